@@ -1,0 +1,48 @@
+# Everything from nothing: each target sets up what it needs, and a second call takes seconds.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Never let pip choose torch or torchvision freely: see docs/dependencies.md.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Debian keeps venv in a package of its own; root may install it, others are told its name.
+VENV_PACKAGE := test "$$(id -u)" = 0 && { apt-get update -qq; apt-get install -y -qq python3-venv; }
+
+.PHONY: demo test install check bench docs studies clean
+
+demo: install
+	$(BIN)/phoropter demo -o runs/demo
+
+# One thread a process: two test processes with two threads each would wait for one another.
+test: check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: install
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "phoropter needs Python 3.11 or later: set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(VENV_PACKAGE) && $(PYTHON) -m venv $(VENV); } || \
+		{ echo "Python has no venv here: apt-get install python3-venv, then the same command again"; exit 1; }
+	$(BIN)/pip install --quiet -e '.[dev]'
+	@touch $@
+
+bench: install
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+studies: install
+	@for study in $$($(BIN)/python -c 'from phoropter.study.spec import shipped; print(*shipped())'); do \
+		echo "== $$study"; $(BIN)/phoropter run $$study --scale small -o runs/studies/$$study || true; done
+
+docs: install
+	$(BIN)/pip install --quiet -e '.[docs]'
+	$(BIN)/sphinx-build -W -q docs docs/_build
+	@echo "docs: docs/_build/index.html"
+
+clean:
+	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache
