@@ -1,0 +1,1 @@
+"""What everything stands on: errors, files, seeds, specs. Standard library, NumPy and pydantic only."""

@@ -1,0 +1,100 @@
+"""Files are whole or absent, locks exclude, digests see contents and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+
+from phoropter.core import files
+from phoropter.core.errors import DiskError
+
+
+def test_a_file_appears_only_when_finished(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file.txt"
+    with files.writing(target) as aside:
+        aside.write_text("half")
+        assert not target.exists()
+    assert target.read_text() == "half"
+    assert os.listdir(target.parent) == ["file.txt"]
+
+
+def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    files.write_text(target, "old")
+    with pytest.raises(RuntimeError), files.writing(target) as aside:
+        aside.write_text("new")
+        raise RuntimeError
+    assert target.read_text() == "old" and os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_a_folder_is_whole_or_absent_and_the_first_one_stays(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    with files.writing_folder(target) as aside:
+        (aside / "a").write_text("first")
+        assert not target.exists()
+    with files.writing_folder(target) as aside:
+        (aside / "a").write_text("second")
+    assert (target / "a").read_text() == "first" and os.listdir(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EACCES, "may not write")])
+def test_a_full_or_forbidden_disk_is_one_sentence(tmp_path: Path, number: int, words: str) -> None:
+    with pytest.raises(DiskError, match=words), files.writing(tmp_path / "x"):
+        raise OSError(number, os.strerror(number))
+
+
+def test_too_little_space_is_refused_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))  # type: ignore[attr-defined]
+    with pytest.raises(DiskError, match=r"the pixels needs 1.0 KiB .* where 10 B are free"):
+        files.require_space(tmp_path / "not" / "there", 1024, "the pixels")
+
+
+def test_a_lock_excludes_another_process_and_dies_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.lock"
+    held = f"held = filelock.FileLock({str(path)!r}); held.acquire()"
+    code = f"import filelock, time; {held}\nprint('held', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        with pytest.raises(filelock.Timeout):
+            files.lock(path).acquire(timeout=0)
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()  # type: ignore[union-attr]
+    with files.lock(path).acquire(timeout=5):
+        pass
+
+
+def test_digest_sees_contents_not_the_order_of_keys() -> None:
+    assert files.digest({"a": 1, "b": [1, 2]}) == files.digest({"b": [1, 2], "a": 1})
+    assert files.digest([1, 2]) != files.digest([2, 1]) and len(files.digest(None)) == 32
+
+
+def test_array_digest_sees_kind_shape_and_values() -> None:
+    a = np.arange(6, dtype=np.int64)
+    digests = {files.digest_array(x) for x in (a, a.astype(np.int32), a.reshape(2, 3), a[::-1], a.astype(str))}
+    assert len(digests) == 5
+    assert files.digest_array(a[::2]) == files.digest_array(a[::2].copy())
+
+
+def test_stale_pieces_of_killed_processes_are_swept(tmp_path: Path) -> None:
+    (tmp_path / ".x.aside-1-ab").mkdir()
+    (tmp_path / ".y.aside-1-ab").write_text("half")
+    (tmp_path / "kept").write_text("whole")
+    files.sweep_aside(tmp_path)
+    assert os.listdir(tmp_path) == ["kept"]
+
+
+def test_nan_is_refused_in_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError):
+        files.write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert os.listdir(tmp_path) == []
