@@ -1,0 +1,158 @@
+"""Reading a pickle of arrays without running anything it says.
+
+A pickle is a program. `load_arrays` gives it a machine that knows five words: NumPy's array and dtype and the function
+that makes an empty array, under their old and new module names, and Latin-1 encoding for bytes written by Python 3 at an
+old protocol. All five are stand-ins of ours: no class or function of any library is within the program's reach. An
+array is built here, from its bytes, after its size has been compared with its shape. Whatever else the program names
+raises `pickle.UnpicklingError`, as does every other fault, and nothing has been run.
+
+What comes out is walked once more: dicts, lists, strings, numbers and arrays of numbers, no larger together than four
+times the file.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import re
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+_DTYPE = re.compile(r"^[<>=|]?[biuf][1248]$")
+_GROWTH = 4  # bytes of arrays per byte of file
+
+
+class _Word:
+    """What a pickle's program may name. It has no state of its own for the program to change."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError(f"it tries to change {type(self).__name__}")
+
+
+class _NdArray(_Word):
+    """Stands for the class numpy.ndarray, which a pickle only names; it cannot be called."""
+
+    __slots__ = ()
+
+
+class _Reconstruct(_Word):
+    """Stands for NumPy's function that makes an empty array."""
+
+    __slots__ = ()
+
+    def __call__(self, kind: object, shape: object, letter: object) -> _Array:
+        if not isinstance(kind, _NdArray) or shape != (0,):
+            raise pickle.UnpicklingError("expected a plain array")
+        return _Array()
+
+
+class _Encode(_Word):
+    """Stands for `_codecs.encode`, for bytes written by Python 3 at a protocol that had none."""
+
+    __slots__ = ()
+
+    def __call__(self, text: object, encoding: object) -> bytes:
+        if not isinstance(text, str) or encoding != "latin1":
+            raise pickle.UnpicklingError("expected Latin-1 bytes")
+        return text.encode("latin1")
+
+
+class _DType:
+    """Stands for a numpy.dtype of one number; its pickled state adds the byte order."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        if not isinstance(name, str) or not _DTYPE.match(name):
+            raise pickle.UnpicklingError(f"expected arrays of numbers, came the dtype {name!r}")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "=") or any(state[2:5]):
+            raise pickle.UnpicklingError("expected the plain state of a dtype of one number")
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands for a numpy.ndarray until its pickled state brings shape, dtype and bytes."""
+
+    def __init__(self) -> None:
+        self.array: NDArray[Any] | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise pickle.UnpicklingError("expected the state of an array: version, shape, dtype, order, bytes")
+        _, shape, dtype, fortran, raw = state
+        if not isinstance(dtype, _DType) or not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+            raise pickle.UnpicklingError("expected an array of numbers with a shape")
+        data = raw.encode("latin1") if isinstance(raw, str) else raw
+        if not isinstance(data, bytes) or math.prod(shape) * dtype.dtype.itemsize != len(data):
+            raise pickle.UnpicklingError(f"an array of shape {shape} and dtype {dtype.dtype} does not have the bytes it should")
+        self.array = np.frombuffer(data, dtype.dtype).reshape(shape, order="F" if fortran else "C")
+
+
+class _ArraysOnly(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _WORDS:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is no array: it is not run")
+        return _WORDS[module, name]
+
+    def persistent_load(self, pid: object) -> Any:
+        raise pickle.UnpicklingError("it refers to an object outside itself")
+
+
+def load_arrays(source: bytes | BinaryIO, size: int | None = None) -> Any:
+    """A pickle (bytes, or an open file of `size` bytes) → dicts, lists, strings, numbers and arrays.
+
+    Text of Python 2 is read as Latin-1. Raises pickle.UnpicklingError for anything else; nothing it names is run.
+    """
+    file = BytesIO(source) if isinstance(source, bytes) else source
+    limit = _GROWTH * (len(source) if isinstance(source, bytes) else size or 0)
+    try:
+        loaded = [_ArraysOnly(file, encoding="latin1").load()]
+        _settle(loaded, limit)
+    except pickle.UnpicklingError:
+        raise
+    except Exception as error:  # a damaged program may raise whatever Python can
+        raise pickle.UnpicklingError(f"it is damaged ({type(error).__name__}: {error})") from error
+    return loaded[0]
+
+
+def load_arrays_file(path: Path) -> Any:
+    """As `load_arrays`, from a file."""
+    with path.open("rb") as file:
+        return load_arrays(cast(BinaryIO, file), path.stat().st_size)
+
+
+def _settle(root: list[Any], limit: int) -> None:
+    """Walks everything reachable once, puts arrays where their stand-ins are, and refuses what is not plain data."""
+    total, seen, waiting = 0, {id(root)}, [cast(Any, root)]
+    while waiting:
+        holder = waiting.pop()
+        for key, value in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
+            if isinstance(holder, dict) and not isinstance(key, (str, int)):
+                raise pickle.UnpicklingError(f"expected text or whole numbers as keys, came {type(key).__name__}")
+            if isinstance(value, _Array) and value.array is not None:
+                holder[key] = value.array
+                total += value.array.nbytes if id(value) not in seen else 0
+            elif type(value) in (dict, list):
+                if id(value) not in seen:
+                    waiting.append(value)
+            elif type(value) not in (str, int, float):
+                raise pickle.UnpicklingError(f"expected arrays, text and numbers, came {type(value).__name__}")
+            seen.add(id(value))
+            if total > limit:
+                raise pickle.UnpicklingError(f"its arrays are larger than {_GROWTH} times the file")
+
+
+_WORDS: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _NdArray(),
+    ("numpy", "dtype"): _DType,
+    ("numpy.core.multiarray", "_reconstruct"): _Reconstruct(),
+    ("numpy._core.multiarray", "_reconstruct"): _Reconstruct(),
+    ("_codecs", "encode"): _Encode(),
+}

@@ -1,0 +1,235 @@
+"""Cleaning cardiotocograms: artefact rules, gap filling, fetal-heart-rate baseline, filters; after Alkanan et al. 2021.
+
+The rules are those of Alkanan, Shimizu, Horiuchi et al. (NOLTA 12(3), 2021) as summarised by Hemmi (Hosei University
+bulletin 65, 2024); what these leave open is a named field of the rules, and the field's comment says so. A record is
+cleaned whole, its baseline is computed whole, and only then are windows cut from it (`cut_ctg`).
+
+Each rule is a function of its own and works on what the rule before it left. What a rule took away is remembered per
+sample as a cause code, so that a report can say how much of a record was measured and how much was filled in.
+
+All values are bpm for the heart rate (FHR) and arbitrary units for contractions (UC). Arrays are 1-D unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PositiveFloat
+
+from phoropter.core.errors import SpecError
+from phoropter.core.spec import Spec
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Causes = NDArray[np.uint8]
+
+OK, GAP, RANGE, JUMP, BLOCK, NAN = range(6)
+CAUSE_NAMES = ("ok", "gap", "range", "jump", "block", "nan")
+
+
+class FhrRules(Spec):
+    """The heart-rate rules F1 to F5 and the baseline; the defaults are the paper's where it speaks."""
+
+    gap_s: PositiveFloat = 15.0  # F1: zeros for at least so long are a gap
+    long_gap: Literal["interpolate", "keep_nan"] = "interpolate"  # what becomes of such a gap
+    low_bpm: float = 50.0  # F2: at or below is no heart rate
+    high_bpm: float = 200.0  # F2: at or above is no heart rate
+    jump_bpm: PositiveFloat = 25.0  # F3: a step of so much or more
+    jump: Literal["forward", "both"] = "forward"  # F3 marks the later sample, or both; silent, ours
+    block_s: PositiveFloat = 15.0  # F4
+    block_bpm: PositiveFloat = 25.0  # F4: so far or farther from the mean of its 15 s
+    block: Literal["blocks", "rolling"] = "blocks"  # F4: consecutive blocks, or centred; silent, ours
+    baseline_s: PositiveFloat = 600.0
+    baseline: Literal["rolling", "block"] = "rolling"  # silent, ours; clinical rounding to 5 bpm is left out
+
+
+class UcRules(Spec):
+    """The contraction rules U1 to U3."""
+
+    mean_s: PositiveFloat = 60.0  # U2: centred mean
+    span_s: PositiveFloat = 15.0  # U3: exponential smoothing, a = 2/(span + 1); span unknown, ours; lag about half of it
+
+
+@dataclass(frozen=True, eq=False)
+class Cleaned:
+    """One cleaned channel: values (NaN where nothing could be filled in), a cause per sample, is anything left at all."""
+
+    values: Floats
+    causes: Causes
+    valid: bool
+
+
+# --- the heart rate ---------------------------------------------------------------------------------------------------
+
+
+def fhr_clean(fhr: NDArray[np.floating], rate_hz: float = 4.0, rules: FhrRules | None = None) -> Cleaned:
+    """F1 to F5: gaps, range, jumps, blocks, then linear filling. Nothing finite left: all NaN and not valid."""
+    rules = rules or FhrRules()
+    x = np.array(fhr, np.float64)
+    causes = np.where(np.isnan(x), NAN, OK).astype(np.uint8)
+    _take(x, causes, zero_runs(x, in_samples(rules.gap_s, rate_hz)), GAP)
+    _take(x, causes, out_of_range(x, rules.low_bpm, rules.high_bpm), RANGE)
+    _take(x, causes, jumps(x, rules.jump_bpm, rules.jump), JUMP)
+    _take(x, causes, far_from_mean(x, in_samples(rules.block_s, rate_hz), rules.block_bpm, rules.block), BLOCK)
+    valid = bool(np.isfinite(x).any())
+    x = fill(x)
+    if rules.long_gap == "keep_nan":
+        x[causes == GAP] = np.nan
+    return Cleaned(x, causes, valid)
+
+
+def fhr_baseline(cleaned: NDArray[np.floating], rate_hz: float = 4.0, rules: FhrRules | None = None) -> Floats:
+    """The ten-minute mean heart rate, rolling or one constant per consecutive ten minutes."""
+    rules = rules or FhrRules()
+    width = in_samples(rules.baseline_s, rate_hz)
+    x = np.asarray(cleaned, np.float64)
+    return centred_mean(x, width) if rules.baseline == "rolling" else block_mean(x, width)
+
+
+def zero_runs(x: Floats, at_least: int) -> Bools:
+    """F1: samples inside a run of exact zeros of `at_least` samples or more."""
+    starts, stops = runs(x == 0)
+    long = stops - starts >= at_least
+    return _inside(starts[long], stops[long], len(x))
+
+
+def out_of_range(x: Floats, low: float, high: float) -> Bools:
+    """F2: x <= low or x >= high."""
+    return np.asarray((x <= low) | (x >= high))
+
+
+def jumps(x: Floats, at_least: float, mark: str = "forward") -> Bools:
+    """F3: |x[i] - x[i-1]| >= at_least marks i (or, with mark "both", i-1 as well); once, comparisons with NaN are false."""
+    found = np.abs(np.diff(x, prepend=np.nan)) >= at_least if len(x) else np.zeros(0, bool)
+    if mark == "both":
+        found[:-1] |= found[1:]
+    return np.asarray(found)
+
+
+def far_from_mean(x: Floats, width: int, at_least: float, kind: str = "blocks") -> Bools:
+    """F4: |x - m| >= at_least, m the mean of the finite samples of its block of `width` (the last may be short), once."""
+    mean = block_mean(x, width) if kind == "blocks" else centred_mean(x, width)
+    return np.asarray(np.abs(x - mean) >= at_least)
+
+
+def fill(x: Floats) -> Floats:
+    """F5: NaN by linear interpolation between finite neighbours, at the ends by the nearest; nothing finite stays NaN."""
+    known = np.isfinite(x)
+    if not known.any():
+        return np.full(len(x), np.nan)
+    at = np.flatnonzero(known)
+    return np.asarray(np.interp(np.arange(len(x)), at, x[at]))
+
+
+# --- contractions -----------------------------------------------------------------------------------------------------
+
+
+def uc_clean(uc: NDArray[np.floating], rate_hz: float = 4.0, rules: UcRules | None = None) -> Cleaned:
+    """U1 to U3: negative values filled in, 60-s centred mean, exponential smoothing."""
+    rules = rules or UcRules()
+    x = np.array(uc, np.float64)
+    causes = np.where(np.isnan(x), NAN, OK).astype(np.uint8)
+    _take(x, causes, x < 0, RANGE)
+    valid = bool(np.isfinite(x).any())
+    x = centred_mean(fill(x), in_samples(rules.mean_s, rate_hz))
+    return Cleaned(exponential_mean(x, rules.span_s * rate_hz), causes, valid)
+
+
+def exponential_mean(x: Floats, span: float) -> Floats:
+    """U3: y[0] = x[0], y[t] = a x[t] + (1-a) y[t-1], a = 2/(span + 1); `span` in samples."""
+    from scipy.signal import lfilter
+
+    if not len(x):
+        return x.copy()
+    a = 2.0 / (span + 1.0)
+    return np.asarray(lfilter([a], [1.0, a - 1.0], x, zi=[(1.0 - a) * x[0]])[0])
+
+
+# --- filters of whole windows (…, n) ----------------------------------------------------------------------------------
+
+
+def lowpass(x: NDArray[np.floating], cutoff: float, rate_hz: float = 4.0, unit: Literal["bin", "mHz"] = "bin") -> Floats:
+    """(…, n) → (…, n): keeps the Fourier bins 0..k of the window, without a taper; k = 0 gives the mean.
+
+    The source sweeps 0..50 and names no unit; hertz are impossible (half the rate is 2 Hz), so the number counts bins
+    of the window unless `unit` says millihertz. NaN are filled in before and put back after.
+    """
+    values = np.asarray(x, np.float64)
+    if not (np.isfinite(cutoff) and cutoff >= 0):
+        raise SpecError(f"low-pass: the cut-off should be a number from 0 up, came {cutoff}")
+    n = values.shape[-1]
+    k = int(cutoff if unit == "bin" else cutoff * n / rate_hz / 1000.0 + 1e-9)
+    missing = np.isnan(values)
+    if missing.any():
+        values = np.apply_along_axis(fill, -1, values)
+    spectrum = np.fft.rfft(values)
+    spectrum[..., k + 1 :] = 0
+    return np.where(missing, np.nan, np.fft.irfft(spectrum, n))
+
+
+def uc_normalise(uc: NDArray[np.floating], factor: float = 100.0) -> Floats:
+    """(…, n) → (…, n): factor × (u - min)/(max - min) over each window; a constant window becomes 0, NaN stay NaN."""
+    values = np.asarray(uc, np.float64)
+    low = np.min(values, axis=-1, keepdims=True, initial=np.inf, where=np.isfinite(values))
+    high = np.max(values, axis=-1, keepdims=True, initial=-np.inf, where=np.isfinite(values))
+    spread = np.where(high > low, high - low, 1.0)
+    return np.asarray(factor * np.where(np.isfinite(values), values - low, np.nan) / spread)
+
+
+# --- means, runs, samples ---------------------------------------------------------------------------------------------
+
+
+def centred_mean(x: Floats, width: int) -> Floats:
+    """U2: mean of the finite samples in [i - width//2, i - width//2 + width), clipped to the record; none finite: NaN."""
+    total, count = _running(x)
+    first = np.arange(len(x)) - width // 2
+    low, high = np.clip(first, 0, len(x)), np.clip(first + width, 0, len(x))
+    return _ratio(total[high] - total[low], count[high] - count[low])
+
+
+def block_mean(x: Floats, width: int) -> Floats:
+    """The mean of the finite samples of each consecutive block of `width`, at every sample of the block."""
+    total, count = _running(x)
+    low = np.arange(len(x)) // width * width
+    high = np.minimum(low + width, len(x))
+    return _ratio(total[high] - total[low], count[high] - count[low])
+
+
+def runs(mask: Bools) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(starts, stops) of the runs of True, half-open."""
+    edges = np.diff(np.concatenate([[0], np.asarray(mask, np.int8), [0]]))
+    return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+
+
+def in_samples(seconds: float, rate_hz: float) -> int:
+    """Seconds → samples, one at least; raises SpecError for a duration that is none."""
+    if not (np.isfinite(seconds) and seconds > 0):
+        raise SpecError(f"a duration of the cleaning rules should be a number of seconds above zero, came {seconds}")
+    return max(1, round(seconds * rate_hz))
+
+
+def _take(x: Floats, causes: Causes, marked: Bools, cause: int) -> None:
+    """Makes the marked samples NaN in place and remembers why; a sample keeps its first cause."""
+    marked = marked & np.isfinite(x)
+    x[marked] = np.nan
+    causes[marked] = cause
+
+
+def _inside(starts: NDArray[np.int64], stops: NDArray[np.int64], length: int) -> Bools:
+    steps = np.zeros(length + 1, np.int64)
+    steps[starts] += 1
+    steps[stops] -= 1
+    return np.asarray(np.cumsum(steps)[:-1] > 0)
+
+
+def _running(x: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """Running sum and count of the finite samples, each with a leading 0; exact for the quarter-bpm steps of the devices."""
+    known = np.isfinite(x)
+    return np.concatenate([[0.0], np.cumsum(np.where(known, x, 0.0))]), np.concatenate([[0], np.cumsum(known)])
+
+
+def _ratio(total: Floats, count: NDArray[np.int64]) -> Floats:
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,0 +1,53 @@
+"""From a birth's outcome to a class: rules such as `apgar<=6`, `pH<=7.15` or `BDecf>=12`.
+
+The same words serve CTU-UHB headers, manifests and the simulator, whose outcomes have the same keys.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+
+from phoropter.core.errors import DataError, SpecError, listing, nearest
+
+CLASSES = ("normal", "high-risk")
+
+Outcome = Mapping[str, float | str | None]
+
+_RULE = re.compile(r"^\s*([A-Za-z][\w. /()]*?)\s*(<=|>=|<|>)\s*(-?\d+(?:\.\d+)?)\s*$")
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+
+
+def outcome_class(outcome: Outcome, rule: str, where: str = "outcome") -> str | None:
+    """The class of a birth, or None where the outcome does not decide it.
+
+    `apgar` stands for either score (Hemmi 2024): one score that meets the rule decides, two that do not decide against
+    it, and one that does not beside one that is missing leaves the birth out.
+
+    >>> outcome_class({"Apgar1": 6.0, "Apgar5": 8.0}, "apgar<=6"), outcome_class({"pH": 7.2}, "pH<=7.15")
+    ('high-risk', 'normal')
+    """
+    match = _RULE.match(rule)
+    if match is None:
+        raise SpecError(f"label rule {rule!r}: expected a name, a comparison and a number, such as apgar<=6 or pH<7.15")
+    name, holds, limit = match[1], _OPERATORS[match[2]], float(match[3])
+    keys = ("Apgar1", "Apgar5") if name.lower() == "apgar" else (name,)
+    verdicts = [None if (value := _value(outcome, key, where)) is None else holds(value, limit) for key in keys]
+    if True in verdicts:
+        return CLASSES[1]
+    return None if None in verdicts else CLASSES[0]
+
+
+def _value(outcome: Outcome, key: str, where: str) -> float | None:
+    if key not in outcome:
+        raise DataError(f"{where}: it has no outcome {key!r}, there are {listing(outcome)}{nearest(key, outcome)}")
+    value = outcome[key]
+    if isinstance(value, str):
+        raise DataError(f"{where}: outcome {key} should be a number, came {value!r}")
+    return value

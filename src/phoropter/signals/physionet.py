@@ -1,0 +1,270 @@
+"""PhysioNet records: WFDB through `wfdb`, EDF through `pyEDFlib`, and what four of its databases mean by their files.
+
+    ctu-uhb  CTU-UHB intrapartum cardiotocography 1.0.0. 552 deliveries in one hospital (Brno, 2010–2012), heart rate and
+             contractions at 4 Hz for 60 to 90 minutes, outcome in the header (pH, base deficit, Apgar …). A heart rate of 0
+             is a gap. Chudáček et al., BMC Pregnancy and Childbirth 14:16, 2014. Open Data Commons Attribution.
+    mitdb    MIT-BIH arrhythmia 1.0.0. 48 half hours of 47 people, two leads at 360 Hz, every beat labelled.
+             Moody & Mark, IEEE Eng. Med. Biol. 20(3):45, 2001. Open Data Commons Attribution.
+    eegmat   36 people at rest and doing mental arithmetic, EEG and ECG at 500 Hz. Zyma et al., Data 4(1):14, 2019. Open Data
+             Commons Attribution.
+
+None of their records is shipped. A record whose length or checksum contradicts its header is refused: a shifted or
+half-copied signal looks like a signal. Left out on purpose: multi-segment records, channels sampled at different rates.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from phoropter.core.errors import DataError, MissingExtraError, SpecError, listing, nearest
+from phoropter.signals.recording import Events, Loaded, OnBadInput, Recording, Span, read_all
+
+# --- WFDB -------------------------------------------------------------------------------------------------------------
+
+_BYTES = {"80": 1.0, "212": 1.5, "310": 4 / 3, "311": 4 / 3, "16": 2.0, "61": 2.0, "160": 2.0, "24": 3.0, "32": 4.0}
+_BEATS = frozenset("NLRBAaJSVrFejnE/fQ?")
+_NOT_BEATS = frozenset("[!]x()ptu`'^|~+sT*D=\"@")
+
+
+def read_wfdb(path: Path, channels: Sequence[str] | None = None, rate_hz: float | None = None) -> Recording:
+    """A WFDB record, named by its .hea file with or without the ending; id and subject are the record's name.
+
+    Raises DataError when files are missing, cut short, contradict their header in length or checksum, lack one of the
+    `channels`, or have another rate than `rate_hz`.
+    """
+    wfdb = _wfdb()
+    stem = path.with_suffix("") if path.suffix in (".hea", ".dat", ".atr") else path
+    header = _attempt(stem.with_suffix(".hea"), lambda: wfdb.rdheader(str(stem)))
+    _check_header(header, stem, rate_hz)
+    record = _attempt(stem.with_suffix(".dat"), lambda: wfdb.rdrecord(str(stem), physical=False))
+    _check_signal(record, stem)
+    samples = np.ascontiguousarray(record.dac(return_res=64).T, np.float32)
+    names = tuple(name or f"channel {i + 1}" for i, name in enumerate(record.sig_name))
+    recording = Recording(
+        stem.name, stem.name, samples, names, tuple(record.units), float(record.fs), source=stem.with_suffix(".hea")
+    )
+    return recording if channels is None else pick(recording, channels)
+
+
+def pick(recording: Recording, channels: Sequence[str]) -> Recording:
+    """The recording with these channels alone, in this order; raises DataError when one is missing."""
+    rows = [recording.channel_index(name) for name in channels]
+    units = tuple(recording.units[row] for row in rows)
+    return replace(recording, samples=recording.samples[rows], channels=tuple(channels), units=units)
+
+
+def _check_header(header: Any, stem: Path, rate_hz: float | None) -> None:
+    name = stem.with_suffix(".hea")
+    if not hasattr(header, "fmt") or not header.n_sig or not header.sig_len:
+        raise DataError(f"{name}: expected one segment with signals and a length; multi-segment records are not read")
+    if rate_hz is not None and header.fs != rate_hz:
+        raise DataError(f"{name}: expected {rate_hz:g} Hz, came {header.fs:g} Hz: this is not the database it was read as")
+    if any((frame or 1) != 1 for frame in header.samps_per_frame):
+        raise DataError(f"{name}: its channels are sampled at different rates, which one recording cannot hold")
+    for file in sorted(set(header.file_name)):
+        _check_size(stem.parent / file, [i for i, other in enumerate(header.file_name) if other == file], header)
+
+
+def _check_size(file: Path, rows: list[int], header: Any) -> None:
+    if not file.is_file():
+        raise DataError(f"{file}: this signal file, named by the header beside it, is missing: copy the record again")
+    if header.fmt[rows[0]] not in _BYTES:
+        return  # compressed: wfdb finds out for itself
+    expected = math.ceil(header.sig_len * len(rows) * _BYTES[header.fmt[rows[0]]]) + (header.byte_offset[rows[0]] or 0)
+    padding = 3 if header.fmt[rows[0]] in ("212", "310", "311") else 0  # packed formats may end in a filled word
+    if not expected <= file.stat().st_size <= expected + padding:
+        raise DataError(
+            f"{file}: its header says {header.sig_len} samples of {len(rows)} signals, which are {expected} bytes, "
+            f"came {file.stat().st_size}: the file is cut short or belongs to another header; copy the record again"
+        )
+
+
+def _check_signal(record: Any, stem: Path) -> None:
+    """Compares the 16-bit sums in the header with the samples; a header without sums is taken at its word."""
+    if record.d_signal.shape != (record.sig_len, record.n_sig):
+        raise DataError(f"{stem}.dat: expected {(record.sig_len, record.n_sig)} samples, came {record.d_signal.shape}")
+    sums = record.d_signal.astype(np.int64).sum(axis=0)
+    for name, said, found in zip(record.sig_name, record.checksum or [], sums.tolist(), strict=False):
+        if said is not None and (found - said) % 65536:
+            raise DataError(
+                f"{stem}.dat: the checksum of signal {name} is {found % 65536}, its header says {said % 65536}: "
+                "the file is damaged or belongs to another header; copy the record again"
+            )
+
+
+# --- CTU-UHB ----------------------------------------------------------------------------------------------------------
+
+_OUTCOME_LINE = re.compile(r"^#([^-].*?)\s+(-?[\d.]+|NaN)\s*$")
+_SIGNED = ("BE", "BDecf")  # -1 is a base excess, everywhere else it means unknown
+
+
+def read_ctu(path: Path) -> Recording:
+    """A CTU-UHB record: channels FHR (bpm) and UC, outcome from the header; every record is another mother."""
+    recording = read_wfdb(path, ("FHR", "UC"), rate_hz=4.0)
+    header = path.with_suffix(".hea").read_text(encoding="latin-1")
+    return replace(recording, site="UHB Brno", outcome=outcome_of_header(header))
+
+
+def outcome_of_header(text: str) -> dict[str, float | str | None]:
+    """The outcome lines `#Key   value` of a CTU-UHB header; None is unknown.
+
+    The block of neonatology was never filled in, says so ("NotReadyYet"), and is left out.
+    """
+    outcome: dict[str, float | str | None] = {}
+    ready = True
+    for line in text.splitlines():
+        if line.startswith("#-"):
+            ready = "NotReadyYet" not in line
+        elif ready and (match := _OUTCOME_LINE.match(line)):
+            key, value = match[1], float(match[2])
+            unknown = math.isnan(value) or (value == -1 and key not in _SIGNED)
+            outcome[key] = None if unknown else value
+    return outcome
+
+
+# --- MIT-BIH ----------------------------------------------------------------------------------------------------------
+
+_SAME_PATIENT = {"202": "201"}
+
+
+def read_mitdb(path: Path) -> Recording:
+    """An MIT-BIH record: two leads, beats as events under their symbols, rhythms as spans; 201 and 202 are one patient."""
+    recording = read_wfdb(path, rate_hz=360.0)
+    events, spans = read_annotations(path, "atr", recording.length)
+    return replace(recording, subject=_SAME_PATIENT.get(recording.id, recording.id), events=events, spans=spans)
+
+
+def read_annotations(path: Path, extension: str, length: int) -> tuple[Events, tuple[Span, ...]]:
+    """The beats of a WFDB annotation file, and the spans between its rhythm changes. An unknown symbol is a DataError."""
+    wfdb = _wfdb()
+    file = path.with_suffix(f".{extension}")
+    elements = ["symbol", "label_store"]
+    found = _attempt(file, lambda: wfdb.rdann(str(path.with_suffix("")), extension, return_label_elements=elements))
+    for symbol, code in zip(found.symbol, found.label_store, strict=True):
+        if symbol not in _BEATS and symbol not in _NOT_BEATS:
+            raise DataError(f"{file}: unknown label code {code}; the beats are {' '.join(sorted(_BEATS))}")
+    beat = np.array([symbol in _BEATS for symbol in found.symbol], bool)
+    at = np.asarray(found.sample, np.int64)
+    if len(at) and not (at.min() >= 0 and at.max() < length):
+        raise DataError(f"{file}: an annotation at sample {at.max()} leaves the {length} samples: it is another record's")
+    notes = zip(at.tolist(), found.aux_note, strict=True)
+    rhythm = [(start, note.strip("\0 ").lstrip("(")) for start, note in notes if note.startswith("(")]
+    stops = [start for start, _ in rhythm[1:]] + [length] * bool(rhythm)
+    spans = [Span(start, stop, name) for (start, name), stop in zip(rhythm, stops, strict=True) if start < stop]
+    return Events(at[beat], np.array(found.symbol, np.str_)[beat]), tuple(spans)
+
+
+# --- EDF --------------------------------------------------------------------------------------------------------------
+
+_EEGMAT_NAME = re.compile(r"^(Subject\d+)_([12])$")
+_EEGMAT_LABELS = {"1": "rest", "2": "task"}
+
+
+def read_edf(path: Path, channels: Sequence[str] | None = None, rate_hz: float | None = None) -> Recording:
+    """An EDF or BDF file; id and subject are the file's name. Without `channels` all signals, which must share one rate."""
+    try:
+        import pyedflib
+    except ImportError as error:
+        raise MissingExtraError("pyEDFlib", "signals", f"reading {path.name}") from error
+
+    reader = _attempt(path, lambda: pyedflib.EdfReader(str(path)))
+    try:
+        names = [label.strip() for label in reader.getSignalLabels()]
+        rows = _edf_rows(path, names, channels)
+        rate = _edf_rate(path, {float(reader.getSampleFrequency(row)) for row in rows}, rate_hz)
+        samples = _attempt(path, lambda: np.stack([reader.readSignal(row) for row in rows])).astype(np.float32)
+        units = tuple(reader.getPhysicalDimension(row).strip() for row in rows)
+    finally:
+        reader.close()
+    return Recording(path.stem, path.stem, samples, tuple(names[row] for row in rows), units, rate, source=path)
+
+
+def _edf_rows(path: Path, names: Sequence[str], channels: Sequence[str] | None) -> list[int]:
+    for name in channels or ():
+        if name not in names:
+            raise DataError(f"{path}: channel {name!r} is missing, there are {listing(names)}{nearest(name, names)}")
+    return list(range(len(names))) if channels is None else [names.index(name) for name in channels]
+
+
+def _edf_rate(path: Path, rates: set[float], expected: float | None) -> float:
+    if len(rates) != 1:
+        came = listing(f"{rate:g} Hz" for rate in sorted(rates))
+        raise DataError(f"{path}: expected channels of one rate, came {came}: name the channels to use")
+    if expected is not None and rates != {expected}:
+        raise DataError(f"{path}: expected {expected:g} Hz, came {min(rates):g} Hz: this is not the database it was read as")
+    return min(rates)
+
+
+def read_eegmat(path: Path) -> Recording:
+    """The ECG of an eegmat file; subject and condition ("rest" or "task") from its name, SubjectNN_1.edf or SubjectNN_2.edf."""
+    match = _EEGMAT_NAME.match(path.stem)
+    if match is None:
+        raise DataError(f"{path}: expected a name like Subject07_1.edf (rest) or Subject07_2.edf (task)")
+    recording = read_edf(path, ("ECG ECG",), rate_hz=500.0)
+    return replace(recording, subject=match[1], label=_EEGMAT_LABELS[match[2]], channels=("ECG",))
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+def read_folder(root: Path, database: str, on_bad_input: OnBadInput = "stop") -> Loaded:
+    """All records of a database's folder, in order of name. Raises DataError for a folder without records."""
+    if database not in DATABASES:
+        raise SpecError(f"database {database!r} is unknown; there are {listing(DATABASES)}{nearest(database, DATABASES)}")
+    kind = DATABASES[database]
+    files = sorted(root.glob(kind.pattern))
+    if not files:
+        raise DataError(f"{root}: no {kind.pattern} in this folder, so there is no record of {database} to read")
+    return read_all(files, kind.read, on_bad_input)
+
+
+def _wfdb() -> ModuleType:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import wfdb
+    except ImportError as error:
+        raise MissingExtraError("wfdb", "signals", "reading a WFDB record") from error
+    module: ModuleType = wfdb
+    return module
+
+
+def _attempt(file: Path, read: Callable[[], Any]) -> Any:
+    """Calls a reader that raises anything at all on a bad file; its complaint becomes one line."""
+    if not file.is_file():
+        raise DataError(f"{file}: this file is missing: check the path, or copy the record again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the readers call pandas in ways the newest pandas warns about
+            return read()
+    except Exception as error:
+        complaint = str(error).strip().splitlines()
+        raise DataError(
+            f"{file}: it cannot be read ({complaint[0] if complaint else type(error).__name__}): copy it again"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Database:
+    """How a database's folder is read."""
+
+    pattern: str
+    read: Callable[[Path], Recording]
+
+
+DATABASES = {
+    "ctu-uhb": Database("*.hea", read_ctu),
+    "mitdb": Database("*.hea", read_mitdb),
+    "eegmat": Database("*.edf", read_eegmat),
+    "wfdb": Database("*.hea", read_wfdb),
+    "edf": Database("*.edf", read_edf),
+}

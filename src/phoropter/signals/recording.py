@@ -1,0 +1,191 @@
+"""A Recording: channels of samples of one subject, and what is known about them.
+
+Intervals are half-open and in samples; times in seconds appear only where a person writes them.
+
+Left out on purpose: channels of different rates in one recording, and resampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.errors import DataError, Problem, listing, nearest
+
+OnBadInput = Literal["stop", "skip"]
+Item = TypeVar("Item")
+
+
+class Span(NamedTuple):
+    """Samples start..stop (half-open) that carry one label."""
+
+    start: int
+    stop: int
+    label: str
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Moments with a label, such as heartbeats: (N,) sample indices, ascending, and (N,) labels."""
+
+    samples: NDArray[np.int64]
+    labels: NDArray[np.str_]
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One unbroken recording of one subject. Raises DataError when its parts contradict each other."""
+
+    id: str
+    subject: str
+    samples: NDArray[np.float32]  # (channels, n); NaN where a sample is missing
+    channels: tuple[str, ...]
+    units: tuple[str, ...]
+    rate_hz: float
+    site: str = ""
+    spans: tuple[Span, ...] = ()  # ascending, without overlap; wins over `label` when windows are cut
+    events: Events | None = None
+    label: str | None = None  # of the recording as a whole
+    outcome: Mapping[str, float | str | None] = field(default_factory=dict)
+    source: Path | None = None
+    truth: Mapping[str, Any] = field(default_factory=dict)  # what a simulator knows and a reader does not
+
+    def __post_init__(self) -> None:
+        if self.samples.ndim != 2 or len(self.channels) != len(self.samples) or len(self.units) != len(self.samples):
+            raise DataError(
+                f"recording {self.id}: expected one row of samples, one name and one unit for each channel, came samples of "
+                f"shape {self.samples.shape}, {len(self.channels)} names and {len(self.units)} units"
+            )
+        if len(set(self.channels)) != len(self.channels):
+            raise DataError(f"recording {self.id}: the channel names {listing(self.channels)} are not all different")
+        check_rate(self.rate_hz, f"recording {self.id}")
+        if not np.isfinite(self.samples).any():
+            raise DataError(f"recording {self.id}: no channel has a finite sample, so there is nothing to use: leave it out")
+        self._check_marks()
+
+    def _check_marks(self) -> None:
+        before = 0
+        for start, stop, label in self.spans:
+            if not before <= start < stop <= self.length:
+                raise DataError(
+                    f"recording {self.id}: the span {label!r} at samples {start}..{stop} is empty, overlaps the span before it "
+                    f"or leaves the recording of {self.length} samples"
+                )
+            before = stop
+        if self.events is not None and len(at := self.events.samples) and (at.min() < 0 or at.max() >= self.length):
+            raise DataError(f"recording {self.id}: its events at samples {at.min()}..{at.max()} leave its {self.length} samples")
+
+    @property
+    def length(self) -> int:
+        """Samples per channel."""
+        return int(self.samples.shape[1])
+
+    @property
+    def duration_s(self) -> float:
+        return self.length / self.rate_hz
+
+    def channel(self, name: str) -> NDArray[np.float32]:
+        """(n,) samples of the channel so named."""
+        row: NDArray[np.float32] = self.samples[self.channel_index(name)]
+        return row
+
+    def channel_index(self, name: str) -> int:
+        """The row of a channel; raises DataError naming the channels there are."""
+        if name not in self.channels:
+            raise DataError(
+                f"recording {self.id}: channel {name!r} is missing, there are {listing(self.channels)}"
+                f"{nearest(name, self.channels)}"
+            )
+        return self.channels.index(name)
+
+
+def check_rate(rate_hz: float, where: str) -> None:
+    """Raises DataError unless the rate is a finite number above zero."""
+    if not (np.isfinite(rate_hz) and rate_hz > 0):
+        raise DataError(f"{where}: the sampling rate should be a number of Hz above zero, came {rate_hz}")
+
+
+# --- many recordings --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a folder or manifest gave: the recordings that could be read, and the problems of those that could not."""
+
+    recordings: list[Recording]
+    problems: list[Problem] = field(default_factory=list)
+
+
+def read_all(items: Iterable[Item], read: Callable[[Item], Recording], on_bad_input: OnBadInput = "stop") -> Loaded:
+    """Reads every item; one that raises DataError, or repeats an id, stops everything or is listed and skipped."""
+    loaded = Loaded([])
+    seen: dict[str, Path | None] = {}
+    for item in items:
+        try:
+            recording = read(item)
+            if recording.id in seen:
+                raise DataError(
+                    f"{recording.source or recording.id}: recording {recording.id!r} was already read from {seen[recording.id]}"
+                )
+        except DataError as error:
+            if on_bad_input == "stop":
+                raise
+            loaded.problems.append(Problem(str(item), str(error).removeprefix(f"{item}: ")))
+            continue
+        seen[recording.id] = recording.source
+        loaded.recordings.append(recording)
+    return loaded
+
+
+def summary(recording: Recording) -> dict[str, Any]:
+    """What a person asks first: duration, rate, share missing per channel, seconds per label or events per label."""
+    seconds: dict[str, float] = {}
+    for start, stop, label in runs_of(recording):
+        seconds[label] = seconds.get(label, 0.0) + (stop - start) / recording.rate_hz
+    events = np.unique(recording.events.labels, return_counts=True) if recording.events else ((), ())
+    return {
+        "id": recording.id,
+        "subject": recording.subject,
+        "site": recording.site,
+        "duration_s": recording.duration_s,
+        "rate_hz": recording.rate_hz,
+        "missing": {name: float(np.isnan(row).mean()) for name, row in zip(recording.channels, recording.samples, strict=True)},
+        "seconds": seconds,
+        "events": {str(label): int(count) for label, count in zip(*events, strict=True)},
+    }
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+def spans_of_codes(codes: NDArray[Any], names: Mapping[int, str], ignored: Iterable[int], where: str) -> tuple[Span, ...]:
+    """A label code per sample → the runs of codes that have a name.
+
+    Raises DataError for a code that is neither named nor ignored.
+    """
+    edges = np.flatnonzero(np.diff(codes)) + 1
+    starts = np.concatenate([[0], edges]).astype(int)
+    stops = np.concatenate([edges, [len(codes)]]).astype(int)
+    known = set(names) | set(ignored)
+    if strange := sorted(set(codes[starts].tolist()) - known):
+        raise DataError(f"{where}: unknown label code {strange[0]}; the known codes are {listing(map(str, sorted(known)))}")
+    runs = zip(starts.tolist(), stops.tolist(), codes[starts].tolist(), strict=True)
+    return tuple(Span(start, stop, names[code]) for start, stop, code in runs if code in names)
+
+
+def runs_of(recording: Recording) -> list[Span]:
+    """Unbroken runs of one label: spans that touch and agree are one run; without spans, the whole recording by its label."""
+    if not recording.spans:
+        return [Span(0, recording.length, recording.label)] if recording.label is not None else []
+    runs: list[Span] = []
+    for span in recording.spans:
+        if runs and runs[-1].stop == span.start and runs[-1].label == span.label:
+            runs[-1] = Span(runs[-1].start, span.stop, span.label)
+        else:
+            runs.append(span)
+    return runs

@@ -1,0 +1,175 @@
+"""Windows cut from recordings, as a table.
+
+A window is a row (recording, start, stop, label), never a copy of samples: overlapping windows of a long recording stay
+cheap, and who overlaps whom can be read off the table.
+
+Left out on purpose: mixing sampling rates (a spectrogram of a resampled signal is a different picture), and merging
+classes before runs are found (two conditions that touch stay two runs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import NonNegativeFloat, PositiveFloat, model_validator
+
+from phoropter.core.errors import DataError, Problem, SpecError, listing, nearest
+from phoropter.core.spec import Spec
+from phoropter.signals.recording import Recording, runs_of
+
+Row = tuple[int, int, str]  # recording, start, class
+
+
+class WindowRule(Spec):
+    """How windows follow each other. `step_s` is from start to start, `gap_s` from end to start; give one of them.
+
+    The two readings of the SONIC paper's "window gap of 2 seconds" are step_s=2 (overlap 60 %) and gap_s=2 (none).
+    """
+
+    length_s: PositiveFloat = 5.0
+    step_s: PositiveFloat | None = None
+    gap_s: NonNegativeFloat | None = None
+
+    @model_validator(mode="after")
+    def _one_of_step_and_gap(self) -> Self:
+        if (self.step_s is None) == (self.gap_s is None):
+            raise ValueError("give either step_s (start to start) or gap_s (end to start), and not both")
+        return self
+
+    def in_samples(self, rate_hz: float) -> tuple[int, int]:
+        """(length, step) in samples; raises SpecError when one of them is less than a sample."""
+        length = round(self.length_s * rate_hz)
+        step = round(self.step_s * rate_hz) if self.step_s is not None else length + round((self.gap_s or 0.0) * rate_hz)
+        if length < 1 or step < 1:
+            raise SpecError(f"windows: length {self.length_s} s and step {step / rate_hz:g} s should both be at least one sample")
+        return length, step
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """A table of N windows in order of recording and time, and what was left out."""
+
+    recording: NDArray[np.int64]  # (N,) index into the recordings it was made from
+    start: NDArray[np.int64]  # (N,) first sample
+    stop: NDArray[np.int64]  # (N,) one past the last
+    label: NDArray[np.str_]  # (N,) class name
+    dropped: Mapping[str, int] = field(default_factory=dict)  # reason → windows
+    problems: tuple[Problem, ...] = ()  # recordings that gave none because they are too short
+
+    def __len__(self) -> int:
+        return len(self.recording)
+
+
+def windows(
+    recordings: Sequence[Recording],
+    rule: WindowRule,
+    labels: Mapping[str, str] | None = None,
+    channels: Sequence[str] | None = None,
+) -> Windows:
+    """Windows inside unbroken runs of one label: floor((L - length)/step) + 1 of a run of L samples.
+
+    labels: span label → class name; labels it does not name are left out (None keeps all, under their own names).
+    channels: those in which a NaN drops the window (None: all).
+    """
+    _check_labels(labels, {run.label for r in recordings for run in runs_of(r)})
+    length, step = rule.in_samples(common_rate(recordings))
+    rows: list[Row] = []
+    for index, recording in enumerate(recordings):
+        for first, stop, label in runs_of(recording):
+            if labels is None or label in labels:
+                name = label if labels is None else labels[label]
+                rows += [(index, start, name) for start in range(first, stop - length + 1, step)]
+    problems = [_too_short(r, rule.length_s) for r in recordings if r.length < length]
+    return _without_nan(recordings, table_of(rows, length, {}, problems), channels)
+
+
+def event_windows(
+    recordings: Sequence[Recording],
+    length_s: float,
+    labels: Mapping[str, str] | None = None,
+    channels: Sequence[str] | None = None,
+) -> Windows:
+    """One window per event, beginning length//2 samples before it; one that would leave the recording is dropped as "edge"."""
+    _check_labels(labels, {str(label) for r in recordings if r.events for label in r.events.labels})
+    length = round(length_s * common_rate(recordings))
+    if length < 1:
+        raise SpecError(f"event windows: {length_s} s is shorter than one sample")
+    rows: list[Row] = []
+    edge = 0
+    for index, recording in enumerate(recordings):
+        if recording.events is None:
+            raise DataError(f"recording {recording.id}: it has no events, so no window can be centred on one")
+        for sample, label in zip(recording.events.samples.tolist(), recording.events.labels.tolist(), strict=True):
+            if labels is not None and label not in labels:
+                continue
+            start = sample - length // 2
+            if 0 <= start <= recording.length - length:
+                rows.append((index, start, label if labels is None else labels[label]))
+            else:
+                edge += 1
+    return _without_nan(recordings, table_of(rows, length, {"edge": edge} if edge else {}), channels)
+
+
+def cut(recordings: Sequence[Recording], table: Windows, rows: NDArray[np.int64], channels: Sequence[str]) -> NDArray[np.float32]:
+    """The samples of some rows of the table: (rows, channels, samples). Raises DataError when a channel is missing."""
+    at = {int(i): [recordings[i].channel_index(name) for name in channels] for i in np.unique(table.recording[rows])}
+    places = zip(table.recording[rows].tolist(), table.start[rows].tolist(), table.stop[rows].tolist(), strict=True)
+    cuts = [recordings[index].samples[at[index], start:stop] for index, start, stop in places]
+    return np.stack(cuts) if cuts else np.empty((0, len(channels), 0), np.float32)
+
+
+def table_of(rows: list[Row], length: int, dropped: Mapping[str, int], problems: Sequence[Problem] = ()) -> Windows:
+    """Rows (recording, start, class) of windows of one length → the table."""
+    recording = np.array([row[0] for row in rows], np.int64)
+    start = np.array([row[1] for row in rows], np.int64)
+    return Windows(recording, start, start + length, np.array([row[2] for row in rows], np.str_), dropped, tuple(problems))
+
+
+def _without_nan(recordings: Sequence[Recording], table: Windows, channels: Sequence[str] | None) -> Windows:
+    """Drops and counts the windows with a NaN in one of the channels (None: in any)."""
+    keep = np.ones(len(table), bool)
+    for index in np.unique(table.recording):
+        recording, mine = recordings[index], table.recording == index
+        chosen = range(len(recording.channels)) if channels is None else [recording.channel_index(name) for name in channels]
+        missing = np.isnan(recording.samples[list(chosen)]).any(0)
+        if missing.any():
+            before = np.concatenate([[0], np.cumsum(missing)])
+            keep[mine] = before[table.stop[mine]] == before[table.start[mine]]
+    if keep.all():
+        return table
+    dropped = {**table.dropped, "nan": int((~keep).sum())}
+    columns = (table.recording[keep], table.start[keep], table.stop[keep], table.label[keep])
+    return Windows(*columns, dropped, table.problems)
+
+
+def common_rate(recordings: Sequence[Recording]) -> float:
+    """The rate all recordings have; raises DataError naming the first that differs, and when there are none."""
+    if not recordings:
+        raise DataError("windows: there is no recording to cut")
+    first = recordings[0]
+    for recording in recordings:
+        if recording.rate_hz != first.rate_hz:
+            raise DataError(
+                f"recording {recording.id}: its rate is {recording.rate_hz:g} Hz, that of recording {first.id} "
+                f"{first.rate_hz:g} Hz, and windows need one rate: leave the odd ones out or resample the files"
+            )
+    return first.rate_hz
+
+
+def _check_labels(labels: Mapping[str, str] | None, present: set[str]) -> None:
+    """A class none of whose labels occurs is a slip of the pen; a label that happens to be absent is not."""
+    for wanted in sorted(set(labels.values())) if labels else ():
+        words = [label for label, name in labels.items() if name == wanted] if labels else []
+        if not present & set(words):
+            raise DataError(
+                f"class {wanted!r}: no recording has the label {listing(words)}; there are {listing(sorted(present))}"
+                f"{nearest(words[0], present)}"
+            )
+
+
+def _too_short(recording: Recording, length_s: float) -> Problem:
+    return Problem(recording.id, f"{recording.duration_s:g} s is shorter than one window of {length_s:g} s")
