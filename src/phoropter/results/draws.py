@@ -1,0 +1,112 @@
+"""How often each independent unit is drawn in each resample. A function of the seed and the sorted units alone.
+
+Three kinds: `plain`; `whole`, where a resample without all classes is drawn again (macro means, MCC); `stratified`, where the
+units of each class are drawn separately (AUC).
+
+Letters: N rows · U units · B resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.seeds import generator
+from phoropter.results.sums import Floats, Ints
+
+BLOCK_CELLS = 2_000_000  # of one block of draws or sums: 16 MB as float64
+KEPT_CELLS = 100_000_000  # draws kept for the next candidate, a byte each
+LEAST_ACCEPTED = 0.1  # below this share of whole resamples (many rare classes) drawing again would bias more than it mends
+
+Kind = Literal["plain", "whole", "stratified"]
+Counts = NDArray[np.uint8]  # how often each unit was drawn; above 255 only with a probability below 1e-500
+
+
+class Draws:
+    """B resamples of U units, whose rows have these labels; the same whenever and for whomever they are asked for.
+
+    labels (N,) int64 · units (N,) 0..U-1 of each row. Keeps up to 100 MB for each kind that was asked for.
+    """
+
+    def __init__(self, labels: Ints, units: Ints, *, seed: int, resamples: int) -> None:
+        self.labels, self.units = labels, units
+        self.count = int(units.max(initial=-1)) + 1
+        self.seed, self.resamples = seed, resamples
+        self.redrawn = 0  # of the `whole` ones, once they are drawn
+        self._kept: dict[Kind, list[Counts]] = {}
+
+    @cached_property
+    def stratifiable(self) -> bool:
+        """Whether every unit has one label and every class two units; else a stratum could not vary."""
+        classes, units = self._labels_of_units
+        return bool(len(units) == self.count and np.bincount(classes).min(initial=2) >= 2)
+
+    def blocks(self, kind: Kind, width: int) -> Iterator[Floats]:
+        """(U, b) float64 with b at most `width`, B columns in all."""
+        for block in self._drawn(kind):
+            yield from (block[:, i : i + width].astype(np.float64) for i in range(0, block.shape[1], width))
+
+    @cached_property
+    def _labels_of_units(self) -> tuple[Ints, Ints]:
+        """Each (class, unit) that has rows, once, by class; classes numbered from 0 among those that occur."""
+        number = np.unique(self.labels, return_inverse=True)[1]
+        pairs = np.unique(number * max(self.count, 1) + self.units)
+        return pairs // max(self.count, 1), pairs % max(self.count, 1)
+
+    def _drawn(self, kind: Kind) -> Iterator[Counts]:
+        if kind in self._kept:
+            return iter(self._kept[kind])
+        blocks = self._whole() if kind == "whole" else self._limited(kind)
+        if self.count * self.resamples > KEPT_CELLS:
+            return blocks
+        self._kept[kind] = list(blocks)
+        return iter(self._kept[kind])
+
+    def _limited(self, kind: Kind) -> Iterator[Counts]:
+        left = self.resamples
+        for block in self._endless(kind):
+            yield block[:, :left]
+            left -= block.shape[1]
+            if left <= 0:
+                return
+
+    def _whole(self) -> Iterator[Counts]:
+        """Resamples with every class; any resample where hardly one has them all."""
+        self.redrawn, left = 0, self.resamples
+        for number, block in enumerate(self._endless("whole")):
+            whole = self._with_every_class(block)
+            if number == 0 and whole.mean() < LEAST_ACCEPTED:
+                yield from self._limited("whole")
+                return
+            kept = np.flatnonzero(whole)[:left]
+            left -= len(kept)
+            seen = whole[: kept[-1] + 1] if left == 0 else whole
+            self.redrawn += len(seen) - len(kept)
+            yield block[:, kept]
+            if left == 0:
+                return
+
+    def _with_every_class(self, block: Counts) -> NDArray[np.bool_]:
+        """(U, b) → (b,)."""
+        from scipy.sparse import csr_array
+
+        classes, units = self._labels_of_units
+        inside: Any = csr_array((np.ones(len(units), dtype=np.float32), (classes, units)), shape=(classes.max() + 1, self.count))
+        return np.asarray((inside @ block.astype(np.float32) > 0).all(axis=0))
+
+    def _endless(self, kind: Kind) -> Iterator[Counts]:
+        classes, units = self._labels_of_units
+        strata = np.split(units, np.flatnonzero(np.diff(classes)) + 1) if kind == "stratified" else [np.arange(self.count)]
+        draw = generator(self.seed, "bootstrap", kind)
+        width = min(max(1, BLOCK_CELLS // self.count), self.resamples)
+        while True:
+            block = np.zeros((self.count, width), dtype=np.uint8)
+            for members in strata:
+                n = len(members)
+                picked = draw.integers(0, n, (width, n)) + n * np.arange(width)[:, None]
+                block[members] = np.bincount(picked.ravel(), minlength=n * width).reshape(width, n).T
+            yield block

@@ -1,0 +1,303 @@
+"""A folder of runs: what running leaves behind and all that reporting reads. A run exists when its folder does.
+
+    DIR/study.json            the question: study, dataset, plan (every run with its key), versions
+    DIR/runs/KEY/             one finished run, renamed here whole
+        record.json           candidate, split, seed, recipe, cost, versions, digests
+        history.csv           a row an epoch
+        predictions.npz       id, label, logits and, where known, group, site, start_s, stop_s, features: the held-out rows
+        validation.npz        the same for the inner validation part, where there is one
+        external.npz          the same for unseen sites, where there are any
+        pictures.npz          small JPEGs of the most confident mistakes
+        bundle/               the trained classifier, where it is kept
+    DIR/failed/KEY.json       why a run failed; it is tried again next time
+    DIR/work/KEY/             checkpoints of a run under way, and `now.json`, what it is doing
+    DIR/locks/KEY.lock        held by the process that computes KEY; free when that process dies
+
+No torch, no pickle: arrays are read with allow_pickle=False and bounded in size.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.errors import StoreError
+from phoropter.core.files import lock, sweep_aside, write_json, writing, writing_folder
+from phoropter.results.metrics import softmax
+
+FORMAT = 1
+MAX_JSON_BYTES = 200_000_000
+_KEY = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What one run said of rows it had not seen.
+
+    ids (n,) str · labels (n,) int64 · logits (n, C) float32 · groups, sites (n,) str or None ·
+    spans (n, 2) seconds in the recording or None · features (n, D) float16, penultimate, or None
+    """
+
+    ids: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    groups: NDArray[np.str_] | None = None
+    sites: NDArray[np.str_] | None = None
+    spans: NDArray[np.float64] | None = None
+    features: NDArray[np.float16] | None = None
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float64]:
+        """(n, C) softmax of the logits, in float64."""
+        return softmax(self.logits)
+
+    def save(self, path: Path) -> None:
+        """Writes an npz whose bytes depend on the arrays alone."""
+        columns: dict[str, Any] = {
+            "id": self.ids,
+            "label": self.labels,
+            "logits": self.logits,
+            "group": self.groups,
+            "site": self.sites,
+        }
+        columns |= {"span": self.spans, "features": self.features}
+        with path.open("wb") as file:
+            np.savez(file, **{k: v for k, v in columns.items() if v is not None})
+
+    @classmethod
+    def load(cls, path: Path) -> Predictions:
+        """Reads one. Raises StoreError when the file is not what `save` writes."""
+        try:
+            columns = _arrays(path)
+            return cls(columns["id"], columns["label"], columns["logits"], **{f: columns.get(n) for f, n in _OPTIONAL.items()})
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise StoreError(
+                f"{path} is not a predictions file ({error}): delete its run folder and run the study again"
+            ) from None
+
+
+_OPTIONAL = {"groups": "group", "sites": "site", "spans": "span", "features": "features"}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One finished run, read lazily from its folder."""
+
+    folder: Path
+
+    @property
+    def key(self) -> str:
+        return self.folder.name
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """record.json: candidate, split, seed, recipe, cost, versions, digests."""
+        return dict(read_json(self.folder / "record.json"))
+
+    @property
+    def candidate(self) -> str:
+        return str(self.record["candidate"]["name"])
+
+    @cached_property
+    def history(self) -> list[dict[str, float | str]]:
+        """A row an epoch; numbers as float."""
+        path = self.folder / "history.csv"
+        if not path.exists():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+    def predictions(self, part: str = "predictions") -> Predictions | None:
+        """The rows of one part (`predictions`, `validation`, `external`), or None where there is none. Not cached."""
+        path = self.folder / f"{part}.npz"
+        return Predictions.load(path) if path.exists() else None
+
+    def pictures(self) -> dict[str, bytes]:
+        """Sample id → JPEG bytes of the most confident mistakes."""
+        path = self.folder / "pictures.npz"
+        if not path.exists():
+            return {}
+        try:
+            columns = _arrays(path)
+            ends = np.cumsum(columns["length"])
+            data = columns["jpeg"].tobytes()
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise StoreError(f"{path} cannot be read ({error}): delete its run folder and run the study again") from None
+        return {str(i): data[end - n : end] for i, n, end in zip(columns["id"], columns["length"], ends, strict=True)}
+
+    @property
+    def bundle(self) -> Path | None:
+        """The trained classifier's folder, where it was kept."""
+        return self.folder / "bundle" if (self.folder / "bundle").is_dir() else None
+
+
+class RunFolder:
+    """A run being written: fill it, and leaving the `with` makes it exist."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        write_json(self.folder / "record.json", {"format": FORMAT, **record})
+
+    def history(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        rows = list(rows)
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        with (self.folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def predictions(self, predictions: Predictions, part: str = "predictions") -> None:
+        predictions.save(self.folder / f"{part}.npz")
+
+    def pictures(self, jpegs: Mapping[str, bytes]) -> None:
+        """Sample id → JPEG bytes."""
+        with (self.folder / "pictures.npz").open("wb") as file:
+            np.savez(
+                file,
+                id=np.array(list(jpegs), dtype=np.str_),
+                length=np.array([len(j) for j in jpegs.values()], dtype=np.int64),
+                jpeg=np.frombuffer(b"".join(jpegs.values()), dtype=np.uint8),
+            )
+
+
+class Store:
+    """A results folder. Reading needs nothing; writing takes the run's lock first."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """study.json. Raises StoreError where the folder holds no study."""
+        path = self.folder / "study.json"
+        if not path.exists():
+            raise StoreError(f"{self.folder} is not a results folder (no study.json in it): name the folder given to `run -o`")
+        return dict(read_json(path))
+
+    def describe(self, study: Mapping[str, Any]) -> None:
+        """Writes study.json, replacing the one of an earlier call."""
+        write_json(self.folder / "study.json", {"format": FORMAT, **study})
+
+    def runs(self) -> Iterator[Run]:
+        """Every finished run, in the order of the plan; runs of an earlier plan are left out."""
+        planned = [str(p["key"]) for p in self.study["plan"]]
+        return (self.run(key) for key in planned if key in self)
+
+    def run(self, key: str) -> Run:
+        return Run(self.folder / "runs" / _checked(key))
+
+    def __contains__(self, key: str) -> bool:
+        return (self.folder / "runs" / _checked(key) / "record.json").exists()
+
+    def failures(self) -> dict[str, dict[str, Any]]:
+        """Key → why it failed, for runs of this plan that failed and have not succeeded since."""
+        planned = {str(p["key"]) for p in self.study["plan"]}
+        notes = sorted((self.folder / "failed").glob("*.json"))
+        return {n.stem: dict(read_json(n)) for n in notes if n.stem in planned and n.stem not in self}
+
+    def fail(self, key: str, note: Mapping[str, Any]) -> None:
+        """Leaves a note instead of a result."""
+        write_json(self.folder / "failed" / f"{_checked(key)}.json", dict(note))
+
+    @contextmanager
+    def lease(self, key: str) -> Iterator[bool]:
+        """Yields True while this process alone may compute `key`; False when another does, or it is done."""
+        held = lock(self.folder / "locks" / f"{_checked(key)}.lock")
+        try:
+            held.acquire(timeout=0)
+        except filelock.Timeout:
+            yield False
+            return
+        try:
+            yield key not in self
+        finally:
+            held.release()
+
+    def leased(self, key: str) -> bool:
+        """Whether some process is computing `key` right now."""
+        path = self.folder / "locks" / f"{_checked(key)}.lock"
+        if not path.exists():
+            return False
+        held = filelock.FileLock(path)
+        try:
+            held.acquire(timeout=0)
+        except filelock.Timeout:
+            return True
+        held.release()
+        return False
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[RunFolder]:
+        """A folder to fill; it becomes runs/KEY on leaving without an error. Hold the lease."""
+        target = self.folder / "runs" / _checked(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for stale in target.parent.glob(f".{key}.aside-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        with writing_folder(target) as aside:
+            yield RunFolder(aside)
+        (self.folder / "failed" / f"{key}.json").unlink(missing_ok=True)
+
+    def work(self, key: str) -> Path:
+        """Where a run under way keeps its checkpoints; removed when it is done."""
+        folder = self.folder / "work" / _checked(key)
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep_aside(folder)
+        return folder
+
+    def clear_work(self, key: str) -> None:
+        shutil.rmtree(self.folder / "work" / _checked(key), ignore_errors=True)
+
+    def now(self) -> dict[str, dict[str, Any]]:
+        """Key → what the run under way last said of itself (epoch, loss, images/s)."""
+        notes = sorted((self.folder / "work").glob("*/now.json"))
+        return {n.parent.name: dict(read_json(n)) for n in notes}
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    """Every array of an npz; nothing pickled is read, and the file is closed whatever it holds."""
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        return dict(file)
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of bounded size. Raises StoreError when it is missing, too large or malformed."""
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise StoreError(f"{path} has more than {MAX_JSON_BYTES:,} bytes and is not read")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read as JSON: {error}") from None
+
+
+def write_now(folder: Path, note: Mapping[str, Any]) -> None:
+    """What a run under way is doing, for `status`; replaced each time."""
+    with writing(folder / "now.json") as aside:
+        aside.write_text(json.dumps(dict(note)), encoding="utf-8")
+
+
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise StoreError(f"'{key}' is not a run key: expected 32 hexadecimal digits")
+    return key
+
+
+def _number(text: str | None) -> float | str:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return text or ""

@@ -1,0 +1,139 @@
+"""The run folder: whole or absent, leased to one, readable without trust."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from phoropter.core.errors import StoreError
+from phoropter.results.store import Predictions, Store
+
+KEY, OTHER = "0" * 32, "1" * 32
+
+
+def predictions(**more: Any) -> Predictions:
+    logits = np.array([[0.5, 2.0], [1e4, -1e4]], dtype=np.float32)
+    return Predictions(np.array(["a", "b"]), np.array([1, 0]), logits, **more)
+
+
+def store(tmp_path: Path, *keys: str) -> Store:
+    made = Store(tmp_path)
+    made.describe({"name": "x", "plan": [{"key": k, "candidate": "c"} for k in keys]})
+    return made
+
+
+def test_predictions_survive_a_round_trip_and_their_bytes_are_their_arrays(tmp_path: Path) -> None:
+    whole = predictions(
+        groups=np.array(["g", "g"]), sites=np.array(["s", "t"]), spans=np.zeros((2, 2)), features=np.ones((2, 3), np.float16)
+    )
+    whole.save(tmp_path / "a.npz")
+    back = Predictions.load(tmp_path / "a.npz")
+    for name in ("ids", "labels", "logits", "groups", "sites", "spans", "features"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(whole, name))
+    whole.save(tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_probabilities_do_not_overflow() -> None:
+    np.testing.assert_allclose(predictions().probabilities, [[1 / (1 + np.exp(1.5)), 1 / (1 + np.exp(-1.5))], [1, 0]])
+
+
+@pytest.mark.parametrize("cut", [0, 10, 300])
+def test_a_truncated_file_is_one_sentence(tmp_path: Path, cut: int) -> None:
+    predictions().save(tmp_path / "a.npz")
+    (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:cut])
+    with pytest.raises(StoreError, match="not a predictions file"):
+        Predictions.load(tmp_path / "a.npz")
+
+
+def test_a_pickle_in_a_predictions_file_is_refused_and_nothing_runs(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "ran",))
+
+    np.savez(tmp_path / "a.npz", id=np.array([Evil()], dtype=object), label=[0], logits=[[0.0]])
+    with pytest.raises(StoreError):
+        Predictions.load(tmp_path / "a.npz")
+    (tmp_path / "b.npz").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(StoreError):
+        Predictions.load(tmp_path / "b.npz")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_run_exists_when_its_folder_does(tmp_path: Path) -> None:
+    made = store(tmp_path, KEY)
+    with pytest.raises(RuntimeError), made.writing(KEY) as folder:
+        folder.record({"candidate": {"name": "c"}})
+        folder.predictions(predictions())
+        raise RuntimeError
+    assert KEY not in made and not list((tmp_path / "runs").iterdir())
+    with made.writing(KEY) as folder:
+        folder.record({"candidate": {"name": "c"}})
+        folder.predictions(predictions())
+        folder.history([{"epoch": 1, "phase": "all", "train_loss": 0.5}, {"epoch": 2, "validation_loss": 0.25}])
+        folder.pictures({"a": b"\xff\xd8one", "b": b"\xff\xd8second"})
+        assert KEY not in made
+    (run,) = made.runs()
+    assert KEY in made and run.candidate == "c" and run.predictions("external") is None and run.bundle is None
+    assert run.history[0]["train_loss"] == 0.5 and run.history[1]["validation_loss"] == 0.25 and run.history[0]["phase"] == "all"
+    assert run.pictures() == {"a": b"\xff\xd8one", "b": b"\xff\xd8second"}
+
+
+def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    made = store(tmp_path, KEY)
+    (tmp_path / "runs" / f".{KEY}.aside-1-ff").mkdir(parents=True)
+    with made.writing(KEY) as folder:
+        folder.record({"candidate": {"name": "c"}})
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == [KEY]
+
+
+def test_a_lease_is_for_one_and_ends_with_its_block(tmp_path: Path) -> None:
+    made, other = store(tmp_path, KEY), Store(tmp_path)
+    assert not made.leased(KEY)
+    with made.lease(KEY) as mine:
+        assert mine and other.leased(KEY)
+        with other.lease(KEY) as theirs:
+            assert not theirs
+        with other.lease(OTHER) as theirs:
+            assert theirs
+    assert not other.leased(KEY)
+    with made.writing(KEY) as folder:
+        folder.record({})
+    with other.lease(KEY) as again:
+        assert not again  # it is done
+
+
+def test_a_failure_is_a_note_until_it_succeeds(tmp_path: Path) -> None:
+    made = store(tmp_path, KEY, OTHER)
+    made.fail(KEY, {"error": "diverged"})
+    made.fail("2" * 32, {"error": "of an earlier plan"})
+    assert made.failures() == {KEY: {"error": "diverged"}}
+    with made.writing(KEY) as folder:
+        folder.record({})
+    assert made.failures() == {}
+
+
+def test_runs_of_an_earlier_plan_are_left_out(tmp_path: Path) -> None:
+    made = store(tmp_path, KEY)
+    for key in (KEY, OTHER):
+        with made.writing(key) as folder:
+            folder.record({})
+    assert [r.key for r in made.runs()] == [KEY]
+
+
+@pytest.mark.parametrize("key", ["../../etc", "short", KEY[:-1] + "g", ""])
+def test_a_key_cannot_leave_the_folder(tmp_path: Path, key: str) -> None:
+    with pytest.raises(StoreError, match="not a run key"):
+        store(tmp_path).run(key)
+
+
+def test_a_folder_without_a_study_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="not a results folder"):
+        _ = Store(tmp_path).study
+    (tmp_path / "study.json").write_text("{")
+    with pytest.raises(StoreError, match="cannot be read as JSON"):
+        _ = Store(tmp_path).study
