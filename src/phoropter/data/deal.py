@@ -1,0 +1,57 @@
+"""Whole groups dealt into parts of given shares, sizes and classes balanced, a new deal for every draw.
+
+scikit-learn's StratifiedGroupKFold takes the groups in the order of how uneven they are, so groups of different sizes fall into
+the same folds whatever its random_state: fifteen people recorded for slightly different times would give five seeds one and the
+same partition, and the spread over seeds would say nothing. Here large groups still go first, but within a power of two of each
+other in an order that is drawn; each goes where it disturbs the balance least, as it does there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+DEALS = 20
+FEW_DEALS = 4  # for more groups than MANY, where chance evens things out by itself
+MANY = 2000
+SLACK = 0.1
+
+
+def deal(counts: NDArray[np.int64], shares: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.int64]:
+    """(G, C) rows of each class in each group, (F,) shares that sum to one → (G,) the part each group goes to.
+
+    The first of a few deals in which every part has every class and nearly its share of rows; else the best of them.
+    """
+    best: tuple[tuple[int, float], NDArray[np.int64]] | None = None
+    for _ in range(DEALS if len(counts) <= MANY else FEW_DEALS):
+        part, loads = _one(counts, shares, random)
+        missing = int((loads[:, counts.sum(axis=0) > 0] == 0).sum())
+        off = np.abs(loads.sum(axis=1) - shares * counts.sum())
+        if not missing and (off <= np.maximum(SLACK * shares * counts.sum(), counts.sum(axis=1).max() / 2)).all():
+            return part
+        score = (missing, float(off.max()))
+        if best is None or score < best[0]:
+            best = (score, part)
+    assert best is not None
+    return best[1]
+
+
+def _one(
+    counts: NDArray[np.int64], shares: NDArray[np.float64], random: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """((G,) part of each group, (F, C) rows of each class in each part). A part's load is weighed against its share, a class
+    against its own size; the sum of squares is what each step keeps small, so a rare class counts as much as a common one."""
+    sizes = counts.sum(axis=1)
+    weighed = np.column_stack([counts, sizes]) / np.maximum(1, np.append(counts.sum(axis=0), sizes.sum()))
+    shuffled = random.permutation(len(counts))
+    order = shuffled[np.argsort(-np.floor(np.log2(np.maximum(1, sizes[shuffled]))), kind="stable")]
+    part = np.zeros(len(counts), dtype=np.int64)
+    filled = np.zeros((len(shares), weighed.shape[1]))
+    ties = random.random(len(shares)) * 1e-9
+    for group in order:
+        rise = ((2 * filled + weighed[group]) @ weighed[group]) / shares
+        part[group] = np.argmin(rise + ties)
+        filled[part[group]] += weighed[group]
+    loads = np.zeros((len(shares), counts.shape[1]), dtype=np.int64)
+    np.add.at(loads, part, counts)
+    return part, loads

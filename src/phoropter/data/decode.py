@@ -1,0 +1,258 @@
+"""A picture file's bytes → upright sRGB pixels, and those → the square that is stored.
+
+Everything a camera, scanner or screenshot tool writes becomes (H, W, 3) uint8: EXIF orientation obeyed, palettes and greyscale
+spread out, transparency laid on white, CMYK turned to RGB, 16 bits scaled to 8. Whatever cannot be decoded raises a DataError
+that names the picture and says what its contents look like; a header that promises too many pixels is refused before any are.
+
+Left out on purpose: colour profiles and gamma, which the pipelines that trained the public backbones ignore too; JPEG's own
+coarse decoding (`draft`), which is faster on large photographs but gives other pixels; and formats that Pillow hands to
+other programs (EPS) or that are no pictures (PDF, icons, fonts).
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from phoropter.core.errors import DataError
+from phoropter.core.files import size_text
+
+MAX_PIXELS = 100_000_000
+MAX_BYTES = 512 * 1024**2
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
+WHITE = (255, 255, 255, 255)
+
+Fit = Literal["crop", "squash", "pad"]
+Resample = Literal["bicubic", "bilinear"]
+
+
+@dataclass(frozen=True)
+class Square:
+    """How a picture of any shape becomes S×S: the part of `data:` that the stored pixels depend on.
+
+    size: S, the side in pixels
+    fit:  `crop` scales the short side to S and keeps the centre; `squash` ignores proportions; `pad` scales the long side to
+          S and fills with black
+    """
+
+    size: int
+    fit: Fit = "crop"
+    resample: Resample = "bicubic"
+
+    def of(self, image: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 or an RGB Image → (3, S, S) uint8. Antialiased; a picture that is S×S already keeps its pixels."""
+        picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+        if self.fit == "pad":
+            square = self._padded(picture)
+        else:
+            box = self._centre(picture) if self.fit == "crop" else None
+            square = self._scaled(picture, (self.size, self.size), box)
+        return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
+
+    def _centre(self, picture: Image.Image) -> tuple[float, float, float, float]:
+        """The part of the picture that ends in the square: scaling only this equals scaling all and cropping, to rounding,
+        without the enormous intermediate a 1×10,000 picture would need. Lengths are truncated and offsets rounded as
+        torchvision does."""
+        short = min(picture.size)
+        box = []
+        for length in picture.size:
+            scaled = int(self.size * length / short)
+            start = round((scaled - self.size) / 2.0)
+            box.append((start * length / scaled, min((start + self.size) * length / scaled, length)))
+        (left, right), (top, bottom) = box
+        return left, top, right, bottom
+
+    def _padded(self, picture: Image.Image) -> Image.Image:
+        long = max(picture.size)
+        width, height = (max(1, round(self.size * length / long)) for length in picture.size)
+        out = Image.new("RGB", (self.size, self.size))
+        out.paste(self._scaled(picture, (width, height), None), ((self.size - width) // 2, (self.size - height) // 2))
+        return out
+
+    def _scaled(self, picture: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float] | None) -> Image.Image:
+        if picture.size == size:
+            return picture
+        return picture.resize(size, _FILTERS[self.resample], box=box)
+
+
+def open_file(path: Path, name: str) -> Image.Image:
+    """A picture file → an RGB Image, upright. Raises DataError naming `name` when it cannot be."""
+    try:
+        with path.open("rb") as file:
+            return open_picture(file, name)
+    except OSError as error:
+        raise DataError(f"{name}: the file cannot be read: {error.strerror or error}") from None
+
+
+def decode(source: BinaryIO | bytes, name: str) -> NDArray[np.uint8]:
+    """An open picture file or its bytes → (H, W, 3) uint8, upright sRGB. Raises DataError naming `name` when it cannot be."""
+    return np.array(open_picture(source, name))
+
+
+def open_picture(source: BinaryIO | bytes, name: str) -> Image.Image:
+    """As `decode`, before the pixels are copied into an array."""
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    head = _head(file, name)
+    with quiet:
+        try:
+            with Image.open(file, formats=_formats()) as image:
+                _refuse_bomb(image.width * image.height, name)
+                if 0 in image.size:
+                    raise DataError(f"{name}: the picture has no pixels ({image.width}×{image.height}); remove it")
+                image.load()
+                return to_rgb(_upright(image), name)
+        except DataError:
+            raise
+        except Image.DecompressionBombError:
+            _refuse_bomb(MAX_PIXELS + 1, name)
+            raise
+        except UnidentifiedImageError:
+            raise DataError(f"{name}: not a picture that can be read: {_looks_like(head)}") from None
+        except MemoryError:
+            raise DataError(f"{name}: decoding needs more memory than there is") from None
+        except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, zlib.error, ValueError, ...
+            raise DataError(f"{name}: the picture is damaged or cut off ({_short(error)}); fetch it again or remove it") from None
+
+
+def picture_size(source: BinaryIO, name: str) -> tuple[int, int]:
+    """(height, width) as stored, from the header alone. Raises DataError when there is no such header."""
+    head = _head(source, name)
+    with quiet:
+        try:
+            with Image.open(source, formats=_formats()) as image:
+                return image.height, image.width
+        except Image.DecompressionBombError:
+            _refuse_bomb(MAX_PIXELS + 1, name)
+            raise
+        except Exception:
+            raise DataError(f"{name}: not a picture that can be read: {_looks_like(head)}") from None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of FORMATS that this build of Pillow can open; all plugins are loaded first, in one go."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _head(file: BinaryIO, name: str) -> bytes:
+    size = file.seek(0, io.SEEK_END)
+    if size == 0:
+        raise DataError(f"{name}: the file is empty (0 bytes); fetch it again or remove it")
+    if size > MAX_BYTES:
+        raise DataError(f"{name}: the file has {size_text(size)}; pictures of up to {size_text(MAX_BYTES)} are read")
+    file.seek(0)
+    head = file.read(64)
+    file.seek(0)
+    return head
+
+
+def _refuse_bomb(pixels: int, name: str) -> None:
+    if pixels > MAX_PIXELS:
+        raise DataError(
+            f"{name}: the header promises more than {MAX_PIXELS // 10**6} million pixels, which is refused before decoding; "
+            "scale the picture down or remove it"
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block: the pixels are good and there is no telling which way is up
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """An Image of any mode → RGB: transparency on white, deep greyscale by the full range of its type."""
+    if image.mode[0] in "IF":  # I;16, I;16B, I, F: Pillow's own conversion to 8 bits would clip instead of scale
+        image = Image.fromarray(_eight_bits(np.asarray(image), name))
+    elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _eight_bits(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    """Deep greyscale → 0..255 by the full range of its type, never by a picture's own extremes: equal greys stay equal."""
+    if values.dtype.kind == "f":
+        if not bool(((values >= 0) & (values <= 1)).all()):
+            raise DataError(
+                f"{name}: floating-point pixels must lie in 0..1 to have a brightness; convert the picture to 8 or 16 bits"
+            )
+        return np.rint(values.astype(np.float64) * 255).astype(np.uint8)
+    wide = values.astype(np.int64)
+    if wide.min() < 0 or wide.max() > 65535:
+        raise DataError(f"{name}: 32-bit pixels have no agreed brightness; convert the picture to 8 or 16 bits")
+    return ((wide * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def _looks_like(head: bytes) -> str:
+    """What a file that is no picture seems to be, for people."""
+    start = head.lstrip().lower()
+    for sign, what in _SIGNS.items():
+        if start.startswith(sign):
+            return what
+    if not any(byte < 9 or 13 < byte < 32 for byte in head):
+        return "its contents are text"
+    return f"its contents are none of {', '.join(FORMATS)}"
+
+
+def _short(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+class _Silence:
+    """Pillow's warnings held back while any thread decodes. Filters belong to the whole process, so the first one in sets
+    them and the last one out restores them; a plain `catch_warnings` in each thread would leave them changed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._kept = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._kept = warnings.catch_warnings()
+                self._kept.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._kept.__exit__(None, None, None)
+
+
+quiet = _Silence()
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIGNS = {
+    b"version https://git-lfs": "it is a Git LFS pointer; fetch the picture itself with git lfs pull",
+    b"<!doctype": "it is a web page, probably a failed download",
+    b"<html": "it is a web page, probably a failed download",
+    b"<svg": "it is an SVG drawing; convert it to PNG",
+    b"%pdf": "it is a PDF document; convert its pages to PNG",
+    b"pk\x03\x04": "it is a ZIP archive; unpack it first",
+}

@@ -1,0 +1,103 @@
+"""Digests of picture files, computed once and remembered: (path, size, times) → digest, in a small database in the user's cache.
+
+The contents of a dataset are part of every key, so they are asked for by every command; reading 50,000 files each time would
+make `status` as slow as a training epoch. A file whose size and times have not changed is taken to be unchanged, as Git does;
+a file that changed a moment ago is never remembered, because the clock of its file system may be too coarse to tell.
+
+The database is a convenience: where it cannot be read or written, digests are simply computed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from phoropter.core.files import cache_dir, digest_file
+
+UNREADABLE = "unreadable"
+SETTLED_S = 2.0
+_THREADS = min(16, 4 * (os.cpu_count() or 1))
+_AT_ONCE = 500
+
+
+def file_digests(paths: Sequence[Path]) -> list[str]:
+    """Files → 32 hexadecimal digits each, hashed by several threads; `unreadable…` where a file cannot be read, so that the
+    place that decodes it can name it."""
+    stamps = [_stamp([path]) for path in paths]
+    keys = [f"file:{path.absolute()}" for path in paths]
+    known = _recall(dict(zip(keys, stamps, strict=True)))
+    missing = [row for row, key in enumerate(keys) if key not in known]
+    if missing:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            fresh = dict(zip(missing, pool.map(_digest, [paths[row] for row in missing], chunksize=64), strict=True))
+        _remember([(keys[r], stamps[r], d.encode()) for r, d in fresh.items() if not d.startswith(UNREADABLE)])
+        known |= {keys[row]: found.encode() for row, found in fresh.items()}
+    return [known[key].decode() for key in keys]
+
+
+def remembered(files: Sequence[Path], what: str, compute: Callable[[], bytes]) -> bytes:
+    """`compute()`, or what it gave before for the same unchanged files. `what` names the computation and its version."""
+    key, stamp = f"{what}:" + "|".join(str(file.absolute()) for file in files), _stamp(files)
+    known = _recall({key: stamp})
+    if key not in known:
+        known[key] = compute()
+        _remember([(key, stamp, known[key])])
+    return known[key]
+
+
+def _digest(path: Path) -> str:
+    try:
+        return digest_file(path)
+    except OSError as error:
+        return f"{UNREADABLE} {type(error).__name__}"
+
+
+def _stamp(files: Sequence[Path]) -> str:
+    """What changes when a file does; empty when it cannot be looked at or changed a moment ago."""
+    parts = []
+    for file in files:
+        try:
+            seen = file.stat()
+        except OSError:
+            return ""
+        if time.time() - max(seen.st_mtime, seen.st_ctime) < SETTLED_S:
+            return ""
+        parts.append(f"{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ctime_ns}")
+    return "|".join(parts)
+
+
+def _recall(stamps: Mapping[str, str]) -> dict[str, bytes]:
+    """key → stamp into key → value, for the keys whose stamp is still what it was."""
+    found: dict[str, bytes] = {}
+    keys = [key for key, stamp in stamps.items() if stamp]
+    with contextlib.suppress(sqlite3.Error, OSError, UnicodeError), _database() as base:
+        for start in range(0, len(keys), _AT_ONCE):
+            some = keys[start : start + _AT_ONCE]
+            marks = ",".join("?" * len(some))
+            rows = base.execute(f"SELECT key, stamp, value FROM memory WHERE key IN ({marks})", some)
+            found |= {key: value for key, stamp, value in rows if stamp == stamps[key]}
+    return found
+
+
+def _remember(entries: Sequence[tuple[str, str, bytes]]) -> None:
+    settled = [entry for entry in entries if entry[1]]
+    if settled:
+        with contextlib.suppress(sqlite3.Error, OSError, UnicodeError), _database() as base, base:
+            base.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?, ?)", settled)
+
+
+@contextlib.contextmanager
+def _database() -> Iterator[sqlite3.Connection]:
+    path = cache_dir() / "digests.sqlite"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    base = sqlite3.connect(path, timeout=30)
+    try:
+        base.execute("CREATE TABLE IF NOT EXISTS memory (key TEXT PRIMARY KEY, stamp TEXT, value BLOB) WITHOUT ROWID")
+        yield base
+    finally:
+        base.close()

@@ -1,0 +1,207 @@
+"""Views: what is cut out of recordings and drawn; one channel in windows, or a cardiotocogram.
+
+A View is plain data. With the samples it decides every pixel, so its plain form is part of the pictures' identity, and a
+recording that comes at prediction time is cut and drawn by the very View of training (rendered.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from phoropter.core.errors import DataError
+from phoropter.core.spec import Spec
+from phoropter.signals.ctg import CHANNELS, CtgRules, ctg_clean, ctg_cut, ctg_windows
+from phoropter.signals.ecg import require_heartbeat
+from phoropter.signals.outcomes import CLASSES, outcome_class
+from phoropter.signals.recording import Recording
+from phoropter.signals.render import Ctg, Scalogram, Spectrogram, Trace, pooled, render, rgb, value_range
+from phoropter.signals.windows import WindowRule, Windows, cut, event_windows, windows
+
+Bytes = NDArray[np.uint8]
+Rows = NDArray[np.int64]
+UNKNOWN = ""  # the class of a window nobody knows the class of
+BEATS_S = 0.8  # a window about a heartbeat: from one to the next at 75 a minute
+_CHUNK = 256  # windows whose grey scale is looked for at once
+
+
+class Strip(Spec):
+    """Windows of one channel, drawn one picture each.
+
+    rule:    how they follow each other; None: one about each event, `event_s` long
+    labels:  span or event label → class; None: as they are
+    outcome: a rule that makes the classes of whole recordings instead
+    classes: in the order of the labels, where the order is known beforehand
+    """
+
+    kind: Literal["strip"] = "strip"
+    channel: str
+    picture: Annotated[Spectrogram | Scalogram | Trace, Field(discriminator="kind")] = Spectrogram()
+    rule: WindowRule | None = WindowRule(step_s=2.0)
+    event_s: float | None = None
+    labels: dict[str, str] | None = None
+    outcome: str | None = None
+    classes: tuple[str, ...] | None = None
+    per_subject: bool = False
+    heartbeat: bool = False
+
+    @property
+    def words(self) -> str:
+        """For the dataset's notes."""
+        if self.rule is None:
+            how = f"one window of {self.event_s:g} s about each event"
+        else:
+            step = f"{self.rule.step_s:g} s apart" if self.rule.step_s is not None else f"with gaps of {self.rule.gap_s:g} s"
+            how = f"windows of {self.rule.length_s:g} s {step}"
+        grey = "each subject" if self.per_subject else "each window"
+        return f"{how}, {self.channel} drawn as {self.picture.kind}, grey scale of {grey}"
+
+    @property
+    def cutting(self) -> dict[str, Any]:
+        """What the table of windows depends on."""
+        return {name: value for name, value in self.plain().items() if name not in ("picture", "per_subject", "classes")}
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """What the picture of a given window depends on, and labels do not."""
+        return {name: self.plain()[name] for name in ("kind", "channel", "picture", "per_subject")}
+
+    def check(self, recording: Recording) -> None:
+        """Raises DataError for a recording that cannot be cut or drawn."""
+        samples = recording.channel(self.channel)
+        if not np.isfinite(samples).any():
+            raise DataError(f"recording {recording.id}: channel {self.channel} has no finite sample: leave the recording out")
+        if self.heartbeat:
+            require_heartbeat(samples, recording.rate_hz, f"recording {recording.id}")
+        if self.rule is None and recording.events is None:
+            raise DataError(f"recording {recording.id}: it has no events, so no window can be centred on one")
+        self._labelled(recording)
+
+    def missing(self, recording: Recording) -> float:
+        """The share of its samples that were not measured."""
+        return float(np.isnan(recording.channel(self.channel)).mean())
+
+    def windows(self, recordings: Sequence[Recording], unknown: bool) -> Windows:
+        """The table. A recording without any label is cut whole into windows of the class UNKNOWN, or left out and counted."""
+        known = [self._labelled(recording) for recording in recordings]
+        blank = [self.rule is not None and r.label is None and not r.spans for r in known]
+        table = self._cut_by_rule([replace(r, label=UNKNOWN) if b and unknown else r for r, b in zip(known, blank, strict=True)])
+        dropped = {"no_label": sum(blank)} if any(blank) and not unknown else {}
+        return replace(table, dropped={**table.dropped, **dropped})
+
+    def _labelled(self, recording: Recording) -> Recording:
+        if self.outcome is None:
+            return recording
+        found = outcome_class(recording.outcome, self.outcome, f"recording {recording.id}")
+        return replace(recording, label=found, spans=())
+
+    def _cut_by_rule(self, recordings: Sequence[Recording]) -> Windows:
+        if self.rule is None:
+            return event_windows(recordings, self.event_s or BEATS_S, self.labels, (self.channel,))
+        unknown = {UNKNOWN: UNKNOWN} if any(r.label == UNKNOWN for r in recordings) else {}
+        labels = None if self.labels is None else self.labels | unknown
+        if labels and unknown and all(r.label == UNKNOWN for r in recordings):
+            labels = unknown  # nothing to learn from: no class need occur
+        return windows(recordings, self.rule, labels, (self.channel,))
+
+    def ranges(self, recordings: Sequence[Recording], table: Windows) -> NDArray[Any] | None:
+        """(N, 2) the grey scale of every window of the table, where it is not the window's own."""
+        if not self.per_subject:
+            return None
+        parts = np.array_split(np.arange(len(table)), -(-len(table) // _CHUNK))
+        rate_hz = recordings[0].rate_hz
+        own = np.concatenate([value_range(self._cut(recordings, table, rows), rate_hz, self.picture) for rows in parts])
+        return pooled(own, np.array([recordings[i].subject for i in table.recording]))
+
+    def draw(self, recordings: Sequence[Recording], table: Windows, rows: Rows, ranges: NDArray[Any] | None) -> Bytes:
+        """Rows of the table → (m, S, S, 3)."""
+        own = None if ranges is None else ranges[rows]
+        return rgb(render(self._cut(recordings, table, rows), recordings[0].rate_hz, self.picture, own))
+
+    def trace(self, recordings: Sequence[Recording], table: Windows, row: int) -> dict[str, NDArray[np.float32]]:
+        """What the picture of a row was drawn from, by channel, for people."""
+        return {self.channel: self._cut(recordings, table, np.array([row]))[0]}
+
+    def _cut(self, recordings: Sequence[Recording], table: Windows, rows: Rows) -> NDArray[np.float32]:
+        return cut(recordings, table, rows, (self.channel,))[:, 0]
+
+
+class Cardiotocogram(Spec):
+    """A birth's heart rate, contractions and baseline, cleaned whole, then cut, filtered and drawn as one picture.
+
+    outcome: the rule that makes the classes; None: the recordings' own labels
+    """
+
+    kind: Literal["cardiotocogram"] = "cardiotocogram"
+    picture: Ctg = Ctg()
+    clean: CtgRules = CtgRules()
+    outcome: str | None = None
+    classes: tuple[str, ...] | None = CLASSES
+
+    @property
+    def words(self) -> str:
+        """For the dataset's notes."""
+        which, minutes = self.clean.cut.which, self.clean.cut.length_s / 60
+        return f"windows of {minutes:g} min ({which}), at most {self.clean.cut.max_missing:.0%} missing, labels by " + (
+            self.outcome or "the recordings"
+        )
+
+    @property
+    def cutting(self) -> dict[str, Any]:
+        """What the table of windows depends on."""
+        return {"kind": self.kind, "fhr": self.clean.fhr.plain(), "cut": self.clean.cut.plain(), "outcome": self.outcome}
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """What the picture of a given window depends on, and labels do not."""
+        return {"kind": self.kind, "picture": self.picture.plain(), "clean": self.clean.model_dump(mode="json", exclude={"cut"})}
+
+    def check(self, recording: Recording) -> None:
+        """Raises DataError for a record without one of the two channels, or whose outcome is no number."""
+        for name in CHANNELS[:2]:
+            recording.channel(name)
+        self._class(recording)
+
+    def missing(self, recording: Recording) -> float:
+        """The share of the heart rate that was not measured, or out of range."""
+        rate, rules = recording.channel("FHR"), self.clean.fhr
+        return float((np.isnan(rate) | (rate <= rules.low_bpm) | (rate >= rules.high_bpm)).mean())
+
+    def windows(self, recordings: Sequence[Recording], unknown: bool) -> Windows:
+        """The table. A record without a class is given the class UNKNOWN, or left out and counted."""
+        classes = [self._class(recording) for recording in recordings]
+        return ctg_windows(recordings, [UNKNOWN if c is None and unknown else c for c in classes], self.clean)
+
+    def _class(self, recording: Recording) -> str | None:
+        if self.outcome is None or not recording.outcome:
+            return recording.label if self.outcome is None else None
+        return outcome_class(recording.outcome, self.outcome, f"recording {recording.id}")
+
+    def ranges(self, recordings: Sequence[Recording], table: Windows) -> None:
+        """The axes are fixed."""
+
+    def draw(self, recordings: Sequence[Recording], table: Windows, rows: Rows, ranges: object) -> Bytes:
+        """Rows of the table → (m, S, S, 3); each record is cleaned once."""
+        size = self.picture.size
+        out = np.empty((len(rows), size, size, 3), np.uint8)
+        for index in np.unique(table.recording[rows]):
+            mine = np.flatnonzero(table.recording[rows] == index)
+            pieces = self._cut(recordings[index], table.start[rows[mine]].tolist())
+            out[mine] = render(pieces, recordings[index].rate_hz, self.picture)
+        return out
+
+    def trace(self, recordings: Sequence[Recording], table: Windows, row: int) -> dict[str, NDArray[np.float32]]:
+        """What the picture of a row was drawn from, by channel, for people."""
+        window = self._cut(recordings[int(table.recording[row])], [int(table.start[row])])[0]
+        return {name: window[at] for at, name in enumerate(CHANNELS)}
+
+    def _cut(self, recording: Recording, starts: Sequence[int]) -> NDArray[np.float32]:
+        return ctg_cut(ctg_clean(recording, self.clean), starts, self.clean)
+
+
+View = Strip | Cardiotocogram

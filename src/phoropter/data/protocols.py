@@ -1,0 +1,187 @@
+"""Who is trained on and who is tested: a ProtocolSpec and a Dataset → Splits.
+
+Rows are put in the order of their ids before anything is drawn, so a partition depends on what is in the dataset, not on the
+order it came in. Where the dataset names groups they stay together, unless the study says `allow_group_overlap: true` in so many
+words, and then the split's name says it too. A split that could not be learned from or scored is refused with what would work.
+
+How rows are parted is in partitions.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from phoropter.core.errors import listing
+from phoropter.core.files import digest
+from phoropter.core.seeds import seed_of
+from phoropter.core.spec import Source, Spec, check
+from phoropter.data.dataset import Dataset
+from phoropter.data.partitions import KINDS, Pool, refuse_missing, with_validation
+
+Rows = NDArray[np.int64]
+Kind = Literal[
+    "hold-out",
+    "k-fold",
+    "stratified-k-fold",
+    "group-k-fold",
+    "stratified-group-k-fold",
+    "leave-one-group-out",
+    "official",
+    "sites",
+    "evaluate",
+]
+
+
+class ProtocolSpec(Spec):
+    """Who is trained on and who is tested.
+
+    split:      how rows are parted; `sites` trains on some sites and tests on unseen ones, `evaluate` only tests
+    folds:      of the k-folds, and inside the training sites (there 1: train on all of them)
+    test:       share of rows held out, for hold-out; train_per_class: instead, so many of each class train and the rest test
+    repeats:    how often the partition is drawn for each seed
+    seeds:      of partition and training; 0 is a seed like any other
+    reshuffle:  every seed draws its own partition; false: all seeds share one
+    train_sites, test_sites: for sites; one of them is enough, the other is then all the rest
+    allow_group_overlap: rows of one group may be trained on and tested
+    validation: share of the training part cut off, by the same rule, as inner validation
+    """
+
+    split: Kind = "stratified-k-fold"
+    folds: int = Field(default=5, ge=1, le=1000)
+    test: float = Field(default=0.2, gt=0, lt=1)
+    train_per_class: int | None = Field(default=None, ge=1)
+    repeats: int = Field(default=1, ge=1, le=1000)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    reshuffle: bool = True
+    train_sites: tuple[str, ...] = ()
+    test_sites: tuple[str, ...] = ()
+    allow_group_overlap: bool = False
+    validation: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ProtocolSpec:
+        for option, kinds in _BELONGS.items():
+            if getattr(self, option) != type(self).model_fields[option].default and self.split not in kinds:
+                raise ValueError(f"'{option}' belongs to {listing(sorted(kinds))} and does nothing for 'split: {self.split}'")
+        if self.folds < 2 and self.split != "sites":
+            raise ValueError(f"'folds: {self.folds}' leaves nothing to train on: expected at least 2, or split: evaluate")
+        if self.train_per_class and self.test != type(self).model_fields["test"].default:
+            raise ValueError("'test' and 'train_per_class' both say how much is held out: keep one")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError("'seeds' must be different whole numbers from 0 upwards")
+        if self.split == "sites":
+            self._sites_differ()
+        return self
+
+    def _sites_differ(self) -> None:
+        if not self.train_sites and not self.test_sites:
+            raise ValueError("'split: sites' needs 'train_sites' or 'test_sites'")
+        if both := set(self.train_sites) & set(self.test_sites):
+            raise ValueError(f"the site '{min(both)}' is in 'train_sites' and in 'test_sites': keep one")
+        if self.folds == 1 and self.repeats > 1:
+            raise ValueError(
+                f"'repeats: {self.repeats}' with 'folds: 1' would repeat one and the same partition: remove 'repeats'"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Row numbers of a dataset: what is trained on, what is tested, and where asked for the inner validation part and the rows
+    of unseen sites. seed, repeat and fold count from 0; name says it in plain words, counting from 1."""
+
+    seed: int
+    repeat: int
+    fold: int
+    folds: int
+    name: str
+    train: Rows
+    test: Rows
+    val: Rows | None = None
+    external: Rows | None = None
+
+    def key(self, dataset: Dataset) -> str:
+        """A digest of the ids in each part, whatever their order."""
+        parts = (self.train, self.test, self.val, self.external)
+        return digest([None if rows is None else sorted(dataset.ids[rows].tolist()) for rows in parts])
+
+
+def splits(dataset: Dataset, spec: ProtocolSpec) -> list[Split]:
+    """Every split a protocol asks for: seeds × repeats × folds. Rows without a label are in none of them.
+
+    Raises SplitError, which says what would work, when the dataset cannot be split so.
+    """
+    pool = Pool.of(dataset)
+    out: list[Split] = []
+    for seed in spec.seeds:
+        for repeat in range(spec.repeats):
+            draw = seed_of(seed if spec.reshuffle else "shared by all seeds", "partition", repeat)
+            parts = [with_validation(pool, part, spec, draw) for part in KINDS[spec.split](pool, spec, draw)]
+            for fold, part in enumerate(parts):
+                refuse_missing(pool, part, spec)
+                words = [part.name]
+                words += [f"fold {fold + 1} of {len(parts)}"] if len(parts) > 1 else []
+                words += [f"repeat {repeat + 1} of {spec.repeats}"] if spec.repeats > 1 else []
+                name = ", ".join([*words, f"seed {seed}", *pool.said])
+                train, test = pool.numbers(part.train), pool.numbers(part.test)
+                val, external = (None if places is None else pool.numbers(places) for places in (part.val, part.external))
+                out.append(Split(seed, repeat, fold, len(parts), name, train, test, val, external))
+    return out
+
+
+def KFold(folds: int = 5, *, stratified: bool = True, **options: Any) -> ProtocolSpec:
+    """k-fold, classes in proportion unless `stratified=False`; groups stay together. `KFold(5, seeds=[0, 1], repeats=2)`."""
+    return _made("KFold", "stratified-k-fold" if stratified else "k-fold", folds=folds, **options)
+
+
+def GroupKFold(folds: int = 5, *, stratified: bool = True, **options: Any) -> ProtocolSpec:
+    """k-fold over whole groups; refused where there are none."""
+    return _made("GroupKFold", "stratified-group-k-fold" if stratified else "group-k-fold", folds=folds, **options)
+
+
+def LeaveOneGroupOut(**options: Any) -> ProtocolSpec:
+    """Each group tested once by a model that never saw it."""
+    return _made("LeaveOneGroupOut", "leave-one-group-out", **options)
+
+
+def HoldOut(test: float = 0.2, **options: Any) -> ProtocolSpec:
+    """A share of rows held out, or `HoldOut(train_per_class=60)`."""
+    return _made("HoldOut", "hold-out", test=test, **options)
+
+
+def Official(**options: Any) -> ProtocolSpec:
+    """The dataset's own training and test parts."""
+    return _made("Official", "official", **options)
+
+
+def Sites(**options: Any) -> ProtocolSpec:
+    """`Sites(test_sites=["Brno"], folds=10)`: k-fold over the other sites, each model also tested on the unseen ones."""
+    return _made("Sites", "sites", **options)
+
+
+def Evaluate(**options: Any) -> ProtocolSpec:
+    """Nothing is trained, everything is tested."""
+    return _made("Evaluate", "evaluate", **options)
+
+
+def _made(name: str, split: str, **options: Any) -> ProtocolSpec:
+    return check(ProtocolSpec, {"split": split, **options}, Source(f"{name}(…)"))
+
+
+_K_FOLDS = {"k-fold", "stratified-k-fold", "group-k-fold", "stratified-group-k-fold"}
+_DRAWN = _K_FOLDS | {"hold-out", "sites"}
+_BELONGS: dict[str, set[str]] = {
+    "folds": _K_FOLDS | {"sites"},
+    "test": {"hold-out"},
+    "train_per_class": {"hold-out"},
+    "repeats": _DRAWN,
+    "reshuffle": _DRAWN,
+    "train_sites": {"sites"},
+    "test_sites": {"sites"},
+    "allow_group_overlap": {"k-fold", "stratified-k-fold", "hold-out", "official", "sites"},
+    "validation": _DRAWN | {"leave-one-group-out", "official"},
+}

@@ -1,0 +1,78 @@
+"""StreamedPixels: the door of Pixels for a set too large to keep; pictures are decoded when they are asked for.
+
+The last ones stay in memory, up to a bound. Nothing is predicted: whoever deals in batches asks for the next one in a thread of
+its own if it wants to hide the wait.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.errors import DataError
+from phoropter.data.dataset import Dataset
+from phoropter.data.decode import Square
+from phoropter.data.pixels import Pixels, checked_rows
+from phoropter.data.shards import reader
+
+MEMORY_BYTES = 1024**3
+
+
+class StreamedPixels(Pixels):
+    """(N, 3, S, S) uint8 that lies nowhere: `batch` decodes. The dataset is one whose bad rows are gone."""
+
+    stored = False
+
+    def __init__(self, dataset: Dataset, square: Square, identity: str, memory: int = MEMORY_BYTES) -> None:
+        self.dataset, self.square, self.identity = dataset, square, identity
+        self.shape = (len(dataset), 3, square.size, square.size)
+        self.room = max(1, memory // (3 * square.size**2))
+        self._kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = 0
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """There is none. Raises DataError."""
+        raise DataError(
+            f"{self.dataset.name} is streamed because it is larger than the budget, so there is no array of all its pixels; "
+            "ask for batches, or raise PHOROPTER_PIXELS_BUDGET"
+        )
+
+    def batch(self, rows: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """(B,) rows → (B, 3, S, S) uint8, contiguous. Raises DataError for a picture that has become unreadable."""
+        rows = checked_rows(rows, len(self))
+        if out is None:
+            out = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
+        for place, square in enumerate(self._threads().map(self._square, rows.tolist())):
+            out[place] = square
+        return out
+
+    def _square(self, row: int) -> NDArray[np.uint8]:
+        with self._lock:
+            if row in self._kept:
+                self._kept.move_to_end(row)
+                return self._kept[row]
+        square = self.square.of(reader(self.dataset)(row))
+        with self._lock:
+            self._kept[row] = square
+            while len(self._kept) > self.room:
+                self._kept.popitem(last=False)
+        return square
+
+    def _threads(self) -> ThreadPoolExecutor:
+        """Threads of this process: those of a parent do not live in a forked child."""
+        with self._lock:
+            if self._pool is None or self._process != os.getpid():
+                self._pool, self._process = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="stream"), os.getpid()
+            return self._pool
+
+    def __reduce__(self) -> Any:
+        return StreamedPixels, (self.dataset, self.square, self.identity)

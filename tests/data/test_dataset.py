@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phoropter.core.errors import DataError
+from phoropter.data.arrays import from_arrays
+from phoropter.data.dataset import UNLABELLED, Dataset, coded
+
+
+def some(labels: list[str], **columns: list[str]) -> Dataset:
+    images = np.arange(len(labels) * 12, dtype=np.uint8).reshape(-1, 2, 2, 3)
+    return from_arrays(images, labels, **columns)
+
+
+def test_ids_must_be_unique_and_are_named() -> None:
+    with pytest.raises(DataError, match="ids must be unique, but b came more than once"):
+        some(["x", "y", "x"], ids=["a", "b", "b"])
+
+
+def test_a_column_of_another_length_is_refused() -> None:
+    with pytest.raises(DataError, match="groups has 1 rows, expected one for each of 2 ids"):
+        some(["x", "y"], groups=["g"])
+
+
+def test_rows_pick_every_column_and_the_pictures() -> None:
+    dataset = some(["x", "y", "x"], ids=["a", "b", "c"], groups=["g", "h", "g"], sites=["s", "t", "t"])
+    picked = dataset.rows(np.array([2, 0]))
+    assert picked.ids.tolist() == ["c", "a"] and picked.groups is not None and picked.groups.tolist() == ["g", "g"]
+    np.testing.assert_array_equal(picked.read(0), dataset.read(2))
+
+
+def test_contents_depend_on_pictures_and_ids_but_fingerprint_also_on_labels() -> None:
+    one, other = some(["x", "y", "x"]), some(["x", "y", "y"])
+    assert one.contents == other.contents and one.fingerprint != other.fingerprint
+    assert one.rows(np.array([0, 2])).contents != one.rows(np.array([0, 1])).contents
+
+
+def test_a_dataset_survives_pickling_whole() -> None:
+    dataset = some(["x", "y", "x"])
+    again = pickle.loads(pickle.dumps(dataset))  # noqa: S301
+    assert again.fingerprint == dataset.fingerprint
+    np.testing.assert_array_equal(again.read(1), dataset.read(1))
+
+
+def test_unlabelled_rows_can_be_left_out() -> None:
+    dataset = some(["x", "y", "x"])
+    partly = dataclasses.replace(dataset, labels=np.array([0, UNLABELLED, 1]))
+    assert partly.labelled().ids.tolist() == ["0", "2"] and dataset.labelled() is dataset
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [(["b", "a", "b"], ("a", "b")), (["10", "9", "1"], ("1", "9", "10")), (["10", "9", "x"], ("10", "9", "x"))],
+)
+def test_classes_are_ordered_by_letters_or_by_value(labels: list[str], classes: tuple[str, ...]) -> None:
+    found, names = coded(labels)
+    assert names == classes and [names[i] for i in found] == labels
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from("abc"), min_size=8, max_size=60), st.integers(2, 60), st.integers(0, 3))
+def test_a_sample_is_no_larger_than_asked_and_in_proportion(labels: list[str], count: int, seed: int) -> None:
+    dataset = some(labels)
+    sample = dataset.sample(count, seed)
+    assert len(sample) == min(count, len(labels))
+    for label in set(labels):
+        there, kept = labels.count(label), int((sample.labels == dataset.classes.index(label)).sum())
+        if 2 * len(set(labels)) <= count:
+            assert kept >= min(2, there)
+        assert abs(kept - len(sample) * there / len(labels)) <= 3  # one by rounding, two to keep rare classes
+
+
+def test_a_sample_does_not_depend_on_the_order_of_rows() -> None:
+    dataset = some(list("abcab" * 8))
+    shuffled = dataset.rows(np.random.default_rng(0).permutation(len(dataset)))
+    assert set(shuffled.sample(12).ids) == set(dataset.sample(12).ids) != set(dataset.sample(12, seed=1).ids)
+
+
+def test_a_sample_keeps_groups_whole_and_two_of_each_class() -> None:
+    groups = [f"g{i // 4}" for i in range(80)]
+    labels = ["rare" if i // 4 in (3, 11, 17) else "common" for i in range(80)]
+    dataset = some(labels, groups=groups)
+    sample = dataset.sample(24)
+    assert sample.groups is not None and len(sample) <= 24
+    names, sizes = np.unique(sample.groups, return_counts=True)
+    assert set(sizes) == {4}
+    assert len({"g3", "g11", "g17"} & set(names)) >= 2
+
+
+def test_digests_are_equal_for_equal_pictures_only() -> None:
+    images = np.zeros((3, 4, 4, 3), dtype=np.uint8)
+    images[1] = 9
+    one, two, three = from_arrays(images, ["a", "b", "a"]).digests()
+    assert one == three != two
