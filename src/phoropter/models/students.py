@@ -1,0 +1,31 @@
+"""What a distillation-token student has that a plain classifier has not: a second token and a second head.
+
+DeiT (Touvron et al. 2021, arXiv 2012.12877, section 4 and figure 2): the class token's head learns the labels, the distillation
+token's head learns the teacher, and the prediction is the mean of the two. The losses are training's business.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from phoropter.models.heads import Dense, Features, Outputs, Own, Removed
+
+
+class TokenStudent(nn.Module):
+    """(B, 2·D), the class token and the distillation token side by side → (B, C) twice, and their mean."""
+
+    def __init__(self, class_head: Dense | Own, token_head: Dense | Own) -> None:
+        super().__init__()
+        self.class_head = class_head
+        self.token_head = token_head
+
+    def forward(self, features: Features, without: Removed | None = None) -> Outputs:
+        if without is not None:
+            raise ValueError("a classifier with one backbone has no branch to leave out")
+        of_class, of_token = features[0].chunk(2, dim=1)
+        class_logits, class_last = self.class_head(of_class)
+        token_logits, token_last = self.token_head(of_token)
+        class_logits, token_logits = class_logits.float(), token_logits.float()
+        last = torch.cat([class_last, token_last], dim=1)
+        return Outputs((class_logits + token_logits) / 2, last, (), class_logits, token_logits)

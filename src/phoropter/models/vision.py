@@ -1,0 +1,75 @@
+"""The only door to torchvision and timm.
+
+A torchvision whose compiled operators do not load beside this torch (a CUDA build next to a CPU torch) dies while it is
+imported, and timm with it: «operator torchvision::nms does not exist», pytorch/vision#9085. Nothing here needs those operators,
+so on exactly that error their two schemas are declared and the import is repeated. Never declared beforehand: on a sound
+installation they would clash. What stays dead then: `ops.nms`, `io.decode_image`, `v2.JPEG`; Pillow decodes pictures anyway.
+
+Left out: passing torchvision objects to worker processes, which would import torchvision before this module is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import torch
+
+_MISSING = "operator torchvision::nms does not exist"
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_declared: list[Any] = []  # a Library takes its schemas with it when it is collected
+
+
+@cache
+def torchvision(part: str = "") -> ModuleType:
+    """torchvision, or a part of it: `torchvision("transforms.v2.functional")`."""
+    _import_torchvision()
+    return importlib.import_module(f"torchvision.{part}" if part else "torchvision")
+
+
+@cache
+def timm(part: str = "") -> ModuleType:
+    """timm, or a part of it: `timm("layers")`."""
+    _import_torchvision()
+    return importlib.import_module(f"timm.{part}" if part else "timm")
+
+
+def state() -> dict[str, str]:
+    """For `phoropter doctor`: the versions of torch, torchvision and timm, and whether torchvision's compiled operators work."""
+    try:
+        _import_torchvision()
+        operators = "missing (not needed here; do not use torchvision.ops or its decoders)" if _declared else "working"
+    except Exception as error:
+        operators = f"torchvision cannot be imported: {type(error).__name__}: {error}".splitlines()[0]
+    versions = {name: _version(name) for name in ("torch", "torchvision", "timm")}
+    return {**versions, "torchvision operators": operators}
+
+
+def _import_torchvision() -> None:
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if _MISSING not in str(error) or _declared:
+            raise
+        _declare_operators()
+        for name in [n for n in sys.modules if n == "torchvision" or n.startswith("torchvision.")]:
+            del sys.modules[name]
+        importlib.import_module("torchvision")
+
+
+def _declare_operators() -> None:
+    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    for name in ("nms", "qnms"):
+        library.define(f"{name}{_SCHEMA}")
+    _declared.append(library)
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

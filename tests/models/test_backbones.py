@@ -1,0 +1,246 @@
+"""Backbones: pooled features as timm's own networks give them, each with its input, its weights and its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from phoropter.core.errors import SpecError, WeightsError
+from phoropter.models import backbones, bodies, catalog, sources, vision
+from phoropter.models.backbones import Backbone
+from phoropter.models.spec import BackboneSpec
+
+NAMES = ["alexnet_2012", "alexnet", "vgg19", "resnet50", "resnet152", "efficientnet_b0", "convnext_tiny", "vit_small_patch16_224"]
+NAMES += ["vit_base_patch16_224", "vit_base_patch32_224", "coatnet_1_224", "coatnet_1_rw_224", "swin_tiny_patch4_window7_224"]
+NAMES += ["swin_base_patch4_window7_224", "poolformerv2_s24", "poolformerv2_m48", "regnety_160", "deit_base_patch16_224"]
+NAMES += ["deit_base_distilled_patch16_224"]
+SMALL = {"test_resnet": 64, "test_vit": 64, "test_convnext": 64, "test_efficientnet": 64, "test_byobnet": 64}
+
+
+def random(name: str, size: int | None = None, seed: int = 0, **fields: Any) -> Backbone:
+    return backbones.build(BackboneSpec(name=name, weights="random", size=size, **fields), seed=seed)
+
+
+def noise(side: int, count: int = 2) -> Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def theirs(name: str, **options: Any) -> Any:
+    """timm's own network."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        return vision.timm().create_model(name, **options).eval()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_papers_networks_have_the_catalogues_parameters_and_width(name: str) -> None:
+    known = catalog.entry(name)
+    with torch.device("meta"):
+        body, classes = bodies.body_of(bodies.plan(BackboneSpec(name=name, weights="random"), None, None))
+    assert classes == 1000
+    assert sum(p.numel() for p in body.parameters()) == known.parameters
+    last = [m for m in body.modules() if isinstance(m, nn.Linear) and m.out_features == 1000]
+    assert {m.in_features for m in last} == {known.width}
+    assert sum(p.numel() for m in last for p in m.parameters()) == known.parameters - known.body
+
+
+@pytest.mark.parametrize(("name", "side"), SMALL.items())
+def test_features_are_those_timm_pools(name: str, side: int) -> None:
+    ours = random(name, side)
+    other = theirs(name, **({"img_size": side} if catalog.entry(name).fixed else {}))
+    other.reset_classifier(0)
+    other.load_state_dict(ours.body.state_dict())
+    x = noise(side)
+    with torch.no_grad():
+        assert torch.equal(ours(x), other(x))
+    assert ours(x).shape == (2, ours.width) == (2, catalog.entry(name).width)
+
+
+def test_alexnets_features_are_the_4096_of_its_second_hidden_layer() -> None:
+    ours = random("alexnet", 64)
+    x = noise(64)
+    with torch.no_grad():
+        maps = torch.flatten(ours.body.avgpool(ours.body.features(x)), 1)  # type: ignore[operator]
+        dense = [m for m in ours.body.classifier if isinstance(m, nn.Linear)]  # type: ignore[union-attr]
+        expected = torch.relu(dense[1](torch.relu(dense[0](maps))))
+    assert ours.width == 4096 and len(dense) == 2
+    torch.testing.assert_close(ours(x), expected)
+
+
+@pytest.mark.parametrize(("name", "width"), [("vgg11", 512), ("alexnet", 256), ("alexnet_2012", 256), ("test_convnext", 64)])
+def test_pool_average_is_the_mean_of_the_last_map_and_leaves_no_idle_parameter(name: str, width: int) -> None:
+    ours = random(name, 64, pool="average")
+    seen: list[Tensor] = []
+    x = noise(64)
+    maps = ours.body.forward_features(x) if hasattr(ours.body, "forward_features") else ours.body.features(x)  # type: ignore[operator]
+    seen.append(maps.flatten(2).mean(2))
+    features = ours(x)
+    torch.testing.assert_close(features, seen[0])
+    assert features.shape == (2, width) and ours.width == width
+    features.sum().backward()
+    assert all(p.grad is not None for p in ours.parameters())
+
+
+@pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224"])
+def test_pool_average_of_tokens_and_of_maps_with_channels_last(name: str) -> None:
+    ours = random(name, 64, pool="average")
+    x = noise(64)
+    with torch.no_grad():
+        out = ours.body.forward_features(x)  # type: ignore[operator]
+        expected = out[:, 1:].mean(1) if name == "test_vit" else out.flatten(1, 2).mean(1)
+        torch.testing.assert_close(ours(x), expected)
+
+
+def test_pictures_are_resized_and_normalised_as_written() -> None:
+    ours = random("test_resnet", 32)
+    pictures = torch.randint(0, 256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0)).float()
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (ours.mean, ours.std))
+    torch.testing.assert_close(ours.prepare(pictures), (pictures / 255 - mean) / std)
+    large = pictures.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert ours.prepare(large).shape == (2, 3, 32, 32)
+    resize = vision.torchvision("transforms.v2.functional").resize
+    expected = (resize(large, [32, 32], antialias=True) / 255 - mean) / std
+    torch.testing.assert_close(ours.prepare(large), expected)
+
+
+def test_equal_seeds_give_equal_weights_and_touch_no_global_generator() -> None:
+    before = torch.get_rng_state()
+    one, same, other = random("test_resnet"), random("test_resnet"), random("test_resnet", seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert one.identity == same.identity != other.identity
+
+
+def test_the_identity_follows_weights_side_and_normalisation_alone() -> None:
+    one = random("test_resnet", 64)
+    first = one.identity
+    one.train()
+    assert one.to(memory_format=torch.channels_last).identity == first  # type: ignore[call-overload]
+    assert random("test_resnet", 96).identity != first
+    with torch.no_grad():
+        next(one.parameters())[0] += 1
+    assert one.identity != first
+
+
+def test_a_file_loads_strictly_with_the_classes_it_has(tmp_path: Path) -> None:
+    other = theirs("test_resnet", num_classes=7)
+    save_file(other.state_dict(), tmp_path / "net.safetensors")
+    ours = backbones.build(BackboneSpec(name="test_resnet", weights="net.safetensors"), seed=0, base=tmp_path, keep_heads=True)
+    assert ours.made.classes == 7 and ours.own_head is not None
+    x = noise(160, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.own_head(ours(x)), other(x))
+
+
+def test_a_file_without_a_last_layer_loads_too(tmp_path: Path) -> None:
+    other = theirs("test_resnet", num_classes=0)
+    torch.save({"state_dict": other.state_dict()}, tmp_path / "net.pth")
+    ours = backbones.build(BackboneSpec(name="test_resnet", weights=str(tmp_path / "net.pth")), seed=0)
+    assert ours.made.classes == 0
+    x = noise(64)
+    with torch.no_grad():
+        assert torch.equal(ours(x), other(x))
+    with pytest.raises(WeightsError, match="have no last layer of their own"):
+        backbones.build(BackboneSpec(name="test_resnet", weights=str(tmp_path / "net.pth")), seed=0, keep_heads=True)
+
+
+def test_a_folder_of_the_hubs_layout_brings_its_options_and_mean(tmp_path: Path) -> None:
+    other = theirs("test_vit", num_classes=3, depth=2)
+    save_file(other.state_dict(), tmp_path / "model.safetensors")
+    config = {"architecture": "test_vit", "num_classes": 3, "model_args": {"depth": 2}, "pretrained_cfg": {"mean": [0.1] * 3}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    ours = backbones.build(BackboneSpec(name="test_vit", weights=str(tmp_path)), seed=0)
+    assert ours.mean == (0.1, 0.1, 0.1) and ours.made.options == {"depth": 2}
+    assert len(ours.body.blocks) == 2  # type: ignore[arg-type]
+
+
+def test_position_tables_are_resampled_for_another_side(tmp_path: Path) -> None:
+    other = theirs("test_vit")
+    save_file(other.state_dict(), tmp_path / "net.safetensors")
+    ours = backbones.build(BackboneSpec(name="test_vit", weights=str(tmp_path / "net.safetensors"), size=64), seed=0)
+    table = vision.timm("layers").resample_abs_pos_embed(other.pos_embed.detach(), (4, 4))
+    torch.testing.assert_close(ours.body.pos_embed.detach(), table)  # type: ignore[operator, union-attr]
+    assert ours(noise(64)).shape == (2, 64)
+
+
+def test_weights_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
+    state = theirs("test_resnet").state_dict()
+    state.pop("conv1.0.weight")
+    save_file({**state, "other": torch.zeros(1)}, tmp_path / "net.safetensors")
+    with pytest.raises(
+        WeightsError, match=r"1 tensor is missing \(conv1\.0\.weight\); 1 tensor is unexpected \(other\)"
+    ) as caught:
+        backbones.build(BackboneSpec(name="test_resnet", weights=str(tmp_path / "net.safetensors")), seed=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_pretrained_weights_come_from_the_local_cache_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    other = theirs("test_resnet")
+    snapshot = tmp_path / "models--timm--test_resnet.r160_in1k" / "snapshots" / "0123abc"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0123abc")
+    save_file(other.state_dict(), snapshot / "model.safetensors")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(sources, "_hub_says", lambda remote: pytest.fail("the network was asked"))
+    ours = backbones.build(BackboneSpec(name="test_resnet"), seed=0, keep_heads=True)
+    x = noise(160, 1)
+    assert ours.own_head is not None
+    with torch.no_grad():
+        torch.testing.assert_close(ours.own_head(ours(x)), other(x))
+    digest = hashlib.sha256((snapshot / "model.safetensors").read_bytes()).hexdigest()
+    assert catalog.identity(BackboneSpec(name="test_resnet")).endswith(digest)
+
+
+def test_pretrained_weights_that_are_not_to_be_had_fail_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in ("test_resnet", "alexnet"):
+        with pytest.raises(WeightsError, match="are not in the local cache and HF_HUB_OFFLINE is set"):
+            backbones.build(BackboneSpec(name=name), seed=0)
+
+
+def test_torchvisions_alexnet_loads_from_a_checkpoint_of_tensors(tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        other = vision.torchvision("models").alexnet(weights=None).eval()
+    torch.save(other.state_dict(), tmp_path / "alexnet.pth")
+    spec = BackboneSpec(name="alexnet", weights="alexnet.pth", size=64)
+    ours = backbones.build(spec, seed=0, base=tmp_path, keep_heads=True)
+    x = noise(64, 1)
+    assert ours.own_head is not None
+    with torch.no_grad():
+        torch.testing.assert_close(ours.own_head(ours(x)), other(x))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"name": "test_resnet", "options": {"fo": 1}}, "takes no such option"),
+        ({"name": "test_resnet", "options": {"num_classes": 5}}, "option 'num_classes' is set by phoropter"),
+        ({"name": "alexnet_2012", "options": {"groups": 3}}, "groups is 3"),
+        ({"name": "test_resnet", "options": {"global_pool": ""}}, "does not give one feature vector"),
+        ({"name": "test_vit", "size": 63}, "size 48 or 64 would work"),
+        ({"name": "resnet5"}, "did you mean 'resnet50'"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_in_one_line(spec: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError, match=words) as caught:
+        backbones.build(BackboneSpec(weights="random", **spec), seed=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_own_heads_that_cannot_be_separated_are_refused() -> None:
+    with pytest.raises(WeightsError, match="the own head of 'levit_128s' cannot be told apart"):
+        backbones.build(BackboneSpec(name="levit_128s", weights="random"), seed=0, keep_heads=True)

@@ -1,0 +1,147 @@
+"""The catalogue answers without torch, exactly, and refuses with a way out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phoropter.core.errors import SpecError, WeightsError
+from phoropter.models import catalog
+from phoropter.models.spec import BackboneSpec
+
+# Published counts with 1000 classes: the papers' tables, torchvision's and timm's model cards.
+PARAMETERS = {
+    "alexnet_2012": 62_378_344,
+    "alexnet": 61_100_840,
+    "vgg19": 143_667_240,
+    "resnet50": 25_557_032,
+    "resnet152": 60_192_808,
+    "efficientnet_b0": 5_288_548,
+    "convnext_tiny": 28_589_128,
+    "vit_small_patch16_224": 22_050_664,
+    "vit_base_patch16_224": 86_567_656,
+    "vit_base_patch32_224": 88_224_232,
+    "coatnet_1_224": 42_225_776,
+    "coatnet_1_rw_224": 41_721_502,
+    "swin_tiny_patch4_window7_224": 28_288_354,
+    "swin_base_patch4_window7_224": 87_768_224,
+    "poolformerv2_s24": 21_341_464,
+    "poolformerv2_m48": 73_346_056,
+    "regnety_160": 83_590_140,
+    "deit_base_patch16_224": 86_567_656,
+    "deit_base_distilled_patch16_224": 87_338_192,
+}
+
+
+@pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
+def test_parameters_are_those_published(name: str, count: int) -> None:
+    assert catalog.entry(name).parameters == count
+
+
+@pytest.mark.parametrize(("name", "giga"), [("alexnet", 0.714), ("vgg19", 19.632), ("resnet50", 4.089)])
+def test_multiply_adds_are_those_torchvision_publishes(name: str, giga: float) -> None:
+    macs = catalog.entry(name).macs
+    assert macs is not None and macs / 1e9 == pytest.approx(giga, abs=0.001)
+
+
+def test_a_tag_chooses_its_own_weights() -> None:
+    plain, wide = catalog.entry("swin_tiny_patch4_window7_224"), catalog.entry("swin_tiny_patch4_window7_224.ms_in22k")
+    assert (plain.classes, wide.classes) == (1000, 21841)
+    assert wide.parameters - plain.parameters == (21841 - 1000) * (768 + 1)
+    assert wide.remote is not None and wide.remote.repo == "timm/swin_tiny_patch4_window7_224.ms_in22k"
+
+
+def test_preparation_belongs_to_the_weights() -> None:
+    assert catalog.entry("vit_small_patch16_224").preparation.mean == (0.5, 0.5, 0.5)
+    assert catalog.entry("resnet50").preparation.mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnet5", "did you mean 'resnet50'"),
+        ("ResNet50", "did you mean 'resnet50'"),
+        ("resnet50.a9_in1k", "has no weights 'a9_in1k'; it has a1_in1k"),
+        ("convnext_tiny_in22ft1k", "calls it 'convnext_tiny.fb_in22k_ft_in1k' now"),
+        ("zzzzzzzzzz", "`phoropter backbones` lists"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_a_way_out(name: str, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        catalog.entry(name)
+
+
+def test_names_match_patterns_with_and_without_tags() -> None:
+    assert {"resnet50", "resnet152"} <= set(catalog.names("resnet*"))
+    assert "alexnet_2012" in catalog.names() and "alexnet" in catalog.names()
+    assert set(catalog.names("resnet50.tv*")) == {"resnet50.tv_in1k", "resnet50.tv2_in1k"}
+
+
+def test_the_side_is_asked_for_or_that_of_the_weights() -> None:
+    assert catalog.side(BackboneSpec(name="resnet50", weights="random")) == 224
+    assert catalog.side(BackboneSpec(name="resnet50", weights="random", size=64)) == 64
+    assert catalog.side(BackboneSpec(name="resnet50", weights="not/there")) == 224
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "words"),
+    [
+        ("vit_base_patch16_224", 100, "size 96 or 112 would work"),
+        ("halonet26t", 224, "pictures of 256 pixels only"),
+        ("resnet50", 16, "size 32 would work"),
+    ],
+)
+def test_a_size_that_does_not_fit_is_refused_at_plan_time(name: str, size: int, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        catalog.check_weights(BackboneSpec(name=name, weights="random", size=size))
+
+
+def test_a_size_that_fits_is_not_refused() -> None:
+    catalog.check_weights(BackboneSpec(name="vit_base_patch16_224", weights="random", size=96))
+    catalog.check_weights(BackboneSpec(name="resnet50", weights="random", size=33))
+
+
+def test_pretrained_where_there_are_no_weights_is_refused() -> None:
+    with pytest.raises(WeightsError, match="alexnet_2012 has no public weights; write `weights: random`"):
+        catalog.check_weights(BackboneSpec(name="alexnet_2012"))
+
+
+def test_identity_follows_the_contents_of_a_file(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.pth", tmp_path / "other.pth"
+    one.write_bytes(b"weights")
+    other.write_bytes(b"weights")
+    same = [catalog.identity(BackboneSpec(name="resnet18", weights=p.name), tmp_path) for p in (one, other)]
+    assert same[0] == same[1]
+    other.write_bytes(b"weights, trained on")
+    assert catalog.identity(BackboneSpec(name="resnet18", weights="other.pth"), tmp_path) != same[0]
+    assert catalog.identity(BackboneSpec(name="resnet18", weights="random")) == "random"
+
+
+def test_a_name_that_only_another_timm_knows_is_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = catalog._table()
+    expected = catalog.entry("test_convnext")
+    without = {k: v for k, v in whole["architectures"].items() if k != "test_convnext"}
+    monkeypatch.setattr(catalog, "_table", lambda: {**whole, "timm": "0.0", "architectures": without})
+    assert catalog.entry("test_convnext") == expected
+
+
+def test_the_catalogue_is_that_of_the_pinned_timm() -> None:
+    constraints = (Path(__file__).parents[2] / "constraints.txt").read_text()
+    assert f"timm=={catalog._table()['timm']}\n" in constraints
+
+
+def test_planning_loads_neither_torch_nor_timm() -> None:
+    code = """
+import json, sys
+from phoropter.models import catalog, spec
+b = spec.BackboneSpec(name="resnet50", weights="random", size=64)
+catalog.check_weights(b); catalog.side(b); catalog.identity(b); catalog.names("vit*")
+print(json.dumps([m for m in ("torch", "timm", "torchvision", "safetensors", "huggingface_hub") if m in sys.modules]))
+"""
+    answer: Any = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert answer == []

@@ -1,0 +1,277 @@
+"""Classifier: normalisation, cropping, freezing, decay, cost; and bundles that come back bit for bit or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from phoropter.core.errors import SpecError, StoreError, WeightsError
+from phoropter.models import backbones, catalog, survey
+from phoropter.models import classifier as classifiers
+from phoropter.models.classifier import Classifier
+from phoropter.models.spec import BackboneSpec, ClassifierSpec, FusionSpec, HeadSpec
+
+RESNET = BackboneSpec(name="test_resnet", weights="random", size=64)
+VIT = BackboneSpec(name="test_vit", weights="random", size=32)
+DISTILLED = BackboneSpec(name="deit_tiny_distilled_patch16_224", weights="random", size=64, options={"depth": 2})
+POOLED = BackboneSpec(name="mobilenetv3_small_050", weights="random", size=64, pool="average")
+
+KINDS: dict[str, dict[str, Any]] = {
+    "linear": {"backbones": (RESNET,)},
+    "dense": {"backbones": (VIT,), "head": HeadSpec(kind="dense", dropout=0.3)},
+    "own": {"backbones": (RESNET,), "head": HeadSpec(kind="own"), "classes": tuple(map(str, range(1000)))},
+    "token": {"backbones": (DISTILLED,), "student": "token"},
+    "own tokens": {"backbones": (DISTILLED,), "head": HeadSpec(kind="own"), "classes": tuple(map(str, range(1000)))},
+    "average pool": {"backbones": (POOLED,)},
+    "logits": {"backbones": (RESNET, VIT), "fusion": FusionSpec()},
+    "features": {"backbones": (RESNET, VIT), "fusion": FusionSpec(mode="features", auxiliary=0.1)},
+    "average": {"backbones": (RESNET, VIT), "fusion": FusionSpec(mode="average")},
+}
+
+
+def made(kind: str = "linear", seed: int = 0, **fields: Any) -> Classifier:
+    spec = ClassifierSpec(**{"classes": ("a", "b", "c"), "picture": 64, **KINDS[kind], **fields})
+    return classifiers.build(spec, seed=seed)
+
+
+def pictures(side: int = 64, count: int = 4) -> Tensor:
+    return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_is_the_head_on_the_features(kind: str) -> None:
+    ours = made(kind)
+    with torch.no_grad():
+        assert torch.equal(ours(pictures()), ours.from_features(ours.features(pictures())).logits)
+    assert ours(pictures()).dtype == torch.float32
+
+
+def test_features_of_one_branch_alone() -> None:
+    ours = made("logits")
+    assert torch.equal(ours.features(pictures(), only=1)[0], ours.features(pictures())[1])
+
+
+def test_bytes_and_numbers_up_to_255_are_the_same_pictures() -> None:
+    ours = made()
+    assert torch.equal(ours(pictures()), ours(pictures().float()))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_centre_is_cut_out_of_larger_pictures_in_any_mode(training: bool) -> None:
+    ours = made("dense", picture=64, crop=32, head=HeadSpec()).train(training)
+    large = pictures(64)
+    assert torch.equal(ours(large), ours(large[..., 16:48, 16:48]))
+    assert not torch.equal(made("dense", head=HeadSpec())(large), ours(large))
+
+
+def test_penultimate_features_are_what_the_last_layer_reads() -> None:
+    for kind in ("linear", "dense", "logits"):
+        ours = made(kind)
+        out = ours.outputs(pictures())
+        last = [m for m in ours.head.modules() if isinstance(m, nn.Linear)][-1]
+        torch.testing.assert_close(out.logits, last(out.features))
+
+
+def test_frozen_backbones_keep_their_weights_and_statistics() -> None:
+    ours = made("logits")
+    ours.freeze("head")
+    ours.train()
+    before = {k: v.clone() for k, v in ours.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in ours.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(2):
+        F.cross_entropy(ours(pictures()), torch.tensor([0, 1, 2, 0])).backward()
+        optimizer.step()
+    moved = {k.partition(".")[0] for k, v in ours.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved == {"head"}
+
+
+def test_unfrozen_backbones_train_and_their_statistics_move() -> None:
+    ours = made()
+    ours.freeze("head")
+    ours.freeze("all")
+    ours.train()
+    before = {k: v.clone() for k, v in ours.state_dict().items()}
+    ours(pictures()).sum().backward()
+    assert all(p.grad is not None for p in ours.parameters())
+    assert any("running_mean" in k and not torch.equal(v, before[k]) for k, v in ours.state_dict().items())
+
+
+def test_head_and_backbone_parameters_are_all_there_is() -> None:
+    ours = made("features")
+    named = dict([*ours.head_parameters(), *ours.backbone_parameters()])
+    assert named.keys() == dict(ours.named_parameters()).keys()
+    assert all(n.startswith("head.") for n, _ in ours.head_parameters())
+    assert all(n.startswith(("backbones.0.", "backbones.1.")) for n, _ in ours.backbone_parameters())
+
+
+def test_decay_is_for_matrices_and_kernels_alone() -> None:
+    ours = made("logits")
+    kinds = {n: type(m) for n, m in ours.named_modules()}
+    for name, parameter in ours.named_parameters():
+        owner, _, last = name.rpartition(".")
+        weighs = kinds[owner] in (nn.Linear, nn.Conv2d) and last == "weight"
+        assert ours.decayed(name, parameter) is weighs, name
+    tokens = dict(made("token").named_parameters())
+    for last in ("cls_token", "dist_token", "pos_embed"):
+        name = f"backbones.0.body.{last}"
+        assert not ours.decayed(name, tokens[name])
+
+
+def test_swins_position_tables_are_not_decayed() -> None:
+    spec = BackboneSpec(name="swin_tiny_patch4_window7_224", weights="random", size=64, options={"embed_dim": 24})
+    ours = made(backbones=(spec,))
+    tables = [(n, p) for n, p in ours.named_parameters() if n.endswith("relative_position_bias_table")]
+    assert tables and not any(ours.decayed(n, p) for n, p in tables)
+
+
+def test_equal_seeds_give_equal_classifiers_and_touch_no_global_generator() -> None:
+    before = torch.get_rng_state()
+    one, same, other = made("logits"), made("logits"), made("logits", seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(one(pictures()), same(pictures())) and not torch.equal(one(pictures()), other(pictures()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bundle_answers_bit_for_bit_as_what_was_saved(kind: str, tmp_path: Path) -> None:
+    ours = made(kind)
+    with torch.no_grad():
+        for p in ours.parameters():
+            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())) * 0.01)
+    ours = ours.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classifiers.save(ours, tmp_path / "bundle", training={"why": "a test"})
+    back = classifiers.load(tmp_path / "bundle").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert back.spec == ours.spec and [b.identity for b in back.branches] == [b.identity for b in ours.branches]
+    with torch.no_grad():
+        assert torch.equal(back(pictures()), ours(pictures()))
+    assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["training"] == {"why": "a test"}
+    assert sorted(p.name for p in (tmp_path / "bundle").iterdir()) == ["bundle.json", "model.safetensors"]
+
+
+def test_a_bundle_keeps_the_mean_of_its_weights_and_needs_them_no_more(tmp_path: Path) -> None:
+    source = made()
+    state = {k.removeprefix("backbones.0.body."): v for k, v in source.state_dict().items() if k.startswith("backbones")}
+    save_file(state, tmp_path / "net.safetensors")
+    (tmp_path / "net.json").write_text('{"mean": [0.1, 0.2, 0.3], "num_classes": 0}')
+    spec = source.spec.with_(backbones=(RESNET.with_(weights="net.safetensors"),))
+    ours = classifiers.build(spec, seed=0, base=tmp_path)
+    classifiers.save(ours, tmp_path / "bundle")
+    (tmp_path / "net.safetensors").unlink()
+    back = classifiers.load(tmp_path / "bundle")
+    assert back.branches[0].mean == (0.1, 0.2, 0.3)
+    assert torch.equal(back(pictures()), ours(pictures()))
+
+
+def test_a_bundle_keeps_a_normalisation_that_was_asked_for(tmp_path: Path) -> None:
+    asked = RESNET.with_(mean=(0.3, 0.4, 0.5), std=(0.1, 0.2, 0.3))
+    ours = made(backbones=(asked,))
+    assert not torch.equal(ours(pictures()), made()(pictures()))
+    classifiers.save(ours, tmp_path / "bundle")
+    assert torch.equal(classifiers.load(tmp_path / "bundle")(pictures()), ours(pictures()))
+
+
+def test_a_backbone_can_be_taken_out_of_a_bundle(tmp_path: Path) -> None:
+    ours = made("logits", seed=5)
+    classifiers.save(ours, tmp_path / "bundle")
+    spec = VIT.with_(weights="bundle")
+    taken = backbones.build(spec, seed=0, base=tmp_path)
+    assert taken.identity == ours.branches[1].identity
+    catalog.check_weights(spec, tmp_path)
+    with pytest.raises(WeightsError, match="holds test_resnet and test_vit, not resnet50"):
+        catalog.check_weights(BackboneSpec(name="resnet50", weights="bundle"), tmp_path)
+
+
+def test_a_bundle_is_not_written_over(tmp_path: Path) -> None:
+    classifiers.save(made(), tmp_path / "bundle")
+    with pytest.raises(StoreError, match="is there already"):
+        classifiers.save(made(), tmp_path / "bundle")
+
+
+def test_a_bundle_is_whole_or_absent(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        classifiers.save(made(), tmp_path / "bundle", training={"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "words"),
+    [
+        (lambda d: d.update(format=9), WeightsError, "has format 9"),
+        (lambda d: d.pop("branches"), WeightsError, "not a bundle's description"),
+        (lambda d: d["branches"].clear(), WeightsError, "describes 0 branches of 1"),
+        (lambda d: d["branches"][0].update(mean=[1]), WeightsError, "not a bundle's description"),
+        (lambda d: d["spec"].update(classes=["a", "b"]), WeightsError, r"do not fit its own bundle\.json"),
+        (lambda d: d["spec"].update(clases=[]), SpecError, "unknown key 'clases'.*did you mean 'classes'"),
+        (lambda d: d["spec"]["backbones"][0].update(name="test_vit"), WeightsError, r"do not fit its own bundle\.json"),
+    ],
+)
+def test_a_bundle_that_contradicts_itself_is_refused(tmp_path: Path, spoil: Any, error: type[Exception], words: str) -> None:
+    classifiers.save(made(), tmp_path / "bundle")
+    described = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+    spoil(described)
+    (tmp_path / "bundle" / "bundle.json").write_text(json.dumps(described))
+    with pytest.raises(error, match=words):
+        classifiers.load(tmp_path / "bundle")
+
+
+def test_a_bundle_without_or_with_cut_tensors_is_refused(tmp_path: Path) -> None:
+    classifiers.save(made(), tmp_path / "bundle")
+    tensors = tmp_path / "bundle" / "model.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-10])
+    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+        classifiers.load(tmp_path / "bundle")
+    tensors.unlink()
+    with pytest.raises(WeightsError, match=r"has no model\.safetensors"):
+        classifiers.load(tmp_path / "bundle")
+
+
+def test_a_bundle_holds_every_parameter_and_buffer_under_plain_names(tmp_path: Path) -> None:
+    classifiers.save(made("logits"), tmp_path / "bundle")
+    held = load_file(tmp_path / "bundle" / "model.safetensors")
+    assert held.keys() == made("logits").state_dict().keys()
+    assert "head.fusing.hidden.weight" in held and "backbones.1.body.blocks.0.attn.qkv.weight" in held
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])
+def test_the_cost_is_the_networks_own_at_another_side(name: str) -> None:
+    """Counted on the trained classifier as on the bare network, whose attention is written out."""
+    spec = BackboneSpec(name=name, weights="random", size=96)
+    ours = made(backbones=(spec,), picture=96)
+    model = survey._build(name, num_classes=3, **({"img_size": 96} if catalog.entry(name).fixed else {}))
+    found = classifiers.cost(ours, 96)
+    assert found.macs == survey.macs(model, 96)
+    assert found.parameters == found.trainable == sum(p.numel() for p in model.parameters())
+
+
+def test_a_frozen_classifier_trains_its_head_alone_and_costing_changes_nothing() -> None:
+    ours = made("logits").train()
+    ours.freeze("head")
+    before = {k: v.clone() for k, v in ours.state_dict().items()}
+    found = classifiers.cost(ours, 64)
+    assert found.trainable == sum(p.numel() for _, p in ours.head_parameters()) < found.parameters
+    assert ours.training and all(torch.equal(v, before[k]) for k, v in ours.state_dict().items())
+    assert found.macs is not None
+
+
+def test_autocast_gives_float32_logits() -> None:
+    ours = made("logits")
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        out = ours.outputs(pictures())
+    assert out.logits.dtype == torch.float32 and all(o.dtype == torch.float32 for o in out.branch_logits)
+    torch.testing.assert_close(out.logits, ours(pictures()), rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("kind", ["linear", "token", "logits"])
+def test_a_sibling_shares_the_backbones_and_has_the_head_another_seed_would_give(kind: str) -> None:
+    ours = made(kind)
+    sibling = classifiers.sibling(ours, seed=1)
+    assert all(a is b for a, b in zip(ours.branches, sibling.branches, strict=True))
+    expected = dict(made(kind, seed=1).head_parameters())
+    assert all(torch.equal(p, expected[n]) for n, p in sibling.head_parameters())
+    assert not torch.equal(sibling(pictures()), ours(pictures()))
