@@ -1,0 +1,226 @@
+"""Augmentation, a batch at a time. Each sample's draw is a function of (seed, step, epoch, id); the pixel work is whatever is
+fastest on the device.
+
+On a processor every picture goes through its steps alone, as bytes, into a batch allocated once: measured there, crops and
+antialiased resizes in C beat whole-batch sampling. On a GPU each step takes the whole batch. Both use the same draws and agree
+within a grey level, except AutoAugment and RandAugment, which torchvision and Pillow compute on the processor in either case.
+
+Left out: interpolation other than bilinear, and augmenting at prediction time (training/predict has its own fixed views).
+
+Letters: B pictures, H × W their size, N draws (B: one a picture; 1: one for the batch).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from phoropter.core.files import digest
+from phoropter.training import views
+from phoropter.training.strokes import BIG, KERNELS, Drawn, Draws, Shape, Whole, shape_of, shape_out
+from phoropter.training.views import Cutting, Mixing, Step, steps_of
+
+NUMERICS = 1  # to be raised when the same draws give other pixels: stored answers to augmented views are found by it
+
+
+@dataclass(frozen=True, eq=False)
+class Augmented:
+    """A batch as training sees it.
+
+    pictures: (B, 3, H, W) uint8, or after MixUp float32 in 0..255 ·
+    partner: (B,) int64, whose label is mixed in, and share: (B,) float32, the share of the own label; None where nothing is mixed
+    """
+
+    pictures: torch.Tensor
+    partner: torch.Tensor | None = None
+    share: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The steps of a recipe with the seed of their draws."""
+
+    steps: tuple[Step, ...]
+    seed: int
+
+    def __post_init__(self) -> None:
+        steps_of(self.steps)
+
+    def apply(self, pictures: torch.Tensor, hashes: NDArray[np.uint64], epoch: int, batch_name: int) -> Augmented:
+        """(B, 3, H, W) uint8 pictures with the (B,) hashes of their ids → Augmented; the pictures given stay as they are.
+
+        `batch_name` ≥ 0 names the batch within the epoch; only what is drawn once for a batch depends on it (λ, box and
+        permutation of CutMix and its like). Raises SpecError when a crop is larger than the pictures.
+        """
+        draws = Draws(hashes, self.seed, epoch, batch_name)
+        seen = (one_by_one if pictures.device.type == "cpu" else together)(self.steps, pictures, draws)
+        for step in self.steps:
+            if isinstance(step, Cutting):
+                seen = _cut_out(step, seen, draws)
+            elif isinstance(step, Mixing):
+                return _mixed(step, seen, draws)
+        return Augmented(seen)
+
+    def side_out(self, side_in: int) -> int:
+        """The side of the pictures that come out when those that go in have side `side_in`. Raises SpecError as `apply`."""
+        shape = (side_in, side_in)
+        for step in self.steps:
+            shape = shape_out(step, shape)
+        return shape[0]
+
+    @property
+    def mixes(self) -> bool:
+        """Whether pictures and labels of a batch are mixed, so that a view is more than (epoch, id)."""
+        return bool(self.steps) and isinstance(self.steps[-1], Mixing)
+
+    @property
+    def bound(self) -> bool:
+        """Whether a view depends on the batch it is in, so that it is more than (epoch, id)."""
+        return views.bound(self.steps)
+
+    def identity(self) -> str:
+        """A digest of all that decides a view of a picture but (epoch, id, batch)."""
+        return digest({"steps": [s.plain() for s in self.steps], "seed": self.seed, "numerics": NUMERICS})
+
+
+def one_by_one(steps: Sequence[Step], pictures: torch.Tensor, draws: Draws) -> torch.Tensor:
+    """(B, 3, H, W) uint8 on the processor → new pictures that have been through every step that needs one picture alone."""
+    plan, (height, width) = _planned(steps, pictures, draws)
+    rows = [(step, KERNELS[step.kind].one, drawn.tolist()) for step, drawn in plan]
+    source = pictures.numpy()
+    out = np.empty((len(source), 3, height, width), np.uint8)
+
+    def work(share: range) -> None:
+        for i in share:
+            picture = source[i]
+            for step, one, drawn in rows:
+                picture = one(step, picture, drawn[i])
+            out[i] = picture
+
+    threads = torch.get_num_threads()
+    if threads == 1 or out[:1].nbytes < BIG or not any(isinstance(step, views.ResizedCrop) for step in steps):
+        work(range(len(out)))
+    else:  # measured: only the resize takes long enough outside the interpreter for threads to help
+        list(_pool(os.getpid(), threads).map(work, [range(k, len(out), threads) for k in range(threads)]))
+    return torch.from_numpy(out)
+
+
+def together(steps: Sequence[Step], pictures: torch.Tensor, draws: Draws) -> torch.Tensor:
+    """As `one_by_one`, each step for the whole batch, wherever it lies."""
+    plan, _ = _planned(steps, pictures, draws)
+    seen = pictures.clone()
+    for step, drawn in plan:
+        kernel = KERNELS[step.kind]
+        if kernel.whole is not None:
+            seen = kernel.whole(step, seen, torch.tensor(drawn, dtype=torch.float32, device=seen.device))
+        else:
+            alone = zip(seen.cpu().numpy(), drawn.tolist(), strict=True)
+            seen = torch.from_numpy(np.stack([kernel.one(step, picture, row) for picture, row in alone])).to(seen.device)
+    return seen
+
+
+def _planned(steps: Sequence[Step], pictures: torch.Tensor, draws: Draws) -> tuple[list[tuple[Step, Drawn]], Shape]:
+    if pictures.dtype != torch.uint8 or pictures.ndim != 4 or len(pictures) != len(draws.hashes):
+        raise ValueError(f"expected {len(draws.hashes)} uint8 pictures, not {tuple(pictures.shape)} of {pictures.dtype}")
+    shape = shape_of(pictures)
+    plan = []
+    for step in steps:
+        if step.kind in KERNELS:
+            plan.append((step, KERNELS[step.kind].draw(step, draws, shape)))
+            shape = shape_out(step, shape)
+    return plan, shape
+
+
+@cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """One pool a process: threads do not survive a fork."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="augment")
+
+
+# ---- cutting out and mixing
+
+
+def box(lam: NDArray[np.float64], centre: Whole, shape: Shape, form: str) -> Whole:
+    """(N,) λ and (N, 2) centres (y, x) → (N, 4) y0, y1, x0, x1, clipped to the picture.
+
+    form: rect: √(1−λ) of height and width (Yun et al. 2019) · area: a slit of 1−λ of the width · sqrt: one of √(1−λ) of it
+    """
+    part = 1 - lam if form == "area" else np.sqrt(1 - lam)
+    sides = np.floor(part[:, None] * shape).astype(np.int64)
+    boxes = _clipped(sides, centre, shape)
+    if form != "rect":
+        boxes[:, :2] = 0, shape[0]
+    return boxes
+
+
+def _clipped(sides: Whole, centre: Whole, shape: Shape) -> Whole:
+    begin = centre - sides // 2
+    begin, end = np.clip(begin, 0, shape), np.clip(begin + sides, 0, shape)
+    return np.stack([begin[:, 0], end[:, 0], begin[:, 1], end[:, 1]], 1)
+
+
+def _drawn_boxes(step: Cutting | views.CutMix | views.SlitCutMix, draws: Draws, shape: Shape) -> Whole:
+    """(N, 4) boxes, empty where the picture or the batch is left alone."""
+    chance, lam, y, x = _some(step, draws)
+    centre = np.stack([np.floor(y * shape[0]), np.floor(x * shape[1])], 1).astype(np.int64)
+    fixed = step.fixed if isinstance(step, views.CutOut) else None
+    if fixed is not None:
+        boxes = _clipped(np.full((len(centre), 2), fixed), centre, shape)
+    else:
+        boxes = box(lam, centre, shape, getattr(step, "width", "rect"))
+    boxes[chance >= step.chance] = 0
+    return boxes
+
+
+def _some(step: Cutting | Mixing, draws: Draws) -> NDArray[np.float64]:
+    """(4, N): chance, λ ~ Beta(alpha, alpha), and two more in [0, 1)."""
+    u = (draws.each if step.per_sample else draws.shared)(step.kind, 4).T.copy()
+    if step.alpha != 1:  # Beta(1, 1) is uniform
+        from scipy.special import betaincinv
+
+        u[1] = betaincinv(step.alpha, step.alpha, u[1])
+    return u
+
+
+def _cut_out(step: Cutting, pictures: torch.Tensor, draws: Draws) -> torch.Tensor:
+    return _pasted(pictures, _drawn_boxes(step, draws, shape_of(pictures)), step.fill)
+
+
+def _mixed(step: Mixing, pictures: torch.Tensor, draws: Draws) -> Augmented:
+    count, (height, width) = len(pictures), shape_of(pictures)
+    if isinstance(step, views.MixUp):
+        chance, lam, _, _ = _some(step, draws)
+        shares = np.where(chance < step.chance, lam, 1.0)
+    else:
+        boxes = _drawn_boxes(step, draws, (height, width))
+        shares = 1 - (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2]) / (height * width)
+    if (shares == 1).all():
+        return Augmented(pictures.float() if isinstance(step, views.MixUp) else pictures)
+    own = np.where(shares < 1, draws.partner(step.kind), np.arange(count))  # a picture left alone is its own partner
+    partner = torch.from_numpy(own).to(pictures.device)
+    share = torch.tensor(np.broadcast_to(shares, count), dtype=torch.float32, device=pictures.device)
+    if isinstance(step, views.MixUp):
+        part = share[:, None, None, None]
+        return Augmented(pictures.float().mul_(part).add_(pictures[partner].float().mul_(1 - part)), partner, share)
+    return Augmented(_pasted(pictures, boxes, partner), partner, share)
+
+
+def _pasted(pictures: torch.Tensor, boxes: Whole, source: int | torch.Tensor) -> torch.Tensor:
+    """A grey level, or the (B,) pictures of the same batch, put into the boxes; one box for all is pasted in place."""
+    if len(boxes) == 1:
+        y0, y1, x0, x1 = boxes[0].tolist()
+        part = pictures[:, :, y0:y1, x0:x1]
+        part[...] = source if isinstance(source, int) else part[source]
+        return pictures
+    y0, y1, x0, x1 = torch.from_numpy(boxes).to(pictures.device).T[:, :, None, None]  # each (B, 1, 1)
+    ys = torch.arange(pictures.shape[2], device=pictures.device)[:, None]
+    xs = torch.arange(pictures.shape[3], device=pictures.device)
+    inside = (ys >= y0) & (ys < y1) & (xs >= x0) & (xs < x1)  # (B, H, W)
+    return torch.where(inside[:, None], source if isinstance(source, int) else pictures[source], pictures)

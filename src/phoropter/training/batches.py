@@ -1,0 +1,153 @@
+"""Rows → Batch, from two taps: pixels (augmented on the way) or stored features. Which rows make a batch is decided here too.
+
+The order of an epoch is a function of (seed, epoch, ids of the training rows); nothing remembers where it was.
+
+Letters: B rows in a batch, S side of a picture, C classes, D width of a feature vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from phoropter.core.seeds import generator, order
+from phoropter.data.dataset import Dataset
+from phoropter.data.pixels import Pixels
+from phoropter.training.augment import Augmentation
+from phoropter.training.recipe import Imbalance
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one step is shown.
+
+    rows: (B,) of the dataset · inputs: (B, 3, S, S) pictures, or a tuple of (B, D) features, one for each branch ·
+    labels: (B,) int64 · partner: (B,) whose label is mixed in, and share: (B,) of the own label, or None ·
+    teacher: (B, C) the teacher's logits for this very view, or None
+    """
+
+    rows: Rows
+    inputs: torch.Tensor | tuple[torch.Tensor, ...]
+    labels: torch.Tensor
+    partner: torch.Tensor | None = None
+    share: torch.Tensor | None = None
+    teacher: torch.Tensor | None = None
+
+
+class Tap(Protocol):
+    """Where batches come from."""
+
+    def batch(self, rows: Rows, epoch: int, index: int) -> Batch:
+        """Rows of the dataset, seen in this epoch as its batch number `index`."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class PixelTap:
+    """Pictures from the memory-mapped array, augmented by draws named after (seed, epoch, id)."""
+
+    dataset: Dataset
+    pixels: Pixels
+    augmentation: Augmentation | None
+    device: torch.device
+
+    def batch(self, rows: Rows, epoch: int, index: int) -> Batch:
+        pictures = torch.from_numpy(self.pixels.batch(rows)).to(self.device, non_blocking=True)  # (B, 3, S, S) uint8
+        labels = torch.from_numpy(self.dataset.labels[rows]).to(self.device)
+        if self.augmentation is None:
+            return Batch(rows, pictures, labels)
+        seen = self.augmentation.apply(pictures, self.dataset.hashes[rows], epoch, index)
+        return Batch(rows, seen.pictures, labels, seen.partner, seen.share)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTap:
+    """Stored outputs of frozen backbones, (N, D) for each branch; no picture is touched."""
+
+    dataset: Dataset
+    features: Sequence[NDArray[np.float32]]
+    device: torch.device
+
+    def batch(self, rows: Rows, epoch: int, index: int) -> Batch:
+        branches = tuple(torch.from_numpy(f[rows]).to(self.device) for f in self.features)
+        return Batch(rows, branches, torch.from_numpy(self.dataset.labels[rows]).to(self.device))
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """Which training rows make which batch of which epoch; `split` names the split in the draws of the under-sampling."""
+
+    dataset: Dataset
+    rows: Rows
+    batch: int
+    seed: int
+    imbalance: Imbalance
+    split: str
+
+    def epoch(self, epoch: int) -> list[Rows]:
+        """The batches of an epoch: every chosen row once; a last batch of one row joins the one before it (batch norm)."""
+        rows = self._chosen(epoch)
+        hashes = self.dataset.hashes[rows]
+        shuffled = rows[order(hashes, self.seed, "order", epoch)]
+        if self.imbalance.keep_ratio:
+            shuffled = _interleaved(shuffled, self.dataset.labels)
+        cuts = list(range(self.batch, len(shuffled), self.batch))
+        if cuts and len(shuffled) - cuts[-1] == 1:
+            cuts.pop()
+        return list(np.split(shuffled, cuts))
+
+    def _chosen(self, epoch: int) -> Rows:
+        if self.imbalance.undersample is None:
+            return self.rows
+        draw = ("undersample", self.split, epoch if self.imbalance.redraw else 0)
+        return undersampled(self.rows, self.dataset.labels, self.imbalance.undersample, generator(self.seed, *draw))
+
+
+def undersampled(rows: Rows, labels: NDArray[np.int64], ratio: float, draw: np.random.Generator) -> Rows:
+    """The rarest class whole; of every other at most floor(ratio · n + ½) rows, drawn without replacement (Hemmi 2024, §7)."""
+    kinds, counts = np.unique(labels[rows], return_counts=True)
+    most = int(np.floor(ratio * counts.min() + 0.5))
+    kept = []
+    for kind in kinds:
+        of_kind = np.sort(rows[labels[rows] == kind])
+        kept.append(of_kind if len(of_kind) <= most else draw.choice(of_kind, most, replace=False))
+    return np.sort(np.concatenate(kept))
+
+
+def _interleaved(shuffled: Rows, labels: NDArray[np.int64]) -> Rows:
+    """Each class spread evenly: rank j of a class of n gets the key (j + ½)/n, and all are sorted by (key, label)."""
+    kinds = labels[shuffled]
+    keys = np.empty(len(shuffled))
+    for kind in np.unique(kinds):
+        where = np.flatnonzero(kinds == kind)
+        keys[where] = (np.arange(len(where)) + 0.5) / len(where)
+    return shuffled[np.lexsort((kinds, keys))]
+
+
+class Ahead:
+    """Fetches the batches of an epoch in order, one ahead of the step that needs it where that helps (a GPU is waiting)."""
+
+    def __init__(self, tap: Tap, device: torch.device) -> None:
+        self._tap = tap
+        self._pool = ThreadPoolExecutor(1) if device.type == "cuda" else None
+
+    def epoch(self, batches: list[Rows], epoch: int, start: int):  # type: ignore[no-untyped-def]
+        """Yields (index, Batch) from batch number `start` on."""
+        if self._pool is None:
+            for index in range(start, len(batches)):
+                yield index, self._tap.batch(batches[index], epoch, index)
+            return
+        coming = [self._pool.submit(self._tap.batch, batches[i], epoch, i) for i in range(start, min(start + 2, len(batches)))]
+        for index in range(start, len(batches)):
+            batch = coming.pop(0).result()
+            if index + 2 < len(batches):
+                coming.append(self._pool.submit(self._tap.batch, batches[index + 2], epoch, index + 2))
+            yield index, batch

@@ -1,0 +1,135 @@
+"""A frozen network's outputs over a dataset, once: each picture passes each frozen backbone one time for the whole study.
+
+An entry is keyed by what made it: the pixels, the backbone's weights and the view. It is written in blocks; a killed pass goes
+on at the last whole block that was noted; a finished one is renamed into place and memory-mapped by everyone. A teacher's
+answers (teacher.py) are kept by the same hand.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from phoropter.core.files import digest, lock, require_space, write_json
+from phoropter.data.pixels import Pixels
+from phoropter.models.classifier import Classifier
+
+NUMERICS = 1  # raise when the numbers of a feature pass change
+CHUNK = 256
+NOTED = 16  # blocks between two notes of how far a pass has come
+
+Progress = Callable[[int, int], None]
+
+
+def frozen_features(
+    model: Classifier, pixels: Pixels, cache: Path, device: torch.device, progress: Progress | None = None
+) -> tuple[NDArray[np.float32], ...]:
+    """The model's backbones over all N pictures → (N, D) float32 for each branch, memory-mapped, computed where not there yet."""
+    return tuple(_branch(model, branch, pixels, cache, device, progress) for branch in range(len(model.spec.backbones)))
+
+
+def entry(model: Classifier, branch: int, pixels: Pixels) -> str:
+    """The name of a branch's entry: a digest of pixels, weights, size and crop."""
+    backbone = model.branches[branch]
+    return digest([pixels.identity, backbone.identity, backbone.side, model.spec.crop, "clean", NUMERICS])
+
+
+def _branch(
+    model: Classifier, branch: int, pixels: Pixels, cache: Path, device: torch.device, progress: Progress | None
+) -> NDArray[np.float32]:
+    count, width = len(pixels), model.branches[branch].width
+
+    def features(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        pictures = torch.from_numpy(pixels.batch(rows)).to(device)
+        with torch.inference_mode():
+            made: NDArray[np.float32] = model.features(pictures, only=branch)[0].float().cpu().numpy()
+        return made
+
+    model.eval()
+    blocks = [np.arange(start, min(start + CHUNK, count), dtype=np.int64) for start in range(0, count, CHUNK)]
+    wanted = Stored(
+        cache / "features" / entry(model, branch, pixels),
+        "features.npy",
+        (count, width),
+        "float32",
+        f"the features of {model.spec.backbones[branch].name}",
+    )
+    return wanted.get([len(b) for b in blocks], lambda i: features(blocks[i]), progress)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array that is in the cache whole or not at all.
+
+    folder: of the entry; `file` lies in it · what: in words, for the message when the disk is too small
+    """
+
+    folder: Path
+    file: str
+    shape: tuple[int, ...]
+    dtype: str
+    what: str
+
+    @property
+    def there(self) -> bool:
+        return self.folder.exists()
+
+    @property
+    def bytes(self) -> int:
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+    def get(
+        self, blocks: Sequence[int], compute: Callable[[int], NDArray[Any]], progress: Progress | None = None
+    ) -> NDArray[Any]:
+        """The array, memory-mapped; where it is not there yet `compute(i)` gives block i of so many rows, in order.
+
+        Two processes never compute the same array; the second waits. Raises DiskError before anything is computed.
+        """
+        if not self.there:
+            with lock(self.folder.with_name(self.folder.name + ".lock")):
+                if not self.there:
+                    self._compute(blocks, compute, progress)
+        stored: NDArray[Any] = np.load(self.folder / self.file, mmap_mode="r", allow_pickle=False)
+        return stored
+
+    def _compute(self, blocks: Sequence[int], compute: Callable[[int], NDArray[Any]], progress: Progress | None) -> None:
+        require_space(self.folder.parent, self.bytes, self.what)
+        aside = self.folder.with_name(f"{self.folder.name}.part")
+        done = self._resumed(aside)
+        aside.mkdir(parents=True, exist_ok=True)
+        file, total = aside / self.file, self.shape[0]
+        stored = open_memmap(file, mode="r+") if done else open_memmap(file, mode="w+", dtype=self.dtype, shape=self.shape)
+        start = 0
+        for i, rows in enumerate(blocks):
+            if start >= done:
+                stored[start : start + rows] = compute(i)
+                if progress:
+                    progress(start + rows, total)
+                if i % NOTED == NOTED - 1:
+                    stored.flush()
+                    write_json(aside / "done.json", {"rows": start + rows})
+            start += rows
+        stored.flush()
+        (aside / "done.json").unlink(missing_ok=True)
+        aside.rename(self.folder)
+
+    def _resumed(self, aside: Path) -> int:
+        """How many rows an interrupted pass left behind; a partial file of another shape is removed."""
+        try:
+            done = int(json.loads((aside / "done.json").read_text())["rows"])
+            left = np.load(aside / self.file, mmap_mode="r", allow_pickle=False)
+            if left.shape == self.shape and left.dtype == np.dtype(self.dtype):
+                return done
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        shutil.rmtree(aside, ignore_errors=True)
+        return 0

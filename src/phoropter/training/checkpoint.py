@@ -1,0 +1,73 @@
+"""All that is needed to go on exactly where a killed run stopped.
+
+Random draws are functions of (seed, epoch, step), so no generator's state is kept: weights, optimiser, averages, where we
+are and what this epoch has summed so far. Written whole or not at all; read with `weights_only`, so nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from phoropter.core.files import writing
+
+EVERY_S = 20.0  # a run shorter than this is simply begun again
+
+
+@dataclass
+class State:
+    """Where training stands, between two steps of the optimiser.
+
+    epoch, step: the next batch to be shown · history: finished rows · sums: of the epoch under way ·
+    average: of the weights (EMA) · best: weights of the best epoch by validation, and its loss
+    """
+
+    epoch: int = 0
+    step: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+    model: dict[str, Any] | None = None
+    optimizer: dict[str, Any] | None = None
+    scaler: dict[str, Any] | None = None
+    average: dict[str, Any] | None = None
+    best: dict[str, Any] | None = None
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+
+
+class Checkpoints:
+    """One file in a run's work folder, replaced from time to time; `folder=None` keeps nothing."""
+
+    def __init__(self, folder: Path | None, every_s: float = EVERY_S) -> None:
+        self._file = None if folder is None else folder / "checkpoint.pt"
+        self._every_s = every_s
+        self._last = time.monotonic()
+        self._asked = False
+
+    def ask(self) -> None:
+        """Makes the next step's end a time to save."""
+        self._asked = True
+
+    def load(self) -> State:
+        """What was last saved, or the beginning. A file that cannot be read counts as absent."""
+        if self._file is None or not self._file.exists():
+            return State()
+        try:
+            return State(**torch.load(self._file, map_location="cpu", weights_only=True))
+        except Exception:  # a torn disk must cost a restart, never the run
+            return State()
+
+    def due(self) -> bool:
+        """Whether it is time to save again."""
+        return self._file is not None and (self._asked or time.monotonic() - self._last >= self._every_s)
+
+    def save(self, state: State) -> None:
+        if self._file is None:
+            return
+        with writing(self._file) as aside:
+            torch.save(vars(state), aside)
+        self._last, self._asked = time.monotonic(), False

@@ -1,0 +1,164 @@
+"""VisionClassifier: a candidate as a scikit-learn estimator, for those who have their own folds, pipelines and searches.
+
+Folds that respect groups, intervals and the report are what studies are for; this is the same training behind `fit`.
+Left out: `partial_fit`, and sample weights (class weights are in the recipe).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, check_random_state
+
+from phoropter.core.errors import DataError
+from phoropter.core.files import cache_dir
+from phoropter.data.arrays import from_columns
+from phoropter.data.dataset import Dataset
+from phoropter.data.pictures import Held
+from phoropter.data.pixels import prepare
+from phoropter.data.protocols import Split
+from phoropter.models import catalog
+from phoropter.training.candidate import candidates_of
+from phoropter.training.fit import Fitted, Task, answers, fit
+from phoropter.training.recipe import recipe_of
+
+
+class InputError(DataError, ValueError):
+    """X or y cannot be used; a ValueError too, as scikit-learn's tools expect."""
+
+
+class VisionClassifier(ClassifierMixin, BaseEstimator):
+    """A pretrained backbone with a new head, behind fit, predict, predict_proba and score.
+
+    backbone:     any name a study may use (`phoropter backbones`)
+    weights:      `pretrained`, `random`, or a path
+    recipe:       a preset's name or a mapping, as in a study
+    frozen:       train the head alone, on features computed once
+    size:         side the pictures are kept and shown at; None: what the weights were trained at
+    random_state: an int, a RandomState or None, as everywhere in scikit-learn
+    device:       `cpu`, `cuda`, …, or `auto`
+
+    X is (N, H, W, 3) or (N, H, W) uint8, or float in 0..1; y any labels. Raises InputError for other input.
+
+    >>> VisionClassifier(backbone="resnet50", recipe={"preset": "finetune", "epochs": 3})
+    VisionClassifier(backbone='resnet50', recipe={'epochs': 3, 'preset': 'finetune'})
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        *,
+        weights: str = "pretrained",
+        recipe: Any = "finetune",
+        frozen: bool = False,
+        size: int | None = None,
+        random_state: Any = 0,
+        device: str = "auto",
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.recipe = recipe
+        self.frozen = frozen
+        self.size = size
+        self.random_state = random_state
+        self.device = device
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.non_deterministic = False
+        return tags
+
+    def fit(self, X: Any, y: Any) -> VisionClassifier:
+        """Trains on (N, H, W[, 3]) pictures X with (N,) labels y."""
+        pictures = _pictures(X)
+        y = np.asarray(y)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y.ravel()
+        check_classification_targets(y)
+        if len(y) != len(pictures):
+            raise InputError(f"X has {len(pictures)} pictures and y {len(y)} labels: expected as many of one as of the other")
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InputError(f"y holds {len(self.classes_)} class: expected at least two classes to tell apart")
+        rows = np.arange(len(labels), dtype=np.int64)
+        split = Split(seed=self._seed(), repeat=0, fold=0, folds=1, name="everything", train=rows, test=rows[:0])
+        self._fitted = _run(self._task(_dataset(pictures, labels.astype(np.int64), self.classes_), split))
+        self.history_ = self._fitted.history
+        self.n_features_in_ = int(np.prod(pictures.shape[1:]))
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """(N, H, W[, 3]) pictures → (N, C) probabilities, columns in the order of `classes_`."""
+        check_is_fitted(self)
+        pictures = _pictures(X)
+        held_out = _dataset(pictures, np.zeros(len(pictures), dtype=np.int64), self.classes_)
+        task = self._task(held_out, self._fitted.task.split)
+        seen = Fitted(task, self._fitted.model, [], 0, 0.0, (), None)
+        logits = answers(seen, np.arange(len(pictures), dtype=np.int64))[0]
+        return np.asarray(torch.from_numpy(logits).double().softmax(-1).numpy())
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """(N, H, W[, 3]) pictures → (N,) labels."""
+        likeliest = self.predict_proba(X).argmax(1)
+        return np.asarray(self.classes_[likeliest])
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, (int, np.integer)):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31))
+
+    def _task(self, dataset: Dataset, split: Split) -> Task:
+        words = ("backbone", "weights", "frozen", "recipe", "size")
+        entry = {word: getattr(self, word) for word in words if getattr(self, word) is not None}
+        (candidate,) = candidates_of([entry], recipe_of(None))
+        side = self.size or catalog.side(candidate.backbones[0])
+        cache = Path(tempfile.gettempdir()) / "phoropter" if not _writable(cache_dir()) else cache_dir()
+        kept, pixels = prepare(dataset, side, fit="crop", resample="bicubic", cache=cache)
+        device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        return Task(candidate, split, kept, pixels, torch.device(device), cache)
+
+
+def _run(task: Task) -> Fitted:
+    training = fit(task)
+    while True:
+        try:
+            next(training)
+        except StopIteration as stop:
+            fitted: Fitted = stop.value
+            return fitted
+
+
+def _pictures(given: Any) -> NDArray[np.uint8]:
+    """(N, H, W), (N, H, W, 1) or (N, H, W, 3) of uint8, or of float in 0..1 → (N, H, W, 3) uint8."""
+    array = np.asarray(given)
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[-1] not in (1, 3)):
+        raise InputError(f"X has shape {array.shape}: expected pictures as (N, H, W) or (N, H, W, 3); reshape flat rows first")
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise InputError("X holds float pictures outside 0..1 or not finite: scale them to 0..1, or give uint8")
+        array = np.round(array * 255).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise InputError(f"X is of type {array.dtype}: expected uint8 in 0..255 or float in 0..1")
+    array = array[..., None] if array.ndim == 3 else array
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:3], 3)))
+
+
+def _dataset(pictures: NDArray[np.uint8], labels: NDArray[np.int64], classes: NDArray[Any]) -> Dataset:
+    return from_columns("X", Held(np.asarray, pictures), labels, tuple(str(c) for c in classes), {})
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return True

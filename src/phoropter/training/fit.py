@@ -1,0 +1,216 @@
+"""A Candidate on a Split → a Classifier: what is learned, what it is shown and by whom taught, the loop, done.
+
+A frozen candidate whose pictures are not augmented never touches a picture here: its head learns from stored features.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from phoropter.core.errors import LeakageError
+from phoropter.core.seeds import seed_of
+from phoropter.data.dataset import Dataset
+from phoropter.data.pixels import Pixels
+from phoropter.data.protocols import Split
+from phoropter.models import classifier as classifiers
+from phoropter.models.classifier import Classifier
+from phoropter.models.spec import ClassifierSpec
+from phoropter.training.augment import Augmentation
+from phoropter.training.batches import Batch, FeatureTap, Order, PixelTap, Tap
+from phoropter.training.cache import Progress, frozen_features
+from phoropter.training.candidate import Candidate
+from phoropter.training.checkpoint import Checkpoints
+from phoropter.training.loop import Lesson, Objective, Row, Tick, Validate, precision_of, train
+from phoropter.training.losses import Criterion, Distillation, class_weights
+from phoropter.training.predict import predict, predict_features
+from phoropter.training.teacher import Answers as TeacherAnswers
+from phoropter.training.teacher import TaughtTap, Teacher, examine, showing
+
+Answers = tuple[NDArray[np.float32], NDArray[np.float16]]  # logits (n, C), features (n, D)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One candidate on one split with one seed, and where its material is.
+
+    cache: folder of stored features · base: folder that relative weights paths start from ·
+    checkpoints: where to go on from, and when to save · progress: told about a feature pass or a teacher's (done, total)
+    teacher: of a student, unless its weight α is 0 · members: bundles of a warm fusion's branches, in their order
+    """
+
+    candidate: Candidate
+    split: Split
+    dataset: Dataset
+    pixels: Pixels
+    device: torch.device
+    cache: Path
+    base: Path | None = None
+    checkpoints: Checkpoints = field(default_factory=lambda: Checkpoints(None))
+    progress: Progress | None = None
+    teacher: Teacher | None = None
+    members: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A trained classifier and how it came to be; `answers(rows)` are its predictions.
+
+    weights_before: digests of the backbones' weights before training · taught: of a student: how its teacher was asked
+    """
+
+    task: Task
+    model: Classifier
+    history: list[Row]
+    best_epoch: int
+    train_seconds: float
+    weights_before: tuple[str, ...]
+    features: tuple[NDArray[np.float32], ...] | None
+    taught: dict[str, Any] | None = None
+
+    def answers(self, rows: NDArray[np.int64]) -> Answers:
+        """(n,) rows → (n, C) float32 logits, (n, D) float16 last-layer features; none of the rows may have been trained on."""
+        met = np.intersect1d(rows, self.task.split.train)
+        if len(met):
+            raise LeakageError(f"{self.task.split.name}: {len(met)} rows to be tested were trained on; the split is at fault")
+        return answers(self, rows)
+
+
+def answers(fitted: Fitted, rows: NDArray[np.int64]) -> Answers:
+    """A fitted classifier's logits and features for any rows, trained on or not."""
+    task, recipe = fitted.task, fitted.task.candidate.recipe
+    if fitted.features is not None and recipe.views == "single":
+        return predict_features(fitted.model, fitted.features, rows, task.device)
+    dtype = precision_of(recipe, task.device)
+    return predict(fitted.model, task.pixels, rows, task.device, recipe.views, dtype)
+
+
+def fit(task: Task) -> Generator[Tick | Row, None, Fitted]:
+    """Trains the task's candidate. Yields ticks and a row an epoch; returns the Fitted.
+
+    Bit-identical for equal tasks on a CPU with the same number of threads, whether or not it was interrupted; on a GPU as far
+    as its kernels repeat themselves. Raises DivergedError, WeightsError, DiskError; LeakageError and RunError for a teacher
+    that met the rows to be tested, or knows nothing.
+    """
+    with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []):
+        model = build(task)
+        weights_before = tuple(b.identity for b in model.branches)
+        features = _stored_features(task, model)
+        taught, note = _taught(task)
+        began = time.monotonic()
+        history, best_epoch = [], 0
+        if task.candidate.recipe.phases:
+            lesson = _lesson(task, model, features, taught)
+            state = yield from train(model, task.candidate.recipe, lesson, task.checkpoints, task.device)
+            history, best_epoch = state.history, state.best_epoch
+        return Fitted(task, model, history, best_epoch, time.monotonic() - began, weights_before, features, note)
+
+
+def build(task: Task) -> Classifier:
+    """The candidate's network before training; its random parts are a function of the split's seed alone."""
+    candidate = task.candidate
+    backbones = candidate.backbones
+    if task.members:
+        backbones = tuple(b.with_(weights=str(m.resolve())) for b, m in zip(backbones, task.members, strict=True))
+    spec = ClassifierSpec(
+        backbones=backbones,
+        head=candidate.head,
+        fusion=candidate.fusion,
+        classes=task.dataset.classes,
+        picture=task.pixels.size,
+        crop=candidate.recipe.crop,
+        student="token" if candidate.teaching and candidate.teaching.loss == "token" else "plain",
+    )
+    model = classifiers.build(spec, seed=seed_of(task.split.seed, "weights"), base=task.base)
+    if candidate.recipe.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(task.device)
+
+
+def _stored_features(task: Task, model: Classifier) -> tuple[NDArray[np.float32], ...] | None:
+    recipe = task.candidate.recipe
+    if not task.candidate.frozen or recipe.augment or recipe.views != "single":
+        return None
+    return frozen_features(model, task.pixels, task.cache, task.device, task.progress)
+
+
+def _order(task: Task) -> Order:
+    recipe, split = task.candidate.recipe, task.split
+    return Order(task.dataset, split.train, recipe.batch, split.seed, recipe.imbalance, split.name)
+
+
+def _pixel_tap(task: Task) -> PixelTap:
+    steps = task.candidate.recipe.augment
+    return PixelTap(task.dataset, task.pixels, Augmentation(steps, seed=task.split.seed) if steps else None, task.device)
+
+
+def _taught(task: Task) -> tuple[TaughtTap | None, dict[str, Any] | None]:
+    """A student's batches with its teacher's answers, all of them there; and how the teacher was asked, for the record."""
+    teaching, teacher, split = task.candidate.teaching, task.teacher, task.split
+    if teaching is None or teaching.alpha == 0:
+        return None, None
+    if teacher is None:
+        raise ValueError(f"the student '{task.candidate.name}' has no teacher in its task")
+    teacher.refuse_met(task.dataset.hashes, split)
+    began = time.monotonic()
+    tap = _pixel_tap(task)
+    exam = examine(teacher, tap, split.train, task.cache)
+    shown = showing(tap, _order(task), task.candidate.recipe.epochs, split, teacher, teaching)
+    answers = TeacherAnswers(teacher, shown, task.cache, task.progress)
+    answers.fill()
+    seconds = round(time.monotonic() - began, 3)
+    note = {"teacher": teacher.name, "exam": exam, "views": shown.views, "bytes": answers.bytes, "seconds": seconds}
+    return TaughtTap(shown, answers), note
+
+
+def _lesson(task: Task, model: Classifier, features: tuple[NDArray[np.float32], ...] | None, taught: TaughtTap | None) -> Lesson:
+    recipe, split = task.candidate.recipe, task.split
+    tap: Tap = taught or (_pixel_tap(task) if features is None else FeatureTap(task.dataset, features, task.device))
+    weights = class_weights(recipe.loss, task.dataset.labels[split.train], task.dataset.classes)
+    criterion = Criterion(recipe.loss, None if weights is None else weights.to(task.device))
+    return Lesson(tap, _order(task), _objective(task, model, criterion), _validation(task, model, features))
+
+
+def _objective(task: Task, model: Classifier, criterion: Criterion) -> Objective:
+    fusion, teaching = task.candidate.fusion, task.candidate.teaching
+    auxiliary = fusion.auxiliary if fusion else 0.0
+    token = teaching is not None and teaching.loss == "token"
+    distilled = Distillation(criterion, teaching.loss, teaching.alpha, teaching.temperature) if teaching else None
+    outputs = torch.compile(model.outputs) if task.candidate.recipe.compile else model.outputs
+
+    def objective(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        out = model.from_features(batch.inputs) if isinstance(batch.inputs, tuple) else outputs(batch.inputs)
+        own = out.class_logits if token and out.class_logits is not None else out.logits
+        if distilled is None or batch.teacher is None:
+            loss = criterion(own, batch.labels, batch.partner, batch.share)
+        else:
+            said = out.token_logits if token else None
+            loss = distilled(own, batch.labels, batch.teacher, batch.partner, batch.share, token=said)
+        if auxiliary:
+            for logits in out.branch_logits:
+                loss = loss + auxiliary * criterion(logits, batch.labels, batch.partner, batch.share)
+        return loss, out.logits
+
+    return objective
+
+
+def _validation(task: Task, model: Classifier, features: tuple[NDArray[np.float32], ...] | None) -> Validate | None:
+    rows = task.split.val
+    if rows is None or not len(rows):
+        return None
+    labels = torch.from_numpy(task.dataset.labels[rows])
+
+    def validate() -> dict[str, float]:
+        fitted = Fitted(task, model, [], 0, 0.0, (), features)
+        logits = torch.from_numpy(answers(fitted, rows)[0])
+        loss = torch.nn.functional.cross_entropy(logits, labels)
+        return {"validation_loss": float(loss), "validation_accuracy": float((logits.argmax(1) == labels).double().mean())}
+
+    return validate

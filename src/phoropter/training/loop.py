@@ -1,0 +1,296 @@
+"""The only training loop: yields a tick now and then and one row an epoch; the caller decides what to do with them.
+
+The learning rate is a function of the step. Before every step torch's generator is seeded by (seed, epoch, step), so dropout
+and stochastic depth repeat after a resume; sums stay on the device, and the host waits for it once an epoch, not once a step.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from phoropter.core.errors import DivergedError
+from phoropter.core.seeds import seed_of
+from phoropter.models.classifier import Classifier
+from phoropter.training.batches import Ahead, Batch, Order, Tap
+from phoropter.training.checkpoint import Checkpoints, State
+from phoropter.training.recipe import Phase, Recipe, Schedule
+
+TICK_S = 0.5
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A sign of life within an epoch."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    images_per_s: float
+
+
+Row = dict[str, Any]
+Objective = Callable[[Batch], tuple[torch.Tensor, torch.Tensor]]  # → loss, logits
+Validate = Callable[[], dict[str, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What is learned from: where batches come from, in which order, and what is minimised."""
+
+    tap: Tap
+    order: Order
+    objective: Objective
+    validate: Validate | None = None
+
+
+def train(
+    model: Classifier, recipe: Recipe, lesson: Lesson, keep: Checkpoints, device: torch.device
+) -> Generator[Tick | Row, None, State]:
+    """Trains `model` in place. Yields Ticks and, at the end of every epoch, a row; returns the last State.
+
+    Raises DivergedError when an epoch's loss is not finite. With `ema` or `select: validation` the model ends with the
+    averaged or the best weights.
+    """
+    state = keep.load()
+    if state.model is not None:
+        model.load_state_dict(state.model)
+    if state.average is not None:
+        state.average = {k: v.to(device) for k, v in state.average.items()}
+    first = 0
+    for phase in recipe.phases:
+        last = first + phase.epochs
+        if state.epoch < last:
+            yield from _Phase(model, recipe, phase, lesson, device).run(state, keep, range(first, last))
+        first = last
+    if state.average is not None:
+        model.load_state_dict(state.average)
+    if recipe.select == "validation" and state.best is not None:
+        model.load_state_dict(state.best)
+    return state
+
+
+class _Phase:
+    """One phase of a recipe: its optimiser, its schedule, its epochs."""
+
+    def __init__(self, model: Classifier, recipe: Recipe, phase: Phase, lesson: Lesson, device: torch.device) -> None:
+        self.model, self.recipe, self.phase, self.lesson, self.device = model, recipe, phase, lesson, device
+        model.freeze(phase.train)
+        self.optimizer = optimizer_of(model, recipe, phase)
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.dtype = precision_of(recipe, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
+        self.ahead = Ahead(lesson.tap, device)
+        self.seed = lesson.order.seed
+
+    def run(self, state: State, keep: Checkpoints, epochs: range) -> Generator[Tick | Row, None, None]:
+        if state.optimizer is not None:
+            self.optimizer.load_state_dict(state.optimizer)
+        if state.scaler:
+            self.scaler.load_state_dict(state.scaler)
+        while state.epoch in epochs:
+            yield from self._epoch(state, keep, epochs)
+            state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
+            if state.epoch in epochs and keep.due():
+                self._save(state, keep)
+        state.optimizer = state.scaler = None  # the next phase begins with its own
+        if keep.due():
+            state.model = self.model.state_dict()
+            keep.save(state)
+
+    def _epoch(self, state: State, keep: Checkpoints, epochs: range) -> Generator[Tick | Row, None, None]:
+        self.model.train()
+        batches = self.lesson.order.epoch(state.epoch)
+        accumulate = self.recipe.accumulate
+        steps = math.ceil(len(batches) / accumulate)
+        sums = torch.tensor([state.sums.get(k, 0.0) for k in _SUMS], dtype=_sums_dtype(self.device), device=self.device)
+        began, shown, ticked = time.monotonic(), 0, time.monotonic()
+        for index, batch in self.ahead.epoch(batches, state.epoch, state.step):
+            if index % accumulate == 0:
+                set_rate(
+                    self.optimizer,
+                    self.recipe.schedule,
+                    (state.epoch - epochs.start) * steps + index // accumulate,
+                    steps,
+                    self.phase.epochs,
+                )
+            group = min(accumulate, len(batches) - index // accumulate * accumulate)
+            sums += self._forward_backward(batch, state.epoch, index, group)
+            shown += len(batch.rows)
+            if (index + 1) % accumulate and index + 1 < len(batches):
+                continue
+            self._step(state)
+            state.step = index + 1
+            if keep.due() and state.step < len(batches):
+                state.sums = dict(zip(_SUMS, sums.tolist(), strict=True))
+                self._save(state, keep)
+            if time.monotonic() - ticked >= TICK_S:
+                ticked = time.monotonic()
+                yield Tick(state.epoch + 1, self.recipe.epochs, index + 1, len(batches), shown / (ticked - began))
+        yield self._row(state, dict(zip(_SUMS, sums.tolist(), strict=True)), time.monotonic() - began, shown)
+
+    def _forward_backward(self, batch: Batch, epoch: int, index: int, group: int) -> torch.Tensor:
+        torch.manual_seed(seed_of(self.seed, "step", epoch, index))
+        autocast = nullcontext() if self.dtype is torch.float32 else torch.autocast(self.device.type, self.dtype)
+        with autocast:
+            loss, logits = self.lesson.objective(batch)
+        self.scaler.scale(loss / group).backward()
+        with torch.no_grad():
+            hits = (logits.argmax(1) == batch.labels).sum()
+            count = len(batch.rows)
+            return torch.stack([loss.detach() * count, hits, torch.full_like(hits, count)]).to(_sums_dtype(self.device))
+
+    def _step(self, state: State) -> None:
+        if self.recipe.clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.recipe.ema is not None:
+            state.average = averaged(state.average, self.model, self.recipe.ema)
+
+    def _row(self, state: State, sums: dict[str, float], seconds: float, shown: int) -> Row:
+        count = sums["count"]
+        loss = sums["loss"] / count
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the training loss became {loss} in epoch {state.epoch + 1} of {self.recipe.epochs}: "
+                "lower the learning rate, clip the gradient (clip: 1), or use precision float32"
+            )
+        row: Row = {
+            "epoch": state.epoch + 1,
+            "phase": self.phase.train,
+            "learning_rate": self.optimizer.param_groups[-1]["lr"],
+            "train_loss": loss,
+            "train_accuracy": sums["hits"] / count,
+            "seconds": round(seconds, 3),
+            "images_per_s": round(shown / seconds, 1) if seconds else 0.0,
+        }
+        if self.lesson.validate is not None:
+            row |= self._validated(state)
+        state.history.append(row)
+        return row
+
+    def _validated(self, state: State) -> dict[str, float]:
+        assert self.lesson.validate is not None
+        own = None if state.average is None else {k: v.clone() for k, v in self.model.state_dict().items()}
+        if state.average is not None:
+            self.model.load_state_dict(state.average)
+        found = self.lesson.validate()
+        if self.recipe.select == "validation" and found["validation_loss"] < state.best_loss:
+            state.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            state.best_loss, state.best_epoch = found["validation_loss"], state.epoch + 1
+        if own is not None:
+            self.model.load_state_dict(own)
+        return found
+
+    def _save(self, state: State, keep: Checkpoints) -> None:
+        state.model = self.model.state_dict()
+        state.optimizer = self.optimizer.state_dict()
+        state.scaler = self.scaler.state_dict()
+        keep.save(state)
+
+
+_SUMS = ("loss", "hits", "count")
+
+
+def _sums_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def rate(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
+    """The share of the peak rate at optimiser step `step` of a phase (0-based)."""
+    total = steps_per_epoch * epochs
+    if schedule.kind == "one-cycle":
+        return _one_cycle(step, total, schedule.rise, 1 / 25, 1.0, 1 / 25e4)
+    warm = round(schedule.warmup * total)
+    if step < warm:
+        return (step + 1) / warm
+    if schedule.kind == "step":
+        return schedule.gamma ** (step // steps_per_epoch // schedule.every)
+    if schedule.kind == "constant":
+        return 1.0
+    along = (step - warm) / max(1, total - warm)
+    return schedule.floor + (1 - schedule.floor) * (1 + math.cos(math.pi * along)) / 2
+
+
+def cycled_momentum(schedule: Schedule, step: int, total: int) -> float | None:
+    """Under one-cycle the momentum (or Adam's first beta) mirrors the rate, 0.95 → 0.85 → 0.95 (Smith & Topin 2018)."""
+    return _one_cycle(step, total, schedule.rise, 0.95, 0.85, 0.95) if schedule.kind == "one-cycle" else None
+
+
+def _one_cycle(step: int, total: int, rise: float, start: float, top: float, end: float) -> float:
+    peak = rise * total - 1
+    if step <= peak or total == 1:
+        low, high, along = start, top, step / peak if peak > 0 else 1.0
+    else:
+        low, high, along = top, end, (step - peak) / max(1e-12, total - 1 - peak)
+    return high + (low - high) * (1 + math.cos(math.pi * along)) / 2
+
+
+def set_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> None:
+    """Gives every group its share of its peak rate, and under one-cycle its momentum, at a step of a phase."""
+    share = rate(schedule, step, steps_per_epoch, epochs)
+    momentum = cycled_momentum(schedule, step, steps_per_epoch * epochs)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * share
+        if momentum is not None:
+            group.update({"betas": (momentum, group["betas"][1])} if "betas" in group else {"momentum": momentum})
+
+
+def optimizer_of(
+    model: Classifier, recipe: Recipe, phase: Phase, instead: Mapping[str, torch.Tensor] | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser over what this phase trains: a group for each peak rate, decayed and not (backbone, head, branches of their
+    own rate). `instead`: tensors trained in the place of the parameters of these names (stacked heads)."""
+    spec = recipe.optimizer
+    groups: dict[tuple[float, float], list[torch.Tensor]] = {}
+    parts = [(model.backbone_parameters(), phase.lr), (model.head_parameters(), phase.head_lr or phase.lr)]
+    for named, usual in parts:
+        for name, parameter in named:
+            if parameter.requires_grad:
+                peak = _branch_rate(model, phase, name) or usual
+                decay = spec.weight_decay if spec.decay_norms or model.decayed(name, parameter) else 0.0
+                groups.setdefault((peak, decay), []).append((instead or {}).get(name, parameter))
+    listed: list[dict[str, Any]] = [{"params": p, "lr": peak, "peak": peak, "weight_decay": d} for (peak, d), p in groups.items()]
+    if spec.kind == "sgd":
+        return torch.optim.SGD(listed, lr=phase.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
+    kind = torch.optim.AdamW if spec.kind == "adamw" else torch.optim.Adam
+    return kind(listed, lr=phase.lr, betas=spec.betas, fused=True)
+
+
+def _branch_rate(model: Classifier, phase: Phase, name: str) -> float | None:
+    """The rate of the branch a parameter belongs to (`backbones.1.…`, `head.branches.1.…`), where its backbone has one."""
+    inside = name.removeprefix("head.branches.").removeprefix("backbones.")
+    if not phase.lr_of or inside == name:
+        return None
+    return phase.lr_of.get(model.spec.backbones[int(inside.split(".")[0])].name)
+
+
+def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
+    """The type autocast computes in; `auto` asks the device."""
+    if recipe.precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
+
+
+def averaged(average: dict[str, Any] | None, model: Classifier, decay: float) -> dict[str, Any]:
+    """decay · average + (1 − decay) · weights, for floating tensors; counters are copied."""
+    weights = {k: v.detach() for k, v in model.state_dict().items()}
+    if average is None:
+        return {k: v.clone() for k, v in weights.items()}
+    with torch.no_grad():
+        for name, value in weights.items():
+            if value.is_floating_point():
+                average[name].lerp_(value, 1 - decay)
+            else:
+                average[name].copy_(value)
+    return average

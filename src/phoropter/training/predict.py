@@ -1,0 +1,78 @@
+"""A Classifier's answers for rows of a Dataset, from pictures or from stored features; flip and 10-crop views."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from phoropter.data.pixels import Pixels
+from phoropter.models.classifier import Classifier
+
+BATCH = 128  # fixed: the sums of a convolution may differ in the last bit between batch sizes
+Views = Literal["single", "flip", "ten-crop"]
+
+
+@torch.inference_mode()
+def predict(
+    model: Classifier,
+    pixels: Pixels,
+    rows: NDArray[np.int64],
+    device: torch.device,
+    views: Views = "single",
+    dtype: torch.dtype = torch.float32,
+) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
+    """(n,) rows → (n, C) float32 logits and (n, D) float16 features of the last layer.
+
+    With several views their probabilities are averaged and given as log-probabilities (Krizhevsky et al. 2012, §4.1).
+    """
+    model.eval()
+    logits, features = [], []
+    for start in range(0, len(rows), BATCH):
+        pictures = torch.from_numpy(pixels.batch(rows[start : start + BATCH])).to(device)
+        with autocast(device, dtype):
+            seen = [model.outputs(view) for view in views_of(pictures, views, model.spec.crop)]
+        logits.append(_together([s.logits.float() for s in seen]).cpu().numpy())
+        features.append(torch.stack([s.features.float() for s in seen]).mean(0).clamp(-65504, 65504).half().cpu().numpy())
+    return np.concatenate(logits), np.concatenate(features)
+
+
+@torch.inference_mode()
+def predict_features(
+    model: Classifier, stored: tuple[NDArray[np.float32], ...], rows: NDArray[np.int64], device: torch.device
+) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
+    """As `predict`, from each branch's stored (N, D) features."""
+    model.eval()
+    logits, features = [], []
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        out = model.from_features(tuple(torch.from_numpy(f[some]).to(device) for f in stored))
+        logits.append(out.logits.float().cpu().numpy())
+        features.append(out.features.float().clamp(-65504, 65504).half().cpu().numpy())
+    return np.concatenate(logits), np.concatenate(features)
+
+
+def views_of(pictures: torch.Tensor, views: Views, crop: int | None) -> list[torch.Tensor]:
+    """(B, 3, S, S) → the views to be averaged: one, two, or ten (four corners and centre, each with its mirror image)."""
+    if views == "single":
+        return [pictures]
+    if views == "flip":
+        return [pictures, pictures.flip(-1)]
+    assert crop is not None
+    slack = pictures.shape[-1] - crop
+    corners = [(0, 0), (0, slack), (slack, 0), (slack, slack), (slack // 2, slack // 2)]
+    crops = [pictures[..., y : y + crop, x : x + crop] for y, x in corners]
+    return [view for c in crops for view in (c, c.flip(-1))]
+
+
+def _together(logits: list[torch.Tensor]) -> torch.Tensor:
+    if len(logits) == 1:
+        return logits[0]
+    return torch.stack(logits).softmax(-1).mean(0).clamp_min(1e-30).log()
+
+
+def autocast(device: torch.device, dtype: torch.dtype):  # type: ignore[no-untyped-def]
+    return nullcontext() if dtype is torch.float32 else torch.autocast(device.type, dtype)

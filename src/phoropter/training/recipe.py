@@ -1,0 +1,342 @@
+"""How a candidate is trained, as plain data (no torch): phases, optimiser, schedule, augmentation, loss, precision.
+
+A recipe in a study is the name of a preset, or a mapping: `{preset: finetune, epochs: 5, augment: cutmix}`. Every preset at
+the foot of this file names its source; a figure to expect stands in the study that uses it, beside its data.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from phoropter.core.errors import SpecError, nearest
+from phoropter.core.spec import Location, Source, Spec, check
+from phoropter.training.views import Step, steps_of
+
+
+class Optimizer(Spec):
+    """kind and its constants. Weight decay is not applied to norms, biases, tokens and position embeddings unless `decay_norms`.
+
+    adamw: decoupled decay (Loshchilov & Hutter 2019); adam: the decay is an L2 term (Kingma & Ba 2015); sgd: with momentum
+    """
+
+    kind: Literal["adamw", "adam", "sgd"] = "adamw"
+    weight_decay: float = Field(default=0.01, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    decay_norms: bool = False
+
+
+class Schedule(Spec):
+    """The learning rate as a share of its peak, a function of the step within a phase.
+
+    constant · cosine (to `floor`) · one-cycle (Smith & Topin 2018: up over `rise` of the steps from 1/25, down to 1e-5 by
+    cosine) · step (× `gamma` every `every` epochs). `warmup`: share of the phase's steps over which the rate climbs from zero.
+    """
+
+    kind: Literal["constant", "cosine", "one-cycle", "step"] = "cosine"
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    floor: float = Field(default=0.0, ge=0, le=1)
+    rise: float = Field(default=0.3, gt=0, lt=1)
+    every: int = Field(default=5, ge=1)
+    gamma: float = Field(default=0.1, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Schedule:
+        if self.kind == "one-cycle" and self.warmup:
+            raise ValueError("schedule one-cycle has its own rise and takes no warmup; leave warmup out, or choose cosine")
+        return self
+
+
+class Phase(Spec):
+    """A stretch of epochs in which the head alone or everything is trained.
+
+    lr: peak rate of the backbones (and of the head, unless `head_lr` is given)
+    lr_of: backbone's name → its own peak rate, for a fusion's branches that need another (their own heads go with them)
+    """
+
+    train: Literal["head", "all"] = "all"
+    epochs: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    head_lr: float | None = Field(default=None, gt=0)
+    lr_of: dict[str, Annotated[float, Field(gt=0)]] = {}
+
+
+class Loss(Spec):
+    """What is minimised against the labels.
+
+    kind: cross-entropy, or focal (Lin et al. 2017) with `gamma`
+    smoothing: label smoothing (Szegedy et al. 2016)
+    class_weights: none, auto (N / (C · n_c), from the training rows alone), or a weight for each class by name
+    """
+
+    kind: Literal["cross-entropy", "focal"] = "cross-entropy"
+    gamma: float = Field(default=2.0, ge=0)
+    smoothing: float = Field(default=0.0, ge=0, lt=1)
+    class_weights: Literal["none", "auto"] | dict[str, float] = "none"
+
+
+class Imbalance(Spec):
+    """What is done about a rare class, in the training part of every fold and nowhere else; each is off unless asked.
+
+    undersample: negatives kept for each positive (majority rows for each minority row), drawn once a fold
+    redraw:      draw anew every epoch
+    bags:        how many such draws are trained and averaged
+    keep_ratio:  batches hold the classes in the proportion of the training part (signals-and-protocols, §7)
+    """
+
+    undersample: float | None = Field(default=None, gt=0)
+    redraw: bool = False
+    bags: int = Field(default=1, ge=1, le=100)
+    keep_ratio: bool = False
+
+
+class Recipe(Spec):
+    """How a candidate is trained.
+
+    preset:    the name it came from, for people
+    phases:    what is trained, for how many epochs, at which peak rate; none: the network is used as it is
+    batch:     rows in a batch; accumulate: batches before a step; clip: largest norm of the gradient
+    augment:   what a training picture goes through (training/views)
+    crop:      side of the centre crop at prediction time, of a picture stored larger (None: all of it)
+    views:     single · flip (picture and mirror image averaged) · ten-crop (four corners, centre, mirrored; Krizhevsky 2012)
+    ema:       decay of an average of the weights, which then predicts (Polyak & Juditsky 1992)
+    precision: float32 · bf16 · fp16 (autocast, with loss scaling) · auto: bf16 on a GPU that has it, else float32
+    select:    last epoch, or the best epoch by loss on the inner validation part the protocol cuts off
+    """
+
+    preset: str | None = None
+    phases: tuple[Phase, ...] = ()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    batch: int = Field(default=32, ge=1, le=65536)
+    accumulate: int = Field(default=1, ge=1)
+    clip: float | None = Field(default=None, gt=0)
+    augment: tuple[Step, ...] = ()
+    crop: int | None = Field(default=None, ge=8)
+    views: Literal["single", "flip", "ten-crop"] = "single"
+    loss: Loss = Loss()
+    imbalance: Imbalance = Imbalance()
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    precision: Literal["float32", "bf16", "fp16", "auto"] = "float32"
+    channels_last: bool = True
+    compile: bool = False
+    select: Literal["last", "validation"] = "last"
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _short_augment(cls, value: Any) -> Any:
+        return steps_of(value)
+
+    @field_validator("optimizer", "schedule", "loss", mode="before")
+    @classmethod
+    def _short_kind(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        if self.views == "ten-crop" and self.crop is None:
+            raise ValueError("views ten-crop needs crop, the side of the ten crops (for example 224 from pictures of 256)")
+        if self.imbalance.undersample is None and (self.imbalance.redraw or self.imbalance.bags > 1):
+            raise ValueError("imbalance redraw and bags belong to undersample, which is not given; give it, or leave them out")
+        if self.imbalance.redraw and self.imbalance.bags > 1:
+            raise ValueError("imbalance redraw and bags contradict each other: one draw an epoch, or several fixed ones")
+        return self
+
+    @property
+    def epochs(self) -> int:
+        """Epochs in all phases together."""
+        return sum(p.epochs for p in self.phases)
+
+
+def recipe_of(value: Any, base: Recipe | None = None, source: Source | None = None, at: Location = ()) -> Recipe:
+    """A preset's name, a mapping, or a Recipe → a Recipe. A mapping without `preset` changes `base`.
+
+    Two short forms: `epochs` is the total, phases keep their proportions; `lr` is the last phase's peak, earlier ones keep theirs
+    relative to it. Raises SpecError for an unknown word, with its line and the nearest valid one.
+    """
+    if value is None:
+        return base or PRESETS["finetune"]
+    if isinstance(value, Recipe):
+        return value
+    if isinstance(value, str):
+        return _preset(value, source, at)
+    if not isinstance(value, dict):
+        raise SpecError(f"{(source or Source()).at(at)}: a recipe is a preset's name or a mapping, not {value!r}")
+    changes = dict(value)
+    if "preset" in changes:
+        base = _preset(changes.pop("preset"), source, (*at, "preset"))
+    for short in ("epochs", "lr"):
+        if short in changes and "phases" in changes:
+            where = (source or Source()).at((*at, short))
+            raise SpecError(f"{where}: {short} and phases contradict each other; give one of them")
+    start = (base or PRESETS["finetune"]).model_dump()
+    epochs, lr = changes.pop("epochs", None), changes.pop("lr", None)
+    for name, change in changes.items():
+        start[name] = _merged(start.get(name), change) if name in _NESTED else change
+    recipe = check(Recipe, start, source, at)
+    return recipe if epochs is None and lr is None else _stretched(recipe, epochs, lr, source, at)
+
+
+_NESTED = ("optimizer", "schedule", "loss", "imbalance")
+
+
+def _merged(old: Any, change: Any) -> Any:
+    """A mapping changes the fields it names, unless it names another kind: then the other kind's defaults hold."""
+    if not isinstance(change, dict) or not isinstance(old, dict) or change.get("kind", old.get("kind")) != old.get("kind"):
+        return change
+    return {**old, **change}
+
+
+def _preset(name: Any, source: Source | None, at: Location) -> Recipe:
+    if name not in PRESETS:
+        where = (source or Source()).at(at)
+        raise SpecError(f"{where}: unknown recipe '{name}'{nearest(str(name), PRESETS) or '; known are ' + ', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def _stretched(recipe: Recipe, epochs: Any, lr: Any, source: Source | None, at: Location) -> Recipe:
+    where = (source or Source()).at(at)
+    if not recipe.phases:
+        raise SpecError(f"{where}: epochs and lr belong to training, and recipe '{recipe.preset}' trains nothing; leave them out")
+    phases = list(recipe.phases)
+    if epochs is not None:
+        if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < len(phases):
+            raise SpecError(f"{where}: epochs is {epochs!r}, expected a whole number of at least {len(phases)} (one a phase)")
+        shares = [max(1, round(epochs * p.epochs / recipe.epochs)) for p in phases]
+        shares[-1] = max(1, epochs - sum(shares[:-1]))
+        phases = [p.with_(epochs=n) for p, n in zip(phases, shares, strict=True)]
+    if lr is not None:
+        ratio = _positive(lr, where) / recipe.phases[-1].lr
+        phases = [_scaled(p, ratio) for p in phases]
+    return recipe.with_(phases=[p.model_dump() for p in phases])
+
+
+def _scaled(phase: Phase, ratio: float) -> Phase:
+    head_lr = None if phase.head_lr is None else phase.head_lr * ratio
+    return phase.with_(lr=phase.lr * ratio, head_lr=head_lr, lr_of={k: v * ratio for k, v in phase.lr_of.items()})
+
+
+def _positive(value: Any, where: str) -> float:
+    """A rate as a number; YAML reads 1e-4 as text."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if isinstance(value, bool) or not 0 < number < float("inf"):
+        raise SpecError(f"{where}: lr is {value!r}, expected a positive number")
+    return number
+
+
+def _recipe(preset: str, *phases: Phase, **fields: Any) -> Recipe:
+    return Recipe(preset=preset, phases=phases, **fields)
+
+
+PRESETS: dict[str, Recipe] = {
+    r.preset or "": r
+    for r in (
+        # Ours: what a careful user does first with pretrained weights and a few thousand pictures.
+        _recipe(
+            "finetune",
+            Phase(epochs=10, lr=1e-4, head_lr=1e-3),
+            optimizer=Optimizer(weight_decay=0.05),
+            schedule=Schedule(warmup=0.05),
+            augment=steps_of("flip"),
+        ),
+        # Ours: the head alone; with a frozen candidate the backbone is asked once (features are cached).
+        _recipe("probe", Phase(train="head", epochs=20, lr=1e-3), optimizer=Optimizer(weight_decay=1e-4), batch=64),
+        # Kumar et al. 2022 (arXiv 2202.10054): a head trained first keeps fine-tuning from distorting pretrained features.
+        _recipe(
+            "head-then-all",
+            Phase(train="head", epochs=3, lr=1e-3),
+            Phase(epochs=7, lr=1e-4),
+            optimizer=Optimizer(weight_decay=0.05),
+            schedule=Schedule(warmup=0.05),
+            augment=steps_of("flip"),
+        ),
+        # Ours: random weights, so a higher rate and longer.
+        _recipe("scratch", Phase(epochs=30, lr=1e-3), optimizer=Optimizer(weight_decay=0.05), schedule=Schedule(warmup=0.05)),
+        # Nothing is trained: the pretrained network with its own head.
+        _recipe("as-is", batch=64),
+        # «Attention or convolution, or both?», §I.D: all frozen but a new last layer; AutoAugment's CIFAR-10 policy.
+        _recipe(
+            "alexnet-transfer",
+            Phase(train="head", epochs=10, lr=1e-2),
+            optimizer=Optimizer(weight_decay=0.01),
+            schedule=Schedule(kind="one-cycle"),
+            augment=steps_of([{"autoaugment": {"policy": "cifar10"}}]),
+            batch=256,
+            precision="auto",
+        ),
+        # The same paper, §I.A, after Krizhevsky et al. 2012: from scratch, 224 crops of 256, flips, PCA lighting.
+        _recipe(
+            "alexnet-2012",
+            Phase(epochs=90, lr=1e-2),
+            optimizer=Optimizer(weight_decay=0.01),
+            schedule=Schedule(kind="one-cycle"),
+            augment=steps_of([{"crop": {"size": 224}}, "flip", {"lighting": {"sigma": 0.1}}]),
+            crop=224,
+            batch=128,
+        ),
+        # The same paper, §II.D: frozen ViT, new linear head, AdamW with decay, no augmentation, no other regularisation.
+        _recipe(
+            "vit-linear",
+            Phase(train="head", epochs=5, lr=1e-3),
+            optimizer=Optimizer(weight_decay=0.01),
+            schedule=Schedule(kind="constant"),
+            batch=64,
+        ),
+        # The same paper, §III: head until partly converged, then all at a lower rate; StepLR with warm-up.
+        _recipe(
+            "resnet-two-phase",
+            Phase(train="head", epochs=5, lr=1e-3),
+            Phase(epochs=5, lr=1e-4),
+            optimizer=Optimizer(weight_decay=0.01),
+            schedule=Schedule(kind="step", every=3, gamma=0.1, warmup=0.05),
+            batch=64,
+        ),
+        # The same paper, §IV: CoAtNet-1, fp16 autocast, batch 256, AdamW with decay, 10 epochs.
+        _recipe(
+            "coatnet-fp16",
+            Phase(epochs=10, lr=1e-4),
+            optimizer=Optimizer(weight_decay=0.05),
+            schedule=Schedule(warmup=0.05),
+            batch=256,
+            precision="fp16",
+        ),
+        # «AlexNet and after», §III: Adam 1e-4; crops, rotations and vertical flips make the extra training pictures.
+        _recipe(
+            "scenes",
+            Phase(epochs=30, lr=1e-4),
+            optimizer=Optimizer(kind="adam", weight_decay=0.0),
+            schedule=Schedule(kind="constant"),
+            augment=steps_of([{"resized-crop": {"scale": (0.6, 1.0)}}, {"rotate": {"degrees": 15}}, "vertical-flip"]),
+            batch=64,
+        ),
+        # SONIC (arXiv 2404.00827): the whole graph end to end, Adam 1e-3, batch 32, 20 epochs, no augmentation.
+        _recipe(
+            "sonic",
+            Phase(epochs=20, lr=1e-3),
+            optimizer=Optimizer(kind="adam", weight_decay=0.0),
+            schedule=Schedule(kind="constant"),
+        ),
+        # «A ViT teaches a CNN», switched: SGD 0.01, momentum 0.9, decay 5e-4, cosine, batch 128, crop 32 padded by 4, flip.
+        _recipe(
+            "cnn-distil",
+            Phase(epochs=150, lr=1e-2),
+            optimizer=Optimizer(kind="sgd", weight_decay=5e-4, decay_norms=True),
+            augment=steps_of([{"crop": {"padding": 4}}, "flip"]),
+            batch=128,
+        ),
+        # «Risk at birth»: no schedule is given there; ours, see the study file.
+        _recipe(
+            "ctg",
+            Phase(epochs=20, lr=1e-4, head_lr=1e-3),
+            optimizer=Optimizer(weight_decay=0.05),
+            schedule=Schedule(warmup=0.05),
+            imbalance=Imbalance(undersample=3942 / 648, keep_ratio=True),
+        ),
+    )
+}

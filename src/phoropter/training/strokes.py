@@ -1,0 +1,356 @@
+"""Strokes: how each step of an augmentation that needs one picture alone is drawn and done, on one picture or a whole batch.
+
+Augmentation (augment.py) puts them in order and mixes what they leave. Interpolation is bilinear throughout.
+
+Letters: B pictures, H × W their size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+
+from phoropter.core.errors import SpecError
+from phoropter.core.seeds import order, uniforms
+from phoropter.models import vision
+from phoropter.training import views
+from phoropter.training.views import Step
+
+BIG = 1 << 15  # bytes of a picture from which the start-up of a kernel or a thread is worth paying
+
+Bytes = NDArray[np.uint8]
+Whole = NDArray[np.int64]
+Drawn = NDArray[Any]  # (B, k): what a step needs to know of each picture
+Shape = tuple[int, int]  # H, W
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """The random numbers of one batch in one epoch. hashes: (B,) of the ids · batch: its number in the epoch."""
+
+    hashes: NDArray[np.uint64]
+    seed: int
+    epoch: int
+    batch: int
+
+    def each(self, kind: str, count: int) -> NDArray[np.float64]:
+        """(B, count) in [0, 1), whatever the batch they are in."""
+        return uniforms(self.hashes, count, self.seed, f"augment/{kind}", self.epoch)
+
+    def shared(self, kind: str, count: int) -> NDArray[np.float64]:
+        """(1, count) in [0, 1), one for the batch."""
+        return uniforms(np.array([self.batch], np.uint64), count, self.seed, f"augment/{kind}/batch", self.epoch)
+
+    def partner(self, kind: str) -> Whole:
+        """(B,) a permutation of the batch; which two meet does not depend on the order they stand in."""
+        one, other = (order(self.hashes, self.seed, f"augment/{kind}/{end}", self.epoch, self.batch) for end in ("from", "to"))
+        partner = np.empty_like(one)
+        partner[one] = other
+        return partner
+
+
+def shape_of(pictures: torch.Tensor | Bytes) -> Shape:
+    return pictures.shape[-2], pictures.shape[-1]
+
+
+def shape_out(step: Step, shape: Shape) -> Shape:
+    if not isinstance(step, (views.Crop, views.ResizedCrop)):
+        return shape
+    out = (step.size, step.size) if step.size else shape
+    if isinstance(step, views.Crop) and step.size and step.size > min(shape) + 2 * step.padding:
+        raise SpecError(
+            f"augment: a crop of size {step.size} with padding {step.padding} does not fit into pictures of "
+            f"{shape[0]} × {shape[1]}; give a smaller size or larger pictures"
+        )
+    return out
+
+
+def _tensor(picture: Bytes) -> torch.Tensor:
+    """The same bytes as a tensor, which cannot run backwards as a mirrored array does."""
+    return torch.from_numpy(picture if min(picture.strides) > 0 else picture.copy())
+
+
+def _interleaved(picture: Bytes) -> Bytes:
+    """(3, H, W) → (H, W, 3), as the kernels in C want it; plane by plane is 3 × faster than one transposed copy."""
+    out = np.empty((*picture.shape[1:], 3), np.uint8)
+    for channel in range(3):
+        out[:, :, channel] = picture[channel]
+    return out
+
+
+def _alone(whole: Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[[Any, Bytes, list[float]], Bytes]:
+    def one(step: Any, picture: Bytes, row: list[float]) -> Bytes:
+        return np.asarray(whole(step, _tensor(picture)[None], torch.tensor([row], dtype=torch.float32))[0])
+
+    return one
+
+
+# ---- mirrors and crops
+
+
+def _draw_chance(step: views.Flip | views.VerticalFlip, draws: Draws, shape: Shape) -> Drawn:
+    return draws.each(step.kind, 1) < step.chance
+
+
+def _flip(step: views.Flip, picture: Bytes, row: list[bool]) -> Bytes:
+    if not row[0]:
+        return picture
+    # NumPy copies a reversed row byte by byte; torch's kernel is worth its start-up on big pictures whose rows lie together
+    whole_rows = picture.nbytes >= BIG and picture.strides[2] == 1
+    return _tensor(picture).flip(-1).numpy() if whole_rows else picture[:, :, ::-1]
+
+
+def _vertical_flip(step: views.VerticalFlip, picture: Bytes, row: list[bool]) -> Bytes:
+    return picture[:, ::-1] if row[0] else picture
+
+
+def _flip_whole(step: views.Flip | views.VerticalFlip, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    return torch.where(rows[:, :, None, None] > 0, pictures.flip(-1 if isinstance(step, views.Flip) else -2), pictures)
+
+
+def _draw_crop(step: views.Crop, draws: Draws, shape: Shape) -> Drawn:
+    """top, left of the piece in the padded picture, evenly among the places it fits."""
+    out = shape_out(step, shape)
+    places = np.array([size + 2 * step.padding - piece + 1 for size, piece in zip(shape, out, strict=True)])
+    corner: Whole = (draws.each(step.kind, 2) * places).astype(np.int64)
+    return corner
+
+
+def _crop(step: views.Crop, picture: Bytes, row: list[int]) -> Bytes:
+    height, width = shape_out(step, shape_of(picture))
+    if step.padding:
+        padded = np.full((3, picture.shape[1] + 2 * step.padding, picture.shape[2] + 2 * step.padding), step.fill, np.uint8)
+        padded[:, step.padding : -step.padding, step.padding : -step.padding] = picture
+        picture = padded
+    top, left = row
+    return picture[:, top : top + height, left : left + width]
+
+
+def _crop_whole(step: views.Crop, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    height, width = shape_out(step, shape_of(pictures))
+    padded = F.pad(pictures, (step.padding,) * 4, value=step.fill)
+    corner, device = rows.long(), pictures.device
+    ys = (corner[:, 0, None] + torch.arange(height, device=device))[:, :, None]  # (B, height, 1)
+    xs = (corner[:, 1, None] + torch.arange(width, device=device))[:, None, :]  # (B, 1, width)
+    samples = torch.arange(len(pictures), device=device)[:, None, None]
+    return padded[samples, :, ys, xs].permute(0, 3, 1, 2).contiguous()
+
+
+def _draw_resized_crop(step: views.ResizedCrop, draws: Draws, shape: Shape) -> Drawn:
+    """top, left, height, width. Of ten tries the first that fits; else the middle, as near to the ratio as it goes."""
+    height, width = shape
+    u = draws.each(step.kind, 22)
+    area = height * width * (step.scale[0] + (step.scale[1] - step.scale[0]) * u[:, 0:10])
+    low, high = math.log(step.ratio[0]), math.log(step.ratio[1])
+    ratio = np.exp(low + (high - low) * u[:, 10:20])
+    w, h = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))  # (B, 10)
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    first, found = (np.arange(len(u)), fits.argmax(1)), fits.max(1)
+    bounded = min(max(width / height, step.ratio[0]), step.ratio[1])
+    w = np.where(found, w[first], min(width, max(1, round(height * bounded))))
+    h = np.where(found, h[first], min(height, max(1, round(width / bounded))))
+    free = np.stack([height - h, width - w], 1)
+    corner = np.where(found[:, None], np.floor(u[:, 20:22] * (free + 1)), free // 2)
+    return np.concatenate([corner, h[:, None], w[:, None]], 1).astype(np.int64)
+
+
+def _resized_crop(step: views.ResizedCrop, picture: Bytes, row: list[int]) -> Bytes:
+    top, left, height, width = row
+    piece = torch.from_numpy(_interleaved(picture[:, top : top + height, left : left + width])).permute(2, 0, 1)
+    size = shape_out(step, shape_of(picture))
+    return F.interpolate(piece[None], size, mode="bilinear", antialias=True)[0].numpy()
+
+
+def _resized_crop_whole(step: views.ResizedCrop, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """As two products with matrices of weights: (B, 1, h, H) @ (B, 3, H, W) @ (B, 1, W, w)."""
+    height, width = shape_out(step, shape_of(pictures))
+    down = _resize_weights(rows[:, 0], rows[:, 2], pictures.shape[2], height)[:, None]
+    across = _resize_weights(rows[:, 1], rows[:, 3], pictures.shape[3], width)[:, None].mT
+    return _to_bytes(down @ pictures.float() @ across)
+
+
+def _resize_weights(start: torch.Tensor, length: torch.Tensor, size_in: int, size_out: int) -> torch.Tensor:
+    """(B,) begin and length of the piece → (B, size_out, size_in): a triangle about each target, wider when shrinking."""
+    device = start.device
+    scale = (length / size_out)[:, None]
+    centre = start[:, None] + (torch.arange(size_out, device=device) + 0.5) * scale  # (B, size_out)
+    place = torch.arange(size_in, device=device) + 0.5
+    weights = (1 - (place - centre[:, :, None]).abs() / scale.clamp_min(1)[:, :, None]).clamp_min(0)
+    inside = (place > start[:, None]) & (place < (start + length)[:, None])  # (B, size_in)
+    weights = weights * inside[:, None]
+    return weights / weights.sum(2, keepdim=True)
+
+
+def _draw_rotation(step: views.Rotate, draws: Draws, shape: Shape) -> Drawn:
+    return (2 * draws.each(step.kind, 1) - 1) * math.radians(step.degrees)
+
+
+def _rotate(step: views.Rotate, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    height, width = pictures.shape[2:]
+    cos, sin = rows.cos()[:, :, None], rows.sin()[:, :, None]  # (B, 1, 1)
+    ys = (torch.arange(height, device=rows.device) - (height - 1) / 2)[:, None]
+    xs = torch.arange(width, device=rows.device) - (width - 1) / 2
+    places = torch.stack([(xs * cos - ys * sin) * (2 / width), (xs * sin + ys * cos) * (2 / height)], -1)  # (B, H, W, 2)
+    turned = F.grid_sample(pictures.float() - step.fill, places, padding_mode="zeros", align_corners=False)
+    return _to_bytes(turned + step.fill)
+
+
+def _to_bytes(pictures: torch.Tensor) -> torch.Tensor:
+    return pictures.round_().clamp_(0, 255).to(torch.uint8)
+
+
+# ---- colours
+
+
+def _draw_lighting(step: views.Lighting, draws: Draws, shape: Shape) -> Drawn:
+    """A shift in grey levels for R, G, B: Σ pᵢ αᵢ λᵢ, αᵢ ~ N(0, σ) by Box and Muller."""
+    u = draws.each(step.kind, 4)
+    radius, angle = np.sqrt(-2 * np.log1p(-u[:, :2])), 2 * math.pi * u[:, 2:]
+    normal = np.concatenate([radius * np.cos(angle), (radius * np.sin(angle))[:, :1]], 1)
+    shift = (_EIGENVECTORS * (step.sigma * normal * _EIGENVALUES)[:, None, :]).sum(2)  # not @, whose sums depend on B
+    levels: Whole = np.rint(255 * shift).astype(np.int64)
+    return levels
+
+
+def _lighting(step: views.Lighting, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    return (pictures.to(torch.int16) + rows[:, :, None, None].to(torch.int16)).clamp_(0, 255).to(torch.uint8)
+
+
+def _draw_jitter(step: views.Jitter, draws: Draws, shape: Shape) -> Drawn:
+    strengths = np.array([step.brightness, step.contrast, step.saturation, step.hue])
+    drawn: Drawn = (2 * draws.each(step.kind, 4) - 1) * strengths + np.array([1.0, 1.0, 1.0, 0.0])
+    return drawn
+
+
+def _jitter(step: views.Jitter, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Whole grey levels after every part: the mean for the contrast is then a sum of integers, the same in any order."""
+    brightness, contrast, saturation, turn = (rows[:, k, None, None, None] for k in range(4))
+    x = pictures.float()
+    if step.brightness:
+        x = _whole_levels(x * brightness)
+    if step.contrast:
+        mean = _grey(x).round().to(torch.int32).sum((1, 2, 3), keepdim=True) / (x.shape[2] * x.shape[3])
+        x = _whole_levels((x - mean) * contrast + mean)
+    if step.saturation:
+        grey = _grey(x)
+        x = _whole_levels((x - grey) * saturation + grey)
+    if step.hue:
+        x = _whole_levels(_turned_hue(x, turn))
+    return x.to(torch.uint8)
+
+
+def _whole_levels(x: torch.Tensor) -> torch.Tensor:
+    return x.round_().clamp_(0, 255)
+
+
+def _grey(x: torch.Tensor) -> torch.Tensor:
+    return 0.299 * x[:, 0:1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:3]
+
+
+def _turned_hue(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    """The hue of HSV moved by `turn` of the circle, saturation and value kept (Smith 1978)."""
+    red, green, blue = x[:, 0:1], x[:, 1:2], x[:, 2:3]
+    value = x.amax(1, keepdim=True)
+    chroma = value - x.amin(1, keepdim=True)
+    safe = chroma.clamp_min(1)
+    sixth = torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4)
+    sixth = torch.where(value == red, (green - blue) / safe, sixth) + 6 * turn
+    away = (sixth + torch.tensor([5.0, 3.0, 1.0], device=x.device)[:, None, None]) % 6
+    return value - chroma * torch.minimum(away, 4 - away).clamp(0, 1)
+
+
+# ---- policies, through torchvision
+
+
+def _draw_policy(step: views.AutoAugment | views.RandAugment, draws: Draws, shape: Shape) -> Drawn:
+    _torchvision()  # imported here, in one thread
+    return draws.each(step.kind, 5 if isinstance(step, views.AutoAugment) else 2 * step.ops)
+
+
+def _autoaugment(step: views.AutoAugment, picture: Bytes, row: list[float]) -> Bytes:
+    which, chances, signs = row[0], row[1:3], row[3:5]
+    pairs, space = _policy(step.policy), _levels(10, shape_of(picture))
+    operations = []
+    for (name, probability, level), chance, sign in zip(pairs[int(which * len(pairs))], chances, signs, strict=True):
+        if chance < probability:
+            operations.append((name, _signed(space[name], level, sign)))
+    return _operated(picture, operations, step.fill)
+
+
+def _randaugment(step: views.RandAugment, picture: Bytes, row: list[float]) -> Bytes:
+    space = _levels(31, shape_of(picture))
+    names = ["Identity", *(name for name in space if name != "Invert")]  # the fourteen of Cubuk et al. 2020
+    drawn = [(names[int(which * len(names))], sign) for which, sign in zip(row[::2], row[1::2], strict=True)]
+    operations = [(n, _signed(space[n], step.magnitude, sign)) for n, sign in drawn if n != "Identity"]
+    return _operated(picture, operations, step.fill)
+
+
+def _signed(levels: tuple[list[float], bool], level: int | None, sign: float) -> float:
+    magnitudes, signed = levels
+    magnitude = magnitudes[level] if level is not None and magnitudes else 0.0
+    return -magnitude if signed and sign < 0.5 else magnitude
+
+
+def _operated(picture: Bytes, operations: list[tuple[str, float]], fill: int) -> Bytes:
+    if not operations:
+        return picture
+    apply, nearest = _torchvision()
+    image = Image.fromarray(_interleaved(picture))
+    for name, magnitude in operations:
+        image = apply(image, name, magnitude, interpolation=nearest, fill=[fill] * 3)
+    return np.array(image).transpose(2, 0, 1)
+
+
+@cache
+def _torchvision() -> tuple[Callable[..., Image.Image], Any]:
+    """How torchvision does one operation of a policy; private there, and compared with its AutoAugment in the tests."""
+    return vision.torchvision("transforms.autoaugment")._apply_op, vision.torchvision("transforms").InterpolationMode.NEAREST
+
+
+@cache
+def _policy(name: str) -> list[Any]:
+    """The 25 pairs ((operation, probability, level), …) as torchvision has them."""
+    module = vision.torchvision("transforms.autoaugment")
+    return list(module.AutoAugment(module.AutoAugmentPolicy(name)).policies)
+
+
+@cache
+def _levels(count: int, shape: Shape) -> dict[str, tuple[list[float], bool]]:
+    """Operation → its magnitudes at `count` levels, and whether they come with either sign; as torchvision has them."""
+    space = vision.torchvision("transforms.autoaugment").AutoAugment()._augmentation_space(count, shape)
+    return {name: (m.tolist() if m.ndim else [], signed) for name, (m, signed) in space.items()}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """How a step that needs one picture alone is done: what is drawn, one picture, the whole batch (None: one after another)."""
+
+    draw: Callable[[Any, Draws, Shape], Drawn]
+    one: Callable[[Any, Bytes, Any], Bytes]
+    whole: Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor] | None
+
+
+KERNELS: dict[str, Kernel] = {
+    "flip": Kernel(_draw_chance, _flip, _flip_whole),
+    "vertical-flip": Kernel(_draw_chance, _vertical_flip, _flip_whole),
+    "crop": Kernel(_draw_crop, _crop, _crop_whole),
+    "resized-crop": Kernel(_draw_resized_crop, _resized_crop, _resized_crop_whole),
+    "rotate": Kernel(_draw_rotation, _alone(_rotate), _rotate),
+    "lighting": Kernel(_draw_lighting, _alone(_lighting), _lighting),
+    "jitter": Kernel(_draw_jitter, _alone(_jitter), _jitter),
+    "autoaugment": Kernel(_draw_policy, _autoaugment, None),
+    "randaugment": Kernel(_draw_policy, _randaugment, None),
+}
+# The RGB components of ImageNet's training pictures with values in 0..1, as published with fb.resnet.torch (Facebook 2016);
+# columns are the eigenvectors. Krizhevsky et al. 2012 (§4.1) describe them and do not print them.
+_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
+_EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])

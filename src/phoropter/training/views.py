@@ -1,0 +1,297 @@
+"""What a training picture goes through, as plain data (no torch): the steps of an augmentation, in order.
+
+In a study: `none`, a step's name, a mapping of one name to its options, or a list of these:
+`augment: [{crop: {padding: 4}}, flip, {cutmix: {alpha: 0.5}}]`. First what moves and colours one picture, then what cuts a piece
+out of it, last what mixes two of them; each step at most once, because its draws are named after it.
+
+Left out: fills by the mean of the data set (a view would then depend on the training rows), and policies learnt on the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from phoropter.core.errors import nearest
+from phoropter.core.spec import Spec
+
+Chance = Annotated[float, Field(ge=0, le=1)]
+Grey = Annotated[int, Field(ge=0, le=255)]
+Side = Annotated[int, Field(ge=1, le=4096)]
+Alpha = Annotated[float, Field(gt=0, le=100)]
+Strength = Annotated[float, Field(ge=0, le=1)]
+
+
+class Flip(Spec):
+    """Mirror left-right with probability `chance`."""
+
+    kind: Literal["flip"] = "flip"
+    chance: Chance = 0.5
+
+
+class VerticalFlip(Spec):
+    """Mirror top-bottom with probability `chance`."""
+
+    kind: Literal["vertical-flip"] = "vertical-flip"
+    chance: Chance = 0.5
+
+
+class Crop(Spec):
+    """A piece of the picture, at a random place (Krizhevsky et al. 2012: 224 of 256; He et al. 2016: 32 after padding by 4).
+
+    size:    side of the piece; not given: the picture's own
+    padding: pixels of grey level `fill` put around the picture first
+    """
+
+    kind: Literal["crop"] = "crop"
+    size: Side | None = None
+    padding: int = Field(default=0, ge=0, le=512)
+    fill: Grey = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Crop:
+        if self.size is None and not self.padding:
+            raise ValueError(
+                "crop needs size (the side of the piece) or padding (pixels put around the picture); give one of them"
+            )
+        return self
+
+
+class ResizedCrop(Spec):
+    """A piece of random area and shape, resized with antialiasing (Szegedy et al. 2015).
+
+    scale: smallest and largest share of the picture's area · ratio: smallest and largest width / height
+    size:  side after resizing; not given: the picture's own
+    """
+
+    kind: Literal["resized-crop"] = "resized-crop"
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    size: Side | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> ResizedCrop:
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"scale is {list(self.scale)}, expected the smaller and the larger of two shares in (0, 1]")
+        if not 0 < self.ratio[0] <= self.ratio[1] <= 100:
+            raise ValueError(f"ratio is {list(self.ratio)}, expected the smaller and the larger of two positive ratios")
+        return self
+
+
+class Rotate(Spec):
+    """Turn about the middle by an angle drawn evenly from ±`degrees`, bilinear; what comes from outside has grey level `fill`."""
+
+    kind: Literal["rotate"] = "rotate"
+    degrees: float = Field(default=15.0, gt=0, le=180)
+    fill: Grey = 0
+
+
+class Lighting(Spec):
+    """A shift along the principal components of ImageNet's colours (Krizhevsky et al. 2012, §4.1); sigma: their deviation."""
+
+    kind: Literal["lighting"] = "lighting"
+    sigma: float = Field(default=0.1, gt=0, le=10)
+
+
+class Jitter(Spec):
+    """Brightness, contrast, saturation and hue, in this order, after Howard 2013 (arXiv 1312.5402).
+
+    brightness, contrast, saturation: the factor is drawn evenly from 1 ± it · hue: the shift from ± it, in turns of the circle
+    """
+
+    kind: Literal["jitter"] = "jitter"
+    brightness: Strength = 0.4
+    contrast: Strength = 0.4
+    saturation: Strength = 0.4
+    hue: float = Field(default=0.0, ge=0, le=0.5)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Jitter:
+        if not (self.brightness or self.contrast or self.saturation or self.hue):
+            raise ValueError(
+                "brightness, contrast, saturation and hue are all 0, which changes nothing; raise one, or leave jitter out"
+            )
+        return self
+
+
+class AutoAugment(Spec):
+    """One of 25 learnt pairs of operations a picture (Cubuk et al. 2019); `fill`: grey level of what comes from outside."""
+
+    kind: Literal["autoaugment"] = "autoaugment"
+    policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
+    fill: Grey = 0
+
+
+class RandAugment(Spec):
+    """`ops` operations drawn evenly, all at `magnitude` of 30 (Cubuk et al. 2020); `fill` as in AutoAugment."""
+
+    kind: Literal["randaugment"] = "randaugment"
+    ops: int = Field(default=2, ge=1, le=10)
+    magnitude: int = Field(default=9, ge=0, le=30)
+    fill: Grey = 0
+
+
+class CutOut(Spec):
+    """A box is painted over with grey level `fill`, white as in the CTG paper (after DeVries & Taylor 2017).
+
+    chance:     with which a batch (or, with `per_sample`, a picture) is cut at all
+    alpha:      the box covers 1 − λ of the picture before it is clipped to it, λ ~ Beta(alpha, alpha)
+    per_sample: a box for each picture instead of one for the batch
+    fixed:      a square of this side instead, as DeVries & Taylor's 112 of 224; alpha is then not used
+    """
+
+    kind: Literal["cutout"] = "cutout"
+    chance: Chance = 0.5
+    alpha: Alpha = 1.0
+    per_sample: bool = False
+    fixed: Side | None = None
+    fill: Grey = 255
+
+    @model_validator(mode="after")
+    def _fits(self) -> CutOut:
+        if self.fixed is not None and self.alpha != 1.0:
+            raise ValueError("fixed and alpha contradict each other: a square of one size, or one drawn from Beta(alpha, alpha)")
+        return self
+
+
+class SlitCutOut(Spec):
+    """A slit of the full height is painted over, the same span of time in every channel (Hemmi 2024); options as CutOut's.
+
+    width: area: 1 − λ of the picture, as the box of CutOut has · sqrt: as wide as that box
+    """
+
+    kind: Literal["slit-cutout"] = "slit-cutout"
+    chance: Chance = 0.5
+    alpha: Alpha = 1.0
+    per_sample: bool = False
+    width: Literal["area", "sqrt"] = "area"
+    fill: Grey = 255
+
+
+class MixUp(Spec):
+    """Two pictures and their labels averaged, λ ~ Beta(alpha, alpha) of the first (Zhang et al. 2018; 0.2 is their ImageNet's).
+
+    chance and per_sample as in CutOut
+    """
+
+    kind: Literal["mixup"] = "mixup"
+    chance: Chance = 1.0
+    alpha: Alpha = 0.2
+    per_sample: bool = False
+
+
+class CutMix(Spec):
+    """A box of CutOut's size filled from another picture of the batch, labels mixed by area (Yun et al. 2019)."""
+
+    kind: Literal["cutmix"] = "cutmix"
+    chance: Chance = 0.5
+    alpha: Alpha = 1.0
+    per_sample: bool = False
+
+
+class SlitCutMix(Spec):
+    """A slit of SlitCutOut's size filled from another picture of the batch, labels mixed by area (Hemmi 2024)."""
+
+    kind: Literal["slit-cutmix"] = "slit-cutmix"
+    chance: Chance = 0.5
+    alpha: Alpha = 1.0
+    per_sample: bool = False
+    width: Literal["area", "sqrt"] = "area"
+
+
+Cutting = CutOut | SlitCutOut
+Mixing = MixUp | CutMix | SlitCutMix
+Step = Annotated[
+    Flip
+    | VerticalFlip
+    | Crop
+    | ResizedCrop
+    | Rotate
+    | Lighting
+    | Jitter
+    | AutoAugment
+    | RandAugment
+    | CutOut
+    | SlitCutOut
+    | MixUp
+    | CutMix
+    | SlitCutMix,
+    Field(discriminator="kind"),
+]
+
+
+def mixes(steps: Sequence[Any]) -> bool:
+    """Whether pictures and labels of a batch are mixed."""
+    return any(isinstance(step, Mixing) for step in steps)
+
+
+def bound(steps: Sequence[Any]) -> bool:
+    """Whether a view depends on the batch it is in: one draw serves all its pictures, or two of them are mixed."""
+    return mixes(steps) or any(isinstance(step, Cutting) and not step.per_sample for step in steps)
+
+
+def steps_of(value: Any) -> list[Any]:
+    """The short forms → a list of mappings with `kind`; steps that are Specs already stay.
+
+    Raises ValueError, one sentence, for an unknown step, one given twice, two that contradict each other, and a wrong order.
+    """
+    if value is None or value in ("none", ["none"]):
+        return []
+    items = [_long(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
+    kinds = [item["kind"] if isinstance(item, dict) else item.kind for item in items]
+    _refuse_contradictions(kinds)
+    _refuse_disorder(kinds)
+    return items
+
+
+def _long(item: Any) -> Any:
+    if isinstance(item, get_args(get_args(Step)[0])):
+        return item
+    if isinstance(item, str):
+        item = {"kind": item}
+    elif isinstance(item, dict) and "kind" not in item and len(item) == 1:
+        ((name, options),) = item.items()
+        if not isinstance(options, (dict, type(None))):
+            raise ValueError(f"the options of {name} are {options!r}, expected a mapping of their names to values")
+        item = {"kind": name, **(options or {})}
+    if not isinstance(item, dict) or "kind" not in item:
+        raise ValueError(f"{item!r} is not a step: write its name, or a mapping of one name to its options")
+    name = str(item["kind"])
+    if name not in _STAGES:
+        raise ValueError(f"unknown step '{name}'{nearest(name, _STAGES) or '; known are ' + ', '.join(_STAGES)}")
+    return item
+
+
+def _refuse_contradictions(kinds: Sequence[str]) -> None:
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            raise ValueError(f"{kind} is given twice; keep one")
+    for what, rivals in _RIVALS.items():
+        there = [kind for kind in kinds if kind in rivals]
+        if len(there) > 1:
+            raise ValueError(f"{there[0]} and {there[1]} contradict each other: both {what}; keep one")
+
+
+def _refuse_disorder(kinds: Sequence[str]) -> None:
+    for before, after in pairwise(kinds):
+        if _STAGES[before] > _STAGES[after]:
+            raise ValueError(
+                f"{after} stands after {before}: first comes what moves and colours one picture, then what cuts out of it, "
+                f"last what mixes two; write {after} before {before}"
+            )
+
+
+_STAGES: dict[str, int] = {
+    **dict.fromkeys(("flip", "vertical-flip", "crop", "resized-crop", "rotate"), 0),
+    **dict.fromkeys(("lighting", "jitter", "autoaugment", "randaugment"), 0),
+    **dict.fromkeys(("cutout", "slit-cutout"), 1),
+    **dict.fromkeys(("mixup", "cutmix", "slit-cutmix"), 2),
+}
+_RIVALS: dict[str, tuple[str, ...]] = {
+    "cut a piece to train on": ("crop", "resized-crop"),
+    "are policies": ("autoaugment", "randaugment"),
+    "mix two pictures": ("mixup", "cutmix", "slit-cutmix"),
+}

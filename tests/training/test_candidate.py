@@ -1,0 +1,143 @@
+"""Candidates: every short form, every expansion, every contradiction."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from phoropter.core.errors import SpecError
+from phoropter.core.spec import Source
+from phoropter.training.candidate import candidates_of, distil, finetune, fuse, probe
+from phoropter.training.recipe import PRESETS
+
+STUDY = PRESETS["finetune"]
+
+
+def names(*entries: Any) -> list[str]:
+    return [c.name for c in candidates_of(entries, STUDY)]
+
+
+def test_a_name_is_a_backbone_by_the_study_s_recipe() -> None:
+    (made,) = candidates_of(["resnet50"], STUDY)
+    assert made.backbones[0].name == "resnet50" and made.recipe == STUDY and not made.frozen
+
+
+def test_a_frozen_candidate_is_probed_unless_it_says_otherwise() -> None:
+    (made,) = candidates_of([{"backbone": "resnet50", "frozen": True}], STUDY)
+    assert made.recipe == PRESETS["probe"] and made.name == "resnet50 frozen"
+    (other,) = candidates_of([{"backbone": "resnet50", "frozen": True, "recipe": "finetune"}], STUDY)
+    assert {p.train for p in other.recipe.phases} == {"head"}
+
+
+def test_all_pairs_and_triples_of_a_list() -> None:
+    of = ["a1", "b2", "c3", "d4"]
+    assert names({"fuse": "all-pairs", "of": of}) == [f"{a} + {b}" for a, b in itertools.combinations(of, 2)]
+    assert len(names({"fuse": "all-triples", "of": of})) == 4
+
+
+def test_sonic_branches_are_dense_with_dropout() -> None:
+    (made,) = candidates_of([{"fuse": ["a1", "b2"]}], STUDY)
+    assert made.fusion is not None and made.fusion.mode == "logits" and made.fusion.hidden == 12
+    assert made.head.kind == "dense" and made.head.hidden == 128 and made.head.dropout == 0.5
+
+
+def test_a_teacher_that_is_no_candidate_becomes_one() -> None:
+    student, teacher = candidates_of([{"student": "resnet50", "teacher": "deit_base_patch16_224"}], STUDY)
+    assert student.teaching is not None and student.teaching.teacher == teacher.name == "deit_base_patch16_224"
+
+
+def test_what_a_network_is_used_for_without_training_keeps_its_own_head() -> None:
+    (made,) = candidates_of([{"backbone": "alexnet", "recipe": "as-is"}], STUDY)
+    assert made.head.kind == "own"
+
+
+def test_identity_leaves_names_out() -> None:
+    one, other = candidates_of([{"backbone": "a1", "name": "x"}, {"backbone": "a1", "name": "y"}], STUDY)
+    assert one.identity() == other.identity() and one != other
+
+
+def test_python_says_it_with_the_same_words() -> None:
+    written = [
+        "resnet50",
+        {"backbone": "vgg19", "frozen": True},
+        {"fuse": ["resnet50", "vgg19"], "mode": "features"},
+        {"student": "resnet18", "teacher": "vgg19", "alpha": 0.3},
+    ]
+    made = [
+        finetune("resnet50"),
+        probe("vgg19"),
+        fuse("resnet50", "vgg19", mode="features"),
+        distil("resnet18", "vgg19", alpha=0.3),
+    ]
+    assert candidates_of(written, STUDY) == candidates_of(made, STUDY)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"backbone": "a", "fuse": ["a", "b"]}, "backbone and fuse came"),
+        ({}, "none came"),
+        ({"backbone": "a", "alpha": 0.5}, "alpha belongs to a candidate with student"),
+        ({"backbone": "a", "mode": "logits"}, "mode belongs to a candidate with fuse"),
+        ({"fuse": ["a"]}, "at least two backbones"),
+        ({"fuse": ["a", "a"]}, "fused with itself"),
+        ({"fuse": "all-pairs"}, "needs of"),
+        ({"fuse": ["a", "b"], "of": ["c"]}, "of belongs to fuse: all-pairs"),
+        ({"student": "a"}, "a student needs a teacher"),
+        ({"student": "a", "teacher": "b", "frozen": True}, "contradict each other"),
+        ({"backbone": "a", "wieghts": "random"}, "unknown key 'wieghts'.*did you mean 'weights'"),
+        ({"student": "a", "teacher": "b", "loss": "hrad"}, "did you mean 'hard'"),
+        ({"student": "a", "teacher": "no such teacher"}, "no candidate of this study"),
+    ],
+)
+def test_a_contradiction_names_both_sides(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message) as caught:
+        candidates_of([entry], STUDY, Source("study.yaml", {("candidates",): 3, ("candidates", 0): 4}))
+    assert "\n" not in str(caught.value) and "study.yaml, line" in str(caught.value)
+
+
+def test_two_candidates_of_one_name_are_refused() -> None:
+    with pytest.raises(SpecError, match="two candidates are called 'a1'"):
+        candidates_of(["a1", "a1"], STUDY)
+
+
+def test_no_candidates_are_refused() -> None:
+    with pytest.raises(SpecError, match="expected a list of at least one"):
+        candidates_of([], STUDY)
+
+
+def test_an_average_names_candidates_or_gets_them() -> None:
+    made = {c.name: c for c in candidates_of(["a1", {"name": "x", "backbone": "b2", "recipe": {"epochs": 3}}, {
+        "name": "m", "fuse": ["a1", "x", "c3"], "mode": "average"}], STUDY)}  # fmt: skip
+    assert made["m"].members == ("a1", "x", "c3") and made["m"].needs == made["m"].members
+    assert [b.name for b in made["m"].backbones] == ["a1", "b2", "c3"]
+    assert made["c3"].recipe == STUDY and made["x"].recipe.epochs == 3 and not made["m"].recipe.phases
+
+
+def test_a_member_of_the_same_making_is_not_made_twice() -> None:
+    entries = [{"name": "mine", "backbone": "a1"}, {"fuse": ["a1", "b2"], "mode": "average"}]
+    assert names(*entries) == ["mine", "a1 + b2 (average)", "b2"]
+
+
+def test_branches_of_a_warm_fusion_are_trained_first_with_the_fusion_s_heads() -> None:
+    made = {c.name: c for c in candidates_of([{"fuse": ["a1", "b2"], "warm": True}], STUDY)}
+    assert made["a1 + b2 warm"].members == ("a1", "b2") and made["a1 + b2 warm"].recipe.phases
+    assert made["a1"].head == made["a1 + b2 warm"].head
+
+
+def test_what_has_no_say_in_teaching_is_no_part_of_the_identity() -> None:
+    def identity(**teaching: Any) -> dict[str, Any]:
+        return candidates_of([{"student": "a1", "teacher": "b2", **teaching}], STUDY)[0].identity()
+
+    assert identity(temperature=4.0) == identity() == identity(pool=3) and identity(loss="soft", temperature=4.0) != identity(
+        loss="soft"
+    )
+    assert identity(alpha=0, loss="soft", temperature=4.0) == identity(alpha=0, views="clean")
+    assert identity(views="pool", pool=3) != identity(views="pool") and identity(alpha=0.1) != identity()
+
+
+def test_a_frozen_fusion_is_probed_unless_it_says_otherwise() -> None:
+    (made,) = candidates_of([{"fuse": ["a1", "b2"], "frozen": True}], STUDY)
+    assert made.recipe == PRESETS["probe"]

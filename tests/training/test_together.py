@@ -1,0 +1,105 @@
+"""Many heads at once end where each would have ended alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from phoropter.core.errors import DivergedError
+from phoropter.data.protocols import KFold, splits
+from phoropter.training.candidate import candidates_of
+from phoropter.training.fit import Fitted, Task, fit
+from phoropter.training.recipe import PRESETS, recipe_of
+from phoropter.training.together import fit_together, fits_together
+
+torch.set_num_threads(1)
+
+CANDIDATES: dict[str, dict[str, Any]] = {
+    "linear, adamw, cosine": {},
+    "dense, sgd, one-cycle": {
+        "head": "dense",
+        "recipe": {"preset": "probe", "optimizer": "sgd", "schedule": "one-cycle", "lr": 0.5},
+    },
+    "weights, smoothing, clip": {
+        "recipe": {"preset": "probe", "loss": {"class_weights": "auto", "smoothing": 0.1}, "clip": 0.05, "lr": 0.05}
+    },
+    "focal, two phases": {
+        "recipe": {
+            "phases": [{"train": "head", "epochs": 1, "lr": 0.05}, {"train": "head", "epochs": 2, "lr": 0.01}],
+            "loss": "focal",
+        }
+    },
+    "pretended rare class": {"recipe": {"preset": "probe", "imbalance": {"undersample": 1.2, "keep_ratio": True}, "lr": 0.05}},
+}
+
+
+def tasks(few_digits: Any, cache: Path, entry: dict[str, Any], seeds: tuple[int, ...] = (0, 1)) -> list[Task]:
+    dataset, pixels = few_digits
+    written = {"backbone": "test_resnet", "weights": "random", "size": 32, "frozen": True, "recipe": "probe", **entry}
+    (candidate,) = candidates_of([written], PRESETS["scratch"])
+    candidate = candidate.model_copy(update={"recipe": recipe_of({"batch": 16}, candidate.recipe)})
+    if candidate.recipe.epochs > 4:
+        candidate = candidate.model_copy(update={"recipe": recipe_of({"epochs": 4}, candidate.recipe)})
+    made = splits(dataset, KFold(4, seeds=list(seeds)))
+    return [Task(candidate, split, dataset, pixels, torch.device("cpu"), cache) for split in made]
+
+
+def alone(task: Task) -> Fitted:
+    training = fit(task)
+    while True:
+        try:
+            next(training)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_each_equals_the_one_trained_alone(few_digits: Any, tmp_path: Path, name: str) -> None:
+    made = tasks(few_digits, tmp_path, CANDIDATES[name])
+    assert fits_together(made[0].candidate)
+    for task, outcome in zip(made, fit_together(made), strict=True):
+        single = alone(task)
+        assert isinstance(outcome, Fitted)
+        rows = task.split.test
+        np.testing.assert_allclose(outcome.answers(rows)[0], single.answers(rows)[0], rtol=1e-3, atol=1e-4)
+        for row, expected in zip(outcome.history, single.history, strict=True):
+            assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-4)
+            assert row["train_accuracy"] == pytest.approx(expected["train_accuracy"], abs=0.02)
+            assert row["learning_rate"] == pytest.approx(expected["learning_rate"])
+
+
+def test_folds_and_seeds_differ_from_one_another(few_digits: Any, tmp_path: Path) -> None:
+    outcomes = fit_together(tasks(few_digits, tmp_path, {}))
+    heads = [o.model.head.state_dict() for o in outcomes if isinstance(o, Fitted)]
+    flat = [torch.cat([v.flatten() for v in h.values()]) for h in heads]
+    assert len(flat) == 8
+    assert all(not torch.equal(a, b) for i, a in enumerate(flat) for b in flat[:i])
+
+
+def test_a_backbone_is_asked_once_for_every_fold_of_a_seed(few_digits: Any, tmp_path: Path) -> None:
+    fit_together(tasks(few_digits, tmp_path, {}))
+    assert len([p for p in (tmp_path / "features").iterdir() if p.is_dir()]) == 2  # random weights: one a seed
+
+
+def test_diverging_heads_fail_without_the_others_folder(few_digits: Any, tmp_path: Path) -> None:
+    outcomes = fit_together(tasks(few_digits, tmp_path, {"recipe": {"preset": "probe", "optimizer": "sgd", "lr": 1e30}}))
+    assert all(isinstance(o, DivergedError) for o in outcomes)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"frozen": False, "recipe": "scratch"},
+        {"recipe": {"preset": "probe", "augment": "flip"}},
+        {"head": {"kind": "dense", "dropout": 0.5}},
+        {"recipe": {"preset": "probe", "ema": 0.9}},
+        {"recipe": {"preset": "probe", "accumulate": 2}},
+        {"recipe": {"preset": "probe", "select": "validation"}},
+    ],
+)
+def test_what_cannot_be_batched_is_left_to_fit(few_digits: Any, tmp_path: Path, entry: dict[str, Any]) -> None:
+    assert not fits_together(tasks(few_digits, tmp_path, entry)[0].candidate)
