@@ -1,0 +1,83 @@
+"""Where runs are computed: here, or in several processes at once. Same question, same store, same bytes.
+
+Processes share nothing but the results folder: each takes the next missing run nobody holds. So starting the same command on
+another machine that sees the folder works just as well, and a dying worker loses only what it was doing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from phoropter.core.errors import SpecError
+from phoropter.results.store import Store
+from phoropter.study.progress import Event, Watch
+from phoropter.study.spec import Question
+
+if TYPE_CHECKING:
+    from phoropter.study.run import Here
+
+
+def run(question: Question, out: Path, watch: Watch, jobs: int = 1, here: Here | None = None, cache: Path | None = None) -> Store:
+    """Computes what is missing of a question, in this process or in `jobs` processes. Raises what `run_study` raises."""
+    from phoropter.study.run import Here, run_study
+
+    here = here or Here()
+    if jobs == 1:
+        return run_study(question, out, watch, here, cache)
+    if jobs < 1:
+        raise SpecError(f"jobs is {jobs}, expected at least 1")
+    threads = here.threads or max(1, (os.cpu_count() or 1) // jobs)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        working = [pool.submit(_work, question, out, _device(here, n, threads), cache) for n in range(jobs)]
+        try:
+            _follow(Store(out), watch, lambda: all(w.done() for w in working))
+        except KeyboardInterrupt:
+            for worker in working:
+                worker.cancel()
+            raise
+        for worker in working:
+            worker.result()
+    return Store(out)
+
+
+def _device(here: Here, number: int, threads: int) -> Here:
+    """Worker `number` gets its own share of the cores, and its own GPU where there are several."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    device = f"cuda:{number % gpus}" if here.device in ("auto", "cuda") and gpus else here.device
+    return replace(here, device=device, threads=threads)
+
+
+def _work(question: Question, out: Path, here: Here, cache: Path | None) -> None:
+    from phoropter.study.run import run_study
+
+    run_study(question, out, lambda event: None, here, cache)
+
+
+def _follow(store: Store, watch: Watch, finished: Callable[[], bool]) -> None:
+    """Tells the watcher what appears in the store, until every worker has ended."""
+    seen: set[str] = set()
+    total = 0
+    while not finished():
+        time.sleep(0.5)
+        if not (store.folder / "study.json").exists():
+            continue
+        total = total or len(store.study["plan"])
+        for note in list(store.now().values())[:1]:
+            title = f"{note['candidate']} · {note['split']}"
+            watch(Event("tick" if "step" in note else "epoch", title, len(seen), total, note))
+        for run_done in store.runs():
+            if run_done.key not in seen:
+                seen.add(run_done.key)
+                record = run_done.record
+                title = f"{record['candidate']['name']} · {record['split']['name']}"
+                watch(Event("done", title, len(seen), total, record["metrics"]))

@@ -1,0 +1,253 @@
+"""Study: dataset × candidates × protocol (× sweeps). The question, as a value; read from a YAML file or made in Python.
+
+A file may hold several documents (`---` between them): the parts of one paper, run one after another. Variants of a study are
+other studies: `variants` unfolds a sweep into them, so that planning and running know nothing of sweeps.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from phoropter.core.errors import SpecError, listing, nearest
+from phoropter.core.spec import Source, Spec, check, load_yaml
+from phoropter.data.protocols import ProtocolSpec
+from phoropter.data.spec import DataSpec
+from phoropter.results.metrics import metric
+from phoropter.training.candidate import Candidate, candidates_of
+from phoropter.training.recipe import Recipe, recipe_of
+
+
+class About(Spec):
+    """What a shipped study says of itself: where it comes from, what to expect, how long it takes, which data it needs.
+
+    published: candidate → metric → figure, as the source prints it; shown beside ours, never a target
+    """
+
+    source: str
+    time: str = ""
+    expect: str = ""
+    data: str = ""
+    published: dict[str, dict[str, float]] = {}
+
+
+class Study(Spec):
+    """The question.
+
+    keep: whose bundles are kept: of the first fold of the first seed (`first`), of every run (`all`), or none
+    leakage: what happens when the audit finds that what is tested was learned from: nothing is run, it is said, or it is recorded
+    lax_too: also run with groups on both sides, to see what a laxer protocol would claim; `protocol: compare` says the same
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")
+    about: About | None = None
+    data: DataSpec
+    protocol: ProtocolSpec = ProtocolSpec()
+    recipe: Any = "finetune"
+    candidates: list[Any]
+    sweep: dict[str, list[Any]] = {}
+    metrics: tuple[str, ...] = ("accuracy", "macro_f1")
+    keep: Literal["none", "first", "all"] = "first"
+    leakage: Literal["stop", "warn", "allow"] = "stop"
+    lax_too: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _compared_protocols(cls, given: Any) -> Any:
+        """`protocol: compare` and `protocol: {compare: true, …}` are `lax_too: true` and the rest of the protocol."""
+        protocol = given.get("protocol") if isinstance(given, dict) else None
+        if protocol == "compare":
+            return {**given, "protocol": {}, "lax_too": True}
+        if isinstance(protocol, dict) and isinstance(protocol.get("compare"), bool):
+            rest = {key: value for key, value in protocol.items() if key != "compare"}
+            return {**given, "protocol": rest, "lax_too": protocol["compare"]}
+        return given
+
+    @field_validator("protocol", mode="before")
+    @classmethod
+    def _short_protocol(cls, value: Any) -> Any:
+        return {"split": value} if isinstance(value, str) else value
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _known_metrics(cls, value: Any) -> Any:
+        names = (value,) if isinstance(value, str) else tuple(value or ())
+        for name in names:
+            try:
+                metric(str(name))
+            except SpecError as error:
+                raise ValueError(str(error)) from None
+        return names
+
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _candidates_list(cls, value: Any) -> Any:
+        return list(value) if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True)
+class Question:
+    """A study as it was given: the value, the file it came from, and what `--scale small` changed.
+
+    base: the folder relative paths start from · text: the file's own words
+    """
+
+    study: Study
+    source: Source = field(default_factory=Source)
+    base: Path | None = None
+    text: str | None = None
+    scaled: tuple[str, ...] = ()
+
+    @property
+    def recipe(self) -> Recipe:
+        return recipe_of(self.study.recipe, None, self.source, ("recipe",))
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """The candidates with nothing left open."""
+        return candidates_of(self.study.candidates, self.recipe, self.source)
+
+
+def read(path: Path | str) -> list[Question]:
+    """A study file, or the name of a shipped study → its parts. Raises SpecError naming file, line and nearest word."""
+    file = _file(path)
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    documents = load_yaml(file)
+    if not documents:
+        raise SpecError(f"{file}: the file is empty; expected a study with name, data and candidates")
+    base = data_folder() if file.parent == SHIPPED else file.parent.resolve()
+    parts = [part for data, source in documents for part in unfolded(Question(_study(data, source), source, base, text))]
+    for part in parts:
+        part.candidates  # noqa: B018  checked here, where the file and its lines are known
+    names = [p.study.name for p in parts]
+    if len(set(names)) < len(names):
+        raise SpecError(f"{file.name}: two parts have the same name ({listing(names)}); give each its own")
+    return parts
+
+
+def unfolded(question: Question) -> list[Question]:
+    """The question itself; or, with `lax_too`, NAME-lax (groups on both sides) and NAME-strict (groups kept together).
+
+    Raises SpecError for a protocol that has no lax form.
+    """
+    study = question.study
+    if not study.lax_too:
+        return [question]
+    protocol = study.protocol.model_dump(exclude_unset=True) | {"split": study.protocol.split}
+    lax = {**protocol, "split": _LAX.get(protocol["split"], protocol["split"]), "allow_group_overlap": True}
+    strict = {**protocol, "allow_group_overlap": False}
+    made = []
+    for name, plain in (("lax", lax), ("strict", strict)):
+        changed = {"name": f"{study.name}-{name}", "lax_too": False}
+        spec = check(ProtocolSpec, plain, question.source, ("protocol",))
+        made.append(replace(question, study=study.model_copy(update={**changed, "protocol": spec})))
+    return made
+
+
+# The split that mixes groups for each that keeps them by its nature; the others mix them when they are allowed to.
+_LAX = {
+    "group-k-fold": "k-fold",
+    "stratified-group-k-fold": "stratified-k-fold",
+    "leave-one-group-out": "stratified-k-fold",
+}
+
+
+def _study(data: Any, source: Source) -> Study:
+    if not isinstance(data, dict):
+        raise SpecError(f"{source.name}: expected a mapping with name, data and candidates, but {type(data).__name__} came")
+    return check(Study, data, source)
+
+
+SHIPPED = Path(__file__).parent.parent / "studies"
+
+
+def shipped() -> dict[str, Path]:
+    """Name → file of the studies that come with phoropter."""
+    return {p.stem: p for p in sorted(SHIPPED.glob("*.yaml"))}
+
+
+def data_folder() -> Path:
+    """Where shipped studies look for their data: `PHOROPTER_DATA`, default `./data`."""
+    return Path(os.environ.get("PHOROPTER_DATA", "data")).expanduser().resolve()
+
+
+def _file(path: Path | str) -> Path:
+    known = shipped()
+    if str(path) in known:
+        return known[str(path)]
+    file = Path(path).expanduser()
+    if not file.exists() and file.suffix not in (".yaml", ".yml"):
+        hint = nearest(str(path), known) or f"; shipped studies are {', '.join(known)}"
+        raise SpecError(f"{path} is neither a file nor a shipped study{hint}")
+    return file
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One setting of a study's sweeps: the data it asks for and its candidates; `settings` is empty without sweeps."""
+
+    settings: dict[str, Any]
+    data: DataSpec
+    candidates: tuple[Candidate, ...]
+
+
+def variants(question: Question) -> Iterator[Variant]:
+    """Every combination of the sweep's values, in order. Raises SpecError for a sweep over something that is not there."""
+    sweep = question.study.sweep
+    for path, values in sweep.items():
+        part, _, name = path.partition(".")
+        if part not in _SWEPT or not name:
+            where = question.source.at(("sweep", path))
+            raise SpecError(
+                f"{where}: a sweep is over {listing([p + '.…' for p in _SWEPT])}; '{path}' came{nearest(part, _SWEPT)}"
+            )
+        if not values:
+            raise SpecError(f"{question.source.at(('sweep', path))}: the sweep over {path} has no values; list at least one")
+    for combination in itertools.product(*sweep.values()):
+        settings = dict(zip(sweep, combination, strict=True))
+        data = question.study.data
+        candidates = question.candidates
+        for path, value in settings.items():
+            part, _, name = path.partition(".")
+            if part == "data":
+                changed = _set(data.model_dump(exclude_unset=True), name, value)
+                data = check(DataSpec, changed, question.source, ("sweep", path))
+            else:
+                candidates = [_changed(c, part, name, value, question.source, path) for c in candidates]
+        yield Variant(settings, data, tuple(named(c, settings) for c in candidates))
+
+
+_SWEPT = ("recipe", "data", "head", "fusion", "teaching")
+
+
+def _changed(candidate: Candidate, part: str, name: str, value: Any, source: Source, path: str) -> Candidate:
+    at = ("sweep", path)
+    if part == "recipe":
+        recipe = recipe_of(_set({}, name, value), candidate.recipe, source, at)
+        return candidate.model_copy(update={"recipe": recipe})
+    if getattr(candidate, part) is None:
+        return candidate
+    plain = candidate.model_dump()
+    return check(Candidate, {**plain, part: _set(plain[part], name, value)}, source, at)
+
+
+def _set(mapping: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
+    first, _, rest = dotted.partition(".")
+    return {**mapping, first: _set(dict(mapping.get(first) or {}), rest, value) if rest else value}
+
+
+def named(candidate: Candidate, settings: dict[str, Any]) -> Candidate:
+    words = [f"{path.rpartition('.')[2]} {_word(value)}" for path, value in settings.items()]
+    return candidate.model_copy(update={"name": f"{candidate.name} · {', '.join(words)}"}) if words else candidate
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{k} {_word(v)}" for k, v in value.items())
+    return "+".join(_word(v) for v in value) if isinstance(value, list) else str(value)

@@ -1,0 +1,221 @@
+"""The audit of a plan, what a study says about leakage, and the same candidates under a lax and a strict protocol."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from phoropter.core.errors import LeakageError, SpecError, StoreError
+from phoropter.data.leakage import audit
+from phoropter.data.pixels import Pixels, prepare
+from phoropter.results.gap import gap
+from phoropter.results.metrics import score
+from phoropter.results.store import Predictions, Run, Store
+from phoropter.study import audit as audits
+from phoropter.study.audit import check_leakage, plain, remembered_likeness
+from phoropter.study.plan import Material, plan
+from phoropter.study.spec import Question, Study, read
+
+STUDY = """\
+name: people
+data: {npz: people.npz, size: 32}
+protocol: PROTOCOL
+candidates: [{backbone: test_resnet, weights: random, recipe: scratch}]
+"""
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    """A folder with 12 people of 8 pictures each in two classes; p01 and p02 were given one picture."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (96, 16, 16, 3), dtype=np.uint8)
+    images[9] = images[17]
+    groups = np.repeat([f"p{n:02d}" for n in range(12)], 8)
+    np.savez(tmp_path / "people.npz", images=images, labels=np.tile(["a", "b"], 48), groups=groups)
+    return tmp_path
+
+
+def question(folder: Path, protocol: str = "group-k-fold", more: str = "") -> Question:
+    file = folder / "study.yaml"
+    file.write_text(STUDY.replace("PROTOCOL", protocol) + more)
+    return read(file)[0]
+
+
+def pixels_in(cache: Path) -> Any:
+    def of(material: Material) -> Pixels:
+        return prepare(material.dataset, material.side, cache=cache)[1]
+
+    return of
+
+
+def no_pixels(material: Material) -> None:
+    return None
+
+
+def kinds(found: list[Any]) -> dict[str, str]:
+    return {f.kind: f.severity for f in found}
+
+
+def test_a_clean_plan_is_not_accused_and_a_shared_picture_is_said(people: Path, tmp_path: Path) -> None:
+    planned = plan(question(people), tmp_path / "cache")
+    found = check_leakage(planned, pixels_in(tmp_path / "cache"), tmp_path / "cache", tmp_path / "out")
+    assert kinds(found) == {"identical pictures": "warn"}
+    shown = Run(tmp_path / "out" / "audit").pictures()
+    assert set(shown) == set(found[0].examples[0][:2]) == {"09", "17"} and all(j[:2] == b"\xff\xd8" for j in shown.values())
+    assert json.loads(json.dumps(plain(found)))[0]["kind"] == "identical pictures"
+
+
+def test_groups_on_both_sides_by_the_studys_wish_are_a_warning(people: Path, tmp_path: Path) -> None:
+    planned = plan(question(people, "{split: stratified-k-fold, allow_group_overlap: true}"), tmp_path / "cache")
+    assert kinds(check_leakage(planned, no_pixels, tmp_path / "cache"))["groups"] == "warn"
+
+
+def test_leakage_stops_warns_or_is_recorded_as_the_study_says(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(audits, "audit", lambda *a, **k: audit(*a, **{**k, "allow_group_overlap": False}))
+    mixed = "{split: stratified-k-fold, allow_group_overlap: true}"
+    with pytest.raises(LeakageError, match=r"Groups lie on both sides .*: keep groups together"):
+        check_leakage(plan(question(people, mixed), tmp_path), no_pixels, tmp_path)
+    for word in ("warn", "allow"):
+        found = check_leakage(plan(question(people, mixed, f"leakage: {word}\n"), tmp_path), no_pixels, tmp_path)
+        assert kinds(found)["groups"] == "warn"
+    with pytest.raises(SpecError, match=r"leakage is 'wran'.*did you mean 'warn'"):
+        question(people, mixed, "leakage: wran\n")
+
+
+def test_near_identical_pictures_are_looked_for_once(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    planned = plan(question(people), tmp_path / "cache")
+    pixels = pixels_in(tmp_path / "cache")(planned.materials[0])
+    first = remembered_likeness(pixels, tmp_path / "cache")
+    monkeypatch.setattr(audits, "likeness_of", None)
+    again = remembered_likeness(pixels, tmp_path / "cache")
+    np.testing.assert_array_equal(first.pairs, again.pairs)
+    assert first.said == again.said and first.view.tolist() == again.view.tolist()
+
+
+# lax and strict
+
+
+@pytest.mark.parametrize(
+    ("protocol", "lax", "strict"),
+    [
+        ("compare", "stratified-k-fold", "stratified-k-fold"),
+        ("{compare: true, split: leave-one-group-out}", "stratified-k-fold", "leave-one-group-out"),
+        ("{compare: true, split: group-k-fold, folds: 3, seeds: [0, 1]}", "k-fold", "group-k-fold"),
+        ("{compare: true, split: hold-out, test: 0.3}", "hold-out", "hold-out"),
+    ],
+)
+def test_one_question_becomes_two(people: Path, protocol: str, lax: str, strict: str) -> None:
+    question(people, protocol)
+    parts = read(people / "study.yaml")
+    assert [p.study.name for p in parts] == ["people-lax", "people-strict"]
+    loose, tight = (p.study.protocol for p in parts)
+    assert (loose.split, loose.allow_group_overlap) == (lax, True) and (tight.split, tight.allow_group_overlap) == (strict, False)
+    assert (loose.folds, loose.seeds, loose.test) == (tight.folds, tight.seeds, tight.test)
+    assert not any(p.study.lax_too for p in parts)
+
+
+def test_a_protocol_without_a_lax_form_is_refused(people: Path) -> None:
+    with pytest.raises(SpecError, match=r"line 3: .*'allow_group_overlap' belongs to"):
+        question(people, "{compare: true, split: evaluate}")
+
+
+def test_without_compare_nothing_changes(people: Path) -> None:
+    question(people, "{compare: false, split: group-k-fold}")
+    (part,) = read(people / "study.yaml")
+    assert part.study.name == "people" and part.study.protocol.split == "group-k-fold"
+
+
+def test_the_lax_part_plans_other_runs_and_its_audit_says_so(people: Path, tmp_path: Path) -> None:
+    question(people, "compare")
+    lax, strict = (plan(part, tmp_path) for part in read(people / "study.yaml"))
+    assert not {r.key for r in lax.runs} & {r.key for r in strict.runs}
+    assert "groups" in kinds(check_leakage(lax, no_pixels, tmp_path))
+    assert "groups" not in kinds(check_leakage(strict, no_pixels, tmp_path))
+
+
+def store(folder: Path, right: float, seed: int, groups: int = 30, name: str = "net") -> Store:
+    """Two folds over people whose pictures are told right this often, more or less by person."""
+    random = np.random.default_rng(seed)
+    ability = np.clip(right + np.random.default_rng(99).normal(0, 0.1, groups), 0, 1)
+    made = Store(folder)
+    keys = [f"{seed:016x}{fold:016x}" for fold in range(2)]
+    made.describe({"study": {"name": folder.name}, "plan": [{"key": key} for key in keys]})
+    for fold, key in enumerate(keys):
+        member = np.repeat(np.arange(fold, groups, 2), 10)
+        labels = np.tile([0, 1], len(member) // 2)
+        told = np.where(random.random(len(member)) < ability[member], labels, 1 - labels)
+        logits = np.eye(2, dtype=np.float32)[told] * 3
+        people = np.array([f"p{n:02d}" for n in member])
+        with made.writing(key) as run:
+            run.record({"candidate": {"name": name}})
+            run.predictions(Predictions(np.array([f"{fold}-{n}" for n in range(len(member))]), labels, logits, people))
+    return made
+
+
+def literal(lax: Store, strict: Store, seed: int, times: int) -> Iterator[float]:
+    """Groups drawn with replacement, their rows copied, accuracy of each run averaged: the plain bootstrap."""
+    sheets = [[r.predictions() for r in s.runs()] for s in (lax, strict)]
+    random = np.random.default_rng(seed)
+    rights = []
+    for runs in sheets:
+        rows = [(p.groups, p.probabilities.argmax(1) == p.labels) for p in runs if p is not None]
+        rights.append([{str(g): right[groups == g] for g in np.unique(groups)} for groups, right in rows if groups is not None])
+    names = sorted({g for runs in rights for one in runs for g in one})
+    for _ in range(times):
+        drawn = [names[n] for n in random.integers(0, len(names), len(names))]
+        means = [
+            [np.concatenate([one[g] for g in drawn if g in one] or [np.array([np.nan])]).mean() for one in runs]
+            for runs in rights
+        ]
+        yield float(np.mean(means[0]) - np.mean(means[1]))
+
+
+def test_the_gap_is_the_difference_of_means_over_splits_and_its_interval_a_bootstrap_over_groups(tmp_path: Path) -> None:
+    lax, strict = store(tmp_path / "lax", 0.9, 1), store(tmp_path / "strict", 0.7, 2)
+    (row,) = gap(lax, strict, ["accuracy"])
+    means = []
+    for one in (lax, strict):
+        said = [p for run in one.runs() if (p := run.predictions()) is not None]
+        means.append(np.mean([score(["accuracy"], p.labels, p.probabilities)["accuracy"] for p in said]))
+    assert (row.lax, row.strict) == pytest.approx(tuple(means), abs=1e-12) and row.gap == pytest.approx(means[0] - means[1])
+    drawn = np.array(list(literal(lax, strict, 5, 3000)))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert (row.interval.low, row.interval.high) == pytest.approx((low, high), abs=0.25 * (high - low) / 2)
+    assert row.interval.units == 30 and 0 < row.interval.low < row.gap < row.interval.high
+
+
+def test_no_gap_is_not_called_one(tmp_path: Path) -> None:
+    """Two studies of equal candidates: the 95 % interval leaves 0 out in about one of twenty."""
+    outside = 0
+    for n in range(40):
+        a, b = store(tmp_path / f"a{n}", 0.8, 100 + n), store(tmp_path / f"b{n}", 0.8, 300 + n)
+        (row,) = gap(a, b, ["accuracy"])
+        outside += not row.interval.low <= 0 <= row.interval.high
+    assert outside <= 6
+
+
+def test_the_metrics_of_the_study_are_taken_where_none_are_named(tmp_path: Path) -> None:
+    rows = gap(store(tmp_path / "lax", 0.9, 1), store(tmp_path / "strict", 0.7, 2))
+    assert [(r.candidate, r.metric) for r in rows] == [("net", "accuracy"), ("net", "macro_f1")]
+
+
+def test_two_groups_give_no_interval(tmp_path: Path) -> None:
+    (row,) = gap(store(tmp_path / "lax", 0.9, 1, groups=2), store(tmp_path / "strict", 0.7, 2, groups=2), ["accuracy"])
+    assert np.isnan(row.interval.low) and "2 independent units" in row.interval.method
+
+
+def test_a_study_is_not_compared_with_itself_or_with_strangers(tmp_path: Path) -> None:
+    lax = store(tmp_path / "lax", 0.9, 1)
+    with pytest.raises(StoreError, match="hold the same runs"):
+        gap(lax, lax)
+    with pytest.raises(StoreError, match="no finished candidate in common; did you mean 'net'"):
+        gap(lax, store(tmp_path / "strict", 0.7, 2, name="nets"))
+
+
+def test_a_study_is_lax_only_when_asked() -> None:
+    assert Study.model_fields["leakage"].default == "stop" and Study.model_fields["lax_too"].default is False

@@ -1,0 +1,125 @@
+"""Full-scale plans of the shipped papers against the papers' own tables, written here a second time by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from phoropter.models import catalog
+from phoropter.study.spec import Question, read
+from phoropter.training.candidate import Candidate
+
+
+def part(study: str, number: int) -> Question:
+    return read(study)[number]
+
+
+def candidate(question: Question, name: str) -> Candidate:
+    return next(c for c in question.candidates if c.name == name)
+
+
+# name: frozen, weights random, side shown, epochs of each phase, peak rate of the last phase, batch, optimiser, schedule
+CIFAR = {
+    "AlexNet, new last layer": (True, False, 224, [10], 0.01, 256, "adamw", "one-cycle"),
+    "AlexNet 2012, from scratch": (False, True, 224, [90], 0.01, 128, "adamw", "one-cycle"),
+    "ResNet-50, head then all": (False, False, 224, [5, 5], 1e-4, 64, "adamw", "step"),
+}
+CALTECH = {
+    "AlexNet, new last layer": (True, False, 224, [15], 0.01, 256, "adamw", "one-cycle"),
+    "AlexNet 2012, from scratch": (False, True, 224, [90], 0.01, 128, "adamw", "one-cycle"),
+    "ViT-S/16 in1k, linear": (True, False, 224, [5], 1e-3, 64, "adamw", "constant"),
+    "ViT-S/16 in21k, linear": (True, False, 224, [5], 1e-3, 64, "adamw", "constant"),
+    "ResNet-50, head then all": (False, False, 224, [5, 5], 1e-4, 64, "adamw", "step"),
+    "ResNet-50 larger pretraining, head then all": (False, False, 224, [5, 5], 1e-4, 64, "adamw", "step"),
+    "CoAtNet-1": (False, False, 224, [10], 1e-4, 256, "adamw", "cosine"),
+}
+SCENES = {
+    "AlexNet": (False, True, 300, [25], 1e-4, 100, "adam", "constant"),
+    "VGG19": (False, True, 224, [30], 1e-4, 64, "adam", "constant"),
+    "ResNet-152": (False, True, 224, [30], 1e-4, 64, "adam", "constant"),
+    "ConvNeXt, fine-tuned": (False, False, 224, [30], 1e-4, 64, "adam", "constant"),
+}
+TABLES = [("attention-or-convolution", 0, CIFAR), ("attention-or-convolution", 1, CALTECH), ("alexnet-and-after", 1, SCENES)]
+ROWS = [(study, number, name, row) for study, number, table in TABLES for name, row in table.items()]
+
+
+@pytest.mark.parametrize(("study", "number", "name", "row"), ROWS, ids=[f"{s} {n}" for s, _, n, _ in ROWS])
+def test_a_candidate_is_as_the_paper_says(study: str, number: int, name: str, row: tuple[object, ...]) -> None:
+    made = candidate(part(study, number), name)
+    frozen, random, side, epochs, lr, batch, optimizer, schedule = row
+    backbone, recipe = made.backbones[0], made.recipe
+    assert (made.frozen, backbone.weights == "random", catalog.side(backbone)) == (frozen, random, side)
+    assert [p.epochs for p in recipe.phases] == epochs and recipe.phases[-1].lr == pytest.approx(lr)
+    assert (recipe.batch, recipe.optimizer.kind, recipe.schedule.kind) == (batch, optimizer, schedule)
+
+
+@pytest.mark.parametrize(("study", "number", "table"), TABLES, ids=[t[0] + str(t[1]) for t in TABLES])
+def test_nothing_is_missing_and_nothing_is_added(study: str, number: int, table: dict[str, object]) -> None:
+    assert {c.name for c in part(study, number).candidates} == set(table)
+
+
+def test_decay_precision_and_normalisation_of_the_transfer_study() -> None:
+    cifar = part("attention-or-convolution", 0)
+    alexnet = candidate(cifar, "AlexNet, new last layer").recipe
+    assert alexnet.optimizer.weight_decay == 0.01 and alexnet.precision == "auto"
+    assert alexnet.augment[0].plain() | {"kind": "autoaugment", "policy": "cifar10"} == alexnet.augment[0].plain()
+    assert candidate(cifar, "ResNet-50, head then all").recipe.augment == ()
+    assert candidate(cifar, "ResNet-50, head then all").backbones[0].mean == (0.4914, 0.4822, 0.4465)
+    caltech = part("attention-or-convolution", 1)
+    assert candidate(caltech, "CoAtNet-1").recipe.precision == "fp16"
+    assert candidate(caltech, "ViT-S/16 in1k, linear").recipe.augment == ()
+
+
+def test_the_network_of_2012_sees_crops_mirrors_and_lighting() -> None:
+    made = candidate(part("attention-or-convolution", 1), "AlexNet 2012, from scratch").recipe
+    assert [s.kind for s in made.augment] == ["crop", "flip", "lighting"] and made.crop == 224
+    assert made.augment[0].size == 224 and made.augment[2].sigma == 0.1  # type: ignore[union-attr]
+
+
+def test_protocols_of_the_papers() -> None:
+    cifar, caltech = (part("attention-or-convolution", n).study.protocol for n in (0, 1))
+    imagenet, scenes = (part("alexnet-and-after", n).study.protocol for n in (0, 1))
+    assert (cifar.split, imagenet.split, scenes.split) == ("official", "evaluate", "official")
+    assert (caltech.split, caltech.folds) == ("stratified-k-fold", 5)
+
+
+def test_imagenet_is_judged_as_it_is_by_one_and_by_ten_crops() -> None:
+    imagenet = part("alexnet-and-after", 0)
+    assert imagenet.study.data.size == 256
+    for made in imagenet.candidates:
+        assert not made.recipe.phases and made.head.kind == "own" and made.recipe.crop == 224
+        assert made.recipe.views == ("ten-crop" if "ten crops" in made.name else "single")
+    assert [c.backbones[0].name.split(".")[0] for c in imagenet.candidates[:4]] == [
+        "alexnet",
+        "vgg19",
+        "resnet152",
+        "convnext_tiny",
+    ]
+
+
+def test_scenes_are_turned_upside_down() -> None:
+    kinds = [s.kind for s in candidate(part("alexnet-and-after", 1), "VGG19").recipe.augment]
+    assert "vertical-flip" in kinds and "rotate" in kinds and "resized-crop" in kinds
+
+
+def test_a_vit_teaches_a_cnn_as_published_switched_and_on_the_grid() -> None:
+    deit, switched, grid = read("vit-teaches-cnn")
+    student = candidate(deit, "DeiT-B distilled")
+    assert student.teaching is not None and student.backbones[0].has_token
+    assert (student.teaching.teacher, student.teaching.loss, student.teaching.alpha) == ("RegNetY-16GF", "token", 0.5)
+    assert candidate(deit, "RegNetY-16GF").recipe.phases  # its last layer is new, so it is trained first
+    for stem in ("ResNet-50", "ResNet-50 CIFAR stem"):
+        alone, taught = candidate(switched, f"{stem}, no teacher"), candidate(switched, f"{stem}, taught by DeiT-B")
+        assert taught.teaching is not None and alone.teaching is None
+        assert (taught.teaching.loss, taught.teaching.alpha, taught.teaching.views) == ("hard", 0.5, "exact")
+        assert alone.recipe == taught.recipe and alone.backbones == taught.backbones  # the teacher is the only difference
+        assert (alone.backbones[0].options == {"stem": "cifar"}) == ("CIFAR" in stem)
+        assert alone.backbones[0].weights == "random" and alone.backbones[0].size == 32
+        recipe = alone.recipe
+        assert (recipe.batch, recipe.phases[0].lr, recipe.optimizer.kind, recipe.schedule.kind) == (128, 0.01, "sgd", "cosine")
+        assert (recipe.optimizer.momentum, recipe.optimizer.weight_decay) == (0.9, 5e-4)
+        assert [s.kind for s in recipe.augment] == ["crop", "flip"] and recipe.augment[0].padding == 4  # type: ignore[union-attr]
+    for part_ in (deit, switched, grid):
+        assert part_.study.data.size == 32 and part_.study.protocol.seeds == (1,)
+        assert {c.backbones[0].mean for c in part_.candidates} == {(0.5071, 0.4865, 0.4409)}
+        assert {c.backbones[0].std for c in part_.candidates} == {(0.2673, 0.2564, 0.2762)}
+    assert set(grid.study.sweep) == {"teaching.loss", "teaching.temperature", "teaching.alpha"}

@@ -1,0 +1,95 @@
+"""Study files: what is read, what is refused and in which words, how sweeps unfold, and what the shipped ones hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from phoropter.core.errors import SpecError
+from phoropter.study.scale import small
+from phoropter.study.spec import read, shipped, variants
+
+GOOD = """\
+name: tiny
+data: {digits: true, size: 16}
+protocol: {split: k-fold, folds: 3}
+candidates:
+  - test_resnet
+  - {backbone: test_vit, frozen: true}
+sweep: {recipe.augment: [none, flip], data.size: [16, 32]}
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_a_study_is_read_with_its_lines(tmp_path: Path) -> None:
+    (question,) = read(written(tmp_path, GOOD))
+    assert question.study.name == "tiny" and question.base == tmp_path and question.text == GOOD
+    assert [c.name for c in question.candidates] == ["test_resnet", "test_vit frozen"]
+
+
+def test_a_sweep_unfolds_into_every_combination(tmp_path: Path) -> None:
+    (question,) = read(written(tmp_path, GOOD))
+    made = list(variants(question))
+    assert [tuple(v.settings.values()) for v in made] == [("none", 16), ("none", 32), ("flip", 16), ("flip", 32)]
+    assert [v.data.size for v in made] == [16, 32, 16, 32]
+    assert [len(v.candidates[0].recipe.augment) for v in made] == [0, 0, 1, 1]
+    assert made[3].candidates[0].name == "test_resnet · augment flip, size 32"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("name: tiny", "nmae: tiny", r"study.yaml, line 1: unknown key 'nmae'; did you mean 'name'\?"),
+        ("name: tiny", "name: ../escape", "line 1: name is '../escape'"),
+        ("folds: 3", "fold: 3", r"line 3: unknown key 'fold' in protocol; did you mean 'folds'\?"),
+        ("k-fold", "k-flod", r"line 3: .*did you mean 'k-fold'\?"),
+        ("digits: true", "digit: true", r"line 2: unknown key 'digit' in data; did you mean 'digits'\?"),
+        ("test_resnet", "{backbone: test_resnet, recpie: x}", r"line 5: unknown key 'recpie'.*did you mean 'recipe'"),
+        ("test_resnet", "{backbone: test_resnet, recipe: {lr: .nan}}", "line 5: lr is nan"),
+        ("recipe.augment", "recpie.augment", r"line 7: a sweep is over .*'recpie.augment' came; did you mean 'recipe'"),
+        ("[none, flip]", "[none, flop]", r"line 7: .*flip"),
+        ("[none, flip]", "[]", "line 7: the sweep over recipe.augment has no values"),
+        ("name: tiny", "name: tiny\nmetrics: [acuracy]", r"line 2: .*accuracy"),
+        ("{digits: true, size: 16}", "{digits: true, folder: x}", r"line 2: .*digits.*folder|line 2: .*folder.*digits"),
+        ("candidates:", "nothing:", "line 4: unknown key 'nothing'"),
+    ],
+)
+def test_a_mistake_names_its_line_and_the_nearest_word(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message) as caught:
+        list(variants(read(written(tmp_path, GOOD.replace(old, new, 1)))[0]))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "just words", "- a list"])
+def test_what_is_no_study_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SpecError):
+        read(written(tmp_path, text))
+
+
+def test_an_unknown_name_offers_the_nearest_shipped_study() -> None:
+    with pytest.raises(SpecError, match="neither a file nor a shipped study; did you mean 'digits'"):
+        read("digit")
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_studies_say_where_they_come_from_and_can_be_made_small(name: str) -> None:
+    for part in read(name):
+        assert part.study.about and part.study.about.source and part.study.about.time and part.study.about.expect
+        made = small(part)
+        left_out = sum("is left out" in sentence for sentence in made.scaled)
+        assert made.scaled and len(made.candidates) + left_out == len(part.candidates)
+        teachers = {c.teaching.teacher for c in made.candidates if c.teaching}
+        short = [c for c in made.candidates if c.name not in teachers]  # a teacher must know something
+        assert all(c.recipe.epochs <= 2 * max(1, len(c.recipe.phases)) for c in short)
+
+
+def test_small_says_everything_it_changed() -> None:
+    said = " ".join(small(read("attention-or-convolution")[1]).scaled)
+    for word in ("600 rows", "64 pixels", "2 folds", "random weights", "test_vit", "2 epochs"):
+        assert word in said

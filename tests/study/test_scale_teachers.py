@@ -1,0 +1,36 @@
+"""`--scale small` of students and fusions: what they need stays findable, and teachers know something."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from phoropter.study.plan import plan
+from phoropter.study.scale import TEACHER_EPOCHS, small
+from phoropter.study.spec import read
+
+STUDY = """\
+name: tiny
+data: {digits: true, size: 32, rows: 200}
+protocol: {split: stratified-k-fold, folds: 2}
+recipe: finetune
+candidates:
+  - {name: one, backbone: resnet50.a1_in1k}
+  - {name: other, backbone: resnet50.a2_in1k}
+  - {name: by one, student: vit_small_patch16_224, teacher: one}
+  - {name: by other, student: vit_small_patch16_224, teacher: other}
+  - {name: from scratch, student: vit_small_patch16_224, teacher: other, alpha: 0}
+  - {name: mean, fuse: [other, vit_small_patch16_224], mode: average}
+"""
+
+
+def test_twins_take_their_students_and_averages_along(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(STUDY)
+    made = small(read(file)[0])
+    by_name = {c.name: c for c in made.candidates}
+    assert "other" not in by_name and by_name["mean"].members[0] == "one"  # one small network, by its first name
+    taught = {name: c.teaching.teacher for name, c in by_name.items() if c.teaching}
+    assert taught == {"by one": "one", "from scratch": "one"}  # and the students of one teacher are one student
+    assert by_name["one"].recipe.epochs == TEACHER_EPOCHS
+    planned = plan(made, tmp_path / "cache")
+    assert all(key in planned.by_key for run in planned.runs for key in run.needs)

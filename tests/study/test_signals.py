@@ -1,0 +1,191 @@
+"""Studies of recordings: the same pictures at prediction time, sweeps over cleaning, and what the shipped studies hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from phoropter.data.pixels import prepare
+from phoropter.data.protocols import splits
+from phoropter.data.spec import DataSpec, open_dataset
+from phoropter.results.store import Store
+from phoropter.signals.recording import Recording
+from phoropter.signals.simulate import CtgCohort, EcgCohort, ctg_simulate, ecg_simulate
+from phoropter.study.executors import run
+from phoropter.study.plan import plan
+from phoropter.study.run import Here
+from phoropter.study.scale import small
+from phoropter.study.spec import Question, read, variants
+
+HERE = Here("cpu", threads=1)
+ECG = """\
+name: people
+data:
+  simulate: ecg
+  cohort: {subjects: 4, rate_hz: 100, baseline_s: 30, stress_s: 25, amusement_s: 15, between_s: 5}
+  window: {step_s: 5}
+  size: 32
+protocol: {split: stratified-group-k-fold, folds: 2}
+recipe: {preset: scratch, epochs: 2}
+candidates: [{name: cnn, backbone: test_resnet, weights: random}]
+"""
+CTG = """\
+name: births
+data:
+  simulate: ctg
+  cohort: {hospitals: 2, unseen: 0, records: 20, length_s: 2400}
+  outcome: pH<=7.2
+  clean: {cut: {max_missing: 1}, filter: {fhr_lowpass: 20}}
+  size: 32
+protocol: {split: stratified-k-fold, folds: 2}
+recipe: {preset: scratch, epochs: 2}
+candidates: [{name: cnn, backbone: test_resnet, weights: random}]
+metrics: [roc_auc]
+"""
+
+
+def question(folder: Path, text: str) -> Question:
+    file = folder / "study.yaml"
+    file.write_text(text)
+    return read(file)[0]
+
+
+def listed(folder: Path, recordings: list[Recording]) -> Path:
+    """A manifest, a CSV file for each recording, and its labels where it has any."""
+    lines = ["path,rate_hz,subject,site,spans,outcome.pH"]
+    for r in recordings:
+        rows = "\n".join(",".join(f"{v:.9g}" for v in moment) for moment in r.samples.T)
+        (folder / f"{r.id}.csv").write_text(f"{','.join(r.channels)}\n{rows}\n")
+        spans = "\n".join(f"{s.start},{s.stop},{s.label}" for s in r.spans)
+        if spans:
+            (folder / f"{r.id}-spans.csv").write_text(f"start,stop,label\n{spans}\n")
+        named = f"{r.id}-spans.csv" if spans else ""
+        lines.append(f"{r.id}.csv,{r.rate_hz:g},{r.subject},{r.site},{named},{r.outcome.get('pH', '')}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder / "manifest.csv"
+
+
+def logits_of(store: Store, spec: DataSpec, cache: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """id → logits as the study stored them, and as the kept bundle gives them for another dataset of the same recordings."""
+    import torch
+
+    from phoropter.models import classifier
+
+    kept = next(r for r in store.runs() if r.bundle)
+    held_out = kept.predictions()
+    assert held_out is not None and kept.bundle is not None
+    dataset, pixels = prepare(open_dataset(spec), 32, cache=cache)
+    rows = np.flatnonzero(np.isin(dataset.ids, held_out.ids))
+    with torch.inference_mode():
+        now = classifier.load(kept.bundle).eval()(torch.from_numpy(pixels.batch(rows))).numpy()
+    return dict(zip(held_out.ids, held_out.logits, strict=True)), dict(zip(dataset.ids[rows], now, strict=True))
+
+
+@pytest.mark.parametrize("text", [ECG, CTG], ids=["ecg", "ctg"])
+def test_a_recording_that_comes_as_a_file_is_answered_as_in_the_study(tmp_path: Path, text: str) -> None:
+    asked = question(tmp_path, text)
+    store = run(asked, tmp_path / "out", lambda event: None, here=HERE)
+    assert len(list(store.runs())) == 2 and not store.failures()
+    simulated = asked.study.data
+    cohort = simulated.cohort
+    recordings = ecg_simulate(cohort) if isinstance(cohort, EcgCohort) else ctg_simulate(cohort)  # type: ignore[arg-type]
+    assert isinstance(cohort, (EcgCohort, CtgCohort))
+    same = {name: value for name, value in simulated.model_dump(exclude_unset=True).items() if name not in ("simulate", "cohort")}
+    files = DataSpec.model_validate({"recordings": listed(tmp_path, recordings), **same})
+    before, now = logits_of(store, files, tmp_path / "cache")
+    assert before.keys() == now.keys() and len(before) > 10
+    for name, logits in before.items():
+        np.testing.assert_allclose(now[name], logits, rtol=1e-4, atol=1e-5)
+
+
+def test_predictions_know_subject_site_and_seconds(tmp_path: Path) -> None:
+    store = run(question(tmp_path, ECG), tmp_path / "out", lambda event: None, here=HERE)
+    seen: list[set[str]] = []
+    for one in store.runs():
+        held_out = one.predictions()
+        assert held_out is not None and held_out.groups is not None and held_out.spans is not None and held_out.sites is not None
+        assert (held_out.spans[:, 1] - held_out.spans[:, 0] == 5).all()
+        seen.append(set(held_out.groups))
+    assert not seen[0] & seen[1] and len(seen[0] | seen[1]) == 4
+    notes = store.study["dataset"]["notes"]
+    assert any(note.startswith("windows of 5 s 5 s apart") for note in notes)
+
+
+def test_a_sweep_over_cleaning_draws_pictures_of_its_own(tmp_path: Path) -> None:
+    asked = question(tmp_path, CTG + "sweep: {data.clean.filter.fhr_lowpass: [0, 5, 50], data.picture.fhr_axis: [[50, 210]]}\n")
+    made = list(variants(asked))
+    assert [v.data.clean.filter.fhr_lowpass for v in made] == [0, 5, 50]  # type: ignore[union-attr]
+    planned = plan(asked, tmp_path / "cache")
+    assert len({m.dataset.contents for m in planned.materials}) == 3
+    assert len({tuple(m.dataset.ids) for m in planned.materials}) == 1  # the same births, the same folds
+    store = run(asked, tmp_path / "out", lambda event: None, here=HERE, cache=tmp_path / "cache")
+    assert len(list(store.runs())) == 6 and len(list((tmp_path / "cache" / "pixels").glob("*/pixels.u8"))) == 3
+
+
+# --- shipped ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ecg-simulated", "ctg-simulated"])
+def test_the_two_parts_of_a_demo_differ_in_who_is_held_out_and_in_nothing_else(name: str) -> None:
+    dealt, apart = read(name)
+    assert dealt.study.data == apart.study.data and dealt.candidates == apart.candidates
+    (first, *_), (other, *_) = (plan_splits(part) for part in (dealt, apart))
+    assert first > 0.9 and other == 0
+
+
+def plan_splits(part: Question) -> list[float]:
+    """The share of test rows whose subject is trained on, for each split."""
+    dataset = open_dataset(part.study.data)
+    assert dataset.groups is not None
+    made = splits(dataset, part.study.protocol)
+    return [float(np.isin(dataset.groups[s.test], dataset.groups[s.train]).mean()) for s in made]
+
+
+def test_the_study_of_births_is_all_of_the_paper() -> None:
+    parts = {part.study.name.removeprefix("ctg-high-risk-"): part for part in read("ctg-high-risk")}
+    sources = ("simulated", "ctu", "hospitals")
+    assert set(parts) == {f"{source}{sweep}" for source in sources for sweep in ("", "-lowpass", "-uc")} | {"ctu-ph"}
+    for name in (*sources, "ctu-ph"):
+        study = parts[name].study
+        assert len(parts[name].candidates) == 8 and study.protocol.folds == 10 and study.protocol.seeds == (0, 1, 2)
+        assert study.sweep == {"recipe.augment": ["none", "cutout", "slit-cutout", "cutmix", "slit-cutmix"]}
+        recipe = parts[name].candidates[0].recipe
+        assert recipe.imbalance.keep_ratio and recipe.imbalance.undersample == pytest.approx(3942 / 648)
+    for source in sources:
+        assert parts[f"{source}-lowpass"].study.sweep == {"data.clean.filter.fhr_lowpass": list(range(0, 51, 5))}
+        assert parts[f"{source}-uc"].study.sweep == {"data.clean.filter.uc_factor": list(range(0, 121, 10))}
+        uc = next(variants(parts[f"{source}-uc"])).data.picture
+        assert uc.uc_axis == (0, 120)  # type: ignore[union-attr]
+    assert parts["simulated"].study.protocol.split == parts["hospitals"].study.protocol.split == "sites"
+    published = parts["hospitals"].study.about.published  # type: ignore[union-attr]
+    named = {c.name for v in variants(parts["hospitals"]) for c in v.candidates}
+    assert set(published) == named and len(published) == 40
+    assert published["ViT-B/16 · augment slit-cutmix"] == {"roc_auc": 0.8228}
+
+
+def test_the_study_of_stress_is_all_of_the_paper() -> None:
+    parts = read("sonic-wesad")
+    assert [p.study.name for p in parts] == [f"sonic-wesad-{k}-class{twin}" for k in (2, 3) for twin in ("", "-unseen-people")]
+    for part in parts:
+        made = part.candidates
+        assert len(made) == 10 and sum(c.fusion is not None for c in made) == 6
+        assert all(c.head.kind == "dense" and c.head.hidden == 128 and c.head.dropout == 0.5 for c in made)
+        assert all(c.fusion.mode == "logits" and c.fusion.hidden == 12 for c in made if c.fusion)
+        assert all((c.recipe.epochs, c.recipe.batch, c.recipe.optimizer.kind) == (20, 32, "adam") for c in made)
+        vgg = [b for c in made if c.fusion for b in c.backbones if b.name == "vgg19"]
+        assert len(vgg) == 3 and all(b.pool == "average" for b in vgg)
+        if part.study.about and part.study.about.published:
+            assert set(part.study.about.published) == {c.name for c in made}
+            assert part.study.protocol.allow_group_overlap and len(part.study.protocol.seeds) == 5
+        else:
+            assert part.study.protocol.split == "leave-one-group-out"
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_the_simulated_part_of_the_paper_plans_at_full_and_at_small_size(number: int, tmp_path: Path) -> None:
+    part = read("ctg-high-risk")[number]
+    assert len(list(variants(part))) in (5, 11, 13)
+    planned = plan(small(part), tmp_path)
+    assert planned.runs and all(m.side <= 64 for m in planned.materials)
