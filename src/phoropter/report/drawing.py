@@ -1,0 +1,192 @@
+"""From a painted matplotlib figure to what a page and a paper can use: inline SVG, and SVG and PDF files.
+
+The inline form takes its colours from the page (`var(--ink)`), so one drawing serves light and dark; it carries no style
+attribute (the page's content policy forbids them), no id that nothing refers to, and a title and description for those who
+do not see it. Bytes depend on what is drawn alone: no date, no random ids.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# What a figure is painted in; page.css gives each name its value in light and in dark.
+INK, MUTED, RULE, ACCENT, ON_ACCENT, PAPER = "#1d2126", "#5b636c", "#d9dcd6", "#1f627d", "#fefefe", "#fdfdfa"
+SERIES = ("#20708c", "#bd561c", "#5d5ba8", "#407a3c", "#a63d5e", "#876b1f", "#6a727d", "#14857b")
+_NAMES = {INK: "ink", MUTED: "muted", RULE: "rule", ACCENT: "accent", ON_ACCENT: "on-accent", PAPER: "paper"}
+VARIABLES = _NAMES | {colour: f"s{i + 1}" for i, colour in enumerate(SERIES)}
+
+_SVG = "{http://www.w3.org/2000/svg}"
+_XLINK = "{http://www.w3.org/1999/xlink}href"
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: it takes the page's font, can be searched and read aloud
+    "pdf.fonttype": 42,
+    "text.parse_math": False,  # class names may hold dollar signs
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same layout everywhere
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.labelsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.facecolor": "none",
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "figure.facecolor": "none",
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.5,
+    "lines.solid_capstyle": "round",
+    "savefig.transparent": True,
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """name: of its files · caption: for everybody · alt: what it shows, for those who do not see it · wide: takes the column;
+    inline then holds a second form for narrow screens, of which the page's style shows one
+    """
+
+    name: str
+    caption: str
+    alt: str
+    inline: Markup
+    svg: bytes
+    pdf: bytes
+    wide: bool
+
+
+Size = tuple[float, float]
+Paint = Callable[["Figure"], None]
+
+
+def draw(name: str, caption: str, alt: str, size: Size, paint: Paint) -> Drawing:
+    """Paints a figure of `size` inches, small enough for a phone, and writes it down three times."""
+    svg, pdf = _files(name, size, paint)
+    return Drawing(name, caption, alt, _inline(svg, name, caption, alt), svg, pdf, False)
+
+
+def draw_wide(name: str, caption: str, alt: str, size: Size, paint: Paint, narrow: tuple[Size, Paint]) -> Drawing:
+    """The same for a figure as wide as the column; `narrow` is its form for small screens."""
+    svg, pdf = _files(name, size, paint)
+    small, _ = _files(f"{name}-narrow", *narrow, pdf=False)
+    both = Markup('<div class="at-wide">{}</div><div class="at-narrow">{}</div>').format(
+        _inline(svg, name, caption, alt), _inline(small, f"{name}-narrow", caption, alt)
+    )
+    return Drawing(name, caption, alt, both, svg, pdf, True)
+
+
+def _files(name: str, size: Size, paint: Paint, pdf: bool = True) -> tuple[bytes, bytes]:
+    with _style(name):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=size, layout="constrained")
+        paint(figure)
+        svg_file, pdf_file = io.BytesIO(), io.BytesIO()
+        figure.savefig(svg_file, format="svg", metadata={"Date": None, "Creator": None})
+        if pdf:
+            figure.set_layout_engine("none")  # laid out once
+            figure.savefig(pdf_file, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return svg_file.getvalue(), pdf_file.getvalue()
+
+
+@contextmanager
+def _style(salt: str) -> Iterator[None]:
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": f"phoropter {salt}"}), warnings.catch_warnings():
+        # A class name in a script that DejaVu lacks: the page shows it all the same, in the reader's font.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def _inline(svg: bytes, name: str, caption: str, alt: str) -> Markup:
+    """matplotlib's SVG file → an element for an HTML page."""
+    root = ElementTree.fromstring(svg)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag == f"{_SVG}metadata" or (child.tag == f"{_SVG}defs" and child.find(f"{_SVG}style") is not None):
+                parent.remove(child)
+    used = set(re.findall(rb"#([\w-]+)[\")]", svg))
+    for element in root.iter():
+        _clean(element, used)
+    for element in root.iter(f"{_SVG}g"):
+        _hoist(element)
+    return Markup(_serialise(root, name, caption, alt))
+
+
+def _clean(element: ElementTree.Element, used: set[bytes]) -> None:
+    for declaration in element.attrib.pop("style", "").split(";"):
+        key, _, value = (part.strip() for part in declaration.partition(":"))
+        if key and key not in ("font-family", "font"):
+            element.set(key, value)
+    if element.get("id", "").encode() not in used:
+        element.attrib.pop("id", None)
+    if _XLINK in element.attrib:
+        element.set("href", element.attrib.pop(_XLINK))
+    for key in ("fill", "stroke"):
+        if element.get(key) in VARIABLES:
+            element.set(key, f"var(--{VARIABLES[element.attrib[key]]})")
+    for key in ("d", "x", "y", "points", "transform"):
+        if key in element.attrib:
+            element.set(key, _short(element.attrib[key]))
+    if element.get("transform", "").startswith(("rotate(-0 ", "rotate(0 ")):
+        del element.attrib["transform"]
+
+
+def _hoist(group: ElementTree.Element) -> None:
+    """What all marks of a group have in common is said once."""
+    marks = group.findall(f"{_SVG}use")
+    if len(marks) < 3 or len(marks) != len([c for c in group if c.tag != f"{_SVG}defs"]):
+        return
+    for key in ("fill", "stroke", "stroke-width", "fill-opacity", "stroke-opacity"):
+        values = {m.get(key) for m in marks}
+        if len(values) == 1 and None not in values:
+            group.set(key, values.pop() or "")
+            for mark in marks:
+                del mark.attrib[key]
+
+
+def _short(numbers: str) -> str:
+    """Coordinates to a hundredth of a point, without line ends."""
+    text = re.sub(r"-?\d+\.\d+", lambda m: f"{float(m.group()):.2f}".rstrip("0").rstrip("."), numbers)
+    return re.sub(r"\s+", " ", text).strip().replace("-0 ", "0 ")
+
+
+def _serialise(root: ElementTree.Element, name: str, caption: str, alt: str) -> str:
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_SVG)
+    inner = "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
+    head = Markup(
+        '<svg viewBox="0 0 {0} {1}" width="{2}" height="{3}" role="img" aria-labelledby="{4}-title {4}-desc">'
+        '<title id="{4}-title">{5}</title><desc id="{4}-desc">{6}</desc>'
+    ).format(f"{width:g}", f"{height:g}", round(width * 4 / 3), round(height * 4 / 3), f"figure-{name}", caption, alt)
+    return re.sub(r">\s+<", "><", f"{head}{inner}</svg>")

@@ -1,0 +1,346 @@
+"""Table: columns with kinds, rows, a caption. It writes itself as HTML, Markdown, LaTeX (booktabs) and CSV.
+
+A cell holds a value, never its text: what people read is rounded by the kind of the column, what programs read (CSV, and the
+sort keys of the HTML) is not. Names of classes, candidates and samples are other people's text, so every format escapes them.
+Left out on purpose: merged cells, nested heads, colours. A table that needs them is two tables.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from markupsafe import Markup
+
+from phoropter.core.files import size_text
+
+Kind = Literal["text", "words", "percent", "points", "number", "signed", "count", "si", "p", "duration", "bytes"]
+Role = Literal["plain", "leader", "baseline", "warning"]
+
+NOTHING = "–"
+LONG = 24  # letters from which a name may go on in the next line
+
+
+class Spread(NamedTuple):
+    """A mean and its standard deviation over runs (ddof 1; NaN for a single run)."""
+
+    mean: float
+    std: float
+
+
+class Interval(NamedTuple):
+    """From low to high."""
+
+    low: float
+    high: float
+
+
+Value = str | float | int | bool | Spread | Interval | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    kind:    text (a name) · words (a sentence, which may wrap) · percent (a share of 1, shown × 100) · points (a difference of
+             shares, with its sign) · number · signed (a difference) · count · si (25.6 M) · p · duration (seconds) · bytes
+    explain: what the column means, for a reader who points at its head
+    digits:  decimals shown, for percent, points, number and signed
+    unit:    where it is not that of the kind
+    """
+
+    name: str
+    kind: Kind = "text"
+    explain: str = ""
+    digits: int = 1
+    unit: str | None = None
+
+    @property
+    def of(self) -> str:
+        """The unit, said once in the head."""
+        return {"percent": "%", "points": "points"}.get(self.kind, "") if self.unit is None else self.unit
+
+    @property
+    def head(self) -> str:
+        return f"{self.name}, {self.of}" if self.of else self.name
+
+    @property
+    def is_number(self) -> bool:
+        return self.kind not in ("text", "words")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Values in the order of the columns; the first one names the row."""
+
+    values: tuple[Value, ...]
+    role: Role = "plain"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under columns. name: of its files · caption: one line · note: what a reader must know to read it rightly · shown: rows
+    on a page, while the files have all
+    """
+
+    name: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    note: str = ""
+    sortable: bool = True
+    shown: int = 40
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.values) != len(self.columns):
+                raise ValueError(f"table {self.name}: a row has {len(row.values)} values under {len(self.columns)} columns")
+
+    def html(self) -> Markup:
+        """A table that scrolls in its own box; its heads are made sortable by the page's script."""
+        heads = Markup("").join(_html_head(c) for c in self.columns)
+        body = Markup("\n").join(self._html_row(row) for row in self.rows[: self.shown])
+        kind = "sortable" if self.sortable and len(self.rows) > 1 else "fixed"
+        left = len(self.rows) - self.shown
+        note = f"{self.note} {left:,} more rows are in the files." if left > 0 else self.note
+        return Markup(_HTML).format(
+            self.name, kind, self.caption, heads, body, Markup('\n<p class="note">{}</p>').format(note.strip()) if note else ""
+        )
+
+    def _html_row(self, row: Row) -> Markup:
+        cells = []
+        for i, (column, value) in enumerate(zip(self.columns, row.values, strict=True)):
+            head = Markup('th scope="row"') if i == 0 else Markup("td")
+            key = Markup(' data-key="{}"').format(_sort_key(value)) if column.is_number else ""
+            text = text_of(value, column)
+            kind = "num" if column.is_number else "long" if column.kind == "text" and len(text) > LONG else column.kind
+            end = "th" if i == 0 else "td"
+            shown = breakable(text) if kind == "long" else one_line(text)
+            cells.append(Markup('<{} class="{}"{}>{}</{}>').format(head, kind, key, shown, end))
+        role = "" if row.role == "plain" else Markup(' class="{}"').format(row.role)
+        return Markup("<tr{}>{}</tr>").format(role, Markup("").join(cells))
+
+    def markdown(self) -> str:
+        """A pipe table under its caption."""
+        lines = [f"**{_markdown(self.caption)}**", ""]
+        lines.append("| " + " | ".join(_markdown(c.head) for c in self.columns) + " |")
+        lines.append("|" + "|".join("---:" if c.is_number else ":---" for c in self.columns) + "|")
+        lines += ["| " + " | ".join(map(_markdown, self._texts(row))) + " |" for row in self.rows]
+        if self.note:
+            lines += ["", _markdown(self.note)]
+        return "\n".join(lines) + "\n"
+
+    def latex(self) -> str:
+        """A booktabs table. Needs the packages booktabs and, for long sentences in cells, array."""
+        kinds = "".join("r" if c.is_number else "p{6cm}" if c.kind == "words" else "l" for c in self.columns)
+        body = [" & ".join(map(latex_text, self._texts(row))) + r" \\" for row in self.rows]
+        lines = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{latex_text(self.caption)}}}",
+            rf"\label{{tab:{self.name}}}",
+            rf"\begin{{tabular}}{{{kinds}}}",
+            r"\toprule",
+            " & ".join(latex_text(c.head) for c in self.columns) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            *([rf"\par\smallskip\footnotesize {latex_text(self.note)}"] if self.note else []),
+            r"\end{table}",
+        ]
+        text = "\n".join(lines) + "\n"
+        needs = "% \\usepackage[T1]{fontenc}\n% \\usepackage{booktabs}\n"
+        if re.search(r"[^\x00-\u017f]", text):
+            needs += "% has letters beyond Latin: compile with lualatex or xelatex and a font that has them\n"
+        return needs + text
+
+    def csv(self) -> str:
+        """Unrounded: shares of 1, seconds, bytes. A spread or an interval takes two columns."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        parts = [self._parts(i) for i in range(len(self.columns))]
+        writer.writerow(_csv(f"{c.name} {p}".strip()) for c, names in zip(self.columns, parts, strict=True) for p in names)
+        for row in self.rows:
+            writer.writerow(
+                cell for value, names in zip(row.values, parts, strict=True) for cell in _csv_cells(value, len(names))
+            )
+        return file.getvalue()
+
+    def _texts(self, row: Row) -> list[str]:
+        return [text_of(v, c) for v, c in zip(row.values, self.columns, strict=True)]
+
+    def _parts(self, column: int) -> tuple[str, ...]:
+        kinds = {type(row.values[column]) for row in self.rows}
+        return ("mean", "std") if Spread in kinds else ("low", "high") if Interval in kinds else ("",)
+
+
+_HTML = """<p class="caption" id="caption-{0}">{2}</p>
+<div class="scroll" role="region" tabindex="0" aria-labelledby="caption-{0}">
+<table class="{1}" aria-labelledby="caption-{0}">
+<thead><tr>{3}</tr></thead>
+<tbody>
+{4}
+</tbody></table></div>{5}
+"""
+
+
+def text_of(value: Value, column: Column) -> str:
+    """What a person reads in a cell."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return NOTHING
+    if isinstance(value, Interval):
+        if not (math.isfinite(value.low) and math.isfinite(value.high)):
+            return NOTHING
+        return f"{_rounded(value.low, column)} to {_rounded(value.high, column)}"
+    if isinstance(value, Spread):
+        mean = text_of(value.mean, column)
+        return (
+            mean if not math.isfinite(value.std) else f"{mean} ± {_rounded(value.std, replace(column, kind=_plain(column.kind)))}"
+        )
+    if isinstance(value, str):
+        return value
+    return _rounded(float(value), column)
+
+
+def _plain(kind: Kind) -> Kind:
+    return "percent" if kind == "points" else kind
+
+
+def _rounded(value: float, column: Column) -> str:
+    kind = column.kind
+    if kind in ("percent", "points"):
+        text = f"{value * 100:+.{column.digits}f}" if kind == "points" else f"{value * 100:.{column.digits}f}"
+        return _signed("0" + text[2:] if float(text) == 0 and kind == "points" else text)
+    if kind in ("number", "signed"):
+        return _signed(f"{value:{'+' if kind == 'signed' else ''},.{column.digits}f}")
+    if kind == "count":
+        return f"{value:,.0f}"
+    if kind == "p":
+        return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return {"si": si_text, "duration": duration_text, "bytes": size_text}.get(kind, str)(value)
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "\u2212")
+
+
+def si_text(value: float) -> str:
+    """A large number for people.
+
+    >>> si_text(25_557_032), si_text(640)
+    ('25.6 M', '640')
+    """
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size * 0.9995:
+            return f"{value / size:.{1 if value < size * 99.95 else 0}f} {unit}"
+    return f"{value:.0f}"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration_text(0.0421), duration_text(75), duration_text(7300)
+    ('42 ms', '1 min 15 s', '2 h 2 min')
+    """
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def _html_head(column: Column) -> Markup:
+    gap = "\u00a0" if len(column.of) == 1 else " "
+    unit = Markup('{}<span class="unit">{}</span>').format(gap, column.of) if column.of else ""
+    title = Markup(' title="{}"').format(column.explain) if column.explain else ""
+    kind = "num" if column.is_number else column.kind
+    return Markup('<th scope="col" class="{}"{}>{}{}</th>').format(kind, title, breakable(column.name), unit)
+
+
+def breakable(text: str) -> Markup:
+    """Escaped, with places where a long name may go on in the next line."""
+    parts = re.split(r"(?<=[_/+.])(?=\w)", one_line(text)) if len(text) > LONG // 2 else [one_line(text)]
+    return Markup("<wbr>").join(parts)
+
+
+def _sort_key(value: Value) -> str:
+    number = value[0] if isinstance(value, (Spread, Interval)) else value
+    if isinstance(number, (int, float)) and math.isfinite(number):
+        return repr(float(number))
+    return ""
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+
+def one_line(text: str) -> str:
+    """Without control characters and line ends, which no name needs and every format minds."""
+    return _CONTROL.sub(" ", text)
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>|#~$&])", r"\\\1", one_line(text))
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"{''}",
+    "`": r"{`}",
+    "[": r"{[}",
+    "]": r"{]}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "\u2212": r"$-$",
+    "–": r"\textendash{}",
+    "·": r"\textperiodcentered{}",
+    "→": r"$\rightarrow$",
+    "α": r"$\alpha$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "\u00a0": "~",
+    "\u202f": "~",
+    "\u201c": "``",
+    "\u201d": "''",
+}
+
+
+def latex_text(text: str) -> str:
+    """Text that LaTeX sets as it stands: nothing in it is a command, and no two hyphens become a dash."""
+    return re.sub("-(?=-)", "-{}", "".join(_LATEX.get(c, c) for c in one_line(text)))
+
+
+def _csv_cells(value: Value, count: int) -> list[str]:
+    if isinstance(value, (Spread, Interval)):
+        return [_csv(v) for v in value]
+    return [_csv(value)] + [""] * (count - 1)
+
+
+def _csv(value: Value) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        text = one_line(value)
+        return "'" + text if text[:1] in ("=", "+", "-", "@") else text  # or a spreadsheet would run it
+    number = float(value)  # type: ignore[arg-type]
+    return "" if not math.isfinite(number) else str(int(number)) if number.is_integer() else repr(number)

@@ -1,0 +1,59 @@
+"""Studies to be reported: one of everything, and one of everything hostile and half done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from made_study import Made, make_study
+
+HOSTILE_CLASSES = ("<script>alert(1)</script>", "a\"b'c & $x_1$ \\input{x} 100%", "=HYPERLINK(1)|{{7*7}}`", "猫\u202e\u0000\n<b>")
+HOSTILE_NAME = "<img src=x onerror=alert(2)> ${x} \\write18{ls} ^~#&%_"
+
+WHOLE = Made(
+    accuracies={"resnet50": 0.8, "resnet50 + efficientnet_b0": 0.93, "efficientnet_b0": 0.82},
+    classes=("calm", "stress", "fun"),
+    rows=420,
+    groups=14,
+    sites=("north", "south"),
+    spans=True,
+    features=8,
+    external=60,
+    validation=45,
+    pictures=3,
+    epochs=3,
+    name="whole",
+)
+HOSTILE = Made(
+    accuracies={HOSTILE_NAME: 0.9, "plain": 0.7},
+    classes=HOSTILE_CLASSES,
+    rows=120,
+    folds=4,
+    seeds=(0,),
+    missing=1,
+    failed=1,
+    epochs=2,
+    name="half <i>done</i>",
+    scale=["at most 120 rows <u>of</u> the dataset were used"],
+    published={"plain": {"accuracy": 71.0}},
+)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A results folder and its page."""
+
+    folder: Path
+    page: Path
+    made: Made
+
+    @property
+    def text(self) -> str:
+        return self.page.read_text(encoding="utf-8")
+
+
+def report(folder: Path, made: Made, out: Path | None = None) -> Reported:
+    from phoropter.report.page import write_report
+
+    make_study(folder, made)
+    return Reported(folder, write_report(folder, out), made)

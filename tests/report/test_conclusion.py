@@ -1,0 +1,127 @@
+"""The sentence on top: what it claims, on whom, and that it never claims more than the numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made_study import Made, make_study
+
+from phoropter.report import comparisons
+from phoropter.report.conclusion import conclusion
+from phoropter.report.evidence import Evidence
+from phoropter.report.reading import gather
+from phoropter.results.store import Store
+
+THREE = Made(
+    accuracies={"good": 0.93, "also good": 0.93, "bad": 0.6},
+    classes=("x", "y"),
+    rows=240,
+    folds=5,
+    seeds=(0,),
+    pictures=0,
+    epochs=1,
+)
+
+
+def concluded(folder: Path, made: Made) -> tuple[str, str, comparisons.Comparisons, Evidence]:
+    store = make_study(folder, made)
+    evidence = gather(store)
+    found = comparisons.compare(store, evidence)
+    sentences, beside = conclusion(evidence, found)
+    return " ".join(sentences), " ".join(beside), found, evidence
+
+
+def test_ahead_of_one_and_not_told_apart_from_another(tmp_path: Path) -> None:
+    text, beside, found, evidence = concluded(tmp_path, THREE)
+    first, second = (e.name for e in evidence.entrants[:2])
+    assert text.startswith(f"{first} is ahead of bad by ") and "points of accuracy (95 % interval " in text
+    assert text.endswith(f"on unseen rows; whether it differs from {second}, this protocol cannot tell.")
+    assert [c.verdict for c in found.of_leader] == ["cannot tell", "ahead"]
+    assert "8 times in 10" in beside
+
+
+def test_a_study_of_noise_concludes_that_nothing_differs(tmp_path: Path) -> None:
+    made = replace(THREE, shuffled=True, rows=120, accuracies={"a": 0.9, "b": 0.8, "c": 0.7})
+    claims = []
+    for seed in range(20):
+        text, _, found, _ = concluded(tmp_path / str(seed), replace(made, seed=seed))
+        claims.append("is ahead of" in text)
+        assert claims[-1] == any(c.verdict == "ahead" for c in found.of_leader)
+        assert claims[-1] or "finds no candidate ahead" in text
+    assert sum(claims) <= 1
+
+
+def test_two_that_cannot_be_told_apart(tmp_path: Path) -> None:
+    text, *_ = concluded(tmp_path, replace(THREE, accuracies={"a": 0.9, "b": 0.9}))
+    assert " cannot be told apart by this protocol: they differ by " in text
+
+
+def test_all_others_beaten(tmp_path: Path) -> None:
+    text, *_ = concluded(tmp_path, replace(THREE, accuracies={"a": 0.97, "b": 0.6, "c": 0.55}, rows=400))
+    assert text.startswith("a is ahead of ") and text.endswith("on unseen rows, and ahead of the other 1 candidate too.")
+
+
+def test_lower_is_better_for_a_loss(tmp_path: Path) -> None:
+    text, _, found, evidence = concluded(tmp_path, replace(THREE, accuracies={"a": 0.97, "b": 0.6}, metrics=("log_loss",)))
+    assert evidence.entrants[0].name == "a" and found.of_leader[0].difference < 0
+    assert found.of_leader[0].verdict == "ahead"
+    expected = (
+        f"a is ahead of b by {-found.of_leader[0].difference:.3f} in log-loss (95 % interval {-found.of_leader[0].high:.3f} to "
+    )
+    assert text.startswith(expected)
+
+
+def test_one_test_set_is_compared_row_by_row(tmp_path: Path) -> None:
+    text, _, found, _ = concluded(tmp_path, replace(THREE, folds=1, rows=400))
+    assert found.design.kind == "one test set"
+    assert {c.test for c in found.pairs} == {"McNemar exact"}
+    assert " is ahead of bad by " in text
+
+
+def test_many_candidates_on_one_test_set_are_corrected_for_every_pair(tmp_path: Path) -> None:
+    names = {f"net {i:02d}": 0.9 for i in range(comparisons.TESTED + 1)} | {"bad": 0.3}
+    _, _, found, _ = concluded(tmp_path, replace(THREE, folds=1, rows=300, accuracies=names))
+    assert len(found.pairs) == len(names) - 1 and found.family == len(names) * (len(names) - 1) // 2
+    for c in found.pairs:
+        assert c.p_adjusted == pytest.approx(min(1.0, c.p * found.family))
+    assert {c.b: c.verdict for c in found.pairs}["bad"] == "ahead"
+    assert sum(c.verdict == "ahead" for c in found.pairs) == 1
+
+
+def test_groups_left_out_one_at_a_time_are_the_unit(tmp_path: Path) -> None:
+    _, _, found, evidence = concluded(tmp_path, replace(THREE, groups=8, folds=8, rows=400))
+    assert found.design.kind == "groups" and {c.test for c in found.pairs} == {"Wilcoxon signed-rank"}
+    assert {c.n_units for c in found.pairs} == {8}
+    assert evidence.grouped and evidence.units == 8
+
+
+def test_unseen_sites_are_told_from_held_out_rows_of_known_ones(tmp_path: Path) -> None:
+    made = replace(THREE, split="sites", groups=6, sites=("north", "south"), external=50)
+    text, beside, _, evidence = concluded(tmp_path / "folds", made)
+    assert "on unseen groups" in text and "on unseen sites" not in text
+    unseen = evidence.entrants[0].unseen
+    assert unseen is not None and f"its models averaged have {unseen.metrics['accuracy'] * 100:.1f} %" in beside
+    text, *_ = concluded(tmp_path / "one", replace(made, folds=1, external=0))
+    assert "on unseen sites" in text
+
+
+def test_no_better_than_the_commonest_class_is_said(tmp_path: Path) -> None:
+    text, *_ = concluded(tmp_path, replace(THREE, shuffled=True))
+    assert "No candidate is clearly better than always answering the commonest class." in text
+
+
+def test_incomplete_candidates_do_not_lead(tmp_path: Path) -> None:
+    made = replace(THREE, accuracies={"bad": 0.6, "good": 0.95}, missing=1)
+    text, _, found, evidence = concluded(tmp_path, made)
+    assert [e.name for e in evidence.entrants] == ["bad", "good"]
+    assert found.of_leader[0].verdict == "behind" and found.of_leader[0].left_out == 1
+    assert "bad is ahead" not in text
+
+
+def test_the_test_is_named_in_words(tmp_path: Path) -> None:
+    store: Store = make_study(tmp_path, THREE)
+    evidence = gather(store)
+    words = " ".join(comparisons.explanation(comparisons.compare(store, evidence), evidence))
+    assert "over 5 splits by the corrected resampled t-test" in words and "p is corrected for all 3 pairs" in words

@@ -1,0 +1,264 @@
+"""Every number on the page, computed again from the predictions files by a few plain lines."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter, defaultdict
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_reports import Reported
+from reading_html import Tags
+from scipy import stats
+from sklearn import metrics as sk
+
+CLASSES = ("calm", "stress", "fun")
+
+
+class Again:
+    """The study read with numpy alone: candidate → its runs in the order of the plan."""
+
+    def __init__(self, folder: Path) -> None:
+        import json
+
+        self.runs: dict[str, list[dict]] = defaultdict(list)
+        for item in json.loads((folder / "study.json").read_text())["plan"]:
+            run = folder / "runs" / item["key"]
+            with np.load(run / "predictions.npz") as f:
+                said = dict(f)
+            with np.load(run / "external.npz") as f:
+                outside = dict(f)
+            record = json.loads((run / "record.json").read_text())
+            self.runs[item["candidate"]].append({**item, **said, "outside": outside, "cost": record["cost"]})
+        for runs in self.runs.values():
+            for r in runs:
+                r["p"] = softmax(r["logits"])
+                r["answer"] = r["p"].argmax(1)
+                r["accuracy"] = float(np.mean(r["answer"] == r["label"]))
+        self.order = sorted(self.runs, key=lambda c: -np.mean([r["accuracy"] for r in self.runs[c]]))
+
+    def together(self, candidate: str, column: str) -> np.ndarray:
+        return np.concatenate([r[column] for r in self.runs[candidate]])
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    e = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def ece(p: np.ndarray, y: np.ndarray, bins: int = 15) -> float:
+    sure, right = p.max(1), p.argmax(1) == y
+    total = 0.0
+    for i in range(bins):
+        inside = (sure > i / bins) & (sure <= (i + 1) / bins)
+        if inside.any():
+            total += inside.mean() * abs(sure[inside].mean() - right[inside].mean())
+    return total
+
+
+@lru_cache(maxsize=1)
+def again_of(folder: Path) -> Again:
+    return Again(folder)
+
+
+@pytest.fixture
+def again(whole: Reported) -> Again:
+    return again_of(whole.folder)
+
+
+@pytest.fixture
+def page(whole: Reported) -> Tags:
+    return Tags(whole.text)
+
+
+def spread(values: list[float], factor: float = 100, digits: int = 1) -> str:
+    return f"{np.mean(values) * factor:.{digits}f} ± {np.std(values, ddof=1) * factor:.{digits}f}"
+
+
+def test_leaderboard(page: Tags, again: Again) -> None:
+    board = page.columns("leaderboard")
+    assert list(board) == [*again.order, "always the commonest class"]
+    for name in again.order:
+        runs = again.runs[name]
+        assert board[name]["Accuracy\u00a0%"] == spread([r["accuracy"] for r in runs])
+        f1 = [sk.f1_score(r["label"], r["answer"], average="macro", zero_division=0) for r in runs]
+        assert board[name]["Macro F1\u00a0%"] == spread(f1)
+        assert board[name]["Parameters"] == f"{runs[0]['cost']['parameters'] / 1e6:.1f} M"
+
+
+def test_majority_class(page: Tags, again: Again) -> None:
+    labels = again.together(again.order[0], "label")
+    top = Counter(labels.tolist()).most_common(1)[0]
+    line = page.columns("leaderboard")["always the commonest class"]
+    assert line["Accuracy\u00a0%"] == f"{top[1] / len(labels) * 100:.1f}"
+    f1 = sk.f1_score(labels, np.full(len(labels), top[0]), average="macro", zero_division=0)
+    assert line["Macro F1\u00a0%"] == f"{f1 * 100:.1f}"
+
+
+def test_intervals_are_those_of_a_literal_bootstrap_over_groups(page: Tags, again: Again) -> None:
+    rng = np.random.default_rng(0)
+    name = again.order[0]
+    groups = np.unique(again.together(name, "group"))
+    hits = {
+        (i, g): (r["answer"] == r["label"])[r["group"] == g]
+        for i, r in enumerate(again.runs[name])
+        for g in np.unique(r["group"])
+    }
+    means = []
+    for _ in range(1500):
+        drawn = Counter(rng.choice(groups, len(groups)).tolist())
+        shares = []
+        for i in range(len(again.runs[name])):
+            rows = [(hits[i, g], n) for g, n in drawn.items() if (i, g) in hits]
+            if rows:
+                shares.append((sum(h.sum() * n for h, n in rows) / sum(len(h) * n for h, n in rows), sum(n for _, n in rows)))
+        means.append(np.average([s for s, _ in shares], weights=[w for _, w in shares]))
+    low, high = np.quantile(means, [0.025, 0.975]) * 100
+    shown = page.columns("leaderboard")[name]["95\u00a0%\u00a0interval\u00a0%"].split(" to ")
+    assert abs(float(shown[0]) - low) < 1.2 and abs(float(shown[1]) - high) < 1.2
+
+
+def test_pairwise(page: Tags, again: Again) -> None:
+    rows = page.tables["pairwise"][1:]
+    assert len(rows) == 3
+    expected = []
+    for i, a in enumerate(again.order):
+        for b in again.order[i + 1 :]:
+            d = np.array([x["accuracy"] - y["accuracy"] for x, y in zip(again.runs[a], again.runs[b], strict=True)])
+            ratio = np.mean([r["n_test"] / (r["n_train"] + 45) for r in again.runs[a]])
+            se = np.sqrt((1 / len(d) + ratio) * d.var(ddof=1))
+            half = stats.t.ppf(0.975, len(d) - 1) * se
+            p = 2 * stats.t.sf(abs(d.mean() / se), len(d) - 1)
+            expected.append((a, b, d.mean(), d.mean() - half, d.mean() + half, p))
+    ps = sorted(e[-1] for e in expected)
+    for row, (a, b, d, low, high, p) in zip(rows, expected, strict=True):
+        sign = [f"{v * 100:+.1f}".replace("-", "−") for v in (d, low, high)]
+        assert row[:4] == [a, b, sign[0], f"{sign[1]} to {sign[2]}"]
+        assert row[4] == ("< 0.001" if p < 0.001 else f"{p:.3f}")
+        holm = min(1.0, max(ps[k] * (3 - k) for k in range(ps.index(p) + 1)))
+        assert row[5] == ("< 0.001" if holm < 0.001 else f"{holm:.3f}")
+        assert row[7] == ("ahead" if holm <= 0.05 and low > 0 else "cannot tell")
+
+
+def test_conclusion(page: Tags, again: Again) -> None:
+    first, second = again.order[:2]
+    d = np.mean([x["accuracy"] - y["accuracy"] for x, y in zip(again.runs[first], again.runs[second], strict=True)]) * 100
+    assert f"{first} is ahead of {second} by {d:.1f} points of accuracy (95 % interval " in page.text
+    assert "on unseen groups" in page.text
+    mean = np.mean([r["accuracy"] for r in again.runs[first]]) * 100
+    assert f"{first} has {mean:.1f} % accuracy" in page.text
+
+
+def test_per_class(page: Tags, again: Again) -> None:
+    first, *others = again.order
+    y, a = again.together(first, "label"), again.together(first, "answer")
+    p, r, f, n = sk.precision_recall_fscore_support(y, a, zero_division=0)
+    shown = page.columns("per-class")
+    assert sorted(shown) == sorted(CLASSES)
+    for k, name in enumerate(CLASSES):
+        values = list(shown[name].values())
+        assert values[1:5] == [f"{n[k]:,}", f"{p[k] * 100:.1f}", f"{r[k] * 100:.1f}", f"{f[k] * 100:.1f}"]
+        for column, other in zip(values[5:], others, strict=True):
+            mask = again.together(other, "label") == k
+            assert column == f"{np.mean(again.together(other, 'answer')[mask] == k) * 100:.1f}"
+
+
+@pytest.mark.parametrize("what", ["group", "site"])
+def test_per_group_and_site(what: str, page: Tags, again: Again, whole: Reported) -> None:
+    with (whole.page.parent / "tables" / f"per-{what}-of-all.csv").open(encoding="utf-8") as file:
+        rows = {row[what.capitalize()]: row for row in csv.DictReader(file)}
+    shown = page.tables[f"per-{what}"][1:]
+    first = again.order[0]
+    assert set(rows) == set(again.together(first, what).tolist())
+    for name, row in rows.items():
+        for candidate in again.order:
+            right = (again.together(candidate, "answer") == again.together(candidate, "label"))[
+                again.together(candidate, what) == name
+            ]
+            assert float(row[candidate]) == pytest.approx(right.mean(), abs=1e-12)
+            assert int(row["Answers"]) == len(right)
+    shares = [float(rows[line[0]][first]) for line in shown]
+    assert shares == sorted(shares) and len(shown) == min(12, len(rows))
+    assert all(line[2] == f"{float(rows[line[0]][first]) * 100:.1f}" for line in shown)
+
+
+def test_hardest_groups_in_words(page: Tags, again: Again) -> None:
+    first = again.order[0]
+    g, right = again.together(first, "group"), again.together(first, "answer") == again.together(first, "label")
+    shares = sorted((right[g == name].mean(), name, int((g == name).sum())) for name in np.unique(g))
+    share, name, rows = shares[0]
+    assert f"The hardest of 14 groups for {first} is {name}, with {share * 100:.1f} % of {rows:,} answers right" in page.text
+    fifth = int(np.ceil(14 / 5))
+    assert f"over the hardest fifth ({fifth}) the mean is {np.mean([s for s, *_ in shares[:fifth]]) * 100:.1f} %" in page.text
+
+
+def test_confusions(page: Tags, again: Again, whole: Reported) -> None:
+    for i, candidate in enumerate(again.order):
+        counts = sk.confusion_matrix(again.together(candidate, "label"), again.together(candidate, "answer"))
+        with (whole.page.parent / "tables" / f"confusion-{i + 1}.csv").open(encoding="utf-8") as file:
+            _, *rows = csv.reader(file)
+        assert [[int(v) for v in row[1:]] for row in rows] == counts.tolist()
+    counts = sk.confusion_matrix(again.together(again.order[0], "label"), again.together(again.order[0], "answer"))
+    for true, answer, times, share in page.tables["confusions"][1:]:
+        t, a = CLASSES.index(true), CLASSES.index(answer)
+        assert (times, share) == (f"{counts[t, a]:,}", f"{counts[t, a] / counts[t].sum() * 100:.1f}")
+
+
+def test_confidence(page: Tags, again: Again) -> None:
+    for name, row in page.columns("confidence").items():
+        runs = again.runs[name]
+        auc = [sk.roc_auc_score(r["label"], r["p"], multi_class="ovr") for r in runs]
+        loss = [sk.log_loss(r["label"], r["p"], labels=[0, 1, 2]) for r in runs]
+        assert row["ROC-AUC"] == spread(auc, 1, 3)
+        assert row["Log-loss"] == spread(loss, 1, 3)
+        assert row["Calibration error"] == spread([ece(r["p"], r["label"]) for r in runs], 1, 3)
+
+
+def test_unseen_sites(page: Tags, again: Again) -> None:
+    for name, row in page.columns("unseen-sites").items():
+        runs = again.runs[name]
+        y = runs[0]["outside"]["label"]
+        each = [softmax(r["outside"]["logits"]) for r in runs]
+        values = list(row.values())
+        assert values[2] == spread([float(np.mean(p.argmax(1) == y)) for p in each])
+        assert values[3] == f"{np.mean(np.mean(each, axis=0).argmax(1) == y) * 100:.1f}"
+
+
+def test_costs(page: Tags, again: Again) -> None:
+    for name, row in page.columns("costs").items():
+        seconds = float(np.median([r["cost"]["train_seconds"] for r in again.runs[name]]))
+        assert row["Training"].split()[0] in (f"{seconds:.1f}", f"{seconds:.0f}", f"{int(seconds // 60)}")
+        assert row["Pictures/s"] == f"{np.median([r['cost']['predict_images_per_s'] for r in again.runs[name]]):,.0f}"
+
+
+def test_every_run_in_the_files(again: Again, whole: Reported) -> None:
+    with (whole.page.parent / "tables" / "runs.csv").open(encoding="utf-8") as file:
+        rows = {row["Run"]: row for row in csv.DictReader(file)}
+    runs = {r["key"]: r for runs in again.runs.values() for r in runs}
+    assert set(rows) == set(runs)
+    for key, row in rows.items():
+        assert float(row["Accuracy"]) == pytest.approx(runs[key]["accuracy"], abs=1e-12)
+        assert float(row["Log-loss"]) == pytest.approx(sk.log_loss(runs[key]["label"], runs[key]["p"]), rel=1e-9)
+        assert int(row["Tested on"]) == len(runs[key]["label"])
+
+
+def test_mistakes_are_the_surest_wrong_answers(page: Tags, again: Again) -> None:
+    first = again.order[0]
+    wrong: dict[str, tuple[float, int, int]] = {}
+    for r in again.runs[first]:
+        for i in np.flatnonzero(r["answer"] != r["label"]):
+            sure = float(r["p"][i].max())
+            if sure > wrong.get(str(r["id"][i]), (0.0, 0, 0))[0]:
+                wrong[str(r["id"][i])] = (sure, int(r["label"][i]), int(r["answer"][i]))
+    surest = sorted(wrong.items(), key=lambda item: -item[1][0])[:3]
+    alts = [a["alt"] for tag, a in page.tags if tag == "img"]
+    for place, (name, (sure, true, answer)) in enumerate(surest):
+        assert alts[place] == f"{CLASSES[true]}, taken for {CLASSES[answer]}"
+        assert re.search(rf"{sure * 100:.1f}\s% sure.*?{re.escape(name)}", page.text)
+
+
+def test_facts_under_the_title(page: Tags) -> None:
+    assert "420 rows in 3 classes, 14 groups, 2 sites · group k-fold, 5 folds, seeds 0, 1 · 3 candidates · 30 runs" in page.text

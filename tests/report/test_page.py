@@ -1,0 +1,236 @@
+"""The page as a document: self-contained, safe, whole, the same every time; and what it says of unfinished studies."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import itertools
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_reports import HOSTILE_CLASSES, HOSTILE_NAME, Reported, report
+from made_study import Made, make_study
+from reading_html import Tags
+
+from phoropter.core.errors import StoreError
+from phoropter.report.conclusion import where
+from phoropter.report.page import notices, write_report
+from phoropter.report.reading import gather
+from phoropter.results.store import Predictions
+
+SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=60, folds=3, seeds=(0,), epochs=2, pictures=1)
+
+
+def test_sections_come_in_the_order_a_reader_needs(whole: Reported) -> None:
+    ids = re.findall(r'<section[^>]* id="([\w-]+)"', whole.text)
+    assert ids == [
+        "conclusion", "leaderboard", "differences", "cost", "classes", "groups", "unseen", "confusion", "confidence", "learning",
+        "features", "mistakes", "provenance",
+    ]  # fmt: skip
+
+
+def test_nothing_on_the_page_comes_from_elsewhere(whole: Reported) -> None:
+    for tag, attributes in Tags(whole.text).tags:
+        for name in ("src", "href", "action", "data", "poster", "srcset", "background"):
+            target = attributes.get(name) or ""
+            assert target == "" or target.startswith(("data:image/", "#", "tables/", "figures/")), (tag, target)
+    style = re.search(r"<style>(.*?)</style>", whole.text, re.S)
+    assert style is not None and "url(" not in style.group(1) and "@import" not in style.group(1)
+
+
+def test_the_content_policy_allows_this_style_and_this_script_alone(whole: Reported) -> None:
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', whole.text)
+    assert policy is not None
+    rules = dict(part.strip().split(" ", 1) for part in html.unescape(policy.group(1)).split(";"))
+    assert rules["default-src"] == "'none'" and "unsafe" not in policy.group(1)
+    for kind, tag in (("style-src", "style"), ("script-src", "script")):
+        blocks = re.findall(rf"<{tag}>(.*?)</{tag}>", whole.text, re.S)
+        assert len(blocks) == 1
+        assert rules[kind] == f"'sha256-{base64.b64encode(hashlib.sha256(blocks[0].encode()).digest()).decode()}'"
+    assert not re.search(r'<[^>]+ (style|on\w+)="', whole.text)
+
+
+def test_ids_are_unique_and_references_resolve(whole: Reported) -> None:
+    tags = Tags(whole.text)
+    ids = [a["id"] for _, a in tags.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    for _, attributes in tags.tags:
+        for word in (attributes.get("aria-labelledby") or "").split():
+            assert word in ids
+        for name in ("href", "clip-path", "fill"):
+            for target in re.findall(r"^#(.+)$|url\(#(.+)\)", attributes.get(name) or ""):
+                assert "".join(target) in ids
+
+
+def test_every_link_to_a_file_leads_to_a_file(whole: Reported) -> None:
+    links = {a["href"] for tag, a in Tags(whole.text).tags if tag == "a" and not (a["href"] or "#").startswith("#")}
+    assert len(links) > 30
+    assert all((whole.page.parent / str(link)).stat().st_size > 0 for link in links)
+
+
+def test_every_picture_has_words(whole: Reported) -> None:
+    tags = Tags(whole.text)
+    assert all(a.get("alt") for tag, a in tags.tags if tag == "img")
+    drawings = [a for tag, a in tags.tags if tag == "svg"]
+    assert len(drawings) > 10 and all(a["role"] == "img" and a["aria-labelledby"] for a in drawings)
+    assert len(re.findall(r"<desc id=[^>]*>[^<]{20,}</desc>", whole.text)) == len(drawings)
+
+
+def test_headings_go_down_one_level_at_a_time(whole: Reported) -> None:
+    levels = [int(tag[1]) for tag, _ in Tags(whole.text).tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+
+
+def test_times_versions_and_the_way_to_repeat_it_are_told(whole: Reported) -> None:
+    text = Tags(whole.text).text
+    assert "2026-01-02 03:04 UTC to 2026-01-02 03:14 UTC" in text
+    assert "torch 2.13.0" in text and "phoropter run whole.yaml" in text
+
+
+def test_a_page_is_small(whole: Reported) -> None:
+    assert whole.page.stat().st_size < 1_000_000
+
+
+def test_hostile_names_are_shown_and_do_nothing(hostile: Reported) -> None:
+    tags = Tags(hostile.text)
+    assert not any("onerror" in a or a.get("src") == "x" for _, a in tags.tags)
+    assert [tag for tag, _ in tags.tags].count("script") == 1
+    assert not {"iframe", "i", "u"} & {tag for tag, _ in tags.tags}
+    text = tags.text
+    assert HOSTILE_NAME in text and "<script>alert(1)</script>" in text and HOSTILE_CLASSES[1] in text
+    assert "half <i>done</i>" in text and "At most 120 rows <u>of</u> the dataset were used." in text
+    assert "\x00" not in hostile.text
+
+
+def test_hostile_names_name_no_files(hostile: Reported) -> None:
+    names = {p.relative_to(hostile.page.parent).as_posix() for p in hostile.page.parent.rglob("*") if p.is_file()}
+    assert all(
+        re.fullmatch(r"index\.html|conclusion\.txt|(tables|figures)/[a-z0-9-]+\.(csv|md|tex|svg|pdf)", name) for name in names
+    )
+
+
+def test_an_unfinished_study_says_so_before_the_first_number(hostile: Reported) -> None:
+    text = Tags(hostile.text).text
+    start = text[: text.index("Leaderboard")]
+    assert "This study is not complete. 6 of 8 runs are finished. 1 run failed" in start
+    assert "1 run not computed yet" in start
+    assert "In this small stand-in for the study, after 6 of 8 runs:" in start
+    assert "This is a small stand-in for the study. What was changed:" in start
+
+
+def test_failures_stand_with_their_reason(hostile: Reported) -> None:
+    rows = Tags(hostile.text).tables["failures"]
+    assert rows[1][2] == "the loss left the finite numbers at step 41 of epoch 3"
+
+
+def test_incomplete_candidates_say_how_many_runs_they_have(hostile: Reported) -> None:
+    names = [row[0] for row in Tags(hostile.text).tables["leaderboard"][1:-1]]
+    assert sorted(names) == sorted([f"{HOSTILE_NAME} (3 of 4 runs)", "plain (3 of 4 runs)"])
+
+
+def test_published_figures_stand_beside_ours(hostile: Reported) -> None:
+    board = Tags(hostile.text).columns("leaderboard")
+    assert board["plain (3 of 4 runs)"]["Published\u00a0%"] == "71.0"
+
+
+def test_a_complete_study_has_no_notice(whole: Reported) -> None:
+    assert 'class="notice"' not in whole.text
+
+
+def test_overlapping_groups_are_announced(tmp_path: Path) -> None:
+    evidence = gather(make_study(tmp_path / "s", Made(**{**vars(SMALL), "groups": 6, "overlap": True})))
+    assert [n.title for n in notices(evidence)] == ["Groups overlap."]
+    assert where(evidence) == "on unseen rows of groups that were partly trained on"
+
+
+def test_the_same_study_gives_the_same_bytes(tmp_path: Path, whole: Reported) -> None:
+    again = tmp_path / "again"
+    write_report(whole.folder, again)
+    files = sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
+    assert len(files) > 60
+    assert [f for f in files if (again / f).read_bytes() != (whole.page.parent / f).read_bytes()] == []
+
+
+def test_a_page_can_be_named_and_progress_is_told(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", SMALL)
+    told: list[tuple[int, int]] = []
+    page = write_report(
+        tmp_path / "s", tmp_path / "here" / "my report.html", progress=lambda done, total: told.append((done, total))
+    )
+    assert page == tmp_path / "here" / "my report.html"
+    assert (tmp_path / "here" / "my report" / "tables" / "leaderboard.csv").exists()
+    assert 'href="my report/tables/leaderboard.csv"' in page.read_text(encoding="utf-8")
+    assert not (tmp_path / "s" / "report").exists()
+    assert told == [(i, 6) for i in range(1, 7)]
+
+
+def test_a_study_without_runs_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", Made(**{**vars(SMALL), "missing": 6}))
+    with pytest.raises(StoreError, match="holds no finished run of its plan of 6: run the study"):
+        write_report(tmp_path / "s")
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="not a results folder"):
+        write_report(tmp_path)
+
+
+def test_one_candidate_is_reported_alone(tmp_path: Path) -> None:
+    done = report(tmp_path / "s", Made(**{**vars(SMALL), "accuracies": {"alone": 0.9}, "pictures": 0}))
+    text = Tags(done.text).text
+    assert "there is no other candidate to compare it with" in text
+    assert 'id="differences"' not in done.text and 'id="mistakes"' not in done.text
+
+
+def test_reporting_loads_no_torch(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", SMALL)
+    code = (
+        "import sys; from phoropter.report.page import write_report; write_report(sys.argv[1]); "
+        "bad = {'torch', 'torchvision', 'timm', 'pandas', 'sklearn', 'matplotlib.pyplot'} & set(sys.modules); "
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path / "s")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_page_loads_no_matplotlib() -> None:
+    code = "import sys, phoropter.report.page; sys.exit(bool({'matplotlib', 'jinja2', 'scipy.stats'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_all_latex_tables_of_a_report_compile(tmp_path: Path, whole: Reported) -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed")
+    tables = sorted((whole.page.parent / "tables").glob("*.tex"))
+    body = "".join(t.read_text(encoding="utf-8") + "\\clearpage\n" for t in tables)
+    head = "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{booktabs}\n\\begin{document}\n"
+    (tmp_path / "all.tex").write_text(head + body + "\\end{document}\n", encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_candidates_without_a_run_are_named_beside_the_incomplete(tmp_path: Path) -> None:
+    made = Made(**{**vars(SMALL), "accuracies": {"a": 0.9, "b": 0.8, "c": 0.7}, "folds": 2, "missing": 1})
+    (notice,) = notices(gather(make_study(tmp_path / "some", made)))
+    assert notice.lines[-1] == "Incomplete: c. Their figures stand on fewer splits and they are placed last."
+    (notice,) = notices(gather(make_study(tmp_path / "none", Made(**{**vars(made), "missing": 4}))))
+    assert notice.lines[-1] == "Without any finished run, and so not on this page: c."
+
+
+def test_a_dead_network_s_features_are_not_laid_out(tmp_path: Path) -> None:
+    store = make_study(tmp_path / "study", replace(SMALL, features=6))
+    for run in store.runs():
+        file = run.folder / "predictions.npz"
+        said = Predictions.load(file)
+        assert said.features is not None
+        replace(said, features=np.zeros_like(said.features)).save(file)
+    assert 'id="features"' not in write_report(store.folder).read_text(encoding="utf-8")
