@@ -1,0 +1,55 @@
+"""Phoropter: which pretrained vision backbone sees your pictures best, under a protocol that would survive review.
+
+Public names are imported when first used, so that `import phoropter` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Study": "phoropter.api",
+    "Results": "phoropter.api",
+    "VisionClassifier": "phoropter.training.estimator",
+    "Recipe": "phoropter.training.recipe",
+    "Phase": "phoropter.training.recipe",
+    "finetune": "phoropter.training.candidate",
+    "probe": "phoropter.training.candidate",
+    "fuse": "phoropter.training.candidate",
+    "distil": "phoropter.training.candidate",
+    "KFold": "phoropter.data.protocols",
+    "GroupKFold": "phoropter.data.protocols",
+    "LeaveOneGroupOut": "phoropter.data.protocols",
+    "HoldOut": "phoropter.data.protocols",
+    "Official": "phoropter.data.protocols",
+    "Sites": "phoropter.data.protocols",
+    "Evaluate": "phoropter.data.protocols",
+    "folder": "phoropter.data.spec",
+    "manifest": "phoropter.data.spec",
+    "imagenet": "phoropter.data.spec",
+    "cifar10": "phoropter.data.spec",
+    "cifar100": "phoropter.data.spec",
+    "npz": "phoropter.data.spec",
+    "parquet": "phoropter.data.spec",
+    "digits": "phoropter.data.spec",
+    "recordings": "phoropter.data.spec",
+    "simulate": "phoropter.data.spec",
+    "Dataset": "phoropter.data.dataset",
+    "Store": "phoropter.results.store",
+    "PhoropterError": "phoropter.core.errors",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'phoropter' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,53 @@
+"""Near-identical pictures in real data sets, as they were looked at by eye: docs/leakage.md shows what was counted."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from phoropter.data.leakage import audit, likeness_of
+from phoropter.data.pixels import prepare
+from phoropter.data.protocols import HoldOut, Official, splits
+from phoropter.data.spec import cifar10, folder, open_dataset
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+
+def unpacked(archive: Path, target: Path) -> Path:
+    with tarfile.open(archive) as file:
+        file.extractall(target, filter="data")
+    return target
+
+
+def test_intel_scenes_hold_two_pairs(real_data: Path, tmp_path: Path) -> None:
+    """A lighthouse in colour and in grey, and one view of a plain saved twice; 2.2 million other pairs are not accused."""
+    dataset, pixels = prepare(
+        open_dataset(folder(unpacked(real_data / "intel.tar", tmp_path) / "intel")), 112, cache=tmp_path / "cache"
+    )
+    assert len(likeness_of(pixels).pairs) == 2
+    (split,) = splits(dataset, Official())
+    assert all(f.kind == "near-identical pictures" and f.count <= 2 for f in audit(dataset, [split], pixels))
+
+
+def test_caltech_holds_a_few_and_none_between_classes(real_data: Path, tmp_path: Path) -> None:
+    opened = open_dataset(folder(unpacked(real_data / "caltech101.tar", tmp_path) / "101_ObjectCategories"))
+    dataset, pixels = prepare(opened, 112, cache=tmp_path / "cache")
+    found = likeness_of(pixels)
+    assert 4 <= len(found.pairs) <= 8
+    assert (dataset.labels[found.pairs[:, 0]] == dataset.labels[found.pairs[:, 1]]).all()
+    assert audit(dataset, splits(dataset, HoldOut()), pixels, likeness=found) is not None
+
+
+def test_cifar10_tests_pictures_that_it_trains(real_data: Path, tmp_path: Path) -> None:
+    """Known since Barz & Denzler 2020, who count about 3.3 % of the tested pictures, by a more lenient eye."""
+    opened = open_dataset(cifar10(unpacked(real_data / "cifar10.tar.gz", tmp_path) / "cifar10"))
+    dataset, pixels = prepare(opened, 32, cache=tmp_path / "cache")
+    likeness = likeness_of(pixels)
+    found = {f.kind: f for f in audit(dataset, splits(dataset, Official()), pixels, likeness=likeness)}
+    near = found["near-identical pictures"]
+    assert 80 <= near.count <= 330 and near.of == 10_000
+    first, second = likeness.pairs.T
+    assert np.mean(dataset.labels[first] == dataset.labels[second]) > 0.97

@@ -1,0 +1,106 @@
+"""Real recordings as datasets: counts of their README, what is caught, and a study that runs to predictions."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from phoropter.core.errors import DataError
+from phoropter.core.spec import check
+from phoropter.data.spec import DataSpec, open_dataset
+from phoropter.data.summary import open_path
+from phoropter.study.executors import run
+from phoropter.study.run import Here
+from phoropter.study.spec import read
+
+pytestmark = pytest.mark.real
+
+
+def unpacked(real_data: Path, to: Path, name: str) -> Path:
+    with tarfile.open(real_data / f"{name}.tar.gz") as archive:
+        archive.extractall(to, filter="data")
+    return to / name
+
+
+@pytest.fixture(scope="module")
+def ctu(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpacked(real_data, tmp_path_factory.mktemp("ctu"), "ctu-uhb-ctgdb")
+
+
+@pytest.fixture(scope="module")
+def eegmat(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpacked(real_data, tmp_path_factory.mktemp("eegmat"), "eegmat-ecg")
+
+
+@pytest.fixture(scope="module")
+def mitdb(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpacked(real_data, tmp_path_factory.mktemp("mitdb"), "mitdb")
+
+
+@pytest.mark.parametrize(("rule", "count"), [("pH<=7.05", 40), ("pH<7.15", 95), ("pH<7.20", 161)])
+def test_births_are_labelled_as_the_readme_counts(ctu: Path, rule: str, count: int) -> None:
+    dataset = open_dataset(check(DataSpec, {"ctu": ctu, "outcome": rule, "clean": {"cut": {"max_missing": 1}}}))
+    assert len(dataset) == 502 and dataset.counts[1] == count and len(set(dataset.groups)) == 502  # type: ignore[arg-type]
+
+
+def test_the_four_recordings_without_a_heartbeat_stop_a_study_or_are_listed(eegmat: Path) -> None:
+    with pytest.raises(DataError, match="Subject02_1: no heartbeat in the ECG"):
+        open_dataset(check(DataSpec, {"eegmat": eegmat}))
+    dataset = open_dataset(check(DataSpec, {"eegmat": eegmat, "on_bad_input": "skip"}))
+    assert {p.where for p in dataset.problems} == {"Subject02_1", "Subject13_1", "Subject20_2", "Subject35_2"}
+    assert dataset.classes == ("rest", "task") and len(set(dataset.groups)) == 28  # type: ignore[arg-type]
+    everything = open_dataset(check(DataSpec, {"eegmat": eegmat, "heartbeat": False}))
+    assert len(set(everything.recordings)) == 56 and not everything.problems  # type: ignore[arg-type]
+
+
+def test_beats_are_as_many_as_the_readme_says(mitdb: Path) -> None:
+    dataset = open_dataset(check(DataSpec, {"mitdb": mitdb, "task": "symbols"}))
+    edge = 7
+    for symbol, said in {"N": 9180, "R": 2563, "V": 2154, "A": 1547, "/": 1542, "F": 374}.items():
+        assert said - edge <= dataset.counts[dataset.classes.index(symbol)] <= said
+    assert len(set(dataset.groups)) == 8  # type: ignore[arg-type]
+
+
+def test_folders_are_recognised(ctu: Path, eegmat: Path, mitdb: Path) -> None:
+    assert [open_path(folder).source for folder in (ctu, eegmat, mitdb)] == ["ctu", "eegmat", "mitdb"]
+
+
+def test_a_record_that_is_cut_short_stops_or_is_listed(ctu: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for number in range(1001, 1007):
+        for ending in ("hea", "dat"):
+            shutil.copy(ctu / f"{number}.{ending}", few)
+    (few / "1003.dat").write_bytes((few / "1003.dat").read_bytes()[:-100])
+    spec = check(DataSpec, {"ctu": few, "outcome": "pH<7.22"})
+    with pytest.raises(DataError, match=r"1003.dat: its header says .* cut short"):
+        open_dataset(spec)
+    dataset = open_dataset(spec.with_(on_bad_input="skip"))
+    assert ["1003" in p.where for p in dataset.problems] == [True] and "1003" not in set(dataset.recordings)  # type: ignore[arg-type]
+
+
+STUDIES = {
+    "eegmat": "data: {eegmat: FOLDER, on_bad_input: skip, size: 48, rows: 200}\n"
+    "protocol: {split: stratified-group-k-fold, folds: 2}",
+    "ctu": "data: {ctu: FOLDER, outcome: pH<7.2, size: 48, rows: 80}\nprotocol: {split: stratified-k-fold, folds: 2}",
+    "mitdb": "data: {mitdb: FOLDER, size: 48, rows: 200}\nprotocol: {split: stratified-group-k-fold, folds: 2}",
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_runs_to_predictions(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        f"name: {name}\n{STUDIES[name].replace('FOLDER', str(request.getfixturevalue(name)))}\n"
+        "recipe: {preset: scratch, epochs: 1}\ncandidates: [{name: cnn, backbone: test_resnet, weights: random}]\n"
+    )
+    store = run(read(file)[0], tmp_path / "out", lambda event: None, here=Here("cpu", threads=1))
+    found = [r.predictions() for r in store.runs()]
+    assert len(found) == 2 and not store.failures()
+    groups = [set(p.groups) for p in found if p is not None and p.groups is not None]
+    assert len(groups) == 2 and not groups[0] & groups[1]
+    assert all(p is not None and np.isfinite(p.logits).all() for p in found)

@@ -1,0 +1,77 @@
+"""Shipped studies on real pictures: both papers at `--scale small` to a report, and a probe of real weights far above chance."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from phoropter.report.page import write_report
+from phoropter.results.store import Store
+from phoropter.study import scale
+from phoropter.study.executors import run
+from phoropter.study.progress import Event
+from phoropter.study.run import Here
+from phoropter.study.spec import read
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+PLACES = {
+    "cifar10": ("cifar10.tar.gz", "cifar10"),
+    "256_ObjectCategories": ("caltech101.tar", "101_ObjectCategories"),
+    "imagenet-val": ("imagenet-sample-images.tar", "imagenet-sample-images"),
+    "intel": ("intel.tar", "intel"),
+}
+
+
+@pytest.fixture(scope="module")
+def pictures(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of the shipped studies, with what stands in for the full sets."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, (archive, inside) in PLACES.items():
+        with tarfile.open(real_data / archive) as file:
+            file.extractall(folder, filter="data")
+        if name != inside:
+            (folder / inside).rename(folder / name)
+    return folder
+
+
+def quiet(event: Event) -> None:
+    pass
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("name", "runs"), [("attention-or-convolution", [3, 10]), ("alexnet-and-after", [8, 4])])
+def test_a_paper_runs_small_to_a_report(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, runs: list[int]
+) -> None:
+    monkeypatch.setenv("PHOROPTER_DATA", str(pictures))
+    monkeypatch.setattr(scale, "ROWS", 220)
+    monkeypatch.setattr(scale, "EPOCHS", 1)
+    for part, expected in zip(read(name), runs, strict=True):
+        store = run(scale.small(part), tmp_path / part.study.name, quiet, here=Here("cpu", 1))
+        assert len(list(store.runs())) == expected and not store.failures()
+        page = write_report(store.folder).read_text(encoding="utf-8")
+        assert "t most 220 rows" in page and part.candidates[0].name in page
+
+
+PROBE = """\
+name: mini
+data: {{folder: {folder}, size: 96}}
+protocol: official
+candidates:
+  - backbone: mobilenetv2_100
+    weights: {weights}
+    size: 96
+    frozen: true
+    recipe: {{preset: probe, lr: 0.003}}
+"""
+
+
+def test_real_weights_probe_cifar_far_above_chance(real_data: Path, tmp_path: Path) -> None:
+    weights = real_data / "weights" / "mobilenetv2_100.tf_in1k.safetensors"
+    (tmp_path / "mini.yaml").write_text(PROBE.format(folder=real_data / "cifar10-mini", weights=weights))
+    store = run(read(tmp_path / "mini.yaml")[0], tmp_path / "out", quiet, here=Here("cpu", 1))
+    (done,) = Store(store.folder).runs()
+    assert done.record["metrics"]["accuracy"] > 0.6  # chance is 0.1

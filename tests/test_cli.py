@@ -1,0 +1,127 @@
+"""The command line: small, quick to answer, one line for a mistake, and the same words as the documentation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from phoropter.cli import main
+
+COMMANDS = {"plan", "run", "demo", "status", "report", "data", "backbones", "studies", "doctor"}
+README = Path(__file__).parents[1] / "README.md"
+TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
+
+STUDY = """\
+name: tiny
+data: {digits: true, size: 32, rows: 120}
+protocol: {split: stratified-k-fold, folds: 2}
+recipe: {preset: probe, epochs: 2}
+candidates:
+  - {name: cnn, backbone: test_resnet, weights: random, frozen: true}
+  - {name: vit, backbone: test_vit, weights: random, frozen: true}
+"""
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def test_commands_are_these_and_have_help() -> None:
+    assert set(main.commands) == COMMANDS
+    for name in COMMANDS:
+        assert call(name, "--help").exit_code == 0 and main.commands[name].help
+
+
+def test_flags_stay_few() -> None:
+    """A new knob goes into the study file."""
+    flags = {name: {o for p in c.params for o in p.opts if o.startswith("--")} for name, c in main.commands.items()}
+    assert flags["run"] == {"--out", "--scale", "--device", "--jobs"}
+    assert flags["plan"] == {"--out", "--scale", "--device"}
+    assert flags["status"] == set() and flags["report"] == {"--out"} and flags["studies"] == set()
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS - {"backbones", "studies", "doctor"}))
+def test_documentation_names_every_command_one_needs(name: str) -> None:
+    assert f"phoropter {name}" in README.read_text() + TUTORIAL.read_text()
+
+
+def test_a_study_from_file_to_report(tmp_path: Path) -> None:
+    study, out = tmp_path / "tiny.yaml", tmp_path / "out"
+    study.write_text(STUDY)
+    planned = call("plan", study, "-o", out)
+    assert planned.exit_code == 0 and "4 of 4 runs to compute" in planned.output and not out.exists()
+    ran = call("run", study, "-o", out, "--device", "cpu")
+    assert ran.exit_code == 0 and "[4/4]" in ran.output and "report:" in ran.output, ran.output
+    assert "0 of 4 runs to compute" in call("plan", study, "-o", out).output
+    assert "4 of 4 runs done" in call("status", out).output
+    page = out / "report" / "index.html"
+    before = page.read_bytes()
+    assert call("report", out).exit_code == 0 and page.read_bytes() == before
+    assert "[" not in call("run", study, "-o", out, "--device", "cpu").output.replace("report:", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["plan", "nowhere.yaml"], "there is no such file"),
+        (["plan", "digit"], "did you mean 'digits'"),
+        (["status", "nowhere"], "not a results folder"),
+        (["report", "nowhere"], "not a results folder"),
+        (["data", "nowhere"], "nowhere"),
+        (["backbones", "resnet5x*"], "no backbone matches"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], words: str) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 2 and words in result.output
+    assert len(result.output.strip().splitlines()) == 1 and result.output.startswith("phoropter: ")
+
+
+def test_a_wrong_word_in_a_study_is_one_line_with_its_place(tmp_path: Path) -> None:
+    study = tmp_path / "tiny.yaml"
+    study.write_text(STUDY.replace("test_vit", "test_vitt"))
+    result = call("plan", study)
+    assert result.exit_code == 2 and "did you mean 'test_vit'" in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_pretrained_names_without_a_network_fail_at_plan_time(tmp_path: Path) -> None:
+    study = tmp_path / "tiny.yaml"
+    study.write_text(STUDY.replace("weights: random, ", "", 1))
+    result = call("plan", study)
+    assert result.exit_code == 2 and len(result.output.strip().splitlines()) == 1
+    assert "candidate 'cnn'" in result.output and "download" in result.output
+
+
+def test_backbones_are_listed_with_their_size() -> None:
+    result = call("backbones", "alexnet*")
+    assert re.search(r"alexnet_2012\s+62\.4 M", result.output) and re.search(r"alexnet\s+61\.1 M", result.output)
+
+
+def test_studies_say_where_they_come_from() -> None:
+    result = call("studies")
+    assert "attention-or-convolution" in result.output and "source:" in result.output
+
+
+def test_doctor_names_versions() -> None:
+    result = call("doctor")
+    assert result.exit_code == 0 and "torch" in result.output and "cache" in result.output
+
+
+def test_data_says_what_lies_at_a_path(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for kind, grey in (("cats", 20), ("dogs", 200)):
+        (tmp_path / kind).mkdir()
+        for i in range(3):
+            Image.new("RGB", (9 + i, 9), (grey, i, 0)).save(tmp_path / kind / f"{i}.png")
+    result = call("data", tmp_path)
+    assert result.exit_code == 0 and "cats" in result.output and "6" in result.output
+
+
+@pytest.mark.parametrize("word", ["Traceback", 'File "'])
+def test_no_traceback_for_a_user_s_mistake(word: str) -> None:
+    assert word not in call("plan", "nowhere.yaml").output

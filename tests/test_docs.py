@@ -1,0 +1,56 @@
+"""Documentation is true: the tree in the README, the studies it shows, the examples, the links."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from phoropter.study.spec import read
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_readme_s_tree_is_the_tree() -> None:
+    """`python scripts/tree.py --write` brings it up to date."""
+    printed = subprocess.run([sys.executable, ROOT / "scripts" / "tree.py"], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(page: Path) -> list[str]:
+    return [
+        b for b in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.S) if "name:" in b and "candidates:" in b
+    ]
+
+
+STUDIES = [(page, i) for page in PAGES for i in range(len(blocks(page)))]
+
+
+@pytest.mark.parametrize(("page", "number"), STUDIES, ids=[f"{p.name} {i}" for p, i in STUDIES])
+def test_studies_shown_in_the_documentation_are_read(page: Path, number: int, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(blocks(page)[number], encoding="utf-8")
+    assert read(tmp_path / "study.yaml")[0].candidates
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_no_placeholder_is_left() -> None:
+    for page in PAGES:
+        assert not re.search(r"@[A-Z]+@|TODO|FIXME", page.read_text(encoding="utf-8")), page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+def test_an_example_runs(script: Path, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, script, tmp_path / "out"], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout or "mean" in done.stdout
