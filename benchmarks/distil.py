@@ -1,0 +1,140 @@
+"""Seconds per epoch of a student: without a teacher, with a live one, and with one whose answers are in the cache, in one run.
+
+    python benchmarks/distil.py
+
+The student is a resnet18 shown 32 pixels, the teacher a vit_small_patch16_224 shown the same pictures at 224 (over ten times the
+multiply-adds; checked first). Weights are random on both sides: they change no time. The three take turns in one process, on
+one core; the first epoch of every turn is warm-up and thrown away; a ratio is the median of the turns' ratios. The cached epoch
+is that of the second student on: the first has asked.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from phoropter.data.pixels import prepare
+from phoropter.data.protocols import Split
+from phoropter.data.spec import DataSpec, open_dataset
+from phoropter.models import classifier as classifiers
+from phoropter.models.spec import BackboneSpec, ClassifierSpec
+from phoropter.training import fit as room
+from phoropter.training.candidate import candidates_of
+from phoropter.training.fit import Task, fit
+from phoropter.training.loop import Tick
+from phoropter.training.recipe import recipe_of
+from phoropter.training.teacher import Teacher, identity_of
+
+sys.path.insert(0, str(Path(__file__).parent))
+from rendering import _THREADS, machine
+
+PICTURES = 256
+TURNS = 9
+LIVE = 3  # the live teacher, slow and so steadily measured, has every third turn
+EPOCHS = 2  # a turn: one to warm up, one timed
+GOAL = 1.05
+RESULTS = Path(__file__).parent / "results" / "distil.json"
+RECIPE = {"preset": "cnn-distil", "epochs": EPOCHS, "batch": 128}
+
+
+def tasks(folder: Path) -> dict[str, Task]:
+    """The student's three tasks, and beside them the ratio of what teacher and student cost."""
+    dataset, pixels = prepare(open_dataset(DataSpec(digits=True)), 32, cache=folder)
+    rows = np.arange(len(dataset), dtype=np.int64)
+    split = Split(0, 0, 0, 1, "a part", rows[:PICTURES], rows[PICTURES:])
+    spec = BackboneSpec(name="vit_small_patch16_224", weights="random")
+    teacher = classifiers.build(ClassifierSpec(backbones=(spec,), classes=dataset.classes, picture=32), seed=0)
+    name = identity_of(teacher)
+    student = {"weights": "random", "size": 32, "recipe": RECIPE}
+    plain, taught, _ = candidates_of(
+        [
+            {"backbone": "resnet18", "name": "plain", **student},
+            {"student": "resnet18", "teacher": spec.name, "loss": "soft", **student},
+        ],
+        recipe_of("cnn-distil"),
+    )
+    common: dict[str, Any] = {
+        "split": split,
+        "dataset": dataset,
+        "pixels": pixels,
+        "device": torch.device("cpu"),
+        "cache": folder,
+    }
+    nobody = np.array([], np.uint64)
+    made = {
+        "plain": Task(plain, **common),
+        "live": Task(taught, teacher=Teacher(spec.name, name, lambda: teacher, nobody, live=True), **common),
+        "cached": Task(taught, teacher=Teacher(spec.name, name, lambda: teacher, nobody), **common),
+    }
+    costs = [classifiers.cost(m, 32).macs or 0 for m in (teacher, room.build(made["plain"]))]
+    if costs[0] < 10 * costs[1]:
+        raise SystemExit(f"the teacher's {costs[0]:,} multiply-adds are not ten times the student's {costs[1]:,}")
+    return made
+
+
+def epoch_seconds(task: Task) -> float:
+    """Processor seconds of an epoch, which other programs on the machine change less than they change the clock."""
+    seconds, began = [], time.process_time()
+    for step in fit(task):
+        if not isinstance(step, Tick):
+            seconds.append(time.process_time() - began)
+            began = time.process_time()
+    return statistics.mean(seconds[1:])
+
+
+def row(claim: str, goal: float | None, turns: list[dict[str, float]], ours: str, theirs: str) -> dict[str, Any]:
+    """A ratio, ours over theirs."""
+    turns = [t for t in turns if ours in t and theirs in t]
+    ratios = sorted(t[ours] / t[theirs] for t in turns)
+    said = {name: f"{statistics.median(t[name] for t in turns):.3f} s an epoch" for name in (ours, theirs)}
+    return {
+        "claim": claim,
+        "ratio": round(statistics.median(ratios), 3),
+        "goal": goal,
+        "spread": [round(ratios[len(ratios) // 4], 3), round(ratios[-1 - len(ratios) // 4], 3)],
+        "ours": said[ours],
+        "theirs": said[theirs],
+        "machine": machine(),
+        "date": datetime.date.today().isoformat(),
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", "timm", "numpy")},
+    }
+
+
+def main() -> None:
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        os.execve(sys.executable, [sys.executable, __file__], os.environ | dict.fromkeys(_THREADS, "1"))
+    torch.set_num_threads(1)
+    room.examine = lambda *_: {}  # type: ignore[assignment]  # a teacher of random weights would fail, and costs the same
+    with tempfile.TemporaryDirectory() as folder:
+        made = tasks(Path(folder))
+        epoch_seconds(made["cached"])  # the first student: the teacher is asked
+        turns = []
+        for turn in range(TURNS):
+            names = ["plain", "cached"][:: 1 if turn % 2 else -1] + (["live"] if turn % LIVE == 0 else [])
+            turns.append({name: epoch_seconds(made[name]) for name in names})
+    rows = [
+        row("student with a cached teacher, against the same student without one", GOAL, turns, "cached", "plain"),
+        row("student with a live teacher, against the same student without one", None, turns, "live", "plain"),
+        row("student with a cached teacher, against one with a live teacher", None, turns, "cached", "live"),
+    ]
+    for r in rows:
+        low, high = r["spread"]
+        goal = f", goal at most {r['goal']}" if r["goal"] else ""
+        print(f"{r['claim']:70} {r['ratio']:7.3f} x (half of the turns {low:.3f}..{high:.3f}){goal}: {r['ours']}, {r['theirs']}")
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
