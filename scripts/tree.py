@@ -39,7 +39,7 @@ def line(prefix: str, name: str, words: str) -> str:
 
 def tree() -> str:
     lines = ["src/phoropter/"]
-    for name in ("cli.py", "api.py"):
+    for name in ("cli.py", "console.py", "api.py"):
         lines.append(line("├── ", name, sentence(PACKAGE / name)))
     for room in ROOMS:
         files = sorted(p for p in (PACKAGE / room).glob("*.py") if p.name != "__init__.py")

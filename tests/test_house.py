@@ -22,9 +22,10 @@ RANKS = {
     "training": 3,
     "study": 4,
     "report": 4,
-    "cli": 5,
+    "console": 5,
     "api": 5,
-    "__main__": 6,
+    "cli": 6,
+    "__main__": 7,
 }
 TORCH_ROOMS = {"models", "training"}
 TORCH_FREE = {"models/__init__.py", "models/spec.py", "models/catalog.py", "training/__init__.py"}

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phoropter import __version__
+from phoropter.console import console, line, millions, print_gap, print_plan
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from phoropter.study.spec import Question
 
 # Threads that wait should not burn a core somebody else needs: measured 4 × faster on a busy machine, no slower on an idle one.
@@ -70,12 +69,12 @@ def plan(study: str, out: Path | None, scale: str, device: str) -> None:
     from phoropter.study.plan import cost
     from phoropter.study.plan import plan as plan_of
 
-    console = _console()
+    to = console()
     for question, folder in _questions(study, out, scale):
         planned = plan_of(question, cache_dir(folder))
         for finding in check_leakage(planned, lambda material: None, cache_dir(folder)):
-            _line(console, f"{finding.severity}: {finding.words}")
-        _print_plan(console, planned, cost(planned, Store(folder), cache_dir(folder), device), Store(folder))
+            line(to, f"{finding.severity}: {finding.words}")
+        print_plan(to, planned, cost(planned, Store(folder), cache_dir(folder), device), Store(folder))
 
 
 @main.command()
@@ -111,7 +110,7 @@ def demo(signals: str | None, out: Path | None, device: str, jobs: int) -> None:
     if signals:
         from phoropter.results.store import Store
 
-        _print_gap(_console(), [(question, Store(folder)) for question, folder in parts])
+        print_gap(console(), [(question, Store(folder)) for question, folder in parts])
 
 
 @main.command()
@@ -122,10 +121,10 @@ def status(folder: Path) -> None:
     from phoropter.study.progress import status as status_of
 
     store = Store(folder)
-    console = _console()
-    console.print(status_of(store))
+    to = console()
+    to.print(status_of(store))
     for note in store.failures().values():
-        _line(console, f"failed: {note['candidate']} · {note['split']}: {note['error']}")
+        line(to, f"failed: {note['candidate']} · {note['split']}: {note['error']}")
 
 
 @main.command()
@@ -147,11 +146,11 @@ def data(path: Path, preview: Path | None) -> None:
     from phoropter.data.summary import open_path, summary
 
     dataset = open_dataset(open_path(path))
-    _line(_console(), str(summary(dataset)))
+    line(console(), str(summary(dataset)))
     if preview is not None:
         from phoropter.data.preview import preview as write_preview
 
-        _line(_console(), f"preview: {write_preview(dataset, preview)}")
+        line(console(), f"preview: {write_preview(dataset, preview)}")
 
 
 @main.command()
@@ -171,9 +170,9 @@ def backbones(pattern: str) -> None:
         table.add_column(column, justify="right")
     for name in names:
         entry = catalog.entry(name)
-        numbers = [_millions(entry.parameters), _millions(entry.macs), str(entry.side), str(entry.width or "")]
+        numbers = [millions(entry.parameters), millions(entry.macs), str(entry.side), str(entry.width or "")]
         table.add_row(name, *numbers)
-    _console().print(table)
+    console().print(table)
 
 
 @main.command()
@@ -181,17 +180,17 @@ def studies() -> None:
     """The studies that come with phoropter."""
     from phoropter.study.spec import read, shipped
 
-    console = _console()
+    to = console()
     for name in shipped():
         parts = read(name)
-        console.print(f"[bold]{name}[/bold]", highlight=False)
+        to.print(f"[bold]{name}[/bold]", highlight=False)
         about = parts[0].study.about
         if about:
             for label, text in (("source", about.source), ("expect", about.expect), ("time", about.time), ("data", about.data)):
                 if text:
-                    _line(console, f"    {label}: {text}")
+                    line(to, f"    {label}: {text}")
         for part in parts if len(parts) > 1 else ():
-            _line(console, f"    part {part.study.name}: {len(part.candidates)} candidates")
+            line(to, f"    part {part.study.name}: {len(part.candidates)} candidates")
 
 
 @main.command()
@@ -200,9 +199,9 @@ def doctor() -> None:
     from phoropter.core.files import cache_dir
     from phoropter.models import vision
 
-    console = _console()
+    to = console()
     for name, value in {**vision.state(), "cache": str(cache_dir())}.items():
-        _line(console, f"{name}: {value}")
+        line(to, f"{name}: {value}")
 
 
 # ---------------------------------------------------------------------------------------------------------------- pieces
@@ -229,97 +228,19 @@ def _run(question: Question, folder: Path, device: str, jobs: int) -> int:
     from phoropter.study.progress import watching
     from phoropter.study.run import Here
 
-    console = _console()
+    to = console()
     for change in question.scaled:
-        _line(console, f"scale small: {change}")
-    with watching(question.study.name, console) as watch:
+        line(to, f"scale small: {change}")
+    with watching(question.study.name, to) as watch:
         store = executors.run(question, folder, watch, jobs, Here(device), cache_dir(folder))
     failures = store.failures()
     for note in failures.values():
-        _line(console, f"failed: {note['candidate']} · {note['split']}: {note['error']}")
+        line(to, f"failed: {note['candidate']} · {note['split']}: {note['error']}")
     if any(True for _ in store.runs()):
         from phoropter.report.page import write_report
 
         page = write_report(folder)
         for beside in (Path("tables") / "leaderboard.md", Path("conclusion.txt")):
-            _line(console, "\n" + (page.parent / beside).read_text(encoding="utf-8").strip())
-        _line(console, f"\nreport: {page}")
+            line(to, "\n" + (page.parent / beside).read_text(encoding="utf-8").strip())
+        line(to, f"\nreport: {page}")
     return len(failures)
-
-
-def _print_plan(console: Console, planned: Any, cost: Any, store: Any) -> None:
-    from rich.table import Table
-
-    from phoropter.core.files import size_text
-    from phoropter.study.progress import duration
-
-    question = planned.question
-    material = planned.materials[0]
-    for change in question.scaled:
-        _line(console, f"scale small: {change}")
-    dataset = material.dataset
-    _line(console, f"{question.study.name}: {dataset.name}, {len(dataset)} pictures of {len(dataset.classes)} classes")
-    splits = {r.split.name: r.split for r in planned.runs}
-    sizes = sorted({(len(s.train), len(s.test)) for s in splits.values()})
-    _line(console, f"{len(splits)} splits, for example {sizes[0][0]} rows to train on and {sizes[0][1]} to test on")
-    table = Table("candidate", "how", box=None)
-    for column in ("runs", "done"):
-        table.add_column(column, justify="right")
-    for candidate in planned.candidates:
-        runs = [r for r in planned.runs if r.candidate.name == candidate.name]
-        done = sum(r.key in store for r in runs)
-        table.add_row(candidate.name, candidate.description.partition(": ")[2], str(len(runs)), str(done))
-    console.print(table)
-    missing = len(planned.missing(store))
-    basis = "at the speed of earlier runs here" if cost.measured else "a guess; the first run makes it a measurement"
-    _line(console, f"{missing} of {len(planned.runs)} runs to compute, about {duration(cost.seconds)} ({basis})")
-    _line(console, f"disk: {size_text(cost.pixel_bytes)} of pictures, {size_text(cost.feature_bytes)} of features to be written")
-    if cost.answer_bytes:
-        _line(console, f"teachers' answers: {size_text(cost.answer_bytes)}, about {duration(cost.answer_seconds)}")
-    for views, (size, seconds) in (cost.choices or {}).items():
-        _line(console, f"    with views {views}: {size_text(size)}, about {duration(seconds)}")
-
-
-def _print_gap(console: Console, parts: list[tuple[Question, Any]]) -> None:
-    """What the first part says of each candidate, what the second says, and how far they lie apart."""
-    from rich.table import Table
-
-    from phoropter.results.metrics import metric
-
-    name = parts[0][0].study.metrics[0]
-    table = Table("candidate", box=None)
-    for heading in ("windows at random", "held out", "gap"):
-        table.add_column(heading, justify="right")
-    for candidate in [c.name for c in parts[0][0].candidates]:
-        dealt, apart = (_pooled(store, candidate, name) for _, store in parts)
-        shown = [f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]" for found in (dealt, apart)]
-        table.add_row(candidate, *shown, f"{dealt.estimate - apart.estimate:+.3f}")
-    _line(console, f"{metric(name).title}, mean over folds, with 95 % intervals over whole people or births:")
-    console.print(table)
-
-
-def _pooled(store: Any, candidate: str, name: str) -> Any:
-    """A metric within each fold, averaged, and its interval by resampling groups."""
-    import numpy as np
-
-    from phoropter.results.statistics import Bootstrap
-
-    held_out = [run.predictions() for run in store.runs() if run.candidate == candidate]
-    fold = np.repeat(np.arange(len(held_out)), [len(p.ids) for p in held_out])
-    columns = ("labels", "groups", "probabilities")
-    labels, groups, probabilities = (np.concatenate([getattr(p, name) for p in held_out]) for name in columns)
-    return Bootstrap(labels, groups, fold).replicates(name, probabilities).interval()
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console()
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _millions(count: float | None) -> str:
-    return "" if not count else f"{count / 1e6:,.1f} M" if count < 1e9 else f"{count / 1e9:,.2f} G"

@@ -1,0 +1,88 @@
+"""What commands print: a plan, the gap between two protocols, plain lines. Nothing heavier than what is already loaded by then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from phoropter.study.spec import Question
+
+
+def console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def line(to: Console, text: str) -> None:
+    to.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def millions(count: float | None) -> str:
+    return "" if not count else f"{count / 1e6:,.1f} M" if count < 1e9 else f"{count / 1e9:,.2f} G"
+
+
+def print_plan(to: Console, planned: Any, cost: Any, store: Any) -> None:
+    from rich.table import Table
+
+    from phoropter.core.files import size_text
+    from phoropter.study.progress import duration
+
+    question = planned.question
+    material = planned.materials[0]
+    for change in question.scaled:
+        line(to, f"scale small: {change}")
+    dataset = material.dataset
+    line(to, f"{question.study.name}: {dataset.name}, {len(dataset)} pictures of {len(dataset.classes)} classes")
+    splits = {r.split.name: r.split for r in planned.runs}
+    sizes = sorted({(len(s.train), len(s.test)) for s in splits.values()})
+    line(to, f"{len(splits)} splits, for example {sizes[0][0]} rows to train on and {sizes[0][1]} to test on")
+    table = Table("candidate", "how", box=None)
+    for column in ("runs", "done"):
+        table.add_column(column, justify="right")
+    for candidate in planned.candidates:
+        runs = [r for r in planned.runs if r.candidate.name == candidate.name]
+        done = sum(r.key in store for r in runs)
+        table.add_row(candidate.name, candidate.description.partition(": ")[2], str(len(runs)), str(done))
+    to.print(table)
+    missing = len(planned.missing(store))
+    basis = "at the speed of earlier runs here" if cost.measured else "a guess; the first run makes it a measurement"
+    line(to, f"{missing} of {len(planned.runs)} runs to compute, about {duration(cost.seconds)} ({basis})")
+    line(to, f"disk: {size_text(cost.pixel_bytes)} of pictures, {size_text(cost.feature_bytes)} of features to be written")
+    if cost.answer_bytes:
+        line(to, f"teachers' answers: {size_text(cost.answer_bytes)}, about {duration(cost.answer_seconds)}")
+    for views, (size, seconds) in (cost.choices or {}).items():
+        line(to, f"    with views {views}: {size_text(size)}, about {duration(seconds)}")
+
+
+def print_gap(to: Console, parts: list[tuple[Question, Any]]) -> None:
+    """What the first part says of each candidate, what the second says, and how far they lie apart."""
+    from rich.table import Table
+
+    from phoropter.results.metrics import metric
+
+    name = parts[0][0].study.metrics[0]
+    table = Table("candidate", box=None)
+    for heading in ("windows at random", "held out", "gap"):
+        table.add_column(heading, justify="right")
+    for candidate in [c.name for c in parts[0][0].candidates]:
+        dealt, apart = (_pooled(store, candidate, name) for _, store in parts)
+        shown = [f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]" for found in (dealt, apart)]
+        table.add_row(candidate, *shown, f"{dealt.estimate - apart.estimate:+.3f}")
+    line(to, f"{metric(name).title}, mean over folds, with 95 % intervals over whole people or births:")
+    to.print(table)
+
+
+def _pooled(store: Any, candidate: str, name: str) -> Any:
+    """A metric within each fold, averaged, and its interval by resampling groups."""
+    import numpy as np
+
+    from phoropter.results.statistics import Bootstrap
+
+    held_out = [run.predictions() for run in store.runs() if run.candidate == candidate]
+    fold = np.repeat(np.arange(len(held_out)), [len(p.ids) for p in held_out])
+    columns = ("labels", "groups", "probabilities")
+    labels, groups, probabilities = (np.concatenate([getattr(p, name) for p in held_out]) for name in columns)
+    return Bootstrap(labels, groups, fold).replicates(name, probabilities).interval()
