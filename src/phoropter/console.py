@@ -1,4 +1,4 @@
-"""What commands print: a plan, the gap between two protocols, plain lines. Nothing heavier than what is already loaded by then."""
+"""What commands print: a plan, the gap between two protocols, plain lines."""
 
 from __future__ import annotations
 
