@@ -22,6 +22,7 @@ _HOMES = {
     "distil": "phoropter.training.candidate",
     "KFold": "phoropter.data.protocols",
     "GroupKFold": "phoropter.data.protocols",
+    "BlockKFold": "phoropter.data.protocols",
     "LeaveOneGroupOut": "phoropter.data.protocols",
     "HoldOut": "phoropter.data.protocols",
     "Official": "phoropter.data.protocols",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from phoropter.core.spec import check
 from phoropter.data.arrays import from_arrays
 from phoropter.data.dataset import Dataset
 from phoropter.data.protocols import (
+    BlockKFold,
     Evaluate,
     GroupKFold,
     HoldOut,
@@ -370,3 +372,62 @@ def test_a_protocol_goes_through_plain_data_and_back() -> None:
     ):
         assert ProtocolSpec.model_validate(spec.plain()) == spec == spec.with_()
     assert ProtocolSpec().split == "stratified-k-fold" and KFold(5) == ProtocolSpec()
+
+
+# blocks of time
+
+
+def walks(starts_by: dict[tuple[str, str], list[float]], length: float = 5.0) -> Dataset:
+    """Windows of recordings: (person, class) → where they start, in seconds."""
+    rows = [(person, word, start) for (person, word), starts in starts_by.items() for start in starts]
+    made = some([word for _, word, _ in rows], groups=[person for person, _, _ in rows])
+    spans = np.array([[start, start + length] for _, _, start in rows])
+    return replace(made, spans=spans, recordings=np.array([person for person, _, _ in rows]))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    counts=st.lists(st.integers(20, 40), min_size=2, max_size=4),
+    step=st.sampled_from([2.0, 2.5, 5.0, 7.0]),
+    folds=st.integers(2, 5),
+)
+def test_blocks_are_contiguous_and_share_no_sample(counts: list[int], step: float, folds: int) -> None:
+    starts = {
+        (f"p{i}", word): [1000 * j + step * k for k in range(n)] for i, n in enumerate(counts) for j, word in enumerate("ab")
+    }
+    dataset = walks(starts)
+    made = splits(dataset, BlockKFold(folds))
+    assert dataset.spans is not None and dataset.recordings is not None and len(made) == folds
+    tested = times_tested(made)
+    assert set(tested.values()) <= {1}
+    for split in made:
+        assert not set(split.train) & set(split.test)
+        for row in split.test:  # by brute force: nothing of the recording that is trained on touches a tested window
+            low, high = dataset.spans[row]
+            there = split.train[dataset.recordings[split.train] == dataset.recordings[row]]
+            shares = (dataset.spans[there, 0] < high - 1e-6) & (dataset.spans[there, 1] > low + 1e-6)
+            assert not shares.any()
+        for stretch in {(dataset.recordings[r], dataset.labels[r]) for r in split.test}:
+            of = [r for r in range(len(dataset)) if (dataset.recordings[r], dataset.labels[r]) == stretch]
+            places = [of.index(r) for r in split.test if r in set(of)]
+            assert places == list(range(min(places), max(places) + 1))
+    left_out = len(dataset) - len(tested)
+    assert f"{left_out} windows on borders left out" in made[0].name and (left_out == 0) == (step >= 5)
+
+
+def test_blocks_of_five_second_windows_every_two_seconds() -> None:
+    """Ten windows in two blocks: the second begins at 10 s, so the windows from 6 and 8 s, which reach beyond, are left out."""
+    dataset = walks({("p", "a"): [2.0 * k for k in range(10)], ("p", "b"): [100 + 2.0 * k for k in range(10)]})
+    first, second = splits(dataset, BlockKFold(2))
+    assert ids(dataset, first.test) == {str(dataset.ids[i]) for i in (0, 1, 2, 10, 11, 12)}
+    assert ids(dataset, second.test) == {str(dataset.ids[i]) for i in (5, 6, 7, 8, 9, 15, 16, 17, 18, 19)}
+
+
+def test_blocks_are_refused_where_they_mean_nothing() -> None:
+    with pytest.raises(SplitError, match="block-k-fold needs windows of recordings"):
+        splits(some("aabb" * 5), BlockKFold(2))
+    dataset = walks({("p", "a"): [0.0, 2.0, 4.0], ("p", "b"): [100.0 + 2 * k for k in range(9)]})
+    with pytest.raises(SplitError, match=r"say allow_group_overlap: true if that is the question, or use split: group-k-fold"):
+        splits(dataset, check(ProtocolSpec, {"split": "block-k-fold"}))
+    with pytest.raises(SplitError, match=r"5 blocks .* has 3 in one of them: use at most folds: 3, or more windows"):
+        splits(dataset, BlockKFold(5))

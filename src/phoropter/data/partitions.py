@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import SplitError, listing, nearest
 from phoropter.core.seeds import generator, order
+from phoropter.data.blocks import STRADDLES, blocks
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.deal import deal
 
@@ -61,7 +62,7 @@ class Pool:
         return self.dataset.name
 
     def column(self, name: str) -> NDArray[np.str_] | None:
-        """`sites` or `parts` of these rows."""
+        """`sites`, `parts`, `groups` or `recordings` of these rows."""
         values: NDArray[np.str_] | None = getattr(self.dataset, name)
         return None if values is None else values[self.rows]
 
@@ -178,6 +179,32 @@ def _group_folds(pool: Pool, folds: int, stratified: bool, draw: int) -> Rows:
         works = f"use at most folds: {len(counts)}, or split: leave-one-group-out" if len(counts) > 1 else "record more groups"
         raise SplitError(f"{folds} folds need at least {folds} groups, and {pool.name} has {len(counts)}: {works}")
     return deal(counts, np.full(folds, 1 / folds), generator(draw, "groups"))[index]
+
+
+def _block_folds(pool: Pool, spec: ProtocolSpec, draw: int) -> Iterator[Part]:
+    spans = pool.dataset.spans
+    if spans is None:
+        raise SplitError(
+            f"split: block-k-fold needs windows of recordings, and {pool.name} has none; use split: stratified-k-fold"
+        )
+    if pool.keeps_groups(spec):
+        raise SplitError(
+            "split: block-k-fold has windows of every group on both sides: say allow_group_overlap: true if that is the question, "
+            "or use split: group-k-fold"
+        )
+    names = pool.column("recordings") if pool.dataset.recordings is not None else pool.column("groups")
+    recording = np.zeros(len(pool.rows), dtype=np.int64) if names is None else np.unique(names, return_inverse=True)[1]
+    stretch = (recording * len(pool.dataset.classes) + pool.labels).astype(np.int64)
+    fewest = int(np.unique(stretch, return_counts=True)[1].min())
+    if fewest < spec.folds:
+        raise SplitError(
+            f"{spec.folds} blocks of each recording and class need as many windows, and {pool.name} has {fewest} in one of them: "
+            f"{f'use at most folds: {fewest}' if fewest > 1 else 'use another split'}, or more windows"
+        )
+    of = blocks(spans[pool.rows], stretch, spec.folds)
+    name = f"{spec.folds} blocks of time with groups on both sides, {int((of == STRADDLES).sum())} windows on borders left out"
+    for fold in range(spec.folds):
+        yield Part(name, np.flatnonzero((of != fold) & (of != STRADDLES)), np.flatnonzero(of == fold))
 
 
 def _leave_one_out(pool: Pool, spec: ProtocolSpec, draw: int) -> Iterator[Part]:
@@ -304,6 +331,7 @@ KINDS: dict[str, Callable[[Pool, ProtocolSpec, int], Iterator[Part]]] = {
     "stratified-k-fold": _folds,
     "group-k-fold": _folds,
     "stratified-group-k-fold": _folds,
+    "block-k-fold": _block_folds,
     "leave-one-group-out": _leave_one_out,
     "hold-out": _hold_out,
     "official": _official,

@@ -30,6 +30,7 @@ Kind = Literal[
     "stratified-k-fold",
     "group-k-fold",
     "stratified-group-k-fold",
+    "block-k-fold",
     "leave-one-group-out",
     "official",
     "sites",
@@ -40,7 +41,8 @@ Kind = Literal[
 class ProtocolSpec(Spec):
     """Who is trained on and who is tested.
 
-    split:      how rows are parted; `sites` trains on some sites and tests on unseen ones, `evaluate` only tests
+    split:      how rows are parted; `sites` trains on some sites and tests on unseen ones, `evaluate` only tests, `block-k-fold`
+                tests one contiguous stretch of each recording and class at a time
     folds:      of the k-folds, and inside the training sites (there 1: train on all of them)
     test:       share of rows held out, for hold-out; train_per_class: instead, so many of each class train and the rest test
     repeats:    how often the partition is drawn for each seed
@@ -158,6 +160,11 @@ def Official(**options: Any) -> ProtocolSpec:
     return _made("Official", "official", **options)
 
 
+def BlockKFold(folds: int = 5, **options: Any) -> ProtocolSpec:
+    """Each recording and class in contiguous stretches of time; windows across a border are in none. Groups are on both sides."""
+    return _made("BlockKFold", "block-k-fold", folds=folds, allow_group_overlap=True, **options)
+
+
 def Sites(**options: Any) -> ProtocolSpec:
     """`Sites(test_sites=["Brno"], folds=10)`: k-fold over the other sites, each model also tested on the unseen ones."""
     return _made("Sites", "sites", **options)
@@ -175,13 +182,13 @@ def _made(name: str, split: str, **options: Any) -> ProtocolSpec:
 _K_FOLDS = {"k-fold", "stratified-k-fold", "group-k-fold", "stratified-group-k-fold"}
 _DRAWN = _K_FOLDS | {"hold-out", "sites"}
 _BELONGS: dict[str, set[str]] = {
-    "folds": _K_FOLDS | {"sites"},
+    "folds": _K_FOLDS | {"sites", "block-k-fold"},
     "test": {"hold-out"},
     "train_per_class": {"hold-out"},
     "repeats": _DRAWN,
     "reshuffle": _DRAWN,
     "train_sites": {"sites"},
     "test_sites": {"sites"},
-    "allow_group_overlap": {"k-fold", "stratified-k-fold", "hold-out", "official", "sites"},
+    "allow_group_overlap": {"k-fold", "stratified-k-fold", "block-k-fold", "hold-out", "official", "sites"},
     "validation": _DRAWN | {"leave-one-group-out", "official"},
 }
