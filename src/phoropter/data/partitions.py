@@ -189,8 +189,8 @@ def _block_folds(pool: Pool, spec: ProtocolSpec, draw: int) -> Iterator[Part]:
         )
     if pool.keeps_groups(spec):
         raise SplitError(
-            "split: block-k-fold has windows of every group on both sides: say allow_group_overlap: true if that is the question, "
-            "or use split: group-k-fold"
+            "split: block-k-fold has windows of every group on both sides: say allow_group_overlap: true if that is the "
+            "question, or use split: group-k-fold"
         )
     names = pool.column("recordings") if pool.dataset.recordings is not None else pool.column("groups")
     recording = np.zeros(len(pool.rows), dtype=np.int64) if names is None else np.unique(names, return_inverse=True)[1]
