@@ -143,7 +143,7 @@ def _sibling(backbone: BackboneSpec, base: Path | None, said: dict[str, None]) -
     if backbone.weights == "pretrained":
         said["backbones began from random weights instead of pretrained ones"] = None
     said[f"{found[0]} at {found[1]} pixels stood in for {backbone.name}"] = None
-    return BackboneSpec(name=found[0], weights="random", size=found[1])
+    return BackboneSpec(name=found[0], weights="random", size=found[1], seed=backbone.seed)
 
 
 def _recipe(recipe: Recipe, side: int, said: dict[str, None]) -> Recipe:
