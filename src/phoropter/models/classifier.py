@@ -34,7 +34,7 @@ from phoropter.models.catalog import Preparation
 from phoropter.models.fusion import MODES
 from phoropter.models.heads import Alone, Dense, Features, Outputs, Own, Removed, head_of
 from phoropter.models.sources import read_json
-from phoropter.models.spec import ClassifierSpec
+from phoropter.models.spec import BackboneSpec, ClassifierSpec
 from phoropter.models.students import TokenStudent
 from phoropter.models.weights import load_strictly, read_state
 

@@ -161,7 +161,7 @@ class Entry(Spec):
         if self.student is not None and self.frozen:
             raise ValueError("frozen and student contradict each other: a frozen backbone cannot be taught; leave frozen out")
         if self.fuse is not None and (self.weights or self.size or self.seed):
-            raise ValueError("weights, size and seed belong to one backbone; write the members of fuse as mappings with their own")
+            raise ValueError("weights, size and seed belong to one backbone; write the members as mappings with their own")
         if self.mode == "frozen" and self.frozen is False:
             raise ValueError("mode: frozen and frozen: false contradict each other; leave one of them out")
         return self
