@@ -4,18 +4,13 @@
 
 The student is a resnet18 shown 32 pixels, the teacher a vit_small_patch16_224 shown the same pictures at 224 (over ten times the
 multiply-adds; checked first). Weights are random on both sides: they change no time. The three take turns in one process, on
-one core; the first epoch of every turn is warm-up and thrown away; a ratio is the median of the turns' ratios. The cached epoch
-is that of the second student on: the first has asked.
+one core; the first epoch of every turn is warm-up and thrown away. The cached epoch is that of the second student on: the first
+has asked.
 """
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
-import json
-import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from _sides import Turns, one_thread, row, write
 from phoropter.data.pixels import prepare
 from phoropter.data.protocols import Split
 from phoropter.data.spec import DataSpec, open_dataset
@@ -36,15 +32,11 @@ from phoropter.training.loop import Tick
 from phoropter.training.recipe import recipe_of
 from phoropter.training.teacher import Teacher, identity_of
 
-sys.path.insert(0, str(Path(__file__).parent))
-from rendering import _THREADS, machine
-
 PICTURES = 256
 TURNS = 9
-LIVE = 3  # the live teacher, slow and so steadily measured, has every third turn
+LIVE = 8  # the live teacher, slow and so steadily measured, has the first turn and the last
 EPOCHS = 2  # a turn: one to warm up, one timed
 GOAL = 1.05
-RESULTS = Path(__file__).parent / "results" / "distil.json"
 RECIPE = {"preset": "cnn-distil", "epochs": EPOCHS, "batch": 128}
 
 
@@ -93,27 +85,17 @@ def epoch_seconds(task: Task) -> float:
     return statistics.mean(seconds[1:])
 
 
-def row(claim: str, goal: float | None, turns: list[dict[str, float]], ours: str, theirs: str) -> dict[str, Any]:
-    """A ratio, ours over theirs."""
-    turns = [t for t in turns if ours in t and theirs in t]
-    ratios = sorted(t[ours] / t[theirs] for t in turns)
-    said = {name: f"{statistics.median(t[name] for t in turns):.3f} s an epoch" for name in (ours, theirs)}
-    return {
-        "claim": claim,
-        "ratio": round(statistics.median(ratios), 3),
-        "goal": goal,
-        "spread": [round(ratios[len(ratios) // 4], 3), round(ratios[-1 - len(ratios) // 4], 3)],
-        "ours": said[ours],
-        "theirs": said[theirs],
-        "machine": machine(),
-        "date": datetime.date.today().isoformat(),
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "timm", "numpy")},
-    }
+def ratio(claim: str, goal: float | None, turns: list[dict[str, float]], ours: str, theirs: str) -> dict[str, Any]:
+    """A row in which the ratio is how many times longer ours took: less is better, and the goal a limit."""
+    both = [t for t in turns if ours in t and theirs in t]
+    slow, quick = (tuple(t[name] for t in both) for name in (ours, theirs))
+    said = {"ours": slow, "theirs": quick}
+    words = {side: f"{statistics.median(seconds):.3f} s an epoch" for side, seconds in said.items()}
+    return row(claim, Turns(quick, slow), goal, **words)
 
 
 def main() -> None:
-    if os.environ.get("OMP_NUM_THREADS") != "1":
-        os.execve(sys.executable, [sys.executable, __file__], os.environ | dict.fromkeys(_THREADS, "1"))
+    one_thread(__file__)
     torch.set_num_threads(1)
     room.examine = lambda *_: {}  # type: ignore[assignment]  # a teacher of random weights would fail, and costs the same
     with tempfile.TemporaryDirectory() as folder:
@@ -123,17 +105,14 @@ def main() -> None:
         for turn in range(TURNS):
             names = ["plain", "cached"][:: 1 if turn % 2 else -1] + (["live"] if turn % LIVE == 0 else [])
             turns.append({name: epoch_seconds(made[name]) for name in names})
-    rows = [
-        row("student with a cached teacher, against the same student without one", GOAL, turns, "cached", "plain"),
-        row("student with a live teacher, against the same student without one", None, turns, "live", "plain"),
-        row("student with a cached teacher, against one with a live teacher", None, turns, "cached", "live"),
-    ]
-    for r in rows:
-        low, high = r["spread"]
-        goal = f", goal at most {r['goal']}" if r["goal"] else ""
-        print(f"{r['claim']:70} {r['ratio']:7.3f} x (half of the turns {low:.3f}..{high:.3f}){goal}: {r['ours']}, {r['theirs']}")
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write(
+        "distil",
+        [
+            ratio("a student's epoch with a cached teacher, in epochs without one (at most)", GOAL, turns, "cached", "plain"),
+            ratio("the same with a live teacher", None, turns, "live", "plain"),
+            ratio("an epoch with a cached teacher, in epochs with a live one", None, turns, "cached", "live"),
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -172,6 +172,15 @@ def test_three_branches_and_the_same_network_twice_begin_at_different_places() -
     assert alone.branches[0].identity == identities[0]
 
 
+def test_a_branch_with_a_seed_of_its_own_begins_elsewhere_and_without_one_where_it_did() -> None:
+    spec = {"classes": CLASSES, "picture": 64}
+    plain, again = (classifiers.build(ClassifierSpec(backbones=(TWO[0].with_(seed=s),), **spec), seed=3) for s in (0, 1))
+    assert plain.branches[0].identity != again.branches[0].identity
+    assert not torch.equal(next(plain.head.parameters()), next(again.head.parameters()))
+    twins = fused("logits", backbones=(TWO[0], TWO[0].with_(seed=1)))
+    assert [b.identity for b in twins.branches] == [plain.branches[0].identity, again.branches[0].identity]
+
+
 def test_dropout_may_stand_after_the_hidden_layer() -> None:
     spec = {"backbones": TWO[:1], "classes": CLASSES, "picture": 64}
     for at, expected in (("input", False), ("hidden", True)):

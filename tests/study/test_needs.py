@@ -40,6 +40,7 @@ FUSED = (
   - {name: mean, fuse: [{name: test_resnet, weights: random}, {name: test_resnet, weights: random, size: 48}], mode: average}
   - {name: warm, fuse: [{name: test_resnet, weights: random}, {name: test_resnet, weights: random, size: 48}], warm: true,
      recipe: {epochs: 1}}
+  - {name: of two, student: test_resnet, weights: random, teacher: side by side, loss: soft, recipe: {epochs: 1}}
 """
 )
 HERE = Here("cpu", threads=1)
@@ -179,6 +180,16 @@ def test_every_kind_of_fusion_is_run(fused: Store) -> None:
             assert all((r["accuracy"] is None) == (one.candidate == "side by side") for r in rows)
 
 
+def test_a_fusion_can_teach(fused: Store) -> None:
+    by_key = {r.key: r for r in fused.runs()}
+    taught = [r for r in fused.runs() if r.candidate == "of two"]
+    assert len(taught) == 2
+    for one in taught:
+        (key,) = one.record["needs"]
+        assert by_key[key].candidate == one.record["teaching"]["teacher"] == "side by side"
+        assert one.record["teaching"]["exam"]["accuracy"] > 0.3
+
+
 def test_members_of_an_average_are_candidates_of_their_own(fused: Store) -> None:
     by_key = {r.key: r for r in fused.runs()}
     for mean in (r for r in fused.runs() if r.candidate == "mean"):
@@ -245,6 +256,16 @@ def test_what_cannot_be_taught_or_fused_is_refused_in_one_line(tmp_path: Path, o
     with pytest.raises(SpecError, match=message) as caught:
         plan(question(tmp_path, STUDY.replace(old, new, 1)))
     assert "\n" not in str(caught.value) and "study.yaml" in str(caught.value)
+
+
+def test_a_teacher_from_a_file_that_knows_other_classes_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"x": np.zeros(1, np.float32)}, tmp_path / "own.safetensors")
+    (tmp_path / "own.json").write_text('{"timm_architecture": "test_resnet", "num_classes": 7}')
+    as_is = STUDY.replace("weights: random, size: 48}", "weights: own.safetensors, size: 48, recipe: as-is}")
+    with pytest.raises(SpecError, match="the teacher 'master' tells 7 classes apart, the dataset has 10, and recipe 'as-is'"):
+        plan(question(tmp_path, as_is))
 
 
 def test_an_average_is_no_teacher(tmp_path: Path) -> None:

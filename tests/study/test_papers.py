@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from phoropter.core.spec import check
+from phoropter.data.protocols import ProtocolSpec
+from phoropter.data.spec import DataSpec
 from phoropter.models import catalog
+from phoropter.study.plan import Plan, plan
 from phoropter.study.spec import Question, read
 from phoropter.training.candidate import Candidate
 
@@ -123,3 +132,74 @@ def test_a_vit_teaches_a_cnn_as_published_switched_and_on_the_grid() -> None:
         assert {c.backbones[0].mean for c in part_.candidates} == {(0.5071, 0.4865, 0.4409)}
         assert {c.backbones[0].std for c in part_.candidates} == {(0.2673, 0.2564, 0.2762)}
     assert set(grid.study.sweep) == {"teaching.loss", "teaching.temperature", "teaching.alpha"}
+
+
+def planned(question: Question, cache: Path, data: dict[str, Any], **changes: Any) -> Plan:
+    """The study's own plan at full settings, with other pictures in the place of those nobody may ship."""
+    study = question.study.model_copy(update={"data": check(DataSpec, data), **changes})
+    return plan(replace(question, study=study), cache)
+
+
+@pytest.fixture
+def known_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretrained weights are taken to be there, as they are where a study is run in full."""
+    monkeypatch.setattr(catalog, "check_weights", lambda *_: None)
+    monkeypatch.setattr(catalog, "identity", lambda backbone, base=None: f"{backbone.name} {backbone.weights}")
+
+
+ALONE = {"ViT": "vit_base_patch32_224", "VGG19": "vgg19", "ResNet50": "resnet50", "EfficientNet-B0": "efficientnet_b0"}
+PAIRS = [
+    {"vit_base_patch32_224", "vgg19"},
+    {"vit_base_patch32_224", "resnet50"},
+    {"vit_base_patch32_224", "efficientnet_b0"},
+    {"vgg19", "resnet50"},
+    {"vgg19", "efficientnet_b0"},
+    {"resnet50", "efficientnet_b0"},
+]
+
+
+@pytest.mark.usefixtures("known_weights")
+@pytest.mark.parametrize(("number", "classes", "splits"), [(0, 2, 25), (1, 2, 6), (2, 3, 25), (3, 3, 6)])
+def test_stress_by_fused_backbones_is_planned_as_the_paper_says(number: int, classes: int, splits: int, tmp_path: Path) -> None:
+    """Four alone and six pairs, 5 folds × 5 runs, or one of six simulated people left out at a time."""
+    people = {"simulate": "ecg", "cohort": {"subjects": 6}, "task": f"{classes}-class", "size": 224, "window": {"step_s": 40}}
+    made = planned(part("sonic-wesad", number), tmp_path, people)
+    assert len(made.runs) == 10 * splits and set(Counter(r.candidate.name for r in made.runs).values()) == {splits}
+    assert len({(r.split.seed, r.split.fold) for r in made.runs}) == splits
+    assert len(made.materials) == 1 and made.materials[0].side == 224 and len(made.materials[0].dataset.classes) == classes
+    assert {c.name: c.backbones[0].name for c in made.candidates if c.fusion is None} == ALONE
+    assert [{b.name for b in c.backbones} for c in made.candidates if c.fusion] == PAIRS
+    for c in made.candidates:
+        assert all(b.weights == "pretrained" for b in c.backbones) and not c.frozen and not c.recipe.augment
+        (phase,) = c.recipe.phases
+        assert (phase.train, phase.epochs, phase.lr, phase.head_lr, c.recipe.batch) == ("all", 20, 1e-3, None, 32)
+        optimizer, schedule = c.recipe.optimizer, c.recipe.schedule
+        assert (optimizer.kind, optimizer.weight_decay, schedule.kind, schedule.warmup) == ("adam", 0.0, "constant", 0.0)
+        assert (c.recipe.loss.kind, c.recipe.loss.smoothing, c.recipe.select) == ("cross-entropy", 0.0, "last")
+    for run in made.runs:  # windows dealt at random share people; the twin keeps them apart
+        groups = run.material.dataset.groups
+        assert groups is not None
+        shared = set(groups[run.split.train]) & set(groups[run.split.test])
+        assert bool(shared) == (splits == 25)
+
+
+@pytest.mark.usefixtures("known_weights")
+@pytest.mark.parametrize(("number", "runs", "taught"), [(0, 3, 1), (1, 5, 2), (2, 38, 37)])
+def test_a_vit_teaches_a_cnn_is_planned_as_the_paper_says(number: int, runs: int, taught: int, tmp_path: Path) -> None:
+    """On the grid: α 0 is one student; hard has no temperature, 4 α; soft and mixed 4 temperatures × 4 α."""
+    made = planned(part("vit-teaches-cnn", number), tmp_path, {"digits": True, "size": 32}, protocol=check(ProtocolSpec, {
+        "split": "hold-out", "seeds": [1], "validation": 0.1}))  # fmt: skip
+    assert len(made.runs) == runs and {r.material.side for r in made.runs} == {32}
+    students = [r for r in made.runs if r.candidate.teaching]
+    assert len(students) == taught
+    for run in students:
+        teaching = run.candidate.teaching
+        assert teaching is not None and bool(run.needs) == (teaching.alpha > 0)
+        if run.needs:
+            teacher = made.by_key[run.needs[0]].candidate
+            assert (
+                catalog.side(teacher.backbones[0]) == 224 and teacher.recipe.epochs == 10 and teacher.recipe.phases[0].lr == 1e-4
+            )
+        assert run.candidate.recipe.epochs == (10 if number == 0 else 150)
+    asked = Counter(t.loss for r in students if (t := r.candidate.teaching) and t.alpha > 0)
+    assert number != 2 or asked == {"hard": 4, "soft": 16, "mixed": 16}

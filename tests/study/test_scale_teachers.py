@@ -34,3 +34,19 @@ def test_twins_take_their_students_and_averages_along(tmp_path: Path) -> None:
     assert by_name["one"].recipe.epochs == TEACHER_EPOCHS
     planned = plan(made, tmp_path / "cache")
     assert all(key in planned.by_key for run in planned.runs for key in run.needs)
+
+
+def test_people_left_out_one_at_a_time_are_held_out_in_folds() -> None:
+    """Fifteen people and ten candidates would be 150 runs; whole people stay on one side."""
+    made = small(read("sonic-wesad")[1])
+    assert (made.study.protocol.split, made.study.protocol.folds) == ("stratified-group-k-fold", 2)
+    assert "groups were held out in 2 folds instead of one at a time" in made.scaled
+    assert not made.study.protocol.allow_group_overlap
+
+
+def test_small_students_stay_small_and_keep_their_first_layer() -> None:
+    made = {c.name: c.backbones[0] for c in small(read("vit-teaches-cnn")[1]).candidates}
+    plain, stem = made["ResNet-50, taught by DeiT-B"], made["ResNet-50 CIFAR stem, taught by DeiT-B"]
+    assert (plain.name, plain.size, plain.options) == ("test_resnet", 32, {})
+    assert (stem.name, stem.size, stem.options) == ("resnet18", 32, {"stem": "cifar"})
+    assert made["DeiT-B"].size == 64  # the teacher sees more

@@ -10,7 +10,7 @@ import pytest
 from phoropter.core.errors import SpecError
 from phoropter.core.spec import Source
 from phoropter.training.candidate import candidates_of, distil, finetune, fuse, probe
-from phoropter.training.recipe import PRESETS
+from phoropter.training.recipe import PRESETS, recipe_of
 
 STUDY = PRESETS["finetune"]
 
@@ -83,7 +83,13 @@ def test_python_says_it_with_the_same_words() -> None:
         ({"backbone": "a", "mode": "logits"}, "mode belongs to a candidate with fuse"),
         ({"fuse": ["a"]}, "at least two backbones"),
         ({"fuse": ["a", "a"]}, "fused with itself"),
+        ({"fuse": ["a", {"backbone": "a", "size": 64}], "size": 32}, "weights, size and seed belong to one backbone"),
+        ({"fuse": ["a", {"backbone": "a", "seed": 1}], "mode": "frozn"}, "did you mean 'frozen'"),
+        ({"fuse": ["a", "b"], "mode": "frozen", "frozen": False}, "mode: frozen and frozen: false contradict each other"),
         ({"fuse": "all-pairs"}, "needs of"),
+        ({"fuse": "all-pairs", "of": ["a"]}, "fuse: all-pairs needs at least 2 backbones, and 1 came"),
+        ({"fuse": "all-triples", "of": ["a", "b"]}, "fuse: all-triples needs at least 3 backbones, and 2 came"),
+        ({"fuse": "all-pairs", "of": ["a", "b", "a"]}, "'a' is fused with itself under one seed; give the members"),
         ({"fuse": ["a", "b"], "of": ["c"]}, "of belongs to fuse: all-pairs"),
         ({"student": "a"}, "a student needs a teacher"),
         ({"student": "a", "teacher": "b", "frozen": True}, "contradict each other"),
@@ -141,3 +147,31 @@ def test_what_has_no_say_in_teaching_is_no_part_of_the_identity() -> None:
 def test_a_frozen_fusion_is_probed_unless_it_says_otherwise() -> None:
     (made,) = candidates_of([{"fuse": ["a1", "b2"], "frozen": True}], STUDY)
     assert made.recipe == PRESETS["probe"]
+
+
+def test_frozen_is_a_mode_of_fusion_and_says_what_frozen_true_does() -> None:
+    entries = [{"fuse": ["a1", "b2"], "mode": "frozen"}], [{"fuse": ["a1", "b2"], "frozen": True}]
+    one, other = (candidates_of(entry, STUDY) for entry in entries)
+    assert one == other and one[0].frozen and one[0].fusion is not None and one[0].fusion.mode == "logits"
+
+
+def test_a_network_may_be_fused_with_itself_under_another_seed() -> None:
+    twice = {"fuse": ["a1", {"backbone": "a1", "seed": 1}]}
+    (made,) = candidates_of([twice], STUDY)
+    assert made.name == "a1 + a1 seed 1" and [b.seed for b in made.backbones] == [0, 1]
+    assert names("a1", {**twice, "mode": "average"}) == ["a1", "a1 + a1 seed 1 (average)", "a1 seed 1"]
+    plain, again = candidates_of(["a1", {"backbone": "a1", "seed": 1}], STUDY)
+    assert plain.identity() != again.identity() and "seed" not in plain.identity()["backbones"][0]
+
+
+def test_a_member_that_asks_for_more_than_a_name_is_not_the_candidate_of_that_name() -> None:
+    made = {c.name: c for c in candidates_of(["a1", {"fuse": [{"backbone": "a1", "size": 64}, "b2"], "mode": "average"}], STUDY)}
+    assert made["a1 + b2 (average)"].members == ("a1 at 64 px", "b2")
+
+
+def test_a_rate_for_a_branch_nobody_has_is_refused() -> None:
+    recipe = {"phases": [{"epochs": 1, "lr": 1e-3, "lr_of": {"resnet5": 1e-5}}]}
+    with pytest.raises(SpecError, match="lr_of names 'resnet5', a backbone of no candidate; did you mean 'resnet50'"):
+        candidates_of(["resnet50", {"fuse": ["resnet50", "vgg19"], "recipe": recipe}], STUDY)
+    shared = recipe_of({"phases": [{"epochs": 1, "lr": 1e-3, "lr_of": {"resnet50": 1e-5}}]})
+    assert len(candidates_of(["vgg19", {"fuse": ["resnet50", "vgg19"]}], shared)) == 2  # others may share the recipe

@@ -34,7 +34,7 @@ from phoropter.models.catalog import Preparation
 from phoropter.models.fusion import MODES
 from phoropter.models.heads import Alone, Dense, Features, Outputs, Own, Removed, head_of
 from phoropter.models.sources import read_json
-from phoropter.models.spec import ClassifierSpec
+from phoropter.models.spec import BackboneSpec, ClassifierSpec
 from phoropter.models.students import TokenStudent
 from phoropter.models.weights import load_strictly, read_state
 
@@ -132,14 +132,20 @@ def build(spec: ClassifierSpec, *, seed: int, base: Path | None = None) -> Class
     branches = []
     for i, backbone in enumerate(spec.backbones):
         twins = spec.backbones[:i].count(backbone)  # the same network twice, from random weights, begins at two places
-        its_seed = seed_of(seed, "twin", twins) if twins else seed
-        branches.append(builder.build(backbone, seed=its_seed, base=base, keep_heads=own, tokens=tokens))
+        begins = _own_seed(backbone, seed)
+        begins = seed_of(begins, "twin", twins) if twins else begins
+        branches.append(builder.build(backbone, seed=begins, base=base, keep_heads=own, tokens=tokens))
     if own and branches[0].made.classes != len(spec.classes):
         raise WeightsError(
             f"head 'own' of '{spec.backbones[0].name}' tells {branches[0].made.classes} classes apart and the dataset has "
             f"{len(spec.classes)}; choose head linear or dense"
         )
     return _assembled(spec, branches, seed, base)
+
+
+def _own_seed(backbone: BackboneSpec, seed: int) -> int:
+    """Where a backbone's random parts begin: at the study's seed, or at the one of its own that it was given beside it."""
+    return seed_of(seed, "own", backbone.seed) if backbone.seed else seed
 
 
 def sibling(classifier: Classifier, *, seed: int) -> Classifier:
@@ -222,7 +228,7 @@ def _head(spec: ClassifierSpec, branches: list[Backbone], seed: int) -> nn.Modul
     classes = len(spec.classes)
     widths = [b.width for b in branches]
     tokens = branches[0].reading == "tokens"
-    with builder.seeded(seed_of(seed, "head")):
+    with builder.seeded(seed_of(seed if spec.fusion else _own_seed(spec.backbones[0], seed), "head")):
         if spec.head.kind == "own":
             own = [Own(h) for h in branches[0].own_heads]
             branches[0].own_heads = ()

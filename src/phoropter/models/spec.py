@@ -33,6 +33,7 @@ class BackboneSpec(Spec):
     pool:     own: the features its pretrained head reads; average: the last map averaged over places, without what the
               network has between that map and its last layer (the two dense layers of vgg19 and alexnet)
     options:  keyword arguments of the architecture's constructor, plain numbers and words (`drop_path_rate: 0.1`)
+    seed:     another beginning for its random parts than the study's own (0); what lets one network be fused with itself
     """
 
     name: str
@@ -42,6 +43,7 @@ class BackboneSpec(Spec):
     std: Annotated[Colour, AfterValidator(_positive)] | None = None
     pool: Literal["own", "average"] = "own"
     options: dict[str, float | int | str | bool | None] = {}
+    seed: int = Field(default=0, ge=0, lt=2**31)
 
     @property
     def has_token(self) -> bool:

@@ -21,7 +21,8 @@ from phoropter.data.dataset import Dataset
 from phoropter.data.pixels import found
 from phoropter.data.protocols import Split, splits
 from phoropter.data.spec import DataSpec, open_dataset
-from phoropter.models import catalog
+from phoropter.models import catalog, sources
+from phoropter.models.spec import BackboneSpec
 from phoropter.results.store import Store
 from phoropter.study.spec import Question, Variant, variants
 from phoropter.study.spec import named as named
@@ -209,16 +210,24 @@ class _Family:
         if teacher.recipe.phases:
             return
         backbone, untrained = teacher.backbones[0], f"recipe '{teacher.recipe.preset}' trains nothing"
-        known = catalog.entry(backbone.name).classes
         if backbone.weights == "random" or teacher.head.kind != "own":
             raise SpecError(
                 f"{where}: the teacher '{teacher.name}' is drawn at random and {untrained}; give it a recipe that trains"
             )
-        if backbone.weights == "pretrained" and known != count:
+        known = self._told_apart(backbone)
+        if known not in (None, count):
             raise SpecError(
                 f"{where}: the teacher '{teacher.name}' tells {known} classes apart, the dataset has {count}, and {untrained}; "
                 "give it a recipe that trains a new head"
             )
+
+    def _told_apart(self, backbone: BackboneSpec) -> int | None:
+        """How many classes a network's own head knows; None where the weights are from a file and nobody says."""
+        known = catalog.entry(backbone.name)
+        if backbone.weights == "pretrained":
+            return known.classes
+        said = sources.locate(backbone.weights, self.question.base, known.name).said.get("num_classes")
+        return said if isinstance(said, int) else None
 
 
 _ALWAYS = ("recipe", "data")  # what a sweep changes in every candidate; other parts only where there are such

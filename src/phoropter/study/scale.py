@@ -98,11 +98,14 @@ def _protocol(protocol: dict[str, Any], said: dict[str, None]) -> dict[str, Any]
         said[f"1 seed instead of {len(seeds)}"] = None
     if protocol.get("repeats", 1) > 1:
         said[f"1 repeat instead of {protocol['repeats']}"] = None
-    folds = {}
+    folds: dict[str, Any] = {}
+    if protocol.get("split") == "leave-one-group-out":
+        said[f"groups were held out in {FOLDS} folds instead of one at a time"] = None
+        folds = {"split": "stratified-group-k-fold", "folds": FOLDS}
     in_folds = protocol.get("split", "stratified-k-fold").endswith("k-fold") or "folds" in protocol
     if in_folds and protocol.get("folds", 5) > FOLDS:
         said[f"{FOLDS} folds instead of {protocol.get('folds', 5)}"] = None
-        folds = {"folds": FOLDS}
+        folds |= {"folds": FOLDS}
     return {**protocol, "seeds": seeds[:1], **({"repeats": 1} if "repeats" in protocol else {}), **folds}
 
 
@@ -140,10 +143,14 @@ def _sibling(backbone: BackboneSpec, base: Path | None, said: dict[str, None]) -
     if stem.startswith("test_"):  # timm's own small networks stand for themselves
         return backbone.with_(size=min(backbone.size or SIDE, SIDE))
     found = next(((name, side) for start, name, side in SIBLINGS if stem.startswith(start)), ("test_resnet", SIDE))
+    options = {"stem": backbone.options["stem"]} if "stem" in backbone.options else {}
+    if options:  # of the small ResNets only this one has a first layer to be exchanged
+        found = ("resnet18", 32)
+    shown = min(found[1], backbone.size or found[1])
     if backbone.weights == "pretrained":
         said["backbones began from random weights instead of pretrained ones"] = None
-    said[f"{found[0]} at {found[1]} pixels stood in for {backbone.name}"] = None
-    return BackboneSpec(name=found[0], weights="random", size=found[1])
+    said[f"{found[0]} at {shown} pixels stood in for {backbone.name}"] = None
+    return BackboneSpec(name=found[0], weights="random", size=shown, options=options, seed=backbone.seed)
 
 
 def _recipe(recipe: Recipe, side: int, said: dict[str, None]) -> Recipe:

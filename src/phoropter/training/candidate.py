@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from phoropter.core.errors import SpecError, nearest
 from phoropter.core.spec import Location, Source, Spec, check
-from phoropter.models.spec import BackboneSpec, FusionMode, FusionSpec, HeadSpec
+from phoropter.models.spec import BackboneSpec, FusionSpec, HeadSpec
 from phoropter.training.recipe import Recipe, recipe_of
 from phoropter.training.views import bound, mixes
 
@@ -108,6 +108,8 @@ class Candidate(Spec):
         plain["recipe"].pop("preset")
         for backbone in plain["backbones"]:
             backbone.pop("weights")
+            if not backbone["seed"]:  # the study's own: what it was before one could be given
+                backbone.pop("seed")
         return plain
 
 
@@ -125,9 +127,10 @@ class Entry(Spec):
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     options: dict[str, float | int | str | bool | None] = {}
+    seed: int | None = None
     frozen: bool | None = None
     head: Literal["linear", "dense", "own"] | HeadSpec | None = None
-    mode: FusionMode | None = None
+    mode: Literal["logits", "features", "average", "frozen"] | None = None
     hidden: int | None = None
     dropout: float | None = None
     auxiliary: float | None = None
@@ -157,8 +160,10 @@ class Entry(Spec):
             raise ValueError("a student needs a teacher: the name of a candidate or of a backbone")
         if self.student is not None and self.frozen:
             raise ValueError("frozen and student contradict each other: a frozen backbone cannot be taught; leave frozen out")
-        if isinstance(self.fuse, tuple) and (self.weights or self.size):
-            raise ValueError("weights and size belong to one backbone; write the members of fuse as mappings with their own")
+        if self.fuse is not None and (self.weights or self.size or self.seed):
+            raise ValueError("weights, size and seed belong to one backbone; write the members as mappings with their own")
+        if self.mode == "frozen" and self.frozen is False:
+            raise ValueError("mode: frozen and frozen: false contradict each other; leave one of them out")
         return self
 
 
@@ -190,6 +195,7 @@ def candidates_of(entries: Any, recipe: Recipe, source: Source | None = None) ->
     _settle_members(made, warm)
     _settle_teachers(made, recipe, source)
     _refuse_circles(made, source)
+    _refuse_unknown_rates(made, source)
     for candidate in made:
         if words := contradiction(candidate):
             raise SpecError(f"{(source or Source()).at(('candidates',))}: candidate '{candidate.name}': {words}")
@@ -205,11 +211,12 @@ def _candidates(entry: Entry, study: Recipe, source: Source | None, at: Location
     head = entry.head if isinstance(entry.head, HeadSpec) else HeadSpec(kind=entry.head) if entry.head else None
     if entry.fuse is not None:
         members = entry.of if isinstance(entry.fuse, str) else entry.fuse
-        size = 0 if not isinstance(entry.fuse, str) else 2 if entry.fuse == "all-pairs" else 3
         backbones = [_backbone(m, entry.options, source, (*at, "fuse", i)) for i, m in enumerate(members or ())]
-        groups = itertools.combinations(backbones, size) if size else [tuple(backbones)]
-        return [_fused(entry, group, head, recipe) for group in groups]
-    given = {"weights": entry.weights, "size": entry.size, "mean": entry.mean, "std": entry.std}
+        size = {"all-pairs": 2, "all-triples": 3}[entry.fuse] if isinstance(entry.fuse, str) else len(backbones)
+        if len(backbones) < size:
+            raise ValueError(f"fuse: {entry.fuse} needs at least {size} backbones, and {len(backbones)} came; name more under of")
+        return [_fused(entry, group, head, recipe) for group in itertools.combinations(backbones, size)]
+    given = {name: getattr(entry, name) for name in ("weights", "size", "mean", "std", "seed")}
     fields = {k: v for k, v in given.items() if v is not None}
     backbone = BackboneSpec(name=entry.backbone or entry.student or "", options=entry.options, **fields)
     frozen = bool(entry.frozen)
@@ -233,24 +240,25 @@ def _fused(entry: Entry, backbones: tuple[BackboneSpec, ...], head: HeadSpec | N
         raise ValueError(f"a fusion needs at least two backbones, and {len(backbones)} came; name another one")
     if len({b.model_dump_json() for b in backbones}) < len(backbones):
         raise ValueError(
-            f"'{backbones[0].name}' is fused with itself under one seed; give the members different weights or sizes"
+            f"'{backbones[0].name}' is fused with itself under one seed; give the members different seeds, weights or sizes"
         )
     given = {k: getattr(entry, k) for k in ("mode", "hidden", "dropout", "auxiliary") if getattr(entry, k) is not None}
+    frozen = bool(entry.frozen) or given.get("mode") == "frozen"
+    if given.get("mode") == "frozen":  # SONIC's small network, on backbones that stay as they are
+        given["mode"] = "logits"
     fusion = FusionSpec(**given)
-    name = " + ".join(b.name for b in backbones) + ("" if fusion.mode == "logits" else f" ({fusion.mode})")
+    name = " + ".join(b.name + _seed_words(b) for b in backbones) + ("" if fusion.mode == "logits" else f" ({fusion.mode})")
     name += " warm" if entry.warm else ""
-    if entry.frozen and entry.recipe is None:
+    if frozen and entry.recipe is None:
         recipe = recipe_of("probe", None)
-    if entry.frozen:
+    if frozen:
         recipe = recipe.with_(phases=[p.with_(train="head").model_dump() for p in recipe.phases])
         name += " frozen"
     usual = HeadSpec(kind="dense", dropout=0.5) if fusion.mode == "logits" else HeadSpec()
     head = head or (HeadSpec(kind="dense") if fusion.mode == "features" else usual)
     if fusion.mode == "average" and entry.warm:
         raise ValueError("warm and mode: average contradict each other: an average trains nothing; leave warm out")
-    return Candidate(
-        name=entry.name or name, backbones=backbones, head=head, fusion=fusion, frozen=bool(entry.frozen), recipe=recipe
-    )
+    return Candidate(name=entry.name or name, backbones=backbones, head=head, fusion=fusion, frozen=frozen, recipe=recipe)
 
 
 def _backbone(member: str | dict[str, Any], options: dict[str, Any], source: Source | None, at: Location) -> BackboneSpec:
@@ -295,8 +303,9 @@ def _member(made: list[Candidate], fused: Candidate, backbone: BackboneSpec) -> 
     alone = Candidate(
         name=_name(backbone, fused.frozen), backbones=(backbone,), head=fused.head, frozen=fused.frozen, recipe=fused.recipe
     )
+    bare = backbone == BackboneSpec(name=backbone.name)  # nothing but a name: it may be a candidate's
     for candidate in made:
-        if candidate.name == backbone.name and candidate.fusion is None:
+        if candidate.name == backbone.name and candidate.fusion is None and (bare or candidate.backbones == (backbone,)):
             return candidate
     for candidate in made:
         if candidate.identity() == alone.identity() and candidate.backbones == alone.backbones:
@@ -342,9 +351,21 @@ def _refuse_circles(made: list[Candidate], source: Source | None) -> None:
         follow((name,))
 
 
+def _refuse_unknown_rates(made: list[Candidate], source: Source | None) -> None:
+    """Raises SpecError for a branch's own rate that no branch of any candidate has; a recipe may be shared by several."""
+    known = {b.name for c in made for b in c.backbones}
+    for name in (n for c in made for p in c.recipe.phases for n in p.lr_of if n not in known):
+        where = (source or Source()).at(("candidates",))
+        raise SpecError(f"{where}: lr_of names '{name}', a backbone of no candidate{nearest(name, known)}")
+
+
 def _name(backbone: BackboneSpec, frozen: bool) -> str:
     source = {"pretrained": "", "random": " (random)"}.get(backbone.weights, "")
-    return backbone.name + source + (" frozen" if frozen else "")
+    return backbone.name + source + _seed_words(backbone) + (" frozen" if frozen else "")
+
+
+def _seed_words(backbone: BackboneSpec) -> str:
+    return f" seed {backbone.seed}" if backbone.seed else ""
 
 
 def _teaching_words(teaching: Teaching) -> str:

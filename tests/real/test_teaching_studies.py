@@ -1,0 +1,55 @@
+"""The two studies of fusion and distillation at `--scale small` to a report, on data that stand in for WESAD and CIFAR-100."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from phoropter.report.page import write_report
+from phoropter.study import scale
+from phoropter.study.executors import run
+from phoropter.study.progress import Event
+from phoropter.study.run import Here
+from phoropter.study.spec import read, shipped
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+# Words of the shipped file → those of what stands in: CIFAR-10 as pictures, ECG at rest and doing arithmetic, simulated ECG.
+INSTEAD = {
+    "vit-teaches-cnn": {"{cifar100: cifar-100-python, size: 32}": "{folder: cifar10-mini, size: 32}"},
+    "sonic-wesad": {
+        "{wesad: WESAD, task: 2-class,": "{eegmat: eegmat-ecg, on_bad_input: skip,",
+        "{wesad: WESAD, task: 3-class,": "{simulate: ecg, task: 3-class,",
+        ", get: WESAD (Schmidt et al. 2018)}": "}",
+    },
+}
+RUNS = {"vit-teaches-cnn": [3, 5, 5], "sonic-wesad": [20, 20, 20, 20]}
+NUMBERS = [(name, i) for name, runs in RUNS.items() for i in range(len(runs))]
+
+
+def quiet(event: Event) -> None:
+    pass
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("name", "number"), NUMBERS, ids=[f"{name} {i}" for name, i in NUMBERS])
+def test_a_paper_runs_small_to_a_report(
+    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    text = shipped()[name].read_text(encoding="utf-8")
+    for old, new in INSTEAD[name].items():
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "study.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "cifar10-mini").symlink_to(real_data / "cifar10-mini")
+    with tarfile.open(real_data / "eegmat-ecg.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    monkeypatch.setattr(scale, "ROWS", 240)
+    monkeypatch.setattr(scale, "EPOCHS", 1)
+    part = scale.small(read(tmp_path / "study.yaml")[number])
+    store = run(part, tmp_path / "out", quiet, here=Here("cpu", 1))
+    assert not store.failures() and len(list(store.runs())) == RUNS[name][number]
+    page = write_report(store.folder).read_text(encoding="utf-8")
+    assert "t most 240 rows" in page and part.candidates[0].name in page
