@@ -45,7 +45,7 @@ data:
   clean: {cut: {max_missing: 1}, filter: {fhr_lowpass: 20}}
   size: 32
 protocol: {split: stratified-k-fold, folds: 2}
-recipe: {preset: scratch, epochs: 2}
+recipe: {preset: scratch, epochs: 2, imbalance: {undersample: 1, bags: 2}}
 candidates: [{name: cnn, backbone: test_resnet, weights: random, frozen: true}]
 metrics: [roc_auc]
 """
@@ -159,6 +159,14 @@ def test_pictures_of_a_folder_get_the_very_logits_of_the_study(pictures: tuple[S
     np.testing.assert_allclose(said.logits[rows], held_out.logits, rtol=0, atol=1e-6)
     alone = answers(bundle, [folder / held_out.ids[0]], device="cpu")
     np.testing.assert_allclose(alone.logits[0], held_out.logits[0], rtol=0, atol=1e-5)
+
+
+def test_a_bagged_run_says_so_in_its_record(births: tuple[Store, Path]) -> None:
+    for made in births[0].runs():
+        assert made.record["recipe"]["imbalance"]["bags"] == made.record["bags"]["count"] == 2
+        assert made.record["bags"]["rows"][0] == made.record["bags"]["rows"][1] <= made.record["split"]["n_train"]
+        assert "2 bags averaged" in made.record["candidate"]["description"]
+    assert len(load(births[0].folder).model.branches) == 2
 
 
 # --- what is said and written -------------------------------------------------------------------------------------------

@@ -126,7 +126,8 @@ def open_recorded(
     loaded = read_paths(paths, source, drawn.rate_hz, on_bad_input)
     kept, problems = _at_its_rate(loaded, drawn.rate_hz, on_bad_input)
     if not kept:
-        raise DataError(f"none of the recordings at {_name(paths)} can be used; the first: {(problems or ['there is none'])[0]}")
+        first = f"; the first: {problems[0]}" if problems else ""
+        raise DataError(f"none of the recordings at {_name(paths)} can be used{first}")
     view, kept = _without_strange_labels(drawn.view, kept, classes)
     return rendered(Loaded(kept, problems), view, name=_name(paths), on_bad_input=on_bad_input, unknown=True)
 

@@ -53,6 +53,8 @@ def write(
     record = _record(run, fitted, predict_seconds, started)
     if run.candidate.fusion:
         record["branches"] = branches_of(fitted, run.split.train, run.split.test)
+    if fitted.bags:
+        record["bags"] = fitted.bags
     if fitted.taught:
         record["teaching"] = {**fitted.taught, "key": run.needs[-1]}
     record["metrics"] = _scores(metrics, held_out)
