@@ -45,8 +45,12 @@ data:
   clean: {cut: {max_missing: 1}, filter: {fhr_lowpass: 20}}
   size: 32
 protocol: {split: stratified-k-fold, folds: 2}
-recipe: {preset: scratch, epochs: 2, imbalance: {undersample: 1, bags: 2}}
-candidates: [{name: cnn, backbone: test_resnet, weights: random, frozen: true}]
+candidates:
+  - name: cnn
+    backbone: test_resnet
+    weights: random
+    frozen: true
+    recipe: {preset: probe, epochs: 2, imbalance: {undersample: 1, bags: 2}}
 metrics: [roc_auc]
 """
 PICTURES = """\
