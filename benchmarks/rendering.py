@@ -4,19 +4,12 @@
 
 The other side is what a script would do: `scipy.signal.spectrogram` of a window, decibels, stretched to 0..1, resized by
 Pillow, into a preallocated array. Both sides make the same pictures (at most one grey level apart; checked first) of the
-same windows. They take turns; the first turn of each is thrown away; the ratio is the median of the turns' ratios.
+same windows, on one core (see _sides.py for how they take turns).
 """
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
-import json
-import os
-import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,10 +22,13 @@ from phoropter.signals.render import Spectrogram, render
 from phoropter.signals.simulate import EcgCohort, ecg_simulate
 from phoropter.signals.windows import WindowRule, cut, windows
 
+sys.path.insert(0, str(Path(__file__).parent))
+from _sides import _THREADS as _THREADS  # distil.py takes both names from here
+from _sides import in_turns, one_thread, row, write
+from _sides import machine as machine
+
 GOAL = 2.5
 TURNS = 15
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-RESULTS = Path(__file__).parent / "results" / "rendering.json"
 
 
 def ecg_windows(count: int) -> np.ndarray:
@@ -68,59 +64,23 @@ def dense_one_by_one(batch: np.ndarray) -> np.ndarray:
     return out
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """Processor time, which other programs on the machine change less than they change the clock."""
-    begin = time.process_time()
-    work()
-    return time.process_time() - begin
-
-
 def compare(claim: str, count: int, picture: Spectrogram, one_by_one: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
     """Checks that both sides make the same pictures, then times them in turns."""
     batch = ecg_windows(count)
     apart = int(np.abs(render(batch, 700.0, picture).astype(int) - one_by_one(batch)).max())
     if apart > 1:
         raise SystemExit(f"{claim}: the pictures are {apart} grey levels apart, so there is nothing to compare")
-    turns = [(seconds(lambda: render(batch, 700.0, picture)), seconds(lambda: one_by_one(batch))) for _ in range(TURNS + 1)][1:]
-    ratios = sorted(theirs / ours for ours, theirs in turns)
-    return {
-        "claim": claim,
-        "ratio": round(statistics.median(ratios), 2),
-        "goal": GOAL,
-        "spread": [round(ratios[len(ratios) // 4], 2), round(ratios[-1 - len(ratios) // 4], 2)],
-        "ours": f"{count / statistics.median(ours for ours, _ in turns):.0f} windows/s",
-        "theirs": f"{count / statistics.median(theirs for _, theirs in turns):.0f} windows/s",
-        "machine": machine(),
-        "date": datetime.date.today().isoformat(),
-        "versions": {name: importlib.metadata.version(name) for name in ("numpy", "scipy", "pillow")},
-        "largest_difference": apart,
-    }
-
-
-def machine() -> str:
-    """The processor's name, and that one core of it was used."""
-    try:
-        names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    except OSError:
-        names = []
-    return f"{names[0] if names else platform.processor() or platform.machine()}, 1 of {os.cpu_count()} cores"
+    turns = in_turns(lambda: render(batch, 700.0, picture), lambda: one_by_one(batch), TURNS)
+    return row(claim, turns, GOAL, count, "windows", largest_difference=apart)
 
 
 def main() -> None:
-    if os.environ.get("OMP_NUM_THREADS") != "1":  # the claim is per core, and NumPy reads this when it is imported
-        os.execve(sys.executable, [sys.executable, __file__], os.environ | dict.fromkeys(_THREADS, "1"))
+    one_thread(__file__)  # the claim is per core
     rows = [
         compare("ECG window to 224 px spectrogram, SciPy's defaults resized", 256, Spectrogram(style="paper"), paper_one_by_one),
         compare("ECG window to 224 px spectrogram, dense", 48, Spectrogram(style="dense"), dense_one_by_one),
     ]
-    for row in rows:
-        low, high = row["spread"]
-        print(
-            f"{row['claim']:62} {row['ratio']:5.2f} x (half of the turns {low:.2f}..{high:.2f}), goal {row['goal']} x,", end=" "
-        )
-        print(f"ours {row['ours']}, theirs {row['theirs']}, at most {row['largest_difference']} grey level apart")
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write("rendering", rows)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "phoropter"
-ROOMS = ["core", "signals", "results", "data", "models", "training", "study", "report", "studies"]
+ROOMS = ["core", "signals", "results", "data", "models", "training", "study", "report", "deploy", "studies"]
 WIDTH = 124
 BESIDE = {
     "benchmarks/": "side-by-side ratios against what one would otherwise use; each prints a table and writes JSON",

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from phoropter.cli import main
 
-COMMANDS = {"plan", "run", "demo", "status", "report", "data", "backbones", "studies", "doctor"}
+COMMANDS = {"plan", "run", "demo", "status", "report", "predict", "data", "backbones", "studies", "doctor"}
 README = Path(__file__).parents[1] / "README.md"
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
 

@@ -22,13 +22,14 @@ RANKS = {
     "training": 3,
     "study": 4,
     "report": 4,
+    "deploy": 4,
     "console": 5,
     "api": 5,
     "cli": 6,
     "__main__": 7,
 }
-TORCH_ROOMS = {"models", "training"}
-TORCH_FREE = {"models/__init__.py", "models/spec.py", "models/catalog.py", "training/__init__.py"}
+TORCH_ROOMS = {"models", "training", "deploy"}
+TORCH_FREE = {"models/__init__.py", "models/spec.py", "models/catalog.py", "training/__init__.py", "deploy/__init__.py"}
 TORCH_FREE |= {"training/candidate.py", "training/recipe.py", "training/views.py", "training/lineage.py"}
 TORCH_ALSO = {"study/run.py", "study/record.py", "study/executors.py"}
 

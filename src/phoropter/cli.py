@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phoropter import __version__
-from phoropter.console import console, line, millions, print_gap, print_plan
+from phoropter.console import console, line, millions, print_answers, print_gap, print_plan
 
 if TYPE_CHECKING:
     from phoropter.study.spec import Question
@@ -135,6 +135,23 @@ def report(folder: Path, out: Path | None) -> None:
     from phoropter.report.page import write_report
 
     click.echo(f"report: {write_report(folder, out)}")
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="A CSV file with the probability of every class.")
+@click.option("--on-bad-input", type=click.Choice(["stop", "skip"]), help="What cannot be read (default: as its study said).")
+@Device
+def predict(bundle: Path, paths: tuple[Path, ...], out: Path | None, on_bad_input: str | None, device: str) -> None:
+    """What a BUNDLE that a study kept says of pictures or recordings at PATHS, drawn as those of the study."""
+    from phoropter.deploy.predict import answers, load, write_csv
+
+    said = answers(load(bundle), paths, device=device, on_bad_input=on_bad_input)  # type: ignore[arg-type]
+    to = console()
+    print_answers(to, said)
+    for file in write_csv(said, out) if out else ():
+        line(to, f"written: {file}")
 
 
 @main.command()

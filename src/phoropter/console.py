@@ -1,4 +1,4 @@
-"""What commands print: a plan, the gap between two protocols, plain lines."""
+"""What commands print: a plan, answers, the gap between two protocols, plain lines."""
 
 from __future__ import annotations
 
@@ -55,6 +55,34 @@ def print_plan(to: Console, planned: Any, cost: Any, store: Any) -> None:
         line(to, f"teachers' answers: {size_text(cost.answer_bytes)}, about {duration(cost.answer_seconds)}")
     for views, (size, seconds) in (cost.choices or {}).items():
         line(to, f"    with views {views}: {size_text(size)}, about {duration(seconds)}")
+
+
+def print_answers(to: Console, said: Any, shown: int = 20) -> None:
+    """A bundle's answers: a line a recording, or a picture where there are none; then what was left out."""
+    from collections import Counter
+
+    from rich.table import Table
+    from rich.text import Text
+
+    means = said.by_recording()
+    probabilities = said.probabilities if means is None else means[2]
+    names = [str(name) for name in (said.dataset.ids if means is None else means[0])]
+    table = Table("picture" if means is None else "recording", box=None)
+    for heading in ([] if means is None else ["windows"]) + ["class", "probability"]:
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for row, name in enumerate(names[:shown]):
+        count = [] if means is None else [str(means[1][row])]
+        likeliest = int(probabilities[row].argmax())
+        table.add_row(Text(name), *count, Text(said.classes[likeliest]), f"{probabilities[row][likeliest]:.3f}")
+    to.print(table)
+    if len(names) > shown:
+        line(to, f"… and {len(names) - shown} more")
+    counts = Counter(said.classes[int(k)] for k in probabilities.argmax(1))
+    line(to, "together: " + ", ".join(f"{counts[name]} {name}" for name in said.classes if counts[name]))
+    for note in said.notes:
+        line(to, f"note: {note}")
+    for problem in said.problems:
+        line(to, f"left out: {problem}")
 
 
 def print_gap(to: Console, parts: list[tuple[Question, Any]]) -> None:

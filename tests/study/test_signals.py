@@ -1,4 +1,4 @@
-"""Studies of recordings: the same pictures at prediction time, sweeps over cleaning, and what the shipped studies hold."""
+"""Studies of recordings: who and when each answer is about, sweeps over cleaning, and what the shipped studies hold."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phoropter.data.pixels import prepare
 from phoropter.data.protocols import splits
-from phoropter.data.spec import DataSpec, open_dataset
-from phoropter.results.store import Store
-from phoropter.signals.recording import Recording
-from phoropter.signals.simulate import CtgCohort, EcgCohort, ctg_simulate, ecg_simulate
+from phoropter.data.spec import open_dataset
 from phoropter.study.executors import run
 from phoropter.study.plan import plan
 from phoropter.study.run import Here
@@ -50,54 +46,6 @@ def question(folder: Path, text: str) -> Question:
     file = folder / "study.yaml"
     file.write_text(text)
     return read(file)[0]
-
-
-def listed(folder: Path, recordings: list[Recording]) -> Path:
-    """A manifest, a CSV file for each recording, and its labels where it has any."""
-    lines = ["path,rate_hz,subject,site,spans,outcome.pH"]
-    for r in recordings:
-        rows = "\n".join(",".join(f"{v:.9g}" for v in moment) for moment in r.samples.T)
-        (folder / f"{r.id}.csv").write_text(f"{','.join(r.channels)}\n{rows}\n")
-        spans = "\n".join(f"{s.start},{s.stop},{s.label}" for s in r.spans)
-        if spans:
-            (folder / f"{r.id}-spans.csv").write_text(f"start,stop,label\n{spans}\n")
-        named = f"{r.id}-spans.csv" if spans else ""
-        lines.append(f"{r.id}.csv,{r.rate_hz:g},{r.subject},{r.site},{named},{r.outcome.get('pH', '')}")
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
-    return folder / "manifest.csv"
-
-
-def logits_of(store: Store, spec: DataSpec, cache: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """id → logits as the study stored them, and as the kept bundle gives them for another dataset of the same recordings."""
-    import torch
-
-    from phoropter.models import classifier
-
-    kept = next(r for r in store.runs() if r.bundle)
-    held_out = kept.predictions()
-    assert held_out is not None and kept.bundle is not None
-    dataset, pixels = prepare(open_dataset(spec), 32, cache=cache)
-    rows = np.flatnonzero(np.isin(dataset.ids, held_out.ids))
-    with torch.inference_mode():
-        now = classifier.load(kept.bundle).eval()(torch.from_numpy(pixels.batch(rows))).numpy()
-    return dict(zip(held_out.ids, held_out.logits, strict=True)), dict(zip(dataset.ids[rows], now, strict=True))
-
-
-@pytest.mark.parametrize("text", [ECG, CTG], ids=["ecg", "ctg"])
-def test_a_recording_that_comes_as_a_file_is_answered_as_in_the_study(tmp_path: Path, text: str) -> None:
-    asked = question(tmp_path, text)
-    store = run(asked, tmp_path / "out", lambda event: None, here=HERE)
-    assert len(list(store.runs())) == 2 and not store.failures()
-    simulated = asked.study.data
-    cohort = simulated.cohort
-    recordings = ecg_simulate(cohort) if isinstance(cohort, EcgCohort) else ctg_simulate(cohort)  # type: ignore[arg-type]
-    assert isinstance(cohort, (EcgCohort, CtgCohort))
-    same = {name: value for name, value in simulated.model_dump(exclude_unset=True).items() if name not in ("simulate", "cohort")}
-    files = DataSpec.model_validate({"recordings": listed(tmp_path, recordings), **same})
-    before, now = logits_of(store, files, tmp_path / "cache")
-    assert before.keys() == now.keys() and len(before) > 10
-    for name, logits in before.items():
-        np.testing.assert_allclose(now[name], logits, rtol=1e-4, atol=1e-5)
 
 
 def test_predictions_know_subject_site_and_seconds(tmp_path: Path) -> None:

@@ -164,7 +164,10 @@ def rendered(
     kept, problems, table = _cut(held, view, on_bad_input, unknown)
     if not len(table):
         raise DataError(f"{name}: none of its {len(kept)} recordings gives a window ({_reasons(table) or 'none has a class'})")
-    labels, classes = coded([label or None for label in table.label.tolist()], view.classes)
+    names = [label or None for label in table.label.tolist()]
+    if unknown and view.classes is not None:
+        names = [name if name in view.classes else None for name in names]
+    labels, classes = coded(names, view.classes)
     drawing = Drawing(held, view, tuple(recording.id for recording in kept), table)
     sites = _column(kept, table, "site")
     return Dataset(

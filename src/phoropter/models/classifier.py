@@ -10,7 +10,7 @@ Letters: B pictures, S side of a picture, C classes, D_i width of branch i.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,10 +31,10 @@ from phoropter.models import catalog, sources
 from phoropter.models.backbones import Backbone
 from phoropter.models.bodies import Made
 from phoropter.models.catalog import Preparation
-from phoropter.models.fusion import MODES
+from phoropter.models.fusion import MODES, AverageFusion
 from phoropter.models.heads import Alone, Dense, Features, Outputs, Own, Removed, head_of
 from phoropter.models.sources import read_json
-from phoropter.models.spec import BackboneSpec, ClassifierSpec
+from phoropter.models.spec import BackboneSpec, ClassifierSpec, FusionSpec
 from phoropter.models.students import TokenStudent
 from phoropter.models.weights import load_strictly, read_state
 
@@ -156,6 +156,18 @@ def sibling(classifier: Classifier, *, seed: int) -> Classifier:
     if classifier.spec.head.kind == "own":
         raise ValueError("head 'own' belongs to its network; build the classifier again")
     return _assembled(classifier.spec, classifier.branches, seed, classifier.base)
+
+
+def averaged(members: Sequence[Classifier]) -> Classifier:
+    """Finished classifiers of one kind, each of one network → the one that averages their probabilities, a branch a member."""
+    first = members[0]
+    backbones = [member.spec.backbones[0].model_dump() for member in members]
+    spec = first.spec.with_(backbones=backbones, fusion={"mode": "average"})
+    head = AverageFusion([], len(spec.classes), spec.head, FusionSpec(mode="average"))
+    head.branches.extend(member.head.head for member in members)
+    made = Classifier(spec, [member.branches[0] for member in members], head)
+    made.base = first.base
+    return made.eval()
 
 
 def save(classifier: Classifier, folder: Path, *, training: dict[str, Any] | None = None) -> None:

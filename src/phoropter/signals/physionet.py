@@ -204,6 +204,11 @@ def _edf_rate(path: Path, rates: set[float], expected: float | None) -> float:
     return min(rates)
 
 
+def is_eegmat(path: Path) -> bool:
+    """Whether a file is named as those of eegmat are."""
+    return _EEGMAT_NAME.match(path.stem) is not None
+
+
 def read_eegmat(path: Path) -> Recording:
     """The ECG of an eegmat file; subject and condition ("rest" or "task") from its name, SubjectNN_1.edf or SubjectNN_2.edf."""
     match = _EEGMAT_NAME.match(path.stem)

@@ -91,6 +91,20 @@ def read_manifest(path: Path, on_bad_input: OnBadInput = "stop") -> Loaded:
     return read_all(rows, read_row, on_bad_input)
 
 
+def is_manifest(path: Path) -> bool:
+    """Whether a table lists recordings and is none itself: it has a column `path`. What cannot be read lists none."""
+    if path.suffix.lower() == ".parquet":
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        try:
+            return "path" in parquet.read_schema(path).names
+        except (pa.ArrowException, OSError):
+            return False
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return "path" in [word.strip().strip('"') for word in file.readline(1_000_000).split(",")]
+
+
 def read_row(row: Row) -> Recording:
     """The recording of one manifest line."""
     name, label, spans = row.cells["path"], row.cells.get("label"), row.cells.get("spans")

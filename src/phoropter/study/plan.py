@@ -30,7 +30,7 @@ from phoropter.training.candidate import Candidate, Teaching, contradiction
 from phoropter.training.lineage import refuse_met
 from phoropter.training.views import bound
 
-NUMERICS = 1  # raise when equal inputs would give other predictions than before
+NUMERICS = 2  # raise when equal inputs would give other predictions than before
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,7 +332,7 @@ def cost(planned: Plan, store: Store, cache: Path | None = None, device: str = "
             else:
                 backward = {"head": 1, "all": 3}
                 pictures += sum(len(run.split.train) * p.epochs * backward[p.train] for p in run.candidate.recipe.phases)
-            macs += each * pictures
+            macs += each * pictures * run.candidate.recipe.imbalance.bags
     by_choice = {views: (b, m / (speed or _GUESS)) for views, (b, m) in choices.items()}
     asked_bytes, asked_seconds = by_choice.pop(None)
     named_choices = {views: both for views, both in by_choice.items() if views and asked_bytes}

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import PhoropterError, StoreError
 from phoropter.core.files import digest, digest_array, digest_file
+from phoropter.data.later import drawn_of
 from phoropter.data.pixels import Pixels
 from phoropter.models import classifier as classifiers
 from phoropter.results.metrics import score
@@ -52,6 +53,8 @@ def write(
     record = _record(run, fitted, predict_seconds, started)
     if run.candidate.fusion:
         record["branches"] = branches_of(fitted, run.split.train, run.split.test)
+    if fitted.bags:
+        record["bags"] = fitted.bags
     if fitted.taught:
         record["teaching"] = {**fitted.taught, "key": run.needs[-1]}
     record["metrics"] = _scores(metrics, held_out)
@@ -61,11 +64,13 @@ def write(
 
 
 def save_bundle(folder: Path, run: PlannedRun, fitted: Fitted) -> None:
-    """The trained classifier, with the rows it has met."""
+    """The trained classifier, with the rows it has met, and all that draws a later picture or recording as those of the study."""
+    drawn = drawn_of(run.material.dataset)
     training = {
         "candidate": run.candidate.plain(),
         "split": run.split.key(run.material.dataset),
         "data": run.material.data.plain(),
+        "drawn": drawn and drawn.plain(),
     }
     classifiers.save(fitted.model, folder, training=training)
     if run.candidate.recipe.phases:

@@ -83,7 +83,10 @@ class FeatureTap:
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """Which training rows make which batch of which epoch; `split` names the split in the draws of the under-sampling."""
+    """Which training rows make which batch of which epoch; `split` names the split in the draws of the under-sampling.
+
+    bag: which of the recipe's bags this is, where there are several (bags.py)
+    """
 
     dataset: Dataset
     rows: Rows
@@ -91,6 +94,7 @@ class Order:
     seed: int
     imbalance: Imbalance
     split: str
+    bag: int = 0
 
     def epoch(self, epoch: int) -> list[Rows]:
         """The batches of an epoch: every chosen row once; a last batch of one row joins the one before it (batch norm)."""
@@ -105,10 +109,13 @@ class Order:
         return list(np.split(shuffled, cuts))
 
     def _chosen(self, epoch: int) -> Rows:
-        if self.imbalance.undersample is None:
+        ratio = self.imbalance.undersample
+        if ratio is None:
             return self.rows
+        if self.imbalance.bags > 1:
+            return bag_of(self.rows, self.dataset.labels, ratio, self.bag, generator(self.seed, "bags", self.split))
         draw = ("undersample", self.split, epoch if self.imbalance.redraw else 0)
-        return undersampled(self.rows, self.dataset.labels, self.imbalance.undersample, generator(self.seed, *draw))
+        return undersampled(self.rows, self.dataset.labels, ratio, generator(self.seed, *draw))
 
 
 def undersampled(rows: Rows, labels: NDArray[np.int64], ratio: float, draw: np.random.Generator) -> Rows:
@@ -119,6 +126,19 @@ def undersampled(rows: Rows, labels: NDArray[np.int64], ratio: float, draw: np.r
     for kind in kinds:
         of_kind = np.sort(rows[labels[rows] == kind])
         kept.append(of_kind if len(of_kind) <= most else draw.choice(of_kind, most, replace=False))
+    return np.sort(np.concatenate(kept))
+
+
+def bag_of(rows: Rows, labels: NDArray[np.int64], ratio: float, bag: int, draw: np.random.Generator) -> Rows:
+    """As `undersampled`, the bag of this number: bags follow each other through one shuffle of each class and begin it again at
+    its end, so that no row is in a second bag before every row was in one (signals-and-protocols, §7)."""
+    kinds, counts = np.unique(labels[rows], return_counts=True)
+    most = int(np.floor(ratio * counts.min() + 0.5))
+    kept = []
+    for kind in kinds:
+        shuffled = draw.permutation(np.sort(rows[labels[rows] == kind]))
+        places = np.arange(min(most, len(shuffled))) + bag * most
+        kept.append(shuffled[places % len(shuffled)])
     return np.sort(np.concatenate(kept))
 
 

@@ -92,6 +92,8 @@ class Candidate(Spec):
                 ("the head" if p.train == "head" else "everything") + f" for {_epochs(p.epochs)}" for p in self.recipe.phases
             ]
             how.append("trained " + ", then ".join(trained))
+        if self.recipe.imbalance.bags > 1:
+            how.append(f"{self.recipe.imbalance.bags} bags averaged")
         weights = {"pretrained": "pretrained", "random": "random weights"}
         how.append(", ".join(dict.fromkeys(weights.get(b.weights, "weights from a file") for b in self.backbones)))
         return f"{names}: " + "; ".join(how)
@@ -271,6 +273,9 @@ def contradiction(candidate: Candidate) -> str | None:
     teaching, steps = candidate.teaching, candidate.recipe.augment
     if candidate.averages and not candidate.members:
         return "mode average averages finished runs and is not reached by a sweep; write it as a candidate of its own"
+    if candidate.recipe.imbalance.bags > 1 and (candidate.fusion or teaching or candidate.head.kind == "own"):
+        part = "a fusion" if candidate.fusion else "a student" if teaching else "head own"
+        return f"imbalance bags and {part} contradict each other: each bag is one network with a new head; leave one of them out"
     if teaching is None:
         return None
     if teaching.loss == "token" and not candidate.backbones[0].has_token:

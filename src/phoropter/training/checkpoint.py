@@ -39,18 +39,32 @@ class State:
     best_epoch: int = 0
 
 
+@dataclass
+class _Clock:
+    """When something was last saved, and whether somebody waits for the next time."""
+
+    last: float = field(default_factory=time.monotonic)
+    asked: bool = False
+
+
 class Checkpoints:
     """One file in a run's work folder, replaced from time to time; `folder=None` keeps nothing."""
 
     def __init__(self, folder: Path | None, every_s: float = EVERY_S) -> None:
         self._file = None if folder is None else folder / "checkpoint.pt"
         self._every_s = every_s
-        self._last = time.monotonic()
-        self._asked = False
+        self._clock = _Clock()
+
+    def of(self, part: str) -> Checkpoints:
+        """A file beside this one for a part of the run that is trained by itself; asked and due together with it."""
+        made = Checkpoints(None, self._every_s)
+        made._file = None if self._file is None else self._file.with_name(f"checkpoint-{part}.pt")
+        made._clock = self._clock
+        return made
 
     def ask(self) -> None:
         """Makes the next step's end a time to save."""
-        self._asked = True
+        self._clock.asked = True
 
     def load(self) -> State:
         """What was last saved, or the beginning. A file that cannot be read counts as absent."""
@@ -63,11 +77,11 @@ class Checkpoints:
 
     def due(self) -> bool:
         """Whether it is time to save again."""
-        return self._file is not None and (self._asked or time.monotonic() - self._last >= self._every_s)
+        return self._file is not None and (self._clock.asked or time.monotonic() - self._clock.last >= self._every_s)
 
     def save(self, state: State) -> None:
         if self._file is None:
             return
         with writing(self._file) as aside:
             torch.save(vars(state), aside)
-        self._last, self._asked = time.monotonic(), False
+        self._clock.last, self._clock.asked = time.monotonic(), False

@@ -44,6 +44,7 @@ class Task:
     cache: folder of stored features · base: folder that relative weights paths start from ·
     checkpoints: where to go on from, and when to save · progress: told about a feature pass or a teacher's (done, total)
     teacher: of a student, unless its weight α is 0 · members: bundles of a warm fusion's branches, in their order
+    bag: the one of the recipe's bags that is trained; None: all of them, where there are several (bags.py)
     """
 
     candidate: Candidate
@@ -57,6 +58,7 @@ class Task:
     progress: Progress | None = None
     teacher: Teacher | None = None
     members: tuple[Path, ...] = ()
+    bag: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,7 @@ class Fitted:
     """A trained classifier and how it came to be; `answers(rows)` are its predictions.
 
     weights_before: digests of the backbones' weights before training · taught: of a student: how its teacher was asked
+    bags: of several under-samplings: what each was trained on
     """
 
     task: Task
@@ -74,6 +77,7 @@ class Fitted:
     weights_before: tuple[str, ...]
     features: tuple[NDArray[np.float32], ...] | None
     taught: dict[str, Any] | None = None
+    bags: dict[str, Any] | None = None
 
     def answers(self, rows: NDArray[np.int64]) -> Answers:
         """(n,) rows → (n, C) float32 logits, (n, D) float16 last-layer features; none of the rows may have been trained on."""
@@ -99,6 +103,10 @@ def fit(task: Task) -> Generator[Tick | Row, None, Fitted]:
     as its kernels repeat themselves. Raises DivergedError, WeightsError, DiskError; LeakageError and RunError for a teacher
     that met the rows to be tested, or knows nothing.
     """
+    if task.bag is None and task.candidate.recipe.imbalance.bags > 1:
+        from phoropter.training.bags import fit_bags
+
+        return (yield from fit_bags(task))
     with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []):
         model = build(task)
         weights_before = tuple(b.identity for b in model.branches)
@@ -141,9 +149,10 @@ def _stored_features(task: Task, model: Classifier) -> tuple[NDArray[np.float32]
     return frozen_features(model, task.pixels, task.cache, task.device, task.progress)
 
 
-def _order(task: Task) -> Order:
+def order_of(task: Task) -> Order:
+    """Which of its training rows are shown when."""
     recipe, split = task.candidate.recipe, task.split
-    return Order(task.dataset, split.train, recipe.batch, split.seed, recipe.imbalance, split.name)
+    return Order(task.dataset, split.train, recipe.batch, split.seed, recipe.imbalance, split.name, task.bag or 0)
 
 
 def _pixel_tap(task: Task) -> PixelTap:
@@ -162,7 +171,7 @@ def _taught(task: Task) -> tuple[TaughtTap | None, dict[str, Any] | None]:
     began = time.monotonic()
     tap = _pixel_tap(task)
     exam = examine(teacher, tap, split.train, task.cache)
-    shown = showing(tap, _order(task), task.candidate.recipe.epochs, split, teacher, teaching)
+    shown = showing(tap, order_of(task), task.candidate.recipe.epochs, split, teacher, teaching)
     answers = TeacherAnswers(teacher, shown, task.cache, task.progress)
     answers.fill()
     seconds = round(time.monotonic() - began, 3)
@@ -175,7 +184,7 @@ def _lesson(task: Task, model: Classifier, features: tuple[NDArray[np.float32], 
     tap: Tap = taught or (_pixel_tap(task) if features is None else FeatureTap(task.dataset, features, task.device))
     weights = class_weights(recipe.loss, task.dataset.labels[split.train], task.dataset.classes)
     criterion = Criterion(recipe.loss, None if weights is None else weights.to(task.device))
-    return Lesson(tap, _order(task), _objective(task, model, criterion), _validation(task, model, features))
+    return Lesson(tap, order_of(task), _objective(task, model, criterion), _validation(task, model, features))
 
 
 def _objective(task: Task, model: Classifier, criterion: Criterion) -> Objective:

@@ -29,11 +29,17 @@ def write_met(bundle: Path, dataset: Dataset, rows: NDArray[np.int64]) -> None:
 
 def met(bundle: Path, dataset: Dataset) -> NDArray[np.uint64]:
     """Hashes of the ids of this dataset a bundle was trained on; empty where nothing is noted, or other pictures."""
+    name, ids = noted(bundle)
+    return ids if name == dataset.name else ids[:0]
+
+
+def noted(bundle: Path) -> tuple[str, NDArray[np.uint64]]:
+    """The name of the dataset a bundle was trained on, and the hashes of its rows' ids; empty where nothing is noted."""
     try:
-        with np.load(bundle / FILE, allow_pickle=False) as noted:
-            return np.asarray(noted["ids"] if str(noted["dataset"]) == dataset.name else [], dtype=np.uint64)
+        with np.load(bundle / FILE, allow_pickle=False) as file:
+            return str(file["dataset"]), np.asarray(file["ids"], dtype=np.uint64)
     except (OSError, ValueError, KeyError):
-        return np.array([], dtype=np.uint64)
+        return "", np.array([], dtype=np.uint64)
 
 
 def refuse_met(candidate: Candidate, dataset: Dataset, split: Split, base: Path | None) -> None:

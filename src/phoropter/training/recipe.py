@@ -83,7 +83,7 @@ class Imbalance(Spec):
 
     undersample: negatives kept for each positive (majority rows for each minority row), drawn once a fold
     redraw:      draw anew every epoch
-    bags:        how many such draws are trained and averaged
+    bags:        how many such draws, sharing as few rows as can be, are trained one by one; their probabilities are averaged
     keep_ratio:  batches hold the classes in the proportion of the training part (signals-and-protocols, §7)
     """
 

@@ -2,7 +2,7 @@
 
 The heads' parameters are stacked (R runs first) and stepped by one optimiser, which works element by element, so each run ends
 where it would have ended alone, up to the order of floating-point sums. Draws are those of a run alone: the same initial head,
-the same order of rows. Left to `fit`, one by one: heads with dropout, averaged weights, accumulation, chosen epochs.
+the same order of rows. Left to `fit`, one by one: heads with dropout, averaged weights, accumulation, chosen epochs, bags.
 
 Letters: R runs, B rows of a batch, D_i width of branch i, C classes.
 """
@@ -49,6 +49,7 @@ def fits_together(candidate: Candidate) -> bool:
         recipe.views == "single"
         and recipe.select == "last"
         and recipe.accumulate == 1
+        and recipe.imbalance.bags == 1
         and recipe.precision in ("float32", "auto")
     )
     return candidate.frozen and bool(recipe.phases) and plain and alone and not (candidate.fusion and candidate.fusion.auxiliary)

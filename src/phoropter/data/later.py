@@ -1,0 +1,179 @@
+"""What a finished classifier is asked about later: picture files and recordings of no study, read by the rules of its training.
+
+Recordings go through `rendered` and pictures through `shards`, as in a study, with the View and the Square the bundle remembers;
+so the same samples give the same pixels. Labels are not needed; where a recording has some of a known class, windows are cut
+where training cut them, else everywhere.
+
+Left out: packed pictures (npz, Parquet, CIFAR), which are asked about in a study with `split: evaluate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from phoropter.core.errors import DataError, Problem
+from phoropter.core.spec import Spec
+from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.decode import Square
+from phoropter.data.drawn import Cardiotocogram, Strip, View
+from phoropter.data.folders import normal, walk_pictures
+from phoropter.data.pictures import FilePictures
+from phoropter.data.pixels import Pixels
+from phoropter.data.recordings import read_paths
+from phoropter.data.rendered import RenderedPictures, rendered
+from phoropter.data.shards import shards
+from phoropter.signals.recording import Loaded, OnBadInput, Recording
+
+TOGETHER = 512  # pictures in memory at once
+
+
+class Drawn(Spec):
+    """How the recordings of a study became pictures, for its bundle: the View with nothing left open, and their rate in Hz."""
+
+    view: Annotated[Strip | Cardiotocogram, Field(discriminator="kind")]
+    rate_hz: float
+
+
+def drawn_of(dataset: Dataset) -> Drawn | None:
+    """Of a study's dataset; None where it holds pictures."""
+    if not isinstance(dataset.pictures, RenderedPictures):
+        return None
+    drawing = dataset.pictures.drawing
+    return Drawn(view=drawing.view, rate_hz=drawing.recordings[0].rate_hz)
+
+
+class Decoded(Pixels):
+    """(N, 3, S, S) uint8 in memory, of pictures that are asked about once."""
+
+    def __init__(self, squares: NDArray[np.uint8]) -> None:
+        self.shape = (len(squares), 3, squares.shape[2], squares.shape[3])
+        self.identity = "asked once"
+        self._array = squares
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some rows of a dataset and their pixels; the rows that could not be decoded, and why."""
+
+    rows: NDArray[np.int64]
+    pixels: Decoded
+    problems: list[Problem]
+
+
+def decoded(dataset: Dataset, square: Square, on_bad_input: OnBadInput, workers: int) -> Iterator[Part]:
+    """Parts of about TOGETHER pictures, in order. Raises DataError for the first bad picture unless it is to be skipped."""
+    first = 0
+    squares: list[NDArray[np.uint8]] = []
+    bad: list[tuple[int, str]] = []
+    done = 0
+    for shard in shards(dataset, square, 0, workers):
+        if shard.bad and on_bad_input == "stop":
+            raise DataError(f"{shard.bad[0][1]}; or say --on-bad-input skip")
+        squares.append(shard.squares)
+        bad += shard.bad
+        done = shard.stop
+        if done - first >= TOGETHER or done == len(dataset):
+            kept = np.setdiff1d(np.arange(first, done, dtype=np.int64), [row for row, _ in bad])
+            problems = [Problem(str(dataset.ids[row]), what.removeprefix(f"{dataset.ids[row]}: ")) for row, what in bad]
+            yield Part(kept, Decoded(np.concatenate(squares)), problems)
+            first, squares, bad = done, [], []
+
+
+def open_pictures(paths: Sequence[Path], classes: tuple[str, ...], on_bad_input: OnBadInput) -> Dataset:
+    """Picture files, and all pictures below folders → a Dataset without labels; ids are relative to a lone folder, else as given.
+
+    Raises DataError where there is nothing, or something lost and `on_bad_input` is "stop".
+    """
+    names: dict[str, str] = {}
+    problems: list[Problem] = []
+    for path in paths:
+        if path.is_dir():
+            walk = walk_pictures(path)
+            problems += walk.problems(on_bad_input)
+            inside = {normal("/".join(name)): "/".join(name) for name in walk.names}
+            alone = len(paths) == 1
+            names |= {i if alone else f"{path.as_posix()}/{i}": str((path / name).absolute()) for i, name in inside.items()}
+        elif path.is_file():
+            names[path.as_posix()] = str(path.absolute())
+        else:
+            raise DataError(f"there is nothing at {path}; expected a picture, or a folder of pictures")
+    if not names:
+        raise DataError(f"{paths[0]}: no picture lies there; expected files such as .jpg or .png")
+    return Dataset(
+        name=_name(paths),
+        ids=np.array(list(names)),
+        labels=np.full(len(names), UNLABELLED, dtype=np.int64),
+        classes=classes,
+        pictures=FilePictures(Path("/"), list(names.values())),
+        problems=tuple(problems),
+    )
+
+
+def open_recorded(
+    paths: Sequence[Path], drawn: Drawn, source: str, classes: tuple[str, ...], on_bad_input: OnBadInput
+) -> Dataset:
+    """Recordings (files, folders or manifests) → a Dataset of their windows, drawn as those of the study `drawn` is from.
+
+    source: the key that named the study's recordings. Raises DataError for what cannot be used, or is skipped and listed.
+    """
+    loaded = read_paths(paths, source, drawn.rate_hz, on_bad_input)
+    kept, problems = _at_its_rate(loaded, drawn.rate_hz, on_bad_input)
+    if not kept:
+        first = f"; the first: {problems[0]}" if problems else ""
+        raise DataError(f"none of the recordings at {_name(paths)} can be used{first}")
+    view, kept = _without_strange_labels(drawn.view, kept, classes)
+    return rendered(Loaded(kept, problems), view, name=_name(paths), on_bad_input=on_bad_input, unknown=True)
+
+
+def _name(paths: Sequence[Path]) -> str:
+    path = paths[0].absolute()
+    return (path.name if path.is_dir() else path.stem) if len(paths) == 1 else f"{len(paths)} paths"
+
+
+def _at_its_rate(loaded: Loaded, rate_hz: float, on_bad_input: OnBadInput) -> tuple[list[Recording], list[Problem]]:
+    """Another rate would draw another picture of the same heart."""
+    kept, problems = [], list(loaded.problems)
+    for recording in loaded.recordings:
+        if recording.rate_hz == rate_hz:
+            kept.append(recording)
+            continue
+        what = f"its rate is {recording.rate_hz:g} Hz and the classifier was trained at {rate_hz:g} Hz: resample the file"
+        if on_bad_input == "stop":
+            raise DataError(f"recording {recording.id}: {what}; or say --on-bad-input skip")
+        problems.append(Problem(recording.id, what))
+    return kept, problems
+
+
+def _without_strange_labels(view: View, recordings: list[Recording], classes: tuple[str, ...]) -> tuple[View, list[Recording]]:
+    """The View and the recordings with the labels that mean one of the classes; a recording that has none is cut whole."""
+    if isinstance(view, Cardiotocogram):
+        strange = [view.outcome is None and r.label not in classes for r in recordings]
+        return view.with_(classes=classes), [_blank(r) if s else r for r, s in zip(recordings, strange, strict=True)]
+    if view.outcome is not None:
+        return view.with_(classes=classes, outcome=None, labels=None), [_blank(r) for r in recordings]
+    named = view.labels or {name: name for name in classes}
+    meant = {word: name for word, name in named.items() if name in classes}
+    there = {word for r in recordings for word in _words(r, events=view.rule is None)}
+    present = {meant[word] for word in there if word in meant}
+    kept = {word: name for word, name in meant.items() if name in present}
+    known = [bool(_words(r, events=view.rule is None) & set(kept)) for r in recordings]
+    spare = [r if k or view.rule is None else _blank(r) for r, k in zip(recordings, known, strict=True)]
+    return view.with_(classes=classes, labels=kept), spare
+
+
+def _words(recording: Recording, events: bool) -> set[str]:
+    """The labels a recording has: of its events, or of its spans and itself."""
+    if events:
+        return set() if recording.events is None else set(recording.events.labels.tolist())
+    return {s.label for s in recording.spans} or {recording.label or ""}
+
+
+def _blank(recording: Recording) -> Recording:
+    return replace(recording, label=None, spans=())

@@ -1,0 +1,310 @@
+"""A bundle asked about new files: the very logits of its study, what is written, and what is refused or listed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from phoropter.cli import main
+from phoropter.core.errors import DataError, WeightsError
+from phoropter.deploy.predict import Answers, Bundle, answers, load, write_csv
+from phoropter.results.store import Predictions, Store
+from phoropter.signals.recording import Recording
+from phoropter.signals.simulate import CtgCohort, EcgCohort, ctg_simulate, ecg_simulate
+from phoropter.study.executors import run
+from phoropter.study.run import Here
+from phoropter.study.spec import read
+
+PEOPLE = EcgCohort(subjects=4, rate_hz=100, baseline_s=30, stress_s=25, amusement_s=15, between_s=5)
+BIRTHS = CtgCohort(hospitals=2, unseen=0, records=20, length_s=2400)
+ECG = """\
+name: people
+data:
+  simulate: ecg
+  cohort: {subjects: 4, rate_hz: 100, baseline_s: 30, stress_s: 25, amusement_s: 15, between_s: 5}
+  window: {step_s: 5}
+  size: 32
+protocol: {split: stratified-group-k-fold, folds: 2}
+recipe: {preset: scratch, epochs: 2}
+candidates: [{name: cnn, backbone: test_resnet, weights: random}]
+"""
+CTG = """\
+name: births
+data:
+  simulate: ctg
+  cohort: {hospitals: 2, unseen: 0, records: 20, length_s: 2400}
+  outcome: pH<=7.2
+  clean: {cut: {max_missing: 1}, filter: {fhr_lowpass: 20}}
+  size: 32
+protocol: {split: stratified-k-fold, folds: 2}
+candidates:
+  - name: cnn
+    backbone: test_resnet
+    weights: random
+    frozen: true
+    recipe: {preset: probe, epochs: 2, imbalance: {undersample: 1, bags: 2}}
+metrics: [roc_auc]
+"""
+PICTURES = """\
+name: shapes
+data: {folder: pictures, size: 48, fit: pad}
+protocol: {split: stratified-k-fold, folds: 2}
+recipe: {preset: scratch, epochs: 1}
+candidates:
+  - {name: plain, backbone: test_resnet, weights: random}
+  - {name: flipped, backbone: test_vit, weights: random, recipe: {views: flip}}
+  - {name: ten, backbone: test_resnet, weights: random, recipe: {views: ten-crop, crop: 32, augment: {crop: {size: 32}}}}
+  - {name: probe, backbone: test_resnet, weights: random, frozen: true, recipe: {preset: probe, epochs: 1}}
+"""
+
+
+def studied(folder: Path, text: str) -> Store:
+    (folder / "study.yaml").write_text(text)
+    store = run(read(folder / "study.yaml")[0], folder / "out", lambda event: None, here=Here("cpu", threads=1))
+    assert not store.failures()
+    return store
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
+    """A study of simulated people, and the same people as CSV files with a manifest."""
+    folder = tmp_path_factory.mktemp("people")
+    return studied(folder, ECG), listed(folder / "files", ecg_simulate(PEOPLE))
+
+
+@pytest.fixture(scope="module")
+def births(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
+    folder = tmp_path_factory.mktemp("births")
+    return studied(folder, CTG), listed(folder / "files", ctg_simulate(BIRTHS))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
+    folder = tmp_path_factory.mktemp("shapes")
+    draw = np.random.default_rng(0)
+    for kind, grey in (("dark", 60), ("light", 190)):
+        (folder / "pictures" / kind).mkdir(parents=True)
+        for i in range(8):
+            noise = draw.integers(0, 60, (30 + 5 * i, 50, 3), dtype=np.uint8)
+            Image.fromarray(noise + np.uint8(grey)).save(folder / "pictures" / kind / f"{i}.png")
+    return studied(folder, PICTURES), folder / "pictures"
+
+
+def listed(folder: Path, recordings: list[Recording]) -> Path:
+    """A manifest, a CSV file for each recording, and its labels where it has any."""
+    folder.mkdir()
+    lines = ["path,rate_hz,subject,site,spans,outcome.pH"]
+    for r in recordings:
+        rows = "\n".join(",".join(f"{v:.9g}" for v in moment) for moment in r.samples.T)
+        (folder / f"{r.id}.csv").write_text(f"{','.join(r.channels)}\n{rows}\n")
+        spans = "\n".join(f"{s.start},{s.stop},{s.label}" for s in r.spans)
+        if spans:
+            (folder / f"{r.id}-spans.csv").write_text(f"start,stop,label\n{spans}\n")
+        named = f"{r.id}-spans.csv" if spans else ""
+        lines.append(f"{r.id}.csv,{r.rate_hz:g},{r.subject},{r.site},{named},{r.outcome.get('pH', '')}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder / "manifest.csv"
+
+
+def kept(store: Store, candidate: str | None = None) -> tuple[Bundle, Predictions]:
+    """The bundle a study kept, and what its run stored of the rows it had not seen."""
+    found = next(r for r in store.runs() if r.bundle and candidate in (None, r.candidate))
+    held_out = found.predictions()
+    assert held_out is not None and found.bundle is not None
+    return load(found.bundle), held_out
+
+
+def only(manifest: Path, subjects: set[str]) -> Path:
+    """A manifest of these subjects alone, beside the given one."""
+    header, *lines = manifest.read_text().splitlines()
+    out = manifest.with_name(f"only-{'-'.join(sorted(subjects))[:40]}.csv")
+    out.write_text("\n".join([header, *(line for line in lines if line.split(",")[2] in subjects)]) + "\n")
+    return out
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+
+
+# --- the same logits ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["people", "births"])
+def test_recordings_as_files_get_the_very_logits_of_the_study(name: str, request: pytest.FixtureRequest) -> None:
+    """Through reading, cleaning, cutting, drawing, storing and the network: bit for bit, given the same batch."""
+    store, manifest = request.getfixturevalue(name)
+    bundle, held_out = kept(store)
+    assert held_out.groups is not None
+    said = answers(bundle, [only(manifest, set(held_out.groups.tolist()))], device="cpu")
+    assert sorted(said.dataset.ids.tolist()) == sorted(held_out.ids.tolist()) and len(held_out.ids) > 10
+    place = {name: row for row, name in enumerate(said.dataset.ids.tolist())}
+    rows = [place[name] for name in held_out.ids.tolist()]
+    assert np.array_equal(said.logits[rows], held_out.logits)
+    assert (said.dataset.labels[rows] == held_out.labels).all()
+
+
+@pytest.mark.parametrize("candidate", ["plain", "flipped", "ten", "probe"])
+def test_pictures_of_a_folder_get_the_very_logits_of_the_study(pictures: tuple[Store, Path], candidate: str) -> None:
+    """Whatever the views and whether the backbone was asked once; pictures are made square as in the study."""
+    store, folder = pictures
+    bundle, held_out = kept(store, candidate)
+    said = answers(bundle, [folder], device="cpu")
+    place = {name: row for row, name in enumerate(said.dataset.ids.tolist())}
+    assert len(place) == 16 and said.classes == ("dark", "light")
+    rows = [place[name] for name in held_out.ids.tolist()]
+    np.testing.assert_allclose(said.logits[rows], held_out.logits, rtol=0, atol=1e-6)
+    alone = answers(bundle, [folder / held_out.ids[0]], device="cpu")
+    np.testing.assert_allclose(alone.logits[0], held_out.logits[0], rtol=0, atol=1e-5)
+
+
+def test_a_bagged_run_says_so_in_its_record(births: tuple[Store, Path]) -> None:
+    for made in births[0].runs():
+        assert made.record["recipe"]["imbalance"]["bags"] == made.record["bags"]["count"] == 2
+        assert made.record["bags"]["rows"][0] == made.record["bags"]["rows"][1] <= made.record["split"]["n_train"]
+        assert "2 bags averaged" in made.record["candidate"]["description"]
+    assert len(load(births[0].folder).model.branches) == 2
+
+
+# --- what is said and written -------------------------------------------------------------------------------------------
+
+
+def test_a_file_without_labels_is_cut_whole(people: tuple[Store, Path]) -> None:
+    store, manifest = people
+    bundle, _ = kept(store)
+    file = manifest.parent / "sim01.csv"
+    seconds = (len(file.read_text().splitlines()) - 1) / 100
+    said = answers(bundle, [file], device="cpu")
+    assert len(said.logits) == seconds // 5 and (said.dataset.labels == -1).all()
+    assert said.dataset.spans is not None and said.dataset.spans[0].tolist() == [0, 5]
+
+
+def test_the_tables_hold_every_probability_and_the_mean_of_each_recording(people: tuple[Store, Path], tmp_path: Path) -> None:
+    store, manifest = people
+    said = answers(kept(store)[0], [manifest], device="cpu")
+    windows, recordings = (rows_of(f) for f in write_csv(said, tmp_path / "said.csv"))
+    assert [row["id"] for row in windows] == said.dataset.ids.tolist() and len(recordings) == 4
+    found = np.array([[float(row[f"p_{name}"]) for name in said.classes] for row in windows])
+    np.testing.assert_allclose(found, said.probabilities, atol=1e-8)
+    assert [row["class"] for row in windows] == [said.classes[k] for k in found.argmax(1)]
+    assert {row["label"] for row in windows} == set(said.classes) and windows[0]["subject"] == "sim01"
+    for row in recordings:
+        mine = found[[w["recording"] == row["recording"] for w in windows]]
+        assert int(row["windows"]) == len(mine)
+        np.testing.assert_allclose([float(row[f"p_{name}"]) for name in said.classes], mine.mean(0), atol=1e-8)
+
+
+def test_rows_it_was_trained_on_are_said(people: tuple[Store, Path]) -> None:
+    store, manifest = people
+    bundle, held_out = kept(store)
+    assert held_out.groups is not None
+    everybody = answers(bundle, [manifest], device="cpu")
+    trained = len(everybody.logits) - len(held_out.ids)
+    assert any(f"{trained} of {len(everybody.logits)} are called as rows" in note for note in everybody.notes)
+    unseen = answers(bundle, [only(manifest, set(held_out.groups.tolist()))], device="cpu")
+    assert not any("are called as rows" in note for note in unseen.notes)
+
+
+def test_the_command_prints_and_writes(pictures: tuple[Store, Path], tmp_path: Path) -> None:
+    store, folder = pictures
+    bundle = kept(store, "plain")[0].folder
+    arguments = ["predict", str(bundle), str(folder / "dark"), "-o", str(tmp_path / "said.csv"), "--device", "cpu"]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0 and "0.png" in result.output and "together: " in result.output
+    rows = rows_of(tmp_path / "said.csv")
+    assert len(rows) == 8 and set(rows[0]) == {"id", "class", "p_dark", "p_light"}
+    assert not (tmp_path / "said-recordings.csv").exists()
+
+
+# --- what is refused or listed ------------------------------------------------------------------------------------------
+
+
+def said_of(bundle: Bundle, *paths: Path, bad: Any = "skip") -> Answers:
+    return answers(bundle, paths, device="cpu", on_bad_input=bad)
+
+
+def test_a_bad_picture_stops_or_is_listed(pictures: tuple[Store, Path], tmp_path: Path) -> None:
+    store, folder = pictures
+    bundle, _ = kept(store, "plain")
+    shutil.copy(folder / "dark" / "1.png", tmp_path / "good.png")
+    (tmp_path / "bad.png").write_text("no picture")
+    said = said_of(bundle, tmp_path)
+    assert said.dataset.ids.tolist() == ["good.png"] and [p.where for p in said.problems] == ["bad.png"]
+    with pytest.raises(DataError, match=r"bad\.png.*on-bad-input skip"):
+        said_of(bundle, tmp_path, bad="stop")
+    (tmp_path / "good.png").unlink()
+    with pytest.raises(DataError, match="none of its 1 pictures can be read"):
+        said_of(bundle, tmp_path)
+
+
+def bad_recordings(folder: Path) -> dict[str, str]:
+    """File → what is said of it."""
+    rows = (folder / "sim01.csv").read_text().splitlines()
+    made = {
+        "other.csv": ("\n".join(["EEG", *rows[1:]]), "channel 'ECG' is missing"),
+        "short.csv": ("\n".join(rows[:300]), "2.99 s is shorter than one window of 5 s"),
+        "empty.csv": ("ECG\n" + "\n" * 700, "no channel has a finite sample"),
+        "damaged.csv": ('ECG\n"1\n2', "it cannot be read as a table"),
+    }
+    for name, (text, _) in made.items():
+        (folder / name).write_text(text)
+    (folder / "fast.csv").write_text("path,rate_hz\nsim01.csv,250\n")
+    return {name: what for name, (_, what) in made.items()} | {
+        "fast.csv": "its rate is 250 Hz and the classifier was trained at 100"
+    }
+
+
+def test_bad_recordings_stop_or_are_listed(people: tuple[Store, Path], tmp_path: Path) -> None:
+    store, manifest = people
+    bundle, _ = kept(store)
+    shutil.copy(manifest.parent / "sim01.csv", tmp_path)
+    for name, what in bad_recordings(tmp_path).items():
+        with pytest.raises(DataError) as refused:
+            said_of(bundle, tmp_path / name, bad="stop")
+        assert what in str(refused.value) and len(str(refused.value).splitlines()) == 1
+        said = said_of(bundle, manifest.parent / "sim02.csv", tmp_path / name)
+        assert len(said.problems) == 1 and what in str(said.problems[0])
+        assert set(said.dataset.recordings.tolist()) == {"sim02"}  # type: ignore[union-attr]
+
+
+def test_two_files_of_one_id_stop_or_are_listed_and_one_file_twice_is_one(people: tuple[Store, Path], tmp_path: Path) -> None:
+    store, manifest = people
+    bundle, _ = kept(store)
+    twin = shutil.copy(manifest.parent / "sim01.csv", tmp_path)
+    file = manifest.parent / "sim01.csv"
+    with pytest.raises(DataError, match="have the same id"):
+        said_of(bundle, file, Path(twin), bad="stop")
+    assert len(said_of(bundle, file, Path(twin)).problems) == 1
+    assert not said_of(bundle, file, file, bad="stop").problems
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [(None, "does not say how it was trained"), ("drawn", "does not say how its recordings were drawn")],
+)
+def test_a_bundle_that_says_too_little_is_refused(people: tuple[Store, Path], tmp_path: Path, said: Any, message: str) -> None:
+    folder = shutil.copytree(kept(people[0])[0].folder, tmp_path / "bundle")
+    text = json.loads((folder / "bundle.json").read_text())
+    text["training"] = None if said is None else {**text["training"], said: None}
+    (folder / "bundle.json").write_text(json.dumps(text))
+    with pytest.raises(WeightsError, match=message):
+        load(folder)
+
+
+def test_folders_that_are_no_bundle_say_what_is_there(
+    pictures: tuple[Store, Path], people: tuple[Store, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(WeightsError, match="a results folder with 4 bundles; name one of them"):
+        load(pictures[0].folder)
+    assert load(people[0].folder).folder == kept(people[0])[0].folder
+    with pytest.raises(WeightsError, match="is no bundle"):
+        load(tmp_path)
+    with pytest.raises(DataError, match="there is nothing at"):
+        said_of(load(people[0].folder), tmp_path / "nowhere.csv")
