@@ -30,7 +30,7 @@ from phoropter.models.sources import read_json
 from phoropter.results.metrics import softmax
 from phoropter.signals.recording import OnBadInput
 from phoropter.training.candidate import Candidate
-from phoropter.training.lineage import noted
+from phoropter.training.lineage import noted_in
 from phoropter.training.loop import precision_of
 from phoropter.training.predict import predict
 
@@ -151,7 +151,7 @@ def _parts(bundle: Bundle, dataset: Dataset, on_bad_input: OnBadInput) -> Iterat
 
 
 def _notes(bundle: Bundle, dataset: Dataset) -> Iterator[str]:
-    name, ids = noted(bundle.folder)
+    name, ids, _ = noted_in(bundle.folder)
     if both := int(np.isin(dataset.hashes, ids).sum()):
         yield (
             f"{both} of {len(dataset)} are called as rows of {name} that it was trained on; if they are these, its answers "

@@ -14,16 +14,17 @@ from phoropter.report import tables
 from phoropter.report.comparisons import Comparisons
 from phoropter.report.evidence import Evidence
 from phoropter.report.figures import Scale
-from phoropter.results.statistics import Comparison
+from phoropter.results.statistics import Comparison, Design
 
 NAMED = 2  # candidates listed by name before the rest are counted
 
 
 def conclusion(evidence: Evidence, found: Comparisons) -> tuple[list[str], list[str]]:
     """The sentences of the conclusion, and those in small print beside it."""
-    sentences = [_qualified(_first(evidence, found), evidence)]
-    if _no_better_than_chance(evidence):
-        sentences.append("No candidate is clearly better than always answering the commonest class.")
+    guessing = _no_better_than_chance(evidence, found.design)
+    sentences = [_qualified(_first(evidence, found, guessing), evidence)]
+    if guessing and guessing not in sentences[0]:
+        sentences.append(f"No candidate is {guessing}.")
     return sentences, [s for s in (_standing(evidence), _power(evidence, found)) if s]
 
 
@@ -37,7 +38,7 @@ def where(evidence: Evidence) -> str:
     return f"on unseen {word}" if evidence.grouped else "on unseen rows"
 
 
-def _first(evidence: Evidence, found: Comparisons) -> str:
+def _first(evidence: Evidence, found: Comparisons, guessing: str) -> str:
     leader = evidence.entrants[0].name
     value = Scale.of(evidence.metric).text(evidence.entrants[0].mean(evidence.metrics[0]))
     title = Scale.of(evidence.metric).in_text
@@ -47,6 +48,8 @@ def _first(evidence: Evidence, found: Comparisons) -> str:
     others = [c for c in found.of_leader if c.verdict != "ahead"]
     if not beaten:
         return _nothing(evidence, found)
+    if guessing:
+        return f"This protocol finds no candidate ahead: {leader} comes first {where(evidence)}, but is not {guessing}."
     against = beaten[0]
     ahead = f"{leader} is ahead of {against.b} by {amount(against, evidence)} {where(evidence)}"
     if not others:
@@ -117,11 +120,26 @@ def _qualified(sentence: str, evidence: Evidence) -> str:
     return f"{start[:1].upper()}{start[1:]}: {sentence}" if start else sentence
 
 
-def _no_better_than_chance(evidence: Evidence) -> bool:
-    """Whether the leader's interval reaches down to the majority class, for metrics where that has a value."""
-    base = tables.baseline(evidence).get(evidence.metrics[0])
-    low = tables.interval(evidence.entrants[0]).low
-    return base is not None and (not np.isfinite(low) or low <= base)
+def _no_better_than_chance(evidence: Evidence, design: Design) -> str:
+    """What the leader is not, `clearly better than …`; empty where it is, or where guessing has no known value.
+
+    The leader was picked among all candidates, so its bound is that of a level that allows for all of them (Bonferroni).
+    Resampling rows does not know that the models of different folds share training rows, and on labels that are noise it is too
+    sure; so over splits the distance to the bound grows as Nadeau & Bengio's correction lets the variance of k folds grow, from
+    1/k to 1/k + 1/(k-1). How often noise passes is in docs/statistics.md.
+    """
+    name, first = evidence.metrics[0], evidence.entrants[0]
+    base = _OF_GUESSING.get(name, tables.baseline(evidence).get(name))
+    if base is None or first.replicates is None:
+        return ""
+    found = first.replicates.interval(1 - (1 - design.level) / len(evidence.entrants))
+    shared = 0.0 if np.isnan(design.test_to_train) else design.test_to_train
+    longer = 1.0 if design.kind == "one test set" else float(np.sqrt(2 + shared))
+    words = "chance" if name in _OF_GUESSING else "always answering the commonest class"
+    return "" if found.estimate - longer * (found.estimate - found.low) > base else f"clearly better than {words}"
+
+
+_OF_GUESSING = {"roc_auc": 0.5, "mcc": 0.0, "kappa": 0.0}  # whatever the classes' shares
 
 
 def _standing(evidence: Evidence) -> str:

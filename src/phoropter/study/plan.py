@@ -14,6 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from phoropter.core.errors import PhoropterError, SpecError, nearest
 from phoropter.core.files import cache_dir, digest, write_json
 from phoropter.core.spec import check
@@ -70,6 +73,12 @@ class PlannedRun:
     @property
     def title(self) -> str:
         return f"{self.candidate.name} · {self.split.name}"
+
+    @property
+    def learned(self) -> NDArray[np.int64]:
+        """The rows its classifier will have met: those it is trained on, and those that choose its epoch."""
+        chosen = self.split.val if self.candidate.recipe.select == "validation" else None
+        return self.split.train if chosen is None else np.concatenate([self.split.train, chosen])
 
     def row(self) -> dict[str, Any]:
         """As a row of study.json's plan."""

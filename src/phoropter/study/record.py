@@ -28,7 +28,7 @@ from phoropter.results.store import Predictions, Run, RunFolder
 from phoropter.study.plan import Plan, PlannedRun
 from phoropter.training.branches import branches_of
 from phoropter.training.fit import Fitted
-from phoropter.training.lineage import write_met
+from phoropter.training.lineage import bundles, write_met
 from phoropter.training.teacher import identity_of
 
 MISTAKES = 12  # pictures of the most confident mistakes kept with each run
@@ -74,7 +74,8 @@ def save_bundle(folder: Path, run: PlannedRun, fitted: Fitted) -> None:
     }
     classifiers.save(fitted.model, folder, training=training)
     if run.candidate.recipe.phases:
-        write_met(folder, run.material.dataset, run.split.train)
+        before = [path for _, path in bundles(run.candidate, fitted.task.base)]
+        write_met(folder, run.material.dataset, run.learned, before)
 
 
 def write_average(

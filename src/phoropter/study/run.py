@@ -28,7 +28,7 @@ from phoropter.data.pixels import Pixels, prepare
 from phoropter.models import classifier as classifiers
 from phoropter.results.store import Store, write_now
 from phoropter.study import record
-from phoropter.study.audit import check_leakage, plain
+from phoropter.study.audit import check_leakage, compared_by_features, plain
 from phoropter.study.plan import Material, Plan, PlannedRun, backbone_macs, caches_features, plan, remember_speed
 from phoropter.study.progress import Event, Watch
 from phoropter.study.spec import Question
@@ -76,10 +76,20 @@ def run_study(question: Question, out: Path, watch: Watch, here: Here | None = N
         for material in planned.materials:
             _pixels(material, cache, watch)
         planned = plan(question, cache)  # rows that could not be decoded are known, and left out, from here on
-    findings = check_leakage(planned, lambda material: _pixels(material, cache, watch)[1], cache, out)
-    store.describe(record.description(planned, device) | {"audit": plain(findings)})
+
+    def pixels_of(material: Material) -> Pixels:
+        return _pixels(material, cache, watch)[1]
+
+    def audited() -> None:
+        findings = check_leakage(planned, pixels_of, cache, out)
+        store.describe(record.description(planned, device) | {"audit": plain(findings)})
+
+    audited()
+    compared = compared_by_features(planned, pixels_of, cache)
     worker = _Worker(planned, store, cache, device, here, watch)
     worker.work()
+    if compared_by_features(planned, pixels_of, cache) > compared:
+        audited()  # by the features that are there now
     return store
 
 

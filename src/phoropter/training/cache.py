@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from phoropter.core.files import digest, lock, require_space, write_json
 from phoropter.data.pixels import Pixels
 from phoropter.models.classifier import Classifier
+from phoropter.models.spec import BackboneSpec
 
 NUMERICS = 1  # raise when the numbers of a feature pass change
 CHUNK = 256
@@ -63,7 +64,15 @@ def _branch(
         "float32",
         f"the features of {model.spec.backbones[branch].name}",
     )
-    return wanted.get([len(b) for b in blocks], lambda i: features(blocks[i]), progress)
+    found = wanted.get([len(b) for b in blocks], lambda i: features(blocks[i]), progress)
+    _describe(wanted.folder, pixels, model.spec.backbones[branch])
+    return found
+
+
+def _describe(folder: Path, pixels: Pixels, backbone: BackboneSpec) -> None:
+    """Whose features of which pictures these are, for those who look for copies among them without torch (study/audit.py)."""
+    if not (folder / "about.json").exists():
+        write_json(folder / "about.json", {"pixels": pixels.identity, "backbone": backbone.name, "weights": backbone.weights})
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,16 @@
 """Which rows a finished classifier has met, kept beside its bundle (no torch); whoever begins with it must not be tested on them.
 
-Rows are known by the hashes of their ids and the name of their dataset, so a classifier of other pictures refuses nothing.
+Rows are known by the hashes of their ids and the name of their dataset, so a classifier of other pictures refuses nothing; their
+groups by name, so that other windows of a person it has met are known too.
 Left out: pretrained weights from elsewhere, whose training rows nobody has written down.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,29 +24,54 @@ from phoropter.training.candidate import Candidate
 FILE = "trained_on.npz"
 
 
-def write_met(bundle: Path, dataset: Dataset, rows: NDArray[np.int64]) -> None:
-    """Notes in a bundle's folder the rows it was trained on."""
+def write_met(bundle: Path, dataset: Dataset, rows: NDArray[np.int64], before: Iterable[Path] = ()) -> None:
+    """Notes in a bundle's folder the rows it was trained on. before: the bundles it began with, which met what they met."""
+    earlier = [noted for noted in map(noted_in, before) if noted.dataset == dataset.name]
+    groups = [] if dataset.groups is None else [np.unique(dataset.groups[rows]), *(e.groups for e in earlier)]
+    ids = np.unique(np.concatenate([dataset.hashes[rows], *(e.ids for e in earlier)]))
     with (bundle / FILE).open("wb") as file:
-        np.savez(file, dataset=np.array(dataset.name), ids=np.sort(dataset.hashes[rows]))
+        named = np.unique(np.concatenate(groups)) if groups else np.empty(0, dtype=np.str_)
+        np.savez(file, dataset=np.array(dataset.name), ids=ids, groups=named)
 
 
 def met(bundle: Path, dataset: Dataset) -> NDArray[np.uint64]:
     """Hashes of the ids of this dataset a bundle was trained on; empty where nothing is noted, or other pictures."""
-    name, ids = noted(bundle)
-    return ids if name == dataset.name else ids[:0]
+    noted = noted_in(bundle)
+    return noted.ids if noted.dataset == dataset.name else noted.ids[:0]
 
 
-def noted(bundle: Path) -> tuple[str, NDArray[np.uint64]]:
-    """The name of the dataset a bundle was trained on, and the hashes of its rows' ids; empty where nothing is noted."""
+def groups_met(bundle: Path, dataset: Dataset) -> NDArray[np.int64]:
+    """The rows of this dataset whose group a bundle was trained on."""
+    noted = noted_in(bundle)
+    if dataset.groups is None or noted.dataset != dataset.name:
+        return _NO_ROWS
+    return np.flatnonzero(np.isin(dataset.groups, noted.groups))
+
+
+class Noted(NamedTuple):
+    """dataset: its name · ids: hashes of the rows trained on · groups: their names; all empty where nothing is noted."""
+
+    dataset: str
+    ids: NDArray[np.uint64]
+    groups: NDArray[np.str_]
+
+
+def noted_in(bundle: Path) -> Noted:
+    """What a bundle says it was trained on."""
+    nobody = np.empty(0, dtype=np.str_)
     try:
         with np.load(bundle / FILE, allow_pickle=False) as file:
-            return str(file["dataset"]), np.asarray(file["ids"], dtype=np.uint64)
+            groups = file["groups"] if "groups" in file else nobody  # bundles of earlier versions name none
+            return Noted(str(file["dataset"]), np.asarray(file["ids"], np.uint64), np.asarray(groups, np.str_))
     except (OSError, ValueError, KeyError):
-        return "", np.array([], dtype=np.uint64)
+        return Noted("", np.empty(0, dtype=np.uint64), nobody)
 
 
-def refuse_met(candidate: Candidate, dataset: Dataset, split: Split, base: Path | None) -> None:
-    """Raises LeakageError when a candidate begins with a bundle that was trained on rows this split tests."""
+_NO_ROWS: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+
+def bundles(candidate: Candidate, base: Path | None) -> Iterator[tuple[str, Path]]:
+    """What a candidate begins with from this disk: the weights as they are written, and the folder that holds them."""
     for backbone in candidate.backbones:
         if backbone.weights in ("pretrained", "random"):
             continue
@@ -51,11 +79,17 @@ def refuse_met(candidate: Candidate, dataset: Dataset, split: Split, base: Path 
             found = sources.locate(backbone.weights, base, catalog.entry(backbone.name).name)
         except (WeightsError, json.JSONDecodeError):
             continue  # said elsewhere, with the candidate's name
-        known = met(found.path.parent, dataset)
+        yield backbone.weights, found.path.parent
+
+
+def refuse_met(candidate: Candidate, dataset: Dataset, split: Split, base: Path | None) -> None:
+    """Raises LeakageError when a candidate begins with a bundle that was trained on rows this split tests."""
+    for weights, folder in bundles(candidate, base):
+        known = met(folder, dataset)
         for rows in (split.test, split.external):
             both = 0 if rows is None or not len(known) else len(np.intersect1d(dataset.hashes[rows], known))
             if both:
                 raise LeakageError(
-                    f"candidate '{candidate.name}' begins with {backbone.weights}, which was trained on {both} rows that are "
+                    f"candidate '{candidate.name}' begins with {weights}, which was trained on {both} rows that are "
                     f"tested in {split.name}; train it on the same training rows, as a candidate of this study"
                 )
