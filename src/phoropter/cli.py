@@ -257,13 +257,14 @@ def _run(question: Question, folder: Path, device: str, jobs: int) -> int:
     """Runs one study and writes its report; how many runs failed."""
     from phoropter.core.files import cache_dir
     from phoropter.study import executors
+    from phoropter.study.loggers import logged
     from phoropter.study.progress import watching
     from phoropter.study.run import Here
 
     to = console()
     for change in question.scaled:
         line(to, f"scale small: {change}")
-    with watching(question.study.name, to) as watch:
+    with watching(question.study.name, to) as bars, logged(bars, question.study.name, folder) as watch:
         store = executors.run(question, folder, watch, jobs, Here(device), cache_dir(folder))
     failures = store.failures()
     for note in failures.values():

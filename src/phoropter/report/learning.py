@@ -12,7 +12,7 @@ from phoropter.report.evidence import Entrant, Evidence
 from phoropter.report.figures import PANEL, SHOWN, WIDE, Curve, Scale, colour, short
 from phoropter.report.section import Block, Findings, Section
 from phoropter.report.table import Column, Interval, Row, Table, one_line
-from phoropter.report.trends import FORMS, LEAST_EPOCHS, SUPPORT, Crossing, Learnt, Trend, crossings, trend
+from phoropter.report.trends import FARTHEST, FORMS, LEAST_EPOCHS, SUPPORT, Crossing, Learnt, Trend, crossings, trend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,7 +84,7 @@ def _words(curves: list[Learnt], found: list[Crossing], what: str) -> tuple[str,
     if len(curves) < 2:
         return (said,)
     if not found:
-        return (said, "By neither form of trend does a candidate that is behind at the last epoch overtake another later.")
+        return (said, f"By neither form does one that is behind overtake another within {FARTHEST:g} times the epochs there are.")
     sure = [c for c in found if not c.warnings]
     said_of = [_sentence(c) for c in sorted(sure, key=lambda c: c.epoch)[:3]]
     if not said_of:
@@ -148,8 +148,8 @@ def _crossings(found: list[Crossing], what: str) -> Table:
         for c in found
     )
     note = (
-        "A dash: never. The interval draws runs with replacement and knows nothing of a form that is wrong; where the two forms "
-        "disagree, believe neither."
+        f"A dash: not within {FARTHEST:g} times the epochs there are. The interval draws runs with replacement and knows "
+        "nothing of a form that is wrong; where the two forms disagree, believe neither."
     )
     return Table("crossings", f"Where trends of the {what} meet", columns, rows, note, sortable=False, shown=16)
 
@@ -171,7 +171,7 @@ def _drawing(fitted: list[tuple[Learnt, list[Trend]]], found: list[Crossing], wh
         for i, (curve, each) in enumerate(fitted):
             x = np.arange(1.0, curve.epochs + 1)
             axes.plot(x, curve.mean * 100, color=colour(i), lw=1.6, label=short(curve.name))
-            beyond = np.geomspace(1, end, 200)
+            beyond = np.geomspace(1, end if curve.epochs == last else min(end, SUPPORT * curve.epochs), 200)
             for form, dashes in zip(each, ((0, (5, 2)), (0, (1, 1.6))), strict=True):
                 axes.plot(beyond, form.at(beyond) * 100, color=colour(i), lw=1.0, ls=dashes, alpha=0.9)
         values = np.concatenate([c.mean for c, _ in fitted]) * 100

@@ -52,8 +52,8 @@ def facts(evidence: Evidence) -> str:
     if name and name != evidence.study.get("name"):
         words[0] = f"{name}: {words[0]}"
     if dataset.get("groups"):
-        words[0] += f", {dataset['groups']:,} groups"
-    if dataset.get("sites"):
+        words[0] += f", {_count(dataset['groups'], 'group')}"
+    if len(dataset.get("sites") or ()) > 1:
         words[0] += f", {len(dataset['sites']):,} sites"
     words += [
         provenance.protocol_words(evidence),

@@ -25,7 +25,7 @@ LEAST_EPOCHS = 5  # a form of three parameters needs more points than parameters
 RESAMPLES = 500
 SUPPORT = 2.0  # a crossing up to so many times the last epoch is called within reach of the data
 POOR = 0.8  # an R² below which a trend is said to fit badly
-FARTHEST = 1e4  # times the last epoch: a crossing later than that is none
+FARTHEST = 20.0  # times the last epoch: a crossing later than that is none
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +102,10 @@ def crossing(one: Learnt, two: Learnt, form: Form, resamples: int = RESAMPLES) -
         found = _overtakes(form, ours, theirs, last)
         low = float(np.quantile(found, 0.025, method="lower"))
         high = float(np.quantile(found, 0.975, method="higher"))
-    r2 = (trend(chaser.mean[:last], form).r2, trend(other.mean[:last], form).r2)
-    return Crossing(chaser.name, other.name, form, epoch, low, high, r2, last, _warnings(epoch, low, high, r2, last))
+    each = [trend(c.mean[:last], form) for c in (chaser, other)]
+    r2 = (each[0].r2, each[1].r2)
+    warnings = (*_warnings(epoch, low, high, r2, last), *_of_fits(each, epoch, last))
+    return Crossing(chaser.name, other.name, form, epoch, low, high, r2, last, warnings)
 
 
 def crossings(curves: Sequence[Learnt]) -> list[Crossing]:
@@ -134,7 +136,7 @@ def _warnings(epoch: float, low: float, high: float, r2: tuple[float, float], la
     said = []
     reach = SUPPORT * last
     if np.isinf(epoch):
-        said.append("by this form it does not overtake")
+        said.append(f"by this form it does not overtake within {FARTHEST:g} times the epochs there are")
     elif epoch > reach:
         said.append(f"lies {epoch / last:.1f} times as far as the {last} epochs there are: a guess, not a forecast")
     if np.isnan(low):
@@ -146,6 +148,16 @@ def _warnings(epoch: float, low: float, high: float, r2: tuple[float, float], la
     if min(r2) < POOR:
         said.append(f"a trend fits badly (R² {min(r2):.2f})")
     return tuple(said)
+
+
+def _of_fits(each: Sequence[Trend], epoch: float, last: int) -> list[str]:
+    """What a fit says that cannot be, or does not show yet. Values are shares of 1."""
+    said = []
+    if np.isfinite(epoch) and each[0].at(np.array([epoch]))[0] > 1:
+        said.append("the trends meet above 100 %, where no accuracy is")
+    if any(t.form == "saturating" and t.c > last for t in each):
+        said.append("a curve has not begun to level off, so its limit is unknown")
+    return said
 
 
 def _drawn(one: Learnt, two: Learnt, last: int, resamples: int) -> tuple[Floats, Floats]:
@@ -171,7 +183,7 @@ def _fits(y: Floats, x: Floats, form: Form) -> Floats:
     # For each c the best a and b are a straight line; c is searched for on a grid, then between the neighbours of the best.
     grid = np.broadcast_to(np.geomspace(0.2, 10 * x[-1], 80), (len(y), 80))
     rows = np.arange(len(y))
-    for _ in range(4):
+    for _ in range(6):
         each = grid[:1] if np.ptp(grid, axis=0).max() == 0 else grid
         slope, level, left = _line(y, np.exp(-x / each[..., None]))
         best = left.argmin(axis=1)
@@ -208,7 +220,7 @@ def _overtakes(form: Form, ours: Floats, theirs: Floats, last: int) -> Floats:
             at = np.exp(behind / steeper)
         at = np.where(steeper > 0, np.maximum(at, 1.0), np.where((steeper == 0) & (behind < 0), 1.0, np.inf))
         return np.where(at > FARTHEST * last, np.inf, at)
-    x = np.geomspace(1, FARTHEST * last, 4000)
+    x = np.geomspace(1, FARTHEST * last, 2000)
     lead = _values(form, ours, x) - _values(form, theirs, x)
     below = lead <= 0
     after = below.shape[1] - 1 - below[:, ::-1].argmax(axis=1)  # the last place at which ours is not above
@@ -218,4 +230,4 @@ def _overtakes(form: Form, ours: Floats, theirs: Floats, last: int) -> Floats:
     share = np.where(l1 > l0, -l0 / np.where(l1 > l0, l1 - l0, 1.0), 0.0)
     at = x[after] * (x[ends] / x[after]) ** share
     at = np.where(below.any(axis=1), at, 1.0)
-    return np.where(ours[:, 0] - theirs[:, 0] > 0, at, np.inf)
+    return np.where(lead[:, -1] > 0, at, np.inf)

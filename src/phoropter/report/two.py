@@ -36,7 +36,7 @@ def write_comparison(first: Path | str, second: Path | str, out: Path | None = N
     names = [one_line(found.a.label), one_line(found.b.label)]
     document = Document(
         f"{names[0]} against {names[1]}",
-        f"{_basis(found)} · {names[0]}: {facts(found.a.evidence)} · {names[1]}: {facts(found.b.evidence)}",
+        _facts(found),
         _notices(found),
         conclusion(found),
         _beside(found),
@@ -45,6 +45,12 @@ def write_comparison(first: Path | str, second: Path | str, out: Path | None = N
         f"{found.b.evidence.finished:,} runs. Files that are linked lie beside this page in tables and figures.",
     )
     return document.write(page, files)
+
+
+def _facts(found: Pairing) -> str:
+    """What the two are about, and what of them is compared."""
+    data = list(dict.fromkeys(facts(s.evidence).partition(" · ")[0] for s in (found.a, found.b)))
+    return f"{' against '.join(data)} · {_basis(found)}"
 
 
 def _scale(found: Pairing) -> Scale:
@@ -129,18 +135,22 @@ def _of_protocols(found: Pairing) -> list[str]:
     bounds = _bounds(found, first.interval.low, first.interval.high)
     words += f"a gap of {_size(found, first.gap)}{bounds}." if clear else f"a gap of {_size(found, first.gap)}{bounds}, "
     words += "" if clear else "which this comparison cannot tell from none."
-    return [words, _order(found, [g.candidate for g in gaps])]
+    if len(gaps) > 1:
+        smallest, largest = (_size(found, f(g.gap for g in gaps)) for f in (min, max))
+        words += f" Over {len(gaps)} candidates the gap is {smallest} to {largest}."
+    return [words, *_order(found, [g.candidate for g in gaps])]
 
 
-def _order(found: Pairing, names: Sequence[str]) -> str:
+def _order(found: Pairing, names: Sequence[str]) -> list[str]:
+    """By the means alone; how surely one is ahead of another stands on each study's own page."""
     if len(names) < 2:
-        return ""
+        return []
     lax, strict = ([e.name for e in s.evidence.entrants if e.name in names] for s in (found.lax, found.strict))
     if lax == strict:
-        return f"Both protocols put the {len(names)} candidates in the same order."
+        return [f"By their means both protocols put the {len(names)} candidates in the same order."]
     if lax[0] != strict[0]:
-        return f"The lax protocol puts {lax[0]} first, the strict one {strict[0]}."
-    return f"Both put {lax[0]} first, and the others in another order."
+        return [f"By their means the lax protocol puts {lax[0]} first, the strict one {strict[0]}."]
+    return [f"By their means both put {lax[0]} first, and the others in another order."]
 
 
 def _size(found: Pairing, value: float) -> str:
@@ -291,7 +301,6 @@ def _studies(found: Pairing) -> Section:
     names = [n for n in dict.fromkeys((*sides[0], *sides[1])) if n not in ("Notes", "Problems", "When")]
     rows = [Row((n, *(s.get(n, "") for s in sides)), "warning" if sides[0].get(n) != sides[1].get(n) else "plain") for n in names]
     columns = (Column("What"), Column(found.a.label, "words"), Column(found.b.label, "words"))
-    where = [f"{s.label}: {s.store.folder.name}" for s in (found.a, found.b)]
-    note = f"Coloured where they differ. Results folders: {'; '.join(where)}."
-    table = Table("studies", "The two studies", columns, tuple(rows), note, sortable=False)
+    note = f"Coloured where they differ. Results folders: {found.a.store.folder.name} and {found.b.store.folder.name}."
+    table = Table("studies", "What each is made of", columns, tuple(rows), note, sortable=False)
     return Section("studies", "The two studies", (), (table,))
