@@ -58,11 +58,13 @@ class Study:
         from rich.console import Console
 
         from phoropter.study import executors
+        from phoropter.study.loggers import logged
         from phoropter.study.progress import watching
         from phoropter.study.run import Here
 
         folder = Path(out) if out is not None else Path("runs") / self.question.study.name
-        with watching(self.question.study.name, Console(quiet=quiet, stderr=True)) as watch:
+        name, to = self.question.study.name, Console(quiet=quiet, stderr=True)
+        with watching(name, to) as bars, logged(bars, name, folder) as watch:
             store = executors.run(self.question, folder, watch, jobs, Here(device), cache_dir(folder))
         return Results(store)
 

@@ -6,6 +6,7 @@ ours in a traceback and exit code 1; Ctrl-C says how to go on and exits with 130
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -85,9 +86,11 @@ def plan(study: str, out: Path | None, scale: str, device: str) -> None:
 @Jobs
 def run(study: str, out: Path | None, scale: str, device: str, jobs: int) -> None:
     """Compute what is missing of STUDY, then write its report. Stop it at any time; the same command goes on."""
-    failed = 0
-    for question, folder in _questions(study, out, scale):
-        failed += _run(question, folder, device, jobs)
+    parts = _questions(study, out, scale)
+    failed = sum(_run(question, folder, device, jobs) for question, folder in parts)
+    for one, other in itertools.pairwise(parts):
+        if one[0].compared and one[0].compared == other[0].compared:
+            _compare(one[1], other[1])
     if failed:
         sys.exit(1)
 
@@ -111,6 +114,7 @@ def demo(signals: str | None, out: Path | None, device: str, jobs: int) -> None:
         from phoropter.results.store import Store
 
         print_gap(console(), [(question, Store(folder)) for question, folder in parts])
+        _compare(parts[0][1], parts[1][1])
 
 
 @main.command()
@@ -129,12 +133,31 @@ def status(folder: Path) -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("other", type=click.Path(path_type=Path), required=False)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The page (default: FOLDER/report/index.html).")
-def report(folder: Path, out: Path | None) -> None:
-    """Write one page, and its tables and figures, from a results FOLDER."""
-    from phoropter.report.page import write_report
+def report(folder: Path, other: Path | None, out: Path | None) -> None:
+    """Write one page, and its tables and figures, from a results FOLDER; with an OTHER one, the two side by side.
 
-    click.echo(f"report: {write_report(folder, out)}")
+    Of two studies the page is FOLDER/report/against-OTHER/index.html.
+    """
+    from phoropter.report.page import write_report
+    from phoropter.report.two import write_comparison
+
+    click.echo(f"report: {write_report(folder, out) if other is None else write_comparison(folder, other, out)}")
+
+
+@main.command()
+@click.argument("study")
+@click.option("--port", type=click.IntRange(0, 65535), default=8350, help="On this machine; 0: any free one.")
+def watch(study: str, port: int) -> None:
+    """Serve the page of STUDY on this machine while it runs: a results folder, a study file, or the name of a shipped study."""
+    from phoropter.report.watch import serve
+
+    folder = Path(study)
+    if not folder.is_dir():
+        parts = _questions(study, None, "full")
+        folder = parts[0][1].parent if len(parts) > 1 else parts[0][1]
+    serve(folder, port, click.echo)
 
 
 @main.command()
@@ -238,17 +261,27 @@ def _questions(study: str, out: Path | None, scale: str) -> list[tuple[Question,
     return [(part, folder / part.study.name if len(parts) > 1 else folder) for part in parts]
 
 
+def _compare(one: Path, other: Path) -> None:
+    """Sets two parts of a study side by side, in the folder that holds both."""
+    from phoropter.report.two import write_comparison
+
+    to, page = console(), write_comparison(one, other, one.parent / "report")
+    line(to, "\n" + (page.parent / "conclusion.txt").read_text(encoding="utf-8").strip())
+    line(to, f"\nreport: {page}")
+
+
 def _run(question: Question, folder: Path, device: str, jobs: int) -> int:
     """Runs one study and writes its report; how many runs failed."""
     from phoropter.core.files import cache_dir
     from phoropter.study import executors
+    from phoropter.study.loggers import logged
     from phoropter.study.progress import watching
     from phoropter.study.run import Here
 
     to = console()
     for change in question.scaled:
         line(to, f"scale small: {change}")
-    with watching(question.study.name, to) as watch:
+    with watching(question.study.name, to) as bars, logged(bars, question.study.name, folder) as watch:
         store = executors.run(question, folder, watch, jobs, Here(device), cache_dir(folder))
     failures = store.failures()
     for note in failures.values():

@@ -10,6 +10,27 @@ from made_study import Made, make_study
 HOSTILE_CLASSES = ("<script>alert(1)</script>", "a\"b'c & $x_1$ \\input{x} 100%", "=HYPERLINK(1)|{{7*7}}`", "猫\u202e\u0000\n<b>")
 HOSTILE_NAME = "<img src=x onerror=alert(2)> ${x} \\write18{ls} ^~#&%_"
 
+
+def finding(kind: str, severity: str, examples: list[list[str]], words: str = "") -> dict[str, object]:
+    """As study/audit.py leaves them."""
+    said = words or f"{kind} lie on both sides: in 2 of 5 splits, at worst 3 of 84 tested rows (3.6 %)"
+    counts = {"count": 3, "of": 84, "splits": [2, 5], "share": 3 / 84}
+    return {"kind": kind, "severity": severity, **counts, "words": said, "examples": examples}
+
+
+RUNGS = (
+    {"rung": 1, "title": "all, briefly", "tried": ["a", "b", "c"], "kept": ["b", "a"], "metric": "accuracy"}
+    | {"scores": {"a": 0.71, "b": 0.815, "c": 0.4}, "note": "a tenth of the rows"},
+    {
+        "rung": 2,
+        "title": "the best, in full",
+        "tried": ["a", "b"],
+        "kept": ["b"],
+        "metric": "accuracy",
+        "scores": {"a": 0.8, "b": 0.9},
+    }
+    | {"note": ""},
+)
 WHOLE = Made(
     accuracies={"resnet50": 0.8, "resnet50 + efficientnet_b0": 0.93, "efficientnet_b0": 0.82},
     classes=("calm", "stress", "fun"),
@@ -21,7 +42,11 @@ WHOLE = Made(
     external=60,
     validation=45,
     pictures=3,
-    epochs=3,
+    epochs=6,
+    audit=[finding("labels", "note", [["internal/00001.png", "internal/00002.png", "calm and fun"]])],
+    audit_pictures=("internal/00001.png", "internal/00002.png"),
+    branches=True,
+    ladder=RUNGS,
     name="whole",
 )
 HOSTILE = Made(
@@ -33,6 +58,11 @@ HOSTILE = Made(
     missing=1,
     failed=1,
     epochs=2,
+    audit=[
+        finding("near-identical pictures", "warn", [["<b>x</b>", "y&z", "mirrored"]]),
+        finding("groups", "note", [["<i>g</i>"]]),
+    ],
+    audit_pictures=("<b>x</b>",),
     name="half <i>done</i>",
     scale=["at most 120 rows <u>of</u> the dataset were used"],
     published={"plain": {"accuracy": 71.0}},

@@ -55,6 +55,11 @@ class Made:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     metrics: Sequence[str] = ("accuracy", "macro_f1")
+    audit: Sequence[Mapping[str, Any]] | None = None
+    audit_pictures: Sequence[str] = ()
+    branches: bool = False
+    ladder: Sequence[Mapping[str, Any]] = ()
+    margin: float | None = None
     name: str = "digits"
     seed: int = 0
 
@@ -76,7 +81,7 @@ def make_study(folder: Path, made: Made = Made()) -> Store:
     world = _world(made)
     plan = [
         {
-            "key": _key(name, seed, fold, made.seed),
+            "key": _key(name, seed, fold, made.seed, str(made.overlap), made.rows, made.folds),
             "candidate": name,
             "seed": seed,
             "repeat": r,
@@ -92,6 +97,9 @@ def make_study(folder: Path, made: Made = Made()) -> Store:
         for name in made.accuracies
     ]
     store.describe(_description(made, world, plan))
+    if made.audit_pictures:
+        (folder / "audit").mkdir()
+        RunFolder(folder / "audit").pictures({name: _jpeg(name, 0) for name in made.audit_pictures})
     done = len(plan) - made.missing - made.failed
     for item in plan[:done]:
         with store.lease(item["key"]) as mine, store.writing(item["key"]) as run:
@@ -158,6 +166,7 @@ def _write_run(run: RunFolder, made: Made, world: World, item: Mapping[str, Any]
                 "epochs": made.epochs,
             },
             "choice": {"epoch": made.epochs, "by": "last"},
+            **({"branches": _branches(name, item)} if made.branches and " + " in name else {}),
             "digests": {"dataset": "0" * 32, "predictions": "1" * 32},
             "versions": VERSIONS,
             "machine": MACHINE,
@@ -165,6 +174,15 @@ def _write_run(run: RunFolder, made: Made, world: World, item: Mapping[str, Any]
             "finished": f"2026-01-02T03:{10 + item['fold']:02d}:05+00:00",
         }
     )
+
+
+def _branches(name: str, item: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The first branch is worth something, the others nothing."""
+    whole = 0.9 + 0.01 * item["fold"]
+    return [
+        {"name": part, "accuracy": 0.8 + 0.02 * item["fold"], "without": whole - (0.1 if i == 0 else 0.0), "whole": whole}
+        for i, part in enumerate(name.split(" + "))
+    ]
 
 
 def _world(made: Made, rows: int | None = None, part: str = "internal") -> World:
@@ -255,6 +273,7 @@ def _description(made: Made, world: World, plan: list[dict[str, Any]]) -> dict[s
             "candidates": list(made.accuracies),
             "sweep": {},
             "metrics": list(made.metrics),
+            **({"margin": made.margin} if made.margin else {}),
             **({"about": {"source": "made up", "published": dict(made.published)}} if made.published else {}),
         },
         "text": f"name: {made.name}\ndata: {{folder: pictures}}\nprotocol: {{split: stratified-k-fold, folds: {made.folds}}}\n",
@@ -272,6 +291,8 @@ def _description(made: Made, world: World, plan: list[dict[str, Any]]) -> dict[s
             "problems": [],
         },
         "plan": plan,
+        **({"audit": list(made.audit)} if made.audit is not None else {}),
+        **({"ladder": list(made.ladder)} if made.ladder else {}),
         "versions": VERSIONS,
         "machine": MACHINE,
         "command": f"phoropter run {made.name}.yaml",

@@ -10,9 +10,10 @@ import pytest
 from made_study import Made, make_study
 
 from phoropter.core.errors import StoreError
-from phoropter.report import sections, tables
+from phoropter.report import tables
 from phoropter.report.evidence import Shares
 from phoropter.report.reading import calibrated, gather, roc
+from phoropter.report.sweeps import sweep
 from phoropter.results.store import Store
 
 TWO = Made(
@@ -107,7 +108,7 @@ def test_settings_of_a_sweep_become_curves(tmp_path: Path) -> None:
     store = make_study(tmp_path, made)
     evidence = gather(store)
     assert {e.base for e in evidence.entrants} == {"net"}
-    drawing = sections._sweep(evidence, "data.lowpass")
+    drawing = sweep(evidence, "data.lowpass")
     means = {e.settings["data.lowpass"]: e.mean("accuracy") for e in evidence.entrants}
     assert f"net from {means[0] * 100:.1f} % to {means[20] * 100:.1f} %" in drawing.alt
     assert "against lowpass" in drawing.caption

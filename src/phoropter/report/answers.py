@@ -181,12 +181,18 @@ def reliability(curves: Sequence[Curve], weights: Sequence[Floats]) -> Drawing:
 def embedding(xy: Floats, member: NDArray[np.int64], names: Sequence[str], by: str, candidate: str) -> Drawing:
     """(n, 2) places from t-SNE, coloured by class or group; past eight, colours repeat with other marks."""
 
+    legend = by == "group" and len(names) <= len(SERIES)
+    wide, high = np.maximum(np.ptp(xy, axis=0), 1e-9)
+    height = PANEL * float(np.clip(high / wide, 0.4, 1.0)) + (0.17 * len(names) if legend else 0.0)
+
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
         for k in np.unique(member):
             at = xy[member == k]
             mark = MARKERS[(k // len(SERIES)) % 6]
-            axes.plot(at[:, 0], at[:, 1], mark, color=colour(int(k)), ms=2.8, mew=0, alpha=0.75)
+            axes.plot(at[:, 0], at[:, 1], mark, color=colour(int(k)), ms=2.8, mew=0, alpha=0.75, label=short(names[k], 28))
+        if legend:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=1, markerscale=2)
         for k in np.unique(member) if by == "class" and len(names) <= NUMBERED else ():
             x, y = np.median(xy[member == k], axis=0)
             behind = {"fc": PAPER, "alpha": 0.7, "pad": 1.5, "lw": 0}
@@ -200,7 +206,7 @@ def embedding(xy: Floats, member: NDArray[np.int64], names: Sequence[str], by: s
         "Distances between clusters mean little." if by == "class" else "A cluster a group would mean that it sees who, not what."
     )
     shown = f"each of {len(names)} {by}es" if by == "class" else f"each of {len(names)} {by}s"
-    return draw(f"features-by-{by}", caption, f"A scatter of points, {shown} in a colour of its own.", (PANEL, PANEL), paint)
+    return draw(f"features-by-{by}", caption, f"A scatter of points, {shown} in a colour of its own.", (PANEL, height), paint)
 
 
 def tsne(features: NDArray[np.float16], seed: int = 0) -> Floats:

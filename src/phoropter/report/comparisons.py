@@ -38,7 +38,7 @@ class Comparisons:
 def compare(store: Store, evidence: Evidence) -> Comparisons:
     """Every pair of candidates by the first metric."""
     design = design_of(evidence)
-    tested = [_tested(store, e, design) for e in evidence.entrants]
+    tested = [contender(store, e, design, evidence.metrics[0]) for e in evidence.entrants]
     names = [t.name for t in tested]
     every = len(names) * (len(names) - 1) // 2
     asked = None
@@ -57,19 +57,20 @@ def _corrected(found: Comparison, family: int, design: Design) -> Comparison:
 
 
 def design_of(evidence: Evidence) -> Design:
-    """Read from the runs themselves: what each was tested on, and how much it was trained on."""
+    """Read from the runs themselves: what each was tested on, and how much it was trained on; the margin is the study's."""
+    margin = None if (asked := evidence.asked.get("margin")) is None else float(asked)
     lines = [line for e in evidence.entrants for line in e.runs]
     sets = {line.rows for line in lines}
     if len(sets) == 1:
-        return Design("one test set")
+        return Design("one test set", margin=margin)
     if all(line.groups == 1 for line in lines):
-        return Design("groups")
+        return Design("groups", margin=margin)
     ratio = float(np.mean([line.n_test / max(1, line.n_train) for line in lines]))
-    return Design("folds", ratio)
+    return Design("folds", ratio, margin)
 
 
-def _tested(store: Store, entrant: Entrant, design: Design) -> Contender:
-    metric = entrant.replicates.metric if entrant.replicates else ""
+def contender(store: Store, entrant: Entrant, design: Design, metric: str) -> Contender:
+    """A candidate's results by this metric, as the tests take them; predictions are read when they are asked for."""
     keys: dict[SplitKey, str] = {(line.rows, line.split[0]): line.key for line in entrant.runs}
     scores: dict[SplitKey, float] = {(line.rows, line.split[0]): line.metrics[metric] for line in entrant.runs}
     return Contender(entrant.name, scores, _ReadWhenAsked(store, keys) if design.kind == "one test set" else {})
@@ -155,6 +156,12 @@ def explanation(found: Comparisons, evidence: Evidence) -> tuple[str, ...]:
         text.append(
             f"Pairs are compared over {units:,} {what} by {words}; {correction}. "
             "A candidate is called ahead only where the corrected p is at most 0.05 and the interval excludes zero."
+        )
+    if words and found.design.margin is not None:
+        margin = Scale.of(evidence.metric).size(found.design.margin)
+        text.append(
+            f"Practically the same: the whole interval lies within ±{margin}, a difference that the study said beforehand "
+            "does not matter."
         )
     if any(c.left_out for c in found.pairs):
         text.append("Some pairs have splits that only one of the two has finished; those splits are left out.")

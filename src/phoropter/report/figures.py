@@ -60,6 +60,11 @@ class Scale:
             return "–"
         return f"{value * 100:.1f} %" if self.percent else f"{value:.3f}"
 
+    def size(self, value: float) -> str:
+        """A difference without its sign: `1.8 points`."""
+        number = f"{abs(value) * self.factor:.{1 if self.percent else 3}f}"
+        return f"{number} point{'' if number == '1.0' else 's'}" if self.percent else number
+
 
 @dataclass(frozen=True, eq=False)
 class Line:

@@ -36,10 +36,10 @@ def _item(mistake: Mistake, jpeg: bytes, classes: Sequence[str]) -> Markup:
     return Markup(
         '<li><figure><img src="{}" alt="{}"><figcaption><b>{}</b> taken for <b>{}</b>, {}\u00a0% sure<br>{}</figcaption>'
         "</figure></li>"
-    ).format(_source(jpeg), alt, true, answered, f"{mistake.confidence * 100:.1f}", where)
+    ).format(jpeg_source(jpeg), alt, true, answered, f"{mistake.confidence * 100:.1f}", where)
 
 
-def _source(jpeg: bytes) -> str:
+def jpeg_source(jpeg: bytes) -> str:
     """A data URI; of what is no small JPEG, nothing."""
     if not jpeg.startswith(_JPEG) or len(jpeg) > LARGEST_JPEG:
         return ""

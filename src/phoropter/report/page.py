@@ -1,37 +1,21 @@
-"""A results folder → one self-contained page, and its conclusion, tables and figures as files beside it.
-
-The page needs nothing but itself: its style, script and pictures are inside, its content policy forbids every request, and it
-allows only this style and this script, by their digests. Everything that came from a study is escaped on its way in.
-"""
+"""A results folder → one self-contained page (report/document.py), its tables and figures as files, and a model card."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-from markupsafe import Markup
-
 import phoropter
-from phoropter.core.files import write_text, writing
-from phoropter.report import comparisons, conclusion, provenance
-from phoropter.report.drawing import Drawing
+from phoropter.core.files import write_text
+from phoropter.report import comparisons, conclusion, leaks, provenance
+from phoropter.report.card import card
+from phoropter.report.document import Document, Notice, places
 from phoropter.report.evidence import Evidence
 from phoropter.report.reading import gather
-from phoropter.report.sections import Findings, Section, sections
-from phoropter.report.table import Table, one_line
+from phoropter.report.section import Findings
+from phoropter.report.sections import sections
+from phoropter.report.table import one_line
 from phoropter.results.store import Store
-
-
-@dataclass(frozen=True)
-class Notice:
-    """What a reader must know before the first number."""
-
-    title: str
-    lines: tuple[str, ...]
 
 
 def write_report(folder: Path | str, out: Path | None = None, progress: Callable[[int, int], None] | None = None) -> Path:
@@ -45,73 +29,19 @@ def write_report(folder: Path | str, out: Path | None = None, progress: Callable
     store = Store(folder)
     evidence = gather(store, progress)
     findings = Findings(store, evidence, comparisons.compare(store, evidence))
-    shown = sections(findings)
-    page, beside = _places(store.folder, out)
-    for section in shown:
-        _write_files(section, beside)
-    said = conclusion.conclusion(evidence, findings.comparisons)
-    write_text(beside / "conclusion.txt", "\n".join(one_line(s) for part in said for s in part) + "\n")
-    write_text(page, _page(findings, shown, said, "" if beside == page.parent else f"{beside.name}/"))
-    return page
-
-
-def _places(folder: Path, out: Path | None) -> tuple[Path, Path]:
-    """The page, and the folder its tables and figures lie in."""
-    out = folder / "report" if out is None else Path(out)
-    if out.suffix.lower() in (".html", ".htm"):
-        return out, out.with_suffix("")
-    return out / "index.html", out
-
-
-def _write_files(section: Section, folder: Path) -> None:
-    for block in (*section.blocks, *section.files):
-        if isinstance(block, Table):
-            for ending, text in (("csv", block.csv()), ("md", block.markdown()), ("tex", block.latex())):
-                write_text(folder / "tables" / f"{block.name}.{ending}", text)
-        elif isinstance(block, Drawing):
-            for ending, data in (("svg", block.svg), ("pdf", block.pdf)):
-                with writing(folder / "figures" / f"{block.name}.{ending}") as aside:
-                    aside.write_bytes(data)
-
-
-def _page(findings: Findings, shown: list[Section], said: tuple[list[str], list[str]], prefix: str) -> str:
-    import jinja2
-
-    evidence = findings.evidence
-    css, script = _part("page.css"), _part("page.js")
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
-        _part("page.html")
+    said, beside = conclusion.conclusion(evidence, findings.comparisons)
+    page, files = places(store.folder / "report", out)
+    document = Document(
+        str(evidence.study.get("name", evidence.folder.name)),
+        facts(evidence),
+        notices(evidence),
+        said,
+        beside,
+        sections(findings),
+        _closing(evidence),
     )
-    sentences, beside = said
-    return template.render(
-        policy=_policy(css, script),
-        css=Markup(css),
-        script=Markup(script),
-        version=phoropter.__version__,
-        title=one_line(str(evidence.study.get("name", evidence.folder.name))),
-        facts=facts(evidence),
-        notices=notices(evidence),
-        conclusion=[one_line(s) for s in sentences],
-        beside=[one_line(s) for s in beside],
-        sections=[
-            {"id": s.id, "title": s.title, "text": [one_line(t) for t in s.text], "html": list(s.html(prefix))} for s in shown
-        ],
-        closing=_closing(evidence),
-    )
-
-
-def _part(name: str) -> str:
-    return resources.files("phoropter.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _policy(css: str, script: str) -> str:
-    """No request to anywhere, no style and no script but these two."""
-
-    def digest(text: str) -> str:
-        return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
-
-    ours = f"style-src {digest(css)}; script-src {digest(script)}"
-    return f"default-src 'none'; img-src data:; {ours}; base-uri 'none'; form-action 'none'"
+    write_text(files / "model-card.md", card(findings))
+    return document.write(page, files)
 
 
 def facts(evidence: Evidence) -> str:
@@ -122,8 +52,8 @@ def facts(evidence: Evidence) -> str:
     if name and name != evidence.study.get("name"):
         words[0] = f"{name}: {words[0]}"
     if dataset.get("groups"):
-        words[0] += f", {dataset['groups']:,} groups"
-    if dataset.get("sites"):
+        words[0] += f", {_count(dataset['groups'], 'group')}"
+    if len(dataset.get("sites") or ()) > 1:
         words[0] += f", {len(dataset['sites']):,} sites"
     words += [
         provenance.protocol_words(evidence),
@@ -145,6 +75,8 @@ def notices(evidence: Evidence) -> list[Notice]:
     if evidence.grouped and evidence.protocol.get("allow_group_overlap"):
         line = "Rows of one group may stand on both sides of a split, as the study asked: new groups will likely fare worse."
         found.append(Notice("Groups overlap.", (line,)))
+    if grave := leaks.grave(evidence):
+        found.append(Notice("The splits let something through.", tuple(map(one_line, grave))))
     return found
 
 
@@ -170,4 +102,7 @@ def _count(number: int, word: str) -> str:
 
 def _closing(evidence: Evidence) -> str:
     made = f"Made by phoropter {phoropter.__version__} from the predictions of {_count(evidence.finished, 'run')}."
-    return f"{made} Files that are linked lie beside this page in tables and figures."
+    return (
+        f"{made} Files that are linked lie beside this page in tables and figures, and a model card of the first "
+        "candidate in model-card.md."
+    )

@@ -177,4 +177,5 @@ def repeat_lines(evidence: Evidence) -> list[str]:
     install = f"pip install phoropter=={version}" if version else "pip install phoropter"
     name = str(evidence.study.get("name", "study"))
     command = str(evidence.study.get("command") or f"phoropter run {name}.yaml")
+    command = f"phoropter{command.removeprefix('__main__.py')}" if command.startswith("__main__.py ") else command
     return [install, command, f"phoropter report {evidence.folder.name}"]

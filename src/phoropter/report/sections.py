@@ -5,80 +5,31 @@ A section that has nothing to show is None and leaves no trace.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Callable
 
 import numpy as np
 from markupsafe import Markup
 
 from phoropter.report import answers, comparisons, cost, figures, provenance, tables
+from phoropter.report.diagnosis import inside
 from phoropter.report.drawing import Drawing
 from phoropter.report.evidence import Entrant, Evidence
-from phoropter.report.figures import SHOWN, Curve, Difference, Line, Scale
+from phoropter.report.figures import Curve, Difference, Line, Scale
 from phoropter.report.gallery import gallery
+from phoropter.report.ladder import ladder
+from phoropter.report.leaks import leaks
+from phoropter.report.learning import learning
 from phoropter.report.reading import FALSE_ALARMS, RANKED_CLASSES, calibrated, roc
-from phoropter.report.table import Table, one_line
+from phoropter.report.section import Block, Findings, Section, folded
+from phoropter.report.sweeps import sweeps
+from phoropter.report.table import one_line
 from phoropter.results.metrics import METRICS
 from phoropter.results.statistics import friedman
-from phoropter.results.store import Store
 
 CURVES = 4  # candidates whose ROC and reliability are drawn
 MATRICES = 4  # candidates whose confusion matrix is drawn
 RANKED, BLOCKS = 20, 6  # candidates at most, and groups at least, for the figure of ranks
 FEATURES = 1200  # rows laid out by t-SNE
-
-Block = Table | Drawing | Markup
-
-
-@dataclass(frozen=True)
-class Section:
-    """id: of its anchor · text: paragraphs · blocks: shown, and written as files · files: tables written as files only"""
-
-    id: str
-    title: str
-    text: tuple[str, ...]
-    blocks: tuple[Block, ...]
-    files: tuple[Table, ...] = ()
-
-    def html(self, prefix: str = "") -> Iterator[Markup]:
-        """The blocks; neighbouring narrow figures share a row. prefix: of the links to files."""
-        for narrow, group in groupby(self.blocks, lambda b: isinstance(b, Drawing) and not b.wide):
-            shown = [_html(block, prefix) for block in group]
-            yield (
-                Markup('<div class="panels">\n{}\n</div>').format(Markup("\n").join(shown))
-                if narrow
-                else Markup("\n").join(shown)
-            )
-
-
-def _html(block: Block, prefix: str) -> Markup:
-    if isinstance(block, Table):
-        names = [f"{prefix}tables/{block.name}.{end}" for end in ("csv", "md", "tex")]
-        return block.html() + _files(names, ("CSV", "Markdown", "LaTeX"), block.caption)
-    if isinstance(block, Drawing):
-        names = [f"{prefix}figures/{block.name}.{end}" for end in ("svg", "pdf")]
-        return Markup('<figure class="{}">{}<figcaption>{}</figcaption>{}</figure>').format(
-            "wide" if block.wide else "panel", block.inline, block.caption, _files(names, ("SVG", "PDF"), block.caption)
-        )
-    return block
-
-
-def _files(names: Sequence[str], kinds: Sequence[str], what: str) -> Markup:
-    links = Markup(" · ").join(
-        Markup('<a href="{}">{}<span class="hidden"> of {}</span></a>').format(name, kind, one_line(what)[:60])
-        for name, kind in zip(names, kinds, strict=True)
-    )
-    return Markup('<p class="files">{}</p>').format(links)
-
-
-@dataclass(frozen=True, eq=False)
-class Findings:
-    """What the sections are made of."""
-
-    store: Store
-    evidence: Evidence
-    comparisons: comparisons.Comparisons
 
 
 def sections(findings: Findings) -> list[Section]:
@@ -179,12 +130,13 @@ def _groups(findings: Findings) -> Section | None:
         blocks += [answers.dots(names, columns, f"{what}s", caption, "accuracy, %"), tables.per_group(evidence, what)]
         if what == "group":
             text.append(_hardest(evidence))
+            blocks.append(tables.worst_of_all(evidence))
     title = " and ".join(f"by {k}" for k in kinds).capitalize()
     return Section("groups", title, tuple(text), tuple(blocks), tuple(tables.per_group(evidence, k, True) for k in kinds))
 
 
 def _hardest(evidence: Evidence) -> str:
-    found = tables.worst_groups(evidence)
+    found = tables.worst_groups(evidence.entrants[0])
     hardest = found.groups[0]
     return (
         f"The hardest of {len(found.groups)} groups for {evidence.entrants[0].name} is {hardest.group}, with "
@@ -233,72 +185,6 @@ def _confidence(findings: Findings) -> Section:
     return Section("confidence", "Confidence", (), tuple(blocks))
 
 
-_LEARNT: tuple[tuple[str, Scale], ...] = (
-    ("train_loss", Scale("Training loss", False, False)),
-    ("validation_loss", Scale("Validation loss", False, False)),
-)
-_LEARNT += (("train_accuracy", Scale("Training accuracy", True)), ("validation_accuracy", Scale("Validation accuracy", True)))
-
-
-def _learning(findings: Findings) -> Section | None:
-    evidence = findings.evidence
-    drawings = []
-    for column, scale in _LEARNT:
-        with_it = [e for e in evidence.entrants if column in e.history]
-        curves = [curve for e in with_it[:SHOWN] if (curve := _curve(e, column)) is not None]
-        if any(len(c.x) > 1 for c in curves):
-            drawings.append(figures.learning(curves, column.replace("_", "-"), scale, len(with_it) - len(curves)))
-    return Section("learning", "Learning curves", (), tuple(drawings)) if drawings else None
-
-
-def _curve(entrant: Entrant, column: str) -> Curve | None:
-    """Over the epochs that every run has."""
-    rows = entrant.history[column]
-    epochs = min(len(r) for r in rows)
-    if not epochs:
-        return None
-    values = np.array([r[:epochs] for r in rows])
-    band = values.std(axis=0, ddof=1) if len(rows) > 1 else np.zeros(epochs)
-    return Curve(entrant.name, np.arange(1.0, epochs + 1), values.mean(axis=0), band)
-
-
-def _sweeps(findings: Findings) -> Section | None:
-    evidence = findings.evidence
-    settings = [e.settings for e in evidence.entrants]
-    paths = [p for p in dict.fromkeys(k for s in settings for k in s) if len({repr(s.get(p)) for s in settings}) > 1]
-    drawings = [_sweep(evidence, path) for path in paths]
-    return Section("sweeps", "Sweeps", (), tuple(drawings)) if drawings else None
-
-
-def _sweep(evidence: Evidence, path: str) -> Drawing:
-    """The first metric against one swept setting; entrants that differ in another one too are curves of their own."""
-    metric = evidence.metrics[0]
-    families: dict[str, list[Entrant]] = {}
-    for e in evidence.entrants:
-        if path in e.settings:
-            others = [f"{k.rpartition('.')[2]} {_word(v)}" for k, v in e.settings.items() if k != path]
-            families.setdefault(" · ".join([e.base, *others]), []).append(e)
-    order = list(dict.fromkeys(_word(p["settings"][path]) for p in evidence.study["plan"] if path in (p.get("settings") or {})))
-    numeric = all(isinstance(e.settings[path], (int, float)) for f in families.values() for e in f)
-    curves = []
-    for name, family in list(families.items())[:SHOWN]:
-        at = {e: float(e.settings[path]) if numeric else float(order.index(_word(e.settings[path]))) for e in family}
-        family = sorted(family, key=lambda e: at[e])
-        bounds = np.array([tables.interval(e) for e in family])
-        x, y = np.array([at[e] for e in family]), np.array([e.mean(metric) for e in family])
-        curves.append(Curve(name, x, y, np.abs(bounds.T - y)))
-    what = path.rpartition(".")[2].replace("_", " ")
-    labels = None if numeric else order
-    return figures.sweep(curves, path.replace(".", "-"), what, Scale.of(METRICS[metric]), labels, len(families) - len(curves))
-
-
-def _word(value: object) -> str:
-    """A setting as the plan names it."""
-    if isinstance(value, dict):
-        return " ".join(f"{k} {_word(v)}" for k, v in value.items())
-    return "+".join(map(_word, value)) if isinstance(value, list) else str(value)
-
-
 def _features(findings: Findings) -> Section | None:
     evidence = findings.evidence
     first = evidence.entrants[0]
@@ -338,28 +224,27 @@ def _provenance(findings: Findings) -> Section:
     blocks.append(
         Markup('<h3>How to repeat it</h3>\n<pre tabindex="0">{}</pre>').format("\n".join(provenance.repeat_lines(evidence)))
     )
-    blocks.append(_folded("The study as written", provenance.written(evidence)))
+    blocks.append(folded("The study as written", provenance.written(evidence)))
     for name, settings in provenance.settled(evidence):
-        blocks.append(_folded(f"{name}, every setting", settings))
+        blocks.append(folded(f"{name}, every setting", settings))
     return Section("provenance", "What was run", (), tuple(blocks), (provenance.runs(evidence),))
-
-
-def _folded(title: str, text: str) -> Markup:
-    return Markup('<details><summary>{}</summary><pre tabindex="0">{}</pre></details>').format(one_line(title), text)
 
 
 ORDER: tuple[Callable[[Findings], Section | None], ...] = (
     _standings,
     _differences,
+    sweeps,
+    ladder,
     _cost,
-    _classes,
     _groups,
     _unseen,
+    _classes,
     _confusion,
-    _confidence,
-    _learning,
-    _sweeps,
-    _features,
     _mistakes,
+    _confidence,
+    inside,
+    learning,
+    _features,
+    leaks,
     _provenance,
 )

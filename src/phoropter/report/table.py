@@ -33,7 +33,7 @@ class Spread(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """From low to high."""
+    """From low to high; without end where high is infinite."""
 
     low: float
     high: float
@@ -126,12 +126,12 @@ class Table:
 
     def markdown(self) -> str:
         """A pipe table under its caption."""
-        lines = [f"**{_markdown(self.caption)}**", ""]
-        lines.append("| " + " | ".join(_markdown(c.head) for c in self.columns) + " |")
+        lines = [f"**{markdown_text(self.caption)}**", ""]
+        lines.append("| " + " | ".join(markdown_text(c.head) for c in self.columns) + " |")
         lines.append("|" + "|".join("---:" if c.is_number else ":---" for c in self.columns) + "|")
-        lines += ["| " + " | ".join(map(_markdown, self._texts(row))) + " |" for row in self.rows]
+        lines += ["| " + " | ".join(map(markdown_text, self._texts(row))) + " |" for row in self.rows]
         if self.note:
-            lines += ["", _markdown(self.note)]
+            lines += ["", markdown_text(self.note)]
         return "\n".join(lines) + "\n"
 
     def latex(self) -> str:
@@ -194,6 +194,8 @@ def text_of(value: Value, column: Column) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return NOTHING
     if isinstance(value, Interval):
+        if math.isfinite(value.low) and value.high == math.inf:
+            return f"{_rounded(value.low, column)} or more"
         if not (math.isfinite(value.low) and math.isfinite(value.high)):
             return NOTHING
         return f"{_rounded(value.low, column)} to {_rounded(value.high, column)}"
@@ -287,7 +289,7 @@ def one_line(text: str) -> str:
     return _CONTROL.sub(" ", text)
 
 
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|#~$&])", r"\\\1", one_line(text))
 
 

@@ -240,11 +240,31 @@ def per_group(evidence: Evidence, what: str = "group", everyone: bool = False) -
     return Table(f"per-{what}" + ("-of-all" if everyone else ""), caption, columns, rows, shown=12)
 
 
-def worst_groups(evidence: Evidence) -> Worst:
-    """For the first candidate: its groups, hardest first, and the mean accuracy over the hardest fifth of them."""
-    shares = evidence.entrants[0].groups
+def worst_groups(entrant: Entrant) -> Worst:
+    """Its groups, hardest first, and the mean accuracy over the hardest fifth of them."""
+    shares = entrant.groups
     scores = [GroupScore(name, shares.share(name), rows) for name, rows in sorted(shares.rows.items())]
     return worst("accuracy", scores)
+
+
+def worst_of_all(evidence: Evidence) -> Table:
+    """A row a candidate: who is served worst by it. The best on average need not be the best for the hardest."""
+    columns = (
+        Column("Candidate"),
+        Column("All groups", "percent", "mean of the groups' accuracies"),
+        Column("Hardest fifth", "percent", "mean accuracy over the hardest fifth of the groups"),
+        Column("Hardest group", "percent", "accuracy"),
+        Column("Which"),
+        Column("Answers", "count", "of that group, once for each run that met it"),
+    )
+    rows = []
+    for e in evidence.entrants:
+        found = worst_groups(e)
+        whole = float(np.mean([g.value for g in found.groups]))
+        hardest_one = found.groups[0]
+        rows.append(Row((e.name, whole, found.share_mean, hardest_one.value, hardest_one.group, hardest_one.rows)))
+    caption = f"Accuracy on the hardest of {len(evidence.entrants[0].groups.rows)} groups, by candidate"
+    return Table("worst-groups", caption, columns, tuple(rows))
 
 
 def confusions(evidence: Evidence, limit: int = 10) -> Table:

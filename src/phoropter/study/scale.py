@@ -58,7 +58,9 @@ def small(question: Question) -> Question:
         "recipe": question.recipe,
     }
     fields = {name: getattr(study, name) for name in type(study).model_fields if name not in changes}
-    return Question(type(study)(**fields, **changes), question.source, question.base, question.text, tuple(said))
+    return Question(
+        type(study)(**fields, **changes), question.source, question.base, question.text, tuple(said), question.compared
+    )
 
 
 def _different(candidates: list[Candidate], said: dict[str, None]) -> list[Candidate]:

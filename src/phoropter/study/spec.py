@@ -41,6 +41,7 @@ class Study(Spec):
     """The question.
 
     keep: whose bundles are kept: of the first fold of the first seed (`first`), of every run (`all`), or none
+    margin: the difference of the first metric that does not matter (0.01 of accuracy is a point), named before looking
     leakage: what happens when the audit finds that what is tested was learned from: nothing is run, it is said, or it is recorded
     lax_too: also run with groups on both sides, to see what a laxer protocol would claim; `protocol: compare` says the same
     """
@@ -53,6 +54,7 @@ class Study(Spec):
     candidates: list[Any]
     sweep: dict[str, list[Any]] = {}
     metrics: tuple[str, ...] = ("accuracy", "macro_f1")
+    margin: float | None = Field(None, gt=0)
     keep: Literal["none", "first", "all"] = "first"
     leakage: Literal["stop", "warn", "allow"] = "stop"
     lax_too: bool = False
@@ -95,7 +97,8 @@ class Study(Spec):
 class Question:
     """A study as it was given: the value, the file it came from, and what `--scale small` changed.
 
-    base: the folder relative paths start from · text: the file's own words
+    base: the folder relative paths start from · text: the file's own words · compared: the study that this is a half of, where
+    two protocols are compared
     """
 
     study: Study
@@ -103,6 +106,7 @@ class Question:
     base: Path | None = None
     text: str | None = None
     scaled: tuple[str, ...] = ()
+    compared: str = ""
 
     @property
     def recipe(self) -> Recipe:
@@ -146,7 +150,7 @@ def unfolded(question: Question) -> list[Question]:
     for name, plain in (("lax", lax), ("strict", strict)):
         changed = {"name": f"{study.name}-{name}", "lax_too": False}
         spec = check(ProtocolSpec, plain, question.source, ("protocol",))
-        made.append(replace(question, study=study.model_copy(update={**changed, "protocol": spec})))
+        made.append(replace(question, study=study.model_copy(update={**changed, "protocol": spec}), compared=study.name))
     return made
 
 

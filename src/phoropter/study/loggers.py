@@ -1,0 +1,184 @@
+"""Loggers for TensorBoard and MLflow: they hear what a person watching is told, and are off unless asked for.
+
+    PHOROPTER_LOG=tensorboard         DIR/tensorboard/RUN, a folder of events a run
+    PHOROPTER_LOG=mlflow              MLFLOW_TRACKING_URI, by default sqlite:///DIR/mlflow.db
+    PHOROPTER_LOG=tensorboard,mlflow  both
+
+An environment variable and no key of the study, for who looks on decides no number. With several processes (`-j`) only what is
+seen every half second is told: the scores of each finished run, and some of its epochs. A logger that breaks is said once and
+left out; the study goes on.
+
+Left out: pictures, weights and predictions, which lie in the run folders, and the system's load.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from phoropter.core.errors import MissingExtraError, SpecError, listing, nearest
+from phoropter.study.progress import Event, Watch
+
+VARIABLE = "PHOROPTER_LOG"
+_LOOKS_LIKE_A_NUMBER = (int, float)
+
+
+class Logger(Protocol):
+    """Writes numbers of named runs somewhere."""
+
+    def scalars(self, run: str, values: Mapping[str, float], step: int) -> None:
+        """Values of one run at one epoch; step 0: of the run as a whole."""
+
+    def end(self, run: str, failed: bool) -> None:
+        """Nothing more comes of this run."""
+
+    def close(self) -> None:
+        """Nothing more comes at all."""
+
+
+@contextmanager
+def logged(watch: Watch, name: str, folder: Path, wanted: str | None = None) -> Iterator[Watch]:
+    """The watch, beside the loggers that are asked for (default: by PHOROPTER_LOG).
+
+    name: of the study · folder: its results folder. Raises SpecError for an unknown logger, MissingExtraError where its package
+    is not installed.
+    """
+    asked = os.environ.get(VARIABLE, "") if wanted is None else wanted
+    names = [word.strip().lower() for word in asked.split(",") if word.strip()]
+    for word in names:
+        if word not in LOGGERS:
+            raise SpecError(f"{VARIABLE} is '{asked}': expected {listing(LOGGERS)}{nearest(word, LOGGERS)}")
+    hearing = [Hearing(word, LOGGERS[word](name, folder)) for word in dict.fromkeys(names)]
+
+    def both(event: Event) -> None:
+        watch(event)
+        for each in hearing:
+            each(event)
+
+    try:
+        yield both if hearing else watch
+    finally:
+        for each in hearing:
+            each.close()
+
+
+class Hearing:
+    """Turns events into numbers for one logger."""
+
+    def __init__(self, name: str, logger: Logger) -> None:
+        self.name, self.logger, self.broken = name, logger, False
+
+    def __call__(self, event: Event) -> None:
+        if event.what == "epoch" and event.title:
+            numbers = _numbers(event.note)
+            step = int(numbers.pop("epoch", 0))
+            numbers.pop("epochs", None)
+            self._try(lambda: self.logger.scalars(event.title, numbers, step))
+        elif event.what == "done":
+            held_out = {f"held_out_{k}": v for k, v in _numbers(event.note).items()}
+            self._try(lambda: self.logger.scalars(event.title, held_out, 0))
+            self._try(lambda: self.logger.end(event.title, failed=False))
+        elif event.what == "failed":
+            self._try(lambda: self.logger.end(event.title, failed=True))
+
+    def close(self) -> None:
+        self._try(self.logger.close)
+
+    def _try(self, act: Callable[[], None]) -> None:
+        """Whatever goes wrong in somebody else's logger must not cost a run."""
+        if self.broken:
+            return
+        try:
+            act()
+        except Exception as error:
+            self.broken = True
+            logging.getLogger("phoropter").warning("%s stopped logging (%s); the study goes on", self.name, error)
+
+
+def _numbers(note: Mapping[str, Any]) -> dict[str, float]:
+    return {k: float(v) for k, v in note.items() if isinstance(v, _LOOKS_LIKE_A_NUMBER) and not isinstance(v, bool)}
+
+
+class TensorBoard:
+    """A folder of events for each run, so that its page shows one curve a run. writer: makes one from a folder's path."""
+
+    def __init__(self, name: str, folder: Path, writer: Callable[[str], Any] | None = None) -> None:
+        self.folder, self.writer = folder / "tensorboard", writer or _tensorboard_writer()
+        self.open: dict[str, Any] = {}
+
+    def scalars(self, run: str, values: Mapping[str, float], step: int) -> None:
+        if run not in self.open:
+            self.open[run] = self.writer(str(self.folder / _file_name(run)))
+        for name, value in values.items():
+            self.open[run].add_scalar(name, value, step)
+
+    def end(self, run: str, failed: bool) -> None:
+        if run in self.open:
+            self.open.pop(run).close()
+
+    def close(self) -> None:
+        while self.open:
+            self.open.popitem()[1].close()
+
+
+def _tensorboard_writer() -> Callable[[str], Any]:
+    try:
+        from tensorboard.summary import Writer
+    except ImportError:
+        raise MissingExtraError("tensorboard", "track", "logging to TensorBoard") from None
+    return lambda folder: Writer(folder)
+
+
+class MLflow:
+    """An experiment named as the study, with a run for each run. client: as mlflow.tracking.MlflowClient."""
+
+    def __init__(self, name: str, folder: Path, client: Any | None = None) -> None:
+        self.client = client or _mlflow_client(folder)
+        known = self.client.get_experiment_by_name(name)
+        artifacts = (folder / "mlflow").resolve().as_uri()
+        self.experiment = known.experiment_id if known else self.client.create_experiment(name, artifact_location=artifacts)
+        self.open: dict[str, str] = {}
+
+    def scalars(self, run: str, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.client.log_metric(self._run(run), name, value, step=step)
+
+    def end(self, run: str, failed: bool) -> None:
+        self.client.set_terminated(self._run(run), status="FAILED" if failed else "FINISHED")
+        del self.open[run]
+
+    def close(self) -> None:
+        for run in list(self.open):
+            self.client.set_terminated(self.open.pop(run), status="KILLED")
+
+    def _run(self, run: str) -> str:
+        if run not in self.open:
+            self.open[run] = self.client.create_run(self.experiment, run_name=run).info.run_id
+        return self.open[run]
+
+
+def _mlflow_client(folder: Path) -> Any:
+    """Today's MLflow refuses folders of files (./mlruns): without MLFLOW_TRACKING_URI it is a database beside the runs."""
+    try:
+        from mlflow.tracking import MlflowClient
+    except ImportError:
+        raise MissingExtraError("mlflow", "track", "logging to MLflow") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder / 'mlflow.db').resolve()}")
+
+
+def _file_name(run: str) -> str:
+    """A folder's name from a run's title.
+
+    >>> _file_name("small CNN · fold 1 of 5, seed 0")
+    'small CNN - fold 1 of 5, seed 0'
+    """
+    return re.sub(r"[^\w ,.+()-]+", "-", run.replace("·", "-")).strip(" .-")[:120] or "run"
+
+
+LOGGERS: dict[str, Callable[[str, Path], Logger]] = {"tensorboard": TensorBoard, "mlflow": MLflow}

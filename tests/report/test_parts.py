@@ -1,0 +1,185 @@
+"""The parts of the page that come of the record: audit, branches, rungs, trends, hardest groups, margin; and the model card."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_reports import Reported, finding
+from made_study import Made, make_study
+from reading_html import Tags
+from scipy.optimize import minimize_scalar
+
+from phoropter.report import comparisons, leaks
+from phoropter.report.card import card, limits
+from phoropter.report.conclusion import conclusion
+from phoropter.report.page import notices
+from phoropter.report.reading import gather
+from phoropter.report.section import Findings
+from phoropter.results.store import Store
+
+SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=80, folds=2, seeds=(0,), epochs=1, pictures=0)
+
+
+def findings_of(store: Store) -> Findings:
+    evidence = gather(store)
+    return Findings(store, evidence, comparisons.compare(store, evidence))
+
+
+def test_branches_are_averaged_over_runs_and_an_idle_one_is_named(whole: Reported) -> None:
+    page = Tags(whole.text)
+    first, second = page.tables["branches"][1:]
+    runs = [r.record["branches"] for r in Store(whole.folder).runs() if "branches" in r.record]
+    assert len(runs) == 10
+    for i, row in enumerate((first, second)):
+        alone = [r[i]["accuracy"] * 100 for r in runs]
+        worth = [(r[i]["whole"] - r[i]["without"]) * 100 for r in runs]
+        assert row[2] == f"{np.mean(alone):.1f} ± {np.std(alone, ddof=1):.1f}"
+        assert row[5].startswith(f"{np.mean(worth):+.1f}" if np.mean(worth) > 0.05 else "0.0")
+    assert "Without them the fusion answers as well or better: efficientnet_b0 in resnet50 + efficientnet_b0." in page.text
+
+
+def test_rungs_stand_with_their_scores_best_first(whole: Reported) -> None:
+    rows = Tags(whole.text).tables["ladder"][1:]
+    assert [r[2] for r in rows] == ["b", "a", "c", "b", "a"] and [r[4] for r in rows] == ["yes", "yes", "no", "yes", "no"]
+    assert rows[0][3] == "81.5" and "all, briefly: a tenth of the rows." in Tags(whole.text).text
+
+
+def test_trends_and_crossings_are_those_of_the_histories(whole: Reported) -> None:
+    page = Tags(whole.text)
+    curves: dict[str, list[list[float]]] = {}
+    for run in Store(whole.folder).runs():
+        with (run.folder / "history.csv").open() as file:
+            curves.setdefault(run.candidate, []).append([float(row["train_accuracy"]) for row in csv.DictReader(file)])
+    rows = {(r[0], r[1]): r for r in page.tables["trends"][1:]}
+    for name, values in curves.items():
+        mean, u = np.mean(values, axis=0), np.log(np.arange(1, 7))
+        b, a = np.polyfit(u, mean, 1)
+        row = rows[name, "logarithmic"]
+        assert row[2] == f"{a:.3f} + {b:.3f} ln x" and row[6] == f"{np.corrcoef(u, mean)[0, 1] ** 2:.3f}" and row[8] == "10"
+    assert "Trends are fitted to the accuracy on the training rows" in page.text
+
+
+def test_hardest_groups_of_every_candidate(whole: Reported) -> None:
+    for name, row in Tags(whole.text).columns("worst-groups").items():
+        right: dict[str, list[bool]] = {}
+        for run in Store(whole.folder).runs():
+            if run.candidate == name and (said := run.predictions()) is not None and said.groups is not None:
+                for group, hit in zip(said.groups, said.logits.argmax(1) == said.labels, strict=True):
+                    right.setdefault(str(group), []).append(bool(hit))
+        shares = sorted(np.mean(hits) for hits in right.values())
+        assert row["Hardest group\u00a0%"] == f"{shares[0] * 100:.1f}"
+        assert row["Hardest fifth\u00a0%"] == f"{np.mean(shares[:3]) * 100:.1f}"  # 14 groups
+        assert row["All groups\u00a0%"] == f"{np.mean(shares) * 100:.1f}"
+
+
+def test_temperatures_are_those_of_the_rows_set_aside(whole: Reported) -> None:
+    for name, row in Tags(whole.text).columns("confidence").items():
+        fitted = []
+        for run in Store(whole.folder).runs():
+            if run.candidate == name and (aside := run.predictions("validation")) is not None:
+                z, y = aside.logits.astype(np.float64), aside.labels
+
+                def loss(log_t: float, z: np.ndarray = z, y: np.ndarray = y) -> float:
+                    s = z / np.exp(log_t)
+                    return float(np.mean(np.log(np.exp(s - s.max(1, keepdims=True)).sum(1)) + s.max(1) - s[np.arange(len(y)), y]))
+
+                fitted.append(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+        mean, std = (float(v) for v in row["Temperature"].split(" ± "))
+        assert (mean, std) == pytest.approx((np.mean(fitted), np.std(fitted, ddof=1)), abs=0.006)
+
+
+# ----------------------------------------------------------------------------------------------------------- the audit
+
+
+def test_findings_stand_in_a_table_with_their_pairs(whole: Reported, hostile: Reported) -> None:
+    page = Tags(whole.text)
+    assert page.tables["leakage"][1][:6] == ["labels", "note", "3", "84", "3.6", "2"]
+    alts = [a["alt"] for tag, a in page.tags if tag == "img"]
+    assert "one: internal/00001.png" in alts and "other: internal/00002.png" in alts and "calm and fun" in page.text
+    with (whole.page.parent / "tables" / "leakage-labels.csv").open() as file:
+        assert list(csv.reader(file))[1] == ["internal/00001.png", "internal/00002.png", "calm and fun"]
+    other = Tags(hostile.text)
+    assert (
+        "tested <b>x</b>" in other.text
+        and "trained on y&z" in other.text
+        and "Examples of groups on both sides: <i>g</i>." in other.text
+    )
+    assert "The splits let something through. near-identical pictures lie on both sides" in other.text
+
+
+def test_nothing_found_and_never_audited_are_different_things(tmp_path: Path) -> None:
+    clean = findings_of(make_study(tmp_path / "clean", replace(SMALL, audit=[])))
+    unknown = findings_of(make_study(tmp_path / "unknown", SMALL))
+    assert "nothing was found" in leaks.leaks(clean).text[0] and "nothing is known of leaks" in leaks.leaks(unknown).text[0]
+    unsearched = finding("not looked for", "note", [], "Near-identical pictures were not looked for")
+    text = leaks.leaks(findings_of(make_study(tmp_path / "some", replace(SMALL, audit=[unsearched])))).text
+    assert "nothing was found" in text[0] and text[1] == "Near-identical pictures were not looked for."
+    assert notices(clean.evidence) == [] and "No leakage audit is recorded." in limits(unknown)
+    assert not any("leakage audit" in line for line in limits(clean))
+
+
+# ---------------------------------------------------------------------------------------------------------- the margin
+
+
+def test_within_a_margin_named_beforehand_two_are_practically_the_same(tmp_path: Path) -> None:
+    made = replace(SMALL, accuracies={"a": 0.9, "b": 0.9}, rows=600, folds=5, margin=0.2)
+    found = findings_of(make_study(tmp_path / "wide", made))
+    (pair,) = found.comparisons.pairs
+    assert pair.low > -0.2 and pair.high < 0.2 and pair.verdict == "practically the same"
+    assert conclusion(found.evidence, found.comparisons)[0] == ["All 2 candidates are practically the same on unseen rows."]
+    assert "lies within ±20.0 points" in " ".join(comparisons.explanation(found.comparisons, found.evidence))
+    narrow = findings_of(make_study(tmp_path / "narrow", replace(made, margin=0.001)))
+    assert narrow.comparisons.pairs[0].verdict == "cannot tell"
+
+
+# ------------------------------------------------------------------------------------------------------- the model card
+
+
+def test_the_card_says_what_the_page_says(whole: Reported) -> None:
+    text = (whole.page.parent / "model-card.md").read_text(encoding="utf-8")
+    board = Tags(whole.text).columns("leaderboard")
+    name, row = next(iter(board.items()))
+    assert text.startswith(f"# Model card: {name.replace('_', chr(92) + '_')}\n")
+    assert f"| {row['Accuracy' + chr(160) + '%']} | {row[list(row)[2]]} |" in text
+    worst = Tags(whole.text).columns("worst-groups")[name]
+    assert f"its accuracy is {worst['Hardest fifth' + chr(160) + '%']} %" in text
+    said = (whole.page.parent / "conclusion.txt").read_text().splitlines()
+    assert all(line.replace("_", "\\_") in text for line in said)
+    for title in ("Data", "How it was judged", "Figures", "Whom it serves worst", "Cost", "Limits", "How to load it", "Versions"):
+        assert f"\n## {title}\n" in text
+    assert "No bundle of it was kept" in text and "torch 2.13.0" in text
+
+
+def test_the_card_is_never_stronger_than_the_study(tmp_path: Path, hostile: Reported) -> None:
+    made = replace(SMALL, shuffled=True, rows=120, folds=4, audit=[], scale=["at most 120 rows"], missing=1)
+    found = findings_of(make_study(tmp_path, made))
+    lines = limits(found)
+    assert any(line.startswith("It comes first, but it is not shown to be better than ") for line in lines)
+    assert "Changed for a quick version of the study: at most 120 rows." in lines
+    assert any("Only 7 of 8 runs" in line for line in lines) and any("have no groups" in line for line in lines)
+    assert "cannot be told apart" in card(found)
+    text = (hostile.page.parent / "model-card.md").read_text(encoding="utf-8")
+    assert "<img" not in text.replace("\\<img", "") and "<script" not in text.replace("\\<script", "")
+
+
+def test_overlapping_groups_and_few_of_them_are_limits(tmp_path: Path) -> None:
+    lines = limits(
+        findings_of(make_study(tmp_path, replace(SMALL, groups=6, overlap=True, audit=[finding("groups", "warn", [["g"]])])))
+    )
+    assert any("never met it will likely do worse" in line for line in lines)
+    assert "The interval stands on 6 groups, which are few." in lines
+    assert any(line.startswith("groups lie on both sides") for line in lines)
+
+
+def test_a_kept_bundle_is_named_with_how_to_load_it(tmp_path: Path) -> None:
+    store = make_study(tmp_path, SMALL)
+    best = gather(store).entrants[0]
+    key = best.runs[1].key
+    (store.run(key).folder / "bundle").mkdir()
+    text = card(findings_of(store))
+    assert f'load(Path("runs/{key}/bundle"))' in text
+    assert f"trained on {best.runs[1].n_train} rows of the data, tested on {best.runs[1].n_test}" in text

@@ -1,0 +1,164 @@
+"""Loggers hear what a person watching is told, are off unless asked for, and never cost a run."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from phoropter.core.errors import MissingExtraError, SpecError
+from phoropter.study import loggers
+from phoropter.study.loggers import Hearing, MLflow, TensorBoard, logged
+from phoropter.study.progress import Event
+
+RUN = "net · fold 1 of 2, seed 0"
+STORY = (
+    Event("start", RUN, 0, 2),
+    Event("tick", RUN, note={"epoch": 1, "step": 3, "steps": 9, "epochs": 2, "images_per_s": 3.0}),
+    Event("epoch", RUN, note={"epoch": 1, "epochs": 2, "phase": "all", "train_loss": 0.5}),
+    Event("epoch", RUN, note={"epoch": 2, "epochs": 2, "phase": "all", "train_loss": 0.25}),
+    Event("done", RUN, 1, 2, {"accuracy": 0.9, "roc_auc": None}),
+    Event("failed", "net · fold 2 of 2, seed 0", 1, 2, {"error": "diverged"}),
+)
+
+
+class Written:
+    """What a fake writer of TensorBoard was told."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder, self.scalars, self.closed = folder, [], False
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.scalars.append((name, value, step))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_tensorboard_hears_epochs_and_scores(tmp_path: Path) -> None:
+    made: list[Written] = []
+    hearing = Hearing("tensorboard", TensorBoard("s", tmp_path, lambda folder: made.append(Written(folder)) or made[-1]))
+    for event in STORY:
+        hearing(event)
+    (one,) = made
+    assert one.folder == str(tmp_path / "tensorboard" / "net - fold 1 of 2, seed 0") and one.closed
+    assert one.scalars == [("train_loss", 0.5, 1), ("train_loss", 0.25, 2), ("held_out_accuracy", 0.9, 0)]
+
+
+def test_tensorboard_s_own_writer_leaves_what_its_reader_reads(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install 'phoropter[track]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with logged(lambda event: None, "s", tmp_path, "tensorboard") as watch:
+        for event in STORY:
+            watch(event)
+    (folder,) = (tmp_path / "tensorboard").iterdir()
+    read = EventAccumulator(str(folder))
+    read.Reload()
+    assert [e.step for e in read.Tensors("train_loss")] == [1, 2]
+
+
+class Client:
+    """As much of an MlflowClient as is used."""
+
+    def __init__(self, known: Any = None) -> None:
+        self.known, self.told = known, []
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        return self.known
+
+    def create_experiment(self, name: str, artifact_location: str) -> str:
+        self.told.append(("experiment", name))
+        return "7"
+
+    def create_run(self, experiment: str, run_name: str) -> Any:
+        self.told.append(("run", experiment, run_name))
+        return SimpleNamespace(info=SimpleNamespace(run_id=f"id of {run_name}"))
+
+    def log_metric(self, run: str, name: str, value: float, step: int) -> None:
+        self.told.append((run, name, value, step))
+
+    def set_terminated(self, run: str, status: str) -> None:
+        self.told.append((run, status))
+
+
+def test_mlflow_has_a_run_for_each_run(tmp_path: Path) -> None:
+    client = Client()
+    hearing = Hearing("mlflow", MLflow("s", tmp_path, client))
+    for event in STORY:
+        hearing(event)
+    other = "net · fold 2 of 2, seed 0"
+    assert client.told == [
+        ("experiment", "s"),
+        ("run", "7", RUN),
+        (f"id of {RUN}", "train_loss", 0.5, 1),
+        (f"id of {RUN}", "train_loss", 0.25, 2),
+        (f"id of {RUN}", "held_out_accuracy", 0.9, 0),
+        (f"id of {RUN}", "FINISHED"),
+        ("run", "7", other),
+        (f"id of {other}", "FAILED"),
+    ]
+    assert MLflow("s", tmp_path, Client(SimpleNamespace(experiment_id="3"))).experiment == "3"
+
+
+def test_a_run_that_was_stopped_is_closed_as_such(tmp_path: Path) -> None:
+    client, written = Client(), []
+    with pytest.raises(KeyboardInterrupt):
+        monkey = {"mlflow": lambda name, folder: MLflow(name, folder, client)}
+        monkey["tensorboard"] = lambda name, folder: TensorBoard(
+            name, folder, lambda f: written.append(Written(f)) or written[-1]
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loggers, "LOGGERS", monkey)
+            with logged(lambda event: None, "s", tmp_path, "mlflow, tensorboard") as watch:
+                watch(STORY[2])
+                raise KeyboardInterrupt
+    assert client.told[-1] == (f"id of {RUN}", "KILLED") and written[0].closed
+
+
+def test_off_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(loggers.VARIABLE, raising=False)
+    heard: list[Event] = []
+    with logged(heard.append, "s", tmp_path) as watch:
+        assert watch == heard.append
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_word_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(loggers.VARIABLE, "tensorbord")
+    with (
+        pytest.raises(SpecError, match=r"PHOROPTER_LOG is 'tensorbord'.*did you mean 'tensorboard'"),
+        logged(print, "s", tmp_path),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_a_missing_package_is_one_line_that_installs_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(module: str, *rest: Any) -> Any:
+        if module.split(".")[0] == name:
+            raise ImportError(module)
+        return real(module, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtraError, match=rf"{name}, which is not installed: pip install 'phoropter\[track\]'"):
+        logged(print, "s", tmp_path, name).__enter__()
+
+
+def test_a_logger_that_breaks_is_said_once_and_the_study_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Full(Written):
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            raise OSError("no space left")
+
+    hearing = Hearing("tensorboard", TensorBoard("s", tmp_path, Full))
+    with caplog.at_level(logging.WARNING, "phoropter"):
+        for event in STORY:
+            hearing(event)
+        hearing.close()
+    assert [r.message for r in caplog.records] == ["tensorboard stopped logging (no space left); the study goes on"]
