@@ -92,11 +92,18 @@ class Order:
     imbalance: Imbalance
     split: str
 
-    def epoch(self, epoch: int) -> list[Rows]:
-        """The batches of an epoch: every chosen row once; a last batch of one row joins the one before it (batch norm)."""
+    def epoch(self, epoch: int, whole: Rows | None = None) -> list[Rows]:
+        """The batches of an epoch: every chosen row once; a last batch of one row joins the one before it (batch norm).
+
+        whole: all rows of the dataset in the order of this epoch, where it is known already (many runs share it)
+        """
         rows = self._chosen(epoch)
-        hashes = self.dataset.hashes[rows]
-        shuffled = rows[order(hashes, self.seed, "order", epoch)]
+        if whole is None:
+            shuffled = rows[order(self.dataset.hashes[rows], self.seed, "order", epoch)]
+        else:
+            chosen = np.zeros(len(whole), bool)
+            chosen[rows] = True
+            shuffled = whole[chosen[whole]]
         if self.imbalance.keep_ratio:
             shuffled = _interleaved(shuffled, self.dataset.labels)
         cuts = list(range(self.batch, len(shuffled), self.batch))
