@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -109,7 +110,7 @@ class Order:
         cuts = list(range(self.batch, len(shuffled), self.batch))
         if cuts and len(shuffled) - cuts[-1] == 1:
             cuts.pop()
-        return list(np.split(shuffled, cuts))
+        return [shuffled[start:end] for start, end in pairwise([0, *cuts, len(shuffled)])]
 
     def _chosen(self, epoch: int) -> Rows:
         if self.imbalance.undersample is None:

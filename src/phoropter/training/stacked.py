@@ -55,7 +55,10 @@ def _stacked(heads: Sequence[nn.Module]) -> tuple[dict[str, Tensor], dict[str, T
 
 
 class Plain:
-    """Linear heads, or dense ones with a ReLU, on one branch. weights: (R, C) of the classes, or None."""
+    """Linear heads, or dense ones with a ReLU, on one branch; classes before rows, so that no tensor is turned over.
+
+    weights: (R, C) of the classes, or None
+    """
 
     def __init__(self, heads: Sequence[nn.Module], loss: Loss, weights: Tensor | None) -> None:
         self.parameters, self.gradients, self.buffers = _stacked(heads)
@@ -64,66 +67,62 @@ class Plain:
     @torch.no_grad()
     def step(self, features: tuple[Tensor, ...], labels: Tensor, member: Tensor, counts: Tensor) -> Tensor:
         x, (lanes, runs, window) = features[0], member.shape
-        own = labels[:, None].expand(lanes, runs, window).reshape(lanes * runs, window)  # (R, U)
-        hidden = "head.hidden.weight" in self.parameters
-        if hidden:
-            h = self._columns(x, "head.hidden").relu_()  # (R, U, H)
-            z = torch.baddbmm(self.parameters["head.last.bias"][:, None], h, self.parameters["head.last.weight"].mT)
-        else:
-            z = self._columns(x, "head.last")
-        sums, slope = self._loss(z, own, member.flatten(0, 1), counts.flatten())
-        if not hidden:
-            self._descend(x, slope, lanes, "head.last")
+        own = labels[:, None].expand(lanes, runs, window).reshape(lanes * runs, 1, window)  # (R, 1, U)
+        inside, counts = member.view(lanes * runs, window), counts.flatten()
+        if "head.hidden.weight" not in self.parameters:
+            sums, slope = self._loss(self._columns(x, "head.last"), own, inside, counts)
+            self._descend(x, slope, "head.last")
             return sums
-        torch.bmm(slope.mT, h, out=self.gradients["head.last.weight"])
-        torch.sum(slope, 1, out=self.gradients["head.last.bias"])
-        below = torch.ops.aten.threshold_backward(torch.bmm(slope, self.parameters["head.last.weight"]), h, 0)
-        self._descend(x, below, lanes, "head.hidden")
+        h = self._columns(x, "head.hidden").relu_()  # (R, H, U)
+        last = self.parameters["head.last.weight"]
+        sums, slope = self._loss(torch.baddbmm(self.parameters["head.last.bias"][..., None], last, h), own, inside, counts)
+        torch.bmm(slope, h.mT, out=self.gradients["head.last.weight"])
+        torch.sum(slope, 2, out=self.gradients["head.last.bias"])
+        self._descend(x, torch.ops.aten.threshold_backward(torch.bmm(last.mT, slope), h, 0), "head.hidden")
         return sums
 
     def _columns(self, x: Tensor, layer: str) -> Tensor:
-        """(L, U, D) through the layer of every run → (R, U, K): one product a lane, r · K columns wide."""
+        """(L, U, D) through the layer of every run → (R, K, U): one product a lane."""
         weight, bias = self.parameters[f"{layer}.weight"], self.parameters[f"{layer}.bias"]
-        lanes, window, width = x.shape
-        out, runs = weight.shape[1], len(weight) // lanes
-        z = torch.baddbmm(bias.view(lanes, 1, runs * out), x, weight.view(lanes, runs * out, width).mT)
-        return z.view(lanes, window, runs, out).transpose(1, 2).reshape(lanes * runs, window, out)
+        (lanes, window, width), (runs, out, _) = x.shape, weight.shape
+        rows = runs // lanes * out
+        return torch.baddbmm(bias.view(lanes, rows, 1), weight.view(lanes, rows, width), x.mT).view(runs, out, window)
 
-    def _descend(self, x: Tensor, slope: Tensor, lanes: int, layer: str) -> None:
-        """The gradient of a layer on x from that of what comes out of it, (R, U, K)."""
-        runs, window, out = slope.shape
-        runs //= lanes
-        side = slope.view(lanes, runs, window, out).transpose(1, 2).reshape(lanes, window, runs * out)
-        torch.bmm(side.mT, x, out=self.gradients[f"{layer}.weight"].view(lanes, runs * out, x.shape[2]))
-        torch.sum(slope, 1, out=self.gradients[f"{layer}.bias"])
+    def _descend(self, x: Tensor, slope: Tensor, layer: str) -> None:
+        """The gradient of a layer on x from that of what comes out of it, (R, K, U)."""
+        (lanes, window, width), (runs, out, _) = x.shape, slope.shape
+        rows = runs // lanes * out
+        torch.bmm(slope.view(lanes, rows, window), x, out=self.gradients[f"{layer}.weight"].view(lanes, rows, width))
+        torch.sum(slope, 2, out=self.gradients[f"{layer}.bias"])
 
     def _loss(self, z: Tensor, labels: Tensor, member: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, U, C) logits → (2, R) mean loss and hits, (R, U, C) the slope of the mean loss."""
-        hits = ((z.argmax(-1) == labels) * member).sum(1)
+        """(R, C, U) logits → (2, R) mean loss and hits, (R, C, U) the slope of the mean loss."""
+        said = z.gather(1, labels)  # (R, 1, U)
+        hits = ((said == z.amax(1, keepdim=True))[:, 0] * member).sum(1)
         if self.loss.kind == "focal":
             losses, slope = self._differentiated(z, labels, member)
             return torch.stack([losses, hits]), slope
-        logp, y = torch.log_softmax(z, -1), labels[..., None]
+        logp = torch.log_softmax(z, 1)
         smoothing, weights = self.loss.smoothing, self.weights
         if smoothing == 0 and weights is None:
-            losses = -(logp.gather(-1, y)[..., 0] * member).sum(1) / counts
-            share = (member / counts[:, None])[..., None]
-            return torch.stack([losses, hits]), logp.exp_().scatter_add_(-1, y, -torch.ones_like(share)).mul_(share)
-        of_class = torch.ones_like(z[:, 0]) if weights is None else weights  # (R, C)
-        own = of_class.gather(1, labels)  # (R, U)
-        target = (of_class * (smoothing / z.shape[-1]))[:, None].expand_as(z).clone()
-        target.scatter_add_(-1, y, ((1 - smoothing) * own)[..., None])
+            losses = (logp.gather(1, labels)[:, 0] * member).sum(1) / -counts
+            share = (member / counts[:, None])[:, None]  # (R, 1, U)
+            return torch.stack([losses, hits]), logp.exp_().mul_(share).scatter_add_(1, labels, -share)
+        of_class = torch.ones_like(z[..., 0]) if weights is None else weights  # (R, C)
+        own = of_class.gather(1, labels[:, 0])  # (R, U)
+        target = (of_class * (smoothing / z.shape[1]))[..., None].expand_as(z).clone()
+        target.scatter_add_(1, labels, ((1 - smoothing) * own)[:, None])
         share = member / (own * member).sum(1, keepdim=True)
-        losses = -((target * logp).sum(-1) * share).sum(1)
-        slope = (logp.exp_() * target.sum(-1, keepdim=True) - target) * share[..., None]
+        losses = -((target * logp).sum(1) * share).sum(1)
+        slope = (logp.exp_() * target.sum(1, keepdim=True) - target) * share[:, None]
         return torch.stack([losses, hits]), slope
 
     def _differentiated(self, z: Tensor, labels: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            losses = _mapped_loss(self.loss, z, labels, member, self.weights)
+            losses = _mapped_loss(self.loss, z.mT, labels[:, 0], member, self.weights)
             (slope,) = torch.autograd.grad(losses.sum(), z)
-        return losses.detach(), slope
+        return losses.detach(), slope.contiguous()
 
 
 class Mapped:

@@ -79,11 +79,11 @@ def fit_together(tasks: Sequence[Task]) -> list[Outcome]:
             task = tasks[members[0]]
             first = build(task)
             first.freeze("head")
-            features = frozen_features(first, task.pixels, task.cache, task.device, task.progress)
+            identities = tuple(b.identity for b in first.branches)
+            features = frozen_features(first, task.pixels, task.cache, task.device, task.progress, identities)
             for i in members:
                 model = classifiers.sibling(first, seed=seed_of(tasks[i].split.seed, "weights"))
-                model.freeze("head")
-                runs.append(_Run(i, tasks[i], model, features))
+                runs.append(_Run(i, tasks[i], model, features, identities))
         outcomes: dict[int, Outcome] = {}
         for program in _programs(runs):
             outcomes |= program.train()
@@ -96,12 +96,13 @@ def _random(candidate: Candidate) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """One member of a program. number: its place among the tasks · history: a row an epoch · best: weights, where chosen."""
+    """One member of a program. number: its place among the tasks · identities: of its backbones · history: a row an epoch · best: weights, where chosen."""
 
     number: int
     task: Task
     model: Classifier
     features: Features
+    identities: tuple[str, ...]
     history: list[Row] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
 
@@ -270,8 +271,7 @@ class _Program:
         self._load(run, i)
         if run.best:
             run.model.head.load_state_dict(run.best["state"])
-        identities = tuple(b.identity for b in run.model.branches)
-        return Fitted(run.task, run.model, run.history, run.best.get("epoch", 0), seconds, identities, run.features)
+        return Fitted(run.task, run.model, run.history, run.best.get("epoch", 0), seconds, run.identities, run.features)
 
 
 class _Held:
