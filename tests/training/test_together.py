@@ -98,7 +98,6 @@ def test_diverging_heads_fail_without_the_others_folder(few_digits: Any, tmp_pat
         {"head": {"kind": "dense", "dropout": 0.5}},
         {"recipe": {"preset": "probe", "ema": 0.9}},
         {"recipe": {"preset": "probe", "accumulate": 2}},
-        {"recipe": {"preset": "probe", "select": "validation"}},
     ],
 )
 def test_what_cannot_be_batched_is_left_to_fit(few_digits: Any, tmp_path: Path, entry: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -96,17 +97,24 @@ class Order:
     split: str
     bag: int = 0
 
-    def epoch(self, epoch: int) -> list[Rows]:
-        """The batches of an epoch: every chosen row once; a last batch of one row joins the one before it (batch norm)."""
+    def epoch(self, epoch: int, whole: Rows | None = None) -> list[Rows]:
+        """The batches of an epoch: every chosen row once; a last batch of one row joins the one before it (batch norm).
+
+        whole: all rows of the dataset in the order of this epoch, where it is known already (many runs share it)
+        """
         rows = self._chosen(epoch)
-        hashes = self.dataset.hashes[rows]
-        shuffled = rows[order(hashes, self.seed, "order", epoch)]
+        if whole is None:
+            shuffled = rows[order(self.dataset.hashes[rows], self.seed, "order", epoch)]
+        else:
+            chosen = np.zeros(len(whole), bool)
+            chosen[rows] = True
+            shuffled = whole[chosen[whole]]
         if self.imbalance.keep_ratio:
             shuffled = _interleaved(shuffled, self.dataset.labels)
         cuts = list(range(self.batch, len(shuffled), self.batch))
         if cuts and len(shuffled) - cuts[-1] == 1:
             cuts.pop()
-        return list(np.split(shuffled, cuts))
+        return [shuffled[start:end] for start, end in pairwise([0, *cuts, len(shuffled)])]
 
     def _chosen(self, epoch: int) -> Rows:
         ratio = self.imbalance.undersample

@@ -32,20 +32,28 @@ Progress = Callable[[int, int], None]
 
 
 def frozen_features(
-    model: Classifier, pixels: Pixels, cache: Path, device: torch.device, progress: Progress | None = None
+    model: Classifier,
+    pixels: Pixels,
+    cache: Path,
+    device: torch.device,
+    progress: Progress | None = None,
+    identities: Sequence[str] | None = None,
 ) -> tuple[NDArray[np.float32], ...]:
-    """The model's backbones over all N pictures → (N, D) float32 for each branch, memory-mapped, computed where not there yet."""
-    return tuple(_branch(model, branch, pixels, cache, device, progress) for branch in range(len(model.spec.backbones)))
+    """The model's backbones over all N pictures → (N, D) float32 for each branch, memory-mapped, computed where not there yet.
+
+    identities: of the backbones, where they are known already (a digest of all weights takes a while)
+    """
+    known = identities or tuple(b.identity for b in model.branches)
+    return tuple(_branch(model, i, name, pixels, cache, device, progress) for i, name in enumerate(known))
 
 
-def entry(model: Classifier, branch: int, pixels: Pixels) -> str:
+def entry(model: Classifier, branch: int, identity: str, pixels: Pixels) -> str:
     """The name of a branch's entry: a digest of pixels, weights, size and crop."""
-    backbone = model.branches[branch]
-    return digest([pixels.identity, backbone.identity, backbone.side, model.spec.crop, "clean", NUMERICS])
+    return digest([pixels.identity, identity, model.branches[branch].side, model.spec.crop, "clean", NUMERICS])
 
 
 def _branch(
-    model: Classifier, branch: int, pixels: Pixels, cache: Path, device: torch.device, progress: Progress | None
+    model: Classifier, branch: int, identity: str, pixels: Pixels, cache: Path, device: torch.device, progress: Progress | None
 ) -> NDArray[np.float32]:
     count, width = len(pixels), model.branches[branch].width
 
@@ -58,7 +66,7 @@ def _branch(
     model.eval()
     blocks = [np.arange(start, min(start + CHUNK, count), dtype=np.int64) for start in range(0, count, CHUNK)]
     wanted = Stored(
-        cache / "features" / entry(model, branch, pixels),
+        cache / "features" / entry(model, branch, identity, pixels),
         "features.npy",
         (count, width),
         "float32",

@@ -110,7 +110,7 @@ def fit(task: Task) -> Generator[Tick | Row, None, Fitted]:
     with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []):
         model = build(task)
         weights_before = tuple(b.identity for b in model.branches)
-        features = _stored_features(task, model)
+        features = _stored_features(task, model, weights_before)
         taught, note = _taught(task)
         began = time.monotonic()
         history, best_epoch = [], 0
@@ -142,11 +142,11 @@ def build(task: Task) -> Classifier:
     return model.to(task.device)
 
 
-def _stored_features(task: Task, model: Classifier) -> tuple[NDArray[np.float32], ...] | None:
+def _stored_features(task: Task, model: Classifier, identities: tuple[str, ...]) -> tuple[NDArray[np.float32], ...] | None:
     recipe = task.candidate.recipe
     if not task.candidate.frozen or recipe.augment or recipe.views != "single":
         return None
-    return frozen_features(model, task.pixels, task.cache, task.device, task.progress)
+    return frozen_features(model, task.pixels, task.cache, task.device, task.progress, identities)
 
 
 def order_of(task: Task) -> Order:

@@ -48,6 +48,11 @@ class Criterion:
         each = mixed(lambda y: self._each(logits, y))
         return each.mean() if weights is None else each.sum() / mixed(weights.__getitem__).sum()
 
+    def over(self, logits: Tensor, labels: Tensor, member: Tensor) -> Tensor:
+        """The same over those of the rows where `member`, (B,), is 1; elsewhere it is 0."""
+        each = self._each(_wide(logits), labels) * member
+        return each.sum() / (member if self.class_weights is None else self.class_weights[labels] * member).sum()
+
     def _each(self, logits: Tensor, labels: Tensor) -> Tensor:
         loss = self.loss
         if loss.kind == "cross-entropy" or loss.gamma == 0:

@@ -1,10 +1,10 @@
-"""Many heads of one frozen candidate at once: all its folds, repeats and seeds as one batched tensor program.
+"""Many heads of one frozen candidate at once: all its folds, repeats, seeds, rates and decays as one batched tensor program.
 
-The heads' parameters are stacked (R runs first) and stepped by one optimiser, which works element by element, so each run ends
+The heads' parameters are stacked (runs first) and stepped by one optimiser, which works element by element, so each run ends
 where it would have ended alone, up to the order of floating-point sums. Draws are those of a run alone: the same initial head,
-the same order of rows. Left to `fit`, one by one: heads with dropout, averaged weights, accumulation, chosen epochs, bags.
+the same order of rows. Left to `fit`, one by one: heads with dropout, averaged weights, accumulation, bags.
 
-Letters: R runs, B rows of a batch, D_i width of branch i, C classes.
+Letters: R runs, L lanes of r runs (training/lanes), D_i width of branch i, C classes.
 """
 
 from __future__ import annotations
@@ -13,68 +13,81 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.func import functional_call, stack_module_state, vmap
 
 from phoropter.core.errors import DivergedError
+from phoropter.core.files import digest
 from phoropter.core.seeds import seed_of
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
 from phoropter.training.batches import Order
 from phoropter.training.cache import frozen_features
 from phoropter.training.candidate import Candidate
-from phoropter.training.fit import Fitted, Task, build
+from phoropter.training.fit import Fitted, Task, answers, build
+from phoropter.training.lanes import Lane, windows
 from phoropter.training.loop import Row, optimizer_of, set_rate
-from phoropter.training.losses import Criterion, class_weights
+from phoropter.training.losses import class_weights
 from phoropter.training.recipe import Phase
+from phoropter.training.stacked import Heads, Mapped, Plain, narrow, plain
 
 MOST = 64  # runs in one program: what is gathered for a step stays a few hundred megabytes
 
 Outcome = Fitted | DivergedError
+Features = tuple[NDArray[np.float32], ...]
 
 
 def fits_together(candidate: Candidate) -> bool:
     """Whether runs of this candidate may be trained as one program."""
     recipe = candidate.recipe
     dropout = candidate.head.dropout or (candidate.fusion.dropout if candidate.fusion else 0)
-    plain = not (
+    simple = not (
         recipe.augment or recipe.ema or dropout or candidate.teaching or candidate.members or candidate.head.kind == "own"
     )
-    alone = (
-        recipe.views == "single"
-        and recipe.select == "last"
-        and recipe.accumulate == 1
-        and recipe.imbalance.bags == 1
-        and recipe.precision in ("float32", "auto")
-    )
-    return candidate.frozen and bool(recipe.phases) and plain and alone and not (candidate.fusion and candidate.fusion.auxiliary)
+    alone = recipe.views == "single" and recipe.accumulate == 1 and recipe.imbalance.bags == 1
+    alone = alone and recipe.precision in ("float32", "auto")
+    return candidate.frozen and bool(recipe.phases) and simple and alone and not (candidate.fusion and candidate.fusion.auxiliary)
+
+
+def kin(candidate: Candidate) -> str:
+    """Equal for candidates whose heads may share a program: they differ in rates, decay and name alone."""
+    made = candidate.plain()
+    made.pop("name")
+    recipe = made["recipe"]
+    recipe.pop("preset")
+    recipe["optimizer"].pop("weight_decay")
+    recipe["phases"] = [[p["train"], p["epochs"]] for p in recipe["phases"]]
+    return digest(made)
 
 
 def fit_together(tasks: Sequence[Task]) -> list[Outcome]:
-    """Tasks of one candidate that `fits_together`, on one dataset, at most MOST → an outcome each, in their order.
+    """Tasks of one candidate that `fits_together`, or of its `kin`, on one dataset, at most MOST → an outcome each, in order.
 
     Each equals what `fit` returns for the task alone, within the tolerance of float32 sums.
     """
-    outcomes: dict[int, Outcome] = {}
     by_seed: dict[int, list[int]] = defaultdict(list)
     for i, task in enumerate(tasks):  # random backbones are a function of the seed
         by_seed[task.split.seed if _random(task.candidate) else 0].append(i)
+    runs: list[_Run] = []
     with torch.random.fork_rng(devices=[]):
         for members in by_seed.values():
-            first = build(tasks[members[0]])
             task = tasks[members[0]]
-            features = frozen_features(first, task.pixels, task.cache, task.device, task.progress)
-            models = [classifiers.sibling(first, seed=seed_of(tasks[i].split.seed, "weights")) for i in members]
-            for model in models:
-                model.freeze("head")
-            group = [_Run(i, tasks[i], m, _order(tasks[i])) for i, m in zip(members, models, strict=True)]
-            for program in _programs(group):
-                outcomes |= program.train(features)
+            first = build(task)
+            first.freeze("head")
+            identities = tuple(b.identity for b in first.branches)
+            features = frozen_features(first, task.pixels, task.cache, task.device, task.progress, identities)
+            for i in members:
+                model = classifiers.sibling(first, seed=seed_of(tasks[i].split.seed, "weights"))
+                runs.append(_Run(i, tasks[i], model, features, identities))
+        outcomes: dict[int, Outcome] = {}
+        for program in _programs(runs):
+            outcomes |= program.train()
     return [outcomes[i] for i in range(len(tasks))]
 
 
@@ -82,161 +95,207 @@ def _random(candidate: Candidate) -> bool:
     return any(b.weights == "random" for b in candidate.backbones)
 
 
-def _order(task: Task) -> Order:
-    recipe = task.candidate.recipe
-    return Order(task.dataset, task.split.train, recipe.batch, task.split.seed, recipe.imbalance, task.split.name)
-
-
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """One member of a program. number: its place among the tasks."""
+    """One member of a program. number: its place among the tasks · identities: of its backbones · history: a row an epoch · best: weights, where chosen."""
 
     number: int
     task: Task
     model: Classifier
-    order: Order
+    features: Features
+    identities: tuple[str, ...]
+    history: list[Row] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def order(self) -> Order:
+        recipe, split = self.task.candidate.recipe, self.task.split
+        return Order(self.task.dataset, split.train, recipe.batch, split.seed, recipe.imbalance, split.name)
 
 
-def _programs(group: list[_Run]) -> Iterator[_Program]:
-    """Runs whose epochs have equally many batches share a schedule, and so a program."""
+def _programs(runs: list[_Run]) -> Iterator[_Program]:
+    """Runs whose epochs have equally many batches share a schedule; lanes of equally many runs share a program."""
     by_steps: dict[int, list[_Run]] = defaultdict(list)
-    for run in group:
+    for run in runs:
         by_steps[len(run.order.epoch(0))].append(run)
-    for steps, runs in by_steps.items():
-        for start in range(0, len(runs), MOST):
-            yield _Program(runs[start : start + MOST], steps)
+    for some in by_steps.values():
+        lanes = _lanes(some, narrow(some[0].model.head) and not some[0].task.candidate.recipe.imbalance.keep_ratio)
+        by_length: dict[int, list[_Lane]] = defaultdict(list)
+        for lane in lanes:
+            by_length[len(lane.runs)].append(lane)
+        for equal in by_length.values():
+            yield _Program(equal)
+
+
+@dataclass(frozen=True, eq=False)
+class _Lane:
+    runs: list[_Run]
+    reads: Lane
+
+
+def _lanes(runs: list[_Run], shared: bool) -> list[_Lane]:
+    """Runs by seed where they may share windows and these are not wasteful, else by split; by rates and decay within."""
+    found: dict[tuple[Any, ...], list[_Run]] = defaultdict(list)
+    for run in runs:
+        found[(run.task.split.seed,) if shared else (run.task.split.seed, run.task.split.name)].append(run)
+    lanes: list[_Lane] = []
+    for mine in found.values():
+        mine = sorted(mine, key=lambda run: (_tuned(run), run.number))
+        reads = Lane([run.order for run in mine], shared)
+        lanes += _lanes(mine, False) if shared and reads.wasteful else [_Lane(mine, reads)]
+    return lanes
+
+
+def _tuned(run: _Run) -> str:
+    recipe = run.task.candidate.recipe
+    return digest([recipe.optimizer.plain(), [p.plain() for p in recipe.phases]])
 
 
 class _Program:
     """R runs, one optimiser."""
 
-    def __init__(self, runs: list[_Run], steps: int) -> None:
-        self.runs, self.steps = runs, steps
-        self.task = runs[0].task
+    def __init__(self, lanes: list[_Lane]) -> None:
+        self.lanes = [lane.reads for lane in lanes]
+        self.runs = [run for lane in lanes for run in lane.runs]
+        self.task = self.runs[0].task
         self.recipe = self.task.candidate.recipe
         self.device = self.task.device
-        self.template = runs[0].model.head
-        heads = [run.model.head for run in runs]
-        stacked, self.buffers = stack_module_state(heads)  # type: ignore[arg-type]
-        self.parameters = {k: v.detach().clone().requires_grad_(True) for k, v in stacked.items()}
         weights = [class_weights(self.recipe.loss, t.dataset.labels[t.split.train], t.dataset.classes) for t in self._tasks]
-        self.weights = None if weights[0] is None else torch.stack([w for w in weights if w is not None]).to(self.device)
-        self.labels = torch.from_numpy(self.task.dataset.labels).to(self.device)
+        stacked = None if weights[0] is None else torch.stack([w for w in weights if w is not None]).to(self.device)
+        heads = [run.model.head for run in self.runs]
+        self.heads: Heads = (Plain if plain(heads[0]) else Mapped)(heads, self.recipe.loss, stacked)
+        self.held = _Held(lanes, self.device)
 
     @property
     def _tasks(self) -> list[Task]:
         return [run.task for run in self.runs]
 
-    def train(self, features: tuple[NDArray[np.float32], ...]) -> dict[int, Outcome]:
+    def train(self) -> dict[int, Outcome]:
         """Trains all runs; number of the task → its outcome."""
         began = time.monotonic()
-        identities = tuple(b.identity for b in self.runs[0].model.branches)
-        held = _Held(features, np.unique(np.concatenate([t.split.train for t in self._tasks])), self.device)
-        histories: list[list[Row]] = [[] for _ in self.runs]
         first = 0
-        for phase in self.recipe.phases:
-            optimizer = optimizer_of(self.runs[0].model, self.recipe, phase, {f"head.{k}": v for k, v in self.parameters.items()})
+        for number, phase in enumerate(self.recipe.phases):
+            optimizer, rates = self._optimizer(number)
             for epoch in range(first, first + phase.epochs):
-                for history, row in zip(histories, self._epoch(phase, optimizer, held, epoch, first), strict=True):
-                    history.append(row)
+                self._epoch(phase, optimizer, rates, epoch, first)
             first += phase.epochs
         seconds = (time.monotonic() - began) / len(self.runs)
-        return {run.number: self._outcome(i, histories[i], seconds, identities, features) for i, run in enumerate(self.runs)}
+        return {run.number: self._outcome(run, i, seconds) for i, run in enumerate(self.runs)}
 
-    def _epoch(self, phase: Phase, optimizer: torch.optim.Optimizer, held: _Held, epoch: int, first: int) -> list[Row]:
+    def _optimizer(self, number: int) -> tuple[torch.optim.Optimizer, list[dict[str, Any]]]:
+        """One optimiser over all runs, with groups for each rate and decay; and of each run the last of its groups."""
+        whole: torch.optim.Optimizer | None = None
+        last: list[dict[str, Any]] = []
+        for _, equal in groupby(enumerate(self.runs), key=lambda numbered: _tuned(numbered[1])):
+            some = list(equal)
+            part = slice(some[0][0], some[-1][0] + 1)
+            instead = {}
+            for name, parameter in self.heads.parameters.items():
+                piece = parameter.detach()[part]
+                piece.grad = self.heads.gradients[name][part]
+                instead[f"head.{name}"] = piece
+            run = some[0][1]
+            recipe = run.task.candidate.recipe
+            made = optimizer_of(run.model, recipe, recipe.phases[number], instead)
+            if whole is None:
+                whole = made
+            else:
+                for group in made.param_groups:
+                    whole.add_param_group(group)
+            last += [whole.param_groups[-1]] * len(some)
+        assert whole is not None
+        return whole, last
+
+    def _epoch(self, phase: Phase, optimizer: torch.optim.Optimizer, rates: list[dict[str, Any]], epoch: int, first: int) -> None:
         began = time.monotonic()
-        batches = [run.order.epoch(epoch) for run in self.runs]
-        sums = torch.zeros(2, len(self.runs), dtype=torch.float32, device=self.device)
-        for index in range(self.steps):
-            set_rate(optimizer, self.recipe.schedule, (epoch - first) * self.steps + index, self.steps, phase.epochs)
-            sums += self._step(optimizer, held, [b[index] for b in batches])
+        sums = torch.zeros(3, len(self.runs), dtype=torch.float32, device=self.device)
+        coming = list(windows(self.lanes, epoch))
+        for index, window in enumerate(coming):
+            set_rate(optimizer, self.recipe.schedule, (epoch - first) * len(coming) + index, len(coming), phase.epochs)
+            counts = torch.from_numpy(window.counts).to(self.device)
+            member = torch.from_numpy(window.member).to(self.device)
+            found = self.heads.step(*self.held.gather(window.rows), member, counts)
+            self._clip()
+            optimizer.step()
+            sums[0].addcmul_(found[0], counts.flatten())
+            sums[1] += found[1]
+            sums[2] += counts.flatten()
         seconds = (time.monotonic() - began) / len(self.runs)
-        shown = [sum(map(len, b)) for b in batches]
-        rate_now = optimizer.param_groups[-1]["lr"]
-        return [
-            {
-                "epoch": epoch + 1,
-                "phase": phase.train,
-                "learning_rate": rate_now,
-                "train_loss": loss / n,
-                "train_accuracy": hits / n,
-                "seconds": round(seconds, 3),
-                "images_per_s": round(n / seconds, 1) if seconds else 0.0,
-            }
-            for loss, hits, n in zip(*sums.tolist(), shown, strict=True)
-        ]
+        for i, (loss, hits, n) in enumerate(sums.T.tolist()):
+            self.runs[i].history.append(
+                {
+                    "epoch": epoch + 1,
+                    "phase": phase.train,
+                    "learning_rate": rates[i]["lr"],
+                    "train_loss": loss / n,
+                    "train_accuracy": hits / n,
+                    "seconds": round(seconds, 3),
+                    "images_per_s": round(n / seconds, 1) if seconds else 0.0,
+                    **self._validated(i, epoch),
+                }
+            )
 
-    def _step(self, optimizer: torch.optim.Optimizer, held: _Held, rows: list[NDArray[np.int64]]) -> Tensor:
-        """One step of all runs; (2, R): summed loss, hits. Batches of another length (the last of an epoch) go apart."""
-        by_size: dict[int, list[int]] = defaultdict(list)
-        for i, some in enumerate(rows):
-            by_size[len(some)].append(i)
-        sums = torch.zeros(2, len(rows), device=self.device)
-        total: Tensor = torch.zeros((), device=self.device)
-        for size, members in by_size.items():
-            chosen = np.stack([rows[i] for i in members])  # (r, B)
-            labels = self.labels[torch.from_numpy(chosen).to(self.device)]
-            losses, logits = self._losses(held.gather(chosen), labels, members if len(by_size) > 1 else None)
-            total = total + losses.sum()
-            with torch.no_grad():
-                sums[0, members] = losses.detach() * size
-                sums[1, members] = (logits.argmax(-1) == labels).sum(1).float()
-        total.backward()
-        self._clip()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return sums
-
-    def _losses(self, features: tuple[Tensor, ...], labels: Tensor, members: list[int] | None) -> tuple[Tensor, Tensor]:
-        """(r, B, D_i) features, (r, B) labels → (r,) losses, (r, B, C) logits."""
-        pick = (lambda v: v) if members is None else (lambda v: v[members])
-        parameters = {k: pick(v) for k, v in self.parameters.items()}
-        buffers = {k: pick(v) for k, v in self.buffers.items()}
-
-        def answer(p: dict[str, Tensor], b: dict[str, Tensor], f: tuple[Tensor, ...]) -> Tensor:
-            logits: Tensor = functional_call(self.template, (p, b), (f,)).logits
-            return logits
-
-        logits = vmap(answer)(parameters, buffers, features)
-        if self.weights is None:
-            return vmap(Criterion(self.recipe.loss))(logits, labels), logits
-        weighted = vmap(lambda x, y, w: Criterion(self.recipe.loss, w)(x, y))
-        return weighted(logits, labels, pick(self.weights)), logits
+    def _validated(self, i: int, epoch: int) -> dict[str, float]:
+        """A run's loss and accuracy on its inner validation part; the best weights are remembered where they are asked for."""
+        run = self.runs[i]
+        rows = run.task.split.val
+        if rows is None or not len(rows):
+            return {}
+        self._load(run, i)
+        logits = torch.from_numpy(answers(Fitted(run.task, run.model, [], 0, 0.0, (), run.features), rows)[0])
+        labels = torch.from_numpy(run.task.dataset.labels[rows])
+        loss = float(torch.nn.functional.cross_entropy(logits, labels))
+        if self.recipe.select == "validation" and loss < run.best.get("loss", math.inf):
+            run.best.update(loss=loss, epoch=epoch + 1, state={k: v.clone() for k, v in run.model.head.state_dict().items()})
+        return {"validation_loss": loss, "validation_accuracy": float((logits.argmax(1) == labels).double().mean())}
 
     def _clip(self) -> None:
         if self.recipe.clip is None:
             return
-        grads = [p.grad for p in self.parameters.values() if p.grad is not None]
-        norms = torch.stack([g.flatten(1).square().sum(1) for g in grads]).sum(0).sqrt()  # (R,)
+        gradients = self.heads.gradients.values()
+        norms = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()  # (R,)
         scale = (self.recipe.clip / (norms + 1e-6)).clamp(max=1.0)
-        for grad in grads:
-            grad.mul_(scale.view(-1, *[1] * (grad.ndim - 1)))
+        for gradient in gradients:
+            gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
 
-    def _outcome(
-        self, i: int, history: list[Row], seconds: float, identities: tuple[str, ...], features: tuple[NDArray[np.float32], ...]
-    ) -> Outcome:
-        run = self.runs[i]
-        for row in history:
+    def _load(self, run: _Run, i: int) -> None:
+        state = {k: v[i].detach().clone() for k, v in {**self.heads.parameters, **self.heads.buffers}.items()}
+        run.model.head.load_state_dict(state)
+
+    def _outcome(self, run: _Run, i: int, seconds: float) -> Outcome:
+        for row in run.history:
             if not math.isfinite(row["train_loss"]):
                 return DivergedError(
                     f"the training loss became {row['train_loss']} in epoch {row['epoch']} of {self.recipe.epochs}: "
                     "lower the learning rate or clip the gradient (clip: 1)"
                 )
-        state = {k: v[i].detach().clone() for k, v in {**self.parameters, **self.buffers}.items()}
-        run.model.head.load_state_dict(state)
-        return Fitted(run.task, run.model, history, 0, seconds, identities, features)
+        self._load(run, i)
+        if run.best:
+            run.model.head.load_state_dict(run.best["state"])
+        return Fitted(run.task, run.model, run.history, run.best.get("epoch", 0), seconds, run.identities, run.features)
 
 
 class _Held:
-    """The features of the rows the runs train on, in memory, found by row."""
+    """The features of the rows the runs train on, in memory once for each backbone, found by row."""
 
-    def __init__(self, features: tuple[NDArray[np.float32], ...], rows: NDArray[np.int64], device: torch.device) -> None:
-        self.place = torch.full((int(rows.max()) + 1,), -1, dtype=torch.int64)
-        self.place[torch.from_numpy(rows)] = torch.arange(len(rows))
-        self.branches = tuple(torch.from_numpy(np.ascontiguousarray(f[rows])).to(device) for f in features)
+    def __init__(self, lanes: list[_Lane], device: torch.device) -> None:
         self.device = device
+        dataset = lanes[0].runs[0].task.dataset
+        rows = np.unique(np.concatenate([run.task.split.train for lane in lanes for run in lane.runs]))
+        self.place = np.full(len(dataset), -1, dtype=np.int64)
+        self.place[rows] = np.arange(len(rows))
+        self.labels = torch.from_numpy(dataset.labels).to(device)
+        tables = {id(lane.runs[0].features): lane.runs[0].features for lane in lanes}
+        begins = {name: number * len(rows) for number, name in enumerate(tables)}
+        self.begin = np.array([begins[id(lane.runs[0].features)] for lane in lanes])[:, None]  # (L, 1) of each lane's table
+        branches = zip(*tables.values(), strict=True)
+        self.branches = tuple(
+            torch.from_numpy(np.concatenate([np.asarray(f[rows], dtype=np.float32) for f in each])).to(device) for each in branches
+        )
 
-    def gather(self, rows: NDArray[np.int64]) -> tuple[Tensor, ...]:
-        """(r, B) rows → (r, B, D_i) features of each branch."""
-        places = self.place[torch.from_numpy(rows)].to(self.device)
-        return tuple(b[places] for b in self.branches)
+    def gather(self, rows: NDArray[np.int64]) -> tuple[tuple[Tensor, ...], Tensor]:
+        """(L, U) rows → (L, U, D_i) features of each branch, (L, U) labels."""
+        shape = rows.shape
+        places = torch.from_numpy((self.place[rows] + self.begin).ravel()).to(self.device)
+        labels = self.labels[torch.from_numpy(rows).to(self.device)]
+        return tuple(b.index_select(0, places).view(*shape, -1) for b in self.branches), labels

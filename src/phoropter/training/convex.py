@@ -1,0 +1,301 @@
+"""A linear head is a convex problem: solving it beats training it. Multinomial logistic regression with an L2 penalty, for many
+folds at once, and the penalty chosen on inner folds of the training rows.
+
+For each run, over its n training rows with weights m_i (1, or the class's weight), features standardised by these rows:
+
+    minimise over W, b:   Σ m_i CE(W x̃_i + b, y_i) / Σ m_i  +  λ/2 · ‖W‖²
+
+which is scikit-learn's LogisticRegression with C = 1 / (λ n). Solved by L-BFGS (Nocedal & Wright 2006, algorithm 7.4), begun in
+the metric of Böhning's bound on the Hessian (Böhning 1992), ½ XᵀX/n + λ, so that a dozen steps do. The features of all rows are
+read by all runs in one matrix product; a run counts its own training rows and nothing else, and of the others only the metric
+and the place of the origin know. The line search costs no product: logits are linear in the step.
+
+Left out: L1 penalties; more classes × rows × runs than memory holds are solved some runs at a time.
+
+Letters: R runs, N rows, D width, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from phoropter.core.seeds import generator, order
+from phoropter.data.dataset import Dataset
+from phoropter.data.deal import deal
+from phoropter.data.protocols import Split
+
+MEMORY = 10  # steps L-BFGS remembers
+STEPS = 200  # and the most it takes
+COARSE = 1e-3  # largest slope at which an inner fold counts as solved
+AT_ONCE = 2**25  # logits held at once: R · C · N
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A linear head for features as they are stored: logits = weight @ x + bias.
+
+    weight: (C, D) float32 · bias: (C,) · loss: mean over the training rows, without the penalty · accuracy: on them
+    note: the penalty, how it was chosen, and how far the slope is from 0
+    """
+
+    weight: Tensor
+    bias: Tensor
+    loss: float
+    accuracy: float
+    note: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What one run is fitted to. rows: to train on · weights: (C,) of the classes, or None."""
+
+    dataset: Dataset
+    split: Split
+    weights: Tensor | None = None
+
+
+def solve(
+    features: NDArray[np.float32],
+    problems: Sequence[Problem],
+    penalties: Sequence[float],
+    folds: int,
+    device: torch.device,
+    slope: float = 1e-4,
+) -> list[Solved]:
+    """(N, D) stored features → the head of each problem. Of several penalties the one with the least loss on `folds` inner folds
+    of the training rows is taken, the larger of two equal ones; then all training rows are fitted.
+
+    slope: largest entry of the gradient at which a problem counts as solved (scikit-learn's `tol`)
+    """
+    data = _Data(features, problems, device)
+    falling = sorted({float(p) for p in penalties}, reverse=True)
+    scores: list[dict[float, float]] = [{} for _ in problems]
+    if len(falling) > 1:
+        inner = [(i, *parts) for i, p in enumerate(problems) for parts in inner_folds(p, folds)]
+        for some in _portions(inner, data.cells):
+            _choose(data, some, falling, scores)
+    chosen = [min(falling, key=lambda p: (s[p], -p)) if s else falling[0] for s in scores]
+    found: dict[int, Solved] = {}
+    for penalty in sorted(set(chosen)):
+        mine = [(i, problems[i].split.train, None) for i, p in enumerate(chosen) if p == penalty]
+        for portion in _portions(mine, data.cells):
+            fit = _Fit(data, [(i, rows) for i, rows, _ in portion], slope)
+            fit.run(penalty)
+            for (i, _, _), (weight, bias, loss, hits, left) in zip(portion, fit.results(), strict=True):
+                note = {"penalty": penalty, "slope": left, "steps": fit.steps, "inner_folds": folds if scores[i] else None}
+                note["inner_loss"] = {f"{p:g}": round(v, 6) for p, v in scores[i].items()}
+                found[i] = Solved(weight, bias, loss, hits, note)
+    return [found[i] for i in range(len(problems))]
+
+
+def inner_folds(problem: Problem, folds: int) -> Iterator[tuple[Rows, Rows]]:
+    """The training rows of a split as (to fit, to judge), `folds` times, classes in proportion; whole groups where the split keeps
+    them together, too."""
+    dataset, split = problem.dataset, problem.split
+    rows, groups = split.train, dataset.groups
+    if groups is not None and not len(np.intersect1d(groups[split.train], groups[split.test])):
+        _, index = np.unique(groups[rows], return_inverse=True)
+        counts = np.zeros((index.max() + 1, len(dataset.classes)), dtype=np.int64)
+        np.add.at(counts, (index, dataset.labels[rows]), 1)
+        folds = min(folds, len(counts))
+        part = deal(counts, np.full(folds, 1 / folds), generator(split.seed, "inner folds", split.name))[index]
+    else:
+        shuffled = rows[order(dataset.hashes[rows], split.seed, "inner folds")]
+        shuffled = shuffled[np.argsort(dataset.labels[shuffled], kind="stable")]
+        rows, part = shuffled, np.arange(len(shuffled)) % folds
+    for fold in range(folds):
+        if (part == fold).any() and (part != fold).any():
+            yield np.sort(rows[part != fold]), np.sort(rows[part == fold])
+
+
+def _portions(runs: list[Any], cells: int) -> Iterator[list[Any]]:
+    """As many runs at once as memory is meant for."""
+    size = max(1, AT_ONCE // cells)
+    for start in range(0, len(runs), size):
+        yield runs[start : start + size]
+
+
+def _choose(data: _Data, some: list[Any], falling: Sequence[float], scores: list[dict[float, float]]) -> None:
+    """Adds to each problem's scores the loss on what its inner folds held out, from the largest penalty down, each from the last."""
+    fit = _Fit(data, [(i, rows) for i, rows, _ in some], COARSE)
+    judged = data.masks([(i, rows) for i, _, rows in some], normed=False)
+    shares = judged.sum(1) / torch.tensor([len(data.problems[i].split.train) for i, _, _ in some], device=judged.device)
+    for penalty in falling:
+        fit.run(penalty)
+        losses = (fit.losses() * judged).sum(1) / judged.sum(1) * shares
+        for (i, _, _), loss in zip(some, losses.tolist(), strict=True):
+            scores[i][penalty] = scores[i].get(penalty, 0.0) + loss
+
+
+class _Data:
+    """Features of all rows some problem trains on, about a common origin at a common scale; x: (N, D)."""
+
+    def __init__(self, features: NDArray[np.float32], problems: Sequence[Problem], device: torch.device) -> None:
+        self.problems = problems
+        dataset = problems[0].dataset
+        self.rows = np.unique(np.concatenate([p.split.train for p in problems]))
+        self.place = np.full(len(dataset), -1, dtype=np.int64)
+        self.place[self.rows] = np.arange(len(self.rows))
+        self.labels = torch.from_numpy(dataset.labels[self.rows]).to(device)
+        self.classes = len(dataset.classes)
+        x = torch.from_numpy(np.asarray(features[self.rows], dtype=np.float32)).to(device)
+        self.mean = x.mean(0, dtype=torch.float64).float()
+        x = x - self.mean
+        self.scale = _unless_zero(x.square().mean(0, dtype=torch.float64).sqrt().float())
+        self.x = x / self.scale
+        self.gram = (self.x.T @ self.x) / len(self.x)  # (D, D)
+        self.metrics: dict[float, Tensor] = {}
+
+    @property
+    def cells(self) -> int:
+        """Logits of one run."""
+        return self.classes * len(self.rows)
+
+    def metric(self, penalty: float) -> Tensor:
+        """(D, D) the inverse of Böhning's bound."""
+        if penalty not in self.metrics:
+            bound = self.gram.double() / 2
+            bound.diagonal().add_(penalty + 1e-6)
+            self.metrics[penalty] = torch.cholesky_inverse(torch.linalg.cholesky(bound)).float()
+        return self.metrics[penalty]
+
+    def masks(self, runs: Sequence[tuple[int, Rows]], normed: bool) -> Tensor:
+        """(R, N) the weight of each row in each run: 0 where it is none of its rows; `normed`: together 1."""
+        made = np.zeros((len(runs), len(self.rows)), dtype=np.float32)
+        for mine, (i, rows) in zip(made, runs, strict=True):
+            weights = self.problems[i].weights if normed else None
+            mine[self.place[rows]] = 1.0 if weights is None else weights.numpy()[self.problems[i].dataset.labels[rows]]
+        if normed:
+            made /= made.sum(1, keepdims=True, dtype=np.float64).astype(np.float32)
+        return torch.from_numpy(made).to(self.x.device)
+
+
+def _unless_zero(scale: Tensor) -> Tensor:
+    return torch.where(scale > 1e-8, scale, torch.ones_like(scale))
+
+
+class _Fit:
+    """R problems of one penalty after another. theta: (R, C, D + 1), the bias last, for features standardised by each run."""
+
+    def __init__(self, data: _Data, runs: Sequence[tuple[int, Rows]], slope: float) -> None:
+        self.data, self.enough, self.steps = data, slope, 0
+        plain = data.masks([(i, rows) for i, rows in runs], normed=False)
+        self.inside = plain
+        counts = plain.sum(1, keepdim=True)
+        self.mean = plain @ data.x / counts  # (R, D)
+        self.scale = _unless_zero((plain @ data.x.square() / counts - self.mean.square()).clamp_min(0).sqrt())
+        self.mask = data.masks(runs, normed=True)  # (R, N)
+        self.theta = torch.zeros(len(runs), data.classes, data.x.shape[1] + 1, device=data.x.device)
+        self.labels = data.labels.expand(len(runs), 1, -1)  # (R, 1, N)
+        self.logits = torch.zeros(len(runs), data.classes, len(data.x), device=data.x.device)
+
+    def losses(self) -> Tensor:
+        """(R, N) of every row, whether trained on or not."""
+        return torch.logsumexp(self.logits, 1) - self.logits.gather(1, self.labels)[:, 0]
+
+    def run(self, penalty: float) -> None:
+        """On from where it is to the minimum for this penalty."""
+        memory: list[tuple[Tensor, Tensor, Tensor]] = []
+        value, gradient = self._slope(penalty)
+        for _ in range(STEPS):
+            self.left = gradient.abs().amax((1, 2))
+            going = self.left > self.enough
+            if not going.any():
+                return
+            self.steps += 1
+            direction = -self._two_loops(gradient, memory, penalty)
+            falls = (direction * gradient).sum((1, 2))
+            uphill = falls >= 0
+            if uphill.any():  # only where rounding has made the memory useless
+                direction = torch.where(uphill[:, None, None], -self._preconditioned(gradient, penalty), direction)
+                falls = (direction * gradient).sum((1, 2))
+            ahead = self._answers(direction)
+            step = self._step(value, falls, direction, ahead, penalty) * going
+            moved = direction * step[:, None, None]
+            self.theta += moved
+            self.logits.addcmul_(ahead, step[:, None, None])
+            before = gradient
+            value, gradient = self._slope(penalty)
+            turned = gradient - before
+            bend = (moved * turned).sum((1, 2))
+            kept = bend > 1e-10
+            memory.append((moved * kept[:, None, None], turned, torch.where(kept, 1 / bend.clamp_min(1e-30), 0.0)))
+            del memory[:-MEMORY]
+
+    def results(self) -> Iterator[tuple[Tensor, Tensor, float, float, float]]:
+        """Of each run: weight and bias for features as they are stored, training loss, training accuracy, what slope is left."""
+        weight, bias = self._bare(self.theta)
+        bias = bias - (weight / self.data.scale) @ self.data.mean
+        losses = (self.losses() * self.mask).sum(1).tolist()
+        right = (self.logits.argmax(1) == self.data.labels) * self.inside
+        hits = (right.sum(1) / self.inside.sum(1)).tolist()
+        rows = zip((weight / self.data.scale).cpu(), bias.cpu(), losses, hits, self.left.tolist(), strict=True)
+        yield from rows
+
+    def _bare(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, C, D) weights and (R, C) biases for `data.x` as it is."""
+        weight = theta[..., :-1] / self.scale[:, None]
+        return weight, theta[..., -1] - (weight @ self.mean[..., None])[..., 0]
+
+    def _answers(self, theta: Tensor) -> Tensor:
+        """(R, C, N) logits of all rows: one product for all runs."""
+        weight, bias = self._bare(theta)
+        return torch.addmm(bias.reshape(-1, 1), weight.flatten(0, 1), self.data.x.T).view(*bias.shape, -1)
+
+    def _value(self, logits: Tensor, theta: Tensor, penalty: float) -> Tensor:
+        losses = torch.logsumexp(logits, 1) - logits.gather(1, self.labels)[:, 0]
+        return (losses * self.mask).sum(1) + penalty / 2 * theta[..., :-1].square().sum((1, 2))
+
+    def _slope(self, penalty: float) -> tuple[Tensor, Tensor]:
+        """(R,) objective, (R, C, D + 1) its gradient."""
+        logp = torch.log_softmax(self.logits, 1)
+        losses = -(logp.gather(1, self.labels)[:, 0] * self.mask).sum(1)
+        share = self.mask[:, None]
+        out = logp.exp_().mul_(share).scatter_add_(1, self.labels, -share)  # (R, C, N)
+        total = out.sum(2)
+        weight = (out.flatten(0, 1) @ self.data.x).view(*total.shape, -1)  # (R, C, D)
+        weight = (weight - total[..., None] * self.mean[:, None]) / self.scale[:, None]
+        bare = self.theta[..., :-1]
+        gradient = torch.cat([weight + penalty * bare, total[..., None]], 2)
+        return losses + penalty / 2 * bare.square().sum((1, 2)), gradient
+
+    def _preconditioned(self, gradient: Tensor, penalty: float) -> Tensor:
+        weight = (gradient[..., :-1].flatten(0, 1) @ self.data.metric(penalty)).view_as(gradient[..., :-1])
+        return torch.cat([weight, 2 * gradient[..., -1:]], 2)
+
+    def _two_loops(self, gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]], penalty: float) -> Tensor:
+        q = gradient.clone()
+        shares = []
+        for moved, turned, weight in reversed(memory):
+            share = weight * (moved * q).sum((1, 2))
+            q.addcmul_(turned, -share[:, None, None])
+            shares.append(share)
+        q = self._preconditioned(q, penalty)
+        if memory:  # the bound, at the scale of the latest bend
+            moved, turned, weight = memory[-1]
+            flat = (turned * self._preconditioned(turned, penalty)).sum((1, 2)) * weight
+            q *= torch.where(flat > 0, 1 / flat.clamp_min(1e-30), 1.0)[:, None, None]
+        for (moved, turned, weight), share in zip(memory, reversed(shares), strict=True):
+            q.addcmul_(moved, (share - weight * (turned * q).sum((1, 2)))[:, None, None])
+        return q
+
+    def _step(self, value: Tensor, falls: Tensor, direction: Tensor, ahead: Tensor, penalty: float) -> Tensor:
+        """(R,) how far to go: 1, or half as often as it takes to descend (Armijo 1966)."""
+        step = torch.ones_like(value)
+        for _ in range(30):
+            along = step[:, None, None]
+            there = self._value(self.logits + along * ahead, self.theta + along * direction, penalty)
+            high = there > value + 1e-4 * step * falls + 2e-7 * value.abs()
+            if not high.any():
+                break
+            step = torch.where(high, step / 2, step)
+        return step
