@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -48,12 +49,18 @@ class StreamedPixels(Pixels):
 
     def batch(self, rows: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """(B,) rows → (B, 3, S, S) uint8, contiguous. Raises DataError for a picture that has become unreadable."""
-        rows = checked_rows(rows, len(self))
         if out is None:
             out = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
-        for place, square in enumerate(self._threads().map(self._square, rows.tolist())):
+        for place, square in enumerate(self._squares(rows)):
             out[place] = square
         return out
+
+    def each(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """(B,) rows → B pictures (3, S, S) uint8. Raises as `batch`."""
+        return list(self._squares(rows))
+
+    def _squares(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        return self._threads().map(self._square, checked_rows(rows, len(self)).tolist())
 
     def _square(self, row: int) -> NDArray[np.uint8]:
         with self._lock:

@@ -80,7 +80,6 @@ class Classifier(nn.Module):
         if crop is not None and side > crop:
             start = (side - crop) // 2
             pictures = pictures[..., start : start + crop, start : start + crop]
-        pictures = pictures.float()
         asked = self.branches if only is None else [self.branches[only]]
         return tuple(backbone(backbone.prepare(pictures)) for backbone in asked)
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.files import digest
 from phoropter.training import views
-from phoropter.training.strokes import BIG, KERNELS, Drawn, Draws, Shape, Whole, shape_of, shape_out
+from phoropter.training.strokes import BIG, KERNELS, Bytes, Drawn, Draws, Shape, Whole, shape_of, shape_out
 from phoropter.training.views import Cutting, Mixing, Step, steps_of
 
 NUMERICS = 1  # to be raised when the same draws give other pixels: stored answers to augmented views are found by it
@@ -53,14 +53,16 @@ class Augmentation:
     def __post_init__(self) -> None:
         steps_of(self.steps)
 
-    def apply(self, pictures: torch.Tensor, hashes: NDArray[np.uint64], epoch: int, batch_name: int) -> Augmented:
+    def apply(self, pictures: torch.Tensor | Sequence[Bytes], hashes: NDArray[np.uint64], epoch: int, batch_name: int) -> Augmented:
         """(B, 3, H, W) uint8 pictures with the (B,) hashes of their ids → Augmented; the pictures given stay as they are.
 
+        Pictures that lie apart, as B arrays of one shape on the processor, are not gathered first.
         `batch_name` ≥ 0 names the batch within the epoch; only what is drawn once for a batch depends on it (λ, box and
         permutation of CutMix and its like). Raises SpecError when a crop is larger than the pictures.
         """
         draws = Draws(hashes, self.seed, epoch, batch_name)
-        seen = (one_by_one if pictures.device.type == "cpu" else together)(self.steps, pictures, draws)
+        near = not isinstance(pictures, torch.Tensor) or pictures.device.type == "cpu"
+        seen = one_by_one(self.steps, pictures, draws) if near else together(self.steps, pictures, draws)
         for step in self.steps:
             if isinstance(step, Cutting):
                 seen = _cut_out(step, seen, draws)
@@ -90,12 +92,19 @@ class Augmentation:
         return digest({"steps": [s.plain() for s in self.steps], "seed": self.seed, "numerics": NUMERICS})
 
 
-def one_by_one(steps: Sequence[Step], pictures: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """(B, 3, H, W) uint8 on the processor → new pictures that have been through every step that needs one picture alone."""
-    plan, (height, width) = _planned(steps, pictures, draws)
+def one_by_one(steps: Sequence[Step], pictures: torch.Tensor | Sequence[Bytes], draws: Draws) -> torch.Tensor:
+    """(B, 3, H, W) uint8 on the processor → new pictures that have been through every step that needs one picture alone.
+
+    After a resize they are channels-last in memory, as its kernel leaves them; the numbers are the same.
+    """
+    source = pictures.numpy() if isinstance(pictures, torch.Tensor) else pictures
+    plan, (height, width) = _planned(steps, len(source), source[0], draws)
     rows = [(step, KERNELS[step.kind].one, drawn.tolist()) for step, drawn in plan]
-    source = pictures.numpy()
-    out = np.empty((len(source), 3, height, width), np.uint8)
+    resized = any(isinstance(step, views.ResizedCrop) for step in steps)
+    if resized:
+        out = np.empty((len(source), height, width, 3), np.uint8).transpose(0, 3, 1, 2)
+    else:
+        out = np.empty((len(source), 3, height, width), np.uint8)
 
     def work(share: range) -> None:
         for i in share:
@@ -105,7 +114,7 @@ def one_by_one(steps: Sequence[Step], pictures: torch.Tensor, draws: Draws) -> t
             out[i] = picture
 
     threads = torch.get_num_threads()
-    if threads == 1 or out[:1].nbytes < BIG or not any(isinstance(step, views.ResizedCrop) for step in steps):
+    if threads == 1 or out[:1].nbytes < BIG or not resized:
         work(range(len(out)))
     else:  # measured: only the resize takes long enough outside the interpreter for threads to help
         list(_pool(os.getpid(), threads).map(work, [range(k, len(out), threads) for k in range(threads)]))
@@ -114,7 +123,7 @@ def one_by_one(steps: Sequence[Step], pictures: torch.Tensor, draws: Draws) -> t
 
 def together(steps: Sequence[Step], pictures: torch.Tensor, draws: Draws) -> torch.Tensor:
     """As `one_by_one`, each step for the whole batch, wherever it lies."""
-    plan, _ = _planned(steps, pictures, draws)
+    plan, _ = _planned(steps, len(pictures), pictures[0], draws)
     seen = pictures.clone()
     for step, drawn in plan:
         kernel = KERNELS[step.kind]
@@ -126,10 +135,12 @@ def together(steps: Sequence[Step], pictures: torch.Tensor, draws: Draws) -> tor
     return seen
 
 
-def _planned(steps: Sequence[Step], pictures: torch.Tensor, draws: Draws) -> tuple[list[tuple[Step, Drawn]], Shape]:
-    if pictures.dtype != torch.uint8 or pictures.ndim != 4 or len(pictures) != len(draws.hashes):
-        raise ValueError(f"expected {len(draws.hashes)} uint8 pictures, not {tuple(pictures.shape)} of {pictures.dtype}")
-    shape = shape_of(pictures)
+def _planned(
+    steps: Sequence[Step], count: int, first: torch.Tensor | Bytes, draws: Draws
+) -> tuple[list[tuple[Step, Drawn]], Shape]:
+    if str(first.dtype).removeprefix("torch.") != "uint8" or first.ndim != 3 or count != len(draws.hashes):
+        raise ValueError(f"expected {len(draws.hashes)} uint8 pictures, not {count} of {tuple(first.shape)}, {first.dtype}")
+    shape = shape_of(first)
     plan = []
     for step in steps:
         if step.kind in KERNELS:

@@ -61,12 +61,16 @@ class PixelTap:
     device: torch.device
 
     def batch(self, rows: Rows, epoch: int, index: int) -> Batch:
-        pictures = torch.from_numpy(self.pixels.batch(rows)).to(self.device, non_blocking=True)  # (B, 3, S, S) uint8
         labels = torch.from_numpy(self.dataset.labels[rows]).to(self.device)
         if self.augmentation is None:
-            return Batch(rows, pictures, labels)
-        seen = self.augmentation.apply(pictures, self.dataset.hashes[rows], epoch, index)
+            return Batch(rows, self._pictures(rows), labels)
+        source = self.pixels.each(rows) if self.device.type == "cpu" else self._pictures(rows)
+        seen = self.augmentation.apply(source, self.dataset.hashes[rows], epoch, index)
         return Batch(rows, seen.pictures, labels, seen.partner, seen.share)
+
+    def _pictures(self, rows: Rows) -> torch.Tensor:
+        """(B, 3, S, S) uint8 on the device."""
+        return torch.from_numpy(self.pixels.batch(rows)).to(self.device)
 
 
 @dataclass(frozen=True, eq=False)

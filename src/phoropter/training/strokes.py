@@ -81,10 +81,17 @@ def _tensor(picture: Bytes) -> torch.Tensor:
 
 def _interleaved(picture: Bytes) -> Bytes:
     """(3, H, W) → (H, W, 3), as the kernels in C want it; plane by plane is 3 × faster than one transposed copy."""
+    if picture.strides[0] == 1 and picture.strides[2] == 3:
+        return picture.transpose(1, 2, 0)
     out = np.empty((*picture.shape[1:], 3), np.uint8)
     for channel in range(3):
         out[:, :, channel] = picture[channel]
     return out
+
+
+def _channels_last(pixels: Bytes) -> torch.Tensor:
+    """(H, W, 3) → (1, 3, H, W) whose strides tell torch that the colours lie together: then nothing is repacked."""
+    return torch.from_numpy(pixels).view(1, *pixels.shape).permute(0, 3, 1, 2)
 
 
 def _alone(whole: Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[[Any, Bytes, list[float]], Bytes]:
@@ -104,9 +111,12 @@ def _draw_chance(step: views.Flip | views.VerticalFlip, draws: Draws, shape: Sha
 def _flip(step: views.Flip, picture: Bytes, row: list[bool]) -> Bytes:
     if not row[0]:
         return picture
-    # NumPy copies a reversed row byte by byte; torch's kernel is worth its start-up on big pictures whose rows lie together
-    whole_rows = picture.nbytes >= BIG and picture.strides[2] == 1
-    return _tensor(picture).flip(-1).numpy() if whole_rows else picture[:, :, ::-1]
+    # NumPy copies a reversed row byte by byte; torch's kernels are worth their start-up on big pictures whose rows lie together
+    if picture.nbytes >= BIG and picture.strides[2] == 1:
+        return _tensor(picture).flip(-1).numpy()
+    if picture.nbytes >= BIG and picture.strides == (1, 3 * picture.shape[2], 3):
+        return _channels_last(picture.transpose(1, 2, 0)).flip(-1)[0].numpy()
+    return picture[:, :, ::-1]
 
 
 def _vertical_flip(step: views.VerticalFlip, picture: Bytes, row: list[bool]) -> Bytes:
@@ -165,9 +175,9 @@ def _draw_resized_crop(step: views.ResizedCrop, draws: Draws, shape: Shape) -> D
 
 def _resized_crop(step: views.ResizedCrop, picture: Bytes, row: list[int]) -> Bytes:
     top, left, height, width = row
-    piece = torch.from_numpy(_interleaved(picture[:, top : top + height, left : left + width])).permute(2, 0, 1)
+    piece = _channels_last(np.ascontiguousarray(_interleaved(picture[:, top : top + height, left : left + width])))
     size = shape_out(step, shape_of(picture))
-    return F.interpolate(piece[None], size, mode="bilinear", antialias=True)[0].numpy()
+    return F.interpolate(piece, size, mode="bilinear", antialias=True)[0].numpy()
 
 
 def _resized_crop_whole(step: views.ResizedCrop, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
