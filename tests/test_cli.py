@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from phoropter.cli import main
 
-COMMANDS = {"plan", "run", "demo", "status", "report", "predict", "data", "backbones", "studies", "doctor"}
+COMMANDS = {"plan", "run", "demo", "status", "watch", "report", "predict", "data", "backbones", "studies", "doctor"}
 README = Path(__file__).parents[1] / "README.md"
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
 
@@ -41,6 +41,7 @@ def test_flags_stay_few() -> None:
     assert flags["run"] == {"--out", "--scale", "--device", "--jobs"}
     assert flags["plan"] == {"--out", "--scale", "--device"}
     assert flags["status"] == set() and flags["report"] == {"--out"} and flags["studies"] == set()
+    assert flags["watch"] == {"--port"}
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS - {"backbones", "studies", "doctor"}))

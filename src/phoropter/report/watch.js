@@ -53,7 +53,7 @@
     if (!part.page) { state.append(make("p", "The page appears with the first finished run.", "small")); return; }
     const link = make("a", "open the page by itself");
     link.href = `/${number}/index.html`;
-    const line = make("p", `The page of ${part.page} finished runs: `, "small");
+    const line = make("p", `The page after ${part.page} of ${part.total} runs: `, "small");
     line.append(link);
     state.append(line);
     if (part.page !== shown.get(number).page) {
