@@ -71,6 +71,8 @@ def test_a_study_from_file_to_report(tmp_path: Path) -> None:
         (["plan", "digit"], "did you mean 'digits'"),
         (["status", "nowhere"], "not a results folder"),
         (["report", "nowhere"], "not a results folder"),
+        (["report", "nowhere", "elsewhere"], "not a results folder"),
+        (["watch", "nowhere"], "neither a file nor a shipped study"),
         (["data", "nowhere"], "nowhere"),
         (["backbones", "resnet5x*"], "no backbone matches"),
     ],
