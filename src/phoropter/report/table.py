@@ -205,17 +205,11 @@ def text_of(value: Value, column: Column) -> str:
             return NOTHING
         return f"{_rounded(value.low, column)} to {_rounded(value.high, column)}"
     if isinstance(value, Spread):
-        mean = text_of(value.mean, column)
-        return (
-            mean if not math.isfinite(value.std) else f"{mean} ± {_rounded(value.std, replace(column, kind=_plain(column.kind)))}"
-        )
+        mean, plain = text_of(value.mean, column), replace(column, kind="percent" if column.kind == "points" else column.kind)
+        return mean if not math.isfinite(value.std) else f"{mean} ± {_rounded(value.std, plain)}"
     if isinstance(value, str):
         return value
     return _rounded(float(value), column)
-
-
-def _plain(kind: Kind) -> Kind:
-    return "percent" if kind == "points" else kind
 
 
 def _rounded(value: float, column: Column) -> str:
