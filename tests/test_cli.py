@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from phoropter.cli import main
 
-COMMANDS = {"plan", "run", "demo", "status", "report", "predict", "data", "backbones", "studies", "doctor"}
+COMMANDS = {"plan", "run", "demo", "status", "watch", "report", "predict", "data", "backbones", "studies", "doctor"}
 README = Path(__file__).parents[1] / "README.md"
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
 
@@ -41,6 +41,7 @@ def test_flags_stay_few() -> None:
     assert flags["run"] == {"--out", "--scale", "--device", "--jobs"}
     assert flags["plan"] == {"--out", "--scale", "--device"}
     assert flags["status"] == set() and flags["report"] == {"--out"} and flags["studies"] == set()
+    assert flags["watch"] == {"--port"}
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS - {"backbones", "studies", "doctor"}))
@@ -70,6 +71,8 @@ def test_a_study_from_file_to_report(tmp_path: Path) -> None:
         (["plan", "digit"], "did you mean 'digits'"),
         (["status", "nowhere"], "not a results folder"),
         (["report", "nowhere"], "not a results folder"),
+        (["report", "nowhere", "elsewhere"], "not a results folder"),
+        (["watch", "nowhere"], "neither a file nor a shipped study"),
         (["data", "nowhere"], "nowhere"),
         (["backbones", "resnet5x*"], "no backbone matches"),
     ],

@@ -262,9 +262,12 @@ def _questions(study: str, out: Path | None, scale: str) -> list[tuple[Question,
 
 
 def _compare(one: Path, other: Path) -> None:
-    """Sets two parts of a study side by side, in the folder that holds both."""
+    """Sets two parts of a study side by side, in the folder that holds both; nothing, where one has no finished run."""
     from phoropter.report.two import write_comparison
+    from phoropter.results.store import Store
 
+    if not all(any(True for _ in Store(folder).runs()) for folder in (one, other)):
+        return
     to, page = console(), write_comparison(one, other, one.parent / "report")
     line(to, "\n" + (page.parent / "conclusion.txt").read_text(encoding="utf-8").strip())
     line(to, f"\nreport: {page}")

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_reports import Reported
+from made_study import make_study
+
+from phoropter.report import watch
+from phoropter.report.two import write_comparison
+from phoropter.results.store import Store
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -143,13 +151,63 @@ def test_the_page_reads_without_its_script(chromium: str, browser: Any, whole: R
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_axe_finds_no_fault(browser: Any, whole: Reported, width: int, scheme: str) -> None:
+    assert faults_of(browser, whole.page.as_uri(), width, scheme) == []
+
+
+def faults_of(browser: Any, address: str, width: int, scheme: str, wait: str = "h1") -> list[Any]:
     """axe-core comes with the package axe-playwright-python; where that is absent the test says so."""
     found = importlib.util.find_spec("axe_playwright_python")
     if found is None or found.origin is None:
         pytest.skip("axe-playwright-python is not installed")
     source = Path(found.origin).with_name("axe.min.js").read_text(encoding="utf-8")
     page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True).new_page()
-    page.goto(whole.page.as_uri())
+    page.goto(address)
+    page.locator(wait).first.wait_for()
     page.evaluate(source)
-    faults = page.evaluate("axe.run(document).then(r => r.violations.map(v => [v.id, v.impact, v.nodes[0].html]))")
-    assert faults == []
+    run = "axe.run(document, {iframes: false}).then(r => r.violations.map(v => [v.id, v.impact, v.nodes[0].html]))"
+    faults: list[Any] = page.evaluate(run)
+    page.context.close()
+    return faults
+
+
+@pytest.fixture(scope="module")
+def beside(whole: Reported, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole study against one of the same rows under a lax protocol."""
+    folder = tmp_path_factory.mktemp("beside") / "lax"
+    make_study(folder, replace(whole.made, name="lax", overlap=True, features=0, pictures=0, external=0, validation=0))
+    return write_comparison(whole.folder, folder, folder / "page")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_two_studies_open_and_axe_finds_no_fault(browser: Any, beside: Path, whole: Reported, width: int, scheme: str) -> None:
+    visit = Visit(browser, Reported(whole.folder, beside, whole.made), width, scheme)
+    assert visit.asked == [beside.as_uri()] and visit.complaints == []
+    assert visit.page.evaluate("document.documentElement.scrollWidth") == width
+    assert faults_of(browser, beside.as_uri(), width, scheme) == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light")])
+def test_the_watched_page_shows_the_state_and_the_report(
+    browser: Any, whole: Reported, tmp_path: Path, width: int, scheme: str
+) -> None:
+    watched = watch.Folder(whole.folder, tmp_path)
+    watched.parts.append(watch.Watched(Store(whole.folder), tmp_path / "0", made=30))
+    shutil.copytree(whole.page.parent, tmp_path / "0")
+    watched.look()
+    with watch.Server(watched, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
+        complaints: list[str] = []
+        page.on("console", lambda m: complaints.append(m.text))
+        page.on("pageerror", lambda e: complaints.append(str(e)))
+        address = f"http://127.0.0.1:{server.server_address[1]}/"
+        page.goto(address)
+        page.frame_locator("iframe").locator("h1").wait_for()
+        assert page.frame_locator("iframe").locator("h1").inner_text() == "whole"
+        assert "30 of 30 runs done" in page.locator("#parts").inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth") == width and complaints == []
+        assert faults_of(browser, address, width, scheme, "#parts h2") == []
+        page.context.close()
+        server.shutdown()
+        thread.join(30)

@@ -212,7 +212,7 @@ def test_all_latex_tables_of_a_report_compile(tmp_path: Path, whole: Reported) -
         pytest.skip("pdflatex is not installed")
     tables = sorted((whole.page.parent / "tables").glob("*.tex"))
     body = "".join(t.read_text(encoding="utf-8") + "\\clearpage\n" for t in tables)
-    head = "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{booktabs}\n\\begin{document}\n"
+    head = "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
     (tmp_path / "all.tex").write_text(head + body + "\\end{document}\n", encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "all.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)

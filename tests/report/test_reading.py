@@ -13,7 +13,7 @@ from phoropter.core.errors import StoreError
 from phoropter.report import tables
 from phoropter.report.evidence import Shares
 from phoropter.report.reading import calibrated, gather, roc
-from phoropter.report.sweeps import sweep
+from phoropter.report.sweeps import sweep, values
 from phoropter.results.store import Store
 
 TWO = Made(
@@ -112,6 +112,9 @@ def test_settings_of_a_sweep_become_curves(tmp_path: Path) -> None:
     means = {e.settings["data.lowpass"]: e.mean("accuracy") for e in evidence.entrants}
     assert f"net from {means[0] * 100:.1f} % to {means[20] * 100:.1f} %" in drawing.alt
     assert "against lowpass" in drawing.caption
+    table = values(evidence, "data.lowpass")
+    assert [row.values[1] for row in table.rows] == ["0", "10", "20"]
+    assert [row.values[2].mean for row in table.rows] == pytest.approx(list(dict(sorted(means.items())).values()))
 
 
 def test_the_leaderboard_has_a_line_for_the_commonest_class(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def test_latex_has_no_command_but_its_own() -> None:
     text = TABLE.latex()
     commands = set(re.findall(r"\\([a-zA-Z]+)", text))
     ours = {"usepackage", "begin", "end", "centering", "caption", "label", "toprule", "midrule", "bottomrule", "par", "smallskip"}
+    ours |= {"sbox", "ifdim", "wd", "linewidth", "resizebox", "usebox", "else", "fi"}
     ours |= {
         "footnotesize",
         "textbackslash",
@@ -164,13 +165,37 @@ def test_latex_has_no_command_but_its_own() -> None:
     assert all(line.count("&") == 5 for line in bare.splitlines() if line.endswith(" ") and "&" in line)
 
 
+HEAD = "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n" + "".join(
+    f"\\usepackage{{{p}}}\n" for p in ("booktabs", "graphicx")
+)
+
+
+def test_a_long_latex_table_goes_on_over_pages_with_its_head_and_all_rows() -> None:
+    table = Table("t", "c", (Column("a_b"), Column("n", "count")), tuple(Row((f"row {i}", i)) for i in range(90)), "a note")
+    text = table.latex()
+    assert text.count("a\\_b & n") == 3 and text.count("a note") == 1 and text.count("\\label{") == 1
+    assert all(f"row {i} & {i} " in text for i in range(90))
+
+
+@pytest.mark.parametrize("rows", [3, 90])
+def test_wide_and_long_latex_tables_stay_on_the_page(rows: int, tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed")
+    columns = tuple(Column(f"Column number {i}") for i in range(14 if rows == 3 else 6))
+    table = Table("t", "c", columns, tuple(Row(tuple(f"value {i} {k}" for k in range(len(columns)))) for i in range(rows)))
+    (tmp_path / "t.tex").write_text(HEAD + "\\begin{document}\n" + table.latex() + "\\end{document}\n", encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "Overfull" not in done.stdout and "Float too large" not in done.stdout, done.stdout[-2000:]
+
+
 @pytest.mark.parametrize("engine", ["pdflatex", "lualatex", "tectonic"])
 def test_latex_compiles(engine: str, tmp_path: Path) -> None:
     if shutil.which(engine) is None:
         pytest.skip(f"{engine} is not installed")
     rows = TABLE.rows if engine != "pdflatex" else tuple(r for r in TABLE.rows if "猫" not in str(r.values[0]))
     table = Table(TABLE.name, TABLE.caption, TABLE.columns, rows, TABLE.note)
-    document = "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{booktabs}\n\\begin{document}\n"
+    document = HEAD + "\\begin{document}\n"
     (tmp_path / "t.tex").write_text(document + table.latex() + "\\end{document}\n", encoding="utf-8")
     flags = [] if engine == "tectonic" else ["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"]
     done = subprocess.run([engine, *flags, "t.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120)

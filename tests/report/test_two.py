@@ -138,3 +138,25 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path: Path) -> N
         pairing(one, stored(tmp_path, "three", classes=("x", "y", "z")))
     with pytest.raises(StoreError, match="not a results folder"):
         pairing(one, tmp_path / "nowhere")
+
+
+def test_the_halves_of_a_compared_study_are_set_side_by_side_by_the_command_line(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from phoropter import cli
+
+    lax, strict = stored(tmp_path, "s-lax", overlap=True), stored(tmp_path, "s-strict")
+    done = CliRunner().invoke(
+        cli.main, ["report", str(lax), str(strict), "-o", str(tmp_path / "gap.html")], catch_exceptions=False
+    )
+    assert done.exit_code == 0 and done.output == f"report: {tmp_path / 'gap.html'}\n"
+    ran: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:  # as `run` leaves them: computed above
+        patch.setattr(cli, "_run", lambda question, folder, device, jobs: ran.append(question.study.name) or 0)
+        study = tmp_path / "s.yaml"
+        study.write_text(
+            "name: s\ndata: {digits: true}\nprotocol: compare\ncandidates: [{backbone: test_vit, weights: random}]\n"
+        )
+        done = CliRunner().invoke(cli.main, ["run", str(study), "-o", str(tmp_path)], catch_exceptions=False)
+    assert done.exit_code == 0 and ran == ["s-lax", "s-strict"]
+    assert f"report: {tmp_path / 'report' / 'index.html'}" in done.output.replace("\n/", "/") and "a gap of" in done.output

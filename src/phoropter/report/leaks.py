@@ -24,9 +24,10 @@ def audit_of(evidence: Evidence) -> list[dict[str, Any]] | None:
     return None if found is None else [dict(f) for f in found]
 
 
-def grave(evidence: Evidence) -> list[str]:
-    """The words of findings that are more than a note."""
-    return [f"{f['words']}." for f in audit_of(evidence) or () if f["severity"] != "note"]
+def grave(evidence: Evidence, kinds: tuple[str, ...] = (), but: tuple[str, ...] = ()) -> list[str]:
+    """The words of findings that are more than a note: of these kinds (default: all), but of those."""
+    found = [f for f in audit_of(evidence) or () if f["severity"] != "note" and f["kind"] not in but]
+    return [f"{f['words']}." for f in found if not kinds or f["kind"] in kinds]
 
 
 def leaks(findings: Findings) -> Section:

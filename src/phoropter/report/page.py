@@ -70,12 +70,14 @@ def notices(evidence: Evidence) -> list[Notice]:
         lines = [f"{line[:1].upper()}{line[1:]}." for line in map(str, evidence.study["scale"])]
         found.append(Notice("This is a small stand-in for the study. What was changed:", tuple(map(one_line, lines))))
     missing = evidence.planned - evidence.finished
+    asked: tuple[str, ...] = ()
     if missing:
         found.append(_partial(evidence, missing))
     if evidence.grouped and evidence.protocol.get("allow_group_overlap"):
         line = "Rows of one group may stand on both sides of a split, as the study asked: new groups will likely fare worse."
-        found.append(Notice("Groups overlap.", (line,)))
-    if grave := leaks.grave(evidence):
+        asked = ("groups", "windows")
+        found.append(Notice("Groups overlap.", (line, *map(one_line, leaks.grave(evidence, asked)))))
+    if grave := leaks.grave(evidence, but=asked):
         found.append(Notice("The splits let something through.", tuple(map(one_line, grave))))
     return found
 

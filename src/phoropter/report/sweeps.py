@@ -8,7 +8,8 @@ from phoropter.report import figures, tables
 from phoropter.report.drawing import Drawing
 from phoropter.report.evidence import Entrant, Evidence
 from phoropter.report.figures import SHOWN, Curve, Scale
-from phoropter.report.section import Findings, Section
+from phoropter.report.section import Block, Findings, Section
+from phoropter.report.table import Column, Row, Table
 from phoropter.results.metrics import METRICS
 
 
@@ -16,8 +17,19 @@ def sweeps(findings: Findings) -> Section | None:
     evidence = findings.evidence
     settings = [e.settings for e in evidence.entrants]
     paths = [p for p in dict.fromkeys(k for s in settings for k in s) if len({repr(s.get(p)) for s in settings}) > 1]
-    drawings = [sweep(evidence, path) for path in paths]
-    return Section("sweeps", "Sweeps", (), tuple(drawings)) if drawings else None
+    blocks: list[Block] = [block for path in paths for block in (sweep(evidence, path), values(evidence, path))]
+    return Section("sweeps", "Sweeps", (), tuple(blocks)) if blocks else None
+
+
+def values(evidence: Evidence, path: str) -> Table:
+    """A row for each candidate that has the setting, in the order of the plan."""
+    order = [str(item["candidate"]) for item in evidence.study["plan"]]
+    swept = sorted((e for e in evidence.entrants if path in e.settings), key=lambda e: order.index(e.name))
+    first = tables.column_of(evidence.metric)
+    what = path.rpartition(".")[2].replace("_", " ")
+    columns = (Column("Candidate"), Column(what), first, Column("95\u00a0%\u00a0interval", first.kind, "", first.digits))
+    rows = tuple(Row((e.name, _word(e.settings[path]), tables.spread(e, evidence.metrics[0]), tables.interval(e))) for e in swept)
+    return Table(f"sweep-{path.replace('.', '-')}", f"{evidence.metric.title} against {what}", columns, rows, shown=12)
 
 
 def sweep(evidence: Evidence, path: str) -> Drawing:

@@ -23,6 +23,7 @@ Role = Literal["plain", "leader", "baseline", "warning"]
 
 NOTHING = "–"
 LONG = 24  # letters from which a name may go on in the next line
+PAGE_ROWS = 36  # rows of a LaTeX table on one page; a third of it where cells hold sentences
 
 
 class Spread(NamedTuple):
@@ -135,26 +136,30 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def latex(self) -> str:
-        """A booktabs table. Needs the packages booktabs and, for long sentences in cells, array."""
+        """A booktabs table no wider than the text, in parts where it is longer than a page. Needs booktabs and graphicx."""
         kinds = "".join("r" if c.is_number else "p{6cm}" if c.kind == "words" else "l" for c in self.columns)
+        head = " & ".join(latex_text(c.head) for c in self.columns) + r" \\"
         body = [" & ".join(map(latex_text, self._texts(row))) + r" \\" for row in self.rows]
-        lines = [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{latex_text(self.caption)}}}",
-            rf"\label{{tab:{self.name}}}",
-            rf"\begin{{tabular}}{{{kinds}}}",
-            r"\toprule",
-            " & ".join(latex_text(c.head) for c in self.columns) + r" \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            *([rf"\par\smallskip\footnotesize {latex_text(self.note)}"] if self.note else []),
-            r"\end{table}",
-        ]
+        size = PAGE_ROWS // 3 if "p" in kinds else PAGE_ROWS
+        parts = [body[i : i + size] for i in range(0, len(body), size)] or [[]]
+        lines: list[str] = []
+        for i, part in enumerate(parts):
+            note = rf"\par\smallskip\footnotesize {latex_text(self.note)}" if self.note and i == len(parts) - 1 else ""
+            lines += [
+                *([r"\clearpage", r"\addtocounter{table}{-1}"] if i else []),
+                r"\begin{table}",
+                r"\centering",
+                rf"\caption{{{latex_text(self.caption)}{', continued' if i else ''}}}",
+                *([rf"\label{{tab:{self.name}}}"] if not i else []),
+                r"\sbox0{%",
+                *(rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *part, r"\bottomrule", r"\end{tabular}%"),
+                r"}%",
+                r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi",
+                *([note] if note else []),
+                r"\end{table}",
+            ]
         text = "\n".join(lines) + "\n"
-        needs = "% \\usepackage[T1]{fontenc}\n% \\usepackage{booktabs}\n"
+        needs = "% \\usepackage[T1]{fontenc}\n% \\usepackage{booktabs}\n% \\usepackage{graphicx}\n"
         if re.search(r"[^\x00-\u017f]", text):
             needs += "% has letters beyond Latin: compile with lualatex or xelatex and a font that has them\n"
         return needs + text
@@ -200,17 +205,11 @@ def text_of(value: Value, column: Column) -> str:
             return NOTHING
         return f"{_rounded(value.low, column)} to {_rounded(value.high, column)}"
     if isinstance(value, Spread):
-        mean = text_of(value.mean, column)
-        return (
-            mean if not math.isfinite(value.std) else f"{mean} ± {_rounded(value.std, replace(column, kind=_plain(column.kind)))}"
-        )
+        mean, plain = text_of(value.mean, column), replace(column, kind="percent" if column.kind == "points" else column.kind)
+        return mean if not math.isfinite(value.std) else f"{mean} ± {_rounded(value.std, plain)}"
     if isinstance(value, str):
         return value
     return _rounded(float(value), column)
-
-
-def _plain(kind: Kind) -> Kind:
-    return "percent" if kind == "points" else kind
 
 
 def _rounded(value: float, column: Column) -> str:

@@ -136,8 +136,10 @@ def _of_protocols(found: Pairing) -> list[str]:
     words += f"a gap of {_size(found, first.gap)}{bounds}." if clear else f"a gap of {_size(found, first.gap)}{bounds}, "
     words += "" if clear else "which this comparison cannot tell from none."
     if len(gaps) > 1:
-        smallest, largest = (_size(found, f(g.gap for g in gaps)) for f in (min, max))
-        words += f" Over {len(gaps)} candidates the gap is {smallest} to {largest}."
+        low, high = (min(g.gap for g in gaps), max(g.gap for g in gaps))
+        factor, digits = _scale(found).factor, 1 if _scale(found).percent else 3
+        each = " to ".join(f"{v * factor:.{digits}f}".replace("-", "\u2212") for v in (low, high))
+        words += f" Over {len(gaps)} candidates the gap is {each}{' points' if _scale(found).percent else ''}."
     return [words, *_order(found, [g.candidate for g in gaps])]
 
 

@@ -50,10 +50,13 @@
     state.replaceChildren(make("h2", part.name), make("p", said), bar, ...part.now.map((n) => make("p", n.words, "small")), rows);
     for (const failure of part.failures) state.append(make("p", `failed: ${failure}`, "warn"));
     if (part.trouble) state.append(make("p", `no page: ${part.trouble}`, "warn"));
-    if (!part.page) { state.append(make("p", "The page appears with the first finished run.", "small")); return; }
+    if (!part.page) {
+      state.append(make("p", part.done ? "The page is being written." : "The page appears with the first finished run.", "small"));
+      return;
+    }
     const link = make("a", "open the page by itself");
     link.href = `/${number}/index.html`;
-    const line = make("p", `The page of ${part.page} finished runs: `, "small");
+    const line = make("p", `The page after ${part.page} of ${part.total} runs: `, "small");
     line.append(link);
     state.append(line);
     if (part.page !== shown.get(number).page) {

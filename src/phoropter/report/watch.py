@@ -70,7 +70,7 @@ class Folder:
         for watched in self.parts:
             with suppress(PhoropterError, OSError):  # a file that is being replaced: the next look sees it
                 state = part_state(watched)
-                self._write(watched, state["done"])
+                self._write(watched, state["done"], state["total"])
                 parts.append({**state, "page": max(0, watched.made), "trouble": watched.trouble})
         self._state = {"folder": self.folder.name, "parts": parts}
         return self._state
@@ -80,8 +80,8 @@ class Folder:
         """What the last look found."""
         return self._state
 
-    def _write(self, watched: Watched, done: int) -> None:
-        if not done or done == watched.made or time.monotonic() < self._rest_until:
+    def _write(self, watched: Watched, done: int, total: int) -> None:
+        if not done or done == watched.made or (done < total and time.monotonic() < self._rest_until):
             return
         began = time.monotonic()
         try:
