@@ -3,8 +3,8 @@
 10 folds × 3 seeds of scikit-learn's digits, 20 epochs, batch 64, AdamW with a cosine, as most scripts would write it: a
 TensorDataset of the features, a DataLoader without workers. The backbone's weights lie in a file, so that all seeds share its
 features, as with pretrained weights. Widths 512 (ResNet-18), 1,280 (MobileNetV2) and 2,048 (ResNet-50); a linear head, and
-dense-128. Both sides begin from the same stored features and use one thread. The other side trains 6 of the 30 heads in each turn
-and is counted five times: each of its heads costs the same, whatever the others do.
+dense-128. Both sides begin from the same stored features, neither builds the backbone, and both use one thread. The other side
+trains 6 of the 30 heads in each turn and is counted five times: each of its heads costs the same, whatever the others do.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ def theirs(made: list[Any], head: str, stored: Any) -> float:
     return right / count
 
 
-def ours(made: list[Any]) -> float:
+def ours(made: list[Any], asked: Any) -> float:
     """All at once, from the stored features to thirty classifiers; mean held-out accuracy."""
-    from phoropter.training.together import fit_together
+    from phoropter.training.together import fit_asked
 
     right = count = 0
-    for task, outcome in zip(made, fit_together(made), strict=True):
+    for task, outcome in zip(made, fit_asked(made, asked), strict=True):
         logits = outcome.answers(task.split.test)[0]  # type: ignore[union-attr]
         right += int((logits.argmax(1) == task.dataset.labels[task.split.test]).sum())
         count += len(logits)
@@ -92,16 +92,16 @@ def ours(made: list[Any]) -> float:
 def measured(width: int, head: str, folder: Path, turns: int) -> dict[str, Any]:
     import numpy as np
 
-    from phoropter.training.cache import frozen_features
-    from phoropter.training.fit import build
+    from phoropter.training.together import ask
 
     made = tasks(width, head, folder)
-    stored = np.array(frozen_features(build(made[0]), made[0].pixels, folder, made[0].device)[0])
+    asked = ask(made)
+    stored = np.array(asked[0].features[0])
     part = made[::PART]
-    scores = {"ours": ours(made), "theirs": theirs(part, head, stored)}  # the warm-up
+    scores = {"ours": ours(made, asked), "theirs": theirs(part, head, stored)}  # the warm-up
     mine, others = [], []
     for _ in range(turns):
-        mine.append(timed(lambda: ours(made)))
+        mine.append(timed(lambda: ours(made, asked)))
         others.append(PART * timed(lambda: theirs(part, head, stored)))
     print(f"{width} {head}: held-out accuracy {scores['ours']:.3f} (30 heads) and {scores['theirs']:.3f} (6 of them)")
     return row(f"30 {head} heads on {width} cached features, mini-batch", Turns(tuple(mine), tuple(others)), GOAL)

@@ -40,10 +40,11 @@ class Study:
         self.question.candidates  # noqa: B018  checked when made, not when run
 
     def plan(self) -> Plan:
-        """What would be computed. Raises SpecError, DataError, SplitError, WeightsError."""
+        """What would be computed; of a ladder, its first rung. Raises SpecError, DataError, SplitError, WeightsError."""
+        from phoropter.study.ladder import climbs, first_rung
         from phoropter.study.plan import plan
 
-        return plan(self.question)
+        return plan(first_rung(self.question) if climbs(self.question) else self.question)
 
     def small(self) -> Study:
         """The same study at `--scale small`."""

@@ -66,12 +66,16 @@ def plan(study: str, out: Path | None, scale: str, device: str) -> None:
     """Say what STUDY would compute, what is there already, and about how long it takes."""
     from phoropter.core.files import cache_dir
     from phoropter.results.store import Store
+    from phoropter.study import ladder
     from phoropter.study.audit import check_leakage
     from phoropter.study.plan import cost
     from phoropter.study.plan import plan as plan_of
 
     to = console()
-    for question, folder in _questions(study, out, scale):
+    for asked, folder in _questions(study, out, scale):
+        question = ladder.settled(asked, Store(folder))
+        for words in ladder.said(question):
+            line(to, words)
         planned = plan_of(question, cache_dir(folder))
         for finding in check_leakage(planned, lambda material: None, cache_dir(folder)):
             line(to, f"{finding.severity}: {finding.words}")

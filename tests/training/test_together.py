@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import torch
 
 from phoropter.core.errors import DivergedError
 from phoropter.data.protocols import KFold, splits
+from phoropter.training.batches import Order
 from phoropter.training.candidate import candidates_of
 from phoropter.training.fit import Fitted, Task, fit
+from phoropter.training.lanes import Lane, windows
 from phoropter.training.recipe import PRESETS, recipe_of
-from phoropter.training.together import fit_together, fits_together
+from phoropter.training.together import fit_together, fits_together, kin
 
 torch.set_num_threads(1)
 
@@ -102,3 +105,63 @@ def test_diverging_heads_fail_without_the_others_folder(few_digits: Any, tmp_pat
 )
 def test_what_cannot_be_batched_is_left_to_fit(few_digits: Any, tmp_path: Path, entry: dict[str, Any]) -> None:
     assert not fits_together(tasks(few_digits, tmp_path, entry)[0].candidate)
+
+
+def test_rates_and_decays_of_a_sweep_share_a_program(few_digits: Any, tmp_path: Path) -> None:
+    made = []
+    for lr, decay in ((0.05, 0.0), (0.01, 0.1)):
+        recipe = {"preset": "probe", "lr": lr, "optimizer": {"weight_decay": decay}}
+        made += tasks(few_digits, tmp_path, {"recipe": recipe, "head": "dense"}, seeds=(0,))
+    assert kin(made[0].candidate) == kin(made[-1].candidate)
+    for task, outcome in zip(made, fit_together(made), strict=True):
+        single = alone(task)
+        assert isinstance(outcome, Fitted)
+        np.testing.assert_allclose(outcome.answers(task.split.test)[0], single.answers(task.split.test)[0], rtol=1e-3, atol=1e-4)
+        assert [r["learning_rate"] for r in outcome.history] == pytest.approx([r["learning_rate"] for r in single.history])
+
+
+def test_the_best_epoch_is_chosen_on_the_inner_part_as_alone(few_digits: Any, tmp_path: Path) -> None:
+    entry = {"recipe": {"preset": "probe", "select": "validation", "lr": 0.5}}
+    made = tasks(few_digits, tmp_path, entry, seeds=(0,))
+    dataset = few_digits[0]
+    inner = [replace(s, train=s.train[:-30], val=s.train[-30:]) for s in (t.split for t in made)]
+    made = [replace(t, split=s) for t, s in zip(made, inner, strict=True)]
+    assert dataset is made[0].dataset
+    for task, outcome in zip(made, fit_together(made), strict=True):
+        single = alone(task)
+        assert isinstance(outcome, Fitted) and outcome.best_epoch == single.best_epoch
+        assert [r["validation_loss"] for r in outcome.history] == pytest.approx(
+            [r["validation_loss"] for r in single.history], rel=1e-3
+        )
+        np.testing.assert_allclose(outcome.answers(task.split.test)[0], single.answers(task.split.test)[0], rtol=1e-3, atol=1e-3)
+
+
+def test_folds_of_a_seed_read_one_window(few_digits: Any, tmp_path: Path) -> None:
+    made = tasks(few_digits, tmp_path, {}, seeds=(0,))
+    orders = [Order(t.dataset, t.split.train, 16, 0, t.candidate.recipe.imbalance, t.split.name) for t in made]
+    seen: list[list[np.ndarray[Any, Any]]] = [[] for _ in made]
+    widths = []
+    for window in windows([Lane(orders, shared=True)], epoch=3):
+        widths.append(window.rows.shape[1])
+        for batches, member in zip(seen, window.member[0], strict=True):
+            batches.append(window.rows[0][member == 1])
+    for batches, order in zip(seen, orders, strict=True):
+        for found, expected in zip(batches, order.epoch(3), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    assert max(widths) < 3 * 16  # four batches of sixteen, mostly the same rows
+
+
+def test_features_in_half_the_room(few_digits: Any, tmp_path: Path) -> None:
+    whole, half = (
+        tasks(few_digits, tmp_path / name, {"recipe": {"preset": "probe", "features": name}}, seeds=(0,))
+        for name in ("float32", "float16")
+    )
+    sizes = [sum(f.stat().st_size for f in (tmp_path / name).rglob("features.npy")) for name in ("float32", "float16")]
+    assert sizes == [0, 0]
+    outcomes = [fit_together(made) for made in (whole, half)]
+    sizes = [sum(f.stat().st_size for f in (tmp_path / name).rglob("features.npy")) for name in ("float32", "float16")]
+    assert sizes[1] < 0.52 * sizes[0]
+    for task, a, b in zip(whole, *outcomes, strict=True):
+        assert isinstance(a, Fitted) and isinstance(b, Fitted)
+        np.testing.assert_allclose(b.answers(task.split.test)[0], a.answers(task.split.test)[0], atol=2e-2)
+    assert whole[0].candidate.identity() != half[0].candidate.identity()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from phoropter.core.errors import SpecError
 from phoropter.results.store import Store
+from phoropter.study.ladder import climb, climbs
 from phoropter.study.progress import Event, Watch
 from phoropter.study.spec import Question
 
@@ -28,6 +29,8 @@ def run(question: Question, out: Path, watch: Watch, jobs: int = 1, here: Here |
     """Computes what is missing of a question, in this process or in `jobs` processes. Raises what `run_study` raises."""
     from phoropter.study.run import Here, run_study
 
+    if climbs(question):
+        return climb(question, lambda rung: run(rung, out, watch, jobs, here, cache))
     here = here or Here()
     if jobs == 1:
         return run_study(question, out, watch, here, cache)

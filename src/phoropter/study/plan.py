@@ -333,10 +333,13 @@ def cost(planned: Plan, store: Store, cache: Path | None = None, device: str = "
             each = backbone_macs(backbone.name, catalog.side(backbone, planned.question.base))
             pictures = len(run.split.test)
             if caches_features(run.candidate):
-                name = digest([run.material.identity, backbone.plain(), run.split.seed if backbone.weights == "random" else 0])
+                its_seed = run.split.seed if backbone.weights == "random" else 0
+                name = digest([run.material.identity, backbone.plain(), its_seed, run.candidate.recipe.features])
                 pictures = 0 if name in asked else len(run.material.dataset)
                 width = catalog.entry(backbone.name).width or 1024
-                feature_bytes += 0 if name in asked else pictures * width * 4
+                feature_bytes += (
+                    0 if name in asked else pictures * width * (4 if run.candidate.recipe.features == "float32" else 2)
+                )
                 asked.add(name)
             else:
                 backward = {"head": 1, "all": 3}

@@ -57,6 +57,8 @@ def write(
         record["bags"] = fitted.bags
     if fitted.taught:
         record["teaching"] = {**fitted.taught, "key": run.needs[-1]}
+    if fitted.solved:
+        record["convex"] = fitted.solved
     record["metrics"] = _scores(metrics, held_out)
     record["digests"]["predictions"] = digest_file(folder.folder / "predictions.npz")
     folder.record(record)
@@ -254,6 +256,7 @@ def description(planned: Plan, device: torch.device) -> dict[str, Any]:
             "problems": [str(p) for p in dataset.problems],
         },
         "plan": [run.row() for run in planned.runs],
+        **({"ladder": list(question.rungs)} if question.rungs else {}),
         "versions": versions(),
         "machine": machine(device),
         "command": " ".join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),

@@ -36,9 +36,14 @@ from phoropter.training.checkpoint import Checkpoints
 from phoropter.training.fit import Fitted, Task, fit
 from phoropter.training.loop import Tick, precision_of
 from phoropter.training.teacher import Teacher
-from phoropter.training.together import MOST, Outcome, fit_together, fits_together
+from phoropter.training.together import MOST, Outcome, fit_together, fits_together, kin
 
 POLL_S = 1.0  # how often to look whether another process has finished a run we wait for
+
+
+def _heads(run: PlannedRun) -> str:
+    """Equal for runs whose heads are trained together."""
+    return digest([kin(run.candidate), run.material.identity])
 
 
 @dataclass(frozen=True)
@@ -149,11 +154,11 @@ class _Worker:
         together: dict[str, list[PlannedRun]] = {}
         for run in missing:
             if fits_together(run.candidate):
-                together.setdefault(run.candidate.name, []).append(run)
+                together.setdefault(_heads(run), []).append(run)
         for run in missing:
             if not fits_together(run.candidate):
                 yield [run]
-            elif heads := together.pop(run.candidate.name, None):
+            elif heads := together.pop(_heads(run), None):
                 yield heads
 
     def _take(self, runs: list[PlannedRun], done: int, total: int) -> int:
@@ -191,7 +196,7 @@ class _Worker:
         with the same bits; those that are ours are kept."""
         started = datetime.now(UTC)
         first = ours[0]
-        heads = [r for r in self.planned.runs if r.candidate.name == first.candidate.name and r.settings == first.settings]
+        heads = self._kin(first)
         mine = {run.key for run in ours}
         finished = 0
         for start in range(0, len(heads), MOST):
@@ -207,6 +212,11 @@ class _Worker:
                 if run.key in mine:
                     finished += self._finish(run, partial(self._keep, run, outcome, started), done + finished, total)
         return finished
+
+    def _kin(self, run: PlannedRun) -> list[PlannedRun]:
+        """The planned runs whose heads share a program with this one's, in the order of the plan."""
+        heads = _heads(run)
+        return [r for r in self.planned.runs if fits_together(r.candidate) and _heads(r) == heads]
 
     def _compute(self, run: PlannedRun) -> dict[str, Any]:
         started = datetime.now(UTC)
@@ -279,7 +289,7 @@ class _Worker:
 
     def _again(self, run: PlannedRun) -> Fitted:
         if fits_together(run.candidate):
-            heads = [r for r in self.planned.runs if r.candidate.name == run.candidate.name and r.settings == run.settings]
+            heads = self._kin(run)
             start = heads.index(run) // MOST * MOST
             outcomes = fit_together([self._task(r, Checkpoints(None)) for r in heads[start : start + MOST]])
             outcome = outcomes[heads.index(run) - start]

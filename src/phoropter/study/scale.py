@@ -14,7 +14,7 @@ from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.study.spec import Question
 from phoropter.training.candidate import Candidate
-from phoropter.training.recipe import Recipe
+from phoropter.training.recipe import Recipe, recipe_of
 
 ROWS = 600
 SIDE = 64
@@ -57,6 +57,9 @@ def small(question: Question) -> Question:
         "candidates": candidates,
         "recipe": question.recipe,
     }
+    if study.strategy is not None:
+        then = _recipe(recipe_of(study.strategy.then, question.recipe), side, said)
+        changes["strategy"] = study.strategy.with_(then=then)
     fields = {name: getattr(study, name) for name in type(study).model_fields if name not in changes}
     return Question(
         type(study)(**fields, **changes), question.source, question.base, question.text, tuple(said), question.compared

@@ -37,12 +37,20 @@ class About(Spec):
     published: dict[str, dict[str, float]] = {}
 
 
+class Ladder(Spec):
+    """Every candidate by a probe, then the best `keep` by the recipe `then`, on the same splits (study/ladder)."""
+
+    keep: int = Field(default=3, ge=1)
+    then: Any = "head-then-all"
+
+
 class Study(Spec):
     """The question.
 
     keep: whose bundles are kept: of the first fold of the first seed (`first`), of every run (`all`), or none
     margin: the difference of the first metric that does not matter (0.01 of accuracy is a point), named before looking
     leakage: what happens when the audit finds that what is tested was learned from: nothing is run, it is said, or it is recorded
+    strategy: none: every candidate in full; ladder: all by a probe, and the best few in full
     lax_too: also run with groups on both sides, to see what a laxer protocol would claim; `protocol: compare` says the same
     """
 
@@ -58,6 +66,19 @@ class Study(Spec):
     keep: Literal["none", "first", "all"] = "first"
     leakage: Literal["stop", "warn", "allow"] = "stop"
     lax_too: bool = False
+    strategy: Ladder | None = None
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _short_strategy(cls, value: Any) -> Any:
+        """`ladder`, `{ladder: {keep: 3}}`, or the ladder's own words."""
+        if isinstance(value, dict) and set(value) == {"ladder"}:
+            return value["ladder"] or {}
+        if isinstance(value, str):
+            if value != "ladder":
+                raise ValueError(f"unknown strategy '{value}'{nearest(value, ['ladder']) or '; known is ladder'}")
+            return {}
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -98,7 +119,7 @@ class Question:
     """A study as it was given: the value, the file it came from, and what `--scale small` changed.
 
     base: the folder relative paths start from · text: the file's own words · compared: the study that this is a half of, where
-    two protocols are compared
+    two protocols are compared · rungs: of its ladder, as far as they are settled
     """
 
     study: Study
@@ -107,6 +128,7 @@ class Question:
     text: str | None = None
     scaled: tuple[str, ...] = ()
     compared: str = ""
+    rungs: tuple[dict[str, Any], ...] = ()
 
     @property
     def recipe(self) -> Recipe:

@@ -82,7 +82,7 @@ class FeatureTap:
     device: torch.device
 
     def batch(self, rows: Rows, epoch: int, index: int) -> Batch:
-        branches = tuple(torch.from_numpy(f[rows]).to(self.device) for f in self.features)
+        branches = tuple(torch.from_numpy(f[rows]).to(self.device).float() for f in self.features)
         return Batch(rows, branches, torch.from_numpy(self.dataset.labels[rows]).to(self.device))
 
 

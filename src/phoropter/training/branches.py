@@ -57,7 +57,7 @@ def _features(fitted: Fitted, rows: NDArray[np.int64]) -> Features:
     """(n, D_i) features of each branch, from the cache where they are there."""
     task = fitted.task
     if fitted.features is not None:
-        return tuple(torch.from_numpy(f[rows]).to(task.device) for f in fitted.features)
+        return tuple(torch.from_numpy(f[rows]).to(task.device).float() for f in fitted.features)
     dtype = precision_of(task.candidate.recipe, task.device)
     parts = []
     for start in range(0, len(rows), BATCH):

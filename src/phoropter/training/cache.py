@@ -38,38 +38,51 @@ def frozen_features(
     device: torch.device,
     progress: Progress | None = None,
     identities: Sequence[str] | None = None,
+    dtype: str = "float32",
 ) -> tuple[NDArray[np.float32], ...]:
-    """The model's backbones over all N pictures → (N, D) float32 for each branch, memory-mapped, computed where not there yet.
+    """The model's backbones over all N pictures → (N, D) for each branch, memory-mapped, computed where not there yet.
 
+    dtype: float32 or float16, as they are stored and given
     identities: of the backbones, where they are known already (a digest of all weights takes a while)
     """
     known = identities or tuple(b.identity for b in model.branches)
-    return tuple(_branch(model, i, name, pixels, cache, device, progress) for i, name in enumerate(known))
+    return tuple(_branch(model, i, name, pixels, cache, device, progress, dtype) for i, name in enumerate(known))
 
 
-def entry(model: Classifier, branch: int, identity: str, pixels: Pixels) -> str:
-    """The name of a branch's entry: a digest of pixels, weights, size and crop."""
-    return digest([pixels.identity, identity, model.branches[branch].side, model.spec.crop, "clean", NUMERICS])
+def entry(model: Classifier, branch: int, identity: str, pixels: Pixels, dtype: str = "float32") -> str:
+    """The name of a branch's entry: a digest of pixels, weights, size and crop, and of the type where it is not float32."""
+    narrow = [] if dtype == "float32" else [dtype]
+    return digest([pixels.identity, identity, model.branches[branch].side, model.spec.crop, "clean", NUMERICS, *narrow])
 
 
 def _branch(
-    model: Classifier, branch: int, identity: str, pixels: Pixels, cache: Path, device: torch.device, progress: Progress | None
+    model: Classifier,
+    branch: int,
+    identity: str,
+    pixels: Pixels,
+    cache: Path,
+    device: torch.device,
+    progress: Progress | None,
+    dtype: str,
 ) -> NDArray[np.float32]:
     count, width = len(pixels), model.branches[branch].width
 
     def features(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         pictures = torch.from_numpy(pixels.batch(rows)).to(device)
         with torch.inference_mode():
-            made: NDArray[np.float32] = model.features(pictures, only=branch)[0].float().cpu().numpy()
-        return made
+            made = model.features(pictures, only=branch)[0].float()
+        if dtype == "float16":
+            made = made.clamp(-65504, 65504).half()
+        stored: NDArray[np.float32] = made.cpu().numpy()
+        return stored
 
     model.eval()
     blocks = [np.arange(start, min(start + CHUNK, count), dtype=np.int64) for start in range(0, count, CHUNK)]
     wanted = Stored(
-        cache / "features" / entry(model, branch, identity, pixels),
+        cache / "features" / entry(model, branch, identity, pixels, dtype),
         "features.npy",
         (count, width),
-        "float32",
+        dtype,
         f"the features of {model.spec.backbones[branch].name}",
     )
     found = wanted.get([len(b) for b in blocks], lambda i: features(blocks[i]), progress)

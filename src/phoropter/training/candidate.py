@@ -85,6 +85,8 @@ class Candidate(Spec):
             how.append(f"of the finished runs of {' and '.join(self.members)}")
         elif not self.recipe.phases:
             how.append("used as it is")
+        elif self.recipe.penalties:
+            how.append("frozen, a logistic regression on its features")
         elif self.frozen:
             how.append("frozen, only the head is trained")
         else:
@@ -108,6 +110,11 @@ class Candidate(Spec):
             plain["teaching"] = self.teaching.effective.plain()
             plain["teaching"].pop("teacher")
         plain["recipe"].pop("preset")
+        if self.recipe.features == "float32":  # keys are as they were before there was a choice
+            plain["recipe"].pop("features")
+        if not self.recipe.penalties:
+            plain["recipe"].pop("penalties")
+            plain["recipe"].pop("inner_folds")
         for backbone in plain["backbones"]:
             backbone.pop("weights")
             if not backbone["seed"]:  # the study's own: what it was before one could be given
@@ -276,6 +283,13 @@ def contradiction(candidate: Candidate) -> str | None:
     if candidate.recipe.imbalance.bags > 1 and (candidate.fusion or teaching or candidate.head.kind == "own"):
         part = "a fusion" if candidate.fusion else "a student" if teaching else "head own"
         return f"imbalance bags and {part} contradict each other: each bag is one network with a new head; leave one of them out"
+    if candidate.recipe.penalties:
+        simple = candidate.head.kind == "linear" and not candidate.head.dropout and not candidate.fusion
+        if not candidate.frozen or not simple or teaching is not None:
+            return (
+                "penalties are for the linear head of one frozen backbone; say frozen: true, head: linear and nothing else, or "
+                "choose another recipe"
+            )
     if teaching is None:
         return None
     if teaching.loss == "token" and not candidate.backbones[0].has_token:

@@ -33,7 +33,7 @@ from phoropter.data.protocols import Split
 
 MEMORY = 10  # steps L-BFGS remembers
 STEPS = 200  # and the most it takes
-COARSE = 1e-3  # largest slope at which an inner fold counts as solved
+REFRESHED = (6,)  # steps before which the metric is taken anew
 AT_ONCE = 2**25  # logits held at once: R · C · N
 
 Rows = NDArray[np.int64]
@@ -82,7 +82,7 @@ def solve(
     if len(falling) > 1:
         inner = [(i, *parts) for i, p in enumerate(problems) for parts in inner_folds(p, folds)]
         for some in _portions(inner, data.cells):
-            _choose(data, some, falling, scores)
+            _choose(data, some, falling, scores, slope)
     chosen = [min(falling, key=lambda p: (s[p], -p)) if s else falling[0] for s in scores]
     found: dict[int, Solved] = {}
     for penalty in sorted(set(chosen)):
@@ -91,15 +91,20 @@ def solve(
             fit = _Fit(data, [(i, rows) for i, rows, _ in portion], slope)
             fit.run(penalty)
             for (i, _, _), (weight, bias, loss, hits, left) in zip(portion, fit.results(), strict=True):
-                note = {"penalty": penalty, "slope": left, "steps": fit.steps, "inner_folds": folds if scores[i] else None}
+                note: dict[str, Any] = {
+                    "penalty": penalty,
+                    "slope": left,
+                    "steps": fit.steps,
+                    "inner_folds": folds if scores[i] else None,
+                }
                 note["inner_loss"] = {f"{p:g}": round(v, 6) for p, v in scores[i].items()}
                 found[i] = Solved(weight, bias, loss, hits, note)
     return [found[i] for i in range(len(problems))]
 
 
 def inner_folds(problem: Problem, folds: int) -> Iterator[tuple[Rows, Rows]]:
-    """The training rows of a split as (to fit, to judge), `folds` times, classes in proportion; whole groups where the split keeps
-    them together, too."""
+    """The training rows of a split as (to fit, to judge), `folds` times, classes in proportion; whole groups where the split
+    keeps them together, too."""
     dataset, split = problem.dataset, problem.split
     rows, groups = split.train, dataset.groups
     if groups is not None and not len(np.intersect1d(groups[split.train], groups[split.test])):
@@ -124,9 +129,9 @@ def _portions(runs: list[Any], cells: int) -> Iterator[list[Any]]:
         yield runs[start : start + size]
 
 
-def _choose(data: _Data, some: list[Any], falling: Sequence[float], scores: list[dict[float, float]]) -> None:
-    """Adds to each problem's scores the loss on what its inner folds held out, from the largest penalty down, each from the last."""
-    fit = _Fit(data, [(i, rows) for i, rows, _ in some], COARSE)
+def _choose(data: _Data, some: list[Any], falling: Sequence[float], scores: list[dict[float, float]], slope: float) -> None:
+    """Adds to each problem's scores the loss on what its inner folds held out, from the largest penalty down."""
+    fit = _Fit(data, [(i, rows) for i, rows, _ in some], slope)
     judged = data.masks([(i, rows) for i, _, rows in some], normed=False)
     shares = judged.sum(1) / torch.tensor([len(data.problems[i].split.train) for i, _, _ in some], device=judged.device)
     for penalty in falling:
@@ -161,12 +166,18 @@ class _Data:
         return self.classes * len(self.rows)
 
     def metric(self, penalty: float) -> Tensor:
-        """(D, D) the inverse of Böhning's bound."""
+        """(1, D, D) the inverse of Böhning's bound."""
         if penalty not in self.metrics:
-            bound = self.gram.double() / 2
-            bound.diagonal().add_(penalty + 1e-6)
-            self.metrics[penalty] = torch.cholesky_inverse(torch.linalg.cholesky(bound)).float()
+            self.metrics[penalty] = _inverse(self.gram[None] / 2, penalty)
         return self.metrics[penalty]
+
+    def bends(self, weights: Tensor, penalty: float) -> Tensor:
+        """(C, N) weights of the rows → (C, D, D) the inverse of each class's own block of the Hessian."""
+        return _inverse(torch.stack([(self.x * w[:, None]).T @ self.x for w in weights]), penalty)
+
+    def worth(self, runs: int) -> bool:
+        """Whether the classes' own metrics cost less than some twenty steps of so many runs."""
+        return self.x.shape[1] < 40 * runs and self.classes * self.x.shape[1] ** 2 < AT_ONCE
 
     def masks(self, runs: Sequence[tuple[int, Rows]], normed: bool) -> Tensor:
         """(R, N) the weight of each row in each run: 0 where it is none of its rows; `normed`: together 1."""
@@ -177,6 +188,14 @@ class _Data:
         if normed:
             made /= made.sum(1, keepdims=True, dtype=np.float64).astype(np.float32)
         return torch.from_numpy(made).to(self.x.device)
+
+
+def _inverse(bend: Tensor, penalty: float) -> Tensor:
+    bend.diagonal(dim1=1, dim2=2).add_(penalty + 1e-6)
+    factor, failed = torch.linalg.cholesky_ex(bend)
+    if failed.any():  # rounding has made it indefinite
+        factor = torch.linalg.cholesky(bend.double()).to(bend)
+    return torch.cholesky_inverse(factor)
 
 
 def _unless_zero(scale: Tensor) -> Tensor:
@@ -196,6 +215,7 @@ class _Fit:
         self.mask = data.masks(runs, normed=True)  # (R, N)
         self.theta = torch.zeros(len(runs), data.classes, data.x.shape[1] + 1, device=data.x.device)
         self.labels = data.labels.expand(len(runs), 1, -1)  # (R, 1, N)
+        self.bias = torch.full((data.classes,), 2.0, device=data.x.device)
         self.logits = torch.zeros(len(runs), data.classes, len(data.x), device=data.x.device)
 
     def losses(self) -> Tensor:
@@ -206,7 +226,8 @@ class _Fit:
         """On from where it is to the minimum for this penalty."""
         memory: list[tuple[Tensor, Tensor, Tensor]] = []
         value, gradient = self._slope(penalty)
-        for _ in range(STEPS):
+        self.metric = self.data.metric(penalty)
+        for number in range(STEPS):
             self.left = gradient.abs().amax((1, 2))
             going = self.left > self.enough
             if not going.any():
@@ -217,6 +238,9 @@ class _Fit:
             uphill = falls >= 0
             if uphill.any():  # only where rounding has made the memory useless
                 direction = torch.where(uphill[:, None, None], -self._preconditioned(gradient, penalty), direction)
+                falls = (direction * gradient).sum((1, 2))
+            if number in REFRESHED and self.data.worth(len(value)):
+                direction = -self._refreshed(gradient, memory, penalty)
                 falls = (direction * gradient).sum((1, 2))
             ahead = self._answers(direction)
             step = self._step(value, falls, direction, ahead, penalty) * going
@@ -268,9 +292,18 @@ class _Fit:
         gradient = torch.cat([weight + penalty * bare, total[..., None]], 2)
         return losses + penalty / 2 * bare.square().sum((1, 2)), gradient
 
+    def _refreshed(self, gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]], penalty: float) -> Tensor:
+        """The direction after the metric has been taken anew: the classes' blocks of the Hessian where the runs now are, their
+        mean, for folds of one dataset bend alike."""
+        said = torch.softmax(self.logits, 1)
+        weights = (said * (1 - said) * self.mask[:, None]).mean(0)  # (C, N)
+        self.metric = self.data.bends(weights, penalty)
+        self.bias = 1 / weights.sum(1).clamp_min(1e-4)
+        return self._two_loops(gradient, memory, penalty)
+
     def _preconditioned(self, gradient: Tensor, penalty: float) -> Tensor:
-        weight = (gradient[..., :-1].flatten(0, 1) @ self.data.metric(penalty)).view_as(gradient[..., :-1])
-        return torch.cat([weight, 2 * gradient[..., -1:]], 2)
+        weight = torch.matmul(gradient[..., :-1].transpose(0, 1), self.metric).transpose(0, 1)  # (R, C, D)
+        return torch.cat([weight, self.bias[:, None] * gradient[..., -1:]], 2)
 
     def _two_loops(self, gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]], penalty: float) -> Tensor:
         q = gradient.clone()

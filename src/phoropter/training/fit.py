@@ -6,7 +6,7 @@ A frozen candidate whose pictures are not augmented never touches a picture here
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from phoropter.training.batches import Batch, FeatureTap, Order, PixelTap, Tap
 from phoropter.training.cache import Progress, frozen_features
 from phoropter.training.candidate import Candidate
 from phoropter.training.checkpoint import Checkpoints
+from phoropter.training.convex import Problem, solve
 from phoropter.training.loop import Lesson, Objective, Row, Tick, Validate, precision_of, train
 from phoropter.training.losses import Criterion, Distillation, class_weights
 from phoropter.training.predict import predict, predict_features
@@ -67,6 +68,7 @@ class Fitted:
 
     weights_before: digests of the backbones' weights before training · taught: of a student: how its teacher was asked
     bags: of several under-samplings: what each was trained on
+    solved: of a head that was solved: under which penalty, and how it was chosen
     """
 
     task: Task
@@ -78,6 +80,7 @@ class Fitted:
     features: tuple[NDArray[np.float32], ...] | None
     taught: dict[str, Any] | None = None
     bags: dict[str, Any] | None = None
+    solved: dict[str, Any] | None = None
 
     def answers(self, rows: NDArray[np.int64]) -> Answers:
         """(n,) rows → (n, C) float32 logits, (n, D) float16 last-layer features; none of the rows may have been trained on."""
@@ -111,6 +114,9 @@ def fit(task: Task) -> Generator[Tick | Row, None, Fitted]:
         model = build(task)
         weights_before = tuple(b.identity for b in model.branches)
         features = _stored_features(task, model, weights_before)
+        if task.candidate.recipe.penalties:
+            assert features is not None
+            return solved([task], [model], features, weights_before)[0]
         taught, note = _taught(task)
         began = time.monotonic()
         history, best_epoch = [], 0
@@ -119,6 +125,26 @@ def fit(task: Task) -> Generator[Tick | Row, None, Fitted]:
             state = yield from train(model, task.candidate.recipe, lesson, task.checkpoints, task.device)
             history, best_epoch = state.history, state.best_epoch
         return Fitted(task, model, history, best_epoch, time.monotonic() - began, weights_before, features, note)
+
+
+def solved(
+    tasks: Sequence[Task], models: Sequence[Classifier], features: tuple[NDArray[np.float32], ...], identities: tuple[str, ...]
+) -> list[Fitted]:
+    """Tasks of one frozen candidate whose heads are solved, each with its model → what became of each (training/convex)."""
+    began = time.monotonic()
+    recipe, dataset = tasks[0].candidate.recipe, tasks[0].dataset
+    problems = [
+        Problem(dataset, t.split, class_weights(recipe.loss, dataset.labels[t.split.train], dataset.classes)) for t in tasks
+    ]
+    found = solve(features[0], problems, recipe.penalties, recipe.inner_folds, tasks[0].device)
+    seconds = (time.monotonic() - began) / len(tasks)
+    made = []
+    for task, model, one in zip(tasks, models, found, strict=True):
+        model.head.load_state_dict({"head.last.weight": one.weight, "head.last.bias": one.bias})
+        row = {"epoch": 1, "phase": "head", "learning_rate": 0.0, "train_loss": one.loss, "train_accuracy": one.accuracy}
+        row |= {"seconds": round(seconds, 3), "images_per_s": round(len(task.split.train) / max(seconds, 1e-9), 1)}
+        made.append(Fitted(task, model, [row], 0, seconds, identities, features, solved=one.note))
+    return made
 
 
 def build(task: Task) -> Classifier:
@@ -146,7 +172,7 @@ def _stored_features(task: Task, model: Classifier, identities: tuple[str, ...])
     recipe = task.candidate.recipe
     if not task.candidate.frozen or recipe.augment or recipe.views != "single":
         return None
-    return frozen_features(model, task.pixels, task.cache, task.device, task.progress, identities)
+    return frozen_features(model, task.pixels, task.cache, task.device, task.progress, identities, recipe.features)
 
 
 def order_of(task: Task) -> Order:

@@ -31,7 +31,8 @@ class Window:
 
 
 class Lane:
-    """Runs that go through an epoch side by side. shared: they leave out different rows of one order; else their orders are equal."""
+    """Runs that go through an epoch side by side. shared: they leave out
+    different rows of one order; else their orders are equal."""
 
     def __init__(self, orders: Sequence[Order], shared: bool) -> None:
         self.orders, self.shared = orders, shared
@@ -107,5 +108,5 @@ def windows(lanes: Sequence[Lane], epoch: int) -> Iterator[Window]:
     widths = np.max([p.high - p.low for p in passages], axis=0)
     for number, width in enumerate(widths.tolist()):
         seen = [p.window(number, width) for p in passages]
-        member = np.stack([inside for _, inside in seen]).astype(np.float32)
+        member = np.ascontiguousarray(np.stack([inside for _, inside in seen]), dtype=np.float32)
         yield Window(np.stack([rows for rows, _ in seen]), member, member.sum(2))

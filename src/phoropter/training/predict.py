@@ -44,12 +44,12 @@ def predict(
 def predict_features(
     model: Classifier, stored: tuple[NDArray[np.float32], ...], rows: NDArray[np.int64], device: torch.device
 ) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
-    """As `predict`, from each branch's stored (N, D) features."""
+    """As `predict`, from each branch's stored (N, D) features, float32 or float16."""
     model.eval()
     logits, features = [], []
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
-        out = model.from_features(tuple(torch.from_numpy(f[some]).to(device) for f in stored))
+        out = model.from_features(tuple(torch.from_numpy(f[some]).to(device).float() for f in stored))
         logits.append(out.logits.float().cpu().numpy())
         features.append(out.features.float().clamp(-65504, 65504).half().cpu().numpy())
     return np.concatenate(logits), np.concatenate(features)

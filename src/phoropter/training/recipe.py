@@ -105,6 +105,9 @@ class Recipe(Spec):
     ema:       decay of an average of the weights, which then predicts (Polyak & Juditsky 1992)
     precision: float32 · bf16 · fp16 (autocast, with loss scaling) · auto: bf16 on a GPU that has it, else float32
     select:    last epoch, or the best epoch by loss on the inner validation part the protocol cuts off
+    penalties: of a frozen candidate's linear head: it is solved as a convex problem and not trained (training/convex), under the
+               L2 penalty of these with the least loss on `inner_folds` folds of the training rows; phases have no say then
+    features:  how those of frozen backbones are stored; float16 takes half the disk and rounds them to three digits
     """
 
     preset: str | None = None
@@ -124,6 +127,9 @@ class Recipe(Spec):
     channels_last: bool = True
     compile: bool = False
     select: Literal["last", "validation"] = "last"
+    penalties: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    inner_folds: int = Field(default=3, ge=2, le=20)
+    features: Literal["float32", "float16"] = "float32"
 
     @field_validator("augment", mode="before")
     @classmethod
@@ -141,6 +147,17 @@ class Recipe(Spec):
             raise ValueError("views ten-crop needs crop, the side of the ten crops (for example 224 from pictures of 256)")
         if self.imbalance.undersample is None and (self.imbalance.redraw or self.imbalance.bags > 1):
             raise ValueError("imbalance redraw and bags belong to undersample, which is not given; give it, or leave them out")
+        if self.penalties:
+            plain = Recipe(loss=Loss(class_weights=self.loss.class_weights))
+            asked = [
+                n
+                for n in ("augment", "ema", "clip", "views", "loss", "imbalance", "select")
+                if getattr(self, n) != getattr(plain, n)
+            ]
+            if asked:
+                raise ValueError(
+                    f"penalties and {asked[0]} contradict each other: a head that is solved takes no {asked[0]}; leave it out"
+                )
         if self.imbalance.redraw and self.imbalance.bags > 1:
             raise ValueError("imbalance redraw and bags contradict each other: one draw an epoch, or several fixed ones")
         return self
@@ -256,6 +273,8 @@ PRESETS: dict[str, Recipe] = {
             schedule=Schedule(warmup=0.05),
             augment=steps_of("flip"),
         ),
+        # Ours: the head solved, as scikit-learn's LogisticRegression would; the penalty is chosen on inner folds.
+        _recipe("logistic", Phase(train="head", epochs=1, lr=1.0), batch=64, penalties=(0.1, 0.01, 0.001)),
         # Ours: random weights, so a higher rate and longer.
         _recipe("scratch", Phase(epochs=30, lr=1e-3), optimizer=Optimizer(weight_decay=0.05), schedule=Schedule(warmup=0.05)),
         # Nothing is trained: the pretrained network with its own head.

@@ -1,7 +1,8 @@
 """Heads of one shape as one tensor program: their parameters stacked, runs first, and a step's gradients left in buffers.
 
-`Plain` writes out the gradient of a linear head and of a dense one (Bishop 2006, §4.3.4 and §5.3): no graph is built, and lanes of
-runs share one matrix product. `Mapped` maps any head and lets torch differentiate: for fusions. A test holds both to `fit`.
+`Plain` writes out the gradient of a linear head and of a dense one (Bishop 2006, §4.3.4 and §5.3): no graph is built, and the
+runs of a lane share one matrix product. `Mapped` maps any head and lets torch differentiate: for fusions. A test holds both to
+`fit`.
 
 Letters: R = L · r runs (L lanes of r), U rows of a window, B of a batch, D width, H hidden, C classes.
 """
@@ -135,7 +136,7 @@ class Mapped:
         self.template, self.loss, self.weights = heads[0], loss, weights
 
     def step(self, features: tuple[Tensor, ...], labels: Tensor, member: Tensor, counts: Tensor) -> Tensor:
-        lanes, runs, window = member.shape
+        lanes, runs, _ = member.shape
 
         def each(of_lane: Tensor) -> Tensor:
             """(L, U, …) → (R, U, …)."""

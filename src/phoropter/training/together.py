@@ -30,7 +30,7 @@ from phoropter.models.classifier import Classifier
 from phoropter.training.batches import Order
 from phoropter.training.cache import frozen_features
 from phoropter.training.candidate import Candidate
-from phoropter.training.fit import Fitted, Task, answers, build
+from phoropter.training.fit import Fitted, Task, answers, build, solved
 from phoropter.training.lanes import Lane, windows
 from phoropter.training.loop import Row, optimizer_of, set_rate
 from phoropter.training.losses import class_weights
@@ -71,23 +71,52 @@ def fit_together(tasks: Sequence[Task]) -> list[Outcome]:
 
     Each equals what `fit` returns for the task alone, within the tolerance of float32 sums.
     """
-    by_seed: dict[int, list[int]] = defaultdict(list)
-    for i, task in enumerate(tasks):  # random backbones are a function of the seed
-        by_seed[task.split.seed if _random(task.candidate) else 0].append(i)
-    runs: list[_Run] = []
     with torch.random.fork_rng(devices=[]):
-        for members in by_seed.values():
-            task = tasks[members[0]]
-            first = build(task)
-            first.freeze("head")
-            identities = tuple(b.identity for b in first.branches)
-            features = frozen_features(first, task.pixels, task.cache, task.device, task.progress, identities)
-            for i in members:
-                model = classifiers.sibling(first, seed=seed_of(tasks[i].split.seed, "weights"))
-                runs.append(_Run(i, tasks[i], model, features, identities))
-        outcomes: dict[int, Outcome] = {}
-        for program in _programs(runs):
-            outcomes |= program.train()
+        return fit_asked(tasks, ask(tasks))
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Frozen backbones that have been asked: numbers of the tasks that read them, the network, its features, its identities."""
+
+    members: list[int]
+    first: Classifier
+    features: Features
+    identities: tuple[str, ...]
+
+
+def ask(tasks: Sequence[Task]) -> list[Asked]:
+    """The backbones of some tasks of one candidate, built, and their features; random ones are a function of the seed."""
+    by_seed: dict[int, list[int]] = defaultdict(list)
+    for i, task in enumerate(tasks):
+        by_seed[task.split.seed if _random(task.candidate) else 0].append(i)
+    found = []
+    for members in by_seed.values():
+        task = tasks[members[0]]
+        first = build(task)
+        first.freeze("head")
+        identities = tuple(b.identity for b in first.branches)
+        dtype = task.candidate.recipe.features
+        features = frozen_features(first, task.pixels, task.cache, task.device, task.progress, identities, dtype)
+        found.append(Asked(members, first, features, identities))
+    return found
+
+
+def fit_asked(tasks: Sequence[Task], found: Sequence[Asked]) -> list[Outcome]:
+    """As `fit_together`, from what has been asked."""
+    outcomes: dict[int, Outcome] = {}
+    runs: list[_Run] = []
+    for asked in found:
+        seeds = [seed_of(tasks[i].split.seed, "weights") for i in asked.members]
+        models = [classifiers.sibling(asked.first, seed=seed) for seed in seeds]
+        mine = [tasks[i] for i in asked.members]
+        if mine[0].candidate.recipe.penalties:
+            outcomes |= dict(zip(asked.members, solved(mine, models, asked.features, asked.identities), strict=True))
+            continue
+        for i, model in zip(asked.members, models, strict=True):
+            runs.append(_Run(i, tasks[i], model, asked.features, asked.identities))
+    for program in _programs(runs):
+        outcomes |= program.train()
     return [outcomes[i] for i in range(len(tasks))]
 
 
@@ -97,7 +126,10 @@ def _random(candidate: Candidate) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """One member of a program. number: its place among the tasks · identities: of its backbones · history: a row an epoch · best: weights, where chosen."""
+    """One member of a program.
+
+    number: its place among the tasks · identities: of its backbones · history: a row an epoch · best: weights, where chosen
+    """
 
     number: int
     task: Task
@@ -290,7 +322,8 @@ class _Held:
         self.begin = np.array([begins[id(lane.runs[0].features)] for lane in lanes])[:, None]  # (L, 1) of each lane's table
         branches = zip(*tables.values(), strict=True)
         self.branches = tuple(
-            torch.from_numpy(np.concatenate([np.asarray(f[rows], dtype=np.float32) for f in each])).to(device) for each in branches
+            torch.from_numpy(np.concatenate([np.asarray(f[rows], dtype=np.float32) for f in each])).to(device)
+            for each in branches
         )
 
     def gather(self, rows: NDArray[np.int64]) -> tuple[tuple[Tensor, ...], Tensor]:
