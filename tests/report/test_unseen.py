@@ -30,6 +30,7 @@ def test_every_figure_of_unseen_sites_is_that_of_the_predictions(tmp_path: Path)
     made = report(tmp_path / "out", HOSPITALS)
     with (made.page.parent / "tables" / "unseen-sites.csv").open(newline="", encoding="utf-8") as file:
         header, *lines = list(csv.reader(file))
+    header = [word.replace("\u00a0", " ") for word in header]
     said = {line[0]: dict(zip(header, line, strict=True)) for line in lines}
     plan = json.loads((made.folder / "study.json").read_text())["plan"]
     assert set(said) == {"one", "other"}
