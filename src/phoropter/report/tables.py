@@ -296,7 +296,7 @@ def unseen_sites(evidence: Evidence) -> Table | None:
     if not there:
         return None
     c, name = column_of(evidence.metric), evidence.metrics[0]
-    columns = (
+    columns: tuple[Column, ...] = (
         Column("Candidate"),
         Column(f"{c.name}, held out", c.kind, c.explain, c.digits),
         Column("Unseen sites, single models", c.kind, c.explain, c.digits),
