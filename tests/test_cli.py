@@ -83,6 +83,15 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], words: str)
     assert len(result.output.strip().splitlines()) == 1 and result.output.startswith("phoropter: ")
 
 
+def test_a_part_whose_data_are_not_there_does_not_stop_the_others(tmp_path: Path) -> None:
+    study = tmp_path / "parts.yaml"
+    lost = STUDY.replace("tiny", "lost").replace("{digits: true, size: 32, rows: 120}", "{folder: nowhere}")
+    study.write_text(f"{lost}---\n{STUDY}---\n{lost.replace('lost', 'gone')}")
+    result = call("plan", study)
+    assert result.exit_code == 2 and "4 of 4 runs to compute" in result.output
+    assert re.search(r"phoropter: part lost: .*nowhere.*\(and 1 more of 3 parts\)", result.output)
+
+
 def test_a_wrong_word_in_a_study_is_one_line_with_its_place(tmp_path: Path) -> None:
     study = tmp_path / "tiny.yaml"
     study.write_text(STUDY.replace("test_vit", "test_vitt"))

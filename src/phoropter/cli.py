@@ -18,6 +18,8 @@ from phoropter import __version__
 from phoropter.console import console, line, millions, print_answers, print_gap, print_plan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from phoropter.study.spec import Question
 
 # Threads that wait should not burn a core somebody else needs: measured 4 × faster on a busy machine, no slower on an idle one.
@@ -72,7 +74,8 @@ def plan(study: str, out: Path | None, scale: str, device: str) -> None:
     from phoropter.study.plan import plan as plan_of
 
     to = console()
-    for asked, folder in _questions(study, out, scale):
+
+    def say(asked: Question, folder: Path) -> None:
         question = ladder.settled(asked, Store(folder))
         for words in ladder.said(question):
             line(to, words)
@@ -80,6 +83,8 @@ def plan(study: str, out: Path | None, scale: str, device: str) -> None:
         for finding in check_leakage(planned, lambda material: None, cache_dir(folder)):
             line(to, f"{finding.severity}: {finding.words}")
         print_plan(to, planned, cost(planned, Store(folder), cache_dir(folder), device), Store(folder))
+
+    _each(_questions(study, out, scale), say)
 
 
 @main.command()
@@ -91,7 +96,7 @@ def plan(study: str, out: Path | None, scale: str, device: str) -> None:
 def run(study: str, out: Path | None, scale: str, device: str, jobs: int) -> None:
     """Compute what is missing of STUDY, then write its report. Stop it at any time; the same command goes on."""
     parts = _questions(study, out, scale)
-    failed = sum(_run(question, folder, device, jobs) for question, folder in parts)
+    failed = sum(_each(parts, lambda question, folder: _run(question, folder, device, jobs)))
     for one, other in itertools.pairwise(parts):
         if one[0].compared and one[0].compared == other[0].compared:
             _compare(one[1], other[1])
@@ -275,6 +280,21 @@ def _compare(one: Path, other: Path) -> None:
     to, page = console(), write_comparison(one, other, one.parent / "report")
     line(to, "\n" + (page.parent / "conclusion.txt").read_text(encoding="utf-8").strip())
     line(to, f"\nreport: {page}")
+
+
+def _each(parts: list[tuple[Question, Path]], do: Callable[[Question, Path], Any]) -> list[Any]:
+    """Does it with every part of a study. Raises DataError for parts whose data cannot be used after the others are done."""
+    from phoropter.core.errors import DataError
+
+    done, lost = [], []
+    for question, folder in parts:
+        try:
+            done.append(do(question, folder))
+        except DataError as error:
+            lost.append(f"part {question.study.name}: {error}" if len(parts) > 1 else str(error))
+    if lost:
+        raise DataError(lost[0] + (f" (and {len(lost) - 1} more of {len(parts)} parts)" if len(lost) > 1 else ""))
+    return done
 
 
 def _run(question: Question, folder: Path, device: str, jobs: int) -> int:

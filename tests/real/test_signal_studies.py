@@ -13,6 +13,7 @@ from phoropter.core.errors import DataError
 from phoropter.core.spec import check
 from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.data.summary import open_path
+from phoropter.deploy.predict import answers, load
 from phoropter.study.executors import run
 from phoropter.study.run import Here
 from phoropter.study.spec import read
@@ -104,3 +105,18 @@ def test_a_study_runs_to_predictions(name: str, tmp_path: Path, request: pytest.
     groups = [set(p.groups) for p in found if p is not None and p.groups is not None]
     assert len(groups) == 2 and not groups[0] & groups[1]
     assert all(p is not None and np.isfinite(p.logits).all() for p in found)
+
+    # One held-out recording after another, as a file: read, cut, drawn and answered as in the study.
+    kept = next(r for r in store.runs() if r.bundle)
+    held_out, bundle = kept.predictions(), load(store.folder)
+    assert held_out is not None and bundle.folder == kept.bundle
+    stored = dict(zip(held_out.ids.tolist(), held_out.logits, strict=True))
+    some = sorted({i.split("@")[0] for i in stored})[:3]
+    files = [
+        next(f for f in request.getfixturevalue(name).glob("*.*") if f.stem == s and f.suffix in (".hea", ".edf")) for s in some
+    ]
+    said = answers(bundle, files, device="cpu")
+    now = dict(zip(said.dataset.ids.tolist(), said.logits, strict=True))
+    compared = [i for i in stored if i.split("@")[0] in some]
+    assert compared and set(compared) <= set(now)
+    np.testing.assert_allclose([now[i] for i in compared], [stored[i] for i in compared], rtol=0, atol=1e-6)

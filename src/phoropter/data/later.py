@@ -53,8 +53,7 @@ class Decoded(Pixels):
     """(N, 3, S, S) uint8 in memory, of pictures that are asked about once."""
 
     def __init__(self, squares: NDArray[np.uint8]) -> None:
-        self.shape = (len(squares), 3, squares.shape[2], squares.shape[3])
-        self.identity = "asked once"
+        super().__init__(Path(), (len(squares), 3, squares.shape[2], squares.shape[3]), "asked once")
         self._array = squares
 
 

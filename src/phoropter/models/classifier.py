@@ -163,7 +163,7 @@ def averaged(members: Sequence[Classifier]) -> Classifier:
     backbones = [member.spec.backbones[0].model_dump() for member in members]
     spec = first.spec.with_(backbones=backbones, fusion={"mode": "average"})
     head = AverageFusion([], len(spec.classes), spec.head, FusionSpec(mode="average"))
-    head.branches.extend(member.head.head for member in members)
+    head.branches.extend(member.head.get_submodule("head") for member in members)
     made = Classifier(spec, [member.branches[0] for member in members], head)
     made.base = first.base
     return made.eval()

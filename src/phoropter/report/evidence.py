@@ -57,12 +57,13 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Unseen:
-    """All models of a candidate, averaged, on rows of sites that none was trained on."""
+    """All models of a candidate, averaged, on rows of sites none was trained on; `sites`: the first metric on each of them."""
 
     rows: int
     models: int
     metrics: dict[str, float]
     interval: Interval
+    sites: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

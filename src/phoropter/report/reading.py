@@ -17,6 +17,7 @@ from phoropter.core.files import digest, digest_array
 from phoropter.report.evidence import Entrant, Evidence, Floats, Ints, Mended, Mistake, RunLine, Unseen, std
 from phoropter.results import statistics
 from phoropter.results.bootstrap import RESAMPLES, Bootstrap
+from phoropter.results.groups import by_group
 from phoropter.results.metrics import METRICS, softmax
 from phoropter.results.rankings import rankings
 from phoropter.results.store import Predictions, Run, Store
@@ -133,7 +134,9 @@ class _Reader:
         together = statistics.ensemble(outside)
         name, labels, probabilities = self.metrics[0], together.labels, together.probabilities
         found = statistics.interval(name, labels, probabilities, together.groups)
-        return Unseen(len(labels), len(outside), self._scores(Answers.checked(labels, probabilities)), found)
+        each = [] if together.sites is None else by_group(name, labels, probabilities, together.sites)
+        scores = self._scores(Answers.checked(labels, probabilities))
+        return Unseen(len(labels), len(outside), scores, found, {score.group: score.value for score in each})
 
     def _add(self, entrant: Entrant, run: Run, said: Predictions, answers: Answers) -> None:
         """One run's rows into the sums of its candidate."""

@@ -19,6 +19,7 @@ from phoropter.results.metrics import METRICS, Metric
 
 BASELINE = "always the commonest class"
 BESIDE = 3  # candidates beside the first in tables of classes and groups on the page; the files have all
+SITES = 12  # unseen sites with a column of their own
 
 
 def column_of(metric: Metric) -> Column:
@@ -295,17 +296,20 @@ def unseen_sites(evidence: Evidence) -> Table | None:
     if not there:
         return None
     c, name = column_of(evidence.metric), evidence.metrics[0]
-    columns = (
+    columns: tuple[Column, ...] = (
         Column("Candidate"),
         Column(f"{c.name}, held out", c.kind, c.explain, c.digits),
         Column("Unseen sites, single models", c.kind, c.explain, c.digits),
         Column("Unseen sites, all models averaged", c.kind, "of the mean of the probabilities of all models", c.digits),
         Column("95\u00a0%\u00a0interval", c.kind, "of the models averaged, by bootstrap", c.digits),
     )
+    sites = sorted({site for e in there if e.unseen for site in e.unseen.sites})[:SITES]
+    columns += tuple(Column(site, c.kind, "this site alone, all models averaged", c.digits) for site in sites)
     rows = []
     for e in there:
         assert e.unseen is not None
         bounds = Interval(e.unseen.interval.low, e.unseen.interval.high)
-        rows.append(Row((e.name, spread(e, name), spread(e, name, external=True), e.unseen.metrics[name], bounds)))
+        each = [e.unseen.sites.get(site, float("nan")) for site in sites]
+        rows.append(Row((e.name, spread(e, name), spread(e, name, external=True), e.unseen.metrics[name], bounds, *each)))
     note = f"{there[0].unseen.rows:,} rows of sites that no model was trained on." if there[0].unseen else ""
     return Table("unseen-sites", "On sites that no model was trained on", columns, tuple(rows), note)
