@@ -14,9 +14,10 @@ from PIL import Image, ImageEnhance
 
 from phoropter.core.errors import DataError, LeakageError
 from phoropter.data.arrays import from_arrays
+from phoropter.data.crossings import Fitting
 from phoropter.data.dataset import Dataset
 from phoropter.data.leakage import Finding, audit, refuse, refuse_met
-from phoropter.data.likeness import alike, coefficients
+from phoropter.data.likeness import Likeness, alike, coefficients
 from phoropter.data.overlap import overlapping
 from phoropter.data.protocols import GroupKFold, HoldOut, KFold, LeaveOneGroupOut, Sites, Split, splits
 
@@ -217,6 +218,43 @@ def test_what_was_fitted_on_tested_rows_is_refused() -> None:
         refuse_met("the teacher", np.array(["a", "b"]), np.array(["b", "c"]))
 
 
+# fitted beforehand
+
+
+def test_what_was_fitted_on_tested_rows_is_counted_split_by_split() -> None:
+    """Weights that met ten rows, two of them tested in one split, none in the other."""
+    rows = np.arange(40, dtype=np.int64)
+    first, second = replace(halves(), name="first", test=rows[1:20:2], train=rows[20:]), halves()
+    second = replace(second, name="second", test=rows[21::2], train=rows[:20])
+    thing = Fitting("what 'net' begins with", lambda split: rows[[1, 3, 20, 22]] if split.name == "first" else rows[[20, 22]])
+    found = only(audit(some(), [first, second], fitted=[thing]), "fitted")
+    assert (found.severity, found.count, found.of, found.splits) == ("stop", 2, 10, (1, 2))
+    assert found.examples == (("01",), ("03",))
+    assert found.words == "What 'net' begins with was fitted on rows that are tested: in 1 split, 2 of 10 tested rows (20 %)"
+    with pytest.raises(LeakageError, match=r"fitted on rows that are tested.*for example 01: fit it on the training rows"):
+        refuse([found])
+
+
+def test_what_was_fitted_on_training_rows_is_not_accused() -> None:
+    """A scale, a teacher and weights of each split's own training rows, over five folds: no finding."""
+    dataset = some(groups=[f"p{row // 4}" for row in range(40)])
+    things = [Fitting(name, lambda split: split.train) for name in ("the scale", "the teacher", "the weights")]
+    assert audit(dataset, splits(dataset, GroupKFold(5)), fitted=things) == []
+
+
+def test_what_has_seen_pictures_alone_is_a_warning_and_known_groups_are_named() -> None:
+    dataset = some(groups=[f"p{row // 4}" for row in range(40)])
+    made = splits(dataset, GroupKFold(5))
+    everyone = np.arange(40, dtype=np.int64)
+    scale = only(audit(dataset, made, fitted=[Fitting("the scale", lambda s: everyone, by="pictures")]), "fitted")
+    assert (scale.severity, scale.share, scale.splits) == ("warn", 1.0, (5, 5))
+    met = Fitting("what 'net' begins with", lambda s: everyone[:8], groups=True)
+    person = only(audit(dataset, made, fitted=[met]), "fitted")
+    assert person.severity == "stop" and "knows the group of rows that are tested" in person.words
+    assert set(person.examples) <= {("p0",), ("p1",)} and len(person.examples) >= 1
+    assert only(audit(dataset, made, fitted=[met], allow_group_overlap=True), "fitted").severity == "warn"
+
+
 # pictures
 
 
@@ -340,6 +378,19 @@ def test_identical_pictures_are_not_told_twice() -> None:
     pictures[1] = pictures[2]
     found = audit(some(60, images=pictures.transpose(0, 2, 3, 1)), [halves(60)], Squares(pictures))  # type: ignore[arg-type]
     assert kinds(found) == {"identical pictures", "labels"}
+
+
+def test_pairs_by_features_are_told_where_nothing_else_told_them() -> None:
+    pictures = photographs(60)
+    pictures[[1]] = changed(pictures[[2]], saved)
+    pictures[5] = pictures[6]
+    pairs = np.array([[1, 2], [5, 6], [7, 8], [10, 12]])  # found before · byte for byte · new · both on one side
+    seen = Likeness(pairs, np.full(4, 0.9, dtype=np.float32), np.full(4, "by the features of net"))
+    dataset = some(60, images=pictures.transpose(0, 2, 3, 1))
+    found = audit(dataset, [halves(60)], Squares(pictures), neighbours=seen)  # type: ignore[arg-type]
+    alike_to_it = only(found, "alike by features")
+    assert (alike_to_it.severity, alike_to_it.count) == ("warn", 1)
+    assert alike_to_it.examples == (("07", "08", "by the features of net"),)
 
 
 def test_streamed_pictures_are_left_alone_and_it_says_so() -> None:

@@ -4,64 +4,16 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter, defaultdict
-from functools import lru_cache
-from pathlib import Path
+from collections import Counter
 
 import numpy as np
 import pytest
 from made_reports import Reported
+from read_again import CLASSES, Again, again_of, ece, softmax, spread
 from reading_html import Tags
 from scipy import stats
 from sklearn import metrics as sk
-
-CLASSES = ("calm", "stress", "fun")
-
-
-class Again:
-    """The study read with numpy alone: candidate → its runs in the order of the plan."""
-
-    def __init__(self, folder: Path) -> None:
-        import json
-
-        self.runs: dict[str, list[dict]] = defaultdict(list)
-        for item in json.loads((folder / "study.json").read_text())["plan"]:
-            run = folder / "runs" / item["key"]
-            with np.load(run / "predictions.npz") as f:
-                said = dict(f)
-            with np.load(run / "external.npz") as f:
-                outside = dict(f)
-            record = json.loads((run / "record.json").read_text())
-            self.runs[item["candidate"]].append({**item, **said, "outside": outside, "cost": record["cost"]})
-        for runs in self.runs.values():
-            for r in runs:
-                r["p"] = softmax(r["logits"])
-                r["answer"] = r["p"].argmax(1)
-                r["accuracy"] = float(np.mean(r["answer"] == r["label"]))
-        self.order = sorted(self.runs, key=lambda c: -np.mean([r["accuracy"] for r in self.runs[c]]))
-
-    def together(self, candidate: str, column: str) -> np.ndarray:
-        return np.concatenate([r[column] for r in self.runs[candidate]])
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    e = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    return e / e.sum(1, keepdims=True)
-
-
-def ece(p: np.ndarray, y: np.ndarray, bins: int = 15) -> float:
-    sure, right = p.max(1), p.argmax(1) == y
-    total = 0.0
-    for i in range(bins):
-        inside = (sure > i / bins) & (sure <= (i + 1) / bins)
-        if inside.any():
-            total += inside.mean() * abs(sure[inside].mean() - right[inside].mean())
-    return total
-
-
-@lru_cache(maxsize=1)
-def again_of(folder: Path) -> Again:
-    return Again(folder)
+from statsmodels.stats.power import TTestPower
 
 
 @pytest.fixture
@@ -72,10 +24,6 @@ def again(whole: Reported) -> Again:
 @pytest.fixture
 def page(whole: Reported) -> Tags:
     return Tags(whole.text)
-
-
-def spread(values: list[float], factor: float = 100, digits: int = 1) -> str:
-    return f"{np.mean(values) * factor:.{digits}f} ± {np.std(values, ddof=1) * factor:.{digits}f}"
 
 
 def test_leaderboard(page: Tags, again: Again) -> None:
@@ -132,14 +80,16 @@ def test_pairwise(page: Tags, again: Again) -> None:
             se = np.sqrt((1 / len(d) + ratio) * d.var(ddof=1))
             half = stats.t.ppf(0.975, len(d) - 1) * se
             p = 2 * stats.t.sf(abs(d.mean() / se), len(d) - 1)
-            expected.append((a, b, d.mean(), d.mean() - half, d.mean() + half, p))
+            expected.append((a, b, d.mean(), d.mean() - half, d.mean() + half, se, p))
     ps = sorted(e[-1] for e in expected)
-    for row, (a, b, d, low, high, p) in zip(rows, expected, strict=True):
+    for row, (a, b, d, low, high, se, p) in zip(rows, expected, strict=True):
         sign = [f"{v * 100:+.1f}".replace("-", "−") for v in (d, low, high)]
         assert row[:4] == [a, b, sign[0], f"{sign[1]} to {sign[2]}"]
         assert row[4] == ("< 0.001" if p < 0.001 else f"{p:.3f}")
         holm = min(1.0, max(ps[k] * (3 - k) for k in range(ps.index(p) + 1)))
         assert row[5] == ("< 0.001" if holm < 0.001 else f"{holm:.3f}")
+        detectable = TTestPower().solve_power(effect_size=None, nobs=10, alpha=0.05, power=0.8) * np.sqrt(10) * se
+        assert abs(float(row[6]) - detectable * 100) < 0.0501
         assert row[7] == ("ahead" if holm <= 0.05 and low > 0 else "cannot tell")
 
 
@@ -223,15 +173,9 @@ def test_unseen_sites(page: Tags, again: Again) -> None:
         y = runs[0]["outside"]["label"]
         each = [softmax(r["outside"]["logits"]) for r in runs]
         values = list(row.values())
+        assert values[1] == spread([r["accuracy"] for r in runs])
         assert values[2] == spread([float(np.mean(p.argmax(1) == y)) for p in each])
         assert values[3] == f"{np.mean(np.mean(each, axis=0).argmax(1) == y) * 100:.1f}"
-
-
-def test_costs(page: Tags, again: Again) -> None:
-    for name, row in page.columns("costs").items():
-        seconds = float(np.median([r["cost"]["train_seconds"] for r in again.runs[name]]))
-        assert row["Training"].split()[0] in (f"{seconds:.1f}", f"{seconds:.0f}", f"{int(seconds // 60)}")
-        assert row["Pictures/s"] == f"{np.median([r['cost']['predict_images_per_s'] for r in again.runs[name]]):,.0f}"
 
 
 def test_every_run_in_the_files(again: Again, whole: Reported) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,17 @@ import pytest
 
 from phoropter.core.errors import LeakageError, SpecError, StoreError
 from phoropter.data.leakage import audit
+from phoropter.data.likeness import Likeness
 from phoropter.data.pixels import Pixels, prepare
 from phoropter.results.gap import gap
 from phoropter.results.metrics import score
 from phoropter.results.store import Predictions, Run, Store
 from phoropter.study import audit as audits
-from phoropter.study.audit import check_leakage, plain, remembered_likeness
+from phoropter.study.audit import check_leakage, features_of, fitted_beforehand, plain, remembered_likeness
 from phoropter.study.plan import Material, plan
+from phoropter.study.run import Here, run_study
 from phoropter.study.spec import Question, Study, read
+from phoropter.training import lineage
 
 STUDY = """\
 name: people
@@ -219,3 +224,91 @@ def test_a_study_is_not_compared_with_itself_or_with_strangers(tmp_path: Path) -
 
 def test_a_study_is_lax_only_when_asked() -> None:
     assert Study.model_fields["leakage"].default == "stop" and Study.model_fields["lax_too"].default is False
+
+
+# fitted beforehand, and features
+
+
+def planned_with(material: Any, run: Any) -> Any:
+    """As much of a plan as the audit of what was fitted looks at."""
+    return SimpleNamespace(runs=[run], by_key={}, question=SimpleNamespace(base=None))
+
+
+def test_a_grey_scale_of_each_subject_is_said_to_have_seen_tested_windows(people: Path, tmp_path: Path) -> None:
+    planned = plan(question(people), tmp_path)
+    material = planned.materials[0]
+    assert fitted_beforehand(planned, material) == []
+    drawn = replace(material, data=material.data.model_copy(update={"per_subject": True}))
+    (scale,) = fitted_beforehand(planned_with(drawn, replace(planned.runs[0], material=drawn)), drawn)
+    found = next(f for f in audit(material.dataset, [r.split for r in planned.runs], fitted=[scale]) if f.kind == "fitted")
+    assert (found.kind, found.severity, found.share) == ("fitted", "warn", 1.0)
+    assert found.words.startswith("The grey scale of each subject was fitted on rows that are tested")
+
+
+def test_weights_that_met_other_rows_of_a_tested_person_are_found(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """A bundle trained on p00 and p01 meets folds that test them, on other windows; and what begins with it inherits that."""
+    planned = plan(question(people), tmp_path)
+    material, run = planned.materials[0], planned.runs[0]
+    dataset = material.dataset
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    lineage.write_met(first, dataset, np.array([0, 9]))  # one picture of p00, one of p01
+    lineage.write_met(second, dataset, np.array([40]), before=[first])  # of p05
+    assert set(dataset.groups[lineage.groups_met(second, dataset)]) == {"p00", "p01", "p05"}  # type: ignore[index]
+    assert set(lineage.met(second, dataset)) == set(dataset.hashes[[0, 9, 40]])
+    monkeypatch.setattr(audits, "bundles", lambda candidate, base: [("second", second)])
+    things = fitted_beforehand(planned_with(material, run), material)
+    finding = next(f for f in audit(dataset, [r.split for r in planned.runs], fitted=things) if f.kind == "fitted")
+    assert finding.severity == "stop" and "begins with, second, knows the group of rows that are tested" in finding.words
+    other = replace(dataset, name="other people")
+    assert not len(lineage.groups_met(second, other)) and not len(lineage.met(second, other))
+
+
+def test_notes_of_earlier_versions_name_no_groups(people: Path, tmp_path: Path) -> None:
+    dataset = plan(question(people), tmp_path).materials[0].dataset
+    np.savez(tmp_path / lineage.FILE, dataset=np.array(dataset.name), ids=np.sort(dataset.hashes[:3]))
+    assert len(lineage.met(tmp_path, dataset)) == 3 and not len(lineage.groups_met(tmp_path, dataset))
+
+
+def test_a_helper_trained_on_another_split_is_found(people: Path, tmp_path: Path) -> None:
+    """Its split's own training rows are no finding; those of another fold are."""
+    planned = plan(question(people), tmp_path)
+    first, other = planned.runs[:2]
+    for teacher, leaks in ((replace(first, key="t"), False), (replace(other, key="t"), True)):
+        pupil = replace(first, needs=("t",))
+        made = SimpleNamespace(runs=[pupil], by_key={"t": teacher}, question=SimpleNamespace(base=None))
+        things = fitted_beforehand(made, planned.materials[0])  # type: ignore[arg-type]
+        found = [f for f in audit(planned.materials[0].dataset, [first.split], fitted=things) if f.kind == "fitted"]
+        assert [f.severity for f in found] == ["stop"] * leaks
+
+
+def test_a_first_study_is_audited_again_by_the_features_it_leaves(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """Of all pictures, once, as the network saw them; the pair it names stands in study.json, with its pictures."""
+    import torch
+    from safetensors.torch import save_file
+
+    from phoropter.models.vision import timm
+
+    seen = []
+
+    def told(features: Any, name: str) -> Likeness:
+        seen.append((features.shape, name))
+        return Likeness(np.array([[17, 24]]), np.array([0.9], dtype=np.float32), np.array([f"by the features of {name}"]))
+
+    monkeypatch.setattr(audits, "neighbours", told)
+    torch.manual_seed(0)
+    save_file(timm().create_model("test_resnet", num_classes=0).state_dict(), people / "net.safetensors")
+    frozen = "{backbone: test_resnet, weights: net.safetensors, size: 32, frozen: true, recipe: {preset: probe, epochs: 1}}"
+    part = question(people)
+    file = people / "study.yaml"
+    file.write_text(file.read_text().replace("{backbone: test_resnet, weights: random, recipe: scratch}", frozen))
+    (part,) = read(file)
+    done = run_study(part, tmp_path / "out", lambda event: None, Here("cpu", threads=1), tmp_path / "cache")
+    material = plan(part, tmp_path / "cache").materials[0]
+    pixels = pixels_in(tmp_path / "cache")(material)
+    assert features_of(pixels, tmp_path / "cache") is not None
+    (entry,) = [f for f in done.study["audit"] if f["kind"] == "alike by features"]
+    assert seen == [((96, 96), "test_resnet")]
+    assert [sorted(example) for example in entry["examples"]] == [["17", "24", "by the features of test_resnet"]]
+    assert {"17", "24"} <= set(Run(tmp_path / "out" / "audit").pictures())

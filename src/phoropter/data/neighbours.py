@@ -1,10 +1,10 @@
 """Pictures that a network takes for one: far nearer to each other, by its features, than either is to any third.
 
-This finds what the cosine coefficients of likeness.py do not: tighter crops, tilted copies, shots of one burst. Features are taken
-as deviations from the mean picture in units of their own spread, and compared by the cosine of the angle. A high cosine alone says
-"of one kind" (two forests reach 0.8), so what is asked for is a gap: the copies of a picture come first among its neighbours, at
-least LEAST alike, and the next neighbour is AHEAD less so, from both sides. Windows of one recording have many equally near
-neighbours and no such gap; so it is copies that are found, and not people.
+This finds what the cosine coefficients of likeness.py do not: tighter crops, tilted copies, shots of one burst. Features are
+taken as deviations from the mean picture in units of their own spread, and compared by the cosine of the angle. A high cosine
+alone says "of one kind" (two forests reach 0.8), so what is asked for is a gap: the copies of a picture come first among its
+neighbours, at least LEAST alike, and the next neighbour is AHEAD less so, from both sides. Windows of one recording have many
+equally near neighbours and no such gap; so it is copies that are found, and not people.
 
 Left out: sets of more than MOST_ROWS pictures, whose every pair would take minutes.
 

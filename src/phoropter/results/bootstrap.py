@@ -181,8 +181,7 @@ class Bootstrap:
         estimate, slopes = self.rows.influences(asked.name, probabilities)
         if self.draws.count < LEAST_UNITS or np.isnan(estimate):
             return estimate, np.full(self.draws.resamples, np.nan)
-        blocks = self.draws.blocks(kind, max(1, BLOCK_CELLS // self.draws.count))
-        return estimate, estimate + np.concatenate([slopes @ b for b in blocks]) - slopes.sum()
+        return estimate, estimate + self.draws.weighed(kind, slopes) - slopes.sum()
 
 
 def numbered(names: NDArray[Any], rows: int, what: str) -> Ints:

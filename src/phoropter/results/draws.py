@@ -19,6 +19,7 @@ from phoropter.core.seeds import generator
 from phoropter.results.sums import Floats, Ints
 
 BLOCK_CELLS = 2_000_000  # of one block of draws or sums: 16 MB as float64
+_CACHED = 2048  # units whose draws are turned into floats at once
 KEPT_CELLS = 100_000_000  # draws kept for the next candidate, a byte each
 LEAST_ACCEPTED = 0.1  # below this share of whole resamples (many rare classes) drawing again would bias more than it mends
 
@@ -49,6 +50,15 @@ class Draws:
         """(U, b) float64 with b at most `width`, B columns in all."""
         for block in self._drawn(kind):
             yield from (block[:, i : i + width].astype(np.float64) for i in range(0, block.shape[1], width))
+
+    def weighed(self, kind: Kind, values: Floats) -> Floats:
+        """(U,) values → (B,) their sums, each unit as often as it is drawn; a few rows at a time, which stay in the cache."""
+        cuts = range(0, self.count, _CACHED)
+
+        def sums(block: Counts) -> Floats:
+            return np.asarray(sum(values[i : i + _CACHED] @ block[i : i + _CACHED].astype(np.float64) for i in cuts))
+
+        return np.concatenate([sums(block) for block in self._drawn(kind)])
 
     @cached_property
     def _labels_of_units(self) -> tuple[Ints, Ints]:
