@@ -1,4 +1,4 @@
-"""An epoch of full fine-tuning, against a plain loop of timm, torchvision and a DataLoader: same network, batch, optimiser, threads.
+"""An epoch of full fine-tuning, against a plain loop of timm, torchvision and a DataLoader: same network, batch and threads.
 
     python benchmarks/epoch.py [PICTURES, default 192]
 
@@ -25,7 +25,7 @@ BATCH, TURNS = 32, 5
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def loader_of(folder: Path, side: int, flip: bool, shuffle: bool, batch: int = BATCH) -> Any:
+def loader_of(folder: Path, side: int, flip: bool, shuffle: bool, batch: int = BATCH, scale: Any = (MEAN, STD)) -> Any:
     """The usual way to pictures: decoded, resized and normalised one by one."""
     import torch
     from torch.utils.data import DataLoader
@@ -34,7 +34,7 @@ def loader_of(folder: Path, side: int, flip: bool, shuffle: bool, batch: int = B
 
     v2, datasets = vision.torchvision("transforms.v2"), vision.torchvision("datasets")
     steps = [v2.Resize((side, side)), *([v2.RandomHorizontalFlip()] if flip else []), v2.PILToTensor()]
-    transform = v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
+    transform = v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(*scale)])
     return DataLoader(datasets.ImageFolder(folder, transform), batch_size=batch, shuffle=shuffle, num_workers=0)
 
 

@@ -43,7 +43,7 @@ def ours(name: str, side: int, folder: Path, cache: Path) -> Callable[[], Any]:
     def features() -> Any:
         return frozen_features(model, pixels, cache / f"pass{next(again)}", torch.device("cpu"))[0]
 
-    features.body = model.branches[0].body  # type: ignore[attr-defined]
+    features.backbone = model.branches[0]  # type: ignore[attr-defined]
     return features
 
 
@@ -70,8 +70,9 @@ def main() -> None:
             folder = folder_of("intel.tar", count, (100, 100), Path(at) / "pictures")
             mine = ours(name, side, folder, Path(at) / "cache")
             network = network_of(name, side, 0)
-            network.load_state_dict(mine.body.state_dict())  # type: ignore[attr-defined]
-            loader = loader_of(folder, side, flip=False, shuffle=False, batch=BATCH)
+            backbone = mine.backbone  # type: ignore[attr-defined]
+            network.load_state_dict(backbone.body.state_dict())
+            loader = loader_of(folder, side, flip=False, shuffle=False, batch=BATCH, scale=(backbone.mean, backbone.std))
             a, b = torch.from_numpy(mine().copy()), torch.from_numpy(theirs(network, loader)())
             nearest = torch.nn.functional.cosine_similarity(a, b).min()  # resampling is another, by a grey level or so
             if a.shape != b.shape or nearest < 0.9:

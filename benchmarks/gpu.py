@@ -137,7 +137,11 @@ def measured(device: Any, finetuned: tuple[tuple[str, ...], ...], count: int, si
             share = round(speed * operations / peak, 3)
             rows.append(_row(f"fine-tuning {' + '.join(names)} at {side} px, batch {batch}", share, f"{speed:,.0f} pictures/s"))
         for name in dict.fromkeys(names[0] for names in finetuned):
-            rows.append(_row(f"feature pass, {name} at {side} px", None, f"{feature_pass(name, material, folder, device):,.0f} pictures/s"))
+            rows.append(
+                _row(
+                    f"feature pass, {name} at {side} px", None, f"{feature_pass(name, material, folder, device):,.0f} pictures/s"
+                )
+            )
     return rows
 
 

@@ -37,7 +37,7 @@ def main() -> None:
     from phoropter.training.augment import Augmentation
     from phoropter.training.batches import Order, PixelTap
     from phoropter.training.predict import predict
-    from phoropter.training.recipe import Imbalance, PRESETS
+    from phoropter.training.recipe import PRESETS, Imbalance
 
     with tempfile.TemporaryDirectory() as at:
         file = Path(at) / "pixels.u8"

@@ -1,10 +1,10 @@
-"""From stored pictures to the normalised batch a network sees, against ImageFolder with torchvision's or timm's transforms, per core.
+"""From stored pictures to the normalised batch a network sees, against ImageFolder with torchvision's transforms, per core.
 
     python benchmarks/pixels.py
 
 Ours: PixelTap from the memory-mapped file, then the normalisation of the classifier. Theirs, the quickest of four: torchvision v2
 on Pillow pictures or on tensors, each normalised one by one as v2's examples have it, or a batch at a time as timm's loader does;
-from JPEG files, as it is done, and beside that from pictures that are decoded and in memory already. The same crops in kind and size.
+from JPEG files, as it is done, and beside that from pictures that are decoded and in memory already. Crops are of the same kind.
 """
 
 from __future__ import annotations

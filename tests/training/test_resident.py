@@ -20,7 +20,6 @@ from phoropter.data.pixels import Pixels, prepare
 from phoropter.training import memory, resident
 from phoropter.training.augment import Augmentation
 from phoropter.training.batches import PixelTap
-from phoropter.training.predict import BATCH
 from phoropter.training.recipe import Recipe
 from phoropter.training.resident import pictures_on, sent
 
@@ -67,7 +66,8 @@ def test_resized_crops_and_mirrors_are_the_literal_ones_bit_for_bit(stored: Any)
     assert made is not None
     rows = np.array([5, 0, 11, 3, 7, 1])
     draws = Draws(dataset.hashes[rows], 3, 2, 0)
-    boxes, mirrored = (KERNELS[s.kind].draw(s, draws, shape) for s, shape in zip(made.steps, [(128, 128), (112, 112)], strict=True))
+    shapes = [(128, 128), (112, 112)]
+    boxes, mirrored = (KERNELS[s.kind].draw(s, draws, shape) for s, shape in zip(made.steps, shapes, strict=True))
     assert 0 < mirrored.sum() < 6
     batch = PixelTap(dataset, pixels, made, CPU).batch(rows, 2, 0)
     assert torch.equal(batch.inputs, literal(pixels.batch(rows), boxes, mirrored[:, 0], 112))  # type: ignore[arg-type]
@@ -106,7 +106,6 @@ def test_pictures_held_on_the_device_are_the_same_pictures(stored: Any, steps: A
 def test_only_a_gpu_holds_a_set(stored: Any) -> None:
     assert resident.resident(stored[1], CPU) is None
     assert torch.equal(pictures_on(stored[1], np.array([2, 2]), CPU), torch.from_numpy(stored[1].batch(np.array([2, 2]))))
-    assert BATCH > 0
 
 
 def in_memory(file: Path) -> int:
