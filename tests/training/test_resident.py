@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phoropter.core.spec import check
-from phoropter.data import pixels as pixels_module
-from phoropter.data import stream
+from phoropter.data import mapped, stream
 from phoropter.data.folders import open_folder
 from phoropter.data.pixels import Pixels, prepare
 from phoropter.training import memory, resident
@@ -124,12 +123,12 @@ def test_pages_that_were_read_are_let_go_and_found_again(tmp_path: Path, monkeyp
     bytes_ = np.random.default_rng(0).integers(0, 256, (64, 3, 256, 256), dtype=np.uint8)
     bytes_.tofile(tmp_path / "pixels.u8")
     pixels = Pixels(tmp_path / "pixels.u8", (64, 3, 256, 256), "x")
-    monkeypatch.setattr(pixels_module, "AT_ONCE_BYTES", 0)
+    monkeypatch.setattr(mapped, "AT_ONCE_BYTES", 0)
     every = np.arange(64)
     views = pixels.each(every)
     assert np.array_equal(np.stack(views), bytes_)
     assert in_memory(pixels.file) == bytes_.nbytes
-    monkeypatch.setattr(pixels_module, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(mapped, "RESIDENT_BYTES", 0)
     assert np.array_equal(pixels.batch(every[:1]), bytes_[:1])
     assert in_memory(pixels.file) < bytes_.nbytes // 2  # the system maps a picture and what lies beside it
     assert np.array_equal(np.stack(views), bytes_)  # the same addresses
