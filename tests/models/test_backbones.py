@@ -244,3 +244,19 @@ def test_what_cannot_be_built_is_refused_in_one_line(spec: dict[str, Any], words
 def test_own_heads_that_cannot_be_separated_are_refused() -> None:
     with pytest.raises(WeightsError, match="the own head of 'levit_128s' cannot be told apart"):
         backbones.build(BackboneSpec(name="levit_128s", weights="random"), seed=0, keep_heads=True)
+
+
+def test_normalising_where_the_picture_lies_is_the_formula_to_the_bit_and_leaves_a_given_float_alone() -> None:
+    ours = random("test_resnet", 32)
+    pictures = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = pictures.float() * ours.scale - ours.shift
+    interleaved = pictures.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(ours.prepare(pictures), expected)
+    assert torch.equal(ours.prepare(interleaved), expected)
+    assert ours.prepare(interleaved).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(ours.prepare(interleaved[:, :, 4:, 4:]), ours.prepare(pictures[:, :, 4:, 4:]))  # resized first
+    given = pictures.float()
+    assert torch.equal(ours.prepare(given), expected) and torch.equal(given, pictures.float())
+    larger = torch.rand(1, 3, 48, 48, requires_grad=True)
+    ours.prepare(larger).sum().backward()
+    assert larger.grad is not None

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
-import mmap
 import os
 import shutil
 import time
@@ -34,6 +32,7 @@ from phoropter.core.errors import DataError, DiskError, Problem
 from phoropter.core.files import digest, lock, require_space, write_json
 from phoropter.data.dataset import Dataset
 from phoropter.data.decode import Fit, Resample, Square
+from phoropter.data.mapped import Mapped
 from phoropter.data.shards import shards
 
 VERSION = 1  # of the numbers: raise it when the same picture would give other pixels
@@ -41,7 +40,6 @@ CHECKPOINT_S = 5.0
 STALE_S = 7 * 24 * 3600.0
 BUDGET_BYTES = 50 * 1024**3
 BUDGET_OF_FREE = 0.8
-RESIDENT_BYTES = 512 * 1024**2
 
 Progress = Callable[[int, int], None]
 
@@ -57,9 +55,7 @@ class Pixels:
 
     def __init__(self, file: Path, shape: tuple[int, int, int, int], identity: str) -> None:
         self.file, self.shape, self.identity = file, shape, identity
-        self._array: NDArray[np.uint8] | None = None
-        self._map: mmap.mmap | None = None
-        self._touched = 0  # bytes since the map was last let go
+        self._mapped: Mapped | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -72,33 +68,24 @@ class Pixels:
     @property
     def array(self) -> NDArray[np.uint8]:
         """(N, 3, S, S) uint8, read-only, mapped from the file."""
-        if self._array is None:
-            with self.file.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._array = np.frombuffer(self._map, np.uint8, math.prod(self.shape)).reshape(self.shape)
-        return self._array
+        return self._map().array
 
     def batch(self, rows: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """(B,) rows → (B, 3, S, S) uint8, contiguous and writable; into `out` where given. Raises IndexError outside 0..N-1."""
         rows = checked_rows(rows, len(self))
-        self._touch(len(rows))
-        return np.take(self.array, rows, axis=0, out=out, mode="clip")  # `clip` writes straight into out; rows are checked
+        array = self._map().read(rows)
+        return np.take(array, rows, axis=0, out=out, mode="clip")  # `clip` writes straight into out; rows are checked
 
     def each(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         """(B,) rows → B pictures (3, S, S) uint8, read-only, where they lie. Raises as `batch`."""
         rows = checked_rows(rows, len(self))
-        self._touch(len(rows))
-        array = self.array
+        array = self._map().read(rows)
         return [array[row] for row in rows.tolist()]
 
-    def _touch(self, pictures: int) -> None:
-        """Now and then lets go of the pages that were read, which the system would count as this process's memory as long as
-        nobody else wants it. They stay in the system's cache, and are found again there by the same addresses."""
-        self._touched += pictures * math.prod(self.shape[1:])
-        if self._touched > RESIDENT_BYTES:
-            self._touched = 0
-            if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
-                self._map.madvise(mmap.MADV_DONTNEED)
+    def _map(self) -> Mapped:
+        if self._mapped is None:
+            self._mapped = Mapped(self.file, self.shape)
+        return self._mapped
 
     def __reduce__(self) -> Any:
         return Pixels, (self.file, self.shape, self.identity)

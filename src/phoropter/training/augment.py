@@ -53,7 +53,9 @@ class Augmentation:
     def __post_init__(self) -> None:
         steps_of(self.steps)
 
-    def apply(self, pictures: torch.Tensor | Sequence[Bytes], hashes: NDArray[np.uint64], epoch: int, batch_name: int) -> Augmented:
+    def apply(
+        self, pictures: torch.Tensor | Sequence[Bytes], hashes: NDArray[np.uint64], epoch: int, batch_name: int
+    ) -> Augmented:
         """(B, 3, H, W) uint8 pictures with the (B,) hashes of their ids → Augmented; the pictures given stay as they are.
 
         Pictures that lie apart, as B arrays of one shape on the processor, are not gathered first.
@@ -61,8 +63,10 @@ class Augmentation:
         permutation of CutMix and its like). Raises SpecError when a crop is larger than the pictures.
         """
         draws = Draws(hashes, self.seed, epoch, batch_name)
-        near = not isinstance(pictures, torch.Tensor) or pictures.device.type == "cpu"
-        seen = one_by_one(self.steps, pictures, draws) if near else together(self.steps, pictures, draws)
+        if isinstance(pictures, torch.Tensor) and pictures.device.type != "cpu":
+            seen = together(self.steps, pictures, draws)
+        else:
+            seen = one_by_one(self.steps, pictures, draws)
         for step in self.steps:
             if isinstance(step, Cutting):
                 seen = _cut_out(step, seen, draws)

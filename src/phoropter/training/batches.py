@@ -21,7 +21,9 @@ from phoropter.core.seeds import generator, order
 from phoropter.data.dataset import Dataset
 from phoropter.data.pixels import Pixels
 from phoropter.training.augment import Augmentation
+from phoropter.training.memory import keep_memory
 from phoropter.training.recipe import Imbalance
+from phoropter.training.resident import pictures_on
 
 Rows = NDArray[np.int64]
 
@@ -60,17 +62,17 @@ class PixelTap:
     augmentation: Augmentation | None
     device: torch.device
 
+    def __post_init__(self) -> None:
+        keep_memory()
+
     def batch(self, rows: Rows, epoch: int, index: int) -> Batch:
         labels = torch.from_numpy(self.dataset.labels[rows]).to(self.device)
         if self.augmentation is None:
-            return Batch(rows, self._pictures(rows), labels)
-        source = self.pixels.each(rows) if self.device.type == "cpu" else self._pictures(rows)
+            return Batch(rows, pictures_on(self.pixels, rows, self.device), labels)
+        near = self.device.type == "cpu"
+        source = self.pixels.each(rows) if near else pictures_on(self.pixels, rows, self.device)
         seen = self.augmentation.apply(source, self.dataset.hashes[rows], epoch, index)
         return Batch(rows, seen.pictures, labels, seen.partner, seen.share)
-
-    def _pictures(self, rows: Rows) -> torch.Tensor:
-        """(B, 3, S, S) uint8 on the device."""
-        return torch.from_numpy(self.pixels.batch(rows)).to(self.device)
 
 
 @dataclass(frozen=True, eq=False)

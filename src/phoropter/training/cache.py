@@ -23,6 +23,8 @@ from phoropter.core.files import digest, lock, require_space, write_json
 from phoropter.data.pixels import Pixels
 from phoropter.models.classifier import Classifier
 from phoropter.models.spec import BackboneSpec
+from phoropter.training.memory import keep_memory
+from phoropter.training.resident import pictures_on
 
 NUMERICS = 1  # raise when the numbers of a feature pass change
 CHUNK = 256
@@ -68,7 +70,7 @@ def _branch(
     count, width = len(pixels), model.branches[branch].width
 
     def features(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        pictures = torch.from_numpy(pixels.batch(rows)).to(device)
+        pictures = pictures_on(pixels, rows, device)
         with torch.inference_mode():
             made = model.features(pictures, only=branch)[0].float()
         if dtype == "float16":
@@ -76,6 +78,7 @@ def _branch(
         stored: NDArray[np.float32] = made.cpu().numpy()
         return stored
 
+    keep_memory()
     model.eval()
     blocks = [np.arange(start, min(start + CHUNK, count), dtype=np.int64) for start in range(0, count, CHUNK)]
     wanted = Stored(

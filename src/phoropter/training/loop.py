@@ -20,6 +20,7 @@ from phoropter.core.seeds import seed_of
 from phoropter.models.classifier import Classifier
 from phoropter.training.batches import Ahead, Batch, Order, Tap
 from phoropter.training.checkpoint import Checkpoints, State
+from phoropter.training.memory import keep_memory
 from phoropter.training.recipe import Phase, Recipe, Schedule
 
 TICK_S = 0.5
@@ -59,6 +60,7 @@ def train(
     Raises DivergedError when an epoch's loss is not finite. With `ema` or `select: validation` the model ends with the
     averaged or the best weights.
     """
+    keep_memory()
     state = keep.load()
     if state.model is not None:
         model.load_state_dict(state.model)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from phoropter.data.pixels import Pixels
 from phoropter.models.classifier import Classifier
+from phoropter.training.memory import keep_memory
+from phoropter.training.resident import pictures_on
 
 BATCH = 128  # fixed: the sums of a convolution may differ in the last bit between batch sizes
 Views = Literal["single", "flip", "ten-crop"]
@@ -29,15 +31,16 @@ def predict(
 
     With several views their probabilities are averaged and given as log-probabilities (Krizhevsky et al. 2012, §4.1).
     """
+    keep_memory()
     model.eval()
     logits, features = [], []
     for start in range(0, len(rows), BATCH):
-        pictures = torch.from_numpy(pixels.batch(rows[start : start + BATCH])).to(device)
+        pictures = pictures_on(pixels, rows[start : start + BATCH], device)
         with autocast(device, dtype):
             seen = [model.outputs(view) for view in views_of(pictures, views, model.spec.crop)]
-        logits.append(_together([s.logits.float() for s in seen]).cpu().numpy())
-        features.append(torch.stack([s.features.float() for s in seen]).mean(0).clamp(-65504, 65504).half().cpu().numpy())
-    return np.concatenate(logits), np.concatenate(features)
+        logits.append(_together([s.logits.float() for s in seen]))
+        features.append(torch.stack([s.features.float() for s in seen]).mean(0).clamp(-65504, 65504).half())
+    return torch.cat(logits).cpu().numpy(), torch.cat(features).cpu().numpy()  # the host waits for the device once
 
 
 @torch.inference_mode()

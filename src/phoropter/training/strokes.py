@@ -8,6 +8,7 @@ Letters: B pictures, H × W their size.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -56,6 +57,11 @@ class Draws:
         partner = np.empty_like(one)
         partner[one] = other
         return partner
+
+
+with warnings.catch_warnings():  # torch says once that it cannot keep an array read-only; nothing here writes into what is given
+    warnings.simplefilter("ignore")
+    torch.from_numpy(np.broadcast_to(np.uint8(0), (1,)))
 
 
 def shape_of(pictures: torch.Tensor | Bytes) -> Shape:

@@ -1,0 +1,88 @@
+"""A pass over a frozen backbone, against eval mode and `no_grad`: same network, pictures, threads, batches of 64 there.
+
+    python benchmarks/feature_pass.py [PICTURES, default 256]
+
+Ours: `frozen_features`, from stored pictures to the features on disk. Theirs: a DataLoader over ImageFolder, the network in eval
+mode under `no_grad`, the features gathered in memory, as most scripts do; and beside that, without a goal, the same from pictures
+that are decoded, normalised and in memory already. The features agree; that is checked first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _pictures import folder_of
+from _sides import in_turns, one_thread, row, write
+from epoch import loader_of, network_of
+
+GOALS = (("mobilenetv3_small_100", 96, 1.4), ("vit_tiny_patch16_224", 96, 1.15), ("resnet18", 64, 1.0))
+BATCH, TURNS = 64, 5
+
+
+def ours(name: str, side: int, folder: Path, cache: Path) -> Callable[[], Any]:
+    import torch
+
+    from phoropter.data.folders import open_folder
+    from phoropter.data.pixels import prepare
+    from phoropter.models import classifier
+    from phoropter.models.spec import BackboneSpec, ClassifierSpec
+    from phoropter.training.cache import frozen_features
+
+    dataset, pixels = prepare(open_folder(folder), side, cache=cache)
+    backbone = BackboneSpec(name=name, weights="random", size=side)
+    model = classifier.build(ClassifierSpec(backbones=(backbone,), classes=dataset.classes, picture=side), seed=0)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as a candidate is built
+    again = itertools.count()
+
+    def features() -> Any:
+        return frozen_features(model, pixels, cache / f"pass{next(again)}", torch.device("cpu"))[0]
+
+    features.backbone = model.branches[0]  # type: ignore[attr-defined]
+    return features
+
+
+def theirs(network: Any, batches: Any) -> Callable[[], Any]:
+    import torch
+
+    def features() -> Any:
+        network.eval()
+        with torch.no_grad():
+            return torch.cat([network(pictures) for pictures, _ in batches]).numpy()
+
+    return features
+
+
+def main() -> None:
+    one_thread(__file__)
+    import torch
+
+    torch.set_num_threads(1)
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 256
+    rows = []
+    for name, side, goal in GOALS:
+        with tempfile.TemporaryDirectory() as at:
+            folder = folder_of("intel.tar", count, (100, 100), Path(at) / "pictures")
+            mine = ours(name, side, folder, Path(at) / "cache")
+            network = network_of(name, side, 0)
+            backbone = mine.backbone  # type: ignore[attr-defined]
+            network.load_state_dict(backbone.body.state_dict())
+            loader = loader_of(folder, side, flip=False, shuffle=False, batch=BATCH, scale=(backbone.mean, backbone.std))
+            a, b = torch.from_numpy(mine().copy()), torch.from_numpy(theirs(network, loader)())
+            nearest = torch.nn.functional.cosine_similarity(a, b).min()  # resampling is another, by a grey level or so
+            if a.shape != b.shape or nearest < 0.9:
+                raise SystemExit(f"{name}: the two sides have not computed the same features ({nearest:.3f})")
+            for said, batches, aim in (("from JPEG files", loader, goal), ("from tensors in memory", list(loader), None)):
+                turns = in_turns(mine, theirs(network, batches), TURNS, warm=False)
+                rows.append(row(f"feature pass, {name} at {side} px, {said}", turns, aim, count, "pictures"))
+                print(rows[-1]["claim"], rows[-1]["ratio"], flush=True)
+    write("feature_pass", rows)
+
+
+if __name__ == "__main__":
+    main()

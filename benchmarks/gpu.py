@@ -1,0 +1,181 @@
+"""On a GPU: how much of its rate in bf16 fine-tuning reaches, features a second, and a whole 10 × 3 probe study.
+
+    python benchmarks/gpu.py
+
+Fine-tuning is the preset `finetune` in bf16 on pictures made up, of the side the network wants: the second epoch counts, with
+everything in it (batches, augmentation, optimiser, sums). The share is multiply-adds × 2 × 3 a picture, forward and backward,
+over the rate of one large bf16 product of matrices measured beside it on the same chip. Without a CUDA device it says so.
+Nothing is compared: `ratio` is the share, or absent.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _sides import RESULTS, versions
+
+FINETUNED: tuple[tuple[str, ...], ...] = (
+    ("resnet50",),
+    ("vit_base_patch16_224",),
+    ("swin_base_patch4_window7_224",),
+    ("resnet50", "efficientnet_b0"),
+)
+CLASSES = 10
+
+
+def peak_rate(device: Any, side: int = 8192, products: int = 30) -> float:
+    """Operations a second of a square bf16 product, the best of three."""
+    import torch
+
+    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    rates = []
+    for _ in range(4):
+        _wait(device)
+        began = time.perf_counter()
+        for _ in range(products):
+            a @ b
+        _wait(device)
+        rates.append(2 * side**3 * products / (time.perf_counter() - began))
+    return max(rates[1:])
+
+
+def made_up(count: int, side: int, folder: Path) -> tuple[Any, Any]:
+    """`count` pictures of noise in ten classes, as a dataset and its pixels."""
+    import numpy as np
+
+    from phoropter.data.arrays import from_arrays
+    from phoropter.data.pixels import prepare
+
+    images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    return prepare(from_arrays(images, np.arange(count) % CLASSES), side, cache=folder)
+
+
+def finetuning(names: tuple[str, ...], material: tuple[Any, Any], batch: int, folder: Path, device: Any) -> tuple[float, float]:
+    """(pictures a second in the second epoch, operations a picture)."""
+    import numpy as np
+
+    from phoropter.data.protocols import Split
+    from phoropter.models import classifier
+    from phoropter.training.candidate import candidates_of
+    from phoropter.training.fit import Task, fit
+    from phoropter.training.loop import Tick
+    from phoropter.training.recipe import recipe_of
+
+    dataset, pixels = material
+    parts = [{"backbone": name, "weights": "random", "size": pixels.size} for name in names]
+    candidate: dict[str, Any] = parts[0] if len(parts) == 1 else {"fuse": parts, "mode": "logits"}
+    recipe = recipe_of({"preset": "finetune", "epochs": 2, "batch": batch, "precision": "bf16"})
+    every = np.arange(len(dataset), dtype=np.int64)
+    split = Split(0, 0, 0, 1, "all", every, every[:0])
+    going = fit(Task(candidates_of([candidate], recipe)[0], split, dataset, pixels, device, folder))
+    rows: list[dict[str, Any]] = []
+    while True:
+        try:
+            step = next(going)
+        except StopIteration as done:
+            macs = classifier.cost(done.value.model, pixels.size).macs or 0
+            return rows[-1]["images_per_s"], 2 * 3 * macs
+        if not isinstance(step, Tick):
+            rows.append(step)
+
+
+def feature_pass(name: str, material: tuple[Any, Any], folder: Path, device: Any) -> float:
+    """Pictures a second of the second of two passes."""
+    import torch
+
+    from phoropter.models import classifier
+    from phoropter.models.spec import BackboneSpec, ClassifierSpec
+    from phoropter.training.cache import frozen_features
+
+    dataset, pixels = material
+    backbone = BackboneSpec(name=name, weights="random", size=pixels.size)
+    model = classifier.build(ClassifierSpec(backbones=(backbone,), classes=dataset.classes, picture=pixels.size), seed=0)
+    model = model.to(memory_format=torch.channels_last).to(device)  # type: ignore[call-overload]
+    seconds = []
+    for turn in range(2):
+        began = time.perf_counter()
+        frozen_features(model, pixels, folder / f"{name} {turn}", device)
+        seconds.append(time.perf_counter() - began)
+    return len(dataset) / seconds[-1]
+
+
+def probe_study(name: str, count: int, side: int, folds: int, seeds: int, folder: Path, device: str) -> float:
+    """Seconds of a whole study: pictures decoded, one pass, folds × seeds heads, run folders."""
+    import numpy as np
+
+    import phoropter as ph
+
+    images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    np.savez(folder / "pictures.npz", images=images, labels=np.arange(count) % CLASSES)
+    study = ph.Study(
+        name="probe",
+        data={"npz": str(folder / "pictures.npz"), "size": side},
+        candidates=[{"backbone": name, "weights": "random", "size": side, "frozen": True}],
+        protocol={"split": "stratified-k-fold", "folds": folds, "seeds": list(range(seeds))},
+        recipe="probe",
+    )
+    began = time.perf_counter()
+    study.run(folder / "study", device=device, quiet=True)
+    return time.perf_counter() - began
+
+
+def measured(device: Any, finetuned: tuple[tuple[str, ...], ...], count: int, side: int, batch: int, peak: float) -> list[Any]:
+    """The rows of the results, computed on a device."""
+    rows = []
+    with tempfile.TemporaryDirectory() as at:
+        folder = Path(at)
+        material = made_up(count, side, folder)
+        for names in finetuned:
+            speed, operations = finetuning(names, material, batch, folder, device)
+            share = round(speed * operations / peak, 3)
+            rows.append(_row(f"fine-tuning {' + '.join(names)} at {side} px, batch {batch}", share, f"{speed:,.0f} pictures/s"))
+        for name in dict.fromkeys(names[0] for names in finetuned):
+            rows.append(
+                _row(
+                    f"feature pass, {name} at {side} px", None, f"{feature_pass(name, material, folder, device):,.0f} pictures/s"
+                )
+            )
+    return rows
+
+
+def _row(claim: str, share: float | None, ours: str) -> dict[str, Any]:
+    said = {"claim": claim, "ratio": share, "goal": None, "spread": None, "ours": ours, "theirs": None}
+    return {**said, "date": datetime.date.today().isoformat(), "versions": versions()}
+
+
+def _wait(device: Any) -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def main() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        print("gpu: no CUDA device here, so nothing was measured")
+        return
+    device = torch.device("cuda")
+    peak = peak_rate(device)
+    rows = measured(device, FINETUNED, count=4096, side=224, batch=128, peak=peak)
+    with tempfile.TemporaryDirectory() as at:
+        seconds = probe_study("resnet50", 4096, 224, 10, 3, Path(at), "cuda")
+    rows.append(_row("10 × 3 probe study of 4,096 pictures at 224 px, resnet50", None, f"{seconds:.1f} s"))
+    for r in rows:
+        r |= {"machine": torch.cuda.get_device_name(device), "bf16_peak_tflops": round(peak / 1e12, 1)}
+        share = "" if r["ratio"] is None else f" = {100 * r['ratio']:.1f} % of {peak / 1e12:,.0f} TFLOP/s"
+        print(f"{r['claim']:70} {r['ours']}{share}")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "gpu.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
