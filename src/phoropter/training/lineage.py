@@ -61,7 +61,7 @@ def noted_in(bundle: Path) -> Noted:
     nobody = np.empty(0, dtype=np.str_)
     try:
         with np.load(bundle / FILE, allow_pickle=False) as file:
-            groups = file["groups"] if "groups" in file else nobody  # bundles of earlier versions name none
+            groups = file.get("groups", nobody)  # bundles of earlier versions name none
             return Noted(str(file["dataset"]), np.asarray(file["ids"], np.uint64), np.asarray(groups, np.str_))
     except (OSError, ValueError, KeyError):
         return Noted("", np.empty(0, dtype=np.uint64), nobody)
