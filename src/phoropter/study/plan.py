@@ -300,6 +300,7 @@ class Cost:
     measured: whether the speed is this machine's own, from earlier runs, or a guess
     answer_bytes, answer_seconds: of the teachers' answers (the seconds are among `seconds`) · choices: the same for every
     setting of `views`, were all students to have it
+    feature_pictures: how many pictures, each view counted, are shown to frozen backbones for the features that are kept
     """
 
     seconds: float
@@ -309,6 +310,7 @@ class Cost:
     answer_bytes: int = 0
     answer_seconds: float = 0.0
     choices: dict[str, tuple[int, float]] = field(default_factory=dict)
+    feature_pictures: int = 0
 
 
 _GUESS = 3e10  # multiply-adds a second of two laptop cores, for the first plan on a machine
@@ -319,7 +321,7 @@ def cost(planned: Plan, store: Store, cache: Path | None = None, device: str = "
     cache = cache or cache_dir()
     speed = speeds(cache).get(device)
     macs = 0.0
-    pixel_bytes = feature_bytes = 0
+    pixel_bytes = feature_bytes = stored = 0
     asked: set[str] = set()
     for material in planned.materials:
         if not material.decoded:
@@ -333,23 +335,31 @@ def cost(planned: Plan, store: Store, cache: Path | None = None, device: str = "
             each = backbone_macs(backbone.name, catalog.side(backbone, planned.question.base))
             pictures = len(run.split.test)
             if caches_features(run.candidate):
-                its_seed = run.split.seed if backbone.weights == "random" else 0
-                name = digest([run.material.identity, backbone.plain(), its_seed, run.candidate.recipe.features])
-                pictures = 0 if name in asked else len(run.material.dataset)
+                passes = _passes(run, backbone) - asked
+                asked |= passes
+                pictures = len(passes) * len(run.material.dataset)
+                stored += pictures
                 width = catalog.entry(backbone.name).width or 1024
-                feature_bytes += (
-                    0 if name in asked else pictures * width * (4 if run.candidate.recipe.features == "float32" else 2)
-                )
-                asked.add(name)
+                feature_bytes += pictures * width * (4 if run.candidate.recipe.features == "float32" else 2)
             else:
                 backward = {"head": 1, "all": 3}
                 pictures += sum(len(run.split.train) * p.epochs * backward[p.train] for p in run.candidate.recipe.phases)
-            macs += each * pictures * run.candidate.recipe.imbalance.bags
+                pictures *= run.candidate.recipe.imbalance.bags
+            macs += each * pictures
     by_choice = {views: (b, m / (speed or _GUESS)) for views, (b, m) in choices.items()}
     asked_bytes, asked_seconds = by_choice.pop(None)
     named_choices = {views: both for views, both in by_choice.items() if views and asked_bytes}
     seconds = macs / (speed or _GUESS) + asked_seconds
-    return Cost(seconds, pixel_bytes, feature_bytes, speed is not None, asked_bytes, asked_seconds, named_choices)
+    return Cost(seconds, pixel_bytes, feature_bytes, speed is not None, asked_bytes, asked_seconds, named_choices, stored)
+
+
+def _passes(run: PlannedRun, backbone: BackboneSpec) -> set[str]:
+    """The names of the passes over all pictures that a run needs of a backbone: the clean one, and one for each fixed view."""
+    recipe = run.candidate.recipe
+    seed = run.split.seed if backbone.weights == "random" else 0
+    name = [run.material.identity, backbone.plain(), seed, recipe.features, recipe.crop]
+    drawn = [[s.plain() for s in recipe.augment], run.split.seed]
+    return {digest(name), *(digest([*name, *drawn, view]) for view in range(recipe.kept_views))}
 
 
 def _answers(planned: Plan, missing: list[PlannedRun], views: str | None) -> tuple[int, float]:
@@ -379,8 +389,8 @@ def _answers(planned: Plan, missing: list[PlannedRun], views: str | None) -> tup
 
 
 def caches_features(candidate: Candidate) -> bool:
-    """Whether its backbones are asked once for the whole study: frozen, and shown the pictures as they are."""
-    return candidate.frozen and not candidate.recipe.augment and candidate.recipe.views == "single"
+    """Whether its backbones are asked once for the whole study: frozen, and shown the pictures as they are or in fixed views."""
+    return candidate.stores_features
 
 
 def backbone_macs(name: str, side: int) -> float:
