@@ -135,6 +135,26 @@ def test_a_frozen_candidate_goes_on_bit_for_bit_from_features(few_digits: Any, t
     np.testing.assert_array_equal(whole.answers(whole.task.split.test)[0], resumed.answers(whole.task.split.test)[0])
 
 
+def test_an_epoch_that_was_told_is_not_told_again(few_digits: Any, tmp_path: Path) -> None:
+    """Whoever watches is killed right after a row: the next one goes on behind it, also where a phase ends or all do."""
+    recipe = {"phases": [{"train": "head", "epochs": 1, "lr": 1e-2}, {"epochs": 2, "lr": 1e-3}]}
+    (tmp_path / "a").mkdir()
+    whole = finish(task_of(few_digits, tmp_path / "a", recipe))
+    assert whole is not None
+    told: list[int] = []
+    resumed: Fitted | None = None
+    while resumed is None:
+        training = fit(task_of(few_digits, tmp_path, recipe, every_s=0))
+        try:
+            row = next(row for row in training if isinstance(row, dict))
+            told.append(row["epoch"])
+        except StopIteration:
+            resumed = finish(task_of(few_digits, tmp_path, recipe, every_s=0))
+    assert told == [1, 2, 3]
+    for (key, a), b in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+
+
 def test_a_torn_checkpoint_costs_a_restart_and_no_more(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"torn")
     assert Checkpoints(tmp_path).load() == State()

@@ -98,16 +98,14 @@ class _Phase:
         if state.scaler:
             self.scaler.load_state_dict(state.scaler)
         while state.epoch in epochs:
-            yield from self._epoch(state, keep, epochs)
+            row = yield from self._epoch(state, keep, epochs)
             state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
-            if state.epoch in epochs and keep.due():
-                self._save(state, keep)
-        state.optimizer = state.scaler = None  # the next phase begins with its own
-        if keep.due():
-            state.model = self.model.state_dict()
-            keep.save(state)
+            if keep.due():
+                self._save(state, keep, within=state.epoch in epochs)
+            yield row  # told once it is kept, so that a kill does not have it told again
+        state.optimizer = state.scaler = None
 
-    def _epoch(self, state: State, keep: Checkpoints, epochs: range) -> Generator[Tick | Row, None, None]:
+    def _epoch(self, state: State, keep: Checkpoints, epochs: range) -> Generator[Tick, None, Row]:
         self.model.train()
         batches = self.lesson.order.epoch(state.epoch)
         accumulate = self.recipe.accumulate
@@ -136,7 +134,7 @@ class _Phase:
             if time.monotonic() - ticked >= TICK_S:
                 ticked = time.monotonic()
                 yield Tick(state.epoch + 1, self.recipe.epochs, index + 1, len(batches), shown / (ticked - began))
-        yield self._row(state, dict(zip(_SUMS, sums.tolist(), strict=True)), time.monotonic() - began, shown)
+        return self._row(state, dict(zip(_SUMS, sums.tolist(), strict=True)), time.monotonic() - began, shown)
 
     def _forward_backward(self, batch: Batch, epoch: int, index: int, group: int) -> torch.Tensor:
         torch.manual_seed(seed_of(self.seed, "step", epoch, index))
@@ -194,10 +192,11 @@ class _Phase:
             self.model.load_state_dict(own)
         return found
 
-    def _save(self, state: State, keep: Checkpoints) -> None:
+    def _save(self, state: State, keep: Checkpoints, within: bool = True) -> None:
+        """within: the phase goes on; the next one begins with an optimiser of its own."""
         state.model = self.model.state_dict()
-        state.optimizer = self.optimizer.state_dict()
-        state.scaler = self.scaler.state_dict()
+        state.optimizer = self.optimizer.state_dict() if within else None
+        state.scaler = self.scaler.state_dict() if within else None
         keep.save(state)
 
 
