@@ -30,7 +30,7 @@ def run(question: Question, out: Path, watch: Watch, jobs: int = 1, here: Here |
     from phoropter.study.run import Here, run_study
 
     if climbs(question):
-        return climb(question, lambda rung: run(rung, out, watch, jobs, here, cache))
+        return climb(question, lambda rung: run(rung, out, watch, jobs, here, cache), cache)
     here = here or Here()
     if jobs == 1:
         return run_study(question, out, watch, here, cache)

@@ -319,7 +319,7 @@ _GUESS = 3e10  # multiply-adds a second of two laptop cores, for the first plan 
 def cost(planned: Plan, store: Store, cache: Path | None = None, device: str = "cpu") -> Cost:
     """About what the missing runs of a plan will take on this machine."""
     cache = cache or cache_dir()
-    speed = speeds(cache).get(device)
+    speed = speeds(cache).get("cpu" if device == "auto" else device)
     macs = 0.0
     pixel_bytes = feature_bytes = stored = 0
     asked: set[str] = set()
