@@ -6,7 +6,7 @@ from pathlib import Path
 
 from phoropter.models import catalog
 from phoropter.results.store import Store
-from phoropter.study.plan import Cost, cost, plan
+from phoropter.study.plan import Cost, backbone_macs, cost, plan, remember_speed
 from phoropter.study.spec import read
 
 STUDY = """\
@@ -44,3 +44,16 @@ def test_fixed_views_are_counted_in_pictures_bytes_and_time(tmp_path: Path) -> N
         + ", augment: [flip], fixed_views: 5}}\n",
     )
     assert both.feature_pictures == 2 * 120 * 6  # the larger pool holds the smaller one
+
+
+def test_compiling_is_named_only_where_a_run_trains_long_enough_for_it(tmp_path: Path) -> None:
+    passes = 21 * 80 * 3 + 20  # 21 epochs of 80 rows, forward and backward, and half of the 40 that are tested
+    remember_speed(tmp_path / "cache", "cpu", backbone_macs("test_resnet", 32) * passes * 0.1 / 75)  # so that it saves 75 s
+    entry = "  - {name: %s, backbone: test_resnet, weights: random, size: 32, recipe: {preset: scratch, epochs: %d%s}}\n"
+    long, brief, compiled = entry % ("long", 21, ""), entry % ("brief", 20, ""), entry % ("compiled", 21, ", compile: true")
+    probe = long.replace("long", "probe").replace("size: 32", "size: 32, frozen: true")
+    assert told(tmp_path, long + brief + compiled + probe).compiled == ("long",)
+    two = entry.replace("backbone: test_resnet, weights: random, size: 32", "fuse: [%s, %s]")
+    one = "{name: test_resnet, weights: random, size: 32, seed: %d}"
+    assert told(tmp_path, two % ("two", one % 1, one % 2, 20, "")).compiled == ()  # twice as long, of two networks
+    assert told(tmp_path, two % ("two", one % 1, one % 2, 21, "")).compiled == ("two",)

@@ -301,6 +301,7 @@ class Cost:
     answer_bytes, answer_seconds: of the teachers' answers (the seconds are among `seconds`) · choices: the same for every
     setting of `views`, were all students to have it
     feature_pictures: how many pictures, each view counted, are shown to frozen backbones for the features that are kept
+    compiled: the candidates whose recipe could say `compile: true` and each of whose runs would then be done sooner
     """
 
     seconds: float
@@ -311,8 +312,11 @@ class Cost:
     answer_seconds: float = 0.0
     choices: dict[str, tuple[int, float]] = field(default_factory=dict)
     feature_pictures: int = 0
+    compiled: tuple[str, ...] = ()
 
 
+COMPILING_S = 75.0  # of processor time a network, in every run (docs/performance.md)
+COMPILED_SHARE = 0.1  # of a run's training that compiling saves, as measured there
 _GUESS = 3e10  # multiply-adds a second of two laptop cores, for the first plan on a machine
 
 
@@ -323,6 +327,7 @@ def cost(planned: Plan, store: Store, cache: Path | None = None, device: str = "
     macs = 0.0
     pixel_bytes = feature_bytes = stored = 0
     asked: set[str] = set()
+    compiled: dict[str, None] = {}
     for material in planned.materials:
         if not material.decoded:
             pixel_bytes += len(material.dataset) * 3 * material.side**2
@@ -331,6 +336,7 @@ def cost(planned: Plan, store: Store, cache: Path | None = None, device: str = "
     for run in missing:
         if run.candidate.averages:
             continue
+        before = macs
         for backbone in run.candidate.backbones:
             each = backbone_macs(backbone.name, catalog.side(backbone, planned.question.base))
             pictures = len(run.split.test)
@@ -346,11 +352,17 @@ def cost(planned: Plan, store: Store, cache: Path | None = None, device: str = "
                 pictures += sum(len(run.split.train) * p.epochs * backward[p.train] for p in run.candidate.recipe.phases)
                 pictures *= run.candidate.recipe.imbalance.bags
             macs += each * pictures
+        recipe = run.candidate.recipe
+        if any(p.train == "all" for p in recipe.phases) and not recipe.compile:
+            networks = len(run.candidate.backbones) * recipe.imbalance.bags
+            if (macs - before) / (speed or _GUESS) * COMPILED_SHARE > COMPILING_S * networks:
+                compiled[run.candidate.name] = None
     by_choice = {views: (b, m / (speed or _GUESS)) for views, (b, m) in choices.items()}
     asked_bytes, asked_seconds = by_choice.pop(None)
     named_choices = {views: both for views, both in by_choice.items() if views and asked_bytes}
     seconds = macs / (speed or _GUESS) + asked_seconds
-    return Cost(seconds, pixel_bytes, feature_bytes, speed is not None, asked_bytes, asked_seconds, named_choices, stored)
+    known, sooner = speed is not None, tuple(compiled)
+    return Cost(seconds, pixel_bytes, feature_bytes, known, asked_bytes, asked_seconds, named_choices, stored, sooner)
 
 
 def _passes(run: PlannedRun, backbone: BackboneSpec) -> set[str]:

@@ -198,6 +198,7 @@ def _record(run: PlannedRun, fitted: Fitted, predict_seconds: float, started: da
             "epochs": recipe.epochs,
         },
         "choice": {"epoch": chosen, "by": recipe.select},
+        "precision": fitted.precision,
         "digests": {"dataset": run.material.dataset.fingerprint, **digests_of(fitted)},
         "versions": versions(),
         "machine": machine(fitted.task.device),

@@ -70,6 +70,7 @@ class Fitted:
     weights_before: digests of the backbones' weights before training · taught: of a student: how its teacher was asked
     bags: of several under-samplings: what each was trained on
     solved: of a head that was solved: under which penalty, and how it was chosen
+    precision: what the network computed in, which `auto` leaves to the device; of stored features their heads
     """
 
     task: Task
@@ -82,6 +83,7 @@ class Fitted:
     taught: dict[str, Any] | None = None
     bags: dict[str, Any] | None = None
     solved: dict[str, Any] | None = None
+    precision: str = "float32"
 
     def answers(self, rows: NDArray[np.int64]) -> Answers:
         """(n,) rows → (n, C) float32 logits, (n, D) float16 last-layer features; none of the rows may have been trained on."""
@@ -126,7 +128,9 @@ def fit(task: Task) -> Generator[Tick | Row, None, Fitted]:
             lesson = _lesson(task, model, features, shown, taught)
             state = yield from train(model, task.candidate.recipe, lesson, task.checkpoints, task.device)
             history, best_epoch = state.history, state.best_epoch
-        return Fitted(task, model, history, best_epoch, time.monotonic() - began, weights_before, features, note)
+        seconds, dtype = time.monotonic() - began, precision_of(task.candidate.recipe, task.device)
+        precision = str(dtype).removeprefix("torch.")
+        return Fitted(task, model, history, best_epoch, seconds, weights_before, features, note, precision=precision)
 
 
 def solved(tasks: Sequence[Task], models: Sequence[Classifier], features: Features, identities: tuple[str, ...]) -> list[Fitted]:

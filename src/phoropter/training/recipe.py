@@ -103,7 +103,7 @@ class Recipe(Spec):
     crop:      side of the centre crop at prediction time, of a picture stored larger (None: all of it)
     views:     single · flip (picture and mirror image averaged) · ten-crop (four corners, centre, mirrored; Krizhevsky 2012)
     ema:       decay of an average of the weights, which then predicts (Polyak & Juditsky 1992)
-    precision: float32 · bf16 · fp16 (autocast, with loss scaling) · auto: bf16 on a GPU that has it, else float32
+    precision: float32 · bf16 · fp16 (autocast, with loss scaling) · auto: bf16 where the device has units for it, else float32
     select:    last epoch, or the best epoch by loss on the inner validation part the protocol cuts off
     penalties: of a frozen candidate's linear head: it is solved as a convex problem and not trained (training/convex), under the
                L2 penalty of these with the least loss on `inner_folds` folds of the training rows; phases have no say then
