@@ -3,8 +3,8 @@
 A child process runs a small study (a network trained on four splits, a frozen one with four heads, pictures to be decoded) and
 says what it does, line by line. Once it runs to its end; once it is killed with SIGKILL at four places (after decoding, within a
 network's second epoch, two epochs later, when the heads begin) and started again each time. Counted in both: pictures decoded,
-pictures shown to the frozen backbone, epochs and runs finished. A checkpoint is written after every step: a kill costs a step,
-and where that step was the last of its epoch, the epoch is told again.
+pictures shown to the frozen backbone, epochs and runs finished. A checkpoint is written after every step, and an epoch is told
+once it is kept: a kill costs a step.
 """
 
 from __future__ import annotations

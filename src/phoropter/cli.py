@@ -76,8 +76,8 @@ def plan(study: str, out: Path | None, scale: str, device: str) -> None:
     to = console()
 
     def say(asked: Question, folder: Path) -> None:
-        question = ladder.settled(asked, Store(folder))
-        for words in ladder.said(question):
+        question = ladder.settled(asked, Store(folder), cache_dir(folder))
+        for words in ladder.said(question, asked, Store(folder), cache_dir(folder)):
             line(to, words)
         planned = plan_of(question, cache_dir(folder))
         for finding in check_leakage(planned, lambda material: None, cache_dir(folder)):

@@ -51,6 +51,11 @@ def print_plan(to: Console, planned: Any, cost: Any, store: Any) -> None:
     basis = "at the speed of earlier runs here" if cost.measured else "a guess; the first run makes it a measurement"
     line(to, f"{missing} of {len(planned.runs)} runs to compute, about {duration(cost.seconds)} ({basis})")
     line(to, f"disk: {size_text(cost.pixel_bytes)} of pictures, {size_text(cost.feature_bytes)} of features to be written")
+    if cost.feature_pictures:
+        line(to, f"frozen backbones are asked about {cost.feature_pictures:,} pictures, each view of a picture counted, once")
+    if cost.compiled:
+        names = ", ".join(cost.compiled)
+        line(to, f"compile: true would pay back (75 s a network and run, for about a tenth of the training): {names}")
     if cost.answer_bytes:
         line(to, f"teachers' answers: {size_text(cost.answer_bytes)}, about {duration(cost.answer_seconds)}")
     for views, (size, seconds) in (cost.choices or {}).items():

@@ -231,7 +231,7 @@ def test_a_study_is_lax_only_when_asked() -> None:
 
 def planned_with(material: Any, run: Any) -> Any:
     """As much of a plan as the audit of what was fitted looks at."""
-    return SimpleNamespace(runs=[run], by_key={}, question=SimpleNamespace(base=None))
+    return SimpleNamespace(runs=[run], by_key={}, question=SimpleNamespace(base=None, rungs=()))
 
 
 def test_a_grey_scale_of_each_subject_is_said_to_have_seen_tested_windows(people: Path, tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_helper_trained_on_another_split_is_found(people: Path, tmp_path: Path
     first, other = planned.runs[:2]
     for teacher, leaks in ((replace(first, key="t"), False), (replace(other, key="t"), True)):
         pupil = replace(first, needs=("t",))
-        made = SimpleNamespace(runs=[pupil], by_key={"t": teacher}, question=SimpleNamespace(base=None))
+        made = SimpleNamespace(runs=[pupil], by_key={"t": teacher}, question=SimpleNamespace(base=None, rungs=()))
         things = fitted_beforehand(made, planned.materials[0])  # type: ignore[arg-type]
         found = [f for f in audit(planned.materials[0].dataset, [first.split], fitted=things) if f.kind == "fitted"]
         assert [f.severity for f in found] == ["stop"] * leaks

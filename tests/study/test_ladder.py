@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 
 from phoropter.core.errors import SpecError
 from phoropter.results.store import Store
+from phoropter.study.audit import check_leakage
 from phoropter.study.executors import run
-from phoropter.study.ladder import said, settled
-from phoropter.study.plan import plan
-from phoropter.study.progress import Event
+from phoropter.study.ladder import first_rung, in_full_seconds, inner_losses, said, settled
+from phoropter.study.plan import cost, plan, remember_speed
+from phoropter.study.progress import Event, duration
 from phoropter.study.run import Here
 from phoropter.study.spec import Question, read
 
@@ -68,6 +70,54 @@ def test_all_are_probed_and_the_best_by_inner_loss_is_tried_in_full(tmp_path: Pa
     assert same <= {one.key for one in store.runs()}  # as without a ladder
 
 
+def test_a_budget_keeps_as_many_of_the_best_as_fit_by_the_plan_s_estimate(tmp_path: Path) -> None:
+    """The choice is kept: a restart, and a plan that has measured another speed by then, say the same."""
+    cache = tmp_path / "cache"
+    text = STUDY + "strategy: {ladder: {keep: 3, then: {preset: scratch, epochs: 1}, budget_h: %s}}\n"
+    asked = question(tmp_path, text % 1)
+    empty = Store(tmp_path / "nothing")
+    seconds = in_full_seconds(asked, empty, cache)
+    for name, each in seconds.items():  # as a plain study of this candidate alone would be planned
+        entry = next(line for line in STUDY.splitlines(keepends=True) if f"name: {name}," in line)
+        alone = question(tmp_path, STUDY.partition("  - ")[0] + entry + "recipe: {preset: scratch, epochs: 1}\n")
+        assert each == pytest.approx(cost(plan(alone, cache), empty, cache).seconds) and each > 0
+    (words,) = [w for w in said(first_rung(asked), asked, empty, cache) if "rung 2" in w]
+    assert f"at most about {duration(sum(seconds.values()))}" in words and "fit into 1 h" in words
+
+    rung_1 = run(first_rung(asked), tmp_path / "out", lambda event: None, here=HERE, cache=cache)
+    scores = inner_losses(asked, rung_1)
+    order = sorted(scores, key=lambda name: scores[name])
+    for enough, count in ((sum(seconds.values()), 3), (seconds[order[0]] + seconds[order[1]], 2), (seconds[order[0]] / 2, 1)):
+        rung = settled(question(tmp_path, text % (enough * 1.001 / 3600)), rung_1, cache).rungs[1]
+        assert set(rung["kept"]) == set(order[:count]), enough
+    assert "more than the budget, but one is tried" in rung["note"]
+    assert all(f"{name} about" in rung["note"] for name in order)
+
+    few = question(tmp_path, text % (seconds[order[0]] / 2 / 3600))
+    store = run(few, tmp_path / "out", lambda event: None, here=HERE, cache=cache)
+    first, second = store.study["ladder"]
+    assert second["kept"] == [order[0]] == first["kept"]
+    accuracies = [one.record["metrics"]["accuracy"] for one in store.runs() if one.candidate == order[0]]
+    assert second["scores"] == {order[0]: pytest.approx(np.mean(accuracies), abs=1e-6)} and len(accuracies) == 2
+    remember_speed(cache, "cpu", 1e18)  # now everything would fit
+    assert settled(few, store, cache).rungs[1] == {**second, "scores": {}}
+    assert len(settled(question(tmp_path, text % 1), store, cache).rungs[1]["kept"]) == 3  # another budget is another choice
+
+
+@pytest.mark.parametrize(
+    ("split", "met"), [("{split: stratified-k-fold, folds: 2}", True), ("{split: hold-out, test: 0.3}", False)]
+)
+def test_the_audit_knows_what_the_choice_looked_at(tmp_path: Path, split: str, met: bool) -> None:
+    text = STUDY.replace("{split: stratified-k-fold, folds: 2, seeds: [0]}", split) + STRATEGY
+    asked = question(tmp_path, text)
+    rung = first_rung(asked)
+    chosen = replace(rung, rungs=(*rung.rungs, {"rung": 2, "tried": ["cnn"]}))
+    for ladder, expected in ((rung, False), (chosen, met)):
+        found = [f for f in check_leakage(plan(ladder, tmp_path), lambda material: None, tmp_path) if f.kind == "fitted"]
+        assert [f.severity for f in found] == ["warn"] * expected
+        assert all("choice of what the ladder tries" in f.words and f.share == 1 for f in found)
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -75,6 +125,7 @@ def test_all_are_probed_and_the_best_by_inner_loss_is_tried_in_full(tmp_path: Pa
         ("  - {backbone: test_resnet, frozen: true}\nstrategy: ladder\n", "single backbones"),
         ("strategy: lader\n", "ladder"),
         ("strategy: {ladder: {keep: 0}}\n", "keep"),
+        ("strategy: {ladder: {budget_h: 0}}\n", "budget_h"),
     ],
 )
 def test_what_a_ladder_cannot_be_is_said(tmp_path: Path, more: str, words: str) -> None:

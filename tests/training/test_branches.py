@@ -50,7 +50,7 @@ def test_the_auxiliary_loss_is_the_branches_own(few_digits: Any, tmp_path: Path)
     """The objective against the sum written out."""
     task = task_of(few_digits, tmp_path, {"epochs": 1}, auxiliary=0.3, dropout=0.0, head={"kind": "dense"})
     model = build(task).eval()
-    lesson = room._lesson(task, model, None, None)
+    lesson = room._lesson(task, model, None, (), None)
     batch = lesson.tap.batch(task.split.train[:8], 0, 0)
     loss, logits = lesson.objective(batch)
     out = model.outputs(batch.inputs)  # type: ignore[arg-type]

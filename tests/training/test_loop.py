@@ -11,6 +11,7 @@ import torch
 
 from phoropter.core.errors import DivergedError
 from phoropter.data.protocols import KFold, splits
+from phoropter.training import loop
 from phoropter.training.candidate import candidates_of
 from phoropter.training.checkpoint import Checkpoints, State
 from phoropter.training.fit import Fitted, Task, fit
@@ -133,6 +134,55 @@ def test_a_frozen_candidate_goes_on_bit_for_bit_from_features(few_digits: Any, t
     resumed = finish(task_of(few_digits, tmp_path / "b", recipe, every_s=0, frozen=True))
     assert whole is not None and resumed is not None and whole.features is not None
     np.testing.assert_array_equal(whole.answers(whole.task.split.test)[0], resumed.answers(whole.task.split.test)[0])
+
+
+def test_an_epoch_that_was_told_is_not_told_again(few_digits: Any, tmp_path: Path) -> None:
+    """Whoever watches is killed right after a row: the next one goes on behind it, also where a phase ends or all do."""
+    recipe = {"phases": [{"train": "head", "epochs": 1, "lr": 1e-2}, {"epochs": 2, "lr": 1e-3}]}
+    (tmp_path / "a").mkdir()
+    whole = finish(task_of(few_digits, tmp_path / "a", recipe))
+    assert whole is not None
+    told: list[int] = []
+    resumed: Fitted | None = None
+    while resumed is None:
+        training = fit(task_of(few_digits, tmp_path, recipe, every_s=0))
+        try:
+            row = next(row for row in training if isinstance(row, dict))
+            told.append(row["epoch"])
+        except StopIteration:
+            resumed = finish(task_of(few_digits, tmp_path, recipe, every_s=0))
+    assert told == [1, 2, 3]
+    for (key, a), b in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16\n", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile\nflags\t\t: fpu amx_bf16\n", True),
+        ("flags\t\t: fpu amx_bf16\nflags\t\t: fpu avx2\n", False),  # a core that has none
+        ("flags\t\t: fpu avx2 avx512f\nbugs\t\t: avx512_bf16\n", False),
+        ("", False),
+    ],
+)
+def test_auto_asks_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    assert loop.bf16_units(tmp_path / "cpuinfo") is (expected and torch.backends.mkldnn.is_available())
+    assert loop.bf16_units(tmp_path / "nothing") is False
+    monkeypatch.setattr(loop, "bf16_units", lambda: expected)
+    auto, plain = (recipe_of({"precision": p}, PRESETS["scratch"]) for p in ("auto", "float32"))
+    assert loop.precision_of(auto, torch.device("cpu")) is (torch.bfloat16 if expected else torch.float32)
+    assert loop.precision_of(plain, torch.device("cpu")) is loop.precision_of(auto, torch.device("meta")) is torch.float32
+
+
+def test_a_fitted_classifier_says_what_it_computed_in(few_digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "bf16_units", lambda: True)
+    for precision, expected in (("auto", "bfloat16"), ("float32", "float32")):
+        recipe = {"phases": [{"train": "head", "epochs": 1, "lr": 1e-2}], "precision": precision}
+        (tmp_path / precision).mkdir()
+        made = finish(task_of(few_digits, tmp_path / precision, recipe))
+        assert made is not None and made.precision == expected
 
 
 def test_a_torn_checkpoint_costs_a_restart_and_no_more(tmp_path: Path) -> None:

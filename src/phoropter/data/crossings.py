@@ -55,13 +55,13 @@ class Fitting:
 
     what:   in words, as the beginning of a sentence
     on:     a split → the rows it was fitted on where it is used in this split, few or all; empty where it is not
-    by:     what of them it has seen: `labels`, which is grave, or `pictures` alone
+    by:     what of them it has seen: `labels`, which is grave, or `pictures` alone; `choice`: labels, to choose what is tried
     groups: it met other rows of these rows' groups, not the rows themselves
     """
 
     what: str
     on: Callable[[Split], Rows]
-    by: Literal["labels", "pictures"] = "labels"
+    by: Literal["labels", "pictures", "choice"] = "labels"
     groups: bool = False
 
 
@@ -142,7 +142,8 @@ class Crossings:
     def fitted(self, fitting: Fitting, sides: Sides) -> Leak:
         """Tested rows that something was fitted on; `sides.learned` are the rows it was fitted on."""
         rows = np.intersect1d(sides.tested, sides.learned)
-        words = f"{fitting.what} {'knows the group of' if fitting.groups else 'was fitted on'} rows that are tested"
+        met = "knows the group of" if fitting.groups else "looked at labels of" if fitting.by == "choice" else "was fitted on"
+        words = f"{fitting.what} {met} rows that are tested"
         names = self.dataset.groups if fitting.groups and self.dataset.groups is not None else self.dataset.ids
         first = rows if names is self.dataset.ids else rows[np.unique(names[rows], return_index=True)[1]]
         return Leak(rows, lambda: [(str(names[row]),) for row in first[:EXAMPLES]], words)

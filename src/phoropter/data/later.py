@@ -25,7 +25,7 @@ from phoropter.data.decode import Square
 from phoropter.data.drawn import Cardiotocogram, Strip, View
 from phoropter.data.folders import normal, walk_pictures
 from phoropter.data.pictures import FilePictures
-from phoropter.data.pixels import Pixels
+from phoropter.data.pixels import Pixels, checked_rows
 from phoropter.data.recordings import read_paths
 from phoropter.data.rendered import RenderedPictures, rendered
 from phoropter.data.shards import shards
@@ -50,11 +50,23 @@ def drawn_of(dataset: Dataset) -> Drawn | None:
 
 
 class Decoded(Pixels):
-    """(N, 3, S, S) uint8 in memory, of pictures that are asked about once."""
+    """(N, 3, S, S) uint8 in memory, of pictures that are asked about once; in no file, and with no name to be found again by."""
+
+    stored = False
 
     def __init__(self, squares: NDArray[np.uint8]) -> None:
         super().__init__(Path(), (len(squares), 3, squares.shape[2], squares.shape[3]), "asked once")
         self._array = squares
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        return self._array
+
+    def batch(self, rows: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        return np.take(self._array, checked_rows(rows, len(self)), axis=0, out=out, mode="clip")
+
+    def each(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        return [self._array[row] for row in checked_rows(rows, len(self)).tolist()]
 
 
 @dataclass(frozen=True, eq=False)

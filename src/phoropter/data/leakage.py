@@ -95,7 +95,7 @@ def audit(
     ]
     for thing in fitted:
         own = [Sides(thing.on(split), side.tested) for split, side in zip(splits, sides, strict=True)]
-        severity = "warn" if thing.by == "pictures" else asked if thing.groups else "stop"
+        severity = "warn" if thing.by in ("pictures", "choice") else asked if thing.groups else "stop"
         checks.append(_Check("fitted", severity, partial(met.fitted, thing), own))
     found = [finding for check in checks if (finding := _worst(check, splits, allow_group_overlap))]
     found += _whatever_the_split(met)

@@ -110,8 +110,7 @@ def answers(bundle: Bundle, paths: Sequence[Path], *, device: str = "auto", on_b
     bad = on_bad_input or bundle.data.on_bad_input
     where = _device(device)
     recipe = bundle.candidate.recipe
-    once = bundle.candidate.frozen and not recipe.augment and recipe.views == "single"  # then features were kept, in float32
-    dtype = torch.float32 if once else precision_of(recipe, where)
+    dtype = torch.float32 if bundle.candidate.stores_features else precision_of(recipe, where)  # features are kept in float32
     dataset = _open(bundle, paths, bad)
     model = bundle.model.to(where)
     rows, logits, problems = [], [], list(dataset.problems)

@@ -23,6 +23,12 @@ def ladder(findings: Findings) -> Section | None:
     return Section("ladder", "The rungs", text, (_table(rungs),))
 
 
+def _lower_is_better(metric: str) -> bool:
+    """Of a metric of ours, or of the inner loss by which a probe is judged."""
+    known = METRICS.get(metric)
+    return metric.endswith("loss") if known is None else not known.higher_is_better
+
+
 def _note(rung: dict[str, Any]) -> str:
     words = str(rung["note"]).strip().rstrip(".")
     return f"{rung.get('title') or 'Rung ' + str(rung.get('rung'))}: {words}."
@@ -33,9 +39,9 @@ def _table(rungs: list[dict[str, Any]]) -> Table:
     known = METRICS.get(names.pop()) if len(names) == 1 else None
     kind: Kind = "number"
     column = column_of(known) if known else Column("Score", kind, "by the metric of the rung", 3)
-    sign = -1 if known is None or known.higher_is_better else 1
     rows = []
     for r in rungs:
+        sign = 1 if _lower_is_better(str(r.get("metric"))) else -1
         scores, kept = dict(r.get("scores") or {}), set(map(str, r.get("kept") or ()))
         worth = {str(n): sign * float(v) for n, v in scores.items() if v is not None}
         best_first = sorted(map(str, r.get("tried") or scores), key=lambda n: (worth.get(n, float("inf")), n))

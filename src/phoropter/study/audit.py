@@ -89,6 +89,10 @@ def fitted_beforehand(planned: Plan, material: Material) -> list[Fitting]:
         rows = groups_met(folder, dataset)
         if len(rows):
             found.append(Fitting(f"what '{name}' begins with, {weights},", partial(_always, rows), groups=True))
+    if len(planned.question.rungs) > 1:  # who climbs a ladder was chosen on inner folds of all splits' training rows
+        probes = [r.split.train for r in mine if r.candidate.recipe.penalties]
+        looked = np.unique(np.concatenate([_NO_ROWS, *probes]))
+        found.append(Fitting("the choice of what the ladder tries in full", partial(_always, looked), by="choice"))
     helpers: dict[str, dict[str, list[Rows]]] = {}
     for run in mine:
         for other in (planned.by_key[key] for key in run.needs):

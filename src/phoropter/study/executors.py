@@ -30,13 +30,13 @@ def run(question: Question, out: Path, watch: Watch, jobs: int = 1, here: Here |
     from phoropter.study.run import Here, run_study
 
     if climbs(question):
-        return climb(question, lambda rung: run(rung, out, watch, jobs, here, cache))
+        return climb(question, lambda rung: run(rung, out, watch, jobs, here, cache), cache)
     here = here or Here()
     if jobs == 1:
         return run_study(question, out, watch, here, cache)
     if jobs < 1:
         raise SpecError(f"jobs is {jobs}, expected at least 1")
-    threads = here.threads or max(1, (os.cpu_count() or 1) // jobs)
+    threads = here.threads or max(1, cores() // jobs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         working = [pool.submit(_work, question, out, _device(here, n, threads), cache) for n in range(jobs)]
@@ -49,6 +49,19 @@ def run(question: Question, out: Path, watch: Watch, jobs: int = 1, here: Here |
         for worker in working:
             worker.result()
     return Store(out)
+
+
+def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """How many cores this process may use: those it is bound to, and no more than its container is given time for.
+
+    quota: `cpu.max` of a control group of version 2: microseconds of processor time in a period of so many, or `max`
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        given, period = quota.read_text().split()[:2]
+        return bound if given == "max" else max(1, min(bound, int(given) // int(period)))
+    except (OSError, ValueError, ZeroDivisionError):
+        return bound
 
 
 def _device(here: Here, number: int, threads: int) -> Here:

@@ -6,6 +6,9 @@ Under k folds a row held out of one split is a training row of the others: the c
 to every held-out label, so it may flatter those it keeps a little. That, and what was not tried in full, is said in study.json
 under `ladder`.
 
+With a budget the best are taken in their order for as long as they fit, by the plan's estimate. An estimate changes with what has
+been measured and with what is done already, so the choice is made once and kept in DIR/ladder.json.
+
 Left out: choosing anew in every split, after which candidates would have been tried on different splits and not be comparable.
 """
 
@@ -13,11 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from phoropter.core.errors import SpecError, listing
+from phoropter.core.errors import PhoropterError, SpecError, listing
+from phoropter.core.files import digest, write_json
 from phoropter.models.spec import HeadSpec
-from phoropter.results.store import Store
+from phoropter.results.store import Store, read_json
+from phoropter.study.plan import cost, plan
+from phoropter.study.progress import duration
 from phoropter.study.spec import Ladder, Question
 from phoropter.training.candidate import Candidate
 from phoropter.training.recipe import recipe_of
@@ -28,16 +35,24 @@ NOTE = (
     "Under k folds the training rows of all splits together are all rows, so the choice may be slightly optimistic."
 )
 
+RANKS = "Probes need not rank as fine-tuned networks would."
+
 
 def climbs(question: Question) -> bool:
     """Whether the question is a ladder whose next rung is not settled yet."""
     return question.study.strategy is not None and not question.rungs
 
 
-def climb(question: Question, compute: Callable[[Question], Store]) -> Store:
+def climb(question: Question, compute: Callable[[Question], Store], cache: Path | None = None) -> Store:
     """Computes a ladder rung by rung, all in one results folder; a rung that is there already costs nothing."""
     store = compute(first_rung(question))
-    return compute(second_rung(question, store))
+    settled = second_rung(question, store, cache)
+    write_json(store.folder / _CHOICE, settled.rungs[1]["choice"])
+    store = compute(settled)
+    scores = _scores(settled, store)
+    first, second = settled.rungs
+    store.describe(store.study | {"ladder": [first, {**second, "scores": scores}]})
+    return store
 
 
 def first_rung(question: Question) -> Question:
@@ -45,11 +60,12 @@ def first_rung(question: Question) -> Question:
     return _with(question, probes(question), [_first(question, {}, ())])
 
 
-def second_rung(question: Question, store: Store) -> Question:
-    """The probes, and the best of them by what the store says of the first rung, in full."""
+def second_rung(question: Question, store: Store, cache: Path | None = None) -> Question:
+    """The probes, and the best of them by what the store says of the first rung, in full, as far as the budget goes."""
     ladder = _ladder(question)
     scores = inner_losses(question, store)
-    kept = sorted(scores, key=lambda name: (scores[name], name))[: ladder.keep]
+    choice = _choice(question, store, scores, cache)
+    kept = choice["kept"]
     full = [c for c in in_full(question) if c.name in kept]
     left = [c.name for c in question.candidates if c.name not in kept]
     rung = {
@@ -59,17 +75,75 @@ def second_rung(question: Question, store: Store) -> Question:
         "kept": [c.name for c in full],
         "metric": question.study.metrics[0],
         "scores": {},
-        "note": f"Not tried in full: {', '.join(left) or 'none'}. Probes need not rank as fine-tuned networks would.",
+        "note": f"Not tried in full: {', '.join(left) or 'none'}. {_spent(choice)}{RANKS}",
+        "choice": choice,
     }
     return _with(question, probes(question) + full, [_first(question, scores, kept), rung])
 
 
-def settled(question: Question, store: Store) -> Question:
+def _choice(question: Question, store: Store, scores: dict[str, float], cache: Path | None) -> dict[str, Any]:
+    """Who climbs: `kept`; with a budget also how many `seconds` each of the best was thought to take. Made once."""
+    ladder = _ladder(question)
+    best = sorted(scores, key=lambda name: (scores[name], name))[: ladder.keep]
+    of = {"best": best, "budget_h": ladder.budget_h, "asked": digest([scores, [c.identity() for c in in_full(question)]])}
+    try:
+        before = dict(read_json(store.folder / _CHOICE))
+    except (OSError, ValueError, PhoropterError):
+        before = {}
+    if {k: before.get(k) for k in of} == of:
+        return before
+    if ladder.budget_h is None:
+        return {**of, "kept": best, "seconds": {}}
+    seconds = in_full_seconds(question, store, cache)
+    kept: list[str] = []
+    spent = 0.0
+    for name in best:
+        spent += seconds[name]
+        if kept and spent > ladder.budget_h * 3600:
+            break
+        kept.append(name)
+    return {**of, "kept": kept, "seconds": {name: round(seconds[name], 6) for name in best}}
+
+
+_CHOICE = "ladder.json"
+
+
+def in_full_seconds(question: Question, store: Store, cache: Path | None = None) -> dict[str, float]:
+    """Candidate → about how long it would take in full on all splits, as the plan estimates it, without what is there."""
+    alone = {c.name: _with(question, [c], []) for c in in_full(question)}
+    return {name: cost(plan(one, cache), store, cache).seconds for name, one in alone.items()}
+
+
+def _spent(choice: dict[str, Any]) -> str:
+    """What the budget was thought to suffice for, in a sentence or two; nothing where there is none."""
+    if choice["budget_h"] is None:
+        return ""
+    seconds, kept = choice["seconds"], choice["kept"]
+    taken = ", ".join(f"{name} about {duration(seconds[name])}" for name in kept)
+    words = f"The budget is {choice['budget_h']:g} h: {taken}"
+    if sum(seconds[name] for name in kept) > choice["budget_h"] * 3600:
+        words += ", which is more than the budget, but one is tried"
+    out = ", ".join(f"{name} about {duration(seconds[name])}" for name in choice["best"] if name not in kept)
+    return f"{words}. {f'Among the best and beyond the budget: {out}. ' if out else ''}"
+
+
+def _scores(question: Question, store: Store) -> dict[str, float]:
+    """The second rung's candidates → the mean of the study's first metric over their runs."""
+    name = question.study.metrics[0]
+    found: dict[str, list[float]] = {candidate: [] for candidate in question.rungs[1]["tried"]}
+    for run in store.runs():
+        value = run.record["metrics"].get(name)
+        if run.candidate in found and value is not None:
+            found[run.candidate].append(float(value))
+    return {candidate: round(sum(values) / len(values), 6) for candidate, values in found.items() if values}
+
+
+def settled(question: Question, store: Store, cache: Path | None = None) -> Question:
     """The question as far as its ladder can be foreseen: the second rung once the first is done."""
     if not climbs(question):
         return question
     done = store.folder.is_dir() and len(inner_losses(question, store)) == len(question.candidates)
-    return second_rung(question, store) if done else first_rung(question)
+    return second_rung(question, store, cache) if done else first_rung(question)
 
 
 def probes(question: Question) -> list[Candidate]:
@@ -108,8 +182,11 @@ def inner_losses(question: Question, store: Store) -> dict[str, float]:
     return {name: sum(found) / len(found) for name, found in scores.items() if found and len(found) == most}
 
 
-def said(question: Question) -> list[str]:
-    """The ladder in sentences, for the plan."""
+def said(question: Question, asked: Question | None = None, store: Store | None = None, cache: Path | None = None) -> list[str]:
+    """The ladder in sentences, for the plan.
+
+    asked: the question before it was settled, with the store: then it is also said what the second rung takes at most
+    """
     ladder = question.study.strategy
     if ladder is None:
         return []
@@ -117,10 +194,15 @@ def said(question: Question) -> list[str]:
     lines = [f"ladder, rung 1: {len(names[0])} candidates, each by a logistic probe on every split"]
     if len(names) > 1:
         return [*lines, f"ladder, rung 2: {listing(names[1])} by {_words(ladder)}; {question.rungs[1]['note']}"]
-    return [
-        *lines,
-        f"ladder, rung 2: the best {ladder.keep} by {_words(ladder)}, on top of what follows; known after rung 1",
-    ]
+    most = ""
+    if asked is not None and store is not None:
+        dearest = sorted(in_full_seconds(asked, store, cache).values())[-ladder.keep :]
+        most = f", at most about {duration(sum(dearest))}"
+    within = "" if ladder.budget_h is None else f" that fit into {ladder.budget_h:g} h (at least one)"
+    words = (
+        f"ladder, rung 2: the best {ladder.keep} by {_words(ladder)}{within}{most}, on top of what follows; known after rung 1"
+    )
+    return [*lines, words]
 
 
 def _first(question: Question, scores: dict[str, float], kept: Sequence[str]) -> dict[str, Any]:

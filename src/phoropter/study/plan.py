@@ -300,6 +300,8 @@ class Cost:
     measured: whether the speed is this machine's own, from earlier runs, or a guess
     answer_bytes, answer_seconds: of the teachers' answers (the seconds are among `seconds`) · choices: the same for every
     setting of `views`, were all students to have it
+    feature_pictures: how many pictures, each view counted, are shown to frozen backbones for the features that are kept
+    compiled: the candidates whose recipe could say `compile: true` and each of whose runs would then be done sooner
     """
 
     seconds: float
@@ -309,18 +311,23 @@ class Cost:
     answer_bytes: int = 0
     answer_seconds: float = 0.0
     choices: dict[str, tuple[int, float]] = field(default_factory=dict)
+    feature_pictures: int = 0
+    compiled: tuple[str, ...] = ()
 
 
+COMPILING_S = 75.0  # of processor time a network, in every run (docs/performance.md)
+COMPILED_SHARE = 0.1  # of a run's training that compiling saves, as measured there
 _GUESS = 3e10  # multiply-adds a second of two laptop cores, for the first plan on a machine
 
 
 def cost(planned: Plan, store: Store, cache: Path | None = None, device: str = "cpu") -> Cost:
     """About what the missing runs of a plan will take on this machine."""
     cache = cache or cache_dir()
-    speed = speeds(cache).get(device)
+    speed = speeds(cache).get("cpu" if device == "auto" else device)
     macs = 0.0
-    pixel_bytes = feature_bytes = 0
+    pixel_bytes = feature_bytes = stored = 0
     asked: set[str] = set()
+    compiled: dict[str, None] = {}
     for material in planned.materials:
         if not material.decoded:
             pixel_bytes += len(material.dataset) * 3 * material.side**2
@@ -329,27 +336,42 @@ def cost(planned: Plan, store: Store, cache: Path | None = None, device: str = "
     for run in missing:
         if run.candidate.averages:
             continue
+        before = macs
         for backbone in run.candidate.backbones:
             each = backbone_macs(backbone.name, catalog.side(backbone, planned.question.base))
             pictures = len(run.split.test)
             if caches_features(run.candidate):
-                its_seed = run.split.seed if backbone.weights == "random" else 0
-                name = digest([run.material.identity, backbone.plain(), its_seed, run.candidate.recipe.features])
-                pictures = 0 if name in asked else len(run.material.dataset)
+                passes = _passes(run, backbone) - asked
+                asked |= passes
+                pictures = len(passes) * len(run.material.dataset)
+                stored += pictures
                 width = catalog.entry(backbone.name).width or 1024
-                feature_bytes += (
-                    0 if name in asked else pictures * width * (4 if run.candidate.recipe.features == "float32" else 2)
-                )
-                asked.add(name)
+                feature_bytes += pictures * width * (4 if run.candidate.recipe.features == "float32" else 2)
             else:
                 backward = {"head": 1, "all": 3}
                 pictures += sum(len(run.split.train) * p.epochs * backward[p.train] for p in run.candidate.recipe.phases)
-            macs += each * pictures * run.candidate.recipe.imbalance.bags
+                pictures *= run.candidate.recipe.imbalance.bags
+            macs += each * pictures
+        recipe = run.candidate.recipe
+        if any(p.train == "all" for p in recipe.phases) and not recipe.compile:
+            networks = len(run.candidate.backbones) * recipe.imbalance.bags
+            if (macs - before) / (speed or _GUESS) * COMPILED_SHARE > COMPILING_S * networks:
+                compiled[run.candidate.name] = None
     by_choice = {views: (b, m / (speed or _GUESS)) for views, (b, m) in choices.items()}
     asked_bytes, asked_seconds = by_choice.pop(None)
     named_choices = {views: both for views, both in by_choice.items() if views and asked_bytes}
     seconds = macs / (speed or _GUESS) + asked_seconds
-    return Cost(seconds, pixel_bytes, feature_bytes, speed is not None, asked_bytes, asked_seconds, named_choices)
+    known, sooner = speed is not None, tuple(compiled)
+    return Cost(seconds, pixel_bytes, feature_bytes, known, asked_bytes, asked_seconds, named_choices, stored, sooner)
+
+
+def _passes(run: PlannedRun, backbone: BackboneSpec) -> set[str]:
+    """The names of the passes over all pictures that a run needs of a backbone: the clean one, and one for each fixed view."""
+    recipe = run.candidate.recipe
+    seed = run.split.seed if backbone.weights == "random" else 0
+    name = [run.material.identity, backbone.plain(), seed, recipe.features, recipe.crop]
+    drawn = [[s.plain() for s in recipe.augment], run.split.seed]
+    return {digest(name), *(digest([*name, *drawn, view]) for view in range(recipe.kept_views))}
 
 
 def _answers(planned: Plan, missing: list[PlannedRun], views: str | None) -> tuple[int, float]:
@@ -379,8 +401,8 @@ def _answers(planned: Plan, missing: list[PlannedRun], views: str | None) -> tup
 
 
 def caches_features(candidate: Candidate) -> bool:
-    """Whether its backbones are asked once for the whole study: frozen, and shown the pictures as they are."""
-    return candidate.frozen and not candidate.recipe.augment and candidate.recipe.views == "single"
+    """Whether its backbones are asked once for the whole study: frozen, and shown the pictures as they are or in fixed views."""
+    return candidate.stores_features
 
 
 def backbone_macs(name: str, side: int) -> float:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from phoropter.core.files import digest, digest_array, digest_file
 from phoropter.data.later import drawn_of
 from phoropter.data.pixels import Pixels
 from phoropter.models import classifier as classifiers
+from phoropter.models.backbones import Backbone
 from phoropter.results.metrics import score
 from phoropter.results.store import Predictions, Run, RunFolder
 from phoropter.study.plan import Plan, PlannedRun
@@ -196,15 +198,34 @@ def _record(run: PlannedRun, fitted: Fitted, predict_seconds: float, started: da
             "epochs": recipe.epochs,
         },
         "choice": {"epoch": chosen, "by": recipe.select},
-        "digests": {
-            "dataset": run.material.dataset.fingerprint,
-            "weights_before": list(fitted.weights_before),
-            "weights_after": digest([digest_array(v.detach().cpu().float().numpy()) for v in fitted.model.state_dict().values()]),
-            "classifier": identity_of(fitted.model),
-        },
+        "precision": fitted.precision,
+        "digests": {"dataset": run.material.dataset.fingerprint, **digests_of(fitted)},
         "versions": versions(),
         "machine": machine(fitted.task.device),
     }
+
+
+_frozen: WeakKeyDictionary[Backbone, list[str]] = WeakKeyDictionary()  # digests of the tensors of backbones that stay as they are
+
+
+def digests_of(fitted: Fitted) -> dict[str, Any]:
+    """Of a classifier's weights before and after training; of a frozen backbone, which many heads share, they are taken once."""
+    model, frozen = fitted.model, fitted.task.candidate.frozen
+    after: list[str] = []
+    for branch in model.branches:
+        if frozen and branch not in _frozen:
+            _frozen[branch] = _tensors(branch)
+        after += _frozen[branch] if frozen else _tensors(branch)
+    known = fitted.weights_before if frozen and len(fitted.weights_before) == len(model.branches) else None
+    return {
+        "weights_before": list(fitted.weights_before),
+        "weights_after": digest(after + _tensors(model.head)),
+        "classifier": identity_of(model, known),
+    }
+
+
+def _tensors(module: torch.nn.Module) -> list[str]:
+    return [digest_array(v.detach().cpu().float().numpy()) for v in module.state_dict().values()]
 
 
 def _about(run: PlannedRun, started: datetime) -> dict[str, Any]:

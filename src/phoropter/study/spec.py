@@ -38,10 +38,14 @@ class About(Spec):
 
 
 class Ladder(Spec):
-    """Every candidate by a probe, then the best `keep` by the recipe `then`, on the same splits (study/ladder)."""
+    """Every candidate by a probe, then the best `keep` by the recipe `then`, on the same splits (study/ladder).
+
+    budget_h: hours the second rung may take, by the plan's estimate: as many of the best `keep` as fit, and at least one
+    """
 
     keep: int = Field(default=3, ge=1)
     then: Any = "head-then-all"
+    budget_h: float | None = Field(default=None, gt=0)
 
 
 class Study(Spec):

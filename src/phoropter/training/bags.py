@@ -33,7 +33,8 @@ def fit_bags(task: Task) -> Generator[Tick | Row, None, Fitted]:
     seconds = sum(f.train_seconds for f in fitted)
     history = _mean([f.history for f in fitted])
     note = _note(task, fitted)
-    return Fitted(task, model, history, first.best_epoch, seconds, first.weights_before, features, bags=note)
+    made = Fitted(task, model, history, first.best_epoch, seconds, first.weights_before, features, bags=note)
+    return replace(made, precision=first.precision)
 
 
 def _mean(histories: Sequence[Sequence[Row]]) -> list[Row]:

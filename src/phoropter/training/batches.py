@@ -77,14 +77,15 @@ class PixelTap:
 
 @dataclass(frozen=True, eq=False)
 class FeatureTap:
-    """Stored outputs of frozen backbones, (N, D) for each branch; no picture is touched."""
+    """Stored outputs of frozen backbones, (N, D) for each branch; no picture is touched. Of several views each has its epoch."""
 
     dataset: Dataset
-    features: Sequence[NDArray[np.float32]]
+    views: Sequence[Sequence[NDArray[np.float32]]]
     device: torch.device
 
     def batch(self, rows: Rows, epoch: int, index: int) -> Batch:
-        branches = tuple(torch.from_numpy(f[rows]).to(self.device).float() for f in self.features)
+        features = self.views[epoch % len(self.views)]
+        branches = tuple(torch.from_numpy(f[rows]).to(self.device).float() for f in features)
         return Batch(rows, branches, torch.from_numpy(self.dataset.labels[rows]).to(self.device))
 
 

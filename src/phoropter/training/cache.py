@@ -1,8 +1,9 @@
 """A frozen network's outputs over a dataset, once: each picture passes each frozen backbone one time for the whole study.
 
-An entry is keyed by what made it: the pixels, the backbone's weights and the view. It is written in blocks; a killed pass goes
-on at the last whole block that was noted; a finished one is renamed into place and memory-mapped by everyone. A teacher's
-answers (teacher.py) are kept by the same hand.
+An entry is keyed by what made it: the pixels, the backbone's weights and the view: the clean one, or one of the fixed views of a
+recipe that augments (the draw of an epoch's number), each of which is an entry of its own. It is written in blocks; a killed
+pass goes on at the last whole block that was noted; a finished one is renamed into place and memory-mapped by everyone. A
+teacher's answers (teacher.py) are kept by the same hand.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from phoropter.core.files import digest, lock, require_space, write_json
+from phoropter.core.files import digest, digest_array, lock, require_space, write_json
 from phoropter.data.pixels import Pixels
 from phoropter.models.classifier import Classifier
 from phoropter.models.spec import BackboneSpec
+from phoropter.training.batches import PixelTap
 from phoropter.training.memory import keep_memory
 from phoropter.training.resident import pictures_on
 
@@ -31,6 +34,7 @@ CHUNK = 256
 NOTED = 16  # blocks between two notes of how far a pass has come
 
 Progress = Callable[[int, int], None]
+Features = tuple[NDArray[np.float32], ...]  # (N, D) of each branch, memory-mapped
 
 
 def frozen_features(
@@ -41,39 +45,94 @@ def frozen_features(
     progress: Progress | None = None,
     identities: Sequence[str] | None = None,
     dtype: str = "float32",
-) -> tuple[NDArray[np.float32], ...]:
+) -> Features:
     """The model's backbones over all N pictures → (N, D) for each branch, memory-mapped, computed where not there yet.
 
     dtype: float32 or float16, as they are stored and given
     identities: of the backbones, where they are known already (a digest of all weights takes a while)
     """
     known = identities or tuple(b.identity for b in model.branches)
-    return tuple(_branch(model, i, name, pixels, cache, device, progress, dtype) for i, name in enumerate(known))
+    wanted = [_wanted(model, i, name, pixels, cache, dtype, "clean") for i, name in enumerate(known)]
+    found = tuple(
+        _branch(model, i, one, len(pixels), lambda rows: pictures_on(pixels, rows, device), progress)
+        for i, one in enumerate(wanted)
+    )
+    for one, backbone in zip(wanted, model.spec.backbones, strict=True):
+        _describe(one.folder, pixels, backbone)
+    return found
 
 
-def entry(model: Classifier, branch: int, identity: str, pixels: Pixels, dtype: str = "float32") -> str:
-    """The name of a branch's entry: a digest of pixels, weights, size and crop, and of the type where it is not float32."""
+def fixed_views(
+    model: Classifier,
+    tap: PixelTap,
+    count: int,
+    cache: Path,
+    progress: Progress | None,
+    identities: Sequence[str],
+    dtype: str = "float32",
+) -> tuple[Features, ...]:
+    """As `frozen_features` for each of the first `count` fixed views, which the tap shows in epochs 0 to count − 1.
+
+    The tap's augmentation must not depend on the batch. Raises DiskError before the first view is asked for.
+    """
+    assert tap.augmentation is not None and not tap.augmentation.bound
+    drawn, hashes, total = tap.augmentation.identity(), digest_array(tap.dataset.hashes), len(tap.pixels)
+    views = [
+        [_wanted(model, i, name, tap.pixels, cache, dtype, [drawn, hashes, view]) for i, name in enumerate(identities)]
+        for view in range(count)
+    ]
+    missing = [one for branches in views for one in branches if not one.there]
+    require_space(cache, sum(one.bytes for one in missing), f"keeping the features of {count} fixed views")
+
+    def shown(view: int, rows: NDArray[np.int64]) -> torch.Tensor:
+        pictures = tap.batch(rows, view, 0).inputs
+        assert isinstance(pictures, torch.Tensor)
+        return pictures
+
+    def told(before: int, done: int, of: int) -> None:
+        if progress:
+            progress(before * total + done, len(missing) * total)
+
+    return tuple(
+        tuple(
+            _branch(model, i, one, total, partial(shown, view), partial(told, missing.index(one) if one in missing else 0))
+            for i, one in enumerate(branches)
+        )
+        for view, branches in enumerate(views)
+    )
+
+
+def entry(model: Classifier, branch: int, identity: str, pixels: Pixels, dtype: str = "float32", view: Any = "clean") -> str:
+    """The name of a branch's entry: a digest of pixels, weights, size, crop and view, and of the type where it is not float32."""
     narrow = [] if dtype == "float32" else [dtype]
-    return digest([pixels.identity, identity, model.branches[branch].side, model.spec.crop, "clean", NUMERICS, *narrow])
+    return digest([pixels.identity, identity, model.branches[branch].side, model.spec.crop, view, NUMERICS, *narrow])
+
+
+def _wanted(model: Classifier, branch: int, identity: str, pixels: Pixels, cache: Path, dtype: str, view: Any) -> Stored:
+    return Stored(
+        cache / "features" / entry(model, branch, identity, pixels, dtype, view),
+        "features.npy",
+        (len(pixels), model.branches[branch].width),
+        dtype,
+        f"the features of {model.spec.backbones[branch].name}",
+    )
 
 
 def _branch(
     model: Classifier,
     branch: int,
-    identity: str,
-    pixels: Pixels,
-    cache: Path,
-    device: torch.device,
+    wanted: Stored,
+    count: int,
+    pictures_of: Callable[[NDArray[np.int64]], torch.Tensor],
     progress: Progress | None,
-    dtype: str,
 ) -> NDArray[np.float32]:
-    count, width = len(pixels), model.branches[branch].width
+    """(N, D) of one branch over the pictures that `pictures_of` gives for rows, from where they are stored."""
 
     def features(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        pictures = pictures_on(pixels, rows, device)
+        pictures = pictures_of(rows)
         with torch.inference_mode():
             made = model.features(pictures, only=branch)[0].float()
-        if dtype == "float16":
+        if wanted.dtype == "float16":
             made = made.clamp(-65504, 65504).half()
         stored: NDArray[np.float32] = made.cpu().numpy()
         return stored
@@ -81,16 +140,7 @@ def _branch(
     keep_memory()
     model.eval()
     blocks = [np.arange(start, min(start + CHUNK, count), dtype=np.int64) for start in range(0, count, CHUNK)]
-    wanted = Stored(
-        cache / "features" / entry(model, branch, identity, pixels, dtype),
-        "features.npy",
-        (count, width),
-        dtype,
-        f"the features of {model.spec.backbones[branch].name}",
-    )
-    found = wanted.get([len(b) for b in blocks], lambda i: features(blocks[i]), progress)
-    _describe(wanted.folder, pixels, model.spec.backbones[branch])
-    return found
+    return wanted.get([len(b) for b in blocks], lambda i: features(blocks[i]), progress)
 
 
 def _describe(folder: Path, pixels: Pixels, backbone: BackboneSpec) -> None:

@@ -88,7 +88,8 @@ class Candidate(Spec):
         elif self.recipe.penalties:
             how.append("frozen, a logistic regression on its features")
         elif self.frozen:
-            how.append("frozen, only the head is trained")
+            views = "" if self.recipe.fixed_views is None else f" on {self.recipe.kept_views} fixed views"
+            how.append(f"frozen, only the head is trained{views}")
         else:
             trained = [
                 ("the head" if p.train == "head" else "everything") + f" for {_epochs(p.epochs)}" for p in self.recipe.phases
@@ -99,6 +100,12 @@ class Candidate(Spec):
         weights = {"pretrained": "pretrained", "random": "random weights"}
         how.append(", ".join(dict.fromkeys(weights.get(b.weights, "weights from a file") for b in self.backbones)))
         return f"{names}: " + "; ".join(how)
+
+    @property
+    def stores_features(self) -> bool:
+        """Whether its backbones are asked once for the whole study: frozen, and shown pictures as they are or in fixed views."""
+        recipe = self.recipe
+        return self.frozen and recipe.views == "single" and (not recipe.augment or recipe.fixed_views is not None)
 
     def identity(self) -> dict[str, Any]:
         """What decides its result: everything but what people call it. Weights are added by the plan, by contents; teacher and
@@ -112,6 +119,8 @@ class Candidate(Spec):
         plain["recipe"].pop("preset")
         if self.recipe.features == "float32":  # keys are as they were before there was a choice
             plain["recipe"].pop("features")
+        if self.recipe.fixed_views is None:
+            plain["recipe"].pop("fixed_views")
         if not self.recipe.penalties:
             plain["recipe"].pop("penalties")
             plain["recipe"].pop("inner_folds")
@@ -278,6 +287,12 @@ def _backbone(member: str | dict[str, Any], options: dict[str, Any], source: Sou
 def contradiction(candidate: Candidate) -> str | None:
     """What of a candidate does not fit together, in a sentence; None: it fits."""
     teaching, steps = candidate.teaching, candidate.recipe.augment
+    if candidate.recipe.fixed_views is not None and not candidate.frozen:
+        return "fixed_views is for frozen backbones, whose features are kept; say frozen: true, or leave fixed_views out"
+    if candidate.recipe.fixed_views is not None and teaching:
+        return (
+            "fixed_views and teacher contradict each other: a student says views: pool, and pool: how many; leave fixed_views out"
+        )
     if candidate.averages and not candidate.members:
         return "mode average averages finished runs and is not reached by a sweep; write it as a candidate of its own"
     if candidate.recipe.imbalance.bags > 1 and (candidate.fusion or teaching or candidate.head.kind == "own"):

@@ -1,6 +1,7 @@
 """A Candidate on a Split → a Classifier: what is learned, what it is shown and by whom taught, the loop, done.
 
-A frozen candidate whose pictures are not augmented never touches a picture here: its head learns from stored features.
+A frozen candidate whose pictures are not augmented, or augmented into a few fixed views, never touches a picture here: its head
+learns from stored features.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from phoropter.models.classifier import Classifier
 from phoropter.models.spec import ClassifierSpec
 from phoropter.training.augment import Augmentation
 from phoropter.training.batches import Batch, FeatureTap, Order, PixelTap, Tap
-from phoropter.training.cache import Progress, frozen_features
+from phoropter.training.cache import Features, Progress, fixed_views, frozen_features
 from phoropter.training.candidate import Candidate
 from phoropter.training.checkpoint import Checkpoints
 from phoropter.training.convex import Problem, solve
@@ -69,6 +70,7 @@ class Fitted:
     weights_before: digests of the backbones' weights before training · taught: of a student: how its teacher was asked
     bags: of several under-samplings: what each was trained on
     solved: of a head that was solved: under which penalty, and how it was chosen
+    precision: what the network computed in, which `auto` leaves to the device; of stored features their heads
     """
 
     task: Task
@@ -77,10 +79,11 @@ class Fitted:
     best_epoch: int
     train_seconds: float
     weights_before: tuple[str, ...]
-    features: tuple[NDArray[np.float32], ...] | None
+    features: Features | None
     taught: dict[str, Any] | None = None
     bags: dict[str, Any] | None = None
     solved: dict[str, Any] | None = None
+    precision: str = "float32"
 
     def answers(self, rows: NDArray[np.int64]) -> Answers:
         """(n,) rows → (n, C) float32 logits, (n, D) float16 last-layer features; none of the rows may have been trained on."""
@@ -117,19 +120,20 @@ def fit(task: Task) -> Generator[Tick | Row, None, Fitted]:
         if task.candidate.recipe.penalties:
             assert features is not None
             return solved([task], [model], features, weights_before)[0]
+        shown = shown_features(task, model, features, weights_before)
         taught, note = _taught(task)
         began = time.monotonic()
         history, best_epoch = [], 0
         if task.candidate.recipe.phases:
-            lesson = _lesson(task, model, features, taught)
+            lesson = _lesson(task, model, features, shown, taught)
             state = yield from train(model, task.candidate.recipe, lesson, task.checkpoints, task.device)
             history, best_epoch = state.history, state.best_epoch
-        return Fitted(task, model, history, best_epoch, time.monotonic() - began, weights_before, features, note)
+        seconds, dtype = time.monotonic() - began, precision_of(task.candidate.recipe, task.device)
+        precision = str(dtype).removeprefix("torch.")
+        return Fitted(task, model, history, best_epoch, seconds, weights_before, features, note, precision=precision)
 
 
-def solved(
-    tasks: Sequence[Task], models: Sequence[Classifier], features: tuple[NDArray[np.float32], ...], identities: tuple[str, ...]
-) -> list[Fitted]:
+def solved(tasks: Sequence[Task], models: Sequence[Classifier], features: Features, identities: tuple[str, ...]) -> list[Fitted]:
     """Tasks of one frozen candidate whose heads are solved, each with its model → what became of each (training/convex)."""
     began = time.monotonic()
     recipe, dataset = tasks[0].candidate.recipe, tasks[0].dataset
@@ -168,11 +172,20 @@ def build(task: Task) -> Classifier:
     return model.to(task.device)
 
 
-def _stored_features(task: Task, model: Classifier, identities: tuple[str, ...]) -> tuple[NDArray[np.float32], ...] | None:
+def _stored_features(task: Task, model: Classifier, identities: tuple[str, ...]) -> Features | None:
     recipe = task.candidate.recipe
-    if not task.candidate.frozen or recipe.augment or recipe.views != "single":
+    if not task.candidate.stores_features:
         return None
     return frozen_features(model, task.pixels, task.cache, task.device, task.progress, identities, recipe.features)
+
+
+def shown_features(task: Task, model: Classifier, clean: Features | None, identities: tuple[str, ...]) -> tuple[Features, ...]:
+    """What a head learns from, epoch by epoch and over again: the clean features, or those of the fixed views; else nothing."""
+    recipe = task.candidate.recipe
+    if clean is None or not recipe.kept_views:
+        return () if clean is None else (clean,)
+    tap = _pixel_tap(task)
+    return fixed_views(model, tap, recipe.kept_views, task.cache, task.progress, identities, recipe.features)
 
 
 def order_of(task: Task) -> Order:
@@ -205,9 +218,11 @@ def _taught(task: Task) -> tuple[TaughtTap | None, dict[str, Any] | None]:
     return TaughtTap(shown, answers), note
 
 
-def _lesson(task: Task, model: Classifier, features: tuple[NDArray[np.float32], ...] | None, taught: TaughtTap | None) -> Lesson:
+def _lesson(
+    task: Task, model: Classifier, features: Features | None, shown: tuple[Features, ...], taught: TaughtTap | None
+) -> Lesson:
     recipe, split = task.candidate.recipe, task.split
-    tap: Tap = taught or (_pixel_tap(task) if features is None else FeatureTap(task.dataset, features, task.device))
+    tap: Tap = taught or (FeatureTap(task.dataset, shown, task.device) if shown else _pixel_tap(task))
     weights = class_weights(recipe.loss, task.dataset.labels[split.train], task.dataset.classes)
     criterion = Criterion(recipe.loss, None if weights is None else weights.to(task.device))
     return Lesson(tap, order_of(task), _objective(task, model, criterion), _validation(task, model, features))
@@ -236,7 +251,7 @@ def _objective(task: Task, model: Classifier, criterion: Criterion) -> Objective
     return objective
 
 
-def _validation(task: Task, model: Classifier, features: tuple[NDArray[np.float32], ...] | None) -> Validate | None:
+def _validation(task: Task, model: Classifier, features: Features | None) -> Validate | None:
     rows = task.split.val
     if rows is None or not len(rows):
         return None

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -98,16 +100,14 @@ class _Phase:
         if state.scaler:
             self.scaler.load_state_dict(state.scaler)
         while state.epoch in epochs:
-            yield from self._epoch(state, keep, epochs)
+            row = yield from self._epoch(state, keep, epochs)
             state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
-            if state.epoch in epochs and keep.due():
-                self._save(state, keep)
-        state.optimizer = state.scaler = None  # the next phase begins with its own
-        if keep.due():
-            state.model = self.model.state_dict()
-            keep.save(state)
+            if keep.due():
+                self._save(state, keep, within=state.epoch in epochs)
+            yield row  # told once it is kept, so that a kill does not have it told again
+        state.optimizer = state.scaler = None
 
-    def _epoch(self, state: State, keep: Checkpoints, epochs: range) -> Generator[Tick | Row, None, None]:
+    def _epoch(self, state: State, keep: Checkpoints, epochs: range) -> Generator[Tick, None, Row]:
         self.model.train()
         batches = self.lesson.order.epoch(state.epoch)
         accumulate = self.recipe.accumulate
@@ -136,7 +136,7 @@ class _Phase:
             if time.monotonic() - ticked >= TICK_S:
                 ticked = time.monotonic()
                 yield Tick(state.epoch + 1, self.recipe.epochs, index + 1, len(batches), shown / (ticked - began))
-        yield self._row(state, dict(zip(_SUMS, sums.tolist(), strict=True)), time.monotonic() - began, shown)
+        return self._row(state, dict(zip(_SUMS, sums.tolist(), strict=True)), time.monotonic() - began, shown)
 
     def _forward_backward(self, batch: Batch, epoch: int, index: int, group: int) -> torch.Tensor:
         torch.manual_seed(seed_of(self.seed, "step", epoch, index))
@@ -194,10 +194,11 @@ class _Phase:
             self.model.load_state_dict(own)
         return found
 
-    def _save(self, state: State, keep: Checkpoints) -> None:
+    def _save(self, state: State, keep: Checkpoints, within: bool = True) -> None:
+        """within: the phase goes on; the next one begins with an optimiser of its own."""
         state.model = self.model.state_dict()
-        state.optimizer = self.optimizer.state_dict()
-        state.scaler = self.scaler.state_dict()
+        state.optimizer = self.optimizer.state_dict() if within else None
+        state.scaler = self.scaler.state_dict() if within else None
         keep.save(state)
 
 
@@ -278,10 +279,25 @@ def _branch_rate(model: Classifier, phase: Phase, name: str) -> float | None:
 
 
 def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
-    """The type autocast computes in; `auto` asks the device."""
+    """The type autocast computes in; `auto` asks the device: bf16 where it has units for it, for elsewhere it is slower."""
     if recipe.precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+        has = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and bf16_units()
+        return torch.bfloat16 if has else torch.float32
     return {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
+
+
+@cache
+def bf16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether every core here multiplies bf16 itself (avx512_bf16 or amx_bf16) and torch has oneDNN, which asks it to.
+
+    False where the system does not say. Without such units autocast to bf16 halves the speed.
+    """
+    try:
+        flags = [line.split() for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("flags")]
+    except OSError:
+        return False
+    has = [bool({"avx512_bf16", "amx_bf16"}.intersection(words)) for words in flags]
+    return bool(has) and all(has) and torch.backends.mkldnn.is_available()
 
 
 def averaged(average: dict[str, Any] | None, model: Classifier, decay: float) -> dict[str, Any]:

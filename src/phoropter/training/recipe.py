@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from phoropter.core.errors import SpecError, nearest
 from phoropter.core.spec import Location, Source, Spec, check
-from phoropter.training.views import Step, steps_of
+from phoropter.training.views import Step, bound, steps_of
 
 
 class Optimizer(Spec):
@@ -103,11 +103,13 @@ class Recipe(Spec):
     crop:      side of the centre crop at prediction time, of a picture stored larger (None: all of it)
     views:     single · flip (picture and mirror image averaged) · ten-crop (four corners, centre, mirrored; Krizhevsky 2012)
     ema:       decay of an average of the weights, which then predicts (Polyak & Juditsky 1992)
-    precision: float32 · bf16 · fp16 (autocast, with loss scaling) · auto: bf16 on a GPU that has it, else float32
+    precision: float32 · bf16 · fp16 (autocast, with loss scaling) · auto: bf16 where the device has units for it, else float32
     select:    last epoch, or the best epoch by loss on the inner validation part the protocol cuts off
     penalties: of a frozen candidate's linear head: it is solved as a convex problem and not trained (training/convex), under the
                L2 penalty of these with the least loss on `inner_folds` folds of the training rows; phases have no say then
     features:  how those of frozen backbones are stored; float16 takes half the disk and rounds them to three digits
+    fixed_views: of a frozen candidate: each picture is augmented into so many views once and for all, and epoch e shows view
+               e mod fixed_views, so that the backbone is asked that often and not in every epoch
     """
 
     preset: str | None = None
@@ -130,6 +132,7 @@ class Recipe(Spec):
     penalties: tuple[Annotated[float, Field(gt=0)], ...] = ()
     inner_folds: int = Field(default=3, ge=2, le=20)
     features: Literal["float32", "float16"] = "float32"
+    fixed_views: int | None = Field(default=None, ge=1, le=10_000)
 
     @field_validator("augment", mode="before")
     @classmethod
@@ -158,9 +161,30 @@ class Recipe(Spec):
                 raise ValueError(
                     f"penalties and {asked[0]} contradict each other: a head that is solved takes no {asked[0]}; leave it out"
                 )
+        if self.fixed_views is not None:
+            self._fits_fixed_views()
         if self.imbalance.redraw and self.imbalance.bags > 1:
             raise ValueError("imbalance redraw and bags contradict each other: one draw an epoch, or several fixed ones")
         return self
+
+    def _fits_fixed_views(self) -> None:
+        if not self.augment:
+            raise ValueError("fixed_views belongs to augment, which is not given: there is one view of a picture; leave it out")
+        if bound(self.augment):
+            raise ValueError(
+                f"fixed_views and {self.augment[-1].kind} contradict each other: a view that is kept cannot depend on the batch; "
+                "give a cutting step per_sample: true, leave a mixing one out, or leave fixed_views out"
+            )
+        if self.views != "single":
+            raise ValueError(
+                f"fixed_views and views {self.views} contradict each other: what is predicted from is kept, too, and that is one "
+                "clean view; choose views single, or leave fixed_views out"
+            )
+
+    @property
+    def kept_views(self) -> int:
+        """How many fixed views of each picture a frozen backbone is asked about for the whole training; 0: none are fixed."""
+        return 0 if self.fixed_views is None else min(self.fixed_views, self.epochs)
 
     @property
     def epochs(self) -> int:

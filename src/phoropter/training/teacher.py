@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -73,11 +73,14 @@ class Teacher:
                 )
 
 
-def identity_of(model: Classifier) -> str:
-    """A digest of everything a classifier's answer depends on besides the picture."""
+def identity_of(model: Classifier, known: Sequence[str] | None = None) -> str:
+    """A digest of everything a classifier's answer depends on besides the picture.
+
+    known: the identities of its backbones, where they are known: frozen ones keep theirs, and a digest takes a while
+    """
     head = {k: digest_array(v.detach().cpu().float().contiguous().numpy()) for k, v in model.head.state_dict().items()}
     fusion = None if model.spec.fusion is None else model.spec.fusion.plain()
-    return digest([[b.identity for b in model.branches], head, model.spec.head.plain(), fusion, model.spec.crop])
+    return digest([list(known or (b.identity for b in model.branches)), head, model.spec.head.plain(), fusion, model.spec.crop])
 
 
 @dataclass(frozen=True, eq=False)

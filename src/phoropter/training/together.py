@@ -28,9 +28,9 @@ from phoropter.core.seeds import seed_of
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
 from phoropter.training.batches import Order
-from phoropter.training.cache import frozen_features
+from phoropter.training.cache import Features, frozen_features
 from phoropter.training.candidate import Candidate
-from phoropter.training.fit import Fitted, Task, answers, build, solved
+from phoropter.training.fit import Fitted, Task, answers, build, shown_features, solved
 from phoropter.training.lanes import Lane, windows
 from phoropter.training.loop import Row, optimizer_of, set_rate
 from phoropter.training.losses import class_weights
@@ -40,19 +40,21 @@ from phoropter.training.stacked import Heads, Mapped, Plain, narrow, plain
 MOST = 64  # runs in one program: what is gathered for a step stays a few hundred megabytes
 
 Outcome = Fitted | DivergedError
-Features = tuple[NDArray[np.float32], ...]
 
 
 def fits_together(candidate: Candidate) -> bool:
     """Whether runs of this candidate may be trained as one program."""
     recipe = candidate.recipe
     dropout = candidate.head.dropout or (candidate.fusion.dropout if candidate.fusion else 0)
-    simple = not (
-        recipe.augment or recipe.ema or dropout or candidate.teaching or candidate.members or candidate.head.kind == "own"
+    simple = not (recipe.ema or dropout or candidate.teaching or candidate.members or candidate.head.kind == "own")
+    alone = recipe.accumulate == 1 and recipe.imbalance.bags == 1 and recipe.precision in ("float32", "auto")
+    return (
+        candidate.stores_features
+        and bool(recipe.phases)
+        and simple
+        and alone
+        and not (candidate.fusion and candidate.fusion.auxiliary)
     )
-    alone = recipe.views == "single" and recipe.accumulate == 1 and recipe.imbalance.bags == 1
-    alone = alone and recipe.precision in ("float32", "auto")
-    return candidate.frozen and bool(recipe.phases) and simple and alone and not (candidate.fusion and candidate.fusion.auxiliary)
 
 
 def kin(candidate: Candidate) -> str:
@@ -77,28 +79,36 @@ def fit_together(tasks: Sequence[Task]) -> list[Outcome]:
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Frozen backbones that have been asked: numbers of the tasks that read them, the network, its features, its identities."""
+    """Frozen backbones that have been asked: numbers of the tasks that read them, the network, its features, its identities.
+
+    shown: what is learned from, epoch by epoch and over again: the features, or those of the recipe's fixed views
+    """
 
     members: list[int]
     first: Classifier
     features: Features
     identities: tuple[str, ...]
+    shown: tuple[Features, ...]
 
 
 def ask(tasks: Sequence[Task]) -> list[Asked]:
-    """The backbones of some tasks of one candidate, built, and their features; random ones are a function of the seed."""
+    """The backbones of some tasks of one candidate, built, and their features; random ones and fixed views are functions of the
+    seed."""
     by_seed: dict[int, list[int]] = defaultdict(list)
     for i, task in enumerate(tasks):
-        by_seed[task.split.seed if _random(task.candidate) else 0].append(i)
-    found = []
+        by_seed[task.split.seed if _random(task.candidate) or task.candidate.recipe.kept_views else 0].append(i)
+    found: list[Asked] = []
     for members in by_seed.values():
         task = tasks[members[0]]
-        first = build(task)
-        first.freeze("head")
-        identities = tuple(b.identity for b in first.branches)
-        dtype = task.candidate.recipe.features
-        features = frozen_features(first, task.pixels, task.cache, task.device, task.progress, identities, dtype)
-        found.append(Asked(members, first, features, identities))
+        if found and not _random(task.candidate):
+            first, identities, features = found[0].first, found[0].identities, found[0].features
+        else:
+            first = build(task)
+            first.freeze("head")
+            identities = tuple(b.identity for b in first.branches)
+            dtype = task.candidate.recipe.features
+            features = frozen_features(first, task.pixels, task.cache, task.device, task.progress, identities, dtype)
+        found.append(Asked(members, first, features, identities, shown_features(task, first, features, identities)))
     return found
 
 
@@ -114,7 +124,7 @@ def fit_asked(tasks: Sequence[Task], found: Sequence[Asked]) -> list[Outcome]:
             outcomes |= dict(zip(asked.members, solved(mine, models, asked.features, asked.identities), strict=True))
             continue
         for i, model in zip(asked.members, models, strict=True):
-            runs.append(_Run(i, tasks[i], model, asked.features, asked.identities))
+            runs.append(_Run(i, tasks[i], model, asked))
     for program in _programs(runs):
         outcomes |= program.train()
     return [outcomes[i] for i in range(len(tasks))]
@@ -128,14 +138,13 @@ def _random(candidate: Candidate) -> bool:
 class _Run:
     """One member of a program.
 
-    number: its place among the tasks · identities: of its backbones · history: a row an epoch · best: weights, where chosen
+    number: its place among the tasks · asked: its backbones · history: a row an epoch · best: weights, where chosen
     """
 
     number: int
     task: Task
     model: Classifier
-    features: Features
-    identities: tuple[str, ...]
+    asked: Asked
     history: list[Row] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
 
@@ -241,6 +250,7 @@ class _Program:
     def _epoch(self, phase: Phase, optimizer: torch.optim.Optimizer, rates: list[dict[str, Any]], epoch: int, first: int) -> None:
         began = time.monotonic()
         sums = torch.zeros(3, len(self.runs), dtype=torch.float32, device=self.device)
+        self.held.show(epoch)
         coming = list(windows(self.lanes, epoch))
         for index, window in enumerate(coming):
             set_rate(optimizer, self.recipe.schedule, (epoch - first) * len(coming) + index, len(coming), phase.epochs)
@@ -274,7 +284,7 @@ class _Program:
         if rows is None or not len(rows):
             return {}
         self._load(run, i)
-        logits = torch.from_numpy(answers(Fitted(run.task, run.model, [], 0, 0.0, (), run.features), rows)[0])
+        logits = torch.from_numpy(answers(Fitted(run.task, run.model, [], 0, 0.0, (), run.asked.features), rows)[0])
         labels = torch.from_numpy(run.task.dataset.labels[rows])
         loss = float(torch.nn.functional.cross_entropy(logits, labels))
         if self.recipe.select == "validation" and loss < run.best.get("loss", math.inf):
@@ -304,26 +314,36 @@ class _Program:
         self._load(run, i)
         if run.best:
             run.model.head.load_state_dict(run.best["state"])
-        return Fitted(run.task, run.model, run.history, run.best.get("epoch", 0), seconds, run.identities, run.features)
+        asked, chosen = run.asked, run.best.get("epoch", 0)
+        return Fitted(run.task, run.model, run.history, chosen, seconds, asked.identities, asked.features)
 
 
 class _Held:
-    """The features of the rows the runs train on, in memory once for each backbone, found by row."""
+    """The features of the rows the runs train on, in memory once for each backbone and one view at a time, found by row."""
 
     def __init__(self, lanes: list[_Lane], device: torch.device) -> None:
         self.device = device
         dataset = lanes[0].runs[0].task.dataset
-        rows = np.unique(np.concatenate([run.task.split.train for lane in lanes for run in lane.runs]))
+        self.rows = np.unique(np.concatenate([run.task.split.train for lane in lanes for run in lane.runs]))
         self.place = np.full(len(dataset), -1, dtype=np.int64)
-        self.place[rows] = np.arange(len(rows))
+        self.place[self.rows] = np.arange(len(self.rows))
         self.labels = torch.from_numpy(dataset.labels).to(device)
-        tables = {id(lane.runs[0].features): lane.runs[0].features for lane in lanes}
-        begins = {name: number * len(rows) for number, name in enumerate(tables)}
-        self.begin = np.array([begins[id(lane.runs[0].features)] for lane in lanes])[:, None]  # (L, 1) of each lane's table
-        branches = zip(*tables.values(), strict=True)
+        tables = {id(lane.runs[0].asked): lane.runs[0].asked.shown for lane in lanes}
+        begins = {name: number * len(self.rows) for number, name in enumerate(tables)}
+        self.begin = np.array([begins[id(lane.runs[0].asked)] for lane in lanes])[:, None]  # (L, 1) of each lane's table
+        self.tables = list(tables.values())
+        self.views = len(self.tables[0])
+        self.view = -1
+        self.branches: tuple[Tensor, ...] = ()
+
+    def show(self, epoch: int) -> None:
+        """Puts the view of an epoch in the place of the one before it."""
+        if epoch % self.views == self.view:
+            return
+        self.view, self.branches = epoch % self.views, ()
         self.branches = tuple(
-            torch.from_numpy(np.concatenate([np.asarray(f[rows], dtype=np.float32) for f in each])).to(device)
-            for each in branches
+            torch.from_numpy(np.concatenate([np.asarray(f[self.rows], dtype=np.float32) for f in each])).to(self.device)
+            for each in zip(*(views[self.view] for views in self.tables), strict=True)
         )
 
     def gather(self, rows: NDArray[np.int64]) -> tuple[tuple[Tensor, ...], Tensor]:

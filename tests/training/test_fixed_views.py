@@ -1,0 +1,173 @@
+"""A frozen backbone is asked about a few fixed views of each picture, and heads learn from them as from pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from phoropter.core.errors import SpecError
+from phoropter.data.protocols import KFold, splits
+from phoropter.models.classifier import Classifier
+from phoropter.training import cache as caches
+from phoropter.training.augment import Augmentation
+from phoropter.training.batches import Batch, PixelTap
+from phoropter.training.candidate import Candidate, candidates_of
+from phoropter.training.checkpoint import Checkpoints
+from phoropter.training.fit import Fitted, Task, build, fit, order_of
+from phoropter.training.loop import Lesson, train
+from phoropter.training.predict import predict
+from phoropter.training.recipe import PRESETS, recipe_of
+from phoropter.training.together import fit_together, fits_together
+
+torch.set_num_threads(1)
+
+RECIPE = {
+    "preset": "probe",
+    "augment": ["flip", {"crop": {"padding": 2}}],
+    "fixed_views": 2,
+    "batch": 16,
+    "epochs": 5,
+    "lr": 0.05,
+}
+
+
+def candidate(recipe: dict[str, Any], **more: Any) -> Candidate:
+    entry = {"backbone": "test_resnet", "weights": "random", "size": 32, "frozen": True, "recipe": recipe, **more}
+    return candidates_of([entry], PRESETS["scratch"])[0]
+
+
+def tasks(few_digits: Any, cache: Path, recipe: dict[str, Any], **more: Any) -> list[Task]:
+    dataset, pixels = few_digits
+    made = splits(dataset, KFold(2, seeds=[0, 1]))
+    return [Task(candidate(recipe, **more), split, dataset, pixels, torch.device("cpu"), cache) for split in made]
+
+
+def alone(task: Task) -> Fitted:
+    training = fit(task)
+    while True:
+        try:
+            next(training)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+
+class Live:
+    """The plain way: pictures of epoch e mod `count`, augmented and shown to the backbone in every epoch."""
+
+    def __init__(self, tap: PixelTap, count: int) -> None:
+        self.tap, self.count = tap, count
+
+    def batch(self, rows: Any, epoch: int, index: int) -> Batch:
+        return self.tap.batch(rows, epoch % self.count, index)
+
+
+def live(task: Task, count: int) -> tuple[Classifier, list[dict[str, Any]]]:
+    model, recipe = build(task), task.candidate.recipe
+    tap = PixelTap(task.dataset, task.pixels, Augmentation(recipe.augment, seed=task.split.seed), task.device)
+
+    def objective(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = model(batch.inputs)
+        return torch.nn.functional.cross_entropy(logits, batch.labels), logits
+
+    rows = list(train(model, recipe, Lesson(Live(tap, count), order_of(task), objective), Checkpoints(None), task.device))
+    return model, [row for row in rows if isinstance(row, dict)]
+
+
+@pytest.mark.parametrize("how", ["together", "alone"])
+def test_heads_end_as_if_the_backbone_had_seen_the_same_views_in_every_epoch(few_digits: Any, tmp_path: Path, how: str) -> None:
+    more = {} if how == "together" else {"recipe": {**RECIPE, "accumulate": 2}}
+    made = tasks(few_digits, tmp_path, **{"recipe": RECIPE, **more})
+    assert fits_together(made[0].candidate) == (how == "together")
+    outcomes = fit_together(made) if how == "together" else [alone(task) for task in made]
+    for task, outcome in zip(made, outcomes, strict=True):
+        assert isinstance(outcome, Fitted)
+        model, history = live(task, 2)
+        expected, _ = predict(model, task.pixels, task.split.test, task.device)  # of the clean view
+        np.testing.assert_allclose(outcome.answers(task.split.test)[0], expected, rtol=1e-3, atol=1e-4)
+        for row, wanted in zip(outcome.history, history, strict=True):
+            assert row["train_loss"] == pytest.approx(wanted["train_loss"], rel=1e-4)
+    one_view, _ = live(made[0], 1)  # another pool is another answer, so the comparison above can fail
+    first = outcomes[0]
+    assert isinstance(first, Fitted)
+    assert not np.allclose(
+        predict(one_view, made[0].pixels, made[0].split.test, made[0].device)[0], first.answers(made[0].split.test)[0], atol=1e-2
+    )
+
+
+def test_each_view_is_asked_once_for_all_folds_and_a_larger_pool_asks_only_for_what_is_new(
+    few_digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    forward = Classifier.features
+
+    def counted(self: Classifier, pictures: torch.Tensor, only: int | None = None) -> Any:
+        asked.append(len(pictures))
+        return forward(self, pictures, only)
+
+    monkeypatch.setattr(Classifier, "features", counted)
+    count = len(few_digits[0])
+    fit_together(tasks(few_digits, tmp_path, RECIPE))
+    assert sum(asked) == count * (1 + 2) * 2  # the clean one and two views, for each of two random backbones
+    fit_together(tasks(few_digits, tmp_path, {**RECIPE, "fixed_views": 3}))
+    assert sum(asked) == count * (1 + 3) * 2
+    fit_together(tasks(few_digits, tmp_path, {**RECIPE, "fixed_views": 99, "epochs": 3}))  # no more views than epochs
+    assert sum(asked) == count * (1 + 3) * 2
+
+
+def test_a_killed_pass_goes_on_and_ends_with_the_same_bytes(
+    few_digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caches, "CHUNK", 16)
+    monkeypatch.setattr(caches, "NOTED", 2)
+    task = tasks(few_digits, tmp_path / "whole", RECIPE)[0]
+    list(fit(task))
+    told: list[int] = []
+
+    def killed(done: int, total: int) -> None:
+        told.append(done)
+        if total > len(task.dataset) and done > len(task.dataset) + 100:  # within the second view
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(fit(replace(task, cache=tmp_path / "killed", progress=killed)))
+    first = max(told)
+    told.clear()
+    list(fit(replace(task, cache=tmp_path / "killed", progress=lambda done, total: told.append(done))))
+    assert first > len(task.dataset) and told[-1] == len(task.dataset) and len(told) < 6  # the rest of the second view alone
+    whole, again = (
+        {p.parent.name: p.read_bytes() for p in (tmp_path / n / "features").glob("*/features.npy")} for n in ("whole", "killed")
+    )
+    assert whole == again and len(whole) == 3
+
+
+def test_the_views_have_no_say_in_what_is_called_alike(few_digits: Any, tmp_path: Path) -> None:
+    fit_together(tasks(few_digits, tmp_path, RECIPE))
+    assert len(list((tmp_path / "features").glob("*/about.json"))) == 2  # of the clean passes, which the audit compares
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more", "words"),
+    [
+        ({"augment": "cutmix"}, {}, "cutmix contradict"),
+        ({"augment": ["flip", "cutout"]}, {}, "cutout contradict"),
+        ({}, {}, "belongs to augment"),
+        ({"augment": "flip", "views": "flip"}, {}, "one clean view"),
+        ({"augment": "flip", "preset": "finetune"}, {"frozen": False}, "frozen: true"),
+    ],
+)
+def test_what_cannot_be_kept_is_said(recipe: dict[str, Any], more: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        candidate({"preset": "probe", "fixed_views": 2, **recipe}, **more)
+    per_picture = {"augment": ["flip", {"cutout": {"per_sample": True}}], "fixed_views": 2}
+    assert recipe_of(per_picture, PRESETS["probe"]).kept_views == 2
+
+
+def test_what_is_not_asked_for_changes_no_key() -> None:
+    plain = candidate({"preset": "probe"})
+    assert "fixed_views" not in plain.identity()["recipe"]
+    assert candidate(RECIPE).identity() != candidate({**RECIPE, "fixed_views": 3}).identity()
