@@ -26,7 +26,9 @@ INSTEAD = {
     },
 }
 RUNS = {"vit-teaches-cnn": [3, 5, 5], "sonic-wesad": [20, 20, 20, 20]}
-NUMBERS = [(name, i) for name, runs in RUNS.items() for i in range(len(runs))]
+# The switch, and a window-wise study with every pair: the other parts differ in their data, split or teacher, and are run by hand.
+NUMBERS = [("vit-teaches-cnn", 1), ("sonic-wesad", 0)]
+ROWS = 96
 
 
 def quiet(event: Event) -> None:
@@ -46,10 +48,10 @@ def test_a_paper_runs_small_to_a_report(
     (tmp_path / "cifar10-mini").symlink_to(real_data / "cifar10-mini")
     with tarfile.open(real_data / "eegmat-ecg.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
-    monkeypatch.setattr(scale, "ROWS", 240)
+    monkeypatch.setattr(scale, "ROWS", ROWS)
     monkeypatch.setattr(scale, "EPOCHS", 1)
     part = scale.small(read(tmp_path / "study.yaml")[number])
     store = run(part, tmp_path / "out", quiet, here=Here("cpu", 1))
     assert not store.failures() and len(list(store.runs())) == RUNS[name][number]
     page = write_report(store.folder).read_text(encoding="utf-8")
-    assert "t most 240 rows" in page and part.candidates[0].name in page
+    assert f"t most {ROWS} rows" in page and part.candidates[0].name in page
