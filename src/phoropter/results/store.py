@@ -232,7 +232,7 @@ class Store:
         path = self.folder / "locks" / f"{_checked(key)}.lock"
         if not path.exists():
             return False
-        # Only Linux says who holds a lock without taking it; so it is taken for a moment, and a worker who meets that tries again.
+        # Only Linux says who holds a lock without taking it. So it is taken for a moment; a worker who meets that tries again.
         with self._looking():
             held = filelock.FileLock(path)
             if not _acquired(held):
