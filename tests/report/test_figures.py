@@ -155,3 +155,8 @@ def test_the_quick_typeface_moves_no_letter_and_lacks_none(monkeypatch: pytest.M
     assert quick.svg == whole.svg and quick.inline == whole.inline
     assert typeface.COPY.encode() not in quick.svg and typeface.COPY.replace(" ", "").encode() in quick.pdf
     assert typeface.WHOLE.replace(" ", "").encode() in quick.pdf  # Cyrillic
+
+
+def test_no_line_runs_through_a_name_on_a_narrow_screen(standings: Drawing) -> None:
+    wide, narrow = str(standings.inline).split('class="at-narrow"')
+    assert narrow.count("var(--paper)") >= len(NASTY) and "var(--paper)" not in wide
