@@ -46,6 +46,7 @@ WHOLE = Made(
     audit=[finding("labels", "note", [["internal/00001.png", "internal/00002.png", "calm and fun"]])],
     audit_pictures=("internal/00001.png", "internal/00002.png"),
     branches=True,
+    taught={"efficientnet_b0": "resnet50"},
     ladder=RUNGS,
     name="whole",
 )

@@ -18,7 +18,7 @@ from scipy import optimize
 from sklearn import metrics as sk
 
 IN_NUMBERS = {"leaderboard", "pairwise", "per-class", "per-group", "per-site", "confusions", "unseen-sites", "confidence"}
-HERE = {"costs", "candidates", "worst-groups", "branches", "trends", "ladder", "leakage"}
+HERE = {"costs", "candidates", "worst-groups", "branches", "trends", "ladder", "leakage", "teachers"}
 
 
 @pytest.fixture
@@ -148,6 +148,16 @@ def test_branches(page: Tags, again: Again, whole: Reported) -> None:
         assert row[2:5] == [spread(alone), spread(without), spread(entire)]
         worth = np.subtract(entire, without) * 100
         assert row[5].removeprefix("+") == f"{worth.mean():.1f} ± {worth.std(ddof=1):.1f}"
+
+
+def test_teachers(page: Tags, again: Again, whole: Reported) -> None:
+    (row,) = page.tables["teachers"][1:]
+    notes = [r["teaching"] for r in records(whole, again, "efficientnet_b0")]
+    assert row[:2] == ["efficientnet_b0", "resnet50"] and len(notes) == 10
+    assert row[2] == spread([n["exam"]["accuracy"] for n in notes])
+    assert row[3] == f"{np.mean([n['exam']['chance'] for n in notes]) * 100:.1f}"
+    assert seconds_of(row[4]) == pytest.approx(np.median([n["seconds"] for n in notes]), rel=0.02)
+    assert row[5] == f"{np.median([n['bytes'] for n in notes]) / 2**20:.1f} MiB"
 
 
 def test_trends_by_least_squares(page: Tags, again: Again, whole: Reported) -> None:

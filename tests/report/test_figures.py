@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import warnings
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from phoropter.report import answers, cost, figures
+from phoropter.report import answers, cost, drawing, figures, typeface
 from phoropter.report.drawing import VARIABLES, Drawing
 from phoropter.report.figures import Curve, Line, Scale
 
@@ -139,3 +140,23 @@ def test_two_drawings_share_no_id() -> None:
     a, b = (answers.confusion(np.eye(3, dtype=np.int64), ["x", "y", "z"], "net", name) for name in ("confusion-1", "confusion-2"))
     ids = re.findall(r' id="([^"]+)"', a.inline + b.inline)
     assert len(ids) == len(set(ids)) and len(ids) >= 4
+
+
+def test_the_quick_typeface_moves_no_letter_and_lacks_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same figure in the whole typeface: equal SVG bytes; letters the copy lacks are taken from the whole."""
+
+    def paint(figure: Any) -> None:
+        figure.add_subplot().set_title("Täfiling AV · −1 ≤ µ × 2 “w”")
+        figure.axes[0].set_xlabel("Ж and Ω")
+
+    quick = drawing.draw("letters", "Letters", "letters", (3, 1), paint)
+    monkeypatch.setattr(drawing, "families", lambda: (typeface.WHOLE,))
+    whole = drawing.draw("letters", "Letters", "letters", (3, 1), paint)
+    assert quick.svg == whole.svg and quick.inline == whole.inline
+    assert typeface.COPY.encode() not in quick.svg and typeface.COPY.replace(" ", "").encode() in quick.pdf
+    assert typeface.WHOLE.replace(" ", "").encode() in quick.pdf  # Cyrillic
+
+
+def test_no_line_runs_through_a_name_on_a_narrow_screen(standings: Drawing) -> None:
+    wide, narrow = str(standings.inline).split('class="at-narrow"')
+    assert narrow.count("var(--paper)") >= len(NASTY) and "var(--paper)" not in wide

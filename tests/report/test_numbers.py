@@ -90,7 +90,9 @@ def test_pairwise(page: Tags, again: Again) -> None:
         assert row[5] == ("< 0.001" if holm < 0.001 else f"{holm:.3f}")
         detectable = TTestPower().solve_power(effect_size=None, nobs=10, alpha=0.05, power=0.8) * np.sqrt(10) * se
         assert abs(float(row[6]) - detectable * 100) < 0.0501
-        assert row[7] == ("ahead" if holm <= 0.05 and low > 0 else "cannot tell")
+        effect = d / (se / np.sqrt(1 / 10 + ratio))  # Cohen's d of the ten paired differences
+        assert row[7] == f"{effect:+.2f}".replace("-", "−")
+        assert row[8] == ("ahead" if holm <= 0.05 and low > 0 else "cannot tell")
 
 
 def test_conclusion(page: Tags, again: Again) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from phoropter.report import comparisons, leaks
 from phoropter.report.card import card, limits
 from phoropter.report.conclusion import conclusion
 from phoropter.report.page import notices
+from phoropter.report.provenance import repeat_lines
 from phoropter.report.reading import gather
 from phoropter.report.section import Findings
 from phoropter.results.store import Store
@@ -183,3 +186,17 @@ def test_a_kept_bundle_is_named_with_how_to_load_it(tmp_path: Path) -> None:
     text = card(findings_of(store))
     assert f'load(Path("runs/{key}/bundle"))' in text
     assert f"trained on {best.runs[1].n_train} rows of the data, tested on {best.runs[1].n_test}" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "where"),
+    [
+        ("phoropter run a.yaml", "runs/made"),
+        ("phoropter demo -o '/x/my demo' --seed 1", "'/x/my demo'"),
+        ("phoropter run a.yaml --out=there", "there"),
+        ("python study.py", "made"),
+    ],
+)
+def test_the_line_that_reports_again_names_the_folder_that_was_written(command: str, where: str) -> None:
+    evidence: Any = SimpleNamespace(study={"command": command}, folder=Path("made"))
+    assert repeat_lines(evidence)[-1] == f"phoropter report {where}"

@@ -10,8 +10,10 @@ import pytest
 from made_study import Made, make_study
 
 from phoropter.core.errors import StoreError
+from phoropter.core.files import digest_array
 from phoropter.report import tables
 from phoropter.report.evidence import Shares
+from phoropter.report.names import Known
 from phoropter.report.reading import calibrated, gather, roc
 from phoropter.report.sweeps import sweep, values
 from phoropter.results.store import Store
@@ -66,10 +68,20 @@ def test_temperatures_come_from_rows_set_aside(store: Store) -> None:
 
 def test_shares_add_up_over_runs() -> None:
     shares = Shares()
-    shares.add(np.array(["g", "h", "g"]), np.array([True, False, False]))
-    shares.add(np.array(["g"]), np.array([True]))
+    shares.add(["g", "h"], np.array([0, 1, 0]), np.array([True, False, False]))
+    shares.add(["g"], np.array([0]), np.array([True]))
     assert shares.rows == {"g": 3, "h": 1} and shares.share("g") == pytest.approx(2 / 3) and shares.share("h") == 0
     assert np.isnan(shares.share("unknown"))
+
+
+def test_a_column_of_names_is_worked_out_once_and_right() -> None:
+    known = Known()
+    first, again = np.array(["b", "a", "b"]), np.array(["b", "a", "b"])
+    assert known.units(first).tolist() == [0, 1, 0] and known.units(again) is known.units(first)
+    assert known.units(np.array(["c", "a"])).tolist() == [2, 1] and known.seen == {"b": 0, "a": 1, "c": 2}
+    names, member = known.parts(first)
+    assert names == ["a", "b"] and member.tolist() == [1, 0, 1]
+    assert known.digest(first) == digest_array(first) == known.digest(again) != known.digest(first[:2])
 
 
 def test_a_spoilt_predictions_file_is_named(tmp_path: Path) -> None:

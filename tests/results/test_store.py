@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import StoreError
+from phoropter.core.files import lock
 from phoropter.results.store import Predictions, Store
 
 KEY, OTHER = "0" * 32, "1" * 32
@@ -105,6 +108,36 @@ def test_a_lease_is_for_one_and_ends_with_its_block(tmp_path: Path) -> None:
         folder.record({})
     with other.lease(KEY) as again:
         assert not again  # it is done
+
+
+def test_one_who_only_looks_takes_no_run_from_a_worker(tmp_path: Path) -> None:
+    made = store(tmp_path, KEY)
+    with made.lease(KEY):
+        pass  # its lock file is there from now on
+    began, caught = threading.Event(), lock(tmp_path / "locks" / f"{KEY}.lock")
+
+    def look() -> None:
+        """`leased`, stopped between taking the lock and letting it go."""
+        with made._looking():
+            caught.acquire(timeout=0)
+            began.set()
+            time.sleep(0.2)
+            caught.release()
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    assert began.wait(60)
+    with Store(tmp_path).lease(KEY) as mine:
+        assert mine and made.leased(KEY)
+    looker.join()
+
+
+def test_one_who_was_stopped_while_looking_stops_nobody(tmp_path: Path) -> None:
+    made = store(tmp_path, KEY)
+    with made.lease(KEY), lock(tmp_path / "locks" / "looking.lock"):
+        assert made.leased(KEY)
+        with Store(tmp_path).lease(KEY) as theirs:
+            assert not theirs
 
 
 def test_a_failure_is_a_note_until_it_succeeds(tmp_path: Path) -> None:

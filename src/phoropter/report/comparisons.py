@@ -116,6 +116,7 @@ def _table(name: str, caption: str, pairs: tuple[Comparison, ...], evidence: Evi
     plain: Kind = "percent" if evidence.metric.percent else "number"
     digits, unit = (1, "points") if evidence.metric.percent else (3, "")
     title = Scale.of(evidence.metric).in_text
+    kinds = " or ".join(dict.fromkeys(c.effect_kind for c in pairs if c.effect_kind))
     columns = (
         Column("Candidate"),
         Column("Against"),
@@ -124,10 +125,12 @@ def _table(name: str, caption: str, pairs: tuple[Comparison, ...], evidence: Evi
         Column("p", "p", "of this comparison alone"),
         Column("p, corrected", "p", "for the number of pairs"),
         Column("Detectable", plain, "the true difference that 8 in 10 such studies would have found", digits, unit),
+        Column("Effect", "signed", kinds, 2),
         Column("Verdict"),
     )
     rows = tuple(
-        Row((c.a, c.b, c.difference, Interval(c.low, c.high), c.p, c.p_adjusted, c.detectable, c.verdict)) for c in pairs
+        Row((c.a, c.b, c.difference, Interval(c.low, c.high), c.p, c.p_adjusted, c.detectable, c.effect, c.verdict))
+        for c in pairs
     )
     return Table(name, caption, columns, rows)
 
@@ -157,6 +160,8 @@ def explanation(found: Comparisons, evidence: Evidence) -> tuple[str, ...]:
             f"Pairs are compared over {units:,} {what} by {words}; {correction}. "
             "A candidate is called ahead only where the corrected p is at most 0.05 and the interval excludes zero."
         )
+    if kinds := list(dict.fromkeys(c.effect_kind for c in found.pairs if c.effect_kind)):
+        text.append(f"Effect, a size without unit: {' or '.join(kinds)}.")
     if words and found.design.margin is not None:
         margin = Scale.of(evidence.metric).size(found.design.margin)
         text.append(

@@ -18,6 +18,8 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+from phoropter.report.typeface import COPY, families
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -33,7 +35,6 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it takes the page's font, can be searched and read aloud
     "pdf.fonttype": 42,
     "text.parse_math": False,  # class names may hold dollar signs
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same layout everywhere
     "font.size": 8.5,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
@@ -105,23 +106,33 @@ def draw_wide(name: str, caption: str, alt: str, size: Size, paint: Paint, narro
 
 def _files(name: str, size: Size, paint: Paint, pdf: bool = True) -> tuple[bytes, bytes]:
     with _style(name):
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size, dpi=72)  # what both formats are measured in
+        FigureCanvasSVG(figure)
         paint(figure)
+        _lay_out(figure)
         svg_file, pdf_file = io.BytesIO(), io.BytesIO()
         figure.savefig(svg_file, format="svg", metadata={"Date": None, "Creator": None})
         if pdf:
-            figure.set_layout_engine("none")  # laid out once
             figure.savefig(pdf_file, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    return svg_file.getvalue(), pdf_file.getvalue()
+    return svg_file.getvalue().replace(f"'{COPY}', ".encode(), b""), pdf_file.getvalue()
+
+
+def _lay_out(figure: Figure) -> None:
+    """Once, for both files: with an engine of its own matplotlib would measure every text again for each, and draw twice."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    ConstrainedLayoutEngine().execute(figure)
 
 
 @contextmanager
 def _style(salt: str) -> Iterator[None]:
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": f"phoropter {salt}"}), warnings.catch_warnings():
+    style = _STYLE | {"font.family": list(families()), "svg.hashsalt": f"phoropter {salt}"}
+    with matplotlib.rc_context(style), warnings.catch_warnings():
         # A class name in a script that DejaVu lacks: the page shows it all the same, in the reader's font.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield

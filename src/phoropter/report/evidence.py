@@ -6,6 +6,7 @@ confident mistakes. So 1,200 runs of 3,000 rows need no more memory than the run
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,10 +83,13 @@ class Shares:
     rows: dict[str, int] = field(default_factory=dict)
     right: dict[str, int] = field(default_factory=dict)
 
-    def add(self, names: NDArray[np.str_], right: NDArray[np.bool_]) -> None:
-        for name, hits in zip(*_sums(names, right), strict=True):
-            self.rows[name] = self.rows.get(name, 0) + hits[0]
-            self.right[name] = self.right.get(name, 0) + hits[1]
+    def add(self, names: Sequence[str], member: Ints, right: NDArray[np.bool_]) -> None:
+        """names: each once · member (n,), right (n,): which name a row has, and whether its answer is right"""
+        rows = np.bincount(member, minlength=len(names)).tolist()
+        hits = np.bincount(member, weights=right, minlength=len(names)).astype(np.int64).tolist()
+        for name, n, k in zip(names, rows, hits, strict=True):
+            self.rows[name] = self.rows.get(name, 0) + n
+            self.right[name] = self.right.get(name, 0) + k
 
     def share(self, name: str) -> float:
         return self.right[name] / self.rows[name] if self.rows.get(name) else float("nan")
@@ -186,10 +190,3 @@ def std(values: Floats) -> float:
     """ddof 1; NaN of fewer than two."""
     known = values[np.isfinite(values)]
     return float(known.std(ddof=1)) if len(known) > 1 else float("nan")
-
-
-def _sums(names: NDArray[np.str_], right: NDArray[np.bool_]) -> tuple[list[str], list[tuple[int, int]]]:
-    unique, member = np.unique(names, return_inverse=True)
-    rows = np.bincount(member)
-    hits = np.bincount(member, weights=right).astype(np.int64)
-    return [str(n) for n in unique], list(zip(rows.tolist(), hits.tolist(), strict=True))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.report.drawing import ACCENT, INK, MUTED, SERIES, Drawing, draw, draw_wide
+from phoropter.report.drawing import ACCENT, INK, MUTED, PAPER, SERIES, Drawing, draw, draw_wide
 from phoropter.report.table import one_line
 from phoropter.results.metrics import Metric
 
@@ -142,7 +142,9 @@ def name_rows(axes: Axes, names: Sequence[str], narrow: bool) -> None:
         return
     axes.set_yticks([])
     for y, name in enumerate(names):
-        axes.annotate(short(name, 46), (0, y), (0, 7), xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=8)
+        place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 8}
+        plate = {"boxstyle": "square,pad=0.15", "facecolor": PAPER, "edgecolor": "none"}  # no line runs through a name
+        axes.annotate(short(name, 46), (0, y), (0, 7), bbox=plate, **place)
 
 
 def draw_rows(name: str, caption: str, alt: str, rows: int, paint: Callable[[Figure, bool], None], legend: int = 0) -> Drawing:

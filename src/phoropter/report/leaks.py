@@ -36,7 +36,10 @@ def leaks(findings: Findings) -> Section:
     title = "What the splits let through"
     if found is None:
         return Section("leakage", title, ("No audit is recorded with this study, so nothing is known of leaks.",), ())
-    looked = "rows, groups, sites, windows that overlap in time, byte-identical and near-identical pictures"
+    looked = (
+        "rows, groups, sites, windows that overlap in time, byte-identical and near-identical pictures, copies by the features "
+        "of a network where these are cached, and what was fitted beforehand (scales, teachers, weights that others begin with)"
+    )
     searched = [f for f in found if f["kind"] != "not looked for"]
     unsearched = [str(f["words"]) + "." for f in found if f["kind"] == "not looked for"]
     if not searched:

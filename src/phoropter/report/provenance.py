@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -178,4 +179,12 @@ def repeat_lines(evidence: Evidence) -> list[str]:
     name = str(evidence.study.get("name", "study"))
     command = str(evidence.study.get("command") or f"phoropter run {name}.yaml")
     command = f"phoropter{command.removeprefix('__main__.py')}" if command.startswith("__main__.py ") else command
-    return [install, command, f"phoropter report {evidence.folder.name}"]
+    return [install, command, f"phoropter report {_written_to(command, evidence.folder.name)}"]
+
+
+def _written_to(command: str, name: str) -> str:
+    """Where that command leaves its results, as it is typed."""
+    found = re.search(r"(?:^|\s)(?:-o|--out)[ =]('[^']*'|\S+)", command)
+    if found:
+        return found.group(1)
+    return f"runs/{name}" if command.startswith(("phoropter run ", "phoropter demo")) else name

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from phoropter.core.errors import StoreError
 from phoropter.core.files import digest, digest_array
 from phoropter.report.evidence import Entrant, Evidence, Floats, Ints, Mended, Mistake, RunLine, Unseen, std
+from phoropter.report.names import Known
 from phoropter.results import statistics
 from phoropter.results.bootstrap import RESAMPLES, Bootstrap
 from phoropter.results.groups import by_group
-from phoropter.results.metrics import METRICS, softmax
-from phoropter.results.rankings import rankings
+from phoropter.results.metrics import METRICS, score_all, softmax
+from phoropter.results.rankings import Ranking, area, rankings
 from phoropter.results.store import Predictions, Run, Store
 from phoropter.results.sums import BINS, Answers, bin_of
 
@@ -59,7 +60,7 @@ def gather(store: Store, progress: Progress | None = None) -> Evidence:
         reader.metrics,
         classes,
         reader.grouped,
-        len(reader.units),
+        len(reader.known.seen),
         store.failures(),
         absent,
     )
@@ -82,9 +83,8 @@ class _Reader:
     def __init__(self, metrics: tuple[str, ...], classes: tuple[str, ...], total: int, progress: Progress | None) -> None:
         self.metrics, self.classes = metrics, classes
         self.total, self.done, self.progress = total, 0, progress
-        self.units: dict[str, int] = {}
         self.grouped = False
-        self._coded: dict[str, Ints] = {}
+        self.known = Known()
         self._bootstrap: tuple[str, Bootstrap] | None = None
 
     def entrant(self, name: str, planned: int, settings: dict[str, Any], runs: list[Run]) -> Entrant:
@@ -120,8 +120,8 @@ class _Reader:
         return RunLine(
             run.key,
             (int(record["seed"]), int(part["repeat"]), int(part["fold"])),
-            digest_array(said.ids),
-            0 if said.groups is None else len(np.unique(said.groups)),
+            self.known.digest(said.ids),
+            0 if said.groups is None else len(self.known.parts(said.groups)[0]),
             int(part["n_train"]) + int(part.get("n_validation") or 0),
             int(part["n_test"]),
             self._scores(answers),
@@ -146,30 +146,26 @@ class _Reader:
         confidence = answers.probabilities.max(axis=1)
         entrant.bins += _binned(confidence, right)
         if said.groups is not None:
-            entrant.groups.add(said.groups, right)
+            entrant.groups.add(*self.known.parts(said.groups), right)
         if said.sites is not None:
-            entrant.sites.add(said.sites, right)
+            entrant.sites.add(*self.known.parts(said.sites), right)
         entrant.mistakes = _surest([*entrant.mistakes, *_mistakes(run.key, said, answers.predicted, confidence)])
         for row_name, values in _columns(run.history).items():
             entrant.history.setdefault(row_name, []).append(values)
 
     def _scores(self, answers: Answers) -> dict[str, float]:
-        return {name: METRICS[name].of(answers) for name in self.metrics}
+        return score_all(self.metrics, answers)
 
     def _codes(self, said: Predictions) -> Ints:
-        """(n,) the number of each row's independent unit; candidates share splits, so each list of ids is looked at once."""
-        names = said.ids if said.groups is None else said.groups
+        """(n,) the number of each row's independent unit."""
         self.grouped |= said.groups is not None
-        key = digest_array(names)
-        if key not in self._coded:
-            self._coded[key] = np.array([self.units.setdefault(str(n), len(self.units)) for n in names], dtype=np.int64)
-        return self._coded[key]
+        return self.known.units(said.ids if said.groups is None else said.groups)
 
     def _draws(self, labels: Ints, units: Ints, splits: Ints) -> Bootstrap:
         """One Bootstrap for all candidates that were tested on the same rows."""
         key = digest([digest_array(column) for column in (labels, units, splits)])
         if self._bootstrap is None or self._bootstrap[0] != key:
-            many = len(self.units) > MANY_UNITS
+            many = len(self.known.seen) > MANY_UNITS
             made = Bootstrap(labels, units, splits, resamples=FEWER if many else RESAMPLES)
             if self._bootstrap is not None:
                 return made
@@ -203,16 +199,16 @@ def roc(store: Store, entrant: Entrant) -> tuple[Floats, float]:
     for line in entrant.runs:
         said = store.run(line.key).predictions()
         if said is not None and len(np.unique(said.labels)) == said.logits.shape[1]:
-            answers = Answers.checked(said.labels, said.probabilities)
-            curves.append(_roc(answers))
-            areas.append(line.metrics["roc_auc"] if "roc_auc" in line.metrics else METRICS["roc_auc"].of(answers))
+            ranked = rankings(Answers.checked(said.labels, said.probabilities))
+            curves.append(_roc(ranked))
+            areas.append(line.metrics["roc_auc"] if "roc_auc" in line.metrics else area(ranked))
     return np.array(curves).reshape(-1, len(FALSE_ALARMS)), float(np.mean(areas)) if areas else float("nan")
 
 
-def _roc(answers: Answers) -> Floats:
+def _roc(ranked: list[Ranking]) -> Floats:
     """(101,) averaged over the rankings, each class against the rest."""
     curves = []
-    for ranking in rankings(answers):
+    for ranking in ranked:
         found = np.concatenate([[0], np.cumsum(ranking.positives[::-1])])
         alarms = np.concatenate([[0], np.cumsum(ranking.negatives[::-1])])
         curves.append(np.interp(FALSE_ALARMS, alarms / alarms[-1], found / found[-1]))

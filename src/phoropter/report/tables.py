@@ -191,7 +191,7 @@ def per_class(evidence: Evidence, entrants: Sequence[Entrant] | None = None) -> 
                 *(float(recall[k]) for recall in beside),
             )
         )
-        for k in np.argsort(shares.f1, kind="stable")
+        for k in np.argsort(shares.recall, kind="stable")
     )
     return Table("per-class", f"Classes, hardest first, as {first.name} sees them", columns, rows, shown=20)
 

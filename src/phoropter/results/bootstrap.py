@@ -13,6 +13,7 @@ Letters as in results/sums.py: N rows · M sums · U units · B resamples.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,11 @@ class Rows:
         split = np.zeros(n, dtype=np.int64) if self.splits is None else numbered(self.splits, n, "splits")
         self.parts = by_number(split)
 
+    @cached_property
+    def members(self) -> list[Ints]:
+        """The units of each split, once each: the same for every candidate that is asked about."""
+        return [np.unique(self.units[rows]) for rows in self.parts]
+
     def influences(self, name: str, probabilities: NDArray[Any]) -> tuple[float, Floats]:
         """The metric, and (U,) its derivatives by the weights of the units; (NaN, zeros) where no split defines it.
 
@@ -105,12 +111,12 @@ class Rows:
         asked, answers = metric(name), Answers.checked(self.labels, probabilities)
         slopes = np.zeros(self.count)
         inside: list[tuple[float, Ints]] = []  # of each split where the metric is defined: its value, its units
-        for rows in self.parts:
+        for rows, members in zip(self.parts, self.members, strict=True):
             part = Answers(answers.labels[rows], answers.probabilities[rows])
-            if asked.missing(part) or np.isnan(asked.of_sums(sums := asked.rows(part))):
+            if asked.missing(part) or np.isnan(value := asked.of_sums(sums := asked.rows(part))):
                 continue
             slopes += sums.of_unit(asked.gradient(sums), self.units[rows], self.count)
-            inside.append((asked.of_sums(sums), np.unique(self.units[rows])))
+            inside.append((value, members))
         if not inside:
             return float("nan"), slopes
         estimate = float(np.mean([value for value, _ in inside]))

@@ -104,7 +104,11 @@ def score(names: Iterable[str], labels: NDArray[Any], probabilities: NDArray[Any
 
     Raises SpecError for an unknown name and DataError for arrays that do not fit.
     """
-    answers = Answers.checked(labels, probabilities)
+    return score_all(names, Answers.checked(labels, probabilities))
+
+
+def score_all(names: Iterable[str], answers: Answers) -> dict[str, float]:
+    """The same of answers already checked; what several metrics are functions of is added up once."""
     shared: dict[Callable[[Answers], Sums], Sums] = {}
     values = {}
     for name in names:

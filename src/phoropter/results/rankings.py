@@ -96,6 +96,12 @@ def roc_auc(sums: Floats, layout: Layout) -> Floats:
     return np.asarray(np.mean([area(p, n) for p, n in _split(sums, layout)], axis=0))
 
 
+def area(ranked: list[Ranking]) -> float:
+    """`roc_auc` of rankings that are at hand: each level its own slot."""
+    slots = np.concatenate([np.concatenate([r.positives, r.negatives]) for r in ranked]).astype(np.float64)
+    return float(roc_auc(slots[:, None], tuple(len(r.positives) for r in ranked))[0])
+
+
 def roc_auc_gradient(sums: Floats, layout: Layout) -> Floats:
     """(M, 1) sums → (M,) derivatives of `roc_auc`."""
     out = []

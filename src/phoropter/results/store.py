@@ -12,6 +12,7 @@
     DIR/failed/KEY.json       why a run failed; it is tried again next time
     DIR/work/KEY/             checkpoints of a run under way, and `now.json`, what it is doing
     DIR/locks/KEY.lock        held by the process that computes KEY; free when that process dies
+    DIR/locks/looking.lock    held for a moment by whoever only looks at the locks
 
 No torch, no pickle: arrays are read with allow_pickle=False and bounded in size.
 """
@@ -218,9 +219,7 @@ class Store:
     def lease(self, key: str) -> Iterator[bool]:
         """Yields True while this process alone may compute `key`; False when another does, or it is done."""
         held = lock(self.folder / "locks" / f"{_checked(key)}.lock")
-        try:
-            held.acquire(timeout=0)
-        except filelock.Timeout:
+        if not self._taken(held):
             yield False
             return
         try:
@@ -233,13 +232,31 @@ class Store:
         path = self.folder / "locks" / f"{_checked(key)}.lock"
         if not path.exists():
             return False
-        held = filelock.FileLock(path)
-        try:
-            held.acquire(timeout=0)
-        except filelock.Timeout:
-            return True
-        held.release()
+        # Only Linux says who holds a lock without taking it. So it is taken for a moment; a worker who meets that tries again.
+        with self._looking():
+            held = filelock.FileLock(path)
+            if not _acquired(held):
+                return True
+            held.release()
         return False
+
+    def _taken(self, held: filelock.FileLock) -> bool:
+        """Where another has it, it may be one who only looks: while nobody does, it is tried once more."""
+        if _acquired(held):
+            return True
+        with self._looking():
+            return _acquired(held)
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Alone among those who look; not waiting longer than a second for one that was stopped in the act."""
+        alone = lock(self.folder / "locks" / "looking.lock")
+        mine = _acquired(alone, 1.0)
+        try:
+            yield
+        finally:
+            if mine:
+                alone.release()
 
     @contextmanager
     def writing(self, key: str) -> Iterator[RunFolder]:
@@ -266,6 +283,14 @@ class Store:
         """Key → what the run under way last said of itself (epoch, loss, images/s)."""
         notes = sorted((self.folder / "work").glob("*/now.json"))
         return {n.parent.name: dict(read_json(n)) for n in notes}
+
+
+def _acquired(held: filelock.FileLock, wait_s: float = 0) -> bool:
+    try:
+        held.acquire(timeout=wait_s, poll_interval=0.005)
+    except filelock.Timeout:
+        return False
+    return True
 
 
 def _arrays(path: Path) -> dict[str, Any]:
