@@ -171,6 +171,7 @@ def test_stress_by_fused_backbones_is_planned_as_the_paper_says(number: int, cla
     assert [{b.name for b in c.backbones} for c in made.candidates if c.fusion] == PAIRS
     for c in made.candidates:
         assert all(b.weights == "pretrained" for b in c.backbones) and not c.frozen and not c.recipe.augment
+        assert all(b.pool == "average" for b in c.backbones if b.name == "vgg19")  # a branch pools its last map, alone and fused
         (phase,) = c.recipe.phases
         assert (phase.train, phase.epochs, phase.lr, phase.head_lr, c.recipe.batch) == ("all", 20, 1e-3, None, 32)
         optimizer, schedule = c.recipe.optimizer, c.recipe.schedule

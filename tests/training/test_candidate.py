@@ -175,3 +175,12 @@ def test_a_rate_for_a_branch_nobody_has_is_refused() -> None:
         candidates_of(["resnet50", {"fuse": ["resnet50", "vgg19"], "recipe": recipe}], STUDY)
     shared = recipe_of({"phases": [{"epochs": 1, "lr": 1e-3, "lr_of": {"resnet50": 1e-5}}]})
     assert len(candidates_of(["vgg19", {"fuse": ["resnet50", "vgg19"]}], shared)) == 2  # others may share the recipe
+
+
+def test_a_backbone_may_be_a_mapping_with_all_its_own() -> None:
+    (made,) = candidates_of([{"backbone": {"name": "vgg19", "pool": "average", "size": 64}}], recipe_of("finetune"))
+    assert (made.name, made.backbones[0].pool, made.backbones[0].size) == ("vgg19", "average", 64)
+    with pytest.raises(SpecError, match="size stands beside a backbone written as a mapping; write it inside"):
+        candidates_of([{"backbone": {"name": "vgg19"}, "size": 64}], recipe_of("finetune"))
+    with pytest.raises(SpecError, match="pol"):
+        candidates_of([{"backbone": {"name": "vgg19", "pol": "average"}}], recipe_of("finetune"))

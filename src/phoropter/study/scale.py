@@ -155,7 +155,7 @@ def _sibling(backbone: BackboneSpec, base: Path | None, said: dict[str, None]) -
     if backbone.weights == "pretrained":
         said["backbones began from random weights instead of pretrained ones"] = None
     said[f"{found[0]} at {shown} pixels stood in for {backbone.name}"] = None
-    return BackboneSpec(name=found[0], weights="random", size=shown, options=options, seed=backbone.seed)
+    return BackboneSpec(name=found[0], weights="random", size=shown, pool=backbone.pool, options=options, seed=backbone.seed)
 
 
 def _recipe(recipe: Recipe, side: int, said: dict[str, None]) -> Recipe:

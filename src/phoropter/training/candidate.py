@@ -132,10 +132,13 @@ class Candidate(Spec):
 
 
 class Entry(Spec):
-    """A candidate as written in a study. Exactly one of `backbone`, `fuse`, `student` says which kind it is."""
+    """A candidate as written in a study. Exactly one of `backbone`, `fuse`, `student` says which kind it is.
+
+    A backbone is a name, or a mapping with all its own: `{name: vgg19, pool: average}`.
+    """
 
     name: str | None = None
-    backbone: str | None = None
+    backbone: str | dict[str, Any] | None = None
     fuse: tuple[str | dict[str, Any], ...] | Literal["all-pairs", "all-triples"] | None = None
     of: tuple[str | dict[str, Any], ...] | None = None
     student: str | None = None
@@ -236,7 +239,12 @@ def _candidates(entry: Entry, study: Recipe, source: Source | None, at: Location
         return [_fused(entry, group, head, recipe) for group in itertools.combinations(backbones, size)]
     given = {name: getattr(entry, name) for name in ("weights", "size", "mean", "std", "seed")}
     fields = {k: v for k, v in given.items() if v is not None}
-    backbone = BackboneSpec(name=entry.backbone or entry.student or "", options=entry.options, **fields)
+    if isinstance(entry.backbone, dict):
+        if fields:
+            raise ValueError(f"{next(iter(fields))} stands beside a backbone written as a mapping; write it inside")
+        backbone = _backbone(entry.backbone, entry.options, source, (*at, "backbone"))
+    else:
+        backbone = BackboneSpec(name=entry.backbone or entry.student or "", options=entry.options, **fields)
     frozen = bool(entry.frozen)
     if frozen and entry.recipe is None:
         recipe = recipe_of("probe", None)
