@@ -43,11 +43,12 @@ def test_caltech_holds_a_few_and_none_between_classes(real_data: Path, tmp_path:
 
 def test_cifar10_tests_pictures_that_it_trains(real_data: Path, tmp_path: Path) -> None:
     """Known since Barz & Denzler 2020, who count about 3.3 % of the tested pictures, by a more lenient eye."""
-    opened = open_dataset(cifar10(unpacked(real_data / "cifar10.tar.gz", tmp_path) / "cifar10"))
+    place = unpacked(real_data / "cifar10.tar.gz", tmp_path) / "cifar10"
+    opened = open_dataset(cifar10(place, rows=20_000))  # a third of the set, so a ninth of its pairs
     dataset, pixels = prepare(opened, 32, cache=tmp_path / "cache")
     likeness = likeness_of(pixels)
     found = {f.kind: f for f in audit(dataset, splits(dataset, Official()), pixels, likeness=likeness)}
     near = found["near-identical pictures"]
-    assert 80 <= near.count <= 330 and near.of == 10_000
+    assert 9 <= near.count <= 37 and 3_200 <= near.of <= 3_500  # of the whole set: 168 of 10,000
     first, second = likeness.pairs.T
     assert np.mean(dataset.labels[first] == dataset.labels[second]) > 0.97

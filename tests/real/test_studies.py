@@ -17,6 +17,7 @@ from phoropter.study.spec import read
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
+ROWS = {"attention-or-convolution": 220, "alexnet-and-after": 120}  # two pictures of each of Caltech's classes
 PLACES = {
     "cifar10": ("cifar10.tar.gz", "cifar10"),
     "256_ObjectCategories": ("caltech101.tar", "101_ObjectCategories"),
@@ -47,13 +48,13 @@ def test_a_paper_runs_small_to_a_report(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, runs: list[int]
 ) -> None:
     monkeypatch.setenv("PHOROPTER_DATA", str(pictures))
-    monkeypatch.setattr(scale, "ROWS", 220)
+    monkeypatch.setattr(scale, "ROWS", ROWS[name])
     monkeypatch.setattr(scale, "EPOCHS", 1)
     for part, expected in zip(read(name), runs, strict=True):
         store = run(scale.small(part), tmp_path / part.study.name, quiet, here=Here("cpu", 1))
         assert len(list(store.runs())) == expected and not store.failures()
         page = write_report(store.folder).read_text(encoding="utf-8")
-        assert "t most 220 rows" in page and part.candidates[0].name in page
+        assert f"t most {ROWS[name]} rows" in page and part.candidates[0].name in page
 
 
 PROBE = """\

@@ -152,10 +152,11 @@ def _sibling(backbone: BackboneSpec, base: Path | None, said: dict[str, None]) -
     if options:  # of the small ResNets only this one has a first layer to be exchanged
         found = ("resnet18", 32)
     shown = min(found[1], backbone.size or found[1])
+    pool = "average" if found[0] == "vgg11" else backbone.pool  # without its dense layers, nine tenths of its parameters
     if backbone.weights == "pretrained":
         said["backbones began from random weights instead of pretrained ones"] = None
     said[f"{found[0]} at {shown} pixels stood in for {backbone.name}"] = None
-    return BackboneSpec(name=found[0], weights="random", size=shown, pool=backbone.pool, options=options, seed=backbone.seed)
+    return BackboneSpec(name=found[0], weights="random", size=shown, pool=pool, options=options, seed=backbone.seed)
 
 
 def _recipe(recipe: Recipe, side: int, said: dict[str, None]) -> Recipe:
