@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 ROWS = {"attention-or-convolution": 220, "alexnet-and-after": 120}  # two pictures of each of Caltech's classes
 PLACES = {
-    "cifar10": ("cifar10.tar.gz", "cifar10"),
     "256_ObjectCategories": ("caltech101.tar", "101_ObjectCategories"),
     "imagenet-val": ("imagenet-sample-images.tar", "imagenet-sample-images"),
     "intel": ("intel.tar", "intel"),
@@ -30,6 +29,7 @@ PLACES = {
 def pictures(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder of the shipped studies, with what stands in for the full sets."""
     folder = tmp_path_factory.mktemp("data")
+    (folder / "cifar10").symlink_to(real_data / "cifar10-mini")
     for name, (archive, inside) in PLACES.items():
         with tarfile.open(real_data / archive) as file:
             file.extractall(folder, filter="data")
