@@ -17,7 +17,7 @@ from phoropter.study.spec import read
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-ROWS = {"attention-or-convolution": 220, "alexnet-and-after": 120}  # two pictures of each of Caltech's classes
+ROWS = {"attention-or-convolution": 220, "alexnet-and-after": 60}  # two pictures of each of Caltech's classes
 PLACES = {
     "256_ObjectCategories": ("caltech101.tar", "101_ObjectCategories"),
     "imagenet-val": ("imagenet-sample-images.tar", "imagenet-sample-images"),
