@@ -23,9 +23,7 @@ from phoropter.signals.simulate import EcgCohort, ecg_simulate
 from phoropter.signals.windows import WindowRule, cut, windows
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _sides import _THREADS as _THREADS  # distil.py takes both names from here
 from _sides import in_turns, one_thread, row, write
-from _sides import machine as machine
 
 GOAL = 2.5
 TURNS = 15

@@ -340,7 +340,7 @@ def cost(planned: Plan, store: Store, cache: Path | None = None, device: str = "
         for backbone in run.candidate.backbones:
             each = backbone_macs(backbone.name, catalog.side(backbone, planned.question.base))
             pictures = len(run.split.test)
-            if caches_features(run.candidate):
+            if run.candidate.stores_features:
                 passes = _passes(run, backbone) - asked
                 asked |= passes
                 pictures = len(passes) * len(run.material.dataset)
@@ -398,11 +398,6 @@ def _answers(planned: Plan, missing: list[PlannedRun], views: str | None) -> tup
         name = digest([run.needs[-1], run.split.seed, steps, company, compact, run.split.key(run.material.dataset)])
         most[name] = max(most.get(name, (0, 0.0)), (size, macs))
     return sum(b for b, _ in most.values()), sum(m for _, m in most.values())
-
-
-def caches_features(candidate: Candidate) -> bool:
-    """Whether its backbones are asked once for the whole study: frozen, and shown the pictures as they are or in fixed views."""
-    return candidate.stores_features
 
 
 def backbone_macs(name: str, side: int) -> float:

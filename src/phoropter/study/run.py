@@ -29,7 +29,7 @@ from phoropter.models import classifier as classifiers
 from phoropter.results.store import Store, write_now
 from phoropter.study import record
 from phoropter.study.audit import check_leakage, compared_by_features, plain
-from phoropter.study.plan import Material, Plan, PlannedRun, backbone_macs, caches_features, plan, remember_speed
+from phoropter.study.plan import Material, Plan, PlannedRun, backbone_macs, plan, remember_speed
 from phoropter.study.progress import Event, Watch
 from phoropter.study.spec import Question
 from phoropter.training.checkpoint import Checkpoints
@@ -346,7 +346,7 @@ class _Worker:
 
     def _measure(self, run: PlannedRun, cost: dict[str, Any]) -> None:
         """Tells the next plan how fast this machine is, by the runs that trained a backbone."""
-        if self.device.type == "cpu" and not caches_features(run.candidate) and cost["train_seconds"] > 1:
+        if self.device.type == "cpu" and not run.candidate.stores_features and cost["train_seconds"] > 1:
             macs = sum(backbone_macs(b.name, b.size or run.material.side) for b in run.candidate.backbones)
             shown = sum(p.epochs * (3 if p.train == "all" else 1) for p in run.candidate.recipe.phases) * len(run.split.train)
             remember_speed(self.cache, self.device.type, macs * shown / cost["train_seconds"])

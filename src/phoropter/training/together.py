@@ -30,7 +30,7 @@ from phoropter.models.classifier import Classifier
 from phoropter.training.batches import Order
 from phoropter.training.cache import Features, frozen_features
 from phoropter.training.candidate import Candidate
-from phoropter.training.fit import Fitted, Task, answers, build, shown_features, solved
+from phoropter.training.fit import Fitted, Task, answers, build, order_of, shown_features, solved
 from phoropter.training.lanes import Lane, windows
 from phoropter.training.loop import Row, optimizer_of, set_rate
 from phoropter.training.losses import class_weights
@@ -150,8 +150,7 @@ class _Run:
 
     @property
     def order(self) -> Order:
-        recipe, split = self.task.candidate.recipe, self.task.split
-        return Order(self.task.dataset, split.train, recipe.batch, split.seed, recipe.imbalance, split.name)
+        return order_of(self.task)
 
 
 def _programs(runs: list[_Run]) -> Iterator[_Program]:
