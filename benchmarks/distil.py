@@ -26,7 +26,7 @@ from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.models import classifier as classifiers
 from phoropter.models.spec import BackboneSpec, ClassifierSpec
 from phoropter.training import fit as room
-from phoropter.training.candidate import candidates_of
+from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Task, fit
 from phoropter.training.loop import Tick
 from phoropter.training.recipe import recipe_of

@@ -73,7 +73,7 @@ def ours(name: str, side: int, folder: Path, cache: Path, epochs: int) -> Callab
     from phoropter.data.folders import open_folder
     from phoropter.data.pixels import prepare
     from phoropter.data.protocols import Split
-    from phoropter.training.candidate import candidates_of
+    from phoropter.training.entries import candidates_of
     from phoropter.training.fit import Task, fit
     from phoropter.training.loop import Tick
     from phoropter.training.recipe import recipe_of

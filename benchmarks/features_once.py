@@ -27,7 +27,7 @@ def tasks(folder: Path, cache: Path) -> list[Any]:
     from phoropter.data.pixels import prepare
     from phoropter.data.protocols import KFold, splits
     from phoropter.data.spec import DataSpec, open_dataset
-    from phoropter.training.candidate import candidates_of
+    from phoropter.training.entries import candidates_of
     from phoropter.training.fit import Task
     from phoropter.training.recipe import PRESETS
 

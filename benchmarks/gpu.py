@@ -63,7 +63,7 @@ def finetuning(names: tuple[str, ...], material: tuple[Any, Any], batch: int, fo
 
     from phoropter.data.protocols import Split
     from phoropter.models import classifier
-    from phoropter.training.candidate import candidates_of
+    from phoropter.training.entries import candidates_of
     from phoropter.training.fit import Task, fit
     from phoropter.training.loop import Tick
     from phoropter.training.recipe import recipe_of

@@ -31,7 +31,7 @@ def tasks(width: int, head: str, folder: Path) -> list[Any]:
     from phoropter.data.protocols import KFold, splits
     from phoropter.data.spec import digits, open_dataset
     from phoropter.models.vision import timm
-    from phoropter.training.candidate import candidates_of
+    from phoropter.training.entries import candidates_of
     from phoropter.training.fit import Task
     from phoropter.training.recipe import PRESETS
 

@@ -70,7 +70,7 @@ def plan(study: str, out: Path | None, scale: str, device: str) -> None:
     from phoropter.results.store import Store
     from phoropter.study import ladder
     from phoropter.study.audit import check_leakage
-    from phoropter.study.plan import cost
+    from phoropter.study.cost import cost
     from phoropter.study.plan import plan as plan_of
 
     to = console()

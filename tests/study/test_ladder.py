@@ -11,9 +11,10 @@ import pytest
 from phoropter.core.errors import SpecError
 from phoropter.results.store import Store
 from phoropter.study.audit import check_leakage
+from phoropter.study.cost import cost, remember_speed
 from phoropter.study.executors import run
 from phoropter.study.ladder import first_rung, in_full_seconds, inner_losses, said, settled
-from phoropter.study.plan import cost, plan, remember_speed
+from phoropter.study.plan import plan
 from phoropter.study.progress import Event, duration
 from phoropter.study.run import Here
 from phoropter.study.spec import Question, read

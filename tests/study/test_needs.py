@@ -12,8 +12,9 @@ import pytest
 from phoropter.core.errors import LeakageError, SpecError
 from phoropter.core.files import cache_dir
 from phoropter.results.store import Store
+from phoropter.study.cost import cost
 from phoropter.study.executors import run
-from phoropter.study.plan import Plan, cost, plan
+from phoropter.study.plan import Plan, plan
 from phoropter.study.progress import Event
 from phoropter.study.run import Here
 from phoropter.study.spec import Question, read

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from phoropter.models import catalog
 from phoropter.results.store import Store
-from phoropter.study.plan import Cost, backbone_macs, cost, plan, remember_speed
+from phoropter.study.cost import Cost, backbone_macs, cost, remember_speed
+from phoropter.study.plan import plan
 from phoropter.study.spec import read
 
 STUDY = """\

@@ -13,7 +13,7 @@ from phoropter.core.files import digest
 from phoropter.data.protocols import KFold, splits
 from phoropter.study import record
 from phoropter.study.record import digests_of
-from phoropter.training.candidate import candidates_of
+from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, fit
 from phoropter.training.recipe import recipe_of
 from phoropter.training.teacher import identity_of

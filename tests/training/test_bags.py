@@ -16,8 +16,8 @@ from phoropter.data.protocols import KFold, splits
 from phoropter.models import classifier as classifiers
 from phoropter.results.metrics import softmax
 from phoropter.training.batches import bag_of, undersampled
-from phoropter.training.candidate import candidates_of
 from phoropter.training.checkpoint import Checkpoints
+from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, fit, order_of
 from phoropter.training.predict import predict
 from phoropter.training.recipe import PRESETS, recipe_of

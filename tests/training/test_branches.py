@@ -12,7 +12,7 @@ import torch
 from phoropter.data.protocols import KFold, splits
 from phoropter.training import fit as room
 from phoropter.training.branches import branches_of
-from phoropter.training.candidate import candidates_of
+from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, build, fit
 from phoropter.training.loop import optimizer_of
 from phoropter.training.recipe import PRESETS, Phase, recipe_of

@@ -17,8 +17,8 @@ from phoropter.core.errors import SpecError
 from phoropter.data.dataset import Dataset
 from phoropter.data.protocols import KFold, Split, splits
 from phoropter.data.spec import DataSpec, open_dataset
-from phoropter.training.candidate import candidates_of
 from phoropter.training.convex import Problem, inner_folds, solve
+from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Task
 from phoropter.training.recipe import PRESETS
 from phoropter.training.together import fit_together, fits_together

@@ -16,8 +16,9 @@ from phoropter.models.classifier import Classifier
 from phoropter.training import cache as caches
 from phoropter.training.augment import Augmentation
 from phoropter.training.batches import Batch, PixelTap
-from phoropter.training.candidate import Candidate, candidates_of
+from phoropter.training.candidate import Candidate
 from phoropter.training.checkpoint import Checkpoints
+from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, build, fit, order_of
 from phoropter.training.loop import Lesson, train
 from phoropter.training.predict import predict

@@ -12,8 +12,8 @@ import torch
 from phoropter.core.errors import DivergedError
 from phoropter.data.protocols import KFold, splits
 from phoropter.training import loop
-from phoropter.training.candidate import candidates_of
 from phoropter.training.checkpoint import Checkpoints, State
+from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, fit
 from phoropter.training.loop import Tick, cycled_momentum, rate
 from phoropter.training.recipe import PRESETS, Schedule, recipe_of

@@ -15,8 +15,8 @@ from phoropter.core.errors import DiskError, LeakageError, RunError
 from phoropter.data.protocols import KFold, splits
 from phoropter.models.classifier import Classifier
 from phoropter.training.augment import Augmentation
-from phoropter.training.candidate import candidates_of
 from phoropter.training.checkpoint import Checkpoints, State
+from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, fit
 from phoropter.training.recipe import PRESETS, recipe_of
 from phoropter.training.teacher import Teacher, asked, identity_of

@@ -13,7 +13,7 @@ import torch
 from phoropter.core.errors import DivergedError
 from phoropter.data.protocols import KFold, splits
 from phoropter.training.batches import Order
-from phoropter.training.candidate import candidates_of
+from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, fit
 from phoropter.training.lanes import Lane, windows
 from phoropter.training.recipe import PRESETS, recipe_of

@@ -23,7 +23,8 @@ from phoropter.core.errors import PhoropterError, SpecError, listing
 from phoropter.core.files import digest, write_json
 from phoropter.models.spec import HeadSpec
 from phoropter.results.store import Store, read_json
-from phoropter.study.plan import cost, plan
+from phoropter.study.cost import cost
+from phoropter.study.plan import plan
 from phoropter.study.progress import duration
 from phoropter.study.spec import Ladder, Question
 from phoropter.training.candidate import Candidate

@@ -1,4 +1,4 @@
-"""Study → runs, each with a key; says beforehand what will be computed, what is there already, and about what it costs.
+"""Study → runs, each with a key; says beforehand what will be computed and what is there already.
 
 A key is a digest of everything that decides a result (dataset, split, candidate, recipe, seed, weights, numerics) and of
 nothing else: not the device, the number of workers, the output folder, or the order in the file. No torch here.
@@ -6,10 +6,9 @@ nothing else: not the device, the number of workers, the output folder, or the o
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import PhoropterError, SpecError, nearest
-from phoropter.core.files import cache_dir, digest, write_json
+from phoropter.core.files import cache_dir, digest
 from phoropter.core.spec import check
 from phoropter.data.dataset import Dataset
 from phoropter.data.pixels import found
@@ -31,7 +30,6 @@ from phoropter.study.spec import Question, Variant, variants
 from phoropter.study.spec import named as named
 from phoropter.training.candidate import Candidate, Teaching, contradiction
 from phoropter.training.lineage import refuse_met
-from phoropter.training.views import bound
 
 NUMERICS = 2  # raise when equal inputs would give other predictions than before
 
@@ -288,134 +286,3 @@ def settle(candidate: Candidate, side: int, base: Path | None) -> Candidate:
             raise type(error)(f"candidate '{candidate.name}': {error}") from None
         backbones.append(backbone)
     return candidate.model_copy(update={"backbones": tuple(backbones)})
-
-
-# ---------------------------------------------------------------------------------------------------------------- cost
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a plan would take: seconds and bytes, for what is missing.
-
-    measured: whether the speed is this machine's own, from earlier runs, or a guess
-    answer_bytes, answer_seconds: of the teachers' answers (the seconds are among `seconds`) · choices: the same for every
-    setting of `views`, were all students to have it
-    feature_pictures: how many pictures, each view counted, are shown to frozen backbones for the features that are kept
-    compiled: the candidates whose recipe could say `compile: true` and each of whose runs would then be done sooner
-    """
-
-    seconds: float
-    pixel_bytes: int
-    feature_bytes: int
-    measured: bool
-    answer_bytes: int = 0
-    answer_seconds: float = 0.0
-    choices: dict[str, tuple[int, float]] = field(default_factory=dict)
-    feature_pictures: int = 0
-    compiled: tuple[str, ...] = ()
-
-
-COMPILING_S = 75.0  # of processor time a network, in every run (docs/performance.md)
-COMPILED_SHARE = 0.1  # of a run's training that compiling saves, as measured there
-_GUESS = 3e10  # multiply-adds a second of two laptop cores, for the first plan on a machine
-
-
-def cost(planned: Plan, store: Store, cache: Path | None = None, device: str = "cpu") -> Cost:
-    """About what the missing runs of a plan will take on this machine."""
-    cache = cache or cache_dir()
-    speed = speeds(cache).get("cpu" if device == "auto" else device)
-    macs = 0.0
-    pixel_bytes = feature_bytes = stored = 0
-    asked: set[str] = set()
-    compiled: dict[str, None] = {}
-    for material in planned.materials:
-        if not material.decoded:
-            pixel_bytes += len(material.dataset) * 3 * material.side**2
-    missing = planned.missing(store)
-    choices = {views: _answers(planned, missing, views) for views in (None, "exact", "pool", "clean")}
-    for run in missing:
-        if run.candidate.averages:
-            continue
-        before = macs
-        for backbone in run.candidate.backbones:
-            each = backbone_macs(backbone.name, catalog.side(backbone, planned.question.base))
-            pictures = len(run.split.test)
-            if run.candidate.stores_features:
-                passes = _passes(run, backbone) - asked
-                asked |= passes
-                pictures = len(passes) * len(run.material.dataset)
-                stored += pictures
-                width = catalog.entry(backbone.name).width or 1024
-                feature_bytes += pictures * width * (4 if run.candidate.recipe.features == "float32" else 2)
-            else:
-                backward = {"head": 1, "all": 3}
-                pictures += sum(len(run.split.train) * p.epochs * backward[p.train] for p in run.candidate.recipe.phases)
-                pictures *= run.candidate.recipe.imbalance.bags
-            macs += each * pictures
-        recipe = run.candidate.recipe
-        if any(p.train == "all" for p in recipe.phases) and not recipe.compile:
-            networks = len(run.candidate.backbones) * recipe.imbalance.bags
-            if (macs - before) / (speed or _GUESS) * COMPILED_SHARE > COMPILING_S * networks:
-                compiled[run.candidate.name] = None
-    by_choice = {views: (b, m / (speed or _GUESS)) for views, (b, m) in choices.items()}
-    asked_bytes, asked_seconds = by_choice.pop(None)
-    named_choices = {views: both for views, both in by_choice.items() if views and asked_bytes}
-    seconds = macs / (speed or _GUESS) + asked_seconds
-    known, sooner = speed is not None, tuple(compiled)
-    return Cost(seconds, pixel_bytes, feature_bytes, known, asked_bytes, asked_seconds, named_choices, stored, sooner)
-
-
-def _passes(run: PlannedRun, backbone: BackboneSpec) -> set[str]:
-    """The names of the passes over all pictures that a run needs of a backbone: the clean one, and one for each fixed view."""
-    recipe = run.candidate.recipe
-    seed = run.split.seed if backbone.weights == "random" else 0
-    name = [run.material.identity, backbone.plain(), seed, recipe.features, recipe.crop]
-    drawn = [[s.plain() for s in recipe.augment], run.split.seed]
-    return {digest(name), *(digest([*name, *drawn, view]) for view in range(recipe.kept_views))}
-
-
-def _answers(planned: Plan, missing: list[PlannedRun], views: str | None) -> tuple[int, float]:
-    """Bytes and multiply-adds of the teachers' answers the missing runs ask for, each once; `views` instead of the students' own.
-
-    What earlier studies left in the cache is not looked for, so it may be less.
-    """
-    most: dict[str, tuple[int, float]] = {}
-    for run in missing:
-        teaching, recipe = run.candidate.teaching, run.candidate.recipe
-        if teaching is None or teaching.alpha == 0:
-            continue
-        how = views or teaching.views
-        count = (
-            1 if how == "clean" or not recipe.augment else min(teaching.pool, recipe.epochs) if how == "pool" else recipe.epochs
-        )
-        teacher = planned.by_key[run.needs[-1]].candidate
-        answers = count * len(run.split.train)
-        compact = not planned.asks_logits(run.needs[-1])
-        size = answers * 2 * (1 if compact else len(run.material.dataset.classes))
-        macs = answers * sum(backbone_macs(b.name, catalog.side(b, planned.question.base)) for b in teacher.backbones)
-        steps = [s.plain() for s in recipe.augment] if how != "clean" else []
-        company = recipe.batch if bound(recipe.augment) else 0
-        name = digest([run.needs[-1], run.split.seed, steps, company, compact, run.split.key(run.material.dataset)])
-        most[name] = max(most.get(name, (0, 0.0)), (size, macs))
-    return sum(b for b, _ in most.values()), sum(m for _, m in most.values())
-
-
-def backbone_macs(name: str, side: int) -> float:
-    """Multiply-adds of one picture, from the catalogue, scaled by area to `side`; a guess of 1e9 where it does not know."""
-    known = catalog.entry(name)
-    return known.macs * (side / known.side) ** 2 if known.macs else 1e9
-
-
-def speeds(cache: Path) -> dict[str, float]:
-    """Device → multiply-adds a second, as earlier runs measured them."""
-    try:
-        return dict(json.loads((cache / "speed.json").read_text()))
-    except (OSError, ValueError):
-        return {}
-
-
-def remember_speed(cache: Path, device: str, macs_per_s: float) -> None:
-    """Keeps a running mean of what this machine does, for the next plan."""
-    known = speeds(cache)
-    known[device] = 0.8 * known[device] + 0.2 * macs_per_s if device in known else macs_per_s
-    write_json(cache / "speed.json", known)

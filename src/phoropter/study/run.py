@@ -29,7 +29,8 @@ from phoropter.models import classifier as classifiers
 from phoropter.results.store import Store, write_now
 from phoropter.study import record
 from phoropter.study.audit import check_leakage, compared_by_features, plain
-from phoropter.study.plan import Material, Plan, PlannedRun, backbone_macs, plan, remember_speed
+from phoropter.study.cost import backbone_macs, remember_speed
+from phoropter.study.plan import Material, Plan, PlannedRun, plan
 from phoropter.study.progress import Event, Watch
 from phoropter.study.spec import Question
 from phoropter.training.checkpoint import Checkpoints

@@ -20,7 +20,8 @@ from phoropter.core.spec import Source, Spec, check, load_yaml
 from phoropter.data.protocols import ProtocolSpec
 from phoropter.data.spec import DataSpec
 from phoropter.results.metrics import metric
-from phoropter.training.candidate import Candidate, candidates_of
+from phoropter.training.candidate import Candidate
+from phoropter.training.entries import candidates_of
 from phoropter.training.recipe import Recipe, recipe_of
 
 

@@ -25,7 +25,7 @@ from phoropter.data.pictures import Held
 from phoropter.data.pixels import prepare
 from phoropter.data.protocols import Split
 from phoropter.models import catalog
-from phoropter.training.candidate import candidates_of
+from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, answers, fit
 from phoropter.training.recipe import recipe_of
 
