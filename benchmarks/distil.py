@@ -29,7 +29,7 @@ from phoropter.training import fit as room
 from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Task, fit
 from phoropter.training.loop import Tick
-from phoropter.training.recipe import recipe_of
+from phoropter.training.presets import recipe_of
 from phoropter.training.teacher import Teacher, identity_of
 
 PICTURES = 256

@@ -76,7 +76,7 @@ def ours(name: str, side: int, folder: Path, cache: Path, epochs: int) -> Callab
     from phoropter.training.entries import candidates_of
     from phoropter.training.fit import Task, fit
     from phoropter.training.loop import Tick
-    from phoropter.training.recipe import recipe_of
+    from phoropter.training.presets import recipe_of
 
     dataset, pixels = prepare(open_folder(folder), side, cache=cache)
     every = np.arange(len(dataset), dtype=np.int64)

@@ -29,7 +29,7 @@ def tasks(folder: Path, cache: Path) -> list[Any]:
     from phoropter.data.spec import DataSpec, open_dataset
     from phoropter.training.entries import candidates_of
     from phoropter.training.fit import Task
-    from phoropter.training.recipe import PRESETS
+    from phoropter.training.presets import PRESETS
 
     dataset, pixels = prepare(open_dataset(DataSpec(digits=True, rows=ROWS)), SIDE, cache=folder)
     weights = Path(os.environ.get("PHOROPTER_TEST_DATA", "")) / "weights" / "mobilenetv2_100.tf_in1k.safetensors"

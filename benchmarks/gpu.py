@@ -66,7 +66,7 @@ def finetuning(names: tuple[str, ...], material: tuple[Any, Any], batch: int, fo
     from phoropter.training.entries import candidates_of
     from phoropter.training.fit import Task, fit
     from phoropter.training.loop import Tick
-    from phoropter.training.recipe import recipe_of
+    from phoropter.training.presets import recipe_of
 
     dataset, pixels = material
     parts = [{"backbone": name, "weights": "random", "size": pixels.size} for name in names]

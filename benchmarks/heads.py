@@ -33,7 +33,7 @@ def tasks(width: int, head: str, folder: Path) -> list[Any]:
     from phoropter.models.vision import timm
     from phoropter.training.entries import candidates_of
     from phoropter.training.fit import Task
-    from phoropter.training.recipe import PRESETS
+    from phoropter.training.presets import PRESETS
 
     dataset, pixels = prepare(open_dataset(digits()), 32, cache=folder)
     weights = folder / f"{WIDTHS[width]}.safetensors"

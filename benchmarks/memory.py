@@ -37,7 +37,8 @@ def main() -> None:
     from phoropter.training.augment import Augmentation
     from phoropter.training.batches import Order, PixelTap
     from phoropter.training.predict import predict
-    from phoropter.training.recipe import PRESETS, Imbalance
+    from phoropter.training.presets import PRESETS
+    from phoropter.training.recipe import Imbalance
 
     with tempfile.TemporaryDirectory() as at:
         file = Path(at) / "pixels.u8"

@@ -16,6 +16,7 @@ import click
 
 from phoropter import __version__
 from phoropter.console import console, line, millions, print_answers, print_gap, print_plan
+from phoropter.core.cores import cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +109,7 @@ def run(study: str, out: Path | None, scale: str, device: str, jobs: int) -> Non
 @click.option("--signals", type=click.Choice(["ecg", "ctg"]), help="Simulated recordings, dealt at random and held out.")
 @Out
 @Device
-@click.option("-j", "--jobs", type=click.IntRange(1, 256), default=lambda: min(4, os.cpu_count() or 1), help="Processes.")
+@click.option("-j", "--jobs", type=click.IntRange(1, 256), default=lambda: min(4, cores()), help="Processes.")
 def demo(signals: str | None, out: Path | None, device: str, jobs: int) -> None:
     """A whole study in about a minute: handwritten digits, a small CNN and a small ViT, probed and fine-tuned.
 

@@ -15,7 +15,7 @@ from phoropter.study import record
 from phoropter.study.record import digests_of
 from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, fit
-from phoropter.training.recipe import recipe_of
+from phoropter.training.presets import recipe_of
 from phoropter.training.teacher import identity_of
 from phoropter.training.together import fit_together
 

@@ -20,7 +20,7 @@ from phoropter.training.checkpoint import Checkpoints
 from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, fit, order_of
 from phoropter.training.predict import predict
-from phoropter.training.recipe import PRESETS, recipe_of
+from phoropter.training.presets import PRESETS, recipe_of
 from phoropter.training.together import fits_together
 
 

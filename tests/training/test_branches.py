@@ -15,7 +15,8 @@ from phoropter.training.branches import branches_of
 from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, build, fit
 from phoropter.training.loop import optimizer_of
-from phoropter.training.recipe import PRESETS, Phase, recipe_of
+from phoropter.training.presets import PRESETS, recipe_of
+from phoropter.training.recipe import Phase
 
 torch.set_num_threads(1)
 PAIR = [{"name": "test_resnet", "weights": "random", "size": 32}, {"name": "test_vit", "weights": "random", "size": 160}]

@@ -20,7 +20,7 @@ from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.training.convex import Problem, inner_folds, solve
 from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Task
-from phoropter.training.recipe import PRESETS
+from phoropter.training.presets import PRESETS
 from phoropter.training.together import fit_together, fits_together
 
 torch.set_num_threads(1)

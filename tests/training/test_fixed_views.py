@@ -22,7 +22,7 @@ from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, build, fit, order_of
 from phoropter.training.loop import Lesson, train
 from phoropter.training.predict import predict
-from phoropter.training.recipe import PRESETS, recipe_of
+from phoropter.training.presets import PRESETS, recipe_of
 from phoropter.training.together import fit_together, fits_together
 
 torch.set_num_threads(1)

@@ -16,7 +16,8 @@ from phoropter.training.checkpoint import Checkpoints, State
 from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, fit
 from phoropter.training.loop import Tick, cycled_momentum, rate
-from phoropter.training.recipe import PRESETS, Schedule, recipe_of
+from phoropter.training.presets import PRESETS, recipe_of
+from phoropter.training.recipe import Schedule
 
 torch.set_num_threads(1)
 

@@ -6,7 +6,8 @@ import pytest
 
 from phoropter.core.errors import SpecError
 from phoropter.core.spec import Source
-from phoropter.training.recipe import PRESETS, Recipe, recipe_of
+from phoropter.training.presets import PRESETS, recipe_of
+from phoropter.training.recipe import Recipe
 
 
 def test_a_preset_by_name_and_by_mapping_are_the_same() -> None:

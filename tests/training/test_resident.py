@@ -58,7 +58,8 @@ def literal(pictures: NDArray[np.uint8], boxes: Any, mirrored: Any, size: int) -
 
 
 def test_resized_crops_and_mirrors_are_the_literal_ones_bit_for_bit(stored: Any) -> None:
-    from phoropter.training.strokes import KERNELS, Draws
+    from phoropter.training.draws import Draws
+    from phoropter.training.strokes import KERNELS
 
     dataset, pixels = stored
     made = augmentation(STEPS[0])

@@ -18,7 +18,7 @@ from phoropter.training.augment import Augmentation
 from phoropter.training.checkpoint import Checkpoints, State
 from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, fit
-from phoropter.training.recipe import PRESETS, recipe_of
+from phoropter.training.presets import PRESETS, recipe_of
 from phoropter.training.teacher import Teacher, asked, identity_of
 
 torch.set_num_threads(1)

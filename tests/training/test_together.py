@@ -16,7 +16,7 @@ from phoropter.training.batches import Order
 from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, fit
 from phoropter.training.lanes import Lane, windows
-from phoropter.training.recipe import PRESETS, recipe_of
+from phoropter.training.presets import PRESETS, recipe_of
 from phoropter.training.together import fit_together, fits_together, kin
 
 torch.set_num_threads(1)

@@ -10,18 +10,18 @@ The database is a convenience: where it cannot be read or written, digests are s
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from phoropter.core.cores import cores
 from phoropter.core.files import cache_dir, digest_file
 
 UNREADABLE = "unreadable"
 SETTLED_S = 2.0
-_THREADS = min(16, 4 * (os.cpu_count() or 1))
+_THREADS = min(16, 4 * cores())
 _AT_ONCE = 500
 
 

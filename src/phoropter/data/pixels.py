@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.core.cores import cores
 from phoropter.core.errors import DataError, DiskError, Problem
 from phoropter.core.files import digest, lock, require_space, write_json
 from phoropter.data.dataset import Dataset
@@ -116,7 +117,7 @@ def prepare(
         if (there := place.load(dataset, on_bad_input)) and there[1].stored >= fits:
             return there
         _sweep(place)
-        work = _Work(dataset, place, workers or os.cpu_count() or 1, on_bad_input, progress)
+        work = _Work(dataset, place, workers or cores(), on_bad_input, progress)
         if fits:
             _write_all(work)
         else:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.core.cores import cores
 from phoropter.core.errors import DataError
 from phoropter.data.dataset import Dataset
 from phoropter.data.decode import Square
@@ -78,7 +79,7 @@ class StreamedPixels(Pixels):
         """Threads of this process: those of a parent do not live in a forked child."""
         with self._lock:
             if self._pool is None or self._process != os.getpid():
-                self._pool, self._process = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="stream"), os.getpid()
+                self._pool, self._process = ThreadPoolExecutor(cores(), thread_name_prefix="stream"), os.getpid()
             return self._pool
 
     def __reduce__(self) -> Any:

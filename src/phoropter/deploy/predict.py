@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from phoropter.core.cores import cores
 from phoropter.core.errors import DataError, Problem, WeightsError, listing
 from phoropter.core.files import writing
 from phoropter.core.spec import Source, check
@@ -146,7 +146,7 @@ def _open(bundle: Bundle, paths: Sequence[Path], on_bad_input: OnBadInput) -> Da
 
 def _parts(bundle: Bundle, dataset: Dataset, on_bad_input: OnBadInput) -> Iterator[Part]:
     square = bundle.data.square(bundle.model.spec.picture)
-    return decoded(dataset, square, on_bad_input, os.cpu_count() or 1)
+    return decoded(dataset, square, on_bad_input, cores())
 
 
 def _notes(bundle: Bundle, dataset: Dataset) -> Iterator[str]:

@@ -7,7 +7,6 @@ another machine that sees the folder works just as well, and a dying worker lose
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from phoropter.core.cores import cores
 from phoropter.core.errors import SpecError
 from phoropter.results.store import Store
 from phoropter.study.ladder import climb, climbs
@@ -49,19 +49,6 @@ def run(question: Question, out: Path, watch: Watch, jobs: int = 1, here: Here |
         for worker in working:
             worker.result()
     return Store(out)
-
-
-def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """How many cores this process may use: those it is bound to, and no more than its container is given time for.
-
-    quota: `cpu.max` of a control group of version 2: microseconds of processor time in a period of so many, or `max`
-    """
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        given, period = quota.read_text().split()[:2]
-        return bound if given == "max" else max(1, min(bound, int(given) // int(period)))
-    except (OSError, ValueError, ZeroDivisionError):
-        return bound
 
 
 def _device(here: Here, number: int, threads: int) -> Here:

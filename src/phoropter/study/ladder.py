@@ -28,7 +28,7 @@ from phoropter.study.plan import plan
 from phoropter.study.progress import duration
 from phoropter.study.spec import Ladder, Question
 from phoropter.training.candidate import Candidate
-from phoropter.training.recipe import recipe_of
+from phoropter.training.presets import recipe_of
 
 METRIC = "inner log-loss"
 NOTE = (

@@ -14,7 +14,8 @@ from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.study.spec import Question
 from phoropter.training.candidate import Candidate
-from phoropter.training.recipe import Recipe, recipe_of
+from phoropter.training.presets import recipe_of
+from phoropter.training.recipe import Recipe
 
 ROWS = 600
 SIDE = 64

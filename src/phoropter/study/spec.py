@@ -22,7 +22,8 @@ from phoropter.data.spec import DataSpec
 from phoropter.results.metrics import metric
 from phoropter.training.candidate import Candidate
 from phoropter.training.entries import candidates_of
-from phoropter.training.recipe import Recipe, recipe_of
+from phoropter.training.presets import recipe_of
+from phoropter.training.recipe import Recipe
 
 
 class About(Spec):

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from phoropter.core.files import digest
 from phoropter.training import views
-from phoropter.training.strokes import BIG, KERNELS, Bytes, Drawn, Draws, Shape, Whole, shape_of, shape_out
+from phoropter.training.draws import Bytes, Drawn, Draws, Shape, Whole, shape_of
+from phoropter.training.strokes import BIG, KERNELS, shape_out
 from phoropter.training.views import Cutting, Mixing, Step, steps_of
 
 NUMERICS = 1  # to be raised when the same draws give other pixels: stored answers to augmented views are found by it

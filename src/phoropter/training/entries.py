@@ -13,7 +13,8 @@ from phoropter.core.errors import SpecError, nearest
 from phoropter.core.spec import Location, Source, Spec, check
 from phoropter.models.spec import BackboneSpec, FusionSpec, HeadSpec
 from phoropter.training.candidate import Candidate, Teaching, contradiction
-from phoropter.training.recipe import Recipe, recipe_of
+from phoropter.training.presets import recipe_of
+from phoropter.training.recipe import Recipe
 
 
 class Entry(Spec):

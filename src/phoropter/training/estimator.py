@@ -27,7 +27,7 @@ from phoropter.data.protocols import Split
 from phoropter.models import catalog
 from phoropter.training.entries import candidates_of
 from phoropter.training.fit import Fitted, Task, answers, fit
-from phoropter.training.recipe import recipe_of
+from phoropter.training.presets import recipe_of
 
 
 class InputError(DataError, ValueError):

@@ -11,61 +11,23 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from PIL import Image
 
 from phoropter.core.errors import SpecError
-from phoropter.core.seeds import order, uniforms
-from phoropter.models import vision
 from phoropter.training import views
+from phoropter.training.draws import Bytes, Drawn, Draws, Shape, Whole, interleaved, shape_of
+from phoropter.training.policies import autoaugment, draw_policy, randaugment
 from phoropter.training.views import Step
 
 BIG = 1 << 15  # bytes of a picture from which the start-up of a kernel or a thread is worth paying
 
-Bytes = NDArray[np.uint8]
-Whole = NDArray[np.int64]
-Drawn = NDArray[Any]  # (B, k): what a step needs to know of each picture
-Shape = tuple[int, int]  # H, W
-
-
-@dataclass(frozen=True, eq=False)
-class Draws:
-    """The random numbers of one batch in one epoch. hashes: (B,) of the ids · batch: its number in the epoch."""
-
-    hashes: NDArray[np.uint64]
-    seed: int
-    epoch: int
-    batch: int
-
-    def each(self, kind: str, count: int) -> NDArray[np.float64]:
-        """(B, count) in [0, 1), whatever the batch they are in."""
-        return uniforms(self.hashes, count, self.seed, f"augment/{kind}", self.epoch)
-
-    def shared(self, kind: str, count: int) -> NDArray[np.float64]:
-        """(1, count) in [0, 1), one for the batch."""
-        return uniforms(np.array([self.batch], np.uint64), count, self.seed, f"augment/{kind}/batch", self.epoch)
-
-    def partner(self, kind: str) -> Whole:
-        """(B,) a permutation of the batch; which two meet does not depend on the order they stand in."""
-        one, other = (order(self.hashes, self.seed, f"augment/{kind}/{end}", self.epoch, self.batch) for end in ("from", "to"))
-        partner = np.empty_like(one)
-        partner[one] = other
-        return partner
-
-
 with warnings.catch_warnings():  # torch says once that it cannot keep an array read-only; nothing here writes into what is given
     warnings.simplefilter("ignore")
     torch.from_numpy(np.broadcast_to(np.uint8(0), (1,)))
-
-
-def shape_of(pictures: torch.Tensor | Bytes) -> Shape:
-    return pictures.shape[-2], pictures.shape[-1]
 
 
 def shape_out(step: Step, shape: Shape) -> Shape:
@@ -83,16 +45,6 @@ def shape_out(step: Step, shape: Shape) -> Shape:
 def _tensor(picture: Bytes) -> torch.Tensor:
     """The same bytes as a tensor, which cannot run backwards as a mirrored array does."""
     return torch.from_numpy(picture if min(picture.strides) > 0 else picture.copy())
-
-
-def _interleaved(picture: Bytes) -> Bytes:
-    """(3, H, W) → (H, W, 3), as the kernels in C want it; plane by plane is 3 × faster than one transposed copy."""
-    if picture.strides[0] == 1 and picture.strides[2] == 3:
-        return picture.transpose(1, 2, 0)
-    out = np.empty((*picture.shape[1:], 3), np.uint8)
-    for channel in range(3):
-        out[:, :, channel] = picture[channel]
-    return out
 
 
 def _channels_last(pixels: Bytes) -> torch.Tensor:
@@ -181,7 +133,7 @@ def _draw_resized_crop(step: views.ResizedCrop, draws: Draws, shape: Shape) -> D
 
 def _resized_crop(step: views.ResizedCrop, picture: Bytes, row: list[int]) -> Bytes:
     top, left, height, width = row
-    piece = _channels_last(np.ascontiguousarray(_interleaved(picture[:, top : top + height, left : left + width])))
+    piece = _channels_last(np.ascontiguousarray(interleaved(picture[:, top : top + height, left : left + width])))
     size = shape_out(step, shape_of(picture))
     return F.interpolate(piece, size, mode="bilinear", antialias=True)[0].numpy()
 
@@ -284,68 +236,6 @@ def _turned_hue(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
     return value - chroma * torch.minimum(away, 4 - away).clamp(0, 1)
 
 
-# ---- policies, through torchvision
-
-
-def _draw_policy(step: views.AutoAugment | views.RandAugment, draws: Draws, shape: Shape) -> Drawn:
-    _torchvision()  # imported here, in one thread
-    return draws.each(step.kind, 5 if isinstance(step, views.AutoAugment) else 2 * step.ops)
-
-
-def _autoaugment(step: views.AutoAugment, picture: Bytes, row: list[float]) -> Bytes:
-    which, chances, signs = row[0], row[1:3], row[3:5]
-    pairs, space = _policy(step.policy), _levels(10, shape_of(picture))
-    operations = []
-    for (name, probability, level), chance, sign in zip(pairs[int(which * len(pairs))], chances, signs, strict=True):
-        if chance < probability:
-            operations.append((name, _signed(space[name], level, sign)))
-    return _operated(picture, operations, step.fill)
-
-
-def _randaugment(step: views.RandAugment, picture: Bytes, row: list[float]) -> Bytes:
-    space = _levels(31, shape_of(picture))
-    names = ["Identity", *(name for name in space if name != "Invert")]  # the fourteen of Cubuk et al. 2020
-    drawn = [(names[int(which * len(names))], sign) for which, sign in zip(row[::2], row[1::2], strict=True)]
-    operations = [(n, _signed(space[n], step.magnitude, sign)) for n, sign in drawn if n != "Identity"]
-    return _operated(picture, operations, step.fill)
-
-
-def _signed(levels: tuple[list[float], bool], level: int | None, sign: float) -> float:
-    magnitudes, signed = levels
-    magnitude = magnitudes[level] if level is not None and magnitudes else 0.0
-    return -magnitude if signed and sign < 0.5 else magnitude
-
-
-def _operated(picture: Bytes, operations: list[tuple[str, float]], fill: int) -> Bytes:
-    if not operations:
-        return picture
-    apply, nearest = _torchvision()
-    image = Image.fromarray(_interleaved(picture))
-    for name, magnitude in operations:
-        image = apply(image, name, magnitude, interpolation=nearest, fill=[fill] * 3)
-    return np.array(image).transpose(2, 0, 1)
-
-
-@cache
-def _torchvision() -> tuple[Callable[..., Image.Image], Any]:
-    """How torchvision does one operation of a policy; private there, and compared with its AutoAugment in the tests."""
-    return vision.torchvision("transforms.autoaugment")._apply_op, vision.torchvision("transforms").InterpolationMode.NEAREST
-
-
-@cache
-def _policy(name: str) -> list[Any]:
-    """The 25 pairs ((operation, probability, level), …) as torchvision has them."""
-    module = vision.torchvision("transforms.autoaugment")
-    return list(module.AutoAugment(module.AutoAugmentPolicy(name)).policies)
-
-
-@cache
-def _levels(count: int, shape: Shape) -> dict[str, tuple[list[float], bool]]:
-    """Operation → its magnitudes at `count` levels, and whether they come with either sign; as torchvision has them."""
-    space = vision.torchvision("transforms.autoaugment").AutoAugment()._augmentation_space(count, shape)
-    return {name: (m.tolist() if m.ndim else [], signed) for name, (m, signed) in space.items()}
-
-
 @dataclass(frozen=True)
 class Kernel:
     """How a step that needs one picture alone is done: what is drawn, one picture, the whole batch (None: one after another)."""
@@ -363,8 +253,8 @@ KERNELS: dict[str, Kernel] = {
     "rotate": Kernel(_draw_rotation, _alone(_rotate), _rotate),
     "lighting": Kernel(_draw_lighting, _alone(_lighting), _lighting),
     "jitter": Kernel(_draw_jitter, _alone(_jitter), _jitter),
-    "autoaugment": Kernel(_draw_policy, _autoaugment, None),
-    "randaugment": Kernel(_draw_policy, _randaugment, None),
+    "autoaugment": Kernel(draw_policy, autoaugment, None),
+    "randaugment": Kernel(draw_policy, randaugment, None),
 }
 # The RGB components of ImageNet's training pictures with values in 0..1, as published with fb.resnet.torch (Facebook 2016);
 # columns are the eigenvectors. Krizhevsky et al. 2012 (§4.1) describe them and do not print them.

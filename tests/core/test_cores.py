@@ -1,4 +1,4 @@
-"""What several processes share: the cores this one may use."""
+"""The cores this process may use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from phoropter.study.executors import cores
+from phoropter.core.cores import cores
 
 
 @pytest.mark.parametrize(

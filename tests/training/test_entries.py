@@ -10,7 +10,7 @@ import pytest
 from phoropter.core.errors import SpecError
 from phoropter.core.spec import Source
 from phoropter.training.entries import candidates_of, distil, finetune, fuse, probe
-from phoropter.training.recipe import PRESETS, recipe_of
+from phoropter.training.presets import PRESETS, recipe_of
 
 STUDY = PRESETS["finetune"]
 
