@@ -31,7 +31,7 @@ RANKS = {
 TORCH_ROOMS = {"models", "training", "deploy"}
 TORCH_FREE = {"models/__init__.py", "models/spec.py", "models/catalog.py", "training/__init__.py", "deploy/__init__.py"}
 TORCH_FREE |= {f"training/{name}.py" for name in ("candidate", "entries", "recipe", "presets", "views", "lineage")}
-TORCH_ALSO = {"study/run.py", "study/record.py", "study/executors.py"}
+TORCH_ALSO = {"study/run.py", "study/computation.py", "study/record.py", "study/executors.py"}
 
 
 def modules() -> list[Path]:

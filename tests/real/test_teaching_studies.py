@@ -50,6 +50,7 @@ def test_a_paper_runs_small_to_a_report(
         archive.extractall(tmp_path, filter="data")
     monkeypatch.setattr(scale, "ROWS", ROWS)
     monkeypatch.setattr(scale, "EPOCHS", 1)
+    monkeypatch.setattr(scale, "STUDENT_EPOCHS", 1)
     part = scale.small(read(tmp_path / "study.yaml")[number])
     store = run(part, tmp_path / "out", quiet, here=Here("cpu", 1))
     assert not store.failures() and len(list(store.runs())) == RUNS[name][number]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from phoropter.report.trends import LEAST_EPOCHS
 from phoropter.study.plan import plan
-from phoropter.study.scale import TEACHER_EPOCHS, small
+from phoropter.study.scale import EPOCHS, STUDENT_EPOCHS, TEACHER_EPOCHS, small
 from phoropter.study.spec import read
 
 STUDY = """\
@@ -50,3 +51,11 @@ def test_small_students_stay_small_and_keep_their_first_layer() -> None:
     assert (plain.name, plain.size, plain.options) == ("test_resnet", 32, {})
     assert (stem.name, stem.size, stem.options) == ("resnet18", 32, {"stem": "cifar"})
     assert made["DeiT-B"].size == 64  # the teacher sees more
+
+
+def test_students_and_their_baselines_are_trained_long_enough_for_a_trend() -> None:
+    switch = small(read("vit-teaches-cnn")[1])
+    epochs = {c.name: c.recipe.epochs for c in switch.candidates}
+    assert epochs.pop("DeiT-B") == TEACHER_EPOCHS
+    assert set(epochs.values()) == {STUDENT_EPOCHS} and STUDENT_EPOCHS >= LEAST_EPOCHS
+    assert not any(f"at most {EPOCHS} epochs" in words for words in switch.scaled)

@@ -125,8 +125,9 @@ def interval(entrant: Entrant) -> Interval:
 
 
 def _published(evidence: Evidence) -> dict[str, float]:
-    """Candidate → the figure its source prints for the first metric; written as a share or × 100."""
-    figures = (evidence.asked.get("about") or {}).get("published") or {}
+    """Candidate → the figure its source prints for the first metric; written as a share or × 100. Of other networks than these
+    where the study was made small, and then nothing."""
+    figures = {} if evidence.study.get("scale") else (evidence.asked.get("about") or {}).get("published") or {}
     found: dict[str, float] = {}
     for candidate, by_metric in figures.items():
         value = by_metric.get(evidence.metrics[0])

@@ -21,6 +21,7 @@ ROWS = 600
 SIDE = 64
 EPOCHS = 2
 TEACHER_EPOCHS = 12
+STUDENT_EPOCHS = 6  # what is taught, and the same untaught: enough for a trend and where the two cross
 FOLDS = 2
 SWEPT = 2  # values kept of each sweep: the first and the last
 
@@ -48,9 +49,14 @@ def small(question: Question) -> Question:
     said: dict[str, None] = {}
     study = question.study
     side = min(study.data.size or SIDE, SIDE)
-    made = [_candidate(c, side, question.base, said) for c in question.candidates]
-    teachers = {c.teaching.teacher for c in made if c.teaching}
-    candidates = _different([_learned(c, said) if c.name in teachers else c for c in made], said)
+    taught = [c.backbones for c in question.candidates if c.teaching]
+    teachers = {c.teaching.teacher for c in question.candidates if c.teaching}
+    made = []
+    for c in question.candidates:
+        epochs = None if c.name in teachers else STUDENT_EPOCHS if c.backbones in taught else EPOCHS
+        each = _candidate(c, side, epochs, question.base, said)
+        made.append(_learned(each, said) if c.name in teachers else each)
+    candidates = _different(made, said)
     changes: dict[str, Any] = {
         "data": _data(study.data.model_dump(exclude_unset=True), said),
         "protocol": _protocol(study.protocol.model_dump(exclude_unset=True), said),
@@ -59,7 +65,7 @@ def small(question: Question) -> Question:
         "recipe": question.recipe,
     }
     if study.strategy is not None:
-        then = _recipe(recipe_of(study.strategy.then, question.recipe), side, said)
+        then = _recipe(recipe_of(study.strategy.then, question.recipe), side, said, EPOCHS)
         changes["strategy"] = study.strategy.with_(then=then)
     fields = {name: getattr(study, name) for name in type(study).model_fields if name not in changes}
     return Question(
@@ -122,9 +128,10 @@ def _few(path: str, values: list[Any], said: dict[str, None]) -> list[Any]:
     return [values[0], values[-1]]
 
 
-def _candidate(candidate: Candidate, side: int, base: Path | None, said: dict[str, None]) -> Candidate:
+def _candidate(candidate: Candidate, side: int, epochs: int | None, base: Path | None, said: dict[str, None]) -> Candidate:
+    """Small, with at most so many epochs a phase; None: as many as it has."""
     backbones = tuple(_sibling(b, base, said) for b in candidate.backbones)
-    recipe = _recipe(candidate.recipe, side, said)
+    recipe = _recipe(candidate.recipe, side, said, epochs)
     head = candidate.head
     if head.kind == "own" and any(b.weights == "random" for b in backbones):
         said["a random head of the dataset's classes stands where a pretrained one was used as it is"] = None
@@ -160,15 +167,16 @@ def _sibling(backbone: BackboneSpec, base: Path | None, said: dict[str, None]) -
     return BackboneSpec(name=found[0], weights="random", size=shown, pool=pool, options=options, seed=backbone.seed)
 
 
-def _recipe(recipe: Recipe, side: int, said: dict[str, None]) -> Recipe:
+def _recipe(recipe: Recipe, side: int, said: dict[str, None], epochs: int | None) -> Recipe:
     changes: dict[str, Any] = {"batch": min(recipe.batch, 32)}
     if recipe.crop:
         changes["crop"] = side * 7 // 8
         if changes["crop"] != recipe.crop:
             said[f"crops are {changes['crop']} of {side} pixels instead of {recipe.crop}"] = None
-    if recipe.epochs > EPOCHS * len(recipe.phases):
-        said[f"at most {EPOCHS} epochs a phase"] = None
-        changes["phases"] = [p.with_(epochs=min(p.epochs, EPOCHS)).model_dump() for p in recipe.phases]
+    if epochs is not None and any(p.epochs > epochs for p in recipe.phases):
+        who = "at most" if epochs == EPOCHS else "students, and the same networks without a teacher: at most"
+        said[f"{who} {epochs} epochs a phase"] = None
+        changes["phases"] = [p.with_(epochs=min(p.epochs, epochs)).model_dump() for p in recipe.phases]
     if recipe.precision in ("fp16", "bf16"):
         said[f"float32 instead of {recipe.precision}, which a processor computes far more slowly"] = None
         changes["precision"] = "float32"
