@@ -123,7 +123,7 @@ def demo(signals: str | None, out: Path | None, device: str, jobs: int) -> None:
     if signals:
         from phoropter.results.store import Store
 
-        print_gap(console(), [(question, Store(folder)) for question, folder in parts])
+        print_gap(console(), *(Store(folder) for _, folder in parts))
         _compare(parts[0][1], parts[1][1])
 
 

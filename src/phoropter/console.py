@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from phoropter.study.spec import Question
+    from phoropter.results.store import Store
 
 
 def console() -> Console:
@@ -90,32 +90,19 @@ def print_answers(to: Console, said: Any, shown: int = 20) -> None:
         line(to, f"left out: {problem}")
 
 
-def print_gap(to: Console, parts: list[tuple[Question, Any]]) -> None:
-    """What the first part says of each candidate, what the second says, and how far they lie apart."""
+def print_gap(to: Console, lax: Store, strict: Store) -> None:
+    """What either protocol says of each candidate, and how far they lie apart."""
     from rich.table import Table
 
+    from phoropter.results.gap import gap
     from phoropter.results.metrics import metric
 
-    name = parts[0][0].study.metrics[0]
+    found = gap(lax, strict, strict.study["study"]["metrics"][:1])
     table = Table("candidate", box=None)
-    for heading in ("windows at random", "held out", "gap"):
+    for heading in ("windows at random", "held out", "gap", "95 % interval"):
         table.add_column(heading, justify="right")
-    for candidate in [c.name for c in parts[0][0].candidates]:
-        dealt, apart = (_pooled(store, candidate, name) for _, store in parts)
-        shown = [f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]" for found in (dealt, apart)]
-        table.add_row(candidate, *shown, f"{dealt.estimate - apart.estimate:+.3f}")
-    line(to, f"{metric(name).title}, mean over folds, with 95 % intervals over whole people or births:")
+    for each in found:
+        between = f"{each.interval.low:+.3f} to {each.interval.high:+.3f}"
+        table.add_row(each.candidate, f"{each.lax:.3f}", f"{each.strict:.3f}", f"{each.gap:+.3f}", between)
+    line(to, f"{metric(found[0].metric).title}, mean over folds; the interval of the gap is over whole people or births:")
     to.print(table)
-
-
-def _pooled(store: Any, candidate: str, name: str) -> Any:
-    """A metric within each fold, averaged, and its interval by resampling groups."""
-    import numpy as np
-
-    from phoropter.results.statistics import Bootstrap
-
-    held_out = [run.predictions() for run in store.runs() if run.candidate == candidate]
-    fold = np.repeat(np.arange(len(held_out)), [len(p.ids) for p in held_out])
-    columns = ("labels", "groups", "probabilities")
-    labels, groups, probabilities = (np.concatenate([getattr(p, name) for p in held_out]) for name in columns)
-    return Bootstrap(labels, groups, fold).replicates(name, probabilities).interval()
