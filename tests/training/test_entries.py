@@ -144,6 +144,24 @@ def test_what_has_no_say_in_teaching_is_no_part_of_the_identity() -> None:
     assert identity(views="pool", pool=3) != identity(views="pool") and identity(alpha=0.1) != identity()
 
 
+@pytest.mark.parametrize(
+    ("study", "taken"),
+    [
+        ("logistic", "logistic"),
+        ({"preset": "probe", "epochs": 50}, "probe"),
+        ("finetune", "probe"),
+        ("head-then-all", "probe"),
+        ("as-is", "probe"),
+    ],
+)
+def test_a_frozen_candidate_follows_a_study_that_trains_heads_alone(study: Any, taken: str) -> None:
+    recipe = recipe_of(study, None)
+    (made,) = candidates_of([{"backbone": "resnet50", "frozen": True}], recipe)
+    assert made.recipe == (recipe if taken == recipe.preset else PRESETS[taken])
+    (fused,) = candidates_of([{"fuse": ["a1", "b2"], "mode": "frozen"}], recipe)
+    assert fused.recipe == (recipe if taken == recipe.preset == "probe" else PRESETS["probe"])  # only one linear head is solved
+
+
 def test_a_frozen_fusion_is_probed_unless_it_says_otherwise() -> None:
     (made,) = candidates_of([{"fuse": ["a1", "b2"], "frozen": True}], STUDY)
     assert made.recipe == PRESETS["probe"]

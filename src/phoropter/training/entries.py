@@ -13,7 +13,7 @@ from phoropter.core.errors import SpecError, nearest
 from phoropter.core.spec import Location, Source, Spec, check
 from phoropter.models.spec import BackboneSpec, FusionSpec, HeadSpec
 from phoropter.training.candidate import Candidate, Teaching, contradiction
-from phoropter.training.presets import recipe_of
+from phoropter.training.presets import PRESETS, recipe_of
 from phoropter.training.recipe import Recipe
 
 
@@ -133,7 +133,7 @@ def _candidates(entry: Entry, study: Recipe, source: Source | None, at: Location
         backbone = BackboneSpec(name=entry.backbone or entry.student or "", options=entry.options, **fields)
     frozen = bool(entry.frozen)
     if frozen and entry.recipe is None:
-        recipe = recipe_of("probe", None)
+        recipe = _for_frozen(study)
     if frozen and any(p.train == "all" for p in recipe.phases):
         recipe = recipe.with_(phases=[p.with_(train="head").model_dump() for p in recipe.phases])
     if not recipe.phases:
@@ -145,6 +145,11 @@ def _candidates(entry: Entry, study: Recipe, source: Source | None, at: Location
         teaching = Teaching(teacher=entry.teacher, **given)
         name = entry.name or f"{backbone.name} taught by {entry.teacher}" + _teaching_words(teaching)
     return [Candidate(name=name, backbones=(backbone,), head=head or HeadSpec(), frozen=frozen, teaching=teaching, recipe=recipe)]
+
+
+def _for_frozen(study: Recipe) -> Recipe:
+    """The recipe of a frozen candidate that has none of its own: the study's, where that trains heads alone."""
+    return study if study.phases and all(p.train == "head" for p in study.phases) else PRESETS["probe"]
 
 
 def _fused(entry: Entry, backbones: tuple[BackboneSpec, ...], head: HeadSpec | None, recipe: Recipe) -> Candidate:
@@ -162,7 +167,7 @@ def _fused(entry: Entry, backbones: tuple[BackboneSpec, ...], head: HeadSpec | N
     name = " + ".join(b.name + _seed_words(b) for b in backbones) + ("" if fusion.mode == "logits" else f" ({fusion.mode})")
     name += " warm" if entry.warm else ""
     if frozen and entry.recipe is None:
-        recipe = recipe_of("probe", None)
+        recipe = PRESETS["probe"] if recipe.penalties else _for_frozen(recipe)
     if frozen:
         recipe = recipe.with_(phases=[p.with_(train="head").model_dump() for p in recipe.phases])
         name += " frozen"
