@@ -19,10 +19,8 @@ from _usual import MEAN, STD, options_of
 
 EPOCHS = 8
 # timm does not import where torchvision's compiled operators do not load, unless models/vision.py has been there first.
-_START = (
-    "import runpy, sys; from phoropter.models import vision; vision.timm(); "
-    "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-)
+LOADABLE = "from phoropter.models import vision; vision.timm(); "
+START = f"import runpy, sys; {LOADABLE}sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
 def script_in(checkout: Path) -> Path:
@@ -68,7 +66,7 @@ class Script:
 
     def _run(self, pictures: Path) -> float:
         """Processor seconds of the whole script."""
-        command = [sys.executable, "-c", _START, str(self.file), *self._options(pictures)]
+        command = [sys.executable, "-c", START, str(self.file), *self._options(pictures)]
         path = os.pathsep.join([str(self.file.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
         began = os.times()
         done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
