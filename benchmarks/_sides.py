@@ -14,7 +14,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,21 @@ def row(claim: str, turns: Turns, goal: float | None, units: float = 0.0, unit: 
         return f"{units / middle:,.1f} {unit}/s" if units else f"{middle:.3f} s"
 
     ratios = turns.ratios
+    spread = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
+    return figure(claim, statistics.median(ratios), goal, spread, said(turns.ours), said(turns.theirs), **more)
+
+
+def figure(
+    claim: str, ratio: float, goal: float | None, spread: tuple[float, float], ours: str, theirs: str, **more: Any
+) -> dict[str, Any]:
+    """A row of the results from its ratio, for what is not a time."""
     return {
         "claim": claim,
-        "ratio": round(statistics.median(ratios), 3),
+        "ratio": round(ratio, 3),
         "goal": goal,
-        "spread": [round(ratios[len(ratios) // 4], 3), round(ratios[-1 - len(ratios) // 4], 3)],
-        "ours": said(turns.ours),
-        "theirs": said(turns.theirs),
+        "spread": [round(end, 3) for end in spread],
+        "ours": ours,
+        "theirs": theirs,
         "machine": machine(),
         "date": datetime.date.today().isoformat(),
         "versions": versions(),
@@ -79,14 +87,17 @@ def row(claim: str, turns: Turns, goal: float | None, units: float = 0.0, unit: 
     }
 
 
-def write(name: str, rows: list[dict[str, Any]]) -> None:
-    """Prints the rows and writes results/NAME.json."""
+def write(name: str, rows: Iterable[dict[str, Any]]) -> None:
+    """Prints the rows as they come and writes results/NAME.json when all are there."""
+    kept = []
     for r in rows:
         goal = "" if r["goal"] is None else f", goal {r['goal']:g}"
         low, high = r["spread"]
-        print(f"{r['claim']:76} {r['ratio']:8.2f} x (half of the turns {low:.2f}..{high:.2f}){goal}: {r['ours']}, {r['theirs']}")
+        said = f"{r['claim']:76} {r['ratio']:8.2f} x (half of the turns {low:.2f}..{high:.2f}){goal}: {r['ours']}, {r['theirs']}"
+        print(said, flush=True)
+        kept.append(r)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def one_thread(file: str) -> None:

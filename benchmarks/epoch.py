@@ -1,57 +1,49 @@
 """An epoch of full fine-tuning, against a plain loop of timm, torchvision and a DataLoader: same network, batch and threads.
 
-    python benchmarks/epoch.py [PICTURES, default 192]
+    python benchmarks/epoch.py [PICTURES, default 192] [--timm PATH]
 
 Ours: the preset `finetune` on stored pictures. Theirs: ImageFolder, Resize, flip and Normalize of torchvision v2, a DataLoader,
 AdamW and cosine rate, `loss.backward()`, `optimizer.step()`, as timm's and torchvision's guides write it. Weights are random on
 both sides: they change no time. The two take turns epoch by epoch in one process, on one core; the first epoch of each is not
-counted.
+counted. PICTURES is cut to whole batches of 32.
+
+vit_tiny is measured with `compile: true` on our side as well, against the same plain loop; what compiling cost, the first epoch
+less a later one, in processor seconds of this process and of the C++ compilers it starts, stands in that row as `compile_s`.
+
+With `--timm PATH`, a checkout of pytorch-image-models, each network has a further row, without a goal: against timm's own
+train.py (_timm_script.py says how). That takes eight minutes more.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
+import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _pictures import CLASSES, folder_of
-from _sides import in_turns, one_thread, row, write
+from _pictures import CLASSES
+from _sides import Turns, in_turns, one_thread, row, timed, write
+from _timm_script import Script, script_in
+from _usual import loader_of, network_of, networks
 
 GOALS = (("mobilenetv3_small_100", 96, 1.5), ("vit_tiny_patch16_224", 96, 1.1), ("resnet18", 64, 1.0))
-BATCH, TURNS = 32, 5
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+COMPILED = "vit_tiny_patch16_224"
+BATCH, TURNS, SCRIPT_TURNS = 32, 5, 3
+EPOCHS = TURNS + 2  # of the schedule: the turns, one that is not counted, and one that compiles
 
 
-def loader_of(folder: Path, side: int, flip: bool, shuffle: bool, batch: int = BATCH, scale: Any = (MEAN, STD)) -> Any:
-    """The usual way to pictures: decoded, resized and normalised one by one."""
-    import torch
-    from torch.utils.data import DataLoader
-
-    from phoropter.models import vision
-
-    v2, datasets = vision.torchvision("transforms.v2"), vision.torchvision("datasets")
-    steps = [v2.Resize((side, side)), *([v2.RandomHorizontalFlip()] if flip else []), v2.PILToTensor()]
-    transform = v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(*scale)])
-    return DataLoader(datasets.ImageFolder(folder, transform), batch_size=batch, shuffle=shuffle, num_workers=0)
-
-
-def network_of(name: str, side: int, classes: int) -> Any:
-    from phoropter.models import vision
-
-    options = {"img_size": side} if "vit" in name else {}
-    return vision.timm().create_model(name, num_classes=classes, **options)
-
-
-def theirs(name: str, side: int, folder: Path, epochs: int) -> Callable[[], None]:
+def theirs(name: str, side: int, folder: Path) -> Callable[[], None]:
     import torch
 
     network = network_of(name, side, CLASSES)
-    loader = loader_of(folder, side, flip=True, shuffle=True)
+    loader = loader_of(folder, side, BATCH, training=True)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=0.05)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * len(loader))
     loss_of = torch.nn.CrossEntropyLoss()
 
     def epoch() -> None:
@@ -66,7 +58,7 @@ def theirs(name: str, side: int, folder: Path, epochs: int) -> Callable[[], None
     return epoch
 
 
-def ours(name: str, side: int, folder: Path, cache: Path, epochs: int) -> Callable[[], None]:
+def ours(name: str, side: int, folder: Path, **recipe_keys: Any) -> Callable[[], None]:
     import numpy as np
     import torch
 
@@ -78,9 +70,10 @@ def ours(name: str, side: int, folder: Path, cache: Path, epochs: int) -> Callab
     from phoropter.training.loop import Tick
     from phoropter.training.presets import recipe_of
 
+    cache = folder.parent / "cache"
     dataset, pixels = prepare(open_folder(folder), side, cache=cache)
     every = np.arange(len(dataset), dtype=np.int64)
-    recipe = recipe_of({"preset": "finetune", "epochs": epochs, "batch": BATCH})
+    recipe = recipe_of({"preset": "finetune", "epochs": EPOCHS, "batch": BATCH, **recipe_keys})
     candidate = candidates_of([{"backbone": name, "weights": "random", "size": side}], recipe)[0]
     split = Split(0, 0, 0, 1, "all", every, every[:0])
     going = fit(Task(candidate, split, dataset, pixels, torch.device("cpu"), cache))
@@ -92,21 +85,48 @@ def ours(name: str, side: int, folder: Path, cache: Path, epochs: int) -> Callab
     return epoch
 
 
+def compiled(name: str, side: int, folder: Path) -> tuple[Turns, float]:
+    """The turns with `compile: true` on our side, and what compiling cost; nothing compiled before is found again."""
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty
+        os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # more would be processes that do not tell what they spent
+        mine = ours(name, side, folder, compile=True)
+        began = sum(os.times()[:4])
+        mine()
+        first = sum(os.times()[:4]) - began
+        turns = in_turns(mine, theirs(name, side, folder), TURNS)
+    return turns, first - statistics.median(turns.ours)
+
+
+def against(script: Script) -> Turns:
+    """Our epochs in turns with those of timm's own script, which counts its seconds itself."""
+    mine = ours(script.name, script.side, script.folder)
+    mine()
+    seconds = [(timed(mine), script.epoch()) for _ in range(SCRIPT_TURNS)]
+    return Turns(tuple(a for a, _ in seconds), tuple(b for _, b in seconds))
+
+
+def measured(count: int, script: Path | None) -> Iterator[dict[str, Any]]:
+    for name, side, goal, folder in networks(GOALS, count):
+        claim = f"full fine-tuning epoch, {name} at {side} px"
+        turns = in_turns(ours(name, side, folder), theirs(name, side, folder), TURNS)
+        yield row(claim, turns, goal, count, "pictures")
+        if name == COMPILED:
+            turns, cost = compiled(name, side, folder)
+            yield row(f"{claim}, compile: true", turns, goal, count, "pictures", compile_s=round(cost, 1))
+        if script:
+            turns = against(Script(script, name, side, BATCH, CLASSES, folder, folder.parent / "timm"))
+            yield row(f"{claim}, against timm's train.py", turns, None, count, "pictures")
+
+
 def main() -> None:
     one_thread(__file__)
-    import torch
-
-    torch.set_num_threads(1)
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 192
-    rows = []
-    for name, side, goal in GOALS:
-        with tempfile.TemporaryDirectory() as at:
-            folder = folder_of("intel.tar", count, (100, 100), Path(at) / "pictures")
-            sides = ours(name, side, folder, Path(at) / "cache", TURNS + 2), theirs(name, side, folder, TURNS + 2)
-            turns = in_turns(*sides, TURNS)
-        rows.append(row(f"full fine-tuning epoch, {name} at {side} px", turns, goal, count, "pictures"))
-        print(rows[-1]["claim"], rows[-1]["ratio"], flush=True)
-    write("epoch", rows)
+    parser = argparse.ArgumentParser(description="An epoch of full fine-tuning, ours and the usual one.")
+    parser.add_argument("pictures", nargs="?", type=int, default=192, help="pictures in an epoch (default 192)")
+    parser.add_argument("--timm", type=Path, metavar="PATH", help="a checkout of pytorch-image-models")
+    asked = parser.parse_args()
+    script = script_in(asked.timm) if asked.timm else None
+    write("epoch", measured(max(1, asked.pictures // BATCH) * BATCH, script))
 
 
 if __name__ == "__main__":

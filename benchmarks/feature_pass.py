@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import itertools
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _pictures import folder_of
 from _sides import in_turns, one_thread, row, write
-from epoch import loader_of, network_of
+from _usual import loader_of, network_of, networks
 
 GOALS = (("mobilenetv3_small_100", 96, 1.4), ("vit_tiny_patch16_224", 96, 1.15), ("resnet18", 64, 1.0))
 BATCH, TURNS = 64, 5
@@ -58,30 +56,27 @@ def theirs(network: Any, batches: Any) -> Callable[[], Any]:
     return features
 
 
-def main() -> None:
-    one_thread(__file__)
+def measured(count: int) -> Iterator[dict[str, Any]]:
     import torch
 
-    torch.set_num_threads(1)
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 256
-    rows = []
-    for name, side, goal in GOALS:
-        with tempfile.TemporaryDirectory() as at:
-            folder = folder_of("intel.tar", count, (100, 100), Path(at) / "pictures")
-            mine = ours(name, side, folder, Path(at) / "cache")
-            network = network_of(name, side, 0)
-            backbone = mine.backbone  # type: ignore[attr-defined]
-            network.load_state_dict(backbone.body.state_dict())
-            loader = loader_of(folder, side, flip=False, shuffle=False, batch=BATCH, scale=(backbone.mean, backbone.std))
-            a, b = torch.from_numpy(mine().copy()), torch.from_numpy(theirs(network, loader)())
-            nearest = torch.nn.functional.cosine_similarity(a, b).min()  # resampling is another, by a grey level or so
-            if a.shape != b.shape or nearest < 0.9:
-                raise SystemExit(f"{name}: the two sides have not computed the same features ({nearest:.3f})")
-            for said, batches, aim in (("from JPEG files", loader, goal), ("from tensors in memory", list(loader), None)):
-                turns = in_turns(mine, theirs(network, batches), TURNS, warm=False)
-                rows.append(row(f"feature pass, {name} at {side} px, {said}", turns, aim, count, "pictures"))
-                print(rows[-1]["claim"], rows[-1]["ratio"], flush=True)
-    write("feature_pass", rows)
+    for name, side, goal, folder in networks(GOALS, count):
+        mine = ours(name, side, folder, folder.parent / "cache")
+        network = network_of(name, side, 0)
+        backbone = mine.backbone  # type: ignore[attr-defined]
+        network.load_state_dict(backbone.body.state_dict())
+        loader = loader_of(folder, side, BATCH, training=False, scale=(backbone.mean, backbone.std))
+        a, b = torch.from_numpy(mine().copy()), torch.from_numpy(theirs(network, loader)())
+        nearest = torch.nn.functional.cosine_similarity(a, b).min()  # resampling is another, by a grey level or so
+        if a.shape != b.shape or nearest < 0.9:
+            raise SystemExit(f"{name}: the two sides have not computed the same features ({nearest:.3f})")
+        for said, batches, aim in (("from JPEG files", loader, goal), ("from tensors in memory", list(loader), None)):
+            turns = in_turns(mine, theirs(network, batches), TURNS, warm=False)
+            yield row(f"feature pass, {name} at {side} px, {said}", turns, aim, count, "pictures")
+
+
+def main() -> None:
+    one_thread(__file__)
+    write("feature_pass", measured(int(sys.argv[1]) if len(sys.argv) > 1 else 256))
 
 
 if __name__ == "__main__":

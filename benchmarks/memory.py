@@ -9,7 +9,6 @@ predicted. The system's own count of the process's peak (code, torch, mapped pag
 
 from __future__ import annotations
 
-import datetime
 import resource
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _sides import machine, one_thread, versions, write
+from _sides import figure, one_thread, write
 
 COUNT, SIDE, BATCH = 200_000, 224, 64
 GIB = 1024**3
@@ -60,25 +59,10 @@ def main() -> None:
         predict(model, pixels, order.rows[-512:], cpu)
         peak = _peak()
     print(f"{size / GIB:.1f} GiB of pictures; after {shown} of them {epoch / GIB:.2f} GiB, after predicting {peak / GIB:.2f} GiB")
-    said = f"peak resident memory, {COUNT:,} pictures at {SIDE} px, in units of 2 GiB (at most 1)"
-    ratio = round(peak / GIB / GOAL_GIB, 3)
-    write(
-        "memory",
-        [
-            {
-                "claim": said,
-                "ratio": ratio,
-                "goal": 1.0,
-                "spread": [ratio, ratio],
-                "ours": f"{peak / GIB:.2f} GiB",
-                "theirs": f"{GOAL_GIB:g} GiB",
-                "shown": shown,
-                "machine": machine(),
-                "date": datetime.date.today().isoformat(),
-                "versions": versions(),
-            }
-        ],
-    )
+    claim = f"peak resident memory, {COUNT:,} pictures at {SIDE} px, in units of 2 GiB (at most 1)"
+    share = peak / GIB / GOAL_GIB
+    sides = f"{peak / GIB:.2f} GiB", f"{GOAL_GIB:g} GiB"
+    write("memory", [figure(claim, share, 1.0, (share, share), *sides, shown=shown)])
 
 
 def _peak() -> int:

@@ -1,63 +1,89 @@
 """From stored pictures to the normalised batch a network sees, against ImageFolder with torchvision's transforms, per core.
 
-    python benchmarks/pixels.py
+    python benchmarks/pixels.py [PICTURES, default 256]
 
 Ours: PixelTap from the memory-mapped file, then the normalisation of the classifier. Theirs, the quickest of four: torchvision v2
 on Pillow pictures or on tensors, each normalised one by one as v2's examples have it, or a batch at a time as timm's loader does;
-from JPEG files, as it is done, and beside that from pictures that are decoded and in memory already. Crops are of the same kind.
+from JPEG files, as it is done, and beside that, without a goal, from pictures that are decoded and in memory already. Crops are
+of the same kind. The resized crop is measured against timm's own create_loader as well (its RandomResizedCrop on Pillow pictures,
+bilinear, flip, no colour jitter, batches normalised by its prefetcher, no workers), without a goal. PICTURES is cut to whole
+batches of 32, for timm leaves a broken one out; of those of 32 px eight times as many are shown.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _pictures import folder_of
 from _sides import in_turns, one_thread, row, timed, write
+from _usual import MEAN, STD
 
-CLAIMS: tuple[dict[str, Any], ...] = (
-    {
-        "claim": "224 px resized crop + flip + normalise",
-        "archive": "imagenet-sample-images.tar",
-        "shape": (256, 340),
-        "count": 256,
-        "stored": 256,
-        "seen": 224,
-        "batch": 32,
-        "augment": [{"resized-crop": {"size": 224}}, "flip"],
-        "goal": 4.0,
-    },
-    {
-        "claim": "224 px random crop of 256 + flip + normalise",
-        "archive": "imagenet-sample-images.tar",
-        "shape": (256, 340),
-        "count": 256,
-        "stored": 256,
-        "seen": 224,
-        "batch": 32,
-        "augment": [{"crop": {"size": 224}}, "flip"],
-        "goal": 6.5,
-    },
-    {
-        "claim": "32 px shown at 64 px, padded crop + flip + normalise",
-        "archive": "cifar10.tar.gz",
-        "shape": (32, 32),
-        "count": 2048,
-        "stored": 64,
-        "seen": 64,
-        "batch": 128,
-        "augment": [{"crop": {"padding": 8}}, "flip"],
-        "goal": 8.0,
-    },
+WHOLE = 32
+Way = Callable[[], None]  # shows every picture once
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Where they come from, and their (height, width) where they must be made up.
+
+    times: how many times PICTURES are shown in a turn · stored, seen: sides in pixels, in our file and as the network sees them
+    """
+
+    archive: str
+    shape: tuple[int, int]
+    times: int
+    stored: int
+    seen: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """augment: our steps · usual: torchvision's, from its transforms.v2, before the flip · timm: whether its loader has them"""
+
+    said: str
+    goal: float
+    pictures: Pictures
+    augment: tuple[Any, ...]
+    usual: Callable[[Any], list[Any]]
+    timm: bool = False
+
+
+PHOTOGRAPHS = Pictures("imagenet-sample-images.tar", (256, 340), times=1, stored=256, seen=224, batch=WHOLE)
+SMALL = Pictures("cifar10.tar.gz", (32, 32), times=8, stored=64, seen=64, batch=4 * WHOLE)
+CLAIMS = (
+    Claim(
+        "224 px resized crop + flip + normalise",
+        4.0,
+        PHOTOGRAPHS,
+        ({"resized-crop": {"size": 224}}, "flip"),
+        lambda v2: [v2.RandomResizedCrop(224, antialias=True)],
+        timm=True,
+    ),
+    Claim(
+        "224 px random crop of 256 + flip + normalise",
+        6.5,
+        PHOTOGRAPHS,
+        ({"crop": {"size": 224}}, "flip"),
+        lambda v2: [v2.Resize(256), v2.RandomCrop(224)],
+    ),
+    Claim(
+        "32 px shown at 64 px, padded crop + flip + normalise",
+        8.0,
+        SMALL,
+        ({"crop": {"padding": 8}}, "flip"),
+        lambda v2: [v2.Resize(64), v2.RandomCrop(64, padding=8)],
+    ),
 )
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def ours(claim: dict[str, Any], folder: Path, cache: Path) -> Callable[[], None]:
+def ours(claim: Claim, folder: Path, cache: Path) -> Way:
     import numpy as np
     import torch
 
@@ -70,22 +96,23 @@ def ours(claim: dict[str, Any], folder: Path, cache: Path) -> Callable[[], None]
     from phoropter.training.batches import PixelTap
     from phoropter.training.recipe import Recipe
 
-    dataset, pixels = prepare(open_folder(folder), claim["stored"], cache=cache)
-    augmentation = Augmentation(check(Recipe, {"augment": claim["augment"]}).augment, seed=0)
+    of = claim.pictures
+    dataset, pixels = prepare(open_folder(folder), of.stored, cache=cache)
+    augmentation = Augmentation(check(Recipe, {"augment": list(claim.augment)}).augment, seed=0)
     tap = PixelTap(dataset, pixels, augmentation, torch.device("cpu"))
-    network = backbones.build(BackboneSpec(name="resnet18", weights="random", size=claim["seen"]), seed=0)
+    network = backbones.build(BackboneSpec(name="resnet18", weights="random", size=of.seen), seed=0)
     rows = np.random.default_rng(0).permutation(len(dataset))
 
     def epoch() -> None:
         with torch.no_grad():
-            for index, start in enumerate(range(0, len(rows), claim["batch"])):
-                batch = tap.batch(rows[start : start + claim["batch"]], 0, index)
+            for index, start in enumerate(range(0, len(rows), of.batch)):
+                batch = tap.batch(rows[start : start + of.batch], 0, index)
                 network.prepare(batch.inputs)  # type: ignore[arg-type]
 
     return epoch
 
 
-def theirs(claim: dict[str, Any], folder: Path, decoded: bool) -> dict[str, Callable[[], None]]:
+def torchvision(claim: Claim, folder: Path, decoded: bool) -> dict[str, Way]:
     """What one would otherwise write, in four ways."""
     import torch
     from torch.utils.data import DataLoader
@@ -96,17 +123,11 @@ def theirs(claim: dict[str, Any], folder: Path, decoded: bool) -> dict[str, Call
     files = datasets.ImageFolder(folder)
     held = [files.loader(path) for path, _ in files.samples] if decoded else None
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
-    kind = claim["claim"]
-    if "resized" in kind:
-        shaped = [v2.RandomResizedCrop(claim["seen"], antialias=True)]
-    elif "256" in kind:
-        shaped = [v2.Resize(256), v2.RandomCrop(224)]
-    else:
-        shaped = [v2.Resize(64), v2.RandomCrop(64, padding=8)]
-    shaped.append(v2.RandomHorizontalFlip())
+    tensor = v2.PILToTensor()
+    shaped = [*claim.usual(v2), v2.RandomHorizontalFlip()]
     alone = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
 
-    class Pictures(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    class Transformed(torch.utils.data.Dataset):  # type: ignore[type-arg]
         def __init__(self, steps: list[Any]) -> None:
             self.transform = v2.Compose(steps)
 
@@ -117,8 +138,8 @@ def theirs(claim: dict[str, Any], folder: Path, decoded: bool) -> dict[str, Call
             path, label = files.samples[i]
             return self.transform(held[i] if held else files.loader(path)), label
 
-    def epoch(steps: list[Any], at_once: bool) -> Callable[[], None]:
-        loader = DataLoader(Pictures(steps), batch_size=claim["batch"], shuffle=True, num_workers=0)
+    def epoch(steps: list[Any], at_once: bool) -> Way:
+        loader = DataLoader(Transformed(steps), batch_size=claim.pictures.batch, shuffle=True, num_workers=0)
 
         def run() -> None:
             for pictures, _ in loader:
@@ -127,7 +148,6 @@ def theirs(claim: dict[str, Any], folder: Path, decoded: bool) -> dict[str, Call
 
         return run
 
-    tensor = v2.PILToTensor()
     return {
         "Pillow pictures": epoch([*shaped, tensor, *alone], at_once=False),
         "tensors": epoch([tensor, *shaped, *alone], at_once=False),
@@ -136,7 +156,36 @@ def theirs(claim: dict[str, Any], folder: Path, decoded: bool) -> dict[str, Call
     }
 
 
-def quickest(ways: dict[str, Callable[[], None]]) -> tuple[str, Callable[[], None]]:
+def timm(claim: Claim, folder: Path) -> Way:
+    """timm's loader, as its train.py makes it, without workers and colour jitter."""
+    import torch
+
+    from phoropter.models import vision
+
+    vision.timm()  # first: it makes torchvision loadable
+    from timm.data import ImageDataset, create_loader
+
+    loader = create_loader(
+        ImageDataset(str(folder)),
+        input_size=(3, claim.pictures.seen, claim.pictures.seen),
+        batch_size=claim.pictures.batch,
+        is_training=True,
+        color_jitter=None,
+        interpolation="bilinear",
+        mean=MEAN,
+        std=STD,
+        num_workers=0,
+        device=torch.device("cpu"),
+    )
+
+    def epoch() -> None:
+        for _ in loader:
+            pass
+
+    return epoch
+
+
+def quickest(ways: dict[str, Way]) -> tuple[str, Way]:
     """The one of least processor time, of two calls each after a warm-up."""
     seconds = {}
     for name, way in ways.items():
@@ -146,22 +195,24 @@ def quickest(ways: dict[str, Callable[[], None]]) -> tuple[str, Callable[[], Non
     return name, ways[name]
 
 
+def measured(count: int) -> Iterator[dict[str, Any]]:
+    for claim in CLAIMS:
+        shown = count * claim.pictures.times
+        with tempfile.TemporaryDirectory() as at:
+            folder = folder_of(claim.pictures.archive, shown, claim.pictures.shape, Path(at) / "pictures")
+            mine = ours(claim, folder, Path(at) / "cache")
+            for decoded, goal, said in ((False, claim.goal, "JPEG files"), (True, None, "decoded pictures in memory")):
+                name, way = quickest(torchvision(claim, folder, decoded))
+                yield row(f"{claim.said}, from {said}", in_turns(mine, way), goal, shown, "pictures", way=name)
+            if claim.timm:
+                turns = in_turns(mine, timm(claim, folder))
+                yield row(f"{claim.said}, against timm's loader", turns, None, shown, "pictures")
+
+
 def main() -> None:
     one_thread(__file__)
-    import torch
-
-    torch.set_num_threads(1)
-    rows = []
-    for claim in CLAIMS:
-        with tempfile.TemporaryDirectory() as at:
-            folder = folder_of(claim["archive"], claim["count"], claim["shape"], Path(at) / "pictures")
-            mine = ours(claim, folder, Path(at) / "cache")
-            for decoded, goal, said in ((False, claim["goal"], "JPEG files"), (True, None, "decoded pictures in memory")):
-                way, theirs_way = quickest(theirs(claim, folder, decoded))
-                turns = in_turns(mine, theirs_way)
-                rows.append(row(f"{claim['claim']}, from {said}", turns, goal, claim["count"], "pictures", way=way))
-                print(rows[-1]["claim"], rows[-1]["ratio"], way, flush=True)
-    write("pixels", rows)
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 256
+    write("pixels", measured(max(1, count // WHOLE) * WHOLE))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,102 @@
+"""benchmarks/: what of them can be tested without measuring anything."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+NAMES = tuple(path.stem for path in BENCHMARKS.glob("*.py"))
+# Stands for timm's train.py: notes what it was asked, and how many pictures of how many classes it was given.
+STAND_IN = """
+import json, sys
+from pathlib import Path
+asked = sys.argv[1:]  # --device
+root = Path(asked[asked.index("--data-dir") + 1])
+count = {part: [len(list((root / part).rglob("*.jpg"))), len(list((root / part).iterdir()))] for part in ("train", "validation")}
+with (Path(__file__).parent / "asked").open("a") as notes:
+    notes.write(json.dumps([asked, count]) + "\\n")
+"""
+
+
+@pytest.fixture(autouse=True)
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield
+    for name in NAMES:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A benchmark's other side over 64 pictures, which starts a stand-in for timm's script without timm."""
+    import _timm_script
+    from _pictures import CLASSES, folder_of
+
+    monkeypatch.setattr(_timm_script, "START", _timm_script.START.replace(_timm_script.LOADABLE, ""))
+    monkeypatch.delenv("PHOROPTER_TEST_DATA", raising=False)
+    (tmp_path / "train.py").write_text(STAND_IN)
+    folder = folder_of("none.tar", 64, (8, 8), tmp_path / "pictures")
+    file = _timm_script.script_in(tmp_path)
+    return _timm_script.Script(file, "vit_tiny_patch16_224", 96, 32, CLASSES, folder, tmp_path / "timm")
+
+
+def test_timms_script_is_shown_one_batch_and_then_that_batch_and_the_pictures(script: Any) -> None:
+    script.epoch()
+    (long, more), (short, one) = (json.loads(line) for line in (script.file.parent / "asked").read_text().splitlines())
+    assert (more["train"], one["train"]) == ([64 + 32, 10], [32, 10])
+    assert more["validation"] == one["validation"] == [1, 1]
+    assert [a for a, b in zip(long, short, strict=True) if a != b] == [str(script.at / "long")]
+    assert {"--model-kwargs", "img_size=96", "adamw", "cpu"} <= set(long)
+
+
+def test_timms_script_that_stops_is_told_in_one_sentence(script: Any) -> None:
+    script.file.write_text("import sys  # --device\nprint('first', file=sys.stderr)\nsys.exit('no such network')\n")
+    with pytest.raises(SystemExit, match=r"expected to train vit_tiny_patch16_224 and stopped with 'no such network'; check out"):
+        script.epoch()
+
+
+def test_what_is_no_checkout_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    from _timm_script import script_in
+
+    with pytest.raises(SystemExit, match=r"--timm .*: expected a checkout .* there is no .*train\.py; give the folder"):
+        script_in(tmp_path)
+    (tmp_path / "train.py").write_text("an old one")
+    with pytest.raises(SystemExit, match="takes --device, and this one is older; check out"):
+        script_in(tmp_path)
+
+
+def test_rows_are_told_as_they_come_and_kept_when_all_are_there(monkeypatch: Any, tmp_path: Path, capsys: Any) -> None:
+    import _sides
+
+    monkeypatch.setattr(_sides, "RESULTS", tmp_path)
+
+    def rows() -> Any:
+        yield _sides.row("one", _sides.Turns((1.0, 2.0, 4.0), (2.0, 6.0, 4.0)), 1.5, 10, "pictures")
+        assert "one" in capsys.readouterr().out and not list(tmp_path.iterdir())
+        yield _sides.figure("two", 0.5, None, (0.5, 0.5), "1 GiB", "2 GiB", shown=3)
+
+    _sides.write("some", rows())
+    one, two = json.loads((tmp_path / "some.json").read_text())
+    assert (one["ratio"], one["spread"], one["ours"], one["theirs"]) == (2.0, [1.0, 3.0], "5.0 pictures/s", "2.5 pictures/s")
+    assert (two["ratio"], two["goal"], two["shown"]) == (0.5, None, 3)
+
+
+def test_fixed_views_are_what_is_measured(tmp_path: Path) -> None:
+    """Not the preset a frozen candidate has where its entry names none."""
+    import torch
+
+    import features_once
+    import fixed_views
+
+    (task, *others) = features_once.tasks(110, tmp_path, tmp_path, **fixed_views.RECIPE)
+    assert len(others) == 29 and task.candidate.stores_features
+    assert (task.candidate.recipe.kept_views, task.candidate.recipe.epochs, task.candidate.recipe.batch) == (8, 20, 64)
+    pictures = torch.from_numpy(task.pixels.batch(task.split.train[:6]))
+    shown, labels = next(iter(fixed_views.fresh(pictures, torch.arange(6))))
+    assert shown.shape == (6, 3, 96, 96) and sorted(labels.tolist()) == list(range(6))
+    assert -1 <= shown.min() < 0 < shown.max() <= 1
