@@ -1,8 +1,8 @@
 """Heads of one shape as one tensor program: their parameters stacked, runs first, and a step's gradients left in buffers.
 
 `Plain` writes out the gradient of a linear head and of a dense one (Bishop 2006, §4.3.4 and §5.3): no graph is built, and the
-runs of a lane share one matrix product. `Mapped` maps any head and lets torch differentiate: for fusions. A test holds both to
-`fit`.
+runs of a lane share one matrix product. `Mapped` maps any head and lets torch differentiate: for fusions. What their dropout
+drops is drawn beforehand (`Drops`). A test holds both to `fit`.
 
 Letters: R = L · r runs (L lanes of r), U rows of a window, B of a batch, D width, H hidden, C classes.
 """
@@ -13,14 +13,20 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from phoropter.models.heads import Alone, Dense
+from phoropter.models.heads import Alone, Dense, dropouts
+from phoropter.training.lanes import Lane
+from phoropter.training.loop import seed_step
 from phoropter.training.losses import Criterion
 from phoropter.training.recipe import Loss
 
 NARROW = 64  # columns of a first layer up to which a shared window is worth its extra rows
+
+
+Scales = dict[str, Tensor]  # name of a dropout's scale → (L, U, width); empty where a head drops nothing
 
 
 class Heads(Protocol):
@@ -30,23 +36,42 @@ class Heads(Protocol):
     gradients: dict[str, Tensor]
     buffers: dict[str, Tensor]
 
-    def step(self, features: tuple[Tensor, ...], labels: Tensor, member: Tensor, counts: Tensor) -> Tensor:
+    def step(self, features: tuple[Tensor, ...], labels: Tensor, member: Tensor, counts: Tensor, scales: Scales) -> Tensor:
         """(L, U, D_i) features, (L, U) labels, (L, r, U) member, (L, r) counts → (2, R) mean loss, hits; fills the gradients."""
         ...
 
 
-def plain(head: nn.Module) -> bool:
-    """Whether `Plain` knows the head."""
-    return isinstance(head, Alone) and isinstance(head.head, Dense) and head.head.dropout.p == 0
+def plain(head: nn.Module) -> Dense | None:
+    """The layers of a head that `Plain` knows; None: it does not."""
+    return head.head if isinstance(head, Alone) and isinstance(head.head, Dense) else None
 
 
 def narrow(head: nn.Module) -> bool:
-    """Whether runs of this head may share windows."""
-    return isinstance(head, Alone) and isinstance(head.head, Dense) and _first(head.head).out_features <= NARROW
+    """Whether runs of this head may share windows. What is dropped from a row depends on its place in the run's own batch."""
+    known = plain(head)
+    return known is not None and not dropouts(head) and (known.hidden or known.last).out_features <= NARROW
 
 
-def _first(head: Dense) -> nn.Linear:
-    return head.last if head.hidden is None else head.hidden
+class Drops:
+    """What the dropout of lanes drops: at each step the draws of a head alone, which are the same for all runs of one seed
+    whose batches are equally long. Each lane's runs have one batch."""
+
+    def __init__(self, head: nn.Module, lanes: Sequence[Lane], device: torch.device) -> None:
+        self.layers = dropouts(head)
+        self.seeds = [lane.orders[0].seed for lane in lanes]
+        self.device = device
+
+    def at(self, epoch: int, index: int, counts: Sequence[int], window: int) -> Scales:
+        """counts: of the L lanes' batches, B each, which begin windows of `window` rows."""
+        if not self.layers:
+            return {}
+        lanes = list(zip(self.seeds, counts, strict=True))
+        drawn: dict[tuple[int, int], list[Tensor]] = {}
+        for seed, count in dict.fromkeys(lanes):
+            seed_step(seed, epoch, index)
+            scales = [layer.drawn(count, self.device) for layer in self.layers.values()]
+            drawn[seed, count] = [F.pad(scale, (0, 0, 0, window - count)) for scale in scales]
+        return {f"{name}.scale": torch.stack([drawn[lane][i] for lane in lanes]) for i, name in enumerate(self.layers)}
 
 
 def _stacked(heads: Sequence[nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
@@ -64,10 +89,16 @@ class Plain:
     def __init__(self, heads: Sequence[nn.Module], loss: Loss, weights: Tensor | None) -> None:
         self.parameters, self.gradients, self.buffers = _stacked(heads)
         self.loss, self.weights = loss, weights
+        known = plain(heads[0])
+        assert known is not None
+        self.at_input = known.at_input  # of dropout
 
     @torch.no_grad()
-    def step(self, features: tuple[Tensor, ...], labels: Tensor, member: Tensor, counts: Tensor) -> Tensor:
+    def step(self, features: tuple[Tensor, ...], labels: Tensor, member: Tensor, counts: Tensor, scales: Scales) -> Tensor:
         x, (lanes, runs, window) = features[0], member.shape
+        scale = scales.get("head.dropout.scale")
+        if scale is not None and self.at_input:
+            x = x * scale
         own = labels[:, None].expand(lanes, runs, window).reshape(lanes * runs, 1, window)  # (R, 1, U)
         inside, counts = member.view(lanes * runs, window), counts.flatten()
         if "head.hidden.weight" not in self.parameters:
@@ -75,11 +106,17 @@ class Plain:
             self._descend(x, slope, "head.last")
             return sums
         h = self._columns(x, "head.hidden").relu_()  # (R, H, U)
+        within = None if scale is None or self.at_input else scale.mT.repeat_interleave(runs, 0)  # (R, H, U)
+        if within is not None:
+            h *= within
         last = self.parameters["head.last.weight"]
         sums, slope = self._loss(torch.baddbmm(self.parameters["head.last.bias"][..., None], last, h), own, inside, counts)
         torch.bmm(slope, h.mT, out=self.gradients["head.last.weight"])
         torch.sum(slope, 2, out=self.gradients["head.last.bias"])
-        self._descend(x, torch.ops.aten.threshold_backward(torch.bmm(last.mT, slope), h, 0), "head.hidden")
+        onto = torch.bmm(last.mT, slope)
+        if within is not None:
+            onto *= within
+        self._descend(x, torch.ops.aten.threshold_backward(onto, h, 0), "head.hidden")
         return sums
 
     def _columns(self, x: Tensor, layer: str) -> Tensor:
@@ -127,28 +164,34 @@ class Plain:
 
 
 class Mapped:
-    """Heads of any kind: one of them mapped over all runs. A lane may hold several runs; each sees the lane's rows."""
+    """Heads of any kind: one of them mapped over all runs. A lane may hold several runs; each sees the lane's rows.
 
-    def __init__(self, heads: Sequence[nn.Module], loss: Loss, weights: Tensor | None) -> None:
+    auxiliary: weight of each branch's own loss beside that of the whole
+    """
+
+    def __init__(self, heads: Sequence[nn.Module], loss: Loss, weights: Tensor | None, auxiliary: float = 0.0) -> None:
         self.parameters, self.gradients, self.buffers = _stacked(heads)
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(True).grad = self.gradients[name]
-        self.template, self.loss, self.weights = heads[0], loss, weights
+        self.template, self.loss, self.weights, self.auxiliary = heads[0], loss, weights, auxiliary
 
-    def step(self, features: tuple[Tensor, ...], labels: Tensor, member: Tensor, counts: Tensor) -> Tensor:
+    def step(self, features: tuple[Tensor, ...], labels: Tensor, member: Tensor, counts: Tensor, scales: Scales) -> Tensor:
         lanes, runs, _ = member.shape
 
         def each(of_lane: Tensor) -> Tensor:
             """(L, U, …) → (R, U, …)."""
             return of_lane[:, None].expand(lanes, runs, *of_lane.shape[1:]).flatten(0, 1)
 
-        def answer(p: dict[str, Tensor], b: dict[str, Tensor], f: tuple[Tensor, ...]) -> Tensor:
-            logits: Tensor = functional_call(self.template, (p, b), (f,)).logits
-            return logits
+        def answer(p: dict[str, Tensor], b: dict[str, Tensor], f: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+            out = functional_call(self.template, (p, b), (f,))
+            return out.logits, out.branch_logits if self.auxiliary else ()
 
-        logits = vmap(answer)(self.parameters, self.buffers, tuple(each(f) for f in features))
+        given = {**self.buffers, **{name: each(scale) for name, scale in scales.items()}}
+        logits, of_branches = vmap(answer)(self.parameters, given, tuple(each(f) for f in features))
         own, inside = each(labels), member.flatten(0, 1)
         losses = _mapped_loss(self.loss, logits, own, inside, self.weights)
+        for of_branch in of_branches:
+            losses = losses + self.auxiliary * _mapped_loss(self.loss, of_branch, own, inside, self.weights)
         for gradient in self.gradients.values():
             gradient.zero_()
         losses.sum().backward()
