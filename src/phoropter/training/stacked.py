@@ -171,8 +171,8 @@ class Mapped:
 
     def __init__(self, heads: Sequence[nn.Module], loss: Loss, weights: Tensor | None, auxiliary: float = 0.0) -> None:
         self.parameters, self.gradients, self.buffers = _stacked(heads)
-        for name, parameter in self.parameters.items():
-            parameter.requires_grad_(True).grad = self.gradients[name]
+        for parameter in self.parameters.values():
+            parameter.requires_grad_(True)
         self.template, self.loss, self.weights, self.auxiliary = heads[0], loss, weights, auxiliary
 
     def step(self, features: tuple[Tensor, ...], labels: Tensor, member: Tensor, counts: Tensor, scales: Scales) -> Tensor:
@@ -192,9 +192,9 @@ class Mapped:
         losses = _mapped_loss(self.loss, logits, own, inside, self.weights)
         for of_branch in of_branches:
             losses = losses + self.auxiliary * _mapped_loss(self.loss, of_branch, own, inside, self.weights)
-        for gradient in self.gradients.values():
-            gradient.zero_()
-        losses.sum().backward()
+        slopes = torch.autograd.grad(losses.sum(), list(self.parameters.values()))
+        for gradient, slope in zip(self.gradients.values(), slopes, strict=True):
+            gradient.copy_(slope)
         with torch.no_grad():
             hits = ((logits.argmax(-1) == own) * inside).sum(1)
             return torch.stack([losses.detach(), hits])
