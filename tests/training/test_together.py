@@ -24,7 +24,10 @@ from phoropter.training.together import fit_together, fits_together, kin
 torch.set_num_threads(1)
 
 MEMBER = {"weights": "random", "size": 32}
-FUSION = {"fuse": [{"name": "test_resnet", **MEMBER}, {"name": "test_vit", **MEMBER}], "recipe": {"preset": "probe", "epochs": 2}}
+FUSION: dict[str, Any] = {
+    "fuse": [{"name": "test_resnet", **MEMBER}, {"name": "test_vit", **MEMBER}],
+    "recipe": {"preset": "probe", "epochs": 2},
+}
 
 CANDIDATES: dict[str, dict[str, Any]] = {
     "linear, adamw, cosine": {},
@@ -120,11 +123,20 @@ def test_what_cannot_be_batched_is_left_to_fit(few_digits: Any, tmp_path: Path, 
     assert not fits_together(tasks(few_digits, tmp_path, entry)[0].candidate)
 
 
-def test_rates_and_decays_of_a_sweep_share_a_program(few_digits: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"head": "dense"},
+        {"head": {"kind": "dense", "dropout": 0.5, "dropout_at": "hidden"}},
+        {**FUSION, "mode": "frozen", "auxiliary": 0.3},
+    ],
+    ids=["dense", "dropout within", "fusion"],
+)
+def test_rates_and_decays_of_a_sweep_share_a_program(few_digits: Any, tmp_path: Path, entry: dict[str, Any]) -> None:
     made = []
-    for lr, decay in ((0.05, 0.0), (0.01, 0.1)):
-        recipe = {"preset": "probe", "lr": lr, "optimizer": {"weight_decay": decay}}
-        made += tasks(few_digits, tmp_path, {"recipe": recipe, "head": "dense"}, seeds=(0,))
+    for lr, decay in ((0.01, 0.0), (0.002, 0.1)):
+        recipe = {"preset": "probe", "epochs": 2, "lr": lr, "optimizer": {"weight_decay": decay}}
+        made += tasks(few_digits, tmp_path, {**entry, "recipe": recipe}, seeds=(0,))
     assert kin(made[0].candidate) == kin(made[-1].candidate)
     for task, outcome in zip(made, fit_together(made), strict=True):
         single = alone(task)
@@ -141,7 +153,7 @@ def test_what_is_dropped_is_drawn_by_seed_and_step(few_digits: Any, tmp_path: Pa
     lanes = [Lane([order_of(task)], shared=False) for task in made]  # two folds of each of two seeds
     drops = Drops(build(made[0]).head, lanes, torch.device("cpu"))
     scales = drops.at(epoch=1, index=2, counts=[16, 12, 16, 12], window=16)
-    assert list(scales) == ["branches.0.dropout.scale", "branches.1.dropout.scale", "fusing.dropout.scale"]
+    assert list(scales) == ["branches.0", "branches.1", "fusing"]
     for scale in scales.values():
         assert set(scale[:, :12].unique().tolist()) == {0.0, 2.0}
         assert not torch.equal(scale[0], scale[2]) and not torch.equal(scale[1], scale[3])

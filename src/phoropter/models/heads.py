@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from phoropter.models.spec import DropoutAt, HeadSpec
@@ -53,39 +52,13 @@ class Removed:
         return tuple(kept)
 
 
-class Dropout(nn.Dropout):
-    """Dropout of (B, width) whose draw may be made beforehand, for heads that are trained many at once.
-
-    scale: (B, width) what x is multiplied by in the place of a draw of its own: 0, or 1 / (1 − p); None: it draws
-    """
-
-    scale: Tensor | None
-
-    def __init__(self, p: float, width: int) -> None:
-        super().__init__(p)
-        self.width = width
-        self.register_buffer("scale", None, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) if self.scale is None else x * self.scale
-
-    def drawn(self, rows: int, device: torch.device) -> Tensor:
-        """The scale, (rows, width), that a batch of so many rows would draw now, from torch's generator."""
-        return F.dropout(torch.ones(rows, self.width, device=device), self.p, training=True)
-
-
-def dropouts(head: nn.Module) -> dict[str, Dropout]:
-    """The layers of a head that drop anything, by name, in the order in which they draw: the one they are made in."""
-    return {name: layer for name, layer in head.named_modules() if isinstance(layer, Dropout) and layer.p > 0}
-
-
 class Dense(nn.Module):
     """(B, D) → dense-`hidden` → ReLU → (B, C), or one linear layer where `hidden` is None; dropout before or within."""
 
     def __init__(self, width: int, classes: int, hidden: int | None, dropout: float, dropout_at: DropoutAt) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.at_input = dropout_at == "input" or hidden is None
-        self.dropout = Dropout(dropout, width if self.at_input else hidden or width)
         self.hidden = nn.Linear(width, hidden) if hidden else None
         self.last = nn.Linear(hidden or width, classes)
 

@@ -35,7 +35,7 @@ from phoropter.training.lanes import Lane, windows
 from phoropter.training.loop import Row, optimizer_of, set_rate
 from phoropter.training.losses import class_weights
 from phoropter.training.recipe import Phase
-from phoropter.training.stacked import Drops, Heads, Mapped, Plain, narrow, plain
+from phoropter.training.stacked import Drops, Heads, narrow
 
 MOST = 64  # runs in one program: what is gathered for a step stays a few hundred megabytes
 
@@ -197,10 +197,7 @@ class _Program:
         stacked = None if weights[0] is None else torch.stack([w for w in weights if w is not None]).to(self.device)
         heads = [run.model.head for run in self.runs]
         fusion = self.task.candidate.fusion
-        if plain(heads[0]):
-            self.heads: Heads = Plain(heads, self.recipe.loss, stacked)
-        else:
-            self.heads = Mapped(heads, self.recipe.loss, stacked, fusion.auxiliary if fusion else 0.0)
+        self.heads = Heads(heads, self.recipe.loss, stacked, fusion.auxiliary if fusion else 0.0)
         self.drops = Drops(heads[0], self.lanes, self.device)
         self.held = _Held(lanes, self.device)
 
@@ -229,7 +226,7 @@ class _Program:
             part = slice(some[0][0], some[-1][0] + 1)
             instead = {}
             for name, parameter in self.heads.parameters.items():
-                piece = parameter.detach()[part]
+                piece = parameter[part]
                 piece.grad = self.heads.gradients[name][part]
                 instead[f"head.{name}"] = piece
             run = some[0][1]
@@ -299,8 +296,7 @@ class _Program:
             gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
 
     def _load(self, run: _Run, i: int) -> None:
-        state = {k: v[i].detach().clone() for k, v in {**self.heads.parameters, **self.heads.buffers}.items()}
-        run.model.head.load_state_dict(state)
+        run.model.head.load_state_dict({name: stacked[i].clone() for name, stacked in self.heads.parameters.items()})
 
     def _outcome(self, run: _Run, i: int, seconds: float) -> Outcome:
         for row in run.history:
