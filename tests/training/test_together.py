@@ -44,11 +44,17 @@ CANDIDATES: dict[str, dict[str, Any]] = {
             "loss": "focal",
         }
     },
-    "linear, dropout": {"head": {"kind": "linear", "dropout": 0.5}, "recipe": {"preset": "probe", "lr": 0.05}},
-    "dense, dropout before": {"head": {"kind": "dense", "dropout": 0.5}, "recipe": {"preset": "probe", "lr": 0.05}},
+    "linear, dropout": {"head": {"kind": "linear", "dropout": 0.5}, "recipe": {"preset": "probe", "epochs": 2, "lr": 0.05}},
+    "dense, dropout before": {"head": {"kind": "dense", "dropout": 0.5}, "recipe": {"preset": "probe", "epochs": 2, "lr": 0.05}},
     "dense, dropout within": {
         "head": {"kind": "dense", "dropout": 0.3, "dropout_at": "hidden"},
-        "recipe": {"preset": "probe", "optimizer": "sgd", "lr": 0.5, "loss": {"class_weights": "auto", "smoothing": 0.1}},
+        "recipe": {
+            "preset": "probe",
+            "epochs": 2,
+            "optimizer": "sgd",
+            "lr": 0.5,
+            "loss": {"class_weights": "auto", "smoothing": 0.1},
+        },
     },
     "frozen fusion": {**FUSION, "mode": "frozen"},
     "fused features, auxiliary": {**FUSION, "mode": "features", "auxiliary": 0.3},

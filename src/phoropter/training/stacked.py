@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import stack_module_state, vmap
+from torch.func import vmap
 
 from phoropter.models.fusion import LogitFusion
 from phoropter.models.heads import Alone, Dense
@@ -73,9 +73,9 @@ class Heads:
     """
 
     def __init__(self, heads: Sequence[nn.Module], loss: Loss, weights: Tensor | None, auxiliary: float = 0.0) -> None:
-        stacked, _ = stack_module_state(list(heads))  # type: ignore[arg-type]
-        self.parameters = {k: v.detach().clone().contiguous() for k, v in stacked.items()}
-        self.gradients = {k: torch.zeros_like(v) for k, v in self.parameters.items()}
+        states = [head.state_dict() for head in heads]
+        self.parameters = {name: torch.stack([state[name] for state in states]) for name in states[0]}
+        self.gradients = {name: torch.zeros_like(stacked) for name, stacked in self.parameters.items()}
         self.loss, self.weights, self.auxiliary = loss, weights, auxiliary
         self.reads_logits = isinstance(heads[0], LogitFusion)
         *self.branches, self.whole = (
@@ -85,7 +85,7 @@ class Heads:
     @torch.no_grad()
     def step(self, features: tuple[Tensor, ...], labels: Tensor, member: Tensor, counts: Tensor, scales: Scales) -> Tensor:
         """(L, U, D_i) features, (L, U) labels, (L, r, U) member, (L, r) counts → (2, R) mean loss, hits; fills the gradients."""
-        inside, counts = member.flatten(0, 1), counts.flatten()
+        inside, counts = member.flatten(0, 1), counts.flatten()  # (R, U), (R,)
         own = _each(labels[:, None], len(inside))  # (R, 1, U)
         said = [branch.forward(x, scales) for branch, x in zip(self.branches, features, strict=False)]  # (R, C, U) each
         read = torch.cat(said, 1).mT if self.reads_logits else features[0] if len(features) == 1 else torch.cat(features, 2)
@@ -143,8 +143,10 @@ class _Layers:
         def layer(kind: str) -> list[Tensor]:
             return [of[f"{name}.{kind}.{part}"] for of in (parameters, gradients) for part in ("weight", "bias")]
 
-        self.first, self.last = (layer("last"), None) if like.hidden is None else (layer("hidden"), layer("last"))
-        self.dropped: Tensor | None = None  # what its dropout multiplied by: (L, U, D) at the input, (R, H, U) within
+        self.first = layer("last" if like.hidden is None else "hidden")
+        self.last = None if like.hidden is None else layer("last")
+        self.before: Tensor | None = None  # what its dropout multiplied by: (L, U, D) at the input
+        self.within: Tensor | None = None  # or (R, H, U) behind the ReLU
 
     def forward(self, x: Tensor, scales: Scales) -> Tensor:
         """(L, U, D), or (R, U, D), → (R, C, U): one product a lane."""
@@ -152,15 +154,17 @@ class _Layers:
         weight, bias, *_ = self.first
         (lanes, window, width), (runs, out, _) = x.shape, weight.shape
         rows = runs // lanes * out
-        if scale is not None:
-            self.dropped = _each(scale, lanes) if self.at_input else _each(scale.mT, runs)
-        self.x = x if self.dropped is None or not self.at_input else x * self.dropped
+        if scale is not None and self.at_input:
+            self.before = _each(scale, lanes)
+        elif scale is not None:
+            self.within = _each(scale.mT, runs)
+        self.x = x if self.before is None else x * self.before
         z = torch.baddbmm(bias.view(lanes, rows, 1), weight.view(lanes, rows, width), self.x.mT).view(runs, out, window)
         if self.last is None:
             return z
         self.h = z.relu_()  # (R, H, U)
-        if self.dropped is not None and not self.at_input:
-            self.h *= self.dropped
+        if self.within is not None:
+            self.h *= self.within
         return torch.baddbmm(self.last[1][..., None], self.last[0], self.h)
 
     def descend(self, slope: Tensor) -> Tensor:
@@ -170,8 +174,8 @@ class _Layers:
             torch.bmm(slope, self.h.mT, out=of_weight)
             torch.sum(slope, 2, out=of_bias)
             slope = torch.bmm(weight.mT, slope)
-            if self.dropped is not None and not self.at_input:
-                slope *= self.dropped
+            if self.within is not None:
+                slope *= self.within
             slope = torch.ops.aten.threshold_backward(slope, self.h, 0)
         (lanes, window, width), (runs, out, _) = self.x.shape, slope.shape
         rows = runs // lanes * out
@@ -183,7 +187,7 @@ class _Layers:
     def below(self, slope: Tensor) -> Tensor:
         """The slope on what was read, (R, D, U), from that on what the first layer said."""
         under = torch.bmm(self.first[0].mT, slope)
-        return under if self.dropped is None or not self.at_input else under * self.dropped.mT
+        return under if self.before is None else under * self.before.mT
 
 
 def _each(of_lanes: Tensor, count: int) -> Tensor:
