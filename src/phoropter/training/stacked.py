@@ -1,4 +1,4 @@
-"""Heads of one kind as one tensor program: their parameters stacked, runs first, and a step's gradients left in buffers.
+"""Heads of one shape as one tensor program: their parameters stacked, runs first, and a step's gradients left in buffers.
 
 The gradients are written out (Bishop 2006, §4.3.4 and §5.3): no graph is built, the runs of a lane share one matrix product, and
 what dropout drops is drawn beforehand. A test holds them to `fit`, which lets torch differentiate.
