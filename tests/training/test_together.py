@@ -11,15 +11,23 @@ import pytest
 import torch
 
 from phoropter.core.errors import DivergedError
+from phoropter.core.seeds import seed_of
 from phoropter.data.protocols import KFold, splits
 from phoropter.training.batches import Order
 from phoropter.training.entries import candidates_of
-from phoropter.training.fit import Fitted, Task, fit
+from phoropter.training.fit import Fitted, Task, build, fit, order_of
 from phoropter.training.lanes import Lane, windows
 from phoropter.training.presets import PRESETS, recipe_of
+from phoropter.training.stacked import Drops
 from phoropter.training.together import fit_together, fits_together, kin
 
 torch.set_num_threads(1)
+
+MEMBER = {"weights": "random", "size": 32}
+FUSION: dict[str, Any] = {
+    "fuse": [{"name": "test_resnet", **MEMBER}, {"name": "test_vit", **MEMBER}],
+    "recipe": {"preset": "probe", "epochs": 2},
+}
 
 CANDIDATES: dict[str, dict[str, Any]] = {
     "linear, adamw, cosine": {},
@@ -36,18 +44,33 @@ CANDIDATES: dict[str, dict[str, Any]] = {
             "loss": "focal",
         }
     },
+    "linear, dropout": {"head": {"kind": "linear", "dropout": 0.5}, "recipe": {"preset": "probe", "epochs": 2, "lr": 0.05}},
+    "dense, dropout before": {"head": {"kind": "dense", "dropout": 0.5}, "recipe": {"preset": "probe", "epochs": 2, "lr": 0.05}},
+    "dense, dropout within": {
+        "head": {"kind": "dense", "dropout": 0.3, "dropout_at": "hidden"},
+        "recipe": {
+            "preset": "probe",
+            "epochs": 2,
+            "optimizer": "sgd",
+            "lr": 0.5,
+            "loss": {"class_weights": "auto", "smoothing": 0.1},
+        },
+    },
+    "frozen fusion": {**FUSION, "mode": "frozen"},
+    "fused features, auxiliary": {**FUSION, "mode": "features", "auxiliary": 0.3},
     "pretended rare class": {"recipe": {"preset": "probe", "imbalance": {"undersample": 1.2, "keep_ratio": True}, "lr": 0.05}},
 }
 
 
 def tasks(few_digits: Any, cache: Path, entry: dict[str, Any], seeds: tuple[int, ...] = (0, 1)) -> list[Task]:
     dataset, pixels = few_digits
-    written = {"backbone": "test_resnet", "weights": "random", "size": 32, "frozen": True, "recipe": "probe", **entry}
+    lone = {} if "fuse" in entry else {"backbone": "test_resnet", **MEMBER}
+    written = {**lone, "frozen": True, "recipe": "probe", **entry}
     (candidate,) = candidates_of([written], PRESETS["scratch"])
     candidate = candidate.model_copy(update={"recipe": recipe_of({"batch": 16}, candidate.recipe)})
     if candidate.recipe.epochs > 4:
         candidate = candidate.model_copy(update={"recipe": recipe_of({"epochs": 4}, candidate.recipe)})
-    made = splits(dataset, KFold(4, seeds=list(seeds)))
+    made = splits(dataset, KFold(2 if candidate.fusion else 4, seeds=list(seeds)))
     return [Task(candidate, split, dataset, pixels, torch.device("cpu"), cache) for split in made]
 
 
@@ -98,7 +121,6 @@ def test_diverging_heads_fail_without_the_others_folder(few_digits: Any, tmp_pat
     [
         {"frozen": False, "recipe": "scratch"},
         {"recipe": {"preset": "probe", "augment": "flip"}},
-        {"head": {"kind": "dense", "dropout": 0.5}},
         {"recipe": {"preset": "probe", "ema": 0.9}},
         {"recipe": {"preset": "probe", "accumulate": 2}},
     ],
@@ -107,17 +129,61 @@ def test_what_cannot_be_batched_is_left_to_fit(few_digits: Any, tmp_path: Path, 
     assert not fits_together(tasks(few_digits, tmp_path, entry)[0].candidate)
 
 
-def test_rates_and_decays_of_a_sweep_share_a_program(few_digits: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"head": "dense"},
+        {"head": {"kind": "dense", "dropout": 0.5, "dropout_at": "hidden"}},
+        {**FUSION, "mode": "frozen", "auxiliary": 0.3},
+    ],
+    ids=["dense", "dropout within", "fusion"],
+)
+def test_rates_and_decays_of_a_sweep_share_a_program(few_digits: Any, tmp_path: Path, entry: dict[str, Any]) -> None:
     made = []
-    for lr, decay in ((0.05, 0.0), (0.01, 0.1)):
-        recipe = {"preset": "probe", "lr": lr, "optimizer": {"weight_decay": decay}}
-        made += tasks(few_digits, tmp_path, {"recipe": recipe, "head": "dense"}, seeds=(0,))
+    for lr, decay in ((0.01, 0.0), (0.002, 0.1)):
+        recipe = {"preset": "probe", "epochs": 2, "lr": lr, "optimizer": {"weight_decay": decay}}
+        made += tasks(few_digits, tmp_path, {**entry, "recipe": recipe}, seeds=(0,))
     assert kin(made[0].candidate) == kin(made[-1].candidate)
     for task, outcome in zip(made, fit_together(made), strict=True):
         single = alone(task)
         assert isinstance(outcome, Fitted)
         np.testing.assert_allclose(outcome.answers(task.split.test)[0], single.answers(task.split.test)[0], rtol=1e-3, atol=1e-4)
         assert [r["learning_rate"] for r in outcome.history] == pytest.approx([r["learning_rate"] for r in single.history])
+
+
+def test_what_is_dropped_is_drawn_by_seed_and_step(few_digits: Any, tmp_path: Path) -> None:
+    made = tasks(few_digits, tmp_path, CANDIDATES["frozen fusion"])
+    before = torch.get_rng_state()
+    fit_together(made[:1])
+    assert torch.equal(torch.get_rng_state(), before)
+    lanes = [Lane([order_of(task)], shared=False) for task in made]  # two folds of each of two seeds
+    drops = Drops(build(made[0]).head, lanes, torch.device("cpu"))
+    scales = drops.at(epoch=1, index=2, counts=[16, 12, 16, 12], window=16)
+    assert list(scales) == ["branches.0", "branches.1", "fusing"]
+    for scale in scales.values():
+        assert set(scale[:, :12].unique().tolist()) == {0.0, 2.0}
+        assert not torch.equal(scale[0], scale[2]) and not torch.equal(scale[1], scale[3])
+        assert torch.all(scale[[1, 3], 12:] == 0)  # rows of nobody
+    for other in (drops.at(2, 2, [16] * 4, 16), drops.at(1, 3, [16] * 4, 16)):
+        assert all(not torch.equal(other[name], scale) for name, scale in scales.items())
+    torch.manual_seed(seed_of(1, "step", 1, 2))  # as the loop does for a run alone
+    for name, scale in scales.items():
+        drawn = torch.nn.functional.dropout(torch.ones(16, scale.shape[2]), 0.5)
+        assert torch.equal(scale[2], drawn), name
+
+
+def test_nothing_is_dropped_from_what_is_predicted(few_digits: Any, tmp_path: Path) -> None:
+    made = tasks(few_digits, tmp_path, CANDIDATES["dense, dropout before"], seeds=(0,))
+    first, again = fit_together(made), fit_together(made)
+    for task, outcome, other in zip(made, first, again, strict=True):
+        assert isinstance(outcome, Fitted) and isinstance(other, Fitted) and outcome.features is not None
+        rows = task.split.test
+        head = {name: value.double().numpy() for name, value in outcome.model.head.state_dict().items()}
+        x = np.asarray(outcome.features[0][rows], dtype=np.float64)
+        h = np.maximum(x @ head["head.hidden.weight"].T + head["head.hidden.bias"], 0)
+        expected = h @ head["head.last.weight"].T + head["head.last.bias"]
+        np.testing.assert_allclose(outcome.answers(rows)[0], expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(other.answers(rows)[0], outcome.answers(rows)[0])  # trained again, to the same bits
 
 
 def test_the_best_epoch_is_chosen_on_the_inner_part_as_alone(few_digits: Any, tmp_path: Path) -> None:

@@ -81,6 +81,11 @@ def train(
     return state
 
 
+def seed_step(seed: int, epoch: int, index: int) -> None:
+    """Puts torch's generator where a run of this seed begins the batch of this number."""
+    torch.manual_seed(seed_of(seed, "step", epoch, index))
+
+
 class _Phase:
     """One phase of a recipe: its optimiser, its schedule, its epochs."""
 
@@ -139,7 +144,7 @@ class _Phase:
         return self._row(state, dict(zip(_SUMS, sums.tolist(), strict=True)), time.monotonic() - began, shown)
 
     def _forward_backward(self, batch: Batch, epoch: int, index: int, group: int) -> torch.Tensor:
-        torch.manual_seed(seed_of(self.seed, "step", epoch, index))
+        seed_step(self.seed, epoch, index)
         autocast = nullcontext() if self.dtype is torch.float32 else torch.autocast(self.device.type, self.dtype)
         with autocast:
             loss, logits = self.lesson.objective(batch)

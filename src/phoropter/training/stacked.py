@@ -1,8 +1,7 @@
 """Heads of one shape as one tensor program: their parameters stacked, runs first, and a step's gradients left in buffers.
 
-`Plain` writes out the gradient of a linear head and of a dense one (Bishop 2006, §4.3.4 and §5.3): no graph is built, and the
-runs of a lane share one matrix product. `Mapped` maps any head and lets torch differentiate: for fusions. A test holds both to
-`fit`.
+The gradients are written out (Bishop 2006, §4.3.4 and §5.3): no graph is built, the runs of a lane share one matrix product, and
+what dropout drops is drawn beforehand. A test holds them to `fit`, which lets torch differentiate.
 
 Letters: R = L · r runs (L lanes of r), U rows of a window, B of a batch, D width, H hidden, C classes.
 """
@@ -10,91 +9,96 @@ Letters: R = L · r runs (L lanes of r), U rows of a window, B of a batch, D wid
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import vmap
 
+from phoropter.models.fusion import LogitFusion
 from phoropter.models.heads import Alone, Dense
+from phoropter.training.lanes import Lane
+from phoropter.training.loop import seed_step
 from phoropter.training.losses import Criterion
 from phoropter.training.recipe import Loss
 
 NARROW = 64  # columns of a first layer up to which a shared window is worth its extra rows
 
-
-class Heads(Protocol):
-    """parameters, gradients: name → (R, …), the same buffers throughout."""
-
-    parameters: dict[str, Tensor]
-    gradients: dict[str, Tensor]
-    buffers: dict[str, Tensor]
-
-    def step(self, features: tuple[Tensor, ...], labels: Tensor, member: Tensor, counts: Tensor) -> Tensor:
-        """(L, U, D_i) features, (L, U) labels, (L, r, U) member, (L, r) counts → (2, R) mean loss, hits; fills the gradients."""
-        ...
-
-
-def plain(head: nn.Module) -> bool:
-    """Whether `Plain` knows the head."""
-    return isinstance(head, Alone) and isinstance(head.head, Dense) and head.head.dropout.p == 0
+Scales = dict[str, Tensor]  # name of a Dense → (L, U, width) what its dropout multiplies by; none where it drops nothing
 
 
 def narrow(head: nn.Module) -> bool:
-    """Whether runs of this head may share windows."""
-    return isinstance(head, Alone) and isinstance(head.head, Dense) and _first(head.head).out_features <= NARROW
+    """Whether runs of this head may share windows. What is dropped from a row depends on its place in the run's own batch."""
+    known = head.head if isinstance(head, Alone) and isinstance(head.head, Dense) else None
+    return known is not None and not known.dropout.p and (known.hidden or known.last).out_features <= NARROW
 
 
-def _first(head: Dense) -> nn.Linear:
-    return head.last if head.hidden is None else head.hidden
+def dense_layers(head: nn.Module) -> dict[str, Dense]:
+    """By name, in the order in which they are asked (and drop): branches, then what reads them."""
+    return {name: layer for name, layer in head.named_modules() if isinstance(layer, Dense)}
 
 
-def _stacked(heads: Sequence[nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    stacked, buffers = stack_module_state(list(heads))  # type: ignore[arg-type]
-    parameters = {k: v.detach().clone().contiguous() for k, v in stacked.items()}
-    return parameters, {k: torch.zeros_like(v) for k, v in parameters.items()}, dict(buffers)
+class Drops:
+    """What the dropout of lanes drops: at each step the draws of a head alone, which are the same for all runs of one seed
+    whose batches are equally long. Each lane's runs have one batch."""
+
+    def __init__(self, head: nn.Module, lanes: Sequence[Lane], device: torch.device) -> None:
+        self.layers = {name: layer for name, layer in dense_layers(head).items() if layer.dropout.p}
+        self.seeds = [lane.orders[0].seed for lane in lanes]
+        self.device = device
+
+    def at(self, epoch: int, index: int, counts: Sequence[int], window: int) -> Scales:
+        """counts: of the L lanes' batches, B each, which begin windows of `window` rows. The other rows are nobody's."""
+        if not self.layers:
+            return {}
+        lanes = list(zip(self.seeds, counts, strict=True))
+        drawn: dict[tuple[int, int], list[Tensor]] = {}
+        for seed, count in dict.fromkeys(lanes):
+            seed_step(seed, epoch, index)
+            scales = [self._drawn(layer, count) for layer in self.layers.values()]
+            drawn[seed, count] = [F.pad(scale, (0, 0, 0, window - count)) for scale in scales]
+        return {name: torch.stack([drawn[lane][i] for lane in lanes]) for i, name in enumerate(self.layers)}
+
+    def _drawn(self, layer: Dense, rows: int) -> Tensor:
+        """(rows, width): 0 where it would drop now, else 1 / (1 − p)."""
+        read = layer.hidden if layer.at_input and layer.hidden is not None else layer.last
+        return F.dropout(torch.ones(rows, read.in_features, device=self.device), layer.dropout.p, training=True)
 
 
-class Plain:
-    """Linear heads, or dense ones with a ReLU, on one branch; classes before rows, so that no tensor is turned over.
+class Heads:
+    """Heads on one branch, or fusions of several; classes before rows, so that no tensor is turned over.
 
-    weights: (R, C) of the classes, or None
+    parameters, gradients: name → (R, …), the same buffers throughout · weights: (R, C) of the classes, or None
+    auxiliary: weight of each branch's own loss beside that of the whole
     """
 
-    def __init__(self, heads: Sequence[nn.Module], loss: Loss, weights: Tensor | None) -> None:
-        self.parameters, self.gradients, self.buffers = _stacked(heads)
-        self.loss, self.weights = loss, weights
+    def __init__(self, heads: Sequence[nn.Module], loss: Loss, weights: Tensor | None, auxiliary: float = 0.0) -> None:
+        states = [head.state_dict() for head in heads]
+        self.parameters = {name: torch.stack([state[name] for state in states]) for name in states[0]}
+        self.gradients = {name: torch.zeros_like(stacked) for name, stacked in self.parameters.items()}
+        self.loss, self.weights, self.auxiliary = loss, weights, auxiliary
+        self.reads_logits = isinstance(heads[0], LogitFusion)
+        *self.branches, self.whole = (
+            _Layers(name, layer, self.parameters, self.gradients) for name, layer in dense_layers(heads[0]).items()
+        )
 
     @torch.no_grad()
-    def step(self, features: tuple[Tensor, ...], labels: Tensor, member: Tensor, counts: Tensor) -> Tensor:
-        x, (lanes, runs, window) = features[0], member.shape
-        own = labels[:, None].expand(lanes, runs, window).reshape(lanes * runs, 1, window)  # (R, 1, U)
-        inside, counts = member.view(lanes * runs, window), counts.flatten()
-        if "head.hidden.weight" not in self.parameters:
-            sums, slope = self._loss(self._columns(x, "head.last"), own, inside, counts)
-            self._descend(x, slope, "head.last")
-            return sums
-        h = self._columns(x, "head.hidden").relu_()  # (R, H, U)
-        last = self.parameters["head.last.weight"]
-        sums, slope = self._loss(torch.baddbmm(self.parameters["head.last.bias"][..., None], last, h), own, inside, counts)
-        torch.bmm(slope, h.mT, out=self.gradients["head.last.weight"])
-        torch.sum(slope, 2, out=self.gradients["head.last.bias"])
-        self._descend(x, torch.ops.aten.threshold_backward(torch.bmm(last.mT, slope), h, 0), "head.hidden")
+    def step(self, features: tuple[Tensor, ...], labels: Tensor, member: Tensor, counts: Tensor, scales: Scales) -> Tensor:
+        """(L, U, D_i) features, (L, U) labels, (L, r, U) member, (L, r) counts → (2, R) mean loss, hits; fills the gradients."""
+        inside, counts = member.flatten(0, 1), counts.flatten()  # (R, U), (R,)
+        own = _each(labels[:, None], len(inside))  # (R, 1, U)
+        said = [branch.forward(x, scales) for branch, x in zip(self.branches, features, strict=False)]  # (R, C, U) each
+        read = torch.cat(said, 1).mT if self.reads_logits else features[0] if len(features) == 1 else torch.cat(features, 2)
+        sums, slope = self._loss(self.whole.forward(read, scales), own, inside, counts)
+        slope = self.whole.descend(slope)
+        slopes = self.whole.below(slope).chunk(len(said), 1) if self.reads_logits else [torch.zeros_like(z) for z in said]
+        for branch, z, of_whole in zip(self.branches, said, slopes, strict=True):
+            if self.auxiliary:
+                beside, of_branch = self._loss(z, own, inside, counts)
+                sums[0] += self.auxiliary * beside[0]
+                of_whole = of_whole + self.auxiliary * of_branch
+            branch.descend(of_whole.contiguous())
         return sums
-
-    def _columns(self, x: Tensor, layer: str) -> Tensor:
-        """(L, U, D) through the layer of every run → (R, K, U): one product a lane."""
-        weight, bias = self.parameters[f"{layer}.weight"], self.parameters[f"{layer}.bias"]
-        (lanes, window, width), (runs, out, _) = x.shape, weight.shape
-        rows = runs // lanes * out
-        return torch.baddbmm(bias.view(lanes, rows, 1), weight.view(lanes, rows, width), x.mT).view(runs, out, window)
-
-    def _descend(self, x: Tensor, slope: Tensor, layer: str) -> None:
-        """The gradient of a layer on x from that of what comes out of it, (R, K, U)."""
-        (lanes, window, width), (runs, out, _) = x.shape, slope.shape
-        rows = runs // lanes * out
-        torch.bmm(slope.view(lanes, rows, window), x, out=self.gradients[f"{layer}.weight"].view(lanes, rows, width))
-        torch.sum(slope, 2, out=self.gradients[f"{layer}.bias"])
 
     def _loss(self, z: Tensor, labels: Tensor, member: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """(R, C, U) logits → (2, R) mean loss and hits, (R, C, U) the slope of the mean loss."""
@@ -119,46 +123,73 @@ class Plain:
         return torch.stack([losses, hits]), slope
 
     def _differentiated(self, z: Tensor, labels: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
+        def of_run(z: Tensor, y: Tensor, m: Tensor, w: Tensor | None) -> Tensor:
+            return Criterion(self.loss, w).over(z, y, m)
+
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            losses = _mapped_loss(self.loss, z.mT, labels[:, 0], member, self.weights)
+            over = vmap(of_run, in_dims=(0, 0, 0, None if self.weights is None else 0))
+            losses: Tensor = over(z.mT, labels[:, 0], member, self.weights)
             (slope,) = torch.autograd.grad(losses.sum(), z)
         return losses.detach(), slope.contiguous()
 
 
-class Mapped:
-    """Heads of any kind: one of them mapped over all runs. A lane may hold several runs; each sees the lane's rows."""
+class _Layers:
+    """One Dense of every run. What it last read, and said within, is kept for its gradients."""
 
-    def __init__(self, heads: Sequence[nn.Module], loss: Loss, weights: Tensor | None) -> None:
-        self.parameters, self.gradients, self.buffers = _stacked(heads)
-        for name, parameter in self.parameters.items():
-            parameter.requires_grad_(True).grad = self.gradients[name]
-        self.template, self.loss, self.weights = heads[0], loss, weights
+    def __init__(self, name: str, like: Dense, parameters: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
+        self.name, self.at_input = name, like.at_input
 
-    def step(self, features: tuple[Tensor, ...], labels: Tensor, member: Tensor, counts: Tensor) -> Tensor:
-        lanes, runs, _ = member.shape
+        def layer(kind: str) -> list[Tensor]:
+            return [of[f"{name}.{kind}.{part}"] for of in (parameters, gradients) for part in ("weight", "bias")]
 
-        def each(of_lane: Tensor) -> Tensor:
-            """(L, U, …) → (R, U, …)."""
-            return of_lane[:, None].expand(lanes, runs, *of_lane.shape[1:]).flatten(0, 1)
+        self.first = layer("last" if like.hidden is None else "hidden")
+        self.last = None if like.hidden is None else layer("last")
+        self.before: Tensor | None = None  # what its dropout multiplied by: (L, U, D) at the input
+        self.within: Tensor | None = None  # or (R, H, U) behind the ReLU
 
-        def answer(p: dict[str, Tensor], b: dict[str, Tensor], f: tuple[Tensor, ...]) -> Tensor:
-            logits: Tensor = functional_call(self.template, (p, b), (f,)).logits
-            return logits
+    def forward(self, x: Tensor, scales: Scales) -> Tensor:
+        """(L, U, D), or (R, U, D), → (R, C, U): one product a lane."""
+        scale = scales.get(self.name)
+        weight, bias, *_ = self.first
+        (lanes, window, width), (runs, out, _) = x.shape, weight.shape
+        rows = runs // lanes * out
+        if scale is not None and self.at_input:
+            self.before = _each(scale, lanes)
+        elif scale is not None:
+            self.within = _each(scale.mT, runs)
+        self.x = x if self.before is None else x * self.before
+        z = torch.baddbmm(bias.view(lanes, rows, 1), weight.view(lanes, rows, width), self.x.mT).view(runs, out, window)
+        if self.last is None:
+            return z
+        self.h = z.relu_()  # (R, H, U)
+        if self.within is not None:
+            self.h *= self.within
+        return torch.baddbmm(self.last[1][..., None], self.last[0], self.h)
 
-        logits = vmap(answer)(self.parameters, self.buffers, tuple(each(f) for f in features))
-        own, inside = each(labels), member.flatten(0, 1)
-        losses = _mapped_loss(self.loss, logits, own, inside, self.weights)
-        for gradient in self.gradients.values():
-            gradient.zero_()
-        losses.sum().backward()
-        with torch.no_grad():
-            hits = ((logits.argmax(-1) == own) * inside).sum(1)
-            return torch.stack([losses.detach(), hits])
+    def descend(self, slope: Tensor) -> Tensor:
+        """Fills the gradients from the slope of the loss on what came out, (R, C, U); → that on what the first layer said."""
+        if self.last is not None:
+            weight, _, of_weight, of_bias = self.last
+            torch.bmm(slope, self.h.mT, out=of_weight)
+            torch.sum(slope, 2, out=of_bias)
+            slope = torch.bmm(weight.mT, slope)
+            if self.within is not None:
+                slope *= self.within
+            slope = torch.ops.aten.threshold_backward(slope, self.h, 0)
+        (lanes, window, width), (runs, out, _) = self.x.shape, slope.shape
+        rows = runs // lanes * out
+        _, _, of_weight, of_bias = self.first
+        torch.bmm(slope.view(lanes, rows, window), self.x, out=of_weight.view(lanes, rows, width))
+        torch.sum(slope, 2, out=of_bias)
+        return slope
+
+    def below(self, slope: Tensor) -> Tensor:
+        """The slope on what was read, (R, D, U), from that on what the first layer said."""
+        under = torch.bmm(self.first[0].mT, slope)
+        return under if self.before is None else under * self.before.mT
 
 
-def _mapped_loss(loss: Loss, logits: Tensor, labels: Tensor, member: Tensor, weights: Tensor | None) -> Tensor:
-    """(R, U, C) logits, (R, U) labels and whether they count → (R,) mean losses."""
-    if weights is None:
-        return vmap(lambda z, y, m: Criterion(loss).over(z, y, m))(logits, labels, member)
-    return vmap(lambda z, y, m, w: Criterion(loss, w).over(z, y, m))(logits, labels, member, weights)
+def _each(of_lanes: Tensor, count: int) -> Tensor:
+    """(L, …) → (R, …): each lane's for all its runs."""
+    return of_lanes if len(of_lanes) == count else of_lanes.repeat_interleave(count // len(of_lanes), 0)

@@ -2,7 +2,7 @@
 
 The heads' parameters are stacked (runs first) and stepped by one optimiser, which works element by element, so each run ends
 where it would have ended alone, up to the order of floating-point sums. Draws are those of a run alone: the same initial head,
-the same order of rows. Left to `fit`, one by one: heads with dropout, averaged weights, accumulation, bags.
+the same order of rows, the same dropout. Left to `fit`, one by one: averaged weights, accumulation, bags.
 
 Letters: R runs, L lanes of r runs (training/lanes), D_i width of branch i, C classes.
 """
@@ -35,7 +35,7 @@ from phoropter.training.lanes import Lane, windows
 from phoropter.training.loop import Row, optimizer_of, set_rate
 from phoropter.training.losses import class_weights
 from phoropter.training.recipe import Phase
-from phoropter.training.stacked import Heads, Mapped, Plain, narrow, plain
+from phoropter.training.stacked import Drops, Heads, narrow
 
 MOST = 64  # runs in one program: what is gathered for a step stays a few hundred megabytes
 
@@ -45,16 +45,9 @@ Outcome = Fitted | DivergedError
 def fits_together(candidate: Candidate) -> bool:
     """Whether runs of this candidate may be trained as one program."""
     recipe = candidate.recipe
-    dropout = candidate.head.dropout or (candidate.fusion.dropout if candidate.fusion else 0)
-    simple = not (recipe.ema or dropout or candidate.teaching or candidate.members or candidate.head.kind == "own")
+    simple = not (recipe.ema or candidate.teaching or candidate.members or candidate.head.kind == "own")
     alone = recipe.accumulate == 1 and recipe.imbalance.bags == 1 and recipe.precision in ("float32", "auto")
-    return (
-        candidate.stores_features
-        and bool(recipe.phases)
-        and simple
-        and alone
-        and not (candidate.fusion and candidate.fusion.auxiliary)
-    )
+    return candidate.stores_features and bool(recipe.phases) and simple and alone
 
 
 def kin(candidate: Candidate) -> str:
@@ -73,7 +66,7 @@ def fit_together(tasks: Sequence[Task]) -> list[Outcome]:
 
     Each equals what `fit` returns for the task alone, within the tolerance of float32 sums.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[tasks[0].device] if tasks[0].device.type == "cuda" else []):
         return fit_asked(tasks, ask(tasks))
 
 
@@ -203,7 +196,9 @@ class _Program:
         weights = [class_weights(self.recipe.loss, t.dataset.labels[t.split.train], t.dataset.classes) for t in self._tasks]
         stacked = None if weights[0] is None else torch.stack([w for w in weights if w is not None]).to(self.device)
         heads = [run.model.head for run in self.runs]
-        self.heads: Heads = (Plain if plain(heads[0]) else Mapped)(heads, self.recipe.loss, stacked)
+        fusion = self.task.candidate.fusion
+        self.heads = Heads(heads, self.recipe.loss, stacked, fusion.auxiliary if fusion else 0.0)
+        self.drops = Drops(heads[0], self.lanes, self.device)
         self.held = _Held(lanes, self.device)
 
     @property
@@ -231,7 +226,7 @@ class _Program:
             part = slice(some[0][0], some[-1][0] + 1)
             instead = {}
             for name, parameter in self.heads.parameters.items():
-                piece = parameter.detach()[part]
+                piece = parameter[part]
                 piece.grad = self.heads.gradients[name][part]
                 instead[f"head.{name}"] = piece
             run = some[0][1]
@@ -255,7 +250,8 @@ class _Program:
             set_rate(optimizer, self.recipe.schedule, (epoch - first) * len(coming) + index, len(coming), phase.epochs)
             counts = torch.from_numpy(window.counts).to(self.device)
             member = torch.from_numpy(window.member).to(self.device)
-            found = self.heads.step(*self.held.gather(window.rows), member, counts)
+            scales = self.drops.at(epoch, index, window.counts[:, 0].astype(int).tolist(), window.rows.shape[1])
+            found = self.heads.step(*self.held.gather(window.rows), member, counts, scales)
             self._clip()
             optimizer.step()
             sums[0].addcmul_(found[0], counts.flatten())
@@ -300,8 +296,7 @@ class _Program:
             gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
 
     def _load(self, run: _Run, i: int) -> None:
-        state = {k: v[i].detach().clone() for k, v in {**self.heads.parameters, **self.heads.buffers}.items()}
-        run.model.head.load_state_dict(state)
+        run.model.head.load_state_dict({name: stacked[i].clone() for name, stacked in self.heads.parameters.items()})
 
     def _outcome(self, run: _Run, i: int, seconds: float) -> Outcome:
         for row in run.history:
