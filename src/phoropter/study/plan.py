@@ -31,7 +31,7 @@ from phoropter.study.spec import named as named
 from phoropter.training.candidate import Candidate, Teaching, contradiction
 from phoropter.training.lineage import refuse_met
 
-NUMERICS = 2  # raise when equal inputs would give other predictions than before
+NUMERICS = 3  # raise when equal inputs would give other predictions than before
 
 
 @dataclass(frozen=True, eq=False)
