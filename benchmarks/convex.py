@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from _sides import Turns, one_thread, row, timed, write
-from heads import PART, theirs
+from heads import PART, Case, theirs
 
 GOAL = 40.0
+LINEAR = Case("512", (512,), "linear", "")
 PENALTY = 0.01
 PENALTIES = (0.1, 0.01, 0.001)
 
@@ -83,12 +84,12 @@ def measured(folder: Path, turns: int = 5) -> list[dict[str, Any]]:
         return solve(stored, problems, penalties, 3, torch.device("cpu"))
 
     found = ours((PENALTY,))
-    trained = theirs(tasks[::PART], "linear", stored)
+    trained = theirs(tasks[::PART], LINEAR, [stored])
     print(f"held-out accuracy {accuracy(found, tasks, stored):.3f} (30 solved) and {trained:.3f} (6 trained)")
     mine, others, whole = [], [], []
     for _ in range(turns):
         mine.append(timed(lambda: ours((PENALTY,))))
-        others.append(PART * timed(lambda: theirs(tasks[::PART], "linear", stored)))
+        others.append(PART * timed(lambda: theirs(tasks[::PART], LINEAR, [stored])))
         whole.append(PART * timed(lambda: sklearns(tasks[::PART], stored)))
     path = [timed(lambda: ours(PENALTIES)) for _ in range(2)]
     nine = 3 * len(PENALTIES) * 2 / 3 + 1  # heads trained for each of the thirty, in whole training parts

@@ -5,10 +5,11 @@ For each run, over its n training rows with weights m_i (1, or the class's weigh
 
     minimise over W, b:   Σ m_i CE(W x̃_i + b, y_i) / Σ m_i  +  λ/2 · ‖W‖²
 
-which is scikit-learn's LogisticRegression with C = 1 / (λ n). Solved by L-BFGS (Nocedal & Wright 2006, algorithm 7.4), begun in
-the metric of Böhning's bound on the Hessian (Böhning 1992), ½ XᵀX/n + λ, so that a dozen steps do. The features of all rows are
-read by all runs in one matrix product; a run counts its own training rows and nothing else, and of the others only the metric
-and the place of the origin know. The line search costs no product: logits are linear in the step.
+which is scikit-learn's LogisticRegression with C = 1 / (λ n). Solved by L-BFGS (Nocedal & Wright 2006, algorithm 7.4) in the
+metric of the classes' own blocks of the Hessian, bias included: first of those where all classes are as likely, which are one; for
+many runs also of those where they are after some steps; so that a dozen steps or two do. The features of all rows are read by all
+runs in one matrix product; a run counts its own training rows and nothing else, and of the others only the metric and the place of
+the origin know. The line search costs no product: logits are linear in the step.
 
 Left out: L1 penalties; more classes × rows × runs than memory holds are solved some runs at a time.
 
@@ -33,7 +34,7 @@ from phoropter.data.protocols import Split
 
 MEMORY = 10  # steps L-BFGS remembers
 STEPS = 200  # and the most it takes
-REFRESHED = (6,)  # steps before which the metric is taken anew
+REFRESHED = 4  # the step before which the metric is taken anew
 AT_ONCE = 2**25  # logits held at once: R · C · N
 
 Rows = NDArray[np.int64]
@@ -157,7 +158,7 @@ class _Data:
         x = x - self.mean
         self.scale = _unless_zero(x.square().mean(0, dtype=torch.float64).sqrt().float())
         self.x = x / self.scale
-        self.gram = (self.x.T @ self.x) / len(self.x)  # (D, D)
+        self.gram = self._bend(torch.full((len(self.x),), 1 / len(self.x), device=device))
         self.metrics: dict[float, Tensor] = {}
 
     @property
@@ -166,14 +167,20 @@ class _Data:
         return self.classes * len(self.rows)
 
     def metric(self, penalty: float) -> Tensor:
-        """(1, D, D) the inverse of Böhning's bound."""
+        """(1, D + 1, D + 1) the inverse of a class's block of the Hessian where all classes are as likely."""
         if penalty not in self.metrics:
-            self.metrics[penalty] = _inverse(self.gram[None] / 2, penalty)
+            self.metrics[penalty] = _inverse(self.gram[None] * ((1 - 1 / self.classes) / self.classes), penalty)
         return self.metrics[penalty]
 
     def bends(self, weights: Tensor, penalty: float) -> Tensor:
-        """(C, N) weights of the rows → (C, D, D) the inverse of each class's own block of the Hessian."""
-        return _inverse(torch.stack([(self.x * w[:, None]).T @ self.x for w in weights]), penalty)
+        """(C, N) weights of the rows → (C, D + 1, D + 1) the inverse of each class's own block of the Hessian."""
+        return _inverse(torch.stack([self._bend(w) for w in weights]), penalty)
+
+    def _bend(self, weights: Tensor) -> Tensor:
+        """(N,) weights of the rows → (D + 1, D + 1) Σ w x xᵀ, x with a one at its end for the bias."""
+        weighted = self.x * weights[:, None]
+        of_bias = torch.cat([weighted.sum(0), weights.sum()[None]])
+        return torch.cat([torch.cat([weighted.T @ self.x, of_bias[None, :-1]]), of_bias[:, None]], 1)
 
     def worth(self, runs: int) -> bool:
         """Whether the classes' own metrics cost less than some twenty steps of so many runs."""
@@ -191,7 +198,9 @@ class _Data:
 
 
 def _inverse(bend: Tensor, penalty: float) -> Tensor:
-    bend.diagonal(dim1=1, dim2=2).add_(penalty + 1e-6)
+    """Of Hessians without the penalty, which knows no bias."""
+    bend.diagonal(dim1=1, dim2=2).add_(1e-6)
+    bend.diagonal(dim1=1, dim2=2)[:, :-1].add_(penalty)
     factor, failed = torch.linalg.cholesky_ex(bend)
     if failed.any():  # rounding has made it indefinite
         factor = torch.linalg.cholesky(bend.double()).to(bend)
@@ -215,7 +224,6 @@ class _Fit:
         self.mask = data.masks(runs, normed=True)  # (R, N)
         self.theta = torch.zeros(len(runs), data.classes, data.x.shape[1] + 1, device=data.x.device)
         self.labels = data.labels.expand(len(runs), 1, -1)  # (R, 1, N)
-        self.bias = torch.full((data.classes,), 2.0, device=data.x.device)
         self.logits = torch.zeros(len(runs), data.classes, len(data.x), device=data.x.device)
 
     def losses(self) -> Tensor:
@@ -225,30 +233,28 @@ class _Fit:
     def run(self, penalty: float) -> None:
         """On from where it is to the minimum for this penalty."""
         memory: list[tuple[Tensor, Tensor, Tensor]] = []
-        value, gradient = self._slope(penalty)
+        worth = self.data.worth(len(self.theta))
+        anew = REFRESHED if self.steps == 0 else 0  # the step before which the metric is taken where the runs then are
         self.metric = self.data.metric(penalty)
+        point = self._point(self.logits, self.theta, penalty)
+        gradient = self._slope(point, penalty)
         for number in range(STEPS):
             self.left = gradient.abs().amax((1, 2))
             going = self.left > self.enough
             if not going.any():
                 return
             self.steps += 1
-            direction = -self._two_loops(gradient, memory, penalty)
+            if number == anew and worth:
+                self.metric = self._metric(penalty)
+            direction = -self._two_loops(gradient, memory)
             falls = (direction * gradient).sum((1, 2))
             uphill = falls >= 0
             if uphill.any():  # only where rounding has made the memory useless
-                direction = torch.where(uphill[:, None, None], -self._preconditioned(gradient, penalty), direction)
+                direction = torch.where(uphill[:, None, None], -self._preconditioned(gradient), direction)
                 falls = (direction * gradient).sum((1, 2))
-            if number in REFRESHED and self.data.worth(len(value)):
-                direction = -self._refreshed(gradient, memory, penalty)
-                falls = (direction * gradient).sum((1, 2))
-            ahead = self._answers(direction)
-            step = self._step(value, falls, direction, ahead, penalty) * going
-            moved = direction * step[:, None, None]
-            self.theta += moved
-            self.logits.addcmul_(ahead, step[:, None, None])
             before = gradient
-            value, gradient = self._slope(penalty)
+            point, moved = self._move(point, falls, direction, going, penalty)
+            gradient = self._slope(point, penalty)
             turned = gradient - before
             bend = (moved * turned).sum((1, 2))
             kept = bend > 1e-10
@@ -275,60 +281,66 @@ class _Fit:
         weight, bias = self._bare(theta)
         return torch.addmm(bias.reshape(-1, 1), weight.flatten(0, 1), self.data.x.T).view(*bias.shape, -1)
 
-    def _value(self, logits: Tensor, theta: Tensor, penalty: float) -> Tensor:
-        losses = torch.logsumexp(logits, 1) - logits.gather(1, self.labels)[:, 0]
-        return (losses * self.mask).sum(1) + penalty / 2 * theta[..., :-1].square().sum((1, 2))
-
-    def _slope(self, penalty: float) -> tuple[Tensor, Tensor]:
-        """(R,) objective, (R, C, D + 1) its gradient."""
-        logp = torch.log_softmax(self.logits, 1)
+    def _point(self, logits: Tensor, theta: Tensor, penalty: float) -> _Point:
+        logp = torch.log_softmax(logits, 1)
         losses = -(logp.gather(1, self.labels)[:, 0] * self.mask).sum(1)
+        return _Point(theta, logits, logp, losses + penalty / 2 * theta[..., :-1].square().sum((1, 2)))
+
+    def _slope(self, point: _Point, penalty: float) -> Tensor:
+        """(R, C, D + 1) the gradient; what the point said of the classes is used up."""
         share = self.mask[:, None]
-        out = logp.exp_().mul_(share).scatter_add_(1, self.labels, -share)  # (R, C, N)
+        out = point.logp.exp_().mul_(share).scatter_add_(1, self.labels, -share)  # (R, C, N)
         total = out.sum(2)
         weight = (out.flatten(0, 1) @ self.data.x).view(*total.shape, -1)  # (R, C, D)
         weight = (weight - total[..., None] * self.mean[:, None]) / self.scale[:, None]
-        bare = self.theta[..., :-1]
-        gradient = torch.cat([weight + penalty * bare, total[..., None]], 2)
-        return losses + penalty / 2 * bare.square().sum((1, 2)), gradient
+        return torch.cat([weight + penalty * point.theta[..., :-1], total[..., None]], 2)
 
-    def _refreshed(self, gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]], penalty: float) -> Tensor:
-        """The direction after the metric has been taken anew: the classes' blocks of the Hessian where the runs now are, their
-        mean, for folds of one dataset bend alike."""
+    def _metric(self, penalty: float) -> Tensor:
+        """(C, D + 1, D + 1) the inverse of the classes' blocks of the Hessian where the runs now are, their mean: folds of one
+        dataset bend alike."""
         said = torch.softmax(self.logits, 1)
-        weights = (said * (1 - said) * self.mask[:, None]).mean(0)  # (C, N)
-        self.metric = self.data.bends(weights, penalty)
-        self.bias = 1 / weights.sum(1).clamp_min(1e-4)
-        return self._two_loops(gradient, memory, penalty)
+        return self.data.bends((said * (1 - said) * self.mask[:, None]).mean(0), penalty)
 
-    def _preconditioned(self, gradient: Tensor, penalty: float) -> Tensor:
-        weight = torch.matmul(gradient[..., :-1].transpose(0, 1), self.metric).transpose(0, 1)  # (R, C, D)
-        return torch.cat([weight, self.bias[:, None] * gradient[..., -1:]], 2)
+    def _preconditioned(self, gradient: Tensor) -> Tensor:
+        return torch.matmul(gradient.transpose(0, 1), self.metric).transpose(0, 1)
 
-    def _two_loops(self, gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]], penalty: float) -> Tensor:
+    def _two_loops(self, gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
         q = gradient.clone()
         shares = []
         for moved, turned, weight in reversed(memory):
             share = weight * (moved * q).sum((1, 2))
             q.addcmul_(turned, -share[:, None, None])
             shares.append(share)
-        q = self._preconditioned(q, penalty)
-        if memory:  # the bound, at the scale of the latest bend
+        q = self._preconditioned(q)
+        if memory:  # the metric, at the scale of the latest bend
             moved, turned, weight = memory[-1]
-            flat = (turned * self._preconditioned(turned, penalty)).sum((1, 2)) * weight
+            flat = (turned * self._preconditioned(turned)).sum((1, 2)) * weight
             q *= torch.where(flat > 0, 1 / flat.clamp_min(1e-30), 1.0)[:, None, None]
         for (moved, turned, weight), share in zip(memory, reversed(shares), strict=True):
             q.addcmul_(moved, (share - weight * (turned * q).sum((1, 2)))[:, None, None])
         return q
 
-    def _step(self, value: Tensor, falls: Tensor, direction: Tensor, ahead: Tensor, penalty: float) -> Tensor:
-        """(R,) how far to go: 1, or half as often as it takes to descend (Armijo 1966)."""
-        step = torch.ones_like(value)
+    def _move(self, point: _Point, falls: Tensor, direction: Tensor, going: Tensor, penalty: float) -> tuple[_Point, Tensor]:
+        """Whole steps, or half as long as often as it takes to descend (Armijo 1966); → where they led, and what was moved."""
+        ahead = self._answers(direction)
+        step = going.to(direction)
         for _ in range(30):
             along = step[:, None, None]
-            there = self._value(self.logits + along * ahead, self.theta + along * direction, penalty)
-            high = there > value + 1e-4 * step * falls + 2e-7 * value.abs()
+            moved = direction * along
+            there = self._point(torch.addcmul(self.logits, ahead, along), self.theta + moved, penalty)
+            high = there.value > point.value + 1e-4 * step * falls + 2e-7 * point.value.abs()
             if not high.any():
                 break
             step = torch.where(high, step / 2, step)
-        return step
+        self.theta, self.logits = there.theta, there.logits
+        return there, moved
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """Where R problems are. theta: (R, C, D + 1) · logits, logp: (R, C, N) · value: (R,) of the objective"""
+
+    theta: Tensor
+    logits: Tensor
+    logp: Tensor
+    value: Tensor
