@@ -6,10 +6,10 @@ For each run, over its n training rows with weights m_i (1, or the class's weigh
     minimise over W, b:   Σ m_i CE(W x̃_i + b, y_i) / Σ m_i  +  λ/2 · ‖W‖²
 
 which is scikit-learn's LogisticRegression with C = 1 / (λ n). Solved by L-BFGS (Nocedal & Wright 2006, algorithm 7.4) in the
-metric of the classes' own blocks of the Hessian, bias included: first of those where all classes are as likely, which are one; for
-many runs also of those where they are after some steps; so that a dozen steps or two do. The features of all rows are read by all
-runs in one matrix product; a run counts its own training rows and nothing else, and of the others only the metric and the place of
-the origin know. The line search costs no product: logits are linear in the step.
+metric of the classes' own blocks of the Hessian, bias included: first of those where all classes are as likely, which are one;
+for many runs also of those where they are after some steps; so that a dozen steps or two do. The features of all rows are read
+by all runs in one matrix product; a run counts its own training rows and nothing else, and of the others only the metric and the
+place of the origin know. The line search costs no product: logits are linear in the step.
 
 Left out: L1 penalties; more classes × rows × runs than memory holds are solved some runs at a time.
 
