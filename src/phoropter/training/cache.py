@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +32,8 @@ from phoropter.training.resident import pictures_on
 
 NUMERICS = 1  # raise when the numbers of a feature pass change
 CHUNK = 256
-NOTED = 16  # blocks between two notes of how far a pass has come
+NOTED = 16  # blocks after which it is noted how far a pass has come
+NOTED_S = 0.1  # or so many seconds, if that is sooner: what a kill may cost
 
 Progress = Callable[[int, int], None]
 Features = tuple[NDArray[np.float32], ...]  # (N, D) of each branch, memory-mapped
@@ -192,14 +194,16 @@ class Stored:
         file, total = aside / self.file, self.shape[0]
         stored = open_memmap(file, mode="r+") if done else open_memmap(file, mode="w+", dtype=self.dtype, shape=self.shape)
         start = 0
+        noted = time.monotonic()
         for i, rows in enumerate(blocks):
             if start >= done:
                 stored[start : start + rows] = compute(i)
-                if progress:
-                    progress(start + rows, total)
-                if i % NOTED == NOTED - 1:
+                if i % NOTED == NOTED - 1 or time.monotonic() - noted >= NOTED_S:
                     stored.flush()
                     write_json(aside / "done.json", {"rows": start + rows})
+                    noted = time.monotonic()
+                if progress:
+                    progress(start + rows, total)
             start += rows
         stored.flush()
         (aside / "done.json").unlink(missing_ok=True)
