@@ -246,9 +246,13 @@ def test_own_heads_that_cannot_be_separated_are_refused() -> None:
         backbones.build(BackboneSpec(name="levit_128s", weights="random"), seed=0, keep_heads=True)
 
 
-def test_normalising_where_the_picture_lies_is_the_formula_to_the_bit_and_leaves_a_given_float_alone() -> None:
+@pytest.mark.parametrize("piece", [2**18, 2 * 3 * 32 * 32, 1])  # all five pictures at once, two by two, one by one
+def test_normalising_where_the_picture_lies_is_the_formula_to_the_bit_and_leaves_a_given_float_alone(
+    monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr(backbones, "PIECE", piece)
     ours = random("test_resnet", 32)
-    pictures = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pictures = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     expected = pictures.float() * ours.scale - ours.shift
     interleaved = pictures.contiguous(memory_format=torch.channels_last)
     assert torch.equal(ours.prepare(pictures), expected)

@@ -8,6 +8,7 @@ Left out: feature pyramids and intermediate maps; explaining a classifier hooks 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +31,7 @@ from phoropter.models.spec import BackboneSpec
 from phoropter.models.weights import load_strictly, read_state
 
 Reading = Literal["pooled", "map", "tokens"]
+PIECE = 2**18  # numbers that are turned into floats at a time: a megabyte stays in a core's cache
 
 
 class Backbone(nn.Module):
@@ -72,21 +74,39 @@ class Backbone(nn.Module):
 
     def prepare(self, pictures: Tensor) -> Tensor:
         """(B, 3, S, S) uint8, or float in 0..255 → (B, 3, s, s) resized (bilinear, antialiased) and normalised."""
+        here = pictures.dtype is torch.uint8 and pictures.device.type == "cpu" and not torch.compiler.is_compiling()
+        if here and pictures.shape[-2:] == (self.side, self.side):
+            return self._piece_by_piece(pictures)
         x = pictures.float()
         if x.shape[-2:] != (self.side, self.side):
             x = F.interpolate(x, size=(self.side, self.side), mode="bilinear", antialias=True, align_corners=False)
         return x * self.scale - self.shift if x is pictures else self._normalised(x)
 
+    def _piece_by_piece(self, pictures: Tensor) -> Tensor:
+        """As all at once, to the bit: what has been made a number is still in the cache when it is scaled."""
+        made = torch.empty_like(pictures, dtype=torch.float32)
+        count = max(1, PIECE // math.prod(pictures.shape[1:]))
+        rows, scale, shift = self._rows(made)
+        for start in range(0, len(pictures), count):
+            made[start : start + count].copy_(pictures[start : start + count])
+            rows[start : start + count].mul_(scale).sub_(shift)
+        return made
+
     def _normalised(self, x: Tensor) -> Tensor:
         """As x · scale − shift, to the bit, in x's own memory."""
         if x.requires_grad:
             return x * self.scale - self.shift
+        rows, scale, shift = self._rows(x)
+        rows.mul_(scale).sub_(shift)
+        return x
+
+    def _rows(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x as it is scaled where it lies, and its scale and shift. Where colours lie together it is (B, s, 3 s): three numbers
+        are too short a row for the kernels, 4 × slower."""
         interleaved = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
         if not interleaved or x.device.type != "cpu" or torch.compiler.is_compiling():
-            return x.mul_(self.scale).sub_(self.shift)
-        rows = x.permute(0, 2, 3, 1).flatten(2)  # (B, s, 3 s): three numbers are too short a row for the kernels, 4 × slower
-        rows.mul_(self.scale.flatten().repeat(self.side)).sub_(self.shift.flatten().repeat(self.side))
-        return x
+            return x, self.scale, self.shift
+        return x.permute(0, 2, 3, 1).flatten(2), *(of.flatten().repeat(self.side) for of in (self.scale, self.shift))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, s, s) normalised → (B, D)."""
