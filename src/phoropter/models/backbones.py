@@ -106,7 +106,8 @@ class Backbone(nn.Module):
         interleaved = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
         if not interleaved or x.device.type != "cpu" or torch.compiler.is_compiling():
             return x, self.scale, self.shift
-        return x.permute(0, 2, 3, 1).flatten(2), *(of.flatten().repeat(self.side) for of in (self.scale, self.shift))
+        scale, shift = (of.flatten().repeat(self.side) for of in (self.scale, self.shift))
+        return x.permute(0, 2, 3, 1).flatten(2), scale, shift
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, s, s) normalised → (B, D)."""
