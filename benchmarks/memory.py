@@ -1,6 +1,6 @@
 """Peak resident memory over a set of 200,000 pictures at 224 pixels, 28 GiB, many times what may stay in memory.
 
-    python benchmarks/memory.py [PICTURES SHOWN, default 60000]
+    python benchmarks/memory.py [PICTURES SHOWN, default 200000: all]
 
 The file is sparse, made on the fly: it takes no disk, and every page of it that is read is a page of memory all the same. Shown
 are random batches in the order of a training epoch, mirrored, through the tap that training uses; then 512 pictures are
@@ -25,7 +25,7 @@ GOAL_GIB = 2.0
 
 def main() -> None:
     one_thread(__file__)
-    shown = int(sys.argv[1]) if len(sys.argv) > 1 else 60_000
+    shown = int(sys.argv[1]) if len(sys.argv) > 1 else COUNT
     import numpy as np
     import torch
 
