@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from _sides import Turns, one_thread, row, write
+from _sides import figure, one_thread, write
 from phoropter.data.pixels import prepare
 from phoropter.data.protocols import Split
 from phoropter.data.spec import DataSpec, open_dataset
@@ -89,9 +89,10 @@ def ratio(claim: str, goal: float | None, turns: list[dict[str, float]], ours: s
     """A row in which the ratio is how many times longer ours took: less is better, and the goal a limit."""
     both = [t for t in turns if ours in t and theirs in t]
     slow, quick = (tuple(t[name] for t in both) for name in (ours, theirs))
-    said = {"ours": slow, "theirs": quick}
-    words = {side: f"{statistics.median(seconds):.3f} s an epoch" for side, seconds in said.items()}
-    return row(claim, Turns(quick, slow), goal, **words)
+    ratios = sorted(a / b for a, b in zip(slow, quick, strict=True))
+    spread = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
+    words = (f"{statistics.median(seconds):.3f} s an epoch" for seconds in (slow, quick))
+    return figure(claim, statistics.median(ratios), goal, spread, *words)
 
 
 def main() -> None:
