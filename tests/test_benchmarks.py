@@ -100,3 +100,12 @@ def test_fixed_views_are_what_is_measured(tmp_path: Path) -> None:
     shown, labels = next(iter(fixed_views.fresh(pictures, torch.arange(6))))
     assert shown.shape == (6, 3, 96, 96) and sorted(labels.tolist()) == list(range(6))
     assert -1 <= shown.min() < 0 < shown.max() <= 1
+
+
+def test_how_many_times_longer_a_cached_epoch_takes_is_said_the_right_way_round() -> None:
+    import distil
+
+    turns = [{"plain": 1.0, "cached": 1.1}, {"plain": 2.0, "cached": 2.0, "live": 40.0}, {"plain": 1.0, "cached": 1.2}]
+    cached, live = (distil.ratio("a claim", 1.05, turns, name, "plain") for name in ("cached", "live"))
+    assert (cached["ratio"], cached["spread"], live["ratio"]) == (1.1, [1.0, 1.2], 20.0)
+    assert (live["ours"], live["theirs"]) == ("40.000 s an epoch", "2.000 s an epoch")
