@@ -64,20 +64,17 @@ def row(claim: str, turns: Turns, goal: float | None, units: float = 0.0, unit: 
         middle = statistics.median(side)
         return f"{units / middle:,.1f} {unit}/s" if units else f"{middle:.3f} s"
 
-    ratios = turns.ratios
-    spread = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
-    return figure(claim, statistics.median(ratios), goal, spread, said(turns.ours), said(turns.theirs), **more)
+    return figure(claim, turns.ratios, goal, said(turns.ours), said(turns.theirs), **more)
 
 
-def figure(
-    claim: str, ratio: float, goal: float | None, spread: tuple[float, float], ours: str, theirs: str, **more: Any
-) -> dict[str, Any]:
-    """A row of the results from its ratio, for what is not a time."""
+def figure(claim: str, ratios: Sequence[float], goal: float | None, ours: str, theirs: str, **more: Any) -> dict[str, Any]:
+    """A row of the results from the ratios of the turns, whatever they are ratios of."""
+    ordered = sorted(ratios)
     return {
         "claim": claim,
-        "ratio": round(ratio, 3),
+        "ratio": round(statistics.median(ordered), 3),
         "goal": goal,
-        "spread": [round(end, 3) for end in spread],
+        "spread": [round(end, 3) for end in (ordered[len(ordered) // 4], ordered[-1 - len(ordered) // 4])],
         "ours": ours,
         "theirs": theirs,
         "machine": machine(),

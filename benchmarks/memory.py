@@ -62,7 +62,7 @@ def main() -> None:
     claim = f"peak resident memory, {COUNT:,} pictures at {SIDE} px, in units of 2 GiB (at most 1)"
     share = peak / GIB / GOAL_GIB
     sides = f"{peak / GIB:.2f} GiB", f"{GOAL_GIB:g} GiB"
-    write("memory", [figure(claim, share, 1.0, (share, share), *sides, shown=shown)])
+    write("memory", [figure(claim, [share], 1.0, *sides, shown=shown)])
 
 
 def _peak() -> int:

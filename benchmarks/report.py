@@ -9,7 +9,6 @@ There is no other side: the ratio is the limit over what was measured, so that 1
 
 from __future__ import annotations
 
-import datetime
 import os
 import statistics
 import subprocess
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from _sides import machine, one_thread, versions, write
+from _sides import figure, machine, one_thread, versions, write
 from phoropter.core.seeds import generator
 from phoropter.results.store import Predictions, Store
 
@@ -172,23 +171,14 @@ def reported(folder: Path) -> dict[str, float]:
 
 def rows_of(name: str, turns: list[dict[str, float]]) -> Iterator[dict[str, Any]]:
     """Time and memory, each as the limit over what was measured."""
-    about = {"machine": machine(), "date": datetime.date.today().isoformat(), "versions": versions()}
     for what, key, limit, unit, size in (
         ("processor time", "processor", LIMIT_S, "s", 1),
         ("time on the wall", "wall", LIMIT_S, "s", 1),
         ("peak memory", "bytes", LIMIT_BYTES, "MiB", 2**20),
     ):
-        values = sorted(t[key] for t in turns)
-        middle = statistics.median(values)
-        yield {
-            "claim": f"report over 1,200 runs × 3,000 predictions, {name}: {what}",
-            "ratio": round(limit / middle, 3),
-            "goal": 1.0,
-            "spread": [round(limit / values[-1], 3), round(limit / values[0], 3)],
-            "ours": f"{middle / size:,.1f} {unit}",
-            "theirs": f"limit {limit / size:,.0f} {unit}",
-            **about,
-        }
+        claim = f"report over 1,200 runs × 3,000 predictions, {name}: {what}"
+        ours = f"{statistics.median(t[key] for t in turns) / size:,.1f} {unit}"
+        yield figure(claim, [limit / t[key] for t in turns], 1.0, ours, f"limit {limit / size:,.0f} {unit}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ once it is kept: a kill costs a step.
 
 from __future__ import annotations
 
-import datetime
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from _sides import machine, versions, write
+from _sides import figure, write
 
 STUDY = """\
 name: killed
@@ -87,20 +86,8 @@ def main() -> None:
     once, killed = counts
     rows = []
     for what, words in (("decoding", "pictures decoded"), ("features", "pictures asked"), ("epoch", "epochs"), ("done", "runs")):
-        ratio = killed[what] / once[what]
-        rows.append(
-            {
-                "claim": f"a study killed {len(KILLS)} times and restarted: {words}, times those of one run",
-                "ratio": round(ratio, 3),
-                "goal": 1.0,
-                "spread": [round(ratio, 3)] * 2,
-                "ours": f"{killed[what]} {words}",
-                "theirs": f"{once[what]} {words}",
-                "machine": machine(),
-                "date": datetime.date.today().isoformat(),
-                "versions": versions(),
-            }
-        )
+        claim = f"a study killed {len(KILLS)} times and restarted: {words}, times those of one run"
+        rows.append(figure(claim, [killed[what] / once[what]], 1.0, f"{killed[what]} {words}", f"{once[what]} {words}"))
     write("restart", rows)
 
 

@@ -132,10 +132,8 @@ def _candidates(entry: Entry, study: Recipe, source: Source | None, at: Location
     else:
         backbone = BackboneSpec(name=entry.backbone or entry.student or "", options=entry.options, **fields)
     frozen = bool(entry.frozen)
-    if frozen and entry.recipe is None:
-        recipe = _for_frozen(study)
-    if frozen and any(p.train == "all" for p in recipe.phases):
-        recipe = recipe.with_(phases=[p.with_(train="head").model_dump() for p in recipe.phases])
+    if frozen:
+        recipe = _heads_alone(recipe, own=entry.recipe is not None)
     if not recipe.phases:
         head = head or HeadSpec(kind="own")
     name = entry.name or _name(backbone, frozen)
@@ -147,9 +145,11 @@ def _candidates(entry: Entry, study: Recipe, source: Source | None, at: Location
     return [Candidate(name=name, backbones=(backbone,), head=head or HeadSpec(), frozen=frozen, teaching=teaching, recipe=recipe)]
 
 
-def _for_frozen(study: Recipe) -> Recipe:
-    """The recipe of a frozen candidate that has none of its own: the study's, where that trains heads alone."""
-    return study if study.phases and all(p.train == "head" for p in study.phases) else PRESETS["probe"]
+def _heads_alone(recipe: Recipe, own: bool) -> Recipe:
+    """What a frozen candidate is trained by: its own recipe, of the head alone, or the study's where that trains heads alone."""
+    if not own and not (recipe.phases and all(p.train == "head" for p in recipe.phases)):
+        return PRESETS["probe"]
+    return recipe.with_(phases=[p.with_(train="head").model_dump() for p in recipe.phases])
 
 
 def _fused(entry: Entry, backbones: tuple[BackboneSpec, ...], head: HeadSpec | None, recipe: Recipe) -> Candidate:
@@ -166,10 +166,9 @@ def _fused(entry: Entry, backbones: tuple[BackboneSpec, ...], head: HeadSpec | N
     fusion = FusionSpec(**given)
     name = " + ".join(b.name + _seed_words(b) for b in backbones) + ("" if fusion.mode == "logits" else f" ({fusion.mode})")
     name += " warm" if entry.warm else ""
-    if frozen and entry.recipe is None:
-        recipe = PRESETS["probe"] if recipe.penalties else _for_frozen(recipe)
     if frozen:
-        recipe = recipe.with_(phases=[p.with_(train="head").model_dump() for p in recipe.phases])
+        own = entry.recipe is not None
+        recipe = PRESETS["probe"] if recipe.penalties and not own else _heads_alone(recipe, own)
         name += " frozen"
     usual = HeadSpec(kind="dense", dropout=0.5) if fusion.mode == "logits" else HeadSpec()
     head = head or (HeadSpec(kind="dense") if fusion.mode == "features" else usual)
