@@ -1,17 +1,25 @@
 """On a GPU: how much of its rate in bf16 fine-tuning reaches, features a second, and a whole 10 × 3 probe study.
 
-    python benchmarks/gpu.py
+    python benchmarks/gpu.py [--timm PATH]
 
 Fine-tuning is the preset `finetune` in bf16 on pictures made up, of the side the network wants: the second epoch counts, with
 everything in it (batches, augmentation, optimiser, sums). The share is multiply-adds × 2 × 3 a picture, forward and backward,
 over the rate of one large bf16 product of matrices measured beside it on the same chip. Without a CUDA device it says so.
-Nothing is compared: `ratio` is the share, or absent.
+`share` is that share, or absent.
+
+With `--timm PATH`, a checkout of pytorch-image-models, each network alone is also trained by timm's own train.py on the same
+chip: as many pictures of the same side as JPEG files, bf16, channels last, a worker per processor, flip alone. The mean rate that
+it prints for its last epoch is set beside ours; `ratio` says how many times faster ours is.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
+import os
+import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +27,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+from _pictures import folder_of
 from _sides import RESULTS, versions
+from _timm_script import START, script_in
+from _usual import MEAN, STD
 
 FINETUNED: tuple[tuple[str, ...], ...] = (
     ("resnet50",),
@@ -86,6 +97,27 @@ def finetuning(names: tuple[str, ...], material: tuple[Any, Any], batch: int, fo
             rows.append(step)
 
 
+def timm_rate(script: Path, name: str, folder: Path, side: int, batch: int) -> float:
+    """Pictures a second in the last epoch of timm's train.py over the JPEG files of a folder with `train` and `validation`."""
+    given = {
+        **{"data-dir": folder, "model": name, "num-classes": CLASSES, "input-size": (3, side, side), "mean": MEAN, "std": STD},
+        **{"batch-size": batch, "opt": "adamw", "lr": 1e-4, "weight-decay": 0.05, "epochs": 3, "warmup-epochs": 0},
+        **{"scale": (1, 1), "ratio": (1, 1), "hflip": 0.5, "color-jitter": 0, "smoothing": 0, "workers": os.cpu_count() or 1},
+        **{"amp-dtype": "bfloat16", "log-interval": 1, "checkpoint-hist": 1, "output": folder / "written"},
+    }
+    options = ["--amp", "--channels-last", "--pin-mem"]
+    for option, value in given.items():
+        options += [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
+    path = os.pathsep.join([str(script.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-c", START, str(script), *options]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    rates = re.findall(r"Train: (\d+) .*?Time: .*?\([\d.]+s, +([\d.]+)/s\)", done.stderr + done.stdout)
+    if done.returncode or not rates:
+        last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        raise SystemExit(f"--timm {script.parent}: train.py was expected to train {name} and stopped with '{last}'")
+    return float(rates[-1][1])
+
+
 def feature_pass(name: str, material: tuple[Any, Any], folder: Path, device: Any) -> float:
     """Pictures a second of the second of two passes."""
     import torch
@@ -146,7 +178,7 @@ def measured(device: Any, finetuned: tuple[tuple[str, ...], ...], count: int, si
 
 
 def _row(claim: str, share: float | None, ours: str) -> dict[str, Any]:
-    said = {"claim": claim, "ratio": share, "goal": None, "spread": None, "ours": ours, "theirs": None}
+    said = {"claim": claim, "ratio": None, "share": share, "goal": None, "spread": None, "ours": ours, "theirs": None}
     return {**said, "date": datetime.date.today().isoformat(), "versions": versions()}
 
 
@@ -157,9 +189,28 @@ def _wait(device: Any) -> None:
         torch.cuda.synchronize(device)
 
 
-def main() -> None:
+def beside_timm(rows: list[dict[str, Any]], script: Path, count: int, side: int, batch: int) -> None:
+    """Sets timm's figure beside ours in the rows of fine-tuned networks."""
+    with tempfile.TemporaryDirectory() as at:
+        folder_of("none", count, (side, side), Path(at) / "train")
+        folder_of("none", CLASSES, (side, side), Path(at) / "validation")
+        for names in FINETUNED:
+            if len(names) > 1:
+                continue
+            (row,) = (r for r in rows if r["claim"].startswith(f"fine-tuning {names[0]} at"))
+            theirs = timm_rate(script, names[0], Path(at), side, batch)
+            ours = float(row["ours"].split()[0].replace(",", ""))
+            row |= {"ratio": round(ours / theirs, 3), "theirs": f"{theirs:,.0f} pictures/s (timm's train.py)"}
+            print(f"{row['claim']}: {row['ours']} against {row['theirs']}: {row['ratio']:.2f} ×", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
     import torch
 
+    parser = argparse.ArgumentParser(description="Fine-tuning, feature passes and a probe study on a GPU.")
+    parser.add_argument("--timm", type=Path, metavar="PATH", help="a checkout of pytorch-image-models")
+    asked = parser.parse_args(arguments)
+    script = script_in(asked.timm) if asked.timm else None
     if not torch.cuda.is_available():
         print("gpu: no CUDA device here, so nothing was measured")
         return
@@ -169,10 +220,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as at:
         seconds = probe_study("resnet50", 4096, 224, 10, 3, Path(at), "cuda")
     rows.append(_row("10 × 3 probe study of 4,096 pictures at 224 px, resnet50", None, f"{seconds:.1f} s"))
+    if script:
+        beside_timm(rows, script, 4096, 224, 128)
     for r in rows:
         r |= {"machine": torch.cuda.get_device_name(device), "bf16_peak_tflops": round(peak / 1e12, 1)}
-        share = "" if r["ratio"] is None else f" = {100 * r['ratio']:.1f} % of {peak / 1e12:,.0f} TFLOP/s"
-        print(f"{r['claim']:70} {r['ours']}{share}")
+        share = "" if r["share"] is None else f" = {100 * r['share']:.1f} % of {peak / 1e12:,.0f} TFLOP/s"
+        print(f"{r['claim']:70} {r['ours']}{share}", flush=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "gpu.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

@@ -19,13 +19,13 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     monkeypatch.setattr(gpu, "RESULTS", tmp_path)
     yield gpu
-    for name in ("gpu", "_sides"):
+    for name in ("gpu", "_sides", "_pictures", "_timm_script", "_usual"):
         sys.modules.pop(name, None)
 
 
 def test_without_a_gpu_it_says_so_and_writes_nothing(gpu: Any, monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    gpu.main()
+    gpu.main([])
     assert capsys.readouterr().out == "gpu: no CUDA device here, so nothing was measured\n"
     assert not list(tmp_path.iterdir())
 
@@ -40,5 +40,5 @@ def test_it_measures_on_any_device(gpu: Any, tmp_path: Path) -> None:
         "fine-tuning test_resnet + test_vit",
         "feature pass, test_resnet",
     ]
-    assert rows[0]["ratio"] > 0 and rows[2]["ratio"] is None
+    assert rows[0]["share"] > 0 and rows[2]["share"] is None
     assert gpu.probe_study("test_resnet", 40, 32, 2, 2, tmp_path, "cpu") > 0
