@@ -154,8 +154,11 @@ def probe_study(name: str, count: int, side: int, folds: int, seeds: int, folder
         recipe="probe",
     )
     began = time.perf_counter()
-    study.run(folder / "study", device=device, quiet=True)
-    return time.perf_counter() - began
+    done = len(study.run(folder / "study", device=device, quiet=True).runs)
+    seconds = time.perf_counter() - began
+    if done != folds * seeds:
+        raise SystemExit(f"gpu: {done} of {folds * seeds} runs of the probe study are there, so its time means nothing")
+    return seconds
 
 
 def measured(device: Any, finetuned: tuple[tuple[str, ...], ...], count: int, side: int, batch: int, peak: float) -> list[Any]:

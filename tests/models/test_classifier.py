@@ -275,3 +275,9 @@ def test_a_sibling_shares_the_backbones_and_has_the_head_another_seed_would_give
     expected = dict(made(kind, seed=1).head_parameters())
     assert all(torch.equal(p, expected[n]) for n, p in sibling.head_parameters())
     assert not torch.equal(sibling(pictures()), ours(pictures()))
+
+
+@pytest.mark.parametrize("kind", ["linear", "token", "logits"])
+def test_the_head_of_a_sibling_lies_where_its_backbones_lie(kind: str) -> None:
+    ours = made(kind).to("meta")
+    assert {p.device.type for p in classifiers.sibling(ours, seed=1).parameters()} == {"meta"}

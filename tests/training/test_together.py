@@ -62,7 +62,9 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 }
 
 
-def tasks(few_digits: Any, cache: Path, entry: dict[str, Any], seeds: tuple[int, ...] = (0, 1)) -> list[Task]:
+def tasks(
+    few_digits: Any, cache: Path, entry: dict[str, Any], seeds: tuple[int, ...] = (0, 1), device: str = "cpu"
+) -> list[Task]:
     dataset, pixels = few_digits
     lone = {} if "fuse" in entry else {"backbone": "test_resnet", **MEMBER}
     written = {**lone, "frozen": True, "recipe": "probe", **entry}
@@ -71,7 +73,7 @@ def tasks(few_digits: Any, cache: Path, entry: dict[str, Any], seeds: tuple[int,
     if candidate.recipe.epochs > 4:
         candidate = candidate.model_copy(update={"recipe": recipe_of({"epochs": 4}, candidate.recipe)})
     made = splits(dataset, KFold(2 if candidate.fusion else 4, seeds=list(seeds)))
-    return [Task(candidate, split, dataset, pixels, torch.device("cpu"), cache) for split in made]
+    return [Task(candidate, split, dataset, pixels, torch.device(device), cache) for split in made]
 
 
 def alone(task: Task) -> Fitted:
@@ -96,6 +98,19 @@ def test_each_equals_the_one_trained_alone(few_digits: Any, tmp_path: Path, name
             assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-4)
             assert row["train_accuracy"] == pytest.approx(expected["train_accuracy"], abs=0.02)
             assert row["learning_rate"] == pytest.approx(expected["learning_rate"])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", [*CANDIDATES, "solved"])
+def test_on_a_gpu_each_equals_the_one_trained_alone(few_digits: Any, tmp_path: Path, name: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    made = tasks(few_digits, tmp_path, CANDIDATES.get(name, {"recipe": "logistic"}), device="cuda")
+    for task, outcome in zip(made, fit_together(made), strict=True):
+        single = alone(task)
+        assert isinstance(outcome, Fitted)
+        rows = task.split.test
+        np.testing.assert_allclose(outcome.answers(rows)[0], single.answers(rows)[0], rtol=1e-2, atol=1e-3)
 
 
 def test_folds_and_seeds_differ_from_one_another(few_digits: Any, tmp_path: Path) -> None:

@@ -154,7 +154,9 @@ def sibling(classifier: Classifier, *, seed: int) -> Classifier:
     """
     if classifier.spec.head.kind == "own":
         raise ValueError("head 'own' belongs to its network; build the classifier again")
-    return _assembled(classifier.spec, classifier.branches, seed, classifier.base)
+    made = _assembled(classifier.spec, classifier.branches, seed, classifier.base)
+    made.head.to(next(classifier.head.parameters()).device)  # drawn on the processor, as `build` draws it
+    return made
 
 
 def averaged(members: Sequence[Classifier]) -> Classifier:
