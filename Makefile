@@ -36,7 +36,7 @@ bench: install
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 studies: install
-	@for study in $$($(BIN)/python -c 'from phoropter.study.spec import shipped; print(*shipped())'); do \
+	@for study in $$($(BIN)/python -c 'from phoropter.study.spec import list_shipped_studies; print(*list_shipped_studies())'); do \
 		echo "== $$study"; $(BIN)/phoropter run $$study --scale small -o runs/studies/$$study || true; done
 
 docs: install

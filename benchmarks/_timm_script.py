@@ -19,7 +19,7 @@ from _usual import MEAN, STD, options_of
 
 EPOCHS = 8
 # timm does not import where torchvision's compiled operators do not load, unless models/vision.py has been there first.
-LOADABLE = "from phoropter.models import vision; vision.timm(); "
+LOADABLE = "from phoropter.models import vision; vision.import_timm(); "
 START = f"import runpy, sys; {LOADABLE}sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 

@@ -36,15 +36,15 @@ def features(dataset: Any, folder: Path) -> Any:
         centres = random.normal(size=(10, 512))
         made = (centres[dataset.labels] + 2 * random.normal(size=(len(dataset), 512))) * np.geomspace(1, 0.01, 512)
         return made.astype(np.float32)
-    from phoropter.data.pixels import prepare
+    from phoropter.data.pixels import prepare_pixels
     from phoropter.models import classifier
     from phoropter.models.spec import BackboneSpec, ClassifierSpec
-    from phoropter.training.cache import frozen_features
+    from phoropter.training.cache import extract_features
 
-    dataset, pixels = prepare(dataset, 96, cache=folder)
+    dataset, pixels = prepare_pixels(dataset, 96, cache=folder)
     backbone = BackboneSpec(name="mobilenetv2_100", weights=str(weights), size=96)
-    model = classifier.build(ClassifierSpec(backbones=(backbone,), classes=dataset.classes, picture=96), seed=0)
-    wide = np.array(frozen_features(model, pixels, folder, torch.device("cpu"))[0])
+    model = classifier.build_classifier(ClassifierSpec(backbones=(backbone,), classes=dataset.classes, picture=96), seed=0)
+    wide = np.array(extract_features(model, pixels, folder, torch.device("cpu"))[0])
     turn = np.linalg.qr(random.normal(size=(wide.shape[1], 512)))[0]
     return np.ascontiguousarray((wide @ turn).astype(np.float32))
 
@@ -71,17 +71,17 @@ def measured(folder: Path, turns: int = 5) -> list[dict[str, Any]]:
 
     import torch
 
-    from phoropter.data.protocols import KFold, splits
+    from phoropter.data.protocols import KFold, make_splits
     from phoropter.data.spec import digits, open_dataset
-    from phoropter.training.convex import Problem, solve
+    from phoropter.training.convex import LogisticProblem, fit_logistic
 
     dataset = open_dataset(digits())
     stored = features(dataset, folder)
-    tasks = [SimpleNamespace(dataset=dataset, split=s) for s in splits(dataset, KFold(10, seeds=[0, 1, 2]))]
-    problems = [Problem(t.dataset, t.split) for t in tasks]
+    tasks = [SimpleNamespace(dataset=dataset, split=s) for s in make_splits(dataset, KFold(10, seeds=[0, 1, 2]))]
+    problems = [LogisticProblem(t.dataset, t.split) for t in tasks]
 
     def ours(penalties: tuple[float, ...]) -> list[Any]:
-        return solve(stored, problems, penalties, 3, torch.device("cpu"))
+        return fit_logistic(stored, problems, penalties, 3, torch.device("cpu"))
 
     found = ours((PENALTY,))
     trained = theirs(tasks[::PART], LINEAR, [stored])

@@ -20,17 +20,17 @@ import numpy as np
 import torch
 
 from _sides import figure, one_thread, write
-from phoropter.data.pixels import prepare
+from phoropter.data.pixels import prepare_pixels
 from phoropter.data.protocols import Split
 from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.models import classifier as classifiers
 from phoropter.models.spec import BackboneSpec, ClassifierSpec
 from phoropter.training import fit as room
-from phoropter.training.entries import candidates_of
-from phoropter.training.fit import Task, fit
-from phoropter.training.loop import Tick
-from phoropter.training.presets import recipe_of
-from phoropter.training.teacher import Teacher, identity_of
+from phoropter.training.entries import parse_candidates
+from phoropter.training.fit import TrainingTask, fit
+from phoropter.training.loop import StepProgress
+from phoropter.training.presets import parse_recipe
+from phoropter.training.teacher import Teacher, digest_classifier
 
 PICTURES = 256
 TURNS = 9
@@ -40,21 +40,21 @@ GOAL = 1.05
 RECIPE = {"preset": "cnn-distil", "epochs": EPOCHS, "batch": 128}
 
 
-def tasks(folder: Path) -> dict[str, Task]:
+def tasks(folder: Path) -> dict[str, TrainingTask]:
     """The student's three tasks, and beside them the ratio of what teacher and student cost."""
-    dataset, pixels = prepare(open_dataset(DataSpec(digits=True)), 32, cache=folder)
+    dataset, pixels = prepare_pixels(open_dataset(DataSpec(digits=True)), 32, cache=folder)
     rows = np.arange(len(dataset), dtype=np.int64)
     split = Split(0, 0, 0, 1, "a part", rows[:PICTURES], rows[PICTURES:])
     spec = BackboneSpec(name="vit_small_patch16_224", weights="random")
-    teacher = classifiers.build(ClassifierSpec(backbones=(spec,), classes=dataset.classes, picture=32), seed=0)
-    name = identity_of(teacher)
+    teacher = classifiers.build_classifier(ClassifierSpec(backbones=(spec,), classes=dataset.classes, picture=32), seed=0)
+    name = digest_classifier(teacher)
     student = {"weights": "random", "size": 32, "recipe": RECIPE}
-    plain, taught, _ = candidates_of(
+    plain, taught, _ = parse_candidates(
         [
             {"backbone": "resnet18", "name": "plain", **student},
             {"student": "resnet18", "teacher": spec.name, "loss": "soft", **student},
         ],
-        recipe_of("cnn-distil"),
+        parse_recipe("cnn-distil"),
     )
     common: dict[str, Any] = {
         "split": split,
@@ -65,21 +65,21 @@ def tasks(folder: Path) -> dict[str, Task]:
     }
     nobody = np.array([], np.uint64)
     made = {
-        "plain": Task(plain, **common),
-        "live": Task(taught, teacher=Teacher(spec.name, name, lambda: teacher, nobody, live=True), **common),
-        "cached": Task(taught, teacher=Teacher(spec.name, name, lambda: teacher, nobody), **common),
+        "plain": TrainingTask(plain, **common),
+        "live": TrainingTask(taught, teacher=Teacher(spec.name, name, lambda: teacher, nobody, uncached=True), **common),
+        "cached": TrainingTask(taught, teacher=Teacher(spec.name, name, lambda: teacher, nobody), **common),
     }
-    costs = [classifiers.cost(m, 32).macs or 0 for m in (teacher, room.build(made["plain"]))]
+    costs = [classifiers.measure_cost(m, 32).macs or 0 for m in (teacher, room.build_model(made["plain"]))]
     if costs[0] < 10 * costs[1]:
         raise SystemExit(f"the teacher's {costs[0]:,} multiply-adds are not ten times the student's {costs[1]:,}")
     return made
 
 
-def epoch_seconds(task: Task) -> float:
+def epoch_seconds(task: TrainingTask) -> float:
     """Processor seconds of an epoch, which other programs on the machine change less than they change the clock."""
     seconds, began = [], time.process_time()
     for step in fit(task):
-        if not isinstance(step, Tick):
+        if not isinstance(step, StepProgress):
             seconds.append(time.process_time() - began)
             began = time.process_time()
     return statistics.mean(seconds[1:])
@@ -96,7 +96,7 @@ def ratio(claim: str, goal: float | None, turns: list[dict[str, float]], ours: s
 def main() -> None:
     one_thread(__file__)
     torch.set_num_threads(1)
-    room.examine = lambda *_: {}  # type: ignore[assignment]  # a teacher of random weights would fail, and costs the same
+    room.check_teacher_accuracy = lambda *_: {}  # type: ignore[assignment]  # a teacher of random weights would fail, and costs the same
     with tempfile.TemporaryDirectory() as folder:
         made = tasks(Path(folder))
         epoch_seconds(made["cached"])  # the first student: the teacher is asked

@@ -63,23 +63,23 @@ def ours(name: str, side: int, folder: Path, **recipe_keys: Any) -> Callable[[],
     import torch
 
     from phoropter.data.folders import open_folder
-    from phoropter.data.pixels import prepare
+    from phoropter.data.pixels import prepare_pixels
     from phoropter.data.protocols import Split
-    from phoropter.training.entries import candidates_of
-    from phoropter.training.fit import Task, fit
-    from phoropter.training.loop import Tick
-    from phoropter.training.presets import recipe_of
+    from phoropter.training.entries import parse_candidates
+    from phoropter.training.fit import TrainingTask, fit
+    from phoropter.training.loop import StepProgress
+    from phoropter.training.presets import parse_recipe
 
     cache = folder.parent / "cache"
-    dataset, pixels = prepare(open_folder(folder), side, cache=cache)
+    dataset, pixels = prepare_pixels(open_folder(folder), side, cache=cache)
     every = np.arange(len(dataset), dtype=np.int64)
-    recipe = recipe_of({"preset": "finetune", "epochs": EPOCHS, "batch": BATCH, **recipe_keys})
-    candidate = candidates_of([{"backbone": name, "weights": "random", "size": side}], recipe)[0]
+    recipe = parse_recipe({"preset": "finetune", "epochs": EPOCHS, "batch": BATCH, **recipe_keys})
+    candidate = parse_candidates([{"backbone": name, "weights": "random", "size": side}], recipe)[0]
     split = Split(0, 0, 0, 1, "all", every, every[:0])
-    going = fit(Task(candidate, split, dataset, pixels, torch.device("cpu"), cache))
+    going = fit(TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), cache))
 
     def epoch() -> None:
-        while isinstance(next(going), Tick):
+        while isinstance(next(going), StepProgress):
             pass
 
     return epoch

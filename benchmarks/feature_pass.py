@@ -27,19 +27,19 @@ def ours(name: str, side: int, folder: Path, cache: Path) -> Callable[[], Any]:
     import torch
 
     from phoropter.data.folders import open_folder
-    from phoropter.data.pixels import prepare
+    from phoropter.data.pixels import prepare_pixels
     from phoropter.models import classifier
     from phoropter.models.spec import BackboneSpec, ClassifierSpec
-    from phoropter.training.cache import frozen_features
+    from phoropter.training.cache import extract_features
 
-    dataset, pixels = prepare(open_folder(folder), side, cache=cache)
+    dataset, pixels = prepare_pixels(open_folder(folder), side, cache=cache)
     backbone = BackboneSpec(name=name, weights="random", size=side)
-    model = classifier.build(ClassifierSpec(backbones=(backbone,), classes=dataset.classes, picture=side), seed=0)
+    model = classifier.build_classifier(ClassifierSpec(backbones=(backbone,), classes=dataset.classes, picture=side), seed=0)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as a candidate is built
     again = itertools.count()
 
     def features() -> Any:
-        return frozen_features(model, pixels, cache / f"pass{next(again)}", torch.device("cpu"))[0]
+        return extract_features(model, pixels, cache / f"pass{next(again)}", torch.device("cpu"))[0]
 
     features.backbone = model.branches[0]  # type: ignore[attr-defined]
     return features

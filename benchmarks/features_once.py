@@ -36,20 +36,20 @@ def tasks(count: int, folder: Path, cache: Path, **recipe_keys: Any) -> list[Any
     """10 folds × 3 seeds of one frozen candidate by the preset `probe`, changed by some keys; features go into `cache`."""
     import torch
 
-    from phoropter.data.pixels import prepare
-    from phoropter.data.protocols import KFold, splits
+    from phoropter.data.pixels import prepare_pixels
+    from phoropter.data.protocols import KFold, make_splits
     from phoropter.data.spec import DataSpec, open_dataset
-    from phoropter.training.entries import candidates_of
-    from phoropter.training.fit import Task
+    from phoropter.training.entries import parse_candidates
+    from phoropter.training.fit import TrainingTask
     from phoropter.training.presets import PRESETS
 
-    dataset, pixels = prepare(open_dataset(DataSpec(digits=True, rows=count)), SIDE, cache=folder)
+    dataset, pixels = prepare_pixels(open_dataset(DataSpec(digits=True, rows=count)), SIDE, cache=folder)
     recipe = {"preset": "probe", "epochs": EPOCHS, "batch": BATCH, **recipe_keys}
     entry = {"backbone": BACKBONE, "weights": str(weights_in(folder)), "size": SIDE, "frozen": True, "recipe": recipe}
-    (candidate,) = candidates_of([entry], PRESETS["probe"])
-    made = splits(dataset, KFold(10, seeds=[0, 1, 2]))
+    (candidate,) = parse_candidates([entry], PRESETS["probe"])
+    made = make_splits(dataset, KFold(10, seeds=[0, 1, 2]))
     assert len(made) == RUNS
-    return [Task(candidate, split, dataset, pixels, torch.device("cpu"), cache) for split in made]
+    return [TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), cache) for split in made]
 
 
 def weights_in(folder: Path) -> Path:
@@ -57,7 +57,7 @@ def weights_in(folder: Path) -> Path:
     import safetensors.torch
     import torch
 
-    from phoropter.models.vision import timm
+    from phoropter.models.vision import import_timm
 
     given = Path(os.environ.get("PHOROPTER_TEST_DATA", "")) / "weights" / WEIGHTS
     if given.is_file():
@@ -65,26 +65,26 @@ def weights_in(folder: Path) -> Path:
     made = folder / WEIGHTS
     if not made.exists():
         torch.manual_seed(0)
-        safetensors.torch.save_file(timm().create_model(BACKBONE).state_dict(), made)
+        safetensors.torch.save_file(import_timm().create_model(BACKBONE).state_dict(), made)
     return made
 
 
 def ours(count: int, folder: Path, **recipe_keys: Any) -> None:
     """All thirty runs, in an empty cache."""
-    from phoropter.training.together import fit_together
+    from phoropter.training.together import fit_batched
 
     cache = folder / "empty"
     shutil.rmtree(cache, ignore_errors=True)
-    fit_together(tasks(count, folder, cache, **recipe_keys))
+    fit_batched(tasks(count, folder, cache, **recipe_keys))
 
 
 def theirs(task: Any, batches_of: Callable[[Any, Any], Any]) -> Callable[[], None]:
     """One epoch of one run, ready to be timed. batches_of: (n, 3, S, S) uint8, (n,) labels → a loader of normalised batches"""
     import torch
 
-    from phoropter.training.fit import build
+    from phoropter.training.fit import build_model
 
-    backbone = build(task).branches[0].body.eval()
+    backbone = build_model(task).branches[0].body.eval()
     rows = task.split.train
     batches = batches_of(torch.from_numpy(task.pixels.batch(rows)), torch.from_numpy(task.dataset.labels[rows]))
     with torch.no_grad():

@@ -30,7 +30,7 @@ def fresh(pictures: Any, labels: Any) -> Any:
 
     from phoropter.models import vision
 
-    v2 = vision.torchvision("transforms.v2")
+    v2 = vision.import_torchvision("transforms.v2")
     augment = v2.Compose([v2.RandomCrop(SIDE, padding=PADDING), v2.RandomHorizontalFlip()])
 
     class Augmented(torch.utils.data.Dataset):  # type: ignore[type-arg]

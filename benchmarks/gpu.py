@@ -62,10 +62,10 @@ def made_up(count: int, side: int, folder: Path) -> tuple[Any, Any]:
     import numpy as np
 
     from phoropter.data.arrays import from_arrays
-    from phoropter.data.pixels import prepare
+    from phoropter.data.pixels import prepare_pixels
 
     images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
-    return prepare(from_arrays(images, np.arange(count) % CLASSES), side, cache=folder)
+    return prepare_pixels(from_arrays(images, np.arange(count) % CLASSES), side, cache=folder)
 
 
 def finetuning(names: tuple[str, ...], material: tuple[Any, Any], batch: int, folder: Path, device: Any) -> tuple[float, float]:
@@ -74,26 +74,26 @@ def finetuning(names: tuple[str, ...], material: tuple[Any, Any], batch: int, fo
 
     from phoropter.data.protocols import Split
     from phoropter.models import classifier
-    from phoropter.training.entries import candidates_of
-    from phoropter.training.fit import Task, fit
-    from phoropter.training.loop import Tick
-    from phoropter.training.presets import recipe_of
+    from phoropter.training.entries import parse_candidates
+    from phoropter.training.fit import TrainingTask, fit
+    from phoropter.training.loop import StepProgress
+    from phoropter.training.presets import parse_recipe
 
     dataset, pixels = material
     parts = [{"backbone": name, "weights": "random", "size": pixels.size} for name in names]
     candidate: dict[str, Any] = parts[0] if len(parts) == 1 else {"fuse": parts, "mode": "logits"}
-    recipe = recipe_of({"preset": "finetune", "epochs": 2, "batch": batch, "precision": "bf16"})
+    recipe = parse_recipe({"preset": "finetune", "epochs": 2, "batch": batch, "precision": "bf16"})
     every = np.arange(len(dataset), dtype=np.int64)
     split = Split(0, 0, 0, 1, "all", every, every[:0])
-    going = fit(Task(candidates_of([candidate], recipe)[0], split, dataset, pixels, device, folder))
+    going = fit(TrainingTask(parse_candidates([candidate], recipe)[0], split, dataset, pixels, device, folder))
     rows: list[dict[str, Any]] = []
     while True:
         try:
             step = next(going)
         except StopIteration as done:
-            macs = classifier.cost(done.value.model, pixels.size).macs or 0
+            macs = classifier.measure_cost(done.value.model, pixels.size).macs or 0
             return rows[-1]["images_per_s"], 2 * 3 * macs
-        if not isinstance(step, Tick):
+        if not isinstance(step, StepProgress):
             rows.append(step)
 
 
@@ -124,16 +124,18 @@ def feature_pass(name: str, material: tuple[Any, Any], folder: Path, device: Any
 
     from phoropter.models import classifier
     from phoropter.models.spec import BackboneSpec, ClassifierSpec
-    from phoropter.training.cache import frozen_features
+    from phoropter.training.cache import extract_features
 
     dataset, pixels = material
     backbone = BackboneSpec(name=name, weights="random", size=pixels.size)
-    model = classifier.build(ClassifierSpec(backbones=(backbone,), classes=dataset.classes, picture=pixels.size), seed=0)
+    model = classifier.build_classifier(
+        ClassifierSpec(backbones=(backbone,), classes=dataset.classes, picture=pixels.size), seed=0
+    )
     model = model.to(memory_format=torch.channels_last).to(device)  # type: ignore[call-overload]
     seconds = []
     for turn in range(2):
         began = time.perf_counter()
-        frozen_features(model, pixels, folder / f"{name} {turn}", device)
+        extract_features(model, pixels, folder / f"{name} {turn}", device)
         seconds.append(time.perf_counter() - began)
     return len(dataset) / seconds[-1]
 

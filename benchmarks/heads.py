@@ -56,28 +56,28 @@ def tasks(case: Case, folder: Path) -> list[Any]:
     import safetensors.torch
     import torch
 
-    from phoropter.data.pixels import prepare
-    from phoropter.data.protocols import KFold, splits
+    from phoropter.data.pixels import prepare_pixels
+    from phoropter.data.protocols import KFold, make_splits
     from phoropter.data.spec import digits, open_dataset
-    from phoropter.models.vision import timm
-    from phoropter.training.entries import candidates_of
-    from phoropter.training.fit import Task
+    from phoropter.models.vision import import_timm
+    from phoropter.training.entries import parse_candidates
+    from phoropter.training.fit import TrainingTask
     from phoropter.training.presets import PRESETS
 
-    dataset, pixels = prepare(open_dataset(digits()), 32, cache=folder)
+    dataset, pixels = prepare_pixels(open_dataset(digits()), 32, cache=folder)
     members = []
     for name in (WIDTHS[width] for width in case.widths):
         weights = folder / f"{name}.safetensors"
         if not weights.exists():
             torch.manual_seed(0)
-            safetensors.torch.save_file(timm().create_model(name).state_dict(), weights)
+            safetensors.torch.save_file(import_timm().create_model(name).state_dict(), weights)
         members.append({"backbone": name, "weights": str(weights), "size": 32})
     head = {"kind": "dense", "dropout": 0.5} if case.head == "dropout" else case.head
     lone = {**members[0], "frozen": True, "head": head, "recipe": "probe"}
     entry = {"fuse": members, "mode": "frozen", "recipe": "probe"} if case.head == "fusion" else lone
-    (candidate,) = candidates_of([entry], PRESETS["probe"])
-    made = splits(dataset, KFold(10, seeds=[0, 1, 2]))
-    return [Task(candidate, split, dataset, pixels, torch.device("cpu"), folder) for split in made]
+    (candidate,) = parse_candidates([entry], PRESETS["probe"])
+    made = make_splits(dataset, KFold(10, seeds=[0, 1, 2]))
+    return [TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), folder) for split in made]
 
 
 def network(case: Case) -> Any:
@@ -136,11 +136,11 @@ def theirs(made: list[Any], case: Case, stored: list[Any]) -> float:
 
 def ours(made: list[Any], asked: Any) -> float:
     """All at once, from the stored features to thirty classifiers; mean held-out accuracy."""
-    from phoropter.training.together import fit_asked
+    from phoropter.training.together import fit_from_features
 
     right = count = 0
-    for task, outcome in zip(made, fit_asked(made, asked), strict=True):
-        logits = outcome.answers(task.split.test)[0]  # type: ignore[union-attr]
+    for task, outcome in zip(made, fit_from_features(made, asked), strict=True):
+        logits = outcome.predict_held_out(task.split.test)[0]  # type: ignore[union-attr]
         right += int((logits.argmax(1) == task.dataset.labels[task.split.test]).sum())
         count += len(logits)
     return right / count
@@ -149,10 +149,10 @@ def ours(made: list[Any], asked: Any) -> float:
 def measured(case: Case, folder: Path) -> dict[str, Any]:
     import numpy as np
 
-    from phoropter.training.together import ask
+    from phoropter.training.together import extract_for_tasks
 
     made = tasks(case, folder)
-    asked = ask(made)
+    asked = extract_for_tasks(made)
     stored = [np.array(each) for each in asked[0].features]
     part = made[::PART]
     scores = {"ours": ours(made, asked), "theirs": theirs(part, case, stored)}  # the warm-up

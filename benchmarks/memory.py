@@ -34,10 +34,10 @@ def main() -> None:
     from phoropter.models import classifier
     from phoropter.models.spec import BackboneSpec, ClassifierSpec
     from phoropter.training.augment import Augmentation
-    from phoropter.training.batches import Order, PixelTap
-    from phoropter.training.predict import predict
+    from phoropter.training.batches import BatchSampler, PixelLoader
+    from phoropter.training.predict import predict_from_pixels
     from phoropter.training.presets import PRESETS
-    from phoropter.training.recipe import Imbalance
+    from phoropter.training.recipe import ImbalanceSpec
 
     with tempfile.TemporaryDirectory() as at:
         file = Path(at) / "pixels.u8"
@@ -48,15 +48,15 @@ def main() -> None:
         labels = np.arange(COUNT) % 10
         dataset = from_arrays(np.broadcast_to(np.zeros((1, 1, 1, 3), np.uint8), (COUNT, 1, 1, 3)), labels)
         cpu = torch.device("cpu")
-        tap = PixelTap(dataset, pixels, Augmentation(PRESETS["finetune"].augment, seed=0), cpu)
-        order = Order(dataset, np.arange(COUNT, dtype=np.int64), BATCH, 0, Imbalance(), "all")
-        for index, rows in enumerate(islice(order.epoch(0), -(-shown // BATCH))):
+        tap = PixelLoader(dataset, pixels, Augmentation(PRESETS["finetune"].augment, seed=0), cpu)
+        order = BatchSampler(dataset, np.arange(COUNT, dtype=np.int64), BATCH, 0, ImbalanceSpec(), "all")
+        for index, rows in enumerate(islice(order.epoch_batches(0), -(-shown // BATCH))):
             batch = tap.batch(rows, 0, index)
             assert batch.inputs.shape == (len(rows), 3, SIDE, SIDE)  # type: ignore[union-attr]
         epoch = _peak()
         network = BackboneSpec(name="mobilenetv3_small_100", weights="random")
-        model = classifier.build(ClassifierSpec(backbones=(network,), classes=dataset.classes, picture=SIDE), seed=0)
-        predict(model, pixels, order.rows[-512:], cpu)
+        model = classifier.build_classifier(ClassifierSpec(backbones=(network,), classes=dataset.classes, picture=SIDE), seed=0)
+        predict_from_pixels(model, pixels, order.rows[-512:], cpu)
         peak = _peak()
     print(f"{size / GIB:.1f} GiB of pictures; after {shown} of them {epoch / GIB:.2f} GiB, after predicting {peak / GIB:.2f} GiB")
     claim = f"peak resident memory, {COUNT:,} pictures at {SIDE} px, in units of 2 GiB (at most 1)"

@@ -87,27 +87,27 @@ def ours(claim: Claim, folder: Path, cache: Path) -> Way:
     import numpy as np
     import torch
 
-    from phoropter.core.spec import check
+    from phoropter.core.spec import validate_as
     from phoropter.data.folders import open_folder
-    from phoropter.data.pixels import prepare
+    from phoropter.data.pixels import prepare_pixels
     from phoropter.models import backbones
     from phoropter.models.spec import BackboneSpec
     from phoropter.training.augment import Augmentation
-    from phoropter.training.batches import PixelTap
+    from phoropter.training.batches import PixelLoader
     from phoropter.training.recipe import Recipe
 
     of = claim.pictures
-    dataset, pixels = prepare(open_folder(folder), of.stored, cache=cache)
-    augmentation = Augmentation(check(Recipe, {"augment": list(claim.augment)}).augment, seed=0)
-    tap = PixelTap(dataset, pixels, augmentation, torch.device("cpu"))
-    network = backbones.build(BackboneSpec(name="resnet18", weights="random", size=of.seen), seed=0)
+    dataset, pixels = prepare_pixels(open_folder(folder), of.stored, cache=cache)
+    augmentation = Augmentation(validate_as(Recipe, {"augment": list(claim.augment)}).augment, seed=0)
+    tap = PixelLoader(dataset, pixels, augmentation, torch.device("cpu"))
+    network = backbones.build_backbone(BackboneSpec(name="resnet18", weights="random", size=of.seen), seed=0)
     rows = np.random.default_rng(0).permutation(len(dataset))
 
     def epoch() -> None:
         with torch.no_grad():
             for index, start in enumerate(range(0, len(rows), of.batch)):
                 batch = tap.batch(rows[start : start + of.batch], 0, index)
-                network.prepare(batch.inputs)  # type: ignore[arg-type]
+                network.preprocess(batch.inputs)  # type: ignore[arg-type]
 
     return epoch
 
@@ -119,7 +119,7 @@ def torchvision(claim: Claim, folder: Path, decoded: bool) -> dict[str, Way]:
 
     from phoropter.models import vision
 
-    v2, datasets = vision.torchvision("transforms.v2"), vision.torchvision("datasets")
+    v2, datasets = vision.import_torchvision("transforms.v2"), vision.import_torchvision("datasets")
     files = datasets.ImageFolder(folder)
     held = [files.loader(path) for path, _ in files.samples] if decoded else None
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
@@ -162,7 +162,7 @@ def timm(claim: Claim, folder: Path) -> Way:
 
     from phoropter.models import vision
 
-    vision.timm()  # first: it makes torchvision loadable
+    vision.import_timm()  # first: it makes torchvision loadable
     from timm.data import ImageDataset, create_loader
 
     loader = create_loader(

@@ -18,9 +18,9 @@ import numpy as np
 import scipy.signal
 from PIL import Image
 
-from phoropter.signals.render import Spectrogram, render
+from phoropter.signals.render import Spectrogram, render_windows
 from phoropter.signals.simulate import EcgCohort, ecg_simulate
-from phoropter.signals.windows import WindowRule, cut, windows
+from phoropter.signals.windows import WindowRule, extract_windows, sliding_windows
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _sides import in_turns, one_thread, row, write
@@ -32,9 +32,9 @@ TURNS = 15
 def ecg_windows(count: int) -> np.ndarray:
     """(count, 3500) simulated ECG: 5 s at 700 Hz."""
     recordings = ecg_simulate(EcgCohort(subjects=4))
-    table = windows(recordings, WindowRule(length_s=5, step_s=2))
+    table = sliding_windows(recordings, WindowRule(length_s=5, step_s=2))
     rows = np.linspace(0, len(table) - 1, count).astype(np.int64)
-    return cut(recordings, table, rows, ("ECG",))[:, 0]
+    return extract_windows(recordings, table, rows, ("ECG",))[:, 0]
 
 
 def grey(power: np.ndarray) -> np.ndarray:
@@ -65,10 +65,10 @@ def dense_one_by_one(batch: np.ndarray) -> np.ndarray:
 def compare(claim: str, count: int, picture: Spectrogram, one_by_one: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
     """Checks that both sides make the same pictures, then times them in turns."""
     batch = ecg_windows(count)
-    apart = int(np.abs(render(batch, 700.0, picture).astype(int) - one_by_one(batch)).max())
+    apart = int(np.abs(render_windows(batch, 700.0, picture).astype(int) - one_by_one(batch)).max())
     if apart > 1:
         raise SystemExit(f"{claim}: the pictures are {apart} grey levels apart, so there is nothing to compare")
-    turns = in_turns(lambda: render(batch, 700.0, picture), lambda: one_by_one(batch), TURNS)
+    turns = in_turns(lambda: render_windows(batch, 700.0, picture), lambda: one_by_one(batch), TURNS)
     return row(claim, turns, GOAL, count, "windows", largest_difference=apart)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from _sides import figure, machine, one_thread, versions, write
-from phoropter.core.seeds import generator
+from phoropter.core.seeds import named_generator
 from phoropter.results.store import Predictions, Store
 
 BACKBONES = ("alexnet", "vgg19", "resnet50", "efficientnet_b0", "vit_base", "deit_base", "swin_base", "coatnet_0")
@@ -37,9 +37,9 @@ def make(folder: Path, grouped: bool) -> Store:
     store = Store(folder)
     labels = np.arange(ROWS, dtype=np.int64) % len(CLASSES)
     ids = np.array([f"photographs/{i:06d}.jpg" for i in range(ROWS)])
-    people = np.array([f"person {i:03d}" for i in range(PEOPLE)])[generator(0, "people").integers(0, PEOPLE, ROWS)]
+    people = np.array([f"person {i:03d}" for i in range(PEOPLE)])[named_generator(0, "people").integers(0, PEOPLE, ROWS)]
     plan = list(_plan())
-    store.describe(
+    store.write_study(
         {
             "name": "large",
             "study": {
@@ -74,7 +74,7 @@ def make(folder: Path, grouped: bool) -> Store:
         }
     )
     for item in plan:
-        fold_of = generator(0, "folds", item["seed"]).permutation(PEOPLE if grouped else ROWS) % FOLDS
+        fold_of = named_generator(0, "folds", item["seed"]).permutation(PEOPLE if grouped else ROWS) % FOLDS
         rows = np.flatnonzero((fold_of[np.unique(people, return_inverse=True)[1]] if grouped else fold_of) == item["fold"])
         _write(store, item, rows, ids, labels, people if grouped else None)
     return store
@@ -86,22 +86,22 @@ def _plan() -> Iterator[dict[str, Any]]:
             for backbone in BACKBONES:
                 for augment in AUGMENTS:
                     name = f"{backbone} · augment {augment}"
-                    key = f"{abs(int(generator(0, name, seed, fold).integers(0, 2**63))):032x}"
+                    key = f"{abs(int(named_generator(0, name, seed, fold).integers(0, 2**63))):032x}"
                     where = {"repeat": 0, "fold": fold, "folds": FOLDS, "split": f"fold {fold + 1}, seed {seed}"}
                     sizes = {"n_train": ROWS - ROWS // FOLDS, "n_test": ROWS // FOLDS}
                     yield {"key": key, "candidate": name, "seed": seed, **where, **sizes, "settings": {"recipe.augment": augment}}
 
 
 def _write(store: Store, item: dict[str, Any], rows: Any, ids: Any, labels: Any, people: Any) -> None:
-    draw = generator(1, item["key"])
+    draw = named_generator(1, item["key"])
     quality = (
         1.5 + (BACKBONES.index(item["candidate"].partition(" · ")[0]) + AUGMENTS.index(item["settings"]["recipe.augment"])) / 8
     )
     logits = draw.normal(0, 1, (len(rows), len(CLASSES))).astype(np.float32)
     logits[np.arange(len(rows)), labels[rows]] += np.float32(quality)
-    with store.writing(item["key"]) as run:
-        run.predictions(Predictions(ids[rows], labels[rows], logits, None if people is None else people[rows]))
-        run.history(
+    with store.create_run(item["key"]) as run:
+        run.write_predictions(Predictions(ids[rows], labels[rows], logits, None if people is None else people[rows]))
+        run.write_history(
             {
                 "epoch": e,
                 "phase": "all",
@@ -113,9 +113,9 @@ def _write(store: Store, item: dict[str, Any], rows: Any, ids: Any, labels: Any,
             for e in range(1, 11)
         )
         wrong = np.flatnonzero(logits.argmax(1) != labels[rows])[:12]
-        run.pictures({str(name): _PICTURE for name in ids[rows][wrong]})
+        run.write_pictures({str(name): _PICTURE for name in ids[rows][wrong]})
         backbone = item["candidate"].partition(" · ")[0]
-        run.record(
+        run.write_record(
             {
                 "key": item["key"],
                 "candidate": {
@@ -149,7 +149,9 @@ def _jpeg() -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(generator(0, "picture").integers(0, 256, (8, 8, 3)).astype(np.uint8)).resize((112, 112)).save(buffer, "JPEG")
+    Image.fromarray(named_generator(0, "picture").integers(0, 256, (8, 8, 3)).astype(np.uint8)).resize((112, 112)).save(
+        buffer, "JPEG"
+    )
     return buffer.getvalue()
 
 

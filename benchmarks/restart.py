@@ -30,16 +30,16 @@ candidates:
 CHILD = """\
 import sys
 from pathlib import Path
-from phoropter.study.executors import run
-from phoropter.study.run import Here
-from phoropter.study.spec import read
+from phoropter.study.executors import execute_study
+from phoropter.study.run import ComputeOptions
+from phoropter.study.spec import read_study
 
 def say(event):
-    if event.what in ("decoding", "features", "epoch", "start", "done"):
-        print(event.what, event.done, event.total, event.title.replace(" ", "_"), flush=True)
+    if event.kind in ("decoding", "features", "epoch", "start", "done"):
+        print(event.kind, event.done, event.total, event.title.replace(" ", "_"), flush=True)
 
 folder = Path(sys.argv[1])
-run(read(folder / "study.yaml")[0], folder / "out", say, here=Here("cpu", 1, 0.0), cache=folder / "cache")
+execute_study(read_study(folder / "study.yaml")[0], folder / "out", say, here=ComputeOptions("cpu", 1, 0.0), cache=folder / "cache")
 """
 KILLS = (("start", 1), ("epoch", 1), ("epoch", 3), ("start heads", 1))  # after the n-th such line of a child
 

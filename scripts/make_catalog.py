@@ -38,7 +38,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     lines = asked.work.read_text().splitlines() if asked.work.exists() else []
     done = {facts["name"]: facts for facts in map(json.loads, lines)}
-    names = [n for n in vision.timm().list_models() if fnmatch.fnmatch(n, asked.only) and n not in done]
+    names = [n for n in vision.import_timm().list_models() if fnmatch.fnmatch(n, asked.only) and n not in done]
     with asked.work.open("a") as work:
         for name in names:
             done[name] = _measured(name, asked.limit_s)
@@ -47,25 +47,25 @@ def main() -> None:
     for name, facts in done.items():
         if "left_out" in facts:
             print(f"left out {name}: {facts['left_out']}", file=sys.stderr)
-    _write({name: facts for name, facts in done.items() if "left_out" not in facts} | dict(survey.own()))
+    _write({name: facts for name, facts in done.items() if "left_out" not in facts} | dict(survey.measure_non_timm()))
 
 
 def _measured(name: str, limit_s: int) -> dict[str, Any]:
     try:
         with _time_limit(limit_s):
-            return {"name": name, **survey.measure(name)}
+            return {"name": name, **survey.measure_architecture(name)}
     except Exception as error:
         return {"name": name, "left_out": f"{type(error).__name__}: {error}".splitlines()[0][:160]}
 
 
 def _write(measured: dict[str, dict[str, Any]]) -> None:
     configs: dict[str, int] = {}
-    architectures = {name: survey.line_of(name, facts, configs) for name, facts in sorted(measured.items())}
+    architectures = {name: survey.format_catalog_line(name, facts, configs) for name, facts in sorted(measured.items())}
     value = {
-        "timm": vision.timm().__version__,
+        "timm": vision.import_timm().__version__,
         "configs": [json.loads(c) for c in configs],
         "architectures": architectures,
-        "renamed": {old: new for old, new in sorted(vision.timm().models.get_deprecated_models().items()) if new},
+        "renamed": {old: new for old, new in sorted(vision.import_timm().models.get_deprecated_models().items()) if new},
     }
     text = json.dumps(value, separators=(",", ":"), sort_keys=True)
     OUT.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))

@@ -76,7 +76,7 @@ def test_rows_are_told_as_they_come_and_kept_when_all_are_there(monkeypatch: Any
     monkeypatch.setattr(_sides, "RESULTS", tmp_path)
 
     def rows() -> Any:
-        yield _sides.row("one", _sides.Turns((1.0, 2.0, 4.0), (2.0, 6.0, 4.0)), 1.5, 10, "pictures")
+        yield _sides.to_plan_row("one", _sides.Turns((1.0, 2.0, 4.0), (2.0, 6.0, 4.0)), 1.5, 10, "pictures")
         assert "one" in capsys.readouterr().out and not list(tmp_path.iterdir())
         yield _sides.figure("two", [0.5], None, "1 GiB", "2 GiB", shown=3)
 
@@ -95,7 +95,7 @@ def test_fixed_views_are_what_is_measured(tmp_path: Path) -> None:
 
     (task, *others) = features_once.tasks(110, tmp_path, tmp_path, **fixed_views.RECIPE)
     assert len(others) == 29 and task.candidate.stores_features
-    assert (task.candidate.recipe.kept_views, task.candidate.recipe.epochs, task.candidate.recipe.batch) == (8, 20, 64)
+    assert (task.candidate.recipe.n_cached_views, task.candidate.recipe.epochs, task.candidate.recipe.batch) == (8, 20, 64)
     pictures = torch.from_numpy(task.pixels.batch(task.split.train[:6]))
     shown, labels = next(iter(fixed_views.fresh(pictures, torch.arange(6))))
     assert shown.shape == (6, 3, 96, 96) and sorted(labels.tolist()) == list(range(6))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from phoropter.study.spec import read
+from phoropter.study.spec import read_study
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,7 +33,7 @@ STUDIES = [(page, i) for page in PAGES for i in range(len(blocks(page)))]
 @pytest.mark.parametrize(("page", "number"), STUDIES, ids=[f"{p.name} {i}" for p, i in STUDIES])
 def test_studies_shown_in_the_documentation_are_read(page: Path, number: int, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(blocks(page)[number], encoding="utf-8")
-    assert read(tmp_path / "study.yaml")[0].candidates
+    assert read_study(tmp_path / "study.yaml")[0].candidates
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -110,8 +110,8 @@ def test_a_fresh_import_loads_nothing_heavy() -> None:
 
 def test_planning_loads_no_torch(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from phoropter.study.spec import read; from phoropter.study.plan import plan\n"
-        f"assert len(plan(read('digits')[0], Path({str(tmp_path)!r})).runs) == 40"
+        "from pathlib import Path; from phoropter.study.spec import read_study; from phoropter.study.plan import plan_study\n"
+        f"assert len(plan_study(read_study('digits')[0], Path({str(tmp_path)!r})).runs) == 40"
     )
     assert not loaded_after(code) & {"torch", "torchvision", "timm"}
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from phoropter.core.errors import SpecError
 from phoropter.core.files import cache_dir
-from phoropter.core.spec import check
+from phoropter.core.spec import validate_as
 from phoropter.results.store import Run, Store
 from phoropter.study import spec
-from phoropter.study.spec import Question
+from phoropter.study.spec import StudyInput
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,27 +31,27 @@ class Study:
     Raises SpecError for an unknown word or a contradiction, when made.
     """
 
-    question: Question
+    question: StudyInput
 
     def __init__(self, **words: Any) -> None:
-        object.__setattr__(self, "question", Question(check(spec.Study, words)))
+        object.__setattr__(self, "question", StudyInput(validate_as(spec.StudySpec, words)))
         if self.question.study.lax_too:
             raise SpecError("protocol compare makes two studies; give it in a study file, or make one study with each protocol")
         self.question.candidates  # noqa: B018  checked when made, not when run
 
     def plan(self) -> Plan:
         """What would be computed; of a ladder, its first rung. Raises SpecError, DataError, SplitError, WeightsError."""
-        from phoropter.study.ladder import climbs, first_rung
-        from phoropter.study.plan import plan
+        from phoropter.study.ladder import first_rung, needs_screening
+        from phoropter.study.plan import plan_study
 
-        return plan(first_rung(self.question) if climbs(self.question) else self.question)
+        return plan_study(first_rung(self.question) if needs_screening(self.question) else self.question)
 
-    def small(self) -> Study:
+    def smoke_version(self) -> Study:
         """The same study at `--scale small`."""
-        from phoropter.study.scale import small
+        from phoropter.study.scale import make_smoke_version
 
         made = object.__new__(Study)
-        object.__setattr__(made, "question", small(self.question))
+        object.__setattr__(made, "question", make_smoke_version(self.question))
         return made
 
     def run(self, out: Path | str | None = None, *, jobs: int = 1, device: str = "auto", quiet: bool = False) -> Results:
@@ -59,14 +59,14 @@ class Study:
         from rich.console import Console
 
         from phoropter.study import executors
-        from phoropter.study.loggers import logged
-        from phoropter.study.progress import watching
-        from phoropter.study.run import Here
+        from phoropter.study.loggers import attach_loggers
+        from phoropter.study.progress import show_progress
+        from phoropter.study.run import ComputeOptions
 
         folder = Path(out) if out is not None else Path("runs") / self.question.study.name
         name, to = self.question.study.name, Console(quiet=quiet, stderr=True)
-        with watching(name, to) as bars, logged(bars, name, folder) as watch:
-            store = executors.run(self.question, folder, watch, jobs, Here(device), cache_dir(folder))
+        with show_progress(name, to) as bars, attach_loggers(bars, name, folder) as watch:
+            store = executors.execute_study(self.question, folder, watch, jobs, ComputeOptions(device), cache_dir(folder))
         return Results(store)
 
 
@@ -80,11 +80,14 @@ class Results:
     def runs(self) -> list[Run]:
         return list(self.store.runs())
 
-    def table(self) -> pd.DataFrame:
+    def to_dataframe(self) -> pd.DataFrame:
         """A row a run: candidate, seed, repeat, fold, and its metrics."""
         import pandas as pd
 
-        columns = [{"candidate": r.candidate, "seed": r.record["seed"], **_place(r), **r.record["metrics"]} for r in self.runs]
+        columns = [
+            {"candidate": r.candidate_name, "seed": r.record["seed"], **_split_position(r), **r.record["metrics"]}
+            for r in self.runs
+        ]
         return pd.DataFrame(columns)
 
     def report(self, path: Path | str | None = None) -> Path:
@@ -94,5 +97,5 @@ class Results:
         return write_report(self.store.folder, None if path is None else Path(path))
 
 
-def _place(run: Run) -> dict[str, int]:
+def _split_position(run: Run) -> dict[str, int]:
     return {k: run.record["split"][k] for k in ("repeat", "fold")}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from phoropter.core.cores import cores
+from phoropter.core.cores import count_usable_cores
 
 
 @pytest.mark.parametrize(
@@ -20,11 +20,11 @@ def test_cores_are_those_this_process_is_bound_to_and_given_time_for(
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     (tmp_path / "cpu.max").write_text(quota + "\n")
-    assert cores(tmp_path / "cpu.max") == expected
-    assert cores(tmp_path / "nothing") == 8
+    assert count_usable_cores(tmp_path / "cpu.max") == expected
+    assert count_usable_cores(tmp_path / "nothing") == 8
 
 
 def test_where_nothing_is_bound_all_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert cores(tmp_path / "nothing") == 6
+    assert count_usable_cores(tmp_path / "nothing") == 6

@@ -19,7 +19,7 @@ from phoropter.core.errors import DiskError
 
 def test_a_file_appears_only_when_finished(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "file.txt"
-    with files.writing(target) as aside:
+    with files.atomic_write(target) as aside:
         aside.write_text("half")
         assert not target.exists()
     assert target.read_text() == "half"
@@ -29,7 +29,7 @@ def test_a_file_appears_only_when_finished(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     target = tmp_path / "file.txt"
     files.write_text(target, "old")
-    with pytest.raises(RuntimeError), files.writing(target) as aside:
+    with pytest.raises(RuntimeError), files.atomic_write(target) as aside:
         aside.write_text("new")
         raise RuntimeError
     assert target.read_text() == "old" and os.listdir(tmp_path) == ["file.txt"]
@@ -37,17 +37,17 @@ def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
 
 def test_a_folder_is_whole_or_absent_and_the_first_one_stays(tmp_path: Path) -> None:
     target = tmp_path / "run"
-    with files.writing_folder(target) as aside:
+    with files.atomic_write_folder(target) as aside:
         (aside / "a").write_text("first")
         assert not target.exists()
-    with files.writing_folder(target) as aside:
+    with files.atomic_write_folder(target) as aside:
         (aside / "a").write_text("second")
     assert (target / "a").read_text() == "first" and os.listdir(tmp_path) == ["run"]
 
 
 @pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EACCES, "may not write")])
 def test_a_full_or_forbidden_disk_is_one_sentence(tmp_path: Path, number: int, words: str) -> None:
-    with pytest.raises(DiskError, match=words), files.writing(tmp_path / "x"):
+    with pytest.raises(DiskError, match=words), files.atomic_write(tmp_path / "x"):
         raise OSError(number, os.strerror(number))
 
 
@@ -65,12 +65,12 @@ def test_a_lock_excludes_another_process_and_dies_with_it(tmp_path: Path) -> Non
     try:
         assert other.stdout is not None and other.stdout.readline() == b"held\n"
         with pytest.raises(filelock.Timeout):
-            files.lock(path).acquire(timeout=0)
+            files.file_lock(path).acquire(timeout=0)
     finally:
         other.kill()
         other.wait()
         other.stdout.close()  # type: ignore[union-attr]
-    with files.lock(path).acquire(timeout=5):
+    with files.file_lock(path).acquire(timeout=5):
         pass
 
 
@@ -90,7 +90,7 @@ def test_stale_pieces_of_killed_processes_are_swept(tmp_path: Path) -> None:
     (tmp_path / ".x.aside-1-ab").mkdir()
     (tmp_path / ".y.aside-1-ab").write_text("half")
     (tmp_path / "kept").write_text("whole")
-    files.sweep_aside(tmp_path)
+    files.remove_unfinished(tmp_path)
     assert os.listdir(tmp_path) == ["kept"]
 
 

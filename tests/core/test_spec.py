@@ -9,7 +9,7 @@ import pytest
 
 from phoropter.core import spec
 from phoropter.core.errors import SpecError
-from phoropter.core.spec import Spec, check, load_yaml
+from phoropter.core.spec import Spec, load_yaml, validate_as
 
 
 class Inner(Spec):
@@ -27,7 +27,7 @@ def parse(tmp_path: Path, text: str) -> Outer:
     file = tmp_path / "study.yaml"
     file.write_text(text)
     ((data, source),) = load_yaml(file)
-    return check(Outer, data, source)
+    return validate_as(Outer, data, source)
 
 
 def test_good_data_is_read_and_frozen(tmp_path: Path) -> None:
@@ -81,12 +81,12 @@ def test_several_documents_are_several_values(tmp_path: Path) -> None:
     file = tmp_path / "two.yaml"
     file.write_text("name: a\n---\nname: b\nnope: 1\n")
     first, second = load_yaml(file)
-    assert check(Outer, *first).name == "a"
+    assert validate_as(Outer, *first).name == "a"
     with pytest.raises(SpecError, match=r"two\.yaml, line 4"):
-        check(Outer, *second)
+        validate_as(Outer, *second)
 
 
 def test_with_changes_is_checked_again() -> None:
-    assert Inner(rate=1).with_(rate=2).rate == 2
+    assert Inner(rate=1).with_changes(rate=2).rate == 2
     with pytest.raises(ValueError):
-        Inner(rate=1).with_(kind="no")
+        Inner(rate=1).with_changes(kind="no")

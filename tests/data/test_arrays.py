@@ -41,7 +41,7 @@ def test_npz_with_every_key(tmp_path: Path) -> None:
     assert dataset.classes == ("no", "yes") and dataset.labels.tolist() == [0, 1, 1, 0] and dataset.ids.tolist() == list("abcd")
     assert dataset.groups is not None and dataset.groups.tolist() == ["1", "1", "2", "2"]
     assert dataset.parts is not None and dataset.parts.tolist() == ["train", "train", "val", "test"]
-    np.testing.assert_array_equal(dataset.rows(np.array([2])).read(0), IMAGES[2])
+    np.testing.assert_array_equal(dataset.select_rows(np.array([2])).read(0), IMAGES[2])
 
 
 def test_text_labels_and_greyscale(tmp_path: Path) -> None:

@@ -11,42 +11,42 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import DataError
-from phoropter.data.cifar import CIFAR10, CIFAR100, Cifar, open_cifar
+from phoropter.data.cifar import CIFAR10, CIFAR100, CifarLayout, open_cifar
 
 Draw = Callable[..., Path]
 
 WORDS = [f"class{i}" for i in range(10)]
 
 
-def batch(kind: Cifar, seed: int, count: int = 4) -> dict[str, Any]:
+def batch(kind: CifarLayout, seed: int, count: int = 4) -> dict[str, Any]:
     random = np.random.default_rng(seed)
     data = random.integers(0, 256, (count, 3072), dtype=np.uint8)
     return {
         "batch_label": f"batch {seed}",
-        kind.labels: random.integers(0, 10, count).tolist(),
+        kind.labels_key: random.integers(0, 10, count).tolist(),
         "data": data,
         "filenames": ["x.png"] * count,
     }
 
 
-def written(folder: Path, kind: Cifar) -> Path:
+def written(folder: Path, kind: CifarLayout) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for seed, name in enumerate(kind.batches):
+    for seed, name in enumerate(kind.batch_files):
         (folder / name).write_bytes(pickle.dumps(batch(kind, seed), protocol=2))
-    (folder / kind.meta).write_bytes(pickle.dumps({kind.names: WORDS, "num_vis": 3072}, protocol=2))
+    (folder / kind.meta_file).write_bytes(pickle.dumps({kind.class_names_key: WORDS, "num_vis": 3072}, protocol=2))
     return folder
 
 
 @pytest.mark.parametrize("kind", [CIFAR10, CIFAR100], ids=lambda kind: kind.title)
-def test_labels_parts_and_pixels(tmp_path: Path, kind: Cifar) -> None:
+def test_labels_parts_and_pixels(tmp_path: Path, kind: CifarLayout) -> None:
     written(tmp_path / kind.folder, kind)
     dataset = open_cifar(tmp_path, kind)
     assert dataset.parts is not None
-    expected = [label for seed in range(len(kind.batches)) for label in batch(kind, seed)[kind.labels]]
+    expected = [label for seed in range(len(kind.batch_files)) for label in batch(kind, seed)[kind.labels_key]]
     assert dataset.labels.tolist() == expected and dataset.classes == tuple(WORDS)
     assert dataset.parts.tolist() == ["train"] * (len(expected) - 4) + ["test"] * 4
     assert dataset.ids[[0, -1]].tolist() == ["train/00000", "test/00003"]
-    raw = batch(kind, len(kind.batches) - 1)["data"][2]
+    raw = batch(kind, len(kind.batch_files) - 1)["data"][2]
     picture = dataset.read(len(dataset) - 2)
     for channel, row, column in ((0, 0, 0), (1, 5, 31), (2, 31, 7)):
         assert picture[row, column, channel] == raw[channel * 1024 + row * 32 + column]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from phoropter.core.errors import DataError
 from phoropter.data.arrays import from_arrays
-from phoropter.data.dataset import UNLABELLED, Dataset, coded
+from phoropter.data.dataset import UNLABELLED, Dataset, encode_labels
 
 
 def some(labels: list[str], **columns: list[str]) -> Dataset:
@@ -30,15 +30,15 @@ def test_a_column_of_another_length_is_refused() -> None:
 
 def test_rows_pick_every_column_and_the_pictures() -> None:
     dataset = some(["x", "y", "x"], ids=["a", "b", "c"], groups=["g", "h", "g"], sites=["s", "t", "t"])
-    picked = dataset.rows(np.array([2, 0]))
+    picked = dataset.select_rows(np.array([2, 0]))
     assert picked.ids.tolist() == ["c", "a"] and picked.groups is not None and picked.groups.tolist() == ["g", "g"]
     np.testing.assert_array_equal(picked.read(0), dataset.read(2))
 
 
 def test_contents_depend_on_pictures_and_ids_but_fingerprint_also_on_labels() -> None:
     one, other = some(["x", "y", "x"]), some(["x", "y", "y"])
-    assert one.contents == other.contents and one.fingerprint != other.fingerprint
-    assert one.rows(np.array([0, 2])).contents != one.rows(np.array([0, 1])).contents
+    assert one.content_digest == other.content_digest and one.fingerprint != other.fingerprint
+    assert one.select_rows(np.array([0, 2])).content_digest != one.select_rows(np.array([0, 1])).content_digest
 
 
 def test_a_dataset_survives_pickling_whole() -> None:
@@ -51,7 +51,7 @@ def test_a_dataset_survives_pickling_whole() -> None:
 def test_unlabelled_rows_can_be_left_out() -> None:
     dataset = some(["x", "y", "x"])
     partly = dataclasses.replace(dataset, labels=np.array([0, UNLABELLED, 1]))
-    assert partly.labelled().ids.tolist() == ["0", "2"] and dataset.labelled() is dataset
+    assert partly.drop_unlabelled().ids.tolist() == ["0", "2"] and dataset.drop_unlabelled() is dataset
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_unlabelled_rows_can_be_left_out() -> None:
     [(["b", "a", "b"], ("a", "b")), (["10", "9", "1"], ("1", "9", "10")), (["10", "9", "x"], ("10", "9", "x"))],
 )
 def test_classes_are_ordered_by_letters_or_by_value(labels: list[str], classes: tuple[str, ...]) -> None:
-    found, names = coded(labels)
+    found, names = encode_labels(labels)
     assert names == classes and [names[i] for i in found] == labels
 
 
@@ -78,7 +78,7 @@ def test_a_sample_is_no_larger_than_asked_and_in_proportion(labels: list[str], c
 
 def test_a_sample_does_not_depend_on_the_order_of_rows() -> None:
     dataset = some(list("abcab" * 8))
-    shuffled = dataset.rows(np.random.default_rng(0).permutation(len(dataset)))
+    shuffled = dataset.select_rows(np.random.default_rng(0).permutation(len(dataset)))
     assert set(shuffled.sample(12).ids) == set(dataset.sample(12).ids) != set(dataset.sample(12, seed=1).ids)
 
 

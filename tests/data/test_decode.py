@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phoropter.core.errors import DataError
-from phoropter.data.decode import Square, decode, open_file, picture_size
+from phoropter.data.decode import SquareResize, decode_image, open_image_file, read_image_size
 
 RAMP = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 
@@ -36,7 +36,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def test_rgb_comes_back_unchanged() -> None:
-    np.testing.assert_array_equal(decode(saved(Image.fromarray(RAMP), "PNG"), "x"), RAMP)
+    np.testing.assert_array_equal(decode_image(saved(Image.fromarray(RAMP), "PNG"), "x"), RAMP)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -56,19 +56,21 @@ def test_exif_orientation_is_obeyed(orientation: int) -> None:
     exif[0x0112] = orientation
     for kind in ("PNG", "TIFF", "WEBP"):
         options = {"lossless": True} if kind == "WEBP" else {}
-        np.testing.assert_array_equal(decode(saved(Image.fromarray(RAMP), kind, exif=exif, **options), "x"), upright, kind)
+        np.testing.assert_array_equal(decode_image(saved(Image.fromarray(RAMP), kind, exif=exif, **options), "x"), upright, kind)
 
 
 def test_greyscale_and_bilevel_are_spread_over_three_channels() -> None:
     grey = RAMP[:, :, 0]
-    np.testing.assert_array_equal(decode(saved(Image.fromarray(grey), "PNG"), "x"), np.stack([grey] * 3, -1))
+    np.testing.assert_array_equal(decode_image(saved(Image.fromarray(grey), "PNG"), "x"), np.stack([grey] * 3, -1))
     bits = grey > 127
-    np.testing.assert_array_equal(decode(saved(Image.fromarray(bits), "PNG"), "x"), np.stack([bits * np.uint8(255)] * 3, -1))
+    np.testing.assert_array_equal(
+        decode_image(saved(Image.fromarray(bits), "PNG"), "x"), np.stack([bits * np.uint8(255)] * 3, -1)
+    )
 
 
 def test_alpha_is_laid_on_white() -> None:
     alpha = np.random.default_rng(1).integers(0, 256, RAMP.shape[:2], dtype=np.uint8)
-    found = decode(saved(Image.fromarray(np.dstack([RAMP, alpha])), "PNG"), "x").astype(float)
+    found = decode_image(saved(Image.fromarray(np.dstack([RAMP, alpha])), "PNG"), "x").astype(float)
     share = alpha[:, :, None] / 255
     np.testing.assert_allclose(found, RAMP * share + 255 * (1 - share), atol=1)
 
@@ -77,41 +79,41 @@ def test_a_transparent_palette_colour_turns_white() -> None:
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 10, 20, 30, 200, 0, 0])
     image.putpixel((2, 1), 2)
-    found = decode(saved(image, "PNG", transparency=1), "x")
+    found = decode_image(saved(image, "PNG", transparency=1), "x")
     assert found[1, 2].tolist() == [200, 0, 0] and found[0, 0].tolist() == [255, 255, 255]
-    assert decode(saved(image, "PNG"), "x")[0, 0].tolist() == [10, 20, 30]
+    assert decode_image(saved(image, "PNG"), "x")[0, 0].tolist() == [10, 20, 30]
 
 
 def test_a_transparent_rgb_colour_key_turns_white() -> None:
     image = Image.new("RGB", (2, 1), (1, 2, 3))
     image.putpixel((1, 0), (9, 9, 9))
-    assert decode(saved(image, "PNG", transparency=(1, 2, 3)), "x").tolist() == [[[255, 255, 255], [9, 9, 9]]]
+    assert decode_image(saved(image, "PNG", transparency=(1, 2, 3)), "x").tolist() == [[[255, 255, 255], [9, 9, 9]]]
 
 
 def test_cmyk_becomes_rgb() -> None:
     ink = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     for kind, options in (("TIFF", {}), ("JPEG", {"quality": 100})):
-        assert decode(saved(ink, kind, **options), "x")[4, 4].tolist() == pytest.approx([255, 0, 0], abs=3), kind
+        assert decode_image(saved(ink, kind, **options), "x")[4, 4].tolist() == pytest.approx([255, 0, 0], abs=3), kind
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_are_scaled_not_clipped(kind: str) -> None:
     deep = np.array([[0, 128, 257, 32768], [65535, 65407, 300, 12345]], dtype=np.uint16)
-    found = decode(saved(Image.fromarray(deep), kind), "x")
+    found = decode_image(saved(Image.fromarray(deep), kind), "x")
     np.testing.assert_array_equal(found[:, :, 0], np.rint(deep / 257))
 
 
 def test_numbers_without_an_agreed_brightness_are_refused() -> None:
     with pytest.raises(DataError, match="32-bit pixels have no agreed brightness"):
-        decode(saved(Image.fromarray(np.array([[70000, 1]], dtype=np.int32)), "TIFF"), "x")
+        decode_image(saved(Image.fromarray(np.array([[70000, 1]], dtype=np.int32)), "TIFF"), "x")
     with pytest.raises(DataError, match=r"must lie in 0\.\.1"):
-        decode(saved(Image.fromarray(np.array([[np.nan, 1]], dtype=np.float32)), "TIFF"), "x")
-    assert decode(saved(Image.fromarray(np.array([[0.5]], dtype=np.float32)), "TIFF"), "x").tolist() == [[[128] * 3]]
+        decode_image(saved(Image.fromarray(np.array([[np.nan, 1]], dtype=np.float32)), "TIFF"), "x")
+    assert decode_image(saved(Image.fromarray(np.array([[0.5]], dtype=np.float32)), "TIFF"), "x").tolist() == [[[128] * 3]]
 
 
 def test_the_first_frame_of_an_animation() -> None:
     frames = [Image.new("RGB", (3, 3), colour) for colour in ((250, 0, 0), (0, 250, 0))]
-    found = decode(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), "x")
+    found = decode_image(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), "x")
     assert found[0, 0].tolist() == [250, 0, 0]
 
 
@@ -132,23 +134,23 @@ def test_the_first_frame_of_an_animation() -> None:
 )
 def test_what_cannot_be_decoded_is_named(content: bytes, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        decode(content, "x.png")
+        decode_image(content, "x.png")
 
 
 def test_a_damaged_exif_block_does_not_lose_the_picture() -> None:
     broken = saved(Image.fromarray(RAMP), "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12\0\x03\0\0")
-    np.testing.assert_array_equal(decode(broken, "x"), RAMP)
+    np.testing.assert_array_equal(decode_image(broken, "x"), RAMP)
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.png: the file cannot be read: No such file"):
-        open_file(tmp_path / "gone.png", "gone.png")
+        open_image_file(tmp_path / "gone.png", "gone.png")
 
 
 def test_the_size_is_read_from_the_header(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(png_header(640, 480))
     with (tmp_path / "x.png").open("rb") as file:
-        assert picture_size(file, "x.png") == (480, 640)
+        assert read_image_size(file, "x.png") == (480, 640)
 
 
 def test_warnings_neither_leak_nor_stay_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +160,7 @@ def test_warnings_neither_leak_nor_stay_switched_off(monkeypatch: pytest.MonkeyP
     decoded: list[bool] = []
 
     def work() -> None:
-        decoded.extend((decode(picture, "x") == RAMP).all() for _ in range(50))
+        decoded.extend((decode_image(picture, "x") == RAMP).all() for _ in range(50))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     with warnings.catch_warnings(record=True) as heard:
@@ -187,24 +189,24 @@ def test_crop_equals_scaling_all_and_cutting_the_centre(shape: tuple[int, int], 
     # Smooth, because Pillow chooses by cost whether rows or columns come first, and noise is clipped in between.
     coarse = np.random.default_rng(2).integers(20, 236, (7, 9, 3), dtype=np.uint8)
     image = np.asarray(Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BILINEAR))
-    found = Square(size).of(image)
+    found = SquareResize(size).resize_image(image)
     assert found.shape == (3, size, size) and found.dtype == np.uint8 and found.flags.c_contiguous
     assert np.abs(found.astype(int) - plainly(image, size).astype(int)).max() <= 1
 
 
 def test_a_thread_of_a_picture_needs_no_enormous_intermediate() -> None:
     image = np.full((1, 50_000, 3), 7, dtype=np.uint8)
-    assert (Square(64).of(image) == 7).all()
+    assert (SquareResize(64).resize_image(image) == 7).all()
 
 
 def test_squash_and_pad() -> None:
     image = np.full((10, 20, 3), 200, dtype=np.uint8)
-    assert (Square(16, "squash").of(image) == 200).all()
-    padded = Square(16, "pad").of(image)
+    assert (SquareResize(16, "squash").resize_image(image) == 200).all()
+    padded = SquareResize(16, "pad").resize_image(image)
     assert (padded[:, 4:12] == 200).all() and (padded[:, :4] == 0).all() and (padded[:, 12:] == 0).all()
 
 
 def test_a_picture_of_the_right_size_keeps_its_pixels() -> None:
     image = np.random.default_rng(3).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     for fit in ("crop", "squash", "pad"):
-        np.testing.assert_array_equal(Square(32, fit, "bilinear").of(image), image.transpose(2, 0, 1))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(SquareResize(32, fit, "bilinear").resize_image(image), image.transpose(2, 0, 1))  # type: ignore[arg-type]

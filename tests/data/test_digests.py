@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from phoropter.data import digests
-from phoropter.data.digests import file_digests, remembered
+from phoropter.data.digests import file_digests, memoize_by_files
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def test_an_unchanged_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.Mo
     paths = files(tmp_path, 3)
     first = file_digests(paths)
     hashed: list[Path] = []
-    monkeypatch.setattr(digests, "_digest", lambda path: (hashed.append(path), "new")[1])
+    monkeypatch.setattr(digests, "_hash_file", lambda path: (hashed.append(path), "new")[1])
     assert file_digests(paths) == first and not hashed
     paths[1].write_bytes(b"changed since")
     assert file_digests(paths) == [first[0], "new", first[2]] and hashed == [paths[1]]
@@ -53,7 +53,7 @@ def test_a_file_that_changed_a_moment_ago_is_not_remembered(tmp_path: Path, monk
     monkeypatch.setattr(digests, "SETTLED_S", 60.0)
     paths = files(tmp_path, 1)
     file_digests(paths)
-    monkeypatch.setattr(digests, "_digest", lambda path: "hashed again")
+    monkeypatch.setattr(digests, "_hash_file", lambda path: "hashed again")
     assert file_digests(paths) == ["hashed again"]
 
 
@@ -78,8 +78,8 @@ def test_a_spoilt_memory_is_done_without(tmp_path: Path, spoil: str) -> None:
 
 def test_a_computation_is_remembered_for_unchanged_files(tmp_path: Path) -> None:
     paths = files(tmp_path, 2)
-    assert remembered(paths, "sum", lambda: b"first") == b"first"
-    assert remembered(paths, "sum", lambda: b"second") == b"first"
-    assert remembered(paths, "product", lambda: b"other") == b"other"
+    assert memoize_by_files(paths, "sum", lambda: b"first") == b"first"
+    assert memoize_by_files(paths, "sum", lambda: b"second") == b"first"
+    assert memoize_by_files(paths, "product", lambda: b"other") == b"other"
     paths[0].write_bytes(b"longer than before")
-    assert remembered(paths, "sum", lambda: b"third") == b"third"
+    assert memoize_by_files(paths, "sum", lambda: b"third") == b"third"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import DataError
-from phoropter.data.imagenet import LabelFile, class_names, open_imagenet, synsets
+from phoropter.data.imagenet import LabelFile, class_names, open_imagenet, synset_ids
 
 Draw = Callable[..., Path]
 
@@ -28,13 +28,15 @@ def meta(path: Path) -> None:
     from scipy.io import savemat
 
     kind = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]
-    entries = [(i + 1, synset, "words", 0) for i, synset in enumerate(reversed(synsets()))] + [(1001, "n00001740", "entity", 9)]
+    entries = [(i + 1, synset, "words", 0) for i, synset in enumerate(reversed(synset_ids()))] + [
+        (1001, "n00001740", "entity", 9)
+    ]
     savemat(path, {"synsets": np.array(entries, dtype=kind)})
 
 
 def test_the_thousand_classes_in_the_order_of_the_weights() -> None:
-    assert len(synsets()) == 1000 and list(synsets()) == sorted(synsets())
-    assert synsets()[0] == "n01440764" and class_names()[0] == "n01440764 tench"
+    assert len(synset_ids()) == 1000 and list(synset_ids()) == sorted(synset_ids())
+    assert synset_ids()[0] == "n01440764" and class_names()[0] == "n01440764 tench"
     assert class_names()[207] == "n02099601 golden retriever" and class_names()[999].endswith("toilet tissue")
     assert len(set(class_names())) == 1000
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from phoropter.data.later import Decoded
+from phoropter.data.later import InMemoryPixels
 
 
 def test_pictures_in_memory_are_read_like_stored_ones() -> None:
     squares = np.arange(4 * 3 * 2 * 2, dtype=np.uint8).reshape(4, 3, 2, 2)
-    made = Decoded(squares)
+    made = InMemoryPixels(squares)
     rows = np.array([2, 0, 2], dtype=np.int64)
     np.testing.assert_array_equal(made.batch(rows), squares[[2, 0, 2]])
-    np.testing.assert_array_equal(np.stack(made.each(rows)), squares[[2, 0, 2]])
+    np.testing.assert_array_equal(np.stack(made.read_each(rows)), squares[[2, 0, 2]])
     np.testing.assert_array_equal(made.array, squares)
     assert made.batch(rows).flags.writeable and len(made) == 4
     with pytest.raises(IndexError):

@@ -16,10 +16,10 @@ import pytest
 from phoropter.core.errors import DataError, DiskError
 from phoropter.data import pixels as room
 from phoropter.data.dataset import Dataset
-from phoropter.data.decode import Square
+from phoropter.data.decode import SquareResize
 from phoropter.data.folders import open_folder
 from phoropter.data.pictures import FilePictures
-from phoropter.data.pixels import budget, found, prepare
+from phoropter.data.pixels import load_cached_pixels, pixel_budget_bytes, prepare_pixels
 
 Draw = Callable[..., Path]
 
@@ -47,15 +47,15 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_pixels_are_the_pictures_made_square(zoo: Path, tmp_path: Path) -> None:
     dataset = open_folder(zoo)
-    kept, pixels = prepare(dataset, 16, cache=tmp_path / "cache")
-    expected = np.stack([Square(16).of(dataset.read(row)) for row in range(5)])
+    kept, pixels = prepare_pixels(dataset, 16, cache=tmp_path / "cache")
+    expected = np.stack([SquareResize(16).resize_image(dataset.read(row)) for row in range(5)])
     assert kept is dataset and pixels.shape == (5, 3, 16, 16) and pixels.size == 16 and len(pixels) == 5
     np.testing.assert_array_equal(pixels.array, expected)
     np.testing.assert_array_equal(pixels.batch(np.array([4, 0, 4])), expected[[4, 0, 4]])
 
 
 def test_a_batch_is_the_caller_s_own(zoo: Path, tmp_path: Path) -> None:
-    _, pixels = prepare(open_folder(zoo), 16, cache=tmp_path)
+    _, pixels = prepare_pixels(open_folder(zoo), 16, cache=tmp_path)
     out = np.empty((2, 3, 16, 16), dtype=np.uint8)
     batch = pixels.batch(np.array([1, 2]), out=out)
     assert batch is out and batch.flags.c_contiguous
@@ -65,31 +65,36 @@ def test_a_batch_is_the_caller_s_own(zoo: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [[-1], [5], [0, 7]])
 def test_rows_that_are_none_are_refused(zoo: Path, tmp_path: Path, rows: list[int]) -> None:
-    _, pixels = prepare(open_folder(zoo), 8, cache=tmp_path)
+    _, pixels = prepare_pixels(open_folder(zoo), 8, cache=tmp_path)
     with pytest.raises(IndexError, match=r"there are 0\.\.4"):
         pixels.batch(np.array(rows))
 
 
 def test_they_are_found_again_without_decoding(zoo: Path, tmp_path: Path, no_decoding: Any) -> None:
-    assert found(open_folder(zoo), 16, cache=tmp_path) is None
-    _, first = prepare(open_folder(zoo), 16, cache=tmp_path)
+    assert load_cached_pixels(open_folder(zoo), 16, cache=tmp_path) is None
+    _, first = prepare_pixels(open_folder(zoo), 16, cache=tmp_path)
     no_decoding()
-    again = found(open_folder(zoo), 16, cache=tmp_path)
+    again = load_cached_pixels(open_folder(zoo), 16, cache=tmp_path)
     assert again is not None and again[1].identity == first.identity
-    np.testing.assert_array_equal(prepare(open_folder(zoo), 16, cache=tmp_path)[1].array, first.array)
+    np.testing.assert_array_equal(prepare_pixels(open_folder(zoo), 16, cache=tmp_path)[1].array, first.array)
 
 
 def test_the_identity_is_of_contents_and_shape_not_of_labels(zoo: Path, tmp_path: Path, draw: Draw) -> None:
     dataset = open_folder(zoo)
 
     def name(some: Dataset, size: int = 8, **options: Any) -> str:
-        return prepare(some, size, cache=tmp_path, **options)[1].identity
+        return prepare_pixels(some, size, cache=tmp_path, **options)[1].identity
 
     import dataclasses
 
     relabelled = dataclasses.replace(dataset, labels=1 - dataset.labels)
     assert name(relabelled) == name(dataset, workers=1) == name(dataset)
-    others = {name(dataset, 9), name(dataset, fit="pad"), name(dataset, resample="bilinear"), name(dataset.rows(np.arange(4)))}
+    others = {
+        name(dataset, 9),
+        name(dataset, fit="pad"),
+        name(dataset, resample="bilinear"),
+        name(dataset.select_rows(np.arange(4))),
+    }
     draw(zoo / "cat" / "a.png", 99)
     assert len({*others, name(dataset), name(open_folder(zoo))}) == 6
 
@@ -97,26 +102,26 @@ def test_the_identity_is_of_contents_and_shape_not_of_labels(zoo: Path, tmp_path
 def test_a_bad_picture_stops_the_study_by_name(spoilt: Path, tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(DataError, match=r"cat/bb\.png: the file is empty \(0 bytes\).*on_bad_input: skip"):
-            prepare(open_folder(spoilt), 16, cache=tmp_path)
-    assert found(open_folder(spoilt), 16, cache=tmp_path) is None
+            prepare_pixels(open_folder(spoilt), 16, cache=tmp_path)
+    assert load_cached_pixels(open_folder(spoilt), 16, cache=tmp_path) is None
 
 
 def test_bad_pictures_are_left_out_and_listed(spoilt: Path, tmp_path: Path, no_decoding: Any) -> None:
     dataset = open_folder(spoilt)
-    kept, pixels = prepare(dataset, 16, cache=tmp_path, on_bad_input="skip")
+    kept, pixels = prepare_pixels(dataset, 16, cache=tmp_path, on_bad_input="skip")
     good = [row for row, name in enumerate(dataset.ids) if name not in ("cat/bb.png", "dog/z.png")]
     assert kept.ids.tolist() == dataset.ids[good].tolist() and kept.labels.tolist() == dataset.labels[good].tolist()
     assert [p.where for p in kept.problems] == ["cat/bb.png", "dog/z.png"] and kept.problems[0].what.startswith(
         "the file is empty"
     )
-    expected = np.stack([Square(16).of(dataset.read(row)) for row in good])
+    expected = np.stack([SquareResize(16).resize_image(dataset.read(row)) for row in good])
     np.testing.assert_array_equal(pixels.array, expected)
     no_decoding()
-    again = found(open_folder(spoilt), 16, cache=tmp_path, on_bad_input="skip")
+    again = load_cached_pixels(open_folder(spoilt), 16, cache=tmp_path, on_bad_input="skip")
     assert again is not None and again[0].ids.tolist() == kept.ids.tolist() and again[0].problems == kept.problems
     np.testing.assert_array_equal(again[1].array, expected)
     with pytest.raises(DataError, match=r"cat/bb\.png: the file is empty .*\(and 1 more\)"):
-        found(open_folder(spoilt), 16, cache=tmp_path)
+        load_cached_pixels(open_folder(spoilt), 16, cache=tmp_path)
 
 
 def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
@@ -124,7 +129,7 @@ def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
         (tmp_path / "set" / name).parent.mkdir(parents=True)
         (tmp_path / "set" / name).write_text("hello")
     with pytest.raises(DataError, match="none of its 2 pictures can be read"):
-        prepare(open_folder(tmp_path / "set"), 16, cache=tmp_path / "cache", on_bad_input="skip")
+        prepare_pixels(open_folder(tmp_path / "set"), 16, cache=tmp_path / "cache", on_bad_input="skip")
 
 
 def test_an_unreadable_file_is_named(zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,13 +142,13 @@ def test_an_unreadable_file_is_named(zoo: Path, tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(DataError, match=r"dog/b\.png: the file cannot be read: Permission denied"):
-        prepare(open_folder(zoo), 16, cache=tmp_path)
-    assert prepare(open_folder(zoo), 16, cache=tmp_path, on_bad_input="skip")[0].problems[0].where == "dog/b.png"
+        prepare_pixels(open_folder(zoo), 16, cache=tmp_path)
+    assert prepare_pixels(open_folder(zoo), 16, cache=tmp_path, on_bad_input="skip")[0].problems[0].where == "dog/b.png"
 
 
 def test_progress_goes_from_nothing_to_all(zoo: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    prepare(open_folder(zoo), 16, cache=tmp_path, workers=2, progress=lambda done, total: seen.append((done, total)))
+    prepare_pixels(open_folder(zoo), 16, cache=tmp_path, workers=2, progress=lambda done, total: seen.append((done, total)))
     assert seen[0] == (0, 5) and seen[-1] == (5, 5) and seen == sorted(seen)
 
 
@@ -164,12 +169,12 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, draw: Draw,
 
     options: dict[str, Any] = {"cache": tmp_path / "cache", "workers": 1, "on_bad_input": "skip"}
     with pytest.raises(KeyboardInterrupt):
-        prepare(dataset, 8, progress=pull_the_plug, **options)
-    assert found(dataset, 8, cache=tmp_path / "cache", on_bad_input="skip") is None
+        prepare_pixels(dataset, 8, progress=pull_the_plug, **options)
+    assert load_cached_pixels(dataset, 8, cache=tmp_path / "cache", on_bad_input="skip") is None
     seen: list[int] = []
-    kept, pixels = prepare(dataset, 8, progress=lambda done, total: seen.append(done), **options)
+    kept, pixels = prepare_pixels(dataset, 8, progress=lambda done, total: seen.append(done), **options)
     assert seen[0] >= 6
-    _, whole = prepare(dataset, 8, cache=tmp_path / "other", on_bad_input="skip")
+    _, whole = prepare_pixels(dataset, 8, cache=tmp_path / "other", on_bad_input="skip")
     np.testing.assert_array_equal(pixels.array, whole.array)
     assert len(kept) == 23 and [p.where for p in kept.problems] == ["c0/000.png"]
 
@@ -187,16 +192,18 @@ def test_a_half_written_file_that_cannot_be_trusted_is_begun_anew(
 
     options: dict[str, Any] = {"cache": tmp_path / "cache", "workers": 1, "on_bad_input": "skip"}
     with pytest.raises(KeyboardInterrupt):
-        prepare(dataset, 8, progress=pull_the_plug, **options)
+        prepare_pixels(dataset, 8, progress=pull_the_plug, **options)
     (partial,) = (tmp_path / "cache" / "pixels").glob("*.partial")
     if spoil == "note":
         (partial / "done.json").write_text('{"done": 1')
     else:
         (partial / "pixels.u8").write_bytes(b"short")
     seen: list[int] = []
-    _, pixels = prepare(dataset, 8, progress=lambda done, total: seen.append(done), **options)
+    _, pixels = prepare_pixels(dataset, 8, progress=lambda done, total: seen.append(done), **options)
     assert seen[0] == 0
-    np.testing.assert_array_equal(pixels.array, prepare(dataset, 8, cache=tmp_path / "other", on_bad_input="skip")[1].array)
+    np.testing.assert_array_equal(
+        pixels.array, prepare_pixels(dataset, 8, cache=tmp_path / "other", on_bad_input="skip")[1].array
+    )
 
 
 SCRIPT = """
@@ -231,13 +238,15 @@ def test_killed_in_the_middle_nothing_half_written_is_found(tmp_path: Path, draw
         first.stdout.readline()
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    assert found(dataset, 8, cache=cache, on_bad_input="skip") is None
+    assert load_cached_pixels(dataset, 8, cache=cache, on_bad_input="skip") is None
     second = process(folder, cache)
     decoded = second.communicate()[0].count("decoded")
     assert second.returncode == 0 and 0 < decoded < len(dataset)
-    there = found(dataset, 8, cache=cache, on_bad_input="skip")
+    there = load_cached_pixels(dataset, 8, cache=cache, on_bad_input="skip")
     assert there is not None
-    np.testing.assert_array_equal(there[1].array, prepare(dataset, 8, cache=tmp_path / "other", on_bad_input="skip")[1].array)
+    np.testing.assert_array_equal(
+        there[1].array, prepare_pixels(dataset, 8, cache=tmp_path / "other", on_bad_input="skip")[1].array
+    )
 
 
 def test_two_processes_never_both_decode(tmp_path: Path, draw: Draw) -> None:
@@ -257,24 +266,24 @@ def test_a_full_disk_is_told_beforehand_and_while_writing(zoo: Path, tmp_path: P
     with monkeypatch.context() as small:
         small.setattr(shutil, "disk_usage", lambda path: usage(100, 0, 100))
         with pytest.raises(DiskError, match=r"keeping 5 pictures at 16 pixels needs 3\.8 KiB"):
-            prepare(open_folder(zoo), 16, cache=tmp_path)
+            prepare_pixels(open_folder(zoo), 16, cache=tmp_path)
 
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(room, "_checkpoint", full)
+    monkeypatch.setattr(room, "_save_checkpoint", full)
     with pytest.raises(DiskError, match=r"the disk is full: free some space, or set PHOROPTER_CACHE"):
-        prepare(open_folder(zoo), 16, cache=tmp_path)
-    assert found(open_folder(zoo), 16, cache=tmp_path) is None
+        prepare_pixels(open_folder(zoo), 16, cache=tmp_path)
+    assert load_cached_pixels(open_folder(zoo), 16, cache=tmp_path) is None
 
 
 def test_a_damaged_store_is_made_again(zoo: Path, tmp_path: Path) -> None:
     dataset = open_folder(zoo)
-    _, first = prepare(dataset, 16, cache=tmp_path)
+    _, first = prepare_pixels(dataset, 16, cache=tmp_path)
     expected = np.array(first.array)
     first.file.write_bytes(b"short")
-    assert found(dataset, 16, cache=tmp_path) is None
-    np.testing.assert_array_equal(prepare(dataset, 16, cache=tmp_path)[1].array, expected)
+    assert load_cached_pixels(dataset, 16, cache=tmp_path) is None
+    np.testing.assert_array_equal(prepare_pixels(dataset, 16, cache=tmp_path)[1].array, expected)
 
 
 def test_what_nobody_came_back_for_is_swept(zoo: Path, tmp_path: Path) -> None:
@@ -284,12 +293,12 @@ def test_what_nobody_came_back_for_is_swept(zoo: Path, tmp_path: Path) -> None:
     for folder in (old, fresh):
         folder.mkdir(parents=True)
     os.utime(old, (time.time() - room.STALE_S - 60,) * 2)
-    prepare(open_folder(zoo), 8, cache=tmp_path)
+    prepare_pixels(open_folder(zoo), 8, cache=tmp_path)
     assert not old.exists() and fresh.exists()
 
 
 def test_pixels_travel_as_a_path(zoo: Path, tmp_path: Path) -> None:
-    _, pixels = prepare(open_folder(zoo), 64, cache=tmp_path)
+    _, pixels = prepare_pixels(open_folder(zoo), 64, cache=tmp_path)
     pixels.batch(np.array([0]))
     sent = pickle.dumps(pixels)
     assert len(sent) < 1000
@@ -297,7 +306,7 @@ def test_pixels_travel_as_a_path(zoo: Path, tmp_path: Path) -> None:
 
 
 def test_the_store_says_what_it_is(zoo: Path, tmp_path: Path) -> None:
-    _, pixels = prepare(open_folder(zoo), 8, cache=tmp_path)
+    _, pixels = prepare_pixels(open_folder(zoo), 8, cache=tmp_path)
     assert json.loads((pixels.file.parent / "index.json").read_text()) == {"rows": 5, "size": 8, "stored": True, "bad": []}
     assert pixels.file.stat().st_size == 5 * 3 * 8 * 8
 
@@ -310,11 +319,11 @@ def test_a_budget_is_written_as_people_write_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, expected: int
 ) -> None:
     monkeypatch.setenv("PHOROPTER_PIXELS_BUDGET", text)
-    assert budget(tmp_path) == expected
+    assert pixel_budget_bytes(tmp_path) == expected
 
 
 def test_a_budget_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for text in ("lots", "inf", "12 pebbles"):
         monkeypatch.setenv("PHOROPTER_PIXELS_BUDGET", text)
         with pytest.raises(DiskError, match="expected bytes such as 20GB or 50GiB"):
-            budget(tmp_path)
+            pixel_budget_bytes(tmp_path)

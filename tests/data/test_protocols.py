@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phoropter.core.errors import SpecError, SplitError
-from phoropter.core.spec import check
+from phoropter.core.spec import validate_as
 from phoropter.data.arrays import from_arrays
 from phoropter.data.dataset import Dataset
 from phoropter.data.protocols import (
@@ -24,7 +24,7 @@ from phoropter.data.protocols import (
     ProtocolSpec,
     Sites,
     Split,
-    splits,
+    make_splits,
 )
 
 
@@ -68,7 +68,7 @@ def test_k_folds_test_every_row_once(counts: list[int], folds: int, seed: int, s
     dataset = some(labels)
     spec = KFold(folds, stratified=stratified, seeds=[seed], repeats=2)
     try:
-        made = splits(dataset, spec)
+        made = make_splits(dataset, spec)
     except SplitError as error:
         assert not stratified and "use split: stratified-k-fold" in str(error)
         return
@@ -92,7 +92,7 @@ def test_no_group_is_on_both_sides(seed: int, stratified: bool, named: bool) -> 
     dataset = people(seed)
     spec = (GroupKFold if named else KFold)(5, stratified=stratified, seeds=[seed], validation=0.2)
     try:
-        made = splits(dataset, spec)
+        made = make_splits(dataset, spec)
     except SplitError as error:
         assert not stratified and "stratified" in str(error)
         return
@@ -124,9 +124,13 @@ def test_no_group_is_on_both_sides(seed: int, stratified: bool, named: bool) -> 
 )
 def test_a_partition_depends_on_the_rows_not_on_their_order(spec: ProtocolSpec) -> None:
     dataset = people(3)
-    shuffled = dataset.rows(np.random.default_rng(1).permutation(len(dataset)))
-    one, same, other = splits(dataset, spec), splits(dataset, spec), splits(shuffled, spec)
-    assert [s.key(dataset) for s in one] == [s.key(dataset) for s in same] == [s.key(shuffled) for s in other]
+    shuffled = dataset.select_rows(np.random.default_rng(1).permutation(len(dataset)))
+    one, same, other = make_splits(dataset, spec), make_splits(dataset, spec), make_splits(shuffled, spec)
+    assert (
+        [s.content_key(dataset) for s in one]
+        == [s.content_key(dataset) for s in same]
+        == [s.content_key(shuffled) for s in other]
+    )
     assert [s.name for s in one] == [s.name for s in other]
     for a, b in zip(one, other, strict=True):
         for part in ("train", "test", "val", "external"):
@@ -136,39 +140,44 @@ def test_a_partition_depends_on_the_rows_not_on_their_order(spec: ProtocolSpec) 
 @pytest.mark.parametrize("grouped", [True, False])
 def test_seeds_and_repeats_draw_partitions_of_their_own(grouped: bool) -> None:
     dataset = people() if grouped else some("aabbb" * 20)
-    made = splits(dataset, KFold(4, seeds=[0, 1, 2], repeats=2))
+    made = make_splits(dataset, KFold(4, seeds=[0, 1, 2], repeats=2))
     partitions = {
-        frozenset(s.key(dataset) for s in made if (s.seed, s.repeat) == which) for which in {(s.seed, s.repeat) for s in made}
+        frozenset(s.content_key(dataset) for s in made if (s.seed, s.repeat) == which)
+        for which in {(s.seed, s.repeat) for s in made}
     }
     assert len(made) == 24 and len(partitions) == 6
-    alone = splits(dataset, KFold(4, seeds=[2], repeats=2))
-    assert [s.key(dataset) for s in alone] == [s.key(dataset) for s in made if s.seed == 2]
+    alone = make_splits(dataset, KFold(4, seeds=[2], repeats=2))
+    assert [s.content_key(dataset) for s in alone] == [s.content_key(dataset) for s in made if s.seed == 2]
 
 
 def test_seeds_can_share_one_partition() -> None:
     dataset = some("ab" * 20)
-    made = splits(dataset, KFold(4, seeds=[0, 7], repeats=2, reshuffle=False))
-    of = {which: [s.key(dataset) for s in made if (s.seed, s.repeat) == which] for which in ((0, 0), (7, 0), (0, 1), (7, 1))}
+    made = make_splits(dataset, KFold(4, seeds=[0, 7], repeats=2, reshuffle=False))
+    of = {
+        which: [s.content_key(dataset) for s in made if (s.seed, s.repeat) == which] for which in ((0, 0), (7, 0), (0, 1), (7, 1))
+    }
     assert of[0, 0] == of[7, 0] and of[0, 1] == of[7, 1] and of[0, 0] != of[0, 1]
 
 
 def test_names_are_plain_words() -> None:
-    assert splits(some("ab" * 9), KFold(3, seeds=[4]))[1].name == "stratified 3-fold, fold 2 of 3, seed 4"
-    assert splits(people(), KFold(3, repeats=2))[5].name == (
+    assert make_splits(some("ab" * 9), KFold(3, seeds=[4]))[1].name == "stratified 3-fold, fold 2 of 3, seed 4"
+    assert make_splits(people(), KFold(3, repeats=2))[5].name == (
         "stratified 3-fold with groups kept together, fold 3 of 3, repeat 2 of 2, seed 0"
     )
-    assert splits(people(), KFold(3, allow_group_overlap=True))[0].name.startswith("stratified 3-fold with groups on both sides")
-    assert splits(people(), LeaveOneGroupOut())[0].name == "without the group p0, fold 1 of 18, seed 0"
-    assert splits(some("ab" * 9), HoldOut(0.2))[0].name == "hold-out of 20%, seed 0"
+    assert make_splits(people(), KFold(3, allow_group_overlap=True))[0].name.startswith(
+        "stratified 3-fold with groups on both sides"
+    )
+    assert make_splits(people(), LeaveOneGroupOut())[0].name == "without the group p0, fold 1 of 18, seed 0"
+    assert make_splits(some("ab" * 9), HoldOut(0.2))[0].name == "hold-out of 20%, seed 0"
 
 
 def test_the_key_is_of_ids_not_of_rows() -> None:
     dataset = some("ab" * 6)
-    split = splits(dataset, KFold(2))[0]
-    backwards = dataset.rows(np.arange(12)[::-1])
+    split = make_splits(dataset, KFold(2))[0]
+    backwards = dataset.select_rows(np.arange(12)[::-1])
     turned = Split(9, 9, 9, 9, "other", 11 - split.train, 11 - split.test[::-1])
-    assert turned.key(backwards) == split.key(dataset)
-    assert Split(0, 0, 0, 2, "x", split.test, split.train).key(dataset) != split.key(dataset)
+    assert turned.content_key(backwards) == split.content_key(dataset)
+    assert Split(0, 0, 0, 2, "x", split.test, split.train).content_key(dataset) != split.content_key(dataset)
 
 
 # one test or two for each kind
@@ -176,7 +185,7 @@ def test_the_key_is_of_ids_not_of_rows() -> None:
 
 def test_leave_one_group_out_tests_each_group_once() -> None:
     dataset = people()
-    made = splits(dataset, LeaveOneGroupOut())
+    made = make_splits(dataset, LeaveOneGroupOut())
     assert sorted(group for s in made for group in in_groups(dataset, s.test)) == sorted({f"p{i}" for i in range(18)})
     assert all(not in_groups(dataset, s.test) & in_groups(dataset, s.train) for s in made) and times_tested(made) == Counter(
         range(len(dataset))
@@ -185,63 +194,65 @@ def test_leave_one_group_out_tests_each_group_once() -> None:
 
 def test_hold_out_takes_its_share_of_every_class() -> None:
     dataset = some("a" * 50 + "b" * 10 + "c" * 2)
-    (split,) = splits(dataset, HoldOut(0.2))
+    (split,) = make_splits(dataset, HoldOut(0.2))
     assert np.bincount(dataset.labels[split.test]).tolist() == [10, 2, 1]
     assert len(np.union1d(split.train, split.test)) == 62 and not np.intersect1d(split.train, split.test).size
 
 
 def test_hold_out_grows_without_reshuffling() -> None:
     names = [f"r{i}" for i in range(100)]
-    (small,), (large,) = (splits(some("ab" * (n // 2), ids=names[:n]), HoldOut(0.3)) for n in (80, 100))
+    (small,), (large,) = (make_splits(some("ab" * (n // 2), ids=names[:n]), HoldOut(0.3)) for n in (80, 100))
     before, after = ({names[i] for i in split.test} for split in (small, large))
     assert len(before & after) >= 0.75 * len(before)
 
 
 def test_so_many_of_each_class_train() -> None:
     dataset = some("a" * 30 + "b" * 12)
-    (split,) = splits(dataset, HoldOut(train_per_class=10))
+    (split,) = make_splits(dataset, HoldOut(train_per_class=10))
     assert np.bincount(dataset.labels[split.train]).tolist() == [10, 10] and len(split.test) == 22
 
 
 def test_official_parts() -> None:
     dataset = some("abababab", parts=["train"] * 4 + ["val"] * 2 + ["test"] * 2)
-    (split,) = splits(dataset, Official())
+    (split,) = make_splits(dataset, Official())
     assert (split.train.tolist(), split.test.tolist()) == ([0, 1, 2, 3], [6, 7])
     assert split.val is not None and split.val.tolist() == [4, 5] and split.name == "official parts, tested on test, seed 0"
-    (two,) = splits(dataset.rows(np.arange(6)), Official())
+    (two,) = make_splits(dataset.select_rows(np.arange(6)), Official())
     assert two.test.tolist() == [4, 5] and two.val is None and "tested on val" in two.name
-    (inner,) = splits(dataset.rows(np.array([0, 1, 2, 3, 6, 7])), Official(validation=0.5))
+    (inner,) = make_splits(dataset.select_rows(np.array([0, 1, 2, 3, 6, 7])), Official(validation=0.5))
     assert inner.val is not None and sorted([*inner.train, *inner.val]) == [0, 1, 2, 3] and len(inner.val) == 2
 
 
 def test_sites_are_trained_on_or_unseen() -> None:
     dataset = people(1)
     assert dataset.sites is not None
-    made = splits(dataset, Sites(test_sites=["s2"], folds=3))
+    made = make_splits(dataset, Sites(test_sites=["s2"], folds=3))
     unseen = np.flatnonzero(dataset.sites == "s2").tolist()
     assert len(made) == 3 and all(s.external is not None and s.external.tolist() == unseen for s in made)
     assert times_tested(made) == Counter(np.flatnonzero(dataset.sites != "s2").tolist())
     for split in made:
         assert not set(unseen) & {*split.train.tolist(), *split.test.tolist()}
         assert not in_groups(dataset, split.train) & in_groups(dataset, split.test)
-    assert [s.key(dataset) for s in splits(dataset, Sites(train_sites=["s1", "s0"], folds=3))] == [s.key(dataset) for s in made]
+    assert [s.content_key(dataset) for s in make_splits(dataset, Sites(train_sites=["s1", "s0"], folds=3))] == [
+        s.content_key(dataset) for s in made
+    ]
 
 
 def test_sites_without_folds_test_the_unseen_ones() -> None:
     dataset = people(1)
     assert dataset.sites is not None
-    (split,) = splits(dataset, Sites(train_sites=["s0"], test_sites=["s1"], folds=1))
+    (split,) = make_splits(dataset, Sites(train_sites=["s0"], test_sites=["s1"], folds=1))
     assert set(dataset.sites[split.train]) == {"s0"} and set(dataset.sites[split.test]) == {"s1"} and split.external is None
 
 
 def test_evaluate_tests_everything() -> None:
-    (split,) = splits(some("aab"), Evaluate())
+    (split,) = make_splits(some("aab"), Evaluate())
     assert split.train.size == 0 and split.test.tolist() == [0, 1, 2]
 
 
 def test_validation_is_cut_from_the_training_part_class_by_class() -> None:
     dataset = some("a" * 40 + "b" * 20)
-    for split in splits(dataset, KFold(4, validation=0.2)):
+    for split in make_splits(dataset, KFold(4, validation=0.2)):
         assert split.val is not None and np.bincount(dataset.labels[split.val]).tolist() == [6, 3]
         assert sorted([*split.train, *split.val, *split.test]) == list(range(60))
 
@@ -251,15 +262,15 @@ def test_unlabelled_rows_are_in_no_part_and_said() -> None:
 
     dataset = some("ab" * 10)
     partly = dataclasses.replace(dataset, labels=np.where(np.arange(20) < 4, -1, dataset.labels))
-    made = splits(partly, KFold(4))
+    made = make_splits(partly, KFold(4))
     assert times_tested(made) == Counter(range(4, 20)) and made[0].name.endswith("4 unlabelled rows left out")
     with pytest.raises(SplitError, match="has no labelled rows"):
-        splits(dataclasses.replace(dataset, labels=np.full(20, -1)), KFold(4))
+        make_splits(dataclasses.replace(dataset, labels=np.full(20, -1)), KFold(4))
 
 
 def test_classes_without_any_row_are_nobody_s_fault() -> None:
-    dataset = some("aabbcc" * 4).rows(np.array([i for i in range(24) if i % 6 < 4]))
-    assert len(dataset.classes) == 3 and len(splits(dataset, KFold(4))) == 4
+    dataset = some("aabbcc" * 4).select_rows(np.array([i for i in range(24) if i % 6 < 4]))
+    assert len(dataset.classes) == 3 and len(make_splits(dataset, KFold(4))) == 4
 
 
 # what is refused, and what the refusal says would work
@@ -330,7 +341,7 @@ PARTED = ["train"] * 3 + ["test"] * 3
 )
 def test_what_cannot_be_split_is_refused_with_what_would_work(dataset: Dataset, spec: ProtocolSpec, words: str) -> None:
     with pytest.raises(SplitError, match=words):
-        splits(dataset, spec)
+        make_splits(dataset, spec)
 
 
 @pytest.mark.parametrize(
@@ -358,7 +369,7 @@ def test_what_cannot_be_split_is_refused_with_what_would_work(dataset: Dataset, 
 )
 def test_options_that_contradict_each_other_are_refused(spec: dict[str, Any], words: str) -> None:
     with pytest.raises(SpecError, match=words):
-        check(ProtocolSpec, spec)
+        validate_as(ProtocolSpec, spec)
 
 
 def test_a_protocol_goes_through_plain_data_and_back() -> None:
@@ -370,7 +381,7 @@ def test_a_protocol_goes_through_plain_data_and_back() -> None:
         Evaluate(),
         Official(),
     ):
-        assert ProtocolSpec.model_validate(spec.plain()) == spec == spec.with_()
+        assert ProtocolSpec.model_validate(spec.plain()) == spec == spec.with_changes()
     assert ProtocolSpec().split == "stratified-k-fold" and KFold(5) == ProtocolSpec()
 
 
@@ -396,7 +407,7 @@ def test_blocks_are_contiguous_and_share_no_sample(counts: list[int], step: floa
         (f"p{i}", word): [1000 * j + step * k for k in range(n)] for i, n in enumerate(counts) for j, word in enumerate("ab")
     }
     dataset = walks(starts)
-    made = splits(dataset, BlockKFold(folds))
+    made = make_splits(dataset, BlockKFold(folds))
     assert dataset.spans is not None and dataset.recordings is not None and len(made) == folds
     tested = times_tested(made)
     assert set(tested.values()) <= {1}
@@ -418,16 +429,16 @@ def test_blocks_are_contiguous_and_share_no_sample(counts: list[int], step: floa
 def test_blocks_of_five_second_windows_every_two_seconds() -> None:
     """Ten windows in two blocks: the second begins at 10 s, so the windows from 6 and 8 s, which reach beyond, are left out."""
     dataset = walks({("p", "a"): [2.0 * k for k in range(10)], ("p", "b"): [100 + 2.0 * k for k in range(10)]})
-    first, second = splits(dataset, BlockKFold(2))
+    first, second = make_splits(dataset, BlockKFold(2))
     assert ids(dataset, first.test) == {str(dataset.ids[i]) for i in (0, 1, 2, 10, 11, 12)}
     assert ids(dataset, second.test) == {str(dataset.ids[i]) for i in (5, 6, 7, 8, 9, 15, 16, 17, 18, 19)}
 
 
 def test_blocks_are_refused_where_they_mean_nothing() -> None:
     with pytest.raises(SplitError, match="block-k-fold needs windows of recordings"):
-        splits(some("aabb" * 5), BlockKFold(2))
+        make_splits(some("aabb" * 5), BlockKFold(2))
     dataset = walks({("p", "a"): [0.0, 2.0, 4.0], ("p", "b"): [100.0 + 2 * k for k in range(9)]})
     with pytest.raises(SplitError, match=r"say allow_group_overlap: true if that is the question, or use split: group-k-fold"):
-        splits(dataset, check(ProtocolSpec, {"split": "block-k-fold"}))
+        make_splits(dataset, validate_as(ProtocolSpec, {"split": "block-k-fold"}))
     with pytest.raises(SplitError, match=r"5 blocks .* has 3 in one of them: use at most folds: 3, or more windows"):
-        splits(dataset, BlockKFold(5))
+        make_splits(dataset, BlockKFold(5))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import DataError, SpecError
-from phoropter.core.spec import check
+from phoropter.core.spec import validate_as
 from phoropter.data.spec import SOURCES, DataSpec, digits, folder, open_dataset
 
 Draw = Callable[..., Path]
@@ -45,17 +45,17 @@ Draw = Callable[..., Path]
 )
 def test_a_spec_that_contradicts_itself_is_refused(data: dict[str, Any], words: str) -> None:
     with pytest.raises(SpecError, match=words):
-        check(DataSpec, data)
+        validate_as(DataSpec, data)
 
 
 def test_a_spec_goes_through_plain_data_and_back() -> None:
     for spec in (folder("x", size=64, exclude=["a"], classes=["1", "2"]), digits(rows=20)):
         assert DataSpec.model_validate(spec.plain()) == spec
-    assert folder("x").with_(size=32).size == 32
+    assert folder("x").with_changes(size=32).size == 32
 
 
 def test_numbers_are_taken_for_names_of_classes() -> None:
-    assert check(DataSpec, {"digits": True, "classes": [3, 1]}).classes == ("3", "1")
+    assert validate_as(DataSpec, {"digits": True, "classes": [3, 1]}).classes == ("3", "1")
 
 
 def test_every_source_is_a_field() -> None:
@@ -103,9 +103,9 @@ def test_a_label_that_is_not_in_the_list_is_an_error_in_a_manifest(zoo: Path) ->
     with pytest.raises(
         DataError, match=r"the label 'catt' is not in classes \(cat or dog\); did you mean 'cat'\?.*exclude: \['catt'\]"
     ):
-        open_dataset(check(DataSpec, listed))
+        open_dataset(validate_as(DataSpec, listed))
     for exclude in (["catt"], ["*"]):
-        dataset = open_dataset(check(DataSpec, {**listed, "exclude": exclude}))
+        dataset = open_dataset(validate_as(DataSpec, {**listed, "exclude": exclude}))
         assert dataset.ids.tolist() == ["cat/a.png", "dog/a.png", "cat/c.png"] and dataset.labels.tolist() == [0, 1, -1]
 
 
@@ -127,7 +127,7 @@ def test_groups_and_sites_are_read_from_paths(tmp_path: Path, draw: Draw) -> Non
 def test_groups_are_not_named_twice(zoo: Path) -> None:
     (zoo / "rows.csv").write_text("path,label,group\ncat/a.png,cat,g\ndog/a.png,dog,h\n")
     with pytest.raises(DataError, match="names its groups already, and group_from was given too"):
-        open_dataset(check(DataSpec, {"manifest": zoo / "rows.csv", "group_from": "(cat|dog)"}))
+        open_dataset(validate_as(DataSpec, {"manifest": zoo / "rows.csv", "group_from": "(cat|dog)"}))
 
 
 def test_one_official_part(tmp_path: Path, zoo: Path, draw: Draw) -> None:

@@ -10,7 +10,7 @@ import pytest
 from phoropter.core.errors import DataError
 from phoropter.data.folders import open_folder
 from phoropter.data.spec import folder, open_dataset
-from phoropter.data.summary import open_path, summary
+from phoropter.data.summary import detect_data_spec, summarize_dataset
 
 Draw = Callable[..., Path]
 
@@ -20,7 +20,7 @@ def test_a_dataset_in_numbers(zoo: Path, draw: Draw) -> None:
     shutil.copy(zoo / "cat" / "a.png", zoo / "dog" / "copy.png")
     (zoo / "cat" / "broken.png").write_bytes(b"hello")
     (zoo / "bird").mkdir()
-    found = summary(open_dataset(folder(zoo, group_from="/([a-z])")))
+    found = summarize_dataset(open_dataset(folder(zoo, group_from="/([a-z])")))
     assert (found.rows, found.unlabelled, found.classes) == (8, 0, {"cat": 4, "dog": 4})
     assert found.sizes == {(30, 20): 6, (40, 60): 1} and (found.sampled, found.unreadable) == (7, 1)
     assert found.byte_count == sum(path.stat().st_size for path in zoo.rglob("*.png"))
@@ -30,7 +30,7 @@ def test_a_dataset_in_numbers(zoo: Path, draw: Draw) -> None:
 
 
 def test_it_prints_itself(zoo: Path) -> None:
-    text = str(summary(open_folder(zoo)))
+    text = str(summarize_dataset(open_folder(zoo)))
     assert text.splitlines()[0].startswith("zoo: 5 pictures in 2 classes, ")
     assert "  cat  3" in text and "from 30×20 to 30×20" in text and "duplicates" not in text
 
@@ -39,13 +39,13 @@ def test_arrays_and_official_parts() -> None:
     from phoropter.data.arrays import from_arrays
 
     images = np.arange(6 * 48, dtype=np.uint32).astype(np.uint8).reshape(6, 4, 4, 3)
-    found = summary(from_arrays(images, list("ababab"), parts=["train"] * 4 + ["test"] * 2, sites=list("xxyyzz")))
+    found = summarize_dataset(from_arrays(images, list("ababab"), parts=["train"] * 4 + ["test"] * 2, sites=list("xxyyzz")))
     assert found.parts == {"test": 2, "train": 4} and found.sites == {"x": 2, "y": 2, "z": 2}
     assert found.byte_count is None and found.sizes == {(4, 4): 6} and "part:" in str(found)
 
 
 def test_only_some_headers_are_read(zoo: Path) -> None:
-    assert summary(open_folder(zoo), sampled=2).sampled == 2
+    assert summarize_dataset(open_folder(zoo), sampled=2).sampled == 2
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_what_lies_in_a_folder_is_guessed(tmp_path: Path, files: list[str], sour
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    spec = open_path(tmp_path)
+    spec = detect_data_spec(tmp_path)
     assert spec.source == source and getattr(spec, source) == tmp_path and spec.on_bad_input == "skip"
 
 
@@ -77,13 +77,15 @@ def test_what_a_file_is_is_guessed(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"image": [b"a"], "label": ["b"]}), tmp_path / "pictures.parquet")
     for name in ("rows.csv", "x.npz", "cifar-100-python.tar.gz", "holiday.zip", "thesis.pdf"):
         (tmp_path / name).touch()
-    sources = {name: open_path(tmp_path / name).source for name in ("rows.csv", "rows.parquet", "pictures.parquet", "x.npz")}
+    sources = {
+        name: detect_data_spec(tmp_path / name).source for name in ("rows.csv", "rows.parquet", "pictures.parquet", "x.npz")
+    }
     assert sources == {"rows.csv": "manifest", "rows.parquet": "manifest", "pictures.parquet": "parquet", "x.npz": "npz"}
-    assert open_path(tmp_path / "cifar-100-python.tar.gz").source == "cifar100" and open_path(Path("digits")).digits
+    assert detect_data_spec(tmp_path / "cifar-100-python.tar.gz").source == "cifar100" and detect_data_spec(Path("digits")).digits
     for name, words in (
         ("holiday.zip", "is an archive; unpack it"),
         ("thesis.pdf", "expected a folder"),
         ("none", "there is nothing at"),
     ):
         with pytest.raises(DataError, match=words):
-            open_path(tmp_path / name)
+            detect_data_spec(tmp_path / name)

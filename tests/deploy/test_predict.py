@@ -15,13 +15,13 @@ from PIL import Image
 
 from phoropter.cli import main
 from phoropter.core.errors import DataError, WeightsError
-from phoropter.deploy.predict import Answers, Bundle, answers, load, write_csv
+from phoropter.deploy.predict import Bundle, BundlePredictions, load_bundle, predict_paths, write_predictions_csv
 from phoropter.results.store import Predictions, Store
 from phoropter.signals.recording import Recording
 from phoropter.signals.simulate import CtgCohort, EcgCohort, ctg_simulate, ecg_simulate
-from phoropter.study.executors import run
-from phoropter.study.run import Here
-from phoropter.study.spec import read
+from phoropter.study.executors import execute_study
+from phoropter.study.run import ComputeOptions
+from phoropter.study.spec import read_study
 
 PEOPLE = EcgCohort(subjects=4, rate_hz=100, baseline_s=30, stress_s=25, amusement_s=15, between_s=5)
 BIRTHS = CtgCohort(hospitals=2, unseen=0, records=20, length_s=2400)
@@ -68,8 +68,10 @@ candidates:
 
 def studied(folder: Path, text: str) -> Store:
     (folder / "study.yaml").write_text(text)
-    store = run(read(folder / "study.yaml")[0], folder / "out", lambda event: None, here=Here("cpu", threads=1))
-    assert not store.failures()
+    store = execute_study(
+        read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, here=ComputeOptions("cpu", threads=1)
+    )
+    assert not store.read_failures()
     return store
 
 
@@ -116,10 +118,10 @@ def listed(folder: Path, recordings: list[Recording]) -> Path:
 
 def kept(store: Store, candidate: str | None = None) -> tuple[Bundle, Predictions]:
     """The bundle a study kept, and what its run stored of the rows it had not seen."""
-    found = next(r for r in store.runs() if r.bundle and candidate in (None, r.candidate))
-    held_out = found.predictions()
-    assert held_out is not None and found.bundle is not None
-    return load(found.bundle), held_out
+    found = next(r for r in store.runs() if r.bundle_folder and candidate in (None, r.candidate_name))
+    held_out = found.load_predictions()
+    assert held_out is not None and found.bundle_folder is not None
+    return load_bundle(found.bundle_folder), held_out
 
 
 def only(manifest: Path, subjects: set[str]) -> Path:
@@ -143,7 +145,7 @@ def test_recordings_as_files_get_the_very_logits_of_the_study(name: str, request
     store, manifest = request.getfixturevalue(name)
     bundle, held_out = kept(store)
     assert held_out.groups is not None
-    said = answers(bundle, [only(manifest, set(held_out.groups.tolist()))], device="cpu")
+    said = predict_paths(bundle, [only(manifest, set(held_out.groups.tolist()))], device="cpu")
     assert sorted(said.dataset.ids.tolist()) == sorted(held_out.ids.tolist()) and len(held_out.ids) > 10
     place = {name: row for row, name in enumerate(said.dataset.ids.tolist())}
     rows = [place[name] for name in held_out.ids.tolist()]
@@ -156,12 +158,12 @@ def test_pictures_of_a_folder_get_the_very_logits_of_the_study(pictures: tuple[S
     """Whatever the views and whether the backbone was asked once; pictures are made square as in the study."""
     store, folder = pictures
     bundle, held_out = kept(store, candidate)
-    said = answers(bundle, [folder], device="cpu")
+    said = predict_paths(bundle, [folder], device="cpu")
     place = {name: row for row, name in enumerate(said.dataset.ids.tolist())}
     assert len(place) == 16 and said.classes == ("dark", "light")
     rows = [place[name] for name in held_out.ids.tolist()]
     np.testing.assert_allclose(said.logits[rows], held_out.logits, rtol=0, atol=1e-6)
-    alone = answers(bundle, [folder / held_out.ids[0]], device="cpu")
+    alone = predict_paths(bundle, [folder / held_out.ids[0]], device="cpu")
     np.testing.assert_allclose(alone.logits[0], held_out.logits[0], rtol=0, atol=1e-5)
 
 
@@ -170,7 +172,7 @@ def test_a_bagged_run_says_so_in_its_record(births: tuple[Store, Path]) -> None:
         assert made.record["recipe"]["imbalance"]["bags"] == made.record["bags"]["count"] == 2
         assert made.record["bags"]["rows"][0] == made.record["bags"]["rows"][1] <= made.record["split"]["n_train"]
         assert "2 bags averaged" in made.record["candidate"]["description"]
-    assert len(load(births[0].folder).model.branches) == 2
+    assert len(load_bundle(births[0].folder).model.branches) == 2
 
 
 # --- what is said and written -------------------------------------------------------------------------------------------
@@ -181,15 +183,15 @@ def test_a_file_without_labels_is_cut_whole(people: tuple[Store, Path]) -> None:
     bundle, _ = kept(store)
     file = manifest.parent / "sim01.csv"
     seconds = (len(file.read_text().splitlines()) - 1) / 100
-    said = answers(bundle, [file], device="cpu")
+    said = predict_paths(bundle, [file], device="cpu")
     assert len(said.logits) == seconds // 5 and (said.dataset.labels == -1).all()
     assert said.dataset.spans is not None and said.dataset.spans[0].tolist() == [0, 5]
 
 
 def test_the_tables_hold_every_probability_and_the_mean_of_each_recording(people: tuple[Store, Path], tmp_path: Path) -> None:
     store, manifest = people
-    said = answers(kept(store)[0], [manifest], device="cpu")
-    windows, recordings = (rows_of(f) for f in write_csv(said, tmp_path / "said.csv"))
+    said = predict_paths(kept(store)[0], [manifest], device="cpu")
+    windows, recordings = (rows_of(f) for f in write_predictions_csv(said, tmp_path / "said.csv"))
     assert [row["id"] for row in windows] == said.dataset.ids.tolist() and len(recordings) == 4
     found = np.array([[float(row[f"p_{name}"]) for name in said.classes] for row in windows])
     np.testing.assert_allclose(found, said.probabilities, atol=1e-8)
@@ -205,10 +207,10 @@ def test_rows_it_was_trained_on_are_said(people: tuple[Store, Path]) -> None:
     store, manifest = people
     bundle, held_out = kept(store)
     assert held_out.groups is not None
-    everybody = answers(bundle, [manifest], device="cpu")
+    everybody = predict_paths(bundle, [manifest], device="cpu")
     trained = len(everybody.logits) - len(held_out.ids)
     assert any(f"{trained} of {len(everybody.logits)} are called as rows" in note for note in everybody.notes)
-    unseen = answers(bundle, [only(manifest, set(held_out.groups.tolist()))], device="cpu")
+    unseen = predict_paths(bundle, [only(manifest, set(held_out.groups.tolist()))], device="cpu")
     assert not any("are called as rows" in note for note in unseen.notes)
 
 
@@ -226,8 +228,8 @@ def test_the_command_prints_and_writes(pictures: tuple[Store, Path], tmp_path: P
 # --- what is refused or listed ------------------------------------------------------------------------------------------
 
 
-def said_of(bundle: Bundle, *paths: Path, bad: Any = "skip") -> Answers:
-    return answers(bundle, paths, device="cpu", on_bad_input=bad)
+def said_of(bundle: Bundle, *paths: Path, bad: Any = "skip") -> BundlePredictions:
+    return predict_paths(bundle, paths, device="cpu", on_bad_input=bad)
 
 
 def test_a_bad_picture_stops_or_is_listed(pictures: tuple[Store, Path], tmp_path: Path) -> None:
@@ -295,16 +297,16 @@ def test_a_bundle_that_says_too_little_is_refused(people: tuple[Store, Path], tm
     text["training"] = None if said is None else {**text["training"], said: None}
     (folder / "bundle.json").write_text(json.dumps(text))
     with pytest.raises(WeightsError, match=message):
-        load(folder)
+        load_bundle(folder)
 
 
 def test_folders_that_are_no_bundle_say_what_is_there(
     pictures: tuple[Store, Path], people: tuple[Store, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(WeightsError, match="a results folder with 4 bundles; name one of them"):
-        load(pictures[0].folder)
-    assert load(people[0].folder).folder == kept(people[0])[0].folder
+        load_bundle(pictures[0].folder)
+    assert load_bundle(people[0].folder).folder == kept(people[0])[0].folder
     with pytest.raises(WeightsError, match="is no bundle"):
-        load(tmp_path)
+        load_bundle(tmp_path)
     with pytest.raises(DataError, match="there is nothing at"):
-        said_of(load(people[0].folder), tmp_path / "nowhere.csv")
+        said_of(load_bundle(people[0].folder), tmp_path / "nowhere.csv")

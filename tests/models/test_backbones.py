@@ -25,7 +25,7 @@ SMALL = {"test_resnet": 64, "test_vit": 64, "test_convnext": 64, "test_efficient
 
 
 def random(name: str, size: int | None = None, seed: int = 0, **fields: Any) -> Backbone:
-    return backbones.build(BackboneSpec(name=name, weights="random", size=size, **fields), seed=seed)
+    return backbones.build_backbone(BackboneSpec(name=name, weights="random", size=size, **fields), seed=seed)
 
 
 def noise(side: int, count: int = 2) -> Tensor:
@@ -36,31 +36,31 @@ def theirs(name: str, **options: Any) -> Any:
     """timm's own network."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        return vision.timm().create_model(name, **options).eval()
+        return vision.import_timm().create_model(name, **options).eval()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_papers_networks_have_the_catalogues_parameters_and_width(name: str) -> None:
-    known = catalog.entry(name)
+    known = catalog.find_architecture(name)
     with torch.device("meta"):
-        body, classes = bodies.body_of(bodies.plan(BackboneSpec(name=name, weights="random"), None, None))
+        body, classes = bodies.build_body(bodies.resolve_load_plan(BackboneSpec(name=name, weights="random"), None, None))
     assert classes == 1000
     assert sum(p.numel() for p in body.parameters()) == known.parameters
     last = [m for m in body.modules() if isinstance(m, nn.Linear) and m.out_features == 1000]
-    assert {m.in_features for m in last} == {known.width}
-    assert sum(p.numel() for m in last for p in m.parameters()) == known.parameters - known.body
+    assert {m.in_features for m in last} == {known.num_features}
+    assert sum(p.numel() for m in last for p in m.parameters()) == known.parameters - known.body_parameters
 
 
 @pytest.mark.parametrize(("name", "side"), SMALL.items())
 def test_features_are_those_timm_pools(name: str, side: int) -> None:
     ours = random(name, side)
-    other = theirs(name, **({"img_size": side} if catalog.entry(name).fixed else {}))
+    other = theirs(name, **({"img_size": side} if catalog.find_architecture(name).fixed_input_size else {}))
     other.reset_classifier(0)
     other.load_state_dict(ours.body.state_dict())
     x = noise(side)
     with torch.no_grad():
         assert torch.equal(ours(x), other(x))
-    assert ours(x).shape == (2, ours.width) == (2, catalog.entry(name).width)
+    assert ours(x).shape == (2, ours.num_features) == (2, catalog.find_architecture(name).num_features)
 
 
 def test_alexnets_features_are_the_4096_of_its_second_hidden_layer() -> None:
@@ -70,7 +70,7 @@ def test_alexnets_features_are_the_4096_of_its_second_hidden_layer() -> None:
         maps = torch.flatten(ours.body.avgpool(ours.body.features(x)), 1)  # type: ignore[operator]
         dense = [m for m in ours.body.classifier if isinstance(m, nn.Linear)]  # type: ignore[union-attr]
         expected = torch.relu(dense[1](torch.relu(dense[0](maps))))
-    assert ours.width == 4096 and len(dense) == 2
+    assert ours.num_features == 4096 and len(dense) == 2
     torch.testing.assert_close(ours(x), expected)
 
 
@@ -83,7 +83,7 @@ def test_pool_average_is_the_mean_of_the_last_map_and_leaves_no_idle_parameter(n
     seen.append(maps.flatten(2).mean(2))
     features = ours(x)
     torch.testing.assert_close(features, seen[0])
-    assert features.shape == (2, width) and ours.width == width
+    assert features.shape == (2, width) and ours.num_features == width
     features.sum().backward()
     assert all(p.grad is not None for p in ours.parameters())
 
@@ -102,12 +102,12 @@ def test_pictures_are_resized_and_normalised_as_written() -> None:
     ours = random("test_resnet", 32)
     pictures = torch.randint(0, 256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0)).float()
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (ours.mean, ours.std))
-    torch.testing.assert_close(ours.prepare(pictures), (pictures / 255 - mean) / std)
+    torch.testing.assert_close(ours.preprocess(pictures), (pictures / 255 - mean) / std)
     large = pictures.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    assert ours.prepare(large).shape == (2, 3, 32, 32)
-    resize = vision.torchvision("transforms.v2.functional").resize
+    assert ours.preprocess(large).shape == (2, 3, 32, 32)
+    resize = vision.import_torchvision("transforms.v2.functional").resize
     expected = (resize(large, [32, 32], antialias=True) / 255 - mean) / std
-    torch.testing.assert_close(ours.prepare(large), expected)
+    torch.testing.assert_close(ours.preprocess(large), expected)
 
 
 def test_equal_seeds_give_equal_weights_and_touch_no_global_generator() -> None:
@@ -131,23 +131,25 @@ def test_the_identity_follows_weights_side_and_normalisation_alone() -> None:
 def test_a_file_loads_strictly_with_the_classes_it_has(tmp_path: Path) -> None:
     other = theirs("test_resnet", num_classes=7)
     save_file(other.state_dict(), tmp_path / "net.safetensors")
-    ours = backbones.build(BackboneSpec(name="test_resnet", weights="net.safetensors"), seed=0, base=tmp_path, keep_heads=True)
-    assert ours.made.classes == 7 and ours.own_head is not None
+    ours = backbones.build_backbone(
+        BackboneSpec(name="test_resnet", weights="net.safetensors"), seed=0, base=tmp_path, keep_heads=True
+    )
+    assert ours.build_record.num_classes == 7 and ours.pretrained_head is not None
     x = noise(160, 1)
     with torch.no_grad():
-        torch.testing.assert_close(ours.own_head(ours(x)), other(x))
+        torch.testing.assert_close(ours.pretrained_head(ours(x)), other(x))
 
 
 def test_a_file_without_a_last_layer_loads_too(tmp_path: Path) -> None:
     other = theirs("test_resnet", num_classes=0)
     torch.save({"state_dict": other.state_dict()}, tmp_path / "net.pth")
-    ours = backbones.build(BackboneSpec(name="test_resnet", weights=str(tmp_path / "net.pth")), seed=0)
-    assert ours.made.classes == 0
+    ours = backbones.build_backbone(BackboneSpec(name="test_resnet", weights=str(tmp_path / "net.pth")), seed=0)
+    assert ours.build_record.num_classes == 0
     x = noise(64)
     with torch.no_grad():
         assert torch.equal(ours(x), other(x))
     with pytest.raises(WeightsError, match="have no last layer of their own"):
-        backbones.build(BackboneSpec(name="test_resnet", weights=str(tmp_path / "net.pth")), seed=0, keep_heads=True)
+        backbones.build_backbone(BackboneSpec(name="test_resnet", weights=str(tmp_path / "net.pth")), seed=0, keep_heads=True)
 
 
 def test_a_folder_of_the_hubs_layout_brings_its_options_and_mean(tmp_path: Path) -> None:
@@ -155,16 +157,16 @@ def test_a_folder_of_the_hubs_layout_brings_its_options_and_mean(tmp_path: Path)
     save_file(other.state_dict(), tmp_path / "model.safetensors")
     config = {"architecture": "test_vit", "num_classes": 3, "model_args": {"depth": 2}, "pretrained_cfg": {"mean": [0.1] * 3}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    ours = backbones.build(BackboneSpec(name="test_vit", weights=str(tmp_path)), seed=0)
-    assert ours.mean == (0.1, 0.1, 0.1) and ours.made.options == {"depth": 2}
+    ours = backbones.build_backbone(BackboneSpec(name="test_vit", weights=str(tmp_path)), seed=0)
+    assert ours.mean == (0.1, 0.1, 0.1) and ours.build_record.options == {"depth": 2}
     assert len(ours.body.blocks) == 2  # type: ignore[arg-type]
 
 
 def test_position_tables_are_resampled_for_another_side(tmp_path: Path) -> None:
     other = theirs("test_vit")
     save_file(other.state_dict(), tmp_path / "net.safetensors")
-    ours = backbones.build(BackboneSpec(name="test_vit", weights=str(tmp_path / "net.safetensors"), size=64), seed=0)
-    table = vision.timm("layers").resample_abs_pos_embed(other.pos_embed.detach(), (4, 4))
+    ours = backbones.build_backbone(BackboneSpec(name="test_vit", weights=str(tmp_path / "net.safetensors"), size=64), seed=0)
+    table = vision.import_timm("layers").resample_abs_pos_embed(other.pos_embed.detach(), (4, 4))
     torch.testing.assert_close(ours.body.pos_embed.detach(), table)  # type: ignore[operator, union-attr]
     assert ours(noise(64)).shape == (2, 64)
 
@@ -176,7 +178,7 @@ def test_weights_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(
         WeightsError, match=r"1 tensor is missing \(conv1\.0\.weight\); 1 tensor is unexpected \(other\)"
     ) as caught:
-        backbones.build(BackboneSpec(name="test_resnet", weights=str(tmp_path / "net.safetensors")), seed=0)
+        backbones.build_backbone(BackboneSpec(name="test_resnet", weights=str(tmp_path / "net.safetensors")), seed=0)
     assert "\n" not in str(caught.value)
 
 
@@ -190,14 +192,14 @@ def test_pretrained_weights_come_from_the_local_cache_without_a_network(tmp_path
     (snapshot.parents[1] / "refs" / "main").write_text("0123abc")
     save_file(other.state_dict(), snapshot / "model.safetensors")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(sources, "_hub_says", lambda remote: pytest.fail("the network was asked"))
-    ours = backbones.build(BackboneSpec(name="test_resnet"), seed=0, keep_heads=True)
+    monkeypatch.setattr(sources, "_query_remote_etag", lambda remote: pytest.fail("the network was asked"))
+    ours = backbones.build_backbone(BackboneSpec(name="test_resnet"), seed=0, keep_heads=True)
     x = noise(160, 1)
-    assert ours.own_head is not None
+    assert ours.pretrained_head is not None
     with torch.no_grad():
-        torch.testing.assert_close(ours.own_head(ours(x)), other(x))
+        torch.testing.assert_close(ours.pretrained_head(ours(x)), other(x))
     digest = hashlib.sha256((snapshot / "model.safetensors").read_bytes()).hexdigest()
-    assert catalog.identity(BackboneSpec(name="test_resnet")).endswith(digest)
+    assert catalog.identify_weights(BackboneSpec(name="test_resnet")).endswith(digest)
 
 
 def test_pretrained_weights_that_are_not_to_be_had_fail_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,20 +210,20 @@ def test_pretrained_weights_that_are_not_to_be_had_fail_at_once(tmp_path: Path, 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for name in ("test_resnet", "alexnet"):
         with pytest.raises(WeightsError, match="are not in the local cache and HF_HUB_OFFLINE is set"):
-            backbones.build(BackboneSpec(name=name), seed=0)
+            backbones.build_backbone(BackboneSpec(name=name), seed=0)
 
 
 def test_torchvisions_alexnet_loads_from_a_checkpoint_of_tensors(tmp_path: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        other = vision.torchvision("models").alexnet(weights=None).eval()
+        other = vision.import_torchvision("models").alexnet(weights=None).eval()
     torch.save(other.state_dict(), tmp_path / "alexnet.pth")
     spec = BackboneSpec(name="alexnet", weights="alexnet.pth", size=64)
-    ours = backbones.build(spec, seed=0, base=tmp_path, keep_heads=True)
+    ours = backbones.build_backbone(spec, seed=0, base=tmp_path, keep_heads=True)
     x = noise(64, 1)
-    assert ours.own_head is not None
+    assert ours.pretrained_head is not None
     with torch.no_grad():
-        torch.testing.assert_close(ours.own_head(ours(x)), other(x))
+        torch.testing.assert_close(ours.pretrained_head(ours(x)), other(x))
 
 
 @pytest.mark.parametrize(
@@ -237,30 +239,30 @@ def test_torchvisions_alexnet_loads_from_a_checkpoint_of_tensors(tmp_path: Path)
 )
 def test_what_cannot_be_built_is_refused_in_one_line(spec: dict[str, Any], words: str) -> None:
     with pytest.raises(SpecError, match=words) as caught:
-        backbones.build(BackboneSpec(weights="random", **spec), seed=0)
+        backbones.build_backbone(BackboneSpec(weights="random", **spec), seed=0)
     assert "\n" not in str(caught.value)
 
 
 def test_own_heads_that_cannot_be_separated_are_refused() -> None:
     with pytest.raises(WeightsError, match="the own head of 'levit_128s' cannot be told apart"):
-        backbones.build(BackboneSpec(name="levit_128s", weights="random"), seed=0, keep_heads=True)
+        backbones.build_backbone(BackboneSpec(name="levit_128s", weights="random"), seed=0, keep_heads=True)
 
 
 @pytest.mark.parametrize("piece", [2**18, 2 * 3 * 32 * 32, 1])  # all five pictures at once, two by two, one by one
 def test_normalising_where_the_picture_lies_is_the_formula_to_the_bit_and_leaves_a_given_float_alone(
     monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
-    monkeypatch.setattr(backbones, "PIECE", piece)
+    monkeypatch.setattr(backbones, "CHUNK_ELEMENTS", piece)
     ours = random("test_resnet", 32)
     pictures = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     expected = pictures.float() * ours.scale - ours.shift
     interleaved = pictures.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(ours.prepare(pictures), expected)
-    assert torch.equal(ours.prepare(interleaved), expected)
-    assert ours.prepare(interleaved).is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(ours.prepare(interleaved[:, :, 4:, 4:]), ours.prepare(pictures[:, :, 4:, 4:]))  # resized first
+    assert torch.equal(ours.preprocess(pictures), expected)
+    assert torch.equal(ours.preprocess(interleaved), expected)
+    assert ours.preprocess(interleaved).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(ours.preprocess(interleaved[:, :, 4:, 4:]), ours.preprocess(pictures[:, :, 4:, 4:]))  # resized first
     given = pictures.float()
-    assert torch.equal(ours.prepare(given), expected) and torch.equal(given, pictures.float())
+    assert torch.equal(ours.preprocess(given), expected) and torch.equal(given, pictures.float())
     larger = torch.rand(1, 3, 48, 48, requires_grad=True)
-    ours.prepare(larger).sum().backward()
+    ours.preprocess(larger).sum().backward()
     assert larger.grad is not None

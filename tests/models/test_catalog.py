@@ -40,25 +40,28 @@ PARAMETERS = {
 
 @pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
 def test_parameters_are_those_published(name: str, count: int) -> None:
-    assert catalog.entry(name).parameters == count
+    assert catalog.find_architecture(name).parameters == count
 
 
 @pytest.mark.parametrize(("name", "giga"), [("alexnet", 0.714), ("vgg19", 19.632), ("resnet50", 4.089)])
 def test_multiply_adds_are_those_torchvision_publishes(name: str, giga: float) -> None:
-    macs = catalog.entry(name).macs
+    macs = catalog.find_architecture(name).macs
     assert macs is not None and macs / 1e9 == pytest.approx(giga, abs=0.001)
 
 
 def test_a_tag_chooses_its_own_weights() -> None:
-    plain, wide = catalog.entry("swin_tiny_patch4_window7_224"), catalog.entry("swin_tiny_patch4_window7_224.ms_in22k")
-    assert (plain.classes, wide.classes) == (1000, 21841)
+    plain, wide = (
+        catalog.find_architecture("swin_tiny_patch4_window7_224"),
+        catalog.find_architecture("swin_tiny_patch4_window7_224.ms_in22k"),
+    )
+    assert (plain.num_classes, wide.num_classes) == (1000, 21841)
     assert wide.parameters - plain.parameters == (21841 - 1000) * (768 + 1)
     assert wide.remote is not None and wide.remote.repo == "timm/swin_tiny_patch4_window7_224.ms_in22k"
 
 
 def test_preparation_belongs_to_the_weights() -> None:
-    assert catalog.entry("vit_small_patch16_224").preparation.mean == (0.5, 0.5, 0.5)
-    assert catalog.entry("resnet50").preparation.mean == (0.485, 0.456, 0.406)
+    assert catalog.find_architecture("vit_small_patch16_224").preprocessing.mean == (0.5, 0.5, 0.5)
+    assert catalog.find_architecture("resnet50").preprocessing.mean == (0.485, 0.456, 0.406)
 
 
 @pytest.mark.parametrize(
@@ -73,19 +76,19 @@ def test_preparation_belongs_to_the_weights() -> None:
 )
 def test_an_unknown_name_is_refused_with_a_way_out(name: str, words: str) -> None:
     with pytest.raises(SpecError, match=words):
-        catalog.entry(name)
+        catalog.find_architecture(name)
 
 
 def test_names_match_patterns_with_and_without_tags() -> None:
-    assert {"resnet50", "resnet152"} <= set(catalog.names("resnet*"))
-    assert "alexnet_2012" in catalog.names() and "alexnet" in catalog.names()
-    assert set(catalog.names("resnet50.tv*")) == {"resnet50.tv_in1k", "resnet50.tv2_in1k"}
+    assert {"resnet50", "resnet152"} <= set(catalog.list_architectures("resnet*"))
+    assert "alexnet_2012" in catalog.list_architectures() and "alexnet" in catalog.list_architectures()
+    assert set(catalog.list_architectures("resnet50.tv*")) == {"resnet50.tv_in1k", "resnet50.tv2_in1k"}
 
 
 def test_the_side_is_asked_for_or_that_of_the_weights() -> None:
-    assert catalog.side(BackboneSpec(name="resnet50", weights="random")) == 224
-    assert catalog.side(BackboneSpec(name="resnet50", weights="random", size=64)) == 64
-    assert catalog.side(BackboneSpec(name="resnet50", weights="not/there")) == 224
+    assert catalog.resolve_side(BackboneSpec(name="resnet50", weights="random")) == 224
+    assert catalog.resolve_side(BackboneSpec(name="resnet50", weights="random", size=64)) == 64
+    assert catalog.resolve_side(BackboneSpec(name="resnet50", weights="not/there")) == 224
 
 
 @pytest.mark.parametrize(
@@ -115,24 +118,24 @@ def test_identity_follows_the_contents_of_a_file(tmp_path: Path) -> None:
     one, other = tmp_path / "one.pth", tmp_path / "other.pth"
     one.write_bytes(b"weights")
     other.write_bytes(b"weights")
-    same = [catalog.identity(BackboneSpec(name="resnet18", weights=p.name), tmp_path) for p in (one, other)]
+    same = [catalog.identify_weights(BackboneSpec(name="resnet18", weights=p.name), tmp_path) for p in (one, other)]
     assert same[0] == same[1]
     other.write_bytes(b"weights, trained on")
-    assert catalog.identity(BackboneSpec(name="resnet18", weights="other.pth"), tmp_path) != same[0]
-    assert catalog.identity(BackboneSpec(name="resnet18", weights="random")) == "random"
+    assert catalog.identify_weights(BackboneSpec(name="resnet18", weights="other.pth"), tmp_path) != same[0]
+    assert catalog.identify_weights(BackboneSpec(name="resnet18", weights="random")) == "random"
 
 
 def test_a_name_that_only_another_timm_knows_is_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = catalog._table()
-    expected = catalog.entry("test_convnext")
+    whole = catalog._load_catalog()
+    expected = catalog.find_architecture("test_convnext")
     without = {k: v for k, v in whole["architectures"].items() if k != "test_convnext"}
-    monkeypatch.setattr(catalog, "_table", lambda: {**whole, "timm": "0.0", "architectures": without})
-    assert catalog.entry("test_convnext") == expected
+    monkeypatch.setattr(catalog, "_load_catalog", lambda: {**whole, "timm": "0.0", "architectures": without})
+    assert catalog.find_architecture("test_convnext") == expected
 
 
 def test_the_catalogue_is_that_of_the_pinned_timm() -> None:
     constraints = (Path(__file__).parents[2] / "constraints.txt").read_text()
-    assert f"timm=={catalog._table()['timm']}\n" in constraints
+    assert f"timm=={catalog._load_catalog()['timm']}\n" in constraints
 
 
 def test_planning_loads_neither_torch_nor_timm() -> None:
@@ -140,7 +143,7 @@ def test_planning_loads_neither_torch_nor_timm() -> None:
 import json, sys
 from phoropter.models import catalog, spec
 b = spec.BackboneSpec(name="resnet50", weights="random", size=64)
-catalog.check_weights(b); catalog.side(b); catalog.identity(b); catalog.names("vit*")
+catalog.check_weights(b); catalog.resolve_side(b); catalog.identify_weights(b); catalog.list_architectures("vit*")
 print(json.dumps([m for m in ("torch", "timm", "torchvision", "safetensors", "huggingface_hub") if m in sys.modules]))
 """
     answer: Any = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)

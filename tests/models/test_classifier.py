@@ -38,7 +38,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def made(kind: str = "linear", seed: int = 0, **fields: Any) -> Classifier:
     spec = ClassifierSpec(**{"classes": ("a", "b", "c"), "picture": 64, **KINDS[kind], **fields})
-    return classifiers.build(spec, seed=seed)
+    return classifiers.build_classifier(spec, seed=seed)
 
 
 def pictures(side: int = 64, count: int = 4) -> Tensor:
@@ -49,13 +49,13 @@ def pictures(side: int = 64, count: int = 4) -> Tensor:
 def test_forward_is_the_head_on_the_features(kind: str) -> None:
     ours = made(kind)
     with torch.no_grad():
-        assert torch.equal(ours(pictures()), ours.from_features(ours.features(pictures())).logits)
+        assert torch.equal(ours(pictures()), ours.forward_head(ours.forward_features(pictures())).logits)
     assert ours(pictures()).dtype == torch.float32
 
 
 def test_features_of_one_branch_alone() -> None:
     ours = made("logits")
-    assert torch.equal(ours.features(pictures(), only=1)[0], ours.features(pictures())[1])
+    assert torch.equal(ours.forward_features(pictures(), only=1)[0], ours.forward_features(pictures())[1])
 
 
 def test_bytes_and_numbers_up_to_255_are_the_same_pictures() -> None:
@@ -74,7 +74,7 @@ def test_the_centre_is_cut_out_of_larger_pictures_in_any_mode(training: bool) ->
 def test_penultimate_features_are_what_the_last_layer_reads() -> None:
     for kind in ("linear", "dense", "logits"):
         ours = made(kind)
-        out = ours.outputs(pictures())
+        out = ours.forward_outputs(pictures())
         last = [m for m in ours.head.modules() if isinstance(m, nn.Linear)][-1]
         torch.testing.assert_close(out.logits, last(out.features))
 
@@ -117,18 +117,18 @@ def test_decay_is_for_matrices_and_kernels_alone() -> None:
     for name, parameter in ours.named_parameters():
         owner, _, last = name.rpartition(".")
         weighs = kinds[owner] in (nn.Linear, nn.Conv2d) and last == "weight"
-        assert ours.decayed(name, parameter) is weighs, name
+        assert ours.uses_weight_decay(name, parameter) is weighs, name
     tokens = dict(made("token").named_parameters())
     for last in ("cls_token", "dist_token", "pos_embed"):
         name = f"backbones.0.body.{last}"
-        assert not ours.decayed(name, tokens[name])
+        assert not ours.uses_weight_decay(name, tokens[name])
 
 
 def test_swins_position_tables_are_not_decayed() -> None:
     spec = BackboneSpec(name="swin_tiny_patch4_window7_224", weights="random", size=64, options={"embed_dim": 24})
     ours = made(backbones=(spec,))
     tables = [(n, p) for n, p in ours.named_parameters() if n.endswith("relative_position_bias_table")]
-    assert tables and not any(ours.decayed(n, p) for n, p in tables)
+    assert tables and not any(ours.uses_weight_decay(n, p) for n, p in tables)
 
 
 def test_equal_seeds_give_equal_classifiers_and_touch_no_global_generator() -> None:
@@ -145,8 +145,8 @@ def test_a_bundle_answers_bit_for_bit_as_what_was_saved(kind: str, tmp_path: Pat
         for p in ours.parameters():
             p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())) * 0.01)
     ours = ours.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    classifiers.save(ours, tmp_path / "bundle", training={"why": "a test"})
-    back = classifiers.load(tmp_path / "bundle").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classifiers.save_classifier(ours, tmp_path / "bundle", training={"why": "a test"})
+    back = classifiers.load_classifier(tmp_path / "bundle").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert back.spec == ours.spec and [b.identity for b in back.branches] == [b.identity for b in ours.branches]
     with torch.no_grad():
         assert torch.equal(back(pictures()), ours(pictures()))
@@ -159,28 +159,28 @@ def test_a_bundle_keeps_the_mean_of_its_weights_and_needs_them_no_more(tmp_path:
     state = {k.removeprefix("backbones.0.body."): v for k, v in source.state_dict().items() if k.startswith("backbones")}
     save_file(state, tmp_path / "net.safetensors")
     (tmp_path / "net.json").write_text('{"mean": [0.1, 0.2, 0.3], "num_classes": 0}')
-    spec = source.spec.with_(backbones=(RESNET.with_(weights="net.safetensors"),))
-    ours = classifiers.build(spec, seed=0, base=tmp_path)
-    classifiers.save(ours, tmp_path / "bundle")
+    spec = source.spec.with_changes(backbones=(RESNET.with_changes(weights="net.safetensors"),))
+    ours = classifiers.build_classifier(spec, seed=0, base=tmp_path)
+    classifiers.save_classifier(ours, tmp_path / "bundle")
     (tmp_path / "net.safetensors").unlink()
-    back = classifiers.load(tmp_path / "bundle")
+    back = classifiers.load_classifier(tmp_path / "bundle")
     assert back.branches[0].mean == (0.1, 0.2, 0.3)
     assert torch.equal(back(pictures()), ours(pictures()))
 
 
 def test_a_bundle_keeps_a_normalisation_that_was_asked_for(tmp_path: Path) -> None:
-    asked = RESNET.with_(mean=(0.3, 0.4, 0.5), std=(0.1, 0.2, 0.3))
+    asked = RESNET.with_changes(mean=(0.3, 0.4, 0.5), std=(0.1, 0.2, 0.3))
     ours = made(backbones=(asked,))
     assert not torch.equal(ours(pictures()), made()(pictures()))
-    classifiers.save(ours, tmp_path / "bundle")
-    assert torch.equal(classifiers.load(tmp_path / "bundle")(pictures()), ours(pictures()))
+    classifiers.save_classifier(ours, tmp_path / "bundle")
+    assert torch.equal(classifiers.load_classifier(tmp_path / "bundle")(pictures()), ours(pictures()))
 
 
 def test_a_backbone_can_be_taken_out_of_a_bundle(tmp_path: Path) -> None:
     ours = made("logits", seed=5)
-    classifiers.save(ours, tmp_path / "bundle")
-    spec = VIT.with_(weights="bundle")
-    taken = backbones.build(spec, seed=0, base=tmp_path)
+    classifiers.save_classifier(ours, tmp_path / "bundle")
+    spec = VIT.with_changes(weights="bundle")
+    taken = backbones.build_backbone(spec, seed=0, base=tmp_path)
     assert taken.identity == ours.branches[1].identity
     catalog.check_weights(spec, tmp_path)
     with pytest.raises(WeightsError, match="holds test_resnet and test_vit, not resnet50"):
@@ -188,14 +188,14 @@ def test_a_backbone_can_be_taken_out_of_a_bundle(tmp_path: Path) -> None:
 
 
 def test_a_bundle_is_not_written_over(tmp_path: Path) -> None:
-    classifiers.save(made(), tmp_path / "bundle")
+    classifiers.save_classifier(made(), tmp_path / "bundle")
     with pytest.raises(StoreError, match="is there already"):
-        classifiers.save(made(), tmp_path / "bundle")
+        classifiers.save_classifier(made(), tmp_path / "bundle")
 
 
 def test_a_bundle_is_whole_or_absent(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        classifiers.save(made(), tmp_path / "bundle", training={"loss": float("nan")})
+        classifiers.save_classifier(made(), tmp_path / "bundle", training={"loss": float("nan")})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -212,27 +212,27 @@ def test_a_bundle_is_whole_or_absent(tmp_path: Path) -> None:
     ],
 )
 def test_a_bundle_that_contradicts_itself_is_refused(tmp_path: Path, spoil: Any, error: type[Exception], words: str) -> None:
-    classifiers.save(made(), tmp_path / "bundle")
+    classifiers.save_classifier(made(), tmp_path / "bundle")
     described = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     spoil(described)
     (tmp_path / "bundle" / "bundle.json").write_text(json.dumps(described))
     with pytest.raises(error, match=words):
-        classifiers.load(tmp_path / "bundle")
+        classifiers.load_classifier(tmp_path / "bundle")
 
 
 def test_a_bundle_without_or_with_cut_tensors_is_refused(tmp_path: Path) -> None:
-    classifiers.save(made(), tmp_path / "bundle")
+    classifiers.save_classifier(made(), tmp_path / "bundle")
     tensors = tmp_path / "bundle" / "model.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-10])
     with pytest.raises(WeightsError, match="not a whole safetensors file"):
-        classifiers.load(tmp_path / "bundle")
+        classifiers.load_classifier(tmp_path / "bundle")
     tensors.unlink()
     with pytest.raises(WeightsError, match=r"has no model\.safetensors"):
-        classifiers.load(tmp_path / "bundle")
+        classifiers.load_classifier(tmp_path / "bundle")
 
 
 def test_a_bundle_holds_every_parameter_and_buffer_under_plain_names(tmp_path: Path) -> None:
-    classifiers.save(made("logits"), tmp_path / "bundle")
+    classifiers.save_classifier(made("logits"), tmp_path / "bundle")
     held = load_file(tmp_path / "bundle" / "model.safetensors")
     assert held.keys() == made("logits").state_dict().keys()
     assert "head.fusing.hidden.weight" in held and "backbones.1.body.blocks.0.attn.qkv.weight" in held
@@ -243,9 +243,11 @@ def test_the_cost_is_the_networks_own_at_another_side(name: str) -> None:
     """Counted on the trained classifier as on the bare network, whose attention is written out."""
     spec = BackboneSpec(name=name, weights="random", size=96)
     ours = made(backbones=(spec,), picture=96)
-    model = survey._build(name, num_classes=3, **({"img_size": 96} if catalog.entry(name).fixed else {}))
-    found = classifiers.cost(ours, 96)
-    assert found.macs == survey.macs(model, 96)
+    model = survey._build_on_meta(
+        name, num_classes=3, **({"img_size": 96} if catalog.find_architecture(name).fixed_input_size else {})
+    )
+    found = classifiers.measure_cost(ours, 96)
+    assert found.macs == survey.count_macs(model, 96)
     assert found.parameters == found.trainable == sum(p.numel() for p in model.parameters())
 
 
@@ -253,7 +255,7 @@ def test_a_frozen_classifier_trains_its_head_alone_and_costing_changes_nothing()
     ours = made("logits").train()
     ours.freeze("head")
     before = {k: v.clone() for k, v in ours.state_dict().items()}
-    found = classifiers.cost(ours, 64)
+    found = classifiers.measure_cost(ours, 64)
     assert found.trainable == sum(p.numel() for _, p in ours.head_parameters()) < found.parameters
     assert ours.training and all(torch.equal(v, before[k]) for k, v in ours.state_dict().items())
     assert found.macs is not None
@@ -262,7 +264,7 @@ def test_a_frozen_classifier_trains_its_head_alone_and_costing_changes_nothing()
 def test_autocast_gives_float32_logits() -> None:
     ours = made("logits")
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        out = ours.outputs(pictures())
+        out = ours.forward_outputs(pictures())
     assert out.logits.dtype == torch.float32 and all(o.dtype == torch.float32 for o in out.branch_logits)
     torch.testing.assert_close(out.logits, ours(pictures()), rtol=0.1, atol=0.1)
 
@@ -270,7 +272,7 @@ def test_autocast_gives_float32_logits() -> None:
 @pytest.mark.parametrize("kind", ["linear", "token", "logits"])
 def test_a_sibling_shares_the_backbones_and_has_the_head_another_seed_would_give(kind: str) -> None:
     ours = made(kind)
-    sibling = classifiers.sibling(ours, seed=1)
+    sibling = classifiers.with_new_head(ours, seed=1)
     assert all(a is b for a, b in zip(ours.branches, sibling.branches, strict=True))
     expected = dict(made(kind, seed=1).head_parameters())
     assert all(torch.equal(p, expected[n]) for n, p in sibling.head_parameters())
@@ -280,4 +282,4 @@ def test_a_sibling_shares_the_backbones_and_has_the_head_another_seed_would_give
 @pytest.mark.parametrize("kind", ["linear", "token", "logits"])
 def test_the_head_of_a_sibling_lies_where_its_backbones_lie(kind: str) -> None:
     ours = made(kind).to("meta")
-    assert {p.device.type for p in classifiers.sibling(ours, seed=1).parameters()} == {"meta"}
+    assert {p.device.type for p in classifiers.with_new_head(ours, seed=1).parameters()} == {"meta"}

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from phoropter.core.errors import WeightsError
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
-from phoropter.models.heads import Removed
+from phoropter.models.heads import BranchAblation
 from phoropter.models.spec import BackboneSpec, ClassifierSpec, FusionSpec, HeadSpec
 
 CLASSES = ("a", "b", "c")
@@ -32,7 +32,7 @@ def fused(mode: Any, kind: Any = "dense", backbones: tuple[BackboneSpec, ...] = 
         head=HeadSpec(kind=kind, dropout=0.5),
         fusion=FusionSpec(mode=mode, **fusion),
     )
-    return classifiers.build(spec, seed=3)
+    return classifiers.build_classifier(spec, seed=3)
 
 
 def pictures(count: int = 6) -> Tensor:
@@ -48,8 +48,8 @@ class ByHand(nn.Module):
         self.one, self.two = copy.deepcopy(one.body), copy.deepcopy(two.body)
         self.mean = [torch.tensor(b.mean).view(1, 3, 1, 1) for b in (one, two)]
         self.std = [torch.tensor(b.std).view(1, 3, 1, 1) for b in (one, two)]
-        self.dense_one, self.out_one = nn.Linear(one.width, 128), nn.Linear(128, 3)
-        self.dense_two, self.out_two = nn.Linear(two.width, 128), nn.Linear(128, 3)
+        self.dense_one, self.out_one = nn.Linear(one.num_features, 128), nn.Linear(128, 3)
+        self.dense_two, self.out_two = nn.Linear(two.num_features, 128), nn.Linear(128, 3)
         self.dense, self.out = nn.Linear(6, 12), nn.Linear(12, 3)
         state: Any = ours.head.state_dict()
         for name, layer in {
@@ -96,17 +96,17 @@ def test_feature_fusion_reads_the_features_side_by_side() -> None:
     ours = fused("features", hidden=5)
     state: Any = ours.head.state_dict()
     with torch.no_grad():
-        both = torch.cat(ours.features(pictures()), dim=1)
+        both = torch.cat(ours.forward_features(pictures()), dim=1)
         hidden = F.relu(F.linear(both, state["fusing.hidden.weight"], state["fusing.hidden.bias"]))
         logits = F.linear(hidden, state["fusing.last.weight"], state["fusing.last.bias"])
-        out = ours.outputs(pictures())
+        out = ours.forward_outputs(pictures())
     torch.testing.assert_close(out.logits, logits)
     torch.testing.assert_close(out.features, hidden)
     assert out.branch_logits == ()
 
 
 def test_average_fusion_averages_probabilities() -> None:
-    out = fused("average").outputs(pictures())
+    out = fused("average").forward_outputs(pictures())
     probabilities = sum(o.softmax(1) for o in out.branch_logits) / 2
     torch.testing.assert_close(out.logits.softmax(1), probabilities)
     torch.testing.assert_close(out.logits.exp().sum(1), torch.ones(6))
@@ -115,7 +115,7 @@ def test_average_fusion_averages_probabilities() -> None:
 @pytest.mark.parametrize(("mode", "auxiliary"), [("logits", 0.0), ("features", 0.0), ("features", 0.3), ("average", 0.0)])
 def test_gradients_reach_every_parameter_of_every_branch(mode: str, auxiliary: float) -> None:
     ours = fused(mode, auxiliary=auxiliary).train()
-    out = ours.outputs(pictures())
+    out = ours.forward_outputs(pictures())
     loss = F.cross_entropy(out.logits, torch.tensor([0, 1, 2, 0, 1, 2]))
     for logits in out.branch_logits if auxiliary else ():
         loss = loss + auxiliary * logits.square().sum()
@@ -127,9 +127,9 @@ def test_gradients_reach_every_parameter_of_every_branch(mode: str, auxiliary: f
 
 def test_branch_logits_are_what_each_branch_says_alone() -> None:
     ours = fused("logits", kind="linear")
-    out = ours.outputs(pictures())
+    out = ours.forward_outputs(pictures())
     state: Any = ours.head.state_dict()
-    for i, features in enumerate(ours.features(pictures())):
+    for i, features in enumerate(ours.forward_features(pictures())):
         alone = F.linear(features, state[f"branches.{i}.last.weight"], state[f"branches.{i}.last.bias"])
         torch.testing.assert_close(out.branch_logits[i], alone)
 
@@ -137,47 +137,49 @@ def test_branch_logits_are_what_each_branch_says_alone() -> None:
 @pytest.mark.parametrize("mode", ["logits", "features", "average"])
 def test_a_removed_branch_has_no_say(mode: str) -> None:
     ours = fused(mode)
-    features = ours.features(pictures())
+    features = ours.forward_features(pictures())
     shuffled = (features[0], features[1].flip(0) * 3)
-    without = [ours.from_features(f, Removed(1)).logits for f in (features, shuffled)]
+    without = [ours.forward_head(f, BranchAblation(1)).logits for f in (features, shuffled)]
     assert torch.equal(without[0], without[1])
-    kept = [ours.from_features(f, Removed(0)).logits for f in (features, shuffled)]
+    kept = [ours.forward_head(f, BranchAblation(0)).logits for f in (features, shuffled)]
     assert not torch.equal(kept[0], kept[1])
 
 
 def test_a_removed_branch_is_replaced_by_what_is_given() -> None:
     ours = fused("logits")
-    features = ours.features(pictures(1))
-    own = ours.from_features(features).branch_logits[1][0]
-    torch.testing.assert_close(ours.from_features(features, Removed(1, own)).logits, ours.from_features(features).logits)
+    features = ours.forward_features(pictures(1))
+    own = ours.forward_head(features).branch_logits[1][0]
+    torch.testing.assert_close(ours.forward_head(features, BranchAblation(1, own)).logits, ours.forward_head(features).logits)
 
 
 def test_an_average_without_a_branch_is_that_of_the_others() -> None:
-    out = fused("average").from_features(fused("average").features(pictures()), Removed(0))
+    out = fused("average").forward_head(fused("average").forward_features(pictures()), BranchAblation(0))
     torch.testing.assert_close(out.logits, out.branch_logits[1].log_softmax(1))
 
 
 def test_a_lone_classifier_has_no_branch_to_remove() -> None:
-    lone = classifiers.build(ClassifierSpec(backbones=TWO[:1], classes=CLASSES, picture=64), seed=0)
+    lone = classifiers.build_classifier(ClassifierSpec(backbones=TWO[:1], classes=CLASSES, picture=64), seed=0)
     with pytest.raises(ValueError, match="no branch to leave out"):
-        lone.from_features(lone.features(pictures()), Removed(0))
+        lone.forward_head(lone.forward_features(pictures()), BranchAblation(0))
 
 
 def test_three_branches_and_the_same_network_twice_begin_at_different_places() -> None:
     ours = fused("logits", backbones=(TWO[0], TWO[0], TWO[1]))
     identities = [b.identity for b in ours.branches]
     assert len(set(identities)) == 3
-    assert ours.outputs(pictures()).features.shape == (6, 12)
-    alone = classifiers.build(ClassifierSpec(backbones=TWO[:1], classes=CLASSES, picture=64), seed=3)
+    assert ours.forward_outputs(pictures()).features.shape == (6, 12)
+    alone = classifiers.build_classifier(ClassifierSpec(backbones=TWO[:1], classes=CLASSES, picture=64), seed=3)
     assert alone.branches[0].identity == identities[0]
 
 
 def test_a_branch_with_a_seed_of_its_own_begins_elsewhere_and_without_one_where_it_did() -> None:
     spec = {"classes": CLASSES, "picture": 64}
-    plain, again = (classifiers.build(ClassifierSpec(backbones=(TWO[0].with_(seed=s),), **spec), seed=3) for s in (0, 1))
+    plain, again = (
+        classifiers.build_classifier(ClassifierSpec(backbones=(TWO[0].with_changes(seed=s),), **spec), seed=3) for s in (0, 1)
+    )
     assert plain.branches[0].identity != again.branches[0].identity
     assert not torch.equal(next(plain.head.parameters()), next(again.head.parameters()))
-    twins = fused("logits", backbones=(TWO[0], TWO[0].with_(seed=1)))
+    twins = fused("logits", backbones=(TWO[0], TWO[0].with_changes(seed=1)))
     assert [b.identity for b in twins.branches] == [plain.branches[0].identity, again.branches[0].identity]
 
 
@@ -185,11 +187,11 @@ def test_dropout_may_stand_after_the_hidden_layer() -> None:
     spec = {"backbones": TWO[:1], "classes": CLASSES, "picture": 64}
     for at, expected in (("input", False), ("hidden", True)):
         head = HeadSpec(kind="dense", dropout=0.999, dropout_at=at)
-        ours = classifiers.build(ClassifierSpec(**spec, head=head), seed=0).train()
-        features = (torch.ones(50, ours.branches[0].width),)
+        ours = classifiers.build_classifier(ClassifierSpec(**spec, head=head), seed=0).train()
+        features = (torch.ones(50, ours.branches[0].num_features),)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            hidden = ours.from_features(features).features
+            hidden = ours.forward_head(features).features
         same = bool((hidden == hidden[0]).all())  # dropout before the hidden layer makes rows differ, after it they do not
         assert same is expected
 
@@ -197,16 +199,16 @@ def test_dropout_may_stand_after_the_hidden_layer() -> None:
 def finished(folder: Path, seed: int, **fields: Any) -> Classifier:
     """A lone classifier as a run leaves it behind."""
     spec = {"backbones": (TWO[seed],), "classes": CLASSES, "picture": 64, "head": HeadSpec(kind="dense", dropout=0.5)}
-    lone = classifiers.build(ClassifierSpec(**{**spec, **fields}), seed=seed)
-    classifiers.save(lone, folder)
+    lone = classifiers.build_classifier(ClassifierSpec(**{**spec, **fields}), seed=seed)
+    classifiers.save_classifier(lone, folder)
     return lone
 
 
 @pytest.mark.parametrize("mode", ["average", "logits"])
 def test_branches_that_are_finished_bundles_begin_with_their_heads(mode: str, tmp_path: Path) -> None:
     alone = [finished(tmp_path / str(i), i) for i in (0, 1)]
-    ours = fused(mode, backbones=tuple(b.with_(weights=str(tmp_path / str(i))) for i, b in enumerate(TWO)))
-    out = ours.outputs(pictures())
+    ours = fused(mode, backbones=tuple(b.with_changes(weights=str(tmp_path / str(i))) for i, b in enumerate(TWO)))
+    out = ours.forward_outputs(pictures())
     for i in (0, 1):
         torch.testing.assert_close(out.branch_logits[i], alone[i](pictures()))
     if mode == "average":
@@ -217,7 +219,7 @@ def test_branches_that_are_finished_bundles_begin_with_their_heads(mode: str, tm
 @pytest.mark.parametrize("fields", [{"classes": ("a", "b", "x")}, {"head": HeadSpec()}])
 def test_an_average_with_a_head_that_was_never_trained_is_refused(fields: dict[str, Any], tmp_path: Path) -> None:
     finished(tmp_path / "0", 0, **fields)
-    backbones = (TWO[0].with_(weights=str(tmp_path / "0")), TWO[1])
+    backbones = (TWO[0].with_changes(weights=str(tmp_path / "0")), TWO[1])
     with pytest.raises(WeightsError, match="has another head or other classes than the average"):
         fused("average", backbones=backbones)
-    assert fused("logits", backbones=backbones).outputs(pictures()).logits.shape == (6, 3)
+    assert fused("logits", backbones=backbones).forward_outputs(pictures()).logits.shape == (6, 3)

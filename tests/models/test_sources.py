@@ -14,10 +14,10 @@ from safetensors.numpy import save_file
 
 from phoropter.core.errors import WeightsError
 from phoropter.models import catalog, sources
-from phoropter.models.sources import Remote
+from phoropter.models.sources import RemoteWeights
 from phoropter.models.spec import BackboneSpec
 
-HUB = Remote("timm/test_resnet.r160_in1k", None, None)
+HUB = RemoteWeights("timm/test_resnet.r160_in1k", None, None)
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cache.mkdir()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(sources, "_silent", set())
-    sources._hub_says.cache_clear()
+    monkeypatch.setattr(sources, "_unreachable_hosts", set())
+    sources._query_remote_etag.cache_clear()
     return cache
 
 
@@ -59,7 +59,7 @@ def cached_file(cache: Path, contents: bytes, linked: bool) -> str:
 
 
 def test_the_header_gives_the_shapes(weights: Path) -> None:
-    assert sources.header(weights) == {"a": (2, 3), "b": (4,)}
+    assert sources.read_tensor_shapes(weights) == {"a": (2, 3), "b": (4,)}
 
 
 @pytest.mark.parametrize(
@@ -78,20 +78,20 @@ def test_the_header_gives_the_shapes(weights: Path) -> None:
 def test_a_spoilt_file_is_refused(weights: Path, spoil: Any) -> None:
     weights.write_bytes(spoil(weights.read_bytes()))
     with pytest.raises(WeightsError, match="not a whole safetensors file"):
-        sources.header(weights)
+        sources.read_tensor_shapes(weights)
 
 
 def test_what_stands_beside_a_file_gives_its_preparation(weights: Path) -> None:
     said = {"timm_architecture": "resnet18", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "input_size": [3, 96, 96]}
     weights.with_suffix(".json").write_text(json.dumps(said))
-    prepared = catalog.preparation(BackboneSpec(name="resnet18", weights=str(weights)))
+    prepared = catalog.resolve_preprocessing(BackboneSpec(name="resnet18", weights=str(weights)))
     assert (prepared.side, prepared.mean, prepared.std) == (96, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
 def test_the_spec_may_ask_for_a_normalisation_of_its_own(weights: Path) -> None:
     weights.with_suffix(".json").write_text('{"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}')
     spec = BackboneSpec(name="resnet18", weights=str(weights), mean=(0.7, 0.8, 0.9))
-    prepared = catalog.preparation(spec)
+    prepared = catalog.resolve_preprocessing(spec)
     assert (prepared.mean, prepared.std) == ((0.7, 0.8, 0.9), (0.4, 0.5, 0.6))
     with pytest.raises(ValueError, match="a deviation must be above 0"):
         BackboneSpec(name="resnet18", std=(0.1, 0.0, 0.1))
@@ -99,9 +99,9 @@ def test_the_spec_may_ask_for_a_normalisation_of_its_own(weights: Path) -> None:
 
 def test_the_identity_follows_what_stands_beside_a_file(weights: Path) -> None:
     spec = BackboneSpec(name="resnet18", weights=str(weights))
-    before = catalog.identity(spec)
+    before = catalog.identify_weights(spec)
     weights.with_suffix(".json").write_text('{"mean": [0.1, 0.2, 0.3]}')
-    assert catalog.identity(spec) != before
+    assert catalog.identify_weights(spec) != before
 
 
 def test_a_folder_of_the_hubs_layout_gives_its_preparation(tmp_path: Path, weights: Path) -> None:
@@ -110,9 +110,9 @@ def test_a_folder_of_the_hubs_layout_gives_its_preparation(tmp_path: Path, weigh
     weights.rename(folder / "model.safetensors")
     config = {"architecture": "resnet18", "num_classes": 7, "pretrained_cfg": {"mean": [0.5] * 3, "input_size": [3, 64, 64]}}
     (folder / "config.json").write_text(json.dumps(config))
-    found = sources.locate("resnet18", tmp_path, "resnet18")
-    assert (found.layout, found.said["num_classes"]) == ("folder", 7)
-    prepared = catalog.preparation(BackboneSpec(name="resnet18", weights="resnet18"), tmp_path)
+    found = sources.find_weight_file("resnet18", tmp_path, "resnet18")
+    assert (found.layout, found.metadata["num_classes"]) == ("folder", 7)
+    prepared = catalog.resolve_preprocessing(BackboneSpec(name="resnet18", weights="resnet18"), tmp_path)
     assert (prepared.side, prepared.mean, prepared.std) == (64, (0.5,) * 3, (0.229, 0.224, 0.225))
 
 
@@ -128,7 +128,7 @@ def test_a_sidecar_that_makes_no_sense_is_refused(weights: Path, text: str) -> N
     spec = BackboneSpec(name="resnet18", weights=str(weights))
     with pytest.raises(WeightsError):
         catalog.check_weights(spec)
-        catalog.preparation(spec)
+        catalog.resolve_preprocessing(spec)
 
 
 @pytest.mark.parametrize(
@@ -152,19 +152,19 @@ def test_the_hubs_digest_is_read_from_the_local_cache(hub_cache: Path, linked: b
     etag = cached_file(hub_cache, b"tensors", linked)
     spec = BackboneSpec(name="test_resnet.r160_in1k")
     catalog.check_weights(spec)
-    assert catalog.identity(spec) == f"test_resnet.r160_in1k@{etag}"
+    assert catalog.identify_weights(spec) == f"test_resnet.r160_in1k@{etag}"
 
 
 def test_the_identity_is_the_same_before_and_after_a_download(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_asked", lambda remote: hashlib.sha256(b"tensors").hexdigest())
-    before = catalog.identity(BackboneSpec(name="test_resnet"))
+    monkeypatch.setattr(sources, "_request_hub_etag", lambda remote: hashlib.sha256(b"tensors").hexdigest())
+    before = catalog.identify_weights(BackboneSpec(name="test_resnet"))
     cached_file(hub_cache, b"tensors", linked=True)
-    assert catalog.identity(BackboneSpec(name="test_resnet")) == before
+    assert catalog.identify_weights(BackboneSpec(name="test_resnet")) == before
 
 
 def test_offline_the_user_is_told_how_to_bring_the_weights(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(sources, "_asked", lambda remote: pytest.fail("the network was asked"))
+    monkeypatch.setattr(sources, "_request_hub_etag", lambda remote: pytest.fail("the network was asked"))
     with pytest.raises(WeightsError, match=r"hf download timm/resnet50\.a1_in1k --local-dir resnet50") as caught:
         catalog.check_weights(BackboneSpec(name="resnet50"))
     assert "weights: path/to/resnet50" in str(caught.value) and "\n" not in str(caught.value)
@@ -173,11 +173,11 @@ def test_offline_the_user_is_told_how_to_bring_the_weights(hub_cache: Path, monk
 def test_a_silent_hub_is_asked_once(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def silent(remote: Remote) -> str:
+    def silent(remote: RemoteWeights) -> str:
         asked.append(remote)
         raise OSError("no route")
 
-    monkeypatch.setattr(sources, "_asked", silent)
+    monkeypatch.setattr(sources, "_request_hub_etag", silent)
     for name in ("resnet50", "resnet18", "vgg19"):
         with pytest.raises(WeightsError, match="hf download"):
             catalog.check_weights(BackboneSpec(name=name))
@@ -185,17 +185,17 @@ def test_a_silent_hub_is_asked_once(hub_cache: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_hub_that_does_not_answer_is_not_waited_for(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_asked", lambda remote: time.sleep(1) or "late")
-    monkeypatch.setattr(sources, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(sources, "_request_hub_etag", lambda remote: time.sleep(1) or "late")
+    monkeypatch.setattr(sources, "HUB_TIMEOUT_S", 0.05)
     with pytest.raises(WeightsError, match=r"no answer in 0\.05 s"):
         catalog.check_weights(BackboneSpec(name="resnet50"))
 
 
 def test_weights_the_hub_does_not_have_are_its_fault_not_the_networks(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(remote: Remote) -> str:
+    def refused(remote: RemoteWeights) -> str:
         raise WeightsError("the hub has no weights")
 
-    monkeypatch.setattr(sources, "_asked", refused)
+    monkeypatch.setattr(sources, "_request_hub_etag", refused)
     with pytest.raises(WeightsError, match="the hub has no weights"):
         catalog.check_weights(BackboneSpec(name="resnet50"))
-    assert not sources._silent
+    assert not sources._unreachable_hosts

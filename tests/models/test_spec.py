@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from phoropter.core.errors import SpecError
-from phoropter.core.spec import check
+from phoropter.core.spec import validate_as
 from phoropter.models.spec import ClassifierSpec
 
 RESNET, VIT = {"name": "test_resnet", "weights": "random"}, {"name": "test_vit", "weights": "random"}
@@ -15,7 +15,7 @@ TOKEN = {"name": "deit_tiny_distilled_patch16_224", "weights": "random"}
 
 
 def spec(**fields: Any) -> ClassifierSpec:
-    return check(ClassifierSpec, {"backbones": [RESNET], "classes": ["a", "b"], "picture": 64, **fields})
+    return validate_as(ClassifierSpec, {"backbones": [RESNET], "classes": ["a", "b"], "picture": 64, **fields})
 
 
 @pytest.mark.parametrize(

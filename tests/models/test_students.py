@@ -20,7 +20,7 @@ DISTILLED = BackboneSpec(name="deit_tiny_distilled_patch16_224", weights="random
 
 def student(classes: int = 5, **fields: object) -> Classifier:
     names = tuple(map(str, range(classes)))
-    return classifiers.build(ClassifierSpec(backbones=(DISTILLED,), classes=names, picture=64, **fields), seed=0)  # type: ignore[arg-type]
+    return classifiers.build_classifier(ClassifierSpec(backbones=(DISTILLED,), classes=names, picture=64, **fields), seed=0)  # type: ignore[arg-type]
 
 
 def pictures(count: int = 3) -> Tensor:
@@ -31,11 +31,11 @@ def test_each_token_has_its_head_and_the_prediction_is_their_mean() -> None:
     ours = student(student="token")
     branch = ours.branches[0]
     with torch.no_grad():
-        tokens = branch.body.forward_features(branch.prepare(pictures().float()))  # type: ignore[operator]
+        tokens = branch.body.forward_features(branch.preprocess(pictures().float()))  # type: ignore[operator]
         state = ours.head.state_dict()
         by_class = F.linear(tokens[:, 0], state["class_head.last.weight"], state["class_head.last.bias"])
         by_token = F.linear(tokens[:, 1], state["token_head.last.weight"], state["token_head.last.bias"])
-        out = ours.outputs(pictures())
+        out = ours.forward_outputs(pictures())
     assert out.class_logits is not None and out.token_logits is not None
     torch.testing.assert_close(out.class_logits, by_class)
     torch.testing.assert_close(out.token_logits, by_token)
@@ -47,9 +47,9 @@ def test_a_plain_classifier_reads_the_mean_of_the_tokens_and_has_no_token_head()
     ours = student()
     branch = ours.branches[0]
     with torch.no_grad():
-        tokens = branch.body.forward_features(branch.prepare(pictures().float()))  # type: ignore[operator]
-        torch.testing.assert_close(ours.features(pictures())[0], tokens[:, :2].mean(1))
-    assert ours.outputs(pictures()).token_logits is None
+        tokens = branch.body.forward_features(branch.preprocess(pictures().float()))  # type: ignore[operator]
+        torch.testing.assert_close(ours.forward_features(pictures())[0], tokens[:, :2].mean(1))
+    assert ours.forward_outputs(pictures()).token_logits is None
 
 
 def test_a_distilled_networks_own_heads_answer_as_timm_does() -> None:
@@ -58,9 +58,9 @@ def test_a_distilled_networks_own_heads_answer_as_timm_does() -> None:
     theirs = copy.deepcopy(branch.body)
     theirs.head = ours.head.class_head.last  # type: ignore[union-attr, assignment]
     theirs.head_dist = ours.head.token_head.last  # type: ignore[union-attr, assignment]
-    assert isinstance(theirs, vision.timm("models.deit").VisionTransformerDistilled)
+    assert isinstance(theirs, vision.import_timm("models.deit").VisionTransformerDistilled)
     with torch.no_grad():
-        torch.testing.assert_close(ours(pictures()), theirs(branch.prepare(pictures().float())))
+        torch.testing.assert_close(ours(pictures()), theirs(branch.preprocess(pictures().float())))
 
 
 def test_gradients_reach_both_heads_and_both_tokens() -> None:

@@ -10,14 +10,14 @@ import sys
 def test_timm_and_torchvision_are_there() -> None:
     from phoropter.models import vision
 
-    assert vision.timm().is_model("resnet50")
-    assert vision.torchvision("transforms.v2").RandomHorizontalFlip
+    assert vision.import_timm().is_model("resnet50")
+    assert vision.import_torchvision("transforms.v2").RandomHorizontalFlip
 
 
 def test_the_state_tells_versions_and_operators() -> None:
     from phoropter.models import vision
 
-    said = vision.state()
+    said = vision.describe_installation()
     assert said["torchvision operators"].startswith(("working", "missing"))
     assert all(said[name][0].isdigit() for name in ("torch", "torchvision", "timm"))
 
@@ -38,18 +38,18 @@ def failing(words):
     return imported
 vision.importlib.import_module = failing("something else")
 try:
-    vision.torchvision()
+    vision.import_torchvision()
 except RuntimeError as error:
     first = str(error)
-untouched = "torchvision.half" in sys.modules and not vision._declared
+untouched = "torchvision.half" in sys.modules and not vision._declared_libraries
 tried.clear()
-vision._declare_operators = lambda: vision._declared.append("done")
+vision._declare_operators = lambda: vision._declared_libraries.append("done")
 vision.importlib.import_module = failing("operator torchvision::nms does not exist")
 try:
-    vision.torchvision()
+    vision.import_torchvision()
 except RuntimeError:
     pass
-print(json.dumps([first, untouched, "torchvision.half" in sys.modules, vision._declared]))
+print(json.dumps([first, untouched, "torchvision.half" in sys.modules, vision._declared_libraries]))
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(answer.stdout) == ["something else", True, False, ["done"]]

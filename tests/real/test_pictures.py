@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phoropter.data.imagenet import synsets
-from phoropter.data.pixels import prepare
-from phoropter.data.protocols import HoldOut, KFold, Official, splits
+from phoropter.data.imagenet import synset_ids
+from phoropter.data.pixels import prepare_pixels
+from phoropter.data.protocols import HoldOut, KFold, Official, make_splits
 from phoropter.data.spec import cifar10, folder, imagenet, open_dataset
-from phoropter.data.summary import open_path, summary
+from phoropter.data.summary import detect_data_spec, summarize_dataset
 
 pytestmark = pytest.mark.real
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -30,9 +30,9 @@ def unpacked(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_cifar10_mini(real_data: Path, tmp_path: Path) -> None:
     dataset = open_dataset(folder(real_data / "cifar10-mini"))
     assert dataset.parts is not None and dataset.classes == CIFAR10
-    assert dataset.counts.tolist() == [140] * 10
+    assert dataset.class_counts.tolist() == [140] * 10
     assert np.bincount(dataset.labels[dataset.parts == "train"]).tolist() == [100] * 10
-    kept, pixels = prepare(dataset, 32, cache=tmp_path)
+    kept, pixels = prepare_pixels(dataset, 32, cache=tmp_path)
     assert kept is dataset and pixels.shape == (1400, 3, 32, 32)
     row = 777
     np.testing.assert_array_equal(pixels.array[row], dataset.read(row).transpose(2, 0, 1))
@@ -43,20 +43,20 @@ def test_cifar10_whole(unpacked: Path) -> None:
     assert dataset.parts is not None and dataset.classes == CIFAR10 and dataset.problems == ()
     assert np.bincount(dataset.labels[dataset.parts == "train"]).tolist() == [5000] * 10
     assert np.bincount(dataset.labels[dataset.parts == "test"]).tolist() == [1000] * 10
-    (split,) = splits(dataset, Official())
+    (split,) = make_splits(dataset, Official())
     assert (len(split.train), len(split.test)) == (50_000, 10_000)
 
 
 def test_caltech101(unpacked: Path, tmp_path: Path) -> None:
     dataset = open_dataset(folder(unpacked / "101_ObjectCategories", exclude=["BACKGROUND_Google"]))
-    assert len(dataset.classes) == 101 and dataset.counts.tolist() == [12] * 101
-    kept, pixels = prepare(dataset, 64, cache=tmp_path)
+    assert len(dataset.classes) == 101 and dataset.class_counts.tolist() == [12] * 101
+    kept, pixels = prepare_pixels(dataset, 64, cache=tmp_path)
     assert kept.problems == () and pixels.shape == (1212, 3, 64, 64)
     grey = [row for row in range(400) if (np.ptp(dataset.read(row).astype(int), axis=2) == 0).all()]
     assert grey and all((pixels.array[row][0] == pixels.array[row][2]).all() for row in grey[:20])
-    (split,) = splits(dataset, HoldOut(train_per_class=5))
+    (split,) = make_splits(dataset, HoldOut(train_per_class=5))
     assert (len(split.train), len(split.test)) == (505, 707)
-    assert all(np.bincount(dataset.labels[s.test]).min() >= 2 for s in splits(dataset, KFold(5)))
+    assert all(np.bincount(dataset.labels[s.test]).min() >= 2 for s in make_splits(dataset, KFold(5)))
 
 
 def test_intel_scenes(unpacked: Path) -> None:
@@ -65,17 +65,17 @@ def test_intel_scenes(unpacked: Path) -> None:
     assert np.bincount(dataset.labels[dataset.parts == "train"]).tolist() == [280] * 6
     assert np.bincount(dataset.labels[dataset.parts == "test"]).tolist() == [70] * 6
     assert "seg_train/seg_train = train (1680 pictures)" in dataset.notes[0]
-    found = summary(dataset)
+    found = summarize_dataset(dataset)
     assert found.sizes == {(100, 100): 500} and found.duplicates == () and found.unreadable == 0
 
 
 def test_imagenet_sample(unpacked: Path, tmp_path: Path) -> None:
     dataset = open_dataset(imagenet(unpacked / "imagenet-sample-images"))
     assert sorted(dataset.labels) == list(range(1000))
-    assert [str(name)[:9] for name in dataset.ids] == [synsets()[label] for label in dataset.labels]
+    assert [str(name)[:9] for name in dataset.ids] == [synset_ids()[label] for label in dataset.labels]
     assert dataset.classes[207] == "n02099601 golden retriever"
-    assert open_path(unpacked / "imagenet-sample-images").source == "imagenet"
+    assert detect_data_spec(unpacked / "imagenet-sample-images").source == "imagenet"
     few = dataset.sample(40)
     assert len(few) == 40 and len(few.classes) == 1000
-    kept, pixels = prepare(few, 224, cache=tmp_path)
+    kept, pixels = prepare_pixels(few, 224, cache=tmp_path)
     assert kept.problems == () and pixels.shape == (40, 3, 224, 224)

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phoropter.signals.ctg import CtgRules, ctg_clean, ctg_cut, ctg_starts, ctg_windows
+from phoropter.signals.ctg import CtgRules, ctg_clean, ctg_window_starts, ctg_windows, extract_ctg_windows
 from phoropter.signals.ecg import ecg_quality, ecg_r_peaks
 from phoropter.signals.outcomes import outcome_class
-from phoropter.signals.physionet import read_folder
-from phoropter.signals.recording import Loaded
-from phoropter.signals.render import Ctg, Spectrogram, render
-from phoropter.signals.windows import WindowRule, cut, event_windows, windows
+from phoropter.signals.physionet import read_database_folder
+from phoropter.signals.recording import LoadedRecordings
+from phoropter.signals.render import CtgPlot, Spectrogram, render_windows
+from phoropter.signals.windows import WindowRule, event_windows, extract_windows, sliding_windows
 
 pytestmark = pytest.mark.real
 
@@ -32,31 +32,31 @@ def ctu_folder(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
-def births(ctu_folder: Path) -> Loaded:
-    return read_folder(ctu_folder, "ctu-uhb")
+def births(ctu_folder: Path) -> LoadedRecordings:
+    return read_database_folder(ctu_folder, "ctu-uhb")
 
 
 @pytest.fixture(scope="module")
-def arithmetic(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
-    return read_folder(unpacked(real_data, tmp_path_factory.mktemp("eegmat"), "eegmat-ecg"), "eegmat")
+def arithmetic(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> LoadedRecordings:
+    return read_database_folder(unpacked(real_data, tmp_path_factory.mktemp("eegmat"), "eegmat-ecg"), "eegmat")
 
 
 @pytest.fixture(scope="module")
-def arrhythmia(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
-    return read_folder(unpacked(real_data, tmp_path_factory.mktemp("mitdb"), "mitdb"), "mitdb")
+def arrhythmia(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> LoadedRecordings:
+    return read_database_folder(unpacked(real_data, tmp_path_factory.mktemp("mitdb"), "mitdb"), "mitdb")
 
 
 # --- cardiotocograms --------------------------------------------------------------------------------------------------
 
 
-def test_all_births_are_read(ctu_folder: Path, births: Loaded) -> None:
+def test_all_births_are_read(ctu_folder: Path, births: LoadedRecordings) -> None:
     listed = (ctu_folder / "RECORDS").read_text().split()
     assert [r.id for r in births.recordings] == sorted(listed)
     assert len(listed) == 502
     assert not births.problems
 
 
-def test_samples_equal_the_raw_file_and_its_checksums(ctu_folder: Path, births: Loaded) -> None:
+def test_samples_equal_the_raw_file_and_its_checksums(ctu_folder: Path, births: LoadedRecordings) -> None:
     for recording in births.recordings:
         raw = np.fromfile(ctu_folder / f"{recording.id}.dat", "<i2").reshape(-1, 2)
         lines = (ctu_folder / f"{recording.id}.hea").read_text().splitlines()[1:3]
@@ -65,7 +65,7 @@ def test_samples_equal_the_raw_file_and_its_checksums(ctu_folder: Path, births: 
         np.testing.assert_array_equal(recording.samples, np.where(raw == -32768, np.nan, raw / 100).T.astype(np.float32))
 
 
-def test_record_1001_is_as_specified(ctu_folder: Path, births: Loaded) -> None:
+def test_record_1001_is_as_specified(ctu_folder: Path, births: LoadedRecordings) -> None:
     first = births.recordings[0]
     assert (ctu_folder / "1001.dat").read_bytes()[:4] == bytes.fromhex("CA3ABC02")
     assert (first.id, first.length, first.rate_hz) == ("1001", 19_200, 4.0)
@@ -79,11 +79,11 @@ def test_record_1001_is_as_specified(ctu_folder: Path, births: Loaded) -> None:
 
 
 @pytest.mark.parametrize(("rule", "count"), [("pH<=7.05", 40), ("pH<7.15", 95), ("pH<7.20", 161)])
-def test_labels_are_as_many_as_the_readme_says(births: Loaded, rule: str, count: int) -> None:
+def test_labels_are_as_many_as_the_readme_says(births: LoadedRecordings, rule: str, count: int) -> None:
     assert sum(outcome_class(r.outcome, rule, r.id) == "high-risk" for r in births.recordings) == count
 
 
-def test_causes_are_as_frequent_as_specified(births: Loaded) -> None:
+def test_causes_are_as_frequent_as_specified(births: LoadedRecordings) -> None:
     """Counted there over all 552 records: gap 14.3 %, range 4.6 %, jump 0.03 %, block 1.2 %."""
     shares = [ctg_clean(r).quality.share for r in births.recordings]
     mean = {cause: np.mean([share[cause] for share in shares]) for cause in shares[0]}
@@ -93,19 +93,22 @@ def test_causes_are_as_frequent_as_specified(births: Loaded) -> None:
     assert mean["block"] == pytest.approx(0.012, abs=0.001)
 
 
-def test_as_many_births_are_kept_as_specified(births: Loaded) -> None:
+def test_as_many_births_are_kept_as_specified(births: LoadedRecordings) -> None:
     """518 of all 552 have half of their last valid half hour; the same share of these 502."""
     table = ctg_windows(births.recordings, ["birth"] * 502)
     assert len(table) / 502 == pytest.approx(518 / 552, abs=0.005)
     assert table.dropped == {"missing": 502 - len(table)}
 
 
-def test_every_kept_birth_is_drawn(births: Loaded) -> None:
+def test_every_kept_birth_is_drawn(births: LoadedRecordings) -> None:
     rules = CtgRules()
-    windows_ = [ctg_cut(clean, ctg_starts(clean, rules.cut)[0], rules) for clean in map(ctg_clean, births.recordings[:60])]
+    windows_ = [
+        extract_ctg_windows(clean, ctg_window_starts(clean, rules.cut)[0], rules)
+        for clean in map(ctg_clean, births.recordings[:60])
+    ]
     stacked = np.concatenate(windows_)
     assert np.isfinite(stacked).all()
-    pictures = render(stacked, 4.0, Ctg())
+    pictures = render_windows(stacked, 4.0, CtgPlot())
     assert (pictures.reshape(len(stacked), -1, 3).min(axis=1) == 0).all()  # ink in every channel
     assert (pictures[:, :, :, 2] < 255).sum(axis=1).min() >= 2  # the baseline crosses every column
 
@@ -113,18 +116,18 @@ def test_every_kept_birth_is_drawn(births: Loaded) -> None:
 # --- rest and arithmetic ----------------------------------------------------------------------------------------------
 
 
-def test_twenty_eight_people_have_both_conditions(arithmetic: Loaded) -> None:
+def test_twenty_eight_people_have_both_conditions(arithmetic: LoadedRecordings) -> None:
     assert len(arithmetic.recordings) == 56
     assert Counter(r.subject for r in arithmetic.recordings) == dict.fromkeys({r.subject for r in arithmetic.recordings}, 2)
     assert Counter(r.label for r in arithmetic.recordings) == {"rest": 28, "task": 28}
 
 
-def test_the_four_recordings_without_a_heartbeat_are_caught_and_no_other(arithmetic: Loaded) -> None:
+def test_the_four_recordings_without_a_heartbeat_are_caught_and_no_other(arithmetic: LoadedRecordings) -> None:
     flat = {r.id for r in arithmetic.recordings if not ecg_quality(r.channel("ECG"), r.rate_hz).has_heartbeat}
     assert flat == {"Subject02_1", "Subject13_1", "Subject20_2", "Subject35_2"}
 
 
-def test_the_heart_is_faster_in_arithmetic(arithmetic: Loaded) -> None:
+def test_the_heart_is_faster_in_arithmetic(arithmetic: LoadedRecordings) -> None:
     """The README says so of every person with two usable recordings."""
     found = {r.id: ecg_quality(r.channel("ECG"), r.rate_hz) for r in arithmetic.recordings}
     usable = [s for s in {r.subject for r in arithmetic.recordings} if all(found[f"{s}_{i}"].has_heartbeat for i in (1, 2))]
@@ -132,18 +135,18 @@ def test_the_heart_is_faster_in_arithmetic(arithmetic: Loaded) -> None:
     assert all(found[f"{s}_2"].rate_bpm > found[f"{s}_1"].rate_bpm for s in usable)
 
 
-def test_windows_of_the_ecg_are_drawn(arithmetic: Loaded) -> None:
-    table = windows(arithmetic.recordings[:4], WindowRule(length_s=5, step_s=5))
-    pieces = cut(arithmetic.recordings, table, np.arange(len(table)), ("ECG",))[:, 0]
+def test_windows_of_the_ecg_are_drawn(arithmetic: LoadedRecordings) -> None:
+    table = sliding_windows(arithmetic.recordings[:4], WindowRule(length_s=5, step_s=5))
+    pieces = extract_windows(arithmetic.recordings, table, np.arange(len(table)), ("ECG",))[:, 0]
     for picture in (Spectrogram(style="paper"), Spectrogram(style="dense")):
-        pictures = render(pieces, 500.0, picture)
+        pictures = render_windows(pieces, 500.0, picture)
         assert (pictures.reshape(len(table), -1).std(axis=1) > 10).all()
 
 
 # --- arrhythmia -------------------------------------------------------------------------------------------------------
 
 
-def test_beats_are_as_many_as_the_readme_says(arrhythmia: Loaded) -> None:
+def test_beats_are_as_many_as_the_readme_says(arrhythmia: LoadedRecordings) -> None:
     counts: Counter[str] = Counter()
     for recording in arrhythmia.recordings:
         assert recording.events is not None
@@ -153,7 +156,7 @@ def test_beats_are_as_many_as_the_readme_says(arrhythmia: Loaded) -> None:
     assert len({r.subject for r in arrhythmia.recordings}) == 8
 
 
-def test_detected_beats_are_the_labelled_ones(arrhythmia: Loaded) -> None:
+def test_detected_beats_are_the_labelled_ones(arrhythmia: LoadedRecordings) -> None:
     """Within 150 ms, as the standards for such detectors count (EC57)."""
     for recording in arrhythmia.recordings:
         assert recording.events is not None
@@ -165,8 +168,8 @@ def test_detected_beats_are_the_labelled_ones(arrhythmia: Loaded) -> None:
         assert len(found) / len(true) == pytest.approx(1, abs=0.02)
 
 
-def test_a_window_is_cut_around_every_beat_but_those_at_the_edges(arrhythmia: Loaded) -> None:
+def test_a_window_is_cut_around_every_beat_but_those_at_the_edges(arrhythmia: LoadedRecordings) -> None:
     table = event_windows(arrhythmia.recordings, 0.8, {"N": "normal", "V": "ventricular"}, ("MLII",))
     assert len(table) + table.dropped.get("edge", 0) == 9180 + 2154
-    beats = cut(arrhythmia.recordings, table, np.flatnonzero(table.label == "normal")[:500], ("MLII",))
+    beats = extract_windows(arrhythmia.recordings, table, np.flatnonzero(table.label == "normal")[:500], ("MLII",))
     assert np.abs(np.abs(beats[:, 0] - np.median(beats[:, 0], axis=1, keepdims=True)).argmax(axis=1) - 144).mean() < 20

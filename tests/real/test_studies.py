@@ -10,10 +10,10 @@ import pytest
 from phoropter.report.page import write_report
 from phoropter.results.store import Store
 from phoropter.study import scale
-from phoropter.study.executors import run
-from phoropter.study.progress import Event
-from phoropter.study.run import Here
-from phoropter.study.spec import read
+from phoropter.study.executors import execute_study
+from phoropter.study.progress import ProgressEvent
+from phoropter.study.run import ComputeOptions
+from phoropter.study.spec import read_study
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -38,7 +38,7 @@ def pictures(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def quiet(event: Event) -> None:
+def quiet(event: ProgressEvent) -> None:
     pass
 
 
@@ -48,11 +48,11 @@ def test_a_paper_runs_small_to_a_report(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, runs: list[int]
 ) -> None:
     monkeypatch.setenv("PHOROPTER_DATA", str(pictures))
-    monkeypatch.setattr(scale, "ROWS", ROWS[name])
-    monkeypatch.setattr(scale, "EPOCHS", 1)
-    for part, expected in zip(read(name), runs, strict=True):
-        store = run(scale.small(part), tmp_path / part.study.name, quiet, here=Here("cpu", 1))
-        assert len(list(store.runs())) == expected and not store.failures()
+    monkeypatch.setattr(scale, "MAX_ROWS", ROWS[name])
+    monkeypatch.setattr(scale, "MAX_EPOCHS", 1)
+    for part, expected in zip(read_study(name), runs, strict=True):
+        store = execute_study(scale.make_smoke_version(part), tmp_path / part.study.name, quiet, here=ComputeOptions("cpu", 1))
+        assert len(list(store.runs())) == expected and not store.read_failures()
         page = write_report(store.folder).read_text(encoding="utf-8")
         assert f"t most {ROWS[name]} rows" in page and part.candidates[0].name in page
 
@@ -73,6 +73,6 @@ candidates:
 def test_real_weights_probe_cifar_far_above_chance(real_data: Path, tmp_path: Path) -> None:
     weights = real_data / "weights" / "mobilenetv2_100.tf_in1k.safetensors"
     (tmp_path / "mini.yaml").write_text(PROBE.format(folder=real_data / "cifar10-mini", weights=weights))
-    store = run(read(tmp_path / "mini.yaml")[0], tmp_path / "out", quiet, here=Here("cpu", 1))
+    store = execute_study(read_study(tmp_path / "mini.yaml")[0], tmp_path / "out", quiet, here=ComputeOptions("cpu", 1))
     (done,) = Store(store.folder).runs()
     assert done.record["metrics"]["accuracy"] > 0.6  # chance is 0.1

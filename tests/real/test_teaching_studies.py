@@ -9,10 +9,10 @@ import pytest
 
 from phoropter.report.page import write_report
 from phoropter.study import scale
-from phoropter.study.executors import run
-from phoropter.study.progress import Event
-from phoropter.study.run import Here
-from phoropter.study.spec import read, shipped
+from phoropter.study.executors import execute_study
+from phoropter.study.progress import ProgressEvent
+from phoropter.study.run import ComputeOptions
+from phoropter.study.spec import list_shipped_studies, read_study
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -31,7 +31,7 @@ NUMBERS = [("vit-teaches-cnn", 1)]
 ROWS = 96
 
 
-def quiet(event: Event) -> None:
+def quiet(event: ProgressEvent) -> None:
     pass
 
 
@@ -40,7 +40,7 @@ def quiet(event: Event) -> None:
 def test_a_paper_runs_small_to_a_report(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ) -> None:
-    text = shipped()[name].read_text(encoding="utf-8")
+    text = list_shipped_studies()[name].read_text(encoding="utf-8")
     for old, new in INSTEAD[name].items():
         assert old in text
         text = text.replace(old, new)
@@ -48,11 +48,11 @@ def test_a_paper_runs_small_to_a_report(
     (tmp_path / "cifar10-mini").symlink_to(real_data / "cifar10-mini")
     with tarfile.open(real_data / "eegmat-ecg.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
-    monkeypatch.setattr(scale, "ROWS", ROWS)
-    monkeypatch.setattr(scale, "EPOCHS", 1)
+    monkeypatch.setattr(scale, "MAX_ROWS", ROWS)
+    monkeypatch.setattr(scale, "MAX_EPOCHS", 1)
     monkeypatch.setattr(scale, "STUDENT_EPOCHS", 1)
-    part = scale.small(read(tmp_path / "study.yaml")[number])
-    store = run(part, tmp_path / "out", quiet, here=Here("cpu", 1))
-    assert not store.failures() and len(list(store.runs())) == RUNS[name][number]
+    part = scale.make_smoke_version(read_study(tmp_path / "study.yaml")[number])
+    store = execute_study(part, tmp_path / "out", quiet, here=ComputeOptions("cpu", 1))
+    assert not store.read_failures() and len(list(store.runs())) == RUNS[name][number]
     page = write_report(store.folder).read_text(encoding="utf-8")
     assert f"t most {ROWS} rows" in page and part.candidates[0].name in page

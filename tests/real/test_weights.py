@@ -48,10 +48,10 @@ def test_weights_load_strictly_with_what_is_said_beside_them(real_data: Path, st
     spec = spec_of(real_data, stem)
     catalog.check_weights(spec)
     said = json.loads((real_data / "weights" / f"{stem}.json").read_text())
-    made = backbones.build(spec, seed=0, keep_heads=classes > 0)
-    assert made.made.classes == classes and made.width == catalog.entry(spec.name).width
+    made = backbones.build_backbone(spec, seed=0, keep_heads=classes > 0)
+    assert made.build_record.num_classes == classes and made.num_features == catalog.find_architecture(spec.name).num_features
     assert (list(made.mean), list(made.std), made.side) == (said["mean"], said["std"], said["input_size"][1])
-    again = backbones.build(spec, seed=1)
+    again = backbones.build_backbone(spec, seed=1)
     assert made.identity == again.identity  # nothing was left to chance
 
 
@@ -62,7 +62,7 @@ def test_the_imagenet_sample_is_classified_at_the_top_1_that_is_said(real_data: 
     spec = ClassifierSpec(
         backbones=(spec_of(real_data, stem),), head=HeadSpec(kind="own"), classes=tuple(map(str, range(1000))), picture=224
     )
-    model = classifiers.build(spec, seed=0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = classifiers.build_classifier(spec, seed=0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     paths = sorted(sample.glob("*.JPEG"))
     assert len(paths) == 1000
     ranks = []

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from phoropter.core.seeds import generator, seed_of
-from phoropter.results.store import Predictions, RunFolder, Store
+from phoropter.core.seeds import named_generator, seed_of
+from phoropter.results.store import Predictions, RunWriter, Store
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 FOUR = {
@@ -97,13 +97,13 @@ def make_study(folder: Path, made: Made = Made()) -> Store:
         for fold in range(made.folds)
         for name in made.accuracies
     ]
-    store.describe(_description(made, world, plan))
+    store.write_study(_description(made, world, plan))
     if made.audit_pictures:
         (folder / "audit").mkdir()
-        RunFolder(folder / "audit").pictures({name: _jpeg(name, 0) for name in made.audit_pictures})
+        RunWriter(folder / "audit").write_pictures({name: _jpeg(name, 0) for name in made.audit_pictures})
     done = len(plan) - made.missing - made.failed
     for item in plan[:done]:
-        with store.lease(item["key"]) as mine, store.writing(item["key"]) as run:
+        with store.hold_lease(item["key"]) as mine, store.create_run(item["key"]) as run:
             assert mine
             _write_run(run, made, world, item)
     for item in plan[done : done + made.failed]:
@@ -114,28 +114,28 @@ def make_study(folder: Path, made: Made = Made()) -> Store:
             "kind": "DivergedError",
             "trace": [],
         }
-        store.fail(item["key"], {**note, "error": "the loss left the finite numbers at step 41 of epoch 3"})
+        store.record_failure(item["key"], {**note, "error": "the loss left the finite numbers at step 41 of epoch 3"})
     return store
 
 
-def _write_run(run: RunFolder, made: Made, world: World, item: Mapping[str, Any]) -> None:
+def _write_run(run: RunWriter, made: Made, world: World, item: Mapping[str, Any]) -> None:
     rows = np.flatnonzero(_folds(made, world, item["seed"]) == item["fold"])
     predictions = _predictions(made, world, item, rows)
-    run.predictions(predictions)
+    run.write_predictions(predictions)
     if made.external:
         outside = _world(made, made.external, "external")
-        run.predictions(_predictions(made, outside, item, np.arange(made.external)), "external")
+        run.write_predictions(_predictions(made, outside, item, np.arange(made.external)), "external")
     if made.validation:
         inner = _world(made, made.validation, "validation")
-        run.predictions(_predictions(made, inner, item, np.arange(made.validation)), "validation")
-    run.history(_history(made, item))
+        run.write_predictions(_predictions(made, inner, item, np.arange(made.validation)), "validation")
+    run.write_history(_history(made, item))
     if made.pictures:
         wrong = np.flatnonzero(predictions.logits.argmax(1) != predictions.labels)
         sure = wrong[np.argsort(-predictions.probabilities.max(1)[wrong], kind="stable")][: made.pictures]
-        run.pictures({str(predictions.ids[i]): _jpeg(str(predictions.ids[i]), int(predictions.labels[i])) for i in sure})
+        run.write_pictures({str(predictions.ids[i]): _jpeg(str(predictions.ids[i]), int(predictions.labels[i])) for i in sure})
     name = str(item["candidate"])
     scale = 1 + seed_of(name) % 20
-    run.record(
+    run.write_record(
         {
             "key": item["key"],
             "candidate": {
@@ -196,7 +196,7 @@ def _teaching(teacher: str, item: Mapping[str, Any]) -> dict[str, Any]:
 
 def _world(made: Made, rows: int | None = None, part: str = "internal") -> World:
     rows = rows or made.rows
-    rng = generator(made.seed, "world", part)
+    rng = named_generator(made.seed, "world", part)
     labels = rng.permutation(np.arange(rows) % len(made.classes)).astype(np.int64)
     groups = sites = None
     difficulty = rng.normal(0, 1, rows)
@@ -214,7 +214,7 @@ def _world(made: Made, rows: int | None = None, part: str = "internal") -> World
 
 def _folds(made: Made, world: World, seed: int) -> NDArray[np.int64]:
     """(n,) the fold each row is tested in; groups stay together."""
-    rng = generator(made.seed, "folds", seed)
+    rng = named_generator(made.seed, "folds", seed)
     if world.groups is None or made.overlap:
         return np.asarray(rng.permutation(np.arange(len(world.ids)) % made.folds))
     names, member = np.unique(world.groups, return_inverse=True)
@@ -223,7 +223,7 @@ def _folds(made: Made, world: World, seed: int) -> NDArray[np.int64]:
 
 def _predictions(made: Made, world: World, item: Mapping[str, Any], rows: NDArray[np.int64]) -> Predictions:
     name, classes = str(item["candidate"]), len(made.classes)
-    rng = generator(made.seed, "answers", name, int(item["seed"]), int(item["fold"]), len(world.ids))
+    rng = named_generator(made.seed, "answers", name, int(item["seed"]), int(item["fold"]), len(world.ids))
     labels = world.labels[rows]
     if made.shuffled:
         answer = rng.integers(0, classes, len(rows))
@@ -235,7 +235,7 @@ def _predictions(made: Made, world: World, item: Mapping[str, Any], rows: NDArra
     logits[np.arange(len(rows)), answer] = logits.max(1) + rng.gamma(2.0, 1.2, len(rows))
     features = None
     if made.features:
-        centres = generator(made.seed, "centres").normal(0, 1, (classes, made.features))
+        centres = named_generator(made.seed, "centres").normal(0, 1, (classes, made.features))
         features = (centres[answer] + rng.normal(0, 0.7, (len(rows), made.features))).astype(np.float16)
     return Predictions(
         ids=world.ids[rows],
@@ -249,7 +249,7 @@ def _predictions(made: Made, world: World, item: Mapping[str, Any], rows: NDArra
 
 
 def _history(made: Made, item: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rng = generator("history", str(item["candidate"]), int(item["seed"]), int(item["fold"]))
+    rng = named_generator("history", str(item["candidate"]), int(item["seed"]), int(item["fold"]))
     top = made.accuracies[str(item["candidate"])]
     return [
         {

@@ -15,7 +15,7 @@ from made_reports import Reported
 from made_study import make_study
 
 from phoropter.report import watch
-from phoropter.report.two import write_comparison
+from phoropter.report.two import write_comparison_page
 from phoropter.results.store import Store
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -175,7 +175,7 @@ def beside(whole: Reported, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole study against one of the same rows under a lax protocol."""
     folder = tmp_path_factory.mktemp("beside") / "lax"
     make_study(folder, replace(whole.made, name="lax", overlap=True, features=0, pictures=0, external=0, validation=0))
-    return write_comparison(whole.folder, folder, folder / "page")
+    return write_comparison_page(whole.folder, folder, folder / "page")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
@@ -190,11 +190,11 @@ def test_two_studies_open_and_axe_finds_no_fault(browser: Any, beside: Path, who
 def test_the_watched_page_shows_the_state_and_the_report(
     browser: Any, whole: Reported, tmp_path: Path, width: int, scheme: str
 ) -> None:
-    watched = watch.Folder(whole.folder, tmp_path)
-    watched.parts.append(watch.Watched(Store(whole.folder), tmp_path / "0", made=30))
+    watched = watch.WatchedFolder(whole.folder, tmp_path)
+    watched.parts.append(watch.WatchedStudy(Store(whole.folder), tmp_path / "0", n_reported=30))
     shutil.copytree(whole.page.parent, tmp_path / "0")
-    watched.look()
-    with watch.Server(watched, 0) as server:
+    watched.refresh_state()
+    with watch.ReportServer(watched, 0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()

@@ -9,9 +9,9 @@ import pytest
 from made_study import Made, make_study
 
 from phoropter.report import comparisons
-from phoropter.report.conclusion import conclusion
-from phoropter.report.evidence import Evidence
-from phoropter.report.reading import gather
+from phoropter.report.conclusion import write_conclusion
+from phoropter.report.evidence import StudySummary
+from phoropter.report.reading import collect_summary
 from phoropter.results.store import Store
 
 THREE = Made(
@@ -25,20 +25,20 @@ THREE = Made(
 )
 
 
-def concluded(folder: Path, made: Made) -> tuple[str, str, comparisons.Comparisons, Evidence]:
+def concluded(folder: Path, made: Made) -> tuple[str, str, comparisons.CandidateComparisons, StudySummary]:
     store = make_study(folder, made)
-    evidence = gather(store)
-    found = comparisons.compare(store, evidence)
-    sentences, beside = conclusion(evidence, found)
+    evidence = collect_summary(store)
+    found = comparisons.compare_candidates(store, evidence)
+    sentences, beside = write_conclusion(evidence, found)
     return " ".join(sentences), " ".join(beside), found, evidence
 
 
 def test_ahead_of_one_and_not_told_apart_from_another(tmp_path: Path) -> None:
     text, beside, found, evidence = concluded(tmp_path, THREE)
-    first, second = (e.name for e in evidence.entrants[:2])
+    first, second = (e.name for e in evidence.candidates[:2])
     assert text.startswith(f"{first} is ahead of bad by ") and "points of accuracy (95 % interval " in text
     assert text.endswith(f"on unseen rows; whether it differs from {second}, this protocol cannot tell.")
-    assert [c.verdict for c in found.of_leader] == ["cannot tell", "ahead"]
+    assert [c.verdict for c in found.leader_pairs] == ["cannot tell", "ahead"]
     assert "8 times in 10" in beside
 
 
@@ -54,11 +54,9 @@ def test_all_others_beaten(tmp_path: Path) -> None:
 
 def test_lower_is_better_for_a_loss(tmp_path: Path) -> None:
     text, _, found, evidence = concluded(tmp_path, replace(THREE, accuracies={"a": 0.97, "b": 0.6}, metrics=("log_loss",)))
-    assert evidence.entrants[0].name == "a" and found.of_leader[0].difference < 0
-    assert found.of_leader[0].verdict == "ahead"
-    expected = (
-        f"a is ahead of b by {-found.of_leader[0].difference:.3f} in log-loss (95 % interval {-found.of_leader[0].high:.3f} to "
-    )
+    assert evidence.candidates[0].name == "a" and found.leader_pairs[0].difference < 0
+    assert found.leader_pairs[0].verdict == "ahead"
+    expected = f"a is ahead of b by {-found.leader_pairs[0].difference:.3f} in log-loss (95 % interval {-found.leader_pairs[0].high:.3f} to "
     assert text.startswith(expected)
 
 
@@ -70,11 +68,11 @@ def test_one_test_set_is_compared_row_by_row(tmp_path: Path) -> None:
 
 
 def test_many_candidates_on_one_test_set_are_corrected_for_every_pair(tmp_path: Path) -> None:
-    names = {f"net {i:02d}": 0.9 for i in range(comparisons.TESTED + 1)} | {"bad": 0.3}
+    names = {f"net {i:02d}": 0.9 for i in range(comparisons.MAX_TESTED + 1)} | {"bad": 0.3}
     _, _, found, _ = concluded(tmp_path, replace(THREE, folds=1, rows=300, accuracies=names))
-    assert len(found.pairs) == len(names) - 1 and found.family == len(names) * (len(names) - 1) // 2
+    assert len(found.pairs) == len(names) - 1 and found.family_size == len(names) * (len(names) - 1) // 2
     for c in found.pairs:
-        assert c.p_adjusted == pytest.approx(min(1.0, c.p * found.family))
+        assert c.p_adjusted == pytest.approx(min(1.0, c.p * found.family_size))
     assert {c.b: c.verdict for c in found.pairs}["bad"] == "ahead"
     assert sum(c.verdict == "ahead" for c in found.pairs) == 1
 
@@ -83,14 +81,14 @@ def test_groups_left_out_one_at_a_time_are_the_unit(tmp_path: Path) -> None:
     _, _, found, evidence = concluded(tmp_path, replace(THREE, groups=8, folds=8, rows=400))
     assert found.design.kind == "groups" and {c.test for c in found.pairs} == {"Wilcoxon signed-rank"}
     assert {c.n_units for c in found.pairs} == {8}
-    assert evidence.grouped and evidence.units == 8
+    assert evidence.has_groups and evidence.n_units == 8
 
 
 def test_unseen_sites_are_told_from_held_out_rows_of_known_ones(tmp_path: Path) -> None:
     made = replace(THREE, split="sites", groups=6, sites=("north", "south"), external=50)
     text, beside, _, evidence = concluded(tmp_path / "folds", made)
     assert "on unseen groups" in text and "on unseen sites" not in text
-    unseen = evidence.entrants[0].unseen
+    unseen = evidence.candidates[0].external_test
     assert unseen is not None and f"its models averaged have {unseen.metrics['accuracy'] * 100:.1f} %" in beside
     text, *_ = concluded(tmp_path / "one", replace(made, folds=1, external=0))
     assert "on unseen sites" in text
@@ -104,13 +102,13 @@ def test_no_better_than_the_commonest_class_is_said(tmp_path: Path) -> None:
 def test_incomplete_candidates_do_not_lead(tmp_path: Path) -> None:
     made = replace(THREE, accuracies={"bad": 0.6, "good": 0.95}, missing=1)
     text, _, found, evidence = concluded(tmp_path, made)
-    assert [e.name for e in evidence.entrants] == ["bad", "good"]
-    assert found.of_leader[0].verdict == "behind" and found.of_leader[0].left_out == 1
+    assert [e.name for e in evidence.candidates] == ["bad", "good"]
+    assert found.leader_pairs[0].verdict == "behind" and found.leader_pairs[0].n_left_out == 1
     assert "bad is ahead" not in text
 
 
 def test_the_test_is_named_in_words(tmp_path: Path) -> None:
     store: Store = make_study(tmp_path, THREE)
-    evidence = gather(store)
-    words = " ".join(comparisons.explanation(comparisons.compare(store, evidence), evidence))
+    evidence = collect_summary(store)
+    words = " ".join(comparisons.explain_comparisons(comparisons.compare_candidates(store, evidence), evidence))
     assert "over 5 splits by the corrected resampled t-test" in words and "p is corrected for all 3 pairs" in words

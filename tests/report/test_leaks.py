@@ -10,12 +10,12 @@ import pytest
 from made_study import Made, make_study
 
 from phoropter.data.arrays import from_arrays
-from phoropter.data.leakage import audit
+from phoropter.data.leakage import audit_splits
 from phoropter.data.protocols import Split
 from phoropter.report import comparisons
-from phoropter.report.leaks import leaks
-from phoropter.report.reading import gather
-from phoropter.report.section import Findings
+from phoropter.report.leaks import leakage_section
+from phoropter.report.reading import collect_summary
+from phoropter.report.section import ReportInput
 from phoropter.report.table import Table
 from phoropter.results.store import Store
 
@@ -26,10 +26,10 @@ MADE = Made(
 
 
 def section(store: Store) -> tuple[tuple[str, ...], dict[str, tuple]]:
-    evidence = gather(store)
-    found = leaks(Findings(store, evidence, comparisons.compare(store, evidence)))
+    evidence = collect_summary(store)
+    found = leakage_section(ReportInput(store, evidence, comparisons.compare_candidates(store, evidence)))
     tables = [b for b in found.blocks if isinstance(b, Table)]
-    return found.text, {str(row.values[0]): row.values for table in tables for row in table.rows}
+    return found.paragraphs, {str(row.values[0]): row.values for table in tables for row in table.rows}
 
 
 def test_what_was_looked_for_is_said(tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def folds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, list[dict[st
     member = np.repeat(np.arange(len(read)), [len(fold["id"]) for fold in read])
     rows = np.arange(len(ids))
     splits = [Split(0, 0, k, 4, f"fold {k + 1}", rows[member != k], rows[member == k]) for k in range(4)]
-    found = [f.plain() for f in audit(dataset, splits, allow_group_overlap=True)]
-    store.describe({**store.study, "audit": found})
+    found = [f.plain() for f in audit_splits(dataset, splits, allow_group_overlap=True)]
+    store.write_study({**store.study, "audit": found})
     return store, read
 
 

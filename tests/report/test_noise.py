@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from phoropter.report import comparisons
-from phoropter.report.conclusion import conclusion
-from phoropter.report.reading import gather
+from phoropter.report.conclusion import write_conclusion
+from phoropter.report.reading import collect_summary
 from phoropter.results.store import Predictions, Store
 
 ROWS, WIDTH, USED, FOLDS, MOST = 120, 48, 12, 5, 8
@@ -51,9 +51,11 @@ def write(folder: Path, seed: int, truth: float = 0.0) -> tuple[Store, list[dict
         part = {"repeat": 0, "fold": fold, "folds": FOLDS, "n_train": ROWS - len(test), "n_test": len(test)}
         key = f"{seed:016x}{candidate:08x}{fold:08x}"
         plan.append({"key": key, "candidate": f"net {candidate}", "seed": 0, "split": f"fold {fold}", "settings": {}, **part})
-        with store.writing(key) as run:
-            run.predictions(Predictions(np.array([f"{row:04d}" for row in test]), labels[test], logits))
-            run.record({"candidate": {"name": f"net {candidate}"}, "seed": 0, "split": part, "classes": ["a", "b"], "cost": {}})
+        with store.create_run(key) as run:
+            run.write_predictions(Predictions(np.array([f"{row:04d}" for row in test]), labels[test], logits))
+            run.write_record(
+                {"candidate": {"name": f"net {candidate}"}, "seed": 0, "split": part, "classes": ["a", "b"], "cost": {}}
+            )
     return store, plan
 
 
@@ -61,9 +63,9 @@ def concluded(store: Store, plan: list[dict[str, Any]], candidates: int, metric:
     """What the page would say of the first so many candidates."""
     names = {f"net {n}" for n in range(candidates)}
     study = {"protocol": "stratified-k-fold", "metrics": [metric]}
-    store.describe({"study": study, "plan": [row for row in plan if row["candidate"] in names]})
-    evidence = gather(store)
-    return " ".join(conclusion(evidence, comparisons.compare(store, evidence))[0])
+    store.write_study({"study": study, "plan": [row for row in plan if row["candidate"] in names]})
+    evidence = collect_summary(store)
+    return " ".join(write_conclusion(evidence, comparisons.compare_candidates(store, evidence))[0])
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,10 @@ from made_study import Made, make_study
 from reading_html import Tags
 
 from phoropter.core.errors import StoreError
-from phoropter.report.conclusion import where
-from phoropter.report.page import notices, write_report
-from phoropter.report.reading import gather
-from phoropter.report.tables import leaderboard
+from phoropter.report.conclusion import describe_test_population
+from phoropter.report.page import collect_notices, write_report
+from phoropter.report.reading import collect_summary
+from phoropter.report.tables import leaderboard_table
 from phoropter.results.store import Predictions
 
 SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=60, folds=3, seeds=(0,), epochs=2, pictures=1)
@@ -112,7 +112,7 @@ def test_hostile_names_are_shown_and_do_nothing(hostile: Reported) -> None:
 
 
 def test_hostile_names_name_no_files(hostile: Reported) -> None:
-    names = {p.relative_to(hostile.page.parent).as_posix() for p in hostile.page.parent.rglob("*") if p.is_file()}
+    names = {p.relative_to(hostile.page.parent).as_posix() for p in hostile.page_folder.parent.rglob("*") if p.is_file()}
     assert all(
         re.fullmatch(r"index\.html|conclusion\.txt|model-card\.md|(tables|figures)/[a-z0-9-]+\.(csv|md|tex|svg|pdf)", name)
         for name in names
@@ -141,7 +141,7 @@ def test_incomplete_candidates_say_how_many_runs_they_have(hostile: Reported) ->
 def test_published_figures_stand_beside_ours_but_not_beside_a_small_stand_in(tmp_path: Path) -> None:
     made = {**vars(SMALL), "published": {"a": {"accuracy": 71.0}}}
     for scale, shown in ((None, True), (["2 folds instead of 5"], False)):
-        table = leaderboard(gather(make_study(tmp_path / str(shown), Made(**{**made, "scale": scale}))))
+        table = leaderboard_table(collect_summary(make_study(tmp_path / str(shown), Made(**{**made, "scale": scale}))))
         assert ("Published" in [c.name for c in table.columns]) is shown
 
 
@@ -150,9 +150,9 @@ def test_a_complete_study_has_no_notice(whole: Reported) -> None:
 
 
 def test_overlapping_groups_are_announced(tmp_path: Path) -> None:
-    evidence = gather(make_study(tmp_path / "s", Made(**{**vars(SMALL), "groups": 6, "overlap": True})))
-    assert [n.title for n in notices(evidence)] == ["Groups overlap."]
-    assert where(evidence) == "on unseen rows of groups that were partly trained on"
+    evidence = collect_summary(make_study(tmp_path / "s", Made(**{**vars(SMALL), "groups": 6, "overlap": True})))
+    assert [n.title for n in collect_notices(evidence)] == ["Groups overlap."]
+    assert describe_test_population(evidence) == "on unseen rows of groups that were partly trained on"
 
 
 def test_the_same_study_gives_the_same_bytes(tmp_path: Path, whole: Reported) -> None:
@@ -224,9 +224,9 @@ def test_all_latex_tables_of_a_report_compile(tmp_path: Path, whole: Reported) -
 
 def test_candidates_without_a_run_are_named_beside_the_incomplete(tmp_path: Path) -> None:
     made = Made(**{**vars(SMALL), "accuracies": {"a": 0.9, "b": 0.8, "c": 0.7}, "folds": 2, "missing": 1})
-    (notice,) = notices(gather(make_study(tmp_path / "some", made)))
+    (notice,) = collect_notices(collect_summary(make_study(tmp_path / "some", made)))
     assert notice.lines[-1] == "Incomplete: c. Their figures stand on fewer splits and they are placed last."
-    (notice,) = notices(gather(make_study(tmp_path / "none", Made(**{**vars(made), "missing": 4}))))
+    (notice,) = collect_notices(collect_summary(make_study(tmp_path / "none", Made(**{**vars(made), "missing": 4}))))
     assert notice.lines[-1] == "Without any finished run, and so not on this page: c."
 
 

@@ -16,20 +16,20 @@ from reading_html import Tags
 from scipy.optimize import minimize_scalar
 
 from phoropter.report import comparisons, leaks
-from phoropter.report.card import card, limits
-from phoropter.report.conclusion import conclusion
-from phoropter.report.page import notices
-from phoropter.report.provenance import repeat_lines
-from phoropter.report.reading import gather
-from phoropter.report.section import Findings
+from phoropter.report.card import build_model_card, list_limitations
+from phoropter.report.conclusion import write_conclusion
+from phoropter.report.page import collect_notices
+from phoropter.report.provenance import reproduce_commands
+from phoropter.report.reading import collect_summary
+from phoropter.report.section import ReportInput
 from phoropter.results.store import Store
 
 SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=80, folds=2, seeds=(0,), epochs=1, pictures=0)
 
 
-def findings_of(store: Store) -> Findings:
-    evidence = gather(store)
-    return Findings(store, evidence, comparisons.compare(store, evidence))
+def findings_of(store: Store) -> ReportInput:
+    evidence = collect_summary(store)
+    return ReportInput(store, evidence, comparisons.compare_candidates(store, evidence))
 
 
 def test_branches_are_averaged_over_runs_and_an_idle_one_is_named(whole: Reported) -> None:
@@ -56,7 +56,7 @@ def test_trends_and_crossings_are_those_of_the_histories(whole: Reported) -> Non
     curves: dict[str, list[list[float]]] = {}
     for run in Store(whole.folder).runs():
         with (run.folder / "history.csv").open() as file:
-            curves.setdefault(run.candidate, []).append([float(row["train_accuracy"]) for row in csv.DictReader(file)])
+            curves.setdefault(run.candidate_name, []).append([float(row["train_accuracy"]) for row in csv.DictReader(file)])
     rows = {(r[0], r[1]): r for r in page.tables["trends"][1:]}
     for name, values in curves.items():
         mean, u = np.mean(values, axis=0), np.log(np.arange(1, 7))
@@ -70,7 +70,7 @@ def test_hardest_groups_of_every_candidate(whole: Reported) -> None:
     for name, row in Tags(whole.text).columns("worst-groups").items():
         right: dict[str, list[bool]] = {}
         for run in Store(whole.folder).runs():
-            if run.candidate == name and (said := run.predictions()) is not None and said.groups is not None:
+            if run.candidate_name == name and (said := run.load_predictions()) is not None and said.groups is not None:
                 for group, hit in zip(said.groups, said.logits.argmax(1) == said.labels, strict=True):
                     right.setdefault(str(group), []).append(bool(hit))
         shares = sorted(np.mean(hits) for hits in right.values())
@@ -83,7 +83,7 @@ def test_temperatures_are_those_of_the_rows_set_aside(whole: Reported) -> None:
     for name, row in Tags(whole.text).columns("confidence").items():
         fitted = []
         for run in Store(whole.folder).runs():
-            if run.candidate == name and (aside := run.predictions("validation")) is not None:
+            if run.candidate_name == name and (aside := run.load_predictions("validation")) is not None:
                 z, y = aside.logits.astype(np.float64), aside.labels
 
                 def loss(log_t: float, z: np.ndarray = z, y: np.ndarray = y) -> float:
@@ -117,12 +117,15 @@ def test_findings_stand_in_a_table_with_their_pairs(whole: Reported, hostile: Re
 def test_nothing_found_and_never_audited_are_different_things(tmp_path: Path) -> None:
     clean = findings_of(make_study(tmp_path / "clean", replace(SMALL, audit=[])))
     unknown = findings_of(make_study(tmp_path / "unknown", SMALL))
-    assert "nothing was found" in leaks.leaks(clean).text[0] and "nothing is known of leaks" in leaks.leaks(unknown).text[0]
+    assert (
+        "nothing was found" in leaks.leakage_section(clean).paragraphs[0]
+        and "nothing is known of leaks" in leaks.leakage_section(unknown).paragraphs[0]
+    )
     unsearched = finding("not looked for", "note", [], "Near-identical pictures were not looked for")
-    text = leaks.leaks(findings_of(make_study(tmp_path / "some", replace(SMALL, audit=[unsearched])))).text
+    text = leaks.leakage_section(findings_of(make_study(tmp_path / "some", replace(SMALL, audit=[unsearched])))).paragraphs
     assert "nothing was found" in text[0] and text[1] == "Near-identical pictures were not looked for."
-    assert notices(clean.evidence) == [] and "No leakage audit is recorded." in limits(unknown)
-    assert not any("leakage audit" in line for line in limits(clean))
+    assert collect_notices(clean.summary) == [] and "No leakage audit is recorded." in list_limitations(unknown)
+    assert not any("leakage audit" in line for line in list_limitations(clean))
 
 
 # ---------------------------------------------------------------------------------------------------------- the margin
@@ -133,8 +136,8 @@ def test_within_a_margin_named_beforehand_two_are_practically_the_same(tmp_path:
     found = findings_of(make_study(tmp_path / "wide", made))
     (pair,) = found.comparisons.pairs
     assert pair.low > -0.2 and pair.high < 0.2 and pair.verdict == "practically the same"
-    assert conclusion(found.evidence, found.comparisons)[0] == ["All 2 candidates are practically the same on unseen rows."]
-    assert "lies within ±20.0 points" in " ".join(comparisons.explanation(found.comparisons, found.evidence))
+    assert write_conclusion(found.summary, found.comparisons)[0] == ["All 2 candidates are practically the same on unseen rows."]
+    assert "lies within ±20.0 points" in " ".join(comparisons.explain_comparisons(found.comparisons, found.summary))
     narrow = findings_of(make_study(tmp_path / "narrow", replace(made, margin=0.001)))
     assert narrow.comparisons.pairs[0].verdict == "cannot tell"
 
@@ -160,17 +163,17 @@ def test_the_card_says_what_the_page_says(whole: Reported) -> None:
 def test_the_card_is_never_stronger_than_the_study(tmp_path: Path, hostile: Reported) -> None:
     made = replace(SMALL, shuffled=True, rows=120, folds=4, audit=[], scale=["at most 120 rows"], missing=1)
     found = findings_of(make_study(tmp_path, made))
-    lines = limits(found)
+    lines = list_limitations(found)
     assert any(line.startswith("It comes first, but it is not shown to be better than ") for line in lines)
     assert "Changed for a quick version of the study: at most 120 rows." in lines
     assert any("Only 7 of 8 runs" in line for line in lines) and any("have no groups" in line for line in lines)
-    assert "cannot be told apart" in card(found)
+    assert "cannot be told apart" in build_model_card(found)
     text = (hostile.page.parent / "model-card.md").read_text(encoding="utf-8")
     assert "<img" not in text.replace("\\<img", "") and "<script" not in text.replace("\\<script", "")
 
 
 def test_overlapping_groups_and_few_of_them_are_limits(tmp_path: Path) -> None:
-    lines = limits(
+    lines = list_limitations(
         findings_of(make_study(tmp_path, replace(SMALL, groups=6, overlap=True, audit=[finding("groups", "warn", [["g"]])])))
     )
     assert any("never met it will likely do worse" in line for line in lines)
@@ -180,10 +183,10 @@ def test_overlapping_groups_and_few_of_them_are_limits(tmp_path: Path) -> None:
 
 def test_a_kept_bundle_is_named_with_how_to_load_it(tmp_path: Path) -> None:
     store = make_study(tmp_path, SMALL)
-    best = gather(store).entrants[0]
+    best = collect_summary(store).candidates[0]
     key = best.runs[1].key
     (store.run(key).folder / "bundle").mkdir()
-    text = card(findings_of(store))
+    text = build_model_card(findings_of(store))
     assert f'load(Path("runs/{key}/bundle"))' in text
     assert f"trained on {best.runs[1].n_train} rows of the data, tested on {best.runs[1].n_test}" in text
 
@@ -199,4 +202,4 @@ def test_a_kept_bundle_is_named_with_how_to_load_it(tmp_path: Path) -> None:
 )
 def test_the_line_that_reports_again_names_the_folder_that_was_written(command: str, where: str) -> None:
     evidence: Any = SimpleNamespace(study={"command": command}, folder=Path("made"))
-    assert repeat_lines(evidence)[-1] == f"phoropter report {where}"
+    assert reproduce_commands(evidence)[-1] == f"phoropter report {where}"

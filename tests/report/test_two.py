@@ -12,9 +12,9 @@ from reading_html import Tags
 from scipy import stats
 
 from phoropter.core.errors import StoreError
-from phoropter.report.against import pairing
-from phoropter.report.two import conclusion, write_comparison
-from phoropter.results.gap import gap
+from phoropter.report.against import pair_studies
+from phoropter.report.two import conclude_comparison, write_comparison_page
+from phoropter.results.gap import compute_protocol_gaps
 from phoropter.results.store import Store
 
 BASE = Made(
@@ -31,16 +31,16 @@ def accuracies(folder: Path, candidate: str) -> dict[str, float]:
     """Split → accuracy."""
     found = {}
     for run in Store(folder).runs():
-        if run.candidate == candidate and (said := run.predictions()) is not None:
+        if run.candidate_name == candidate and (said := run.load_predictions()) is not None:
             found["".join(said.ids)] = float(np.mean(said.logits.argmax(1) == said.labels))
     return found
 
 
 def test_two_protocols_give_the_gap(tmp_path: Path) -> None:
     lax, strict = stored(tmp_path, "s-lax", overlap=True), stored(tmp_path, "s-strict")
-    page = write_comparison(lax, strict, tmp_path / "report")
+    page = write_comparison_page(lax, strict, tmp_path / "report")
     tags = Tags(page.read_text(encoding="utf-8"))
-    expected = {g.candidate: g for g in gap(Store(lax), Store(strict), ["accuracy"])}
+    expected = {g.candidate: g for g in compute_protocol_gaps(Store(lax), Store(strict), ["accuracy"])}
     for name, row in tags.columns("gaps").items():
         values, g = list(row.values()), expected[name]
         means = [np.mean(list(accuracies(f, name).values())) * 100 for f in (lax, strict)]
@@ -50,21 +50,23 @@ def test_two_protocols_give_the_gap(tmp_path: Path) -> None:
     assert tags.text.startswith("s-lax against s-strict") and "two protocols on the same rows" in tags.text
     assert "groups on both sides of the split" in (tmp_path / "report" / "conclusion.txt").read_text()
     assert {p.name for p in (tmp_path / "report" / "tables").iterdir()} >= {"gaps.csv", "gaps-of-all.tex", "studies.md"}
-    assert conclusion(pairing(strict, lax)) == conclusion(pairing(lax, strict)), "whichever is named first"
+    assert conclude_comparison(pair_studies(strict, lax)) == conclude_comparison(pair_studies(lax, strict)), (
+        "whichever is named first"
+    )
 
 
 def test_other_candidates_on_the_same_splits_are_paired_split_by_split(tmp_path: Path) -> None:
     one = stored(tmp_path, "one")
     two = stored(tmp_path, "two", accuracies={"net c": 0.6, "net d": 0.97})
-    found = pairing(one, two)
-    assert found.basis == "splits" and found.common == found.of == 300
+    found = pair_studies(one, two)
+    assert found.basis == "splits" and found.n_common_rows == found.n_total_rows == 300
     assert {(p.a, p.b) for p in found.pairs} == {(a, b) for a in ("net a", "net b") for b in ("net c", "net d")}
     ps = []
     for p in found.pairs:
         mine, other = accuracies(one, p.a), accuracies(two, p.b)
         d = np.array([mine[k] - other[k] for k in mine])
         assert len(d) == 4 and p.difference == pytest.approx(d.mean())
-        runs = [r.record["split"] for r in Store(one).runs() if r.candidate == p.a]
+        runs = [r.record["split"] for r in Store(one).runs() if r.candidate_name == p.a]
         ratio = np.mean([r["n_test"] / r["n_train"] for r in runs])
         se = np.sqrt((1 / 4 + ratio) * d.var(ddof=1))
         assert (p.low, p.high) == pytest.approx(tuple(d.mean() + s * stats.t.ppf(0.975, 3) * se for s in (-1, 1)))
@@ -77,25 +79,27 @@ def test_other_candidates_on_the_same_splits_are_paired_split_by_split(tmp_path:
 
 def test_shared_runs_are_not_compared_with_themselves(tmp_path: Path) -> None:
     one, two = stored(tmp_path, "one"), stored(tmp_path, "two", accuracies={"net a": 0.95, "net c": 0.6})
-    found = pairing(one, two)
-    assert found.same_runs == ("net a",) and [(p.a, p.b) for p in found.pairs] == [("net b", "net c")]
+    found = pair_studies(one, two)
+    assert found.shared_candidates == ("net a",) and [(p.a, p.b) for p in found.pairs] == [("net b", "net c")]
     (tmp_path / "copy").mkdir()
     again = stored(tmp_path / "copy", "one")
-    assert conclusion(pairing(one, again)) == ["The two studies share their runs: there is nothing between them to compare."]
+    assert conclude_comparison(pair_studies(one, again)) == [
+        "The two studies share their runs: there is nothing between them to compare."
+    ]
 
 
 def test_the_same_rows_dealt_otherwise_are_paired_by_group(tmp_path: Path) -> None:
     one, two = stored(tmp_path, "one"), stored(tmp_path, "two", folds=6)
-    found = pairing(one, two)
+    found = pair_studies(one, two)
     assert found.basis == "rows" and {p.a for p in found.pairs} == {"net a", "net b"}
     for p in found.pairs:
         means = [np.mean(list(accuracies(f, p.a).values())) for f in (one, two)]
-        assert (p.first, p.second) == pytest.approx(tuple(means)) and p.difference == pytest.approx(means[0] - means[1])
+        assert (p.value_a, p.value_b) == pytest.approx(tuple(means)) and p.difference == pytest.approx(means[0] - means[1])
     # One group left out at a time (the jackknife) agrees with the first-order bounds.
     p = found.pairs[0]
     rows = {}
     for k, folder in enumerate((one, two)):
-        said = [r.predictions() for r in Store(folder).runs() if r.candidate == p.a]
+        said = [r.load_predictions() for r in Store(folder).runs() if r.candidate_name == p.a]
         rows[k] = [(s.groups, s.logits.argmax(1) == s.labels) for s in said if s is not None]
     groups = sorted({str(g) for g, _ in rows[0] for g in g})
 
@@ -112,32 +116,32 @@ def test_the_same_rows_dealt_otherwise_are_paired_by_group(tmp_path: Path) -> No
     step = 1e-5
     slopes = [(value({g: 1 + step * (g == h) for g in groups}) - value(dict.fromkeys(groups, 1.0))) / step for h in groups]
     half = stats.t.ppf(0.975, len(groups) - 1) * np.sqrt(np.sum(np.square(slopes)))
-    assert p.units == 12 and p.high - p.difference == pytest.approx(half, rel=0.02)
+    assert p.n_units == 12 and p.high - p.difference == pytest.approx(half, rel=0.02)
 
 
 def test_other_rows_are_compared_unpaired_and_the_page_says_so(tmp_path: Path) -> None:
     one, two = stored(tmp_path, "one"), stored(tmp_path, "two", rows=360)
     for run in Store(two).runs():  # other people, other pictures
-        said = run.predictions()
+        said = run.load_predictions()
         assert said is not None and said.groups is not None
         renamed = replace(said, ids=np.char.add("new/", said.ids), groups=np.char.add("new ", said.groups))
         renamed.save(run.folder / "predictions.npz")
-    page = write_comparison(one, two)
+    page = write_comparison_page(one, two)
     text = Tags(page.read_text(encoding="utf-8")).text
     assert page == one / "report" / "against-two" / "index.html"
     assert "only an unpaired comparison is possible" in text and "unpaired: other rows" in text
-    found = pairing(one, two)
-    assert found.basis == "unpaired" and found.common == 0 and all(p.units == 12 for p in found.pairs)
+    found = pair_studies(one, two)
+    assert found.basis == "unpaired" and found.n_common_rows == 0 and all(p.n_units == 12 for p in found.pairs)
 
 
 def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path: Path) -> None:
     one = stored(tmp_path, "one")
     with pytest.raises(StoreError, match="one results folder"):
-        pairing(one, one)
+        pair_studies(one, one)
     with pytest.raises(StoreError, match=r"different classes apart.*has 2 and .*has 3"):
-        pairing(one, stored(tmp_path, "three", classes=("x", "y", "z")))
+        pair_studies(one, stored(tmp_path, "three", classes=("x", "y", "z")))
     with pytest.raises(StoreError, match="not a results folder"):
-        pairing(one, tmp_path / "nowhere")
+        pair_studies(one, tmp_path / "nowhere")
 
 
 def test_the_halves_of_a_compared_study_are_set_side_by_side_by_the_command_line(tmp_path: Path) -> None:
@@ -152,7 +156,7 @@ def test_the_halves_of_a_compared_study_are_set_side_by_side_by_the_command_line
     assert done.exit_code == 0 and done.output == f"report: {tmp_path / 'gap.html'}\n"
     ran: list[str] = []
     with pytest.MonkeyPatch.context() as patch:  # as `run` leaves them: computed above
-        patch.setattr(cli, "_run", lambda question, folder, device, jobs: ran.append(question.study.name) or 0)
+        patch.setattr(cli, "_run_and_report", lambda question, folder, device, jobs: ran.append(question.study.name) or 0)
         study = tmp_path / "s.yaml"
         study.write_text(
             "name: s\ndata: {digits: true}\nprotocol: compare\ncandidates: [{backbone: test_vit, weights: random}]\n"

@@ -18,7 +18,7 @@ from made_study import Made, make_study
 
 from phoropter.core.errors import StoreError
 from phoropter.report import watch
-from phoropter.results.store import Store, write_now
+from phoropter.results.store import Store, write_progress_note
 
 SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=40, folds=2, seeds=(0,), epochs=1, pictures=0)
 
@@ -28,7 +28,7 @@ class Watching:
     """A server of its own on a free port; `look` is called by the test, so that nothing depends on the clock."""
 
     folder: Path
-    watched: watch.Folder
+    watched: watch.WatchedFolder
     port: int
 
     def ask(self, path: str, method: str = "GET", host: str | None = None) -> tuple[int, bytes, dict[str, str]]:
@@ -53,8 +53,8 @@ class Watching:
 @pytest.fixture
 def watching(tmp_path: Path) -> Iterator[Watching]:
     (tmp_path / "pages").mkdir()
-    watched = watch.Folder(tmp_path / "study", tmp_path / "pages")
-    with watch.Server(watched, 0) as server:
+    watched = watch.WatchedFolder(tmp_path / "study", tmp_path / "pages")
+    with watch.ReportServer(watched, 0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield Watching(tmp_path / "study", watched, server.server_address[1])
@@ -63,19 +63,19 @@ def watching(tmp_path: Path) -> Iterator[Watching]:
 
 
 def test_from_before_the_study_to_its_first_page(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "REST", 0.0)
+    monkeypatch.setattr(watch, "REST_FACTOR", 0.0)
     assert json.loads(watching.ask("/state.json")[1]) == {"folder": "study", "parts": []}
-    watching.watched.look()
+    watching.watched.refresh_state()
     assert b"phoropter" in watching.ask("/")[1] and watching.ask("/0/index.html")[0] == 404
     store = make_study(watching.folder, Made(**{**vars(SMALL), "missing": 4}))
     key = store.study["plan"][0]["key"]
-    write_now(store.work(key), {"candidate": "a", "split": "fold 1", "epoch": 2, "epochs": 9})
-    (part,) = watching.watched.look()["parts"]
+    write_progress_note(store.work(key), {"candidate": "a", "split": "fold 1", "epoch": 2, "epochs": 9})
+    (part,) = watching.watched.refresh_state()["parts"]
     assert (part["done"], part["total"], part["page"], part["left"]) == (0, 4, 0, "")
     assert part["rows"][0] == {"candidate": "a", "done": 0, "under way": 1, "failed": 0, "missing": 1}
     assert part["now"][0]["words"] == "a · fold 1: epoch 2 of 9"
     make_study(watching.folder, Made(**{**vars(SMALL), "missing": 1, "failed": 1}))
-    (part,) = watching.watched.look()["parts"]
+    (part,) = watching.watched.refresh_state()["parts"]
     assert (part["done"], part["page"]) == (2, 2) and "the loss left the finite numbers" in part["failures"][0]
     runs = [r.record["cost"] for r in Store(watching.folder).runs()]
     assert part["left"].startswith("about ") and len(runs) == 2 and part["trouble"] == ""
@@ -89,7 +89,7 @@ def test_from_before_the_study_to_its_first_page(watching: Watching, monkeypatch
 def test_a_folder_of_several_parts(watching: Watching) -> None:
     for name in ("x-lax", "x-strict"):
         make_study(watching.folder / name, Made(**{**vars(SMALL), "name": name, "missing": 4}))
-    assert [p["name"] for p in watching.watched.look()["parts"]] == ["x-lax", "x-strict"]
+    assert [p["name"] for p in watching.watched.refresh_state()["parts"]] == ["x-lax", "x-strict"]
 
 
 @pytest.mark.parametrize(
@@ -137,12 +137,12 @@ def test_get_and_head_only_from_this_machine_alone(watching: Watching) -> None:
 
 def test_it_listens_on_loopback_and_says_when_a_port_is_taken(watching: Watching) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(StoreError, match="--port 0"):
-        watch.serve(watching.folder, taken.getsockname()[1], lambda line: None)
+        watch.serve_report(watching.folder, taken.getsockname()[1], lambda line: None)
     assert watch.HOST == "127.0.0.1"
 
 
 def test_more_readers_than_it_serves_at_once_are_turned_away(watching: Watching) -> None:
-    idle = [socket.create_connection(("127.0.0.1", watching.port), timeout=30) for _ in range(watch.AT_ONCE)]
+    idle = [socket.create_connection(("127.0.0.1", watching.port), timeout=30) for _ in range(watch.MAX_REQUESTS)]
     deadline = time.monotonic() + 30
     turned_away = False
     while not turned_away and time.monotonic() < deadline:
@@ -168,14 +168,14 @@ def test_it_ends_when_asked_and_leaves_nothing(tmp_path: Path, monkeypatch: pyte
         def wait(self, timeout: float | None = None) -> bool:
             raise KeyboardInterrupt
 
-    watch.serve(tmp_path / "nothing", 0, lambda line: said.append(line), Impatient())
+    watch.serve_report(tmp_path / "nothing", 0, lambda line: said.append(line), Impatient())
     assert said[0].startswith(f"watching {tmp_path / 'nothing'}: http://127.0.0.1:") and said[1].startswith("stopped watching")
     assert made and not made[0].exists()
 
 
 def test_what_is_left_is_the_time_of_runs_like_those_missing(tmp_path: Path) -> None:
     store = make_study(tmp_path, Made(**{**vars(SMALL), "folds": 4, "missing": 3}))
-    state = watch.part_state(watch.Watched(store, tmp_path / "page"))
+    state = watch.read_study_state(watch.WatchedStudy(store, tmp_path / "page"))
     costs: dict[str, list[float]] = {}
     for run in store.runs():
         costs.setdefault(run.candidate, []).append(run.record["cost"]["train_seconds"] + run.record["cost"]["predict_seconds"])

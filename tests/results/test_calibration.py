@@ -8,7 +8,7 @@ from sklearn.calibration import calibration_curve
 
 from phoropter.core.errors import DataError
 from phoropter.results import metrics
-from phoropter.results.calibration import COLDEST, HOTTEST, reliability, temperature
+from phoropter.results.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, compute_reliability_bins, fit_temperature
 
 
 def drawn(rows: int, classes: int, temperature_of_truth: float, seed: int = 0):
@@ -22,23 +22,23 @@ def drawn(rows: int, classes: int, temperature_of_truth: float, seed: int = 0):
 @pytest.mark.parametrize("truth", [0.5, 1.0, 2.5])
 def test_temperature_is_found_again(truth):
     labels, logits = drawn(20_000, 5, truth)
-    assert temperature(labels, logits) == pytest.approx(truth, rel=0.04)
+    assert fit_temperature(labels, logits) == pytest.approx(truth, rel=0.04)
 
 
 def test_temperature_has_the_least_loss():
     labels, logits = drawn(400, 3, 2.0)
-    best = temperature(labels, logits)
+    best = fit_temperature(labels, logits)
 
     def loss(t: float) -> float:
-        return metrics.score(["log_loss"], labels, metrics.softmax(logits, t))["log_loss"]
+        return metrics.compute_metrics(["log_loss"], labels, metrics.softmax(logits, t))["log_loss"]
 
-    assert all(loss(best) <= loss(t) for t in np.geomspace(COLDEST, HOTTEST, 400))
+    assert all(loss(best) <= loss(t) for t in np.geomspace(MIN_TEMPERATURE, MAX_TEMPERATURE, 400))
 
 
 def test_scaling_mends_calibration_and_keeps_answers():
     labels, logits = drawn(5000, 4, 3.0)
-    before, after = metrics.softmax(logits), metrics.softmax(logits, temperature(labels, logits))
-    ece = [metrics.score(["ece"], labels, p)["ece"] for p in (before, after)]
+    before, after = metrics.softmax(logits), metrics.softmax(logits, fit_temperature(labels, logits))
+    ece = [metrics.compute_metrics(["ece"], labels, p)["ece"] for p in (before, after)]
     assert ece[1] < 0.03 < 0.2 < ece[0]
     np.testing.assert_array_equal(before.argmax(1), after.argmax(1))
 
@@ -46,8 +46,8 @@ def test_scaling_mends_calibration_and_keeps_answers():
 def test_temperature_of_perfect_and_hopeless_rows_stays_within_limits():
     labels = np.arange(20) % 2
     perfect = np.eye(2)[labels] * 1.0
-    assert COLDEST <= temperature(labels, perfect) < 0.1
-    assert temperature(labels, -perfect) == pytest.approx(HOTTEST, rel=1e-3)
+    assert MIN_TEMPERATURE <= fit_temperature(labels, perfect) < 0.1
+    assert fit_temperature(labels, -perfect) == pytest.approx(MAX_TEMPERATURE, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -60,14 +60,14 @@ def test_temperature_of_perfect_and_hopeless_rows_stays_within_limits():
 )
 def test_temperature_refuses_what_cannot_be_fitted(labels, logits):
     with pytest.raises(DataError, match="temperature takes"):
-        temperature(labels, logits)
+        fit_temperature(labels, logits)
 
 
 def test_bins_equal_scikit_learns_curve():
     labels, logits = drawn(3000, 2, 2.0)
     p = metrics.softmax(logits)
     shares, means = calibration_curve(p.argmax(1) == labels, p.max(1), n_bins=15)
-    found = [b for b in reliability(labels, p) if b.count]
+    found = [b for b in compute_reliability_bins(labels, p) if b.count]
     assert [b.accuracy for b in found] == pytest.approx(list(shares))
     assert [b.confidence for b in found] == pytest.approx(list(means))
 
@@ -75,8 +75,8 @@ def test_bins_equal_scikit_learns_curve():
 def test_bins_add_up_to_the_calibration_error():
     labels, logits = drawn(500, 4, 2.0)
     p = metrics.softmax(logits)
-    bins = reliability(labels, p)
+    bins = compute_reliability_bins(labels, p)
     assert sum(b.count for b in bins) == 500
     assert np.isnan(bins[0].accuracy)  # with four classes no confidence is below a quarter
     error = sum(b.count / 500 * abs(b.accuracy - b.confidence) for b in bins if b.count)
-    assert metrics.score(["ece"], labels, p)["ece"] == pytest.approx(error)
+    assert metrics.compute_metrics(["ece"], labels, p)["ece"] == pytest.approx(error)

@@ -7,7 +7,7 @@ import pytest
 
 from phoropter.core.errors import DataError
 from phoropter.results import metrics
-from phoropter.results.groups import GroupScore, by_group, worst
+from phoropter.results.groups import GroupScore, find_worst_groups, score_by_group
 
 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "log_loss"])
@@ -15,20 +15,20 @@ def test_each_group_is_scored_on_its_own_rows(name):
     rng = np.random.default_rng(0)
     labels, groups = rng.integers(0, 3, 90), rng.choice(["b", "a", "c"], 90)
     p = metrics.softmax(rng.normal(size=(90, 3)))
-    found = by_group(name, labels, p, groups)
+    found = score_by_group(name, labels, p, groups)
     assert [g.group for g in found] == ["a", "b", "c"]
     for entry in found:
         own = groups == entry.group
-        assert entry.rows == own.sum()
-        assert entry.value == metrics.score([name], labels[own], p[own])[name]
+        assert entry.n_rows == own.sum()
+        assert entry.value == metrics.compute_metrics([name], labels[own], p[own])[name]
 
 
 def test_undefined_groups_are_nan_and_left_out_of_the_worst():
     labels = np.array([0, 1, 0, 1, 0, 0])
     p = metrics.softmax(np.random.default_rng(0).normal(size=(6, 2)))
-    found = by_group("roc_auc", labels, p, np.array(["x", "x", "y", "y", "z", "z"]))
+    found = score_by_group("roc_auc", labels, p, np.array(["x", "x", "y", "y", "z", "z"]))
     assert np.isnan(found[2].value)
-    assert (worst("roc_auc", found).left_out, len(worst("roc_auc", found).groups)) == (1, 2)
+    assert (find_worst_groups("roc_auc", found).n_left_out, len(find_worst_groups("roc_auc", found).groups)) == (1, 2)
 
 
 def scores(*values: float) -> list[GroupScore]:
@@ -36,19 +36,19 @@ def scores(*values: float) -> list[GroupScore]:
 
 
 def test_worst_fifth_is_the_mean_of_the_lowest_values():
-    found = worst("accuracy", scores(0.9, 0.5, 0.8, 0.7, 0.95, 0.6, 0.85, 0.75, 0.99, 0.4))
-    assert (found.groups[0].value, found.share_groups, found.share_mean) == (0.4, 2, pytest.approx(0.45))
+    found = find_worst_groups("accuracy", scores(0.9, 0.5, 0.8, 0.7, 0.95, 0.6, 0.85, 0.75, 0.99, 0.4))
+    assert (found.groups[0].value, found.n_worst, found.worst_mean) == (0.4, 2, pytest.approx(0.45))
 
 
 def test_worst_of_a_loss_is_the_highest():
-    assert worst("log_loss", scores(0.2, 0.9, 0.5)).groups[0].value == 0.9
+    assert find_worst_groups("log_loss", scores(0.2, 0.9, 0.5)).groups[0].value == 0.9
 
 
 def test_worst_share_has_at_least_one_group_and_none_of_none():
-    assert worst("accuracy", scores(0.5, 0.7)).share_groups == 1
-    assert np.isnan(worst("accuracy", []).share_mean)
+    assert find_worst_groups("accuracy", scores(0.5, 0.7)).n_worst == 1
+    assert np.isnan(find_worst_groups("accuracy", []).worst_mean)
 
 
 def test_groups_of_wrong_length_are_refused():
     with pytest.raises(DataError, match="groups has 1 entries for 2"):
-        by_group("accuracy", np.array([0, 1]), np.full((2, 2), 0.5), np.array(["a"]))
+        score_by_group("accuracy", np.array([0, 1]), np.full((2, 2), 0.5), np.array(["a"]))

@@ -58,14 +58,14 @@ def by_sklearn(labels, p) -> dict[str, float]:
 def test_equal_scikit_learn(case):
     labels, p = case
     expected = by_sklearn(labels, p)
-    assert metrics.score(expected, labels, p) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert metrics.compute_metrics(expected, labels, p) == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 @settings(deadline=None, database=None)
 @given(cases)
 def test_ranks_equal_scikit_learn(case):
     labels, p = case
-    found = metrics.score(["roc_auc", "average_precision"], labels, p)
+    found = metrics.compute_metrics(["roc_auc", "average_precision"], labels, p)
     if len(np.unique(labels)) < p.shape[1]:
         assert np.isnan(list(found.values())).all()
         return
@@ -81,12 +81,15 @@ def test_ranks_equal_scikit_learn(case):
 def test_top5_equals_scikit_learn_where_scores_differ(seed, classes, rows):
     labels, p = random_case(seed, classes, rows)
     expected = oracle.top_k_accuracy_score(labels, p, k=5, labels=range(classes))
-    assert metrics.score(["top5_accuracy"], labels, p)["top5_accuracy"] == pytest.approx(expected)
+    assert metrics.compute_metrics(["top5_accuracy"], labels, p)["top5_accuracy"] == pytest.approx(expected)
 
 
 def test_top5_prefers_the_first_of_equals_as_the_likeliest_class_does():
     flat = np.full((8, 8), 1 / 8)
-    assert metrics.score(["accuracy", "top5_accuracy"], np.arange(8), flat) == {"accuracy": 1 / 8, "top5_accuracy": 5 / 8}
+    assert metrics.compute_metrics(["accuracy", "top5_accuracy"], np.arange(8), flat) == {
+        "accuracy": 1 / 8,
+        "top5_accuracy": 5 / 8,
+    }
 
 
 @settings(deadline=None, database=None)
@@ -99,7 +102,7 @@ def test_calibration_error_equals_the_literal_sum_over_bins(case):
         inside = [j for j in range(len(labels)) if i / 15 < confidence[j] <= (i + 1) / 15]
         if inside:
             expected += len(inside) / len(labels) * abs(hit[inside].mean() - confidence[inside].mean())
-    assert metrics.score(["ece"], labels, p)["ece"] == pytest.approx(expected, abs=1e-12)
+    assert metrics.compute_metrics(["ece"], labels, p)["ece"] == pytest.approx(expected, abs=1e-12)
 
 
 @settings(deadline=None, database=None)
@@ -111,22 +114,22 @@ def test_weighted_sums_equal_scikit_learn_with_sample_weights(case, seed):
     rows = np.repeat(np.arange(len(labels)), weights)
     if not len(rows):
         return
-    answers = metrics.Answers.checked(labels, p)
-    repeated = metrics.score(metrics.METRICS, labels[rows], p[rows])
+    answers = metrics.Answers.from_arrays(labels, p)
+    repeated = metrics.compute_metrics(metrics.METRICS, labels[rows], p[rows])
     for name, expected in repeated.items():
         if np.isnan(expected):
             continue
-        m = metrics.metric(name)
-        added = m.rows(answers)
-        sums = added.by_unit(np.arange(len(labels)), len(labels)) @ weights[:, None].astype(float)
-        assert m.value(sums, added.layout)[0] == pytest.approx(expected, abs=1e-9), name
+        m = metrics.get_metric(name)
+        added = m.compute_sums(answers)
+        sums = added.unit_matrix(np.arange(len(labels)), len(labels)) @ weights[:, None].astype(float)
+        assert m.value_from_sums(sums, added.layout)[0] == pytest.approx(expected, abs=1e-9), name
 
 
 @settings(deadline=None, database=None)
 @given(cases)
 def test_per_class_equals_scikit_learn(case):
     labels, p = case
-    found, classes = metrics.per_class(labels, p), range(p.shape[1])
+    found, classes = metrics.compute_per_class(labels, p), range(p.shape[1])
     expected = oracle.precision_recall_fscore_support(labels, p.argmax(1), labels=classes, zero_division=0)
     for ours, theirs in zip((found.precision, found.recall, found.f1, found.support), expected, strict=True):
         np.testing.assert_allclose(ours, theirs)
@@ -139,7 +142,7 @@ def test_per_class_equals_scikit_learn(case):
 def test_confusion_equals_scikit_learn(case):
     labels, p = case
     np.testing.assert_array_equal(
-        metrics.confusion(labels, p), oracle.confusion_matrix(labels, p.argmax(1), labels=range(p.shape[1]))
+        metrics.compute_confusion_matrix(labels, p), oracle.confusion_matrix(labels, p.argmax(1), labels=range(p.shape[1]))
     )
 
 
@@ -156,18 +159,18 @@ def test_confusion_equals_scikit_learn(case):
 def test_undefined_is_nan_with_a_reason(name, labels, columns, reason):
     truth = np.array(labels, dtype=np.int64)
     p = np.tile(np.eye(columns)[0], (len(labels), 1))
-    assert np.isnan(metrics.score([name], truth, p)[name])
-    assert reason in metrics.why_undefined(name, truth, p)
+    assert np.isnan(metrics.compute_metrics([name], truth, p)[name])
+    assert reason in metrics.explain_undefined(name, truth, p)
 
 
 def test_defined_metric_has_no_reason():
     labels, p = random_case(0, 3, 40)
-    assert metrics.why_undefined("roc_auc", labels, p) == ""
+    assert metrics.explain_undefined("roc_auc", labels, p) == ""
 
 
 def test_unknown_metric_offers_the_nearest():
     with pytest.raises(SpecError, match="no metric 'macro_f'; did you mean 'macro_f1'"):
-        metrics.metric("macro_f")
+        metrics.get_metric("macro_f")
 
 
 @pytest.mark.parametrize(
@@ -183,7 +186,7 @@ def test_unknown_metric_offers_the_nearest():
 )
 def test_arrays_that_do_not_fit_are_refused(labels, probabilities, sentence):
     with pytest.raises(DataError, match=sentence):
-        metrics.score(["accuracy"], labels, probabilities)
+        metrics.compute_metrics(["accuracy"], labels, probabilities)
 
 
 def test_softmax_is_stable_for_extreme_float32_logits():
@@ -201,6 +204,6 @@ def test_every_metric_knows_its_direction():
     labels = rng.integers(0, 8, 400)
     p = rng.dirichlet(np.ones(8), 400)
     better = 0.1 * p + 0.9 * np.eye(8)[labels]
-    before, after = metrics.score(metrics.METRICS, labels, p), metrics.score(metrics.METRICS, labels, better)
+    before, after = metrics.compute_metrics(metrics.METRICS, labels, p), metrics.compute_metrics(metrics.METRICS, labels, better)
     for name, m in metrics.METRICS.items():
         assert (after[name] > before[name]) == m.higher_is_better, name

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from phoropter.results import metrics
-from phoropter.results.permutations import sign_flip, swap_test
+from phoropter.results.permutations import sign_flip_test, unit_swap_test
 
 
 def two_sheets(rows: int, seed: int, better: float = 1.2, worse: float = 0.6):
@@ -21,22 +21,22 @@ def two_sheets(rows: int, seed: int, better: float = 1.2, worse: float = 0.6):
 def test_sign_flip_tries_all_signs_of_few_units():
     d = np.array([0.03, 0.01, -0.02, 0.05, 0.04, 0.0])
     means = [np.mean(np.multiply(s, d)) for s in product([1, -1], repeat=6)]
-    assert sign_flip(d).p == np.mean([abs(m) >= d.mean() - 1e-12 for m in means])
+    assert sign_flip_test(d).p == np.mean([abs(m) >= d.mean() - 1e-12 for m in means])
 
 
 def test_sign_flip_draws_signs_of_many_units_and_is_never_0():
     d = np.random.default_rng(0).normal(0.3, 1, 60)
-    found = sign_flip(d, seed=1)
+    found = sign_flip_test(d, seed=1)
     z = d.sum() / np.sqrt((d**2).sum())
     from scipy.stats import norm
 
     assert found.p == pytest.approx(2 * norm.sf(z), abs=0.01)
-    assert sign_flip(np.ones(60)).p == 1 / 10_001
-    assert sign_flip(d, seed=1) == found
+    assert sign_flip_test(np.ones(60)).p == 1 / 10_001
+    assert sign_flip_test(d, seed=1) == found
 
 
 def test_sign_flip_of_one_unit_says_so():
-    assert "at least two" in sign_flip([0.1]).note
+    assert "at least two" in sign_flip_test([0.1]).note
 
 
 @pytest.mark.parametrize("name", ["macro_f1", "roc_auc"])
@@ -55,18 +55,19 @@ def test_swap_test_equals_swapping_by_hand(name):
     for swap in product([False, True], repeat=6):
         chosen = np.array(swap)[groups].reshape(-1, *[1] * (sheets[0].ndim - 1))
         drawn.append(value(np.where(chosen, sheets[1], sheets[0])) - value(np.where(chosen, sheets[0], sheets[1])))
-    found = swap_test(name, labels, a, b, groups)
+    found = unit_swap_test(name, labels, a, b, groups)
     assert found.difference == pytest.approx(drawn[0])
     assert found.p == pytest.approx(np.mean(np.abs(drawn) >= abs(drawn[0]) - 1e-12))
-    assert found.units == 6
+    assert found.n_units == 6
 
 
 def test_swap_test_within_splits_averages_them():
     labels, a, b = two_sheets(60, seed=0)
     splits = np.arange(60) // 30
-    found = swap_test("macro_f1", labels, a, b, np.arange(60) // 4, splits)
+    found = unit_swap_test("macro_f1", labels, a, b, np.arange(60) // 4, splits)
     each = [
-        metrics.score(["macro_f1"], labels[s], a[s])["macro_f1"] - metrics.score(["macro_f1"], labels[s], b[s])["macro_f1"]
+        metrics.compute_metrics(["macro_f1"], labels[s], a[s])["macro_f1"]
+        - metrics.compute_metrics(["macro_f1"], labels[s], b[s])["macro_f1"]
         for s in (splits == 0, splits == 1)
     ]
     assert found.difference == pytest.approx(np.mean(each))
@@ -74,8 +75,8 @@ def test_swap_test_within_splits_averages_them():
 
 def test_swap_test_of_undefined_metrics_and_one_unit_says_so():
     labels, a, b = two_sheets(20, seed=0)
-    assert "needs every class" in swap_test("roc_auc", np.zeros(20, dtype=int), a, b).note
-    assert "at least two" in swap_test("accuracy", labels, a, b, np.zeros(20)).note
+    assert "needs every class" in unit_swap_test("roc_auc", np.zeros(20, dtype=int), a, b).note
+    assert "at least two" in unit_swap_test("accuracy", labels, a, b, np.zeros(20)).note
 
 
 def test_swap_test_keeps_its_level_under_no_difference():
@@ -83,5 +84,5 @@ def test_swap_test_keeps_its_level_under_no_difference():
     rejected = 0
     for i in range(300):
         labels, a, b = two_sheets(60, seed=int(rng.integers(1 << 30)), better=1.0, worse=1.0)
-        rejected += swap_test("macro_f1", labels, a, b, np.arange(60) // 5, seed=i).p <= 0.05
+        rejected += unit_swap_test("macro_f1", labels, a, b, np.arange(60) // 5, seed=i).p <= 0.05
     assert rejected / 300 <= 0.08

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import StoreError
-from phoropter.core.files import lock
+from phoropter.core.files import file_lock
 from phoropter.results.store import Predictions, Store
 
 KEY, OTHER = "0" * 32, "1" * 32
@@ -25,7 +25,7 @@ def predictions(**more: Any) -> Predictions:
 
 def store(tmp_path: Path, *keys: str) -> Store:
     made = Store(tmp_path)
-    made.describe({"name": "x", "plan": [{"key": k, "candidate": "c"} for k in keys]})
+    made.write_study({"name": "x", "plan": [{"key": k, "candidate": "c"} for k in keys]})
     return made
 
 
@@ -69,56 +69,56 @@ def test_a_pickle_in_a_predictions_file_is_refused_and_nothing_runs(tmp_path: Pa
 
 def test_a_run_exists_when_its_folder_does(tmp_path: Path) -> None:
     made = store(tmp_path, KEY)
-    with pytest.raises(RuntimeError), made.writing(KEY) as folder:
-        folder.record({"candidate": {"name": "c"}})
-        folder.predictions(predictions())
+    with pytest.raises(RuntimeError), made.create_run(KEY) as folder:
+        folder.write_record({"candidate": {"name": "c"}})
+        folder.write_predictions(predictions())
         raise RuntimeError
     assert KEY not in made and not list((tmp_path / "runs").iterdir())
-    with made.writing(KEY) as folder:
-        folder.record({"candidate": {"name": "c"}})
-        folder.predictions(predictions())
-        folder.history([{"epoch": 1, "phase": "all", "train_loss": 0.5}, {"epoch": 2, "validation_loss": 0.25}])
-        folder.pictures({"a": b"\xff\xd8one", "b": b"\xff\xd8second"})
+    with made.create_run(KEY) as folder:
+        folder.write_record({"candidate": {"name": "c"}})
+        folder.write_predictions(predictions())
+        folder.write_history([{"epoch": 1, "phase": "all", "train_loss": 0.5}, {"epoch": 2, "validation_loss": 0.25}])
+        folder.write_pictures({"a": b"\xff\xd8one", "b": b"\xff\xd8second"})
         assert KEY not in made
     (run,) = made.runs()
-    assert KEY in made and run.candidate == "c" and run.predictions("external") is None and run.bundle is None
+    assert KEY in made and run.candidate_name == "c" and run.load_predictions("external") is None and run.bundle_folder is None
     assert run.history[0]["train_loss"] == 0.5 and run.history[1]["validation_loss"] == 0.25 and run.history[0]["phase"] == "all"
-    assert run.pictures() == {"a": b"\xff\xd8one", "b": b"\xff\xd8second"}
+    assert run.load_pictures() == {"a": b"\xff\xd8one", "b": b"\xff\xd8second"}
 
 
 def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
     made = store(tmp_path, KEY)
     (tmp_path / "runs" / f".{KEY}.aside-1-ff").mkdir(parents=True)
-    with made.writing(KEY) as folder:
-        folder.record({"candidate": {"name": "c"}})
+    with made.create_run(KEY) as folder:
+        folder.write_record({"candidate": {"name": "c"}})
     assert [p.name for p in (tmp_path / "runs").iterdir()] == [KEY]
 
 
 def test_a_lease_is_for_one_and_ends_with_its_block(tmp_path: Path) -> None:
     made, other = store(tmp_path, KEY), Store(tmp_path)
-    assert not made.leased(KEY)
-    with made.lease(KEY) as mine:
-        assert mine and other.leased(KEY)
-        with other.lease(KEY) as theirs:
+    assert not made.is_leased(KEY)
+    with made.hold_lease(KEY) as mine:
+        assert mine and other.is_leased(KEY)
+        with other.hold_lease(KEY) as theirs:
             assert not theirs
-        with other.lease(OTHER) as theirs:
+        with other.hold_lease(OTHER) as theirs:
             assert theirs
-    assert not other.leased(KEY)
-    with made.writing(KEY) as folder:
-        folder.record({})
-    with other.lease(KEY) as again:
+    assert not other.is_leased(KEY)
+    with made.create_run(KEY) as folder:
+        folder.write_record({})
+    with other.hold_lease(KEY) as again:
         assert not again  # it is done
 
 
 def test_one_who_only_looks_takes_no_run_from_a_worker(tmp_path: Path) -> None:
     made = store(tmp_path, KEY)
-    with made.lease(KEY):
+    with made.hold_lease(KEY):
         pass  # its lock file is there from now on
-    began, caught = threading.Event(), lock(tmp_path / "locks" / f"{KEY}.lock")
+    began, caught = threading.Event(), file_lock(tmp_path / "locks" / f"{KEY}.lock")
 
     def look() -> None:
         """`leased`, stopped between taking the lock and letting it go."""
-        with made._looking():
+        with made._hold_looking_lock():
             caught.acquire(timeout=0)
             began.set()
             time.sleep(0.2)
@@ -127,34 +127,34 @@ def test_one_who_only_looks_takes_no_run_from_a_worker(tmp_path: Path) -> None:
     looker = threading.Thread(target=look)
     looker.start()
     assert began.wait(60)
-    with Store(tmp_path).lease(KEY) as mine:
-        assert mine and made.leased(KEY)
+    with Store(tmp_path).hold_lease(KEY) as mine:
+        assert mine and made.is_leased(KEY)
     looker.join()
 
 
 def test_one_who_was_stopped_while_looking_stops_nobody(tmp_path: Path) -> None:
     made = store(tmp_path, KEY)
-    with made.lease(KEY), lock(tmp_path / "locks" / "looking.lock"):
-        assert made.leased(KEY)
-        with Store(tmp_path).lease(KEY) as theirs:
+    with made.hold_lease(KEY), file_lock(tmp_path / "locks" / "looking.lock"):
+        assert made.is_leased(KEY)
+        with Store(tmp_path).hold_lease(KEY) as theirs:
             assert not theirs
 
 
 def test_a_failure_is_a_note_until_it_succeeds(tmp_path: Path) -> None:
     made = store(tmp_path, KEY, OTHER)
-    made.fail(KEY, {"error": "diverged"})
-    made.fail("2" * 32, {"error": "of an earlier plan"})
-    assert made.failures() == {KEY: {"error": "diverged"}}
-    with made.writing(KEY) as folder:
-        folder.record({})
-    assert made.failures() == {}
+    made.record_failure(KEY, {"error": "diverged"})
+    made.record_failure("2" * 32, {"error": "of an earlier plan"})
+    assert made.read_failures() == {KEY: {"error": "diverged"}}
+    with made.create_run(KEY) as folder:
+        folder.write_record({})
+    assert made.read_failures() == {}
 
 
 def test_runs_of_an_earlier_plan_are_left_out(tmp_path: Path) -> None:
     made = store(tmp_path, KEY)
     for key in (KEY, OTHER):
-        with made.writing(key) as folder:
-            folder.record({})
+        with made.create_run(key) as folder:
+            folder.write_record({})
     assert [r.key for r in made.runs()] == [KEY]
 
 

@@ -23,14 +23,14 @@ from phoropter.signals.clean import (
     far_from_mean,
     fhr_baseline,
     fhr_clean,
-    fill,
-    in_samples,
-    jumps,
-    lowpass,
+    find_jumps,
+    find_runs,
+    interpolate_missing,
+    lowpass_filter,
     out_of_range,
-    runs,
+    seconds_to_samples,
     uc_clean,
-    uc_normalise,
+    uc_minmax_scale,
     zero_runs,
 )
 
@@ -124,25 +124,25 @@ def test_vector_9_baseline() -> None:
     ("cutoff", "first", "sd"), [(0, 140, 0), (2, 140, 0), (3, 150, 7.0711), (19, 150, 7.0711), (20, 155, 7.9057)]
 )
 def test_lowpass_in_bins(cutoff: int, first: float, sd: float) -> None:
-    kept = lowpass(TWO_WAVES, cutoff)
+    kept = lowpass_filter(TWO_WAVES, cutoff)
     assert kept[0] == pytest.approx(first)
     assert kept.std() == pytest.approx(sd, abs=5e-5)
 
 
 @pytest.mark.parametrize(("cutoff", "first"), [(1.6, 140), (1.7, 150), (11.2, 155)])
 def test_lowpass_in_millihertz(cutoff: float, first: float) -> None:
-    assert lowpass(TWO_WAVES, cutoff, unit="mHz")[0] == pytest.approx(first)
+    assert lowpass_filter(TWO_WAVES, cutoff, unit="mHz")[0] == pytest.approx(first)
 
 
 def test_fifty_millihertz_is_bin_ninety() -> None:
     noise = np.random.default_rng(0).normal(size=7200)
-    assert near(lowpass(noise, 50, unit="mHz"), lowpass(noise, 90).tolist())
+    assert near(lowpass_filter(noise, 50, unit="mHz"), lowpass_filter(noise, 90).tolist())
 
 
 def test_contractions_normalised() -> None:
-    assert uc_normalise(np.array([5.0, 10, 15]), 100).tolist() == [0, 50, 100]
-    assert uc_normalise(np.array([7.0, 7, 7]), 100).tolist() == [0, 0, 0]
-    assert uc_normalise(np.array([5.0, 10, 15]), 0).tolist() == [0, 0, 0]
+    assert uc_minmax_scale(np.array([5.0, 10, 15]), 100).tolist() == [0, 50, 100]
+    assert uc_minmax_scale(np.array([7.0, 7, 7]), 100).tolist() == [0, 0, 0]
+    assert uc_minmax_scale(np.array([5.0, 10, 15]), 0).tolist() == [0, 0, 0]
 
 
 # --- against a literal loop -------------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ def test_block_mean_equals_the_literal_loop() -> None:
 
 def test_lowpass_of_a_batch_equals_one_by_one() -> None:
     batch = np.random.default_rng(0).normal(size=(3, 100))
-    assert near(lowpass(batch, 7)[1], lowpass(batch[1], 7).tolist())
+    assert near(lowpass_filter(batch, 7)[1], lowpass_filter(batch[1], 7).tolist())
 
 
 # --- edges ------------------------------------------------------------------------------------------------------------
@@ -265,22 +265,28 @@ def test_the_input_is_left_alone() -> None:
 def test_lowpass_puts_missing_samples_back() -> None:
     x = TWO_WAVES.copy()
     x[:100] = NaN
-    kept = lowpass(x, 3)
+    kept = lowpass_filter(x, 3)
     assert np.isnan(kept[:100]).all()
     assert np.isfinite(kept[100:]).all()
 
 
 def test_normalising_leaves_missing_samples_missing() -> None:
-    assert near(uc_normalise(np.array([NaN, 0.0, 5.0]), 10), [NaN, 0, 10])
+    assert near(uc_minmax_scale(np.array([NaN, 0.0, 5.0]), 10), [NaN, 0, 10])
 
 
 def test_empty_arrays_pass_through() -> None:
     nothing = np.zeros(0)
-    assert len(fhr_clean(nothing).values) == len(uc_clean(nothing).values) == len(jumps(nothing, 25)) == len(fill(nothing)) == 0
+    assert (
+        len(fhr_clean(nothing).values)
+        == len(uc_clean(nothing).values)
+        == len(find_jumps(nothing, 25))
+        == len(interpolate_missing(nothing))
+        == 0
+    )
 
 
 def test_runs_at_both_ends() -> None:
-    starts, stops = runs(np.array([True, False, True, True]))
+    starts, stops = find_runs(np.array([True, False, True, True]))
     assert (starts.tolist(), stops.tolist()) == ([0, 2], [1, 4])
 
 
@@ -295,10 +301,10 @@ def test_nan_does_not_count_for_the_mean_of_a_block() -> None:
 @pytest.mark.parametrize("seconds", [0.0, -1.0, NaN])
 def test_durations_must_be_above_zero(seconds: float) -> None:
     with pytest.raises(SpecError, match="seconds above zero"):
-        in_samples(seconds, 4.0)
+        seconds_to_samples(seconds, 4.0)
 
 
 @pytest.mark.parametrize("cutoff", [-1.0, NaN])
 def test_a_cutoff_below_zero_is_refused(cutoff: float) -> None:
     with pytest.raises(SpecError, match="cut-off"):
-        lowpass(TWO_WAVES, cutoff)
+        lowpass_filter(TWO_WAVES, cutoff)

@@ -6,12 +6,21 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import DataError, SpecError
-from phoropter.core.spec import check
+from phoropter.core.spec import validate_as
 from phoropter.signals.clean import GAP, OK, RANGE
-from phoropter.signals.ctg import CtgCut, CtgFilter, CtgRules, ctg_clean, ctg_cut, ctg_starts, ctg_windows, quality
+from phoropter.signals.ctg import (
+    CtgFilter,
+    CtgRules,
+    CtgWindowRule,
+    ctg_clean,
+    ctg_quality,
+    ctg_window_starts,
+    ctg_windows,
+    extract_ctg_windows,
+)
 from phoropter.signals.recording import Recording
 
-SHORT = CtgCut(length_s=100)  # windows of 400 samples keep the tests small
+SHORT = CtgWindowRule(length_s=100)  # windows of 400 samples keep the tests small
 
 
 def record(n: int = 2000, lost: list[tuple[int, int]] | None = None, ident: str = "1001") -> Recording:
@@ -26,74 +35,74 @@ def record(n: int = 2000, lost: list[tuple[int, int]] | None = None, ident: str 
 
 def test_last_valid_ends_at_the_last_sample_that_was_kept() -> None:
     clean = ctg_clean(record(lost=[(1900, 2000)]))
-    assert ctg_starts(clean, SHORT)[0] == [1500]
+    assert ctg_window_starts(clean, SHORT)[0] == [1500]
 
 
 def test_last_ends_at_the_end_of_the_record() -> None:
     clean = ctg_clean(record(lost=[(1900, 2000)]))
-    assert ctg_starts(clean, SHORT.with_(which="last"))[0] == [1600]
+    assert ctg_window_starts(clean, SHORT.with_changes(which="last"))[0] == [1600]
 
 
 def test_several_windows_follow_back_to_back() -> None:
     clean = ctg_clean(record())
-    assert ctg_starts(clean, SHORT.with_(which="last", count=3))[0] == [800, 1200, 1600]
+    assert ctg_window_starts(clean, SHORT.with_changes(which="last", count=3))[0] == [800, 1200, 1600]
 
 
 def test_all_windows_step_from_the_beginning() -> None:
     clean = ctg_clean(record())
-    assert ctg_starts(clean, SHORT.with_(which="all"))[0] == [0, 400, 800, 1200, 1600]
-    assert ctg_starts(clean, SHORT.with_(which="all", step_s=150))[0] == [0, 600, 1200]
+    assert ctg_window_starts(clean, SHORT.with_changes(which="all"))[0] == [0, 400, 800, 1200, 1600]
+    assert ctg_window_starts(clean, SHORT.with_changes(which="all", step_s=150))[0] == [0, 600, 1200]
 
 
 def test_a_window_may_start_at_a_given_second() -> None:
     clean = ctg_clean(record())
-    assert ctg_starts(clean, SHORT.with_(which="start:20.5"))[0] == [82]
+    assert ctg_window_starts(clean, SHORT.with_changes(which="start:20.5"))[0] == [82]
 
 
 def test_a_window_with_too_much_missing_is_dropped() -> None:
     clean = ctg_clean(record(lost=[(1600, 1801)]))  # 201 of the last 400
-    assert ctg_starts(clean, SHORT.with_(which="last")) == ([], {"missing": 1})
-    assert ctg_starts(clean, SHORT.with_(which="last", max_missing=0.51))[0] == [1600]
+    assert ctg_window_starts(clean, SHORT.with_changes(which="last")) == ([], {"missing": 1})
+    assert ctg_window_starts(clean, SHORT.with_changes(which="last", max_missing=0.51))[0] == [1600]
 
 
 def test_exactly_half_missing_is_kept() -> None:
     clean = ctg_clean(record(lost=[(1600, 1800)]))
     assert clean.causes[1600:].tolist() == [GAP] * 200 + [OK] * 200
-    assert ctg_starts(clean, SHORT.with_(which="last"))[0] == [1600]
+    assert ctg_window_starts(clean, SHORT.with_changes(which="last"))[0] == [1600]
 
 
 def test_a_short_record_is_rejected_or_padded_on_the_left() -> None:
     clean = ctg_clean(record(300))
-    assert ctg_starts(clean, SHORT) == ([], {"too_short": 1})
-    padded = SHORT.with_(short="pad")
-    starts, _ = ctg_starts(clean, padded)
+    assert ctg_window_starts(clean, SHORT) == ([], {"too_short": 1})
+    padded = SHORT.with_changes(short="pad")
+    starts, _ = ctg_window_starts(clean, padded)
     assert starts == [-100]
-    window = ctg_cut(clean, starts, CtgRules(cut=padded))[0]
+    window = extract_ctg_windows(clean, starts, CtgRules(cut=padded))[0]
     assert np.isnan(window[:, :100]).all()
     assert (window[:, 100:] == clean.samples).all()
 
 
 def test_padding_counts_as_missing() -> None:
     clean = ctg_clean(record(199))
-    assert ctg_starts(clean, SHORT.with_(short="pad")) == ([], {"missing": 1})
+    assert ctg_window_starts(clean, SHORT.with_changes(short="pad")) == ([], {"missing": 1})
 
 
 def test_a_record_without_heart_rate_is_invalid() -> None:
-    assert ctg_starts(ctg_clean(record(lost=[(0, 2000)])), SHORT) == ([], {"invalid": 1})
+    assert ctg_window_starts(ctg_clean(record(lost=[(0, 2000)])), SHORT) == ([], {"invalid": 1})
 
 
 def test_cleaning_comes_before_cutting() -> None:
     """The baseline at the window's edge knows what lies outside the window."""
     recording = record(8000)
     clean = ctg_clean(recording)
-    window = ctg_cut(clean, [6000], CtgRules(cut=CtgCut(length_s=500)))[0]
+    window = extract_ctg_windows(clean, [6000], CtgRules(cut=CtgWindowRule(length_s=500)))[0]
     assert window[2, 0] == pytest.approx(clean.samples[0, 4800:7200].astype(float).mean(), abs=1e-3)
 
 
 def test_filters_touch_their_own_channel_only() -> None:
     clean = ctg_clean(record())
-    plain = ctg_cut(clean, [1000], CtgRules(cut=SHORT))[0]
-    filtered = ctg_cut(clean, [1000], CtgRules(cut=SHORT, filter=CtgFilter(fhr_lowpass=0, uc_factor=50)))[0]
+    plain = extract_ctg_windows(clean, [1000], CtgRules(cut=SHORT))[0]
+    filtered = extract_ctg_windows(clean, [1000], CtgRules(cut=SHORT, filter=CtgFilter(fhr_lowpass=0, uc_factor=50)))[0]
     assert np.ptp(filtered[0]) < 1e-3
     assert filtered[0, 0] == pytest.approx(plain[0].mean(), abs=1e-3)
     assert (filtered[1].min(), filtered[1].max()) == (0, 50)
@@ -102,7 +111,7 @@ def test_filters_touch_their_own_channel_only() -> None:
 
 def test_quality_counts_causes_and_the_longest_gap() -> None:
     causes = np.array([OK] * 10 + [GAP] * 4 + [RANGE] * 2 + [OK] * 3 + [RANGE], np.uint8)
-    found = quality(causes, 4.0)
+    found = ctg_quality(causes, 4.0)
     assert found.share["gap"] == pytest.approx(0.2)
     assert found.share["range"] == pytest.approx(0.15)
     assert found.missing == pytest.approx(0.35)
@@ -126,9 +135,9 @@ def test_a_missing_channel_is_named() -> None:
 @pytest.mark.parametrize("which", ["lastvalid", "start:", "start:-3", "first"])
 def test_an_unknown_choice_of_windows_is_refused(which: str) -> None:
     with pytest.raises(SpecError, match="expected last_valid, last, all or start:SECONDS"):
-        check(CtgCut, {"which": which})
+        validate_as(CtgWindowRule, {"which": which})
 
 
 def test_no_windows_at_all_cannot_be_asked_for() -> None:
     with pytest.raises(SpecError, match="count"):
-        check(CtgCut, {"count": 0})
+        validate_as(CtgWindowRule, {"count": 0})

@@ -20,7 +20,7 @@ def test_a_simulated_heart_has_a_heartbeat_whatever_its_size_and_polarity() -> N
     turned = ecg_quality(-0.001 * beats() + 5, 700.0)
     assert plain.has_heartbeat
     assert turned.has_heartbeat
-    assert turned.likeness == pytest.approx(plain.likeness, abs=0.01)
+    assert turned.beat_correlation == pytest.approx(plain.beat_correlation, abs=0.01)
 
 
 def test_the_rate_is_that_of_the_truth() -> None:

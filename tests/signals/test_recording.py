@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import DataError
-from phoropter.signals.recording import Events, Recording, Span, read_all, runs_of, spans_of_codes, summary
+from phoropter.signals.recording import Events, Recording, Span, codes_to_spans, label_runs, read_recordings, recording_summary
 
 
 def recording(ident: str = "a", n: int = 100, **more: object) -> Recording:
@@ -63,22 +63,22 @@ def test_events_must_lie_inside() -> None:
 
 def test_codes_become_runs() -> None:
     codes = np.array([0, 1, 1, 2, 2, 2, 0, 1], np.uint8)
-    assert spans_of_codes(codes, {1: "one", 2: "two"}, [0], "x") == (Span(1, 3, "one"), Span(3, 6, "two"), Span(7, 8, "one"))
+    assert codes_to_spans(codes, {1: "one", 2: "two"}, [0], "x") == (Span(1, 3, "one"), Span(3, 6, "two"), Span(7, 8, "one"))
 
 
 def test_an_unknown_code_is_refused() -> None:
     with pytest.raises(DataError, match=r"x: unknown label code 9; the known codes are 0 or 1"):
-        spans_of_codes(np.array([0, 1, 9]), {1: "one"}, [0], "x")
+        codes_to_spans(np.array([0, 1, 9]), {1: "one"}, [0], "x")
 
 
 def test_touching_spans_of_one_label_are_one_run() -> None:
     spans = (Span(0, 5, "a"), Span(5, 9, "a"), Span(9, 12, "b"), Span(13, 20, "b"))
-    assert runs_of(recording(spans=spans)) == [Span(0, 9, "a"), Span(9, 12, "b"), Span(13, 20, "b")]
+    assert label_runs(recording(spans=spans)) == [Span(0, 9, "a"), Span(9, 12, "b"), Span(13, 20, "b")]
 
 
 def test_without_spans_the_whole_recording_is_one_run() -> None:
-    assert runs_of(recording(label="rest")) == [Span(0, 100, "rest")]
-    assert runs_of(recording()) == []
+    assert label_runs(recording(label="rest")) == [Span(0, 100, "rest")]
+    assert label_runs(recording()) == []
 
 
 def _read(name: str) -> Recording:
@@ -89,16 +89,16 @@ def _read(name: str) -> Recording:
 
 def test_bad_input_stops_unless_told_to_skip() -> None:
     with pytest.raises(DataError, match="it is bad"):
-        read_all(["a", "bad", "b"], _read)
-    loaded = read_all(["a", "bad", "b"], _read, "skip")
+        read_recordings(["a", "bad", "b"], _read)
+    loaded = read_recordings(["a", "bad", "b"], _read, "skip")
     assert [r.id for r in loaded.recordings] == ["a", "b"]
     assert [str(p) for p in loaded.problems] == ["bad: it is bad"]
 
 
 def test_two_recordings_of_one_id_are_bad_input() -> None:
     with pytest.raises(DataError, match=r"recording 'a' was already read from a\.csv"):
-        read_all(["a", "a"], _read)
-    assert len(read_all(["a", "a"], _read, "skip").problems) == 1
+        read_recordings(["a", "a"], _read)
+    assert len(read_recordings(["a", "a"], _read, "skip").problems) == 1
 
 
 def test_summary_counts_seconds_events_and_missing() -> None:
@@ -109,7 +109,7 @@ def test_summary_counts_seconds_events_and_missing() -> None:
         spans=(Span(0, 30, "a"), Span(50, 60, "a")),
         events=Events(np.array([1, 2, 3]), np.array(["N", "V", "N"])),
     )
-    found = summary(marked)
+    found = recording_summary(marked)
     assert found["missing"] == {"ECG": 0.25}
     assert found["seconds"] == {"a": 4.0}
     assert found["events"] == {"N": 2, "V": 1}

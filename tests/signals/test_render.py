@@ -12,20 +12,20 @@ import scipy.signal
 from PIL import Image
 
 from phoropter.core.errors import DataError, MissingExtraError, SpecError
-from phoropter.core.spec import Spec, check
+from phoropter.core.spec import Spec, validate_as
 from phoropter.signals.drawing import Pen, draw_trace
 from phoropter.signals.render import (
-    PICTURES,
-    Ctg,
-    Picture,
+    REPRESENTATIONS,
+    CtgPlot,
+    Representation,
     Scalogram,
     Spectrogram,
     Trace,
-    bilinear,
-    pooled,
-    render,
-    rgb,
-    spectrogram,
+    bilinear_weights,
+    compute_spectrogram,
+    pool_ranges,
+    render_windows,
+    repeat_to_rgb,
     value_range,
 )
 from phoropter.signals.simulate_ecg import EcgCohort, ecg_simulate_subject
@@ -67,7 +67,7 @@ def literal_power(window: np.ndarray, rate_hz: float, picture: Spectrogram) -> n
 @pytest.mark.parametrize(("picture", "shape"), [(PAPER, (129, 15)), (DENSE, (224, 224))])
 def test_power_equals_scipys(picture: Spectrogram, shape: tuple[int, int]) -> None:
     windows = ecg_windows().astype(np.float64)
-    found = spectrogram(windows, 700.0, picture)
+    found = compute_spectrogram(windows, 700.0, picture)
     assert found.shape == (5, *shape)
     for window, power in zip(windows, found, strict=True):
         np.testing.assert_allclose(power, literal_power(window, 700.0, picture), rtol=1e-9, atol=1e-18)
@@ -76,7 +76,7 @@ def test_power_equals_scipys(picture: Spectrogram, shape: tuple[int, int]) -> No
 @pytest.mark.parametrize("picture", [PAPER, DENSE, Spectrogram(scale="linear"), Spectrogram(size=64), Spectrogram(size=97)])
 def test_pictures_equal_one_window_at_a_time(picture: Spectrogram) -> None:
     windows = ecg_windows(count=20)
-    pictures = render(windows, 700.0, picture)
+    pictures = render_windows(windows, 700.0, picture)
     for window, found in zip(windows, pictures, strict=True):
         expected = literal_grey(literal_power(window, 700.0, picture), picture)
         assert np.abs(found - expected).max() <= 1.0
@@ -84,39 +84,41 @@ def test_pictures_equal_one_window_at_a_time(picture: Spectrogram) -> None:
 
 @pytest.mark.parametrize(("picture", "row", "hz"), [(PAPER, 4, 10.94), (DENSE, 59, 10.08)])
 def test_a_sine_of_ten_hertz_is_found_in_its_row(picture: Spectrogram, row: int, hz: float) -> None:
-    power = spectrogram(sine(10), 700.0, picture)[0].mean(axis=1)
+    power = compute_spectrogram(sine(10), 700.0, picture)[0].mean(axis=1)
     assert power.argmax() == row
     step = 700 / 256 if picture.style == "paper" else 700 / 4096
     assert row * step == pytest.approx(hz, abs=0.005)
 
 
 def test_low_frequencies_are_at_the_bottom() -> None:
-    picture = render(sine(10), 700.0, DENSE)[0].astype(int)
+    picture = render_windows(sine(10), 700.0, DENSE)[0].astype(int)
     assert picture[164].sum() == picture.sum(axis=1).max()  # row 59 from the bottom
     assert picture[0].mean() < picture[164].mean()
 
 
 @pytest.mark.parametrize("picture", [PAPER, DENSE, Scalogram(voices=8, size=32)])
 @pytest.mark.parametrize("level", [0.0, 1234.567])
-def test_a_constant_is_an_empty_picture(picture: Picture, level: float) -> None:
-    assert not render(np.full((2, 3500), level, np.float32), 700.0, picture).any()
+def test_a_constant_is_an_empty_picture(picture: Representation, level: float) -> None:
+    assert not render_windows(np.full((2, 3500), level, np.float32), 700.0, picture).any()
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_the_kind_of_number_stays(kind: type) -> None:
-    assert spectrogram(sine(10).astype(kind), 700.0, PAPER).dtype == kind
+    assert compute_spectrogram(sine(10).astype(kind), 700.0, PAPER).dtype == kind
 
 
 def test_whole_numbers_are_taken() -> None:
     counts = np.rint(ecg_windows() * 1000)
-    assert (render(counts.astype(np.int16), 700.0, PAPER) == render(counts.astype(np.float32), 700.0, PAPER)).all()
+    assert (
+        render_windows(counts.astype(np.int16), 700.0, PAPER) == render_windows(counts.astype(np.float32), 700.0, PAPER)
+    ).all()
 
 
 @pytest.mark.parametrize(("rate", "segment", "step"), [(500.0, 270, 10), (1000.0, 540, 20)])
 def test_the_dense_kind_means_the_same_at_other_rates(rate: float, segment: int, step: int) -> None:
     """0.54 s under the window every 20 ms, the same frequencies: a 10-Hz sine lies in the same row."""
     wave = np.sin(2 * np.pi * 10 * np.arange(round(5 * rate)) / rate)[None]
-    power = spectrogram(wave, rate, DENSE)[0]
+    power = compute_spectrogram(wave, rate, DENSE)[0]
     assert power.shape == (224, 224)
     assert power.mean(axis=1).argmax() == 59
     window = scipy.signal.get_window("hann", segment)
@@ -137,16 +139,16 @@ def test_the_dense_kind_means_the_same_at_other_rates(rate: float, segment: int,
         (Scalogram(wavelet="morlet"), 3500, 700.0, "the wavelet 'morlet' is unknown; .* did you mean 'morl'"),
     ],
 )
-def test_windows_that_do_not_suit_are_refused(picture: Picture, n: int, rate: float, message: str) -> None:
+def test_windows_that_do_not_suit_are_refused(picture: Representation, n: int, rate: float, message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        render(np.zeros((1, n), np.float32), rate, picture)
+        render_windows(np.zeros((1, n), np.float32), rate, picture)
 
 
 def test_missing_samples_have_no_spectrum() -> None:
     window = sine(10)
     window[0, 100] = np.nan
     with pytest.raises(DataError, match="missing samples"):
-        render(window, 700.0, PAPER)
+        render_windows(window, 700.0, PAPER)
 
 
 # --- all pictures -----------------------------------------------------------------------------------------------------
@@ -155,32 +157,34 @@ ALL = [PAPER, DENSE, Spectrogram(scale="linear"), Trace(), Scalogram(voices=16, 
 
 
 @pytest.mark.parametrize("picture", ALL, ids=lambda p: f"{type(p).__name__}-{getattr(p, 'style', '')}{getattr(p, 'scale', '')}")
-def test_a_picture_does_not_depend_on_its_batch(picture: Picture) -> None:
+def test_a_picture_does_not_depend_on_its_batch(picture: Representation) -> None:
     windows = ecg_windows(count=37)
-    together = render(windows, 700.0, picture)
+    together = render_windows(windows, 700.0, picture)
     for i in (0, 15, 16, 36):
-        assert (render(windows[i : i + 1], 700.0, picture)[0] == together[i]).all()
-    assert (render(windows[::-1], 700.0, picture)[::-1] == together).all()
+        assert (render_windows(windows[i : i + 1], 700.0, picture)[0] == together[i]).all()
+    assert (render_windows(windows[::-1], 700.0, picture)[::-1] == together).all()
 
 
 @pytest.mark.parametrize("picture", ALL, ids=lambda p: f"{type(p).__name__}-{getattr(p, 'style', '')}{getattr(p, 'scale', '')}")
-def test_an_empty_batch_gives_no_pictures(picture: Picture) -> None:
-    assert render(np.empty((0, 3500), np.float32), 700.0, picture).shape == (0, picture.size, picture.size)
+def test_an_empty_batch_gives_no_pictures(picture: Representation) -> None:
+    assert render_windows(np.empty((0, 3500), np.float32), 700.0, picture).shape == (0, picture.size, picture.size)
     assert value_range(np.empty((0, 3500), np.float32), 700.0, picture).shape == (0, 2)  # type: ignore[arg-type]
 
 
 def test_the_windows_own_range_changes_nothing() -> None:
     windows = ecg_windows()
-    assert (render(windows, 700.0, PAPER, value_range(windows, 700.0, PAPER)) == render(windows, 700.0, PAPER)).all()
+    assert (
+        render_windows(windows, 700.0, PAPER, value_range(windows, 700.0, PAPER)) == render_windows(windows, 700.0, PAPER)
+    ).all()
 
 
 def test_a_subjects_range_makes_its_windows_comparable() -> None:
     quiet, loud = sine(10), 10 * sine(10)
     windows = np.concatenate([quiet, loud, quiet])
-    own = render(windows, 700.0, PAPER)
+    own = render_windows(windows, 700.0, PAPER)
     assert (own[0] == own[2]).all()
-    ranges = pooled(value_range(windows, 700.0, PAPER), np.array(["a", "a", "b"]))
-    shared = render(windows, 700.0, PAPER, ranges)
+    ranges = pool_ranges(value_range(windows, 700.0, PAPER), np.array(["a", "a", "b"]))
+    shared = render_windows(windows, 700.0, PAPER, ranges)
     assert (shared[2] == own[2]).all()
     assert abs(own[0].astype(int) - own[1]).max() <= 1
     assert shared[0].max() == pytest.approx(own[0].max() - 20 / 80 * 255, abs=2)  # ten times the amplitude are 20 dB
@@ -188,13 +192,13 @@ def test_a_subjects_range_makes_its_windows_comparable() -> None:
 
 def test_pooled_ranges_are_the_extremes_of_the_group() -> None:
     ranges = np.array([[0.0, 5], [-1, 2], [3, 9]])
-    assert pooled(ranges, np.array([7, 7, 8])).tolist() == [[-1, 5], [-1, 5], [3, 9]]
+    assert pool_ranges(ranges, np.array([7, 7, 8])).tolist() == [[-1, 5], [-1, 5], [3, 9]]
 
 
 def test_rgb_repeats_one_channel() -> None:
-    pictures = render(ecg_windows(), 700.0, PAPER)
-    assert rgb(pictures).shape == (5, 224, 224, 3)
-    assert (rgb(pictures) == pictures[..., None]).all()
+    pictures = render_windows(ecg_windows(), 700.0, PAPER)
+    assert repeat_to_rgb(pictures).shape == (5, 224, 224, 3)
+    assert (repeat_to_rgb(pictures) == pictures[..., None]).all()
 
 
 def test_bilinear_weights_equal_pillow() -> None:
@@ -202,14 +206,14 @@ def test_bilinear_weights_equal_pillow() -> None:
     for length, size in ((129, 224), (15, 224), (129, 64), (300, 7), (8, 8)):
         column = rng.random((length, 1)).astype(np.float32)
         expected = np.asarray(Image.fromarray(column).resize((1, size), Image.Resampling.BILINEAR))
-        np.testing.assert_allclose(bilinear(length, size) @ column, expected, atol=1e-6)
+        np.testing.assert_allclose(bilinear_weights(length, size) @ column, expected, atol=1e-6)
 
 
 # --- trace and scalogram ----------------------------------------------------------------------------------------------
 
 
 def test_a_trace_uses_the_whole_height_of_its_window() -> None:
-    picture = render(ecg_windows(), 700.0, Trace())[0]
+    picture = render_windows(ecg_windows(), 700.0, Trace())[0]
     assert picture[0].min() == 0
     assert picture[-1].min() < 255
 
@@ -217,13 +221,13 @@ def test_a_trace_uses_the_whole_height_of_its_window() -> None:
 def test_a_trace_may_have_a_fixed_axis() -> None:
     windows = ecg_windows()
     expected = draw_trace(windows, np.array([-0.5, 1.5]), 224)
-    assert (render(windows, 700.0, Trace(low=-0.5, high=1.5)) == expected).all()
+    assert (render_windows(windows, 700.0, Trace(low=-0.5, high=1.5)) == expected).all()
 
 
 def test_scalograms_equal_one_window_at_a_time() -> None:
     picture = Scalogram(size=64, voices=20, low_hz=2.0)
     windows = ecg_windows(count=3)
-    for window, found in zip(windows, render(windows, 700.0, picture), strict=True):
+    for window, found in zip(windows, render_windows(windows, 700.0, picture), strict=True):
         frequencies = np.array([2.0 * 20 ** (i / 19) for i in range(20)])
         scales = [pywt.scale2frequency(picture.wavelet, 1) * 700 / f for f in frequencies]
         wave, hz = pywt.cwt(window.astype(float) - window.mean(), scales, picture.wavelet, 1 / 700, method="conv")
@@ -243,7 +247,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtraError, match="drawing a scalogram needs the package PyWavelets"):
-        render(sine(10), 700.0, Scalogram())
+        render_windows(sine(10), 700.0, Scalogram())
 
 
 # --- cardiotocograms --------------------------------------------------------------------------------------------------
@@ -258,49 +262,49 @@ def ctg_windows(count: int = 3, n: int = 7200) -> np.ndarray:
 
 def test_the_three_channels_are_three_pictures_on_their_own_axes() -> None:
     windows = ctg_windows()
-    pictures = render(windows, 4.0, Ctg())
+    pictures = render_windows(windows, 4.0, CtgPlot())
     assert pictures.shape == (3, 224, 224, 3)
     for channel, axis in enumerate([(50, 210), (0, 100), (50, 210)]):
         assert (pictures[..., channel] == draw_trace(windows[:, channel], np.array(axis), 224)).all()
 
 
 def test_other_axes_move_the_trace() -> None:
-    picture = render(ctg_windows(), 4.0, Ctg(fhr_axis=(30, 240), uc_axis=(0, 120)))[0]
+    picture = render_windows(ctg_windows(), 4.0, CtgPlot(fhr_axis=(30, 240), uc_axis=(0, 120)))[0]
     assert picture[..., 2].min(axis=1).argmin() == round((240 - 140) / 210 * 223 - 0.5)
 
 
 @pytest.mark.parametrize("style", ["strip", "area"])
 def test_other_styles_draw_all_channels(style: Any) -> None:
-    pictures = render(ctg_windows(), 4.0, Ctg(size=64, style=style))
+    pictures = render_windows(ctg_windows(), 4.0, CtgPlot(size=64, style=style))
     assert pictures.shape == (3, 64, 64, 3)
     assert (pictures.reshape(3, -1, 3).min(axis=1) < 255).all()
 
 
 def test_a_cardiotocogram_does_not_depend_on_its_batch() -> None:
     windows = ctg_windows(20)
-    assert (render(windows[17:18], 4.0, Ctg())[0] == render(windows, 4.0, Ctg())[17]).all()
+    assert (render_windows(windows[17:18], 4.0, CtgPlot())[0] == render_windows(windows, 4.0, CtgPlot())[17]).all()
 
 
 @pytest.mark.parametrize(
-    ("windows", "picture"), [(np.zeros((2, 2, 500)), Ctg()), (np.zeros((2, 500)), Ctg()), (np.zeros((2, 3, 500)), PAPER)]
+    ("windows", "picture"), [(np.zeros((2, 2, 500)), CtgPlot()), (np.zeros((2, 500)), CtgPlot()), (np.zeros((2, 3, 500)), PAPER)]
 )
-def test_channels_that_do_not_suit_are_refused(windows: np.ndarray, picture: Picture) -> None:
+def test_channels_that_do_not_suit_are_refused(windows: np.ndarray, picture: Representation) -> None:
     with pytest.raises(SpecError, match="expected"):
-        render(windows, 4.0, picture)
+        render_windows(windows, 4.0, picture)
 
 
 def test_pictures_are_written_in_a_study_by_their_kind() -> None:
     class Study(Spec):
-        picture: Picture
+        picture: Representation
 
-    assert check(Study, {"picture": {"kind": "ctg", "uc_axis": [0, 120]}}).picture == Ctg(uc_axis=(0, 120))
-    assert check(Study, {"picture": {"kind": "trace", "pen": {"width_px": 3}}}).picture == Trace(pen=Pen(width_px=3))
+    assert validate_as(Study, {"picture": {"kind": "ctg", "uc_axis": [0, 120]}}).picture == CtgPlot(uc_axis=(0, 120))
+    assert validate_as(Study, {"picture": {"kind": "trace", "pen": {"width_px": 3}}}).picture == Trace(pen=Pen(width_px=3))
     with pytest.raises(SpecError, match="did you mean 'dense'"):
-        check(Spectrogram, {"style": "dens"})
+        validate_as(Spectrogram, {"style": "dens"})
 
 
 def test_the_table_of_pictures_makes_each_by_default() -> None:
-    assert {name: type(make()).__name__ for name, make in PICTURES.items()} == {
+    assert {name: type(make()).__name__ for name, make in REPRESENTATIONS.items()} == {
         "spectrogram": "Spectrogram",
         "scalogram": "Scalogram",
         "trace": "Trace",

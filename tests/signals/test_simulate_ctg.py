@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import SpecError
-from phoropter.core.spec import check
-from phoropter.signals.ctg import CtgRules, ctg_clean, ctg_cut, ctg_starts
+from phoropter.core.spec import validate_as
+from phoropter.signals.ctg import CtgRules, ctg_clean, ctg_window_starts, extract_ctg_windows
 from phoropter.signals.outcomes import outcome_class
 from phoropter.signals.recording import Recording
 from phoropter.signals.simulate import CtgCohort, ctg_hospitals, ctg_simulate, ctg_simulate_birth
-from phoropter.signals.simulate_ctg import Event, add_event
+from phoropter.signals.simulate_ctg import CtgEvent, add_event
 
 SMALL = CtgCohort(hospitals=2, unseen=2, records=3, length_s=1800)
 
@@ -24,7 +24,7 @@ def test_the_same_seed_gives_the_same_arrays() -> None:
 
 def test_a_birth_does_not_depend_on_the_others() -> None:
     alone = ctg_simulate_birth(SMALL, ctg_hospitals(SMALL)[1], 2)
-    more = SMALL.with_(records=5, unseen=0)
+    more = SMALL.with_changes(records=5, unseen=0)
     among = next(r for r in ctg_simulate(more) if r.id == alone.id)
     assert (among.samples == alone.samples).all()
 
@@ -37,7 +37,7 @@ def test_devices_are_swapped_in_the_unseen_hospitals() -> None:
 
 
 def test_the_label_is_that_of_the_outcome() -> None:
-    for recording in ctg_simulate(SMALL.with_(records=20)):
+    for recording in ctg_simulate(SMALL.with_changes(records=20)):
         assert recording.label == outcome_class(recording.outcome, "apgar<=6")
         apgar1, apgar5 = recording.outcome["Apgar1"], recording.outcome["Apgar5"]
         assert isinstance(apgar1, float) and isinstance(apgar5, float)
@@ -63,7 +63,7 @@ def test_what_was_measured_is_the_truth_with_bias_and_noise() -> None:
 
 
 def test_late_and_early_decelerations_differ_in_timing_alone() -> None:
-    events = [e for r in ctg_simulate(SMALL.with_(records=60)) for e in r.truth["events"]]
+    events = [e for r in ctg_simulate(SMALL.with_changes(records=60)) for e in r.truth["events"]]
     late, early = [e for e in events if e.kind == "late"], [e for e in events if e.kind == "early"]
     assert len(late) > 50
     assert len(early) > 50
@@ -80,7 +80,7 @@ def test_late_and_early_decelerations_differ_in_timing_alone() -> None:
 @pytest.mark.parametrize(("kind", "middle"), [("late", -20), ("variable", -20), ("bradycardia", -20), ("acceleration", -20)])
 def test_an_event_is_zero_outside_and_full_in_its_middle(kind: str, middle: float) -> None:
     trace = np.zeros(400)
-    add_event(trace, Event(kind, 25.0, 50.0, -20.0))
+    add_event(trace, CtgEvent(kind, 25.0, 50.0, -20.0))
     assert trace[200] == pytest.approx(middle)
     assert not trace[:100].any()
     assert not trace[302:].any()
@@ -88,7 +88,7 @@ def test_an_event_is_zero_outside_and_full_in_its_middle(kind: str, middle: floa
 
 def test_decelerations_deepen_with_their_gain() -> None:
     def deepest(gain: float) -> float:
-        return float(np.mean([r.truth["trace"].min() for r in ctg_simulate(SMALL.with_(records=10, dec_gain=gain))]))
+        return float(np.mean([r.truth["trace"].min() for r in ctg_simulate(SMALL.with_changes(records=10, dec_gain=gain))]))
 
     assert deepest(2.0) < deepest(1.0) - 10
 
@@ -96,7 +96,7 @@ def test_decelerations_deepen_with_their_gain() -> None:
 @pytest.mark.parametrize("cohort", [{"records": 0}, {"length_s": 300}, {"unseen": -1}])
 def test_cohorts_that_are_none_are_refused(cohort: dict[str, float]) -> None:
     with pytest.raises(SpecError):
-        check(CtgCohort, cohort)
+        validate_as(CtgCohort, cohort)
 
 
 def seventeen(window: np.ndarray) -> list[float]:
@@ -133,9 +133,9 @@ def windows_of(recordings: list[Recording]) -> tuple[np.ndarray, list[Recording]
     for recording in recordings:
         clean = ctg_clean(recording, rules)
         missing.append(float((clean.causes[-7200:] > 0).mean()))
-        starts, _ = ctg_starts(clean, rules.cut)
+        starts, _ = ctg_window_starts(clean, rules.cut)
         if starts:
-            rows.append(seventeen(ctg_cut(clean, starts, rules)[0]))
+            rows.append(seventeen(extract_ctg_windows(clean, starts, rules)[0]))
             used.append(recording)
     return np.array(rows), used, missing
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import SpecError
-from phoropter.core.spec import check
+from phoropter.core.spec import validate_as
 from phoropter.signals.ecg import ecg_r_peaks
 from phoropter.signals.recording import Recording
 from phoropter.signals.simulate import EcgCohort, ecg_as_wesad, ecg_simulate, ecg_simulate_subject
-from phoropter.signals.simulate_ecg import gaussians, wandering
-from phoropter.signals.windows import WindowRule, Windows, windows
+from phoropter.signals.simulate_ecg import ornstein_uhlenbeck, sum_gaussians
+from phoropter.signals.windows import WindowRule, WindowTable, sliding_windows
 
 SHORT = EcgCohort(subjects=3, baseline_s=20, stress_s=10, amusement_s=5, between_s=2)
 
@@ -26,8 +26,8 @@ def test_another_seed_site_or_subject_gives_others() -> None:
     arrays = [
         ecg_simulate_subject(SHORT, 1).samples,
         ecg_simulate_subject(SHORT, 2).samples,
-        ecg_simulate_subject(SHORT.with_(seed=1), 1).samples,
-        ecg_simulate_subject(SHORT.with_(site="other"), 1).samples,
+        ecg_simulate_subject(SHORT.with_changes(seed=1), 1).samples,
+        ecg_simulate_subject(SHORT.with_changes(site="other"), 1).samples,
     ]
     assert len({array.tobytes() for array in arrays}) == 4
 
@@ -76,7 +76,7 @@ def test_stress_raises_the_heart_rate_of_a_group() -> None:
 
 
 def test_wandering_has_the_spread_and_memory_asked_for() -> None:
-    x = wandering(np.random.default_rng(0), 200_000, 0.05, 2.0, 3.0)
+    x = ornstein_uhlenbeck(np.random.default_rng(0), 200_000, 0.05, 2.0, 3.0)
     assert x.std() == pytest.approx(3.0, rel=0.1)
     assert np.corrcoef(x[:-40], x[40:])[0, 1] == pytest.approx(np.exp(-1), abs=0.06)
 
@@ -85,16 +85,16 @@ def test_gaussians_equal_their_formula() -> None:
     centre, sd, height = np.array([0.1, 0.5, 0.99]), np.array([0.02, 0.05, 0.03]), np.array([1.0, -2.0, 0.5])
     at = np.arange(100) / 100
     expected = sum(h * np.exp(-0.5 * ((at - c) / s) ** 2) for c, s, h in zip(centre, sd, height, strict=True))
-    np.testing.assert_allclose(gaussians(centre, sd, height, 100, 100.0), expected, atol=1e-3)
+    np.testing.assert_allclose(sum_gaussians(centre, sd, height, 100, 100.0), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("cohort", [{"subjects": 0}, {"stress_s": 0}, {"rate_hz": -1}])
 def test_cohorts_that_are_none_are_refused(cohort: dict[str, float]) -> None:
     with pytest.raises(SpecError):
-        check(EcgCohort, cohort)
+        validate_as(EcgCohort, cohort)
 
 
-def hand_made(recordings: list[Recording], table: Windows) -> np.ndarray:
+def hand_made(recordings: list[Recording], table: WindowTable) -> np.ndarray:
     """Eight features of each window: heart rate and its variability, R and T height, muscle noise, spread, level."""
     rows = []
     peaks = [ecg_r_peaks(r.channel("ECG"), r.rate_hz) for r in recordings]
@@ -124,7 +124,7 @@ def test_random_windows_flatter_and_held_out_subjects_do_not() -> None:
     for seed in range(3):
         recordings = ecg_simulate(EcgCohort(seed=seed))
         task = {"baseline": "calm", "stress": "stress", "amusement": "calm"}
-        table = windows(recordings, WindowRule(length_s=5, step_s=4), task)
+        table = sliding_windows(recordings, WindowRule(length_s=5, step_s=4), task)
         features, stress = hand_made(recordings, table), table.label == "stress"
         subjects = list(GroupKFold(15).split(features, stress, table.recording))
         shuffled = list(StratifiedKFold(5, shuffle=True, random_state=seed).split(features, stress))

@@ -10,7 +10,7 @@ import pytest
 from phoropter.core.errors import DataError
 from phoropter.signals import tables
 from phoropter.signals.recording import Span
-from phoropter.signals.tables import read_manifest, read_spans, read_table
+from phoropter.signals.tables import read_manifest, read_signal_table, read_spans
 
 HEADER = "path,rate_hz,label,subject,site,channels,unit,outcome.pH\n"
 
@@ -31,14 +31,14 @@ def manifest(folder: Path, *lines: str, header: str = HEADER) -> Path:
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
 def test_a_table_becomes_a_recording(tmp_path: Path, name: str) -> None:
     values = recording_file(tmp_path, name)
-    recording = read_table(tmp_path / name, 4.0)
+    recording = read_signal_table(tmp_path / name, 4.0)
     assert recording.channels == ("FHR", "UC")  # the time column is none
     np.testing.assert_array_equal(recording.samples, values)
 
 
 def test_empty_cells_are_missing_samples(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("ECG\n1.5\n\nNaN\ninf\n2\n")
-    found = read_table(tmp_path / "a.csv", 10.0).channel("ECG")
+    found = read_signal_table(tmp_path / "a.csv", 10.0).channel("ECG")
     assert np.isnan(found).tolist() == [False, True, True, True, False]
     assert np.nanmax(found) == 2
 
@@ -190,7 +190,7 @@ def test_sizes_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, bound: str, write: Callable[[Path], object]
 ) -> None:
     write(tmp_path / name)
-    read_table(tmp_path / name, 4.0)
+    read_signal_table(tmp_path / name, 4.0)
     monkeypatch.setattr(tables, bound, 100)
     with pytest.raises(DataError, match="split it"):
-        read_table(tmp_path / name, 4.0)
+        read_signal_table(tmp_path / name, 4.0)

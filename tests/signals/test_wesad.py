@@ -12,7 +12,7 @@ from phoropter.core.errors import DataError
 from phoropter.signals import wesad
 from phoropter.signals.recording import Span
 from phoropter.signals.simulate_ecg import EcgCohort, ecg_as_wesad, ecg_simulate_subject
-from phoropter.signals.windows import WindowRule, windows
+from phoropter.signals.windows import WindowRule, sliding_windows
 
 LABELS = np.repeat([0, 1, 0, 2, 6, 3, 4, 7], 700)
 
@@ -40,7 +40,7 @@ def write(root: Path, subject: str = "S2", protocol: int = 2, **changes: Any) ->
 
 
 def test_a_genuine_layout_reads(tmp_path: Path) -> None:
-    recording = wesad.read_subject(write(tmp_path))
+    recording = wesad.read_wesad_subject(write(tmp_path))
     assert (recording.id, recording.subject, recording.rate_hz, recording.channels) == ("S2", "S2", 700.0, ("ECG",))
     assert recording.samples.dtype == np.float32
     expected = np.random.default_rng(0).normal(size=(len(LABELS), 1))[:, 0].astype(np.float32)
@@ -55,21 +55,21 @@ def test_a_genuine_layout_reads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["f8", "f4", "i4", "u2"])
 def test_every_kind_of_number_is_accepted(tmp_path: Path, kind: str) -> None:
-    recording = wesad.read_subject(write(tmp_path, ECG=np.arange(len(LABELS))[:, None].astype(kind)))
+    recording = wesad.read_wesad_subject(write(tmp_path, ECG=np.arange(len(LABELS))[:, None].astype(kind)))
     assert recording.channel("ECG")[:3].tolist() == [0, 1, 2]
 
 
 def test_tasks_name_classes(tmp_path: Path) -> None:
-    recording = wesad.read_subject(write(tmp_path))
+    recording = wesad.read_wesad_subject(write(tmp_path))
     rule = WindowRule(length_s=1, step_s=1)
-    assert windows([recording], rule, wesad.TASKS["3-class"]).label.tolist() == ["baseline", "stress", "amusement"]
-    assert windows([recording], rule, wesad.TASKS["2-class"]).label.tolist() == ["non-stress", "stress", "non-stress"]
+    assert sliding_windows([recording], rule, wesad.TASKS["3-class"]).label.tolist() == ["baseline", "stress", "amusement"]
+    assert sliding_windows([recording], rule, wesad.TASKS["2-class"]).label.tolist() == ["non-stress", "stress", "non-stress"]
 
 
 def test_a_simulated_subject_reads_back(tmp_path: Path) -> None:
     simulated = ecg_simulate_subject(EcgCohort(baseline_s=3, stress_s=2, amusement_s=2, between_s=1), 1)
     held = ecg_as_wesad(simulated)
-    recording = wesad.read_subject(write(tmp_path, "S3", 2, ECG=held["signal"]["chest"]["ECG"], label=held["label"]))
+    recording = wesad.read_wesad_subject(write(tmp_path, "S3", 2, ECG=held["signal"]["chest"]["ECG"], label=held["label"]))
     assert (recording.samples == simulated.samples).all()
     assert recording.spans == simulated.spans
 
@@ -85,7 +85,7 @@ class Runs:
 def test_a_pickle_that_tries_to_run_a_command_is_refused_in_one_line(tmp_path: Path) -> None:
     path = write(tmp_path, signal=Runs(tmp_path / "ran"))
     with pytest.raises(DataError, match=r"S2\.pkl: refused, it is not a pickle of arrays: it names .*system") as caught:
-        wesad.read_subject(path, tmp_path / "cache")
+        wesad.read_wesad_subject(path, tmp_path / "cache")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
     assert not list((tmp_path / "cache").glob("*")) if (tmp_path / "cache").exists() else True
@@ -113,7 +113,7 @@ def test_other_layouts_are_refused_in_one_line(tmp_path: Path, changes: dict[str
     path = write(tmp_path)
     write(tmp_path, **changes) if "subject" not in changes else _with_subject(path, changes["subject"])
     with pytest.raises(DataError, match=message) as caught:
-        wesad.read_subject(path)
+        wesad.read_wesad_subject(path)
     assert "\n" not in str(caught.value)
 
 
@@ -124,51 +124,51 @@ def _with_subject(path: Path, subject: object) -> None:
 
 def test_the_conversion_is_kept_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, cache = write(tmp_path), tmp_path / "cache"
-    first = wesad.read_subject(path, cache)
+    first = wesad.read_wesad_subject(path, cache)
     assert len(list(cache.glob("wesad-*.npz"))) == 1
     monkeypatch.setattr(wesad, "load_arrays_file", lambda path: pytest.fail("it was converted twice"))
-    again = wesad.read_subject(path, cache)
+    again = wesad.read_wesad_subject(path, cache)
     assert (again.samples == first.samples).all()
     assert again.spans == first.spans
 
 
 def test_another_file_is_not_taken_for_the_kept_one(tmp_path: Path) -> None:
     path, cache = write(tmp_path), tmp_path / "cache"
-    wesad.read_subject(path, cache)
+    wesad.read_wesad_subject(path, cache)
     write(tmp_path, ECG=np.ones((5600, 1)))
-    assert (wesad.read_subject(path, cache).samples == 1).all()
+    assert (wesad.read_wesad_subject(path, cache).samples == 1).all()
 
 
 def test_a_spoilt_conversion_is_made_again(tmp_path: Path) -> None:
     path, cache = write(tmp_path), tmp_path / "cache"
-    first = wesad.read_subject(path, cache)
+    first = wesad.read_wesad_subject(path, cache)
     next(cache.glob("*.npz")).write_bytes(b"PK\x03\x04 not an archive")
-    assert (wesad.read_subject(path, cache).samples == first.samples).all()
+    assert (wesad.read_wesad_subject(path, cache).samples == first.samples).all()
 
 
 def test_a_folder_is_read_in_order_of_number(tmp_path: Path) -> None:
     for subject in ("S10", "S2", "S3"):
         write(tmp_path, subject)
-    assert [r.id for r in wesad.read_folder(tmp_path).recordings] == ["S2", "S3", "S10"]
+    assert [r.id for r in wesad.read_wesad_folder(tmp_path).recordings] == ["S2", "S3", "S10"]
 
 
 def test_a_copied_subject_is_listed_and_skipped(tmp_path: Path) -> None:
     (tmp_path / "S3").mkdir()
     (tmp_path / "S3" / "S3.pkl").write_bytes(write(tmp_path).read_bytes())
-    loaded = wesad.read_folder(tmp_path, on_bad_input="skip")
+    loaded = wesad.read_wesad_folder(tmp_path, on_bad_input="skip")
     assert [r.id for r in loaded.recordings] == ["S2"]
     assert "it holds subject 'S2', its name says 'S3'" in str(loaded.problems[0])
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no S2/S2\.pkl"):
-        wesad.read_folder(tmp_path)
+        wesad.read_wesad_folder(tmp_path)
 
 
 def test_a_file_too_large_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wesad, "MAX_BYTES", 1000)
     with pytest.raises(DataError, match="more than a WESAD subject has"):
-        wesad.read_subject(write(tmp_path))
+        wesad.read_wesad_subject(write(tmp_path))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("7.08", 428), ("50.3", 3030), ("28", 1680), ("100.15", 6015), ("77.1", 4630)])
@@ -189,7 +189,7 @@ def test_a_schedule_gives_the_phases_in_order(tmp_path: Path, first: str) -> Non
         f"{first};;;\n# ORDER;Base;TSST;Medi 1;Fun;Medi 2;sRead;fRead;;\n# START;7.08;39.55;70.19;81.25;93.38;54.42;89.51;;\n"
         "# END;26.32;50.3;77.1;87.47;100.15;56.07;91.15;;\n;;;\n# PANAS;1;2;3\n"
     )
-    phases = wesad.read_schedule(path)
+    phases = wesad.read_protocol_phases(path)
     assert [phase.name for phase in phases] == ["Base", "TSST", "Medi 1", "Fun", "Medi 2"]
     assert [phase.stop_s - phase.start_s for phase in phases][:4] == [1164, 635, 411, 382]
 
@@ -198,7 +198,7 @@ def test_a_schedule_without_times_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "S2_quest.csv"
     path.write_text("# Subj;S2\n# ORDER;Base\n# START;7.08\n")
     with pytest.raises(DataError, match="END is missing"):
-        wesad.read_schedule(path)
+        wesad.read_protocol_phases(path)
 
 
 def test_raw_counts_become_millivolts() -> None:

@@ -4,23 +4,23 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import DataError, SpecError
-from phoropter.core.spec import check
-from phoropter.results.metrics import score
-from phoropter.signals.recording import Events, Recording, Span, spans_of_codes
-from phoropter.signals.windows import WindowRule, cut, event_windows, windows
+from phoropter.core.spec import validate_as
+from phoropter.results.metrics import compute_metrics
+from phoropter.signals.recording import Events, Recording, Span, codes_to_spans
+from phoropter.signals.windows import WindowRule, event_windows, extract_windows, sliding_windows
 
 STRIDE2 = WindowRule(length_s=5, step_s=2)
 GAP2 = WindowRule(length_s=5, gap_s=2)
 
 
 def labelled(codes: np.ndarray, rate_hz: float = 700.0, ident: str = "a") -> Recording:
-    spans = spans_of_codes(codes, {1: "one", 2: "two"}, [0], ident)
+    spans = codes_to_spans(codes, {1: "one", 2: "two"}, [0], ident)
     return Recording(ident, ident, np.arange(len(codes), dtype=np.float32)[None], ("ECG",), ("mV",), rate_hz, spans=spans)
 
 
 def test_starts_of_the_specification() -> None:
     codes = np.repeat([0, 1, 2, 1], [700, 7000, 3500, 3499])
-    stride, gap = windows([labelled(codes)], STRIDE2), windows([labelled(codes)], GAP2)
+    stride, gap = sliding_windows([labelled(codes)], STRIDE2), sliding_windows([labelled(codes)], GAP2)
     assert stride.start.tolist() == [700, 2100, 3500, 7700]
     assert stride.label.tolist() == ["one", "one", "one", "two"]
     assert gap.start.tolist() == [700, 7700]
@@ -30,7 +30,7 @@ def test_starts_of_the_specification() -> None:
 @pytest.mark.parametrize(("seconds", "stride", "gap"), [(1200, 598, 171), (684, 340, 98), (392, 194, 56)])
 def test_counts_of_the_specification(seconds: int, stride: int, gap: int) -> None:
     one = labelled(np.ones(seconds * 700, int))
-    assert (len(windows([one], STRIDE2)), len(windows([one], GAP2))) == (stride, gap)
+    assert (len(sliding_windows([one], STRIDE2)), len(sliding_windows([one], GAP2))) == (stride, gap)
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_the_commonest_class_reaches_what_the_specification_says(
     """Of the windows of all 15 subjects, by their schedules, read as steps of 2 s."""
     labels = np.repeat(np.arange(len(counts)), counts)
     said = np.eye(len(counts))[np.zeros(len(labels), dtype=int)]
-    found = score(("accuracy", "macro_f1"), labels, said)
+    found = compute_metrics(("accuracy", "macro_f1"), labels, said)
     assert found["accuracy"] == pytest.approx(accuracy, abs=5e-4) and found["macro_f1"] == pytest.approx(macro_f1, abs=5e-4)
 
 
 def test_windows_stay_inside_their_run_and_equal_the_literal_loop() -> None:
     rng = np.random.default_rng(0)
     codes = np.repeat(rng.integers(0, 3, 40), rng.integers(1, 60, 40))
-    table = windows([labelled(codes, 10.0)], WindowRule(length_s=1, step_s=0.3))
+    table = sliding_windows([labelled(codes, 10.0)], WindowRule(length_s=1, step_s=0.3))
     expected = []
     begin = 0
     while begin < len(codes):  # walk the label changes, then the windows inside each run
@@ -65,20 +65,20 @@ def test_windows_stay_inside_their_run_and_equal_the_literal_loop() -> None:
 
 
 def test_labels_become_classes_and_others_are_left_out() -> None:
-    table = windows([labelled(np.repeat([1, 2, 1], 3500))], STRIDE2, {"two": "stress"})
+    table = sliding_windows([labelled(np.repeat([1, 2, 1], 3500))], STRIDE2, {"two": "stress"})
     assert table.label.tolist() == ["stress"]
     assert table.start.tolist() == [3500]
 
 
 def test_two_labels_of_one_class_do_not_make_one_run() -> None:
-    table = windows([labelled(np.repeat([1, 2], 2000))], STRIDE2, {"one": "calm", "two": "calm"})
+    table = sliding_windows([labelled(np.repeat([1, 2], 2000))], STRIDE2, {"one": "calm", "two": "calm"})
     assert len(table) == 0
 
 
 def test_windows_with_nan_are_dropped_and_counted() -> None:
     one = labelled(np.ones(10000, int))
     one.samples[0, 3400] = np.nan
-    table = windows([one], STRIDE2)
+    table = sliding_windows([one], STRIDE2)
     assert table.start.tolist() == [4200, 5600]
     assert table.dropped == {"nan": 3}
 
@@ -87,12 +87,12 @@ def test_only_the_chosen_channels_can_drop_a_window() -> None:
     samples = np.zeros((2, 4000), np.float32)
     samples[1] = np.nan
     two = Recording("a", "a", samples, ("ECG", "EDA"), ("mV", "uS"), 700.0, label="x")
-    assert len(windows([two], STRIDE2)) == 0
-    assert len(windows([two], STRIDE2, channels=("ECG",))) == 1
+    assert len(sliding_windows([two], STRIDE2)) == 0
+    assert len(sliding_windows([two], STRIDE2, channels=("ECG",))) == 1
 
 
 def test_a_recording_shorter_than_a_window_is_listed() -> None:
-    table = windows([labelled(np.ones(3499, int), ident="short"), labelled(np.ones(3500, int), ident="long")], STRIDE2)
+    table = sliding_windows([labelled(np.ones(3499, int), ident="short"), labelled(np.ones(3500, int), ident="long")], STRIDE2)
     assert table.recording.tolist() == [1]
     assert [str(p) for p in table.problems] == ["short: 4.99857 s is shorter than one window of 5 s"]
 
@@ -100,12 +100,12 @@ def test_a_recording_shorter_than_a_window_is_listed() -> None:
 def test_recordings_of_two_rates_are_refused() -> None:
     both = [labelled(np.ones(4000, int), ident="a"), labelled(np.ones(4000, int), 500.0, "b")]
     with pytest.raises(DataError, match=r"recording b: its rate is 500 Hz, that of recording a 700 Hz"):
-        windows(both, STRIDE2)
+        sliding_windows(both, STRIDE2)
 
 
 def test_a_class_none_of_whose_labels_occurs_is_a_slip() -> None:
     with pytest.raises(DataError, match=r"class 's': no recording has the label tow; .* did you mean 'two'"):
-        windows([labelled(np.repeat([1, 2], 3500))], STRIDE2, {"one": "b", "tow": "s"})
+        sliding_windows([labelled(np.repeat([1, 2], 3500))], STRIDE2, {"one": "b", "tow": "s"})
 
 
 @pytest.mark.parametrize(
@@ -121,12 +121,12 @@ def test_a_class_none_of_whose_labels_occurs_is_a_slip() -> None:
 )
 def test_rules_that_make_no_windows_are_refused(rule: dict[str, float]) -> None:
     with pytest.raises(SpecError):
-        check(WindowRule, rule)
+        validate_as(WindowRule, rule)
 
 
 def test_a_step_less_than_a_sample_is_refused() -> None:
     with pytest.raises(SpecError, match="at least one sample"):
-        windows([labelled(np.ones(4000, int))], WindowRule(length_s=5, step_s=0.0001))
+        sliding_windows([labelled(np.ones(4000, int))], WindowRule(length_s=5, step_s=0.0001))
 
 
 def beats(at: list[int], symbols: list[str]) -> Recording:
@@ -158,12 +158,12 @@ def test_event_windows_need_events() -> None:
 
 def test_cut_returns_the_samples_of_the_rows() -> None:
     recordings = [labelled(np.ones(5000, int), ident="a"), labelled(np.full(5000, 2), ident="b")]
-    table = windows(recordings, STRIDE2)
-    pieces = cut(recordings, table, np.array([1, 2]), ("ECG",))
+    table = sliding_windows(recordings, STRIDE2)
+    pieces = extract_windows(recordings, table, np.array([1, 2]), ("ECG",))
     assert pieces.shape == (2, 1, 3500)
     assert pieces[:, 0, 0].tolist() == [1400, 0]
 
 
 def test_spans_win_over_the_label_of_the_recording() -> None:
     one = Recording("a", "a", np.zeros((1, 100), np.float32), ("E",), ("",), 10.0, label="whole", spans=(Span(0, 50, "part"),))
-    assert set(windows([one], WindowRule(length_s=1, step_s=1)).label) == {"part"}
+    assert set(sliding_windows([one], WindowRule(length_s=1, step_s=1)).label) == {"part"}

@@ -13,17 +13,23 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import LeakageError, SpecError, StoreError
-from phoropter.data.leakage import audit
-from phoropter.data.likeness import Likeness
-from phoropter.data.pixels import Pixels, prepare
-from phoropter.results.gap import gap
-from phoropter.results.metrics import score
+from phoropter.data.leakage import audit_splits
+from phoropter.data.likeness import DuplicatePairs
+from phoropter.data.pixels import Pixels, prepare_pixels
+from phoropter.results.gap import compute_protocol_gaps
+from phoropter.results.metrics import compute_metrics
 from phoropter.results.store import Predictions, Run, Store
 from phoropter.study import audit as audits
-from phoropter.study.audit import check_leakage, features_of, fitted_beforehand, plain, remembered_likeness
-from phoropter.study.plan import Material, plan
-from phoropter.study.run import Here, run_study
-from phoropter.study.spec import Question, Study, read
+from phoropter.study.audit import (
+    check_leakage,
+    find_cached_features,
+    find_prior_fits,
+    findings_to_plain,
+    load_or_find_near_duplicates,
+)
+from phoropter.study.plan import ImageSet, plan_study
+from phoropter.study.run import ComputeOptions, compute_missing_runs
+from phoropter.study.spec import StudyInput, StudySpec, read_study
 from phoropter.training import lineage
 
 STUDY = """\
@@ -45,20 +51,20 @@ def people(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def question(folder: Path, protocol: str = "group-k-fold", more: str = "") -> Question:
+def question(folder: Path, protocol: str = "group-k-fold", more: str = "") -> StudyInput:
     file = folder / "study.yaml"
     file.write_text(STUDY.replace("PROTOCOL", protocol) + more)
-    return read(file)[0]
+    return read_study(file)[0]
 
 
 def pixels_in(cache: Path) -> Any:
-    def of(material: Material) -> Pixels:
-        return prepare(material.dataset, material.side, cache=cache)[1]
+    def of(material: ImageSet) -> Pixels:
+        return prepare_pixels(material.dataset, material.image_size, cache=cache)[1]
 
     return of
 
 
-def no_pixels(material: Material) -> None:
+def no_pixels(material: ImageSet) -> None:
     return None
 
 
@@ -67,39 +73,39 @@ def kinds(found: list[Any]) -> dict[str, str]:
 
 
 def test_a_clean_plan_is_not_accused_and_a_shared_picture_is_said(people: Path, tmp_path: Path) -> None:
-    planned = plan(question(people), tmp_path / "cache")
+    planned = plan_study(question(people), tmp_path / "cache")
     found = check_leakage(planned, pixels_in(tmp_path / "cache"), tmp_path / "cache", tmp_path / "out")
     assert kinds(found) == {"identical pictures": "warn"}
-    shown = Run(tmp_path / "out" / "audit").pictures()
+    shown = Run(tmp_path / "out" / "audit").load_pictures()
     assert set(shown) == set(found[0].examples[0][:2]) == {"09", "17"} and all(j[:2] == b"\xff\xd8" for j in shown.values())
-    assert json.loads(json.dumps(plain(found)))[0]["kind"] == "identical pictures"
+    assert json.loads(json.dumps(findings_to_plain(found)))[0]["kind"] == "identical pictures"
 
 
 def test_groups_on_both_sides_by_the_studys_wish_are_a_warning(people: Path, tmp_path: Path) -> None:
-    planned = plan(question(people, "{split: stratified-k-fold, allow_group_overlap: true}"), tmp_path / "cache")
+    planned = plan_study(question(people, "{split: stratified-k-fold, allow_group_overlap: true}"), tmp_path / "cache")
     assert kinds(check_leakage(planned, no_pixels, tmp_path / "cache"))["groups"] == "warn"
 
 
 def test_leakage_stops_warns_or_is_recorded_as_the_study_says(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(audits, "audit", lambda *a, **k: audit(*a, **{**k, "allow_group_overlap": False}))
+    monkeypatch.setattr(audits, "audit_splits", lambda *a, **k: audit_splits(*a, **{**k, "allow_group_overlap": False}))
     mixed = "{split: stratified-k-fold, allow_group_overlap: true}"
     with pytest.raises(LeakageError, match=r"Groups lie on both sides .*: keep groups together"):
-        check_leakage(plan(question(people, mixed), tmp_path), no_pixels, tmp_path)
+        check_leakage(plan_study(question(people, mixed), tmp_path), no_pixels, tmp_path)
     for word in ("warn", "allow"):
-        found = check_leakage(plan(question(people, mixed, f"leakage: {word}\n"), tmp_path), no_pixels, tmp_path)
+        found = check_leakage(plan_study(question(people, mixed, f"leakage: {word}\n"), tmp_path), no_pixels, tmp_path)
         assert kinds(found)["groups"] == "warn"
     with pytest.raises(SpecError, match=r"leakage is 'wran'.*did you mean 'warn'"):
         question(people, mixed, "leakage: wran\n")
 
 
 def test_near_identical_pictures_are_looked_for_once(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    planned = plan(question(people), tmp_path / "cache")
-    pixels = pixels_in(tmp_path / "cache")(planned.materials[0])
-    first = remembered_likeness(pixels, tmp_path / "cache")
-    monkeypatch.setattr(audits, "likeness_of", None)
-    again = remembered_likeness(pixels, tmp_path / "cache")
+    planned = plan_study(question(people), tmp_path / "cache")
+    pixels = pixels_in(tmp_path / "cache")(planned.image_sets[0])
+    first = load_or_find_near_duplicates(pixels, tmp_path / "cache")
+    monkeypatch.setattr(audits, "find_duplicates_in_pixels", None)
+    again = load_or_find_near_duplicates(pixels, tmp_path / "cache")
     np.testing.assert_array_equal(first.pairs, again.pairs)
-    assert first.said == again.said and first.view.tolist() == again.view.tolist()
+    assert first.skipped == again.skipped and first.relation.tolist() == again.relation.tolist()
 
 
 # lax and strict
@@ -116,7 +122,7 @@ def test_near_identical_pictures_are_looked_for_once(people: Path, tmp_path: Pat
 )
 def test_one_question_becomes_two(people: Path, protocol: str, lax: str, strict: str) -> None:
     question(people, protocol)
-    parts = read(people / "study.yaml")
+    parts = read_study(people / "study.yaml")
     assert [p.study.name for p in parts] == ["people-lax", "people-strict"]
     loose, tight = (p.study.protocol for p in parts)
     assert (loose.split, loose.allow_group_overlap) == (lax, True) and (tight.split, tight.allow_group_overlap) == (strict, False)
@@ -131,13 +137,13 @@ def test_a_protocol_without_a_lax_form_is_refused(people: Path) -> None:
 
 def test_without_compare_nothing_changes(people: Path) -> None:
     question(people, "{compare: false, split: group-k-fold}")
-    (part,) = read(people / "study.yaml")
+    (part,) = read_study(people / "study.yaml")
     assert part.study.name == "people" and part.study.protocol.split == "group-k-fold"
 
 
 def test_the_lax_part_plans_other_runs_and_its_audit_says_so(people: Path, tmp_path: Path) -> None:
     question(people, "compare")
-    lax, strict = (plan(part, tmp_path) for part in read(people / "study.yaml"))
+    lax, strict = (plan_study(part, tmp_path) for part in read_study(people / "study.yaml"))
     assert not {r.key for r in lax.runs} & {r.key for r in strict.runs}
     assert "groups" in kinds(check_leakage(lax, no_pixels, tmp_path))
     assert "groups" not in kinds(check_leakage(strict, no_pixels, tmp_path))
@@ -149,22 +155,22 @@ def store(folder: Path, right: float, seed: int, groups: int = 30, name: str = "
     ability = np.clip(right + np.random.default_rng(99).normal(0, 0.1, groups), 0, 1)
     made = Store(folder)
     keys = [f"{seed:016x}{fold:016x}" for fold in range(2)]
-    made.describe({"study": {"name": folder.name}, "plan": [{"key": key} for key in keys]})
+    made.write_study({"study": {"name": folder.name}, "plan": [{"key": key} for key in keys]})
     for fold, key in enumerate(keys):
         member = np.repeat(np.arange(fold, groups, 2), 10)
         labels = np.tile([0, 1], len(member) // 2)
         told = np.where(random.random(len(member)) < ability[member], labels, 1 - labels)
         logits = np.eye(2, dtype=np.float32)[told] * 3
         people = np.array([f"p{n:02d}" for n in member])
-        with made.writing(key) as run:
-            run.record({"candidate": {"name": name}})
-            run.predictions(Predictions(np.array([f"{fold}-{n}" for n in range(len(member))]), labels, logits, people))
+        with made.create_run(key) as run:
+            run.write_record({"candidate": {"name": name}})
+            run.write_predictions(Predictions(np.array([f"{fold}-{n}" for n in range(len(member))]), labels, logits, people))
     return made
 
 
 def literal(lax: Store, strict: Store, seed: int, times: int) -> Iterator[float]:
     """Groups drawn with replacement, their rows copied, accuracy of each run averaged: the plain bootstrap."""
-    sheets = [[r.predictions() for r in s.runs()] for s in (lax, strict)]
+    sheets = [[r.load_predictions() for r in s.runs()] for s in (lax, strict)]
     random = np.random.default_rng(seed)
     rights = []
     for runs in sheets:
@@ -182,16 +188,18 @@ def literal(lax: Store, strict: Store, seed: int, times: int) -> Iterator[float]
 
 def test_the_gap_is_the_difference_of_means_over_splits_and_its_interval_a_bootstrap_over_groups(tmp_path: Path) -> None:
     lax, strict = store(tmp_path / "lax", 0.9, 1), store(tmp_path / "strict", 0.7, 2)
-    (row,) = gap(lax, strict, ["accuracy"])
+    (row,) = compute_protocol_gaps(lax, strict, ["accuracy"])
     means = []
     for one in (lax, strict):
-        said = [p for run in one.runs() if (p := run.predictions()) is not None]
-        means.append(np.mean([score(["accuracy"], p.labels, p.probabilities)["accuracy"] for p in said]))
-    assert (row.lax, row.strict) == pytest.approx(tuple(means), abs=1e-12) and row.gap == pytest.approx(means[0] - means[1])
+        said = [p for run in one.runs() if (p := run.load_predictions()) is not None]
+        means.append(np.mean([compute_metrics(["accuracy"], p.labels, p.probabilities)["accuracy"] for p in said]))
+    assert (row.within_group, row.group_held_out) == pytest.approx(tuple(means), abs=1e-12) and row.difference == pytest.approx(
+        means[0] - means[1]
+    )
     drawn = np.array(list(literal(lax, strict, 5, 3000)))
     low, high = np.quantile(drawn, [0.025, 0.975])
     assert (row.interval.low, row.interval.high) == pytest.approx((low, high), abs=0.25 * (high - low) / 2)
-    assert row.interval.units == 30 and 0 < row.interval.low < row.gap < row.interval.high
+    assert row.interval.n_units == 30 and 0 < row.interval.low < row.difference < row.interval.high
 
 
 def test_no_gap_is_not_called_one(tmp_path: Path) -> None:
@@ -199,31 +207,33 @@ def test_no_gap_is_not_called_one(tmp_path: Path) -> None:
     outside = 0
     for n in range(40):
         a, b = store(tmp_path / f"a{n}", 0.8, 100 + n), store(tmp_path / f"b{n}", 0.8, 300 + n)
-        (row,) = gap(a, b, ["accuracy"])
+        (row,) = compute_protocol_gaps(a, b, ["accuracy"])
         outside += not row.interval.low <= 0 <= row.interval.high
     assert outside <= 6
 
 
 def test_the_metrics_of_the_study_are_taken_where_none_are_named(tmp_path: Path) -> None:
-    rows = gap(store(tmp_path / "lax", 0.9, 1), store(tmp_path / "strict", 0.7, 2))
+    rows = compute_protocol_gaps(store(tmp_path / "lax", 0.9, 1), store(tmp_path / "strict", 0.7, 2))
     assert [(r.candidate, r.metric) for r in rows] == [("net", "accuracy"), ("net", "macro_f1")]
 
 
 def test_two_groups_give_no_interval(tmp_path: Path) -> None:
-    (row,) = gap(store(tmp_path / "lax", 0.9, 1, groups=2), store(tmp_path / "strict", 0.7, 2, groups=2), ["accuracy"])
+    (row,) = compute_protocol_gaps(
+        store(tmp_path / "lax", 0.9, 1, groups=2), store(tmp_path / "strict", 0.7, 2, groups=2), ["accuracy"]
+    )
     assert np.isnan(row.interval.low) and "2 independent units" in row.interval.method
 
 
 def test_a_study_is_not_compared_with_itself_or_with_strangers(tmp_path: Path) -> None:
     lax = store(tmp_path / "lax", 0.9, 1)
     with pytest.raises(StoreError, match="hold the same runs"):
-        gap(lax, lax)
+        compute_protocol_gaps(lax, lax)
     with pytest.raises(StoreError, match="no finished candidate in common; did you mean 'net'"):
-        gap(lax, store(tmp_path / "strict", 0.7, 2, name="nets"))
+        compute_protocol_gaps(lax, store(tmp_path / "strict", 0.7, 2, name="nets"))
 
 
 def test_a_study_is_lax_only_when_asked() -> None:
-    assert Study.model_fields["leakage"].default == "stop" and Study.model_fields["lax_too"].default is False
+    assert StudySpec.model_fields["leakage"].default == "stop" and StudySpec.model_fields["lax_too"].default is False
 
 
 # fitted beforehand, and features
@@ -231,55 +241,55 @@ def test_a_study_is_lax_only_when_asked() -> None:
 
 def planned_with(material: Any, run: Any) -> Any:
     """As much of a plan as the audit of what was fitted looks at."""
-    return SimpleNamespace(runs=[run], by_key={}, question=SimpleNamespace(base=None, rungs=()))
+    return SimpleNamespace(runs=[run], by_key={}, question=SimpleNamespace(base=None, screening_rungs=()))
 
 
 def test_a_grey_scale_of_each_subject_is_said_to_have_seen_tested_windows(people: Path, tmp_path: Path) -> None:
-    planned = plan(question(people), tmp_path)
-    material = planned.materials[0]
-    assert fitted_beforehand(planned, material) == []
+    planned = plan_study(question(people), tmp_path)
+    material = planned.image_sets[0]
+    assert find_prior_fits(planned, material) == []
     drawn = replace(material, data=material.data.model_copy(update={"per_subject": True}))
-    (scale,) = fitted_beforehand(planned_with(drawn, replace(planned.runs[0], material=drawn)), drawn)
-    found = next(f for f in audit(material.dataset, [r.split for r in planned.runs], fitted=[scale]) if f.kind == "fitted")
+    (scale,) = find_prior_fits(planned_with(drawn, replace(planned.runs[0], image_set=drawn)), drawn)
+    found = next(f for f in audit_splits(material.dataset, [r.split for r in planned.runs], fitted=[scale]) if f.kind == "fitted")
     assert (found.kind, found.severity, found.share) == ("fitted", "warn", 1.0)
     assert found.words.startswith("The grey scale of each subject was fitted on rows that are tested")
 
 
 def test_weights_that_met_other_rows_of_a_tested_person_are_found(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """A bundle trained on p00 and p01 meets folds that test them, on other windows; and what begins with it inherits that."""
-    planned = plan(question(people), tmp_path)
-    material, run = planned.materials[0], planned.runs[0]
+    planned = plan_study(question(people), tmp_path)
+    material, run = planned.image_sets[0], planned.runs[0]
     dataset = material.dataset
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
-    lineage.write_met(first, dataset, np.array([0, 9]))  # one picture of p00, one of p01
-    lineage.write_met(second, dataset, np.array([40]), before=[first])  # of p05
-    assert set(dataset.groups[lineage.groups_met(second, dataset)]) == {"p00", "p01", "p05"}  # type: ignore[index]
-    assert set(lineage.met(second, dataset)) == set(dataset.hashes[[0, 9, 40]])
-    monkeypatch.setattr(audits, "bundles", lambda candidate, base: [("second", second)])
-    things = fitted_beforehand(planned_with(material, run), material)
-    finding = next(f for f in audit(dataset, [r.split for r in planned.runs], fitted=things) if f.kind == "fitted")
+    lineage.write_trained_on(first, dataset, np.array([0, 9]))  # one picture of p00, one of p01
+    lineage.write_trained_on(second, dataset, np.array([40]), before=[first])  # of p05
+    assert set(dataset.groups[lineage.rows_of_trained_groups(second, dataset)]) == {"p00", "p01", "p05"}  # type: ignore[index]
+    assert set(lineage.trained_ids(second, dataset)) == set(dataset.hashed_ids[[0, 9, 40]])
+    monkeypatch.setattr(audits, "initial_bundles", lambda candidate, base: [("second", second)])
+    things = find_prior_fits(planned_with(material, run), material)
+    finding = next(f for f in audit_splits(dataset, [r.split for r in planned.runs], fitted=things) if f.kind == "fitted")
     assert finding.severity == "stop" and "begins with, second, knows the group of rows that are tested" in finding.words
     other = replace(dataset, name="other people")
-    assert not len(lineage.groups_met(second, other)) and not len(lineage.met(second, other))
+    assert not len(lineage.rows_of_trained_groups(second, other)) and not len(lineage.trained_ids(second, other))
 
 
 def test_notes_of_earlier_versions_name_no_groups(people: Path, tmp_path: Path) -> None:
-    dataset = plan(question(people), tmp_path).materials[0].dataset
-    np.savez(tmp_path / lineage.FILE, dataset=np.array(dataset.name), ids=np.sort(dataset.hashes[:3]))
-    assert len(lineage.met(tmp_path, dataset)) == 3 and not len(lineage.groups_met(tmp_path, dataset))
+    dataset = plan_study(question(people), tmp_path).image_sets[0].dataset
+    np.savez(tmp_path / lineage.FILE_NAME, dataset=np.array(dataset.name), ids=np.sort(dataset.hashed_ids[:3]))
+    assert len(lineage.trained_ids(tmp_path, dataset)) == 3 and not len(lineage.rows_of_trained_groups(tmp_path, dataset))
 
 
 def test_a_helper_trained_on_another_split_is_found(people: Path, tmp_path: Path) -> None:
     """Its split's own training rows are no finding; those of another fold are."""
-    planned = plan(question(people), tmp_path)
+    planned = plan_study(question(people), tmp_path)
     first, other = planned.runs[:2]
     for teacher, leaks in ((replace(first, key="t"), False), (replace(other, key="t"), True)):
         pupil = replace(first, needs=("t",))
-        made = SimpleNamespace(runs=[pupil], by_key={"t": teacher}, question=SimpleNamespace(base=None, rungs=()))
-        things = fitted_beforehand(made, planned.materials[0])  # type: ignore[arg-type]
-        found = [f for f in audit(planned.materials[0].dataset, [first.split], fitted=things) if f.kind == "fitted"]
+        made = SimpleNamespace(runs=[pupil], by_key={"t": teacher}, question=SimpleNamespace(base=None, screening_rungs=()))
+        things = find_prior_fits(made, planned.image_sets[0])  # type: ignore[arg-type]
+        found = [f for f in audit_splits(planned.image_sets[0].dataset, [first.split], fitted=things) if f.kind == "fitted"]
         assert [f.severity for f in found] == ["stop"] * leaks
 
 
@@ -288,27 +298,27 @@ def test_a_first_study_is_audited_again_by_the_features_it_leaves(people: Path, 
     import torch
     from safetensors.torch import save_file
 
-    from phoropter.models.vision import timm
+    from phoropter.models.vision import import_timm
 
     seen = []
 
-    def told(features: Any, name: str) -> Likeness:
+    def told(features: Any, name: str) -> DuplicatePairs:
         seen.append((features.shape, name))
-        return Likeness(np.array([[17, 24]]), np.array([0.9], dtype=np.float32), np.array([f"by the features of {name}"]))
+        return DuplicatePairs(np.array([[17, 24]]), np.array([0.9], dtype=np.float32), np.array([f"by the features of {name}"]))
 
-    monkeypatch.setattr(audits, "neighbours", told)
+    monkeypatch.setattr(audits, "find_feature_duplicates", told)
     torch.manual_seed(0)
-    save_file(timm().create_model("test_resnet", num_classes=0).state_dict(), people / "net.safetensors")
+    save_file(import_timm().create_model("test_resnet", num_classes=0).state_dict(), people / "net.safetensors")
     frozen = "{backbone: test_resnet, weights: net.safetensors, size: 32, frozen: true, recipe: {preset: probe, epochs: 1}}"
     part = question(people)
     file = people / "study.yaml"
     file.write_text(file.read_text().replace("{backbone: test_resnet, weights: random, recipe: scratch}", frozen))
-    (part,) = read(file)
-    done = run_study(part, tmp_path / "out", lambda event: None, Here("cpu", threads=1), tmp_path / "cache")
-    material = plan(part, tmp_path / "cache").materials[0]
+    (part,) = read_study(file)
+    done = compute_missing_runs(part, tmp_path / "out", lambda event: None, ComputeOptions("cpu", threads=1), tmp_path / "cache")
+    material = plan_study(part, tmp_path / "cache").image_sets[0]
     pixels = pixels_in(tmp_path / "cache")(material)
-    assert features_of(pixels, tmp_path / "cache") is not None
+    assert find_cached_features(pixels, tmp_path / "cache") is not None
     (entry,) = [f for f in done.study["audit"] if f["kind"] == "alike by features"]
     assert seen == [((96, 96), "test_resnet")]
     assert [sorted(example) for example in entry["examples"]] == [["17", "24", "by the features of test_resnet"]]
-    assert {"17", "24"} <= set(Run(tmp_path / "out" / "audit").pictures())
+    assert {"17", "24"} <= set(Run(tmp_path / "out" / "audit").load_pictures())

@@ -11,13 +11,13 @@ import pytest
 from phoropter.core.errors import SpecError
 from phoropter.results.store import Store
 from phoropter.study.audit import check_leakage
-from phoropter.study.cost import cost, remember_speed
-from phoropter.study.executors import run
-from phoropter.study.ladder import first_rung, in_full_seconds, inner_losses, said, settled
-from phoropter.study.plan import plan
-from phoropter.study.progress import Event, duration
-from phoropter.study.run import Here
-from phoropter.study.spec import Question, read
+from phoropter.study.cost import estimate_resources, update_measured_speed
+from phoropter.study.executors import execute_study
+from phoropter.study.ladder import describe_rungs, estimate_full_seconds, first_rung, mean_inner_losses, resolve_rungs
+from phoropter.study.plan import plan_study
+from phoropter.study.progress import ProgressEvent, format_duration
+from phoropter.study.run import ComputeOptions
+from phoropter.study.spec import StudyInput, read_study
 
 STUDY = """\
 name: tiny
@@ -29,33 +29,35 @@ candidates:
   - {name: convnext, backbone: test_convnext, weights: random}
 """
 STRATEGY = "strategy: {ladder: {keep: 1, then: {preset: scratch, epochs: 1}}}\n"
-HERE = Here("cpu", threads=1)
+HERE = ComputeOptions("cpu", threads=1)
 
 
-def question(tmp_path: Path, text: str) -> Question:
+def question(tmp_path: Path, text: str) -> StudyInput:
     file = tmp_path / "study.yaml"
     file.write_text(text)
-    return read(file)[0]
+    return read_study(file)[0]
 
 
-def started(asked: Question, out: Path) -> tuple[Store, list[str]]:
-    events: list[Event] = []
-    store = run(asked, out, events.append, here=HERE)
-    return store, [e.title for e in events if e.what == "start"]
+def started(asked: StudyInput, out: Path) -> tuple[Store, list[str]]:
+    events: list[ProgressEvent] = []
+    store = execute_study(asked, out, events.append, here=HERE)
+    return store, [e.title for e in events if e.kind == "start"]
 
 
 def test_all_are_probed_and_the_best_by_inner_loss_is_tried_in_full(tmp_path: Path) -> None:
     asked = question(tmp_path, STUDY + STRATEGY)
-    before = plan(settled(asked, Store(tmp_path / "out")))
+    before = plan_study(resolve_rungs(asked, Store(tmp_path / "out")))
     assert [c.name for c in before.candidates] == ["cnn probe", "vit probe", "convnext probe"]
     store, titles = started(asked, tmp_path / "out")
     losses: dict[str, list[float]] = {}
     for one in store.runs():
-        if one.candidate.endswith(" probe"):
-            losses.setdefault(one.candidate.removesuffix(" probe"), []).append(min(one.record["convex"]["inner_loss"].values()))
+        if one.candidate_name.endswith(" probe"):
+            losses.setdefault(one.candidate_name.removesuffix(" probe"), []).append(
+                min(one.record["convex"]["inner_loss"].values())
+            )
     assert {name: len(found) for name, found in losses.items()} == {"cnn": 2, "vit": 2, "convnext": 2}
     best = min(losses, key=lambda name: float(np.mean(losses[name])))
-    assert [one.candidate for one in store.runs() if not one.candidate.endswith(" probe")] == [best, best]
+    assert [one.candidate_name for one in store.runs() if not one.candidate_name.endswith(" probe")] == [best, best]
     first, second = store.study["ladder"]
     assert (first["rung"], first["tried"], first["kept"]) == (1, ["cnn", "vit", "convnext"], [best])
     assert first["scores"] == pytest.approx({name: np.mean(found) for name, found in losses.items()}, abs=1e-5)
@@ -64,10 +66,10 @@ def test_all_are_probed_and_the_best_by_inner_loss_is_tried_in_full(tmp_path: Pa
 
     again, titles = started(asked, tmp_path / "out")
     assert titles == [] and again.study["ladder"] == store.study["ladder"]
-    assert any(best in words for words in said(settled(asked, store)))
+    assert any(best in words for words in describe_rungs(resolve_rungs(asked, store)))
 
     plain = question(tmp_path, STUDY + "recipe: {preset: scratch, epochs: 1}\n")
-    same = {r.key for r in plan(plain).runs if r.candidate.name == best}
+    same = {r.key for r in plan_study(plain).runs if r.candidate.name == best}
     assert same <= {one.key for one in store.runs()}  # as without a ladder
 
 
@@ -77,32 +79,34 @@ def test_a_budget_keeps_as_many_of_the_best_as_fit_by_the_plan_s_estimate(tmp_pa
     text = STUDY + "strategy: {ladder: {keep: 3, then: {preset: scratch, epochs: 1}, budget_h: %s}}\n"
     asked = question(tmp_path, text % 1)
     empty = Store(tmp_path / "nothing")
-    seconds = in_full_seconds(asked, empty, cache)
+    seconds = estimate_full_seconds(asked, empty, cache)
     for name, each in seconds.items():  # as a plain study of this candidate alone would be planned
         entry = next(line for line in STUDY.splitlines(keepends=True) if f"name: {name}," in line)
         alone = question(tmp_path, STUDY.partition("  - ")[0] + entry + "recipe: {preset: scratch, epochs: 1}\n")
-        assert each == pytest.approx(cost(plan(alone, cache), empty, cache).seconds) and each > 0
-    (words,) = [w for w in said(first_rung(asked), asked, empty, cache) if "rung 2" in w]
-    assert f"at most about {duration(sum(seconds.values()))}" in words and "fit into 1 h" in words
+        assert each == pytest.approx(estimate_resources(plan_study(alone, cache), empty, cache).seconds) and each > 0
+    (words,) = [w for w in describe_rungs(first_rung(asked), asked, empty, cache) if "rung 2" in w]
+    assert f"at most about {format_duration(sum(seconds.values()))}" in words and "fit into 1 h" in words
 
-    rung_1 = run(first_rung(asked), tmp_path / "out", lambda event: None, here=HERE, cache=cache)
-    scores = inner_losses(asked, rung_1)
+    rung_1 = execute_study(first_rung(asked), tmp_path / "out", lambda event: None, here=HERE, cache=cache)
+    scores = mean_inner_losses(asked, rung_1)
     order = sorted(scores, key=lambda name: scores[name])
     for enough, count in ((sum(seconds.values()), 3), (seconds[order[0]] + seconds[order[1]], 2), (seconds[order[0]] / 2, 1)):
-        rung = settled(question(tmp_path, text % (enough * 1.001 / 3600)), rung_1, cache).rungs[1]
+        rung = resolve_rungs(question(tmp_path, text % (enough * 1.001 / 3600)), rung_1, cache).screening_rungs[1]
         assert set(rung["kept"]) == set(order[:count]), enough
     assert "more than the budget, but one is tried" in rung["note"]
     assert all(f"{name} about" in rung["note"] for name in order)
 
     few = question(tmp_path, text % (seconds[order[0]] / 2 / 3600))
-    store = run(few, tmp_path / "out", lambda event: None, here=HERE, cache=cache)
+    store = execute_study(few, tmp_path / "out", lambda event: None, here=HERE, cache=cache)
     first, second = store.study["ladder"]
     assert second["kept"] == [order[0]] == first["kept"]
-    accuracies = [one.record["metrics"]["accuracy"] for one in store.runs() if one.candidate == order[0]]
+    accuracies = [one.record["metrics"]["accuracy"] for one in store.runs() if one.candidate_name == order[0]]
     assert second["scores"] == {order[0]: pytest.approx(np.mean(accuracies), abs=1e-6)} and len(accuracies) == 2
-    remember_speed(cache, "cpu", 1e18)  # now everything would fit
-    assert settled(few, store, cache).rungs[1] == {**second, "scores": {}}
-    assert len(settled(question(tmp_path, text % 1), store, cache).rungs[1]["kept"]) == 3  # another budget is another choice
+    update_measured_speed(cache, "cpu", 1e18)  # now everything would fit
+    assert resolve_rungs(few, store, cache).screening_rungs[1] == {**second, "scores": {}}
+    assert (
+        len(resolve_rungs(question(tmp_path, text % 1), store, cache).screening_rungs[1]["kept"]) == 3
+    )  # another budget is another choice
 
 
 @pytest.mark.parametrize(
@@ -112,9 +116,9 @@ def test_the_audit_knows_what_the_choice_looked_at(tmp_path: Path, split: str, m
     text = STUDY.replace("{split: stratified-k-fold, folds: 2, seeds: [0]}", split) + STRATEGY
     asked = question(tmp_path, text)
     rung = first_rung(asked)
-    chosen = replace(rung, rungs=(*rung.rungs, {"rung": 2, "tried": ["cnn"]}))
+    chosen = replace(rung, screening_rungs=(*rung.screening_rungs, {"rung": 2, "tried": ["cnn"]}))
     for ladder, expected in ((rung, False), (chosen, met)):
-        found = [f for f in check_leakage(plan(ladder, tmp_path), lambda material: None, tmp_path) if f.kind == "fitted"]
+        found = [f for f in check_leakage(plan_study(ladder, tmp_path), lambda material: None, tmp_path) if f.kind == "fitted"]
         assert [f.severity for f in found] == ["warn"] * expected
         assert all("choice of what the ladder tries" in f.words and f.share == 1 for f in found)
 
@@ -131,4 +135,4 @@ def test_the_audit_knows_what_the_choice_looked_at(tmp_path: Path, split: str, m
 )
 def test_what_a_ladder_cannot_be_is_said(tmp_path: Path, more: str, words: str) -> None:
     with pytest.raises(SpecError, match=words):
-        settled(question(tmp_path, STUDY + more), Store(tmp_path / "out"))
+        resolve_rungs(question(tmp_path, STUDY + more), Store(tmp_path / "out"))

@@ -12,17 +12,17 @@ import pytest
 
 from phoropter.core.errors import MissingExtraError, SpecError
 from phoropter.study import loggers
-from phoropter.study.loggers import Hearing, MLflow, TensorBoard, logged
-from phoropter.study.progress import Event
+from phoropter.study.loggers import LoggerCallback, MLflowLogger, TensorBoardLogger, attach_loggers
+from phoropter.study.progress import ProgressEvent
 
 RUN = "net · fold 1 of 2, seed 0"
 STORY = (
-    Event("start", RUN, 0, 2),
-    Event("tick", RUN, note={"epoch": 1, "step": 3, "steps": 9, "epochs": 2, "images_per_s": 3.0}),
-    Event("epoch", RUN, note={"epoch": 1, "epochs": 2, "phase": "all", "train_loss": 0.5}),
-    Event("epoch", RUN, note={"epoch": 2, "epochs": 2, "phase": "all", "train_loss": 0.25}),
-    Event("done", RUN, 1, 2, {"accuracy": 0.9, "roc_auc": None}),
-    Event("failed", "net · fold 2 of 2, seed 0", 1, 2, {"error": "diverged"}),
+    ProgressEvent("start", RUN, 0, 2),
+    ProgressEvent("tick", RUN, note={"epoch": 1, "step": 3, "steps": 9, "epochs": 2, "images_per_s": 3.0}),
+    ProgressEvent("epoch", RUN, note={"epoch": 1, "epochs": 2, "phase": "all", "train_loss": 0.5}),
+    ProgressEvent("epoch", RUN, note={"epoch": 2, "epochs": 2, "phase": "all", "train_loss": 0.25}),
+    ProgressEvent("done", RUN, 1, 2, {"accuracy": 0.9, "roc_auc": None}),
+    ProgressEvent("failed", "net · fold 2 of 2, seed 0", 1, 2, {"error": "diverged"}),
 )
 
 
@@ -41,7 +41,9 @@ class Written:
 
 def test_tensorboard_hears_epochs_and_scores(tmp_path: Path) -> None:
     made: list[Written] = []
-    hearing = Hearing("tensorboard", TensorBoard("s", tmp_path, lambda folder: made.append(Written(folder)) or made[-1]))
+    hearing = LoggerCallback(
+        "tensorboard", TensorBoardLogger("s", tmp_path, lambda folder: made.append(Written(folder)) or made[-1])
+    )
     for event in STORY:
         hearing(event)
     (one,) = made
@@ -53,7 +55,7 @@ def test_tensorboard_s_own_writer_leaves_what_its_reader_reads(tmp_path: Path) -
     pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install 'phoropter[track]'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with logged(lambda event: None, "s", tmp_path, "tensorboard") as watch:
+    with attach_loggers(lambda event: None, "s", tmp_path, "tensorboard") as watch:
         for event in STORY:
             watch(event)
     (folder,) = (tmp_path / "tensorboard").iterdir()
@@ -88,7 +90,7 @@ class Client:
 
 def test_mlflow_has_a_run_for_each_run(tmp_path: Path) -> None:
     client = Client()
-    hearing = Hearing("mlflow", MLflow("s", tmp_path, client))
+    hearing = LoggerCallback("mlflow", MLflowLogger("s", tmp_path, client))
     for event in STORY:
         hearing(event)
     other = "net · fold 2 of 2, seed 0"
@@ -102,37 +104,37 @@ def test_mlflow_has_a_run_for_each_run(tmp_path: Path) -> None:
         ("run", "7", other),
         (f"id of {other}", "FAILED"),
     ]
-    assert MLflow("s", tmp_path, Client(SimpleNamespace(experiment_id="3"))).experiment == "3"
+    assert MLflowLogger("s", tmp_path, Client(SimpleNamespace(experiment_id="3"))).experiment == "3"
 
 
 def test_a_run_that_was_stopped_is_closed_as_such(tmp_path: Path) -> None:
     client, written = Client(), []
     with pytest.raises(KeyboardInterrupt):
-        monkey = {"mlflow": lambda name, folder: MLflow(name, folder, client)}
-        monkey["tensorboard"] = lambda name, folder: TensorBoard(
+        monkey = {"mlflow": lambda name, folder: MLflowLogger(name, folder, client)}
+        monkey["tensorboard"] = lambda name, folder: TensorBoardLogger(
             name, folder, lambda f: written.append(Written(f)) or written[-1]
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(loggers, "LOGGERS", monkey)
-            with logged(lambda event: None, "s", tmp_path, "mlflow, tensorboard") as watch:
+            with attach_loggers(lambda event: None, "s", tmp_path, "mlflow, tensorboard") as watch:
                 watch(STORY[2])
                 raise KeyboardInterrupt
     assert client.told[-1] == (f"id of {RUN}", "KILLED") and written[0].closed
 
 
 def test_off_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(loggers.VARIABLE, raising=False)
-    heard: list[Event] = []
-    with logged(heard.append, "s", tmp_path) as watch:
+    monkeypatch.delenv(loggers.LOG_VARIABLE, raising=False)
+    heard: list[ProgressEvent] = []
+    with attach_loggers(heard.append, "s", tmp_path) as watch:
         assert watch == heard.append
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_word_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(loggers.VARIABLE, "tensorbord")
+    monkeypatch.setenv(loggers.LOG_VARIABLE, "tensorbord")
     with (
         pytest.raises(SpecError, match=r"PHOROPTER_LOG is 'tensorbord'.*did you mean 'tensorboard'"),
-        logged(print, "s", tmp_path),
+        attach_loggers(print, "s", tmp_path),
     ):
         pass
 
@@ -148,7 +150,7 @@ def test_a_missing_package_is_one_line_that_installs_it(name: str, tmp_path: Pat
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtraError, match=rf"{name}, which is not installed: pip install 'phoropter\[track\]'"):
-        logged(print, "s", tmp_path, name).__enter__()
+        attach_loggers(print, "s", tmp_path, name).__enter__()
 
 
 def test_a_logger_that_breaks_is_said_once_and_the_study_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -156,7 +158,7 @@ def test_a_logger_that_breaks_is_said_once_and_the_study_goes_on(tmp_path: Path,
         def add_scalar(self, name: str, value: float, step: int) -> None:
             raise OSError("no space left")
 
-    hearing = Hearing("tensorboard", TensorBoard("s", tmp_path, Full))
+    hearing = LoggerCallback("tensorboard", TensorBoardLogger("s", tmp_path, Full))
     with caplog.at_level(logging.WARNING, "phoropter"):
         for event in STORY:
             hearing(event)

@@ -12,12 +12,12 @@ import pytest
 from phoropter.core.errors import LeakageError, SpecError
 from phoropter.core.files import cache_dir
 from phoropter.results.store import Store
-from phoropter.study.cost import cost
-from phoropter.study.executors import run
-from phoropter.study.plan import Plan, plan
-from phoropter.study.progress import Event
-from phoropter.study.run import Here
-from phoropter.study.spec import Question, read
+from phoropter.study.cost import estimate_resources
+from phoropter.study.executors import execute_study
+from phoropter.study.plan import Plan, plan_study
+from phoropter.study.progress import ProgressEvent
+from phoropter.study.run import ComputeOptions
+from phoropter.study.spec import StudyInput, read_study
 
 STUDY = """\
 name: tiny
@@ -44,37 +44,37 @@ FUSED = (
   - {name: of two, student: test_resnet, weights: random, teacher: side by side, loss: soft, recipe: {epochs: 1}}
 """
 )
-HERE = Here("cpu", threads=1)
+HERE = ComputeOptions("cpu", threads=1)
 
 
-def question(tmp_path: Path, text: str = STUDY) -> Question:
+def question(tmp_path: Path, text: str = STUDY) -> StudyInput:
     file = tmp_path / "study.yaml"
     file.write_text(text)
-    return read(file)[0]
+    return read_study(file)[0]
 
 
 def predictions(store: Store) -> dict[str, bytes]:
     return {r.key: (r.folder / "predictions.npz").read_bytes() for r in store.runs()}
 
 
-def quiet(event: Event) -> None:
+def quiet(event: ProgressEvent) -> None:
     pass
 
 
-def started(events: list[Event]) -> list[str]:
+def started(events: list[ProgressEvent]) -> list[str]:
     return [e.title.split(" · ")[0] for e in events if e.what == "start"]
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("done")
-    return run(question(folder), folder / "out", quiet, here=HERE)
+    return execute_study(question(folder), folder / "out", quiet, here=HERE)
 
 
 @pytest.fixture(scope="module")
 def fused(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("fused")
-    return run(question(folder, FUSED), folder / "out", quiet, here=HERE)
+    return execute_study(question(folder, FUSED), folder / "out", quiet, here=HERE)
 
 
 def of(planned: Plan, name: str) -> list[Any]:
@@ -82,33 +82,33 @@ def of(planned: Plan, name: str) -> list[Any]:
 
 
 def test_teachers_and_members_come_first_and_are_in_the_keys(tmp_path: Path) -> None:
-    planned = plan(question(tmp_path))
+    planned = plan_study(question(tmp_path))
     assert [r.candidate.name for r in planned.runs] == ["master"] * 2 + ["pupil"] * 2 + ["both"] * 2
     for master, pupil, both in zip(of(planned, "master"), of(planned, "pupil"), of(planned, "both"), strict=True):
         assert pupil.needs == (master.key,) and both.needs == (pupil.key, master.key)
         assert pupil.split is master.split
-    other = plan(question(tmp_path, STUDY.replace("size: 48", "size: 40")))
+    other = plan_study(question(tmp_path, STUDY.replace("size: 48", "size: 40")))
     assert not {r.key for r in planned.runs} & {r.key for r in other.runs}
-    renamed = plan(question(tmp_path, STUDY.replace("master", "owl").replace("pupil", "chick")))
+    renamed = plan_study(question(tmp_path, STUDY.replace("master", "owl").replace("pupil", "chick")))
     assert [r.key for r in planned.runs] == [r.key for r in renamed.runs]
 
 
 def test_a_student_is_taught_and_its_record_says_how(done: Store) -> None:
-    assert not done.failures() and len(list(done.runs())) == 6
+    assert not done.read_failures() and len(list(done.runs())) == 6
     for one in done.runs():
-        if one.candidate == "pupil":
+        if one.candidate_name == "pupil":
             said = one.record["teaching"]
             assert said["teacher"] == "master" and said["key"] == one.record["needs"][0] and said["views"] == 2
             assert said["exam"]["accuracy"] > 0.3 and said["bytes"] == 2 * one.record["split"]["n_train"] * 10 * 2
-        assert one.bundle is None  # lent to the students and then removed: keep is none
+        assert one.bundle_folder is None  # lent to the students and then removed: keep is none
 
 
 def test_an_average_is_the_mean_of_its_members_probabilities(done: Store) -> None:
     by_key = {r.key: r for r in done.runs()}
-    for both in (r for r in done.runs() if r.candidate == "both"):
-        members = [by_key[k].predictions() for k in both.record["needs"]]
+    for both in (r for r in done.runs() if r.candidate_name == "both"):
+        members = [by_key[k].load_predictions() for k in both.record["needs"]]
         expected = np.mean([np.exp(m.logits) / np.exp(m.logits).sum(1, keepdims=True) for m in members], axis=0)  # type: ignore[union-attr]
-        found = both.predictions()
+        found = both.load_predictions()
         assert found is not None and found.logits.dtype == np.float32
         np.testing.assert_allclose(np.exp(found.logits), expected, atol=1e-5)
         np.testing.assert_array_equal(found.ids, members[0].ids)  # type: ignore[union-attr]
@@ -118,34 +118,34 @@ def test_an_average_is_the_mean_of_its_members_probabilities(done: Store) -> Non
 
 
 def test_two_processes_wait_for_each_other_and_give_the_same_bytes(done: Store, tmp_path: Path) -> None:
-    store = run(question(tmp_path), tmp_path / "out", quiet, jobs=2, here=HERE, cache=tmp_path / "cache")
+    store = execute_study(question(tmp_path), tmp_path / "out", quiet, jobs=2, here=HERE, cache=tmp_path / "cache")
     assert predictions(store) == predictions(done) and not list((store.folder / "runs").glob("*/bundle"))
 
 
 def test_a_teacher_that_fails_fails_its_students_with_its_reason(tmp_path: Path) -> None:
     bad = STUDY.replace("weights: random, size: 48}", "weights: random, size: 48, recipe: {lr: 1e+18, optimizer: {kind: sgd}}}")
-    store = run(question(tmp_path, bad), tmp_path / "out", quiet, here=HERE)
-    notes = {n["candidate"]: n["error"] for n in store.failures().values()}
+    store = execute_study(question(tmp_path, bad), tmp_path / "out", quiet, here=HERE)
+    notes = {n["candidate"]: n["error"] for n in store.read_failures().values()}
     assert set(notes) == {"master", "pupil", "both"} and not list(store.runs())
     assert "what it needs, master · stratified 2-fold" in notes["pupil"] and "the training loss became" in notes["pupil"]
 
 
 def test_a_teacher_that_knows_nothing_fails_its_students_and_stays(tmp_path: Path) -> None:
     bad = STUDY.replace("weights: random, size: 48}", "weights: random, size: 48, recipe: {epochs: 1, lr: 1e-9}}")
-    store = run(question(tmp_path, bad), tmp_path / "out", quiet, here=HERE)
-    notes = {n["candidate"]: n["error"] for n in store.failures().values()}
+    store = execute_study(question(tmp_path, bad), tmp_path / "out", quiet, here=HERE)
+    notes = {n["candidate"]: n["error"] for n in store.read_failures().values()}
     assert set(notes) == {"pupil", "both"} and "it has nothing to teach" in notes["pupil"]
-    assert {r.candidate for r in store.runs()} == {"master"}
+    assert {r.candidate_name for r in store.runs()} == {"master"}
 
 
 def test_a_student_added_later_asks_nobody_where_the_answers_are_there(done: Store, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(done.folder, tmp_path / "out")
-    events: list[Event] = []
+    events: list[ProgressEvent] = []
     more = STUDY + "  - {name: late, student: test_resnet, weights: random, teacher: master, loss: soft, alpha: 0.9,\n"
     more += "     recipe: {epochs: 2, augment: [flip, cutmix]}}\n"
-    store = run(question(tmp_path, more), tmp_path / "out", events.append, here=HERE)
+    store = execute_study(question(tmp_path, more), tmp_path / "out", events.append, here=HERE)
     assert started(events) == ["late"] * 2 and len(list(store.runs())) == 8
 
 
@@ -156,44 +156,46 @@ def test_and_where_they_are_not_its_teacher_is_trained_again_to_the_same_bits(do
     more = (
         STUDY + "  - {name: late, student: test_resnet, weights: random, teacher: master, recipe: {epochs: 1, augment: flip}}\n"
     )
-    events: list[Event] = []
-    store = run(question(tmp_path, more), tmp_path / "out", events.append, here=HERE, cache=tmp_path / "cache")
-    assert [e.title for e in events if e.what == "start" and "again" in e.title] and not store.failures()
+    events: list[ProgressEvent] = []
+    store = execute_study(question(tmp_path, more), tmp_path / "out", events.append, here=HERE, cache=tmp_path / "cache")
+    assert [e.title for e in events if e.kind == "start" and "again" in e.title] and not store.read_failures()
     (tmp_path / "fresh").mkdir()
-    fresh = run(question(tmp_path / "fresh", more), tmp_path / "fresh/out", quiet, here=HERE, cache=tmp_path / "fresh/cache")
+    fresh = execute_study(
+        question(tmp_path / "fresh", more), tmp_path / "fresh/out", quiet, here=HERE, cache=tmp_path / "fresh/cache"
+    )
     assert predictions(store) == predictions(fresh) and not list((store.folder / "runs").glob("*/bundle"))
 
 
 def test_a_kept_bundle_is_not_removed(tmp_path: Path) -> None:
-    store = run(question(tmp_path, STUDY.replace("keep: none", "keep: first")), tmp_path / "out", quiet, here=HERE)
-    kept = [(r.candidate, r.record["split"]["fold"]) for r in store.runs() if r.bundle]
+    store = execute_study(question(tmp_path, STUDY.replace("keep: none", "keep: first")), tmp_path / "out", quiet, here=HERE)
+    kept = [(r.candidate_name, r.record["split"]["fold"]) for r in store.runs() if r.bundle_folder]
     assert kept == [("master", 0), ("pupil", 0)]
 
 
 def test_every_kind_of_fusion_is_run(fused: Store) -> None:
-    assert not fused.failures()
-    names = {r.candidate for r in fused.runs()}
+    assert not fused.read_failures()
+    names = {r.candidate_name for r in fused.runs()}
     assert {"sonic", "side by side", "small net", "mean", "warm"} < names
     for one in fused.runs():
-        if one.candidate in ("sonic", "side by side", "small net", "mean", "warm"):
+        if one.candidate_name in ("sonic", "side by side", "small net", "mean", "warm"):
             rows = one.record["branches"]
             assert len(rows) == 2 and all(r["whole"] == pytest.approx(one.record["metrics"]["accuracy"]) for r in rows)
-            assert all((r["accuracy"] is None) == (one.candidate == "side by side") for r in rows)
+            assert all((r["accuracy"] is None) == (one.candidate_name == "side by side") for r in rows)
 
 
 def test_a_fusion_can_teach(fused: Store) -> None:
     by_key = {r.key: r for r in fused.runs()}
-    taught = [r for r in fused.runs() if r.candidate == "of two"]
+    taught = [r for r in fused.runs() if r.candidate_name == "of two"]
     assert len(taught) == 2
     for one in taught:
         (key,) = one.record["needs"]
-        assert by_key[key].candidate == one.record["teaching"]["teacher"] == "side by side"
+        assert by_key[key].candidate_name == one.record["teaching"]["teacher"] == "side by side"
         assert one.record["teaching"]["exam"]["accuracy"] > 0.3
 
 
 def test_members_of_an_average_are_candidates_of_their_own(fused: Store) -> None:
     by_key = {r.key: r for r in fused.runs()}
-    for mean in (r for r in fused.runs() if r.candidate == "mean"):
+    for mean in (r for r in fused.runs() if r.candidate_name == "mean"):
         members = [by_key[k] for k in mean.record["needs"]]
         assert [m.record["candidate"]["head"]["kind"] for m in members] == ["linear", "linear"]
         assert [m.record["split"]["key"] for m in members] == [mean.record["split"]["key"]] * 2
@@ -201,7 +203,7 @@ def test_members_of_an_average_are_candidates_of_their_own(fused: Store) -> None
 
 def test_a_warm_fusion_begins_with_its_members_weights(fused: Store) -> None:
     by_key = {r.key: r for r in fused.runs()}
-    for warm in (r for r in fused.runs() if r.candidate == "warm"):
+    for warm in (r for r in fused.runs() if r.candidate_name == "warm"):
         cold = [by_key[k].record["digests"]["weights_before"][0] for k in warm.record["needs"]]
         assert len(warm.record["needs"]) == 2 and not set(cold) & set(warm.record["digests"]["weights_before"])
 
@@ -213,7 +215,7 @@ SWEPT = STUDY.replace("both, fuse: [pupil, master]", "x, fuse: [pupil, master]")
 
 def test_a_sweep_over_teaching_leaves_the_others_alone(tmp_path: Path) -> None:
     swept = SWEPT.replace("  - {name: x, fuse: [pupil, master], mode: average}\n", "")
-    planned = plan(question(tmp_path, swept))
+    planned = plan_study(question(tmp_path, swept))
     names = [r.candidate.name for r in planned.runs if r.split.fold == 0]
     assert names.count("master") == 1 and of(planned, "master")[0].settings == {}
     taught = [n for n in names if n != "master"]
@@ -225,13 +227,16 @@ def test_a_sweep_over_teaching_leaves_the_others_alone(tmp_path: Path) -> None:
 
 
 def test_the_plan_says_what_the_answers_cost(tmp_path: Path) -> None:
-    planned = plan(question(tmp_path))
-    said = cost(planned, Store(tmp_path / "out"), cache_dir())
-    assert said.answer_bytes == 2 * 2 * 100 * 10 * 2  # folds × epochs × rows × classes × bytes
-    assert said.choices["exact"][0] == said.answer_bytes and said.choices["clean"][0] == said.answer_bytes // 2
-    assert 0 < said.choices["clean"][1] < said.answer_seconds < said.seconds
-    plain = cost(plan(question(tmp_path, STUDY.replace("loss: soft", "alpha: 0"))), Store(tmp_path / "out"))
-    assert plain.answer_bytes == 0 and not plain.choices
+    planned = plan_study(question(tmp_path))
+    said = estimate_resources(planned, Store(tmp_path / "out"), cache_dir())
+    assert said.teacher_logit_bytes == 2 * 2 * 100 * 10 * 2  # folds × epochs × rows × classes × bytes
+    assert (
+        said.teacher_cost_by_views["exact"][0] == said.teacher_logit_bytes
+        and said.teacher_cost_by_views["clean"][0] == said.teacher_logit_bytes // 2
+    )
+    assert 0 < said.teacher_cost_by_views["clean"][1] < said.teacher_seconds < said.seconds
+    plain = estimate_resources(plan_study(question(tmp_path, STUDY.replace("loss: soft", "alpha: 0"))), Store(tmp_path / "out"))
+    assert plain.teacher_logit_bytes == 0 and not plain.teacher_cost_by_views
 
 
 @pytest.mark.parametrize(
@@ -255,7 +260,7 @@ def test_the_plan_says_what_the_answers_cost(tmp_path: Path) -> None:
 def test_what_cannot_be_taught_or_fused_is_refused_in_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in STUDY
     with pytest.raises(SpecError, match=message) as caught:
-        plan(question(tmp_path, STUDY.replace(old, new, 1)))
+        plan_study(question(tmp_path, STUDY.replace(old, new, 1)))
     assert "\n" not in str(caught.value) and "study.yaml" in str(caught.value)
 
 
@@ -266,23 +271,23 @@ def test_a_teacher_from_a_file_that_knows_other_classes_is_refused_before_anythi
     (tmp_path / "own.json").write_text('{"timm_architecture": "test_resnet", "num_classes": 7}')
     as_is = STUDY.replace("weights: random, size: 48}", "weights: own.safetensors, size: 48, recipe: as-is}")
     with pytest.raises(SpecError, match="the teacher 'master' tells 7 classes apart, the dataset has 10, and recipe 'as-is'"):
-        plan(question(tmp_path, as_is))
+        plan_study(question(tmp_path, as_is))
 
 
 def test_an_average_is_no_teacher(tmp_path: Path) -> None:
     text = STUDY.replace("fuse: [pupil, master]", "fuse: [{name: test_resnet, weights: random, size: 40}, master]")
     with pytest.raises(SpecError, match="taught by 'both', an average of finished runs and no network"):
-        plan(question(tmp_path, text.replace("teacher: master", "teacher: both")))
+        plan_study(question(tmp_path, text.replace("teacher: master", "teacher: both")))
 
 
 def test_beginning_with_a_bundle_that_met_the_test_rows_is_refused(tmp_path: Path) -> None:
-    store = run(question(tmp_path, STUDY.replace("keep: none", "keep: first")), tmp_path / "out", quiet, here=HERE)
-    bundle = next(r.bundle for r in store.runs() if r.candidate == "master" and r.bundle)
+    store = execute_study(question(tmp_path, STUDY.replace("keep: none", "keep: first")), tmp_path / "out", quiet, here=HERE)
+    bundle = next(r.bundle_folder for r in store.runs() if r.candidate_name == "master" and r.bundle_folder)
     begun = STUDY.split("  - {name: pupil")[0] + f"  - {{name: again, backbone: test_resnet, size: 48, weights: {bundle}}}\n"
     with pytest.raises(
         LeakageError, match=r"candidate 'again' begins with .* was trained on 100 rows that are tested in .*fold 2"
     ):
-        plan(question(tmp_path, begun))
+        plan_study(question(tmp_path, begun))
 
 
 def test_records_are_json_with_nothing_missing(fused: Store) -> None:

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from phoropter.core.spec import check
+from phoropter.core.spec import validate_as
 from phoropter.data.protocols import ProtocolSpec
 from phoropter.data.spec import DataSpec
 from phoropter.models import catalog
-from phoropter.study.plan import Plan, plan
-from phoropter.study.spec import Question, read
+from phoropter.study.plan import Plan, plan_study
+from phoropter.study.spec import StudyInput, read_study
 from phoropter.training.candidate import Candidate
 
 
-def part(study: str, number: int) -> Question:
-    return read(study)[number]
+def part(study: str, number: int) -> StudyInput:
+    return read_study(study)[number]
 
 
-def candidate(question: Question, name: str) -> Candidate:
+def candidate(question: StudyInput, name: str) -> Candidate:
     return next(c for c in question.candidates if c.name == name)
 
 
@@ -56,7 +56,7 @@ def test_a_candidate_is_as_the_paper_says(study: str, number: int, name: str, ro
     made = candidate(part(study, number), name)
     frozen, random, side, epochs, lr, batch, optimizer, schedule = row
     backbone, recipe = made.backbones[0], made.recipe
-    assert (made.frozen, backbone.weights == "random", catalog.side(backbone)) == (frozen, random, side)
+    assert (made.frozen, backbone.weights == "random", catalog.resolve_side(backbone)) == (frozen, random, side)
     assert [p.epochs for p in recipe.phases] == epochs and recipe.phases[-1].lr == pytest.approx(lr)
     assert (recipe.batch, recipe.optimizer.kind, recipe.schedule.kind) == (batch, optimizer, schedule)
 
@@ -111,9 +111,9 @@ def test_scenes_are_turned_upside_down() -> None:
 
 
 def test_a_vit_teaches_a_cnn_as_published_switched_and_on_the_grid() -> None:
-    deit, switched, grid = read("vit-teaches-cnn")
+    deit, switched, grid = read_study("vit-teaches-cnn")
     student = candidate(deit, "DeiT-B distilled")
-    assert student.teaching is not None and student.backbones[0].has_token
+    assert student.teaching is not None and student.backbones[0].has_distillation_token
     assert (student.teaching.teacher, student.teaching.loss, student.teaching.alpha) == ("RegNetY-16GF", "token", 0.5)
     assert candidate(deit, "RegNetY-16GF").recipe.phases  # its last layer is new, so it is trained first
     for stem in ("ResNet-50", "ResNet-50 CIFAR stem"):
@@ -134,17 +134,17 @@ def test_a_vit_teaches_a_cnn_as_published_switched_and_on_the_grid() -> None:
     assert set(grid.study.sweep) == {"teaching.loss", "teaching.temperature", "teaching.alpha"}
 
 
-def planned(question: Question, cache: Path, data: dict[str, Any], **changes: Any) -> Plan:
+def planned(question: StudyInput, cache: Path, data: dict[str, Any], **changes: Any) -> Plan:
     """The study's own plan at full settings, with other pictures in the place of those nobody may ship."""
-    study = question.study.model_copy(update={"data": check(DataSpec, data), **changes})
-    return plan(replace(question, study=study), cache)
+    study = question.study.model_copy(update={"data": validate_as(DataSpec, data), **changes})
+    return plan_study(replace(question, study=study), cache)
 
 
 @pytest.fixture
 def known_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretrained weights are taken to be there, as they are where a study is run in full."""
     monkeypatch.setattr(catalog, "check_weights", lambda *_: None)
-    monkeypatch.setattr(catalog, "identity", lambda backbone, base=None: f"{backbone.name} {backbone.weights}")
+    monkeypatch.setattr(catalog, "identify_weights", lambda backbone, base=None: f"{backbone.name} {backbone.weights}")
 
 
 ALONE = {"ViT": "vit_base_patch32_224", "VGG19": "vgg19", "ResNet50": "resnet50", "EfficientNet-B0": "efficientnet_b0"}
@@ -166,7 +166,9 @@ def test_stress_by_fused_backbones_is_planned_as_the_paper_says(number: int, cla
     made = planned(part("sonic-wesad", number), tmp_path, people)
     assert len(made.runs) == 10 * splits and set(Counter(r.candidate.name for r in made.runs).values()) == {splits}
     assert len({(r.split.seed, r.split.fold) for r in made.runs}) == splits
-    assert len(made.materials) == 1 and made.materials[0].side == 224 and len(made.materials[0].dataset.classes) == classes
+    assert (
+        len(made.image_sets) == 1 and made.image_sets[0].image_size == 224 and len(made.image_sets[0].dataset.classes) == classes
+    )
     assert {c.name: c.backbones[0].name for c in made.candidates if c.fusion is None} == ALONE
     assert [{b.name for b in c.backbones} for c in made.candidates if c.fusion] == PAIRS
     for c in made.candidates:
@@ -178,7 +180,7 @@ def test_stress_by_fused_backbones_is_planned_as_the_paper_says(number: int, cla
         assert (optimizer.kind, optimizer.weight_decay, schedule.kind, schedule.warmup) == ("adam", 0.0, "constant", 0.0)
         assert (c.recipe.loss.kind, c.recipe.loss.smoothing, c.recipe.select) == ("cross-entropy", 0.0, "last")
     for run in made.runs:  # windows dealt at random share people; the twin keeps them apart
-        groups = run.material.dataset.groups
+        groups = run.image_set.dataset.groups
         assert groups is not None
         shared = set(groups[run.split.train]) & set(groups[run.split.test])
         assert bool(shared) == (splits == 25)
@@ -188,9 +190,9 @@ def test_stress_by_fused_backbones_is_planned_as_the_paper_says(number: int, cla
 @pytest.mark.parametrize(("number", "runs", "taught"), [(0, 3, 1), (1, 5, 2), (2, 38, 37)])
 def test_a_vit_teaches_a_cnn_is_planned_as_the_paper_says(number: int, runs: int, taught: int, tmp_path: Path) -> None:
     """On the grid: α 0 is one student; hard has no temperature, 4 α; soft and mixed 4 temperatures × 4 α."""
-    made = planned(part("vit-teaches-cnn", number), tmp_path, {"digits": True, "size": 32}, protocol=check(ProtocolSpec, {
+    made = planned(part("vit-teaches-cnn", number), tmp_path, {"digits": True, "size": 32}, protocol=validate_as(ProtocolSpec, {
         "split": "hold-out", "seeds": [1], "validation": 0.1}))  # fmt: skip
-    assert len(made.runs) == runs and {r.material.side for r in made.runs} == {32}
+    assert len(made.runs) == runs and {r.image_set.image_size for r in made.runs} == {32}
     students = [r for r in made.runs if r.candidate.teaching]
     assert len(students) == taught
     for run in students:
@@ -199,8 +201,10 @@ def test_a_vit_teaches_a_cnn_is_planned_as_the_paper_says(number: int, runs: int
         if run.needs:
             teacher = made.by_key[run.needs[0]].candidate
             assert (
-                catalog.side(teacher.backbones[0]) == 224 and teacher.recipe.epochs == 10 and teacher.recipe.phases[0].lr == 1e-4
+                catalog.resolve_side(teacher.backbones[0]) == 224
+                and teacher.recipe.total_epochs == 10
+                and teacher.recipe.phases[0].lr == 1e-4
             )
-        assert run.candidate.recipe.epochs == (10 if number == 0 else 150)
+        assert run.candidate.recipe.total_epochs == (10 if number == 0 else 150)
     asked = Counter(t.loss for r in students if (t := r.candidate.teaching) and t.alpha > 0)
     assert number != 2 or asked == {"hard": 4, "soft": 16, "mixed": 16}

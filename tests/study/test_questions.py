@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from phoropter.core.errors import SpecError
-from phoropter.study.scale import EPOCHS, STUDENT_EPOCHS, small
-from phoropter.study.spec import read, shipped, variants
+from phoropter.study.scale import MAX_EPOCHS, STUDENT_EPOCHS, make_smoke_version
+from phoropter.study.spec import expand_sweep, list_shipped_studies, read_study
 
 GOOD = """\
 name: tiny
@@ -28,14 +28,14 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_a_study_is_read_with_its_lines(tmp_path: Path) -> None:
-    (question,) = read(written(tmp_path, GOOD))
+    (question,) = read_study(written(tmp_path, GOOD))
     assert question.study.name == "tiny" and question.base == tmp_path and question.text == GOOD
     assert [c.name for c in question.candidates] == ["test_resnet", "test_vit frozen"]
 
 
 def test_a_sweep_unfolds_into_every_combination(tmp_path: Path) -> None:
-    (question,) = read(written(tmp_path, GOOD))
-    made = list(variants(question))
+    (question,) = read_study(written(tmp_path, GOOD))
+    made = list(expand_sweep(question))
     assert [tuple(v.settings.values()) for v in made] == [("none", 16), ("none", 32), ("flip", 16), ("flip", 32)]
     assert [v.data.size for v in made] == [16, 32, 16, 32]
     assert [len(v.candidates[0].recipe.augment) for v in made] == [0, 0, 1, 1]
@@ -62,36 +62,36 @@ def test_a_sweep_unfolds_into_every_combination(tmp_path: Path) -> None:
 )
 def test_a_mistake_names_its_line_and_the_nearest_word(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(SpecError, match=message) as caught:
-        list(variants(read(written(tmp_path, GOOD.replace(old, new, 1)))[0]))
+        list(expand_sweep(read_study(written(tmp_path, GOOD.replace(old, new, 1)))[0]))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "just words", "- a list"])
 def test_what_is_no_study_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(SpecError):
-        read(written(tmp_path, text))
+        read_study(written(tmp_path, text))
 
 
 def test_an_unknown_name_offers_the_nearest_shipped_study() -> None:
     with pytest.raises(SpecError, match="neither a file nor a shipped study; did you mean 'digits'"):
-        read("digit")
+        read_study("digit")
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", list_shipped_studies())
 def test_shipped_studies_say_where_they_come_from_and_can_be_made_small(name: str) -> None:
-    for part in read(name):
+    for part in read_study(name):
         assert part.study.about and part.study.about.source and part.study.about.time and part.study.about.expect
-        made = small(part)
-        left_out = sum("is left out" in sentence for sentence in made.scaled)
-        assert made.scaled and len(made.candidates) + left_out == len(part.candidates)
+        made = make_smoke_version(part)
+        left_out = sum("is left out" in sentence for sentence in made.smoke_changes)
+        assert made.smoke_changes and len(made.candidates) + left_out == len(part.candidates)
         teachers = {c.teaching.teacher for c in made.candidates if c.teaching}
         short = [c for c in made.candidates if c.name not in teachers]  # a teacher must know something
         taught = [c.backbones for c in made.candidates if c.teaching]  # and of students, and their like, one wants to see a trend
-        most = [STUDENT_EPOCHS if c.backbones in taught else EPOCHS for c in short]
-        assert all(c.recipe.epochs <= n * max(1, len(c.recipe.phases)) for c, n in zip(short, most, strict=True))
+        most = [STUDENT_EPOCHS if c.backbones in taught else MAX_EPOCHS for c in short]
+        assert all(c.recipe.total_epochs <= n * max(1, len(c.recipe.phases)) for c, n in zip(short, most, strict=True))
 
 
 def test_small_says_everything_it_changed() -> None:
-    said = " ".join(small(read("attention-or-convolution")[1]).scaled)
+    said = " ".join(make_smoke_version(read_study("attention-or-convolution")[1]).smoke_changes)
     for word in ("600 rows", "64 pixels", "2 folds", "random weights", "test_vit", "2 epochs"):
         assert word in said

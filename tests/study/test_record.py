@@ -10,23 +10,23 @@ import torch
 
 from phoropter.core import files
 from phoropter.core.files import digest
-from phoropter.data.protocols import KFold, splits
+from phoropter.data.protocols import KFold, make_splits
 from phoropter.study import record
-from phoropter.study.record import digests_of
-from phoropter.training.entries import candidates_of
-from phoropter.training.fit import Fitted, Task, fit
-from phoropter.training.presets import recipe_of
-from phoropter.training.teacher import identity_of
-from phoropter.training.together import fit_together
+from phoropter.study.record import compute_weight_digests
+from phoropter.training.entries import parse_candidates
+from phoropter.training.fit import TrainedRun, TrainingTask, fit
+from phoropter.training.presets import parse_recipe
+from phoropter.training.teacher import digest_classifier
+from phoropter.training.together import fit_batched
 
 torch.set_num_threads(1)
 
 
-def plainly(fitted: Fitted) -> dict[str, Any]:
+def plainly(fitted: TrainedRun) -> dict[str, Any]:
     """Every tensor of the whole classifier, one by one."""
     tensors = [files.digest_array(v.detach().cpu().float().numpy()) for v in fitted.model.state_dict().values()]
-    after = {"weights_after": digest(tensors), "classifier": identity_of(fitted.model)}
-    return {"weights_before": list(fitted.weights_before), **after}
+    after = {"weights_after": digest(tensors), "classifier": digest_classifier(fitted.model)}
+    return {"weights_before": list(fitted.initial_weight_digests), **after}
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -36,22 +36,22 @@ def test_digests_are_those_of_every_tensor(
     dataset, pixels = few_digits
     recipe = {"preset": "probe", "epochs": 1} if frozen else {"preset": "scratch", "epochs": 1}
     entry = {"backbone": "test_resnet", "weights": "random", "size": 32, "frozen": frozen, "recipe": recipe}
-    (candidate,) = candidates_of([entry], recipe_of("scratch"))
-    made = splits(dataset, KFold(2, seeds=[0]))
-    tasks = [Task(candidate, split, dataset, pixels, torch.device("cpu"), tmp_path) for split in made]
-    fitted = list(fit_together(tasks)) if frozen else [_alone(task) for task in tasks]
-    assert all(isinstance(f, Fitted) for f in fitted)
+    (candidate,) = parse_candidates([entry], parse_recipe("scratch"))
+    made = make_splits(dataset, KFold(2, seeds=[0]))
+    tasks = [TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), tmp_path) for split in made]
+    fitted = list(fit_batched(tasks)) if frozen else [_alone(task) for task in tasks]
+    assert all(isinstance(f, TrainedRun) for f in fitted)
     wanted = [plainly(f) for f in fitted]  # type: ignore[arg-type]
     asked: list[int] = []
     counted = lambda array: (asked.append(array.size), files.digest_array(array))[1]  # noqa: E731
     monkeypatch.setattr(record, "digest_array", counted)
-    assert [digests_of(f) for f in fitted] == wanted  # type: ignore[arg-type]
+    assert [compute_weight_digests(f) for f in fitted] == wanted  # type: ignore[arg-type]
     body = sum(v.numel() for v in fitted[0].model.branches[0].state_dict().values())  # type: ignore[union-attr]
     assert (sum(asked) < 2 * body) == frozen
     assert wanted[0]["weights_after"] != wanted[1]["weights_after"]
 
 
-def _alone(task: Task) -> Fitted:
+def _alone(task: TrainingTask) -> TrainedRun:
     training = fit(task)
     while True:
         try:

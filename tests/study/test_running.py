@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from phoropter.results.store import Store
-from phoropter.study.executors import run
-from phoropter.study.plan import plan
-from phoropter.study.progress import Event
-from phoropter.study.run import Here
-from phoropter.study.spec import Question, read
+from phoropter.study.executors import execute_study
+from phoropter.study.plan import plan_study
+from phoropter.study.progress import ProgressEvent
+from phoropter.study.run import ComputeOptions
+from phoropter.study.spec import StudyInput, read_study
 
 STUDY = """\
 name: tiny
@@ -30,34 +30,34 @@ candidates:
   - {name: cnn, backbone: test_resnet, weights: random}
   - {name: vit probe, backbone: test_vit, weights: random, frozen: true, recipe: {preset: probe, epochs: 3}}
 """
-HERE = Here("cpu", threads=1)
+HERE = ComputeOptions("cpu", threads=1)
 
 
-def question(tmp_path: Path, text: str = STUDY) -> Question:
+def question(tmp_path: Path, text: str = STUDY) -> StudyInput:
     file = tmp_path / "study.yaml"
     file.write_text(text)
-    return read(file)[0]
+    return read_study(file)[0]
 
 
 def predictions(store: Store) -> dict[str, bytes]:
     return {r.key: (r.folder / "predictions.npz").read_bytes() for r in store.runs()}
 
 
-def quiet(event: Event) -> None:
+def quiet(event: ProgressEvent) -> None:
     pass
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("done")
-    return run(question(folder), folder / "out", quiet, here=HERE)
+    return execute_study(question(folder), folder / "out", quiet, here=HERE)
 
 
 def test_every_run_leaves_what_the_report_needs(done: Store) -> None:
     runs = list(done.runs())
-    assert len(runs) == 8 and not done.failures()
+    assert len(runs) == 8 and not done.read_failures()
     for one in runs:
-        held_out = one.predictions()
+        held_out = one.load_predictions()
         assert held_out is not None and held_out.logits.dtype == np.float32 and held_out.logits.shape[1] == 10
         assert len(held_out.ids) == one.record["split"]["n_test"] == len(held_out.labels)
         assert (held_out.features is not None) == (
@@ -66,33 +66,35 @@ def test_every_run_leaves_what_the_report_needs(done: Store) -> None:
         assert len(one.history) == one.record["recipe"]["phases"][0]["epochs"]
         assert one.record["cost"]["parameters"] > 1000 and one.record["versions"]["torch"]
         assert one.record["metrics"]["accuracy"] == np.mean(held_out.logits.argmax(1) == held_out.labels)
-        assert set(one.pictures()) <= set(held_out.ids) and all(p[:2] == b"\xff\xd8" for p in one.pictures().values())
+        assert set(one.load_pictures()) <= set(held_out.ids) and all(p[:2] == b"\xff\xd8" for p in one.load_pictures().values())
     assert not list((done.folder / "work").iterdir())
 
 
 def test_every_row_is_tested_once_a_seed(done: Store) -> None:
     for name in ("cnn", "vit probe"):
         for seed in (0, 1):
-            ids = np.concatenate([r.predictions().ids for r in done.runs() if r.candidate == name and r.record["seed"] == seed])  # type: ignore[union-attr]
+            ids = np.concatenate(
+                [r.load_predictions().ids for r in done.runs() if r.candidate_name == name and r.record["seed"] == seed]
+            )  # type: ignore[union-attr]
             assert len(ids) == len(set(ids)) == len(np.unique(ids))
 
 
 def test_the_first_fold_s_bundle_is_kept_and_answers_the_same(done: Store) -> None:
     import torch
 
-    from phoropter.data.pixels import prepare
+    from phoropter.data.pixels import prepare_pixels
     from phoropter.models import classifier
 
-    kept = [r for r in done.runs() if r.bundle]
+    kept = [r for r in done.runs() if r.bundle_folder]
     assert [(r.record["seed"], r.record["split"]["fold"]) for r in kept] == [(0, kept[0].record["split"]["fold"])] * 2
-    planned = plan(question(done.folder.parent))
-    one = next(r for r in kept if r.candidate == "cnn")
-    material = planned.runs[0].material
-    dataset, pixels = prepare(material.dataset, 32, fit="crop", resample="bicubic", cache=Path(planned_cache()))
-    held_out = one.predictions()
+    planned = plan_study(question(done.folder.parent))
+    one = next(r for r in kept if r.candidate_name == "cnn")
+    material = planned.runs[0].image_set
+    dataset, pixels = prepare_pixels(material.dataset, 32, fit="crop", resample="bicubic", cache=Path(planned_cache()))
+    held_out = one.load_predictions()
     assert held_out is not None
     rows = np.flatnonzero(np.isin(dataset.ids, held_out.ids))
-    model = classifier.load(one.bundle).eval()  # type: ignore[arg-type]
+    model = classifier.load_classifier(one.bundle_folder).eval()  # type: ignore[arg-type]
     with torch.inference_mode():
         logits = model(torch.from_numpy(pixels.batch(rows))).numpy()
     by_id = dict(zip(dataset.ids[rows], logits, strict=True))
@@ -107,15 +109,15 @@ def planned_cache() -> str:
 
 def test_running_again_computes_nothing(done: Store) -> None:
     before = predictions(done)
-    events: list[Event] = []
-    run(question(done.folder.parent), done.folder, events.append, here=HERE)
-    assert "start" not in {e.what for e in events} and predictions(done) == before
+    events: list[ProgressEvent] = []
+    execute_study(question(done.folder.parent), done.folder, events.append, here=HERE)
+    assert "start" not in {e.kind for e in events} and predictions(done) == before
 
 
 def test_another_folder_another_order_gives_the_same_keys_and_bytes(done: Store, tmp_path: Path) -> None:
     lines = STUDY.splitlines(keepends=True)
     swapped = "".join([*lines[:5], lines[6], lines[5]])
-    other = run(question(tmp_path, swapped), tmp_path / "elsewhere", quiet, here=HERE)
+    other = execute_study(question(tmp_path, swapped), tmp_path / "elsewhere", quiet, here=HERE)
     assert predictions(other) == predictions(done)
 
 
@@ -123,34 +125,34 @@ def test_adding_a_candidate_computes_only_that_one(done: Store, tmp_path: Path) 
     import shutil
 
     shutil.copytree(done.folder, tmp_path / "out")
-    events: list[Event] = []
+    events: list[ProgressEvent] = []
     more = STUDY + "  - {name: cnn longer, backbone: test_resnet, weights: random, recipe: {epochs: 3}}\n"
-    store = run(question(tmp_path, more), tmp_path / "out", events.append, here=HERE)
-    started = [e.title for e in events if e.what == "start"]
+    store = execute_study(question(tmp_path, more), tmp_path / "out", events.append, here=HERE)
+    started = [e.title for e in events if e.kind == "start"]
     assert len(started) == 4 and all(t.startswith("cnn longer") for t in started)
     assert len(list(store.runs())) == 12
 
 
 def test_a_run_that_fails_leaves_a_note_and_the_others_go_on(tmp_path: Path) -> None:
     bad = STUDY + "  - {name: diverges, backbone: test_resnet, weights: random, recipe: {lr: 1e+18, optimizer: {kind: sgd}}}\n"
-    events: list[Event] = []
-    store = run(question(tmp_path, bad), tmp_path / "out", events.append, here=HERE)
-    notes = store.failures()
+    events: list[ProgressEvent] = []
+    store = execute_study(question(tmp_path, bad), tmp_path / "out", events.append, here=HERE)
+    notes = store.read_failures()
     assert len(notes) == 4 and all("training loss became" in n["error"] for n in notes.values())
-    assert len(list(store.runs())) == 8 and [e.what for e in events].count("failed") == 4
+    assert len(list(store.runs())) == 8 and [e.kind for e in events].count("failed") == 4
 
 
 def test_two_processes_share_the_work_and_give_the_same_bytes(done: Store, tmp_path: Path) -> None:
-    store = run(question(tmp_path), tmp_path / "out", quiet, jobs=2, here=HERE)
+    store = execute_study(question(tmp_path), tmp_path / "out", quiet, jobs=2, here=HERE)
     assert predictions(store) == predictions(done)
     assert len({r.record["machine"]["threads"] for r in store.runs()}) == 1
 
 
 def command(out: Path, study: Path) -> list[str]:
     code = (
-        "import sys; from pathlib import Path; from phoropter.study.executors import run; from phoropter.study.spec import read\n"
-        "from phoropter.study.run import Here\n"
-        f"run(read(Path({str(study)!r}))[0], Path({str(out)!r}), lambda e: print(e.what, flush=True), here=Here('cpu', 1, 0.2))"
+        "import sys; from pathlib import Path; from phoropter.study.executors import execute_study; from phoropter.study.spec import read_study\n"
+        "from phoropter.study.run import ComputeOptions\n"
+        f"execute_study(read_study(Path({str(study)!r}))[0], Path({str(out)!r}), lambda e: print(e.kind, flush=True), here=ComputeOptions('cpu', 1, 0.2))"
     )
     return [sys.executable, "-c", code]
 
@@ -162,7 +164,7 @@ def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(tmp_path: Path
     text = text.replace("{digits: true, size: 32}", "{digits: true, size: 32, rows: 400}").replace("epochs: 8", "epochs: 3")
     text = text.replace("folds: 5", "folds: 3")
     study = question(tmp_path, text)
-    whole = run(study, tmp_path / "whole", quiet, here=Here("cpu", 1))
+    whole = execute_study(study, tmp_path / "whole", quiet, here=ComputeOptions("cpu", 1))
     draw = random.Random(0)
     kills = 0
     for _ in range(10):
@@ -174,7 +176,7 @@ def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(tmp_path: Path
         kills += process.wait() == -signal.SIGKILL
         process.stdout.close()
     assert kills >= 5  # the study may be done before the tenth
-    finished = run(study, tmp_path / "killed", quiet, here=Here("cpu", 1))
+    finished = execute_study(study, tmp_path / "killed", quiet, here=ComputeOptions("cpu", 1))
     assert predictions(finished) == predictions(whole) and len(predictions(whole)) == 24
     assert not list((tmp_path / "killed" / "runs").glob(".*"))
 

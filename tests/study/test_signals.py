@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phoropter.data.protocols import splits
+from phoropter.data.protocols import make_splits
 from phoropter.data.spec import open_dataset
-from phoropter.study.executors import run
-from phoropter.study.plan import plan
-from phoropter.study.run import Here
-from phoropter.study.scale import small
-from phoropter.study.spec import Question, read, variants
+from phoropter.study.executors import execute_study
+from phoropter.study.plan import plan_study
+from phoropter.study.run import ComputeOptions
+from phoropter.study.scale import make_smoke_version
+from phoropter.study.spec import StudyInput, expand_sweep, read_study
 
-HERE = Here("cpu", threads=1)
+HERE = ComputeOptions("cpu", threads=1)
 ECG = """\
 name: people
 data:
@@ -42,17 +42,17 @@ metrics: [roc_auc]
 """
 
 
-def question(folder: Path, text: str) -> Question:
+def question(folder: Path, text: str) -> StudyInput:
     file = folder / "study.yaml"
     file.write_text(text)
-    return read(file)[0]
+    return read_study(file)[0]
 
 
 def test_predictions_know_subject_site_and_seconds(tmp_path: Path) -> None:
-    store = run(question(tmp_path, ECG), tmp_path / "out", lambda event: None, here=HERE)
+    store = execute_study(question(tmp_path, ECG), tmp_path / "out", lambda event: None, here=HERE)
     seen: list[set[str]] = []
     for one in store.runs():
-        held_out = one.predictions()
+        held_out = one.load_predictions()
         assert held_out is not None and held_out.groups is not None and held_out.spans is not None and held_out.sites is not None
         assert (held_out.spans[:, 1] - held_out.spans[:, 0] == 5).all()
         seen.append(set(held_out.groups))
@@ -63,12 +63,12 @@ def test_predictions_know_subject_site_and_seconds(tmp_path: Path) -> None:
 
 def test_a_sweep_over_cleaning_draws_pictures_of_its_own(tmp_path: Path) -> None:
     asked = question(tmp_path, CTG + "sweep: {data.clean.filter.fhr_lowpass: [0, 5, 50], data.picture.fhr_axis: [[50, 210]]}\n")
-    made = list(variants(asked))
+    made = list(expand_sweep(asked))
     assert [v.data.clean.filter.fhr_lowpass for v in made] == [0, 5, 50]  # type: ignore[union-attr]
-    planned = plan(asked, tmp_path / "cache")
-    assert len({m.dataset.contents for m in planned.materials}) == 3
-    assert len({tuple(m.dataset.ids) for m in planned.materials}) == 1  # the same births, the same folds
-    store = run(asked, tmp_path / "out", lambda event: None, here=HERE, cache=tmp_path / "cache")
+    planned = plan_study(asked, tmp_path / "cache")
+    assert len({m.dataset.content_digest for m in planned.image_sets}) == 3
+    assert len({tuple(m.dataset.ids) for m in planned.image_sets}) == 1  # the same births, the same folds
+    store = execute_study(asked, tmp_path / "out", lambda event: None, here=HERE, cache=tmp_path / "cache")
     assert len(list(store.runs())) == 6 and len(list((tmp_path / "cache" / "pixels").glob("*/pixels.u8"))) == 3
 
 
@@ -77,22 +77,22 @@ def test_a_sweep_over_cleaning_draws_pictures_of_its_own(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["ecg-simulated", "ctg-simulated"])
 def test_the_two_parts_of_a_demo_differ_in_who_is_held_out_and_in_nothing_else(name: str) -> None:
-    dealt, apart = read(name)
+    dealt, apart = read_study(name)
     assert dealt.study.data == apart.study.data and dealt.candidates == apart.candidates
     (first, *_), (other, *_) = (plan_splits(part) for part in (dealt, apart))
     assert first > 0.9 and other == 0
 
 
-def plan_splits(part: Question) -> list[float]:
+def plan_splits(part: StudyInput) -> list[float]:
     """The share of test rows whose subject is trained on, for each split."""
     dataset = open_dataset(part.study.data)
     assert dataset.groups is not None
-    made = splits(dataset, part.study.protocol)
+    made = make_splits(dataset, part.study.protocol)
     return [float(np.isin(dataset.groups[s.test], dataset.groups[s.train]).mean()) for s in made]
 
 
 def test_the_study_of_births_is_all_of_the_paper() -> None:
-    parts = {part.study.name.removeprefix("ctg-high-risk-"): part for part in read("ctg-high-risk")}
+    parts = {part.study.name.removeprefix("ctg-high-risk-"): part for part in read_study("ctg-high-risk")}
     sources = ("simulated", "ctu", "hospitals")
     assert set(parts) == {f"{source}{sweep}" for source in sources for sweep in ("", "-lowpass", "-uc")} | {"ctu-ph"}
     for name in (*sources, "ctu-ph"):
@@ -104,24 +104,24 @@ def test_the_study_of_births_is_all_of_the_paper() -> None:
     for source in sources:
         assert parts[f"{source}-lowpass"].study.sweep == {"data.clean.filter.fhr_lowpass": list(range(0, 51, 5))}
         assert parts[f"{source}-uc"].study.sweep == {"data.clean.filter.uc_factor": list(range(0, 121, 10))}
-        uc = next(variants(parts[f"{source}-uc"])).data.picture
+        uc = next(expand_sweep(parts[f"{source}-uc"])).data.picture
         assert uc.uc_axis == (0, 120)  # type: ignore[union-attr]
     assert parts["simulated"].study.protocol.split == parts["hospitals"].study.protocol.split == "sites"
     published = parts["hospitals"].study.about.published  # type: ignore[union-attr]
-    named = {c.name for v in variants(parts["hospitals"]) for c in v.candidates}
+    named = {c.name for v in expand_sweep(parts["hospitals"]) for c in v.candidates}
     assert set(published) == named and len(published) == 40
     assert published["ViT-B/16 · augment slit-cutmix"] == {"roc_auc": 0.8228}
 
 
 def test_the_study_of_stress_is_all_of_the_paper() -> None:
-    parts = read("sonic-wesad")
+    parts = read_study("sonic-wesad")
     assert [p.study.name for p in parts] == [f"sonic-wesad-{k}-class{twin}" for k in (2, 3) for twin in ("", "-unseen-people")]
     for part in parts:
         made = part.candidates
         assert len(made) == 10 and sum(c.fusion is not None for c in made) == 6
         assert all(c.head.kind == "dense" and c.head.hidden == 128 and c.head.dropout == 0.5 for c in made)
         assert all(c.fusion.mode == "logits" and c.fusion.hidden == 12 for c in made if c.fusion)
-        assert all((c.recipe.epochs, c.recipe.batch, c.recipe.optimizer.kind) == (20, 32, "adam") for c in made)
+        assert all((c.recipe.total_epochs, c.recipe.batch, c.recipe.optimizer.kind) == (20, 32, "adam") for c in made)
         vgg = [b for c in made if c.fusion for b in c.backbones if b.name == "vgg19"]
         assert len(vgg) == 3 and all(b.pool == "average" for b in vgg)
         if part.study.about and part.study.about.published:
@@ -133,7 +133,7 @@ def test_the_study_of_stress_is_all_of_the_paper() -> None:
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_the_simulated_part_of_the_paper_plans_at_full_and_at_small_size(number: int, tmp_path: Path) -> None:
-    part = read("ctg-high-risk")[number]
-    assert len(list(variants(part))) in (5, 11, 13)
-    planned = plan(small(part), tmp_path)
-    assert planned.runs and all(m.side <= 64 for m in planned.materials)
+    part = read_study("ctg-high-risk")[number]
+    assert len(list(expand_sweep(part))) in (5, 11, 13)
+    planned = plan_study(make_smoke_version(part), tmp_path)
+    assert planned.runs and all(m.image_size <= 64 for m in planned.image_sets)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phoropter.core.errors import SpecError
-from phoropter.core.seeds import id_hashes, uniforms
-from phoropter.core.spec import check
+from phoropter.core.seeds import hash_ids, uniform_numbers
+from phoropter.core.spec import validate_as
 from phoropter.models import vision
-from phoropter.training.augment import Augmentation, Augmented, Draws, box, one_by_one, together
+from phoropter.training.augment import Augmentation, AugmentedBatch, Draws, apply_batched, apply_per_image, boxes_from_lambda
 from phoropter.training.recipe import Recipe
 
 Hashes = NDArray[np.uint64]
@@ -36,7 +36,7 @@ MIXES = ["mixup", "cutmix", "slit-cutmix"]
 
 
 def made(steps: Any, seed: int = 0) -> Augmentation:
-    return Augmentation(check(Recipe, {"augment": steps}).augment, seed)
+    return Augmentation(validate_as(Recipe, {"augment": steps}).augment, seed)
 
 
 def pictures(count: int = 12, height: int = 24, width: int = 24) -> torch.Tensor:
@@ -48,10 +48,10 @@ def pictures(count: int = 12, height: int = 24, width: int = 24) -> torch.Tensor
 
 
 def hashes(count: int = 12, first: int = 0) -> Hashes:
-    return id_hashes([f"sample {i}" for i in range(first, first + count)])
+    return hash_ids([f"sample {i}" for i in range(first, first + count)])
 
 
-def seen(steps: Any, given: torch.Tensor, epoch: int = 0, batch: int = 0, seed: int = 0) -> Augmented:
+def seen(steps: Any, given: torch.Tensor, epoch: int = 0, batch: int = 0, seed: int = 0) -> AugmentedBatch:
     return made(steps, seed).apply(given, hashes(len(given)), epoch, batch)
 
 
@@ -115,17 +115,17 @@ def test_several_threads_make_the_same_bytes_as_one() -> None:
 @pytest.mark.parametrize("step", [*ALONE, [{"resized-crop": {"size": 15}}, "flip", "rotate"]], ids=str)
 def test_the_whole_batch_at_once_is_the_same_within_a_grey_level(step: Any) -> None:
     given = pictures(16, 24, 30)
-    draws = Draws(hashes(16), seed=0, epoch=2, batch=0)
+    draws = Draws(hashes(16), seed=0, epoch=2, batch_index=0)
     steps = made(step).steps
-    alone, whole = one_by_one(steps, given, draws), together(steps, given, draws)
+    alone, whole = apply_per_image(steps, given, draws), apply_batched(steps, given, draws)
     assert alone.shape == whole.shape and whole.dtype == torch.uint8
     assert int((alone.int() - whole.int()).abs().max()) <= (1 if len(steps) == 1 else 2)  # a level for each that resamples
 
 
 def test_a_policy_is_done_one_by_one_on_the_whole_batch_path_too() -> None:
-    given, draws = pictures(), Draws(hashes(), seed=0, epoch=0, batch=0)
+    given, draws = pictures(), Draws(hashes(), seed=0, epoch=0, batch_index=0)
     steps = made(["flip", "randaugment"]).steps
-    assert torch.equal(one_by_one(steps, given, draws), together(steps, given, draws))
+    assert torch.equal(apply_per_image(steps, given, draws), apply_batched(steps, given, draws))
 
 
 def test_steps_follow_each_other_as_written() -> None:
@@ -143,7 +143,7 @@ def test_steps_follow_each_other_as_written() -> None:
 @pytest.mark.parametrize("side", [8, 128])  # big pictures are mirrored by another kernel
 def test_a_flip_is_the_picture_or_its_mirror_image_by_chance(step: str, axis: int, side: int) -> None:
     given = pictures(40, side, side)
-    mirrored = uniforms(hashes(40), 1, 0, f"augment/{step}", 0)[:, 0] < 0.25
+    mirrored = uniform_numbers(hashes(40), 1, 0, f"augment/{step}", 0)[:, 0] < 0.25
     out = seen({step: {"chance": 0.25}}, given).pictures
     assert 0 < mirrored.sum() < 20
     for i in range(40):
@@ -179,12 +179,12 @@ def test_a_padded_crop_moves_the_picture_and_fills_with_grey() -> None:
 
 
 def test_sides_are_known_beforehand_and_a_crop_too_large_is_one_sentence() -> None:
-    assert made("flip").side_out(300) == 300
-    assert made([{"crop": {"size": 224}}, "flip"]).side_out(256) == 224
-    assert made({"crop": {"padding": 4}}).side_out(32) == 32
-    assert made({"resized-crop": {"size": 96}}).side_out(32) == 96
+    assert made("flip").output_size(300) == 300
+    assert made([{"crop": {"size": 224}}, "flip"]).output_size(256) == 224
+    assert made({"crop": {"padding": 4}}).output_size(32) == 32
+    assert made({"resized-crop": {"size": 96}}).output_size(32) == 96
     with pytest.raises(SpecError, match="a crop of size 224 with padding 0 does not fit into pictures of 64 × 64"):
-        made({"crop": {"size": 224}}).side_out(64)
+        made({"crop": {"size": 224}}).output_size(64)
     with pytest.raises(SpecError, match="does not fit into pictures of 24 × 24"):
         seen({"crop": {"size": 40, "padding": 4}}, pictures())
 
@@ -198,8 +198,8 @@ def resized_boxes(scale: list[float], ratio: list[float], height: int, width: in
     from phoropter.training import strokes
 
     draws = Draws(hashes(count), 0, 0, 0)
-    drawn = strokes.KERNELS["resized-crop"].draw(steps[0], draws, (height, width))
-    out = one_by_one(steps, given, draws)
+    drawn = strokes.AUGMENTATION_OPS["resized-crop"].draw_parameters(steps[0], draws, (height, width))
+    out = apply_per_image(steps, given, draws)
     top, left = out[:, 0, 0, :].float().mean(1), out[:, 1, :, 0].float().mean(1)  # first row, first column of each piece
     assert (top - torch.from_numpy(drawn[:, 0])).abs().max() < 1.5 and (left - torch.from_numpy(drawn[:, 1])).abs().max() < 1.5
     return np.asarray(drawn)
@@ -227,8 +227,8 @@ def test_a_resized_crop_is_pillow_s_of_the_same_piece(size: int) -> None:
     from phoropter.training import strokes
 
     draws = Draws(hashes(10), 0, 0, 0)
-    drawn = strokes.KERNELS["resized-crop"].draw(steps[0], draws, (70, 60))
-    for picture, out, (top, left, height, width) in zip(given, one_by_one(steps, given, draws), drawn.tolist(), strict=True):
+    drawn = strokes.AUGMENTATION_OPS["resized-crop"].draw_parameters(steps[0], draws, (70, 60))
+    for picture, out, (top, left, height, width) in zip(given, apply_per_image(steps, given, draws), drawn.tolist(), strict=True):
         piece = hwc(picture).crop((left, top, left + width, top + height))
         expected = np.asarray(piece.resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
         assert np.abs(out.numpy().astype(int) - expected).max() <= 1
@@ -237,7 +237,7 @@ def test_a_resized_crop_is_pillow_s_of_the_same_piece(size: int) -> None:
 def test_a_rotation_is_bilinear_about_the_middle_with_grey_outside() -> None:
     given = pictures(5, 9, 9)
     out = seen({"rotate": {"degrees": 60, "fill": 77}}, given).pictures
-    angles = (2 * uniforms(hashes(5), 1, 0, "augment/rotate", 0)[:, 0] - 1) * np.radians(60)
+    angles = (2 * uniform_numbers(hashes(5), 1, 0, "augment/rotate", 0)[:, 0] - 1) * np.radians(60)
     for picture, found, angle in zip(given.numpy(), out.numpy(), angles, strict=True):
         for y in range(9):
             for x in range(9):
@@ -282,9 +282,9 @@ def test_each_part_of_jitter_is_torchvision_s(part: str, operation: str, column:
     given = pictures()
     strengths = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, part: 0.6}
     out = seen({"jitter": strengths}, given).pictures
-    factors = 1 + (2 * uniforms(hashes(), 4, 0, "augment/jitter", 0)[:, column] - 1) * 0.6
+    factors = 1 + (2 * uniform_numbers(hashes(), 4, 0, "augment/jitter", 0)[:, column] - 1) * 0.6
     for picture, found, factor in zip(given, out, factors, strict=True):
-        expected = getattr(vision.torchvision("transforms.functional"), operation)(picture.double() / 255, factor) * 255
+        expected = getattr(vision.import_torchvision("transforms.functional"), operation)(picture.double() / 255, factor) * 255
         assert float((found - expected).abs().max()) < 0.6  # we round to whole levels
     assert not torch.equal(out, given)
 
@@ -293,9 +293,9 @@ def test_the_hue_of_jitter_is_torchvision_s() -> None:
     rng = np.random.default_rng(0)
     given = torch.from_numpy(rng.integers(0, 256, (12, 3, 24, 24), dtype=np.uint8))
     out = seen({"jitter": {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0.5}}, given).pictures
-    turns = (2 * uniforms(hashes(), 4, 0, "augment/jitter", 0)[:, 3] - 1) * 0.5
+    turns = (2 * uniform_numbers(hashes(), 4, 0, "augment/jitter", 0)[:, 3] - 1) * 0.5
     for picture, found, turn in zip(given, out, turns, strict=True):
-        expected = vision.torchvision("transforms.functional").adjust_hue(picture.double() / 255, turn) * 255
+        expected = vision.import_torchvision("transforms.functional").adjust_hue(picture.double() / 255, turn) * 255
         assert float((found - expected).abs().max()) < 0.51
 
 
@@ -311,9 +311,9 @@ def test_grey_pictures_have_no_hue_to_turn() -> None:
 def test_autoaugment_is_torchvision_s_fed_with_our_draws(policy: str) -> None:
     given = pictures(60)
     out = seen({"autoaugment": {"policy": policy, "fill": 128}}, given).pictures
-    module = vision.torchvision("transforms.autoaugment")
+    module = vision.import_torchvision("transforms.autoaugment")
     theirs = module.AutoAugment(module.AutoAugmentPolicy(policy), fill=[128, 128, 128])
-    for picture, found, u in zip(given, out, uniforms(hashes(60), 5, 0, "augment/autoaugment", 0), strict=True):
+    for picture, found, u in zip(given, out, uniform_numbers(hashes(60), 5, 0, "augment/autoaugment", 0), strict=True):
         signs = torch.tensor([int(u[3] >= 0.5), int(u[4] >= 0.5)])
         theirs.get_params = lambda count, u=u, signs=signs: (int(u[0] * count), torch.from_numpy(u[1:3]), signs)
         assert np.array_equal(found.permute(1, 2, 0), np.asarray(theirs(hwc(picture))))
@@ -323,9 +323,9 @@ def test_autoaugment_is_torchvision_s_fed_with_our_draws(policy: str) -> None:
 def test_randaugment_is_torchvision_s_fed_with_our_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     given = pictures(60)
     out = seen({"randaugment": {"ops": 3, "magnitude": 14}}, given).pictures
-    module = vision.torchvision("transforms.autoaugment")
+    module = vision.import_torchvision("transforms.autoaugment")
     theirs = module.RandAugment(num_ops=3, magnitude=14, fill=[0, 0, 0])
-    for picture, found, u in zip(given, out, uniforms(hashes(60), 6, 0, "augment/randaugment", 0), strict=True):
+    for picture, found, u in zip(given, out, uniform_numbers(hashes(60), 6, 0, "augment/randaugment", 0), strict=True):
         pairs = iter(u.reshape(3, 2).tolist())
         sign = 0.0
 
@@ -346,7 +346,7 @@ def test_randaugment_is_torchvision_s_fed_with_our_draws(monkeypatch: pytest.Mon
 
 
 def one_box(lam: float, y: int, x: int, form: str) -> list[int]:
-    return box(np.array([lam]), np.array([[y, x]]), (224, 224), form)[0].tolist()
+    return boxes_from_lambda(np.array([lam]), np.array([[y, x]]), (224, 224), form)[0].tolist()
 
 
 VECTORS = [  # signals-and-protocols, §6: λ, centre, form → y0, y1, x0, x1, λ'
@@ -376,11 +376,11 @@ def test_lambda_1_is_an_empty_box(form: str) -> None:
 @pytest.mark.parametrize(("form", "area"), [("rect", 0.5 - 0.2 + 1 / 48), ("area", 5 / 12)])
 def test_the_mean_area_of_clipped_boxes(form: str, area: float) -> None:
     rng = np.random.default_rng(0)
-    y0, y1, x0, x1 = box(rng.random(200_000), rng.integers(0, 224, (200_000, 2)), (224, 224), form).T
+    y0, y1, x0, x1 = boxes_from_lambda(rng.random(200_000), rng.integers(0, 224, (200_000, 2)), (224, 224), form).T
     assert ((y1 - y0) * (x1 - x0)).mean() / 224**2 == pytest.approx(area, abs=0.004)
 
 
-def batches(step: Any, given: torch.Tensor, count: int = 40) -> list[Augmented]:
+def batches(step: Any, given: torch.Tensor, count: int = 40) -> list[AugmentedBatch]:
     return [seen(step, given, batch=b) for b in range(count)]
 
 
@@ -395,7 +395,7 @@ def test_cutting_out_paints_one_white_box_and_nothing_else(name: str, per_sample
     given = pictures(6)
     sizes = set()
     for out in batches({name: {"per_sample": per_sample, "chance": 0.9}}, given, 10):
-        assert out.partner is None and out.share is None and out.pictures.dtype == torch.uint8
+        assert out.mix_index is None and out.mix_lambda is None and out.pictures.dtype == torch.uint8
         masks = (out.pictures != given).numpy()
         assert (masks.any(1) == masks.all(1)).all()  # the same places in all channels
         assert (out.pictures.numpy()[masks] == 255).all()
@@ -421,14 +421,14 @@ def test_cutmix_takes_the_box_from_the_partner_and_counts_its_pixels(name: str, 
     base[:, 0] = torch.arange(8, dtype=torch.uint8)[:, None, None]  # the first channel says whose pixel it is
     applied = 0
     for out in batches({name: {"per_sample": per_sample}}, base):
-        if out.partner is None or out.share is None:
-            assert out.partner is None and out.share is None and torch.equal(out.pictures, base)
+        if out.mix_index is None or out.mix_lambda is None:
+            assert out.mix_index is None and out.mix_lambda is None and torch.equal(out.pictures, base)
             continue
         applied += 1
         if not per_sample:
-            assert sorted(out.partner.tolist()) == list(range(8))
+            assert sorted(out.mix_index.tolist()) == list(range(8))
         for i in range(8):
-            j = int(out.partner[i])
+            j = int(out.mix_index[i])
             foreign = (out.pictures[i, 0] != i).numpy()
             rows, columns = spans(foreign)
             assert torch.equal(out.pictures[i][:, ~foreign], base[i][:, ~foreign])
@@ -436,23 +436,23 @@ def test_cutmix_takes_the_box_from_the_partner_and_counts_its_pixels(name: str, 
             assert foreign.sum() == len(rows) * len(columns)
             assert name == "cutmix" or len(rows) in (0, 24)
             if i != j:
-                assert float(out.share[i]) == pytest.approx(1 - foreign.mean())
-            assert 0 <= float(out.share[i]) <= 1
+                assert float(out.mix_lambda[i]) == pytest.approx(1 - foreign.mean())
+            assert 0 <= float(out.mix_lambda[i]) <= 1
     assert applied == 40 if per_sample else 10 < applied < 30
 
 
 def test_one_box_for_the_batch_and_one_share() -> None:
     for out in batches("cutmix", pictures(), 10):
-        assert out.share is None or len(set(out.share.tolist())) == 1
+        assert out.mix_lambda is None or len(set(out.mix_lambda.tolist())) == 1
 
 
 def test_mixed_per_sample_about_half_are_left_alone_and_are_their_own_partners() -> None:
     given = pictures(400, 8, 8)
     out = seen({"cutmix": {"per_sample": True}}, given)
-    assert out.partner is not None and out.share is not None
-    alone = out.share == 1
+    assert out.mix_index is not None and out.mix_lambda is not None
+    alone = out.mix_lambda == 1
     assert 180 < int(alone.sum()) < 260  # half, and boxes too small for a pixel
-    assert torch.equal(out.partner[alone], torch.arange(400)[alone])
+    assert torch.equal(out.mix_index[alone], torch.arange(400)[alone])
     assert torch.equal(out.pictures[alone], given[alone])
 
 
@@ -463,32 +463,32 @@ def test_the_same_rows_in_another_order_meet_the_same_partners(name: str) -> Non
     shuffled = np.random.default_rng(0).permutation(12)
     one = augmentation.apply(given, names, 0, 4)
     two = augmentation.apply(given[shuffled], names[shuffled], 0, 4)
-    assert one.partner is not None and two.partner is not None
+    assert one.mix_index is not None and two.mix_index is not None
     assert torch.equal(two.pictures, one.pictures[shuffled])
-    assert (shuffled[two.partner.numpy()] == one.partner.numpy()[shuffled]).all()
+    assert (shuffled[two.mix_index.numpy()] == one.mix_index.numpy()[shuffled]).all()
 
 
 def test_batches_of_one_epoch_have_their_own_boxes_and_permutations() -> None:
     outs = batches({"cutmix": {"chance": 1}}, pictures(), 12)
-    assert len({o.share[0].item() for o in outs if o.share is not None}) > 8
-    assert len({tuple(o.partner.tolist()) for o in outs if o.partner is not None}) == 12
+    assert len({o.mix_lambda[0].item() for o in outs if o.mix_lambda is not None}) > 8
+    assert len({tuple(o.mix_index.tolist()) for o in outs if o.mix_index is not None}) == 12
 
 
 @pytest.mark.parametrize("per_sample", [False, True])
 def test_mixup_is_the_weighted_mean_of_two_pictures(per_sample: bool) -> None:
     given = pictures()
     out = seen({"mixup": {"per_sample": per_sample}}, given)
-    assert out.partner is not None and out.share is not None and out.pictures.dtype == torch.float32
+    assert out.mix_index is not None and out.mix_lambda is not None and out.pictures.dtype == torch.float32
     for i in range(12):
-        share, j = float(out.share[i]), int(out.partner[i])
+        share, j = float(out.mix_lambda[i]), int(out.mix_index[i])
         expected = share * given[i].double() + (1 - share) * given[j].double()
         torch.testing.assert_close(out.pictures[i].double(), expected, rtol=0, atol=1e-4)
-    assert (len(set(out.share.tolist())) == 1) != per_sample
+    assert (len(set(out.mix_lambda.tolist())) == 1) != per_sample
 
 
 def test_mixup_left_alone_is_the_picture_in_the_same_type() -> None:
     out = seen({"mixup": {"chance": 0}}, pictures())
-    assert out.partner is None and torch.equal(out.pictures, pictures().float())
+    assert out.mix_index is None and torch.equal(out.pictures, pictures().float())
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
@@ -496,14 +496,14 @@ def test_lambda_follows_its_beta_distribution(alpha: float) -> None:
     from scipy import stats
 
     out = seen({"mixup": {"alpha": alpha, "per_sample": True}}, torch.zeros((3000, 3, 1, 1), dtype=torch.uint8))
-    assert out.share is not None
-    assert stats.kstest(out.share.double().numpy(), stats.beta(alpha, alpha).cdf).pvalue > 0.01
+    assert out.mix_lambda is not None
+    assert stats.kstest(out.mix_lambda.double().numpy(), stats.beta(alpha, alpha).cdf).pvalue > 0.01
 
 
 def test_a_batch_of_one_can_be_mixed() -> None:
     for name in MIXES:
         out = made({name: {"chance": 1}}).apply(pictures(1), hashes(1), 0, 0)
-        assert out.partner is None or out.partner.tolist() == [0]
+        assert out.mix_index is None or out.mix_index.tolist() == [0]
         assert torch.allclose(out.pictures.float(), pictures(1).float())
 
 
@@ -511,7 +511,7 @@ def test_a_batch_of_one_can_be_mixed() -> None:
 
 
 def test_mixes_and_identity() -> None:
-    assert not made(["flip", "cutout"]).mixes and made(["flip", "cutmix"]).mixes and not made(None).mixes
+    assert not made(["flip", "cutout"]).mixes_labels and made(["flip", "cutmix"]).mixes_labels and not made(None).mixes_labels
     one = made(["flip", {"crop": {"padding": 4}}])
     assert one.identity() == made([{"flip": {"chance": 0.5}}, {"crop": {"padding": 4, "fill": 0}}]).identity()
     others = [
@@ -540,5 +540,5 @@ def test_a_gpu_agrees_with_the_processor_within_a_grey_level(step: Any) -> None:
     there = made(step).apply(given.cuda(), hashes(16), 1, 1)
     assert there.pictures.is_cuda and there.pictures.dtype == here.pictures.dtype
     assert float((there.pictures.cpu().float() - here.pictures.float()).abs().max()) <= 1
-    for a, b in ((here.partner, there.partner), (here.share, there.share)):
+    for a, b in ((here.mix_index, there.mix_index), (here.mix_lambda, there.mix_lambda)):
         assert (a is None and b is None) or (a is not None and b is not None and torch.equal(a, b.cpu()))

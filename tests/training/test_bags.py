@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from phoropter.core.errors import SpecError
-from phoropter.core.seeds import generator
-from phoropter.data.protocols import KFold, splits
+from phoropter.core.seeds import named_generator
+from phoropter.data.protocols import KFold, make_splits
 from phoropter.models import classifier as classifiers
 from phoropter.results.metrics import softmax
-from phoropter.training.batches import bag_of, undersampled
+from phoropter.training.batches import select_bag_rows, undersample_rows
 from phoropter.training.checkpoint import Checkpoints
-from phoropter.training.entries import candidates_of
-from phoropter.training.fit import Fitted, Task, fit, order_of
-from phoropter.training.predict import predict
-from phoropter.training.presets import PRESETS, recipe_of
-from phoropter.training.together import fits_together
+from phoropter.training.entries import parse_candidates
+from phoropter.training.fit import TrainedRun, TrainingTask, fit, make_batch_sampler
+from phoropter.training.predict import predict_from_pixels
+from phoropter.training.presets import PRESETS, parse_recipe
+from phoropter.training.together import can_batch
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ from phoropter.training.together import fits_together
 )
 def test_no_negative_comes_twice_before_every_one_came_once(positives: int, negatives: int, ratio: float, full: int) -> None:
     labels = np.repeat([1, 0], [positives, negatives])
-    bags = [bag_of(np.arange(len(labels)), labels, ratio, bag, generator(0, "x")) for bag in range(full + 1)]
-    size = len(undersampled(np.arange(len(labels)), labels, ratio, generator(0, "x")))
+    bags = [select_bag_rows(np.arange(len(labels)), labels, ratio, bag, named_generator(0, "x")) for bag in range(full + 1)]
+    size = len(undersample_rows(np.arange(len(labels)), labels, ratio, named_generator(0, "x")))
     times = np.zeros(len(labels), dtype=int)
     for bag in bags:
         assert len(bag) == len(np.unique(bag)) == size and (labels[bag] == 1).sum() == positives
@@ -44,24 +44,30 @@ def test_no_negative_comes_twice_before_every_one_came_once(positives: int, nega
 
 def test_classes_as_rare_as_the_rarest_are_whole_in_every_bag() -> None:
     labels = np.repeat([0, 1, 2], [5, 30, 5])
-    bags = [bag_of(np.arange(40), labels, 2, bag, generator(1, "x")) for bag in range(3)]
+    bags = [select_bag_rows(np.arange(40), labels, 2, bag, named_generator(1, "x")) for bag in range(3)]
     assert [np.bincount(labels[bag]).tolist() for bag in bags] == [[5, 10, 5]] * 3
     assert len(np.unique(np.concatenate(bags))) == 40
 
 
-def task_of(few_digits: Any, folder: Path, *, frozen: bool = False, bags: int = 3, **recipe: Any) -> Task:
+def task_of(few_digits: Any, folder: Path, *, frozen: bool = False, bags: int = 3, **recipe: Any) -> TrainingTask:
     """Digits of which two of ten are the rare class."""
     dataset, pixels = few_digits
     rare = np.where(dataset.labels < 2, 0, 1)
     dataset = replace(dataset, labels=rare.astype(np.int64), classes=("rare", "frequent"))
     preset = PRESETS["probe" if frozen else "scratch"]
     changes = {"epochs": 2, "batch": 16, "imbalance": {"undersample": 1, "bags": bags, "keep_ratio": True}, **recipe}
-    entry = {"backbone": "test_resnet", "weights": "random", "size": 32, "frozen": frozen, "recipe": recipe_of(changes, preset)}
-    (candidate,) = candidates_of([entry], preset)
-    return Task(candidate, splits(dataset, KFold(3))[0], dataset, pixels, torch.device("cpu"), folder)
+    entry = {
+        "backbone": "test_resnet",
+        "weights": "random",
+        "size": 32,
+        "frozen": frozen,
+        "recipe": parse_recipe(changes, preset),
+    }
+    (candidate,) = parse_candidates([entry], preset)
+    return TrainingTask(candidate, make_splits(dataset, KFold(3))[0], dataset, pixels, torch.device("cpu"), folder)
 
 
-def finished(task: Task, rows: int | None = None) -> Fitted | None:
+def finished(task: TrainingTask, rows: int | None = None) -> TrainedRun | None:
     """Trained to the end, or let go of after so many epochs' rows, as a kill would."""
     training = fit(task)
     seen = 0
@@ -74,7 +80,7 @@ def finished(task: Task, rows: int | None = None) -> Fitted | None:
     return None
 
 
-def whole(task: Task) -> Fitted:
+def whole(task: TrainingTask) -> TrainedRun:
     found = finished(task)
     assert found is not None
     return found
@@ -83,15 +89,15 @@ def whole(task: Task) -> Fitted:
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_bagged_run_says_the_mean_of_bags_trained_alone(few_digits: Any, tmp_path: Path, frozen: bool) -> None:
     task = task_of(few_digits, tmp_path, frozen=frozen)
-    assert not fits_together(task.candidate)
+    assert not can_batch(task.candidate)
     fitted = whole(task)
-    alone = [whole(replace(task, bag=bag)) for bag in range(3)]
+    alone = [whole(replace(task, bag_index=bag)) for bag in range(3)]
     rows = task.split.test
-    expected = np.mean([softmax(a.answers(rows)[0]) for a in alone], axis=0)
-    np.testing.assert_allclose(softmax(fitted.answers(rows)[0]), expected, atol=1e-6)
-    assert np.abs(softmax(alone[0].answers(rows)[0]) - expected).max() > 1e-4  # the bags do differ
-    shown = [np.concatenate(order_of(a.task).epoch(0)) for a in alone]
-    assert fitted.bags == {
+    expected = np.mean([softmax(a.predict_held_out(rows)[0]) for a in alone], axis=0)
+    np.testing.assert_allclose(softmax(fitted.predict_held_out(rows)[0]), expected, atol=1e-6)
+    assert np.abs(softmax(alone[0].predict_held_out(rows)[0]) - expected).max() > 1e-4  # the bags do differ
+    shown = [np.concatenate(make_batch_sampler(a.task).epoch_batches(0)) for a in alone]
+    assert fitted.bagging_info == {
         "count": 3,
         "rows": [len(s) for s in shown],
         "rows_together": len(np.unique(np.concatenate(shown))),
@@ -105,12 +111,12 @@ def test_a_bagged_run_says_the_mean_of_bags_trained_alone(few_digits: Any, tmp_p
 def test_the_bags_are_one_bundle(few_digits: Any, tmp_path: Path) -> None:
     task = task_of(few_digits, tmp_path, epochs=1)
     fitted = whole(task)
-    classifiers.save(fitted.model, tmp_path / "bundle")
-    again = classifiers.load(tmp_path / "bundle").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classifiers.save_classifier(fitted.model, tmp_path / "bundle")
+    again = classifiers.load_classifier(tmp_path / "bundle").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert len(again.spec.backbones) == 3 and again.spec.fusion and again.spec.fusion.mode == "average"
     rows = task.split.test
-    said = predict(again, task.pixels, rows, task.device)[0]
-    np.testing.assert_allclose(said, fitted.answers(rows)[0], atol=1e-6)
+    said = predict_from_pixels(again, task.pixels, rows, task.device)[0]
+    np.testing.assert_allclose(said, fitted.predict_held_out(rows)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("stop_after", [1, 3])
@@ -119,7 +125,7 @@ def test_a_killed_bagged_run_goes_on_bit_for_bit(few_digits: Any, tmp_path: Path
     task = task_of(few_digits, tmp_path, bags=2)
     (tmp_path / "work").mkdir()
 
-    def there() -> Task:
+    def there() -> TrainingTask:
         return replace(task, checkpoints=Checkpoints(tmp_path / "work", 0))
 
     assert finished(there(), stop_after) is None and list((tmp_path / "work").glob("checkpoint-bag-*.pt"))
@@ -131,12 +137,12 @@ def test_a_killed_bagged_run_goes_on_bit_for_bit(few_digits: Any, tmp_path: Path
 
 def test_asking_for_a_checkpoint_reaches_the_bag_under_way(tmp_path: Path) -> None:
     asked = Checkpoints(tmp_path, 1e9)
-    part = asked.of("bag-1")
-    assert not part.due()
-    asked.ask()
-    assert part.due() and asked.due()
+    part = asked.for_part("bag-1")
+    assert not part.is_due()
+    asked.request_save()
+    assert part.is_due() and asked.is_due()
     part.save(part.load())
-    assert not asked.due() and (tmp_path / "checkpoint-bag-1.pt").exists()
+    assert not asked.is_due() and (tmp_path / "checkpoint-bag-1.pt").exists()
 
 
 @pytest.mark.parametrize(
@@ -149,4 +155,4 @@ def test_asking_for_a_checkpoint_reaches_the_bag_under_way(tmp_path: Path) -> No
 )
 def test_what_cannot_be_bagged_is_refused(entry: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        candidates_of([entry], recipe_of({"imbalance": {"undersample": 1, "bags": 2}}, PRESETS["scratch"]))
+        parse_candidates([entry], parse_recipe({"imbalance": {"undersample": 1, "bags": 2}}, PRESETS["scratch"]))

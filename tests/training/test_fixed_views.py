@@ -11,19 +11,19 @@ import pytest
 import torch
 
 from phoropter.core.errors import SpecError
-from phoropter.data.protocols import KFold, splits
+from phoropter.data.protocols import KFold, make_splits
 from phoropter.models.classifier import Classifier
 from phoropter.training import cache as caches
 from phoropter.training.augment import Augmentation
-from phoropter.training.batches import Batch, PixelTap
+from phoropter.training.batches import Batch, PixelLoader
 from phoropter.training.candidate import Candidate
 from phoropter.training.checkpoint import Checkpoints
-from phoropter.training.entries import candidates_of
-from phoropter.training.fit import Fitted, Task, build, fit, order_of
-from phoropter.training.loop import Lesson, train
-from phoropter.training.predict import predict
-from phoropter.training.presets import PRESETS, recipe_of
-from phoropter.training.together import fit_together, fits_together
+from phoropter.training.entries import parse_candidates
+from phoropter.training.fit import TrainedRun, TrainingTask, build_model, fit, make_batch_sampler
+from phoropter.training.loop import TrainingSetup, train
+from phoropter.training.predict import predict_from_pixels
+from phoropter.training.presets import PRESETS, parse_recipe
+from phoropter.training.together import can_batch, fit_batched
 
 torch.set_num_threads(1)
 
@@ -39,16 +39,16 @@ RECIPE = {
 
 def candidate(recipe: dict[str, Any], **more: Any) -> Candidate:
     entry = {"backbone": "test_resnet", "weights": "random", "size": 32, "frozen": True, "recipe": recipe, **more}
-    return candidates_of([entry], PRESETS["scratch"])[0]
+    return parse_candidates([entry], PRESETS["scratch"])[0]
 
 
-def tasks(few_digits: Any, cache: Path, recipe: dict[str, Any], **more: Any) -> list[Task]:
+def tasks(few_digits: Any, cache: Path, recipe: dict[str, Any], **more: Any) -> list[TrainingTask]:
     dataset, pixels = few_digits
-    made = splits(dataset, KFold(2, seeds=[0, 1]))
-    return [Task(candidate(recipe, **more), split, dataset, pixels, torch.device("cpu"), cache) for split in made]
+    made = make_splits(dataset, KFold(2, seeds=[0, 1]))
+    return [TrainingTask(candidate(recipe, **more), split, dataset, pixels, torch.device("cpu"), cache) for split in made]
 
 
-def alone(task: Task) -> Fitted:
+def alone(task: TrainingTask) -> TrainedRun:
     training = fit(task)
     while True:
         try:
@@ -60,22 +60,24 @@ def alone(task: Task) -> Fitted:
 class Live:
     """The plain way: pictures of epoch e mod `count`, augmented and shown to the backbone in every epoch."""
 
-    def __init__(self, tap: PixelTap, count: int) -> None:
+    def __init__(self, tap: PixelLoader, count: int) -> None:
         self.tap, self.count = tap, count
 
     def batch(self, rows: Any, epoch: int, index: int) -> Batch:
         return self.tap.batch(rows, epoch % self.count, index)
 
 
-def live(task: Task, count: int) -> tuple[Classifier, list[dict[str, Any]]]:
-    model, recipe = build(task), task.candidate.recipe
-    tap = PixelTap(task.dataset, task.pixels, Augmentation(recipe.augment, seed=task.split.seed), task.device)
+def live(task: TrainingTask, count: int) -> tuple[Classifier, list[dict[str, Any]]]:
+    model, recipe = build_model(task), task.candidate.recipe
+    tap = PixelLoader(task.dataset, task.pixels, Augmentation(recipe.augment, seed=task.split.seed), task.device)
 
     def objective(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         logits = model(batch.inputs)
         return torch.nn.functional.cross_entropy(logits, batch.labels), logits
 
-    rows = list(train(model, recipe, Lesson(Live(tap, count), order_of(task), objective), Checkpoints(None), task.device))
+    rows = list(
+        train(model, recipe, TrainingSetup(Live(tap, count), make_batch_sampler(task), objective), Checkpoints(None), task.device)
+    )
     return model, [row for row in rows if isinstance(row, dict)]
 
 
@@ -83,20 +85,22 @@ def live(task: Task, count: int) -> tuple[Classifier, list[dict[str, Any]]]:
 def test_heads_end_as_if_the_backbone_had_seen_the_same_views_in_every_epoch(few_digits: Any, tmp_path: Path, how: str) -> None:
     more = {} if how == "together" else {"recipe": {**RECIPE, "accumulate": 2}}
     made = tasks(few_digits, tmp_path, **{"recipe": RECIPE, **more})
-    assert fits_together(made[0].candidate) == (how == "together")
-    outcomes = fit_together(made) if how == "together" else [alone(task) for task in made]
+    assert can_batch(made[0].candidate) == (how == "together")
+    outcomes = fit_batched(made) if how == "together" else [alone(task) for task in made]
     for task, outcome in zip(made, outcomes, strict=True):
-        assert isinstance(outcome, Fitted)
+        assert isinstance(outcome, TrainedRun)
         model, history = live(task, 2)
-        expected, _ = predict(model, task.pixels, task.split.test, task.device)  # of the clean view
-        np.testing.assert_allclose(outcome.answers(task.split.test)[0], expected, rtol=1e-3, atol=1e-4)
+        expected, _ = predict_from_pixels(model, task.pixels, task.split.test, task.device)  # of the clean view
+        np.testing.assert_allclose(outcome.predict_held_out(task.split.test)[0], expected, rtol=1e-3, atol=1e-4)
         for row, wanted in zip(outcome.history, history, strict=True):
             assert row["train_loss"] == pytest.approx(wanted["train_loss"], rel=1e-4)
     one_view, _ = live(made[0], 1)  # another pool is another answer, so the comparison above can fail
     first = outcomes[0]
-    assert isinstance(first, Fitted)
+    assert isinstance(first, TrainedRun)
     assert not np.allclose(
-        predict(one_view, made[0].pixels, made[0].split.test, made[0].device)[0], first.answers(made[0].split.test)[0], atol=1e-2
+        predict_from_pixels(one_view, made[0].pixels, made[0].split.test, made[0].device)[0],
+        first.predict_held_out(made[0].split.test)[0],
+        atol=1e-2,
     )
 
 
@@ -104,27 +108,27 @@ def test_each_view_is_asked_once_for_all_folds_and_a_larger_pool_asks_only_for_w
     few_digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    forward = Classifier.features
+    forward = Classifier.forward_features
 
     def counted(self: Classifier, pictures: torch.Tensor, only: int | None = None) -> Any:
         asked.append(len(pictures))
         return forward(self, pictures, only)
 
-    monkeypatch.setattr(Classifier, "features", counted)
+    monkeypatch.setattr(Classifier, "forward_features", counted)
     count = len(few_digits[0])
-    fit_together(tasks(few_digits, tmp_path, RECIPE))
+    fit_batched(tasks(few_digits, tmp_path, RECIPE))
     assert sum(asked) == count * (1 + 2) * 2  # the clean one and two views, for each of two random backbones
-    fit_together(tasks(few_digits, tmp_path, {**RECIPE, "fixed_views": 3}))
+    fit_batched(tasks(few_digits, tmp_path, {**RECIPE, "fixed_views": 3}))
     assert sum(asked) == count * (1 + 3) * 2
-    fit_together(tasks(few_digits, tmp_path, {**RECIPE, "fixed_views": 99, "epochs": 3}))  # no more views than epochs
+    fit_batched(tasks(few_digits, tmp_path, {**RECIPE, "fixed_views": 99, "epochs": 3}))  # no more views than epochs
     assert sum(asked) == count * (1 + 3) * 2
 
 
 def test_a_killed_pass_goes_on_and_ends_with_the_same_bytes(
     few_digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caches, "CHUNK", 16)
-    monkeypatch.setattr(caches, "NOTED", 2)
+    monkeypatch.setattr(caches, "BLOCK_ROWS", 16)
+    monkeypatch.setattr(caches, "CHECKPOINT_BLOCKS", 2)
     task = tasks(few_digits, tmp_path / "whole", RECIPE)[0]
     list(fit(task))
     told: list[int] = []
@@ -147,7 +151,7 @@ def test_a_killed_pass_goes_on_and_ends_with_the_same_bytes(
 
 
 def test_the_views_have_no_say_in_what_is_called_alike(few_digits: Any, tmp_path: Path) -> None:
-    fit_together(tasks(few_digits, tmp_path, RECIPE))
+    fit_batched(tasks(few_digits, tmp_path, RECIPE))
     assert len(list((tmp_path / "features").glob("*/about.json"))) == 2  # of the clean passes, which the audit compares
 
 
@@ -165,7 +169,7 @@ def test_what_cannot_be_kept_is_said(recipe: dict[str, Any], more: dict[str, Any
     with pytest.raises(SpecError, match=words):
         candidate({"preset": "probe", "fixed_views": 2, **recipe}, **more)
     per_picture = {"augment": ["flip", {"cutout": {"per_sample": True}}], "fixed_views": 2}
-    assert recipe_of(per_picture, PRESETS["probe"]).kept_views == 2
+    assert parse_recipe(per_picture, PRESETS["probe"]).n_cached_views == 2
 
 
 def test_what_is_not_asked_for_changes_no_key() -> None:

@@ -10,20 +10,20 @@ import pytest
 import torch
 
 from phoropter.core.errors import DivergedError
-from phoropter.data.protocols import KFold, splits
+from phoropter.data.protocols import KFold, make_splits
 from phoropter.training import loop
-from phoropter.training.checkpoint import Checkpoints, State
-from phoropter.training.entries import candidates_of
-from phoropter.training.fit import Fitted, Task, fit
-from phoropter.training.loop import Tick, cycled_momentum, rate
-from phoropter.training.presets import PRESETS, recipe_of
-from phoropter.training.recipe import Schedule
+from phoropter.training.checkpoint import Checkpoints, TrainingState
+from phoropter.training.entries import parse_candidates
+from phoropter.training.fit import TrainedRun, TrainingTask, fit
+from phoropter.training.loop import StepProgress, cycled_momentum, learning_rate_factor
+from phoropter.training.presets import PRESETS, parse_recipe
+from phoropter.training.recipe import ScheduleSpec
 
 torch.set_num_threads(1)
 
 
-def rates(schedule: Schedule, per_epoch: int, epochs: int) -> list[float]:
-    return [rate(schedule, s, per_epoch, epochs) for s in range(per_epoch * epochs)]
+def rates(schedule: ScheduleSpec, per_epoch: int, epochs: int) -> list[float]:
+    return [learning_rate_factor(schedule, s, per_epoch, epochs) for s in range(per_epoch * epochs)]
 
 
 def torch_rates(make: Any, steps: int) -> tuple[list[float], list[float]]:
@@ -39,7 +39,7 @@ def torch_rates(make: Any, steps: int) -> tuple[list[float], list[float]]:
 
 
 def test_one_cycle_is_torch_s_momentum_and_all() -> None:
-    schedule = Schedule(kind="one-cycle")
+    schedule = ScheduleSpec(kind="one-cycle")
     made = lambda o: torch.optim.lr_scheduler.OneCycleLR(o, max_lr=1.0, total_steps=40)  # noqa: E731
     expected, betas = torch_rates(made, 40)
     np.testing.assert_allclose(rates(schedule, 10, 4), expected, atol=1e-7)
@@ -48,30 +48,32 @@ def test_one_cycle_is_torch_s_momentum_and_all() -> None:
 
 def test_cosine_is_torch_s() -> None:
     expected, _ = torch_rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 40, eta_min=0.1), 40)
-    np.testing.assert_allclose(rates(Schedule(floor=0.1), 10, 4), expected, atol=1e-7)
+    np.testing.assert_allclose(rates(ScheduleSpec(floor=0.1), 10, 4), expected, atol=1e-7)
 
 
 def test_step_is_torch_s_and_warm_up_climbs_from_nothing() -> None:
     expected, _ = torch_rates(lambda o: torch.optim.lr_scheduler.StepLR(o, 20, gamma=0.5), 40)
-    np.testing.assert_allclose(rates(Schedule(kind="step", every=2, gamma=0.5), 10, 4), expected, atol=1e-7)
-    warm = rates(Schedule(kind="constant", warmup=0.1), 10, 4)
+    np.testing.assert_allclose(rates(ScheduleSpec(kind="step", every=2, gamma=0.5), 10, 4), expected, atol=1e-7)
+    warm = rates(ScheduleSpec(kind="constant", warmup=0.1), 10, 4)
     assert warm == [0.25, 0.5, 0.75, 1.0, *[1.0] * 36]
 
 
-def task_of(few_digits: Any, tmp_path: Path, recipe: Any, *, every_s: float = 1e9, frozen: bool = False, **entry: Any) -> Task:
+def task_of(
+    few_digits: Any, tmp_path: Path, recipe: Any, *, every_s: float = 1e9, frozen: bool = False, **entry: Any
+) -> TrainingTask:
     dataset, pixels = few_digits
-    split = splits(dataset, KFold(3))[0]
+    split = make_splits(dataset, KFold(3))[0]
     written = {"backbone": "test_resnet", "weights": "random", "size": 32, **entry}
     if frozen:
         written |= {"frozen": True, "recipe": recipe}
-    (candidate,) = candidates_of([written], recipe_of({"batch": 32, **recipe}, PRESETS["scratch"]))
+    (candidate,) = parse_candidates([written], parse_recipe({"batch": 32, **recipe}, PRESETS["scratch"]))
     folder = tmp_path / "work"
     folder.mkdir(exist_ok=True)
     checkpoints = Checkpoints(folder, every_s)
-    return Task(candidate, split, dataset, pixels, torch.device("cpu"), tmp_path / "cache", checkpoints=checkpoints)
+    return TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), tmp_path / "cache", checkpoints=checkpoints)
 
 
-def finish(task: Task, stop_after: int | None = None) -> Fitted | None:
+def finish(task: TrainingTask, stop_after: int | None = None) -> TrainedRun | None:
     """Runs a fit to its end, or lets go of it after so many checkpoints, as a kill would."""
     training = fit(task)
     saved: list[int] = []
@@ -80,7 +82,7 @@ def finish(task: Task, stop_after: int | None = None) -> Fitted | None:
     class Killed(Exception):
         pass
 
-    def counting(state: State) -> None:
+    def counting(state: TrainingState) -> None:
         save(state)
         saved.append(1)
         if stop_after is not None and len(saved) >= stop_after:
@@ -121,7 +123,7 @@ def test_a_killed_run_goes_on_bit_for_bit(few_digits: Any, tmp_path: Path, name:
         for (key, a), b in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
             assert torch.equal(a, b), key
         rows = whole.task.split.test
-        np.testing.assert_array_equal(whole.answers(rows)[0], resumed.answers(rows)[0])
+        np.testing.assert_array_equal(whole.predict_held_out(rows)[0], resumed.predict_held_out(rows)[0])
         kept = ("epoch", "phase", "learning_rate", "train_loss", "train_accuracy")
         assert [[r[k] for k in kept] for r in whole.history] == [[r[k] for k in kept] for r in resumed.history]
 
@@ -134,7 +136,9 @@ def test_a_frozen_candidate_goes_on_bit_for_bit_from_features(few_digits: Any, t
     assert finish(task_of(few_digits, tmp_path / "b", recipe, every_s=0, frozen=True), 4) is None
     resumed = finish(task_of(few_digits, tmp_path / "b", recipe, every_s=0, frozen=True))
     assert whole is not None and resumed is not None and whole.features is not None
-    np.testing.assert_array_equal(whole.answers(whole.task.split.test)[0], resumed.answers(whole.task.split.test)[0])
+    np.testing.assert_array_equal(
+        whole.predict_held_out(whole.task.split.test)[0], resumed.predict_held_out(whole.task.split.test)[0]
+    )
 
 
 def test_an_epoch_that_was_told_is_not_told_again(few_digits: Any, tmp_path: Path) -> None:
@@ -144,7 +148,7 @@ def test_an_epoch_that_was_told_is_not_told_again(few_digits: Any, tmp_path: Pat
     whole = finish(task_of(few_digits, tmp_path / "a", recipe))
     assert whole is not None
     told: list[int] = []
-    resumed: Fitted | None = None
+    resumed: TrainedRun | None = None
     while resumed is None:
         training = fit(task_of(few_digits, tmp_path, recipe, every_s=0))
         try:
@@ -169,16 +173,20 @@ def test_an_epoch_that_was_told_is_not_told_again(few_digits: Any, tmp_path: Pat
 )
 def test_auto_asks_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: bool) -> None:
     (tmp_path / "cpuinfo").write_text(text)
-    assert loop.bf16_units(tmp_path / "cpuinfo") is (expected and torch.backends.mkldnn.is_available())
-    assert loop.bf16_units(tmp_path / "nothing") is False
-    monkeypatch.setattr(loop, "bf16_units", lambda: expected)
-    auto, plain = (recipe_of({"precision": p}, PRESETS["scratch"]) for p in ("auto", "float32"))
-    assert loop.precision_of(auto, torch.device("cpu")) is (torch.bfloat16 if expected else torch.float32)
-    assert loop.precision_of(plain, torch.device("cpu")) is loop.precision_of(auto, torch.device("meta")) is torch.float32
+    assert loop.has_bf16_units(tmp_path / "cpuinfo") is (expected and torch.backends.mkldnn.is_available())
+    assert loop.has_bf16_units(tmp_path / "nothing") is False
+    monkeypatch.setattr(loop, "has_bf16_units", lambda: expected)
+    auto, plain = (parse_recipe({"precision": p}, PRESETS["scratch"]) for p in ("auto", "float32"))
+    assert loop.resolve_autocast_dtype(auto, torch.device("cpu")) is (torch.bfloat16 if expected else torch.float32)
+    assert (
+        loop.resolve_autocast_dtype(plain, torch.device("cpu"))
+        is loop.resolve_autocast_dtype(auto, torch.device("meta"))
+        is torch.float32
+    )
 
 
 def test_a_fitted_classifier_says_what_it_computed_in(few_digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "bf16_units", lambda: True)
+    monkeypatch.setattr(loop, "has_bf16_units", lambda: True)
     for precision, expected in (("auto", "bfloat16"), ("float32", "float32")):
         recipe = {"phases": [{"train": "head", "epochs": 1, "lr": 1e-2}], "precision": precision}
         (tmp_path / precision).mkdir()
@@ -188,7 +196,7 @@ def test_a_fitted_classifier_says_what_it_computed_in(few_digits: Any, tmp_path:
 
 def test_a_torn_checkpoint_costs_a_restart_and_no_more(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"torn")
-    assert Checkpoints(tmp_path).load() == State()
+    assert Checkpoints(tmp_path).load() == TrainingState()
 
 
 def test_a_checkpoint_that_would_run_code_is_not_unpickled(tmp_path: Path) -> None:
@@ -200,9 +208,9 @@ def test_a_checkpoint_that_would_run_code_is_not_unpickled(tmp_path: Path) -> No
 
     (tmp_path / "checkpoint.pt").write_bytes(pickle.dumps(Evil()))
     torch.save(Evil(), tmp_path / "zip.pt")
-    assert Checkpoints(tmp_path).load() == State()
+    assert Checkpoints(tmp_path).load() == TrainingState()
     (tmp_path / "zip.pt").replace(tmp_path / "checkpoint.pt")
-    assert Checkpoints(tmp_path).load() == State() and not (tmp_path / "ran").exists()
+    assert Checkpoints(tmp_path).load() == TrainingState() and not (tmp_path / "ran").exists()
 
 
 def test_accumulated_batches_equal_one_large_batch(few_digits: Any, tmp_path: Path) -> None:
@@ -214,7 +222,7 @@ def test_accumulated_batches_equal_one_large_batch(few_digits: Any, tmp_path: Pa
         recipe = {"phases": phases, "batch": batch, "accumulate": accumulate}
         fitted = finish(task_of(few_digits, tmp_path / name, recipe, frozen=True))
         assert fitted is not None
-        models.append(fitted.answers(fitted.task.split.test)[0])
+        models.append(fitted.predict_held_out(fitted.task.split.test)[0])
     np.testing.assert_allclose(*models, rtol=1e-4, atol=1e-5)
 
 
@@ -233,16 +241,16 @@ def test_training_leaves_torch_s_generator_alone(few_digits: Any, tmp_path: Path
 
 def test_the_best_epoch_by_validation_is_kept(few_digits: Any, tmp_path: Path) -> None:
     dataset, pixels = few_digits
-    split = splits(dataset, KFold(3, validation=0.2))[0]
-    recipe = recipe_of({"epochs": 4, "select": "validation", "lr": 0.05, "batch": 16}, PRESETS["scratch"])
-    (candidate,) = candidates_of([{"backbone": "test_resnet", "weights": "random", "size": 32}], recipe)
-    fitted = finish(Task(candidate, split, dataset, pixels, torch.device("cpu"), tmp_path))
+    split = make_splits(dataset, KFold(3, validation=0.2))[0]
+    recipe = parse_recipe({"epochs": 4, "select": "validation", "lr": 0.05, "batch": 16}, PRESETS["scratch"])
+    (candidate,) = parse_candidates([{"backbone": "test_resnet", "weights": "random", "size": 32}], recipe)
+    fitted = finish(TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), tmp_path))
     assert fitted is not None and split.val is not None
     losses = [row["validation_loss"] for row in fitted.history]
     assert fitted.best_epoch == int(np.argmin(losses)) + 1
-    logits, labels = torch.from_numpy(fitted.answers(split.val)[0]), torch.from_numpy(dataset.labels[split.val])
+    logits, labels = torch.from_numpy(fitted.predict_held_out(split.val)[0]), torch.from_numpy(dataset.labels[split.val])
     assert float(torch.nn.functional.cross_entropy(logits, labels)) == pytest.approx(min(losses))
 
 
 def test_a_tick_says_where_a_long_epoch_is() -> None:
-    assert vars(Tick(1, 3, 5, 10, 99.0)) == {"epoch": 1, "epochs": 3, "step": 5, "steps": 10, "images_per_s": 99.0}
+    assert vars(StepProgress(1, 3, 5, 10, 99.0)) == {"epoch": 1, "epochs": 3, "step": 5, "steps": 10, "images_per_s": 99.0}

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from phoropter.core.errors import SpecError
-from phoropter.training.losses import Criterion, Distillation, class_weights
-from phoropter.training.recipe import Loss
+from phoropter.training.losses import Criterion, DistillationLoss, compute_class_weights
+from phoropter.training.recipe import LossSpec
 
 Array = NDArray[np.float64]
 B, C = 7, 4
@@ -35,7 +35,7 @@ def softmax(z: Array) -> Array:
     return e / e.sum(1, keepdims=True)
 
 
-def by_hand(loss: Loss, logits: torch.Tensor, targets: Array, weights: Array) -> float:
+def by_hand(loss: LossSpec, logits: torch.Tensor, targets: Array, weights: Array) -> float:
     """Σ_i Σ_c w_c q_ic (1 − p_ic)^γ (−log p_ic) over the mixed weights, number by number; targets: (B, C) before smoothing."""
     p = softmax(logits.numpy())
     gamma = loss.gamma if loss.kind == "focal" else 0.0
@@ -58,7 +58,7 @@ def test_cross_entropy_is_torch_s(smoothing: float, weights: list[float] | None)
     student, _, labels = made()
     weight = None if weights is None else torch.tensor(weights, dtype=torch.float64)
     expected = F.cross_entropy(student, labels, weight, label_smoothing=smoothing)
-    torch.testing.assert_close(Criterion(Loss(smoothing=smoothing), weight)(student, labels), expected)
+    torch.testing.assert_close(Criterion(LossSpec(smoothing=smoothing), weight)(student, labels), expected)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -67,7 +67,7 @@ def test_cross_entropy_is_torch_s(smoothing: float, weights: list[float] | None)
 def test_every_option_together_with_mixed_labels_as_written_out(smoothing: float, weights: list[float] | None, kind: Any) -> None:
     student, _, labels = made()
     partner, share = mixing()
-    loss = Loss(kind=kind, gamma=1.5, smoothing=smoothing)
+    loss = LossSpec(kind=kind, gamma=1.5, smoothing=smoothing)
     weight = None if weights is None else torch.tensor(weights, dtype=torch.float64)
     own = share.double().numpy()[:, None]
     targets = own * one_hot(labels) + (1 - own) * one_hot(labels[partner])
@@ -80,25 +80,25 @@ def test_every_option_together_with_mixed_labels_as_written_out(smoothing: float
 def test_mixed_labels_are_the_two_losses_by_their_shares() -> None:
     student, _, labels = made()
     partner, _ = mixing()
-    mixed = Criterion(Loss())(student, labels, partner, torch.full((B,), 0.25))
+    mixed = Criterion(LossSpec())(student, labels, partner, torch.full((B,), 0.25))
     torch.testing.assert_close(mixed, 0.25 * F.cross_entropy(student, labels) + 0.75 * F.cross_entropy(student, labels[partner]))
 
 
 def test_focal_with_gamma_0_is_cross_entropy() -> None:
     student, _, labels = made()
-    assert torch.equal(Criterion(Loss(kind="focal", gamma=0))(student, labels), Criterion(Loss())(student, labels))
+    assert torch.equal(Criterion(LossSpec(kind="focal", gamma=0))(student, labels), Criterion(LossSpec())(student, labels))
 
 
 def test_focal_of_a_certain_answer_has_a_finite_slope_even_below_gamma_1() -> None:
     logits = torch.tensor([[200.0, 0.0], [-200.0, 0.0]], requires_grad=True)
-    Criterion(Loss(kind="focal", gamma=0.5, smoothing=0.1))(logits, torch.tensor([0, 0])).backward()
+    Criterion(LossSpec(kind="focal", gamma=0.5, smoothing=0.1))(logits, torch.tensor([0, 0])).backward()
     assert logits.grad is not None and torch.isfinite(logits.grad).all()
 
 
 def test_half_precision_logits_are_summed_in_float32() -> None:
     student, _, labels = made()
     half = student.to(torch.bfloat16)
-    loss = Criterion(Loss())(half, labels)
+    loss = Criterion(LossSpec())(half, labels)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, F.cross_entropy(half.float(), labels))
 
@@ -108,7 +108,7 @@ def test_half_precision_logits_are_summed_in_float32() -> None:
 def test_a_loss_that_is_not_finite_is_not_hidden(bad: float, kind: Any) -> None:
     student, _, labels = made()
     student[2, 1] = bad
-    assert not torch.isfinite(Criterion(Loss(kind=kind))(student, labels))
+    assert not torch.isfinite(Criterion(LossSpec(kind=kind))(student, labels))
 
 
 # ---- class weights
@@ -117,24 +117,24 @@ CLASSES = ["cat", "dog", "owl"]
 
 
 def test_no_weights_unless_asked() -> None:
-    assert class_weights(Loss(), np.array([0, 1, 1]), CLASSES) is None
+    assert compute_class_weights(LossSpec(), np.array([0, 1, 1]), CLASSES) is None
 
 
 def test_auto_weights_make_every_class_count_the_same() -> None:
     labels = np.repeat([0, 1, 2], [10, 5, 1])
-    weights = class_weights(Loss(class_weights="auto"), labels, CLASSES)
+    weights = compute_class_weights(LossSpec(class_weights="auto"), labels, CLASSES)
     assert weights is not None
     np.testing.assert_allclose(weights, [16 / 30, 16 / 15, 16 / 3], rtol=1e-6)
     assert float(weights[labels].mean()) == pytest.approx(1)
 
 
 def test_auto_weights_of_a_class_without_rows_are_finite() -> None:
-    weights = class_weights(Loss(class_weights="auto"), np.array([0, 1]), CLASSES)
+    weights = compute_class_weights(LossSpec(class_weights="auto"), np.array([0, 1]), CLASSES)
     assert weights is not None and torch.isfinite(weights).all()
 
 
 def test_weights_by_name_are_in_the_order_of_the_classes_and_1_for_the_rest() -> None:
-    weights = class_weights(Loss(class_weights={"owl": 4, "cat": 0.5}), np.array([0]), CLASSES)
+    weights = compute_class_weights(LossSpec(class_weights={"owl": 4, "cat": 0.5}), np.array([0]), CLASSES)
     assert weights is not None and weights.tolist() == [0.5, 1, 4]
 
 
@@ -148,7 +148,7 @@ def test_weights_by_name_are_in_the_order_of_the_classes_and_1_for_the_rest() ->
 )
 def test_wrong_weights_are_one_sentence(given: dict[str, float], message: str) -> None:
     with pytest.raises(SpecError) as raised:
-        class_weights(Loss(class_weights=given), np.array([0]), CLASSES)
+        compute_class_weights(LossSpec(class_weights=given), np.array([0]), CLASSES)
     assert str(raised.value) == message
 
 
@@ -178,9 +178,9 @@ def test_distillation_as_written_out(kind: Any, alpha: float, temperature: float
     own = share.double().numpy()[:, None]
     for mixed in (False, True):
         targets = own * one_hot(labels) + (1 - own) * one_hot(labels[partner]) if mixed else one_hot(labels)
-        expected = (1 - alpha) * by_hand(Loss(), student, targets, np.ones(C))
+        expected = (1 - alpha) * by_hand(LossSpec(), student, targets, np.ones(C))
         expected += alpha * taught_by_hand(kind, learner, teacher.numpy(), temperature)
-        distil = Distillation(Criterion(Loss()), kind, alpha, temperature)
+        distil = DistillationLoss(Criterion(LossSpec()), kind, alpha, temperature)
         found = distil(student, labels, teacher, *((partner, share) if mixed else (None, None)), token=token)
         assert float(found) == pytest.approx(expected, rel=1e-9)
 
@@ -189,11 +189,11 @@ def test_distillation_as_written_out(kind: Any, alpha: float, temperature: float
 def test_alpha_0_is_plain_training_bit_for_bit(kind: Any) -> None:
     student, teacher, labels = (x.float() if x.is_floating_point() else x for x in made())
     partner, share = mixing()
-    criterion = Criterion(Loss(smoothing=0.1))
+    criterion = Criterion(LossSpec(smoothing=0.1))
     plain, taught = student.clone().requires_grad_(), student.clone().requires_grad_()
     criterion(plain, labels, partner, share).backward()
     token = student.clone() if kind == "token" else None
-    loss = Distillation(criterion, kind, 0.0, 3.0)(taught, labels, teacher, partner, share, token=token)
+    loss = DistillationLoss(criterion, kind, 0.0, 3.0)(taught, labels, teacher, partner, share, token=token)
     loss.backward()
     assert torch.equal(loss.detach(), criterion(student, labels, partner, share))
     assert plain.grad is not None and taught.grad is not None and torch.equal(plain.grad, taught.grad)
@@ -204,7 +204,7 @@ def test_the_teacher_gets_no_gradient_and_the_token_gets_the_teacher_s_part_alon
     token = made(1)[0]
     for tensor in (student, teacher, token):
         tensor.requires_grad_()
-    Distillation(Criterion(Loss()), "token", 0.5)(student, labels, teacher, token=token).backward()
+    DistillationLoss(Criterion(LossSpec()), "token", 0.5)(student, labels, teacher, token=token).backward()
     assert teacher.grad is None and student.grad is not None and token.grad is not None
     own, taught = student.detach().clone().requires_grad_(), token.detach().clone().requires_grad_()
     (0.5 * F.cross_entropy(own, labels) + 0.5 * F.cross_entropy(taught, teacher.detach().argmax(1))).backward()
@@ -215,27 +215,29 @@ def test_the_teacher_gets_no_gradient_and_the_token_gets_the_teacher_s_part_alon
 
 def test_a_hard_teacher_may_answer_with_classes() -> None:
     student, teacher, labels = made()
-    distil = Distillation(Criterion(Loss()), "hard", 0.5)
+    distil = DistillationLoss(Criterion(LossSpec()), "hard", 0.5)
     assert torch.equal(distil(student, labels, teacher.argmax(1)), distil(student, labels, teacher))
 
 
 def test_a_teacher_s_answers_kept_in_half_precision_are_read() -> None:
     student, teacher, labels = made()
     kept = teacher.half()
-    distil = Distillation(Criterion(Loss()), "mixed", 0.5, 3.0)
+    distil = DistillationLoss(Criterion(LossSpec()), "mixed", 0.5, 3.0)
     torch.testing.assert_close(distil(student, labels, kept), distil(student, labels, kept.double()))
 
 
 def test_a_student_that_answers_as_its_teacher_has_no_soft_loss() -> None:
     student, _, labels = made()
-    assert float(Distillation(Criterion(Loss()), "soft", 1.0, 4.0)(student, labels, student)) == pytest.approx(0, abs=1e-12)
+    assert float(DistillationLoss(Criterion(LossSpec()), "soft", 1.0, 4.0)(student, labels, student)) == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 def test_what_does_not_fit_is_refused() -> None:
     student, teacher, labels = made()
     with pytest.raises(ValueError, match="token needs the logits of a distillation token"):
-        Distillation(Criterion(Loss()), "token", 0.5)(student, labels, teacher)
+        DistillationLoss(Criterion(LossSpec()), "token", 0.5)(student, labels, teacher)
     with pytest.raises(ValueError, match="hard has no distillation token"):
-        Distillation(Criterion(Loss()), "hard", 0.5)(student, labels, teacher, token=student)
+        DistillationLoss(Criterion(LossSpec()), "hard", 0.5)(student, labels, teacher, token=student)
     with pytest.raises(ValueError, match="soft distillation needs the teacher's"):
-        Distillation(Criterion(Loss()), "soft", 0.5)(student, labels, teacher.argmax(1))
+        DistillationLoss(Criterion(LossSpec()), "soft", 0.5)(student, labels, teacher.argmax(1))

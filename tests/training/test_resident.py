@@ -12,22 +12,22 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from phoropter.core.spec import check
+from phoropter.core.spec import validate_as
 from phoropter.data import mapped, stream
 from phoropter.data.folders import open_folder
-from phoropter.data.pixels import Pixels, prepare
+from phoropter.data.pixels import Pixels, prepare_pixels
 from phoropter.training import memory, resident
 from phoropter.training.augment import Augmentation
-from phoropter.training.batches import PixelTap
+from phoropter.training.batches import PixelLoader
 from phoropter.training.recipe import Recipe
-from phoropter.training.resident import pictures_on, sent
+from phoropter.training.resident import copy_all_to_device, load_pictures_on_device
 
 CPU = torch.device("cpu")
 STEPS: list[Any] = [[{"resized-crop": {"size": 112}}, "flip"], ["flip", {"crop": {"padding": 3}}, "cutmix"], "mixup", []]
 
 
 def augmentation(steps: Any) -> Augmentation | None:
-    return Augmentation(check(Recipe, {"augment": steps}).augment, 3) if steps else None
+    return Augmentation(validate_as(Recipe, {"augment": steps}).augment, 3) if steps else None
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stored(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return prepare(open_folder(folder), 128, cache=tmp_path_factory.mktemp("stored"))
+    return prepare_pixels(open_folder(folder), 128, cache=tmp_path_factory.mktemp("stored"))
 
 
 def literal(pictures: NDArray[np.uint8], boxes: Any, mirrored: Any, size: int) -> torch.Tensor:
@@ -58,33 +58,35 @@ def literal(pictures: NDArray[np.uint8], boxes: Any, mirrored: Any, size: int) -
 
 
 def test_resized_crops_and_mirrors_are_the_literal_ones_bit_for_bit(stored: Any) -> None:
-    from phoropter.training.draws import Draws
-    from phoropter.training.strokes import KERNELS
+    from phoropter.training.draws import AugmentationDraws
+    from phoropter.training.strokes import AUGMENTATION_OPS
 
     dataset, pixels = stored
     made = augmentation(STEPS[0])
     assert made is not None
     rows = np.array([5, 0, 11, 3, 7, 1])
-    draws = Draws(dataset.hashes[rows], 3, 2, 0)
+    draws = AugmentationDraws(dataset.hashes[rows], 3, 2, 0)
     shapes = [(128, 128), (112, 112)]
-    boxes, mirrored = (KERNELS[s.kind].draw(s, draws, shape) for s, shape in zip(made.steps, shapes, strict=True))
+    boxes, mirrored = (
+        AUGMENTATION_OPS[s.kind].draw_parameters(s, draws, shape) for s, shape in zip(made.steps, shapes, strict=True)
+    )
     assert 0 < mirrored.sum() < 6
-    batch = PixelTap(dataset, pixels, made, CPU).batch(rows, 2, 0)
+    batch = PixelLoader(dataset, pixels, made, CPU).batch(rows, 2, 0)
     assert torch.equal(batch.inputs, literal(pixels.batch(rows), boxes, mirrored[:, 0], 112))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("steps", STEPS, ids=str)
 def test_a_streamed_set_is_seen_as_a_stored_one(stored: Any, folder: Path, tmp_path: Path, steps: Any, monkeypatch: Any) -> None:
     monkeypatch.setenv("PHOROPTER_PIXELS_BUDGET", "100")
-    kept, streamed = prepare(open_folder(folder), 128, cache=tmp_path)
+    kept, streamed = prepare_pixels(open_folder(folder), 128, cache=tmp_path)
     assert isinstance(streamed, stream.StreamedPixels)
-    streamed.room = 2  # what stays in memory
+    streamed.capacity = 2  # what stays in memory
     rows = np.array([3, 8, 1, 10, 4])
     for epoch in range(2):
-        one = PixelTap(stored[0], stored[1], augmentation(steps), CPU).batch(rows, epoch, 1)
-        other = PixelTap(kept, streamed, augmentation(steps), CPU).batch(rows, epoch, 1)
+        one = PixelLoader(stored[0], stored[1], augmentation(steps), CPU).batch(rows, epoch, 1)
+        other = PixelLoader(kept, streamed, augmentation(steps), CPU).batch(rows, epoch, 1)
         assert torch.equal(one.inputs, other.inputs) and torch.equal(one.labels, other.labels)  # type: ignore[arg-type]
-        assert len(streamed._kept) <= 2
+        assert len(streamed._recent_squares) <= 2
 
 
 @pytest.mark.parametrize("steps", STEPS, ids=str)
@@ -92,20 +94,22 @@ def test_pictures_held_on_the_device_are_the_same_pictures(stored: Any, steps: A
     """Held on the processor here: the addressing is the same. Whole-batch augmentation: tests/training/test_augment."""
     dataset, pixels = stored
     monkeypatch.setattr(resident, "CHUNK_BYTES", 5 * 3 * 128 * 128)  # in three parts
-    whole = sent(pixels, CPU)
+    whole = copy_all_to_device(pixels, CPU)
     assert torch.equal(whole, torch.from_numpy(pixels.batch(np.arange(12))))
     rows = np.array([3, 8, 1, 10, 4])
-    plain = PixelTap(dataset, pixels, augmentation(steps), CPU).batch(rows, 1, 0)
-    monkeypatch.setattr(resident, "resident", lambda *_: whole)
-    held = pictures_on(pixels, rows, CPU)
+    plain = PixelLoader(dataset, pixels, augmentation(steps), CPU).batch(rows, 1, 0)
+    monkeypatch.setattr(resident, "resident_pictures", lambda *_: whole)
+    held = load_pictures_on_device(pixels, rows, CPU)
     made = augmentation(steps)
     again = held if made is None else made.apply(held, dataset.hashes[rows], 1, 0).pictures
     assert torch.equal(plain.inputs, again)  # type: ignore[arg-type]
 
 
 def test_only_a_gpu_holds_a_set(stored: Any) -> None:
-    assert resident.resident(stored[1], CPU) is None
-    assert torch.equal(pictures_on(stored[1], np.array([2, 2]), CPU), torch.from_numpy(stored[1].batch(np.array([2, 2]))))
+    assert resident.resident_pictures(stored[1], CPU) is None
+    assert torch.equal(
+        load_pictures_on_device(stored[1], np.array([2, 2]), CPU), torch.from_numpy(stored[1].batch(np.array([2, 2])))
+    )
 
 
 def in_memory(file: Path) -> int:
@@ -124,9 +128,9 @@ def test_pages_that_were_read_are_let_go_and_found_again(tmp_path: Path, monkeyp
     bytes_ = np.random.default_rng(0).integers(0, 256, (64, 3, 256, 256), dtype=np.uint8)
     bytes_.tofile(tmp_path / "pixels.u8")
     pixels = Pixels(tmp_path / "pixels.u8", (64, 3, 256, 256), "x")
-    monkeypatch.setattr(mapped, "AT_ONCE_BYTES", 0)
+    monkeypatch.setattr(mapped, "ADVISE_ABOVE_BYTES", 0)
     every = np.arange(64)
-    views = pixels.each(every)
+    views = pixels.read_each(every)
     assert np.array_equal(np.stack(views), bytes_)
     assert in_memory(pixels.file) == bytes_.nbytes
     monkeypatch.setattr(mapped, "RESIDENT_BYTES", 0)
@@ -137,6 +141,6 @@ def test_pages_that_were_read_are_let_go_and_found_again(tmp_path: Path, monkeyp
 
 def test_the_allocator_is_left_to_a_user_who_set_it(monkeypatch: Any) -> None:
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
-    assert memory.keep_memory.__wrapped__() is False
+    assert memory.tune_malloc.__wrapped__() is False
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_")
-    assert memory.keep_memory.__wrapped__() in (True, False)
+    assert memory.tune_malloc.__wrapped__() in (True, False)

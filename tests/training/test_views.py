@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from phoropter.core.errors import SpecError
-from phoropter.core.spec import check, load_yaml
+from phoropter.core.spec import load_yaml, validate_as
 from phoropter.training import views
 from phoropter.training.recipe import Recipe
-from phoropter.training.views import steps_of
+from phoropter.training.views import parse_steps
 
 NAMES = [
     "flip",
@@ -30,7 +30,7 @@ NAMES = [
 
 
 def steps(value: Any) -> tuple[Any, ...]:
-    return check(Recipe, {"augment": value}).augment
+    return validate_as(Recipe, {"augment": value}).augment
 
 
 @pytest.mark.parametrize("nothing", [None, "none", ["none"], []])
@@ -39,12 +39,12 @@ def test_nothing_is_written_in_several_ways(nothing: Any) -> None:
 
 
 def test_a_name_a_mapping_and_a_list_of_both() -> None:
-    assert steps("flip") == (views.Flip(),)
-    assert steps({"crop": {"padding": 4}}) == (views.Crop(padding=4),)
+    assert steps("flip") == (views.HorizontalFlip(),)
+    assert steps({"crop": {"padding": 4}}) == (views.RandomCrop(padding=4),)
     assert steps([{"crop": {"size": 224}}, "flip", {"lighting": {"sigma": 0.2}}, {"cutmix": None}]) == (
-        views.Crop(size=224),
-        views.Flip(),
-        views.Lighting(sigma=0.2),
+        views.RandomCrop(size=224),
+        views.HorizontalFlip(),
+        views.PcaLighting(sigma=0.2),
         views.CutMix(),
     )
 
@@ -59,13 +59,13 @@ def test_steps_survive_a_round_trip_through_plain_data_and_back() -> None:
     recipe = Recipe(
         augment=steps([{"crop": {"size": 32}}, "flip", {"cutout": {"fixed": 16}}, {"slit-cutmix": {"width": "sqrt"}}])
     )
-    assert check(Recipe, recipe.plain()) == recipe
-    assert recipe.with_(batch=7).augment == recipe.augment
+    assert validate_as(Recipe, recipe.plain()) == recipe
+    assert recipe.with_changes(batch=7).augment == recipe.augment
 
 
 def test_steps_that_are_specs_already_stay() -> None:
-    flip = views.Flip(chance=0.25)
-    assert steps_of(flip) == [flip]
+    flip = views.HorizontalFlip(chance=0.25)
+    assert parse_steps(flip) == [flip]
     assert Recipe(augment=(flip, views.CutMix())).augment == (flip, views.CutMix())
 
 
@@ -119,4 +119,4 @@ def test_a_mistake_names_its_line(tmp_path: Any) -> None:
     file.write_text("batch: 8\naugment:\n  - flip\n  - cutmix:\n      alpha: much\n")
     ((plain, source),) = load_yaml(file)
     with pytest.raises(SpecError, match=r"study\.yaml, line 5: augment\.1\.cutmix\.alpha is 'much'"):
-        check(Recipe, plain, source)
+        validate_as(Recipe, plain, source)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+def count_usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """How many cores this process may use: those it is bound to, and no more than its container is given time for.
 
     quota: `cpu.max` of a control group of version 2: microseconds of processor time in a period of so many, or `max`

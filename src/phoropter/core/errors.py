@@ -79,7 +79,7 @@ class DivergedError(RunError):
 
 
 @dataclass(frozen=True)
-class Problem:
+class InputProblem:
     """One bad input that was listed instead of raised: a picture, recording or row."""
 
     where: str
@@ -89,7 +89,7 @@ class Problem:
         return f"{self.where}: {self.what}"
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the known word nearest to `word`, or an empty string.
 
     >>> nearest("resnet5", ["resnet50", "vgg19"])
@@ -101,7 +101,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{by_lower[close[0]]}'?" if close else ""
 
 
-def listing(words: Iterable[str], limit: int = 12) -> str:
+def join_words(words: Iterable[str], limit: int = 12) -> str:
     """`a, b or c`, cut after `limit` words with a count of the rest."""
     all_words = list(words)
     shown = all_words[:limit]

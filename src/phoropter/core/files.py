@@ -18,7 +18,7 @@ import numpy as np
 
 from phoropter.core.errors import DiskError
 
-_ASIDE = ".aside-"  # what is being written and does not count yet
+_UNFINISHED_MARK = ".aside-"  # what is being written and does not count yet
 
 
 def cache_dir(beside: Path | None = None) -> Path:
@@ -31,16 +31,16 @@ def cache_dir(beside: Path | None = None) -> Path:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a path aside to write a file to; on leaving without an error it becomes `path`, else nothing remains.
 
     Raises DiskError when the disk is full or the folder may not be written.
     """
-    aside = _aside(path)
+    aside = _temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
-        _sync(aside)
+        _sync_to_disk(aside)
         aside.replace(path)
     except OSError as error:
         raise_disk_error(error, path)
@@ -50,15 +50,15 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def writing_folder(path: Path) -> Iterator[Path]:
+def atomic_write_folder(path: Path) -> Iterator[Path]:
     """As `writing`, for a folder; if `path` appears meanwhile (another process was first), that one stays."""
-    aside = _aside(path)
+    aside = _temporary_path(path)
     try:
         aside.mkdir(parents=True)
         yield aside
         for file in aside.iterdir():
             if file.is_file():
-                _sync(file)
+                _sync_to_disk(file)
         try:
             aside.rename(path)
         except OSError as error:
@@ -73,7 +73,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text, whole or not at all."""
-    with writing(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
@@ -82,13 +82,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def sweep_aside(folder: Path) -> None:
+def remove_unfinished(folder: Path) -> None:
     """Removes what a killed process had begun directly in `folder` and never finished. Hold the folder's lock."""
-    for stale in folder.glob(f".*{_ASIDE}*") if folder.is_dir() else ():
+    for stale in folder.glob(f".*{_UNFINISHED_MARK}*") if folder.is_dir() else ():
         shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
 
 
-def lock(path: Path) -> filelock.FileLock:
+def file_lock(path: Path) -> filelock.FileLock:
     """An exclusive lock between processes, free again the moment its holder dies. Use as a context, or `.acquire(timeout=0)`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(path, timeout=-1)
@@ -100,12 +100,12 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(there).free
     if needed * 1.1 > free:
         raise DiskError(
-            f"{what} needs {size_text(needed)} in {folder}, where {size_text(free)} are free: "
+            f"{what} needs {format_bytes(needed)} in {folder}, where {format_bytes(free)} are free: "
             "free some space, or set PHOROPTER_CACHE to a larger disk"
         )
 
 
-def size_text(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Bytes for people.
 
     >>> size_text(1536)
@@ -120,7 +120,7 @@ def size_text(count: float) -> str:
 
 def digest(value: Any) -> str:
     """Plain data (dicts, lists, strings, numbers, None) → 32 hexadecimal digits; the order of keys does not matter."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=_plain, allow_nan=True)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=_json_default, allow_nan=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -140,7 +140,7 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def _json_default(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, np.generic):
@@ -152,11 +152,11 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}{_ASIDE}{os.getpid()}-{secrets.token_hex(4)}")
+def _temporary_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_UNFINISHED_MARK}{os.getpid()}-{secrets.token_hex(4)}")
 
 
-def _sync(path: Path) -> None:
+def _sync_to_disk(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

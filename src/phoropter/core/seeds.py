@@ -29,31 +29,31 @@ def seed_of(*names: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
-def generator(*names: str | int) -> np.random.Generator:
+def named_generator(*names: str | int) -> np.random.Generator:
     """A NumPy generator of its own for the thing so named."""
     return np.random.default_rng(seed_of(*names))
 
 
-def id_hashes(ids: NDArray[np.str_] | list[str]) -> NDArray[np.uint64]:
+def hash_ids(ids: NDArray[np.str_] | list[str]) -> NDArray[np.uint64]:
     """(N,) ids → (N,) uint64, once per dataset; the `sample id` part of every later draw."""
     digests = b"".join(hashlib.blake2b(str(i).encode(), digest_size=8).digest() for i in ids)
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
-def uniforms(hashes: NDArray[np.uint64], count: int, *names: str | int) -> NDArray[np.float64]:
+def uniform_numbers(hashes: NDArray[np.uint64], count: int, *names: str | int) -> NDArray[np.float64]:
     """(N,) id hashes → (N, count) numbers in [0, 1), each a function of the names, the id and its column."""
     with np.errstate(over="ignore"):
         columns = (np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN)[None, :]
-        state = _mix(_mix(hashes[:, None] ^ np.uint64(seed_of(*names))) + columns)
+        state = _mix_bits(_mix_bits(hashes[:, None] ^ np.uint64(seed_of(*names))) + columns)
     return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def order(hashes: NDArray[np.uint64], *names: str | int) -> NDArray[np.int64]:
+def random_permutation(hashes: NDArray[np.uint64], *names: str | int) -> NDArray[np.int64]:
     """(N,) id hashes → a permutation of 0..N-1; leaving a sample out leaves the others in the same order."""
-    return np.lexsort((hashes, uniforms(hashes, 1, *names)[:, 0])).astype(np.int64)
+    return np.lexsort((hashes, uniform_numbers(hashes, 1, *names)[:, 0])).astype(np.int64)
 
 
-def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _mix_bits(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     z = (z ^ (z >> np.uint64(30))) * _MIX1
     z = (z ^ (z >> np.uint64(27))) * _MIX2
     return np.asarray(z ^ (z >> np.uint64(31)), dtype=np.uint64)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from phoropter.core.errors import SpecError, nearest
+from phoropter.core.errors import SpecError, did_you_mean
 
 MAX_FILE_BYTES = 1_000_000
 MAX_NODES = 100_000
@@ -33,7 +33,7 @@ class Spec(BaseModel):
         """As JSON-ready plain data, defaults included."""
         return self.model_dump(mode="json")
 
-    def with_(self: SpecT, **changes: Any) -> SpecT:
+    def with_changes(self: SpecT, **changes: Any) -> SpecT:
         """The same with some fields changed, checked again."""
         return type(self).model_validate({**self.model_dump(exclude_unset=True), **changes})
 
@@ -42,13 +42,13 @@ SpecT = TypeVar("SpecT", bound=Spec)
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceMap:
     """Where plain data came from: a name for messages, and the line each key stood on."""
 
     name: str = "the study"
     lines: Mapping[Location, int] = field(default_factory=dict)
 
-    def at(self, location: Location) -> str:
+    def describe_location(self, location: Location) -> str:
         """`study.yaml, line 7` for the nearest enclosing place whose line is known, else just the name."""
         for end in range(len(location), -1, -1):
             if location[:end] in self.lines:
@@ -56,15 +56,15 @@ class Source:
         return self.name
 
 
-def check(kind: type[SpecT], data: Any, source: Source | None = None, at: Location = ()) -> SpecT:
+def validate_as(kind: type[SpecT], data: Any, source: SourceMap | None = None, at: Location = ()) -> SpecT:
     """Plain data → a `kind`. Raises SpecError for the first thing wrong, with its line and the nearest valid word."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise SpecError(_sentence(kind, error, source or Source(), at)) from None
+        raise SpecError(_describe_error(kind, error, source or SourceMap(), at)) from None
 
 
-def load_yaml(path: Path) -> list[tuple[Any, Source]]:
+def load_yaml(path: Path) -> list[tuple[Any, SourceMap]]:
     """Every document of a YAML file as (plain data, Source). Raises SpecError for a missing, oversized or malformed file."""
     import yaml
 
@@ -78,7 +78,7 @@ def load_yaml(path: Path) -> list[tuple[Any, Source]]:
     if size > MAX_FILE_BYTES:
         raise SpecError(f"{path} has {size:,} bytes; a study file has at most {MAX_FILE_BYTES:,}")
     try:
-        return [_document(node, path.name) for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None]
+        return [_parse_document(node, path.name) for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None]
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise SpecError(f"{path.name}{line}: not valid YAML: {error.problem or error}") from None
@@ -86,14 +86,14 @@ def load_yaml(path: Path) -> list[tuple[Any, Source]]:
         raise SpecError(f"{path.name}: not valid YAML: {error}") from None
 
 
-def _document(root: Any, name: str) -> tuple[Any, Source]:
+def _parse_document(root: Any, name: str) -> tuple[Any, SourceMap]:
     import yaml
 
     lines: dict[Location, int] = {}
     count = 0
     constructor = yaml.constructor.SafeConstructor()
 
-    def plain(node: Any, at: Location) -> Any:
+    def convert_node(node: Any, at: Location) -> Any:
         nonlocal count
         count += 1
         line = node.start_mark.line + 1
@@ -113,50 +113,48 @@ def _document(root: Any, name: str) -> tuple[Any, Source]:
                 if key in out:
                     raise SpecError(f"{name}, line {key_node.start_mark.line + 1}: the key '{key}' is given twice; keep one")
                 lines[(*at, key)] = key_node.start_mark.line + 1
-                out[key] = plain(value_node, (*at, key))
+                out[key] = convert_node(value_node, (*at, key))
             return out
         if isinstance(node, yaml.SequenceNode):
-            return [plain(item, (*at, i)) for i, item in enumerate(node.value)]
+            return [convert_node(item, (*at, i)) for i, item in enumerate(node.value)]
         try:
             return constructor.construct_object(node)
         except yaml.constructor.ConstructorError as error:
             raise SpecError(f"{name}, line {line}: {error.problem}; only plain data is read") from None
 
-    return plain(root, ()), Source(name, lines)
+    return convert_node(root, ()), SourceMap(name, lines)
 
 
-def _sentence(kind: type[Spec], error: ValidationError, source: Source, at: Location) -> str:
-    first = min(error.errors(include_url=False), key=_most_telling)
-    path = _written(first["loc"])
-    where = source.at((*at, *path))
+def _describe_error(kind: type[Spec], error: ValidationError, source: SourceMap, at: Location) -> str:
+    first = min(error.errors(include_url=False), key=_error_priority)
+    path = _strip_union_branches(first["loc"])
+    where = source.describe_location((*at, *path))
     dotted = ".".join(str(p) for p in (*at, *path))
     if first["type"] == "extra_forbidden":
         known = _fields_at(kind, first["loc"][:-1])
         word = str(first["loc"][-1])
         inside = f" in {'.'.join(str(p) for p in (*at, *path[:-1]))}" if (*at, *path[:-1]) else ""
-        hint = nearest(word, known) or f"; known keys are {', '.join(sorted(known))}" * bool(known)
+        hint = did_you_mean(word, known) or f"; known keys are {', '.join(sorted(known))}" * bool(known)
         return f"{where}: unknown key '{word}'{inside}{hint}"
     if first["type"] == "missing":
         return f"{where}: the key '{dotted}' is required and was not given"
     if first["type"] == "literal_error":
         expected = str(first.get("ctx", {}).get("expected", ""))
         words = [w.strip().strip("'") for w in expected.replace(" or ", ", ").split(",")]
-        return f"{where}: {dotted} is {first['input']!r}, expected {expected}{nearest(str(first['input']), words)}"
+        return f"{where}: {dotted} is {first['input']!r}, expected {expected}{did_you_mean(str(first['input']), words)}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if first["type"] in ("value_error", "assertion_error"):
         return f"{where}: {dotted + ': ' if dotted else ''}{message}"
     message = message[0].lower() + message[1:]
-    return (
-        f"{where}: {dotted or 'the value'} is {_short(first['input'])}, which does not fit: {message.replace('input ', 'it ', 1)}"
-    )
+    return f"{where}: {dotted or 'the value'} is {_shorten_repr(first['input'])}, which does not fit: {message.replace('input ', 'it ', 1)}"
 
 
-def _most_telling(error: Any) -> tuple[int, int]:
+def _error_priority(error: Any) -> tuple[int, int]:
     """Errors deep inside one branch of a union tell more than `not a string` from its siblings."""
     return (0 if error["type"] in ("extra_forbidden", "value_error", "literal_error") else 1, -len(error["loc"]))
 
 
-def _written(location: Sequence[str | int]) -> Location:
+def _strip_union_branches(location: Sequence[str | int]) -> Location:
     """A pydantic location without the names of union branches, which the user never wrote."""
     return tuple(
         p for p in location if isinstance(p, int) or not (p[:1].isupper() or "[" in p or p in ("str", "int", "float", "bool"))
@@ -168,34 +166,34 @@ def _fields_at(kind: Any, location: Iterable[str | int]) -> list[str]:
     kinds: list[Any] = [kind]
     for part in location:
         following: list[Any] = []
-        for k in _unfold(kinds):
-            if isinstance(part, str) and isinstance(k, type) and part in (k.__name__, _kind(k)):
+        for k in _flatten_types(kinds):
+            if isinstance(part, str) and isinstance(k, type) and part in (k.__name__, _discriminator_value(k)):
                 following.append(k)
             elif isinstance(k, type) and issubclass(k, BaseModel) and part in k.model_fields:
                 following.append(k.model_fields[str(part)].annotation)
         kinds = following or kinds
-    models = [k for k in _unfold(kinds) if isinstance(k, type) and issubclass(k, BaseModel)]
+    models = [k for k in _flatten_types(kinds) if isinstance(k, type) and issubclass(k, BaseModel)]
     return [name for m in models for name in m.model_fields]
 
 
-def _kind(model: type) -> Any:
+def _discriminator_value(model: type) -> Any:
     """The value of `kind` by which a union knows this branch."""
     return model.model_fields["kind"].default if issubclass(model, BaseModel) and "kind" in model.model_fields else None
 
 
-def _unfold(kinds: Iterable[Any]) -> list[Any]:
+def _flatten_types(kinds: Iterable[Any]) -> list[Any]:
     out: list[Any] = []
     for k in kinds:
         origin = typing.get_origin(k)
         if origin in (typing.Union, types.UnionType, list, tuple, dict, Sequence):
-            out += _unfold(a for a in typing.get_args(k) if a is not type(None) and a is not Ellipsis)
+            out += _flatten_types(a for a in typing.get_args(k) if a is not type(None) and a is not Ellipsis)
         elif origin is typing.Annotated:
-            out += _unfold(typing.get_args(k)[:1])
+            out += _flatten_types(typing.get_args(k)[:1])
         else:
             out.append(k)
     return out
 
 
-def _short(value: Any) -> str:
+def _shorten_repr(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

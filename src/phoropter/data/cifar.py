@@ -19,35 +19,35 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import DataError, listing
-from phoropter.core.files import size_text
+from phoropter.core.errors import DataError, join_words
+from phoropter.core.files import format_bytes
 from phoropter.data.dataset import Dataset
 from phoropter.data.folders import open_folder
-from phoropter.data.pictures import ArrayPictures, Held
+from phoropter.data.pictures import ArrayPictures, LazyArray
 from phoropter.signals.arrays_only import load_arrays
 
 MAX_BATCH_BYTES = 400_000_000
 MAX_ARCHIVE_BYTES = 2_000_000_000
 
 
-class Cifar(NamedTuple):
+class CifarLayout(NamedTuple):
     """How one of the two sets lies on disk: its folder and archive, the batch files and their parts, and the keys inside."""
 
     title: str
     folder: str
     archive: str
-    batches: dict[str, str]
-    meta: str
-    names: str
-    labels: str
+    batch_files: dict[str, str]
+    meta_file: str
+    class_names_key: str
+    labels_key: str
 
     @property
-    def where(self) -> str:
+    def download_hint(self) -> str:
         """What to get, from where."""
         return f"get {self.archive} from https://www.cs.toronto.edu/~kriz/cifar.html and put it there, packed or unpacked"
 
 
-CIFAR10 = Cifar(
+CIFAR10 = CifarLayout(
     "CIFAR-10",
     "cifar-10-batches-py",
     "cifar-10-python.tar.gz",
@@ -56,7 +56,7 @@ CIFAR10 = Cifar(
     "label_names",
     "labels",
 )
-CIFAR100 = Cifar(
+CIFAR100 = CifarLayout(
     "CIFAR-100",
     "cifar-100-python",
     "cifar-100-python.tar.gz",
@@ -67,7 +67,7 @@ CIFAR100 = Cifar(
 )
 
 
-def open_cifar(path: Path, kind: Cifar, *, name: str | None = None) -> Dataset:
+def open_cifar(path: Path, kind: CifarLayout, *, name: str | None = None) -> Dataset:
     """The folder of batch files, one that holds it, or the .tar.gz (read without unpacking) → Dataset; ids are `train/00000`….
 
     A folder with train/ and test/ in it is taken for the set as picture files, which is how some keep it; the notes say so.
@@ -76,9 +76,11 @@ def open_cifar(path: Path, kind: Cifar, *, name: str | None = None) -> Dataset:
     if (path / "train").is_dir() and (path / "test").is_dir():
         files = open_folder(path, name=name or kind.title.lower().replace("-", ""))
         return replace(files, notes=(*files.notes, f"{kind.title} as picture files, whose pixels may differ from the originals'"))
-    place = _cifar_place(path, kind)
-    labels, parts, images = _cifar(place, kind)
-    classes = _words(_cifar_files(place, kind, (kind.meta,))[kind.meta], kind.names, f"{place.name}/{kind.meta}")
+    place = _locate_files(path, kind)
+    labels, parts, images = _read_batches(place, kind)
+    classes = _parse_class_names(
+        _unpickle_files(place, kind, (kind.meta_file,))[kind.meta_file], kind.class_names_key, f"{place.name}/{kind.meta_file}"
+    )
     if labels.size and (labels.min() < 0 or labels.max() >= len(classes)):
         raise DataError(f"{place}: labels run {labels.min()}..{labels.max()}, expected 0..{len(classes) - 1}")
     counts = dict.fromkeys(parts.tolist(), 0)
@@ -86,8 +88,8 @@ def open_cifar(path: Path, kind: Cifar, *, name: str | None = None) -> Dataset:
     for part in parts.tolist():
         ids.append(f"{part}/{counts[part]:05d}")
         counts[part] += 1
-    batches = (place,) if place.is_file() else tuple(place / batch for batch in kind.batches)
-    held = Held(_cifar_images, place, kind, files=batches).keep(images)
+    batches = (place,) if place.is_file() else tuple(place / batch for batch in kind.batch_files)
+    held = LazyArray(_read_images, place, kind, files=batches).with_array(images)
     return Dataset(
         name=name or kind.title.lower().replace("-", ""),
         ids=np.array(ids),
@@ -99,31 +101,31 @@ def open_cifar(path: Path, kind: Cifar, *, name: str | None = None) -> Dataset:
     )
 
 
-def _cifar_place(path: Path, kind: Cifar) -> Path:
-    first = next(iter(kind.batches))
+def _locate_files(path: Path, kind: CifarLayout) -> Path:
+    first = next(iter(kind.batch_files))
     for place in (path, path / kind.folder):
-        if (place / first).is_file() and (place / kind.meta).is_file():
+        if (place / first).is_file() and (place / kind.meta_file).is_file():
             return place
     for place in (path, path / kind.archive):
         if place.is_file():
             return place
-    raise DataError(f"{kind.title} is not at {path}: {kind.where}")
+    raise DataError(f"{kind.title} is not at {path}: {kind.download_hint}")
 
 
-def _cifar(place: Path, kind: Cifar) -> tuple[NDArray[np.int64], NDArray[np.str_], NDArray[np.uint8]]:
+def _read_batches(place: Path, kind: CifarLayout) -> tuple[NDArray[np.int64], NDArray[np.str_], NDArray[np.uint8]]:
     """(labels, parts, (N, 32, 32, 3) pictures) of every batch, in the official order."""
     labels, parts, images = [], [], []
-    batches = _cifar_files(place, kind, tuple(kind.batches))
-    for batch, part in kind.batches.items():
+    batches = _unpickle_files(place, kind, tuple(kind.batch_files))
+    for batch, part in kind.batch_files.items():
         where = f"{place.name}/{batch}"
         content = batches[batch]
         data = content.get("data") if isinstance(content, dict) else None
-        given = content.get(kind.labels) if isinstance(content, dict) else None
+        given = content.get(kind.labels_key) if isinstance(content, dict) else None
         if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
             raise DataError(f"{where}: 'data' should be rows of 3072 bytes, as {kind.title} has them; fetch it again")
         if not isinstance(given, list) or len(given) != len(data) or any(type(label) is not int for label in given):
             raise DataError(
-                f"{where}: '{kind.labels}' should be one whole number for each of {len(data)} pictures; fetch it again"
+                f"{where}: '{kind.labels_key}' should be one whole number for each of {len(data)} pictures; fetch it again"
             )
         labels += given
         parts += [part] * len(given)
@@ -131,45 +133,47 @@ def _cifar(place: Path, kind: Cifar) -> tuple[NDArray[np.int64], NDArray[np.str_
     return np.array(labels, dtype=np.int64), np.array(parts), np.concatenate(images)
 
 
-def _cifar_images(place: Path, kind: Cifar) -> NDArray[np.uint8]:
-    return _cifar(place, kind)[2]
+def _read_images(place: Path, kind: CifarLayout) -> NDArray[np.uint8]:
+    return _read_batches(place, kind)[2]
 
 
-def _cifar_files(place: Path, kind: Cifar, wanted: Sequence[str]) -> dict[str, Any]:
-    read = _from_archive if place.is_file() else _from_folder
+def _unpickle_files(place: Path, kind: CifarLayout, wanted: Sequence[str]) -> dict[str, Any]:
+    read = _read_from_archive if place.is_file() else _read_from_folder
     contents = read(place, kind.folder, wanted)
     if missing := [name for name in wanted if name not in contents]:
-        raise DataError(f"{place}: {listing(missing)} is missing; {kind.where}")
-    return {name: _unpickled(content, f"{place.name}/{name}") for name, content in contents.items()}
+        raise DataError(f"{place}: {join_words(missing)} is missing; {kind.download_hint}")
+    return {name: _unpickle_arrays(content, f"{place.name}/{name}") for name, content in contents.items()}
 
 
-def _unpickled(content: bytes, where: str) -> Any:
+def _unpickle_arrays(content: bytes, where: str) -> Any:
     try:
         return load_arrays(content)
     except pickle.UnpicklingError as error:
         raise DataError(f"{where}: refused, because it is not the plain pickle of arrays it should be: {error}") from None
 
 
-def _from_folder(place: Path, folder: str, wanted: Sequence[str]) -> dict[str, bytes]:
+def _read_from_folder(place: Path, folder: str, wanted: Sequence[str]) -> dict[str, bytes]:
     contents = {}
     for name in wanted:
         file = place / name
         if file.is_file():
-            _refuse_large(file.stat().st_size, f"{place.name}/{name}")
+            _check_file_size(file.stat().st_size, f"{place.name}/{name}")
             contents[name] = file.read_bytes()
     return contents
 
 
-def _from_archive(place: Path, folder: str, wanted: Sequence[str]) -> dict[str, bytes]:
+def _read_from_archive(place: Path, folder: str, wanted: Sequence[str]) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     try:
         with tarfile.open(place, "r|*") as archive:
             for member in archive:
                 if member.offset_data + member.size > MAX_ARCHIVE_BYTES:
-                    raise DataError(f"{place} unfolds into more than {size_text(MAX_ARCHIVE_BYTES)}, which is no CIFAR archive")
+                    raise DataError(
+                        f"{place} unfolds into more than {format_bytes(MAX_ARCHIVE_BYTES)}, which is no CIFAR archive"
+                    )
                 name = member.name.removeprefix("./").removeprefix(f"{folder}/")
                 if name in wanted and member.isreg() and (file := archive.extractfile(member)):
-                    _refuse_large(member.size, f"{place.name}/{name}")
+                    _check_file_size(member.size, f"{place.name}/{name}")
                     contents[name] = file.read()
                 if len(contents) == len(wanted):
                     break
@@ -178,12 +182,12 @@ def _from_archive(place: Path, folder: str, wanted: Sequence[str]) -> dict[str, 
     return contents
 
 
-def _refuse_large(size: int, where: str) -> None:
+def _check_file_size(size: int, where: str) -> None:
     if size > MAX_BATCH_BYTES:
-        raise DataError(f"{where} has {size_text(size)}, more than any CIFAR batch; fetch it again")
+        raise DataError(f"{where} has {format_bytes(size)}, more than any CIFAR batch; fetch it again")
 
 
-def _words(content: Any, key: str, where: str) -> tuple[str, ...]:
+def _parse_class_names(content: Any, key: str, where: str) -> tuple[str, ...]:
     words = content.get(key) if isinstance(content, dict) else None
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise DataError(f"{where}: '{key}' should be the list of class names; fetch it again")

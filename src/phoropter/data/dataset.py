@@ -15,15 +15,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import DataError, Problem, listing
+from phoropter.core.errors import DataError, InputProblem, join_words
 from phoropter.core.files import digest, digest_array
-from phoropter.core.seeds import id_hashes, order
+from phoropter.core.seeds import hash_ids, random_permutation
 
 UNLABELLED = -1
-AT_LEAST = 2  # rows, or groups, of each class that a sample keeps: fewer could not be split
+MIN_PER_CLASS = 2  # rows, or groups, of each class that a sample keeps: fewer could not be split
 
 
-class Pictures(Protocol):
+class PictureSource(Protocol):
     """Where the pictures of a dataset are. An object with these three methods is enough; it must be picklable.
 
     Three more are used where they exist: `image(row)`, an RGB Pillow Image, saves a copy of the pixels; `shape(row)` and
@@ -38,7 +38,7 @@ class Pictures(Protocol):
         """A digest of the contents of these rows: equal contents, equal identity, wherever they lie."""
         ...
 
-    def select(self, rows: NDArray[np.int64]) -> Pictures:
+    def select(self, rows: NDArray[np.int64]) -> PictureSource:
         """The same pictures, only these rows, in this order."""
         ...
 
@@ -64,13 +64,13 @@ class Dataset:
     ids: NDArray[np.str_]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
-    pictures: Pictures
+    pictures: PictureSource
     groups: NDArray[np.str_] | None = None
     sites: NDArray[np.str_] | None = None
     parts: NDArray[np.str_] | None = None
     spans: NDArray[np.float64] | None = None
     recordings: NDArray[np.str_] | None = None
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[InputProblem, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class Dataset:
             raise DataError(f"{self.name} holds no pictures: expected at least two classes with pictures in each")
         unique, counts = np.unique(self.ids, return_counts=True)
         if (counts > 1).any():
-            twice = listing([str(i) for i in unique[counts > 1]], 3)
+            twice = join_words([str(i) for i in unique[counts > 1]], 3)
             raise DataError(f"{self.name}: ids must be unique, but {twice} came more than once; give each row its own id")
         known = self.labels[self.labels != UNLABELLED]
         if known.size and (known.min() < 0 or known.max() >= len(self.classes)):
@@ -97,18 +97,18 @@ class Dataset:
         return self.pictures.read(row)
 
     @cached_property
-    def hashes(self) -> NDArray[np.uint64]:
+    def hashed_ids(self) -> NDArray[np.uint64]:
         """(N,) uint64: the sample id's part of every random draw (core/seeds)."""
-        return id_hashes(self.ids)
+        return hash_ids(self.ids)
 
     @cached_property
     def fingerprint(self) -> str:
         """A digest of everything that could change a result: ids, labels, groups, sites, parts, classes and contents."""
         columns = [self.ids, self.labels, self.groups, self.sites, self.parts, self.spans, self.recordings]
-        return digest([[None if c is None else digest_array(c) for c in columns], list(self.classes), self.contents])
+        return digest([[None if c is None else digest_array(c) for c in columns], list(self.classes), self.content_digest])
 
     @cached_property
-    def contents(self) -> str:
+    def content_digest(self) -> str:
         """A digest of ids and pictures alone: what decoding, features and teachers' answers depend on."""
         return digest([digest_array(self.ids), self.pictures.identity(np.arange(len(self), dtype=np.int64))])
 
@@ -125,11 +125,11 @@ class Dataset:
         return list(asked(rows)) if asked else [digest_array(self.read(int(row))) for row in rows]
 
     @property
-    def counts(self) -> NDArray[np.int64]:
+    def class_counts(self) -> NDArray[np.int64]:
         """(C,) rows of each class."""
         return np.bincount(self.labels[self.labels != UNLABELLED], minlength=len(self.classes)).astype(np.int64)
 
-    def rows(self, rows: NDArray[np.int64]) -> Dataset:
+    def select_rows(self, rows: NDArray[np.int64]) -> Dataset:
         """The same dataset with only these rows, in this order."""
         picked: dict[str, Any] = {
             name: None if getattr(self, name) is None else getattr(self, name)[rows]
@@ -137,10 +137,10 @@ class Dataset:
         }
         return replace(self, pictures=self.pictures.select(rows), **picked)
 
-    def labelled(self) -> Dataset:
+    def drop_unlabelled(self) -> Dataset:
         """Without the rows that have no label (the same object when every row has one)."""
         rows = np.flatnonzero(self.labels != UNLABELLED)
-        return self if len(rows) == len(self) else self.rows(rows)
+        return self if len(rows) == len(self) else self.select_rows(rows)
 
     def sample(self, count: int, seed: int = 0) -> Dataset:
         """At most `count` rows, classes in proportion; whole groups where there are groups.
@@ -151,23 +151,23 @@ class Dataset:
         if count >= len(self):
             return self
         if self.groups is not None:
-            return self.rows(self._sample_groups(self.groups, count, seed))
-        _, strata = np.unique(self._strata(), return_inverse=True)
-        shuffled = order(self.hashes, seed, "sample")
-        quotas = _quotas(np.bincount(strata), count)
+            return self.select_rows(self._sample_whole_groups(self.groups, count, seed))
+        _, strata = np.unique(self._sampling_strata(), return_inverse=True)
+        shuffled = random_permutation(self.hashed_ids, seed, "sample")
+        quotas = _allocate_quotas(np.bincount(strata), count)
         chosen = [shuffled[strata[shuffled] == stratum][:quota] for stratum, quota in enumerate(quotas)]
-        return self.rows(np.sort(np.concatenate(chosen)))
+        return self.select_rows(np.sort(np.concatenate(chosen)))
 
-    def _strata(self) -> NDArray[Any]:
+    def _sampling_strata(self) -> NDArray[Any]:
         if self.parts is None:
             return self.labels
         return np.array([f"{part}/{label}" for part, label in zip(self.parts, self.labels, strict=True)])
 
-    def _sample_groups(self, groups: NDArray[np.str_], count: int, seed: int) -> NDArray[np.int64]:
+    def _sample_whole_groups(self, groups: NDArray[np.str_], count: int, seed: int) -> NDArray[np.int64]:
         """Whole groups in an order drawn by name: first those a class still lacks, then whatever fits."""
         names, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-        drawn = order(id_hashes(names), seed, "sample")
-        missing = np.full(len(self.classes), AT_LEAST)
+        drawn = random_permutation(hash_ids(names), seed, "sample")
+        missing = np.full(len(self.classes), MIN_PER_CLASS)
         holds = np.zeros((len(names), len(self.classes)), dtype=bool)
         known = self.labels != UNLABELLED
         holds[index[known], self.labels[known]] = True
@@ -184,28 +184,30 @@ class Dataset:
         return np.flatnonzero(taken[index]).astype(np.int64)
 
 
-def coded(labels: Sequence[str | None], classes: Iterable[str] | None = None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def encode_labels(
+    labels: Sequence[str | None], classes: Iterable[str] | None = None
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Class names, None where unknown → (labels, classes); numbers as classes are ordered by value, words by their letters.
 
     >>> coded(["10", "9", None, "9"])
     (array([ 1,  0, -1,  0]), ('9', '10'))
     """
     named = {label for label in labels if label is not None}
-    order_ = tuple(classes) if classes is not None else tuple(sorted(named, key=_class_key(named)))
+    order_ = tuple(classes) if classes is not None else tuple(sorted(named, key=_class_sort_key(named)))
     place: dict[str | None, int] = {name: i for i, name in enumerate(order_)}
     place[None] = UNLABELLED
     return np.array([place[label] for label in labels], dtype=np.int64), order_
 
 
-def _class_key(names: Iterable[str]) -> Any:
+def _class_sort_key(names: Iterable[str]) -> Any:
     if all(name.isascii() and name.isdigit() for name in names):
         return lambda name: (int(name), name)
     return str
 
 
-def _quotas(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def _allocate_quotas(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """How many of each stratum: in proportion by largest remainder, at least two of each where `count` has room for that."""
-    floor = np.minimum(sizes, AT_LEAST) if AT_LEAST * len(sizes) <= count else np.zeros_like(sizes)
+    floor = np.minimum(sizes, MIN_PER_CLASS) if MIN_PER_CLASS * len(sizes) <= count else np.zeros_like(sizes)
     share = count * sizes / sizes.sum()
     quotas: NDArray[np.int64] = np.maximum(np.floor(share).astype(np.int64), floor)
     while quotas.sum() > count:

@@ -11,23 +11,25 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-DEALS = 20
-FEW_DEALS = 4  # for more groups than MANY, where chance evens things out by itself
-MANY = 2000
-SLACK = 0.1
+MAX_ATTEMPTS = 20
+MAX_ATTEMPTS_MANY_GROUPS = 4  # for more groups than MANY, where chance evens things out by itself
+MANY_GROUPS = 2000
+SIZE_TOLERANCE = 0.1
 
 
-def deal(counts: NDArray[np.int64], shares: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.int64]:
+def balanced_group_partition(
+    counts: NDArray[np.int64], shares: NDArray[np.float64], random: np.random.Generator
+) -> NDArray[np.int64]:
     """(G, C) rows of each class in each group, (F,) shares that sum to one → (G,) the part each group goes to.
 
     The first of a few deals in which every part has every class and nearly its share of rows; else the best of them.
     """
     best: tuple[tuple[int, float], NDArray[np.int64]] | None = None
-    for _ in range(DEALS if len(counts) <= MANY else FEW_DEALS):
-        part, loads = _one(counts, shares, random)
+    for _ in range(MAX_ATTEMPTS if len(counts) <= MANY_GROUPS else MAX_ATTEMPTS_MANY_GROUPS):
+        part, loads = _partition_once(counts, shares, random)
         missing = int((loads[:, counts.sum(axis=0) > 0] == 0).sum())
         off = np.abs(loads.sum(axis=1) - shares * counts.sum())
-        if not missing and (off <= np.maximum(SLACK * shares * counts.sum(), counts.sum(axis=1).max() / 2)).all():
+        if not missing and (off <= np.maximum(SIZE_TOLERANCE * shares * counts.sum(), counts.sum(axis=1).max() / 2)).all():
             return part
         score = (missing, float(off.max()))
         if best is None or score < best[0]:
@@ -36,7 +38,7 @@ def deal(counts: NDArray[np.int64], shares: NDArray[np.float64], random: np.rand
     return best[1]
 
 
-def _one(
+def _partition_once(
     counts: NDArray[np.int64], shares: NDArray[np.float64], random: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """((G,) part of each group, (F, C) rows of each class in each part). A part's load is weighed against its share, a class

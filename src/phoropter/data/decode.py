@@ -24,19 +24,19 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from phoropter.core.errors import DataError
-from phoropter.core.files import size_text
+from phoropter.core.files import format_bytes
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 512 * 1024**2
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
 WHITE = (255, 255, 255, 255)
 
-Fit = Literal["crop", "squash", "pad"]
-Resample = Literal["bicubic", "bilinear"]
+ResizeMode = Literal["crop", "squash", "pad"]
+Interpolation = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True)
-class Square:
+class SquareResize:
     """How a picture of any shape becomes S×S: the part of `data:` that the stored pixels depend on.
 
     size: S, the side in pixels
@@ -45,20 +45,20 @@ class Square:
     """
 
     size: int
-    fit: Fit = "crop"
-    resample: Resample = "bicubic"
+    resize: ResizeMode = "crop"
+    interpolation: Interpolation = "bicubic"
 
-    def of(self, image: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
+    def resize_image(self, image: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 or an RGB Image → (3, S, S) uint8. Antialiased; a picture that is S×S already keeps its pixels."""
         picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-        if self.fit == "pad":
-            square = self._padded(picture)
+        if self.resize == "pad":
+            square = self._pad_to_square(picture)
         else:
-            box = self._centre(picture) if self.fit == "crop" else None
-            square = self._scaled(picture, (self.size, self.size), box)
+            box = self._centre_crop_box(picture) if self.resize == "crop" else None
+            square = self._scale_image(picture, (self.size, self.size), box)
         return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
 
-    def _centre(self, picture: Image.Image) -> tuple[float, float, float, float]:
+    def _centre_crop_box(self, picture: Image.Image) -> tuple[float, float, float, float]:
         """The part of the picture that ends in the square: scaling only this equals scaling all and cropping, to rounding,
         without the enormous intermediate a 1×10,000 picture would need. Lengths are truncated and offsets rounded as
         torchvision does."""
@@ -71,92 +71,96 @@ class Square:
         (left, right), (top, bottom) = box
         return left, top, right, bottom
 
-    def _padded(self, picture: Image.Image) -> Image.Image:
+    def _pad_to_square(self, picture: Image.Image) -> Image.Image:
         long = max(picture.size)
         width, height = (max(1, round(self.size * length / long)) for length in picture.size)
         out = Image.new("RGB", (self.size, self.size))
-        out.paste(self._scaled(picture, (width, height), None), ((self.size - width) // 2, (self.size - height) // 2))
+        out.paste(self._scale_image(picture, (width, height), None), ((self.size - width) // 2, (self.size - height) // 2))
         return out
 
-    def _scaled(self, picture: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float] | None) -> Image.Image:
+    def _scale_image(
+        self, picture: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float] | None
+    ) -> Image.Image:
         if picture.size == size:
             return picture
-        return picture.resize(size, _FILTERS[self.resample], box=box)
+        return picture.resize(size, _RESAMPLING_FILTERS[self.interpolation], box=box)
 
 
-def open_file(path: Path, name: str) -> Image.Image:
+def open_image_file(path: Path, name: str) -> Image.Image:
     """A picture file → an RGB Image, upright. Raises DataError naming `name` when it cannot be."""
     try:
         with path.open("rb") as file:
-            return open_picture(file, name)
+            return open_image(file, name)
     except OSError as error:
         raise DataError(f"{name}: the file cannot be read: {error.strerror or error}") from None
 
 
-def decode(source: BinaryIO | bytes, name: str) -> NDArray[np.uint8]:
+def decode_image(source: BinaryIO | bytes, name: str) -> NDArray[np.uint8]:
     """An open picture file or its bytes → (H, W, 3) uint8, upright sRGB. Raises DataError naming `name` when it cannot be."""
-    return np.array(open_picture(source, name))
+    return np.array(open_image(source, name))
 
 
-def open_picture(source: BinaryIO | bytes, name: str) -> Image.Image:
+def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
     """As `decode`, before the pixels are copied into an array."""
     file = io.BytesIO(source) if isinstance(source, bytes) else source
-    head = _head(file, name)
-    with quiet:
+    head = _read_head(file, name)
+    with pillow_warnings_ignored:
         try:
-            with Image.open(file, formats=_formats()) as image:
-                _refuse_bomb(image.width * image.height, name)
+            with Image.open(file, formats=_supported_formats()) as image:
+                _check_pixel_count(image.width * image.height, name)
                 if 0 in image.size:
                     raise DataError(f"{name}: the picture has no pixels ({image.width}×{image.height}); remove it")
                 image.load()
-                return to_rgb(_upright(image), name)
+                return convert_to_rgb(_apply_exif_orientation(image), name)
         except DataError:
             raise
         except Image.DecompressionBombError:
-            _refuse_bomb(MAX_PIXELS + 1, name)
+            _check_pixel_count(MAX_PIXELS + 1, name)
             raise
         except UnidentifiedImageError:
-            raise DataError(f"{name}: not a picture that can be read: {_looks_like(head)}") from None
+            raise DataError(f"{name}: not a picture that can be read: {_guess_content(head)}") from None
         except MemoryError:
             raise DataError(f"{name}: decoding needs more memory than there is") from None
         except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, zlib.error, ValueError, ...
-            raise DataError(f"{name}: the picture is damaged or cut off ({_short(error)}); fetch it again or remove it") from None
+            raise DataError(
+                f"{name}: the picture is damaged or cut off ({_shorten_message(error)}); fetch it again or remove it"
+            ) from None
 
 
-def picture_size(source: BinaryIO, name: str) -> tuple[int, int]:
+def read_image_size(source: BinaryIO, name: str) -> tuple[int, int]:
     """(height, width) as stored, from the header alone. Raises DataError when there is no such header."""
-    head = _head(source, name)
-    with quiet:
+    head = _read_head(source, name)
+    with pillow_warnings_ignored:
         try:
-            with Image.open(source, formats=_formats()) as image:
+            with Image.open(source, formats=_supported_formats()) as image:
                 return image.height, image.width
         except Image.DecompressionBombError:
-            _refuse_bomb(MAX_PIXELS + 1, name)
+            _check_pixel_count(MAX_PIXELS + 1, name)
             raise
         except Exception:
-            raise DataError(f"{name}: not a picture that can be read: {_looks_like(head)}") from None
+            raise DataError(f"{name}: not a picture that can be read: {_guess_content(head)}") from None
 
 
 @cache
-def _formats() -> tuple[str, ...]:
+def _supported_formats() -> tuple[str, ...]:
     """Those of FORMATS that this build of Pillow can open; all plugins are loaded first, in one go."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _head(file: BinaryIO, name: str) -> bytes:
+def _read_head(file: BinaryIO, name: str) -> bytes:
     size = file.seek(0, io.SEEK_END)
     if size == 0:
         raise DataError(f"{name}: the file is empty (0 bytes); fetch it again or remove it")
     if size > MAX_BYTES:
-        raise DataError(f"{name}: the file has {size_text(size)}; pictures of up to {size_text(MAX_BYTES)} are read")
+        raise DataError(f"{name}: the file has {format_bytes(size)}; pictures of up to {format_bytes(MAX_BYTES)} are read")
     file.seek(0)
     head = file.read(64)
     file.seek(0)
     return head
 
 
-def _refuse_bomb(pixels: int, name: str) -> None:
+def _check_pixel_count(pixels: int, name: str) -> None:
     if pixels > MAX_PIXELS:
         raise DataError(
             f"{name}: the header promises more than {MAX_PIXELS // 10**6} million pixels, which is refused before decoding; "
@@ -164,25 +168,25 @@ def _refuse_bomb(pixels: int, name: str) -> None:
         )
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _apply_exif_orientation(image: Image.Image) -> Image.Image:
     try:
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        turn = _EXIF_TRANSPOSES.get(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # a damaged EXIF block: the pixels are good and there is no telling which way is up
         turn = None
     return image if turn is None else image.transpose(turn)
 
 
-def to_rgb(image: Image.Image, name: str) -> Image.Image:
+def convert_to_rgb(image: Image.Image, name: str) -> Image.Image:
     """An Image of any mode → RGB: transparency on white, deep greyscale by the full range of its type."""
     if image.mode[0] in "IF":  # I;16, I;16B, I, F: Pillow's own conversion to 8 bits would clip instead of scale
-        image = Image.fromarray(_eight_bits(np.asarray(image), name))
+        image = Image.fromarray(_scale_to_uint8(np.asarray(image), name))
     elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _eight_bits(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _scale_to_uint8(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     """Deep greyscale → 0..255 by the full range of its type, never by a picture's own extremes: equal greys stay equal."""
     if values.dtype.kind == "f":
         if not bool(((values >= 0) & (values <= 1)).all()):
@@ -196,10 +200,10 @@ def _eight_bits(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     return ((wide * 255 + 32767) // 65535).astype(np.uint8)
 
 
-def _looks_like(head: bytes) -> str:
+def _guess_content(head: bytes) -> str:
     """What a file that is no picture seems to be, for people."""
     start = head.lstrip().lower()
-    for sign, what in _SIGNS.items():
+    for sign, what in _FILE_SIGNATURES.items():
         if start.startswith(sign):
             return what
     if not any(byte < 9 or 13 < byte < 32 for byte in head):
@@ -207,39 +211,39 @@ def _looks_like(head: bytes) -> str:
     return f"its contents are none of {', '.join(FORMATS)}"
 
 
-def _short(error: Exception) -> str:
+def _shorten_message(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-class _Silence:
+class _PillowWarningFilter:
     """Pillow's warnings held back while any thread decodes. Filters belong to the whole process, so the first one in sets
     them and the last one out restores them; a plain `catch_warnings` in each thread would leave them changed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside = 0
-        self._kept = warnings.catch_warnings()
+        self._depth = 0
+        self._saved_filters = warnings.catch_warnings()
 
     def __enter__(self) -> None:
         with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._kept = warnings.catch_warnings()
-                self._kept.__enter__()
+            self._depth += 1
+            if self._depth == 1:
+                self._saved_filters = warnings.catch_warnings()
+                self._saved_filters.__enter__()
                 warnings.filterwarnings("ignore", module=r"PIL\.")
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._kept.__exit__(None, None, None)
+            self._depth -= 1
+            if self._depth == 0:
+                self._saved_filters.__exit__(None, None, None)
 
 
-quiet = _Silence()
-_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-_ORIENTATION = 0x0112
-_TURNS = {
+pillow_warnings_ignored = _PillowWarningFilter()
+_RESAMPLING_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_ORIENTATION_TAG = 0x0112
+_EXIF_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -248,7 +252,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SIGNS = {
+_FILE_SIGNATURES = {
     b"version https://git-lfs": "it is a Git LFS pointer; fetch the picture itself with git lfs pull",
     b"<!doctype": "it is a web page, probably a failed download",
     b"<html": "it is a web page, probably a failed download",

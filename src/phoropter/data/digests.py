@@ -16,48 +16,48 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from phoropter.core.cores import cores
+from phoropter.core.cores import count_usable_cores
 from phoropter.core.files import cache_dir, digest_file
 
 UNREADABLE = "unreadable"
 SETTLED_S = 2.0
-_THREADS = min(16, 4 * cores())
-_AT_ONCE = 500
+_THREADS = min(16, 4 * count_usable_cores())
+_KEYS_PER_QUERY = 500
 
 
 def file_digests(paths: Sequence[Path]) -> list[str]:
     """Files → 32 hexadecimal digits each, hashed by several threads; `unreadable…` where a file cannot be read, so that the
     place that decodes it can name it."""
-    stamps = [_stamp([path]) for path in paths]
+    stamps = [_compute_stamp([path]) for path in paths]
     keys = [f"file:{path.absolute()}" for path in paths]
-    known = _recall(dict(zip(keys, stamps, strict=True)))
+    known = _load_entries(dict(zip(keys, stamps, strict=True)))
     missing = [row for row, key in enumerate(keys) if key not in known]
     if missing:
         with ThreadPoolExecutor(_THREADS) as pool:
-            fresh = dict(zip(missing, pool.map(_digest, [paths[row] for row in missing], chunksize=64), strict=True))
-        _remember([(keys[r], stamps[r], d.encode()) for r, d in fresh.items() if not d.startswith(UNREADABLE)])
+            fresh = dict(zip(missing, pool.map(_hash_file, [paths[row] for row in missing], chunksize=64), strict=True))
+        _store_entries([(keys[r], stamps[r], d.encode()) for r, d in fresh.items() if not d.startswith(UNREADABLE)])
         known |= {keys[row]: found.encode() for row, found in fresh.items()}
     return [known[key].decode() for key in keys]
 
 
-def remembered(files: Sequence[Path], what: str, compute: Callable[[], bytes]) -> bytes:
+def memoize_by_files(files: Sequence[Path], what: str, compute: Callable[[], bytes]) -> bytes:
     """`compute()`, or what it gave before for the same unchanged files. `what` names the computation and its version."""
-    key, stamp = f"{what}:" + "|".join(str(file.absolute()) for file in files), _stamp(files)
-    known = _recall({key: stamp})
+    key, stamp = f"{what}:" + "|".join(str(file.absolute()) for file in files), _compute_stamp(files)
+    known = _load_entries({key: stamp})
     if key not in known:
         known[key] = compute()
-        _remember([(key, stamp, known[key])])
+        _store_entries([(key, stamp, known[key])])
     return known[key]
 
 
-def _digest(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     try:
         return digest_file(path)
     except OSError as error:
         return f"{UNREADABLE} {type(error).__name__}"
 
 
-def _stamp(files: Sequence[Path]) -> str:
+def _compute_stamp(files: Sequence[Path]) -> str:
     """What changes when a file does; empty when it cannot be looked at or changed a moment ago."""
     parts = []
     for file in files:
@@ -71,28 +71,28 @@ def _stamp(files: Sequence[Path]) -> str:
     return "|".join(parts)
 
 
-def _recall(stamps: Mapping[str, str]) -> dict[str, bytes]:
+def _load_entries(stamps: Mapping[str, str]) -> dict[str, bytes]:
     """key → stamp into key → value, for the keys whose stamp is still what it was."""
     found: dict[str, bytes] = {}
     keys = [key for key, stamp in stamps.items() if stamp]
-    with contextlib.suppress(sqlite3.Error, OSError, UnicodeError), _database() as base:
-        for start in range(0, len(keys), _AT_ONCE):
-            some = keys[start : start + _AT_ONCE]
+    with contextlib.suppress(sqlite3.Error, OSError, UnicodeError), _open_database() as base:
+        for start in range(0, len(keys), _KEYS_PER_QUERY):
+            some = keys[start : start + _KEYS_PER_QUERY]
             marks = ",".join("?" * len(some))
             rows = base.execute(f"SELECT key, stamp, value FROM memory WHERE key IN ({marks})", some)
             found |= {key: value for key, stamp, value in rows if stamp == stamps[key]}
     return found
 
 
-def _remember(entries: Sequence[tuple[str, str, bytes]]) -> None:
+def _store_entries(entries: Sequence[tuple[str, str, bytes]]) -> None:
     settled = [entry for entry in entries if entry[1]]
     if settled:
-        with contextlib.suppress(sqlite3.Error, OSError, UnicodeError), _database() as base, base:
+        with contextlib.suppress(sqlite3.Error, OSError, UnicodeError), _open_database() as base, base:
             base.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?, ?)", settled)
 
 
 @contextlib.contextmanager
-def _database() -> Iterator[sqlite3.Connection]:
+def _open_database() -> Iterator[sqlite3.Connection]:
     path = cache_dir() / "digests.sqlite"
     path.parent.mkdir(parents=True, exist_ok=True)
     base = sqlite3.connect(path, timeout=30)

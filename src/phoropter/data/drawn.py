@@ -16,21 +16,30 @@ from pydantic import Field
 
 from phoropter.core.errors import DataError
 from phoropter.core.spec import Spec
-from phoropter.signals.ctg import CHANNELS, CtgRules, ctg_clean, ctg_cut, ctg_windows
+from phoropter.signals.ctg import CTG_CHANNELS, CtgRules, ctg_clean, ctg_windows, extract_ctg_windows
 from phoropter.signals.ecg import require_heartbeat
-from phoropter.signals.outcomes import CLASSES, outcome_class
+from phoropter.signals.outcomes import OUTCOME_CLASSES, outcome_class
 from phoropter.signals.recording import Recording
-from phoropter.signals.render import Ctg, Scalogram, Spectrogram, Trace, pooled, render, rgb, value_range
-from phoropter.signals.windows import WindowRule, Windows, cut, event_windows, windows
+from phoropter.signals.render import (
+    CtgPlot,
+    Scalogram,
+    Spectrogram,
+    Trace,
+    pool_ranges,
+    render_windows,
+    repeat_to_rgb,
+    value_range,
+)
+from phoropter.signals.windows import WindowRule, WindowTable, event_windows, extract_windows, sliding_windows
 
 Bytes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
-UNKNOWN = ""  # the class of a window nobody knows the class of
-BEATS_S = 0.8  # a window about a heartbeat: from one to the next at 75 a minute
-_CHUNK = 256  # windows whose grey scale is looked for at once
+UNKNOWN_CLASS = ""  # the class of a window nobody knows the class of
+BEAT_WINDOW_S = 0.8  # a window about a heartbeat: from one to the next at 75 a minute
+_CHUNK_WINDOWS = 256  # windows whose grey scale is looked for at once
 
 
-class Strip(Spec):
+class ChannelView(Spec):
     """Windows of one channel, drawn one picture each.
 
     rule:    how they follow each other; None: one about each event, `event_s` long
@@ -51,7 +60,7 @@ class Strip(Spec):
     heartbeat: bool = False
 
     @property
-    def words(self) -> str:
+    def summary_text(self) -> str:
         """For the dataset's notes."""
         if self.rule is None:
             how = f"one window of {self.event_s:g} s about each event"
@@ -62,16 +71,16 @@ class Strip(Spec):
         return f"{how}, {self.channel} drawn as {self.picture.kind}, grey scale of {grey}"
 
     @property
-    def cutting(self) -> dict[str, Any]:
+    def window_settings(self) -> dict[str, Any]:
         """What the table of windows depends on."""
         return {name: value for name, value in self.plain().items() if name not in ("picture", "per_subject", "classes")}
 
     @property
-    def drawing(self) -> dict[str, Any]:
+    def image_settings(self) -> dict[str, Any]:
         """What the picture of a given window depends on, and labels do not."""
         return {name: self.plain()[name] for name in ("kind", "channel", "picture", "per_subject")}
 
-    def check(self, recording: Recording) -> None:
+    def check_recording(self, recording: Recording) -> None:
         """Raises DataError for a recording that cannot be cut or drawn."""
         samples = recording.channel(self.channel)
         if not np.isfinite(samples).any():
@@ -80,71 +89,77 @@ class Strip(Spec):
             require_heartbeat(samples, recording.rate_hz, f"recording {recording.id}")
         if self.rule is None and recording.events is None:
             raise DataError(f"recording {recording.id}: it has no events, so no window can be centred on one")
-        self._labelled(recording)
+        self._apply_outcome_rule(recording)
 
-    def missing(self, recording: Recording) -> float:
+    def missing_fraction(self, recording: Recording) -> float:
         """The share of its samples that were not measured."""
         return float(np.isnan(recording.channel(self.channel)).mean())
 
-    def windows(self, recordings: Sequence[Recording], unknown: bool) -> Windows:
+    def build_window_table(self, recordings: Sequence[Recording], unknown: bool) -> WindowTable:
         """The table. A recording without any label is cut whole into windows of the class UNKNOWN, or left out and counted."""
-        known = [self._labelled(recording) for recording in recordings]
+        known = [self._apply_outcome_rule(recording) for recording in recordings]
         blank = [self.rule is not None and r.label is None and not r.spans for r in known]
-        table = self._cut_by_rule([replace(r, label=UNKNOWN) if b and unknown else r for r, b in zip(known, blank, strict=True)])
+        table = self._cut_by_rule(
+            [replace(r, label=UNKNOWN_CLASS) if b and unknown else r for r, b in zip(known, blank, strict=True)]
+        )
         dropped = {"no_label": sum(blank)} if any(blank) and not unknown else {}
         return replace(table, dropped={**table.dropped, **dropped})
 
-    def _labelled(self, recording: Recording) -> Recording:
+    def _apply_outcome_rule(self, recording: Recording) -> Recording:
         if self.outcome is None:
             return recording
         found = outcome_class(recording.outcome, self.outcome, f"recording {recording.id}")
         return replace(recording, label=found, spans=())
 
-    def _cut_by_rule(self, recordings: Sequence[Recording]) -> Windows:
+    def _cut_by_rule(self, recordings: Sequence[Recording]) -> WindowTable:
         if self.rule is None:
-            return event_windows(recordings, self.event_s or BEATS_S, self.labels, (self.channel,))
-        unknown = {UNKNOWN: UNKNOWN} if any(r.label == UNKNOWN for r in recordings) else {}
+            return event_windows(recordings, self.event_s or BEAT_WINDOW_S, self.labels, (self.channel,))
+        unknown = {UNKNOWN_CLASS: UNKNOWN_CLASS} if any(r.label == UNKNOWN_CLASS for r in recordings) else {}
         labels = None if self.labels is None else self.labels | unknown
-        if labels and unknown and all(r.label == UNKNOWN for r in recordings):
+        if labels and unknown and all(r.label == UNKNOWN_CLASS for r in recordings):
             labels = unknown  # nothing to learn from: no class need occur
-        return windows(recordings, self.rule, labels, (self.channel,))
+        return sliding_windows(recordings, self.rule, labels, (self.channel,))
 
-    def ranges(self, recordings: Sequence[Recording], table: Windows) -> NDArray[Any] | None:
+    def compute_value_ranges(self, recordings: Sequence[Recording], table: WindowTable) -> NDArray[Any] | None:
         """(N, 2) the grey scale of every window of the table, where it is not the window's own."""
         if not self.per_subject:
             return None
-        parts = np.array_split(np.arange(len(table)), -(-len(table) // _CHUNK))
+        parts = np.array_split(np.arange(len(table)), -(-len(table) // _CHUNK_WINDOWS))
         rate_hz = recordings[0].rate_hz
-        own = np.concatenate([value_range(self._cut(recordings, table, rows), rate_hz, self.picture) for rows in parts])
-        return pooled(own, np.array([recordings[i].subject for i in table.recording]))
+        own = np.concatenate(
+            [value_range(self._extract_samples(recordings, table, rows), rate_hz, self.picture) for rows in parts]
+        )
+        return pool_ranges(own, np.array([recordings[i].subject for i in table.recording]))
 
-    def draw(self, recordings: Sequence[Recording], table: Windows, rows: Rows, ranges: NDArray[Any] | None) -> Bytes:
+    def render_rows(self, recordings: Sequence[Recording], table: WindowTable, rows: Rows, ranges: NDArray[Any] | None) -> Bytes:
         """Rows of the table → (m, S, S, 3)."""
         own = None if ranges is None else ranges[rows]
-        return rgb(render(self._cut(recordings, table, rows), recordings[0].rate_hz, self.picture, own))
+        return repeat_to_rgb(
+            render_windows(self._extract_samples(recordings, table, rows), recordings[0].rate_hz, self.picture, own)
+        )
 
-    def trace(self, recordings: Sequence[Recording], table: Windows, row: int) -> dict[str, NDArray[np.float32]]:
+    def source_signals(self, recordings: Sequence[Recording], table: WindowTable, row: int) -> dict[str, NDArray[np.float32]]:
         """What the picture of a row was drawn from, by channel, for people."""
-        return {self.channel: self._cut(recordings, table, np.array([row]))[0]}
+        return {self.channel: self._extract_samples(recordings, table, np.array([row]))[0]}
 
-    def _cut(self, recordings: Sequence[Recording], table: Windows, rows: Rows) -> NDArray[np.float32]:
-        return cut(recordings, table, rows, (self.channel,))[:, 0]
+    def _extract_samples(self, recordings: Sequence[Recording], table: WindowTable, rows: Rows) -> NDArray[np.float32]:
+        return extract_windows(recordings, table, rows, (self.channel,))[:, 0]
 
 
-class Cardiotocogram(Spec):
+class CtgView(Spec):
     """A birth's heart rate, contractions and baseline, cleaned whole, then cut, filtered and drawn as one picture.
 
     outcome: the rule that makes the classes; None: the recordings' own labels
     """
 
     kind: Literal["cardiotocogram"] = "cardiotocogram"
-    picture: Ctg = Ctg()
+    picture: CtgPlot = CtgPlot()
     clean: CtgRules = CtgRules()
     outcome: str | None = None
-    classes: tuple[str, ...] | None = CLASSES
+    classes: tuple[str, ...] | None = OUTCOME_CLASSES
 
     @property
-    def words(self) -> str:
+    def summary_text(self) -> str:
         """For the dataset's notes."""
         which, minutes = self.clean.cut.which, self.clean.cut.length_s / 60
         return f"windows of {minutes:g} min ({which}), at most {self.clean.cut.max_missing:.0%} missing, labels by " + (
@@ -152,56 +167,56 @@ class Cardiotocogram(Spec):
         )
 
     @property
-    def cutting(self) -> dict[str, Any]:
+    def window_settings(self) -> dict[str, Any]:
         """What the table of windows depends on."""
         return {"kind": self.kind, "fhr": self.clean.fhr.plain(), "cut": self.clean.cut.plain(), "outcome": self.outcome}
 
     @property
-    def drawing(self) -> dict[str, Any]:
+    def image_settings(self) -> dict[str, Any]:
         """What the picture of a given window depends on, and labels do not."""
         return {"kind": self.kind, "picture": self.picture.plain(), "clean": self.clean.model_dump(mode="json", exclude={"cut"})}
 
-    def check(self, recording: Recording) -> None:
+    def check_recording(self, recording: Recording) -> None:
         """Raises DataError for a record without one of the two channels, or whose outcome is no number."""
-        for name in CHANNELS[:2]:
+        for name in CTG_CHANNELS[:2]:
             recording.channel(name)
-        self._class(recording)
+        self._class_name(recording)
 
-    def missing(self, recording: Recording) -> float:
+    def missing_fraction(self, recording: Recording) -> float:
         """The share of the heart rate that was not measured, or out of range."""
         rate, rules = recording.channel("FHR"), self.clean.fhr
         return float((np.isnan(rate) | (rate <= rules.low_bpm) | (rate >= rules.high_bpm)).mean())
 
-    def windows(self, recordings: Sequence[Recording], unknown: bool) -> Windows:
+    def build_window_table(self, recordings: Sequence[Recording], unknown: bool) -> WindowTable:
         """The table. A record without a class is given the class UNKNOWN, or left out and counted."""
-        classes = [self._class(recording) for recording in recordings]
-        return ctg_windows(recordings, [UNKNOWN if c is None and unknown else c for c in classes], self.clean)
+        classes = [self._class_name(recording) for recording in recordings]
+        return ctg_windows(recordings, [UNKNOWN_CLASS if c is None and unknown else c for c in classes], self.clean)
 
-    def _class(self, recording: Recording) -> str | None:
+    def _class_name(self, recording: Recording) -> str | None:
         if self.outcome is None or not recording.outcome:
             return recording.label if self.outcome is None else None
         return outcome_class(recording.outcome, self.outcome, f"recording {recording.id}")
 
-    def ranges(self, recordings: Sequence[Recording], table: Windows) -> None:
+    def compute_value_ranges(self, recordings: Sequence[Recording], table: WindowTable) -> None:
         """The axes are fixed."""
 
-    def draw(self, recordings: Sequence[Recording], table: Windows, rows: Rows, ranges: object) -> Bytes:
+    def render_rows(self, recordings: Sequence[Recording], table: WindowTable, rows: Rows, ranges: object) -> Bytes:
         """Rows of the table → (m, S, S, 3); each record is cleaned once."""
         size = self.picture.size
         out = np.empty((len(rows), size, size, 3), np.uint8)
         for index in np.unique(table.recording[rows]):
             mine = np.flatnonzero(table.recording[rows] == index)
-            pieces = self._cut(recordings[index], table.start[rows[mine]].tolist())
-            out[mine] = render(pieces, recordings[index].rate_hz, self.picture)
+            pieces = self._extract_samples(recordings[index], table.start[rows[mine]].tolist())
+            out[mine] = render_windows(pieces, recordings[index].rate_hz, self.picture)
         return out
 
-    def trace(self, recordings: Sequence[Recording], table: Windows, row: int) -> dict[str, NDArray[np.float32]]:
+    def source_signals(self, recordings: Sequence[Recording], table: WindowTable, row: int) -> dict[str, NDArray[np.float32]]:
         """What the picture of a row was drawn from, by channel, for people."""
-        window = self._cut(recordings[int(table.recording[row])], [int(table.start[row])])[0]
-        return {name: window[at] for at, name in enumerate(CHANNELS)}
+        window = self._extract_samples(recordings[int(table.recording[row])], [int(table.start[row])])[0]
+        return {name: window[at] for at, name in enumerate(CTG_CHANNELS)}
 
-    def _cut(self, recording: Recording, starts: Sequence[int]) -> NDArray[np.float32]:
-        return ctg_cut(ctg_clean(recording, self.clean), starts, self.clean)
+    def _extract_samples(self, recording: Recording, starts: Sequence[int]) -> NDArray[np.float32]:
+        return extract_ctg_windows(ctg_clean(recording, self.clean), starts, self.clean)
 
 
-View = Strip | Cardiotocogram
+RecordingView = ChannelView | CtgView

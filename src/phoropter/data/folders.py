@@ -18,21 +18,51 @@ from pathlib import Path
 
 import numpy as np
 
-from phoropter.core.errors import DataError, Problem, listing
-from phoropter.data.dataset import Dataset, coded
+from phoropter.core.errors import DataError, InputProblem, join_words
+from phoropter.data.dataset import Dataset, encode_labels
 from phoropter.data.pictures import FilePictures
 
-PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".jp2")
-UNREAD = (".heic", ".heif", ".avif", ".svg", ".psd", ".pdf", ".dng", ".nef", ".cr2", ".arw", ".raw", ".dcm", ".mp4", ".avi")
-LITTER = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found", "icon\r")
+IMAGE_EXTENSIONS = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".jp2",
+)
+UNSUPPORTED_EXTENSIONS = (
+    ".heic",
+    ".heif",
+    ".avif",
+    ".svg",
+    ".psd",
+    ".pdf",
+    ".dng",
+    ".nef",
+    ".cr2",
+    ".arw",
+    ".raw",
+    ".dcm",
+    ".mp4",
+    ".avi",
+)
+IGNORED_NAMES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found", "icon\r")
 MAX_DEPTH = 32
 MAX_FILES = 20_000_000
 
-Parts = tuple[str, ...]
+PathParts = tuple[str, ...]
 
 
 @dataclass
-class Walk:
+class FolderScan:
     """What lies below a folder.
 
     names:   of pictures, relative to the root, as the file system spells them; sorted by their normalised form
@@ -43,35 +73,35 @@ class Walk:
     """
 
     root: Path
-    names: list[Parts] = field(default_factory=list)
-    folders: list[Parts] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
-    facts: list[Problem] = field(default_factory=list)
-    lost: list[Problem] = field(default_factory=list)
+    picture_paths: list[PathParts] = field(default_factory=list)
+    folders: list[PathParts] = field(default_factory=list)
+    other_files: list[str] = field(default_factory=list)
+    ignored: list[InputProblem] = field(default_factory=list)
+    unusable: list[InputProblem] = field(default_factory=list)
 
-    def problems(self, on_bad_input: str) -> tuple[Problem, ...]:
+    def collect_problems(self, on_bad_input: str) -> tuple[InputProblem, ...]:
         """What was left out. Raises DataError for the first lost picture unless these are to be skipped."""
-        if self.lost and on_bad_input == "stop":
-            more = f" (and {len(self.lost) - 1} more)" if len(self.lost) > 1 else ""
-            raise DataError(f"{self.root}: {self.lost[0]}{more}; correct it, or say on_bad_input: skip")
-        return (*self.lost, *self.facts)
+        if self.unusable and on_bad_input == "stop":
+            more = f" (and {len(self.unusable) - 1} more)" if len(self.unusable) > 1 else ""
+            raise DataError(f"{self.root}: {self.unusable[0]}{more}; correct it, or say on_bad_input: skip")
+        return (*self.unusable, *self.ignored)
 
-    def notes(self) -> tuple[str, ...]:
+    def describe_other_files(self) -> tuple[str, ...]:
         """The files that are no pictures, in one sentence."""
-        if not self.others:
+        if not self.other_files:
             return ()
-        return (f"{len(self.others)} files that are no pictures were left out: {listing(sorted(self.others), 3)}",)
+        return (f"{len(self.other_files)} files that are no pictures were left out: {join_words(sorted(self.other_files), 3)}",)
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderLayout:
     """How paths are read: `prefix` folders wrap everything; `parts` maps a top folder to (train|val|test|'' for unlabelled,
     how many folders it wraps its classes in)."""
 
-    prefix: Parts = ()
+    prefix: PathParts = ()
     parts: dict[str, tuple[str, int]] = field(default_factory=dict)
 
-    def read(self, name: Parts) -> tuple[str, str | None] | None:
+    def parse_path(self, name: PathParts) -> tuple[str, str | None] | None:
         """A picture's path → (official part, class or None), or None for a loose picture outside every class folder."""
         inner = name[len(self.prefix) :]
         part = ""
@@ -82,7 +112,7 @@ class Layout:
             inner = inner[1 + wrapped :]
             if not part:
                 return part, None
-        return (part, normal(inner[0])) if len(inner) > 1 else None
+        return (part, normalize_unicode(inner[0])) if len(inner) > 1 else None
 
 
 def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = None) -> Dataset:
@@ -90,60 +120,60 @@ def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = No
 
     Raises DataError for a folder without pictures in class folders, or with something unreadable and `on_bad_input="stop"`.
     """
-    walk = walk_pictures(root)
-    layout = _layout(walk)
-    rows: list[tuple[Parts, str, str | None]] = []
-    for path in walk.names:
-        if read := layout.read(path):
+    walk = scan_folder(root)
+    layout = _detect_layout(walk)
+    rows: list[tuple[PathParts, str, str | None]] = []
+    for path in walk.picture_paths:
+        if read := layout.parse_path(path):
             rows.append((path, *read))
         else:
-            walk.facts.append(_stray(layout, path))
+            walk.ignored.append(_report_stray_picture(layout, path))
     if not any(label for _, _, label in rows):
-        raise DataError(_nothing(walk, on_bad_input))
-    labels, classes = coded([label for _, _, label in rows])
-    walk.facts += _empty(walk, layout, classes)
+        raise DataError(_explain_no_pictures(walk, on_bad_input))
+    labels, classes = encode_labels([label for _, _, label in rows])
+    walk.ignored += _find_empty_classes(walk, layout, classes)
     parts = np.array([part for _, part, _ in rows]) if layout.parts else None
     return Dataset(
         name=name or root.resolve().name,
-        ids=np.array([normal("/".join(path)) for path, _, _ in rows]),
+        ids=np.array([normalize_unicode("/".join(path)) for path, _, _ in rows]),
         labels=labels,
         classes=classes,
         pictures=FilePictures(root, ["/".join(path) for path, _, _ in rows]),
         parts=parts,
-        problems=walk.problems(on_bad_input),
-        notes=(_said(layout, rows, classes), *_twins(classes), *walk.notes()),
+        problems=walk.collect_problems(on_bad_input),
+        notes=(_describe_layout(layout, rows, classes), *_note_case_collisions(classes), *walk.describe_other_files()),
     )
 
 
-def walk_pictures(root: Path) -> Walk:
+def scan_folder(root: Path) -> FolderScan:
     """Lists a folder without opening a picture. Links are followed, except one that leads back to a folder it lies in."""
     if not root.is_dir():
         what = "is a file; a folder of class folders was expected" if root.exists() else "does not exist"
         raise DataError(f"{root}: the folder {what}")
-    walk = Walk(root)
+    walk = FolderScan(root)
     seen = root.stat()
-    todo: list[tuple[Parts, tuple[tuple[int, int], ...]]] = [((), ((seen.st_dev, seen.st_ino),))]
+    todo: list[tuple[PathParts, tuple[tuple[int, int], ...]]] = [((), ((seen.st_dev, seen.st_ino),))]
     while todo:
         at, above = todo.pop()
         try:
             with os.scandir(root.joinpath(*at)) as entries:
-                todo += [(below, chain) for entry in entries for below, chain in _visit(walk, entry, at, above)]
+                todo += [(below, chain) for entry in entries for below, chain in _scan_entry(walk, entry, at, above)]
         except OSError as error:
-            walk.lost.append(Problem("/".join(at) or ".", f"the folder cannot be read: {error.strerror or error}"))
-        if len(walk.names) > MAX_FILES:
+            walk.unusable.append(InputProblem("/".join(at) or ".", f"the folder cannot be read: {error.strerror or error}"))
+        if len(walk.picture_paths) > MAX_FILES:
             raise DataError(f"{root} holds more than {MAX_FILES:,} pictures; name a smaller folder")
-    walk.names.sort(key=lambda parts: (normal("/".join(parts)), parts))
+    walk.picture_paths.sort(key=lambda parts: (normalize_unicode("/".join(parts)), parts))
     walk.folders.sort()
-    walk.facts.sort(key=str)
-    walk.lost.sort(key=str)
+    walk.ignored.sort(key=str)
+    walk.unusable.sort(key=str)
     return walk
 
 
-def _visit(
-    walk: Walk, entry: os.DirEntry[str], at: Parts, above: tuple[tuple[int, int], ...]
-) -> Iterable[tuple[Parts, tuple[tuple[int, int], ...]]]:
+def _scan_entry(
+    walk: FolderScan, entry: os.DirEntry[str], at: PathParts, above: tuple[tuple[int, int], ...]
+) -> Iterable[tuple[PathParts, tuple[tuple[int, int], ...]]]:
     """Notes a file, or yields a folder to go into with the (device, inode) of every folder above it."""
-    if entry.name.startswith(".") or entry.name.lower() in LITTER:
+    if entry.name.startswith(".") or entry.name.lower() in IGNORED_NAMES:
         return
     where = (*at, entry.name)
     suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (a Path for each of millions of files is slow)
@@ -153,53 +183,57 @@ def _visit(
             seen = entry.stat()
             key = (seen.st_dev, seen.st_ino)
             if key in above or len(where) > MAX_DEPTH:
-                walk.facts.append(Problem("/".join(where), "this link leads back to a folder it lies in and was not followed"))
+                walk.ignored.append(
+                    InputProblem("/".join(where), "this link leads back to a folder it lies in and was not followed")
+                )
                 return
             walk.folders.append(where)
             yield where, (*above, key)
-        elif suffix in PICTURES and entry.is_file():
-            walk.names.append(where)
-        elif suffix in UNREAD:
-            walk.lost.append(Problem("/".join(where), f"files in the format {suffix} are not read; convert it to PNG or JPEG"))
-        elif suffix in PICTURES:
+        elif suffix in IMAGE_EXTENSIONS and entry.is_file():
+            walk.picture_paths.append(where)
+        elif suffix in UNSUPPORTED_EXTENSIONS:
+            walk.unusable.append(
+                InputProblem("/".join(where), f"files in the format {suffix} are not read; convert it to PNG or JPEG")
+            )
+        elif suffix in IMAGE_EXTENSIONS:
             what = "the link leads nowhere" if entry.is_symlink() else "not a regular file"
-            walk.lost.append(Problem("/".join(where), what))
+            walk.unusable.append(InputProblem("/".join(where), what))
         else:
-            walk.others.append("/".join(where))
+            walk.other_files.append("/".join(where))
     except UnicodeEncodeError:
         shown = os.fsencode("/".join(where)).decode("utf-8", "replace")
-        walk.lost.append(Problem(shown, "the name is not valid UTF-8; rename it"))
+        walk.unusable.append(InputProblem(shown, "the name is not valid UTF-8; rename it"))
     except OSError as error:
-        walk.lost.append(Problem("/".join(where), f"cannot be looked at: {error.strerror or error}"))
+        walk.unusable.append(InputProblem("/".join(where), f"cannot be looked at: {error.strerror or error}"))
 
 
-def part_of(word: str) -> str | None:
+def parse_split_name(word: str) -> str | None:
     """`train`, `val`, `test`, '' for unlabelled, or None when the word names no official part."""
-    return _PARTS.get(word.lower().replace("-", "_").replace(" ", "_"))
+    return _SPLIT_NAMES.get(word.lower().replace("-", "_").replace(" ", "_"))
 
 
-def normal(text: str) -> str:
+def normalize_unicode(text: str) -> str:
     """One spelling for names that look the same: file systems differ in how they store accents."""
     return unicodedata.normalize("NFC", text)
 
 
-def _layout(walk: Walk) -> Layout:
-    prefix: Parts = ()
+def _detect_layout(walk: FolderScan) -> FolderLayout:
+    prefix: PathParts = ()
     while True:
-        inner = [name[len(prefix) :] for name in walk.names if name[: len(prefix)] == prefix]
+        inner = [name[len(prefix) :] for name in walk.picture_paths if name[: len(prefix)] == prefix]
         tops = Counter(name[0] for name in inner if len(name) > 1)
-        if parts := _official(inner, tops):
-            return Layout(prefix, parts)
+        if parts := _detect_official_splits(inner, tops):
+            return FolderLayout(prefix, parts)
         wraps_classes = len(tops) == 1 and all(len(name) > 1 for name in inner) and any(len(name) > 2 for name in inner)
         if not wraps_classes:
-            return Layout(prefix)
+            return FolderLayout(prefix)
         prefix = (*prefix, next(iter(tops)))
 
 
-def _official(inner: list[Parts], tops: Counter[str]) -> dict[str, tuple[str, int]]:
+def _detect_official_splits(inner: list[PathParts], tops: Counter[str]) -> dict[str, tuple[str, int]]:
     """Top folders that are official parts; empty when this is not such a tree. A class may be called `train`: unless every
     folder is a part there must be a training part and another, and the training part must hold folders."""
-    found = {top: part for top in tops if (part := part_of(top)) is not None}
+    found = {top: part for top in tops if (part := parse_split_name(top)) is not None}
     labelled = {part for part in found.values() if part}
     if not labelled or (len(found) < len(tops) and not ("train" in labelled and len(labelled) > 1)):
         return {}
@@ -207,7 +241,11 @@ def _official(inner: list[Parts], tops: Counter[str]) -> dict[str, tuple[str, in
     for top, part in found.items():
         below = [name[1:] for name in inner if name[0] == top and len(name) > 1]
         wrapped = 0
-        while len({name[0] for name in below}) == 1 and all(len(name) > 1 for name in below) and part_of(below[0][0]) == part:
+        while (
+            len({name[0] for name in below}) == 1
+            and all(len(name) > 1 for name in below)
+            and parse_split_name(below[0][0]) == part
+        ):
             below, wrapped = [name[1:] for name in below], wrapped + 1
         in_classes = any(len(name) > 1 for name in below)
         if part == "train" and not in_classes:
@@ -216,47 +254,49 @@ def _official(inner: list[Parts], tops: Counter[str]) -> dict[str, tuple[str, in
     return parts if any(part for part, _ in parts.values()) else {}
 
 
-def _nothing(walk: Walk, on_bad_input: str) -> str:
+def _explain_no_pictures(walk: FolderScan, on_bad_input: str) -> str:
     expected = "expected a folder for each class with pictures in it"
-    if walk.names:
-        return f"{walk.root}: {len(walk.names)} pictures lie outside class folders; {expected}, or a manifest with their labels"
-    besides = [*map(str, walk.problems(on_bad_input)), *walk.notes()][:1]
+    if walk.picture_paths:
+        return f"{walk.root}: {len(walk.picture_paths)} pictures lie outside class folders; {expected}, or a manifest with their labels"
+    besides = [*map(str, walk.collect_problems(on_bad_input)), *walk.describe_other_files()][:1]
     return f"{walk.root}: no pictures were found" + "".join(f" ({what})" for what in besides) + f"; {expected}"
 
 
-def _stray(layout: Layout, name: Parts) -> Problem:
+def _report_stray_picture(layout: FolderLayout, name: PathParts) -> InputProblem:
     top = name[len(layout.prefix)]
     if layout.parts and top not in layout.parts:
-        return Problem("/".join(name), "lies outside the official parts and was left out")
-    return Problem("/".join(name), "lies in no class folder, so has no label, and was left out")
+        return InputProblem("/".join(name), "lies outside the official parts and was left out")
+    return InputProblem("/".join(name), "lies in no class folder, so has no label, and was left out")
 
 
-def _empty(walk: Walk, layout: Layout, classes: tuple[str, ...]) -> list[Problem]:
+def _find_empty_classes(walk: FolderScan, layout: FolderLayout, classes: tuple[str, ...]) -> list[InputProblem]:
     depth = len(layout.prefix)
     problems = []
-    full = {name[:end] for name in walk.names for end in range(1, len(name))}
-    full |= {tuple(problem.where.split("/")) for problem in walk.lost}  # not empty, for all we know
+    full = {name[:end] for name in walk.picture_paths for end in range(1, len(name))}
+    full |= {tuple(problem.where.split("/")) for problem in walk.unusable}  # not empty, for all we know
     for path in walk.folders:
         if path in full or path[:depth] != layout.prefix:
             continue
         inner = path[depth:]
         wrapped = 1 + layout.parts[inner[0]][1] if inner and inner[0] in layout.parts else 0
         if len(inner) == wrapped + 1 and (wrapped or not layout.parts):
-            known = normal(path[-1]) in classes
+            known = normalize_unicode(path[-1]) in classes
             problems.append(
-                Problem("/".join(path), "this class folder is empty" + ("" if known else ", so it is not counted as a class"))
+                InputProblem(
+                    "/".join(path), "this class folder is empty" + ("" if known else ", so it is not counted as a class")
+                )
             )
     return problems
 
 
-def _twins(classes: tuple[str, ...]) -> tuple[str, ...]:
+def _note_case_collisions(classes: tuple[str, ...]) -> tuple[str, ...]:
     by_lower: dict[str, list[str]] = {}
     for name in classes:
         by_lower.setdefault(name.lower(), []).append(name)
     return tuple(f"class names that differ in case only: {', '.join(same)}" for same in by_lower.values() if len(same) > 1)
 
 
-def _said(layout: Layout, rows: list[tuple[Parts, str, str | None]], classes: tuple[str, ...]) -> str:
+def _describe_layout(layout: FolderLayout, rows: list[tuple[PathParts, str, str | None]], classes: tuple[str, ...]) -> str:
     inside = f" inside {'/'.join(layout.prefix)}" if layout.prefix else ""
     if not layout.parts:
         return f"read as one folder a class{inside}: {len(classes)} classes"
@@ -268,7 +308,7 @@ def _said(layout: Layout, rows: list[tuple[Parts, str, str | None]], classes: tu
     return f"read as official parts{inside}: {', '.join(said)}; {len(classes)} classes"
 
 
-_PARTS = {
+_SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "trainset", "train_set", "seg_train"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "seg_val"), "val"),
     **dict.fromkeys(("test", "testing", "testset", "test_set", "seg_test"), "test"),

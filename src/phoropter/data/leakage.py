@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, LeakageError
-from phoropter.data.crossings import EXAMPLES, Crossings, Example, Fitting, Leak, Sides
+from phoropter.data.crossings import MAX_EXAMPLES, CheckResult, Example, PriorFit, SplitChecks, TrainTest
 from phoropter.data.dataset import Dataset
-from phoropter.data.likeness import Likeness, alike, coefficients
+from phoropter.data.likeness import DuplicatePairs, dct_features, find_near_duplicates
 from phoropter.data.pixels import Pixels
 from phoropter.data.protocols import Split
 
@@ -54,16 +54,16 @@ class Finding:
         return {**asdict(self), "share": self.share, "splits": list(self.splits), "examples": [list(e) for e in self.examples]}
 
 
-def audit(
+def audit_splits(
     dataset: Dataset,
     splits: Sequence[Split],
     pixels: Pixels | None = None,
     *,
     allow_group_overlap: bool = False,
     by_site: bool = False,
-    likeness: Likeness | None = None,
-    neighbours: Likeness | None = None,
-    fitted: Sequence[Fitting] = (),
+    likeness: DuplicatePairs | None = None,
+    neighbours: DuplicatePairs | None = None,
+    fitted: Sequence[PriorFit] = (),
 ) -> list[Finding]:
     """Everything the splits let through, the gravest first; an empty list when there is nothing to say.
 
@@ -79,48 +79,55 @@ def audit(
             f"{dataset.name}: {len(pixels)} pictures came for {len(dataset)} rows; audit a dataset with its own pixels"
         )
     if likeness is None and pixels is not None:
-        likeness = likeness_of(pixels)
-    sides = [Sides.of(split) for split in splits]
-    met = Crossings(dataset, likeness, neighbours)
+        likeness = find_duplicates_in_pixels(pixels)
+    sides = [TrainTest.from_split(split) for split in splits]
+    met = SplitChecks(dataset, likeness, neighbours)
     asked: Severity = "warn" if allow_group_overlap else "stop"
     checks = [
-        _Check("rows", "stop", met.rows, sides),
-        _Check("groups", asked, met.groups, sides),
-        _Check("windows", asked, met.windows, sides),
-        _Check("recordings", "warn", met.recordings, sides),
-        _Check("sites", "stop" if by_site else "note", met.sites, [Sides.of_sites(s) for s in splits] if by_site else sides),
-        _Check("identical pictures", "warn", met.identical, sides),
-        _Check("near-identical pictures", "warn", met.near, sides),
-        _Check("alike by features", "warn", met.alike, sides),
+        _SplitCheck("rows", "stop", met.shared_rows, sides),
+        _SplitCheck("groups", asked, met.shared_groups, sides),
+        _SplitCheck("windows", asked, met.overlapping_windows, sides),
+        _SplitCheck("recordings", "warn", met.shared_recordings, sides),
+        _SplitCheck(
+            "sites",
+            "stop" if by_site else "note",
+            met.shared_sites,
+            [TrainTest.from_unseen_sites(s) for s in splits] if by_site else sides,
+        ),
+        _SplitCheck("identical pictures", "warn", met.identical_pictures, sides),
+        _SplitCheck("near-identical pictures", "warn", met.near_duplicates, sides),
+        _SplitCheck("alike by features", "warn", met.feature_duplicates, sides),
     ]
     for thing in fitted:
-        own = [Sides(thing.on(split), side.tested) for split, side in zip(splits, sides, strict=True)]
-        severity = "warn" if thing.by in ("pictures", "choice") else asked if thing.groups else "stop"
-        checks.append(_Check("fitted", severity, partial(met.fitted, thing), own))
-    found = [finding for check in checks if (finding := _worst(check, splits, allow_group_overlap))]
-    found += _whatever_the_split(met)
+        own = [TrainTest(thing.fitted_rows(split), side.test) for split, side in zip(splits, sides, strict=True)]
+        severity = "warn" if thing.uses in ("pictures", "choice") else asked if thing.group_level else "stop"
+        checks.append(_SplitCheck("fitted", severity, partial(met.fitted_on_tested, thing), own))
+    found = [finding for check in checks if (finding := _find_worst_split(check, splits, allow_group_overlap))]
+    found += _dataset_findings(met)
     return sorted(found, key=lambda finding: ("stop", "warn", "note").index(finding.severity))
 
 
-def likeness_of(pixels: Pixels, progress: Callable[[int, int], None] | None = None) -> Likeness:
+def find_duplicates_in_pixels(pixels: Pixels, progress: Callable[[int, int], None] | None = None) -> DuplicatePairs:
     """The near-identical pairs of stored pixels. Streamed ones would all be decoded again: they are left, and it says so."""
     if not pixels.stored:
         said = "near-identical pictures were not looked for, because the pictures are streamed and not stored"
-        return Likeness(np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.float32), np.empty(0, dtype=np.str_), (said,))
-    return alike(coefficients(pixels, progress))
+        return DuplicatePairs(
+            np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.float32), np.empty(0, dtype=np.str_), (said,)
+        )
+    return find_near_duplicates(dct_features(pixels, progress))
 
 
-def refuse(findings: Sequence[Finding]) -> None:
+def raise_on_leak(findings: Sequence[Finding]) -> None:
     """Raises LeakageError for the gravest finding that is a reason to stop, if there is one."""
     for finding in findings:
         if finding.severity == "stop":
             example = f", for example {' and '.join(finding.examples[0][:2])}" if finding.examples else ""
             raise LeakageError(
-                f"{finding.words.rstrip('.')}{example}: {_REMEDY[finding.kind]}; or say leakage: warn to go on all the same"
+                f"{finding.words.rstrip('.')}{example}: {_REMEDIES[finding.kind]}; or say leakage: warn to go on all the same"
             )
 
 
-def refuse_met(what: str, fitted_on: NDArray[np.str_], tested: NDArray[np.str_]) -> None:
+def raise_if_fitted_on_tested(what: str, fitted_on: NDArray[np.str_], tested: NDArray[np.str_]) -> None:
     """For whatever was fitted and carries the ids it was fitted on (a normaliser, teacher, fusion, choice of epoch).
 
     Raises LeakageError when any of these ids is tested.
@@ -133,47 +140,47 @@ def refuse_met(what: str, fitted_on: NDArray[np.str_], tested: NDArray[np.str_])
         )
 
 
-class _Check(NamedTuple):
+class _SplitCheck(NamedTuple):
     kind: str
     severity: Severity
-    find: Callable[[Sides], Leak]
-    sides: Sequence[Sides]
+    find: Callable[[TrainTest], CheckResult]
+    sides: Sequence[TrainTest]
 
 
-def _worst(check: _Check, splits: Sequence[Split], allowed: bool) -> Finding | None:
+def _find_worst_split(check: _SplitCheck, splits: Sequence[Split], allowed: bool) -> Finding | None:
     """The split with the largest share of tested rows, and how many splits have any."""
-    worst: tuple[float, Leak, int] | None = None
+    worst: tuple[float, CheckResult, int] | None = None
     having = 0
     for place, sides in enumerate(check.sides):
         leak = check.find(sides)
         if len(leak.rows):
             having += 1
-            share = len(leak.rows) / len(sides.tested)
+            share = len(leak.rows) / len(sides.test)
             if worst is None or share > worst[0]:
                 worst = (share, leak, place)
     if worst is None:
         return None
     share, leak, place = worst
-    of = len(check.sides[place].tested)
+    of = len(check.sides[place].test)
     where = "" if len(splits) == 1 else f" in {having} of {len(splits)} splits, at worst" if having > 1 else " in 1 split,"
     begin = "as the study allows, " if allowed and check.kind in ("groups", "windows") else ""
-    words = f"{begin}{leak.what}:{where} {len(leak.rows):,} of {of:,} tested rows ({_percent(share)})"
-    examples = tuple(leak.examples()[:EXAMPLES])
+    words = f"{begin}{leak.description}:{where} {len(leak.rows):,} of {of:,} tested rows ({_format_percent(share)})"
+    examples = tuple(leak.make_examples()[:MAX_EXAMPLES])
     return Finding(check.kind, check.severity, len(leak.rows), of, (having, len(splits)), words[0].upper() + words[1:], examples)
 
 
-def _whatever_the_split(met: Crossings) -> list[Finding]:
+def _dataset_findings(met: SplitChecks) -> list[Finding]:
     """One picture under two labels, of which one is wrong; and what could not be looked for."""
-    rows, examples = met.two_labels()
+    rows, examples = met.label_conflicts()
     of, found = len(met.dataset), []
     if len(rows):
         words = f"The same or nearly the same picture has two labels: {len(rows):,} of {of:,} rows"
         found.append(Finding("labels", "note", len(rows), of, (0, 0), words, tuple(examples)))
-    said = (words[0].upper() + words[1:] for words in met.not_looked())
+    said = (words[0].upper() + words[1:] for words in met.skipped_checks())
     return [*found, *(Finding("not looked for", "note", 0, 0, (0, 0), words) for words in said)]
 
 
-def _percent(share: float) -> str:
+def _format_percent(share: float) -> str:
     """Never 0 % of something, nor 100 % of less than all.
 
     >>> _percent(0.9999), _percent(1), _percent(0.0001)
@@ -184,7 +191,7 @@ def _percent(share: float) -> str:
     return "more than 99.9 %" if 0.999 < share < 1 else f"{100 * share:.1f} %".replace(".0 %", " %")
 
 
-_REMEDY = {
+_REMEDIES = {
     "rows": "give each row to one part only",
     "groups": "keep groups together (the default), or say allow_group_overlap: true if this is the question",
     "windows": "name the subject of each recording as its group so that it stays on one side, or cut windows that do not overlap",

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import DataError, Problem, listing, nearest
-from phoropter.data.dataset import Dataset, coded
-from phoropter.data.folders import normal, part_of
+from phoropter.core.errors import DataError, InputProblem, did_you_mean, join_words
+from phoropter.data.dataset import Dataset, encode_labels
+from phoropter.data.folders import normalize_unicode, parse_split_name
 from phoropter.data.pictures import FilePictures
 
-COLUMNS = ("path", "label", "id", "group", "site", "split")
-REQUIRED = ("path", "label")
+KNOWN_COLUMNS = ("path", "label", "id", "group", "site", "split")
+REQUIRED_COLUMNS = ("path", "label")
 MAX_ROWS = 20_000_000
 
-Row = dict[str, str]
+TextRow = dict[str, str]
 
 
 def open_manifest(
@@ -36,8 +36,8 @@ def open_manifest(
     Raises DataError for a missing column, a repeated id, an unknown split, or pictures that are not there (listed with "skip").
     """
     place = path.name
-    rows, lines = _read(path, dict(columns or {}))
-    kept, gone = _present(path, rows)
+    rows, lines = _read_manifest(path, dict(columns or {}))
+    kept, gone = _split_by_existence(path, rows)
     if gone and on_bad_input == "stop":
         more = f" (and {len(gone) - 1} more)" if len(gone) > 1 else ""
         line = lines[gone[0]]
@@ -45,32 +45,34 @@ def open_manifest(
             f"{place}, line {line}: {rows[gone[0]]['path'] or 'an empty path'} does not exist in {path.parent}{more}; "
             "correct the manifest, or say on_bad_input: skip"
         )
-    problems = tuple(Problem(f"{place}, line {lines[i]}", f"{rows[i]['path'] or 'an empty path'} does not exist") for i in gone)
+    problems = tuple(
+        InputProblem(f"{place}, line {lines[i]}", f"{rows[i]['path'] or 'an empty path'} does not exist") for i in gone
+    )
     rows, lines = [rows[i] for i in kept], [lines[i] for i in kept]
-    ids = [normal(row.get("id") or posixpath.normpath(row["path"])) for row in rows]
-    _refuse_twice(place, ids, lines)
-    labels, classes = coded([normal(row["label"]) or None for row in rows])
+    ids = [normalize_unicode(row.get("id") or posixpath.normpath(row["path"])) for row in rows]
+    _check_unique_ids(place, ids, lines)
+    labels, classes = encode_labels([normalize_unicode(row["label"]) or None for row in rows])
     return Dataset(
         name=name or path.stem,
         ids=np.array(ids, dtype=np.str_),
         labels=labels,
         classes=classes,
         pictures=FilePictures(path.parent, [row["path"] for row in rows]),
-        groups=_column(place, rows, lines, "group"),
-        sites=_column(place, rows, lines, "site"),
-        parts=_parts(place, rows, lines),
+        groups=_extract_column(place, rows, lines, "group"),
+        sites=_extract_column(place, rows, lines, "site"),
+        parts=_parse_splits(place, rows, lines),
         problems=problems,
     )
 
 
-def _read(path: Path, columns: dict[str, str]) -> tuple[list[Row], list[int]]:
+def _read_manifest(path: Path, columns: dict[str, str]) -> tuple[list[TextRow], list[int]]:
     """Rows by our column names, and the line each stood on."""
     if not path.is_file():
         raise DataError(f"{path}: there is no such manifest; a CSV or Parquet file with the columns path and label is expected")
-    reader = _parquet if path.suffix.lower() in (".parquet", ".pq") else _csv
+    reader = _read_parquet if path.suffix.lower() in (".parquet", ".pq") else _read_csv
     header, body = reader(path)
-    theirs = _their_names(path.name, header, columns)
-    rows: list[Row] = []
+    theirs = _resolve_columns(path.name, header, columns)
+    rows: list[TextRow] = []
     lines: list[int] = []
     for line, values in body:
         if len(rows) >= MAX_ROWS:
@@ -81,7 +83,7 @@ def _read(path: Path, columns: dict[str, str]) -> tuple[list[Row], list[int]]:
     return rows, lines
 
 
-def _csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
@@ -105,7 +107,7 @@ def _csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return header, body
 
 
-def _parquet(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _read_parquet(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -114,34 +116,34 @@ def _parquet(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path.name} is not readable as Parquet: {error}") from None
     simple = [field.name for field in table.schema if not pa.types.is_nested(field.type) and not pa.types.is_binary(field.type)]
-    texts = [["" if value is None else _text(value) for value in table[column].to_pylist()] for column in simple]
+    texts = [["" if value is None else _format_cell(value) for value in table[column].to_pylist()] for column in simple]
     return simple, [(row, list(values)) for row, values in enumerate(zip(*texts, strict=True), start=1)]
 
 
-def _text(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _their_names(place: str, header: list[str], columns: dict[str, str]) -> dict[str, int]:
+def _resolve_columns(place: str, header: list[str], columns: dict[str, str]) -> dict[str, int]:
     """Our column name → position in the file. Raises DataError for one that is required or asked for and not there."""
     lower = {word.lower(): at for at, word in enumerate(header)}
-    found = {ours: lower[ours] for ours in COLUMNS if ours in lower and ours not in columns}
+    found = {ours: lower[ours] for ours in KNOWN_COLUMNS if ours in lower and ours not in columns}
     for ours, theirs in columns.items():
         if theirs not in header:
             raise DataError(
-                f"{place} has no column '{theirs}' (columns.{ours}){nearest(theirs, header)}; it has {listing(header)}"
+                f"{place} has no column '{theirs}' (columns.{ours}){did_you_mean(theirs, header)}; it has {join_words(header)}"
             )
         found[ours] = header.index(theirs)
-    for ours in REQUIRED:
+    for ours in REQUIRED_COLUMNS:
         if ours not in found:
             raise DataError(
-                f"{place} has no column '{ours}'{nearest(ours, header)}; it has {listing(header)}; "
+                f"{place} has no column '{ours}'{did_you_mean(ours, header)}; it has {join_words(header)}; "
                 f"name the right one with columns: {{{ours}: NAME}}"
             )
     return found
 
 
-def _present(path: Path, rows: list[Row]) -> tuple[list[int], list[int]]:
+def _split_by_existence(path: Path, rows: list[TextRow]) -> tuple[list[int], list[int]]:
     kept: list[int] = []
     gone: list[int] = []
     for at, row in enumerate(rows):
@@ -150,7 +152,7 @@ def _present(path: Path, rows: list[Row]) -> tuple[list[int], list[int]]:
     return kept, gone
 
 
-def _refuse_twice(place: str, ids: Iterable[str], lines: list[int]) -> None:
+def _check_unique_ids(place: str, ids: Iterable[str], lines: list[int]) -> None:
     first: dict[str, int] = {}
     for name, line in zip(ids, lines, strict=True):
         if name in first:
@@ -160,9 +162,9 @@ def _refuse_twice(place: str, ids: Iterable[str], lines: list[int]) -> None:
         first[name] = line
 
 
-def _column(place: str, rows: list[Row], lines: list[int], column: str) -> NDArray[np.str_] | None:
+def _extract_column(place: str, rows: list[TextRow], lines: list[int], column: str) -> NDArray[np.str_] | None:
     """A column that is all there or all empty: half a group column would put strangers into one group."""
-    values = [normal(row.get(column, "")) for row in rows]
+    values = [normalize_unicode(row.get(column, "")) for row in rows]
     if not any(values):
         return None
     if "" in values:
@@ -173,11 +175,11 @@ def _column(place: str, rows: list[Row], lines: list[int], column: str) -> NDArr
     return np.array(values, dtype=np.str_)
 
 
-def _parts(place: str, rows: list[Row], lines: list[int]) -> NDArray[np.str_] | None:
+def _parse_splits(place: str, rows: list[TextRow], lines: list[int]) -> NDArray[np.str_] | None:
     words = [row.get("split", "") for row in rows]
     if not any(words):
         return None
-    parts = [part_of(word) if word else "" for word in words]
+    parts = [parse_split_name(word) if word else "" for word in words]
     if None in parts:
         at = parts.index(None)
         raise DataError(f"{place}, line {lines[at]}: the split is '{words[at]}'; expected train, val or test")

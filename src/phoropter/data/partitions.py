@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import SplitError, listing, nearest
-from phoropter.core.seeds import generator, order
-from phoropter.data.blocks import STRADDLES, blocks
+from phoropter.core.errors import SplitError, did_you_mean, join_words
+from phoropter.core.seeds import named_generator, random_permutation
+from phoropter.data.blocks import NO_FOLD, assign_block_folds
 from phoropter.data.dataset import UNLABELLED, Dataset
-from phoropter.data.deal import deal
+from phoropter.data.deal import balanced_group_partition
 
 if TYPE_CHECKING:
     from phoropter.data.protocols import ProtocolSpec
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Rows = NDArray[np.int64]
 
 
-class Part(NamedTuple):
+class RowPartition(NamedTuple):
     """Places in a pool, and what this parting is in words."""
 
     name: str
@@ -36,17 +36,17 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
+class LabelledRows:
     """The labelled rows in the order of their ids. rows: their numbers in the dataset; groups: numbers, or None."""
 
     dataset: Dataset
     rows: Rows
     labels: Rows
     groups: Rows | None
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Pool:
+    def from_dataset(cls, dataset: Dataset) -> LabelledRows:
         """All labelled rows. Raises SplitError when there are none."""
         by_id = np.argsort(dataset.ids, kind="stable")
         rows = by_id[dataset.labels[by_id] != UNLABELLED].astype(np.int64)
@@ -61,16 +61,18 @@ class Pool:
         """What people call the dataset."""
         return self.dataset.name
 
-    def column(self, name: str) -> NDArray[np.str_] | None:
+    def get_column(self, name: str) -> NDArray[np.str_] | None:
         """`sites`, `parts`, `groups` or `recordings` of these rows."""
         values: NDArray[np.str_] | None = getattr(self.dataset, name)
         return None if values is None else values[self.rows]
 
-    def among(self, places: Rows) -> Pool:
+    def select_rows(self, places: Rows) -> LabelledRows:
         """Only these places."""
-        return Pool(self.dataset, self.rows[places], self.labels[places], None if self.groups is None else self.groups[places])
+        return LabelledRows(
+            self.dataset, self.rows[places], self.labels[places], None if self.groups is None else self.groups[places]
+        )
 
-    def numbers(self, places: Rows) -> Rows:
+    def to_dataset_rows(self, places: Rows) -> Rows:
         """Places → row numbers of the dataset, sorted."""
         return np.sort(self.rows[places])
 
@@ -83,7 +85,7 @@ class Pool:
         """(C,) rows of each class."""
         return np.bincount(self.labels, minlength=len(self.dataset.classes)).astype(np.int64)
 
-    def group_counts(self, stratified: bool) -> tuple[Rows, Rows]:
+    def count_by_group(self, stratified: bool) -> tuple[Rows, Rows]:
         """((G, C) rows of each class, or (G, 1) rows, in each group that is here; (n,) which of these a row belongs to)."""
         assert self.groups is not None
         _, index = np.unique(self.groups, return_inverse=True)
@@ -95,22 +97,22 @@ class Pool:
         """Whether rows of one group stay on one side."""
         return self.groups is not None and not spec.allow_group_overlap
 
-    def said_groups(self, spec: ProtocolSpec) -> str:
+    def describe_groups(self, spec: ProtocolSpec) -> str:
         """What becomes of groups, for the name of a split."""
         kept = " with groups kept together" if self.keeps_groups(spec) else " with groups on both sides"
         return "" if self.groups is None else kept
 
 
-def with_validation(pool: Pool, part: Part, spec: ProtocolSpec, draw: int) -> Part:
+def add_validation_part(pool: LabelledRows, part: RowPartition, spec: ProtocolSpec, draw: int) -> RowPartition:
     """With the asked share of the training part cut off as inner validation, by the same rule about groups."""
     if not spec.validation:
         return part
-    inner = pool.among(part.train)
-    cut = _cut(inner, spec.validation, inner.keeps_groups(spec), draw, "validation")
+    inner = pool.select_rows(part.train)
+    cut = _select_share(inner, spec.validation, inner.keeps_groups(spec), draw, "validation")
     return part._replace(train=np.delete(part.train, cut), val=part.train[cut])
 
 
-def refuse_missing(pool: Pool, part: Part, spec: ProtocolSpec) -> None:
+def raise_on_missing_class(pool: LabelledRows, part: RowPartition, spec: ProtocolSpec) -> None:
     """Every class must be trained on and, where the parting is ours to choose, tested. Raises SplitError."""
     if spec.split == "evaluate":
         return
@@ -124,18 +126,18 @@ def refuse_missing(pool: Pool, part: Part, spec: ProtocolSpec) -> None:
         if gone.size:
             word = pool.dataset.classes[gone[0]]
             raise SplitError(
-                f"{pool.name}: no picture of '{word}' is in the {side} part of '{part.name}' ({_spread(pool, int(gone[0]))}); "
-                f"{_WORKS.get(spec.split, 'use fewer folds')}, or leave the class out with exclude: ['{word}']"
+                f"{pool.name}: no picture of '{word}' is in the {side} part of '{part.name}' ({_describe_class_size(pool, int(gone[0]))}); "
+                f"{_SUGGESTIONS.get(spec.split, 'use fewer folds')}, or leave the class out with exclude: ['{word}']"
             )
 
 
-def _spread(pool: Pool, label: int) -> str:
+def _describe_class_size(pool: LabelledRows, label: int) -> str:
     count = int((pool.labels == label).sum())
     groups = "" if pool.groups is None else f" in {len(np.unique(pool.groups[pool.labels == label]))} groups"
     return f"it has {count} pictures{groups}"
 
 
-def _folds(pool: Pool, spec: ProtocolSpec, draw: int, before: str = "") -> Iterator[Part]:
+def _split_k_fold(pool: LabelledRows, spec: ProtocolSpec, draw: int, before: str = "") -> Iterator[RowPartition]:
     """The four k-folds, stratified or not, and those inside the training sites."""
     stratified = spec.split in ("stratified-k-fold", "stratified-group-k-fold", "sites")
     if pool.groups is None and spec.split in ("group-k-fold", "stratified-group-k-fold"):
@@ -143,20 +145,20 @@ def _folds(pool: Pool, spec: ProtocolSpec, draw: int, before: str = "") -> Itera
             f"split: {spec.split} needs groups, and {pool.name} names none; give the manifest a column group, read them from the "
             "paths with group_from, or use split: stratified-k-fold"
         )
-    name = f"{before}{'stratified ' * stratified}{spec.folds}-fold{pool.said_groups(spec)}"
-    deal_out = _group_folds if pool.keeps_groups(spec) else _row_folds
+    name = f"{before}{'stratified ' * stratified}{spec.folds}-fold{pool.describe_groups(spec)}"
+    deal_out = _assign_group_folds if pool.keeps_groups(spec) else _assign_row_folds
     of = deal_out(pool, spec.folds, stratified, draw)
     for fold in range(spec.folds):
-        yield Part(name, np.flatnonzero(of != fold), np.flatnonzero(of == fold))
+        yield RowPartition(name, np.flatnonzero(of != fold), np.flatnonzero(of == fold))
 
 
-def _row_folds(pool: Pool, folds: int, stratified: bool, draw: int) -> Rows:
+def _assign_row_folds(pool: LabelledRows, folds: int, stratified: bool, draw: int) -> Rows:
     """(n,) the fold each row is tested in."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
     least, rarest = min((int(count), place) for place, count in enumerate(pool.class_counts()) if count)
     if stratified and least < folds:
-        _refuse_few(pool, folds, least, rarest)
+        _raise_too_few(pool, folds, least, rarest)
     if len(pool.rows) < folds:
         raise SplitError(f"{folds} folds need at least {folds} rows, and {pool.name} has {len(pool.rows)}: use fewer folds")
     splitter = (StratifiedKFold if stratified else KFold)(folds, shuffle=True, random_state=draw % 2**32)
@@ -166,22 +168,22 @@ def _row_folds(pool: Pool, folds: int, stratified: bool, draw: int) -> Rows:
     return of
 
 
-def _refuse_few(pool: Pool, folds: int, count: int, label: int) -> None:
+def _raise_too_few(pool: LabelledRows, folds: int, count: int, label: int) -> None:
     word = pool.dataset.classes[label]
     pictures = "one labelled picture" if count == 1 else f"{count} labelled pictures"
     works = "add pictures" if count == 1 else f"use at most folds: {count}, add pictures"
     raise SplitError(f"{pool.name}: the class '{word}' has {pictures} for {folds} parts; {works}, or exclude: ['{word}']")
 
 
-def _group_folds(pool: Pool, folds: int, stratified: bool, draw: int) -> Rows:
-    counts, index = pool.group_counts(stratified)
+def _assign_group_folds(pool: LabelledRows, folds: int, stratified: bool, draw: int) -> Rows:
+    counts, index = pool.count_by_group(stratified)
     if len(counts) < folds:
         works = f"use at most folds: {len(counts)}, or split: leave-one-group-out" if len(counts) > 1 else "record more groups"
         raise SplitError(f"{folds} folds need at least {folds} groups, and {pool.name} has {len(counts)}: {works}")
-    return deal(counts, np.full(folds, 1 / folds), generator(draw, "groups"))[index]
+    return balanced_group_partition(counts, np.full(folds, 1 / folds), named_generator(draw, "groups"))[index]
 
 
-def _block_folds(pool: Pool, spec: ProtocolSpec, draw: int) -> Iterator[Part]:
+def _split_block_k_fold(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
     spans = pool.dataset.spans
     if spans is None:
         raise SplitError(
@@ -192,7 +194,7 @@ def _block_folds(pool: Pool, spec: ProtocolSpec, draw: int) -> Iterator[Part]:
             "split: block-k-fold has windows of every group on both sides: say allow_group_overlap: true if that is the "
             "question, or use split: group-k-fold"
         )
-    names = pool.column("recordings") if pool.dataset.recordings is not None else pool.column("groups")
+    names = pool.get_column("recordings") if pool.dataset.recordings is not None else pool.get_column("groups")
     recording = np.zeros(len(pool.rows), dtype=np.int64) if names is None else np.unique(names, return_inverse=True)[1]
     stretch = (recording * len(pool.dataset.classes) + pool.labels).astype(np.int64)
     fewest = int(np.unique(stretch, return_counts=True)[1].min())
@@ -201,35 +203,37 @@ def _block_folds(pool: Pool, spec: ProtocolSpec, draw: int) -> Iterator[Part]:
             f"{spec.folds} blocks of each recording and class need as many windows, and {pool.name} has {fewest} in one of them: "
             f"{f'use at most folds: {fewest}' if fewest > 1 else 'use another split'}, or more windows"
         )
-    of = blocks(spans[pool.rows], stretch, spec.folds)
-    name = f"{spec.folds} blocks of time with groups on both sides, {int((of == STRADDLES).sum())} windows on borders left out"
+    of = assign_block_folds(spans[pool.rows], stretch, spec.folds)
+    name = f"{spec.folds} blocks of time with groups on both sides, {int((of == NO_FOLD).sum())} windows on borders left out"
     for fold in range(spec.folds):
-        yield Part(name, np.flatnonzero((of != fold) & (of != STRADDLES)), np.flatnonzero(of == fold))
+        yield RowPartition(name, np.flatnonzero((of != fold) & (of != NO_FOLD)), np.flatnonzero(of == fold))
 
 
-def _leave_one_out(pool: Pool, spec: ProtocolSpec, draw: int) -> Iterator[Part]:
+def _split_leave_one_group_out(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
     if pool.groups is None or len(np.unique(pool.groups)) < 2:
         named = "none" if pool.groups is None else "one"
         raise SplitError(f"split: leave-one-group-out needs two groups or more, and {pool.name} names {named}")
     for group in np.unique(pool.groups):
         name = f"without the group {pool.group_names(group)[0]}"
-        yield Part(name, np.flatnonzero(pool.groups != group), np.flatnonzero(pool.groups == group))
+        yield RowPartition(name, np.flatnonzero(pool.groups != group), np.flatnonzero(pool.groups == group))
 
 
-def _hold_out(pool: Pool, spec: ProtocolSpec, draw: int) -> Iterator[Part]:
+def _split_hold_out(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
     if not spec.train_per_class:
-        test = _cut(pool, spec.test, pool.keeps_groups(spec), draw, "test")
-        yield Part(f"hold-out of {spec.test:.0%}{pool.said_groups(spec)}", np.setdiff1d(np.arange(len(pool.rows)), test), test)
+        test = _select_share(pool, spec.test, pool.keeps_groups(spec), draw, "test")
+        yield RowPartition(
+            f"hold-out of {spec.test:.0%}{pool.describe_groups(spec)}", np.setdiff1d(np.arange(len(pool.rows)), test), test
+        )
         return
     if pool.keeps_groups(spec):
         raise SplitError("train_per_class cannot keep groups together: use 'test' for a share, or say allow_group_overlap: true")
-    train = _some_of_each(pool, spec.train_per_class, draw)
-    name = f"{spec.train_per_class} of each class to train{pool.said_groups(spec)}"
-    yield Part(name, train, np.setdiff1d(np.arange(len(pool.rows)), train))
+    train = _sample_per_class(pool, spec.train_per_class, draw)
+    name = f"{spec.train_per_class} of each class to train{pool.describe_groups(spec)}"
+    yield RowPartition(name, train, np.setdiff1d(np.arange(len(pool.rows)), train))
 
 
-def _some_of_each(pool: Pool, count: int, draw: int) -> Rows:
-    drawn = order(pool.dataset.hashes[pool.rows], draw, "hold-out")
+def _sample_per_class(pool: LabelledRows, count: int, draw: int) -> Rows:
+    drawn = random_permutation(pool.dataset.hashed_ids[pool.rows], draw, "hold-out")
     for label, there in enumerate(pool.class_counts()):
         if 0 < there <= count:
             word = pool.dataset.classes[label]
@@ -240,25 +244,27 @@ def _some_of_each(pool: Pool, count: int, draw: int) -> Rows:
     return np.concatenate([drawn[pool.labels[drawn] == label][:count] for label in np.unique(pool.labels)])
 
 
-def _cut(pool: Pool, share: float, grouped: bool, draw: int, what: str) -> Rows:
+def _select_share(pool: LabelledRows, share: float, grouped: bool, draw: int, what: str) -> Rows:
     """Places of about `share` of the rows, classes in proportion, whole groups where they stay together."""
     if grouped:
-        counts, index = pool.group_counts(stratified=True)
+        counts, index = pool.count_by_group(stratified=True)
         if len(counts) < 2:
             raise SplitError(f"a {what} part needs two groups or more, and {pool.name} has one to part; record more groups")
-        return np.flatnonzero(deal(counts, np.array([share, 1 - share]), generator(draw, what))[index] == 0)
-    drawn = order(pool.dataset.hashes[pool.rows], draw, what)
+        return np.flatnonzero(
+            balanced_group_partition(counts, np.array([share, 1 - share]), named_generator(draw, what))[index] == 0
+        )
+    drawn = random_permutation(pool.dataset.hashed_ids[pool.rows], draw, what)
     chosen = []
     for label in np.unique(pool.labels):
         there = drawn[pool.labels[drawn] == label]
         if len(there) < 2:
-            _refuse_few(pool, 2, 1, int(label))
+            _raise_too_few(pool, 2, 1, int(label))
         chosen.append(there[: min(max(1, round(share * len(there))), len(there) - 1)])
     return np.sort(np.concatenate(chosen))
 
 
-def _official(pool: Pool, spec: ProtocolSpec, draw: int) -> Iterator[Part]:
-    parts = pool.column("parts")
+def _split_predefined(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
+    parts = pool.get_column("parts")
     there = set() if parts is None else {str(part) for part in parts if part}
     if parts is None or "train" not in there or len(there) < 2:
         has = f"only '{min(there)}'" if there else "none"
@@ -268,44 +274,44 @@ def _official(pool: Pool, spec: ProtocolSpec, draw: int) -> Iterator[Part]:
     if val is not None and spec.validation:
         raise SplitError(f"'validation' asks for an inner part, and {pool.name} has an official val part: remove 'validation'")
     name = f"official parts, tested on {tested}{' with groups on both sides' * spec.allow_group_overlap}"
-    part = Part(name, np.flatnonzero(parts == "train"), np.flatnonzero(parts == tested), val)
-    _refuse_shared(pool, spec, part.train, part.test, "both the training and the test part")
+    part = RowPartition(name, np.flatnonzero(parts == "train"), np.flatnonzero(parts == tested), val)
+    _raise_shared_groups(pool, spec, part.train, part.test, "both the training and the test part")
     if val is not None:
-        _refuse_shared(pool, spec, part.train, val, "both the training and the val part")
+        _raise_shared_groups(pool, spec, part.train, val, "both the training and the val part")
     yield part
 
 
-def _refuse_shared(pool: Pool, spec: ProtocolSpec, train: Rows, test: Rows, where: str) -> None:
+def _raise_shared_groups(pool: LabelledRows, spec: ProtocolSpec, train: Rows, test: Rows, where: str) -> None:
     if pool.groups is None or spec.allow_group_overlap:
         return
     shared = np.intersect1d(pool.groups[train], pool.groups[test])
     if shared.size:
         raise SplitError(
-            f"{pool.name}: {len(shared)} groups lie in {where} ({listing(pool.group_names(shared), 3)}); "
+            f"{pool.name}: {len(shared)} groups lie in {where} ({join_words(pool.group_names(shared), 3)}); "
             "correct them, or say allow_group_overlap: true"
         )
 
 
-def _sites(pool: Pool, spec: ProtocolSpec, draw: int) -> Iterator[Part]:
-    sites = pool.column("sites")
+def _split_held_out_sites(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
+    sites = pool.get_column("sites")
     if sites is None:
         raise SplitError(f"split: sites needs sites, and {pool.name} names none; use a manifest with a column site, or site_from")
-    trained, tested = _sides(pool, spec, sorted({str(site) for site in sites}))
+    trained, tested = _resolve_sites(pool, spec, sorted({str(site) for site in sites}))
     inside, outside = np.flatnonzero(np.isin(sites, trained)), np.flatnonzero(np.isin(sites, tested))
-    _refuse_shared(pool, spec, inside, outside, "both sites that are trained on and sites that are tested")
-    name = f"trained on {listing(trained, 3)}, unseen {listing(tested, 3)}"
+    _raise_shared_groups(pool, spec, inside, outside, "both sites that are trained on and sites that are tested")
+    name = f"trained on {join_words(trained, 3)}, unseen {join_words(tested, 3)}"
     if spec.folds == 1:
-        yield Part(name, inside, outside)
+        yield RowPartition(name, inside, outside)
         return
-    for part in _folds(pool.among(inside), spec, draw, f"{name}, "):
-        yield Part(part.name, inside[part.train], inside[part.test], external=outside)
+    for part in _split_k_fold(pool.select_rows(inside), spec, draw, f"{name}, "):
+        yield RowPartition(part.name, inside[part.train], inside[part.test], external=outside)
 
 
-def _sides(pool: Pool, spec: ProtocolSpec, known: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _resolve_sites(pool: LabelledRows, spec: ProtocolSpec, known: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(sites trained on, sites tested): what is not named is all the rest."""
     for site in (*spec.train_sites, *spec.test_sites):
         if site not in known:
-            raise SplitError(f"{pool.name} has no site '{site}'{nearest(site, known)}; it has {listing(known)}")
+            raise SplitError(f"{pool.name} has no site '{site}'{did_you_mean(site, known)}; it has {join_words(known)}")
     trained = spec.train_sites or tuple(site for site in known if site not in spec.test_sites)
     tested = spec.test_sites or tuple(site for site in known if site not in spec.train_sites)
     if not trained or not tested:
@@ -313,12 +319,12 @@ def _sides(pool: Pool, spec: ProtocolSpec, known: list[str]) -> tuple[tuple[str,
     return trained, tested
 
 
-def _evaluate(pool: Pool, spec: ProtocolSpec, draw: int) -> Iterator[Part]:
+def _split_test_only(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
     everything = np.arange(len(pool.rows), dtype=np.int64)
-    yield Part("everything is tested", everything[:0], everything)
+    yield RowPartition("everything is tested", everything[:0], everything)
 
 
-_WORKS = {
+_SUGGESTIONS = {
     "k-fold": "use split: stratified-k-fold",
     "group-k-fold": "use split: stratified-group-k-fold or fewer folds",
     "official": "correct the official parts, or use split: stratified-k-fold",
@@ -326,15 +332,15 @@ _WORKS = {
     "sites": "use fewer folds, or add a site that has it to train_sites",
     "hold-out": "hold out another share, or record more",
 }
-KINDS: dict[str, Callable[[Pool, ProtocolSpec, int], Iterator[Part]]] = {
-    "k-fold": _folds,
-    "stratified-k-fold": _folds,
-    "group-k-fold": _folds,
-    "stratified-group-k-fold": _folds,
-    "block-k-fold": _block_folds,
-    "leave-one-group-out": _leave_one_out,
-    "hold-out": _hold_out,
-    "official": _official,
-    "sites": _sites,
-    "evaluate": _evaluate,
+SPLITTERS: dict[str, Callable[[LabelledRows, ProtocolSpec, int], Iterator[RowPartition]]] = {
+    "k-fold": _split_k_fold,
+    "stratified-k-fold": _split_k_fold,
+    "group-k-fold": _split_k_fold,
+    "stratified-group-k-fold": _split_k_fold,
+    "block-k-fold": _split_block_k_fold,
+    "leave-one-group-out": _split_leave_one_group_out,
+    "hold-out": _split_hold_out,
+    "official": _split_predefined,
+    "sites": _split_held_out_sites,
+    "evaluate": _split_test_only,
 }

@@ -18,8 +18,8 @@ from PIL import Image
 
 from phoropter.core.errors import DataError
 from phoropter.core.files import digest
-from phoropter.data.decode import open_file, picture_size, to_rgb
-from phoropter.data.digests import file_digests, remembered
+from phoropter.data.decode import convert_to_rgb, open_image_file, read_image_size
+from phoropter.data.digests import file_digests, memoize_by_files
 
 DIGEST_BYTES = 16
 
@@ -29,15 +29,15 @@ class FilePictures:
 
     def __init__(self, root: Path, names: list[str]) -> None:
         self.root = root
-        self.names = names
+        self.file_names = names
 
-    def path(self, row: int) -> Path:
+    def file_path(self, row: int) -> Path:
         """Where a row's file lies."""
-        return self.root / self.names[row]
+        return self.root / self.file_names[row]
 
     def image(self, row: int) -> Image.Image:
         """Row → RGB Image, upright."""
-        return open_file(self.path(row), self.names[row])
+        return open_image_file(self.file_path(row), self.file_names[row])
 
     def read(self, row: int) -> NDArray[np.uint8]:
         """Row → (H, W, 3) uint8. Raises DataError naming the file."""
@@ -46,21 +46,21 @@ class FilePictures:
     def shape(self, row: int) -> tuple[int, int]:
         """Row → (H, W) as stored in the file, from its header."""
         try:
-            with self.path(row).open("rb") as file:
-                return picture_size(file, self.names[row])
+            with self.file_path(row).open("rb") as file:
+                return read_image_size(file, self.file_names[row])
         except OSError as error:
-            raise DataError(f"{self.names[row]}: the file cannot be read: {error.strerror or error}") from None
+            raise DataError(f"{self.file_names[row]}: the file cannot be read: {error.strerror or error}") from None
 
     def byte_count(self, row: int) -> int:
         """Row → bytes of its file, 0 when it is gone."""
         try:
-            return self.path(row).stat().st_size
+            return self.file_path(row).stat().st_size
         except OSError:
             return 0
 
     def digests(self, rows: NDArray[np.int64]) -> list[str]:
         """A digest of each file's bytes."""
-        return file_digests([self.path(int(row)) for row in rows])
+        return file_digests([self.file_path(int(row)) for row in rows])
 
     def identity(self, rows: NDArray[np.int64]) -> str:
         """A digest of the contents of these rows, in order."""
@@ -68,10 +68,10 @@ class FilePictures:
 
     def select(self, rows: NDArray[np.int64]) -> FilePictures:
         """Only these rows, in this order."""
-        return FilePictures(self.root, [self.names[int(row)] for row in rows])
+        return FilePictures(self.root, [self.file_names[int(row)] for row in rows])
 
 
-class Held:
+class LazyArray:
     """An array of pictures and the way to get it again: loaded when first asked for, left behind when pickled.
 
     load:  function(*args) → (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4) uint8
@@ -83,7 +83,7 @@ class Held:
         self._array: NDArray[np.uint8] | None = None
         self._lock = threading.Lock()
 
-    def keep(self, array: NDArray[np.uint8]) -> Held:
+    def with_array(self, array: NDArray[np.uint8]) -> LazyArray:
         """With the array already at hand."""
         self._array = array
         return self
@@ -98,10 +98,10 @@ class Held:
 
     def digests(self) -> list[str]:
         """A digest of each row's shape and bytes."""
-        found = remembered(self.files, f"rows-1 of {self.args!r}", self._hash) if self.files else self._hash()
+        found = memoize_by_files(self.files, f"rows-1 of {self.args!r}", self._hash_rows) if self.files else self._hash_rows()
         return [found[i : i + DIGEST_BYTES].hex() for i in range(0, len(found), DIGEST_BYTES)]
 
-    def _hash(self) -> bytes:
+    def _hash_rows(self) -> bytes:
         array = self.array
         shape = str(array.shape[1:]).encode()
         return b"".join(
@@ -109,25 +109,25 @@ class Held:
         )
 
     def __reduce__(self) -> Any:
-        return _held, (self.load, self.args, self.files)
+        return _rebuild_lazy_array, (self.load, self.args, self.files)
 
 
-def _held(load: Callable[..., NDArray[np.uint8]], args: tuple[Any, ...], files: tuple[Path, ...]) -> Held:
-    return Held(load, *args, files=files)
+def _rebuild_lazy_array(load: Callable[..., NDArray[np.uint8]], args: tuple[Any, ...], files: tuple[Path, ...]) -> LazyArray:
+    return LazyArray(load, *args, files=files)
 
 
 class ArrayPictures:
     """Rows of one array."""
 
-    def __init__(self, held: Held, index: NDArray[np.int64], name: str) -> None:
-        self.held, self.index, self.name = held, index, name
+    def __init__(self, held: LazyArray, index: NDArray[np.int64], name: str) -> None:
+        self.lazy_array, self.row_indices, self.name = held, index, name
 
     def image(self, row: int) -> Image.Image:
         """Row → RGB Image."""
-        picture = self.held.array[self.index[row]]
+        picture = self.lazy_array.array[self.row_indices[row]]
         if picture.ndim == 3 and picture.shape[2] == 1:
             picture = picture[:, :, 0]
-        return to_rgb(Image.fromarray(picture), f"{self.name}, row {self.index[row]}")
+        return convert_to_rgb(Image.fromarray(picture), f"{self.name}, row {self.row_indices[row]}")
 
     def read(self, row: int) -> NDArray[np.uint8]:
         """Row → (H, W, 3) uint8."""
@@ -135,13 +135,13 @@ class ArrayPictures:
 
     def shape(self, row: int) -> tuple[int, int]:
         """Row → (H, W)."""
-        height, width = self.held.array.shape[1:3]
+        height, width = self.lazy_array.array.shape[1:3]
         return height, width
 
     def digests(self, rows: NDArray[np.int64]) -> list[str]:
         """A digest of each row's pixels."""
-        found = self.held.digests()
-        return [found[int(i)] for i in self.index[rows]]
+        found = self.lazy_array.digests()
+        return [found[int(i)] for i in self.row_indices[rows]]
 
     def identity(self, rows: NDArray[np.int64]) -> str:
         """A digest of the contents of these rows, in order."""
@@ -149,4 +149,4 @@ class ArrayPictures:
 
     def select(self, rows: NDArray[np.int64]) -> ArrayPictures:
         """Only these rows, in this order."""
-        return ArrayPictures(self.held, self.index[rows], self.name)
+        return ArrayPictures(self.lazy_array, self.row_indices[rows], self.name)

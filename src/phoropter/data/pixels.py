@@ -28,21 +28,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.cores import cores
-from phoropter.core.errors import DataError, DiskError, Problem
-from phoropter.core.files import digest, lock, require_space, write_json
+from phoropter.core.cores import count_usable_cores
+from phoropter.core.errors import DataError, DiskError, InputProblem
+from phoropter.core.files import digest, file_lock, require_space, write_json
 from phoropter.data.dataset import Dataset
-from phoropter.data.decode import Fit, Resample, Square
-from phoropter.data.mapped import Mapped
-from phoropter.data.shards import shards
+from phoropter.data.decode import Interpolation, ResizeMode, SquareResize
+from phoropter.data.mapped import MemoryMappedArray
+from phoropter.data.shards import decode_shards
 
 VERSION = 1  # of the numbers: raise it when the same picture would give other pixels
 CHECKPOINT_S = 5.0
 STALE_S = 7 * 24 * 3600.0
 BUDGET_BYTES = 50 * 1024**3
-BUDGET_OF_FREE = 0.8
+BUDGET_FREE_FRACTION = 0.8
 
-Progress = Callable[[int, int], None]
+DecodeProgress = Callable[[int, int], None]
 
 
 class Pixels:
@@ -56,7 +56,7 @@ class Pixels:
 
     def __init__(self, file: Path, shape: tuple[int, int, int, int], identity: str) -> None:
         self.file, self.shape, self.identity = file, shape, identity
-        self._mapped: Mapped | None = None
+        self._memmap: MemoryMappedArray | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -69,39 +69,39 @@ class Pixels:
     @property
     def array(self) -> NDArray[np.uint8]:
         """(N, 3, S, S) uint8, read-only, mapped from the file."""
-        return self._map().array
+        return self._open_memmap().array
 
     def batch(self, rows: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """(B,) rows → (B, 3, S, S) uint8, contiguous and writable; into `out` where given. Raises IndexError outside 0..N-1."""
-        rows = checked_rows(rows, len(self))
-        array = self._map().read(rows)
+        rows = check_row_range(rows, len(self))
+        array = self._open_memmap().prefetch_rows(rows)
         return np.take(array, rows, axis=0, out=out, mode="clip")  # `clip` writes straight into out; rows are checked
 
-    def each(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+    def read_each(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         """(B,) rows → B pictures (3, S, S) uint8, read-only, where they lie. Raises as `batch`."""
-        rows = checked_rows(rows, len(self))
-        array = self._map().read(rows)
+        rows = check_row_range(rows, len(self))
+        array = self._open_memmap().prefetch_rows(rows)
         return [array[row] for row in rows.tolist()]
 
-    def _map(self) -> Mapped:
-        if self._mapped is None:
-            self._mapped = Mapped(self.file, self.shape)
-        return self._mapped
+    def _open_memmap(self) -> MemoryMappedArray:
+        if self._memmap is None:
+            self._memmap = MemoryMappedArray(self.file, self.shape)
+        return self._memmap
 
     def __reduce__(self) -> Any:
         return Pixels, (self.file, self.shape, self.identity)
 
 
-def prepare(
+def prepare_pixels(
     dataset: Dataset,
     size: int,
     *,
-    fit: Fit = "crop",
-    resample: Resample = "bicubic",
+    fit: ResizeMode = "crop",
+    resample: Interpolation = "bicubic",
     cache: Path,
     workers: int | None = None,
     on_bad_input: str = "stop",
-    progress: Progress | None = None,
+    progress: DecodeProgress | None = None,
 ) -> tuple[Dataset, Pixels]:
     """Decodes what is not decoded yet; returns the dataset without bad rows, and its pixels, row for row.
 
@@ -109,32 +109,38 @@ def prepare(
     progress: called as progress(done, total) in this thread
     Raises DataError for the first picture that cannot be read, unless `on_bad_input` is "skip": then it is in `.problems`.
     """
-    place = Place.of(dataset, Square(size, fit, resample), cache)
-    fits = place.bytes_needed(len(dataset)) <= budget(place.folder)
+    place = PixelCacheEntry.for_dataset(dataset, SquareResize(size, fit, resample), cache)
+    fits = place.bytes_needed(len(dataset)) <= pixel_budget_bytes(place.folder)
     if (there := place.load(dataset, on_bad_input)) and there[1].stored >= fits:
         return there
-    with _disk_errors(place), lock(place.lock_file):
+    with _explain_disk_errors(place), file_lock(place.lock_file):
         if (there := place.load(dataset, on_bad_input)) and there[1].stored >= fits:
             return there
-        _sweep(place)
-        work = _Work(dataset, place, workers or cores(), on_bad_input, progress)
+        _remove_stale_partials(place)
+        work = _DecodeJob(dataset, place, workers or count_usable_cores(), on_bad_input, progress)
         if fits:
-            _write_all(work)
+            _decode_to_cache(work)
         else:
-            _check_all(work)
+            _decode_to_check(work)
         there = place.load(dataset, on_bad_input)
     assert there, f"{place.folder} was written and is gone"
     return there
 
 
-def found(
-    dataset: Dataset, size: int, *, fit: Fit = "crop", resample: Resample = "bicubic", cache: Path, on_bad_input: str = "stop"
+def load_cached_pixels(
+    dataset: Dataset,
+    size: int,
+    *,
+    fit: ResizeMode = "crop",
+    resample: Interpolation = "bicubic",
+    cache: Path,
+    on_bad_input: str = "stop",
 ) -> tuple[Dataset, Pixels] | None:
     """What `prepare` gave before for the same contents, without decoding; None when it has not been called yet."""
-    return Place.of(dataset, Square(size, fit, resample), cache).load(dataset, on_bad_input)
+    return PixelCacheEntry.for_dataset(dataset, SquareResize(size, fit, resample), cache).load(dataset, on_bad_input)
 
 
-def checked_rows(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def check_row_range(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Rows as they are. Raises IndexError for one that is none: a negative row would quietly be another picture."""
     rows = np.asarray(rows)
     if rows.size and (rows.min() < 0 or rows.max() >= count):
@@ -142,15 +148,15 @@ def checked_rows(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return rows
 
 
-def budget(folder: Path) -> int:
+def pixel_budget_bytes(folder: Path) -> int:
     """Bytes pixels may take in a folder: `PHOROPTER_PIXELS_BUDGET` (200MB, 50GiB, 0), else 50 GiB or 80 % of what is free."""
     if named := os.environ.get("PHOROPTER_PIXELS_BUDGET", "").strip():
-        return _bytes(named)
+        return _parse_bytes(named)
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    return min(BUDGET_BYTES, int(BUDGET_OF_FREE * shutil.disk_usage(there).free))
+    return min(BUDGET_BYTES, int(BUDGET_FREE_FRACTION * shutil.disk_usage(there).free))
 
 
-def _bytes(text: str) -> int:
+def _parse_bytes(text: str) -> int:
     number = text.lower().rstrip("bi ")
     unit = number[-1:] if number[-1:] in "kmgt" else ""
     step = 1024 if "ib" in text.lower() or text.lower().endswith(unit or "?") else 1000
@@ -161,21 +167,21 @@ def _bytes(text: str) -> int:
 
 
 @dataclass(frozen=True)
-class Place:
+class PixelCacheEntry:
     """Where the pixels of one dataset at one size lie."""
 
     folder: Path
-    square: Square
+    square: SquareResize
     identity: str
 
     @classmethod
-    def of(cls, dataset: Dataset, square: Square, cache: Path) -> Place:
+    def for_dataset(cls, dataset: Dataset, square: SquareResize, cache: Path) -> PixelCacheEntry:
         """The place of a dataset's pixels; asks for its contents, which reads every file once in its life."""
-        identity = digest(["pixels", VERSION, dataset.contents, square.size, square.fit, square.resample])
+        identity = digest(["pixels", VERSION, dataset.content_digest, square.size, square.resize, square.interpolation])
         return cls(cache / "pixels" / identity, square, identity)
 
     @property
-    def partial(self) -> Path:
+    def partial_folder(self) -> Path:
         """What is being written."""
         return self.folder.with_name(f"{self.identity}.partial")
 
@@ -198,7 +204,7 @@ class Place:
             return None
         if index["stored"] and size != self.bytes_needed(len(dataset) - len(bad)):
             return None
-        kept = _kept(dataset, bad, on_bad_input)
+        kept = _drop_bad_rows(dataset, bad, on_bad_input)
         if index["stored"]:
             shape = (len(kept), 3, self.square.size, self.square.size)
             return kept, Pixels(self.folder / "pixels.u8", shape, self.identity)
@@ -208,81 +214,81 @@ class Place:
 
 
 @dataclass(frozen=True)
-class _Work:
+class _DecodeJob:
     dataset: Dataset
-    place: Place
+    entry: PixelCacheEntry
     workers: int
     on_bad_input: str
-    progress: Progress | None
+    progress: DecodeProgress | None
 
-    def said(self, done: int) -> None:
+    def report_progress(self, done: int) -> None:
         if self.progress:
             self.progress(done, len(self.dataset))
 
 
-def _kept(dataset: Dataset, bad: list[tuple[int, str]], on_bad_input: str) -> Dataset:
+def _drop_bad_rows(dataset: Dataset, bad: list[tuple[int, str]], on_bad_input: str) -> Dataset:
     if not bad:
         return dataset
-    _refuse(bad, on_bad_input)
+    _raise_on_bad_rows(bad, on_bad_input)
     rows = np.setdiff1d(np.arange(len(dataset), dtype=np.int64), [row for row, _ in bad])
     if not rows.size:
         raise DataError(f"{dataset.name}: none of its {len(dataset)} pictures can be read; the first: {bad[0][1]}")
-    problems = [Problem(str(dataset.ids[row]), what.removeprefix(f"{dataset.ids[row]}: ")) for row, what in bad]
-    return replace(dataset.rows(rows), problems=(*dataset.problems, *problems))
+    problems = [InputProblem(str(dataset.ids[row]), what.removeprefix(f"{dataset.ids[row]}: ")) for row, what in bad]
+    return replace(dataset.select_rows(rows), problems=(*dataset.problems, *problems))
 
 
-def _refuse(bad: list[tuple[int, str]], on_bad_input: str) -> None:
+def _raise_on_bad_rows(bad: list[tuple[int, str]], on_bad_input: str) -> None:
     if bad and on_bad_input == "stop":
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise DataError(f"{bad[0][1]}{more}; or say on_bad_input: skip")
 
 
-def _write_all(work: _Work) -> None:
+def _decode_to_cache(work: _DecodeJob) -> None:
     """Decodes into the partial folder, from where a killed run stopped, and gives it its name when it is whole."""
-    place, count = work.place, len(work.dataset)
+    place, count = work.entry, len(work.dataset)
     row_bytes = place.bytes_needed(1)
-    done, bad = _resume(place, row_bytes)
-    require_space(place.partial, (count - done) * row_bytes, f"keeping {count} pictures at {place.square.size} pixels")
-    work.said(done)
+    done, bad = _resume_partial(place, row_bytes)
+    require_space(place.partial_folder, (count - done) * row_bytes, f"keeping {count} pictures at {place.square.size} pixels")
+    work.report_progress(done)
     with (
-        (place.partial / "pixels.u8").open("ab") as file,
-        closing(shards(work.dataset, place.square, done, work.workers)) as stream,
+        (place.partial_folder / "pixels.u8").open("ab") as file,
+        closing(decode_shards(work.dataset, place.square, done, work.workers)) as stream,
     ):
         saved = time.monotonic()
         for shard in stream:
-            _refuse(shard.bad, work.on_bad_input)
-            bad += shard.bad
+            _raise_on_bad_rows(shard.bad_rows, work.on_bad_input)
+            bad += shard.bad_rows
             file.write(shard.squares.data)
             done = shard.stop
             if time.monotonic() - saved > CHECKPOINT_S:
-                _checkpoint(place, file, done, bad)
+                _save_checkpoint(place, file, done, bad)
                 saved = time.monotonic()
-            work.said(done)
-        _checkpoint(place, file, done, bad)
-    _finish(place, count, bad, stored=True)
+            work.report_progress(done)
+        _save_checkpoint(place, file, done, bad)
+    _publish_partial(place, count, bad, stored=True)
 
 
-def _check_all(work: _Work) -> None:
+def _decode_to_check(work: _DecodeJob) -> None:
     """A set that is streamed is decoded once without keeping it, so that no bad picture turns up in the middle of a study."""
     bad: list[tuple[int, str]] = []
-    work.said(0)
-    with closing(shards(work.dataset, work.place.square, 0, work.workers)) as stream:
+    work.report_progress(0)
+    with closing(decode_shards(work.dataset, work.entry.square, 0, work.workers)) as stream:
         for shard in stream:
-            _refuse(shard.bad, work.on_bad_input)
-            bad += shard.bad
-            work.said(shard.stop)
-    work.place.partial.mkdir(parents=True, exist_ok=True)
-    _finish(work.place, len(work.dataset), bad, stored=False)
+            _raise_on_bad_rows(shard.bad_rows, work.on_bad_input)
+            bad += shard.bad_rows
+            work.report_progress(shard.stop)
+    work.entry.partial_folder.mkdir(parents=True, exist_ok=True)
+    _publish_partial(work.entry, len(work.dataset), bad, stored=False)
 
 
 @contextmanager
-def _disk_errors(place: Place) -> Iterator[None]:
+def _explain_disk_errors(place: PixelCacheEntry) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskError(
-                f"{place.partial} could not be written because the disk is full: free some space, or set PHOROPTER_CACHE to a "
+                f"{place.partial_folder} could not be written because the disk is full: free some space, or set PHOROPTER_CACHE to a "
                 "larger disk, and run the same command again"
             ) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -292,13 +298,13 @@ def _disk_errors(place: Place) -> Iterator[None]:
         raise
 
 
-def _resume(place: Place, row_bytes: int) -> tuple[int, list[tuple[int, str]]]:
+def _resume_partial(place: PixelCacheEntry, row_bytes: int) -> tuple[int, list[tuple[int, str]]]:
     """(rows done, bad rows) of a partial folder, its file cut to exactly that; from the beginning when nothing can be trusted."""
-    place.partial.mkdir(parents=True, exist_ok=True)
-    file = place.partial / "pixels.u8"
+    place.partial_folder.mkdir(parents=True, exist_ok=True)
+    file = place.partial_folder / "pixels.u8"
     file.touch()
     try:
-        note = json.loads((place.partial / "done.json").read_text(encoding="utf-8"))
+        note = json.loads((place.partial_folder / "done.json").read_text(encoding="utf-8"))
         done, bad = int(note["done"]), [(int(row), str(what)) for row, what in note["bad"]]
         size = (done - len(bad)) * row_bytes
         if file.stat().st_size < size:
@@ -309,25 +315,25 @@ def _resume(place: Place, row_bytes: int) -> tuple[int, list[tuple[int, str]]]:
     return done, bad
 
 
-def _checkpoint(place: Place, file: Any, done: int, bad: list[tuple[int, str]]) -> None:
+def _save_checkpoint(place: PixelCacheEntry, file: Any, done: int, bad: list[tuple[int, str]]) -> None:
     file.flush()
     os.fsync(file.fileno())  # pixels first: the note must never promise more than lies on the disk
-    write_json(place.partial / "done.json", {"done": done, "bad": bad})
+    write_json(place.partial_folder / "done.json", {"done": done, "bad": bad})
 
 
-def _finish(place: Place, count: int, bad: list[tuple[int, str]], stored: bool) -> None:
-    write_json(place.partial / "index.json", {"rows": count, "size": place.square.size, "stored": stored, "bad": bad})
-    (place.partial / "done.json").unlink(missing_ok=True)
+def _publish_partial(place: PixelCacheEntry, count: int, bad: list[tuple[int, str]], stored: bool) -> None:
+    write_json(place.partial_folder / "index.json", {"rows": count, "size": place.square.size, "stored": stored, "bad": bad})
+    (place.partial_folder / "done.json").unlink(missing_ok=True)
     if place.folder.exists():  # damaged, or streamed until now: `load` would have taken it otherwise
         shutil.rmtree(place.folder, ignore_errors=True)
-    place.partial.rename(place.folder)
+    place.partial_folder.rename(place.folder)
 
 
-def _sweep(place: Place) -> None:
+def _remove_stale_partials(place: PixelCacheEntry) -> None:
     """Removes what other, killed runs began over a week ago: their pictures have changed since, or nobody came back."""
     for stale in place.folder.parent.glob("*.partial"):
-        if stale != place.partial and time.time() - stale.stat().st_mtime > STALE_S:
-            other = lock(stale.with_suffix(".lock"))
+        if stale != place.partial_folder and time.time() - stale.stat().st_mtime > STALE_S:
+            other = file_lock(stale.with_suffix(".lock"))
             try:
                 other.acquire(timeout=0)
             except TimeoutError:

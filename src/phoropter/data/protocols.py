@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from phoropter.core.errors import listing
+from phoropter.core.errors import join_words
 from phoropter.core.files import digest
 from phoropter.core.seeds import seed_of
-from phoropter.core.spec import Source, Spec, check
+from phoropter.core.spec import SourceMap, Spec, validate_as
 from phoropter.data.dataset import Dataset
-from phoropter.data.partitions import KINDS, Pool, refuse_missing, with_validation
+from phoropter.data.partitions import SPLITTERS, LabelledRows, add_validation_part, raise_on_missing_class
 
 Rows = NDArray[np.int64]
 Kind = Literal[
@@ -66,10 +66,10 @@ class ProtocolSpec(Spec):
     validation: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _fits_together(self) -> ProtocolSpec:
-        for option, kinds in _BELONGS.items():
+    def _check_options(self) -> ProtocolSpec:
+        for option, kinds in _OPTION_SPLITS.items():
             if getattr(self, option) != type(self).model_fields[option].default and self.split not in kinds:
-                raise ValueError(f"'{option}' belongs to {listing(sorted(kinds))} and does nothing for 'split: {self.split}'")
+                raise ValueError(f"'{option}' belongs to {join_words(sorted(kinds))} and does nothing for 'split: {self.split}'")
         if self.folds < 2 and self.split != "sites":
             raise ValueError(f"'folds: {self.folds}' leaves nothing to train on: expected at least 2, or split: evaluate")
         if self.train_per_class and self.test != type(self).model_fields["test"].default:
@@ -77,10 +77,10 @@ class ProtocolSpec(Spec):
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ValueError("'seeds' must be different whole numbers from 0 upwards")
         if self.split == "sites":
-            self._sites_differ()
+            self._check_sites()
         return self
 
-    def _sites_differ(self) -> None:
+    def _check_sites(self) -> None:
         if not self.train_sites and not self.test_sites:
             raise ValueError("'split: sites' needs 'train_sites' or 'test_sites'")
         if both := set(self.train_sites) & set(self.test_sites):
@@ -106,89 +106,89 @@ class Split:
     val: Rows | None = None
     external: Rows | None = None
 
-    def key(self, dataset: Dataset) -> str:
+    def content_key(self, dataset: Dataset) -> str:
         """A digest of the ids in each part, whatever their order."""
         parts = (self.train, self.test, self.val, self.external)
         return digest([None if rows is None else sorted(dataset.ids[rows].tolist()) for rows in parts])
 
 
-def splits(dataset: Dataset, spec: ProtocolSpec) -> list[Split]:
+def make_splits(dataset: Dataset, spec: ProtocolSpec) -> list[Split]:
     """Every split a protocol asks for: seeds × repeats × folds. Rows without a label are in none of them.
 
     Raises SplitError, which says what would work, when the dataset cannot be split so.
     """
-    pool = Pool.of(dataset)
+    pool = LabelledRows.from_dataset(dataset)
     out: list[Split] = []
     for seed in spec.seeds:
         for repeat in range(spec.repeats):
             draw = seed_of(seed if spec.reshuffle else "shared by all seeds", "partition", repeat)
-            parts = [with_validation(pool, part, spec, draw) for part in KINDS[spec.split](pool, spec, draw)]
+            parts = [add_validation_part(pool, part, spec, draw) for part in SPLITTERS[spec.split](pool, spec, draw)]
             for fold, part in enumerate(parts):
-                refuse_missing(pool, part, spec)
+                raise_on_missing_class(pool, part, spec)
                 words = [part.name]
                 words += [f"fold {fold + 1} of {len(parts)}"] if len(parts) > 1 else []
                 words += [f"repeat {repeat + 1} of {spec.repeats}"] if spec.repeats > 1 else []
-                name = ", ".join([*words, f"seed {seed}", *pool.said])
-                train, test = pool.numbers(part.train), pool.numbers(part.test)
-                val, external = (None if places is None else pool.numbers(places) for places in (part.val, part.external))
+                name = ", ".join([*words, f"seed {seed}", *pool.notes])
+                train, test = pool.to_dataset_rows(part.train), pool.to_dataset_rows(part.test)
+                val, external = (None if places is None else pool.to_dataset_rows(places) for places in (part.val, part.external))
                 out.append(Split(seed, repeat, fold, len(parts), name, train, test, val, external))
     return out
 
 
 def KFold(folds: int = 5, *, stratified: bool = True, **options: Any) -> ProtocolSpec:
     """k-fold, classes in proportion unless `stratified=False`; groups stay together. `KFold(5, seeds=[0, 1], repeats=2)`."""
-    return _made("KFold", "stratified-k-fold" if stratified else "k-fold", folds=folds, **options)
+    return _build_spec("KFold", "stratified-k-fold" if stratified else "k-fold", folds=folds, **options)
 
 
 def GroupKFold(folds: int = 5, *, stratified: bool = True, **options: Any) -> ProtocolSpec:
     """k-fold over whole groups; refused where there are none."""
-    return _made("GroupKFold", "stratified-group-k-fold" if stratified else "group-k-fold", folds=folds, **options)
+    return _build_spec("GroupKFold", "stratified-group-k-fold" if stratified else "group-k-fold", folds=folds, **options)
 
 
 def LeaveOneGroupOut(**options: Any) -> ProtocolSpec:
     """Each group tested once by a model that never saw it."""
-    return _made("LeaveOneGroupOut", "leave-one-group-out", **options)
+    return _build_spec("LeaveOneGroupOut", "leave-one-group-out", **options)
 
 
 def HoldOut(test: float = 0.2, **options: Any) -> ProtocolSpec:
     """A share of rows held out, or `HoldOut(train_per_class=60)`."""
-    return _made("HoldOut", "hold-out", test=test, **options)
+    return _build_spec("HoldOut", "hold-out", test=test, **options)
 
 
 def Official(**options: Any) -> ProtocolSpec:
     """The dataset's own training and test parts."""
-    return _made("Official", "official", **options)
+    return _build_spec("Official", "official", **options)
 
 
 def BlockKFold(folds: int = 5, **options: Any) -> ProtocolSpec:
     """Each recording and class in contiguous stretches of time; windows across a border are in none. Groups are on both sides."""
-    return _made("BlockKFold", "block-k-fold", folds=folds, allow_group_overlap=True, **options)
+    return _build_spec("BlockKFold", "block-k-fold", folds=folds, allow_group_overlap=True, **options)
 
 
 def Sites(**options: Any) -> ProtocolSpec:
     """`Sites(test_sites=["Brno"], folds=10)`: k-fold over the other sites, each model also tested on the unseen ones."""
-    return _made("Sites", "sites", **options)
+    return _build_spec("Sites", "sites", **options)
 
 
 def Evaluate(**options: Any) -> ProtocolSpec:
     """Nothing is trained, everything is tested."""
-    return _made("Evaluate", "evaluate", **options)
+    return _build_spec("Evaluate", "evaluate", **options)
 
 
-def _made(name: str, split: str, **options: Any) -> ProtocolSpec:
-    return check(ProtocolSpec, {"split": split, **options}, Source(f"{name}(…)"))
+def _build_spec(name: str, split: str, **options: Any) -> ProtocolSpec:
+    return validate_as(ProtocolSpec, {"split": split, **options}, SourceMap(f"{name}(…)"))
 
 
 _K_FOLDS = {"k-fold", "stratified-k-fold", "group-k-fold", "stratified-group-k-fold"}
-_DRAWN = _K_FOLDS | {"hold-out", "sites"}
-_BELONGS: dict[str, set[str]] = {
+_RANDOM_SPLITS = _K_FOLDS | {"hold-out", "sites"}
+_OPTION_SPLITS: dict[str, set[str]] = {
     "folds": _K_FOLDS | {"sites", "block-k-fold"},
     "test": {"hold-out"},
     "train_per_class": {"hold-out"},
-    "repeats": _DRAWN,
-    "reshuffle": _DRAWN,
+    "repeats": _RANDOM_SPLITS,
+    "reshuffle": _RANDOM_SPLITS,
     "train_sites": {"sites"},
     "test_sites": {"sites"},
     "allow_group_overlap": {"k-fold", "stratified-k-fold", "block-k-fold", "hold-out", "official", "sites"},
-    "validation": _DRAWN | {"leave-one-group-out", "official"},
+    "validation": _RANDOM_SPLITS | {"leave-one-group-out", "official"},
 }

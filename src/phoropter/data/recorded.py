@@ -15,29 +15,29 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, ValidationInfo, field_validator, model_validator
 
-from phoropter.core.errors import DataError, SpecError, listing, nearest
+from phoropter.core.errors import DataError, SpecError, did_you_mean, join_words
 from phoropter.core.spec import Spec
-from phoropter.data.drawn import BEATS_S, Cardiotocogram, Strip, View
+from phoropter.data.drawn import BEAT_WINDOW_S, ChannelView, CtgView, RecordingView
 from phoropter.signals import wesad
 from phoropter.signals.ctg import CtgRules
-from phoropter.signals.outcomes import CLASSES, outcome_class
+from phoropter.signals.outcomes import OUTCOME_CLASSES, outcome_class
 from phoropter.signals.recording import Recording
-from phoropter.signals.render import PICTURES, Ctg, Scalogram, Spectrogram, Trace
+from phoropter.signals.render import REPRESENTATIONS, CtgPlot, Scalogram, Spectrogram, Trace
 from phoropter.signals.simulate import CtgCohort, EcgCohort
 from phoropter.signals.windows import WindowRule
 
 
-def _not_empty(value: Any) -> Any:
+def _reject_empty_path(value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
         raise ValueError("the path is empty")
     return value
 
 
-Place = Annotated[Path, BeforeValidator(_not_empty)]
-Picture = Annotated[Spectrogram | Scalogram | Trace | Ctg, Field(discriminator="kind")]
+NonEmptyPath = Annotated[Path, BeforeValidator(_reject_empty_path)]
+AnyRepresentation = Annotated[Spectrogram | Scalogram | Trace | CtgPlot, Field(discriminator="kind")]
 
 
-class Window(Spec):
+class WindowSpec(Spec):
     """How windows of one channel follow each other, in seconds: `step_s` from start to start or `gap_s` from end to start.
 
     Default: 5 s every 2 s (SONIC's, read as a step; `gap_s: 2` is the other reading). About heartbeats only `length_s`, 0.8.
@@ -48,30 +48,30 @@ class Window(Spec):
     gap_s: NonNegativeFloat | None = None
 
     @model_validator(mode="after")
-    def _not_both(self) -> Window:
+    def _check_step_or_gap(self) -> WindowSpec:
         if self.step_s is not None and self.gap_s is not None:
             raise ValueError("'step_s' (start to start) and 'gap_s' (end to start) contradict each other: keep one")
         return self
 
-    def rule(self) -> WindowRule:
+    def to_rule(self) -> WindowRule:
         """With the defaults filled in."""
         step = 2.0 if self.step_s is None and self.gap_s is None else self.step_s
         return WindowRule(length_s=self.length_s or 5.0, step_s=step, gap_s=self.gap_s)
 
 
-class People(EcgCohort):
+class EcgCohortSpec(EcgCohort):
     """The people of `simulate: ecg`."""
 
     kind: Literal["ecg"] = "ecg"
 
 
-class Births(CtgCohort):
+class CtgCohortSpec(CtgCohort):
     """The births of `simulate: ctg`."""
 
     kind: Literal["ctg"] = "ctg"
 
 
-class Recorded(Spec):
+class RecordingFields(Spec):
     """The part of DataSpec that is about recordings.
 
     wesad, ctu, eegmat, mitdb: the folder of that database · recordings: a manifest (docs/recordings.md) · simulate: ecg or ctg
@@ -85,43 +85,45 @@ class Recorded(Spec):
     heartbeat:   an ECG in which no heartbeat is found is bad input (default: for eegmat)
     """
 
-    wesad: Place | None = None
-    ctu: Place | None = None
-    eegmat: Place | None = None
-    mitdb: Place | None = None
-    recordings: Place | None = None
+    wesad: NonEmptyPath | None = None
+    ctu: NonEmptyPath | None = None
+    eegmat: NonEmptyPath | None = None
+    mitdb: NonEmptyPath | None = None
+    recordings: NonEmptyPath | None = None
     simulate: Literal["ecg", "ctg"] | None = None
-    cohort: Annotated[People | Births, Field(discriminator="kind")] | None = None
+    cohort: Annotated[EcgCohortSpec | CtgCohortSpec, Field(discriminator="kind")] | None = None
     task: str | None = None
     outcome: str | None = None
-    window: Window | None = None
+    window: WindowSpec | None = None
     channel: str | None = None
-    picture: Picture | None = None
+    picture: AnyRepresentation | None = None
     clean: CtgRules | None = None
     per_subject: bool = False
     heartbeat: bool | None = None
 
     @field_validator("cohort", mode="before")
     @classmethod
-    def _kind_of_cohort(cls, value: Any, info: ValidationInfo) -> Any:
+    def _infer_cohort_kind(cls, value: Any, info: ValidationInfo) -> Any:
         simulated = info.data.get("simulate")
         return {"kind": simulated, **value} if isinstance(value, dict) and simulated else value
 
     @field_validator("picture", mode="before")
     @classmethod
-    def _kind_of_picture(cls, value: Any, info: ValidationInfo) -> Any:
+    def _infer_representation_kind(cls, value: Any, info: ValidationInfo) -> Any:
         births = info.data.get("ctu") is not None or info.data.get("simulate") == "ctg"
         short = {"kind": value} if isinstance(value, str) else value
         if not isinstance(short, dict):
             return short
         kind = short.get("kind", "ctg" if births else "spectrogram")
-        if kind not in PICTURES:
-            raise ValueError(f"kind is {kind!r}, expected {listing(PICTURES)}{nearest(str(kind), PICTURES)}")
+        if kind not in REPRESENTATIONS:
+            raise ValueError(
+                f"kind is {kind!r}, expected {join_words(REPRESENTATIONS)}{did_you_mean(str(kind), REPRESENTATIONS)}"
+            )
         return {"kind": kind, **short}
 
     @field_validator("outcome")
     @classmethod
-    def _known_rule(cls, rule: str | None) -> str | None:
+    def _check_outcome_rule(cls, rule: str | None) -> str | None:
         try:
             outcome_class({}, rule or "pH<7")
         except SpecError as error:
@@ -131,31 +133,31 @@ class Recorded(Spec):
         return rule
 
 
-def refuse_contradictions(spec: Recorded, source: str) -> None:
+def check_recording_options(spec: RecordingFields, source: str) -> None:
     """Raises ValueError for options that the source of recordings cannot follow, naming both."""
     name = f"simulate: {spec.simulate}" if source == "simulate" else source
     births, strips = source == "ctu" or spec.simulate == "ctg", source in ("wesad", "eegmat", "mitdb") or spec.simulate == "ecg"
-    for option, belongs in _OF_BIRTHS.items() if strips else _OF_STRIPS.items() if births else ():
+    for option, belongs in _CTG_OPTIONS.items() if strips else _CHANNEL_OPTIONS.items() if births else ():
         if getattr(spec, option) not in (None, False):
             raise ValueError(f"'{option}' belongs to {belongs} and does nothing for '{name}': remove it")
-    if spec.picture is not None and (births or strips) and births != isinstance(spec.picture, Ctg):
+    if spec.picture is not None and (births or strips) and births != isinstance(spec.picture, CtgPlot):
         wanted = "ctg" if births else "spectrogram, scalogram or trace"
         raise ValueError(f"'picture: {spec.picture.kind}' cannot be drawn of '{name}': expected {wanted}")
     if source == "recordings":
-        _one_kind(spec)
+        _check_single_kind(spec)
     if spec.cohort is not None and spec.cohort.kind != spec.simulate:
         raise ValueError(f"'cohort' is of kind '{spec.cohort.kind}' and 'simulate' says '{spec.simulate}': make them one")
     if source == "mitdb" and spec.window and (spec.window.step_s is not None or spec.window.gap_s is not None):
         raise ValueError("'window' has a step or gap, and 'mitdb' has one window about each beat: keep 'length_s' alone")
     tasks = _TASKS.get(name)
     if spec.task is not None and tasks and spec.task not in tasks:
-        raise ValueError(f"task is '{spec.task}', expected {listing(tasks)} for '{name}'{nearest(spec.task, tasks)}")
+        raise ValueError(f"task is '{spec.task}', expected {join_words(tasks)} for '{name}'{did_you_mean(spec.task, tasks)}")
 
 
-def _one_kind(spec: Recorded) -> None:
-    births = [f"picture: {spec.picture.kind}"] if isinstance(spec.picture, Ctg) else ["clean"] if spec.clean else []
+def _check_single_kind(spec: RecordingFields) -> None:
+    births = [f"picture: {spec.picture.kind}"] if isinstance(spec.picture, CtgPlot) else ["clean"] if spec.clean else []
     others = [name for name in ("window", "channel", "per_subject", "heartbeat") if getattr(spec, name) not in (None, False)]
-    others += [f"picture: {spec.picture.kind}"] if spec.picture and not isinstance(spec.picture, Ctg) else []
+    others += [f"picture: {spec.picture.kind}"] if spec.picture and not isinstance(spec.picture, CtgPlot) else []
     if births and others:
         raise ValueError(f"'{births[0]}' is about cardiotocograms and '{others[0]}' about one channel: keep one")
 
@@ -163,84 +165,88 @@ def _one_kind(spec: Recorded) -> None:
 # --- from words to a View -------------------------------------------------------------------------------------------------
 
 
-def view_of(spec: Recorded, source: str, size: int | None, recordings: Sequence[Recording]) -> View:
+def resolve_recording_view(
+    spec: RecordingFields, source: str, size: int | None, recordings: Sequence[Recording]
+) -> RecordingView:
     """What a spec asks for, with every default filled in. `size`: of the stored pictures; a picture's own size comes first."""
-    if source == "ctu" or spec.simulate == "ctg" or (source == "recordings" and _are_births(spec, recordings)):
-        picture = spec.picture if isinstance(spec.picture, Ctg) else Ctg()
+    if source == "ctu" or spec.simulate == "ctg" or (source == "recordings" and _is_ctg_source(spec, recordings)):
+        picture = spec.picture if isinstance(spec.picture, CtgPlot) else CtgPlot()
         rule = spec.outcome or ("apgar<=6" if source == "ctu" else None)
         own = source == "recordings" and rule is None
         clean = spec.clean or CtgRules()
-        return Cardiotocogram(picture=_sized(picture, size), clean=clean, outcome=rule, classes=None if own else CLASSES)
-    window = spec.window or Window()
+        return CtgView(picture=_apply_size(picture, size), clean=clean, outcome=rule, classes=None if own else OUTCOME_CLASSES)
+    window = spec.window or WindowSpec()
     beats = source == "mitdb"
-    labels, classes = _task(spec, source)
-    return Strip(
-        channel=spec.channel or _channel(source, recordings),
-        picture=_sized(spec.picture if spec.picture and not isinstance(spec.picture, Ctg) else _usual_picture(source), size),
-        rule=None if beats else window.rule(),
-        event_s=(window.length_s or BEATS_S) if beats else None,
+    labels, classes = _resolve_task(spec, source)
+    return ChannelView(
+        channel=spec.channel or _resolve_channel(source, recordings),
+        picture=_apply_size(
+            spec.picture if spec.picture and not isinstance(spec.picture, CtgPlot) else _default_representation(source), size
+        ),
+        rule=None if beats else window.to_rule(),
+        event_s=(window.length_s or BEAT_WINDOW_S) if beats else None,
         labels=labels,
         outcome=spec.outcome,
-        classes=CLASSES if spec.outcome else classes,
+        classes=OUTCOME_CLASSES if spec.outcome else classes,
         per_subject=spec.per_subject,
         heartbeat=spec.heartbeat if spec.heartbeat is not None else source == "eegmat",
     )
 
 
-def _sized(picture: Any, size: int | None) -> Any:
-    return picture.with_(size=size) if size is not None and "size" not in picture.model_fields_set else picture
+def _apply_size(picture: Any, size: int | None) -> Any:
+    return picture.with_changes(size=size) if size is not None and "size" not in picture.model_fields_set else picture
 
 
-def _usual_picture(source: str) -> Spectrogram | Trace:
+def _default_representation(source: str) -> Spectrogram | Trace:
     """A beat is too short for a spectrogram of SciPy's segments; its shape is what cardiologists read."""
     return Trace() if source == "mitdb" else Spectrogram()
 
 
-def _are_births(spec: Recorded, recordings: Sequence[Recording]) -> bool:
-    if isinstance(spec.picture, Ctg) or spec.clean is not None:
+def _is_ctg_source(spec: RecordingFields, recordings: Sequence[Recording]) -> bool:
+    if isinstance(spec.picture, CtgPlot) or spec.clean is not None:
         return True
     plain = spec.picture is None and spec.window is None and spec.channel is None
     return plain and all({"FHR", "UC"} <= set(r.channels) for r in recordings)
 
 
-def _channel(source: str, recordings: Sequence[Recording]) -> str:
+def _resolve_channel(source: str, recordings: Sequence[Recording]) -> str:
     if source != "recordings":
         return "MLII" if source == "mitdb" else "ECG"
     there = sorted({name for recording in recordings for name in recording.channels})
     if len(there) != 1:
-        raise DataError(f"the recordings have the channels {listing(there)}: say which one is drawn with channel: {there[0]}")
+        raise DataError(f"the recordings have the channels {join_words(there)}: say which one is drawn with channel: {there[0]}")
     return there[0]
 
 
-def _task(spec: Recorded, source: str) -> tuple[dict[str, str] | None, tuple[str, ...] | None]:
+def _resolve_task(spec: RecordingFields, source: str) -> tuple[dict[str, str] | None, tuple[str, ...] | None]:
     """(label → class, classes in order) of a source."""
     name = f"simulate: {spec.simulate}" if source == "simulate" else source
     if name not in _TASKS:
-        return None, _ORDERS.get(source)
+        return None, _CLASS_ORDERS.get(source)
     task = spec.task or next(iter(_TASKS[name]))
     labels = _TASKS[name][task]
-    return (dict(labels) if labels else None), _order(labels)
+    return (dict(labels) if labels else None), _class_order(labels)
 
 
-def _order(labels: Mapping[str, str] | None) -> tuple[str, ...] | None:
+def _class_order(labels: Mapping[str, str] | None) -> tuple[str, ...] | None:
     return None if labels is None else tuple(dict.fromkeys(labels.values()))
 
 
 # ANSI/AAMI EC57 classes of beats; fusion beats and paced ones, which have too few patients to be held out, are left out.
-_AAMI = {
+_AAMI_CLASSES = {
     "normal": "NLRej",
     "supraventricular": "AaJS",
     "ventricular": "VE",
 }
-_STRESS: dict[str, Mapping[str, str] | None] = {"3-class": wesad.TASKS["3-class"], "2-class": wesad.TASKS["2-class"]}
+_STRESS_TASKS: dict[str, Mapping[str, str] | None] = {"3-class": wesad.TASKS["3-class"], "2-class": wesad.TASKS["2-class"]}
 _TASKS: dict[str, dict[str, Mapping[str, str] | None]] = {
-    "wesad": _STRESS,
-    "simulate: ecg": _STRESS,
-    "mitdb": {"aami": {symbol: name for name, symbols in _AAMI.items() for symbol in symbols}, "symbols": None},
+    "wesad": _STRESS_TASKS,
+    "simulate: ecg": _STRESS_TASKS,
+    "mitdb": {"aami": {symbol: name for name, symbols in _AAMI_CLASSES.items() for symbol in symbols}, "symbols": None},
 }
-_ORDERS: dict[str, tuple[str, ...]] = {"eegmat": ("rest", "task")}
-_OF_BIRTHS = {"outcome": "cardiotocograms", "clean": "cardiotocograms"}
-_OF_STRIPS = {
+_CLASS_ORDERS: dict[str, tuple[str, ...]] = {"eegmat": ("rest", "task")}
+_CTG_OPTIONS = {"outcome": "cardiotocograms", "clean": "cardiotocograms"}
+_CHANNEL_OPTIONS = {
     "task": "wesad, mitdb or simulate: ecg",
     "window": "windows of one channel (a cardiotocogram's are under clean.cut)",
     "channel": "windows of one channel",

@@ -15,34 +15,33 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from phoropter.core.errors import DataError, listing, nearest
-from phoropter.core.spec import Source as Written
-from phoropter.core.spec import check
+from phoropter.core.errors import DataError, did_you_mean, join_words
+from phoropter.core.spec import SourceMap, validate_as
 from phoropter.data.arrays import open_digits, open_npz
 from phoropter.data.cifar import CIFAR10, CIFAR100, open_cifar
 from phoropter.data.dataset import Dataset
-from phoropter.data.decode import Fit, Resample, Square
+from phoropter.data.decode import Interpolation, ResizeMode, SquareResize
 from phoropter.data.folders import open_folder
 from phoropter.data.imagenet import LabelFile, open_imagenet
 from phoropter.data.manifest import open_manifest
-from phoropter.data.narrow import OTHERS, keep_classes, keep_part, read_names, require_classes
+from phoropter.data.narrow import OTHER_CLASSES, extract_from_ids, keep_classes, keep_official_split, require_two_classes
 from phoropter.data.parquet import open_parquet
-from phoropter.data.recorded import Place, Recorded, refuse_contradictions
+from phoropter.data.recorded import NonEmptyPath, RecordingFields, check_recording_options
 from phoropter.data.recordings import open_recordings
-from phoropter.data.rendered import thinned
+from phoropter.data.rendered import subsample_windows
 
-MAX_PATTERN = 200
+MAX_PATTERN_LENGTH = 200
 
 
-def _word(value: Any) -> Any:
+def _int_to_text(value: Any) -> Any:
     """YAML reads a class called 3 as a number."""
     return str(value) if type(value) is int else value
 
 
-Word = Annotated[str, BeforeValidator(_word)]
+ClassName = Annotated[str, BeforeValidator(_int_to_text)]
 
 
-class DataSpec(Recorded):
+class DataSpec(RecordingFields):
     """Where the pictures come from, and what is kept of them. Paths are relative to the study file.
 
     folder:   a folder for each class, or a tree of train/, val/, test/ of such
@@ -66,49 +65,49 @@ class DataSpec(Recorded):
     labels, labels_order: ImageNet's label file, and the order of its numbers
     """
 
-    folder: Place | None = None
-    manifest: Place | None = None
-    imagenet: Place | None = None
-    cifar10: Place | None = None
-    cifar100: Place | None = None
-    npz: Place | None = None
-    parquet: Place | None = None
+    folder: NonEmptyPath | None = None
+    manifest: NonEmptyPath | None = None
+    imagenet: NonEmptyPath | None = None
+    cifar10: NonEmptyPath | None = None
+    cifar100: NonEmptyPath | None = None
+    npz: NonEmptyPath | None = None
+    parquet: NonEmptyPath | None = None
     digits: bool = False
     name: str | None = Field(default=None, min_length=1, max_length=100)
     get: str | None = None
     size: int | None = Field(default=None, ge=8, le=4096)
-    fit: Fit = "crop"
-    resample: Resample = "bicubic"
+    fit: ResizeMode = "crop"
+    resample: Interpolation = "bicubic"
     on_bad_input: Literal["stop", "skip"] = "stop"
     rows: int | None = Field(default=None, ge=2)
-    classes: tuple[Word, ...] | None = Field(default=None, min_length=2)
-    exclude: tuple[Word, ...] = ()
+    classes: tuple[ClassName, ...] | None = Field(default=None, min_length=2)
+    exclude: tuple[ClassName, ...] = ()
     group_from: str | None = None
     site_from: str | None = None
     part: Literal["train", "val", "test"] | None = None
     columns: dict[str, str] = {}
-    labels: Place | None = None
+    labels: NonEmptyPath | None = None
     labels_order: Literal["index", "ilsvrc"] | None = None
 
     @property
     def source(self) -> str:
         """The key that names the source."""
-        return self._sources()[0]
+        return self._named_sources()[0]
 
-    def square(self, size: int) -> Square:
+    def square_resize(self, size: int) -> SquareResize:
         """How its pictures are stored at a side of `size` pixels."""
-        return Square(size, self.fit, self.resample)
+        return SquareResize(size, self.fit, self.resample)
 
-    def _sources(self) -> list[str]:
+    def _named_sources(self) -> list[str]:
         return [name for name in SOURCES if getattr(self, name) not in (None, False)]
 
     @field_validator("group_from", "site_from")
     @classmethod
-    def _one_group(cls, pattern: str | None) -> str | None:
+    def _check_group_pattern(cls, pattern: str | None) -> str | None:
         if pattern is None:
             return None
-        if len(pattern) > MAX_PATTERN:
-            raise ValueError(f"the expression has {len(pattern)} letters; at most {MAX_PATTERN} are allowed")
+        if len(pattern) > MAX_PATTERN_LENGTH:
+            raise ValueError(f"the expression has {len(pattern)} letters; at most {MAX_PATTERN_LENGTH} are allowed")
         try:
             groups = re.compile(pattern).groups
         except re.error as error:
@@ -118,44 +117,46 @@ class DataSpec(Recorded):
         return pattern
 
     @model_validator(mode="after")
-    def _fits_together(self) -> DataSpec:
-        sources = self._sources()
+    def _check_consistency(self) -> DataSpec:
+        sources = self._named_sources()
         if len(sources) > 1:
             raise ValueError(f"'{sources[0]}' and '{sources[1]}' both name a source of pictures: keep one")
         if not sources:
-            raise ValueError(f"no source of pictures is named; expected one of {listing(SOURCES, 20)}")
-        self._options_belong(sources[0])
-        if SOURCES[sources[0]].recorded:
-            refuse_contradictions(self, sources[0])
+            raise ValueError(f"no source of pictures is named; expected one of {join_words(SOURCES, 20)}")
+        self._check_options(sources[0])
+        if SOURCES[sources[0]].holds_recordings:
+            check_recording_options(self, sources[0])
         if self.classes and len(set(self.classes)) < len(self.classes):
             raise ValueError("'classes' names a class twice")
         if both := sorted(set(self.classes or ()) & set(self.exclude)):
             raise ValueError(f"'{both[0]}' is in 'classes' and in 'exclude': keep one")
-        if OTHERS in self.exclude and not self.classes:
-            raise ValueError(f"'exclude: [\"{OTHERS}\"]' means all that 'classes' does not name, and 'classes' is not given")
+        if OTHER_CLASSES in self.exclude and not self.classes:
+            raise ValueError(
+                f"'exclude: [\"{OTHER_CLASSES}\"]' means all that 'classes' does not name, and 'classes' is not given"
+            )
         if self.labels_order and not self.labels:
             raise ValueError("'labels_order' says how to read a label file, and 'labels' names none")
         return self
 
-    def _options_belong(self, source: str) -> None:
+    def _check_options(self, source: str) -> None:
         for option in sorted({option for kind in SOURCES.values() for option in kind.options}):
             default = type(self).model_fields[option].default
             if getattr(self, option) != default and option not in SOURCES[source].options:
                 owners = [name for name, kind in SOURCES.items() if option in kind.options]
-                raise ValueError(f"'{option}' belongs to {listing(owners, 20)} and does nothing for '{source}': remove it")
+                raise ValueError(f"'{option}' belongs to {join_words(owners, 20)} and does nothing for '{source}': remove it")
         for ours in self.columns:
-            if ours not in (known := _COLUMNS[source]):
-                raise ValueError(f"columns: '{ours}' is none of ours ({listing(known)}){nearest(ours, known)}")
+            if ours not in (known := _COLUMN_NAMES[source]):
+                raise ValueError(f"columns: '{ours}' is none of ours ({join_words(known)}){did_you_mean(ours, known)}")
 
 
-class Source(NamedTuple):
+class SourceDefinition(NamedTuple):
     """How a source is opened, which options only such sources have, whether labels are typed by hand, row by row, and whether
     it holds recordings."""
 
     open: Callable[[DataSpec, Path | None], Dataset]
     options: tuple[str, ...] = ("classes", "exclude")
-    by_hand: bool = False
-    recorded: bool = False
+    typed_by_hand: bool = False
+    holds_recordings: bool = False
 
 
 def open_dataset(spec: DataSpec, base: Path | None = None) -> Dataset:
@@ -167,23 +168,23 @@ def open_dataset(spec: DataSpec, base: Path | None = None) -> Dataset:
     try:
         dataset = source.open(spec, base)
     except DataError as error:
-        if spec.get and not _there(spec, base):
+        if spec.get and not _source_exists(spec, base):
             raise DataError(f"{error}; get {spec.get}") from None
         raise
     if spec.part:
-        dataset = keep_part(dataset, spec.part)
+        dataset = keep_official_split(dataset, spec.part)
     if spec.classes or spec.exclude:
-        dataset = keep_classes(dataset, spec.classes, spec.exclude, source.by_hand)
+        dataset = keep_classes(dataset, spec.classes, spec.exclude, source.typed_by_hand)
     if spec.group_from:
-        dataset = replace(dataset, groups=read_names(dataset, spec.group_from, "group"))
+        dataset = replace(dataset, groups=extract_from_ids(dataset, spec.group_from, "group"))
     if spec.site_from:
-        dataset = replace(dataset, sites=read_names(dataset, spec.site_from, "site"))
+        dataset = replace(dataset, sites=extract_from_ids(dataset, spec.site_from, "site"))
     if spec.source != "imagenet":
-        require_classes(dataset)
-    return thinned(dataset, spec.rows) if spec.rows else dataset
+        require_two_classes(dataset)
+    return subsample_windows(dataset, spec.rows) if spec.rows else dataset
 
 
-def place(path: Path, base: Path | None) -> Path:
+def resolve_path(path: Path, base: Path | None) -> Path:
     """A path as a user wrote it → where it is: `~` is home, the rest is relative to `base`."""
     try:
         return (base or Path()) / path.expanduser()
@@ -191,104 +192,113 @@ def place(path: Path, base: Path | None) -> Path:
         raise DataError(f"{path}: there is no such user's home folder") from None
 
 
-def _there(spec: DataSpec, base: Path | None) -> bool:
+def _source_exists(spec: DataSpec, base: Path | None) -> bool:
     value = getattr(spec, spec.source)
-    return not isinstance(value, Path) or place(value, base).exists()
+    return not isinstance(value, Path) or resolve_path(value, base).exists()
 
 
 def folder(path: str | Path, **options: Any) -> DataSpec:
     """Class-per-folder pictures: `folder("~/pictures/intel", size=224)`."""
-    return _made("folder", path, options)
+    return _make_spec("folder", path, options)
 
 
 def manifest(path: str | Path, **options: Any) -> DataSpec:
     """A CSV or Parquet manifest: `manifest("cells.csv", columns={"label": "diagnosis"})`."""
-    return _made("manifest", path, options)
+    return _make_spec("manifest", path, options)
 
 
 def imagenet(path: str | Path, **options: Any) -> DataSpec:
     """ImageNet-1k, all or some: `imagenet("ILSVRC2012_img_val", labels="LOC_val_solution.csv")`."""
-    return _made("imagenet", path, options)
+    return _make_spec("imagenet", path, options)
 
 
 def cifar10(path: str | Path, **options: Any) -> DataSpec:
     """CIFAR-10 in the files torchvision downloads."""
-    return _made("cifar10", path, options)
+    return _make_spec("cifar10", path, options)
 
 
 def cifar100(path: str | Path, **options: Any) -> DataSpec:
     """CIFAR-100 in the files torchvision downloads."""
-    return _made("cifar100", path, options)
+    return _make_spec("cifar100", path, options)
 
 
 def npz(path: str | Path, **options: Any) -> DataSpec:
     """An .npz with images and labels."""
-    return _made("npz", path, options)
+    return _make_spec("npz", path, options)
 
 
 def parquet(path: str | Path, **options: Any) -> DataSpec:
     """Parquet with encoded pictures."""
-    return _made("parquet", path, options)
+    return _make_spec("parquet", path, options)
 
 
 def recordings(path: str | Path, **options: Any) -> DataSpec:
     """Recordings listed in a manifest: `recordings("ecg.csv", window={"length_s": 10, "gap_s": 0})`."""
-    return _made("recordings", path, options)
+    return _make_spec("recordings", path, options)
 
 
 def simulate(what: str, **options: Any) -> DataSpec:
     """Simulated people or births: `simulate("ecg", cohort={"subjects": 8})`."""
-    return _made("simulate", what, options)
+    return _make_spec("simulate", what, options)
 
 
 def digits(**options: Any) -> DataSpec:
     """scikit-learn's handwritten digits: 1,797 real pictures, no download."""
-    return _made("digits", True, options)
+    return _make_spec("digits", True, options)
 
 
-def _made(source: str, value: str | Path | bool, options: dict[str, Any]) -> DataSpec:
-    return check(DataSpec, {source: value, **options}, Written(f"{source}(…)"))
+def _make_spec(source: str, value: str | Path | bool, options: dict[str, Any]) -> DataSpec:
+    return validate_as(DataSpec, {source: value, **options}, SourceMap(f"{source}(…)"))
 
 
-def _at(spec: DataSpec, base: Path | None) -> Path:
-    return place(getattr(spec, spec.source), base)
+def _source_path(spec: DataSpec, base: Path | None) -> Path:
+    return resolve_path(getattr(spec, spec.source), base)
 
 
 def _open_imagenet(spec: DataSpec, base: Path | None) -> Dataset:
-    given = LabelFile(place(spec.labels, base) if spec.labels else None, spec.labels_order)
-    return open_imagenet(_at(spec, base), given=given, on_bad_input=spec.on_bad_input, name=spec.name)
+    given = LabelFile(resolve_path(spec.labels, base) if spec.labels else None, spec.labels_order)
+    return open_imagenet(_source_path(spec, base), given=given, on_bad_input=spec.on_bad_input, name=spec.name)
 
 
-_COLUMNS = {"manifest": ("path", "label", "id", "group", "site", "split"), "parquet": ("image", "label", "id", "group", "site")}
-_ANY = ("classes", "exclude")
+_COLUMN_NAMES = {
+    "manifest": ("path", "label", "id", "group", "site", "split"),
+    "parquet": ("image", "label", "id", "group", "site"),
+}
+_COMMON_OPTIONS = ("classes", "exclude")
 
 
-def _recorded(source: str, *options: str) -> Source:
-    return Source(lambda spec, base: open_recordings(spec, source, _place(spec, base)), (*_ANY, *options), recorded=True)
+def _define_recordings_source(source: str, *options: str) -> SourceDefinition:
+    return SourceDefinition(
+        lambda spec, base: open_recordings(spec, source, _recordings_path(spec, base)),
+        (*_COMMON_OPTIONS, *options),
+        holds_recordings=True,
+    )
 
 
-def _place(spec: DataSpec, base: Path | None) -> Path | None:
-    return None if spec.source == "simulate" else _at(spec, base)
+def _recordings_path(spec: DataSpec, base: Path | None) -> Path | None:
+    return None if spec.source == "simulate" else _source_path(spec, base)
 
 
-_STRIP = ("window", "picture", "per_subject", "heartbeat")
-SOURCES: dict[str, Source] = {
-    "folder": Source(lambda s, b: open_folder(_at(s, b), on_bad_input=s.on_bad_input, name=s.name)),
-    "manifest": Source(
-        lambda s, b: open_manifest(_at(s, b), columns=s.columns, on_bad_input=s.on_bad_input, name=s.name),
-        (*_ANY, "columns"),
-        by_hand=True,
+_CHANNEL_OPTIONS = ("window", "picture", "per_subject", "heartbeat")
+SOURCES: dict[str, SourceDefinition] = {
+    "folder": SourceDefinition(lambda s, b: open_folder(_source_path(s, b), on_bad_input=s.on_bad_input, name=s.name)),
+    "manifest": SourceDefinition(
+        lambda s, b: open_manifest(_source_path(s, b), columns=s.columns, on_bad_input=s.on_bad_input, name=s.name),
+        (*_COMMON_OPTIONS, "columns"),
+        typed_by_hand=True,
     ),
-    "imagenet": Source(_open_imagenet, ("labels", "labels_order")),
-    "cifar10": Source(lambda s, b: open_cifar(_at(s, b), CIFAR10, name=s.name)),
-    "cifar100": Source(lambda s, b: open_cifar(_at(s, b), CIFAR100, name=s.name)),
-    "npz": Source(lambda s, b: open_npz(_at(s, b), name=s.name)),
-    "parquet": Source(lambda s, b: open_parquet(_at(s, b), columns=s.columns, name=s.name), (*_ANY, "columns")),
-    "digits": Source(lambda s, b: open_digits()),
-    "wesad": _recorded("wesad", "task", *_STRIP),
-    "ctu": _recorded("ctu", "outcome", "picture", "clean"),
-    "eegmat": _recorded("eegmat", *_STRIP),
-    "mitdb": _recorded("mitdb", "task", "channel", *_STRIP),
-    "recordings": _recorded("recordings", "outcome", "channel", "clean", *_STRIP),
-    "simulate": _recorded("simulate", "cohort", "task", "outcome", "clean", *_STRIP),
+    "imagenet": SourceDefinition(_open_imagenet, ("labels", "labels_order")),
+    "cifar10": SourceDefinition(lambda s, b: open_cifar(_source_path(s, b), CIFAR10, name=s.name)),
+    "cifar100": SourceDefinition(lambda s, b: open_cifar(_source_path(s, b), CIFAR100, name=s.name)),
+    "npz": SourceDefinition(lambda s, b: open_npz(_source_path(s, b), name=s.name)),
+    "parquet": SourceDefinition(
+        lambda s, b: open_parquet(_source_path(s, b), columns=s.columns, name=s.name), (*_COMMON_OPTIONS, "columns")
+    ),
+    "digits": SourceDefinition(lambda s, b: open_digits()),
+    "wesad": _define_recordings_source("wesad", "task", *_CHANNEL_OPTIONS),
+    "ctu": _define_recordings_source("ctu", "outcome", "picture", "clean"),
+    "eegmat": _define_recordings_source("eegmat", *_CHANNEL_OPTIONS),
+    "mitdb": _define_recordings_source("mitdb", "task", "channel", *_CHANNEL_OPTIONS),
+    "recordings": _define_recordings_source("recordings", "outcome", "channel", "clean", *_CHANNEL_OPTIONS),
+    "simulate": _define_recordings_source("simulate", "cohort", "task", "outcome", "clean", *_CHANNEL_OPTIONS),
 }

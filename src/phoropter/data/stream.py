@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.cores import cores
+from phoropter.core.cores import count_usable_cores
 from phoropter.core.errors import DataError
 from phoropter.data.dataset import Dataset
-from phoropter.data.decode import Square
-from phoropter.data.pixels import Pixels, checked_rows
-from phoropter.data.shards import reader
+from phoropter.data.decode import SquareResize
+from phoropter.data.pixels import Pixels, check_row_range
+from phoropter.data.shards import picture_reader
 
 MEMORY_BYTES = 1024**3
 
@@ -31,14 +31,14 @@ class StreamedPixels(Pixels):
 
     stored = False
 
-    def __init__(self, dataset: Dataset, square: Square, identity: str, memory: int = MEMORY_BYTES) -> None:
+    def __init__(self, dataset: Dataset, square: SquareResize, identity: str, memory: int = MEMORY_BYTES) -> None:
         self.dataset, self.square, self.identity = dataset, square, identity
         self.shape = (len(dataset), 3, square.size, square.size)
-        self.room = max(1, memory // (3 * square.size**2))
-        self._kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
+        self.capacity = max(1, memory // (3 * square.size**2))
+        self._recent_squares: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
-        self._process = 0
+        self._pool_pid = 0
 
     @property
     def array(self) -> NDArray[np.uint8]:
@@ -52,34 +52,34 @@ class StreamedPixels(Pixels):
         """(B,) rows → (B, 3, S, S) uint8, contiguous. Raises DataError for a picture that has become unreadable."""
         if out is None:
             out = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
-        for place, square in enumerate(self._squares(rows)):
+        for place, square in enumerate(self._iterate_squares(rows)):
             out[place] = square
         return out
 
-    def each(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+    def read_each(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         """(B,) rows → B pictures (3, S, S) uint8. Raises as `batch`."""
-        return list(self._squares(rows))
+        return list(self._iterate_squares(rows))
 
-    def _squares(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-        return self._threads().map(self._square, checked_rows(rows, len(self)).tolist())
+    def _iterate_squares(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        return self._thread_pool().map(self._decode_square, check_row_range(rows, len(self)).tolist())
 
-    def _square(self, row: int) -> NDArray[np.uint8]:
+    def _decode_square(self, row: int) -> NDArray[np.uint8]:
         with self._lock:
-            if row in self._kept:
-                self._kept.move_to_end(row)
-                return self._kept[row]
-        square = self.square.of(reader(self.dataset)(row))
+            if row in self._recent_squares:
+                self._recent_squares.move_to_end(row)
+                return self._recent_squares[row]
+        square = self.square.resize_image(picture_reader(self.dataset)(row))
         with self._lock:
-            self._kept[row] = square
-            while len(self._kept) > self.room:
-                self._kept.popitem(last=False)
+            self._recent_squares[row] = square
+            while len(self._recent_squares) > self.capacity:
+                self._recent_squares.popitem(last=False)
         return square
 
-    def _threads(self) -> ThreadPoolExecutor:
+    def _thread_pool(self) -> ThreadPoolExecutor:
         """Threads of this process: those of a parent do not live in a forked child."""
         with self._lock:
-            if self._pool is None or self._process != os.getpid():
-                self._pool, self._process = ThreadPoolExecutor(cores(), thread_name_prefix="stream"), os.getpid()
+            if self._pool is None or self._pool_pid != os.getpid():
+                self._pool, self._pool_pid = ThreadPoolExecutor(count_usable_cores(), thread_name_prefix="stream"), os.getpid()
             return self._pool
 
     def __reduce__(self) -> Any:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-WIDTH = 4096
-SIDE = 224
+HIDDEN_UNITS = 4096
+INPUT_SIDE = 224
 
 
 class ResponseNorm(nn.Module):
@@ -68,21 +68,21 @@ class AlexNet2012(nn.Module):
             nn.AdaptiveAvgPool2d(6),
         )
         self.classifier = nn.Sequential(
-            nn.Linear(256 * 6 * 6, WIDTH),
+            nn.Linear(256 * 6 * 6, HIDDEN_UNITS),
             nn.ReLU(inplace=True),
             nn.Dropout(0.5),
-            nn.Linear(WIDTH, WIDTH),
+            nn.Linear(HIDDEN_UNITS, HIDDEN_UNITS),
             nn.ReLU(inplace=True),
             nn.Dropout(0.5),
-            nn.Linear(WIDTH, num_classes),
+            nn.Linear(HIDDEN_UNITS, num_classes),
         )
-        self._initialise()
+        self._init_weights()
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.classifier(torch.flatten(self.features(x), 1))
         return logits
 
-    def _initialise(self) -> None:
+    def _init_weights(self) -> None:
         """Section 5: weights from N(0, 0.01²); biases 1 in convolutions two, four and five and in the hidden layers, else 0."""
         convolutions = [m for m in self.features if isinstance(m, nn.Conv2d)]
         linears = [m for m in self.classifier if isinstance(m, nn.Linear)]

@@ -15,129 +15,141 @@ from torch import nn
 from phoropter.core.errors import SpecError, WeightsError
 from phoropter.models import catalog, sources, vision
 from phoropter.models.alexnet import AlexNet2012
-from phoropter.models.catalog import Entry, Preparation
-from phoropter.models.sources import Found
+from phoropter.models.catalog import Architecture, Preprocessing
+from phoropter.models.sources import WeightFile
 from phoropter.models.spec import BackboneSpec
-from phoropter.models.weights import State, load_strictly, misfit, read_state
+from phoropter.models.weights import StateDict, load_state_dict_strictly, mismatch_error, read_state_dict
 
 # Arguments of timm's constructors that follow from a spec's other fields.
-_OURS = ("num_classes", "in_chans", "img_size", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "features_only")
+_RESERVED_OPTIONS = (
+    "num_classes",
+    "in_chans",
+    "img_size",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "features_only",
+)
 
 
 @dataclass(frozen=True)
-class Made:
+class BuildRecord:
     """How a network was made, beyond its name: what a bundle must remember of it.
 
     classes: of its own last layer as built (0: it had none) · options: of the architecture's constructor
     """
 
-    preparation: Preparation
-    classes: int
+    preprocessing: Preprocessing
+    num_classes: int
     options: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """Everything that decides how a body is built."""
 
     spec: BackboneSpec
-    entry: Entry
-    found: Found | None
-    made: Made
+    architecture: Architecture
+    weight_file: WeightFile | None
+    build_record: BuildRecord
 
 
-def plan(spec: BackboneSpec, base: Path | None, again: Made | None) -> Plan:
+def resolve_load_plan(spec: BackboneSpec, base: Path | None, again: BuildRecord | None) -> LoadPlan:
     """The wishes of the spec over what stands beside its weights over what the catalogue knows; or as it was made before."""
-    entry = catalog.entry(spec.name)
+    entry = catalog.find_architecture(spec.name)
     for name in spec.options:
-        if name in _OURS:
+        if name in _RESERVED_OPTIONS:
             raise SpecError(f"backbone '{spec.name}': option '{name}' is set by phoropter; use size, weights or pool")
     if again is not None:
-        return Plan(spec, entry, None, again)
-    catalog.fits_size(spec, base)
-    found = None if spec.weights in ("pretrained", "random") else sources.locate(spec.weights, base, entry.name)
-    said = found.said if found else {}
+        return LoadPlan(spec, entry, None, again)
+    catalog.check_size(spec, base)
+    found = None if spec.weights in ("pretrained", "random") else sources.find_weight_file(spec.weights, base, entry.name)
+    said = found.metadata if found else {}
     args = said.get("model_args") or said.get("options") or {}
-    kept = {k: v for k, v in args.items() if k not in _OURS} if isinstance(args, dict) else {}
-    known = catalog.preparation(spec, base)
-    classes = int(said.get("num_classes", entry.classes)) if found and found.layout == "bundle" else entry.classes
-    return Plan(spec, entry, found, Made(replace(known, side=spec.size or known.side), classes, {**kept, **spec.options}))
+    kept = {k: v for k, v in args.items() if k not in _RESERVED_OPTIONS} if isinstance(args, dict) else {}
+    known = catalog.resolve_preprocessing(spec, base)
+    classes = int(said.get("num_classes", entry.num_classes)) if found and found.layout == "bundle" else entry.num_classes
+    return LoadPlan(
+        spec, entry, found, BuildRecord(replace(known, side=spec.size or known.side), classes, {**kept, **spec.options})
+    )
 
 
-def body_of(plan: Plan) -> tuple[nn.Module, int]:
+def build_body(plan: LoadPlan) -> tuple[nn.Module, int]:
     """The whole network with its weights (those of a bundle come later), and how many classes its last layer has."""
-    entry, classes = plan.entry, plan.made.classes
-    if plan.found is not None and plan.found.layout != "bundle":
-        return _from_file(plan, plan.found)
+    entry, classes = plan.architecture, plan.build_record.num_classes
+    if plan.weight_file is not None and plan.weight_file.layout != "bundle":
+        return _build_from_file(plan, plan.weight_file)
     if plan.spec.weights == "pretrained":
-        return _pretrained(plan), classes
-    return (_alexnet(plan, classes) if entry.family == "alexnet" else _timm(plan, entry.name, classes, {})), classes
+        return _build_pretrained(plan), classes
+    return (_build_alexnet(plan, classes) if entry.family == "alexnet" else _build_timm(plan, entry.name, classes, {})), classes
 
 
-def _pretrained(plan: Plan) -> nn.Module:
+def _build_pretrained(plan: LoadPlan) -> nn.Module:
     """From the local cache without asking the network, which may be away; else downloaded into the cache first."""
-    entry = plan.entry
+    entry = plan.architecture
     catalog.check_weights(plan.spec)
     assert entry.remote is not None
     if entry.family == "alexnet":
-        body = _alexnet(plan, plan.made.classes)
-        load_strictly(body, _downloaded(entry), Path(entry.tagged), entry.name)
+        body = _build_alexnet(plan, plan.build_record.num_classes)
+        load_state_dict_strictly(body, _download_state_dict(entry), Path(entry.tagged_name), entry.name)
         return body
     if entry.remote.repo is None:  # an address outside the hub: timm knows how to read what lies there
-        return _timm(plan, entry.tagged, plan.made.classes, {"pretrained": True})
-    overlay = {"state_dict": read_state(sources.fetched(entry.remote))}
-    return _timm(plan, entry.tagged, plan.made.classes, {"pretrained": True, "pretrained_cfg_overlay": overlay})
+        return _build_timm(plan, entry.tagged_name, plan.build_record.num_classes, {"pretrained": True})
+    overlay = {"state_dict": read_state_dict(sources.fetch_weights(entry.remote))}
+    return _build_timm(
+        plan, entry.tagged_name, plan.build_record.num_classes, {"pretrained": True, "pretrained_cfg_overlay": overlay}
+    )
 
 
-def _from_file(plan: Plan, found: Found) -> tuple[nn.Module, int]:
+def _build_from_file(plan: LoadPlan, found: WeightFile) -> tuple[nn.Module, int]:
     """Tried with the classes the file seems to have, then without a last layer; a file of neither kind does not fit."""
-    state = read_state(found.path)
-    said = found.said.get("num_classes")
-    rows = _rows_of_head(plan.entry, state)
-    guesses = [rows] if rows else list(dict.fromkeys([int(said) if said is not None else plan.entry.classes, 0]))
+    state = read_state_dict(found.path)
+    said = found.metadata.get("num_classes")
+    rows = _count_head_classes(plan.architecture, state)
+    guesses = [rows] if rows else list(dict.fromkeys([int(said) if said is not None else plan.architecture.num_classes, 0]))
     trouble: Exception | None = None
     for classes in guesses:
         try:
-            return _with_state(plan, found, classes, state), classes
+            return _build_with_state(plan, found, classes, state), classes
         except WeightsError as error:
             trouble = error
     assert trouble is not None
     raise trouble
 
 
-def _with_state(plan: Plan, found: Found, classes: int, state: State) -> nn.Module:
-    if plan.entry.family == "alexnet":
-        body = _alexnet(plan, classes)
-        load_strictly(body, state, found.path, plan.entry.name)
+def _build_with_state(plan: LoadPlan, found: WeightFile, classes: int, state: StateDict) -> nn.Module:
+    if plan.architecture.family == "alexnet":
+        body = _build_alexnet(plan, classes)
+        load_state_dict_strictly(body, state, found.path, plan.architecture.name)
         return body
     overlay = {"state_dict": state, "num_classes": classes, "label_offset": None}
-    return _timm(plan, found.path, classes, {"pretrained": True, "pretrained_cfg_overlay": overlay})
+    return _build_timm(plan, found.path, classes, {"pretrained": True, "pretrained_cfg_overlay": overlay})
 
 
-def _timm(plan: Plan, source: Path | str, classes: int, how: dict[str, Any]) -> nn.Module:
+def _build_timm(plan: LoadPlan, source: Path | str, classes: int, how: dict[str, Any]) -> nn.Module:
     """source: the name timm is asked for, or the file whose tensors `how` holds, for messages."""
-    entry, options, side = plan.entry, {**plan.made.options, **how}, plan.made.preparation.side
-    if entry.fixed and side != entry.side:
+    entry, options, side = plan.architecture, {**plan.build_record.options, **how}, plan.build_record.preprocessing.side
+    if entry.fixed_input_size and side != entry.side:
         options["img_size"] = side
     name = source if isinstance(source, str) else entry.name
     stem = options.pop("stem", None)
     try:
-        body: nn.Module = vision.timm().create_model(name, num_classes=classes, **options)
+        body: nn.Module = vision.import_timm().create_model(name, num_classes=classes, **options)
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         if "loading state_dict" in str(error):
-            raise misfit(source, entry.name, error) from None
+            raise mismatch_error(source, entry.name, error) from None
         if isinstance(error, TypeError) and "unexpected keyword" in first:
             raise SpecError(f"backbone '{entry.name}' takes no such option: {first}") from error
         kind = WeightsError if how else SpecError
         raise kind(f"backbone '{name}' could not be built: {first}") from error
     if stem is not None:
-        _cifar_stem(body, entry, stem, bool(how))
+        _use_cifar_stem(body, entry, stem, bool(how))
     body.pretrained_cfg.pop("state_dict", None)  # type: ignore[operator, union-attr]  # timm would keep a second copy of the weights
     return body
 
 
-def _cifar_stem(body: Any, entry: Entry, stem: Any, pretrained: bool) -> None:
+def _use_cifar_stem(body: Any, entry: Architecture, stem: Any, pretrained: bool) -> None:
     """The first layer small pictures are given: 3×3 by 1 and no pooling (He et al. 2016, §4.2); timm has none."""
     if stem != "cifar" or not (isinstance(getattr(body, "conv1", None), nn.Conv2d) and hasattr(body, "maxpool")):
         raise SpecError(
@@ -150,35 +162,37 @@ def _cifar_stem(body: Any, entry: Entry, stem: Any, pretrained: bool) -> None:
     body.maxpool = nn.Identity()
 
 
-def _alexnet(plan: Plan, classes: int) -> nn.Module:
-    make = AlexNet2012 if plan.entry.name == "alexnet_2012" else vision.torchvision("models").alexnet
+def _build_alexnet(plan: LoadPlan, classes: int) -> nn.Module:
+    make = AlexNet2012 if plan.architecture.name == "alexnet_2012" else vision.import_torchvision("models").alexnet
     try:
-        body: Any = make(num_classes=classes or 1, **plan.made.options)
+        body: Any = make(num_classes=classes or 1, **plan.build_record.options)
     except (TypeError, ValueError) as error:
-        raise SpecError(f"backbone '{plan.entry.name}' does not take the options {plan.made.options}: {error}") from None
+        raise SpecError(
+            f"backbone '{plan.architecture.name}' does not take the options {plan.build_record.options}: {error}"
+        ) from None
     if not classes:
         body.classifier[-1] = nn.Identity()
     made: nn.Module = body
     return made
 
 
-def _downloaded(entry: Entry) -> State:
+def _download_state_dict(entry: Architecture) -> StateDict:
     assert entry.remote is not None and entry.remote.url is not None
     try:
-        state: State = torch.hub.load_state_dict_from_url(
+        state: StateDict = torch.hub.load_state_dict_from_url(
             entry.remote.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
         )
     except Exception as error:
-        raise WeightsError(f"{entry.tagged}: its weights could not be fetched from {entry.remote.url}: {error}") from None
+        raise WeightsError(f"{entry.tagged_name}: its weights could not be fetched from {entry.remote.url}: {error}") from None
     return state
 
 
-def _rows_of_head(entry: Entry, state: State) -> int:
+def _count_head_classes(entry: Architecture, state: StateDict) -> int:
     """How many classes a file's last layer has, where it is named as in the architecture; 0: not seen."""
     if entry.family == "alexnet":
         keys = ["classifier.6"]
     else:
-        cfg = vision.timm().get_pretrained_cfg(entry.tagged)
+        cfg = vision.import_timm().get_pretrained_cfg(entry.tagged_name)
         last = cfg.classifier if cfg else None
         keys = [last] if isinstance(last, str) else list(last or ())
     weights = [state[f"{key}.weight"] for key in keys if f"{key}.weight" in state]

@@ -15,31 +15,31 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from phoropter.core.errors import SpecError, WeightsError, listing, nearest
+from phoropter.core.errors import SpecError, WeightsError, did_you_mean, join_words
 from phoropter.core.files import digest, digest_file
 from phoropter.models import sources
-from phoropter.models.sources import Remote
+from phoropter.models.sources import RemoteWeights
 from phoropter.models.spec import BackboneSpec
 
-Triple = tuple[float, float, float]
+RgbTriple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Preparation:
+class Preprocessing:
     """How pictures are made ready for a network, as its weights were trained.
 
     side: pixels · mean, std: of RGB in 0..1 · interpolation, crop_pct: how the weights' makers got to `side`, for the record
     """
 
     side: int
-    mean: Triple
-    std: Triple
+    mean: RgbTriple
+    std: RgbTriple
     interpolation: str = "bicubic"
     crop_pct: float = 0.875
 
 
 @dataclass(frozen=True)
-class Entry:
+class Architecture:
     """A network as the catalogue has it, for one set of weights (`tag`; the default one where a name carries no tag).
 
     name:       of the architecture, without tag · family: the timm module it is built by
@@ -56,81 +56,81 @@ class Entry:
     tag: str | None
     tags: tuple[str, ...]
     family: str
-    preparation: Preparation
-    classes: int
-    remote: Remote | None
-    fixed: bool
-    multiple: int | None
-    least: int
+    preprocessing: Preprocessing
+    num_classes: int
+    remote: RemoteWeights | None
+    fixed_input_size: bool
+    side_multiple: int | None
+    min_side: int
     parameters: int
-    body: int
-    width: int
+    body_parameters: int
+    num_features: int
     macs: int | None
 
     @property
     def side(self) -> int:
         """Pixels its weights were trained at."""
-        return self.preparation.side
+        return self.preprocessing.side
 
     @property
-    def tagged(self) -> str:
+    def tagged_name(self) -> str:
         return f"{self.name}.{self.tag}" if self.tag else self.name
 
 
-def entry(name: str) -> Entry:
+def find_architecture(name: str) -> Architecture:
     """The network of this name, with or without a `.tag`. Raises SpecError offering the nearest name or the known tags."""
     architecture, _, tag = name.partition(".")
-    line = _table()["architectures"].get(architecture)
+    line = _load_catalog()["architectures"].get(architecture)
     if line is None:
-        line = _asked_of_timm(architecture)
-    made = _entries(architecture, line)
+        line = _ask_installed_timm(architecture)
+    made = _parse_architectures(architecture, line)
     if not tag:
         return made[0]
     for one in made:
         if one.tag == tag:
             return one
     raise SpecError(
-        f"backbone '{name}': {architecture} has no weights '{tag}'; it has {listing(made[0].tags)}{nearest(tag, made[0].tags)}"
+        f"backbone '{name}': {architecture} has no weights '{tag}'; it has {join_words(made[0].tags)}{did_you_mean(tag, made[0].tags)}"
     )
 
 
-def names(pattern: str = "*") -> list[str]:
+def list_architectures(pattern: str = "*") -> list[str]:
     """Architectures matching an fnmatch pattern; with a dot in the pattern, names with tags (`resnet50.*`)."""
-    lines = _table()["architectures"]
+    lines = _load_catalog()["architectures"]
     if "." not in pattern:
         return sorted(fnmatch.filter(lines, pattern))
     tagged = [f"{name}.{t[0]}" for name, line in lines.items() for t in line[-1] if _has_weights(t)]
     return sorted(fnmatch.filter(tagged, pattern))
 
 
-def side(spec: BackboneSpec, base: Path | None = None) -> int:
+def resolve_side(spec: BackboneSpec, base: Path | None = None) -> int:
     """Pixels of the square the network is shown: what the spec asks for, else what its weights were trained at."""
-    return spec.size or preparation(spec, base).side
+    return spec.size or resolve_preprocessing(spec, base).side
 
 
-def preparation(spec: BackboneSpec, base: Path | None = None) -> Preparation:
+def resolve_preprocessing(spec: BackboneSpec, base: Path | None = None) -> Preprocessing:
     """Side, mean and deviation: the spec's wish, else what is said beside a file, else the catalogue's for the name.
 
     A path that is not there is not complained about here (check_weights does); the architecture's own is answered.
     """
-    said = _of_weights(spec, base)
+    said = _preprocessing_of_weights(spec, base)
     return replace(said, mean=spec.mean or said.mean, std=spec.std or said.std)
 
 
-def _of_weights(spec: BackboneSpec, base: Path | None) -> Preparation:
-    known = entry(spec.name).preparation
+def _preprocessing_of_weights(spec: BackboneSpec, base: Path | None) -> Preprocessing:
+    known = find_architecture(spec.name).preprocessing
     if spec.weights in ("pretrained", "random"):
         return known
     try:
-        said = sources.locate(spec.weights, base, entry(spec.name).name).said
+        said = sources.find_weight_file(spec.weights, base, find_architecture(spec.name).name).metadata
     except WeightsError:
         return known
     size = said.get("input_size")
     try:
-        return Preparation(
+        return Preprocessing(
             side=int(size[-1]) if size else known.side,
-            mean=_triple(said.get("mean") or known.mean),
-            std=_triple(said.get("std") or known.std),
+            mean=_parse_triple(said.get("mean") or known.mean),
+            std=_parse_triple(said.get("std") or known.std),
             interpolation=str(said.get("interpolation") or known.interpolation),
             crop_pct=float(said.get("crop_pct") or known.crop_pct),
         )
@@ -145,19 +145,21 @@ def check_weights(spec: BackboneSpec, base: Path | None = None) -> None:
 
     base: the folder relative paths start from. Whether the hub answers is asked once per process and within three seconds.
     """
-    fits_size(spec, base)
-    known = entry(spec.name)
+    check_size(spec, base)
+    known = find_architecture(spec.name)
     if spec.weights == "random":
         return
     if spec.weights != "pretrained":
-        sources.locate(spec.weights, base, known.name)
+        sources.find_weight_file(spec.weights, base, known.name)
     elif known.remote is None:
-        raise WeightsError(f"{known.tagged} has no public weights; write `weights: random`, or a path to weights of your own")
-    elif sources.cached(known.remote) is None:
-        sources.etag(known.remote)
+        raise WeightsError(
+            f"{known.tagged_name} has no public weights; write `weights: random`, or a path to weights of your own"
+        )
+    elif sources.find_cached_weights(known.remote) is None:
+        sources.resolve_etag(known.remote)
 
 
-def identity(spec: BackboneSpec, base: Path | None = None) -> str:
+def identify_weights(spec: BackboneSpec, base: Path | None = None) -> str:
     """What the weights are, for run keys: a digest of a file and of its preparation, the hub's digest of
     pretrained ones, or `random`.
 
@@ -165,46 +167,48 @@ def identity(spec: BackboneSpec, base: Path | None = None) -> str:
     """
     if spec.weights == "random":
         return "random"
-    known = entry(spec.name)
+    known = find_architecture(spec.name)
     if spec.weights != "pretrained":
-        found = sources.locate(spec.weights, base, known.name)
-        beside = _of_weights(spec, base)
-        tensors = _digest(found.path, found.path.stat().st_mtime_ns)
-        return digest([tensors, found.branch, beside.side, beside.mean, beside.std, found.said.get("model_args")])
+        found = sources.find_weight_file(spec.weights, base, known.name)
+        beside = _preprocessing_of_weights(spec, base)
+        tensors = _digest_weight_file(found.path, found.path.stat().st_mtime_ns)
+        return digest([tensors, found.branch, beside.side, beside.mean, beside.std, found.metadata.get("model_args")])
     if known.remote is None:
-        raise WeightsError(f"{known.tagged} has no public weights; write `weights: random`, or a path to weights of your own")
-    return f"{known.tagged}@{sources.etag(known.remote)}"
+        raise WeightsError(
+            f"{known.tagged_name} has no public weights; write `weights: random`, or a path to weights of your own"
+        )
+    return f"{known.tagged_name}@{sources.resolve_etag(known.remote)}"
 
 
-def fits_size(spec: BackboneSpec, base: Path | None = None) -> None:
+def check_size(spec: BackboneSpec, base: Path | None = None) -> None:
     """Raises SpecError when the network cannot be shown pictures of the asked size, naming the nearest sizes it can."""
-    known = entry(spec.name)
-    asked = side(spec, base)
+    known = find_architecture(spec.name)
+    asked = resolve_side(spec, base)
     if asked == known.side:
         return
-    if known.multiple is None:
+    if known.side_multiple is None:
         raise SpecError(f"backbone '{spec.name}' can be shown pictures of {known.side} pixels only, and size is {asked}")
-    if asked >= known.least and (asked - known.side) % known.multiple == 0:
+    if asked >= known.min_side and (asked - known.side) % known.side_multiple == 0:
         return
-    below = known.side + (asked - known.side) // known.multiple * known.multiple
-    near = [s for s in (below, below + known.multiple) if s >= known.least] or [known.least]
+    below = known.side + (asked - known.side) // known.side_multiple * known.side_multiple
+    near = [s for s in (below, below + known.side_multiple) if s >= known.min_side] or [known.min_side]
     raise SpecError(
-        f"backbone '{spec.name}' cannot be shown pictures of {asked} pixels; size {listing(map(str, near))} would work"
+        f"backbone '{spec.name}' cannot be shown pictures of {asked} pixels; size {join_words(map(str, near))} would work"
     )
 
 
 @cache
-def _digest(path: Path, changed_ns: int) -> str:
+def _digest_weight_file(path: Path, changed_ns: int) -> str:
     return digest_file(path)
 
 
-def _triple(value: Any) -> Triple:
+def _parse_triple(value: Any) -> RgbTriple:
     red, green, blue = (float(v) for v in value)
     return red, green, blue
 
 
 @cache
-def _table() -> dict[str, Any]:
+def _load_catalog() -> dict[str, Any]:
     packed = resources.files("phoropter.models").joinpath("catalog.json.gz").read_bytes()
     table: dict[str, Any] = json.loads(gzip.decompress(packed))
     return table
@@ -214,10 +218,10 @@ def _has_weights(tag: list[Any]) -> bool:
     return bool(tag[0] and (tag[2] or tag[4]))
 
 
-def _entries(name: str, line: list[Any]) -> list[Entry]:
+def _parse_architectures(name: str, line: list[Any]) -> list[Architecture]:
     """One entry for each set of weights, the default first. The layout of a line is that of scripts/make_catalog.py."""
     family, fixed, multiple, least, parameters, body, width, macs, tags = line
-    configs = _table()["configs"]
+    configs = _load_catalog()["configs"]
     named = tuple(t[0] for t in tags if _has_weights(t))
     first_classes = (tags[0][1] if isinstance(tags[0][1], list) else configs[tags[0][1]])[-1]
     per_class = (parameters - body) // first_classes if first_classes else width + 1
@@ -226,20 +230,20 @@ def _entries(name: str, line: list[Any]) -> list[Entry]:
         its_side, mean, std, crop_pct, interpolation, classes = config if isinstance(config, list) else configs[config]
         repo = f"timm/{name}.{tag}" if hub == 1 else hub
         made.append(
-            Entry(
+            Architecture(
                 name=name,
                 tag=tag,
                 tags=named,
                 family=family,
-                preparation=Preparation(its_side, _triple(mean), _triple(std), interpolation, crop_pct),
-                classes=classes,
-                remote=Remote(repo, file, url) if repo or url else None,
-                fixed=fixed,
-                multiple=multiple,
-                least=least,
+                preprocessing=Preprocessing(its_side, _parse_triple(mean), _parse_triple(std), interpolation, crop_pct),
+                num_classes=classes,
+                remote=RemoteWeights(repo, file, url) if repo or url else None,
+                fixed_input_size=fixed,
+                side_multiple=multiple,
+                min_side=least,
                 parameters=parameters if classes == first_classes else body + per_class * classes,
-                body=body,
-                width=width,
+                body_parameters=body,
+                num_features=width,
                 macs=macs,
             )
         )
@@ -247,15 +251,15 @@ def _entries(name: str, line: list[Any]) -> list[Entry]:
 
 
 @cache
-def _asked_of_timm(architecture: str) -> list[Any]:
+def _ask_installed_timm(architecture: str) -> list[Any]:
     """The line of a name the file does not know, from an installed timm of another version. Raises SpecError."""
     import importlib.metadata
     import subprocess
     import sys
 
-    table = _table()
+    table = _load_catalog()
     renamed = table.get("renamed", {}).get(architecture)
-    hint = f"; timm calls it '{renamed}' now" if renamed else nearest(architecture, table["architectures"])
+    hint = f"; timm calls it '{renamed}' now" if renamed else did_you_mean(architecture, table["architectures"])
     refusal = SpecError(f"backbone '{architecture}' is not known{hint or '; `phoropter backbones` lists the names'}")
     try:
         installed = importlib.metadata.version("timm")

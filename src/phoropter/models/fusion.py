@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from phoropter.models.heads import Dense, Features, Outputs, Removed, head_of
+from phoropter.models.heads import BranchAblation, Features, MlpHead, Outputs, create_head
 from phoropter.models.spec import FusionSpec, HeadSpec
 
 
@@ -23,12 +23,12 @@ class LogitFusion(nn.Module):
 
     def __init__(self, widths: Sequence[int], classes: int, head: HeadSpec, fusion: FusionSpec) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(head_of(head, width, classes) for width in widths)
-        self.fusing = Dense(len(widths) * classes, classes, fusion.hidden, fusion.dropout, fusion.dropout_at)
+        self.branches = nn.ModuleList(create_head(head, width, classes) for width in widths)
+        self.fusing = MlpHead(len(widths) * classes, classes, fusion.hidden, fusion.dropout, fusion.dropout_at)
 
-    def forward(self, features: Features, without: Removed | None = None) -> Outputs:
+    def forward(self, features: Features, without: BranchAblation | None = None) -> Outputs:
         own = tuple(branch(x)[0] for branch, x in zip(self.branches, features, strict=True))
-        logits, last = self.fusing(torch.cat(without.replaced(own) if without else own, dim=1))
+        logits, last = self.fusing(torch.cat(without.replace_branch(own) if without else own, dim=1))
         return Outputs(logits.float(), last, tuple(o.float() for o in own))
 
 
@@ -38,12 +38,12 @@ class FeatureFusion(nn.Module):
     def __init__(self, widths: Sequence[int], classes: int, head: HeadSpec, fusion: FusionSpec) -> None:
         super().__init__()
         beside = widths if fusion.auxiliary else ()
-        self.branches = nn.ModuleList(head_of(head, width, classes) for width in beside)
-        self.fusing = Dense(sum(widths), classes, fusion.hidden, fusion.dropout, fusion.dropout_at)
+        self.branches = nn.ModuleList(create_head(head, width, classes) for width in beside)
+        self.fusing = MlpHead(sum(widths), classes, fusion.hidden, fusion.dropout, fusion.dropout_at)
 
-    def forward(self, features: Features, without: Removed | None = None) -> Outputs:
+    def forward(self, features: Features, without: BranchAblation | None = None) -> Outputs:
         own = tuple(branch(x)[0].float() for branch, x in zip(self.branches, features, strict=True)) if self.branches else ()
-        logits, last = self.fusing(torch.cat(without.replaced(features) if without else features, dim=1))
+        logits, last = self.fusing(torch.cat(without.replace_branch(features) if without else features, dim=1))
         return Outputs(logits.float(), last, own)
 
 
@@ -52,21 +52,21 @@ class AverageFusion(nn.Module):
 
     def __init__(self, widths: Sequence[int], classes: int, head: HeadSpec, fusion: FusionSpec) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(head_of(head, width, classes) for width in widths)
+        self.branches = nn.ModuleList(create_head(head, width, classes) for width in widths)
 
-    def forward(self, features: Features, without: Removed | None = None) -> Outputs:
+    def forward(self, features: Features, without: BranchAblation | None = None) -> Outputs:
         said = [branch(x) for branch, x in zip(self.branches, features, strict=True)]
         own = tuple(logits.float() for logits, _ in said)
         heard = [o for i, o in enumerate(own) if without is None or i != without.branch]
-        return Outputs(_averaged(heard), torch.cat([last for _, last in said], dim=1), own)
+        return Outputs(_log_mean_probability(heard), torch.cat([last for _, last in said], dim=1), own)
 
 
-def _averaged(logits: list[Tensor]) -> Tensor:
+def _log_mean_probability(logits: list[Tensor]) -> Tensor:
     """log of the mean of the softmaxes, without leaving the logarithms."""
     return torch.stack([o.log_softmax(1) for o in logits]).logsumexp(0) - math.log(len(logits))
 
 
-MODES: dict[str, type[LogitFusion] | type[FeatureFusion] | type[AverageFusion]] = {
+FUSION_MODES: dict[str, type[LogitFusion] | type[FeatureFusion] | type[AverageFusion]] = {
     "logits": LogitFusion,
     "features": FeatureFusion,
     "average": AverageFusion,

@@ -34,7 +34,7 @@ class Outputs:
 
 
 @dataclass(frozen=True)
-class Removed:
+class BranchAblation:
     """A branch left out, to see what a fusion owes to it.
 
     instead: (C,) logits or (D,) features put in its place for every picture; None: zeros, which say nothing. Its mean over the
@@ -42,17 +42,17 @@ class Removed:
     """
 
     branch: int
-    instead: Tensor | None = None
+    replacement: Tensor | None = None
 
-    def replaced(self, parts: Features) -> Features:
+    def replace_branch(self, parts: Features) -> Features:
         """The parts with this branch's replaced."""
         kept = list(parts)
         own = parts[self.branch]
-        kept[self.branch] = torch.zeros_like(own) if self.instead is None else self.instead.to(own).expand_as(own)
+        kept[self.branch] = torch.zeros_like(own) if self.replacement is None else self.replacement.to(own).expand_as(own)
         return tuple(kept)
 
 
-class Dense(nn.Module):
+class MlpHead(nn.Module):
     """(B, D) → dense-`hidden` → ReLU → (B, C), or one linear layer where `hidden` is None; dropout before or within."""
 
     def __init__(self, width: int, classes: int, hidden: int | None, dropout: float, dropout_at: DropoutAt) -> None:
@@ -70,12 +70,12 @@ class Dense(nn.Module):
         return self.last(h if self.at_input else self.dropout(h)), h
 
 
-def head_of(spec: HeadSpec, width: int, classes: int) -> Dense:
+def create_head(spec: HeadSpec, width: int, classes: int) -> MlpHead:
     """A new head of the kind `linear` or `dense`."""
-    return Dense(width, classes, spec.hidden if spec.kind == "dense" else None, spec.dropout, spec.dropout_at)
+    return MlpHead(width, classes, spec.hidden if spec.kind == "dense" else None, spec.dropout, spec.dropout_at)
 
 
-class Own(nn.Module):
+class PretrainedHead(nn.Module):
     """A network's pretrained last layer, as a head: (B, D) → (B, C)."""
 
     def __init__(self, layer: nn.Module) -> None:
@@ -88,14 +88,14 @@ class Own(nn.Module):
         return self.last(x), x
 
 
-class Alone(nn.Module):
+class SingleHead(nn.Module):
     """One branch, one head."""
 
-    def __init__(self, head: Dense | Own) -> None:
+    def __init__(self, head: MlpHead | PretrainedHead) -> None:
         super().__init__()
         self.head = head
 
-    def forward(self, features: Features, without: Removed | None = None) -> Outputs:
+    def forward(self, features: Features, without: BranchAblation | None = None) -> Outputs:
         if without is not None:
             raise ValueError("a classifier with one backbone has no branch to leave out")
         logits, last = self.head(features[0])

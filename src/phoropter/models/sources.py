@@ -21,16 +21,16 @@ from typing import Any, Literal
 
 from phoropter.core.errors import WeightsError
 
-MAX_HEADER = 64 << 20  # bytes of a safetensors header; the largest networks have well under one million
-MAX_SIDECAR = 16 << 20
-PATIENCE_S = 3.0
-PICKLED = (".pth", ".pt", ".bin")
+MAX_HEADER_BYTES = 64 << 20  # bytes of a safetensors header; the largest networks have well under one million
+MAX_SIDECAR_BYTES = 16 << 20
+HUB_TIMEOUT_S = 3.0
+PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
 
-Layout = Literal["file", "folder", "bundle"]
+WeightLayout = Literal["file", "folder", "bundle"]
 
 
 @dataclass(frozen=True)
-class Found:
+class WeightFile:
     """Weights on this disk.
 
     path: the file with the tensors · said: what the text beside it says, under the hub's words (architecture, num_classes, mean,
@@ -38,12 +38,12 @@ class Found:
     """
 
     path: Path
-    layout: Layout
-    said: dict[str, Any]
+    layout: WeightLayout
+    metadata: dict[str, Any]
     branch: int = 0
 
 
-def locate(weights: str, base: Path | None, architecture: str) -> Found:
+def find_weight_file(weights: str, base: Path | None, architecture: str) -> WeightFile:
     """A path in a spec → the file it means. Raises WeightsError when it is not there, not readable or of another architecture.
 
     base: the folder relative paths start from; for a bundle, the first backbone of this architecture is taken.
@@ -52,30 +52,30 @@ def locate(weights: str, base: Path | None, architecture: str) -> Found:
     if base is not None and not path.is_absolute():
         path = base / path
     if path.is_dir():
-        found = _bundle(path, architecture) if (path / "bundle.json").exists() else _folder(path)
+        found = _find_in_bundle(path, architecture) if (path / "bundle.json").exists() else _find_in_folder(path)
     elif path.is_file():
-        found = Found(path, "file", _said(path.with_suffix(".json")))
+        found = WeightFile(path, "file", _read_sidecar(path.with_suffix(".json")))
     else:
         raise WeightsError(f"weights {path}: there is no such file or folder; give a path, or write pretrained or random")
     if found.path.suffix == ".safetensors":
-        header(found.path)
-    elif found.path.suffix not in PICKLED or not found.path.stat().st_size:
+        read_tensor_shapes(found.path)
+    elif found.path.suffix not in PICKLE_SUFFIXES or not found.path.stat().st_size:
         raise WeightsError(
             f"weights {found.path}: expected a .safetensors file (or .pth, .pt, .bin of tensors alone) with something in it"
         )
-    own = str(found.said.get("architecture") or architecture).partition(".")[0]
+    own = str(found.metadata.get("architecture") or architecture).partition(".")[0]
     if own != architecture:
         raise WeightsError(f"weights {found.path} are of {own} and the backbone is {architecture}; name {own}, or other weights")
     return found
 
 
-def header(path: Path) -> dict[str, tuple[int, ...]]:
+def read_tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor of a safetensors file. Raises WeightsError when the file is cut short or is something else."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(size - 8, MAX_HEADER):
+            if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
                 raise ValueError("its header has an impossible length")
             tensors = json.loads(file.read(length))
         tensors.pop("__metadata__", None)
@@ -95,21 +95,21 @@ def header(path: Path) -> dict[str, tuple[int, ...]]:
         ) from None
 
 
-def read_json(path: Path) -> Any:
+def read_sidecar_json(path: Path) -> Any:
     """A small JSON file. Raises WeightsError when it is missing, oversized or malformed."""
     try:
-        if path.stat().st_size > MAX_SIDECAR:
-            raise WeightsError(f"{path} has more than {MAX_SIDECAR:,} bytes, which no description of weights needs")
+        if path.stat().st_size > MAX_SIDECAR_BYTES:
+            raise WeightsError(f"{path} has more than {MAX_SIDECAR_BYTES:,} bytes, which no description of weights needs")
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} cannot be read as JSON: {_first_line(error)}") from None
 
 
-def _said(sidecar: Path) -> dict[str, Any]:
+def _read_sidecar(sidecar: Path) -> dict[str, Any]:
     """What a JSON file beside the weights says, flattened: the hub's `pretrained_cfg` within, `timm_architecture` renamed."""
     if not sidecar.exists():
         return {}
-    value = read_json(sidecar)
+    value = read_sidecar_json(sidecar)
     if not isinstance(value, dict):
         raise WeightsError(f"{sidecar} describes weights and must be a JSON object, not a {type(value).__name__}")
     inner = value.pop("pretrained_cfg", None)
@@ -119,17 +119,17 @@ def _said(sidecar: Path) -> dict[str, Any]:
     return said
 
 
-def _folder(path: Path) -> Found:
+def _find_in_folder(path: Path) -> WeightFile:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (path / name).is_file():
-            return Found(path / name, "folder", _said(path / "config.json"))
+            return WeightFile(path / name, "folder", _read_sidecar(path / "config.json"))
     raise WeightsError(
         f"weights {path}: the folder holds neither model.safetensors nor bundle.json; download it whole from the hub"
     )
 
 
-def _bundle(path: Path, architecture: str) -> Found:
-    described = read_json(path / "bundle.json")
+def _find_in_bundle(path: Path, architecture: str) -> WeightFile:
+    described = read_sidecar_json(path / "bundle.json")
     try:
         branches = described["branches"]
         names = [str(b["architecture"]).partition(".")[0] for b in branches]
@@ -138,14 +138,14 @@ def _bundle(path: Path, architecture: str) -> Found:
     if architecture not in names:
         raise WeightsError(f"bundle {path} holds {' and '.join(names)}, not {architecture}")
     branch = names.index(architecture)
-    return Found(path / "model.safetensors", "bundle", branches[branch], branch)
+    return WeightFile(path / "model.safetensors", "bundle", branches[branch], branch)
 
 
 # ------------------------------------------------------------------------------------------------------------------ the hub
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteWeights:
     """Weights elsewhere: a repository of the hub and a file in it, or a plain address."""
 
     repo: str | None
@@ -153,35 +153,35 @@ class Remote:
     url: str | None
 
     @property
-    def named(self) -> str:
+    def display_name(self) -> str:
         """In messages."""
         return self.repo or str(self.url).rpartition("/")[2]
 
     @property
-    def files(self) -> list[str]:
+    def candidate_files(self) -> list[str]:
         """The names the weights may have in the repository, the ones without pickles first."""
         name = self.file or "pytorch_model.bin"
         safe = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}.get(name)
         return [safe, name] if safe else [name]
 
 
-def cached(remote: Remote) -> Path | None:
+def find_cached_weights(remote: RemoteWeights) -> Path | None:
     """The weights' file in the local cache of the hub (or of torch.hub), if it is there."""
     if remote.repo is None:
-        path = _torch_hub() / "checkpoints" / str(remote.url).rpartition("/")[2]
+        path = _torch_hub_folder() / "checkpoints" / str(remote.url).rpartition("/")[2]
         return path if path.is_file() else None
     import huggingface_hub
 
-    for name in remote.files:
+    for name in remote.candidate_files:
         path_text = huggingface_hub.try_to_load_from_cache(remote.repo, name)
         if isinstance(path_text, str):
             return Path(path_text)
     return None
 
 
-def fetched(remote: Remote) -> Path:
+def fetch_weights(remote: RemoteWeights) -> Path:
     """The weights' file in the hub's local cache, downloaded into it where it is not there yet. Raises WeightsError."""
-    there = cached(remote)
+    there = find_cached_weights(remote)
     if there is not None:
         return there
     import huggingface_hub
@@ -189,65 +189,67 @@ def fetched(remote: Remote) -> Path:
 
     assert remote.repo is not None
     try:
-        for name in remote.files:
+        for name in remote.candidate_files:
             try:
                 return Path(huggingface_hub.hf_hub_download(remote.repo, name))
             except errors.EntryNotFoundError:
                 continue
     except Exception as error:
-        raise WeightsError(_how_to_fetch(remote, f"could not be downloaded: {_first_line(error)}")) from None
-    raise WeightsError(f"the hub has no weights {remote.repo} ({' or '.join(remote.files)}); choose another tag, or a path")
+        raise WeightsError(_explain_download(remote, f"could not be downloaded: {_first_line(error)}")) from None
+    raise WeightsError(
+        f"the hub has no weights {remote.repo} ({' or '.join(remote.candidate_files)}); choose another tag, or a path"
+    )
 
 
-def etag(remote: Remote) -> str:
+def resolve_etag(remote: RemoteWeights) -> str:
     """The hub's digest of the weights, from the local cache or else from the hub: the same before and after a download.
 
     Raises WeightsError saying how to bring the weights here when they are neither cached nor to be had.
     """
-    there = cached(remote)
+    there = find_cached_weights(remote)
     if there is None:
-        return _hub_says(remote)
+        return _query_remote_etag(remote)
     if remote.repo is None:
         return there.name  # torch.hub's names carry their digest
     blob = there.resolve().name
-    return blob if re.fullmatch(r"[0-9a-f]{40,64}", blob) else _sha256(there)  # a cache without links holds copies
+    return blob if re.fullmatch(r"[0-9a-f]{40,64}", blob) else _file_sha256(there)  # a cache without links holds copies
 
 
 @cache
-def _hub_says(remote: Remote) -> str:
-    asks: Callable[[], str] = (lambda: _asked(remote)) if remote.repo else (lambda: _url_answers(str(remote.url)))
-    if offline():
-        raise WeightsError(_how_to_fetch(remote, "HF_HUB_OFFLINE is set"))
-    if _host(remote) in _silent:
-        raise WeightsError(_how_to_fetch(remote, "the network does not reach their host"))
+def _query_remote_etag(remote: RemoteWeights) -> str:
+    asks: Callable[[], str] = (lambda: _request_hub_etag(remote)) if remote.repo else (lambda: _probe_url(str(remote.url)))
+    if is_offline():
+        raise WeightsError(_explain_download(remote, "HF_HUB_OFFLINE is set"))
+    if _host_name(remote) in _unreachable_hosts:
+        raise WeightsError(_explain_download(remote, "the network does not reach their host"))
     try:
-        return _within(PATIENCE_S, asks)
+        return _call_with_timeout(HUB_TIMEOUT_S, asks)
     except WeightsError:
         raise
     except Exception as error:
-        _silent.add(_host(remote))
-        raise WeightsError(_how_to_fetch(remote, f"their host cannot be reached: {_first_line(error)}")) from None
+        _unreachable_hosts.add(_host_name(remote))
+        raise WeightsError(_explain_download(remote, f"their host cannot be reached: {_first_line(error)}")) from None
 
 
-_silent: set[str] = set()  # hosts that did not answer; asking once per process is enough
+_unreachable_hosts: set[str] = set()  # hosts that did not answer; asking once per process is enough
 
 
-def offline() -> bool:
+def is_offline() -> bool:
     """Whether the user has said that there is no network (HF_HUB_OFFLINE, as the hub's own library reads it)."""
     return any(
         os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     )
 
 
-def _asked(remote: Remote) -> str:
+def _request_hub_etag(remote: RemoteWeights) -> str:
     import huggingface_hub
     from huggingface_hub import errors
 
     assert remote.repo is not None
-    for name in remote.files:
+    for name in remote.candidate_files:
         try:
             url = huggingface_hub.hf_hub_url(remote.repo, name)
-            return str(huggingface_hub.get_hf_file_metadata(url, timeout=PATIENCE_S).etag)
+            return str(huggingface_hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S).etag)
         except errors.GatedRepoError:
             raise WeightsError(
                 f"weights {remote.repo} are given after a request only: ask for them on the hub and run `hf auth login`"
@@ -257,28 +259,28 @@ def _asked(remote: Remote) -> str:
         except errors.EntryNotFoundError:
             continue
     raise WeightsError(
-        f"the hub has no weights {remote.repo} ({' or '.join(remote.files)}); choose another tag, or a path"
+        f"the hub has no weights {remote.repo} ({' or '.join(remote.candidate_files)}); choose another tag, or a path"
     ) from None
 
 
-def _url_answers(url: str) -> str:
+def _probe_url(url: str) -> str:
     import urllib.request
 
-    with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE_S):
+    with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=HUB_TIMEOUT_S):
         return url.rpartition("/")[2]
 
 
-def _within(seconds: float, ask: Callable[[], str]) -> str:
+def _call_with_timeout(seconds: float, ask: Callable[[], str]) -> str:
     """`ask()`, or TimeoutError: looking up a host's address may hang for longer than any timeout of the request itself."""
     box: list[str | Exception] = []
 
-    def run() -> None:
+    def run_and_collect() -> None:
         try:
             box.append(ask())
         except Exception as error:
             box.append(error)
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=run_and_collect, daemon=True)
     thread.start()
     thread.join(seconds)
     if not box:
@@ -288,28 +290,30 @@ def _within(seconds: float, ask: Callable[[], str]) -> str:
     return box[0]
 
 
-def _how_to_fetch(remote: Remote, why: str) -> str:
+def _explain_download(remote: RemoteWeights, why: str) -> str:
     if remote.repo:
         stem = remote.repo.rpartition("/")[2].partition(".")[0]
         how = f"run `hf download {remote.repo} --local-dir {stem}` on a machine with a network, bring the folder here"
         write = f"path/to/{stem}"
     else:
         how = f"download {remote.url} on a machine with a network, bring the file here"
-        write = f"path/to/{remote.named}"
-    return f"the pretrained weights {remote.named} are not in the local cache and {why}; {how} and write `weights: {write}`"
+        write = f"path/to/{remote.display_name}"
+    return (
+        f"the pretrained weights {remote.display_name} are not in the local cache and {why}; {how} and write `weights: {write}`"
+    )
 
 
-def _host(remote: Remote) -> str:
+def _host_name(remote: RemoteWeights) -> str:
     return "hub" if remote.repo else str(remote.url).split("/")[2]
 
 
-def _torch_hub() -> Path:
+def _torch_hub_folder() -> Path:
     """Where torch.hub keeps downloads (torch.hub.get_dir, without torch)."""
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
     return Path(home).expanduser() / "hub"
 
 
-def _sha256(path: Path) -> str:
+def _file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -16,7 +16,7 @@ DropoutAt = Literal["input", "hidden"]
 Colour = tuple[float, float, float]
 
 
-def _positive(value: Colour) -> Colour:
+def _check_positive(value: Colour) -> Colour:
     if min(value) <= 0:
         raise ValueError("a deviation must be above 0")
     return value
@@ -40,13 +40,13 @@ class BackboneSpec(Spec):
     weights: str = "pretrained"
     size: int | None = Field(default=None, ge=8, le=2048)
     mean: Colour | None = None
-    std: Annotated[Colour, AfterValidator(_positive)] | None = None
+    std: Annotated[Colour, AfterValidator(_check_positive)] | None = None
     pool: Literal["own", "average"] = "own"
     options: dict[str, float | int | str | bool | None] = {}
     seed: int = Field(default=0, ge=0, lt=2**31)
 
     @property
-    def has_token(self) -> bool:
+    def has_distillation_token(self) -> bool:
         """Whether it has a distillation token beside the class token (DeiT)."""
         return self.name.startswith("deit_") and "_distilled_" in self.name
 
@@ -99,7 +99,7 @@ class ClassifierSpec(Spec):
     student: Literal["plain", "token"] = "plain"
 
     @model_validator(mode="after")
-    def _fits(self) -> ClassifierSpec:
+    def _check_consistency(self) -> ClassifierSpec:
         if len(self.backbones) > 1 and self.fusion is None:
             raise ValueError("several backbones need a fusion mode: logits, features or average")
         if len(self.backbones) == 1 and self.fusion is not None:
@@ -108,7 +108,7 @@ class ClassifierSpec(Spec):
             raise ValueError("head 'own' keeps one network's pretrained head and cannot be fused; choose linear or dense")
         if self.head.kind == "own" and self.backbones[0].pool == "average":
             raise ValueError("head 'own' reads the network's own features; leave out pool: average, or choose head linear")
-        if self.student == "token" and (self.fusion or not self.backbones[0].has_token):
+        if self.student == "token" and (self.fusion or not self.backbones[0].has_distillation_token):
             raise ValueError(
                 f"a token student is one network with a distillation token (deit_*_distilled_*), not "
                 f"{' + '.join(b.name for b in self.backbones)}; name one, or leave out loss: token"
@@ -120,4 +120,4 @@ class ClassifierSpec(Spec):
     @property
     def reads_tokens(self) -> bool:
         """Whether class and distillation token have a head each: a token student, or a distilled network with its own heads."""
-        return self.student == "token" or (self.head.kind == "own" and self.backbones[0].has_token)
+        return self.student == "token" or (self.head.kind == "own" and self.backbones[0].has_distillation_token)

@@ -9,18 +9,18 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from phoropter.models.heads import Dense, Features, Outputs, Own, Removed
+from phoropter.models.heads import BranchAblation, Features, MlpHead, Outputs, PretrainedHead
 
 
-class TokenStudent(nn.Module):
+class DistilledVitHead(nn.Module):
     """(B, 2·D), the class token and the distillation token side by side → (B, C) twice, and their mean."""
 
-    def __init__(self, class_head: Dense | Own, token_head: Dense | Own) -> None:
+    def __init__(self, class_head: MlpHead | PretrainedHead, token_head: MlpHead | PretrainedHead) -> None:
         super().__init__()
         self.class_head = class_head
         self.token_head = token_head
 
-    def forward(self, features: Features, without: Removed | None = None) -> Outputs:
+    def forward(self, features: Features, without: BranchAblation | None = None) -> Outputs:
         if without is not None:
             raise ValueError("a classifier with one backbone has no branch to leave out")
         of_class, of_token = features[0].chunk(2, dim=1)

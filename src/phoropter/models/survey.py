@@ -20,38 +20,38 @@ from phoropter.models import vision
 from phoropter.models.alexnet import AlexNet2012
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-LEAST_TRIED = (32, 48, 64, 96, 128, 160, 192, 224)
+CANDIDATE_SIDES = (32, 48, 64, 96, 128, 160, 192, 224)
 
 Facts = dict[str, Any]
 
 
-def measure(name: str) -> Facts:
+def measure_architecture(name: str) -> Facts:
     """Sizes, counts and weights of a timm architecture. Raises what timm raises; ValueError if it gives no feature vector."""
-    model = _build(name)
+    model = _build_on_meta(name)
     cfg = model.pretrained_cfg
     side, fixed = cfg["input_size"][1], bool(cfg.get("fixed_input_size"))
     facts: Facts = {"family": type(model).__module__.rpartition(".")[2], "fixed": fixed}
-    facts |= {"parameters": _count(model), "macs": macs(model, side)}
+    facts |= {"parameters": _count_parameters(model), "macs": count_macs(model, side)}
     model.reset_classifier(0)
-    width = _width(model, side)
-    facts |= {"body": _count(model), "width": width, "tags": _tags(name)}
+    width = _infer_num_features(model, side)
+    facts |= {"body": _count_parameters(model), "width": width, "tags": _list_tags(name)}
 
-    def works(other: int) -> bool:
-        return _works_rebuilt(name, other, width) if fixed else _works(model, other, width)
+    def accepts_side(other: int) -> bool:
+        return _accepts_side_rebuilt(name, other, width) if fixed else _accepts_side(model, other, width)
 
-    return {**facts, **_sizes(works, side, _patch(model) if fixed else 1)}
+    return {**facts, **_find_allowed_sides(accepts_side, side, _patch_size(model) if fixed else 1)}
 
 
-def own() -> Iterator[tuple[str, Facts]]:
+def measure_non_timm() -> Iterator[tuple[str, Facts]]:
     """The two networks that are not timm's: torchvision's alexnet and the one of 2012."""
-    models = vision.torchvision("models")
+    models = vision.import_torchvision("models")
     with torch.device("meta"):
         networks = {"alexnet": models.alexnet(weights=None).eval(), "alexnet_2012": AlexNet2012().eval()}
     sources = {"alexnet": ("tv_in1k", models.AlexNet_Weights.IMAGENET1K_V1.url), "alexnet_2012": (None, None)}
     for name, model in networks.items():
 
-        def works(side: int, model: nn.Module = model) -> bool:
-            return _works(model, side, 1000)
+        def accepts_side(side: int, model: nn.Module = model) -> bool:
+            return _accepts_side(model, side, 1000)
 
         tag, url = sources[name]
         weights = {
@@ -67,17 +67,17 @@ def own() -> Iterator[tuple[str, Facts]]:
             {
                 "family": "alexnet",
                 "fixed": False,
-                "parameters": _count(model),
-                "body": _count(model) - _count(model.classifier[-1]),
+                "parameters": _count_parameters(model),
+                "body": _count_parameters(model) - _count_parameters(model.classifier[-1]),
                 "width": 4096,
-                "macs": macs(model, 224),
+                "macs": count_macs(model, 224),
                 "tags": [{**weights, "classes": 1000, "hub": None, "file": None, "url": url}],
-                **_sizes(works, 224, 1),
+                **_find_allowed_sides(accepts_side, 224, 1),
             },
         )
 
 
-def line_of(name: str, facts: Facts, configs: dict[str, int] | None = None) -> list[Any]:
+def format_catalog_line(name: str, facts: Facts, configs: dict[str, int] | None = None) -> list[Any]:
     """Facts → a line of the catalogue, as catalog.py reads it.
 
     configs: collects preparations that many weights share; without it they stand in the line
@@ -94,11 +94,11 @@ def line_of(name: str, facts: Facts, configs: dict[str, int] | None = None) -> l
     return [*(facts[k] for k in keys), tags]
 
 
-def macs(model: nn.Module, side: int) -> int | None:
+def count_macs(model: nn.Module, side: int) -> int | None:
     """Multiply-adds of one picture, from matrix products and convolutions alone; None where they cannot be counted."""
     try:
         with FlopCounterMode(display=False) as counter:
-            _forward(model, side)
+            _forward_on_meta(model, side)
         return counter.get_total_flops() // 2 // 2 or None  # two pictures; a multiply-add is two operations
     except TimeoutError:
         raise
@@ -106,20 +106,20 @@ def macs(model: nn.Module, side: int) -> int | None:
         return None
 
 
-def _sizes(works: Callable[[int], bool], side: int, step: int) -> Facts:
+def _find_allowed_sides(works: Callable[[int], bool], side: int, step: int) -> Facts:
     """`multiple`: the side may grow by multiples of it (None: it may not change); `least`: the smallest side tried that works."""
     multiple = next((m for m in sorted({step, 2 * step, 8, 16, 32, 64, 7 * 32}) if m >= step and works(side + m)), None)
     if multiple is None:
         return {"multiple": None, "least": side}
-    tried = [s for s in LEAST_TRIED if s < side]
+    tried = [s for s in CANDIDATE_SIDES if s < side]
     if multiple > 1:
         tried = sorted({side - (side - s) // multiple * multiple for s in tried})
     return {"multiple": multiple, "least": next((s for s in tried if s > 0 and works(s)), side)}
 
 
-def _tags(name: str) -> list[Facts]:
+def _list_tags(name: str) -> list[Facts]:
     """The default tag first; an architecture without weights has one entry, tag None."""
-    timm, registry = vision.timm(), vision.timm("models._registry")
+    timm, registry = vision.import_timm(), vision.import_timm("models._registry")
     default = registry._model_default_cfgs.get(name)
     found = []
     for tag in list(default.tags) if default else [""]:
@@ -131,51 +131,51 @@ def _tags(name: str) -> list[Facts]:
     return found
 
 
-def _build(name: str, **options: Any) -> Any:
+def _build_on_meta(name: str, **options: Any) -> Any:
     with torch.device("meta"):
-        return vision.timm().create_model(name, **options).eval().requires_grad_(False)  # the counter trips over gradients
+        return vision.import_timm().create_model(name, **options).eval().requires_grad_(False)  # the counter trips over gradients
 
 
-def _forward(model: nn.Module, side: int) -> Any:
+def _forward_on_meta(model: nn.Module, side: int) -> Any:
     with torch.no_grad():
         return model(torch.empty(2, 3, side, side, device="meta"))
 
 
-def _width(model: nn.Module, side: int) -> int:
-    out = _forward(model, side)
+def _infer_num_features(model: nn.Module, side: int) -> int:
+    out = _forward_on_meta(model, side)
     if not isinstance(out, torch.Tensor) or out.ndim != 2:
         shape = tuple(getattr(out, "shape", ())) or type(out).__name__
         raise ValueError(f"its pooled features are {shape}, not one vector a picture")
     return out.shape[1]
 
 
-def _works(model: nn.Module, side: int, width: int) -> bool:
+def _accepts_side(model: nn.Module, side: int, width: int) -> bool:
     try:
-        return tuple(_forward(model, side).shape) == (2, width)
+        return tuple(_forward_on_meta(model, side).shape) == (2, width)
     except TimeoutError:
         raise
     except Exception:
         return False
 
 
-def _works_rebuilt(name: str, side: int, width: int) -> bool:
+def _accepts_side_rebuilt(name: str, side: int, width: int) -> bool:
     try:
-        return _works(_build(name, img_size=side, num_classes=0), side, width)
+        return _accepts_side(_build_on_meta(name, img_size=side, num_classes=0), side, width)
     except TimeoutError:
         raise
     except Exception:
         return False
 
 
-def _patch(model: Any) -> int:
+def _patch_size(model: Any) -> int:
     size = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
     return int(size[0] if isinstance(size, (tuple, list)) else size)
 
 
-def _count(model: nn.Module) -> int:
+def _count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    print(json.dumps(line_of(sys.argv[1], measure(sys.argv[1]))))
+    print(json.dumps(format_catalog_line(sys.argv[1], measure_architecture(sys.argv[1]))))

@@ -19,41 +19,41 @@ from typing import Any
 
 import torch
 
-_MISSING = "operator torchvision::nms does not exist"
-_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_declared: list[Any] = []  # a Library takes its schemas with it when it is collected
+_MISSING_OPERATOR_ERROR = "operator torchvision::nms does not exist"
+_NMS_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_declared_libraries: list[Any] = []  # a Library takes its schemas with it when it is collected
 
 
 @cache
-def torchvision(part: str = "") -> ModuleType:
+def import_torchvision(part: str = "") -> ModuleType:
     """torchvision, or a part of it: `torchvision("transforms.v2.functional")`."""
-    _import_torchvision()
+    _ensure_torchvision()
     return importlib.import_module(f"torchvision.{part}" if part else "torchvision")
 
 
 @cache
-def timm(part: str = "") -> ModuleType:
+def import_timm(part: str = "") -> ModuleType:
     """timm, or a part of it: `timm("layers")`."""
-    _import_torchvision()
+    _ensure_torchvision()
     return importlib.import_module(f"timm.{part}" if part else "timm")
 
 
-def state() -> dict[str, str]:
+def describe_installation() -> dict[str, str]:
     """For `phoropter doctor`: the versions of torch, torchvision and timm, and whether torchvision's compiled operators work."""
     try:
-        _import_torchvision()
-        operators = "missing (not needed here; do not use torchvision.ops or its decoders)" if _declared else "working"
+        _ensure_torchvision()
+        operators = "missing (not needed here; do not use torchvision.ops or its decoders)" if _declared_libraries else "working"
     except Exception as error:
         operators = f"torchvision cannot be imported: {type(error).__name__}: {error}".splitlines()[0]
-    versions = {name: _version(name) for name in ("torch", "torchvision", "timm")}
+    versions = {name: _installed_version(name) for name in ("torch", "torchvision", "timm")}
     return {**versions, "torchvision operators": operators}
 
 
-def _import_torchvision() -> None:
+def _ensure_torchvision() -> None:
     try:
         importlib.import_module("torchvision")
     except RuntimeError as error:
-        if _MISSING not in str(error) or _declared:
+        if _MISSING_OPERATOR_ERROR not in str(error) or _declared_libraries:
             raise
         _declare_operators()
         for name in [n for n in sys.modules if n == "torchvision" or n.startswith("torchvision.")]:
@@ -64,11 +64,11 @@ def _import_torchvision() -> None:
 def _declare_operators() -> None:
     library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for name in ("nms", "qnms"):
-        library.define(f"{name}{_SCHEMA}")
-    _declared.append(library)
+        library.define(f"{name}{_NMS_SCHEMA}")
+    _declared_libraries.append(library)
 
 
-def _version(name: str) -> str:
+def _installed_version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

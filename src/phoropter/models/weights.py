@@ -12,48 +12,54 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from phoropter.core.errors import WeightsError, listing
+from phoropter.core.errors import WeightsError, join_words
 from phoropter.models import sources
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
-_WITHIN = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")  # where training scripts put the tensors
-_WRAPPERS = ("_orig_mod.", "module.")  # what torch.compile and DataParallel put before a name
-MAX_UNPACKED = 4  # a checkpoint's archive is stored, not compressed; more than this times its size is a bomb
+_STATE_DICT_KEYS = (
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model",
+    "model_state_dict",
+)  # where training scripts put the tensors
+_WRAPPER_PREFIXES = ("_orig_mod.", "module.")  # what torch.compile and DataParallel put before a name
+MAX_UNPACKED_RATIO = 4  # a checkpoint's archive is stored, not compressed; more than this times its size is a bomb
 
 
-def read_state(path: Path) -> State:
+def read_state_dict(path: Path) -> StateDict:
     """A safetensors file, or a torch checkpoint of tensors alone → name → tensor, on the CPU. Raises WeightsError."""
     if path.suffix == ".safetensors":
-        sources.header(path)
+        sources.read_tensor_shapes(path)
         return safetensors.torch.load_file(path, device="cpu")
-    return unwrapped(_unpickled(path), path)
+    return unwrap_state_dict(_load_checkpoint(path), path)
 
 
-def unwrapped(value: object, path: Path) -> State:
+def unwrap_state_dict(value: object, path: Path) -> StateDict:
     """The tensors of a checkpoint, out of the dictionaries and name prefixes that training scripts add."""
-    for key in _WITHIN:
+    for key in _STATE_DICT_KEYS:
         if isinstance(value, dict) and isinstance(value.get(key), dict):
             value = value[key]
             break
     if not isinstance(value, dict) or not value or not all(isinstance(v, Tensor) for v in value.values()):
         raise WeightsError(f"weights {path} hold no dictionary of tensors; save the network's state_dict() alone")
     state = {str(k): v for k, v in value.items()}
-    for prefix in _WRAPPERS:
+    for prefix in _WRAPPER_PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): v for name, v in state.items()}
     return state
 
 
-def load_strictly(module: nn.Module, state: State, path: Path, name: str) -> None:
+def load_state_dict_strictly(module: nn.Module, state: StateDict, path: Path, name: str) -> None:
     """Every tensor finds its place and every place its tensor, or WeightsError."""
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise misfit(path, name, error) from None
+        raise mismatch_error(path, name, error) from None
 
 
-def misfit(path: Path | str, name: str, error: Exception) -> WeightsError:
+def mismatch_error(path: Path | str, name: str, error: Exception) -> WeightsError:
     """torch's many-lined complaint about a state as one sentence."""
     text = str(error)
     troubles = []
@@ -61,7 +67,7 @@ def misfit(path: Path | str, name: str, error: Exception) -> WeightsError:
         block = re.search(words + r"\(s\) in state_dict: (.*?)\.\s*(?:\n|$)", text, re.DOTALL)
         keys = re.findall(r'"([^"]+)"', block.group(1)) if block else []
         if keys:
-            troubles.append(f"{len(keys)} {'tensor is' if len(keys) == 1 else 'tensors are'} {kind} ({listing(keys, 3)})")
+            troubles.append(f"{len(keys)} {'tensor is' if len(keys) == 1 else 'tensors are'} {kind} ({join_words(keys, 3)})")
     shapes = re.findall(r"size mismatch for (\S+): .*?torch\.Size\((\[.*?\])\).*?torch\.Size\((\[.*?\])\)", text)
     if shapes:
         key, came, expected = shapes[0]
@@ -71,11 +77,11 @@ def misfit(path: Path | str, name: str, error: Exception) -> WeightsError:
     return WeightsError(f"weights {path} do not fit {name}: {what}")
 
 
-def _unpickled(path: Path) -> object:
+def _load_checkpoint(path: Path) -> object:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                if sum(entry.file_size for entry in archive.infolist()) > MAX_UNPACKED * path.stat().st_size:
+                if sum(entry.file_size for entry in archive.infolist()) > MAX_UNPACKED_RATIO * path.stat().st_size:
                     raise WeightsError(f"weights {path} would unpack to many times their size; they were not loaded")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is refused below

@@ -23,121 +23,121 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import StoreError
 from phoropter.report import comparisons
-from phoropter.report.evidence import Entrant, Evidence
-from phoropter.report.reading import gather
+from phoropter.report.evidence import CandidateResults, StudySummary
+from phoropter.report.reading import collect_summary
 from phoropter.results import statistics
-from phoropter.results.bootstrap import LEAST_UNITS
-from phoropter.results.comparisons import holm
-from phoropter.results.gap import Gap, gap
+from phoropter.results.bootstrap import MIN_UNITS, UnitRows
+from phoropter.results.comparisons import adjust_holm
+from phoropter.results.gap import ProtocolGap, compute_protocol_gaps
 from phoropter.results.metrics import METRICS
-from phoropter.results.statistics import Rows, Verdict
+from phoropter.results.statistics import Verdict
 from phoropter.results.store import Store
 
-Basis = Literal["protocols", "splits", "rows", "unpaired"]
+ComparisonBasis = Literal["protocols", "splits", "rows", "unpaired"]
 Floats = NDArray[np.float64]
-BEST = 3  # candidates of each study that are compared where the two have no name in common
-LEVEL = 0.95
+N_BEST = 3  # candidates of each study that are compared where the two have no name in common
+CONFIDENCE_LEVEL = 0.95
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class StudySide:
     """One of the two studies, and what it is called beside the other."""
 
     store: Store
-    evidence: Evidence
+    summary: StudySummary
     label: str
 
     @cached_property
-    def rows(self) -> dict[str, int]:
+    def labels_by_id(self) -> dict[str, int]:
         """Id → label of every held-out row of the first candidate."""
         found: dict[str, int] = {}
-        for line in self.evidence.entrants[0].runs:
-            said = self.store.run(line.key).predictions()
+        for line in self.summary.candidates[0].runs:
+            said = self.store.run(line.key).load_predictions()
             if said is not None:
                 found.update(zip(map(str, said.ids), map(int, said.labels), strict=True))
         return found
 
     @property
-    def overlaps(self) -> bool:
+    def allows_group_overlap(self) -> bool:
         """Whether groups may stand on both sides of its splits."""
-        return self.evidence.grouped and bool(self.evidence.protocol.get("allow_group_overlap"))
+        return self.summary.has_groups and bool(self.summary.protocol_config.get("allow_group_overlap"))
 
-    def named(self, name: str) -> Entrant:
-        return next(e for e in self.evidence.entrants if e.name == name)
+    def find_candidate(self, name: str) -> CandidateResults:
+        return next(e for e in self.summary.candidates if e.name == name)
 
-    def keys(self, name: str) -> set[str]:
-        return {line.key for line in self.named(name).runs}
+    def run_keys(self, name: str) -> set[str]:
+        return {line.key for line in self.find_candidate(name).runs}
 
 
 @dataclass(frozen=True)
-class Against:
+class CrossStudyComparison:
     """A candidate of the first study minus one of the second: values, difference, interval, p alone and after Holm."""
 
     a: str
     b: str
-    first: float
-    second: float
+    value_a: float
+    value_b: float
     difference: float
     low: float
     high: float
     p: float
     p_adjusted: float
-    units: int
+    n_units: int
     verdict: Verdict
 
 
 @dataclass(frozen=True, eq=False)
-class Pairing:
+class StudyPair:
     """The two studies and what their comparison rests on.
 
     common, of: rows that both tested, of all rows either did · same_runs: candidates whose runs are shared, hence equal ·
     gaps: of `protocols`, lax minus strict, every metric · pairs: of the other bases, the first metric
     """
 
-    a: Side
-    b: Side
-    basis: Basis
+    a: StudySide
+    b: StudySide
+    basis: ComparisonBasis
     metric: str
-    common: int
-    of: int
-    same_runs: tuple[str, ...]
-    gaps: tuple[Gap, ...] = ()
-    pairs: tuple[Against, ...] = ()
+    n_common_rows: int
+    n_total_rows: int
+    shared_candidates: tuple[str, ...]
+    gaps: tuple[ProtocolGap, ...] = ()
+    pairs: tuple[CrossStudyComparison, ...] = ()
 
     @property
-    def lax(self) -> Side:
-        return self.a if self.a.overlaps else self.b
+    def within_group(self) -> StudySide:
+        return self.a if self.a.allows_group_overlap else self.b
 
     @property
-    def strict(self) -> Side:
-        return self.b if self.a.overlaps else self.a
+    def group_held_out(self) -> StudySide:
+        return self.b if self.a.allows_group_overlap else self.a
 
 
-def pairing(first: Path | str, second: Path | str) -> Pairing:
+def pair_studies(first: Path | str, second: Path | str) -> StudyPair:
     """Raises StoreError where one folder has no finished run, where both are one study, or where their classes differ."""
     stores = Store(first), Store(second)
     if stores[0].folder.resolve() == stores[1].folder.resolve():
         raise StoreError(f"{first} and {second} are one results folder; name two")
-    evidence = [gather(store) for store in stores]
+    evidence = [collect_summary(store) for store in stores]
     if evidence[0].classes != evidence[1].classes:
         classes = " and ".join(f"{s.folder} has {len(e.classes)}" for s, e in zip(stores, evidence, strict=True))
         raise StoreError(f"the two studies tell different classes apart, so nothing of them can be compared: {classes}")
-    a, b = (Side(s, e, label) for s, e, label in zip(stores, evidence, _labels(stores), strict=True))
-    names = [e.name for e in a.evidence.entrants if e.name in {o.name for o in b.evidence.entrants}]
-    same = tuple(n for n in names if a.keys(n) & b.keys(n))
-    common = sum(b.rows.get(name) == label for name, label in a.rows.items())
-    found = Pairing(a, b, "unpaired", a.evidence.metrics[0], common, len({**a.rows, **b.rows}), same)
-    if common and a.overlaps != b.overlaps and names and not same:
-        lax, strict = (a, b) if a.overlaps else (b, a)
-        asked = [m for m in dict.fromkeys((found.metric, *b.evidence.metrics)) if m in METRICS]
-        return replace(found, basis="protocols", gaps=tuple(gap(lax.store, strict.store, asked)))
-    wanted = _wanted(a, b, [n for n in names if n not in same], same)
+    a, b = (StudySide(s, e, label) for s, e, label in zip(stores, evidence, _study_labels(stores), strict=True))
+    names = [e.name for e in a.summary.candidates if e.name in {o.name for o in b.summary.candidates}]
+    same = tuple(n for n in names if a.run_keys(n) & b.run_keys(n))
+    common = sum(b.labels_by_id.get(name) == label for name, label in a.labels_by_id.items())
+    found = StudyPair(a, b, "unpaired", a.summary.metrics[0], common, len({**a.labels_by_id, **b.labels_by_id}), same)
+    if common and a.allows_group_overlap != b.allows_group_overlap and names and not same:
+        lax, strict = (a, b) if a.allows_group_overlap else (b, a)
+        asked = [m for m in dict.fromkeys((found.metric, *b.summary.metrics)) if m in METRICS]
+        return replace(found, basis="protocols", gaps=tuple(compute_protocol_gaps(lax.store, strict.store, asked)))
+    wanted = _select_pairs(a, b, [n for n in names if n not in same], same)
     if not wanted:
         return replace(found, basis="splits" if same else "unpaired")
-    return _tested(found, wanted)
+    return _compare_pairs(found, wanted)
 
 
-def _labels(stores: tuple[Store, Store]) -> tuple[str, str]:
+def _study_labels(stores: tuple[Store, Store]) -> tuple[str, str]:
     """Names of the studies; of the same name, their folders."""
     names = tuple(str(s.study.get("name", s.folder.name)) for s in stores)
     if names[0] != names[1]:
@@ -146,83 +146,92 @@ def _labels(stores: tuple[Store, Store]) -> tuple[str, str]:
     return folders if folders[0] != folders[1] else (str(stores[0].folder), str(stores[1].folder))
 
 
-def _wanted(a: Side, b: Side, names: Sequence[str], same: Sequence[str]) -> list[tuple[str, str]]:
+def _select_pairs(a: StudySide, b: StudySide, names: Sequence[str], same: Sequence[str]) -> list[tuple[str, str]]:
     """Candidates of the same name, and the two first; the first few of each where no name is in both. same: shared runs."""
-    own = [[e.name for e in s.evidence.entrants if e.name not in same] for s in (a, b)]
+    own = [[e.name for e in s.summary.candidates if e.name not in same] for s in (a, b)]
     if names:
         first = (own[0][0], own[1][0])
         pairs = [(n, n) for n in names]
         return pairs if first in pairs else [first, *pairs]
     if not any(own):
         return []
-    ours, theirs = (o[:BEST] or [s.evidence.entrants[0].name] for o, s in zip(own, (a, b), strict=True))
+    ours, theirs = (o[:N_BEST] or [s.summary.candidates[0].name] for o, s in zip(own, (a, b), strict=True))
     return list(product(ours, theirs))
 
 
-def _tested(found: Pairing, wanted: list[tuple[str, str]]) -> Pairing:
+def _compare_pairs(found: StudyPair, wanted: list[tuple[str, str]]) -> StudyPair:
     a, b = found.a, found.b
-    if all(_splits(a.named(x)) == _splits(b.named(y)) for x, y in wanted):
-        basis: Basis = "splits"
-        pairs = [_by_splits(found, x, y) for x, y in wanted]
+    if all(_split_keys(a.find_candidate(x)) == _split_keys(b.find_candidate(y)) for x, y in wanted):
+        basis: ComparisonBasis = "splits"
+        pairs = [_compare_by_split(found, x, y) for x, y in wanted]
     else:
-        units = _units(a) & _units(b)
-        basis = "rows" if len(units) >= LEAST_UNITS and found.common else "unpaired"
-        sheets = {(s.label, n): _Sheet.of(s, n) for s, n in {*((a, x) for x, _ in wanted), *((b, y) for _, y in wanted)}}
-        pairs = [_by_units(found.metric, sheets[a.label, x], sheets[b.label, y], basis == "rows", (x, y)) for x, y in wanted]
-    adjusted = holm([p.p for p in pairs])
+        units = _unit_names(a) & _unit_names(b)
+        basis = "rows" if len(units) >= MIN_UNITS and found.n_common_rows else "unpaired"
+        sheets = {
+            (s.label, n): _CandidateRows.from_side(s, n) for s, n in {*((a, x) for x, _ in wanted), *((b, y) for _, y in wanted)}
+        }
+        pairs = [
+            _compare_by_unit(found.metric, sheets[a.label, x], sheets[b.label, y], basis == "rows", (x, y)) for x, y in wanted
+        ]
+    adjusted = adjust_holm([p.p for p in pairs])
     return replace(
-        found, basis=basis, pairs=tuple(_judged(p, float(q), found.metric) for p, q in zip(pairs, adjusted, strict=True))
+        found, basis=basis, pairs=tuple(_assign_verdict(p, float(q), found.metric) for p, q in zip(pairs, adjusted, strict=True))
     )
 
 
-def _judged(pair: Against, p: float, metric: str) -> Against:
+def _assign_verdict(pair: CrossStudyComparison, p: float, metric: str) -> CrossStudyComparison:
     """Never stronger than p and interval together."""
     verdict: Verdict = "cannot tell"
-    if p <= 1 - LEVEL and (pair.low > 0 or pair.high < 0):
+    if p <= 1 - CONFIDENCE_LEVEL and (pair.low > 0 or pair.high < 0):
         verdict = "ahead" if (pair.low > 0) == METRICS[metric].higher_is_better else "behind"
     return replace(pair, p_adjusted=p, verdict=verdict)
 
 
-def _splits(entrant: Entrant) -> set[tuple[str, int]]:
-    return {(line.rows, line.split[0]) for line in entrant.runs}
+def _split_keys(entrant: CandidateResults) -> set[tuple[str, int]]:
+    return {(line.test_rows_digest, line.split[0]) for line in entrant.runs}
 
 
-def _units(side: Side) -> set[str]:
+def _unit_names(side: StudySide) -> set[str]:
     """Groups where rows have them, else rows."""
-    first = side.evidence.entrants[0]
-    return set(first.groups.rows) if first.groups.rows else set(side.rows)
+    first = side.summary.candidates[0]
+    return set(first.group_accuracy.row_counts) if first.group_accuracy.row_counts else set(side.labels_by_id)
 
 
-def _by_splits(found: Pairing, x: str, y: str) -> Against:
-    design = comparisons.design_of(found.a.evidence)
-    one = comparisons.contender(found.a.store, found.a.named(x), design, found.metric)
-    two = comparisons.contender(found.b.store, found.b.named(y), design, found.metric)
-    c = statistics.compare(replace(one, name="a"), replace(two, name="b"), found.metric, design)
-    values = (found.a.named(x).mean(found.metric), found.b.named(y).mean(found.metric))
-    return Against(x, y, *values, c.difference, c.low, c.high, c.p, c.p, c.n_units, "cannot tell")
+def _compare_by_split(found: StudyPair, x: str, y: str) -> CrossStudyComparison:
+    design = comparisons.infer_design(found.a.summary)
+    one = comparisons.collect_scores(found.a.store, found.a.find_candidate(x), design, found.metric)
+    two = comparisons.collect_scores(found.b.store, found.b.find_candidate(y), design, found.metric)
+    c = statistics.compare_pair(replace(one, name="a"), replace(two, name="b"), found.metric, design)
+    values = (found.a.find_candidate(x).metric_mean(found.metric), found.b.find_candidate(y).metric_mean(found.metric))
+    return CrossStudyComparison(x, y, *values, c.difference, c.low, c.high, c.p, c.p, c.n_units, "cannot tell")
 
 
 @dataclass(frozen=True, eq=False)
-class _Sheet:
+class _CandidateRows:
     """All held-out rows of one candidate: the metric, and (U,) its slopes by the weight of each of the units (U,), sorted."""
 
-    rows: Rows
+    rows: UnitRows
     probabilities: Floats
     units: NDArray[np.str_]
 
     @classmethod
-    def of(cls, side: Side, name: str) -> _Sheet:
-        said = [p for line in side.named(name).runs if (p := side.store.run(line.key).predictions()) is not None]
+    def from_side(cls, side: StudySide, name: str) -> _CandidateRows:
+        said = [p for line in side.find_candidate(name).runs if (p := side.store.run(line.key).load_predictions()) is not None]
         units = np.concatenate([p.ids if p.groups is None else p.groups for p in said])
         runs = np.repeat(np.arange(len(said)), [len(p.labels) for p in said])
         labels = np.concatenate([p.labels for p in said])
-        return cls(Rows(labels, units, runs), np.concatenate([p.probabilities for p in said]), np.unique(units))
+        return cls(UnitRows(labels, units, runs), np.concatenate([p.probabilities for p in said]), np.unique(units))
 
 
-def _by_units(metric: str, a: _Sheet, b: _Sheet, paired: bool, names: tuple[str, str]) -> Against:
+def _compare_by_unit(
+    metric: str, a: _CandidateRows, b: _CandidateRows, paired: bool, names: tuple[str, str]
+) -> CrossStudyComparison:
     from scipy.special import stdtr, stdtrit
 
-    (first, ours), (second, theirs) = a.rows.influences(metric, a.probabilities), b.rows.influences(metric, b.probabilities)
+    (first, ours), (second, theirs) = (
+        a.rows.compute_influences(metric, a.probabilities),
+        b.rows.compute_influences(metric, b.probabilities),
+    )
     if paired:
         units = np.union1d(a.units, b.units)
         slopes = np.zeros(len(units))
@@ -233,9 +242,11 @@ def _by_units(metric: str, a: _Sheet, b: _Sheet, paired: bool, names: tuple[str,
         slopes = np.concatenate([ours, -theirs])
         count = min(len(ours), len(theirs))
     difference, error = first - second, float(np.sqrt(np.square(slopes).sum()))
-    if count < LEAST_UNITS or np.isnan(difference) or not error > 0:
+    if count < MIN_UNITS or np.isnan(difference) or not error > 0:
         nothing = float("nan")
-        return Against(*names, first, second, difference, nothing, nothing, nothing, nothing, count, "cannot tell")
-    half = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error
+        return CrossStudyComparison(*names, first, second, difference, nothing, nothing, nothing, nothing, count, "cannot tell")
+    half = float(stdtrit(count - 1, (1 + CONFIDENCE_LEVEL) / 2)) * error
     p = min(1.0, 2 * float(stdtr(count - 1, -abs(difference / error))))
-    return Against(*names, first, second, difference, difference - half, difference + half, p, p, count, "cannot tell")
+    return CrossStudyComparison(
+        *names, first, second, difference, difference - half, difference + half, p, p, count, "cannot tell"
+    )

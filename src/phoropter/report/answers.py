@@ -12,37 +12,48 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.report.drawing import ACCENT, INK, ON_ACCENT, PAPER, RULE, SERIES, Drawing, draw
-from phoropter.report.figures import DASHES, MARKERS, PANEL, Curve, colour, draw_rows, name_rows, short
+from phoropter.report.drawing import ACCENT, INK, ON_ACCENT, PAPER, RULE, SERIES_COLORS, RenderedFigure, draw_figure
+from phoropter.report.figures import (
+    LINE_STYLES,
+    MARKERS,
+    PANEL_WIDTH,
+    Curve,
+    draw_row_figure,
+    label_rows,
+    series_color,
+    shorten_name,
+)
 from phoropter.report.table import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NUMBERED = 12  # classes up to which a confusion matrix prints its numbers
-NAMED = 26  # up to which it names its rows
-WRONG = SERIES[1]
+MAX_CLASSES_WITH_VALUES = 12  # classes up to which a confusion matrix prints its numbers
+MAX_CLASSES_WITH_NAMES = 26  # up to which it names its rows
+WRONG_COLOR = SERIES_COLORS[1]
 
 Floats = NDArray[np.float64]
 
 
-def confusion(counts: NDArray[np.int64], classes: Sequence[str], candidate: str, name: str) -> Drawing:
+def confusion_matrix_figure(counts: NDArray[np.int64], classes: Sequence[str], candidate: str, name: str) -> RenderedFigure:
     """(C, C) counts, row the true class: shares of each row, the right ones in one colour and the wrong ones in another."""
     total = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
     size = len(classes)
-    side = min(PANEL, 1.35 + 0.42 * size)
+    side = min(PANEL_WIDTH, 1.35 + 0.42 * size)
 
-    def paint(figure: Figure) -> None:
+    def paint_figure(figure: Figure) -> None:
         axes = figure.add_subplot()
-        axes.imshow(_tint(shares), interpolation="nearest", aspect="equal") if size > NAMED else _cells(axes, shares)
+        axes.imshow(
+            _shares_to_rgba(shares), interpolation="nearest", aspect="equal"
+        ) if size > MAX_CLASSES_WITH_NAMES else _draw_cells(axes, shares)
         axes.set_xlim(-0.5, size - 0.5)
         axes.set_ylim(size - 0.5, -0.5)
-        if size <= NUMBERED:
-            _numbers(axes, shares)
-        if size <= NAMED:
-            names = [short(c, 12) for c in classes]
+        if size <= MAX_CLASSES_WITH_VALUES:
+            _draw_cell_values(axes, shares)
+        if size <= MAX_CLASSES_WITH_NAMES:
+            names = [shorten_name(c, 12) for c in classes]
             fits = max(map(len, names)) * 0.075 < (side - 0.9) / size
             axes.set_xticks(range(size), names, rotation=0 if fits else 90)
             axes.set_yticks(range(size), names)
@@ -56,62 +67,72 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str], candidate: str,
     if size > 1 and counts[worst]:
         true, answer = one_line(classes[worst[0]]), one_line(classes[worst[1]])
         alt += f" The commonest confusion: {true} taken for {answer}, {shares[worst] * 100:.1f} % of {true}."
-    unit = "Per cent of each true class (row)" if size <= NUMBERED else "Share of each true class (row)"
-    return draw(name, f"{one_line(candidate)}. {unit}, all runs together.", alt, (side, side), paint)
+    unit = "Per cent of each true class (row)" if size <= MAX_CLASSES_WITH_VALUES else "Share of each true class (row)"
+    return draw_figure(name, f"{one_line(candidate)}. {unit}, all runs together.", alt, (side, side), paint_figure)
 
 
-def _tint(shares: Floats) -> Floats:
+def _shares_to_rgba(shares: Floats) -> Floats:
     """(C, C) shares → (C, C, 4): the hue says right or wrong, the opacity how often. Small shares are raised to be seen."""
     size = len(shares)
     image = np.empty((size, size, 4))
-    image[..., :3] = _rgb(WRONG)
-    image[np.arange(size), np.arange(size), :3] = _rgb(ACCENT)
+    image[..., :3] = _hex_to_rgb(WRONG_COLOR)
+    image[np.arange(size), np.arange(size), :3] = _hex_to_rgb(ACCENT)
     image[..., 3] = np.where(shares > 0, np.maximum(0.05, shares**0.6), 0.0)
     return image
 
 
-def _rgb(hexadecimal: str) -> list[float]:
+def _hex_to_rgb(hexadecimal: str) -> list[float]:
     return [int(hexadecimal[i : i + 2], 16) / 255 for i in (1, 3, 5)]
 
 
-def _cells(axes: Axes, shares: Floats) -> None:
+def _draw_cells(axes: Axes, shares: Floats) -> None:
     """As squares rather than an image: their colours then follow the page's theme."""
     from matplotlib.patches import Rectangle
 
     size = len(shares)
-    alpha = _tint(shares)[..., 3]
+    alpha = _shares_to_rgba(shares)[..., 3]
     for i, j in np.argwhere(alpha > 0):
-        face = ACCENT if i == j else WRONG
+        face = ACCENT if i == j else WRONG_COLOR
         axes.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fc=face, alpha=float(alpha[i, j]), lw=0))
     for k in range(size):
         axes.add_patch(Rectangle((k - 0.47, k - 0.47), 0.94, 0.94, fc="none", ec=RULE, lw=0.6))
 
 
-def _numbers(axes: Axes, shares: Floats) -> None:
+def _draw_cell_values(axes: Axes, shares: Floats) -> None:
     for i, j in np.argwhere(shares >= 0.005):
         light = shares[i, j] ** 0.6 > 0.62
         text = f"{shares[i, j] * 100:.0f}"
         axes.text(j, i, text, ha="center", va="center_baseline", fontsize=7, color=ON_ACCENT if light else INK)
 
 
-def dots(
+def dot_plot(
     rows: Sequence[str], columns: Sequence[tuple[str, Floats]], name: str, caption: str, xlabel: str, limit: int = 40
-) -> Drawing:
+) -> RenderedFigure:
     """A line a row (class, group, site), a mark a candidate: values (R,) as shares; rows with a NaN have no mark there."""
     shown = list(rows)[:limit]
 
-    def paint(figure: Figure, narrow: bool) -> None:
+    def paint_figure(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
         for y in range(len(shown)):
             values = np.array([v[y] for _, v in columns]) * 100
             if np.isfinite(values).any():
                 axes.plot([np.nanmin(values), np.nanmax(values)], [y, y], color=RULE, lw=2.4, zorder=1)
         for i, (candidate, values) in enumerate(columns):
-            style: dict[str, Any] = {"color": colour(i), "mfc": colour(i) if i == 0 else "none", "mew": 1.3, "ms": 5.2}
+            style: dict[str, Any] = {
+                "color": series_color(i),
+                "mfc": series_color(i) if i == 0 else "none",
+                "mew": 1.3,
+                "ms": 5.2,
+            }
             axes.plot(
-                values[: len(shown)] * 100, range(len(shown)), MARKERS[i % 6], label=short(candidate), zorder=3 - i / 10, **style
+                values[: len(shown)] * 100,
+                range(len(shown)),
+                MARKERS[i % 6],
+                label=shorten_name(candidate),
+                zorder=3 - i / 10,
+                **style,
             )
-        name_rows(axes, shown, narrow)
+        label_rows(axes, shown, narrow)
         axes.set_xlabel(xlabel)
         if len(columns) > 1:
             figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=1 if narrow else 2)
@@ -120,21 +141,23 @@ def dots(
     low = int(np.nanargmin(values)) if np.isfinite(values).any() else 0
     alt = f"For {one_line(first)}, the lowest is {one_line(rows[low])} with {values[low] * 100:.1f} %."
     caption += f" The {limit} hardest of {len(rows)} are shown." if len(rows) > limit else ""
-    return draw_rows(name, caption, alt, len(shown), paint, legend=len(columns))
+    return draw_row_figure(name, caption, alt, len(shown), paint_figure, legend=len(columns))
 
 
-def roc(curves: Sequence[Curve], areas: Sequence[float], two_classes: bool, positive: str) -> Drawing:
+def roc_curve_figure(curves: Sequence[Curve], areas: Sequence[float], two_classes: bool, positive: str) -> RenderedFigure:
     """Mean over runs of the share found against the share of false alarms."""
 
-    def paint(figure: Figure) -> None:
+    def paint_figure(figure: Figure) -> None:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=RULE, lw=0.9)
         for i, c in enumerate(curves):
             if i == 0:
                 axes.fill_between(
-                    c.x, np.clip(c.mean - c.band, 0, 1), np.clip(c.mean + c.band, 0, 1), color=colour(0), alpha=0.14, lw=0
+                    c.x, np.clip(c.mean - c.band, 0, 1), np.clip(c.mean + c.band, 0, 1), color=series_color(0), alpha=0.14, lw=0
                 )
-            axes.plot(c.x, c.mean, color=colour(i), ls=DASHES[i % 6], label=f"{short(c.name, 28)}  {areas[i]:.3f}")
+            axes.plot(
+                c.x, c.mean, color=series_color(i), ls=LINE_STYLES[i % 6], label=f"{shorten_name(c.name, 28)}  {areas[i]:.3f}"
+            )
         axes.set_xlabel("false alarms")
         axes.set_ylabel("found")
         axes.set_aspect("equal")
@@ -144,20 +167,22 @@ def roc(curves: Sequence[Curve], areas: Sequence[float], two_classes: bool, posi
     what = f"for class {one_line(positive)}" if two_classes else "each class against the rest, averaged over classes"
     caption = f"ROC, {what}: mean over runs, with the mean area; the band is one standard deviation of the first."
     said = "; ".join(f"{one_line(c.name)}, area {a:.3f}" for c, a in zip(curves, areas, strict=True))
-    return draw("roc", caption, f"{said}.", (PANEL, PANEL + 0.55), paint)
+    return draw_figure("roc", caption, f"{said}.", (PANEL_WIDTH, PANEL_WIDTH + 0.55), paint_figure)
 
 
-def reliability(curves: Sequence[Curve], weights: Sequence[Floats]) -> Drawing:
+def reliability_diagram(curves: Sequence[Curve], weights: Sequence[Floats]) -> RenderedFigure:
     """Confidence (x) against the share that is right (mean), in bins; dots grow with the rows in the bin."""
 
-    def paint(figure: Figure) -> None:
+    def paint_figure(figure: Figure) -> None:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=RULE, lw=0.9)
         for i, (c, weight) in enumerate(zip(curves, weights, strict=True)):
             enough = weight >= 5
-            axes.plot(c.x[enough], c.mean[enough], color=colour(i), ls=DASHES[i % 6], lw=1.2, label=short(c.name, 28))
+            axes.plot(
+                c.x[enough], c.mean[enough], color=series_color(i), ls=LINE_STYLES[i % 6], lw=1.2, label=shorten_name(c.name, 28)
+            )
             size = 4 + 46 * weight[enough] / max(1.0, weight.max())
-            axes.scatter(c.x[enough], c.mean[enough], s=size, color=colour(i), alpha=0.8, lw=0)
+            axes.scatter(c.x[enough], c.mean[enough], s=size, color=series_color(i), alpha=0.8, lw=0)
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlabel("confidence")
@@ -175,28 +200,30 @@ def reliability(curves: Sequence[Curve], weights: Sequence[Floats]) -> Drawing:
         f"{one_line(c.name)} is on average {abs(g) * 100:.1f} points {'more' if g > 0 else 'less'} confident than right"
         for c, g in zip(curves, gaps, strict=True)
     )
-    return draw("reliability", caption, f"{said}.", (PANEL, PANEL + 0.55), paint)
+    return draw_figure("reliability", caption, f"{said}.", (PANEL_WIDTH, PANEL_WIDTH + 0.55), paint_figure)
 
 
-def embedding(xy: Floats, member: NDArray[np.int64], names: Sequence[str], by: str, candidate: str) -> Drawing:
+def embedding_figure(xy: Floats, member: NDArray[np.int64], names: Sequence[str], by: str, candidate: str) -> RenderedFigure:
     """(n, 2) places from t-SNE, coloured by class or group; past eight, colours repeat with other marks."""
 
-    legend = by == "group" and len(names) <= len(SERIES)
+    legend = by == "group" and len(names) <= len(SERIES_COLORS)
     wide, high = np.maximum(np.ptp(xy, axis=0), 1e-9)
-    height = PANEL * float(np.clip(high / wide, 0.4, 1.0)) + (0.17 * len(names) if legend else 0.0)
+    height = PANEL_WIDTH * float(np.clip(high / wide, 0.4, 1.0)) + (0.17 * len(names) if legend else 0.0)
 
-    def paint(figure: Figure) -> None:
+    def paint_figure(figure: Figure) -> None:
         axes = figure.add_subplot()
         for k in np.unique(member):
             at = xy[member == k]
-            mark = MARKERS[(k // len(SERIES)) % 6]
-            axes.plot(at[:, 0], at[:, 1], mark, color=colour(int(k)), ms=2.8, mew=0, alpha=0.75, label=short(names[k], 28))
+            mark = MARKERS[(k // len(SERIES_COLORS)) % 6]
+            axes.plot(
+                at[:, 0], at[:, 1], mark, color=series_color(int(k)), ms=2.8, mew=0, alpha=0.75, label=shorten_name(names[k], 28)
+            )
         if legend:
             figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=1, markerscale=2)
-        for k in np.unique(member) if by == "class" and len(names) <= NUMBERED else ():
+        for k in np.unique(member) if by == "class" and len(names) <= MAX_CLASSES_WITH_VALUES else ():
             x, y = np.median(xy[member == k], axis=0)
             behind = {"fc": PAPER, "alpha": 0.7, "pad": 1.5, "lw": 0}
-            axes.text(x, y, short(names[k], 14), ha="center", va="center", fontsize=8, color=INK, bbox=behind)
+            axes.text(x, y, shorten_name(names[k], 14), ha="center", va="center", fontsize=8, color=INK, bbox=behind)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
@@ -206,10 +233,12 @@ def embedding(xy: Floats, member: NDArray[np.int64], names: Sequence[str], by: s
         "Distances between clusters mean little." if by == "class" else "A cluster a group would mean that it sees who, not what."
     )
     shown = f"each of {len(names)} {by}es" if by == "class" else f"each of {len(names)} {by}s"
-    return draw(f"features-by-{by}", caption, f"A scatter of points, {shown} in a colour of its own.", (PANEL, height), paint)
+    return draw_figure(
+        f"features-by-{by}", caption, f"A scatter of points, {shown} in a colour of its own.", (PANEL_WIDTH, height), paint_figure
+    )
 
 
-def tsne(features: NDArray[np.float16], seed: int = 0) -> Floats:
+def compute_tsne(features: NDArray[np.float16], seed: int = 0) -> Floats:
     """(n, D) features → (n, 2). One thread, so that the same features give the same places; n is bounded by the caller."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phoropter.report.drawing import ACCENT, INK, MUTED, Drawing, draw_wide
-from phoropter.report.figures import PANEL, WIDE, Scale, short, uncapital
+from phoropter.report.drawing import ACCENT, INK, MUTED, RenderedFigure, draw_wide_figure
+from phoropter.report.figures import FULL_WIDTH, PANEL_WIDTH, MetricFormat, lower_first_letter, shorten_name
 from phoropter.report.table import one_line, si_text
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Priced:
+class CostPoint:
     """A candidate's mean, and what it costs (picture-wise multiply-adds, parameters or seconds)."""
 
     name: str
@@ -29,12 +29,12 @@ class Priced:
     cost: float
 
 
-def against_cost(points: Sequence[Priced], scale: Scale, cost: str) -> Drawing:
+def metric_cost_figure(points: Sequence[CostPoint], scale: MetricFormat, cost: str) -> RenderedFigure:
     """Metric against cost on a log axis; the candidates that none beats at their price are joined and named first."""
-    f = scale.factor
-    front = frontier(points, scale.higher_is_better)
+    f = scale.display_factor
+    front = pareto_front(points, scale.higher_is_better)
 
-    def paint(figure: Figure) -> None:
+    def paint_figure(figure: Figure) -> None:
         axes = figure.add_subplot()
         axes.set_xscale("log")
         axes.grid(axis="both")
@@ -47,19 +47,21 @@ def against_cost(points: Sequence[Priced], scale: Scale, cost: str) -> Drawing:
         axes.margins(y=0.12)
         axes.xaxis.set_major_formatter(lambda v, _: si_text(v))
         axes.xaxis.set_minor_formatter(lambda v, _: "")
-        _few_decades(axes, [p.cost for p in points])
+        _set_log_ticks(axes, [p.cost for p in points])
         axes.set_xlabel(f"{cost} (log scale)")
-        axes.set_ylabel(scale.label)
-        _name_points(figure, axes, points, front, f)
+        axes.set_ylabel(scale.axis_label)
+        _label_points(figure, axes, points, front, f)
 
     names = ", ".join(one_line(points[i].name) for i in front)
-    caption = f"{scale.title} against {uncapital(cost)}. Round and joined: no other candidate is both better and cheaper."
+    caption = (
+        f"{scale.title} against {lower_first_letter(cost)}. Round and joined: no other candidate is both better and cheaper."
+    )
     caption += " Bars: 95 % intervals. Candidates without room for their name are in the table."
     alt = f"Best at their price, from cheap to dear: {names}."
-    return draw_wide("cost", caption, alt, (WIDE, 3.6), paint, ((PANEL, 3.4), paint))
+    return draw_wide_figure("cost", caption, alt, (FULL_WIDTH, 3.6), paint_figure, ((PANEL_WIDTH, 3.4), paint_figure))
 
 
-def _few_decades(axes: Axes, costs: Sequence[float]) -> None:
+def _set_log_ticks(axes: Axes, costs: Sequence[float]) -> None:
     """A log axis over less than two decades has hardly a power of ten in it: 1-2-5 steps are marked instead."""
     from matplotlib.ticker import FixedLocator
 
@@ -70,7 +72,7 @@ def _few_decades(axes: Axes, costs: Sequence[float]) -> None:
     axes.set_xlim(low, high)
 
 
-def frontier(points: Sequence[Priced], higher_is_better: bool) -> list[int]:
+def pareto_front(points: Sequence[CostPoint], higher_is_better: bool) -> list[int]:
     """Points that no other equals or beats at the same or a lower cost, from cheap to dear."""
     sign = 1 if higher_is_better else -1
     best, chosen = -np.inf, []
@@ -81,33 +83,36 @@ def frontier(points: Sequence[Priced], higher_is_better: bool) -> list[int]:
     return chosen
 
 
-Box = tuple[float, float, float, float]
+BoundingBox = tuple[float, float, float, float]
 
 
-def _name_points(figure: Figure, axes: Axes, points: Sequence[Priced], front: Sequence[int], factor: float) -> None:
+def _label_points(figure: Figure, axes: Axes, points: Sequence[CostPoint], front: Sequence[int], factor: float) -> None:
     """Names beside their dots, each where it covers no dot, bar, line or other name, or not at all."""
     figure.draw_without_rendering()
 
-    def place(p: Priced, value: float) -> tuple[float, float]:
+    def to_pixels(p: CostPoint, value: float) -> tuple[float, float]:
         x, y = axes.transData.transform((p.cost, value * factor))
         return float(x), float(y)
 
-    at = [place(p, p.mean) for p in points]
-    own = [[(x - 5, y - 5, x + 5, y + 5), _bar(place(p, p.low), place(p, p.high))] for p, (x, y) in zip(points, at, strict=True)]
-    line = [box for a, b in itertools.pairwise(front) for box in _along(at[a], at[b])]
-    named: list[Box] = []
+    at = [to_pixels(p, p.mean) for p in points]
+    own = [
+        [(x - 5, y - 5, x + 5, y + 5), _error_bar_box(to_pixels(p, p.low), to_pixels(p, p.high))]
+        for p, (x, y) in zip(points, at, strict=True)
+    ]
+    line = [box for a, b in itertools.pairwise(front) for box in _segment_boxes(at[a], at[b])]
+    named: list[BoundingBox] = []
     frame = axes.get_window_extent()
     for i in [*front, *(i for i in range(len(points)) if i not in front)]:
         where = (points[i].cost, points[i].mean * factor)
         style: dict[str, Any] = {"fontsize": 8, "color": INK if i in front else MUTED}
-        text = axes.annotate(short(points[i].name, 40), where, (0, 0), textcoords="offset points", **style)
+        text = axes.annotate(shorten_name(points[i].name, 40), where, (0, 0), textcoords="offset points", **style)
         size = text.get_window_extent()
         others = [*named, *line, *(box for j, boxes in enumerate(own) if j != i for box in boxes)]
-        for dx, dy in _offsets(size.width, size.height):
+        for dx, dy in _label_offsets(size.width, size.height):
             x, y = at[i][0] + dx, at[i][1] + dy
             box = (x, y, x + size.width, y + size.height)
             inside = box[0] >= frame.x0 and box[2] <= frame.x1 + 8 and box[1] >= frame.y0 and box[3] <= frame.y1
-            if inside and not any(_overlap(box, other) for other in others):
+            if inside and not any(_boxes_overlap(box, other) for other in others):
                 text.xyann = (dx * 72 / figure.dpi, dy * 72 / figure.dpi)
                 named.append(box)
                 break
@@ -115,11 +120,11 @@ def _name_points(figure: Figure, axes: Axes, points: Sequence[Priced], front: Se
             text.remove()
 
 
-def _bar(low: tuple[float, float], high: tuple[float, float]) -> Box:
+def _error_bar_box(low: tuple[float, float], high: tuple[float, float]) -> BoundingBox:
     return (low[0] - 2, low[1], high[0] + 2, high[1])
 
 
-def _along(a: tuple[float, float], b: tuple[float, float], steps: int = 60) -> list[Box]:
+def _segment_boxes(a: tuple[float, float], b: tuple[float, float], steps: int = 60) -> list[BoundingBox]:
     """A line as small boxes, for what must not cover it."""
     shares = np.linspace(0.06, 0.94, steps)
     return [
@@ -127,7 +132,7 @@ def _along(a: tuple[float, float], b: tuple[float, float], steps: int = 60) -> l
     ]
 
 
-def _offsets(width: float, height: float) -> list[tuple[float, float]]:
+def _label_offsets(width: float, height: float) -> list[tuple[float, float]]:
     gap = 9
     right, left, centre = gap, -width - gap, -width / 2
     up, down, level, near = gap, -height - gap, -height / 2.6, gap / 3
@@ -135,5 +140,5 @@ def _offsets(width: float, height: float) -> list[tuple[float, float]]:
     return [*beside, (right, down), (left, down), (right, up), (left, up), (centre, 2 * up), (centre, down)]
 
 
-def _overlap(a: Box, b: Box) -> bool:
+def _boxes_overlap(a: BoundingBox, b: BoundingBox) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

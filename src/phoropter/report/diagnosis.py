@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 
-from phoropter.report.evidence import Entrant, Evidence, mean, std
-from phoropter.report.section import Block, Findings, Section
-from phoropter.report.table import Column, Role, Row, Spread, Table
+from phoropter.report.evidence import CandidateResults, StudySummary, finite_mean, finite_std
+from phoropter.report.section import ContentBlock, ReportInput, Section
+from phoropter.report.table import Column, MeanStd, RowRole, Table, TableRow
 
-DEAD = 0.002  # accuracy that a branch must add, on average over runs, not to be called out
+MIN_BRANCH_GAIN = 0.002  # accuracy that a branch must add, on average over runs, not to be called out
 
 
-def inside(findings: Findings) -> Section | None:
+def fusion_section(findings: ReportInput) -> Section | None:
     """None where no candidate is a fusion or a student."""
-    blocks: list[Block] = []
+    blocks: list[ContentBlock] = []
     text: list[str] = []
-    branches = _branches(findings.evidence)
+    branches = _branch_table(findings.summary)
     if branches:
         blocks.append(branches)
         idle = [f"{row.values[1]} in {row.values[0]}" for row in branches.rows if row.role == "warning"]
         if idle:
             text.append(
-                f"Taken out, these branches change the fusion's accuracy by less than {DEAD * 100:g} points, or improve it: "
+                f"Taken out, these branches change the fusion's accuracy by less than {MIN_BRANCH_GAIN * 100:g} points, or improve it: "
                 f"{', '.join(idle[:6])}."
             )
-    teachers = _teachers(findings.evidence)
+    teachers = _teacher_table(findings.summary)
     blocks += [teachers] if teachers else []
     title = "What each branch is worth" if branches else "Teachers"
     return Section("branches", title, tuple(text), tuple(blocks)) if blocks else None
 
 
-def _branches(evidence: Evidence) -> Table | None:
+def _branch_table(evidence: StudySummary) -> Table | None:
     """A row for each branch of each fusion; numbers over the runs that have them."""
-    rows = [row for e in evidence.entrants for row in _of_fusion(e)]
+    rows = [row for e in evidence.candidates for row in _fusion_rows(e)]
     if not rows:
         return None
     columns = (
@@ -47,7 +47,7 @@ def _branches(evidence: Evidence) -> Table | None:
     return Table("branches", "Accuracy of each branch alone, and of the fusion without it", columns, tuple(rows), note)
 
 
-def _of_fusion(entrant: Entrant) -> list[Row]:
+def _fusion_rows(entrant: CandidateResults) -> list[TableRow]:
     each = [list(line.record["branches"]) for line in entrant.runs if line.record.get("branches")]
     if not each or len({len(b) for b in each}) > 1:
         return []
@@ -57,16 +57,16 @@ def _of_fusion(entrant: Entrant) -> list[Row]:
             np.array([np.nan if b[i].get(k) is None else float(b[i][k]) for b in each]) for k in ("accuracy", "without", "whole")
         )
         worth = whole - without
-        role: Role = "warning" if mean(worth) < DEAD else "plain"
-        numbers = (Spread(mean(v), std(v)) for v in (alone, without, whole, worth))
-        rows.append(Row((entrant.name, str(each[0][i]["name"]), *numbers), role))
+        role: RowRole = "warning" if finite_mean(worth) < MIN_BRANCH_GAIN else "plain"
+        numbers = (MeanStd(finite_mean(v), finite_std(v)) for v in (alone, without, whole, worth))
+        rows.append(TableRow((entrant.name, str(each[0][i]["name"]), *numbers), role))
     return rows
 
 
-def _teachers(evidence: Evidence) -> Table | None:
+def _teacher_table(evidence: StudySummary) -> Table | None:
     """A row for each student: who taught it, how the teacher did on training rows, what asking it took."""
     rows = []
-    for e in evidence.entrants:
+    for e in evidence.candidates:
         notes = [dict(line.record["teaching"]) for line in e.runs if line.record.get("teaching")]
         if not notes:
             continue
@@ -75,7 +75,18 @@ def _teachers(evidence: Evidence) -> Table | None:
         chance = np.array([float(x.get("chance", np.nan)) for x in exam])
         seconds = float(np.median([float(n.get("seconds", np.nan)) for n in notes]))
         size = float(np.median([float(n.get("bytes", np.nan)) for n in notes]))
-        rows.append(Row((e.name, str(notes[0].get("teacher", "")), Spread(mean(right), std(right)), mean(chance), seconds, size)))
+        rows.append(
+            TableRow(
+                (
+                    e.name,
+                    str(notes[0].get("teacher", "")),
+                    MeanStd(finite_mean(right), finite_std(right)),
+                    finite_mean(chance),
+                    seconds,
+                    size,
+                )
+            )
+        )
     columns = (
         Column("Student"),
         Column("Teacher"),

@@ -16,8 +16,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 import phoropter
-from phoropter.core.files import write_text, writing
-from phoropter.report.drawing import Drawing
+from phoropter.core.files import atomic_write, write_text
+from phoropter.report.drawing import RenderedFigure
 from phoropter.report.section import Section
 from phoropter.report.table import Table, one_line
 
@@ -35,46 +35,46 @@ class Document:
     """facts: one line under the title · conclusion: sentences in large print · beside: in small · closing: the last line"""
 
     title: str
-    facts: str
+    subtitle: str
     notices: Sequence[Notice]
     conclusion: Sequence[str]
-    beside: Sequence[str]
+    small_print: Sequence[str]
     sections: Sequence[Section]
-    closing: str
+    footer: str
 
     def write(self, page: Path, folder: Path) -> Path:
         """The page, and in `folder` its tables, figures and conclusion. Raises DiskError when it cannot be written."""
         for section in self.sections:
-            _write_files(section, folder)
-        write_text(folder / "conclusion.txt", "\n".join(map(one_line, (*self.conclusion, *self.beside))) + "\n")
-        write_text(page, self.html("" if folder == page.parent else f"{folder.name}/"))
+            _write_section_files(section, folder)
+        write_text(folder / "conclusion.txt", "\n".join(map(one_line, (*self.conclusion, *self.small_print))) + "\n")
+        write_text(page, self.to_html("" if folder == page.parent else f"{folder.name}/"))
         return page
 
-    def html(self, prefix: str) -> str:
+    def to_html(self, prefix: str) -> str:
         """prefix: of the links to files."""
         import jinja2
 
-        css, script = part("page.css"), part("page.js")
+        css, script = read_page_asset("page.css"), read_page_asset("page.js")
         environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-        return environment.from_string(part("page.html")).render(
-            policy=f"{policy(css, script)}; base-uri 'none'; form-action 'none'",
+        return environment.from_string(read_page_asset("page.html")).render(
+            policy=f"{content_security_policy(css, script)}; base-uri 'none'; form-action 'none'",
             css=Markup(css),
             script=Markup(script),
             version=phoropter.__version__,
             title=one_line(self.title),
-            facts=one_line(self.facts),
+            facts=one_line(self.subtitle),
             notices=self.notices,
             conclusion=[one_line(s) for s in self.conclusion],
-            beside=[one_line(s) for s in self.beside],
+            beside=[one_line(s) for s in self.small_print],
             sections=[
-                {"id": s.id, "title": s.title, "text": [one_line(t) for t in s.text], "html": list(s.html(prefix))}
+                {"id": s.id, "title": s.title, "text": [one_line(t) for t in s.paragraphs], "html": list(s.iter_html(prefix))}
                 for s in self.sections
             ],
-            closing=self.closing,
+            closing=self.footer,
         )
 
 
-def places(folder: Path, out: Path | None) -> tuple[Path, Path]:
+def resolve_output_paths(folder: Path, out: Path | None) -> tuple[Path, Path]:
     """The page, and the folder its tables and figures lie in. folder: where `out` is not given."""
     out = folder if out is None else Path(out)
     if out.suffix.lower() in (".html", ".htm"):
@@ -82,26 +82,26 @@ def places(folder: Path, out: Path | None) -> tuple[Path, Path]:
     return out / "index.html", out
 
 
-def part(name: str) -> str:
+def read_page_asset(name: str) -> str:
     """A file of the page's style, script or skeleton."""
     return resources.files("phoropter.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def policy(css: str, script: str) -> str:
+def content_security_policy(css: str, script: str) -> str:
     """No request to anywhere, no style and no script but these two."""
 
-    def digest(text: str) -> str:
+    def hash_source(text: str) -> str:
         return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
-    return f"default-src 'none'; img-src data:; style-src {digest(css)}; script-src {digest(script)}"
+    return f"default-src 'none'; img-src data:; style-src {hash_source(css)}; script-src {hash_source(script)}"
 
 
-def _write_files(section: Section, folder: Path) -> None:
-    for block in (*section.blocks, *section.files):
+def _write_section_files(section: Section, folder: Path) -> None:
+    for block in (*section.blocks, *section.file_tables):
         if isinstance(block, Table):
-            for ending, text in (("csv", block.csv()), ("md", block.markdown()), ("tex", block.latex())):
+            for ending, text in (("csv", block.to_csv()), ("md", block.to_markdown()), ("tex", block.to_latex())):
                 write_text(folder / "tables" / f"{block.name}.{ending}", text)
-        elif isinstance(block, Drawing):
+        elif isinstance(block, RenderedFigure):
             for ending, data in (("svg", block.svg), ("pdf", block.pdf)):
-                with writing(folder / "figures" / f"{block.name}.{ending}") as aside:
+                with atomic_write(folder / "figures" / f"{block.name}.{ending}") as aside:
                     aside.write_bytes(data)

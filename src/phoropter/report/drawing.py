@@ -18,20 +18,20 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
-from phoropter.report.typeface import COPY, families
+from phoropter.report.typeface import SUBSET_FONT, font_families
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # What a figure is painted in; page.css gives each name its value in light and in dark.
 INK, MUTED, RULE, ACCENT, ON_ACCENT, PAPER = "#1d2126", "#5b636c", "#d9dcd6", "#1f627d", "#fefefe", "#fdfdfa"
-SERIES = ("#20708c", "#bd561c", "#5d5ba8", "#407a3c", "#a63d5e", "#876b1f", "#6a727d", "#14857b")
-_NAMES = {INK: "ink", MUTED: "muted", RULE: "rule", ACCENT: "accent", ON_ACCENT: "on-accent", PAPER: "paper"}
-VARIABLES = _NAMES | {colour: f"s{i + 1}" for i, colour in enumerate(SERIES)}
+SERIES_COLORS = ("#20708c", "#bd561c", "#5d5ba8", "#407a3c", "#a63d5e", "#876b1f", "#6a727d", "#14857b")
+_COLOR_NAMES = {INK: "ink", MUTED: "muted", RULE: "rule", ACCENT: "accent", ON_ACCENT: "on-accent", PAPER: "paper"}
+CSS_VARIABLES = _COLOR_NAMES | {colour: f"s{i + 1}" for i, colour in enumerate(SERIES_COLORS)}
 
-_SVG = "{http://www.w3.org/2000/svg}"
-_XLINK = "{http://www.w3.org/1999/xlink}href"
-_STYLE: dict[Any, Any] = {
+_SVG_NAMESPACE = "{http://www.w3.org/2000/svg}"
+_XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
+_RC_PARAMS: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it takes the page's font, can be searched and read aloud
     "pdf.fonttype": 42,
     "text.parse_math": False,  # class names may hold dollar signs
@@ -70,42 +70,44 @@ _STYLE: dict[Any, Any] = {
 
 
 @dataclass(frozen=True)
-class Drawing:
+class RenderedFigure:
     """name: of its files · caption: for everybody · alt: what it shows, for those who do not see it · wide: takes the column;
     inline then holds a second form for narrow screens, of which the page's style shows one
     """
 
     name: str
     caption: str
-    alt: str
-    inline: Markup
+    alt_text: str
+    inline_svg: Markup
     svg: bytes
     pdf: bytes
     wide: bool
 
 
-Size = tuple[float, float]
-Paint = Callable[["Figure"], None]
+FigureSize = tuple[float, float]
+FigurePainter = Callable[["Figure"], None]
 
 
-def draw(name: str, caption: str, alt: str, size: Size, paint: Paint) -> Drawing:
+def draw_figure(name: str, caption: str, alt: str, size: FigureSize, paint: FigurePainter) -> RenderedFigure:
     """Paints a figure of `size` inches, small enough for a phone, and writes it down three times."""
-    svg, pdf = _files(name, size, paint)
-    return Drawing(name, caption, alt, _inline(svg, name, caption, alt), svg, pdf, False)
+    svg, pdf = _render_files(name, size, paint)
+    return RenderedFigure(name, caption, alt, _to_inline_svg(svg, name, caption, alt), svg, pdf, False)
 
 
-def draw_wide(name: str, caption: str, alt: str, size: Size, paint: Paint, narrow: tuple[Size, Paint]) -> Drawing:
+def draw_wide_figure(
+    name: str, caption: str, alt: str, size: FigureSize, paint: FigurePainter, narrow: tuple[FigureSize, FigurePainter]
+) -> RenderedFigure:
     """The same for a figure as wide as the column; `narrow` is its form for small screens."""
-    svg, pdf = _files(name, size, paint)
-    small, _ = _files(f"{name}-narrow", *narrow, pdf=False)
+    svg, pdf = _render_files(name, size, paint)
+    small, _ = _render_files(f"{name}-narrow", *narrow, pdf=False)
     both = Markup('<div class="at-wide">{}</div><div class="at-narrow">{}</div>').format(
-        _inline(svg, name, caption, alt), _inline(small, f"{name}-narrow", caption, alt)
+        _to_inline_svg(svg, name, caption, alt), _to_inline_svg(small, f"{name}-narrow", caption, alt)
     )
-    return Drawing(name, caption, alt, both, svg, pdf, True)
+    return RenderedFigure(name, caption, alt, both, svg, pdf, True)
 
 
-def _files(name: str, size: Size, paint: Paint, pdf: bool = True) -> tuple[bytes, bytes]:
-    with _style(name):
+def _render_files(name: str, size: FigureSize, paint: FigurePainter, pdf: bool = True) -> tuple[bytes, bytes]:
+    with _figure_style(name):
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
 
@@ -117,7 +119,7 @@ def _files(name: str, size: Size, paint: Paint, pdf: bool = True) -> tuple[bytes
         figure.savefig(svg_file, format="svg", metadata={"Date": None, "Creator": None})
         if pdf:
             figure.savefig(pdf_file, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    return svg_file.getvalue().replace(f"'{COPY}', ".encode(), b""), pdf_file.getvalue()
+    return svg_file.getvalue().replace(f"'{SUBSET_FONT}', ".encode(), b""), pdf_file.getvalue()
 
 
 def _lay_out(figure: Figure) -> None:
@@ -128,54 +130,56 @@ def _lay_out(figure: Figure) -> None:
 
 
 @contextmanager
-def _style(salt: str) -> Iterator[None]:
+def _figure_style(salt: str) -> Iterator[None]:
     import matplotlib
 
-    style = _STYLE | {"font.family": list(families()), "svg.hashsalt": f"phoropter {salt}"}
+    style = _RC_PARAMS | {"font.family": list(font_families()), "svg.hashsalt": f"phoropter {salt}"}
     with matplotlib.rc_context(style), warnings.catch_warnings():
         # A class name in a script that DejaVu lacks: the page shows it all the same, in the reader's font.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
-def _inline(svg: bytes, name: str, caption: str, alt: str) -> Markup:
+def _to_inline_svg(svg: bytes, name: str, caption: str, alt: str) -> Markup:
     """matplotlib's SVG file → an element for an HTML page."""
     root = ElementTree.fromstring(svg)
     for parent in list(root.iter()):
         for child in list(parent):
-            if child.tag == f"{_SVG}metadata" or (child.tag == f"{_SVG}defs" and child.find(f"{_SVG}style") is not None):
+            if child.tag == f"{_SVG_NAMESPACE}metadata" or (
+                child.tag == f"{_SVG_NAMESPACE}defs" and child.find(f"{_SVG_NAMESPACE}style") is not None
+            ):
                 parent.remove(child)
     used = set(re.findall(rb"#([\w-]+)[\")]", svg))
     for element in root.iter():
-        _clean(element, used)
-    for element in root.iter(f"{_SVG}g"):
-        _hoist(element)
-    return Markup(_serialise(root, name, caption, alt))
+        _clean_element(element, used)
+    for element in root.iter(f"{_SVG_NAMESPACE}g"):
+        _hoist_attributes(element)
+    return Markup(_serialize_svg(root, name, caption, alt))
 
 
-def _clean(element: ElementTree.Element, used: set[bytes]) -> None:
+def _clean_element(element: ElementTree.Element, used: set[bytes]) -> None:
     for declaration in element.attrib.pop("style", "").split(";"):
         key, _, value = (part.strip() for part in declaration.partition(":"))
         if key and key not in ("font-family", "font"):
             element.set(key, value)
     if element.get("id", "").encode() not in used:
         element.attrib.pop("id", None)
-    if _XLINK in element.attrib:
-        element.set("href", element.attrib.pop(_XLINK))
+    if _XLINK_HREF in element.attrib:
+        element.set("href", element.attrib.pop(_XLINK_HREF))
     for key in ("fill", "stroke"):
-        if element.get(key) in VARIABLES:
-            element.set(key, f"var(--{VARIABLES[element.attrib[key]]})")
+        if element.get(key) in CSS_VARIABLES:
+            element.set(key, f"var(--{CSS_VARIABLES[element.attrib[key]]})")
     for key in ("d", "x", "y", "points", "transform"):
         if key in element.attrib:
-            element.set(key, _short(element.attrib[key]))
+            element.set(key, _shorten_coordinates(element.attrib[key]))
     if element.get("transform", "").startswith(("rotate(-0 ", "rotate(0 ")):
         del element.attrib["transform"]
 
 
-def _hoist(group: ElementTree.Element) -> None:
+def _hoist_attributes(group: ElementTree.Element) -> None:
     """What all marks of a group have in common is said once."""
-    marks = group.findall(f"{_SVG}use")
-    if len(marks) < 3 or len(marks) != len([c for c in group if c.tag != f"{_SVG}defs"]):
+    marks = group.findall(f"{_SVG_NAMESPACE}use")
+    if len(marks) < 3 or len(marks) != len([c for c in group if c.tag != f"{_SVG_NAMESPACE}defs"]):
         return
     for key in ("fill", "stroke", "stroke-width", "fill-opacity", "stroke-opacity"):
         values = {m.get(key) for m in marks}
@@ -185,16 +189,16 @@ def _hoist(group: ElementTree.Element) -> None:
                 del mark.attrib[key]
 
 
-def _short(numbers: str) -> str:
+def _shorten_coordinates(numbers: str) -> str:
     """Coordinates to a hundredth of a point, without line ends."""
     text = re.sub(r"-?\d+\.\d+", lambda m: f"{float(m.group()):.2f}".rstrip("0").rstrip("."), numbers)
     return re.sub(r"\s+", " ", text).strip().replace("-0 ", "0 ")
 
 
-def _serialise(root: ElementTree.Element, name: str, caption: str, alt: str) -> str:
+def _serialize_svg(root: ElementTree.Element, name: str, caption: str, alt: str) -> str:
     _, _, width, height = map(float, root.attrib["viewBox"].split())
     for element in root.iter():
-        element.tag = element.tag.removeprefix(_SVG)
+        element.tag = element.tag.removeprefix(_SVG_NAMESPACE)
     inner = "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
     head = Markup(
         '<svg viewBox="0 0 {0} {1}" width="{2}" height="{3}" role="img" aria-labelledby="{4}-title {4}-desc">'

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from phoropter.report.section import Findings, Section
-from phoropter.report.table import Column, Kind, Row, Table
-from phoropter.report.tables import column_of
+from phoropter.report.section import ReportInput, Section
+from phoropter.report.table import Column, ColumnKind, Table, TableRow
+from phoropter.report.tables import metric_column
 from phoropter.results.metrics import METRICS
 
 
-def ladder(findings: Findings) -> Section | None:
+def screening_section(findings: ReportInput) -> Section | None:
     """A row for each candidate and rung, the best of a rung first."""
-    rungs = [dict(r) for r in findings.evidence.study.get("ladder") or () if isinstance(r, dict)]
+    rungs = [dict(r) for r in findings.summary.study.get("ladder") or () if isinstance(r, dict)]
     if not rungs:
         return None
     text = (
         "Candidates were tried in rounds, and only those that did best in one went on to the next. Scores of different rungs "
         "come from different amounts of training or data and are not to be compared.",
-        *(_note(r) for r in rungs if r.get("note")),
+        *(_rung_note(r) for r in rungs if r.get("note")),
     )
-    return Section("ladder", "The rungs", text, (_table(rungs),))
+    return Section("ladder", "The rungs", text, (_rung_table(rungs),))
 
 
 def _lower_is_better(metric: str) -> bool:
@@ -29,16 +29,16 @@ def _lower_is_better(metric: str) -> bool:
     return metric.endswith("loss") if known is None else not known.higher_is_better
 
 
-def _note(rung: dict[str, Any]) -> str:
+def _rung_note(rung: dict[str, Any]) -> str:
     words = str(rung["note"]).strip().rstrip(".")
     return f"{rung.get('title') or 'Rung ' + str(rung.get('rung'))}: {words}."
 
 
-def _table(rungs: list[dict[str, Any]]) -> Table:
+def _rung_table(rungs: list[dict[str, Any]]) -> Table:
     names = {str(r.get("metric")) for r in rungs}
     known = METRICS.get(names.pop()) if len(names) == 1 else None
-    kind: Kind = "number"
-    column = column_of(known) if known else Column("Score", kind, "by the metric of the rung", 3)
+    kind: ColumnKind = "number"
+    column = metric_column(known) if known else Column("Score", kind, "by the metric of the rung", 3)
     rows = []
     for r in rungs:
         sign = 1 if _lower_is_better(str(r.get("metric"))) else -1
@@ -46,12 +46,12 @@ def _table(rungs: list[dict[str, Any]]) -> Table:
         worth = {str(n): sign * float(v) for n, v in scores.items() if v is not None}
         best_first = sorted(map(str, r.get("tried") or scores), key=lambda n: (worth.get(n, float("inf")), n))
         rung, title = int(r.get("rung", 0)), str(r.get("title", ""))
-        rows += [Row((rung, title, name, scores.get(name), "yes" if name in kept else "no")) for name in best_first]
+        rows += [TableRow((rung, title, name, scores.get(name), "yes" if name in kept else "no")) for name in best_first]
     columns = (
         Column("Rung", "count"),
         Column("What"),
         Column("Candidate"),
-        Column(column.name, column.kind, column.explain.partition(";")[0], column.digits),
+        Column(column.name, column.kind, column.description.partition(";")[0], column.digits),
         Column("Went on"),
     )
     return Table("ladder", "What was tried on each rung, and what went on", columns, tuple(rows), sortable=False)

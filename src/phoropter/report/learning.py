@@ -7,42 +7,55 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phoropter.report import figures
-from phoropter.report.drawing import MUTED, RULE, Drawing, draw_wide
-from phoropter.report.evidence import Entrant, Evidence
-from phoropter.report.figures import PANEL, SHOWN, WIDE, Curve, Scale, colour, short
-from phoropter.report.section import Block, Findings, Section
-from phoropter.report.table import Column, Interval, Row, Table, one_line
-from phoropter.report.trends import FARTHEST, FORMS, LEAST_EPOCHS, SUPPORT, Crossing, Learnt, Trend, crossings, trend
+from phoropter.report.drawing import MUTED, RULE, RenderedFigure, draw_wide_figure
+from phoropter.report.evidence import CandidateResults, StudySummary
+from phoropter.report.figures import FULL_WIDTH, MAX_CURVES, PANEL_WIDTH, Curve, MetricFormat, series_color, shorten_name
+from phoropter.report.section import ContentBlock, ReportInput, Section
+from phoropter.report.table import Column, IntervalBounds, Table, TableRow, one_line
+from phoropter.report.trends import (
+    MAX_EPOCH_RATIO,
+    MIN_EPOCHS,
+    RELIABLE_EPOCH_RATIO,
+    TREND_FORMS,
+    Crossing,
+    FittedTrend,
+    LearningCurve,
+    find_crossings,
+    fit_trend,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DRAWN = 4  # candidates whose trends are drawn
-_LEARNT: tuple[tuple[str, Scale], ...] = (
-    ("train_loss", Scale("Training loss", False, False)),
-    ("validation_loss", Scale("Validation loss", False, False)),
-    ("train_accuracy", Scale("Training accuracy", True)),
-    ("validation_accuracy", Scale("Validation accuracy", True)),
+MAX_TRENDS_DRAWN = 4  # candidates whose trends are drawn
+_HISTORY_COLUMNS: tuple[tuple[str, MetricFormat], ...] = (
+    ("train_loss", MetricFormat("Training loss", False, False)),
+    ("validation_loss", MetricFormat("Validation loss", False, False)),
+    ("train_accuracy", MetricFormat("Training accuracy", True)),
+    ("validation_accuracy", MetricFormat("Validation accuracy", True)),
 )
-_FITTED = (("validation_accuracy", "accuracy on the inner validation rows"), ("train_accuracy", "accuracy on the training rows"))
+_TREND_COLUMNS = (
+    ("validation_accuracy", "accuracy on the inner validation rows"),
+    ("train_accuracy", "accuracy on the training rows"),
+)
 
 
-def learning(findings: Findings) -> Section | None:
+def learning_curve_section(findings: ReportInput) -> Section | None:
     """None where no candidate was trained for more than an epoch."""
-    evidence = findings.evidence
-    drawings: list[Block] = []
-    for column, scale in _LEARNT:
-        with_it = [e for e in evidence.entrants if column in e.history]
-        curves = [curve for e in with_it[:SHOWN] if (curve := _curve(e, column)) is not None]
+    evidence = findings.summary
+    drawings: list[ContentBlock] = []
+    for column, scale in _HISTORY_COLUMNS:
+        with_it = [e for e in evidence.candidates if column in e.history]
+        curves = [curve for e in with_it[:MAX_CURVES] if (curve := _mean_curve(e, column)) is not None]
         if any(len(c.x) > 1 for c in curves):
-            drawings.append(figures.learning(curves, column.replace("_", "-"), scale, len(with_it) - len(curves)))
+            drawings.append(figures.learning_curve_figure(curves, column.replace("_", "-"), scale, len(with_it) - len(curves)))
     if not drawings:
         return None
-    text, blocks = _trends(evidence)
+    text, blocks = _trend_blocks(evidence)
     return Section("learning", "Learning curves", text, (*drawings, *blocks))
 
 
-def _curve(entrant: Entrant, column: str) -> Curve | None:
+def _mean_curve(entrant: CandidateResults, column: str) -> Curve | None:
     """Over the epochs that every run has."""
     rows = entrant.history[column]
     epochs = min(len(r) for r in rows)
@@ -53,65 +66,68 @@ def _curve(entrant: Entrant, column: str) -> Curve | None:
     return Curve(entrant.name, np.arange(1.0, epochs + 1), values.mean(axis=0), band)
 
 
-def learnt(evidence: Evidence, column: str) -> list[Learnt]:
+def collect_learning_curves(evidence: StudySummary, column: str) -> list[LearningCurve]:
     """The first candidates that have the column in every run, over the epochs that every run has, where these are enough."""
     found = []
-    for e in evidence.entrants:
+    for e in evidence.candidates:
         rows = e.history.get(column, [])
         epochs = min((len(r) for r in rows), default=0)
-        if len(rows) == len(e.runs) and epochs >= LEAST_EPOCHS:
-            splits = tuple((line.rows, line.split[0]) for line in e.runs)
-            found.append(Learnt(e.name, np.array([r[:epochs] for r in rows]), splits))
-    return found[:SHOWN]
+        if len(rows) == len(e.runs) and epochs >= MIN_EPOCHS:
+            splits = tuple((line.test_rows_digest, line.split[0]) for line in e.runs)
+            found.append(LearningCurve(e.name, np.array([r[:epochs] for r in rows]), splits))
+    return found[:MAX_CURVES]
 
 
-def _trends(evidence: Evidence) -> tuple[tuple[str, ...], list[Block]]:
-    each = [(what, learnt(evidence, column)) for column, what in _FITTED]
+def _trend_blocks(evidence: StudySummary) -> tuple[tuple[str, ...], list[ContentBlock]]:
+    each = [(what, collect_learning_curves(evidence, column)) for column, what in _TREND_COLUMNS]
     what, curves = next(((w, c) for w, c in each if len(c) > 1), next(((w, c) for w, c in each if c), ("", [])))
     if not curves:
         return (), []
-    fitted = [(c, [trend(c.mean, form) for form in FORMS]) for c in curves]
-    found = crossings(curves)
-    blocks: list[Block] = [_drawing(fitted[:DRAWN], found, what), _table(fitted, what)]
-    blocks += [_crossings(found, what)] if found else []
-    return _words(curves, found, what), blocks
+    fitted = [(c, [fit_trend(c.mean_curve, form) for form in TREND_FORMS]) for c in curves]
+    found = find_crossings(curves)
+    blocks: list[ContentBlock] = [_trend_figure(fitted[:MAX_TRENDS_DRAWN], found, what), _trend_table(fitted, what)]
+    blocks += [_crossing_table(found, what)] if found else []
+    return _describe_trends(curves, found, what), blocks
 
 
-def _words(curves: list[Learnt], found: list[Crossing], what: str) -> tuple[str, ...]:
+def _describe_trends(curves: list[LearningCurve], found: list[Crossing], what: str) -> tuple[str, ...]:
     said = f"Trends are fitted to the {what}, the mean over runs."
     if "training" in what:
         said += " They say how a network learns, not how it does on rows it has not seen."
     if len(curves) < 2:
         return (said,)
     if not found:
-        return (said, f"By neither form does one that is behind overtake another within {FARTHEST:g} times the epochs there are.")
+        return (
+            said,
+            f"By neither form does one that is behind overtake another within {MAX_EPOCH_RATIO:g} times the epochs there are.",
+        )
     sure = [c for c in found if not c.warnings]
-    said_of = [_sentence(c) for c in sorted(sure, key=lambda c: c.epoch)[:3]]
+    said_of = [_describe_crossing(c) for c in sorted(sure, key=lambda c: c.epoch)[:3]]
     if not said_of:
         said_of = ["No crossing that the trends foretell is within what the epochs there are support."]
     return (said, " ".join(said_of))
 
 
-def _sentence(c: Crossing) -> str:
+def _describe_crossing(c: Crossing) -> str:
     return (
-        f"By its {c.form} trend, {c.chaser} would overtake {c.other} near epoch {c.epoch:,.0f} (95 % interval {c.low:,.0f} to "
-        f"{c.high:,.0f}); they were trained for {c.last}."
+        f"By its {c.form} trend, {c.overtaking} would overtake {c.overtaken} near epoch {c.epoch:,.0f} (95 % interval {c.low:,.0f} to "
+        f"{c.high:,.0f}); they were trained for {c.n_epochs}."
     )
 
 
-def formula(found: Trend) -> str:
+def trend_formula(found: FittedTrend) -> str:
     """In words a reader can type: `-0.112 + 0.139 ln x`."""
 
-    def number(value: float, digits: int = 3) -> str:
+    def format_coefficient(value: float, digits: int = 3) -> str:
         return f"{value:.{digits}f}".replace("-", "\u2212")
 
     sign = "+" if (found.b >= 0) == (found.form == "logarithmic") else "\u2212"
     if found.form == "logarithmic":
-        return f"{number(found.a)} {sign} {abs(found.b):.3f} ln x"
-    return f"{number(found.a)} {sign} {abs(found.b):.3f} exp(\u2212x/{found.c:.1f})"
+        return f"{format_coefficient(found.a)} {sign} {abs(found.b):.3f} ln x"
+    return f"{format_coefficient(found.a)} {sign} {abs(found.b):.3f} exp(\u2212x/{found.c:.1f})"
 
 
-def _table(fitted: list[tuple[Learnt, list[Trend]]], what: str) -> Table:
+def _trend_table(fitted: list[tuple[LearningCurve, list[FittedTrend]]], what: str) -> Table:
     columns = (
         Column("Candidate"),
         Column("Form"),
@@ -124,13 +140,15 @@ def _table(fitted: list[tuple[Learnt, list[Trend]]], what: str) -> Table:
         Column("Runs", "count"),
     )
     rows = tuple(
-        Row((c.name, t.form, formula(t), t.a, t.b, t.c, t.r2, c.epochs, len(c.values))) for c, each in fitted for t in each
+        TableRow((c.name, t.form, trend_formula(t), t.a, t.b, t.c, t.r2, c.n_epochs, len(c.values)))
+        for c, each in fitted
+        for t in each
     )
     note = "Logarithmic: a + b ln x. Saturating: a \u2212 b exp(\u2212x/c). Fitted by least squares to the mean over runs."
     return Table("trends", f"Trends of the {what}", columns, rows, note)
 
 
-def _crossings(found: list[Crossing], what: str) -> Table:
+def _crossing_table(found: list[Crossing], what: str) -> Table:
     columns = (
         Column("Behind so far"),
         Column("Would overtake"),
@@ -141,40 +159,40 @@ def _crossings(found: list[Crossing], what: str) -> Table:
         Column("What to make of it", "words"),
     )
     rows = tuple(
-        Row(
-            (c.chaser, c.other, c.form, c.epoch, Interval(c.low, c.high), c.last, _judged(c)),
+        TableRow(
+            (c.overtaking, c.overtaken, c.form, c.epoch, IntervalBounds(c.low, c.high), c.n_epochs, _crossing_caveat(c)),
             "warning" if c.warnings else "plain",
         )
         for c in found
     )
     note = (
-        f"A dash: not within {FARTHEST:g} times the epochs there are. The interval draws runs with replacement and knows "
+        f"A dash: not within {MAX_EPOCH_RATIO:g} times the epochs there are. The interval draws runs with replacement and knows "
         "nothing of a form that is wrong; where the two forms disagree, believe neither."
     )
-    return Table("crossings", f"Where trends of the {what} meet", columns, rows, note, sortable=False, shown=16)
+    return Table("crossings", f"Where trends of the {what} meet", columns, rows, note, sortable=False, max_html_rows=16)
 
 
-def _judged(c: Crossing) -> str:
-    words = "; ".join(c.warnings) if c.warnings else f"within {SUPPORT:g} times the epochs there are"
+def _crossing_caveat(c: Crossing) -> str:
+    words = "; ".join(c.warnings) if c.warnings else f"within {RELIABLE_EPOCH_RATIO:g} times the epochs there are"
     return words[:1].upper() + words[1:] + "."
 
 
-def _drawing(fitted: list[tuple[Learnt, list[Trend]]], found: list[Crossing], what: str) -> Drawing:
-    last = max(c.epochs for c, _ in fitted)
-    near = [c.epoch for c in found if c.last < c.epoch <= 4 * last]
-    end = max(SUPPORT * last, *(1.15 * e for e in near)) if near else SUPPORT * last
+def _trend_figure(fitted: list[tuple[LearningCurve, list[FittedTrend]]], found: list[Crossing], what: str) -> RenderedFigure:
+    last = max(c.n_epochs for c, _ in fitted)
+    near = [c.epoch for c in found if c.n_epochs < c.epoch <= 4 * last]
+    end = max(RELIABLE_EPOCH_RATIO * last, *(1.15 * e for e in near)) if near else RELIABLE_EPOCH_RATIO * last
 
-    def paint(figure: Figure, narrow: bool) -> None:
+    def paint_figure(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
         axes.set_xscale("log")
         axes.axvspan(last, end, color=RULE, alpha=0.35, lw=0)
         for i, (curve, each) in enumerate(fitted):
-            x = np.arange(1.0, curve.epochs + 1)
-            axes.plot(x, curve.mean * 100, color=colour(i), lw=1.6, label=short(curve.name))
-            beyond = np.geomspace(1, end if curve.epochs == last else min(end, SUPPORT * curve.epochs), 200)
+            x = np.arange(1.0, curve.n_epochs + 1)
+            axes.plot(x, curve.mean_curve * 100, color=series_color(i), lw=1.6, label=shorten_name(curve.name))
+            beyond = np.geomspace(1, end if curve.n_epochs == last else min(end, RELIABLE_EPOCH_RATIO * curve.n_epochs), 200)
             for form, dashes in zip(each, ((0, (5, 2)), (0, (1, 1.6))), strict=True):
-                axes.plot(beyond, form.at(beyond) * 100, color=colour(i), lw=1.0, ls=dashes, alpha=0.9)
-        values = np.concatenate([c.mean for c, _ in fitted]) * 100
+                axes.plot(beyond, form.evaluate_at(beyond) * 100, color=series_color(i), lw=1.0, ls=dashes, alpha=0.9)
+        values = np.concatenate([c.mean_curve for c, _ in fitted]) * 100
         room = max(1.0, 0.25 * float(np.ptp(values)))
         axes.set_ylim(max(0.0, values.min() - room), min(104.0, values.max() + room))
         axes.set_xlim(1, end)
@@ -194,6 +212,6 @@ def _drawing(fitted: list[tuple[Learnt, list[Trend]]], found: list[Crossing], wh
         f"Trends of the {what}. Line: mean over runs. Dashes: a + b ln x, straight on this scale. Dots: a \u2212 b "
         "exp(\u2212x/c). Shaded: beyond the last epoch, where nothing was measured."
     )
-    said = "; ".join(f"{one_line(c.name)}: {formula(t[0])}, R² {t[0].r2:.2f}" for c, t in fitted)
-    small = ((PANEL, 3.5), lambda f: paint(f, True))
-    return draw_wide("trends", caption, f"{said}.", (WIDE, 3.6), lambda f: paint(f, False), small)
+    said = "; ".join(f"{one_line(c.name)}: {trend_formula(t[0])}, R² {t[0].r2:.2f}" for c, t in fitted)
+    small = ((PANEL_WIDTH, 3.5), lambda f: paint_figure(f, True))
+    return draw_wide_figure("trends", caption, f"{said}.", (FULL_WIDTH, 3.6), lambda f: paint_figure(f, False), small)

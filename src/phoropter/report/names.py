@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from phoropter.core.files import digest_array
 from phoropter.results.sums import Ints
 
-Column = NDArray[np.str_]
+NameColumn = NDArray[np.str_]
 Found = TypeVar("Found")
 
 
-class Known:
+class ColumnCache:
     """What is known of each column (n,), by its bytes; the columns themselves are not kept.
 
     seen: name → number of the independent unit, in the order in which `units` met them
@@ -27,24 +27,24 @@ class Known:
         self._digests: dict[bytes, str] = {}
         self._units: dict[bytes, Ints] = {}
         self._parts: dict[bytes, tuple[list[str], Ints]] = {}
-        self._last: tuple[Column | None, bytes] = (None, b"")
+        self._last: tuple[NameColumn | None, bytes] = (None, b"")
 
-    def digest(self, column: Column) -> str:
+    def digest(self, column: NameColumn) -> str:
         """As core/files.digest_array: equal columns were tested on equal rows."""
-        return self._once(self._digests, column, digest_array)
+        return self._compute_once(self._digests, column, digest_array)
 
-    def units(self, column: Column) -> Ints:
+    def number_units(self, column: NameColumn) -> Ints:
         """(n,) the number of each name among all that were seen."""
-        return self._once(self._units, column, self._numbers)
+        return self._compute_once(self._units, column, self._assign_numbers)
 
-    def parts(self, column: Column) -> tuple[list[str], Ints]:
+    def find_unique(self, column: NameColumn) -> tuple[list[str], Ints]:
         """Each name once, sorted, and (n,) which of them each row has."""
-        return self._once(self._parts, column, _parts)
+        return self._compute_once(self._parts, column, _unique_with_inverse)
 
-    def _numbers(self, column: Column) -> Ints:
+    def _assign_numbers(self, column: NameColumn) -> Ints:
         return np.array([self.seen.setdefault(name, len(self.seen)) for name in column.tolist()], dtype=np.int64)
 
-    def _once(self, known: dict[bytes, Found], column: Column, work: Callable[[Column], Found]) -> Found:
+    def _compute_once(self, known: dict[bytes, Found], column: NameColumn, work: Callable[[NameColumn], Found]) -> Found:
         if self._last[0] is not column:
             self._last = (column, hashlib.sha256(column.dtype.str.encode() + np.ascontiguousarray(column).tobytes()).digest())
         key = self._last[1]
@@ -53,6 +53,6 @@ class Known:
         return known[key]
 
 
-def _parts(column: Column) -> tuple[list[str], Ints]:
+def _unique_with_inverse(column: NameColumn) -> tuple[list[str], Ints]:
     unique, member = np.unique(column, return_inverse=True)
     return [str(name) for name in unique], member.astype(np.int64)

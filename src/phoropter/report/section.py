@@ -9,12 +9,12 @@ from itertools import groupby
 from markupsafe import Markup
 
 from phoropter.report import comparisons
-from phoropter.report.drawing import Drawing
-from phoropter.report.evidence import Evidence
+from phoropter.report.drawing import RenderedFigure
+from phoropter.report.evidence import StudySummary
 from phoropter.report.table import Table, one_line
 from phoropter.results.store import Store
 
-Block = Table | Drawing | Markup
+ContentBlock = Table | RenderedFigure | Markup
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Section:
 
     id: str
     title: str
-    text: tuple[str, ...]
-    blocks: tuple[Block, ...]
-    files: tuple[Table, ...] = ()
+    paragraphs: tuple[str, ...]
+    blocks: tuple[ContentBlock, ...]
+    file_tables: tuple[Table, ...] = ()
 
-    def html(self, prefix: str = "") -> Iterator[Markup]:
+    def iter_html(self, prefix: str = "") -> Iterator[Markup]:
         """The blocks; neighbouring narrow figures share a row. prefix: of the links to files."""
-        for narrow, group in groupby(self.blocks, lambda b: isinstance(b, Drawing) and not b.wide):
-            shown = [_html(block, prefix) for block in group]
+        for narrow, group in groupby(self.blocks, lambda b: isinstance(b, RenderedFigure) and not b.wide):
+            shown = [_render_block(block, prefix) for block in group]
             yield (
                 Markup('<div class="panels">\n{}\n</div>').format(Markup("\n").join(shown))
                 if narrow
@@ -38,19 +38,22 @@ class Section:
             )
 
 
-def _html(block: Block, prefix: str) -> Markup:
+def _render_block(block: ContentBlock, prefix: str) -> Markup:
     if isinstance(block, Table):
         names = [f"{prefix}tables/{block.name}.{end}" for end in ("csv", "md", "tex")]
-        return block.html() + _files(names, ("CSV", "Markdown", "LaTeX"), block.caption)
-    if isinstance(block, Drawing):
+        return block.to_html() + _download_links(names, ("CSV", "Markdown", "LaTeX"), block.caption)
+    if isinstance(block, RenderedFigure):
         names = [f"{prefix}figures/{block.name}.{end}" for end in ("svg", "pdf")]
         return Markup('<figure class="{}">{}<figcaption>{}</figcaption>{}</figure>').format(
-            "wide" if block.wide else "panel", block.inline, block.caption, _files(names, ("SVG", "PDF"), block.caption)
+            "wide" if block.wide else "panel",
+            block.inline_svg,
+            block.caption,
+            _download_links(names, ("SVG", "PDF"), block.caption),
         )
     return block
 
 
-def _files(names: Sequence[str], kinds: Sequence[str], what: str) -> Markup:
+def _download_links(names: Sequence[str], kinds: Sequence[str], what: str) -> Markup:
     links = Markup(" · ").join(
         Markup('<a href="{}">{}<span class="hidden"> of {}</span></a>').format(name, kind, one_line(what)[:60])
         for name, kind in zip(names, kinds, strict=True)
@@ -59,13 +62,13 @@ def _files(names: Sequence[str], kinds: Sequence[str], what: str) -> Markup:
 
 
 @dataclass(frozen=True, eq=False)
-class Findings:
+class ReportInput:
     """What the sections are made of."""
 
     store: Store
-    evidence: Evidence
-    comparisons: comparisons.Comparisons
+    summary: StudySummary
+    comparisons: comparisons.CandidateComparisons
 
 
-def folded(title: str, text: str) -> Markup:
+def collapsible_block(title: str, text: str) -> Markup:
     return Markup('<details><summary>{}</summary><pre tabindex="0">{}</pre></details>').format(one_line(title), text)

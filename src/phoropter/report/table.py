@@ -16,31 +16,31 @@ from typing import Literal, NamedTuple
 
 from markupsafe import Markup
 
-from phoropter.core.files import size_text
+from phoropter.core.files import format_bytes
 
-Kind = Literal["text", "words", "percent", "points", "number", "signed", "count", "si", "p", "duration", "bytes"]
-Role = Literal["plain", "leader", "baseline", "warning"]
+ColumnKind = Literal["text", "words", "percent", "points", "number", "signed", "count", "si", "p", "duration", "bytes"]
+RowRole = Literal["plain", "leader", "baseline", "warning"]
 
-NOTHING = "–"
-LONG = 24  # letters from which a name may go on in the next line
-PAGE_ROWS = 36  # rows of a LaTeX table on one page; a third of it where cells hold sentences
+MISSING_TEXT = "–"
+WRAP_LENGTH = 24  # letters from which a name may go on in the next line
+LATEX_PAGE_ROWS = 36  # rows of a LaTeX table on one page; a third of it where cells hold sentences
 
 
-class Spread(NamedTuple):
+class MeanStd(NamedTuple):
     """A mean and its standard deviation over runs (ddof 1; NaN for a single run)."""
 
     mean: float
     std: float
 
 
-class Interval(NamedTuple):
+class IntervalBounds(NamedTuple):
     """From low to high; without end where high is infinite."""
 
     low: float
     high: float
 
 
-Value = str | float | int | bool | Spread | Interval | None
+CellValue = str | float | int | bool | MeanStd | IntervalBounds | None
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,19 @@ class Column:
     """
 
     name: str
-    kind: Kind = "text"
-    explain: str = ""
+    kind: ColumnKind = "text"
+    description: str = ""
     digits: int = 1
     unit: str | None = None
 
     @property
-    def of(self) -> str:
+    def unit_text(self) -> str:
         """The unit, said once in the head."""
         return {"percent": "%", "points": "points"}.get(self.kind, "") if self.unit is None else self.unit
 
     @property
-    def head(self) -> str:
-        return f"{self.name}, {self.of}" if self.of else self.name
+    def header_text(self) -> str:
+        return f"{self.name}, {self.unit_text}" if self.unit_text else self.name
 
     @property
     def is_number(self) -> bool:
@@ -75,11 +75,11 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """Values in the order of the columns; the first one names the row."""
 
-    values: tuple[Value, ...]
-    role: Role = "plain"
+    values: tuple[CellValue, ...]
+    role: RowRole = "plain"
 
 
 @dataclass(frozen=True)
@@ -91,65 +91,65 @@ class Table:
     name: str
     caption: str
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     note: str = ""
     sortable: bool = True
-    shown: int = 40
+    max_html_rows: int = 40
 
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row.values) != len(self.columns):
                 raise ValueError(f"table {self.name}: a row has {len(row.values)} values under {len(self.columns)} columns")
 
-    def html(self) -> Markup:
+    def to_html(self) -> Markup:
         """A table that scrolls in its own box; its heads are made sortable by the page's script."""
-        heads = Markup("").join(_html_head(c) for c in self.columns)
-        body = Markup("\n").join(self._html_row(row) for row in self.rows[: self.shown])
+        heads = Markup("").join(_html_header(c) for c in self.columns)
+        body = Markup("\n").join(self._html_row(row) for row in self.rows[: self.max_html_rows])
         kind = "sortable" if self.sortable and len(self.rows) > 1 else "fixed"
-        left = len(self.rows) - self.shown
+        left = len(self.rows) - self.max_html_rows
         note = f"{self.note} {left:,} more rows are in the files." if left > 0 else self.note
-        return Markup(_HTML).format(
+        return Markup(_HTML_TEMPLATE).format(
             self.name, kind, self.caption, heads, body, Markup('\n<p class="note">{}</p>').format(note.strip()) if note else ""
         )
 
-    def _html_row(self, row: Row) -> Markup:
+    def _html_row(self, row: TableRow) -> Markup:
         cells = []
         for i, (column, value) in enumerate(zip(self.columns, row.values, strict=True)):
             head = Markup('th scope="row"') if i == 0 else Markup("td")
             key = Markup(' data-key="{}"').format(_sort_key(value)) if column.is_number else ""
-            text = text_of(value, column)
-            kind = "num" if column.is_number else "long" if column.kind == "text" and len(text) > LONG else column.kind
+            text = format_cell(value, column)
+            kind = "num" if column.is_number else "long" if column.kind == "text" and len(text) > WRAP_LENGTH else column.kind
             end = "th" if i == 0 else "td"
-            shown = breakable(text) if kind == "long" else one_line(text)
+            shown = add_break_points(text) if kind == "long" else one_line(text)
             cells.append(Markup('<{} class="{}"{}>{}</{}>').format(head, kind, key, shown, end))
         role = "" if row.role == "plain" else Markup(' class="{}"').format(row.role)
         return Markup("<tr{}>{}</tr>").format(role, Markup("").join(cells))
 
-    def markdown(self) -> str:
+    def to_markdown(self) -> str:
         """A pipe table under its caption."""
-        lines = [f"**{markdown_text(self.caption)}**", ""]
-        lines.append("| " + " | ".join(markdown_text(c.head) for c in self.columns) + " |")
+        lines = [f"**{escape_markdown(self.caption)}**", ""]
+        lines.append("| " + " | ".join(escape_markdown(c.header_text) for c in self.columns) + " |")
         lines.append("|" + "|".join("---:" if c.is_number else ":---" for c in self.columns) + "|")
-        lines += ["| " + " | ".join(map(markdown_text, self._texts(row))) + " |" for row in self.rows]
+        lines += ["| " + " | ".join(map(escape_markdown, self._row_texts(row))) + " |" for row in self.rows]
         if self.note:
-            lines += ["", markdown_text(self.note)]
+            lines += ["", escape_markdown(self.note)]
         return "\n".join(lines) + "\n"
 
-    def latex(self) -> str:
+    def to_latex(self) -> str:
         """A booktabs table no wider than the text, in parts where it is longer than a page. Needs booktabs and graphicx."""
         kinds = "".join("r" if c.is_number else "p{6cm}" if c.kind == "words" else "l" for c in self.columns)
-        head = " & ".join(latex_text(c.head) for c in self.columns) + r" \\"
-        body = [" & ".join(map(latex_text, self._texts(row))) + r" \\" for row in self.rows]
-        size = PAGE_ROWS // 3 if "p" in kinds else PAGE_ROWS
+        head = " & ".join(escape_latex(c.header_text) for c in self.columns) + r" \\"
+        body = [" & ".join(map(escape_latex, self._row_texts(row))) + r" \\" for row in self.rows]
+        size = LATEX_PAGE_ROWS // 3 if "p" in kinds else LATEX_PAGE_ROWS
         parts = [body[i : i + size] for i in range(0, len(body), size)] or [[]]
         lines: list[str] = []
         for i, part in enumerate(parts):
-            note = rf"\par\smallskip\footnotesize {latex_text(self.note)}" if self.note and i == len(parts) - 1 else ""
+            note = rf"\par\smallskip\footnotesize {escape_latex(self.note)}" if self.note and i == len(parts) - 1 else ""
             lines += [
                 *([r"\clearpage", r"\addtocounter{table}{-1}"] if i else []),
                 r"\begin{table}",
                 r"\centering",
-                rf"\caption{{{latex_text(self.caption)}{', continued' if i else ''}}}",
+                rf"\caption{{{escape_latex(self.caption)}{', continued' if i else ''}}}",
                 *([rf"\label{{tab:{self.name}}}"] if not i else []),
                 r"\sbox0{%",
                 *(rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *part, r"\bottomrule", r"\end{tabular}%"),
@@ -164,27 +164,27 @@ class Table:
             needs += "% has letters beyond Latin: compile with lualatex or xelatex and a font that has them\n"
         return needs + text
 
-    def csv(self) -> str:
+    def to_csv(self) -> str:
         """Unrounded: shares of 1, seconds, bytes. A spread or an interval takes two columns."""
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        parts = [self._parts(i) for i in range(len(self.columns))]
-        writer.writerow(_csv(f"{c.name} {p}".strip()) for c, names in zip(self.columns, parts, strict=True) for p in names)
+        parts = [self._csv_subcolumns(i) for i in range(len(self.columns))]
+        writer.writerow(_csv_text(f"{c.name} {p}".strip()) for c, names in zip(self.columns, parts, strict=True) for p in names)
         for row in self.rows:
             writer.writerow(
                 cell for value, names in zip(row.values, parts, strict=True) for cell in _csv_cells(value, len(names))
             )
         return file.getvalue()
 
-    def _texts(self, row: Row) -> list[str]:
-        return [text_of(v, c) for v, c in zip(row.values, self.columns, strict=True)]
+    def _row_texts(self, row: TableRow) -> list[str]:
+        return [format_cell(v, c) for v, c in zip(row.values, self.columns, strict=True)]
 
-    def _parts(self, column: int) -> tuple[str, ...]:
+    def _csv_subcolumns(self, column: int) -> tuple[str, ...]:
         kinds = {type(row.values[column]) for row in self.rows}
-        return ("mean", "std") if Spread in kinds else ("low", "high") if Interval in kinds else ("",)
+        return ("mean", "std") if MeanStd in kinds else ("low", "high") if IntervalBounds in kinds else ("",)
 
 
-_HTML = """<p class="caption" id="caption-{0}">{2}</p>
+_HTML_TEMPLATE = """<p class="caption" id="caption-{0}">{2}</p>
 <div class="scroll" role="region" tabindex="0" aria-labelledby="caption-{0}">
 <table class="{1}" aria-labelledby="caption-{0}">
 <thead><tr>{3}</tr></thead>
@@ -194,39 +194,39 @@ _HTML = """<p class="caption" id="caption-{0}">{2}</p>
 """
 
 
-def text_of(value: Value, column: Column) -> str:
+def format_cell(value: CellValue, column: Column) -> str:
     """What a person reads in a cell."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return NOTHING
-    if isinstance(value, Interval):
+        return MISSING_TEXT
+    if isinstance(value, IntervalBounds):
         if math.isfinite(value.low) and value.high == math.inf:
-            return f"{_rounded(value.low, column)} or more"
+            return f"{_format_number(value.low, column)} or more"
         if not (math.isfinite(value.low) and math.isfinite(value.high)):
-            return NOTHING
-        return f"{_rounded(value.low, column)} to {_rounded(value.high, column)}"
-    if isinstance(value, Spread):
-        mean, plain = text_of(value.mean, column), replace(column, kind="percent" if column.kind == "points" else column.kind)
-        return mean if not math.isfinite(value.std) else f"{mean} ± {_rounded(value.std, plain)}"
+            return MISSING_TEXT
+        return f"{_format_number(value.low, column)} to {_format_number(value.high, column)}"
+    if isinstance(value, MeanStd):
+        mean, plain = format_cell(value.mean, column), replace(column, kind="percent" if column.kind == "points" else column.kind)
+        return mean if not math.isfinite(value.std) else f"{mean} ± {_format_number(value.std, plain)}"
     if isinstance(value, str):
         return value
-    return _rounded(float(value), column)
+    return _format_number(float(value), column)
 
 
-def _rounded(value: float, column: Column) -> str:
+def _format_number(value: float, column: Column) -> str:
     kind = column.kind
     if kind in ("percent", "points"):
         text = f"{value * 100:+.{column.digits}f}" if kind == "points" else f"{value * 100:.{column.digits}f}"
-        return _signed("0" + text[2:] if float(text) == 0 and kind == "points" else text)
+        return _with_minus_sign("0" + text[2:] if float(text) == 0 and kind == "points" else text)
     if kind in ("number", "signed"):
-        return _signed(f"{value:{'+' if kind == 'signed' else ''},.{column.digits}f}")
+        return _with_minus_sign(f"{value:{'+' if kind == 'signed' else ''},.{column.digits}f}")
     if kind == "count":
         return f"{value:,.0f}"
     if kind == "p":
         return "< 0.001" if value < 0.001 else f"{value:.3f}"
-    return {"si": si_text, "duration": duration_text, "bytes": size_text}.get(kind, str)(value)
+    return {"si": si_text, "duration": duration_text, "bytes": format_bytes}.get(kind, str)(value)
 
 
-def _signed(text: str) -> str:
+def _with_minus_sign(text: str) -> str:
     return text.replace("-", "\u2212")
 
 
@@ -259,40 +259,40 @@ def duration_text(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
-def _html_head(column: Column) -> Markup:
-    gap = "\u00a0" if len(column.of) == 1 else " "
-    unit = Markup('{}<span class="unit">{}</span>').format(gap, column.of) if column.of else ""
-    title = Markup(' title="{}"').format(column.explain) if column.explain else ""
+def _html_header(column: Column) -> Markup:
+    gap = "\u00a0" if len(column.unit_text) == 1 else " "
+    unit = Markup('{}<span class="unit">{}</span>').format(gap, column.unit_text) if column.unit_text else ""
+    title = Markup(' title="{}"').format(column.description) if column.description else ""
     kind = "num" if column.is_number else column.kind
-    return Markup('<th scope="col" class="{}"{}>{}{}</th>').format(kind, title, breakable(column.name), unit)
+    return Markup('<th scope="col" class="{}"{}>{}{}</th>').format(kind, title, add_break_points(column.name), unit)
 
 
-def breakable(text: str) -> Markup:
+def add_break_points(text: str) -> Markup:
     """Escaped, with places where a long name may go on in the next line."""
-    parts = re.split(r"(?<=[_/+.])(?=\w)", one_line(text)) if len(text) > LONG // 2 else [one_line(text)]
+    parts = re.split(r"(?<=[_/+.])(?=\w)", one_line(text)) if len(text) > WRAP_LENGTH // 2 else [one_line(text)]
     return Markup("<wbr>").join(parts)
 
 
-def _sort_key(value: Value) -> str:
-    number = value[0] if isinstance(value, (Spread, Interval)) else value
+def _sort_key(value: CellValue) -> str:
+    number = value[0] if isinstance(value, (MeanStd, IntervalBounds)) else value
     if isinstance(number, (int, float)) and math.isfinite(number):
         return repr(float(number))
     return ""
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def one_line(text: str) -> str:
     """Without control characters and line ends, which no name needs and every format minds."""
-    return _CONTROL.sub(" ", text)
+    return _CONTROL_CHARACTERS.sub(" ", text)
 
 
-def markdown_text(text: str) -> str:
+def escape_markdown(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|#~$&])", r"\\\1", one_line(text))
 
 
-_LATEX = {
+_LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
     "}": r"\}",
@@ -326,18 +326,18 @@ _LATEX = {
 }
 
 
-def latex_text(text: str) -> str:
+def escape_latex(text: str) -> str:
     """Text that LaTeX sets as it stands: nothing in it is a command, and no two hyphens become a dash."""
-    return re.sub("-(?=-)", "-{}", "".join(_LATEX.get(c, c) for c in one_line(text)))
+    return re.sub("-(?=-)", "-{}", "".join(_LATEX_ESCAPES.get(c, c) for c in one_line(text)))
 
 
-def _csv_cells(value: Value, count: int) -> list[str]:
-    if isinstance(value, (Spread, Interval)):
-        return [_csv(v) for v in value]
-    return [_csv(value)] + [""] * (count - 1)
+def _csv_cells(value: CellValue, count: int) -> list[str]:
+    if isinstance(value, (MeanStd, IntervalBounds)):
+        return [_csv_text(v) for v in value]
+    return [_csv_text(value)] + [""] * (count - 1)
 
 
-def _csv(value: Value) -> str:
+def _csv_text(value: CellValue) -> str:
     if value is None:
         return ""
     if isinstance(value, str):

@@ -20,18 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
-from phoropter.results.draws import BLOCK_CELLS, Draws, Kind
-from phoropter.results.metrics import Metric, metric
-from phoropter.results.sums import Answers, Floats, Ints
+from phoropter.results.draws import BLOCK_CELLS, ResamplingKind, UnitResampler
+from phoropter.results.metrics import Metric, get_metric
+from phoropter.results.sums import Floats, Ints, LabelledProbabilities
 
 RESAMPLES = 2000
-LEAST_UNITS = 3  # of two units a resample has both or one of them twice: no interval comes of that
-EXACT_UNITS = 2000  # above, first order: its error falls as 1/U, and exact resamples of 30,000 units cost seconds a candidate
-EXACT_RANKS = 400_000  # rows × classes to be ranked, for the same reason
+MIN_UNITS = 3  # of two units a resample has both or one of them twice: no interval comes of that
+MAX_EXACT_UNITS = 2000  # above, first order: its error falls as 1/U, and exact resamples of 30,000 units cost seconds a candidate
+MAX_EXACT_RANKS = 400_000  # rows × classes to be ranked, for the same reason
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """An estimate between two bounds; NaN bounds, and `method` says why, where there is no interval.
 
     units: how many independent units were resampled · redrawn: resamples drawn again because a class was missing
@@ -42,46 +42,46 @@ class Interval:
     high: float
     level: float
     method: str
-    units: int
-    redrawn: int = 0
+    n_units: int
+    n_redrawn: int = 0
 
 
 @dataclass(frozen=True, eq=False)
-class Replicates:
+class BootstrapReplicates:
     """A metric in B resamples (NaN where undefined), beside its estimate from all rows; `limits` are those of its values."""
 
     metric: str
     estimate: float
     values: Floats
     method: str
-    units: int
-    redrawn: int
-    limits: tuple[float, float] = (-np.inf, np.inf)
+    n_units: int
+    n_redrawn: int
+    value_range: tuple[float, float] = (-np.inf, np.inf)
 
-    def interval(self, level: float = 0.95) -> Interval:
+    def percentile_interval(self, level: float = 0.95) -> ConfidenceInterval:
         """Percentiles of the replicates."""
         found = self.values[~np.isnan(self.values)]
         method, low, high = self.method, np.nan, np.nan
-        if self.units < LEAST_UNITS:
-            method = f"no interval: {self.units} independent units, at least {LEAST_UNITS} are needed"
+        if self.n_units < MIN_UNITS:
+            method = f"no interval: {self.n_units} independent units, at least {MIN_UNITS} are needed"
         elif len(found) < len(self.values) / 2:
             method = "no interval: undefined in most resamples"
         else:
-            low, high = np.clip(np.quantile(found, [(1 - level) / 2, (1 + level) / 2]), *self.limits)
-        return Interval(self.estimate, float(low), float(high), level, method, self.units, self.redrawn)
+            low, high = np.clip(np.quantile(found, [(1 - level) / 2, (1 + level) / 2]), *self.value_range)
+        return ConfidenceInterval(self.estimate, float(low), float(high), level, method, self.n_units, self.n_redrawn)
 
-    def minus(self, other: Replicates) -> Replicates:
+    def paired_difference(self, other: BootstrapReplicates) -> BootstrapReplicates:
         """The paired difference. Both must come from one Bootstrap; raises DataError when they visibly do not."""
-        if (self.metric, self.units, len(self.values)) != (other.metric, other.units, len(other.values)):
+        if (self.metric, self.n_units, len(self.values)) != (other.metric, other.n_units, len(other.values)):
             raise DataError(
-                f"{self.metric} over {self.units} units and {other.metric} over {other.units} units are not from one bootstrap"
+                f"{self.metric} over {self.n_units} units and {other.metric} over {other.n_units} units are not from one bootstrap"
             )
         difference, estimate = self.values - other.values, self.estimate - other.estimate
-        return Replicates(self.metric, estimate, difference, f"paired {self.method}", self.units, self.redrawn)
+        return BootstrapReplicates(self.metric, estimate, difference, f"paired {self.method}", self.n_units, self.n_redrawn)
 
 
 @dataclass(eq=False)
-class Rows:
+class UnitRows:
     """Labels (N,), the unit of each row (groups (N,) of names, or the row itself) and, where the metric is averaged over them,
     its split (splits (N,) of names). Raises DataError unless each has one entry a row."""
 
@@ -92,30 +92,30 @@ class Rows:
     def __post_init__(self) -> None:
         self.labels = np.asarray(self.labels)
         n = len(self.labels)
-        self.units: Ints = np.arange(n) if self.groups is None else numbered(self.groups, n, "groups")
+        self.units: Ints = np.arange(n) if self.groups is None else encode_names(self.groups, n, "groups")
         self.count = int(self.units.max(initial=-1)) + 1
-        split = np.zeros(n, dtype=np.int64) if self.splits is None else numbered(self.splits, n, "splits")
-        self.parts = by_number(split)
+        split = np.zeros(n, dtype=np.int64) if self.splits is None else encode_names(self.splits, n, "splits")
+        self.parts = group_rows_by_split(split)
 
     @cached_property
-    def members(self) -> list[Ints]:
+    def units_by_split(self) -> list[Ints]:
         """The units of each split, once each: the same for every candidate that is asked about."""
         return [np.unique(self.units[rows]) for rows in self.parts]
 
-    def influences(self, name: str, probabilities: NDArray[Any]) -> tuple[float, Floats]:
+    def compute_influences(self, name: str, probabilities: NDArray[Any]) -> tuple[float, Floats]:
         """The metric, and (U,) its derivatives by the weights of the units; (NaN, zeros) where no split defines it.
 
         The mean over splits moves with each split's metric and with the share of the split's units that were drawn, so that for
         leave-one-group-out it is exactly the mean over the groups drawn.
         """
-        asked, answers = metric(name), Answers.checked(self.labels, probabilities)
+        asked, answers = get_metric(name), LabelledProbabilities.from_arrays(self.labels, probabilities)
         slopes = np.zeros(self.count)
         inside: list[tuple[float, Ints]] = []  # of each split where the metric is defined: its value, its units
-        for rows, members in zip(self.parts, self.members, strict=True):
-            part = Answers(answers.labels[rows], answers.probabilities[rows])
-            if asked.missing(part) or np.isnan(value := asked.of_sums(sums := asked.rows(part))):
+        for rows, members in zip(self.parts, self.units_by_split, strict=True):
+            part = LabelledProbabilities(answers.labels[rows], answers.probabilities[rows])
+            if asked.undefined_reason(part) or np.isnan(value := asked.compute_from_sums(sums := asked.compute_sums(part))):
                 continue
-            slopes += sums.of_unit(asked.gradient(sums), self.units[rows], self.count)
+            slopes += sums.unit_gradient(asked.compute_gradient(sums), self.units[rows], self.count)
             inside.append((value, members))
         if not inside:
             return float("nan"), slopes
@@ -145,59 +145,61 @@ class Bootstrap:
         seed: int = 0,
         resamples: int = RESAMPLES,
     ) -> None:
-        self.rows = Rows(labels, groups, splits)
-        self.draws = Draws(self.rows.labels, self.rows.units, seed=seed, resamples=resamples)
+        self.rows = UnitRows(labels, groups, splits)
+        self.draws = UnitResampler(self.rows.labels, self.rows.units, seed=seed, resamples=resamples)
         self._what = "samples" if groups is None else "units"
 
-    def replicates(self, name: str, probabilities: NDArray[Any]) -> Replicates:
+    def compute_replicates(self, name: str, probabilities: NDArray[Any]) -> BootstrapReplicates:
         """probabilities (N, C) → the metric in every resample."""
-        asked = metric(name)
-        first_order = self._first_order(asked, np.shape(probabilities)[-1])
-        kind = self._kind(asked, first_order)
-        estimate, values = (self._by_slope if first_order else self._exactly)(asked, probabilities, kind)
+        asked = get_metric(name)
+        first_order = self._uses_first_order(asked, np.shape(probabilities)[-1])
+        kind = self._resampling_kind(asked, first_order)
+        estimate, values = (self._first_order_replicates if first_order else self._exact_replicates)(asked, probabilities, kind)
         method = f"{'first-order ' if first_order else ''}bootstrap of {self.draws.count} {self._what}"
         method += " within classes" if kind == "stratified" else ""
         redrawn = self.draws.redrawn if kind == "whole" else 0
-        return Replicates(name, estimate, values, method, self.draws.count, redrawn, asked.limits)
+        return BootstrapReplicates(name, estimate, values, method, self.draws.count, redrawn, asked.value_range)
 
-    def _first_order(self, asked: Metric, classes: int) -> bool:
+    def _uses_first_order(self, asked: Metric, classes: int) -> bool:
         ranked = len(self.rows.labels) * classes if "ranks" in asked.needs else 0
-        return self.rows.splits is not None or self.draws.count > EXACT_UNITS or ranked > EXACT_RANKS
+        return self.rows.splits is not None or self.draws.count > MAX_EXACT_UNITS or ranked > MAX_EXACT_RANKS
 
-    def _kind(self, asked: Metric, first_order: bool) -> Kind:
-        if "ranks" in asked.needs and self.draws.stratifiable:
+    def _resampling_kind(self, asked: Metric, first_order: bool) -> ResamplingKind:
+        if "ranks" in asked.needs and self.draws.can_stratify:
             return "stratified"
         return "whole" if "every class" in asked.needs and not first_order else "plain"
 
-    def _exactly(self, asked: Metric, probabilities: NDArray[Any], kind: Kind) -> tuple[float, Floats]:
-        answers = Answers.checked(self.rows.labels, probabilities)
+    def _exact_replicates(self, asked: Metric, probabilities: NDArray[Any], kind: ResamplingKind) -> tuple[float, Floats]:
+        answers = LabelledProbabilities.from_arrays(self.rows.labels, probabilities)
         values = np.full(self.draws.resamples, np.nan)
-        if asked.missing(answers):
+        if asked.undefined_reason(answers):
             return float("nan"), values
-        sums = asked.rows(answers)
-        estimate = asked.of_sums(sums)
-        if self.draws.count >= LEAST_UNITS and not np.isnan(estimate):
-            matrix = sums.by_unit(self.rows.units, self.draws.count)
-            width = max(1, BLOCK_CELLS // max(sums.count, self.draws.count))
-            values = np.concatenate([asked.value(np.asarray(matrix @ b), sums.layout) for b in self.draws.blocks(kind, width)])
+        sums = asked.compute_sums(answers)
+        estimate = asked.compute_from_sums(sums)
+        if self.draws.count >= MIN_UNITS and not np.isnan(estimate):
+            matrix = sums.unit_matrix(self.rows.units, self.draws.count)
+            width = max(1, BLOCK_CELLS // max(sums.n_sums, self.draws.count))
+            values = np.concatenate(
+                [asked.value_from_sums(np.asarray(matrix @ b), sums.layout) for b in self.draws.weight_blocks(kind, width)]
+            )
         return estimate, values
 
-    def _by_slope(self, asked: Metric, probabilities: NDArray[Any], kind: Kind) -> tuple[float, Floats]:
+    def _first_order_replicates(self, asked: Metric, probabilities: NDArray[Any], kind: ResamplingKind) -> tuple[float, Floats]:
         """estimate + Σ_u (drawn_u - 1) ∂metric/∂weight_u: the infinitesimal jackknife (Efron 1982, ch. 6), same draws."""
-        estimate, slopes = self.rows.influences(asked.name, probabilities)
-        if self.draws.count < LEAST_UNITS or np.isnan(estimate):
+        estimate, slopes = self.rows.compute_influences(asked.name, probabilities)
+        if self.draws.count < MIN_UNITS or np.isnan(estimate):
             return estimate, np.full(self.draws.resamples, np.nan)
-        return estimate, estimate + self.draws.weighed(kind, slopes) - slopes.sum()
+        return estimate, estimate + self.draws.weighted_sums(kind, slopes) - slopes.sum()
 
 
-def numbered(names: NDArray[Any], rows: int, what: str) -> Ints:
+def encode_names(names: NDArray[Any], rows: int, what: str) -> Ints:
     """Names → 0..U-1 in the order of the sorted names. Raises DataError unless there is one a row."""
     if len(names) != rows:
         raise DataError(f"{what} has {len(names)} entries for {rows} labels: it needs one a row")
     return np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
 
 
-def by_number(splits: Ints) -> list[Ints]:
+def group_rows_by_split(splits: Ints) -> list[Ints]:
     """The rows of each split, without a pass over all rows for every split."""
     order = np.argsort(splits, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(splits[order])) + 1) if len(order) else []

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
-from phoropter.results.sums import BINS, Answers, bin_of
+from phoropter.results.sums import N_BINS, LabelledProbabilities, assign_bins
 
-COLDEST, HOTTEST = 0.02, 50.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.02, 50.0
 
 
 @dataclass(frozen=True)
-class Bin:
+class CalibrationBin:
     """Answers whose confidence is in (low, high]: how many, how confident on average, and the share that was right."""
 
     low: float
@@ -29,18 +29,20 @@ class Bin:
     accuracy: float
 
 
-def reliability(labels: NDArray[Any], probabilities: NDArray[Any], bins: int = BINS) -> list[Bin]:
+def compute_reliability_bins(labels: NDArray[Any], probabilities: NDArray[Any], bins: int = N_BINS) -> list[CalibrationBin]:
     """labels (N,), probabilities (N, C) → all `bins`; empty ones have count 0 and NaN means."""
-    answers = Answers.checked(labels, probabilities)
+    answers = LabelledProbabilities.from_arrays(labels, probabilities)
     confidence = answers.probabilities.max(axis=1, initial=0)
-    member = bin_of(confidence, bins)
+    member = assign_bins(confidence, bins)
     counts = np.bincount(member, minlength=bins)
-    sums = [np.bincount(member, w, minlength=bins) for w in (confidence, (answers.labels == answers.predicted).astype(float))]
+    sums = [
+        np.bincount(member, w, minlength=bins) for w in (confidence, (answers.labels == answers.predicted_labels).astype(float))
+    ]
     sure, right = (np.divide(s, counts, out=np.full(bins, np.nan), where=counts > 0) for s in sums)
-    return [Bin(i / bins, (i + 1) / bins, int(counts[i]), float(sure[i]), float(right[i])) for i in range(bins)]
+    return [CalibrationBin(i / bins, (i + 1) / bins, int(counts[i]), float(sure[i]), float(right[i])) for i in range(bins)]
 
 
-def temperature(labels: NDArray[Any], logits: NDArray[Any]) -> float:
+def fit_temperature(labels: NDArray[Any], logits: NDArray[Any]) -> float:
     """The T > 0 by which (N, C) logits are divided for the least mean negative log-likelihood of labels (N,).
 
     The likelihood is convex in 1/T, so the one minimum is found, within COLDEST and HOTTEST: rows all answered right ask for
@@ -57,9 +59,11 @@ def temperature(labels: NDArray[Any], logits: NDArray[Any]) -> float:
         )
     own = scores[np.arange(len(truth)), truth].mean()
 
-    def loss(log_t: float) -> float:
+    def mean_log_loss(log_t: float) -> float:
         coldness = np.exp(-log_t)
         return float(logsumexp(scores * coldness, axis=1).mean() - own * coldness)
 
-    found = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-7})
+    found = minimize_scalar(
+        mean_log_loss, bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)), method="bounded", options={"xatol": 1e-7}
+    )
     return float(np.exp(found.x))

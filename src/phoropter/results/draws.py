@@ -15,19 +15,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.seeds import generator
+from phoropter.core.seeds import named_generator
 from phoropter.results.sums import Floats, Ints
 
 BLOCK_CELLS = 2_000_000  # of one block of draws or sums: 16 MB as float64
-_CACHED = 2048  # units whose draws are turned into floats at once
-KEPT_CELLS = 100_000_000  # draws kept for the next candidate, a byte each
-LEAST_ACCEPTED = 0.1  # below this share of whole resamples (many rare classes) drawing again would bias more than it mends
+_UNITS_PER_CHUNK = 2048  # units whose draws are turned into floats at once
+MAX_KEPT_CELLS = 100_000_000  # draws kept for the next candidate, a byte each
+MIN_ACCEPTANCE_RATE = 0.1  # below this share of whole resamples (many rare classes) drawing again would bias more than it mends
 
-Kind = Literal["plain", "whole", "stratified"]
-Counts = NDArray[np.uint8]  # how often each unit was drawn; above 255 only with a probability below 1e-500
+ResamplingKind = Literal["plain", "whole", "stratified"]
+DrawCounts = NDArray[np.uint8]  # how often each unit was drawn; above 255 only with a probability below 1e-500
 
 
-class Draws:
+class UnitResampler:
     """B resamples of U units, whose rows have these labels; the same whenever and for whomever they are asked for.
 
     labels (N,) int64 · units (N,) 0..U-1 of each row. Keeps up to 100 MB for each kind that was asked for.
@@ -38,59 +38,61 @@ class Draws:
         self.count = int(units.max(initial=-1)) + 1
         self.seed, self.resamples = seed, resamples
         self.redrawn = 0  # of the `whole` ones, once they are drawn
-        self._kept: dict[Kind, list[Counts]] = {}
+        self._kept: dict[ResamplingKind, list[DrawCounts]] = {}
 
     @cached_property
-    def stratifiable(self) -> bool:
+    def can_stratify(self) -> bool:
         """Whether every unit has one label and every class two units; else a stratum could not vary."""
-        classes, units = self._labels_of_units
+        classes, units = self._unit_labels
         return bool(len(units) == self.count and np.bincount(classes).min(initial=2) >= 2)
 
-    def blocks(self, kind: Kind, width: int) -> Iterator[Floats]:
+    def weight_blocks(self, kind: ResamplingKind, width: int) -> Iterator[Floats]:
         """(U, b) float64 with b at most `width`, B columns in all."""
-        for block in self._drawn(kind):
+        for block in self._cached_blocks(kind):
             yield from (block[:, i : i + width].astype(np.float64) for i in range(0, block.shape[1], width))
 
-    def weighed(self, kind: Kind, values: Floats) -> Floats:
+    def weighted_sums(self, kind: ResamplingKind, values: Floats) -> Floats:
         """(U,) values → (B,) their sums, each unit as often as it is drawn; a few rows at a time, which stay in the cache."""
-        cuts = range(0, self.count, _CACHED)
+        cuts = range(0, self.count, _UNITS_PER_CHUNK)
 
-        def sums(block: Counts) -> Floats:
-            return np.asarray(sum(values[i : i + _CACHED] @ block[i : i + _CACHED].astype(np.float64) for i in cuts))
+        def sum_block(block: DrawCounts) -> Floats:
+            return np.asarray(
+                sum(values[i : i + _UNITS_PER_CHUNK] @ block[i : i + _UNITS_PER_CHUNK].astype(np.float64) for i in cuts)
+            )
 
-        return np.concatenate([sums(block) for block in self._drawn(kind)])
+        return np.concatenate([sum_block(block) for block in self._cached_blocks(kind)])
 
     @cached_property
-    def _labels_of_units(self) -> tuple[Ints, Ints]:
+    def _unit_labels(self) -> tuple[Ints, Ints]:
         """Each (class, unit) that has rows, once, by class; classes numbered from 0 among those that occur."""
         number = np.unique(self.labels, return_inverse=True)[1]
         pairs = np.unique(number * max(self.count, 1) + self.units)
         return pairs // max(self.count, 1), pairs % max(self.count, 1)
 
-    def _drawn(self, kind: Kind) -> Iterator[Counts]:
+    def _cached_blocks(self, kind: ResamplingKind) -> Iterator[DrawCounts]:
         if kind in self._kept:
             return iter(self._kept[kind])
-        blocks = self._whole() if kind == "whole" else self._limited(kind)
-        if self.count * self.resamples > KEPT_CELLS:
+        blocks = self._all_class_blocks() if kind == "whole" else self._limited_blocks(kind)
+        if self.count * self.resamples > MAX_KEPT_CELLS:
             return blocks
         self._kept[kind] = list(blocks)
         return iter(self._kept[kind])
 
-    def _limited(self, kind: Kind) -> Iterator[Counts]:
+    def _limited_blocks(self, kind: ResamplingKind) -> Iterator[DrawCounts]:
         left = self.resamples
-        for block in self._endless(kind):
+        for block in self._endless_blocks(kind):
             yield block[:, :left]
             left -= block.shape[1]
             if left <= 0:
                 return
 
-    def _whole(self) -> Iterator[Counts]:
+    def _all_class_blocks(self) -> Iterator[DrawCounts]:
         """Resamples with every class; any resample where hardly one has them all."""
         self.redrawn, left = 0, self.resamples
-        for number, block in enumerate(self._endless("whole")):
-            whole = self._with_every_class(block)
-            if number == 0 and whole.mean() < LEAST_ACCEPTED:
-                yield from self._limited("whole")
+        for number, block in enumerate(self._endless_blocks("whole")):
+            whole = self._has_every_class(block)
+            if number == 0 and whole.mean() < MIN_ACCEPTANCE_RATE:
+                yield from self._limited_blocks("whole")
                 return
             kept = np.flatnonzero(whole)[:left]
             left -= len(kept)
@@ -100,18 +102,18 @@ class Draws:
             if left == 0:
                 return
 
-    def _with_every_class(self, block: Counts) -> NDArray[np.bool_]:
+    def _has_every_class(self, block: DrawCounts) -> NDArray[np.bool_]:
         """(U, b) → (b,)."""
         from scipy.sparse import csr_array
 
-        classes, units = self._labels_of_units
+        classes, units = self._unit_labels
         inside: Any = csr_array((np.ones(len(units), dtype=np.float32), (classes, units)), shape=(classes.max() + 1, self.count))
         return np.asarray((inside @ block.astype(np.float32) > 0).all(axis=0))
 
-    def _endless(self, kind: Kind) -> Iterator[Counts]:
-        classes, units = self._labels_of_units
+    def _endless_blocks(self, kind: ResamplingKind) -> Iterator[DrawCounts]:
+        classes, units = self._unit_labels
         strata = np.split(units, np.flatnonzero(np.diff(classes)) + 1) if kind == "stratified" else [np.arange(self.count)]
-        draw = generator(self.seed, "bootstrap", kind)
+        draw = named_generator(self.seed, "bootstrap", kind)
         width = min(max(1, BLOCK_CELLS // self.count), self.resamples)
         while True:
             block = np.zeros((self.count, width), dtype=np.uint8)

@@ -13,31 +13,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import StoreError, nearest
-from phoropter.core.seeds import generator
-from phoropter.results.bootstrap import LEAST_UNITS, RESAMPLES
-from phoropter.results.metrics import metric
-from phoropter.results.statistics import Interval, Rows
+from phoropter.core.errors import StoreError, did_you_mean
+from phoropter.core.seeds import named_generator
+from phoropter.results.bootstrap import MIN_UNITS, RESAMPLES, ConfidenceInterval, UnitRows
+from phoropter.results.metrics import get_metric
 from phoropter.results.store import Run, Store
 
 Floats = NDArray[np.float64]
-_CELLS = 20_000_000  # of draws at once
-_DEFAULT = ("accuracy", "macro_f1")
+_MAX_CELLS = 20_000_000  # of draws at once
+_DEFAULT_METRICS = ("accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
-class Gap:
+class ProtocolGap:
     """One candidate by one metric: the mean over splits under either protocol, lax - strict, and the interval of that gap."""
 
     candidate: str
     metric: str
-    lax: float
-    strict: float
-    gap: float
-    interval: Interval
+    within_group: float
+    group_held_out: float
+    difference: float
+    interval: ConfidenceInterval
 
 
-def gap(
+def compute_protocol_gaps(
     lax: Store,
     strict: Store,
     metrics: Sequence[str] | None = None,
@@ -45,31 +44,31 @@ def gap(
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = 0.95,
-) -> list[Gap]:
+) -> list[ProtocolGap]:
     """A row for each candidate both have, and each metric (those of the strict study unless named), in the strict study's order.
 
     The unit is the group; of data without groups, the sample. Raises StoreError when the two studies have no candidate in common
     or are one and the same, SpecError for an unknown metric.
     """
-    _refuse_same(lax, strict)
-    names = metrics or strict.study["study"].get("metrics", _DEFAULT)
+    _refuse_shared_runs(lax, strict)
+    names = metrics or strict.study["study"].get("metrics", _DEFAULT_METRICS)
     for name in names:
-        metric(name)
-    loose, tight = _by_candidate(lax), _by_candidate(strict)
+        get_metric(name)
+    loose, tight = _runs_by_candidate(lax), _runs_by_candidate(strict)
     common = [name for name in tight if name in loose]
     if not common:
-        hint = nearest(next(iter(tight), ""), loose)
+        hint = did_you_mean(next(iter(tight), ""), loose)
         raise StoreError(f"{lax.folder} and {strict.folder} have no finished candidate in common{hint}; run both to the end")
-    rows: list[Gap] = []
+    rows: list[ProtocolGap] = []
     for candidate in common:
-        a, b = _Sheet.of(loose[candidate]), _Sheet.of(tight[candidate])
+        a, b = _HeldOutRows.from_runs(loose[candidate]), _HeldOutRows.from_runs(tight[candidate])
         for name in names:
-            rows.append(_gap(candidate, name, a, b, (seed, resamples, level)))
+            rows.append(_compute_gap(candidate, name, a, b, (seed, resamples, level)))
     return rows
 
 
 @dataclass(frozen=True, eq=False)
-class _Sheet:
+class _HeldOutRows:
     """All held-out rows of one candidate: labels (N,), probabilities (N, C), the unit and the run of each row."""
 
     labels: NDArray[np.int64]
@@ -78,9 +77,9 @@ class _Sheet:
     runs: NDArray[np.int64]
 
     @classmethod
-    def of(cls, runs: Iterable[Run]) -> _Sheet:
+    def from_runs(cls, runs: Iterable[Run]) -> _HeldOutRows:
         """Joined, run after run."""
-        said = [p for run in runs if (p := run.predictions()) is not None]
+        said = [p for run in runs if (p := run.load_predictions()) is not None]
         return cls(
             np.concatenate([p.labels for p in said]),
             np.concatenate([p.probabilities for p in said]),
@@ -88,35 +87,37 @@ class _Sheet:
             np.repeat(np.arange(len(said), dtype=np.int64), [len(p.labels) for p in said]),
         )
 
-    def slopes(self, name: str, units: NDArray[np.str_]) -> tuple[float, Floats]:
+    def compute_influences(self, name: str, units: NDArray[np.str_]) -> tuple[float, Floats]:
         """The metric, averaged over runs, and (U,) its derivatives by the weight of each of the named units."""
-        estimate, mine = Rows(self.labels, self.units, self.runs).influences(name, self.probabilities)
+        estimate, mine = UnitRows(self.labels, self.units, self.runs).compute_influences(name, self.probabilities)
         slopes = np.zeros(len(units))
         slopes[np.searchsorted(units, np.unique(self.units))] = mine
         return estimate, slopes
 
 
-def _gap(candidate: str, name: str, lax: _Sheet, strict: _Sheet, how: tuple[int, int, float]) -> Gap:
+def _compute_gap(candidate: str, name: str, lax: _HeldOutRows, strict: _HeldOutRows, how: tuple[int, int, float]) -> ProtocolGap:
     seed, resamples, level = how
     units = np.unique(np.concatenate([lax.units, strict.units]))
-    loose, loose_slopes = lax.slopes(name, units)
-    tight, tight_slopes = strict.slopes(name, units)
+    loose, loose_slopes = lax.compute_influences(name, units)
+    tight, tight_slopes = strict.compute_influences(name, units)
     slopes, difference = loose_slopes - tight_slopes, loose - tight
     low = high = float("nan")
     method = f"paired first-order bootstrap of {len(units)} units"
-    if len(units) < LEAST_UNITS:
-        method = f"no interval: {len(units)} independent units, at least {LEAST_UNITS} are needed"
+    if len(units) < MIN_UNITS:
+        method = f"no interval: {len(units)} independent units, at least {MIN_UNITS} are needed"
     elif not np.isnan(difference):
-        values = difference + _drawn(slopes, seed, resamples)
+        values = difference + _resample_slopes(slopes, seed, resamples)
         low, high = (float(bound) for bound in np.quantile(values, [(1 - level) / 2, (1 + level) / 2]))
-    return Gap(candidate, name, loose, tight, difference, Interval(difference, low, high, level, method, len(units)))
+    return ProtocolGap(
+        candidate, name, loose, tight, difference, ConfidenceInterval(difference, low, high, level, method, len(units))
+    )
 
 
-def _drawn(slopes: Floats, seed: int, resamples: int) -> Floats:
+def _resample_slopes(slopes: Floats, seed: int, resamples: int) -> Floats:
     """(B,) Σ_u (times drawn_u - 1) slope_u."""
     count = len(slopes)
-    random = generator(seed, "gap")
-    width = max(1, _CELLS // count)
+    random = named_generator(seed, "gap")
+    width = max(1, _MAX_CELLS // count)
     sums = []
     for start in range(0, resamples, width):
         drawn = random.integers(0, count, (min(width, resamples - start), count))
@@ -124,14 +125,14 @@ def _drawn(slopes: Floats, seed: int, resamples: int) -> Floats:
     return np.concatenate(sums)
 
 
-def _by_candidate(store: Store) -> dict[str, list[Run]]:
+def _runs_by_candidate(store: Store) -> dict[str, list[Run]]:
     found: dict[str, list[Run]] = {}
     for run in store.runs():
-        found.setdefault(run.candidate, []).append(run)
+        found.setdefault(run.candidate_name, []).append(run)
     return found
 
 
-def _refuse_same(lax: Store, strict: Store) -> None:
+def _refuse_shared_runs(lax: Store, strict: Store) -> None:
     """Without groups the two protocols are one, and a gap of 0 would be no finding."""
     keys: list[set[Any]] = [{row["key"] for row in store.study["plan"]} for store in (lax, strict)]
     if keys[0] & keys[1]:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
-from phoropter.results.bootstrap import RESAMPLES, Bootstrap, Interval
+from phoropter.results.bootstrap import RESAMPLES, Bootstrap, ConfidenceInterval
 
 
-def interval(
+def bootstrap_interval(
     name: str,
     labels: NDArray[Any],
     probabilities: NDArray[Any],
@@ -23,15 +23,19 @@ def interval(
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = 0.95,
-) -> Interval:
+) -> ConfidenceInterval:
     """Percentile bootstrap interval of a metric; labels (N,), probabilities (N, C), groups (N,) the independent unit of each row.
 
     Raises SpecError for an unknown metric and DataError for arrays that do not fit.
     """
-    return Bootstrap(labels, groups, seed=seed, resamples=resamples).replicates(name, probabilities).interval(level)
+    return (
+        Bootstrap(labels, groups, seed=seed, resamples=resamples)
+        .compute_replicates(name, probabilities)
+        .percentile_interval(level)
+    )
 
 
-def paired_interval(
+def paired_bootstrap_interval(
     name: str,
     labels: NDArray[Any],
     a: NDArray[Any],
@@ -41,27 +45,27 @@ def paired_interval(
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = 0.95,
-) -> Interval:
+) -> ConfidenceInterval:
     """The same of the difference a - b, both (N, C) over the same rows and in the same resamples."""
     draws = Bootstrap(labels, groups, seed=seed, resamples=resamples)
-    return draws.replicates(name, a).minus(draws.replicates(name, b)).interval(level)
+    return draws.compute_replicates(name, a).paired_difference(draws.compute_replicates(name, b)).percentile_interval(level)
 
 
-def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
+def wilson_interval(successes: int, trials: int, level: float = 0.95) -> ConfidenceInterval:
     """Wilson 1927, of a share of independent trials."""
     from scipy.special import ndtri
 
     if not 0 <= successes <= trials:
         raise DataError(f"{successes} successes of {trials} trials: expected a number from 0 to the trials")
     if trials == 0:
-        return Interval(float("nan"), float("nan"), float("nan"), level, "no interval: no trials", 0)
+        return ConfidenceInterval(float("nan"), float("nan"), float("nan"), level, "no interval: no trials", 0)
     z2 = float(ndtri((1 + level) / 2)) ** 2
     p = successes / trials
     centre = (p + z2 / (2 * trials)) / (1 + z2 / trials)
     half = float(np.sqrt(z2 * (p * (1 - p) / trials + z2 / (4 * trials**2)))) / (1 + z2 / trials)
     # at the ends the bound is 0 or 1 exactly; rounding would leave a crumb
     low, high = (0.0 if successes == 0 else centre - half), (1.0 if successes == trials else centre + half)
-    return Interval(p, low, high, level, "Wilson", trials)
+    return ConfidenceInterval(p, low, high, level, "Wilson", trials)
 
 
 def hanley_mcneil_se(auc: float, positives: int, negatives: int) -> float:

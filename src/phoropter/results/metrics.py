@@ -20,11 +20,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import SpecError, listing, nearest
+from phoropter.core.errors import SpecError, did_you_mean, join_words
 from phoropter.results import rankings, sums
-from phoropter.results.sums import Answers, Floats, Ints, Layout, OfSums, Sums
+from phoropter.results.sums import Floats, Ints, LabelledProbabilities, Layout, MetricSums, SumsFunction
 
-Need = Literal["probabilities", "every class", "ranks"]
+MetricNeed = Literal["probabilities", "every class", "ranks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,46 +39,46 @@ class Metric:
 
     name: str
     title: str
-    rows: Callable[[Answers], Sums]
-    value: OfSums
+    compute_sums: Callable[[LabelledProbabilities], MetricSums]
+    value_from_sums: SumsFunction
     higher_is_better: bool = True
     percent: bool = False
-    needs: frozenset[Need] = frozenset()
-    slope: Callable[[Floats, Layout], Floats] | None = None
+    needs: frozenset[MetricNeed] = frozenset()
+    analytic_gradient: Callable[[Floats, Layout], Floats] | None = None
 
-    def of(self, answers: Answers) -> float:
+    def compute_value(self, answers: LabelledProbabilities) -> float:
         """The value, NaN where it is undefined."""
-        return float("nan") if self.missing(answers) else self.of_sums(self.rows(answers))
+        return float("nan") if self.undefined_reason(answers) else self.compute_from_sums(self.compute_sums(answers))
 
-    def of_sums(self, added: Sums) -> float:
-        return float(self.value(added.total(), added.layout)[0])
+    def compute_from_sums(self, added: MetricSums) -> float:
+        return float(self.value_from_sums(added.total_column(), added.layout)[0])
 
-    def gradient(self, added: Sums) -> Floats:
+    def compute_gradient(self, added: MetricSums) -> Floats:
         """(M,) derivatives by the sums."""
-        if self.slope:
-            return self.slope(added.total(), added.layout)
-        return sums.numeric_gradient(self.value, added.total(), added.layout)
+        if self.analytic_gradient:
+            return self.analytic_gradient(added.total_column(), added.layout)
+        return sums.numeric_gradient(self.value_from_sums, added.total_column(), added.layout)
 
     @property
-    def limits(self) -> tuple[float, float]:
+    def value_range(self) -> tuple[float, float]:
         """Bounds of the value: shares and agreements end at 1, losses begin at 0."""
         lowest = 0.0 if self.name not in ("mcc", "kappa") else -1.0
         return lowest, 1.0 if self.higher_is_better else float("inf")
 
-    def missing(self, answers: Answers) -> str:
+    def undefined_reason(self, answers: LabelledProbabilities) -> str:
         """Why the metric cannot exist for these labels, or an empty string."""
         if not len(answers.labels):
             return "there are no predictions"
         if "ranks" in self.needs and (answers.support == 0).any():
             absent = int(np.flatnonzero(answers.support == 0)[0])
             return f"{self.title} needs every class among the labels; class {absent} is not among them"
-        if self.rows is sums.top_hits and answers.classes <= sums.TOP:
-            return f"with {answers.classes} classes every answer is among the first {sums.TOP}"
+        if self.compute_sums is sums.top_k_sums and answers.n_classes <= sums.TOP_K:
+            return f"with {answers.n_classes} classes every answer is among the first {sums.TOP_K}"
         return ""
 
 
 @dataclass(frozen=True, eq=False)
-class PerClass:
+class PerClassMetrics:
     """(C,) arrays, one entry a class; 0 where a share has no rows.
 
     accuracy is that of the question «this class or not», true negatives included; recall is the share of the class found.
@@ -91,65 +91,65 @@ class PerClass:
     support: Ints
 
 
-def metric(name: str) -> Metric:
+def get_metric(name: str) -> Metric:
     """Raises SpecError for an unknown name, with the nearest known one."""
     if name not in METRICS:
-        hint = nearest(name, METRICS) or f"; known are {listing(METRICS, 30)}"
+        hint = did_you_mean(name, METRICS) or f"; known are {join_words(METRICS, 30)}"
         raise SpecError(f"there is no metric '{name}'{hint}")
     return METRICS[name]
 
 
-def score(names: Iterable[str], labels: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, float]:
+def compute_metrics(names: Iterable[str], labels: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, float]:
     """name → value, NaN where undefined. labels (N,) int64, probabilities (N, C).
 
     Raises SpecError for an unknown name and DataError for arrays that do not fit.
     """
-    return score_all(names, Answers.checked(labels, probabilities))
+    return compute_metrics_checked(names, LabelledProbabilities.from_arrays(labels, probabilities))
 
 
-def score_all(names: Iterable[str], answers: Answers) -> dict[str, float]:
+def compute_metrics_checked(names: Iterable[str], answers: LabelledProbabilities) -> dict[str, float]:
     """The same of answers already checked; what several metrics are functions of is added up once."""
-    shared: dict[Callable[[Answers], Sums], Sums] = {}
+    shared: dict[Callable[[LabelledProbabilities], MetricSums], MetricSums] = {}
     values = {}
     for name in names:
-        asked = metric(name)
-        if asked.missing(answers):
+        asked = get_metric(name)
+        if asked.undefined_reason(answers):
             values[name] = float("nan")
             continue
-        if asked.rows not in shared:
-            shared[asked.rows] = asked.rows(answers)
-        values[name] = asked.of_sums(shared[asked.rows])
+        if asked.compute_sums not in shared:
+            shared[asked.compute_sums] = asked.compute_sums(answers)
+        values[name] = asked.compute_from_sums(shared[asked.compute_sums])
     return values
 
 
-def why_undefined(name: str, labels: NDArray[Any], probabilities: NDArray[Any]) -> str:
+def explain_undefined(name: str, labels: NDArray[Any], probabilities: NDArray[Any]) -> str:
     """The reason of a NaN in `score`, as a clause; an empty string where the metric is defined."""
-    asked, answers = metric(name), Answers.checked(labels, probabilities)
-    reason = asked.missing(answers)
-    if reason or not np.isnan(asked.of(answers)):
+    asked, answers = get_metric(name), LabelledProbabilities.from_arrays(labels, probabilities)
+    reason = asked.undefined_reason(answers)
+    if reason or not np.isnan(asked.compute_value(answers)):
         return reason
     return f"{asked.title} is 0/0: labels and predictions are all of one class"
 
 
-def per_class(labels: NDArray[Any], probabilities: NDArray[Any]) -> PerClass:
+def compute_per_class(labels: NDArray[Any], probabilities: NDArray[Any]) -> PerClassMetrics:
     """Precision, recall, F1, accuracy and support of each class."""
-    answers = Answers.checked(labels, probabilities)
-    right, actual, predicted = sums.counts(answers).total()[:, 0].reshape(3, -1)
+    answers = LabelledProbabilities.from_arrays(labels, probabilities)
+    right, actual, predicted = sums.class_count_sums(answers).total_column()[:, 0].reshape(3, -1)
     n = max(len(answers.labels), 1)
-    return PerClass(
-        sums.precision(right, actual, predicted),
-        sums.recall(right, actual, predicted),
-        sums.f1(right, actual, predicted),
+    return PerClassMetrics(
+        sums.precision_per_class(right, actual, predicted),
+        sums.recall_per_class(right, actual, predicted),
+        sums.f1_per_class(right, actual, predicted),
         (n - actual - predicted + 2 * right) / n,
         answers.support,
     )
 
 
-def confusion(labels: NDArray[Any], probabilities: NDArray[Any]) -> Ints:
+def compute_confusion_matrix(labels: NDArray[Any], probabilities: NDArray[Any]) -> Ints:
     """(C, C) counts: row the true class, column the likeliest."""
-    answers = Answers.checked(labels, probabilities)
-    c = answers.classes
-    return np.bincount(answers.labels * c + answers.predicted, minlength=c * c).reshape(c, c)
+    answers = LabelledProbabilities.from_arrays(labels, probabilities)
+    c = answers.n_classes
+    return np.bincount(answers.labels * c + answers.predicted_labels, minlength=c * c).reshape(c, c)
 
 
 def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
@@ -160,32 +160,90 @@ def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
-_COUNTED: frozenset[Need] = frozenset({"every class"})
-_SCORED: frozenset[Need] = frozenset({"probabilities"})
-_RANKED: frozenset[Need] = frozenset({"probabilities", "every class", "ranks"})
-_ALL = [
-    Metric("accuracy", "Accuracy", sums.counts, sums.accuracy, percent=True),
-    Metric("top5_accuracy", "Top-5 accuracy", sums.top_hits, sums.mean, percent=True, needs=_SCORED),
-    Metric("balanced_accuracy", "Balanced accuracy", sums.counts, sums.balanced_accuracy, percent=True, needs=_COUNTED),
-    Metric("macro_precision", "Macro precision", sums.counts, sums.macro(sums.precision), percent=True, needs=_COUNTED),
-    Metric("macro_recall", "Macro recall", sums.counts, sums.macro(sums.recall), percent=True, needs=_COUNTED),
-    Metric("macro_f1", "Macro F1", sums.counts, sums.macro(sums.f1), percent=True, needs=_COUNTED),
-    Metric("weighted_precision", "Weighted precision", sums.counts, sums.weighted(sums.precision), percent=True, needs=_COUNTED),
-    Metric("weighted_recall", "Weighted recall", sums.counts, sums.weighted(sums.recall), percent=True, needs=_COUNTED),
-    Metric("weighted_f1", "Weighted F1", sums.counts, sums.weighted(sums.f1), percent=True, needs=_COUNTED),
-    Metric("roc_auc", "ROC-AUC", rankings.roc_slots, rankings.roc_auc, needs=_RANKED, slope=rankings.roc_auc_gradient),
+_NEEDS_CLASSES: frozenset[MetricNeed] = frozenset({"every class"})
+_NEEDS_PROBABILITIES: frozenset[MetricNeed] = frozenset({"probabilities"})
+_NEEDS_RANKS: frozenset[MetricNeed] = frozenset({"probabilities", "every class", "ranks"})
+_ALL_METRICS = [
+    Metric("accuracy", "Accuracy", sums.class_count_sums, sums.accuracy_from_sums, percent=True),
+    Metric("top5_accuracy", "Top-5 accuracy", sums.top_k_sums, sums.mean_from_sums, percent=True, needs=_NEEDS_PROBABILITIES),
+    Metric(
+        "balanced_accuracy",
+        "Balanced accuracy",
+        sums.class_count_sums,
+        sums.balanced_accuracy_from_sums,
+        percent=True,
+        needs=_NEEDS_CLASSES,
+    ),
+    Metric(
+        "macro_precision",
+        "Macro precision",
+        sums.class_count_sums,
+        sums.macro_average(sums.precision_per_class),
+        percent=True,
+        needs=_NEEDS_CLASSES,
+    ),
+    Metric(
+        "macro_recall",
+        "Macro recall",
+        sums.class_count_sums,
+        sums.macro_average(sums.recall_per_class),
+        percent=True,
+        needs=_NEEDS_CLASSES,
+    ),
+    Metric(
+        "macro_f1", "Macro F1", sums.class_count_sums, sums.macro_average(sums.f1_per_class), percent=True, needs=_NEEDS_CLASSES
+    ),
+    Metric(
+        "weighted_precision",
+        "Weighted precision",
+        sums.class_count_sums,
+        sums.weighted_average(sums.precision_per_class),
+        percent=True,
+        needs=_NEEDS_CLASSES,
+    ),
+    Metric(
+        "weighted_recall",
+        "Weighted recall",
+        sums.class_count_sums,
+        sums.weighted_average(sums.recall_per_class),
+        percent=True,
+        needs=_NEEDS_CLASSES,
+    ),
+    Metric(
+        "weighted_f1",
+        "Weighted F1",
+        sums.class_count_sums,
+        sums.weighted_average(sums.f1_per_class),
+        percent=True,
+        needs=_NEEDS_CLASSES,
+    ),
+    Metric(
+        "roc_auc",
+        "ROC-AUC",
+        rankings.roc_auc_sums,
+        rankings.roc_auc_from_sums,
+        needs=_NEEDS_RANKS,
+        analytic_gradient=rankings.roc_auc_gradient,
+    ),
     Metric(
         "average_precision",
         "Average precision",
-        rankings.precision_slots,
-        rankings.average_precision,
-        needs=_RANKED,
-        slope=rankings.average_precision_gradient,
+        rankings.average_precision_sums,
+        rankings.average_precision_from_sums,
+        needs=_NEEDS_RANKS,
+        analytic_gradient=rankings.average_precision_gradient,
     ),
-    Metric("log_loss", "Log-loss", sums.log_losses, sums.mean, higher_is_better=False, needs=_SCORED),
-    Metric("brier", "Brier score", sums.squared_errors, sums.mean, higher_is_better=False, needs=_SCORED),
-    Metric("ece", "Calibration error", sums.calibration_gaps, sums.calibration_error, higher_is_better=False, needs=_SCORED),
-    Metric("mcc", "Matthews correlation", sums.counts, sums.matthews, needs=_COUNTED),
-    Metric("kappa", "Cohen's kappa", sums.counts, sums.kappa, needs=_COUNTED),
+    Metric("log_loss", "Log-loss", sums.log_loss_sums, sums.mean_from_sums, higher_is_better=False, needs=_NEEDS_PROBABILITIES),
+    Metric("brier", "Brier score", sums.brier_sums, sums.mean_from_sums, higher_is_better=False, needs=_NEEDS_PROBABILITIES),
+    Metric(
+        "ece",
+        "Calibration error",
+        sums.calibration_sums,
+        sums.calibration_error_from_sums,
+        higher_is_better=False,
+        needs=_NEEDS_PROBABILITIES,
+    ),
+    Metric("mcc", "Matthews correlation", sums.class_count_sums, sums.matthews_from_sums, needs=_NEEDS_CLASSES),
+    Metric("kappa", "Cohen's kappa", sums.class_count_sums, sums.kappa_from_sums, needs=_NEEDS_CLASSES),
 ]
-METRICS: dict[str, Metric] = {m.name: m for m in _ALL}
+METRICS: dict[str, Metric] = {m.name: m for m in _ALL_METRICS}

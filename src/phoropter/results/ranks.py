@@ -20,7 +20,7 @@ from phoropter.results.sums import Floats
 
 
 @dataclass(frozen=True)
-class Friedman:
+class FriedmanResult:
     """Ranks of k candidates over N blocks. Rank 1 is best; ties share the mean rank.
 
     chi2, p: Friedman's statistic, corrected for ties, with k-1 degrees of freedom; NaN below two candidates or blocks ·
@@ -38,9 +38,9 @@ class Friedman:
     left_out: int = 0
 
 
-def friedman(
+def friedman_test(
     scores: Sequence[Sequence[float]] | Floats, *, higher_is_better: bool = True, alpha: float = 0.05, digits: int = 12
-) -> Friedman:
+) -> FriedmanResult:
     """scores (N blocks, k candidates). Scores equal to `digits` decimals are ties. Raises DataError unless it is a table."""
     table = np.asarray(scores, dtype=np.float64)
     if table.ndim != 2:
@@ -50,19 +50,19 @@ def friedman(
     blocks, candidates = whole.shape
     if blocks < 2 or candidates < 2:
         nan = float("nan")
-        return Friedman((nan,) * candidates, blocks, nan, nan, nan, nan, nan, left_out)
-    ranks = _ranks(-whole if higher_is_better else whole)
+        return FriedmanResult((nan,) * candidates, blocks, nan, nan, nan, nan, nan, left_out)
+    ranks = _rank_rows(-whole if higher_is_better else whole)
     tie_share = sum(_tie_sum(row) for row in ranks) / (blocks * (candidates**3 - candidates))
     means = ranks.mean(axis=0)
-    return _tests(means, blocks, tie_share, alpha, left_out)
+    return _compute_statistics(means, blocks, tie_share, alpha, left_out)
 
 
-def friedman_of_mean_ranks(mean_ranks: Sequence[float], blocks: int, alpha: float = 0.05) -> Friedman:
+def friedman_from_mean_ranks(mean_ranks: Sequence[float], blocks: int, alpha: float = 0.05) -> FriedmanResult:
     """The same from published mean ranks, taken to be without ties."""
-    return _tests(np.asarray(mean_ranks, dtype=np.float64), blocks, 0.0, alpha, 0)
+    return _compute_statistics(np.asarray(mean_ranks, dtype=np.float64), blocks, 0.0, alpha, 0)
 
 
-def critical_difference(candidates: int, blocks: int, alpha: float = 0.05) -> float:
+def nemenyi_critical_difference(candidates: int, blocks: int, alpha: float = 0.05) -> float:
     """Nemenyi: mean ranks further apart than this differ at `alpha`, all pairs together."""
     from scipy.stats import studentized_range
 
@@ -70,7 +70,7 @@ def critical_difference(candidates: int, blocks: int, alpha: float = 0.05) -> fl
     return q * float(np.sqrt(candidates * (candidates + 1) / (6 * blocks)))
 
 
-def nemenyi(mean_ranks: Sequence[float], blocks: int) -> Floats:
+def nemenyi_test(mean_ranks: Sequence[float], blocks: int) -> Floats:
     """(k, k) p-values of all pairs, 1 on the diagonal."""
     from scipy.stats import studentized_range
 
@@ -80,7 +80,7 @@ def nemenyi(mean_ranks: Sequence[float], blocks: int) -> Floats:
     return np.asarray(np.clip(studentized_range.sf(apart * np.sqrt(2), k, np.inf), 0.0, 1.0))
 
 
-def cliques(mean_ranks: Sequence[float], critical: float) -> list[tuple[int, ...]]:
+def find_cliques(mean_ranks: Sequence[float], critical: float) -> list[tuple[int, ...]]:
     """Maximal groups of two or more candidates whose mean ranks span at most `critical`, best first: the bars of the diagram."""
     order = [int(i) for i in np.argsort(mean_ranks, kind="stable")]
     found: list[tuple[int, ...]] = []
@@ -95,7 +95,7 @@ def cliques(mean_ranks: Sequence[float], critical: float) -> list[tuple[int, ...
     return found
 
 
-def _tests(means: Floats, blocks: int, tie_share: float, alpha: float, left_out: int) -> Friedman:
+def _compute_statistics(means: Floats, blocks: int, tie_share: float, alpha: float, left_out: int) -> FriedmanResult:
     from scipy.special import chdtrc, fdtrc
 
     k = len(means)
@@ -106,11 +106,11 @@ def _tests(means: Floats, blocks: int, tie_share: float, alpha: float, left_out:
     # room is 0 when all blocks agree on the whole order
     f = (blocks - 1) * chi2 / room if room > 1e-9 else float("inf")
     f_p = float(fdtrc(k - 1, (k - 1) * (blocks - 1), f)) if np.isfinite(f) else 0.0
-    critical = critical_difference(k, blocks, alpha)
-    return Friedman(tuple(float(m) for m in means), blocks, chi2, float(chdtrc(k - 1, chi2)), f, f_p, critical, left_out)
+    critical = nemenyi_critical_difference(k, blocks, alpha)
+    return FriedmanResult(tuple(float(m) for m in means), blocks, chi2, float(chdtrc(k - 1, chi2)), f, f_p, critical, left_out)
 
 
-def _ranks(table: Floats) -> Floats:
+def _rank_rows(table: Floats) -> Floats:
     from scipy.stats import rankdata
 
     return np.asarray(rankdata(table, axis=1))

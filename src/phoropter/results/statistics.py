@@ -24,79 +24,28 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import SpecError, nearest
-from phoropter.core.seeds import generator
-from phoropter.results.bootstrap import LEAST_UNITS, RESAMPLES, Bootstrap, Interval, Replicates, Rows
-from phoropter.results.calibration import Bin, reliability, temperature
+from phoropter.core.errors import SpecError, did_you_mean
+from phoropter.core.seeds import named_generator
+from phoropter.results.bootstrap import MIN_UNITS, RESAMPLES, Bootstrap, UnitRows
 from phoropter.results.comparisons import (
     NAN,
     PairedTest,
-    auc_covariance,
-    corrected_t,
-    delong,
-    delong_interval,
-    effect_size,
-    holm,
-    mcnemar,
-    paired_z,
-    practically_same,
-    smallest_detectable,
-    wilcoxon,
+    adjust_holm,
+    corrected_resampled_ttest,
+    delong_test,
+    is_equivalent,
+    mcnemar_test,
+    minimum_detectable_effect,
+    paired_z_test,
+    wilcoxon_signed_rank,
 )
-from phoropter.results.groups import GroupScore, Worst, by_group, worst
-from phoropter.results.intervals import hanley_mcneil_se, interval, paired_interval, wilson
-from phoropter.results.metrics import metric
-from phoropter.results.permutations import sign_flip, swap_test
-from phoropter.results.ranks import Friedman, cliques, critical_difference, friedman, friedman_of_mean_ranks, nemenyi
+from phoropter.results.metrics import get_metric
+from phoropter.results.permutations import unit_swap_test
 from phoropter.results.store import Predictions
 from phoropter.results.sums import Floats
 
-__all__ = [
-    "Bin",
-    "Bootstrap",
-    "Comparison",
-    "Contender",
-    "Design",
-    "Friedman",
-    "GroupScore",
-    "Interval",
-    "PairedTest",
-    "Replicates",
-    "Rows",
-    "Worst",
-    "auc_covariance",
-    "by_group",
-    "cliques",
-    "compare",
-    "compare_all",
-    "corrected_t",
-    "critical_difference",
-    "delong",
-    "delong_interval",
-    "effect_size",
-    "ensemble",
-    "friedman",
-    "friedman_of_mean_ranks",
-    "hanley_mcneil_se",
-    "holm",
-    "interval",
-    "mcnemar",
-    "nemenyi",
-    "paired_interval",
-    "paired_z",
-    "practically_same",
-    "reliability",
-    "sign_flip",
-    "smallest_detectable",
-    "swap_test",
-    "temperature",
-    "wilcoxon",
-    "wilson",
-    "worst",
-]
-
-LEAST_CONSTANT = 5  # splits that must agree to the last digit before t = ∞ is believed; scores of small folds are coarse
-MANY_UNITS = 500  # above, the normal law serves as well as permutations and resamples
+MIN_CONSTANT_SPLITS = 5  # splits that must agree to the last digit before t = ∞ is believed; scores of small folds are coarse
+NORMAL_LAW_UNITS = 500  # above, the normal law serves as well as permutations and resamples
 
 Verdict = Literal["ahead", "behind", "cannot tell", "practically the same"]
 SplitKey = tuple[Hashable, int]  # what names the test rows, and the seed of the run: equal names were tested on equal rows
@@ -119,7 +68,7 @@ class Design:
 
 
 @dataclass(frozen=True, eq=False)
-class Contender:
+class CandidateScores:
     """One candidate's results. predictions are needed for one test set only, and may be a mapping that reads when asked."""
 
     name: str
@@ -151,26 +100,26 @@ class Comparison:
     verdict: Verdict
     p_adjusted: float
     detectable: float
-    left_out: int
+    n_left_out: int
     note: str = ""
 
 
-def compare(a: Contender, b: Contender, name: str, design: Design) -> Comparison:
+def compare_pair(a: CandidateScores, b: CandidateScores, name: str, design: Design) -> Comparison:
     """One pair, on its own. Raises SpecError for an unknown metric."""
-    metric(name)
-    found = _compared(a, b, name, design)
-    return _judged(found, found.p, design)
+    get_metric(name)
+    found = _run_comparison(a, b, name, design)
+    return _assign_verdict(found, found.p, design)
 
 
-def compare_all(
-    contenders: Iterable[Contender], name: str, design: Design, pairs: Iterable[tuple[str, str]] | None = None
+def compare_all_pairs(
+    contenders: Iterable[CandidateScores], name: str, design: Design, pairs: Iterable[tuple[str, str]] | None = None
 ) -> list[Comparison]:
     """Every pair, or the named ones, as one family.
 
     Pairs picked after a look at the scores (the leader against each) are no smaller a family: then ask for all and show a few.
     Raises SpecError for an unknown metric or name.
     """
-    metric(name)
+    get_metric(name)
     given = list(contenders)
     known = {t.name: t for t in given}
     if len(known) < len(given):
@@ -178,19 +127,19 @@ def compare_all(
     asked = list(combinations(known, 2) if pairs is None else pairs)
     for word in (w for pair in asked for w in pair):
         if word not in known:
-            raise SpecError(f"there is no candidate '{word}' among the {len(known)} compared{nearest(word, known)}")
-    found = [_compared(known[a], known[b], name, design) for a, b in asked]
-    adjusted = holm([c.p for c in found])
-    return [_judged(c, float(p), design) for c, p in zip(found, adjusted, strict=True)]
+            raise SpecError(f"there is no candidate '{word}' among the {len(known)} compared{did_you_mean(word, known)}")
+    found = [_run_comparison(known[a], known[b], name, design) for a, b in asked]
+    adjusted = adjust_holm([c.p for c in found])
+    return [_assign_verdict(c, float(p), design) for c, p in zip(found, adjusted, strict=True)]
 
 
-def ensemble(members: Iterable[Predictions]) -> Predictions:
+def ensemble_predictions(members: Iterable[Predictions]) -> Predictions:
     """The mean probability of several runs of the same rows (those all have), as logits: one answer sheet for a test set."""
     each = list(members)
     ids = each[0].ids
     for other in each[1:]:
         ids = np.intersect1d(ids, other.ids)
-    rows = [_rows_of(p, ids) for p in each]
+    rows = [_find_rows(p, ids) for p in each]
     mean = np.mean([p.probabilities[r] for p, r in zip(each, rows, strict=True)], axis=0)
     logits = np.log(np.maximum(mean, np.finfo(np.float32).tiny)).astype(np.float32)
     first, r = each[0], rows[0]
@@ -198,20 +147,20 @@ def ensemble(members: Iterable[Predictions]) -> Predictions:
     return Predictions(first.ids[r], first.labels[r], logits, groups, sites)
 
 
-def _compared(a: Contender, b: Contender, name: str, design: Design) -> Comparison:
+def _run_comparison(a: CandidateScores, b: CandidateScores, name: str, design: Design) -> Comparison:
     common = [k for k in a.scores if k in b.scores and not np.isnan(a.scores[k] - b.scores[k])]
     left_out = len({*a.scores, *b.scores}) - len(common)
-    differences = _by_split(a, b, common)
+    differences = _differences_by_split(a, b, common)
     if design.kind == "groups":
-        test = _over_groups(differences, design)
+        test = _test_over_groups(differences, design)
     elif design.kind == "folds" and len(differences) > 1:
-        test = _over_folds(differences, design)
+        test = _test_over_folds(differences, design)
     else:
-        test = _on_one_test_set(a, b, common, name, design)
+        test = _test_on_one_set(a, b, common, name, design)
     if np.isnan(test.difference) and len(differences):
         test = replace(test, difference=float(np.mean(differences)))
-    detectable = smallest_detectable(test.se, test.df, alpha=1 - design.level)
-    note = test.note or ("" if not np.isnan(test.low) else f"no interval from {test.units} units")
+    detectable = minimum_detectable_effect(test.se, test.df, alpha=1 - design.level)
+    note = test.note or ("" if not np.isnan(test.low) else f"no interval from {test.n_units} units")
     return Comparison(
         a.name,
         b.name,
@@ -221,7 +170,7 @@ def _compared(a: Contender, b: Contender, name: str, design: Design) -> Comparis
         test.high,
         test.p,
         test.test,
-        test.units,
+        test.n_units,
         test.effect,
         test.effect_kind,
         "cannot tell",
@@ -232,17 +181,17 @@ def _compared(a: Contender, b: Contender, name: str, design: Design) -> Comparis
     )
 
 
-def _judged(found: Comparison, p: float, design: Design) -> Comparison:
+def _assign_verdict(found: Comparison, p: float, design: Design) -> Comparison:
     """The verdict, never stronger than p and interval together."""
     verdict: Verdict = "cannot tell"
-    if design.margin is not None and practically_same(found.low, found.high, design.margin):
+    if design.margin is not None and is_equivalent(found.low, found.high, design.margin):
         verdict = "practically the same"
     elif p <= 1 - design.level and (found.low > 0 or found.high < 0):
-        verdict = "ahead" if (found.low > 0) == metric(found.metric).higher_is_better else "behind"
+        verdict = "ahead" if (found.low > 0) == get_metric(found.metric).higher_is_better else "behind"
     return replace(found, verdict=verdict, p_adjusted=p)
 
 
-def _by_split(a: Contender, b: Contender, common: list[SplitKey]) -> Floats:
+def _differences_by_split(a: CandidateScores, b: CandidateScores, common: list[SplitKey]) -> Floats:
     """One difference a split: runs that differ in the seed alone are averaged, for they are no new test rows."""
     each: dict[Hashable, list[float]] = {}
     for key in common:
@@ -250,61 +199,61 @@ def _by_split(a: Contender, b: Contender, common: list[SplitKey]) -> Floats:
     return np.array([np.mean(d) for d in each.values()], dtype=np.float64)
 
 
-def _over_folds(differences: Floats, design: Design) -> PairedTest:
-    test = corrected_t(differences, design.test_to_train, design.level)
-    if test.se == 0 and test.difference and test.units < LEAST_CONSTANT:
-        note = f"the same difference in all {test.units} splits may be chance, and leaves no spread to test by"
+def _test_over_folds(differences: Floats, design: Design) -> PairedTest:
+    test = corrected_resampled_ttest(differences, design.test_to_train, design.level)
+    if test.se == 0 and test.difference and test.n_units < MIN_CONSTANT_SPLITS:
+        note = f"the same difference in all {test.n_units} splits may be chance, and leaves no spread to test by"
         return replace(test, p=NAN, low=NAN, high=NAN, note=note)
     return test
 
 
-def _over_groups(differences: Floats, design: Design) -> PairedTest:
-    test, n = wilcoxon(differences), len(differences)
-    if n < LEAST_UNITS:
+def _test_over_groups(differences: Floats, design: Design) -> PairedTest:
+    test, n = wilcoxon_signed_rank(differences), len(differences)
+    if n < MIN_UNITS:
         return test
-    drawn = generator(design.seed, "bootstrap").integers(0, n, (RESAMPLES, n))
-    return _bounded(test, differences[drawn].mean(axis=1), design.level)
+    drawn = named_generator(design.seed, "bootstrap").integers(0, n, (RESAMPLES, n))
+    return _add_interval(test, differences[drawn].mean(axis=1), design.level)
 
 
-def _bounded(test: PairedTest, drawn: Floats, level: float) -> PairedTest:
+def _add_interval(test: PairedTest, drawn: Floats, level: float) -> PairedTest:
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return replace(
-        test, low=float(low), high=float(high), level=level, se=float(np.std(drawn, ddof=1)), df=max(test.units - 1, 1)
+        test, low=float(low), high=float(high), level=level, se=float(np.std(drawn, ddof=1)), df=max(test.n_units - 1, 1)
     )
 
 
-def _on_one_test_set(a: Contender, b: Contender, common: list[SplitKey], name: str, design: Design) -> PairedTest:
-    sheets = [_aligned(a.predictions[k], b.predictions[k]) for k in common if k in a.predictions and k in b.predictions]
+def _test_on_one_set(a: CandidateScores, b: CandidateScores, common: list[SplitKey], name: str, design: Design) -> PairedTest:
+    sheets = [_align_rows(a.predictions[k], b.predictions[k]) for k in common if k in a.predictions and k in b.predictions]
     if not sheets:
         return PairedTest("none", NAN, NAN, note=f"{len(common)} splits in common and no predictions of both: nothing to test")
     labels, units, pa, pb = (np.concatenate(column) for column in zip(*sheets, strict=True))
     once = len(np.unique(units)) == len(units)
     if once and name == "accuracy":
-        return mcnemar(pa.argmax(axis=1) == labels, pb.argmax(axis=1) == labels, level=design.level)
+        return mcnemar_test(pa.argmax(axis=1) == labels, pb.argmax(axis=1) == labels, level=design.level)
     if once and name == "roc_auc" and pa.shape[1] == 2:
-        return delong(labels == 1, pa[:, 1], pb[:, 1], design.level)
+        return delong_test(labels == 1, pa[:, 1], pb[:, 1], design.level)
     runs = np.repeat(np.arange(len(sheets)), [len(s[0]) for s in sheets]) if len(sheets) > 1 else None
-    rows = Rows(labels, units, runs)
-    if rows.count > MANY_UNITS:
-        return paired_z(name, rows, pa, pb, design.level)
-    test = swap_test(name, labels, pa, pb, units, runs, seed=design.seed)
+    rows = UnitRows(labels, units, runs)
+    if rows.count > NORMAL_LAW_UNITS:
+        return paired_z_test(name, rows, pa, pb, design.level)
+    test = unit_swap_test(name, labels, pa, pb, units, runs, seed=design.seed)
     draws = Bootstrap(labels, units, runs, seed=design.seed)
-    values = draws.replicates(name, pa).minus(draws.replicates(name, pb)).values
+    values = draws.compute_replicates(name, pa).paired_difference(draws.compute_replicates(name, pb)).values
     known = values[~np.isnan(values)]
-    return _bounded(test, known, design.level) if rows.count >= LEAST_UNITS and len(known) > len(values) / 2 else test
+    return _add_interval(test, known, design.level) if rows.count >= MIN_UNITS and len(known) > len(values) / 2 else test
 
 
-def _aligned(a: Predictions, b: Predictions) -> tuple[NDArray[Any], NDArray[Any], Floats, Floats]:
+def _align_rows(a: Predictions, b: Predictions) -> tuple[NDArray[Any], NDArray[Any], Floats, Floats]:
     """Labels, units (groups where known, else ids) and both probabilities of the rows both have, in the same order."""
     units = a.ids if a.groups is None else a.groups
     if np.array_equal(a.ids, b.ids):
         return a.labels, units, a.probabilities, b.probabilities
     ids = np.intersect1d(a.ids, b.ids)
-    ra, rb = _rows_of(a, ids), _rows_of(b, ids)
+    ra, rb = _find_rows(a, ids), _find_rows(b, ids)
     return a.labels[ra], units[ra], a.probabilities[ra], b.probabilities[rb]
 
 
-def _rows_of(predictions: Predictions, ids: NDArray[Any]) -> NDArray[np.int64]:
+def _find_rows(predictions: Predictions, ids: NDArray[Any]) -> NDArray[np.int64]:
     """(len(ids),) the row of each id, in the order of the sorted ids."""
     order = np.argsort(predictions.ids, kind="stable")
     return order[np.searchsorted(predictions.ids[order], np.sort(ids))]

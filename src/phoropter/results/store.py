@@ -36,12 +36,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import StoreError
-from phoropter.core.files import lock, sweep_aside, write_json, writing, writing_folder
+from phoropter.core.files import atomic_write, atomic_write_folder, file_lock, remove_unfinished, write_json
 from phoropter.results.metrics import softmax
 
-FORMAT = 1
+FORMAT_VERSION = 1
 MAX_JSON_BYTES = 200_000_000
-_KEY = re.compile(r"[0-9a-f]{32}")
+_KEY_PATTERN = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,15 +82,17 @@ class Predictions:
     def load(cls, path: Path) -> Predictions:
         """Reads one. Raises StoreError when the file is not what `save` writes."""
         try:
-            columns = _arrays(path)
-            return cls(columns["id"], columns["label"], columns["logits"], **{f: columns.get(n) for f, n in _OPTIONAL.items()})
+            columns = _load_arrays(path)
+            return cls(
+                columns["id"], columns["label"], columns["logits"], **{f: columns.get(n) for f, n in _OPTIONAL_COLUMNS.items()}
+            )
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise StoreError(
                 f"{path} is not a predictions file ({error}): delete its run folder and run the study again"
             ) from None
 
 
-_OPTIONAL = {"groups": "group", "sites": "site", "spans": "span", "features": "features"}
+_OPTIONAL_COLUMNS = {"groups": "group", "sites": "site", "spans": "span", "features": "features"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +108,10 @@ class Run:
     @cached_property
     def record(self) -> dict[str, Any]:
         """record.json: candidate, split, seed, recipe, cost, versions, digests."""
-        return dict(read_json(self.folder / "record.json"))
+        return dict(read_bounded_json(self.folder / "record.json"))
 
     @property
-    def candidate(self) -> str:
+    def candidate_name(self) -> str:
         return str(self.record["candidate"]["name"])
 
     @cached_property
@@ -119,20 +121,20 @@ class Run:
         if not path.exists():
             return []
         with path.open(newline="", encoding="utf-8") as file:
-            return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
+            return [{k: _parse_number(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
-    def predictions(self, part: str = "predictions") -> Predictions | None:
+    def load_predictions(self, part: str = "predictions") -> Predictions | None:
         """The rows of one part (`predictions`, `validation`, `external`), or None where there is none. Not cached."""
         path = self.folder / f"{part}.npz"
         return Predictions.load(path) if path.exists() else None
 
-    def pictures(self) -> dict[str, bytes]:
+    def load_pictures(self) -> dict[str, bytes]:
         """Sample id → JPEG bytes of the most confident mistakes."""
         path = self.folder / "pictures.npz"
         if not path.exists():
             return {}
         try:
-            columns = _arrays(path)
+            columns = _load_arrays(path)
             ends = np.cumsum(columns["length"])
             data = columns["jpeg"].tobytes()
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
@@ -140,21 +142,21 @@ class Run:
         return {str(i): data[end - n : end] for i, n, end in zip(columns["id"], columns["length"], ends, strict=True)}
 
     @property
-    def bundle(self) -> Path | None:
+    def bundle_folder(self) -> Path | None:
         """The trained classifier's folder, where it was kept."""
         return self.folder / "bundle" if (self.folder / "bundle").is_dir() else None
 
 
-class RunFolder:
+class RunWriter:
     """A run being written: fill it, and leaving the `with` makes it exist."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def record(self, record: Mapping[str, Any]) -> None:
-        write_json(self.folder / "record.json", {"format": FORMAT, **record})
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        write_json(self.folder / "record.json", {"format": FORMAT_VERSION, **record})
 
-    def history(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def write_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
         rows = list(rows)
         names = list(dict.fromkeys(name for row in rows for name in row))
         with (self.folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
@@ -162,10 +164,10 @@ class RunFolder:
             writer.writeheader()
             writer.writerows(rows)
 
-    def predictions(self, predictions: Predictions, part: str = "predictions") -> None:
+    def write_predictions(self, predictions: Predictions, part: str = "predictions") -> None:
         predictions.save(self.folder / f"{part}.npz")
 
-    def pictures(self, jpegs: Mapping[str, bytes]) -> None:
+    def write_pictures(self, jpegs: Mapping[str, bytes]) -> None:
         """Sample id → JPEG bytes."""
         with (self.folder / "pictures.npz").open("wb") as file:
             np.savez(
@@ -188,11 +190,11 @@ class Store:
         path = self.folder / "study.json"
         if not path.exists():
             raise StoreError(f"{self.folder} is not a results folder (no study.json in it): name the folder given to `run -o`")
-        return dict(read_json(path))
+        return dict(read_bounded_json(path))
 
-    def describe(self, study: Mapping[str, Any]) -> None:
+    def write_study(self, study: Mapping[str, Any]) -> None:
         """Writes study.json, replacing the one of an earlier call."""
-        write_json(self.folder / "study.json", {"format": FORMAT, **study})
+        write_json(self.folder / "study.json", {"format": FORMAT_VERSION, **study})
 
     def runs(self) -> Iterator[Run]:
         """Every finished run, in the order of the plan; runs of an earlier plan are left out."""
@@ -200,26 +202,26 @@ class Store:
         return (self.run(key) for key in planned if key in self)
 
     def run(self, key: str) -> Run:
-        return Run(self.folder / "runs" / _checked(key))
+        return Run(self.folder / "runs" / _validate_key(key))
 
     def __contains__(self, key: str) -> bool:
-        return (self.folder / "runs" / _checked(key) / "record.json").exists()
+        return (self.folder / "runs" / _validate_key(key) / "record.json").exists()
 
-    def failures(self) -> dict[str, dict[str, Any]]:
+    def read_failures(self) -> dict[str, dict[str, Any]]:
         """Key → why it failed, for runs of this plan that failed and have not succeeded since."""
         planned = {str(p["key"]) for p in self.study["plan"]}
         notes = sorted((self.folder / "failed").glob("*.json"))
-        return {n.stem: dict(read_json(n)) for n in notes if n.stem in planned and n.stem not in self}
+        return {n.stem: dict(read_bounded_json(n)) for n in notes if n.stem in planned and n.stem not in self}
 
-    def fail(self, key: str, note: Mapping[str, Any]) -> None:
+    def record_failure(self, key: str, note: Mapping[str, Any]) -> None:
         """Leaves a note instead of a result."""
-        write_json(self.folder / "failed" / f"{_checked(key)}.json", dict(note))
+        write_json(self.folder / "failed" / f"{_validate_key(key)}.json", dict(note))
 
     @contextmanager
-    def lease(self, key: str) -> Iterator[bool]:
+    def hold_lease(self, key: str) -> Iterator[bool]:
         """Yields True while this process alone may compute `key`; False when another does, or it is done."""
-        held = lock(self.folder / "locks" / f"{_checked(key)}.lock")
-        if not self._taken(held):
+        held = file_lock(self.folder / "locks" / f"{_validate_key(key)}.lock")
+        if not self._try_lease(held):
             yield False
             return
         try:
@@ -227,31 +229,31 @@ class Store:
         finally:
             held.release()
 
-    def leased(self, key: str) -> bool:
+    def is_leased(self, key: str) -> bool:
         """Whether some process is computing `key` right now."""
-        path = self.folder / "locks" / f"{_checked(key)}.lock"
+        path = self.folder / "locks" / f"{_validate_key(key)}.lock"
         if not path.exists():
             return False
         # Only Linux says who holds a lock without taking it. So it is taken for a moment; a worker who meets that tries again.
-        with self._looking():
+        with self._hold_looking_lock():
             held = filelock.FileLock(path)
-            if not _acquired(held):
+            if not _try_acquire(held):
                 return True
             held.release()
         return False
 
-    def _taken(self, held: filelock.FileLock) -> bool:
+    def _try_lease(self, held: filelock.FileLock) -> bool:
         """Where another has it, it may be one who only looks: while nobody does, it is tried once more."""
-        if _acquired(held):
+        if _try_acquire(held):
             return True
-        with self._looking():
-            return _acquired(held)
+        with self._hold_looking_lock():
+            return _try_acquire(held)
 
     @contextmanager
-    def _looking(self) -> Iterator[None]:
+    def _hold_looking_lock(self) -> Iterator[None]:
         """Alone among those who look; not waiting longer than a second for one that was stopped in the act."""
-        alone = lock(self.folder / "locks" / "looking.lock")
-        mine = _acquired(alone, 1.0)
+        alone = file_lock(self.folder / "locks" / "looking.lock")
+        mine = _try_acquire(alone, 1.0)
         try:
             yield
         finally:
@@ -259,33 +261,33 @@ class Store:
                 alone.release()
 
     @contextmanager
-    def writing(self, key: str) -> Iterator[RunFolder]:
+    def create_run(self, key: str) -> Iterator[RunWriter]:
         """A folder to fill; it becomes runs/KEY on leaving without an error. Hold the lease."""
-        target = self.folder / "runs" / _checked(key)
+        target = self.folder / "runs" / _validate_key(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         for stale in target.parent.glob(f".{key}.aside-*"):
             shutil.rmtree(stale, ignore_errors=True)
-        with writing_folder(target) as aside:
-            yield RunFolder(aside)
+        with atomic_write_folder(target) as aside:
+            yield RunWriter(aside)
         (self.folder / "failed" / f"{key}.json").unlink(missing_ok=True)
 
-    def work(self, key: str) -> Path:
+    def work_folder(self, key: str) -> Path:
         """Where a run under way keeps its checkpoints; removed when it is done."""
-        folder = self.folder / "work" / _checked(key)
+        folder = self.folder / "work" / _validate_key(key)
         folder.mkdir(parents=True, exist_ok=True)
-        sweep_aside(folder)
+        remove_unfinished(folder)
         return folder
 
     def clear_work(self, key: str) -> None:
-        shutil.rmtree(self.folder / "work" / _checked(key), ignore_errors=True)
+        shutil.rmtree(self.folder / "work" / _validate_key(key), ignore_errors=True)
 
-    def now(self) -> dict[str, dict[str, Any]]:
+    def read_progress_notes(self) -> dict[str, dict[str, Any]]:
         """Key → what the run under way last said of itself (epoch, loss, images/s)."""
         notes = sorted((self.folder / "work").glob("*/now.json"))
-        return {n.parent.name: dict(read_json(n)) for n in notes}
+        return {n.parent.name: dict(read_bounded_json(n)) for n in notes}
 
 
-def _acquired(held: filelock.FileLock, wait_s: float = 0) -> bool:
+def _try_acquire(held: filelock.FileLock, wait_s: float = 0) -> bool:
     try:
         held.acquire(timeout=wait_s, poll_interval=0.005)
     except filelock.Timeout:
@@ -293,13 +295,13 @@ def _acquired(held: filelock.FileLock, wait_s: float = 0) -> bool:
     return True
 
 
-def _arrays(path: Path) -> dict[str, Any]:
+def _load_arrays(path: Path) -> dict[str, Any]:
     """Every array of an npz; nothing pickled is read, and the file is closed whatever it holds."""
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         return dict(file)
 
 
-def read_json(path: Path) -> Any:
+def read_bounded_json(path: Path) -> Any:
     """A JSON file of bounded size. Raises StoreError when it is missing, too large or malformed."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
@@ -309,19 +311,19 @@ def read_json(path: Path) -> Any:
         raise StoreError(f"{path} cannot be read as JSON: {error}") from None
 
 
-def write_now(folder: Path, note: Mapping[str, Any]) -> None:
+def write_progress_note(folder: Path, note: Mapping[str, Any]) -> None:
     """What a run under way is doing, for `status`; replaced each time."""
-    with writing(folder / "now.json") as aside:
+    with atomic_write(folder / "now.json") as aside:
         aside.write_text(json.dumps(dict(note)), encoding="utf-8")
 
 
-def _checked(key: str) -> str:
-    if not _KEY.fullmatch(key):
+def _validate_key(key: str) -> str:
+    if not _KEY_PATTERN.fullmatch(key):
         raise StoreError(f"'{key}' is not a run key: expected 32 hexadecimal digits")
     return key
 
 
-def _number(text: str | None) -> float | str:
+def _parse_number(text: str | None) -> float | str:
     try:
         return float(text or "nan")
     except ValueError:

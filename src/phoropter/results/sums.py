@@ -22,26 +22,26 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
 
-BINS = 15  # of the calibration error: Guo et al. 2017, "On Calibration of Modern Neural Networks", §2
-TOP = 5
-STEP = 1e-4  # of a row, in numeric derivatives
+N_BINS = 15  # of the calibration error: Guo et al. 2017, "On Calibration of Modern Neural Networks", §2
+TOP_K = 5
+DIFFERENCE_STEP = 1e-4  # of a row, in numeric derivatives
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Layout = tuple[int, ...]
-OfClass = Callable[[Floats, Floats, Floats], Floats]  # right, actual, predicted, each (C, B) → (C, B)
-OfSums = Callable[[Floats, Layout], Floats]  # (M, B) → (B,)
+PerClassFunction = Callable[[Floats, Floats, Floats], Floats]  # right, actual, predicted, each (C, B) → (C, B)
+SumsFunction = Callable[[Floats, Layout], Floats]  # (M, B) → (B,)
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class LabelledProbabilities:
     """Checked labels (N,) int64 in 0..C-1 and probabilities (N, C) float64, and what several metrics derive from them."""
 
     labels: Ints
     probabilities: Floats
 
     @classmethod
-    def checked(cls, labels: NDArray[Any], probabilities: NDArray[Any]) -> Answers:
+    def from_arrays(cls, labels: NDArray[Any], probabilities: NDArray[Any]) -> LabelledProbabilities:
         """Raises DataError for shapes that do not fit, labels outside the columns, and rows that are not probabilities."""
         values = np.asarray(probabilities, dtype=np.float64)
         truth = np.asarray(labels)
@@ -56,192 +56,192 @@ class Answers:
         return cls(truth.astype(np.int64, copy=False), values)
 
     @property
-    def classes(self) -> int:
+    def n_classes(self) -> int:
         return int(self.probabilities.shape[1])
 
     @cached_property
-    def predicted(self) -> Ints:
+    def predicted_labels(self) -> Ints:
         """(N,) the likeliest class; of equals the first."""
         return np.asarray(self.probabilities.argmax(axis=1))
 
     @cached_property
-    def of_label(self) -> Floats:
+    def label_probabilities(self) -> Floats:
         """(N,) the probability given to the true class."""
         return self.probabilities[np.arange(len(self.labels)), self.labels]
 
     @cached_property
     def support(self) -> Ints:
         """(C,) rows of each true class."""
-        return np.bincount(self.labels, minlength=self.classes)
+        return np.bincount(self.labels, minlength=self.n_classes)
 
 
 @dataclass(frozen=True, eq=False)
-class Sums:
+class MetricSums:
     """What each row adds to which of M sums: row `rows[e]` adds `values[e]` to sum `index[e]`.
 
     `layout` is what the function of the sums must know of their order (number of classes, slots of each ranking).
     """
 
-    index: Ints
-    rows: Ints
+    sum_index: Ints
+    row_index: Ints
     values: Floats
-    count: int
+    n_sums: int
     layout: Layout
 
-    def total(self) -> Floats:
+    def total_column(self) -> Floats:
         """(M, 1) every row once."""
-        return np.bincount(self.index, self.values, minlength=self.count).astype(np.float64)[:, None]
+        return np.bincount(self.sum_index, self.values, minlength=self.n_sums).astype(np.float64)[:, None]
 
-    def of_unit(self, gradient: Floats, units: Ints, count: int) -> Floats:
+    def unit_gradient(self, gradient: Floats, units: Ints, count: int) -> Floats:
         """(M,) derivatives by the sums → (U,) derivatives by the weights of the units."""
-        return np.bincount(units[self.rows], gradient[self.index] * self.values, minlength=count).astype(np.float64)
+        return np.bincount(units[self.row_index], gradient[self.sum_index] * self.values, minlength=count).astype(np.float64)
 
-    def by_unit(self, units: Ints, count: int) -> Any:
+    def unit_matrix(self, units: Ints, count: int) -> Any:
         """(M, U) sparse, the rows of one unit added up; times weights (U, B) it gives the sums (M, B)."""
         from scipy.sparse import csr_array
 
-        return csr_array((self.values, (self.index, units[self.rows])), shape=(self.count, count))
+        return csr_array((self.values, (self.sum_index, units[self.row_index])), shape=(self.n_sums, count))
 
 
 # What rows add
 
 
-def counts(answers: Answers) -> Sums:
+def class_count_sums(answers: LabelledProbabilities) -> MetricSums:
     """3C sums: rows of each class answered correctly · truly of it · predicted as it."""
-    n, c = len(answers.labels), answers.classes
-    right = np.flatnonzero(answers.labels == answers.predicted)
-    index = np.concatenate([answers.labels[right], c + answers.labels, 2 * c + answers.predicted])
+    n, c = len(answers.labels), answers.n_classes
+    right = np.flatnonzero(answers.labels == answers.predicted_labels)
+    index = np.concatenate([answers.labels[right], c + answers.labels, 2 * c + answers.predicted_labels])
     rows = np.concatenate([right, np.arange(n), np.arange(n)])
-    return Sums(index, rows, np.ones(len(rows)), 3 * c, (c,))
+    return MetricSums(index, rows, np.ones(len(rows)), 3 * c, (c,))
 
 
-def top_hits(answers: Answers) -> Sums:
+def top_k_sums(answers: LabelledProbabilities) -> MetricSums:
     """Whether the label is among the TOP likeliest; among equals the first columns count as likelier, as for `predicted`."""
-    p, own = answers.probabilities, answers.of_label[:, None]
-    earlier = np.arange(answers.classes)[None, :] < answers.labels[:, None]
+    p, own = answers.probabilities, answers.label_probabilities[:, None]
+    earlier = np.arange(answers.n_classes)[None, :] < answers.labels[:, None]
     ahead = (p > own).sum(axis=1) + ((p == own) & earlier).sum(axis=1)
-    return _mean_of((ahead < TOP).astype(np.float64))
+    return _sums_for_mean((ahead < TOP_K).astype(np.float64))
 
 
-def log_losses(answers: Answers) -> Sums:
+def log_loss_sums(answers: LabelledProbabilities) -> MetricSums:
     """Negative log of the label's probability, clipped as scikit-learn clips it."""
     eps = np.finfo(np.float64).eps
-    return _mean_of(-np.log(np.clip(answers.of_label, eps, 1 - eps)))
+    return _sums_for_mean(-np.log(np.clip(answers.label_probabilities, eps, 1 - eps)))
 
 
-def squared_errors(answers: Answers) -> Sums:
+def brier_sums(answers: LabelledProbabilities) -> MetricSums:
     """Brier 1950, summed over classes; of two classes the half, so that both common definitions are met as scikit-learn does."""
-    whole = np.square(answers.probabilities).sum(axis=1) - 2 * answers.of_label + 1
-    return _mean_of(whole / 2 if answers.classes == 2 else whole)
+    whole = np.square(answers.probabilities).sum(axis=1) - 2 * answers.label_probabilities + 1
+    return _sums_for_mean(whole / 2 if answers.n_classes == 2 else whole)
 
 
-def calibration_gaps(answers: Answers) -> Sums:
+def calibration_sums(answers: LabelledProbabilities) -> MetricSums:
     """BINS sums of (confidence - hit), then the weight of all rows."""
     n = len(answers.labels)
     confidence = answers.probabilities.max(axis=1, initial=0)
-    gap = confidence - (answers.labels == answers.predicted)
-    index = np.concatenate([bin_of(confidence, BINS), np.full(n, BINS)])
-    return Sums(index, np.tile(np.arange(n), 2), np.concatenate([gap, np.ones(n)]), BINS + 1, ())
+    gap = confidence - (answers.labels == answers.predicted_labels)
+    index = np.concatenate([assign_bins(confidence, N_BINS), np.full(n, N_BINS)])
+    return MetricSums(index, np.tile(np.arange(n), 2), np.concatenate([gap, np.ones(n)]), N_BINS + 1, ())
 
 
-def bin_of(confidence: Floats, bins: int) -> Ints:
+def assign_bins(confidence: Floats, bins: int) -> Ints:
     """(N,) which of `bins` equal widths (low, high] a confidence falls in; 0 belongs to the first."""
     return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
-def _mean_of(values: Floats) -> Sums:
+def _sums_for_mean(values: Floats) -> MetricSums:
     n = len(values)
     index = np.repeat(np.array([0, 1]), n)
-    return Sums(index, np.tile(np.arange(n), 2), np.concatenate([values, np.ones(n)]), 2, ())
+    return MetricSums(index, np.tile(np.arange(n), 2), np.concatenate([values, np.ones(n)]), 2, ())
 
 
 # Functions of the sums: (M, B) and the layout → (B,)
 
 
-def mean(sums: Floats, _: Layout) -> Floats:
-    return ratio(sums[0], sums[1])
+def mean_from_sums(sums: Floats, _: Layout) -> Floats:
+    return safe_divide(sums[0], sums[1])
 
 
-def calibration_error(sums: Floats, _: Layout) -> Floats:
-    return ratio(np.abs(sums[:-1]).sum(axis=0), sums[-1])
+def calibration_error_from_sums(sums: Floats, _: Layout) -> Floats:
+    return safe_divide(np.abs(sums[:-1]).sum(axis=0), sums[-1])
 
 
-def accuracy(sums: Floats, layout: Layout) -> Floats:
-    right, actual, _ = _margins(sums, layout)
-    return ratio(right.sum(axis=0), actual.sum(axis=0))
+def accuracy_from_sums(sums: Floats, layout: Layout) -> Floats:
+    right, actual, _ = _split_counts(sums, layout)
+    return safe_divide(right.sum(axis=0), actual.sum(axis=0))
 
 
-def balanced_accuracy(sums: Floats, layout: Layout) -> Floats:
-    right, actual, _ = _margins(sums, layout)
-    return ratio(ratio(right, actual, 0.0).sum(axis=0), (actual > 0).sum(axis=0))
+def balanced_accuracy_from_sums(sums: Floats, layout: Layout) -> Floats:
+    right, actual, _ = _split_counts(sums, layout)
+    return safe_divide(safe_divide(right, actual, 0.0).sum(axis=0), (actual > 0).sum(axis=0))
 
 
-def macro(of_class: OfClass) -> OfSums:
+def macro_average(of_class: PerClassFunction) -> SumsFunction:
     """The mean over classes that occur among labels or predictions, as scikit-learn takes it when it is given no labels."""
 
-    def value(sums: Floats, layout: Layout) -> Floats:
-        right, actual, predicted = _margins(sums, layout)
+    def macro_from_sums(sums: Floats, layout: Layout) -> Floats:
+        right, actual, predicted = _split_counts(sums, layout)
         present = (actual + predicted) > 0
-        return ratio(np.where(present, of_class(right, actual, predicted), 0).sum(axis=0), present.sum(axis=0))
+        return safe_divide(np.where(present, of_class(right, actual, predicted), 0).sum(axis=0), present.sum(axis=0))
 
-    return value
+    return macro_from_sums
 
 
-def weighted(of_class: OfClass) -> OfSums:
+def weighted_average(of_class: PerClassFunction) -> SumsFunction:
     """The mean over classes, each weighted by its true rows."""
 
-    def value(sums: Floats, layout: Layout) -> Floats:
-        right, actual, predicted = _margins(sums, layout)
-        return ratio((of_class(right, actual, predicted) * actual).sum(axis=0), actual.sum(axis=0))
+    def weighted_from_sums(sums: Floats, layout: Layout) -> Floats:
+        right, actual, predicted = _split_counts(sums, layout)
+        return safe_divide((of_class(right, actual, predicted) * actual).sum(axis=0), actual.sum(axis=0))
 
-    return value
-
-
-def precision(right: Floats, actual: Floats, predicted: Floats) -> Floats:
-    return ratio(right, predicted, 0.0)
+    return weighted_from_sums
 
 
-def recall(right: Floats, actual: Floats, predicted: Floats) -> Floats:
-    return ratio(right, actual, 0.0)
+def precision_per_class(right: Floats, actual: Floats, predicted: Floats) -> Floats:
+    return safe_divide(right, predicted, 0.0)
 
 
-def f1(right: Floats, actual: Floats, predicted: Floats) -> Floats:
-    return ratio(2 * right, actual + predicted, 0.0)
+def recall_per_class(right: Floats, actual: Floats, predicted: Floats) -> Floats:
+    return safe_divide(right, actual, 0.0)
 
 
-def matthews(sums: Floats, layout: Layout) -> Floats:
+def f1_per_class(right: Floats, actual: Floats, predicted: Floats) -> Floats:
+    return safe_divide(2 * right, actual + predicted, 0.0)
+
+
+def matthews_from_sums(sums: Floats, layout: Layout) -> Floats:
     """Gorodkin 2004, for C classes; 0 where one side is constant, as scikit-learn has it."""
-    right, actual, predicted = _margins(sums, layout)
+    right, actual, predicted = _split_counts(sums, layout)
     n = actual.sum(axis=0)
     covariance = right.sum(axis=0) * n - (actual * predicted).sum(axis=0)
     spread = (n**2 - (actual**2).sum(axis=0)) * (n**2 - (predicted**2).sum(axis=0))
-    return ratio(covariance, np.sqrt(np.maximum(spread, 0)), 0.0)
+    return safe_divide(covariance, np.sqrt(np.maximum(spread, 0)), 0.0)
 
 
-def kappa(sums: Floats, layout: Layout) -> Floats:
+def kappa_from_sums(sums: Floats, layout: Layout) -> Floats:
     """Cohen 1960; NaN where chance alone agrees everywhere."""
-    right, actual, predicted = _margins(sums, layout)
+    right, actual, predicted = _split_counts(sums, layout)
     n = actual.sum(axis=0)
     by_chance = (actual * predicted).sum(axis=0)
-    return ratio(right.sum(axis=0) * n - by_chance, n**2 - by_chance)
+    return safe_divide(right.sum(axis=0) * n - by_chance, n**2 - by_chance)
 
 
-def _margins(sums: Floats, layout: Layout) -> tuple[Floats, Floats, Floats]:
+def _split_counts(sums: Floats, layout: Layout) -> tuple[Floats, Floats, Floats]:
     c = layout[0]
     return sums[:c], sums[c : 2 * c], sums[2 * c :]
 
 
-def ratio(a: Floats, b: Any, undefined: float = np.nan) -> Floats:
+def safe_divide(a: Floats, b: Any, undefined: float = np.nan) -> Floats:
     """a / b, and `undefined` where b is 0."""
     return np.asarray(np.divide(a, b, out=np.full(np.shape(a), undefined), where=np.asarray(b) != 0))
 
 
-def numeric_gradient(value: OfSums, sums: Floats, layout: Layout) -> Floats:
+def numeric_gradient(value: SumsFunction, sums: Floats, layout: Layout) -> Floats:
     """(M,) derivatives of a metric by each of its sums (M, 1), central differences; 0 for empty sums, which no row adds to."""
     gradient = np.zeros(len(sums))
     used = np.flatnonzero(sums[:, 0])
     for some in np.array_split(used, len(used) // 256 + 1):
         steps = np.zeros((len(sums), len(some)))
-        steps[some, np.arange(len(some))] = STEP
-        gradient[some] = (value(sums + steps, layout) - value(sums - steps, layout)) / (2 * STEP)
+        steps[some, np.arange(len(some))] = DIFFERENCE_STEP
+        gradient[some] = (value(sums + steps, layout) - value(sums - steps, layout)) / (2 * DIFFERENCE_STEP)
     return gradient

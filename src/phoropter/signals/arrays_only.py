@@ -22,11 +22,11 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-_DTYPE = re.compile(r"^[<>=|]?[biuf][1248]$")
-_GROWTH = 4  # bytes of arrays per byte of file
+_DTYPE_PATTERN = re.compile(r"^[<>=|]?[biuf][1248]$")
+_MAX_GROWTH = 4  # bytes of arrays per byte of file
 
 
-class _Word:
+class _StandIn:
     """What a pickle's program may name. It has no state of its own for the program to change."""
 
     __slots__ = ()
@@ -35,24 +35,24 @@ class _Word:
         raise pickle.UnpicklingError(f"it tries to change {type(self).__name__}")
 
 
-class _NdArray(_Word):
+class _NdArrayClass(_StandIn):
     """Stands for the class numpy.ndarray, which a pickle only names; it cannot be called."""
 
     __slots__ = ()
 
 
-class _Reconstruct(_Word):
+class _Reconstruct(_StandIn):
     """Stands for NumPy's function that makes an empty array."""
 
     __slots__ = ()
 
-    def __call__(self, kind: object, shape: object, letter: object) -> _Array:
-        if not isinstance(kind, _NdArray) or shape != (0,):
+    def __call__(self, kind: object, shape: object, letter: object) -> _ArrayStandIn:
+        if not isinstance(kind, _NdArrayClass) or shape != (0,):
             raise pickle.UnpicklingError("expected a plain array")
-        return _Array()
+        return _ArrayStandIn()
 
 
-class _Encode(_Word):
+class _Encode(_StandIn):
     """Stands for `_codecs.encode`, for bytes written by Python 3 at a protocol that had none."""
 
     __slots__ = ()
@@ -63,11 +63,11 @@ class _Encode(_Word):
         return text.encode("latin1")
 
 
-class _DType:
+class _DTypeStandIn:
     """Stands for a numpy.dtype of one number; its pickled state adds the byte order."""
 
     def __init__(self, name: str, *_: object) -> None:
-        if not isinstance(name, str) or not _DTYPE.match(name):
+        if not isinstance(name, str) or not _DTYPE_PATTERN.match(name):
             raise pickle.UnpicklingError(f"expected arrays of numbers, came the dtype {name!r}")
         self.dtype = np.dtype(name)
 
@@ -77,7 +77,7 @@ class _DType:
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
-class _Array:
+class _ArrayStandIn:
     """Stands for a numpy.ndarray until its pickled state brings shape, dtype and bytes."""
 
     def __init__(self) -> None:
@@ -87,7 +87,11 @@ class _Array:
         if not isinstance(state, tuple) or len(state) != 5:
             raise pickle.UnpicklingError("expected the state of an array: version, shape, dtype, order, bytes")
         _, shape, dtype, fortran, raw = state
-        if not isinstance(dtype, _DType) or not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+        if (
+            not isinstance(dtype, _DTypeStandIn)
+            or not isinstance(shape, tuple)
+            or not all(type(n) is int and n >= 0 for n in shape)
+        ):
             raise pickle.UnpicklingError("expected an array of numbers with a shape")
         data = raw.encode("latin1") if isinstance(raw, str) else raw
         if not isinstance(data, bytes) or math.prod(shape) * dtype.dtype.itemsize != len(data):
@@ -95,11 +99,11 @@ class _Array:
         self.array = np.frombuffer(data, dtype.dtype).reshape(shape, order="F" if fortran else "C")
 
 
-class _ArraysOnly(pickle.Unpickler):
+class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _WORDS:
+        if (module, name) not in _ALLOWED_NAMES:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which is no array: it is not run")
-        return _WORDS[module, name]
+        return _ALLOWED_NAMES[module, name]
 
     def persistent_load(self, pid: object) -> Any:
         raise pickle.UnpicklingError("it refers to an object outside itself")
@@ -111,10 +115,10 @@ def load_arrays(source: bytes | BinaryIO, size: int | None = None) -> Any:
     Text of Python 2 is read as Latin-1. Raises pickle.UnpicklingError for anything else; nothing it names is run.
     """
     file = BytesIO(source) if isinstance(source, bytes) else source
-    limit = _GROWTH * (len(source) if isinstance(source, bytes) else size or 0)
+    limit = _MAX_GROWTH * (len(source) if isinstance(source, bytes) else size or 0)
     try:
-        loaded = [_ArraysOnly(file, encoding="latin1").load()]
-        _settle(loaded, limit)
+        loaded = [_ArrayUnpickler(file, encoding="latin1").load()]
+        _replace_stand_ins(loaded, limit)
     except pickle.UnpicklingError:
         raise
     except Exception as error:  # a damaged program may raise whatever Python can
@@ -128,7 +132,7 @@ def load_arrays_file(path: Path) -> Any:
         return load_arrays(cast(BinaryIO, file), path.stat().st_size)
 
 
-def _settle(root: list[Any], limit: int) -> None:
+def _replace_stand_ins(root: list[Any], limit: int) -> None:
     """Walks everything reachable once, puts arrays where their stand-ins are, and refuses what is not plain data."""
     total, seen, waiting = 0, {id(root)}, [cast(Any, root)]
     while waiting:
@@ -136,7 +140,7 @@ def _settle(root: list[Any], limit: int) -> None:
         for key, value in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
             if isinstance(holder, dict) and not isinstance(key, (str, int)):
                 raise pickle.UnpicklingError(f"expected text or whole numbers as keys, came {type(key).__name__}")
-            if isinstance(value, _Array) and value.array is not None:
+            if isinstance(value, _ArrayStandIn) and value.array is not None:
                 holder[key] = value.array
                 total += value.array.nbytes if id(value) not in seen else 0
             elif type(value) in (dict, list):
@@ -146,12 +150,12 @@ def _settle(root: list[Any], limit: int) -> None:
                 raise pickle.UnpicklingError(f"expected arrays, text and numbers, came {type(value).__name__}")
             seen.add(id(value))
             if total > limit:
-                raise pickle.UnpicklingError(f"its arrays are larger than {_GROWTH} times the file")
+                raise pickle.UnpicklingError(f"its arrays are larger than {_MAX_GROWTH} times the file")
 
 
-_WORDS: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _NdArray(),
-    ("numpy", "dtype"): _DType,
+_ALLOWED_NAMES: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _NdArrayClass(),
+    ("numpy", "dtype"): _DTypeStandIn,
     ("numpy.core.multiarray", "_reconstruct"): _Reconstruct(),
     ("numpy._core.multiarray", "_reconstruct"): _Reconstruct(),
     ("_codecs", "encode"): _Encode(),

@@ -54,7 +54,7 @@ class UcRules(Spec):
 
 
 @dataclass(frozen=True, eq=False)
-class Cleaned:
+class CleanedChannel:
     """One cleaned channel: values (NaN where nothing could be filled in), a cause per sample, is anything left at all."""
 
     values: Floats
@@ -65,35 +65,35 @@ class Cleaned:
 # --- the heart rate ---------------------------------------------------------------------------------------------------
 
 
-def fhr_clean(fhr: NDArray[np.floating], rate_hz: float = 4.0, rules: FhrRules | None = None) -> Cleaned:
+def fhr_clean(fhr: NDArray[np.floating], rate_hz: float = 4.0, rules: FhrRules | None = None) -> CleanedChannel:
     """F1 to F5: gaps, range, jumps, blocks, then linear filling. Nothing finite left: all NaN and not valid."""
     rules = rules or FhrRules()
     x = np.array(fhr, np.float64)
     causes = np.where(np.isnan(x), NAN, OK).astype(np.uint8)
-    _take(x, causes, zero_runs(x, in_samples(rules.gap_s, rate_hz)), GAP)
-    _take(x, causes, out_of_range(x, rules.low_bpm, rules.high_bpm), RANGE)
-    _take(x, causes, jumps(x, rules.jump_bpm, rules.jump), JUMP)
-    _take(x, causes, far_from_mean(x, in_samples(rules.block_s, rate_hz), rules.block_bpm, rules.block), BLOCK)
+    _mark_missing(x, causes, zero_runs(x, seconds_to_samples(rules.gap_s, rate_hz)), GAP)
+    _mark_missing(x, causes, out_of_range(x, rules.low_bpm, rules.high_bpm), RANGE)
+    _mark_missing(x, causes, find_jumps(x, rules.jump_bpm, rules.jump), JUMP)
+    _mark_missing(x, causes, far_from_mean(x, seconds_to_samples(rules.block_s, rate_hz), rules.block_bpm, rules.block), BLOCK)
     valid = bool(np.isfinite(x).any())
-    x = fill(x)
+    x = interpolate_missing(x)
     if rules.long_gap == "keep_nan":
         x[causes == GAP] = np.nan
-    return Cleaned(x, causes, valid)
+    return CleanedChannel(x, causes, valid)
 
 
 def fhr_baseline(cleaned: NDArray[np.floating], rate_hz: float = 4.0, rules: FhrRules | None = None) -> Floats:
     """The ten-minute mean heart rate, rolling or one constant per consecutive ten minutes."""
     rules = rules or FhrRules()
-    width = in_samples(rules.baseline_s, rate_hz)
+    width = seconds_to_samples(rules.baseline_s, rate_hz)
     x = np.asarray(cleaned, np.float64)
     return centred_mean(x, width) if rules.baseline == "rolling" else block_mean(x, width)
 
 
 def zero_runs(x: Floats, at_least: int) -> Bools:
     """F1: samples inside a run of exact zeros of `at_least` samples or more."""
-    starts, stops = runs(x == 0)
+    starts, stops = find_runs(x == 0)
     long = stops - starts >= at_least
-    return _inside(starts[long], stops[long], len(x))
+    return _runs_to_mask(starts[long], stops[long], len(x))
 
 
 def out_of_range(x: Floats, low: float, high: float) -> Bools:
@@ -101,7 +101,7 @@ def out_of_range(x: Floats, low: float, high: float) -> Bools:
     return np.asarray((x <= low) | (x >= high))
 
 
-def jumps(x: Floats, at_least: float, mark: str = "forward") -> Bools:
+def find_jumps(x: Floats, at_least: float, mark: str = "forward") -> Bools:
     """F3: |x[i] - x[i-1]| >= at_least marks i (or, with mark "both", i-1 as well); once, comparisons with NaN are false."""
     found = np.abs(np.diff(x, prepend=np.nan)) >= at_least if len(x) else np.zeros(0, bool)
     if mark == "both":
@@ -115,7 +115,7 @@ def far_from_mean(x: Floats, width: int, at_least: float, kind: str = "blocks") 
     return np.asarray(np.abs(x - mean) >= at_least)
 
 
-def fill(x: Floats) -> Floats:
+def interpolate_missing(x: Floats) -> Floats:
     """F5: NaN by linear interpolation between finite neighbours, at the ends by the nearest; nothing finite stays NaN."""
     known = np.isfinite(x)
     if not known.any():
@@ -127,15 +127,15 @@ def fill(x: Floats) -> Floats:
 # --- contractions -----------------------------------------------------------------------------------------------------
 
 
-def uc_clean(uc: NDArray[np.floating], rate_hz: float = 4.0, rules: UcRules | None = None) -> Cleaned:
+def uc_clean(uc: NDArray[np.floating], rate_hz: float = 4.0, rules: UcRules | None = None) -> CleanedChannel:
     """U1 to U3: negative values filled in, 60-s centred mean, exponential smoothing."""
     rules = rules or UcRules()
     x = np.array(uc, np.float64)
     causes = np.where(np.isnan(x), NAN, OK).astype(np.uint8)
-    _take(x, causes, x < 0, RANGE)
+    _mark_missing(x, causes, x < 0, RANGE)
     valid = bool(np.isfinite(x).any())
-    x = centred_mean(fill(x), in_samples(rules.mean_s, rate_hz))
-    return Cleaned(exponential_mean(x, rules.span_s * rate_hz), causes, valid)
+    x = centred_mean(interpolate_missing(x), seconds_to_samples(rules.mean_s, rate_hz))
+    return CleanedChannel(exponential_mean(x, rules.span_s * rate_hz), causes, valid)
 
 
 def exponential_mean(x: Floats, span: float) -> Floats:
@@ -151,7 +151,7 @@ def exponential_mean(x: Floats, span: float) -> Floats:
 # --- filters of whole windows (…, n) ----------------------------------------------------------------------------------
 
 
-def lowpass(x: NDArray[np.floating], cutoff: float, rate_hz: float = 4.0, unit: Literal["bin", "mHz"] = "bin") -> Floats:
+def lowpass_filter(x: NDArray[np.floating], cutoff: float, rate_hz: float = 4.0, unit: Literal["bin", "mHz"] = "bin") -> Floats:
     """(…, n) → (…, n): keeps the Fourier bins 0..k of the window, without a taper; k = 0 gives the mean.
 
     The source sweeps 0..50 and names no unit; hertz are impossible (half the rate is 2 Hz), so the number counts bins
@@ -164,13 +164,13 @@ def lowpass(x: NDArray[np.floating], cutoff: float, rate_hz: float = 4.0, unit: 
     k = int(cutoff if unit == "bin" else cutoff * n / rate_hz / 1000.0 + 1e-9)
     missing = np.isnan(values)
     if missing.any():
-        values = np.apply_along_axis(fill, -1, values)
+        values = np.apply_along_axis(interpolate_missing, -1, values)
     spectrum = np.fft.rfft(values)
     spectrum[..., k + 1 :] = 0
     return np.where(missing, np.nan, np.fft.irfft(spectrum, n))
 
 
-def uc_normalise(uc: NDArray[np.floating], factor: float = 100.0) -> Floats:
+def uc_minmax_scale(uc: NDArray[np.floating], factor: float = 100.0) -> Floats:
     """(…, n) → (…, n): factor × (u - min)/(max - min) over each window; a constant window becomes 0, NaN stay NaN."""
     values = np.asarray(uc, np.float64)
     low = np.min(values, axis=-1, keepdims=True, initial=np.inf, where=np.isfinite(values))
@@ -184,52 +184,52 @@ def uc_normalise(uc: NDArray[np.floating], factor: float = 100.0) -> Floats:
 
 def centred_mean(x: Floats, width: int) -> Floats:
     """U2: mean of the finite samples in [i - width//2, i - width//2 + width), clipped to the record; none finite: NaN."""
-    total, count = _running(x)
+    total, count = _cumulative_sums(x)
     first = np.arange(len(x)) - width // 2
     low, high = np.clip(first, 0, len(x)), np.clip(first + width, 0, len(x))
-    return _ratio(total[high] - total[low], count[high] - count[low])
+    return _divide_or_nan(total[high] - total[low], count[high] - count[low])
 
 
 def block_mean(x: Floats, width: int) -> Floats:
     """The mean of the finite samples of each consecutive block of `width`, at every sample of the block."""
-    total, count = _running(x)
+    total, count = _cumulative_sums(x)
     low = np.arange(len(x)) // width * width
     high = np.minimum(low + width, len(x))
-    return _ratio(total[high] - total[low], count[high] - count[low])
+    return _divide_or_nan(total[high] - total[low], count[high] - count[low])
 
 
-def runs(mask: Bools) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def find_runs(mask: Bools) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(starts, stops) of the runs of True, half-open."""
     edges = np.diff(np.concatenate([[0], np.asarray(mask, np.int8), [0]]))
     return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
 
 
-def in_samples(seconds: float, rate_hz: float) -> int:
+def seconds_to_samples(seconds: float, rate_hz: float) -> int:
     """Seconds → samples, one at least; raises SpecError for a duration that is none."""
     if not (np.isfinite(seconds) and seconds > 0):
         raise SpecError(f"a duration of the cleaning rules should be a number of seconds above zero, came {seconds}")
     return max(1, round(seconds * rate_hz))
 
 
-def _take(x: Floats, causes: Causes, marked: Bools, cause: int) -> None:
+def _mark_missing(x: Floats, causes: Causes, marked: Bools, cause: int) -> None:
     """Makes the marked samples NaN in place and remembers why; a sample keeps its first cause."""
     marked = marked & np.isfinite(x)
     x[marked] = np.nan
     causes[marked] = cause
 
 
-def _inside(starts: NDArray[np.int64], stops: NDArray[np.int64], length: int) -> Bools:
+def _runs_to_mask(starts: NDArray[np.int64], stops: NDArray[np.int64], length: int) -> Bools:
     steps = np.zeros(length + 1, np.int64)
     steps[starts] += 1
     steps[stops] -= 1
     return np.asarray(np.cumsum(steps)[:-1] > 0)
 
 
-def _running(x: Floats) -> tuple[Floats, NDArray[np.int64]]:
+def _cumulative_sums(x: Floats) -> tuple[Floats, NDArray[np.int64]]:
     """Running sum and count of the finite samples, each with a leading 0; exact for the quarter-bpm steps of the devices."""
     known = np.isfinite(x)
     return np.concatenate([[0.0], np.cumsum(np.where(known, x, 0.0))]), np.concatenate([[0], np.cumsum(known)])
 
 
-def _ratio(total: Floats, count: NDArray[np.int64]) -> Floats:
+def _divide_or_nan(total: Floats, count: NDArray[np.int64]) -> Floats:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
-from phoropter.core.errors import Problem, listing, nearest
+from phoropter.core.errors import InputProblem, did_you_mean, join_words
 from phoropter.core.spec import Spec
 from phoropter.signals.clean import (
     CAUSE_NAMES,
@@ -27,20 +27,20 @@ from phoropter.signals.clean import (
     UcRules,
     fhr_baseline,
     fhr_clean,
-    in_samples,
-    lowpass,
-    runs,
+    find_runs,
+    lowpass_filter,
+    seconds_to_samples,
     uc_clean,
-    uc_normalise,
+    uc_minmax_scale,
 )
 from phoropter.signals.recording import Recording
-from phoropter.signals.windows import Row, Windows, common_rate, table_of
+from phoropter.signals.windows import WindowRow, WindowTable, common_sampling_rate, make_window_table
 
-CHANNELS = ("FHR", "UC", "baseline")
-_START = re.compile(r"start:(\d+(?:\.\d+)?)")
+CTG_CHANNELS = ("FHR", "UC", "baseline")
+_START_PATTERN = re.compile(r"start:(\d+(?:\.\d+)?)")
 
 
-class CtgCut(Spec):
+class CtgWindowRule(Spec):
     """Which windows of a record, and how much of one may be missing.
 
     which: "last_valid" ends at the last sample no rule took away, "last" at the record's end, "start:SECONDS" begins there,
@@ -56,10 +56,10 @@ class CtgCut(Spec):
 
     @field_validator("which")
     @classmethod
-    def _known(cls, which: str) -> str:
+    def _check_position(cls, which: str) -> str:
         words = ["last_valid", "last", "all", "start:SECONDS"]
-        if which not in words[:3] and not _START.fullmatch(which):
-            raise ValueError(f"expected {listing(words)}, came {which!r}{nearest(which, words)}")
+        if which not in words[:3] and not _START_PATTERN.fullmatch(which):
+            raise ValueError(f"expected {join_words(words)}, came {which!r}{did_you_mean(which, words)}")
         return which
 
 
@@ -76,12 +76,12 @@ class CtgRules(Spec):
 
     fhr: FhrRules = FhrRules()
     uc: UcRules = UcRules()
-    cut: CtgCut = CtgCut()
+    cut: CtgWindowRule = CtgWindowRule()
     filter: CtgFilter = CtgFilter()
 
 
 @dataclass(frozen=True)
-class Quality:
+class CtgQuality:
     """How much of a heart-rate trace was measured: share of samples per cause, all causes together, longest gap."""
 
     share: Mapping[str, float]
@@ -90,7 +90,7 @@ class Quality:
 
 
 @dataclass(frozen=True, eq=False)
-class CleanCtg:
+class CleanedCtg:
     """A cleaned record: (3, n) heart rate, contractions, baseline; a cause per heart-rate sample; any heart rate at all?"""
 
     samples: NDArray[np.float32]
@@ -99,90 +99,92 @@ class CleanCtg:
     valid: bool
 
     @property
-    def quality(self) -> Quality:
-        return quality(self.causes, self.rate_hz)
+    def quality(self) -> CtgQuality:
+        return ctg_quality(self.causes, self.rate_hz)
 
 
-def quality(causes: Causes, rate_hz: float) -> Quality:
+def ctg_quality(causes: Causes, rate_hz: float) -> CtgQuality:
     """The summary of a record's, or a window's, causes."""
     counts = np.bincount(causes, minlength=len(CAUSE_NAMES)) / max(1, len(causes))
-    starts, stops = runs(causes != OK)
+    starts, stops = find_runs(causes != OK)
     longest = int((stops - starts).max(initial=0))
     share = {name: float(part) for name, part in zip(CAUSE_NAMES[1:], counts[1:], strict=True)}
-    return Quality(share, float(counts[1:].sum()), longest / rate_hz)
+    return CtgQuality(share, float(counts[1:].sum()), longest / rate_hz)
 
 
-def ctg_clean(recording: Recording, rules: CtgRules | None = None) -> CleanCtg:
+def ctg_clean(recording: Recording, rules: CtgRules | None = None) -> CleanedCtg:
     """Cleans the channels FHR and UC of a whole record and adds the baseline. Raises DataError when one of them is missing."""
     rules = rules or CtgRules()
     fhr = fhr_clean(recording.channel("FHR"), recording.rate_hz, rules.fhr)
     uc = uc_clean(recording.channel("UC"), recording.rate_hz, rules.uc)
     baseline = fhr_baseline(fhr.values, recording.rate_hz, rules.fhr)
-    return CleanCtg(np.stack([fhr.values, uc.values, baseline]).astype(np.float32), fhr.causes, recording.rate_hz, fhr.valid)
+    return CleanedCtg(np.stack([fhr.values, uc.values, baseline]).astype(np.float32), fhr.causes, recording.rate_hz, fhr.valid)
 
 
-def ctg_starts(clean: CleanCtg, cut: CtgCut) -> tuple[list[int], dict[str, int]]:
+def ctg_window_starts(clean: CleanedCtg, cut: CtgWindowRule) -> tuple[list[int], dict[str, int]]:
     """First samples of a record's windows, in time, and what was dropped: "invalid", "too_short", "missing" → windows.
 
     A start below 0 asks for padding.
     """
-    length = in_samples(cut.length_s, clean.rate_hz)
+    length = seconds_to_samples(cut.length_s, clean.rate_hz)
     if not clean.valid:
         return [], {"invalid": 1}
-    wanted = _wanted(clean, cut, length)
+    wanted = _candidate_starts(clean, cut, length)
     inside = [start for start in wanted if start >= 0 and start + length <= len(clean.causes)]
     if not inside and cut.short == "pad":
         end = min(wanted[-1] + length, len(clean.causes))
         inside = [end - length] if end < length else []
-    kept = [start for start in inside if _missing(clean.causes, start, length) <= cut.max_missing]
+    kept = [start for start in inside if _missing_share(clean.causes, start, length) <= cut.max_missing]
     dropped = {"too_short": int(not inside), "missing": len(inside) - len(kept)}
     return kept, {reason: count for reason, count in dropped.items() if count}
 
 
-def ctg_windows(recordings: Sequence[Recording], labels: Sequence[str | None], rules: CtgRules | None = None) -> Windows:
+def ctg_windows(recordings: Sequence[Recording], labels: Sequence[str | None], rules: CtgRules | None = None) -> WindowTable:
     """The windows of many records as a table; records whose label is None are left out and counted as "no_label"."""
     rules = rules or CtgRules()
-    rows: list[Row] = []
+    rows: list[WindowRow] = []
     dropped: Counter[str] = Counter()
     problems = []
     for index, (recording, label) in enumerate(zip(recordings, labels, strict=True)):
         if label is None:
             dropped["no_label"] += 1
             continue
-        starts, lost = ctg_starts(ctg_clean(recording, rules), rules.cut)
+        starts, lost = ctg_window_starts(ctg_clean(recording, rules), rules.cut)
         rows += [(index, start, label) for start in starts]
         dropped.update(lost)
         if "too_short" in lost:
             lasting = f"{recording.duration_s:g} s hold no window of {rules.cut.length_s:g} s as asked"
-            problems.append(Problem(recording.id, lasting))
-    return table_of(rows, in_samples(rules.cut.length_s, common_rate(recordings)), dict(dropped), problems)
+            problems.append(InputProblem(recording.id, lasting))
+    return make_window_table(
+        rows, seconds_to_samples(rules.cut.length_s, common_sampling_rate(recordings)), dict(dropped), problems
+    )
 
 
-def ctg_cut(clean: CleanCtg, starts: Sequence[int], rules: CtgRules | None = None) -> NDArray[np.float32]:
+def extract_ctg_windows(clean: CleanedCtg, starts: Sequence[int], rules: CtgRules | None = None) -> NDArray[np.float32]:
     """(windows, 3, samples): cut, filtered, ready to draw; what lies before the record is NaN."""
     rules = rules or CtgRules()
-    length = in_samples(rules.cut.length_s, clean.rate_hz)
-    out = np.full((len(starts), len(CHANNELS), length), np.nan, np.float32)
+    length = seconds_to_samples(rules.cut.length_s, clean.rate_hz)
+    out = np.full((len(starts), len(CTG_CHANNELS), length), np.nan, np.float32)
     for row, start in zip(out, starts, strict=True):
         row[:, max(0, -start) :] = clean.samples[:, max(0, start) : start + length]
     asked = rules.filter
     if asked.fhr_lowpass is not None:
-        out[:, 0] = lowpass(out[:, 0], asked.fhr_lowpass, clean.rate_hz, asked.lowpass_unit)
+        out[:, 0] = lowpass_filter(out[:, 0], asked.fhr_lowpass, clean.rate_hz, asked.lowpass_unit)
     if asked.uc_factor is not None:
-        out[:, 1] = uc_normalise(out[:, 1], asked.uc_factor)
+        out[:, 1] = uc_minmax_scale(out[:, 1], asked.uc_factor)
     return out
 
 
-def _wanted(clean: CleanCtg, cut: CtgCut, length: int) -> list[int]:
+def _candidate_starts(clean: CleanedCtg, cut: CtgWindowRule, length: int) -> list[int]:
     """The starts that `which` names, in time; some may lie outside the record."""
     if cut.which in ("last", "last_valid"):
         end = len(clean.causes) if cut.which == "last" else int(np.flatnonzero(clean.causes == OK)[-1]) + 1
         return [end - length * back for back in range(cut.count, 0, -1)]
     if cut.which == "all":
-        step = in_samples(cut.step_s, clean.rate_hz) if cut.step_s is not None else length
+        step = seconds_to_samples(cut.step_s, clean.rate_hz) if cut.step_s is not None else length
         return list(range(0, max(1, len(clean.causes) - length + 1), step))
     return [round(float(cut.which.removeprefix("start:")) * clean.rate_hz)]
 
 
-def _missing(causes: Causes, start: int, length: int) -> float:
+def _missing_share(causes: Causes, start: int, length: int) -> float:
     return 1.0 - float((causes[max(0, start) : start + length] == OK).sum()) / length

@@ -38,24 +38,24 @@ def draw_trace(values: NDArray[np.floating], axis: NDArray[np.floating], size: i
     than columns are first joined by straight lines.
     """
     pen = pen or Pen()
-    height = _heights(_at_least(np.asarray(values, np.float32), size), axis, size)  # (m, n), 0 is the top row
-    top, bottom = _strokes(height, size)
-    return _paint(top - pen.width_px / 2, bottom + pen.width_px / 2, size, pen)
+    height = _pixel_heights(_upsample_to_width(np.asarray(values, np.float32), size), axis, size)  # (m, n), 0 is the top row
+    top, bottom = _column_extents(height, size)
+    return _fill_columns(top - pen.width_px / 2, bottom + pen.width_px / 2, size, pen)
 
 
 def draw_area(values: NDArray[np.floating], axis: NDArray[np.floating], size: int, pen: Pen | None = None) -> Bytes:
     """As `draw_trace`, filled from the mean of each column's samples down to the bottom."""
-    height = _column_means(_heights(_at_least(np.asarray(values, np.float32), size), axis, size), size)  # (m, S)
+    height = _column_means(_pixel_heights(_upsample_to_width(np.asarray(values, np.float32), size), axis, size), size)  # (m, S)
     top = np.where(np.isfinite(height), height, np.inf)
-    return _paint(top, np.where(np.isfinite(height), np.float32(size), -np.inf), size, pen or Pen())
+    return _fill_columns(top, np.where(np.isfinite(height), np.float32(size), -np.inf), size, pen or Pen())
 
 
 def draw_strip(values: NDArray[np.floating], axis: NDArray[np.floating], size: int, pen: Pen | None = None) -> Bytes:
     """(m, n) → (m, S, S) whose rows are all alike: the ink of a column is its mean on the axis, none for low, full for high."""
     pen = pen or Pen()
-    height = _column_means(_heights(_at_least(np.asarray(values, np.float32), size), axis, size), size)
+    height = _column_means(_pixel_heights(_upsample_to_width(np.asarray(values, np.float32), size), axis, size), size)
     ink = np.nan_to_num(1.0 - height / (size - 1), nan=0.0)  # (m, S)
-    return np.repeat(_inked(255.0 * ink.astype(np.float32), pen)[:, None, :], size, axis=1)
+    return np.repeat(_ink_to_pixels(255.0 * ink.astype(np.float32), pen)[:, None, :], size, axis=1)
 
 
 def column_starts(n: int, size: int) -> NDArray[np.int64]:
@@ -63,7 +63,7 @@ def column_starts(n: int, size: int) -> NDArray[np.int64]:
     return -(-np.arange(size, dtype=np.int64) * n // size)
 
 
-def _at_least(values: Floats, size: int) -> Floats:
+def _upsample_to_width(values: Floats, size: int) -> Floats:
     """(m, n) → the same when n >= size, else `size` samples joined by straight lines; a gap widens to its neighbours."""
     n = values.shape[1]
     if n >= size:
@@ -77,7 +77,7 @@ def _at_least(values: Floats, size: int) -> Floats:
     return np.where(part == 0, values[:, left], np.where(part == 1, values[:, left + 1], between))
 
 
-def _heights(values: Floats, axis: NDArray[np.floating], size: int) -> Floats:
+def _pixel_heights(values: Floats, axis: NDArray[np.floating], size: int) -> Floats:
     """Values → pixels below the top row's centre, 0..S-1, clipped to the axis; an axis without extent is its middle."""
     bounds = np.asarray(axis, np.float32)
     low, high = bounds[..., :1], bounds[..., 1:]
@@ -86,7 +86,7 @@ def _heights(values: Floats, axis: NDArray[np.floating], size: int) -> Floats:
     return np.where(high > low, height, height + np.float32((size - 1) / 2)).astype(np.float32, copy=False)
 
 
-def _strokes(height: Floats, size: int) -> tuple[Floats, Floats]:
+def _column_extents(height: Floats, size: int) -> tuple[Floats, Floats]:
     """(m, n) heights → (m, S) top and bottom of every column's stroke; +inf and -inf where there is none."""
     starts = column_starts(height.shape[1], size)
     finite = np.isfinite(height)
@@ -109,17 +109,17 @@ def _column_means(height: Floats, size: int) -> Floats:
     return np.where(count > 0, total / np.maximum(count, 1), np.float32(np.nan))
 
 
-def _paint(top: Floats, bottom: Floats, size: int, pen: Pen) -> Bytes:
+def _fill_columns(top: Floats, bottom: Floats, size: int, pen: Pen) -> Bytes:
     """(m, S) tops and bottoms → (m, S, S): the part of every pixel that lies between them, as ink of 0..255."""
     row = np.arange(size, dtype=np.float32)[:, None] + np.float32(0.5)
     ink = row - top[:, None, :]  # from the top of the stroke to the pixel's lower edge
     np.minimum(ink, bottom[:, None, :] - (row - 1), out=ink)  # from the pixel's upper edge to the bottom of the stroke
     np.minimum(ink, (bottom - top)[:, None, :], out=ink)
     ink *= 255
-    return _inked(ink, pen)
+    return _ink_to_pixels(ink, pen)
 
 
-def _inked(ink: Floats, pen: Pen) -> Bytes:
+def _ink_to_pixels(ink: Floats, pen: Pen) -> Bytes:
     """Ink of 0..255, beyond which it is clipped → pixels."""
     if not pen.antialiased:
         ink = np.where(ink >= 127.5, np.float32(255), np.float32(0))

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, SpecError
-from phoropter.signals.clean import Floats, fill
+from phoropter.signals.clean import Floats, interpolate_missing
 
 _QRS_HZ = (5.0, 25.0)
-_BURST = 0.12  # of the usual peak energy: 98–100 % of MIT-BIH beats are found; lower, and T waves count as beats
-_LIKENESS = 0.8
-_PEAKEDNESS = 4.5  # kurtosis of the band: a sine has 1.5, noise 3, ECG 7 and more
+_PEAK_THRESHOLD = 0.12  # of the usual peak energy: 98–100 % of MIT-BIH beats are found; lower, and T waves count as beats
+_MIN_BEAT_CORRELATION = 0.8
+_MIN_KURTOSIS = 4.5  # kurtosis of the band: a sine has 1.5, noise 3, ECG 7 and more
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class EcgQuality:
     """Is there a heartbeat, and what says so."""
 
     has_heartbeat: bool
-    likeness: float  # median correlation of the beats with their median shape, up to 1
-    peakedness: float  # kurtosis between 5 and 25 Hz
-    beats: int
+    beat_correlation: float  # median correlation of the beats with their median shape, up to 1
+    kurtosis: float  # kurtosis between 5 and 25 Hz
+    n_beats: int
     rate_bpm: float
 
 
@@ -43,7 +43,7 @@ def ecg_clean(ecg: NDArray[np.floating], rate_hz: float, low_hz: float = 0.5, hi
         raise SpecError(f"ECG band-pass: expected 0 < low < high < {rate_hz / 2:g} Hz, came {low_hz:g}..{high_hz:g} Hz")
     missing = np.isnan(values)
     if missing.any():
-        values = np.apply_along_axis(fill, -1, values)
+        values = np.apply_along_axis(interpolate_missing, -1, values)
     sos = butter(3, [low_hz, high_hz], "bandpass", fs=rate_hz, output="sos")
     reach = min(values.shape[-1] - 1, int(3 * rate_hz / low_hz))
     return np.where(missing, np.nan, sosfiltfilt(sos, values, padlen=reach))
@@ -51,13 +51,13 @@ def ecg_clean(ecg: NDArray[np.floating], rate_hz: float, low_hz: float = 0.5, hi
 
 def ecg_r_peaks(ecg: NDArray[np.floating], rate_hz: float) -> NDArray[np.int64]:
     """(n,) → samples of the R peaks, ascending: the largest swing of each burst of energy between 5 and 25 Hz."""
-    return _peaks(_qrs_band(ecg, rate_hz), rate_hz)
+    return _find_r_peaks(_filter_qrs_band(ecg, rate_hz), rate_hz)
 
 
 def ecg_quality(ecg: NDArray[np.floating], rate_hz: float) -> EcgQuality:
     """Looks for a heartbeat in (n,) samples; beats that are few, unlike each other or hardly rise from the rest are none."""
-    band = _qrs_band(ecg, rate_hz)
-    peaks = _peaks(band, rate_hz)
+    band = _filter_qrs_band(ecg, rate_hz)
+    peaks = _find_r_peaks(band, rate_hz)
     half = round(0.1 * rate_hz)
     inner = peaks[(peaks >= half) & (peaks < len(band) - half)]
     settled = band[round(0.5 * rate_hz) : -round(0.5 * rate_hz)]  # the filter rings at the ends
@@ -65,9 +65,11 @@ def ecg_quality(ecg: NDArray[np.floating], rate_hz: float) -> EcgQuality:
     if len(inner) < 5:
         return EcgQuality(False, 0.0, peakedness, len(inner), float("nan"))
     beats = band[inner[:, None] + np.arange(-half, half)]  # (beats, 2 half)
-    likeness = float(np.median(_correlation(beats, np.median(beats, axis=0))))
+    likeness = float(np.median(_correlate_beats(beats, np.median(beats, axis=0))))
     rate_bpm = float(60.0 * rate_hz / np.median(np.diff(inner)))
-    return EcgQuality(likeness >= _LIKENESS and peakedness >= _PEAKEDNESS, likeness, peakedness, len(inner), rate_bpm)
+    return EcgQuality(
+        likeness >= _MIN_BEAT_CORRELATION and peakedness >= _MIN_KURTOSIS, likeness, peakedness, len(inner), rate_bpm
+    )
 
 
 def require_heartbeat(ecg: NDArray[np.floating], rate_hz: float, where: str) -> EcgQuality:
@@ -75,20 +77,20 @@ def require_heartbeat(ecg: NDArray[np.floating], rate_hz: float, where: str) -> 
     found = ecg_quality(ecg, rate_hz)
     if not found.has_heartbeat:
         raise DataError(
-            f"{where}: no heartbeat in the ECG (its peaks have likeness {found.likeness:.2f} and peakedness "
-            f"{found.peakedness:.1f}, expected {_LIKENESS} and {_PEAKEDNESS} or more): leave the recording out"
+            f"{where}: no heartbeat in the ECG (its peaks have likeness {found.beat_correlation:.2f} and peakedness "
+            f"{found.kurtosis:.1f}, expected {_MIN_BEAT_CORRELATION} and {_MIN_KURTOSIS} or more): leave the recording out"
         )
     return found
 
 
-def _qrs_band(ecg: NDArray[np.floating], rate_hz: float) -> Floats:
+def _filter_qrs_band(ecg: NDArray[np.floating], rate_hz: float) -> Floats:
     values = np.asarray(ecg, np.float64)
     if len(values) < 2 * rate_hz or not np.isfinite(values).any():
         raise DataError(f"ECG of {len(values) / rate_hz:g} s: heartbeats are looked for in two finite seconds or more")
-    return ecg_clean(fill(values), rate_hz, *_QRS_HZ)
+    return ecg_clean(interpolate_missing(values), rate_hz, *_QRS_HZ)
 
 
-def _peaks(band: Floats, rate_hz: float) -> NDArray[np.int64]:
+def _find_r_peaks(band: Floats, rate_hz: float) -> NDArray[np.int64]:
     from scipy.ndimage import median_filter, uniform_filter1d
     from scipy.signal import find_peaks
 
@@ -97,7 +99,7 @@ def _peaks(band: Floats, rate_hz: float) -> NDArray[np.int64]:
     width = round(2.0 * rate_hz)  # every two seconds hold a beat; their median ignores a burst of motion
     blocks = energy[: len(energy) // width * width].reshape(-1, width).max(axis=1)
     usual = median_filter(blocks, size=min(9, len(blocks)), mode="nearest")
-    threshold = _BURST * usual[np.minimum(np.arange(len(energy)) // width, len(usual) - 1)]
+    threshold = _PEAK_THRESHOLD * usual[np.minimum(np.arange(len(energy)) // width, len(usual) - 1)]
     height = np.maximum(threshold, np.finfo(float).tiny)
     bursts, _ = find_peaks(energy, height=height, distance=max(1, round(0.27 * rate_hz)))
     reach = round(0.08 * rate_hz)
@@ -106,7 +108,7 @@ def _peaks(band: Floats, rate_hz: float) -> NDArray[np.int64]:
     return np.unique(around[np.arange(len(bursts)), swing]).astype(np.int64)
 
 
-def _correlation(rows: Floats, shape: Floats) -> Floats:
+def _correlate_beats(rows: Floats, shape: Floats) -> Floats:
     rows = rows - rows.mean(axis=1, keepdims=True)
     shape = shape - shape.mean()
     scale = np.linalg.norm(rows, axis=1) * np.linalg.norm(shape)

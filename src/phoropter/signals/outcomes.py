@@ -9,13 +9,13 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 
-from phoropter.core.errors import DataError, SpecError, listing, nearest
+from phoropter.core.errors import DataError, SpecError, did_you_mean, join_words
 
-CLASSES = ("normal", "high-risk")
+OUTCOME_CLASSES = ("normal", "high-risk")
 
 Outcome = Mapping[str, float | str | None]
 
-_RULE = re.compile(r"^\s*([A-Za-z][\w. /()]*?)\s*(<=|>=|<|>)\s*(-?\d+(?:\.\d+)?)\s*$")
+_RULE_PATTERN = re.compile(r"^\s*([A-Za-z][\w. /()]*?)\s*(<=|>=|<|>)\s*(-?\d+(?:\.\d+)?)\s*$")
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -33,20 +33,20 @@ def outcome_class(outcome: Outcome, rule: str, where: str = "outcome") -> str | 
     >>> outcome_class({"Apgar1": 6.0, "Apgar5": 8.0}, "apgar<=6"), outcome_class({"pH": 7.2}, "pH<=7.15")
     ('high-risk', 'normal')
     """
-    match = _RULE.match(rule)
+    match = _RULE_PATTERN.match(rule)
     if match is None:
         raise SpecError(f"label rule {rule!r}: expected a name, a comparison and a number, such as apgar<=6 or pH<7.15")
     name, holds, limit = match[1], _OPERATORS[match[2]], float(match[3])
     keys = ("Apgar1", "Apgar5") if name.lower() == "apgar" else (name,)
-    verdicts = [None if (value := _value(outcome, key, where)) is None else holds(value, limit) for key in keys]
+    verdicts = [None if (value := _get_number(outcome, key, where)) is None else holds(value, limit) for key in keys]
     if True in verdicts:
-        return CLASSES[1]
-    return None if None in verdicts else CLASSES[0]
+        return OUTCOME_CLASSES[1]
+    return None if None in verdicts else OUTCOME_CLASSES[0]
 
 
-def _value(outcome: Outcome, key: str, where: str) -> float | None:
+def _get_number(outcome: Outcome, key: str, where: str) -> float | None:
     if key not in outcome:
-        raise DataError(f"{where}: it has no outcome {key!r}, there are {listing(outcome)}{nearest(key, outcome)}")
+        raise DataError(f"{where}: it has no outcome {key!r}, there are {join_words(outcome)}{did_you_mean(key, outcome)}")
     value = outcome[key]
     if isinstance(value, str):
         raise DataError(f"{where}: outcome {key} should be a number, came {value!r}")

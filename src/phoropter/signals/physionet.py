@@ -25,14 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from phoropter.core.errors import DataError, MissingExtraError, SpecError, listing, nearest
-from phoropter.signals.recording import Events, Loaded, OnBadInput, Recording, Span, read_all
+from phoropter.core.errors import DataError, MissingExtraError, SpecError, did_you_mean, join_words
+from phoropter.signals.recording import Events, LoadedRecordings, OnBadInput, Recording, Span, read_recordings
 
 # --- WFDB -------------------------------------------------------------------------------------------------------------
 
-_BYTES = {"80": 1.0, "212": 1.5, "310": 4 / 3, "311": 4 / 3, "16": 2.0, "61": 2.0, "160": 2.0, "24": 3.0, "32": 4.0}
-_BEATS = frozenset("NLRBAaJSVrFejnE/fQ?")
-_NOT_BEATS = frozenset("[!]x()ptu`'^|~+sT*D=\"@")
+_BYTES_PER_SAMPLE = {"80": 1.0, "212": 1.5, "310": 4 / 3, "311": 4 / 3, "16": 2.0, "61": 2.0, "160": 2.0, "24": 3.0, "32": 4.0}
+_BEAT_SYMBOLS = frozenset("NLRBAaJSVrFejnE/fQ?")
+_OTHER_SYMBOLS = frozenset("[!]x()ptu`'^|~+sT*D=\"@")
 
 
 def read_wfdb(path: Path, channels: Sequence[str] | None = None, rate_hz: float | None = None) -> Recording:
@@ -41,21 +41,21 @@ def read_wfdb(path: Path, channels: Sequence[str] | None = None, rate_hz: float 
     Raises DataError when files are missing, cut short, contradict their header in length or checksum, lack one of the
     `channels`, or have another rate than `rate_hz`.
     """
-    wfdb = _wfdb()
+    wfdb = _import_wfdb()
     stem = path.with_suffix("") if path.suffix in (".hea", ".dat", ".atr") else path
-    header = _attempt(stem.with_suffix(".hea"), lambda: wfdb.rdheader(str(stem)))
+    header = _read_or_raise(stem.with_suffix(".hea"), lambda: wfdb.rdheader(str(stem)))
     _check_header(header, stem, rate_hz)
-    record = _attempt(stem.with_suffix(".dat"), lambda: wfdb.rdrecord(str(stem), physical=False))
+    record = _read_or_raise(stem.with_suffix(".dat"), lambda: wfdb.rdrecord(str(stem), physical=False))
     _check_signal(record, stem)
     samples = np.ascontiguousarray(record.dac(return_res=64).T, np.float32)
     names = tuple(name or f"channel {i + 1}" for i, name in enumerate(record.sig_name))
     recording = Recording(
         stem.name, stem.name, samples, names, tuple(record.units), float(record.fs), source=stem.with_suffix(".hea")
     )
-    return recording if channels is None else pick(recording, channels)
+    return recording if channels is None else select_channels(recording, channels)
 
 
-def pick(recording: Recording, channels: Sequence[str]) -> Recording:
+def select_channels(recording: Recording, channels: Sequence[str]) -> Recording:
     """The recording with these channels alone, in this order; raises DataError when one is missing."""
     rows = [recording.channel_index(name) for name in channels]
     units = tuple(recording.units[row] for row in rows)
@@ -77,9 +77,9 @@ def _check_header(header: Any, stem: Path, rate_hz: float | None) -> None:
 def _check_size(file: Path, rows: list[int], header: Any) -> None:
     if not file.is_file():
         raise DataError(f"{file}: this signal file, named by the header beside it, is missing: copy the record again")
-    if header.fmt[rows[0]] not in _BYTES:
+    if header.fmt[rows[0]] not in _BYTES_PER_SAMPLE:
         return  # compressed: wfdb finds out for itself
-    expected = math.ceil(header.sig_len * len(rows) * _BYTES[header.fmt[rows[0]]]) + (header.byte_offset[rows[0]] or 0)
+    expected = math.ceil(header.sig_len * len(rows) * _BYTES_PER_SAMPLE[header.fmt[rows[0]]]) + (header.byte_offset[rows[0]] or 0)
     padding = 3 if header.fmt[rows[0]] in ("212", "310", "311") else 0  # packed formats may end in a filled word
     if not expected <= file.stat().st_size <= expected + padding:
         raise DataError(
@@ -104,17 +104,17 @@ def _check_signal(record: Any, stem: Path) -> None:
 # --- CTU-UHB ----------------------------------------------------------------------------------------------------------
 
 _OUTCOME_LINE = re.compile(r"^#([^-].*?)\s+(-?[\d.]+|NaN)\s*$")
-_SIGNED = ("BE", "BDecf")  # -1 is a base excess, everywhere else it means unknown
+_SIGNED_OUTCOMES = ("BE", "BDecf")  # -1 is a base excess, everywhere else it means unknown
 
 
 def read_ctu(path: Path) -> Recording:
     """A CTU-UHB record: channels FHR (bpm) and UC, outcome from the header; every record is another mother."""
     recording = read_wfdb(path, ("FHR", "UC"), rate_hz=4.0)
     header = path.with_suffix(".hea").read_text(encoding="latin-1")
-    return replace(recording, site="UHB Brno", outcome=outcome_of_header(header))
+    return replace(recording, site="UHB Brno", outcome=parse_ctu_outcome(header))
 
 
-def outcome_of_header(text: str) -> dict[str, float | str | None]:
+def parse_ctu_outcome(text: str) -> dict[str, float | str | None]:
     """The outcome lines `#Key   value` of a CTU-UHB header; None is unknown.
 
     The block of neonatology was never filled in, says so ("NotReadyYet"), and is left out.
@@ -126,7 +126,7 @@ def outcome_of_header(text: str) -> dict[str, float | str | None]:
             ready = "NotReadyYet" not in line
         elif ready and (match := _OUTCOME_LINE.match(line)):
             key, value = match[1], float(match[2])
-            unknown = math.isnan(value) or (value == -1 and key not in _SIGNED)
+            unknown = math.isnan(value) or (value == -1 and key not in _SIGNED_OUTCOMES)
             outcome[key] = None if unknown else value
     return outcome
 
@@ -145,14 +145,14 @@ def read_mitdb(path: Path) -> Recording:
 
 def read_annotations(path: Path, extension: str, length: int) -> tuple[Events, tuple[Span, ...]]:
     """The beats of a WFDB annotation file, and the spans between its rhythm changes. An unknown symbol is a DataError."""
-    wfdb = _wfdb()
+    wfdb = _import_wfdb()
     file = path.with_suffix(f".{extension}")
     elements = ["symbol", "label_store"]
-    found = _attempt(file, lambda: wfdb.rdann(str(path.with_suffix("")), extension, return_label_elements=elements))
+    found = _read_or_raise(file, lambda: wfdb.rdann(str(path.with_suffix("")), extension, return_label_elements=elements))
     for symbol, code in zip(found.symbol, found.label_store, strict=True):
-        if symbol not in _BEATS and symbol not in _NOT_BEATS:
-            raise DataError(f"{file}: unknown label code {code}; the beats are {' '.join(sorted(_BEATS))}")
-    beat = np.array([symbol in _BEATS for symbol in found.symbol], bool)
+        if symbol not in _BEAT_SYMBOLS and symbol not in _OTHER_SYMBOLS:
+            raise DataError(f"{file}: unknown label code {code}; the beats are {' '.join(sorted(_BEAT_SYMBOLS))}")
+    beat = np.array([symbol in _BEAT_SYMBOLS for symbol in found.symbol], bool)
     at = np.asarray(found.sample, np.int64)
     if len(at) and not (at.min() >= 0 and at.max() < length):
         raise DataError(f"{file}: an annotation at sample {at.max()} leaves the {length} samples: it is another record's")
@@ -176,35 +176,35 @@ def read_edf(path: Path, channels: Sequence[str] | None = None, rate_hz: float |
     except ImportError as error:
         raise MissingExtraError("pyEDFlib", "signals", f"reading {path.name}") from error
 
-    reader = _attempt(path, lambda: pyedflib.EdfReader(str(path)))
+    reader = _read_or_raise(path, lambda: pyedflib.EdfReader(str(path)))
     try:
         names = [label.strip() for label in reader.getSignalLabels()]
-        rows = _edf_rows(path, names, channels)
-        rate = _edf_rate(path, {float(reader.getSampleFrequency(row)) for row in rows}, rate_hz)
-        samples = _attempt(path, lambda: np.stack([reader.readSignal(row) for row in rows])).astype(np.float32)
+        rows = _edf_channel_rows(path, names, channels)
+        rate = _edf_sampling_rate(path, {float(reader.getSampleFrequency(row)) for row in rows}, rate_hz)
+        samples = _read_or_raise(path, lambda: np.stack([reader.readSignal(row) for row in rows])).astype(np.float32)
         units = tuple(reader.getPhysicalDimension(row).strip() for row in rows)
     finally:
         reader.close()
     return Recording(path.stem, path.stem, samples, tuple(names[row] for row in rows), units, rate, source=path)
 
 
-def _edf_rows(path: Path, names: Sequence[str], channels: Sequence[str] | None) -> list[int]:
+def _edf_channel_rows(path: Path, names: Sequence[str], channels: Sequence[str] | None) -> list[int]:
     for name in channels or ():
         if name not in names:
-            raise DataError(f"{path}: channel {name!r} is missing, there are {listing(names)}{nearest(name, names)}")
+            raise DataError(f"{path}: channel {name!r} is missing, there are {join_words(names)}{did_you_mean(name, names)}")
     return list(range(len(names))) if channels is None else [names.index(name) for name in channels]
 
 
-def _edf_rate(path: Path, rates: set[float], expected: float | None) -> float:
+def _edf_sampling_rate(path: Path, rates: set[float], expected: float | None) -> float:
     if len(rates) != 1:
-        came = listing(f"{rate:g} Hz" for rate in sorted(rates))
+        came = join_words(f"{rate:g} Hz" for rate in sorted(rates))
         raise DataError(f"{path}: expected channels of one rate, came {came}: name the channels to use")
     if expected is not None and rates != {expected}:
         raise DataError(f"{path}: expected {expected:g} Hz, came {min(rates):g} Hz: this is not the database it was read as")
     return min(rates)
 
 
-def is_eegmat(path: Path) -> bool:
+def is_eegmat_file(path: Path) -> bool:
     """Whether a file is named as those of eegmat are."""
     return _EEGMAT_NAME.match(path.stem) is not None
 
@@ -221,18 +221,18 @@ def read_eegmat(path: Path) -> Recording:
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 
-def read_folder(root: Path, database: str, on_bad_input: OnBadInput = "stop") -> Loaded:
+def read_database_folder(root: Path, database: str, on_bad_input: OnBadInput = "stop") -> LoadedRecordings:
     """All records of a database's folder, in order of name. Raises DataError for a folder without records."""
     if database not in DATABASES:
-        raise SpecError(f"database {database!r} is unknown; there are {listing(DATABASES)}{nearest(database, DATABASES)}")
+        raise SpecError(f"database {database!r} is unknown; there are {join_words(DATABASES)}{did_you_mean(database, DATABASES)}")
     kind = DATABASES[database]
     files = sorted(root.glob(kind.pattern))
     if not files:
         raise DataError(f"{root}: no {kind.pattern} in this folder, so there is no record of {database} to read")
-    return read_all(files, kind.read, on_bad_input)
+    return read_recordings(files, kind.read, on_bad_input)
 
 
-def _wfdb() -> ModuleType:
+def _import_wfdb() -> ModuleType:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -243,7 +243,7 @@ def _wfdb() -> ModuleType:
     return module
 
 
-def _attempt(file: Path, read: Callable[[], Any]) -> Any:
+def _read_or_raise(file: Path, read: Callable[[], Any]) -> Any:
     """Calls a reader that raises anything at all on a bad file; its complaint becomes one line."""
     if not file.is_file():
         raise DataError(f"{file}: this file is missing: check the path, or copy the record again")

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import DataError, Problem, listing, nearest
+from phoropter.core.errors import DataError, InputProblem, did_you_mean, join_words
 
 OnBadInput = Literal["stop", "skip"]
 Item = TypeVar("Item")
@@ -62,13 +62,13 @@ class Recording:
                 f"shape {self.samples.shape}, {len(self.channels)} names and {len(self.units)} units"
             )
         if len(set(self.channels)) != len(self.channels):
-            raise DataError(f"recording {self.id}: the channel names {listing(self.channels)} are not all different")
-        check_rate(self.rate_hz, f"recording {self.id}")
+            raise DataError(f"recording {self.id}: the channel names {join_words(self.channels)} are not all different")
+        check_sampling_rate(self.rate_hz, f"recording {self.id}")
         if not np.isfinite(self.samples).any():
             raise DataError(f"recording {self.id}: no channel has a finite sample, so there is nothing to use: leave it out")
-        self._check_marks()
+        self._check_spans_and_events()
 
-    def _check_marks(self) -> None:
+    def _check_spans_and_events(self) -> None:
         before = 0
         for start, stop, label in self.spans:
             if not before <= start < stop <= self.length:
@@ -98,13 +98,13 @@ class Recording:
         """The row of a channel; raises DataError naming the channels there are."""
         if name not in self.channels:
             raise DataError(
-                f"recording {self.id}: channel {name!r} is missing, there are {listing(self.channels)}"
-                f"{nearest(name, self.channels)}"
+                f"recording {self.id}: channel {name!r} is missing, there are {join_words(self.channels)}"
+                f"{did_you_mean(name, self.channels)}"
             )
         return self.channels.index(name)
 
 
-def check_rate(rate_hz: float, where: str) -> None:
+def check_sampling_rate(rate_hz: float, where: str) -> None:
     """Raises DataError unless the rate is a finite number above zero."""
     if not (np.isfinite(rate_hz) and rate_hz > 0):
         raise DataError(f"{where}: the sampling rate should be a number of Hz above zero, came {rate_hz}")
@@ -114,16 +114,18 @@ def check_rate(rate_hz: float, where: str) -> None:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedRecordings:
     """What a folder or manifest gave: the recordings that could be read, and the problems of those that could not."""
 
     recordings: list[Recording]
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[InputProblem] = field(default_factory=list)
 
 
-def read_all(items: Iterable[Item], read: Callable[[Item], Recording], on_bad_input: OnBadInput = "stop") -> Loaded:
+def read_recordings(
+    items: Iterable[Item], read: Callable[[Item], Recording], on_bad_input: OnBadInput = "stop"
+) -> LoadedRecordings:
     """Reads every item; one that raises DataError, or repeats an id, stops everything or is listed and skipped."""
-    loaded = Loaded([])
+    loaded = LoadedRecordings([])
     seen: dict[str, Path | None] = {}
     for item in items:
         try:
@@ -135,17 +137,17 @@ def read_all(items: Iterable[Item], read: Callable[[Item], Recording], on_bad_in
         except DataError as error:
             if on_bad_input == "stop":
                 raise
-            loaded.problems.append(Problem(str(item), str(error).removeprefix(f"{item}: ")))
+            loaded.problems.append(InputProblem(str(item), str(error).removeprefix(f"{item}: ")))
             continue
         seen[recording.id] = recording.source
         loaded.recordings.append(recording)
     return loaded
 
 
-def summary(recording: Recording) -> dict[str, Any]:
+def recording_summary(recording: Recording) -> dict[str, Any]:
     """What a person asks first: duration, rate, share missing per channel, seconds per label or events per label."""
     seconds: dict[str, float] = {}
-    for start, stop, label in runs_of(recording):
+    for start, stop, label in label_runs(recording):
         seconds[label] = seconds.get(label, 0.0) + (stop - start) / recording.rate_hz
     events = np.unique(recording.events.labels, return_counts=True) if recording.events else ((), ())
     return {
@@ -163,7 +165,7 @@ def summary(recording: Recording) -> dict[str, Any]:
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
-def spans_of_codes(codes: NDArray[Any], names: Mapping[int, str], ignored: Iterable[int], where: str) -> tuple[Span, ...]:
+def codes_to_spans(codes: NDArray[Any], names: Mapping[int, str], ignored: Iterable[int], where: str) -> tuple[Span, ...]:
     """A label code per sample → the runs of codes that have a name.
 
     Raises DataError for a code that is neither named nor ignored.
@@ -173,12 +175,12 @@ def spans_of_codes(codes: NDArray[Any], names: Mapping[int, str], ignored: Itera
     stops = np.concatenate([edges, [len(codes)]]).astype(int)
     known = set(names) | set(ignored)
     if strange := sorted(set(codes[starts].tolist()) - known):
-        raise DataError(f"{where}: unknown label code {strange[0]}; the known codes are {listing(map(str, sorted(known)))}")
+        raise DataError(f"{where}: unknown label code {strange[0]}; the known codes are {join_words(map(str, sorted(known)))}")
     runs = zip(starts.tolist(), stops.tolist(), codes[starts].tolist(), strict=True)
     return tuple(Span(start, stop, names[code]) for start, stop, code in runs if code in names)
 
 
-def runs_of(recording: Recording) -> list[Span]:
+def label_runs(recording: Recording) -> list[Span]:
     """Unbroken runs of one label: spans that touch and agree are one run; without spans, the whole recording by its label."""
     if not recording.spans:
         return [Span(0, recording.length, recording.label)] if recording.label is not None else []

@@ -24,15 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 
-from phoropter.core.errors import DataError, MissingExtraError, SpecError, listing, nearest
+from phoropter.core.errors import DataError, MissingExtraError, SpecError, did_you_mean, join_words
 from phoropter.core.spec import Spec
 from phoropter.signals.drawing import Bytes, Pen, column_starts, draw_area, draw_strip, draw_trace
 
-Array = NDArray[np.floating[Any]]
+FloatArray = NDArray[np.floating[Any]]
 Size = Annotated[int, Field(ge=8, le=2048)]  # pixels a side
 
-_CHUNK = 16  # windows at a time: their intermediate arrays stay near the processor
-_FLOOR = 1e-20  # power below which nothing is told apart
+_CHUNK_SIZE = 16  # windows at a time: their intermediate arrays stay near the processor
+_POWER_FLOOR = 1e-20  # power below which nothing is told apart
 
 
 class Spectrogram(Spec):
@@ -76,7 +76,7 @@ class Trace(Spec):
     pen: Pen = Pen()
 
 
-class Ctg(Spec):
+class CtgPlot(Spec):
     """Heart rate, contractions and baseline as the three channels of one picture, each over its full height.
 
     The axis 50..210 bpm is that of paper with 20 bpm/cm; for 30 bpm/cm use (30, 240). The paper followed does not say
@@ -91,40 +91,43 @@ class Ctg(Spec):
     pen: Pen = Pen()
 
 
-Picture = Spectrogram | Scalogram | Trace | Ctg  # told apart by `kind`
+Representation = Spectrogram | Scalogram | Trace | CtgPlot  # told apart by `kind`
 
 
-def render(windows: Array, rate_hz: float, picture: Picture, ranges: Array | None = None) -> Bytes:
+def render_windows(windows: FloatArray, rate_hz: float, picture: Representation, ranges: FloatArray | None = None) -> Bytes:
     """Windows → pictures: (m, n) → (m, S, S); for `Ctg` (m, 3, n) → (m, S, S, 3), a view of three planes.
 
     ranges: (m, 2) lowest and highest value of each window's grey scale, in the units of `value_range`; not for `Ctg`.
     Raises SpecError when the window does not suit the picture.
     """
-    if isinstance(picture, Ctg):
+    if isinstance(picture, CtgPlot):
         return _render_ctg(windows, picture)
     if windows.ndim != 2:
         raise SpecError(f"{type(picture).__name__.lower()}: expected windows of one channel (m, n), came shape {windows.shape}")
     windows = windows if windows.dtype.kind == "f" else windows.astype(np.float32)
     out = np.empty((len(windows), picture.size, picture.size), np.uint8)
-    for at in range(0, len(windows), _CHUNK):
-        values = _values(windows[at : at + _CHUNK], rate_hz, picture)
-        bounds = _own_range(values) if ranges is None else ranges[at : at + _CHUNK]
-        out[at : at + _CHUNK] = _drawn(values, _bounds(bounds, picture), picture)
+    for at in range(0, len(windows), _CHUNK_SIZE):
+        values = _compute_values(windows[at : at + _CHUNK_SIZE], rate_hz, picture)
+        bounds = _window_ranges(values) if ranges is None else ranges[at : at + _CHUNK_SIZE]
+        out[at : at + _CHUNK_SIZE] = _values_to_pixels(values, _limit_ranges(bounds, picture), picture)
     return out
 
 
-def rgb(pictures: Bytes) -> Bytes:
+def repeat_to_rgb(pictures: Bytes) -> Bytes:
     """(m, S, S) → (m, S, S, 3) with equal channels, without copying; pictures that have three stay as they are."""
     return pictures if pictures.ndim == 4 else np.broadcast_to(pictures[..., None], (*pictures.shape, 3))
 
 
-def value_range(windows: Array, rate_hz: float, picture: Spectrogram | Scalogram | Trace) -> Array:
+def value_range(windows: FloatArray, rate_hz: float, picture: Spectrogram | Scalogram | Trace) -> FloatArray:
     """(m, n) → (m, 2) least and greatest value of each window as it would be drawn: dB, power, or the signal's own units."""
-    chunks = [_own_range(_values(windows[at : at + _CHUNK], rate_hz, picture)) for at in range(0, len(windows), _CHUNK)]
+    chunks = [
+        _window_ranges(_compute_values(windows[at : at + _CHUNK_SIZE], rate_hz, picture))
+        for at in range(0, len(windows), _CHUNK_SIZE)
+    ]
     return np.concatenate(chunks) if chunks else np.empty((0, 2), np.float32)
 
 
-def pooled(ranges: Array, groups: NDArray[Any]) -> Array:
+def pool_ranges(ranges: FloatArray, groups: NDArray[Any]) -> FloatArray:
     """(m, 2) ranges and (m,) groups, such as subjects → (m, 2): each window gets the range of its whole group."""
     _, member = np.unique(groups, return_inverse=True)
     low = np.full(member.max(initial=-1) + 1, np.inf, ranges.dtype)
@@ -134,31 +137,31 @@ def pooled(ranges: Array, groups: NDArray[Any]) -> Array:
     return np.stack([low[member], high[member]], axis=1)
 
 
-def spectrogram(windows: Array, rate_hz: float, picture: Spectrogram) -> Array:
+def compute_spectrogram(windows: FloatArray, rate_hz: float, picture: Spectrogram) -> FloatArray:
     """(m, n) → (m, F, T) power density (unit²/Hz) in the kind of number that came in, frequencies ascending.
 
     One matrix product a window: segments, less their mean, times the windowed sines and cosines. Equal to SciPy's
     `spectrogram` (constant detrend, density) up to rounding, and several times faster than a transform per window.
     """
-    plan = _plan(picture, windows.shape[1], float(rate_hz), np.dtype(windows.dtype).name)
+    plan = _plan_spectrogram(picture, windows.shape[1], float(rate_hz), np.dtype(windows.dtype).name)
     values = windows - windows[:, :1]  # a constant becomes exactly 0, instead of rounding noise that stretching would show
     segments = np.lib.stride_tricks.sliding_window_view(values, plan.length, axis=1)[:, plan.starts]  # (m, T, K)
     segments = segments - segments.mean(axis=2, keepdims=True)
-    parts = plan.waves @ segments.swapaxes(1, 2)  # (m, 2F, T)
+    parts = plan.basis @ segments.swapaxes(1, 2)  # (m, 2F, T)
     np.multiply(parts, parts, out=parts)
     half = parts.shape[1] // 2
     return np.asarray(parts[:, :half] + parts[:, half:])
 
 
 @dataclass(frozen=True, eq=False)
-class _Plan:
+class _SpectrogramPlan:
     length: int  # K
     starts: NDArray[np.int64]  # (T,)
-    waves: Array  # (2F, K): window × cosine, window × sine, scaled so that squares add up to density
+    basis: FloatArray  # (2F, K): window × cosine, window × sine, scaled so that squares add up to density
 
 
 @lru_cache(maxsize=16)
-def _plan(picture: Spectrogram, n: int, rate_hz: float, dtype: str) -> _Plan:
+def _plan_spectrogram(picture: Spectrogram, n: int, rate_hz: float, dtype: str) -> _SpectrogramPlan:
     from scipy.signal import get_window
 
     kind: str | tuple[str, float] = "hann"
@@ -177,10 +180,10 @@ def _plan(picture: Spectrogram, n: int, rate_hz: float, dtype: str) -> _Plan:
     scale = np.sqrt(one_sided / (rate_hz * np.sum(window**2)))  # (F,)
     angle = 2 * np.pi * cycles[:, None] * np.arange(length)  # (F, K)
     waves = np.concatenate([np.cos(angle), np.sin(angle)]) * np.tile(scale, 2)[:, None] * window
-    return _Plan(length, starts, waves.astype(dtype))
+    return _SpectrogramPlan(length, starts, waves.astype(dtype))
 
 
-def scalogram(windows: Array, rate_hz: float, picture: Scalogram) -> Array:
+def compute_scalogram(windows: FloatArray, rate_hz: float, picture: Scalogram) -> FloatArray:
     """(m, n) → (m, voices, S) wavelet power, the mean of each column's samples, frequencies ascending."""
     try:
         import pywt
@@ -196,9 +199,9 @@ def scalogram(windows: Array, rate_hz: float, picture: Scalogram) -> Array:
         pywt.ContinuousWavelet(picture.wavelet)
     except ValueError as error:
         known = pywt.wavelist(kind="continuous")
-        hint = nearest(picture.wavelet, known)
+        hint = did_you_mean(picture.wavelet, known)
         raise SpecError(
-            f"scalogram: the wavelet {picture.wavelet!r} is unknown; PyWavelets has {listing(known, 20)}{hint}"
+            f"scalogram: the wavelet {picture.wavelet!r} is unknown; PyWavelets has {join_words(known, 20)}{hint}"
         ) from error
     frequencies = np.geomspace(picture.low_hz, picture.high_hz, picture.voices)
     scales = pywt.central_frequency(picture.wavelet) * rate_hz / frequencies
@@ -214,27 +217,31 @@ def scalogram(windows: Array, rate_hz: float, picture: Scalogram) -> Array:
 # --- values → grey ----------------------------------------------------------------------------------------------------
 
 
-def _values(windows: Array, rate_hz: float, picture: Spectrogram | Scalogram | Trace) -> Array:
+def _compute_values(windows: FloatArray, rate_hz: float, picture: Spectrogram | Scalogram | Trace) -> FloatArray:
     """What is drawn: the signal itself, power, or decibels."""
     if isinstance(picture, Trace):
         return windows
-    power = spectrogram(windows, rate_hz, picture) if isinstance(picture, Spectrogram) else scalogram(windows, rate_hz, picture)
+    power = (
+        compute_spectrogram(windows, rate_hz, picture)
+        if isinstance(picture, Spectrogram)
+        else compute_scalogram(windows, rate_hz, picture)
+    )
     if picture.scale == "linear":
         return power
     if np.isnan(power).any():
         raise DataError("a window with missing samples has no spectrum: drop such windows when they are cut")
-    level = np.maximum(power, power.dtype.type(_FLOOR))
+    level = np.maximum(power, power.dtype.type(_POWER_FLOOR))
     np.log10(level, out=level)
     level *= 10
     return level
 
 
-def _own_range(values: Array) -> Array:
+def _window_ranges(values: FloatArray) -> FloatArray:
     flat = values.reshape(len(values), -1)
     return np.stack([np.fmin.reduce(flat, axis=1), np.fmax.reduce(flat, axis=1)], axis=1)
 
 
-def _bounds(ranges: Array, picture: Spectrogram | Scalogram | Trace) -> Array:
+def _limit_ranges(ranges: FloatArray, picture: Spectrogram | Scalogram | Trace) -> FloatArray:
     """The range drawn: not deeper than the floor, or what the picture fixes."""
     bounds = np.array(ranges)
     if isinstance(picture, Trace):
@@ -245,7 +252,7 @@ def _bounds(ranges: Array, picture: Spectrogram | Scalogram | Trace) -> Array:
     return bounds
 
 
-def _drawn(values: Array, bounds: Array, picture: Spectrogram | Scalogram | Trace) -> Bytes | Array:
+def _values_to_pixels(values: FloatArray, bounds: FloatArray, picture: Spectrogram | Scalogram | Trace) -> Bytes | FloatArray:
     """Pixels, or grey values that become pixels when they are cut off at the point."""
     if isinstance(picture, Trace):
         return draw_trace(values, bounds, picture.size, picture.pen)
@@ -257,14 +264,14 @@ def _drawn(values: Array, bounds: Array, picture: Spectrogram | Scalogram | Trac
     rows, columns = grey.shape[1:]
     grey = grey[:, ::-1]
     if rows != picture.size:
-        grey = bilinear(rows, picture.size).astype(grey.dtype) @ grey
+        grey = bilinear_weights(rows, picture.size).astype(grey.dtype) @ grey
     if columns != picture.size:
-        grey = grey @ bilinear(columns, picture.size).astype(grey.dtype).T
+        grey = grey @ bilinear_weights(columns, picture.size).astype(grey.dtype).T
     return grey
 
 
 @lru_cache(maxsize=16)
-def bilinear(length: int, size: int) -> NDArray[np.float64]:
+def bilinear_weights(length: int, size: int) -> NDArray[np.float64]:
     """(size, length) weights that resize one side as Pillow's BILINEAR does: triangles, wider ones when shrinking."""
     step = length / size
     reach = max(step, 1.0)
@@ -275,19 +282,24 @@ def bilinear(length: int, size: int) -> NDArray[np.float64]:
 
 # --- cardiotocograms --------------------------------------------------------------------------------------------------
 
-_STYLES: dict[str, Callable[..., Bytes]] = {"trace": draw_trace, "strip": draw_strip, "area": draw_area}
+_CTG_STYLES: dict[str, Callable[..., Bytes]] = {"trace": draw_trace, "strip": draw_strip, "area": draw_area}
 
 
-def _render_ctg(windows: Array, picture: Ctg) -> Bytes:
+def _render_ctg(windows: FloatArray, picture: CtgPlot) -> Bytes:
     if windows.ndim != 3 or windows.shape[1] != 3:
         raise SpecError(f"ctg: expected heart rate, contractions and baseline (m, 3, n), came shape {windows.shape}")
     axes = np.array([picture.fhr_axis, picture.uc_axis, picture.fhr_axis], np.float32)
     planes = np.empty((len(windows), 3, picture.size, picture.size), np.uint8)
-    for at in range(0, len(windows), _CHUNK):
+    for at in range(0, len(windows), _CHUNK_SIZE):
         for channel in range(3):
-            values = windows[at : at + _CHUNK, channel]
-            planes[at : at + _CHUNK, channel] = _STYLES[picture.style](values, axes[channel], picture.size, picture.pen)
+            values = windows[at : at + _CHUNK_SIZE, channel]
+            planes[at : at + _CHUNK_SIZE, channel] = _CTG_STYLES[picture.style](values, axes[channel], picture.size, picture.pen)
     return np.moveaxis(planes, 1, -1)
 
 
-PICTURES: dict[str, type[Picture]] = {"spectrogram": Spectrogram, "scalogram": Scalogram, "trace": Trace, "ctg": Ctg}
+REPRESENTATIONS: dict[str, type[Representation]] = {
+    "spectrogram": Spectrogram,
+    "scalogram": Scalogram,
+    "trace": Trace,
+    "ctg": CtgPlot,
+}

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from phoropter.core.seeds import generator
+from phoropter.core.seeds import named_generator
 from phoropter.core.spec import Spec
-from phoropter.signals.outcomes import CLASSES
+from phoropter.signals.outcomes import OUTCOME_CLASSES
 from phoropter.signals.recording import Recording
-from phoropter.signals.simulate_ecg import gaussians, wandering
+from phoropter.signals.simulate_ecg import ornstein_uhlenbeck, sum_gaussians
 
 Floats = NDArray[np.float64]
 
@@ -32,21 +32,21 @@ RATE_HZ = 4.0
 _INTERCEPT = -2.85  # prevalence about 15 % over all hospitals
 
 
-class Device(NamedTuple):
+class CtgMonitor(NamedTuple):
     """What a cardiotocograph does to the truth."""
 
     step_bpm: float
     smoothing: int  # samples
     noise_bpm: float
-    rest: tuple[float, float]  # UC between contractions
+    resting_uc: tuple[float, float]  # UC between contractions
     gain: float
 
 
-_DEVICES = {"A": Device(0.25, 1, 0.7, (4, 12), 1.15), "B": Device(1.0, 5, 0.35, (18, 30), 0.8)}
-_LOGIT = {"university": 0.7, "private": -0.9}
+_MONITORS = {"A": CtgMonitor(0.25, 1, 0.7, (4, 12), 1.15), "B": CtgMonitor(1.0, 5, 0.35, (18, 30), 0.8)}
+_KIND_LOGIT = {"university": 0.7, "private": -0.9}
 
 
-class Event(NamedTuple):
+class CtgEvent(NamedTuple):
     """One acceleration, deceleration or contraction; depth is positive upwards."""
 
     kind: str
@@ -91,7 +91,7 @@ def ctg_hospitals(cohort: CtgCohort) -> list[Hospital]:
     names = [f"hospital-{i + 1}" for i in range(cohort.hospitals)] + [f"unseen-{i + 1}" for i in range(cohort.unseen)]
     sites = []
     for place, name in enumerate(names):
-        rng = generator(cohort.seed, "ctg-hospital", name)
+        rng = named_generator(cohort.seed, "ctg-hospital", name)
         unseen = place >= cohort.hospitals
         kind: Literal["university", "private"] = "private" if (place - unseen * cohort.hospitals) % 2 else "university"
         sites.append(
@@ -99,7 +99,7 @@ def ctg_hospitals(cohort: CtgCohort) -> list[Hospital]:
                 name,
                 kind,
                 "A" if (kind == "university") != unseen else "B",
-                logit=_LOGIT[kind] + float(rng.normal(0, 0.25)),
+                logit=_KIND_LOGIT[kind] + float(rng.normal(0, 0.25)),
                 case_mix=float(rng.normal(0, 0.1)),
                 bias_bpm=float(rng.normal(0, 2.5)),
                 dropout=float(0.14 * np.exp(rng.normal(0, 0.2))),
@@ -112,18 +112,18 @@ def ctg_hospitals(cohort: CtgCohort) -> list[Hospital]:
 def ctg_simulate_birth(cohort: CtgCohort, site: Hospital, number: int) -> Recording:
     """One birth: FHR and UC at 4 Hz, outcome as in CTU-UHB. `truth`: z, severity, events, device, trace (FHR before it)."""
     name = f"{site.name}-{number:04d}"
-    rng = generator(cohort.seed, "ctg", site.name, number)
+    rng = named_generator(cohort.seed, "ctg", site.name, number)
     z = float(rng.normal(site.case_mix, 1))
     severity = float(_sigmoid(1.4 * z - 0.4))
     n = round(cohort.length_s * RATE_HZ)
-    contractions = _contractions(rng, cohort.length_s)
-    events = [*_accelerations(rng, severity, cohort.length_s), *_decelerations(rng, severity, contractions, cohort)]
-    trace = _rate(rng, severity, n)
+    contractions = _draw_contractions(rng, cohort.length_s)
+    events = [*_draw_accelerations(rng, severity, cohort.length_s), *_draw_decelerations(rng, severity, contractions, cohort)]
+    trace = _simulate_heart_rate(rng, severity, n)
     for event in events:
         add_event(trace, event)
-    device = _DEVICES[site.device]
-    samples = np.stack([_measured_rate(rng, trace, site, device), _measured_uc(rng, contractions, n, device)])
-    outcome = _outcome(rng, z, severity, site)
+    device = _MONITORS[site.device]
+    samples = np.stack([_measure_heart_rate(rng, trace, site, device), _measure_contractions(rng, contractions, n, device)])
+    outcome = _draw_outcome(rng, z, severity, site)
     return Recording(
         name,
         name,
@@ -132,7 +132,7 @@ def ctg_simulate_birth(cohort: CtgCohort, site: Hospital, number: int) -> Record
         ("bpm", "nd"),
         RATE_HZ,
         site=site.name,
-        label=CLASSES[int(outcome["Apgar1"] <= 6)],
+        label=OUTCOME_CLASSES[int(outcome["Apgar1"] <= 6)],
         outcome=outcome,
         truth={"z": z, "severity": severity, "events": tuple(contractions + events), "trace": trace, "device": site.device},
     )
@@ -141,21 +141,23 @@ def ctg_simulate_birth(cohort: CtgCohort, site: Hospital, number: int) -> Record
 # --- the child ----------------------------------------------------------------------------------------------------------
 
 
-def _rate(rng: np.random.Generator, severity: float, n: int) -> Floats:
+def _simulate_heart_rate(rng: np.random.Generator, severity: float, n: int) -> Floats:
     """The heart rate between events: base, drift, long-term variability (half of it a wave of 0.06 Hz)."""
     base = rng.normal(135 + 5 * severity, 9)
     amplitude = 4.6 * np.exp(-0.5 * severity + rng.normal(0, 0.35))
     wave = np.sin(2 * np.pi * 0.06 * np.arange(n) / RATE_HZ + rng.uniform(0, 2 * np.pi))
-    variability = amplitude * (wandering(rng, n, 1 / RATE_HZ, 9.0, 1.0) + wave) / np.sqrt(2)
-    return np.asarray(base + wandering(rng, n, 1 / RATE_HZ, 400.0, 2.5) + variability)
+    variability = amplitude * (ornstein_uhlenbeck(rng, n, 1 / RATE_HZ, 9.0, 1.0) + wave) / np.sqrt(2)
+    return np.asarray(base + ornstein_uhlenbeck(rng, n, 1 / RATE_HZ, 400.0, 2.5) + variability)
 
 
-def _accelerations(rng: np.random.Generator, severity: float, length_s: float) -> list[Event]:
+def _draw_accelerations(rng: np.random.Generator, severity: float, length_s: float) -> list[CtgEvent]:
     count = rng.poisson((3 - 2 * severity) * length_s / 1800)
-    return [Event("acceleration", rng.uniform(0, length_s), rng.uniform(20, 45), rng.uniform(15, 28)) for _ in range(count)]
+    return [CtgEvent("acceleration", rng.uniform(0, length_s), rng.uniform(20, 45), rng.uniform(15, 28)) for _ in range(count)]
 
 
-def _decelerations(rng: np.random.Generator, severity: float, contractions: list[Event], cohort: CtgCohort) -> list[Event]:
+def _draw_decelerations(
+    rng: np.random.Generator, severity: float, contractions: list[CtgEvent], cohort: CtgCohort
+) -> list[CtgEvent]:
     """At most one after each contraction, and perhaps the one that does not recover."""
     events = []
     for contraction in contractions:
@@ -164,27 +166,27 @@ def _decelerations(rng: np.random.Generator, severity: float, contractions: list
         onset, (late, variable, early) = rng.uniform(8, 25), rng.random(3)
         sharp = rng.uniform(-20, 15), rng.uniform(20, 55), rng.uniform(20, 45) * cohort.dec_gain
         if late < _sigmoid(-3 + 3.6 * severity):
-            events.append(Event("late", peak + onset, length, -depth))
+            events.append(CtgEvent("late", peak + onset, length, -depth))
         elif variable < 0.12 + 0.18 * severity:
-            events.append(Event("variable", peak + sharp[0], sharp[1], -sharp[2]))
+            events.append(CtgEvent("variable", peak + sharp[0], sharp[1], -sharp[2]))
         elif early < 0.22:
-            events.append(Event("early", peak - length / 2, length, -depth))
+            events.append(CtgEvent("early", peak - length / 2, length, -depth))
     if rng.random() < _sigmoid(-4.5 + 4 * severity):
         length = rng.uniform(180, 480)
-        events.append(Event("bradycardia", cohort.length_s - length, length, -rng.uniform(30, 50) * cohort.dec_gain))
+        events.append(CtgEvent("bradycardia", cohort.length_s - length, length, -rng.uniform(30, 50) * cohort.dec_gain))
     return events
 
 
-def _contractions(rng: np.random.Generator, length_s: float) -> list[Event]:
+def _draw_contractions(rng: np.random.Generator, length_s: float) -> list[CtgEvent]:
     period = rng.uniform(130, 240)
     events, at = [], rng.uniform(0, period)
     while at < length_s:
-        events.append(Event("contraction", at, max(30.0, rng.normal(70, 10)), max(10.0, rng.normal(45, 12))))
+        events.append(CtgEvent("contraction", at, max(30.0, rng.normal(70, 10)), max(10.0, rng.normal(45, 12))))
         at += max(80.0, rng.normal(period, 0.18 * period))
     return events
 
 
-def add_event(trace: Floats, event: Event) -> None:
+def add_event(trace: Floats, event: CtgEvent) -> None:
     """Adds an event to a trace in place: a raised cosine; variable decelerations and bradycardias turn at their ends only."""
     first = max(0, int(event.onset_s * RATE_HZ))
     last = min(len(trace), int((event.onset_s + event.length_s) * RATE_HZ) + 1)
@@ -198,42 +200,42 @@ def add_event(trace: Floats, event: Event) -> None:
 # --- the device and the hospital ----------------------------------------------------------------------------------------
 
 
-def _measured_rate(rng: np.random.Generator, trace: Floats, site: Hospital, device: Device) -> Floats:
+def _measure_heart_rate(rng: np.random.Generator, trace: Floats, site: Hospital, device: CtgMonitor) -> Floats:
     """Bias, smoothing, noise, half and double counting, steps, and zeros where the signal was lost."""
     n = len(trace)
     padded = np.pad(trace, device.smoothing // 2, mode="edge")
     seen = np.convolve(padded, np.full(device.smoothing, 1 / device.smoothing), "valid")
     seen = seen + site.bias_bpm + device.noise_bpm * rng.standard_normal(n)
     episodes = rng.poisson(site.miscounts * np.exp(rng.normal(0, 0.6)) * n / RATE_HZ / 3600)
-    for start, stop in _stretches(rng, episodes, 15.0, n):
+    for start, stop in _draw_stretches(rng, episodes, 15.0, n):
         seen[start:stop] *= 2.0 if rng.random() < 0.5 else 0.5
     seen = np.clip(np.rint(seen / device.step_bpm) * device.step_bpm, 0, 240)
     lost = min(0.8, site.dropout * np.exp(rng.normal(0, 0.6)))
-    for start, stop in _stretches(rng, rng.poisson(lost * n / RATE_HZ / 20.0), 20.0, n):
+    for start, stop in _draw_stretches(rng, rng.poisson(lost * n / RATE_HZ / 20.0), 20.0, n):
         seen[start:stop] = 0
     return np.asarray(seen)
 
 
-def _measured_uc(rng: np.random.Generator, contractions: list[Event], n: int, device: Device) -> Floats:
+def _measure_contractions(rng: np.random.Generator, contractions: list[CtgEvent], n: int, device: CtgMonitor) -> Floats:
     """Contractions over a resting level that somebody sets to another value now and then."""
     centre = np.array([event.onset_s + event.length_s / 2 for event in contractions])
     width = np.array([event.length_s / 4 for event in contractions])
     height = np.array([event.depth for event in contractions])
-    uc = device.gain * gaussians(centre, width, height, n, RATE_HZ) + wandering(rng, n, 1 / RATE_HZ, 20.0, 1.2)
+    uc = device.gain * sum_gaussians(centre, width, height, n, RATE_HZ) + ornstein_uhlenbeck(rng, n, 1 / RATE_HZ, 20.0, 1.2)
     changes = np.sort(rng.integers(0, n, rng.poisson(n / RATE_HZ / 2400)))
     for start, stop in zip([0, *changes], [*changes, n], strict=True):
-        uc[start:stop] += rng.uniform(*device.rest)
+        uc[start:stop] += rng.uniform(*device.resting_uc)
     return np.clip(np.rint(uc * 2) / 2, 0, 127.5)
 
 
-def _stretches(rng: np.random.Generator, count: int, mean_s: float, n: int) -> list[tuple[int, int]]:
+def _draw_stretches(rng: np.random.Generator, count: int, mean_s: float, n: int) -> list[tuple[int, int]]:
     """`count` stretches of exponential length, twice as dense at the end as at the beginning."""
     starts = n * (np.sqrt(1 + 3 * rng.random(count)) - 1)
     lengths = np.ceil(rng.exponential(mean_s * RATE_HZ, count))
     return [(int(start), int(start + length)) for start, length in zip(starts, lengths, strict=True)]
 
 
-def _outcome(rng: np.random.Generator, z: float, severity: float, site: Hospital) -> dict[str, float]:
+def _draw_outcome(rng: np.random.Generator, z: float, severity: float, site: Hospital) -> dict[str, float]:
     bad = rng.random() < _sigmoid(_INTERCEPT + 2 * z + site.logit)
     apgar1 = int(rng.integers(2, 7) if bad else rng.integers(7, 11))
     apgar5 = min(10, apgar1 + int(rng.integers(0, 4)))

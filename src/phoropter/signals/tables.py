@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phoropter.core.errors import DataError, listing, nearest
-from phoropter.core.files import size_text
+from phoropter.core.errors import DataError, did_you_mean, join_words
+from phoropter.core.files import format_bytes
 from phoropter.signals.physionet import read_edf, read_wfdb
-from phoropter.signals.recording import Loaded, OnBadInput, Recording, Span, check_rate, read_all
+from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording, Span, check_sampling_rate, read_recordings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,12 +38,12 @@ MAX_BYTES = 4 * 1024**3
 MAX_MANIFEST_BYTES = 256 * 1024**2
 MAX_VALUES = 2**30  # numbers in one recording; a Parquet file can be small and hold many
 
-_COLUMNS = ("path", "rate_hz", "label", "spans", "id", "subject", "site", "channels", "unit")
-_TIME = ("time", "time_s", "t", "timestamp", "index")
+_MANIFEST_COLUMNS = ("path", "rate_hz", "label", "spans", "id", "subject", "site", "channels", "unit")
+_TIME_COLUMNS = ("time", "time_s", "t", "timestamp", "index")
 
 
 @dataclass(frozen=True)
-class Row:
+class ManifestRow:
     """One line of a manifest; a cell is text, None where it is empty."""
 
     line: str  # "manifest.csv line 3"
@@ -53,42 +53,42 @@ class Row:
     def __str__(self) -> str:
         return self.line
 
-    def rate_hz(self, required: bool) -> float | None:
+    def parse_rate_hz(self, required: bool) -> float | None:
         """The rate; raises DataError when it is required and missing, or no number above zero."""
         text = self.cells.get("rate_hz")
         if text is None and not required:
             return None
-        value = _number(text or "")
+        value = _parse_number(text or "")
         if not isinstance(value, float) or not math.isfinite(value) or value <= 0:
             raise DataError(f"{self.line}: rate_hz should be a number of Hz above zero, came {text or 'an empty cell'}")
         return value
 
-    def channels(self) -> list[str] | None:
+    def parse_channels(self) -> list[str] | None:
         """Names separated by `;`, or by spaces where there is no `;`."""
         text = self.cells.get("channels")
         if text is None:
             return None
         return [name.strip() for name in text.split(";")] if ";" in text else text.split()
 
-    def outcome(self) -> dict[str, float | str | None]:
+    def parse_outcome(self) -> dict[str, float | str | None]:
         cells = {key.removeprefix("outcome."): text for key, text in self.cells.items() if key.startswith("outcome.")}
-        values = {key: None if text is None else _number(text) for key, text in cells.items()}
+        values = {key: None if text is None else _parse_number(text) for key, text in cells.items()}
         return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
 
 
-def read_manifest(path: Path, on_bad_input: OnBadInput = "stop") -> Loaded:
+def read_manifest(path: Path, on_bad_input: OnBadInput = "stop") -> LoadedRecordings:
     """The recordings a manifest lists. Raises DataError for a manifest that is none, whatever `on_bad_input` says."""
-    table = _text_table(path)
+    table = _read_text_table(path)
     if "path" not in table.columns:
-        raise DataError(f"{path}: a manifest needs a column path, there are {listing(table.columns)}")
+        raise DataError(f"{path}: a manifest needs a column path, there are {join_words(table.columns)}")
     for column in table.columns:
-        if column not in _COLUMNS and not column.startswith("outcome."):
-            known = f"{listing(_COLUMNS)} or outcome.KEY{nearest(column, _COLUMNS)}"
+        if column not in _MANIFEST_COLUMNS and not column.startswith("outcome."):
+            known = f"{join_words(_MANIFEST_COLUMNS)} or outcome.KEY{did_you_mean(column, _MANIFEST_COLUMNS)}"
             raise DataError(f"{path}: column {column!r} is unknown; expected {known}")
     if not len(table):
         raise DataError(f"{path}: it lists no recording")
-    rows = [Row(f"{path} line {line}", path.parent, cells) for line, cells in enumerate(_cells(table), start=2)]
-    return read_all(rows, read_row, on_bad_input)
+    rows = [ManifestRow(f"{path} line {line}", path.parent, cells) for line, cells in enumerate(_table_cells(table), start=2)]
+    return read_recordings(rows, read_manifest_row, on_bad_input)
 
 
 def is_manifest(path: Path) -> bool:
@@ -105,7 +105,7 @@ def is_manifest(path: Path) -> bool:
         return "path" in [word.strip().strip('"') for word in file.readline(1_000_000).split(",")]
 
 
-def read_row(row: Row) -> Recording:
+def read_manifest_row(row: ManifestRow) -> Recording:
     """The recording of one manifest line."""
     name, label, spans = row.cells["path"], row.cells.get("label"), row.cells.get("spans")
     if name is None:
@@ -114,7 +114,7 @@ def read_row(row: Row) -> Recording:
         raise DataError(f"{row.line}: it has both a label and a spans file; keep the one that holds")
     file = row.folder / name
     if file.suffix.lower() not in READERS:
-        raise DataError(f"{row.line}: {name} should end in {listing(READERS)}")
+        raise DataError(f"{row.line}: {name} should end in {join_words(READERS)}")
     recording = READERS[file.suffix.lower()](file, row)
     ident = row.cells.get("id") or str(Path(name).with_suffix(""))
     return replace(
@@ -124,19 +124,19 @@ def read_row(row: Row) -> Recording:
         site=row.cells.get("site") or "",
         label=label,
         spans=() if spans is None else read_spans(row.folder / spans, recording.rate_hz),
-        outcome=row.outcome(),
+        outcome=row.parse_outcome(),
     )
 
 
-def read_table(path: Path, rate_hz: float, channels: list[str] | None = None, unit: str = "") -> Recording:
+def read_signal_table(path: Path, rate_hz: float, channels: list[str] | None = None, unit: str = "") -> Recording:
     """A CSV or Parquet file with one column a channel and one line a sample; id and subject are the file's name."""
-    check_rate(rate_hz, str(path))
-    table = _table(path, MAX_BYTES, skip_blank_lines=False)  # a blank line of a single column is a missing sample
-    there = {name: _is_number(table[name]) for name in table.columns}
-    names = channels if channels is not None else [n for n, number in there.items() if number and n.lower() not in _TIME]
+    check_sampling_rate(rate_hz, str(path))
+    table = _read_bounded_table(path, MAX_BYTES, skip_blank_lines=False)  # a blank line of a single column is a missing sample
+    there = {name: _is_numeric(table[name]) for name in table.columns}
+    names = channels if channels is not None else [n for n, number in there.items() if number and n.lower() not in _TIME_COLUMNS]
     for name in names:
         if name not in there:
-            raise DataError(f"{path}: channel {name!r} is missing, there are {listing(there)}{nearest(name, there)}")
+            raise DataError(f"{path}: channel {name!r} is missing, there are {join_words(there)}{did_you_mean(name, there)}")
         if not there[name]:
             raise DataError(f"{path}: channel {name!r} should hold numbers, came {_first_text(table[name])!r}")
     if not names or not len(table):
@@ -148,16 +148,16 @@ def read_table(path: Path, rate_hz: float, channels: list[str] | None = None, un
 
 def read_spans(path: Path, rate_hz: float) -> tuple[Span, ...]:
     """A CSV of labelled stretches → spans in samples, in order of time."""
-    table = _text_table(path)
+    table = _read_text_table(path)
     in_seconds = {"start_s", "stop_s"} <= set(table.columns)
     first, last, scale = ("start_s", "stop_s", rate_hz) if in_seconds else ("start", "stop", 1.0)
     for name in (first, last, "label"):
         if name not in table.columns:
-            there = listing(table.columns)
+            there = join_words(table.columns)
             raise DataError(f"{path}: column {name!r} is missing; expected start_s, stop_s and label, there are {there}")
     spans = []
-    for line, cells in enumerate(_cells(table), start=2):
-        start, stop, label = _number(cells[first] or ""), _number(cells[last] or ""), cells["label"]
+    for line, cells in enumerate(_table_cells(table), start=2):
+        start, stop, label = _parse_number(cells[first] or ""), _parse_number(cells[last] or ""), cells["label"]
         if not isinstance(start, float) or not isinstance(stop, float) or not math.isfinite(start + stop) or label is None:
             raise DataError(f"{path} line {line}: expected two times and a label, came {cells[first]}, {cells[last]}, {label}")
         spans.append(Span(round(start * scale), round(stop * scale), label))
@@ -167,14 +167,14 @@ def read_spans(path: Path, rate_hz: float) -> tuple[Span, ...]:
 # --- cells ------------------------------------------------------------------------------------------------------------
 
 
-def _table(path: Path, limit: int, **how: Any) -> pd.DataFrame:
+def _read_bounded_table(path: Path, limit: int, **how: Any) -> pd.DataFrame:
     """A bounded CSV or Parquet file, names of columns stripped; `how` is for read_csv."""
     import pandas as pd
 
     if not path.is_file():
         raise DataError(f"{path}: this file is missing: check the path")
     if (size := path.stat().st_size) > limit:
-        raise DataError(f"{path}: {size_text(size)} are more than the {size_text(limit)} that are read: split it")
+        raise DataError(f"{path}: {format_bytes(size)} are more than the {format_bytes(limit)} that are read: split it")
     try:
         if path.suffix.lower() == ".parquet":
             _check_parquet(path)
@@ -191,17 +191,17 @@ def _table(path: Path, limit: int, **how: Any) -> pd.DataFrame:
     return table
 
 
-def _text_table(path: Path) -> pd.DataFrame:
+def _read_text_table(path: Path) -> pd.DataFrame:
     """A manifest or list of spans; text stays text, so that subject 007 keeps its zeros and site NA its name."""
-    return _table(path, MAX_MANIFEST_BYTES, dtype=str, keep_default_na=False)
+    return _read_bounded_table(path, MAX_MANIFEST_BYTES, dtype=str, keep_default_na=False)
 
 
-def _cells(table: pd.DataFrame) -> list[dict[str, str | None]]:
+def _table_cells(table: pd.DataFrame) -> list[dict[str, str | None]]:
     columns = list(table.columns)
-    return [dict(zip(columns, map(_text, row), strict=True)) for row in table.itertuples(index=False, name=None)]
+    return [dict(zip(columns, map(_cell_text, row), strict=True)) for row in table.itertuples(index=False, name=None)]
 
 
-def _text(value: Any) -> str | None:
+def _cell_text(value: Any) -> str | None:
     """A cell as text, None when it is empty; Parquet's 4.0 is 4."""
     if value is None or value is not value or str(value) == "<NA>":
         return None
@@ -210,7 +210,7 @@ def _text(value: Any) -> str | None:
     return str(value).strip() or None
 
 
-def _number(text: str) -> float | str:
+def _parse_number(text: str) -> float | str:
     try:
         return float(text)
     except ValueError:
@@ -226,7 +226,7 @@ def _check_parquet(path: Path) -> None:
         raise DataError(f"{path}: {held} are more than the {MAX_VALUES} numbers that are read: split it")
 
 
-def _is_number(column: pd.Series[Any]) -> bool:
+def _is_numeric(column: pd.Series[Any]) -> bool:
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     return bool(is_numeric_dtype(column) and not is_bool_dtype(column))
@@ -234,16 +234,16 @@ def _is_number(column: pd.Series[Any]) -> bool:
 
 def _first_text(column: pd.Series[Any]) -> str:
     """The first cell that is no number, for a message."""
-    return next((str(value) for value in column if isinstance(_number(str(value)), str)), str(column.dtype))
+    return next((str(value) for value in column if isinstance(_parse_number(str(value)), str)), str(column.dtype))
 
 
-def _read_table_row(file: Path, row: Row) -> Recording:
-    return read_table(file, row.rate_hz(required=True) or 0.0, row.channels(), row.cells.get("unit") or "")
+def _read_table_row(file: Path, row: ManifestRow) -> Recording:
+    return read_signal_table(file, row.parse_rate_hz(required=True) or 0.0, row.parse_channels(), row.cells.get("unit") or "")
 
 
-READERS: dict[str, Callable[[Path, Row], Recording]] = {
+READERS: dict[str, Callable[[Path, ManifestRow], Recording]] = {
     ".csv": _read_table_row,
     ".parquet": _read_table_row,
-    ".hea": lambda file, row: read_wfdb(file, row.channels(), row.rate_hz(required=False)),
-    ".edf": lambda file, row: read_edf(file, row.channels(), row.rate_hz(required=False)),
+    ".hea": lambda file, row: read_wfdb(file, row.parse_channels(), row.parse_rate_hz(required=False)),
+    ".edf": lambda file, row: read_edf(file, row.parse_channels(), row.parse_rate_hz(required=False)),
 }

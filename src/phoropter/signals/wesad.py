@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
-from phoropter.core.files import digest_file, size_text, writing
+from phoropter.core.files import atomic_write, digest_file, format_bytes
 from phoropter.signals.arrays_only import load_arrays_file
-from phoropter.signals.recording import Loaded, OnBadInput, Recording, read_all, spans_of_codes
+from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording, codes_to_spans, read_recordings
 
 RATE_HZ = 700.0
-CONDITIONS = {1: "baseline", 2: "stress", 3: "amusement", 4: "meditation"}
-TRANSIENT = (0, 5, 6, 7)  # undefined, or to be ignored
+CONDITION_NAMES = {1: "baseline", 2: "stress", 3: "amusement", 4: "meditation"}
+IGNORED_CODES = (0, 5, 6, 7)  # undefined, or to be ignored
 TASKS = {
     "3-class": {"baseline": "baseline", "stress": "stress", "amusement": "amusement"},
     "2-class": {"baseline": "non-stress", "stress": "stress", "amusement": "non-stress"},
@@ -37,7 +37,7 @@ TASKS = {
 MAX_BYTES = 8 * 1024**3
 
 
-class Phase(NamedTuple):
+class ProtocolPhase(NamedTuple):
     """One line of the protocol: what was done from when to when, in seconds of the session."""
 
     name: str
@@ -45,7 +45,7 @@ class Phase(NamedTuple):
     stop_s: float
 
 
-def read_subject(path: Path, cache: Path | None = None) -> Recording:
+def read_wesad_subject(path: Path, cache: Path | None = None) -> Recording:
     """`S2.pkl` → its chest ECG with the conditions as spans. With a `cache` folder the conversion is done once per file.
 
     Raises DataError for a file of another layout, of another subject than its name says, or that tries to run anything.
@@ -53,29 +53,29 @@ def read_subject(path: Path, cache: Path | None = None) -> Recording:
     if not path.is_file():
         raise DataError(f"{path}: this file is missing: expected the WESAD layout S2/S2.pkl … S17/S17.pkl")
     if (size := path.stat().st_size) > MAX_BYTES:
-        raise DataError(f"{path}: {size_text(size)} are more than a WESAD subject has (at most {size_text(MAX_BYTES)})")
+        raise DataError(f"{path}: {format_bytes(size)} are more than a WESAD subject has (at most {format_bytes(MAX_BYTES)})")
     kept = None if cache is None else cache / f"wesad-{digest_file(path)}.npz"
-    converted = _kept(kept) if kept is not None else None
+    converted = _load_converted(kept) if kept is not None else None
     if converted is None:
-        converted = _convert(path)
+        converted = _convert_pickle(path)
         if kept is not None:
-            _keep(kept, *converted)
+            _save_converted(kept, *converted)
     subject, ecg, codes = converted
     if subject != path.stem:
         raise DataError(f"{path}: it holds subject {subject!r}, its name says {path.stem!r}: is it a copy of another's file?")
-    spans = spans_of_codes(codes, CONDITIONS, TRANSIENT, str(path))
+    spans = codes_to_spans(codes, CONDITION_NAMES, IGNORED_CODES, str(path))
     return Recording(subject, subject, ecg[None], ("ECG",), ("mV",), RATE_HZ, spans=spans, source=path)
 
 
-def read_folder(root: Path, cache: Path | None = None, on_bad_input: OnBadInput = "stop") -> Loaded:
+def read_wesad_folder(root: Path, cache: Path | None = None, on_bad_input: OnBadInput = "stop") -> LoadedRecordings:
     """All subjects of a WESAD folder, in order of number. Raises DataError when there is none."""
     found = {int(match[1]): path for path in root.glob("S*/S*.pkl") if (match := re.fullmatch(r"S(\d+)", path.stem))}
     if not found:
         raise DataError(f"{root}: no S2/S2.pkl … S17/S17.pkl in this folder, so it is not WESAD's")
-    return read_all([found[number] for number in sorted(found)], partial(read_subject, cache=cache), on_bad_input)
+    return read_recordings([found[number] for number in sorted(found)], partial(read_wesad_subject, cache=cache), on_bad_input)
 
 
-def read_schedule(path: Path) -> list[Phase]:
+def read_protocol_phases(path: Path) -> list[ProtocolPhase]:
     """`S2_quest.csv` → the phases in order; reading and self-report breaks (bRead, sRead, fRead) are left out."""
     lines = [line.rstrip(";\r\n ").split(";") for line in path.read_text(encoding="latin-1").splitlines()]
     rows = {line[0].strip("# :").upper(): [word.strip() for word in line[1:]] for line in lines if line[0].startswith("#")}
@@ -84,7 +84,7 @@ def read_schedule(path: Path) -> list[Phase]:
         raise DataError(f"{path}: expected the lines # ORDER, # START and # END, {sorted(missing)[0]} is missing")
     named = [row for row in zip(rows["ORDER"], rows["START"], rows["END"], strict=False) if row[0]]
     return [
-        Phase(name, minutes_to_s(start, path), minutes_to_s(stop, path))
+        ProtocolPhase(name, minutes_to_s(start, path), minutes_to_s(stop, path))
         for name, start, stop in named
         if name not in ("bRead", "sRead", "fRead")
     ]
@@ -107,7 +107,7 @@ def raw_to_mv(raw: NDArray[Any]) -> NDArray[np.float64]:
     return (np.asarray(raw, np.float64) / 2**16 - 0.5) * 3.0
 
 
-def _convert(path: Path) -> tuple[str, NDArray[np.float32], NDArray[np.uint8]]:
+def _convert_pickle(path: Path) -> tuple[str, NDArray[np.float32], NDArray[np.uint8]]:
     try:
         session = load_arrays_file(path)
     except pickle.UnpicklingError as error:
@@ -138,7 +138,7 @@ def _check_numbers(path: Path, name: str, array: Any, kinds: str, shapes: tuple[
     raise DataError(f"{path}: {name} should be numbers of shape {' or '.join(shapes)}, came {came}")
 
 
-def _kept(file: Path) -> tuple[str, NDArray[np.float32], NDArray[np.uint8]] | None:
+def _load_converted(file: Path) -> tuple[str, NDArray[np.float32], NDArray[np.uint8]] | None:
     """What an earlier conversion left; None when there is none or it cannot be read."""
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
@@ -147,6 +147,6 @@ def _kept(file: Path) -> tuple[str, NDArray[np.float32], NDArray[np.uint8]] | No
         return None
 
 
-def _keep(file: Path, subject: str, ecg: NDArray[np.float32], codes: NDArray[np.uint8]) -> None:
-    with writing(file) as aside, aside.open("wb") as out:
+def _save_converted(file: Path, subject: str, ecg: NDArray[np.float32], codes: NDArray[np.uint8]) -> None:
+    with atomic_write(file) as aside, aside.open("wb") as out:
         np.savez(out, subject=np.array(subject), ecg=ecg, label=codes)

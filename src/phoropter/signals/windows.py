@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, model_validator
 
-from phoropter.core.errors import DataError, Problem, SpecError, listing, nearest
+from phoropter.core.errors import DataError, InputProblem, SpecError, did_you_mean, join_words
 from phoropter.core.spec import Spec
-from phoropter.signals.recording import Recording, runs_of
+from phoropter.signals.recording import Recording, label_runs
 
-Row = tuple[int, int, str]  # recording, start, class
+WindowRow = tuple[int, int, str]  # recording, start, class
 
 
 class WindowRule(Spec):
@@ -40,7 +40,7 @@ class WindowRule(Spec):
             raise ValueError("give either step_s (start to start) or gap_s (end to start), and not both")
         return self
 
-    def in_samples(self, rate_hz: float) -> tuple[int, int]:
+    def length_and_step(self, rate_hz: float) -> tuple[int, int]:
         """(length, step) in samples; raises SpecError when one of them is less than a sample."""
         length = round(self.length_s * rate_hz)
         step = round(self.step_s * rate_hz) if self.step_s is not None else length + round((self.gap_s or 0.0) * rate_hz)
@@ -50,7 +50,7 @@ class WindowRule(Spec):
 
 
 @dataclass(frozen=True, eq=False)
-class Windows:
+class WindowTable:
     """A table of N windows in order of recording and time, and what was left out."""
 
     recording: NDArray[np.int64]  # (N,) index into the recordings it was made from
@@ -58,33 +58,33 @@ class Windows:
     stop: NDArray[np.int64]  # (N,) one past the last
     label: NDArray[np.str_]  # (N,) class name
     dropped: Mapping[str, int] = field(default_factory=dict)  # reason → windows
-    problems: tuple[Problem, ...] = ()  # recordings that gave none because they are too short
+    problems: tuple[InputProblem, ...] = ()  # recordings that gave none because they are too short
 
     def __len__(self) -> int:
         return len(self.recording)
 
 
-def windows(
+def sliding_windows(
     recordings: Sequence[Recording],
     rule: WindowRule,
     labels: Mapping[str, str] | None = None,
     channels: Sequence[str] | None = None,
-) -> Windows:
+) -> WindowTable:
     """Windows inside unbroken runs of one label: floor((L - length)/step) + 1 of a run of L samples.
 
     labels: span label → class name; labels it does not name are left out (None keeps all, under their own names).
     channels: those in which a NaN drops the window (None: all).
     """
-    _check_labels(labels, {run.label for r in recordings for run in runs_of(r)})
-    length, step = rule.in_samples(common_rate(recordings))
-    rows: list[Row] = []
+    _check_labels(labels, {run.label for r in recordings for run in label_runs(r)})
+    length, step = rule.length_and_step(common_sampling_rate(recordings))
+    rows: list[WindowRow] = []
     for index, recording in enumerate(recordings):
-        for first, stop, label in runs_of(recording):
+        for first, stop, label in label_runs(recording):
             if labels is None or label in labels:
                 name = label if labels is None else labels[label]
                 rows += [(index, start, name) for start in range(first, stop - length + 1, step)]
-    problems = [_too_short(r, rule.length_s) for r in recordings if r.length < length]
-    return _without_nan(recordings, table_of(rows, length, {}, problems), channels)
+    problems = [_too_short_problem(r, rule.length_s) for r in recordings if r.length < length]
+    return _drop_nan_windows(recordings, make_window_table(rows, length, {}, problems), channels)
 
 
 def event_windows(
@@ -92,13 +92,13 @@ def event_windows(
     length_s: float,
     labels: Mapping[str, str] | None = None,
     channels: Sequence[str] | None = None,
-) -> Windows:
+) -> WindowTable:
     """One window per event, beginning length//2 samples before it; one that would leave the recording is dropped as "edge"."""
     _check_labels(labels, {str(label) for r in recordings if r.events for label in r.events.labels})
-    length = round(length_s * common_rate(recordings))
+    length = round(length_s * common_sampling_rate(recordings))
     if length < 1:
         raise SpecError(f"event windows: {length_s} s is shorter than one sample")
-    rows: list[Row] = []
+    rows: list[WindowRow] = []
     edge = 0
     for index, recording in enumerate(recordings):
         if recording.events is None:
@@ -111,10 +111,12 @@ def event_windows(
                 rows.append((index, start, label if labels is None else labels[label]))
             else:
                 edge += 1
-    return _without_nan(recordings, table_of(rows, length, {"edge": edge} if edge else {}), channels)
+    return _drop_nan_windows(recordings, make_window_table(rows, length, {"edge": edge} if edge else {}), channels)
 
 
-def cut(recordings: Sequence[Recording], table: Windows, rows: NDArray[np.int64], channels: Sequence[str]) -> NDArray[np.float32]:
+def extract_windows(
+    recordings: Sequence[Recording], table: WindowTable, rows: NDArray[np.int64], channels: Sequence[str]
+) -> NDArray[np.float32]:
     """The samples of some rows of the table: (rows, channels, samples). Raises DataError when a channel is missing."""
     at = {int(i): [recordings[i].channel_index(name) for name in channels] for i in np.unique(table.recording[rows])}
     places = zip(table.recording[rows].tolist(), table.start[rows].tolist(), table.stop[rows].tolist(), strict=True)
@@ -122,14 +124,16 @@ def cut(recordings: Sequence[Recording], table: Windows, rows: NDArray[np.int64]
     return np.stack(cuts) if cuts else np.empty((0, len(channels), 0), np.float32)
 
 
-def table_of(rows: list[Row], length: int, dropped: Mapping[str, int], problems: Sequence[Problem] = ()) -> Windows:
+def make_window_table(
+    rows: list[WindowRow], length: int, dropped: Mapping[str, int], problems: Sequence[InputProblem] = ()
+) -> WindowTable:
     """Rows (recording, start, class) of windows of one length → the table."""
     recording = np.array([row[0] for row in rows], np.int64)
     start = np.array([row[1] for row in rows], np.int64)
-    return Windows(recording, start, start + length, np.array([row[2] for row in rows], np.str_), dropped, tuple(problems))
+    return WindowTable(recording, start, start + length, np.array([row[2] for row in rows], np.str_), dropped, tuple(problems))
 
 
-def _without_nan(recordings: Sequence[Recording], table: Windows, channels: Sequence[str] | None) -> Windows:
+def _drop_nan_windows(recordings: Sequence[Recording], table: WindowTable, channels: Sequence[str] | None) -> WindowTable:
     """Drops and counts the windows with a NaN in one of the channels (None: in any)."""
     keep = np.ones(len(table), bool)
     for index in np.unique(table.recording):
@@ -143,10 +147,10 @@ def _without_nan(recordings: Sequence[Recording], table: Windows, channels: Sequ
         return table
     dropped = {**table.dropped, "nan": int((~keep).sum())}
     columns = (table.recording[keep], table.start[keep], table.stop[keep], table.label[keep])
-    return Windows(*columns, dropped, table.problems)
+    return WindowTable(*columns, dropped, table.problems)
 
 
-def common_rate(recordings: Sequence[Recording]) -> float:
+def common_sampling_rate(recordings: Sequence[Recording]) -> float:
     """The rate all recordings have; raises DataError naming the first that differs, and when there are none."""
     if not recordings:
         raise DataError("windows: there is no recording to cut")
@@ -166,10 +170,10 @@ def _check_labels(labels: Mapping[str, str] | None, present: set[str]) -> None:
         words = [label for label, name in labels.items() if name == wanted] if labels else []
         if not present & set(words):
             raise DataError(
-                f"class {wanted!r}: no recording has the label {listing(words)}; there are {listing(sorted(present))}"
-                f"{nearest(words[0], present)}"
+                f"class {wanted!r}: no recording has the label {join_words(words)}; there are {join_words(sorted(present))}"
+                f"{did_you_mean(words[0], present)}"
             )
 
 
-def _too_short(recording: Recording, length_s: float) -> Problem:
-    return Problem(recording.id, f"{recording.duration_s:g} s is shorter than one window of {length_s:g} s")
+def _too_short_problem(recording: Recording, length_s: float) -> InputProblem:
+    return InputProblem(recording.id, f"{recording.duration_s:g} s is shorter than one window of {length_s:g} s")

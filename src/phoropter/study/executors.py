@@ -14,34 +14,41 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phoropter.core.cores import cores
+from phoropter.core.cores import count_usable_cores
 from phoropter.core.errors import SpecError
 from phoropter.results.store import Store
-from phoropter.study.ladder import climb, climbs
-from phoropter.study.progress import Event, Watch
-from phoropter.study.spec import Question
+from phoropter.study.ladder import needs_screening, run_screening
+from phoropter.study.progress import ProgressCallback, ProgressEvent
+from phoropter.study.spec import StudyInput
 
 if TYPE_CHECKING:
-    from phoropter.study.run import Here
+    from phoropter.study.run import ComputeOptions
 
 
-def run(question: Question, out: Path, watch: Watch, jobs: int = 1, here: Here | None = None, cache: Path | None = None) -> Store:
+def execute_study(
+    question: StudyInput,
+    out: Path,
+    watch: ProgressCallback,
+    jobs: int = 1,
+    here: ComputeOptions | None = None,
+    cache: Path | None = None,
+) -> Store:
     """Computes what is missing of a question, in this process or in `jobs` processes. Raises what `run_study` raises."""
-    from phoropter.study.run import Here, run_study
+    from phoropter.study.run import ComputeOptions, compute_missing_runs
 
-    if climbs(question):
-        return climb(question, lambda rung: run(rung, out, watch, jobs, here, cache), cache)
-    here = here or Here()
+    if needs_screening(question):
+        return run_screening(question, lambda rung: execute_study(rung, out, watch, jobs, here, cache), cache)
+    here = here or ComputeOptions()
     if jobs == 1:
-        return run_study(question, out, watch, here, cache)
+        return compute_missing_runs(question, out, watch, here, cache)
     if jobs < 1:
         raise SpecError(f"jobs is {jobs}, expected at least 1")
-    threads = here.threads or max(1, cores() // jobs)
+    threads = here.threads or max(1, count_usable_cores() // jobs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        working = [pool.submit(_work, question, out, _device(here, n, threads), cache) for n in range(jobs)]
+        working = [pool.submit(_run_worker, question, out, _assign_device(here, n, threads), cache) for n in range(jobs)]
         try:
-            _follow(Store(out), watch, lambda: all(w.done() for w in working))
+            _follow_store(Store(out), watch, lambda: all(w.done() for w in working))
         except KeyboardInterrupt:
             for worker in working:
                 worker.cancel()
@@ -51,7 +58,7 @@ def run(question: Question, out: Path, watch: Watch, jobs: int = 1, here: Here |
     return Store(out)
 
 
-def _device(here: Here, number: int, threads: int) -> Here:
+def _assign_device(here: ComputeOptions, number: int, threads: int) -> ComputeOptions:
     """Worker `number` gets its own share of the cores, and its own GPU where there are several."""
     import torch
 
@@ -60,13 +67,13 @@ def _device(here: Here, number: int, threads: int) -> Here:
     return replace(here, device=device, threads=threads)
 
 
-def _work(question: Question, out: Path, here: Here, cache: Path | None) -> None:
-    from phoropter.study.run import run_study
+def _run_worker(question: StudyInput, out: Path, here: ComputeOptions, cache: Path | None) -> None:
+    from phoropter.study.run import compute_missing_runs
 
-    run_study(question, out, lambda event: None, here, cache)
+    compute_missing_runs(question, out, lambda event: None, here, cache)
 
 
-def _follow(store: Store, watch: Watch, finished: Callable[[], bool]) -> None:
+def _follow_store(store: Store, watch: ProgressCallback, finished: Callable[[], bool]) -> None:
     """Tells the watcher what appears in the store, until every worker has ended."""
     seen: set[str] = set()
     total = 0
@@ -75,12 +82,12 @@ def _follow(store: Store, watch: Watch, finished: Callable[[], bool]) -> None:
         if not (store.folder / "study.json").exists():
             continue
         total = total or len(store.study["plan"])
-        for note in list(store.now().values())[:1]:
+        for note in list(store.read_progress_notes().values())[:1]:
             title = f"{note['candidate']} · {note['split']}"
-            watch(Event("tick" if "step" in note else "epoch", title, len(seen), total, note))
+            watch(ProgressEvent("tick" if "step" in note else "epoch", title, len(seen), total, note))
         for run_done in store.runs():
             if run_done.key not in seen:
                 seen.add(run_done.key)
                 record = run_done.record
                 title = f"{record['candidate']['name']} · {record['split']['name']}"
-                watch(Event("done", title, len(seen), total, record["metrics"]))
+                watch(ProgressEvent("done", title, len(seen), total, record["metrics"]))

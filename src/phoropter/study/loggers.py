@@ -21,20 +21,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from phoropter.core.errors import MissingExtraError, SpecError, listing, nearest
-from phoropter.study.progress import Event, Watch
+from phoropter.core.errors import MissingExtraError, SpecError, did_you_mean, join_words
+from phoropter.study.progress import ProgressCallback, ProgressEvent
 
-VARIABLE = "PHOROPTER_LOG"
-_LOOKS_LIKE_A_NUMBER = (int, float)
+LOG_VARIABLE = "PHOROPTER_LOG"
+_NUMBER_TYPES = (int, float)
 
 
-class Logger(Protocol):
+class RunLogger(Protocol):
     """Writes numbers of named runs somewhere."""
 
-    def scalars(self, run: str, values: Mapping[str, float], step: int) -> None:
+    def log_scalars(self, run: str, values: Mapping[str, float], step: int) -> None:
         """Values of one run at one epoch; step 0: of the run as a whole."""
 
-    def end(self, run: str, failed: bool) -> None:
+    def end_run(self, run: str, failed: bool) -> None:
         """Nothing more comes of this run."""
 
     def close(self) -> None:
@@ -42,54 +42,54 @@ class Logger(Protocol):
 
 
 @contextmanager
-def logged(watch: Watch, name: str, folder: Path, wanted: str | None = None) -> Iterator[Watch]:
+def attach_loggers(watch: ProgressCallback, name: str, folder: Path, wanted: str | None = None) -> Iterator[ProgressCallback]:
     """The watch, beside the loggers that are asked for (default: by PHOROPTER_LOG).
 
     name: of the study · folder: its results folder. Raises SpecError for an unknown logger, MissingExtraError where its package
     is not installed.
     """
-    asked = os.environ.get(VARIABLE, "") if wanted is None else wanted
+    asked = os.environ.get(LOG_VARIABLE, "") if wanted is None else wanted
     names = [word.strip().lower() for word in asked.split(",") if word.strip()]
     for word in names:
         if word not in LOGGERS:
-            raise SpecError(f"{VARIABLE} is '{asked}': expected {listing(LOGGERS)}{nearest(word, LOGGERS)}")
-    hearing = [Hearing(word, LOGGERS[word](name, folder)) for word in dict.fromkeys(names)]
+            raise SpecError(f"{LOG_VARIABLE} is '{asked}': expected {join_words(LOGGERS)}{did_you_mean(word, LOGGERS)}")
+    hearing = [LoggerCallback(word, LOGGERS[word](name, folder)) for word in dict.fromkeys(names)]
 
-    def both(event: Event) -> None:
+    def notify_all(event: ProgressEvent) -> None:
         watch(event)
         for each in hearing:
             each(event)
 
     try:
-        yield both if hearing else watch
+        yield notify_all if hearing else watch
     finally:
         for each in hearing:
             each.close()
 
 
-class Hearing:
+class LoggerCallback:
     """Turns events into numbers for one logger."""
 
-    def __init__(self, name: str, logger: Logger) -> None:
+    def __init__(self, name: str, logger: RunLogger) -> None:
         self.name, self.logger, self.broken = name, logger, False
 
-    def __call__(self, event: Event) -> None:
-        if event.what == "epoch" and event.title:
-            numbers = _numbers(event.note)
+    def __call__(self, event: ProgressEvent) -> None:
+        if event.kind == "epoch" and event.title:
+            numbers = _select_numbers(event.note)
             step = int(numbers.pop("epoch", 0))
             numbers.pop("epochs", None)
-            self._try(lambda: self.logger.scalars(event.title, numbers, step))
-        elif event.what == "done":
-            held_out = {f"held_out_{k}": v for k, v in _numbers(event.note).items()}
-            self._try(lambda: self.logger.scalars(event.title, held_out, 0))
-            self._try(lambda: self.logger.end(event.title, failed=False))
-        elif event.what == "failed":
-            self._try(lambda: self.logger.end(event.title, failed=True))
+            self._call_safely(lambda: self.logger.log_scalars(event.title, numbers, step))
+        elif event.kind == "done":
+            held_out = {f"held_out_{k}": v for k, v in _select_numbers(event.note).items()}
+            self._call_safely(lambda: self.logger.log_scalars(event.title, held_out, 0))
+            self._call_safely(lambda: self.logger.end_run(event.title, failed=False))
+        elif event.kind == "failed":
+            self._call_safely(lambda: self.logger.end_run(event.title, failed=True))
 
     def close(self) -> None:
-        self._try(self.logger.close)
+        self._call_safely(self.logger.close)
 
-    def _try(self, act: Callable[[], None]) -> None:
+    def _call_safely(self, act: Callable[[], None]) -> None:
         """Whatever goes wrong in somebody else's logger must not cost a run."""
         if self.broken:
             return
@@ -100,24 +100,24 @@ class Hearing:
             logging.getLogger("phoropter").warning("%s stopped logging (%s); the study goes on", self.name, error)
 
 
-def _numbers(note: Mapping[str, Any]) -> dict[str, float]:
-    return {k: float(v) for k, v in note.items() if isinstance(v, _LOOKS_LIKE_A_NUMBER) and not isinstance(v, bool)}
+def _select_numbers(note: Mapping[str, Any]) -> dict[str, float]:
+    return {k: float(v) for k, v in note.items() if isinstance(v, _NUMBER_TYPES) and not isinstance(v, bool)}
 
 
-class TensorBoard:
+class TensorBoardLogger:
     """A folder of events for each run, so that its page shows one curve a run. writer: makes one from a folder's path."""
 
     def __init__(self, name: str, folder: Path, writer: Callable[[str], Any] | None = None) -> None:
-        self.folder, self.writer = folder / "tensorboard", writer or _tensorboard_writer()
+        self.folder, self.writer = folder / "tensorboard", writer or _make_tensorboard_writer()
         self.open: dict[str, Any] = {}
 
-    def scalars(self, run: str, values: Mapping[str, float], step: int) -> None:
+    def log_scalars(self, run: str, values: Mapping[str, float], step: int) -> None:
         if run not in self.open:
-            self.open[run] = self.writer(str(self.folder / _file_name(run)))
+            self.open[run] = self.writer(str(self.folder / _title_to_file_name(run)))
         for name, value in values.items():
             self.open[run].add_scalar(name, value, step)
 
-    def end(self, run: str, failed: bool) -> None:
+    def end_run(self, run: str, failed: bool) -> None:
         if run in self.open:
             self.open.pop(run).close()
 
@@ -126,7 +126,7 @@ class TensorBoard:
             self.open.popitem()[1].close()
 
 
-def _tensorboard_writer() -> Callable[[str], Any]:
+def _make_tensorboard_writer() -> Callable[[str], Any]:
     try:
         from tensorboard.summary import Writer
     except ImportError:
@@ -134,35 +134,35 @@ def _tensorboard_writer() -> Callable[[str], Any]:
     return lambda folder: Writer(folder)
 
 
-class MLflow:
+class MLflowLogger:
     """An experiment named as the study, with a run for each run. client: as mlflow.tracking.MlflowClient."""
 
     def __init__(self, name: str, folder: Path, client: Any | None = None) -> None:
-        self.client = client or _mlflow_client(folder)
+        self.client = client or _make_mlflow_client(folder)
         known = self.client.get_experiment_by_name(name)
         artifacts = (folder / "mlflow").resolve().as_uri()
         self.experiment = known.experiment_id if known else self.client.create_experiment(name, artifact_location=artifacts)
         self.open: dict[str, str] = {}
 
-    def scalars(self, run: str, values: Mapping[str, float], step: int) -> None:
+    def log_scalars(self, run: str, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
-            self.client.log_metric(self._run(run), name, value, step=step)
+            self.client.log_metric(self._get_run_id(run), name, value, step=step)
 
-    def end(self, run: str, failed: bool) -> None:
-        self.client.set_terminated(self._run(run), status="FAILED" if failed else "FINISHED")
+    def end_run(self, run: str, failed: bool) -> None:
+        self.client.set_terminated(self._get_run_id(run), status="FAILED" if failed else "FINISHED")
         del self.open[run]
 
     def close(self) -> None:
         for run in list(self.open):
             self.client.set_terminated(self.open.pop(run), status="KILLED")
 
-    def _run(self, run: str) -> str:
+    def _get_run_id(self, run: str) -> str:
         if run not in self.open:
             self.open[run] = self.client.create_run(self.experiment, run_name=run).info.run_id
         return self.open[run]
 
 
-def _mlflow_client(folder: Path) -> Any:
+def _make_mlflow_client(folder: Path) -> Any:
     """Today's MLflow refuses folders of files (./mlruns): without MLFLOW_TRACKING_URI it is a database beside the runs."""
     try:
         from mlflow.tracking import MlflowClient
@@ -172,7 +172,7 @@ def _mlflow_client(folder: Path) -> Any:
     return MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder / 'mlflow.db').resolve()}")
 
 
-def _file_name(run: str) -> str:
+def _title_to_file_name(run: str) -> str:
     """A folder's name from a run's title.
 
     >>> _file_name("small CNN · fold 1 of 5, seed 0")
@@ -181,4 +181,4 @@ def _file_name(run: str) -> str:
     return re.sub(r"[^\w ,.+()-]+", "-", run.replace("·", "-")).strip(" .-")[:120] or "run"
 
 
-LOGGERS: dict[str, Callable[[str, Path], Logger]] = {"tensorboard": TensorBoard, "mlflow": MLflow}
+LOGGERS: dict[str, Callable[[str, Path], RunLogger]] = {"tensorboard": TensorBoardLogger, "mlflow": MLflowLogger}

@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Event:
+class ProgressEvent:
     """What a person watching is told.
 
     what: decoding · features · start · tick · epoch · done · failed · waiting
     title: of the run (candidate and split), or the backbones being asked
     """
 
-    what: str
+    kind: str
     title: str = ""
     done: int = 0
     total: int = 0
     note: dict[str, Any] = field(default_factory=dict)
 
 
-Watch = Callable[[Event], None]
+ProgressCallback = Callable[[ProgressEvent], None]
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds for people.
 
     >>> duration(75), duration(7260), duration(0.4)
@@ -52,10 +52,10 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def watching(name: str, console: Console) -> Iterator[Watch]:
+def show_progress(name: str, console: Console) -> Iterator[ProgressCallback]:
     """Yields a Watch that shows events on this console: live bars on a terminal, a line for each finished run elsewhere."""
     if not console.is_terminal:
-        yield _Lines(console)
+        yield _ProgressLines(console)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -67,10 +67,10 @@ def watching(name: str, console: Console) -> Iterator[Watch]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, transient=False) as bars:
-        yield _Bars(name, bars)
+        yield _ProgressBars(name, bars)
 
 
-class _Bars:
+class _ProgressBars:
     """A bar for the study, one for the run under way, one for whatever is prepared."""
 
     def __init__(self, name: str, bars: Progress) -> None:
@@ -81,43 +81,43 @@ class _Bars:
         self.began = time.monotonic()
         self.first: int | None = None
 
-    def __call__(self, event: Event) -> None:
-        if event.what in ("decoding", "features"):
-            words = "decoding pictures" if event.what == "decoding" else f"asking {event.title} once"
+    def __call__(self, event: ProgressEvent) -> None:
+        if event.kind in ("decoding", "features"):
+            words = "decoding pictures" if event.kind == "decoding" else f"asking {event.title} once"
             self.bars.update(self.current, description=words, completed=event.done, total=event.total, note="")
-        elif event.what == "start":
-            self._study(event)
+        elif event.kind == "start":
+            self._update_study_bar(event)
             self.bars.update(self.current, description=event.title, completed=0, total=None, note="")
-        elif event.what == "tick":
+        elif event.kind == "tick":
             note = event.note
             along = note["epoch"] - 1 + note["step"] / note["steps"]
             words = f"epoch {note['epoch']}/{note['epochs']} · {note['images_per_s']:.0f} images/s"
             self.bars.update(self.current, completed=along, total=note["epochs"], note=words)
-        elif event.what == "epoch":
+        elif event.kind == "epoch":
             self.bars.update(
-                self.current, completed=event.note["epoch"], total=event.note["epochs"], note=_epoch_words(event.note)
+                self.current, completed=event.note["epoch"], total=event.note["epochs"], note=_describe_epoch(event.note)
             )
-        elif event.what == "done":
-            self._study(event)
-        elif event.what == "failed":
+        elif event.kind == "done":
+            self._update_study_bar(event)
+        elif event.kind == "failed":
             self.bars.console.print(f"[red]failed[/red] {event.title}: {event.note['error']}", highlight=False)
-        elif event.what == "waiting":
+        elif event.kind == "waiting":
             self.bars.update(self.current, description="waiting for runs another process computes", note="")
 
-    def _study(self, event: Event) -> None:
+    def _update_study_bar(self, event: ProgressEvent) -> None:
         if self.study is None:
             self.study = self.bars.add_task(self.name, total=event.total, note="")
             self.first, self.began = event.done, time.monotonic()
-        self.bars.update(self.study, completed=event.done, total=event.total, note=self._eta(event))
+        self.bars.update(self.study, completed=event.done, total=event.total, note=self._format_time_left(event))
 
-    def _eta(self, event: Event) -> str:
+    def _format_time_left(self, event: ProgressEvent) -> str:
         made = event.done - (self.first or 0)
         if made <= 0:
             return ""
-        return f"about {duration((time.monotonic() - self.began) / made * (event.total - event.done))} left"
+        return f"about {format_duration((time.monotonic() - self.began) / made * (event.total - event.done))} left"
 
 
-class _Lines:
+class _ProgressLines:
     """A line for each finished run, and one when preparing begins: for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
@@ -125,35 +125,37 @@ class _Lines:
         self.preparing: set[str] = set()
         self.began = time.monotonic()
 
-    def __call__(self, event: Event) -> None:
-        if event.what in ("decoding", "features"):
-            words = "decoding pictures" if event.what == "decoding" else f"asking {event.title} once"
+    def __call__(self, event: ProgressEvent) -> None:
+        if event.kind in ("decoding", "features"):
+            words = "decoding pictures" if event.kind == "decoding" else f"asking {event.title} once"
             if words not in self.preparing:
                 self.preparing.add(words)
-                self._print(f"{words} ({event.total})")
-        elif event.what == "done":
+                self._print_line(f"{words} ({event.total})")
+        elif event.kind == "done":
             scores = ", ".join(f"{k} {v:.4f}" for k, v in event.note.items() if v is not None)
-            self._print(f"[{event.done}/{event.total}] {event.title}: {scores} ({duration(time.monotonic() - self.began)})")
-        elif event.what == "failed":
-            self._print(f"[{event.done}/{event.total}] {event.title}: FAILED: {event.note['error']}")
+            self._print_line(
+                f"[{event.done}/{event.total}] {event.title}: {scores} ({format_duration(time.monotonic() - self.began)})"
+            )
+        elif event.kind == "failed":
+            self._print_line(f"[{event.done}/{event.total}] {event.title}: FAILED: {event.note['error']}")
 
-    def _print(self, text: str) -> None:
+    def _print_line(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
         self.console.file.flush()  # a log is read while it is written
 
 
-def _epoch_words(note: dict[str, Any]) -> str:
+def _describe_epoch(note: dict[str, Any]) -> str:
     words = f"epoch {note['epoch']}/{note['epochs']} · loss {note['train_loss']:.3f} · accuracy {note['train_accuracy']:.1%}"
     return f"{words} · {note['images_per_s']:.0f} images/s"
 
 
-def status(store: Store) -> Table:
+def make_status_table(store: Store) -> Table:
     """What is done, under way, failed and missing of each candidate of a results folder, as a table for the terminal."""
     from rich.table import Table
 
     study = store.study
-    failures = store.failures()
-    now = store.now()
+    failures = store.read_failures()
+    now = store.read_progress_notes()
     table = Table(title=study["name"], title_justify="left")
     for name in ("candidate", "done", "under way", "failed", "missing"):
         table.add_column(name, justify="left" if name == "candidate" else "right")
@@ -161,10 +163,10 @@ def status(store: Store) -> Table:
     for planned in study["plan"]:
         counts = rows.setdefault(planned["candidate"], [0, 0, 0, 0])
         key = planned["key"]
-        counts[0 if key in store else 1 if store.leased(key) else 2 if key in failures else 3] += 1
+        counts[0 if key in store else 1 if store.is_leased(key) else 2 if key in failures else 3] += 1
     for name, counts in rows.items():
         table.add_row(name, *(str(n) if n else "·" for n in counts))
     done, total = sum(c[0] for c in rows.values()), len(study["plan"])
-    doing = [f"{n['candidate']} · {n['split']}: epoch {n['epoch']}/{n['epochs']}" for k, n in now.items() if store.leased(k)]
+    doing = [f"{n['candidate']} · {n['split']}: epoch {n['epoch']}/{n['epochs']}" for k, n in now.items() if store.is_leased(k)]
     table.caption = f"{done} of {total} runs done" + "".join(f"\n{d}" for d in doing)
     return table

@@ -12,68 +12,68 @@ from typing import Any
 from phoropter.core.files import digest
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
-from phoropter.study.spec import Question
+from phoropter.study.spec import StudyInput
 from phoropter.training.candidate import Candidate
-from phoropter.training.presets import recipe_of
+from phoropter.training.presets import parse_recipe
 from phoropter.training.recipe import Recipe
 
-ROWS = 600
-SIDE = 64
-EPOCHS = 2
+MAX_ROWS = 600
+IMAGE_SIZE = 64
+MAX_EPOCHS = 2
 TEACHER_EPOCHS = 12
 STUDENT_EPOCHS = 6  # what is taught, and the same untaught: enough for a trend and where the two cross
-FOLDS = 2
-SWEPT = 2  # values kept of each sweep: the first and the last
+MAX_FOLDS = 2
+MAX_SWEEP_VALUES = 2  # values kept of each sweep: the first and the last
 
 # Family, by the beginning of its name → its small sibling and the side it is shown.
 SIBLINGS: tuple[tuple[str, str, int], ...] = (
-    ("alexnet_2012", "alexnet_2012", SIDE),
-    ("alexnet", "alexnet", SIDE),
+    ("alexnet_2012", "alexnet_2012", IMAGE_SIZE),
+    ("alexnet", "alexnet", IMAGE_SIZE),
     ("vgg", "vgg11", 32),
-    ("resnet", "test_resnet", SIDE),
-    ("regnet", "regnetx_002", SIDE),
-    ("efficientnet", "test_efficientnet", SIDE),
-    ("convnext", "test_convnext", SIDE),
-    ("coatnet", "coatnet_pico_rw_224", SIDE),
-    ("poolformer", "poolformerv2_s12", SIDE),
-    ("swin", "swin_tiny_patch4_window7_224", SIDE),
-    ("deit_base_distilled", "deit_tiny_distilled_patch16_224", SIDE),
-    ("deit", "deit_tiny_patch16_224", SIDE),
-    ("vit", "test_vit", SIDE),
-    ("mobilenet", "mobilenetv3_small_050", SIDE),
+    ("resnet", "test_resnet", IMAGE_SIZE),
+    ("regnet", "regnetx_002", IMAGE_SIZE),
+    ("efficientnet", "test_efficientnet", IMAGE_SIZE),
+    ("convnext", "test_convnext", IMAGE_SIZE),
+    ("coatnet", "coatnet_pico_rw_224", IMAGE_SIZE),
+    ("poolformer", "poolformerv2_s12", IMAGE_SIZE),
+    ("swin", "swin_tiny_patch4_window7_224", IMAGE_SIZE),
+    ("deit_base_distilled", "deit_tiny_distilled_patch16_224", IMAGE_SIZE),
+    ("deit", "deit_tiny_patch16_224", IMAGE_SIZE),
+    ("vit", "test_vit", IMAGE_SIZE),
+    ("mobilenet", "mobilenetv3_small_050", IMAGE_SIZE),
 )
 
 
-def small(question: Question) -> Question:
+def make_smoke_version(question: StudyInput) -> StudyInput:
     """A question → the same question, small; `scaled` says in sentences what was changed."""
     said: dict[str, None] = {}
     study = question.study
-    side = min(study.data.size or SIDE, SIDE)
+    side = min(study.data.size or IMAGE_SIZE, IMAGE_SIZE)
     taught = [c.backbones for c in question.candidates if c.teaching]
     teachers = {c.teaching.teacher for c in question.candidates if c.teaching}
     made = []
     for c in question.candidates:
-        epochs = None if c.name in teachers else STUDENT_EPOCHS if c.backbones in taught else EPOCHS
-        each = _candidate(c, side, epochs, question.base, said)
-        made.append(_learned(each, said) if c.name in teachers else each)
-    candidates = _different(made, said)
+        epochs = None if c.name in teachers else STUDENT_EPOCHS if c.backbones in taught else MAX_EPOCHS
+        each = _shrink_candidate(c, side, epochs, question.base, said)
+        made.append(_strengthen_teacher(each, said) if c.name in teachers else each)
+    candidates = _drop_identical(made, said)
     changes: dict[str, Any] = {
-        "data": _data(study.data.model_dump(exclude_unset=True), said),
-        "protocol": _protocol(study.protocol.model_dump(exclude_unset=True), said),
-        "sweep": {path: _few(path, values, said) for path, values in study.sweep.items()},
+        "data": _shrink_data(study.data.model_dump(exclude_unset=True), said),
+        "protocol": _shrink_protocol(study.protocol.model_dump(exclude_unset=True), said),
+        "sweep": {path: _shorten_sweep(path, values, said) for path, values in study.sweep.items()},
         "candidates": candidates,
         "recipe": question.recipe,
     }
     if study.strategy is not None:
-        then = _recipe(recipe_of(study.strategy.then, question.recipe), side, said, EPOCHS)
-        changes["strategy"] = study.strategy.with_(then=then)
+        then = _shrink_recipe(parse_recipe(study.strategy.then, question.recipe), side, said, MAX_EPOCHS)
+        changes["strategy"] = study.strategy.with_changes(then=then)
     fields = {name: getattr(study, name) for name in type(study).model_fields if name not in changes}
-    return Question(
-        type(study)(**fields, **changes), question.source, question.base, question.text, tuple(said), question.compared
+    return StudyInput(
+        type(study)(**fields, **changes), question.source, question.base, question.text, tuple(said), question.compared_study
     )
 
 
-def _different(candidates: list[Candidate], said: dict[str, None]) -> list[Candidate]:
+def _drop_identical(candidates: list[Candidate], said: dict[str, None]) -> list[Candidate]:
     """Two candidates that differ in their weights alone are one small network; the first of them stays."""
     now = {c.name: c.name for c in candidates}  # what each is called in what is kept
     while True:  # students of two teachers that have become one may have become one too
@@ -87,24 +87,24 @@ def _different(candidates: list[Candidate], said: dict[str, None]) -> list[Candi
     for name, first in now.items():
         if name != first:
             said[f"'{name}' is left out: at this scale it is '{first}'"] = None
-    return [_renamed(c, now) for c in candidates if now[c.name] == c.name]
+    return [_rename_references(c, now) for c in candidates if now[c.name] == c.name]
 
 
-def _renamed(candidate: Candidate, now: dict[str, str]) -> Candidate:
-    teaching = candidate.teaching and candidate.teaching.with_(teacher=now[candidate.teaching.teacher])
+def _rename_references(candidate: Candidate, now: dict[str, str]) -> Candidate:
+    teaching = candidate.teaching and candidate.teaching.with_changes(teacher=now[candidate.teaching.teacher])
     return candidate.model_copy(update={"teaching": teaching, "members": tuple(now[m] for m in candidate.members)})
 
 
-def _data(data: dict[str, Any], said: dict[str, None]) -> dict[str, Any]:
-    if data.get("rows") is None or data["rows"] > ROWS:
-        said[f"at most {ROWS} rows, classes in proportion, were used"] = None
-        data = {**data, "rows": ROWS}
-    if data.get("size") and data["size"] > SIDE:
-        said[f"pictures were stored at {SIDE} pixels instead of {data['size']}"] = None
-    return {**data, "size": min(data.get("size") or SIDE, SIDE)}
+def _shrink_data(data: dict[str, Any], said: dict[str, None]) -> dict[str, Any]:
+    if data.get("rows") is None or data["rows"] > MAX_ROWS:
+        said[f"at most {MAX_ROWS} rows, classes in proportion, were used"] = None
+        data = {**data, "rows": MAX_ROWS}
+    if data.get("size") and data["size"] > IMAGE_SIZE:
+        said[f"pictures were stored at {IMAGE_SIZE} pixels instead of {data['size']}"] = None
+    return {**data, "size": min(data.get("size") or IMAGE_SIZE, IMAGE_SIZE)}
 
 
-def _protocol(protocol: dict[str, Any], said: dict[str, None]) -> dict[str, Any]:
+def _shrink_protocol(protocol: dict[str, Any], said: dict[str, None]) -> dict[str, Any]:
     seeds = tuple(protocol.get("seeds", (0,)))
     if len(seeds) > 1:
         said[f"1 seed instead of {len(seeds)}"] = None
@@ -112,50 +112,50 @@ def _protocol(protocol: dict[str, Any], said: dict[str, None]) -> dict[str, Any]
         said[f"1 repeat instead of {protocol['repeats']}"] = None
     folds: dict[str, Any] = {}
     if protocol.get("split") == "leave-one-group-out":
-        said[f"groups were held out in {FOLDS} folds instead of one at a time"] = None
-        folds = {"split": "stratified-group-k-fold", "folds": FOLDS}
+        said[f"groups were held out in {MAX_FOLDS} folds instead of one at a time"] = None
+        folds = {"split": "stratified-group-k-fold", "folds": MAX_FOLDS}
     in_folds = protocol.get("split", "stratified-k-fold").endswith("k-fold") or "folds" in protocol
-    if in_folds and protocol.get("folds", 5) > FOLDS:
-        said[f"{FOLDS} folds instead of {protocol.get('folds', 5)}"] = None
-        folds |= {"folds": FOLDS}
+    if in_folds and protocol.get("folds", 5) > MAX_FOLDS:
+        said[f"{MAX_FOLDS} folds instead of {protocol.get('folds', 5)}"] = None
+        folds |= {"folds": MAX_FOLDS}
     return {**protocol, "seeds": seeds[:1], **({"repeats": 1} if "repeats" in protocol else {}), **folds}
 
 
-def _few(path: str, values: list[Any], said: dict[str, None]) -> list[Any]:
-    if len(values) <= SWEPT:
+def _shorten_sweep(path: str, values: list[Any], said: dict[str, None]) -> list[Any]:
+    if len(values) <= MAX_SWEEP_VALUES:
         return values
-    said[f"the sweep over {path} kept {SWEPT} of {len(values)} values"] = None
+    said[f"the sweep over {path} kept {MAX_SWEEP_VALUES} of {len(values)} values"] = None
     return [values[0], values[-1]]
 
 
-def _candidate(candidate: Candidate, side: int, epochs: int | None, base: Path | None, said: dict[str, None]) -> Candidate:
+def _shrink_candidate(candidate: Candidate, side: int, epochs: int | None, base: Path | None, said: dict[str, None]) -> Candidate:
     """Small, with at most so many epochs a phase; None: as many as it has."""
-    backbones = tuple(_sibling(b, base, said) for b in candidate.backbones)
-    recipe = _recipe(candidate.recipe, side, said, epochs)
+    backbones = tuple(_replace_backbone(b, base, said) for b in candidate.backbones)
+    recipe = _shrink_recipe(candidate.recipe, side, said, epochs)
     head = candidate.head
     if head.kind == "own" and any(b.weights == "random" for b in backbones):
         said["a random head of the dataset's classes stands where a pretrained one was used as it is"] = None
-        head = head.with_(kind="linear")
+        head = head.with_changes(kind="linear")
     return candidate.model_copy(update={"backbones": backbones, "recipe": recipe, "head": head})
 
 
-def _learned(teacher: Candidate, said: dict[str, None]) -> Candidate:
+def _strengthen_teacher(teacher: Candidate, said: dict[str, None]) -> Candidate:
     """A teacher that has something to teach: one near chance is refused."""
     said[f"teachers were trained for {TEACHER_EPOCHS} epochs at 1e-3"] = None
     phase = {"train": "head" if teacher.frozen else "all", "epochs": TEACHER_EPOCHS, "lr": 1e-3}
-    return teacher.model_copy(update={"recipe": teacher.recipe.with_(phases=[phase], optimizer="adamw")})
+    return teacher.model_copy(update={"recipe": teacher.recipe.with_changes(phases=[phase], optimizer="adamw")})
 
 
-def _sibling(backbone: BackboneSpec, base: Path | None, said: dict[str, None]) -> BackboneSpec:
+def _replace_backbone(backbone: BackboneSpec, base: Path | None, said: dict[str, None]) -> BackboneSpec:
     stem = backbone.name.split(".")[0].removeprefix("tf_")
     if backbone.weights not in ("pretrained", "random"):
-        side = catalog.side(backbone, base)
-        if side > SIDE:
-            said[f"{stem} with its own weights was shown {SIDE} pixels instead of {side}"] = None
-        return backbone.with_(size=min(side, SIDE))
+        side = catalog.resolve_side(backbone, base)
+        if side > IMAGE_SIZE:
+            said[f"{stem} with its own weights was shown {IMAGE_SIZE} pixels instead of {side}"] = None
+        return backbone.with_changes(size=min(side, IMAGE_SIZE))
     if stem.startswith("test_"):  # timm's own small networks stand for themselves
-        return backbone.with_(size=min(backbone.size or SIDE, SIDE))
-    found = next(((name, side) for start, name, side in SIBLINGS if stem.startswith(start)), ("test_resnet", SIDE))
+        return backbone.with_changes(size=min(backbone.size or IMAGE_SIZE, IMAGE_SIZE))
+    found = next(((name, side) for start, name, side in SIBLINGS if stem.startswith(start)), ("test_resnet", IMAGE_SIZE))
     options = {"stem": backbone.options["stem"]} if "stem" in backbone.options else {}
     if options:  # of the small ResNets only this one has a first layer to be exchanged
         found = ("resnet18", 32)
@@ -167,23 +167,23 @@ def _sibling(backbone: BackboneSpec, base: Path | None, said: dict[str, None]) -
     return BackboneSpec(name=found[0], weights="random", size=shown, pool=pool, options=options, seed=backbone.seed)
 
 
-def _recipe(recipe: Recipe, side: int, said: dict[str, None], epochs: int | None) -> Recipe:
+def _shrink_recipe(recipe: Recipe, side: int, said: dict[str, None], epochs: int | None) -> Recipe:
     changes: dict[str, Any] = {"batch": min(recipe.batch, 32)}
     if recipe.crop:
         changes["crop"] = side * 7 // 8
         if changes["crop"] != recipe.crop:
             said[f"crops are {changes['crop']} of {side} pixels instead of {recipe.crop}"] = None
     if epochs is not None and any(p.epochs > epochs for p in recipe.phases):
-        who = "at most" if epochs == EPOCHS else "students, and the same networks without a teacher: at most"
+        who = "at most" if epochs == MAX_EPOCHS else "students, and the same networks without a teacher: at most"
         said[f"{who} {epochs} epochs a phase"] = None
-        changes["phases"] = [p.with_(epochs=min(p.epochs, epochs)).model_dump() for p in recipe.phases]
+        changes["phases"] = [p.with_changes(epochs=min(p.epochs, epochs)).model_dump() for p in recipe.phases]
     if recipe.precision in ("fp16", "bf16"):
         said[f"float32 instead of {recipe.precision}, which a processor computes far more slowly"] = None
         changes["precision"] = "float32"
     if recipe.augment and recipe.crop:
-        changes["augment"] = [_smaller_crop(s.model_dump(), changes["crop"]) for s in recipe.augment]
-    return recipe.with_(**changes)
+        changes["augment"] = [_shrink_crop(s.model_dump(), changes["crop"]) for s in recipe.augment]
+    return recipe.with_changes(**changes)
 
 
-def _smaller_crop(step: dict[str, Any], side: int) -> dict[str, Any]:
+def _shrink_crop(step: dict[str, Any], side: int) -> dict[str, Any]:
     return {**step, "size": side} if step.get("size") else step

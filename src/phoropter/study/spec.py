@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from phoropter.core.errors import SpecError, listing, nearest
-from phoropter.core.spec import Source, Spec, check, load_yaml
+from phoropter.core.errors import SpecError, did_you_mean, join_words
+from phoropter.core.spec import SourceMap, Spec, load_yaml, validate_as
 from phoropter.data.protocols import ProtocolSpec
 from phoropter.data.spec import DataSpec
-from phoropter.results.metrics import metric
+from phoropter.results.metrics import get_metric
 from phoropter.training.candidate import Candidate
-from phoropter.training.entries import candidates_of
-from phoropter.training.presets import recipe_of
+from phoropter.training.entries import parse_candidates
+from phoropter.training.presets import parse_recipe
 from phoropter.training.recipe import Recipe
 
 
@@ -39,7 +39,7 @@ class About(Spec):
     published: dict[str, dict[str, float]] = {}
 
 
-class Ladder(Spec):
+class ScreeningSpec(Spec):
     """Every candidate by a probe, then the best `keep` by the recipe `then`, on the same splits (study/ladder).
 
     budget_h: hours the second rung may take, by the plan's estimate: as many of the best `keep` as fit, and at least one
@@ -50,7 +50,7 @@ class Ladder(Spec):
     budget_h: float | None = Field(default=None, gt=0)
 
 
-class Study(Spec):
+class StudySpec(Spec):
     """The question.
 
     keep: whose bundles are kept: of the first fold of the first seed (`first`), of every run (`all`), or none
@@ -72,23 +72,23 @@ class Study(Spec):
     keep: Literal["none", "first", "all"] = "first"
     leakage: Literal["stop", "warn", "allow"] = "stop"
     lax_too: bool = False
-    strategy: Ladder | None = None
+    strategy: ScreeningSpec | None = None
 
     @field_validator("strategy", mode="before")
     @classmethod
-    def _short_strategy(cls, value: Any) -> Any:
+    def _expand_screening(cls, value: Any) -> Any:
         """`ladder`, `{ladder: {keep: 3}}`, or the ladder's own words."""
         if isinstance(value, dict) and set(value) == {"ladder"}:
             return value["ladder"] or {}
         if isinstance(value, str):
             if value != "ladder":
-                raise ValueError(f"unknown strategy '{value}'{nearest(value, ['ladder']) or '; known is ladder'}")
+                raise ValueError(f"unknown strategy '{value}'{did_you_mean(value, ['ladder']) or '; known is ladder'}")
             return {}
         return value
 
     @model_validator(mode="before")
     @classmethod
-    def _compared_protocols(cls, given: Any) -> Any:
+    def _expand_comparison(cls, given: Any) -> Any:
         """`protocol: compare` and `protocol: {compare: true, …}` are `lax_too: true` and the rest of the protocol."""
         protocol = given.get("protocol") if isinstance(given, dict) else None
         if protocol == "compare":
@@ -100,16 +100,16 @@ class Study(Spec):
 
     @field_validator("protocol", mode="before")
     @classmethod
-    def _short_protocol(cls, value: Any) -> Any:
+    def _expand_split_name(cls, value: Any) -> Any:
         return {"split": value} if isinstance(value, str) else value
 
     @field_validator("metrics", mode="before")
     @classmethod
-    def _known_metrics(cls, value: Any) -> Any:
+    def _check_metrics(cls, value: Any) -> Any:
         names = (value,) if isinstance(value, str) else tuple(value or ())
         for name in names:
             try:
-                metric(str(name))
+                get_metric(str(name))
             except SpecError as error:
                 raise ValueError(str(error)) from None
         return names
@@ -121,49 +121,53 @@ class Study(Spec):
 
 
 @dataclass(frozen=True)
-class Question:
+class StudyInput:
     """A study as it was given: the value, the file it came from, and what `--scale small` changed.
 
     base: the folder relative paths start from · text: the file's own words · compared: the study that this is a half of, where
     two protocols are compared · rungs: of its ladder, as far as they are settled
     """
 
-    study: Study
-    source: Source = field(default_factory=Source)
+    study: StudySpec
+    source: SourceMap = field(default_factory=SourceMap)
     base: Path | None = None
     text: str | None = None
-    scaled: tuple[str, ...] = ()
-    compared: str = ""
-    rungs: tuple[dict[str, Any], ...] = ()
+    smoke_changes: tuple[str, ...] = ()
+    compared_study: str = ""
+    screening_rungs: tuple[dict[str, Any], ...] = ()
 
     @property
     def recipe(self) -> Recipe:
-        return recipe_of(self.study.recipe, None, self.source, ("recipe",))
+        return parse_recipe(self.study.recipe, None, self.source, ("recipe",))
 
     @property
     def candidates(self) -> list[Candidate]:
         """The candidates with nothing left open."""
-        return candidates_of(self.study.candidates, self.recipe, self.source)
+        return parse_candidates(self.study.candidates, self.recipe, self.source)
 
 
-def read(path: Path | str) -> list[Question]:
+def read_study(path: Path | str) -> list[StudyInput]:
     """A study file, or the name of a shipped study → its parts. Raises SpecError naming file, line and nearest word."""
-    file = _file(path)
+    file = _find_study_file(path)
     text = file.read_text(encoding="utf-8") if file.exists() else ""
     documents = load_yaml(file)
     if not documents:
         raise SpecError(f"{file}: the file is empty; expected a study with name, data and candidates")
-    base = data_folder() if file.parent == SHIPPED else file.parent.resolve()
-    parts = [part for data, source in documents for part in unfolded(Question(_study(data, source), source, base, text))]
+    base = default_data_folder() if file.parent == SHIPPED_FOLDER else file.parent.resolve()
+    parts = [
+        part
+        for data, source in documents
+        for part in expand_protocols(StudyInput(_validate_study(data, source), source, base, text))
+    ]
     for part in parts:
         part.candidates  # noqa: B018  checked here, where the file and its lines are known
     names = [p.study.name for p in parts]
     if len(set(names)) < len(names):
-        raise SpecError(f"{file.name}: two parts have the same name ({listing(names)}); give each its own")
+        raise SpecError(f"{file.name}: two parts have the same name ({join_words(names)}); give each its own")
     return parts
 
 
-def unfolded(question: Question) -> list[Question]:
+def expand_protocols(question: StudyInput) -> list[StudyInput]:
     """The question itself; or, with `lax_too`, NAME-lax (groups on both sides) and NAME-strict (groups kept together).
 
     Raises SpecError for a protocol that has no lax form.
@@ -172,56 +176,56 @@ def unfolded(question: Question) -> list[Question]:
     if not study.lax_too:
         return [question]
     protocol = study.protocol.model_dump(exclude_unset=True) | {"split": study.protocol.split}
-    lax = {**protocol, "split": _LAX.get(protocol["split"], protocol["split"]), "allow_group_overlap": True}
+    lax = {**protocol, "split": _UNGROUPED_SPLIT.get(protocol["split"], protocol["split"]), "allow_group_overlap": True}
     strict = {**protocol, "allow_group_overlap": False}
     made = []
     for name, plain in (("lax", lax), ("strict", strict)):
         changed = {"name": f"{study.name}-{name}", "lax_too": False}
-        spec = check(ProtocolSpec, plain, question.source, ("protocol",))
-        made.append(replace(question, study=study.model_copy(update={**changed, "protocol": spec}), compared=study.name))
+        spec = validate_as(ProtocolSpec, plain, question.source, ("protocol",))
+        made.append(replace(question, study=study.model_copy(update={**changed, "protocol": spec}), compared_study=study.name))
     return made
 
 
 # The split that mixes groups for each that keeps them by its nature; the others mix them when they are allowed to.
-_LAX = {
+_UNGROUPED_SPLIT = {
     "group-k-fold": "k-fold",
     "stratified-group-k-fold": "stratified-k-fold",
     "leave-one-group-out": "stratified-k-fold",
 }
 
 
-def _study(data: Any, source: Source) -> Study:
+def _validate_study(data: Any, source: SourceMap) -> StudySpec:
     if not isinstance(data, dict):
         raise SpecError(f"{source.name}: expected a mapping with name, data and candidates, but {type(data).__name__} came")
-    return check(Study, data, source)
+    return validate_as(StudySpec, data, source)
 
 
-SHIPPED = Path(__file__).parent.parent / "studies"
+SHIPPED_FOLDER = Path(__file__).parent.parent / "studies"
 
 
-def shipped() -> dict[str, Path]:
+def list_shipped_studies() -> dict[str, Path]:
     """Name → file of the studies that come with phoropter."""
-    return {p.stem: p for p in sorted(SHIPPED.glob("*.yaml"))}
+    return {p.stem: p for p in sorted(SHIPPED_FOLDER.glob("*.yaml"))}
 
 
-def data_folder() -> Path:
+def default_data_folder() -> Path:
     """Where shipped studies look for their data: `PHOROPTER_DATA`, default `./data`."""
     return Path(os.environ.get("PHOROPTER_DATA", "data")).expanduser().resolve()
 
 
-def _file(path: Path | str) -> Path:
-    known = shipped()
+def _find_study_file(path: Path | str) -> Path:
+    known = list_shipped_studies()
     if str(path) in known:
         return known[str(path)]
     file = Path(path).expanduser()
     if not file.exists() and file.suffix not in (".yaml", ".yml"):
-        hint = nearest(str(path), known) or f"; shipped studies are {', '.join(known)}"
+        hint = did_you_mean(str(path), known) or f"; shipped studies are {', '.join(known)}"
         raise SpecError(f"{path} is neither a file nor a shipped study{hint}")
     return file
 
 
 @dataclass(frozen=True)
-class Variant:
+class SweepVariant:
     """One setting of a study's sweeps: the data it asks for and its candidates; `settings` is empty without sweeps."""
 
     settings: dict[str, Any]
@@ -229,18 +233,20 @@ class Variant:
     candidates: tuple[Candidate, ...]
 
 
-def variants(question: Question) -> Iterator[Variant]:
+def expand_sweep(question: StudyInput) -> Iterator[SweepVariant]:
     """Every combination of the sweep's values, in order. Raises SpecError for a sweep over something that is not there."""
     sweep = question.study.sweep
     for path, values in sweep.items():
         part, _, name = path.partition(".")
-        if part not in _SWEPT or not name:
-            where = question.source.at(("sweep", path))
+        if part not in _SWEEPABLE_PARTS or not name:
+            where = question.source.describe_location(("sweep", path))
             raise SpecError(
-                f"{where}: a sweep is over {listing([p + '.…' for p in _SWEPT])}; '{path}' came{nearest(part, _SWEPT)}"
+                f"{where}: a sweep is over {join_words([p + '.…' for p in _SWEEPABLE_PARTS])}; '{path}' came{did_you_mean(part, _SWEEPABLE_PARTS)}"
             )
         if not values:
-            raise SpecError(f"{question.source.at(('sweep', path))}: the sweep over {path} has no values; list at least one")
+            raise SpecError(
+                f"{question.source.describe_location(('sweep', path))}: the sweep over {path} has no values; list at least one"
+            )
     for combination in itertools.product(*sweep.values()):
         settings = dict(zip(sweep, combination, strict=True))
         data = question.study.data
@@ -248,38 +254,38 @@ def variants(question: Question) -> Iterator[Variant]:
         for path, value in settings.items():
             part, _, name = path.partition(".")
             if part == "data":
-                changed = _set(data.model_dump(exclude_unset=True), name, value)
-                data = check(DataSpec, changed, question.source, ("sweep", path))
+                changed = _set_dotted_key(data.model_dump(exclude_unset=True), name, value)
+                data = validate_as(DataSpec, changed, question.source, ("sweep", path))
             else:
-                candidates = [_changed(c, part, name, value, question.source, path) for c in candidates]
-        yield Variant(settings, data, tuple(named(c, settings) for c in candidates))
+                candidates = [_apply_setting(c, part, name, value, question.source, path) for c in candidates]
+        yield SweepVariant(settings, data, tuple(add_settings_to_name(c, settings) for c in candidates))
 
 
-_SWEPT = ("recipe", "data", "head", "fusion", "teaching")
+_SWEEPABLE_PARTS = ("recipe", "data", "head", "fusion", "teaching")
 
 
-def _changed(candidate: Candidate, part: str, name: str, value: Any, source: Source, path: str) -> Candidate:
+def _apply_setting(candidate: Candidate, part: str, name: str, value: Any, source: SourceMap, path: str) -> Candidate:
     at = ("sweep", path)
     if part == "recipe":
-        recipe = recipe_of(_set({}, name, value), candidate.recipe, source, at)
+        recipe = parse_recipe(_set_dotted_key({}, name, value), candidate.recipe, source, at)
         return candidate.model_copy(update={"recipe": recipe})
     if getattr(candidate, part) is None:
         return candidate
     plain = candidate.model_dump()
-    return check(Candidate, {**plain, part: _set(plain[part], name, value)}, source, at)
+    return validate_as(Candidate, {**plain, part: _set_dotted_key(plain[part], name, value)}, source, at)
 
 
-def _set(mapping: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
+def _set_dotted_key(mapping: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
     first, _, rest = dotted.partition(".")
-    return {**mapping, first: _set(dict(mapping.get(first) or {}), rest, value) if rest else value}
+    return {**mapping, first: _set_dotted_key(dict(mapping.get(first) or {}), rest, value) if rest else value}
 
 
-def named(candidate: Candidate, settings: dict[str, Any]) -> Candidate:
-    words = [f"{path.rpartition('.')[2]} {_word(value)}" for path, value in settings.items()]
+def add_settings_to_name(candidate: Candidate, settings: dict[str, Any]) -> Candidate:
+    words = [f"{path.rpartition('.')[2]} {_format_setting(value)}" for path, value in settings.items()]
     return candidate.model_copy(update={"name": f"{candidate.name} · {', '.join(words)}"}) if words else candidate
 
 
-def _word(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     if isinstance(value, dict):
-        return " ".join(f"{k} {_word(v)}" for k, v in value.items())
-    return "+".join(_word(v) for v in value) if isinstance(value, list) else str(value)
+        return " ".join(f"{k} {_format_setting(v)}" for k, v in value.items())
+    return "+".join(_format_setting(v) for v in value) if isinstance(value, list) else str(value)

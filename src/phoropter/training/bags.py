@@ -16,28 +16,28 @@ from typing import Any
 import numpy as np
 
 from phoropter.models import classifier as classifiers
-from phoropter.training.fit import Fitted, Task, fit, order_of
-from phoropter.training.loop import Row, Tick
+from phoropter.training.fit import TrainedRun, TrainingTask, fit, make_batch_sampler
+from phoropter.training.loop import HistoryRow, StepProgress
 
 
-def fit_bags(task: Task) -> Generator[Tick | Row, None, Fitted]:
+def fit_bags(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, TrainedRun]:
     """As `fit`, for a task whose recipe has several bags; the history is the mean over the bags of each epoch."""
     count = task.candidate.recipe.imbalance.bags
-    fitted: list[Fitted] = []
+    fitted: list[TrainedRun] = []
     for bag in range(count):
-        alone = replace(task, bag=bag, checkpoints=task.checkpoints.of(f"bag-{bag}"))
+        alone = replace(task, bag_index=bag, checkpoints=task.checkpoints.for_part(f"bag-{bag}"))
         fitted.append((yield from fit(alone)))
     first = fitted[0]
-    model = classifiers.averaged([f.model for f in fitted])
+    model = classifiers.build_ensemble([f.model for f in fitted])
     features = None if first.features is None else first.features * count
     seconds = sum(f.train_seconds for f in fitted)
-    history = _mean([f.history for f in fitted])
-    note = _note(task, fitted)
-    made = Fitted(task, model, history, first.best_epoch, seconds, first.weights_before, features, bags=note)
+    history = _average_histories([f.history for f in fitted])
+    note = _describe_bags(task, fitted)
+    made = TrainedRun(task, model, history, first.best_epoch, seconds, first.initial_weight_digests, features, bagging_info=note)
     return replace(made, precision=first.precision)
 
 
-def _mean(histories: Sequence[Sequence[Row]]) -> list[Row]:
+def _average_histories(histories: Sequence[Sequence[HistoryRow]]) -> list[HistoryRow]:
     """A row an epoch: numbers averaged over the bags, their seconds added up."""
     rows = []
     for same in zip(*histories, strict=True):
@@ -50,9 +50,9 @@ def _mean(histories: Sequence[Sequence[Row]]) -> list[Row]:
     return rows
 
 
-def _note(task: Task, fitted: Sequence[Fitted]) -> dict[str, Any]:
+def _describe_bags(task: TrainingTask, fitted: Sequence[TrainedRun]) -> dict[str, Any]:
     """For the record: how many bags of how many rows, how many different rows they hold, and which epoch of each was chosen."""
-    bags = [np.concatenate(order_of(f.task).epoch(0)) for f in fitted]
+    bags = [np.concatenate(make_batch_sampler(f.task).epoch_batches(0)) for f in fitted]
     return {
         "count": len(bags),
         "rows": [len(bag) for bag in bags],

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phoropter.core.seeds import generator, order
+from phoropter.core.seeds import named_generator, random_permutation
 from phoropter.data.dataset import Dataset
 from phoropter.data.pixels import Pixels
 from phoropter.training.augment import Augmentation
-from phoropter.training.memory import keep_memory
-from phoropter.training.recipe import Imbalance
-from phoropter.training.resident import pictures_on
+from phoropter.training.memory import tune_malloc
+from phoropter.training.recipe import ImbalanceSpec
+from phoropter.training.resident import load_pictures_on_device
 
 Rows = NDArray[np.int64]
 
@@ -40,12 +40,12 @@ class Batch:
     rows: Rows
     inputs: torch.Tensor | tuple[torch.Tensor, ...]
     labels: torch.Tensor
-    partner: torch.Tensor | None = None
-    share: torch.Tensor | None = None
-    teacher: torch.Tensor | None = None
+    mix_index: torch.Tensor | None = None
+    mix_lambda: torch.Tensor | None = None
+    teacher_logits: torch.Tensor | None = None
 
 
-class Tap(Protocol):
+class BatchSource(Protocol):
     """Where batches come from."""
 
     def batch(self, rows: Rows, epoch: int, index: int) -> Batch:
@@ -54,7 +54,7 @@ class Tap(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class PixelTap:
+class PixelLoader:
     """Pictures from the memory-mapped array, augmented by draws named after (seed, epoch, id)."""
 
     dataset: Dataset
@@ -63,20 +63,20 @@ class PixelTap:
     device: torch.device
 
     def __post_init__(self) -> None:
-        keep_memory()
+        tune_malloc()
 
     def batch(self, rows: Rows, epoch: int, index: int) -> Batch:
         labels = torch.from_numpy(self.dataset.labels[rows]).to(self.device)
         if self.augmentation is None:
-            return Batch(rows, pictures_on(self.pixels, rows, self.device), labels)
+            return Batch(rows, load_pictures_on_device(self.pixels, rows, self.device), labels)
         near = self.device.type == "cpu"
-        source = self.pixels.each(rows) if near else pictures_on(self.pixels, rows, self.device)
-        seen = self.augmentation.apply(source, self.dataset.hashes[rows], epoch, index)
-        return Batch(rows, seen.pictures, labels, seen.partner, seen.share)
+        source = self.pixels.read_each(rows) if near else load_pictures_on_device(self.pixels, rows, self.device)
+        seen = self.augmentation.apply(source, self.dataset.hashed_ids[rows], epoch, index)
+        return Batch(rows, seen.pictures, labels, seen.mix_index, seen.mix_lambda)
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureTap:
+class FeatureLoader:
     """Stored outputs of frozen backbones, (N, D) for each branch; no picture is touched. Of several views each has its epoch."""
 
     dataset: Dataset
@@ -90,7 +90,7 @@ class FeatureTap:
 
 
 @dataclass(frozen=True, eq=False)
-class Order:
+class BatchSampler:
     """Which training rows make which batch of which epoch; `split` names the split in the draws of the under-sampling.
 
     bag: which of the recipe's bags this is, where there are several (bags.py)
@@ -98,42 +98,44 @@ class Order:
 
     dataset: Dataset
     rows: Rows
-    batch: int
+    batch_size: int
     seed: int
-    imbalance: Imbalance
+    imbalance: ImbalanceSpec
     split: str
-    bag: int = 0
+    bag_index: int = 0
 
-    def epoch(self, epoch: int, whole: Rows | None = None) -> list[Rows]:
+    def epoch_batches(self, epoch: int, whole: Rows | None = None) -> list[Rows]:
         """The batches of an epoch: every chosen row once; a last batch of one row joins the one before it (batch norm).
 
         whole: all rows of the dataset in the order of this epoch, where it is known already (many runs share it)
         """
-        rows = self._chosen(epoch)
+        rows = self._select_rows(epoch)
         if whole is None:
-            shuffled = rows[order(self.dataset.hashes[rows], self.seed, "order", epoch)]
+            shuffled = rows[random_permutation(self.dataset.hashed_ids[rows], self.seed, "order", epoch)]
         else:
             chosen = np.zeros(len(whole), bool)
             chosen[rows] = True
             shuffled = whole[chosen[whole]]
         if self.imbalance.keep_ratio:
-            shuffled = _interleaved(shuffled, self.dataset.labels)
-        cuts = list(range(self.batch, len(shuffled), self.batch))
+            shuffled = _interleave_classes(shuffled, self.dataset.labels)
+        cuts = list(range(self.batch_size, len(shuffled), self.batch_size))
         if cuts and len(shuffled) - cuts[-1] == 1:
             cuts.pop()
         return [shuffled[start:end] for start, end in pairwise([0, *cuts, len(shuffled)])]
 
-    def _chosen(self, epoch: int) -> Rows:
+    def _select_rows(self, epoch: int) -> Rows:
         ratio = self.imbalance.undersample
         if ratio is None:
             return self.rows
         if self.imbalance.bags > 1:
-            return bag_of(self.rows, self.dataset.labels, ratio, self.bag, generator(self.seed, "bags", self.split))
+            return select_bag_rows(
+                self.rows, self.dataset.labels, ratio, self.bag_index, named_generator(self.seed, "bags", self.split)
+            )
         draw = ("undersample", self.split, epoch if self.imbalance.redraw else 0)
-        return undersampled(self.rows, self.dataset.labels, ratio, generator(self.seed, *draw))
+        return undersample_rows(self.rows, self.dataset.labels, ratio, named_generator(self.seed, *draw))
 
 
-def undersampled(rows: Rows, labels: NDArray[np.int64], ratio: float, draw: np.random.Generator) -> Rows:
+def undersample_rows(rows: Rows, labels: NDArray[np.int64], ratio: float, draw: np.random.Generator) -> Rows:
     """The rarest class whole; of every other at most floor(ratio · n + ½) rows, drawn without replacement (Hemmi 2024, §7)."""
     kinds, counts = np.unique(labels[rows], return_counts=True)
     most = int(np.floor(ratio * counts.min() + 0.5))
@@ -144,7 +146,7 @@ def undersampled(rows: Rows, labels: NDArray[np.int64], ratio: float, draw: np.r
     return np.sort(np.concatenate(kept))
 
 
-def bag_of(rows: Rows, labels: NDArray[np.int64], ratio: float, bag: int, draw: np.random.Generator) -> Rows:
+def select_bag_rows(rows: Rows, labels: NDArray[np.int64], ratio: float, bag: int, draw: np.random.Generator) -> Rows:
     """As `undersampled`, the bag of this number: bags follow each other through one shuffle of each class and begin it again at
     its end, so that no row is in a second bag before every row was in one (signals-and-protocols, §7)."""
     kinds, counts = np.unique(labels[rows], return_counts=True)
@@ -157,7 +159,7 @@ def bag_of(rows: Rows, labels: NDArray[np.int64], ratio: float, bag: int, draw: 
     return np.sort(np.concatenate(kept))
 
 
-def _interleaved(shuffled: Rows, labels: NDArray[np.int64]) -> Rows:
+def _interleave_classes(shuffled: Rows, labels: NDArray[np.int64]) -> Rows:
     """Each class spread evenly: rank j of a class of n gets the key (j + ½)/n, and all are sorted by (key, label)."""
     kinds = labels[shuffled]
     keys = np.empty(len(shuffled))
@@ -167,22 +169,22 @@ def _interleaved(shuffled: Rows, labels: NDArray[np.int64]) -> Rows:
     return shuffled[np.lexsort((kinds, keys))]
 
 
-class Ahead:
+class Prefetcher:
     """Fetches the batches of an epoch in order, one ahead of the step that needs it where that helps (a GPU is waiting)."""
 
-    def __init__(self, tap: Tap, device: torch.device) -> None:
-        self._tap = tap
+    def __init__(self, tap: BatchSource, device: torch.device) -> None:
+        self._source = tap
         self._pool = ThreadPoolExecutor(1) if device.type == "cuda" else None
 
-    def epoch(self, batches: list[Rows], epoch: int, start: int):  # type: ignore[no-untyped-def]
+    def iterate_epoch(self, batches: list[Rows], epoch: int, start: int):  # type: ignore[no-untyped-def]
         """Yields (index, Batch) from batch number `start` on."""
         if self._pool is None:
             for index in range(start, len(batches)):
-                yield index, self._tap.batch(batches[index], epoch, index)
+                yield index, self._source.batch(batches[index], epoch, index)
             return
-        coming = [self._pool.submit(self._tap.batch, batches[i], epoch, i) for i in range(start, min(start + 2, len(batches)))]
+        coming = [self._pool.submit(self._source.batch, batches[i], epoch, i) for i in range(start, min(start + 2, len(batches)))]
         for index in range(start, len(batches)):
             batch = coming.pop(0).result()
             if index + 2 < len(batches):
-                coming.append(self._pool.submit(self._tap.batch, batches[index + 2], epoch, index + 2))
+                coming.append(self._pool.submit(self._source.batch, batches[index + 2], epoch, index + 2))
             yield index, batch

@@ -12,64 +12,64 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phoropter.core.seeds import order
-from phoropter.models.heads import Features, Outputs, Removed
-from phoropter.training.fit import Fitted
-from phoropter.training.loop import precision_of
-from phoropter.training.predict import BATCH, autocast
+from phoropter.core.seeds import random_permutation
+from phoropter.models.heads import BranchAblation, Features, Outputs
+from phoropter.training.fit import TrainedRun
+from phoropter.training.loop import resolve_autocast_dtype
+from phoropter.training.predict import BATCH_SIZE, autocast_context
 
-AT_HOME = 512  # training rows whose mean stands for a branch that is left out
+MEAN_ROWS = 512  # training rows whose mean stands for a branch that is left out
 
 
 @torch.inference_mode()
-def branches_of(fitted: Fitted, train: NDArray[np.int64], test: NDArray[np.int64]) -> list[dict[str, Any]]:
+def ablate_branches(fitted: TrainedRun, train: NDArray[np.int64], test: NDArray[np.int64]) -> list[dict[str, Any]]:
     """A row a branch: its backbone's name, `accuracy` of its own logits on the test rows (None where it has none), `without` it,
     and of the `whole` fusion."""
     model, labels = fitted.model.eval(), torch.from_numpy(fitted.task.dataset.labels[test])
-    some = np.sort(train[order(fitted.task.dataset.hashes[train], "at home")[:AT_HOME]])
-    home, seen = _features(fitted, some), _features(fitted, test)
-    means = _means(fitted, home)
-    whole = _outputs(fitted, seen)
+    some = np.sort(train[random_permutation(fitted.task.dataset.hashed_ids[train], "at home")[:MEAN_ROWS]])
+    home, seen = _branch_features(fitted, some), _branch_features(fitted, test)
+    means = _branch_means(fitted, home)
+    whole = _fusion_outputs(fitted, seen)
     rows = []
     for i, backbone in enumerate(model.spec.backbones):
-        own = None if not whole.branch_logits else _accuracy(whole.branch_logits[i], labels)
-        without = _outputs(fitted, seen, Removed(i, means[i]))
+        own = None if not whole.branch_logits else _compute_accuracy(whole.branch_logits[i], labels)
+        without = _fusion_outputs(fitted, seen, BranchAblation(i, means[i]))
         rows.append(
             {
                 "name": backbone.name,
                 "accuracy": own,
-                "without": _accuracy(without.logits, labels),
-                "whole": _accuracy(whole.logits, labels),
+                "without": _compute_accuracy(without.logits, labels),
+                "whole": _compute_accuracy(whole.logits, labels),
             }
         )
     return rows
 
 
-def _means(fitted: Fitted, home: Features) -> list[torch.Tensor]:
+def _branch_means(fitted: TrainedRun, home: Features) -> list[torch.Tensor]:
     """What stands for each branch when it is left out: (C,) logits where the fusion reads logits, else (D,) features."""
     fusion = fitted.model.spec.fusion
     if fusion is not None and fusion.mode == "logits":
-        return [logits.mean(0) for logits in _outputs(fitted, home).branch_logits]
+        return [logits.mean(0) for logits in _fusion_outputs(fitted, home).branch_logits]
     return [features.mean(0) for features in home]
 
 
-def _features(fitted: Fitted, rows: NDArray[np.int64]) -> Features:
+def _branch_features(fitted: TrainedRun, rows: NDArray[np.int64]) -> Features:
     """(n, D_i) features of each branch, from the cache where they are there."""
     task = fitted.task
     if fitted.features is not None:
         return tuple(torch.from_numpy(f[rows]).to(task.device).float() for f in fitted.features)
-    dtype = precision_of(task.candidate.recipe, task.device)
+    dtype = resolve_autocast_dtype(task.candidate.recipe, task.device)
     parts = []
-    for start in range(0, len(rows), BATCH):
-        pictures = torch.from_numpy(task.pixels.batch(rows[start : start + BATCH])).to(task.device)
-        with autocast(task.device, dtype):
-            parts.append(fitted.model.features(pictures))
+    for start in range(0, len(rows), BATCH_SIZE):
+        pictures = torch.from_numpy(task.pixels.batch(rows[start : start + BATCH_SIZE])).to(task.device)
+        with autocast_context(task.device, dtype):
+            parts.append(fitted.model.forward_features(pictures))
     return tuple(torch.cat([p[i].float() for p in parts]) for i in range(len(parts[0])))
 
 
-def _outputs(fitted: Fitted, features: Features, without: Removed | None = None) -> Outputs:
-    return fitted.model.from_features(features, without)
+def _fusion_outputs(fitted: TrainedRun, features: Features, without: BranchAblation | None = None) -> Outputs:
+    return fitted.model.forward_head(features, without)
 
 
-def _accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
+def _compute_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return float((logits.cpu().argmax(1) == labels).double().mean())

@@ -22,183 +22,199 @@ import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from phoropter.core.files import digest, digest_array, lock, require_space, write_json
+from phoropter.core.files import digest, digest_array, file_lock, require_space, write_json
 from phoropter.data.pixels import Pixels
 from phoropter.models.classifier import Classifier
 from phoropter.models.spec import BackboneSpec
-from phoropter.training.batches import PixelTap
-from phoropter.training.memory import keep_memory
-from phoropter.training.resident import pictures_on
+from phoropter.training.batches import PixelLoader
+from phoropter.training.memory import tune_malloc
+from phoropter.training.resident import load_pictures_on_device
 
 NUMERICS = 1  # raise when the numbers of a feature pass change
-CHUNK = 256
-NOTED = 16  # blocks after which it is noted how far a pass has come
-NOTED_S = 0.1  # or so many seconds, if that is sooner: what a kill may cost
+BLOCK_ROWS = 256
+CHECKPOINT_BLOCKS = 16  # blocks after which it is noted how far a pass has come
+CHECKPOINT_INTERVAL_S = 0.1  # or so many seconds, if that is sooner: what a kill may cost
 
-Progress = Callable[[int, int], None]
-Features = tuple[NDArray[np.float32], ...]  # (N, D) of each branch, memory-mapped
+ProgressFunction = Callable[[int, int], None]
+CachedFeatures = tuple[NDArray[np.float32], ...]  # (N, D) of each branch, memory-mapped
 
 
-def frozen_features(
+def extract_features(
     model: Classifier,
     pixels: Pixels,
     cache: Path,
     device: torch.device,
-    progress: Progress | None = None,
+    progress: ProgressFunction | None = None,
     identities: Sequence[str] | None = None,
     dtype: str = "float32",
-) -> Features:
+) -> CachedFeatures:
     """The model's backbones over all N pictures → (N, D) for each branch, memory-mapped, computed where not there yet.
 
     dtype: float32 or float16, as they are stored and given
     identities: of the backbones, where they are known already (a digest of all weights takes a while)
     """
     known = identities or tuple(b.identity for b in model.branches)
-    wanted = [_wanted(model, i, name, pixels, cache, dtype, "clean") for i, name in enumerate(known)]
+    wanted = [_make_feature_array(model, i, name, pixels, cache, dtype, "clean") for i, name in enumerate(known)]
     found = tuple(
-        _branch(model, i, one, len(pixels), lambda rows: pictures_on(pixels, rows, device), progress)
+        _load_or_extract_branch(model, i, one, len(pixels), lambda rows: load_pictures_on_device(pixels, rows, device), progress)
         for i, one in enumerate(wanted)
     )
     for one, backbone in zip(wanted, model.spec.backbones, strict=True):
-        _describe(one.folder, pixels, backbone)
+        _write_about_file(one.folder, pixels, backbone)
     return found
 
 
-def fixed_views(
+def extract_cached_views(
     model: Classifier,
-    tap: PixelTap,
+    tap: PixelLoader,
     count: int,
     cache: Path,
-    progress: Progress | None,
+    progress: ProgressFunction | None,
     identities: Sequence[str],
     dtype: str = "float32",
-) -> tuple[Features, ...]:
+) -> tuple[CachedFeatures, ...]:
     """As `frozen_features` for each of the first `count` fixed views, which the tap shows in epochs 0 to count − 1.
 
     The tap's augmentation must not depend on the batch. Raises DiskError before the first view is asked for.
     """
-    assert tap.augmentation is not None and not tap.augmentation.bound
-    drawn, hashes, total = tap.augmentation.identity(), digest_array(tap.dataset.hashes), len(tap.pixels)
+    assert tap.augmentation is not None and not tap.augmentation.depends_on_batch
+    drawn, hashes, total = tap.augmentation.identity(), digest_array(tap.dataset.hashed_ids), len(tap.pixels)
     views = [
-        [_wanted(model, i, name, tap.pixels, cache, dtype, [drawn, hashes, view]) for i, name in enumerate(identities)]
+        [
+            _make_feature_array(model, i, name, tap.pixels, cache, dtype, [drawn, hashes, view])
+            for i, name in enumerate(identities)
+        ]
         for view in range(count)
     ]
-    missing = [one for branches in views for one in branches if not one.there]
-    require_space(cache, sum(one.bytes for one in missing), f"keeping the features of {count} fixed views")
+    missing = [one for branches in views for one in branches if not one.is_complete]
+    require_space(cache, sum(one.nbytes for one in missing), f"keeping the features of {count} fixed views")
 
-    def shown(view: int, rows: NDArray[np.int64]) -> torch.Tensor:
+    def load_view_pictures(view: int, rows: NDArray[np.int64]) -> torch.Tensor:
         pictures = tap.batch(rows, view, 0).inputs
         assert isinstance(pictures, torch.Tensor)
         return pictures
 
-    def told(before: int, done: int, of: int) -> None:
+    def report_progress(before: int, done: int, of: int) -> None:
         if progress:
             progress(before * total + done, len(missing) * total)
 
     return tuple(
         tuple(
-            _branch(model, i, one, total, partial(shown, view), partial(told, missing.index(one) if one in missing else 0))
+            _load_or_extract_branch(
+                model,
+                i,
+                one,
+                total,
+                partial(load_view_pictures, view),
+                partial(report_progress, missing.index(one) if one in missing else 0),
+            )
             for i, one in enumerate(branches)
         )
         for view, branches in enumerate(views)
     )
 
 
-def entry(model: Classifier, branch: int, identity: str, pixels: Pixels, dtype: str = "float32", view: Any = "clean") -> str:
+def feature_entry_key(
+    model: Classifier, branch: int, identity: str, pixels: Pixels, dtype: str = "float32", view: Any = "clean"
+) -> str:
     """The name of a branch's entry: a digest of pixels, weights, size, crop and view, and of the type where it is not float32."""
     narrow = [] if dtype == "float32" else [dtype]
     return digest([pixels.identity, identity, model.branches[branch].side, model.spec.crop, view, NUMERICS, *narrow])
 
 
-def _wanted(model: Classifier, branch: int, identity: str, pixels: Pixels, cache: Path, dtype: str, view: Any) -> Stored:
-    return Stored(
-        cache / "features" / entry(model, branch, identity, pixels, dtype, view),
+def _make_feature_array(
+    model: Classifier, branch: int, identity: str, pixels: Pixels, cache: Path, dtype: str, view: Any
+) -> CachedArray:
+    return CachedArray(
+        cache / "features" / feature_entry_key(model, branch, identity, pixels, dtype, view),
         "features.npy",
-        (len(pixels), model.branches[branch].width),
+        (len(pixels), model.branches[branch].num_features),
         dtype,
         f"the features of {model.spec.backbones[branch].name}",
     )
 
 
-def _branch(
+def _load_or_extract_branch(
     model: Classifier,
     branch: int,
-    wanted: Stored,
+    wanted: CachedArray,
     count: int,
     pictures_of: Callable[[NDArray[np.int64]], torch.Tensor],
-    progress: Progress | None,
+    progress: ProgressFunction | None,
 ) -> NDArray[np.float32]:
     """(N, D) of one branch over the pictures that `pictures_of` gives for rows, from where they are stored."""
 
-    def features(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def extract_rows(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         pictures = pictures_of(rows)
         with torch.inference_mode():
-            made = model.features(pictures, only=branch)[0].float()
+            made = model.forward_features(pictures, only=branch)[0].float()
         if wanted.dtype == "float16":
             made = made.clamp(-65504, 65504).half()
         stored: NDArray[np.float32] = made.cpu().numpy()
         return stored
 
-    keep_memory()
+    tune_malloc()
     model.eval()
-    blocks = [np.arange(start, min(start + CHUNK, count), dtype=np.int64) for start in range(0, count, CHUNK)]
-    return wanted.get([len(b) for b in blocks], lambda i: features(blocks[i]), progress)
+    blocks = [np.arange(start, min(start + BLOCK_ROWS, count), dtype=np.int64) for start in range(0, count, BLOCK_ROWS)]
+    return wanted.load_or_compute([len(b) for b in blocks], lambda i: extract_rows(blocks[i]), progress)
 
 
-def _describe(folder: Path, pixels: Pixels, backbone: BackboneSpec) -> None:
+def _write_about_file(folder: Path, pixels: Pixels, backbone: BackboneSpec) -> None:
     """Whose features of which pictures these are, for those who look for copies among them without torch (study/audit.py)."""
     if not (folder / "about.json").exists():
         write_json(folder / "about.json", {"pixels": pixels.identity, "backbone": backbone.name, "weights": backbone.weights})
 
 
 @dataclass(frozen=True)
-class Stored:
+class CachedArray:
     """An array that is in the cache whole or not at all.
 
     folder: of the entry; `file` lies in it · what: in words, for the message when the disk is too small
     """
 
     folder: Path
-    file: str
+    file_name: str
     shape: tuple[int, ...]
     dtype: str
-    what: str
+    description: str
 
     @property
-    def there(self) -> bool:
+    def is_complete(self) -> bool:
         return self.folder.exists()
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
-    def get(
-        self, blocks: Sequence[int], compute: Callable[[int], NDArray[Any]], progress: Progress | None = None
+    def load_or_compute(
+        self, blocks: Sequence[int], compute: Callable[[int], NDArray[Any]], progress: ProgressFunction | None = None
     ) -> NDArray[Any]:
         """The array, memory-mapped; where it is not there yet `compute(i)` gives block i of so many rows, in order.
 
         Two processes never compute the same array; the second waits. Raises DiskError before anything is computed.
         """
-        if not self.there:
-            with lock(self.folder.with_name(self.folder.name + ".lock")):
-                if not self.there:
-                    self._compute(blocks, compute, progress)
-        stored: NDArray[Any] = np.load(self.folder / self.file, mmap_mode="r", allow_pickle=False)
+        if not self.is_complete:
+            with file_lock(self.folder.with_name(self.folder.name + ".lock")):
+                if not self.is_complete:
+                    self._compute_blocks(blocks, compute, progress)
+        stored: NDArray[Any] = np.load(self.folder / self.file_name, mmap_mode="r", allow_pickle=False)
         return stored
 
-    def _compute(self, blocks: Sequence[int], compute: Callable[[int], NDArray[Any]], progress: Progress | None) -> None:
-        require_space(self.folder.parent, self.bytes, self.what)
+    def _compute_blocks(
+        self, blocks: Sequence[int], compute: Callable[[int], NDArray[Any]], progress: ProgressFunction | None
+    ) -> None:
+        require_space(self.folder.parent, self.nbytes, self.description)
         aside = self.folder.with_name(f"{self.folder.name}.part")
-        done = self._resumed(aside)
+        done = self._count_resumed_rows(aside)
         aside.mkdir(parents=True, exist_ok=True)
-        file, total = aside / self.file, self.shape[0]
+        file, total = aside / self.file_name, self.shape[0]
         stored = open_memmap(file, mode="r+") if done else open_memmap(file, mode="w+", dtype=self.dtype, shape=self.shape)
         start = 0
         noted = time.monotonic()
         for i, rows in enumerate(blocks):
             if start >= done:
                 stored[start : start + rows] = compute(i)
-                if i % NOTED == NOTED - 1 or time.monotonic() - noted >= NOTED_S:
+                if i % CHECKPOINT_BLOCKS == CHECKPOINT_BLOCKS - 1 or time.monotonic() - noted >= CHECKPOINT_INTERVAL_S:
                     stored.flush()
                     write_json(aside / "done.json", {"rows": start + rows})
                     noted = time.monotonic()
@@ -209,11 +225,11 @@ class Stored:
         (aside / "done.json").unlink(missing_ok=True)
         aside.rename(self.folder)
 
-    def _resumed(self, aside: Path) -> int:
+    def _count_resumed_rows(self, aside: Path) -> int:
         """How many rows an interrupted pass left behind; a partial file of another shape is removed."""
         try:
             done = int(json.loads((aside / "done.json").read_text())["rows"])
-            left = np.load(aside / self.file, mmap_mode="r", allow_pickle=False)
+            left = np.load(aside / self.file_name, mmap_mode="r", allow_pickle=False)
             if left.shape == self.shape and left.dtype == np.dtype(self.dtype):
                 return done
         except (OSError, ValueError, KeyError, TypeError):

@@ -9,10 +9,10 @@ from pydantic import Field
 from phoropter.core.spec import Spec
 from phoropter.models.spec import BackboneSpec, FusionSpec, HeadSpec
 from phoropter.training.recipe import Recipe
-from phoropter.training.views import bound, mixes
+from phoropter.training.views import batch_dependent, has_mixing_step
 
 
-class Teaching(Spec):
+class DistillationSpec(Spec):
     """By whom and how a student is taught.
 
     teacher:     the name of the candidate that teaches
@@ -31,9 +31,9 @@ class Teaching(Spec):
     pool: int = Field(default=8, ge=1)
 
     @property
-    def effective(self) -> Teaching:
+    def canonical_form(self) -> DistillationSpec:
         """The same without what has no say: a temperature where the teacher names a class, everything where its weight is 0."""
-        default = Teaching(teacher=self.teacher)
+        default = DistillationSpec(teacher=self.teacher)
         deaf = ["temperature"] if self.loss in ("hard", "token") else []
         deaf += ["pool"] if self.views != "pool" else []
         deaf += ["temperature", "views", "pool"] + (["loss"] if self.loss != "token" else []) if self.alpha == 0 else []
@@ -52,12 +52,12 @@ class Candidate(Spec):
     head: HeadSpec = HeadSpec()
     fusion: FusionSpec | None = None
     frozen: bool = False
-    teaching: Teaching | None = None
+    teaching: DistillationSpec | None = None
     members: tuple[str, ...] = ()
     recipe: Recipe
 
     @property
-    def averages(self) -> bool:
+    def is_ensemble(self) -> bool:
         """Whether it is computed from its members' predictions, and nothing is trained."""
         return self.fusion is not None and self.fusion.mode == "average"
 
@@ -76,18 +76,19 @@ class Candidate(Spec):
             how.append(f"fused by {self.fusion.mode}")
         if self.teaching:
             how.append(f"taught by {self.teaching.teacher} ({self.teaching.loss}, α {self.teaching.alpha:g})")
-        if self.averages:
+        if self.is_ensemble:
             how.append(f"of the finished runs of {' and '.join(self.members)}")
         elif not self.recipe.phases:
             how.append("used as it is")
         elif self.recipe.penalties:
             how.append("frozen, a logistic regression on its features")
         elif self.frozen:
-            views = "" if self.recipe.fixed_views is None else f" on {self.recipe.kept_views} fixed views"
+            views = "" if self.recipe.fixed_views is None else f" on {self.recipe.n_cached_views} fixed views"
             how.append(f"frozen, only the head is trained{views}")
         else:
             trained = [
-                ("the head" if p.train == "head" else "everything") + f" for {_epochs(p.epochs)}" for p in self.recipe.phases
+                ("the head" if p.train == "head" else "everything") + f" for {_format_epochs(p.epochs)}"
+                for p in self.recipe.phases
             ]
             how.append("trained " + ", then ".join(trained))
         if self.recipe.imbalance.bags > 1:
@@ -109,7 +110,7 @@ class Candidate(Spec):
         plain.pop("name")
         plain.pop("members")
         if self.teaching:
-            plain["teaching"] = self.teaching.effective.plain()
+            plain["teaching"] = self.teaching.canonical_form.plain()
             plain["teaching"].pop("teacher")
         plain["recipe"].pop("preset")
         if self.recipe.features == "float32":  # keys are as they were before there was a choice
@@ -126,11 +127,11 @@ class Candidate(Spec):
         return plain
 
 
-def _epochs(count: int) -> str:
+def _format_epochs(count: int) -> str:
     return f"{count} epoch" + "s" * (count != 1)
 
 
-def contradiction(candidate: Candidate) -> str | None:
+def validate_candidate(candidate: Candidate) -> str | None:
     """What of a candidate does not fit together, in a sentence; None: it fits."""
     teaching, steps = candidate.teaching, candidate.recipe.augment
     if candidate.recipe.fixed_views is not None and not candidate.frozen:
@@ -139,7 +140,7 @@ def contradiction(candidate: Candidate) -> str | None:
         return (
             "fixed_views and teacher contradict each other: a student says views: pool, and pool: how many; leave fixed_views out"
         )
-    if candidate.averages and not candidate.members:
+    if candidate.is_ensemble and not candidate.members:
         return "mode average averages finished runs and is not reached by a sweep; write it as a candidate of its own"
     if candidate.recipe.imbalance.bags > 1 and (candidate.fusion or teaching or candidate.head.kind == "own"):
         part = "a fusion" if candidate.fusion else "a student" if teaching else "head own"
@@ -153,15 +154,15 @@ def contradiction(candidate: Candidate) -> str | None:
             )
     if teaching is None:
         return None
-    if teaching.loss == "token" and not candidate.backbones[0].has_token:
+    if teaching.loss == "token" and not candidate.backbones[0].has_distillation_token:
         return (
             f"loss token needs a student with a distillation token (deit_*_distilled_*), and {candidate.backbones[0].name} has "
             "none; choose such a student, or loss hard"
         )
     if not candidate.recipe.phases:
         return f"a student is trained, and recipe '{candidate.recipe.preset}' trains nothing; choose another recipe"
-    if teaching.views != "exact" and mixes(steps):
+    if teaching.views != "exact" and has_mixing_step(steps):
         return f"views {teaching.views} and {steps[-1].kind} contradict each other: the teacher sees mixed pictures; choose exact"
-    if teaching.views == "pool" and bound(steps):
+    if teaching.views == "pool" and batch_dependent(steps):
         return "views pool needs views that do not depend on the batch; give the cutting step per_sample: true, or choose exact"
     return None

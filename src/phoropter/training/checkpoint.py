@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from phoropter.core.files import writing
+from phoropter.core.files import atomic_write
 
-EVERY_S = 20.0  # a run shorter than this is simply begun again
+SAVE_INTERVAL_S = 20.0  # a run shorter than this is simply begun again
 
 
 @dataclass
-class State:
+class TrainingState:
     """Where training stands, between two steps of the optimiser.
 
     epoch, step: the next batch to be shown · history: finished rows · sums: of the epoch under way ·
@@ -40,48 +40,50 @@ class State:
 
 
 @dataclass
-class _Clock:
+class _SaveClock:
     """When something was last saved, and whether somebody waits for the next time."""
 
-    last: float = field(default_factory=time.monotonic)
-    asked: bool = False
+    last_saved: float = field(default_factory=time.monotonic)
+    save_requested: bool = False
 
 
 class Checkpoints:
     """One file in a run's work folder, replaced from time to time; `folder=None` keeps nothing."""
 
-    def __init__(self, folder: Path | None, every_s: float = EVERY_S) -> None:
+    def __init__(self, folder: Path | None, every_s: float = SAVE_INTERVAL_S) -> None:
         self._file = None if folder is None else folder / "checkpoint.pt"
-        self._every_s = every_s
-        self._clock = _Clock()
+        self._interval_s = every_s
+        self._clock = _SaveClock()
 
-    def of(self, part: str) -> Checkpoints:
+    def for_part(self, part: str) -> Checkpoints:
         """A file beside this one for a part of the run that is trained by itself; asked and due together with it."""
-        made = Checkpoints(None, self._every_s)
+        made = Checkpoints(None, self._interval_s)
         made._file = None if self._file is None else self._file.with_name(f"checkpoint-{part}.pt")
         made._clock = self._clock
         return made
 
-    def ask(self) -> None:
+    def request_save(self) -> None:
         """Makes the next step's end a time to save."""
-        self._clock.asked = True
+        self._clock.save_requested = True
 
-    def load(self) -> State:
+    def load(self) -> TrainingState:
         """What was last saved, or the beginning. A file that cannot be read counts as absent."""
         if self._file is None or not self._file.exists():
-            return State()
+            return TrainingState()
         try:
-            return State(**torch.load(self._file, map_location="cpu", weights_only=True))
+            return TrainingState(**torch.load(self._file, map_location="cpu", weights_only=True))
         except Exception:  # a torn disk must cost a restart, never the run
-            return State()
+            return TrainingState()
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether it is time to save again."""
-        return self._file is not None and (self._clock.asked or time.monotonic() - self._clock.last >= self._every_s)
+        return self._file is not None and (
+            self._clock.save_requested or time.monotonic() - self._clock.last_saved >= self._interval_s
+        )
 
-    def save(self, state: State) -> None:
+    def save(self, state: TrainingState) -> None:
         if self._file is None:
             return
-        with writing(self._file) as aside:
+        with atomic_write(self._file) as aside:
             torch.save(vars(state), aside)
-        self._clock.last, self._clock.asked = time.monotonic(), False
+        self._clock.last_saved, self._clock.save_requested = time.monotonic(), False

@@ -12,44 +12,47 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phoropter.core.seeds import order, uniforms
+from phoropter.core.seeds import random_permutation, uniform_numbers
 
 Bytes = NDArray[np.uint8]
-Whole = NDArray[np.int64]
-Drawn = NDArray[Any]  # (B, k): what a step needs to know of each picture
+IntArray = NDArray[np.int64]
+DrawnParameters = NDArray[Any]  # (B, k): what a step needs to know of each picture
 Shape = tuple[int, int]  # H, W
 
 
 @dataclass(frozen=True, eq=False)
-class Draws:
+class AugmentationDraws:
     """The random numbers of one batch in one epoch. hashes: (B,) of the ids · batch: its number in the epoch."""
 
     hashes: NDArray[np.uint64]
     seed: int
     epoch: int
-    batch: int
+    batch_index: int
 
-    def each(self, kind: str, count: int) -> NDArray[np.float64]:
+    def per_image_uniforms(self, kind: str, count: int) -> NDArray[np.float64]:
         """(B, count) in [0, 1), whatever the batch they are in."""
-        return uniforms(self.hashes, count, self.seed, f"augment/{kind}", self.epoch)
+        return uniform_numbers(self.hashes, count, self.seed, f"augment/{kind}", self.epoch)
 
-    def shared(self, kind: str, count: int) -> NDArray[np.float64]:
+    def per_batch_uniforms(self, kind: str, count: int) -> NDArray[np.float64]:
         """(1, count) in [0, 1), one for the batch."""
-        return uniforms(np.array([self.batch], np.uint64), count, self.seed, f"augment/{kind}/batch", self.epoch)
+        return uniform_numbers(np.array([self.batch_index], np.uint64), count, self.seed, f"augment/{kind}/batch", self.epoch)
 
-    def partner(self, kind: str) -> Whole:
+    def mix_permutation(self, kind: str) -> IntArray:
         """(B,) a permutation of the batch; which two meet does not depend on the order they stand in."""
-        one, other = (order(self.hashes, self.seed, f"augment/{kind}/{end}", self.epoch, self.batch) for end in ("from", "to"))
+        one, other = (
+            random_permutation(self.hashes, self.seed, f"augment/{kind}/{end}", self.epoch, self.batch_index)
+            for end in ("from", "to")
+        )
         partner = np.empty_like(one)
         partner[one] = other
         return partner
 
 
-def shape_of(pictures: torch.Tensor | Bytes) -> Shape:
+def spatial_shape(pictures: torch.Tensor | Bytes) -> Shape:
     return pictures.shape[-2], pictures.shape[-1]
 
 
-def interleaved(picture: Bytes) -> Bytes:
+def to_channels_last(picture: Bytes) -> Bytes:
     """(3, H, W) → (H, W, 3), as the kernels in C want it; plane by plane is 3 × faster than one transposed copy."""
     if picture.strides[0] == 1 and picture.strides[2] == 3:
         return picture.transpose(1, 2, 0)

@@ -9,15 +9,15 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from phoropter.core.errors import SpecError, nearest
-from phoropter.core.spec import Location, Source, Spec, check
+from phoropter.core.errors import SpecError, did_you_mean
+from phoropter.core.spec import Location, SourceMap, Spec, validate_as
 from phoropter.models.spec import BackboneSpec, FusionSpec, HeadSpec
-from phoropter.training.candidate import Candidate, Teaching, contradiction
-from phoropter.training.presets import PRESETS, recipe_of
+from phoropter.training.candidate import Candidate, DistillationSpec, validate_candidate
+from phoropter.training.presets import PRESETS, parse_recipe
 from phoropter.training.recipe import Recipe
 
 
-class Entry(Spec):
+class CandidateEntry(Spec):
     """A candidate as written in a study. Exactly one of `backbone`, `fuse`, `student` says which kind it is.
 
     A backbone is a name, or a mapping with all its own: `{name: vgg19, pool: average}`.
@@ -50,12 +50,12 @@ class Entry(Spec):
     recipe: str | dict[str, Any] | Recipe | None = None
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Entry:
+    def _check_one_kind(self) -> CandidateEntry:
         given = [k for k in ("backbone", "fuse", "student") if getattr(self, k) is not None]
         if len(given) != 1:
             raise ValueError(f"a candidate names exactly one of backbone, fuse or student; {' and '.join(given) or 'none'} came")
         kind = given[0]
-        for other, names in _BELONGS.items():
+        for other, names in _FIELDS_OF_KIND.items():
             for name in names:
                 if kind != other and getattr(self, name) is not None:
                     raise ValueError(f"{name} belongs to a candidate with {other}, and contradicts {kind}; leave one of them out")
@@ -74,16 +74,18 @@ class Entry(Spec):
         return self
 
 
-_BELONGS = {
+_FIELDS_OF_KIND = {
     "fuse": ("of", "mode", "hidden", "dropout", "auxiliary", "warm"),
     "student": ("teacher", "loss", "alpha", "temperature", "views", "pool"),
 }
 
 
-def candidates_of(entries: Any, recipe: Recipe, source: Source | None = None) -> list[Candidate]:
+def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = None) -> list[Candidate]:
     """The `candidates:` of a study → Candidates with unique names. Raises SpecError with line and nearest word."""
     if not isinstance(entries, (list, tuple)) or not entries:
-        raise SpecError(f"{(source or Source()).at(('candidates',))}: candidates is {entries!r}, expected a list of at least one")
+        raise SpecError(
+            f"{(source or SourceMap()).describe_location(('candidates',))}: candidates is {entries!r}, expected a list of at least one"
+        )
     made: list[Candidate] = []
     warm: set[str] = set()
     for i, entry in enumerate(entries):
@@ -92,67 +94,71 @@ def candidates_of(entries: Any, recipe: Recipe, source: Source | None = None) ->
             made.append(entry)
             continue
         data = {"backbone": entry} if isinstance(entry, str) else entry
-        written = entry if isinstance(entry, Entry) else check(Entry, data, source, at)
+        written = entry if isinstance(entry, CandidateEntry) else validate_as(CandidateEntry, data, source, at)
         try:
-            more = _candidates(written, recipe, source, at)
+            more = _build_candidates(written, recipe, source, at)
             made += more
             warm |= {c.name for c in more} if written.warm else set()
         except ValueError as error:
-            raise SpecError(f"{(source or Source()).at(at)}: {str(error).split('Value error, ')[-1].splitlines()[0]}") from None
-    _settle_members(made, warm)
-    _settle_teachers(made, recipe, source)
-    _refuse_circles(made, source)
-    _refuse_unknown_rates(made, source)
+            raise SpecError(
+                f"{(source or SourceMap()).describe_location(at)}: {str(error).split('Value error, ')[-1].splitlines()[0]}"
+            ) from None
+    _resolve_members(made, warm)
+    _resolve_teachers(made, recipe, source)
+    _raise_on_cycles(made, source)
+    _raise_on_unknown_branch_lr(made, source)
     for candidate in made:
-        if words := contradiction(candidate):
-            raise SpecError(f"{(source or Source()).at(('candidates',))}: candidate '{candidate.name}': {words}")
+        if words := validate_candidate(candidate):
+            raise SpecError(
+                f"{(source or SourceMap()).describe_location(('candidates',))}: candidate '{candidate.name}': {words}"
+            )
     for name in {c.name for c in made if sum(other.name == c.name for other in made) > 1}:
         raise SpecError(
-            f"{(source or Source()).at(('candidates',))}: two candidates are called '{name}'; give one of them a name"
+            f"{(source or SourceMap()).describe_location(('candidates',))}: two candidates are called '{name}'; give one of them a name"
         )
     return made
 
 
-def _candidates(entry: Entry, study: Recipe, source: Source | None, at: Location) -> list[Candidate]:
-    recipe = recipe_of(entry.recipe, study, source, (*at, "recipe"))
+def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | None, at: Location) -> list[Candidate]:
+    recipe = parse_recipe(entry.recipe, study, source, (*at, "recipe"))
     head = entry.head if isinstance(entry.head, HeadSpec) else HeadSpec(kind=entry.head) if entry.head else None
     if entry.fuse is not None:
         members = entry.of if isinstance(entry.fuse, str) else entry.fuse
-        backbones = [_backbone(m, entry.options, source, (*at, "fuse", i)) for i, m in enumerate(members or ())]
+        backbones = [_parse_backbone(m, entry.options, source, (*at, "fuse", i)) for i, m in enumerate(members or ())]
         size = {"all-pairs": 2, "all-triples": 3}[entry.fuse] if isinstance(entry.fuse, str) else len(backbones)
         if len(backbones) < size:
             raise ValueError(f"fuse: {entry.fuse} needs at least {size} backbones, and {len(backbones)} came; name more under of")
-        return [_fused(entry, group, head, recipe) for group in itertools.combinations(backbones, size)]
+        return [_build_fusion(entry, group, head, recipe) for group in itertools.combinations(backbones, size)]
     given = {name: getattr(entry, name) for name in ("weights", "size", "mean", "std", "seed")}
     fields = {k: v for k, v in given.items() if v is not None}
     if isinstance(entry.backbone, dict):
         if fields:
             raise ValueError(f"{next(iter(fields))} stands beside a backbone written as a mapping; write it inside")
-        backbone = _backbone(entry.backbone, entry.options, source, (*at, "backbone"))
+        backbone = _parse_backbone(entry.backbone, entry.options, source, (*at, "backbone"))
     else:
         backbone = BackboneSpec(name=entry.backbone or entry.student or "", options=entry.options, **fields)
     frozen = bool(entry.frozen)
     if frozen:
-        recipe = _heads_alone(recipe, own=entry.recipe is not None)
+        recipe = _head_only_recipe(recipe, own=entry.recipe is not None)
     if not recipe.phases:
         head = head or HeadSpec(kind="own")
-    name = entry.name or _name(backbone, frozen)
+    name = entry.name or _default_name(backbone, frozen)
     teaching = None
     if entry.teacher is not None:
         given = {k: getattr(entry, k) for k in ("loss", "alpha", "temperature", "views", "pool") if getattr(entry, k) is not None}
-        teaching = Teaching(teacher=entry.teacher, **given)
-        name = entry.name or f"{backbone.name} taught by {entry.teacher}" + _teaching_words(teaching)
+        teaching = DistillationSpec(teacher=entry.teacher, **given)
+        name = entry.name or f"{backbone.name} taught by {entry.teacher}" + _distillation_suffix(teaching)
     return [Candidate(name=name, backbones=(backbone,), head=head or HeadSpec(), frozen=frozen, teaching=teaching, recipe=recipe)]
 
 
-def _heads_alone(recipe: Recipe, own: bool) -> Recipe:
+def _head_only_recipe(recipe: Recipe, own: bool) -> Recipe:
     """What a frozen candidate is trained by: its own recipe, of the head alone, or the study's where that trains heads alone."""
     if not own and not (recipe.phases and all(p.train == "head" for p in recipe.phases)):
         return PRESETS["probe"]
-    return recipe.with_(phases=[p.with_(train="head").model_dump() for p in recipe.phases])
+    return recipe.with_changes(phases=[p.with_changes(train="head").model_dump() for p in recipe.phases])
 
 
-def _fused(entry: Entry, backbones: tuple[BackboneSpec, ...], head: HeadSpec | None, recipe: Recipe) -> Candidate:
+def _build_fusion(entry: CandidateEntry, backbones: tuple[BackboneSpec, ...], head: HeadSpec | None, recipe: Recipe) -> Candidate:
     if len(backbones) < 2:
         raise ValueError(f"a fusion needs at least two backbones, and {len(backbones)} came; name another one")
     if len({b.model_dump_json() for b in backbones}) < len(backbones):
@@ -164,11 +170,11 @@ def _fused(entry: Entry, backbones: tuple[BackboneSpec, ...], head: HeadSpec | N
     if given.get("mode") == "frozen":  # SONIC's small network, on backbones that stay as they are
         given["mode"] = "logits"
     fusion = FusionSpec(**given)
-    name = " + ".join(b.name + _seed_words(b) for b in backbones) + ("" if fusion.mode == "logits" else f" ({fusion.mode})")
+    name = " + ".join(b.name + _seed_suffix(b) for b in backbones) + ("" if fusion.mode == "logits" else f" ({fusion.mode})")
     name += " warm" if entry.warm else ""
     if frozen:
         own = entry.recipe is not None
-        recipe = PRESETS["probe"] if recipe.penalties and not own else _heads_alone(recipe, own)
+        recipe = PRESETS["probe"] if recipe.penalties and not own else _head_only_recipe(recipe, own)
         name += " frozen"
     usual = HeadSpec(kind="dense", dropout=0.5) if fusion.mode == "logits" else HeadSpec()
     head = head or (HeadSpec(kind="dense") if fusion.mode == "features" else usual)
@@ -177,26 +183,32 @@ def _fused(entry: Entry, backbones: tuple[BackboneSpec, ...], head: HeadSpec | N
     return Candidate(name=entry.name or name, backbones=backbones, head=head, fusion=fusion, frozen=frozen, recipe=recipe)
 
 
-def _backbone(member: str | dict[str, Any], options: dict[str, Any], source: Source | None, at: Location) -> BackboneSpec:
+def _parse_backbone(
+    member: str | dict[str, Any], options: dict[str, Any], source: SourceMap | None, at: Location
+) -> BackboneSpec:
     data = {"name": member} if isinstance(member, str) else {("name" if k == "backbone" else k): v for k, v in member.items()}
-    return check(BackboneSpec, {"options": options, **data}, source, at)
+    return validate_as(BackboneSpec, {"options": options, **data}, source, at)
 
 
-def _settle_members(made: list[Candidate], warm: set[str]) -> None:
+def _resolve_members(made: list[Candidate], warm: set[str]) -> None:
     """Averages and warm fusions get members: the candidate of that name, or one of the same making, or a new one."""
     for i, fused in enumerate(list(made)):
-        if fused.members or not (fused.averages or fused.name in warm):
+        if fused.members or not (fused.is_ensemble or fused.name in warm):
             continue
-        members = [_member(made, fused, backbone) for backbone in fused.backbones]
+        members = [_find_or_add_member(made, fused, backbone) for backbone in fused.backbones]
         changes: dict[str, Any] = {"members": tuple(m.name for m in members), "backbones": tuple(m.backbones[0] for m in members)}
-        if fused.averages:
-            changes |= {"recipe": fused.recipe.with_(phases=()), "head": members[0].head}
+        if fused.is_ensemble:
+            changes |= {"recipe": fused.recipe.with_changes(phases=()), "head": members[0].head}
         made[i] = fused.model_copy(update=changes)
 
 
-def _member(made: list[Candidate], fused: Candidate, backbone: BackboneSpec) -> Candidate:
+def _find_or_add_member(made: list[Candidate], fused: Candidate, backbone: BackboneSpec) -> Candidate:
     alone = Candidate(
-        name=_name(backbone, fused.frozen), backbones=(backbone,), head=fused.head, frozen=fused.frozen, recipe=fused.recipe
+        name=_default_name(backbone, fused.frozen),
+        backbones=(backbone,),
+        head=fused.head,
+        frozen=fused.frozen,
+        recipe=fused.recipe,
     )
     bare = backbone == BackboneSpec(name=backbone.name)  # nothing but a name: it may be a candidate's
     for candidate in made:
@@ -213,9 +225,9 @@ def _member(made: list[Candidate], fused: Candidate, backbone: BackboneSpec) -> 
     return made[-1]
 
 
-def _settle_teachers(made: list[Candidate], recipe: Recipe, source: Source | None) -> None:
+def _resolve_teachers(made: list[Candidate], recipe: Recipe, source: SourceMap | None) -> None:
     """A teacher that is no candidate of the study becomes one, trained by the study's recipe on the same training rows."""
-    where = (source or Source()).at(("candidates",))
+    where = (source or SourceMap()).describe_location(("candidates",))
     for candidate in list(made):
         teaching = candidate.teaching
         if teaching is None or any(c.name == teaching.teacher for c in made):
@@ -223,67 +235,67 @@ def _settle_teachers(made: list[Candidate], recipe: Recipe, source: Source | Non
         if " " in teaching.teacher:
             known = [c.name for c in made]
             raise SpecError(
-                f"{where}: the teacher '{teaching.teacher}' is no candidate of this study{nearest(teaching.teacher, known)}"
+                f"{where}: the teacher '{teaching.teacher}' is no candidate of this study{did_you_mean(teaching.teacher, known)}"
             )
         made.append(Candidate(name=teaching.teacher, backbones=(BackboneSpec(name=teaching.teacher),), recipe=recipe))
 
 
-def _refuse_circles(made: list[Candidate], source: Source | None) -> None:
+def _raise_on_cycles(made: list[Candidate], source: SourceMap | None) -> None:
     """Raises SpecError where a candidate would come before itself, by way of teachers and members."""
     by_name = {c.name: c for c in made}
 
-    def follow(chain: tuple[str, ...]) -> None:
+    def follow_chain(chain: tuple[str, ...]) -> None:
         candidate = by_name[chain[-1]]
         for name in (*candidate.members, *([candidate.teaching.teacher] if candidate.teaching else [])):
             if name in chain:
-                where = (source or Source()).at(("candidates",))
+                where = (source or SourceMap()).describe_location(("candidates",))
                 raise SpecError(
                     f"{where}: '{name}' would need itself ({' needs '.join([*chain, name])}); name another teacher or member"
                 )
-            follow((*chain, name))
+            follow_chain((*chain, name))
 
     for name in by_name:
-        follow((name,))
+        follow_chain((name,))
 
 
-def _refuse_unknown_rates(made: list[Candidate], source: Source | None) -> None:
+def _raise_on_unknown_branch_lr(made: list[Candidate], source: SourceMap | None) -> None:
     """Raises SpecError for a branch's own rate that no branch of any candidate has; a recipe may be shared by several."""
     known = {b.name for c in made for b in c.backbones}
     for name in (n for c in made for p in c.recipe.phases for n in p.lr_of if n not in known):
-        where = (source or Source()).at(("candidates",))
-        raise SpecError(f"{where}: lr_of names '{name}', a backbone of no candidate{nearest(name, known)}")
+        where = (source or SourceMap()).describe_location(("candidates",))
+        raise SpecError(f"{where}: lr_of names '{name}', a backbone of no candidate{did_you_mean(name, known)}")
 
 
-def _name(backbone: BackboneSpec, frozen: bool) -> str:
+def _default_name(backbone: BackboneSpec, frozen: bool) -> str:
     source = {"pretrained": "", "random": " (random)"}.get(backbone.weights, "")
-    return backbone.name + source + _seed_words(backbone) + (" frozen" if frozen else "")
+    return backbone.name + source + _seed_suffix(backbone) + (" frozen" if frozen else "")
 
 
-def _seed_words(backbone: BackboneSpec) -> str:
+def _seed_suffix(backbone: BackboneSpec) -> str:
     return f" seed {backbone.seed}" if backbone.seed else ""
 
 
-def _teaching_words(teaching: Teaching) -> str:
-    default = Teaching(teacher=teaching.teacher)
+def _distillation_suffix(teaching: DistillationSpec) -> str:
+    default = DistillationSpec(teacher=teaching.teacher)
     words = [f"{k} {v}" for k, v in teaching.plain().items() if k != "teacher" and v != getattr(default, k)]
     return f" ({', '.join(words)})" if words else ""
 
 
-def finetune(backbone: str, **fields: Any) -> Entry:
+def finetune(backbone: str, **fields: Any) -> CandidateEntry:
     """A candidate whose backbone is trained with its head: `ph.finetune("resnet50", recipe={"epochs": 5})`."""
-    return check(Entry, {"backbone": backbone, **fields})
+    return validate_as(CandidateEntry, {"backbone": backbone, **fields})
 
 
-def probe(backbone: str, **fields: Any) -> Entry:
+def probe(backbone: str, **fields: Any) -> CandidateEntry:
     """A candidate whose backbone stays frozen under a trained head."""
-    return check(Entry, {"backbone": backbone, "frozen": True, **fields})
+    return validate_as(CandidateEntry, {"backbone": backbone, "frozen": True, **fields})
 
 
-def fuse(*backbones: str | dict[str, Any], **fields: Any) -> Entry:
+def fuse(*backbones: str | dict[str, Any], **fields: Any) -> CandidateEntry:
     """A candidate in which several backbones become one: `ph.fuse("resnet50", "efficientnet_b0", mode="logits")`."""
-    return check(Entry, {"fuse": backbones, **fields})
+    return validate_as(CandidateEntry, {"fuse": backbones, **fields})
 
 
-def distil(student: str, teacher: str, **fields: Any) -> Entry:
+def distil(student: str, teacher: str, **fields: Any) -> CandidateEntry:
     """A candidate that learns from labels and from a teacher: `ph.distil("resnet50", "deit_base_patch16_224", alpha=0.5)`."""
-    return check(Entry, {"student": student, "teacher": teacher, **fields})
+    return validate_as(CandidateEntry, {"student": student, "teacher": teacher, **fields})

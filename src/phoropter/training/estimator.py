@@ -21,13 +21,13 @@ from phoropter.core.errors import DataError
 from phoropter.core.files import cache_dir
 from phoropter.data.arrays import from_columns
 from phoropter.data.dataset import Dataset
-from phoropter.data.pictures import Held
-from phoropter.data.pixels import prepare
+from phoropter.data.pictures import LazyArray
+from phoropter.data.pixels import prepare_pixels
 from phoropter.data.protocols import Split
 from phoropter.models import catalog
-from phoropter.training.entries import candidates_of
-from phoropter.training.fit import Fitted, Task, answers, fit
-from phoropter.training.presets import recipe_of
+from phoropter.training.entries import parse_candidates
+from phoropter.training.fit import TrainedRun, TrainingTask, fit, predict_rows
+from phoropter.training.presets import parse_recipe
 
 
 class InputError(DataError, ValueError):
@@ -79,7 +79,7 @@ class VisionClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> VisionClassifier:
         """Trains on (N, H, W[, 3]) pictures X with (N,) labels y."""
-        pictures = _pictures(X)
+        pictures = _check_pictures(X)
         y = np.asarray(y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = y.ravel()
@@ -90,20 +90,20 @@ class VisionClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise InputError(f"y holds {len(self.classes_)} class: expected at least two classes to tell apart")
         rows = np.arange(len(labels), dtype=np.int64)
-        split = Split(seed=self._seed(), repeat=0, fold=0, folds=1, name="everything", train=rows, test=rows[:0])
-        self._fitted = _run(self._task(_dataset(pictures, labels.astype(np.int64), self.classes_), split))
-        self.history_ = self._fitted.history
+        split = Split(seed=self._draw_seed(), repeat=0, fold=0, folds=1, name="everything", train=rows, test=rows[:0])
+        self._trained_run = _run_training(self._make_task(_make_dataset(pictures, labels.astype(np.int64), self.classes_), split))
+        self.history_ = self._trained_run.history
         self.n_features_in_ = int(np.prod(pictures.shape[1:]))
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """(N, H, W[, 3]) pictures → (N, C) probabilities, columns in the order of `classes_`."""
         check_is_fitted(self)
-        pictures = _pictures(X)
-        held_out = _dataset(pictures, np.zeros(len(pictures), dtype=np.int64), self.classes_)
-        task = self._task(held_out, self._fitted.task.split)
-        seen = Fitted(task, self._fitted.model, [], 0, 0.0, (), None)
-        logits = answers(seen, np.arange(len(pictures), dtype=np.int64))[0]
+        pictures = _check_pictures(X)
+        held_out = _make_dataset(pictures, np.zeros(len(pictures), dtype=np.int64), self.classes_)
+        task = self._make_task(held_out, self._trained_run.task.split)
+        seen = TrainedRun(task, self._trained_run.model, [], 0, 0.0, (), None)
+        logits = predict_rows(seen, np.arange(len(pictures), dtype=np.int64))[0]
         return np.asarray(torch.from_numpy(logits).double().softmax(-1).numpy())
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -111,33 +111,33 @@ class VisionClassifier(ClassifierMixin, BaseEstimator):
         likeliest = self.predict_proba(X).argmax(1)
         return np.asarray(self.classes_[likeliest])
 
-    def _seed(self) -> int:
+    def _draw_seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31))
 
-    def _task(self, dataset: Dataset, split: Split) -> Task:
+    def _make_task(self, dataset: Dataset, split: Split) -> TrainingTask:
         words = ("backbone", "weights", "frozen", "recipe", "size")
         entry = {word: getattr(self, word) for word in words if getattr(self, word) is not None}
-        (candidate,) = candidates_of([entry], recipe_of(None))
-        side = self.size or catalog.side(candidate.backbones[0])
-        cache = Path(tempfile.gettempdir()) / "phoropter" if not _writable(cache_dir()) else cache_dir()
-        kept, pixels = prepare(dataset, side, fit="crop", resample="bicubic", cache=cache)
+        (candidate,) = parse_candidates([entry], parse_recipe(None))
+        side = self.size or catalog.resolve_side(candidate.backbones[0])
+        cache = Path(tempfile.gettempdir()) / "phoropter" if not _is_writable(cache_dir()) else cache_dir()
+        kept, pixels = prepare_pixels(dataset, side, fit="crop", resample="bicubic", cache=cache)
         device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        return Task(candidate, split, kept, pixels, torch.device(device), cache)
+        return TrainingTask(candidate, split, kept, pixels, torch.device(device), cache)
 
 
-def _run(task: Task) -> Fitted:
+def _run_training(task: TrainingTask) -> TrainedRun:
     training = fit(task)
     while True:
         try:
             next(training)
         except StopIteration as stop:
-            fitted: Fitted = stop.value
+            fitted: TrainedRun = stop.value
             return fitted
 
 
-def _pictures(given: Any) -> NDArray[np.uint8]:
+def _check_pictures(given: Any) -> NDArray[np.uint8]:
     """(N, H, W), (N, H, W, 1) or (N, H, W, 3) of uint8, or of float in 0..1 → (N, H, W, 3) uint8."""
     array = np.asarray(given)
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[-1] not in (1, 3)):
@@ -152,11 +152,11 @@ def _pictures(given: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:3], 3)))
 
 
-def _dataset(pictures: NDArray[np.uint8], labels: NDArray[np.int64], classes: NDArray[Any]) -> Dataset:
-    return from_columns("X", Held(np.asarray, pictures), labels, tuple(str(c) for c in classes), {})
+def _make_dataset(pictures: NDArray[np.uint8], labels: NDArray[np.int64], classes: NDArray[Any]) -> Dataset:
+    return from_columns("X", LazyArray(np.asarray, pictures), labels, tuple(str(c) for c in classes), {})
 
 
-def _writable(folder: Path) -> bool:
+def _is_writable(folder: Path) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

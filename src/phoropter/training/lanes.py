@@ -15,59 +15,59 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.seeds import order
-from phoropter.training.batches import Order, Rows
+from phoropter.core.seeds import random_permutation
+from phoropter.training.batches import BatchSampler, Rows
 
-WASTE = 3.0  # windows of more than so many batches' rows cost more arithmetic than the gathering they save
+MAX_WINDOW_BATCHES = 3.0  # windows of more than so many batches' rows cost more arithmetic than the gathering they save
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class BatchWindow:
     """rows: (L, U) of the dataset · member: (L, r, U) float32, 1 where a row is in a run's batch, else 0 · counts: (L, r) B."""
 
     rows: Rows
-    member: NDArray[np.float32]
-    counts: NDArray[np.float32]
+    mask: NDArray[np.float32]
+    batch_sizes: NDArray[np.float32]
 
 
-class Lane:
+class SharedSchedule:
     """Runs that go through an epoch side by side. shared: they leave out
     different rows of one order; else their orders are equal."""
 
-    def __init__(self, orders: Sequence[Order], shared: bool) -> None:
+    def __init__(self, orders: Sequence[BatchSampler], shared: bool) -> None:
         self.orders, self.shared = orders, shared
 
-    def epoch(self, epoch: int, whole: Rows) -> Passage:
+    def plan_epoch(self, epoch: int, whole: Rows) -> EpochPlan:
         """What they read in an epoch, `whole` being all rows of the dataset in this epoch's order."""
         if not self.shared:
-            batches = self.orders[0].epoch(epoch, whole)
-            return Passage.of([batches], np.concatenate(batches), len(self.orders))
-        each = [o.epoch(epoch, whole) for o in self.orders]
+            batches = self.orders[0].epoch_batches(epoch, whole)
+            return EpochPlan.from_batches([batches], np.concatenate(batches), len(self.orders))
+        each = [o.epoch_batches(epoch, whole) for o in self.orders]
         used = np.zeros(len(whole), bool)
         for batches in each:
             used[np.concatenate(batches)] = True
-        return Passage.of(each, whole[used[whole]], len(self.orders))
+        return EpochPlan.from_batches(each, whole[used[whole]], len(self.orders))
 
     @property
-    def wasteful(self) -> bool:
+    def is_wasteful(self) -> bool:
         """Whether its windows hold far more rows than a batch."""
-        passage = self.epoch(0, whole(self.orders[0], 0))
-        return float(np.mean(passage.high - passage.low)) > WASTE * self.orders[0].batch
+        passage = self.plan_epoch(0, epoch_order(self.orders[0], 0))
+        return float(np.mean(passage.window_end - passage.window_start)) > MAX_WINDOW_BATCHES * self.orders[0].batch_size
 
 
 @dataclass(frozen=True, eq=False)
-class Passage:
+class EpochPlan:
     """An epoch of a lane: rows: (n,) in order · step: (r or 1, n) at which a run reads each row, −1: never · low, high: of each
     step's window · runs: r"""
 
     rows: Rows
-    step: NDArray[np.int32]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    runs: int
+    step_of_row: NDArray[np.int32]
+    window_start: NDArray[np.int64]
+    window_end: NDArray[np.int64]
+    run_count: int
 
     @classmethod
-    def of(cls, each: Sequence[list[Rows]], rows: Rows, runs: int) -> Passage:
+    def from_batches(cls, each: Sequence[list[Rows]], rows: Rows, runs: int) -> EpochPlan:
         """From the batches of each run, whose rows come in the order of `rows`."""
         place = np.empty(int(rows.max()) + 1, dtype=np.int64)
         place[rows] = np.arange(len(rows))
@@ -81,32 +81,32 @@ class Passage:
             high = np.maximum(high, place[[b[-1] for b in batches]] + 1)
         return cls(rows, step, low, high, runs)
 
-    def window(self, number: int, width: int) -> tuple[Rows, NDArray[np.bool_]]:
+    def window_at(self, number: int, width: int) -> tuple[Rows, NDArray[np.bool_]]:
         """(U,) rows and (r, U) whether each is in a run's batch, at a step; rows past the last are repeated and nobody's."""
-        start = int(self.low[number])
+        start = int(self.window_start[number])
         where = np.arange(start, start + width)
-        inside = self.step[:, start : start + width] == number
+        inside = self.step_of_row[:, start : start + width] == number
         if inside.shape[1] < width:
             inside = np.pad(inside, ((0, 0), (0, width - inside.shape[1])))
             where = np.minimum(where, len(self.rows) - 1)
-        return self.rows[where], np.broadcast_to(inside, (self.runs, width))
+        return self.rows[where], np.broadcast_to(inside, (self.run_count, width))
 
 
-def whole(first: Order, epoch: int) -> Rows:
+def epoch_order(first: BatchSampler, epoch: int) -> Rows:
     """All rows of the dataset in the order of an epoch."""
-    return order(first.dataset.hashes, first.seed, "order", epoch)
+    return random_permutation(first.dataset.hashed_ids, first.seed, "order", epoch)
 
 
-def windows(lanes: Sequence[Lane], epoch: int) -> Iterator[Window]:
+def iterate_batch_windows(lanes: Sequence[SharedSchedule], epoch: int) -> Iterator[BatchWindow]:
     """What all lanes read, step by step; they have equally many steps."""
     known: dict[int, Rows] = {}
     for lane in lanes:
         first = lane.orders[0]
         if first.seed not in known:
-            known[first.seed] = whole(first, epoch)
-    passages = [lane.epoch(epoch, known[lane.orders[0].seed]) for lane in lanes]
-    widths = np.max([p.high - p.low for p in passages], axis=0)
+            known[first.seed] = epoch_order(first, epoch)
+    passages = [lane.plan_epoch(epoch, known[lane.orders[0].seed]) for lane in lanes]
+    widths = np.max([p.window_end - p.window_start for p in passages], axis=0)
     for number, width in enumerate(widths.tolist()):
-        seen = [p.window(number, width) for p in passages]
+        seen = [p.window_at(number, width) for p in passages]
         member = np.ascontiguousarray(np.stack([inside for _, inside in seen]), dtype=np.float32)
-        yield Window(np.stack([rows for rows, _ in seen]), member, member.sum(2))
+        yield BatchWindow(np.stack([rows for rows, _ in seen]), member, member.sum(2))

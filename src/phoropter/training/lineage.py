@@ -21,34 +21,34 @@ from phoropter.data.protocols import Split
 from phoropter.models import catalog, sources
 from phoropter.training.candidate import Candidate
 
-FILE = "trained_on.npz"
+FILE_NAME = "trained_on.npz"
 
 
-def write_met(bundle: Path, dataset: Dataset, rows: NDArray[np.int64], before: Iterable[Path] = ()) -> None:
+def write_trained_on(bundle: Path, dataset: Dataset, rows: NDArray[np.int64], before: Iterable[Path] = ()) -> None:
     """Notes in a bundle's folder the rows it was trained on. before: the bundles it began with, which met what they met."""
-    earlier = [noted for noted in map(noted_in, before) if noted.dataset == dataset.name]
+    earlier = [noted for noted in map(read_trained_on, before) if noted.dataset == dataset.name]
     groups = [] if dataset.groups is None else [np.unique(dataset.groups[rows]), *(e.groups for e in earlier)]
-    ids = np.unique(np.concatenate([dataset.hashes[rows], *(e.ids for e in earlier)]))
-    with (bundle / FILE).open("wb") as file:
+    ids = np.unique(np.concatenate([dataset.hashed_ids[rows], *(e.ids for e in earlier)]))
+    with (bundle / FILE_NAME).open("wb") as file:
         named = np.unique(np.concatenate(groups)) if groups else np.empty(0, dtype=np.str_)
         np.savez(file, dataset=np.array(dataset.name), ids=ids, groups=named)
 
 
-def met(bundle: Path, dataset: Dataset) -> NDArray[np.uint64]:
+def trained_ids(bundle: Path, dataset: Dataset) -> NDArray[np.uint64]:
     """Hashes of the ids of this dataset a bundle was trained on; empty where nothing is noted, or other pictures."""
-    noted = noted_in(bundle)
+    noted = read_trained_on(bundle)
     return noted.ids if noted.dataset == dataset.name else noted.ids[:0]
 
 
-def groups_met(bundle: Path, dataset: Dataset) -> NDArray[np.int64]:
+def rows_of_trained_groups(bundle: Path, dataset: Dataset) -> NDArray[np.int64]:
     """The rows of this dataset whose group a bundle was trained on."""
-    noted = noted_in(bundle)
+    noted = read_trained_on(bundle)
     if dataset.groups is None or noted.dataset != dataset.name:
         return _NO_ROWS
     return np.flatnonzero(np.isin(dataset.groups, noted.groups))
 
 
-class Noted(NamedTuple):
+class TrainedOn(NamedTuple):
     """dataset: its name · ids: hashes of the rows trained on · groups: their names; all empty where nothing is noted."""
 
     dataset: str
@@ -56,38 +56,38 @@ class Noted(NamedTuple):
     groups: NDArray[np.str_]
 
 
-def noted_in(bundle: Path) -> Noted:
+def read_trained_on(bundle: Path) -> TrainedOn:
     """What a bundle says it was trained on."""
     nobody = np.empty(0, dtype=np.str_)
     try:
-        with np.load(bundle / FILE, allow_pickle=False) as file:
+        with np.load(bundle / FILE_NAME, allow_pickle=False) as file:
             groups = file.get("groups", nobody)  # bundles of earlier versions name none
-            return Noted(str(file["dataset"]), np.asarray(file["ids"], np.uint64), np.asarray(groups, np.str_))
+            return TrainedOn(str(file["dataset"]), np.asarray(file["ids"], np.uint64), np.asarray(groups, np.str_))
     except (OSError, ValueError, KeyError):
-        return Noted("", np.empty(0, dtype=np.uint64), nobody)
+        return TrainedOn("", np.empty(0, dtype=np.uint64), nobody)
 
 
 _NO_ROWS: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
-def bundles(candidate: Candidate, base: Path | None) -> Iterator[tuple[str, Path]]:
+def initial_bundles(candidate: Candidate, base: Path | None) -> Iterator[tuple[str, Path]]:
     """What a candidate begins with from this disk: the weights as they are written, and the folder that holds them."""
     for backbone in candidate.backbones:
         if backbone.weights in ("pretrained", "random"):
             continue
         try:
-            found = sources.locate(backbone.weights, base, catalog.entry(backbone.name).name)
+            found = sources.find_weight_file(backbone.weights, base, catalog.find_architecture(backbone.name).name)
         except (WeightsError, json.JSONDecodeError):
             continue  # said elsewhere, with the candidate's name
         yield backbone.weights, found.path.parent
 
 
-def refuse_met(candidate: Candidate, dataset: Dataset, split: Split, base: Path | None) -> None:
+def raise_on_bundle_leak(candidate: Candidate, dataset: Dataset, split: Split, base: Path | None) -> None:
     """Raises LeakageError when a candidate begins with a bundle that was trained on rows this split tests."""
-    for weights, folder in bundles(candidate, base):
-        known = met(folder, dataset)
+    for weights, folder in initial_bundles(candidate, base):
+        known = trained_ids(folder, dataset)
         for rows in (split.test, split.external):
-            both = 0 if rows is None or not len(known) else len(np.intersect1d(dataset.hashes[rows], known))
+            both = 0 if rows is None or not len(known) else len(np.intersect1d(dataset.hashed_ids[rows], known))
             if both:
                 raise LeakageError(
                     f"candidate '{candidate.name}' begins with {weights}, which was trained on {both} rows that are "

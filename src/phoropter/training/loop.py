@@ -20,16 +20,16 @@ import torch
 from phoropter.core.errors import DivergedError
 from phoropter.core.seeds import seed_of
 from phoropter.models.classifier import Classifier
-from phoropter.training.batches import Ahead, Batch, Order, Tap
-from phoropter.training.checkpoint import Checkpoints, State
-from phoropter.training.memory import keep_memory
-from phoropter.training.recipe import Phase, Recipe, Schedule
+from phoropter.training.batches import Batch, BatchSampler, BatchSource, Prefetcher
+from phoropter.training.checkpoint import Checkpoints, TrainingState
+from phoropter.training.memory import tune_malloc
+from phoropter.training.recipe import Phase, Recipe, ScheduleSpec
 
-TICK_S = 0.5
+PROGRESS_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True)
-class Tick:
+class StepProgress:
     """A sign of life within an epoch."""
 
     epoch: int
@@ -39,30 +39,30 @@ class Tick:
     images_per_s: float
 
 
-Row = dict[str, Any]
+HistoryRow = dict[str, Any]
 Objective = Callable[[Batch], tuple[torch.Tensor, torch.Tensor]]  # → loss, logits
-Validate = Callable[[], dict[str, float]]
+ValidationFunction = Callable[[], dict[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class TrainingSetup:
     """What is learned from: where batches come from, in which order, and what is minimised."""
 
-    tap: Tap
-    order: Order
+    batch_source: BatchSource
+    batch_sampler: BatchSampler
     objective: Objective
-    validate: Validate | None = None
+    validate: ValidationFunction | None = None
 
 
 def train(
-    model: Classifier, recipe: Recipe, lesson: Lesson, keep: Checkpoints, device: torch.device
-) -> Generator[Tick | Row, None, State]:
+    model: Classifier, recipe: Recipe, lesson: TrainingSetup, keep: Checkpoints, device: torch.device
+) -> Generator[StepProgress | HistoryRow, None, TrainingState]:
     """Trains `model` in place. Yields Ticks and, at the end of every epoch, a row; returns the last State.
 
     Raises DivergedError when an epoch's loss is not finite. With `ema` or `select: validation` the model ends with the
     averaged or the best weights.
     """
-    keep_memory()
+    tune_malloc()
     state = keep.load()
     if state.model is not None:
         model.load_state_dict(state.model)
@@ -72,7 +72,7 @@ def train(
     for phase in recipe.phases:
         last = first + phase.epochs
         if state.epoch < last:
-            yield from _Phase(model, recipe, phase, lesson, device).run(state, keep, range(first, last))
+            yield from _PhaseTrainer(model, recipe, phase, lesson, device).run(state, keep, range(first, last))
         first = last
     if state.average is not None:
         model.load_state_dict(state.average)
@@ -86,42 +86,42 @@ def seed_step(seed: int, epoch: int, index: int) -> None:
     torch.manual_seed(seed_of(seed, "step", epoch, index))
 
 
-class _Phase:
+class _PhaseTrainer:
     """One phase of a recipe: its optimiser, its schedule, its epochs."""
 
-    def __init__(self, model: Classifier, recipe: Recipe, phase: Phase, lesson: Lesson, device: torch.device) -> None:
-        self.model, self.recipe, self.phase, self.lesson, self.device = model, recipe, phase, lesson, device
+    def __init__(self, model: Classifier, recipe: Recipe, phase: Phase, lesson: TrainingSetup, device: torch.device) -> None:
+        self.model, self.recipe, self.phase, self.setup, self.device = model, recipe, phase, lesson, device
         model.freeze(phase.train)
-        self.optimizer = optimizer_of(model, recipe, phase)
+        self.optimizer = build_optimizer(model, recipe, phase)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.dtype = precision_of(recipe, device)
+        self.dtype = resolve_autocast_dtype(recipe, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
-        self.ahead = Ahead(lesson.tap, device)
-        self.seed = lesson.order.seed
+        self.prefetcher = Prefetcher(lesson.batch_source, device)
+        self.seed = lesson.batch_sampler.seed
 
-    def run(self, state: State, keep: Checkpoints, epochs: range) -> Generator[Tick | Row, None, None]:
+    def run(self, state: TrainingState, keep: Checkpoints, epochs: range) -> Generator[StepProgress | HistoryRow, None, None]:
         if state.optimizer is not None:
             self.optimizer.load_state_dict(state.optimizer)
         if state.scaler:
             self.scaler.load_state_dict(state.scaler)
         while state.epoch in epochs:
-            row = yield from self._epoch(state, keep, epochs)
+            row = yield from self._train_epoch(state, keep, epochs)
             state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
-            if keep.due():
-                self._save(state, keep, within=state.epoch in epochs)
+            if keep.is_due():
+                self._save_checkpoint(state, keep, within=state.epoch in epochs)
             yield row  # told once it is kept, so that a kill does not have it told again
         state.optimizer = state.scaler = None
 
-    def _epoch(self, state: State, keep: Checkpoints, epochs: range) -> Generator[Tick, None, Row]:
+    def _train_epoch(self, state: TrainingState, keep: Checkpoints, epochs: range) -> Generator[StepProgress, None, HistoryRow]:
         self.model.train()
-        batches = self.lesson.order.epoch(state.epoch)
+        batches = self.setup.batch_sampler.epoch_batches(state.epoch)
         accumulate = self.recipe.accumulate
         steps = math.ceil(len(batches) / accumulate)
-        sums = torch.tensor([state.sums.get(k, 0.0) for k in _SUMS], dtype=_sums_dtype(self.device), device=self.device)
+        sums = torch.tensor([state.sums.get(k, 0.0) for k in _SUM_NAMES], dtype=_sums_dtype(self.device), device=self.device)
         began, shown, ticked = time.monotonic(), 0, time.monotonic()
-        for index, batch in self.ahead.epoch(batches, state.epoch, state.step):
+        for index, batch in self.prefetcher.iterate_epoch(batches, state.epoch, state.step):
             if index % accumulate == 0:
-                set_rate(
+                set_learning_rate(
                     self.optimizer,
                     self.recipe.schedule,
                     (state.epoch - epochs.start) * steps + index // accumulate,
@@ -133,28 +133,28 @@ class _Phase:
             shown += len(batch.rows)
             if (index + 1) % accumulate and index + 1 < len(batches):
                 continue
-            self._step(state)
+            self._step_optimizer(state)
             state.step = index + 1
-            if keep.due() and state.step < len(batches):
-                state.sums = dict(zip(_SUMS, sums.tolist(), strict=True))
-                self._save(state, keep)
-            if time.monotonic() - ticked >= TICK_S:
+            if keep.is_due() and state.step < len(batches):
+                state.sums = dict(zip(_SUM_NAMES, sums.tolist(), strict=True))
+                self._save_checkpoint(state, keep)
+            if time.monotonic() - ticked >= PROGRESS_INTERVAL_S:
                 ticked = time.monotonic()
-                yield Tick(state.epoch + 1, self.recipe.epochs, index + 1, len(batches), shown / (ticked - began))
-        return self._row(state, dict(zip(_SUMS, sums.tolist(), strict=True)), time.monotonic() - began, shown)
+                yield StepProgress(state.epoch + 1, self.recipe.total_epochs, index + 1, len(batches), shown / (ticked - began))
+        return self._record_epoch(state, dict(zip(_SUM_NAMES, sums.tolist(), strict=True)), time.monotonic() - began, shown)
 
     def _forward_backward(self, batch: Batch, epoch: int, index: int, group: int) -> torch.Tensor:
         seed_step(self.seed, epoch, index)
         autocast = nullcontext() if self.dtype is torch.float32 else torch.autocast(self.device.type, self.dtype)
         with autocast:
-            loss, logits = self.lesson.objective(batch)
+            loss, logits = self.setup.objective(batch)
         self.scaler.scale(loss / group).backward()
         with torch.no_grad():
             hits = (logits.argmax(1) == batch.labels).sum()
             count = len(batch.rows)
             return torch.stack([loss.detach() * count, hits, torch.full_like(hits, count)]).to(_sums_dtype(self.device))
 
-    def _step(self, state: State) -> None:
+    def _step_optimizer(self, state: TrainingState) -> None:
         if self.recipe.clip is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
@@ -162,17 +162,17 @@ class _Phase:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.recipe.ema is not None:
-            state.average = averaged(state.average, self.model, self.recipe.ema)
+            state.average = update_ema_weights(state.average, self.model, self.recipe.ema)
 
-    def _row(self, state: State, sums: dict[str, float], seconds: float, shown: int) -> Row:
+    def _record_epoch(self, state: TrainingState, sums: dict[str, float], seconds: float, shown: int) -> HistoryRow:
         count = sums["count"]
         loss = sums["loss"] / count
         if not math.isfinite(loss):
             raise DivergedError(
-                f"the training loss became {loss} in epoch {state.epoch + 1} of {self.recipe.epochs}: "
+                f"the training loss became {loss} in epoch {state.epoch + 1} of {self.recipe.total_epochs}: "
                 "lower the learning rate, clip the gradient (clip: 1), or use precision float32"
             )
-        row: Row = {
+        row: HistoryRow = {
             "epoch": state.epoch + 1,
             "phase": self.phase.train,
             "learning_rate": self.optimizer.param_groups[-1]["lr"],
@@ -181,17 +181,17 @@ class _Phase:
             "seconds": round(seconds, 3),
             "images_per_s": round(shown / seconds, 1) if seconds else 0.0,
         }
-        if self.lesson.validate is not None:
-            row |= self._validated(state)
+        if self.setup.validate is not None:
+            row |= self._validate_model(state)
         state.history.append(row)
         return row
 
-    def _validated(self, state: State) -> dict[str, float]:
-        assert self.lesson.validate is not None
+    def _validate_model(self, state: TrainingState) -> dict[str, float]:
+        assert self.setup.validate is not None
         own = None if state.average is None else {k: v.clone() for k, v in self.model.state_dict().items()}
         if state.average is not None:
             self.model.load_state_dict(state.average)
-        found = self.lesson.validate()
+        found = self.setup.validate()
         if self.recipe.select == "validation" and found["validation_loss"] < state.best_loss:
             state.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
             state.best_loss, state.best_epoch = found["validation_loss"], state.epoch + 1
@@ -199,7 +199,7 @@ class _Phase:
             self.model.load_state_dict(own)
         return found
 
-    def _save(self, state: State, keep: Checkpoints, within: bool = True) -> None:
+    def _save_checkpoint(self, state: TrainingState, keep: Checkpoints, within: bool = True) -> None:
         """within: the phase goes on; the next one begins with an optimiser of its own."""
         state.model = self.model.state_dict()
         state.optimizer = self.optimizer.state_dict() if within else None
@@ -207,18 +207,18 @@ class _Phase:
         keep.save(state)
 
 
-_SUMS = ("loss", "hits", "count")
+_SUM_NAMES = ("loss", "hits", "count")
 
 
 def _sums_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def rate(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
+def learning_rate_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int, epochs: int) -> float:
     """The share of the peak rate at optimiser step `step` of a phase (0-based)."""
     total = steps_per_epoch * epochs
     if schedule.kind == "one-cycle":
-        return _one_cycle(step, total, schedule.rise, 1 / 25, 1.0, 1 / 25e4)
+        return _one_cycle_value(step, total, schedule.rise, 1 / 25, 1.0, 1 / 25e4)
     warm = round(schedule.warmup * total)
     if step < warm:
         return (step + 1) / warm
@@ -230,12 +230,12 @@ def rate(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> fl
     return schedule.floor + (1 - schedule.floor) * (1 + math.cos(math.pi * along)) / 2
 
 
-def cycled_momentum(schedule: Schedule, step: int, total: int) -> float | None:
+def cycled_momentum(schedule: ScheduleSpec, step: int, total: int) -> float | None:
     """Under one-cycle the momentum (or Adam's first beta) mirrors the rate, 0.95 → 0.85 → 0.95 (Smith & Topin 2018)."""
-    return _one_cycle(step, total, schedule.rise, 0.95, 0.85, 0.95) if schedule.kind == "one-cycle" else None
+    return _one_cycle_value(step, total, schedule.rise, 0.95, 0.85, 0.95) if schedule.kind == "one-cycle" else None
 
 
-def _one_cycle(step: int, total: int, rise: float, start: float, top: float, end: float) -> float:
+def _one_cycle_value(step: int, total: int, rise: float, start: float, top: float, end: float) -> float:
     peak = rise * total - 1
     if step <= peak or total == 1:
         low, high, along = start, top, step / peak if peak > 0 else 1.0
@@ -244,9 +244,11 @@ def _one_cycle(step: int, total: int, rise: float, start: float, top: float, end
     return high + (low - high) * (1 + math.cos(math.pi * along)) / 2
 
 
-def set_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> None:
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, schedule: ScheduleSpec, step: int, steps_per_epoch: int, epochs: int
+) -> None:
     """Gives every group its share of its peak rate, and under one-cycle its momentum, at a step of a phase."""
-    share = rate(schedule, step, steps_per_epoch, epochs)
+    share = learning_rate_factor(schedule, step, steps_per_epoch, epochs)
     momentum = cycled_momentum(schedule, step, steps_per_epoch * epochs)
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * share
@@ -254,7 +256,7 @@ def set_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int, st
             group.update({"betas": (momentum, group["betas"][1])} if "betas" in group else {"momentum": momentum})
 
 
-def optimizer_of(
+def build_optimizer(
     model: Classifier, recipe: Recipe, phase: Phase, instead: Mapping[str, torch.Tensor] | None = None
 ) -> torch.optim.Optimizer:
     """The optimiser over what this phase trains: a group for each peak rate, decayed and not (backbone, head, branches of their
@@ -265,8 +267,8 @@ def optimizer_of(
     for named, usual in parts:
         for name, parameter in named:
             if parameter.requires_grad:
-                peak = _branch_rate(model, phase, name) or usual
-                decay = spec.weight_decay if spec.decay_norms or model.decayed(name, parameter) else 0.0
+                peak = _branch_learning_rate(model, phase, name) or usual
+                decay = spec.weight_decay if spec.decay_norms or model.uses_weight_decay(name, parameter) else 0.0
                 groups.setdefault((peak, decay), []).append((instead or {}).get(name, parameter))
     listed: list[dict[str, Any]] = [{"params": p, "lr": peak, "peak": peak, "weight_decay": d} for (peak, d), p in groups.items()]
     if spec.kind == "sgd":
@@ -275,7 +277,7 @@ def optimizer_of(
     return kind(listed, lr=phase.lr, betas=spec.betas, fused=True)
 
 
-def _branch_rate(model: Classifier, phase: Phase, name: str) -> float | None:
+def _branch_learning_rate(model: Classifier, phase: Phase, name: str) -> float | None:
     """The rate of the branch a parameter belongs to (`backbones.1.…`, `head.branches.1.…`), where its backbone has one."""
     inside = name.removeprefix("head.branches.").removeprefix("backbones.")
     if not phase.lr_of or inside == name:
@@ -283,16 +285,16 @@ def _branch_rate(model: Classifier, phase: Phase, name: str) -> float | None:
     return phase.lr_of.get(model.spec.backbones[int(inside.split(".")[0])].name)
 
 
-def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
+def resolve_autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
     """The type autocast computes in; `auto` asks the device: bf16 where it has units for it, for elsewhere it is slower."""
     if recipe.precision == "auto":
-        has = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and bf16_units()
+        has = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and has_bf16_units()
         return torch.bfloat16 if has else torch.float32
     return {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
 
 
 @cache
-def bf16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+def has_bf16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether every core here multiplies bf16 itself (avx512_bf16 or amx_bf16) and torch has oneDNN, which asks it to.
 
     False where the system does not say. Without such units autocast to bf16 halves the speed.
@@ -305,7 +307,7 @@ def bf16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return bool(has) and all(has) and torch.backends.mkldnn.is_available()
 
 
-def averaged(average: dict[str, Any] | None, model: Classifier, decay: float) -> dict[str, Any]:
+def update_ema_weights(average: dict[str, Any] | None, model: Classifier, decay: float) -> dict[str, Any]:
     """decay · average + (1 − decay) · weights, for floating tensors; counters are copied."""
     weights = {k: v.detach() for k, v in model.state_dict().items()}
     if average is None:

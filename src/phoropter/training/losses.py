@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from phoropter.core.errors import SpecError, listing, nearest
-from phoropter.training.recipe import Loss
+from phoropter.core.errors import SpecError, did_you_mean, join_words
+from phoropter.training.recipe import LossSpec
 
 Tensor = torch.Tensor
 
@@ -34,26 +34,26 @@ class Criterion:
     1 − ε + ε/C, every other class ε/C. The mean over the batch is weighted by the classes' weights, as in torch.
     """
 
-    loss: Loss
+    loss: LossSpec
     class_weights: Tensor | None = None
 
     def __call__(self, logits: Tensor, labels: Tensor, partner: Tensor | None = None, share: Tensor | None = None) -> Tensor:
         """(B, C) logits and (B,) labels, with (B,) partners and shares where labels are mixed → a scalar, float32 or wider."""
-        logits, weights = _wide(logits), self.class_weights
+        logits, weights = _at_least_float32(logits), self.class_weights
 
-        def mixed(of: Callable[[Tensor], Tensor]) -> Tensor:
+        def mix_over_labels(of: Callable[[Tensor], Tensor]) -> Tensor:
             own = of(labels)
             return own if partner is None or share is None else share * own + (1 - share) * of(labels[partner])
 
-        each = mixed(lambda y: self._each(logits, y))
-        return each.mean() if weights is None else each.sum() / mixed(weights.__getitem__).sum()
+        each = mix_over_labels(lambda y: self._loss_per_row(logits, y))
+        return each.mean() if weights is None else each.sum() / mix_over_labels(weights.__getitem__).sum()
 
-    def over(self, logits: Tensor, labels: Tensor, member: Tensor) -> Tensor:
+    def masked_loss(self, logits: Tensor, labels: Tensor, member: Tensor) -> Tensor:
         """The same over those of the rows where `member`, (B,), is 1; elsewhere it is 0."""
-        each = self._each(_wide(logits), labels) * member
+        each = self._loss_per_row(_at_least_float32(logits), labels) * member
         return each.sum() / (member if self.class_weights is None else self.class_weights[labels] * member).sum()
 
-    def _each(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _loss_per_row(self, logits: Tensor, labels: Tensor) -> Tensor:
         loss = self.loss
         if loss.kind == "cross-entropy" or loss.gamma == 0:
             return F.cross_entropy(logits, labels, self.class_weights, reduction="none", label_smoothing=loss.smoothing)
@@ -66,7 +66,7 @@ class Criterion:
         return own if loss.smoothing == 0 else (1 - loss.smoothing) * own + loss.smoothing * terms.mean(1)
 
 
-def class_weights(loss: Loss, labels: NDArray[np.int64], classes: Sequence[str]) -> Tensor | None:
+def compute_class_weights(loss: LossSpec, labels: NDArray[np.int64], classes: Sequence[str]) -> Tensor | None:
     """(C,) float32 weights, or None. labels: (n,) of the training rows alone · classes: the C names.
 
     auto: N / (C · n_c), 1 on average over the rows; a class without rows weighs as one with a single row. By name: classes not
@@ -79,7 +79,7 @@ def class_weights(loss: Loss, labels: NDArray[np.int64], classes: Sequence[str])
         return torch.tensor(len(labels) / (len(classes) * np.maximum(counts, 1)), dtype=torch.float32)
     for name, weight in loss.class_weights.items():
         if name not in classes:
-            hint = nearest(name, classes) or f"; the classes are {listing(classes)}"
+            hint = did_you_mean(name, classes) or f"; the classes are {join_words(classes)}"
             raise SpecError(f"class_weights: unknown class '{name}'{hint}")
         if weight <= 0:
             raise SpecError(f"class_weights: the weight of '{name}' is {weight:g}, expected a positive number")
@@ -87,7 +87,7 @@ def class_weights(loss: Loss, labels: NDArray[np.int64], classes: Sequence[str])
 
 
 @dataclass(frozen=True, eq=False)
-class Distillation:
+class DistillationLoss:
     """(1 − α) · the criterion against the labels + α · a teacher's part.
 
     hard:  cross-entropy with the teacher's first choice (Touvron et al. 2021)
@@ -124,15 +124,17 @@ class Distillation:
         own = self.criterion(logits, labels, partner, share)
         if self.alpha == 0:
             return own
-        taught = _TAUGHT[self.kind](_wide(logits if token is None else token), teacher.detach(), self.temperature)
+        taught = _TEACHER_LOSSES[self.kind](
+            _at_least_float32(logits if token is None else token), teacher.detach(), self.temperature
+        )
         return (1 - self.alpha) * own + self.alpha * taught
 
 
-def _hard(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def _hard_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(student, teacher if teacher.ndim == 1 else teacher.argmax(1))
 
 
-def _soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def _soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     if teacher.ndim == 1:
         raise ValueError("soft distillation needs the teacher's (B, C) logits, not its (B,) classes")
     taught = F.log_softmax(teacher.to(student.dtype) / temperature, 1)
@@ -140,13 +142,18 @@ def _soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return temperature**2 * F.kl_div(learnt, taught, reduction="batchmean", log_target=True)
 
 
-def _mixed(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    return (_hard(student, teacher, temperature) + _soft(student, teacher, temperature)) / 2
+def _hard_and_soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    return (_hard_loss(student, teacher, temperature) + _soft_loss(student, teacher, temperature)) / 2
 
 
-_TAUGHT: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"hard": _hard, "soft": _soft, "mixed": _mixed, "token": _hard}
+_TEACHER_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "hard": _hard_loss,
+    "soft": _soft_loss,
+    "mixed": _hard_and_soft_loss,
+    "token": _hard_loss,
+}
 
 
-def _wide(logits: Tensor) -> Tensor:
+def _at_least_float32(logits: Tensor) -> Tensor:
     """Half-precision logits as float32: an exponential sum in bf16 keeps two digits."""
     return logits if logits.dtype == torch.float64 else logits.float()

@@ -12,11 +12,11 @@ import os
 from functools import cache
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-KEPT_BYTES = 1 << 30  # free memory above this still goes back
+MAX_RETAINED_BYTES = 1 << 30  # free memory above this still goes back
 
 
 @cache
-def keep_memory() -> bool:
+def tune_malloc() -> bool:
     """Tells the allocator of this process to keep up to KEPT_BYTES of what is freed; whether it could be told.
 
     A process whose user has set glibc's own variables (`MALLOC_TRIM_THRESHOLD_`, …) is left alone.
@@ -27,4 +27,4 @@ def keep_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, KEPT_BYTES) and mallopt(_TRIM_THRESHOLD, KEPT_BYTES))
+    return bool(mallopt(_MMAP_THRESHOLD, MAX_RETAINED_BYTES) and mallopt(_TRIM_THRESHOLD, MAX_RETAINED_BYTES))

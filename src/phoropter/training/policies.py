@@ -11,63 +11,67 @@ from PIL import Image
 
 from phoropter.models import vision
 from phoropter.training import views
-from phoropter.training.draws import Bytes, Drawn, Draws, Shape, interleaved, shape_of
+from phoropter.training.draws import AugmentationDraws, Bytes, DrawnParameters, Shape, spatial_shape, to_channels_last
 
 
-def draw_policy(step: views.AutoAugment | views.RandAugment, draws: Draws, shape: Shape) -> Drawn:
-    _torchvision()  # imported here, in one thread
-    return draws.each(step.kind, 5 if isinstance(step, views.AutoAugment) else 2 * step.ops)
+def draw_policy_parameters(
+    step: views.AutoAugment | views.RandAugment, draws: AugmentationDraws, shape: Shape
+) -> DrawnParameters:
+    _load_apply_op()  # imported here, in one thread
+    return draws.per_image_uniforms(step.kind, 5 if isinstance(step, views.AutoAugment) else 2 * step.ops)
 
 
-def autoaugment(step: views.AutoAugment, picture: Bytes, row: list[float]) -> Bytes:
+def apply_autoaugment(step: views.AutoAugment, picture: Bytes, row: list[float]) -> Bytes:
     which, chances, signs = row[0], row[1:3], row[3:5]
-    pairs, space = _policy(step.policy), _levels(10, shape_of(picture))
+    pairs, space = _load_policy(step.policy), _magnitude_levels(10, spatial_shape(picture))
     operations = []
     for (name, probability, level), chance, sign in zip(pairs[int(which * len(pairs))], chances, signs, strict=True):
         if chance < probability:
-            operations.append((name, _signed(space[name], level, sign)))
-    return _operated(picture, operations, step.fill)
+            operations.append((name, _signed_magnitude(space[name], level, sign)))
+    return _apply_operations(picture, operations, step.fill)
 
 
-def randaugment(step: views.RandAugment, picture: Bytes, row: list[float]) -> Bytes:
-    space = _levels(31, shape_of(picture))
+def apply_randaugment(step: views.RandAugment, picture: Bytes, row: list[float]) -> Bytes:
+    space = _magnitude_levels(31, spatial_shape(picture))
     names = ["Identity", *(name for name in space if name != "Invert")]  # the fourteen of Cubuk et al. 2020
     drawn = [(names[int(which * len(names))], sign) for which, sign in zip(row[::2], row[1::2], strict=True)]
-    operations = [(n, _signed(space[n], step.magnitude, sign)) for n, sign in drawn if n != "Identity"]
-    return _operated(picture, operations, step.fill)
+    operations = [(n, _signed_magnitude(space[n], step.magnitude, sign)) for n, sign in drawn if n != "Identity"]
+    return _apply_operations(picture, operations, step.fill)
 
 
-def _signed(levels: tuple[list[float], bool], level: int | None, sign: float) -> float:
+def _signed_magnitude(levels: tuple[list[float], bool], level: int | None, sign: float) -> float:
     magnitudes, signed = levels
     magnitude = magnitudes[level] if level is not None and magnitudes else 0.0
     return -magnitude if signed and sign < 0.5 else magnitude
 
 
-def _operated(picture: Bytes, operations: list[tuple[str, float]], fill: int) -> Bytes:
+def _apply_operations(picture: Bytes, operations: list[tuple[str, float]], fill: int) -> Bytes:
     if not operations:
         return picture
-    apply, nearest = _torchvision()
-    image = Image.fromarray(interleaved(picture))
+    apply, nearest = _load_apply_op()
+    image = Image.fromarray(to_channels_last(picture))
     for name, magnitude in operations:
         image = apply(image, name, magnitude, interpolation=nearest, fill=[fill] * 3)
     return np.array(image).transpose(2, 0, 1)
 
 
 @cache
-def _torchvision() -> tuple[Callable[..., Image.Image], Any]:
+def _load_apply_op() -> tuple[Callable[..., Image.Image], Any]:
     """How torchvision does one operation of a policy; private there, and compared with its AutoAugment in the tests."""
-    return vision.torchvision("transforms.autoaugment")._apply_op, vision.torchvision("transforms").InterpolationMode.NEAREST
+    return vision.import_torchvision("transforms.autoaugment")._apply_op, vision.import_torchvision(
+        "transforms"
+    ).InterpolationMode.NEAREST
 
 
 @cache
-def _policy(name: str) -> list[Any]:
+def _load_policy(name: str) -> list[Any]:
     """The 25 pairs ((operation, probability, level), …) as torchvision has them."""
-    module = vision.torchvision("transforms.autoaugment")
+    module = vision.import_torchvision("transforms.autoaugment")
     return list(module.AutoAugment(module.AutoAugmentPolicy(name)).policies)
 
 
 @cache
-def _levels(count: int, shape: Shape) -> dict[str, tuple[list[float], bool]]:
+def _magnitude_levels(count: int, shape: Shape) -> dict[str, tuple[list[float], bool]]:
     """Operation → its magnitudes at `count` levels, and whether they come with either sign; as torchvision has them."""
-    space = vision.torchvision("transforms.autoaugment").AutoAugment()._augmentation_space(count, shape)
+    space = vision.import_torchvision("transforms.autoaugment").AutoAugment()._augmentation_space(count, shape)
     return {name: (m.tolist() if m.ndim else [], signed) for name, (m, signed) in space.items()}

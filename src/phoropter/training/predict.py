@@ -11,54 +11,54 @@ from numpy.typing import NDArray
 
 from phoropter.data.pixels import Pixels
 from phoropter.models.classifier import Classifier
-from phoropter.training.memory import keep_memory
-from phoropter.training.resident import pictures_on
+from phoropter.training.memory import tune_malloc
+from phoropter.training.resident import load_pictures_on_device
 
-BATCH = 128  # fixed: the sums of a convolution may differ in the last bit between batch sizes
-Views = Literal["single", "flip", "ten-crop"]
+BATCH_SIZE = 128  # fixed: the sums of a convolution may differ in the last bit between batch sizes
+TtaViews = Literal["single", "flip", "ten-crop"]
 
 
 @torch.inference_mode()
-def predict(
+def predict_from_pixels(
     model: Classifier,
     pixels: Pixels,
     rows: NDArray[np.int64],
     device: torch.device,
-    views: Views = "single",
+    views: TtaViews = "single",
     dtype: torch.dtype = torch.float32,
 ) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
     """(n,) rows → (n, C) float32 logits and (n, D) float16 features of the last layer.
 
     With several views their probabilities are averaged and given as log-probabilities (Krizhevsky et al. 2012, §4.1).
     """
-    keep_memory()
+    tune_malloc()
     model.eval()
     logits, features = [], []
-    for start in range(0, len(rows), BATCH):
-        pictures = pictures_on(pixels, rows[start : start + BATCH], device)
-        with autocast(device, dtype):
-            seen = [model.outputs(view) for view in views_of(pictures, views, model.spec.crop)]
-        logits.append(_together([s.logits.float() for s in seen]))
+    for start in range(0, len(rows), BATCH_SIZE):
+        pictures = load_pictures_on_device(pixels, rows[start : start + BATCH_SIZE], device)
+        with autocast_context(device, dtype):
+            seen = [model.forward_outputs(view) for view in make_tta_views(pictures, views, model.spec.crop)]
+        logits.append(_average_views([s.logits.float() for s in seen]))
         features.append(torch.stack([s.features.float() for s in seen]).mean(0).clamp(-65504, 65504).half())
     return torch.cat(logits).cpu().numpy(), torch.cat(features).cpu().numpy()  # the host waits for the device once
 
 
 @torch.inference_mode()
-def predict_features(
+def predict_from_features(
     model: Classifier, stored: tuple[NDArray[np.float32], ...], rows: NDArray[np.int64], device: torch.device
 ) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
     """As `predict`, from each branch's stored (N, D) features, float32 or float16."""
     model.eval()
     logits, features = [], []
-    for start in range(0, len(rows), BATCH):
-        some = rows[start : start + BATCH]
-        out = model.from_features(tuple(torch.from_numpy(f[some]).to(device).float() for f in stored))
+    for start in range(0, len(rows), BATCH_SIZE):
+        some = rows[start : start + BATCH_SIZE]
+        out = model.forward_head(tuple(torch.from_numpy(f[some]).to(device).float() for f in stored))
         logits.append(out.logits.float().cpu().numpy())
         features.append(out.features.float().clamp(-65504, 65504).half().cpu().numpy())
     return np.concatenate(logits), np.concatenate(features)
 
 
-def views_of(pictures: torch.Tensor, views: Views, crop: int | None) -> list[torch.Tensor]:
+def make_tta_views(pictures: torch.Tensor, views: TtaViews, crop: int | None) -> list[torch.Tensor]:
     """(B, 3, S, S) → the views to be averaged: one, two, or ten (four corners and centre, each with its mirror image)."""
     if views == "single":
         return [pictures]
@@ -71,11 +71,11 @@ def views_of(pictures: torch.Tensor, views: Views, crop: int | None) -> list[tor
     return [view for c in crops for view in (c, c.flip(-1))]
 
 
-def _together(logits: list[torch.Tensor]) -> torch.Tensor:
+def _average_views(logits: list[torch.Tensor]) -> torch.Tensor:
     if len(logits) == 1:
         return logits[0]
     return torch.stack(logits).softmax(-1).mean(0).clamp_min(1e-30).log()
 
 
-def autocast(device: torch.device, dtype: torch.dtype):  # type: ignore[no-untyped-def]
+def autocast_context(device: torch.device, dtype: torch.dtype):  # type: ignore[no-untyped-def]
     return nullcontext() if dtype is torch.float32 else torch.autocast(device.type, dtype)

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from phoropter.core.spec import Spec
-from phoropter.training.views import Step, bound, steps_of
+from phoropter.training.views import AugmentationStep, batch_dependent, parse_steps
 
 
-class Optimizer(Spec):
+class OptimizerSpec(Spec):
     """kind and its constants. Weight decay is not applied to norms, biases, tokens and position embeddings unless `decay_norms`.
 
     adamw: decoupled decay (Loshchilov & Hutter 2019); adam: the decay is an L2 term (Kingma & Ba 2015); sgd: with momentum
@@ -27,7 +27,7 @@ class Optimizer(Spec):
     decay_norms: bool = False
 
 
-class Schedule(Spec):
+class ScheduleSpec(Spec):
     """The learning rate as a share of its peak, a function of the step within a phase.
 
     constant · cosine (to `floor`) · one-cycle (Smith & Topin 2018: up over `rise` of the steps from 1/25, down to 1e-5 by
@@ -42,7 +42,7 @@ class Schedule(Spec):
     gamma: float = Field(default=0.1, gt=0, le=1)
 
     @model_validator(mode="after")
-    def _fits(self) -> Schedule:
+    def _check_one_cycle_warmup(self) -> ScheduleSpec:
         if self.kind == "one-cycle" and self.warmup:
             raise ValueError("schedule one-cycle has its own rise and takes no warmup; leave warmup out, or choose cosine")
         return self
@@ -62,7 +62,7 @@ class Phase(Spec):
     lr_of: dict[str, Annotated[float, Field(gt=0)]] = {}
 
 
-class Loss(Spec):
+class LossSpec(Spec):
     """What is minimised against the labels.
 
     kind: cross-entropy, or focal (Lin et al. 2017) with `gamma`
@@ -76,7 +76,7 @@ class Loss(Spec):
     class_weights: Literal["none", "auto"] | dict[str, float] = "none"
 
 
-class Imbalance(Spec):
+class ImbalanceSpec(Spec):
     """What is done about a rare class, in the training part of every fold and nowhere else; each is off unless asked.
 
     undersample: negatives kept for each positive (majority rows for each minority row), drawn once a fold
@@ -112,16 +112,16 @@ class Recipe(Spec):
 
     preset: str | None = None
     phases: tuple[Phase, ...] = ()
-    optimizer: Optimizer = Optimizer()
-    schedule: Schedule = Schedule()
+    optimizer: OptimizerSpec = OptimizerSpec()
+    schedule: ScheduleSpec = ScheduleSpec()
     batch: int = Field(default=32, ge=1, le=65536)
     accumulate: int = Field(default=1, ge=1)
     clip: float | None = Field(default=None, gt=0)
-    augment: tuple[Step, ...] = ()
+    augment: tuple[AugmentationStep, ...] = ()
     crop: int | None = Field(default=None, ge=8)
     views: Literal["single", "flip", "ten-crop"] = "single"
-    loss: Loss = Loss()
-    imbalance: Imbalance = Imbalance()
+    loss: LossSpec = LossSpec()
+    imbalance: ImbalanceSpec = ImbalanceSpec()
     ema: float | None = Field(default=None, gt=0, lt=1)
     precision: Literal["float32", "bf16", "fp16", "auto"] = "float32"
     channels_last: bool = True
@@ -134,22 +134,22 @@ class Recipe(Spec):
 
     @field_validator("augment", mode="before")
     @classmethod
-    def _short_augment(cls, value: Any) -> Any:
-        return steps_of(value)
+    def _expand_augment(cls, value: Any) -> Any:
+        return parse_steps(value)
 
     @field_validator("optimizer", "schedule", "loss", mode="before")
     @classmethod
-    def _short_kind(cls, value: Any) -> Any:
+    def _expand_kind(cls, value: Any) -> Any:
         return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _fits(self) -> Recipe:
+    def _check_consistency(self) -> Recipe:
         if self.views == "ten-crop" and self.crop is None:
             raise ValueError("views ten-crop needs crop, the side of the ten crops (for example 224 from pictures of 256)")
         if self.imbalance.undersample is None and (self.imbalance.redraw or self.imbalance.bags > 1):
             raise ValueError("imbalance redraw and bags belong to undersample, which is not given; give it, or leave them out")
         if self.penalties:
-            plain = Recipe(loss=Loss(class_weights=self.loss.class_weights))
+            plain = Recipe(loss=LossSpec(class_weights=self.loss.class_weights))
             asked = [
                 n
                 for n in ("augment", "ema", "clip", "views", "loss", "imbalance", "select")
@@ -160,15 +160,15 @@ class Recipe(Spec):
                     f"penalties and {asked[0]} contradict each other: a head that is solved takes no {asked[0]}; leave it out"
                 )
         if self.fixed_views is not None:
-            self._fits_fixed_views()
+            self._check_cached_views()
         if self.imbalance.redraw and self.imbalance.bags > 1:
             raise ValueError("imbalance redraw and bags contradict each other: one draw an epoch, or several fixed ones")
         return self
 
-    def _fits_fixed_views(self) -> None:
+    def _check_cached_views(self) -> None:
         if not self.augment:
             raise ValueError("fixed_views belongs to augment, which is not given: there is one view of a picture; leave it out")
-        if bound(self.augment):
+        if batch_dependent(self.augment):
             raise ValueError(
                 f"fixed_views and {self.augment[-1].kind} contradict each other: a view that is kept cannot depend on the batch; "
                 "give a cutting step per_sample: true, leave a mixing one out, or leave fixed_views out"
@@ -180,11 +180,11 @@ class Recipe(Spec):
             )
 
     @property
-    def kept_views(self) -> int:
+    def n_cached_views(self) -> int:
         """How many fixed views of each picture a frozen backbone is asked about for the whole training; 0: none are fixed."""
-        return 0 if self.fixed_views is None else min(self.fixed_views, self.epochs)
+        return 0 if self.fixed_views is None else min(self.fixed_views, self.total_epochs)
 
     @property
-    def epochs(self) -> int:
+    def total_epochs(self) -> int:
         """Epochs in all phases together."""
         return sum(p.epochs for p in self.phases)

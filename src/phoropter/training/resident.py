@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from phoropter.data.pixels import Pixels
 
-SHARE = 0.4  # of the device's free memory that pictures may take when they are first asked for
+MAX_MEMORY_SHARE = 0.4  # of the device's free memory that pictures may take when they are first asked for
 CHUNK_BYTES = 256 * 1024**2
 
-_held: dict[tuple[str, str], torch.Tensor | None] = {}
+_resident_sets: dict[tuple[str, str], torch.Tensor | None] = {}
 _lock = threading.Lock()
 
 
-def pictures_on(pixels: Pixels, rows: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+def load_pictures_on_device(pixels: Pixels, rows: NDArray[np.int64], device: torch.device) -> torch.Tensor:
     """(B,) rows → (B, 3, S, S) uint8 on the device."""
-    held = resident(pixels, device)
+    held = resident_pictures(pixels, device)
     if held is not None:
         return held.index_select(0, torch.from_numpy(rows).to(device))
     pictures = torch.from_numpy(pixels.batch(rows))
@@ -31,20 +31,22 @@ def pictures_on(pixels: Pixels, rows: NDArray[np.int64], device: torch.device) -
     return pictures.pin_memory().to(device, non_blocking=True)  # torch keeps the pinned copy until it has been sent
 
 
-def resident(pixels: Pixels, device: torch.device) -> torch.Tensor | None:
+def resident_pictures(pixels: Pixels, device: torch.device) -> torch.Tensor | None:
     """(N, 3, S, S) uint8 on the GPU, sent when first asked for; None on other devices, and for a set that does not fit."""
     if device.type != "cuda" or not pixels.stored:
         return None
     key = (pixels.identity, str(device))
     with _lock:
-        if key not in _held:
-            _held.clear()
+        if key not in _resident_sets:
+            _resident_sets.clear()
             free, _ = torch.cuda.mem_get_info(device)
-            _held[key] = sent(pixels, device) if int(np.prod(pixels.shape)) <= SHARE * free else None
-        return _held[key]
+            _resident_sets[key] = (
+                copy_all_to_device(pixels, device) if int(np.prod(pixels.shape)) <= MAX_MEMORY_SHARE * free else None
+            )
+        return _resident_sets[key]
 
 
-def sent(pixels: Pixels, device: torch.device) -> torch.Tensor:
+def copy_all_to_device(pixels: Pixels, device: torch.device) -> torch.Tensor:
     """All pictures as one tensor on the device, sent in parts."""
     step = max(1, CHUNK_BYTES // int(np.prod(pixels.shape[1:])))
     with torch.inference_mode(False):

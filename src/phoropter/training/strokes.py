@@ -19,22 +19,22 @@ import torch.nn.functional as F
 
 from phoropter.core.errors import SpecError
 from phoropter.training import views
-from phoropter.training.draws import Bytes, Drawn, Draws, Shape, Whole, interleaved, shape_of
-from phoropter.training.policies import autoaugment, draw_policy, randaugment
-from phoropter.training.views import Step
+from phoropter.training.draws import AugmentationDraws, Bytes, DrawnParameters, IntArray, Shape, spatial_shape, to_channels_last
+from phoropter.training.policies import apply_autoaugment, apply_randaugment, draw_policy_parameters
+from phoropter.training.views import AugmentationStep
 
-BIG = 1 << 15  # bytes of a picture from which the start-up of a kernel or a thread is worth paying
+LARGE_IMAGE_BYTES = 1 << 15  # bytes of a picture from which the start-up of a kernel or a thread is worth paying
 
 with warnings.catch_warnings():  # torch says once that it cannot keep an array read-only; nothing here writes into what is given
     warnings.simplefilter("ignore")
     torch.from_numpy(np.broadcast_to(np.uint8(0), (1,)))
 
 
-def shape_out(step: Step, shape: Shape) -> Shape:
-    if not isinstance(step, (views.Crop, views.ResizedCrop)):
+def output_shape(step: AugmentationStep, shape: Shape) -> Shape:
+    if not isinstance(step, (views.RandomCrop, views.RandomResizedCrop)):
         return shape
     out = (step.size, step.size) if step.size else shape
-    if isinstance(step, views.Crop) and step.size and step.size > min(shape) + 2 * step.padding:
+    if isinstance(step, views.RandomCrop) and step.size and step.size > min(shape) + 2 * step.padding:
         raise SpecError(
             f"augment: a crop of size {step.size} with padding {step.padding} does not fit into pictures of "
             f"{shape[0]} × {shape[1]}; give a smaller size or larger pictures"
@@ -42,7 +42,7 @@ def shape_out(step: Step, shape: Shape) -> Shape:
     return out
 
 
-def _tensor(picture: Bytes) -> torch.Tensor:
+def _as_tensor(picture: Bytes) -> torch.Tensor:
     """The same bytes as a tensor, which cannot run backwards as a mirrored array does."""
     return torch.from_numpy(picture if min(picture.strides) > 0 else picture.copy())
 
@@ -52,49 +52,51 @@ def _channels_last(pixels: Bytes) -> torch.Tensor:
     return torch.from_numpy(pixels).view(1, *pixels.shape).permute(0, 3, 1, 2)
 
 
-def _alone(whole: Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[[Any, Bytes, list[float]], Bytes]:
-    def one(step: Any, picture: Bytes, row: list[float]) -> Bytes:
-        return np.asarray(whole(step, _tensor(picture)[None], torch.tensor([row], dtype=torch.float32))[0])
+def _make_per_image(
+    whole: Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor],
+) -> Callable[[Any, Bytes, list[float]], Bytes]:
+    def apply_to_image(step: Any, picture: Bytes, row: list[float]) -> Bytes:
+        return np.asarray(whole(step, _as_tensor(picture)[None], torch.tensor([row], dtype=torch.float32))[0])
 
-    return one
+    return apply_to_image
 
 
 # ---- mirrors and crops
 
 
-def _draw_chance(step: views.Flip | views.VerticalFlip, draws: Draws, shape: Shape) -> Drawn:
-    return draws.each(step.kind, 1) < step.chance
+def _draw_flip(step: views.HorizontalFlip | views.VerticalFlip, draws: AugmentationDraws, shape: Shape) -> DrawnParameters:
+    return draws.per_image_uniforms(step.kind, 1) < step.chance
 
 
-def _flip(step: views.Flip, picture: Bytes, row: list[bool]) -> Bytes:
+def _flip_horizontal(step: views.HorizontalFlip, picture: Bytes, row: list[bool]) -> Bytes:
     if not row[0]:
         return picture
     # NumPy copies a reversed row byte by byte; torch's kernels are worth their start-up on big pictures whose rows lie together
-    if picture.nbytes >= BIG and picture.strides[2] == 1:
-        return _tensor(picture).flip(-1).numpy()
-    if picture.nbytes >= BIG and picture.strides == (1, 3 * picture.shape[2], 3):
+    if picture.nbytes >= LARGE_IMAGE_BYTES and picture.strides[2] == 1:
+        return _as_tensor(picture).flip(-1).numpy()
+    if picture.nbytes >= LARGE_IMAGE_BYTES and picture.strides == (1, 3 * picture.shape[2], 3):
         return _channels_last(picture.transpose(1, 2, 0)).flip(-1)[0].numpy()
     return picture[:, :, ::-1]
 
 
-def _vertical_flip(step: views.VerticalFlip, picture: Bytes, row: list[bool]) -> Bytes:
+def _flip_vertical(step: views.VerticalFlip, picture: Bytes, row: list[bool]) -> Bytes:
     return picture[:, ::-1] if row[0] else picture
 
 
-def _flip_whole(step: views.Flip | views.VerticalFlip, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    return torch.where(rows[:, :, None, None] > 0, pictures.flip(-1 if isinstance(step, views.Flip) else -2), pictures)
+def _flip_batch(step: views.HorizontalFlip | views.VerticalFlip, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    return torch.where(rows[:, :, None, None] > 0, pictures.flip(-1 if isinstance(step, views.HorizontalFlip) else -2), pictures)
 
 
-def _draw_crop(step: views.Crop, draws: Draws, shape: Shape) -> Drawn:
+def _draw_crop(step: views.RandomCrop, draws: AugmentationDraws, shape: Shape) -> DrawnParameters:
     """top, left of the piece in the padded picture, evenly among the places it fits."""
-    out = shape_out(step, shape)
+    out = output_shape(step, shape)
     places = np.array([size + 2 * step.padding - piece + 1 for size, piece in zip(shape, out, strict=True)])
-    corner: Whole = (draws.each(step.kind, 2) * places).astype(np.int64)
+    corner: IntArray = (draws.per_image_uniforms(step.kind, 2) * places).astype(np.int64)
     return corner
 
 
-def _crop(step: views.Crop, picture: Bytes, row: list[int]) -> Bytes:
-    height, width = shape_out(step, shape_of(picture))
+def _crop_image(step: views.RandomCrop, picture: Bytes, row: list[int]) -> Bytes:
+    height, width = output_shape(step, spatial_shape(picture))
     if step.padding:
         padded = np.full((3, picture.shape[1] + 2 * step.padding, picture.shape[2] + 2 * step.padding), step.fill, np.uint8)
         padded[:, step.padding : -step.padding, step.padding : -step.padding] = picture
@@ -103,8 +105,8 @@ def _crop(step: views.Crop, picture: Bytes, row: list[int]) -> Bytes:
     return picture[:, top : top + height, left : left + width]
 
 
-def _crop_whole(step: views.Crop, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    height, width = shape_out(step, shape_of(pictures))
+def _crop_batch(step: views.RandomCrop, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    height, width = output_shape(step, spatial_shape(pictures))
     padded = F.pad(pictures, (step.padding,) * 4, value=step.fill)
     corner, device = rows.long(), pictures.device
     ys = (corner[:, 0, None] + torch.arange(height, device=device))[:, :, None]  # (B, height, 1)
@@ -113,10 +115,10 @@ def _crop_whole(step: views.Crop, pictures: torch.Tensor, rows: torch.Tensor) ->
     return padded[samples, :, ys, xs].permute(0, 3, 1, 2).contiguous()
 
 
-def _draw_resized_crop(step: views.ResizedCrop, draws: Draws, shape: Shape) -> Drawn:
+def _draw_resized_crop(step: views.RandomResizedCrop, draws: AugmentationDraws, shape: Shape) -> DrawnParameters:
     """top, left, height, width. Of ten tries the first that fits; else the middle, as near to the ratio as it goes."""
     height, width = shape
-    u = draws.each(step.kind, 22)
+    u = draws.per_image_uniforms(step.kind, 22)
     area = height * width * (step.scale[0] + (step.scale[1] - step.scale[0]) * u[:, 0:10])
     low, high = math.log(step.ratio[0]), math.log(step.ratio[1])
     ratio = np.exp(low + (high - low) * u[:, 10:20])
@@ -131,19 +133,19 @@ def _draw_resized_crop(step: views.ResizedCrop, draws: Draws, shape: Shape) -> D
     return np.concatenate([corner, h[:, None], w[:, None]], 1).astype(np.int64)
 
 
-def _resized_crop(step: views.ResizedCrop, picture: Bytes, row: list[int]) -> Bytes:
+def _resize_crop_image(step: views.RandomResizedCrop, picture: Bytes, row: list[int]) -> Bytes:
     top, left, height, width = row
-    piece = _channels_last(np.ascontiguousarray(interleaved(picture[:, top : top + height, left : left + width])))
-    size = shape_out(step, shape_of(picture))
+    piece = _channels_last(np.ascontiguousarray(to_channels_last(picture[:, top : top + height, left : left + width])))
+    size = output_shape(step, spatial_shape(picture))
     return F.interpolate(piece, size, mode="bilinear", antialias=True)[0].numpy()
 
 
-def _resized_crop_whole(step: views.ResizedCrop, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+def _resize_crop_batch(step: views.RandomResizedCrop, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """As two products with matrices of weights: (B, 1, h, H) @ (B, 3, H, W) @ (B, 1, W, w)."""
-    height, width = shape_out(step, shape_of(pictures))
+    height, width = output_shape(step, spatial_shape(pictures))
     down = _resize_weights(rows[:, 0], rows[:, 2], pictures.shape[2], height)[:, None]
     across = _resize_weights(rows[:, 1], rows[:, 3], pictures.shape[3], width)[:, None].mT
-    return _to_bytes(down @ pictures.float() @ across)
+    return _to_uint8(down @ pictures.float() @ across)
 
 
 def _resize_weights(start: torch.Tensor, length: torch.Tensor, size_in: int, size_out: int) -> torch.Tensor:
@@ -158,73 +160,73 @@ def _resize_weights(start: torch.Tensor, length: torch.Tensor, size_in: int, siz
     return weights / weights.sum(2, keepdim=True)
 
 
-def _draw_rotation(step: views.Rotate, draws: Draws, shape: Shape) -> Drawn:
-    return (2 * draws.each(step.kind, 1) - 1) * math.radians(step.degrees)
+def _draw_rotation(step: views.RandomRotation, draws: AugmentationDraws, shape: Shape) -> DrawnParameters:
+    return (2 * draws.per_image_uniforms(step.kind, 1) - 1) * math.radians(step.degrees)
 
 
-def _rotate(step: views.Rotate, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+def _rotate_batch(step: views.RandomRotation, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     height, width = pictures.shape[2:]
     cos, sin = rows.cos()[:, :, None], rows.sin()[:, :, None]  # (B, 1, 1)
     ys = (torch.arange(height, device=rows.device) - (height - 1) / 2)[:, None]
     xs = torch.arange(width, device=rows.device) - (width - 1) / 2
     places = torch.stack([(xs * cos - ys * sin) * (2 / width), (xs * sin + ys * cos) * (2 / height)], -1)  # (B, H, W, 2)
     turned = F.grid_sample(pictures.float() - step.fill, places, padding_mode="zeros", align_corners=False)
-    return _to_bytes(turned + step.fill)
+    return _to_uint8(turned + step.fill)
 
 
-def _to_bytes(pictures: torch.Tensor) -> torch.Tensor:
+def _to_uint8(pictures: torch.Tensor) -> torch.Tensor:
     return pictures.round_().clamp_(0, 255).to(torch.uint8)
 
 
 # ---- colours
 
 
-def _draw_lighting(step: views.Lighting, draws: Draws, shape: Shape) -> Drawn:
+def _draw_pca_lighting(step: views.PcaLighting, draws: AugmentationDraws, shape: Shape) -> DrawnParameters:
     """A shift in grey levels for R, G, B: Σ pᵢ αᵢ λᵢ, αᵢ ~ N(0, σ) by Box and Muller."""
-    u = draws.each(step.kind, 4)
+    u = draws.per_image_uniforms(step.kind, 4)
     radius, angle = np.sqrt(-2 * np.log1p(-u[:, :2])), 2 * math.pi * u[:, 2:]
     normal = np.concatenate([radius * np.cos(angle), (radius * np.sin(angle))[:, :1]], 1)
     shift = (_EIGENVECTORS * (step.sigma * normal * _EIGENVALUES)[:, None, :]).sum(2)  # not @, whose sums depend on B
-    levels: Whole = np.rint(255 * shift).astype(np.int64)
+    levels: IntArray = np.rint(255 * shift).astype(np.int64)
     return levels
 
 
-def _lighting(step: views.Lighting, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+def _pca_lighting_batch(step: views.PcaLighting, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return (pictures.to(torch.int16) + rows[:, :, None, None].to(torch.int16)).clamp_(0, 255).to(torch.uint8)
 
 
-def _draw_jitter(step: views.Jitter, draws: Draws, shape: Shape) -> Drawn:
+def _draw_color_jitter(step: views.ColorJitter, draws: AugmentationDraws, shape: Shape) -> DrawnParameters:
     strengths = np.array([step.brightness, step.contrast, step.saturation, step.hue])
-    drawn: Drawn = (2 * draws.each(step.kind, 4) - 1) * strengths + np.array([1.0, 1.0, 1.0, 0.0])
+    drawn: DrawnParameters = (2 * draws.per_image_uniforms(step.kind, 4) - 1) * strengths + np.array([1.0, 1.0, 1.0, 0.0])
     return drawn
 
 
-def _jitter(step: views.Jitter, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+def _color_jitter_batch(step: views.ColorJitter, pictures: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Whole grey levels after every part: the mean for the contrast is then a sum of integers, the same in any order."""
     brightness, contrast, saturation, turn = (rows[:, k, None, None, None] for k in range(4))
     x = pictures.float()
     if step.brightness:
-        x = _whole_levels(x * brightness)
+        x = _round_levels(x * brightness)
     if step.contrast:
-        mean = _grey(x).round().to(torch.int32).sum((1, 2, 3), keepdim=True) / (x.shape[2] * x.shape[3])
-        x = _whole_levels((x - mean) * contrast + mean)
+        mean = _rgb_to_grayscale(x).round().to(torch.int32).sum((1, 2, 3), keepdim=True) / (x.shape[2] * x.shape[3])
+        x = _round_levels((x - mean) * contrast + mean)
     if step.saturation:
-        grey = _grey(x)
-        x = _whole_levels((x - grey) * saturation + grey)
+        grey = _rgb_to_grayscale(x)
+        x = _round_levels((x - grey) * saturation + grey)
     if step.hue:
-        x = _whole_levels(_turned_hue(x, turn))
+        x = _round_levels(_shift_hue(x, turn))
     return x.to(torch.uint8)
 
 
-def _whole_levels(x: torch.Tensor) -> torch.Tensor:
+def _round_levels(x: torch.Tensor) -> torch.Tensor:
     return x.round_().clamp_(0, 255)
 
 
-def _grey(x: torch.Tensor) -> torch.Tensor:
+def _rgb_to_grayscale(x: torch.Tensor) -> torch.Tensor:
     return 0.299 * x[:, 0:1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:3]
 
 
-def _turned_hue(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+def _shift_hue(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
     """The hue of HSV moved by `turn` of the circle, saturation and value kept (Smith 1978)."""
     red, green, blue = x[:, 0:1], x[:, 1:2], x[:, 2:3]
     value = x.amax(1, keepdim=True)
@@ -237,24 +239,24 @@ def _turned_hue(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Kernel:
+class AugmentationOp:
     """How a step that needs one picture alone is done: what is drawn, one picture, the whole batch (None: one after another)."""
 
-    draw: Callable[[Any, Draws, Shape], Drawn]
-    one: Callable[[Any, Bytes, Any], Bytes]
-    whole: Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor] | None
+    draw_parameters: Callable[[Any, AugmentationDraws, Shape], DrawnParameters]
+    apply_image: Callable[[Any, Bytes, Any], Bytes]
+    apply_batch: Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor] | None
 
 
-KERNELS: dict[str, Kernel] = {
-    "flip": Kernel(_draw_chance, _flip, _flip_whole),
-    "vertical-flip": Kernel(_draw_chance, _vertical_flip, _flip_whole),
-    "crop": Kernel(_draw_crop, _crop, _crop_whole),
-    "resized-crop": Kernel(_draw_resized_crop, _resized_crop, _resized_crop_whole),
-    "rotate": Kernel(_draw_rotation, _alone(_rotate), _rotate),
-    "lighting": Kernel(_draw_lighting, _alone(_lighting), _lighting),
-    "jitter": Kernel(_draw_jitter, _alone(_jitter), _jitter),
-    "autoaugment": Kernel(draw_policy, autoaugment, None),
-    "randaugment": Kernel(draw_policy, randaugment, None),
+AUGMENTATION_OPS: dict[str, AugmentationOp] = {
+    "flip": AugmentationOp(_draw_flip, _flip_horizontal, _flip_batch),
+    "vertical-flip": AugmentationOp(_draw_flip, _flip_vertical, _flip_batch),
+    "crop": AugmentationOp(_draw_crop, _crop_image, _crop_batch),
+    "resized-crop": AugmentationOp(_draw_resized_crop, _resize_crop_image, _resize_crop_batch),
+    "rotate": AugmentationOp(_draw_rotation, _make_per_image(_rotate_batch), _rotate_batch),
+    "lighting": AugmentationOp(_draw_pca_lighting, _make_per_image(_pca_lighting_batch), _pca_lighting_batch),
+    "jitter": AugmentationOp(_draw_color_jitter, _make_per_image(_color_jitter_batch), _color_jitter_batch),
+    "autoaugment": AugmentationOp(draw_policy_parameters, apply_autoaugment, None),
+    "randaugment": AugmentationOp(draw_policy_parameters, apply_randaugment, None),
 }
 # The RGB components of ImageNet's training pictures with values in 0..1, as published with fb.resnet.torch (Facebook 2016);
 # columns are the eigenvectors. Krizhevsky et al. 2012 (§4.1) describe them and do not print them.

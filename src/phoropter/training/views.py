@@ -15,31 +15,31 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from phoropter.core.errors import nearest
+from phoropter.core.errors import did_you_mean
 from phoropter.core.spec import Spec
 
-Chance = Annotated[float, Field(ge=0, le=1)]
-Grey = Annotated[int, Field(ge=0, le=255)]
-Side = Annotated[int, Field(ge=1, le=4096)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+GreyLevel = Annotated[int, Field(ge=0, le=255)]
+PixelSize = Annotated[int, Field(ge=1, le=4096)]
 Alpha = Annotated[float, Field(gt=0, le=100)]
 Strength = Annotated[float, Field(ge=0, le=1)]
 
 
-class Flip(Spec):
+class HorizontalFlip(Spec):
     """Mirror left-right with probability `chance`."""
 
     kind: Literal["flip"] = "flip"
-    chance: Chance = 0.5
+    chance: Probability = 0.5
 
 
 class VerticalFlip(Spec):
     """Mirror top-bottom with probability `chance`."""
 
     kind: Literal["vertical-flip"] = "vertical-flip"
-    chance: Chance = 0.5
+    chance: Probability = 0.5
 
 
-class Crop(Spec):
+class RandomCrop(Spec):
     """A piece of the picture, at a random place (Krizhevsky et al. 2012: 224 of 256; He et al. 2016: 32 after padding by 4).
 
     size:    side of the piece; not given: the picture's own
@@ -47,12 +47,12 @@ class Crop(Spec):
     """
 
     kind: Literal["crop"] = "crop"
-    size: Side | None = None
+    size: PixelSize | None = None
     padding: int = Field(default=0, ge=0, le=512)
-    fill: Grey = 0
+    fill: GreyLevel = 0
 
     @model_validator(mode="after")
-    def _fits(self) -> Crop:
+    def _check_size_or_padding(self) -> RandomCrop:
         if self.size is None and not self.padding:
             raise ValueError(
                 "crop needs size (the side of the piece) or padding (pixels put around the picture); give one of them"
@@ -60,7 +60,7 @@ class Crop(Spec):
         return self
 
 
-class ResizedCrop(Spec):
+class RandomResizedCrop(Spec):
     """A piece of random area and shape, resized with antialiasing (Szegedy et al. 2015).
 
     scale: smallest and largest share of the picture's area · ratio: smallest and largest width / height
@@ -70,10 +70,10 @@ class ResizedCrop(Spec):
     kind: Literal["resized-crop"] = "resized-crop"
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    size: Side | None = None
+    size: PixelSize | None = None
 
     @model_validator(mode="after")
-    def _fits(self) -> ResizedCrop:
+    def _check_ranges(self) -> RandomResizedCrop:
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"scale is {list(self.scale)}, expected the smaller and the larger of two shares in (0, 1]")
         if not 0 < self.ratio[0] <= self.ratio[1] <= 100:
@@ -81,22 +81,22 @@ class ResizedCrop(Spec):
         return self
 
 
-class Rotate(Spec):
+class RandomRotation(Spec):
     """Turn about the middle by an angle drawn evenly from ±`degrees`, bilinear; what comes from outside has grey level `fill`."""
 
     kind: Literal["rotate"] = "rotate"
     degrees: float = Field(default=15.0, gt=0, le=180)
-    fill: Grey = 0
+    fill: GreyLevel = 0
 
 
-class Lighting(Spec):
+class PcaLighting(Spec):
     """A shift along the principal components of ImageNet's colours (Krizhevsky et al. 2012, §4.1); sigma: their deviation."""
 
     kind: Literal["lighting"] = "lighting"
     sigma: float = Field(default=0.1, gt=0, le=10)
 
 
-class Jitter(Spec):
+class ColorJitter(Spec):
     """Brightness, contrast, saturation and hue, in this order, after Howard 2013 (arXiv 1312.5402).
 
     brightness, contrast, saturation: the factor is drawn evenly from 1 ± it · hue: the shift from ± it, in turns of the circle
@@ -109,7 +109,7 @@ class Jitter(Spec):
     hue: float = Field(default=0.0, ge=0, le=0.5)
 
     @model_validator(mode="after")
-    def _fits(self) -> Jitter:
+    def _check_any_strength(self) -> ColorJitter:
         if not (self.brightness or self.contrast or self.saturation or self.hue):
             raise ValueError(
                 "brightness, contrast, saturation and hue are all 0, which changes nothing; raise one, or leave jitter out"
@@ -122,7 +122,7 @@ class AutoAugment(Spec):
 
     kind: Literal["autoaugment"] = "autoaugment"
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
-    fill: Grey = 0
+    fill: GreyLevel = 0
 
 
 class RandAugment(Spec):
@@ -131,7 +131,7 @@ class RandAugment(Spec):
     kind: Literal["randaugment"] = "randaugment"
     ops: int = Field(default=2, ge=1, le=10)
     magnitude: int = Field(default=9, ge=0, le=30)
-    fill: Grey = 0
+    fill: GreyLevel = 0
 
 
 class CutOut(Spec):
@@ -144,14 +144,14 @@ class CutOut(Spec):
     """
 
     kind: Literal["cutout"] = "cutout"
-    chance: Chance = 0.5
+    chance: Probability = 0.5
     alpha: Alpha = 1.0
     per_sample: bool = False
-    fixed: Side | None = None
-    fill: Grey = 255
+    fixed: PixelSize | None = None
+    fill: GreyLevel = 255
 
     @model_validator(mode="after")
-    def _fits(self) -> CutOut:
+    def _check_box_size(self) -> CutOut:
         if self.fixed is not None and self.alpha != 1.0:
             raise ValueError("fixed and alpha contradict each other: a square of one size, or one drawn from Beta(alpha, alpha)")
         return self
@@ -164,11 +164,11 @@ class SlitCutOut(Spec):
     """
 
     kind: Literal["slit-cutout"] = "slit-cutout"
-    chance: Chance = 0.5
+    chance: Probability = 0.5
     alpha: Alpha = 1.0
     per_sample: bool = False
     width: Literal["area", "sqrt"] = "area"
-    fill: Grey = 255
+    fill: GreyLevel = 255
 
 
 class MixUp(Spec):
@@ -178,7 +178,7 @@ class MixUp(Spec):
     """
 
     kind: Literal["mixup"] = "mixup"
-    chance: Chance = 1.0
+    chance: Probability = 1.0
     alpha: Alpha = 0.2
     per_sample: bool = False
 
@@ -187,7 +187,7 @@ class CutMix(Spec):
     """A box of CutOut's size filled from another picture of the batch, labels mixed by area (Yun et al. 2019)."""
 
     kind: Literal["cutmix"] = "cutmix"
-    chance: Chance = 0.5
+    chance: Probability = 0.5
     alpha: Alpha = 1.0
     per_sample: bool = False
 
@@ -196,22 +196,22 @@ class SlitCutMix(Spec):
     """A slit of SlitCutOut's size filled from another picture of the batch, labels mixed by area (Hemmi 2024)."""
 
     kind: Literal["slit-cutmix"] = "slit-cutmix"
-    chance: Chance = 0.5
+    chance: Probability = 0.5
     alpha: Alpha = 1.0
     per_sample: bool = False
     width: Literal["area", "sqrt"] = "area"
 
 
-Cutting = CutOut | SlitCutOut
-Mixing = MixUp | CutMix | SlitCutMix
-Step = Annotated[
-    Flip
+CutoutStep = CutOut | SlitCutOut
+MixingStep = MixUp | CutMix | SlitCutMix
+AugmentationStep = Annotated[
+    HorizontalFlip
     | VerticalFlip
-    | Crop
-    | ResizedCrop
-    | Rotate
-    | Lighting
-    | Jitter
+    | RandomCrop
+    | RandomResizedCrop
+    | RandomRotation
+    | PcaLighting
+    | ColorJitter
     | AutoAugment
     | RandAugment
     | CutOut
@@ -223,32 +223,32 @@ Step = Annotated[
 ]
 
 
-def mixes(steps: Sequence[Any]) -> bool:
+def has_mixing_step(steps: Sequence[Any]) -> bool:
     """Whether pictures and labels of a batch are mixed."""
-    return any(isinstance(step, Mixing) for step in steps)
+    return any(isinstance(step, MixingStep) for step in steps)
 
 
-def bound(steps: Sequence[Any]) -> bool:
+def batch_dependent(steps: Sequence[Any]) -> bool:
     """Whether a view depends on the batch it is in: one draw serves all its pictures, or two of them are mixed."""
-    return mixes(steps) or any(isinstance(step, Cutting) and not step.per_sample for step in steps)
+    return has_mixing_step(steps) or any(isinstance(step, CutoutStep) and not step.per_sample for step in steps)
 
 
-def steps_of(value: Any) -> list[Any]:
+def parse_steps(value: Any) -> list[Any]:
     """The short forms → a list of mappings with `kind`; steps that are Specs already stay.
 
     Raises ValueError, one sentence, for an unknown step, one given twice, two that contradict each other, and a wrong order.
     """
     if value is None or value in ("none", ["none"]):
         return []
-    items = [_long(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
+    items = [_expand_step(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
     kinds = [item["kind"] if isinstance(item, dict) else item.kind for item in items]
-    _refuse_contradictions(kinds)
-    _refuse_disorder(kinds)
+    _raise_on_conflicts(kinds)
+    _raise_on_wrong_order(kinds)
     return items
 
 
-def _long(item: Any) -> Any:
-    if isinstance(item, get_args(get_args(Step)[0])):
+def _expand_step(item: Any) -> Any:
+    if isinstance(item, get_args(get_args(AugmentationStep)[0])):
         return item
     if isinstance(item, str):
         item = {"kind": item}
@@ -260,37 +260,37 @@ def _long(item: Any) -> Any:
     if not isinstance(item, dict) or "kind" not in item:
         raise ValueError(f"{item!r} is not a step: write its name, or a mapping of one name to its options")
     name = str(item["kind"])
-    if name not in _STAGES:
-        raise ValueError(f"unknown step '{name}'{nearest(name, _STAGES) or '; known are ' + ', '.join(_STAGES)}")
+    if name not in _STEP_STAGES:
+        raise ValueError(f"unknown step '{name}'{did_you_mean(name, _STEP_STAGES) or '; known are ' + ', '.join(_STEP_STAGES)}")
     return item
 
 
-def _refuse_contradictions(kinds: Sequence[str]) -> None:
+def _raise_on_conflicts(kinds: Sequence[str]) -> None:
     for kind in kinds:
         if kinds.count(kind) > 1:
             raise ValueError(f"{kind} is given twice; keep one")
-    for what, rivals in _RIVALS.items():
+    for what, rivals in _MUTUALLY_EXCLUSIVE.items():
         there = [kind for kind in kinds if kind in rivals]
         if len(there) > 1:
             raise ValueError(f"{there[0]} and {there[1]} contradict each other: both {what}; keep one")
 
 
-def _refuse_disorder(kinds: Sequence[str]) -> None:
+def _raise_on_wrong_order(kinds: Sequence[str]) -> None:
     for before, after in pairwise(kinds):
-        if _STAGES[before] > _STAGES[after]:
+        if _STEP_STAGES[before] > _STEP_STAGES[after]:
             raise ValueError(
                 f"{after} stands after {before}: first comes what moves and colours one picture, then what cuts out of it, "
                 f"last what mixes two; write {after} before {before}"
             )
 
 
-_STAGES: dict[str, int] = {
+_STEP_STAGES: dict[str, int] = {
     **dict.fromkeys(("flip", "vertical-flip", "crop", "resized-crop", "rotate"), 0),
     **dict.fromkeys(("lighting", "jitter", "autoaugment", "randaugment"), 0),
     **dict.fromkeys(("cutout", "slit-cutout"), 1),
     **dict.fromkeys(("mixup", "cutmix", "slit-cutmix"), 2),
 }
-_RIVALS: dict[str, tuple[str, ...]] = {
+_MUTUALLY_EXCLUSIVE: dict[str, tuple[str, ...]] = {
     "cut a piece to train on": ("crop", "resized-crop"),
     "are policies": ("autoaugment", "randaugment"),
     "mix two pictures": ("mixup", "cutmix", "slit-cutmix"),
