@@ -25,9 +25,9 @@ def loader_of(folder: Path, side: int, batch: int, *, training: bool, scale: Any
     import torch
     from torch.utils.data import DataLoader
 
-    from phoropter.models import vision
+    from phoropter.models import timm_compat
 
-    v2, datasets = vision.import_torchvision("transforms.v2"), vision.import_torchvision("datasets")
+    v2, datasets = timm_compat.import_torchvision("transforms.v2"), timm_compat.import_torchvision("datasets")
     steps = [v2.Resize((side, side)), *([v2.RandomHorizontalFlip()] if training else []), v2.PILToTensor()]
     transform = v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(*scale)])
     return DataLoader(datasets.ImageFolder(folder, transform), batch_size=batch, shuffle=training, num_workers=0)
@@ -39,6 +39,6 @@ def options_of(name: str, side: int) -> dict[str, int]:
 
 
 def network_of(name: str, side: int, classes: int) -> Any:
-    from phoropter.models import vision
+    from phoropter.models import timm_compat
 
-    return vision.import_timm().create_model(name, num_classes=classes, **options_of(name, side))
+    return timm_compat.import_timm().create_model(name, num_classes=classes, **options_of(name, side))

@@ -36,10 +36,10 @@ def features(dataset: Any, folder: Path) -> Any:
         centres = random.normal(size=(10, 512))
         made = (centres[dataset.labels] + 2 * random.normal(size=(len(dataset), 512))) * np.geomspace(1, 0.01, 512)
         return made.astype(np.float32)
-    from phoropter.data.pixels import prepare_pixels
+    from phoropter.data.images.cache import prepare_pixels
     from phoropter.models import classifier
     from phoropter.models.spec import BackboneSpec, ClassifierSpec
-    from phoropter.training.cache import extract_features
+    from phoropter.training.feature_cache import extract_features
 
     dataset, pixels = prepare_pixels(dataset, 96, cache=folder)
     backbone = BackboneSpec(name="mobilenetv2_100", weights=str(weights), size=96)
@@ -71,9 +71,10 @@ def measured(folder: Path, turns: int = 5) -> list[dict[str, Any]]:
 
     import torch
 
-    from phoropter.data.protocols import KFold, make_splits
     from phoropter.data.spec import digits, open_dataset
-    from phoropter.training.convex import LogisticProblem, fit_logistic
+    from phoropter.data.splits.protocol import make_splits
+    from phoropter.data.splits.spec import KFold
+    from phoropter.training.logistic_regression import LogisticProblem, fit_logistic
 
     dataset = open_dataset(digits())
     stored = features(dataset, folder)

@@ -20,17 +20,17 @@ import numpy as np
 import torch
 
 from _sides import figure, one_thread, write
-from phoropter.data.pixels import prepare_pixels
-from phoropter.data.protocols import Split
+from phoropter.data.images.cache import prepare_pixels
 from phoropter.data.spec import DataSpec, open_dataset
+from phoropter.data.splits.protocol import Split
 from phoropter.models import classifier as classifiers
 from phoropter.models.spec import BackboneSpec, ClassifierSpec
 from phoropter.training import fit as room
-from phoropter.training.entries import parse_candidates
+from phoropter.training.candidates.candidate_entry import parse_candidates
+from phoropter.training.candidates.presets import parse_recipe
+from phoropter.training.distillation import Teacher, digest_classifier
 from phoropter.training.fit import TrainingTask, fit
-from phoropter.training.loop import StepProgress
-from phoropter.training.presets import parse_recipe
-from phoropter.training.teacher import Teacher, digest_classifier
+from phoropter.training.loop.training_loop import StepProgress
 
 PICTURES = 256
 TURNS = 9

@@ -62,13 +62,13 @@ def ours(name: str, side: int, folder: Path, **recipe_keys: Any) -> Callable[[],
     import numpy as np
     import torch
 
-    from phoropter.data.folders import open_folder
-    from phoropter.data.pixels import prepare_pixels
-    from phoropter.data.protocols import Split
-    from phoropter.training.entries import parse_candidates
+    from phoropter.data.images.cache import prepare_pixels
+    from phoropter.data.sources.folder import open_folder
+    from phoropter.data.splits.protocol import Split
+    from phoropter.training.candidates.candidate_entry import parse_candidates
+    from phoropter.training.candidates.presets import parse_recipe
     from phoropter.training.fit import TrainingTask, fit
-    from phoropter.training.loop import StepProgress
-    from phoropter.training.presets import parse_recipe
+    from phoropter.training.loop.training_loop import StepProgress
 
     cache = folder.parent / "cache"
     dataset, pixels = prepare_pixels(open_folder(folder), side, cache=cache)

@@ -26,11 +26,11 @@ BATCH, TURNS = 64, 5
 def ours(name: str, side: int, folder: Path, cache: Path) -> Callable[[], Any]:
     import torch
 
-    from phoropter.data.folders import open_folder
-    from phoropter.data.pixels import prepare_pixels
+    from phoropter.data.images.cache import prepare_pixels
+    from phoropter.data.sources.folder import open_folder
     from phoropter.models import classifier
     from phoropter.models.spec import BackboneSpec, ClassifierSpec
-    from phoropter.training.cache import extract_features
+    from phoropter.training.feature_cache import extract_features
 
     dataset, pixels = prepare_pixels(open_folder(folder), side, cache=cache)
     backbone = BackboneSpec(name=name, weights="random", size=side)

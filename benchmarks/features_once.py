@@ -36,12 +36,13 @@ def tasks(count: int, folder: Path, cache: Path, **recipe_keys: Any) -> list[Any
     """10 folds × 3 seeds of one frozen candidate by the preset `probe`, changed by some keys; features go into `cache`."""
     import torch
 
-    from phoropter.data.pixels import prepare_pixels
-    from phoropter.data.protocols import KFold, make_splits
+    from phoropter.data.images.cache import prepare_pixels
     from phoropter.data.spec import DataSpec, open_dataset
-    from phoropter.training.entries import parse_candidates
+    from phoropter.data.splits.protocol import make_splits
+    from phoropter.data.splits.spec import KFold
+    from phoropter.training.candidates.candidate_entry import parse_candidates
+    from phoropter.training.candidates.presets import PRESETS
     from phoropter.training.fit import TrainingTask
-    from phoropter.training.presets import PRESETS
 
     dataset, pixels = prepare_pixels(open_dataset(DataSpec(digits=True, rows=count)), SIDE, cache=folder)
     recipe = {"preset": "probe", "epochs": EPOCHS, "batch": BATCH, **recipe_keys}
@@ -57,7 +58,7 @@ def weights_in(folder: Path) -> Path:
     import safetensors.torch
     import torch
 
-    from phoropter.models.vision import import_timm
+    from phoropter.models.timm_compat import import_timm
 
     given = Path(os.environ.get("PHOROPTER_TEST_DATA", "")) / "weights" / WEIGHTS
     if given.is_file():
@@ -71,7 +72,7 @@ def weights_in(folder: Path) -> Path:
 
 def ours(count: int, folder: Path, **recipe_keys: Any) -> None:
     """All thirty runs, in an empty cache."""
-    from phoropter.training.together import fit_batched
+    from phoropter.training.frozen.batched_fit import fit_batched
 
     cache = folder / "empty"
     shutil.rmtree(cache, ignore_errors=True)

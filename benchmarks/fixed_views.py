@@ -28,9 +28,9 @@ def fresh(pictures: Any, labels: Any) -> Any:
     import torch
     from torch.utils.data import DataLoader, default_collate
 
-    from phoropter.models import vision
+    from phoropter.models import timm_compat
 
-    v2 = vision.import_torchvision("transforms.v2")
+    v2 = timm_compat.import_torchvision("transforms.v2")
     augment = v2.Compose([v2.RandomCrop(SIDE, padding=PADDING), v2.RandomHorizontalFlip()])
 
     class Augmented(torch.utils.data.Dataset):  # type: ignore[type-arg]

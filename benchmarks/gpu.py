@@ -61,8 +61,8 @@ def made_up(count: int, side: int, folder: Path) -> tuple[Any, Any]:
     """`count` pictures of noise in ten classes, as a dataset and its pixels."""
     import numpy as np
 
-    from phoropter.data.arrays import from_arrays
-    from phoropter.data.pixels import prepare_pixels
+    from phoropter.data.images.cache import prepare_pixels
+    from phoropter.data.sources.arrays import from_arrays
 
     images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     return prepare_pixels(from_arrays(images, np.arange(count) % CLASSES), side, cache=folder)
@@ -72,12 +72,12 @@ def finetuning(names: tuple[str, ...], material: tuple[Any, Any], batch: int, fo
     """(pictures a second in the second epoch, operations a picture)."""
     import numpy as np
 
-    from phoropter.data.protocols import Split
+    from phoropter.data.splits.protocol import Split
     from phoropter.models import classifier
-    from phoropter.training.entries import parse_candidates
+    from phoropter.training.candidates.candidate_entry import parse_candidates
+    from phoropter.training.candidates.presets import parse_recipe
     from phoropter.training.fit import TrainingTask, fit
-    from phoropter.training.loop import StepProgress
-    from phoropter.training.presets import parse_recipe
+    from phoropter.training.loop.training_loop import StepProgress
 
     dataset, pixels = material
     parts = [{"backbone": name, "weights": "random", "size": pixels.size} for name in names]
@@ -124,7 +124,7 @@ def feature_pass(name: str, material: tuple[Any, Any], folder: Path, device: Any
 
     from phoropter.models import classifier
     from phoropter.models.spec import BackboneSpec, ClassifierSpec
-    from phoropter.training.cache import extract_features
+    from phoropter.training.feature_cache import extract_features
 
     dataset, pixels = material
     backbone = BackboneSpec(name=name, weights="random", size=pixels.size)

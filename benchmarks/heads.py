@@ -56,13 +56,14 @@ def tasks(case: Case, folder: Path) -> list[Any]:
     import safetensors.torch
     import torch
 
-    from phoropter.data.pixels import prepare_pixels
-    from phoropter.data.protocols import KFold, make_splits
+    from phoropter.data.images.cache import prepare_pixels
     from phoropter.data.spec import digits, open_dataset
-    from phoropter.models.vision import import_timm
-    from phoropter.training.entries import parse_candidates
+    from phoropter.data.splits.protocol import make_splits
+    from phoropter.data.splits.spec import KFold
+    from phoropter.models.timm_compat import import_timm
+    from phoropter.training.candidates.candidate_entry import parse_candidates
+    from phoropter.training.candidates.presets import PRESETS
     from phoropter.training.fit import TrainingTask
-    from phoropter.training.presets import PRESETS
 
     dataset, pixels = prepare_pixels(open_dataset(digits()), 32, cache=folder)
     members = []
@@ -136,7 +137,7 @@ def theirs(made: list[Any], case: Case, stored: list[Any]) -> float:
 
 def ours(made: list[Any], asked: Any) -> float:
     """All at once, from the stored features to thirty classifiers; mean held-out accuracy."""
-    from phoropter.training.together import fit_from_features
+    from phoropter.training.frozen.batched_fit import fit_from_features
 
     right = count = 0
     for task, outcome in zip(made, fit_from_features(made, asked), strict=True):
@@ -149,7 +150,7 @@ def ours(made: list[Any], asked: Any) -> float:
 def measured(case: Case, folder: Path) -> dict[str, Any]:
     import numpy as np
 
-    from phoropter.training.together import extract_for_tasks
+    from phoropter.training.frozen.batched_fit import extract_for_tasks
 
     made = tasks(case, folder)
     asked = extract_for_tasks(made)

@@ -29,15 +29,15 @@ def main() -> None:
     import numpy as np
     import torch
 
-    from phoropter.data.arrays import from_arrays
-    from phoropter.data.pixels import Pixels
+    from phoropter.data.images.pixels import Pixels
+    from phoropter.data.sources.arrays import from_arrays
     from phoropter.models import classifier
     from phoropter.models.spec import BackboneSpec, ClassifierSpec
-    from phoropter.training.augment import Augmentation
-    from phoropter.training.batches import BatchSampler, PixelLoader
+    from phoropter.training.augmentation.pipeline import Augmentation
+    from phoropter.training.batches.loading import BatchSampler, PixelLoader
+    from phoropter.training.candidates.presets import PRESETS
+    from phoropter.training.candidates.recipe import ImbalanceSpec
     from phoropter.training.predict import predict_from_pixels
-    from phoropter.training.presets import PRESETS
-    from phoropter.training.recipe import ImbalanceSpec
 
     with tempfile.TemporaryDirectory() as at:
         file = Path(at) / "pixels.u8"

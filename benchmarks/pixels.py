@@ -88,13 +88,13 @@ def ours(claim: Claim, folder: Path, cache: Path) -> Way:
     import torch
 
     from phoropter.core.spec import validate_as
-    from phoropter.data.folders import open_folder
-    from phoropter.data.pixels import prepare_pixels
+    from phoropter.data.images.cache import prepare_pixels
+    from phoropter.data.sources.folder import open_folder
     from phoropter.models import backbones
     from phoropter.models.spec import BackboneSpec
-    from phoropter.training.augment import Augmentation
-    from phoropter.training.batches import PixelLoader
-    from phoropter.training.recipe import Recipe
+    from phoropter.training.augmentation.pipeline import Augmentation
+    from phoropter.training.batches.loading import PixelLoader
+    from phoropter.training.candidates.recipe import Recipe
 
     of = claim.pictures
     dataset, pixels = prepare_pixels(open_folder(folder), of.stored, cache=cache)
@@ -117,9 +117,9 @@ def torchvision(claim: Claim, folder: Path, decoded: bool) -> dict[str, Way]:
     import torch
     from torch.utils.data import DataLoader
 
-    from phoropter.models import vision
+    from phoropter.models import timm_compat
 
-    v2, datasets = vision.import_torchvision("transforms.v2"), vision.import_torchvision("datasets")
+    v2, datasets = timm_compat.import_torchvision("transforms.v2"), timm_compat.import_torchvision("datasets")
     files = datasets.ImageFolder(folder)
     held = [files.loader(path) for path, _ in files.samples] if decoded else None
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
@@ -160,9 +160,9 @@ def timm(claim: Claim, folder: Path) -> Way:
     """timm's loader, as its train.py makes it, without workers and colour jitter."""
     import torch
 
-    from phoropter.models import vision
+    from phoropter.models import timm_compat
 
-    vision.import_timm()  # first: it makes torchvision loadable
+    timm_compat.import_timm()  # first: it makes torchvision loadable
     from timm.data import ImageDataset, create_loader
 
     loader = create_loader(

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from phoropter.models import survey, vision
+from phoropter.models import catalog_build, timm_compat
 
 OUT = Path(__file__).parent.parent / "src" / "phoropter" / "models" / "catalog.json.gz"
 
@@ -38,7 +38,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     lines = asked.work.read_text().splitlines() if asked.work.exists() else []
     done = {facts["name"]: facts for facts in map(json.loads, lines)}
-    names = [n for n in vision.import_timm().list_models() if fnmatch.fnmatch(n, asked.only) and n not in done]
+    names = [n for n in timm_compat.import_timm().list_models() if fnmatch.fnmatch(n, asked.only) and n not in done]
     with asked.work.open("a") as work:
         for name in names:
             done[name] = _measured(name, asked.limit_s)
@@ -47,25 +47,25 @@ def main() -> None:
     for name, facts in done.items():
         if "left_out" in facts:
             print(f"left out {name}: {facts['left_out']}", file=sys.stderr)
-    _write({name: facts for name, facts in done.items() if "left_out" not in facts} | dict(survey.measure_non_timm()))
+    _write({name: facts for name, facts in done.items() if "left_out" not in facts} | dict(catalog_build.measure_non_timm()))
 
 
 def _measured(name: str, limit_s: int) -> dict[str, Any]:
     try:
         with _time_limit(limit_s):
-            return {"name": name, **survey.measure_architecture(name)}
+            return {"name": name, **catalog_build.measure_architecture(name)}
     except Exception as error:
         return {"name": name, "left_out": f"{type(error).__name__}: {error}".splitlines()[0][:160]}
 
 
 def _write(measured: dict[str, dict[str, Any]]) -> None:
     configs: dict[str, int] = {}
-    architectures = {name: survey.format_catalog_line(name, facts, configs) for name, facts in sorted(measured.items())}
+    architectures = {name: catalog_build.format_catalog_line(name, facts, configs) for name, facts in sorted(measured.items())}
     value = {
-        "timm": vision.import_timm().__version__,
+        "timm": timm_compat.import_timm().__version__,
         "configs": [json.loads(c) for c in configs],
         "architectures": architectures,
-        "renamed": {old: new for old, new in sorted(vision.import_timm().models.get_deprecated_models().items()) if new},
+        "renamed": {old: new for old, new in sorted(timm_compat.import_timm().models.get_deprecated_models().items()) if new},
     }
     text = json.dumps(value, separators=(",", ":"), sort_keys=True)
     OUT.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))

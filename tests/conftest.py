@@ -35,7 +35,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def few_digits(_own_cache: Path) -> Any:
     """(Dataset, Pixels): 150 of scikit-learn's digits at 32 pixels, classes in proportion."""
-    from phoropter.data.pixels import prepare_pixels
+    from phoropter.data.images.cache import prepare_pixels
     from phoropter.data.spec import DataSpec, open_dataset
 
     dataset = open_dataset(DataSpec(digits=True, rows=150))

@@ -41,14 +41,14 @@ class Study:
 
     def plan(self) -> Plan:
         """What would be computed; of a ladder, its first rung. Raises SpecError, DataError, SplitError, WeightsError."""
-        from phoropter.study.ladder import first_rung, needs_screening
         from phoropter.study.plan import plan_study
+        from phoropter.study.screening import first_rung, needs_screening
 
         return plan_study(first_rung(self.question) if needs_screening(self.question) else self.question)
 
     def smoke_version(self) -> Study:
         """The same study at `--scale small`."""
-        from phoropter.study.scale import make_smoke_version
+        from phoropter.study.smoke_scale import make_smoke_version
 
         made = object.__new__(Study)
         object.__setattr__(made, "question", make_smoke_version(self.question))
@@ -61,7 +61,7 @@ class Study:
         from phoropter.study import executors
         from phoropter.study.loggers import attach_loggers
         from phoropter.study.progress import show_progress
-        from phoropter.study.run import ComputeOptions
+        from phoropter.study.worker import ComputeOptions
 
         folder = Path(out) if out is not None else Path("runs") / self.question.study.name
         name, to = self.question.study.name, Console(quiet=quiet, stderr=True)

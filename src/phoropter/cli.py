@@ -69,7 +69,7 @@ def plan(study: str, out: Path | None, scale: str, device: str) -> None:
     """Say what STUDY would compute, what is there already, and about how long it takes."""
     from phoropter.core.files import cache_dir
     from phoropter.results.store import Store
-    from phoropter.study import ladder
+    from phoropter.study import screening
     from phoropter.study.audit import check_leakage
     from phoropter.study.cost import estimate_resources
     from phoropter.study.plan import plan_study
@@ -77,8 +77,8 @@ def plan(study: str, out: Path | None, scale: str, device: str) -> None:
     to = make_console()
 
     def print_part(asked: StudyInput, folder: Path) -> None:
-        question = ladder.resolve_rungs(asked, Store(folder), cache_dir(folder))
-        for words in ladder.describe_rungs(question, asked, Store(folder), cache_dir(folder)):
+        question = screening.resolve_rungs(asked, Store(folder), cache_dir(folder))
+        for words in screening.describe_rungs(question, asked, Store(folder), cache_dir(folder)):
             print_line(to, words)
         planned = plan_study(question, cache_dir(folder))
         for finding in check_leakage(planned, lambda material: None, cache_dir(folder)):
@@ -150,8 +150,8 @@ def report(folder: Path, other: Path | None, out: Path | None) -> None:
 
     Of two studies the page is FOLDER/report/against-OTHER/index.html.
     """
+    from phoropter.report.comparison_page import write_comparison_page
     from phoropter.report.page import write_report
-    from phoropter.report.two import write_comparison_page
 
     click.echo(f"report: {write_report(folder, out) if other is None else write_comparison_page(folder, other, out)}")
 
@@ -161,7 +161,7 @@ def report(folder: Path, other: Path | None, out: Path | None) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=8350, help="On this machine; 0: any free one.")
 def watch(study: str, port: int) -> None:
     """Serve the page of STUDY on this machine while it runs: a results folder, a study file, or the name of a shipped study."""
-    from phoropter.report.watch import serve_report
+    from phoropter.report.live.server import serve_report
 
     folder = Path(study)
     if not folder.is_dir():
@@ -192,13 +192,13 @@ def predict(bundle: Path, paths: tuple[Path, ...], out: Path | None, on_bad_inpu
 @click.option("--preview", type=click.Path(path_type=Path), help="Write a sheet of windows and their traces (recordings only).")
 def data(path: Path, preview: Path | None) -> None:
     """What lies at PATH, pictures or recordings: counts per class, group and site, sizes or durations, problems."""
+    from phoropter.data.inspect import detect_data_spec, summarize_dataset
     from phoropter.data.spec import open_dataset
-    from phoropter.data.summary import detect_data_spec, summarize_dataset
 
     dataset = open_dataset(detect_data_spec(path))
     print_line(make_console(), str(summarize_dataset(dataset)))
     if preview is not None:
-        from phoropter.data.preview import write_contact_sheet
+        from phoropter.data.recordings.contact_sheet import write_contact_sheet
 
         print_line(make_console(), f"preview: {write_contact_sheet(dataset, preview)}")
 
@@ -252,10 +252,10 @@ def studies() -> None:
 def doctor() -> None:
     """Whether this installation is sound: versions, devices, caches, torchvision's operators."""
     from phoropter.core.files import cache_dir
-    from phoropter.models import vision
+    from phoropter.models import timm_compat
 
     to = make_console()
-    for name, value in {**vision.describe_installation(), "cache": str(cache_dir())}.items():
+    for name, value in {**timm_compat.describe_installation(), "cache": str(cache_dir())}.items():
         print_line(to, f"{name}: {value}")
 
 
@@ -264,7 +264,7 @@ def doctor() -> None:
 
 def _read_parts(study: str, out: Path | None, scale: str) -> list[tuple[StudyInput, Path]]:
     """The parts of a study, each with its results folder."""
-    from phoropter.study.scale import make_smoke_version
+    from phoropter.study.smoke_scale import make_smoke_version
     from phoropter.study.spec import read_study
 
     parts = read_study(study)
@@ -278,7 +278,7 @@ def _read_parts(study: str, out: Path | None, scale: str) -> list[tuple[StudyInp
 
 def _compare_parts(one: Path, other: Path) -> None:
     """Sets two parts of a study side by side, in the folder that holds both; nothing, where one has no finished run."""
-    from phoropter.report.two import write_comparison_page
+    from phoropter.report.comparison_page import write_comparison_page
     from phoropter.results.store import Store
 
     if not all(any(True for _ in Store(folder).runs()) for folder in (one, other)):
@@ -309,7 +309,7 @@ def _run_and_report(question: StudyInput, folder: Path, device: str, jobs: int) 
     from phoropter.study import executors
     from phoropter.study.loggers import attach_loggers
     from phoropter.study.progress import show_progress
-    from phoropter.study.run import ComputeOptions
+    from phoropter.study.worker import ComputeOptions
 
     to = make_console()
     for change in question.smoke_changes:

@@ -98,8 +98,8 @@ def print_protocol_gap(to: Console, lax: Store, strict: Store) -> None:
     """What either protocol says of each candidate, and how far they lie apart."""
     from rich.table import Table
 
-    from phoropter.results.gap import compute_protocol_gaps
-    from phoropter.results.metrics import get_metric
+    from phoropter.results.metrics.registry import get_metric
+    from phoropter.results.stats.optimism import compute_protocol_gaps
 
     found = compute_protocol_gaps(lax, strict, strict.study["study"]["metrics"][:1])
     table = Table("candidate", box=None)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phoropter.core.errors import DataError
-from phoropter.data.arrays import from_arrays
 from phoropter.data.dataset import UNLABELLED, Dataset, encode_labels
+from phoropter.data.sources.arrays import from_arrays
 
 
 def some(labels: list[str], **columns: list[str]) -> Dataset:

@@ -20,8 +20,8 @@ from phoropter.results.store import Predictions, Store
 from phoropter.signals.recording import Recording
 from phoropter.signals.simulate import CtgCohort, EcgCohort, ctg_simulate, ecg_simulate
 from phoropter.study.executors import execute_study
-from phoropter.study.run import ComputeOptions
 from phoropter.study.spec import read_study
+from phoropter.study.worker import ComputeOptions
 
 PEOPLE = EcgCohort(subjects=4, rate_hz=100, baseline_s=30, stress_s=25, amusement_s=15, between_s=5)
 BIRTHS = CtgCohort(hospitals=2, unseen=0, records=20, length_s=2400)

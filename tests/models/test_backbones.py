@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from phoropter.core.errors import SpecError, WeightsError
-from phoropter.models import backbones, bodies, catalog, sources, vision
+from phoropter.models import backbones, catalog, pretrained, timm_compat
 from phoropter.models.backbones import Backbone
 from phoropter.models.spec import BackboneSpec
+from phoropter.models.weights import weight_files
 
 NAMES = ["alexnet_2012", "alexnet", "vgg19", "resnet50", "resnet152", "efficientnet_b0", "convnext_tiny", "vit_small_patch16_224"]
 NAMES += ["vit_base_patch16_224", "vit_base_patch32_224", "coatnet_1_224", "coatnet_1_rw_224", "swin_tiny_patch4_window7_224"]
@@ -36,14 +37,14 @@ def theirs(name: str, **options: Any) -> Any:
     """timm's own network."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        return vision.import_timm().create_model(name, **options).eval()
+        return timm_compat.import_timm().create_model(name, **options).eval()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_papers_networks_have_the_catalogues_parameters_and_width(name: str) -> None:
     known = catalog.find_architecture(name)
     with torch.device("meta"):
-        body, classes = bodies.build_body(bodies.resolve_load_plan(BackboneSpec(name=name, weights="random"), None, None))
+        body, classes = pretrained.build_body(pretrained.resolve_load_plan(BackboneSpec(name=name, weights="random"), None, None))
     assert classes == 1000
     assert sum(p.numel() for p in body.parameters()) == known.parameters
     last = [m for m in body.modules() if isinstance(m, nn.Linear) and m.out_features == 1000]
@@ -105,7 +106,7 @@ def test_pictures_are_resized_and_normalised_as_written() -> None:
     torch.testing.assert_close(ours.preprocess(pictures), (pictures / 255 - mean) / std)
     large = pictures.repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert ours.preprocess(large).shape == (2, 3, 32, 32)
-    resize = vision.import_torchvision("transforms.v2.functional").resize
+    resize = timm_compat.import_torchvision("transforms.v2.functional").resize
     expected = (resize(large, [32, 32], antialias=True) / 255 - mean) / std
     torch.testing.assert_close(ours.preprocess(large), expected)
 
@@ -166,7 +167,7 @@ def test_position_tables_are_resampled_for_another_side(tmp_path: Path) -> None:
     other = theirs("test_vit")
     save_file(other.state_dict(), tmp_path / "net.safetensors")
     ours = backbones.build_backbone(BackboneSpec(name="test_vit", weights=str(tmp_path / "net.safetensors"), size=64), seed=0)
-    table = vision.import_timm("layers").resample_abs_pos_embed(other.pos_embed.detach(), (4, 4))
+    table = timm_compat.import_timm("layers").resample_abs_pos_embed(other.pos_embed.detach(), (4, 4))
     torch.testing.assert_close(ours.body.pos_embed.detach(), table)  # type: ignore[operator, union-attr]
     assert ours(noise(64)).shape == (2, 64)
 
@@ -192,7 +193,7 @@ def test_pretrained_weights_come_from_the_local_cache_without_a_network(tmp_path
     (snapshot.parents[1] / "refs" / "main").write_text("0123abc")
     save_file(other.state_dict(), snapshot / "model.safetensors")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(sources, "_query_remote_etag", lambda remote: pytest.fail("the network was asked"))
+    monkeypatch.setattr(weight_files, "_query_remote_etag", lambda remote: pytest.fail("the network was asked"))
     ours = backbones.build_backbone(BackboneSpec(name="test_resnet"), seed=0, keep_heads=True)
     x = noise(160, 1)
     assert ours.pretrained_head is not None
@@ -216,7 +217,7 @@ def test_pretrained_weights_that_are_not_to_be_had_fail_at_once(tmp_path: Path, 
 def test_torchvisions_alexnet_loads_from_a_checkpoint_of_tensors(tmp_path: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        other = vision.import_torchvision("models").alexnet(weights=None).eval()
+        other = timm_compat.import_torchvision("models").alexnet(weights=None).eval()
     torch.save(other.state_dict(), tmp_path / "alexnet.pth")
     spec = BackboneSpec(name="alexnet", weights="alexnet.pth", size=64)
     ours = backbones.build_backbone(spec, seed=0, base=tmp_path, keep_heads=True)

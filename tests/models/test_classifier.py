@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from phoropter.core.errors import SpecError, StoreError, WeightsError
-from phoropter.models import backbones, catalog, survey
+from phoropter.models import backbones, catalog, catalog_build
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
 from phoropter.models.spec import BackboneSpec, ClassifierSpec, FusionSpec, HeadSpec
@@ -243,11 +243,11 @@ def test_the_cost_is_the_networks_own_at_another_side(name: str) -> None:
     """Counted on the trained classifier as on the bare network, whose attention is written out."""
     spec = BackboneSpec(name=name, weights="random", size=96)
     ours = made(backbones=(spec,), picture=96)
-    model = survey._build_on_meta(
+    model = catalog_build._build_on_meta(
         name, num_classes=3, **({"img_size": 96} if catalog.find_architecture(name).fixed_input_size else {})
     )
     found = classifiers.measure_cost(ours, 96)
-    assert found.macs == survey.count_macs(model, 96)
+    assert found.macs == catalog_build.count_macs(model, 96)
     assert found.parameters == found.trainable == sum(p.numel() for p in model.parameters())
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phoropter.data.leakage import audit_splits, find_duplicates_in_pixels
-from phoropter.data.pixels import prepare_pixels
-from phoropter.data.protocols import HoldOut, Official, make_splits
+from phoropter.data.images.cache import prepare_pixels
+from phoropter.data.leakage.audit import audit_splits, find_duplicates_in_pixels
 from phoropter.data.spec import cifar10, folder, open_dataset
+from phoropter.data.splits.protocol import make_splits
+from phoropter.data.splits.spec import HoldOut, Official
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

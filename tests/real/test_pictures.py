@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phoropter.data.imagenet import synset_ids
-from phoropter.data.pixels import prepare_pixels
-from phoropter.data.protocols import HoldOut, KFold, Official, make_splits
+from phoropter.data.images.cache import prepare_pixels
+from phoropter.data.inspect import detect_data_spec, summarize_dataset
+from phoropter.data.sources.imagenet import synset_ids
 from phoropter.data.spec import cifar10, folder, imagenet, open_dataset
-from phoropter.data.summary import detect_data_spec, summarize_dataset
+from phoropter.data.splits.protocol import make_splits
+from phoropter.data.splits.spec import HoldOut, KFold, Official
 
 pytestmark = pytest.mark.real
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -12,7 +12,7 @@ import pytest
 from phoropter.signals.ctg import CtgRules, ctg_clean, ctg_window_starts, ctg_windows, extract_ctg_windows
 from phoropter.signals.ecg import ecg_quality, ecg_r_peaks
 from phoropter.signals.outcomes import outcome_class
-from phoropter.signals.physionet import read_database_folder
+from phoropter.signals.readers.physionet import read_database_folder
 from phoropter.signals.recording import LoadedRecordings
 from phoropter.signals.render import CtgPlot, Spectrogram, render_windows
 from phoropter.signals.windows import WindowRule, event_windows, extract_windows, sliding_windows

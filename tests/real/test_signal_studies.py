@@ -11,12 +11,12 @@ import pytest
 
 from phoropter.core.errors import DataError
 from phoropter.core.spec import validate_as
+from phoropter.data.inspect import detect_data_spec
 from phoropter.data.spec import DataSpec, open_dataset
-from phoropter.data.summary import detect_data_spec
 from phoropter.deploy.predict import load_bundle, predict_paths
 from phoropter.study.executors import execute_study
-from phoropter.study.run import ComputeOptions
 from phoropter.study.spec import read_study
+from phoropter.study.worker import ComputeOptions
 
 pytestmark = pytest.mark.real
 

@@ -9,11 +9,11 @@ import pytest
 
 from phoropter.report.page import write_report
 from phoropter.results.store import Store
-from phoropter.study import scale
+from phoropter.study import smoke_scale
 from phoropter.study.executors import execute_study
 from phoropter.study.progress import ProgressEvent
-from phoropter.study.run import ComputeOptions
 from phoropter.study.spec import read_study
+from phoropter.study.worker import ComputeOptions
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -48,10 +48,12 @@ def test_a_paper_runs_small_to_a_report(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, runs: list[int]
 ) -> None:
     monkeypatch.setenv("PHOROPTER_DATA", str(pictures))
-    monkeypatch.setattr(scale, "MAX_ROWS", ROWS[name])
-    monkeypatch.setattr(scale, "MAX_EPOCHS", 1)
+    monkeypatch.setattr(smoke_scale, "MAX_ROWS", ROWS[name])
+    monkeypatch.setattr(smoke_scale, "MAX_EPOCHS", 1)
     for part, expected in zip(read_study(name), runs, strict=True):
-        store = execute_study(scale.make_smoke_version(part), tmp_path / part.study.name, quiet, here=ComputeOptions("cpu", 1))
+        store = execute_study(
+            smoke_scale.make_smoke_version(part), tmp_path / part.study.name, quiet, here=ComputeOptions("cpu", 1)
+        )
         assert len(list(store.runs())) == expected and not store.read_failures()
         page = write_report(store.folder).read_text(encoding="utf-8")
         assert f"t most {ROWS[name]} rows" in page and part.candidates[0].name in page

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from phoropter.report.page import write_report
-from phoropter.study import scale
+from phoropter.study import smoke_scale
 from phoropter.study.executors import execute_study
 from phoropter.study.progress import ProgressEvent
-from phoropter.study.run import ComputeOptions
 from phoropter.study.spec import list_shipped_studies, read_study
+from phoropter.study.worker import ComputeOptions
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -48,10 +48,10 @@ def test_a_paper_runs_small_to_a_report(
     (tmp_path / "cifar10-mini").symlink_to(real_data / "cifar10-mini")
     with tarfile.open(real_data / "eegmat-ecg.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
-    monkeypatch.setattr(scale, "MAX_ROWS", ROWS)
-    monkeypatch.setattr(scale, "MAX_EPOCHS", 1)
-    monkeypatch.setattr(scale, "STUDENT_EPOCHS", 1)
-    part = scale.make_smoke_version(read_study(tmp_path / "study.yaml")[number])
+    monkeypatch.setattr(smoke_scale, "MAX_ROWS", ROWS)
+    monkeypatch.setattr(smoke_scale, "MAX_EPOCHS", 1)
+    monkeypatch.setattr(smoke_scale, "STUDENT_EPOCHS", 1)
+    part = smoke_scale.make_smoke_version(read_study(tmp_path / "study.yaml")[number])
     store = execute_study(part, tmp_path / "out", quiet, here=ComputeOptions("cpu", 1))
     assert not store.read_failures() and len(list(store.runs())) == RUNS[name][number]
     page = write_report(store.folder).read_text(encoding="utf-8")

@@ -14,8 +14,8 @@ import pytest
 from made_reports import Reported
 from made_study import make_study
 
-from phoropter.report import watch
-from phoropter.report.two import write_comparison_page
+from phoropter.report.comparison_page import write_comparison_page
+from phoropter.report.live import server as live_server
 from phoropter.results.store import Store
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -190,11 +190,11 @@ def test_two_studies_open_and_axe_finds_no_fault(browser: Any, beside: Path, who
 def test_the_watched_page_shows_the_state_and_the_report(
     browser: Any, whole: Reported, tmp_path: Path, width: int, scheme: str
 ) -> None:
-    watched = watch.WatchedFolder(whole.folder, tmp_path)
-    watched.parts.append(watch.WatchedStudy(Store(whole.folder), tmp_path / "0", n_reported=30))
+    watched = live_server.WatchedFolder(whole.folder, tmp_path)
+    watched.parts.append(live_server.WatchedStudy(Store(whole.folder), tmp_path / "0", n_reported=30))
     shutil.copytree(whole.page.parent, tmp_path / "0")
     watched.refresh_state()
-    with watch.ReportServer(watched, 0) as server:
+    with live_server.ReportServer(watched, 0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from made_study import Made, make_study
 
-from phoropter.report import comparisons
 from phoropter.report.conclusion import write_conclusion
-from phoropter.report.evidence import StudySummary
-from phoropter.report.reading import collect_summary
+from phoropter.report.sections import comparisons
+from phoropter.report.summary import compare
+from phoropter.report.summary.collect import collect_summary
+from phoropter.report.summary.model import StudySummary
 from phoropter.results.store import Store
 
 THREE = Made(
@@ -25,10 +26,10 @@ THREE = Made(
 )
 
 
-def concluded(folder: Path, made: Made) -> tuple[str, str, comparisons.CandidateComparisons, StudySummary]:
+def concluded(folder: Path, made: Made) -> tuple[str, str, compare.CandidateComparisons, StudySummary]:
     store = make_study(folder, made)
     evidence = collect_summary(store)
-    found = comparisons.compare_candidates(store, evidence)
+    found = compare.compare_candidates(store, evidence)
     sentences, beside = write_conclusion(evidence, found)
     return " ".join(sentences), " ".join(beside), found, evidence
 
@@ -68,7 +69,7 @@ def test_one_test_set_is_compared_row_by_row(tmp_path: Path) -> None:
 
 
 def test_many_candidates_on_one_test_set_are_corrected_for_every_pair(tmp_path: Path) -> None:
-    names = {f"net {i:02d}": 0.9 for i in range(comparisons.MAX_TESTED + 1)} | {"bad": 0.3}
+    names = {f"net {i:02d}": 0.9 for i in range(compare.MAX_TESTED + 1)} | {"bad": 0.3}
     _, _, found, _ = concluded(tmp_path, replace(THREE, folds=1, rows=300, accuracies=names))
     assert len(found.pairs) == len(names) - 1 and found.family_size == len(names) * (len(names) - 1) // 2
     for c in found.pairs:
@@ -110,5 +111,5 @@ def test_incomplete_candidates_do_not_lead(tmp_path: Path) -> None:
 def test_the_test_is_named_in_words(tmp_path: Path) -> None:
     store: Store = make_study(tmp_path, THREE)
     evidence = collect_summary(store)
-    words = " ".join(comparisons.explain_comparisons(comparisons.compare_candidates(store, evidence), evidence))
+    words = " ".join(comparisons.explain_comparisons(compare.compare_candidates(store, evidence), evidence))
     assert "over 5 splits by the corrected resampled t-test" in words and "p is corrected for all 3 pairs" in words

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phoropter.report import comparisons
 from phoropter.report.conclusion import write_conclusion
-from phoropter.report.reading import collect_summary
+from phoropter.report.summary import compare
+from phoropter.report.summary.collect import collect_summary
 from phoropter.results.store import Predictions, Store
 
 ROWS, WIDTH, USED, FOLDS, MOST = 120, 48, 12, 5, 8
@@ -65,7 +65,7 @@ def concluded(store: Store, plan: list[dict[str, Any]], candidates: int, metric:
     study = {"protocol": "stratified-k-fold", "metrics": [metric]}
     store.write_study({"study": study, "plan": [row for row in plan if row["candidate"] in names]})
     evidence = collect_summary(store)
-    return " ".join(write_conclusion(evidence, comparisons.compare_candidates(store, evidence))[0])
+    return " ".join(write_conclusion(evidence, compare.compare_candidates(store, evidence))[0])
 
 
 @pytest.fixture(scope="module")

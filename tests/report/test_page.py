@@ -22,7 +22,7 @@ from reading_html import Tags
 from phoropter.core.errors import StoreError
 from phoropter.report.conclusion import describe_test_population
 from phoropter.report.page import collect_notices, write_report
-from phoropter.report.reading import collect_summary
+from phoropter.report.summary.collect import collect_summary
 from phoropter.report.tables import leaderboard_table
 from phoropter.results.store import Predictions
 

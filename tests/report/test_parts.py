@@ -15,13 +15,14 @@ from made_study import Made, make_study
 from reading_html import Tags
 from scipy.optimize import minimize_scalar
 
-from phoropter.report import comparisons, leaks
-from phoropter.report.card import build_model_card, list_limitations
 from phoropter.report.conclusion import write_conclusion
+from phoropter.report.model_card import build_model_card, list_limitations
 from phoropter.report.page import collect_notices
-from phoropter.report.provenance import reproduce_commands
-from phoropter.report.reading import collect_summary
-from phoropter.report.section import ReportInput
+from phoropter.report.sections import comparisons, leakage
+from phoropter.report.sections.provenance import reproduce_commands
+from phoropter.report.summary import compare
+from phoropter.report.summary.collect import collect_summary
+from phoropter.report.summary.findings import ReportInput
 from phoropter.results.store import Store
 
 SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=80, folds=2, seeds=(0,), epochs=1, pictures=0)
@@ -29,7 +30,7 @@ SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=80, folds
 
 def findings_of(store: Store) -> ReportInput:
     evidence = collect_summary(store)
-    return ReportInput(store, evidence, comparisons.compare_candidates(store, evidence))
+    return ReportInput(store, evidence, compare.compare_candidates(store, evidence))
 
 
 def test_branches_are_averaged_over_runs_and_an_idle_one_is_named(whole: Reported) -> None:
@@ -118,11 +119,11 @@ def test_nothing_found_and_never_audited_are_different_things(tmp_path: Path) ->
     clean = findings_of(make_study(tmp_path / "clean", replace(SMALL, audit=[])))
     unknown = findings_of(make_study(tmp_path / "unknown", SMALL))
     assert (
-        "nothing was found" in leaks.leakage_section(clean).paragraphs[0]
-        and "nothing is known of leaks" in leaks.leakage_section(unknown).paragraphs[0]
+        "nothing was found" in leakage.leakage_section(clean).paragraphs[0]
+        and "nothing is known of leaks" in leakage.leakage_section(unknown).paragraphs[0]
     )
     unsearched = finding("not looked for", "note", [], "Near-identical pictures were not looked for")
-    text = leaks.leakage_section(findings_of(make_study(tmp_path / "some", replace(SMALL, audit=[unsearched])))).paragraphs
+    text = leakage.leakage_section(findings_of(make_study(tmp_path / "some", replace(SMALL, audit=[unsearched])))).paragraphs
     assert "nothing was found" in text[0] and text[1] == "Near-identical pictures were not looked for."
     assert collect_notices(clean.summary) == [] and "No leakage audit is recorded." in list_limitations(unknown)
     assert not any("leakage audit" in line for line in list_limitations(clean))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from phoropter.core.errors import DataError, MissingExtraError, SpecError
 from phoropter.core.spec import Spec, validate_as
-from phoropter.signals.drawing import Pen, draw_trace
+from phoropter.signals.rasterize import Pen, draw_trace
 from phoropter.signals.render import (
     REPRESENTATIONS,
     CtgPlot,

@@ -5,7 +5,7 @@ import pytest
 
 from phoropter.core.errors import DataError, SpecError
 from phoropter.core.spec import validate_as
-from phoropter.results.metrics import compute_metrics
+from phoropter.results.metrics.registry import compute_metrics
 from phoropter.signals.recording import Events, Recording, Span, codes_to_spans
 from phoropter.signals.windows import WindowRule, event_windows, extract_windows, sliding_windows
 

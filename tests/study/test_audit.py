@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import LeakageError, SpecError, StoreError
-from phoropter.data.leakage import audit_splits
-from phoropter.data.likeness import DuplicatePairs
-from phoropter.data.pixels import Pixels, prepare_pixels
-from phoropter.results.gap import compute_protocol_gaps
-from phoropter.results.metrics import compute_metrics
+from phoropter.data.images.cache import prepare_pixels
+from phoropter.data.images.pixels import Pixels
+from phoropter.data.leakage.audit import audit_splits
+from phoropter.data.leakage.near_duplicates import DuplicatePairs
+from phoropter.results.metrics.registry import compute_metrics
+from phoropter.results.stats.optimism import compute_protocol_gaps
 from phoropter.results.store import Predictions, Run, Store
 from phoropter.study import audit as audits
 from phoropter.study.audit import (
@@ -28,9 +29,9 @@ from phoropter.study.audit import (
     load_or_find_near_duplicates,
 )
 from phoropter.study.plan import ImageSet, plan_study
-from phoropter.study.run import ComputeOptions, compute_missing_runs
 from phoropter.study.spec import StudyInput, StudySpec, read_study
-from phoropter.training import lineage
+from phoropter.study.worker import ComputeOptions, compute_missing_runs
+from phoropter.training import trained_on
 
 STUDY = """\
 name: people
@@ -263,22 +264,22 @@ def test_weights_that_met_other_rows_of_a_tested_person_are_found(people: Path, 
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
-    lineage.write_trained_on(first, dataset, np.array([0, 9]))  # one picture of p00, one of p01
-    lineage.write_trained_on(second, dataset, np.array([40]), before=[first])  # of p05
-    assert set(dataset.groups[lineage.rows_of_trained_groups(second, dataset)]) == {"p00", "p01", "p05"}  # type: ignore[index]
-    assert set(lineage.trained_ids(second, dataset)) == set(dataset.hashed_ids[[0, 9, 40]])
+    trained_on.write_trained_on(first, dataset, np.array([0, 9]))  # one picture of p00, one of p01
+    trained_on.write_trained_on(second, dataset, np.array([40]), before=[first])  # of p05
+    assert set(dataset.groups[trained_on.rows_of_trained_groups(second, dataset)]) == {"p00", "p01", "p05"}  # type: ignore[index]
+    assert set(trained_on.trained_ids(second, dataset)) == set(dataset.hashed_ids[[0, 9, 40]])
     monkeypatch.setattr(audits, "initial_bundles", lambda candidate, base: [("second", second)])
     things = find_prior_fits(planned_with(material, run), material)
     finding = next(f for f in audit_splits(dataset, [r.split for r in planned.runs], fitted=things) if f.kind == "fitted")
     assert finding.severity == "stop" and "begins with, second, knows the group of rows that are tested" in finding.words
     other = replace(dataset, name="other people")
-    assert not len(lineage.rows_of_trained_groups(second, other)) and not len(lineage.trained_ids(second, other))
+    assert not len(trained_on.rows_of_trained_groups(second, other)) and not len(trained_on.trained_ids(second, other))
 
 
 def test_notes_of_earlier_versions_name_no_groups(people: Path, tmp_path: Path) -> None:
     dataset = plan_study(question(people), tmp_path).image_sets[0].dataset
-    np.savez(tmp_path / lineage.FILE_NAME, dataset=np.array(dataset.name), ids=np.sort(dataset.hashed_ids[:3]))
-    assert len(lineage.trained_ids(tmp_path, dataset)) == 3 and not len(lineage.rows_of_trained_groups(tmp_path, dataset))
+    np.savez(tmp_path / trained_on.FILE_NAME, dataset=np.array(dataset.name), ids=np.sort(dataset.hashed_ids[:3]))
+    assert len(trained_on.trained_ids(tmp_path, dataset)) == 3 and not len(trained_on.rows_of_trained_groups(tmp_path, dataset))
 
 
 def test_a_helper_trained_on_another_split_is_found(people: Path, tmp_path: Path) -> None:
@@ -298,7 +299,7 @@ def test_a_first_study_is_audited_again_by_the_features_it_leaves(people: Path, 
     import torch
     from safetensors.torch import save_file
 
-    from phoropter.models.vision import import_timm
+    from phoropter.models.timm_compat import import_timm
 
     seen = []
 

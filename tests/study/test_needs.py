@@ -16,8 +16,8 @@ from phoropter.study.cost import estimate_resources
 from phoropter.study.executors import execute_study
 from phoropter.study.plan import Plan, plan_study
 from phoropter.study.progress import ProgressEvent
-from phoropter.study.run import ComputeOptions
 from phoropter.study.spec import StudyInput, read_study
+from phoropter.study.worker import ComputeOptions
 
 STUDY = """\
 name: tiny

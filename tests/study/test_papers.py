@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from phoropter.core.spec import validate_as
-from phoropter.data.protocols import ProtocolSpec
 from phoropter.data.spec import DataSpec
+from phoropter.data.splits.spec import ProtocolSpec
 from phoropter.models import catalog
 from phoropter.study.plan import Plan, plan_study
 from phoropter.study.spec import StudyInput, read_study
-from phoropter.training.candidate import Candidate
+from phoropter.training.candidates.candidate import Candidate
 
 
 def part(study: str, number: int) -> StudyInput:

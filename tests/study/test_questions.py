@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from phoropter.core.errors import SpecError
-from phoropter.study.scale import MAX_EPOCHS, STUDENT_EPOCHS, make_smoke_version
+from phoropter.study.smoke_scale import MAX_EPOCHS, STUDENT_EPOCHS, make_smoke_version
 from phoropter.study.spec import expand_sweep, list_shipped_studies, read_study
 
 GOOD = """\

@@ -18,8 +18,8 @@ from phoropter.results.store import Store
 from phoropter.study.executors import execute_study
 from phoropter.study.plan import plan_study
 from phoropter.study.progress import ProgressEvent
-from phoropter.study.run import ComputeOptions
 from phoropter.study.spec import StudyInput, read_study
+from phoropter.study.worker import ComputeOptions
 
 STUDY = """\
 name: tiny
@@ -82,7 +82,7 @@ def test_every_row_is_tested_once_a_seed(done: Store) -> None:
 def test_the_first_fold_s_bundle_is_kept_and_answers_the_same(done: Store) -> None:
     import torch
 
-    from phoropter.data.pixels import prepare_pixels
+    from phoropter.data.images.cache import prepare_pixels
     from phoropter.models import classifier
 
     kept = [r for r in done.runs() if r.bundle_folder]
@@ -151,7 +151,7 @@ def test_two_processes_share_the_work_and_give_the_same_bytes(done: Store, tmp_p
 def command(out: Path, study: Path) -> list[str]:
     code = (
         "import sys; from pathlib import Path; from phoropter.study.executors import execute_study; from phoropter.study.spec import read_study\n"
-        "from phoropter.study.run import ComputeOptions\n"
+        "from phoropter.study.worker import ComputeOptions\n"
         f"execute_study(read_study(Path({str(study)!r}))[0], Path({str(out)!r}), lambda e: print(e.kind, flush=True), here=ComputeOptions('cpu', 1, 0.2))"
     )
     return [sys.executable, "-c", code]

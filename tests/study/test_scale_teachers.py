@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from phoropter.report.trends import MIN_EPOCHS
+from phoropter.results.stats.trends import MIN_EPOCHS
 from phoropter.study.plan import plan_study
-from phoropter.study.scale import MAX_EPOCHS, STUDENT_EPOCHS, TEACHER_EPOCHS, make_smoke_version
+from phoropter.study.smoke_scale import MAX_EPOCHS, STUDENT_EPOCHS, TEACHER_EPOCHS, make_smoke_version
 from phoropter.study.spec import read_study
 
 STUDY = """\

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phoropter.data.protocols import make_splits
 from phoropter.data.spec import open_dataset
+from phoropter.data.splits.protocol import make_splits
 from phoropter.study.executors import execute_study
 from phoropter.study.plan import plan_study
-from phoropter.study.run import ComputeOptions
-from phoropter.study.scale import make_smoke_version
+from phoropter.study.smoke_scale import make_smoke_version
 from phoropter.study.spec import StudyInput, expand_sweep, read_study
+from phoropter.study.worker import ComputeOptions
 
 HERE = ComputeOptions("cpu", threads=1)
 ECG = """\

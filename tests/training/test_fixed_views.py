@@ -11,19 +11,20 @@ import pytest
 import torch
 
 from phoropter.core.errors import SpecError
-from phoropter.data.protocols import KFold, make_splits
+from phoropter.data.splits.protocol import make_splits
+from phoropter.data.splits.spec import KFold
 from phoropter.models.classifier import Classifier
-from phoropter.training import cache as caches
-from phoropter.training.augment import Augmentation
-from phoropter.training.batches import Batch, PixelLoader
-from phoropter.training.candidate import Candidate
-from phoropter.training.checkpoint import Checkpoints
-from phoropter.training.entries import parse_candidates
+from phoropter.training import feature_cache as caches
+from phoropter.training.augmentation.pipeline import Augmentation
+from phoropter.training.batches.loading import Batch, PixelLoader
+from phoropter.training.candidates.candidate import Candidate
+from phoropter.training.candidates.candidate_entry import parse_candidates
+from phoropter.training.candidates.presets import PRESETS, parse_recipe
 from phoropter.training.fit import TrainedRun, TrainingTask, build_model, fit, make_batch_sampler
-from phoropter.training.loop import TrainingSetup, train
+from phoropter.training.frozen.batched_fit import can_batch, fit_batched
+from phoropter.training.loop.checkpoint import Checkpoints
+from phoropter.training.loop.training_loop import TrainingSetup, train
 from phoropter.training.predict import predict_from_pixels
-from phoropter.training.presets import PRESETS, parse_recipe
-from phoropter.training.together import can_batch, fit_batched
 
 torch.set_num_threads(1)
 

@@ -17,18 +17,18 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from phoropter.core.errors import DataError, did_you_mean, join_words
 from phoropter.core.spec import SourceMap, validate_as
-from phoropter.data.arrays import open_digits, open_npz
-from phoropter.data.cifar import CIFAR10, CIFAR100, open_cifar
 from phoropter.data.dataset import Dataset
-from phoropter.data.decode import Interpolation, ResizeMode, SquareResize
-from phoropter.data.folders import open_folder
-from phoropter.data.imagenet import LabelFile, open_imagenet
-from phoropter.data.manifest import open_manifest
-from phoropter.data.narrow import OTHER_CLASSES, extract_from_ids, keep_classes, keep_official_split, require_two_classes
-from phoropter.data.parquet import open_parquet
-from phoropter.data.recorded import NonEmptyPath, RecordingFields, check_recording_options
-from phoropter.data.recordings import open_recordings
-from phoropter.data.rendered import subsample_windows
+from phoropter.data.images.decode import Interpolation, ResizeMode, SquareResize
+from phoropter.data.recordings.databases import open_recordings
+from phoropter.data.recordings.dataset import subsample_windows
+from phoropter.data.recordings.spec import NonEmptyPath, RecordingFields, check_recording_options
+from phoropter.data.sources.arrays import open_digits, open_npz
+from phoropter.data.sources.cifar import CIFAR10, CIFAR100, open_cifar
+from phoropter.data.sources.folder import open_folder
+from phoropter.data.sources.imagenet import LabelFile, open_imagenet
+from phoropter.data.sources.manifest import open_manifest
+from phoropter.data.sources.parquet import open_parquet
+from phoropter.data.subset import OTHER_CLASSES, extract_from_ids, keep_classes, keep_official_split, require_two_classes
 
 MAX_PATTERN_LENGTH = 200
 
@@ -269,7 +269,9 @@ _COMMON_OPTIONS = ("classes", "exclude")
 
 def _define_recordings_source(source: str, *options: str) -> SourceDefinition:
     return SourceDefinition(
-        lambda spec, base: open_recordings(spec, source, _recordings_path(spec, base)),
+        lambda spec, base: open_recordings(
+            spec, source, _recordings_path(spec, base), size=spec.size, name=spec.name, on_bad_input=spec.on_bad_input
+        ),
         (*_COMMON_OPTIONS, *options),
         holds_recordings=True,
     )

@@ -22,17 +22,18 @@ from phoropter.core.errors import DataError, InputProblem, WeightsError, join_wo
 from phoropter.core.files import atomic_write
 from phoropter.core.spec import SourceMap, validate_as
 from phoropter.data.dataset import UNLABELLED, Dataset
-from phoropter.data.later import BundleView, DecodedChunk, decode_in_chunks, open_pictures, open_recording_files
+from phoropter.data.recordings.bundle_view import BundleView
 from phoropter.data.spec import SOURCES, DataSpec
+from phoropter.deploy.inputs import DecodedChunk, decode_in_chunks, open_pictures, open_recording_files
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
-from phoropter.models.sources import read_sidecar_json
-from phoropter.results.metrics import softmax
+from phoropter.models.weights.weight_files import read_sidecar_json
+from phoropter.results.metrics.registry import softmax
 from phoropter.signals.recording import OnBadInput
-from phoropter.training.candidate import Candidate
-from phoropter.training.lineage import read_trained_on
-from phoropter.training.loop import resolve_autocast_dtype
+from phoropter.training.candidates.candidate import Candidate
+from phoropter.training.loop.precision import resolve_autocast_dtype
 from phoropter.training.predict import predict_from_pixels
+from phoropter.training.trained_on import read_trained_on
 
 
 @dataclass(frozen=True, eq=False)

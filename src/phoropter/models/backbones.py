@@ -24,11 +24,11 @@ from torch.nn import functional as F
 from phoropter.core.errors import SpecError, WeightsError
 from phoropter.core.files import digest, digest_array
 from phoropter.core.seeds import seed_of
-from phoropter.models import bodies
-from phoropter.models.bodies import BuildRecord
-from phoropter.models.sources import WeightFile
+from phoropter.models import pretrained
+from phoropter.models.pretrained import BuildRecord
 from phoropter.models.spec import BackboneSpec
-from phoropter.models.weights import load_state_dict_strictly, read_state_dict
+from phoropter.models.weights.state_dicts import load_state_dict_strictly, read_state_dict
+from phoropter.models.weights.weight_files import WeightFile
 
 Pooling = Literal["pooled", "map", "tokens"]
 CHUNK_ELEMENTS = 2**18  # numbers that are turned into floats at a time: a megabyte stays in a core's cache
@@ -143,9 +143,9 @@ def build_backbone(
 
     Raises SpecError (name, size, option) and WeightsError (not to be had, not fitting). No global generator is touched.
     """
-    plan = bodies.resolve_load_plan(spec, base, again)
+    plan = pretrained.resolve_load_plan(spec, base, again)
     with seeded_rng(seed_of(seed, "weights", plan.architecture.name)):
-        body, classes = bodies.build_body(plan)
+        body, classes = pretrained.build_body(plan)
     reading: Pooling = "tokens" if tokens else "map" if spec.pool == "average" else "pooled"
     backbone = Backbone(spec.name, body, replace(plan.build_record, num_classes=classes), reading)
     whole = _compute_reference_logits(backbone) if keep_heads else None

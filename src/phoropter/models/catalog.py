@@ -17,9 +17,9 @@ from typing import Any
 
 from phoropter.core.errors import SpecError, WeightsError, did_you_mean, join_words
 from phoropter.core.files import digest, digest_file
-from phoropter.models import sources
-from phoropter.models.sources import RemoteWeights
 from phoropter.models.spec import BackboneSpec
+from phoropter.models.weights import weight_files
+from phoropter.models.weights.weight_files import RemoteWeights
 
 RgbTriple = tuple[float, float, float]
 
@@ -122,7 +122,7 @@ def _preprocessing_of_weights(spec: BackboneSpec, base: Path | None) -> Preproce
     if spec.weights in ("pretrained", "random"):
         return known
     try:
-        said = sources.find_weight_file(spec.weights, base, find_architecture(spec.name).name).metadata
+        said = weight_files.find_weight_file(spec.weights, base, find_architecture(spec.name).name).metadata
     except WeightsError:
         return known
     size = said.get("input_size")
@@ -150,13 +150,13 @@ def check_weights(spec: BackboneSpec, base: Path | None = None) -> None:
     if spec.weights == "random":
         return
     if spec.weights != "pretrained":
-        sources.find_weight_file(spec.weights, base, known.name)
+        weight_files.find_weight_file(spec.weights, base, known.name)
     elif known.remote is None:
         raise WeightsError(
             f"{known.tagged_name} has no public weights; write `weights: random`, or a path to weights of your own"
         )
-    elif sources.find_cached_weights(known.remote) is None:
-        sources.resolve_etag(known.remote)
+    elif weight_files.find_cached_weights(known.remote) is None:
+        weight_files.resolve_etag(known.remote)
 
 
 def identify_weights(spec: BackboneSpec, base: Path | None = None) -> str:
@@ -169,7 +169,7 @@ def identify_weights(spec: BackboneSpec, base: Path | None = None) -> str:
         return "random"
     known = find_architecture(spec.name)
     if spec.weights != "pretrained":
-        found = sources.find_weight_file(spec.weights, base, known.name)
+        found = weight_files.find_weight_file(spec.weights, base, known.name)
         beside = _preprocessing_of_weights(spec, base)
         tensors = _digest_weight_file(found.path, found.path.stat().st_mtime_ns)
         return digest([tensors, found.branch, beside.side, beside.mean, beside.std, found.metadata.get("model_args")])
@@ -177,7 +177,7 @@ def identify_weights(spec: BackboneSpec, base: Path | None = None) -> str:
         raise WeightsError(
             f"{known.tagged_name} has no public weights; write `weights: random`, or a path to weights of your own"
         )
-    return f"{known.tagged_name}@{sources.resolve_etag(known.remote)}"
+    return f"{known.tagged_name}@{weight_files.resolve_etag(known.remote)}"
 
 
 def check_size(spec: BackboneSpec, base: Path | None = None) -> None:
@@ -267,7 +267,7 @@ def _ask_installed_timm(architecture: str) -> list[Any]:
         raise refusal from None
     if installed == table["timm"] or not architecture.isidentifier():
         raise refusal
-    asked = [sys.executable, "-m", "phoropter.models.survey", architecture]
+    asked = [sys.executable, "-m", "phoropter.models.catalog_build", architecture]
     try:
         answer = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=True)
         line: list[Any] = json.loads(answer.stdout.splitlines()[-1])

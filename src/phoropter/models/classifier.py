@@ -27,16 +27,17 @@ from phoropter.core.files import atomic_write_folder, write_json
 from phoropter.core.seeds import seed_of
 from phoropter.core.spec import SourceMap, validate_as
 from phoropter.models import backbones as builder
-from phoropter.models import catalog, sources
+from phoropter.models import catalog
 from phoropter.models.backbones import Backbone
-from phoropter.models.bodies import BuildRecord
 from phoropter.models.catalog import Preprocessing
+from phoropter.models.distilled_vit import DistilledVitHead
 from phoropter.models.fusion import FUSION_MODES, AverageFusion
 from phoropter.models.heads import BranchAblation, Features, MlpHead, Outputs, PretrainedHead, SingleHead, create_head
-from phoropter.models.sources import read_sidecar_json
+from phoropter.models.pretrained import BuildRecord
 from phoropter.models.spec import BackboneSpec, ClassifierSpec, FusionSpec
-from phoropter.models.students import DistilledVitHead
-from phoropter.models.weights import load_state_dict_strictly, read_state_dict
+from phoropter.models.weights import weight_files
+from phoropter.models.weights.state_dicts import load_state_dict_strictly, read_state_dict
+from phoropter.models.weights.weight_files import read_sidecar_json
 
 BUNDLE_FORMAT = 1
 TrainablePart = Literal["head", "all"]
@@ -274,7 +275,7 @@ def _warm_start_heads(spec: ClassifierSpec, head: Any, base: Path | None) -> Non
     for backbone, branch in zip(spec.backbones, head.branches, strict=True):
         if backbone.weights in ("pretrained", "random"):
             continue
-        found = sources.find_weight_file(backbone.weights, base, catalog.find_architecture(backbone.name).name)
+        found = weight_files.find_weight_file(backbone.weights, base, catalog.find_architecture(backbone.name).name)
         if found.layout != "bundle":
             continue
         finished, _ = _read_bundle_description(found.path.parent)

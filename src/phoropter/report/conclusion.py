@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from phoropter.report import tables
-from phoropter.report.comparisons import CandidateComparisons
-from phoropter.report.evidence import StudySummary
-from phoropter.report.figures import MetricFormat
-from phoropter.results.statistics import Comparison, Design
+from phoropter.report.render.metric_format import MetricFormat
+from phoropter.report.summary.compare import CandidateComparisons
+from phoropter.report.summary.model import StudySummary
+from phoropter.results.stats.compare import Comparison, Design
 
 MAX_NAMED = 2  # candidates listed by name before the rest are counted
 

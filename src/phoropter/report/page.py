@@ -7,14 +7,16 @@ from pathlib import Path
 
 import phoropter
 from phoropter.core.files import write_text
-from phoropter.report import comparisons, conclusion, leaks, provenance
-from phoropter.report.card import build_model_card
-from phoropter.report.document import Document, Notice, resolve_output_paths
-from phoropter.report.evidence import StudySummary
-from phoropter.report.reading import collect_summary
-from phoropter.report.section import ReportInput
-from phoropter.report.sections import build_sections
-from phoropter.report.table import one_line
+from phoropter.report import conclusion
+from phoropter.report.model_card import build_model_card
+from phoropter.report.render.document import Document, Notice, resolve_output_paths
+from phoropter.report.render.table import one_line
+from phoropter.report.sections import leakage, provenance
+from phoropter.report.sections.order import build_sections
+from phoropter.report.summary import compare
+from phoropter.report.summary.collect import collect_summary
+from phoropter.report.summary.findings import ReportInput
+from phoropter.report.summary.model import StudySummary
 from phoropter.results.store import Store
 
 
@@ -28,7 +30,7 @@ def write_report(folder: Path | str, out: Path | None = None, progress: Callable
     """
     store = Store(folder)
     evidence = collect_summary(store, progress)
-    findings = ReportInput(store, evidence, comparisons.compare_candidates(store, evidence))
+    findings = ReportInput(store, evidence, compare.compare_candidates(store, evidence))
     said, beside = conclusion.write_conclusion(evidence, findings.comparisons)
     page, files = resolve_output_paths(store.folder / "report", out)
     document = Document(
@@ -76,8 +78,8 @@ def collect_notices(evidence: StudySummary) -> list[Notice]:
     if evidence.has_groups and evidence.protocol_config.get("allow_group_overlap"):
         line = "Rows of one group may stand on both sides of a split, as the study asked: new groups will likely fare worse."
         asked = ("groups", "windows")
-        found.append(Notice("Groups overlap.", (line, *map(one_line, leaks.severe_findings(evidence, asked)))))
-    if grave := leaks.severe_findings(evidence, but=asked):
+        found.append(Notice("Groups overlap.", (line, *map(one_line, leakage.severe_findings(evidence, asked)))))
+    if grave := leakage.severe_findings(evidence, but=asked):
         found.append(Notice("The splits let something through.", tuple(map(one_line, grave))))
     return found
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phoropter.report.evidence import (
+from phoropter.report.render.metric_format import MetricFormat
+from phoropter.report.render.table import CellValue, Column, ColumnKind, IntervalBounds, MeanStd, Table, TableRow
+from phoropter.report.summary.model import (
     CandidateResults,
     GroupAccuracy,
     Ints,
@@ -19,11 +21,9 @@ from phoropter.report.evidence import (
     finite_mean,
     finite_std,
 )
-from phoropter.report.figures import MetricFormat
-from phoropter.report.table import CellValue, Column, ColumnKind, IntervalBounds, MeanStd, Table, TableRow
-from phoropter.results import metrics, sums
-from phoropter.results.groups import GroupScore, WorstGroups, find_worst_groups
-from phoropter.results.metrics import METRICS, Metric
+from phoropter.results.metrics import registry, sufficient_sums
+from phoropter.results.metrics.by_group import GroupScore, WorstGroups, find_worst_groups
+from phoropter.results.metrics.registry import METRICS, Metric
 
 BASELINE_NAME = "always the commonest class"
 MAX_OTHER_CANDIDATES = 3  # candidates beside the first in tables of classes and groups on the page; the files have all
@@ -176,22 +176,22 @@ def majority_class_scores(evidence: StudySummary) -> dict[str, float]:
         return {"accuracy": float(support.max() / support.sum())}
     certain = np.zeros((labels.size, size))
     certain[:, int(support.argmax())] = 1
-    return metrics.compute_metrics(shown, labels, certain)
+    return registry.compute_metrics(shown, labels, certain)
 
 
 @dataclass(frozen=True, eq=False)
 class ClassMetrics:
     """(C,) of one candidate, all runs together; answers: held-out rows of the class, once for each run that met them."""
 
-    precision: sums.Floats
-    recall: sums.Floats
-    f1: sums.Floats
+    precision: sufficient_sums.Floats
+    recall: sufficient_sums.Floats
+    f1: sufficient_sums.Floats
     support: Ints
 
 
 def compute_class_metrics(confusion: Ints) -> ClassMetrics:
     right, actual, predicted = (a.astype(np.float64) for a in (np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)))
-    of_class = (sums.precision_per_class, sums.recall_per_class, sums.f1_per_class)
+    of_class = (sufficient_sums.precision_per_class, sufficient_sums.recall_per_class, sufficient_sums.f1_per_class)
     p, r, f = (of(right, actual, predicted) for of in of_class)
     return ClassMetrics(p, r, f, confusion.sum(axis=1))
 

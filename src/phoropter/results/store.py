@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import StoreError
 from phoropter.core.files import atomic_write, atomic_write_folder, file_lock, remove_unfinished, write_json
-from phoropter.results.metrics import softmax
+from phoropter.results.metrics.registry import softmax
 
 FORMAT_VERSION = 1
 MAX_JSON_BYTES = 200_000_000

@@ -26,7 +26,7 @@ from pydantic import Field, PositiveFloat
 
 from phoropter.core.errors import DataError, MissingExtraError, SpecError, did_you_mean, join_words
 from phoropter.core.spec import Spec
-from phoropter.signals.drawing import Bytes, Pen, column_starts, draw_area, draw_strip, draw_trace
+from phoropter.signals.rasterize import Bytes, Pen, column_starts, draw_area, draw_strip, draw_trace
 
 FloatArray = NDArray[np.floating[Any]]
 Size = Annotated[int, Field(ge=8, le=2048)]  # pixels a side

@@ -21,16 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.files import atomic_write, digest, file_lock
-from phoropter.data.crossings import PriorFit
-from phoropter.data.leakage import Finding, audit_splits, find_duplicates_in_pixels, raise_on_leak
-from phoropter.data.likeness import VERSION, DuplicatePairs
-from phoropter.data.neighbours import VERSION as NEIGHBOURS
-from phoropter.data.neighbours import find_feature_duplicates
-from phoropter.data.pixels import Pixels
-from phoropter.data.protocols import Split
+from phoropter.data.images.pixels import Pixels
+from phoropter.data.leakage.audit import Finding, audit_splits, find_duplicates_in_pixels, raise_on_leak
+from phoropter.data.leakage.checks import PriorFit
+from phoropter.data.leakage.feature_duplicates import VERSION as NEIGHBOURS
+from phoropter.data.leakage.feature_duplicates import find_feature_duplicates
+from phoropter.data.leakage.near_duplicates import VERSION, DuplicatePairs
+from phoropter.data.splits.protocol import Split
 from phoropter.results.store import read_bounded_json
 from phoropter.study.plan import ImageSet, Plan
-from phoropter.training.lineage import initial_bundles, rows_of_trained_groups
+from phoropter.training.trained_on import initial_bundles, rows_of_trained_groups
 
 THUMBNAIL_SIZE = 112  # the largest side of the pictures kept of pairs
 _KINDS_WITH_IMAGES = ("identical pictures", "near-identical pictures", "alike by features", "labels", "windows")

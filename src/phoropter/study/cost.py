@@ -11,7 +11,7 @@ from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.results.store import Store
 from phoropter.study.plan import Plan, PlannedRun
-from phoropter.training.views import batch_dependent
+from phoropter.training.augmentation.spec import batch_dependent
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from phoropter.core.cores import count_usable_cores
 from phoropter.core.errors import SpecError
 from phoropter.results.store import Store
-from phoropter.study.ladder import needs_screening, run_screening
 from phoropter.study.progress import ProgressCallback, ProgressEvent
+from phoropter.study.screening import needs_screening, run_screening
 from phoropter.study.spec import StudyInput
 
 if TYPE_CHECKING:
-    from phoropter.study.run import ComputeOptions
+    from phoropter.study.worker import ComputeOptions
 
 
 def execute_study(
@@ -34,7 +34,7 @@ def execute_study(
     cache: Path | None = None,
 ) -> Store:
     """Computes what is missing of a question, in this process or in `jobs` processes. Raises what `run_study` raises."""
-    from phoropter.study.run import ComputeOptions, compute_missing_runs
+    from phoropter.study.worker import ComputeOptions, compute_missing_runs
 
     if needs_screening(question):
         return run_screening(question, lambda rung: execute_study(rung, out, watch, jobs, here, cache), cache)
@@ -68,7 +68,7 @@ def _assign_device(here: ComputeOptions, number: int, threads: int) -> ComputeOp
 
 
 def _run_worker(question: StudyInput, out: Path, here: ComputeOptions, cache: Path | None) -> None:
-    from phoropter.study.run import compute_missing_runs
+    from phoropter.study.worker import compute_missing_runs
 
     compute_missing_runs(question, out, lambda event: None, here, cache)
 

@@ -20,15 +20,16 @@ from phoropter.core.errors import PhoropterError, SpecError, did_you_mean
 from phoropter.core.files import cache_dir, digest
 from phoropter.core.spec import validate_as
 from phoropter.data.dataset import Dataset
-from phoropter.data.pixels import load_cached_pixels
-from phoropter.data.protocols import Split, make_splits
+from phoropter.data.images.cache import load_cached_pixels
 from phoropter.data.spec import DataSpec, open_dataset
-from phoropter.models import catalog, sources
+from phoropter.data.splits.protocol import Split, make_splits
+from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
+from phoropter.models.weights import weight_files
 from phoropter.results.store import Store
 from phoropter.study.spec import StudyInput, SweepVariant, add_settings_to_name, expand_sweep
-from phoropter.training.candidate import Candidate, DistillationSpec, validate_candidate
-from phoropter.training.lineage import raise_on_bundle_leak
+from phoropter.training.candidates.candidate import Candidate, DistillationSpec, validate_candidate
+from phoropter.training.trained_on import raise_on_bundle_leak
 
 NUMERICS = 3  # raise when equal inputs would give other predictions than before
 
@@ -240,7 +241,7 @@ class _VariantPlanner:
         known = catalog.find_architecture(backbone.name)
         if backbone.weights == "pretrained":
             return known.num_classes
-        said = sources.find_weight_file(backbone.weights, self.question.base, known.name).metadata.get("num_classes")
+        said = weight_files.find_weight_file(backbone.weights, self.question.base, known.name).metadata.get("num_classes")
         return said if isinstance(said, int) else None
 
 

@@ -17,13 +17,13 @@ from pydantic import Field, field_validator, model_validator
 
 from phoropter.core.errors import SpecError, did_you_mean, join_words
 from phoropter.core.spec import SourceMap, Spec, load_yaml, validate_as
-from phoropter.data.protocols import ProtocolSpec
 from phoropter.data.spec import DataSpec
-from phoropter.results.metrics import get_metric
-from phoropter.training.candidate import Candidate
-from phoropter.training.entries import parse_candidates
-from phoropter.training.presets import parse_recipe
-from phoropter.training.recipe import Recipe
+from phoropter.data.splits.spec import ProtocolSpec
+from phoropter.results.metrics.registry import get_metric
+from phoropter.training.candidates.candidate import Candidate
+from phoropter.training.candidates.candidate_entry import parse_candidates
+from phoropter.training.candidates.presets import parse_recipe
+from phoropter.training.candidates.recipe import Recipe
 
 
 class About(Spec):

@@ -19,15 +19,16 @@ from sklearn.utils.validation import check_is_fitted, check_random_state
 
 from phoropter.core.errors import DataError
 from phoropter.core.files import cache_dir
-from phoropter.data.arrays import from_columns
 from phoropter.data.dataset import Dataset
-from phoropter.data.pictures import LazyArray
-from phoropter.data.pixels import prepare_pixels
-from phoropter.data.protocols import Split
+from phoropter.data.images.cache import prepare_pixels
+from phoropter.data.sources.arrays import from_columns
+from phoropter.data.sources.storage import LazyArray
+from phoropter.data.splits.protocol import Split
 from phoropter.models import catalog
-from phoropter.training.entries import parse_candidates
-from phoropter.training.fit import TrainedRun, TrainingTask, fit, predict_rows
-from phoropter.training.presets import parse_recipe
+from phoropter.training.candidates.candidate_entry import parse_candidates
+from phoropter.training.candidates.presets import parse_recipe
+from phoropter.training.fit import TrainedRun, TrainingTask, predict_rows
+from phoropter.training.train import train_candidate
 
 
 class InputError(DataError, ValueError):
@@ -128,7 +129,7 @@ class VisionClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _run_training(task: TrainingTask) -> TrainedRun:
-    training = fit(task)
+    training = train_candidate(task)
     while True:
         try:
             next(training)

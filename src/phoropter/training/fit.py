@@ -19,29 +19,29 @@ from numpy.typing import NDArray
 from phoropter.core.errors import LeakageError
 from phoropter.core.seeds import seed_of
 from phoropter.data.dataset import Dataset
-from phoropter.data.pixels import Pixels
-from phoropter.data.protocols import Split
+from phoropter.data.images.pixels import Pixels
+from phoropter.data.splits.protocol import Split
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
 from phoropter.models.spec import ClassifierSpec
-from phoropter.training.augment import Augmentation
-from phoropter.training.batches import Batch, BatchSampler, BatchSource, FeatureLoader, PixelLoader
-from phoropter.training.cache import CachedFeatures, ProgressFunction, extract_cached_views, extract_features
-from phoropter.training.candidate import Candidate
-from phoropter.training.checkpoint import Checkpoints
-from phoropter.training.convex import LogisticProblem, fit_logistic
-from phoropter.training.loop import (
-    HistoryRow,
-    Objective,
-    StepProgress,
-    TrainingSetup,
-    ValidationFunction,
-    resolve_autocast_dtype,
-    train,
+from phoropter.training.array_cache import ProgressFunction
+from phoropter.training.augmentation.pipeline import Augmentation
+from phoropter.training.batches.loading import Batch, BatchSampler, BatchSource, FeatureLoader, PixelLoader
+from phoropter.training.candidates.candidate import Candidate
+from phoropter.training.distillation import (
+    DistillationLoader,
+    Teacher,
+    TeacherLogits,
+    check_teacher_accuracy,
+    make_teacher_inputs,
 )
-from phoropter.training.losses import Criterion, DistillationLoss, compute_class_weights
+from phoropter.training.feature_cache import CachedFeatures, extract_cached_views, extract_features
+from phoropter.training.logistic_regression import LogisticProblem, fit_logistic
+from phoropter.training.loop.checkpoint import Checkpoints
+from phoropter.training.loop.losses import Criterion, DistillationLoss, compute_class_weights
+from phoropter.training.loop.precision import resolve_autocast_dtype
+from phoropter.training.loop.training_loop import HistoryRow, Objective, StepProgress, TrainingSetup, ValidationFunction, train
 from phoropter.training.predict import predict_from_features, predict_from_pixels
-from phoropter.training.teacher import DistillationLoader, Teacher, TeacherLogits, check_teacher_accuracy, make_teacher_inputs
 
 LogitsAndFeatures = tuple[NDArray[np.float32], NDArray[np.float16]]  # logits (n, C), features (n, D)
 
@@ -116,10 +116,6 @@ def fit(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, Traine
     as its kernels repeat themselves. Raises DivergedError, WeightsError, DiskError; LeakageError and RunError for a teacher
     that met the rows to be tested, or knows nothing.
     """
-    if task.bag_index is None and task.candidate.recipe.imbalance.bags > 1:
-        from phoropter.training.bags import fit_bags
-
-        return (yield from fit_bags(task))
     with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []):
         model = build_model(task)
         weights_before = tuple(b.identity for b in model.branches)

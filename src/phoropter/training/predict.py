@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phoropter.data.pixels import Pixels
+from phoropter.data.images.pixels import Pixels
 from phoropter.models.classifier import Classifier
-from phoropter.training.memory import tune_malloc
-from phoropter.training.resident import load_pictures_on_device
+from phoropter.training.batches.gpu_pixels import load_pictures_on_device
+from phoropter.training.malloc import tune_malloc
 
 BATCH_SIZE = 128  # fixed: the sums of a convolution may differ in the last bit between batch sizes
 TtaViews = Literal["single", "flip", "ten-crop"]

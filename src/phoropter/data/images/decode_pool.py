@@ -1,0 +1,90 @@
+"""Rows of a dataset → squares, a shard at a time, by several threads and in order.
+
+Threads decode, not processes: Pillow lets go of the interpreter while it decodes and scales. Measured on two cores, pictures a
+second for one thread, two threads and two processes: 375×500 JPEG to 224 340, 400 and 371; 32×32 9,200, 8,500 and 8,000.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.errors import DataError
+from phoropter.data.dataset import Dataset
+from phoropter.data.images.decode import SquareResize, pillow_warnings_ignored
+
+SHARD_BYTES = 8 * 1024**2
+PICTURES_PER_CALL = 64  # pictures asked for at once where they can be
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Squares of the good rows of first..stop, and (row, reason) of the bad ones."""
+
+    stop: int
+    squares: NDArray[np.uint8]
+    bad_rows: list[tuple[int, str]]
+
+
+def decode_shards(dataset: Dataset, square: SquareResize, first: int, workers: int) -> Generator[Shard, None, None]:
+    """Shards in order of rows from `first`, decoded by several threads; never more in memory than threads and two."""
+    count = len(dataset)
+    rows = max(1, min(SHARD_BYTES // (3 * square.size**2), -(-(count - first) // (4 * workers))))
+    starts = iter(range(first, count, rows))
+    waiting: deque[Future[Shard]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    with pillow_warnings_ignored:
+        try:
+            for start in starts:
+                waiting.append(pool.submit(_decode_shard, dataset, square, start, min(start + rows, count)))
+                if len(waiting) > workers + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _decode_shard(dataset: Dataset, square: SquareResize, start: int, stop: int) -> Shard:
+    squares = np.empty((stop - start, 3, square.size, square.size), dtype=np.uint8)
+    bad: list[tuple[int, str]] = []
+    for row, picture in _iterate_pictures(dataset, start, stop):
+        if isinstance(picture, DataError):
+            bad.append((row, str(picture)))
+        else:
+            squares[row - start - len(bad)] = square.resize_image(picture)
+    return Shard(stop, squares[: stop - start - len(bad)], bad)
+
+
+def _iterate_pictures(dataset: Dataset, start: int, stop: int) -> Iterator[tuple[int, Any]]:
+    """Each row's picture, or the DataError it raises; in one go where the pictures can be drawn together and all are good."""
+    together: Callable[[NDArray[np.int64]], NDArray[np.uint8]] | None = getattr(dataset.pictures, "images", None)
+    for first in range(start, stop, PICTURES_PER_CALL) if together else ():
+        rows = np.arange(first, min(first + PICTURES_PER_CALL, stop), dtype=np.int64)
+        try:
+            yield from zip(rows.tolist(), together(rows), strict=True)  # type: ignore[misc]
+        except DataError:
+            yield from _read_one_by_one(dataset, rows.tolist())
+    if together is None:
+        yield from _read_one_by_one(dataset, range(start, stop))
+
+
+def _read_one_by_one(dataset: Dataset, rows: Iterable[int]) -> Iterator[tuple[int, Any]]:
+    read = picture_reader(dataset)
+    for row in rows:
+        try:
+            yield row, read(row)
+        except DataError as error:
+            yield row, error
+
+
+def picture_reader(dataset: Dataset) -> Callable[[int], Any]:
+    """The shortest way to a picture: Pillow's own Image where the pictures can give it."""
+    image: Callable[[int], Any] | None = getattr(dataset.pictures, "image", None)
+    return image or dataset.pictures.read

@@ -1,0 +1,66 @@
+"""Pixels: decoded images of one size, read a batch at a time, whatever keeps them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.data.images.memmap import MemoryMappedArray
+
+
+class Pixels:
+    """(N, 3, S, S) uint8 in one file.
+
+    identity: names these pixels in every cache built on them
+    stored:   whether they lie in a file, or are decoded when asked for
+    """
+
+    stored = True
+
+    def __init__(self, file: Path, shape: tuple[int, int, int, int], identity: str) -> None:
+        self.file, self.shape, self.identity = file, shape, identity
+        self._memmap: MemoryMappedArray | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def size(self) -> int:
+        """S, the side in pixels."""
+        return self.shape[2]
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """(N, 3, S, S) uint8, read-only, mapped from the file."""
+        return self._open_memmap().array
+
+    def batch(self, rows: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """(B,) rows → (B, 3, S, S) uint8, contiguous and writable; into `out` where given. Raises IndexError outside 0..N-1."""
+        rows = check_row_range(rows, len(self))
+        array = self._open_memmap().prefetch_rows(rows)
+        return np.take(array, rows, axis=0, out=out, mode="clip")  # `clip` writes straight into out; rows are checked
+
+    def read_each(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """(B,) rows → B pictures (3, S, S) uint8, read-only, where they lie. Raises as `batch`."""
+        rows = check_row_range(rows, len(self))
+        array = self._open_memmap().prefetch_rows(rows)
+        return [array[row] for row in rows.tolist()]
+
+    def _open_memmap(self) -> MemoryMappedArray:
+        if self._memmap is None:
+            self._memmap = MemoryMappedArray(self.file, self.shape)
+        return self._memmap
+
+    def __reduce__(self) -> Any:
+        return Pixels, (self.file, self.shape, self.identity)
+
+
+def check_row_range(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Rows as they are. Raises IndexError for one that is none: a negative row would quietly be another picture."""
+    rows = np.asarray(rows)
+    if rows.size and (rows.min() < 0 or rows.max() >= count):
+        raise IndexError(f"rows {rows.min()}..{rows.max()} were asked for, there are 0..{count - 1}")
+    return rows

@@ -1,0 +1,86 @@
+"""StreamedPixels: the door of Pixels for a set too large to keep; pictures are decoded when they are asked for.
+
+The last ones stay in memory, up to a bound. Nothing is predicted: whoever deals in batches asks for the next one in a thread of
+its own if it wants to hide the wait.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.cores import count_usable_cores
+from phoropter.core.errors import DataError
+from phoropter.data.dataset import Dataset
+from phoropter.data.images.decode import SquareResize
+from phoropter.data.images.decode_pool import picture_reader
+from phoropter.data.images.pixels import Pixels, check_row_range
+
+MEMORY_BYTES = 1024**3
+
+
+class StreamedPixels(Pixels):
+    """(N, 3, S, S) uint8 that lies nowhere: `batch` decodes. The dataset is one whose bad rows are gone."""
+
+    stored = False
+
+    def __init__(self, dataset: Dataset, square: SquareResize, identity: str, memory: int = MEMORY_BYTES) -> None:
+        self.dataset, self.square, self.identity = dataset, square, identity
+        self.shape = (len(dataset), 3, square.size, square.size)
+        self.capacity = max(1, memory // (3 * square.size**2))
+        self._recent_squares: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._pool_pid = 0
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """There is none. Raises DataError."""
+        raise DataError(
+            f"{self.dataset.name} is streamed because it is larger than the budget, so there is no array of all its pixels; "
+            "ask for batches, or raise PHOROPTER_PIXELS_BUDGET"
+        )
+
+    def batch(self, rows: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """(B,) rows → (B, 3, S, S) uint8, contiguous. Raises DataError for a picture that has become unreadable."""
+        if out is None:
+            out = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
+        for place, square in enumerate(self._iterate_squares(rows)):
+            out[place] = square
+        return out
+
+    def read_each(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """(B,) rows → B pictures (3, S, S) uint8. Raises as `batch`."""
+        return list(self._iterate_squares(rows))
+
+    def _iterate_squares(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        return self._thread_pool().map(self._decode_square, check_row_range(rows, len(self)).tolist())
+
+    def _decode_square(self, row: int) -> NDArray[np.uint8]:
+        with self._lock:
+            if row in self._recent_squares:
+                self._recent_squares.move_to_end(row)
+                return self._recent_squares[row]
+        square = self.square.resize_image(picture_reader(self.dataset)(row))
+        with self._lock:
+            self._recent_squares[row] = square
+            while len(self._recent_squares) > self.capacity:
+                self._recent_squares.popitem(last=False)
+        return square
+
+    def _thread_pool(self) -> ThreadPoolExecutor:
+        """Threads of this process: those of a parent do not live in a forked child."""
+        with self._lock:
+            if self._pool is None or self._pool_pid != os.getpid():
+                self._pool, self._pool_pid = ThreadPoolExecutor(count_usable_cores(), thread_name_prefix="stream"), os.getpid()
+            return self._pool
+
+    def __reduce__(self) -> Any:
+        return StreamedPixels, (self.dataset, self.square, self.identity)

@@ -1,0 +1,310 @@
+"""What lies at a path, for `phoropter data PATH`: a guess at the source, then counts, sizes, duplicates and problems.
+
+Of recordings also durations, rates, what is missing, and seconds or events of each label for each subject; what they look like
+as pictures is in preview.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.errors import DataError, InputProblem
+from phoropter.core.files import format_bytes
+from phoropter.core.seeds import random_permutation
+from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.recordings.dataset import RenderedPictures
+from phoropter.data.sources.cifar import CIFAR10, CIFAR100, CifarLayout
+from phoropter.data.sources.folder import IMAGE_EXTENSIONS
+from phoropter.data.sources.imagenet import LABEL_FILES
+from phoropter.data.spec import DataSpec
+from phoropter.signals import recording as signals
+
+MAX_SAMPLED_HEADERS = 500
+MAX_LISTED = 20
+MIN_SYNSET_FOLDERS = 500  # fewer synset folders are somebody's own selection, with classes of its own
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """A dataset in numbers.
+
+    classes, parts, sites: rows of each; groups: how many there are, and the fewest, median and most rows of one
+    sizes:      (width, height) → how many, of `sampled` headers, most frequent first
+    byte_count: of all files, None where pictures lie in one array
+    recorded:   what is known of each recording, where rows are windows of recordings
+    duplicates: ids of rows with the same contents
+    unreadable: how many of the sampled headers were none
+    """
+
+    name: str
+    rows: int
+    unlabelled: int
+    classes: dict[str, int]
+    parts: dict[str, int]
+    sites: dict[str, int]
+    groups: tuple[int, int, float, int] | None
+    sizes: dict[tuple[int, int], int]
+    sampled: int
+    unreadable: int
+    byte_count: int | None
+    duplicates: tuple[tuple[str, ...], ...]
+    problems: tuple[InputProblem, ...]
+    notes: tuple[str, ...]
+    recordings: tuple[dict[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        bytes_ = f", {format_bytes(self.byte_count)}" if self.byte_count is not None else ""
+        unlabelled = f", {self.unlabelled} without a label" if self.unlabelled else ""
+        lines = [f"{self.name}: {self.rows} pictures in {len(self.classes)} classes{unlabelled}{bytes_}"]
+        lines += [f"  {note}" for note in self.notes]
+        lines += _count_lines("class", self.classes) + _count_lines("part", self.parts) + _count_lines("site", self.sites)
+        if self.groups:
+            count, fewest, median, most = self.groups
+            lines.append(f"groups: {count}, of {fewest} to {most} pictures (median {median:g})")
+        lines += _recording_lines(self.recordings)
+        if self.sizes:
+            sides = np.array(list(self.sizes))
+            narrow, wide = "×".join(map(str, sides.min(axis=0))), "×".join(map(str, sides.max(axis=0)))
+            common = ", ".join(f"{w}×{h} ({n})" for (w, h), n in islice(self.sizes.items(), 3))
+            lines.append(f"sizes of {self.sampled} looked at: from {narrow} to {wide}; most often {common}")
+        if self.duplicates:
+            rows = sum(len(same) for same in self.duplicates)
+            lines.append(f"duplicates: {rows} rows share their contents with another")
+            lines += _bounded_lines(" = ".join(same[:3]) + " …" * (len(same) > 3) for same in self.duplicates)
+        if self.problems:
+            lines.append(f"problems: {len(self.problems)}")
+            lines += _bounded_lines(str(problem) for problem in self.problems)
+        return "\n".join(lines)
+
+
+def summarize_dataset(dataset: Dataset, sampled: int = MAX_SAMPLED_HEADERS) -> DatasetSummary:
+    """A dataset → its Summary. Reads the headers of `sampled` pictures and every file's bytes once, but decodes none."""
+    sizes, bad = _sample_image_sizes(dataset, sampled)
+    sizes_seen = Counter(sizes)
+    return DatasetSummary(
+        name=dataset.name,
+        rows=len(dataset),
+        unlabelled=int((dataset.labels == UNLABELLED).sum()),
+        classes={name: int(count) for name, count in zip(dataset.classes, dataset.class_counts, strict=True)},
+        parts=_count_values(dataset.parts),
+        sites=_count_values(dataset.sites),
+        groups=_summarize_groups(dataset.groups),
+        sizes=dict(sizes_seen.most_common()),
+        sampled=len(sizes),
+        unreadable=len(bad),
+        byte_count=_total_bytes(dataset),
+        duplicates=_find_duplicates(dataset),
+        problems=(*dataset.problems, *bad),
+        notes=dataset.notes,
+        recordings=_summarize_recordings(dataset),
+    )
+
+
+def detect_data_spec(path: Path) -> DataSpec:
+    """What lies at a path, as a spec that lists problems instead of stopping at them. Raises DataError when it cannot be told."""
+    if str(path) == "digits" and not path.exists():
+        return DataSpec(digits=True)
+    path = path.expanduser().absolute()
+    if not path.exists():
+        raise DataError(
+            f"there is nothing at {path}; expected a folder of pictures or recordings, a manifest, .npz, Parquet or CIFAR files"
+        )
+    source = _detect_folder_source(path) if path.is_dir() else _detect_file_source(path)
+    return DataSpec.model_validate({source: path, "on_bad_input": "skip"})
+
+
+def _detect_folder_source(path: Path) -> str:
+    for source, kind in _CIFAR_LAYOUTS.items():
+        if any(
+            (place / next(iter(kind.batch_files))).is_file() and (place / kind.meta_file).is_file()
+            for place in (path, path / kind.folder)
+        ):
+            return source
+        if (path / kind.archive).is_file():
+            return source
+    names = [entry.name for entry in islice(path.iterdir(), 10_000)]
+    if recorded := _detect_recordings_source(path, names):
+        return recorded
+    suffixes = Counter(Path(name).suffix.lower() for name in names)
+    flat = [name for name in names if re.match(r"n\d{8}_.*\.jpe?g$", name, re.IGNORECASE)]
+    synsets = sum(1 for name in names if re.fullmatch(r"n\d{8}", name))
+    labelled = any((path / name).is_file() for name in LABEL_FILES)
+    if synsets >= MIN_SYNSET_FOLDERS or (names and 2 * len(flat) > len(names)) or (labelled and suffixes[".jpeg"]):
+        return "imagenet"
+    if suffixes[".parquet"] and not any(suffixes[suffix] for suffix in IMAGE_EXTENSIONS):
+        return "parquet"
+    return "folder"
+
+
+def _detect_recordings_source(path: Path, names: list[str]) -> str | None:
+    """The database whose files lie in a folder. Raises DataError for recordings that only a manifest can explain."""
+    if any(re.fullmatch(r"S\d+", name) and (path / name / f"{name}.pkl").is_file() for name in names):
+        return "wesad"
+    headers = [name for name in names if name.endswith(".hea")]
+    if headers and (path / headers[0]).with_suffix(".atr").is_file():
+        return "mitdb"
+    if headers and "#pH" in (path / headers[0]).read_text(encoding="latin-1"):
+        return "ctu"
+    if any(re.fullmatch(r"Subject\d+_[12]\.edf", name) for name in names):
+        return "eegmat"
+    if headers or any(name.lower().endswith(".edf") for name in names):
+        raise DataError(f"{path} holds recordings of no known database; list them in a manifest (docs/recordings.md)")
+    return None
+
+
+def _detect_file_source(path: Path) -> str:
+    name = path.name.lower()
+    for source, kind in _CIFAR_LAYOUTS.items():
+        if name == kind.archive:
+            return source
+    if name.endswith((".csv", ".tsv")):
+        return "recordings" if _lists_recordings(path) else "manifest"
+    if name.endswith(".npz"):
+        return "npz"
+    if name.endswith((".parquet", ".pq")):
+        return _detect_parquet_source(path)
+    if name.endswith((".tar", ".gz", ".tgz", ".zip", ".7z", ".rar", ".bz2", ".xz")):
+        raise DataError(f"{path} is an archive; unpack it and name the folder (only CIFAR's own archives are read as they are)")
+    raise DataError(f"{path}: expected a folder of pictures, a manifest (.csv, .parquet), .npz, Parquet or CIFAR files")
+
+
+def _lists_recordings(path: Path) -> bool:
+    """Whether a manifest has a rate, or lists recordings by their endings."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            header, first = file.readline(1_000_000).lower(), file.readline(1_000_000).lower()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    words = {word.strip().strip('"') for word in re.split("[,;\t]", header)}
+    listed = any(re.search(rf"\{ending}[\"',;\s]", first + "\n") for ending in (".hea", ".edf"))
+    return "path" in words and ("rate_hz" in words or listed)
+
+
+def _detect_parquet_source(path: Path) -> str:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        names = {name.lower() for name in parquet.read_schema(path).names}
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is damaged or no Parquet file ({error})") from None
+    return "manifest" if "path" in names and "image" not in names else "parquet"
+
+
+def _summarize_recordings(dataset: Dataset) -> tuple[dict[str, Any], ...]:
+    """What is known of each recording, and how many windows it gave."""
+    if not isinstance(dataset.pictures, RenderedPictures) or dataset.recordings is None:
+        return ()
+    drawing = dataset.pictures.windows
+    windows = Counter(dataset.recordings.tolist())
+    names = np.array([*dataset.classes, "no label"])  # UNLABELLED is -1: the last place
+    classes: dict[str, set[str]] = defaultdict(set)
+    for recording, label in zip(dataset.recordings.tolist(), names[dataset.labels].tolist(), strict=True):
+        classes[recording].add(label)
+    return tuple(
+        {
+            **signals.recording_summary(r),
+            "unmeasured": drawing.view.missing_fraction(r),
+            "windows": windows[r.id],
+            "classes": classes[r.id],
+        }
+        for r in drawing.recordings
+    )
+
+
+def _recording_lines(recorded: tuple[dict[str, Any], ...]) -> list[str]:
+    """Durations, rates and what is missing; then a line for each of the first subjects."""
+    if not recorded:
+        return []
+    lasting = sorted(r["duration_s"] for r in recorded)
+    rates = ", ".join(f"{rate:g} Hz" for rate in sorted({r["rate_hz"] for r in recorded}))
+    missing = sorted(r["unmeasured"] for r in recorded)
+    long = f"{lasting[0]:.0f} to {lasting[-1]:.0f} s (median {lasting[len(lasting) // 2]:.0f})"
+    lines = [
+        f"recordings: {len(recorded)}, of {long}, {rates}",
+        f"missing: {missing[0]:.1%} to {missing[-1]:.1%} of a recording (median {missing[len(missing) // 2]:.1%})",
+    ]
+    return [
+        *lines,
+        "subject:",
+        *_bounded_lines(_subject_line(name, recorded) for name in dict.fromkeys(r["subject"] for r in recorded)),
+    ]
+
+
+def _subject_line(name: str, recorded: tuple[dict[str, Any], ...]) -> str:
+    mine = [r for r in recorded if r["subject"] == name]
+    words = [f"{sum(r['duration_s'] for r in mine):.0f} s", f"{sum(r['windows'] for r in mine)} windows"]
+    for key, unit in (("seconds", " s"), ("events", "")):
+        total: Counter[str] = Counter()
+        for r in mine:
+            total.update(r[key])
+        words += [f"{label} {amount:.0f}{unit}" for label, amount in sorted(total.items())]
+    if not any(r["seconds"] or r["events"] for r in mine):
+        words += sorted({name for r in mine for name in r["classes"]})
+    return f"{name}  {', '.join(words)}"
+
+
+def _sample_image_sizes(dataset: Dataset, sampled: int) -> tuple[list[tuple[int, int]], list[InputProblem]]:
+    """(width, height) of some pictures, drawn by id, and those whose header is none."""
+    sizes: list[tuple[int, int]] = []
+    bad: list[InputProblem] = []
+    for row in np.sort(random_permutation(dataset.hashed_ids, 0, "summary")[:sampled]):
+        try:
+            height, width = dataset.shape(int(row))
+            sizes.append((width, height))
+        except DataError as error:
+            bad.append(InputProblem(str(dataset.ids[row]), str(error).removeprefix(f"{dataset.ids[row]}: ")))
+    return sizes, bad
+
+
+def _count_values(column: NDArray[np.str_] | None) -> dict[str, int]:
+    return {} if column is None else {str(k) or "none": v for k, v in sorted(Counter(column.tolist()).items())}
+
+
+def _summarize_groups(groups: NDArray[np.str_] | None) -> tuple[int, int, float, int] | None:
+    if groups is None:
+        return None
+    counts = np.unique(groups, return_counts=True)[1]
+    return len(counts), int(counts.min()), float(np.median(counts)), int(counts.max())
+
+
+def _total_bytes(dataset: Dataset) -> int | None:
+    asked = getattr(dataset.pictures, "byte_count", None)
+    return sum(asked(row) for row in range(len(dataset))) if asked else None
+
+
+def _find_duplicates(dataset: Dataset) -> tuple[tuple[str, ...], ...]:
+    rows: dict[str, list[str]] = defaultdict(list)
+    for name, found in zip(dataset.ids.tolist(), dataset.digests(), strict=True):
+        rows[found].append(name)
+    return tuple(tuple(same) for found, same in rows.items() if len(same) > 1 and not found.startswith("unreadable"))
+
+
+def _count_lines(what: str, counts: dict[str, int]) -> list[str]:
+    """Two columns, the rest of a long list as a range."""
+    if not counts:
+        return []
+    shown = list(counts.items())[:MAX_LISTED]
+    width = max(len(name) for name, _ in shown)
+    lines = [f"{what}:", *(f"  {name:<{width}}  {count}" for name, count in shown)]
+    if rest := list(counts.values())[MAX_LISTED:]:
+        spread = f"{min(rest)}" if min(rest) == max(rest) else f"{min(rest)} to {max(rest)}"
+        lines.append(f"  … and {len(rest)} more, with {spread} pictures each")
+    return lines
+
+
+def _bounded_lines(items: Iterable[str]) -> list[str]:
+    lines = [f"  {item}" for item in items]
+    return lines if len(lines) <= MAX_LISTED else [*lines[:MAX_LISTED], f"  … and {len(lines) - MAX_LISTED} more"]
+
+
+_CIFAR_LAYOUTS: dict[str, CifarLayout] = {"cifar10": CIFAR10, "cifar100": CIFAR100}

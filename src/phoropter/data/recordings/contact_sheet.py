@@ -1,0 +1,72 @@
+"""A contact sheet of windows of recordings: what the network sees, under the trace it was drawn from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phoropter.core.errors import DataError, join_words
+from phoropter.core.files import atomic_write
+from phoropter.core.seeds import random_permutation
+from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.recordings.dataset import RenderedPictures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SHEET_COLUMNS, SHEET_ROWS = 4, 3
+FIGURE_EXTENSIONS = (".png", ".svg", ".pdf")
+
+
+def write_contact_sheet(dataset: Dataset, file: Path) -> Path:
+    """Writes a sheet of a dozen windows, the classes in turn and whoever comes, always the same ones of the same dataset.
+
+    Raises DataError for a dataset that is none of recordings, or a file that is no picture.
+    """
+    if not isinstance(dataset.pictures, RenderedPictures):
+        raise DataError(f"{dataset.name} holds pictures already; a preview shows windows of recordings")
+    if file.suffix.lower() not in FIGURE_EXTENSIONS:
+        raise DataError(f"{file}: the preview should end in {join_words(FIGURE_EXTENSIONS)}")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = _choose_rows(dataset)
+    figure = Figure(figsize=(2.6 * SHEET_COLUMNS, 3.6 * -(-len(rows) // SHEET_COLUMNS)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(
+        2 * -(-len(rows) // SHEET_COLUMNS), SHEET_COLUMNS, squeeze=False, height_ratios=[1, 2.4] * -(-len(rows) // SHEET_COLUMNS)
+    )
+    for axis in axes.ravel():
+        axis.set_axis_off()
+    for place, row in enumerate(rows):
+        top, column = 2 * (place // SHEET_COLUMNS), place % SHEET_COLUMNS
+        _draw_trace(axes[top][column], dataset, dataset.pictures, row)
+        axes[top + 1][column].imshow(dataset.read(row), interpolation="nearest")
+    with atomic_write(file) as aside:
+        figure.savefig(aside, format=file.suffix[1:].lower(), dpi=110)
+    return file
+
+
+def _choose_rows(dataset: Dataset) -> list[int]:
+    """Rows in an order drawn by id, one of each class in turn."""
+    drawn = random_permutation(dataset.hashed_ids, 0, "preview")
+    turn = np.zeros(len(dataset), dtype=np.int64)
+    for label in np.unique(dataset.labels):
+        mine = drawn[dataset.labels[drawn] == label]
+        turn[mine] = np.arange(len(mine))
+    first = sorted(drawn.tolist(), key=lambda row: (turn[row], dataset.labels[row]))[: SHEET_COLUMNS * SHEET_ROWS]
+    return sorted(first, key=lambda row: (dataset.labels[row], turn[row]))
+
+
+def _draw_trace(axis: Axes, dataset: Dataset, pictures: RenderedPictures, row: int) -> None:
+    label = dataset.labels[row]
+    name = "no label" if label == UNLABELLED else dataset.classes[label]
+    axis.set_title(f"{dataset.ids[row]}\n{name}", fontsize=7)
+    traces: dict[str, Any] = pictures.source_signals(row)
+    for channel, values in traces.items():
+        axis.plot(np.linspace(0, 1, len(values)), values, linewidth=0.5, label=channel)
+    if len(traces) > 1:
+        axis.legend(fontsize=5, loc="lower left", frameon=False)
+    axis.set_xlim(0, 1)

@@ -1,0 +1,197 @@
+"""Pictures in one array → Dataset: npz files, scikit-learn's digits, arrays at hand.
+
+Opening one reads its labels; the pixels are read when the first picture is asked for, and a process that is handed the dataset
+reads them again for itself. (CIFAR and Parquet have files of their own.)
+"""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.errors import DataError, join_words
+from phoropter.core.files import format_bytes
+from phoropter.data.dataset import Dataset, encode_labels
+from phoropter.data.sources.folder import parse_split_name
+from phoropter.data.sources.storage import ArrayPictures, LazyArray
+
+
+def open_digits() -> Dataset:
+    """scikit-learn's handwritten digits: 1,797 greyscale pictures of 8×8 by 43 writers (UCI, E. Alpaydin & C. Kaynak 1998, CC BY
+    4.0), 10 classes; values 0..16 become 0..255. Read from the package's own file, because importing it takes seconds."""
+    table = _read_digits_table()
+    return Dataset(
+        name="digits",
+        ids=np.array([f"digits/{row:04d}" for row in range(len(table))]),
+        labels=table[:, -1].astype(np.int64),
+        classes=tuple(str(digit) for digit in range(10)),
+        pictures=ArrayPictures(LazyArray(_read_digits_images), np.arange(len(table)), "digits"),
+        notes=(
+            "Optical Recognition of Handwritten Digits, test part (UCI, CC BY 4.0), as packed with scikit-learn; writers unnamed",
+        ),
+    )
+
+
+def _read_digits_table() -> NDArray[np.int64]:
+    found = find_spec("sklearn")
+    folder = found.submodule_search_locations[0] if found and found.submodule_search_locations else ""
+    file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+    if folder and file.exists():
+        with gzip.open(file, "rt", encoding="ascii") as text:
+            return np.loadtxt(text, delimiter=",").astype(np.int64)
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return np.column_stack([digits.data, digits.target]).astype(np.int64)
+
+
+def _read_digits_images() -> NDArray[np.uint8]:
+    values = _read_digits_table()[:, :-1].reshape(-1, 8, 8)
+    return ((values * 255 + 8) // 16).astype(np.uint8)
+
+
+def open_npz(path: Path, *, name: str | None = None) -> Dataset:
+    """An .npz with images (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4) uint8, labels (N,) whole numbers or text, and
+    where known ids, groups, sites, parts (N,) and classes (C,). Nothing pickled is read.
+
+    Raises DataError for a missing key, a wrong shape, or an array of objects.
+    """
+    shape = _read_npz_header(path)
+    columns = {key: _read_npz_column(path, key, shape[0]) for key in ("labels", "ids", "groups", "sites", "parts")}
+    if columns["labels"] is None:
+        raise DataError(f"{path.name} has no array 'labels'; expected images (N, H, W, 3) uint8 and labels (N,)")
+    labels, classes = _encode_npz_labels(path, columns["labels"])
+    held = LazyArray(_read_npz_images, path, files=(path,))
+    return from_columns(name or path.stem, held, labels, classes, {k: v for k, v in columns.items() if k != "labels"})
+
+
+def from_arrays(
+    images: NDArray[np.uint8], labels: Sequence[Any], *, name: str = "arrays", **columns: Sequence[Any] | None
+) -> Dataset:
+    """(N, H, W[, 1 | 3 | 4]) uint8 and N labels → Dataset. columns: ids, groups, sites, parts, each N long."""
+    _check_image_array(images.shape, images.dtype, name)
+    if len(labels) != len(images):
+        raise DataError(f"{name}: {len(labels)} labels came for {len(images)} images")
+    coded_labels, classes = encode_labels([str(label) for label in labels])
+    held = LazyArray(_return_unchanged, images)
+    return from_columns(
+        name, held, coded_labels, classes, {k: None if v is None else np.array(v).astype(str) for k, v in columns.items()}
+    )
+
+
+def from_columns(
+    name: str,
+    held: LazyArray,
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+    columns: dict[str, NDArray[np.str_] | None],
+) -> Dataset:
+    """Pictures in an array, and columns as text → Dataset; ids are row numbers where none are given."""
+    ids, parts = columns.get("ids"), columns.get("parts")
+    if parts is not None:
+        found = [parse_split_name(part) if part else "" for part in parts.tolist()]
+        if None in found:
+            raise DataError(f"{name}: parts holds '{parts[found.index(None)]}'; expected train, val or test")
+        parts = np.array(found, dtype=np.str_)
+    width = len(str(max(0, len(labels) - 1)))
+    return Dataset(
+        name=name,
+        ids=np.array([f"{row:0{width}d}" for row in range(len(labels))]) if ids is None else ids,
+        labels=labels,
+        classes=classes,
+        pictures=ArrayPictures(held, np.arange(len(labels)), name),
+        groups=columns.get("groups"),
+        sites=columns.get("sites"),
+        parts=parts,
+    )
+
+
+def _return_unchanged(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return images
+
+
+def _read_npz_header(path: Path) -> tuple[int, ...]:
+    """The shape of `images`, without reading them. Raises DataError when they cannot be pictures or do not fit in memory."""
+    import psutil
+
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file; an .npz with images (N, H, W, 3) uint8 and labels (N,) is expected")
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("images.npy") as file:
+            read = _NPY_HEADER_READERS[np.lib.format.read_magic(file)]
+            shape, _, kind = read(file)
+            size = archive.getinfo("images.npy").file_size
+    except KeyError:
+        raise DataError(f"{path.name} has no array 'images'; expected images (N, H, W, 3) uint8 and labels (N,)") from None
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise DataError(f"{path.name} is damaged or no .npz file ({error})") from None
+    _check_image_array(shape, kind, path.name)
+    if size > 0.8 * psutil.virtual_memory().total:
+        raise DataError(
+            f"{path.name}: its images unfold into {format_bytes(size)}, more than this machine's memory; use files or Parquet"
+        )
+    return tuple(int(side) for side in shape)
+
+
+def _check_image_array(shape: tuple[int, ...], kind: Any, where: str) -> None:
+    if kind != np.uint8:
+        raise DataError(f"{where}: images are {kind}, expected uint8 in 0..255; scale and round them first")
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3, 4)) or 0 in shape:
+        raise DataError(f"{where}: images have the shape {shape}, expected (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4)")
+
+
+def _read_npz_images(path: Path) -> NDArray[np.uint8]:
+    return _read_npz_array(path, "images")  # type: ignore[return-value]
+
+
+def _read_npz_array(path: Path, key: str) -> NDArray[Any] | None:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays[key] if key in arrays.files else None
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        what = "it holds pickled objects, which are not read" if "pickle" in str(error).lower() else str(error)
+        raise DataError(f"{path.name}: the array '{key}' cannot be read: {what}") from None
+
+
+def _read_npz_column(path: Path, key: str, count: int) -> NDArray[Any] | None:
+    column = _read_npz_array(path, key)
+    if column is None:
+        return None
+    if column.shape != (count,) or column.dtype.kind not in "iuUS":
+        raise DataError(
+            f"{path.name}: '{key}' has the shape {column.shape} and kind {column.dtype}, expected ({count},) of int or text"
+        )
+    if key == "labels" and column.dtype.kind in "iu":
+        return column
+    return np.char.decode(column, "utf-8") if column.dtype.kind == "S" else column.astype(np.str_)
+
+
+def _encode_npz_labels(path: Path, labels: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    given = _read_npz_array(path, "classes")
+    classes = None if given is None else tuple(str(word) for word in given.ravel().tolist())
+    if labels.dtype.kind not in "iu":
+        words = [word or None for word in labels.tolist()]
+        unknown = {word for word in words if word} - set(classes or [word for word in words if word])
+        if unknown:
+            raise DataError(f"{path.name}: the label '{min(unknown)}' is not in 'classes' ({join_words(classes or ())})")
+        return encode_labels(words, classes)
+    if classes is None:
+        return encode_labels([str(label) if label >= 0 else None for label in labels.tolist()])
+    if labels.max(initial=-1) >= len(classes):
+        raise DataError(
+            f"{path.name}: the label {labels.max()} came, but 'classes' names {len(classes)}: expected 0..{len(classes) - 1}"
+        )
+    return np.maximum(labels.astype(np.int64), -1), classes
+
+
+_NPY_HEADER_READERS: dict[tuple[int, int], Callable[..., Any]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}

@@ -1,0 +1,316 @@
+"""Folders of pictures → Dataset: one folder a class, or a tree of train/, val/ and test/ of such.
+
+What was detected is said in the dataset's notes, and everything a person's folder holds besides is left out in so many words:
+hidden files, thumbnails of file managers, loose pictures without a class, empty class folders, links that lead in a circle.
+The order of rows depends on names alone, never on the file system.
+
+Left out on purpose: guessing a class from a file's name (write a manifest, or `group_from` for groups), and archives.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from phoropter.core.errors import DataError, InputProblem, join_words
+from phoropter.data.dataset import Dataset, encode_labels
+from phoropter.data.sources.storage import FilePictures
+
+IMAGE_EXTENSIONS = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".jp2",
+)
+UNSUPPORTED_EXTENSIONS = (
+    ".heic",
+    ".heif",
+    ".avif",
+    ".svg",
+    ".psd",
+    ".pdf",
+    ".dng",
+    ".nef",
+    ".cr2",
+    ".arw",
+    ".raw",
+    ".dcm",
+    ".mp4",
+    ".avi",
+)
+IGNORED_NAMES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found", "icon\r")
+MAX_DEPTH = 32
+MAX_FILES = 20_000_000
+
+PathParts = tuple[str, ...]
+
+
+@dataclass
+class FolderScan:
+    """What lies below a folder.
+
+    names:   of pictures, relative to the root, as the file system spells them; sorted by their normalised form
+    folders: every visible folder below the root
+    others:  visible files that are no pictures
+    facts:   what was left out without losing a picture
+    lost:    what may hold pictures and cannot be used
+    """
+
+    root: Path
+    picture_paths: list[PathParts] = field(default_factory=list)
+    folders: list[PathParts] = field(default_factory=list)
+    other_files: list[str] = field(default_factory=list)
+    ignored: list[InputProblem] = field(default_factory=list)
+    unusable: list[InputProblem] = field(default_factory=list)
+
+    def collect_problems(self, on_bad_input: str) -> tuple[InputProblem, ...]:
+        """What was left out. Raises DataError for the first lost picture unless these are to be skipped."""
+        if self.unusable and on_bad_input == "stop":
+            more = f" (and {len(self.unusable) - 1} more)" if len(self.unusable) > 1 else ""
+            raise DataError(f"{self.root}: {self.unusable[0]}{more}; correct it, or say on_bad_input: skip")
+        return (*self.unusable, *self.ignored)
+
+    def describe_other_files(self) -> tuple[str, ...]:
+        """The files that are no pictures, in one sentence."""
+        if not self.other_files:
+            return ()
+        return (f"{len(self.other_files)} files that are no pictures were left out: {join_words(sorted(self.other_files), 3)}",)
+
+
+@dataclass(frozen=True)
+class FolderLayout:
+    """How paths are read: `prefix` folders wrap everything; `parts` maps a top folder to (train|val|test|'' for unlabelled,
+    how many folders it wraps its classes in)."""
+
+    prefix: PathParts = ()
+    parts: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    def parse_path(self, name: PathParts) -> tuple[str, str | None] | None:
+        """A picture's path → (official part, class or None), or None for a loose picture outside every class folder."""
+        inner = name[len(self.prefix) :]
+        part = ""
+        if self.parts:
+            if inner[0] not in self.parts:
+                return None
+            part, wrapped = self.parts[inner[0]]
+            inner = inner[1 + wrapped :]
+            if not part:
+                return part, None
+        return (part, normalize_unicode(inner[0])) if len(inner) > 1 else None
+
+
+def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = None) -> Dataset:
+    """A folder of class folders, or a tree of train/, val/ and test/ → Dataset; ids are relative POSIX paths.
+
+    Raises DataError for a folder without pictures in class folders, or with something unreadable and `on_bad_input="stop"`.
+    """
+    walk = scan_folder(root)
+    layout = _detect_layout(walk)
+    rows: list[tuple[PathParts, str, str | None]] = []
+    for path in walk.picture_paths:
+        if read := layout.parse_path(path):
+            rows.append((path, *read))
+        else:
+            walk.ignored.append(_report_stray_picture(layout, path))
+    if not any(label for _, _, label in rows):
+        raise DataError(_explain_no_pictures(walk, on_bad_input))
+    labels, classes = encode_labels([label for _, _, label in rows])
+    walk.ignored += _find_empty_classes(walk, layout, classes)
+    parts = np.array([part for _, part, _ in rows]) if layout.parts else None
+    return Dataset(
+        name=name or root.resolve().name,
+        ids=np.array([normalize_unicode("/".join(path)) for path, _, _ in rows]),
+        labels=labels,
+        classes=classes,
+        pictures=FilePictures(root, ["/".join(path) for path, _, _ in rows]),
+        parts=parts,
+        problems=walk.collect_problems(on_bad_input),
+        notes=(_describe_layout(layout, rows, classes), *_note_case_collisions(classes), *walk.describe_other_files()),
+    )
+
+
+def scan_folder(root: Path) -> FolderScan:
+    """Lists a folder without opening a picture. Links are followed, except one that leads back to a folder it lies in."""
+    if not root.is_dir():
+        what = "is a file; a folder of class folders was expected" if root.exists() else "does not exist"
+        raise DataError(f"{root}: the folder {what}")
+    walk = FolderScan(root)
+    seen = root.stat()
+    todo: list[tuple[PathParts, tuple[tuple[int, int], ...]]] = [((), ((seen.st_dev, seen.st_ino),))]
+    while todo:
+        at, above = todo.pop()
+        try:
+            with os.scandir(root.joinpath(*at)) as entries:
+                todo += [(below, chain) for entry in entries for below, chain in _scan_entry(walk, entry, at, above)]
+        except OSError as error:
+            walk.unusable.append(InputProblem("/".join(at) or ".", f"the folder cannot be read: {error.strerror or error}"))
+        if len(walk.picture_paths) > MAX_FILES:
+            raise DataError(f"{root} holds more than {MAX_FILES:,} pictures; name a smaller folder")
+    walk.picture_paths.sort(key=lambda parts: (normalize_unicode("/".join(parts)), parts))
+    walk.folders.sort()
+    walk.ignored.sort(key=str)
+    walk.unusable.sort(key=str)
+    return walk
+
+
+def _scan_entry(
+    walk: FolderScan, entry: os.DirEntry[str], at: PathParts, above: tuple[tuple[int, int], ...]
+) -> Iterable[tuple[PathParts, tuple[tuple[int, int], ...]]]:
+    """Notes a file, or yields a folder to go into with the (device, inode) of every folder above it."""
+    if entry.name.startswith(".") or entry.name.lower() in IGNORED_NAMES:
+        return
+    where = (*at, entry.name)
+    suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (a Path for each of millions of files is slow)
+    try:
+        entry.name.encode()
+        if entry.is_dir():
+            seen = entry.stat()
+            key = (seen.st_dev, seen.st_ino)
+            if key in above or len(where) > MAX_DEPTH:
+                walk.ignored.append(
+                    InputProblem("/".join(where), "this link leads back to a folder it lies in and was not followed")
+                )
+                return
+            walk.folders.append(where)
+            yield where, (*above, key)
+        elif suffix in IMAGE_EXTENSIONS and entry.is_file():
+            walk.picture_paths.append(where)
+        elif suffix in UNSUPPORTED_EXTENSIONS:
+            walk.unusable.append(
+                InputProblem("/".join(where), f"files in the format {suffix} are not read; convert it to PNG or JPEG")
+            )
+        elif suffix in IMAGE_EXTENSIONS:
+            what = "the link leads nowhere" if entry.is_symlink() else "not a regular file"
+            walk.unusable.append(InputProblem("/".join(where), what))
+        else:
+            walk.other_files.append("/".join(where))
+    except UnicodeEncodeError:
+        shown = os.fsencode("/".join(where)).decode("utf-8", "replace")
+        walk.unusable.append(InputProblem(shown, "the name is not valid UTF-8; rename it"))
+    except OSError as error:
+        walk.unusable.append(InputProblem("/".join(where), f"cannot be looked at: {error.strerror or error}"))
+
+
+def parse_split_name(word: str) -> str | None:
+    """`train`, `val`, `test`, '' for unlabelled, or None when the word names no official part."""
+    return _SPLIT_NAMES.get(word.lower().replace("-", "_").replace(" ", "_"))
+
+
+def normalize_unicode(text: str) -> str:
+    """One spelling for names that look the same: file systems differ in how they store accents."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _detect_layout(walk: FolderScan) -> FolderLayout:
+    prefix: PathParts = ()
+    while True:
+        inner = [name[len(prefix) :] for name in walk.picture_paths if name[: len(prefix)] == prefix]
+        tops = Counter(name[0] for name in inner if len(name) > 1)
+        if parts := _detect_official_splits(inner, tops):
+            return FolderLayout(prefix, parts)
+        wraps_classes = len(tops) == 1 and all(len(name) > 1 for name in inner) and any(len(name) > 2 for name in inner)
+        if not wraps_classes:
+            return FolderLayout(prefix)
+        prefix = (*prefix, next(iter(tops)))
+
+
+def _detect_official_splits(inner: list[PathParts], tops: Counter[str]) -> dict[str, tuple[str, int]]:
+    """Top folders that are official parts; empty when this is not such a tree. A class may be called `train`: unless every
+    folder is a part there must be a training part and another, and the training part must hold folders."""
+    found = {top: part for top in tops if (part := parse_split_name(top)) is not None}
+    labelled = {part for part in found.values() if part}
+    if not labelled or (len(found) < len(tops) and not ("train" in labelled and len(labelled) > 1)):
+        return {}
+    parts: dict[str, tuple[str, int]] = {}
+    for top, part in found.items():
+        below = [name[1:] for name in inner if name[0] == top and len(name) > 1]
+        wrapped = 0
+        while (
+            len({name[0] for name in below}) == 1
+            and all(len(name) > 1 for name in below)
+            and parse_split_name(below[0][0]) == part
+        ):
+            below, wrapped = [name[1:] for name in below], wrapped + 1
+        in_classes = any(len(name) > 1 for name in below)
+        if part == "train" and not in_classes:
+            return {}
+        parts[top] = (part if in_classes else "", wrapped)
+    return parts if any(part for part, _ in parts.values()) else {}
+
+
+def _explain_no_pictures(walk: FolderScan, on_bad_input: str) -> str:
+    expected = "expected a folder for each class with pictures in it"
+    if walk.picture_paths:
+        return f"{walk.root}: {len(walk.picture_paths)} pictures lie outside class folders; {expected}, or a manifest with their labels"
+    besides = [*map(str, walk.collect_problems(on_bad_input)), *walk.describe_other_files()][:1]
+    return f"{walk.root}: no pictures were found" + "".join(f" ({what})" for what in besides) + f"; {expected}"
+
+
+def _report_stray_picture(layout: FolderLayout, name: PathParts) -> InputProblem:
+    top = name[len(layout.prefix)]
+    if layout.parts and top not in layout.parts:
+        return InputProblem("/".join(name), "lies outside the official parts and was left out")
+    return InputProblem("/".join(name), "lies in no class folder, so has no label, and was left out")
+
+
+def _find_empty_classes(walk: FolderScan, layout: FolderLayout, classes: tuple[str, ...]) -> list[InputProblem]:
+    depth = len(layout.prefix)
+    problems = []
+    full = {name[:end] for name in walk.picture_paths for end in range(1, len(name))}
+    full |= {tuple(problem.where.split("/")) for problem in walk.unusable}  # not empty, for all we know
+    for path in walk.folders:
+        if path in full or path[:depth] != layout.prefix:
+            continue
+        inner = path[depth:]
+        wrapped = 1 + layout.parts[inner[0]][1] if inner and inner[0] in layout.parts else 0
+        if len(inner) == wrapped + 1 and (wrapped or not layout.parts):
+            known = normalize_unicode(path[-1]) in classes
+            problems.append(
+                InputProblem(
+                    "/".join(path), "this class folder is empty" + ("" if known else ", so it is not counted as a class")
+                )
+            )
+    return problems
+
+
+def _note_case_collisions(classes: tuple[str, ...]) -> tuple[str, ...]:
+    by_lower: dict[str, list[str]] = {}
+    for name in classes:
+        by_lower.setdefault(name.lower(), []).append(name)
+    return tuple(f"class names that differ in case only: {', '.join(same)}" for same in by_lower.values() if len(same) > 1)
+
+
+def _describe_layout(layout: FolderLayout, rows: list[tuple[PathParts, str, str | None]], classes: tuple[str, ...]) -> str:
+    inside = f" inside {'/'.join(layout.prefix)}" if layout.prefix else ""
+    if not layout.parts:
+        return f"read as one folder a class{inside}: {len(classes)} classes"
+    counts = Counter(path[len(layout.prefix)] for path, _, _ in rows)
+    said = [
+        f"{'/'.join([top] * (1 + wrapped))} = {part or 'unlabelled'} ({counts[top]} pictures)"
+        for top, (part, wrapped) in sorted(layout.parts.items())
+    ]
+    return f"read as official parts{inside}: {', '.join(said)}; {len(classes)} classes"
+
+
+_SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training", "trainset", "train_set", "seg_train"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "seg_val"), "val"),
+    **dict.fromkeys(("test", "testing", "testset", "test_set", "seg_test"), "test"),
+    **dict.fromkeys(("pred", "predict", "prediction", "seg_pred", "unlabelled", "unlabeled"), ""),
+}

@@ -1,0 +1,152 @@
+"""Where the pictures of a dataset are: files in a folder, or rows of one array.
+
+Both kinds are picklable and light: what they send to another process is paths, never pixels. `digests` and `shape` go beyond
+the three methods a Dataset needs; they answer without decoding where that is possible.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from phoropter.core.errors import DataError
+from phoropter.core.files import digest
+from phoropter.data.images.decode import convert_to_rgb, open_image_file, read_image_size
+from phoropter.data.sources.file_hashes import file_digests, memoize_by_files
+
+DIGEST_BYTES = 16
+
+
+class FilePictures:
+    """One file a picture. `names` are paths relative to `root`, as the file system spells them, or absolute."""
+
+    def __init__(self, root: Path, names: list[str]) -> None:
+        self.root = root
+        self.file_names = names
+
+    def file_path(self, row: int) -> Path:
+        """Where a row's file lies."""
+        return self.root / self.file_names[row]
+
+    def image(self, row: int) -> Image.Image:
+        """Row → RGB Image, upright."""
+        return open_image_file(self.file_path(row), self.file_names[row])
+
+    def read(self, row: int) -> NDArray[np.uint8]:
+        """Row → (H, W, 3) uint8. Raises DataError naming the file."""
+        return np.array(self.image(row))
+
+    def shape(self, row: int) -> tuple[int, int]:
+        """Row → (H, W) as stored in the file, from its header."""
+        try:
+            with self.file_path(row).open("rb") as file:
+                return read_image_size(file, self.file_names[row])
+        except OSError as error:
+            raise DataError(f"{self.file_names[row]}: the file cannot be read: {error.strerror or error}") from None
+
+    def byte_count(self, row: int) -> int:
+        """Row → bytes of its file, 0 when it is gone."""
+        try:
+            return self.file_path(row).stat().st_size
+        except OSError:
+            return 0
+
+    def digests(self, rows: NDArray[np.int64]) -> list[str]:
+        """A digest of each file's bytes."""
+        return file_digests([self.file_path(int(row)) for row in rows])
+
+    def identity(self, rows: NDArray[np.int64]) -> str:
+        """A digest of the contents of these rows, in order."""
+        return digest(self.digests(rows))
+
+    def select(self, rows: NDArray[np.int64]) -> FilePictures:
+        """Only these rows, in this order."""
+        return FilePictures(self.root, [self.file_names[int(row)] for row in rows])
+
+
+class LazyArray:
+    """An array of pictures and the way to get it again: loaded when first asked for, left behind when pickled.
+
+    load:  function(*args) → (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4) uint8
+    files: what it reads, so that the digests of its rows can be remembered
+    """
+
+    def __init__(self, load: Callable[..., NDArray[np.uint8]], *args: Any, files: tuple[Path, ...] = ()) -> None:
+        self.load, self.args, self.files = load, args, files
+        self._array: NDArray[np.uint8] | None = None
+        self._lock = threading.Lock()
+
+    def with_array(self, array: NDArray[np.uint8]) -> LazyArray:
+        """With the array already at hand."""
+        self._array = array
+        return self
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """The pictures."""
+        with self._lock:
+            if self._array is None:
+                self._array = self.load(*self.args)
+            return self._array
+
+    def digests(self) -> list[str]:
+        """A digest of each row's shape and bytes."""
+        found = memoize_by_files(self.files, f"rows-1 of {self.args!r}", self._hash_rows) if self.files else self._hash_rows()
+        return [found[i : i + DIGEST_BYTES].hex() for i in range(0, len(found), DIGEST_BYTES)]
+
+    def _hash_rows(self) -> bytes:
+        array = self.array
+        shape = str(array.shape[1:]).encode()
+        return b"".join(
+            hashlib.blake2b(shape + np.ascontiguousarray(row).tobytes(), digest_size=DIGEST_BYTES).digest() for row in array
+        )
+
+    def __reduce__(self) -> Any:
+        return _rebuild_lazy_array, (self.load, self.args, self.files)
+
+
+def _rebuild_lazy_array(load: Callable[..., NDArray[np.uint8]], args: tuple[Any, ...], files: tuple[Path, ...]) -> LazyArray:
+    return LazyArray(load, *args, files=files)
+
+
+class ArrayPictures:
+    """Rows of one array."""
+
+    def __init__(self, held: LazyArray, index: NDArray[np.int64], name: str) -> None:
+        self.lazy_array, self.row_indices, self.name = held, index, name
+
+    def image(self, row: int) -> Image.Image:
+        """Row → RGB Image."""
+        picture = self.lazy_array.array[self.row_indices[row]]
+        if picture.ndim == 3 and picture.shape[2] == 1:
+            picture = picture[:, :, 0]
+        return convert_to_rgb(Image.fromarray(picture), f"{self.name}, row {self.row_indices[row]}")
+
+    def read(self, row: int) -> NDArray[np.uint8]:
+        """Row → (H, W, 3) uint8."""
+        return np.array(self.image(row))
+
+    def shape(self, row: int) -> tuple[int, int]:
+        """Row → (H, W)."""
+        height, width = self.lazy_array.array.shape[1:3]
+        return height, width
+
+    def digests(self, rows: NDArray[np.int64]) -> list[str]:
+        """A digest of each row's pixels."""
+        found = self.lazy_array.digests()
+        return [found[int(i)] for i in self.row_indices[rows]]
+
+    def identity(self, rows: NDArray[np.int64]) -> str:
+        """A digest of the contents of these rows, in order."""
+        return digest(self.digests(rows))
+
+    def select(self, rows: NDArray[np.int64]) -> ArrayPictures:
+        """Only these rows, in this order."""
+        return ArrayPictures(self.lazy_array, self.row_indices[rows], self.name)

@@ -1,0 +1,139 @@
+"""The protocol as a user writes it: which split, how many folds, which seeds."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from phoropter.core.errors import join_words
+from phoropter.core.spec import SourceMap, Spec, validate_as
+
+Kind = Literal[
+    "hold-out",
+    "k-fold",
+    "stratified-k-fold",
+    "group-k-fold",
+    "stratified-group-k-fold",
+    "block-k-fold",
+    "leave-one-group-out",
+    "official",
+    "sites",
+    "evaluate",
+]
+
+
+class ProtocolSpec(Spec):
+    """Who is trained on and who is tested.
+
+    split:      how rows are parted; `sites` trains on some sites and tests on unseen ones, `evaluate` only tests, `block-k-fold`
+                tests one contiguous stretch of each recording and class at a time
+    folds:      of the k-folds, and inside the training sites (there 1: train on all of them)
+    test:       share of rows held out, for hold-out; train_per_class: instead, so many of each class train and the rest test
+    repeats:    how often the partition is drawn for each seed
+    seeds:      of partition and training; 0 is a seed like any other
+    reshuffle:  every seed draws its own partition; false: all seeds share one
+    train_sites, test_sites: for sites; one of them is enough, the other is then all the rest
+    allow_group_overlap: rows of one group may be trained on and tested
+    validation: share of the training part cut off, by the same rule, as inner validation
+    """
+
+    split: Kind = "stratified-k-fold"
+    folds: int = Field(default=5, ge=1, le=1000)
+    test: float = Field(default=0.2, gt=0, lt=1)
+    train_per_class: int | None = Field(default=None, ge=1)
+    repeats: int = Field(default=1, ge=1, le=1000)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    reshuffle: bool = True
+    train_sites: tuple[str, ...] = ()
+    test_sites: tuple[str, ...] = ()
+    allow_group_overlap: bool = False
+    validation: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _check_options(self) -> ProtocolSpec:
+        for option, kinds in _OPTION_SPLITS.items():
+            if getattr(self, option) != type(self).model_fields[option].default and self.split not in kinds:
+                raise ValueError(f"'{option}' belongs to {join_words(sorted(kinds))} and does nothing for 'split: {self.split}'")
+        if self.folds < 2 and self.split != "sites":
+            raise ValueError(f"'folds: {self.folds}' leaves nothing to train on: expected at least 2, or split: evaluate")
+        if self.train_per_class and self.test != type(self).model_fields["test"].default:
+            raise ValueError("'test' and 'train_per_class' both say how much is held out: keep one")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError("'seeds' must be different whole numbers from 0 upwards")
+        if self.split == "sites":
+            self._check_sites()
+        return self
+
+    def _check_sites(self) -> None:
+        if not self.train_sites and not self.test_sites:
+            raise ValueError("'split: sites' needs 'train_sites' or 'test_sites'")
+        if both := set(self.train_sites) & set(self.test_sites):
+            raise ValueError(f"the site '{min(both)}' is in 'train_sites' and in 'test_sites': keep one")
+        if self.folds == 1 and self.repeats > 1:
+            raise ValueError(
+                f"'repeats: {self.repeats}' with 'folds: 1' would repeat one and the same partition: remove 'repeats'"
+            )
+
+
+def KFold(folds: int = 5, *, stratified: bool = True, **options: Any) -> ProtocolSpec:
+    """k-fold, classes in proportion unless `stratified=False`; groups stay together. `KFold(5, seeds=[0, 1], repeats=2)`."""
+    return _build_spec("KFold", "stratified-k-fold" if stratified else "k-fold", folds=folds, **options)
+
+
+def GroupKFold(folds: int = 5, *, stratified: bool = True, **options: Any) -> ProtocolSpec:
+    """k-fold over whole groups; refused where there are none."""
+    return _build_spec("GroupKFold", "stratified-group-k-fold" if stratified else "group-k-fold", folds=folds, **options)
+
+
+def LeaveOneGroupOut(**options: Any) -> ProtocolSpec:
+    """Each group tested once by a model that never saw it."""
+    return _build_spec("LeaveOneGroupOut", "leave-one-group-out", **options)
+
+
+def HoldOut(test: float = 0.2, **options: Any) -> ProtocolSpec:
+    """A share of rows held out, or `HoldOut(train_per_class=60)`."""
+    return _build_spec("HoldOut", "hold-out", test=test, **options)
+
+
+def Official(**options: Any) -> ProtocolSpec:
+    """The dataset's own training and test parts."""
+    return _build_spec("Official", "official", **options)
+
+
+def BlockKFold(folds: int = 5, **options: Any) -> ProtocolSpec:
+    """Each recording and class in contiguous stretches of time; windows across a border are in none. Groups are on both sides."""
+    return _build_spec("BlockKFold", "block-k-fold", folds=folds, allow_group_overlap=True, **options)
+
+
+def Sites(**options: Any) -> ProtocolSpec:
+    """`Sites(test_sites=["Brno"], folds=10)`: k-fold over the other sites, each model also tested on the unseen ones."""
+    return _build_spec("Sites", "sites", **options)
+
+
+def Evaluate(**options: Any) -> ProtocolSpec:
+    """Nothing is trained, everything is tested."""
+    return _build_spec("Evaluate", "evaluate", **options)
+
+
+def _build_spec(name: str, split: str, **options: Any) -> ProtocolSpec:
+    return validate_as(ProtocolSpec, {"split": split, **options}, SourceMap(f"{name}(…)"))
+
+
+_K_FOLDS = {"k-fold", "stratified-k-fold", "group-k-fold", "stratified-group-k-fold"}
+
+
+_RANDOM_SPLITS = _K_FOLDS | {"hold-out", "sites"}
+
+
+_OPTION_SPLITS: dict[str, set[str]] = {
+    "folds": _K_FOLDS | {"sites", "block-k-fold"},
+    "test": {"hold-out"},
+    "train_per_class": {"hold-out"},
+    "repeats": _RANDOM_SPLITS,
+    "reshuffle": _RANDOM_SPLITS,
+    "train_sites": {"sites"},
+    "test_sites": {"sites"},
+    "allow_group_overlap": {"k-fold", "stratified-k-fold", "block-k-fold", "hold-out", "official", "sites"},
+    "validation": _RANDOM_SPLITS | {"leave-one-group-out", "official"},
+}

@@ -1,0 +1,346 @@
+"""How the labelled rows of a dataset are parted, one function for each `split:`, and what is refused with what would work.
+
+k-folds without groups are scikit-learn's. Groups are dealt by deal.py, which says why. Hold-out and inner validation take from
+each class the rows that come first in an order drawn by id, so that more data do not reshuffle what was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.errors import SplitError, did_you_mean, join_words
+from phoropter.core.seeds import named_generator, random_permutation
+from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.splits.block_kfold import NO_FOLD, assign_block_folds
+from phoropter.data.splits.group_kfold import balanced_group_partition
+
+if TYPE_CHECKING:
+    from phoropter.data.splits.spec import ProtocolSpec
+
+Rows = NDArray[np.int64]
+
+
+class RowPartition(NamedTuple):
+    """Places in a pool, and what this parting is in words."""
+
+    name: str
+    train: Rows
+    test: Rows
+    val: Rows | None = None
+    external: Rows | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledRows:
+    """The labelled rows in the order of their ids. rows: their numbers in the dataset; groups: numbers, or None."""
+
+    dataset: Dataset
+    rows: Rows
+    labels: Rows
+    groups: Rows | None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dataset(cls, dataset: Dataset) -> LabelledRows:
+        """All labelled rows. Raises SplitError when there are none."""
+        by_id = np.argsort(dataset.ids, kind="stable")
+        rows = by_id[dataset.labels[by_id] != UNLABELLED].astype(np.int64)
+        if not rows.size:
+            raise SplitError(f"{dataset.name} has no labelled rows to split")
+        dropped = len(dataset) - len(rows)
+        groups = None if dataset.groups is None else np.unique(dataset.groups[rows], return_inverse=True)[1].astype(np.int64)
+        return cls(dataset, rows, dataset.labels[rows], groups, (f"{dropped} unlabelled rows left out",) if dropped else ())
+
+    @property
+    def name(self) -> str:
+        """What people call the dataset."""
+        return self.dataset.name
+
+    def get_column(self, name: str) -> NDArray[np.str_] | None:
+        """`sites`, `parts`, `groups` or `recordings` of these rows."""
+        values: NDArray[np.str_] | None = getattr(self.dataset, name)
+        return None if values is None else values[self.rows]
+
+    def select_rows(self, places: Rows) -> LabelledRows:
+        """Only these places."""
+        return LabelledRows(
+            self.dataset, self.rows[places], self.labels[places], None if self.groups is None else self.groups[places]
+        )
+
+    def to_dataset_rows(self, places: Rows) -> Rows:
+        """Places → row numbers of the dataset, sorted."""
+        return np.sort(self.rows[places])
+
+    def group_names(self, groups: Rows) -> list[str]:
+        """Group numbers → their names."""
+        assert self.dataset.groups is not None and self.groups is not None
+        return sorted({str(name) for name in self.dataset.groups[self.rows[np.isin(self.groups, groups)]]})
+
+    def class_counts(self) -> Rows:
+        """(C,) rows of each class."""
+        return np.bincount(self.labels, minlength=len(self.dataset.classes)).astype(np.int64)
+
+    def count_by_group(self, stratified: bool) -> tuple[Rows, Rows]:
+        """((G, C) rows of each class, or (G, 1) rows, in each group that is here; (n,) which of these a row belongs to)."""
+        assert self.groups is not None
+        _, index = np.unique(self.groups, return_inverse=True)
+        counts = np.zeros((index.max() + 1, len(self.dataset.classes)), dtype=np.int64)
+        np.add.at(counts, (index, self.labels), 1)
+        return counts[:, counts.any(axis=0)] if stratified else counts.sum(axis=1, keepdims=True), index.astype(np.int64)
+
+    def keeps_groups(self, spec: ProtocolSpec) -> bool:
+        """Whether rows of one group stay on one side."""
+        return self.groups is not None and not spec.allow_group_overlap
+
+    def describe_groups(self, spec: ProtocolSpec) -> str:
+        """What becomes of groups, for the name of a split."""
+        kept = " with groups kept together" if self.keeps_groups(spec) else " with groups on both sides"
+        return "" if self.groups is None else kept
+
+
+def add_validation_part(pool: LabelledRows, part: RowPartition, spec: ProtocolSpec, draw: int) -> RowPartition:
+    """With the asked share of the training part cut off as inner validation, by the same rule about groups."""
+    if not spec.validation:
+        return part
+    inner = pool.select_rows(part.train)
+    cut = _select_share(inner, spec.validation, inner.keeps_groups(spec), draw, "validation")
+    return part._replace(train=np.delete(part.train, cut), val=part.train[cut])
+
+
+def raise_on_missing_class(pool: LabelledRows, part: RowPartition, spec: ProtocolSpec) -> None:
+    """Every class must be trained on and, where the parting is ours to choose, tested. Raises SplitError."""
+    if spec.split == "evaluate":
+        return
+    sides = {"training": part.train, "test": part.test}
+    if spec.split in ("leave-one-group-out", "official") or (spec.split == "sites" and spec.folds == 1):
+        del sides["test"]
+    met = [places for places in (part.train, part.test, part.val) if places is not None]
+    known = np.unique(pool.labels[np.concatenate(met)])
+    for side, places in sides.items():
+        gone = np.setdiff1d(known, pool.labels[places])
+        if gone.size:
+            word = pool.dataset.classes[gone[0]]
+            raise SplitError(
+                f"{pool.name}: no picture of '{word}' is in the {side} part of '{part.name}' ({_describe_class_size(pool, int(gone[0]))}); "
+                f"{_SUGGESTIONS.get(spec.split, 'use fewer folds')}, or leave the class out with exclude: ['{word}']"
+            )
+
+
+def _describe_class_size(pool: LabelledRows, label: int) -> str:
+    count = int((pool.labels == label).sum())
+    groups = "" if pool.groups is None else f" in {len(np.unique(pool.groups[pool.labels == label]))} groups"
+    return f"it has {count} pictures{groups}"
+
+
+def _split_k_fold(pool: LabelledRows, spec: ProtocolSpec, draw: int, before: str = "") -> Iterator[RowPartition]:
+    """The four k-folds, stratified or not, and those inside the training sites."""
+    stratified = spec.split in ("stratified-k-fold", "stratified-group-k-fold", "sites")
+    if pool.groups is None and spec.split in ("group-k-fold", "stratified-group-k-fold"):
+        raise SplitError(
+            f"split: {spec.split} needs groups, and {pool.name} names none; give the manifest a column group, read them from the "
+            "paths with group_from, or use split: stratified-k-fold"
+        )
+    name = f"{before}{'stratified ' * stratified}{spec.folds}-fold{pool.describe_groups(spec)}"
+    deal_out = _assign_group_folds if pool.keeps_groups(spec) else _assign_row_folds
+    of = deal_out(pool, spec.folds, stratified, draw)
+    for fold in range(spec.folds):
+        yield RowPartition(name, np.flatnonzero(of != fold), np.flatnonzero(of == fold))
+
+
+def _assign_row_folds(pool: LabelledRows, folds: int, stratified: bool, draw: int) -> Rows:
+    """(n,) the fold each row is tested in."""
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    least, rarest = min((int(count), place) for place, count in enumerate(pool.class_counts()) if count)
+    if stratified and least < folds:
+        _raise_too_few(pool, folds, least, rarest)
+    if len(pool.rows) < folds:
+        raise SplitError(f"{folds} folds need at least {folds} rows, and {pool.name} has {len(pool.rows)}: use fewer folds")
+    splitter = (StratifiedKFold if stratified else KFold)(folds, shuffle=True, random_state=draw % 2**32)
+    of = np.zeros(len(pool.rows), dtype=np.int64)
+    for fold, (_, test) in enumerate(splitter.split(pool.rows, pool.labels)):
+        of[test] = fold
+    return of
+
+
+def _raise_too_few(pool: LabelledRows, folds: int, count: int, label: int) -> None:
+    word = pool.dataset.classes[label]
+    pictures = "one labelled picture" if count == 1 else f"{count} labelled pictures"
+    works = "add pictures" if count == 1 else f"use at most folds: {count}, add pictures"
+    raise SplitError(f"{pool.name}: the class '{word}' has {pictures} for {folds} parts; {works}, or exclude: ['{word}']")
+
+
+def _assign_group_folds(pool: LabelledRows, folds: int, stratified: bool, draw: int) -> Rows:
+    counts, index = pool.count_by_group(stratified)
+    if len(counts) < folds:
+        works = f"use at most folds: {len(counts)}, or split: leave-one-group-out" if len(counts) > 1 else "record more groups"
+        raise SplitError(f"{folds} folds need at least {folds} groups, and {pool.name} has {len(counts)}: {works}")
+    return balanced_group_partition(counts, np.full(folds, 1 / folds), named_generator(draw, "groups"))[index]
+
+
+def _split_block_k_fold(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
+    spans = pool.dataset.spans
+    if spans is None:
+        raise SplitError(
+            f"split: block-k-fold needs windows of recordings, and {pool.name} has none; use split: stratified-k-fold"
+        )
+    if pool.keeps_groups(spec):
+        raise SplitError(
+            "split: block-k-fold has windows of every group on both sides: say allow_group_overlap: true if that is the "
+            "question, or use split: group-k-fold"
+        )
+    names = pool.get_column("recordings") if pool.dataset.recordings is not None else pool.get_column("groups")
+    recording = np.zeros(len(pool.rows), dtype=np.int64) if names is None else np.unique(names, return_inverse=True)[1]
+    stretch = (recording * len(pool.dataset.classes) + pool.labels).astype(np.int64)
+    fewest = int(np.unique(stretch, return_counts=True)[1].min())
+    if fewest < spec.folds:
+        raise SplitError(
+            f"{spec.folds} blocks of each recording and class need as many windows, and {pool.name} has {fewest} in one of them: "
+            f"{f'use at most folds: {fewest}' if fewest > 1 else 'use another split'}, or more windows"
+        )
+    of = assign_block_folds(spans[pool.rows], stretch, spec.folds)
+    name = f"{spec.folds} blocks of time with groups on both sides, {int((of == NO_FOLD).sum())} windows on borders left out"
+    for fold in range(spec.folds):
+        yield RowPartition(name, np.flatnonzero((of != fold) & (of != NO_FOLD)), np.flatnonzero(of == fold))
+
+
+def _split_leave_one_group_out(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
+    if pool.groups is None or len(np.unique(pool.groups)) < 2:
+        named = "none" if pool.groups is None else "one"
+        raise SplitError(f"split: leave-one-group-out needs two groups or more, and {pool.name} names {named}")
+    for group in np.unique(pool.groups):
+        name = f"without the group {pool.group_names(group)[0]}"
+        yield RowPartition(name, np.flatnonzero(pool.groups != group), np.flatnonzero(pool.groups == group))
+
+
+def _split_hold_out(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
+    if not spec.train_per_class:
+        test = _select_share(pool, spec.test, pool.keeps_groups(spec), draw, "test")
+        yield RowPartition(
+            f"hold-out of {spec.test:.0%}{pool.describe_groups(spec)}", np.setdiff1d(np.arange(len(pool.rows)), test), test
+        )
+        return
+    if pool.keeps_groups(spec):
+        raise SplitError("train_per_class cannot keep groups together: use 'test' for a share, or say allow_group_overlap: true")
+    train = _sample_per_class(pool, spec.train_per_class, draw)
+    name = f"{spec.train_per_class} of each class to train{pool.describe_groups(spec)}"
+    yield RowPartition(name, train, np.setdiff1d(np.arange(len(pool.rows)), train))
+
+
+def _sample_per_class(pool: LabelledRows, count: int, draw: int) -> Rows:
+    drawn = random_permutation(pool.dataset.hashed_ids[pool.rows], draw, "hold-out")
+    for label, there in enumerate(pool.class_counts()):
+        if 0 < there <= count:
+            word = pool.dataset.classes[label]
+            raise SplitError(
+                f"train_per_class: {count} leaves nothing to test of '{word}', which has {there} pictures; "
+                f"use {there - 1} or fewer, or leave the class out with exclude: ['{word}']"
+            )
+    return np.concatenate([drawn[pool.labels[drawn] == label][:count] for label in np.unique(pool.labels)])
+
+
+def _select_share(pool: LabelledRows, share: float, grouped: bool, draw: int, what: str) -> Rows:
+    """Places of about `share` of the rows, classes in proportion, whole groups where they stay together."""
+    if grouped:
+        counts, index = pool.count_by_group(stratified=True)
+        if len(counts) < 2:
+            raise SplitError(f"a {what} part needs two groups or more, and {pool.name} has one to part; record more groups")
+        return np.flatnonzero(
+            balanced_group_partition(counts, np.array([share, 1 - share]), named_generator(draw, what))[index] == 0
+        )
+    drawn = random_permutation(pool.dataset.hashed_ids[pool.rows], draw, what)
+    chosen = []
+    for label in np.unique(pool.labels):
+        there = drawn[pool.labels[drawn] == label]
+        if len(there) < 2:
+            _raise_too_few(pool, 2, 1, int(label))
+        chosen.append(there[: min(max(1, round(share * len(there))), len(there) - 1)])
+    return np.sort(np.concatenate(chosen))
+
+
+def _split_predefined(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
+    parts = pool.get_column("parts")
+    there = set() if parts is None else {str(part) for part in parts if part}
+    if parts is None or "train" not in there or len(there) < 2:
+        has = f"only '{min(there)}'" if there else "none"
+        raise SplitError(f"split: official needs parts train and test, and {pool.name} has {has}; use split: stratified-k-fold")
+    tested = "test" if "test" in there else "val"
+    val = np.flatnonzero(parts == "val") if tested == "test" and "val" in there else None
+    if val is not None and spec.validation:
+        raise SplitError(f"'validation' asks for an inner part, and {pool.name} has an official val part: remove 'validation'")
+    name = f"official parts, tested on {tested}{' with groups on both sides' * spec.allow_group_overlap}"
+    part = RowPartition(name, np.flatnonzero(parts == "train"), np.flatnonzero(parts == tested), val)
+    _raise_shared_groups(pool, spec, part.train, part.test, "both the training and the test part")
+    if val is not None:
+        _raise_shared_groups(pool, spec, part.train, val, "both the training and the val part")
+    yield part
+
+
+def _raise_shared_groups(pool: LabelledRows, spec: ProtocolSpec, train: Rows, test: Rows, where: str) -> None:
+    if pool.groups is None or spec.allow_group_overlap:
+        return
+    shared = np.intersect1d(pool.groups[train], pool.groups[test])
+    if shared.size:
+        raise SplitError(
+            f"{pool.name}: {len(shared)} groups lie in {where} ({join_words(pool.group_names(shared), 3)}); "
+            "correct them, or say allow_group_overlap: true"
+        )
+
+
+def _split_held_out_sites(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
+    sites = pool.get_column("sites")
+    if sites is None:
+        raise SplitError(f"split: sites needs sites, and {pool.name} names none; use a manifest with a column site, or site_from")
+    trained, tested = _resolve_sites(pool, spec, sorted({str(site) for site in sites}))
+    inside, outside = np.flatnonzero(np.isin(sites, trained)), np.flatnonzero(np.isin(sites, tested))
+    _raise_shared_groups(pool, spec, inside, outside, "both sites that are trained on and sites that are tested")
+    name = f"trained on {join_words(trained, 3)}, unseen {join_words(tested, 3)}"
+    if spec.folds == 1:
+        yield RowPartition(name, inside, outside)
+        return
+    for part in _split_k_fold(pool.select_rows(inside), spec, draw, f"{name}, "):
+        yield RowPartition(part.name, inside[part.train], inside[part.test], external=outside)
+
+
+def _resolve_sites(pool: LabelledRows, spec: ProtocolSpec, known: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(sites trained on, sites tested): what is not named is all the rest."""
+    for site in (*spec.train_sites, *spec.test_sites):
+        if site not in known:
+            raise SplitError(f"{pool.name} has no site '{site}'{did_you_mean(site, known)}; it has {join_words(known)}")
+    trained = spec.train_sites or tuple(site for site in known if site not in spec.test_sites)
+    tested = spec.test_sites or tuple(site for site in known if site not in spec.train_sites)
+    if not trained or not tested:
+        raise SplitError(f"{pool.name}: every site is on one side; leave one for {'testing' if trained else 'training'}")
+    return trained, tested
+
+
+def _split_test_only(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
+    everything = np.arange(len(pool.rows), dtype=np.int64)
+    yield RowPartition("everything is tested", everything[:0], everything)
+
+
+_SUGGESTIONS = {
+    "k-fold": "use split: stratified-k-fold",
+    "group-k-fold": "use split: stratified-group-k-fold or fewer folds",
+    "official": "correct the official parts, or use split: stratified-k-fold",
+    "leave-one-group-out": "record it in more groups, or use split: stratified-group-k-fold",
+    "sites": "use fewer folds, or add a site that has it to train_sites",
+    "hold-out": "hold out another share, or record more",
+}
+SPLITTERS: dict[str, Callable[[LabelledRows, ProtocolSpec, int], Iterator[RowPartition]]] = {
+    "k-fold": _split_k_fold,
+    "stratified-k-fold": _split_k_fold,
+    "group-k-fold": _split_k_fold,
+    "stratified-group-k-fold": _split_k_fold,
+    "block-k-fold": _split_block_k_fold,
+    "leave-one-group-out": _split_leave_one_group_out,
+    "hold-out": _split_hold_out,
+    "official": _split_predefined,
+    "sites": _split_held_out_sites,
+    "evaluate": _split_test_only,
+}

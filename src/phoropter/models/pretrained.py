@@ -1,0 +1,200 @@
+"""A network with its weights, before its last layer is taken off: from the hub, a file, a folder, or drawn at random.
+
+One way for all of them: timm's own constructor and conversions (position tables resampled for another side), loaded strictly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from phoropter.core.errors import SpecError, WeightsError
+from phoropter.models import catalog, timm_compat
+from phoropter.models.alexnet import AlexNet2012
+from phoropter.models.catalog import Architecture, Preprocessing
+from phoropter.models.spec import BackboneSpec
+from phoropter.models.weights import weight_files
+from phoropter.models.weights.state_dicts import StateDict, load_state_dict_strictly, mismatch_error, read_state_dict
+from phoropter.models.weights.weight_files import WeightFile
+
+# Arguments of timm's constructors that follow from a spec's other fields.
+_RESERVED_OPTIONS = (
+    "num_classes",
+    "in_chans",
+    "img_size",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "features_only",
+)
+
+
+@dataclass(frozen=True)
+class BuildRecord:
+    """How a network was made, beyond its name: what a bundle must remember of it.
+
+    classes: of its own last layer as built (0: it had none) · options: of the architecture's constructor
+    """
+
+    preprocessing: Preprocessing
+    num_classes: int
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """Everything that decides how a body is built."""
+
+    spec: BackboneSpec
+    architecture: Architecture
+    weight_file: WeightFile | None
+    build_record: BuildRecord
+
+
+def resolve_load_plan(spec: BackboneSpec, base: Path | None, again: BuildRecord | None) -> LoadPlan:
+    """The wishes of the spec over what stands beside its weights over what the catalogue knows; or as it was made before."""
+    entry = catalog.find_architecture(spec.name)
+    for name in spec.options:
+        if name in _RESERVED_OPTIONS:
+            raise SpecError(f"backbone '{spec.name}': option '{name}' is set by phoropter; use size, weights or pool")
+    if again is not None:
+        return LoadPlan(spec, entry, None, again)
+    catalog.check_size(spec, base)
+    found = None if spec.weights in ("pretrained", "random") else weight_files.find_weight_file(spec.weights, base, entry.name)
+    said = found.metadata if found else {}
+    args = said.get("model_args") or said.get("options") or {}
+    kept = {k: v for k, v in args.items() if k not in _RESERVED_OPTIONS} if isinstance(args, dict) else {}
+    known = catalog.resolve_preprocessing(spec, base)
+    classes = int(said.get("num_classes", entry.num_classes)) if found and found.layout == "bundle" else entry.num_classes
+    return LoadPlan(
+        spec, entry, found, BuildRecord(replace(known, side=spec.size or known.side), classes, {**kept, **spec.options})
+    )
+
+
+def build_body(plan: LoadPlan) -> tuple[nn.Module, int]:
+    """The whole network with its weights (those of a bundle come later), and how many classes its last layer has."""
+    entry, classes = plan.architecture, plan.build_record.num_classes
+    if plan.weight_file is not None and plan.weight_file.layout != "bundle":
+        return _build_from_file(plan, plan.weight_file)
+    if plan.spec.weights == "pretrained":
+        return _build_pretrained(plan), classes
+    return (_build_alexnet(plan, classes) if entry.family == "alexnet" else _build_timm(plan, entry.name, classes, {})), classes
+
+
+def _build_pretrained(plan: LoadPlan) -> nn.Module:
+    """From the local cache without asking the network, which may be away; else downloaded into the cache first."""
+    entry = plan.architecture
+    catalog.check_weights(plan.spec)
+    assert entry.remote is not None
+    if entry.family == "alexnet":
+        body = _build_alexnet(plan, plan.build_record.num_classes)
+        load_state_dict_strictly(body, _download_state_dict(entry), Path(entry.tagged_name), entry.name)
+        return body
+    if entry.remote.repo is None:  # an address outside the hub: timm knows how to read what lies there
+        return _build_timm(plan, entry.tagged_name, plan.build_record.num_classes, {"pretrained": True})
+    overlay = {"state_dict": read_state_dict(weight_files.fetch_weights(entry.remote))}
+    return _build_timm(
+        plan, entry.tagged_name, plan.build_record.num_classes, {"pretrained": True, "pretrained_cfg_overlay": overlay}
+    )
+
+
+def _build_from_file(plan: LoadPlan, found: WeightFile) -> tuple[nn.Module, int]:
+    """Tried with the classes the file seems to have, then without a last layer; a file of neither kind does not fit."""
+    state = read_state_dict(found.path)
+    said = found.metadata.get("num_classes")
+    rows = _count_head_classes(plan.architecture, state)
+    guesses = [rows] if rows else list(dict.fromkeys([int(said) if said is not None else plan.architecture.num_classes, 0]))
+    trouble: Exception | None = None
+    for classes in guesses:
+        try:
+            return _build_with_state(plan, found, classes, state), classes
+        except WeightsError as error:
+            trouble = error
+    assert trouble is not None
+    raise trouble
+
+
+def _build_with_state(plan: LoadPlan, found: WeightFile, classes: int, state: StateDict) -> nn.Module:
+    if plan.architecture.family == "alexnet":
+        body = _build_alexnet(plan, classes)
+        load_state_dict_strictly(body, state, found.path, plan.architecture.name)
+        return body
+    overlay = {"state_dict": state, "num_classes": classes, "label_offset": None}
+    return _build_timm(plan, found.path, classes, {"pretrained": True, "pretrained_cfg_overlay": overlay})
+
+
+def _build_timm(plan: LoadPlan, source: Path | str, classes: int, how: dict[str, Any]) -> nn.Module:
+    """source: the name timm is asked for, or the file whose tensors `how` holds, for messages."""
+    entry, options, side = plan.architecture, {**plan.build_record.options, **how}, plan.build_record.preprocessing.side
+    if entry.fixed_input_size and side != entry.side:
+        options["img_size"] = side
+    name = source if isinstance(source, str) else entry.name
+    stem = options.pop("stem", None)
+    try:
+        body: nn.Module = timm_compat.import_timm().create_model(name, num_classes=classes, **options)
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        if "loading state_dict" in str(error):
+            raise mismatch_error(source, entry.name, error) from None
+        if isinstance(error, TypeError) and "unexpected keyword" in first:
+            raise SpecError(f"backbone '{entry.name}' takes no such option: {first}") from error
+        kind = WeightsError if how else SpecError
+        raise kind(f"backbone '{name}' could not be built: {first}") from error
+    if stem is not None:
+        _use_cifar_stem(body, entry, stem, bool(how))
+    body.pretrained_cfg.pop("state_dict", None)  # type: ignore[operator, union-attr]  # timm would keep a second copy of the weights
+    return body
+
+
+def _use_cifar_stem(body: Any, entry: Architecture, stem: Any, pretrained: bool) -> None:
+    """The first layer small pictures are given: 3×3 by 1 and no pooling (He et al. 2016, §4.2); timm has none."""
+    if stem != "cifar" or not (isinstance(getattr(body, "conv1", None), nn.Conv2d) and hasattr(body, "maxpool")):
+        raise SpecError(
+            f"backbone '{entry.name}': option stem is {stem!r}, expected 'cifar', for a ResNet with a 7×7 first layer"
+        )
+    if pretrained:
+        raise SpecError(f"backbone '{entry.name}': stem cifar has a first layer its weights do not fit; write weights: random")
+    body.conv1 = nn.Conv2d(3, body.conv1.out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
+    body.maxpool = nn.Identity()
+
+
+def _build_alexnet(plan: LoadPlan, classes: int) -> nn.Module:
+    make = AlexNet2012 if plan.architecture.name == "alexnet_2012" else timm_compat.import_torchvision("models").alexnet
+    try:
+        body: Any = make(num_classes=classes or 1, **plan.build_record.options)
+    except (TypeError, ValueError) as error:
+        raise SpecError(
+            f"backbone '{plan.architecture.name}' does not take the options {plan.build_record.options}: {error}"
+        ) from None
+    if not classes:
+        body.classifier[-1] = nn.Identity()
+    made: nn.Module = body
+    return made
+
+
+def _download_state_dict(entry: Architecture) -> StateDict:
+    assert entry.remote is not None and entry.remote.url is not None
+    try:
+        state: StateDict = torch.hub.load_state_dict_from_url(
+            entry.remote.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+        )
+    except Exception as error:
+        raise WeightsError(f"{entry.tagged_name}: its weights could not be fetched from {entry.remote.url}: {error}") from None
+    return state
+
+
+def _count_head_classes(entry: Architecture, state: StateDict) -> int:
+    """How many classes a file's last layer has, where it is named as in the architecture; 0: not seen."""
+    if entry.family == "alexnet":
+        keys = ["classifier.6"]
+    else:
+        cfg = timm_compat.import_timm().get_pretrained_cfg(entry.tagged_name)
+        last = cfg.classifier if cfg else None
+        keys = [last] if isinstance(last, str) else list(last or ())
+    weights = [state[f"{key}.weight"] for key in keys if f"{key}.weight" in state]
+    return weights[0].shape[0] if weights else 0

@@ -1,0 +1,97 @@
+"""Tensors from files and into networks: nothing is unpickled but tensors, loading is strict, and a misfit is one sentence."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+import zipfile
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from phoropter.core.errors import WeightsError, join_words
+from phoropter.models.weights import weight_files
+
+StateDict = dict[str, Tensor]
+
+_STATE_DICT_KEYS = (
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model",
+    "model_state_dict",
+)  # where training scripts put the tensors
+_WRAPPER_PREFIXES = ("_orig_mod.", "module.")  # what torch.compile and DataParallel put before a name
+MAX_UNPACKED_RATIO = 4  # a checkpoint's archive is stored, not compressed; more than this times its size is a bomb
+
+
+def read_state_dict(path: Path) -> StateDict:
+    """A safetensors file, or a torch checkpoint of tensors alone → name → tensor, on the CPU. Raises WeightsError."""
+    if path.suffix == ".safetensors":
+        weight_files.read_tensor_shapes(path)
+        return safetensors.torch.load_file(path, device="cpu")
+    return unwrap_state_dict(_load_checkpoint(path), path)
+
+
+def unwrap_state_dict(value: object, path: Path) -> StateDict:
+    """The tensors of a checkpoint, out of the dictionaries and name prefixes that training scripts add."""
+    for key in _STATE_DICT_KEYS:
+        if isinstance(value, dict) and isinstance(value.get(key), dict):
+            value = value[key]
+            break
+    if not isinstance(value, dict) or not value or not all(isinstance(v, Tensor) for v in value.values()):
+        raise WeightsError(f"weights {path} hold no dictionary of tensors; save the network's state_dict() alone")
+    state = {str(k): v for k, v in value.items()}
+    for prefix in _WRAPPER_PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): v for name, v in state.items()}
+    return state
+
+
+def load_state_dict_strictly(module: nn.Module, state: StateDict, path: Path, name: str) -> None:
+    """Every tensor finds its place and every place its tensor, or WeightsError."""
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise mismatch_error(path, name, error) from None
+
+
+def mismatch_error(path: Path | str, name: str, error: Exception) -> WeightsError:
+    """torch's many-lined complaint about a state as one sentence."""
+    text = str(error)
+    troubles = []
+    for words, kind in (("Missing key", "missing"), ("Unexpected key", "unexpected")):
+        block = re.search(words + r"\(s\) in state_dict: (.*?)\.\s*(?:\n|$)", text, re.DOTALL)
+        keys = re.findall(r'"([^"]+)"', block.group(1)) if block else []
+        if keys:
+            troubles.append(f"{len(keys)} {'tensor is' if len(keys) == 1 else 'tensors are'} {kind} ({join_words(keys, 3)})")
+    shapes = re.findall(r"size mismatch for (\S+): .*?torch\.Size\((\[.*?\])\).*?torch\.Size\((\[.*?\])\)", text)
+    if shapes:
+        key, came, expected = shapes[0]
+        more = f", and {len(shapes) - 1} more" if len(shapes) > 1 else ""
+        troubles.append(f"{key} has the shape {came} and {expected} was expected{more}")
+    what = "; ".join(troubles) or (text.splitlines() or [type(error).__name__])[0][:200]
+    return WeightsError(f"weights {path} do not fit {name}: {what}")
+
+
+def _load_checkpoint(path: Path) -> object:
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > MAX_UNPACKED_RATIO * path.stat().st_size:
+                    raise WeightsError(f"weights {path} would unpack to many times their size; they were not loaded")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f" ({forbidden.group(1)})" if forbidden else ""
+        raise WeightsError(
+            f"weights {path} hold more than tensors{what} and were not loaded; convert them to safetensors"
+        ) from None
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise WeightsError(f"weights {path} cannot be read: {first}") from None

@@ -1,0 +1,245 @@
+"""What the answers look like, as figures: confusion, classes, groups, ROC, reliability, features.
+
+Colour never carries a value alone: a confusion matrix of few classes prints its shares, one of many has a table of the
+commonest confusions beside it, and every number of a figure is in the files beside the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.report.figures.comparison import LINE_STYLES, MARKERS, PANEL_WIDTH, Curve, draw_row_figure, label_rows
+from phoropter.report.render.metric_format import series_color, shorten_name
+from phoropter.report.render.svg import ACCENT, INK, ON_ACCENT, PAPER, RULE, SERIES_COLORS, RenderedFigure, draw_figure
+from phoropter.report.render.table import one_line
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_CLASSES_WITH_VALUES = 12  # classes up to which a confusion matrix prints its numbers
+MAX_CLASSES_WITH_NAMES = 26  # up to which it names its rows
+WRONG_COLOR = SERIES_COLORS[1]
+
+Floats = NDArray[np.float64]
+
+
+def confusion_matrix_figure(counts: NDArray[np.int64], classes: Sequence[str], candidate: str, name: str) -> RenderedFigure:
+    """(C, C) counts, row the true class: shares of each row, the right ones in one colour and the wrong ones in another."""
+    total = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
+    size = len(classes)
+    side = min(PANEL_WIDTH, 1.35 + 0.42 * size)
+
+    def paint_figure(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.imshow(
+            _shares_to_rgba(shares), interpolation="nearest", aspect="equal"
+        ) if size > MAX_CLASSES_WITH_NAMES else _draw_cells(axes, shares)
+        axes.set_xlim(-0.5, size - 0.5)
+        axes.set_ylim(size - 0.5, -0.5)
+        if size <= MAX_CLASSES_WITH_VALUES:
+            _draw_cell_values(axes, shares)
+        if size <= MAX_CLASSES_WITH_NAMES:
+            names = [shorten_name(c, 12) for c in classes]
+            fits = max(map(len, names)) * 0.075 < (side - 0.9) / size
+            axes.set_xticks(range(size), names, rotation=0 if fits else 90)
+            axes.set_yticks(range(size), names)
+        axes.set_xlabel("answered")
+        axes.set_ylabel("true class")
+        axes.spines[:].set_visible(False)
+
+    worst = divmod(int(np.argmax(np.where(np.eye(size, dtype=bool), -1, counts))), size)
+    right = np.trace(counts) / max(1, counts.sum())
+    alt = f"{right * 100:.1f} % of {counts.sum():,} answers are right."
+    if size > 1 and counts[worst]:
+        true, answer = one_line(classes[worst[0]]), one_line(classes[worst[1]])
+        alt += f" The commonest confusion: {true} taken for {answer}, {shares[worst] * 100:.1f} % of {true}."
+    unit = "Per cent of each true class (row)" if size <= MAX_CLASSES_WITH_VALUES else "Share of each true class (row)"
+    return draw_figure(name, f"{one_line(candidate)}. {unit}, all runs together.", alt, (side, side), paint_figure)
+
+
+def _shares_to_rgba(shares: Floats) -> Floats:
+    """(C, C) shares → (C, C, 4): the hue says right or wrong, the opacity how often. Small shares are raised to be seen."""
+    size = len(shares)
+    image = np.empty((size, size, 4))
+    image[..., :3] = _hex_to_rgb(WRONG_COLOR)
+    image[np.arange(size), np.arange(size), :3] = _hex_to_rgb(ACCENT)
+    image[..., 3] = np.where(shares > 0, np.maximum(0.05, shares**0.6), 0.0)
+    return image
+
+
+def _hex_to_rgb(hexadecimal: str) -> list[float]:
+    return [int(hexadecimal[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+
+
+def _draw_cells(axes: Axes, shares: Floats) -> None:
+    """As squares rather than an image: their colours then follow the page's theme."""
+    from matplotlib.patches import Rectangle
+
+    size = len(shares)
+    alpha = _shares_to_rgba(shares)[..., 3]
+    for i, j in np.argwhere(alpha > 0):
+        face = ACCENT if i == j else WRONG_COLOR
+        axes.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fc=face, alpha=float(alpha[i, j]), lw=0))
+    for k in range(size):
+        axes.add_patch(Rectangle((k - 0.47, k - 0.47), 0.94, 0.94, fc="none", ec=RULE, lw=0.6))
+
+
+def _draw_cell_values(axes: Axes, shares: Floats) -> None:
+    for i, j in np.argwhere(shares >= 0.005):
+        light = shares[i, j] ** 0.6 > 0.62
+        text = f"{shares[i, j] * 100:.0f}"
+        axes.text(j, i, text, ha="center", va="center_baseline", fontsize=7, color=ON_ACCENT if light else INK)
+
+
+def dot_plot(
+    rows: Sequence[str], columns: Sequence[tuple[str, Floats]], name: str, caption: str, xlabel: str, limit: int = 40
+) -> RenderedFigure:
+    """A line a row (class, group, site), a mark a candidate: values (R,) as shares; rows with a NaN have no mark there."""
+    shown = list(rows)[:limit]
+
+    def paint_figure(figure: Figure, narrow: bool) -> None:
+        axes = figure.add_subplot()
+        for y in range(len(shown)):
+            values = np.array([v[y] for _, v in columns]) * 100
+            if np.isfinite(values).any():
+                axes.plot([np.nanmin(values), np.nanmax(values)], [y, y], color=RULE, lw=2.4, zorder=1)
+        for i, (candidate, values) in enumerate(columns):
+            style: dict[str, Any] = {
+                "color": series_color(i),
+                "mfc": series_color(i) if i == 0 else "none",
+                "mew": 1.3,
+                "ms": 5.2,
+            }
+            axes.plot(
+                values[: len(shown)] * 100,
+                range(len(shown)),
+                MARKERS[i % 6],
+                label=shorten_name(candidate),
+                zorder=3 - i / 10,
+                **style,
+            )
+        label_rows(axes, shown, narrow)
+        axes.set_xlabel(xlabel)
+        if len(columns) > 1:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=1 if narrow else 2)
+
+    first, values = columns[0]
+    low = int(np.nanargmin(values)) if np.isfinite(values).any() else 0
+    alt = f"For {one_line(first)}, the lowest is {one_line(rows[low])} with {values[low] * 100:.1f} %."
+    caption += f" The {limit} hardest of {len(rows)} are shown." if len(rows) > limit else ""
+    return draw_row_figure(name, caption, alt, len(shown), paint_figure, legend=len(columns))
+
+
+def roc_curve_figure(curves: Sequence[Curve], areas: Sequence[float], two_classes: bool, positive: str) -> RenderedFigure:
+    """Mean over runs of the share found against the share of false alarms."""
+
+    def paint_figure(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=RULE, lw=0.9)
+        for i, c in enumerate(curves):
+            if i == 0:
+                axes.fill_between(
+                    c.x, np.clip(c.mean - c.band, 0, 1), np.clip(c.mean + c.band, 0, 1), color=series_color(0), alpha=0.14, lw=0
+                )
+            axes.plot(
+                c.x, c.mean, color=series_color(i), ls=LINE_STYLES[i % 6], label=f"{shorten_name(c.name, 28)}  {areas[i]:.3f}"
+            )
+        axes.set_xlabel("false alarms")
+        axes.set_ylabel("found")
+        axes.set_aspect("equal")
+        axes.grid()
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", handlelength=2.6)
+
+    what = f"for class {one_line(positive)}" if two_classes else "each class against the rest, averaged over classes"
+    caption = f"ROC, {what}: mean over runs, with the mean area; the band is one standard deviation of the first."
+    said = "; ".join(f"{one_line(c.name)}, area {a:.3f}" for c, a in zip(curves, areas, strict=True))
+    return draw_figure("roc", caption, f"{said}.", (PANEL_WIDTH, PANEL_WIDTH + 0.55), paint_figure)
+
+
+def reliability_diagram(curves: Sequence[Curve], weights: Sequence[Floats]) -> RenderedFigure:
+    """Confidence (x) against the share that is right (mean), in bins; dots grow with the rows in the bin."""
+
+    def paint_figure(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=RULE, lw=0.9)
+        for i, (c, weight) in enumerate(zip(curves, weights, strict=True)):
+            enough = weight >= 5
+            axes.plot(
+                c.x[enough], c.mean[enough], color=series_color(i), ls=LINE_STYLES[i % 6], lw=1.2, label=shorten_name(c.name, 28)
+            )
+            size = 4 + 46 * weight[enough] / max(1.0, weight.max())
+            axes.scatter(c.x[enough], c.mean[enough], s=size, color=series_color(i), alpha=0.8, lw=0)
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel("confidence")
+        axes.set_ylabel("share that is right")
+        axes.set_aspect("equal")
+        axes.grid()
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", handlelength=2.6)
+
+    caption = (
+        "Reliability: how often answers of a given confidence are right. On the diagonal, confidence means what it says; below, "
+        "it promises too much. Larger dots hold more answers; bins of fewer than five are left out."
+    )
+    gaps = [float(np.nansum(w * (c.x - c.mean)) / max(1.0, w.sum())) for c, w in zip(curves, weights, strict=True)]
+    said = "; ".join(
+        f"{one_line(c.name)} is on average {abs(g) * 100:.1f} points {'more' if g > 0 else 'less'} confident than right"
+        for c, g in zip(curves, gaps, strict=True)
+    )
+    return draw_figure("reliability", caption, f"{said}.", (PANEL_WIDTH, PANEL_WIDTH + 0.55), paint_figure)
+
+
+def embedding_figure(xy: Floats, member: NDArray[np.int64], names: Sequence[str], by: str, candidate: str) -> RenderedFigure:
+    """(n, 2) places from t-SNE, coloured by class or group; past eight, colours repeat with other marks."""
+
+    legend = by == "group" and len(names) <= len(SERIES_COLORS)
+    wide, high = np.maximum(np.ptp(xy, axis=0), 1e-9)
+    height = PANEL_WIDTH * float(np.clip(high / wide, 0.4, 1.0)) + (0.17 * len(names) if legend else 0.0)
+
+    def paint_figure(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for k in np.unique(member):
+            at = xy[member == k]
+            mark = MARKERS[(k // len(SERIES_COLORS)) % 6]
+            axes.plot(
+                at[:, 0], at[:, 1], mark, color=series_color(int(k)), ms=2.8, mew=0, alpha=0.75, label=shorten_name(names[k], 28)
+            )
+        if legend:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=1, markerscale=2)
+        for k in np.unique(member) if by == "class" and len(names) <= MAX_CLASSES_WITH_VALUES else ():
+            x, y = np.median(xy[member == k], axis=0)
+            behind = {"fc": PAPER, "alpha": 0.7, "pad": 1.5, "lw": 0}
+            axes.text(x, y, shorten_name(names[k], 14), ha="center", va="center", fontsize=8, color=INK, bbox=behind)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+        axes.set_aspect("equal", "datalim")
+
+    caption = f"Last features of {one_line(candidate)} on one held-out fold ({len(xy):,} rows), laid out by t-SNE, by {by}. " + (
+        "Distances between clusters mean little." if by == "class" else "A cluster a group would mean that it sees who, not what."
+    )
+    shown = f"each of {len(names)} {by}es" if by == "class" else f"each of {len(names)} {by}s"
+    return draw_figure(
+        f"features-by-{by}", caption, f"A scatter of points, {shown} in a colour of its own.", (PANEL_WIDTH, height), paint_figure
+    )
+
+
+def compute_tsne(features: NDArray[np.float16], seed: int = 0) -> Floats:
+    """(n, D) features → (n, 2). One thread, so that the same features give the same places; n is bounded by the caller."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    x = features.astype(np.float32)
+    with threadpool_limits(1):
+        if x.shape[1] > 50 and len(x) > 50:
+            x = PCA(50, random_state=seed, svd_solver="full").fit_transform(x)
+        perplexity = min(30.0, max(2.0, (len(x) - 1) / 3))
+        found = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, max_iter=500).fit_transform(x)
+    return np.asarray(found, dtype=np.float64)

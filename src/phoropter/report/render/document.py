@@ -1,0 +1,107 @@
+"""A document of the report: title, notices, a conclusion and sections in one self-contained page, and its files beside it.
+
+The page needs nothing but itself: its style, script and pictures are inside, its content policy forbids every request, and it
+allows only this style and this script, by their digests. Everything that came from a study is escaped on its way in.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from markupsafe import Markup
+
+import phoropter
+from phoropter.core.files import atomic_write, write_text
+from phoropter.report.render.section import Section
+from phoropter.report.render.svg import RenderedFigure
+from phoropter.report.render.table import Table, one_line
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a reader must know before the first number."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """facts: one line under the title · conclusion: sentences in large print · beside: in small · closing: the last line"""
+
+    title: str
+    subtitle: str
+    notices: Sequence[Notice]
+    conclusion: Sequence[str]
+    small_print: Sequence[str]
+    sections: Sequence[Section]
+    footer: str
+
+    def write(self, page: Path, folder: Path) -> Path:
+        """The page, and in `folder` its tables, figures and conclusion. Raises DiskError when it cannot be written."""
+        for section in self.sections:
+            _write_section_files(section, folder)
+        write_text(folder / "conclusion.txt", "\n".join(map(one_line, (*self.conclusion, *self.small_print))) + "\n")
+        write_text(page, self.to_html("" if folder == page.parent else f"{folder.name}/"))
+        return page
+
+    def to_html(self, prefix: str) -> str:
+        """prefix: of the links to files."""
+        import jinja2
+
+        css, script = read_page_asset("page.css"), read_page_asset("page.js")
+        environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+        return environment.from_string(read_page_asset("page.html")).render(
+            policy=f"{content_security_policy(css, script)}; base-uri 'none'; form-action 'none'",
+            css=Markup(css),
+            script=Markup(script),
+            version=phoropter.__version__,
+            title=one_line(self.title),
+            facts=one_line(self.subtitle),
+            notices=self.notices,
+            conclusion=[one_line(s) for s in self.conclusion],
+            beside=[one_line(s) for s in self.small_print],
+            sections=[
+                {"id": s.id, "title": s.title, "text": [one_line(t) for t in s.paragraphs], "html": list(s.iter_html(prefix))}
+                for s in self.sections
+            ],
+            closing=self.footer,
+        )
+
+
+def resolve_output_paths(folder: Path, out: Path | None) -> tuple[Path, Path]:
+    """The page, and the folder its tables and figures lie in. folder: where `out` is not given."""
+    out = folder if out is None else Path(out)
+    if out.suffix.lower() in (".html", ".htm"):
+        return out, out.with_suffix("")
+    return out / "index.html", out
+
+
+def read_page_asset(name: str) -> str:
+    """A file of the page's style, script or skeleton."""
+    return resources.files("phoropter.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def content_security_policy(css: str, script: str) -> str:
+    """No request to anywhere, no style and no script but these two."""
+
+    def hash_source(text: str) -> str:
+        return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+    return f"default-src 'none'; img-src data:; style-src {hash_source(css)}; script-src {hash_source(script)}"
+
+
+def _write_section_files(section: Section, folder: Path) -> None:
+    for block in (*section.blocks, *section.file_tables):
+        if isinstance(block, Table):
+            for ending, text in (("csv", block.to_csv()), ("md", block.to_markdown()), ("tex", block.to_latex())):
+                write_text(folder / "tables" / f"{block.name}.{ending}", text)
+        elif isinstance(block, RenderedFigure):
+            for ending, data in (("svg", block.svg), ("pdf", block.pdf)):
+                with atomic_write(folder / "figures" / f"{block.name}.{ending}") as aside:
+                    aside.write_bytes(data)

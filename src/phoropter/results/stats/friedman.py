@@ -1,0 +1,121 @@
+"""Many candidates over several independent blocks: Friedman's test, Nemenyi's critical difference, and the diagram's bars.
+
+After Demšar 2006, "Statistical Comparisons of Classifiers over Multiple Data Sets". A block is a data set or a subject. Folds of
+one data set are not blocks: they share training rows, and N of them would make any difference significant.
+
+    >>> friedman([[0.80, 0.82, 0.84], [0.79, 0.80, 0.83], [0.81, 0.80, 0.85], [0.78, 0.82, 0.81], [0.80, 0.83, 0.86]]).mean_ranks
+    (2.8, 2.0, 1.2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.errors import DataError
+from phoropter.results.metrics.sufficient_sums import Floats
+
+
+@dataclass(frozen=True)
+class FriedmanResult:
+    """Ranks of k candidates over N blocks. Rank 1 is best; ties share the mean rank.
+
+    chi2, p: Friedman's statistic, corrected for ties, with k-1 degrees of freedom; NaN below two candidates or blocks ·
+    f, f_p: Iman & Davenport's less conservative F with (k-1), (k-1)(N-1) · critical_difference: Nemenyi's, of two mean ranks ·
+    left_out: blocks without a score of every candidate
+    """
+
+    mean_ranks: tuple[float, ...]
+    blocks: int
+    chi2: float
+    p: float
+    f: float
+    f_p: float
+    critical_difference: float
+    left_out: int = 0
+
+
+def friedman_test(
+    scores: Sequence[Sequence[float]] | Floats, *, higher_is_better: bool = True, alpha: float = 0.05, digits: int = 12
+) -> FriedmanResult:
+    """scores (N blocks, k candidates). Scores equal to `digits` decimals are ties. Raises DataError unless it is a table."""
+    table = np.asarray(scores, dtype=np.float64)
+    if table.ndim != 2:
+        raise DataError(f"friedman takes a table of blocks × candidates, not an array of shape {table.shape}")
+    whole = np.round(table[~np.isnan(table).any(axis=1)], digits)
+    left_out = len(table) - len(whole)
+    blocks, candidates = whole.shape
+    if blocks < 2 or candidates < 2:
+        nan = float("nan")
+        return FriedmanResult((nan,) * candidates, blocks, nan, nan, nan, nan, nan, left_out)
+    ranks = _rank_rows(-whole if higher_is_better else whole)
+    tie_share = sum(_tie_sum(row) for row in ranks) / (blocks * (candidates**3 - candidates))
+    means = ranks.mean(axis=0)
+    return _compute_statistics(means, blocks, tie_share, alpha, left_out)
+
+
+def friedman_from_mean_ranks(mean_ranks: Sequence[float], blocks: int, alpha: float = 0.05) -> FriedmanResult:
+    """The same from published mean ranks, taken to be without ties."""
+    return _compute_statistics(np.asarray(mean_ranks, dtype=np.float64), blocks, 0.0, alpha, 0)
+
+
+def nemenyi_critical_difference(candidates: int, blocks: int, alpha: float = 0.05) -> float:
+    """Nemenyi: mean ranks further apart than this differ at `alpha`, all pairs together."""
+    from scipy.stats import studentized_range
+
+    q = float(studentized_range.ppf(1 - alpha, candidates, np.inf)) / float(np.sqrt(2))
+    return q * float(np.sqrt(candidates * (candidates + 1) / (6 * blocks)))
+
+
+def nemenyi_test(mean_ranks: Sequence[float], blocks: int) -> Floats:
+    """(k, k) p-values of all pairs, 1 on the diagonal."""
+    from scipy.stats import studentized_range
+
+    ranks = np.asarray(mean_ranks, dtype=np.float64)
+    k = len(ranks)
+    apart = np.abs(ranks[:, None] - ranks[None, :]) / np.sqrt(k * (k + 1) / (6 * blocks))
+    return np.asarray(np.clip(studentized_range.sf(apart * np.sqrt(2), k, np.inf), 0.0, 1.0))
+
+
+def find_cliques(mean_ranks: Sequence[float], critical: float) -> list[tuple[int, ...]]:
+    """Maximal groups of two or more candidates whose mean ranks span at most `critical`, best first: the bars of the diagram."""
+    order = [int(i) for i in np.argsort(mean_ranks, kind="stable")]
+    found: list[tuple[int, ...]] = []
+    reach = 0  # candidates up to here lie in an earlier bar
+    for first in range(len(order)):
+        last = first
+        while last + 1 < len(order) and mean_ranks[order[last + 1]] - mean_ranks[order[first]] <= critical + 1e-12:
+            last += 1
+        if last > first and last + 1 > reach:
+            found.append(tuple(order[first : last + 1]))
+            reach = last + 1
+    return found
+
+
+def _compute_statistics(means: Floats, blocks: int, tie_share: float, alpha: float, left_out: int) -> FriedmanResult:
+    from scipy.special import chdtrc, fdtrc
+
+    k = len(means)
+    raw = 12 * blocks / (k * (k + 1)) * float((means**2).sum() - k * (k + 1) ** 2 / 4)
+    # every block all ties: nobody differs
+    chi2 = max(raw, 0.0) / (1 - tie_share) if tie_share < 1 else 0.0
+    room = blocks * (k - 1) - chi2
+    # room is 0 when all blocks agree on the whole order
+    f = (blocks - 1) * chi2 / room if room > 1e-9 else float("inf")
+    f_p = float(fdtrc(k - 1, (k - 1) * (blocks - 1), f)) if np.isfinite(f) else 0.0
+    critical = nemenyi_critical_difference(k, blocks, alpha)
+    return FriedmanResult(tuple(float(m) for m in means), blocks, chi2, float(chdtrc(k - 1, chi2)), f, f_p, critical, left_out)
+
+
+def _rank_rows(table: Floats) -> Floats:
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(table, axis=1))
+
+
+def _tie_sum(ranks: NDArray[np.float64]) -> float:
+    sizes = np.unique(ranks, return_counts=True)[1]
+    return float((sizes**3 - sizes).sum())

@@ -1,0 +1,124 @@
+"""How often each independent unit is drawn in each resample. A function of the seed and the sorted units alone.
+
+Three kinds: `plain`; `whole`, where a resample without all classes is drawn again (macro means, MCC); `stratified`, where the
+units of each class are drawn separately (AUC).
+
+Letters: N rows · U units · B resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.seeds import named_generator
+from phoropter.results.metrics.sufficient_sums import Floats, Ints
+
+BLOCK_CELLS = 2_000_000  # of one block of draws or sums: 16 MB as float64
+_UNITS_PER_CHUNK = 2048  # units whose draws are turned into floats at once
+MAX_KEPT_CELLS = 100_000_000  # draws kept for the next candidate, a byte each
+MIN_ACCEPTANCE_RATE = 0.1  # below this share of whole resamples (many rare classes) drawing again would bias more than it mends
+
+ResamplingKind = Literal["plain", "whole", "stratified"]
+DrawCounts = NDArray[np.uint8]  # how often each unit was drawn; above 255 only with a probability below 1e-500
+
+
+class UnitResampler:
+    """B resamples of U units, whose rows have these labels; the same whenever and for whomever they are asked for.
+
+    labels (N,) int64 · units (N,) 0..U-1 of each row. Keeps up to 100 MB for each kind that was asked for.
+    """
+
+    def __init__(self, labels: Ints, units: Ints, *, seed: int, resamples: int) -> None:
+        self.labels, self.units = labels, units
+        self.count = int(units.max(initial=-1)) + 1
+        self.seed, self.resamples = seed, resamples
+        self.redrawn = 0  # of the `whole` ones, once they are drawn
+        self._kept: dict[ResamplingKind, list[DrawCounts]] = {}
+
+    @cached_property
+    def can_stratify(self) -> bool:
+        """Whether every unit has one label and every class two units; else a stratum could not vary."""
+        classes, units = self._unit_labels
+        return bool(len(units) == self.count and np.bincount(classes).min(initial=2) >= 2)
+
+    def weight_blocks(self, kind: ResamplingKind, width: int) -> Iterator[Floats]:
+        """(U, b) float64 with b at most `width`, B columns in all."""
+        for block in self._cached_blocks(kind):
+            yield from (block[:, i : i + width].astype(np.float64) for i in range(0, block.shape[1], width))
+
+    def weighted_sums(self, kind: ResamplingKind, values: Floats) -> Floats:
+        """(U,) values → (B,) their sums, each unit as often as it is drawn; a few rows at a time, which stay in the cache."""
+        cuts = range(0, self.count, _UNITS_PER_CHUNK)
+
+        def sum_block(block: DrawCounts) -> Floats:
+            return np.asarray(
+                sum(values[i : i + _UNITS_PER_CHUNK] @ block[i : i + _UNITS_PER_CHUNK].astype(np.float64) for i in cuts)
+            )
+
+        return np.concatenate([sum_block(block) for block in self._cached_blocks(kind)])
+
+    @cached_property
+    def _unit_labels(self) -> tuple[Ints, Ints]:
+        """Each (class, unit) that has rows, once, by class; classes numbered from 0 among those that occur."""
+        number = np.unique(self.labels, return_inverse=True)[1]
+        pairs = np.unique(number * max(self.count, 1) + self.units)
+        return pairs // max(self.count, 1), pairs % max(self.count, 1)
+
+    def _cached_blocks(self, kind: ResamplingKind) -> Iterator[DrawCounts]:
+        if kind in self._kept:
+            return iter(self._kept[kind])
+        blocks = self._all_class_blocks() if kind == "whole" else self._limited_blocks(kind)
+        if self.count * self.resamples > MAX_KEPT_CELLS:
+            return blocks
+        self._kept[kind] = list(blocks)
+        return iter(self._kept[kind])
+
+    def _limited_blocks(self, kind: ResamplingKind) -> Iterator[DrawCounts]:
+        left = self.resamples
+        for block in self._endless_blocks(kind):
+            yield block[:, :left]
+            left -= block.shape[1]
+            if left <= 0:
+                return
+
+    def _all_class_blocks(self) -> Iterator[DrawCounts]:
+        """Resamples with every class; any resample where hardly one has them all."""
+        self.redrawn, left = 0, self.resamples
+        for number, block in enumerate(self._endless_blocks("whole")):
+            whole = self._has_every_class(block)
+            if number == 0 and whole.mean() < MIN_ACCEPTANCE_RATE:
+                yield from self._limited_blocks("whole")
+                return
+            kept = np.flatnonzero(whole)[:left]
+            left -= len(kept)
+            seen = whole[: kept[-1] + 1] if left == 0 else whole
+            self.redrawn += len(seen) - len(kept)
+            yield block[:, kept]
+            if left == 0:
+                return
+
+    def _has_every_class(self, block: DrawCounts) -> NDArray[np.bool_]:
+        """(U, b) → (b,)."""
+        from scipy.sparse import csr_array
+
+        classes, units = self._unit_labels
+        inside: Any = csr_array((np.ones(len(units), dtype=np.float32), (classes, units)), shape=(classes.max() + 1, self.count))
+        return np.asarray((inside @ block.astype(np.float32) > 0).all(axis=0))
+
+    def _endless_blocks(self, kind: ResamplingKind) -> Iterator[DrawCounts]:
+        classes, units = self._unit_labels
+        strata = np.split(units, np.flatnonzero(np.diff(classes)) + 1) if kind == "stratified" else [np.arange(self.count)]
+        draw = named_generator(self.seed, "bootstrap", kind)
+        width = min(max(1, BLOCK_CELLS // self.count), self.resamples)
+        while True:
+            block = np.zeros((self.count, width), dtype=np.uint8)
+            for members in strata:
+                n = len(members)
+                picked = draw.integers(0, n, (width, n)) + n * np.arange(width)[:, None]
+                block[members] = np.bincount(picked.ravel(), minlength=n * width).reshape(width, n).T
+            yield block

@@ -1,0 +1,353 @@
+"""What one run leaves behind: its predictions, its history, its most confident mistakes, and a record of how it came to be."""
+
+from __future__ import annotations
+
+import io
+import platform
+import sys
+import time
+import traceback
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from phoropter.core.cores import count_usable_cores
+from phoropter.core.errors import PhoropterError, StoreError
+from phoropter.core.files import digest, digest_array, digest_file
+from phoropter.data.images.pixels import Pixels
+from phoropter.data.recordings.bundle_view import get_bundle_view
+from phoropter.models import classifier as classifiers
+from phoropter.models.backbones import Backbone
+from phoropter.results.metrics.registry import compute_metrics
+from phoropter.results.store import Predictions, Run, RunWriter
+from phoropter.study.plan import Plan, PlannedRun
+from phoropter.training.branch_ablation import ablate_branches
+from phoropter.training.distillation import digest_classifier
+from phoropter.training.fit import TrainedRun
+from phoropter.training.trained_on import initial_bundles, write_trained_on
+
+MAX_MISTAKES = 12  # pictures of the most confident mistakes kept with each run
+THUMBNAIL_SIZE = 112  # their largest side
+
+
+def write_trained_run(
+    folder: RunWriter, run: PlannedRun, fitted: TrainedRun, metrics: tuple[str, ...], started: datetime, *, lends: bool = False
+) -> dict[str, Any]:
+    """Fills the folder of a trained run; its record. lends: whether other runs need its bundle."""
+    began = time.monotonic()
+    held_out = _make_predictions(run, fitted, run.split.test)
+    predict_seconds = time.monotonic() - began
+    folder.write_predictions(held_out)
+    for part, rows in (("validation", run.split.val), ("external", run.split.external)):
+        if rows is not None and len(rows):
+            folder.write_predictions(_make_predictions(run, fitted, rows), part)
+    folder.write_history(fitted.history)
+    folder.write_pictures(_encode_worst_mistakes(held_out, run.split.test, fitted.task.pixels))
+    if run.keep_bundle or lends:
+        save_bundle(folder.folder / "bundle", run, fitted)
+    record = _make_record(run, fitted, predict_seconds, started)
+    if run.candidate.fusion:
+        record["branches"] = ablate_branches(fitted, run.split.train, run.split.test)
+    if fitted.bagging_info:
+        record["bags"] = fitted.bagging_info
+    if fitted.distillation_info:
+        record["teaching"] = {**fitted.distillation_info, "key": run.needs[-1]}
+    if fitted.logistic_info:
+        record["convex"] = fitted.logistic_info
+    record["metrics"] = _compute_scores(metrics, held_out)
+    record["digests"]["predictions"] = digest_file(folder.folder / "predictions.npz")
+    folder.write_record(record)
+    return record
+
+
+def save_bundle(folder: Path, run: PlannedRun, fitted: TrainedRun) -> None:
+    """The trained classifier, with the rows it has met, and all that draws a later picture or recording as those of the study."""
+    drawn = get_bundle_view(run.image_set.dataset)
+    training = {
+        "candidate": run.candidate.plain(),
+        "split": run.split.content_key(run.image_set.dataset),
+        "data": run.image_set.data.plain(),
+        "drawn": drawn and drawn.plain(),
+    }
+    classifiers.save_classifier(fitted.model, folder, training=training)
+    if run.candidate.recipe.phases:
+        before = [path for _, path in initial_bundles(run.candidate, fitted.task.weights_base)]
+        write_trained_on(folder, run.image_set.dataset, run.seen_rows, before)
+
+
+def write_averaged_run(
+    folder: RunWriter, run: PlannedRun, members: list[Run], pixels: Pixels, metrics: tuple[str, ...], started: datetime
+) -> dict[str, Any]:
+    """Fills the folder of an average of finished runs, from their predictions; its record."""
+    parts: dict[str, Predictions] = {}
+    for part in ("predictions", "validation", "external"):
+        said = [p for m in members if (p := m.load_predictions(part)) is not None]
+        if len(said) == len(members):
+            parts[part] = average_member_predictions(said)
+            folder.write_predictions(parts[part], part)
+    held_out = parts["predictions"]
+    folder.write_history([])
+    folder.write_pictures(_encode_worst_mistakes(held_out, run.split.test, pixels))
+    costs = [m.record["cost"] for m in members]
+    cost = {name: sum(c[name] for c in costs) for name in ("parameters", "trainable", "train_seconds", "predict_seconds")}
+    cost |= {"macs": None if any(c["macs"] is None for c in costs) else sum(c["macs"] for c in costs), "epochs": 0}
+    cost |= {"predict_images_per_s": round(len(held_out.ids) / max(cost["predict_seconds"], 1e-9), 1)}
+    cost |= {"peak_memory_bytes": max(c["peak_memory_bytes"] for c in costs)}
+    record = {
+        **_describe_run(run, started),
+        "cost": cost,
+        "choice": {"epoch": 0, "by": "last"},
+        "digests": {
+            "dataset": run.image_set.dataset.fingerprint,
+            "members": list(run.needs),
+            "predictions": digest_file(folder.folder / "predictions.npz"),
+        },
+        "branches": _ablate_members(run, [p for m in members if (p := m.load_predictions()) is not None], held_out),
+        "metrics": _compute_scores(metrics, held_out),
+        "versions": collect_versions(),
+        "machine": members[0].record["machine"],
+    }
+    folder.write_record(record)
+    return record
+
+
+def average_member_predictions(said: list[Predictions]) -> Predictions:
+    """Members' predictions of the same rows → the log of their mean probabilities; features side by side."""
+    first = said[0]
+    for other in said[1:]:
+        if not np.array_equal(first.ids, other.ids):
+            raise StoreError("members of an average were tested on different rows; delete their runs and run the study again")
+    probabilities = np.mean([p.probabilities for p in said], axis=0)
+    logits = np.log(np.maximum(probabilities, 1e-30)).astype(np.float32)
+    features = [p.features for p in said if p.features is not None]
+    beside = np.concatenate(features, axis=1) if len(features) == len(said) else None
+    return replace(first, logits=logits, features=beside)
+
+
+def _ablate_members(run: PlannedRun, said: list[Predictions], whole: Predictions) -> list[dict[str, Any]]:
+    """As training.branches.branches_of."""
+    rows = []
+    for i, name in enumerate(run.candidate.members):
+        others = average_member_predictions([p for j, p in enumerate(said) if j != i])
+        rows.append(
+            {
+                "name": name,
+                "accuracy": _compute_accuracy(said[i]),
+                "without": _compute_accuracy(others),
+                "whole": _compute_accuracy(whole),
+            }
+        )
+    return rows
+
+
+def _compute_accuracy(said: Predictions) -> float:
+    return float((said.logits.argmax(1) == said.labels).mean())
+
+
+def _make_predictions(run: PlannedRun, fitted: TrainedRun, rows: NDArray[np.int64]) -> Predictions:
+    dataset = run.image_set.dataset
+    logits, features = fitted.predict_held_out(rows)
+    return Predictions(
+        dataset.ids[rows],
+        dataset.labels[rows],
+        logits,
+        None if dataset.groups is None else dataset.groups[rows],
+        None if dataset.sites is None else dataset.sites[rows],
+        None if dataset.spans is None else dataset.spans[rows],
+        features if run.is_first else None,
+    )
+
+
+def _compute_scores(metrics: tuple[str, ...], held_out: Predictions) -> dict[str, float | None]:
+    found = compute_metrics(metrics, held_out.labels, held_out.probabilities)
+    return {name: None if np.isnan(value) else float(value) for name, value in found.items()}
+
+
+def _encode_worst_mistakes(held_out: Predictions, rows: NDArray[np.int64], pixels: Pixels) -> dict[str, bytes]:
+    """Sample id → JPEG of the rows most confidently taken for another class."""
+    from PIL import Image
+
+    probabilities = held_out.probabilities
+    guessed = probabilities.argmax(1)
+    wrong = np.flatnonzero(guessed != held_out.labels)
+    worst = wrong[np.argsort(-probabilities[wrong, guessed[wrong]], kind="stable")][:MAX_MISTAKES]
+    made: dict[str, bytes] = {}
+    for row, picture in zip(worst, pixels.batch(rows[worst]) if len(worst) else (), strict=True):
+        image = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
+        image.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=85)
+        made[str(held_out.ids[row])] = buffer.getvalue()
+    return made
+
+
+def _make_record(run: PlannedRun, fitted: TrainedRun, predict_seconds: float, started: datetime) -> dict[str, Any]:
+    split, recipe = run.split, run.candidate.recipe
+    costs = classifiers.measure_cost(fitted.model, run.image_set.image_size)
+    chosen = fitted.best_epoch if recipe.select == "validation" else recipe.total_epochs
+    return {
+        **_describe_run(run, started),
+        "cost": {
+            "parameters": costs.parameters,
+            "trainable": costs.trainable,
+            "macs": costs.macs,
+            "train_seconds": round(fitted.train_seconds, 3),
+            "predict_seconds": round(predict_seconds, 3),
+            "predict_images_per_s": round(len(split.test) / max(predict_seconds, 1e-9), 1),
+            "peak_memory_bytes": _peak_memory_bytes(fitted.task.device),
+            "epochs": recipe.total_epochs,
+        },
+        "choice": {"epoch": chosen, "by": recipe.select},
+        "precision": fitted.precision,
+        "digests": {"dataset": run.image_set.dataset.fingerprint, **compute_weight_digests(fitted)},
+        "versions": collect_versions(),
+        "machine": describe_machine(fitted.task.device),
+    }
+
+
+_frozen_digests: WeakKeyDictionary[Backbone, list[str]] = (
+    WeakKeyDictionary()
+)  # digests of the tensors of backbones that stay as they are
+
+
+def compute_weight_digests(fitted: TrainedRun) -> dict[str, Any]:
+    """Of a classifier's weights before and after training; of a frozen backbone, which many heads share, they are taken once."""
+    model, frozen = fitted.model, fitted.task.candidate.frozen
+    after: list[str] = []
+    for branch in model.branches:
+        if frozen and branch not in _frozen_digests:
+            _frozen_digests[branch] = _digest_tensors(branch)
+        after += _frozen_digests[branch] if frozen else _digest_tensors(branch)
+    known = fitted.initial_weight_digests if frozen and len(fitted.initial_weight_digests) == len(model.branches) else None
+    return {
+        "weights_before": list(fitted.initial_weight_digests),
+        "weights_after": digest(after + _digest_tensors(model.head)),
+        "classifier": digest_classifier(model, known),
+    }
+
+
+def _digest_tensors(module: torch.nn.Module) -> list[str]:
+    return [digest_array(v.detach().cpu().float().numpy()) for v in module.state_dict().values()]
+
+
+def _describe_run(run: PlannedRun, started: datetime) -> dict[str, Any]:
+    """What was planned, and when it was done."""
+    split = run.split
+    return {
+        "key": run.key,
+        "candidate": {**run.candidate.plain(), "description": run.candidate.description},
+        "settings": run.settings,
+        "needs": list(run.needs),
+        "seed": split.seed,
+        "split": {
+            "name": split.name,
+            "repeat": split.repeat,
+            "fold": split.fold,
+            "folds": split.folds,
+            "key": split.content_key(run.image_set.dataset),
+            "n_train": len(split.train),
+            "n_test": len(split.test),
+            "n_validation": 0 if split.val is None else len(split.val),
+            "n_external": 0 if split.external is None else len(split.external),
+        },
+        "recipe": run.candidate.recipe.plain(),
+        "classes": list(run.image_set.dataset.classes),
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
+    """study.json: the question, the dataset and the plan."""
+    question, material = planned.question, planned.image_sets[0]
+    dataset = material.dataset
+    return {
+        "name": question.study.name,
+        "study": question.study.model_dump(mode="json", exclude_defaults=True),
+        "text": question.text,
+        "scale": list(question.smoke_changes) or None,
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "rows": len(dataset),
+            "classes": list(dataset.classes),
+            "counts": dataset.class_counts.tolist(),
+            "groups": None if dataset.groups is None else len(np.unique(dataset.groups)),
+            "sites": None if dataset.sites is None else np.unique(dataset.sites).tolist(),
+            "size": material.image_size,
+            "notes": list(dataset.notes),
+            "problems": [str(p) for p in dataset.problems],
+        },
+        "plan": [run.to_plan_row() for run in planned.runs],
+        **({"ladder": list(question.screening_rungs)} if question.screening_rungs else {}),
+        "versions": collect_versions(),
+        "machine": describe_machine(device),
+        "command": " ".join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
+    }
+
+
+def collect_versions() -> dict[str, str]:
+    """What the numbers depend on."""
+    packages = ("phoropter", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
+    return {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}}
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Where a run was computed."""
+    import psutil
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "processor": _processor_name(),
+        "cores": count_usable_cores(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "device": name,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _peak_memory_bytes(device: torch.device) -> int:
+    """Bytes: of the GPU during this run, or of the whole process so far on a processor."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def describe_failure(run: PlannedRun, error: BaseException) -> dict[str, Any]:
+    return {
+        "candidate": run.candidate.name,
+        "split": run.split.name,
+        "seed": run.split.seed,
+        "error": first_error_line(error),
+        "kind": type(error).__name__,
+        "trace": [] if isinstance(error, PhoropterError) else traceback.format_exception(error)[-12:],
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def first_error_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,301 @@
+"""Entry: a candidate as it is written in a study, and how a list of them becomes Candidates. probe · finetune · fuse · distil
+write one. No torch here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from phoropter.core.errors import SpecError, did_you_mean
+from phoropter.core.spec import Location, SourceMap, Spec, validate_as
+from phoropter.models.spec import BackboneSpec, FusionSpec, HeadSpec
+from phoropter.training.candidates.candidate import Candidate, DistillationSpec, validate_candidate
+from phoropter.training.candidates.presets import PRESETS, parse_recipe
+from phoropter.training.candidates.recipe import Recipe
+
+
+class CandidateEntry(Spec):
+    """A candidate as written in a study. Exactly one of `backbone`, `fuse`, `student` says which kind it is.
+
+    A backbone is a name, or a mapping with all its own: `{name: vgg19, pool: average}`.
+    """
+
+    name: str | None = None
+    backbone: str | dict[str, Any] | None = None
+    fuse: tuple[str | dict[str, Any], ...] | Literal["all-pairs", "all-triples"] | None = None
+    of: tuple[str | dict[str, Any], ...] | None = None
+    student: str | None = None
+    teacher: str | None = None
+    weights: str | None = None
+    size: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    options: dict[str, float | int | str | bool | None] = {}
+    seed: int | None = None
+    frozen: bool | None = None
+    head: Literal["linear", "dense", "own"] | HeadSpec | None = None
+    mode: Literal["logits", "features", "average", "frozen"] | None = None
+    hidden: int | None = None
+    dropout: float | None = None
+    auxiliary: float | None = None
+    warm: bool | None = None
+    loss: Literal["hard", "soft", "mixed", "token"] | None = None
+    alpha: float | None = None
+    temperature: float | None = None
+    views: Literal["exact", "pool", "clean"] | None = None
+    pool: int | None = None
+    recipe: str | dict[str, Any] | Recipe | None = None
+
+    @model_validator(mode="after")
+    def _check_one_kind(self) -> CandidateEntry:
+        given = [k for k in ("backbone", "fuse", "student") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a candidate names exactly one of backbone, fuse or student; {' and '.join(given) or 'none'} came")
+        kind = given[0]
+        for other, names in _FIELDS_OF_KIND.items():
+            for name in names:
+                if kind != other and getattr(self, name) is not None:
+                    raise ValueError(f"{name} belongs to a candidate with {other}, and contradicts {kind}; leave one of them out")
+        if self.of is not None and not isinstance(self.fuse, str):
+            raise ValueError("of belongs to fuse: all-pairs or all-triples; put its backbones under fuse instead")
+        if isinstance(self.fuse, str) and self.of is None:
+            raise ValueError(f"fuse: {self.fuse} needs of, the list of backbones to combine")
+        if self.student is not None and self.teacher is None:
+            raise ValueError("a student needs a teacher: the name of a candidate or of a backbone")
+        if self.student is not None and self.frozen:
+            raise ValueError("frozen and student contradict each other: a frozen backbone cannot be taught; leave frozen out")
+        if self.fuse is not None and (self.weights or self.size or self.seed):
+            raise ValueError("weights, size and seed belong to one backbone; write the members as mappings with their own")
+        if self.mode == "frozen" and self.frozen is False:
+            raise ValueError("mode: frozen and frozen: false contradict each other; leave one of them out")
+        return self
+
+
+_FIELDS_OF_KIND = {
+    "fuse": ("of", "mode", "hidden", "dropout", "auxiliary", "warm"),
+    "student": ("teacher", "loss", "alpha", "temperature", "views", "pool"),
+}
+
+
+def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = None) -> list[Candidate]:
+    """The `candidates:` of a study → Candidates with unique names. Raises SpecError with line and nearest word."""
+    if not isinstance(entries, (list, tuple)) or not entries:
+        raise SpecError(
+            f"{(source or SourceMap()).describe_location(('candidates',))}: candidates is {entries!r}, expected a list of at least one"
+        )
+    made: list[Candidate] = []
+    warm: set[str] = set()
+    for i, entry in enumerate(entries):
+        at: Location = ("candidates", i)
+        if isinstance(entry, Candidate):
+            made.append(entry)
+            continue
+        data = {"backbone": entry} if isinstance(entry, str) else entry
+        written = entry if isinstance(entry, CandidateEntry) else validate_as(CandidateEntry, data, source, at)
+        try:
+            more = _build_candidates(written, recipe, source, at)
+            made += more
+            warm |= {c.name for c in more} if written.warm else set()
+        except ValueError as error:
+            raise SpecError(
+                f"{(source or SourceMap()).describe_location(at)}: {str(error).split('Value error, ')[-1].splitlines()[0]}"
+            ) from None
+    _resolve_members(made, warm)
+    _resolve_teachers(made, recipe, source)
+    _raise_on_cycles(made, source)
+    _raise_on_unknown_branch_lr(made, source)
+    for candidate in made:
+        if words := validate_candidate(candidate):
+            raise SpecError(
+                f"{(source or SourceMap()).describe_location(('candidates',))}: candidate '{candidate.name}': {words}"
+            )
+    for name in {c.name for c in made if sum(other.name == c.name for other in made) > 1}:
+        raise SpecError(
+            f"{(source or SourceMap()).describe_location(('candidates',))}: two candidates are called '{name}'; give one of them a name"
+        )
+    return made
+
+
+def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | None, at: Location) -> list[Candidate]:
+    recipe = parse_recipe(entry.recipe, study, source, (*at, "recipe"))
+    head = entry.head if isinstance(entry.head, HeadSpec) else HeadSpec(kind=entry.head) if entry.head else None
+    if entry.fuse is not None:
+        members = entry.of if isinstance(entry.fuse, str) else entry.fuse
+        backbones = [_parse_backbone(m, entry.options, source, (*at, "fuse", i)) for i, m in enumerate(members or ())]
+        size = {"all-pairs": 2, "all-triples": 3}[entry.fuse] if isinstance(entry.fuse, str) else len(backbones)
+        if len(backbones) < size:
+            raise ValueError(f"fuse: {entry.fuse} needs at least {size} backbones, and {len(backbones)} came; name more under of")
+        return [_build_fusion(entry, group, head, recipe) for group in itertools.combinations(backbones, size)]
+    given = {name: getattr(entry, name) for name in ("weights", "size", "mean", "std", "seed")}
+    fields = {k: v for k, v in given.items() if v is not None}
+    if isinstance(entry.backbone, dict):
+        if fields:
+            raise ValueError(f"{next(iter(fields))} stands beside a backbone written as a mapping; write it inside")
+        backbone = _parse_backbone(entry.backbone, entry.options, source, (*at, "backbone"))
+    else:
+        backbone = BackboneSpec(name=entry.backbone or entry.student or "", options=entry.options, **fields)
+    frozen = bool(entry.frozen)
+    if frozen:
+        recipe = _head_only_recipe(recipe, own=entry.recipe is not None)
+    if not recipe.phases:
+        head = head or HeadSpec(kind="own")
+    name = entry.name or _default_name(backbone, frozen)
+    teaching = None
+    if entry.teacher is not None:
+        given = {k: getattr(entry, k) for k in ("loss", "alpha", "temperature", "views", "pool") if getattr(entry, k) is not None}
+        teaching = DistillationSpec(teacher=entry.teacher, **given)
+        name = entry.name or f"{backbone.name} taught by {entry.teacher}" + _distillation_suffix(teaching)
+    return [Candidate(name=name, backbones=(backbone,), head=head or HeadSpec(), frozen=frozen, teaching=teaching, recipe=recipe)]
+
+
+def _head_only_recipe(recipe: Recipe, own: bool) -> Recipe:
+    """What a frozen candidate is trained by: its own recipe, of the head alone, or the study's where that trains heads alone."""
+    if not own and not (recipe.phases and all(p.train == "head" for p in recipe.phases)):
+        return PRESETS["probe"]
+    return recipe.with_changes(phases=[p.with_changes(train="head").model_dump() for p in recipe.phases])
+
+
+def _build_fusion(entry: CandidateEntry, backbones: tuple[BackboneSpec, ...], head: HeadSpec | None, recipe: Recipe) -> Candidate:
+    if len(backbones) < 2:
+        raise ValueError(f"a fusion needs at least two backbones, and {len(backbones)} came; name another one")
+    if len({b.model_dump_json() for b in backbones}) < len(backbones):
+        raise ValueError(
+            f"'{backbones[0].name}' is fused with itself under one seed; give the members different seeds, weights or sizes"
+        )
+    given = {k: getattr(entry, k) for k in ("mode", "hidden", "dropout", "auxiliary") if getattr(entry, k) is not None}
+    frozen = bool(entry.frozen) or given.get("mode") == "frozen"
+    if given.get("mode") == "frozen":  # SONIC's small network, on backbones that stay as they are
+        given["mode"] = "logits"
+    fusion = FusionSpec(**given)
+    name = " + ".join(b.name + _seed_suffix(b) for b in backbones) + ("" if fusion.mode == "logits" else f" ({fusion.mode})")
+    name += " warm" if entry.warm else ""
+    if frozen:
+        own = entry.recipe is not None
+        recipe = PRESETS["probe"] if recipe.penalties and not own else _head_only_recipe(recipe, own)
+        name += " frozen"
+    usual = HeadSpec(kind="dense", dropout=0.5) if fusion.mode == "logits" else HeadSpec()
+    head = head or (HeadSpec(kind="dense") if fusion.mode == "features" else usual)
+    if fusion.mode == "average" and entry.warm:
+        raise ValueError("warm and mode: average contradict each other: an average trains nothing; leave warm out")
+    return Candidate(name=entry.name or name, backbones=backbones, head=head, fusion=fusion, frozen=frozen, recipe=recipe)
+
+
+def _parse_backbone(
+    member: str | dict[str, Any], options: dict[str, Any], source: SourceMap | None, at: Location
+) -> BackboneSpec:
+    data = {"name": member} if isinstance(member, str) else {("name" if k == "backbone" else k): v for k, v in member.items()}
+    return validate_as(BackboneSpec, {"options": options, **data}, source, at)
+
+
+def _resolve_members(made: list[Candidate], warm: set[str]) -> None:
+    """Averages and warm fusions get members: the candidate of that name, or one of the same making, or a new one."""
+    for i, fused in enumerate(list(made)):
+        if fused.members or not (fused.is_ensemble or fused.name in warm):
+            continue
+        members = [_find_or_add_member(made, fused, backbone) for backbone in fused.backbones]
+        changes: dict[str, Any] = {"members": tuple(m.name for m in members), "backbones": tuple(m.backbones[0] for m in members)}
+        if fused.is_ensemble:
+            changes |= {"recipe": fused.recipe.with_changes(phases=()), "head": members[0].head}
+        made[i] = fused.model_copy(update=changes)
+
+
+def _find_or_add_member(made: list[Candidate], fused: Candidate, backbone: BackboneSpec) -> Candidate:
+    alone = Candidate(
+        name=_default_name(backbone, fused.frozen),
+        backbones=(backbone,),
+        head=fused.head,
+        frozen=fused.frozen,
+        recipe=fused.recipe,
+    )
+    bare = backbone == BackboneSpec(name=backbone.name)  # nothing but a name: it may be a candidate's
+    for candidate in made:
+        if candidate.name == backbone.name and candidate.fusion is None and (bare or candidate.backbones == (backbone,)):
+            return candidate
+    for candidate in made:
+        if candidate.identity() == alone.identity() and candidate.backbones == alone.backbones:
+            return candidate
+    taken = {c.name for c in made}
+    names = [alone.name, f"{alone.name} at {backbone.size} px", f"{alone.name} for {fused.name}"]
+    names += [f"{names[-1]}, {n}" for n in range(2, 2 + len(fused.backbones))]
+    free = next(n for n in names if n not in taken and (backbone.size or " at " not in n))
+    made.append(alone.model_copy(update={"name": free}))
+    return made[-1]
+
+
+def _resolve_teachers(made: list[Candidate], recipe: Recipe, source: SourceMap | None) -> None:
+    """A teacher that is no candidate of the study becomes one, trained by the study's recipe on the same training rows."""
+    where = (source or SourceMap()).describe_location(("candidates",))
+    for candidate in list(made):
+        teaching = candidate.teaching
+        if teaching is None or any(c.name == teaching.teacher for c in made):
+            continue
+        if " " in teaching.teacher:
+            known = [c.name for c in made]
+            raise SpecError(
+                f"{where}: the teacher '{teaching.teacher}' is no candidate of this study{did_you_mean(teaching.teacher, known)}"
+            )
+        made.append(Candidate(name=teaching.teacher, backbones=(BackboneSpec(name=teaching.teacher),), recipe=recipe))
+
+
+def _raise_on_cycles(made: list[Candidate], source: SourceMap | None) -> None:
+    """Raises SpecError where a candidate would come before itself, by way of teachers and members."""
+    by_name = {c.name: c for c in made}
+
+    def follow_chain(chain: tuple[str, ...]) -> None:
+        candidate = by_name[chain[-1]]
+        for name in (*candidate.members, *([candidate.teaching.teacher] if candidate.teaching else [])):
+            if name in chain:
+                where = (source or SourceMap()).describe_location(("candidates",))
+                raise SpecError(
+                    f"{where}: '{name}' would need itself ({' needs '.join([*chain, name])}); name another teacher or member"
+                )
+            follow_chain((*chain, name))
+
+    for name in by_name:
+        follow_chain((name,))
+
+
+def _raise_on_unknown_branch_lr(made: list[Candidate], source: SourceMap | None) -> None:
+    """Raises SpecError for a branch's own rate that no branch of any candidate has; a recipe may be shared by several."""
+    known = {b.name for c in made for b in c.backbones}
+    for name in (n for c in made for p in c.recipe.phases for n in p.lr_of if n not in known):
+        where = (source or SourceMap()).describe_location(("candidates",))
+        raise SpecError(f"{where}: lr_of names '{name}', a backbone of no candidate{did_you_mean(name, known)}")
+
+
+def _default_name(backbone: BackboneSpec, frozen: bool) -> str:
+    source = {"pretrained": "", "random": " (random)"}.get(backbone.weights, "")
+    return backbone.name + source + _seed_suffix(backbone) + (" frozen" if frozen else "")
+
+
+def _seed_suffix(backbone: BackboneSpec) -> str:
+    return f" seed {backbone.seed}" if backbone.seed else ""
+
+
+def _distillation_suffix(teaching: DistillationSpec) -> str:
+    default = DistillationSpec(teacher=teaching.teacher)
+    words = [f"{k} {v}" for k, v in teaching.plain().items() if k != "teacher" and v != getattr(default, k)]
+    return f" ({', '.join(words)})" if words else ""
+
+
+def finetune(backbone: str, **fields: Any) -> CandidateEntry:
+    """A candidate whose backbone is trained with its head: `ph.finetune("resnet50", recipe={"epochs": 5})`."""
+    return validate_as(CandidateEntry, {"backbone": backbone, **fields})
+
+
+def probe(backbone: str, **fields: Any) -> CandidateEntry:
+    """A candidate whose backbone stays frozen under a trained head."""
+    return validate_as(CandidateEntry, {"backbone": backbone, "frozen": True, **fields})
+
+
+def fuse(*backbones: str | dict[str, Any], **fields: Any) -> CandidateEntry:
+    """A candidate in which several backbones become one: `ph.fuse("resnet50", "efficientnet_b0", mode="logits")`."""
+    return validate_as(CandidateEntry, {"fuse": backbones, **fields})
+
+
+def distil(student: str, teacher: str, **fields: Any) -> CandidateEntry:
+    """A candidate that learns from labels and from a teacher: `ph.distil("resnet50", "deit_base_patch16_224", alpha=0.5)`."""
+    return validate_as(CandidateEntry, {"student": student, "teacher": teacher, **fields})

@@ -1,0 +1,228 @@
+"""The only training loop: yields a tick now and then and one row an epoch; the caller decides what to do with them.
+
+The learning rate is a function of the step. Before every step torch's generator is seeded by (seed, epoch, step), so dropout
+and stochastic depth repeat after a resume; sums stay on the device, and the host waits for it once an epoch, not once a step.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from phoropter.core.errors import DivergedError
+from phoropter.core.seeds import seed_of
+from phoropter.models.classifier import Classifier
+from phoropter.training.batches.loading import Batch, BatchSampler, BatchSource, Prefetcher
+from phoropter.training.candidates.recipe import Phase, Recipe
+from phoropter.training.loop.checkpoint import Checkpoints, TrainingState
+from phoropter.training.loop.precision import resolve_autocast_dtype
+from phoropter.training.loop.schedule import build_optimizer, set_learning_rate
+from phoropter.training.malloc import tune_malloc
+
+PROGRESS_INTERVAL_S = 0.5
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """A sign of life within an epoch."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    images_per_s: float
+
+
+HistoryRow = dict[str, Any]
+Objective = Callable[[Batch], tuple[torch.Tensor, torch.Tensor]]  # → loss, logits
+ValidationFunction = Callable[[], dict[str, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSetup:
+    """What is learned from: where batches come from, in which order, and what is minimised."""
+
+    batch_source: BatchSource
+    batch_sampler: BatchSampler
+    objective: Objective
+    validate: ValidationFunction | None = None
+
+
+def train(
+    model: Classifier, recipe: Recipe, lesson: TrainingSetup, keep: Checkpoints, device: torch.device
+) -> Generator[StepProgress | HistoryRow, None, TrainingState]:
+    """Trains `model` in place. Yields Ticks and, at the end of every epoch, a row; returns the last State.
+
+    Raises DivergedError when an epoch's loss is not finite. With `ema` or `select: validation` the model ends with the
+    averaged or the best weights.
+    """
+    tune_malloc()
+    state = keep.load()
+    if state.model is not None:
+        model.load_state_dict(state.model)
+    if state.average is not None:
+        state.average = {k: v.to(device) for k, v in state.average.items()}
+    first = 0
+    for phase in recipe.phases:
+        last = first + phase.epochs
+        if state.epoch < last:
+            yield from _PhaseTrainer(model, recipe, phase, lesson, device).run(state, keep, range(first, last))
+        first = last
+    if state.average is not None:
+        model.load_state_dict(state.average)
+    if recipe.select == "validation" and state.best is not None:
+        model.load_state_dict(state.best)
+    return state
+
+
+def seed_step(seed: int, epoch: int, index: int) -> None:
+    """Puts torch's generator where a run of this seed begins the batch of this number."""
+    torch.manual_seed(seed_of(seed, "step", epoch, index))
+
+
+class _PhaseTrainer:
+    """One phase of a recipe: its optimiser, its schedule, its epochs."""
+
+    def __init__(self, model: Classifier, recipe: Recipe, phase: Phase, lesson: TrainingSetup, device: torch.device) -> None:
+        self.model, self.recipe, self.phase, self.setup, self.device = model, recipe, phase, lesson, device
+        model.freeze(phase.train)
+        self.optimizer = build_optimizer(model, recipe, phase)
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.dtype = resolve_autocast_dtype(recipe, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
+        self.prefetcher = Prefetcher(lesson.batch_source, device)
+        self.seed = lesson.batch_sampler.seed
+
+    def run(self, state: TrainingState, keep: Checkpoints, epochs: range) -> Generator[StepProgress | HistoryRow, None, None]:
+        if state.optimizer is not None:
+            self.optimizer.load_state_dict(state.optimizer)
+        if state.scaler:
+            self.scaler.load_state_dict(state.scaler)
+        while state.epoch in epochs:
+            row = yield from self._train_epoch(state, keep, epochs)
+            state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
+            if keep.is_due():
+                self._save_checkpoint(state, keep, within=state.epoch in epochs)
+            yield row  # told once it is kept, so that a kill does not have it told again
+        state.optimizer = state.scaler = None
+
+    def _train_epoch(self, state: TrainingState, keep: Checkpoints, epochs: range) -> Generator[StepProgress, None, HistoryRow]:
+        self.model.train()
+        batches = self.setup.batch_sampler.epoch_batches(state.epoch)
+        accumulate = self.recipe.accumulate
+        steps = math.ceil(len(batches) / accumulate)
+        sums = torch.tensor([state.sums.get(k, 0.0) for k in _SUM_NAMES], dtype=_sums_dtype(self.device), device=self.device)
+        began, shown, ticked = time.monotonic(), 0, time.monotonic()
+        for index, batch in self.prefetcher.iterate_epoch(batches, state.epoch, state.step):
+            if index % accumulate == 0:
+                set_learning_rate(
+                    self.optimizer,
+                    self.recipe.schedule,
+                    (state.epoch - epochs.start) * steps + index // accumulate,
+                    steps,
+                    self.phase.epochs,
+                )
+            group = min(accumulate, len(batches) - index // accumulate * accumulate)
+            sums += self._forward_backward(batch, state.epoch, index, group)
+            shown += len(batch.rows)
+            if (index + 1) % accumulate and index + 1 < len(batches):
+                continue
+            self._step_optimizer(state)
+            state.step = index + 1
+            if keep.is_due() and state.step < len(batches):
+                state.sums = dict(zip(_SUM_NAMES, sums.tolist(), strict=True))
+                self._save_checkpoint(state, keep)
+            if time.monotonic() - ticked >= PROGRESS_INTERVAL_S:
+                ticked = time.monotonic()
+                yield StepProgress(state.epoch + 1, self.recipe.total_epochs, index + 1, len(batches), shown / (ticked - began))
+        return self._record_epoch(state, dict(zip(_SUM_NAMES, sums.tolist(), strict=True)), time.monotonic() - began, shown)
+
+    def _forward_backward(self, batch: Batch, epoch: int, index: int, group: int) -> torch.Tensor:
+        seed_step(self.seed, epoch, index)
+        autocast = nullcontext() if self.dtype is torch.float32 else torch.autocast(self.device.type, self.dtype)
+        with autocast:
+            loss, logits = self.setup.objective(batch)
+        self.scaler.scale(loss / group).backward()
+        with torch.no_grad():
+            hits = (logits.argmax(1) == batch.labels).sum()
+            count = len(batch.rows)
+            return torch.stack([loss.detach() * count, hits, torch.full_like(hits, count)]).to(_sums_dtype(self.device))
+
+    def _step_optimizer(self, state: TrainingState) -> None:
+        if self.recipe.clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.recipe.ema is not None:
+            state.average = update_ema_weights(state.average, self.model, self.recipe.ema)
+
+    def _record_epoch(self, state: TrainingState, sums: dict[str, float], seconds: float, shown: int) -> HistoryRow:
+        count = sums["count"]
+        loss = sums["loss"] / count
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the training loss became {loss} in epoch {state.epoch + 1} of {self.recipe.total_epochs}: "
+                "lower the learning rate, clip the gradient (clip: 1), or use precision float32"
+            )
+        row: HistoryRow = {
+            "epoch": state.epoch + 1,
+            "phase": self.phase.train,
+            "learning_rate": self.optimizer.param_groups[-1]["lr"],
+            "train_loss": loss,
+            "train_accuracy": sums["hits"] / count,
+            "seconds": round(seconds, 3),
+            "images_per_s": round(shown / seconds, 1) if seconds else 0.0,
+        }
+        if self.setup.validate is not None:
+            row |= self._validate_model(state)
+        state.history.append(row)
+        return row
+
+    def _validate_model(self, state: TrainingState) -> dict[str, float]:
+        assert self.setup.validate is not None
+        own = None if state.average is None else {k: v.clone() for k, v in self.model.state_dict().items()}
+        if state.average is not None:
+            self.model.load_state_dict(state.average)
+        found = self.setup.validate()
+        if self.recipe.select == "validation" and found["validation_loss"] < state.best_loss:
+            state.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            state.best_loss, state.best_epoch = found["validation_loss"], state.epoch + 1
+        if own is not None:
+            self.model.load_state_dict(own)
+        return found
+
+    def _save_checkpoint(self, state: TrainingState, keep: Checkpoints, within: bool = True) -> None:
+        """within: the phase goes on; the next one begins with an optimiser of its own."""
+        state.model = self.model.state_dict()
+        state.optimizer = self.optimizer.state_dict() if within else None
+        state.scaler = self.scaler.state_dict() if within else None
+        keep.save(state)
+
+
+_SUM_NAMES = ("loss", "hits", "count")
+
+
+def _sums_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def update_ema_weights(average: dict[str, Any] | None, model: Classifier, decay: float) -> dict[str, Any]:
+    """decay · average + (1 − decay) · weights, for floating tensors; counters are copied."""
+    weights = {k: v.detach() for k, v in model.state_dict().items()}
+    if average is None:
+        return {k: v.clone() for k, v in weights.items()}
+    with torch.no_grad():
+        for name, value in weights.items():
+            if value.is_floating_point():
+                average[name].lerp_(value, 1 - decay)
+            else:
+                average[name].copy_(value)
+    return average

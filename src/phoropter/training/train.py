@@ -1,0 +1,17 @@
+"""Training one candidate on one split: a single model, or a bagged ensemble where the recipe asks for several bags."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from phoropter.training.bagging import fit_bags
+from phoropter.training.fit import TrainedRun, TrainingTask, fit
+from phoropter.training.loop.training_loop import HistoryRow, StepProgress
+
+
+def train_candidate(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, TrainedRun]:
+    """Trains the task's candidate. Yields progress and a history row per epoch; returns the TrainedRun.
+
+    Raises what `fit` raises.
+    """
+    return (yield from (fit_bags(task) if task.candidate.recipe.imbalance.bags > 1 else fit(task)))

@@ -1,0 +1,439 @@
+"""Recordings as a Dataset: rows, labels, pictures equal to those drawn by hand, what is refused, and what is left out."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from phoropter.core.errors import DataError, SpecError
+from phoropter.core.spec import validate_as
+from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.images.cache import prepare_pixels
+from phoropter.data.inspect import detect_data_spec, summarize_dataset
+from phoropter.data.recordings.contact_sheet import write_contact_sheet
+from phoropter.data.recordings.dataset import RenderedPictures, render_recordings, subsample_windows
+from phoropter.data.recordings.views import ChannelView, CtgView
+from phoropter.data.spec import DataSpec, open_dataset
+from phoropter.signals.clean import fhr_baseline, fhr_clean, lowpass_filter, uc_clean
+from phoropter.signals.ctg import CtgFilter, CtgRules, CtgWindowRule
+from phoropter.signals.recording import Events, LoadedRecordings, Recording, Span
+from phoropter.signals.render import CtgPlot, Spectrogram, Trace, render_windows
+from phoropter.signals.simulate import CtgCohort, EcgCohort, ctg_simulate, ecg_as_wesad, ecg_simulate
+from phoropter.signals.windows import WindowRule
+
+RATE = 100.0
+PEOPLE = EcgCohort(subjects=3, rate_hz=RATE, baseline_s=30, stress_s=21, amusement_s=12, between_s=5)
+BIRTHS = CtgCohort(hospitals=2, unseen=1, records=4, length_s=2400)
+SMALL = Spectrogram(size=32)
+
+
+def strip(**changes: Any) -> ChannelView:
+    return ChannelView(**{"channel": "ECG", "picture": SMALL, "rule": WindowRule(length_s=5, step_s=2), **changes})
+
+
+@pytest.fixture(scope="module")
+def people() -> list[Recording]:
+    return ecg_simulate(PEOPLE)
+
+
+@pytest.fixture(scope="module")
+def births() -> list[Recording]:
+    return ctg_simulate(BIRTHS)
+
+
+def flat(name: str, n: int = 1000, **fields: Any) -> Recording:
+    samples = np.random.default_rng(n).normal(size=(1, n)).astype(np.float32)
+    return Recording(name, name, samples, ("ECG",), ("mV",), fields.pop("rate_hz", RATE), **fields)
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_is_a_window(people: list[Recording]) -> None:
+    dataset = render_recordings(people, strip(classes=("baseline", "stress", "amusement")))
+    assert len(dataset) == 3 * (13 + 9 + 4)  # floor((L - 5) / 2) + 1 of 30, 21 and 12 s
+    assert dataset.classes == ("baseline", "stress", "amusement") and dataset.class_counts.tolist() == [39, 27, 12]
+    assert dataset.groups is not None and dataset.sites is not None and dataset.spans is not None
+    for row in range(len(dataset)):
+        person, begins = str(dataset.ids[row]).split("@")
+        start, stop = dataset.spans[row]
+        assert dataset.groups[row] == dataset.recordings[row] == person and dataset.sites[row] == "simulator"  # type: ignore[index]
+        assert float(begins) == start == stop - 5
+        span = next(s for s in people[int(person[3:]) - 1].spans if s.start <= start * RATE < s.stop)
+        assert dataset.classes[dataset.labels[row]] == span.label and stop * RATE <= span.stop
+    assert dataset.ids.tolist() == sorted(dataset.ids.tolist())
+
+
+def test_labels_become_classes_in_the_order_said(people: list[Recording]) -> None:
+    dataset = open_dataset(validate_as(DataSpec, {"simulate": "ecg", "cohort": PEOPLE.plain(), "task": "2-class", "size": 32}))
+    assert dataset.classes == ("non-stress", "stress") and dataset.class_counts.tolist() == [51, 27]
+
+
+def test_births_are_labelled_by_their_outcome(births: list[Recording]) -> None:
+    undecided = replace(births[0], outcome={"pH": None, "Apgar1": 8.0, "Apgar5": 9.0})
+    dataset = render_recordings([undecided, *births[1:]], CtgView(outcome="pH<=7.25", picture=CtgPlot(size=32)))
+    assert dataset.recordings is not None and undecided.id not in dataset.recordings
+    by_id = {r.id: r for r in births}
+    for row, name in enumerate(dataset.recordings):
+        assert dataset.labels[row] == (by_id[name].outcome["pH"] <= 7.25)  # type: ignore[operator]
+    assert any("1 (recordings whose class is unknown)" in note for note in dataset.notes)
+    assert set(dataset.sites) == {"hospital-1", "hospital-2", "unseen-1"}  # type: ignore[arg-type]
+
+
+def test_at_prediction_time_nobody_needs_a_class(people: list[Recording], births: list[Recording]) -> None:
+    bare = [replace(r, label=None, spans=(), outcome={}) for r in (people[0], births[0])]
+    for recording, view in ((bare[0], strip(labels={"stress": "stress"})), (bare[1], CtgView(outcome="apgar<=6"))):
+        dataset = render_recordings([recording], view, unknown=True)
+        assert (dataset.labels == UNLABELLED).all()
+        with pytest.raises(DataError, match=r"gives a window|has the label"):
+            render_recordings([recording], view)
+
+
+def test_a_window_for_each_event() -> None:
+    beats = Events(np.array([10, 300, 500, 999]), np.array(["N", "V", "N", "V"]))
+    view = strip(rule=None, event_s=0.8, labels={"N": "normal", "V": "ventricular"}, picture=Trace(size=32))
+    dataset = render_recordings([flat("a", events=beats)], view)
+    assert dataset.ids.tolist() == ["a@2.600", "a@4.600"]
+    assert "left out: 2 (events too near to an end of the recording)" in dataset.notes
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_is_the_window_drawn(people: list[Recording]) -> None:
+    dataset = render_recordings(people, strip())
+    for row in (0, 30, len(dataset) - 1):
+        start = round(dataset.spans[row, 0] * RATE)  # type: ignore[index]
+        person = next(r for r in people if r.id == dataset.groups[row])  # type: ignore[index]
+        by_hand = render_windows(person.samples[:, start : start + 500], RATE, SMALL)[0]
+        np.testing.assert_array_equal(dataset.read(row), np.repeat(by_hand[:, :, None], 3, axis=2))
+
+
+def test_a_birth_is_cleaned_whole_then_cut_filtered_and_drawn(births: list[Recording]) -> None:
+    rules = CtgRules(cut=CtgWindowRule(which="all", step_s=300, max_missing=1), filter=CtgFilter(fhr_lowpass=7))
+    dataset = render_recordings(births[:3], CtgView(clean=rules, picture=CtgPlot(size=48)))
+    assert dataset.recordings is not None and dataset.spans is not None and len(dataset) == 9
+    row = 4
+    birth, start = births[1], round(dataset.spans[row, 0] * 4)
+    fhr, uc = fhr_clean(birth.channel("FHR")).values, uc_clean(birth.channel("UC")).values
+    piece = np.stack([fhr, uc, fhr_baseline(fhr)])[None, :, start : start + 7200].astype(np.float32)
+    piece[:, 0] = lowpass_filter(piece[:, 0], 7)
+    np.testing.assert_array_equal(dataset.read(row), render_windows(piece, 4.0, CtgPlot(size=48))[0])
+
+
+@pytest.mark.parametrize("per_subject", [False, True])
+def test_many_together_are_the_same_as_one_by_one(people: list[Recording], per_subject: bool) -> None:
+    dataset = render_recordings(people, strip(per_subject=per_subject))
+    rows = np.array([70, 3, 3, 41])
+    together = dataset.pictures.images(rows)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(together, np.stack([dataset.read(int(row)) for row in rows]))
+
+
+def test_the_grey_scale_of_a_subject_spans_all_of_its_windows(people: list[Recording]) -> None:
+    shared = render_recordings(people, strip(picture=Trace(size=32), per_subject=True))
+    for row in (0, 30, 60):
+        mine = np.flatnonzero(shared.groups == shared.groups[row])  # type: ignore[index]
+        person = next(r for r in people if r.id == shared.groups[row]).samples[0]  # type: ignore[index]
+        pieces = {int(i): person[(at := round(shared.spans[i, 0] * RATE)) : at + 500] for i in mine}  # type: ignore[index]
+        low, high = (float(edge([edge(piece) for piece in pieces.values()])) for edge in (np.min, np.max))
+        by_hand = render_windows(pieces[row][None], RATE, Trace(size=32, low=low, high=high))[0]
+        np.testing.assert_array_equal(shared.read(row)[:, :, 0], by_hand)
+    few = shared.select_rows(np.array([5, 60]))
+    np.testing.assert_array_equal(few.read(1), shared.read(60))  # of all its windows, not of those that are left
+
+
+def test_stored_pixels_are_the_drawn_pictures(people: list[Recording], tmp_path: Path) -> None:
+    dataset, pixels = prepare_pixels(render_recordings(people, strip()), 32, cache=tmp_path)
+    drawn = np.stack([dataset.read(row) for row in range(len(dataset))])
+    np.testing.assert_array_equal(pixels.batch(np.arange(len(dataset))), drawn.transpose(0, 3, 1, 2))
+
+
+class _OneBad(RenderedPictures):
+    def images(self, rows: np.ndarray) -> np.ndarray:
+        if 7 in self.index[rows]:
+            raise DataError("row 7: broken")
+        return super().images(rows)
+
+
+def test_one_bad_picture_does_not_spoil_those_drawn_with_it(people: list[Recording], tmp_path: Path) -> None:
+    good = render_recordings(people, strip())
+    dataset = replace(good, pictures=_OneBad(good.pictures.drawing, good.pictures.index))  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match="row 7: broken"):
+        prepare_pixels(dataset, 32, cache=tmp_path)
+    kept, pixels = prepare_pixels(dataset, 32, cache=tmp_path, on_bad_input="skip")
+    assert len(kept) == len(good) - 1 and good.ids[7] not in kept.ids
+    np.testing.assert_array_equal(pixels.batch(np.array([7]))[0], good.read(8).transpose(2, 0, 1))
+
+
+def test_a_dataset_travels_to_another_process(people: list[Recording]) -> None:
+    for spec in ({"cohort": PEOPLE.plain()}, {"cohort": PEOPLE.plain(), "per_subject": True}):
+        dataset = open_dataset(validate_as(DataSpec, {"simulate": "ecg", "size": 32, **spec}))
+        sent = pickle.dumps(dataset)
+        assert len(sent) < 100_000  # the way to the samples, not the samples
+        came: Dataset = pickle.loads(sent)  # noqa: S301  our own
+        assert came.fingerprint == dataset.fingerprint
+        np.testing.assert_array_equal(came.read(9), dataset.read(9))
+
+
+# --- identity -----------------------------------------------------------------------------------------------------------
+
+
+def test_equal_samples_and_rules_are_equal_pictures_whatever_they_are_called(people: list[Recording]) -> None:
+    one = render_recordings(people, strip(), name="a").pictures
+    again = render_recordings(LoadedRecordings([replace(r, id=f"x{r.id}") for r in people]), strip(), name="b").pictures
+    rows = np.array([3, 40])
+    assert one.identity(rows) == again.identity(rows) == one.select(rows).identity(np.array([0, 1]))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        strip(picture=Spectrogram(size=32, style="dense")),
+        strip(picture=Spectrogram(size=48)),
+        strip(per_subject=True),
+        strip(rule=WindowRule(length_s=4, step_s=2)),
+    ],
+)
+def test_whatever_changes_a_picture_changes_its_identity(people: list[Recording], other: ChannelView) -> None:
+    assert render_recordings(people, strip()).content_digest != render_recordings(people, other).content_digest
+
+
+def test_labels_are_no_part_of_a_picture(births: list[Recording]) -> None:
+    made = [render_recordings(births, CtgView(outcome=rule, picture=CtgPlot(size=32))) for rule in ("pH<=7.25", "apgar<=6", None)]
+    assert len({d.content_digest for d in made}) == 1 and len({d.fingerprint for d in made}) > 1
+
+
+def test_one_sample_more_or_less_changes_the_identity(people: list[Recording]) -> None:
+    touched = people[0].samples.copy()
+    touched[0, 700] += 1e-3
+    other = [replace(people[0], samples=touched), *people[1:]]
+    assert render_recordings(people, strip()).content_digest != render_recordings(other, strip()).content_digest
+
+
+def test_copied_windows_are_told(people: list[Recording]) -> None:
+    copy = replace(people[0], id="copy", subject="copy")
+    found = summarize_dataset(render_recordings([*people, copy], strip()))
+    assert len(found.duplicates) == 26 and all(
+        {name.split("@")[0] for name in same} == {"sim01", "copy"} for same in found.duplicates
+    )
+
+
+# --- what cannot be used -------------------------------------------------------------------------------------------------
+
+
+def bad_ones() -> dict[str, Recording]:
+    noise = flat("noise", 3000, label="stress")
+    return {
+        "no heartbeat in the ECG": noise,
+        "channel 'ECG' is missing": replace(noise, id="eda", channels=("EDA",)),
+        "its rate is 250 Hz, that of most is 100 Hz": replace(noise, id="fast", rate_hz=250.0),
+    }
+
+
+@pytest.mark.parametrize("words", bad_ones())
+def test_a_recording_that_cannot_be_used_stops_or_is_listed(people: list[Recording], words: str) -> None:
+    bad = bad_ones()[words]
+    view = strip(heartbeat="heartbeat" in words)
+    with pytest.raises(DataError, match=f"recording {bad.id}: {words}.*; or say on_bad_input: skip"):
+        render_recordings([*people, bad], view)
+    dataset = render_recordings([*people, bad], view, on_bad_input="skip")
+    assert [p.where for p in dataset.problems] == [bad.id] and words in dataset.problems[0].what
+    assert len(dataset) == 78
+
+
+def test_a_recording_shorter_than_a_window_stops_or_is_listed(people: list[Recording]) -> None:
+    short = flat("short", 300, label="stress")
+    with pytest.raises(DataError, match="recording short: 3 s is shorter than one window of 5 s; or say"):
+        render_recordings([*people, short], strip())
+    assert [p.where for p in render_recordings([*people, short], strip(), on_bad_input="skip").problems] == ["short"]
+
+
+def test_missing_samples_cost_their_windows(people: list[Recording]) -> None:
+    holed = people[0].samples.copy()
+    holed[0, people[0].spans[0].start + 1] = np.nan
+    dataset = render_recordings([replace(people[0], samples=holed), *people[1:]], strip())
+    assert len(dataset) == 77 and "left out: 1 (windows with missing samples)" in dataset.notes
+
+
+def test_when_nothing_is_left_it_is_said(births: list[Recording]) -> None:
+    with pytest.raises(DataError, match=r"of its 12 recordings gives a window \(11 \(records without any heart rate\), 1 \("):
+        silent = [replace(b, samples=b.samples * 0) for b in births[1:]]
+        render_recordings([births[0], *silent], CtgView(clean=CtgRules(cut=CtgWindowRule(max_missing=0))))
+
+
+# --- fewer --------------------------------------------------------------------------------------------------------------
+
+
+def test_fewer_windows_leave_everybody_in(people: list[Recording]) -> None:
+    dataset = render_recordings(people, strip())
+    few = subsample_windows(dataset, 30)
+    assert len(few) <= 30 and len(set(few.groups)) == 3  # type: ignore[arg-type]
+    assert all(((few.groups == name) & (few.labels == label)).sum() >= 2 for name in set(few.groups) for label in range(3))  # type: ignore[arg-type]
+    starts = few.spans[(few.groups == "sim01") & (few.labels == few.labels[0]), 0]  # type: ignore[index]
+    assert np.ptp(starts) >= 16  # spread over the 30 s of baseline
+    assert set(subsample_windows(dataset, 30).ids) == set(few.ids) and subsample_windows(dataset, 1000) is dataset
+
+
+def test_where_everybody_has_one_window_some_are_left_out(births: list[Recording]) -> None:
+    dataset = render_recordings(births, CtgView(clean=CtgRules(cut=CtgWindowRule(max_missing=1)), outcome="pH<=7.25"))
+    assert len(subsample_windows(dataset, 6)) == 6
+
+
+# --- words --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"eegmat": "x", "clean": {}}, "'clean' belongs to ctu, recordings or simulate and does nothing for 'eegmat'"),
+        ({"ctu": "x", "window": {"step_s": 1}}, "'window' belongs to .* and does nothing for 'ctu'"),
+        ({"folder": "x", "window": {"step_s": 1}}, "'window' belongs to .* and does nothing for 'folder'"),
+        ({"simulate": "ctg", "task": "2-class"}, "'task' belongs to wesad, mitdb or simulate: ecg .* 'simulate: ctg'"),
+        ({"simulate": "ecg", "outcome": "pH<7"}, "'outcome' belongs to cardiotocograms and does nothing for 'simulate: ecg'"),
+        ({"ctu": "x", "picture": "trace"}, "'picture: trace' cannot be drawn of 'ctu': expected ctg"),
+        ({"wesad": "x", "picture": {"kind": "ctg"}}, "'picture: ctg' cannot be drawn of 'wesad': expected spectrogram"),
+        ({"wesad": "x", "picture": {"stile": "dense"}}, r"unknown key 'stile' in picture.*did you mean 'style'\?"),
+        ({"wesad": "x", "picture": "spectogram"}, r"kind is 'spectogram'.*did you mean 'spectrogram'\?"),
+        ({"wesad": "x", "task": "4-class"}, "task is '4-class', expected 3-class or 2-class for 'wesad'"),
+        ({"wesad": "x", "window": {"step_s": 1, "gap_s": 2}}, "'step_s' .* and 'gap_s' .* contradict each other"),
+        ({"mitdb": "x", "window": {"step_s": 1}}, "'mitdb' has one window about each beat: keep 'length_s' alone"),
+        ({"recordings": "x", "clean": {}, "window": {"step_s": 1}}, "'clean' is about cardiotocograms and 'window' about one"),
+        ({"ctu": "x", "clean": {"filter": {"cutoff": 3}}}, "unknown key 'cutoff' in clean.filter"),
+        ({"ctu": "x", "outcome": "ph=7"}, "label rule 'ph=7': expected a name, a comparison and a number"),
+        ({"simulate": "eeg"}, r"simulate is 'eeg'.*did you mean 'ecg'\?"),
+        ({"simulate": "ecg", "cohort": {"subjcts": 3}}, r"unknown key 'subjcts' in cohort.*did you mean 'subjects'\?"),
+        ({"wesad": "x", "ctu": "y"}, "'wesad' and 'ctu' both name a source"),
+        ({"wesad": " "}, "wesad: the path is empty"),
+    ],
+)
+def test_options_that_do_not_belong_are_refused_naming_both(data: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        validate_as(DataSpec, data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"simulate": "ctg", "cohort": {"records": 3}, "clean": {"filter": {"uc_factor": 10}}, "picture": {"uc_axis": [0, 120]}},
+        {"wesad": "x", "picture": "trace", "window": {"gap_s": 2}, "per_subject": True},
+    ],
+)
+def test_words_go_through_plain_data_and_back(data: dict[str, Any]) -> None:
+    spec = validate_as(DataSpec, data)
+    assert DataSpec.model_validate(spec.plain()) == spec
+    assert DataSpec.model_validate(spec.model_dump(exclude_unset=True)) == spec
+
+
+def test_pictures_are_drawn_as_large_as_they_are_stored_unless_said_otherwise() -> None:
+    data = {"simulate": "ecg", "cohort": PEOPLE.plain(), "size": 48}
+    assert open_dataset(validate_as(DataSpec, data)).read(0).shape == (48, 48, 3)
+    assert open_dataset(validate_as(DataSpec, {**data, "picture": {"size": 64}})).read(0).shape == (64, 64, 3)
+
+
+# --- files --------------------------------------------------------------------------------------------------------------
+
+
+def test_wesad_becomes_a_dataset(tmp_path: Path) -> None:
+    cohort = PEOPLE.with_changes(rate_hz=700.0)
+    for number, recording in enumerate(ecg_simulate(cohort), start=2):
+        session = ecg_as_wesad(recording) | {"subject": f"S{number}"}
+        (tmp_path / f"S{number}").mkdir()
+        (tmp_path / f"S{number}" / f"S{number}.pkl").write_bytes(pickle.dumps(session, protocol=2))
+    spec = detect_data_spec(tmp_path)
+    assert spec.source == "wesad"
+    dataset = open_dataset(spec.with_changes(size=32))
+    assert dataset.classes == ("baseline", "stress", "amusement") and dataset.class_counts.tolist() == [39, 27, 12]
+    assert set(dataset.groups) == {"S2", "S3", "S4"}  # type: ignore[arg-type]
+
+
+def listed(folder: Path, recordings: list[Recording], ending: str = "csv") -> Path:
+    """A manifest and a file for each recording."""
+    lines = ["path,rate_hz,subject,site,label,outcome.pH"]
+    for r in recordings:
+        rows = "\n".join(",".join(f"{v:.9g}" for v in moment) for moment in r.samples.T)
+        (folder / f"{r.id}.{ending}").write_text(f"{','.join(r.channels)}\n{rows}\n")
+        lines.append(f"{r.id}.{ending},{r.rate_hz:g},{r.subject},{r.site},{r.label or ''},{r.outcome.get('pH', '')}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder / "manifest.csv"
+
+
+def test_a_manifest_becomes_a_dataset_and_equals_the_recordings_themselves(tmp_path: Path, births: list[Recording]) -> None:
+    spec = detect_data_spec(listed(tmp_path, births))
+    assert spec.source == "recordings"
+    dataset = open_dataset(spec.with_changes(outcome="pH<=7.25", size=32))
+    direct = render_recordings(births, CtgView(outcome="pH<=7.25", picture=CtgPlot(size=32)))
+    assert dataset.ids.tolist() == direct.ids.tolist() and dataset.labels.tolist() == direct.labels.tolist()
+    assert dataset.content_digest == direct.content_digest
+
+
+def test_a_file_that_changes_is_read_again(tmp_path: Path, births: list[Recording]) -> None:
+    spec = detect_data_spec(listed(tmp_path, births)).with_changes(outcome="pH<=7.25", size=32)
+    before = open_dataset(spec).content_digest
+    assert open_dataset(spec).content_digest == before
+    listed(tmp_path, [replace(births[0], samples=births[0].samples + 1), *births[1:]])
+    assert open_dataset(spec).content_digest != before
+
+
+def test_several_channels_ask_which(tmp_path: Path, people: list[Recording]) -> None:
+    two = [replace(r, samples=np.repeat(r.samples, 2, axis=0), channels=("I", "II"), units=("", "")) for r in people]
+    manifest = listed(tmp_path, [replace(r, spans=(), label="ab"[i % 2]) for i, r in enumerate(two)])
+    with pytest.raises(DataError, match="have the channels I or II: say which one is drawn with channel: I"):
+        open_dataset(validate_as(DataSpec, {"recordings": manifest}))
+    assert len(open_dataset(validate_as(DataSpec, {"recordings": manifest, "channel": "II", "window": {"step_s": 5}}))) > 3
+
+
+def test_unknown_recordings_are_asked_for_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "rec01.edf").touch()
+    with pytest.raises(DataError, match="recordings of no known database; list them in a manifest"):
+        detect_data_spec(tmp_path)
+
+
+# --- looking at them ------------------------------------------------------------------------------------------------------
+
+
+def test_recordings_in_numbers(people: list[Recording]) -> None:
+    found = summarize_dataset(render_recordings(people, strip()))
+    assert [r["windows"] for r in found.recordings] == [26, 26, 26]
+    text = str(found)
+    assert "recordings: 3, of 83 to 83 s (median 83), 100 Hz" in text
+    assert "  sim01  83 s, 26 windows, amusement 12 s, baseline 30 s, stress 21 s" in text
+
+
+def test_a_preview_shows_every_class(people: list[Recording], births: list[Recording], tmp_path: Path) -> None:
+    from PIL import Image
+
+    for dataset in (render_recordings(people, strip()), render_recordings(births, CtgView(picture=CtgPlot(size=32)))):
+        sheet = np.asarray(Image.open(write_contact_sheet(dataset, tmp_path / f"{len(dataset)}.png")).convert("RGB"))
+        assert min(sheet.shape[:2]) > 500 and (sheet < 128).any()
+    with pytest.raises(DataError, match="the preview should end in"):
+        write_contact_sheet(render_recordings(people, strip()), tmp_path / "sheet.txt")
+
+
+def test_spans_that_touch_are_cut_as_one() -> None:
+    one = flat("a", spans=(Span(0, 400, "x"), Span(400, 1000, "x")))
+    other = flat("b", 1100, label="y")
+    assert render_recordings([one, other], strip(rule=WindowRule(length_s=5, step_s=5))).class_counts.tolist() == [2, 2]
+
+
+def test_variants_share_what_was_found_out_and_not_what_differs(births: list[Recording]) -> None:
+    from phoropter.data.recordings.dataset import LazyRecordings
+
+    asked: list[int] = []
+
+    def load() -> LoadedRecordings:
+        asked.append(1)
+        return LoadedRecordings(list(births))
+
+    held = LazyRecordings(load)
+    cuts = [CtgWindowRule(which=which, max_missing=1) for which in ("last", "last_valid")]
+    rules = [CtgRules(cut=cut, filter=CtgFilter(fhr_lowpass=k)) for cut in cuts for k in (1, 9)]
+    made = [render_recordings(held, CtgView(clean=r, picture=CtgPlot(size=32))) for r in rules]
+    assert asked == [1] and len({d.content_digest for d in made}) == 4
+    alone = [render_recordings(births, CtgView(clean=r, picture=CtgPlot(size=32))) for r in rules]
+    assert [d.fingerprint for d in made] == [d.fingerprint for d in alone]
+    assert made[0].ids.tolist() == made[1].ids.tolist() != made[2].ids.tolist()

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from phoropter.data.sources import file_hashes
+from phoropter.data.sources.file_hashes import file_digests, memoize_by_files
+
+
+@pytest.fixture(autouse=True)
+def _own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHOROPTER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(file_hashes, "SETTLED_S", -1e9)
+
+
+def files(tmp_path: Path, count: int) -> list[Path]:
+    paths = [tmp_path / f"{i}.bin" for i in range(count)]
+    for i, path in enumerate(paths):
+        path.write_bytes(b"content %d" % (i % 7))
+    return paths
+
+
+def test_digests_are_of_the_bytes_in_the_order_asked(tmp_path: Path) -> None:
+    paths = files(tmp_path, 600)
+    expected = [hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() for path in paths]
+    assert file_digests(paths) == expected == file_digests(paths)
+    assert file_digests(paths[::-1]) == expected[::-1]
+
+
+def test_an_unchanged_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = files(tmp_path, 3)
+    first = file_digests(paths)
+    hashed: list[Path] = []
+    monkeypatch.setattr(file_hashes, "_hash_file", lambda path: (hashed.append(path), "new")[1])
+    assert file_digests(paths) == first and not hashed
+    paths[1].write_bytes(b"changed since")
+    assert file_digests(paths) == [first[0], "new", first[2]] and hashed == [paths[1]]
+
+
+def test_a_change_that_keeps_size_and_modification_time_is_seen(tmp_path: Path) -> None:
+    (path,) = files(tmp_path, 1)
+    (first,) = file_digests([path])
+    seen = path.stat()
+    path.write_bytes(b"CONTENT 0")
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert file_digests([path]) != [first]
+
+
+def test_a_file_that_changed_a_moment_ago_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_hashes, "SETTLED_S", 60.0)
+    paths = files(tmp_path, 1)
+    file_digests(paths)
+    monkeypatch.setattr(file_hashes, "_hash_file", lambda path: "hashed again")
+    assert file_digests(paths) == ["hashed again"]
+
+
+def test_a_missing_file_has_a_digest_that_says_so_and_is_not_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "late.bin"
+    assert file_digests([path]) == ["unreadable FileNotFoundError"]
+    path.write_bytes(b"x")
+    assert file_digests([path]) == [hashlib.blake2b(b"x", digest_size=16).hexdigest()]
+
+
+@pytest.mark.parametrize("spoil", ["directory", "garbage"])
+def test_a_spoilt_memory_is_done_without(tmp_path: Path, spoil: str) -> None:
+    (tmp_path / "cache").mkdir()
+    base = tmp_path / "cache" / "digests.sqlite"
+    if spoil == "directory":
+        base.mkdir()
+    else:
+        base.write_bytes(b"this is no database" * 100)
+    paths = files(tmp_path, 2)
+    assert file_digests(paths) == [hashlib.blake2b(p.read_bytes(), digest_size=16).hexdigest() for p in paths]
+
+
+def test_a_computation_is_remembered_for_unchanged_files(tmp_path: Path) -> None:
+    paths = files(tmp_path, 2)
+    assert memoize_by_files(paths, "sum", lambda: b"first") == b"first"
+    assert memoize_by_files(paths, "sum", lambda: b"second") == b"first"
+    assert memoize_by_files(paths, "product", lambda: b"other") == b"other"
+    paths[0].write_bytes(b"longer than before")
+    assert memoize_by_files(paths, "sum", lambda: b"third") == b"third"

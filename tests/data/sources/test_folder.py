@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from phoropter.core.errors import DataError
+from phoropter.data.sources.folder import open_folder
+
+Draw = Callable[..., Path]
+
+
+def problems(root: Path) -> dict[str, str]:
+    return {p.where: p.what for p in open_folder(root, on_bad_input="skip").problems}
+
+
+def test_a_folder_for_each_class(zoo: Path) -> None:
+    dataset = open_folder(zoo)
+    assert dataset.ids.tolist() == ["cat/a.png", "cat/b.png", "cat/c.png", "dog/a.png", "dog/b.png"]
+    assert dataset.classes == ("cat", "dog") and dataset.labels.tolist() == [0, 0, 0, 1, 1]
+    assert dataset.parts is None and dataset.name == "zoo"
+    assert dataset.notes == ("read as one folder a class: 2 classes",)
+
+
+def test_pictures_are_read_from_their_files(zoo: Path) -> None:
+    expected = np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    dataset = open_folder(zoo)
+    np.testing.assert_array_equal(dataset.read(3), expected)
+    np.testing.assert_array_equal(dataset.select_rows(np.array([4, 3])).read(1), expected)
+    assert dataset.shape(3) == (20, 30)
+
+
+def test_what_file_managers_leave_behind_is_passed_over(zoo: Path, draw: Draw) -> None:
+    for name in (".DS_Store", "Thumbs.db", "cat/desktop.ini", "cat/._a.png", "cat/.hidden.png"):
+        (zoo / name).write_bytes(b"x")
+    draw(zoo / "__MACOSX" / "cat" / "a.png")
+    draw(zoo / ".git" / "b.png")
+    dataset = open_folder(zoo)
+    assert len(dataset) == 5 and dataset.problems == () and len(dataset.notes) == 1
+
+
+def test_other_files_are_said(zoo: Path) -> None:
+    (zoo / "cat" / "notes.txt").write_text("x")
+    assert open_folder(zoo).notes[-1] == "1 files that are no pictures were left out: cat/notes.txt"
+
+
+def test_suffixes_in_capitals_and_nested_folders(zoo: Path, draw: Draw) -> None:
+    draw(zoo / "dog" / "puppies" / "2019" / "C.JPEG")
+    dataset = open_folder(zoo)
+    assert dataset.ids[-1] == "dog/puppies/2019/C.JPEG" and dataset.labels[-1] == 1
+
+
+def test_the_same_name_in_two_classes_is_two_pictures(zoo: Path) -> None:
+    assert {"cat/a.png", "dog/a.png"} <= set(open_folder(zoo).ids)
+
+
+def test_an_empty_class_folder_is_listed(zoo: Path) -> None:
+    (zoo / "bird").mkdir()
+    assert problems(zoo) == {"bird": "this class folder is empty, so it is not counted as a class"}
+    assert open_folder(zoo).classes == ("cat", "dog")
+
+
+def test_loose_pictures_are_listed(zoo: Path, draw: Draw) -> None:
+    draw(zoo / "loose.png")
+    assert problems(zoo) == {"loose.png": "lies in no class folder, so has no label, and was left out"}
+
+
+@pytest.mark.parametrize("inside", [[], ["readme.txt"], ["cat/", "dog/"]])
+def test_a_folder_without_pictures_is_refused(tmp_path: Path, inside: list[str]) -> None:
+    for name in inside:
+        if name.endswith("/"):
+            (tmp_path / name).mkdir()
+        else:
+            (tmp_path / name).write_text("x")
+    with pytest.raises(DataError, match=r"no pictures were found.*expected a folder for each class"):
+        open_folder(tmp_path)
+
+
+def test_pictures_without_class_folders_are_refused(tmp_path: Path, draw: Draw) -> None:
+    draw(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"1 pictures lie outside class folders.*or a manifest"):
+        open_folder(tmp_path)
+
+
+def test_a_missing_folder_and_a_file_are_refused(tmp_path: Path, zoo: Path) -> None:
+    with pytest.raises(DataError, match="the folder does not exist"):
+        open_folder(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="is a file; a folder of class folders was expected"):
+        open_folder(zoo / "cat" / "a.png")
+
+
+def test_a_link_that_leads_back_is_listed_and_not_followed(zoo: Path) -> None:
+    (zoo / "cat" / "again").symlink_to(zoo, target_is_directory=True)
+    (zoo / "dog" / "itself").symlink_to("itself")
+    found = {p.where: p.what for p in open_folder(zoo, on_bad_input="skip").problems}
+    assert found["cat/again"] == "this link leads back to a folder it lies in and was not followed"
+    assert "dog/itself" in found
+    assert len(open_folder(zoo, on_bad_input="skip")) == 5
+
+
+def test_links_elsewhere_are_followed(zoo: Path, tmp_path: Path, draw: Draw) -> None:
+    draw(tmp_path / "store" / "a.png", 9)
+    (zoo / "bird").symlink_to(tmp_path / "store", target_is_directory=True)
+    (zoo / "dog" / "linked.png").symlink_to(tmp_path / "store" / "a.png")
+    assert {"bird/a.png", "dog/linked.png"} <= set(open_folder(zoo).ids)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("cat/new.heic", "files in the format .heic are not read"), ("cat/gone.png", "the link leads nowhere")],
+)
+def test_a_picture_that_cannot_be_used_stops_or_is_listed(zoo: Path, name: str, words: str) -> None:
+    if name.endswith(".png"):
+        (zoo / name).symlink_to(zoo / "nowhere.png")
+    else:
+        (zoo / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=f"{name}: {words}.*on_bad_input: skip"):
+        open_folder(zoo)
+    assert words in problems(zoo)[name]
+
+
+def test_an_unreadable_folder_stops_or_is_listed(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = os.scandir
+
+    def refuse(path):  # type: ignore[no-untyped-def]
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match="dog: the folder cannot be read: Permission denied"):
+        open_folder(zoo)
+    assert problems(zoo)["dog"] == "the folder cannot be read: Permission denied"
+
+
+def test_a_name_that_is_no_text_is_listed(zoo: Path) -> None:
+    bad = os.fsencode(zoo / "cat") + b"/\xff\xfe.png"
+    try:
+        os.close(os.open(bad, os.O_CREAT | os.O_WRONLY))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    found = open_folder(zoo, on_bad_input="skip").problems
+    assert [p.what for p in found] == ["the name is not valid UTF-8; rename it"] and str(found[0]).encode()
+
+
+def test_names_in_any_language_have_one_spelling(tmp_path: Path, draw: Draw) -> None:
+    apart = unicodedata.normalize("NFD", "Äpfel/grün.png")
+    draw(tmp_path / apart, 1)
+    draw(tmp_path / "梨" / "一.png", 2)
+    dataset = open_folder(tmp_path)
+    assert dataset.ids.tolist() == ["Äpfel/grün.png", "梨/一.png"] and dataset.classes == ("Äpfel", "梨")
+    assert dataset.read(0).shape == (20, 30, 3)
+
+
+def test_the_order_does_not_depend_on_the_file_system(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = open_folder(zoo)
+    scan = os.scandir
+
+    class Backwards:
+        def __init__(self, path):  # type: ignore[no-untyped-def]
+            self.entries = sorted(scan(path), key=lambda entry: entry.name, reverse=True)
+
+        def __enter__(self):  # type: ignore[no-untyped-def]
+            return iter(self.entries)
+
+        def __exit__(self, *error):  # type: ignore[no-untyped-def]
+            return None
+
+    monkeypatch.setattr(os, "scandir", Backwards)
+    assert open_folder(zoo).fingerprint == first.fingerprint
+
+
+def test_contents_are_the_same_wherever_the_folder_lies(zoo: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(zoo, tmp_path / "elsewhere")
+    assert open_folder(tmp_path / "elsewhere").content_digest == open_folder(zoo).content_digest
+
+
+def test_official_parts(tmp_path: Path, draw: Draw) -> None:
+    for i, name in enumerate(("train/cat/a.png", "train/dog/b.png", "Validation/cat/c.png", "test/dog/d.png")):
+        draw(tmp_path / name, i)
+    dataset = open_folder(tmp_path)
+    assert dataset.parts is not None
+    assert dict(zip(dataset.ids.tolist(), dataset.parts.tolist(), strict=True)) == {
+        "train/cat/a.png": "train",
+        "train/dog/b.png": "train",
+        "Validation/cat/c.png": "val",
+        "test/dog/d.png": "test",
+    }
+    assert dataset.classes == ("cat", "dog") and "train = train (2 pictures)" in dataset.notes[0]
+
+
+def test_the_doubled_folders_of_intel_s_archive(tmp_path: Path, draw: Draw) -> None:
+    names = (
+        "seg_train/seg_train/sea/1.jpg",
+        "seg_train/seg_train/street/2.jpg",
+        "seg_test/seg_test/sea/3.jpg",
+        "seg_pred/seg_pred/4.jpg",
+    )
+    for i, name in enumerate(names):
+        draw(tmp_path / name, i)
+    dataset = open_folder(tmp_path)
+    labels = {
+        i: (p, dataset.classes[y] if y >= 0 else None) for i, p, y in zip(dataset.ids, dataset.parts, dataset.labels, strict=True)
+    }  # type: ignore[arg-type]
+    assert labels == {
+        names[0]: ("train", "sea"),
+        names[1]: ("train", "street"),
+        names[2]: ("test", "sea"),
+        names[3]: ("", None),
+    }
+
+
+def test_a_flat_test_folder_is_unlabelled(tmp_path: Path, draw: Draw) -> None:
+    for i, name in enumerate(("train/cat/a.png", "train/dog/b.png", "test/1.png")):
+        draw(tmp_path / name, i)
+    assert open_folder(tmp_path).labels.tolist() == [-1, 0, 1]
+
+
+def test_a_class_may_be_called_train(tmp_path: Path, draw: Draw) -> None:
+    for i, name in enumerate(("bus/a.png", "train/b.png", "train/c.png")):
+        draw(tmp_path / name, i)
+    dataset = open_folder(tmp_path)
+    assert dataset.classes == ("bus", "train") and dataset.parts is None
+
+
+def test_folders_that_only_wrap_are_gone_through_and_said(tmp_path: Path, draw: Draw) -> None:
+    for i, name in enumerate(("archive/data/cat/a.png", "archive/data/dog/b.png")):
+        draw(tmp_path / name, i)
+    dataset = open_folder(tmp_path)
+    assert dataset.classes == ("cat", "dog") and dataset.notes[0] == "read as one folder a class inside archive/data: 2 classes"
+
+
+def test_classes_that_differ_in_case_only_are_said(tmp_path: Path, draw: Draw) -> None:
+    for i, name in enumerate(("train/Cat/a.png", "train/dog/b.png", "test/cat/c.png")):
+        draw(tmp_path / name, i)
+    assert "class names that differ in case only: Cat, cat" in open_folder(tmp_path).notes

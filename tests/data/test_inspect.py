@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from phoropter.core.errors import DataError
+from phoropter.data.inspect import detect_data_spec, summarize_dataset
+from phoropter.data.sources.folder import open_folder
+from phoropter.data.spec import folder, open_dataset
+
+Draw = Callable[..., Path]
+
+
+def test_a_dataset_in_numbers(zoo: Path, draw: Draw) -> None:
+    draw(zoo / "dog" / "large.png", 9, (60, 40))
+    shutil.copy(zoo / "cat" / "a.png", zoo / "dog" / "copy.png")
+    (zoo / "cat" / "broken.png").write_bytes(b"hello")
+    (zoo / "bird").mkdir()
+    found = summarize_dataset(open_dataset(folder(zoo, group_from="/([a-z])")))
+    assert (found.rows, found.unlabelled, found.classes) == (8, 0, {"cat": 4, "dog": 4})
+    assert found.sizes == {(30, 20): 6, (40, 60): 1} and (found.sampled, found.unreadable) == (7, 1)
+    assert found.byte_count == sum(path.stat().st_size for path in zoo.rglob("*.png"))
+    assert found.duplicates == (("cat/a.png", "dog/copy.png"),)
+    assert found.groups == (4, 1, 2.0, 3)
+    assert [str(p).split(":")[0] for p in found.problems] == ["bird", "cat/broken.png"]
+
+
+def test_it_prints_itself(zoo: Path) -> None:
+    text = str(summarize_dataset(open_folder(zoo)))
+    assert text.splitlines()[0].startswith("zoo: 5 pictures in 2 classes, ")
+    assert "  cat  3" in text and "from 30×20 to 30×20" in text and "duplicates" not in text
+
+
+def test_arrays_and_official_parts() -> None:
+    from phoropter.data.sources.arrays import from_arrays
+
+    images = np.arange(6 * 48, dtype=np.uint32).astype(np.uint8).reshape(6, 4, 4, 3)
+    found = summarize_dataset(from_arrays(images, list("ababab"), parts=["train"] * 4 + ["test"] * 2, sites=list("xxyyzz")))
+    assert found.parts == {"test": 2, "train": 4} and found.sites == {"x": 2, "y": 2, "z": 2}
+    assert found.byte_count is None and found.sizes == {(4, 4): 6} and "part:" in str(found)
+
+
+def test_only_some_headers_are_read(zoo: Path) -> None:
+    assert summarize_dataset(open_folder(zoo), sampled=2).sampled == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "source"),
+    [
+        (["cat/a.png"], "folder"),
+        (["train/n01440764/a.JPEG", "val/n01440764/b.JPEG"], "folder"),
+        (["n01440764_tench.JPEG", "n01443537_goldfish.JPEG"], "imagenet"),
+        (["LOC_val_solution.csv", "ILSVRC2012_val_00000001.JPEG"], "imagenet"),
+        (["data_batch_1", "batches.meta"], "cifar10"),
+        (["cifar-100-python/train", "cifar-100-python/meta"], "cifar100"),
+        (["cifar-10-python.tar.gz"], "cifar10"),
+        (["train-00000.parquet"], "parquet"),
+    ],
+)
+def test_what_lies_in_a_folder_is_guessed(tmp_path: Path, files: list[str], source: str) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    spec = detect_data_spec(tmp_path)
+    assert spec.source == source and getattr(spec, source) == tmp_path and spec.on_bad_input == "skip"
+
+
+def test_what_a_file_is_is_guessed(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"path": ["a"], "label": ["b"]}), tmp_path / "rows.parquet")
+    parquet.write_table(pa.table({"image": [b"a"], "label": ["b"]}), tmp_path / "pictures.parquet")
+    for name in ("rows.csv", "x.npz", "cifar-100-python.tar.gz", "holiday.zip", "thesis.pdf"):
+        (tmp_path / name).touch()
+    sources = {
+        name: detect_data_spec(tmp_path / name).source for name in ("rows.csv", "rows.parquet", "pictures.parquet", "x.npz")
+    }
+    assert sources == {"rows.csv": "manifest", "rows.parquet": "manifest", "pictures.parquet": "parquet", "x.npz": "npz"}
+    assert detect_data_spec(tmp_path / "cifar-100-python.tar.gz").source == "cifar100" and detect_data_spec(Path("digits")).digits
+    for name, words in (
+        ("holiday.zip", "is an archive; unpack it"),
+        ("thesis.pdf", "expected a folder"),
+        ("none", "there is nothing at"),
+    ):
+        with pytest.raises(DataError, match=words):
+            detect_data_spec(tmp_path / name)

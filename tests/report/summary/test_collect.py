@@ -1,0 +1,139 @@
+"""From a results folder to the evidence: what is kept, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_study import Made, make_study
+
+from phoropter.core.errors import StoreError
+from phoropter.core.files import digest_array
+from phoropter.report import tables
+from phoropter.report.sections.sweeps import draw_sweep, sweep_table
+from phoropter.report.summary.collect import collect_summary, compute_roc_curves, fit_temperature_scaling
+from phoropter.report.summary.column_cache import ColumnCache
+from phoropter.report.summary.model import GroupAccuracy
+from phoropter.results.store import Store
+
+TWO = Made(
+    accuracies={"a": 0.9, "b": 0.7}, classes=("x", "y"), rows=80, folds=2, seeds=(0, 1), pictures=0, epochs=2, validation=30
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return make_study(tmp_path_factory.mktemp("two"), TWO)
+
+
+def test_the_first_metric_of_the_study_ranks(tmp_path: Path) -> None:
+    evidence = collect_summary(make_study(tmp_path, replace(TWO, metrics=("roc_auc", "accuracy"))))
+    assert evidence.metrics[:2] == ("roc_auc", "accuracy")
+    assert [e.metric_mean("roc_auc") for e in evidence.candidates] == sorted(
+        (e.metric_mean("roc_auc") for e in evidence.candidates), reverse=True
+    )
+    assert evidence.candidates[0].replicates is not None
+    assert evidence.candidates[0].replicates.estimate == pytest.approx(evidence.candidates[0].metric_mean("roc_auc"))
+
+
+def test_runs_on_the_same_rows_are_known_by_their_rows(store: Store) -> None:
+    a, b = collect_summary(store).candidates
+    assert [line.test_rows_digest for line in a.runs] == [line.test_rows_digest for line in b.runs]
+    assert len({line.test_rows_digest for line in a.runs}) == 4
+
+
+def test_a_roc_curve_passes_through_what_is_counted(store: Store) -> None:
+    evidence = collect_summary(store)
+    curves, area = compute_roc_curves(store, evidence.candidates[0])
+    assert area == pytest.approx(evidence.candidates[0].metric_mean("roc_auc"))
+    said = store.run(evidence.candidates[0].runs[0].key).load_predictions()
+    assert said is not None and curves.shape == (4, 101)
+    scores = said.probabilities[:, 1]
+    for place in (5, 20, 70):
+        alarms = place / 100
+        negatives = np.sort(scores[said.labels == 0])[::-1]
+        below, above = int(np.floor(alarms * len(negatives))), int(np.ceil(alarms * len(negatives)))
+        least = np.mean(scores[said.labels == 1] > (negatives[below - 1] if below else 1.0))
+        most = np.mean(scores[said.labels == 1] >= (negatives[above] if above < len(negatives) else 0.0))
+        assert least - 1e-9 <= curves[0, place] <= most + 1e-9
+
+
+def test_temperatures_come_from_rows_set_aside(store: Store) -> None:
+    evidence = collect_summary(store)
+    found = fit_temperature_scaling(store, evidence.candidates[0])
+    assert found is not None and 0.01 <= found.temperature <= 100 and 0 <= found.calibration_error < 0.5
+    (store.run(evidence.candidates[1].runs[2].key).folder / "validation.npz").unlink()
+    assert fit_temperature_scaling(store, evidence.candidates[1]) is None
+
+
+def test_shares_add_up_over_runs() -> None:
+    shares = GroupAccuracy()
+    shares.add_rows(["g", "h"], np.array([0, 1, 0]), np.array([True, False, False]))
+    shares.add_rows(["g"], np.array([0]), np.array([True]))
+    assert (
+        shares.row_counts == {"g": 3, "h": 1} and shares.accuracy_of("g") == pytest.approx(2 / 3) and shares.accuracy_of("h") == 0
+    )
+    assert np.isnan(shares.accuracy_of("unknown"))
+
+
+def test_a_column_of_names_is_worked_out_once_and_right() -> None:
+    known = ColumnCache()
+    first, again = np.array(["b", "a", "b"]), np.array(["b", "a", "b"])
+    assert known.number_units(first).tolist() == [0, 1, 0] and known.number_units(again) is known.number_units(first)
+    assert known.number_units(np.array(["c", "a"])).tolist() == [2, 1] and known.seen == {"b": 0, "a": 1, "c": 2}
+    names, member = known.find_unique(first)
+    assert names == ["a", "b"] and member.tolist() == [1, 0, 1]
+    assert known.digest(first) == digest_array(first) == known.digest(again) != known.digest(first[:2])
+
+
+def test_a_spoilt_predictions_file_is_named(tmp_path: Path) -> None:
+    store = make_study(tmp_path, TWO)
+    folder = next(store.runs()).folder
+    (folder / "predictions.npz").write_bytes(b"nothing")
+    with pytest.raises(StoreError, match=folder.name):
+        collect_summary(store)
+
+
+def test_a_missing_predictions_file_is_named(tmp_path: Path) -> None:
+    store = make_study(tmp_path, TWO)
+    folder = next(store.runs()).folder
+    (folder / "predictions.npz").unlink()
+    with pytest.raises(StoreError, match="is missing or has not 2 classes"):
+        collect_summary(store)
+
+
+def test_a_candidate_without_runs_is_counted_not_shown(tmp_path: Path) -> None:
+    made = replace(TWO, folds=1, seeds=(0,), missing=1)
+    evidence = collect_summary(make_study(tmp_path, made))
+    assert [e.name for e in evidence.candidates] == ["a"] and evidence.missing_candidates == ["b"]
+
+
+def test_a_metric_that_is_undefined_in_a_run_is_left_out_of_its_mean(tmp_path: Path) -> None:
+    made = replace(TWO, rows=12, folds=6, seeds=(0,))
+    evidence = collect_summary(make_study(tmp_path, made))
+    values = evidence.candidates[0].metric_values("roc_auc")
+    assert np.isnan(values).any(), "with two rows a fold some folds have one class"
+    assert evidence.candidates[0].metric_mean("roc_auc") == pytest.approx(np.nanmean(values)) or np.isnan(values).all()
+
+
+def test_settings_of_a_sweep_become_curves(tmp_path: Path) -> None:
+    names = {f"net · lowpass {k}": 0.7 + k / 100 for k in (0, 10, 20)}
+    made = replace(TWO, accuracies=names, settings={n: {"data.lowpass": int(n.split()[-1])} for n in names}, validation=0)
+    store = make_study(tmp_path, made)
+    evidence = collect_summary(store)
+    assert {e.base_name for e in evidence.candidates} == {"net"}
+    drawing = draw_sweep(evidence, "data.lowpass")
+    means = {e.settings["data.lowpass"]: e.metric_mean("accuracy") for e in evidence.candidates}
+    assert f"net from {means[0] * 100:.1f} % to {means[20] * 100:.1f} %" in drawing.alt_text
+    assert "against lowpass" in drawing.caption
+    table = sweep_table(evidence, "data.lowpass")
+    assert [row.values[1] for row in table.rows] == ["0", "10", "20"]
+    assert [row.values[2].mean for row in table.rows] == pytest.approx(list(dict(sorted(means.items())).values()))
+
+
+def test_the_leaderboard_has_a_line_for_the_commonest_class(tmp_path: Path) -> None:
+    evidence = collect_summary(make_study(tmp_path, replace(TWO, rows=81, folds=1, seeds=(0,), classes=("x", "y", "z"))))
+    board = tables.leaderboard_table(evidence)
+    assert board.rows[-1].role == "baseline" and board.rows[-1].values[1] == pytest.approx(27 / 81)

@@ -1,0 +1,166 @@
+"""Two studies against each other: what they can be compared by, and that every number is a computation of its own again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_study import Made, make_study
+from reading_html import Tags
+from scipy import stats
+
+from phoropter.core.errors import StoreError
+from phoropter.report.comparison_page import conclude_comparison, write_comparison_page
+from phoropter.report.study_pairing import pair_studies
+from phoropter.results.stats.optimism import compute_protocol_gaps
+from phoropter.results.store import Store
+
+BASE = Made(
+    accuracies={"net a": 0.95, "net b": 0.75}, classes=("x", "y"), rows=300, groups=12, folds=4, seeds=(0,), epochs=1, pictures=0
+)
+
+
+def stored(folder: Path, name: str, **changes: object) -> Path:
+    make_study(folder / name, replace(BASE, name=name, **changes))  # type: ignore[arg-type]
+    return folder / name
+
+
+def accuracies(folder: Path, candidate: str) -> dict[str, float]:
+    """Split → accuracy."""
+    found = {}
+    for run in Store(folder).runs():
+        if run.candidate_name == candidate and (said := run.load_predictions()) is not None:
+            found["".join(said.ids)] = float(np.mean(said.logits.argmax(1) == said.labels))
+    return found
+
+
+def test_two_protocols_give_the_gap(tmp_path: Path) -> None:
+    lax, strict = stored(tmp_path, "s-lax", overlap=True), stored(tmp_path, "s-strict")
+    page = write_comparison_page(lax, strict, tmp_path / "report")
+    tags = Tags(page.read_text(encoding="utf-8"))
+    expected = {g.candidate: g for g in compute_protocol_gaps(Store(lax), Store(strict), ["accuracy"])}
+    for name, row in tags.columns("gaps").items():
+        values, g = list(row.values()), expected[name]
+        means = [np.mean(list(accuracies(f, name).values())) * 100 for f in (lax, strict)]
+        assert values[1:3] == [f"{m:.1f}" for m in means]
+        assert values[3] == f"{means[0] - means[1]:+.1f}".replace("-", "−")
+        assert values[4] == " to ".join(f"{v * 100:+.1f}".replace("-", "−") for v in (g.interval.low, g.interval.high))
+    assert tags.text.startswith("s-lax against s-strict") and "two protocols on the same rows" in tags.text
+    assert "groups on both sides of the split" in (tmp_path / "report" / "conclusion.txt").read_text()
+    assert {p.name for p in (tmp_path / "report" / "tables").iterdir()} >= {"gaps.csv", "gaps-of-all.tex", "studies.md"}
+    assert conclude_comparison(pair_studies(strict, lax)) == conclude_comparison(pair_studies(lax, strict)), (
+        "whichever is named first"
+    )
+
+
+def test_other_candidates_on_the_same_splits_are_paired_split_by_split(tmp_path: Path) -> None:
+    one = stored(tmp_path, "one")
+    two = stored(tmp_path, "two", accuracies={"net c": 0.6, "net d": 0.97})
+    found = pair_studies(one, two)
+    assert found.basis == "splits" and found.n_common_rows == found.n_total_rows == 300
+    assert {(p.a, p.b) for p in found.pairs} == {(a, b) for a in ("net a", "net b") for b in ("net c", "net d")}
+    ps = []
+    for p in found.pairs:
+        mine, other = accuracies(one, p.a), accuracies(two, p.b)
+        d = np.array([mine[k] - other[k] for k in mine])
+        assert len(d) == 4 and p.difference == pytest.approx(d.mean())
+        runs = [r.record["split"] for r in Store(one).runs() if r.candidate_name == p.a]
+        ratio = np.mean([r["n_test"] / r["n_train"] for r in runs])
+        se = np.sqrt((1 / 4 + ratio) * d.var(ddof=1))
+        assert (p.low, p.high) == pytest.approx(tuple(d.mean() + s * stats.t.ppf(0.975, 3) * se for s in (-1, 1)))
+        ps.append(2 * stats.t.sf(abs(d.mean() / se), 3))
+        assert p.p == pytest.approx(ps[-1])
+    for p, alone in zip(found.pairs, ps, strict=True):
+        assert alone <= p.p_adjusted <= min(1.0, 4 * alone) + 1e-12
+        assert (p.verdict != "cannot tell") == (p.p_adjusted <= 0.05 and (p.low > 0 or p.high < 0))
+
+
+def test_shared_runs_are_not_compared_with_themselves(tmp_path: Path) -> None:
+    one, two = stored(tmp_path, "one"), stored(tmp_path, "two", accuracies={"net a": 0.95, "net c": 0.6})
+    found = pair_studies(one, two)
+    assert found.shared_candidates == ("net a",) and [(p.a, p.b) for p in found.pairs] == [("net b", "net c")]
+    (tmp_path / "copy").mkdir()
+    again = stored(tmp_path / "copy", "one")
+    assert conclude_comparison(pair_studies(one, again)) == [
+        "The two studies share their runs: there is nothing between them to compare."
+    ]
+
+
+def test_the_same_rows_dealt_otherwise_are_paired_by_group(tmp_path: Path) -> None:
+    one, two = stored(tmp_path, "one"), stored(tmp_path, "two", folds=6)
+    found = pair_studies(one, two)
+    assert found.basis == "rows" and {p.a for p in found.pairs} == {"net a", "net b"}
+    for p in found.pairs:
+        means = [np.mean(list(accuracies(f, p.a).values())) for f in (one, two)]
+        assert (p.value_a, p.value_b) == pytest.approx(tuple(means)) and p.difference == pytest.approx(means[0] - means[1])
+    # One group left out at a time (the jackknife) agrees with the first-order bounds.
+    p = found.pairs[0]
+    rows = {}
+    for k, folder in enumerate((one, two)):
+        said = [r.load_predictions() for r in Store(folder).runs() if r.candidate_name == p.a]
+        rows[k] = [(s.groups, s.logits.argmax(1) == s.labels) for s in said if s is not None]
+    groups = sorted({str(g) for g, _ in rows[0] for g in g})
+
+    def value(weights: dict[str, float]) -> float:
+        means = []
+        for k in (0, 1):
+            shares = []
+            for names, right in rows[k]:
+                w = np.array([weights[str(g)] for g in names])
+                shares.append((np.sum(w * right) / w.sum(), sum(weights[str(g)] for g in set(map(str, names)))))
+            means.append(np.average([s for s, _ in shares], weights=[w for _, w in shares]))
+        return float(means[0] - means[1])
+
+    step = 1e-5
+    slopes = [(value({g: 1 + step * (g == h) for g in groups}) - value(dict.fromkeys(groups, 1.0))) / step for h in groups]
+    half = stats.t.ppf(0.975, len(groups) - 1) * np.sqrt(np.sum(np.square(slopes)))
+    assert p.n_units == 12 and p.high - p.difference == pytest.approx(half, rel=0.02)
+
+
+def test_other_rows_are_compared_unpaired_and_the_page_says_so(tmp_path: Path) -> None:
+    one, two = stored(tmp_path, "one"), stored(tmp_path, "two", rows=360)
+    for run in Store(two).runs():  # other people, other pictures
+        said = run.load_predictions()
+        assert said is not None and said.groups is not None
+        renamed = replace(said, ids=np.char.add("new/", said.ids), groups=np.char.add("new ", said.groups))
+        renamed.save(run.folder / "predictions.npz")
+    page = write_comparison_page(one, two)
+    text = Tags(page.read_text(encoding="utf-8")).text
+    assert page == one / "report" / "against-two" / "index.html"
+    assert "only an unpaired comparison is possible" in text and "unpaired: other rows" in text
+    found = pair_studies(one, two)
+    assert found.basis == "unpaired" and found.n_common_rows == 0 and all(p.n_units == 12 for p in found.pairs)
+
+
+def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    one = stored(tmp_path, "one")
+    with pytest.raises(StoreError, match="one results folder"):
+        pair_studies(one, one)
+    with pytest.raises(StoreError, match=r"different classes apart.*has 2 and .*has 3"):
+        pair_studies(one, stored(tmp_path, "three", classes=("x", "y", "z")))
+    with pytest.raises(StoreError, match="not a results folder"):
+        pair_studies(one, tmp_path / "nowhere")
+
+
+def test_the_halves_of_a_compared_study_are_set_side_by_side_by_the_command_line(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from phoropter import cli
+
+    lax, strict = stored(tmp_path, "s-lax", overlap=True), stored(tmp_path, "s-strict")
+    done = CliRunner().invoke(
+        cli.main, ["report", str(lax), str(strict), "-o", str(tmp_path / "gap.html")], catch_exceptions=False
+    )
+    assert done.exit_code == 0 and done.output == f"report: {tmp_path / 'gap.html'}\n"
+    ran: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:  # as `run` leaves them: computed above
+        patch.setattr(cli, "_run_and_report", lambda question, folder, device, jobs: ran.append(question.study.name) or 0)
+        study = tmp_path / "s.yaml"
+        study.write_text(
+            "name: s\ndata: {digits: true}\nprotocol: compare\ncandidates: [{backbone: test_vit, weights: random}]\n"
+        )
+        done = CliRunner().invoke(cli.main, ["run", str(study), "-o", str(tmp_path)], catch_exceptions=False)
+    assert done.exit_code == 0 and ran == ["s-lax", "s-strict"]
+    assert f"report: {tmp_path / 'report' / 'index.html'}" in done.output.replace("\n/", "/") and "a gap of" in done.output

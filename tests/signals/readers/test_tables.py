@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from phoropter.core.errors import DataError
+from phoropter.signals.readers import tables
+from phoropter.signals.readers.tables import read_manifest, read_signal_table, read_spans
+from phoropter.signals.recording import Span
+
+HEADER = "path,rate_hz,label,subject,site,channels,unit,outcome.pH\n"
+
+
+def recording_file(folder: Path, name: str = "a.csv", n: int = 50) -> np.ndarray:
+    values = np.random.default_rng(n).normal(size=(n, 2)).round(4)
+    table = pd.DataFrame({"time": np.arange(n) / 4, "FHR": values[:, 0], "UC": values[:, 1]})
+    table.to_parquet(folder / name) if name.endswith(".parquet") else table.to_csv(folder / name, index=False)
+    return values.T.astype(np.float32)
+
+
+def manifest(folder: Path, *lines: str, header: str = HEADER) -> Path:
+    path = folder / "manifest.csv"
+    path.write_text(header + "".join(line + "\n" for line in lines))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_table_becomes_a_recording(tmp_path: Path, name: str) -> None:
+    values = recording_file(tmp_path, name)
+    recording = read_signal_table(tmp_path / name, 4.0)
+    assert recording.channels == ("FHR", "UC")  # the time column is none
+    np.testing.assert_array_equal(recording.samples, values)
+
+
+def test_empty_cells_are_missing_samples(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("ECG\n1.5\n\nNaN\ninf\n2\n")
+    found = read_signal_table(tmp_path / "a.csv", 10.0).channel("ECG")
+    assert np.isnan(found).tolist() == [False, True, True, True, False]
+    assert np.nanmax(found) == 2
+
+
+def test_a_manifest_line_becomes_a_recording(tmp_path: Path) -> None:
+    values = recording_file(tmp_path)
+    one = read_manifest(manifest(tmp_path, "a.csv,4,high-risk,007,NA,UC,mmHg,7.11")).recordings[0]
+    assert (one.id, one.subject, one.site, one.label) == ("a", "007", "NA", "high-risk")  # text stays text
+    assert (one.channels, one.units, one.rate_hz, one.outcome) == (("UC",), ("mmHg",), 4.0, {"pH": 7.11})
+    np.testing.assert_array_equal(one.samples[0], values[1])
+
+
+def test_only_path_and_rate_are_needed(tmp_path: Path) -> None:
+    recording_file(tmp_path)
+    one = read_manifest(manifest(tmp_path, "a.csv,4", header="path,rate_hz\n")).recordings[0]
+    assert (one.id, one.subject, one.site, one.label, dict(one.outcome)) == ("a", "a", "", None, {})
+
+
+def test_empty_outcomes_are_unknown(tmp_path: Path) -> None:
+    recording_file(tmp_path)
+    lines = "a.csv,4,,NaN,cold", "a.csv,4,b,7.1,warm"
+    path = manifest(tmp_path, *lines, header="path,rate_hz,id,outcome.pH,outcome.note\n")
+    assert [dict(r.outcome) for r in read_manifest(path).recordings] == [
+        {"pH": None, "note": "cold"},
+        {"pH": 7.1, "note": "warm"},
+    ]
+
+
+def test_channels_may_hold_spaces(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("ECG II,ECG V\n1,2\n3,4\n")
+    path = manifest(tmp_path, "a.csv,4,ECG V; ECG II", header="path,rate_hz,channels\n")
+    assert read_manifest(path).recordings[0].channels == ("ECG V", "ECG II")
+
+
+def test_a_parquet_manifest_reads_as_a_csv_one(tmp_path: Path) -> None:
+    recording_file(tmp_path)
+    pd.DataFrame({"path": ["a.csv"], "rate_hz": [4.0], "subject": [7], "site": [None]}).to_parquet(tmp_path / "m.parquet")
+    one = read_manifest(tmp_path / "m.parquet").recordings[0]
+    assert (one.subject, one.site, one.rate_hz) == ("7", "", 4.0)
+
+
+def test_spans_come_from_their_own_file(tmp_path: Path) -> None:
+    recording_file(tmp_path)
+    (tmp_path / "spans.csv").write_text("start_s,stop_s,label\n5,10.25,stress\n0,5,rest\n")
+    path = manifest(tmp_path, "a.csv,4,spans.csv", header="path,rate_hz,spans\n")
+    assert read_manifest(path).recordings[0].spans == (Span(0, 20, "rest"), Span(20, 41, "stress"))
+
+
+def test_spans_may_be_in_samples(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("label,start,stop\n1,3,9\n")
+    assert read_spans(tmp_path / "s.csv", 4.0) == (Span(3, 9, "1"),)
+
+
+def test_wfdb_records_may_be_listed(tmp_path: Path) -> None:
+    (tmp_path / "r.hea").write_text("r 1 4 3\nr.dat 16 100(0)/mV 12 0 1 6 0 ECG\n")
+    (tmp_path / "r.dat").write_bytes(np.array([1, 2, 3], "<i2").tobytes())
+    one = read_manifest(manifest(tmp_path, "r.hea,,rest,P1", header="path,rate_hz,label,subject\n")).recordings[0]
+    assert (one.rate_hz, one.subject, one.label) == (4.0, "P1", "rest")
+    np.testing.assert_allclose(one.samples[0], [0.01, 0.02, 0.03], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a.csv,NaN,x,,,,,", "line 2: rate_hz should be a number of Hz above zero, came NaN"),
+        ("a.csv,,x,,,,,", "rate_hz should be a number of Hz above zero, came an empty cell"),
+        ("a.csv,-4,x,,,,,", "came -4"),
+        ("a.csv,fast,x,,,,,", "came fast"),
+        (",4,x,,,,,", "line 2: the path is empty"),
+        ("b.csv,4,x,,,,,", r"b\.csv: this file is missing"),
+        ("a.mat,4,x,,,,,", r"a\.mat should end in \.csv, \.parquet, \.hea or \.edf"),
+        ("a.csv,4,x,,,uc,,", "channel 'uc' is missing, there are time, FHR or UC; did you mean 'UC'"),
+        ("text.csv,4,x,,,ECG,,", "channel 'ECG' should hold numbers, came 'broken'"),
+        ("text.csv,4,x,,,,,", "expected at least one column of numbers"),
+        ("empty.csv,4,x,,,,,", "cannot be read as a table"),
+        ("nan.csv,4,x,,,,,", "no channel has a finite sample"),
+        ("binary.csv,4,x,,,,,", "cannot be read as a table"),
+        ("binary.parquet,4,x,,,,,", "cannot be read as a table"),
+    ],
+)
+def test_a_bad_line_is_refused_in_one_line_or_skipped(tmp_path: Path, line: str, message: str) -> None:
+    recording_file(tmp_path)
+    recording_file(tmp_path, "good.csv")
+    (tmp_path / "text.csv").write_text("ECG\n1\nbroken\n")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "nan.csv").write_text("ECG\nNaN\nNaN\n")
+    for name in ("binary.csv", "binary.parquet"):
+        (tmp_path / name).write_bytes(bytes(range(256)) * 4)
+    path = manifest(tmp_path, line, "good.csv,4,x,,,,,")
+    with pytest.raises(DataError, match=message) as caught:
+        read_manifest(path)
+    assert "\n" not in str(caught.value)
+    loaded = read_manifest(path, "skip")
+    assert [r.id for r in loaded.recordings] == ["good"]
+    assert len(loaded.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("file,rate_hz\n", "a manifest needs a column path, there are file or rate_hz"),
+        ("path,rate_hz,subjet\n", "column 'subjet' is unknown; .* did you mean 'subject'"),
+    ],
+)
+def test_a_manifest_with_other_columns_is_refused(tmp_path: Path, header: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_manifest(manifest(tmp_path, "a.csv,4,x", header=header), "skip")
+
+
+def test_an_empty_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="it lists no recording"):
+        read_manifest(manifest(tmp_path))
+
+
+def test_one_file_twice_is_bad_input(tmp_path: Path) -> None:
+    recording_file(tmp_path)
+    with pytest.raises(DataError, match="recording 'a' was already read from"):
+        read_manifest(manifest(tmp_path, "a.csv,4,x,,,,,", "a.csv,4,x,,,,,"))
+
+
+def test_a_label_and_spans_contradict_each_other(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="both a label and a spans file"):
+        read_manifest(manifest(tmp_path, "a.csv,4,x,s.csv", header="path,rate_hz,label,spans\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("start_s,label\n1,a\n", "column 'start' is missing"),
+        ("start_s,stop_s,label\n1,x,a\n", "line 2: expected two times and a label, came 1, x, a"),
+        ("start_s,stop_s,label\n1,2,\n", "came 1, 2, None"),
+        ("start_s,stop_s,label\n1,inf,a\n", "came 1, inf, a"),
+    ],
+)
+def test_spans_that_are_none_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "s.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_spans(tmp_path / "s.csv", 4.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "bound", "write"),
+    [
+        ("a.csv", "MAX_BYTES", lambda path: path.write_text("ECG\n" + "1\n" * 200)),
+        ("a.parquet", "MAX_VALUES", lambda path: pd.DataFrame({"ECG": np.zeros(200)}).to_parquet(path)),
+    ],
+)
+def test_sizes_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, bound: str, write: Callable[[Path], object]
+) -> None:
+    write(tmp_path / name)
+    read_signal_table(tmp_path / name, 4.0)
+    monkeypatch.setattr(tables, bound, 100)
+    with pytest.raises(DataError, match="split it"):
+        read_signal_table(tmp_path / name, 4.0)

@@ -1,0 +1,206 @@
+"""Candidates: every short form, every expansion, every contradiction."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from phoropter.core.errors import SpecError
+from phoropter.core.spec import SourceMap
+from phoropter.training.candidates.candidate_entry import distil, finetune, fuse, parse_candidates, probe
+from phoropter.training.candidates.presets import PRESETS, parse_recipe
+
+STUDY = PRESETS["finetune"]
+
+
+def names(*entries: Any) -> list[str]:
+    return [c.name for c in parse_candidates(entries, STUDY)]
+
+
+def test_a_name_is_a_backbone_by_the_study_s_recipe() -> None:
+    (made,) = parse_candidates(["resnet50"], STUDY)
+    assert made.backbones[0].name == "resnet50" and made.recipe == STUDY and not made.frozen
+
+
+def test_a_frozen_candidate_is_probed_unless_it_says_otherwise() -> None:
+    (made,) = parse_candidates([{"backbone": "resnet50", "frozen": True}], STUDY)
+    assert made.recipe == PRESETS["probe"] and made.name == "resnet50 frozen"
+    (other,) = parse_candidates([{"backbone": "resnet50", "frozen": True, "recipe": "finetune"}], STUDY)
+    assert {p.train for p in other.recipe.phases} == {"head"}
+
+
+def test_all_pairs_and_triples_of_a_list() -> None:
+    of = ["a1", "b2", "c3", "d4"]
+    assert names({"fuse": "all-pairs", "of": of}) == [f"{a} + {b}" for a, b in itertools.combinations(of, 2)]
+    assert len(names({"fuse": "all-triples", "of": of})) == 4
+
+
+def test_sonic_branches_are_dense_with_dropout() -> None:
+    (made,) = parse_candidates([{"fuse": ["a1", "b2"]}], STUDY)
+    assert made.fusion is not None and made.fusion.mode == "logits" and made.fusion.hidden == 12
+    assert made.head.kind == "dense" and made.head.hidden == 128 and made.head.dropout == 0.5
+
+
+def test_a_teacher_that_is_no_candidate_becomes_one() -> None:
+    student, teacher = parse_candidates([{"student": "resnet50", "teacher": "deit_base_patch16_224"}], STUDY)
+    assert student.teaching is not None and student.teaching.teacher == teacher.name == "deit_base_patch16_224"
+
+
+def test_what_a_network_is_used_for_without_training_keeps_its_own_head() -> None:
+    (made,) = parse_candidates([{"backbone": "alexnet", "recipe": "as-is"}], STUDY)
+    assert made.head.kind == "own"
+
+
+def test_identity_leaves_names_out() -> None:
+    one, other = parse_candidates([{"backbone": "a1", "name": "x"}, {"backbone": "a1", "name": "y"}], STUDY)
+    assert one.identity() == other.identity() and one != other
+
+
+def test_python_says_it_with_the_same_words() -> None:
+    written = [
+        "resnet50",
+        {"backbone": "vgg19", "frozen": True},
+        {"fuse": ["resnet50", "vgg19"], "mode": "features"},
+        {"student": "resnet18", "teacher": "vgg19", "alpha": 0.3},
+    ]
+    made = [
+        finetune("resnet50"),
+        probe("vgg19"),
+        fuse("resnet50", "vgg19", mode="features"),
+        distil("resnet18", "vgg19", alpha=0.3),
+    ]
+    assert parse_candidates(written, STUDY) == parse_candidates(made, STUDY)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"backbone": "a", "fuse": ["a", "b"]}, "backbone and fuse came"),
+        ({}, "none came"),
+        ({"backbone": "a", "alpha": 0.5}, "alpha belongs to a candidate with student"),
+        ({"backbone": "a", "mode": "logits"}, "mode belongs to a candidate with fuse"),
+        ({"fuse": ["a"]}, "at least two backbones"),
+        ({"fuse": ["a", "a"]}, "fused with itself"),
+        ({"fuse": ["a", {"backbone": "a", "size": 64}], "size": 32}, "weights, size and seed belong to one backbone"),
+        ({"fuse": ["a", {"backbone": "a", "seed": 1}], "mode": "frozn"}, "did you mean 'frozen'"),
+        ({"fuse": ["a", "b"], "mode": "frozen", "frozen": False}, "mode: frozen and frozen: false contradict each other"),
+        ({"fuse": "all-pairs"}, "needs of"),
+        ({"fuse": "all-pairs", "of": ["a"]}, "fuse: all-pairs needs at least 2 backbones, and 1 came"),
+        ({"fuse": "all-triples", "of": ["a", "b"]}, "fuse: all-triples needs at least 3 backbones, and 2 came"),
+        ({"fuse": "all-pairs", "of": ["a", "b", "a"]}, "'a' is fused with itself under one seed; give the members"),
+        ({"fuse": ["a", "b"], "of": ["c"]}, "of belongs to fuse: all-pairs"),
+        ({"student": "a"}, "a student needs a teacher"),
+        ({"student": "a", "teacher": "b", "frozen": True}, "contradict each other"),
+        ({"backbone": "a", "wieghts": "random"}, "unknown key 'wieghts'.*did you mean 'weights'"),
+        ({"student": "a", "teacher": "b", "loss": "hrad"}, "did you mean 'hard'"),
+        ({"student": "a", "teacher": "no such teacher"}, "no candidate of this study"),
+    ],
+)
+def test_a_contradiction_names_both_sides(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message) as caught:
+        parse_candidates([entry], STUDY, SourceMap("study.yaml", {("candidates",): 3, ("candidates", 0): 4}))
+    assert "\n" not in str(caught.value) and "study.yaml, line" in str(caught.value)
+
+
+def test_two_candidates_of_one_name_are_refused() -> None:
+    with pytest.raises(SpecError, match="two candidates are called 'a1'"):
+        parse_candidates(["a1", "a1"], STUDY)
+
+
+def test_no_candidates_are_refused() -> None:
+    with pytest.raises(SpecError, match="expected a list of at least one"):
+        parse_candidates([], STUDY)
+
+
+def test_an_average_names_candidates_or_gets_them() -> None:
+    made = {c.name: c for c in parse_candidates(["a1", {"name": "x", "backbone": "b2", "recipe": {"epochs": 3}}, {
+        "name": "m", "fuse": ["a1", "x", "c3"], "mode": "average"}], STUDY)}  # fmt: skip
+    assert made["m"].members == ("a1", "x", "c3") and made["m"].needs == made["m"].members
+    assert [b.name for b in made["m"].backbones] == ["a1", "b2", "c3"]
+    assert made["c3"].recipe == STUDY and made["x"].recipe.total_epochs == 3 and not made["m"].recipe.phases
+
+
+def test_a_member_of_the_same_making_is_not_made_twice() -> None:
+    entries = [{"name": "mine", "backbone": "a1"}, {"fuse": ["a1", "b2"], "mode": "average"}]
+    assert names(*entries) == ["mine", "a1 + b2 (average)", "b2"]
+
+
+def test_branches_of_a_warm_fusion_are_trained_first_with_the_fusion_s_heads() -> None:
+    made = {c.name: c for c in parse_candidates([{"fuse": ["a1", "b2"], "warm": True}], STUDY)}
+    assert made["a1 + b2 warm"].members == ("a1", "b2") and made["a1 + b2 warm"].recipe.phases
+    assert made["a1"].head == made["a1 + b2 warm"].head
+
+
+def test_what_has_no_say_in_teaching_is_no_part_of_the_identity() -> None:
+    def identity(**teaching: Any) -> dict[str, Any]:
+        return parse_candidates([{"student": "a1", "teacher": "b2", **teaching}], STUDY)[0].identity()
+
+    assert identity(temperature=4.0) == identity() == identity(pool=3) and identity(loss="soft", temperature=4.0) != identity(
+        loss="soft"
+    )
+    assert identity(alpha=0, loss="soft", temperature=4.0) == identity(alpha=0, views="clean")
+    assert identity(views="pool", pool=3) != identity(views="pool") and identity(alpha=0.1) != identity()
+
+
+@pytest.mark.parametrize(
+    ("study", "taken"),
+    [
+        ("logistic", "logistic"),
+        ({"preset": "probe", "epochs": 50}, "probe"),
+        ("finetune", "probe"),
+        ("head-then-all", "probe"),
+        ("as-is", "probe"),
+    ],
+)
+def test_a_frozen_candidate_follows_a_study_that_trains_heads_alone(study: Any, taken: str) -> None:
+    recipe = parse_recipe(study, None)
+    (made,) = parse_candidates([{"backbone": "resnet50", "frozen": True}], recipe)
+    assert made.recipe == (recipe if taken == recipe.preset else PRESETS[taken])
+    (fused,) = parse_candidates([{"fuse": ["a1", "b2"], "mode": "frozen"}], recipe)
+    assert fused.recipe == (recipe if taken == recipe.preset == "probe" else PRESETS["probe"])  # only one linear head is solved
+
+
+def test_a_frozen_fusion_is_probed_unless_it_says_otherwise() -> None:
+    (made,) = parse_candidates([{"fuse": ["a1", "b2"], "frozen": True}], STUDY)
+    assert made.recipe == PRESETS["probe"]
+
+
+def test_frozen_is_a_mode_of_fusion_and_says_what_frozen_true_does() -> None:
+    entries = [{"fuse": ["a1", "b2"], "mode": "frozen"}], [{"fuse": ["a1", "b2"], "frozen": True}]
+    one, other = (parse_candidates(entry, STUDY) for entry in entries)
+    assert one == other and one[0].frozen and one[0].fusion is not None and one[0].fusion.mode == "logits"
+
+
+def test_a_network_may_be_fused_with_itself_under_another_seed() -> None:
+    twice = {"fuse": ["a1", {"backbone": "a1", "seed": 1}]}
+    (made,) = parse_candidates([twice], STUDY)
+    assert made.name == "a1 + a1 seed 1" and [b.seed for b in made.backbones] == [0, 1]
+    assert names("a1", {**twice, "mode": "average"}) == ["a1", "a1 + a1 seed 1 (average)", "a1 seed 1"]
+    plain, again = parse_candidates(["a1", {"backbone": "a1", "seed": 1}], STUDY)
+    assert plain.identity() != again.identity() and "seed" not in plain.identity()["backbones"][0]
+
+
+def test_a_member_that_asks_for_more_than_a_name_is_not_the_candidate_of_that_name() -> None:
+    made = {
+        c.name: c for c in parse_candidates(["a1", {"fuse": [{"backbone": "a1", "size": 64}, "b2"], "mode": "average"}], STUDY)
+    }
+    assert made["a1 + b2 (average)"].members == ("a1 at 64 px", "b2")
+
+
+def test_a_rate_for_a_branch_nobody_has_is_refused() -> None:
+    recipe = {"phases": [{"epochs": 1, "lr": 1e-3, "lr_of": {"resnet5": 1e-5}}]}
+    with pytest.raises(SpecError, match="lr_of names 'resnet5', a backbone of no candidate; did you mean 'resnet50'"):
+        parse_candidates(["resnet50", {"fuse": ["resnet50", "vgg19"], "recipe": recipe}], STUDY)
+    shared = parse_recipe({"phases": [{"epochs": 1, "lr": 1e-3, "lr_of": {"resnet50": 1e-5}}]})
+    assert len(parse_candidates(["vgg19", {"fuse": ["resnet50", "vgg19"]}], shared)) == 2  # others may share the recipe
+
+
+def test_a_backbone_may_be_a_mapping_with_all_its_own() -> None:
+    (made,) = parse_candidates([{"backbone": {"name": "vgg19", "pool": "average", "size": 64}}], parse_recipe("finetune"))
+    assert (made.name, made.backbones[0].pool, made.backbones[0].size) == ("vgg19", "average", 64)
+    with pytest.raises(SpecError, match="size stands beside a backbone written as a mapping; write it inside"):
+        parse_candidates([{"backbone": {"name": "vgg19"}, "size": 64}], parse_recipe("finetune"))
+    with pytest.raises(SpecError, match="pol"):
+        parse_candidates([{"backbone": {"name": "vgg19", "pol": "average"}}], parse_recipe("finetune"))

@@ -1,0 +1,255 @@
+"""Many heads at once end where each would have ended alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from phoropter.core.errors import DivergedError
+from phoropter.core.seeds import seed_of
+from phoropter.data.splits.protocol import make_splits
+from phoropter.data.splits.spec import KFold
+from phoropter.training.batches.loading import BatchSampler
+from phoropter.training.candidates.candidate_entry import parse_candidates
+from phoropter.training.candidates.presets import PRESETS, parse_recipe
+from phoropter.training.fit import TrainedRun, TrainingTask, build_model, fit, make_batch_sampler
+from phoropter.training.frozen.batch_schedule import SharedSchedule, iterate_batch_windows
+from phoropter.training.frozen.batched_fit import batch_group_key, can_batch, fit_batched
+from phoropter.training.frozen.batched_heads import BatchedDropout
+
+torch.set_num_threads(1)
+
+MEMBER = {"weights": "random", "size": 32}
+FUSION: dict[str, Any] = {
+    "fuse": [{"name": "test_resnet", **MEMBER}, {"name": "test_vit", **MEMBER}],
+    "recipe": {"preset": "probe", "epochs": 2},
+}
+
+CANDIDATES: dict[str, dict[str, Any]] = {
+    "linear, adamw, cosine": {},
+    "dense, sgd, one-cycle": {
+        "head": "dense",
+        "recipe": {"preset": "probe", "optimizer": "sgd", "schedule": "one-cycle", "lr": 0.5},
+    },
+    "weights, smoothing, clip": {
+        "recipe": {"preset": "probe", "loss": {"class_weights": "auto", "smoothing": 0.1}, "clip": 0.05, "lr": 0.05}
+    },
+    "focal, two phases": {
+        "recipe": {
+            "phases": [{"train": "head", "epochs": 1, "lr": 0.05}, {"train": "head", "epochs": 2, "lr": 0.01}],
+            "loss": "focal",
+        }
+    },
+    "linear, dropout": {"head": {"kind": "linear", "dropout": 0.5}, "recipe": {"preset": "probe", "epochs": 2, "lr": 0.05}},
+    "dense, dropout before": {"head": {"kind": "dense", "dropout": 0.5}, "recipe": {"preset": "probe", "epochs": 2, "lr": 0.05}},
+    "dense, dropout within": {
+        "head": {"kind": "dense", "dropout": 0.3, "dropout_at": "hidden"},
+        "recipe": {
+            "preset": "probe",
+            "epochs": 2,
+            "optimizer": "sgd",
+            "lr": 0.5,
+            "loss": {"class_weights": "auto", "smoothing": 0.1},
+        },
+    },
+    "frozen fusion": {**FUSION, "mode": "frozen"},
+    "fused features, auxiliary": {**FUSION, "mode": "features", "auxiliary": 0.3},
+    "pretended rare class": {"recipe": {"preset": "probe", "imbalance": {"undersample": 1.2, "keep_ratio": True}, "lr": 0.05}},
+}
+
+
+def tasks(
+    few_digits: Any, cache: Path, entry: dict[str, Any], seeds: tuple[int, ...] = (0, 1), device: str = "cpu"
+) -> list[TrainingTask]:
+    dataset, pixels = few_digits
+    lone = {} if "fuse" in entry else {"backbone": "test_resnet", **MEMBER}
+    written = {**lone, "frozen": True, "recipe": "probe", **entry}
+    (candidate,) = parse_candidates([written], PRESETS["scratch"])
+    candidate = candidate.model_copy(update={"recipe": parse_recipe({"batch": 16}, candidate.recipe)})
+    if candidate.recipe.total_epochs > 4:
+        candidate = candidate.model_copy(update={"recipe": parse_recipe({"epochs": 4}, candidate.recipe)})
+    made = make_splits(dataset, KFold(2 if candidate.fusion else 4, seeds=list(seeds)))
+    return [TrainingTask(candidate, split, dataset, pixels, torch.device(device), cache) for split in made]
+
+
+def alone(task: TrainingTask) -> TrainedRun:
+    training = fit(task)
+    while True:
+        try:
+            next(training)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_each_equals_the_one_trained_alone(few_digits: Any, tmp_path: Path, name: str) -> None:
+    made = tasks(few_digits, tmp_path, CANDIDATES[name])
+    assert can_batch(made[0].candidate)
+    for task, outcome in zip(made, fit_batched(made), strict=True):
+        single = alone(task)
+        assert isinstance(outcome, TrainedRun)
+        rows = task.split.test
+        np.testing.assert_allclose(outcome.predict_held_out(rows)[0], single.predict_held_out(rows)[0], rtol=1e-3, atol=1e-4)
+        for row, expected in zip(outcome.history, single.history, strict=True):
+            assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-4)
+            assert row["train_accuracy"] == pytest.approx(expected["train_accuracy"], abs=0.02)
+            assert row["learning_rate"] == pytest.approx(expected["learning_rate"])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", [*CANDIDATES, "solved"])
+def test_on_a_gpu_each_equals_the_one_trained_alone(few_digits: Any, tmp_path: Path, name: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    made = tasks(few_digits, tmp_path, CANDIDATES.get(name, {"recipe": "logistic"}), device="cuda")
+    for task, outcome in zip(made, fit_batched(made), strict=True):
+        single = alone(task)
+        assert isinstance(outcome, TrainedRun)
+        rows = task.split.test
+        np.testing.assert_allclose(outcome.predict_held_out(rows)[0], single.predict_held_out(rows)[0], rtol=1e-2, atol=1e-3)
+
+
+def test_folds_and_seeds_differ_from_one_another(few_digits: Any, tmp_path: Path) -> None:
+    outcomes = fit_batched(tasks(few_digits, tmp_path, {}))
+    heads = [o.model.head.state_dict() for o in outcomes if isinstance(o, TrainedRun)]
+    flat = [torch.cat([v.flatten() for v in h.values()]) for h in heads]
+    assert len(flat) == 8
+    assert all(not torch.equal(a, b) for i, a in enumerate(flat) for b in flat[:i])
+
+
+def test_a_backbone_is_asked_once_for_every_fold_of_a_seed(few_digits: Any, tmp_path: Path) -> None:
+    fit_batched(tasks(few_digits, tmp_path, {}))
+    assert len([p for p in (tmp_path / "features").iterdir() if p.is_dir()]) == 2  # random weights: one a seed
+
+
+def test_diverging_heads_fail_without_the_others_folder(few_digits: Any, tmp_path: Path) -> None:
+    outcomes = fit_batched(tasks(few_digits, tmp_path, {"recipe": {"preset": "probe", "optimizer": "sgd", "lr": 1e30}}))
+    assert all(isinstance(o, DivergedError) for o in outcomes)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"frozen": False, "recipe": "scratch"},
+        {"recipe": {"preset": "probe", "augment": "flip"}},
+        {"recipe": {"preset": "probe", "ema": 0.9}},
+        {"recipe": {"preset": "probe", "accumulate": 2}},
+    ],
+)
+def test_what_cannot_be_batched_is_left_to_fit(few_digits: Any, tmp_path: Path, entry: dict[str, Any]) -> None:
+    assert not can_batch(tasks(few_digits, tmp_path, entry)[0].candidate)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"head": "dense"},
+        {"head": {"kind": "dense", "dropout": 0.5, "dropout_at": "hidden"}},
+        {**FUSION, "mode": "frozen", "auxiliary": 0.3},
+    ],
+    ids=["dense", "dropout within", "fusion"],
+)
+def test_rates_and_decays_of_a_sweep_share_a_program(few_digits: Any, tmp_path: Path, entry: dict[str, Any]) -> None:
+    made = []
+    for lr, decay in ((0.01, 0.0), (0.002, 0.1)):
+        recipe = {"preset": "probe", "epochs": 2, "lr": lr, "optimizer": {"weight_decay": decay}}
+        made += tasks(few_digits, tmp_path, {**entry, "recipe": recipe}, seeds=(0,))
+    assert batch_group_key(made[0].candidate) == batch_group_key(made[-1].candidate)
+    for task, outcome in zip(made, fit_batched(made), strict=True):
+        single = alone(task)
+        assert isinstance(outcome, TrainedRun)
+        np.testing.assert_allclose(
+            outcome.predict_held_out(task.split.test)[0], single.predict_held_out(task.split.test)[0], rtol=1e-3, atol=1e-4
+        )
+        assert [r["learning_rate"] for r in outcome.history] == pytest.approx([r["learning_rate"] for r in single.history])
+
+
+def test_what_is_dropped_is_drawn_by_seed_and_step(few_digits: Any, tmp_path: Path) -> None:
+    made = tasks(few_digits, tmp_path, CANDIDATES["frozen fusion"])
+    before = torch.get_rng_state()
+    fit_batched(made[:1])
+    assert torch.equal(torch.get_rng_state(), before)
+    lanes = [SharedSchedule([make_batch_sampler(task)], shared=False) for task in made]  # two folds of each of two seeds
+    drops = BatchedDropout(build_model(made[0]).head, lanes, torch.device("cpu"))
+    scales = drops.draw_scales(epoch=1, index=2, counts=[16, 12, 16, 12], window=16)
+    assert list(scales) == ["branches.0", "branches.1", "fusing"]
+    for scale in scales.values():
+        assert set(scale[:, :12].unique().tolist()) == {0.0, 2.0}
+        assert not torch.equal(scale[0], scale[2]) and not torch.equal(scale[1], scale[3])
+        assert torch.all(scale[[1, 3], 12:] == 0)  # rows of nobody
+    for other in (drops.draw_scales(2, 2, [16] * 4, 16), drops.draw_scales(1, 3, [16] * 4, 16)):
+        assert all(not torch.equal(other[name], scale) for name, scale in scales.items())
+    torch.manual_seed(seed_of(1, "step", 1, 2))  # as the loop does for a run alone
+    for name, scale in scales.items():
+        drawn = torch.nn.functional.dropout(torch.ones(16, scale.shape[2]), 0.5)
+        assert torch.equal(scale[2], drawn), name
+
+
+def test_nothing_is_dropped_from_what_is_predicted(few_digits: Any, tmp_path: Path) -> None:
+    made = tasks(few_digits, tmp_path, CANDIDATES["dense, dropout before"], seeds=(0,))
+    first, again = fit_batched(made), fit_batched(made)
+    for task, outcome, other in zip(made, first, again, strict=True):
+        assert isinstance(outcome, TrainedRun) and isinstance(other, TrainedRun) and outcome.features is not None
+        rows = task.split.test
+        head = {name: value.double().numpy() for name, value in outcome.model.head.state_dict().items()}
+        x = np.asarray(outcome.features[0][rows], dtype=np.float64)
+        h = np.maximum(x @ head["head.hidden.weight"].T + head["head.hidden.bias"], 0)
+        expected = h @ head["head.last.weight"].T + head["head.last.bias"]
+        np.testing.assert_allclose(outcome.predict_held_out(rows)[0], expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(
+            other.predict_held_out(rows)[0], outcome.predict_held_out(rows)[0]
+        )  # trained again, to the same bits
+
+
+def test_the_best_epoch_is_chosen_on_the_inner_part_as_alone(few_digits: Any, tmp_path: Path) -> None:
+    entry = {"recipe": {"preset": "probe", "select": "validation", "lr": 0.5}}
+    made = tasks(few_digits, tmp_path, entry, seeds=(0,))
+    dataset = few_digits[0]
+    inner = [replace(s, train=s.train[:-30], val=s.train[-30:]) for s in (t.split for t in made)]
+    made = [replace(t, split=s) for t, s in zip(made, inner, strict=True)]
+    assert dataset is made[0].dataset
+    for task, outcome in zip(made, fit_batched(made), strict=True):
+        single = alone(task)
+        assert isinstance(outcome, TrainedRun) and outcome.best_epoch == single.best_epoch
+        assert [r["validation_loss"] for r in outcome.history] == pytest.approx(
+            [r["validation_loss"] for r in single.history], rel=1e-3
+        )
+        np.testing.assert_allclose(
+            outcome.predict_held_out(task.split.test)[0], single.predict_held_out(task.split.test)[0], rtol=1e-3, atol=1e-3
+        )
+
+
+def test_folds_of_a_seed_read_one_window(few_digits: Any, tmp_path: Path) -> None:
+    made = tasks(few_digits, tmp_path, {}, seeds=(0,))
+    orders = [BatchSampler(t.dataset, t.split.train, 16, 0, t.candidate.recipe.imbalance, t.split.name) for t in made]
+    seen: list[list[np.ndarray[Any, Any]]] = [[] for _ in made]
+    widths = []
+    for window in iterate_batch_windows([SharedSchedule(orders, shared=True)], epoch=3):
+        widths.append(window.rows.shape[1])
+        for batches, member in zip(seen, window.mask[0], strict=True):
+            batches.append(window.rows[0][member == 1])
+    for batches, order in zip(seen, orders, strict=True):
+        for found, expected in zip(batches, order.epoch_batches(3), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    assert max(widths) < 3 * 16  # four batches of sixteen, mostly the same rows
+
+
+def test_features_in_half_the_room(few_digits: Any, tmp_path: Path) -> None:
+    whole, half = (
+        tasks(few_digits, tmp_path / name, {"recipe": {"preset": "probe", "features": name}}, seeds=(0,))
+        for name in ("float32", "float16")
+    )
+    sizes = [sum(f.stat().st_size for f in (tmp_path / name).rglob("features.npy")) for name in ("float32", "float16")]
+    assert sizes == [0, 0]
+    outcomes = [fit_batched(made) for made in (whole, half)]
+    sizes = [sum(f.stat().st_size for f in (tmp_path / name).rglob("features.npy")) for name in ("float32", "float16")]
+    assert sizes[1] < 0.52 * sizes[0]
+    for task, a, b in zip(whole, *outcomes, strict=True):
+        assert isinstance(a, TrainedRun) and isinstance(b, TrainedRun)
+        np.testing.assert_allclose(b.predict_held_out(task.split.test)[0], a.predict_held_out(task.split.test)[0], atol=2e-2)
+    assert whole[0].candidate.identity() != half[0].candidate.identity()

@@ -1,0 +1,243 @@
+"""Losses against torch and against NumPy written out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from phoropter.core.errors import SpecError
+from phoropter.training.candidates.recipe import LossSpec
+from phoropter.training.loop.losses import Criterion, DistillationLoss, compute_class_weights
+
+Array = NDArray[np.float64]
+B, C = 7, 4
+
+
+def made(seed: int = 0, spread: float = 3.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits of a student and of a teacher, and labels."""
+    rng = np.random.default_rng(seed)
+    student, teacher = torch.from_numpy(rng.normal(0, spread, (2, B, C)))
+    return student, teacher, torch.from_numpy(rng.integers(0, C, B))
+
+
+def mixing(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.permutation(B)), torch.from_numpy(rng.integers(0, 65, B).astype(np.float32) / 64)
+
+
+def softmax(z: Array) -> Array:
+    e = np.exp(z - z.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def by_hand(loss: LossSpec, logits: torch.Tensor, targets: Array, weights: Array) -> float:
+    """Σ_i Σ_c w_c q_ic (1 − p_ic)^γ (−log p_ic) over the mixed weights, number by number; targets: (B, C) before smoothing."""
+    p = softmax(logits.numpy())
+    gamma = loss.gamma if loss.kind == "focal" else 0.0
+    total, norm = 0.0, 0.0
+    for i in range(len(p)):
+        for c in range(p.shape[1]):
+            q = (1 - loss.smoothing) * targets[i, c] + loss.smoothing / p.shape[1]
+            total += weights[c] * q * (1 - p[i, c]) ** gamma * -np.log(p[i, c])
+            norm += weights[c] * targets[i, c]
+    return float(total / norm)
+
+
+def one_hot(labels: torch.Tensor) -> Array:
+    return np.eye(C)[labels.numpy()]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 0.5, 3.0]])
+def test_cross_entropy_is_torch_s(smoothing: float, weights: list[float] | None) -> None:
+    student, _, labels = made()
+    weight = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+    expected = F.cross_entropy(student, labels, weight, label_smoothing=smoothing)
+    torch.testing.assert_close(Criterion(LossSpec(smoothing=smoothing), weight)(student, labels), expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 0.5, 3.0]])
+@pytest.mark.parametrize("kind", ["cross-entropy", "focal"])
+def test_every_option_together_with_mixed_labels_as_written_out(smoothing: float, weights: list[float] | None, kind: Any) -> None:
+    student, _, labels = made()
+    partner, share = mixing()
+    loss = LossSpec(kind=kind, gamma=1.5, smoothing=smoothing)
+    weight = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+    own = share.double().numpy()[:, None]
+    targets = own * one_hot(labels) + (1 - own) * one_hot(labels[partner])
+    expected = by_hand(loss, student, targets, np.array(weights or [1.0] * C))
+    assert float(Criterion(loss, weight)(student, labels, partner, share)) == pytest.approx(expected, rel=1e-9)
+    plain = by_hand(loss, student, one_hot(labels), np.array(weights or [1.0] * C))
+    assert float(Criterion(loss, weight)(student, labels)) == pytest.approx(plain, rel=1e-9)
+
+
+def test_mixed_labels_are_the_two_losses_by_their_shares() -> None:
+    student, _, labels = made()
+    partner, _ = mixing()
+    mixed = Criterion(LossSpec())(student, labels, partner, torch.full((B,), 0.25))
+    torch.testing.assert_close(mixed, 0.25 * F.cross_entropy(student, labels) + 0.75 * F.cross_entropy(student, labels[partner]))
+
+
+def test_focal_with_gamma_0_is_cross_entropy() -> None:
+    student, _, labels = made()
+    assert torch.equal(Criterion(LossSpec(kind="focal", gamma=0))(student, labels), Criterion(LossSpec())(student, labels))
+
+
+def test_focal_of_a_certain_answer_has_a_finite_slope_even_below_gamma_1() -> None:
+    logits = torch.tensor([[200.0, 0.0], [-200.0, 0.0]], requires_grad=True)
+    Criterion(LossSpec(kind="focal", gamma=0.5, smoothing=0.1))(logits, torch.tensor([0, 0])).backward()
+    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+
+
+def test_half_precision_logits_are_summed_in_float32() -> None:
+    student, _, labels = made()
+    half = student.to(torch.bfloat16)
+    loss = Criterion(LossSpec())(half, labels)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, F.cross_entropy(half.float(), labels))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", ["cross-entropy", "focal"])
+def test_a_loss_that_is_not_finite_is_not_hidden(bad: float, kind: Any) -> None:
+    student, _, labels = made()
+    student[2, 1] = bad
+    assert not torch.isfinite(Criterion(LossSpec(kind=kind))(student, labels))
+
+
+# ---- class weights
+
+CLASSES = ["cat", "dog", "owl"]
+
+
+def test_no_weights_unless_asked() -> None:
+    assert compute_class_weights(LossSpec(), np.array([0, 1, 1]), CLASSES) is None
+
+
+def test_auto_weights_make_every_class_count_the_same() -> None:
+    labels = np.repeat([0, 1, 2], [10, 5, 1])
+    weights = compute_class_weights(LossSpec(class_weights="auto"), labels, CLASSES)
+    assert weights is not None
+    np.testing.assert_allclose(weights, [16 / 30, 16 / 15, 16 / 3], rtol=1e-6)
+    assert float(weights[labels].mean()) == pytest.approx(1)
+
+
+def test_auto_weights_of_a_class_without_rows_are_finite() -> None:
+    weights = compute_class_weights(LossSpec(class_weights="auto"), np.array([0, 1]), CLASSES)
+    assert weights is not None and torch.isfinite(weights).all()
+
+
+def test_weights_by_name_are_in_the_order_of_the_classes_and_1_for_the_rest() -> None:
+    weights = compute_class_weights(LossSpec(class_weights={"owl": 4, "cat": 0.5}), np.array([0]), CLASSES)
+    assert weights is not None and weights.tolist() == [0.5, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"dgo": 2.0}, "class_weights: unknown class 'dgo'; did you mean 'dog'?"),
+        ({"zebra": 2.0}, "class_weights: unknown class 'zebra'; the classes are cat, dog or owl"),
+        ({"dog": 0.0}, "class_weights: the weight of 'dog' is 0, expected a positive number"),
+    ],
+)
+def test_wrong_weights_are_one_sentence(given: dict[str, float], message: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        compute_class_weights(LossSpec(class_weights=given), np.array([0]), CLASSES)
+    assert str(raised.value) == message
+
+
+# ---- distillation
+
+
+def taught_by_hand(kind: str, student: Array, teacher: Array, temperature: float) -> float:
+    """The teacher's part, one row at a time."""
+    hard, soft = 0.0, 0.0
+    for s, t in zip(student, teacher, strict=True):
+        p = softmax(s[None])[0]
+        hard += -np.log(p[int(np.argmax(t))])
+        ps, pt = softmax(s[None] / temperature)[0], softmax(t[None] / temperature)[0]
+        soft += temperature**2 * sum(b * (np.log(b) - np.log(a)) for a, b in zip(ps, pt, strict=True))
+    parts = {"hard": hard, "token": hard, "soft": soft, "mixed": (hard + soft) / 2}
+    return float(parts[kind] / len(student))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0, 10.0])
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("kind", ["hard", "soft", "mixed", "token"])
+def test_distillation_as_written_out(kind: Any, alpha: float, temperature: float) -> None:
+    student, teacher, labels = made()
+    token = made(1)[0] if kind == "token" else None
+    partner, share = mixing()
+    learner = (student if token is None else token).numpy()
+    own = share.double().numpy()[:, None]
+    for mixed in (False, True):
+        targets = own * one_hot(labels) + (1 - own) * one_hot(labels[partner]) if mixed else one_hot(labels)
+        expected = (1 - alpha) * by_hand(LossSpec(), student, targets, np.ones(C))
+        expected += alpha * taught_by_hand(kind, learner, teacher.numpy(), temperature)
+        distil = DistillationLoss(Criterion(LossSpec()), kind, alpha, temperature)
+        found = distil(student, labels, teacher, *((partner, share) if mixed else (None, None)), token=token)
+        assert float(found) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft", "mixed", "token"])
+def test_alpha_0_is_plain_training_bit_for_bit(kind: Any) -> None:
+    student, teacher, labels = (x.float() if x.is_floating_point() else x for x in made())
+    partner, share = mixing()
+    criterion = Criterion(LossSpec(smoothing=0.1))
+    plain, taught = student.clone().requires_grad_(), student.clone().requires_grad_()
+    criterion(plain, labels, partner, share).backward()
+    token = student.clone() if kind == "token" else None
+    loss = DistillationLoss(criterion, kind, 0.0, 3.0)(taught, labels, teacher, partner, share, token=token)
+    loss.backward()
+    assert torch.equal(loss.detach(), criterion(student, labels, partner, share))
+    assert plain.grad is not None and taught.grad is not None and torch.equal(plain.grad, taught.grad)
+
+
+def test_the_teacher_gets_no_gradient_and_the_token_gets_the_teacher_s_part_alone() -> None:
+    student, teacher, labels = made()
+    token = made(1)[0]
+    for tensor in (student, teacher, token):
+        tensor.requires_grad_()
+    DistillationLoss(Criterion(LossSpec()), "token", 0.5)(student, labels, teacher, token=token).backward()
+    assert teacher.grad is None and student.grad is not None and token.grad is not None
+    own, taught = student.detach().clone().requires_grad_(), token.detach().clone().requires_grad_()
+    (0.5 * F.cross_entropy(own, labels) + 0.5 * F.cross_entropy(taught, teacher.detach().argmax(1))).backward()
+    assert own.grad is not None and taught.grad is not None
+    torch.testing.assert_close(student.grad, own.grad)
+    torch.testing.assert_close(token.grad, taught.grad)
+
+
+def test_a_hard_teacher_may_answer_with_classes() -> None:
+    student, teacher, labels = made()
+    distil = DistillationLoss(Criterion(LossSpec()), "hard", 0.5)
+    assert torch.equal(distil(student, labels, teacher.argmax(1)), distil(student, labels, teacher))
+
+
+def test_a_teacher_s_answers_kept_in_half_precision_are_read() -> None:
+    student, teacher, labels = made()
+    kept = teacher.half()
+    distil = DistillationLoss(Criterion(LossSpec()), "mixed", 0.5, 3.0)
+    torch.testing.assert_close(distil(student, labels, kept), distil(student, labels, kept.double()))
+
+
+def test_a_student_that_answers_as_its_teacher_has_no_soft_loss() -> None:
+    student, _, labels = made()
+    assert float(DistillationLoss(Criterion(LossSpec()), "soft", 1.0, 4.0)(student, labels, student)) == pytest.approx(
+        0, abs=1e-12
+    )
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    student, teacher, labels = made()
+    with pytest.raises(ValueError, match="token needs the logits of a distillation token"):
+        DistillationLoss(Criterion(LossSpec()), "token", 0.5)(student, labels, teacher)
+    with pytest.raises(ValueError, match="hard has no distillation token"):
+        DistillationLoss(Criterion(LossSpec()), "hard", 0.5)(student, labels, teacher, token=student)
+    with pytest.raises(ValueError, match="soft distillation needs the teacher's"):
+        DistillationLoss(Criterion(LossSpec()), "soft", 0.5)(student, labels, teacher.argmax(1))
