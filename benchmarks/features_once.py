@@ -44,7 +44,7 @@ def tasks(count: int, folder: Path, cache: Path, **recipe_keys: Any) -> list[Any
     from phoropter.training.candidates.presets import PRESETS
     from phoropter.training.fit import TrainingTask
 
-    dataset, pixels = prepare_pixels(open_dataset(DataSpec(digits=True, rows=count)), SIDE, cache=folder)
+    dataset, pixels = prepare_pixels(open_dataset(DataSpec(digits=True, max_samples=count)), SIDE, cache=folder)
     recipe = {"preset": "probe", "epochs": EPOCHS, "batch": BATCH, **recipe_keys}
     entry = {"backbone": BACKBONE, "weights": str(weights_in(folder)), "size": SIDE, "frozen": True, "recipe": recipe}
     (candidate,) = parse_candidates([entry], PRESETS["probe"])

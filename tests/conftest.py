@@ -38,5 +38,5 @@ def few_digits(_own_cache: Path) -> Any:
     from phoropter.data.images.cache import prepare_pixels
     from phoropter.data.spec import DataSpec, open_dataset
 
-    dataset = open_dataset(DataSpec(digits=True, rows=150))
+    dataset = open_dataset(DataSpec(digits=True, max_samples=150))
     return prepare_pixels(dataset, 32, fit="crop", resample="bicubic", cache=_own_cache)

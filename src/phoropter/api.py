@@ -35,7 +35,7 @@ class Study:
 
     def __init__(self, **words: Any) -> None:
         object.__setattr__(self, "question", StudyInput(validate_as(spec.StudySpec, words)))
-        if self.question.study.lax_too:
+        if self.question.study.compare:
             raise SpecError("protocol compare makes two studies; give it in a study file, or make one study with each protocol")
         self.question.candidates  # noqa: B018  checked when made, not when run
 

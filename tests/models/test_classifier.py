@@ -31,7 +31,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "own tokens": {"backbones": (DISTILLED,), "head": HeadSpec(kind="own"), "classes": tuple(map(str, range(1000)))},
     "average pool": {"backbones": (POOLED,)},
     "logits": {"backbones": (RESNET, VIT), "fusion": FusionSpec()},
-    "features": {"backbones": (RESNET, VIT), "fusion": FusionSpec(mode="features", auxiliary=0.1)},
+    "features": {"backbones": (RESNET, VIT), "fusion": FusionSpec(mode="features", aux_loss_weight=0.1)},
     "average": {"backbones": (RESNET, VIT), "fusion": FusionSpec(mode="average")},
 }
 

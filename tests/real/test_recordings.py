@@ -103,7 +103,7 @@ def test_as_many_births_are_kept_as_specified(births: LoadedRecordings) -> None:
 def test_every_kept_birth_is_drawn(births: LoadedRecordings) -> None:
     rules = CtgRules()
     windows_ = [
-        extract_ctg_windows(clean, ctg_window_starts(clean, rules.cut)[0], rules)
+        extract_ctg_windows(clean, ctg_window_starts(clean, rules.window)[0], rules)
         for clean in map(ctg_clean, births.recordings[:60])
     ]
     stacked = np.concatenate(windows_)

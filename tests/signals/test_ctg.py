@@ -77,7 +77,7 @@ def test_a_short_record_is_rejected_or_padded_on_the_left() -> None:
     padded = SHORT.with_changes(short="pad")
     starts, _ = ctg_window_starts(clean, padded)
     assert starts == [-100]
-    window = extract_ctg_windows(clean, starts, CtgRules(cut=padded))[0]
+    window = extract_ctg_windows(clean, starts, CtgRules(window=padded))[0]
     assert np.isnan(window[:, :100]).all()
     assert (window[:, 100:] == clean.samples).all()
 
@@ -95,14 +95,14 @@ def test_cleaning_comes_before_cutting() -> None:
     """The baseline at the window's edge knows what lies outside the window."""
     recording = record(8000)
     clean = ctg_clean(recording)
-    window = extract_ctg_windows(clean, [6000], CtgRules(cut=CtgWindowRule(length_s=500)))[0]
+    window = extract_ctg_windows(clean, [6000], CtgRules(window=CtgWindowRule(length_s=500)))[0]
     assert window[2, 0] == pytest.approx(clean.samples[0, 4800:7200].astype(float).mean(), abs=1e-3)
 
 
 def test_filters_touch_their_own_channel_only() -> None:
     clean = ctg_clean(record())
-    plain = extract_ctg_windows(clean, [1000], CtgRules(cut=SHORT))[0]
-    filtered = extract_ctg_windows(clean, [1000], CtgRules(cut=SHORT, filter=CtgFilter(fhr_lowpass=0, uc_factor=50)))[0]
+    plain = extract_ctg_windows(clean, [1000], CtgRules(window=SHORT))[0]
+    filtered = extract_ctg_windows(clean, [1000], CtgRules(window=SHORT, filter=CtgFilter(fhr_lowpass=0, uc_factor=50)))[0]
     assert np.ptp(filtered[0]) < 1e-3
     assert filtered[0, 0] == pytest.approx(plain[0].mean(), abs=1e-3)
     assert (filtered[1].min(), filtered[1].max()) == (0, 50)
@@ -120,7 +120,7 @@ def test_quality_counts_causes_and_the_longest_gap() -> None:
 
 def test_the_table_holds_what_the_records_gave() -> None:
     recordings = [record(ident="a"), record(300, ident="b"), record(lost=[(0, 2000)], ident="c"), record(2100, ident="d")]
-    table = ctg_windows(recordings, ["normal", "normal", "high-risk", None], CtgRules(cut=SHORT))
+    table = ctg_windows(recordings, ["normal", "normal", "high-risk", None], CtgRules(window=SHORT))
     assert (table.recording.tolist(), table.start.tolist(), table.stop.tolist()) == ([0], [1600], [2000])
     assert table.label.tolist() == ["normal"]
     assert table.dropped == {"too_short": 1, "invalid": 1, "no_label": 1}

@@ -133,7 +133,7 @@ def windows_of(recordings: list[Recording]) -> tuple[np.ndarray, list[Recording]
     for recording in recordings:
         clean = ctg_clean(recording, rules)
         missing.append(float((clean.causes[-7200:] > 0).mean()))
-        starts, _ = ctg_window_starts(clean, rules.cut)
+        starts, _ = ctg_window_starts(clean, rules.window)
         if starts:
             rows.append(seventeen(extract_ctg_windows(clean, starts, rules)[0]))
             used.append(recording)

@@ -127,8 +127,8 @@ def test_one_question_becomes_two(people: Path, protocol: str, lax: str, strict:
     assert [p.study.name for p in parts] == ["people-lax", "people-strict"]
     loose, tight = (p.study.protocol for p in parts)
     assert (loose.split, loose.allow_group_overlap) == (lax, True) and (tight.split, tight.allow_group_overlap) == (strict, False)
-    assert (loose.folds, loose.seeds, loose.test) == (tight.folds, tight.seeds, tight.test)
-    assert not any(p.study.lax_too for p in parts)
+    assert (loose.folds, loose.seeds, loose.test_size) == (tight.folds, tight.seeds, tight.test_size)
+    assert not any(p.study.compare for p in parts)
 
 
 def test_a_protocol_without_a_lax_form_is_refused(people: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_candidate_is_as_the_paper_says(study: str, number: int, name: str, ro
     backbone, recipe = made.backbones[0], made.recipe
     assert (made.frozen, backbone.weights == "random", catalog.resolve_side(backbone)) == (frozen, random, side)
     assert [p.epochs for p in recipe.phases] == epochs and recipe.phases[-1].lr == pytest.approx(lr)
-    assert (recipe.batch, recipe.optimizer.kind, recipe.schedule.kind) == (batch, optimizer, schedule)
+    assert (recipe.batch_size, recipe.optimizer.kind, recipe.schedule.kind) == (batch, optimizer, schedule)
 
 
 @pytest.mark.parametrize(("study", "number", "table"), TABLES, ids=[t[0] + str(t[1]) for t in TABLES])
@@ -96,7 +96,7 @@ def test_imagenet_is_judged_as_it_is_by_one_and_by_ten_crops() -> None:
     assert imagenet.study.data.size == 256
     for made in imagenet.candidates:
         assert not made.recipe.phases and made.head.kind == "own" and made.recipe.crop == 224
-        assert made.recipe.views == ("ten-crop" if "ten crops" in made.name else "single")
+        assert made.recipe.tta == ("ten-crop" if "ten crops" in made.name else "single")
     assert [c.backbones[0].name.split(".")[0] for c in imagenet.candidates[:4]] == [
         "alexnet",
         "vgg19",
@@ -119,12 +119,17 @@ def test_a_vit_teaches_a_cnn_as_published_switched_and_on_the_grid() -> None:
     for stem in ("ResNet-50", "ResNet-50 CIFAR stem"):
         alone, taught = candidate(switched, f"{stem}, no teacher"), candidate(switched, f"{stem}, taught by DeiT-B")
         assert taught.teaching is not None and alone.teaching is None
-        assert (taught.teaching.loss, taught.teaching.alpha, taught.teaching.views) == ("hard", 0.5, "exact")
+        assert (taught.teaching.loss, taught.teaching.alpha, taught.teaching.teacher_views) == ("hard", 0.5, "exact")
         assert alone.recipe == taught.recipe and alone.backbones == taught.backbones  # the teacher is the only difference
         assert (alone.backbones[0].options == {"stem": "cifar"}) == ("CIFAR" in stem)
         assert alone.backbones[0].weights == "random" and alone.backbones[0].size == 32
         recipe = alone.recipe
-        assert (recipe.batch, recipe.phases[0].lr, recipe.optimizer.kind, recipe.schedule.kind) == (128, 0.01, "sgd", "cosine")
+        assert (recipe.batch_size, recipe.phases[0].lr, recipe.optimizer.kind, recipe.schedule.kind) == (
+            128,
+            0.01,
+            "sgd",
+            "cosine",
+        )
         assert (recipe.optimizer.momentum, recipe.optimizer.weight_decay) == (0.9, 5e-4)
         assert [s.kind for s in recipe.augment] == ["crop", "flip"] and recipe.augment[0].padding == 4  # type: ignore[union-attr]
     for part_ in (deit, switched, grid):
@@ -175,10 +180,10 @@ def test_stress_by_fused_backbones_is_planned_as_the_paper_says(number: int, cla
         assert all(b.weights == "pretrained" for b in c.backbones) and not c.frozen and not c.recipe.augment
         assert all(b.pool == "average" for b in c.backbones if b.name == "vgg19")  # a branch pools its last map, alone and fused
         (phase,) = c.recipe.phases
-        assert (phase.train, phase.epochs, phase.lr, phase.head_lr, c.recipe.batch) == ("all", 20, 1e-3, None, 32)
+        assert (phase.train, phase.epochs, phase.lr, phase.head_lr, c.recipe.batch_size) == ("all", 20, 1e-3, None, 32)
         optimizer, schedule = c.recipe.optimizer, c.recipe.schedule
         assert (optimizer.kind, optimizer.weight_decay, schedule.kind, schedule.warmup) == ("adam", 0.0, "constant", 0.0)
-        assert (c.recipe.loss.kind, c.recipe.loss.smoothing, c.recipe.select) == ("cross-entropy", 0.0, "last")
+        assert (c.recipe.loss.kind, c.recipe.loss.smoothing, c.recipe.checkpoint) == ("cross-entropy", 0.0, "last")
     for run in made.runs:  # windows dealt at random share people; the twin keeps them apart
         groups = run.image_set.dataset.groups
         assert groups is not None

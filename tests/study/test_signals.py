@@ -100,11 +100,11 @@ def test_the_study_of_births_is_all_of_the_paper() -> None:
         assert len(parts[name].candidates) == 8 and study.protocol.folds == 10 and study.protocol.seeds == (0, 1, 2)
         assert study.sweep == {"recipe.augment": ["none", "cutout", "slit-cutout", "cutmix", "slit-cutmix"]}
         recipe = parts[name].candidates[0].recipe
-        assert recipe.imbalance.keep_ratio and recipe.imbalance.undersample == pytest.approx(3942 / 648)
+        assert recipe.imbalance.stratified_batches and recipe.imbalance.undersample == pytest.approx(3942 / 648)
     for source in sources:
         assert parts[f"{source}-lowpass"].study.sweep == {"data.clean.filter.fhr_lowpass": list(range(0, 51, 5))}
         assert parts[f"{source}-uc"].study.sweep == {"data.clean.filter.uc_factor": list(range(0, 121, 10))}
-        uc = next(expand_sweep(parts[f"{source}-uc"])).data.picture
+        uc = next(expand_sweep(parts[f"{source}-uc"])).data.representation
         assert uc.uc_axis == (0, 120)  # type: ignore[union-attr]
     assert parts["simulated"].study.protocol.split == parts["hospitals"].study.protocol.split == "sites"
     published = parts["hospitals"].study.about.published  # type: ignore[union-attr]
@@ -121,7 +121,7 @@ def test_the_study_of_stress_is_all_of_the_paper() -> None:
         assert len(made) == 10 and sum(c.fusion is not None for c in made) == 6
         assert all(c.head.kind == "dense" and c.head.hidden == 128 and c.head.dropout == 0.5 for c in made)
         assert all(c.fusion.mode == "logits" and c.fusion.hidden == 12 for c in made if c.fusion)
-        assert all((c.recipe.total_epochs, c.recipe.batch, c.recipe.optimizer.kind) == (20, 32, "adam") for c in made)
+        assert all((c.recipe.total_epochs, c.recipe.batch_size, c.recipe.optimizer.kind) == (20, 32, "adam") for c in made)
         vgg = [b for c in made if c.fusion for b in c.backbones if b.name == "vgg19"]
         assert len(vgg) == 3 and all(b.pool == "average" for b in vgg)
         if part.study.about and part.study.about.published:

@@ -66,7 +66,7 @@ def test_a_branch_has_its_own_rate(few_digits: Any, tmp_path: Path) -> None:
     task = task_of(few_digits, tmp_path, {"epochs": 1})
     model = build_model(task)
     model.freeze("all")
-    phase = Phase(epochs=1, lr=1e-3, head_lr=1e-2, lr_of={"test_vit": 1e-5})
+    phase = Phase(epochs=1, lr=1e-3, head_lr=1e-2, branch_lr={"test_vit": 1e-5})
     rates = {id(p): g["peak"] for g in build_optimizer(model, task.candidate.recipe, phase).param_groups for p in g["params"]}
     for name, parameter in model.named_parameters():
         slow = name.startswith(("backbones.1.", "head.branches.1."))
@@ -75,7 +75,7 @@ def test_a_branch_has_its_own_rate(few_digits: Any, tmp_path: Path) -> None:
 
 def test_a_total_rate_keeps_a_branch_s_share() -> None:
     base = parse_recipe({"phases": [{"epochs": 2, "lr": 1e-3, "lr_of": {"test_vit": 1e-5}}]})
-    assert parse_recipe({"lr": 1e-2}, base).phases[0].lr_of == {"test_vit": pytest.approx(1e-4)}
+    assert parse_recipe({"lr": 1e-2}, base).phases[0].branch_lr == {"test_vit": pytest.approx(1e-4)}
 
 
 def test_a_frozen_fusion_learns_from_stored_features_alone(

@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 def material(width: int = 24) -> tuple[Dataset, np.ndarray[Any, np.dtype[np.float32]], list[Split]]:
     """150 digits, and features in which their classes overlap, on scales that differ a thousandfold."""
-    dataset = open_dataset(DataSpec(digits=True, rows=150))
+    dataset = open_dataset(DataSpec(digits=True, max_samples=150))
     random = np.random.default_rng(0)
     centres = random.normal(size=(10, width))
     features = (centres[dataset.labels] + 1.5 * random.normal(size=(150, width))) * np.geomspace(0.01, 10, width) + 3

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from phoropter.core.errors import SpecError, did_you_mean
+from phoropter.core.extensions import EXPECTED_EXTENSION, REFERENCE
 
 MAX_FILE_BYTES = 1_000_000
 MAX_NODES = 100_000
@@ -146,12 +147,20 @@ def _describe_error(kind: type[Spec], error: ValidationError, source: SourceMap,
     if first["type"] in ("value_error", "assertion_error"):
         return f"{where}: {dotted + ': ' if dotted else ''}{message}"
     message = message[0].lower() + message[1:]
-    return f"{where}: {dotted or 'the value'} is {_shorten_repr(first['input'])}, which does not fit: {message.replace('input ', 'it ', 1)}"
+    came = f"{dotted or 'the value'} is {_shorten_repr(first['input'])}"
+    return f"{where}: {came}, which does not fit: {message.replace('input ', 'it ', 1)}"
 
 
 def _error_priority(error: Any) -> tuple[int, int]:
-    """Errors deep inside one branch of a union tell more than `not a string` from its siblings."""
-    return (0 if error["type"] in ("extra_forbidden", "value_error", "literal_error") else 1, -len(error["loc"]))
+    """Errors deep inside one branch of a union tell more than `not a string` from its siblings.
+
+    Where a name or an Extension is taken, `module:NAME` was meant as an Extension and anything else as a name.
+    """
+    telling = error["type"] in ("extra_forbidden", "value_error", "literal_error")
+    reference = isinstance(error["input"], str) and REFERENCE.fullmatch(error["input"]) is not None
+    if (error["type"] == "literal_error" and reference) or EXPECTED_EXTENSION in error["msg"]:
+        telling = False
+    return (0 if telling else 1, -len(error["loc"]))
 
 
 def _strip_union_branches(location: Sequence[str | int]) -> Location:

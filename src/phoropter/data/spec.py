@@ -74,17 +74,17 @@ class DataSpec(RecordingFields):
     parquet: NonEmptyPath | None = None
     digits: bool = False
     name: str | None = Field(default=None, min_length=1, max_length=100)
-    get: str | None = None
+    download_hint: str | None = None
     size: int | None = Field(default=None, ge=8, le=4096)
-    fit: ResizeMode = "crop"
-    resample: Interpolation = "bicubic"
+    resize: ResizeMode = "crop"
+    interpolation: Interpolation = "bicubic"
     on_bad_input: Literal["stop", "skip"] = "stop"
-    rows: int | None = Field(default=None, ge=2)
+    max_samples: int | None = Field(default=None, ge=2)
     classes: tuple[ClassName, ...] | None = Field(default=None, min_length=2)
     exclude: tuple[ClassName, ...] = ()
     group_from: str | None = None
     site_from: str | None = None
-    part: Literal["train", "val", "test"] | None = None
+    official_split: Literal["train", "val", "test"] | None = None
     columns: dict[str, str] = {}
     labels: NonEmptyPath | None = None
     labels_order: Literal["index", "ilsvrc"] | None = None
@@ -96,7 +96,7 @@ class DataSpec(RecordingFields):
 
     def square_resize(self, size: int) -> SquareResize:
         """How its pictures are stored at a side of `size` pixels."""
-        return SquareResize(size, self.fit, self.resample)
+        return SquareResize(size, self.resize, self.interpolation)
 
     def _named_sources(self) -> list[str]:
         return [name for name in SOURCES if getattr(self, name) not in (None, False)]
@@ -168,11 +168,11 @@ def open_dataset(spec: DataSpec, base: Path | None = None) -> Dataset:
     try:
         dataset = source.open(spec, base)
     except DataError as error:
-        if spec.get and not _source_exists(spec, base):
-            raise DataError(f"{error}; get {spec.get}") from None
+        if spec.download_hint and not _source_exists(spec, base):
+            raise DataError(f"{error}; get {spec.download_hint}") from None
         raise
-    if spec.part:
-        dataset = keep_official_split(dataset, spec.part)
+    if spec.official_split:
+        dataset = keep_official_split(dataset, spec.official_split)
     if spec.classes or spec.exclude:
         dataset = keep_classes(dataset, spec.classes, spec.exclude, source.typed_by_hand)
     if spec.group_from:
@@ -181,7 +181,7 @@ def open_dataset(spec: DataSpec, base: Path | None = None) -> Dataset:
         dataset = replace(dataset, sites=extract_from_ids(dataset, spec.site_from, "site"))
     if spec.source != "imagenet":
         require_two_classes(dataset)
-    return subsample_windows(dataset, spec.rows) if spec.rows else dataset
+    return subsample_windows(dataset, spec.max_samples) if spec.max_samples else dataset
 
 
 def resolve_path(path: Path, base: Path | None) -> Path:

@@ -124,7 +124,7 @@ def predict_paths(
         if len(part.rows):
             every = np.arange(len(part.rows), dtype=np.int64)
             rows.append(part.rows)
-            logits.append(predict_from_pixels(model, part.pixels, every, where, recipe.views, dtype)[0])
+            logits.append(predict_from_pixels(model, part.pixels, every, where, recipe.tta, dtype)[0])
     if not rows:
         raise DataError(f"{dataset.name}: none of its {len(dataset)} pictures can be read; the first: {problems[0]}")
     kept = dataset.select_rows(np.concatenate(rows))

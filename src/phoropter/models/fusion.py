@@ -37,7 +37,7 @@ class FeatureFusion(nn.Module):
 
     def __init__(self, widths: Sequence[int], classes: int, head: HeadSpec, fusion: FusionSpec) -> None:
         super().__init__()
-        beside = widths if fusion.auxiliary else ()
+        beside = widths if fusion.aux_loss_weight else ()
         self.branches = nn.ModuleList(create_head(head, width, classes) for width in beside)
         self.fusing = MlpHead(sum(widths), classes, fusion.hidden, fusion.dropout, fusion.dropout_at)
 

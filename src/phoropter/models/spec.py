@@ -78,7 +78,7 @@ class FusionSpec(Spec):
     hidden: int = Field(default=12, ge=1)
     dropout: float = Field(default=0.5, ge=0, lt=1)
     dropout_at: DropoutAt = "input"
-    auxiliary: float = Field(default=0.0, ge=0)
+    aux_loss_weight: float = Field(default=0.0, ge=0)
 
 
 class ClassifierSpec(Spec):

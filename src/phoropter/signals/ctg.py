@@ -48,7 +48,7 @@ class CtgWindowRule(Spec):
     """
 
     length_s: PositiveFloat = 1800.0
-    which: str = "last_valid"
+    position: str = "last_valid"
     count: PositiveInt = 1  # last_valid and last: so many windows, back to back
     step_s: PositiveFloat | None = None
     short: Literal["reject", "pad"] = "reject"  # a record shorter than a window; padding is NaN on the left, drawn blank
@@ -76,7 +76,7 @@ class CtgRules(Spec):
 
     fhr: FhrRules = FhrRules()
     uc: UcRules = UcRules()
-    cut: CtgWindowRule = CtgWindowRule()
+    window: CtgWindowRule = CtgWindowRule()
     filter: CtgFilter = CtgFilter()
 
 
@@ -149,21 +149,21 @@ def ctg_windows(recordings: Sequence[Recording], labels: Sequence[str | None], r
         if label is None:
             dropped["no_label"] += 1
             continue
-        starts, lost = ctg_window_starts(ctg_clean(recording, rules), rules.cut)
+        starts, lost = ctg_window_starts(ctg_clean(recording, rules), rules.window)
         rows += [(index, start, label) for start in starts]
         dropped.update(lost)
         if "too_short" in lost:
-            lasting = f"{recording.duration_s:g} s hold no window of {rules.cut.length_s:g} s as asked"
+            lasting = f"{recording.duration_s:g} s hold no window of {rules.window.length_s:g} s as asked"
             problems.append(InputProblem(recording.id, lasting))
     return make_window_table(
-        rows, seconds_to_samples(rules.cut.length_s, common_sampling_rate(recordings)), dict(dropped), problems
+        rows, seconds_to_samples(rules.window.length_s, common_sampling_rate(recordings)), dict(dropped), problems
     )
 
 
 def extract_ctg_windows(clean: CleanedCtg, starts: Sequence[int], rules: CtgRules | None = None) -> NDArray[np.float32]:
     """(windows, 3, samples): cut, filtered, ready to draw; what lies before the record is NaN."""
     rules = rules or CtgRules()
-    length = seconds_to_samples(rules.cut.length_s, clean.rate_hz)
+    length = seconds_to_samples(rules.window.length_s, clean.rate_hz)
     out = np.full((len(starts), len(CTG_CHANNELS), length), np.nan, np.float32)
     for row, start in zip(out, starts, strict=True):
         row[:, max(0, -start) :] = clean.samples[:, max(0, start) : start + length]
@@ -177,13 +177,13 @@ def extract_ctg_windows(clean: CleanedCtg, starts: Sequence[int], rules: CtgRule
 
 def _candidate_starts(clean: CleanedCtg, cut: CtgWindowRule, length: int) -> list[int]:
     """The starts that `which` names, in time; some may lie outside the record."""
-    if cut.which in ("last", "last_valid"):
-        end = len(clean.causes) if cut.which == "last" else int(np.flatnonzero(clean.causes == OK)[-1]) + 1
+    if cut.position in ("last", "last_valid"):
+        end = len(clean.causes) if cut.position == "last" else int(np.flatnonzero(clean.causes == OK)[-1]) + 1
         return [end - length * back for back in range(cut.count, 0, -1)]
-    if cut.which == "all":
+    if cut.position == "all":
         step = seconds_to_samples(cut.step_s, clean.rate_hz) if cut.step_s is not None else length
         return list(range(0, max(1, len(clean.causes) - length + 1), step))
-    return [round(float(cut.which.removeprefix("start:")) * clean.rate_hz)]
+    return [round(float(cut.position.removeprefix("start:")) * clean.rate_hz)]
 
 
 def _missing_share(causes: Causes, start: int, length: int) -> float:

@@ -90,7 +90,7 @@ def find_prior_fits(planned: Plan, material: ImageSet) -> list[PriorFit]:
         if len(rows):
             found.append(PriorFit(f"what '{name}' begins with, {weights},", partial(_constant_rows, rows), group_level=True))
     if len(planned.question.screening_rungs) > 1:  # who climbs a ladder was chosen on inner folds of all splits' training rows
-        probes = [r.split.train for r in mine if r.candidate.recipe.penalties]
+        probes = [r.split.train for r in mine if r.candidate.recipe.l2_penalties]
         looked = np.unique(np.concatenate([_NO_ROWS, *probes]))
         found.append(PriorFit("the choice of what the ladder tries in full", partial(_constant_rows, looked), uses="choice"))
     helpers: dict[str, dict[str, list[RowIndices]]] = {}

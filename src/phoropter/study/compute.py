@@ -48,8 +48,8 @@ def prepare_images(material: ImageSet, cache: Path, watch: ProgressCallback) -> 
     return prepare_pixels(
         material.dataset,
         material.image_size,
-        fit=spec.fit,
-        resample=spec.resample,
+        fit=spec.resize,
+        resample=spec.interpolation,
         cache=cache,
         on_bad_input=spec.on_bad_input,
         progress=lambda done, total: watch(ProgressEvent("decoding", done=done, total=total)),

@@ -67,15 +67,15 @@ def estimate_resources(planned: Plan, store: Store, cache: Path | None = None, d
                 pictures = len(passes) * len(run.image_set.dataset)
                 stored += pictures
                 width = catalog.find_architecture(backbone.name).num_features or 1024
-                feature_bytes += pictures * width * (4 if run.candidate.recipe.features == "float32" else 2)
+                feature_bytes += pictures * width * (4 if run.candidate.recipe.feature_dtype == "float32" else 2)
             else:
                 backward = {"head": 1, "all": 3}
                 pictures += sum(len(run.split.train) * p.epochs * backward[p.train] for p in run.candidate.recipe.phases)
-                pictures *= run.candidate.recipe.imbalance.bags
+                pictures *= run.candidate.recipe.imbalance.n_bags
             macs += each * pictures
         recipe = run.candidate.recipe
         if any(p.train == "all" for p in recipe.phases) and not recipe.compile:
-            networks = len(run.candidate.backbones) * recipe.imbalance.bags
+            networks = len(run.candidate.backbones) * recipe.imbalance.n_bags
             if (macs - before) / (speed or _DEFAULT_MACS_PER_S) * COMPILE_SAVED_SHARE > COMPILE_SECONDS * networks:
                 compiled[run.candidate.name] = None
     by_choice = {views: (b, m / (speed or _DEFAULT_MACS_PER_S)) for views, (b, m) in choices.items()}
@@ -90,7 +90,7 @@ def _feature_pass_keys(run: PlannedRun, backbone: BackboneSpec) -> set[str]:
     """The names of the passes over all pictures that a run needs of a backbone: the clean one, and one for each fixed view."""
     recipe = run.candidate.recipe
     seed = run.split.seed if backbone.weights == "random" else 0
-    name = [run.image_set.identity, backbone.plain(), seed, recipe.features, recipe.crop]
+    name = [run.image_set.identity, backbone.plain(), seed, recipe.feature_dtype, recipe.crop]
     drawn = [[s.plain() for s in recipe.augment], run.split.seed]
     return {digest(name), *(digest([*name, *drawn, view]) for view in range(recipe.n_cached_views))}
 
@@ -105,7 +105,7 @@ def _estimate_teacher_logits(planned: Plan, missing: list[PlannedRun], views: st
         teaching, recipe = run.candidate.teaching, run.candidate.recipe
         if teaching is None or teaching.alpha == 0:
             continue
-        how = views or teaching.views
+        how = views or teaching.teacher_views
         count = (
             1
             if how == "clean" or not recipe.augment
@@ -119,7 +119,7 @@ def _estimate_teacher_logits(planned: Plan, missing: list[PlannedRun], views: st
         size = answers * 2 * (1 if compact else len(run.image_set.dataset.classes))
         macs = answers * sum(estimate_macs(b.name, catalog.resolve_side(b, planned.question.base)) for b in teacher.backbones)
         steps = [s.plain() for s in recipe.augment] if how != "clean" else []
-        company = recipe.batch if batch_dependent(recipe.augment) else 0
+        company = recipe.batch_size if batch_dependent(recipe.augment) else 0
         name = digest([run.needs[-1], run.split.seed, steps, company, compact, run.split.content_key(run.image_set.dataset)])
         most[name] = max(most.get(name, (0, 0.0)), (size, macs))
     return sum(b for b, _ in most.values()), sum(m for _, m in most.values())

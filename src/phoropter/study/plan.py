@@ -48,7 +48,7 @@ class ImageSet:
 
     @property
     def identity(self) -> list[Any]:
-        return [self.dataset.fingerprint, self.image_size, self.data.fit, self.data.resample]
+        return [self.dataset.fingerprint, self.image_size, self.data.resize, self.data.interpolation]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class PlannedRun:
     @property
     def seen_rows(self) -> NDArray[np.int64]:
         """The rows its classifier will have met: those it is trained on, and those that choose its epoch."""
-        chosen = self.split.val if self.candidate.recipe.select == "validation" else None
+        chosen = self.split.val if self.candidate.recipe.checkpoint == "validation" else None
         return self.split.train if chosen is None else np.concatenate([self.split.train, chosen])
 
     def to_plan_row(self) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class _VariantPlanner:
         return self.made[name]
 
     def _plan_runs(self, candidate: Candidate, settings: dict[str, Any], needed: list[list[PlannedRun]]) -> Iterator[PlannedRun]:
-        material, keep = self.material, self.question.study.keep
+        material, keep = self.material, self.question.study.save_models
         weights = [catalog.identify_weights(b, self.question.base) for b in candidate.backbones]
         for number, split in enumerate(self.splits):
             raise_on_bundle_leak(candidate, material.dataset, split, self.question.base)
@@ -271,7 +271,9 @@ def _setting_affects(path: str, candidate: Candidate) -> bool:
 
 def _open_image_set(spec: DataSpec, side: int, base: Path | None, cache: Path) -> ImageSet:
     dataset = open_dataset(spec, base)
-    there = load_cached_pixels(dataset, side, fit=spec.fit, resample=spec.resample, cache=cache, on_bad_input=spec.on_bad_input)
+    there = load_cached_pixels(
+        dataset, side, fit=spec.resize, resample=spec.interpolation, cache=cache, on_bad_input=spec.on_bad_input
+    )
     return ImageSet(spec, there[0] if there else dataset, side, there is not None)
 
 

@@ -191,7 +191,7 @@ def _encode_worst_mistakes(held_out: Predictions, rows: NDArray[np.int64], pixel
 def _make_record(run: PlannedRun, fitted: TrainedRun, predict_seconds: float, started: datetime) -> dict[str, Any]:
     split, recipe = run.split, run.candidate.recipe
     costs = classifiers.measure_cost(fitted.model, run.image_set.image_size)
-    chosen = fitted.best_epoch if recipe.select == "validation" else recipe.total_epochs
+    chosen = fitted.best_epoch if recipe.checkpoint == "validation" else recipe.total_epochs
     return {
         **_describe_run(run, started),
         "cost": {
@@ -204,7 +204,7 @@ def _make_record(run: PlannedRun, fitted: TrainedRun, predict_seconds: float, st
             "peak_memory_bytes": _peak_memory_bytes(fitted.task.device),
             "epochs": recipe.total_epochs,
         },
-        "choice": {"epoch": chosen, "by": recipe.select},
+        "choice": {"epoch": chosen, "by": recipe.checkpoint},
         "precision": fitted.precision,
         "digests": {"dataset": run.image_set.dataset.fingerprint, **compute_weight_digests(fitted)},
         "versions": collect_versions(),

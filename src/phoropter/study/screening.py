@@ -41,7 +41,7 @@ RANKING_CAVEAT = "Probes need not rank as fine-tuned networks would."
 
 def needs_screening(question: StudyInput) -> bool:
     """Whether the question is a ladder whose next rung is not settled yet."""
-    return question.study.strategy is not None and not question.screening_rungs
+    return question.study.screening is not None and not question.screening_rungs
 
 
 def run_screening(question: StudyInput, compute: Callable[[StudyInput], Store], cache: Path | None = None) -> Store:
@@ -178,7 +178,7 @@ def make_probe_candidates(question: StudyInput) -> list[Candidate]:
 
 def make_full_candidates(question: StudyInput) -> list[Candidate]:
     """Each candidate of the study as the second rung would train it."""
-    then = parse_recipe(_screening_spec(question).then, question.recipe, question.source, ("strategy",))
+    then = parse_recipe(_screening_spec(question).final_recipe, question.recipe, question.source, ("strategy",))
     return [c.model_copy(update={"recipe": then}) for c in question.candidates]
 
 
@@ -201,7 +201,7 @@ def describe_rungs(
 
     asked: the question before it was settled, with the store: then it is also said what the second rung takes at most
     """
-    ladder = question.study.strategy
+    ladder = question.study.screening
     if ladder is None:
         return []
     names = [c["tried"] for c in question.screening_rungs]
@@ -233,12 +233,12 @@ def _describe_first_rung(question: StudyInput, scores: dict[str, float], kept: S
 
 
 def _screening_spec(question: StudyInput) -> ScreeningSpec:
-    assert question.study.strategy is not None
-    return question.study.strategy
+    assert question.study.screening is not None
+    return question.study.screening
 
 
 def _name_final_recipe(ladder: ScreeningSpec) -> str:
-    return parse_recipe(ladder.then).preset or "a recipe of its own"
+    return parse_recipe(ladder.final_recipe).preset or "a recipe of its own"
 
 
 def _replace_candidates(question: StudyInput, candidates: list[Candidate], rungs: list[dict[str, Any]]) -> StudyInput:

@@ -64,9 +64,9 @@ def make_smoke_version(question: StudyInput) -> StudyInput:
         "candidates": candidates,
         "recipe": question.recipe,
     }
-    if study.strategy is not None:
-        then = _shrink_recipe(parse_recipe(study.strategy.then, question.recipe), side, said, MAX_EPOCHS)
-        changes["strategy"] = study.strategy.with_changes(then=then)
+    if study.screening is not None:
+        then = _shrink_recipe(parse_recipe(study.screening.final_recipe, question.recipe), side, said, MAX_EPOCHS)
+        changes["strategy"] = study.screening.with_changes(then=then)
     fields = {name: getattr(study, name) for name in type(study).model_fields if name not in changes}
     return StudyInput(
         type(study)(**fields, **changes), question.source, question.base, question.text, tuple(said), question.compared_study
@@ -168,7 +168,7 @@ def _replace_backbone(backbone: BackboneSpec, base: Path | None, said: dict[str,
 
 
 def _shrink_recipe(recipe: Recipe, side: int, said: dict[str, None], epochs: int | None) -> Recipe:
-    changes: dict[str, Any] = {"batch": min(recipe.batch, 32)}
+    changes: dict[str, Any] = {"batch": min(recipe.batch_size, 32)}
     if recipe.crop:
         changes["crop"] = side * 7 // 8
         if changes["crop"] != recipe.crop:

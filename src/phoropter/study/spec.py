@@ -46,7 +46,7 @@ class ScreeningSpec(Spec):
     """
 
     keep: int = Field(default=3, ge=1)
-    then: Any = "head-then-all"
+    final_recipe: Any = "head-then-all"
     budget_h: float | None = Field(default=None, gt=0)
 
 
@@ -68,11 +68,11 @@ class StudySpec(Spec):
     candidates: list[Any]
     sweep: dict[str, list[Any]] = {}
     metrics: tuple[str, ...] = ("accuracy", "macro_f1")
-    margin: float | None = Field(None, gt=0)
-    keep: Literal["none", "first", "all"] = "first"
+    equivalence_margin: float | None = Field(None, gt=0)
+    save_models: Literal["none", "first", "all"] = "first"
     leakage: Literal["stop", "warn", "allow"] = "stop"
-    lax_too: bool = False
-    strategy: ScreeningSpec | None = None
+    compare: bool = False
+    screening: ScreeningSpec | None = None
 
     @field_validator("strategy", mode="before")
     @classmethod
@@ -173,7 +173,7 @@ def expand_protocols(question: StudyInput) -> list[StudyInput]:
     Raises SpecError for a protocol that has no lax form.
     """
     study = question.study
-    if not study.lax_too:
+    if not study.compare:
         return [question]
     protocol = study.protocol.model_dump(exclude_unset=True) | {"split": study.protocol.split}
     lax = {**protocol, "split": _UNGROUPED_SPLIT.get(protocol["split"], protocol["split"]), "allow_group_overlap": True}

@@ -22,7 +22,7 @@ from phoropter.training.loop.training_loop import HistoryRow, StepProgress
 
 def fit_bags(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, TrainedRun]:
     """As `fit`, for a task whose recipe has several bags; the history is the mean over the bags of each epoch."""
-    count = task.candidate.recipe.imbalance.bags
+    count = task.candidate.recipe.imbalance.n_bags
     fitted: list[TrainedRun] = []
     for bag in range(count):
         alone = replace(task, bag_index=bag, checkpoints=task.checkpoints.for_part(f"bag-{bag}"))

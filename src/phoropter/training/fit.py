@@ -103,10 +103,10 @@ class TrainedRun:
 def predict_rows(fitted: TrainedRun, rows: NDArray[np.int64]) -> LogitsAndFeatures:
     """A fitted classifier's logits and features for any rows, trained on or not."""
     task, recipe = fitted.task, fitted.task.candidate.recipe
-    if fitted.features is not None and recipe.views == "single":
+    if fitted.features is not None and recipe.tta == "single":
         return predict_from_features(fitted.model, fitted.features, rows, task.device)
     dtype = resolve_autocast_dtype(recipe, task.device)
-    return predict_from_pixels(fitted.model, task.pixels, rows, task.device, recipe.views, dtype)
+    return predict_from_pixels(fitted.model, task.pixels, rows, task.device, recipe.tta, dtype)
 
 
 def fit(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, TrainedRun]:
@@ -120,7 +120,7 @@ def fit(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, Traine
         model = build_model(task)
         weights_before = tuple(b.identity for b in model.branches)
         features = _stored_features(task, model, weights_before)
-        if task.candidate.recipe.penalties:
+        if task.candidate.recipe.l2_penalties:
             assert features is not None
             return fit_logistic_heads([task], [model], features, weights_before)[0]
         shown = training_features(task, model, features, weights_before)
@@ -146,7 +146,7 @@ def fit_logistic_heads(
         LogisticProblem(dataset, t.split, compute_class_weights(recipe.loss, dataset.labels[t.split.train], dataset.classes))
         for t in tasks
     ]
-    found = fit_logistic(features[0], problems, recipe.penalties, recipe.inner_folds, tasks[0].device)
+    found = fit_logistic(features[0], problems, recipe.l2_penalties, recipe.inner_folds, tasks[0].device)
     seconds = (time.monotonic() - began) / len(tasks)
     made = []
     for task, model, one in zip(tasks, models, found, strict=True):
@@ -182,7 +182,7 @@ def _stored_features(task: TrainingTask, model: Classifier, identities: tuple[st
     recipe = task.candidate.recipe
     if not task.candidate.stores_features:
         return None
-    return extract_features(model, task.pixels, task.cache, task.device, task.progress, identities, recipe.features)
+    return extract_features(model, task.pixels, task.cache, task.device, task.progress, identities, recipe.feature_dtype)
 
 
 def training_features(
@@ -193,13 +193,15 @@ def training_features(
     if clean is None or not recipe.n_cached_views:
         return () if clean is None else (clean,)
     tap = _make_pixel_loader(task)
-    return extract_cached_views(model, tap, recipe.n_cached_views, task.cache, task.progress, identities, recipe.features)
+    return extract_cached_views(model, tap, recipe.n_cached_views, task.cache, task.progress, identities, recipe.feature_dtype)
 
 
 def make_batch_sampler(task: TrainingTask) -> BatchSampler:
     """Which of its training rows are shown when."""
     recipe, split = task.candidate.recipe, task.split
-    return BatchSampler(task.dataset, split.train, recipe.batch, split.seed, recipe.imbalance, split.name, task.bag_index or 0)
+    return BatchSampler(
+        task.dataset, split.train, recipe.batch_size, split.seed, recipe.imbalance, split.name, task.bag_index or 0
+    )
 
 
 def _make_pixel_loader(task: TrainingTask) -> PixelLoader:
@@ -244,7 +246,7 @@ def _make_training_setup(
 
 def _make_objective(task: TrainingTask, model: Classifier, criterion: Criterion) -> Objective:
     fusion, teaching = task.candidate.fusion, task.candidate.teaching
-    auxiliary = fusion.auxiliary if fusion else 0.0
+    auxiliary = fusion.aux_loss_weight if fusion else 0.0
     token = teaching is not None and teaching.loss == "token"
     distilled = DistillationLoss(criterion, teaching.loss, teaching.alpha, teaching.temperature) if teaching else None
     outputs = torch.compile(model.forward_outputs) if task.candidate.recipe.compile else model.forward_outputs

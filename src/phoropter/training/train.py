@@ -14,4 +14,4 @@ def train_candidate(task: TrainingTask) -> Generator[StepProgress | HistoryRow, 
 
     Raises what `fit` raises.
     """
-    return (yield from (fit_bags(task) if task.candidate.recipe.imbalance.bags > 1 else fit(task)))
+    return (yield from (fit_bags(task) if task.candidate.recipe.imbalance.n_bags > 1 else fit(task)))

@@ -115,7 +115,7 @@ def test_a_picture_is_the_window_drawn(people: list[Recording]) -> None:
 
 
 def test_a_birth_is_cleaned_whole_then_cut_filtered_and_drawn(births: list[Recording]) -> None:
-    rules = CtgRules(cut=CtgWindowRule(which="all", step_s=300, max_missing=1), filter=CtgFilter(fhr_lowpass=7))
+    rules = CtgRules(window=CtgWindowRule(position="all", step_s=300, max_missing=1), filter=CtgFilter(fhr_lowpass=7))
     dataset = render_recordings(births[:3], CtgView(clean=rules, picture=CtgPlot(size=48)))
     assert dataset.recordings is not None and dataset.spans is not None and len(dataset) == 9
     row = 4
@@ -263,7 +263,7 @@ def test_missing_samples_cost_their_windows(people: list[Recording]) -> None:
 def test_when_nothing_is_left_it_is_said(births: list[Recording]) -> None:
     with pytest.raises(DataError, match=r"of its 12 recordings gives a window \(11 \(records without any heart rate\), 1 \("):
         silent = [replace(b, samples=b.samples * 0) for b in births[1:]]
-        render_recordings([births[0], *silent], CtgView(clean=CtgRules(cut=CtgWindowRule(max_missing=0))))
+        render_recordings([births[0], *silent], CtgView(clean=CtgRules(window=CtgWindowRule(max_missing=0))))
 
 
 # --- fewer --------------------------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def test_fewer_windows_leave_everybody_in(people: list[Recording]) -> None:
 
 
 def test_where_everybody_has_one_window_some_are_left_out(births: list[Recording]) -> None:
-    dataset = render_recordings(births, CtgView(clean=CtgRules(cut=CtgWindowRule(max_missing=1)), outcome="pH<=7.25"))
+    dataset = render_recordings(births, CtgView(clean=CtgRules(window=CtgWindowRule(max_missing=1)), outcome="pH<=7.25"))
     assert len(subsample_windows(dataset, 6)) == 6
 
 
@@ -430,8 +430,8 @@ def test_variants_share_what_was_found_out_and_not_what_differs(births: list[Rec
         return LoadedRecordings(list(births))
 
     held = LazyRecordings(load)
-    cuts = [CtgWindowRule(which=which, max_missing=1) for which in ("last", "last_valid")]
-    rules = [CtgRules(cut=cut, filter=CtgFilter(fhr_lowpass=k)) for cut in cuts for k in (1, 9)]
+    cuts = [CtgWindowRule(position=which, max_missing=1) for which in ("last", "last_valid")]
+    rules = [CtgRules(window=cut, filter=CtgFilter(fhr_lowpass=k)) for cut in cuts for k in (1, 9)]
     made = [render_recordings(held, CtgView(clean=r, picture=CtgPlot(size=32))) for r in rules]
     assert asked == [1] and len({d.content_digest for d in made}) == 4
     alone = [render_recordings(births, CtgView(clean=r, picture=CtgPlot(size=32))) for r in rules]

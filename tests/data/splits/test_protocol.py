@@ -119,7 +119,7 @@ def test_no_group_is_on_both_sides(seed: int, stratified: bool, named: bool) -> 
         KFold(4, allow_group_overlap=True),
         HoldOut(train_per_class=9, allow_group_overlap=True),
     ],
-    ids=lambda spec: f"{spec.split}-{spec.allow_group_overlap}-{spec.validation}",
+    ids=lambda spec: f"{spec.split}-{spec.allow_group_overlap}-{spec.val_size}",
 )
 def test_a_partition_depends_on_the_rows_not_on_their_order(spec: ProtocolSpec) -> None:
     dataset = people(3)

@@ -64,7 +64,7 @@ def test_steps_survive_a_round_trip_through_plain_data_and_back() -> None:
 
 
 def test_steps_that_are_specs_already_stay() -> None:
-    flip = spec.HorizontalFlip(chance=0.25)
+    flip = spec.HorizontalFlip(p=0.25)
     assert parse_steps(flip) == [flip]
     assert Recipe(augment=(flip, spec.CutMix())).augment == (flip, spec.CutMix())
 
@@ -72,7 +72,7 @@ def test_steps_that_are_specs_already_stay() -> None:
 def test_the_defaults_of_the_specification() -> None:
     for name in ("cutout", "slit-cutout", "cutmix", "slit-cutmix"):
         (step,) = steps(name)
-        assert (step.chance, step.alpha, step.per_sample) == (0.5, 1.0, False)
+        assert (step.p, step.alpha, step.per_sample) == (0.5, 1.0, False)
     assert spec.CutOut().fill == spec.SlitCutOut().fill == 255
     assert spec.SlitCutOut().width == spec.SlitCutMix().width == "area"
 

@@ -17,7 +17,7 @@ def test_a_preset_by_name_and_by_mapping_are_the_same() -> None:
 def test_nothing_means_the_base_and_a_mapping_changes_it() -> None:
     base = PRESETS["head-then-all"]
     assert parse_recipe(None, base) == base
-    assert parse_recipe({"batch": 7}, base).phases == base.phases and parse_recipe({"batch": 7}, base).batch == 7
+    assert parse_recipe({"batch": 7}, base).phases == base.phases and parse_recipe({"batch": 7}, base).batch_size == 7
 
 
 def test_epochs_is_the_total_and_phases_keep_their_proportions() -> None:

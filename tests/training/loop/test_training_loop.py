@@ -51,12 +51,12 @@ def test_one_cycle_is_torch_s_momentum_and_all() -> None:
 
 def test_cosine_is_torch_s() -> None:
     expected, _ = torch_rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 40, eta_min=0.1), 40)
-    np.testing.assert_allclose(rates(ScheduleSpec(floor=0.1), 10, 4), expected, atol=1e-7)
+    np.testing.assert_allclose(rates(ScheduleSpec(min_lr_ratio=0.1), 10, 4), expected, atol=1e-7)
 
 
 def test_step_is_torch_s_and_warm_up_climbs_from_nothing() -> None:
     expected, _ = torch_rates(lambda o: torch.optim.lr_scheduler.StepLR(o, 20, gamma=0.5), 40)
-    np.testing.assert_allclose(rates(ScheduleSpec(kind="step", every=2, gamma=0.5), 10, 4), expected, atol=1e-7)
+    np.testing.assert_allclose(rates(ScheduleSpec(kind="step", step_size=2, gamma=0.5), 10, 4), expected, atol=1e-7)
     warm = rates(ScheduleSpec(kind="constant", warmup=0.1), 10, 4)
     assert warm == [0.25, 0.5, 0.75, 1.0, *[1.0] * 36]
 

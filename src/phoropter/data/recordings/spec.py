@@ -96,10 +96,10 @@ class RecordingFields(Spec):
     outcome: str | None = None
     window: WindowSpec | None = None
     channel: str | None = None
-    picture: AnyRepresentation | None = None
+    representation: AnyRepresentation | None = None
     clean: CtgRules | None = None
     per_subject: bool = False
-    heartbeat: bool | None = None
+    require_r_peaks: bool | None = None
 
     @field_validator("cohort", mode="before")
     @classmethod
@@ -140,9 +140,9 @@ def check_recording_options(spec: RecordingFields, source: str) -> None:
     for option, belongs in _CTG_OPTIONS.items() if strips else _CHANNEL_OPTIONS.items() if births else ():
         if getattr(spec, option) not in (None, False):
             raise ValueError(f"'{option}' belongs to {belongs} and does nothing for '{name}': remove it")
-    if spec.picture is not None and (births or strips) and births != isinstance(spec.picture, CtgPlot):
+    if spec.representation is not None and (births or strips) and births != isinstance(spec.representation, CtgPlot):
         wanted = "ctg" if births else "spectrogram, scalogram or trace"
-        raise ValueError(f"'picture: {spec.picture.kind}' cannot be drawn of '{name}': expected {wanted}")
+        raise ValueError(f"'picture: {spec.representation.kind}' cannot be drawn of '{name}': expected {wanted}")
     if source == "recordings":
         _check_single_kind(spec)
     if spec.cohort is not None and spec.cohort.kind != spec.simulate:
@@ -155,9 +155,13 @@ def check_recording_options(spec: RecordingFields, source: str) -> None:
 
 
 def _check_single_kind(spec: RecordingFields) -> None:
-    births = [f"picture: {spec.picture.kind}"] if isinstance(spec.picture, CtgPlot) else ["clean"] if spec.clean else []
+    births = (
+        [f"picture: {spec.representation.kind}"] if isinstance(spec.representation, CtgPlot) else ["clean"] if spec.clean else []
+    )
     others = [name for name in ("window", "channel", "per_subject", "heartbeat") if getattr(spec, name) not in (None, False)]
-    others += [f"picture: {spec.picture.kind}"] if spec.picture and not isinstance(spec.picture, CtgPlot) else []
+    others += (
+        [f"picture: {spec.representation.kind}"] if spec.representation and not isinstance(spec.representation, CtgPlot) else []
+    )
     if births and others:
         raise ValueError(f"'{births[0]}' is about cardiotocograms and '{others[0]}' about one channel: keep one")
 
@@ -170,7 +174,7 @@ def resolve_recording_view(
 ) -> RecordingView:
     """What a spec asks for, with every default filled in. `size`: of the stored pictures; a picture's own size comes first."""
     if source == "ctu" or spec.simulate == "ctg" or (source == "recordings" and _is_ctg_source(spec, recordings)):
-        picture = spec.picture if isinstance(spec.picture, CtgPlot) else CtgPlot()
+        picture = spec.representation if isinstance(spec.representation, CtgPlot) else CtgPlot()
         rule = spec.outcome or ("apgar<=6" if source == "ctu" else None)
         own = source == "recordings" and rule is None
         clean = spec.clean or CtgRules()
@@ -181,7 +185,10 @@ def resolve_recording_view(
     return ChannelView(
         channel=spec.channel or _resolve_channel(source, recordings),
         picture=_apply_size(
-            spec.picture if spec.picture and not isinstance(spec.picture, CtgPlot) else _default_representation(source), size
+            spec.representation
+            if spec.representation and not isinstance(spec.representation, CtgPlot)
+            else _default_representation(source),
+            size,
         ),
         rule=None if beats else window.to_rule(),
         event_s=(window.length_s or BEAT_WINDOW_S) if beats else None,
@@ -189,7 +196,7 @@ def resolve_recording_view(
         outcome=spec.outcome,
         classes=OUTCOME_CLASSES if spec.outcome else classes,
         per_subject=spec.per_subject,
-        heartbeat=spec.heartbeat if spec.heartbeat is not None else source == "eegmat",
+        heartbeat=spec.require_r_peaks if spec.require_r_peaks is not None else source == "eegmat",
     )
 
 
@@ -203,9 +210,9 @@ def _default_representation(source: str) -> Spectrogram | Trace:
 
 
 def _is_ctg_source(spec: RecordingFields, recordings: Sequence[Recording]) -> bool:
-    if isinstance(spec.picture, CtgPlot) or spec.clean is not None:
+    if isinstance(spec.representation, CtgPlot) or spec.clean is not None:
         return True
-    plain = spec.picture is None and spec.window is None and spec.channel is None
+    plain = spec.representation is None and spec.window is None and spec.channel is None
     return plain and all({"FHR", "UC"} <= set(r.channels) for r in recordings)
 
 

@@ -161,15 +161,15 @@ class CtgView(Spec):
     @property
     def summary_text(self) -> str:
         """For the dataset's notes."""
-        which, minutes = self.clean.cut.which, self.clean.cut.length_s / 60
-        return f"windows of {minutes:g} min ({which}), at most {self.clean.cut.max_missing:.0%} missing, labels by " + (
+        which, minutes = self.clean.window.position, self.clean.window.length_s / 60
+        return f"windows of {minutes:g} min ({which}), at most {self.clean.window.max_missing:.0%} missing, labels by " + (
             self.outcome or "the recordings"
         )
 
     @property
     def window_settings(self) -> dict[str, Any]:
         """What the table of windows depends on."""
-        return {"kind": self.kind, "fhr": self.clean.fhr.plain(), "cut": self.clean.cut.plain(), "outcome": self.outcome}
+        return {"kind": self.kind, "fhr": self.clean.fhr.plain(), "cut": self.clean.window.plain(), "outcome": self.outcome}
 
     @property
     def image_settings(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class ProtocolSpec(Spec):
 
     split: Kind = "stratified-k-fold"
     folds: int = Field(default=5, ge=1, le=1000)
-    test: float = Field(default=0.2, gt=0, lt=1)
+    test_size: float = Field(default=0.2, gt=0, lt=1)
     train_per_class: int | None = Field(default=None, ge=1)
     repeats: int = Field(default=1, ge=1, le=1000)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
@@ -48,7 +48,7 @@ class ProtocolSpec(Spec):
     train_sites: tuple[str, ...] = ()
     test_sites: tuple[str, ...] = ()
     allow_group_overlap: bool = False
-    validation: float = Field(default=0.0, ge=0, lt=1)
+    val_size: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _check_options(self) -> ProtocolSpec:
@@ -57,7 +57,7 @@ class ProtocolSpec(Spec):
                 raise ValueError(f"'{option}' belongs to {join_words(sorted(kinds))} and does nothing for 'split: {self.split}'")
         if self.folds < 2 and self.split != "sites":
             raise ValueError(f"'folds: {self.folds}' leaves nothing to train on: expected at least 2, or split: evaluate")
-        if self.train_per_class and self.test != type(self).model_fields["test"].default:
+        if self.train_per_class and self.test_size != type(self).model_fields["test"].default:
             raise ValueError("'test' and 'train_per_class' both say how much is held out: keep one")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ValueError("'seeds' must be different whole numbers from 0 upwards")

@@ -105,10 +105,10 @@ class LabelledRows:
 
 def add_validation_part(pool: LabelledRows, part: RowPartition, spec: ProtocolSpec, draw: int) -> RowPartition:
     """With the asked share of the training part cut off as inner validation, by the same rule about groups."""
-    if not spec.validation:
+    if not spec.val_size:
         return part
     inner = pool.select_rows(part.train)
-    cut = _select_share(inner, spec.validation, inner.keeps_groups(spec), draw, "validation")
+    cut = _select_share(inner, spec.val_size, inner.keeps_groups(spec), draw, "validation")
     return part._replace(train=np.delete(part.train, cut), val=part.train[cut])
 
 
@@ -220,9 +220,9 @@ def _split_leave_one_group_out(pool: LabelledRows, spec: ProtocolSpec, draw: int
 
 def _split_hold_out(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
     if not spec.train_per_class:
-        test = _select_share(pool, spec.test, pool.keeps_groups(spec), draw, "test")
+        test = _select_share(pool, spec.test_size, pool.keeps_groups(spec), draw, "test")
         yield RowPartition(
-            f"hold-out of {spec.test:.0%}{pool.describe_groups(spec)}", np.setdiff1d(np.arange(len(pool.rows)), test), test
+            f"hold-out of {spec.test_size:.0%}{pool.describe_groups(spec)}", np.setdiff1d(np.arange(len(pool.rows)), test), test
         )
         return
     if pool.keeps_groups(spec):
@@ -271,7 +271,7 @@ def _split_predefined(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iter
         raise SplitError(f"split: official needs parts train and test, and {pool.name} has {has}; use split: stratified-k-fold")
     tested = "test" if "test" in there else "val"
     val = np.flatnonzero(parts == "val") if tested == "test" and "val" in there else None
-    if val is not None and spec.validation:
+    if val is not None and spec.val_size:
         raise SplitError(f"'validation' asks for an inner part, and {pool.name} has an official val part: remove 'validation'")
     name = f"official parts, tested on {tested}{' with groups on both sides' * spec.allow_group_overlap}"
     part = RowPartition(name, np.flatnonzero(parts == "train"), np.flatnonzero(parts == tested), val)

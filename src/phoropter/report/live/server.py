@@ -212,8 +212,11 @@ class ReportHandler(BaseHTTPRequestHandler):
             return
         path = unquote(urlsplit(self.path).path)
         if path == "/":
-            css, script = read_page_asset("watch.css"), read_page_asset("watch.js")
-            page = read_page_asset("watch.html").replace("{css}", css).replace("{script}", script)
+            css, script = (
+                read_page_asset("watch.css", "phoropter.report.live"),
+                read_page_asset("watch.js", "phoropter.report.live"),
+            )
+            page = read_page_asset("watch.html", "phoropter.report.live").replace("{css}", css).replace("{script}", script)
             rules = {
                 "Content-Security-Policy": f"{content_security_policy(css, script)}; connect-src 'self'; frame-src 'self'; base-uri 'none'"
             }

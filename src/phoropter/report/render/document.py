@@ -82,9 +82,9 @@ def resolve_output_paths(folder: Path, out: Path | None) -> tuple[Path, Path]:
     return out / "index.html", out
 
 
-def read_page_asset(name: str) -> str:
+def read_page_asset(name: str, package: str = "phoropter.report.render") -> str:
     """A file of the page's style, script or skeleton."""
-    return resources.files("phoropter.report").joinpath(name).read_text(encoding="utf-8")
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def content_security_policy(css: str, script: str) -> str:

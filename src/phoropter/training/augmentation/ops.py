@@ -73,7 +73,7 @@ def _make_per_image(
 
 
 def _draw_flip(step: spec.HorizontalFlip | spec.VerticalFlip, draws: AugmentationDraws, shape: Shape) -> DrawnParameters:
-    return draws.per_image_uniforms(step.kind, 1) < step.chance
+    return draws.per_image_uniforms(step.kind, 1) < step.p
 
 
 def _flip_horizontal(step: spec.HorizontalFlip, picture: Bytes, row: list[bool]) -> Bytes:

@@ -188,12 +188,12 @@ def _draw_boxes(step: CutoutStep | spec.CutMix | spec.SlitCutMix, draws: Augment
     """(N, 4) boxes, empty where the picture or the batch is left alone."""
     chance, lam, y, x = _draw_mix_parameters(step, draws)
     centre = np.stack([np.floor(y * shape[0]), np.floor(x * shape[1])], 1).astype(np.int64)
-    fixed = step.fixed if isinstance(step, spec.CutOut) else None
+    fixed = step.box_size if isinstance(step, spec.CutOut) else None
     if fixed is not None:
         boxes = _clip_boxes(np.full((len(centre), 2), fixed), centre, shape)
     else:
         boxes = boxes_from_lambda(lam, centre, shape, getattr(step, "width", "rect"))
-    boxes[chance >= step.chance] = 0
+    boxes[chance >= step.p] = 0
     return boxes
 
 
@@ -215,7 +215,7 @@ def _apply_mixing(step: MixingStep, pictures: torch.Tensor, draws: AugmentationD
     count, (height, width) = len(pictures), spatial_shape(pictures)
     if isinstance(step, spec.MixUp):
         chance, lam, _, _ = _draw_mix_parameters(step, draws)
-        shares = np.where(chance < step.chance, lam, 1.0)
+        shares = np.where(chance < step.p, lam, 1.0)
     else:
         boxes = _draw_boxes(step, draws, (height, width))
         shares = 1 - (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2]) / (height * width)

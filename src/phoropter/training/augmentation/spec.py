@@ -29,14 +29,14 @@ class HorizontalFlip(Spec):
     """Mirror left-right with probability `chance`."""
 
     kind: Literal["flip"] = "flip"
-    chance: Probability = 0.5
+    p: Probability = 0.5
 
 
 class VerticalFlip(Spec):
     """Mirror top-bottom with probability `chance`."""
 
     kind: Literal["vertical-flip"] = "vertical-flip"
-    chance: Probability = 0.5
+    p: Probability = 0.5
 
 
 class RandomCrop(Spec):
@@ -144,15 +144,15 @@ class CutOut(Spec):
     """
 
     kind: Literal["cutout"] = "cutout"
-    chance: Probability = 0.5
+    p: Probability = 0.5
     alpha: Alpha = 1.0
     per_sample: bool = False
-    fixed: PixelSize | None = None
+    box_size: PixelSize | None = None
     fill: GreyLevel = 255
 
     @model_validator(mode="after")
     def _check_box_size(self) -> CutOut:
-        if self.fixed is not None and self.alpha != 1.0:
+        if self.box_size is not None and self.alpha != 1.0:
             raise ValueError("fixed and alpha contradict each other: a square of one size, or one drawn from Beta(alpha, alpha)")
         return self
 
@@ -164,7 +164,7 @@ class SlitCutOut(Spec):
     """
 
     kind: Literal["slit-cutout"] = "slit-cutout"
-    chance: Probability = 0.5
+    p: Probability = 0.5
     alpha: Alpha = 1.0
     per_sample: bool = False
     width: Literal["area", "sqrt"] = "area"
@@ -178,7 +178,7 @@ class MixUp(Spec):
     """
 
     kind: Literal["mixup"] = "mixup"
-    chance: Probability = 1.0
+    p: Probability = 1.0
     alpha: Alpha = 0.2
     per_sample: bool = False
 
@@ -187,7 +187,7 @@ class CutMix(Spec):
     """A box of CutOut's size filled from another picture of the batch, labels mixed by area (Yun et al. 2019)."""
 
     kind: Literal["cutmix"] = "cutmix"
-    chance: Probability = 0.5
+    p: Probability = 0.5
     alpha: Alpha = 1.0
     per_sample: bool = False
 
@@ -196,7 +196,7 @@ class SlitCutMix(Spec):
     """A slit of SlitCutOut's size filled from another picture of the batch, labels mixed by area (Hemmi 2024)."""
 
     kind: Literal["slit-cutmix"] = "slit-cutmix"
-    chance: Probability = 0.5
+    p: Probability = 0.5
     alpha: Alpha = 1.0
     per_sample: bool = False
     width: Literal["area", "sqrt"] = "area"

@@ -116,7 +116,7 @@ class BatchSampler:
             chosen = np.zeros(len(whole), bool)
             chosen[rows] = True
             shuffled = whole[chosen[whole]]
-        if self.imbalance.keep_ratio:
+        if self.imbalance.stratified_batches:
             shuffled = _interleave_classes(shuffled, self.dataset.labels)
         cuts = list(range(self.batch_size, len(shuffled), self.batch_size))
         if cuts and len(shuffled) - cuts[-1] == 1:
@@ -127,11 +127,11 @@ class BatchSampler:
         ratio = self.imbalance.undersample
         if ratio is None:
             return self.rows
-        if self.imbalance.bags > 1:
+        if self.imbalance.n_bags > 1:
             return select_bag_rows(
                 self.rows, self.dataset.labels, ratio, self.bag_index, named_generator(self.seed, "bags", self.split)
             )
-        draw = ("undersample", self.split, epoch if self.imbalance.redraw else 0)
+        draw = ("undersample", self.split, epoch if self.imbalance.resample_each_epoch else 0)
         return undersample_rows(self.rows, self.dataset.labels, ratio, named_generator(self.seed, *draw))
 
 

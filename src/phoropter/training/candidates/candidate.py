@@ -27,7 +27,7 @@ class DistillationSpec(Spec):
     loss: Literal["hard", "soft", "mixed", "token"] = "hard"
     alpha: float = Field(default=0.5, ge=0, le=1)
     temperature: float = Field(default=1.0, gt=0)
-    views: Literal["exact", "pool", "clean"] = "exact"
+    teacher_views: Literal["exact", "pool", "clean"] = "exact"
     pool: int = Field(default=8, ge=1)
 
     @property
@@ -35,7 +35,7 @@ class DistillationSpec(Spec):
         """The same without what has no say: a temperature where the teacher names a class, everything where its weight is 0."""
         default = DistillationSpec(teacher=self.teacher)
         deaf = ["temperature"] if self.loss in ("hard", "token") else []
-        deaf += ["pool"] if self.views != "pool" else []
+        deaf += ["pool"] if self.teacher_views != "pool" else []
         deaf += ["temperature", "views", "pool"] + (["loss"] if self.loss != "token" else []) if self.alpha == 0 else []
         return self.model_copy(update={name: getattr(default, name) for name in deaf})
 
@@ -80,10 +80,10 @@ class Candidate(Spec):
             how.append(f"of the finished runs of {' and '.join(self.members)}")
         elif not self.recipe.phases:
             how.append("used as it is")
-        elif self.recipe.penalties:
+        elif self.recipe.l2_penalties:
             how.append("frozen, a logistic regression on its features")
         elif self.frozen:
-            views = "" if self.recipe.fixed_views is None else f" on {self.recipe.n_cached_views} fixed views"
+            views = "" if self.recipe.cached_views is None else f" on {self.recipe.n_cached_views} fixed views"
             how.append(f"frozen, only the head is trained{views}")
         else:
             trained = [
@@ -91,8 +91,8 @@ class Candidate(Spec):
                 for p in self.recipe.phases
             ]
             how.append("trained " + ", then ".join(trained))
-        if self.recipe.imbalance.bags > 1:
-            how.append(f"{self.recipe.imbalance.bags} bags averaged")
+        if self.recipe.imbalance.n_bags > 1:
+            how.append(f"{self.recipe.imbalance.n_bags} bags averaged")
         weights = {"pretrained": "pretrained", "random": "random weights"}
         how.append(", ".join(dict.fromkeys(weights.get(b.weights, "weights from a file") for b in self.backbones)))
         return f"{names}: " + "; ".join(how)
@@ -101,7 +101,7 @@ class Candidate(Spec):
     def stores_features(self) -> bool:
         """Whether its backbones are asked once for the whole study: frozen, and shown pictures as they are or in fixed views."""
         recipe = self.recipe
-        return self.frozen and recipe.views == "single" and (not recipe.augment or recipe.fixed_views is not None)
+        return self.frozen and recipe.tta == "single" and (not recipe.augment or recipe.cached_views is not None)
 
     def identity(self) -> dict[str, Any]:
         """What decides its result: everything but what people call it. Weights are added by the plan, by contents; teacher and
@@ -113,11 +113,11 @@ class Candidate(Spec):
             plain["teaching"] = self.teaching.canonical_form.plain()
             plain["teaching"].pop("teacher")
         plain["recipe"].pop("preset")
-        if self.recipe.features == "float32":  # keys are as they were before there was a choice
+        if self.recipe.feature_dtype == "float32":  # keys are as they were before there was a choice
             plain["recipe"].pop("features")
-        if self.recipe.fixed_views is None:
+        if self.recipe.cached_views is None:
             plain["recipe"].pop("fixed_views")
-        if not self.recipe.penalties:
+        if not self.recipe.l2_penalties:
             plain["recipe"].pop("penalties")
             plain["recipe"].pop("inner_folds")
         for backbone in plain["backbones"]:
@@ -134,18 +134,18 @@ def _format_epochs(count: int) -> str:
 def validate_candidate(candidate: Candidate) -> str | None:
     """What of a candidate does not fit together, in a sentence; None: it fits."""
     teaching, steps = candidate.teaching, candidate.recipe.augment
-    if candidate.recipe.fixed_views is not None and not candidate.frozen:
+    if candidate.recipe.cached_views is not None and not candidate.frozen:
         return "fixed_views is for frozen backbones, whose features are kept; say frozen: true, or leave fixed_views out"
-    if candidate.recipe.fixed_views is not None and teaching:
+    if candidate.recipe.cached_views is not None and teaching:
         return (
             "fixed_views and teacher contradict each other: a student says views: pool, and pool: how many; leave fixed_views out"
         )
     if candidate.is_ensemble and not candidate.members:
         return "mode average averages finished runs and is not reached by a sweep; write it as a candidate of its own"
-    if candidate.recipe.imbalance.bags > 1 and (candidate.fusion or teaching or candidate.head.kind == "own"):
+    if candidate.recipe.imbalance.n_bags > 1 and (candidate.fusion or teaching or candidate.head.kind == "own"):
         part = "a fusion" if candidate.fusion else "a student" if teaching else "head own"
         return f"imbalance bags and {part} contradict each other: each bag is one network with a new head; leave one of them out"
-    if candidate.recipe.penalties:
+    if candidate.recipe.l2_penalties:
         simple = candidate.head.kind == "linear" and not candidate.head.dropout and not candidate.fusion
         if not candidate.frozen or not simple or teaching is not None:
             return (
@@ -161,8 +161,8 @@ def validate_candidate(candidate: Candidate) -> str | None:
         )
     if not candidate.recipe.phases:
         return f"a student is trained, and recipe '{candidate.recipe.preset}' trains nothing; choose another recipe"
-    if teaching.views != "exact" and has_mixing_step(steps):
-        return f"views {teaching.views} and {steps[-1].kind} contradict each other: the teacher sees mixed pictures; choose exact"
-    if teaching.views == "pool" and batch_dependent(steps):
+    if teaching.teacher_views != "exact" and has_mixing_step(steps):
+        return f"views {teaching.teacher_views} and {steps[-1].kind} contradict each other: the teacher sees mixed pictures; choose exact"
+    if teaching.teacher_views == "pool" and batch_dependent(steps):
         return "views pool needs views that do not depend on the batch; give the cutting step per_sample: true, or choose exact"
     return None

@@ -40,12 +40,12 @@ class CandidateEntry(Spec):
     mode: Literal["logits", "features", "average", "frozen"] | None = None
     hidden: int | None = None
     dropout: float | None = None
-    auxiliary: float | None = None
-    warm: bool | None = None
+    aux_loss_weight: float | None = None
+    warm_start: bool | None = None
     loss: Literal["hard", "soft", "mixed", "token"] | None = None
     alpha: float | None = None
     temperature: float | None = None
-    views: Literal["exact", "pool", "clean"] | None = None
+    teacher_views: Literal["exact", "pool", "clean"] | None = None
     pool: int | None = None
     recipe: str | dict[str, Any] | Recipe | None = None
 
@@ -98,7 +98,7 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
         try:
             more = _build_candidates(written, recipe, source, at)
             made += more
-            warm |= {c.name for c in more} if written.warm else set()
+            warm |= {c.name for c in more} if written.warm_start else set()
         except ValueError as error:
             raise SpecError(
                 f"{(source or SourceMap()).describe_location(at)}: {str(error).split('Value error, ')[-1].splitlines()[0]}"
@@ -171,14 +171,14 @@ def _build_fusion(entry: CandidateEntry, backbones: tuple[BackboneSpec, ...], he
         given["mode"] = "logits"
     fusion = FusionSpec(**given)
     name = " + ".join(b.name + _seed_suffix(b) for b in backbones) + ("" if fusion.mode == "logits" else f" ({fusion.mode})")
-    name += " warm" if entry.warm else ""
+    name += " warm" if entry.warm_start else ""
     if frozen:
         own = entry.recipe is not None
-        recipe = PRESETS["probe"] if recipe.penalties and not own else _head_only_recipe(recipe, own)
+        recipe = PRESETS["probe"] if recipe.l2_penalties and not own else _head_only_recipe(recipe, own)
         name += " frozen"
     usual = HeadSpec(kind="dense", dropout=0.5) if fusion.mode == "logits" else HeadSpec()
     head = head or (HeadSpec(kind="dense") if fusion.mode == "features" else usual)
-    if fusion.mode == "average" and entry.warm:
+    if fusion.mode == "average" and entry.warm_start:
         raise ValueError("warm and mode: average contradict each other: an average trains nothing; leave warm out")
     return Candidate(name=entry.name or name, backbones=backbones, head=head, fusion=fusion, frozen=frozen, recipe=recipe)
 
@@ -261,7 +261,7 @@ def _raise_on_cycles(made: list[Candidate], source: SourceMap | None) -> None:
 def _raise_on_unknown_branch_lr(made: list[Candidate], source: SourceMap | None) -> None:
     """Raises SpecError for a branch's own rate that no branch of any candidate has; a recipe may be shared by several."""
     known = {b.name for c in made for b in c.backbones}
-    for name in (n for c in made for p in c.recipe.phases for n in p.lr_of if n not in known):
+    for name in (n for c in made for p in c.recipe.phases for n in p.branch_lr if n not in known):
         where = (source or SourceMap()).describe_location(("candidates",))
         raise SpecError(f"{where}: lr_of names '{name}', a backbone of no candidate{did_you_mean(name, known)}")
 

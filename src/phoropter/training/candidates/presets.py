@@ -82,7 +82,7 @@ def _rescale_phases(recipe: Recipe, epochs: Any, lr: Any, source: SourceMap | No
 
 def _scale_phase_lr(phase: Phase, ratio: float) -> Phase:
     head_lr = None if phase.head_lr is None else phase.head_lr * ratio
-    return phase.with_changes(lr=phase.lr * ratio, head_lr=head_lr, lr_of={k: v * ratio for k, v in phase.lr_of.items()})
+    return phase.with_changes(lr=phase.lr * ratio, head_lr=head_lr, lr_of={k: v * ratio for k, v in phase.branch_lr.items()})
 
 
 def _parse_positive_lr(value: Any, where: str) -> float:
@@ -164,7 +164,7 @@ PRESETS: dict[str, Recipe] = {
             Phase(train="head", epochs=5, lr=1e-3),
             Phase(epochs=5, lr=1e-4),
             optimizer=OptimizerSpec(weight_decay=0.01),
-            schedule=ScheduleSpec(kind="step", every=3, gamma=0.1, warmup=0.05),
+            schedule=ScheduleSpec(kind="step", step_size=3, gamma=0.1, warmup=0.05),
             batch=64,
         ),
         # The same paper, §IV: CoAtNet-1, fp16 autocast, batch 256, AdamW with decay, 10 epochs.
@@ -206,7 +206,7 @@ PRESETS: dict[str, Recipe] = {
             Phase(epochs=20, lr=1e-4, head_lr=1e-3),
             optimizer=OptimizerSpec(weight_decay=0.05),
             schedule=ScheduleSpec(warmup=0.05),
-            imbalance=ImbalanceSpec(undersample=3942 / 648, keep_ratio=True),
+            imbalance=ImbalanceSpec(undersample=3942 / 648, stratified_batches=True),
         ),
     )
 }

@@ -36,9 +36,9 @@ class ScheduleSpec(Spec):
 
     kind: Literal["constant", "cosine", "one-cycle", "step"] = "cosine"
     warmup: float = Field(default=0.0, ge=0, lt=1)
-    floor: float = Field(default=0.0, ge=0, le=1)
-    rise: float = Field(default=0.3, gt=0, lt=1)
-    every: int = Field(default=5, ge=1)
+    min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
+    pct_start: float = Field(default=0.3, gt=0, lt=1)
+    step_size: int = Field(default=5, ge=1)
     gamma: float = Field(default=0.1, gt=0, le=1)
 
     @model_validator(mode="after")
@@ -59,7 +59,7 @@ class Phase(Spec):
     epochs: int = Field(ge=1)
     lr: float = Field(gt=0)
     head_lr: float | None = Field(default=None, gt=0)
-    lr_of: dict[str, Annotated[float, Field(gt=0)]] = {}
+    branch_lr: dict[str, Annotated[float, Field(gt=0)]] = {}
 
 
 class LossSpec(Spec):
@@ -86,9 +86,9 @@ class ImbalanceSpec(Spec):
     """
 
     undersample: float | None = Field(default=None, gt=0)
-    redraw: bool = False
-    bags: int = Field(default=1, ge=1, le=100)
-    keep_ratio: bool = False
+    resample_each_epoch: bool = False
+    n_bags: int = Field(default=1, ge=1, le=100)
+    stratified_batches: bool = False
 
 
 class Recipe(Spec):
@@ -114,23 +114,23 @@ class Recipe(Spec):
     phases: tuple[Phase, ...] = ()
     optimizer: OptimizerSpec = OptimizerSpec()
     schedule: ScheduleSpec = ScheduleSpec()
-    batch: int = Field(default=32, ge=1, le=65536)
-    accumulate: int = Field(default=1, ge=1)
-    clip: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=32, ge=1, le=65536)
+    grad_accum_steps: int = Field(default=1, ge=1)
+    grad_clip: float | None = Field(default=None, gt=0)
     augment: tuple[AugmentationStep, ...] = ()
     crop: int | None = Field(default=None, ge=8)
-    views: Literal["single", "flip", "ten-crop"] = "single"
+    tta: Literal["single", "flip", "ten-crop"] = "single"
     loss: LossSpec = LossSpec()
     imbalance: ImbalanceSpec = ImbalanceSpec()
     ema: float | None = Field(default=None, gt=0, lt=1)
     precision: Literal["float32", "bf16", "fp16", "auto"] = "float32"
     channels_last: bool = True
     compile: bool = False
-    select: Literal["last", "validation"] = "last"
-    penalties: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    checkpoint: Literal["last", "validation"] = "last"
+    l2_penalties: tuple[Annotated[float, Field(gt=0)], ...] = ()
     inner_folds: int = Field(default=3, ge=2, le=20)
-    features: Literal["float32", "float16"] = "float32"
-    fixed_views: int | None = Field(default=None, ge=1, le=10_000)
+    feature_dtype: Literal["float32", "float16"] = "float32"
+    cached_views: int | None = Field(default=None, ge=1, le=10_000)
 
     @field_validator("augment", mode="before")
     @classmethod
@@ -144,11 +144,11 @@ class Recipe(Spec):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Recipe:
-        if self.views == "ten-crop" and self.crop is None:
+        if self.tta == "ten-crop" and self.crop is None:
             raise ValueError("views ten-crop needs crop, the side of the ten crops (for example 224 from pictures of 256)")
-        if self.imbalance.undersample is None and (self.imbalance.redraw or self.imbalance.bags > 1):
+        if self.imbalance.undersample is None and (self.imbalance.resample_each_epoch or self.imbalance.n_bags > 1):
             raise ValueError("imbalance redraw and bags belong to undersample, which is not given; give it, or leave them out")
-        if self.penalties:
+        if self.l2_penalties:
             plain = Recipe(loss=LossSpec(class_weights=self.loss.class_weights))
             asked = [
                 n
@@ -159,9 +159,9 @@ class Recipe(Spec):
                 raise ValueError(
                     f"penalties and {asked[0]} contradict each other: a head that is solved takes no {asked[0]}; leave it out"
                 )
-        if self.fixed_views is not None:
+        if self.cached_views is not None:
             self._check_cached_views()
-        if self.imbalance.redraw and self.imbalance.bags > 1:
+        if self.imbalance.resample_each_epoch and self.imbalance.n_bags > 1:
             raise ValueError("imbalance redraw and bags contradict each other: one draw an epoch, or several fixed ones")
         return self
 
@@ -173,16 +173,16 @@ class Recipe(Spec):
                 f"fixed_views and {self.augment[-1].kind} contradict each other: a view that is kept cannot depend on the batch; "
                 "give a cutting step per_sample: true, leave a mixing one out, or leave fixed_views out"
             )
-        if self.views != "single":
+        if self.tta != "single":
             raise ValueError(
-                f"fixed_views and views {self.views} contradict each other: what is predicted from is kept, too, and that is one "
+                f"fixed_views and views {self.tta} contradict each other: what is predicted from is kept, too, and that is one "
                 "clean view; choose views single, or leave fixed_views out"
             )
 
     @property
     def n_cached_views(self) -> int:
         """How many fixed views of each picture a frozen backbone is asked about for the whole training; 0: none are fixed."""
-        return 0 if self.fixed_views is None else min(self.fixed_views, self.total_epochs)
+        return 0 if self.cached_views is None else min(self.cached_views, self.total_epochs)
 
     @property
     def total_epochs(self) -> int:

@@ -55,7 +55,7 @@ def can_batch(candidate: Candidate) -> bool:
     """Whether runs of this candidate may be trained as one program."""
     recipe = candidate.recipe
     simple = not (recipe.ema or candidate.teaching or candidate.members or candidate.head.kind == "own")
-    alone = recipe.accumulate == 1 and recipe.imbalance.bags == 1 and recipe.precision in ("float32", "auto")
+    alone = recipe.grad_accum_steps == 1 and recipe.imbalance.n_bags == 1 and recipe.precision in ("float32", "auto")
     return candidate.stores_features and bool(recipe.phases) and simple and alone
 
 
@@ -108,7 +108,7 @@ def extract_for_tasks(tasks: Sequence[TrainingTask]) -> list[FrozenFeatures]:
             first = build_model(task)
             first.freeze("head")
             identities = tuple(b.identity for b in first.branches)
-            dtype = task.candidate.recipe.features
+            dtype = task.candidate.recipe.feature_dtype
             features = extract_features(first, task.pixels, task.cache, task.device, task.progress, identities, dtype)
         found.append(FrozenFeatures(members, first, features, identities, training_features(task, first, features, identities)))
     return found
@@ -122,7 +122,7 @@ def fit_from_features(tasks: Sequence[TrainingTask], found: Sequence[FrozenFeatu
         seeds = [seed_of(tasks[i].split.seed, "weights") for i in asked.task_indices]
         models = [classifiers.with_new_head(asked.model, seed=seed) for seed in seeds]
         mine = [tasks[i] for i in asked.task_indices]
-        if mine[0].candidate.recipe.penalties:
+        if mine[0].candidate.recipe.l2_penalties:
             outcomes |= dict(
                 zip(asked.task_indices, fit_logistic_heads(mine, models, asked.features, asked.identities), strict=True)
             )
@@ -164,7 +164,7 @@ def _group_into_trainers(runs: list[_HeadRun]) -> Iterator[_BatchedTrainer]:
         by_steps[len(run.batch_sampler.epoch_batches(0))].append(run)
     for some in by_steps.values():
         lanes = _group_by_schedule(
-            some, can_share_window(some[0].model.head) and not some[0].task.candidate.recipe.imbalance.keep_ratio
+            some, can_share_window(some[0].model.head) and not some[0].task.candidate.recipe.imbalance.stratified_batches
         )
         by_length: dict[int, list[_ScheduledRuns]] = defaultdict(list)
         for lane in lanes:
@@ -212,7 +212,7 @@ class _BatchedTrainer:
         stacked = None if weights[0] is None else torch.stack([w for w in weights if w is not None]).to(self.device)
         heads = [run.model.head for run in self.runs]
         fusion = self.task.candidate.fusion
-        self.heads = BatchedHeads(heads, self.recipe.loss, stacked, fusion.auxiliary if fusion else 0.0)
+        self.heads = BatchedHeads(heads, self.recipe.loss, stacked, fusion.aux_loss_weight if fusion else 0.0)
         self.dropout = BatchedDropout(heads[0], self.schedules, self.device)
         self.feature_table = _FeatureTable(lanes, self.device)
 
@@ -299,16 +299,16 @@ class _BatchedTrainer:
         logits = torch.from_numpy(predict_rows(TrainedRun(run.task, run.model, [], 0, 0.0, (), run.extracted.features), rows)[0])
         labels = torch.from_numpy(run.task.dataset.labels[rows])
         loss = float(torch.nn.functional.cross_entropy(logits, labels))
-        if self.recipe.select == "validation" and loss < run.best.get("loss", math.inf):
+        if self.recipe.checkpoint == "validation" and loss < run.best.get("loss", math.inf):
             run.best.update(loss=loss, epoch=epoch + 1, state={k: v.clone() for k, v in run.model.head.state_dict().items()})
         return {"validation_loss": loss, "validation_accuracy": float((logits.argmax(1) == labels).double().mean())}
 
     def _clip_gradients(self) -> None:
-        if self.recipe.clip is None:
+        if self.recipe.grad_clip is None:
             return
         gradients = self.heads.gradients.values()
         norms = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()  # (R,)
-        scale = (self.recipe.clip / (norms + 1e-6)).clamp(max=1.0)
+        scale = (self.recipe.grad_clip / (norms + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
             gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
 

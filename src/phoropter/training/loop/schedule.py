@@ -16,21 +16,21 @@ def learning_rate_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int
     """The share of the peak rate at optimiser step `step` of a phase (0-based)."""
     total = steps_per_epoch * epochs
     if schedule.kind == "one-cycle":
-        return _one_cycle_value(step, total, schedule.rise, 1 / 25, 1.0, 1 / 25e4)
+        return _one_cycle_value(step, total, schedule.pct_start, 1 / 25, 1.0, 1 / 25e4)
     warm = round(schedule.warmup * total)
     if step < warm:
         return (step + 1) / warm
     if schedule.kind == "step":
-        return schedule.gamma ** (step // steps_per_epoch // schedule.every)
+        return schedule.gamma ** (step // steps_per_epoch // schedule.step_size)
     if schedule.kind == "constant":
         return 1.0
     along = (step - warm) / max(1, total - warm)
-    return schedule.floor + (1 - schedule.floor) * (1 + math.cos(math.pi * along)) / 2
+    return schedule.min_lr_ratio + (1 - schedule.min_lr_ratio) * (1 + math.cos(math.pi * along)) / 2
 
 
 def cycled_momentum(schedule: ScheduleSpec, step: int, total: int) -> float | None:
     """Under one-cycle the momentum (or Adam's first beta) mirrors the rate, 0.95 → 0.85 → 0.95 (Smith & Topin 2018)."""
-    return _one_cycle_value(step, total, schedule.rise, 0.95, 0.85, 0.95) if schedule.kind == "one-cycle" else None
+    return _one_cycle_value(step, total, schedule.pct_start, 0.95, 0.85, 0.95) if schedule.kind == "one-cycle" else None
 
 
 def _one_cycle_value(step: int, total: int, rise: float, start: float, top: float, end: float) -> float:
@@ -78,6 +78,6 @@ def build_optimizer(
 def _branch_learning_rate(model: Classifier, phase: Phase, name: str) -> float | None:
     """The rate of the branch a parameter belongs to (`backbones.1.…`, `head.branches.1.…`), where its backbone has one."""
     inside = name.removeprefix("head.branches.").removeprefix("backbones.")
-    if not phase.lr_of or inside == name:
+    if not phase.branch_lr or inside == name:
         return None
-    return phase.lr_of.get(model.spec.backbones[int(inside.split(".")[0])].name)
+    return phase.branch_lr.get(model.spec.backbones[int(inside.split(".")[0])].name)

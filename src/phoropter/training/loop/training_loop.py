@@ -76,7 +76,7 @@ def train(
         first = last
     if state.average is not None:
         model.load_state_dict(state.average)
-    if recipe.select == "validation" and state.best is not None:
+    if recipe.checkpoint == "validation" and state.best is not None:
         model.load_state_dict(state.best)
     return state
 
@@ -115,7 +115,7 @@ class _PhaseTrainer:
     def _train_epoch(self, state: TrainingState, keep: Checkpoints, epochs: range) -> Generator[StepProgress, None, HistoryRow]:
         self.model.train()
         batches = self.setup.batch_sampler.epoch_batches(state.epoch)
-        accumulate = self.recipe.accumulate
+        accumulate = self.recipe.grad_accum_steps
         steps = math.ceil(len(batches) / accumulate)
         sums = torch.tensor([state.sums.get(k, 0.0) for k in _SUM_NAMES], dtype=_sums_dtype(self.device), device=self.device)
         began, shown, ticked = time.monotonic(), 0, time.monotonic()
@@ -155,9 +155,9 @@ class _PhaseTrainer:
             return torch.stack([loss.detach() * count, hits, torch.full_like(hits, count)]).to(_sums_dtype(self.device))
 
     def _step_optimizer(self, state: TrainingState) -> None:
-        if self.recipe.clip is not None:
+        if self.recipe.grad_clip is not None:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.grad_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -192,7 +192,7 @@ class _PhaseTrainer:
         if state.average is not None:
             self.model.load_state_dict(state.average)
         found = self.setup.validate()
-        if self.recipe.select == "validation" and found["validation_loss"] < state.best_loss:
+        if self.recipe.checkpoint == "validation" and found["validation_loss"] < state.best_loss:
             state.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
             state.best_loss, state.best_epoch = found["validation_loss"], state.epoch + 1
         if own is not None:

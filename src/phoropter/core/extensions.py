@@ -1,0 +1,149 @@
+"""Extensions: objects of the user's own where a name would do, and how they are told apart.
+
+A field of a spec that takes a name also takes an `Extension`: a network, a loss, a metric, an augmentation step. In Python the
+object itself is passed; in a study file it is named by `module:NAME`, which imports and so runs code, and is refused unless the
+file is trusted (`--trust-code`, or `trust_code()` in Python).
+
+An extension is what its name and version say: they alone enter run keys. `source_digest` tells whether the code behind them has
+changed since, so that results of two different things never stand under one key (study/worker compares it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import core_schema
+
+REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+EXPECTED_EXTENSION = "expected a phoropter "
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}")
+_trusted_folder: ContextVar[Path | None] = ContextVar("trusted_folder", default=None)
+
+ExtensionT = TypeVar("ExtensionT", bound="Extension")
+
+
+@dataclass(frozen=True, eq=False)
+class Extension:
+    """Base of every object a user may pass. Equal where class, name and version are equal.
+
+    name:    a word of letters, digits and . _ + - that is not one of phoropter's own
+    version: raise it whenever the object would compute something else
+    """
+
+    name: str
+    version: str = field(default="1", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ValueError(f"the name of a {self.noun} is {self.name!r}, expected a word of letters, digits and . _ + -")
+        if not isinstance(self.version, str) or not _NAME.fullmatch(self.version):
+            raise ValueError(
+                f"the version of the {self.noun} '{self.name}' is {self.version!r}, expected a short text such as '1'"
+            )
+
+    @property
+    def noun(self) -> str:
+        """What messages call it: the class name in small letters."""
+        return type(self).__name__.lower()
+
+    def identity(self) -> dict[str, str]:
+        """What enters run keys: {"name", "version"}."""
+        return {"name": self.name, "version": self.version}
+
+    def source_digest(self) -> str:
+        """Hex digest of the source of its functions and classes and of its plain options; equal code gives equal digests."""
+        hashed = hashlib.sha256()
+        for f in fields(self):
+            hashed.update(f"{f.name}={_source_text(getattr(self, f.name))}\n".encode())
+        return hashed.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Extension) and type(self) is type(other) and self.identity() == other.identity()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.name, self.version))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls._validate_value,
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value.identity()),
+        )
+
+    @classmethod
+    def _validate_value(cls, value: Any) -> Any:
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str) and REFERENCE.fullmatch(value):
+            return resolve_reference(value, cls)
+        raise ValueError(f"{EXPECTED_EXTENSION}{cls.__name__} or module:NAME, got {type(value).__name__} {str(value)[:60]!r}")
+
+
+@contextmanager
+def trust_code(folder: Path | None = None) -> Iterator[None]:
+    """Within it, `module:NAME` in a study file is imported; `folder` is searched first, as for a script that lies there.
+
+    Trust only files you wrote or have read: importing a module runs it.
+    """
+    here = (folder or Path.cwd()).resolve()
+    token = _trusted_folder.set(here)
+    sys.path.insert(0, str(here))
+    try:
+        yield
+    finally:
+        _trusted_folder.reset(token)
+        if str(here) in sys.path:
+            sys.path.remove(str(here))
+
+
+def is_code_trusted() -> bool:
+    return _trusted_folder.get() is not None
+
+
+def resolve_reference(text: str, kind: type[ExtensionT]) -> ExtensionT:
+    """`module:NAME` → the object of that name. Raises ValueError where code is not trusted, or there is no such object."""
+    if not is_code_trusted():
+        raise ValueError(
+            f"'{text}' names Python code, and a study file may not run code; if you wrote the file or have read it and its "
+            "module, say --trust-code"
+        )
+    module_name, _, name = text.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"'{text}': the module '{module_name}' cannot be imported ({error})") from error
+    if not hasattr(module, name):
+        raise ValueError(f"'{text}': the module '{module_name}' has no '{name}'")
+    found = getattr(module, name)
+    if not isinstance(found, kind):
+        raise ValueError(f"'{text}' is a {type(found).__name__}, expected a phoropter {kind.__name__}")
+    return found
+
+
+def _source_text(value: Any) -> str:
+    """What identifies a value in a digest: source of code, `repr` of plain data."""
+    if isinstance(value, (str, int, float, bool, type(None), tuple, list, dict, frozenset)):
+        return repr(value)
+    if inspect.isfunction(value) or inspect.ismethod(value) or inspect.isclass(value):
+        return _read_source(value)
+    if hasattr(value, "func") and hasattr(value, "args"):  # functools.partial
+        return f"{_source_text(value.func)} {value.args!r} {sorted(value.keywords.items())!r}"
+    return _read_source(type(value))
+
+
+def _read_source(code: Callable[..., Any] | type) -> str:
+    try:
+        return inspect.getsource(code)
+    except (OSError, TypeError):  # typed at a prompt, or compiled: its name is all there is
+        return f"{getattr(code, '__module__', '')}.{getattr(code, '__qualname__', repr(type(code)))}"
