@@ -43,7 +43,7 @@ _START_PATTERN = re.compile(r"start:(\d+(?:\.\d+)?)")
 class CtgWindowRule(Spec):
     """Which windows of a record, and how much of one may be missing.
 
-    which: "last_valid" ends at the last sample no rule took away, "last" at the record's end, "start:SECONDS" begins there,
+    position: "last_valid" ends at the last sample no rule took away, "last" at the record's end, "start:SECONDS" begins there,
     "all" follows from the beginning in steps of `step_s` (default: one window's length).
     """
 
@@ -54,13 +54,13 @@ class CtgWindowRule(Spec):
     short: Literal["reject", "pad"] = "reject"  # a record shorter than a window; padding is NaN on the left, drawn blank
     max_missing: float = Field(0.5, ge=0, le=1)  # share of the window's heart rate with a cause; padding counts
 
-    @field_validator("which")
+    @field_validator("position")
     @classmethod
-    def _check_position(cls, which: str) -> str:
+    def _check_position(cls, position: str) -> str:
         words = ["last_valid", "last", "all", "start:SECONDS"]
-        if which not in words[:3] and not _START_PATTERN.fullmatch(which):
-            raise ValueError(f"expected {join_words(words)}, came {which!r}{did_you_mean(which, words)}")
-        return which
+        if position not in words[:3] and not _START_PATTERN.fullmatch(position):
+            raise ValueError(f"expected {join_words(words)}, came {position!r}{did_you_mean(position, words)}")
+        return position
 
 
 class CtgFilter(Spec):
@@ -176,7 +176,7 @@ def extract_ctg_windows(clean: CleanedCtg, starts: Sequence[int], rules: CtgRule
 
 
 def _candidate_starts(clean: CleanedCtg, cut: CtgWindowRule, length: int) -> list[int]:
-    """The starts that `which` names, in time; some may lie outside the record."""
+    """The starts that `position` names, in time; some may lie outside the record."""
     if cut.position in ("last", "last_valid"):
         end = len(clean.causes) if cut.position == "last" else int(np.flatnonzero(clean.causes == OK)[-1]) + 1
         return [end - length * back for back in range(cut.count, 0, -1)]
