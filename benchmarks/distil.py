@@ -37,7 +37,7 @@ TURNS = 9
 LIVE = 8  # the live teacher, slow and so steadily measured, has the first turn and the last
 EPOCHS = 2  # a turn: one to warm up, one timed
 GOAL = 1.05
-RECIPE = {"preset": "cnn-distil", "epochs": EPOCHS, "batch": 128}
+RECIPE = {"preset": "cnn-distil", "epochs": EPOCHS, "batch_size": 128}
 
 
 def tasks(folder: Path) -> dict[str, TrainingTask]:

@@ -73,7 +73,7 @@ def ours(name: str, side: int, folder: Path, **recipe_keys: Any) -> Callable[[],
     cache = folder.parent / "cache"
     dataset, pixels = prepare_pixels(open_folder(folder), side, cache=cache)
     every = np.arange(len(dataset), dtype=np.int64)
-    recipe = parse_recipe({"preset": "finetune", "epochs": EPOCHS, "batch": BATCH, **recipe_keys})
+    recipe = parse_recipe({"preset": "finetune", "epochs": EPOCHS, "batch_size": BATCH, **recipe_keys})
     candidate = parse_candidates([{"backbone": name, "weights": "random", "size": side}], recipe)[0]
     split = Split(0, 0, 0, 1, "all", every, every[:0])
     going = fit(TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), cache))

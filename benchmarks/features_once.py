@@ -45,7 +45,7 @@ def tasks(count: int, folder: Path, cache: Path, **recipe_keys: Any) -> list[Any
     from phoropter.training.fit import TrainingTask
 
     dataset, pixels = prepare_pixels(open_dataset(DataSpec(digits=True, max_samples=count)), SIDE, cache=folder)
-    recipe = {"preset": "probe", "epochs": EPOCHS, "batch": BATCH, **recipe_keys}
+    recipe = {"preset": "probe", "epochs": EPOCHS, "batch_size": BATCH, **recipe_keys}
     entry = {"backbone": BACKBONE, "weights": str(weights_in(folder)), "size": SIDE, "frozen": True, "recipe": recipe}
     (candidate,) = parse_candidates([entry], PRESETS["probe"])
     made = make_splits(dataset, KFold(10, seeds=[0, 1, 2]))

@@ -82,7 +82,7 @@ def finetuning(names: tuple[str, ...], material: tuple[Any, Any], batch: int, fo
     dataset, pixels = material
     parts = [{"backbone": name, "weights": "random", "size": pixels.size} for name in names]
     candidate: dict[str, Any] = parts[0] if len(parts) == 1 else {"fuse": parts, "mode": "logits"}
-    recipe = parse_recipe({"preset": "finetune", "epochs": 2, "batch": batch, "precision": "bf16"})
+    recipe = parse_recipe({"preset": "finetune", "epochs": 2, "batch_size": batch, "precision": "bf16"})
     every = np.arange(len(dataset), dtype=np.int64)
     split = Split(0, 0, 0, 1, "all", every, every[:0])
     going = fit(TrainingTask(parse_candidates([candidate], recipe)[0], split, dataset, pixels, device, folder))

@@ -128,7 +128,7 @@ def _write(store: Store, item: dict[str, Any], rows: Any, ids: Any, labels: Any,
                 "seed": item["seed"],
                 "split": {k: item[k] for k in ("repeat", "fold", "folds", "n_train", "n_test")}
                 | {"name": item["split"], "key": "0" * 32, "n_validation": 0, "n_external": 0},
-                "recipe": {"preset": "finetune", "batch": 32, "phases": [{"train": "all", "epochs": 10, "lr": 1e-4}]},
+                "recipe": {"preset": "finetune", "batch_size": 32, "phases": [{"train": "all", "epochs": 10, "lr": 1e-4}]},
                 "classes": list(CLASSES),
                 "metrics": {},
                 "cost": {"parameters": 25e6, "trainable": 25e6, "macs": 4e9, "train_seconds": 60.0, "predict_seconds": 1.0}

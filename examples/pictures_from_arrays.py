@@ -34,7 +34,7 @@ if __name__ == "__main__":
         name="shapes",
         data=ph.npz(folder / "shapes.npz", size=32),
         candidates=[ph.finetune("test_resnet", weights="random")],
-        recipe={"preset": "scratch", "epochs": 6, "lr": 0.003, "batch": 16},
+        recipe={"preset": "scratch", "epochs": 6, "lr": 0.003, "batch_size": 16},
         protocol=ph.GroupKFold(4),  # no subject on both sides
     )
     print(study.run(folder / "out", device="cpu", quiet=True).table()[["fold", "accuracy"]].to_string(index=False))

@@ -50,18 +50,18 @@ candidates:
     backbone: test_resnet
     weights: random
     frozen: true
-    recipe: {preset: probe, epochs: 2, imbalance: {undersample: 1, bags: 2}}
+    recipe: {preset: probe, epochs: 2, imbalance: {undersample: 1, n_bags: 2}}
 metrics: [roc_auc]
 """
 PICTURES = """\
 name: shapes
-data: {folder: pictures, size: 48, fit: pad}
+data: {folder: pictures, size: 48, resize: pad}
 protocol: {split: stratified-k-fold, folds: 2}
 recipe: {preset: scratch, epochs: 1}
 candidates:
   - {name: plain, backbone: test_resnet, weights: random}
-  - {name: flipped, backbone: test_vit, weights: random, recipe: {views: flip}}
-  - {name: ten, backbone: test_resnet, weights: random, recipe: {views: ten-crop, crop: 32, augment: {crop: {size: 32}}}}
+  - {name: flipped, backbone: test_vit, weights: random, recipe: {tta: flip}}
+  - {name: ten, backbone: test_resnet, weights: random, recipe: {tta: ten-crop, crop: 32, augment: {crop: {size: 32}}}}
   - {name: probe, backbone: test_resnet, weights: random, frozen: true, recipe: {preset: probe, epochs: 1}}
 """
 
@@ -169,7 +169,7 @@ def test_pictures_of_a_folder_get_the_very_logits_of_the_study(pictures: tuple[S
 
 def test_a_bagged_run_says_so_in_its_record(births: tuple[Store, Path]) -> None:
     for made in births[0].runs():
-        assert made.record["recipe"]["imbalance"]["bags"] == made.record["bags"]["count"] == 2
+        assert made.record["recipe"]["imbalance"]["n_bags"] == made.record["bags"]["count"] == 2
         assert made.record["bags"]["rows"][0] == made.record["bags"]["rows"][1] <= made.record["split"]["n_train"]
         assert "2 bags averaged" in made.record["candidate"]["description"]
     assert len(load_bundle(births[0].folder).model.branches) == 2

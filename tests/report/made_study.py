@@ -152,7 +152,7 @@ def _write_run(run: RunWriter, made: Made, world: World, item: Mapping[str, Any]
                 "n_validation": made.validation,
                 "n_external": made.external,
             },
-            "recipe": {"preset": "finetune", "batch": 32, "phases": [{"train": "all", "epochs": made.epochs, "lr": 1e-4}]},
+            "recipe": {"preset": "finetune", "batch_size": 32, "phases": [{"train": "all", "epochs": made.epochs, "lr": 1e-4}]},
             "classes": list(made.classes),
             "metrics": {"accuracy": float((predictions.logits.argmax(1) == predictions.labels).mean())},
             "settings": dict(made.settings.get(name, {})),

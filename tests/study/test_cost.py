@@ -12,7 +12,7 @@ from phoropter.study.spec import read_study
 
 STUDY = """\
 name: tiny
-data: {digits: true, size: 32, rows: 120}
+data: {digits: true, size: 32, max_samples: 120}
 protocol: {split: stratified-k-fold, folds: 3, seeds: [0, 1]}
 candidates:
 """
@@ -26,9 +26,9 @@ def told(tmp_path: Path, candidates: str) -> ResourceEstimate:
 
 def test_fixed_views_are_counted_in_pictures_bytes_and_time(tmp_path: Path) -> None:
     probe = "  - {name: a, backbone: test_resnet, frozen: true, weights: random, recipe: {preset: probe, epochs: 5"
-    live = told(tmp_path, probe + ", augment: [flip]}}\n")
+    live = told(tmp_path, probe + ", augment: [hflip]}}\n")
     clean = told(tmp_path, probe + "}}\n")
-    kept = told(tmp_path, probe + ", augment: [flip], fixed_views: 4, features: float16}}\n")
+    kept = told(tmp_path, probe + ", augment: [hflip], cached_views: 4, feature_dtype: float16}}\n")
     width = catalog.find_architecture("test_resnet").num_features
     assert width is not None
     assert (live.feature_images, live.feature_bytes) == (0, 0)
@@ -40,9 +40,9 @@ def test_fixed_views_are_counted_in_pictures_bytes_and_time(tmp_path: Path) -> N
     both = told(
         tmp_path,
         probe
-        + ", augment: [flip], fixed_views: 4}}\n"
+        + ", augment: [hflip], cached_views: 4}}\n"
         + probe.replace("name: a", "name: b")
-        + ", augment: [flip], fixed_views: 5}}\n",
+        + ", augment: [hflip], cached_views: 5}}\n",
     )
     assert both.feature_images == 2 * 120 * 6  # the larger pool holds the smaller one
 

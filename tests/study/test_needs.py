@@ -21,25 +21,25 @@ from phoropter.study.worker import ComputeOptions
 
 STUDY = """\
 name: tiny
-data: {digits: true, size: 32, rows: 200}
+data: {digits: true, size: 32, max_samples: 200}
 protocol: {split: stratified-k-fold, folds: 2}
 recipe: {preset: scratch, epochs: 8, lr: 0.01}
 keep: none
 candidates:
   - {name: pupil, student: test_resnet, weights: random, teacher: master, loss: soft,
-     recipe: {epochs: 2, augment: [flip, cutmix]}}
-  - {name: both, fuse: [pupil, master], mode: average}
+     recipe: {epochs: 2, augment: [hflip, cutmix]}}
+  - {name: both, fuse: [pupil, master], mode: ensemble}
   - {name: master, backbone: test_resnet, weights: random, size: 48}
 """
 FUSED = (
     STUDY.split("  - {name: pupil")[0]
     + """\
-  - {name: sonic, fuse: [{name: test_resnet, weights: random}, {name: test_vit, weights: random, size: 160}], auxiliary: 0.3}
+  - {name: sonic, fuse: [{name: test_resnet, weights: random}, {name: test_vit, weights: random, size: 160}], aux_loss_weight: 0.3}
   - {name: side by side, fuse: [{name: test_resnet, weights: random}, {name: test_resnet, weights: random, size: 48}],
-     mode: features}
+     mode: concat}
   - {name: small net, fuse: [{name: test_resnet, weights: random}, {name: test_vit, weights: random, size: 160}], frozen: true}
-  - {name: mean, fuse: [{name: test_resnet, weights: random}, {name: test_resnet, weights: random, size: 48}], mode: average}
-  - {name: warm, fuse: [{name: test_resnet, weights: random}, {name: test_resnet, weights: random, size: 48}], warm: true,
+  - {name: mean, fuse: [{name: test_resnet, weights: random}, {name: test_resnet, weights: random, size: 48}], mode: ensemble}
+  - {name: warm, fuse: [{name: test_resnet, weights: random}, {name: test_resnet, weights: random, size: 48}], warm_start: true,
      recipe: {epochs: 1}}
   - {name: of two, student: test_resnet, weights: random, teacher: side by side, loss: soft, recipe: {epochs: 1}}
 """
@@ -144,7 +144,7 @@ def test_a_student_added_later_asks_nobody_where_the_answers_are_there(done: Sto
     shutil.copytree(done.folder, tmp_path / "out")
     events: list[ProgressEvent] = []
     more = STUDY + "  - {name: late, student: test_resnet, weights: random, teacher: master, loss: soft, alpha: 0.9,\n"
-    more += "     recipe: {epochs: 2, augment: [flip, cutmix]}}\n"
+    more += "     recipe: {epochs: 2, augment: [hflip, cutmix]}}\n"
     store = execute_study(question(tmp_path, more), tmp_path / "out", events.append, here=HERE)
     assert started(events) == ["late"] * 2 and len(list(store.runs())) == 8
 
@@ -154,7 +154,7 @@ def test_and_where_they_are_not_its_teacher_is_trained_again_to_the_same_bits(do
 
     shutil.copytree(done.folder, tmp_path / "out")
     more = (
-        STUDY + "  - {name: late, student: test_resnet, weights: random, teacher: master, recipe: {epochs: 1, augment: flip}}\n"
+        STUDY + "  - {name: late, student: test_resnet, weights: random, teacher: master, recipe: {epochs: 1, augment: hflip}}\n"
     )
     events: list[ProgressEvent] = []
     store = execute_study(question(tmp_path, more), tmp_path / "out", events.append, here=HERE, cache=tmp_path / "cache")
@@ -214,7 +214,7 @@ SWEPT = STUDY.replace("both, fuse: [pupil, master]", "x, fuse: [pupil, master]")
 
 
 def test_a_sweep_over_teaching_leaves_the_others_alone(tmp_path: Path) -> None:
-    swept = SWEPT.replace("  - {name: x, fuse: [pupil, master], mode: average}\n", "")
+    swept = SWEPT.replace("  - {name: x, fuse: [pupil, master], mode: ensemble}\n", "")
     planned = plan_study(question(tmp_path, swept))
     names = [r.candidate.name for r in planned.runs if r.split.fold == 0]
     assert names.count("master") == 1 and of(planned, "master")[0].settings == {}
@@ -231,10 +231,10 @@ def test_the_plan_says_what_the_answers_cost(tmp_path: Path) -> None:
     said = estimate_resources(planned, Store(tmp_path / "out"), cache_dir())
     assert said.teacher_logit_bytes == 2 * 2 * 100 * 10 * 2  # folds × epochs × rows × classes × bytes
     assert (
-        said.teacher_cost_by_views["exact"][0] == said.teacher_logit_bytes
-        and said.teacher_cost_by_views["clean"][0] == said.teacher_logit_bytes // 2
+        said.teacher_cost_by_views["same"][0] == said.teacher_logit_bytes
+        and said.teacher_cost_by_views["unaugmented"][0] == said.teacher_logit_bytes // 2
     )
-    assert 0 < said.teacher_cost_by_views["clean"][1] < said.teacher_seconds < said.seconds
+    assert 0 < said.teacher_cost_by_views["unaugmented"][1] < said.teacher_seconds < said.seconds
     plain = estimate_resources(plan_study(question(tmp_path, STUDY.replace("loss: soft", "alpha: 0"))), Store(tmp_path / "out"))
     assert plain.teacher_logit_bytes == 0 and not plain.teacher_cost_by_views
 
@@ -251,7 +251,7 @@ def test_the_plan_says_what_the_answers_cost(tmp_path: Path) -> None:
         ("loss: soft", "loss: token", r"loss token needs a student with a distillation token .* test_resnet has none"),
         ("fuse: [pupil, master]", "fuse: [pupil]", "a fusion needs at least two backbones, and 1 came"),
         ("fuse: [pupil, master]", "fuse: [pupil, pupil]", "'pupil' is fused with itself under one seed"),
-        ("loss: soft", "loss: soft, views: clean", "views clean and cutmix contradict each other"),
+        ("loss: soft", "loss: soft, teacher_views: unaugmented", "teacher_views unaugmented and cutmix contradict each other"),
         ("teacher: master", "teacher: pupil", "'pupil' would need itself"),
         ("recipe: {epochs: 2,", "recipe: {preset: as-is,", "a student is trained, and recipe 'as-is' trains nothing"),
         ("teacher: master", "teacher: both", "'pupil' would need itself .pupil needs both needs pupil."),

@@ -17,7 +17,7 @@ protocol: {split: k-fold, folds: 3}
 candidates:
   - test_resnet
   - {backbone: test_vit, frozen: true}
-sweep: {recipe.augment: [none, flip], data.size: [16, 32]}
+sweep: {recipe.augment: [none, hflip], data.size: [16, 32]}
 """
 
 
@@ -36,10 +36,10 @@ def test_a_study_is_read_with_its_lines(tmp_path: Path) -> None:
 def test_a_sweep_unfolds_into_every_combination(tmp_path: Path) -> None:
     (question,) = read_study(written(tmp_path, GOOD))
     made = list(expand_sweep(question))
-    assert [tuple(v.settings.values()) for v in made] == [("none", 16), ("none", 32), ("flip", 16), ("flip", 32)]
+    assert [tuple(v.settings.values()) for v in made] == [("none", 16), ("none", 32), ("hflip", 16), ("hflip", 32)]
     assert [v.data.size for v in made] == [16, 32, 16, 32]
     assert [len(v.candidates[0].recipe.augment) for v in made] == [0, 0, 1, 1]
-    assert made[3].candidates[0].name == "test_resnet · augment flip, size 32"
+    assert made[3].candidates[0].name == "test_resnet · augment hflip, size 32"
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_a_sweep_unfolds_into_every_combination(tmp_path: Path) -> None:
         ("test_resnet", "{backbone: test_resnet, recpie: x}", r"line 5: unknown key 'recpie'.*did you mean 'recipe'"),
         ("test_resnet", "{backbone: test_resnet, recipe: {lr: .nan}}", "line 5: lr is nan"),
         ("recipe.augment", "recpie.augment", r"line 7: a sweep is over .*'recpie.augment' came; did you mean 'recipe'"),
-        ("[none, flip]", "[none, flop]", r"line 7: .*flip"),
-        ("[none, flip]", "[]", "line 7: the sweep over recipe.augment has no values"),
+        ("[none, hflip]", "[none, hflop]", r"line 7: .*hflip"),
+        ("[none, hflip]", "[]", "line 7: the sweep over recipe.augment has no values"),
         ("name: tiny", "name: tiny\nmetrics: [acuracy]", r"line 2: .*accuracy"),
         ("{digits: true, size: 16}", "{digits: true, folder: x}", r"line 2: .*digits.*folder|line 2: .*folder.*digits"),
         ("candidates:", "nothing:", "line 4: unknown key 'nothing'"),

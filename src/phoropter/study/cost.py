@@ -53,7 +53,7 @@ def estimate_resources(planned: Plan, store: Store, cache: Path | None = None, d
         if not material.decoded:
             pixel_bytes += len(material.dataset) * 3 * material.image_size**2
     missing = planned.missing_runs(store)
-    choices = {views: _estimate_teacher_logits(planned, missing, views) for views in (None, "exact", "pool", "clean")}
+    choices = {views: _estimate_teacher_logits(planned, missing, views) for views in (None, "same", "cycled", "unaugmented")}
     for run in missing:
         if run.candidate.is_ensemble:
             continue
@@ -108,9 +108,9 @@ def _estimate_teacher_logits(planned: Plan, missing: list[PlannedRun], views: st
         how = views or teaching.teacher_views
         count = (
             1
-            if how == "clean" or not recipe.augment
+            if how == "unaugmented" or not recipe.augment
             else min(teaching.pool, recipe.total_epochs)
-            if how == "pool"
+            if how == "cycled"
             else recipe.total_epochs
         )
         teacher = planned.by_key[run.needs[-1]].candidate
@@ -118,7 +118,7 @@ def _estimate_teacher_logits(planned: Plan, missing: list[PlannedRun], views: st
         compact = not planned.needs_full_logits(run.needs[-1])
         size = answers * 2 * (1 if compact else len(run.image_set.dataset.classes))
         macs = answers * sum(estimate_macs(b.name, catalog.resolve_side(b, planned.question.base)) for b in teacher.backbones)
-        steps = [s.plain() for s in recipe.augment] if how != "clean" else []
+        steps = [s.plain() for s in recipe.augment] if how != "unaugmented" else []
         company = recipe.batch_size if batch_dependent(recipe.augment) else 0
         name = digest([run.needs[-1], run.split.seed, steps, company, compact, run.split.content_key(run.image_set.dataset)])
         most[name] = max(most.get(name, (0, 0.0)), (size, macs))

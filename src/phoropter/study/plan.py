@@ -75,7 +75,7 @@ class PlannedRun:
     @property
     def seen_rows(self) -> NDArray[np.int64]:
         """The rows its classifier will have met: those it is trained on, and those that choose its epoch."""
-        chosen = self.split.val if self.candidate.recipe.checkpoint == "validation" else None
+        chosen = self.split.val if self.candidate.recipe.checkpoint == "best_val" else None
         return self.split.train if chosen is None else np.concatenate([self.split.train, chosen])
 
     def to_plan_row(self) -> dict[str, Any]:
@@ -225,7 +225,7 @@ class _VariantPlanner:
         if teacher.recipe.phases:
             return
         backbone, untrained = teacher.backbones[0], f"recipe '{teacher.recipe.preset}' trains nothing"
-        if backbone.weights == "random" or teacher.head.kind != "own":
+        if backbone.weights == "random" or teacher.head.kind != "pretrained":
             raise SpecError(
                 f"{where}: the teacher '{teacher.name}' is drawn at random and {untrained}; give it a recipe that trains"
             )
@@ -265,14 +265,14 @@ def _setting_affects(path: str, candidate: Candidate) -> bool:
     effective = candidate.teaching.canonical_form
     return name == "alpha" or any(
         validate_as(DistillationSpec, {**effective.model_dump(), name: value}).canonical_form != effective
-        for value in ({"hard", "soft"} if name == "loss" else {"clean", "exact"} if name == "views" else {97})
+        for value in ({"hard", "soft"} if name == "loss" else {"unaugmented", "same"} if name == "teacher_views" else {97})
     )
 
 
 def _open_image_set(spec: DataSpec, side: int, base: Path | None, cache: Path) -> ImageSet:
     dataset = open_dataset(spec, base)
     there = load_cached_pixels(
-        dataset, side, fit=spec.resize, resample=spec.interpolation, cache=cache, on_bad_input=spec.on_bad_input
+        dataset, side, resize=spec.resize, interpolation=spec.interpolation, cache=cache, on_bad_input=spec.on_bad_input
     )
     return ImageSet(spec, there[0] if there else dataset, side, there is not None)
 

@@ -17,7 +17,7 @@ from phoropter.models import timm_compat
 from phoropter.training.augmentation.pipeline import (
     Augmentation,
     AugmentedBatch,
-    Draws,
+    AugmentationDraws,
     apply_batched,
     apply_per_image,
     boxes_from_lambda,
@@ -27,15 +27,15 @@ from phoropter.training.candidates.recipe import Recipe
 Hashes = NDArray[np.uint64]
 
 ALONE: list[Any] = [
-    "flip",
-    "vertical-flip",
+    "hflip",
+    "vflip",
     {"crop": {"size": 17}},
     {"crop": {"padding": 4, "fill": 9}},
     {"resized-crop": {"size": 19}},
     {"resized-crop": {"scale": [0.5, 1.0]}},
     {"rotate": {"degrees": 30, "fill": 200}},
-    {"lighting": {"sigma": 0.5}},
-    {"jitter": {"hue": 0.2}},
+    {"pca_lighting": {"sigma": 0.5}},
+    {"color_jitter": {"hue": 0.2}},
 ]
 POLICIES: list[Any] = [{"autoaugment": {"policy": p}} for p in ("imagenet", "cifar10", "svhn")] + ["randaugment"]
 CUTS: list[Any] = [{"cutout": {"per_sample": True}}, {"slit-cutout": {"per_sample": True}}]
@@ -107,7 +107,7 @@ def test_no_global_generator_is_touched_and_the_pictures_given_stay() -> None:
 
 def test_several_threads_make_the_same_bytes_as_one() -> None:
     given = pictures(6, 120, 130)
-    steps = [{"resized-crop": {"size": 112}}, "flip", "rotate", {"jitter": {"hue": 0.1}}, "lighting"]
+    steps = [{"resized-crop": {"size": 112}}, "hflip", "rotate", {"color_jitter": {"hue": 0.1}}, "pca_lighting"]
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -119,10 +119,10 @@ def test_several_threads_make_the_same_bytes_as_one() -> None:
     assert torch.equal(one, several)
 
 
-@pytest.mark.parametrize("step", [*ALONE, [{"resized-crop": {"size": 15}}, "flip", "rotate"]], ids=str)
+@pytest.mark.parametrize("step", [*ALONE, [{"resized-crop": {"size": 15}}, "hflip", "rotate"]], ids=str)
 def test_the_whole_batch_at_once_is_the_same_within_a_grey_level(step: Any) -> None:
     given = pictures(16, 24, 30)
-    draws = Draws(hashes(16), seed=0, epoch=2, batch_index=0)
+    draws = AugmentationDraws(hashes(16), seed=0, epoch=2, batch_index=0)
     steps = made(step).steps
     alone, whole = apply_per_image(steps, given, draws), apply_batched(steps, given, draws)
     assert alone.shape == whole.shape and whole.dtype == torch.uint8
@@ -130,28 +130,28 @@ def test_the_whole_batch_at_once_is_the_same_within_a_grey_level(step: Any) -> N
 
 
 def test_a_policy_is_done_one_by_one_on_the_whole_batch_path_too() -> None:
-    given, draws = pictures(), Draws(hashes(), seed=0, epoch=0, batch_index=0)
-    steps = made(["flip", "randaugment"]).steps
+    given, draws = pictures(), AugmentationDraws(hashes(), seed=0, epoch=0, batch_index=0)
+    steps = made(["hflip", "randaugment"]).steps
     assert torch.equal(apply_per_image(steps, given, draws), apply_batched(steps, given, draws))
 
 
 def test_steps_follow_each_other_as_written() -> None:
     given = pictures()
-    flipped = seen("flip", given).pictures
-    assert torch.equal(seen(["flip", {"crop": {"size": 10}}], given).pictures, seen({"crop": {"size": 10}}, flipped).pictures)
+    flipped = seen("hflip", given).pictures
+    assert torch.equal(seen(["hflip", {"crop": {"size": 10}}], given).pictures, seen({"crop": {"size": 10}}, flipped).pictures)
     cropped = seen({"crop": {"size": 10}}, given).pictures
-    assert torch.equal(seen([{"crop": {"size": 10}}, "flip"], given).pictures, seen("flip", cropped).pictures)
+    assert torch.equal(seen([{"crop": {"size": 10}}, "hflip"], given).pictures, seen("hflip", cropped).pictures)
 
 
 # ---- mirrors and crops
 
 
-@pytest.mark.parametrize(("step", "axis"), [("flip", -1), ("vertical-flip", -2)])
+@pytest.mark.parametrize(("step", "axis"), [("hflip", -1), ("vflip", -2)])
 @pytest.mark.parametrize("side", [8, 128])  # big pictures are mirrored by another kernel
 def test_a_flip_is_the_picture_or_its_mirror_image_by_chance(step: str, axis: int, side: int) -> None:
     given = pictures(40, side, side)
     mirrored = uniform_numbers(hashes(40), 1, 0, f"augment/{step}", 0)[:, 0] < 0.25
-    out = seen({step: {"chance": 0.25}}, given).pictures
+    out = seen({step: {"p": 0.25}}, given).pictures
     assert 0 < mirrored.sum() < 20
     for i in range(40):
         assert torch.equal(out[i], given[i].flip(axis) if mirrored[i] else given[i])
@@ -159,7 +159,7 @@ def test_a_flip_is_the_picture_or_its_mirror_image_by_chance(step: str, axis: in
 
 def test_flips_after_each_other_and_before_a_resize_hold_no_reversed_memory() -> None:
     given = pictures(8, 110, 110)
-    always = [{"vertical-flip": {"chance": 1}}, {"flip": {"chance": 1}}, {"resized-crop": {"scale": [1, 1], "ratio": [1, 1]}}]
+    always = [{"vflip": {"p": 1}}, {"hflip": {"p": 1}}, {"resized-crop": {"scale": [1, 1], "ratio": [1, 1]}}]
     assert torch.equal(seen(always, given).pictures, given.flip(-1, -2))
 
 
@@ -186,8 +186,8 @@ def test_a_padded_crop_moves_the_picture_and_fills_with_grey() -> None:
 
 
 def test_sides_are_known_beforehand_and_a_crop_too_large_is_one_sentence() -> None:
-    assert made("flip").output_size(300) == 300
-    assert made([{"crop": {"size": 224}}, "flip"]).output_size(256) == 224
+    assert made("hflip").output_size(300) == 300
+    assert made([{"crop": {"size": 224}}, "hflip"]).output_size(256) == 224
     assert made({"crop": {"padding": 4}}).output_size(32) == 32
     assert made({"resized-crop": {"size": 96}}).output_size(32) == 96
     with pytest.raises(SpecError, match="a crop of size 224 with padding 0 does not fit into pictures of 64 × 64"):
@@ -204,7 +204,7 @@ def resized_boxes(scale: list[float], ratio: list[float], height: int, width: in
     steps = made({"resized-crop": {"scale": scale, "ratio": ratio}}).steps
     from phoropter.training.augmentation import ops
 
-    draws = Draws(hashes(count), 0, 0, 0)
+    draws = AugmentationDraws(hashes(count), 0, 0, 0)
     drawn = ops.AUGMENTATION_OPS["resized-crop"].draw_parameters(steps[0], draws, (height, width))
     out = apply_per_image(steps, given, draws)
     top, left = out[:, 0, 0, :].float().mean(1), out[:, 1, :, 0].float().mean(1)  # first row, first column of each piece
@@ -233,7 +233,7 @@ def test_a_resized_crop_is_pillow_s_of_the_same_piece(size: int) -> None:
     steps = made({"resized-crop": {"size": size}}).steps
     from phoropter.training.augmentation import ops
 
-    draws = Draws(hashes(10), 0, 0, 0)
+    draws = AugmentationDraws(hashes(10), 0, 0, 0)
     drawn = ops.AUGMENTATION_OPS["resized-crop"].draw_parameters(steps[0], draws, (70, 60))
     for picture, out, (top, left, height, width) in zip(given, apply_per_image(steps, given, draws), drawn.tolist(), strict=True):
         piece = hwc(picture).crop((left, top, left + width, top + height))
@@ -264,7 +264,7 @@ def test_a_rotation_is_bilinear_about_the_middle_with_grey_outside() -> None:
 
 def test_lighting_shifts_a_picture_by_one_colour_with_the_covariance_of_its_source() -> None:
     given = torch.full((6000, 3, 1, 2), 128, dtype=torch.uint8)
-    out = seen({"lighting": {"sigma": 0.5}}, given).pictures.double() - 128
+    out = seen({"pca_lighting": {"sigma": 0.5}}, given).pictures.double() - 128
     assert torch.equal(out[..., 0], out[..., 1])
     values = 255 * 0.5 * np.diag([0.2175, 0.0188, 0.0045])
     vectors = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
@@ -276,7 +276,7 @@ def test_lighting_shifts_a_picture_by_one_colour_with_the_covariance_of_its_sour
 
 
 def test_lighting_stops_at_black_and_white() -> None:
-    out = seen({"lighting": {"sigma": 1.0}}, torch.tensor([0, 255], dtype=torch.uint8).repeat(300, 3, 1, 1)).pictures
+    out = seen({"pca_lighting": {"sigma": 1.0}}, torch.tensor([0, 255], dtype=torch.uint8).repeat(300, 3, 1, 1)).pictures
     assert int(out[..., 0].max()) < 255 and int(out[..., 1].min()) > 0
     assert (out[..., 0] == 0).all(1).any() and (out[..., 1] == 255).all(1).any()
 
@@ -288,7 +288,7 @@ def test_lighting_stops_at_black_and_white() -> None:
 def test_each_part_of_jitter_is_torchvision_s(part: str, operation: str, column: int) -> None:
     given = pictures()
     strengths = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, part: 0.6}
-    out = seen({"jitter": strengths}, given).pictures
+    out = seen({"color_jitter": strengths}, given).pictures
     factors = 1 + (2 * uniform_numbers(hashes(), 4, 0, "augment/jitter", 0)[:, column] - 1) * 0.6
     for picture, found, factor in zip(given, out, factors, strict=True):
         expected = (
@@ -301,7 +301,7 @@ def test_each_part_of_jitter_is_torchvision_s(part: str, operation: str, column:
 def test_the_hue_of_jitter_is_torchvision_s() -> None:
     rng = np.random.default_rng(0)
     given = torch.from_numpy(rng.integers(0, 256, (12, 3, 24, 24), dtype=np.uint8))
-    out = seen({"jitter": {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0.5}}, given).pictures
+    out = seen({"color_jitter": {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0.5}}, given).pictures
     turns = (2 * uniform_numbers(hashes(), 4, 0, "augment/jitter", 0)[:, 3] - 1) * 0.5
     for picture, found, turn in zip(given, out, turns, strict=True):
         expected = timm_compat.import_torchvision("transforms.functional").adjust_hue(picture.double() / 255, turn) * 255
@@ -310,7 +310,7 @@ def test_the_hue_of_jitter_is_torchvision_s() -> None:
 
 def test_grey_pictures_have_no_hue_to_turn() -> None:
     grey = pictures()[:, :1].expand(-1, 3, -1, -1).contiguous()
-    assert torch.equal(seen({"jitter": {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0.5}}, grey).pictures, grey)
+    assert torch.equal(seen({"color_jitter": {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0.5}}, grey).pictures, grey)
 
 
 # ---- policies
@@ -403,7 +403,7 @@ def spans(changed: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int
 def test_cutting_out_paints_one_white_box_and_nothing_else(name: str, per_sample: bool) -> None:
     given = pictures(6)
     sizes = set()
-    for out in batches({name: {"per_sample": per_sample, "chance": 0.9}}, given, 10):
+    for out in batches({name: {"per_sample": per_sample, "p": 0.9}}, given, 10):
         assert out.mix_index is None and out.mix_lambda is None and out.pictures.dtype == torch.uint8
         masks = (out.pictures != given).numpy()
         assert (masks.any(1) == masks.all(1)).all()  # the same places in all channels
@@ -418,7 +418,7 @@ def test_cutting_out_paints_one_white_box_and_nothing_else(name: str, per_sample
 
 def test_a_fixed_cutout_is_a_square_of_that_side_clipped_to_the_picture() -> None:
     given = pictures(200, 24, 24)
-    out = seen({"cutout": {"fixed": 11, "per_sample": True, "chance": 1, "fill": 0}}, given + 1).pictures
+    out = seen({"cutout": {"box_size": 11, "per_sample": True, "p": 1, "fill": 0}}, given + 1).pictures
     shapes = [tuple(map(len, spans(mask))) for mask in (out == 0).all(1).numpy()]
     assert max(shapes) == (11, 11) and min(h for h, _ in shapes) == 6 and shapes.count((11, 11)) > 40
 
@@ -468,7 +468,7 @@ def test_mixed_per_sample_about_half_are_left_alone_and_are_their_own_partners()
 @pytest.mark.parametrize("name", MIXES)
 def test_the_same_rows_in_another_order_meet_the_same_partners(name: str) -> None:
     given, names = pictures(), hashes()
-    augmentation = made({name: {"chance": 1}})
+    augmentation = made({name: {"p": 1}})
     shuffled = np.random.default_rng(0).permutation(12)
     one = augmentation.apply(given, names, 0, 4)
     two = augmentation.apply(given[shuffled], names[shuffled], 0, 4)
@@ -478,7 +478,7 @@ def test_the_same_rows_in_another_order_meet_the_same_partners(name: str) -> Non
 
 
 def test_batches_of_one_epoch_have_their_own_boxes_and_permutations() -> None:
-    outs = batches({"cutmix": {"chance": 1}}, pictures(), 12)
+    outs = batches({"cutmix": {"p": 1}}, pictures(), 12)
     assert len({o.mix_lambda[0].item() for o in outs if o.mix_lambda is not None}) > 8
     assert len({tuple(o.mix_index.tolist()) for o in outs if o.mix_index is not None}) == 12
 
@@ -496,7 +496,7 @@ def test_mixup_is_the_weighted_mean_of_two_pictures(per_sample: bool) -> None:
 
 
 def test_mixup_left_alone_is_the_picture_in_the_same_type() -> None:
-    out = seen({"mixup": {"chance": 0}}, pictures())
+    out = seen({"mixup": {"p": 0}}, pictures())
     assert out.mix_index is None and torch.equal(out.pictures, pictures().float())
 
 
@@ -511,7 +511,7 @@ def test_lambda_follows_its_beta_distribution(alpha: float) -> None:
 
 def test_a_batch_of_one_can_be_mixed() -> None:
     for name in MIXES:
-        out = made({name: {"chance": 1}}).apply(pictures(1), hashes(1), 0, 0)
+        out = made({name: {"p": 1}}).apply(pictures(1), hashes(1), 0, 0)
         assert out.mix_index is None or out.mix_index.tolist() == [0]
         assert torch.allclose(out.pictures.float(), pictures(1).float())
 
@@ -520,13 +520,13 @@ def test_a_batch_of_one_can_be_mixed() -> None:
 
 
 def test_mixes_and_identity() -> None:
-    assert not made(["flip", "cutout"]).mixes_labels and made(["flip", "cutmix"]).mixes_labels and not made(None).mixes_labels
-    one = made(["flip", {"crop": {"padding": 4}}])
-    assert one.identity() == made([{"flip": {"chance": 0.5}}, {"crop": {"padding": 4, "fill": 0}}]).identity()
+    assert not made(["hflip", "cutout"]).mixes_labels and made(["hflip", "cutmix"]).mixes_labels and not made(None).mixes_labels
+    one = made(["hflip", {"crop": {"padding": 4}}])
+    assert one.identity() == made([{"hflip": {"p": 0.5}}, {"crop": {"padding": 4, "fill": 0}}]).identity()
     others = [
-        made(["flip", {"crop": {"padding": 3}}]),
-        made([{"crop": {"padding": 4}}, "flip"]),
-        made(["flip"]),
+        made(["hflip", {"crop": {"padding": 3}}]),
+        made([{"crop": {"padding": 4}}, "hflip"]),
+        made(["hflip"]),
         made(one.steps, 1),
     ]
     assert len({a.identity() for a in [one, *others]}) == 5
@@ -534,9 +534,9 @@ def test_mixes_and_identity() -> None:
 
 def test_pictures_that_are_no_bytes_and_hashes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="expected 12 uint8 pictures"):
-        made("flip").apply(pictures().float(), hashes(), 0, 0)
+        made("hflip").apply(pictures().float(), hashes(), 0, 0)
     with pytest.raises(ValueError, match="expected 5 uint8 pictures"):
-        made("flip").apply(pictures(), hashes(5), 0, 0)
+        made("hflip").apply(pictures(), hashes(5), 0, 0)
 
 
 @pytest.mark.gpu

@@ -13,12 +13,12 @@ from phoropter.training.augmentation.spec import parse_steps
 from phoropter.training.candidates.recipe import Recipe
 
 NAMES = [
-    "flip",
-    "vertical-flip",
+    "hflip",
+    "vflip",
     "resized-crop",
     "rotate",
-    "lighting",
-    "jitter",
+    "pca_lighting",
+    "color_jitter",
     "autoaugment",
     "randaugment",
     "cutout",
@@ -39,9 +39,9 @@ def test_nothing_is_written_in_several_ways(nothing: Any) -> None:
 
 
 def test_a_name_a_mapping_and_a_list_of_both() -> None:
-    assert steps("flip") == (spec.HorizontalFlip(),)
+    assert steps("hflip") == (spec.HorizontalFlip(),)
     assert steps({"crop": {"padding": 4}}) == (spec.RandomCrop(padding=4),)
-    assert steps([{"crop": {"size": 224}}, "flip", {"lighting": {"sigma": 0.2}}, {"cutmix": None}]) == (
+    assert steps([{"crop": {"size": 224}}, "hflip", {"pca_lighting": {"sigma": 0.2}}, {"cutmix": None}]) == (
         spec.RandomCrop(size=224),
         spec.HorizontalFlip(),
         spec.PcaLighting(sigma=0.2),
@@ -57,7 +57,7 @@ def test_every_step_goes_by_its_name_with_defaults(name: str) -> None:
 
 def test_steps_survive_a_round_trip_through_plain_data_and_back() -> None:
     recipe = Recipe(
-        augment=steps([{"crop": {"size": 32}}, "flip", {"cutout": {"fixed": 16}}, {"slit-cutmix": {"width": "sqrt"}}])
+        augment=steps([{"crop": {"size": 32}}, "hflip", {"cutout": {"box_size": 16}}, {"slit-cutmix": {"width": "sqrt"}}])
     )
     assert validate_as(Recipe, recipe.plain()) == recipe
     assert recipe.with_changes(batch=7).augment == recipe.augment
@@ -79,14 +79,14 @@ def test_the_defaults_of_the_specification() -> None:
 
 MISTAKES: list[tuple[Any, str]] = [
     ("cutmx", "augment: unknown step 'cutmx'; did you mean 'cutmix'?"),
-    (["flip", {"slit_cutout": {}}], "augment: unknown step 'slit_cutout'; did you mean 'slit-cutout'?"),
-    (["none", "flip"], "augment: unknown step 'none'; known are flip, vertical-flip,"),
-    ({"kind": ["flip"]}, "augment: unknown step"),
+    (["hflip", {"slit_cutout": {}}], "augment: unknown step 'slit_cutout'; did you mean 'slit-cutout'?"),
+    (["none", "hflip"], "augment: unknown step 'none'; known are hflip, vflip,"),
+    ({"kind": ["hflip"]}, "augment: unknown step"),
     ([3], "augment: 3 is not a step: write its name, or a mapping of one name to its options"),
-    ({"crop": {"size": 3}, "flip": {}}, "is not a step: write its name, or a mapping of one name to its options"),
+    ({"crop": {"size": 3}, "hflip": {}}, "is not a step: write its name, or a mapping of one name to its options"),
     ({"crop": 224}, "augment: the options of crop are 224, expected a mapping"),
     ({"cutmix": {"alhpa": 1}}, "unknown key 'alhpa' in augment.0.cutmix; did you mean 'alpha'?"),
-    (["flip", {"cutmix": {"alpha": -1}}], "augment.1.cutmix.alpha is -1, which does not fit"),
+    (["hflip", {"cutmix": {"alpha": -1}}], "augment.1.cutmix.alpha is -1, which does not fit"),
     (
         {"autoaugment": {"policy": "cifar"}},
         "policy is 'cifar', expected 'imagenet', 'cifar10' or 'svhn'; did you mean 'cifar10'?",
@@ -94,13 +94,13 @@ MISTAKES: list[tuple[Any, str]] = [
     ("crop", "crop needs size (the side of the piece) or padding"),
     ({"resized-crop": {"scale": [1, 0.5]}}, "scale is [1.0, 0.5], expected the smaller and the larger"),
     ({"resized-crop": {"ratio": [0, 1]}}, "ratio is [0.0, 1.0], expected the smaller and the larger"),
-    ({"jitter": {"brightness": 0, "contrast": 0, "saturation": 0}}, "are all 0, which changes nothing"),
-    ({"cutout": {"fixed": 112, "alpha": 0.5}}, "fixed and alpha contradict each other"),
-    (["flip", "flip"], "augment: flip is given twice; keep one"),
+    ({"color_jitter": {"brightness": 0, "contrast": 0, "saturation": 0}}, "are all 0, which changes nothing"),
+    ({"cutout": {"box_size": 112, "alpha": 0.5}}, "box_size and alpha contradict each other"),
+    (["hflip", "hflip"], "augment: hflip is given twice; keep one"),
     (["cutmix", "mixup"], "cutmix and mixup contradict each other: both mix two pictures; keep one"),
     ([{"crop": {"size": 8}}, "resized-crop"], "crop and resized-crop contradict each other: both cut a piece to train on"),
     (["autoaugment", "randaugment"], "autoaugment and randaugment contradict each other: both are policies"),
-    (["cutmix", "flip"], "flip stands after cutmix: first comes what moves and colours one picture"),
+    (["cutmix", "hflip"], "hflip stands after cutmix: first comes what moves and colours one picture"),
     (["cutout", "rotate"], "rotate stands after cutout"),
     (["mixup", "slit-cutout"], "slit-cutout stands after mixup"),
 ]
@@ -116,7 +116,7 @@ def test_a_mistake_is_one_sentence(given: Any, message: str) -> None:
 
 def test_a_mistake_names_its_line(tmp_path: Any) -> None:
     file = tmp_path / "study.yaml"
-    file.write_text("batch: 8\naugment:\n  - flip\n  - cutmix:\n      alpha: much\n")
+    file.write_text("batch_size: 8\naugment:\n  - hflip\n  - cutmix:\n      alpha: much\n")
     ((plain, source),) = load_yaml(file)
     with pytest.raises(SpecError, match=r"study\.yaml, line 5: augment\.1\.cutmix\.alpha is 'much'"):
         validate_as(Recipe, plain, source)

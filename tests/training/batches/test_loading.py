@@ -50,7 +50,7 @@ def test_the_order_of_the_given_rows_does_not_matter() -> None:
 def test_batches_that_keep_the_ratio(batch: int, full: set[int], last: int) -> None:
     """The vector of signals-and-protocols §7: 648 positives, 3,942 negatives."""
     labels = np.r_[np.ones(648), np.zeros(3942)]
-    batches = order(labels, batch=batch, keep_ratio=True).epoch_batches(0)
+    batches = order(labels, batch=batch, stratified_batches=True).epoch_batches(0)
     positives = [int(labels[b].sum()) for b in batches]
     assert len(batches) == -(-4590 // batch) and set(positives[:-1]) <= full and positives[-1] == last
     assert sorted(np.concatenate(batches)) == list(range(4590))
@@ -75,6 +75,6 @@ def test_under_sampling_keeps_every_positive(ratio: float, negatives: int) -> No
 
 def test_under_sampling_is_drawn_once_a_fold_unless_it_is_redrawn() -> None:
     labels = np.r_[np.ones(10), np.zeros(200)]
-    fixed, redrawn = order(labels, undersample=2), order(labels, undersample=2, redraw=True)
+    fixed, redrawn = order(labels, undersample=2), order(labels, undersample=2, resample_each_epoch=True)
     sets = [[frozenset(np.concatenate(o.epoch_batches(e))) for e in range(3)] for o in (fixed, redrawn)]
     assert len(set(sets[0])) == 1 and len(set(sets[1])) == 3

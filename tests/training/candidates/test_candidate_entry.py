@@ -50,7 +50,7 @@ def test_a_teacher_that_is_no_candidate_becomes_one() -> None:
 
 def test_what_a_network_is_used_for_without_training_keeps_its_own_head() -> None:
     (made,) = parse_candidates([{"backbone": "alexnet", "recipe": "as-is"}], STUDY)
-    assert made.head.kind == "own"
+    assert made.head.kind == "pretrained"
 
 
 def test_identity_leaves_names_out() -> None:
@@ -62,13 +62,13 @@ def test_python_says_it_with_the_same_words() -> None:
     written = [
         "resnet50",
         {"backbone": "vgg19", "frozen": True},
-        {"fuse": ["resnet50", "vgg19"], "mode": "features"},
+        {"fuse": ["resnet50", "vgg19"], "mode": "concat"},
         {"student": "resnet18", "teacher": "vgg19", "alpha": 0.3},
     ]
     made = [
         finetune("resnet50"),
         probe("vgg19"),
-        fuse("resnet50", "vgg19", mode="features"),
+        fuse("resnet50", "vgg19", mode="concat"),
         distil("resnet18", "vgg19", alpha=0.3),
     ]
     assert parse_candidates(written, STUDY) == parse_candidates(made, STUDY)
@@ -85,7 +85,7 @@ def test_python_says_it_with_the_same_words() -> None:
         ({"fuse": ["a", "a"]}, "fused with itself"),
         ({"fuse": ["a", {"backbone": "a", "size": 64}], "size": 32}, "weights, size and seed belong to one backbone"),
         ({"fuse": ["a", {"backbone": "a", "seed": 1}], "mode": "frozn"}, "did you mean 'frozen'"),
-        ({"fuse": ["a", "b"], "mode": "frozen", "frozen": False}, "mode: frozen and frozen: false contradict each other"),
+        ({"fuse": ["a", "b"], "mode": "frozen"}, "mode is 'frozen', expected 'logits', 'concat' or 'ensemble'"),
         ({"fuse": "all-pairs"}, "needs of"),
         ({"fuse": "all-pairs", "of": ["a"]}, "fuse: all-pairs needs at least 2 backbones, and 1 came"),
         ({"fuse": "all-triples", "of": ["a", "b"]}, "fuse: all-triples needs at least 3 backbones, and 2 came"),
@@ -116,19 +116,19 @@ def test_no_candidates_are_refused() -> None:
 
 def test_an_average_names_candidates_or_gets_them() -> None:
     made = {c.name: c for c in parse_candidates(["a1", {"name": "x", "backbone": "b2", "recipe": {"epochs": 3}}, {
-        "name": "m", "fuse": ["a1", "x", "c3"], "mode": "average"}], STUDY)}  # fmt: skip
+        "name": "m", "fuse": ["a1", "x", "c3"], "mode": "ensemble"}], STUDY)}  # fmt: skip
     assert made["m"].members == ("a1", "x", "c3") and made["m"].needs == made["m"].members
     assert [b.name for b in made["m"].backbones] == ["a1", "b2", "c3"]
     assert made["c3"].recipe == STUDY and made["x"].recipe.total_epochs == 3 and not made["m"].recipe.phases
 
 
 def test_a_member_of_the_same_making_is_not_made_twice() -> None:
-    entries = [{"name": "mine", "backbone": "a1"}, {"fuse": ["a1", "b2"], "mode": "average"}]
-    assert names(*entries) == ["mine", "a1 + b2 (average)", "b2"]
+    entries = [{"name": "mine", "backbone": "a1"}, {"fuse": ["a1", "b2"], "mode": "ensemble"}]
+    assert names(*entries) == ["mine", "a1 + b2 (ensemble)", "b2"]
 
 
 def test_branches_of_a_warm_fusion_are_trained_first_with_the_fusion_s_heads() -> None:
-    made = {c.name: c for c in parse_candidates([{"fuse": ["a1", "b2"], "warm": True}], STUDY)}
+    made = {c.name: c for c in parse_candidates([{"fuse": ["a1", "b2"], "warm_start": True}], STUDY)}
     assert made["a1 + b2 warm"].members == ("a1", "b2") and made["a1 + b2 warm"].recipe.phases
     assert made["a1"].head == made["a1 + b2 warm"].head
 
@@ -140,8 +140,8 @@ def test_what_has_no_say_in_teaching_is_no_part_of_the_identity() -> None:
     assert identity(temperature=4.0) == identity() == identity(pool=3) and identity(loss="soft", temperature=4.0) != identity(
         loss="soft"
     )
-    assert identity(alpha=0, loss="soft", temperature=4.0) == identity(alpha=0, views="clean")
-    assert identity(views="pool", pool=3) != identity(views="pool") and identity(alpha=0.1) != identity()
+    assert identity(alpha=0, loss="soft", temperature=4.0) == identity(alpha=0, teacher_views="unaugmented")
+    assert identity(teacher_views="cycled", pool=3) != identity(teacher_views="cycled") and identity(alpha=0.1) != identity()
 
 
 @pytest.mark.parametrize(
@@ -177,16 +177,16 @@ def test_a_network_may_be_fused_with_itself_under_another_seed() -> None:
     twice = {"fuse": ["a1", {"backbone": "a1", "seed": 1}]}
     (made,) = parse_candidates([twice], STUDY)
     assert made.name == "a1 + a1 seed 1" and [b.seed for b in made.backbones] == [0, 1]
-    assert names("a1", {**twice, "mode": "average"}) == ["a1", "a1 + a1 seed 1 (average)", "a1 seed 1"]
+    assert names("a1", {**twice, "mode": "ensemble"}) == ["a1", "a1 + a1 seed 1 (ensemble)", "a1 seed 1"]
     plain, again = parse_candidates(["a1", {"backbone": "a1", "seed": 1}], STUDY)
     assert plain.identity() != again.identity() and "seed" not in plain.identity()["backbones"][0]
 
 
 def test_a_member_that_asks_for_more_than_a_name_is_not_the_candidate_of_that_name() -> None:
     made = {
-        c.name: c for c in parse_candidates(["a1", {"fuse": [{"backbone": "a1", "size": 64}, "b2"], "mode": "average"}], STUDY)
+        c.name: c for c in parse_candidates(["a1", {"fuse": [{"backbone": "a1", "size": 64}, "b2"], "mode": "ensemble"}], STUDY)
     }
-    assert made["a1 + b2 (average)"].members == ("a1 at 64 px", "b2")
+    assert made["a1 + b2 (ensemble)"].members == ("a1 at 64 px", "b2")
 
 
 def test_a_rate_for_a_branch_nobody_has_is_refused() -> None:

@@ -17,7 +17,7 @@ def test_a_preset_by_name_and_by_mapping_are_the_same() -> None:
 def test_nothing_means_the_base_and_a_mapping_changes_it() -> None:
     base = PRESETS["head-then-all"]
     assert parse_recipe(None, base) == base
-    assert parse_recipe({"batch": 7}, base).phases == base.phases and parse_recipe({"batch": 7}, base).batch_size == 7
+    assert parse_recipe({"batch_size": 7}, base).phases == base.phases and parse_recipe({"batch_size": 7}, base).batch_size == 7
 
 
 def test_epochs_is_the_total_and_phases_keep_their_proportions() -> None:
@@ -56,7 +56,7 @@ def test_yaml_s_text_for_a_number_is_a_number() -> None:
         ({"preset": "head-then-all", "epochs": 1}, "at least 2"),
         ({"lr": float("nan")}, "lr is nan, expected a positive number"),
         ({"lr": -1}, "expected a positive number"),
-        ({"views": "ten-crop"}, "ten-crop needs crop"),
+        ({"tta": "ten-crop"}, "ten-crop needs crop"),
         ({"schedule": {"kind": "one-cycle", "warmup": 0.1}}, "takes no warmup"),
         ({"imbalance": {"bags": 3}}, "belong to undersample"),
         ({"imbalance": {"bags": 3, "undersample": 2, "redraw": True}}, "contradict each other"),

@@ -163,13 +163,13 @@ def taught_by_hand(kind: str, student: Array, teacher: Array, temperature: float
         hard += -np.log(p[int(np.argmax(t))])
         ps, pt = softmax(s[None] / temperature)[0], softmax(t[None] / temperature)[0]
         soft += temperature**2 * sum(b * (np.log(b) - np.log(a)) for a, b in zip(ps, pt, strict=True))
-    parts = {"hard": hard, "token": hard, "soft": soft, "mixed": (hard + soft) / 2}
+    parts = {"hard": hard, "token": hard, "soft": soft, "hard+soft": (hard + soft) / 2}
     return float(parts[kind] / len(student))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0, 10.0])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("kind", ["hard", "soft", "mixed", "token"])
+@pytest.mark.parametrize("kind", ["hard", "soft", "hard+soft", "token"])
 def test_distillation_as_written_out(kind: Any, alpha: float, temperature: float) -> None:
     student, teacher, labels = made()
     token = made(1)[0] if kind == "token" else None
@@ -185,7 +185,7 @@ def test_distillation_as_written_out(kind: Any, alpha: float, temperature: float
         assert float(found) == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["hard", "soft", "mixed", "token"])
+@pytest.mark.parametrize("kind", ["hard", "soft", "hard+soft", "token"])
 def test_alpha_0_is_plain_training_bit_for_bit(kind: Any) -> None:
     student, teacher, labels = (x.float() if x.is_floating_point() else x for x in made())
     partner, share = mixing()
@@ -222,7 +222,7 @@ def test_a_hard_teacher_may_answer_with_classes() -> None:
 def test_a_teacher_s_answers_kept_in_half_precision_are_read() -> None:
     student, teacher, labels = made()
     kept = teacher.half()
-    distil = DistillationLoss(Criterion(LossSpec()), "mixed", 0.5, 3.0)
+    distil = DistillationLoss(Criterion(LossSpec()), "hard+soft", 0.5, 3.0)
     torch.testing.assert_close(distil(student, labels, kept), distil(student, labels, kept.double()))
 
 

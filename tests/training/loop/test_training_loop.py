@@ -69,7 +69,7 @@ def task_of(
     written = {"backbone": "test_resnet", "weights": "random", "size": 32, **entry}
     if frozen:
         written |= {"frozen": True, "recipe": recipe}
-    (candidate,) = parse_candidates([written], parse_recipe({"batch": 32, **recipe}, PRESETS["scratch"]))
+    (candidate,) = parse_candidates([written], parse_recipe({"batch_size": 32, **recipe}, PRESETS["scratch"]))
     folder = tmp_path / "work"
     folder.mkdir(exist_ok=True)
     checkpoints = Checkpoints(folder, every_s)
@@ -103,8 +103,8 @@ def finish(task: TrainingTask, stop_after: int | None = None) -> TrainedRun | No
 
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {"epochs": 2},
-    "accumulated and clipped": {"epochs": 2, "accumulate": 2, "clip": 0.5, "batch": 16},
-    "averaged, augmented": {"epochs": 2, "ema": 0.9, "augment": [{"crop": {"padding": 2}}, "flip", "cutmix"]},
+    "accumulated and clipped": {"epochs": 2, "grad_accum_steps": 2, "grad_clip": 0.5, "batch_size": 16},
+    "averaged, augmented": {"epochs": 2, "ema": 0.9, "augment": [{"crop": {"padding": 2}}, "hflip", "cutmix"]},
     "two phases, dropout": {"phases": [{"train": "head", "epochs": 1, "lr": 1e-2}, {"epochs": 1, "lr": 1e-3}]},
     "one-cycle sgd": {"epochs": 2, "optimizer": "sgd", "schedule": "one-cycle"},
     "bf16": {"epochs": 1, "precision": "bf16"},
@@ -222,7 +222,7 @@ def test_accumulated_batches_equal_one_large_batch(few_digits: Any, tmp_path: Pa
     models = []
     for name, batch, accumulate in (("a", 50, 1), ("b", 25, 2)):
         (tmp_path / name).mkdir()
-        recipe = {"phases": phases, "batch": batch, "accumulate": accumulate}
+        recipe = {"phases": phases, "batch_size": batch, "grad_accum_steps": accumulate}
         fitted = finish(task_of(few_digits, tmp_path / name, recipe, frozen=True))
         assert fitted is not None
         models.append(fitted.predict_held_out(fitted.task.split.test)[0])
@@ -245,7 +245,7 @@ def test_training_leaves_torch_s_generator_alone(few_digits: Any, tmp_path: Path
 def test_the_best_epoch_by_validation_is_kept(few_digits: Any, tmp_path: Path) -> None:
     dataset, pixels = few_digits
     split = make_splits(dataset, KFold(3, validation=0.2))[0]
-    recipe = parse_recipe({"epochs": 4, "select": "validation", "lr": 0.05, "batch": 16}, PRESETS["scratch"])
+    recipe = parse_recipe({"epochs": 4, "checkpoint": "best_val", "lr": 0.05, "batch_size": 16}, PRESETS["scratch"])
     (candidate,) = parse_candidates([{"backbone": "test_resnet", "weights": "random", "size": 32}], recipe)
     fitted = finish(TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), tmp_path))
     assert fitted is not None and split.val is not None

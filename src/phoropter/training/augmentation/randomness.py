@@ -19,6 +19,14 @@ IntArray = NDArray[np.int64]
 DrawnParameters = NDArray[Any]  # (B, k): what a step needs to know of each picture
 Shape = tuple[int, int]  # H, W
 
+# A draw is named after its step by the word that the step had when its numbers were first published. To name it by the present
+# kind would change every augmented picture.
+_DRAW_NAMES = {"hflip": "flip", "vflip": "vertical-flip", "pca_lighting": "lighting", "color_jitter": "jitter"}
+
+
+def _draw_name(kind: str) -> str:
+    return _DRAW_NAMES.get(kind, kind)
+
 
 @dataclass(frozen=True, eq=False)
 class AugmentationDraws:
@@ -31,16 +39,16 @@ class AugmentationDraws:
 
     def per_image_uniforms(self, kind: str, count: int) -> NDArray[np.float64]:
         """(B, count) in [0, 1), whatever the batch they are in."""
-        return uniform_numbers(self.hashes, count, self.seed, f"augment/{kind}", self.epoch)
+        return uniform_numbers(self.hashes, count, self.seed, f"augment/{_draw_name(kind)}", self.epoch)
 
     def per_batch_uniforms(self, kind: str, count: int) -> NDArray[np.float64]:
         """(1, count) in [0, 1), one for the batch."""
-        return uniform_numbers(np.array([self.batch_index], np.uint64), count, self.seed, f"augment/{kind}/batch", self.epoch)
+        return uniform_numbers(np.array([self.batch_index], np.uint64), count, self.seed, f"augment/{_draw_name(kind)}/batch", self.epoch)
 
     def mix_permutation(self, kind: str) -> IntArray:
         """(B,) a permutation of the batch; which two meet does not depend on the order they stand in."""
         one, other = (
-            random_permutation(self.hashes, self.seed, f"augment/{kind}/{end}", self.epoch, self.batch_index)
+            random_permutation(self.hashes, self.seed, f"augment/{_draw_name(kind)}/{end}", self.epoch, self.batch_index)
             for end in ("from", "to")
         )
         partner = np.empty_like(one)

@@ -1,7 +1,7 @@
 """What a training picture goes through, as plain data (no torch): the steps of an augmentation, in order.
 
 In a study: `none`, a step's name, a mapping of one name to its options, or a list of these:
-`augment: [{crop: {padding: 4}}, flip, {cutmix: {alpha: 0.5}}]`. First what moves and colours one picture, then what cuts a piece
+`augment: [{crop: {padding: 4}}, hflip, {cutmix: {alpha: 0.5}}]`. First what moves and colours one picture, then what cuts a piece
 out of it, last what mixes two of them; each step at most once, because its draws are named after it.
 
 Left out: fills by the mean of the data set (a view would then depend on the training rows), and policies learnt on the data.
@@ -26,16 +26,16 @@ Strength = Annotated[float, Field(ge=0, le=1)]
 
 
 class HorizontalFlip(Spec):
-    """Mirror left-right with probability `chance`."""
+    """Mirror left-right with probability `p`."""
 
-    kind: Literal["flip"] = "flip"
+    kind: Literal["hflip"] = "hflip"
     p: Probability = 0.5
 
 
 class VerticalFlip(Spec):
-    """Mirror top-bottom with probability `chance`."""
+    """Mirror top-bottom with probability `p`."""
 
-    kind: Literal["vertical-flip"] = "vertical-flip"
+    kind: Literal["vflip"] = "vflip"
     p: Probability = 0.5
 
 
@@ -92,7 +92,7 @@ class RandomRotation(Spec):
 class PcaLighting(Spec):
     """A shift along the principal components of ImageNet's colours (Krizhevsky et al. 2012, §4.1); sigma: their deviation."""
 
-    kind: Literal["lighting"] = "lighting"
+    kind: Literal["pca_lighting"] = "pca_lighting"
     sigma: float = Field(default=0.1, gt=0, le=10)
 
 
@@ -102,7 +102,7 @@ class ColorJitter(Spec):
     brightness, contrast, saturation: the factor is drawn evenly from 1 ± it · hue: the shift from ± it, in turns of the circle
     """
 
-    kind: Literal["jitter"] = "jitter"
+    kind: Literal["color_jitter"] = "color_jitter"
     brightness: Strength = 0.4
     contrast: Strength = 0.4
     saturation: Strength = 0.4
@@ -112,7 +112,7 @@ class ColorJitter(Spec):
     def _check_any_strength(self) -> ColorJitter:
         if not (self.brightness or self.contrast or self.saturation or self.hue):
             raise ValueError(
-                "brightness, contrast, saturation and hue are all 0, which changes nothing; raise one, or leave jitter out"
+                "brightness, contrast, saturation and hue are all 0, which changes nothing; raise one, or leave color_jitter out"
             )
         return self
 
@@ -137,10 +137,10 @@ class RandAugment(Spec):
 class CutOut(Spec):
     """A box is painted over with grey level `fill`, white as in the CTG paper (after DeVries & Taylor 2017).
 
-    chance:     with which a batch (or, with `per_sample`, a picture) is cut at all
+    p:          with which a batch (or, with `per_sample`, a picture) is cut at all
     alpha:      the box covers 1 − λ of the picture before it is clipped to it, λ ~ Beta(alpha, alpha)
     per_sample: a box for each picture instead of one for the batch
-    fixed:      a square of this side instead, as DeVries & Taylor's 112 of 224; alpha is then not used
+    box_size:   a square of this side instead, as DeVries & Taylor's 112 of 224; alpha is then not used
     """
 
     kind: Literal["cutout"] = "cutout"
@@ -153,7 +153,7 @@ class CutOut(Spec):
     @model_validator(mode="after")
     def _check_box_size(self) -> CutOut:
         if self.box_size is not None and self.alpha != 1.0:
-            raise ValueError("fixed and alpha contradict each other: a square of one size, or one drawn from Beta(alpha, alpha)")
+            raise ValueError("box_size and alpha contradict each other: a square of one size, or one drawn from Beta(alpha, alpha)")
         return self
 
 
@@ -174,7 +174,7 @@ class SlitCutOut(Spec):
 class MixUp(Spec):
     """Two pictures and their labels averaged, λ ~ Beta(alpha, alpha) of the first (Zhang et al. 2018; 0.2 is their ImageNet's).
 
-    chance and per_sample as in CutOut
+    p and per_sample as in CutOut
     """
 
     kind: Literal["mixup"] = "mixup"
@@ -285,8 +285,8 @@ def _raise_on_wrong_order(kinds: Sequence[str]) -> None:
 
 
 _STEP_STAGES: dict[str, int] = {
-    **dict.fromkeys(("flip", "vertical-flip", "crop", "resized-crop", "rotate"), 0),
-    **dict.fromkeys(("lighting", "jitter", "autoaugment", "randaugment"), 0),
+    **dict.fromkeys(("hflip", "vflip", "crop", "resized-crop", "rotate"), 0),
+    **dict.fromkeys(("pca_lighting", "color_jitter", "autoaugment", "randaugment"), 0),
     **dict.fromkeys(("cutout", "slit-cutout"), 1),
     **dict.fromkeys(("mixup", "cutmix", "slit-cutmix"), 2),
 }

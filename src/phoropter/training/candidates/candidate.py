@@ -24,10 +24,10 @@ class DistillationSpec(Spec):
     """
 
     teacher: str
-    loss: Literal["hard", "soft", "mixed", "token"] = "hard"
+    loss: Literal["hard", "soft", "hard+soft", "token"] = "hard"
     alpha: float = Field(default=0.5, ge=0, le=1)
     temperature: float = Field(default=1.0, gt=0)
-    teacher_views: Literal["exact", "pool", "clean"] = "exact"
+    teacher_views: Literal["same", "cycled", "unaugmented"] = "same"
     pool: int = Field(default=8, ge=1)
 
     @property
@@ -35,8 +35,8 @@ class DistillationSpec(Spec):
         """The same without what has no say: a temperature where the teacher names a class, everything where its weight is 0."""
         default = DistillationSpec(teacher=self.teacher)
         deaf = ["temperature"] if self.loss in ("hard", "token") else []
-        deaf += ["pool"] if self.teacher_views != "pool" else []
-        deaf += ["temperature", "views", "pool"] + (["loss"] if self.loss != "token" else []) if self.alpha == 0 else []
+        deaf += ["pool"] if self.teacher_views != "cycled" else []
+        deaf += ["temperature", "teacher_views", "pool"] + (["loss"] if self.loss != "token" else []) if self.alpha == 0 else []
         return self.model_copy(update={name: getattr(default, name) for name in deaf})
 
 
@@ -44,7 +44,7 @@ class Candidate(Spec):
     """One thing being compared.
 
     frozen:  the backbones stay as they are; each is asked once per picture for the whole study
-    members: of a fusion: the candidates whose finished runs are averaged (mode average), or whose weights its branches begin with
+    members: of a fusion: the candidates whose finished runs are averaged (mode ensemble), or whose weights its branches begin with
     """
 
     name: str
@@ -59,7 +59,7 @@ class Candidate(Spec):
     @property
     def is_ensemble(self) -> bool:
         """Whether it is computed from its members' predictions, and nothing is trained."""
-        return self.fusion is not None and self.fusion.mode == "average"
+        return self.fusion is not None and self.fusion.mode == "ensemble"
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -114,11 +114,11 @@ class Candidate(Spec):
             plain["teaching"].pop("teacher")
         plain["recipe"].pop("preset")
         if self.recipe.feature_dtype == "float32":  # keys are as they were before there was a choice
-            plain["recipe"].pop("features")
+            plain["recipe"].pop("feature_dtype")
         if self.recipe.cached_views is None:
-            plain["recipe"].pop("fixed_views")
+            plain["recipe"].pop("cached_views")
         if not self.recipe.l2_penalties:
-            plain["recipe"].pop("penalties")
+            plain["recipe"].pop("l2_penalties")
             plain["recipe"].pop("inner_folds")
         for backbone in plain["backbones"]:
             backbone.pop("weights")
@@ -141,9 +141,9 @@ def validate_candidate(candidate: Candidate) -> str | None:
             "fixed_views and teacher contradict each other: a student says views: pool, and pool: how many; leave fixed_views out"
         )
     if candidate.is_ensemble and not candidate.members:
-        return "mode average averages finished runs and is not reached by a sweep; write it as a candidate of its own"
-    if candidate.recipe.imbalance.n_bags > 1 and (candidate.fusion or teaching or candidate.head.kind == "own"):
-        part = "a fusion" if candidate.fusion else "a student" if teaching else "head own"
+        return "mode: ensemble averages finished runs and is not reached by a sweep; write it as a candidate of its own"
+    if candidate.recipe.imbalance.n_bags > 1 and (candidate.fusion or teaching or candidate.head.kind == "pretrained"):
+        part = "a fusion" if candidate.fusion else "a student" if teaching else "head: pretrained"
         return f"imbalance bags and {part} contradict each other: each bag is one network with a new head; leave one of them out"
     if candidate.recipe.l2_penalties:
         simple = candidate.head.kind == "linear" and not candidate.head.dropout and not candidate.fusion
@@ -161,8 +161,8 @@ def validate_candidate(candidate: Candidate) -> str | None:
         )
     if not candidate.recipe.phases:
         return f"a student is trained, and recipe '{candidate.recipe.preset}' trains nothing; choose another recipe"
-    if teaching.teacher_views != "exact" and has_mixing_step(steps):
+    if teaching.teacher_views != "same" and has_mixing_step(steps):
         return f"views {teaching.teacher_views} and {steps[-1].kind} contradict each other: the teacher sees mixed pictures; choose exact"
-    if teaching.teacher_views == "pool" and batch_dependent(steps):
+    if teaching.teacher_views == "cycled" and batch_dependent(steps):
         return "views pool needs views that do not depend on the batch; give the cutting step per_sample: true, or choose exact"
     return None

@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from phoropter.core.errors import SpecError, did_you_mean
 from phoropter.core.spec import Location, SourceMap, Spec, validate_as
-from phoropter.models.spec import BackboneSpec, FusionSpec, HeadSpec
+from phoropter.models.spec import BackboneSpec, FusionMode, FusionSpec, HeadSpec
 from phoropter.training.candidates.candidate import Candidate, DistillationSpec, validate_candidate
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
 from phoropter.training.candidates.recipe import Recipe
@@ -36,16 +36,16 @@ class CandidateEntry(Spec):
     options: dict[str, float | int | str | bool | None] = {}
     seed: int | None = None
     frozen: bool | None = None
-    head: Literal["linear", "dense", "own"] | HeadSpec | None = None
-    mode: Literal["logits", "features", "average", "frozen"] | None = None
+    head: Literal["linear", "dense", "pretrained"] | HeadSpec | None = None
+    mode: FusionMode | None = None
     hidden: int | None = None
     dropout: float | None = None
     aux_loss_weight: float | None = None
     warm_start: bool | None = None
-    loss: Literal["hard", "soft", "mixed", "token"] | None = None
+    loss: Literal["hard", "soft", "hard+soft", "token"] | None = None
     alpha: float | None = None
     temperature: float | None = None
-    teacher_views: Literal["exact", "pool", "clean"] | None = None
+    teacher_views: Literal["same", "cycled", "unaugmented"] | None = None
     pool: int | None = None
     recipe: str | dict[str, Any] | Recipe | None = None
 
@@ -69,14 +69,12 @@ class CandidateEntry(Spec):
             raise ValueError("frozen and student contradict each other: a frozen backbone cannot be taught; leave frozen out")
         if self.fuse is not None and (self.weights or self.size or self.seed):
             raise ValueError("weights, size and seed belong to one backbone; write the members as mappings with their own")
-        if self.mode == "frozen" and self.frozen is False:
-            raise ValueError("mode: frozen and frozen: false contradict each other; leave one of them out")
         return self
 
 
 _FIELDS_OF_KIND = {
-    "fuse": ("of", "mode", "hidden", "dropout", "auxiliary", "warm"),
-    "student": ("teacher", "loss", "alpha", "temperature", "views", "pool"),
+    "fuse": ("of", "mode", "hidden", "dropout", "aux_loss_weight", "warm_start"),
+    "student": ("teacher", "loss", "alpha", "temperature", "teacher_views", "pool"),
 }
 
 
@@ -141,11 +139,11 @@ def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | 
     if frozen:
         recipe = _head_only_recipe(recipe, own=entry.recipe is not None)
     if not recipe.phases:
-        head = head or HeadSpec(kind="own")
+        head = head or HeadSpec(kind="pretrained")
     name = entry.name or _default_name(backbone, frozen)
     teaching = None
     if entry.teacher is not None:
-        given = {k: getattr(entry, k) for k in ("loss", "alpha", "temperature", "views", "pool") if getattr(entry, k) is not None}
+        given = {k: getattr(entry, k) for k in ("loss", "alpha", "temperature", "teacher_views", "pool") if getattr(entry, k) is not None}
         teaching = DistillationSpec(teacher=entry.teacher, **given)
         name = entry.name or f"{backbone.name} taught by {entry.teacher}" + _distillation_suffix(teaching)
     return [Candidate(name=name, backbones=(backbone,), head=head or HeadSpec(), frozen=frozen, teaching=teaching, recipe=recipe)]
@@ -165,10 +163,8 @@ def _build_fusion(entry: CandidateEntry, backbones: tuple[BackboneSpec, ...], he
         raise ValueError(
             f"'{backbones[0].name}' is fused with itself under one seed; give the members different seeds, weights or sizes"
         )
-    given = {k: getattr(entry, k) for k in ("mode", "hidden", "dropout", "auxiliary") if getattr(entry, k) is not None}
-    frozen = bool(entry.frozen) or given.get("mode") == "frozen"
-    if given.get("mode") == "frozen":  # SONIC's small network, on backbones that stay as they are
-        given["mode"] = "logits"
+    given = {k: getattr(entry, k) for k in ("mode", "hidden", "dropout", "aux_loss_weight") if getattr(entry, k) is not None}
+    frozen = bool(entry.frozen)
     fusion = FusionSpec(**given)
     name = " + ".join(b.name + _seed_suffix(b) for b in backbones) + ("" if fusion.mode == "logits" else f" ({fusion.mode})")
     name += " warm" if entry.warm_start else ""
@@ -177,9 +173,9 @@ def _build_fusion(entry: CandidateEntry, backbones: tuple[BackboneSpec, ...], he
         recipe = PRESETS["probe"] if recipe.l2_penalties and not own else _head_only_recipe(recipe, own)
         name += " frozen"
     usual = HeadSpec(kind="dense", dropout=0.5) if fusion.mode == "logits" else HeadSpec()
-    head = head or (HeadSpec(kind="dense") if fusion.mode == "features" else usual)
-    if fusion.mode == "average" and entry.warm_start:
-        raise ValueError("warm and mode: average contradict each other: an average trains nothing; leave warm out")
+    head = head or (HeadSpec(kind="dense") if fusion.mode == "concat" else usual)
+    if fusion.mode == "ensemble" and entry.warm_start:
+        raise ValueError("warm_start and mode: ensemble contradict each other: an ensemble trains nothing; leave warm_start out")
     return Candidate(name=entry.name or name, backbones=backbones, head=head, fusion=fusion, frozen=frozen, recipe=recipe)
 
 

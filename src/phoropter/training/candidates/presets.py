@@ -82,7 +82,7 @@ def _rescale_phases(recipe: Recipe, epochs: Any, lr: Any, source: SourceMap | No
 
 def _scale_phase_lr(phase: Phase, ratio: float) -> Phase:
     head_lr = None if phase.head_lr is None else phase.head_lr * ratio
-    return phase.with_changes(lr=phase.lr * ratio, head_lr=head_lr, lr_of={k: v * ratio for k, v in phase.branch_lr.items()})
+    return phase.with_changes(lr=phase.lr * ratio, head_lr=head_lr, branch_lr={k: v * ratio for k, v in phase.branch_lr.items()})
 
 
 def _parse_positive_lr(value: Any, where: str) -> float:
@@ -109,10 +109,10 @@ PRESETS: dict[str, Recipe] = {
             Phase(epochs=10, lr=1e-4, head_lr=1e-3),
             optimizer=OptimizerSpec(weight_decay=0.05),
             schedule=ScheduleSpec(warmup=0.05),
-            augment=parse_steps("flip"),
+            augment=parse_steps("hflip"),
         ),
         # Ours: the head alone; with a frozen candidate the backbone is asked once (features are cached).
-        _make_preset("probe", Phase(train="head", epochs=20, lr=1e-3), optimizer=OptimizerSpec(weight_decay=1e-4), batch=64),
+        _make_preset("probe", Phase(train="head", epochs=20, lr=1e-3), optimizer=OptimizerSpec(weight_decay=1e-4), batch_size=64),
         # Kumar et al. 2022 (arXiv 2202.10054): a head trained first keeps fine-tuning from distorting pretrained features.
         _make_preset(
             "head-then-all",
@@ -120,16 +120,16 @@ PRESETS: dict[str, Recipe] = {
             Phase(epochs=7, lr=1e-4),
             optimizer=OptimizerSpec(weight_decay=0.05),
             schedule=ScheduleSpec(warmup=0.05),
-            augment=parse_steps("flip"),
+            augment=parse_steps("hflip"),
         ),
         # Ours: the head solved, as scikit-learn's LogisticRegression would; the penalty is chosen on inner folds.
-        _make_preset("logistic", Phase(train="head", epochs=1, lr=1.0), batch=64, penalties=(0.1, 0.01, 0.001)),
+        _make_preset("logistic", Phase(train="head", epochs=1, lr=1.0), batch_size=64, l2_penalties=(0.1, 0.01, 0.001)),
         # Ours: random weights, so a higher rate and longer.
         _make_preset(
             "scratch", Phase(epochs=30, lr=1e-3), optimizer=OptimizerSpec(weight_decay=0.05), schedule=ScheduleSpec(warmup=0.05)
         ),
         # Nothing is trained: the pretrained network with its own head.
-        _make_preset("as-is", batch=64),
+        _make_preset("as-is", batch_size=64),
         # «Attention or convolution, or both?», §I.D: all frozen but a new last layer; AutoAugment's CIFAR-10 policy.
         _make_preset(
             "alexnet-transfer",
@@ -137,7 +137,7 @@ PRESETS: dict[str, Recipe] = {
             optimizer=OptimizerSpec(weight_decay=0.01),
             schedule=ScheduleSpec(kind="one-cycle"),
             augment=parse_steps([{"autoaugment": {"policy": "cifar10"}}]),
-            batch=256,
+            batch_size=256,
             precision="auto",
         ),
         # The same paper, §I.A, after Krizhevsky et al. 2012: from scratch, 224 crops of 256, flips, PCA lighting.
@@ -146,9 +146,9 @@ PRESETS: dict[str, Recipe] = {
             Phase(epochs=90, lr=1e-2),
             optimizer=OptimizerSpec(weight_decay=0.01),
             schedule=ScheduleSpec(kind="one-cycle"),
-            augment=parse_steps([{"crop": {"size": 224}}, "flip", {"lighting": {"sigma": 0.1}}]),
+            augment=parse_steps([{"crop": {"size": 224}}, "hflip", {"pca_lighting": {"sigma": 0.1}}]),
             crop=224,
-            batch=128,
+            batch_size=128,
         ),
         # The same paper, §II.D: frozen ViT, new linear head, AdamW with decay, no augmentation, no other regularisation.
         _make_preset(
@@ -156,7 +156,7 @@ PRESETS: dict[str, Recipe] = {
             Phase(train="head", epochs=5, lr=1e-3),
             optimizer=OptimizerSpec(weight_decay=0.01),
             schedule=ScheduleSpec(kind="constant"),
-            batch=64,
+            batch_size=64,
         ),
         # The same paper, §III: head until partly converged, then all at a lower rate; StepLR with warm-up.
         _make_preset(
@@ -165,7 +165,7 @@ PRESETS: dict[str, Recipe] = {
             Phase(epochs=5, lr=1e-4),
             optimizer=OptimizerSpec(weight_decay=0.01),
             schedule=ScheduleSpec(kind="step", step_size=3, gamma=0.1, warmup=0.05),
-            batch=64,
+            batch_size=64,
         ),
         # The same paper, §IV: CoAtNet-1, fp16 autocast, batch 256, AdamW with decay, 10 epochs.
         _make_preset(
@@ -173,7 +173,7 @@ PRESETS: dict[str, Recipe] = {
             Phase(epochs=10, lr=1e-4),
             optimizer=OptimizerSpec(weight_decay=0.05),
             schedule=ScheduleSpec(warmup=0.05),
-            batch=256,
+            batch_size=256,
             precision="fp16",
         ),
         # «AlexNet and after», §III: Adam 1e-4; crops, rotations and vertical flips make the extra training pictures.
@@ -182,8 +182,8 @@ PRESETS: dict[str, Recipe] = {
             Phase(epochs=30, lr=1e-4),
             optimizer=OptimizerSpec(kind="adam", weight_decay=0.0),
             schedule=ScheduleSpec(kind="constant"),
-            augment=parse_steps([{"resized-crop": {"scale": (0.6, 1.0)}}, {"rotate": {"degrees": 15}}, "vertical-flip"]),
-            batch=64,
+            augment=parse_steps([{"resized-crop": {"scale": (0.6, 1.0)}}, {"rotate": {"degrees": 15}}, "vflip"]),
+            batch_size=64,
         ),
         # SONIC (arXiv 2404.00827): the whole graph end to end, Adam 1e-3, batch 32, 20 epochs, no augmentation.
         _make_preset(
@@ -197,8 +197,8 @@ PRESETS: dict[str, Recipe] = {
             "cnn-distil",
             Phase(epochs=150, lr=1e-2),
             optimizer=OptimizerSpec(kind="sgd", weight_decay=5e-4, decay_norms=True),
-            augment=parse_steps([{"crop": {"padding": 4}}, "flip"]),
-            batch=128,
+            augment=parse_steps([{"crop": {"padding": 4}}, "hflip"]),
+            batch_size=128,
         ),
         # «Risk at birth»: no schedule is given there; ours, see the study file.
         _make_preset(

@@ -126,7 +126,7 @@ class Recipe(Spec):
     precision: Literal["float32", "bf16", "fp16", "auto"] = "float32"
     channels_last: bool = True
     compile: bool = False
-    checkpoint: Literal["last", "validation"] = "last"
+    checkpoint: Literal["last", "best_val"] = "last"
     l2_penalties: tuple[Annotated[float, Field(gt=0)], ...] = ()
     inner_folds: int = Field(default=3, ge=2, le=20)
     feature_dtype: Literal["float32", "float16"] = "float32"
@@ -152,7 +152,7 @@ class Recipe(Spec):
             plain = Recipe(loss=LossSpec(class_weights=self.loss.class_weights))
             asked = [
                 n
-                for n in ("augment", "ema", "clip", "views", "loss", "imbalance", "select")
+                for n in ("augment", "ema", "grad_clip", "tta", "loss", "imbalance", "checkpoint")
                 if getattr(self, n) != getattr(plain, n)
             ]
             if asked:

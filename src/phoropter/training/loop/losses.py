@@ -92,14 +92,14 @@ class DistillationLoss:
 
     hard:  cross-entropy with the teacher's first choice (Touvron et al. 2021)
     soft:  T² · KL(teacher ‖ student), both softened by the temperature T (Hinton et al. 2015)
-    mixed: the mean of hard and soft
+    hard+soft: the mean of hard and soft
     token: hard, learnt by the distillation token while the class head learns the labels (Touvron et al. 2021)
 
     With α = 0 the teacher is not asked, so that this is plain training to the last bit.
     """
 
     criterion: Criterion
-    kind: Literal["hard", "soft", "mixed", "token"]
+    kind: Literal["hard", "soft", "hard+soft", "token"]
     alpha: float
     temperature: float = 1.0
 
@@ -149,7 +149,7 @@ def _hard_and_soft_loss(student: Tensor, teacher: Tensor, temperature: float) ->
 _TEACHER_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "hard": _hard_loss,
     "soft": _soft_loss,
-    "mixed": _hard_and_soft_loss,
+    "hard+soft": _hard_and_soft_loss,
     "token": _hard_loss,
 }
 

@@ -59,7 +59,7 @@ def train(
 ) -> Generator[StepProgress | HistoryRow, None, TrainingState]:
     """Trains `model` in place. Yields Ticks and, at the end of every epoch, a row; returns the last State.
 
-    Raises DivergedError when an epoch's loss is not finite. With `ema` or `select: validation` the model ends with the
+    Raises DivergedError when an epoch's loss is not finite. With `ema` or `checkpoint: best_val` the model ends with the
     averaged or the best weights.
     """
     tune_malloc()
@@ -76,7 +76,7 @@ def train(
         first = last
     if state.average is not None:
         model.load_state_dict(state.average)
-    if recipe.checkpoint == "validation" and state.best is not None:
+    if recipe.checkpoint == "best_val" and state.best is not None:
         model.load_state_dict(state.best)
     return state
 
@@ -170,7 +170,7 @@ class _PhaseTrainer:
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the training loss became {loss} in epoch {state.epoch + 1} of {self.recipe.total_epochs}: "
-                "lower the learning rate, clip the gradient (clip: 1), or use precision float32"
+                "lower the learning rate, clip the gradient (grad_clip: 1), or use precision float32"
             )
         row: HistoryRow = {
             "epoch": state.epoch + 1,
@@ -192,7 +192,7 @@ class _PhaseTrainer:
         if state.average is not None:
             self.model.load_state_dict(state.average)
         found = self.setup.validate()
-        if self.recipe.checkpoint == "validation" and found["validation_loss"] < state.best_loss:
+        if self.recipe.checkpoint == "best_val" and found["validation_loss"] < state.best_loss:
             state.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
             state.best_loss, state.best_epoch = found["validation_loss"], state.epoch + 1
         if own is not None:
