@@ -86,7 +86,7 @@ def test_groups_left_out_one_at_a_time_are_the_unit(tmp_path: Path) -> None:
 
 
 def test_unseen_sites_are_told_from_held_out_rows_of_known_ones(tmp_path: Path) -> None:
-    made = replace(THREE, split="sites", groups=6, sites=("north", "south"), external=50)
+    made = replace(THREE, split="held-out-sites", groups=6, sites=("north", "south"), external=50)
     text, beside, _, evidence = concluded(tmp_path / "folds", made)
     assert "on unseen groups" in text and "on unseen sites" not in text
     unseen = evidence.candidates[0].external_test

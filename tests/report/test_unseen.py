@@ -22,7 +22,7 @@ HOSPITALS = Made(
     pictures=0,
     epochs=1,
     metrics=("roc_auc",),
-    split="sites",
+    split="held-out-sites",
 )
 
 

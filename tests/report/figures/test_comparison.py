@@ -107,7 +107,7 @@ def test_confusion_of_few_and_of_many_classes(classes: int) -> None:
     counts[1, 0] = 40
     drawing = predictions.confusion_matrix_figure(counts, [f"c{i}" for i in range(classes)], "net", "confusion-1")
     assert f"c1 taken for c0, {40 / counts[1].sum() * 100:.1f} % of c1" in drawing.alt_text
-    assert f"{np.source_signals(counts) / counts.sum() * 100:.1f} % of {counts.sum():,} answers" in drawing.alt_text
+    assert f"{np.trace(counts) / counts.sum() * 100:.1f} % of {counts.sum():,} answers" in drawing.alt_text
     assert ("<image" in drawing.inline_svg) == (classes > predictions.MAX_CLASSES_WITH_NAMES)
     assert len(drawing.inline_svg) < 200_000
 

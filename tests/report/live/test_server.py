@@ -69,7 +69,7 @@ def test_from_before_the_study_to_its_first_page(watching: Watching, monkeypatch
     assert b"phoropter" in watching.ask("/")[1] and watching.ask("/0/index.html")[0] == 404
     store = make_study(watching.folder, Made(**{**vars(SMALL), "missing": 4}))
     key = store.study["plan"][0]["key"]
-    write_progress_note(store.work(key), {"candidate": "a", "split": "fold 1", "epoch": 2, "epochs": 9})
+    write_progress_note(store.work_folder(key), {"candidate": "a", "split": "fold 1", "epoch": 2, "epochs": 9})
     (part,) = watching.watched.refresh_state()["parts"]
     assert (part["done"], part["total"], part["page"], part["left"]) == (0, 4, 0, "")
     assert part["rows"][0] == {"candidate": "a", "done": 0, "under way": 1, "failed": 0, "missing": 1}
@@ -178,7 +178,7 @@ def test_what_is_left_is_the_time_of_runs_like_those_missing(tmp_path: Path) -> 
     state = live_server.read_study_state(live_server.WatchedStudy(store, tmp_path / "page"))
     costs: dict[str, list[float]] = {}
     for run in store.runs():
-        costs.setdefault(run.candidate, []).append(run.record["cost"]["train_seconds"] + run.record["cost"]["predict_seconds"])
+        costs.setdefault(run.candidate_name, []).append(run.record["cost"]["train_seconds"] + run.record["cost"]["predict_seconds"])
     missing = [p["candidate"] for p in store.study["plan"][-3:]]
     seconds = sum(sum(costs[name]) / len(costs[name]) for name in missing)
     assert state["left"] == f"about {live_server.duration_text(seconds)} left"

@@ -20,7 +20,7 @@ def test_the_least_inner_loss_and_the_largest_accuracy_stand_first() -> None:
         },
         {"rung": 2, "tried": ["a", "c"], "kept": ["a", "c"], "metric": "accuracy", "scores": {"a": 0.95, "c": 0.9}},
     ]
-    section = screening_section(cast("Any", SimpleNamespace(evidence=SimpleNamespace(study={"ladder": rungs}))))
+    section = screening_section(cast("Any", SimpleNamespace(summary=SimpleNamespace(study={"ladder": rungs}))))
     assert section is not None
     (table,) = [part for part in section.blocks if isinstance(part, Table)]
     assert [row.values[2] for row in table.rows] == ["c", "a", "b", "a", "c"]
