@@ -20,7 +20,7 @@ from _sides import figure, write
 
 STUDY = """\
 name: killed
-data: {digits: true, size: 32, rows: 400}
+data: {digits: true, size: 32, max_samples: 400}
 protocol: {split: stratified-k-fold, folds: 2, seeds: [0, 1]}
 recipe: {preset: scratch, epochs: 4}
 candidates:

@@ -8,7 +8,7 @@ import phoropter as ph
 
 study = ph.Study(
     name="probe-or-all",
-    data=ph.digits(size=32, rows=400),
+    data=ph.digits(size=32, max_samples=400),
     candidates=[
         ph.finetune("test_resnet", weights="random", name="all"),
         ph.probe("test_resnet", weights="random", name="head alone", recipe={"preset": "probe", "lr": 0.1}),

@@ -39,4 +39,4 @@ def few_digits(_own_cache: Path) -> Any:
     from phoropter.data.spec import DataSpec, open_dataset
 
     dataset = open_dataset(DataSpec(digits=True, max_samples=150))
-    return prepare_pixels(dataset, 32, fit="crop", resample="bicubic", cache=_own_cache)
+    return prepare_pixels(dataset, 32, resize="center-crop", interpolation="bicubic", cache=_own_cache)

@@ -16,7 +16,7 @@ TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
 
 STUDY = """\
 name: tiny
-data: {digits: true, size: 32, rows: 120}
+data: {digits: true, size: 32, max_samples: 120}
 protocol: {split: stratified-k-fold, folds: 2}
 recipe: {preset: probe, epochs: 2}
 candidates:
@@ -85,7 +85,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], words: str)
 
 def test_a_part_whose_data_are_not_there_does_not_stop_the_others(tmp_path: Path) -> None:
     study = tmp_path / "parts.yaml"
-    lost = STUDY.replace("tiny", "lost").replace("{digits: true, size: 32, rows: 120}", "{folder: nowhere}")
+    lost = STUDY.replace("tiny", "lost").replace("{digits: true, size: 32, max_samples: 120}", "{folder: nowhere}")
     study.write_text(f"{lost}---\n{STUDY}---\n{lost.replace('lost', 'gone')}")
     result = call("plan", study)
     assert result.exit_code == 2 and "4 of 4 runs to compute" in result.output

@@ -31,7 +31,7 @@ Draw = Callable[..., Path]
         ({"imagenet": "a", "labels_order": "index"}, "'labels' names none"),
         ({"imagenet": "a", "labels": "f", "labels_order": "sorted"}, "labels_order is 'sorted', expected 'index' or 'ilsvrc'"),
         ({"folder": "a", "labels": "f"}, "'labels' belongs to imagenet"),
-        ({"folder": "a", "fit": "croop"}, r"fit is 'croop'.*did you mean 'crop'\?"),
+        ({"folder": "a", "resize": "strech"}, r"resize is 'strech'.*did you mean 'stretch'\?"),
         ({"folder": "a", "size": 4}, "size is 4"),
         ({"folder": "a", "classes": ["x", "x"]}, "'classes' names a class twice"),
         ({"folder": "a", "classes": ["x", "y"], "exclude": ["y"]}, "'y' is in 'classes' and in 'exclude': keep one"),
@@ -40,7 +40,7 @@ Draw = Callable[..., Path]
         ({"folder": "a", "group_from": "abc"}, "has 0 groups in brackets; expected one"),
         ({"folder": "a", "site_from": "(a)(b)"}, "has 2 groups in brackets; expected one"),
         ({"folder": "a", "group_from": "(a)" + "b" * 300}, "has 303 letters; at most 200"),
-        ({"folder": "a", "part": "holdout"}, "part is 'holdout'"),
+        ({"folder": "a", "official_split": "holdout"}, "official_split is 'holdout'"),
     ],
 )
 def test_a_spec_that_contradicts_itself_is_refused(data: dict[str, Any], words: str) -> None:
@@ -49,7 +49,7 @@ def test_a_spec_that_contradicts_itself_is_refused(data: dict[str, Any], words: 
 
 
 def test_a_spec_goes_through_plain_data_and_back() -> None:
-    for spec in (folder("x", size=64, exclude=["a"], classes=["1", "2"]), digits(rows=20)):
+    for spec in (folder("x", size=64, exclude=["a"], classes=["1", "2"]), digits(max_samples=20)):
         assert DataSpec.model_validate(spec.plain()) == spec
     assert folder("x").with_changes(size=32).size == 32
 
@@ -69,10 +69,10 @@ def test_paths_are_relative_to_the_study_and_home_is_expanded(zoo: Path, monkeyp
 
 def test_missing_data_are_asked_for(tmp_path: Path, zoo: Path) -> None:
     with pytest.raises(DataError, match=r"the folder does not exist; get Intel scenes from Kaggle"):
-        open_dataset(folder("none", get="Intel scenes from Kaggle"), tmp_path)
+        open_dataset(folder("none", download_hint="Intel scenes from Kaggle"), tmp_path)
     (zoo / "cat" / "x.heic").write_bytes(b"x")
     with pytest.raises(DataError) as caught:
-        open_dataset(folder(zoo, get="Intel scenes from Kaggle"))
+        open_dataset(folder(zoo, download_hint="Intel scenes from Kaggle"))
     assert "Kaggle" not in str(caught.value)
 
 
@@ -133,21 +133,21 @@ def test_groups_are_not_named_twice(zoo: Path) -> None:
 def test_one_official_part(tmp_path: Path, zoo: Path, draw: Draw) -> None:
     for i, name in enumerate(("train/cat/a.png", "train/dog/b.png", "test/dog/d.png")):
         draw(tmp_path / "parted" / name, i)
-    assert open_dataset(folder(tmp_path / "parted", part="train")).ids.tolist() == ["train/cat/a.png", "train/dog/b.png"]
+    assert open_dataset(folder(tmp_path / "parted", official_split="train")).ids.tolist() == ["train/cat/a.png", "train/dog/b.png"]
     with pytest.raises(DataError, match="has no official part 'val'; it has test or train"):
-        open_dataset(folder(tmp_path / "parted", part="val"))
-    with pytest.raises(DataError, match="zoo has no official parts, but part: test was asked for"):
-        open_dataset(folder(zoo, part="test"))
+        open_dataset(folder(tmp_path / "parted", official_split="val"))
+    with pytest.raises(DataError, match="zoo has no official parts, but official_split: test was given"):
+        open_dataset(folder(zoo, official_split="test"))
 
 
 def test_rows_cap_the_dataset() -> None:
-    dataset = open_dataset(digits(rows=100))
+    dataset = open_dataset(digits(max_samples=100))
     assert len(dataset) == 100 and set(np.bincount(dataset.labels)) == {10}
 
 
 def test_opening_loads_neither_torch_nor_anything_slow() -> None:
     code = (
-        "import sys; from phoropter.data.spec import digits, open_dataset; open_dataset(digits(rows=50));"
+        "import sys; from phoropter.data.spec import digits, open_dataset; open_dataset(digits(max_samples=50));"
         "print(sorted({'torch', 'timm', 'sklearn', 'pandas', 'scipy', 'pyarrow', 'matplotlib'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"

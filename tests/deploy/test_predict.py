@@ -42,7 +42,7 @@ data:
   simulate: ctg
   cohort: {hospitals: 2, unseen: 0, records: 20, length_s: 2400}
   outcome: pH<=7.2
-  clean: {cut: {max_missing: 1}, filter: {fhr_lowpass: 20}}
+  clean: {window: {max_missing: 1}, filter: {fhr_lowpass: 20}}
   size: 32
 protocol: {split: stratified-k-fold, folds: 2}
 candidates:

@@ -12,7 +12,7 @@ from phoropter.data.images.cache import prepare_pixels
 from phoropter.data.leakage.audit import audit_splits, find_duplicates_in_pixels
 from phoropter.data.spec import cifar10, folder, open_dataset
 from phoropter.data.splits.protocol import make_splits
-from phoropter.data.splits.spec import HoldOut, Official
+from phoropter.data.splits.spec import HoldOut, Predefined
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -29,7 +29,7 @@ def test_intel_scenes_hold_two_pairs(real_data: Path, tmp_path: Path) -> None:
         open_dataset(folder(unpacked(real_data / "intel.tar", tmp_path) / "intel")), 112, cache=tmp_path / "cache"
     )
     assert len(find_duplicates_in_pixels(pixels).pairs) == 2
-    (split,) = make_splits(dataset, Official())
+    (split,) = make_splits(dataset, Predefined())
     assert all(f.kind == "near-identical pictures" and f.count <= 2 for f in audit_splits(dataset, [split], pixels))
 
 
@@ -45,10 +45,10 @@ def test_caltech_holds_a_few_and_none_between_classes(real_data: Path, tmp_path:
 def test_cifar10_tests_pictures_that_it_trains(real_data: Path, tmp_path: Path) -> None:
     """Known since Barz & Denzler 2020, who count about 3.3 % of the tested pictures, by a more lenient eye."""
     place = unpacked(real_data / "cifar10.tar.gz", tmp_path) / "cifar10"
-    opened = open_dataset(cifar10(place, rows=20_000))  # a third of the set, so a ninth of its pairs
+    opened = open_dataset(cifar10(place, max_samples=20_000))  # a third of the set, so a ninth of its pairs
     dataset, pixels = prepare_pixels(opened, 32, cache=tmp_path / "cache")
     likeness = find_duplicates_in_pixels(pixels)
-    found = {f.kind: f for f in audit_splits(dataset, make_splits(dataset, Official()), pixels, likeness=likeness)}
+    found = {f.kind: f for f in audit_splits(dataset, make_splits(dataset, Predefined()), pixels, likeness=likeness)}
     near = found["near-identical pictures"]
     assert 9 <= near.count <= 37 and 3_200 <= near.of <= 3_500  # of the whole set: 168 of 10,000
     first, second = likeness.pairs.T

@@ -85,10 +85,10 @@ def test_a_record_that_is_cut_short_stops_or_is_listed(ctu: Path, tmp_path: Path
 
 
 STUDIES = {
-    "eegmat": "data: {eegmat: FOLDER, on_bad_input: skip, size: 48, rows: 200}\n"
+    "eegmat": "data: {eegmat: FOLDER, on_bad_input: skip, size: 48, max_samples: 200}\n"
     "protocol: {split: stratified-group-k-fold, folds: 2}",
-    "ctu": "data: {ctu: FOLDER, outcome: pH<7.2, size: 48, rows: 80}\nprotocol: {split: stratified-k-fold, folds: 2}",
-    "mitdb": "data: {mitdb: FOLDER, size: 48, rows: 200}\nprotocol: {split: stratified-group-k-fold, folds: 2}",
+    "ctu": "data: {ctu: FOLDER, outcome: pH<7.2, size: 48, max_samples: 80}\nprotocol: {split: stratified-k-fold, folds: 2}",
+    "mitdb": "data: {mitdb: FOLDER, size: 48, max_samples: 200}\nprotocol: {split: stratified-group-k-fold, folds: 2}",
 }
 
 

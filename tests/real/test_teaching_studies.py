@@ -22,7 +22,7 @@ INSTEAD = {
     "sonic-wesad": {
         "{wesad: WESAD, task: 2-class,": "{eegmat: eegmat-ecg, on_bad_input: skip,",
         "{wesad: WESAD, task: 3-class,": "{simulate: ecg, task: 3-class,",
-        ", get: WESAD (Schmidt et al. 2018)}": "}",
+        ", download_hint: WESAD (Schmidt et al. 2018)}": "}",
     },
 }
 RUNS = {"vit-teaches-cnn": [3, 5, 5], "sonic-wesad": [20, 20, 20, 20]}

@@ -23,7 +23,7 @@ from phoropter.study.worker import ComputeOptions
 
 STUDY = """\
 name: tiny
-data: {digits: true, size: 32, rows: 200}
+data: {digits: true, size: 32, max_samples: 200}
 protocol: {split: stratified-k-fold, folds: 2, seeds: [0, 1]}
 recipe: {preset: scratch, epochs: 2, lr: 0.003}
 candidates:
@@ -90,7 +90,7 @@ def test_the_first_fold_s_bundle_is_kept_and_answers_the_same(done: Store) -> No
     planned = plan_study(question(done.folder.parent))
     one = next(r for r in kept if r.candidate_name == "cnn")
     material = planned.runs[0].image_set
-    dataset, pixels = prepare_pixels(material.dataset, 32, fit="crop", resample="bicubic", cache=Path(planned_cache()))
+    dataset, pixels = prepare_pixels(material.dataset, 32, resize="center-crop", interpolation="bicubic", cache=Path(planned_cache()))
     held_out = one.load_predictions()
     assert held_out is not None
     rows = np.flatnonzero(np.isin(dataset.ids, held_out.ids))
@@ -161,7 +161,7 @@ def command(out: Path, study: Path) -> list[str]:
 def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
     """The demo's candidates, on fewer rows and epochs."""
     text = (Path(__file__).parents[2] / "src/phoropter/studies/digits.yaml").read_text()
-    text = text.replace("{digits: true, size: 32}", "{digits: true, size: 32, rows: 400}").replace("epochs: 8", "epochs: 3")
+    text = text.replace("{digits: true, size: 32}", "{digits: true, size: 32, max_samples: 400}").replace("epochs: 8", "epochs: 3")
     text = text.replace("folds: 5", "folds: 3")
     study = question(tmp_path, text)
     whole = execute_study(study, tmp_path / "whole", quiet, here=ComputeOptions("cpu", 1))

@@ -11,7 +11,7 @@ from phoropter.study.spec import read_study
 
 STUDY = """\
 name: tiny
-data: {digits: true, size: 32, rows: 200}
+data: {digits: true, size: 32, max_samples: 200}
 protocol: {split: stratified-k-fold, folds: 2}
 recipe: finetune
 candidates:
@@ -20,7 +20,7 @@ candidates:
   - {name: by one, student: vit_small_patch16_224, teacher: one}
   - {name: by other, student: vit_small_patch16_224, teacher: other}
   - {name: from scratch, student: vit_small_patch16_224, teacher: other, alpha: 0}
-  - {name: mean, fuse: [other, vit_small_patch16_224], mode: average}
+  - {name: mean, fuse: [other, vit_small_patch16_224], mode: ensemble}
 """
 
 

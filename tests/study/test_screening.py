@@ -21,7 +21,7 @@ from phoropter.study.worker import ComputeOptions
 
 STUDY = """\
 name: tiny
-data: {digits: true, size: 32, rows: 120}
+data: {digits: true, size: 32, max_samples: 120}
 protocol: {split: stratified-k-fold, folds: 2, seeds: [0]}
 candidates:
   - {name: cnn, backbone: test_resnet, weights: random}

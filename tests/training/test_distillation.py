@@ -23,7 +23,7 @@ from phoropter.training.fit import TrainedRun, TrainingTask, fit
 from phoropter.training.loop.checkpoint import Checkpoints, TrainingState
 
 torch.set_num_threads(1)
-MIXED: list[Any] = ["resized-crop", "flip", "cutmix"]
+MIXED: list[Any] = ["resized-crop", "hflip", "cutmix"]
 CPU = torch.device("cpu")
 
 
@@ -39,7 +39,7 @@ def finished(task: TrainingTask) -> TrainedRun:
 def task_of(digits: Any, folder: Path, entry: dict[str, Any], recipe: dict[str, Any], **fields: Any) -> TrainingTask:
     dataset, pixels = digits
     written = {"weights": "random", "size": 32, **entry}
-    candidate = parse_candidates([written], parse_recipe({"batch": 32, **recipe}, PRESETS["scratch"]))[0]
+    candidate = parse_candidates([written], parse_recipe({"batch_size": 32, **recipe}, PRESETS["scratch"]))[0]
     return TrainingTask(
         candidate, fields.pop("split", make_splits(dataset, KFold(3))[0]), dataset, pixels, CPU, folder / "cache", **fields
     )
@@ -77,18 +77,18 @@ def assert_same(one: TrainedRun, other: TrainedRun) -> None:
 
 RECIPES: list[dict[str, Any]] = [
     {},
-    {"augment": ["flip"]},
+    {"augment": ["hflip"]},
     {"augment": [{"crop": {"padding": 2}}, "cutout"]},
     {"augment": "none"},
 ]
 
 
-@pytest.mark.parametrize("loss", ["hard", "soft", "mixed"])
+@pytest.mark.parametrize("loss", ["hard", "soft", "hard+soft"])
 @pytest.mark.parametrize("recipe", RECIPES, ids=["mixed", "free", "boxed", "plain"])
 def test_stored_answers_teach_as_a_live_teacher_does(
     few_digits: Any, taught: TrainedRun, tmp_path: Path, loss: str, recipe: Any
 ) -> None:
-    live = finished(student(few_digits, tmp_path / "live", teacher_of(taught, live=True), recipe, loss=loss, temperature=2.0))
+    live = finished(student(few_digits, tmp_path / "live", teacher_of(taught, uncached=True), recipe, loss=loss, temperature=2.0))
     assert not (tmp_path / "live/cache/answers").exists() or not list((tmp_path / "live/cache/answers").glob("*/0*"))
     for load in (None, never):  # the second student asks nobody
         stored = finished(student(few_digits, tmp_path, teacher_of(taught, load), recipe, loss=loss, temperature=2.0))
@@ -119,7 +119,7 @@ def test_answers_are_those_of_the_teacher_asked_by_hand(few_digits: Any, taught:
 def test_killed_and_resumed_from_the_cache_it_ends_with_the_same_bits(
     few_digits: Any, taught: TrainedRun, tmp_path: Path
 ) -> None:
-    whole = finished(student(few_digits, tmp_path / "whole", teacher_of(taught, live=True)))
+    whole = finished(student(few_digits, tmp_path / "whole", teacher_of(taught, uncached=True)))
 
     class Killed(Exception):
         pass
@@ -191,17 +191,17 @@ def test_what_makes_a_new_entry_and_what_does_not(few_digits: Any, taught: Train
 
     assert asked_by(loss="soft") == 1
     assert asked_by(loss="soft", alpha=0.9, temperature=4.0) == 0
-    assert asked_by(loss="mixed") == 0 and asked_by(loss="hard") == 0  # the logits are there
+    assert asked_by(loss="hard+soft") == 0 and asked_by(loss="hard") == 0  # the logits are there
     assert asked_by({"lr": 0.5, "ema": 0.9, "loss": {"smoothing": 0.1}}, loss="soft") == 0
     other = student(few_digits, tmp_path, teacher_of(taught, never), {"epochs": 1}, loss="soft")
     vit = other.candidate.with_changes(backbones=[{"name": "test_vit", "weights": "random", "size": 160}])
     finished(replace(other, candidate=vit))  # another network, the same pictures: the teacher is not asked
-    assert asked_by({"augment": ["flip", "cutmix"]}, loss="soft") == 1
+    assert asked_by({"augment": ["hflip", "cutmix"]}, loss="soft") == 1
     changed = finished(task_of(few_digits, tmp_path, {"backbone": "test_resnet", "size": 48}, {"epochs": 11, "lr": 0.02}))
     assert asked_by(teacher=teacher_of(changed), loss="soft") == 1
-    assert asked_by({"batch": 16}, loss="soft") == 1  # pictures are mixed within a batch: other batches, other pictures
-    assert asked_by({"augment": ["flip"], "batch": 16}, loss="soft") == 1
-    assert asked_by({"augment": ["flip"], "batch": 32}, loss="soft") == 0  # and here they are not
+    assert asked_by({"batch_size": 16}, loss="soft") == 1  # pictures are mixed within a batch: other batches, other pictures
+    assert asked_by({"augment": ["hflip"], "batch_size": 16}, loss="soft") == 1
+    assert asked_by({"augment": ["hflip"], "batch_size": 32}, loss="soft") == 0  # and here they are not
     assert asked_by(loss="soft", split=replace(taught.task.split, seed=1)) == 1
 
 
@@ -209,7 +209,7 @@ def test_other_pixels_make_a_new_entry(few_digits: Any, taught: TrainedRun, tmp_
     from phoropter.data.images.cache import prepare_pixels
 
     finished(student(few_digits, tmp_path, teacher_of(taught), {"epochs": 1}))
-    larger = prepare_pixels(few_digits[0], 40, fit="crop", resample="bicubic", cache=_own_cache)
+    larger = prepare_pixels(few_digits[0], 40, resize="center-crop", interpolation="bicubic", cache=_own_cache)
     finished(student(larger, tmp_path, teacher_of(taught), {"epochs": 1}))
     assert len(entries(tmp_path)) == 2
 
@@ -230,9 +230,9 @@ def test_hard_answers_are_classes_alone_and_soft_ones_half_precision(few_digits:
     assert kept == [("float16", 2), ("uint16", 1)]
 
 
-@pytest.mark.parametrize(("views", "kept"), [("exact", 5), ("pool", 2), ("clean", 1)])
+@pytest.mark.parametrize(("views", "kept"), [("same", 5), ("cycled", 2), ("unaugmented", 1)])
 def test_views_trade_exactness_for_disk(few_digits: Any, taught: TrainedRun, tmp_path: Path, views: str, kept: int) -> None:
-    task = student(few_digits, tmp_path, teacher_of(taught), {"epochs": 5, "augment": ["flip"]}, views=views, pool=2)
+    task = student(few_digits, tmp_path, teacher_of(taught), {"epochs": 5, "augment": ["hflip"]}, teacher_views=views, pool=2)
     fitted = finished(task)
     assert len(list((tmp_path / "cache/answers").glob("*/*/answers.npy"))) == kept
     assert fitted.distillation_info is not None and fitted.distillation_info["views"] == kept
@@ -242,9 +242,9 @@ def test_views_trade_exactness_for_disk(few_digits: Any, taught: TrainedRun, tmp
 def test_a_pool_s_views_come_round(few_digits: Any, taught: TrainedRun, tmp_path: Path) -> None:
     from phoropter.training.fit import _make_distillation_loader
 
-    recipe = {"epochs": 4, "augment": ["flip", {"crop": {"padding": 4}}]}
+    recipe = {"epochs": 4, "augment": ["hflip", {"crop": {"padding": 4}}]}
     tap, _ = _make_distillation_loader(
-        student(few_digits, tmp_path, teacher_of(taught), recipe, views="pool", pool=2, loss="soft")
+        student(few_digits, tmp_path, teacher_of(taught), recipe, teacher_views="cycled", pool=2, loss="soft")
     )
     assert tap is not None
     rows = tap.inputs.batch_sampler.rows[:20]
@@ -314,9 +314,9 @@ def test_a_disk_too_small_for_exact_is_said_before_anyone_is_asked(
     finished(student(few_digits, tmp_path, teacher_of(taught), {"epochs": 1, "augment": "none"}))  # the examination is passed
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**6, 0, 300))
     with pytest.raises(
-        DiskError, match=r"answers of the teacher 'the teacher' \(views: exact\) needs .* or choose views: clean"
+        DiskError, match=r"answers of the teacher 'the teacher' \(teacher_views: same\) needs .* or choose teacher_views: unaugmented"
     ) as e:
-        finished(student(few_digits, tmp_path, teacher_of(taught, never), {"augment": ["flip"]}))
+        finished(student(few_digits, tmp_path, teacher_of(taught, never), {"augment": ["hflip"]}))
     assert "\n" not in str(e.value)
 
 

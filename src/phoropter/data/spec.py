@@ -76,7 +76,7 @@ class DataSpec(RecordingFields):
     name: str | None = Field(default=None, min_length=1, max_length=100)
     download_hint: str | None = None
     size: int | None = Field(default=None, ge=8, le=4096)
-    resize: ResizeMode = "crop"
+    resize: ResizeMode = "center-crop"
     interpolation: Interpolation = "bicubic"
     on_bad_input: Literal["stop", "skip"] = "stop"
     max_samples: int | None = Field(default=None, ge=2)
@@ -281,7 +281,7 @@ def _recordings_path(spec: DataSpec, base: Path | None) -> Path | None:
     return None if spec.source == "simulate" else _source_path(spec, base)
 
 
-_CHANNEL_OPTIONS = ("window", "picture", "per_subject", "heartbeat")
+_CHANNEL_OPTIONS = ("window", "representation", "per_subject", "require_r_peaks")
 SOURCES: dict[str, SourceDefinition] = {
     "folder": SourceDefinition(lambda s, b: open_folder(_source_path(s, b), on_bad_input=s.on_bad_input, name=s.name)),
     "manifest": SourceDefinition(
@@ -298,7 +298,7 @@ SOURCES: dict[str, SourceDefinition] = {
     ),
     "digits": SourceDefinition(lambda s, b: open_digits()),
     "wesad": _define_recordings_source("wesad", "task", *_CHANNEL_OPTIONS),
-    "ctu": _define_recordings_source("ctu", "outcome", "picture", "clean"),
+    "ctu": _define_recordings_source("ctu", "outcome", "representation", "clean"),
     "eegmat": _define_recordings_source("eegmat", *_CHANNEL_OPTIONS),
     "mitdb": _define_recordings_source("mitdb", "task", "channel", *_CHANNEL_OPTIONS),
     "recordings": _define_recordings_source("recordings", "outcome", "channel", "clean", *_CHANNEL_OPTIONS),

@@ -18,7 +18,7 @@ OTHER_CLASSES = "*"  # in `exclude`: every class that `classes` does not name
 def keep_official_split(dataset: Dataset, part: str) -> Dataset:
     """Only one official part. Raises DataError when the dataset has none, or not this one."""
     if dataset.parts is None:
-        raise DataError(f"{dataset.name} has no official parts, but part: {part} was asked for; remove it")
+        raise DataError(f"{dataset.name} has no official parts, but official_split: {part} was given; remove it")
     rows = np.flatnonzero(dataset.parts == part)
     if not rows.size:
         there = sorted({str(p) for p in dataset.parts if p})

@@ -48,8 +48,8 @@ def prepare_images(material: ImageSet, cache: Path, watch: ProgressCallback) -> 
     return prepare_pixels(
         material.dataset,
         material.image_size,
-        fit=spec.resize,
-        resample=spec.interpolation,
+        resize=spec.resize,
+        interpolation=spec.interpolation,
         cache=cache,
         on_bad_input=spec.on_bad_input,
         progress=lambda done, total: watch(ProgressEvent("decoding", done=done, total=total)),

@@ -96,9 +96,9 @@ def _rename_references(candidate: Candidate, now: dict[str, str]) -> Candidate:
 
 
 def _shrink_data(data: dict[str, Any], said: dict[str, None]) -> dict[str, Any]:
-    if data.get("rows") is None or data["rows"] > MAX_ROWS:
+    if data.get("max_samples") is None or data["max_samples"] > MAX_ROWS:
         said[f"at most {MAX_ROWS} rows, classes in proportion, were used"] = None
-        data = {**data, "rows": MAX_ROWS}
+        data = {**data, "max_samples": MAX_ROWS}
     if data.get("size") and data["size"] > IMAGE_SIZE:
         said[f"pictures were stored at {IMAGE_SIZE} pixels instead of {data['size']}"] = None
     return {**data, "size": min(data.get("size") or IMAGE_SIZE, IMAGE_SIZE)}
@@ -133,7 +133,7 @@ def _shrink_candidate(candidate: Candidate, side: int, epochs: int | None, base:
     backbones = tuple(_replace_backbone(b, base, said) for b in candidate.backbones)
     recipe = _shrink_recipe(candidate.recipe, side, said, epochs)
     head = candidate.head
-    if head.kind == "own" and any(b.weights == "random" for b in backbones):
+    if head.kind == "pretrained" and any(b.weights == "random" for b in backbones):
         said["a random head of the dataset's classes stands where a pretrained one was used as it is"] = None
         head = head.with_changes(kind="linear")
     return candidate.model_copy(update={"backbones": backbones, "recipe": recipe, "head": head})

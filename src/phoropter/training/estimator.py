@@ -123,7 +123,7 @@ class VisionClassifier(ClassifierMixin, BaseEstimator):
         (candidate,) = parse_candidates([entry], parse_recipe(None))
         side = self.size or catalog.resolve_side(candidate.backbones[0])
         cache = Path(tempfile.gettempdir()) / "phoropter" if not _is_writable(cache_dir()) else cache_dir()
-        kept, pixels = prepare_pixels(dataset, side, fit="crop", resample="bicubic", cache=cache)
+        kept, pixels = prepare_pixels(dataset, side, resize="center-crop", interpolation="bicubic", cache=cache)
         device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         return TrainingTask(candidate, split, kept, pixels, torch.device(device), cache)
 

@@ -91,8 +91,8 @@ def test_the_identity_is_of_contents_and_shape_not_of_labels(zoo: Path, tmp_path
     assert name(relabelled) == name(dataset, workers=1) == name(dataset)
     others = {
         name(dataset, 9),
-        name(dataset, fit="pad"),
-        name(dataset, resample="bilinear"),
+        name(dataset, resize="pad"),
+        name(dataset, interpolation="bilinear"),
         name(dataset.select_rows(np.arange(4))),
     }
     draw(zoo / "cat" / "a.png", 99)

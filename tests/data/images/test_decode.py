@@ -199,14 +199,14 @@ def test_a_thread_of_a_picture_needs_no_enormous_intermediate() -> None:
     assert (SquareResize(64).resize_image(image) == 7).all()
 
 
-def test_squash_and_pad() -> None:
+def test_stretch_and_pad() -> None:
     image = np.full((10, 20, 3), 200, dtype=np.uint8)
-    assert (SquareResize(16, "squash").resize_image(image) == 200).all()
+    assert (SquareResize(16, "stretch").resize_image(image) == 200).all()
     padded = SquareResize(16, "pad").resize_image(image)
     assert (padded[:, 4:12] == 200).all() and (padded[:, :4] == 0).all() and (padded[:, 12:] == 0).all()
 
 
 def test_a_picture_of_the_right_size_keeps_its_pixels() -> None:
     image = np.random.default_rng(3).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    for fit in ("crop", "squash", "pad"):
-        np.testing.assert_array_equal(SquareResize(32, fit, "bilinear").resize_image(image), image.transpose(2, 0, 1))  # type: ignore[arg-type]
+    for resize in ("center-crop", "stretch", "pad"):
+        np.testing.assert_array_equal(SquareResize(32, resize, "bilinear").resize_image(image), image.transpose(2, 0, 1))  # type: ignore[arg-type]

@@ -67,7 +67,7 @@ def test_resized_crops_and_mirrors_are_the_literal_ones_bit_for_bit(stored: Any)
     made = augmentation(STEPS[0])
     assert made is not None
     rows = np.array([5, 0, 11, 3, 7, 1])
-    draws = AugmentationDraws(dataset.hashes[rows], 3, 2, 0)
+    draws = AugmentationDraws(dataset.hashed_ids[rows], 3, 2, 0)
     shapes = [(128, 128), (112, 112)]
     boxes, mirrored = (
         AUGMENTATION_OPS[s.kind].draw_parameters(s, draws, shape) for s, shape in zip(made.steps, shapes, strict=True)
@@ -103,7 +103,7 @@ def test_pictures_held_on_the_device_are_the_same_pictures(stored: Any, steps: A
     monkeypatch.setattr(gpu_pixels, "resident_pictures", lambda *_: whole)
     held = load_pictures_on_device(pixels, rows, CPU)
     made = augmentation(steps)
-    again = held if made is None else made.apply(held, dataset.hashes[rows], 1, 0).pictures
+    again = held if made is None else made.apply(held, dataset.hashed_ids[rows], 1, 0).pictures
     assert torch.equal(plain.inputs, again)  # type: ignore[arg-type]
 
 

@@ -48,8 +48,8 @@ def prepare_pixels(
     dataset: Dataset,
     size: int,
     *,
-    fit: ResizeMode = "crop",
-    resample: Interpolation = "bicubic",
+    resize: ResizeMode = "center-crop",
+    interpolation: Interpolation = "bicubic",
     cache: Path,
     workers: int | None = None,
     on_bad_input: str = "stop",
@@ -61,7 +61,7 @@ def prepare_pixels(
     progress: called as progress(done, total) in this thread
     Raises DataError for the first picture that cannot be read, unless `on_bad_input` is "skip": then it is in `.problems`.
     """
-    place = PixelCacheEntry.for_dataset(dataset, SquareResize(size, fit, resample), cache)
+    place = PixelCacheEntry.for_dataset(dataset, SquareResize(size, resize, interpolation), cache)
     fits = place.bytes_needed(len(dataset)) <= pixel_budget_bytes(place.folder)
     if (there := place.load(dataset, on_bad_input)) and there[1].stored >= fits:
         return there
@@ -83,13 +83,13 @@ def load_cached_pixels(
     dataset: Dataset,
     size: int,
     *,
-    fit: ResizeMode = "crop",
-    resample: Interpolation = "bicubic",
+    resize: ResizeMode = "center-crop",
+    interpolation: Interpolation = "bicubic",
     cache: Path,
     on_bad_input: str = "stop",
 ) -> tuple[Dataset, Pixels] | None:
     """What `prepare` gave before for the same contents, without decoding; None when it has not been called yet."""
-    return PixelCacheEntry.for_dataset(dataset, SquareResize(size, fit, resample), cache).load(dataset, on_bad_input)
+    return PixelCacheEntry.for_dataset(dataset, SquareResize(size, resize, interpolation), cache).load(dataset, on_bad_input)
 
 
 def pixel_budget_bytes(folder: Path) -> int:

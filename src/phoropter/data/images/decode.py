@@ -31,7 +31,7 @@ MAX_BYTES = 512 * 1024**2
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
 WHITE = (255, 255, 255, 255)
 
-ResizeMode = Literal["crop", "squash", "pad"]
+ResizeMode = Literal["center-crop", "stretch", "pad"]
 Interpolation = Literal["bicubic", "bilinear"]
 
 
@@ -40,12 +40,12 @@ class SquareResize:
     """How a picture of any shape becomes S×S: the part of `data:` that the stored pixels depend on.
 
     size: S, the side in pixels
-    fit:  `crop` scales the short side to S and keeps the centre; `squash` ignores proportions; `pad` scales the long side to
-          S and fills with black
+    resize: `center-crop` scales the short side to S and keeps the centre; `stretch` ignores proportions; `pad` scales the long
+            side to S and fills with black
     """
 
     size: int
-    resize: ResizeMode = "crop"
+    resize: ResizeMode = "center-crop"
     interpolation: Interpolation = "bicubic"
 
     def resize_image(self, image: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
@@ -54,7 +54,7 @@ class SquareResize:
         if self.resize == "pad":
             square = self._pad_to_square(picture)
         else:
-            box = self._centre_crop_box(picture) if self.resize == "crop" else None
+            box = self._centre_crop_box(picture) if self.resize == "center-crop" else None
             square = self._scale_image(picture, (self.size, self.size), box)
         return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
 

@@ -107,7 +107,7 @@ class RecordingFields(Spec):
         simulated = info.data.get("simulate")
         return {"kind": simulated, **value} if isinstance(value, dict) and simulated else value
 
-    @field_validator("picture", mode="before")
+    @field_validator("representation", mode="before")
     @classmethod
     def _infer_representation_kind(cls, value: Any, info: ValidationInfo) -> Any:
         births = info.data.get("ctu") is not None or info.data.get("simulate") == "ctg"
