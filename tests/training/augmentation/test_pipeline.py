@@ -146,11 +146,11 @@ def test_steps_follow_each_other_as_written() -> None:
 # ---- mirrors and crops
 
 
-@pytest.mark.parametrize(("step", "axis"), [("hflip", -1), ("vflip", -2)])
+@pytest.mark.parametrize(("step", "axis", "draw"), [("hflip", -1, "flip"), ("vflip", -2, "vertical-flip")])
 @pytest.mark.parametrize("side", [8, 128])  # big pictures are mirrored by another kernel
-def test_a_flip_is_the_picture_or_its_mirror_image_by_chance(step: str, axis: int, side: int) -> None:
+def test_a_flip_is_the_picture_or_its_mirror_image_by_chance(step: str, axis: int, draw: str, side: int) -> None:
     given = pictures(40, side, side)
-    mirrored = uniform_numbers(hashes(40), 1, 0, f"augment/{step}", 0)[:, 0] < 0.25
+    mirrored = uniform_numbers(hashes(40), 1, 0, f"augment/{draw}", 0)[:, 0] < 0.25
     out = seen({step: {"p": 0.25}}, given).pictures
     assert 0 < mirrored.sum() < 20
     for i in range(40):

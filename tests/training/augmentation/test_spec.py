@@ -60,7 +60,7 @@ def test_steps_survive_a_round_trip_through_plain_data_and_back() -> None:
         augment=steps([{"crop": {"size": 32}}, "hflip", {"cutout": {"box_size": 16}}, {"slit-cutmix": {"width": "sqrt"}}])
     )
     assert validate_as(Recipe, recipe.plain()) == recipe
-    assert recipe.with_changes(batch=7).augment == recipe.augment
+    assert recipe.with_changes(batch_size=7).augment == recipe.augment
 
 
 def test_steps_that_are_specs_already_stay() -> None:

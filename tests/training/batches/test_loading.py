@@ -17,7 +17,7 @@ class Rows:
 
     def __init__(self, labels: Any) -> None:
         self.labels = np.asarray(labels, dtype=np.int64)
-        self.hashes = hash_ids([f"row {i}" for i in range(len(self.labels))])
+        self.hashed_ids = hash_ids([f"row {i}" for i in range(len(self.labels))])
 
 
 def order(labels: Any, rows: Any = None, batch: int = 8, **imbalance: Any) -> BatchSampler:

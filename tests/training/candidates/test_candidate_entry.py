@@ -84,7 +84,7 @@ def test_python_says_it_with_the_same_words() -> None:
         ({"fuse": ["a"]}, "at least two backbones"),
         ({"fuse": ["a", "a"]}, "fused with itself"),
         ({"fuse": ["a", {"backbone": "a", "size": 64}], "size": 32}, "weights, size and seed belong to one backbone"),
-        ({"fuse": ["a", {"backbone": "a", "seed": 1}], "mode": "frozn"}, "did you mean 'frozen'"),
+        ({"fuse": ["a", {"backbone": "a", "seed": 1}], "mode": "logitz"}, "did you mean 'logits'"),
         ({"fuse": ["a", "b"], "mode": "frozen"}, "mode is 'frozen', expected 'logits', 'concat' or 'ensemble'"),
         ({"fuse": "all-pairs"}, "needs of"),
         ({"fuse": "all-pairs", "of": ["a"]}, "fuse: all-pairs needs at least 2 backbones, and 1 came"),
@@ -158,7 +158,7 @@ def test_a_frozen_candidate_follows_a_study_that_trains_heads_alone(study: Any, 
     recipe = parse_recipe(study, None)
     (made,) = parse_candidates([{"backbone": "resnet50", "frozen": True}], recipe)
     assert made.recipe == (recipe if taken == recipe.preset else PRESETS[taken])
-    (fused,) = parse_candidates([{"fuse": ["a1", "b2"], "mode": "frozen"}], recipe)
+    (fused,) = parse_candidates([{"fuse": ["a1", "b2"], "frozen": True}], recipe)
     assert fused.recipe == (recipe if taken == recipe.preset == "probe" else PRESETS["probe"])  # only one linear head is solved
 
 
@@ -167,10 +167,9 @@ def test_a_frozen_fusion_is_probed_unless_it_says_otherwise() -> None:
     assert made.recipe == PRESETS["probe"]
 
 
-def test_frozen_is_a_mode_of_fusion_and_says_what_frozen_true_does() -> None:
-    entries = [{"fuse": ["a1", "b2"], "mode": "frozen"}], [{"fuse": ["a1", "b2"], "frozen": True}]
-    one, other = (parse_candidates(entry, STUDY) for entry in entries)
-    assert one == other and one[0].frozen and one[0].fusion is not None and one[0].fusion.mode == "logits"
+def test_a_frozen_fusion_fuses_by_logits_unless_it_says_otherwise() -> None:
+    (made,) = parse_candidates([{"fuse": ["a1", "b2"], "frozen": True}], STUDY)
+    assert made.frozen and made.fusion is not None and made.fusion.mode == "logits"
 
 
 def test_a_network_may_be_fused_with_itself_under_another_seed() -> None:
@@ -190,10 +189,10 @@ def test_a_member_that_asks_for_more_than_a_name_is_not_the_candidate_of_that_na
 
 
 def test_a_rate_for_a_branch_nobody_has_is_refused() -> None:
-    recipe = {"phases": [{"epochs": 1, "lr": 1e-3, "lr_of": {"resnet5": 1e-5}}]}
-    with pytest.raises(SpecError, match="lr_of names 'resnet5', a backbone of no candidate; did you mean 'resnet50'"):
+    recipe = {"phases": [{"epochs": 1, "lr": 1e-3, "branch_lr": {"resnet5": 1e-5}}]}
+    with pytest.raises(SpecError, match="branch_lr names 'resnet5', a backbone of no candidate; did you mean 'resnet50'"):
         parse_candidates(["resnet50", {"fuse": ["resnet50", "vgg19"], "recipe": recipe}], STUDY)
-    shared = parse_recipe({"phases": [{"epochs": 1, "lr": 1e-3, "lr_of": {"resnet50": 1e-5}}]})
+    shared = parse_recipe({"phases": [{"epochs": 1, "lr": 1e-3, "branch_lr": {"resnet50": 1e-5}}]})
     assert len(parse_candidates(["vgg19", {"fuse": ["resnet50", "vgg19"]}], shared)) == 2  # others may share the recipe
 
 

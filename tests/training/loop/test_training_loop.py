@@ -17,7 +17,6 @@ from phoropter.training.candidates.presets import PRESETS, parse_recipe
 from phoropter.training.candidates.recipe import ScheduleSpec
 from phoropter.training.fit import TrainedRun, TrainingTask, fit
 from phoropter.training.loop import precision as loop_precision
-from phoropter.training.loop import training_loop
 from phoropter.training.loop.checkpoint import Checkpoints, TrainingState
 from phoropter.training.loop.schedule import cycled_momentum, learning_rate_factor
 from phoropter.training.loop.training_loop import StepProgress
@@ -178,7 +177,7 @@ def test_auto_asks_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "cpuinfo").write_text(text)
     assert loop_precision.has_bf16_units(tmp_path / "cpuinfo") is (expected and torch.backends.mkldnn.is_available())
     assert loop_precision.has_bf16_units(tmp_path / "nothing") is False
-    monkeypatch.setattr(training_loop, "has_bf16_units", lambda: expected)
+    monkeypatch.setattr(loop_precision, "has_bf16_units", lambda: expected)
     auto, plain = (parse_recipe({"precision": p}, PRESETS["scratch"]) for p in ("auto", "float32"))
     assert loop_precision.resolve_autocast_dtype(auto, torch.device("cpu")) is (torch.bfloat16 if expected else torch.float32)
     assert (
@@ -189,7 +188,7 @@ def test_auto_asks_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_fitted_classifier_says_what_it_computed_in(few_digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_loop, "has_bf16_units", lambda: True)
+    monkeypatch.setattr(loop_precision, "has_bf16_units", lambda: True)
     for precision, expected in (("auto", "bfloat16"), ("float32", "float32")):
         recipe = {"phases": [{"train": "head", "epochs": 1, "lr": 1e-2}], "precision": precision}
         (tmp_path / precision).mkdir()
@@ -244,7 +243,7 @@ def test_training_leaves_torch_s_generator_alone(few_digits: Any, tmp_path: Path
 
 def test_the_best_epoch_by_validation_is_kept(few_digits: Any, tmp_path: Path) -> None:
     dataset, pixels = few_digits
-    split = make_splits(dataset, KFold(3, validation=0.2))[0]
+    split = make_splits(dataset, KFold(3, val_size=0.2))[0]
     recipe = parse_recipe({"epochs": 4, "checkpoint": "best_val", "lr": 0.05, "batch_size": 16}, PRESETS["scratch"])
     (candidate,) = parse_candidates([{"backbone": "test_resnet", "weights": "random", "size": 32}], recipe)
     fitted = finish(TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), tmp_path))

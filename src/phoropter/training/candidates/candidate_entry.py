@@ -259,7 +259,7 @@ def _raise_on_unknown_branch_lr(made: list[Candidate], source: SourceMap | None)
     known = {b.name for c in made for b in c.backbones}
     for name in (n for c in made for p in c.recipe.phases for n in p.branch_lr if n not in known):
         where = (source or SourceMap()).describe_location(("candidates",))
-        raise SpecError(f"{where}: lr_of names '{name}', a backbone of no candidate{did_you_mean(name, known)}")
+        raise SpecError(f"{where}: branch_lr names '{name}', a backbone of no candidate{did_you_mean(name, known)}")
 
 
 def _default_name(backbone: BackboneSpec, frozen: bool) -> str:
