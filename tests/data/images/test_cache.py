@@ -209,9 +209,9 @@ def test_a_half_written_file_that_cannot_be_trusted_is_begun_anew(
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from phoropter.data import pixels
-from phoropter.data.folders import open_folder
-from phoropter.data.pictures import FilePictures
+from phoropter.data.images import cache
+from phoropter.data.sources.folder import open_folder
+from phoropter.data.sources.storage import FilePictures
 
 real = FilePictures.image
 def slow(self, row):
@@ -219,9 +219,9 @@ def slow(self, row):
     os.write(1, b"decoded %d\\n" % row)  # one call, so that the lines of two threads never mix
     return real(self, row)
 FilePictures.image = slow
-pixels.CHECKPOINT_S = 0.0
+cache.CHECKPOINT_S = 0.0
 dataset = open_folder(Path(sys.argv[1]))
-pixels.prepare(dataset, 8, cache=Path(sys.argv[2]), workers=2, on_bad_input="skip")
+cache.prepare_pixels(dataset, 8, cache=Path(sys.argv[2]), workers=2, on_bad_input="skip")
 """
 
 
