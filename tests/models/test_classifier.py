@@ -26,13 +26,17 @@ POOLED = BackboneSpec(name="mobilenetv3_small_050", weights="random", size=64, p
 KINDS: dict[str, dict[str, Any]] = {
     "linear": {"backbones": (RESNET,)},
     "dense": {"backbones": (VIT,), "head": HeadSpec(kind="dense", dropout=0.3)},
-    "own": {"backbones": (RESNET,), "head": HeadSpec(kind="own"), "classes": tuple(map(str, range(1000)))},
+    "pretrained": {"backbones": (RESNET,), "head": HeadSpec(kind="pretrained"), "classes": tuple(map(str, range(1000)))},
     "token": {"backbones": (DISTILLED,), "student": "token"},
-    "own tokens": {"backbones": (DISTILLED,), "head": HeadSpec(kind="own"), "classes": tuple(map(str, range(1000)))},
+    "pretrained tokens": {
+        "backbones": (DISTILLED,),
+        "head": HeadSpec(kind="pretrained"),
+        "classes": tuple(map(str, range(1000))),
+    },
     "average pool": {"backbones": (POOLED,)},
     "logits": {"backbones": (RESNET, VIT), "fusion": FusionSpec()},
-    "features": {"backbones": (RESNET, VIT), "fusion": FusionSpec(mode="features", aux_loss_weight=0.1)},
-    "average": {"backbones": (RESNET, VIT), "fusion": FusionSpec(mode="average")},
+    "concat": {"backbones": (RESNET, VIT), "fusion": FusionSpec(mode="concat", aux_loss_weight=0.1)},
+    "ensemble": {"backbones": (RESNET, VIT), "fusion": FusionSpec(mode="ensemble")},
 }
 
 
@@ -104,7 +108,7 @@ def test_unfrozen_backbones_train_and_their_statistics_move() -> None:
 
 
 def test_head_and_backbone_parameters_are_all_there_is() -> None:
-    ours = made("features")
+    ours = made("concat")
     named = dict([*ours.head_parameters(), *ours.backbone_parameters()])
     assert named.keys() == dict(ours.named_parameters()).keys()
     assert all(n.startswith("head.") for n, _ in ours.head_parameters())

@@ -53,7 +53,7 @@ def test_a_plain_classifier_reads_the_mean_of_the_tokens_and_has_no_token_head()
 
 
 def test_a_distilled_networks_own_heads_answer_as_timm_does() -> None:
-    ours = student(1000, head=HeadSpec(kind="own"))
+    ours = student(1000, head=HeadSpec(kind="pretrained"))
     branch = ours.branches[0]
     theirs = copy.deepcopy(branch.body)
     theirs.head = ours.head.class_head.last  # type: ignore[union-attr, assignment]
@@ -71,4 +71,4 @@ def test_gradients_reach_both_heads_and_both_tokens() -> None:
 
 def test_own_heads_of_another_number_of_classes_are_refused() -> None:
     with pytest.raises(WeightsError, match="tells 1000 classes apart and the dataset has 5"):
-        student(head=HeadSpec(kind="own"))
+        student(head=HeadSpec(kind="pretrained"))

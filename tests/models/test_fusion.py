@@ -93,7 +93,7 @@ def test_logit_fusion_equals_a_hand_written_one_forward_and_after_a_step() -> No
 
 
 def test_feature_fusion_reads_the_features_side_by_side() -> None:
-    ours = fused("features", hidden=5)
+    ours = fused("concat", hidden=5)
     state: Any = ours.head.state_dict()
     with torch.no_grad():
         both = torch.cat(ours.forward_features(pictures()), dim=1)
@@ -106,15 +106,15 @@ def test_feature_fusion_reads_the_features_side_by_side() -> None:
 
 
 def test_average_fusion_averages_probabilities() -> None:
-    out = fused("average").forward_outputs(pictures())
+    out = fused("ensemble").forward_outputs(pictures())
     probabilities = sum(o.softmax(1) for o in out.branch_logits) / 2
     torch.testing.assert_close(out.logits.softmax(1), probabilities)
     torch.testing.assert_close(out.logits.exp().sum(1), torch.ones(6))
 
 
-@pytest.mark.parametrize(("mode", "auxiliary"), [("logits", 0.0), ("features", 0.0), ("features", 0.3), ("average", 0.0)])
+@pytest.mark.parametrize(("mode", "auxiliary"), [("logits", 0.0), ("concat", 0.0), ("concat", 0.3), ("ensemble", 0.0)])
 def test_gradients_reach_every_parameter_of_every_branch(mode: str, auxiliary: float) -> None:
-    ours = fused(mode, auxiliary=auxiliary).train()
+    ours = fused(mode, aux_loss_weight=auxiliary).train()
     out = ours.forward_outputs(pictures())
     loss = F.cross_entropy(out.logits, torch.tensor([0, 1, 2, 0, 1, 2]))
     for logits in out.branch_logits if auxiliary else ():
@@ -134,7 +134,7 @@ def test_branch_logits_are_what_each_branch_says_alone() -> None:
         torch.testing.assert_close(out.branch_logits[i], alone)
 
 
-@pytest.mark.parametrize("mode", ["logits", "features", "average"])
+@pytest.mark.parametrize("mode", ["logits", "concat", "ensemble"])
 def test_a_removed_branch_has_no_say(mode: str) -> None:
     ours = fused(mode)
     features = ours.forward_features(pictures())
@@ -153,7 +153,7 @@ def test_a_removed_branch_is_replaced_by_what_is_given() -> None:
 
 
 def test_an_average_without_a_branch_is_that_of_the_others() -> None:
-    out = fused("average").forward_head(fused("average").forward_features(pictures()), BranchAblation(0))
+    out = fused("ensemble").forward_head(fused("ensemble").forward_features(pictures()), BranchAblation(0))
     torch.testing.assert_close(out.logits, out.branch_logits[1].log_softmax(1))
 
 
@@ -204,14 +204,14 @@ def finished(folder: Path, seed: int, **fields: Any) -> Classifier:
     return lone
 
 
-@pytest.mark.parametrize("mode", ["average", "logits"])
+@pytest.mark.parametrize("mode", ["ensemble", "logits"])
 def test_branches_that_are_finished_bundles_begin_with_their_heads(mode: str, tmp_path: Path) -> None:
     alone = [finished(tmp_path / str(i), i) for i in (0, 1)]
     ours = fused(mode, backbones=tuple(b.with_changes(weights=str(tmp_path / str(i))) for i, b in enumerate(TWO)))
     out = ours.forward_outputs(pictures())
     for i in (0, 1):
         torch.testing.assert_close(out.branch_logits[i], alone[i](pictures()))
-    if mode == "average":
+    if mode == "ensemble":
         mean = (alone[0](pictures()).softmax(1) + alone[1](pictures()).softmax(1)) / 2
         torch.testing.assert_close(out.logits.softmax(1), mean)
 
@@ -220,6 +220,6 @@ def test_branches_that_are_finished_bundles_begin_with_their_heads(mode: str, tm
 def test_an_average_with_a_head_that_was_never_trained_is_refused(fields: dict[str, Any], tmp_path: Path) -> None:
     finished(tmp_path / "0", 0, **fields)
     backbones = (TWO[0].with_changes(weights=str(tmp_path / "0")), TWO[1])
-    with pytest.raises(WeightsError, match="has another head or other classes than the average"):
-        fused("average", backbones=backbones)
+    with pytest.raises(WeightsError, match="has another head or other classes than the ensemble"):
+        fused("ensemble", backbones=backbones)
     assert fused("logits", backbones=backbones).forward_outputs(pictures()).logits.shape == (6, 3)

@@ -23,11 +23,11 @@ def spec(**fields: Any) -> ClassifierSpec:
     [
         ({"backbones": [RESNET, VIT]}, "several backbones need a fusion mode"),
         ({"fusion": {}}, "a fusion needs at least two backbones"),
-        ({"backbones": [RESNET, VIT], "fusion": {}, "head": {"kind": "own"}}, "cannot be fused"),
+        ({"backbones": [RESNET, VIT], "fusion": {}, "head": {"kind": "pretrained"}}, "cannot be fused"),
         ({"crop": 65}, "crop 65 is larger than the picture's side 64"),
         ({"student": "token"}, "a token student is one network with a distillation token"),
         ({"backbones": [TOKEN, VIT], "fusion": {}, "student": "token"}, "a token student is one network"),
-        ({"backbones": [{**RESNET, "pool": "average"}], "head": {"kind": "own"}}, "leave out pool: average"),
+        ({"backbones": [{**RESNET, "pool": "average"}], "head": {"kind": "pretrained"}}, "leave out pool: average"),
     ],
 )
 def test_contradictions_are_refused(fields: dict[str, Any], words: str) -> None:
@@ -37,6 +37,6 @@ def test_contradictions_are_refused(fields: dict[str, Any], words: str) -> None:
 
 def test_tokens_are_read_apart_by_students_and_by_a_distilled_networks_own_heads() -> None:
     assert spec(backbones=[TOKEN], student="token").reads_tokens
-    assert spec(backbones=[TOKEN], head={"kind": "own"}).reads_tokens
+    assert spec(backbones=[TOKEN], head={"kind": "pretrained"}).reads_tokens
     assert not spec(backbones=[TOKEN]).reads_tokens
-    assert not spec(head={"kind": "own"}).reads_tokens
+    assert not spec(head={"kind": "pretrained"}).reads_tokens

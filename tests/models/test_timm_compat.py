@@ -26,7 +26,7 @@ def test_operators_are_declared_on_exactly_one_error() -> None:
     """A torchvision that fails for another reason is not touched, and one that fails for this one is imported anew."""
     code = """
 import importlib, json, sys
-from phoropter.models import vision
+from phoropter.models import timm_compat
 real, tried = importlib.import_module, []
 def failing(words):
     def imported(name, *rest):
@@ -36,20 +36,20 @@ def failing(words):
             raise RuntimeError(words)
         return real(name, *rest)
     return imported
-vision.importlib.import_module = failing("something else")
+timm_compat.importlib.import_module = failing("something else")
 try:
-    vision.import_torchvision()
+    timm_compat.import_torchvision()
 except RuntimeError as error:
     first = str(error)
-untouched = "torchvision.half" in sys.modules and not vision._declared_libraries
+untouched = "torchvision.half" in sys.modules and not timm_compat._declared_libraries
 tried.clear()
-vision._declare_operators = lambda: vision._declared_libraries.append("done")
-vision.importlib.import_module = failing("operator torchvision::nms does not exist")
+timm_compat._declare_operators = lambda: timm_compat._declared_libraries.append("done")
+timm_compat.importlib.import_module = failing("operator torchvision::nms does not exist")
 try:
-    vision.import_torchvision()
+    timm_compat.import_torchvision()
 except RuntimeError:
     pass
-print(json.dumps([first, untouched, "torchvision.half" in sys.modules, vision._declared_libraries]))
+print(json.dumps([first, untouched, "torchvision.half" in sys.modules, timm_compat._declared_libraries]))
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(answer.stdout) == ["something else", True, False, ["done"]]

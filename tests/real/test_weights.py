@@ -60,7 +60,7 @@ def test_weights_load_strictly_with_what_is_said_beside_them(real_data: Path, st
 def test_the_imagenet_sample_is_classified_at_the_top_1_that_is_said(real_data: Path, sample: Path, stem: str) -> None:
     said = json.loads((real_data / "weights" / f"{stem}.json").read_text())["verified"]
     spec = ClassifierSpec(
-        backbones=(spec_of(real_data, stem),), head=HeadSpec(kind="own"), classes=tuple(map(str, range(1000))), picture=224
+        backbones=(spec_of(real_data, stem),), head=HeadSpec(kind="pretrained"), classes=tuple(map(str, range(1000))), picture=224
     )
     model = classifiers.build_classifier(spec, seed=0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     paths = sorted(sample.glob("*.JPEG"))

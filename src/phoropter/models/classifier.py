@@ -128,7 +128,7 @@ def build_classifier(spec: ClassifierSpec, *, seed: int, base: Path | None = Non
     base: the folder relative weights paths start from. A branch of a fusion whose weights are a finished bundle of the same
     classes begins with that bundle's head as well. Raises SpecError and WeightsError.
     """
-    own, tokens = spec.head.kind == "own", spec.reads_tokens
+    own, tokens = spec.head.kind == "pretrained", spec.reads_tokens
     branches = []
     for i, backbone in enumerate(spec.backbones):
         twins = spec.backbones[:i].count(backbone)  # the same network twice, from random weights, begins at two places
@@ -137,7 +137,7 @@ def build_classifier(spec: ClassifierSpec, *, seed: int, base: Path | None = Non
         branches.append(builder.build_backbone(backbone, seed=begins, base=base, keep_heads=own, tokens=tokens))
     if own and branches[0].build_record.num_classes != len(spec.classes):
         raise WeightsError(
-            f"head 'own' of '{spec.backbones[0].name}' tells {branches[0].build_record.num_classes} classes apart and the dataset has "
+            f"head 'pretrained' of '{spec.backbones[0].name}' tells {branches[0].build_record.num_classes} classes apart and the dataset has "
             f"{len(spec.classes)}; choose head linear or dense"
         )
     return _assemble_classifier(spec, branches, seed, base)
@@ -151,10 +151,10 @@ def _backbone_seed(backbone: BackboneSpec, seed: int) -> int:
 def with_new_head(classifier: Classifier, *, seed: int) -> Classifier:
     """The same backbones, shared, under a new head drawn from the seed: what `build` would give, without building them again.
 
-    For frozen backbones alone. A head of kind `own` cannot be drawn and is refused.
+    For frozen backbones alone. A head of kind `pretrained` cannot be drawn and is refused.
     """
-    if classifier.spec.head.kind == "own":
-        raise ValueError("head 'own' belongs to its network; build the classifier again")
+    if classifier.spec.head.kind == "pretrained":
+        raise ValueError("head 'pretrained' belongs to its network; build the classifier again")
     made = _assemble_classifier(classifier.spec, classifier.branches, seed, classifier.base)
     made.head.to(next(classifier.head.parameters()).device)  # drawn on the processor, as `build` draws it
     return made
@@ -164,8 +164,8 @@ def build_ensemble(members: Sequence[Classifier]) -> Classifier:
     """Finished classifiers of one kind, each of one network → the one that averages their probabilities, a branch a member."""
     first = members[0]
     backbones = [member.spec.backbones[0].model_dump() for member in members]
-    spec = first.spec.with_changes(backbones=backbones, fusion={"mode": "average"})
-    head = AverageFusion([], len(spec.classes), spec.head, FusionSpec(mode="average"))
+    spec = first.spec.with_changes(backbones=backbones, fusion={"mode": "ensemble"})
+    head = AverageFusion([], len(spec.classes), spec.head, FusionSpec(mode="ensemble"))
     head.branches.extend(member.head.get_submodule("head") for member in members)
     made = Classifier(spec, [member.branches[0] for member in members], head)
     made.base = first.base
@@ -204,7 +204,7 @@ def load_classifier(folder: Path) -> Classifier:
     for backbone, made in zip(spec.backbones, branches, strict=True):
         bare = backbone.with_changes(weights="random")
         built.append(
-            builder.build_backbone(bare, seed=0, keep_heads=spec.head.kind == "own", tokens=spec.reads_tokens, again=made)
+            builder.build_backbone(bare, seed=0, keep_heads=spec.head.kind == "pretrained", tokens=spec.reads_tokens, again=made)
         )
     classifier = Classifier(spec, built, _build_head_module(spec, built, 0))
     load_state_dict_strictly(classifier, state, folder / "model.safetensors", "its own bundle.json")
@@ -245,7 +245,7 @@ def _build_head_module(spec: ClassifierSpec, branches: list[Backbone], seed: int
     widths = [b.num_features for b in branches]
     tokens = branches[0].pooling == "tokens"
     with builder.seeded_rng(seed_of(seed if spec.fusion else _backbone_seed(spec.backbones[0], seed), "head")):
-        if spec.head.kind == "own":
+        if spec.head.kind == "pretrained":
             own = [PretrainedHead(h) for h in branches[0].pretrained_heads]
             branches[0].pretrained_heads = ()
             return DistilledVitHead(own[0], own[1]) if tokens else SingleHead(own[0])
@@ -283,9 +283,9 @@ def _warm_start_heads(spec: ClassifierSpec, head: Any, base: Path | None) -> Non
         shapes = {k: v.shape for k, v in branch.state_dict().items()}
         if finished.classes == spec.classes and {k: v.shape for k, v in state.items()} == shapes:
             branch.load_state_dict(state)
-        elif spec.fusion.mode == "average":
+        elif spec.fusion.mode == "ensemble":
             raise WeightsError(
-                f"bundle {found.path.parent} has another head or other classes than the average it is to join; "
+                f"bundle {found.path.parent} has another head or other classes than the ensemble it is to join; "
                 "finish it with the same head on the same classes"
             )
 

@@ -68,6 +68,6 @@ def _log_mean_probability(logits: list[Tensor]) -> Tensor:
 
 FUSION_MODES: dict[str, type[LogitFusion] | type[FeatureFusion] | type[AverageFusion]] = {
     "logits": LogitFusion,
-    "features": FeatureFusion,
-    "average": AverageFusion,
+    "concat": FeatureFusion,
+    "ensemble": AverageFusion,
 }

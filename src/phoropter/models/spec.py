@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from phoropter.core.spec import Spec
 
-FusionMode = Literal["logits", "features", "average"]
+FusionMode = Literal["logits", "concat", "ensemble"]
 DropoutAt = Literal["input", "hidden"]
 Colour = tuple[float, float, float]
 
@@ -52,13 +52,13 @@ class BackboneSpec(Spec):
 
 
 class HeadSpec(Spec):
-    """What stands on the pooled features: one linear layer, or dense-`hidden` → ReLU → linear; `own` keeps the pretrained one.
+    """What stands on the pooled features: one linear layer, or dense-`hidden` → ReLU → linear; `pretrained` keeps the network's last layer.
 
     dropout: rate; SONIC: 0.5
     dropout_at: before the hidden layer, or after its ReLU (before the linear one where there is none)
     """
 
-    kind: Literal["linear", "dense", "own"] = "linear"
+    kind: Literal["linear", "dense", "pretrained"] = "linear"
     hidden: int = Field(default=128, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     dropout_at: DropoutAt = "input"
@@ -68,10 +68,10 @@ class FusionSpec(Spec):
     """How several branches become one.
 
     logits:   each branch pool → dense-128 → C logits; concatenated → dense-`hidden` → C (SONIC, arXiv 2404.00827)
-    features: pooled features concatenated → dense-`hidden` → C
-    average:  probabilities averaged; nothing is trained
+    concat:   pooled features concatenated → dense-`hidden` → C
+    ensemble: probabilities averaged; nothing is trained
     hidden:   width of the fusing layer; dropout: its rate; dropout_at: before that layer, or after its ReLU
-    auxiliary: weight of each branch's own cross-entropy beside the fused one (0: fused output alone)
+    aux_loss_weight: weight of each branch's own cross-entropy beside the fused one (0: fused output alone)
     """
 
     mode: FusionMode = "logits"
@@ -101,13 +101,13 @@ class ClassifierSpec(Spec):
     @model_validator(mode="after")
     def _check_consistency(self) -> ClassifierSpec:
         if len(self.backbones) > 1 and self.fusion is None:
-            raise ValueError("several backbones need a fusion mode: logits, features or average")
+            raise ValueError("several backbones need a fusion mode: logits, concat or ensemble")
         if len(self.backbones) == 1 and self.fusion is not None:
             raise ValueError("a fusion needs at least two backbones; name another one, or leave the fusion out")
-        if self.fusion and self.head.kind == "own":
-            raise ValueError("head 'own' keeps one network's pretrained head and cannot be fused; choose linear or dense")
-        if self.head.kind == "own" and self.backbones[0].pool == "average":
-            raise ValueError("head 'own' reads the network's own features; leave out pool: average, or choose head linear")
+        if self.fusion and self.head.kind == "pretrained":
+            raise ValueError("head 'pretrained' belongs to one network and cannot be fused; choose linear or dense")
+        if self.head.kind == "pretrained" and self.backbones[0].pool == "average":
+            raise ValueError("head 'pretrained' reads the network's own features; leave out pool: average, or choose head linear")
         if self.student == "token" and (self.fusion or not self.backbones[0].has_distillation_token):
             raise ValueError(
                 f"a token student is one network with a distillation token (deit_*_distilled_*), not "
@@ -120,4 +120,4 @@ class ClassifierSpec(Spec):
     @property
     def reads_tokens(self) -> bool:
         """Whether class and distillation token have a head each: a token student, or a distilled network with its own heads."""
-        return self.student == "token" or (self.head.kind == "own" and self.backbones[0].has_distillation_token)
+        return self.student == "token" or (self.head.kind == "pretrained" and self.backbones[0].has_distillation_token)

@@ -26,7 +26,7 @@ from phoropter.results.store import Store, read_bounded_json
 from phoropter.study.cost import estimate_resources
 from phoropter.study.plan import plan_study
 from phoropter.study.progress import format_duration
-from phoropter.study.spec import ScreeningSpec, StudyInput
+from phoropter.study.spec import ScreeningSpec, StudySpec
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.presets import parse_recipe
 
@@ -39,15 +39,15 @@ SELECTION_NOTE = (
 RANKING_CAVEAT = "Probes need not rank as fine-tuned networks would."
 
 
-def needs_screening(question: StudyInput) -> bool:
-    """Whether the question is a ladder whose next rung is not settled yet."""
-    return question.study.screening is not None and not question.screening_rungs
+def needs_screening(study: StudySpec) -> bool:
+    """Whether the study is a ladder whose next rung is not settled yet."""
+    return study.screening is not None and not study.context.screening_rungs
 
 
-def run_screening(question: StudyInput, compute: Callable[[StudyInput], Store], cache: Path | None = None) -> Store:
+def run_screening(study: StudySpec, compute: Callable[[StudySpec], Store], cache: Path | None = None) -> Store:
     """Computes a ladder rung by rung, all in one results folder; a rung that is there already costs nothing."""
-    store = compute(first_rung(question))
-    settled = second_rung(question, store, cache)
+    store = compute(first_rung(study))
+    settled = second_rung(study, store, cache)
     write_json(store.folder / _CHOICE_FILE, settled.screening_rungs[1]["choice"])
     store = compute(settled)
     scores = _mean_final_scores(settled, store)
@@ -56,42 +56,42 @@ def run_screening(question: StudyInput, compute: Callable[[StudyInput], Store], 
     return store
 
 
-def first_rung(question: StudyInput) -> StudyInput:
+def first_rung(study: StudySpec) -> StudySpec:
     """Every candidate, as a probe. Raises SpecError for what a ladder cannot try."""
-    return _replace_candidates(question, make_probe_candidates(question), [_describe_first_rung(question, {}, ())])
+    return _replace_candidates(study, make_probe_candidates(study), [_describe_first_rung(study, {}, ())])
 
 
-def second_rung(question: StudyInput, store: Store, cache: Path | None = None) -> StudyInput:
+def second_rung(study: StudySpec, store: Store, cache: Path | None = None) -> StudySpec:
     """The probes, and the best of them by what the store says of the first rung, in full, as far as the budget goes."""
-    ladder = _screening_spec(question)
-    scores = mean_inner_losses(question, store)
-    choice = _choose_finalists(question, store, scores, cache)
+    ladder = _screening_spec(study)
+    scores = mean_inner_losses(study, store)
+    choice = _choose_finalists(study, store, scores, cache)
     kept = choice["kept"]
-    full = [c for c in make_full_candidates(question) if c.name in kept]
-    left = [c.name for c in question.candidates if c.name not in kept]
+    full = [c for c in make_full_candidates(study) if c.name in kept]
+    left = [c.name for c in study.parsed_candidates if c.name not in kept]
     rung = {
         "rung": 2,
         "title": f"the best {len(kept)} of {len(scores)} by {_name_final_recipe(ladder)}",
         "tried": [c.name for c in full],
         "kept": [c.name for c in full],
-        "metric": question.study.metrics[0],
+        "metric": study.metrics[0],
         "scores": {},
         "note": f"Not tried in full: {', '.join(left) or 'none'}. {_describe_budget(choice)}{RANKING_CAVEAT}",
         "choice": choice,
     }
     return _replace_candidates(
-        question, make_probe_candidates(question) + full, [_describe_first_rung(question, scores, kept), rung]
+        study, make_probe_candidates(study) + full, [_describe_first_rung(study, scores, kept), rung]
     )
 
 
-def _choose_finalists(question: StudyInput, store: Store, scores: dict[str, float], cache: Path | None) -> dict[str, Any]:
+def _choose_finalists(study: StudySpec, store: Store, scores: dict[str, float], cache: Path | None) -> dict[str, Any]:
     """Who climbs: `kept`; with a budget also how many `seconds` each of the best was thought to take. Made once."""
-    ladder = _screening_spec(question)
+    ladder = _screening_spec(study)
     best = sorted(scores, key=lambda name: (scores[name], name))[: ladder.keep]
     of = {
         "best": best,
         "budget_h": ladder.budget_h,
-        "asked": digest([scores, [c.identity() for c in make_full_candidates(question)]]),
+        "asked": digest([scores, [c.identity() for c in make_full_candidates(study)]]),
     }
     try:
         before = dict(read_bounded_json(store.folder / _CHOICE_FILE))
@@ -101,7 +101,7 @@ def _choose_finalists(question: StudyInput, store: Store, scores: dict[str, floa
         return before
     if ladder.budget_h is None:
         return {**of, "kept": best, "seconds": {}}
-    seconds = estimate_full_seconds(question, store, cache)
+    seconds = estimate_full_seconds(study, store, cache)
     kept: list[str] = []
     spent = 0.0
     for name in best:
@@ -115,9 +115,9 @@ def _choose_finalists(question: StudyInput, store: Store, scores: dict[str, floa
 _CHOICE_FILE = "ladder.json"
 
 
-def estimate_full_seconds(question: StudyInput, store: Store, cache: Path | None = None) -> dict[str, float]:
+def estimate_full_seconds(study: StudySpec, store: Store, cache: Path | None = None) -> dict[str, float]:
     """Candidate → about how long it would take in full on all splits, as the plan estimates it, without what is there."""
-    alone = {c.name: _replace_candidates(question, [c], []) for c in make_full_candidates(question)}
+    alone = {c.name: _replace_candidates(study, [c], []) for c in make_full_candidates(study)}
     return {name: estimate_resources(plan_study(one, cache), store, cache).seconds for name, one in alone.items()}
 
 
@@ -134,10 +134,10 @@ def _describe_budget(choice: dict[str, Any]) -> str:
     return f"{words}. {f'Among the best and beyond the budget: {out}. ' if out else ''}"
 
 
-def _mean_final_scores(question: StudyInput, store: Store) -> dict[str, float]:
+def _mean_final_scores(study: StudySpec, store: Store) -> dict[str, float]:
     """The second rung's candidates → the mean of the study's first metric over their runs."""
-    name = question.study.metrics[0]
-    found: dict[str, list[float]] = {candidate: [] for candidate in question.screening_rungs[1]["tried"]}
+    name = study.metrics[0]
+    found: dict[str, list[float]] = {candidate: [] for candidate in study.context.screening_rungs[1]["tried"]}
     for run in store.runs():
         value = run.record["metrics"].get(name)
         if run.candidate_name in found and value is not None:
@@ -145,24 +145,24 @@ def _mean_final_scores(question: StudyInput, store: Store) -> dict[str, float]:
     return {candidate: round(sum(values) / len(values), 6) for candidate, values in found.items() if values}
 
 
-def resolve_rungs(question: StudyInput, store: Store, cache: Path | None = None) -> StudyInput:
-    """The question as far as its ladder can be foreseen: the second rung once the first is done."""
-    if not needs_screening(question):
-        return question
-    done = store.folder.is_dir() and len(mean_inner_losses(question, store)) == len(question.candidates)
-    return second_rung(question, store, cache) if done else first_rung(question)
+def resolve_rungs(study: StudySpec, store: Store, cache: Path | None = None) -> StudySpec:
+    """The study as far as its ladder can be foreseen: the second rung once the first is done."""
+    if not needs_screening(study):
+        return study
+    done = store.folder.is_dir() and len(mean_inner_losses(study, store)) == len(study.parsed_candidates)
+    return second_rung(study, store, cache) if done else first_rung(study)
 
 
-def make_probe_candidates(question: StudyInput) -> list[Candidate]:
+def make_probe_candidates(study: StudySpec) -> list[Candidate]:
     """Each candidate of the study as a probe, called `NAME probe`."""
-    if question.study.sweep:
-        raise SpecError(f"{question.source.name}: strategy ladder and sweep contradict each other; leave one of them out")
+    if study.sweep:
+        raise SpecError(f"{study.source.name}: strategy ladder and sweep contradict each other; leave one of them out")
     logistic = parse_recipe("logistic", None)
     made = []
-    for candidate in question.candidates:
-        if candidate.fusion or candidate.teaching or candidate.frozen or candidate.head.kind == "own":
+    for candidate in study.parsed_candidates:
+        if candidate.fusion or candidate.teaching or candidate.frozen or candidate.head.kind == "pretrained":
             raise SpecError(
-                f"{question.source.name}: strategy ladder tries single backbones, and '{candidate.name}' is none to be trained; "
+                f"{study.source.name}: strategy ladder tries single backbones, and '{candidate.name}' is none to be trained; "
                 "leave it out, or leave strategy out"
             )
         crop = candidate.recipe.crop
@@ -176,13 +176,13 @@ def make_probe_candidates(question: StudyInput) -> list[Candidate]:
     return made
 
 
-def make_full_candidates(question: StudyInput) -> list[Candidate]:
+def make_full_candidates(study: StudySpec) -> list[Candidate]:
     """Each candidate of the study as the second rung would train it."""
-    then = parse_recipe(_screening_spec(question).final_recipe, question.recipe, question.source, ("strategy",))
-    return [c.model_copy(update={"recipe": then}) for c in question.candidates]
+    then = parse_recipe(_screening_spec(study).final_recipe, study.parsed_recipe, study.source, ("strategy",))
+    return [c.model_copy(update={"recipe": then}) for c in study.parsed_candidates]
 
 
-def mean_inner_losses(question: StudyInput, store: Store) -> dict[str, float]:
+def mean_inner_losses(study: StudySpec, store: Store) -> dict[str, float]:
     """Candidate → the first rung's loss on inner folds, mean over the splits; of those whose every split is done."""
     of_probe: dict[str, list[float]] = {}
     for run in store.runs():
@@ -190,26 +190,26 @@ def mean_inner_losses(question: StudyInput, store: Store) -> dict[str, float]:
         if losses:
             of_probe.setdefault(run.candidate_name, []).append(min(losses.values()))
     most = max((len(found) for found in of_probe.values()), default=0)
-    scores = {c.name: of_probe.get(f"{c.name} probe", []) for c in question.candidates}
+    scores = {c.name: of_probe.get(f"{c.name} probe", []) for c in study.parsed_candidates}
     return {name: sum(found) / len(found) for name, found in scores.items() if found and len(found) == most}
 
 
 def describe_rungs(
-    question: StudyInput, asked: StudyInput | None = None, store: Store | None = None, cache: Path | None = None
+    study: StudySpec, asked: StudySpec | None = None, store: Store | None = None, cache: Path | None = None
 ) -> list[str]:
     """The ladder in sentences, for the plan.
 
-    asked: the question before it was settled, with the store: then it is also said what the second rung takes at most
+    asked: the study before it was settled, with the store: then it is also said what the second rung takes at most
     """
-    ladder = question.study.screening
+    ladder = study.screening
     if ladder is None:
         return []
-    names = [c["tried"] for c in question.screening_rungs]
+    names = [c["tried"] for c in study.context.screening_rungs]
     lines = [f"ladder, rung 1: {len(names[0])} candidates, each by a logistic probe on every split"]
     if len(names) > 1:
         return [
             *lines,
-            f"ladder, rung 2: {join_words(names[1])} by {_name_final_recipe(ladder)}; {question.screening_rungs[1]['note']}",
+            f"ladder, rung 2: {join_words(names[1])} by {_name_final_recipe(ladder)}; {study.context.screening_rungs[1]['note']}",
         ]
     most = ""
     if asked is not None and store is not None:
@@ -220,11 +220,11 @@ def describe_rungs(
     return [*lines, words]
 
 
-def _describe_first_rung(question: StudyInput, scores: dict[str, float], kept: Sequence[str]) -> dict[str, Any]:
+def _describe_first_rung(study: StudySpec, scores: dict[str, float], kept: Sequence[str]) -> dict[str, Any]:
     return {
         "rung": 1,
         "title": "every candidate by a logistic probe",
-        "tried": [c.name for c in question.candidates],
+        "tried": [c.name for c in study.parsed_candidates],
         "kept": list(kept),
         "metric": PROBE_METRIC,
         "scores": {name: round(value, 6) for name, value in scores.items()},
@@ -232,14 +232,14 @@ def _describe_first_rung(question: StudyInput, scores: dict[str, float], kept: S
     }
 
 
-def _screening_spec(question: StudyInput) -> ScreeningSpec:
-    assert question.study.screening is not None
-    return question.study.screening
+def _screening_spec(study: StudySpec) -> ScreeningSpec:
+    assert study.screening is not None
+    return study.screening
 
 
 def _name_final_recipe(ladder: ScreeningSpec) -> str:
     return parse_recipe(ladder.final_recipe).preset or "a recipe of its own"
 
 
-def _replace_candidates(question: StudyInput, candidates: list[Candidate], rungs: list[dict[str, Any]]) -> StudyInput:
-    return replace(question, study=question.study.model_copy(update={"candidates": candidates}), screening_rungs=tuple(rungs))
+def _replace_candidates(study: StudySpec, candidates: list[Candidate], rungs: list[dict[str, Any]]) -> StudySpec:
+    return replace(study, study=study.model_copy(update={"candidates": candidates}), screening_rungs=tuple(rungs))

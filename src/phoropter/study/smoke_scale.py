@@ -12,7 +12,7 @@ from typing import Any
 from phoropter.core.files import digest
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
-from phoropter.study.spec import StudyInput
+from phoropter.study.spec import StudySpec
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.presets import parse_recipe
 from phoropter.training.candidates.recipe import Recipe
@@ -44,17 +44,17 @@ SIBLINGS: tuple[tuple[str, str, int], ...] = (
 )
 
 
-def make_smoke_version(question: StudyInput) -> StudyInput:
-    """A question → the same question, small; `scaled` says in sentences what was changed."""
+def make_smoke_version(study: StudySpec) -> StudySpec:
+    """A study → the same study, small; `scaled` says in sentences what was changed."""
     said: dict[str, None] = {}
-    study = question.study
+    study = study
     side = min(study.data.size or IMAGE_SIZE, IMAGE_SIZE)
-    taught = [c.backbones for c in question.candidates if c.teaching]
-    teachers = {c.teaching.teacher for c in question.candidates if c.teaching}
+    taught = [c.backbones for c in study.parsed_candidates if c.teaching]
+    teachers = {c.teaching.teacher for c in study.parsed_candidates if c.teaching}
     made = []
-    for c in question.candidates:
+    for c in study.parsed_candidates:
         epochs = None if c.name in teachers else STUDENT_EPOCHS if c.backbones in taught else MAX_EPOCHS
-        each = _shrink_candidate(c, side, epochs, question.base, said)
+        each = _shrink_candidate(c, side, epochs, study.base, said)
         made.append(_strengthen_teacher(each, said) if c.name in teachers else each)
     candidates = _drop_identical(made, said)
     changes: dict[str, Any] = {
@@ -62,14 +62,14 @@ def make_smoke_version(question: StudyInput) -> StudyInput:
         "protocol": _shrink_protocol(study.protocol.model_dump(exclude_unset=True), said),
         "sweep": {path: _shorten_sweep(path, values, said) for path, values in study.sweep.items()},
         "candidates": candidates,
-        "recipe": question.recipe,
+        "recipe": study.parsed_recipe,
     }
     if study.screening is not None:
-        then = _shrink_recipe(parse_recipe(study.screening.final_recipe, question.recipe), side, said, MAX_EPOCHS)
+        then = _shrink_recipe(parse_recipe(study.screening.final_recipe, study.parsed_recipe), side, said, MAX_EPOCHS)
         changes["strategy"] = study.screening.with_changes(then=then)
     fields = {name: getattr(study, name) for name in type(study).model_fields if name not in changes}
-    return StudyInput(
-        type(study)(**fields, **changes), question.source, question.base, question.text, tuple(said), question.compared_study
+    return StudySpec(
+        type(study)(**fields, **changes), study.source, study.base, study.context.text, tuple(said), study.context.compared_study
     )
 
 
