@@ -1,1 +1,1 @@
-"""What everything stands on: errors, files, seeds, specs. Standard library, NumPy and pydantic only."""
+"""Foundations: errors, files, named seeds, specs and extensions; standard library, NumPy and pydantic only."""

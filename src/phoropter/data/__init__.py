@@ -1,1 +1,1 @@
-"""Every source of pictures becomes a Dataset, a Dataset becomes Pixels, labels and groups become Splits. No torch."""
+"""Every source becomes a Dataset; a Dataset becomes Pixels; its labels and groups become Splits. No torch."""

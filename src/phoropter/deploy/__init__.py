@@ -1,1 +1,1 @@
-"""What a finished bundle does elsewhere: answers about pictures and recordings of no study."""
+"""What a finished bundle does elsewhere: predictions for new images and recordings."""

@@ -1,1 +1,1 @@
-"""Tensors in, tensors out; knows no dataset. `spec` and `catalog` are free of torch, the rest is not."""
+"""Tensors in, tensors out; no module here knows a dataset. `spec` and `catalog` are free of torch."""

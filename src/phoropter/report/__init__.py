@@ -1,1 +1,1 @@
-"""Results become documents: tables, figures, one page. Never torch."""
+"""Results become documents: tables, figures, one page, a model card. Never imports torch."""

@@ -1,1 +1,1 @@
-"""What running leaves behind, and every number computed from it: NumPy and SciPy only."""
+"""What runs leave behind and every number computed from it: NumPy and SciPy only."""

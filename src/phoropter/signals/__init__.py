@@ -1,10 +1,10 @@
-"""Recordings in, numbers out: reading, simulating, cleaning, cutting and drawing signals with NumPy and SciPy only.
+"""Recordings in, arrays out: reading, simulating, cleaning, windowing and rendering signals with NumPy and SciPy only.
 
-    read     wesad · physionet · tables       files → Recordings (a WESAD pickle through arrays_only); outcomes → classes
-    make     simulate                         a seed → Recordings whose truth is known
-    clean    clean · ctg · ecg                artefact rules, gap filling, baseline; quality; is there a heartbeat at all
-    cut      windows · ctg                    Recordings → a table of windows
-    draw     render · drawing                 a batch of windows → uint8 pictures
+    read     readers                          files to Recording objects; outcomes to classes
+    make     simulate                         a seed to Recordings whose truth is known
+    clean    clean · ctg · ecg                artefact rules, gap filling, baseline, quality, presence of a heartbeat
+    window   windows · ctg                    Recordings to a table of windows
+    render   render · rasterize               a batch of windows to uint8 images
 
 Nothing here knows a dataset, a study or a network.
 """

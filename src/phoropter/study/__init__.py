@@ -1,1 +1,1 @@
-"""Many runs: a Study becomes a plan, a plan becomes run folders. Only `run` loads torch."""
+"""Many runs: a study becomes a plan, a plan becomes run folders."""

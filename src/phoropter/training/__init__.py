@@ -1,1 +1,1 @@
-"""A Candidate on a Split → a Classifier. `candidate`, `recipe` and `views` are plain data and free of torch."""
+"""A Candidate on a Split becomes a trained Classifier."""

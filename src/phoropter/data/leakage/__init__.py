@@ -1,0 +1,1 @@
+"""What a split lets through: shared groups, overlapping windows, duplicates, conflicting labels."""

@@ -1,0 +1,1 @@
+"""Recordings rendered as images: databases, representations, and the Dataset of their windows."""

@@ -1,0 +1,1 @@
+"""One file per image source: folders, manifests, Parquet, arrays, CIFAR, ImageNet."""

@@ -1,0 +1,1 @@
+"""Finding weight files and reading them without executing anything."""

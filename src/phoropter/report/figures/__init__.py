@@ -1,0 +1,1 @@
+"""Figures of candidates, predictions and cost, drawn by Matplotlib."""

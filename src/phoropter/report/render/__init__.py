@@ -1,0 +1,1 @@
+"""How tables, figures and sections become HTML, Markdown, LaTeX, CSV, SVG and PDF."""

@@ -1,0 +1,1 @@
+"""A results folder read once and aggregated: what every section is given."""

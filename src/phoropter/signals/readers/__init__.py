@@ -1,0 +1,1 @@
+"""Files of recordings to Recording objects: WFDB, EDF, WESAD, CSV."""

@@ -1,0 +1,1 @@
+"""Which rows are read when, and how they reach the device."""

@@ -1,0 +1,1 @@
+"""Candidates and recipes as plain data; free of torch."""

@@ -1,0 +1,157 @@
+"""Prints the reference of a study file's keys: every field of every spec, with type, default and description. `--write` writes docs/reference/.
+
+The descriptions are those of the specs' own docstrings, so a key without a line there is an error (tests/test_reference.py).
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticUndefined
+
+from phoropter.core.extensions import Extension
+from phoropter.core.spec import Spec
+from phoropter.data.spec import DataSpec
+from phoropter.data.splits.spec import ProtocolSpec
+from phoropter.study.spec import StudySpec
+from phoropter.training.candidates.candidate_entry import CandidateEntry
+from phoropter.training.candidates.recipe import Recipe
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "docs" / "reference"
+PAGES: dict[str, tuple[str, type[Spec]]] = {
+    "study": ("A study file", StudySpec),
+    "data": ("`data:`", DataSpec),
+    "protocol": ("`protocol:`", ProtocolSpec),
+    "candidates": ("`candidates:`", CandidateEntry),
+    "recipe": ("`recipe:`", Recipe),
+}
+_FIELD_LINE = re.compile(r"^(\w+(?:, \w+)*):(?:\s+|$)(.*)")
+
+
+def describe_fields(spec: type[Spec]) -> dict[str, str]:
+    """Field name → its description in the docstring of the class that declares it; fields without one are absent."""
+    described: dict[str, str] = {}
+    for declaring in reversed(spec.__mro__):
+        names = set(getattr(declaring, "__annotations__", {})) & set(spec.model_fields)
+        described |= _parse_docstring(inspect.cleandoc(declaring.__dict__.get("__doc__") or ""), names)
+    return described
+
+
+def _parse_docstring(text: str, names: set[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    current: list[str] = []
+    for line in text.splitlines():
+        for number, piece in enumerate(re.split(r" · (?=\w+(?:, \w+)*: )", line)):
+            match = _FIELD_LINE.match(piece)
+            if match and set(match[1].split(", ")) & names:
+                current = [name for name in match[1].split(", ") if name in names]
+                found |= dict.fromkeys(current, match[2].strip())
+            elif not line.strip():
+                current = []
+            else:
+                joint = " " if number == 0 else " · "
+                found |= {name: (found[name] + joint + piece.strip()).strip() for name in current}
+    return found
+
+
+def type_text(annotation: Any) -> str:
+    """A type as a user reads it: `1 | 2`, `list of text`, `mapping`."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return type_text(inner[0])
+    if origin is typing.Literal:
+        return " | ".join(f"`{value}`" for value in inner)
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(dict.fromkeys(type_text(a) for a in inner if a is not type(None)))
+    if origin in (tuple, list, set, frozenset) or str(origin) == "<class 'collections.abc.Sequence'>":
+        return f"list of {type_text(inner[0])}" if inner else "list"
+    if origin is dict or annotation is dict:
+        return "mapping"
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
+        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+    if isinstance(annotation, type) and issubclass(annotation, Extension):
+        return f"`module:NAME` of a {annotation.__name__}"
+    words = {str: "text", int: "integer", float: "number", bool: "`true` | `false`", Any: "anything"}
+    return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def nested_specs(spec: type[Spec]) -> list[type[Spec]]:
+    """The spec and all specs that its fields hold, depth first, each once."""
+    found: list[type[Spec]] = []
+
+    def visit(annotation: Any) -> None:
+        if isinstance(annotation, type) and issubclass(annotation, Spec):
+            if annotation not in found:
+                found.append(annotation)
+                for field in annotation.model_fields.values():
+                    visit(field.annotation)
+            return
+        for argument in typing.get_args(annotation):
+            visit(argument)
+
+    visit(spec)
+    return found
+
+
+def undocumented_fields() -> list[str]:
+    """`Class.field` of every key that has no description."""
+    specs = {spec for _, root in PAGES.values() for spec in nested_specs(root)}
+    return sorted(
+        f"{spec.__name__}.{name}"
+        for spec in specs
+        for name in spec.model_fields
+        if name != "kind" and not describe_fields(spec).get(name)
+    )
+
+
+def page_text(title: str, root: type[Spec], roots: set[type[Spec]]) -> str:
+    """The Markdown of one page; other pages' roots are linked, not repeated."""
+    parts = [f"# {title}\n\n<!-- written by scripts/reference.py; change the docstring of the spec -->\n"]
+    for spec in nested_specs(root):
+        if spec in roots and spec is not root:
+            continue
+        summary = inspect.cleandoc(spec.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+        described = describe_fields(spec)
+        rows = [_field_row(name, field, described.get(name, "")) for name, field in spec.model_fields.items()]
+        parts.append(f"## {spec.__name__}\n\n{summary}\n\n| key | value | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _field_row(name: str, field: Any, description: str) -> str:
+    if field.is_required():
+        default = "required"
+    elif field.default is not PydanticUndefined and not isinstance(field.default, Spec):
+        default = "–" if field.default is None or field.default == () else f"`{_plain_text(field.default)}`"
+    else:
+        default = "see there"
+    cells = (f"`{name}`", type_text(field.annotation), default, description or ("which one" if name == "kind" else ""))
+    return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+
+
+def _plain_text(value: Any) -> str:
+    return {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def all_pages() -> dict[str, str]:
+    roots = {root for _, root in PAGES.values()}
+    return {f"{name}.md": page_text(title, root, roots) for name, (title, root) in PAGES.items()}
+
+
+def main() -> None:
+    for name, text in all_pages().items():
+        if "--write" in sys.argv:
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            (FOLDER / name).write_text(text, encoding="utf-8")
+        else:
+            print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Sections that compare candidates: leaderboard, pairwise comparisons, cost, sweeps, screening."""

@@ -1,0 +1,1 @@
+"""Sections about predictions: classes, groups, confusion, calibration, embedding, mistakes."""

@@ -1,0 +1,1 @@
+"""Sections about the study itself: leakage audit, provenance."""
