@@ -13,7 +13,7 @@ from phoropter.data.inspect import detect_data_spec, summarize_dataset
 from phoropter.data.sources.imagenet import synset_ids
 from phoropter.data.spec import cifar10, folder, imagenet, open_dataset
 from phoropter.data.splits.protocol import make_splits
-from phoropter.data.splits.spec import HoldOut, KFold, Official
+from phoropter.data.splits.spec import HoldOut, KFold, Predefined
 
 pytestmark = pytest.mark.real
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -44,7 +44,7 @@ def test_cifar10_whole(unpacked: Path) -> None:
     assert dataset.parts is not None and dataset.classes == CIFAR10 and dataset.problems == ()
     assert np.bincount(dataset.labels[dataset.parts == "train"]).tolist() == [5000] * 10
     assert np.bincount(dataset.labels[dataset.parts == "test"]).tolist() == [1000] * 10
-    (split,) = make_splits(dataset, Official())
+    (split,) = make_splits(dataset, Predefined())
     assert (len(split.train), len(split.test)) == (50_000, 10_000)
 
 

@@ -9,7 +9,7 @@ import pytest
 from made_study import Made, make_study
 
 from phoropter.report.conclusion import write_conclusion
-from phoropter.report.sections import comparisons
+from phoropter.report.sections.candidates import comparisons
 from phoropter.report.summary import compare
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.model import StudySummary
@@ -28,15 +28,15 @@ THREE = Made(
 
 def concluded(folder: Path, made: Made) -> tuple[str, str, compare.CandidateComparisons, StudySummary]:
     store = make_study(folder, made)
-    evidence = collect_summary(store)
-    found = compare.compare_candidates(store, evidence)
-    sentences, beside = write_conclusion(evidence, found)
-    return " ".join(sentences), " ".join(beside), found, evidence
+    summary = collect_summary(store)
+    found = compare.compare_candidates(store, summary)
+    sentences, beside = write_conclusion(summary, found)
+    return " ".join(sentences), " ".join(beside), found, summary
 
 
 def test_ahead_of_one_and_not_told_apart_from_another(tmp_path: Path) -> None:
-    text, beside, found, evidence = concluded(tmp_path, THREE)
-    first, second = (e.name for e in evidence.candidates[:2])
+    text, beside, found, summary = concluded(tmp_path, THREE)
+    first, second = (e.name for e in summary.candidates[:2])
     assert text.startswith(f"{first} is ahead of bad by ") and "points of accuracy (95 % interval " in text
     assert text.endswith(f"on unseen rows; whether it differs from {second}, this protocol cannot tell.")
     assert [c.verdict for c in found.leader_pairs] == ["cannot tell", "ahead"]
@@ -54,8 +54,8 @@ def test_all_others_beaten(tmp_path: Path) -> None:
 
 
 def test_lower_is_better_for_a_loss(tmp_path: Path) -> None:
-    text, _, found, evidence = concluded(tmp_path, replace(THREE, accuracies={"a": 0.97, "b": 0.6}, metrics=("log_loss",)))
-    assert evidence.candidates[0].name == "a" and found.leader_pairs[0].difference < 0
+    text, _, found, summary = concluded(tmp_path, replace(THREE, accuracies={"a": 0.97, "b": 0.6}, metrics=("log_loss",)))
+    assert summary.candidates[0].name == "a" and found.leader_pairs[0].difference < 0
     assert found.leader_pairs[0].verdict == "ahead"
     expected = f"a is ahead of b by {-found.leader_pairs[0].difference:.3f} in log-loss (95 % interval {-found.leader_pairs[0].high:.3f} to "
     assert text.startswith(expected)
@@ -79,17 +79,17 @@ def test_many_candidates_on_one_test_set_are_corrected_for_every_pair(tmp_path: 
 
 
 def test_groups_left_out_one_at_a_time_are_the_unit(tmp_path: Path) -> None:
-    _, _, found, evidence = concluded(tmp_path, replace(THREE, groups=8, folds=8, rows=400))
+    _, _, found, summary = concluded(tmp_path, replace(THREE, groups=8, folds=8, rows=400))
     assert found.design.kind == "groups" and {c.test for c in found.pairs} == {"Wilcoxon signed-rank"}
     assert {c.n_units for c in found.pairs} == {8}
-    assert evidence.has_groups and evidence.n_units == 8
+    assert summary.has_groups and summary.n_units == 8
 
 
 def test_unseen_sites_are_told_from_held_out_rows_of_known_ones(tmp_path: Path) -> None:
     made = replace(THREE, split="held-out-sites", groups=6, sites=("north", "south"), external=50)
-    text, beside, _, evidence = concluded(tmp_path / "folds", made)
+    text, beside, _, summary = concluded(tmp_path / "folds", made)
     assert "on unseen groups" in text and "on unseen sites" not in text
-    unseen = evidence.candidates[0].external_test
+    unseen = summary.candidates[0].external_test
     assert unseen is not None and f"its models averaged have {unseen.metrics['accuracy'] * 100:.1f} %" in beside
     text, *_ = concluded(tmp_path / "one", replace(made, folds=1, external=0))
     assert "on unseen sites" in text
@@ -102,14 +102,14 @@ def test_no_better_than_the_commonest_class_is_said(tmp_path: Path) -> None:
 
 def test_incomplete_candidates_do_not_lead(tmp_path: Path) -> None:
     made = replace(THREE, accuracies={"bad": 0.6, "good": 0.95}, missing=1)
-    text, _, found, evidence = concluded(tmp_path, made)
-    assert [e.name for e in evidence.candidates] == ["bad", "good"]
+    text, _, found, summary = concluded(tmp_path, made)
+    assert [e.name for e in summary.candidates] == ["bad", "good"]
     assert found.leader_pairs[0].verdict == "behind" and found.leader_pairs[0].n_left_out == 1
     assert "bad is ahead" not in text
 
 
 def test_the_test_is_named_in_words(tmp_path: Path) -> None:
     store: Store = make_study(tmp_path, THREE)
-    evidence = collect_summary(store)
-    words = " ".join(comparisons.explain_comparisons(compare.compare_candidates(store, evidence), evidence))
+    summary = collect_summary(store)
+    words = " ".join(comparisons.explain_comparisons(compare.compare_candidates(store, summary), summary))
     assert "over 5 splits by the corrected resampled t-test" in words and "p is corrected for all 3 pairs" in words

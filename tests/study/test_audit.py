@@ -133,7 +133,7 @@ def test_one_question_becomes_two(people: Path, protocol: str, lax: str, strict:
 
 def test_a_protocol_without_a_lax_form_is_refused(people: Path) -> None:
     with pytest.raises(SpecError, match=r"line 3: .*'allow_group_overlap' belongs to"):
-        question(people, "{compare: true, split: evaluate}")
+        question(people, "{compare: true, split: test-only}")
 
 
 def test_without_compare_nothing_changes(people: Path) -> None:

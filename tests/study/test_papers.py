@@ -87,7 +87,7 @@ def test_the_network_of_2012_sees_crops_mirrors_and_lighting() -> None:
 def test_protocols_of_the_papers() -> None:
     cifar, caltech = (part("attention-or-convolution", n).study.protocol for n in (0, 1))
     imagenet, scenes = (part("alexnet-and-after", n).study.protocol for n in (0, 1))
-    assert (cifar.split, imagenet.split, scenes.split) == ("official", "evaluate", "official")
+    assert (cifar.split, imagenet.split, scenes.split) == ("predefined", "test-only", "predefined")
     assert (caltech.split, caltech.folds) == ("stratified-k-fold", 5)
 
 
@@ -196,7 +196,7 @@ def test_stress_by_fused_backbones_is_planned_as_the_paper_says(number: int, cla
 def test_a_vit_teaches_a_cnn_is_planned_as_the_paper_says(number: int, runs: int, taught: int, tmp_path: Path) -> None:
     """On the grid: α 0 is one student; hard has no temperature, 4 α; soft and mixed 4 temperatures × 4 α."""
     made = planned(part("vit-teaches-cnn", number), tmp_path, {"digits": True, "size": 32}, protocol=validate_as(ProtocolSpec, {
-        "split": "hold-out", "seeds": [1], "validation": 0.1}))  # fmt: skip
+        "split": "hold-out", "seeds": [1], "val_size": 0.1}))  # fmt: skip
     assert len(made.runs) == runs and {r.image_set.image_size for r in made.runs} == {32}
     students = [r for r in made.runs if r.candidate.teaching]
     assert len(students) == taught

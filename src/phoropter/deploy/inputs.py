@@ -4,7 +4,7 @@ Recordings go through `rendered` and pictures through `shards`, as in a study, w
 so the same samples give the same pixels. Labels are not needed; where a recording has some of a known class, windows are cut
 where training cut them, else everywhere.
 
-Left out: packed pictures (npz, Parquet, CIFAR), which are asked about in a study with `split: evaluate`.
+Left out: packed pictures (npz, Parquet, CIFAR), which are asked about in a study with `split: test-only`.
 """
 
 from __future__ import annotations

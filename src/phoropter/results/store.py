@@ -169,13 +169,18 @@ class RunWriter:
 
     def write_pictures(self, jpegs: Mapping[str, bytes]) -> None:
         """Sample id → JPEG bytes."""
-        with (self.folder / "pictures.npz").open("wb") as file:
-            np.savez(
-                file,
-                id=np.array(list(jpegs), dtype=np.str_),
-                length=np.array([len(j) for j in jpegs.values()], dtype=np.int64),
-                jpeg=np.frombuffer(b"".join(jpegs.values()), dtype=np.uint8),
-            )
+        write_image_archive(self.folder / "pictures.npz", jpegs)
+
+
+def write_image_archive(path: Path, jpegs: Mapping[str, bytes]) -> None:
+    """Sample id → JPEG bytes, as one npz that `Run.load_pictures` reads."""
+    with path.open("wb") as file:
+        np.savez(
+            file,
+            id=np.array(list(jpegs), dtype=np.str_),
+            length=np.array([len(j) for j in jpegs.values()], dtype=np.int64),
+            jpeg=np.frombuffer(b"".join(jpegs.values()), dtype=np.uint8),
+        )
 
 
 class Store:

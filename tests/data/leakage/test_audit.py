@@ -14,12 +14,12 @@ from PIL import Image, ImageEnhance
 
 from phoropter.core.errors import DataError, LeakageError
 from phoropter.data.dataset import Dataset
-from phoropter.data.leakage.audit import Finding, audit_splits, raise_if_fitted_on_tested, raise_on_leak
+from phoropter.data.leakage.audit import Finding, audit_splits, raise_on_leak
 from phoropter.data.leakage.checks import PriorFit
 from phoropter.data.leakage.near_duplicates import DuplicatePairs, dct_features, find_near_duplicates
 from phoropter.data.sources.arrays import from_arrays
 from phoropter.data.splits.protocol import Split, make_splits
-from phoropter.data.splits.spec import GroupKFold, HoldOut, KFold, LeaveOneGroupOut, Sites
+from phoropter.data.splits.spec import GroupKFold, HeldOutSites, HoldOut, KFold, LeaveOneGroupOut
 from phoropter.data.time_overlap import overlap_mask
 
 Bytes = NDArray[np.uint8]
@@ -107,7 +107,7 @@ def test_sites_are_a_note_unless_they_are_meant_to_be_unseen() -> None:
     dataset = some(sites=["Brno" if row < 20 else "Tokyo" for row in range(40)])
     assert only(audit_splits(dataset, [halves()]), "sites").severity == "note"
     assert only(audit_splits(dataset, [halves()], by_site=True), "sites").severity == "stop"
-    assert audit_splits(dataset, make_splits(dataset, Sites(test_sites=["Tokyo"], folds=2)), by_site=True) == []
+    assert audit_splits(dataset, make_splits(dataset, HeldOutSites(test_sites=["Tokyo"], folds=2)), by_site=True) == []
 
 
 def test_a_single_site_is_no_finding() -> None:
@@ -211,12 +211,6 @@ def test_stopping_names_the_count_an_example_and_what_to_do() -> None:
     with pytest.raises(LeakageError, match=r"of 120 tested rows \(.* %\), for example \d+ and \d+: name the subject") as caught:
         raise_on_leak(found)
     assert "\n" not in str(caught.value)
-
-
-def test_what_was_fitted_on_tested_rows_is_refused() -> None:
-    raise_if_fitted_on_tested("the teacher", np.array(["a", "b"]), np.array(["c"]))
-    with pytest.raises(LeakageError, match="the teacher was fitted on 1 of the 2 rows that are tested, for example b"):
-        raise_if_fitted_on_tested("the teacher", np.array(["a", "b"]), np.array(["b", "c"]))
 
 
 # fitted beforehand

@@ -16,14 +16,14 @@ from phoropter.data.sources.arrays import from_arrays
 from phoropter.data.splits.protocol import Split, make_splits
 from phoropter.data.splits.spec import (
     BlockKFold,
-    Evaluate,
+    TestOnly,
     GroupKFold,
     HoldOut,
     KFold,
     LeaveOneGroupOut,
-    Official,
+    Predefined,
     ProtocolSpec,
-    Sites,
+    HeldOutSites,
 )
 
 
@@ -89,7 +89,7 @@ def test_k_folds_test_every_row_once(counts: list[int], folds: int, seed: int, s
 @given(seed=st.integers(0, 10**6), stratified=st.booleans(), named=st.booleans())
 def test_no_group_is_on_both_sides(seed: int, stratified: bool, named: bool) -> None:
     dataset = people(seed)
-    spec = (GroupKFold if named else KFold)(5, stratified=stratified, seeds=[seed], validation=0.2)
+    spec = (GroupKFold if named else KFold)(5, stratified=stratified, seeds=[seed], val_size=0.2)
     try:
         made = make_splits(dataset, spec)
     except SplitError as error:
@@ -114,8 +114,8 @@ def test_no_group_is_on_both_sides(seed: int, stratified: bool, named: bool) -> 
         GroupKFold(4),
         LeaveOneGroupOut(),
         HoldOut(0.25),
-        HoldOut(0.25, validation=0.2),
-        Sites(test_sites=["s0"], folds=3),
+        HoldOut(0.25, val_size=0.2),
+        HeldOutSites(test_sites=["s0"], folds=3),
         KFold(4, allow_group_overlap=True),
         HoldOut(train_per_class=9, allow_group_overlap=True),
     ],
@@ -213,26 +213,26 @@ def test_so_many_of_each_class_train() -> None:
 
 def test_official_parts() -> None:
     dataset = some("abababab", parts=["train"] * 4 + ["val"] * 2 + ["test"] * 2)
-    (split,) = make_splits(dataset, Official())
+    (split,) = make_splits(dataset, Predefined())
     assert (split.train.tolist(), split.test.tolist()) == ([0, 1, 2, 3], [6, 7])
     assert split.val is not None and split.val.tolist() == [4, 5] and split.name == "official parts, tested on test, seed 0"
-    (two,) = make_splits(dataset.select_rows(np.arange(6)), Official())
+    (two,) = make_splits(dataset.select_rows(np.arange(6)), Predefined())
     assert two.test.tolist() == [4, 5] and two.val is None and "tested on val" in two.name
-    (inner,) = make_splits(dataset.select_rows(np.array([0, 1, 2, 3, 6, 7])), Official(validation=0.5))
+    (inner,) = make_splits(dataset.select_rows(np.array([0, 1, 2, 3, 6, 7])), Predefined(val_size=0.5))
     assert inner.val is not None and sorted([*inner.train, *inner.val]) == [0, 1, 2, 3] and len(inner.val) == 2
 
 
 def test_sites_are_trained_on_or_unseen() -> None:
     dataset = people(1)
     assert dataset.sites is not None
-    made = make_splits(dataset, Sites(test_sites=["s2"], folds=3))
+    made = make_splits(dataset, HeldOutSites(test_sites=["s2"], folds=3))
     unseen = np.flatnonzero(dataset.sites == "s2").tolist()
     assert len(made) == 3 and all(s.external is not None and s.external.tolist() == unseen for s in made)
     assert times_tested(made) == Counter(np.flatnonzero(dataset.sites != "s2").tolist())
     for split in made:
         assert not set(unseen) & {*split.train.tolist(), *split.test.tolist()}
         assert not in_groups(dataset, split.train) & in_groups(dataset, split.test)
-    assert [s.content_key(dataset) for s in make_splits(dataset, Sites(train_sites=["s1", "s0"], folds=3))] == [
+    assert [s.content_key(dataset) for s in make_splits(dataset, HeldOutSites(train_sites=["s1", "s0"], folds=3))] == [
         s.content_key(dataset) for s in made
     ]
 
@@ -240,18 +240,18 @@ def test_sites_are_trained_on_or_unseen() -> None:
 def test_sites_without_folds_test_the_unseen_ones() -> None:
     dataset = people(1)
     assert dataset.sites is not None
-    (split,) = make_splits(dataset, Sites(train_sites=["s0"], test_sites=["s1"], folds=1))
+    (split,) = make_splits(dataset, HeldOutSites(train_sites=["s0"], test_sites=["s1"], folds=1))
     assert set(dataset.sites[split.train]) == {"s0"} and set(dataset.sites[split.test]) == {"s1"} and split.external is None
 
 
 def test_evaluate_tests_everything() -> None:
-    (split,) = make_splits(some("aab"), Evaluate())
+    (split,) = make_splits(some("aab"), TestOnly())
     assert split.train.size == 0 and split.test.tolist() == [0, 1, 2]
 
 
 def test_validation_is_cut_from_the_training_part_class_by_class() -> None:
     dataset = some("a" * 40 + "b" * 20)
-    for split in make_splits(dataset, KFold(4, validation=0.2)):
+    for split in make_splits(dataset, KFold(4, val_size=0.2)):
         assert split.val is not None and np.bincount(dataset.labels[split.val]).tolist() == [6, 3]
         assert sorted([*split.train, *split.val, *split.test]) == list(range(60))
 
@@ -315,25 +315,25 @@ PARTED = ["train"] * 3 + ["test"] * 3
             HoldOut(train_per_class=4),
             "leaves nothing to test of 'b', which has 4 pictures; use 3 or fewer",
         ),
-        (some("ab" * 6), Official(), "needs parts train and test, and some has none; use split: stratified-k-fold"),
-        (some("ab" * 3, parts=["test"] * 6), Official(), "and some has only 'test'"),
-        (some("aaabab", parts=PARTED), Official(), "no picture of 'b' is in the training part of 'official"),
+        (some("ab" * 6), Predefined(), "needs parts train and test, and some has none; use split: stratified-k-fold"),
+        (some("ab" * 3, parts=["test"] * 6), Predefined(), "and some has only 'test'"),
+        (some("aaabab", parts=PARTED), Predefined(), "no picture of 'b' is in the training part of 'official"),
         (
             some("ababab", parts=PARTED, groups=list("xyzzxw")),
-            Official(),
+            Predefined(),
             r"2 groups lie in both the .* \(x or z\).*overlap: true",
         ),
         (
             some("ab" * 6, parts=["train", "val", "test"] * 4),
-            Official(validation=0.1),
-            "has an official val part: remove 'validation'",
+            Predefined(val_size=0.1),
+            "has an official val part: remove 'val_size'",
         ),
-        (some("ab" * 6), Sites(test_sites=["s"]), "needs sites, and some names none"),
-        (people(), Sites(test_sites=["s22"]), r"some has no site 's22'; did you mean 's2'\?; it has s0, s1 or s2"),
-        (people(), Sites(test_sites=["s0", "s1", "s2"]), "every site is on one side; leave one for training"),
+        (some("ab" * 6), HeldOutSites(test_sites=["s"]), "needs sites, and some names none"),
+        (people(), HeldOutSites(test_sites=["s22"]), r"some has no site 's22'; did you mean 's2'\?; it has s0, s1 or s2"),
+        (people(), HeldOutSites(test_sites=["s0", "s1", "s2"]), "every site is on one side; leave one for training"),
         (
             some("ab" * 4, sites=list("sstt") * 2, groups=list("xyzx") * 2),
-            Sites(test_sites=["t"], folds=1),
+            HeldOutSites(test_sites=["t"], folds=1),
             r"1 groups lie in both sites .* \(x\)",
         ),
     ],
@@ -346,24 +346,27 @@ def test_what_cannot_be_split_is_refused_with_what_would_work(dataset: Dataset, 
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"split": "k-fold", "test": 0.3}, "'test' belongs to hold-out and does nothing for 'split: k-fold'"),
+        ({"split": "k-fold", "test_size": 0.3}, "'test_size' belongs to hold-out and does nothing for 'split: k-fold'"),
         ({"split": "hold-out", "folds": 3}, "'folds' belongs to .* and does nothing for 'split: hold-out'"),
-        ({"split": "official", "repeats": 3}, "'repeats' belongs to .* and does nothing for 'split: official'"),
+        ({"split": "predefined", "repeats": 3}, "'repeats' belongs to .* and does nothing for 'split: predefined'"),
         ({"split": "leave-one-group-out", "reshuffle": False}, "'reshuffle' belongs to"),
-        ({"split": "k-fold", "test_sites": ["a"]}, "'test_sites' belongs to sites"),
+        ({"split": "k-fold", "test_sites": ["a"]}, "'test_sites' belongs to held-out-sites"),
         ({"split": "group-k-fold", "allow_group_overlap": True}, "'allow_group_overlap' belongs to .* 'split: group-k-fold'"),
-        ({"split": "evaluate", "validation": 0.1}, "'validation' belongs to"),
-        ({"split": "hold-out", "test": 0.3, "train_per_class": 5}, "'test' and 'train_per_class' both say"),
+        ({"split": "test-only", "val_size": 0.1}, "'val_size' belongs to"),
+        ({"split": "hold-out", "test_size": 0.3, "train_per_class": 5}, "'test_size' and 'train_per_class' both say"),
         ({"split": "k-fold", "folds": 1}, "'folds: 1' leaves nothing to train on"),
-        ({"split": "sites"}, "needs 'train_sites' or 'test_sites'"),
-        ({"split": "sites", "train_sites": ["a"], "test_sites": ["a"]}, "the site 'a' is in 'train_sites' and in 'test_sites'"),
-        ({"split": "sites", "test_sites": ["a"], "folds": 1, "repeats": 2}, "would repeat one and the same partition"),
+        ({"split": "held-out-sites"}, "needs 'train_sites' or 'test_sites'"),
+        (
+            {"split": "held-out-sites", "train_sites": ["a"], "test_sites": ["a"]},
+            "the site 'a' is in 'train_sites' and in 'test_sites'",
+        ),
+        ({"split": "held-out-sites", "test_sites": ["a"], "folds": 1, "repeats": 2}, "would repeat one and the same partition"),
         ({"seeds": [1, 1]}, "'seeds' must be different whole numbers"),
         ({"seeds": [-1]}, "'seeds' must be different whole numbers"),
         ({"seeds": []}, "seeds"),
         ({"split": "stratified-kfold"}, r"did you mean 'stratified-k-fold'\?"),
         ({"fold": 3}, r"unknown key 'fold'; did you mean 'folds'\?"),
-        ({"split": "hold-out", "test": float("nan")}, "test"),
+        ({"split": "hold-out", "test_size": float("nan")}, "test"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(spec: dict[str, Any], words: str) -> None:
@@ -376,9 +379,9 @@ def test_a_protocol_goes_through_plain_data_and_back() -> None:
         KFold(3, seeds=[0, 4]),
         HoldOut(0.3),
         HoldOut(train_per_class=6),
-        Sites(test_sites=["a"]),
-        Evaluate(),
-        Official(),
+        HeldOutSites(test_sites=["a"]),
+        TestOnly(),
+        Predefined(),
     ):
         assert ProtocolSpec.model_validate(spec.plain()) == spec == spec.with_changes()
     assert ProtocolSpec().split == "stratified-k-fold" and KFold(5) == ProtocolSpec()

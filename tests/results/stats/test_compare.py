@@ -8,13 +8,14 @@ from scipy import stats
 
 from phoropter.core.errors import SpecError
 from phoropter.results.metrics import registry
-from phoropter.results.stats import compare
 from phoropter.results.stats.compare import CandidateScores, Design, compare_all_pairs, compare_pair, ensemble_predictions
+from phoropter.results.stats.intervals import paired_bootstrap_interval
 from phoropter.results.stats.paired_tests import (
     adjust_holm,
     corrected_resampled_ttest,
     delong_test,
     mcnemar_test,
+    minimum_detectable_effect,
     wilcoxon_signed_rank,
 )
 from phoropter.results.stats.permutation import unit_swap_test
@@ -58,7 +59,7 @@ def test_folds_get_the_corrected_t():
         pytest.approx(expected.high),
     )
     assert found.verdict == "ahead"
-    assert found.detectable == pytest.approx(compare.smallest_detectable(expected.se, 9))
+    assert found.detectable == pytest.approx(minimum_detectable_effect(expected.se, 9))
 
 
 def test_turned_round_it_is_behind():
@@ -166,7 +167,7 @@ def test_many_samples_get_the_paired_z():
     b = on_test_set("b", "macro_f1", 0.9, rows=1200, classes=3)
     found = compare_pair(a, b, "macro_f1", HELD_OUT)
     assert (found.test, found.n_units) == ("paired z", 1200)
-    resampled = compare.paired_interval("macro_f1", only(a).labels, only(a).probabilities, only(b).probabilities)
+    resampled = paired_bootstrap_interval("macro_f1", only(a).labels, only(a).probabilities, only(b).probabilities)
     assert (found.low, found.high) == (pytest.approx(resampled.low, abs=0.005), pytest.approx(resampled.high, abs=0.005))
 
 
@@ -231,10 +232,6 @@ def test_ensemble_is_the_mean_probability_of_the_rows_all_have():
     np.testing.assert_array_equal(found.labels, members[0].labels[rows])
     np.testing.assert_array_equal(found.groups, members[0].groups[rows])
     np.testing.assert_allclose(found.probabilities, np.mean([p.probabilities[rows] for p in members], axis=0), atol=1e-6)
-
-
-def test_the_parts_are_importable_from_here():
-    assert all(hasattr(compare, name) for name in compare.__all__)
 
 
 def fold_differences(studies: int, repeats: int, folds: int = 10, rows: int = 100, features: int = 8) -> np.ndarray:

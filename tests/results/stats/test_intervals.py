@@ -11,7 +11,7 @@ from statsmodels.stats.proportion import proportion_confint
 from phoropter.core.errors import DataError, SpecError
 from phoropter.results.metrics import registry
 from phoropter.results.stats.bootstrap import Bootstrap, UnitRows
-from phoropter.results.stats.intervals import bootstrap_interval, hanley_mcneil_se, paired_bootstrap_interval, wilson_interval
+from phoropter.results.stats.intervals import bootstrap_interval, paired_bootstrap_interval, wilson_interval
 
 
 def sheet(right: np.ndarray, labels: np.ndarray, confidence: float = 0.9) -> np.ndarray:
@@ -167,7 +167,7 @@ def test_influences_are_the_derivatives_by_the_weights(name):
     groups = np.arange(80) % 13
     _, slopes = UnitRows(labels, groups).compute_influences(name, p)
     m = registry.get_metric(name)
-    added = m.compute_sums(registry.Answers.from_arrays(labels, p))
+    added = m.compute_sums(registry.LabelledProbabilities.from_arrays(labels, p))
     matrix = added.unit_matrix(groups, 13)
     for unit in range(13):
         step = 1e-5 * (np.arange(13) == unit)[:, None]
@@ -259,14 +259,6 @@ def test_wilson_without_trials_and_with_impossible_ones():
     assert np.isnan(wilson_interval(0, 0).low)
     with pytest.raises(DataError, match="5 successes of 4"):
         wilson_interval(5, 4)
-
-
-def test_hanley_mcneil_is_near_the_spread_of_simulated_aucs():
-    """Exponential scores, for which the formula is exact: AUC r/(1+r) for a rate ratio r."""
-    rng = np.random.default_rng(0)
-    positives, negatives = rng.exponential(4.0, (4000, 30)), rng.exponential(1.0, (4000, 50))
-    areas = (positives[:, :, None] > negatives[:, None, :]).mean(axis=(1, 2))
-    assert hanley_mcneil_se(0.8, 30, 50) == pytest.approx(areas.std(), rel=0.04)
 
 
 def clustered_study(rng: np.random.Generator, groups: int, rows: int):

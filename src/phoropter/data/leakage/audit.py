@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, LeakageError
 from phoropter.data.dataset import Dataset
@@ -125,19 +124,6 @@ def raise_on_leak(findings: Sequence[Finding]) -> None:
             raise LeakageError(
                 f"{finding.words.rstrip('.')}{example}: {_REMEDIES[finding.kind]}; or say leakage: warn to go on all the same"
             )
-
-
-def raise_if_fitted_on_tested(what: str, fitted_on: NDArray[np.str_], tested: NDArray[np.str_]) -> None:
-    """For whatever was fitted and carries the ids it was fitted on (a normaliser, teacher, fusion, choice of epoch).
-
-    Raises LeakageError when any of these ids is tested.
-    """
-    met = np.intersect1d(fitted_on, tested)
-    if met.size:
-        raise LeakageError(
-            f"{what} was fitted on {met.size:,} of the {len(tested):,} rows that are tested, for example {met[0]}: "
-            "fit it on training rows alone"
-        )
 
 
 class _SplitCheck(NamedTuple):

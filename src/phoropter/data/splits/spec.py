@@ -17,9 +17,9 @@ Kind = Literal[
     "stratified-group-k-fold",
     "block-k-fold",
     "leave-one-group-out",
-    "official",
-    "sites",
-    "evaluate",
+    "predefined",
+    "held-out-sites",
+    "test-only",
 ]
 
 
@@ -55,19 +55,19 @@ class ProtocolSpec(Spec):
         for option, kinds in _OPTION_SPLITS.items():
             if getattr(self, option) != type(self).model_fields[option].default and self.split not in kinds:
                 raise ValueError(f"'{option}' belongs to {join_words(sorted(kinds))} and does nothing for 'split: {self.split}'")
-        if self.folds < 2 and self.split != "sites":
-            raise ValueError(f"'folds: {self.folds}' leaves nothing to train on: expected at least 2, or split: evaluate")
-        if self.train_per_class and self.test_size != type(self).model_fields["test"].default:
-            raise ValueError("'test' and 'train_per_class' both say how much is held out: keep one")
+        if self.folds < 2 and self.split != "held-out-sites":
+            raise ValueError(f"'folds: {self.folds}' leaves nothing to train on: expected at least 2, or split: test-only")
+        if self.train_per_class and self.test_size != type(self).model_fields["test_size"].default:
+            raise ValueError("'test_size' and 'train_per_class' both say how much is held out: keep one")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ValueError("'seeds' must be different whole numbers from 0 upwards")
-        if self.split == "sites":
+        if self.split == "held-out-sites":
             self._check_sites()
         return self
 
     def _check_sites(self) -> None:
         if not self.train_sites and not self.test_sites:
-            raise ValueError("'split: sites' needs 'train_sites' or 'test_sites'")
+            raise ValueError("'split: held-out-sites' needs 'train_sites' or 'test_sites'")
         if both := set(self.train_sites) & set(self.test_sites):
             raise ValueError(f"the site '{min(both)}' is in 'train_sites' and in 'test_sites': keep one")
         if self.folds == 1 and self.repeats > 1:
@@ -91,14 +91,14 @@ def LeaveOneGroupOut(**options: Any) -> ProtocolSpec:
     return _build_spec("LeaveOneGroupOut", "leave-one-group-out", **options)
 
 
-def HoldOut(test: float = 0.2, **options: Any) -> ProtocolSpec:
+def HoldOut(test_size: float = 0.2, **options: Any) -> ProtocolSpec:
     """A share of rows held out, or `HoldOut(train_per_class=60)`."""
-    return _build_spec("HoldOut", "hold-out", test=test, **options)
+    return _build_spec("HoldOut", "hold-out", test_size=test_size, **options)
 
 
-def Official(**options: Any) -> ProtocolSpec:
+def Predefined(**options: Any) -> ProtocolSpec:
     """The dataset's own training and test parts."""
-    return _build_spec("Official", "official", **options)
+    return _build_spec("Predefined", "predefined", **options)
 
 
 def BlockKFold(folds: int = 5, **options: Any) -> ProtocolSpec:
@@ -106,14 +106,14 @@ def BlockKFold(folds: int = 5, **options: Any) -> ProtocolSpec:
     return _build_spec("BlockKFold", "block-k-fold", folds=folds, allow_group_overlap=True, **options)
 
 
-def Sites(**options: Any) -> ProtocolSpec:
-    """`Sites(test_sites=["Brno"], folds=10)`: k-fold over the other sites, each model also tested on the unseen ones."""
-    return _build_spec("Sites", "sites", **options)
+def HeldOutSites(**options: Any) -> ProtocolSpec:
+    """`HeldOutSites(test_sites=["Brno"], folds=10)`: k-fold over the other sites, each model also tested on the unseen ones."""
+    return _build_spec("HeldOutSites", "held-out-sites", **options)
 
 
-def Evaluate(**options: Any) -> ProtocolSpec:
+def TestOnly(**options: Any) -> ProtocolSpec:
     """Nothing is trained, everything is tested."""
-    return _build_spec("Evaluate", "evaluate", **options)
+    return _build_spec("TestOnly", "test-only", **options)
 
 
 def _build_spec(name: str, split: str, **options: Any) -> ProtocolSpec:
@@ -123,17 +123,17 @@ def _build_spec(name: str, split: str, **options: Any) -> ProtocolSpec:
 _K_FOLDS = {"k-fold", "stratified-k-fold", "group-k-fold", "stratified-group-k-fold"}
 
 
-_RANDOM_SPLITS = _K_FOLDS | {"hold-out", "sites"}
+_RANDOM_SPLITS = _K_FOLDS | {"hold-out", "held-out-sites"}
 
 
 _OPTION_SPLITS: dict[str, set[str]] = {
-    "folds": _K_FOLDS | {"sites", "block-k-fold"},
-    "test": {"hold-out"},
+    "folds": _K_FOLDS | {"held-out-sites", "block-k-fold"},
+    "test_size": {"hold-out"},
     "train_per_class": {"hold-out"},
     "repeats": _RANDOM_SPLITS,
     "reshuffle": _RANDOM_SPLITS,
-    "train_sites": {"sites"},
-    "test_sites": {"sites"},
-    "allow_group_overlap": {"k-fold", "stratified-k-fold", "block-k-fold", "hold-out", "official", "sites"},
-    "validation": _RANDOM_SPLITS | {"leave-one-group-out", "official"},
+    "train_sites": {"held-out-sites"},
+    "test_sites": {"held-out-sites"},
+    "allow_group_overlap": {"k-fold", "stratified-k-fold", "block-k-fold", "hold-out", "predefined", "held-out-sites"},
+    "val_size": _RANDOM_SPLITS | {"leave-one-group-out", "predefined"},
 }

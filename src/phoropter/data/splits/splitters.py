@@ -114,10 +114,10 @@ def add_validation_part(pool: LabelledRows, part: RowPartition, spec: ProtocolSp
 
 def raise_on_missing_class(pool: LabelledRows, part: RowPartition, spec: ProtocolSpec) -> None:
     """Every class must be trained on and, where the parting is ours to choose, tested. Raises SplitError."""
-    if spec.split == "evaluate":
+    if spec.split == "test-only":
         return
     sides = {"training": part.train, "test": part.test}
-    if spec.split in ("leave-one-group-out", "official") or (spec.split == "sites" and spec.folds == 1):
+    if spec.split in ("leave-one-group-out", "predefined") or (spec.split == "held-out-sites" and spec.folds == 1):
         del sides["test"]
     met = [places for places in (part.train, part.test, part.val) if places is not None]
     known = np.unique(pool.labels[np.concatenate(met)])
@@ -139,7 +139,7 @@ def _describe_class_size(pool: LabelledRows, label: int) -> str:
 
 def _split_k_fold(pool: LabelledRows, spec: ProtocolSpec, draw: int, before: str = "") -> Iterator[RowPartition]:
     """The four k-folds, stratified or not, and those inside the training sites."""
-    stratified = spec.split in ("stratified-k-fold", "stratified-group-k-fold", "sites")
+    stratified = spec.split in ("stratified-k-fold", "stratified-group-k-fold", "held-out-sites")
     if pool.groups is None and spec.split in ("group-k-fold", "stratified-group-k-fold"):
         raise SplitError(
             f"split: {spec.split} needs groups, and {pool.name} names none; give the manifest a column group, read them from the "
@@ -226,7 +226,9 @@ def _split_hold_out(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterat
         )
         return
     if pool.keeps_groups(spec):
-        raise SplitError("train_per_class cannot keep groups together: use 'test' for a share, or say allow_group_overlap: true")
+        raise SplitError(
+            "train_per_class cannot keep groups together: use 'test_size' for a share, or say allow_group_overlap: true"
+        )
     train = _sample_per_class(pool, spec.train_per_class, draw)
     name = f"{spec.train_per_class} of each class to train{pool.describe_groups(spec)}"
     yield RowPartition(name, train, np.setdiff1d(np.arange(len(pool.rows)), train))
@@ -268,11 +270,11 @@ def _split_predefined(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iter
     there = set() if parts is None else {str(part) for part in parts if part}
     if parts is None or "train" not in there or len(there) < 2:
         has = f"only '{min(there)}'" if there else "none"
-        raise SplitError(f"split: official needs parts train and test, and {pool.name} has {has}; use split: stratified-k-fold")
+        raise SplitError(f"split: predefined needs parts train and test, and {pool.name} has {has}; use split: stratified-k-fold")
     tested = "test" if "test" in there else "val"
     val = np.flatnonzero(parts == "val") if tested == "test" and "val" in there else None
     if val is not None and spec.val_size:
-        raise SplitError(f"'validation' asks for an inner part, and {pool.name} has an official val part: remove 'validation'")
+        raise SplitError(f"'val_size' asks for an inner part, and {pool.name} has an official val part: remove 'val_size'")
     name = f"official parts, tested on {tested}{' with groups on both sides' * spec.allow_group_overlap}"
     part = RowPartition(name, np.flatnonzero(parts == "train"), np.flatnonzero(parts == tested), val)
     _raise_shared_groups(pool, spec, part.train, part.test, "both the training and the test part")
@@ -295,7 +297,9 @@ def _raise_shared_groups(pool: LabelledRows, spec: ProtocolSpec, train: Rows, te
 def _split_held_out_sites(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
     sites = pool.get_column("sites")
     if sites is None:
-        raise SplitError(f"split: sites needs sites, and {pool.name} names none; use a manifest with a column site, or site_from")
+        raise SplitError(
+            f"split: held-out-sites needs sites, and {pool.name} names none; use a manifest with a column site, or site_from"
+        )
     trained, tested = _resolve_sites(pool, spec, sorted({str(site) for site in sites}))
     inside, outside = np.flatnonzero(np.isin(sites, trained)), np.flatnonzero(np.isin(sites, tested))
     _raise_shared_groups(pool, spec, inside, outside, "both sites that are trained on and sites that are tested")
@@ -327,9 +331,9 @@ def _split_test_only(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Itera
 _SUGGESTIONS = {
     "k-fold": "use split: stratified-k-fold",
     "group-k-fold": "use split: stratified-group-k-fold or fewer folds",
-    "official": "correct the official parts, or use split: stratified-k-fold",
+    "predefined": "correct the official parts, or use split: stratified-k-fold",
     "leave-one-group-out": "record it in more groups, or use split: stratified-group-k-fold",
-    "sites": "use fewer folds, or add a site that has it to train_sites",
+    "held-out-sites": "use fewer folds, or add a site that has it to train_sites",
     "hold-out": "hold out another share, or record more",
 }
 SPLITTERS: dict[str, Callable[[LabelledRows, ProtocolSpec, int], Iterator[RowPartition]]] = {
@@ -340,7 +344,7 @@ SPLITTERS: dict[str, Callable[[LabelledRows, ProtocolSpec, int], Iterator[RowPar
     "block-k-fold": _split_block_k_fold,
     "leave-one-group-out": _split_leave_one_group_out,
     "hold-out": _split_hold_out,
-    "official": _split_predefined,
-    "sites": _split_held_out_sites,
-    "evaluate": _split_test_only,
+    "predefined": _split_predefined,
+    "held-out-sites": _split_held_out_sites,
+    "test-only": _split_test_only,
 }

@@ -1,11 +1,11 @@
 """(labels, probabilities) → numbers. A new metric needs no new run: everything is recomputed from the stored predictions.
 
     >>> import numpy as np
-    >>> score(["accuracy", "macro_f1"], np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]))
+    >>> compute_metrics(["accuracy", "macro_f1"], np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]))
     {'accuracy': 0.6666666666666666, 'macro_f1': 0.6666666666666666}
 
 Values and conventions are scikit-learn's (zero where precision, recall or F1 divide by zero; macro means over the classes that
-occur), with three exceptions, each NaN with a reason from `why_undefined` where scikit-learn warns and returns a number: top-5
+occur), with three exceptions, each NaN (`undefined_reason` says why) where scikit-learn warns and returns a number: top-5
 with five classes or fewer, average precision where a class is absent, and any metric of no rows.
 
 Left out: thresholds other than the likeliest class, and one-vs-one AUC; nothing in the reports reads them.
@@ -120,15 +120,6 @@ def compute_metrics_checked(names: Iterable[str], answers: LabelledProbabilities
             shared[asked.compute_sums] = asked.compute_sums(answers)
         values[name] = asked.compute_from_sums(shared[asked.compute_sums])
     return values
-
-
-def explain_undefined(name: str, labels: NDArray[Any], probabilities: NDArray[Any]) -> str:
-    """The reason of a NaN in `score`, as a clause; an empty string where the metric is defined."""
-    asked, answers = get_metric(name), LabelledProbabilities.from_arrays(labels, probabilities)
-    reason = asked.undefined_reason(answers)
-    if reason or not np.isnan(asked.compute_value(answers)):
-        return reason
-    return f"{asked.title} is 0/0: labels and predictions are all of one class"
 
 
 def compute_per_class(labels: NDArray[Any], probabilities: NDArray[Any]) -> PerClassMetrics:

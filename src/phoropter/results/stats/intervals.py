@@ -1,4 +1,4 @@
-"""How sure a number is: the bootstrap in one call, and closed forms for a share of correct answers and for an AUC.
+"""How sure a number is: the bootstrap in one call, and Wilson's closed form for a share of correct answers.
 
 For many candidates over the same rows make one `Bootstrap` (results/bootstrap.py) and ask it for each: the draws are shared.
 """
@@ -66,13 +66,3 @@ def wilson_interval(successes: int, trials: int, level: float = 0.95) -> Confide
     # at the ends the bound is 0 or 1 exactly; rounding would leave a crumb
     low, high = (0.0 if successes == 0 else centre - half), (1.0 if successes == trials else centre + half)
     return ConfidenceInterval(p, low, high, level, "Wilson", trials)
-
-
-def hanley_mcneil_se(auc: float, positives: int, negatives: int) -> float:
-    """Standard error of an AUC known only as a number (a published one): Hanley & McNeil 1982, eq. 1 with exponential scores."""
-    if positives < 1 or negatives < 1:
-        return float("nan")
-    both_positive = auc / (2 - auc)
-    both_negative = 2 * auc**2 / (1 + auc)
-    variance = auc * (1 - auc) + (positives - 1) * (both_positive - auc**2) + (negatives - 1) * (both_negative - auc**2)
-    return float(np.sqrt(max(variance, 0.0) / (positives * negatives)))
