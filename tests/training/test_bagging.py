@@ -57,7 +57,12 @@ def task_of(few_digits: Any, folder: Path, *, frozen: bool = False, bags: int = 
     rare = np.where(dataset.labels < 2, 0, 1)
     dataset = replace(dataset, labels=rare.astype(np.int64), classes=("rare", "frequent"))
     preset = PRESETS["probe" if frozen else "scratch"]
-    changes = {"epochs": 2, "batch": 16, "imbalance": {"undersample": 1, "bags": bags, "keep_ratio": True}, **recipe}
+    changes = {
+        "epochs": 2,
+        "batch_size": 16,
+        "imbalance": {"undersample": 1, "n_bags": bags, "stratified_batches": True},
+        **recipe,
+    }
     entry = {
         "backbone": "test_resnet",
         "weights": "random",
@@ -115,7 +120,7 @@ def test_the_bags_are_one_bundle(few_digits: Any, tmp_path: Path) -> None:
     fitted = whole(task)
     classifiers.save_classifier(fitted.model, tmp_path / "bundle")
     again = classifiers.load_classifier(tmp_path / "bundle").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    assert len(again.spec.backbones) == 3 and again.spec.fusion and again.spec.fusion.mode == "average"
+    assert len(again.spec.backbones) == 3 and again.spec.fusion and again.spec.fusion.mode == "ensemble"
     rows = task.split.test
     said = predict_from_pixels(again, task.pixels, rows, task.device)[0]
     np.testing.assert_allclose(said, fitted.predict_held_out(rows)[0], atol=1e-6)
@@ -152,9 +157,9 @@ def test_asking_for_a_checkpoint_reaches_the_bag_under_way(tmp_path: Path) -> No
     [
         ({"fuse": ["test_resnet", "test_vit"]}, "bags and a fusion contradict"),
         ({"student": "test_resnet", "teacher": "test_vit"}, "bags and a student contradict"),
-        ({"backbone": "test_resnet", "head": "own"}, "bags and head own contradict"),
+        ({"backbone": "test_resnet", "head": "pretrained"}, "bags and head: pretrained contradict"),
     ],
 )
 def test_what_cannot_be_bagged_is_refused(entry: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        parse_candidates([entry], parse_recipe({"imbalance": {"undersample": 1, "bags": 2}}, PRESETS["scratch"]))
+        parse_candidates([entry], parse_recipe({"imbalance": {"undersample": 1, "n_bags": 2}}, PRESETS["scratch"]))

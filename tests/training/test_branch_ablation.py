@@ -34,12 +34,14 @@ def finished(task: TrainingTask) -> TrainedRun:
 
 def task_of(digits: Any, folder: Path, recipe: dict[str, Any], **entry: Any) -> TrainingTask:
     dataset, pixels = digits
-    (candidate,) = parse_candidates([{"fuse": PAIR, "recipe": recipe, **entry}], parse_recipe({"batch": 32}, PRESETS["scratch"]))
+    (candidate,) = parse_candidates(
+        [{"fuse": PAIR, "recipe": recipe, **entry}], parse_recipe({"batch_size": 32}, PRESETS["scratch"])
+    )
     return TrainingTask(candidate, make_splits(dataset, KFold(3))[0], dataset, pixels, torch.device("cpu"), folder / "cache")
 
 
 @pytest.mark.parametrize(
-    "entry", [{"mode": "logits"}, {"mode": "logits", "auxiliary": 0.5}, {"mode": "features", "auxiliary": 0.5}]
+    "entry", [{"mode": "logits"}, {"mode": "logits", "aux_loss_weight": 0.5}, {"mode": "concat", "aux_loss_weight": 0.5}]
 )
 def test_one_step_moves_every_parameter_of_every_branch(few_digits: Any, tmp_path: Path, entry: dict[str, Any]) -> None:
     task = task_of(few_digits, tmp_path, {"epochs": 1, "lr": 0.01}, dropout=0.0, head={"kind": "dense"}, **entry)
@@ -50,7 +52,7 @@ def test_one_step_moves_every_parameter_of_every_branch(few_digits: Any, tmp_pat
 
 def test_the_auxiliary_loss_is_the_branches_own(few_digits: Any, tmp_path: Path) -> None:
     """The objective against the sum written out."""
-    task = task_of(few_digits, tmp_path, {"epochs": 1}, auxiliary=0.3, dropout=0.0, head={"kind": "dense"})
+    task = task_of(few_digits, tmp_path, {"epochs": 1}, aux_loss_weight=0.3, dropout=0.0, head={"kind": "dense"})
     model = build_model(task).eval()
     lesson = room._make_training_setup(task, model, None, (), None)
     batch = lesson.batch_source.batch(task.split.train[:8], 0, 0)
@@ -74,7 +76,7 @@ def test_a_branch_has_its_own_rate(few_digits: Any, tmp_path: Path) -> None:
 
 
 def test_a_total_rate_keeps_a_branch_s_share() -> None:
-    base = parse_recipe({"phases": [{"epochs": 2, "lr": 1e-3, "lr_of": {"test_vit": 1e-5}}]})
+    base = parse_recipe({"phases": [{"epochs": 2, "lr": 1e-3, "branch_lr": {"test_vit": 1e-5}}]})
     assert parse_recipe({"lr": 1e-2}, base).phases[0].branch_lr == {"test_vit": pytest.approx(1e-4)}
 
 
@@ -93,12 +95,12 @@ def test_a_frozen_fusion_learns_from_stored_features_alone(
     assert fitted.predict_held_out(task.split.test)[0].shape == (len(task.split.test), 10) and sum(shown) == 2 * len(task.dataset)
 
 
-@pytest.mark.parametrize("mode", ["logits", "features"])
+@pytest.mark.parametrize("mode", ["logits", "concat"])
 def test_a_branch_fed_noise_is_seen(few_digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     """The first branch's features tell the classes apart, the second's are noise."""
     recipe = {"phases": [{"train": "head", "epochs": 30, "lr": 1e-2}]}
     task = task_of(
-        few_digits, tmp_path, recipe, frozen=True, mode=mode, dropout=0.0, hidden=64, head={"kind": "dense"}, auxiliary=0.3
+        few_digits, tmp_path, recipe, frozen=True, mode=mode, dropout=0.0, hidden=64, head={"kind": "dense"}, aux_loss_weight=0.3
     )
     widths = [b.num_features for b in build_model(task).branches]
     draw = np.random.default_rng(0)
@@ -114,7 +116,7 @@ def test_a_branch_fed_noise_is_seen(few_digits: Any, tmp_path: Path, monkeypatch
 
 def test_a_branch_left_out_is_its_mean_over_training_rows(few_digits: Any, tmp_path: Path) -> None:
     """Written out by hand for fused features."""
-    fitted = finished(task_of(few_digits, tmp_path, {"preset": "probe", "epochs": 3}, frozen=True, mode="features"))
+    fitted = finished(task_of(few_digits, tmp_path, {"preset": "probe", "epochs": 3}, frozen=True, mode="concat"))
     split, labels = fitted.task.split, fitted.task.dataset.labels
     assert fitted.features is not None
     first, second = (torch.from_numpy(np.array(f)) for f in fitted.features)

@@ -155,10 +155,10 @@ def test_killed_and_resumed_from_the_cache_it_ends_with_the_same_bits(
 
 @pytest.mark.parametrize("slow", [False, True])
 def test_a_pass_killed_within_a_view_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: bool) -> None:
-    from phoropter.training import feature_cache as caches
+    from phoropter.training import array_cache
     from phoropter.training.array_cache import CHECKPOINT_BLOCKS, CachedArray
 
-    monkeypatch.setattr(caches, "CHECKPOINT_INTERVAL_S", 0.0 if slow else 1e9)  # as if every block took long, or none
+    monkeypatch.setattr(array_cache, "CHECKPOINT_INTERVAL_S", 0.0 if slow else 1e9)  # as if every block took long, or none
     wanted = CachedArray(tmp_path / "entry", "answers.npy", (2 * CHECKPOINT_BLOCKS + 3,), "uint16", "answers")
     asked_of: list[int] = []
 
@@ -314,7 +314,8 @@ def test_a_disk_too_small_for_exact_is_said_before_anyone_is_asked(
     finished(student(few_digits, tmp_path, teacher_of(taught), {"epochs": 1, "augment": "none"}))  # the examination is passed
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**6, 0, 300))
     with pytest.raises(
-        DiskError, match=r"answers of the teacher 'the teacher' \(teacher_views: same\) needs .* or choose teacher_views: unaugmented"
+        DiskError,
+        match=r"answers of the teacher 'the teacher' \(teacher_views: same\) needs .* or choose teacher_views: unaugmented",
     ) as e:
         finished(student(few_digits, tmp_path, teacher_of(taught, never), {"augment": ["hflip"]}))
     assert "\n" not in str(e.value)

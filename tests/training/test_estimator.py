@@ -20,7 +20,7 @@ from phoropter.training.estimator import VisionClassifier
 
 torch.set_num_threads(1)
 
-QUICK: dict[str, Any] = {"preset": "scratch", "epochs": 12, "lr": 0.005, "batch": 32}
+QUICK: dict[str, Any] = {"preset": "scratch", "epochs": 12, "lr": 0.005, "batch_size": 32}
 
 
 def small(**changes: Any) -> VisionClassifier:

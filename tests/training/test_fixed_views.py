@@ -14,6 +14,7 @@ from phoropter.core.errors import SpecError
 from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import KFold
 from phoropter.models.classifier import Classifier
+from phoropter.training import array_cache
 from phoropter.training import feature_cache as caches
 from phoropter.training.augmentation.pipeline import Augmentation
 from phoropter.training.batches.loading import Batch, PixelLoader
@@ -30,9 +31,9 @@ torch.set_num_threads(1)
 
 RECIPE = {
     "preset": "probe",
-    "augment": ["flip", {"crop": {"padding": 2}}],
-    "fixed_views": 2,
-    "batch": 16,
+    "augment": ["hflip", {"crop": {"padding": 2}}],
+    "cached_views": 2,
+    "batch_size": 16,
     "epochs": 5,
     "lr": 0.05,
 }
@@ -84,7 +85,7 @@ def live(task: TrainingTask, count: int) -> tuple[Classifier, list[dict[str, Any
 
 @pytest.mark.parametrize("how", ["together", "alone"])
 def test_heads_end_as_if_the_backbone_had_seen_the_same_views_in_every_epoch(few_digits: Any, tmp_path: Path, how: str) -> None:
-    more = {} if how == "together" else {"recipe": {**RECIPE, "accumulate": 2}}
+    more = {} if how == "together" else {"recipe": {**RECIPE, "grad_accum_steps": 2}}
     made = tasks(few_digits, tmp_path, **{"recipe": RECIPE, **more})
     assert can_batch(made[0].candidate) == (how == "together")
     outcomes = fit_batched(made) if how == "together" else [alone(task) for task in made]
@@ -119,9 +120,9 @@ def test_each_view_is_asked_once_for_all_folds_and_a_larger_pool_asks_only_for_w
     count = len(few_digits[0])
     fit_batched(tasks(few_digits, tmp_path, RECIPE))
     assert sum(asked) == count * (1 + 2) * 2  # the clean one and two views, for each of two random backbones
-    fit_batched(tasks(few_digits, tmp_path, {**RECIPE, "fixed_views": 3}))
+    fit_batched(tasks(few_digits, tmp_path, {**RECIPE, "cached_views": 3}))
     assert sum(asked) == count * (1 + 3) * 2
-    fit_batched(tasks(few_digits, tmp_path, {**RECIPE, "fixed_views": 99, "epochs": 3}))  # no more views than epochs
+    fit_batched(tasks(few_digits, tmp_path, {**RECIPE, "cached_views": 99, "epochs": 3}))  # no more views than epochs
     assert sum(asked) == count * (1 + 3) * 2
 
 
@@ -129,7 +130,7 @@ def test_a_killed_pass_goes_on_and_ends_with_the_same_bytes(
     few_digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(caches, "BLOCK_ROWS", 16)
-    monkeypatch.setattr(caches, "CHECKPOINT_BLOCKS", 2)
+    monkeypatch.setattr(array_cache, "CHECKPOINT_BLOCKS", 2)
     task = tasks(few_digits, tmp_path / "whole", RECIPE)[0]
     list(fit(task))
     told: list[int] = []
@@ -160,20 +161,20 @@ def test_the_views_have_no_say_in_what_is_called_alike(few_digits: Any, tmp_path
     ("recipe", "more", "words"),
     [
         ({"augment": "cutmix"}, {}, "cutmix contradict"),
-        ({"augment": ["flip", "cutout"]}, {}, "cutout contradict"),
+        ({"augment": ["hflip", "cutout"]}, {}, "cutout contradict"),
         ({}, {}, "belongs to augment"),
-        ({"augment": "flip", "views": "flip"}, {}, "one clean view"),
-        ({"augment": "flip", "preset": "finetune"}, {"frozen": False}, "frozen: true"),
+        ({"augment": "hflip", "tta": "flip"}, {}, "one clean view"),
+        ({"augment": "hflip", "preset": "finetune"}, {"frozen": False}, "frozen: true"),
     ],
 )
 def test_what_cannot_be_kept_is_said(recipe: dict[str, Any], more: dict[str, Any], words: str) -> None:
     with pytest.raises(SpecError, match=words):
-        candidate({"preset": "probe", "fixed_views": 2, **recipe}, **more)
-    per_picture = {"augment": ["flip", {"cutout": {"per_sample": True}}], "fixed_views": 2}
+        candidate({"preset": "probe", "cached_views": 2, **recipe}, **more)
+    per_picture = {"augment": ["hflip", {"cutout": {"per_sample": True}}], "cached_views": 2}
     assert parse_recipe(per_picture, PRESETS["probe"]).n_cached_views == 2
 
 
 def test_what_is_not_asked_for_changes_no_key() -> None:
     plain = candidate({"preset": "probe"})
-    assert "fixed_views" not in plain.identity()["recipe"]
-    assert candidate(RECIPE).identity() != candidate({**RECIPE, "fixed_views": 3}).identity()
+    assert "cached_views" not in plain.identity()["recipe"]
+    assert candidate(RECIPE).identity() != candidate({**RECIPE, "cached_views": 3}).identity()

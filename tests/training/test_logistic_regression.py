@@ -106,7 +106,7 @@ def test_inner_folds_keep_groups_together_where_the_split_does() -> None:
 def test_as_a_user_writes_it(few_digits: Any, tmp_path: Path) -> None:
     dataset, pixels = few_digits
     written = {"backbone": "test_resnet", "weights": "random", "size": 32, "frozen": True}
-    recipe = {"preset": "logistic", "penalties": [0.1, 0.01], "inner_folds": 2}
+    recipe = {"preset": "logistic", "l2_penalties": [0.1, 0.01], "inner_folds": 2}
     (candidate,) = parse_candidates([{**written, "recipe": recipe}], PRESETS["scratch"])
     assert can_batch(candidate) and "logistic regression" in candidate.description
     made = [TrainingTask(candidate, s, dataset, pixels, CPU, tmp_path) for s in make_splits(dataset, KFold(3, seeds=[0]))]
@@ -116,7 +116,7 @@ def test_as_a_user_writes_it(few_digits: Any, tmp_path: Path) -> None:
         assert right.mean() > 0.5 and fitted.logistic_info["penalty"] in (0.1, 0.01) and len(fitted.history) == 1
 
 
-@pytest.mark.parametrize("change", [{"frozen": False}, {"head": "dense"}, {"recipe": {"preset": "logistic", "augment": "flip"}}])
+@pytest.mark.parametrize("change", [{"frozen": False}, {"head": "dense"}, {"recipe": {"preset": "logistic", "augment": "hflip"}}])
 def test_what_cannot_be_solved_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(SpecError, match="penalties"):
+    with pytest.raises(SpecError, match="l2_penalties"):
         parse_candidates([{"backbone": "test_resnet", "frozen": True, "recipe": "logistic", **change}], PRESETS["scratch"])

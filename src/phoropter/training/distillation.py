@@ -101,14 +101,14 @@ class TeacherInputs:
     def depends_on_batch(self) -> bool:
         """Whether a view depends on the batch it is in."""
         augmentation = self.pixel_loader.augmentation
-        return self.teaching.teacher_views == "exact" and augmentation is not None and augmentation.depends_on_batch
+        return self.teaching.teacher_views == "same" and augmentation is not None and augmentation.depends_on_batch
 
     @property
     def view_count(self) -> int:
         """How many views there are of each picture."""
-        if self.pixel_loader.augmentation is None or self.teaching.teacher_views == "clean":
+        if self.pixel_loader.augmentation is None or self.teaching.teacher_views == "unaugmented":
             return 1
-        return min(self.epochs, self.teaching.pool) if self.teaching.teacher_views == "pool" else self.epochs
+        return min(self.epochs, self.teaching.pool) if self.teaching.teacher_views == "cycled" else self.epochs
 
     @cached_property
     def rows_per_view(self) -> int:
@@ -121,11 +121,13 @@ class TeacherInputs:
 
     def student_batch(self, rows: Rows, epoch: int, index: int) -> Batch:
         """The student's batch."""
-        return self.pixel_loader.batch(rows, self.view_of_epoch(epoch) if self.teaching.teacher_views == "pool" else epoch, index)
+        return self.pixel_loader.batch(
+            rows, self.view_of_epoch(epoch) if self.teaching.teacher_views == "cycled" else epoch, index
+        )
 
     def teacher_pictures(self, rows: Rows, view: int, index: int) -> torch.Tensor:
         """The pictures the teacher is asked about."""
-        tap = replace(self.pixel_loader, augmentation=None) if self.teaching.teacher_views == "clean" else self.pixel_loader
+        tap = replace(self.pixel_loader, augmentation=None) if self.teaching.teacher_views == "unaugmented" else self.pixel_loader
         pictures = tap.batch(rows, view, index).inputs
         assert isinstance(pictures, torch.Tensor)
         return pictures
@@ -144,7 +146,7 @@ class TeacherInputs:
 
     def identity(self) -> list[Any]:
         """What decides the pictures of every view, and who is asked beside whom."""
-        augmentation, clean = self.pixel_loader.augmentation, self.teaching.teacher_views == "clean"
+        augmentation, clean = self.pixel_loader.augmentation, self.teaching.teacher_views == "unaugmented"
         drawn = None if augmentation is None or clean else augmentation.identity()
         company: Any = digest_array(self.rows)
         if self.depends_on_batch:
@@ -250,12 +252,16 @@ class TeacherLogits:
 
     def _require_space(self, needed: int) -> None:
         teaching = self.inputs.teaching
-        what = f"keeping the answers of the teacher '{self.teacher.name}' (views: {teaching.teacher_views})"
+        what = f"keeping the answers of the teacher '{self.teacher.name}' (teacher_views: {teaching.teacher_views})"
         try:
             require_space(self.cache, needed, what)
         except DiskError as error:
             one = self._view_array(0).nbytes
-            other = "" if teaching.teacher_views == "clean" else f"; or choose views: clean, which needs {format_bytes(one)}"
+            other = (
+                ""
+                if teaching.teacher_views == "unaugmented"
+                else f"; or choose teacher_views: unaugmented, which needs {format_bytes(one)}"
+            )
             raise DiskError(f"{error}{other}") from None
 
 

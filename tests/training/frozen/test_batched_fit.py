@@ -37,7 +37,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
         "recipe": {"preset": "probe", "optimizer": "sgd", "schedule": "one-cycle", "lr": 0.5},
     },
     "weights, smoothing, clip": {
-        "recipe": {"preset": "probe", "loss": {"class_weights": "auto", "smoothing": 0.1}, "clip": 0.05, "lr": 0.05}
+        "recipe": {"preset": "probe", "loss": {"class_weights": "auto", "smoothing": 0.1}, "grad_clip": 0.05, "lr": 0.05}
     },
     "focal, two phases": {
         "recipe": {
@@ -57,9 +57,11 @@ CANDIDATES: dict[str, dict[str, Any]] = {
             "loss": {"class_weights": "auto", "smoothing": 0.1},
         },
     },
-    "frozen fusion": {**FUSION, "mode": "frozen"},
-    "fused features, auxiliary": {**FUSION, "mode": "features", "auxiliary": 0.3},
-    "pretended rare class": {"recipe": {"preset": "probe", "imbalance": {"undersample": 1.2, "keep_ratio": True}, "lr": 0.05}},
+    "frozen fusion": FUSION,
+    "fused features, auxiliary": {**FUSION, "mode": "concat", "aux_loss_weight": 0.3},
+    "pretended rare class": {
+        "recipe": {"preset": "probe", "imbalance": {"undersample": 1.2, "stratified_batches": True}, "lr": 0.05}
+    },
 }
 
 
@@ -70,7 +72,7 @@ def tasks(
     lone = {} if "fuse" in entry else {"backbone": "test_resnet", **MEMBER}
     written = {**lone, "frozen": True, "recipe": "probe", **entry}
     (candidate,) = parse_candidates([written], PRESETS["scratch"])
-    candidate = candidate.model_copy(update={"recipe": parse_recipe({"batch": 16}, candidate.recipe)})
+    candidate = candidate.model_copy(update={"recipe": parse_recipe({"batch_size": 16}, candidate.recipe)})
     if candidate.recipe.total_epochs > 4:
         candidate = candidate.model_copy(update={"recipe": parse_recipe({"epochs": 4}, candidate.recipe)})
     made = make_splits(dataset, KFold(2 if candidate.fusion else 4, seeds=list(seeds)))
@@ -136,9 +138,9 @@ def test_diverging_heads_fail_without_the_others_folder(few_digits: Any, tmp_pat
     "entry",
     [
         {"frozen": False, "recipe": "scratch"},
-        {"recipe": {"preset": "probe", "augment": "flip"}},
+        {"recipe": {"preset": "probe", "augment": "hflip"}},
         {"recipe": {"preset": "probe", "ema": 0.9}},
-        {"recipe": {"preset": "probe", "accumulate": 2}},
+        {"recipe": {"preset": "probe", "grad_accum_steps": 2}},
     ],
 )
 def test_what_cannot_be_batched_is_left_to_fit(few_digits: Any, tmp_path: Path, entry: dict[str, Any]) -> None:
@@ -150,7 +152,7 @@ def test_what_cannot_be_batched_is_left_to_fit(few_digits: Any, tmp_path: Path, 
     [
         {"head": "dense"},
         {"head": {"kind": "dense", "dropout": 0.5, "dropout_at": "hidden"}},
-        {**FUSION, "mode": "frozen", "auxiliary": 0.3},
+        {**FUSION, "aux_loss_weight": 0.3},
     ],
     ids=["dense", "dropout within", "fusion"],
 )
@@ -207,7 +209,7 @@ def test_nothing_is_dropped_from_what_is_predicted(few_digits: Any, tmp_path: Pa
 
 
 def test_the_best_epoch_is_chosen_on_the_inner_part_as_alone(few_digits: Any, tmp_path: Path) -> None:
-    entry = {"recipe": {"preset": "probe", "select": "validation", "lr": 0.5}}
+    entry = {"recipe": {"preset": "probe", "checkpoint": "best_val", "lr": 0.5}}
     made = tasks(few_digits, tmp_path, entry, seeds=(0,))
     dataset = few_digits[0]
     inner = [replace(s, train=s.train[:-30], val=s.train[-30:]) for s in (t.split for t in made)]
@@ -241,7 +243,7 @@ def test_folds_of_a_seed_read_one_window(few_digits: Any, tmp_path: Path) -> Non
 
 def test_features_in_half_the_room(few_digits: Any, tmp_path: Path) -> None:
     whole, half = (
-        tasks(few_digits, tmp_path / name, {"recipe": {"preset": "probe", "features": name}}, seeds=(0,))
+        tasks(few_digits, tmp_path / name, {"recipe": {"preset": "probe", "feature_dtype": name}}, seeds=(0,))
         for name in ("float32", "float16")
     )
     sizes = [sum(f.stat().st_size for f in (tmp_path / name).rglob("features.npy")) for name in ("float32", "float16")]

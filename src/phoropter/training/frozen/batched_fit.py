@@ -54,7 +54,7 @@ FitOutcome = TrainedRun | DivergedError
 def can_batch(candidate: Candidate) -> bool:
     """Whether runs of this candidate may be trained as one program."""
     recipe = candidate.recipe
-    simple = not (recipe.ema or candidate.teaching or candidate.members or candidate.head.kind == "own")
+    simple = not (recipe.ema or candidate.teaching or candidate.members or candidate.head.kind == "pretrained")
     alone = recipe.grad_accum_steps == 1 and recipe.imbalance.n_bags == 1 and recipe.precision in ("float32", "auto")
     return candidate.stores_features and bool(recipe.phases) and simple and alone
 
@@ -299,7 +299,7 @@ class _BatchedTrainer:
         logits = torch.from_numpy(predict_rows(TrainedRun(run.task, run.model, [], 0, 0.0, (), run.extracted.features), rows)[0])
         labels = torch.from_numpy(run.task.dataset.labels[rows])
         loss = float(torch.nn.functional.cross_entropy(logits, labels))
-        if self.recipe.checkpoint == "validation" and loss < run.best.get("loss", math.inf):
+        if self.recipe.checkpoint == "best_val" and loss < run.best.get("loss", math.inf):
             run.best.update(loss=loss, epoch=epoch + 1, state={k: v.clone() for k, v in run.model.head.state_dict().items()})
         return {"validation_loss": loss, "validation_accuracy": float((logits.argmax(1) == labels).double().mean())}
 
@@ -320,7 +320,7 @@ class _BatchedTrainer:
             if not math.isfinite(row["train_loss"]):
                 return DivergedError(
                     f"the training loss became {row['train_loss']} in epoch {row['epoch']} of {self.recipe.total_epochs}: "
-                    "lower the learning rate or clip the gradient (clip: 1)"
+                    "lower the learning rate or clip the gradient (grad_clip: 1)"
                 )
         self._load_head_weights(run, i)
         if run.best:
