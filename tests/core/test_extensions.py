@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import pytest
 
-from phoropter.core.errors import SpecError
-from phoropter.core.extensions import Extension, resolve_reference, trust_code
+from phoropter.core.errors import RunError, SpecError
+from phoropter.core.extensions import Extension, collect_extensions, read_recorded_extensions, resolve_reference, trust_code
 from phoropter.core.spec import Spec, validate_as
 
 
@@ -20,6 +20,7 @@ class Shade(Extension):
 
 class Painted(Spec):
     shade: Literal["red", "blue"] | Shade = "red"
+    size: int = 1
 
 
 def darker(x: float) -> float:
@@ -29,8 +30,8 @@ def darker(x: float) -> float:
 def test_a_name_or_an_object_is_taken_and_only_name_and_version_are_kept() -> None:
     mine = Shade("dark", function=darker)
     painted = validate_as(Painted, {"shade": mine})
-    assert painted.shade is mine and painted.plain() == {"shade": {"name": "dark", "version": "1"}}
-    assert validate_as(Painted, {"shade": "blue"}).plain() == {"shade": "blue"}
+    assert painted.shade is mine and painted.plain() == {"shade": {"name": "dark", "version": "1"}, "size": 1}
+    assert validate_as(Painted, {"shade": "blue"}).plain() == {"shade": "blue", "size": 1}
 
 
 def test_equal_by_class_name_and_version() -> None:
@@ -73,3 +74,29 @@ def test_a_file_may_not_name_code_unless_it_is_trusted(tmp_path: Path) -> None:
 def test_the_spec_says_where() -> None:
     with pytest.raises(SpecError, match=r"shade.*may not run code"):
         validate_as(Painted, {"shade": "mine:DARK"})
+
+
+def test_a_spec_with_other_fields_changed_keeps_the_object() -> None:
+    changed = Painted(shade=Shade("dark", function=darker)).with_changes(size=2)
+    assert isinstance(changed.shade, Shade) and changed.shade.function is darker and changed.size == 2
+
+
+def test_a_record_gives_back_the_object_or_a_placeholder_that_cannot_be_called() -> None:
+    dark = Shade("dark", function=darker)
+    record = Painted(shade=dark).plain()
+    with pytest.raises(SpecError):
+        validate_as(Painted, record)
+    with read_recorded_extensions([Shade("light", function=abs), dark]):
+        found = validate_as(Painted, record).shade
+    assert isinstance(found, Shade) and found.function is darker
+    with read_recorded_extensions():
+        placeholder = validate_as(Painted, record).shade
+    assert placeholder == dark and isinstance(placeholder, Shade)
+    with pytest.raises(RunError, match=r"the Shade 'dark' \(version 1\) is not at hand"):
+        placeholder.function(1.0)
+
+
+def test_extensions_are_collected_from_any_depth() -> None:
+    dark, light = Shade("dark", function=darker), Shade("light", function=abs)
+    specs = {"one": [Painted(shade=dark), (Painted(shade="red"), Painted(shade=light))]}
+    assert list(collect_extensions(specs)) == [dark, light]

@@ -18,17 +18,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import BaseModel, GetCoreSchemaHandler, SerializationInfo
 from pydantic_core import core_schema
+
+from phoropter.core.errors import RunError
 
 REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 EXPECTED_EXTENSION = "expected a phoropter "
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}")
 _trusted_folder: ContextVar[Path | None] = ContextVar("trusted_folder", default=None)
+_recorded_extensions: ContextVar[tuple[Extension, ...] | None] = ContextVar("recorded_extensions", default=None)
 
 ExtensionT = TypeVar("ExtensionT", bound="Extension")
 
@@ -78,16 +81,34 @@ class Extension:
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(
             cls._validate_value,
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value.identity()),
+            serialization=core_schema.plain_serializer_function_ser_schema(_serialize_extension, info_arg=True),
         )
 
     @classmethod
     def _validate_value(cls, value: Any) -> Any:
+        if isinstance(value, HeldExtension):
+            value = value.extension
         if isinstance(value, cls):
             return value
         if isinstance(value, str) and REFERENCE.fullmatch(value):
             return resolve_reference(value, cls)
+        known = _recorded_extensions.get()
+        if known is not None and isinstance(value, dict) and set(value) == {"name", "version"}:
+            same = (e for e in known if isinstance(e, cls) and e.identity() == value)
+            return next(same, None) or _make_placeholder(cls, value)
         raise ValueError(f"{EXPECTED_EXTENSION}{cls.__name__} or module:NAME, got {type(value).__name__} {str(value)[:60]!r}")
+
+
+class HeldExtension:
+    """An extension inside `model_dump()`, from which a changed spec is made again; pydantic would unfold a bare dataclass."""
+
+    def __init__(self, extension: Extension) -> None:
+        self.extension = extension
+
+
+def _serialize_extension(value: Extension, info: SerializationInfo) -> dict[str, str] | HeldExtension:
+    """The identity in JSON, the object itself in Python."""
+    return value.identity() if info.mode == "json" else HeldExtension(value)
 
 
 @contextmanager
@@ -109,6 +130,54 @@ def trust_code(folder: Path | None = None) -> Iterator[None]:
 
 def is_code_trusted() -> bool:
     return _trusted_folder.get() is not None
+
+
+@contextmanager
+def read_recorded_extensions(extensions: Iterable[Extension] = ()) -> Iterator[None]:
+    """Within it, {"name", "version"} in a bundle or a record stands for the extension given with that identity.
+
+    Where none is given, it becomes a placeholder with the same identity, whose functions raise RunError when they are called: a
+    bundle trained by an optimizer of the user's own predicts without it.
+    """
+    token = _recorded_extensions.set(tuple(extensions))
+    try:
+        yield
+    finally:
+        _recorded_extensions.reset(token)
+
+
+class MissingCode:
+    """Stands for the code of an extension of which only the identity was recorded."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise RunError(f"{self.description} is not at hand, only its name was recorded; pass the object of this name and version")
+
+
+def _make_placeholder(cls: type[ExtensionT], identity: dict[str, str]) -> ExtensionT:
+    placeholder = object.__new__(cls)
+    code = MissingCode(f"the {cls.__name__} '{identity['name']}' (version {identity['version']})")
+    for f in fields(cls):
+        value = identity.get(f.name, code if f.default is MISSING and f.default_factory is MISSING else f.default)
+        object.__setattr__(placeholder, f.name, value)
+    return placeholder
+
+
+def collect_extensions(value: Any) -> Iterator[Extension]:
+    """Every extension inside a spec, at any depth, in the order of its fields; one that stands in several places comes each time."""
+    if isinstance(value, Extension):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from collect_extensions(getattr(value, name))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from collect_extensions(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from collect_extensions(item)
 
 
 def resolve_reference(text: str, kind: type[ExtensionT]) -> ExtensionT:
