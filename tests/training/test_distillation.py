@@ -105,7 +105,7 @@ def test_answers_are_those_of_the_teacher_asked_by_hand(few_digits: Any, taught:
     augmentation = Augmentation(tap.inputs.pixel_loader.augmentation.steps, seed=0)  # type: ignore[union-attr]
     for epoch in (0, 1):
         for index, rows in enumerate(tap.inputs.batch_sampler.epoch_batches(epoch)):
-            pictures = augmentation.apply(torch.from_numpy(pixels.batch(rows)), dataset.hashes[rows], epoch, index).pictures
+            pictures = augmentation.apply(torch.from_numpy(pixels.batch(rows)), dataset.hashed_ids[rows], epoch, index).pictures
             large = torch.nn.functional.interpolate(pictures.float(), size=(48, 48), mode="bilinear", antialias=True)
             branch = taught.model.eval().branches[0]
             mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (branch.mean, branch.std))

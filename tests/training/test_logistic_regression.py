@@ -118,5 +118,5 @@ def test_as_a_user_writes_it(few_digits: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"frozen": False}, {"head": "dense"}, {"recipe": {"preset": "logistic", "augment": "hflip"}}])
 def test_what_cannot_be_solved_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(SpecError, match="l2_penalties"):
+    with pytest.raises(SpecError, match="penalties"):
         parse_candidates([{"backbone": "test_resnet", "frozen": True, "recipe": "logistic", **change}], PRESETS["scratch"])

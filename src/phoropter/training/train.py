@@ -10,8 +10,9 @@ from phoropter.training.loop.training_loop import HistoryRow, StepProgress
 
 
 def train_candidate(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, TrainedRun]:
-    """Trains the task's candidate. Yields progress and a history row per epoch; returns the TrainedRun.
+    """Trains the task's candidate; a task with a `bag_index` is one bag. Yields progress and a history row an epoch.
 
-    Raises what `fit` raises.
+    Returns the TrainedRun. Raises what `fit` raises.
     """
-    return (yield from (fit_bags(task) if task.candidate.recipe.imbalance.n_bags > 1 else fit(task)))
+    bagged = task.candidate.recipe.imbalance.n_bags > 1 and task.bag_index is None
+    return (yield from (fit_bags(task) if bagged else fit(task)))
