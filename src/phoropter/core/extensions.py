@@ -15,12 +15,12 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, GetCoreSchemaHandler, SerializationInfo
 from pydantic_core import core_schema
@@ -33,7 +33,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}")
 _trusted_folder: ContextVar[Path | None] = ContextVar("trusted_folder", default=None)
 _recorded_extensions: ContextVar[tuple[Extension, ...] | None] = ContextVar("recorded_extensions", default=None)
 
-ExtensionT = TypeVar("ExtensionT", bound="Extension")
+FoundT = TypeVar("FoundT")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +42,13 @@ class Extension:
 
     name:    a word of letters, digits and . _ + - that is not one of phoropter's own
     version: raise it whenever the object would compute something else
+
+    `reference` is the `module:NAME` by which a study file named it, None for an object passed in Python.
     """
 
     name: str
     version: str = field(default="1", kw_only=True)
+    reference: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -83,6 +86,12 @@ class Extension:
             cls._validate_value,
             serialization=core_schema.plain_serializer_function_ser_schema(_serialize_extension, info_arg=True),
         )
+
+    @classmethod
+    def parse_value(cls: type[ExtensionT], value: Any) -> ExtensionT:
+        """An object of this class, `module:NAME`, or what a record holds of one → the object. Raises ValueError for others."""
+        parsed: ExtensionT = cls._validate_value(value)
+        return parsed
 
     @classmethod
     def _validate_value(cls, value: Any) -> Any:
@@ -132,6 +141,11 @@ def is_code_trusted() -> bool:
     return _trusted_folder.get() is not None
 
 
+def get_trusted_folder() -> Path | None:
+    """The folder given to `trust_code`, for other processes to trust it too; None where code is not trusted."""
+    return _trusted_folder.get()
+
+
 @contextmanager
 def read_recorded_extensions(extensions: Iterable[Extension] = ()) -> Iterator[None]:
     """Within it, {"name", "version"} in a bundle or a record stands for the extension given with that identity.
@@ -160,13 +174,13 @@ def _make_placeholder(cls: type[ExtensionT], identity: dict[str, str]) -> Extens
     placeholder = object.__new__(cls)
     code = MissingCode(f"the {cls.__name__} '{identity['name']}' (version {identity['version']})")
     for f in fields(cls):
-        value = identity.get(f.name, code if f.default is MISSING and f.default_factory is MISSING else f.default)
-        object.__setattr__(placeholder, f.name, value)
+        default = f.default_factory() if f.default_factory is not MISSING else code if f.default is MISSING else f.default
+        object.__setattr__(placeholder, f.name, identity.get(f.name, default))
     return placeholder
 
 
 def collect_extensions(value: Any) -> Iterator[Extension]:
-    """Every extension inside a spec, at any depth, in the order of its fields; one that stands in several places comes each time."""
+    """Every extension inside a spec, at any depth, in the order of its fields; one used twice comes twice."""
     if isinstance(value, Extension):
         yield value
     elif isinstance(value, BaseModel):
@@ -180,7 +194,7 @@ def collect_extensions(value: Any) -> Iterator[Extension]:
             yield from collect_extensions(item)
 
 
-def resolve_reference(text: str, kind: type[ExtensionT]) -> ExtensionT:
+def resolve_reference(text: str, kind: type[FoundT]) -> FoundT:
     """`module:NAME` → the object of that name. Raises ValueError where code is not trusted, or there is no such object."""
     if not is_code_trusted():
         raise ValueError(
@@ -197,6 +211,7 @@ def resolve_reference(text: str, kind: type[ExtensionT]) -> ExtensionT:
     found = getattr(module, name)
     if not isinstance(found, kind):
         raise ValueError(f"'{text}' is a {type(found).__name__}, expected a phoropter {kind.__name__}")
+    object.__setattr__(found, "reference", text)
     return found
 
 

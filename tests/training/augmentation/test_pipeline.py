@@ -16,8 +16,8 @@ from phoropter.core.spec import validate_as
 from phoropter.models import timm_compat
 from phoropter.training.augmentation.pipeline import (
     Augmentation,
-    AugmentedBatch,
     AugmentationDraws,
+    AugmentedBatch,
     apply_batched,
     apply_per_image,
     boxes_from_lambda,
@@ -73,10 +73,10 @@ def hwc(picture: torch.Tensor) -> Image.Image:
 def test_a_sample_is_the_same_in_another_batch_order_and_size_bit_for_bit(step: Any) -> None:
     given, names = pictures(), hashes()
     augmentation = made(step)
-    whole = augmentation.apply(given, names, epoch=3, batch_name=0).pictures
+    whole = augmentation.apply(given, names, epoch=3, batch_index=0).pictures
     chosen = np.array([7, 2, 9, 4])
-    part = augmentation.apply(given[chosen], names[chosen], epoch=3, batch_name=5).pictures
-    alone = augmentation.apply(given[2:3], names[2:3], epoch=3, batch_name=1).pictures
+    part = augmentation.apply(given[chosen], names[chosen], epoch=3, batch_index=5).pictures
+    alone = augmentation.apply(given[2:3], names[2:3], epoch=3, batch_index=1).pictures
     assert torch.equal(part, whole[chosen])
     assert torch.equal(alone, whole[2:3])
 
@@ -190,9 +190,9 @@ def test_sides_are_known_beforehand_and_a_crop_too_large_is_one_sentence() -> No
     assert made([{"crop": {"size": 224}}, "hflip"]).output_size(256) == 224
     assert made({"crop": {"padding": 4}}).output_size(32) == 32
     assert made({"resized-crop": {"size": 96}}).output_size(32) == 96
-    with pytest.raises(SpecError, match="a crop of size 224 with padding 0 does not fit into pictures of 64 × 64"):
+    with pytest.raises(SpecError, match="a crop of size 224 with padding 0 does not fit into images of 64 × 64"):
         made({"crop": {"size": 224}}).output_size(64)
-    with pytest.raises(SpecError, match="does not fit into pictures of 24 × 24"):
+    with pytest.raises(SpecError, match="does not fit into images of 24 × 24"):
         seen({"crop": {"size": 40, "padding": 4}}, pictures())
 
 
@@ -533,9 +533,9 @@ def test_mixes_and_identity() -> None:
 
 
 def test_pictures_that_are_no_bytes_and_hashes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected 12 uint8 pictures"):
+    with pytest.raises(ValueError, match="expected 12 uint8 images"):
         made("hflip").apply(pictures().float(), hashes(), 0, 0)
-    with pytest.raises(ValueError, match="expected 5 uint8 pictures"):
+    with pytest.raises(ValueError, match="expected 5 uint8 images"):
         made("hflip").apply(pictures(), hashes(5), 0, 0)
 
 

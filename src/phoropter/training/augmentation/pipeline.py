@@ -1,13 +1,13 @@
-"""Augmentation, a batch at a time. Each sample's draw is a function of (seed, step, epoch, id); the pixel work is whatever is
-fastest on the device.
+"""Augmentation of a batch: steps in order, then cutting out and mixing.
 
-On a processor every picture goes through its steps alone, as bytes, into a batch allocated once: measured there, crops and
-antialiased resizes in C beat whole-batch sampling. On a GPU each step takes the whole batch. Both use the same draws and agree
-within a grey level, except AutoAugment and RandAugment, which torchvision and Pillow compute on the processor in either case.
+Parameters are a function of (seed, step, epoch, sample id); the pixel work is whatever is fastest on the device. On a CPU every
+image goes through its steps alone, as bytes, into a batch allocated once: measured there, crops and antialiased resizes in C beat
+sampling of whole batches. On a GPU each step takes the whole batch. Both use the same parameters and agree within a grey level,
+except AutoAugment and RandAugment, which torchvision and Pillow compute on the CPU in either case.
 
-Left out: interpolation other than bilinear, and augmenting at prediction time (training/predict has its own fixed views).
+Left out: interpolation other than bilinear, and augmenting at prediction time (training/predict has fixed views for that).
 
-Letters: B pictures, H × W their size, N draws (B: one a picture; 1: one for the batch).
+Letters: B images, H × W their size, N draws (B: one per image; 1: one per batch).
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ from numpy.typing import NDArray
 
 from phoropter.core.files import digest
 from phoropter.training.augmentation import spec
-from phoropter.training.augmentation.ops import AUGMENTATION_OPS, LARGE_IMAGE_BYTES, output_shape
+from phoropter.training.augmentation.custom_step import AugmentationStep
+from phoropter.training.augmentation.ops import LARGE_IMAGE_BYTES, AugmentationOp, apply_custom_step, find_op, output_shape
 from phoropter.training.augmentation.randomness import AugmentationDraws, Bytes, DrawnParameters, IntArray, Shape, spatial_shape
-from phoropter.training.augmentation.spec import AugmentationStep, CutoutStep, MixingStep, parse_steps
+from phoropter.training.augmentation.spec import CutoutStep, MixingStep, StepSpec, parse_steps
 
-NUMERICS = 1  # to be raised when the same draws give other pixels: stored answers to augmented views are found by it
+NUMERICS = 1  # raise it when the same draws give other pixels: caches of augmented views are found by it
 
 
 @dataclass(frozen=True, eq=False)
 class AugmentedBatch:
     """A batch as training sees it.
 
-    pictures: (B, 3, H, W) uint8, or after MixUp float32 in 0..255 ·
-    partner: (B,) int64, whose label is mixed in, and share: (B,) float32, the share of the own label; None where nothing is mixed
+    pictures:   (B, 3, H, W) uint8, or after MixUp float32 in 0..255
+    mix_index:  (B,) int64, the row whose label is mixed in; None where nothing is mixed
+    mix_lambda: (B,) float32, the weight of the row's own label; None where nothing is mixed
     """
 
     pictures: torch.Tensor
@@ -48,22 +50,22 @@ class AugmentedBatch:
 class Augmentation:
     """The steps of a recipe with the seed of their draws."""
 
-    steps: tuple[AugmentationStep, ...]
+    steps: tuple[StepSpec, ...]
     seed: int
 
     def __post_init__(self) -> None:
         parse_steps(self.steps)
 
     def apply(
-        self, pictures: torch.Tensor | Sequence[Bytes], hashes: NDArray[np.uint64], epoch: int, batch_name: int
+        self, pictures: torch.Tensor | Sequence[Bytes], hashes: NDArray[np.uint64], epoch: int, batch_index: int
     ) -> AugmentedBatch:
-        """(B, 3, H, W) uint8 pictures with the (B,) hashes of their ids → Augmented; the pictures given stay as they are.
+        """(B, 3, H, W) uint8 images with the (B,) hashes of their ids → AugmentedBatch; the input is not changed.
 
-        Pictures that lie apart, as B arrays of one shape on the processor, are not gathered first.
-        `batch_name` ≥ 0 names the batch within the epoch; only what is drawn once for a batch depends on it (λ, box and
-        permutation of CutMix and its like). Raises SpecError when a crop is larger than the pictures.
+        On a CPU the images may also be B separate (3, H, W) arrays of one shape, which are not gathered first.
+        `batch_index` ≥ 0 is the number of the batch in the epoch; only parameters drawn once per batch depend on it (λ, box and
+        permutation of CutMix and the like). Raises SpecError when a crop is larger than the images.
         """
-        draws = AugmentationDraws(hashes, self.seed, epoch, batch_name)
+        draws = AugmentationDraws(hashes, self.seed, epoch, batch_index)
         if isinstance(pictures, torch.Tensor) and pictures.device.type != "cpu":
             seen = apply_batched(self.steps, pictures, draws)
         else:
@@ -76,7 +78,7 @@ class Augmentation:
         return AugmentedBatch(seen)
 
     def output_size(self, side_in: int) -> int:
-        """The side of the pictures that come out when those that go in have side `side_in`. Raises SpecError as `apply`."""
+        """The side of the images that come out when images of side `side_in` go in. Raises SpecError as `apply`."""
         shape = (side_in, side_in)
         for step in self.steps:
             shape = output_shape(step, shape)
@@ -84,29 +86,29 @@ class Augmentation:
 
     @property
     def mixes_labels(self) -> bool:
-        """Whether pictures and labels of a batch are mixed, so that a view is more than (epoch, id)."""
+        """Whether images and labels of a batch are mixed."""
         return bool(self.steps) and isinstance(self.steps[-1], MixingStep)
 
     @property
     def depends_on_batch(self) -> bool:
-        """Whether a view depends on the batch it is in, so that it is more than (epoch, id)."""
+        """Whether an augmented image depends on the batch it is in, and not on (epoch, id) alone."""
         return spec.batch_dependent(self.steps)
 
     def identity(self) -> str:
-        """A digest of all that decides a view of a picture but (epoch, id, batch)."""
+        """Digest of everything that decides an augmented image besides (epoch, id, batch)."""
         return digest({"steps": [s.plain() for s in self.steps], "seed": self.seed, "numerics": NUMERICS})
 
 
 def apply_per_image(
-    steps: Sequence[AugmentationStep], pictures: torch.Tensor | Sequence[Bytes], draws: AugmentationDraws
+    steps: Sequence[StepSpec], pictures: torch.Tensor | Sequence[Bytes], draws: AugmentationDraws
 ) -> torch.Tensor:
-    """(B, 3, H, W) uint8 on the processor → new pictures that have been through every step that needs one picture alone.
+    """(B, 3, H, W) uint8 on the CPU → new images after every per-image step.
 
-    After a resize they are channels-last in memory, as its kernel leaves them; the numbers are the same.
+    After a resize they are channels-last in memory, as its kernel leaves them; the values are the same.
     """
     source = pictures.numpy() if isinstance(pictures, torch.Tensor) else pictures
     plan, (height, width) = _plan_steps(steps, len(source), source[0], draws)
-    rows = [(step, AUGMENTATION_OPS[step.kind].apply_image, drawn.tolist()) for step, drawn in plan]
+    ops = [(step, op.apply_image, drawn.tolist()) for step, op, drawn in plan]
     resized = any(isinstance(step, spec.RandomResizedCrop) for step in steps)
     if resized:
         out = np.empty((len(source), height, width, 3), np.uint8).transpose(0, 3, 1, 2)
@@ -116,49 +118,51 @@ def apply_per_image(
     def augment_rows(share: range) -> None:
         for i in share:
             picture = source[i]
-            for step, one, drawn in rows:
-                picture = one(step, picture, drawn[i])
+            for step, apply_image, drawn in ops:
+                picture = apply_image(step, picture, drawn[i])
             out[i] = picture
 
     threads = torch.get_num_threads()
     if threads == 1 or out[:1].nbytes < LARGE_IMAGE_BYTES or not resized:
         augment_rows(range(len(out)))
-    else:  # measured: only the resize takes long enough outside the interpreter for threads to help
+    else:  # measured: only the resize holds the interpreter lock so briefly that threads help
         list(_get_thread_pool(os.getpid(), threads).map(augment_rows, [range(k, len(out), threads) for k in range(threads)]))
     return torch.from_numpy(out)
 
 
-def apply_batched(steps: Sequence[AugmentationStep], pictures: torch.Tensor, draws: AugmentationDraws) -> torch.Tensor:
-    """As `one_by_one`, each step for the whole batch, wherever it lies."""
+def apply_batched(steps: Sequence[StepSpec], pictures: torch.Tensor, draws: AugmentationDraws) -> torch.Tensor:
+    """As `apply_per_image`, each step on the whole batch, on whichever device it lies."""
     plan, _ = _plan_steps(steps, len(pictures), pictures[0], draws)
     seen = pictures.clone()
-    for step, drawn in plan:
-        kernel = AUGMENTATION_OPS[step.kind]
-        if kernel.apply_batch is not None:
-            seen = kernel.apply_batch(step, seen, torch.tensor(drawn, dtype=torch.float32, device=seen.device))
+    for step, op, drawn in plan:
+        if isinstance(step, AugmentationStep):
+            seen = apply_custom_step(step, seen, drawn)
+        elif op.apply_batch is not None:
+            seen = op.apply_batch(step, seen, torch.tensor(drawn, dtype=torch.float32, device=seen.device))
         else:
-            alone = zip(seen.cpu().numpy(), drawn.tolist(), strict=True)
-            seen = torch.from_numpy(np.stack([kernel.apply_image(step, picture, row) for picture, row in alone])).to(seen.device)
+            images = zip(seen.cpu().numpy(), drawn.tolist(), strict=True)
+            seen = torch.from_numpy(np.stack([op.apply_image(step, picture, row) for picture, row in images])).to(seen.device)
     return seen
 
 
 def _plan_steps(
-    steps: Sequence[AugmentationStep], count: int, first: torch.Tensor | Bytes, draws: AugmentationDraws
-) -> tuple[list[tuple[AugmentationStep, DrawnParameters]], Shape]:
+    steps: Sequence[StepSpec], count: int, first: torch.Tensor | Bytes, draws: AugmentationDraws
+) -> tuple[list[tuple[StepSpec, AugmentationOp, DrawnParameters]], Shape]:
+    """Every per-image step with its op and its (B, k) parameters, and the (H, W) that comes out."""
     if str(first.dtype).removeprefix("torch.") != "uint8" or first.ndim != 3 or count != len(draws.hashes):
-        raise ValueError(f"expected {len(draws.hashes)} uint8 pictures, not {count} of {tuple(first.shape)}, {first.dtype}")
+        raise ValueError(f"expected {len(draws.hashes)} uint8 images, not {count} of {tuple(first.shape)}, {first.dtype}")
     shape = spatial_shape(first)
     plan = []
     for step in steps:
-        if step.kind in AUGMENTATION_OPS:
-            plan.append((step, AUGMENTATION_OPS[step.kind].draw_parameters(step, draws, shape)))
+        if (op := find_op(step)) is not None:
+            plan.append((step, op, op.draw_parameters(step, draws, shape)))
             shape = output_shape(step, shape)
     return plan, shape
 
 
 @cache
 def _get_thread_pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """One pool a process: threads do not survive a fork."""
+    """One pool per process: threads do not survive a fork."""
     return ThreadPoolExecutor(threads, thread_name_prefix="augment")
 
 
@@ -166,7 +170,7 @@ def _get_thread_pool(process: int, threads: int) -> ThreadPoolExecutor:
 
 
 def boxes_from_lambda(lam: NDArray[np.float64], centre: IntArray, shape: Shape, form: str) -> IntArray:
-    """(N,) λ and (N, 2) centres (y, x) → (N, 4) y0, y1, x0, x1, clipped to the picture.
+    """(N,) λ and (N, 2) centres (y, x) → (N, 4) y0, y1, x0, x1, clipped to the image.
 
     form: rect: √(1−λ) of height and width (Yun et al. 2019) · area: a slit of 1−λ of the width · sqrt: one of √(1−λ) of it
     """
@@ -185,7 +189,7 @@ def _clip_boxes(sides: IntArray, centre: IntArray, shape: Shape) -> IntArray:
 
 
 def _draw_boxes(step: CutoutStep | spec.CutMix | spec.SlitCutMix, draws: AugmentationDraws, shape: Shape) -> IntArray:
-    """(N, 4) boxes, empty where the picture or the batch is left alone."""
+    """(N, 4) boxes, empty where the image or the batch is left unchanged."""
     chance, lam, y, x = _draw_mix_parameters(step, draws)
     centre = np.stack([np.floor(y * shape[0]), np.floor(x * shape[1])], 1).astype(np.int64)
     fixed = step.box_size if isinstance(step, spec.CutOut) else None
@@ -221,7 +225,7 @@ def _apply_mixing(step: MixingStep, pictures: torch.Tensor, draws: AugmentationD
         shares = 1 - (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2]) / (height * width)
     if (shares == 1).all():
         return AugmentedBatch(pictures.float() if isinstance(step, spec.MixUp) else pictures)
-    own = np.where(shares < 1, draws.mix_permutation(step.kind), np.arange(count))  # a picture left alone is its own partner
+    own = np.where(shares < 1, draws.mix_permutation(step.kind), np.arange(count))  # an unchanged image is its own partner
     partner = torch.from_numpy(own).to(pictures.device)
     share = torch.tensor(np.broadcast_to(shares, count), dtype=torch.float32, device=pictures.device)
     if isinstance(step, spec.MixUp):
@@ -231,7 +235,7 @@ def _apply_mixing(step: MixingStep, pictures: torch.Tensor, draws: AugmentationD
 
 
 def _paste_boxes(pictures: torch.Tensor, boxes: IntArray, source: int | torch.Tensor) -> torch.Tensor:
-    """A grey level, or the (B,) pictures of the same batch, put into the boxes; one box for all is pasted in place."""
+    """Fills the boxes with a grey level, or with the images of rows `source` (B,); one box for the batch is pasted in place."""
     if len(boxes) == 1:
         y0, y1, x0, x1 = boxes[0].tolist()
         part = pictures[:, :, y0:y1, x0:x1]

@@ -1,6 +1,6 @@
-"""What an augmentation draws at random for the pictures of a batch, and how pictures lie in memory.
+"""The random numbers of an augmentation for the images of a batch, and how images lie in memory.
 
-Letters: B pictures, H × W their size.
+Letters: B images, H × W their size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from phoropter.core.seeds import random_permutation, uniform_numbers
 
 Bytes = NDArray[np.uint8]
 IntArray = NDArray[np.int64]
-DrawnParameters = NDArray[Any]  # (B, k): what a step needs to know of each picture
+DrawnParameters = NDArray[Any]  # (B, k): the parameters of a step for each image
 Shape = tuple[int, int]  # H, W
 
 # A draw is named after its step by the word that the step had when its numbers were first published. To name it by the present
@@ -30,7 +30,13 @@ def _draw_name(kind: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class AugmentationDraws:
-    """The random numbers of one batch in one epoch. hashes: (B,) of the ids · batch: its number in the epoch."""
+    """The random numbers of one batch in one epoch.
+
+    Each number is a function of (seed, step, epoch, sample id), never of a generator's state. An image is therefore augmented in
+    the same way whatever batch it is in, after a resume, in a worker, and when a teacher's answers are computed beforehand.
+
+    hashes: (B,) of the sample ids · batch_index: number of the batch in the epoch
+    """
 
     hashes: NDArray[np.uint64]
     seed: int
@@ -38,15 +44,16 @@ class AugmentationDraws:
     batch_index: int
 
     def per_image_uniforms(self, kind: str, count: int) -> NDArray[np.float64]:
-        """(B, count) in [0, 1), whatever the batch they are in."""
+        """(B, count) in [0, 1), independent of the batch an image is in."""
         return uniform_numbers(self.hashes, count, self.seed, f"augment/{_draw_name(kind)}", self.epoch)
 
     def per_batch_uniforms(self, kind: str, count: int) -> NDArray[np.float64]:
-        """(1, count) in [0, 1), one for the batch."""
-        return uniform_numbers(np.array([self.batch_index], np.uint64), count, self.seed, f"augment/{_draw_name(kind)}/batch", self.epoch)
+        """(1, count) in [0, 1), shared by the batch."""
+        batch = np.array([self.batch_index], np.uint64)
+        return uniform_numbers(batch, count, self.seed, f"augment/{_draw_name(kind)}/batch", self.epoch)
 
     def mix_permutation(self, kind: str) -> IntArray:
-        """(B,) a permutation of the batch; which two meet does not depend on the order they stand in."""
+        """(B,) index of the image that each is mixed with: a permutation. Who meets whom does not depend on the order of rows."""
         one, other = (
             random_permutation(self.hashes, self.seed, f"augment/{_draw_name(kind)}/{end}", self.epoch, self.batch_index)
             for end in ("from", "to")
@@ -61,7 +68,7 @@ def spatial_shape(pictures: torch.Tensor | Bytes) -> Shape:
 
 
 def to_channels_last(picture: Bytes) -> Bytes:
-    """(3, H, W) → (H, W, 3), as the kernels in C want it; plane by plane is 3 × faster than one transposed copy."""
+    """(3, H, W) → (H, W, 3), as kernels in C want it; copying plane by plane is 3 × faster than one transposed copy."""
     if picture.strides[0] == 1 and picture.strides[2] == 3:
         return picture.transpose(1, 2, 0)
     out = np.empty((*picture.shape[1:], 3), np.uint8)

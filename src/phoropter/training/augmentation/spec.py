@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from phoropter.core.errors import did_you_mean
+from phoropter.core.extensions import REFERENCE, HeldExtension
 from phoropter.core.spec import Spec
+from phoropter.training.augmentation.custom_step import AugmentationStep
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 GreyLevel = Annotated[int, Field(ge=0, le=255)]
@@ -153,7 +155,9 @@ class CutOut(Spec):
     @model_validator(mode="after")
     def _check_box_size(self) -> CutOut:
         if self.box_size is not None and self.alpha != 1.0:
-            raise ValueError("box_size and alpha contradict each other: a square of one size, or one drawn from Beta(alpha, alpha)")
+            raise ValueError(
+                "box_size and alpha contradict each other: a square of one size, or one drawn from Beta(alpha, alpha)"
+            )
         return self
 
 
@@ -204,7 +208,7 @@ class SlitCutMix(Spec):
 
 CutoutStep = CutOut | SlitCutOut
 MixingStep = MixUp | CutMix | SlitCutMix
-AugmentationStep = Annotated[
+BuiltinStep = (
     HorizontalFlip
     | VerticalFlip
     | RandomCrop
@@ -218,8 +222,18 @@ AugmentationStep = Annotated[
     | SlitCutOut
     | MixUp
     | CutMix
-    | SlitCutMix,
-    Field(discriminator="kind"),
+    | SlitCutMix
+)
+
+
+def _step_branch(value: Any) -> str:
+    return "Custom" if isinstance(value, (AugmentationStep, HeldExtension)) else "Builtin"
+
+
+# Tags in capitals: messages leave out the names of branches that begin with one (core/spec)
+StepSpec = Annotated[
+    Annotated[BuiltinStep, Field(discriminator="kind"), Tag("Builtin")] | Annotated[AugmentationStep, Tag("Custom")],
+    Discriminator(_step_branch),
 ]
 
 
@@ -248,7 +262,12 @@ def parse_steps(value: Any) -> list[Any]:
 
 
 def _expand_step(item: Any) -> Any:
-    if isinstance(item, get_args(get_args(AugmentationStep)[0])):
+    recorded = isinstance(item, dict) and set(item) == {"name", "version"}
+    if recorded or isinstance(item, HeldExtension) or (isinstance(item, str) and REFERENCE.fullmatch(item)):
+        item = AugmentationStep.parse_value(item)
+    if isinstance(item, AugmentationStep) and item.name in _STEP_STAGES:
+        raise ValueError(f"a step of your own is called '{item.name}', the name of a built-in step; choose another name")
+    if isinstance(item, (*get_args(BuiltinStep), AugmentationStep)):
         return item
     if isinstance(item, str):
         item = {"kind": item}
@@ -277,7 +296,7 @@ def _raise_on_conflicts(kinds: Sequence[str]) -> None:
 
 def _raise_on_wrong_order(kinds: Sequence[str]) -> None:
     for before, after in pairwise(kinds):
-        if _STEP_STAGES[before] > _STEP_STAGES[after]:
+        if _STEP_STAGES.get(before, 0) > _STEP_STAGES.get(after, 0):  # a step of the user's own moves and colours one picture
             raise ValueError(
                 f"{after} stands after {before}: first comes what moves and colours one picture, then what cuts out of it, "
                 f"last what mixes two; write {after} before {before}"

@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from phoropter.core.extensions import Extension, HeldExtension
 from phoropter.core.spec import Spec
-from phoropter.training.augmentation.spec import AugmentationStep, batch_dependent, parse_steps
+from phoropter.training.augmentation.spec import StepSpec, batch_dependent, parse_steps
+from phoropter.training.candidates.custom_loss import Loss
 
 
 class OptimizerSpec(Spec):
@@ -65,15 +67,24 @@ class Phase(Spec):
 class LossSpec(Spec):
     """What is minimised against the labels.
 
-    kind: cross-entropy, or focal (Lin et al. 2017) with `gamma`
-    smoothing: label smoothing (Szegedy et al. 2016)
+    kind: cross-entropy, focal (Lin et al. 2017) with `gamma`, or a Loss of the user's own
+    smoothing: label smoothing (Szegedy et al. 2016), of a built-in loss
     class_weights: none, auto (N / (C · n_c), from the training rows alone), or a weight for each class by name
     """
 
-    kind: Literal["cross-entropy", "focal"] = "cross-entropy"
+    kind: Literal["cross-entropy", "focal"] | Loss = "cross-entropy"
     gamma: float = Field(default=2.0, ge=0)
     smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: Literal["none", "auto"] | dict[str, float] = "none"
+
+    @model_validator(mode="after")
+    def _check_own_loss(self) -> LossSpec:
+        if isinstance(self.kind, Loss) and self.smoothing:
+            raise ValueError(
+                f"smoothing is defined for the built-in losses and not for '{self.kind.name}'; write it into its compute, or "
+                "leave smoothing out"
+            )
+        return self
 
 
 class ImbalanceSpec(Spec):
@@ -117,7 +128,7 @@ class Recipe(Spec):
     batch_size: int = Field(default=32, ge=1, le=65536)
     grad_accum_steps: int = Field(default=1, ge=1)
     grad_clip: float | None = Field(default=None, gt=0)
-    augment: tuple[AugmentationStep, ...] = ()
+    augment: tuple[StepSpec, ...] = ()
     crop: int | None = Field(default=None, ge=8)
     tta: Literal["single", "flip", "ten-crop"] = "single"
     loss: LossSpec = LossSpec()
@@ -140,7 +151,7 @@ class Recipe(Spec):
     @field_validator("optimizer", "schedule", "loss", mode="before")
     @classmethod
     def _expand_kind(cls, value: Any) -> Any:
-        return {"kind": value} if isinstance(value, str) else value
+        return {"kind": value} if isinstance(value, (str, Extension, HeldExtension)) else value
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Recipe:
