@@ -12,8 +12,8 @@ import pytest
 from phoropter.signals.ctg import CtgRules, ctg_clean, ctg_window_starts, ctg_windows, extract_ctg_windows
 from phoropter.signals.ecg import ecg_quality, ecg_r_peaks
 from phoropter.signals.outcomes import outcome_class
-from phoropter.signals.readers.physionet import read_database_folder
-from phoropter.signals.recording import LoadedRecordings
+from phoropter.signals.readers.physionet import read_ctu, read_eegmat, read_mitdb
+from phoropter.signals.recording import LoadedRecordings, read_folder
 from phoropter.signals.render import CtgPlot, Spectrogram, render_windows
 from phoropter.signals.windows import WindowRule, event_windows, extract_windows, sliding_windows
 
@@ -33,17 +33,17 @@ def ctu_folder(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def births(ctu_folder: Path) -> LoadedRecordings:
-    return read_database_folder(ctu_folder, "ctu-uhb")
+    return read_folder(ctu_folder, pattern="*.hea", read_file=read_ctu)
 
 
 @pytest.fixture(scope="module")
 def arithmetic(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> LoadedRecordings:
-    return read_database_folder(unpacked(real_data, tmp_path_factory.mktemp("eegmat"), "eegmat-ecg"), "eegmat")
+    return read_folder(unpacked(real_data, tmp_path_factory.mktemp("eegmat"), "eegmat-ecg"), pattern="*.edf", read_file=read_eegmat)
 
 
 @pytest.fixture(scope="module")
 def arrhythmia(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> LoadedRecordings:
-    return read_database_folder(unpacked(real_data, tmp_path_factory.mktemp("mitdb"), "mitdb"), "mitdb")
+    return read_folder(unpacked(real_data, tmp_path_factory.mktemp("mitdb"), pattern="*.hea", read_file=read_mitdb), "mitdb")
 
 
 # --- cardiotocograms --------------------------------------------------------------------------------------------------

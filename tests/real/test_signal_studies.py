@@ -44,7 +44,7 @@ def mitdb(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("rule", "count"), [("pH<=7.05", 40), ("pH<7.15", 95), ("pH<7.20", 161)])
 def test_births_are_labelled_as_the_readme_counts(ctu: Path, rule: str, count: int) -> None:
-    dataset = open_dataset(validate_as(DataSpec, {"ctu": ctu, "outcome": rule, "clean": {"cut": {"max_missing": 1}}}))
+    dataset = open_dataset(validate_as(DataSpec, {"ctu": ctu, "outcome": rule, "clean": {"window": {"max_missing": 1}}}))
     assert len(dataset) == 502 and dataset.class_counts[1] == count and len(set(dataset.groups)) == 502  # type: ignore[arg-type]
 
 
@@ -54,7 +54,7 @@ def test_the_four_recordings_without_a_heartbeat_stop_a_study_or_are_listed(eegm
     dataset = open_dataset(validate_as(DataSpec, {"eegmat": eegmat, "on_bad_input": "skip"}))
     assert {p.where for p in dataset.problems} == {"Subject02_1", "Subject13_1", "Subject20_2", "Subject35_2"}
     assert dataset.classes == ("rest", "task") and len(set(dataset.groups)) == 28  # type: ignore[arg-type]
-    everything = open_dataset(validate_as(DataSpec, {"eegmat": eegmat, "heartbeat": False}))
+    everything = open_dataset(validate_as(DataSpec, {"eegmat": eegmat, "require_r_peaks": False}))
     assert len(set(everything.recordings)) == 56 and not everything.problems  # type: ignore[arg-type]
 
 

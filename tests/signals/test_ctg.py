@@ -40,35 +40,35 @@ def test_last_valid_ends_at_the_last_sample_that_was_kept() -> None:
 
 def test_last_ends_at_the_end_of_the_record() -> None:
     clean = ctg_clean(record(lost=[(1900, 2000)]))
-    assert ctg_window_starts(clean, SHORT.with_changes(which="last"))[0] == [1600]
+    assert ctg_window_starts(clean, SHORT.with_changes(position="last"))[0] == [1600]
 
 
 def test_several_windows_follow_back_to_back() -> None:
     clean = ctg_clean(record())
-    assert ctg_window_starts(clean, SHORT.with_changes(which="last", count=3))[0] == [800, 1200, 1600]
+    assert ctg_window_starts(clean, SHORT.with_changes(position="last", count=3))[0] == [800, 1200, 1600]
 
 
 def test_all_windows_step_from_the_beginning() -> None:
     clean = ctg_clean(record())
-    assert ctg_window_starts(clean, SHORT.with_changes(which="all"))[0] == [0, 400, 800, 1200, 1600]
-    assert ctg_window_starts(clean, SHORT.with_changes(which="all", step_s=150))[0] == [0, 600, 1200]
+    assert ctg_window_starts(clean, SHORT.with_changes(position="all"))[0] == [0, 400, 800, 1200, 1600]
+    assert ctg_window_starts(clean, SHORT.with_changes(position="all", step_s=150))[0] == [0, 600, 1200]
 
 
 def test_a_window_may_start_at_a_given_second() -> None:
     clean = ctg_clean(record())
-    assert ctg_window_starts(clean, SHORT.with_changes(which="start:20.5"))[0] == [82]
+    assert ctg_window_starts(clean, SHORT.with_changes(position="start:20.5"))[0] == [82]
 
 
 def test_a_window_with_too_much_missing_is_dropped() -> None:
     clean = ctg_clean(record(lost=[(1600, 1801)]))  # 201 of the last 400
-    assert ctg_window_starts(clean, SHORT.with_changes(which="last")) == ([], {"missing": 1})
-    assert ctg_window_starts(clean, SHORT.with_changes(which="last", max_missing=0.51))[0] == [1600]
+    assert ctg_window_starts(clean, SHORT.with_changes(position="last")) == ([], {"missing": 1})
+    assert ctg_window_starts(clean, SHORT.with_changes(position="last", max_missing=0.51))[0] == [1600]
 
 
 def test_exactly_half_missing_is_kept() -> None:
     clean = ctg_clean(record(lost=[(1600, 1800)]))
     assert clean.causes[1600:].tolist() == [GAP] * 200 + [OK] * 200
-    assert ctg_window_starts(clean, SHORT.with_changes(which="last"))[0] == [1600]
+    assert ctg_window_starts(clean, SHORT.with_changes(position="last"))[0] == [1600]
 
 
 def test_a_short_record_is_rejected_or_padded_on_the_left() -> None:
@@ -132,10 +132,10 @@ def test_a_missing_channel_is_named() -> None:
         ctg_clean(replace(record(), channels=("FHR", "TOCO")))
 
 
-@pytest.mark.parametrize("which", ["lastvalid", "start:", "start:-3", "first"])
-def test_an_unknown_choice_of_windows_is_refused(which: str) -> None:
+@pytest.mark.parametrize("position", ["lastvalid", "start:", "start:-3", "first"])
+def test_an_unknown_choice_of_windows_is_refused(position: str) -> None:
     with pytest.raises(SpecError, match="expected last_valid, last, all or start:SECONDS"):
-        validate_as(CtgWindowRule, {"which": which})
+        validate_as(CtgWindowRule, {"position": position})
 
 
 def test_no_windows_at_all_cannot_be_asked_for() -> None:

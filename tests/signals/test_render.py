@@ -308,5 +308,5 @@ def test_the_table_of_pictures_makes_each_by_default() -> None:
         "spectrogram": "Spectrogram",
         "scalogram": "Scalogram",
         "trace": "Trace",
-        "ctg": "Ctg",
+        "ctg": "CtgPlot",
     }

@@ -22,8 +22,9 @@ from phoropter.data.images.decode import SquareResize
 from phoropter.data.images.decode_pool import decode_shards
 from phoropter.data.images.pixels import Pixels, check_row_range
 from phoropter.data.recordings.bundle_view import BundleView
-from phoropter.data.recordings.databases import read_recording_paths
+from phoropter.data.recordings.database import Database
 from phoropter.data.recordings.dataset import render_recordings
+from phoropter.data.recordings.files import read_recording_paths
 from phoropter.data.recordings.views import CtgView, RecordingView
 from phoropter.data.sources.folder import normalize_unicode, scan_folder
 from phoropter.data.sources.storage import FilePictures
@@ -111,13 +112,13 @@ def open_pictures(paths: Sequence[Path], classes: tuple[str, ...], on_bad_input:
 
 
 def open_recording_files(
-    paths: Sequence[Path], drawn: BundleView, source: str, classes: tuple[str, ...], on_bad_input: OnBadInput
+    paths: Sequence[Path], drawn: BundleView, database: Database, classes: tuple[str, ...], on_bad_input: OnBadInput
 ) -> Dataset:
     """Recordings (files, folders or manifests) → a Dataset of their windows, drawn as those of the study `drawn` is from.
 
     source: the key that named the study's recordings. Raises DataError for what cannot be used, or is skipped and listed.
     """
-    loaded = read_recording_paths(paths, source, drawn.rate_hz, on_bad_input)
+    loaded = read_recording_paths(paths, database, drawn.rate_hz, on_bad_input)
     kept, problems = _keep_matching_rate(loaded, drawn.rate_hz, on_bad_input)
     if not kept:
         first = f"; the first: {problems[0]}" if problems else ""

@@ -23,6 +23,7 @@ from phoropter.core.files import atomic_write
 from phoropter.core.spec import SourceMap, validate_as
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.recordings.bundle_view import BundleView
+from phoropter.data.recordings.files import find_prediction_database
 from phoropter.data.spec import SOURCES, DataSpec
 from phoropter.deploy.inputs import DecodedChunk, decode_in_chunks, open_pictures, open_recording_files
 from phoropter.models import classifier as classifiers
@@ -149,7 +150,8 @@ def write_predictions_csv(said: BundlePredictions, file: Path) -> list[Path]:
 def _open_inputs(bundle: Bundle, paths: Sequence[Path], on_bad_input: OnBadInput) -> Dataset:
     if bundle.recording_view is None:
         return open_pictures(paths, bundle.classes, on_bad_input)
-    return open_recording_files(paths, bundle.recording_view, bundle.data.source, bundle.classes, on_bad_input)
+    database = find_prediction_database(bundle.data, bundle.data.source)
+    return open_recording_files(paths, bundle.recording_view, database, bundle.classes, on_bad_input)
 
 
 def _decode_chunks(bundle: Bundle, dataset: Dataset, on_bad_input: OnBadInput) -> Iterator[DecodedChunk]:
@@ -164,7 +166,7 @@ def _prediction_notes(bundle: Bundle, dataset: Dataset) -> Iterator[str]:
             f"{both} of {len(dataset)} are called as rows of {name} that it was trained on; if they are these, its answers "
             "about them say nothing of new ones"
         )
-    if bundle.recording_view is not None and getattr(bundle.recording_view.view, "per_subject", False):
+    if bundle.recording_view is not None and bundle.recording_view.view.pools_grey_scale:
         yield "the grey scale of a subject spans the windows given now, as it spanned all of the subject's in the study"
     yield from dataset.notes
 

@@ -51,6 +51,7 @@ class Recording:
     spans: tuple[Span, ...] = ()  # ascending, without overlap; wins over `label` when windows are cut
     events: Events | None = None
     label: str | None = None  # of the recording as a whole
+    part: str = ""  # of the database's official split: "train", "val" or "test"
     outcome: Mapping[str, float | str | None] = field(default_factory=dict)
     source: Path | None = None
     truth: Mapping[str, Any] = field(default_factory=dict)  # what a simulator knows and a reader does not
@@ -119,6 +120,7 @@ class LoadedRecordings:
 
     recordings: list[Recording]
     problems: list[InputProblem] = field(default_factory=list)
+    notes: tuple[str, ...] = ()  # facts a reader of results must know, such as how many were left out and why
 
 
 def read_recordings(
@@ -142,6 +144,16 @@ def read_recordings(
         seen[recording.id] = recording.source
         loaded.recordings.append(recording)
     return loaded
+
+
+def read_folder(
+    root: Path, on_bad_input: OnBadInput = "stop", *, pattern: str, read_file: Callable[[Path], Recording]
+) -> LoadedRecordings:
+    """Reads every file of a folder that matches `pattern`, in order of name. Raises DataError where none does."""
+    files = sorted(root.glob(pattern))
+    if not files:
+        raise DataError(f"{root}: no {pattern} in this folder, so there is no recording to read")
+    return read_recordings(files, read_file, on_bad_input)
 
 
 def recording_summary(recording: Recording) -> dict[str, Any]:

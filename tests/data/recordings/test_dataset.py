@@ -32,8 +32,8 @@ BIRTHS = CtgCohort(hospitals=2, unseen=1, records=4, length_s=2400)
 SMALL = Spectrogram(size=32)
 
 
-def strip(**changes: Any) -> ChannelView:
-    return ChannelView(**{"channel": "ECG", "picture": SMALL, "rule": WindowRule(length_s=5, step_s=2), **changes})
+def channel_view(**changes: Any) -> ChannelView:
+    return ChannelView(**{"channel": "ECG", "representation": SMALL, "rule": WindowRule(length_s=5, step_s=2), **changes})
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def flat(name: str, n: int = 1000, **fields: Any) -> Recording:
 
 
 def test_a_row_is_a_window(people: list[Recording]) -> None:
-    dataset = render_recordings(people, strip(classes=("baseline", "stress", "amusement")))
+    dataset = render_recordings(people, channel_view(classes=("baseline", "stress", "amusement")))
     assert len(dataset) == 3 * (13 + 9 + 4)  # floor((L - 5) / 2) + 1 of 30, 21 and 12 s
     assert dataset.classes == ("baseline", "stress", "amusement") and dataset.class_counts.tolist() == [39, 27, 12]
     assert dataset.groups is not None and dataset.sites is not None and dataset.spans is not None
@@ -76,7 +76,7 @@ def test_labels_become_classes_in_the_order_said(people: list[Recording]) -> Non
 
 def test_births_are_labelled_by_their_outcome(births: list[Recording]) -> None:
     undecided = replace(births[0], outcome={"pH": None, "Apgar1": 8.0, "Apgar5": 9.0})
-    dataset = render_recordings([undecided, *births[1:]], CtgView(outcome="pH<=7.25", picture=CtgPlot(size=32)))
+    dataset = render_recordings([undecided, *births[1:]], CtgView(outcome="pH<=7.25", representation=CtgPlot(size=32)))
     assert dataset.recordings is not None and undecided.id not in dataset.recordings
     by_id = {r.id: r for r in births}
     for row, name in enumerate(dataset.recordings):
@@ -87,7 +87,7 @@ def test_births_are_labelled_by_their_outcome(births: list[Recording]) -> None:
 
 def test_at_prediction_time_nobody_needs_a_class(people: list[Recording], births: list[Recording]) -> None:
     bare = [replace(r, label=None, spans=(), outcome={}) for r in (people[0], births[0])]
-    for recording, view in ((bare[0], strip(labels={"stress": "stress"})), (bare[1], CtgView(outcome="apgar<=6"))):
+    for recording, view in ((bare[0], channel_view(labels={"stress": "stress"})), (bare[1], CtgView(outcome="apgar<=6"))):
         dataset = render_recordings([recording], view, unknown=True)
         assert (dataset.labels == UNLABELLED).all()
         with pytest.raises(DataError, match=r"gives a window|has the label"):
@@ -96,7 +96,7 @@ def test_at_prediction_time_nobody_needs_a_class(people: list[Recording], births
 
 def test_a_window_for_each_event() -> None:
     beats = Events(np.array([10, 300, 500, 999]), np.array(["N", "V", "N", "V"]))
-    view = strip(rule=None, event_s=0.8, labels={"N": "normal", "V": "ventricular"}, picture=Trace(size=32))
+    view = channel_view(rule=None, event_s=0.8, labels={"N": "normal", "V": "ventricular"}, representation=Trace(size=32))
     dataset = render_recordings([flat("a", events=beats)], view)
     assert dataset.ids.tolist() == ["a@2.600", "a@4.600"]
     assert "left out: 2 (events too near to an end of the recording)" in dataset.notes
@@ -106,7 +106,7 @@ def test_a_window_for_each_event() -> None:
 
 
 def test_a_picture_is_the_window_drawn(people: list[Recording]) -> None:
-    dataset = render_recordings(people, strip())
+    dataset = render_recordings(people, channel_view())
     for row in (0, 30, len(dataset) - 1):
         start = round(dataset.spans[row, 0] * RATE)  # type: ignore[index]
         person = next(r for r in people if r.id == dataset.groups[row])  # type: ignore[index]
@@ -116,7 +116,7 @@ def test_a_picture_is_the_window_drawn(people: list[Recording]) -> None:
 
 def test_a_birth_is_cleaned_whole_then_cut_filtered_and_drawn(births: list[Recording]) -> None:
     rules = CtgRules(window=CtgWindowRule(position="all", step_s=300, max_missing=1), filter=CtgFilter(fhr_lowpass=7))
-    dataset = render_recordings(births[:3], CtgView(clean=rules, picture=CtgPlot(size=48)))
+    dataset = render_recordings(births[:3], CtgView(clean=rules, representation=CtgPlot(size=48)))
     assert dataset.recordings is not None and dataset.spans is not None and len(dataset) == 9
     row = 4
     birth, start = births[1], round(dataset.spans[row, 0] * 4)
@@ -126,16 +126,16 @@ def test_a_birth_is_cleaned_whole_then_cut_filtered_and_drawn(births: list[Recor
     np.testing.assert_array_equal(dataset.read(row), render_windows(piece, 4.0, CtgPlot(size=48))[0])
 
 
-@pytest.mark.parametrize("per_subject", [False, True])
-def test_many_together_are_the_same_as_one_by_one(people: list[Recording], per_subject: bool) -> None:
-    dataset = render_recordings(people, strip(per_subject=per_subject))
+@pytest.mark.parametrize("grey_scale", ["per-image", "per-subject"])
+def test_many_together_are_the_same_as_one_by_one(people: list[Recording], grey_scale: str) -> None:
+    dataset = render_recordings(people, channel_view(grey_scale=grey_scale))
     rows = np.array([70, 3, 3, 41])
     together = dataset.pictures.images(rows)  # type: ignore[attr-defined]
     np.testing.assert_array_equal(together, np.stack([dataset.read(int(row)) for row in rows]))
 
 
 def test_the_grey_scale_of_a_subject_spans_all_of_its_windows(people: list[Recording]) -> None:
-    shared = render_recordings(people, strip(picture=Trace(size=32), per_subject=True))
+    shared = render_recordings(people, channel_view(representation=Trace(size=32), grey_scale="per-subject"))
     for row in (0, 30, 60):
         mine = np.flatnonzero(shared.groups == shared.groups[row])  # type: ignore[index]
         person = next(r for r in people if r.id == shared.groups[row]).samples[0]  # type: ignore[index]
@@ -148,7 +148,7 @@ def test_the_grey_scale_of_a_subject_spans_all_of_its_windows(people: list[Recor
 
 
 def test_stored_pixels_are_the_drawn_pictures(people: list[Recording], tmp_path: Path) -> None:
-    dataset, pixels = prepare_pixels(render_recordings(people, strip()), 32, cache=tmp_path)
+    dataset, pixels = prepare_pixels(render_recordings(people, channel_view()), 32, cache=tmp_path)
     drawn = np.stack([dataset.read(row) for row in range(len(dataset))])
     np.testing.assert_array_equal(pixels.batch(np.arange(len(dataset))), drawn.transpose(0, 3, 1, 2))
 
@@ -161,8 +161,8 @@ class _OneBad(RenderedPictures):
 
 
 def test_one_bad_picture_does_not_spoil_those_drawn_with_it(people: list[Recording], tmp_path: Path) -> None:
-    good = render_recordings(people, strip())
-    dataset = replace(good, pictures=_OneBad(good.pictures.drawing, good.pictures.index))  # type: ignore[attr-defined]
+    good = render_recordings(people, channel_view())
+    dataset = replace(good, pictures=_OneBad(good.pictures.windows, good.pictures.index))  # type: ignore[attr-defined]
     with pytest.raises(DataError, match="row 7: broken"):
         prepare_pixels(dataset, 32, cache=tmp_path)
     kept, pixels = prepare_pixels(dataset, 32, cache=tmp_path, on_bad_input="skip")
@@ -171,7 +171,7 @@ def test_one_bad_picture_does_not_spoil_those_drawn_with_it(people: list[Recordi
 
 
 def test_a_dataset_travels_to_another_process(people: list[Recording]) -> None:
-    for spec in ({"cohort": PEOPLE.plain()}, {"cohort": PEOPLE.plain(), "per_subject": True}):
+    for spec in ({"cohort": PEOPLE.plain()}, {"cohort": PEOPLE.plain(), "grey_scale": "per-subject"}):
         dataset = open_dataset(validate_as(DataSpec, {"simulate": "ecg", "size": 32, **spec}))
         sent = pickle.dumps(dataset)
         assert len(sent) < 100_000  # the way to the samples, not the samples
@@ -184,8 +184,8 @@ def test_a_dataset_travels_to_another_process(people: list[Recording]) -> None:
 
 
 def test_equal_samples_and_rules_are_equal_pictures_whatever_they_are_called(people: list[Recording]) -> None:
-    one = render_recordings(people, strip(), name="a").pictures
-    again = render_recordings(LoadedRecordings([replace(r, id=f"x{r.id}") for r in people]), strip(), name="b").pictures
+    one = render_recordings(people, channel_view(), name="a").pictures
+    again = render_recordings(LoadedRecordings([replace(r, id=f"x{r.id}") for r in people]), channel_view(), name="b").pictures
     rows = np.array([3, 40])
     assert one.identity(rows) == again.identity(rows) == one.select(rows).identity(np.array([0, 1]))
 
@@ -193,18 +193,18 @@ def test_equal_samples_and_rules_are_equal_pictures_whatever_they_are_called(peo
 @pytest.mark.parametrize(
     "other",
     [
-        strip(picture=Spectrogram(size=32, style="dense")),
-        strip(picture=Spectrogram(size=48)),
-        strip(per_subject=True),
-        strip(rule=WindowRule(length_s=4, step_s=2)),
+        channel_view(representation=Spectrogram(size=32, style="dense")),
+        channel_view(representation=Spectrogram(size=48)),
+        channel_view(grey_scale="per-subject"),
+        channel_view(rule=WindowRule(length_s=4, step_s=2)),
     ],
 )
 def test_whatever_changes_a_picture_changes_its_identity(people: list[Recording], other: ChannelView) -> None:
-    assert render_recordings(people, strip()).content_digest != render_recordings(people, other).content_digest
+    assert render_recordings(people, channel_view()).content_digest != render_recordings(people, other).content_digest
 
 
 def test_labels_are_no_part_of_a_picture(births: list[Recording]) -> None:
-    made = [render_recordings(births, CtgView(outcome=rule, picture=CtgPlot(size=32))) for rule in ("pH<=7.25", "apgar<=6", None)]
+    made = [render_recordings(births, CtgView(outcome=rule, representation=CtgPlot(size=32))) for rule in ("pH<=7.25", "apgar<=6", None)]
     assert len({d.content_digest for d in made}) == 1 and len({d.fingerprint for d in made}) > 1
 
 
@@ -212,12 +212,12 @@ def test_one_sample_more_or_less_changes_the_identity(people: list[Recording]) -
     touched = people[0].samples.copy()
     touched[0, 700] += 1e-3
     other = [replace(people[0], samples=touched), *people[1:]]
-    assert render_recordings(people, strip()).content_digest != render_recordings(other, strip()).content_digest
+    assert render_recordings(people, channel_view()).content_digest != render_recordings(other, channel_view()).content_digest
 
 
 def test_copied_windows_are_told(people: list[Recording]) -> None:
     copy = replace(people[0], id="copy", subject="copy")
-    found = summarize_dataset(render_recordings([*people, copy], strip()))
+    found = summarize_dataset(render_recordings([*people, copy], channel_view()))
     assert len(found.duplicates) == 26 and all(
         {name.split("@")[0] for name in same} == {"sim01", "copy"} for same in found.duplicates
     )
@@ -238,7 +238,7 @@ def bad_ones() -> dict[str, Recording]:
 @pytest.mark.parametrize("words", bad_ones())
 def test_a_recording_that_cannot_be_used_stops_or_is_listed(people: list[Recording], words: str) -> None:
     bad = bad_ones()[words]
-    view = strip(heartbeat="heartbeat" in words)
+    view = channel_view(require_r_peaks="heartbeat" in words)
     with pytest.raises(DataError, match=f"recording {bad.id}: {words}.*; or say on_bad_input: skip"):
         render_recordings([*people, bad], view)
     dataset = render_recordings([*people, bad], view, on_bad_input="skip")
@@ -249,14 +249,14 @@ def test_a_recording_that_cannot_be_used_stops_or_is_listed(people: list[Recordi
 def test_a_recording_shorter_than_a_window_stops_or_is_listed(people: list[Recording]) -> None:
     short = flat("short", 300, label="stress")
     with pytest.raises(DataError, match="recording short: 3 s is shorter than one window of 5 s; or say"):
-        render_recordings([*people, short], strip())
-    assert [p.where for p in render_recordings([*people, short], strip(), on_bad_input="skip").problems] == ["short"]
+        render_recordings([*people, short], channel_view())
+    assert [p.where for p in render_recordings([*people, short], channel_view(), on_bad_input="skip").problems] == ["short"]
 
 
 def test_missing_samples_cost_their_windows(people: list[Recording]) -> None:
     holed = people[0].samples.copy()
     holed[0, people[0].spans[0].start + 1] = np.nan
-    dataset = render_recordings([replace(people[0], samples=holed), *people[1:]], strip())
+    dataset = render_recordings([replace(people[0], samples=holed), *people[1:]], channel_view())
     assert len(dataset) == 77 and "left out: 1 (windows with missing samples)" in dataset.notes
 
 
@@ -270,7 +270,7 @@ def test_when_nothing_is_left_it_is_said(births: list[Recording]) -> None:
 
 
 def test_fewer_windows_leave_everybody_in(people: list[Recording]) -> None:
-    dataset = render_recordings(people, strip())
+    dataset = render_recordings(people, channel_view())
     few = subsample_windows(dataset, 30)
     assert len(few) <= 30 and len(set(few.groups)) == 3  # type: ignore[arg-type]
     assert all(((few.groups == name) & (few.labels == label)).sum() >= 2 for name in set(few.groups) for label in range(3))  # type: ignore[arg-type]
@@ -293,15 +293,15 @@ def test_where_everybody_has_one_window_some_are_left_out(births: list[Recording
         ({"eegmat": "x", "clean": {}}, "'clean' belongs to ctu, recordings or simulate and does nothing for 'eegmat'"),
         ({"ctu": "x", "window": {"step_s": 1}}, "'window' belongs to .* and does nothing for 'ctu'"),
         ({"folder": "x", "window": {"step_s": 1}}, "'window' belongs to .* and does nothing for 'folder'"),
-        ({"simulate": "ctg", "task": "2-class"}, "'task' belongs to wesad, mitdb or simulate: ecg .* 'simulate: ctg'"),
+        ({"simulate": "ctg", "task": "2-class"}, "'task' belongs to wesad, mitdb, ptbxl, ptbxl_500hz or simulate: ecg .* 'simulate: ctg'"),
         ({"simulate": "ecg", "outcome": "pH<7"}, "'outcome' belongs to cardiotocograms and does nothing for 'simulate: ecg'"),
-        ({"ctu": "x", "picture": "trace"}, "'picture: trace' cannot be drawn of 'ctu': expected ctg"),
-        ({"wesad": "x", "picture": {"kind": "ctg"}}, "'picture: ctg' cannot be drawn of 'wesad': expected spectrogram"),
-        ({"wesad": "x", "picture": {"stile": "dense"}}, r"unknown key 'stile' in picture.*did you mean 'style'\?"),
-        ({"wesad": "x", "picture": "spectogram"}, r"kind is 'spectogram'.*did you mean 'spectrogram'\?"),
+        ({"ctu": "x", "representation": "trace"}, "'representation: trace' does not fit 'ctu': expected ctg"),
+        ({"wesad": "x", "representation": {"kind": "ctg"}}, "'representation: ctg' does not fit 'wesad': expected spectrogram"),
+        ({"wesad": "x", "representation": {"stile": "dense"}}, r"unknown key 'stile' in representation.*did you mean 'style'\?"),
+        ({"wesad": "x", "representation": "spectogram"}, r"kind is 'spectogram'.*did you mean 'spectrogram'\?"),
         ({"wesad": "x", "task": "4-class"}, "task is '4-class', expected 3-class or 2-class for 'wesad'"),
         ({"wesad": "x", "window": {"step_s": 1, "gap_s": 2}}, "'step_s' .* and 'gap_s' .* contradict each other"),
-        ({"mitdb": "x", "window": {"step_s": 1}}, "'mitdb' has one window about each beat: keep 'length_s' alone"),
+        ({"mitdb": "x", "window": {"step_s": 1}}, "'mitdb' has one window around each event: keep 'length_s' alone"),
         ({"recordings": "x", "clean": {}, "window": {"step_s": 1}}, "'clean' is about cardiotocograms and 'window' about one"),
         ({"ctu": "x", "clean": {"filter": {"cutoff": 3}}}, "unknown key 'cutoff' in clean.filter"),
         ({"ctu": "x", "outcome": "ph=7"}, "label rule 'ph=7': expected a name, a comparison and a number"),
@@ -319,8 +319,8 @@ def test_options_that_do_not_belong_are_refused_naming_both(data: dict[str, Any]
 @pytest.mark.parametrize(
     "data",
     [
-        {"simulate": "ctg", "cohort": {"records": 3}, "clean": {"filter": {"uc_factor": 10}}, "picture": {"uc_axis": [0, 120]}},
-        {"wesad": "x", "picture": "trace", "window": {"gap_s": 2}, "per_subject": True},
+        {"simulate": "ctg", "cohort": {"records": 3}, "clean": {"filter": {"uc_factor": 10}}, "representation": {"uc_axis": [0, 120]}},
+        {"wesad": "x", "representation": "trace", "window": {"gap_s": 2}, "grey_scale": "per-subject"},
     ],
 )
 def test_words_go_through_plain_data_and_back(data: dict[str, Any]) -> None:
@@ -332,7 +332,7 @@ def test_words_go_through_plain_data_and_back(data: dict[str, Any]) -> None:
 def test_pictures_are_drawn_as_large_as_they_are_stored_unless_said_otherwise() -> None:
     data = {"simulate": "ecg", "cohort": PEOPLE.plain(), "size": 48}
     assert open_dataset(validate_as(DataSpec, data)).read(0).shape == (48, 48, 3)
-    assert open_dataset(validate_as(DataSpec, {**data, "picture": {"size": 64}})).read(0).shape == (64, 64, 3)
+    assert open_dataset(validate_as(DataSpec, {**data, "representation": {"size": 64}})).read(0).shape == (64, 64, 3)
 
 
 # --- files --------------------------------------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ def test_a_manifest_becomes_a_dataset_and_equals_the_recordings_themselves(tmp_p
     spec = detect_data_spec(listed(tmp_path, births))
     assert spec.source == "recordings"
     dataset = open_dataset(spec.with_changes(outcome="pH<=7.25", size=32))
-    direct = render_recordings(births, CtgView(outcome="pH<=7.25", picture=CtgPlot(size=32)))
+    direct = render_recordings(births, CtgView(outcome="pH<=7.25", representation=CtgPlot(size=32)))
     assert dataset.ids.tolist() == direct.ids.tolist() and dataset.labels.tolist() == direct.labels.tolist()
     assert dataset.content_digest == direct.content_digest
 
@@ -382,7 +382,7 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path, births: list[Recordin
 def test_several_channels_ask_which(tmp_path: Path, people: list[Recording]) -> None:
     two = [replace(r, samples=np.repeat(r.samples, 2, axis=0), channels=("I", "II"), units=("", "")) for r in people]
     manifest = listed(tmp_path, [replace(r, spans=(), label="ab"[i % 2]) for i, r in enumerate(two)])
-    with pytest.raises(DataError, match="have the channels I or II: say which one is drawn with channel: I"):
+    with pytest.raises(DataError, match="have the channels I or II: choose one with channel: I"):
         open_dataset(validate_as(DataSpec, {"recordings": manifest}))
     assert len(open_dataset(validate_as(DataSpec, {"recordings": manifest, "channel": "II", "window": {"step_s": 5}}))) > 3
 
@@ -397,7 +397,7 @@ def test_unknown_recordings_are_asked_for_a_manifest(tmp_path: Path) -> None:
 
 
 def test_recordings_in_numbers(people: list[Recording]) -> None:
-    found = summarize_dataset(render_recordings(people, strip()))
+    found = summarize_dataset(render_recordings(people, channel_view()))
     assert [r["windows"] for r in found.recordings] == [26, 26, 26]
     text = str(found)
     assert "recordings: 3, of 83 to 83 s (median 83), 100 Hz" in text
@@ -407,17 +407,17 @@ def test_recordings_in_numbers(people: list[Recording]) -> None:
 def test_a_preview_shows_every_class(people: list[Recording], births: list[Recording], tmp_path: Path) -> None:
     from PIL import Image
 
-    for dataset in (render_recordings(people, strip()), render_recordings(births, CtgView(picture=CtgPlot(size=32)))):
+    for dataset in (render_recordings(people, channel_view()), render_recordings(births, CtgView(representation=CtgPlot(size=32)))):
         sheet = np.asarray(Image.open(write_contact_sheet(dataset, tmp_path / f"{len(dataset)}.png")).convert("RGB"))
         assert min(sheet.shape[:2]) > 500 and (sheet < 128).any()
     with pytest.raises(DataError, match="the preview should end in"):
-        write_contact_sheet(render_recordings(people, strip()), tmp_path / "sheet.txt")
+        write_contact_sheet(render_recordings(people, channel_view()), tmp_path / "sheet.txt")
 
 
 def test_spans_that_touch_are_cut_as_one() -> None:
     one = flat("a", spans=(Span(0, 400, "x"), Span(400, 1000, "x")))
     other = flat("b", 1100, label="y")
-    assert render_recordings([one, other], strip(rule=WindowRule(length_s=5, step_s=5))).class_counts.tolist() == [2, 2]
+    assert render_recordings([one, other], channel_view(rule=WindowRule(length_s=5, step_s=5))).class_counts.tolist() == [2, 2]
 
 
 def test_variants_share_what_was_found_out_and_not_what_differs(births: list[Recording]) -> None:
@@ -432,8 +432,8 @@ def test_variants_share_what_was_found_out_and_not_what_differs(births: list[Rec
     held = LazyRecordings(load)
     cuts = [CtgWindowRule(position=which, max_missing=1) for which in ("last", "last_valid")]
     rules = [CtgRules(window=cut, filter=CtgFilter(fhr_lowpass=k)) for cut in cuts for k in (1, 9)]
-    made = [render_recordings(held, CtgView(clean=r, picture=CtgPlot(size=32))) for r in rules]
+    made = [render_recordings(held, CtgView(clean=r, representation=CtgPlot(size=32))) for r in rules]
     assert asked == [1] and len({d.content_digest for d in made}) == 4
-    alone = [render_recordings(births, CtgView(clean=r, picture=CtgPlot(size=32))) for r in rules]
+    alone = [render_recordings(births, CtgView(clean=r, representation=CtgPlot(size=32))) for r in rules]
     assert [d.fingerprint for d in made] == [d.fingerprint for d in alone]
     assert made[0].ids.tolist() == made[1].ids.tolist() != made[2].ids.tolist()

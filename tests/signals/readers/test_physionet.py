@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phoropter.core.errors import DataError, MissingExtraError, SpecError
+from phoropter.core.errors import DataError, MissingExtraError
 from phoropter.signals.readers.physionet import (
     parse_ctu_outcome,
     read_ctu,
-    read_database_folder,
     read_edf,
     read_eegmat,
     read_mitdb,
     read_wfdb,
 )
-from phoropter.signals.recording import Recording, Span
+from phoropter.signals.recording import Recording, Span, read_folder
 
 OUTCOME = """
 #----- Additional parameters for record 1001
@@ -183,7 +182,7 @@ def test_subject_and_condition_come_from_the_name(tmp_path: Path, name: str, lab
 def test_a_folder_is_read_by_name(tmp_path: Path) -> None:
     for name in ("1002", "1001"):
         write_wfdb(tmp_path, name, ctg(), ["FHR", "UC"])
-    assert [r.id for r in read_database_folder(tmp_path, "ctu-uhb").recordings] == ["1001", "1002"]
+    assert [r.id for r in read_folder(tmp_path, pattern="*.hea", read_file=read_ctu).recordings] == ["1001", "1002"]
 
 
 # --- what can be wrong ------------------------------------------------------------------------------------------------
@@ -249,11 +248,11 @@ def test_bad_records_are_listed_and_skipped(tmp_path: Path) -> None:
     for name in ("1001", "1002", "1003"):
         write_wfdb(tmp_path, name, ctg(), ["FHR", "UC"])
     shorten(tmp_path / "1002.hea")
-    loaded = read_database_folder(tmp_path, "ctu-uhb", "skip")
+    loaded = read_folder(tmp_path, "skip", pattern="*.hea", read_file=read_ctu)
     assert [r.id for r in loaded.recordings] == ["1001", "1003"]
     assert len(loaded.problems) == 1
     with pytest.raises(DataError, match=r"1002\.dat"):
-        read_database_folder(tmp_path, "ctu-uhb")
+        read_folder(tmp_path, pattern="*.hea", read_file=read_ctu)
 
 
 def test_a_missing_record_is_named(tmp_path: Path) -> None:
@@ -315,12 +314,7 @@ def test_a_truncated_edf_file_is_refused_in_one_line(tmp_path: Path, keep: int) 
 
 def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no \*\.hea in this folder"):
-        read_database_folder(tmp_path, "ctu-uhb")
-
-
-def test_an_unknown_database_is_named_with_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="did you mean 'ctu-uhb'"):
-        read_database_folder(tmp_path, "ctu-uhd")
+        read_folder(tmp_path, pattern="*.hea", read_file=read_ctu)
 
 
 @pytest.mark.parametrize(("package", "file"), [("wfdb", "1001.hea"), ("pyedflib", "a.edf")])

@@ -12,11 +12,9 @@ cardiotocograms 6 GB); what is derived from them does not.
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,68 +23,36 @@ from numpy.typing import NDArray
 from phoropter.core.errors import DataError, InputProblem
 from phoropter.core.files import digest, digest_array
 from phoropter.data.dataset import Dataset, encode_labels
+from phoropter.data.recordings.lazy import LazyRecordings
 from phoropter.data.recordings.views import UNKNOWN_CLASS, RecordingView
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording
 from phoropter.signals.windows import WindowTable
 
-VERSION = 1  # of the numbers: raise it when the same samples would give another picture
-MAX_MEMOIZED = 2  # sets of recordings a process keeps
+RENDERING_VERSION = 1  # raise it when the same samples would give other pixels
 
 Rows = NDArray[np.int64]
 
 
-class LazyRecordings:
-    """Recordings and the way to get them again: loaded when first asked for, left behind when pickled.
-
-    known: what was found out about them at some cost, so that the variants of a sweep share it
-    """
-
-    def __init__(self, load: Callable[..., LoadedRecordings], *args: Any) -> None:
-        self.loader, self.args = load, args
-        self.memo: dict[str, Any] = {}
-        self._loaded: LoadedRecordings | None = None
-        self._lock = threading.Lock()
-
-    @property
-    def loaded(self) -> LoadedRecordings:
-        """The recordings and the problems of those that could not be read."""
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = self.loader(*self.args)
-            return self._loaded
-
-    def digest_recording(self, recording: Recording) -> str:
-        """A digest of a recording's samples, and of what tells them apart from the same numbers of another kind."""
-        name = f"digest of {recording.id}"
-        if name not in self.memo:
-            self.memo[name] = digest([digest_array(recording.samples), recording.channels, recording.rate_hz, recording.subject])
-        found: str = self.memo[name]
-        return found
-
-    def __reduce__(self) -> Any:
-        return LazyRecordings, (self.loader, *self.args)
-
-
 class RenderedWindows:
-    """A View of some recordings: the table of windows, and how each is drawn. `ids` are the recordings the table counts."""
+    """A table of windows and the View that renders them. `ids` names the recordings the table's first column indexes."""
 
-    def __init__(self, held: LazyRecordings, view: RecordingView, ids: tuple[str, ...], table: WindowTable) -> None:
-        self.lazy_recordings, self.view, self.recording_ids, self.table = held, view, ids, table
+    def __init__(self, recordings: LazyRecordings, view: RecordingView, ids: tuple[str, ...], table: WindowTable) -> None:
+        self.lazy_recordings, self.view, self.recording_ids, self.table = recordings, view, ids, table
 
     @cached_property
     def recordings(self) -> list[Recording]:
-        """Those the table's first column counts, in order."""
-        there = {recording.id: recording for recording in self.lazy_recordings.loaded.recordings}
-        return [there[name] for name in self.recording_ids]
+        """The recordings the table's first column indexes."""
+        by_id = {recording.id: recording for recording in self.lazy_recordings.loaded.recordings}
+        return [by_id[name] for name in self.recording_ids]
 
     @cached_property
     def value_ranges(self) -> NDArray[Any] | None:
-        """The grey scales that reach over several windows."""
+        """(N, 2) grey scales that span several windows; None where every window has its own."""
         return self.view.compute_value_ranges(self.recordings, self.table)
 
     @cached_property
     def recording_digests(self) -> list[str]:
-        """One of each recording."""
+        """A digest of each recording."""
         return [self.lazy_recordings.digest_recording(recording) for recording in self.recordings]
 
     def render_rows(self, rows: Rows) -> NDArray[np.uint8]:
@@ -94,14 +60,13 @@ class RenderedWindows:
         return self.view.render_rows(self.recordings, self.table, rows, self.value_ranges)
 
     def identity(self, rows: Rows) -> str:
-        """A digest of everything the pictures of these rows depend on."""
+        """A digest of everything the pixels of these rows depend on."""
         recording, span = self.table.recording[rows], np.stack([self.table.start, self.table.stop], axis=1)
-        pooled = self.view.kind == "strip" and self.view.per_subject
-        shared = [*self.recording_digests, digest_array(span)] if pooled else []
+        shared = [*self.recording_digests, digest_array(span)] if self.view.pools_grey_scale else []
         names = [self.recording_digests[i] for i in np.unique(recording)]
         places = np.unique(recording, return_inverse=True)[1]
         return digest(
-            ["rendered", VERSION, self.view.image_settings, names, digest_array(places), digest_array(span[rows]), shared]
+            ["rendered", RENDERING_VERSION, self.view.image_settings, names, digest_array(places), digest_array(span[rows]), shared]
         )
 
     def __reduce__(self) -> Any:
@@ -109,13 +74,18 @@ class RenderedWindows:
 
 
 class RenderedPictures:
-    """Some rows of a Drawing, as Pictures (dataset.py)."""
+    """Some rows of RenderedWindows, as the PictureSource of a Dataset."""
 
-    def __init__(self, drawing: RenderedWindows, index: Rows) -> None:
-        self.windows, self.index = drawing, index
+    def __init__(self, windows: RenderedWindows, index: Rows) -> None:
+        self.windows, self.index = windows, index
+
+    @property
+    def pools_grey_scale(self) -> bool:
+        """Whether a row's pixels depend on the other windows of its subject."""
+        return self.windows.view.pools_grey_scale
 
     def images(self, rows: Rows) -> NDArray[np.uint8]:
-        """(m,) rows → (m, S, S, 3) uint8, drawn together."""
+        """(m,) rows → (m, S, S, 3) uint8, rendered as one batch."""
         return self.windows.render_rows(self.index[rows])
 
     def read(self, row: int) -> NDArray[np.uint8]:
@@ -124,23 +94,23 @@ class RenderedPictures:
 
     def shape(self, row: int) -> tuple[int, int]:
         """(S, S)."""
-        return self.windows.view.picture.size, self.windows.view.picture.size
+        return self.windows.view.representation.size, self.windows.view.representation.size
 
     def source_signals(self, row: int) -> dict[str, NDArray[np.float32]]:
-        """What a row was drawn from, by channel, for people."""
+        """Channel → the samples a row was rendered from, for plots."""
         return self.windows.view.source_signals(self.windows.recordings, self.windows.table, int(self.index[row]))
 
     def digests(self, rows: Rows) -> list[str]:
-        """A digest of each window's raw samples: windows copied from one recording to another are told so."""
-        found, table = [], self.windows.table
+        """A digest of each window's raw samples, equal for windows copied from one recording to another."""
+        digests, table = [], self.windows.table
         for at in self.index[rows].tolist():
             samples = self.windows.recordings[int(table.recording[at])].samples
             piece = np.ascontiguousarray(samples[:, max(0, int(table.start[at])) : int(table.stop[at])])
-            found.append(hashlib.blake2b(piece.data, digest_size=16).hexdigest())
-        return found
+            digests.append(hashlib.blake2b(piece.data, digest_size=16).hexdigest())
+        return digests
 
     def identity(self, rows: Rows) -> str:
-        """A digest of samples and View."""
+        """A digest of the samples and the View."""
         return self.windows.identity(self.index[rows])
 
     def select(self, rows: Rows) -> RenderedPictures:
@@ -156,14 +126,16 @@ def render_recordings(
     on_bad_input: OnBadInput = "stop",
     unknown: bool = False,
     notes: Sequence[str] = (),
+    subjects: str = "subjects",
 ) -> Dataset:
-    """Recordings drawn by a View → Dataset.
+    """Recordings rendered by a View → the Dataset of their windows.
 
-    unknown: recordings without a class give rows without a label, as at prediction time; else they are left out and counted
+    unknown:  recordings without a class give rows without a label, as at prediction time; else they are left out and counted
+    subjects: what the notes call the groups, in the plural
     Raises DataError for a recording that cannot be used (listed with on_bad_input "skip"), or when no window is left.
     """
-    held = recordings if isinstance(recordings, LazyRecordings) else LazyRecordings(_as_loaded, recordings)
-    kept, problems, table = _cut_windows(held, view, on_bad_input, unknown)
+    lazy = recordings if isinstance(recordings, LazyRecordings) else LazyRecordings(_as_loaded, recordings)
+    kept, problems, table = _cut_windows(lazy, view, on_bad_input, unknown)
     if not len(table):
         raise DataError(
             f"{name}: none of its {len(kept)} recordings gives a window ({_describe_dropped(table) or 'none has a class'})"
@@ -172,26 +144,29 @@ def render_recordings(
     if unknown and view.classes is not None:
         names = [name if name in view.classes else None for name in names]
     labels, classes = encode_labels(names, view.classes)
-    drawing = RenderedWindows(held, view, tuple(recording.id for recording in kept), table)
-    sites = _window_column(kept, table, "site")
+    windows = RenderedWindows(lazy, view, tuple(recording.id for recording in kept), table)
+    sites, parts = _window_column(kept, table, "site"), _window_column(kept, table, "part")
     return Dataset(
         name=name,
         ids=_window_ids(kept, table),
         labels=labels,
         classes=classes,
-        pictures=RenderedPictures(drawing, np.arange(len(table), dtype=np.int64)),
+        pictures=RenderedPictures(windows, np.arange(len(table), dtype=np.int64)),
         groups=_window_column(kept, table, "subject"),
         sites=sites if (sites != "").any() else None,
+        parts=parts if (parts != "").any() else None,
         spans=np.stack([table.start, table.stop], axis=1) / kept[0].rate_hz,
         recordings=_window_column(kept, table, "id"),
         problems=(*problems, *table.problems),
-        notes=(*notes, *_describe_dataset(kept, view, table)),
+        notes=(*notes, *lazy.loaded.notes, *_describe_dataset(kept, view, table, subjects)),
     )
 
 
 def subsample_windows(dataset: Dataset, count: int) -> Dataset:
-    """At most `count` windows, evenly spaced within each class of each recording, so that everybody stays; where that leaves
-    fewer than two of each, whole groups are left out instead (Dataset.sample)."""
+    """At most `count` windows, evenly spaced within each class of each recording, so that every subject stays.
+
+    Where that leaves fewer than two of each, whole groups are left out instead (Dataset.sample).
+    """
     if count >= len(dataset) or dataset.recordings is None:
         return dataset.sample(count)
     _, cell = np.unique([f"{r}\x1f{k}" for r, k in zip(dataset.recordings, dataset.labels, strict=True)], return_inverse=True)
@@ -205,57 +180,28 @@ def subsample_windows(dataset: Dataset, count: int) -> Dataset:
     return dataset.select_rows(np.sort(np.concatenate(rows)))
 
 
-def memoize_recordings(key: Hashable, root: Path | None, load: Callable[..., LoadedRecordings], *args: Any) -> LazyRecordings:
-    """What `load(*args)` gave before in this process, if no file beside `root` or beside the recordings has changed since."""
-    with _memo_lock:
-        if key in _memoized and _memoized[key][1] == _stamp_files(root, _memoized[key][0]):
-            _memoized.move_to_end(key)
-            return _memoized[key][0]
-        held = LazyRecordings(load, *args)
-        held.loaded  # noqa: B018  read here, so that the stamp is that of what was read
-        _memoized[key] = held, _stamp_files(root, held)
-        while len(_memoized) > MAX_MEMOIZED:
-            _memoized.popitem(last=False)
-        return held
-
-
-_memoized: OrderedDict[Hashable, tuple[LazyRecordings, Any]] = OrderedDict()
-_memo_lock = threading.Lock()
-
-
 def _as_loaded(recordings: LoadedRecordings | Sequence[Recording]) -> LoadedRecordings:
     return recordings if isinstance(recordings, LoadedRecordings) else LoadedRecordings(list(recordings))
 
 
-def _stamp_files(root: Path | None, held: LazyRecordings) -> Any:
-    if root is None:
-        return None
-    folders = {r.source.parent for r in held.loaded.recordings if r.source is not None} | {root if root.is_dir() else root.parent}
-    return [
-        sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in folder.iterdir())
-        for folder in sorted(folders)
-        if folder.is_dir()
-    ]
-
-
 def _cut_windows(
-    held: LazyRecordings, view: RecordingView, on_bad_input: OnBadInput, unknown: bool
+    lazy: LazyRecordings, view: RecordingView, on_bad_input: OnBadInput, unknown: bool
 ) -> tuple[list[Recording], list[InputProblem], WindowTable]:
     """The usable recordings, the problems of the others, and the table of windows."""
     name = digest(["windows", view.window_settings, on_bad_input, unknown])
-    if name not in held.memo:
-        kept, problems = _select_usable(held.loaded, view, on_bad_input)
+    if name not in lazy.memo:
+        kept, problems = _select_usable(lazy.loaded, view, on_bad_input)
         table = view.build_window_table(kept, unknown)
         _raise_on_problems(table.problems, on_bad_input)
-        held.memo[name] = kept, problems, table
-    found: tuple[list[Recording], list[InputProblem], WindowTable] = held.memo[name]
-    return found
+        lazy.memo[name] = kept, problems, table
+    result: tuple[list[Recording], list[InputProblem], WindowTable] = lazy.memo[name]
+    return result
 
 
 def _select_usable(
     loaded: LoadedRecordings, view: RecordingView, on_bad_input: OnBadInput
 ) -> tuple[list[Recording], list[InputProblem]]:
-    """The recordings the View can be drawn of, all at the rate most of them have."""
+    """The recordings the View can render, all at the rate most of them have."""
     kept: list[Recording] = []
     problems = list(loaded.problems)
     usual = Counter(recording.rate_hz for recording in loaded.recordings).most_common(1)
@@ -285,7 +231,7 @@ def _raise_on_problems(problems: Sequence[InputProblem], on_bad_input: OnBadInpu
 
 
 def _window_ids(recordings: Sequence[Recording], table: WindowTable) -> NDArray[np.str_]:
-    """`S2@0700.000`: the recording and the second a window begins, as wide for all, so that their order is that of time."""
+    """`S2@0700.000`: recording and start in seconds, padded to one width so that ids sort by time."""
     seconds = table.start / recordings[0].rate_hz
     width = len(f"{max(seconds.max(), 0):.3f}")
     names = [recordings[i].id for i in table.recording.tolist()]
@@ -296,14 +242,14 @@ def _window_column(recordings: Sequence[Recording], table: WindowTable, field: s
     return np.array([getattr(recording, field) for recording in recordings], dtype=np.str_)[table.recording]
 
 
-def _describe_dataset(recordings: Sequence[Recording], view: RecordingView, table: WindowTable) -> list[str]:
-    """How it was drawn, what was left out and why, and how much was not measured."""
+def _describe_dataset(recordings: Sequence[Recording], view: RecordingView, table: WindowTable, subjects: str) -> list[str]:
+    """How windows were rendered, what was left out and why, and how much was not measured."""
     hours = sum(recording.duration_s for recording in recordings) / 3600
     missing = float(np.average([view.missing_fraction(r) for r in recordings], weights=[r.length for r in recordings]))
     unknown = int((table.label == UNKNOWN_CLASS).sum())
-    subjects = len({r.subject for r in recordings})
+    count = len({r.subject for r in recordings})
     return [
-        f"{len(recordings)} recordings of {subjects} subjects, {hours:.1f} hours, {missing:.1%} missing",
+        f"{len(recordings)} recordings of {count} {subjects}, {hours:.1f} hours, {missing:.1%} missing",
         view.summary_text,
         *([f"left out: {_describe_dropped(table)}"] if table.dropped else []),
         *([f"{unknown} windows of no known class"] if unknown else []),
@@ -315,7 +261,7 @@ def _describe_dropped(table: WindowTable) -> str:
 
 
 def _evenly_spaced(size: int, count: int) -> Rows:
-    """`count` of 0..size-1, evenly spaced, the middle for one."""
+    """`count` of 0..size-1, evenly spaced; the middle where count is 1."""
     return ((np.arange(count) + 0.5) * size / count).astype(np.int64)
 
 

@@ -35,6 +35,7 @@ from phoropter.signals.windows import WindowRule, WindowTable, event_windows, ex
 Bytes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
 UNKNOWN_CLASS = ""  # the class of a window nobody knows the class of
+GreyScale = Literal["per-image", "per-subject"]
 BEAT_WINDOW_S = 0.8  # a window about a heartbeat: from one to the next at 75 a minute
 _CHUNK_WINDOWS = 256  # windows whose grey scale is looked for at once
 
@@ -48,16 +49,21 @@ class ChannelView(Spec):
     classes: in the order of the labels, where the order is known beforehand
     """
 
-    kind: Literal["strip"] = "strip"
+    kind: Literal["channel"] = "channel"
     channel: str
-    picture: Annotated[Spectrogram | Scalogram | Trace, Field(discriminator="kind")] = Spectrogram()
+    representation: Annotated[Spectrogram | Scalogram | Trace, Field(discriminator="kind")] = Spectrogram()
     rule: WindowRule | None = WindowRule(step_s=2.0)
     event_s: float | None = None
     labels: dict[str, str] | None = None
     outcome: str | None = None
     classes: tuple[str, ...] | None = None
-    per_subject: bool = False
-    heartbeat: bool = False
+    grey_scale: GreyScale = "per-image"
+    require_r_peaks: bool = False
+
+    @property
+    def pools_grey_scale(self) -> bool:
+        """Whether the grey scale spans all windows of a subject, so that an image depends on the subject's other windows."""
+        return self.grey_scale == "per-subject"
 
     @property
     def summary_text(self) -> str:
@@ -67,25 +73,25 @@ class ChannelView(Spec):
         else:
             step = f"{self.rule.step_s:g} s apart" if self.rule.step_s is not None else f"with gaps of {self.rule.gap_s:g} s"
             how = f"windows of {self.rule.length_s:g} s {step}"
-        grey = "each subject" if self.per_subject else "each window"
-        return f"{how}, {self.channel} drawn as {self.picture.kind}, grey scale of {grey}"
+        grey = "each subject" if self.pools_grey_scale else "each window"
+        return f"{how}, {self.channel} drawn as {self.representation.kind}, grey scale of {grey}"
 
     @property
     def window_settings(self) -> dict[str, Any]:
         """What the table of windows depends on."""
-        return {name: value for name, value in self.plain().items() if name not in ("picture", "per_subject", "classes")}
+        return {name: value for name, value in self.plain().items() if name not in ("representation", "grey_scale", "classes")}
 
     @property
     def image_settings(self) -> dict[str, Any]:
         """What the picture of a given window depends on, and labels do not."""
-        return {name: self.plain()[name] for name in ("kind", "channel", "picture", "per_subject")}
+        return {name: self.plain()[name] for name in ("kind", "channel", "representation", "grey_scale")}
 
     def check_recording(self, recording: Recording) -> None:
         """Raises DataError for a recording that cannot be cut or drawn."""
         samples = recording.channel(self.channel)
         if not np.isfinite(samples).any():
             raise DataError(f"recording {recording.id}: channel {self.channel} has no finite sample: leave the recording out")
-        if self.heartbeat:
+        if self.require_r_peaks:
             require_heartbeat(samples, recording.rate_hz, f"recording {recording.id}")
         if self.rule is None and recording.events is None:
             raise DataError(f"recording {recording.id}: it has no events, so no window can be centred on one")
@@ -122,12 +128,12 @@ class ChannelView(Spec):
 
     def compute_value_ranges(self, recordings: Sequence[Recording], table: WindowTable) -> NDArray[Any] | None:
         """(N, 2) the grey scale of every window of the table, where it is not the window's own."""
-        if not self.per_subject:
+        if not self.pools_grey_scale:
             return None
         parts = np.array_split(np.arange(len(table)), -(-len(table) // _CHUNK_WINDOWS))
         rate_hz = recordings[0].rate_hz
         own = np.concatenate(
-            [value_range(self._extract_samples(recordings, table, rows), rate_hz, self.picture) for rows in parts]
+            [value_range(self._extract_samples(recordings, table, rows), rate_hz, self.representation) for rows in parts]
         )
         return pool_ranges(own, np.array([recordings[i].subject for i in table.recording]))
 
@@ -135,7 +141,7 @@ class ChannelView(Spec):
         """Rows of the table → (m, S, S, 3)."""
         own = None if ranges is None else ranges[rows]
         return repeat_to_rgb(
-            render_windows(self._extract_samples(recordings, table, rows), recordings[0].rate_hz, self.picture, own)
+            render_windows(self._extract_samples(recordings, table, rows), recordings[0].rate_hz, self.representation, own)
         )
 
     def source_signals(self, recordings: Sequence[Recording], table: WindowTable, row: int) -> dict[str, NDArray[np.float32]]:
@@ -152,11 +158,16 @@ class CtgView(Spec):
     outcome: the rule that makes the classes; None: the recordings' own labels
     """
 
-    kind: Literal["cardiotocogram"] = "cardiotocogram"
-    picture: CtgPlot = CtgPlot()
+    kind: Literal["ctg"] = "ctg"
+    representation: CtgPlot = CtgPlot()
     clean: CtgRules = CtgRules()
     outcome: str | None = None
     classes: tuple[str, ...] | None = OUTCOME_CLASSES
+
+    @property
+    def pools_grey_scale(self) -> bool:
+        """Never: the axes are fixed."""
+        return False
 
     @property
     def summary_text(self) -> str:
@@ -169,12 +180,12 @@ class CtgView(Spec):
     @property
     def window_settings(self) -> dict[str, Any]:
         """What the table of windows depends on."""
-        return {"kind": self.kind, "fhr": self.clean.fhr.plain(), "cut": self.clean.window.plain(), "outcome": self.outcome}
+        return {"kind": self.kind, "fhr": self.clean.fhr.plain(), "window": self.clean.window.plain(), "outcome": self.outcome}
 
     @property
     def image_settings(self) -> dict[str, Any]:
         """What the picture of a given window depends on, and labels do not."""
-        return {"kind": self.kind, "picture": self.picture.plain(), "clean": self.clean.model_dump(mode="json", exclude={"cut"})}
+        return {"kind": self.kind, "representation": self.representation.plain(), "clean": self.clean.model_dump(mode="json", exclude={"window"})}
 
     def check_recording(self, recording: Recording) -> None:
         """Raises DataError for a record without one of the two channels, or whose outcome is no number."""
@@ -202,12 +213,12 @@ class CtgView(Spec):
 
     def render_rows(self, recordings: Sequence[Recording], table: WindowTable, rows: Rows, ranges: object) -> Bytes:
         """Rows of the table → (m, S, S, 3); each record is cleaned once."""
-        size = self.picture.size
+        size = self.representation.size
         out = np.empty((len(rows), size, size, 3), np.uint8)
         for index in np.unique(table.recording[rows]):
             mine = np.flatnonzero(table.recording[rows] == index)
             pieces = self._extract_samples(recordings[index], table.start[rows[mine]].tolist())
-            out[mine] = render_windows(pieces, recordings[index].rate_hz, self.picture)
+            out[mine] = render_windows(pieces, recordings[index].rate_hz, self.representation)
         return out
 
     def source_signals(self, recordings: Sequence[Recording], table: WindowTable, row: int) -> dict[str, NDArray[np.float32]]:

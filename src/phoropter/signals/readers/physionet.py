@@ -1,4 +1,4 @@
-"""PhysioNet records: WFDB through `wfdb`, EDF through `pyEDFlib`, and what four of its databases mean by their files.
+"""PhysioNet records: WFDB through `wfdb`, EDF through `pyEDFlib`, and what three of its databases mean by their files.
 
     ctu-uhb  CTU-UHB intrapartum cardiotocography 1.0.0. 552 deliveries in one hospital (Brno, 2010–2012), heart rate and
              contractions at 4 Hz for 60 to 90 minutes, outcome in the header (pH, base deficit, Apgar …). A heart rate of 0
@@ -18,15 +18,15 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from phoropter.core.errors import DataError, MissingExtraError, SpecError, did_you_mean, join_words
-from phoropter.signals.recording import Events, LoadedRecordings, OnBadInput, Recording, Span, read_recordings
+from phoropter.core.errors import DataError, MissingExtraError, did_you_mean, join_words
+from phoropter.signals.recording import Events, Recording, Span
 
 # --- WFDB -------------------------------------------------------------------------------------------------------------
 
@@ -218,18 +218,7 @@ def read_eegmat(path: Path) -> Recording:
     return replace(recording, subject=match[1], label=_EEGMAT_LABELS[match[2]], channels=("ECG",))
 
 
-# --- folders ----------------------------------------------------------------------------------------------------------
-
-
-def read_database_folder(root: Path, database: str, on_bad_input: OnBadInput = "stop") -> LoadedRecordings:
-    """All records of a database's folder, in order of name. Raises DataError for a folder without records."""
-    if database not in DATABASES:
-        raise SpecError(f"database {database!r} is unknown; there are {join_words(DATABASES)}{did_you_mean(database, DATABASES)}")
-    kind = DATABASES[database]
-    files = sorted(root.glob(kind.pattern))
-    if not files:
-        raise DataError(f"{root}: no {kind.pattern} in this folder, so there is no record of {database} to read")
-    return read_recordings(files, kind.read, on_bad_input)
+# --- faults of files ---------------------------------------------------------------------------------------------------
 
 
 def _import_wfdb() -> ModuleType:
@@ -256,20 +245,3 @@ def _read_or_raise(file: Path, read: Callable[[], Any]) -> Any:
         raise DataError(
             f"{file}: it cannot be read ({complaint[0] if complaint else type(error).__name__}): copy it again"
         ) from error
-
-
-@dataclass(frozen=True)
-class Database:
-    """How a database's folder is read."""
-
-    pattern: str
-    read: Callable[[Path], Recording]
-
-
-DATABASES = {
-    "ctu-uhb": Database("*.hea", read_ctu),
-    "mitdb": Database("*.hea", read_mitdb),
-    "eegmat": Database("*.edf", read_eegmat),
-    "wfdb": Database("*.hea", read_wfdb),
-    "edf": Database("*.edf", read_edf),
-}

@@ -76,8 +76,13 @@ class ManifestRow:
         return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
 
 
-def read_manifest(path: Path, on_bad_input: OnBadInput = "stop") -> LoadedRecordings:
-    """The recordings a manifest lists. Raises DataError for a manifest that is none, whatever `on_bad_input` says."""
+def read_manifest(
+    path: Path, on_bad_input: OnBadInput = "stop", *, readers: Mapping[str, RowReader] | None = None
+) -> LoadedRecordings:
+    """Reads the recordings a manifest lists. `readers` (ending → reader) stand for those of this module.
+
+    Raises DataError for a manifest with unknown columns or without rows, whatever `on_bad_input` is.
+    """
     table = _read_text_table(path)
     if "path" not in table.columns:
         raise DataError(f"{path}: a manifest needs a column path, there are {join_words(table.columns)}")
@@ -88,7 +93,7 @@ def read_manifest(path: Path, on_bad_input: OnBadInput = "stop") -> LoadedRecord
     if not len(table):
         raise DataError(f"{path}: it lists no recording")
     rows = [ManifestRow(f"{path} line {line}", path.parent, cells) for line, cells in enumerate(_table_cells(table), start=2)]
-    return read_recordings(rows, read_manifest_row, on_bad_input)
+    return read_recordings(rows, lambda row: read_manifest_row(row, readers or ROW_READERS), on_bad_input)
 
 
 def is_manifest(path: Path) -> bool:
@@ -105,17 +110,17 @@ def is_manifest(path: Path) -> bool:
         return "path" in [word.strip().strip('"') for word in file.readline(1_000_000).split(",")]
 
 
-def read_manifest_row(row: ManifestRow) -> Recording:
-    """The recording of one manifest line."""
+def read_manifest_row(row: ManifestRow, readers: Mapping[str, RowReader]) -> Recording:
+    """The recording of one manifest line, read by the reader of its file's ending."""
     name, label, spans = row.cells["path"], row.cells.get("label"), row.cells.get("spans")
     if name is None:
         raise DataError(f"{row.line}: the path is empty")
     if label is not None and spans is not None:
         raise DataError(f"{row.line}: it has both a label and a spans file; keep the one that holds")
     file = row.folder / name
-    if file.suffix.lower() not in READERS:
-        raise DataError(f"{row.line}: {name} should end in {join_words(READERS)}")
-    recording = READERS[file.suffix.lower()](file, row)
+    if file.suffix.lower() not in readers:
+        raise DataError(f"{row.line}: {name} should end in {join_words(readers)}")
+    recording = readers[file.suffix.lower()](file, row)
     ident = row.cells.get("id") or str(Path(name).with_suffix(""))
     return replace(
         recording,
@@ -241,7 +246,8 @@ def _read_table_row(file: Path, row: ManifestRow) -> Recording:
     return read_signal_table(file, row.parse_rate_hz(required=True) or 0.0, row.parse_channels(), row.cells.get("unit") or "")
 
 
-READERS: dict[str, Callable[[Path, ManifestRow], Recording]] = {
+RowReader = Callable[[Path, ManifestRow], Recording]
+ROW_READERS: dict[str, RowReader] = {
     ".csv": _read_table_row,
     ".parquet": _read_table_row,
     ".hea": lambda file, row: read_wfdb(file, row.parse_channels(), row.parse_rate_hz(required=False)),

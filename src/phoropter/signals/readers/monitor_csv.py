@@ -1,0 +1,157 @@
+"""CSV exports of a bedside monitor: a time column, one column a channel, units in the header, labels in a manifest beside them.
+
+    time [s],II [mV],SpO2 (%)            manifest.csv
+    0.000,0.12,97                        path,label,subject,site
+    0.004,0.15,97                        bed3/0001.csv,stable,p17,ICU-2
+
+The time column is the first whose name is one of TIME_NAMES, in seconds (default), in milliseconds where its unit is ms, or as
+ISO 8601 dates. The sampling rate is derived from it. Lines that are missing become missing samples; a clock that runs backwards or
+jitters by more than a tenth of a step is refused. A blank cell, "-", "--" or "---" is a missing sample. The manifest has the
+columns of a `recordings:` manifest (tables.py); `rate_hz` is not needed.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.errors import DataError
+from phoropter.core.files import format_bytes
+from phoropter.signals.readers.physionet import select_channels
+from phoropter.signals.readers.tables import MAX_BYTES, ManifestRow, read_manifest
+from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording, read_folder
+
+MANIFEST_FILE = "manifest.csv"
+TIME_NAMES = ("time", "timestamp", "datetime", "date_time", "t", "time_s", "time_ms", "t_s", "t_ms")
+MAX_JITTER = 0.1  # of a sampling step
+MAX_SAMPLES = 2**28  # of one channel: a damaged date must not ask for years of missing samples
+_HEADER = re.compile(r"^(.*?)\s*(?:\[([^\]]*)\]|\(([^)]*)\))?$")
+_MISSING = ("", "-", "--", "---")
+
+
+def read_export_folder(root: Path, on_bad_input: OnBadInput = "stop") -> LoadedRecordings:
+    """The recordings that the folder's manifest.csv lists; without a manifest every export of the folder, without labels."""
+    if (root / MANIFEST_FILE).is_file():
+        return read_manifest(root / MANIFEST_FILE, on_bad_input, readers={".csv": _read_listed_export})
+    return read_folder(root, on_bad_input, pattern="*.csv", read_file=read_export)
+
+
+def read_export(path: Path) -> Recording:
+    """A CSV export → its recording; id and subject are the file's name. Raises DataError naming the line that cannot be used."""
+    names, units, rows = _read_cells(path)
+    at = next((i for i, name in enumerate(names) if name.lower() in TIME_NAMES), None)
+    if at is None or len(names) < 2:
+        raise DataError(f"{path}: expected a column called {TIME_NAMES[0]} and at least one channel, there are {', '.join(names)}")
+    in_ms = units[at].lower() in ("ms", "msec", "milliseconds") or names[at].lower().endswith("_ms")
+    seconds = np.array([_parse_time(row[at], 1e-3 if in_ms else 1.0, f"{path} line {line}") for line, row in rows])
+    index, rate_hz = _derive_sampling_grid(seconds, path)
+    channels = [i for i in range(len(names)) if i != at]
+    samples = np.full((len(channels), int(index[-1]) + 1), np.nan, np.float32)
+    for place, (line, row) in zip(index.tolist(), rows, strict=True):
+        samples[:, place] = [_parse_sample(row[i], f"{path} line {line}, {names[i]}") for i in channels]
+    kept = tuple(names[i] for i in channels)
+    return Recording(path.stem, path.stem, samples, kept, tuple(units[i] for i in channels), rate_hz, source=path)
+
+
+def is_export_folder(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a folder has a manifest, and beside it an export with a time column and a unit in the header."""
+    exports = sorted(name for name in names if name.lower().endswith(".csv") and name != MANIFEST_FILE)
+    if MANIFEST_FILE not in names or not exports:
+        return False
+    with (folder / exports[0]).open(encoding="utf-8-sig", errors="replace") as file:
+        columns = [_split_unit(word.strip().strip('"')) for word in file.readline(1_000_000).split(",")]
+    return any(name.lower() in TIME_NAMES for name, _ in columns) and any(unit for _, unit in columns)
+
+
+def _read_listed_export(file: Path, row: ManifestRow) -> Recording:
+    recording, expected = read_export(file), row.parse_rate_hz(required=False)
+    if expected is not None and not math.isclose(expected, recording.rate_hz, rel_tol=1e-3):
+        raise DataError(f"{row.line}: rate_hz is {expected:g}, the times of {file.name} give {recording.rate_hz:g} Hz")
+    channels = row.parse_channels()
+    recording = recording if channels is None else select_channels(recording, channels)
+    unit = row.cells.get("unit")
+    return replace(recording, units=(unit,) * len(recording.units)) if unit else recording
+
+
+def _read_cells(path: Path) -> tuple[list[str], list[str], list[tuple[int, list[str]]]]:
+    """Names and units of the columns, and the lines that are not blank with their numbers."""
+    if not path.is_file():
+        raise DataError(f"{path}: this file is missing: check the path")
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise DataError(f"{path}: {format_bytes(size)} are more than the {format_bytes(MAX_BYTES)} that are read: split it")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = [(number, [cell.strip() for cell in line]) for number, line in enumerate(csv.reader(file), start=1) if line]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: it cannot be read as CSV ({error}): export it again") from error
+    if len(lines) < 3:
+        raise DataError(f"{path}: expected a header and at least two lines of samples, came {len(lines)} lines")
+    header = [_split_unit(cell) for cell in lines[0][1]]
+    for number, cells in lines[1:]:
+        if len(cells) != len(header):
+            raise DataError(f"{path} line {number}: expected {len(header)} cells as in the header, came {len(cells)}")
+    return [name for name, _ in header], [unit for _, unit in header], lines[1:]
+
+
+def _split_unit(cell: str) -> tuple[str, str]:
+    """`SpO2 (%)` or `II [mV]` → name and unit."""
+    match = _HEADER.match(cell)
+    assert match is not None  # the expression matches every text of one line
+    return match[1], match[2] or match[3] or ""
+
+
+def _derive_sampling_grid(seconds: NDArray[np.float64], path: Path) -> tuple[NDArray[np.int64], float]:
+    """(N,) times in seconds → the place of each line on a regular grid, and the grid's rate in Hz.
+
+    The step is the mean of the intervals that are about as long as the median one, so that times rounded to milliseconds
+    give 240 Hz and not 250.
+    """
+    steps = np.diff(seconds)
+    if (steps <= 0).any():
+        line = int(np.flatnonzero(steps <= 0)[0])
+        raise DataError(f"{path}: times should increase, but {seconds[line + 1]:g} s follows {seconds[line]:g} s: sort the export")
+    median = float(np.median(steps))
+    usual = steps[np.abs(steps - median) <= 0.5 * median]
+    step = float(usual.mean())
+    gaps = np.rint(steps / step)
+    worst = float(np.abs(steps - gaps * step).max())
+    tolerance = max(MAX_JITTER * step, min(1e-3, step / 4))  # times may have been rounded to milliseconds
+    if worst > tolerance or (gaps < 1).any():
+        raise DataError(f"{path}: its times are irregular (off a step of {step:g} s by up to {worst:g} s): resample the export")
+    index = np.concatenate([[0.0], np.cumsum(gaps)]).astype(np.int64)
+    if index[-1] >= MAX_SAMPLES:
+        raise DataError(f"{path}: its times span {index[-1]} samples, more than the {MAX_SAMPLES} that are read: check the dates")
+    return index, float(f"{1 / step:.4g}")  # rounded, so that all files of one device have one rate
+
+
+def _parse_time(text: str, unit_s: float, where: str) -> float:
+    """A number in units of `unit_s`, or an ISO 8601 date → seconds."""
+    try:
+        value = float(text) * unit_s
+    except ValueError:
+        try:
+            date = datetime.fromisoformat(text)
+        except ValueError:
+            raise DataError(f"{where}: expected a time as a number or an ISO 8601 date, came {text!r}") from None
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()  # UTC has no change of the clocks
+    if not math.isfinite(value):
+        raise DataError(f"{where}: expected a finite time, came {text!r}")
+    return value
+
+
+def _parse_sample(text: str, where: str) -> float:
+    if text in _MISSING:
+        return math.nan
+    try:
+        value = float(text)
+    except ValueError:
+        raise DataError(f"{where}: expected a number or a blank cell, came {text!r}") from None
+    return value if math.isfinite(value) else math.nan
