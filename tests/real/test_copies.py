@@ -30,7 +30,7 @@ def test_intel_scenes_hold_two_pairs(real_data: Path, tmp_path: Path) -> None:
     )
     assert len(find_duplicates_in_pixels(pixels).pairs) == 2
     (split,) = make_splits(dataset, Predefined())
-    assert all(f.kind == "near-identical pictures" and f.count <= 2 for f in audit_splits(dataset, [split], pixels))
+    assert all(f.kind == "near_duplicates" and f.count <= 2 for f in audit_splits(dataset, [split], pixels))
 
 
 def test_caltech_holds_a_few_and_none_between_classes(real_data: Path, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_cifar10_tests_pictures_that_it_trains(real_data: Path, tmp_path: Path) 
     dataset, pixels = prepare_pixels(opened, 32, cache=tmp_path / "cache")
     likeness = find_duplicates_in_pixels(pixels)
     found = {f.kind: f for f in audit_splits(dataset, make_splits(dataset, Predefined()), pixels, likeness=likeness)}
-    near = found["near-identical pictures"]
+    near = found["near_duplicates"]
     assert 9 <= near.count <= 37 and 3_200 <= near.of <= 3_500  # of the whole set: 168 of 10,000
     first, second = likeness.pairs.T
     assert np.mean(dataset.labels[first] == dataset.labels[second]) > 0.97

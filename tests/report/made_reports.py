@@ -43,7 +43,7 @@ WHOLE = Made(
     validation=45,
     pictures=3,
     epochs=6,
-    audit=[finding("labels", "note", [["internal/00001.png", "internal/00002.png", "calm and fun"]])],
+    audit=[finding("label_conflicts", "note", [["internal/00001.png", "internal/00002.png", "calm and fun"]])],
     audit_pictures=("internal/00001.png", "internal/00002.png"),
     branches=True,
     taught={"efficientnet_b0": "resnet50"},
@@ -60,7 +60,7 @@ HOSTILE = Made(
     failed=1,
     epochs=2,
     audit=[
-        finding("near-identical pictures", "warn", [["<b>x</b>", "y&z", "mirrored"]]),
+        finding("near_duplicates", "warn", [["<b>x</b>", "y&z", "mirrored"]]),
         finding("groups", "note", [["<i>g</i>"]]),
     ],
     audit_pictures=("<b>x</b>",),

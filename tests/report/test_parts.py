@@ -18,19 +18,20 @@ from scipy.optimize import minimize_scalar
 from phoropter.report.conclusion import write_conclusion
 from phoropter.report.model_card import build_model_card, list_limitations
 from phoropter.report.page import collect_notices
-from phoropter.report.sections import comparisons, leakage
-from phoropter.report.sections.provenance import reproduce_commands
+from phoropter.report.sections.candidates import comparisons
+from phoropter.report.sections.study import leakage
+from phoropter.report.sections.study.provenance import reproduce_commands
 from phoropter.report.summary import compare
 from phoropter.report.summary.collect import collect_summary
-from phoropter.report.summary.findings import ReportInput
+from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.store import Store
 
 SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=80, folds=2, seeds=(0,), epochs=1, pictures=0)
 
 
 def findings_of(store: Store) -> ReportInput:
-    evidence = collect_summary(store)
-    return ReportInput(store, evidence, compare.compare_candidates(store, evidence))
+    summary = collect_summary(store)
+    return ReportInput(store, summary, compare.compare_candidates(store, summary))
 
 
 def test_branches_are_averaged_over_runs_and_an_idle_one_is_named(whole: Reported) -> None:
@@ -101,7 +102,7 @@ def test_temperatures_are_those_of_the_rows_set_aside(whole: Reported) -> None:
 
 def test_findings_stand_in_a_table_with_their_pairs(whole: Reported, hostile: Reported) -> None:
     page = Tags(whole.text)
-    assert page.tables["leakage"][1][:6] == ["labels", "note", "3", "84", "3.6", "2"]
+    assert page.tables["leakage"][1][:6] == ["label conflicts", "note", "3", "84", "3.6", "2"]
     alts = [a["alt"] for tag, a in page.tags if tag == "img"]
     assert "one: internal/00001.png" in alts and "other: internal/00002.png" in alts and "calm and fun" in page.text
     with (whole.page.parent / "tables" / "leakage-labels.csv").open() as file:
@@ -122,7 +123,7 @@ def test_nothing_found_and_never_audited_are_different_things(tmp_path: Path) ->
         "nothing was found" in leakage.leakage_section(clean).paragraphs[0]
         and "nothing is known of leaks" in leakage.leakage_section(unknown).paragraphs[0]
     )
-    unsearched = finding("not looked for", "note", [], "Near-identical pictures were not looked for")
+    unsearched = finding("skipped", "note", [], "Near-identical pictures were not looked for")
     text = leakage.leakage_section(findings_of(make_study(tmp_path / "some", replace(SMALL, audit=[unsearched])))).paragraphs
     assert "nothing was found" in text[0] and text[1] == "Near-identical pictures were not looked for."
     assert collect_notices(clean.summary) == [] and "No leakage audit is recorded." in list_limitations(unknown)
@@ -202,5 +203,5 @@ def test_a_kept_bundle_is_named_with_how_to_load_it(tmp_path: Path) -> None:
     ],
 )
 def test_the_line_that_reports_again_names_the_folder_that_was_written(command: str, where: str) -> None:
-    evidence: Any = SimpleNamespace(study={"command": command}, folder=Path("made"))
-    assert reproduce_commands(evidence)[-1] == f"phoropter report {where}"
+    summary: Any = SimpleNamespace(study={"command": command}, folder=Path("made"))
+    assert reproduce_commands(summary)[-1] == f"phoropter report {where}"

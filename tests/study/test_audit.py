@@ -76,10 +76,10 @@ def kinds(found: list[Any]) -> dict[str, str]:
 def test_a_clean_plan_is_not_accused_and_a_shared_picture_is_said(people: Path, tmp_path: Path) -> None:
     planned = plan_study(question(people), tmp_path / "cache")
     found = check_leakage(planned, pixels_in(tmp_path / "cache"), tmp_path / "cache", tmp_path / "out")
-    assert kinds(found) == {"identical pictures": "warn"}
+    assert kinds(found) == {"exact_duplicates": "warn"}
     shown = Run(tmp_path / "out" / "audit").load_pictures()
     assert set(shown) == set(found[0].examples[0][:2]) == {"09", "17"} and all(j[:2] == b"\xff\xd8" for j in shown.values())
-    assert json.loads(json.dumps(findings_to_plain(found)))[0]["kind"] == "identical pictures"
+    assert json.loads(json.dumps(findings_to_plain(found)))[0]["kind"] == "exact_duplicates"
 
 
 def test_groups_on_both_sides_by_the_studys_wish_are_a_warning(people: Path, tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_a_first_study_is_audited_again_by_the_features_it_leaves(people: Path, 
     material = plan_study(part, tmp_path / "cache").image_sets[0]
     pixels = pixels_in(tmp_path / "cache")(material)
     assert find_cached_features(pixels, tmp_path / "cache") is not None
-    (entry,) = [f for f in done.study["audit"] if f["kind"] == "alike by features"]
+    (entry,) = [f for f in done.study["audit"] if f["kind"] == "feature_duplicates"]
     assert seen == [((96, 96), "test_resnet")]
     assert [sorted(example) for example in entry["examples"]] == [["17", "24", "by the features of test_resnet"]]
     assert {"17", "24"} <= set(Run(tmp_path / "out" / "audit").load_pictures())

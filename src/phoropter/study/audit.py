@@ -1,16 +1,15 @@
 """The leakage audit of a plan: every dataset of a study with all the splits it is used with, before anything is trained.
 
-What is found is plain data in study.json under `audit`; small pictures of the pairs lie in DIR/audit/pictures.npz, in the form of
-a run's pictures. Near-identical pairs depend on the pixels alone, or on a network's stored features, and are searched for once:
+Findings are plain data in study.json under `audit`; thumbnails of the pairs lie in DIR/audit/pictures.npz, in the format of a
+run's thumbnails. The search for near-duplicates depends on the pixels alone, or on a network's cached features, and is done once:
 
     CACHE/likeness/DIGEST.npz      pairs, score, view, said
 
-Features are there once a frozen candidate has been trained, so a first study is audited again when it ends.
+Features exist once a frozen candidate has been trained, so a study is audited again by its features when its runs are done.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.files import atomic_write, digest, file_lock
+from phoropter.data.dataset import Dataset
 from phoropter.data.images.pixels import Pixels
 from phoropter.data.leakage.audit import Finding, audit_splits, find_duplicates_in_pixels, raise_on_leak
 from phoropter.data.leakage.checks import PriorFit
@@ -28,81 +28,89 @@ from phoropter.data.leakage.feature_duplicates import VERSION as NEIGHBOURS
 from phoropter.data.leakage.feature_duplicates import find_feature_duplicates
 from phoropter.data.leakage.near_duplicates import VERSION, DuplicatePairs
 from phoropter.data.splits.protocol import Split
-from phoropter.results.store import read_bounded_json
-from phoropter.study.plan import ImageSet, Plan
+from phoropter.results.store import read_bounded_json, write_image_archive
+from phoropter.study.load import ImageSet
+from phoropter.study.plan import Plan, PlannedRun
+from phoropter.study.records.thumbnails import encode_thumbnail
 from phoropter.training.trained_on import initial_bundles, rows_of_trained_groups
 
-THUMBNAIL_SIZE = 112  # the largest side of the pictures kept of pairs
-_KINDS_WITH_IMAGES = ("identical pictures", "near-identical pictures", "alike by features", "labels", "windows")
+_KINDS_WITH_IMAGES = ("exact_duplicates", "near_duplicates", "feature_duplicates", "label_conflicts", "windows")
 
 RowIndices = NDArray[np.int64]
-PixelsLookup = Callable[[ImageSet], Pixels | None]
+OpenPixels = Callable[[ImageSet], Pixels]
 
 
-def check_leakage(planned: Plan, pixels_of: PixelsLookup, cache: Path, out: Path | None = None) -> list[Finding]:
-    """What the splits of a plan let through, the gravest first; of several datasets each once.
+def check_leakage(planned: Plan, cache: Path, open_pixels: OpenPixels | None = None, out: Path | None = None) -> list[Finding]:
+    """Findings about the splits of a plan, the most severe first; a finding common to several datasets appears once.
 
-    pixels_of: the stored pixels of a material, or None: then near-identical pictures are not looked for
-    out:       the results folder, which gets small pictures of the pairs
-    Raises LeakageError when there is reason to stop and the study does not say `leakage: warn` or `allow`.
+    open_pixels: opens the stored pixels of an image set; without it, near-duplicates are not looked for
+    out:         the results folder, which gets thumbnails of the pairs
+    Raises LeakageError when a finding is a reason to stop and the study does not allow it (`leakage: warn` or `allow`).
     """
-    study = planned.question.study
-    found: list[Finding] = []
-    pictures: dict[str, bytes] = {}
-    for material, splits in _group_splits_by_dataset(planned):
-        pixels = pixels_of(material)
-        mine = audit_splits(
-            material.dataset,
+    study = planned.study
+    findings: list[Finding] = []
+    thumbnails: dict[str, bytes] = {}
+    for image_set, splits in _group_splits_by_dataset(planned):
+        pixels = open_pixels(image_set) if open_pixels else None
+        own = audit_splits(
+            image_set.dataset,
             splits,
             pixels,
             allow_group_overlap=study.protocol.allow_group_overlap,
-            by_site=study.protocol.split == "sites",
+            by_site=study.protocol.split == "held-out-sites",
             likeness=None if pixels is None else load_or_find_near_duplicates(pixels, cache),
             neighbours=None if pixels is None else load_or_find_feature_duplicates(pixels, cache),
-            fitted=find_prior_fits(planned, material),
+            fitted=find_prior_fits(planned, image_set),
         )
-        found += [f for f in mine if f not in found]
+        findings += [f for f in own if f not in findings]
         if out is not None and pixels is not None:
-            pictures |= _encode_example_images(mine, material, pixels)
+            thumbnails |= _encode_example_images(own, image_set, pixels)
     if study.leakage == "stop":
-        raise_on_leak(found)
+        raise_on_leak(findings)
     else:
-        found = [replace(f, severity="warn") if f.severity == "stop" else f for f in found]
-    if pictures and out is not None:
-        _write_image_archive(out / "audit" / "pictures.npz", pictures)
-    return found
+        findings = [replace(f, severity="warn") if f.severity == "stop" else f for f in findings]
+    if thumbnails and out is not None:
+        with atomic_write(out / "audit" / "pictures.npz") as aside:  # several processes may write it
+            write_image_archive(aside, thumbnails)
+    return findings
 
 
-def find_prior_fits(planned: Plan, material: ImageSet) -> list[PriorFit]:
-    """What the runs on a dataset begin with or are helped by that was fitted on rows, and which.
+def find_prior_fits(planned: Plan, image_set: ImageSet) -> list[PriorFit]:
+    """Components fitted before a run's own training, and on which rows: initial weights, teachers, grey scales, the screening.
 
-    Heads, class weights and under-sampling are fitted on a split's own training rows alone and need no look: the rows they are
-    given end there (training/batches.py).
+    Heads, class weights and under-sampling are fitted on a split's training rows alone and need no check: they are given no other
+    rows (training/batches).
     """
-    dataset, mine = material.dataset, [r for r in planned.runs if r.image_set.dataset.fingerprint == material.dataset.fingerprint]
-    found = []
-    if material.data.per_subject:
-        everyone = np.arange(len(dataset), dtype=np.int64)
-        found.append(PriorFit("the grey scale of each subject", lambda split: everyone, uses="pictures"))
-    begun = {pair: run.candidate.name for run in mine for pair in initial_bundles(run.candidate, planned.question.base)}
-    for (weights, folder), name in begun.items():
+    dataset = image_set.dataset
+    runs = [r for r in planned.runs if r.image_set.dataset.fingerprint == dataset.fingerprint]
+    fits = []
+    if getattr(dataset.pictures, "pools_grey_scale", False):
+        all_rows = np.arange(len(dataset), dtype=np.int64)
+        fits.append(PriorFit("the grey scale of each subject", lambda split: all_rows, uses="pictures"))
+    initial = {pair: run.candidate.name for run in runs for pair in initial_bundles(run.candidate, planned.study.base)}
+    for (weights, folder), name in initial.items():
         rows = rows_of_trained_groups(folder, dataset)
         if len(rows):
-            found.append(PriorFit(f"what '{name}' begins with, {weights},", partial(_constant_rows, rows), group_level=True))
-    if len(planned.question.screening_rungs) > 1:  # who climbs a ladder was chosen on inner folds of all splits' training rows
-        probes = [r.split.train for r in mine if r.candidate.recipe.l2_penalties]
-        looked = np.unique(np.concatenate([_NO_ROWS, *probes]))
-        found.append(PriorFit("the choice of what the ladder tries in full", partial(_constant_rows, looked), uses="choice"))
-    helpers: dict[str, dict[str, list[RowIndices]]] = {}
-    for run in mine:
+            fits.append(PriorFit(f"what '{name}' begins with, {weights},", partial(_constant_rows, rows), group_level=True))
+    if len(planned.study.context.screening_rungs) > 1:  # the finalists were chosen on inner folds of all splits' training rows
+        probed = [r.split.train for r in runs if r.candidate.recipe.l2_penalties]
+        rows = np.unique(np.concatenate([_NO_ROWS, *probed]))
+        fits.append(PriorFit("the screening's choice of candidates", partial(_constant_rows, rows), uses="choice"))
+    return fits + _find_needed_runs(planned, runs, dataset)
+
+
+def _find_needed_runs(planned: Plan, runs: list[PlannedRun], dataset: Dataset) -> list[PriorFit]:
+    """Teachers and members trained on another split than the run that needs them."""
+    rows_by_name: dict[str, dict[str, list[RowIndices]]] = {}
+    for run in runs:
         for other in (planned.by_key[key] for key in run.needs):
             if other.split is not run.split:
                 rows = np.flatnonzero(np.isin(dataset.hashed_ids, other.image_set.dataset.hashed_ids[other.seen_rows]))
-                helpers.setdefault(other.candidate.name, {}).setdefault(run.split.name, []).append(rows)
-    found += [
-        PriorFit(f"'{name}', which others begin with or learn from,", partial(_rows_of_split, by)) for name, by in helpers.items()
+                rows_by_name.setdefault(other.candidate.name, {}).setdefault(run.split.name, []).append(rows)
+    return [
+        PriorFit(f"'{name}', which others begin with or learn from,", partial(_rows_of_split, rows))
+        for name, rows in rows_by_name.items()
     ]
-    return found
 
 
 def _constant_rows(rows: RowIndices, split: Split) -> RowIndices:
@@ -117,37 +125,36 @@ _NO_ROWS: RowIndices = np.empty(0, dtype=np.int64)
 
 
 def findings_to_plain(findings: list[Finding]) -> list[dict[str, Any]]:
-    """For study.json."""
+    """Findings as study.json records them."""
     return [finding.plain() for finding in findings]
 
 
 def load_or_find_near_duplicates(pixels: Pixels, cache: Path) -> DuplicatePairs:
-    """The near-identical pairs of these pixels, from the cache where they have been looked for before."""
+    """Near-duplicate pairs of these pixels, from the cache where they have been searched for before."""
     file = cache / "likeness" / f"{digest(['likeness', VERSION, pixels.identity, list(pixels.shape)])}.npz"
     return (
         _load_or_search(file, lambda: find_duplicates_in_pixels(pixels)) if pixels.stored else find_duplicates_in_pixels(pixels)
     )
 
 
-def _load_or_search(file: Path, look: Callable[[], DuplicatePairs]) -> DuplicatePairs:
-    """What lies in a file; looked for and kept there where it does not."""
+def _load_or_search(file: Path, search: Callable[[], DuplicatePairs]) -> DuplicatePairs:
+    """The pairs stored in a file; where there is none, searches and stores them."""
     if known := _read_duplicates(file):
         return known
     with file_lock(file.with_suffix(".lock")):
         if known := _read_duplicates(file):
             return known
-        found = look()
+        pairs = search()
+        skipped = np.array(pairs.skipped, dtype=np.str_)
         with atomic_write(file) as aside, aside.open("wb") as stream:
-            np.savez(
-                stream, pairs=found.pairs, score=found.score, view=found.relation, said=np.array(found.skipped, dtype=np.str_)
-            )
-    return found
+            np.savez(stream, pairs=pairs.pairs, score=pairs.score, view=pairs.relation, said=skipped)
+    return pairs
 
 
 def load_or_find_feature_duplicates(pixels: Pixels, cache: Path) -> DuplicatePairs | None:
-    """The pairs that a network takes for one picture, by the features that lie in the cache; None where there are none.
+    """Pairs of images that are duplicates by a network's cached features; None where no features are cached.
 
-    The first trained network by name is asked: one pair of eyes is enough, and a network drawn at random has none.
+    One pretrained network is enough: the first whose features lie in the cache. Those of a random one tell nothing.
     """
     if (known := find_cached_features(pixels, cache)) is None:
         return None
@@ -158,65 +165,45 @@ def load_or_find_feature_duplicates(pixels: Pixels, cache: Path) -> DuplicatePai
     )
 
 
-def count_datasets_with_features(planned: Plan, pixels_of: PixelsLookup, cache: Path) -> int:
-    """How many of a plan's datasets have a network's features in the cache."""
-    every = (pixels_of(material) for material, _ in _group_splits_by_dataset(planned))
-    return sum(pixels is not None and find_cached_features(pixels, cache) is not None for pixels in every)
+def count_datasets_with_features(planned: Plan, cache: Path, open_pixels: OpenPixels) -> int:
+    """Number of a plan's datasets of which a trained network's features are in the cache."""
+    image_sets = (image_set for image_set, _ in _group_splits_by_dataset(planned))
+    return sum(find_cached_features(open_pixels(image_set), cache) is not None for image_set in image_sets)
 
 
 def find_cached_features(pixels: Pixels, cache: Path) -> tuple[Path, str] | None:
-    """The folder of a trained network's features of these pictures, and its name."""
-    there = []
+    """Folder of a pretrained network's cached features of these images, and the network's name."""
+    cached = []
     for file in sorted((cache / "features").glob("*/about.json")):
         about = read_bounded_json(file)
         if about["pixels"] == pixels.identity and about["weights"] != "random":
-            there.append((str(about["backbone"]), file.parent))
-    return min((folder, name) for name, folder in there) if there else None
+            cached.append((file.parent, str(about["backbone"])))
+    return min(cached) if cached else None
 
 
 def _read_duplicates(file: Path) -> DuplicatePairs | None:
     try:
-        with np.load(file, allow_pickle=False) as there:
-            return DuplicatePairs(there["pairs"], there["score"], there["view"], tuple(str(words) for words in there["said"]))
+        with np.load(file, allow_pickle=False) as stored:
+            skipped = tuple(str(words) for words in stored["said"])
+            return DuplicatePairs(stored["pairs"], stored["score"], stored["view"], skipped)
     except (OSError, ValueError, KeyError, EOFError):
         return None
 
 
 def _group_splits_by_dataset(planned: Plan) -> list[tuple[ImageSet, list[Split]]]:
-    """Each dataset with the splits it is used with, each once; sizes of one dataset are one, for their splits are the same."""
-    materials: dict[str, ImageSet] = {}
+    """Each dataset with its distinct splits; image sets that differ in size alone count once, as their splits are equal."""
+    image_sets: dict[str, ImageSet] = {}
     splits: dict[str, dict[str, Split]] = {}
     for run in planned.runs:
         name = run.image_set.dataset.fingerprint
-        materials.setdefault(name, run.image_set)
+        image_sets.setdefault(name, run.image_set)
         splits.setdefault(name, {}).setdefault(run.split.name, run.split)
-    return [(material, list(splits[name].values())) for name, material in materials.items()]
+    return [(image_set, list(splits[name].values())) for name, image_set in image_sets.items()]
 
 
-def _encode_example_images(findings: list[Finding], material: ImageSet, pixels: Pixels) -> dict[str, bytes]:
-    """Sample id → JPEG of the pictures in the examples."""
-    from PIL import Image
-
-    place = {str(name): row for row, name in enumerate(material.dataset.ids)}
+def _encode_example_images(findings: list[Finding], image_set: ImageSet, pixels: Pixels) -> dict[str, bytes]:
+    """Sample id → JPEG of the images named in the examples of findings about images."""
+    row_of = {str(name): row for row, name in enumerate(image_set.dataset.ids)}
     shown = [f for f in findings if f.kind in _KINDS_WITH_IMAGES]
     names = dict.fromkeys(name for f in shown for example in f.examples for name in example[:2])
-    made: dict[str, bytes] = {}
-    for name in names:
-        picture = pixels.batch(np.array([place[name]], dtype=np.int64))[0]
-        image = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
-        image.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=85)
-        made[name] = buffer.getvalue()
-    return made
-
-
-def _write_image_archive(file: Path, jpegs: dict[str, bytes]) -> None:
-    """As a run's pictures.npz (results/store.py), whole or not at all: several processes may write it."""
-    with atomic_write(file) as aside, aside.open("wb") as stream:
-        np.savez(
-            stream,
-            id=np.array(list(jpegs), dtype=np.str_),
-            length=np.array([len(jpeg) for jpeg in jpegs.values()], dtype=np.int64),
-            jpeg=np.frombuffer(b"".join(jpegs.values()), dtype=np.uint8),
-        )
+    return {name: encode_thumbnail(pixels.batch(np.array([row_of[name]], dtype=np.int64))[0]) for name in names}

@@ -278,7 +278,7 @@ def test_identical_pictures_across_the_split_are_a_warning() -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3), dtype=np.uint8)
     images[[1, 3, 5]] = images[0]  # one trains, three test
     images[8] = images[6]  # both train: no leak
-    found = only(audit_splits(some(images=images), [halves()]), "identical pictures")
+    found = only(audit_splits(some(images=images), [halves()]), "exact_duplicates")
     assert (found.severity, found.count, found.of) == ("warn", 3, 20)
     assert ("01", "00", "byte for byte") in found.examples
 
@@ -287,7 +287,7 @@ def test_one_picture_under_two_labels_is_a_note() -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3), dtype=np.uint8)
     images[21] = images[20]
     images[11] = images[13]  # the same label
-    found = only(audit_splits(some(images=images), [halves()]), "labels")
+    found = only(audit_splits(some(images=images), [halves()]), "label_conflicts")
     assert found.severity == "note" and found.count == 2 and found.examples == (("20", "21", "0 and 1"),)
 
 
@@ -364,17 +364,17 @@ def test_near_identical_pictures_across_the_split_are_shown_as_pairs() -> None:
     pictures[[1, 4]] = changed(pictures[[2, 6]], saved)  # 1 tests what 2 trains; 4 and 6 both train
     dataset = some(60, images=pictures.transpose(0, 2, 3, 1))
     found = audit_splits(dataset, [halves(60)], Squares(pictures))  # type: ignore[arg-type]
-    near = only(found, "near-identical pictures")
+    near = only(found, "near_duplicates")
     assert (near.severity, near.count, near.of) == ("warn", 1, 30)
     assert near.examples == (("01", "02", "as it is"),)
-    assert only(found, "labels").examples == (("01", "02", "1 and 0"),)
+    assert only(found, "label_conflicts").examples == (("01", "02", "1 and 0"),)
 
 
 def test_identical_pictures_are_not_told_twice() -> None:
     pictures = photographs(60)
     pictures[1] = pictures[2]
     found = audit_splits(some(60, images=pictures.transpose(0, 2, 3, 1)), [halves(60)], Squares(pictures))  # type: ignore[arg-type]
-    assert kinds(found) == {"identical pictures", "labels"}
+    assert kinds(found) == {"exact_duplicates", "label_conflicts"}
 
 
 def test_pairs_by_features_are_told_where_nothing_else_told_them() -> None:
@@ -385,7 +385,7 @@ def test_pairs_by_features_are_told_where_nothing_else_told_them() -> None:
     seen = DuplicatePairs(pairs, np.full(4, 0.9, dtype=np.float32), np.full(4, "by the features of net"))
     dataset = some(60, images=pictures.transpose(0, 2, 3, 1))
     found = audit_splits(dataset, [halves(60)], Squares(pictures), neighbours=seen)  # type: ignore[arg-type]
-    alike_to_it = only(found, "alike by features")
+    alike_to_it = only(found, "feature_duplicates")
     assert (alike_to_it.severity, alike_to_it.count) == ("warn", 1)
     assert alike_to_it.examples == (("07", "08", "by the features of net"),)
 

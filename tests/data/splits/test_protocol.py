@@ -16,14 +16,14 @@ from phoropter.data.sources.arrays import from_arrays
 from phoropter.data.splits.protocol import Split, make_splits
 from phoropter.data.splits.spec import (
     BlockKFold,
-    TestOnly,
     GroupKFold,
+    HeldOutSites,
     HoldOut,
     KFold,
     LeaveOneGroupOut,
     Predefined,
     ProtocolSpec,
-    HeldOutSites,
+    TestOnly,
 )
 
 
@@ -440,7 +440,7 @@ def test_blocks_are_refused_where_they_mean_nothing() -> None:
     with pytest.raises(SplitError, match="block-k-fold needs windows of recordings"):
         make_splits(some("aabb" * 5), BlockKFold(2))
     dataset = walks({("p", "a"): [0.0, 2.0, 4.0], ("p", "b"): [100.0 + 2 * k for k in range(9)]})
-    with pytest.raises(SplitError, match=r"say allow_group_overlap: true if that is the question, or use split: group-k-fold"):
+    with pytest.raises(SplitError, match=r"say allow_group_overlap: true if that is intended, or use split: group-k-fold"):
         make_splits(dataset, validate_as(ProtocolSpec, {"split": "block-k-fold"}))
     with pytest.raises(SplitError, match=r"5 blocks .* has 3 in one of them: use at most folds: 3, or more windows"):
         make_splits(dataset, BlockKFold(5))

@@ -93,9 +93,9 @@ def audit_splits(
             met.shared_sites,
             [TrainTest.from_unseen_sites(s) for s in splits] if by_site else sides,
         ),
-        _SplitCheck("identical pictures", "warn", met.identical_pictures, sides),
-        _SplitCheck("near-identical pictures", "warn", met.near_duplicates, sides),
-        _SplitCheck("alike by features", "warn", met.feature_duplicates, sides),
+        _SplitCheck("exact_duplicates", "warn", met.identical_pictures, sides),
+        _SplitCheck("near_duplicates", "warn", met.near_duplicates, sides),
+        _SplitCheck("feature_duplicates", "warn", met.feature_duplicates, sides),
     ]
     for thing in fitted:
         own = [TrainTest(thing.fitted_rows(split), side.test) for split, side in zip(splits, sides, strict=True)]
@@ -161,9 +161,9 @@ def _dataset_findings(met: SplitChecks) -> list[Finding]:
     of, found = len(met.dataset), []
     if len(rows):
         words = f"The same or nearly the same picture has two labels: {len(rows):,} of {of:,} rows"
-        found.append(Finding("labels", "note", len(rows), of, (0, 0), words, tuple(examples)))
+        found.append(Finding("label_conflicts", "note", len(rows), of, (0, 0), words, tuple(examples)))
     said = (words[0].upper() + words[1:] for words in met.skipped_checks())
-    return [*found, *(Finding("not looked for", "note", 0, 0, (0, 0), words) for words in said)]
+    return [*found, *(Finding("skipped", "note", 0, 0, (0, 0), words) for words in said)]
 
 
 def _format_percent(share: float) -> str:

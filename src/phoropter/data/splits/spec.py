@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from phoropter.core.errors import join_words
+from phoropter.core.extensions import Extension
 from phoropter.core.spec import SourceMap, Spec, validate_as
+
+if TYPE_CHECKING:
+    from phoropter.data.dataset import Dataset
 
 Kind = Literal[
     "hold-out",
@@ -19,26 +26,49 @@ Kind = Literal[
     "leave-one-group-out",
     "predefined",
     "held-out-sites",
+    "file",
     "test-only",
 ]
 
 
-class ProtocolSpec(Spec):
-    """Who is trained on and who is tested.
+@dataclass(frozen=True, eq=False)
+class Protocol(Extension):
+    """A protocol of your own: a function that makes the splits.
 
-    split:      how rows are parted; `sites` trains on some sites and tests on unseen ones, `evaluate` only tests, `block-k-fold`
-                tests one contiguous stretch of each recording and class at a time
-    folds:      of the k-folds, and inside the training sites (there 1: train on all of them)
-    test:       share of rows held out, for hold-out; train_per_class: instead, so many of each class train and the rest test
-    repeats:    how often the partition is drawn for each seed
-    seeds:      of partition and training; 0 is a seed like any other
-    reshuffle:  every seed draws its own partition; false: all seeds share one
-    train_sites, test_sites: for sites; one of them is enough, the other is then all the rest
-    allow_group_overlap: rows of one group may be trained on and tested
-    validation: share of the training part cut off, by the same rule, as inner validation
+    make_splits: (dataset, seed) → one (train, test) or (train, test, val) for each split, of ids or row numbers of the dataset.
+                 It is called once for each of the protocol's `seeds`, and must return the same splits for the same seed.
+
+    >>> first_half = Protocol("first-half", make_splits=lambda dataset, seed: [(range(10), range(10, 20))])
+    >>> ProtocolSpec.model_validate(first_half).seeds
+    (0,)
     """
 
-    split: Kind = "stratified-k-fold"
+    make_splits: Callable[[Dataset, int], Iterable[Any]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not callable(self.make_splits):
+            raise ValueError(f"make_splits of the protocol '{self.name}' is {self.make_splits!r}, expected a function")
+
+
+class ProtocolSpec(Spec):
+    """Which rows are trained on and which are tested.
+
+    split:       how rows are partitioned. `held-out-sites` trains on some sites and tests on the others; `predefined` uses the
+                 dataset's own parts; `block-k-fold` tests one contiguous stretch of each recording and class at a time; `file`
+                 reads `folds_file`; `test-only` trains nothing. Also a Protocol, or module:NAME of one
+    folds:       of the k-folds, and inside the training sites (there 1: train on all of them)
+    test_size:   share of rows held out by hold-out · train_per_class: instead, so many rows of each class train, the rest test
+    repeats:     how often the partition is drawn for each seed
+    seeds:       of partition and training; 0 is a seed like any other
+    reshuffle:   every seed draws its own partition; false: all seeds share one
+    train_sites, test_sites: of held-out-sites; one of them is enough, the other is then all remaining sites
+    allow_group_overlap: rows of one group may be trained on and tested
+    val_size:    share of the training part set aside, by the same rule, as inner validation
+    folds_file:  of `file`: a CSV with the columns id, repeat, fold, part (folds_file.py); relative to the study file
+    """
+
+    split: Kind | Protocol = "stratified-k-fold"
     folds: int = Field(default=5, ge=1, le=1000)
     test_size: float = Field(default=0.2, gt=0, lt=1)
     train_per_class: int | None = Field(default=None, ge=1)
@@ -49,12 +79,27 @@ class ProtocolSpec(Spec):
     test_sites: tuple[str, ...] = ()
     allow_group_overlap: bool = False
     val_size: float = Field(default=0.0, ge=0, lt=1)
+    folds_file: Path | None = None
+
+    @property
+    def split_name(self) -> str:
+        """The split in words: its kind, or the name of the user's Protocol."""
+        return self.split if isinstance(self.split, str) else self.split.name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_split(cls, value: Any) -> Any:
+        """A Protocol, or the name of a split, stands for a protocol that has only that."""
+        return {"split": value} if isinstance(value, (str, Protocol)) else value
 
     @model_validator(mode="after")
     def _check_options(self) -> ProtocolSpec:
         for option, kinds in _OPTION_SPLITS.items():
-            if getattr(self, option) != type(self).model_fields[option].default and self.split not in kinds:
-                raise ValueError(f"'{option}' belongs to {join_words(sorted(kinds))} and does nothing for 'split: {self.split}'")
+            if getattr(self, option) == type(self).model_fields[option].default or self.split in kinds:
+                continue
+            if not (isinstance(self.split, Protocol) and option == "allow_group_overlap"):
+                belongs = join_words(sorted(kinds))
+                raise ValueError(f"'{option}' belongs to {belongs} and does nothing for 'split: {self.split_name}'")
         if self.folds < 2 and self.split != "held-out-sites":
             raise ValueError(f"'folds: {self.folds}' leaves nothing to train on: expected at least 2, or split: test-only")
         if self.train_per_class and self.test_size != type(self).model_fields["test_size"].default:
@@ -63,6 +108,8 @@ class ProtocolSpec(Spec):
             raise ValueError("'seeds' must be different whole numbers from 0 upwards")
         if self.split == "held-out-sites":
             self._check_sites()
+        if self.split == "file" and self.folds_file is None:
+            raise ValueError("'split: file' needs 'folds_file', a CSV with the columns id, repeat, fold, part")
         return self
 
     def _check_sites(self) -> None:
@@ -77,17 +124,17 @@ class ProtocolSpec(Spec):
 
 
 def KFold(folds: int = 5, *, stratified: bool = True, **options: Any) -> ProtocolSpec:
-    """k-fold, classes in proportion unless `stratified=False`; groups stay together. `KFold(5, seeds=[0, 1], repeats=2)`."""
+    """k-fold, with classes in proportion unless `stratified=False`; groups stay together. `KFold(5, seeds=[0, 1], repeats=2)`."""
     return _build_spec("KFold", "stratified-k-fold" if stratified else "k-fold", folds=folds, **options)
 
 
 def GroupKFold(folds: int = 5, *, stratified: bool = True, **options: Any) -> ProtocolSpec:
-    """k-fold over whole groups; refused where there are none."""
+    """k-fold over groups, each of which stays together; refused where there are none."""
     return _build_spec("GroupKFold", "stratified-group-k-fold" if stratified else "group-k-fold", folds=folds, **options)
 
 
 def LeaveOneGroupOut(**options: Any) -> ProtocolSpec:
-    """Each group tested once by a model that never saw it."""
+    """Each group is tested once, by a model that never saw it."""
     return _build_spec("LeaveOneGroupOut", "leave-one-group-out", **options)
 
 
@@ -101,18 +148,23 @@ def Predefined(**options: Any) -> ProtocolSpec:
     return _build_spec("Predefined", "predefined", **options)
 
 
+def FoldsFile(folds_file: str | Path, **options: Any) -> ProtocolSpec:
+    """The folds of a CSV file with the columns id, repeat, fold, part."""
+    return _build_spec("FoldsFile", "file", folds_file=folds_file, **options)
+
+
 def BlockKFold(folds: int = 5, **options: Any) -> ProtocolSpec:
-    """Each recording and class in contiguous stretches of time; windows across a border are in none. Groups are on both sides."""
+    """Contiguous stretches of time of each recording and class; windows across a border are in none. Groups are on both sides."""
     return _build_spec("BlockKFold", "block-k-fold", folds=folds, allow_group_overlap=True, **options)
 
 
 def HeldOutSites(**options: Any) -> ProtocolSpec:
-    """`HeldOutSites(test_sites=["Brno"], folds=10)`: k-fold over the other sites, each model also tested on the unseen ones."""
+    """`HeldOutSites(test_sites=["Brno"], folds=10)`: k-fold over the other sites, all models also tested on the unseen ones."""
     return _build_spec("HeldOutSites", "held-out-sites", **options)
 
 
 def TestOnly(**options: Any) -> ProtocolSpec:
-    """Nothing is trained, everything is tested."""
+    """Nothing is trained; everything is tested."""
     return _build_spec("TestOnly", "test-only", **options)
 
 
@@ -134,6 +186,7 @@ _OPTION_SPLITS: dict[str, set[str]] = {
     "reshuffle": _RANDOM_SPLITS,
     "train_sites": {"held-out-sites"},
     "test_sites": {"held-out-sites"},
-    "allow_group_overlap": {"k-fold", "stratified-k-fold", "block-k-fold", "hold-out", "predefined", "held-out-sites"},
+    "allow_group_overlap": {"k-fold", "stratified-k-fold", "block-k-fold", "hold-out", "predefined", "held-out-sites", "file"},
     "val_size": _RANDOM_SPLITS | {"leave-one-group-out", "predefined"},
+    "folds_file": {"file"},
 }

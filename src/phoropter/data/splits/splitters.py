@@ -1,14 +1,15 @@
-"""How the labelled rows of a dataset are parted, one function for each `split:`, and what is refused with what would work.
+"""Splitters: one function for each `split:` that partitions the labelled rows of a dataset.
 
-k-folds without groups are scikit-learn's. Groups are dealt by deal.py, which says why. Hold-out and inner validation take from
-each class the rows that come first in an order drawn by id, so that more data do not reshuffle what was there.
+k-folds without groups are scikit-learn's. Groups are partitioned by group_kfold.py, which gives the reason. Hold-out and inner
+validation take from each class the rows that come first in a random order of ids, so that adding rows leaves the order of the
+others as it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +19,13 @@ from phoropter.core.seeds import named_generator, random_permutation
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.splits.block_kfold import NO_FOLD, assign_block_folds
 from phoropter.data.splits.group_kfold import balanced_group_partition
-
-if TYPE_CHECKING:
-    from phoropter.data.splits.spec import ProtocolSpec
+from phoropter.data.splits.spec import Protocol, ProtocolSpec
 
 Rows = NDArray[np.int64]
 
 
 class RowPartition(NamedTuple):
-    """Places in a pool, and what this parting is in words."""
+    """One partition: positions in a LabelledRows, and its name in words."""
 
     name: str
     train: Rows
@@ -37,7 +36,7 @@ class RowPartition(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
-    """The labelled rows in the order of their ids. rows: their numbers in the dataset; groups: numbers, or None."""
+    """The labelled rows, sorted by id. rows: their numbers in the dataset · groups: integer codes, or None."""
 
     dataset: Dataset
     rows: Rows
@@ -58,7 +57,7 @@ class LabelledRows:
 
     @property
     def name(self) -> str:
-        """What people call the dataset."""
+        """The name of the dataset."""
         return self.dataset.name
 
     def get_column(self, name: str) -> NDArray[np.str_] | None:
@@ -67,13 +66,13 @@ class LabelledRows:
         return None if values is None else values[self.rows]
 
     def select_rows(self, places: Rows) -> LabelledRows:
-        """Only these places."""
+        """Only these positions."""
         return LabelledRows(
             self.dataset, self.rows[places], self.labels[places], None if self.groups is None else self.groups[places]
         )
 
     def to_dataset_rows(self, places: Rows) -> Rows:
-        """Places → row numbers of the dataset, sorted."""
+        """Positions → row numbers of the dataset, sorted."""
         return np.sort(self.rows[places])
 
     def group_names(self, groups: Rows) -> list[str]:
@@ -86,7 +85,7 @@ class LabelledRows:
         return np.bincount(self.labels, minlength=len(self.dataset.classes)).astype(np.int64)
 
     def count_by_group(self, stratified: bool) -> tuple[Rows, Rows]:
-        """((G, C) rows of each class, or (G, 1) rows, in each group that is here; (n,) which of these a row belongs to)."""
+        """((G, C) rows of each class, or (G, 1) rows, in each of the G groups; (n,) the group of each row)."""
         assert self.groups is not None
         _, index = np.unique(self.groups, return_inverse=True)
         counts = np.zeros((index.max() + 1, len(self.dataset.classes)), dtype=np.int64)
@@ -98,13 +97,13 @@ class LabelledRows:
         return self.groups is not None and not spec.allow_group_overlap
 
     def describe_groups(self, spec: ProtocolSpec) -> str:
-        """What becomes of groups, for the name of a split."""
+        """How groups are treated, for the name of a split."""
         kept = " with groups kept together" if self.keeps_groups(spec) else " with groups on both sides"
         return "" if self.groups is None else kept
 
 
 def add_validation_part(pool: LabelledRows, part: RowPartition, spec: ProtocolSpec, draw: int) -> RowPartition:
-    """With the asked share of the training part cut off as inner validation, by the same rule about groups."""
+    """The partition with `val_size` of its training part set aside as inner validation; groups are treated as in the split."""
     if not spec.val_size:
         return part
     inner = pool.select_rows(part.train)
@@ -113,21 +112,23 @@ def add_validation_part(pool: LabelledRows, part: RowPartition, spec: ProtocolSp
 
 
 def raise_on_missing_class(pool: LabelledRows, part: RowPartition, spec: ProtocolSpec) -> None:
-    """Every class must be trained on and, where the parting is ours to choose, tested. Raises SplitError."""
+    """Raises SplitError where a class is not trained on or, for a partition that phoropter draws itself, not tested."""
     if spec.split == "test-only":
         return
     sides = {"training": part.train, "test": part.test}
-    if spec.split in ("leave-one-group-out", "predefined") or (spec.split == "held-out-sites" and spec.folds == 1):
+    chosen_by_user = spec.split in ("leave-one-group-out", "predefined", "file") or isinstance(spec.split, Protocol)
+    if chosen_by_user or (spec.split == "held-out-sites" and spec.folds == 1):
         del sides["test"]
     met = [places for places in (part.train, part.test, part.val) if places is not None]
     known = np.unique(pool.labels[np.concatenate(met)])
     for side, places in sides.items():
         gone = np.setdiff1d(known, pool.labels[places])
         if gone.size:
-            word = pool.dataset.classes[gone[0]]
+            word, size = pool.dataset.classes[gone[0]], _describe_class_size(pool, int(gone[0]))
+            default = "use fewer folds" if isinstance(spec.split, str) else "correct its make_splits"
             raise SplitError(
-                f"{pool.name}: no picture of '{word}' is in the {side} part of '{part.name}' ({_describe_class_size(pool, int(gone[0]))}); "
-                f"{_SUGGESTIONS.get(spec.split, 'use fewer folds')}, or leave the class out with exclude: ['{word}']"
+                f"{pool.name}: no picture of '{word}' is in the {side} part of '{part.name}' ({size}); "
+                f"{_SUGGESTIONS.get(spec.split_name, default)}, or leave the class out with exclude: ['{word}']"
             )
 
 
@@ -138,7 +139,7 @@ def _describe_class_size(pool: LabelledRows, label: int) -> str:
 
 
 def _split_k_fold(pool: LabelledRows, spec: ProtocolSpec, draw: int, before: str = "") -> Iterator[RowPartition]:
-    """The four k-folds, stratified or not, and those inside the training sites."""
+    """The four k-folds, and the folds inside the training sites."""
     stratified = spec.split in ("stratified-k-fold", "stratified-group-k-fold", "held-out-sites")
     if pool.groups is None and spec.split in ("group-k-fold", "stratified-group-k-fold"):
         raise SplitError(
@@ -146,14 +147,14 @@ def _split_k_fold(pool: LabelledRows, spec: ProtocolSpec, draw: int, before: str
             "paths with group_from, or use split: stratified-k-fold"
         )
     name = f"{before}{'stratified ' * stratified}{spec.folds}-fold{pool.describe_groups(spec)}"
-    deal_out = _assign_group_folds if pool.keeps_groups(spec) else _assign_row_folds
-    of = deal_out(pool, spec.folds, stratified, draw)
+    assign = _assign_group_folds if pool.keeps_groups(spec) else _assign_row_folds
+    fold_of = assign(pool, spec.folds, stratified, draw)
     for fold in range(spec.folds):
-        yield RowPartition(name, np.flatnonzero(of != fold), np.flatnonzero(of == fold))
+        yield RowPartition(name, np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold))
 
 
 def _assign_row_folds(pool: LabelledRows, folds: int, stratified: bool, draw: int) -> Rows:
-    """(n,) the fold each row is tested in."""
+    """(n,) the fold in which each row is tested."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
     least, rarest = min((int(count), place) for place, count in enumerate(pool.class_counts()) if count)
@@ -162,10 +163,10 @@ def _assign_row_folds(pool: LabelledRows, folds: int, stratified: bool, draw: in
     if len(pool.rows) < folds:
         raise SplitError(f"{folds} folds need at least {folds} rows, and {pool.name} has {len(pool.rows)}: use fewer folds")
     splitter = (StratifiedKFold if stratified else KFold)(folds, shuffle=True, random_state=draw % 2**32)
-    of = np.zeros(len(pool.rows), dtype=np.int64)
+    fold_of = np.zeros(len(pool.rows), dtype=np.int64)
     for fold, (_, test) in enumerate(splitter.split(pool.rows, pool.labels)):
-        of[test] = fold
-    return of
+        fold_of[test] = fold
+    return fold_of
 
 
 def _raise_too_few(pool: LabelledRows, folds: int, count: int, label: int) -> None:
@@ -191,8 +192,8 @@ def _split_block_k_fold(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> It
         )
     if pool.keeps_groups(spec):
         raise SplitError(
-            "split: block-k-fold has windows of every group on both sides: say allow_group_overlap: true if that is the "
-            "question, or use split: group-k-fold"
+            "split: block-k-fold has windows of every group on both sides: say allow_group_overlap: true if that is intended, or "
+            "use split: group-k-fold"
         )
     names = pool.get_column("recordings") if pool.dataset.recordings is not None else pool.get_column("groups")
     recording = np.zeros(len(pool.rows), dtype=np.int64) if names is None else np.unique(names, return_inverse=True)[1]
@@ -203,10 +204,10 @@ def _split_block_k_fold(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> It
             f"{spec.folds} blocks of each recording and class need as many windows, and {pool.name} has {fewest} in one of them: "
             f"{f'use at most folds: {fewest}' if fewest > 1 else 'use another split'}, or more windows"
         )
-    of = assign_block_folds(spans[pool.rows], stretch, spec.folds)
-    name = f"{spec.folds} blocks of time with groups on both sides, {int((of == NO_FOLD).sum())} windows on borders left out"
+    fold_of = assign_block_folds(spans[pool.rows], stretch, spec.folds)
+    name = f"{spec.folds} blocks of time with groups on both sides, {int((fold_of == NO_FOLD).sum())} windows on borders left out"
     for fold in range(spec.folds):
-        yield RowPartition(name, np.flatnonzero((of != fold) & (of != NO_FOLD)), np.flatnonzero(of == fold))
+        yield RowPartition(name, np.flatnonzero((fold_of != fold) & (fold_of != NO_FOLD)), np.flatnonzero(fold_of == fold))
 
 
 def _split_leave_one_group_out(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
@@ -247,7 +248,7 @@ def _sample_per_class(pool: LabelledRows, count: int, draw: int) -> Rows:
 
 
 def _select_share(pool: LabelledRows, share: float, grouped: bool, draw: int, what: str) -> Rows:
-    """Places of about `share` of the rows, classes in proportion, whole groups where they stay together."""
+    """Positions of about `share` of the rows, with classes in proportion; complete groups where `grouped`."""
     if grouped:
         counts, index = pool.count_by_group(stratified=True)
         if len(counts) < 2:
@@ -312,7 +313,7 @@ def _split_held_out_sites(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> 
 
 
 def _resolve_sites(pool: LabelledRows, spec: ProtocolSpec, known: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(sites trained on, sites tested): what is not named is all the rest."""
+    """(training sites, test sites); a side that is not named is all remaining sites."""
     for site in (*spec.train_sites, *spec.test_sites):
         if site not in known:
             raise SplitError(f"{pool.name} has no site '{site}'{did_you_mean(site, known)}; it has {join_words(known)}")
@@ -335,6 +336,7 @@ _SUGGESTIONS = {
     "leave-one-group-out": "record it in more groups, or use split: stratified-group-k-fold",
     "held-out-sites": "use fewer folds, or add a site that has it to train_sites",
     "hold-out": "hold out another share, or record more",
+    "file": "correct the folds file",
 }
 SPLITTERS: dict[str, Callable[[LabelledRows, ProtocolSpec, int], Iterator[RowPartition]]] = {
     "k-fold": _split_k_fold,
