@@ -33,7 +33,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}")
 _trusted_folder: ContextVar[Path | None] = ContextVar("trusted_folder", default=None)
 _recorded_extensions: ContextVar[tuple[Extension, ...] | None] = ContextVar("recorded_extensions", default=None)
 
-FoundT = TypeVar("FoundT")
+ExtensionT = TypeVar("ExtensionT", bound="Extension")
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +194,16 @@ def collect_extensions(value: Any) -> Iterator[Extension]:
             yield from collect_extensions(item)
 
 
-def resolve_reference(text: str, kind: type[FoundT]) -> FoundT:
+def resolve_reference(text: str, kind: type[ExtensionT]) -> ExtensionT:
+    """`module:NAME` → the extension of that name. Raises ValueError as `import_reference`, and for another kind of object."""
+    found = import_reference(text)
+    if not isinstance(found, kind):
+        raise ValueError(f"'{text}' is a {type(found).__name__}, expected a phoropter {kind.__name__}")
+    object.__setattr__(found, "reference", text)
+    return found
+
+
+def import_reference(text: str) -> Any:
     """`module:NAME` → the object of that name. Raises ValueError where code is not trusted, or there is no such object."""
     if not is_code_trusted():
         raise ValueError(
@@ -208,11 +217,7 @@ def resolve_reference(text: str, kind: type[FoundT]) -> FoundT:
         raise ValueError(f"'{text}': the module '{module_name}' cannot be imported ({error})") from error
     if not hasattr(module, name):
         raise ValueError(f"'{text}': the module '{module_name}' has no '{name}'")
-    found = getattr(module, name)
-    if not isinstance(found, kind):
-        raise ValueError(f"'{text}' is a {type(found).__name__}, expected a phoropter {kind.__name__}")
-    object.__setattr__(found, "reference", text)
-    return found
+    return getattr(module, name)
 
 
 def _source_text(value: Any) -> str:

@@ -6,7 +6,6 @@ as pictures is in preview.py.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,15 +21,12 @@ from phoropter.core.files import format_bytes
 from phoropter.core.seeds import random_permutation
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.recordings.dataset import RenderedPictures
-from phoropter.data.sources.cifar import CIFAR10, CIFAR100, CifarLayout
-from phoropter.data.sources.folder import IMAGE_EXTENSIONS
-from phoropter.data.sources.imagenet import LABEL_FILES
+from phoropter.data.source_table import detect_source
 from phoropter.data.spec import DataSpec
 from phoropter.signals import recording as signals
 
 MAX_SAMPLED_HEADERS = 500
 MAX_LISTED = 20
-MIN_SYNSET_FOLDERS = 500  # fewer synset folders are somebody's own selection, with classes of its own
 
 
 @dataclass(frozen=True)
@@ -112,92 +108,9 @@ def summarize_dataset(dataset: Dataset, sampled: int = MAX_SAMPLED_HEADERS) -> D
 def detect_data_spec(path: Path) -> DataSpec:
     """What lies at a path, as a spec that lists problems instead of stopping at them. Raises DataError when it cannot be told."""
     if str(path) == "digits" and not path.exists():
-        return DataSpec(digits=True)
+        return DataSpec.model_validate({"digits": True})
     path = path.expanduser().absolute()
-    if not path.exists():
-        raise DataError(
-            f"there is nothing at {path}; expected a folder of pictures or recordings, a manifest, .npz, Parquet or CIFAR files"
-        )
-    source = _detect_folder_source(path) if path.is_dir() else _detect_file_source(path)
-    return DataSpec.model_validate({source: path, "on_bad_input": "skip"})
-
-
-def _detect_folder_source(path: Path) -> str:
-    for source, kind in _CIFAR_LAYOUTS.items():
-        if any(
-            (place / next(iter(kind.batch_files))).is_file() and (place / kind.meta_file).is_file()
-            for place in (path, path / kind.folder)
-        ):
-            return source
-        if (path / kind.archive).is_file():
-            return source
-    names = [entry.name for entry in islice(path.iterdir(), 10_000)]
-    if recorded := _detect_recordings_source(path, names):
-        return recorded
-    suffixes = Counter(Path(name).suffix.lower() for name in names)
-    flat = [name for name in names if re.match(r"n\d{8}_.*\.jpe?g$", name, re.IGNORECASE)]
-    synsets = sum(1 for name in names if re.fullmatch(r"n\d{8}", name))
-    labelled = any((path / name).is_file() for name in LABEL_FILES)
-    if synsets >= MIN_SYNSET_FOLDERS or (names and 2 * len(flat) > len(names)) or (labelled and suffixes[".jpeg"]):
-        return "imagenet"
-    if suffixes[".parquet"] and not any(suffixes[suffix] for suffix in IMAGE_EXTENSIONS):
-        return "parquet"
-    return "folder"
-
-
-def _detect_recordings_source(path: Path, names: list[str]) -> str | None:
-    """The database whose files lie in a folder. Raises DataError for recordings that only a manifest can explain."""
-    if any(re.fullmatch(r"S\d+", name) and (path / name / f"{name}.pkl").is_file() for name in names):
-        return "wesad"
-    headers = [name for name in names if name.endswith(".hea")]
-    if headers and (path / headers[0]).with_suffix(".atr").is_file():
-        return "mitdb"
-    if headers and "#pH" in (path / headers[0]).read_text(encoding="latin-1"):
-        return "ctu"
-    if any(re.fullmatch(r"Subject\d+_[12]\.edf", name) for name in names):
-        return "eegmat"
-    if headers or any(name.lower().endswith(".edf") for name in names):
-        raise DataError(f"{path} holds recordings of no known database; list them in a manifest (docs/recordings.md)")
-    return None
-
-
-def _detect_file_source(path: Path) -> str:
-    name = path.name.lower()
-    for source, kind in _CIFAR_LAYOUTS.items():
-        if name == kind.archive:
-            return source
-    if name.endswith((".csv", ".tsv")):
-        return "recordings" if _lists_recordings(path) else "manifest"
-    if name.endswith(".npz"):
-        return "npz"
-    if name.endswith((".parquet", ".pq")):
-        return _detect_parquet_source(path)
-    if name.endswith((".tar", ".gz", ".tgz", ".zip", ".7z", ".rar", ".bz2", ".xz")):
-        raise DataError(f"{path} is an archive; unpack it and name the folder (only CIFAR's own archives are read as they are)")
-    raise DataError(f"{path}: expected a folder of pictures, a manifest (.csv, .parquet), .npz, Parquet or CIFAR files")
-
-
-def _lists_recordings(path: Path) -> bool:
-    """Whether a manifest has a rate, or lists recordings by their endings."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            header, first = file.readline(1_000_000).lower(), file.readline(1_000_000).lower()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    words = {word.strip().strip('"') for word in re.split("[,;\t]", header)}
-    listed = any(re.search(rf"\{ending}[\"',;\s]", first + "\n") for ending in (".hea", ".edf"))
-    return "path" in words and ("rate_hz" in words or listed)
-
-
-def _detect_parquet_source(path: Path) -> str:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        names = {name.lower() for name in parquet.read_schema(path).names}
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is damaged or no Parquet file ({error})") from None
-    return "manifest" if "path" in names and "image" not in names else "parquet"
+    return DataSpec.model_validate({detect_source(path).key: path, "on_bad_input": "skip"})
 
 
 def _summarize_recordings(dataset: Dataset) -> tuple[dict[str, Any], ...]:
@@ -305,6 +218,3 @@ def _count_lines(what: str, counts: dict[str, int]) -> list[str]:
 def _bounded_lines(items: Iterable[str]) -> list[str]:
     lines = [f"  {item}" for item in items]
     return lines if len(lines) <= MAX_LISTED else [*lines[:MAX_LISTED], f"  … and {len(lines) - MAX_LISTED} more"]
-
-
-_CIFAR_LAYOUTS: dict[str, CifarLayout] = {"cifar10": CIFAR10, "cifar100": CIFAR100}

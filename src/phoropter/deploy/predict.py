@@ -24,7 +24,7 @@ from phoropter.core.spec import SourceMap, validate_as
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.recordings.bundle_view import BundleView
 from phoropter.data.recordings.files import find_prediction_database
-from phoropter.data.spec import SOURCES, DataSpec
+from phoropter.data.spec import DataSpec
 from phoropter.deploy.inputs import DecodedChunk, decode_in_chunks, open_pictures, open_recording_files
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
@@ -94,7 +94,7 @@ def load_bundle(folder: Path) -> Bundle:
     candidate = validate_as(Candidate, said["candidate"], source, ("training", "candidate"))
     data = validate_as(DataSpec, said["data"], source, ("training", "data"))
     drawn = validate_as(BundleView, said["drawn"], source, ("training", "drawn")) if said.get("drawn") else None
-    if SOURCES[data.source].holds_recordings and drawn is None:
+    if data.source_record.holds_recordings and drawn is None:
         raise WeightsError(
             f"bundle {place} does not say how its recordings were drawn; an older phoropter saved it: train it again"
         )

@@ -73,8 +73,8 @@ def test_identity_is_of_contents_and_survives_pickling(zoo: Path, tmp_path: Path
     ("columns", "words"),
     [
         ({"image": ["a", "b", "c", "d"]}, "the column 'image' is string, expected encoded pictures"),
-        ({"label": [0, 1, 2, 1]}, "the label 2 came, but 2 classes are named"),
-        ({"label": [0.5, 1.0, 2.0, 1.0]}, "the labels are float, expected whole numbers or text"),
+        ({"label": [0, 1, 2, 1]}, "the label 2 came, but 'classes' names 2: expected 0..1"),
+        ({"label": [0.5, 1.0, 2.0, 1.0]}, r"a label is 0.5 \(float\), expected whole numbers or words"),
     ],
 )
 def test_what_is_wrong_is_named(zoo: Path, tmp_path: Path, columns: dict[str, Any], words: str) -> None:

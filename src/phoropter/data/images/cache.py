@@ -232,8 +232,8 @@ def _explain_disk_errors(place: PixelCacheEntry) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskError(
-                f"{place.partial_folder} could not be written because the disk is full: free some space, or set PHOROPTER_CACHE to a "
-                "larger disk, and run the same command again"
+                f"{place.partial_folder} could not be written because the disk is full: free some space, or set PHOROPTER_CACHE "
+                "to a larger disk, and run the same command again"
             ) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise DiskError(

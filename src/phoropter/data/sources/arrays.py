@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, join_words
 from phoropter.core.files import format_bytes
-from phoropter.data.dataset import Dataset, encode_labels
+from phoropter.data.dataset import UNLABELLED, Dataset, encode_labels
+from phoropter.data.source import Source
 from phoropter.data.sources.folder import parse_split_name
 from phoropter.data.sources.storage import ArrayPictures, LazyArray
+
+OPTIONAL_COLUMNS = ("ids", "groups", "sites", "parts")
 
 
 def open_digits() -> Dataset:
@@ -67,22 +70,32 @@ def open_npz(path: Path, *, name: str | None = None) -> Dataset:
     columns = {key: _read_npz_column(path, key, shape[0]) for key in ("labels", "ids", "groups", "sites", "parts")}
     if columns["labels"] is None:
         raise DataError(f"{path.name} has no array 'labels'; expected images (N, H, W, 3) uint8 and labels (N,)")
-    labels, classes = _encode_npz_labels(path, columns["labels"])
+    named = _read_npz_array(path, "classes")
+    labels, classes = convert_labels(columns["labels"], None if named is None else named.ravel().tolist(), path.name)
     held = LazyArray(_read_npz_images, path, files=(path,))
     return from_columns(name or path.stem, held, labels, classes, {k: v for k, v in columns.items() if k != "labels"})
 
 
-def from_arrays(
-    images: NDArray[np.uint8], labels: Sequence[Any], *, name: str = "arrays", **columns: Sequence[Any] | None
-) -> Dataset:
-    """(N, H, W[, 1 | 3 | 4]) uint8 and N labels → Dataset. columns: ids, groups, sites, parts, each N long."""
+def from_arrays(images: Any, labels: Any, *, name: str = "arrays", **columns: Sequence[Any] | None) -> Dataset:
+    """Images and labels → Dataset; ids are row numbers where none are given. The images are not copied: do not change them later.
+
+    images:  (N, H, W) grey, or (N, H, W, C) with C of 1, 3 or 4; uint8
+    labels:  N whole numbers or words; None, an empty word or a negative number is a picture without a label
+    columns: ids, groups, sites, parts, each N long
+    Raises DataError for another shape or type, and for columns of another length.
+
+    >>> from_arrays(np.zeros((4, 8, 8), np.uint8), ["cat", "dog", "cat", "dog"], groups=[1, 1, 2, 2]).classes
+    ('cat', 'dog')
+    """
+    if not isinstance(images, np.ndarray):
+        raise DataError(f"{name}: images are {type(images).__name__}, expected a NumPy array (N, H, W[, C]) of uint8")
     _check_image_array(images.shape, images.dtype, name)
-    if len(labels) != len(images):
-        raise DataError(f"{name}: {len(labels)} labels came for {len(images)} images")
-    coded_labels, classes = encode_labels([str(label) for label in labels])
+    coded, classes = convert_labels(labels, None, name)
+    if len(coded) != len(images):
+        raise DataError(f"{name}: {len(coded)} labels came for {len(images)} images")
     held = LazyArray(_return_unchanged, images)
     return from_columns(
-        name, held, coded_labels, classes, {k: None if v is None else np.array(v).astype(str) for k, v in columns.items()}
+        name, held, coded, classes, {k: None if v is None else np.array(v).astype(str) for k, v in columns.items()}
     )
 
 
@@ -94,23 +107,60 @@ def from_columns(
     columns: dict[str, NDArray[np.str_] | None],
 ) -> Dataset:
     """Pictures in an array, and columns as text → Dataset; ids are row numbers where none are given."""
-    ids, parts = columns.get("ids"), columns.get("parts")
-    if parts is not None:
-        found = [parse_split_name(part) if part else "" for part in parts.tolist()]
-        if None in found:
-            raise DataError(f"{name}: parts holds '{parts[found.index(None)]}'; expected train, val or test")
-        parts = np.array(found, dtype=np.str_)
-    width = len(str(max(0, len(labels) - 1)))
+    if unknown := sorted(set(columns) - set(OPTIONAL_COLUMNS)):
+        raise DataError(f"{name}: '{unknown[0]}' is no column; expected {join_words(OPTIONAL_COLUMNS)}")
+    ids = columns.get("ids")
     return Dataset(
         name=name,
-        ids=np.array([f"{row:0{width}d}" for row in range(len(labels))]) if ids is None else ids,
+        ids=make_row_ids(len(labels)) if ids is None else ids,
         labels=labels,
         classes=classes,
         pictures=ArrayPictures(held, np.arange(len(labels)), name),
         groups=columns.get("groups"),
         sites=columns.get("sites"),
-        parts=parts,
+        parts=parse_parts(columns.get("parts"), name),
     )
+
+
+def make_row_ids(count: int) -> NDArray[np.str_]:
+    """(N,) row numbers, all of one length."""
+    width = len(str(max(0, count - 1)))
+    return np.array([f"{row:0{width}d}" for row in range(count)])
+
+
+def parse_parts(parts: NDArray[np.str_] | None, where: str) -> NDArray[np.str_] | None:
+    """(N,) names of official parts in any usual spelling → train, val, test or ''. Raises DataError for another word."""
+    if parts is None:
+        return None
+    found = [parse_split_name(part) if part else "" for part in parts.tolist()]
+    if None in found:
+        raise DataError(f"{where}: parts holds '{parts[found.index(None)]}'; expected train, val or test")
+    return np.array(found, dtype=np.str_)
+
+
+def convert_labels(labels: Any, classes: Iterable[Any] | None, where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """N labels, as whole numbers or words, and what the numbers are called → (labels, classes).
+
+    None, an empty word and a negative number are UNLABELLED. Raises DataError for labels that are neither, or not in `classes`.
+    """
+    given = labels.tolist() if hasattr(labels, "tolist") else [x.item() if hasattr(x, "item") else x for x in labels]
+    names = None if classes is None else tuple(str(name) for name in classes)
+    if all(label is None or type(label) is int for label in given):
+        if names is None:
+            return encode_labels([str(label) if label is not None and label >= 0 else None for label in given])
+        numbers = np.array([UNLABELLED if label is None else max(label, UNLABELLED) for label in given], dtype=np.int64)
+        if numbers.max(initial=-1) >= len(names):
+            raise DataError(
+                f"{where}: the label {numbers.max()} came, but 'classes' names {len(names)}: expected 0..{len(names) - 1}"
+            )
+        return numbers, names
+    if wrong := next((label for label in given if not isinstance(label, (str, bool, type(None)))), None):
+        raise DataError(f"{where}: a label is {wrong!r} ({type(wrong).__name__}), expected whole numbers or words alone")
+    words = [None if label in (None, "") else str(label) for label in given]
+    unknown = {word for word in words if word} - set(names or [word for word in words if word])
+    if unknown:
+        raise DataError(f"{where}: the label '{min(unknown)}' is not in 'classes' ({join_words(names or ())})")
+    return encode_labels(words, names)
 
 
 def _return_unchanged(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -135,7 +185,7 @@ def _read_npz_header(path: Path) -> tuple[int, ...]:
     _check_image_array(shape, kind, path.name)
     if size > 0.8 * psutil.virtual_memory().total:
         raise DataError(
-            f"{path.name}: its images unfold into {format_bytes(size)}, more than this machine's memory; use files or Parquet"
+            f"{path.name}: its images take {format_bytes(size)} unpacked, more than this machine's memory; use files or Parquet"
         )
     return tuple(int(side) for side in shape)
 
@@ -173,25 +223,17 @@ def _read_npz_column(path: Path, key: str, count: int) -> NDArray[Any] | None:
     return np.char.decode(column, "utf-8") if column.dtype.kind == "S" else column.astype(np.str_)
 
 
-def _encode_npz_labels(path: Path, labels: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    given = _read_npz_array(path, "classes")
-    classes = None if given is None else tuple(str(word) for word in given.ravel().tolist())
-    if labels.dtype.kind not in "iu":
-        words = [word or None for word in labels.tolist()]
-        unknown = {word for word in words if word} - set(classes or [word for word in words if word])
-        if unknown:
-            raise DataError(f"{path.name}: the label '{min(unknown)}' is not in 'classes' ({join_words(classes or ())})")
-        return encode_labels(words, classes)
-    if classes is None:
-        return encode_labels([str(label) if label >= 0 else None for label in labels.tolist()])
-    if labels.max(initial=-1) >= len(classes):
-        raise DataError(
-            f"{path.name}: the label {labels.max()} came, but 'classes' names {len(classes)}: expected 0..{len(classes) - 1}"
-        )
-    return np.maximum(labels.astype(np.int64), -1), classes
-
-
 _NPY_HEADER_READERS: dict[tuple[int, int], Callable[..., Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+
+NPZ_SOURCE = Source(
+    "npz",
+    lambda request: open_npz(request.path, name=request.name),
+    "a file with the arrays images and labels, and where known ids, groups, sites, parts and classes",
+    detect=lambda contents: contents.is_file_like(".npz"),
+)
+DIGITS_SOURCE = Source(
+    "digits", lambda request: open_digits(), "`true`: scikit-learn's handwritten digits", value_type=bool, default=False
+)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from phoropter.core.errors import DataError, join_words
 from phoropter.core.files import format_bytes
 from phoropter.data.dataset import Dataset
+from phoropter.data.source import PathContents, Source
 from phoropter.data.sources.folder import open_folder
 from phoropter.data.sources.storage import ArrayPictures, LazyArray
 from phoropter.signals.readers.safe_pickle import load_arrays
@@ -192,3 +193,24 @@ def _parse_class_names(content: Any, key: str, where: str) -> tuple[str, ...]:
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise DataError(f"{where}: '{key}' should be the list of class names; fetch it again")
     return tuple(words)
+
+
+def _define_cifar_source(key: str, layout: CifarLayout) -> Source:
+    return Source(
+        key,
+        lambda request: open_cifar(request.path, layout, name=request.name),
+        f"{layout.title}: the folder or .tar.gz that torchvision downloads, or the folder it lies in",
+        detect=lambda contents: _is_cifar(contents, layout),
+    )
+
+
+def _is_cifar(contents: PathContents, layout: CifarLayout) -> bool:
+    path, first = contents.path, next(iter(layout.batch_files))
+    if not contents.is_folder:
+        return path.name.lower() == layout.archive
+    unpacked = any((place / first).is_file() and (place / layout.meta_file).is_file() for place in (path, path / layout.folder))
+    return unpacked or (path / layout.archive).is_file()
+
+
+CIFAR10_SOURCE = _define_cifar_source("cifar10", CIFAR10)
+CIFAR100_SOURCE = _define_cifar_source("cifar100", CIFAR100)

@@ -20,6 +20,7 @@ import numpy as np
 
 from phoropter.core.errors import DataError, InputProblem, join_words
 from phoropter.data.dataset import Dataset, encode_labels
+from phoropter.data.source import Source
 from phoropter.data.sources.storage import FilePictures
 
 IMAGE_EXTENSIONS = (
@@ -257,7 +258,8 @@ def _detect_official_splits(inner: list[PathParts], tops: Counter[str]) -> dict[
 def _explain_no_pictures(walk: FolderScan, on_bad_input: str) -> str:
     expected = "expected a folder for each class with pictures in it"
     if walk.picture_paths:
-        return f"{walk.root}: {len(walk.picture_paths)} pictures lie outside class folders; {expected}, or a manifest with their labels"
+        count = len(walk.picture_paths)
+        return f"{walk.root}: {count} pictures lie outside class folders; {expected}, or a manifest with their labels"
     besides = [*map(str, walk.collect_problems(on_bad_input)), *walk.describe_other_files()][:1]
     return f"{walk.root}: no pictures were found" + "".join(f" ({what})" for what in besides) + f"; {expected}"
 
@@ -314,3 +316,11 @@ _SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", "testset", "test_set", "seg_test"), "test"),
     **dict.fromkeys(("pred", "predict", "prediction", "seg_pred", "unlabelled", "unlabeled"), ""),
 }
+
+
+FOLDER_SOURCE = Source(
+    "folder",
+    lambda request: open_folder(request.path, on_bad_input=request.on_bad_input, name=request.name),
+    "a folder for each class, or a tree of train/, val/ and test/ of such",
+    detect=lambda contents: contents.is_folder,
+)

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, InputProblem, join_words
 from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.source import NonEmptyPath, PathContents, Source, SourceOption, SourceRequest
 from phoropter.data.sources.folder import PathParts, normalize_unicode, parse_split_name, scan_folder
 from phoropter.data.sources.storage import FilePictures
 
@@ -30,6 +32,7 @@ DEVKIT_LABEL_FILE = "ILSVRC2012_validation_ground_truth.txt"
 DEVKIT_META_FILE = "meta.mat"
 LABEL_FILES = ("LOC_val_solution.csv", "imagenet_2012_validation_synset_labels.txt", "val.txt", DEVKIT_LABEL_FILE)
 MAX_LABEL_BYTES = 500_000_000
+MIN_SYNSET_FOLDERS = 500  # fewer synset folders are somebody's own selection, with classes of its own
 DOWNLOAD_HINT = (
     "register at https://image-net.org and unpack ILSVRC2012_img_val.tar into it, and beside the pictures put "
     "ILSVRC2012_validation_ground_truth.txt and meta.mat of the development kit, or LOC_val_solution.csv from Kaggle"
@@ -189,7 +192,8 @@ def _convert_labels(file: Path, labels: Sequence[str], order: str) -> list[int]:
     words = labels if order == "synset" else [label.lstrip("0") or "0" for label in labels]
     if unknown := next((entry for entry, word in enumerate(words, start=1) if word not in table), None):
         raise DataError(
-            f"labels: {file.name}, entry {unknown}: '{labels[unknown - 1]}' is none of the 1000 classes, read as {_ORDER_DESCRIPTIONS[order]}"
+            f"labels: {file.name}, entry {unknown}: '{labels[unknown - 1]}' is none of the 1000 classes, read as "
+            f"{_ORDER_DESCRIPTIONS[order]}"
         )
     return [table[word] for word in words]
 
@@ -200,8 +204,8 @@ def _read_devkit_index(labels: Path) -> dict[str, int]:
     file = next((folder / DEVKIT_META_FILE for folder in folders if (folder / DEVKIT_META_FILE).is_file()), None)
     if file is None:
         raise DataError(
-            f"labels: the numbers in {labels.name} are ILSVRC2012_IDs, whose order is in the development kit's {DEVKIT_META_FILE}; "
-            f"put that file (from ILSVRC2012_devkit_t12.tar.gz, folder data) into {labels.parent}"
+            f"labels: the numbers in {labels.name} are ILSVRC2012_IDs, whose order is in the development kit's "
+            f"{DEVKIT_META_FILE}; put that file (from ILSVRC2012_devkit_t12.tar.gz, folder data) into {labels.parent}"
         )
     from scipy.io import loadmat
 
@@ -234,3 +238,41 @@ _ORDER_DESCRIPTIONS = {
     "index": "the class index of the weights, 0 to 999",
     "ilsvrc": "the development kit's ILSVRC2012_ID, 1 to 1000",
 }
+
+
+def _is_imagenet(contents: PathContents) -> bool:
+    names = contents.names
+    flat = sum(1 for name in names if re.match(r"n\d{8}_.*\.jpe?g$", name, re.IGNORECASE))
+    synsets = sum(1 for name in names if _SYNSET_PATTERN.fullmatch(name))
+    labelled = any((contents.path / name).is_file() for name in LABEL_FILES)
+    return synsets >= MIN_SYNSET_FOLDERS or 2 * flat > len(names) or (labelled and ".jpeg" in contents.suffixes)
+
+
+def _check_label_options(spec: Any) -> None:
+    if spec.labels_order and not spec.labels:
+        raise ValueError("'labels_order' tells how to read a label file, and 'labels' names none: add 'labels'")
+
+
+def _open_requested(request: SourceRequest) -> Dataset:
+    given = LabelFile(request.option_path("labels"), request.option("labels_order"))
+    return open_imagenet(request.path, given=given, on_bad_input=request.on_bad_input, name=request.name)
+
+
+IMAGENET_SOURCE = Source(
+    "imagenet",
+    _open_requested,
+    "ImageNet-1k: synset folders, files named by synset, or flat files with a label file",
+    options=(
+        SourceOption("labels", NonEmptyPath | None, None, "ImageNet's label file"),
+        SourceOption(
+            "labels_order",
+            Literal["index", "ilsvrc"] | None,
+            None,
+            "what numbers in the label file mean: `index`, the class index of the weights (0 to 999), or `ilsvrc`, the "
+            "development kit's ILSVRC2012_ID (1 to 1000)",
+        ),
+    ),
+    fixed_classes=True,
+    check=_check_label_options,
+    detect=_is_imagenet,
+)

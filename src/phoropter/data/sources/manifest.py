@@ -7,8 +7,10 @@ manifest's own folder. Errors name the line.
 from __future__ import annotations
 
 import csv
+import math
 import posixpath
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, InputProblem, did_you_mean, join_words
 from phoropter.data.dataset import Dataset, encode_labels
+from phoropter.data.source import COLUMNS_OPTION, PathContents, Source, check_column_names
 from phoropter.data.sources.folder import normalize_unicode, parse_split_name
 from phoropter.data.sources.storage import FilePictures
 
@@ -35,52 +38,93 @@ def open_manifest(
     columns: our name → the file's name, for those that differ
     Raises DataError for a missing column, a repeated id, an unknown split, or pictures that are not there (listed with "skip").
     """
-    place = path.name
-    rows, lines = _read_manifest(path, dict(columns or {}))
-    kept, gone = _split_by_existence(path, rows)
-    if gone and on_bad_input == "stop":
-        more = f" (and {len(gone) - 1} more)" if len(gone) > 1 else ""
-        line = lines[gone[0]]
-        raise DataError(
-            f"{place}, line {line}: {rows[gone[0]]['path'] or 'an empty path'} does not exist in {path.parent}{more}; "
-            "correct the manifest, or say on_bad_input: skip"
-        )
-    problems = tuple(
-        InputProblem(f"{place}, line {lines[i]}", f"{rows[i]['path'] or 'an empty path'} does not exist") for i in gone
-    )
-    rows, lines = [rows[i] for i in kept], [lines[i] for i in kept]
-    ids = [normalize_unicode(row.get("id") or posixpath.normpath(row["path"])) for row in rows]
-    _check_unique_ids(place, ids, lines)
-    labels, classes = encode_labels([normalize_unicode(row["label"]) or None for row in rows])
+    rows = _read_manifest(path, dict(columns or {}))
+    return _build_dataset(rows, path.parent, on_bad_input, name or path.stem)
+
+
+def from_dataframe(
+    frame: Any,
+    folder: Path | str = ".",
+    *,
+    columns: Mapping[str, str] | None = None,
+    on_bad_input: str = "stop",
+    name: str = "dataframe",
+) -> Dataset:
+    """A pandas DataFrame with the columns path and label, and where known id, group, site and split → Dataset.
+
+    folder:  where relative paths start
+    columns: our name → the frame's name, for those that differ
+    Raises DataError as `open_manifest` does; rows are counted from 0.
+
+    >>> from_dataframe(pd.read_excel("cells.xlsx"), "~/cells", columns={"label": "diagnosis"})      # doctest: +SKIP
+    """
+    header = [str(column) for column in frame.columns]
+    body = enumerate([_format_cell(value) for value in values] for values in frame.itertuples(index=False))
+    rows = _select_columns(_ManifestRows(name, "row"), header, body, dict(columns or {}))
+    return _build_dataset(rows, Path(folder).expanduser(), on_bad_input, name)
+
+
+@dataclass(frozen=True)
+class _ManifestRows:
+    """Rows by our column names. place: of the table · unit: what its rows are called · numbers: where each row stood"""
+
+    place: str
+    unit: str = "line"
+    rows: list[TextRow] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+
+    def locate(self, row: int) -> str:
+        """`cells.csv, line 7`."""
+        return f"{self.place}, {self.unit} {self.numbers[row]}"
+
+    def select(self, rows: list[int]) -> _ManifestRows:
+        """Only these rows."""
+        return replace(self, rows=[self.rows[i] for i in rows], numbers=[self.numbers[i] for i in rows])
+
+
+def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: str) -> Dataset:
+    kept, missing = _split_by_existence(folder, rows.rows)
+    problems = [InputProblem(rows.locate(i), f"{rows.rows[i]['path'] or 'an empty path'} does not exist") for i in missing]
+    if problems and on_bad_input == "stop":
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise DataError(f"{problems[0]} in {folder}{more}; correct the manifest, or say on_bad_input: skip")
+    rows = rows.select(kept)
+    ids = [normalize_unicode(row.get("id") or posixpath.normpath(row["path"])) for row in rows.rows]
+    _check_unique_ids(rows, ids)
+    labels, classes = encode_labels([normalize_unicode(row["label"]) or None for row in rows.rows])
     return Dataset(
-        name=name or path.stem,
+        name=name,
         ids=np.array(ids, dtype=np.str_),
         labels=labels,
         classes=classes,
-        pictures=FilePictures(path.parent, [row["path"] for row in rows]),
-        groups=_extract_column(place, rows, lines, "group"),
-        sites=_extract_column(place, rows, lines, "site"),
-        parts=_parse_splits(place, rows, lines),
-        problems=problems,
+        pictures=FilePictures(folder, [row["path"] for row in rows.rows]),
+        groups=_extract_column(rows, "group"),
+        sites=_extract_column(rows, "site"),
+        parts=_parse_splits(rows),
+        problems=tuple(problems),
     )
 
 
-def _read_manifest(path: Path, columns: dict[str, str]) -> tuple[list[TextRow], list[int]]:
-    """Rows by our column names, and the line each stood on."""
+def _read_manifest(path: Path, columns: dict[str, str]) -> _ManifestRows:
     if not path.is_file():
         raise DataError(f"{path}: there is no such manifest; a CSV or Parquet file with the columns path and label is expected")
     reader = _read_parquet if path.suffix.lower() in (".parquet", ".pq") else _read_csv
     header, body = reader(path)
-    theirs = _resolve_columns(path.name, header, columns)
-    rows: list[TextRow] = []
-    lines: list[int] = []
-    for line, values in body:
-        if len(rows) >= MAX_ROWS:
-            raise DataError(f"{path.name}: more than {MAX_ROWS:,} rows")
+    return _select_columns(_ManifestRows(path.name), header, body, columns)
+
+
+def _select_columns(
+    table: _ManifestRows, header: list[str], body: Iterable[tuple[int, list[str]]], columns: dict[str, str]
+) -> _ManifestRows:
+    """Fills an empty table with rows by our column names."""
+    theirs = _resolve_columns(table.place, header, columns)
+    for number, values in body:
+        if len(table.rows) >= MAX_ROWS:
+            raise DataError(f"{table.place}: more than {MAX_ROWS:,} rows")
         row = {ours: values[at].strip() for ours, at in theirs.items()}
-        rows.append(row | {"path": row["path"].replace("\\", "/")})  # written on Windows, read anywhere
-        lines.append(line)
-    return rows, lines
+        table.rows.append(row | {"path": row["path"].replace("\\", "/")})  # written on Windows, read anywhere
+        table.numbers.append(number)
+    return table
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -116,11 +160,14 @@ def _read_parquet(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path.name} is not readable as Parquet: {error}") from None
     simple = [field.name for field in table.schema if not pa.types.is_nested(field.type) and not pa.types.is_binary(field.type)]
-    texts = [["" if value is None else _format_cell(value) for value in table[column].to_pylist()] for column in simple]
+    texts = [[_format_cell(value) for value in table[column].to_pylist()] for column in simple]
     return simple, [(row, list(values)) for row, values in enumerate(zip(*texts, strict=True), start=1)]
 
 
 def _format_cell(value: Any) -> str:
+    """A cell as a CSV file would hold it: nothing for None, NaN and pandas' NA, no `.0` after a whole number."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value)):
+        return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -143,44 +190,68 @@ def _resolve_columns(place: str, header: list[str], columns: dict[str, str]) -> 
     return found
 
 
-def _split_by_existence(path: Path, rows: list[TextRow]) -> tuple[list[int], list[int]]:
-    kept: list[int] = []
-    gone: list[int] = []
-    for at, row in enumerate(rows):
-        there = bool(row["path"]) and "\0" not in row["path"] and (path.parent / row["path"]).is_file()
-        (kept if there else gone).append(at)
-    return kept, gone
+def _split_by_existence(folder: Path, rows: list[TextRow]) -> tuple[list[int], list[int]]:
+    """(rows whose picture exists, the others)."""
+    exists = [bool(row["path"]) and "\0" not in row["path"] and (folder / row["path"]).is_file() for row in rows]
+    return [i for i, there in enumerate(exists) if there], [i for i, there in enumerate(exists) if not there]
 
 
-def _check_unique_ids(place: str, ids: Iterable[str], lines: list[int]) -> None:
+def _check_unique_ids(rows: _ManifestRows, ids: list[str]) -> None:
     first: dict[str, int] = {}
-    for name, line in zip(ids, lines, strict=True):
+    for row, name in enumerate(ids):
         if name in first:
             raise DataError(
-                f"{place}, line {line}: '{name}' came already on line {first[name]}; remove one, or give each row its own id"
+                f"{rows.locate(row)}: '{name}' came already on {rows.unit} {rows.numbers[first[name]]}; remove one, or give each "
+                "row its own id"
             )
-        first[name] = line
+        first[name] = row
 
 
-def _extract_column(place: str, rows: list[TextRow], lines: list[int], column: str) -> NDArray[np.str_] | None:
-    """A column that is all there or all empty: half a group column would put strangers into one group."""
-    values = [normalize_unicode(row.get(column, "")) for row in rows]
+def _extract_column(rows: _ManifestRows, column: str) -> NDArray[np.str_] | None:
+    """A column, None where it is empty. Raises DataError for one that is given in part: rows without a group would make one."""
+    values = [normalize_unicode(row.get(column, "")) for row in rows.rows]
     if not any(values):
         return None
     if "" in values:
         raise DataError(
-            f"{place}, line {lines[values.index('')]}: the {column} is empty here and given elsewhere; "
-            f"give every row a {column} (a unique one where it is alone)"
+            f"{rows.locate(values.index(''))}: the {column} is empty here and given elsewhere; give every row a {column} "
+            "(one of its own where it stands alone)"
         )
     return np.array(values, dtype=np.str_)
 
 
-def _parse_splits(place: str, rows: list[TextRow], lines: list[int]) -> NDArray[np.str_] | None:
-    words = [row.get("split", "") for row in rows]
+def _parse_splits(rows: _ManifestRows) -> NDArray[np.str_] | None:
+    words = [row.get("split", "") for row in rows.rows]
     if not any(words):
         return None
     parts = [parse_split_name(word) if word else "" for word in words]
     if None in parts:
         at = parts.index(None)
-        raise DataError(f"{place}, line {lines[at]}: the split is '{words[at]}'; expected train, val or test")
+        raise DataError(f"{rows.locate(at)}: the split is '{words[at]}'; expected train, val or test")
     return np.array(parts, dtype=np.str_)
+
+
+def _is_parquet_manifest(contents: PathContents) -> bool:
+    if not contents.is_file_like(".parquet", ".pq"):
+        return False
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        names = {name.lower() for name in parquet.read_schema(contents.path).names}
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{contents.path} is damaged or no Parquet file ({error})") from None
+    return "path" in names and "image" not in names
+
+
+MANIFEST_SOURCE = Source(
+    "manifest",
+    lambda request: open_manifest(
+        request.path, columns=request.option("columns"), on_bad_input=request.on_bad_input, name=request.name
+    ),
+    "a CSV or Parquet file with the columns path and label, and where known id, group, site and split",
+    options=(COLUMNS_OPTION,),
+    typed_by_hand=True,
+    check=check_column_names(KNOWN_COLUMNS),
+    detect=lambda contents: contents.is_file_like(".csv", ".tsv") or _is_parquet_manifest(contents),
+)

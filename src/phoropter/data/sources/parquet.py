@@ -22,10 +22,12 @@ from PIL import Image
 
 from phoropter.core.errors import DataError, did_you_mean, join_words
 from phoropter.core.files import digest
-from phoropter.data.dataset import Dataset, encode_labels
+from phoropter.data.dataset import Dataset
 from phoropter.data.images.decode import open_image, open_image_file
+from phoropter.data.source import COLUMNS_OPTION, Source, check_column_names
+from phoropter.data.sources.arrays import convert_labels
 from phoropter.data.sources.file_hashes import memoize_by_files
-from phoropter.data.sources.folder import parse_split_name
+from phoropter.data.sources.folder import IMAGE_EXTENSIONS, parse_split_name
 from phoropter.data.sources.storage import DIGEST_BYTES
 
 KNOWN_COLUMNS = ("image", "label", "id", "group", "site")
@@ -43,7 +45,7 @@ def open_parquet(path: Path, *, columns: Mapping[str, str] | None = None, name: 
         ours: [v for shard in shards for v in shard[ours]] for ours in (*KNOWN_COLUMNS[1:], "place")
     }
     parts = [part for shard in shards for part in shard["part"]]
-    labels, classes = _convert_labels(files[0], columns_of["label"], _read_class_names(files[0], shards[0]["their_label"][0]))
+    labels, classes = convert_labels(columns_of["label"], _read_class_names(files[0], shards[0]["their_label"][0]), files[0].name)
     groups, sites = (
         None if None in columns_of[ours] else np.array([str(value) for value in columns_of[ours]]) for ours in ("group", "site")
     )
@@ -160,8 +162,8 @@ def _read_shard_columns(file: Path, columns: dict[str, str]) -> dict[str, list[A
         for ours, column in theirs.items():
             if column not in schema.names and (ours in columns or ours in ("image", "label")):
                 raise DataError(
-                    f"{file.name} has no column '{column}'{did_you_mean(column, schema.names)}; it has {join_words(schema.names)}; "
-                    f"name the right one with columns: {{{ours}: NAME}}"
+                    f"{file.name} has no column '{column}'{did_you_mean(column, schema.names)}; it has "
+                    f"{join_words(schema.names)}; name the right one with columns: {{{ours}: NAME}}"
                 )
         _check_picture_column(file, schema.field(theirs["image"]))
         small = [theirs[ours] for ours in KNOWN_COLUMNS[1:] if theirs[ours] in schema.names]
@@ -203,13 +205,14 @@ def _read_class_names(file: Path, label: str) -> tuple[str, ...] | None:
         return None
 
 
-def _convert_labels(file: Path, labels: list[Any], names: tuple[str, ...] | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    if all(label is None or type(label) is int for label in labels):
-        if names is None:
-            return encode_labels([str(label) if label is not None and label >= 0 else None for label in labels])
-        if (highest := max((label for label in labels if label is not None), default=-1)) >= len(names):
-            raise DataError(f"{file.name}: the label {highest} came, but {len(names)} classes are named")
-        return np.array([-1 if label is None else max(label, -1) for label in labels], dtype=np.int64), names
-    if not all(label is None or isinstance(label, str) for label in labels):
-        raise DataError(f"{file.name}: the labels are {type(labels[0]).__name__}, expected whole numbers or text")
-    return encode_labels([label or None for label in labels])
+PARQUET_SOURCE = Source(
+    "parquet",
+    lambda request: open_parquet(request.path, columns=request.option("columns"), name=request.name),
+    "a Parquet file or a folder of shards with encoded pictures, as the Hugging Face hub keeps them",
+    options=(COLUMNS_OPTION,),
+    check=check_column_names(KNOWN_COLUMNS),
+    detect=lambda contents: (
+        contents.is_file_like(".parquet", ".pq")
+        or (".parquet" in contents.suffixes and contents.suffixes.isdisjoint(IMAGE_EXTENSIONS))
+    ),
+)

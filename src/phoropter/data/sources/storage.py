@@ -102,14 +102,16 @@ class LazyArray:
         return [found[i : i + DIGEST_BYTES].hex() for i in range(0, len(found), DIGEST_BYTES)]
 
     def _hash_rows(self) -> bytes:
-        array = self.array
-        shape = str(array.shape[1:]).encode()
-        return b"".join(
-            hashlib.blake2b(shape + np.ascontiguousarray(row).tobytes(), digest_size=DIGEST_BYTES).digest() for row in array
-        )
+        return b"".join(hash_picture(row) for row in self.array)
 
     def __reduce__(self) -> Any:
         return _rebuild_lazy_array, (self.load, self.args, self.files)
+
+
+def hash_picture(array: NDArray[np.uint8]) -> bytes:
+    """A digest of an array's shape and bytes: DIGEST_BYTES long."""
+    content = str(array.shape).encode() + np.ascontiguousarray(array).tobytes()
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
 def _rebuild_lazy_array(load: Callable[..., NDArray[np.uint8]], args: tuple[Any, ...], files: tuple[Path, ...]) -> LazyArray:

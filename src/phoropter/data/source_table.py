@@ -1,0 +1,48 @@
+"""The table of sources. Its order is that of detection: the first that recognises a path is what lies there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from phoropter.core.errors import DataError
+from phoropter.data.in_memory import OBJECT_SOURCE
+from phoropter.data.recordings.sources import RECORDING_SOURCES
+from phoropter.data.source import PathContents, Source
+from phoropter.data.sources.arrays import DIGITS_SOURCE, NPZ_SOURCE
+from phoropter.data.sources.cifar import CIFAR10_SOURCE, CIFAR100_SOURCE
+from phoropter.data.sources.folder import FOLDER_SOURCE
+from phoropter.data.sources.imagenet import IMAGENET_SOURCE
+from phoropter.data.sources.manifest import MANIFEST_SOURCE
+from phoropter.data.sources.parquet import PARQUET_SOURCE
+
+SOURCES: dict[str, Source] = {
+    source.key: source
+    for source in (
+        CIFAR10_SOURCE,
+        CIFAR100_SOURCE,
+        *RECORDING_SOURCES,
+        IMAGENET_SOURCE,
+        NPZ_SOURCE,
+        MANIFEST_SOURCE,  # before Parquet: a Parquet file may be a manifest
+        PARQUET_SOURCE,
+        FOLDER_SOURCE,  # after all others: every folder is one
+        DIGITS_SOURCE,
+        OBJECT_SOURCE,
+    )
+}
+
+_ARCHIVES = (".tar", ".gz", ".tgz", ".zip", ".7z", ".rar", ".bz2", ".xz")
+_EXPECTED = "a folder of pictures or recordings, a manifest (.csv, .parquet), .npz, Parquet or CIFAR files"
+
+
+def detect_source(path: Path) -> Source:
+    """The source that reads what lies at a path. Raises DataError when there is nothing, or nothing that any of them reads."""
+    if not path.exists():
+        raise DataError(f"there is nothing at {path}; expected {_EXPECTED}")
+    contents = PathContents(path)
+    for source in SOURCES.values():
+        if source.detect is not None and source.detect(contents):
+            return source
+    if contents.is_file_like(*_ARCHIVES):
+        raise DataError(f"{path} is an archive; unpack it and name the folder (only CIFAR's own archives are read as they are)")
+    raise DataError(f"{path}: expected {_EXPECTED}")
