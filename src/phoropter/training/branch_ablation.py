@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from phoropter.core.seeds import random_permutation
 from phoropter.models.heads import BranchAblation, Features, Outputs
 from phoropter.training.fit import TrainedRun
-from phoropter.training.loop.precision import resolve_autocast_dtype
-from phoropter.training.predict import BATCH_SIZE, autocast_context
+from phoropter.training.loop.precision import autocast_context, resolve_autocast_dtype
+from phoropter.training.predict import BATCH_SIZE
 
 MEAN_ROWS = 512  # training rows whose mean stands for a branch that is left out
 

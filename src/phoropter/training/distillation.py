@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +33,7 @@ from phoropter.models.classifier import Classifier
 from phoropter.training.array_cache import CachedArray, ProgressFunction
 from phoropter.training.batches.loading import Batch, BatchSampler, PixelLoader, Rows
 from phoropter.training.candidates.candidate import DistillationSpec
+from phoropter.training.loop.precision import autocast_context
 
 NUMERICS = 1  # raise when the numbers of an answer change
 BLOCK_ROWS = 64  # rows asked at once where views do not depend on the batch
@@ -283,7 +283,7 @@ class DistillationLoader:
 def compute_teacher_logits(model: Classifier, pictures: torch.Tensor, dtype: torch.dtype = torch.float32) -> NDArray[np.float16]:
     """(B, 3, S, S) pictures → (B, C) float16 logits, each row's largest 0: a softmax does not see the shift, and the numbers near
     the largest, which decide, keep the most digits."""
-    with nullcontext() if dtype is torch.float32 else torch.autocast(pictures.device.type, dtype):
+    with autocast_context(pictures.device, dtype):
         logits = model(pictures).float()
     shifted: NDArray[np.float16] = (logits - logits.amax(1, keepdim=True)).clamp_min(MIN_SHIFTED_LOGIT).half().cpu().numpy()
     return shifted

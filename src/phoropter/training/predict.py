@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from phoropter.data.images.pixels import Pixels
 from phoropter.models.classifier import Classifier
 from phoropter.training.batches.gpu_pixels import load_pictures_on_device
+from phoropter.training.loop.precision import autocast_context
 from phoropter.training.malloc import tune_malloc
 
 BATCH_SIZE = 128  # fixed: the sums of a convolution may differ in the last bit between batch sizes
@@ -75,7 +75,3 @@ def _average_views(logits: list[torch.Tensor]) -> torch.Tensor:
     if len(logits) == 1:
         return logits[0]
     return torch.stack(logits).softmax(-1).mean(0).clamp_min(1e-30).log()
-
-
-def autocast_context(device: torch.device, dtype: torch.dtype):  # type: ignore[no-untyped-def]
-    return nullcontext() if dtype is torch.float32 else torch.autocast(device.type, dtype)

@@ -57,7 +57,7 @@ def test_yaml_s_text_for_a_number_is_a_number() -> None:
         ({"lr": float("nan")}, "lr is nan, expected a positive number"),
         ({"lr": -1}, "expected a positive number"),
         ({"tta": "ten-crop"}, "ten-crop needs crop"),
-        ({"schedule": {"kind": "one-cycle", "warmup": 0.1}}, "takes no warmup"),
+        ({"schedule": {"kind": "one-cycle", "warmup": 0.1}}, "has a warm-up of its own"),
         ({"imbalance": {"n_bags": 3}}, "belong to undersample"),
         ({"imbalance": {"n_bags": 3, "undersample": 2, "resample_each_epoch": True}}, "contradict each other"),
         ({"augment": "cutmux"}, "cutmix"),

@@ -1,4 +1,4 @@
-"""How a candidate is trained, as plain data (no torch): phases, optimiser, schedule, augmentation, loss, precision.
+"""How a candidate is trained, as plain data (no torch): phases, optimizer, schedule, augmentation, loss, precision.
 
 A recipe in a study is the name of a preset, or a mapping: `{preset: finetune, epochs: 5, augment: cutmix}` (presets.py).
 """
@@ -13,30 +13,39 @@ from phoropter.core.extensions import Extension, HeldExtension
 from phoropter.core.spec import Spec
 from phoropter.training.augmentation.spec import StepSpec, batch_dependent, parse_steps
 from phoropter.training.candidates.custom_loss import Loss
+from phoropter.training.candidates.custom_optimizer import Optimizer, Schedule
 
 
 class OptimizerSpec(Spec):
-    """kind and its constants. Weight decay is not applied to norms, biases, tokens and position embeddings unless `decay_norms`.
+    """The optimizer and its constants. Norms, biases, tokens and position embeddings are not decayed unless `decay_norms`.
 
-    adamw: decoupled decay (Loshchilov & Hutter 2019); adam: the decay is an L2 term (Kingma & Ba 2015); sgd: with momentum
+    kind: adamw: decoupled weight decay (Loshchilov & Hutter 2019) · adam: the decay is an L2 term (Kingma & Ba 2015) · sgd: with
+          momentum · or an Optimizer of the user's own, which takes weight_decay and decay_norms alone
     """
 
-    kind: Literal["adamw", "adam", "sgd"] = "adamw"
+    kind: Literal["adamw", "adam", "sgd"] | Optimizer = "adamw"
     weight_decay: float = Field(default=0.01, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     decay_norms: bool = False
 
+    @model_validator(mode="after")
+    def _check_own_optimizer(self) -> OptimizerSpec:
+        if isinstance(self.kind, Optimizer):
+            _raise_on_unused(self, "optimizer", self.kind.name, ("momentum", "nesterov", "betas"))
+        return self
+
 
 class ScheduleSpec(Spec):
     """The learning rate as a share of its peak, a function of the step within a phase.
 
-    constant · cosine (to `floor`) · one-cycle (Smith & Topin 2018: up over `rise` of the steps from 1/25, down to 1e-5 by
-    cosine) · step (× `gamma` every `every` epochs). `warmup`: share of the phase's steps over which the rate climbs from zero.
+    kind: constant · cosine, down to `min_lr_ratio` · one-cycle (Smith & Topin 2018): up over `pct_start` of the steps from 1/25,
+          then down to 4e-6 by cosine · step: × `gamma` every `step_size` epochs · or a Schedule of the user's own
+    warmup: share of the phase's steps over which the rate climbs linearly from zero
     """
 
-    kind: Literal["constant", "cosine", "one-cycle", "step"] = "cosine"
+    kind: Literal["constant", "cosine", "one-cycle", "step"] | Schedule = "cosine"
     warmup: float = Field(default=0.0, ge=0, lt=1)
     min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
     pct_start: float = Field(default=0.3, gt=0, lt=1)
@@ -46,15 +55,27 @@ class ScheduleSpec(Spec):
     @model_validator(mode="after")
     def _check_one_cycle_warmup(self) -> ScheduleSpec:
         if self.kind == "one-cycle" and self.warmup:
-            raise ValueError("schedule one-cycle has its own rise and takes no warmup; leave warmup out, or choose cosine")
+            raise ValueError("schedule one-cycle has a warm-up of its own (pct_start); leave warmup out, or choose cosine")
+        if isinstance(self.kind, Schedule):
+            options = ("warmup", "min_lr_ratio", "pct_start", "step_size", "gamma")
+            _raise_on_unused(self, "schedule", self.kind.name, options)
         return self
 
 
+def _raise_on_unused(spec: Spec, field: str, name: str, options: tuple[str, ...]) -> None:
+    """Raises ValueError for an option that an extension would never see."""
+    for option in options:
+        if getattr(spec, option) != type(spec).model_fields[option].default:
+            raise ValueError(
+                f"{option} has no effect on the {field} '{name}' of your own; write it into its function, or leave it out"
+            )
+
+
 class Phase(Spec):
-    """A stretch of epochs in which the head alone or everything is trained.
+    """A number of epochs in which the head alone or everything is trained.
 
     lr: peak rate of the backbones (and of the head, unless `head_lr` is given)
-    lr_of: backbone's name → its own peak rate, for a fusion's branches that need another (their own heads go with them)
+    branch_lr: name of a backbone → its own peak rate, for branches of a fusion that need another (their own heads go with them)
     """
 
     train: Literal["head", "all"] = "all"
@@ -88,12 +109,13 @@ class LossSpec(Spec):
 
 
 class ImbalanceSpec(Spec):
-    """What is done about a rare class, in the training part of every fold and nowhere else; each is off unless asked.
+    """Treatment of rare classes, in the training part of every fold and nowhere else; each is off by default.
 
-    undersample: negatives kept for each positive (majority rows for each minority row), drawn once a fold
-    redraw:      draw anew every epoch
-    bags:        how many such draws, sharing as few rows as can be, are trained one by one; their probabilities are averaged
-    keep_ratio:  batches hold the classes in the proportion of the training part (signals-and-protocols, §7)
+    undersample:         rows of every other class kept for each row of the rarest, drawn once per fold
+    resample_each_epoch: draw anew every epoch
+    n_bags:              balanced bagging: train on so many such draws, which share as few rows as possible, one by one, and
+                         average their probabilities
+    stratified_batches:  batches hold the classes in the proportion of the training part (Hemmi 2024)
     """
 
     undersample: float | None = Field(default=None, gt=0)
@@ -105,20 +127,24 @@ class ImbalanceSpec(Spec):
 class Recipe(Spec):
     """How a candidate is trained.
 
-    preset:    the name it came from, for people
-    phases:    what is trained, for how many epochs, at which peak rate; none: the network is used as it is
-    batch:     rows in a batch; accumulate: batches before a step; clip: largest norm of the gradient
-    augment:   what a training picture goes through (training/views)
-    crop:      side of the centre crop at prediction time, of a picture stored larger (None: all of it)
-    views:     single · flip (picture and mirror image averaged) · ten-crop (four corners, centre, mirrored; Krizhevsky 2012)
-    ema:       decay of an average of the weights, which then predicts (Polyak & Juditsky 1992)
-    precision: float32 · bf16 · fp16 (autocast, with loss scaling) · auto: bf16 where the device has units for it, else float32
-    select:    last epoch, or the best epoch by loss on the inner validation part the protocol cuts off
-    penalties: of a frozen candidate's linear head: it is solved as a convex problem and not trained (training/convex), under the
-               L2 penalty of these with the least loss on `inner_folds` folds of the training rows; phases have no say then
-    features:  how those of frozen backbones are stored; float16 takes half the disk and rounds them to three digits
-    fixed_views: of a frozen candidate: each picture is augmented into so many views once and for all, and epoch e shows view
-               e mod fixed_views, so that the backbone is asked that often and not in every epoch
+    preset:           the preset it came from, for readers
+    phases:           what is trained, for how many epochs, at which peak rate; none: the network is used as it is
+    batch_size:       rows per batch
+    grad_accum_steps: batches per optimizer step
+    grad_clip:        largest norm of the gradient
+    augment:          steps every training image goes through (training/augmentation)
+    crop:             side in pixels of the centre crop at prediction, for images stored larger (None: the whole image)
+    tta:              test-time augmentation: single · flip (image and mirror image averaged) · ten-crop (four corners and
+                      centre, and mirrored; Krizhevsky et al. 2012)
+    ema:              decay of an exponential moving average of the weights, which then predicts (Polyak & Juditsky 1992)
+    precision:        float32 · bf16 · fp16 (autocast, with loss scaling) · auto: bf16 where the device has units for it
+    checkpoint:       last: weights of the last epoch · best_val: of the epoch with the least loss on the validation part that
+                      the protocol cuts off
+    l2_penalties:     for the linear head of a frozen candidate: it is solved as a logistic regression, not trained, with the
+                      penalty of least loss on `inner_folds` folds of the training rows; phases then have no effect
+    feature_dtype:    storage of features of frozen backbones; float16 halves the disk space and keeps three digits
+    cached_views:     for a frozen candidate: every image is augmented into so many views beforehand, and epoch e shows view
+                      e mod cached_views, so that the backbone runs once per view and not once per epoch
     """
 
     preset: str | None = None
@@ -156,46 +182,52 @@ class Recipe(Spec):
     @model_validator(mode="after")
     def _check_consistency(self) -> Recipe:
         if self.tta == "ten-crop" and self.crop is None:
-            raise ValueError("views ten-crop needs crop, the side of the ten crops (for example 224 from pictures of 256)")
-        if self.imbalance.undersample is None and (self.imbalance.resample_each_epoch or self.imbalance.n_bags > 1):
-            raise ValueError("imbalance redraw and bags belong to undersample, which is not given; give it, or leave them out")
+            raise ValueError("tta ten-crop needs crop, the side of the ten crops (for example 224 from images of 256)")
+        imbalance = self.imbalance
+        if imbalance.undersample is None and (imbalance.resample_each_epoch or imbalance.n_bags > 1):
+            raise ValueError(
+                "imbalance resample_each_epoch and n_bags belong to undersample, which is not given; give it, or leave them out"
+            )
+        if imbalance.resample_each_epoch and imbalance.n_bags > 1:
+            raise ValueError(
+                "imbalance resample_each_epoch and n_bags contradict each other: one draw per epoch, or several fixed ones"
+            )
         if self.l2_penalties:
-            plain = Recipe(loss=LossSpec(class_weights=self.loss.class_weights))
-            asked = [
-                n
-                for n in ("augment", "ema", "grad_clip", "tta", "loss", "imbalance", "checkpoint")
-                if getattr(self, n) != getattr(plain, n)
-            ]
-            if asked:
-                raise ValueError(
-                    f"penalties and {asked[0]} contradict each other: a head that is solved takes no {asked[0]}; leave it out"
-                )
+            self._check_solved_head()
         if self.cached_views is not None:
             self._check_cached_views()
-        if self.imbalance.resample_each_epoch and self.imbalance.n_bags > 1:
-            raise ValueError("imbalance redraw and bags contradict each other: one draw an epoch, or several fixed ones")
         return self
+
+    def _check_solved_head(self) -> None:
+        default = Recipe(loss=LossSpec(class_weights=self.loss.class_weights))
+        fields = ("augment", "ema", "grad_clip", "tta", "loss", "imbalance", "checkpoint")
+        given = [name for name in fields if getattr(self, name) != getattr(default, name)]
+        given += [name for name in ("optimizer", "schedule") if isinstance(getattr(self, name).kind, Extension)]
+        if given:
+            raise ValueError(
+                f"l2_penalties and {given[0]} contradict each other: a head that is solved takes no {given[0]}; leave it out"
+            )
 
     def _check_cached_views(self) -> None:
         if not self.augment:
-            raise ValueError("fixed_views belongs to augment, which is not given: there is one view of a picture; leave it out")
+            raise ValueError("cached_views belongs to augment, which is not given: there is one view of an image; leave it out")
         if batch_dependent(self.augment):
             raise ValueError(
-                f"fixed_views and {self.augment[-1].kind} contradict each other: a view that is kept cannot depend on the batch; "
-                "give a cutting step per_sample: true, leave a mixing one out, or leave fixed_views out"
+                f"cached_views and {self.augment[-1].kind} contradict each other: a cached view cannot depend on the batch; give "
+                "a cutting step per_sample: true, leave a mixing step out, or leave cached_views out"
             )
         if self.tta != "single":
             raise ValueError(
-                f"fixed_views and views {self.tta} contradict each other: what is predicted from is kept, too, and that is one "
-                "clean view; choose views single, or leave fixed_views out"
+                f"cached_views and tta {self.tta} contradict each other: predictions come from cached features, too, of one "
+                "unaugmented view; choose tta single, or leave cached_views out"
             )
 
     @property
     def n_cached_views(self) -> int:
-        """How many fixed views of each picture a frozen backbone is asked about for the whole training; 0: none are fixed."""
+        """How many cached views of each image the whole training needs; 0: none are cached."""
         return 0 if self.cached_views is None else min(self.cached_views, self.total_epochs)
 
     @property
     def total_epochs(self) -> int:
-        """Epochs in all phases together."""
+        """Epochs of all phases."""
         return sum(p.epochs for p in self.phases)

@@ -1,7 +1,7 @@
-"""All that is needed to go on exactly where a killed run stopped.
+"""Checkpoints: everything a killed run needs to continue bit for bit.
 
-Random draws are functions of (seed, epoch, step), so no generator's state is kept: weights, optimiser, averages, where we
-are and what this epoch has summed so far. Written whole or not at all; read with `weights_only`, so nothing is unpickled.
+Random numbers are functions of (seed, epoch, step), so no generator state is saved: only weights, optimizer, averages, the
+position and the sums of the current epoch. A file is written atomically and read with `weights_only`, which runs no code.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import torch
 
 from phoropter.core.files import atomic_write
 
-SAVE_INTERVAL_S = 20.0  # a run shorter than this is simply begun again
+SAVE_INTERVAL_S = 20.0  # a run shorter than this is started again
 
 
 @dataclass
 class TrainingState:
-    """Where training stands, between two steps of the optimiser.
+    """The state of training between two optimizer steps.
 
-    epoch, step: the next batch to be shown · history: finished rows · sums: of the epoch under way ·
-    average: of the weights (EMA) · best: weights of the best epoch by validation, and its loss
+    epoch, step: the next batch, counted from 0 · history: rows of finished epochs · sums: of the current epoch
+    average: of the weights (EMA) · best, best_loss, best_epoch: weights, validation loss and number of the best epoch
     """
 
     epoch: int = 0
@@ -41,14 +41,14 @@ class TrainingState:
 
 @dataclass
 class _SaveClock:
-    """When something was last saved, and whether somebody waits for the next time."""
+    """When a file was last saved, and whether a save was requested since."""
 
     last_saved: float = field(default_factory=time.monotonic)
     save_requested: bool = False
 
 
 class Checkpoints:
-    """One file in a run's work folder, replaced from time to time; `folder=None` keeps nothing."""
+    """One file in the work folder of a run, replaced every `every_s` seconds; `folder=None` saves nothing."""
 
     def __init__(self, folder: Path | None, every_s: float = SAVE_INTERVAL_S) -> None:
         self._file = None if folder is None else folder / "checkpoint.pt"
@@ -56,32 +56,33 @@ class Checkpoints:
         self._clock = _SaveClock()
 
     def for_part(self, part: str) -> Checkpoints:
-        """A file beside this one for a part of the run that is trained by itself; asked and due together with it."""
-        made = Checkpoints(None, self._interval_s)
-        made._file = None if self._file is None else self._file.with_name(f"checkpoint-{part}.pt")
-        made._clock = self._clock
-        return made
+        """A file beside this one for a part of the run that is trained by itself (a bag); both share one clock."""
+        checkpoints = Checkpoints(None, self._interval_s)
+        checkpoints._file = None if self._file is None else self._file.with_name(f"checkpoint-{part}.pt")
+        checkpoints._clock = self._clock
+        return checkpoints
 
     def request_save(self) -> None:
-        """Makes the next step's end a time to save."""
+        """Has the state saved after the next step."""
         self._clock.save_requested = True
 
     def load(self) -> TrainingState:
-        """What was last saved, or the beginning. A file that cannot be read counts as absent."""
+        """The state saved last, or the initial state where there is none or it cannot be read."""
         if self._file is None or not self._file.exists():
             return TrainingState()
         try:
             return TrainingState(**torch.load(self._file, map_location="cpu", weights_only=True))
-        except Exception:  # a torn disk must cost a restart, never the run
+        except Exception:  # a damaged file costs a restart of this run, never the study
             return TrainingState()
 
     def is_due(self) -> bool:
-        """Whether it is time to save again."""
+        """Whether the interval is over or a save was requested."""
         return self._file is not None and (
             self._clock.save_requested or time.monotonic() - self._clock.last_saved >= self._interval_s
         )
 
     def save(self, state: TrainingState) -> None:
+        """Replaces the file atomically."""
         if self._file is None:
             return
         with atomic_write(self._file) as aside:

@@ -1,4 +1,7 @@
-"""Learning-rate schedules as functions of the step, and the optimizer they drive."""
+"""Learning-rate schedules as functions of the step, and the optimizer they drive.
+
+A schedule keeps no state, so a resumed run continues at the right rate and heads trained in one program share its values.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,43 @@ from typing import Any
 
 import torch
 
+from phoropter.core.errors import RunError
 from phoropter.models.classifier import Classifier
+from phoropter.training.candidates.custom_optimizer import Optimizer, Schedule
 from phoropter.training.candidates.recipe import Phase, Recipe, ScheduleSpec
 
 
 def learning_rate_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int, epochs: int) -> float:
-    """The share of the peak rate at optimiser step `step` of a phase (0-based)."""
+    """The rate as a share of its peak at optimizer step `step` (from 0) of a phase. Raises RunError as `_custom_factor`."""
+    if isinstance(schedule.kind, Schedule):
+        return _custom_factor(schedule.kind, step, steps_per_epoch, epochs)
     total = steps_per_epoch * epochs
-    if schedule.kind == "one-cycle":
+    if schedule.kind == "one-cycle":  # start and end as torch's OneCycleLR: 1/25 of the peak, and 1/10⁴ of that start
         return _one_cycle_value(step, total, schedule.pct_start, 1 / 25, 1.0, 1 / 25e4)
-    warm = round(schedule.warmup * total)
-    if step < warm:
-        return (step + 1) / warm
+    warmup_steps = round(schedule.warmup * total)
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps  # + 1: a first step at rate 0 would learn nothing
     if schedule.kind == "step":
         return schedule.gamma ** (step // steps_per_epoch // schedule.step_size)
     if schedule.kind == "constant":
         return 1.0
-    along = (step - warm) / max(1, total - warm)
-    return schedule.min_lr_ratio + (1 - schedule.min_lr_ratio) * (1 + math.cos(math.pi * along)) / 2
+    progress = (step - warmup_steps) / max(1, total - warmup_steps)  # warm-up may take all steps of a short phase
+    return schedule.min_lr_ratio + (1 - schedule.min_lr_ratio) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def _custom_factor(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
+    """Raises RunError for a factor that is not a finite number of at least 0."""
+    factor = schedule.factor(step, steps_per_epoch, epochs)
+    try:
+        value = float(factor)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise RunError(
+            f"the schedule '{schedule.name}' returned {factor!r} at step {step} of {steps_per_epoch * epochs}, expected "
+            "the share of the peak rate, a number of at least 0"
+        )
+    return value
 
 
 def cycled_momentum(schedule: ScheduleSpec, step: int, total: int) -> float | None:
@@ -33,46 +55,72 @@ def cycled_momentum(schedule: ScheduleSpec, step: int, total: int) -> float | No
     return _one_cycle_value(step, total, schedule.pct_start, 0.95, 0.85, 0.95) if schedule.kind == "one-cycle" else None
 
 
-def _one_cycle_value(step: int, total: int, rise: float, start: float, top: float, end: float) -> float:
-    peak = rise * total - 1
+def _one_cycle_value(step: int, total: int, pct_start: float, start: float, top: float, end: float) -> float:
+    """Cosine from `start` to `top` over the first `pct_start` of the steps, then to `end`."""
+    peak = pct_start * total - 1  # torch counts so: the last step of the rise is the peak
     if step <= peak or total == 1:
-        low, high, along = start, top, step / peak if peak > 0 else 1.0
+        low, high, progress = start, top, step / peak if peak > 0 else 1.0
     else:
-        low, high, along = top, end, (step - peak) / max(1e-12, total - 1 - peak)
-    return high + (low - high) * (1 + math.cos(math.pi * along)) / 2
+        low, high, progress = top, end, (step - peak) / max(1e-12, total - 1 - peak)
+    return high + (low - high) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def set_learning_rate(
     optimizer: torch.optim.Optimizer, schedule: ScheduleSpec, step: int, steps_per_epoch: int, epochs: int
 ) -> None:
-    """Gives every group its share of its peak rate, and under one-cycle its momentum, at a step of a phase."""
+    """Sets every group to its share of its peak rate, and under one-cycle its momentum, at a step of a phase."""
     share = learning_rate_factor(schedule, step, steps_per_epoch, epochs)
     momentum = cycled_momentum(schedule, step, steps_per_epoch * epochs)
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * share
-        if momentum is not None:
-            group.update({"betas": (momentum, group["betas"][1])} if "betas" in group else {"momentum": momentum})
+        if momentum is not None and "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        elif momentum is not None and "momentum" in group:
+            group["momentum"] = momentum
 
 
 def build_optimizer(
     model: Classifier, recipe: Recipe, phase: Phase, instead: Mapping[str, torch.Tensor] | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser over what this phase trains: a group for each peak rate, decayed and not (backbone, head, branches of their
-    own rate). `instead`: tensors trained in the place of the parameters of these names (stacked heads)."""
+    """The optimizer over what this phase trains, in groups of equal peak rate and weight decay.
+
+    instead: tensors trained in the place of the parameters of these names (the stacked heads of training/frozen)
+    Raises RunError where an Optimizer of the user's own builds something else.
+    """
     spec = recipe.optimizer
     groups: dict[tuple[float, float], list[torch.Tensor]] = {}
     parts = [(model.backbone_parameters(), phase.lr), (model.head_parameters(), phase.head_lr or phase.lr)]
-    for named, usual in parts:
-        for name, parameter in named:
+    for named_parameters, default_lr in parts:
+        for name, parameter in named_parameters:
             if parameter.requires_grad:
-                peak = _branch_learning_rate(model, phase, name) or usual
+                peak = _branch_learning_rate(model, phase, name) or default_lr
                 decay = spec.weight_decay if spec.decay_norms or model.uses_weight_decay(name, parameter) else 0.0
                 groups.setdefault((peak, decay), []).append((instead or {}).get(name, parameter))
+    # The peak stands in the group itself, so that it is saved with the optimizer and found again after a resume
     listed: list[dict[str, Any]] = [{"params": p, "lr": peak, "peak": peak, "weight_decay": d} for (peak, d), p in groups.items()]
+    if isinstance(spec.kind, Optimizer):
+        return _build_custom_optimizer(spec.kind, listed, phase.lr, spec.weight_decay)
     if spec.kind == "sgd":
         return torch.optim.SGD(listed, lr=phase.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
     kind = torch.optim.AdamW if spec.kind == "adamw" else torch.optim.Adam
     return kind(listed, lr=phase.lr, betas=spec.betas, fused=True)
+
+
+def _build_custom_optimizer(
+    custom: Optimizer, groups: list[dict[str, Any]], lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    optimizer = custom.build([{k: v for k, v in group.items() if k != "peak"} for group in groups], lr, weight_decay)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise RunError(f"the optimizer '{custom.name}' built a {type(optimizer).__name__}, expected a torch.optim.Optimizer")
+    kept = [[id(p) for p in group["params"]] for group in optimizer.param_groups]
+    if kept != [[id(p) for p in group["params"]] for group in groups]:
+        raise RunError(
+            f"the optimizer '{custom.name}' was given {len(groups)} groups of parameters and holds {len(kept)} or others; give "
+            "it the groups as they come"
+        )
+    for group, given in zip(optimizer.param_groups, groups, strict=True):
+        group["peak"] = given["peak"]
+    return optimizer
 
 
 def _branch_learning_rate(model: Classifier, phase: Phase, name: str) -> float | None:

@@ -1,7 +1,7 @@
-"""The only training loop: yields a tick now and then and one row an epoch; the caller decides what to do with them.
+"""The training loop: a generator that yields progress now and then and one history row per epoch; the caller decides what to do.
 
-The learning rate is a function of the step. Before every step torch's generator is seeded by (seed, epoch, step), so dropout
-and stochastic depth repeat after a resume; sums stay on the device, and the host waits for it once an epoch, not once a step.
+The learning rate is a function of the step. torch's generator is seeded by (seed, epoch, step) before every step, so that dropout
+and stochastic depth repeat after a resume. Sums stay on the device: the host waits for it once per epoch, not once per step.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ from phoropter.models.classifier import Classifier
 from phoropter.training.batches.loading import Batch, BatchSampler, BatchSource, Prefetcher
 from phoropter.training.candidates.recipe import Phase, Recipe
 from phoropter.training.loop.checkpoint import Checkpoints, TrainingState
-from phoropter.training.loop.precision import resolve_autocast_dtype
+from phoropter.training.loop.precision import autocast_context, resolve_autocast_dtype
 from phoropter.training.loop.schedule import build_optimizer, set_learning_rate
 from phoropter.training.malloc import tune_malloc
 
@@ -30,7 +29,7 @@ PROGRESS_INTERVAL_S = 0.5
 
 @dataclass(frozen=True)
 class StepProgress:
-    """A sign of life within an epoch."""
+    """Progress within an epoch: epoch and step count from 1."""
 
     epoch: int
     epochs: int
@@ -46,7 +45,7 @@ ValidationFunction = Callable[[], dict[str, float]]
 
 @dataclass(frozen=True, eq=False)
 class TrainingSetup:
-    """What is learned from: where batches come from, in which order, and what is minimised."""
+    """What a run trains on: the source of its batches, their order, the objective, and the validation of an epoch."""
 
     batch_source: BatchSource
     batch_sampler: BatchSampler
@@ -55,15 +54,15 @@ class TrainingSetup:
 
 
 def train(
-    model: Classifier, recipe: Recipe, lesson: TrainingSetup, keep: Checkpoints, device: torch.device
+    model: Classifier, recipe: Recipe, setup: TrainingSetup, checkpoints: Checkpoints, device: torch.device
 ) -> Generator[StepProgress | HistoryRow, None, TrainingState]:
-    """Trains `model` in place. Yields Ticks and, at the end of every epoch, a row; returns the last State.
+    """Trains `model` in place, from its last checkpoint on. Yields StepProgress and a row per epoch; returns the last state.
 
-    Raises DivergedError when an epoch's loss is not finite. With `ema` or `checkpoint: best_val` the model ends with the
+    Raises DivergedError when the loss of an epoch is not finite. With `ema` or `checkpoint: best_val` the model ends with the
     averaged or the best weights.
     """
     tune_malloc()
-    state = keep.load()
+    state = checkpoints.load()
     if state.model is not None:
         model.load_state_dict(state.model)
     if state.average is not None:
@@ -72,7 +71,7 @@ def train(
     for phase in recipe.phases:
         last = first + phase.epochs
         if state.epoch < last:
-            yield from _PhaseTrainer(model, recipe, phase, lesson, device).run(state, keep, range(first, last))
+            yield from _PhaseTrainer(model, recipe, phase, setup, device).run(state, checkpoints, range(first, last))
         first = last
     if state.average is not None:
         model.load_state_dict(state.average)
@@ -82,43 +81,47 @@ def train(
 
 
 def seed_step(seed: int, epoch: int, index: int) -> None:
-    """Puts torch's generator where a run of this seed begins the batch of this number."""
+    """Seeds torch's generator for the batch of this number, as every run of this seed does."""
     torch.manual_seed(seed_of(seed, "step", epoch, index))
 
 
 class _PhaseTrainer:
-    """One phase of a recipe: its optimiser, its schedule, its epochs."""
+    """One phase of a recipe: its optimizer, its schedule, its epochs."""
 
-    def __init__(self, model: Classifier, recipe: Recipe, phase: Phase, lesson: TrainingSetup, device: torch.device) -> None:
-        self.model, self.recipe, self.phase, self.setup, self.device = model, recipe, phase, lesson, device
+    def __init__(self, model: Classifier, recipe: Recipe, phase: Phase, setup: TrainingSetup, device: torch.device) -> None:
+        self.model, self.recipe, self.phase, self.setup, self.device = model, recipe, phase, setup, device
         model.freeze(phase.train)
         self.optimizer = build_optimizer(model, recipe, phase)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.dtype = resolve_autocast_dtype(recipe, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
-        self.prefetcher = Prefetcher(lesson.batch_source, device)
-        self.seed = lesson.batch_sampler.seed
+        self.prefetcher = Prefetcher(setup.batch_source, device)
+        self.seed = setup.batch_sampler.seed
 
-    def run(self, state: TrainingState, keep: Checkpoints, epochs: range) -> Generator[StepProgress | HistoryRow, None, None]:
+    def run(
+        self, state: TrainingState, checkpoints: Checkpoints, epochs: range
+    ) -> Generator[StepProgress | HistoryRow, None, None]:
         if state.optimizer is not None:
             self.optimizer.load_state_dict(state.optimizer)
         if state.scaler:
             self.scaler.load_state_dict(state.scaler)
         while state.epoch in epochs:
-            row = yield from self._train_epoch(state, keep, epochs)
+            row = yield from self._train_epoch(state, checkpoints, epochs)
             state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
-            if keep.is_due():
-                self._save_checkpoint(state, keep, within=state.epoch in epochs)
-            yield row  # told once it is kept, so that a kill does not have it told again
+            if checkpoints.is_due():
+                self._save_checkpoint(state, checkpoints, in_phase=state.epoch in epochs)
+            yield row  # after it was saved, so that a resumed run does not report the epoch again
         state.optimizer = state.scaler = None
 
-    def _train_epoch(self, state: TrainingState, keep: Checkpoints, epochs: range) -> Generator[StepProgress, None, HistoryRow]:
+    def _train_epoch(
+        self, state: TrainingState, checkpoints: Checkpoints, epochs: range
+    ) -> Generator[StepProgress, None, HistoryRow]:
         self.model.train()
         batches = self.setup.batch_sampler.epoch_batches(state.epoch)
         accumulate = self.recipe.grad_accum_steps
         steps = math.ceil(len(batches) / accumulate)
         sums = torch.tensor([state.sums.get(k, 0.0) for k in _SUM_NAMES], dtype=_sums_dtype(self.device), device=self.device)
-        began, shown, ticked = time.monotonic(), 0, time.monotonic()
+        began, n_seen, reported = time.monotonic(), 0, time.monotonic()
         for index, batch in self.prefetcher.iterate_epoch(batches, state.epoch, state.step):
             if index % accumulate == 0:
                 set_learning_rate(
@@ -128,27 +131,28 @@ class _PhaseTrainer:
                     steps,
                     self.phase.epochs,
                 )
-            group = min(accumulate, len(batches) - index // accumulate * accumulate)
+            group = min(accumulate, len(batches) - index // accumulate * accumulate)  # the last group of an epoch may be smaller
             sums += self._forward_backward(batch, state.epoch, index, group)
-            shown += len(batch.rows)
+            n_seen += len(batch.rows)
             if (index + 1) % accumulate and index + 1 < len(batches):
                 continue
             self._step_optimizer(state)
             state.step = index + 1
-            if keep.is_due() and state.step < len(batches):
+            if checkpoints.is_due() and state.step < len(batches):
                 state.sums = dict(zip(_SUM_NAMES, sums.tolist(), strict=True))
-                self._save_checkpoint(state, keep)
-            if time.monotonic() - ticked >= PROGRESS_INTERVAL_S:
-                ticked = time.monotonic()
-                yield StepProgress(state.epoch + 1, self.recipe.total_epochs, index + 1, len(batches), shown / (ticked - began))
-        return self._record_epoch(state, dict(zip(_SUM_NAMES, sums.tolist(), strict=True)), time.monotonic() - began, shown)
+                self._save_checkpoint(state, checkpoints)
+            if time.monotonic() - reported >= PROGRESS_INTERVAL_S:
+                reported = time.monotonic()
+                yield StepProgress(
+                    state.epoch + 1, self.recipe.total_epochs, index + 1, len(batches), n_seen / (reported - began)
+                )
+        return self._record_epoch(state, dict(zip(_SUM_NAMES, sums.tolist(), strict=True)), time.monotonic() - began, n_seen)
 
     def _forward_backward(self, batch: Batch, epoch: int, index: int, group: int) -> torch.Tensor:
         seed_step(self.seed, epoch, index)
-        autocast = nullcontext() if self.dtype is torch.float32 else torch.autocast(self.device.type, self.dtype)
-        with autocast:
+        with autocast_context(self.device, self.dtype):
             loss, logits = self.setup.objective(batch)
-        self.scaler.scale(loss / group).backward()
+        self.scaler.scale(loss / group).backward()  # the mean over the accumulated batches
         with torch.no_grad():
             hits = (logits.argmax(1) == batch.labels).sum()
             count = len(batch.rows)
@@ -164,7 +168,7 @@ class _PhaseTrainer:
         if self.recipe.ema is not None:
             state.average = update_ema_weights(state.average, self.model, self.recipe.ema)
 
-    def _record_epoch(self, state: TrainingState, sums: dict[str, float], seconds: float, shown: int) -> HistoryRow:
+    def _record_epoch(self, state: TrainingState, sums: dict[str, float], seconds: float, n_seen: int) -> HistoryRow:
         count = sums["count"]
         loss = sums["loss"] / count
         if not math.isfinite(loss):
@@ -179,7 +183,7 @@ class _PhaseTrainer:
             "train_loss": loss,
             "train_accuracy": sums["hits"] / count,
             "seconds": round(seconds, 3),
-            "images_per_s": round(shown / seconds, 1) if seconds else 0.0,
+            "images_per_s": round(n_seen / seconds, 1) if seconds else 0.0,
         }
         if self.setup.validate is not None:
             row |= self._validate_model(state)
@@ -188,30 +192,30 @@ class _PhaseTrainer:
 
     def _validate_model(self, state: TrainingState) -> dict[str, float]:
         assert self.setup.validate is not None
-        own = None if state.average is None else {k: v.clone() for k, v in self.model.state_dict().items()}
-        if state.average is not None:
+        trained = None if state.average is None else {k: v.clone() for k, v in self.model.state_dict().items()}
+        if state.average is not None:  # what will predict is validated, and training goes on from its own weights
             self.model.load_state_dict(state.average)
-        found = self.setup.validate()
-        if self.recipe.checkpoint == "best_val" and found["validation_loss"] < state.best_loss:
+        metrics = self.setup.validate()
+        if self.recipe.checkpoint == "best_val" and metrics["validation_loss"] < state.best_loss:
             state.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-            state.best_loss, state.best_epoch = found["validation_loss"], state.epoch + 1
-        if own is not None:
-            self.model.load_state_dict(own)
-        return found
+            state.best_loss, state.best_epoch = metrics["validation_loss"], state.epoch + 1
+        if trained is not None:
+            self.model.load_state_dict(trained)
+        return metrics
 
-    def _save_checkpoint(self, state: TrainingState, keep: Checkpoints, within: bool = True) -> None:
-        """within: the phase goes on; the next one begins with an optimiser of its own."""
+    def _save_checkpoint(self, state: TrainingState, checkpoints: Checkpoints, in_phase: bool = True) -> None:
+        """in_phase: the phase goes on; the next one begins with an optimizer of its own, so none is saved at its border."""
         state.model = self.model.state_dict()
-        state.optimizer = self.optimizer.state_dict() if within else None
-        state.scaler = self.scaler.state_dict() if within else None
-        keep.save(state)
+        state.optimizer = self.optimizer.state_dict() if in_phase else None
+        state.scaler = self.scaler.state_dict() if in_phase else None
+        checkpoints.save(state)
 
 
 _SUM_NAMES = ("loss", "hits", "count")
 
 
 def _sums_dtype(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64
+    return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
 def update_ema_weights(average: dict[str, Any] | None, model: Classifier, decay: float) -> dict[str, Any]:
