@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from phoropter.core.errors import SpecError, WeightsError
 from phoropter.models import backbones, catalog, pretrained, timm_compat
-from phoropter.models.backbones import Backbone
+from phoropter.models.backbones import BackboneModule
 from phoropter.models.spec import BackboneSpec
 from phoropter.models.weights import weight_files
 
@@ -25,7 +25,7 @@ NAMES += ["deit_base_distilled_patch16_224"]
 SMALL = {"test_resnet": 64, "test_vit": 64, "test_convnext": 64, "test_efficientnet": 64, "test_byobnet": 64}
 
 
-def random(name: str, size: int | None = None, seed: int = 0, **fields: Any) -> Backbone:
+def random(name: str, size: int | None = None, seed: int = 0, **fields: Any) -> BackboneModule:
     return backbones.build_backbone(BackboneSpec(name=name, weights="random", size=size, **fields), seed=seed)
 
 
@@ -233,7 +233,7 @@ def test_torchvisions_alexnet_loads_from_a_checkpoint_of_tensors(tmp_path: Path)
         ({"name": "test_resnet", "options": {"fo": 1}}, "takes no such option"),
         ({"name": "test_resnet", "options": {"num_classes": 5}}, "option 'num_classes' is set by phoropter"),
         ({"name": "alexnet_2012", "options": {"groups": 3}}, "groups is 3"),
-        ({"name": "test_resnet", "options": {"global_pool": ""}}, "does not give one feature vector"),
+        ({"name": "test_resnet", "options": {"global_pool": ""}}, "does not return one feature vector"),
         ({"name": "test_vit", "size": 63}, "size 48 or 64 would work"),
         ({"name": "resnet5"}, "did you mean 'resnet50'"),
     ],
@@ -245,7 +245,7 @@ def test_what_cannot_be_built_is_refused_in_one_line(spec: dict[str, Any], words
 
 
 def test_own_heads_that_cannot_be_separated_are_refused() -> None:
-    with pytest.raises(WeightsError, match="the own head of 'levit_128s' cannot be told apart"):
+    with pytest.raises(WeightsError, match="the pretrained head of 'levit_128s' cannot be separated"):
         backbones.build_backbone(BackboneSpec(name="levit_128s", weights="random"), seed=0, keep_heads=True)
 
 

@@ -95,7 +95,7 @@ def test_the_side_is_asked_for_or_that_of_the_weights() -> None:
     ("name", "size", "words"),
     [
         ("vit_base_patch16_224", 100, "size 96 or 112 would work"),
-        ("halonet26t", 224, "pictures of 256 pixels only"),
+        ("halonet26t", 224, "images of 256 pixels only"),
         ("resnet50", 16, "size 32 would work"),
     ],
 )

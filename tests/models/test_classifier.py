@@ -28,7 +28,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "dense": {"backbones": (VIT,), "head": HeadSpec(kind="dense", dropout=0.3)},
     "pretrained": {"backbones": (RESNET,), "head": HeadSpec(kind="pretrained"), "classes": tuple(map(str, range(1000)))},
     "token": {"backbones": (DISTILLED,), "student": "token"},
-    "pretrained tokens": {
+    "tokens": {
         "backbones": (DISTILLED,),
         "head": HeadSpec(kind="pretrained"),
         "classes": tuple(map(str, range(1000))),
@@ -193,7 +193,7 @@ def test_a_backbone_can_be_taken_out_of_a_bundle(tmp_path: Path) -> None:
 
 def test_a_bundle_is_not_written_over(tmp_path: Path) -> None:
     classifiers.save_classifier(made(), tmp_path / "bundle")
-    with pytest.raises(StoreError, match="is there already"):
+    with pytest.raises(StoreError, match="exists already"):
         classifiers.save_classifier(made(), tmp_path / "bundle")
 
 
@@ -207,9 +207,9 @@ def test_a_bundle_is_whole_or_absent(tmp_path: Path) -> None:
     ("spoil", "error", "words"),
     [
         (lambda d: d.update(format=9), WeightsError, "has format 9"),
-        (lambda d: d.pop("branches"), WeightsError, "not a bundle's description"),
-        (lambda d: d["branches"].clear(), WeightsError, "describes 0 branches of 1"),
-        (lambda d: d["branches"][0].update(mean=[1]), WeightsError, "not a bundle's description"),
+        (lambda d: d.pop("branches"), WeightsError, "does not describe a bundle"),
+        (lambda d: d["branches"].clear(), WeightsError, "describes 0 branches for 1"),
+        (lambda d: d["branches"][0].update(mean=[1]), WeightsError, "does not describe a bundle"),
         (lambda d: d["spec"].update(classes=["a", "b"]), WeightsError, r"do not fit its own bundle\.json"),
         (lambda d: d["spec"].update(clases=[]), SpecError, "unknown key 'clases'.*did you mean 'classes'"),
         (lambda d: d["spec"]["backbones"][0].update(name="test_vit"), WeightsError, r"do not fit its own bundle\.json"),

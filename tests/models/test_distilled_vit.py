@@ -70,5 +70,5 @@ def test_gradients_reach_both_heads_and_both_tokens() -> None:
 
 
 def test_own_heads_of_another_number_of_classes_are_refused() -> None:
-    with pytest.raises(WeightsError, match="tells 1000 classes apart and the dataset has 5"):
+    with pytest.raises(WeightsError, match="has 1000 classes and the dataset has 5"):
         student(head=HeadSpec(kind="pretrained"))

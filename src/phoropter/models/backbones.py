@@ -1,7 +1,7 @@
-"""The one door to pretrained networks: (B, 3, s, s) normalised pictures → (B, D) pooled features, and the input a network wants.
+"""Backbones: (B, 3, s, s) normalised images → (B, D) pooled features, with the preprocessing that belongs to their weights.
 
-A Backbone is a timm network, torchvision's `alexnet`, or `alexnet_2012`, without its last layer. Its preparation (side, mean,
-deviation) belongs to its weights. Its identity is a digest of what it would answer with: weights, side, normalisation.
+A backbone is a timm network, torchvision's `alexnet`, or `alexnet_2012`, without its last layer, or a network of the user's own.
+Its identity is a digest of all that its output depends on: weights, side, normalisation, and custom code.
 
 Left out: feature pyramids and intermediate maps; explaining a classifier hooks the network itself.
 """
@@ -26,34 +26,33 @@ from phoropter.core.files import digest, digest_array
 from phoropter.core.seeds import seed_of
 from phoropter.models import pretrained
 from phoropter.models.pretrained import BuildRecord
-from phoropter.models.spec import BackboneSpec
+from phoropter.models.spec import Backbone, BackboneSpec
 from phoropter.models.weights.state_dicts import load_state_dict_strictly, read_state_dict
 from phoropter.models.weights.weight_files import WeightFile
 
-Pooling = Literal["pooled", "map", "tokens"]
-CHUNK_ELEMENTS = 2**18  # numbers that are turned into floats at a time: a megabyte stays in a core's cache
+Pooling = Literal["pooled", "map", "tokens", "custom"]
+CHUNK_ELEMENTS = 2**18  # values converted to float at a time: one megabyte stays in a core's cache
 
 
-class Backbone(nn.Module):
+class BackboneModule(nn.Module):
     """A network without its last layer.
 
-    name: as in the spec · architecture: without tag · width: D · side: s
-    own_heads: its last layer, or the two of a distilled network, kept only when asked for and not counted among the parameters
-
-    reading: `pooled` as the pretrained head reads it · `map` the last map averaged over places · `tokens` class and distillation
-    token side by side, so that D is twice a token's width
+    name: as in the spec · architecture: without tag · num_features: D · side: s
+    pretrained_heads: its last layer, or the two of a distilled network; filled only by `keep_heads`, not counted as parameters
+    pooling: `pooled`: as the pretrained head reads it · `map`: the last map averaged over places · `tokens`: class and
+    distillation token side by side, so that D is twice a token's width · `custom`: the output of a custom network, maps averaged
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, name: str, body: Any, made: BuildRecord, reading: Pooling) -> None:
+    def __init__(self, name: str, body: Any, record: BuildRecord, pooling: Pooling, custom: Backbone | None = None) -> None:
         super().__init__()
-        preparation = made.preprocessing
-        self.body, self.build_record, self.pooling = body, made, reading
+        preprocessing = record.preprocessing
+        self.body, self.build_record, self.pooling, self.custom = body, record, pooling, custom
         self.name, self.architecture, self.num_features = name, name.partition(".")[0], 0
-        self.side, self.mean, self.std = preparation.side, preparation.mean, preparation.std
-        self.interpolation = preparation.interpolation
+        self.side, self.mean, self.std = preprocessing.side, preprocessing.mean, preprocessing.std
+        self.interpolation = preprocessing.interpolation
         self.pretrained_heads: tuple[nn.Module, ...] = ()
         mean, std = (torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in (self.mean, self.std))
         self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
@@ -66,16 +65,19 @@ class Backbone(nn.Module):
 
     @property
     def identity(self) -> str:
-        """A digest of everything its answer depends on besides the picture; computed anew each time, for weights change."""
+        """Digest of everything its output depends on besides the image; recomputed each time, because weights change."""
         weights = {
             k: digest_array(_to_numpy(v)) for k, v in self.body.state_dict().items() if not k.endswith("num_batches_tracked")
         }
-        return digest([self.architecture, self.build_record.options, self.pooling, self.side, self.mean, self.std, weights])
+        code = [] if self.custom is None else [self.custom.identity(), self.custom.source_digest()]
+        return digest(
+            [self.architecture, self.build_record.options, self.pooling, self.side, self.mean, self.std, weights, *code]
+        )
 
     def preprocess(self, pictures: Tensor) -> Tensor:
         """(B, 3, S, S) uint8, or float in 0..255 → (B, 3, s, s) resized (bilinear, antialiased) and normalised."""
-        here = pictures.dtype is torch.uint8 and pictures.device.type == "cpu" and not torch.compiler.is_compiling()
-        if here and pictures.shape[-2:] == (self.side, self.side):
+        in_chunks = pictures.dtype is torch.uint8 and pictures.device.type == "cpu" and not torch.compiler.is_compiling()
+        if in_chunks and pictures.shape[-2:] == (self.side, self.side):
             return self._preprocess_in_chunks(pictures)
         x = pictures.float()
         if x.shape[-2:] != (self.side, self.side):
@@ -83,17 +85,17 @@ class Backbone(nn.Module):
         return x * self.scale - self.shift if x is pictures else self._normalize_inplace(x)
 
     def _preprocess_in_chunks(self, pictures: Tensor) -> Tensor:
-        """As all at once, to the bit: what has been made a number is still in the cache when it is scaled."""
-        made = torch.empty_like(pictures, dtype=torch.float32)
+        """Bit-identical to one pass over the batch, but each chunk is still in the cache when it is scaled."""
+        normalized = torch.empty_like(pictures, dtype=torch.float32)
         count = max(1, CHUNK_ELEMENTS // math.prod(pictures.shape[1:]))
-        rows, scale, shift = self._flatten_channels_last(made)
+        rows, scale, shift = self._flatten_channels_last(normalized)
         for start in range(0, len(pictures), count):
-            made[start : start + count].copy_(pictures[start : start + count])
+            normalized[start : start + count].copy_(pictures[start : start + count])
             rows[start : start + count].mul_(scale).sub_(shift)
-        return made
+        return normalized
 
     def _normalize_inplace(self, x: Tensor) -> Tensor:
-        """As x · scale − shift, to the bit, in x's own memory."""
+        """x · scale − shift, bit-identical, in the memory of x."""
         if x.requires_grad:
             return x * self.scale - self.shift
         rows, scale, shift = self._flatten_channels_last(x)
@@ -101,8 +103,10 @@ class Backbone(nn.Module):
         return x
 
     def _flatten_channels_last(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x as it is scaled where it lies, and its scale and shift. Where colours lie together it is (B, s, 3 s): three numbers
-        are too short a row for the kernels, 4 × slower."""
+        """A view of x to be scaled in place, with its scale and shift.
+
+        Channels-last images are viewed as (B, s, 3 s): rows of only three values would make the kernels 4 × slower.
+        """
         interleaved = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
         if not interleaved or x.device.type != "cpu" or torch.compiler.is_compiling():
             return x, self.scale, self.shift
@@ -116,13 +120,16 @@ class Backbone(nn.Module):
             features: Tensor = body(x)
         elif self.pooling == "tokens":
             features = body.head_drop(body.forward_features(x)[:, :2]).flatten(1)
+        elif self.pooling == "custom":
+            features = body(x)
+            features = features.mean((2, 3)) if features.ndim == 4 else features
         else:
             features = _global_average_pool(body, x)
         return features
 
     @cached_property
     def no_decay_names(self) -> frozenset[str]:
-        """Names within the body that its makers exempt from weight decay."""
+        """Names within the body that its authors exempt from weight decay."""
         exempt = getattr(self.body, "no_weight_decay", None)
         return frozenset(exempt()) if exempt else frozenset()
 
@@ -135,40 +142,42 @@ def build_backbone(
     keep_heads: bool = False,
     tokens: bool = False,
     again: BuildRecord | None = None,
-) -> Backbone:
-    """The network a spec names, with its weights, in eval mode. Its random parts are a function of `seed` and the name.
+) -> BackboneModule:
+    """Builds the network of a spec with its weights, in eval mode. Its random parts depend on `seed` and the name alone.
 
-    base: the folder relative paths start from · keep_heads: keep its own last layer, checked to be separable ·
-    tokens: read class and distillation token apart · again: how it was made before, to be made so again from random weights
+    base: the folder relative paths start from · keep_heads: keep its own last layer, after a check that it can be separated ·
+    tokens: return class and distillation token side by side · again: a recorded build to repeat, with random weights
 
-    Raises SpecError (name, size, option) and WeightsError (not to be had, not fitting). No global generator is touched.
+    Raises SpecError (name, size, option, custom code) and WeightsError (missing, not fitting). No global generator is touched.
     """
     plan = pretrained.resolve_load_plan(spec, base, again)
     with seeded_rng(seed_of(seed, "weights", plan.architecture.name)):
         body, classes = pretrained.build_body(plan)
-    reading: Pooling = "tokens" if tokens else "map" if spec.pool == "average" else "pooled"
-    backbone = Backbone(spec.name, body, replace(plan.build_record, num_classes=classes), reading)
-    whole = _compute_reference_logits(backbone) if keep_heads else None
-    heads = _detach_heads(backbone)
+    pooling: Pooling = "tokens" if tokens else "map" if spec.pool == "average" else "pooled" if spec.custom is None else "custom"
+    backbone = BackboneModule(spec.name, body, replace(plan.build_record, num_classes=classes), pooling, spec.custom)
+    reference = _compute_reference_logits(backbone) if keep_heads else None
+    heads = _detach_heads(backbone) if spec.custom is None else ()
     if plan.weight_file is not None and plan.weight_file.layout == "bundle":
         _load_bundle_branch(backbone, plan.weight_file)
     backbone.eval()
-    backbone.num_features = _infer_num_features(backbone)
-    if whole is not None:
+    backbone.num_features = (
+        _infer_num_features(backbone) if spec.custom is None else _check_custom_features(backbone, spec.custom)
+    )
+    if reference is not None:
         backbone.pretrained_heads = heads
-        _check_pretrained_heads(backbone, whole)
+        _check_pretrained_heads(backbone, reference)
     return backbone
 
 
-def _load_bundle_branch(backbone: Backbone, found: WeightFile) -> None:
-    """The body of one branch out of a bundle's tensors."""
+def _load_bundle_branch(backbone: BackboneModule, found: WeightFile) -> None:
+    """Loads the weights of one branch of a bundle."""
     prefix = f"backbones.{found.branch}.body."
     state = {k.removeprefix(prefix): v for k, v in read_state_dict(found.path).items() if k.startswith(prefix)}
     load_state_dict_strictly(backbone.body, state, found.path, backbone.name)
 
 
-def _detach_heads(backbone: Backbone) -> tuple[nn.Module, ...]:
-    """Takes the last layer off the body and returns it (a distilled network has two, a headless one none)."""
+def _detach_heads(backbone: BackboneModule) -> tuple[nn.Module, ...]:
+    """Removes the last layer from the body and returns it (a distilled network has two, a headless one none)."""
     body: Any = backbone.body
     if hasattr(body, "get_classifier"):
         last = body.get_classifier()
@@ -184,68 +193,89 @@ def _detach_heads(backbone: Backbone) -> tuple[nn.Module, ...]:
     return tuple(h for h in heads if not isinstance(h, nn.Identity))
 
 
-def _prune_to_feature_map(backbone: Backbone) -> None:
-    """Removes what stands between the last map and the last layer, so that no parameter is left without a gradient."""
+def _prune_to_feature_map(backbone: BackboneModule) -> None:
+    """Removes the layers between the last map and the last layer, so that no parameter is left without a gradient."""
     body: Any = backbone.body
     try:
         body.prune_intermediate_layers(1, prune_norm=False, prune_head=True)
     except (AttributeError, TypeError, AssertionError, NotImplementedError):
-        raise SpecError(f"backbone '{backbone.name}' does not give its last map; leave out pool: average") from None
+        raise SpecError(f"backbone '{backbone.name}' does not expose its last feature map; leave out pool: average") from None
 
 
 def _global_average_pool(body: Any, x: Tensor) -> Tensor:
-    """(B, 3, s, s) → (B, D): the mean over places of the last map, or over the picture's tokens."""
+    """(B, 3, s, s) → (B, D): the mean of the last map over places, or of the patch tokens."""
     out: Tensor = body.forward_features(x) if hasattr(body, "forward_features") else body.features(x)
     if out.ndim == 3:
         return out[:, getattr(body, "num_prefix_tokens", 0) :].mean(1)
     return out.mean((1, 2) if getattr(body, "output_fmt", "NCHW") == "NHWC" else (2, 3))
 
 
-def _infer_num_features(backbone: Backbone) -> int:
-    """D, from a pass of two pictures that have a shape and no numbers. Raises SpecError where the network refuses its side."""
+def _infer_num_features(backbone: BackboneModule) -> int:
+    """D, from a pass of two images on the meta device. Raises SpecError if the network fails at its input size."""
     s = backbone.side
     try:
         tensors = {n: t.to("meta") for n, t in (*backbone.named_parameters(), *backbone.named_buffers())}
         with torch.no_grad():
             out = functional_call(backbone, tensors, (torch.empty(2, 3, s, s, device="meta"),))
         if not isinstance(out, Tensor) or out.ndim != 2:
-            raise ValueError("it does not give one feature vector a picture")
+            raise ValueError("it does not return one feature vector per image")
         return out.shape[1]
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise SpecError(f"backbone '{backbone.name}' cannot be shown pictures of {s} pixels as asked: {first}") from error
+        raise SpecError(f"backbone '{backbone.name}' does not accept images of {s} pixels: {first}") from error
 
 
-def _compute_reference_logits(backbone: Backbone) -> tuple[Tensor, Tensor]:
-    """A picture of noise and the whole network's logits for it."""
+def _check_custom_features(backbone: BackboneModule, custom: Backbone) -> int:
+    """D, after a pass of two black images on the CPU: a network of unknown code may not run on the meta device."""
+    images = torch.zeros(2, 3, backbone.side, backbone.side)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            out: Any = backbone.body(images)
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise SpecError(
+            f"backbone '{custom.name}' fails on a batch of shape {tuple(images.shape)}: {first}; set input_size, or correct build"
+        ) from error
+    expected = isinstance(out, Tensor) and out.ndim in (2, 4) and out.shape[:2] == (2, custom.width) and out.is_floating_point()
+    if not expected:
+        came = f"shape {tuple(out.shape)} and type {out.dtype}" if isinstance(out, Tensor) else type(out).__name__
+        raise SpecError(
+            f"backbone '{custom.name}' returns {came} for two images, expected float features of shape (2, {custom.width}) "
+            f"or a map (2, {custom.width}, H, W); correct width, or what build returns"
+        )
+    return custom.width
+
+
+def _compute_reference_logits(backbone: BackboneModule) -> tuple[Tensor, Tensor]:
+    """An image of noise, and the logits of the complete network for it."""
     if not backbone.build_record.num_classes:
         raise WeightsError(f"the weights of '{backbone.name}' have no last layer of their own; choose head linear or dense")
-    draw = torch.Generator().manual_seed(0)
-    x = torch.randn(1, 3, backbone.side, backbone.side, generator=draw)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 3, backbone.side, backbone.side, generator=generator)
     with torch.no_grad():
         return x, backbone.body.eval()(x)
 
 
-def _check_pretrained_heads(backbone: Backbone, whole: tuple[Tensor, Tensor]) -> None:
-    """The kept heads on the features must answer as the whole network did."""
-    x, expected = whole
+def _check_pretrained_heads(backbone: BackboneModule, reference: tuple[Tensor, Tensor]) -> None:
+    """Raises WeightsError unless the detached heads on the features reproduce the logits of the complete network."""
+    x, expected = reference
     with torch.no_grad():
         features = backbone(x)
         parts = features.chunk(len(backbone.pretrained_heads) or 1, dim=1)
         try:
-            said = [_apply_head(head, part) for head, part in zip(backbone.pretrained_heads, parts, strict=True)]
-            same = torch.allclose(torch.stack(said).mean(0), expected, rtol=1e-3, atol=1e-4)
+            logits = [_apply_head(head, part) for head, part in zip(backbone.pretrained_heads, parts, strict=True)]
+            same = torch.allclose(torch.stack(logits).mean(0), expected, rtol=1e-3, atol=1e-4)
         except (RuntimeError, ValueError):
             same = False
     if not same:
         raise WeightsError(
-            f"the own head of '{backbone.name}' cannot be told apart from its features; choose head linear or dense"
+            f"the pretrained head of '{backbone.name}' cannot be separated from its features; choose head linear or dense"
         )
 
 
 def _apply_head(head: nn.Module, features: Tensor) -> Tensor:
-    said: Tensor = head(features[:, :, None, None]).flatten(1) if isinstance(head, nn.Conv2d) else head(features)
-    return said
+    logits: Tensor = head(features[:, :, None, None]).flatten(1) if isinstance(head, nn.Conv2d) else head(features)
+    return logits
 
 
 def _to_numpy(tensor: Tensor) -> Any:
@@ -255,7 +285,7 @@ def _to_numpy(tensor: Tensor) -> Any:
 
 @contextmanager
 def seeded_rng(seed: int) -> Iterator[None]:
-    """torch's CPU generator begins at `seed` and is afterwards where it was before."""
+    """Seeds torch's CPU generator within the block and restores its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

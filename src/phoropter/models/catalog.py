@@ -1,7 +1,8 @@
-"""What networks there are, what they are shown and what they cost: torch-free, for planning and listing.
+"""Catalogue of architectures: names, weights, input sizes and costs, for planning and listing (no torch).
 
-`catalog.json.gz` is written by scripts/make_catalog.py from the timm version in constraints.txt. Where another timm is installed
-and has a name the file does not know, timm is asked in a process of its own; all else is answered from the file, in milliseconds.
+`catalog.json.gz` is written by scripts/make_catalog.py from the timm version in constraints.txt. A name that the file lacks is
+looked up in the installed timm, in a subprocess, if that is another version; everything else is read from the file, in
+milliseconds. A custom Backbone describes itself.
 """
 
 from __future__ import annotations
@@ -17,18 +18,16 @@ from typing import Any
 
 from phoropter.core.errors import SpecError, WeightsError, did_you_mean, join_words
 from phoropter.core.files import digest, digest_file
-from phoropter.models.spec import BackboneSpec
+from phoropter.models.spec import DEFAULT_INPUT_SIZE, Backbone, BackboneSpec, RgbTriple
 from phoropter.models.weights import weight_files
 from phoropter.models.weights.weight_files import RemoteWeights
-
-RgbTriple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pictures are made ready for a network, as its weights were trained.
+    """Input size and normalisation of a network, as its weights were trained.
 
-    side: pixels · mean, std: of RGB in 0..1 · interpolation, crop_pct: how the weights' makers got to `side`, for the record
+    side: in pixels · mean, std: of RGB in 0..1 · interpolation, crop_pct: how the weights' authors resized; recorded only
     """
 
     side: int
@@ -40,16 +39,17 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network as the catalogue has it, for one set of weights (`tag`; the default one where a name carries no tag).
+    """An entry of the catalogue, for one set of weights (`tag`; the default set for a name without a tag).
 
-    name:       of the architecture, without tag · family: the timm module it is built by
+    name:       without tag · family: the timm module it is built by; `custom` for a Backbone of the user's own
     tags:       every set of weights there is, the default first
-    classes:    of these weights' own head; 0: they have none
-    remote:     where the weights are; None: there are none
-    fixed:      built for one side; shown another, it is built anew for it and its position tables are resampled
-    multiple:   sides may differ from the default by multiples of this (None: not at all) · least: smallest side tried that works
-    parameters: with a head of `classes` · body: without its last layer · width: D of its pooled features
-    macs:       multiply-adds of one picture at the default tag's side; None: not known
+    num_classes: of these weights' own head; 0: they have none
+    remote:     where the weights are downloaded from; None: there are none
+    fixed_input_size: built for one input size; for another it is rebuilt and its position tables are resampled
+    side_multiple: other sides differ from the default by multiples of this (None: no other side works)
+    min_side:   smallest side that was tried and works
+    parameters: with a head of `num_classes`; None: not known before it is built · body_parameters: without the last layer
+    num_features: width D of its pooled features · macs: multiply-adds per image at the default tag's side; None: not known
     """
 
     name: str
@@ -62,8 +62,8 @@ class Architecture:
     fixed_input_size: bool
     side_multiple: int | None
     min_side: int
-    parameters: int
-    body_parameters: int
+    parameters: int | None
+    body_parameters: int | None
     num_features: int
     macs: int | None
 
@@ -78,19 +78,52 @@ class Architecture:
 
 
 def find_architecture(name: str) -> Architecture:
-    """The network of this name, with or without a `.tag`. Raises SpecError offering the nearest name or the known tags."""
+    """The entry of a name with or without a `.tag`. Raises SpecError with the nearest name or the known tags."""
     architecture, _, tag = name.partition(".")
     line = _load_catalog()["architectures"].get(architecture)
     if line is None:
         line = _ask_installed_timm(architecture)
-    made = _parse_architectures(architecture, line)
+    entries = _parse_architectures(architecture, line)
     if not tag:
-        return made[0]
-    for one in made:
-        if one.tag == tag:
-            return one
+        return entries[0]
+    for entry in entries:
+        if entry.tag == tag:
+            return entry
+    known = entries[0].tags
     raise SpecError(
-        f"backbone '{name}': {architecture} has no weights '{tag}'; it has {join_words(made[0].tags)}{did_you_mean(tag, made[0].tags)}"
+        f"backbone '{name}': {architecture} has no weights '{tag}'; it has {join_words(known)}{did_you_mean(tag, known)}"
+    )
+
+
+def describe_backbone(spec: BackboneSpec) -> Architecture:
+    """The catalogue's entry for a spec; of a custom Backbone what it states itself, without building it.
+
+    Raises SpecError for an unknown name, and for a Backbone with the name of a timm network.
+    """
+    if spec.custom is None:
+        return find_architecture(spec.name)
+    if spec.name in _load_catalog()["architectures"]:
+        raise SpecError(f"backbone '{spec.name}': timm has a network of this name; give yours another")
+    return _describe_custom(spec.custom)
+
+
+def _describe_custom(custom: Backbone) -> Architecture:
+    side = custom.input_size or DEFAULT_INPUT_SIZE
+    return Architecture(
+        name=custom.name,
+        tag=None,
+        tags=(),
+        family="custom",
+        preprocessing=Preprocessing(side, custom.mean, custom.std),
+        num_classes=0,
+        remote=None,
+        fixed_input_size=False,
+        side_multiple=1,
+        min_side=1,
+        parameters=None,
+        body_parameters=None,
+        num_features=custom.width,
+        macs=None,
     )
 
 
@@ -104,96 +137,97 @@ def list_architectures(pattern: str = "*") -> list[str]:
 
 
 def resolve_side(spec: BackboneSpec, base: Path | None = None) -> int:
-    """Pixels of the square the network is shown: what the spec asks for, else what its weights were trained at."""
+    """Side in pixels of the square images the network is given: the spec's size, else what its weights were trained at."""
     return spec.size or resolve_preprocessing(spec, base).side
 
 
 def resolve_preprocessing(spec: BackboneSpec, base: Path | None = None) -> Preprocessing:
-    """Side, mean and deviation: the spec's wish, else what is said beside a file, else the catalogue's for the name.
+    """Side, mean and deviation. Precedence: the spec, then the file beside the weights, then the catalogue.
 
-    A path that is not there is not complained about here (check_weights does); the architecture's own is answered.
+    A missing weights file is not reported here (check_weights does); the architecture's own values are returned.
     """
-    said = _preprocessing_of_weights(spec, base)
-    return replace(said, mean=spec.mean or said.mean, std=spec.std or said.std)
+    stored = _preprocessing_of_weights(spec, base)
+    return replace(stored, mean=spec.mean or stored.mean, std=spec.std or stored.std)
 
 
 def _preprocessing_of_weights(spec: BackboneSpec, base: Path | None) -> Preprocessing:
-    known = find_architecture(spec.name).preprocessing
-    if spec.weights in ("pretrained", "random"):
+    entry = describe_backbone(spec)
+    known = entry.preprocessing
+    if spec.weights_path is None:
         return known
     try:
-        said = weight_files.find_weight_file(spec.weights, base, find_architecture(spec.name).name).metadata
+        metadata = weight_files.find_weight_file(spec.weights_path, base, entry.name).metadata
     except WeightsError:
         return known
-    size = said.get("input_size")
+    size = metadata.get("input_size")
     try:
         return Preprocessing(
             side=int(size[-1]) if size else known.side,
-            mean=_parse_triple(said.get("mean") or known.mean),
-            std=_parse_triple(said.get("std") or known.std),
-            interpolation=str(said.get("interpolation") or known.interpolation),
-            crop_pct=float(said.get("crop_pct") or known.crop_pct),
+            mean=_parse_triple(metadata.get("mean") or known.mean),
+            std=_parse_triple(metadata.get("std") or known.std),
+            interpolation=str(metadata.get("interpolation") or known.interpolation),
+            crop_pct=float(metadata.get("crop_pct") or known.crop_pct),
         )
     except (TypeError, ValueError, IndexError, KeyError):
         raise WeightsError(
-            f"what is said beside the weights {spec.weights} about input_size, mean or std is not numbers"
+            f"input_size, mean or std in the JSON file beside the weights {spec.weights} is not numbers; correct the file"
         ) from None
 
 
 def check_weights(spec: BackboneSpec, base: Path | None = None) -> None:
-    """Raises, at plan time, what would go wrong when the network is built: weights not to be had, a size that does not fit.
+    """Raises at plan time what would fail when the network is built: weights that are missing, a size that does not fit.
 
-    base: the folder relative paths start from. Whether the hub answers is asked once per process and within three seconds.
+    base: the folder relative paths start from. The hub is queried once per process, for three seconds at most.
     """
     check_size(spec, base)
-    known = find_architecture(spec.name)
-    if spec.weights == "random":
+    entry = describe_backbone(spec)
+    if spec.depends_on_seed:
         return
-    if spec.weights != "pretrained":
-        weight_files.find_weight_file(spec.weights, base, known.name)
-    elif known.remote is None:
-        raise WeightsError(
-            f"{known.tagged_name} has no public weights; write `weights: random`, or a path to weights of your own"
-        )
-    elif weight_files.find_cached_weights(known.remote) is None:
-        weight_files.resolve_etag(known.remote)
+    if spec.weights_path is not None:
+        weight_files.find_weight_file(spec.weights_path, base, entry.name)
+    elif weight_files.find_cached_weights(_require_remote(entry)) is None:
+        weight_files.resolve_etag(_require_remote(entry))
 
 
 def identify_weights(spec: BackboneSpec, base: Path | None = None) -> str:
-    """What the weights are, for run keys: a digest of a file and of its preparation, the hub's digest of
-    pretrained ones, or `random`.
+    """Identity of the weights for run keys: a digest of a file and its preprocessing, the hub's digest, or `random`.
 
-    Raises WeightsError when that cannot be known.
+    Weights that are `built` are identified by the Backbone's name and version, which are part of the candidate.
+    Raises WeightsError when the weights cannot be identified.
     """
-    if spec.weights == "random":
-        return "random"
-    known = find_architecture(spec.name)
-    if spec.weights != "pretrained":
-        found = weight_files.find_weight_file(spec.weights, base, known.name)
+    if spec.depends_on_seed:
+        return spec.weights
+    entry = describe_backbone(spec)
+    if spec.weights_path is not None:
+        found = weight_files.find_weight_file(spec.weights_path, base, entry.name)
         beside = _preprocessing_of_weights(spec, base)
         tensors = _digest_weight_file(found.path, found.path.stat().st_mtime_ns)
         return digest([tensors, found.branch, beside.side, beside.mean, beside.std, found.metadata.get("model_args")])
-    if known.remote is None:
+    return f"{entry.tagged_name}@{weight_files.resolve_etag(_require_remote(entry))}"
+
+
+def _require_remote(entry: Architecture) -> RemoteWeights:
+    if entry.remote is None:
         raise WeightsError(
-            f"{known.tagged_name} has no public weights; write `weights: random`, or a path to weights of your own"
+            f"{entry.tagged_name} has no public weights; write `weights: random`, or a path to weights of your own"
         )
-    return f"{known.tagged_name}@{weight_files.resolve_etag(known.remote)}"
+    return entry.remote
 
 
 def check_size(spec: BackboneSpec, base: Path | None = None) -> None:
-    """Raises SpecError when the network cannot be shown pictures of the asked size, naming the nearest sizes it can."""
-    known = find_architecture(spec.name)
-    asked = resolve_side(spec, base)
-    if asked == known.side:
+    """Raises SpecError when the network does not accept images of the spec's size, naming the nearest sizes that work."""
+    entry = describe_backbone(spec)
+    side = resolve_side(spec, base)
+    if side == entry.side:
         return
-    if known.side_multiple is None:
-        raise SpecError(f"backbone '{spec.name}' can be shown pictures of {known.side} pixels only, and size is {asked}")
-    if asked >= known.min_side and (asked - known.side) % known.side_multiple == 0:
+    if entry.side_multiple is None:
+        raise SpecError(f"backbone '{spec.name}' accepts images of {entry.side} pixels only, and size is {side}")
+    if side >= entry.min_side and (side - entry.side) % entry.side_multiple == 0:
         return
-    below = known.side + (asked - known.side) // known.side_multiple * known.side_multiple
-    near = [s for s in (below, below + known.side_multiple) if s >= known.min_side] or [known.min_side]
+    below = entry.side + (side - entry.side) // entry.side_multiple * entry.side_multiple
+    near = [s for s in (below, below + entry.side_multiple) if s >= entry.min_side] or [entry.min_side]
     raise SpecError(
-        f"backbone '{spec.name}' cannot be shown pictures of {asked} pixels; size {join_words(map(str, near))} would work"
+        f"backbone '{spec.name}' does not accept images of {side} pixels; size {join_words(map(str, near))} would work"
     )
 
 
@@ -219,17 +253,17 @@ def _has_weights(tag: list[Any]) -> bool:
 
 
 def _parse_architectures(name: str, line: list[Any]) -> list[Architecture]:
-    """One entry for each set of weights, the default first. The layout of a line is that of scripts/make_catalog.py."""
+    """One entry for each set of weights, the default first. scripts/make_catalog.py defines the layout of a line."""
     family, fixed, multiple, least, parameters, body, width, macs, tags = line
     configs = _load_catalog()["configs"]
     named = tuple(t[0] for t in tags if _has_weights(t))
     first_classes = (tags[0][1] if isinstance(tags[0][1], list) else configs[tags[0][1]])[-1]
     per_class = (parameters - body) // first_classes if first_classes else width + 1
-    made = []
+    entries = []
     for tag, config, hub, file, url in tags:
         its_side, mean, std, crop_pct, interpolation, classes = config if isinstance(config, list) else configs[config]
         repo = f"timm/{name}.{tag}" if hub == 1 else hub
-        made.append(
+        entries.append(
             Architecture(
                 name=name,
                 tag=tag,
@@ -247,12 +281,12 @@ def _parse_architectures(name: str, line: list[Any]) -> list[Architecture]:
                 macs=macs,
             )
         )
-    return made
+    return entries
 
 
 @cache
 def _ask_installed_timm(architecture: str) -> list[Any]:
-    """The line of a name the file does not know, from an installed timm of another version. Raises SpecError."""
+    """The catalogue line of a name the file lacks, from an installed timm of another version. Raises SpecError."""
     import importlib.metadata
     import subprocess
     import sys
@@ -267,9 +301,9 @@ def _ask_installed_timm(architecture: str) -> list[Any]:
         raise refusal from None
     if installed == table["timm"] or not architecture.isidentifier():
         raise refusal
-    asked = [sys.executable, "-m", "phoropter.models.catalog_build", architecture]
+    command = [sys.executable, "-m", "phoropter.models.catalog_build", architecture]
     try:
-        answer = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=True)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         line: list[Any] = json.loads(answer.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         raise refusal from None

@@ -1,7 +1,7 @@
-"""What the installed timm says of an architecture, measured on the meta device, where tensors have shapes and no numbers.
+"""Builds catalogue entries: measures the architectures of the installed timm on the meta device, without weights.
 
-scripts/make_catalog.py asks for all names once and keeps the answers; `python -m phoropter.models.catalog_build NAME` prints one line
-of the catalogue, for a name that only a newer timm knows. Nothing is downloaded.
+scripts/make_catalog.py measures all names once and writes the catalogue. `python -m phoropter.models.catalog_build NAME` prints
+one line of it, for a name that only a newer timm knows. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def measure_architecture(name: str) -> Facts:
 
 
 def measure_non_timm() -> Iterator[tuple[str, Facts]]:
-    """The two networks that are not timm's: torchvision's alexnet and the one of 2012."""
+    """The two networks that are not from timm: torchvision's alexnet and alexnet_2012."""
     models = timm_compat.import_torchvision("models")
     with torch.device("meta"):
         networks = {"alexnet": models.alexnet(weights=None).eval(), "alexnet_2012": AlexNet2012().eval()}
@@ -80,7 +80,7 @@ def measure_non_timm() -> Iterator[tuple[str, Facts]]:
 def format_catalog_line(name: str, facts: Facts, configs: dict[str, int] | None = None) -> list[Any]:
     """Facts → a line of the catalogue, as catalog.py reads it.
 
-    configs: collects preparations that many weights share; without it they stand in the line
+    configs: collects the preprocessing that many weights share; without it each line contains its own
     """
     tags = []
     for t in facts["tags"]:
@@ -95,11 +95,11 @@ def format_catalog_line(name: str, facts: Facts, configs: dict[str, int] | None 
 
 
 def count_macs(model: nn.Module, side: int) -> int | None:
-    """Multiply-adds of one picture, from matrix products and convolutions alone; None where they cannot be counted."""
+    """Multiply-adds per image, from matrix products and convolutions alone; None where they cannot be counted."""
     try:
         with FlopCounterMode(display=False) as counter:
             _forward_on_meta(model, side)
-        return counter.get_total_flops() // 2 // 2 or None  # two pictures; a multiply-add is two operations
+        return counter.get_total_flops() // 2 // 2 or None  # two images; a multiply-add is two operations
     except TimeoutError:
         raise
     except Exception:
@@ -107,7 +107,7 @@ def count_macs(model: nn.Module, side: int) -> int | None:
 
 
 def _find_allowed_sides(works: Callable[[int], bool], side: int, step: int) -> Facts:
-    """`multiple`: the side may grow by multiples of it (None: it may not change); `least`: the smallest side tried that works."""
+    """`multiple`: the side may grow by multiples of it (None: it may not change); `least`: the smallest tried side that works."""
     multiple = next((m for m in sorted({step, 2 * step, 8, 16, 32, 64, 7 * 32}) if m >= step and works(side + m)), None)
     if multiple is None:
         return {"multiple": None, "least": side}
@@ -133,9 +133,8 @@ def _list_tags(name: str) -> list[Facts]:
 
 def _build_on_meta(name: str, **options: Any) -> Any:
     with torch.device("meta"):
-        return (
-            timm_compat.import_timm().create_model(name, **options).eval().requires_grad_(False)
-        )  # the counter trips over gradients
+        # the FLOP counter fails on parameters that require gradients
+        return timm_compat.import_timm().create_model(name, **options).eval().requires_grad_(False)
 
 
 def _forward_on_meta(model: nn.Module, side: int) -> Any:
@@ -147,7 +146,7 @@ def _infer_num_features(model: nn.Module, side: int) -> int:
     out = _forward_on_meta(model, side)
     if not isinstance(out, torch.Tensor) or out.ndim != 2:
         shape = tuple(getattr(out, "shape", ())) or type(out).__name__
-        raise ValueError(f"its pooled features are {shape}, not one vector a picture")
+        raise ValueError(f"its pooled features are {shape}, not one vector per image")
     return out.shape[1]
 
 

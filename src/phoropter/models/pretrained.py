@@ -1,6 +1,7 @@
-"""A network with its weights, before its last layer is taken off: from the hub, a file, a folder, or drawn at random.
+"""Builds networks with their weights, last layer included: from the hub, a file, a folder, random, or by custom code.
 
-One way for all of them: timm's own constructor and conversions (position tables resampled for another side), loaded strictly.
+timm's networks are all built by timm's own constructor and conversions (position tables resampled for another side) and loaded
+strictly.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from phoropter.core.errors import SpecError, WeightsError
 from phoropter.models import catalog, timm_compat
 from phoropter.models.alexnet import AlexNet2012
 from phoropter.models.catalog import Architecture, Preprocessing
-from phoropter.models.spec import BackboneSpec
+from phoropter.models.spec import Backbone, BackboneSpec
 from phoropter.models.weights import weight_files
 from phoropter.models.weights.state_dicts import StateDict, load_state_dict_strictly, mismatch_error, read_state_dict
 from phoropter.models.weights.weight_files import WeightFile
@@ -35,9 +36,9 @@ _RESERVED_OPTIONS = (
 
 @dataclass(frozen=True)
 class BuildRecord:
-    """How a network was made, beyond its name: what a bundle must remember of it.
+    """How a network was built, beyond its name; stored in bundles.
 
-    classes: of its own last layer as built (0: it had none) · options: of the architecture's constructor
+    num_classes: of its own last layer as built (0: it had none) · options: of the architecture's constructor
     """
 
     preprocessing: Preprocessing
@@ -47,7 +48,7 @@ class BuildRecord:
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """Everything that decides how a body is built."""
+    """Everything that decides how a network is built. weight_file: None for weights from the hub, a seed or custom code."""
 
     spec: BackboneSpec
     architecture: Architecture
@@ -56,28 +57,32 @@ class LoadPlan:
 
 
 def resolve_load_plan(spec: BackboneSpec, base: Path | None, again: BuildRecord | None) -> LoadPlan:
-    """The wishes of the spec over what stands beside its weights over what the catalogue knows; or as it was made before."""
-    entry = catalog.find_architecture(spec.name)
-    for name in spec.options:
+    """Resolves the build options. Precedence: spec, then the JSON beside the weights, then the catalogue.
+
+    again: the recorded build of a bundle, which is repeated as it was
+    """
+    entry = catalog.describe_backbone(spec)
+    for name in spec.options if spec.custom is None else ():
         if name in _RESERVED_OPTIONS:
             raise SpecError(f"backbone '{spec.name}': option '{name}' is set by phoropter; use size, weights or pool")
     if again is not None:
         return LoadPlan(spec, entry, None, again)
     catalog.check_size(spec, base)
-    found = None if spec.weights in ("pretrained", "random") else weight_files.find_weight_file(spec.weights, base, entry.name)
-    said = found.metadata if found else {}
-    args = said.get("model_args") or said.get("options") or {}
-    kept = {k: v for k, v in args.items() if k not in _RESERVED_OPTIONS} if isinstance(args, dict) else {}
+    found = None if spec.weights_path is None else weight_files.find_weight_file(spec.weights_path, base, entry.name)
+    metadata = found.metadata if found else {}
+    stored = metadata.get("model_args") or metadata.get("options") or {}
+    kept = {k: v for k, v in stored.items() if k not in _RESERVED_OPTIONS} if isinstance(stored, dict) else {}
     known = catalog.resolve_preprocessing(spec, base)
-    classes = int(said.get("num_classes", entry.num_classes)) if found and found.layout == "bundle" else entry.num_classes
-    return LoadPlan(
-        spec, entry, found, BuildRecord(replace(known, side=spec.size or known.side), classes, {**kept, **spec.options})
-    )
+    classes = int(metadata.get("num_classes", entry.num_classes)) if found and found.layout == "bundle" else entry.num_classes
+    record = BuildRecord(replace(known, side=spec.size or known.side), classes, {**kept, **spec.options})
+    return LoadPlan(spec, entry, found, record)
 
 
 def build_body(plan: LoadPlan) -> tuple[nn.Module, int]:
-    """The whole network with its weights (those of a bundle come later), and how many classes its last layer has."""
+    """The complete network with its weights (those of a bundle are loaded later), and the classes of its last layer."""
     entry, classes = plan.architecture, plan.build_record.num_classes
+    if plan.spec.custom is not None:
+        return _build_custom(plan, plan.spec.custom), 0
     if plan.weight_file is not None and plan.weight_file.layout != "bundle":
         return _build_from_file(plan, plan.weight_file)
     if plan.spec.weights == "pretrained":
@@ -85,8 +90,20 @@ def build_body(plan: LoadPlan) -> tuple[nn.Module, int]:
     return (_build_alexnet(plan, classes) if entry.family == "alexnet" else _build_timm(plan, entry.name, classes, {})), classes
 
 
+def _build_custom(plan: LoadPlan, custom: Backbone) -> nn.Module:
+    try:
+        body = custom.build(**plan.build_record.options)
+    except Exception as error:  # the user's code may raise anything
+        raise SpecError(f"backbone '{custom.name}': its build function failed with {type(error).__name__}: {error}") from error
+    if not isinstance(body, nn.Module):
+        raise SpecError(f"backbone '{custom.name}': build returned a {type(body).__name__}, expected a torch.nn.Module")
+    if plan.weight_file is not None and plan.weight_file.layout != "bundle":
+        load_state_dict_strictly(body, read_state_dict(plan.weight_file.path), plan.weight_file.path, custom.name)
+    return body
+
+
 def _build_pretrained(plan: LoadPlan) -> nn.Module:
-    """From the local cache without asking the network, which may be away; else downloaded into the cache first."""
+    """With weights from the local cache, without the internet; downloaded into the cache first if they are not there."""
     entry = plan.architecture
     catalog.check_weights(plan.spec)
     assert entry.remote is not None
@@ -103,19 +120,19 @@ def _build_pretrained(plan: LoadPlan) -> nn.Module:
 
 
 def _build_from_file(plan: LoadPlan, found: WeightFile) -> tuple[nn.Module, int]:
-    """Tried with the classes the file seems to have, then without a last layer; a file of neither kind does not fit."""
+    """Tries the number of classes the file seems to have, then no last layer. Raises WeightsError when neither fits."""
     state = read_state_dict(found.path)
-    said = found.metadata.get("num_classes")
+    stated = found.metadata.get("num_classes")
     rows = _count_head_classes(plan.architecture, state)
-    guesses = [rows] if rows else list(dict.fromkeys([int(said) if said is not None else plan.architecture.num_classes, 0]))
-    trouble: Exception | None = None
+    guesses = [rows] if rows else list(dict.fromkeys([int(stated) if stated is not None else plan.architecture.num_classes, 0]))
+    last_error: Exception | None = None
     for classes in guesses:
         try:
             return _build_with_state(plan, found, classes, state), classes
         except WeightsError as error:
-            trouble = error
-    assert trouble is not None
-    raise trouble
+            last_error = error
+    assert last_error is not None
+    raise last_error
 
 
 def _build_with_state(plan: LoadPlan, found: WeightFile, classes: int, state: StateDict) -> nn.Module:
@@ -127,9 +144,9 @@ def _build_with_state(plan: LoadPlan, found: WeightFile, classes: int, state: St
     return _build_timm(plan, found.path, classes, {"pretrained": True, "pretrained_cfg_overlay": overlay})
 
 
-def _build_timm(plan: LoadPlan, source: Path | str, classes: int, how: dict[str, Any]) -> nn.Module:
-    """source: the name timm is asked for, or the file whose tensors `how` holds, for messages."""
-    entry, options, side = plan.architecture, {**plan.build_record.options, **how}, plan.build_record.preprocessing.side
+def _build_timm(plan: LoadPlan, source: Path | str, classes: int, loading: dict[str, Any]) -> nn.Module:
+    """source: timm's name of the network, or the file whose tensors `loading` holds, for messages."""
+    entry, options, side = plan.architecture, {**plan.build_record.options, **loading}, plan.build_record.preprocessing.side
     if entry.fixed_input_size and side != entry.side:
         options["img_size"] = side
     name = source if isinstance(source, str) else entry.name
@@ -142,16 +159,17 @@ def _build_timm(plan: LoadPlan, source: Path | str, classes: int, how: dict[str,
             raise mismatch_error(source, entry.name, error) from None
         if isinstance(error, TypeError) and "unexpected keyword" in first:
             raise SpecError(f"backbone '{entry.name}' takes no such option: {first}") from error
-        kind = WeightsError if how else SpecError
+        kind = WeightsError if loading else SpecError
         raise kind(f"backbone '{name}' could not be built: {first}") from error
     if stem is not None:
-        _use_cifar_stem(body, entry, stem, bool(how))
-    body.pretrained_cfg.pop("state_dict", None)  # type: ignore[operator, union-attr]  # timm would keep a second copy of the weights
+        _use_cifar_stem(body, entry, stem, bool(loading))
+    # timm would keep a second copy of the weights
+    body.pretrained_cfg.pop("state_dict", None)  # type: ignore[operator, union-attr]
     return body
 
 
 def _use_cifar_stem(body: Any, entry: Architecture, stem: Any, pretrained: bool) -> None:
-    """The first layer small pictures are given: 3×3 by 1 and no pooling (He et al. 2016, §4.2); timm has none."""
+    """Replaces the first layer by one for small images, 3×3 at stride 1 without pooling (He et al. 2016, §4.2)."""
     if stem != "cifar" or not (isinstance(getattr(body, "conv1", None), nn.Conv2d) and hasattr(body, "maxpool")):
         raise SpecError(
             f"backbone '{entry.name}': option stem is {stem!r}, expected 'cifar', for a ResNet with a 7×7 first layer"
@@ -164,17 +182,17 @@ def _use_cifar_stem(body: Any, entry: Architecture, stem: Any, pretrained: bool)
 
 
 def _build_alexnet(plan: LoadPlan, classes: int) -> nn.Module:
-    make = AlexNet2012 if plan.architecture.name == "alexnet_2012" else timm_compat.import_torchvision("models").alexnet
+    constructor = AlexNet2012 if plan.architecture.name == "alexnet_2012" else timm_compat.import_torchvision("models").alexnet
     try:
-        body: Any = make(num_classes=classes or 1, **plan.build_record.options)
+        body: Any = constructor(num_classes=classes or 1, **plan.build_record.options)
     except (TypeError, ValueError) as error:
         raise SpecError(
             f"backbone '{plan.architecture.name}' does not take the options {plan.build_record.options}: {error}"
         ) from None
     if not classes:
         body.classifier[-1] = nn.Identity()
-    made: nn.Module = body
-    return made
+    network: nn.Module = body
+    return network
 
 
 def _download_state_dict(entry: Architecture) -> StateDict:
@@ -189,12 +207,12 @@ def _download_state_dict(entry: Architecture) -> StateDict:
 
 
 def _count_head_classes(entry: Architecture, state: StateDict) -> int:
-    """How many classes a file's last layer has, where it is named as in the architecture; 0: not seen."""
+    """Classes of a file's last layer, if it is named as in the architecture; else 0."""
     if entry.family == "alexnet":
         keys = ["classifier.6"]
     else:
         cfg = timm_compat.import_timm().get_pretrained_cfg(entry.tagged_name)
-        last = cfg.classifier if cfg else None
-        keys = [last] if isinstance(last, str) else list(last or ())
+        last_layer = cfg.classifier if cfg else None
+        keys = [last_layer] if isinstance(last_layer, str) else list(last_layer or ())
     weights = [state[f"{key}.weight"] for key in keys if f"{key}.weight" in state]
     return weights[0].shape[0] if weights else 0

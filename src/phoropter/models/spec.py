@@ -1,61 +1,169 @@
-"""What a network is made of, as plain data (no torch): backbones, head, fusion, and the classifier they form.
+"""Specifications of backbones, heads, fusions and classifiers, as plain data (no torch).
 
-These are at once what a user writes in a study, what the run key digests, and what a bundle's `bundle.json` holds.
+The same classes hold what a user writes in a study, what a run key digests, and what `bundle.json` stores.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from phoropter.core.extensions import REFERENCE, Extension
 from phoropter.core.spec import Spec
 
 FusionMode = Literal["logits", "concat", "ensemble"]
 DropoutAt = Literal["input", "hidden"]
-Colour = tuple[float, float, float]
+RgbTriple = tuple[float, float, float]
+
+IMAGENET_MEAN: RgbTriple = (0.485, 0.456, 0.406)
+IMAGENET_STD: RgbTriple = (0.229, 0.224, 0.225)
+DEFAULT_INPUT_SIZE = 224
 
 
-def _check_positive(value: Colour) -> Colour:
+def _check_positive(value: RgbTriple) -> RgbTriple:
     if min(value) <= 0:
         raise ValueError("a deviation must be above 0")
     return value
 
 
-class BackboneSpec(Spec):
-    """A network that turns a picture into a feature vector.
+@dataclass(frozen=True, eq=False)
+class Backbone(Extension):
+    """A network of the user's own, usable wherever the name of a timm network is.
 
-    name:     a timm name (`resnet50`, `vit_small_patch16_224`, with or without a `.tag`) or `alexnet_2012`
-    weights:  `pretrained` (from the hub or its local cache), `random`, or a path: a safetensors file, a folder in the
-              hub's layout (config.json + model.safetensors), or a bundle
-    size:     side in pixels the network is shown; None: what its weights were trained at
-    mean, std: of red, green and blue in 0..1, to be normalised by instead of those its weights were trained with
-    pool:     own: the features its pretrained head reads; average: the last map averaged over places, without what the
-              network has between that map and its last layer (the two dense layers of vgg19 and alexnet)
+    >>> Backbone("mine", build=make_network, width=512)                            # doctest: +SKIP
+
+    build:      called as build(**options), returns an nn.Module without its last layer. It maps (B, 3, s, s) float images to
+                (B, width) features, or to a map (B, width, H, W), which is averaged over places. Random layers are seeded.
+    width:      number of features, checked when the network is built
+    input_size: side in pixels of the images it is trained for; None: any, and images are shown at the size they are stored at
+    mean, std:  of red, green and blue in 0..1, by which images are normalised; default: ImageNet's
+    weights:    file of the network's state_dict (safetensors, or .pth of tensors alone), or a bundle; None: as `build` makes them
+
+    It has no pretrained head, so `head: pretrained` is refused for it.
+    Its name and version, and a digest of the weights, enter run keys. Raises ValueError for a name, width or size out of range.
+    """
+
+    build: Callable[..., Any]
+    width: int = field(kw_only=True)
+    input_size: int | None = field(default=None, kw_only=True)
+    mean: RgbTriple = field(default=IMAGENET_MEAN, kw_only=True)
+    std: RgbTriple = field(default=IMAGENET_STD, kw_only=True)
+    weights: str | Path | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "." in self.name:
+            raise ValueError(f"the name of the backbone '{self.name}' contains '.', which separates timm's tags; use another")
+        if not callable(self.build):
+            raise ValueError(f"build of the backbone '{self.name}' is {self.build!r}, expected a function that returns a network")
+        if self.width < 1:
+            raise ValueError(f"width of the backbone '{self.name}' is {self.width}, expected at least 1")
+        if self.input_size is not None and not 8 <= self.input_size <= 2048:
+            raise ValueError(f"input_size of the backbone '{self.name}' is {self.input_size}, expected 8 to 2048 pixels")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"mean and std of the backbone '{self.name}' are not three numbers each, with every std above 0")
+
+    @classmethod
+    def from_value(cls, value: Any) -> Backbone:
+        """The object itself, or the one that `module:NAME` or a recorded identity stands for. Raises ValueError."""
+        backbone: Backbone = cls._validate_value(value)
+        return backbone
+
+    def source_digest(self) -> str:
+        """As of every extension, without the place of the weights: they are digested by contents."""
+        return super().source_digest() if self.weights is None else replace(self, weights=None).source_digest()
+
+
+class BackboneSpec(Spec):
+    """A network that turns an image into a feature vector.
+
+    name:     a timm name (`resnet50`, `vit_small_patch16_224`, with or without a `.tag`), `alexnet`, `alexnet_2012`, or a
+              Backbone of the user's own, as an object or as `module:NAME`
+    weights:  `pretrained` (from the hub or its local cache), `random`, or a path: a safetensors file, a folder in the hub's
+              layout (config.json + model.safetensors), or a bundle. Of a Backbone, `pretrained` becomes its own file, or
+              `built` (as its code makes them) where it has none
+    size:     side in pixels of the images the network is given; None: the side its weights were trained at
+    mean, std: of red, green and blue in 0..1, used to normalise instead of the values its weights were trained with
+    pool:     own: the features its pretrained head reads; average: the last feature map averaged over places, without the layers
+              between that map and the last layer (the two dense layers of vgg19 and alexnet)
     options:  keyword arguments of the architecture's constructor, plain numbers and words (`drop_path_rate: 0.1`)
-    seed:     another beginning for its random parts than the study's own (0); what lets one network be fused with itself
+    seed:     another seed for its random parts than the study's own (0), so that one network can be fused with itself
+    custom:   the Backbone behind a name that is not timm's; filled in from `name`
     """
 
     name: str
     weights: str = "pretrained"
     size: int | None = Field(default=None, ge=8, le=2048)
-    mean: Colour | None = None
-    std: Annotated[Colour, AfterValidator(_check_positive)] | None = None
+    mean: RgbTriple | None = None
+    std: Annotated[RgbTriple, AfterValidator(_check_positive)] | None = None
     pool: Literal["own", "average"] = "own"
     options: dict[str, float | int | str | bool | None] = {}
     seed: int = Field(default=0, ge=0, lt=2**31)
+    custom: Backbone | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_custom_backbone(cls, data: Any) -> Any:
+        """A Backbone as the name → its name beside it, and its own weights where no others are given."""
+        if not isinstance(data, dict):
+            return data
+        name, given = data.get("name"), data.get("custom")
+        if given is None and (isinstance(name, Backbone) or (isinstance(name, str) and REFERENCE.fullmatch(name))):
+            given = name
+        if given is None:
+            return data
+        custom = Backbone.from_value(given)
+        weights = data.get("weights", "pretrained")
+        if weights == "pretrained":
+            weights = "built" if custom.weights is None else str(custom.weights)
+        return {**data, "name": custom.name, "custom": custom, "weights": weights}
+
+    @model_validator(mode="after")
+    def _check_pool(self) -> BackboneSpec:
+        if self.custom is not None and self.pool == "average":
+            raise ValueError(f"pool: average is for timm's networks, and '{self.name}' averages its own map; leave pool out")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _omit_custom(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        if self.custom is None:
+            plain.pop("custom", None)
+        return plain
+
+    @property
+    def reference(self) -> str | Backbone:
+        """What `name` was given: a timm name, or the Backbone."""
+        return self.custom or self.name
+
+    @property
+    def weights_path(self) -> str | None:
+        """The file, folder or bundle its weights come from; None: they come from the hub, from a seed, or from its own code."""
+        in_words = ("pretrained", "random") if self.custom is None else ("random", "built")
+        return None if self.weights in in_words else self.weights
+
+    @property
+    def depends_on_seed(self) -> bool:
+        """Whether networks built from different seeds may have different weights."""
+        return self.weights == "random" or (self.custom is not None and self.weights == "built")
 
     @property
     def has_distillation_token(self) -> bool:
         """Whether it has a distillation token beside the class token (DeiT)."""
-        return self.name.startswith("deit_") and "_distilled_" in self.name
+        return self.custom is None and self.name.startswith("deit_") and "_distilled_" in self.name
 
 
 class HeadSpec(Spec):
-    """What stands on the pooled features: one linear layer, or dense-`hidden` → ReLU → linear; `pretrained` keeps the network's last layer.
+    """The classification head on the pooled features.
 
-    dropout: rate; SONIC: 0.5
-    dropout_at: before the hidden layer, or after its ReLU (before the linear one where there is none)
+    kind:       linear: one linear layer; dense: dense-`hidden` → ReLU → linear; pretrained: the network's own last layer
+    hidden:     units of the dense layer
+    dropout:    rate; SONIC: 0.5
+    dropout_at: before the hidden layer, or after its ReLU (before the linear layer where there is no hidden one)
     """
 
     kind: Literal["linear", "dense", "pretrained"] = "linear"
@@ -65,13 +173,13 @@ class HeadSpec(Spec):
 
 
 class FusionSpec(Spec):
-    """How several branches become one.
+    """How the branches of several backbones are combined.
 
     logits:   each branch pool → dense-128 → C logits; concatenated → dense-`hidden` → C (SONIC, arXiv 2404.00827)
     concat:   pooled features concatenated → dense-`hidden` → C
     ensemble: probabilities averaged; nothing is trained
-    hidden:   width of the fusing layer; dropout: its rate; dropout_at: before that layer, or after its ReLU
-    aux_loss_weight: weight of each branch's own cross-entropy beside the fused one (0: fused output alone)
+    hidden:   units of the fusing layer; dropout: its rate; dropout_at: before that layer, or after its ReLU
+    aux_loss_weight: weight of each branch's own cross-entropy, added to that of the fused output (0: not added)
     """
 
     mode: FusionMode = "logits"
@@ -82,12 +190,12 @@ class FusionSpec(Spec):
 
 
 class ClassifierSpec(Spec):
-    """normalise → backbones → fusion → head: everything needed to build the network again, but not its weights.
+    """Normalisation → backbones → fusion → head: all that is needed to build the classifier again, except its weights.
 
     classes: C names in the order of the logits
-    picture: side in pixels of the square uint8 picture the classifier is given
-    crop:    side of the centre crop taken from it at prediction time (None: the whole picture)
-    student: token: a class head learns the labels and a second head, on the distillation token, the teacher (DeiT)
+    picture: side in pixels of the square uint8 image the classifier is given
+    crop:    side of the centre crop taken from it at prediction time; None: no crop
+    student: token: a class head learns the labels and a second head, on the distillation token, learns the teacher (DeiT)
     """
 
     backbones: tuple[BackboneSpec, ...] = Field(min_length=1)
@@ -114,7 +222,7 @@ class ClassifierSpec(Spec):
                 f"{' + '.join(b.name for b in self.backbones)}; name one, or leave out loss: token"
             )
         if self.crop is not None and self.crop > self.picture:
-            raise ValueError(f"crop {self.crop} is larger than the picture's side {self.picture}")
+            raise ValueError(f"crop {self.crop} is larger than the image's side {self.picture}")
         return self
 
     @property

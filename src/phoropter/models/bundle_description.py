@@ -1,0 +1,130 @@
+"""Reads and writes `bundle.json`: the spec of a saved classifier, the build of each branch, and the custom code it needs.
+
+Left out: the code itself. A bundle names it, and whoever loads the bundle passes the objects or trusts the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import phoropter
+from phoropter.core.errors import WeightsError
+from phoropter.core.extensions import is_code_trusted, read_recorded_extensions
+from phoropter.core.spec import SourceMap, validate_as
+from phoropter.models.backbones import BackboneModule
+from phoropter.models.catalog import Preprocessing
+from phoropter.models.pretrained import BuildRecord
+from phoropter.models.spec import Backbone, ClassifierSpec
+from phoropter.models.weights.weight_files import read_sidecar_json
+
+BUNDLE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class BundleDescription:
+    """spec: of the classifier · build_records: of its branches · code: {"reference", "name", "version", "source_digest"} of each
+    custom Backbone it needs"""
+
+    spec: ClassifierSpec
+    build_records: list[BuildRecord]
+    code: list[dict[str, Any]]
+
+
+def describe_bundle(spec: ClassifierSpec, branches: list[BackboneModule], training: dict[str, Any] | None) -> dict[str, Any]:
+    """The contents of `bundle.json`. training: plain data on how the classifier was trained."""
+    custom = list(dict.fromkeys(b.custom for b in spec.backbones if b.custom is not None))
+    code = [{"reference": c.reference, **c.identity(), "source_digest": c.source_digest()} for c in custom]
+    return {
+        "format": BUNDLE_FORMAT,
+        "phoropter": phoropter.__version__,
+        "spec": spec.plain(),
+        "branches": [_describe_branch(b) for b in branches],
+        **({"code": code} if code else {}),
+        "training": training,
+    }
+
+
+def read_bundle_description(folder: Path, known: Iterable[Backbone] = ()) -> BundleDescription:
+    """Reads `bundle.json`. Custom Backbones become those of `known`, or placeholders that cannot build. Raises WeightsError."""
+    file = folder / "bundle.json"
+    content = read_sidecar_json(file)
+    try:
+        if content["format"] != BUNDLE_FORMAT:
+            raise WeightsError(
+                f"bundle {folder} has format {content['format']!r}, but this phoropter reads {BUNDLE_FORMAT}; load it with "
+                "the version that it names"
+            )
+        with read_recorded_extensions(known):
+            spec = validate_as(ClassifierSpec, content["spec"], SourceMap(str(file)))
+        records = [_parse_build_record(branch) for branch in content["branches"]]
+        code = [
+            {key: entry[key] for key in ("reference", "name", "version", "source_digest")} for entry in content.get("code", [])
+        ]
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise WeightsError(f"{file} does not describe a bundle; save the classifier again") from None
+    if len(records) != len(spec.backbones):
+        raise WeightsError(
+            f"{file} describes {len(records)} branches for {len(spec.backbones)} backbones; save the classifier again"
+        )
+    return BundleDescription(spec, records, code)
+
+
+def find_bundle_code(folder: Path, extensions: Iterable[Any] = ()) -> list[Backbone]:
+    """The custom Backbones that a bundle needs: those of `extensions`, else by their recorded `module:NAME` if code is trusted.
+
+    Raises WeightsError for one that is missing, or whose version or source differs from what the bundle was saved with.
+    """
+    given = [e for e in extensions if isinstance(e, Backbone)]
+    return [_find_backbone(folder, entry, given) for entry in read_bundle_description(folder).code]
+
+
+def _find_backbone(folder: Path, entry: dict[str, Any], given: list[Backbone]) -> Backbone:
+    name, version, reference = entry["name"], entry["version"], entry["reference"]
+    found = next((b for b in given if b.name == name), None)
+    if found is None and reference is not None and is_code_trusted():
+        try:
+            found = Backbone.from_value(reference)
+        except ValueError as error:
+            raise WeightsError(f"bundle {folder} needs the backbone '{name}': {error}") from None
+    if found is None:
+        trust = f", or trust its code ({reference}) by --trust-code if you have read it" if reference else ""
+        raise WeightsError(
+            f"bundle {folder} needs the code of the backbone '{name}' (version {version}), which bundles do not contain; pass "
+            f"the object as extensions=[...]{trust}"
+        )
+    if found.version != version:
+        raise WeightsError(
+            f"bundle {folder} was saved with version {version} of the backbone '{name}', but version {found.version} was given; "
+            "pass the version it was saved with"
+        )
+    if found.source_digest() != entry["source_digest"]:
+        raise WeightsError(
+            f"bundle {folder} was saved with other code of the backbone '{name}' (version {version}); restore that code, or "
+            "train again under a new version"
+        )
+    return found
+
+
+def _describe_branch(backbone: BackboneModule) -> dict[str, Any]:
+    """A branch under the hub's keys, so that weights/weight_files can find its weights again."""
+    p = backbone.build_record.preprocessing
+    return {
+        "architecture": backbone.architecture,
+        "input_size": [3, backbone.side, backbone.side],
+        "mean": list(p.mean),
+        "std": list(p.std),
+        "interpolation": p.interpolation,
+        "crop_pct": p.crop_pct,
+        "num_classes": backbone.build_record.num_classes,
+        "options": backbone.build_record.options,
+    }
+
+
+def _parse_build_record(branch: dict[str, Any]) -> BuildRecord:
+    (r, g, b), (sr, sg, sb) = (tuple(float(v) for v in branch[key]) for key in ("mean", "std"))
+    side, crop_pct = int(branch["input_size"][-1]), float(branch["crop_pct"])
+    preprocessing = Preprocessing(side, (r, g, b), (sr, sg, sb), str(branch["interpolation"]), crop_pct)
+    return BuildRecord(preprocessing, int(branch["num_classes"]), dict(branch["options"]))
