@@ -88,7 +88,7 @@ class InMemoryData:
             value = import_reference(value)
             value = value() if callable(value) and not hasattr(value, "__getitem__") else value
         try:
-            return cls(as_dataset(value), type(value).__name__)
+            return cls(as_dataset(value), "arrays" if isinstance(value, (tuple, list)) else type(value).__name__)
         except DataError as error:
             raise ValueError(str(error)) from None
 
@@ -126,7 +126,7 @@ def _open_object(request: SourceRequest) -> Dataset:
     held: InMemoryData = request.value
     if held.dataset is None:
         raise DataError(
-            f"the data '{held.plain()['name']}' were passed as a {held.kind} in Python, and only a record of them is left: "
+            f"the data '{held.plain()['name']}' were passed in Python ({held.kind}), and only a record of them is left: "
             "pass the object again"
         )
     return replace(held.dataset, name=request.name) if request.name else held.dataset

@@ -42,7 +42,10 @@ def test_the_thousand_classes_in_the_order_of_the_weights() -> None:
 
 
 def test_timm_is_not_imported_for_them() -> None:
-    code = "import sys; from phoropter.data.sources import imagenet; imagenet.class_names(); print({'timm', 'torch'} & set(sys.modules))"
+    code = (
+        "import sys; from phoropter.data.sources import imagenet; imagenet.class_names();"
+        "print({'timm', 'torch'} & set(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
 
 

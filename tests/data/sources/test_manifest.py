@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from phoropter.core.errors import DataError
-from phoropter.data.sources.manifest import open_manifest
+from phoropter.data.sources.manifest import from_dataframe, open_manifest
 
 FULL = """path,label,group,site,split,note
 cat/a.png,01,p1,Brno,train,x
@@ -111,3 +112,37 @@ def test_other_encodings_and_no_file_are_refused(zoo: Path) -> None:
     (zoo / "bad.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DataError, match=r"bad\.parquet is not readable as Parquet"):
         open_manifest(zoo / "bad.parquet")
+
+
+def test_a_dataframe_is_read_as_the_same_table_in_a_file(zoo: Path) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {
+            "Path": ["cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png"],
+            "diagnosis": pd.array([1, 2, None, 1], dtype="Int64"),
+            "group": [1.0, 1.0, 2.0, 2.0],
+            "split": ["train", "train", "test", None],
+        }
+    )
+    dataset = from_dataframe(frame, zoo, columns={"label": "diagnosis"})
+    frame.to_csv(zoo / "rows.csv", index=False)
+    from_file = open_manifest(zoo / "rows.csv", columns={"label": "diagnosis"})
+    assert dataset.classes == ("1", "2") and dataset.labels.tolist() == [0, 1, -1, 0]
+    assert dataset.groups is not None and dataset.groups.tolist() == ["1", "1", "2", "2"]
+    assert dataset.parts is not None and dataset.parts.tolist() == ["train", "train", "test", ""]
+    assert dataset.content_digest == from_file.content_digest and dataset.name == "dataframe"
+    np.testing.assert_array_equal(dataset.read(2), from_file.read(2))
+
+
+def test_what_is_wrong_in_a_dataframe_is_named_by_its_row(zoo: Path) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"path": ["cat/a.png", "cat/x.png"], "label": ["cat", "cat"]})
+    with pytest.raises(DataError, match=r"dataframe, row 1: cat/x\.png does not exist in .*zoo"):
+        from_dataframe(frame, zoo)
+    assert len(from_dataframe(frame, zoo, on_bad_input="skip").problems) == 1
+    with pytest.raises(
+        DataError, match=r"dataframe has no column 'label'; did you mean 'labl'.* name the right one with columns"
+    ):
+        from_dataframe(frame.rename(columns={"label": "labl"}), zoo)

@@ -154,8 +154,8 @@ def convert_labels(labels: Any, classes: Iterable[Any] | None, where: str) -> tu
                 f"{where}: the label {numbers.max()} came, but 'classes' names {len(names)}: expected 0..{len(names) - 1}"
             )
         return numbers, names
-    if wrong := next((label for label in given if not isinstance(label, (str, bool, type(None)))), None):
-        raise DataError(f"{where}: a label is {wrong!r} ({type(wrong).__name__}), expected whole numbers or words alone")
+    if wrong := [label for label in given if not isinstance(label, (str, bool, type(None)))]:
+        raise DataError(f"{where}: a label is {wrong[0]!r} ({type(wrong[0]).__name__}), expected whole numbers or words alone")
     words = [None if label in (None, "") else str(label) for label in given]
     unknown = {word for word in words if word} - set(names or [word for word in words if word])
     if unknown:

@@ -61,7 +61,7 @@ def from_dataframe(
     header = [str(column) for column in frame.columns]
     body = enumerate([_format_cell(value) for value in values] for values in frame.itertuples(index=False))
     rows = _select_columns(_ManifestRows(name, "row"), header, body, dict(columns or {}))
-    return _build_dataset(rows, Path(folder).expanduser(), on_bad_input, name)
+    return _build_dataset(rows, Path(folder).expanduser().absolute(), on_bad_input, name)
 
 
 @dataclass(frozen=True)

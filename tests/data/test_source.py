@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from phoropter.core.errors import DataError
+from phoropter.data.source import SourceRequest, resolve_path
+from phoropter.data.spec import DataSpec
+
+
+def test_paths_start_from_the_base_or_from_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert resolve_path(Path("x/y"), Path("/studies")) == Path("/studies/x/y")
+    assert resolve_path(Path("~/x"), Path("/studies")) == Path("/home/ann/x")
+    assert resolve_path(Path("/x"), Path("/studies")) == Path("/x") and resolve_path(Path("x"), None) == Path("x")
+    with pytest.raises(DataError, match="there is no such user's home folder"):
+        resolve_path(Path("~nobody-of-that-name/x"), None)
+
+
+def test_a_request_gives_options_and_resolved_paths() -> None:
+    spec = DataSpec.model_validate({"imagenet": "in", "labels": "val.txt", "name": "ours"})
+    request = SourceRequest(spec, Path("/data/in"), Path("/data"))
+    assert (request.path, request.name, request.on_bad_input) == (Path("/data/in"), "ours", "stop")
+    assert request.option_path("labels") == Path("/data/val.txt") and request.option("labels_order") is None
+    assert SourceRequest(DataSpec.model_validate({"imagenet": "in"}), Path("in")).option_path("labels") is None
