@@ -150,7 +150,7 @@ def ours(made: list[Any], asked: Any) -> float:
 def measured(case: Case, folder: Path) -> dict[str, Any]:
     import numpy as np
 
-    from phoropter.training.frozen.batched_fit import extract_for_tasks
+    from phoropter.training.frozen.frozen_features import extract_for_tasks
 
     made = tasks(case, folder)
     asked = extract_for_tasks(made)

@@ -1,10 +1,10 @@
-"""Which rows many heads read at a step. Runs that meet the rows of an epoch in the same order share a lane: one window of that
-order is read for all of them, and each run counts only the rows of its own batch.
+"""Shared mini-batch schedule for batched heads.
 
-Folds of one seed shuffle alike: leaving rows out leaves the others in the same order (core/seeds), so at any step their batches
-lie beside each other and nearly coincide. A window of ten folds' batches of 64 holds some 90 rows instead of 640.
+Folds of one seed shuffle identically: leaving rows out leaves the others in the same order (core/seeds). So at any step the
+batches of all folds lie beside each other in one order of the dataset and nearly coincide. One slice of that order, a window,
+covers them all, and a mask selects each head's rows: a window of ten folds' batches of 64 holds some 90 rows instead of 640.
 
-Letters: L lanes, r runs in each, U rows of a window, B rows of a batch, n rows of an epoch.
+Letters: L schedules, r runs in each, U rows of a window, B rows of a batch, n rows of an epoch.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from phoropter.core.seeds import random_permutation
 from phoropter.training.batches.loading import BatchSampler, Rows
 
-MAX_WINDOW_BATCHES = 3.0  # windows of more than so many batches' rows cost more arithmetic than the gathering they save
+MAX_WINDOW_BATCHES = 3.0  # wider windows cost more arithmetic on masked rows than they save in gathering
 
 
 @dataclass(frozen=True, eq=False)
 class BatchWindow:
-    """rows: (L, U) of the dataset · member: (L, r, U) float32, 1 where a row is in a run's batch, else 0 · counts: (L, r) B."""
+    """One step of all schedules.
+
+    rows: (L, U) of the dataset · mask: (L, r, U) float32, 1 where a row is in a run's batch, else 0 · batch_sizes: (L, r) B
+    """
 
     rows: Rows
     mask: NDArray[np.float32]
@@ -31,34 +34,41 @@ class BatchWindow:
 
 
 class SharedSchedule:
-    """Runs that go through an epoch side by side. shared: they leave out
-    different rows of one order; else their orders are equal."""
+    """Runs that go through an epoch side by side.
 
-    def __init__(self, orders: Sequence[BatchSampler], shared: bool) -> None:
-        self.orders, self.shared = orders, shared
+    shared: the runs have one seed and leave out different rows of the same order; else they all have the same batches
+    """
 
-    def plan_epoch(self, epoch: int, whole: Rows) -> EpochPlan:
-        """What they read in an epoch, `whole` being all rows of the dataset in this epoch's order."""
+    def __init__(self, samplers: Sequence[BatchSampler], shared: bool) -> None:
+        self.samplers, self.shared = samplers, shared
+
+    def plan_epoch(self, epoch: int, order: Rows) -> EpochPlan:
+        """The windows of an epoch. order: all rows of the dataset as this epoch shuffles them."""
         if not self.shared:
-            batches = self.orders[0].epoch_batches(epoch, whole)
-            return EpochPlan.from_batches([batches], np.concatenate(batches), len(self.orders))
-        each = [o.epoch_batches(epoch, whole) for o in self.orders]
-        used = np.zeros(len(whole), bool)
-        for batches in each:
+            batches = self.samplers[0].epoch_batches(epoch, order)
+            return EpochPlan.from_batches([batches], np.concatenate(batches), len(self.samplers))
+        batches_of_runs = [sampler.epoch_batches(epoch, order) for sampler in self.samplers]
+        used = np.zeros(len(order), bool)
+        for batches in batches_of_runs:
             used[np.concatenate(batches)] = True
-        return EpochPlan.from_batches(each, whole[used[whole]], len(self.orders))
+        return EpochPlan.from_batches(batches_of_runs, order[used[order]], len(self.samplers))
 
     @property
     def is_wasteful(self) -> bool:
-        """Whether its windows hold far more rows than a batch."""
-        passage = self.plan_epoch(0, epoch_order(self.orders[0], 0))
-        return float(np.mean(passage.window_end - passage.window_start)) > MAX_WINDOW_BATCHES * self.orders[0].batch_size
+        """Whether its windows hold far more rows than a batch, as with few folds or much under-sampling."""
+        first = self.samplers[0]
+        plan = self.plan_epoch(0, epoch_order(first, 0))
+        return float(np.mean(plan.window_end - plan.window_start)) > MAX_WINDOW_BATCHES * first.batch_size
 
 
 @dataclass(frozen=True, eq=False)
 class EpochPlan:
-    """An epoch of a lane: rows: (n,) in order · step: (r or 1, n) at which a run reads each row, −1: never · low, high: of each
-    step's window · runs: r"""
+    """The windows of a schedule's epoch, as slices of one order of rows.
+
+    rows:         (n,) in this epoch's order
+    step_of_row:  (r, n) the step at which a run reads each row, −1 for never; (1, n) where all runs have the same batches
+    window_start, window_end: (steps,) the slice of `rows` that covers the batches of all runs at a step
+    """
 
     rows: Rows
     step_of_row: NDArray[np.int32]
@@ -67,46 +77,53 @@ class EpochPlan:
     run_count: int
 
     @classmethod
-    def from_batches(cls, each: Sequence[list[Rows]], rows: Rows, runs: int) -> EpochPlan:
+    def from_batches(cls, batches_of_runs: Sequence[list[Rows]], rows: Rows, run_count: int) -> EpochPlan:
         """From the batches of each run, whose rows come in the order of `rows`."""
-        place = np.empty(int(rows.max()) + 1, dtype=np.int64)
-        place[rows] = np.arange(len(rows))
-        step = np.full((len(each), len(rows)), -1, dtype=np.int32)
-        low = np.full(len(each[0]), len(rows), dtype=np.int64)
-        high = np.zeros(len(each[0]), dtype=np.int64)
-        for mine, batches in zip(step, each, strict=True):
+        position = np.empty(int(rows.max()) + 1, dtype=np.int64)
+        position[rows] = np.arange(len(rows))
+        step_of_row = np.full((len(batches_of_runs), len(rows)), -1, dtype=np.int32)
+        start = np.full(len(batches_of_runs[0]), len(rows), dtype=np.int64)
+        end = np.zeros(len(batches_of_runs[0]), dtype=np.int64)
+        for steps, batches in zip(step_of_row, batches_of_runs, strict=True):
             sizes = [len(b) for b in batches]
-            mine[place[np.concatenate(batches)]] = np.repeat(np.arange(len(batches), dtype=np.int32), sizes)
-            low = np.minimum(low, place[[b[0] for b in batches]])
-            high = np.maximum(high, place[[b[-1] for b in batches]] + 1)
-        return cls(rows, step, low, high, runs)
+            steps[position[np.concatenate(batches)]] = np.repeat(np.arange(len(batches), dtype=np.int32), sizes)
+            # Batches follow the order of `rows`, so their first and last rows bound them
+            start = np.minimum(start, position[[b[0] for b in batches]])
+            end = np.maximum(end, position[[b[-1] for b in batches]] + 1)
+        return cls(rows, step_of_row, start, end, run_count)
 
-    def window_at(self, number: int, width: int) -> tuple[Rows, NDArray[np.bool_]]:
-        """(U,) rows and (r, U) whether each is in a run's batch, at a step; rows past the last are repeated and nobody's."""
-        start = int(self.window_start[number])
-        where = np.arange(start, start + width)
-        inside = self.step_of_row[:, start : start + width] == number
-        if inside.shape[1] < width:
-            inside = np.pad(inside, ((0, 0), (0, width - inside.shape[1])))
-            where = np.minimum(where, len(self.rows) - 1)
-        return self.rows[where], np.broadcast_to(inside, (self.run_count, width))
+    def window_at(self, step: int, width: int) -> tuple[Rows, NDArray[np.bool_]]:
+        """(U,) rows and (r, U) whether each is in a run's batch at a step.
+
+        Past the last row of the epoch the window is padded with that row, which is then in no batch.
+        """
+        start = int(self.window_start[step])
+        positions = np.arange(start, start + width)
+        in_batch = self.step_of_row[:, start : start + width] == step
+        if in_batch.shape[1] < width:
+            in_batch = np.pad(in_batch, ((0, 0), (0, width - in_batch.shape[1])))
+            positions = np.minimum(positions, len(self.rows) - 1)
+        return self.rows[positions], np.broadcast_to(in_batch, (self.run_count, width))
 
 
-def epoch_order(first: BatchSampler, epoch: int) -> Rows:
-    """All rows of the dataset in the order of an epoch."""
-    return random_permutation(first.dataset.hashed_ids, first.seed, "order", epoch)
+def epoch_order(sampler: BatchSampler, epoch: int) -> Rows:
+    """All rows of the dataset in the order in which a sampler of this seed goes through them in an epoch."""
+    return random_permutation(sampler.dataset.hashed_ids, sampler.seed, "order", epoch)
 
 
-def iterate_batch_windows(lanes: Sequence[SharedSchedule], epoch: int) -> Iterator[BatchWindow]:
-    """What all lanes read, step by step; they have equally many steps."""
-    known: dict[int, Rows] = {}
-    for lane in lanes:
-        first = lane.orders[0]
-        if first.seed not in known:
-            known[first.seed] = epoch_order(first, epoch)
-    passages = [lane.plan_epoch(epoch, known[lane.orders[0].seed]) for lane in lanes]
-    widths = np.max([p.window_end - p.window_start for p in passages], axis=0)
-    for number, width in enumerate(widths.tolist()):
-        seen = [p.window_at(number, width) for p in passages]
-        member = np.ascontiguousarray(np.stack([inside for _, inside in seen]), dtype=np.float32)
-        yield BatchWindow(np.stack([rows for rows, _ in seen]), member, member.sum(2))
+def iterate_batch_windows(schedules: Sequence[SharedSchedule], epoch: int) -> Iterator[BatchWindow]:
+    """The windows of all schedules, step by step; the schedules have equally many steps.
+
+    At a step all windows have the width of the widest, so that they form one tensor.
+    """
+    orders: dict[int, Rows] = {}
+    for schedule in schedules:
+        first = schedule.samplers[0]
+        if first.seed not in orders:
+            orders[first.seed] = epoch_order(first, epoch)
+    plans = [schedule.plan_epoch(epoch, orders[schedule.samplers[0].seed]) for schedule in schedules]
+    widths = np.max([p.window_end - p.window_start for p in plans], axis=0)
+    for step, width in enumerate(widths.tolist()):
+        windows = [plan.window_at(step, width) for plan in plans]
+        mask = np.ascontiguousarray(np.stack([in_batch for _, in_batch in windows]), dtype=np.float32)
+        yield BatchWindow(np.stack([rows for rows, _ in windows]), mask, mask.sum(2))

@@ -1,9 +1,11 @@
-"""Heads of one shape as one tensor program: their parameters stacked, runs first, and a step's gradients left in buffers.
+"""Heads of one shape as one tensor program: their parameters are stacked, runs first, and a step fills gradient buffers.
 
-The gradients are written out (Bishop 2006, §4.3.4 and §5.3): no graph is built, the runs of a lane share one matrix product, and
-what dropout drops is drawn beforehand. A test holds them to `fit`, which lets torch differentiate.
+The gradients of the layers are written out (Bishop 2006, §4.3.4 and §5.3): no graph is built, the runs of a schedule share one
+matrix product, and dropout masks are drawn beforehand. That of the loss is its closed form where it has one, else autograd's
+(loop/losses). Tests compare the result with `fit`, where torch differentiates everything; benchmarks/README.md says how much
+slower torch.func is.
 
-Letters: R = L · r runs (L lanes of r), U rows of a window, B of a batch, D width, H hidden, C classes.
+Letters: R = L · r runs (L schedules of r), U rows of a window, B of a batch, D width, H hidden, C classes.
 """
 
 from __future__ import annotations
@@ -13,13 +15,12 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import vmap
 
 from phoropter.models.fusion import LogitFusion
 from phoropter.models.heads import MlpHead, SingleHead
 from phoropter.training.candidates.recipe import LossSpec
 from phoropter.training.frozen.batch_schedule import SharedSchedule
-from phoropter.training.loop.losses import Criterion
+from phoropter.training.loop.losses import WindowLabels, find_loss
 from phoropter.training.loop.training_loop import seed_step
 
 MAX_SHARED_WIDTH = 64  # columns of a first layer up to which a shared window is worth its extra rows
@@ -28,55 +29,63 @@ DropoutScales = dict[str, Tensor]  # name of a Dense → (L, U, width) what its 
 
 
 def can_share_window(head: nn.Module) -> bool:
-    """Whether runs of this head may share windows. What is dropped from a row depends on its place in the run's own batch."""
-    known = head.head if isinstance(head, SingleHead) and isinstance(head.head, MlpHead) else None
-    return known is not None and not known.dropout.p and (known.hidden or known.last).out_features <= MAX_SHARED_WIDTH
+    """Whether runs of this head may share windows: one narrow head without dropout.
+
+    With dropout they may not, because the mask of a row depends on its place in the run's own batch.
+    """
+    layer = head.head if isinstance(head, SingleHead) and isinstance(head.head, MlpHead) else None
+    return layer is not None and not layer.dropout.p and (layer.hidden or layer.last).out_features <= MAX_SHARED_WIDTH
 
 
 def dense_layers(head: nn.Module) -> dict[str, MlpHead]:
-    """By name, in the order in which they are asked (and drop): branches, then what reads them."""
+    """Name → layer, in the order in which they run and draw their dropout: branches first, then the layer that fuses them."""
     return {name: layer for name, layer in head.named_modules() if isinstance(layer, MlpHead)}
 
 
 class BatchedDropout:
-    """What the dropout of lanes drops: at each step the draws of a head alone, which are the same for all runs of one seed
-    whose batches are equally long. Each lane's runs have one batch."""
+    """Dropout masks of batched heads, equal to those that `fit` draws for each head at the same step.
 
-    def __init__(self, head: nn.Module, lanes: Sequence[SharedSchedule], device: torch.device) -> None:
+    torch's generator is seeded by (seed, epoch, step), so runs of one seed with batches of one size have the same masks, drawn
+    once. All runs of a schedule have the same batch.
+    """
+
+    def __init__(self, head: nn.Module, schedules: Sequence[SharedSchedule], device: torch.device) -> None:
         self.layers = {name: layer for name, layer in dense_layers(head).items() if layer.dropout.p}
-        self.seeds = [lane.orders[0].seed for lane in lanes]
+        self.seeds = [schedule.samplers[0].seed for schedule in schedules]
         self.device = device
 
-    def draw_scales(self, epoch: int, index: int, counts: Sequence[int], window: int) -> DropoutScales:
-        """counts: of the L lanes' batches, B each, which begin windows of `window` rows. The other rows are nobody's."""
+    def draw_scales(self, epoch: int, index: int, batch_sizes: Sequence[int], window: int) -> DropoutScales:
+        """batch_sizes: B of each of the L schedules; a window of `window` rows begins with the batch, the rest is padding."""
         if not self.layers:
             return {}
-        lanes = list(zip(self.seeds, counts, strict=True))
+        keys = list(zip(self.seeds, batch_sizes, strict=True))
         drawn: dict[tuple[int, int], list[Tensor]] = {}
-        for seed, count in dict.fromkeys(lanes):
+        for seed, size in dict.fromkeys(keys):
             seed_step(seed, epoch, index)
-            scales = [self._draw_layer_scale(layer, count) for layer in self.layers.values()]
-            drawn[seed, count] = [F.pad(scale, (0, 0, 0, window - count)) for scale in scales]
-        return {name: torch.stack([drawn[lane][i] for lane in lanes]) for i, name in enumerate(self.layers)}
+            scales = [self._draw_layer_scale(layer, size) for layer in self.layers.values()]
+            drawn[seed, size] = [F.pad(scale, (0, 0, 0, window - size)) for scale in scales]
+        return {name: torch.stack([drawn[key][i] for key in keys]) for i, name in enumerate(self.layers)}
 
     def _draw_layer_scale(self, layer: MlpHead, rows: int) -> Tensor:
-        """(rows, width): 0 where it would drop now, else 1 / (1 − p)."""
-        read = layer.hidden if layer.at_input and layer.hidden is not None else layer.last
-        return F.dropout(torch.ones(rows, read.in_features, device=self.device), layer.dropout.p, training=True)
+        """(rows, width) factors: 0 where a value is dropped, else 1 / (1 − p)."""
+        input_layer = layer.hidden if layer.at_input and layer.hidden is not None else layer.last
+        # F.dropout on ones consumes the generator exactly as nn.Dropout does in `fit`
+        return F.dropout(torch.ones(rows, input_layer.in_features, device=self.device), layer.dropout.p, training=True)
 
 
 class BatchedHeads:
-    """Heads on one branch, or fusions of several; classes before rows, so that no tensor is turned over.
+    """R heads on one branch, or R fusions of several branches; classes stand before rows, so that no tensor is transposed.
 
-    parameters, gradients: name → (R, …), the same buffers throughout · weights: (R, C) of the classes, or None
-    auxiliary: weight of each branch's own loss beside that of the whole
+    parameters, gradients: name → (R, …), the same buffers throughout, which the optimiser holds
+    class_weights: (R, C), or None · auxiliary: weight of each branch's own loss beside that of the fusion
     """
 
     def __init__(self, heads: Sequence[nn.Module], loss: LossSpec, weights: Tensor | None, auxiliary: float = 0.0) -> None:
         states = [head.state_dict() for head in heads]
         self.parameters = {name: torch.stack([state[name] for state in states]) for name in states[0]}
         self.gradients = {name: torch.zeros_like(stacked) for name, stacked in self.parameters.items()}
-        self.loss, self.class_weights, self.auxiliary = loss, weights, auxiliary
+        self.loss, self.loss_function = loss, find_loss(loss)
+        self.class_weights, self.auxiliary = weights, auxiliary
         self.reads_logits = isinstance(heads[0], LogitFusion)
         *self.branches, self.output_layer = (
             _BatchedDense(name, layer, self.parameters, self.gradients) for name, layer in dense_layers(heads[0]).items()
@@ -84,88 +93,72 @@ class BatchedHeads:
 
     @torch.no_grad()
     def forward_backward(
-        self, features: tuple[Tensor, ...], labels: Tensor, member: Tensor, counts: Tensor, scales: DropoutScales
+        self, features: tuple[Tensor, ...], labels: Tensor, mask: Tensor, batch_sizes: Tensor, scales: DropoutScales
     ) -> Tensor:
-        """(L, U, D_i) features, (L, U) labels, (L, r, U) member, (L, r) counts → (2, R) mean loss, hits; fills the gradients."""
-        inside, counts = member.flatten(0, 1), counts.flatten()  # (R, U), (R,)
-        own = _repeat_per_run(labels[:, None], len(inside))  # (R, 1, U)
-        said = [branch.forward(x, scales) for branch, x in zip(self.branches, features, strict=False)]  # (R, C, U) each
-        read = torch.cat(said, 1).mT if self.reads_logits else features[0] if len(features) == 1 else torch.cat(features, 2)
-        sums, slope = self._loss_and_gradient(self.output_layer.forward(read, scales), own, inside, counts)
-        slope = self.output_layer.backward(slope)
-        slopes = (
-            self.output_layer.input_gradient(slope).chunk(len(said), 1)
-            if self.reads_logits
-            else [torch.zeros_like(z) for z in said]
-        )
-        for branch, z, of_whole in zip(self.branches, said, slopes, strict=True):
+        """Fills the gradients of a step.
+
+        (L, U, D_i) features, (L, U) labels, (L, r, U) mask, (L, r) batch sizes → (2, R) mean losses and hits
+        """
+        of_runs = mask.flatten(0, 1)  # (R, U)
+        window = WindowLabels(_repeat_per_run(labels, len(of_runs)), of_runs, batch_sizes.flatten(), self.class_weights)
+        branch_logits = [b.forward(x, scales) for b, x in zip(self.branches, features, strict=False)]  # (R, C, U) each
+        if self.reads_logits:
+            inputs = torch.cat(branch_logits, 1).mT
+        else:
+            inputs = features[0] if len(features) == 1 else torch.cat(features, 2)
+        sums, gradient = self._loss_and_gradient(self.output_layer.forward(inputs, scales), window)
+        gradient = self.output_layer.backward(gradient)
+        if self.reads_logits:
+            branch_gradients = list(self.output_layer.input_gradient(gradient).chunk(len(branch_logits), 1))
+        else:  # heads beside fused features, which the fusion's loss does not reach
+            branch_gradients = [torch.zeros_like(z) for z in branch_logits]
+        for branch, logits, from_fusion in zip(self.branches, branch_logits, branch_gradients, strict=True):
             if self.auxiliary:
-                beside, of_branch = self._loss_and_gradient(z, own, inside, counts)
-                sums[0] += self.auxiliary * beside[0]
-                of_whole = of_whole + self.auxiliary * of_branch
-            branch.backward(of_whole.contiguous())
+                own_sums, own_gradient = self._loss_and_gradient(logits, window)
+                sums[0] += self.auxiliary * own_sums[0]
+                from_fusion = from_fusion + self.auxiliary * own_gradient
+            branch.backward(from_fusion.contiguous())
         return sums
 
-    def _loss_and_gradient(self, z: Tensor, labels: Tensor, member: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, C, U) logits → (2, R) mean loss and hits, (R, C, U) the slope of the mean loss."""
-        said = z.gather(1, labels)  # (R, 1, U)
-        hits = ((said == z.amax(1, keepdim=True))[:, 0] * member).sum(1)
-        if self.loss.kind == "focal":
-            losses, slope = self._loss_by_autograd(z, labels, member)
-            return torch.stack([losses, hits]), slope
-        logp = torch.log_softmax(z, 1)
-        smoothing, weights = self.loss.smoothing, self.class_weights
-        if smoothing == 0 and weights is None:
-            losses = (logp.gather(1, labels)[:, 0] * member).sum(1) / -counts
-            share = (member / counts[:, None])[:, None]  # (R, 1, U)
-            return torch.stack([losses, hits]), logp.exp_().mul_(share).scatter_add_(1, labels, -share)
-        of_class = torch.ones_like(z[..., 0]) if weights is None else weights  # (R, C)
-        own = of_class.gather(1, labels[:, 0])  # (R, U)
-        target = (of_class * (smoothing / z.shape[1]))[..., None].expand_as(z).clone()
-        target.scatter_add_(1, labels, ((1 - smoothing) * own)[:, None])
-        share = member / (own * member).sum(1, keepdim=True)
-        losses = -((target * logp).sum(1) * share).sum(1)
-        slope = (logp.exp_() * target.sum(1, keepdim=True) - target) * share[:, None]
-        return torch.stack([losses, hits]), slope
-
-    def _loss_by_autograd(self, z: Tensor, labels: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
-        def compute_run_loss(z: Tensor, y: Tensor, m: Tensor, w: Tensor | None) -> Tensor:
-            return Criterion(self.loss, w).masked_loss(z, y, m)
-
-        with torch.enable_grad():
-            z = z.detach().requires_grad_()
-            over = vmap(compute_run_loss, in_dims=(0, 0, 0, None if self.class_weights is None else 0))
-            losses: Tensor = over(z.mT, labels[:, 0], member, self.class_weights)
-            (slope,) = torch.autograd.grad(losses.sum(), z)
-        return losses.detach(), slope.contiguous()
+    def _loss_and_gradient(self, logits: Tensor, window: WindowLabels) -> tuple[Tensor, Tensor]:
+        """(R, C, U) logits → (2, R) mean loss and hits, (R, C, U) the gradient of the mean loss."""
+        own = logits.gather(1, window.labels[:, None])[:, 0]  # (R, U)
+        # A comparison with the largest costs less than an argmax; a tie counts as a hit, in the history alone
+        hits = ((own == logits.amax(1)) * window.mask).sum(1)
+        losses, gradient = self.loss_function.differentiate_window(self.loss, logits, window)
+        return torch.stack([losses, hits]), gradient
 
 
 class _BatchedDense:
-    """One Dense of every run. What it last read, and said within, is kept for its gradients."""
+    """One MlpHead of every run. Its last input and hidden activations are kept for the gradients."""
 
     def __init__(self, name: str, like: MlpHead, parameters: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
         self.name, self.at_input = name, like.at_input
 
         def select_layer_tensors(kind: str) -> list[Tensor]:
-            return [of[f"{name}.{kind}.{part}"] for of in (parameters, gradients) for part in ("weight", "bias")]
+            return [tensors[f"{name}.{kind}.{part}"] for tensors in (parameters, gradients) for part in ("weight", "bias")]
 
         self.first = select_layer_tensors("last" if like.hidden is None else "hidden")
         self.last = None if like.hidden is None else select_layer_tensors("last")
-        self.input_scale: Tensor | None = None  # what its dropout multiplied by: (L, U, D) at the input
-        self.hidden_scale: Tensor | None = None  # or (R, H, U) behind the ReLU
+        self.input_scale: Tensor | None = None  # the factors of its dropout: (L, U, D) at the input
+        self.hidden_scale: Tensor | None = None  # or (R, H, U) after the ReLU
 
     def forward(self, x: Tensor, scales: DropoutScales) -> Tensor:
-        """(L, U, D), or (R, U, D), → (R, C, U): one product a lane."""
+        """(L, U, D), or (R, U, D), → (R, C, U) logits.
+
+        The weights of a schedule's r runs stand below each other as one (r · H, D) matrix, so that the window's rows are read
+        once for all of them: one large product instead of r small ones.
+        """
         scale = scales.get(self.name)
         weight, bias, *_ = self.first
-        (lanes, window, width), (runs, out, _) = x.shape, weight.shape
-        rows = runs // lanes * out
+        (schedules, window, width), (runs, out, _) = x.shape, weight.shape
+        rows = runs // schedules * out
         if scale is not None and self.at_input:
-            self.input_scale = _repeat_per_run(scale, lanes)
+            self.input_scale = _repeat_per_run(scale, schedules)
         elif scale is not None:
             self.hidden_scale = _repeat_per_run(scale.mT, runs)
         self.x = x if self.input_scale is None else x * self.input_scale
-        z = torch.baddbmm(bias.view(lanes, rows, 1), weight.view(lanes, rows, width), self.x.mT).view(runs, out, window)
+        z = torch.baddbmm(bias.view(schedules, rows, 1), weight.view(schedules, rows, width), self.x.mT).view(runs, out, window)
         if self.last is None:
             return z
         self.h = z.relu_()  # (R, H, U)
@@ -173,29 +166,30 @@ class _BatchedDense:
             self.h *= self.hidden_scale
         return torch.baddbmm(self.last[1][..., None], self.last[0], self.h)
 
-    def backward(self, slope: Tensor) -> Tensor:
-        """Fills the gradients from the slope of the loss on what came out, (R, C, U); → that on what the first layer said."""
+    def backward(self, gradient: Tensor) -> Tensor:
+        """(R, C, U) gradient on its output → (R, H, U) gradient on the output of its first layer; fills the buffers."""
         if self.last is not None:
-            weight, _, of_weight, of_bias = self.last
-            torch.bmm(slope, self.h.mT, out=of_weight)
-            torch.sum(slope, 2, out=of_bias)
-            slope = torch.bmm(weight.mT, slope)
+            weight, _, weight_gradient, bias_gradient = self.last
+            torch.bmm(gradient, self.h.mT, out=weight_gradient)
+            torch.sum(gradient, 2, out=bias_gradient)
+            gradient = torch.bmm(weight.mT, gradient)
             if self.hidden_scale is not None:
-                slope *= self.hidden_scale
-            slope = torch.ops.aten.threshold_backward(slope, self.h, 0)
-        (lanes, window, width), (runs, out, _) = self.x.shape, slope.shape
-        rows = runs // lanes * out
-        _, _, of_weight, of_bias = self.first
-        torch.bmm(slope.view(lanes, rows, window), self.x, out=of_weight.view(lanes, rows, width))
-        torch.sum(slope, 2, out=of_bias)
-        return slope
+                gradient *= self.hidden_scale
+            # `h` after dropout is 0 where the ReLU cut or dropout dropped: both pass no gradient
+            gradient = torch.ops.aten.threshold_backward(gradient, self.h, 0)
+        (schedules, window, width), (runs, out, _) = self.x.shape, gradient.shape
+        rows = runs // schedules * out
+        _, _, weight_gradient, bias_gradient = self.first
+        torch.bmm(gradient.view(schedules, rows, window), self.x, out=weight_gradient.view(schedules, rows, width))
+        torch.sum(gradient, 2, out=bias_gradient)
+        return gradient
 
-    def input_gradient(self, slope: Tensor) -> Tensor:
-        """The slope on what was read, (R, D, U), from that on what the first layer said."""
-        under = torch.bmm(self.first[0].mT, slope)
-        return under if self.input_scale is None else under * self.input_scale.mT
+    def input_gradient(self, gradient: Tensor) -> Tensor:
+        """(R, H, U) gradient on the output of the first layer → (R, D, U) gradient on the input."""
+        on_input = torch.bmm(self.first[0].mT, gradient)
+        return on_input if self.input_scale is None else on_input * self.input_scale.mT
 
 
-def _repeat_per_run(of_lanes: Tensor, count: int) -> Tensor:
-    """(L, …) → (R, …): each lane's for all its runs."""
-    return of_lanes if len(of_lanes) == count else of_lanes.repeat_interleave(count // len(of_lanes), 0)
+def _repeat_per_run(of_schedules: Tensor, count: int) -> Tensor:
+    """(L, …) → (R, …): each schedule's for all its runs."""
+    return of_schedules if len(of_schedules) == count else of_schedules.repeat_interleave(count // len(of_schedules), 0)
