@@ -38,12 +38,14 @@ def births(ctu_folder: Path) -> LoadedRecordings:
 
 @pytest.fixture(scope="module")
 def arithmetic(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> LoadedRecordings:
-    return read_folder(unpacked(real_data, tmp_path_factory.mktemp("eegmat"), "eegmat-ecg"), pattern="*.edf", read_file=read_eegmat)
+    folder = unpacked(real_data, tmp_path_factory.mktemp("eegmat"), "eegmat-ecg")
+    return read_folder(folder, pattern="*.edf", read_file=read_eegmat)
 
 
 @pytest.fixture(scope="module")
 def arrhythmia(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> LoadedRecordings:
-    return read_folder(unpacked(real_data, tmp_path_factory.mktemp("mitdb"), pattern="*.hea", read_file=read_mitdb), "mitdb")
+    folder = unpacked(real_data, tmp_path_factory.mktemp("mitdb"), "mitdb")
+    return read_folder(folder, pattern="*.hea", read_file=read_mitdb)
 
 
 # --- cardiotocograms --------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,40 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phoropter.core.errors import DataError, SpecError
-from phoropter.core.spec import validate_as
-from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.core.errors import DataError
+from phoropter.data.dataset import UNLABELLED
 from phoropter.data.images.cache import prepare_pixels
-from phoropter.data.inspect import detect_data_spec, summarize_dataset
-from phoropter.data.recordings.contact_sheet import write_contact_sheet
+from phoropter.data.inspect import summarize_dataset
 from phoropter.data.recordings.dataset import RenderedPictures, render_recordings, subsample_windows
 from phoropter.data.recordings.views import ChannelView, CtgView
-from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.signals.clean import fhr_baseline, fhr_clean, lowpass_filter, uc_clean
 from phoropter.signals.ctg import CtgFilter, CtgRules, CtgWindowRule
 from phoropter.signals.recording import Events, LoadedRecordings, Recording, Span
 from phoropter.signals.render import CtgPlot, Spectrogram, Trace, render_windows
-from phoropter.signals.simulate import CtgCohort, EcgCohort, ctg_simulate, ecg_as_wesad, ecg_simulate
 from phoropter.signals.windows import WindowRule
 
 RATE = 100.0
-PEOPLE = EcgCohort(subjects=3, rate_hz=RATE, baseline_s=30, stress_s=21, amusement_s=12, between_s=5)
-BIRTHS = CtgCohort(hospitals=2, unseen=1, records=4, length_s=2400)
 SMALL = Spectrogram(size=32)
 
 
 def channel_view(**changes: Any) -> ChannelView:
     return ChannelView(**{"channel": "ECG", "representation": SMALL, "rule": WindowRule(length_s=5, step_s=2), **changes})
-
-
-@pytest.fixture(scope="module")
-def people() -> list[Recording]:
-    return ecg_simulate(PEOPLE)
-
-
-@pytest.fixture(scope="module")
-def births() -> list[Recording]:
-    return ctg_simulate(BIRTHS)
 
 
 def flat(name: str, n: int = 1000, **fields: Any) -> Recording:
@@ -67,11 +50,6 @@ def test_a_row_is_a_window(people: list[Recording]) -> None:
         span = next(s for s in people[int(person[3:]) - 1].spans if s.start <= start * RATE < s.stop)
         assert dataset.classes[dataset.labels[row]] == span.label and stop * RATE <= span.stop
     assert dataset.ids.tolist() == sorted(dataset.ids.tolist())
-
-
-def test_labels_become_classes_in_the_order_said(people: list[Recording]) -> None:
-    dataset = open_dataset(validate_as(DataSpec, {"simulate": "ecg", "cohort": PEOPLE.plain(), "task": "2-class", "size": 32}))
-    assert dataset.classes == ("non-stress", "stress") and dataset.class_counts.tolist() == [51, 27]
 
 
 def test_births_are_labelled_by_their_outcome(births: list[Recording]) -> None:
@@ -170,16 +148,6 @@ def test_one_bad_picture_does_not_spoil_those_drawn_with_it(people: list[Recordi
     np.testing.assert_array_equal(pixels.batch(np.array([7]))[0], good.read(8).transpose(2, 0, 1))
 
 
-def test_a_dataset_travels_to_another_process(people: list[Recording]) -> None:
-    for spec in ({"cohort": PEOPLE.plain()}, {"cohort": PEOPLE.plain(), "grey_scale": "per-subject"}):
-        dataset = open_dataset(validate_as(DataSpec, {"simulate": "ecg", "size": 32, **spec}))
-        sent = pickle.dumps(dataset)
-        assert len(sent) < 100_000  # the way to the samples, not the samples
-        came: Dataset = pickle.loads(sent)  # noqa: S301  our own
-        assert came.fingerprint == dataset.fingerprint
-        np.testing.assert_array_equal(came.read(9), dataset.read(9))
-
-
 # --- identity -----------------------------------------------------------------------------------------------------------
 
 
@@ -204,7 +172,10 @@ def test_whatever_changes_a_picture_changes_its_identity(people: list[Recording]
 
 
 def test_labels_are_no_part_of_a_picture(births: list[Recording]) -> None:
-    made = [render_recordings(births, CtgView(outcome=rule, representation=CtgPlot(size=32))) for rule in ("pH<=7.25", "apgar<=6", None)]
+    made = [
+        render_recordings(births, CtgView(outcome=rule, representation=CtgPlot(size=32)))
+        for rule in ("pH<=7.25", "apgar<=6", None)
+    ]
     assert len({d.content_digest for d in made}) == 1 and len({d.fingerprint for d in made}) > 1
 
 
@@ -284,115 +255,6 @@ def test_where_everybody_has_one_window_some_are_left_out(births: list[Recording
     assert len(subsample_windows(dataset, 6)) == 6
 
 
-# --- words --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        ({"eegmat": "x", "clean": {}}, "'clean' belongs to ctu, recordings or simulate and does nothing for 'eegmat'"),
-        ({"ctu": "x", "window": {"step_s": 1}}, "'window' belongs to .* and does nothing for 'ctu'"),
-        ({"folder": "x", "window": {"step_s": 1}}, "'window' belongs to .* and does nothing for 'folder'"),
-        ({"simulate": "ctg", "task": "2-class"}, "'task' belongs to wesad, mitdb, ptbxl, ptbxl_500hz or simulate: ecg .* 'simulate: ctg'"),
-        ({"simulate": "ecg", "outcome": "pH<7"}, "'outcome' belongs to cardiotocograms and does nothing for 'simulate: ecg'"),
-        ({"ctu": "x", "representation": "trace"}, "'representation: trace' does not fit 'ctu': expected ctg"),
-        ({"wesad": "x", "representation": {"kind": "ctg"}}, "'representation: ctg' does not fit 'wesad': expected spectrogram"),
-        ({"wesad": "x", "representation": {"stile": "dense"}}, r"unknown key 'stile' in representation.*did you mean 'style'\?"),
-        ({"wesad": "x", "representation": "spectogram"}, r"kind is 'spectogram'.*did you mean 'spectrogram'\?"),
-        ({"wesad": "x", "task": "4-class"}, "task is '4-class', expected 3-class or 2-class for 'wesad'"),
-        ({"wesad": "x", "window": {"step_s": 1, "gap_s": 2}}, "'step_s' .* and 'gap_s' .* contradict each other"),
-        ({"mitdb": "x", "window": {"step_s": 1}}, "'mitdb' has one window around each event: keep 'length_s' alone"),
-        ({"recordings": "x", "clean": {}, "window": {"step_s": 1}}, "'clean' is about cardiotocograms and 'window' about one"),
-        ({"ctu": "x", "clean": {"filter": {"cutoff": 3}}}, "unknown key 'cutoff' in clean.filter"),
-        ({"ctu": "x", "outcome": "ph=7"}, "label rule 'ph=7': expected a name, a comparison and a number"),
-        ({"simulate": "eeg"}, r"simulate is 'eeg'.*did you mean 'ecg'\?"),
-        ({"simulate": "ecg", "cohort": {"subjcts": 3}}, r"unknown key 'subjcts' in cohort.*did you mean 'subjects'\?"),
-        ({"wesad": "x", "ctu": "y"}, "'wesad' and 'ctu' both name a source"),
-        ({"wesad": " "}, "wesad: the path is empty"),
-    ],
-)
-def test_options_that_do_not_belong_are_refused_naming_both(data: dict[str, Any], words: str) -> None:
-    with pytest.raises(SpecError, match=words):
-        validate_as(DataSpec, data)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        {"simulate": "ctg", "cohort": {"records": 3}, "clean": {"filter": {"uc_factor": 10}}, "representation": {"uc_axis": [0, 120]}},
-        {"wesad": "x", "representation": "trace", "window": {"gap_s": 2}, "grey_scale": "per-subject"},
-    ],
-)
-def test_words_go_through_plain_data_and_back(data: dict[str, Any]) -> None:
-    spec = validate_as(DataSpec, data)
-    assert DataSpec.model_validate(spec.plain()) == spec
-    assert DataSpec.model_validate(spec.model_dump(exclude_unset=True)) == spec
-
-
-def test_pictures_are_drawn_as_large_as_they_are_stored_unless_said_otherwise() -> None:
-    data = {"simulate": "ecg", "cohort": PEOPLE.plain(), "size": 48}
-    assert open_dataset(validate_as(DataSpec, data)).read(0).shape == (48, 48, 3)
-    assert open_dataset(validate_as(DataSpec, {**data, "representation": {"size": 64}})).read(0).shape == (64, 64, 3)
-
-
-# --- files --------------------------------------------------------------------------------------------------------------
-
-
-def test_wesad_becomes_a_dataset(tmp_path: Path) -> None:
-    cohort = PEOPLE.with_changes(rate_hz=700.0)
-    for number, recording in enumerate(ecg_simulate(cohort), start=2):
-        session = ecg_as_wesad(recording) | {"subject": f"S{number}"}
-        (tmp_path / f"S{number}").mkdir()
-        (tmp_path / f"S{number}" / f"S{number}.pkl").write_bytes(pickle.dumps(session, protocol=2))
-    spec = detect_data_spec(tmp_path)
-    assert spec.source == "wesad"
-    dataset = open_dataset(spec.with_changes(size=32))
-    assert dataset.classes == ("baseline", "stress", "amusement") and dataset.class_counts.tolist() == [39, 27, 12]
-    assert set(dataset.groups) == {"S2", "S3", "S4"}  # type: ignore[arg-type]
-
-
-def listed(folder: Path, recordings: list[Recording], ending: str = "csv") -> Path:
-    """A manifest and a file for each recording."""
-    lines = ["path,rate_hz,subject,site,label,outcome.pH"]
-    for r in recordings:
-        rows = "\n".join(",".join(f"{v:.9g}" for v in moment) for moment in r.samples.T)
-        (folder / f"{r.id}.{ending}").write_text(f"{','.join(r.channels)}\n{rows}\n")
-        lines.append(f"{r.id}.{ending},{r.rate_hz:g},{r.subject},{r.site},{r.label or ''},{r.outcome.get('pH', '')}")
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
-    return folder / "manifest.csv"
-
-
-def test_a_manifest_becomes_a_dataset_and_equals_the_recordings_themselves(tmp_path: Path, births: list[Recording]) -> None:
-    spec = detect_data_spec(listed(tmp_path, births))
-    assert spec.source == "recordings"
-    dataset = open_dataset(spec.with_changes(outcome="pH<=7.25", size=32))
-    direct = render_recordings(births, CtgView(outcome="pH<=7.25", representation=CtgPlot(size=32)))
-    assert dataset.ids.tolist() == direct.ids.tolist() and dataset.labels.tolist() == direct.labels.tolist()
-    assert dataset.content_digest == direct.content_digest
-
-
-def test_a_file_that_changes_is_read_again(tmp_path: Path, births: list[Recording]) -> None:
-    spec = detect_data_spec(listed(tmp_path, births)).with_changes(outcome="pH<=7.25", size=32)
-    before = open_dataset(spec).content_digest
-    assert open_dataset(spec).content_digest == before
-    listed(tmp_path, [replace(births[0], samples=births[0].samples + 1), *births[1:]])
-    assert open_dataset(spec).content_digest != before
-
-
-def test_several_channels_ask_which(tmp_path: Path, people: list[Recording]) -> None:
-    two = [replace(r, samples=np.repeat(r.samples, 2, axis=0), channels=("I", "II"), units=("", "")) for r in people]
-    manifest = listed(tmp_path, [replace(r, spans=(), label="ab"[i % 2]) for i, r in enumerate(two)])
-    with pytest.raises(DataError, match="have the channels I or II: choose one with channel: I"):
-        open_dataset(validate_as(DataSpec, {"recordings": manifest}))
-    assert len(open_dataset(validate_as(DataSpec, {"recordings": manifest, "channel": "II", "window": {"step_s": 5}}))) > 3
-
-
-def test_unknown_recordings_are_asked_for_a_manifest(tmp_path: Path) -> None:
-    (tmp_path / "rec01.edf").touch()
-    with pytest.raises(DataError, match="recordings of no known database; list them in a manifest"):
-        detect_data_spec(tmp_path)
-
-
 # --- looking at them ------------------------------------------------------------------------------------------------------
 
 
@@ -402,16 +264,6 @@ def test_recordings_in_numbers(people: list[Recording]) -> None:
     text = str(found)
     assert "recordings: 3, of 83 to 83 s (median 83), 100 Hz" in text
     assert "  sim01  83 s, 26 windows, amusement 12 s, baseline 30 s, stress 21 s" in text
-
-
-def test_a_preview_shows_every_class(people: list[Recording], births: list[Recording], tmp_path: Path) -> None:
-    from PIL import Image
-
-    for dataset in (render_recordings(people, channel_view()), render_recordings(births, CtgView(representation=CtgPlot(size=32)))):
-        sheet = np.asarray(Image.open(write_contact_sheet(dataset, tmp_path / f"{len(dataset)}.png")).convert("RGB"))
-        assert min(sheet.shape[:2]) > 500 and (sheet < 128).any()
-    with pytest.raises(DataError, match="the preview should end in"):
-        write_contact_sheet(render_recordings(people, channel_view()), tmp_path / "sheet.txt")
 
 
 def test_spans_that_touch_are_cut_as_one() -> None:

@@ -101,5 +101,5 @@ class Database(Extension):
             loaded = self.read(folder, on_bad_input)
             return loaded if isinstance(loaded, LoadedRecordings) else LoadedRecordings(list(loaded))
         if self.read_file is None or self.pattern is None:
-            raise DataError(f"only the name of the database '{self.name}' was recorded: pass the Database of version {self.version}")
+            raise DataError(f"only the name of the database '{self.name}' was recorded: pass its version {self.version} itself")
         return read_folder(Path(folder), on_bad_input, pattern=self.pattern, read_file=self.read_file)

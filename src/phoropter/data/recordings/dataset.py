@@ -66,7 +66,15 @@ class RenderedWindows:
         names = [self.recording_digests[i] for i in np.unique(recording)]
         places = np.unique(recording, return_inverse=True)[1]
         return digest(
-            ["rendered", RENDERING_VERSION, self.view.image_settings, names, digest_array(places), digest_array(span[rows]), shared]
+            [
+                "rendered",
+                RENDERING_VERSION,
+                self.view.image_settings,
+                names,
+                digest_array(places),
+                digest_array(span[rows]),
+                shared,
+            ]
         )
 
     def __reduce__(self) -> Any:

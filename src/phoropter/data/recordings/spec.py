@@ -72,7 +72,7 @@ class RecordingFields(Spec):
     outcome:         a rule that makes two classes of outcomes, such as apgar<=6 or pH<=7.15
     window:          how one channel is cut into windows
     channel:         the channel to represent
-    representation:  the image of a window: {kind: spectrogram | scalogram | trace | ctg, …}; of `size` pixels unless it has its own
+    representation:  the image of a window: {kind: spectrogram | scalogram | trace | ctg, …}; `size` pixels wide by default
     clean:           how cardiotocograms are cleaned, cut and filtered
     grey_scale:      per-image, or per-subject: one grey scale for all windows of a subject
     require_r_peaks: whether an ECG in which no heartbeat is found is bad input (default: for eegmat)

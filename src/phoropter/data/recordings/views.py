@@ -185,7 +185,11 @@ class CtgView(Spec):
     @property
     def image_settings(self) -> dict[str, Any]:
         """What the picture of a given window depends on, and labels do not."""
-        return {"kind": self.kind, "representation": self.representation.plain(), "clean": self.clean.model_dump(mode="json", exclude={"window"})}
+        return {
+            "kind": self.kind,
+            "representation": self.representation.plain(),
+            "clean": self.clean.model_dump(mode="json", exclude={"window"}),
+        }
 
     def check_recording(self, recording: Recording) -> None:
         """Raises DataError for a record without one of the two channels, or whose outcome is no number."""

@@ -5,8 +5,8 @@
     0.004,0.15,97                        bed3/0001.csv,stable,p17,ICU-2
 
 The time column is the first whose name is one of TIME_NAMES, in seconds (default), in milliseconds where its unit is ms, or as
-ISO 8601 dates. The sampling rate is derived from it. Lines that are missing become missing samples; a clock that runs backwards or
-jitters by more than a tenth of a step is refused. A blank cell, "-", "--" or "---" is a missing sample. The manifest has the
+ISO 8601 dates. The sampling rate is derived from it. Missing lines become missing samples; a clock that runs backwards, or
+jitters by more than a tenth of a step, is refused. A blank cell, "-", "--" or "---" is a missing sample. The manifest has the
 columns of a `recordings:` manifest (tables.py); `rate_hz` is not needed.
 """
 
@@ -49,7 +49,7 @@ def read_export(path: Path) -> Recording:
     names, units, rows = _read_cells(path)
     at = next((i for i, name in enumerate(names) if name.lower() in TIME_NAMES), None)
     if at is None or len(names) < 2:
-        raise DataError(f"{path}: expected a column called {TIME_NAMES[0]} and at least one channel, there are {', '.join(names)}")
+        raise DataError(f"{path}: expected a column called time and at least one channel, there are {', '.join(names)}")
     in_ms = units[at].lower() in ("ms", "msec", "milliseconds") or names[at].lower().endswith("_ms")
     seconds = np.array([_parse_time(row[at], 1e-3 if in_ms else 1.0, f"{path} line {line}") for line, row in rows])
     index, rate_hz = _derive_sampling_grid(seconds, path)
@@ -117,7 +117,9 @@ def _derive_sampling_grid(seconds: NDArray[np.float64], path: Path) -> tuple[NDA
     steps = np.diff(seconds)
     if (steps <= 0).any():
         line = int(np.flatnonzero(steps <= 0)[0])
-        raise DataError(f"{path}: times should increase, but {seconds[line + 1]:g} s follows {seconds[line]:g} s: sort the export")
+        raise DataError(
+            f"{path}: times should increase, but {seconds[line + 1]:g} s follows {seconds[line]:g} s: sort the export"
+        )
     median = float(np.median(steps))
     usual = steps[np.abs(steps - median) <= 0.5 * median]
     step = float(usual.mean())

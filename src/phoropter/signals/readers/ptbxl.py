@@ -26,7 +26,7 @@ from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording,
 
 METADATA_FILE = "ptbxl_database.csv"
 MAX_METADATA_BYTES = 256 * 1024**2
-# The diagnostic statements of scp_statements.csv by superclass: normal, infarction, ST/T change, conduction disturbance, hypertrophy.
+# Diagnostic statements of scp_statements.csv by superclass: normal, infarction, ST/T change, conduction disturbance, hypertrophy.
 _STATEMENTS = {
     "NORM": "NORM",
     "MI": "IMI ASMI ILMI AMI ALMI INJAS LMI INJAL IPLMI IPMI INJIN INJLA PMI INJIL",
@@ -37,7 +37,7 @@ _STATEMENTS = {
 SUPERCLASSES = tuple(_STATEMENTS)
 _SUPERCLASS_OF = {code: name for name, codes in _STATEMENTS.items() for code in codes.split()}
 _COLUMNS = ("ecg_id", "patient_id", "scp_codes", "strat_fold", "filename_lr", "filename_hr")
-_PARTS = {**{fold: "train" for fold in range(1, 9)}, 9: "val", 10: "test"}
+_PARTS = {**dict.fromkeys(range(1, 9), "train"), 9: "val", 10: "test"}
 
 
 class PtbxlRow(NamedTuple):
@@ -60,12 +60,13 @@ def read_ptbxl_folder(root: Path, on_bad_input: OnBadInput = "stop", *, column: 
     column: "filename_lr" for 100 Hz or "filename_hr" for 500 Hz. Raises DataError where the table is missing or damaged.
     """
     rows, left_out = [], Counter[str]()
-    for line, cells in enumerate(_read_metadata(root / METADATA_FILE), start=2):
+    table = _read_metadata(root / METADATA_FILE)
+    for line, cells in enumerate(table, start=2):
         where = f"{root / METADATA_FILE} line {line}"
         codes = _parse_statements(cells["scp_codes"], where)
         names = most_likely_superclasses(codes)
         if len(names) != 1:
-            left_out["of several superclasses" if names else "without a diagnostic statement"] += 1
+            left_out["several superclasses are equally likely" if names else "no diagnostic statement"] += 1
             continue
         part = _PARTS.get(int(_parse_number(cells["strat_fold"], where)), "")
         if not part:
@@ -75,7 +76,7 @@ def read_ptbxl_folder(root: Path, on_bad_input: OnBadInput = "stop", *, column: 
         ident = f"{int(_parse_number(cells['ecg_id'], where)):05d}"
         rows.append(PtbxlRow(file, ident, patient, cells.get("site") or "", part, names[0]))
     loaded = read_recordings(rows, _read_row, on_bad_input)
-    notes = tuple(f"left out: {count} records {why}" for why, count in sorted(left_out.items()))
+    notes = tuple(f"left out: {count} of {len(table)} records ({why})" for why, count in sorted(left_out.items()))
     return LoadedRecordings(loaded.recordings, loaded.problems, notes)
 
 
@@ -104,7 +105,9 @@ def _read_metadata(file: Path) -> list[dict[str, str]]:
     if not file.is_file():
         raise DataError(f"{file}: this file is missing; PTB-XL has it beside records100 and records500")
     if (size := file.stat().st_size) > MAX_METADATA_BYTES:
-        raise DataError(f"{file}: {format_bytes(size)} are more than PTB-XL's table has (at most {format_bytes(MAX_METADATA_BYTES)})")
+        raise DataError(
+            f"{file}: {format_bytes(size)} are more than PTB-XL's table has (at most {format_bytes(MAX_METADATA_BYTES)})"
+        )
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
             rows = list(csv.DictReader(opened))
