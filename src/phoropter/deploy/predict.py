@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.cores import count_usable_cores
 from phoropter.core.errors import DataError, InputProblem, WeightsError, join_words
+from phoropter.core.extensions import Extension, read_recorded_extensions
 from phoropter.core.files import atomic_write
 from phoropter.core.spec import SourceMap, validate_as
 from phoropter.data.dataset import UNLABELLED, Dataset
@@ -84,21 +85,26 @@ class BundlePredictions:
         return names[order].tolist(), counts[order].astype(np.int64), (sums / counts[:, None])[order]
 
 
-def load_bundle(folder: Path) -> Bundle:
-    """A bundle's folder, or a run or results folder that keeps one alone. Raises WeightsError naming what there is instead."""
+def load_bundle(folder: Path, extensions: Sequence[Extension] = ()) -> Bundle:
+    """Loads a bundle from its folder, or from a run or results folder that holds exactly one.
+
+    extensions: the custom Backbones it needs; those of its training alone (loss, augmentation steps) may be left out
+    Raises WeightsError for a folder without a bundle, and for missing or changed code.
+    """
     place = _find_bundle(folder)
     said = read_sidecar_json(place / "bundle.json").get("training") or {}
     if not said.get("candidate") or not said.get("data"):
         raise WeightsError(f"bundle {place} does not say how it was trained; take one that a study has kept (keep: all or first)")
     source = SourceMap(str(place / "bundle.json"))
-    candidate = validate_as(Candidate, said["candidate"], source, ("training", "candidate"))
-    data = validate_as(DataSpec, said["data"], source, ("training", "data"))
+    with read_recorded_extensions(extensions):
+        candidate = validate_as(Candidate, said["candidate"], source, ("training", "candidate"))
+        data = validate_as(DataSpec, said["data"], source, ("training", "data"))
     drawn = validate_as(BundleView, said["drawn"], source, ("training", "drawn")) if said.get("drawn") else None
     if data.source_record.holds_recordings and drawn is None:
         raise WeightsError(
             f"bundle {place} does not say how its recordings were drawn; an older phoropter saved it: train it again"
         )
-    model = classifiers.load_classifier(place)
+    model = classifiers.load_classifier(place, extensions)
     if candidate.recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Bundle(place, model, candidate, data, drawn)

@@ -74,10 +74,10 @@ _NO_ROWS: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 def initial_bundles(candidate: Candidate, base: Path | None) -> Iterator[tuple[str, Path]]:
     """What a candidate begins with from this disk: the weights as they are written, and the folder that holds them."""
     for backbone in candidate.backbones:
-        if backbone.weights in ("pretrained", "random"):
+        if backbone.weights_path is None:
             continue
         try:
-            found = weight_files.find_weight_file(backbone.weights, base, catalog.find_architecture(backbone.name).name)
+            found = weight_files.find_weight_file(backbone.weights_path, base, catalog.describe_backbone(backbone).name)
         except (WeightsError, json.JSONDecodeError):
             continue  # said elsewhere, with the candidate's name
         yield backbone.weights, found.path.parent

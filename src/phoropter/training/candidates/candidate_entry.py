@@ -7,11 +7,12 @@ from __future__ import annotations
 import itertools
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from phoropter.core.errors import SpecError, did_you_mean
+from phoropter.core.extensions import REFERENCE
 from phoropter.core.spec import Location, SourceMap, Spec, validate_as
-from phoropter.models.spec import BackboneSpec, FusionMode, FusionSpec, HeadSpec
+from phoropter.models.spec import Backbone, BackboneSpec, FusionMode, FusionSpec, HeadSpec
 from phoropter.training.candidates.candidate import Candidate, DistillationSpec, validate_candidate
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
 from phoropter.training.candidates.recipe import Recipe
@@ -24,11 +25,11 @@ class CandidateEntry(Spec):
     """
 
     name: str | None = None
-    backbone: str | dict[str, Any] | None = None
-    fuse: tuple[str | dict[str, Any], ...] | Literal["all-pairs", "all-triples"] | None = None
-    of: tuple[str | dict[str, Any], ...] | None = None
-    student: str | None = None
-    teacher: str | None = None
+    backbone: str | dict[str, Any] | Backbone | None = None
+    fuse: tuple[str | dict[str, Any] | Backbone, ...] | Literal["all-pairs", "all-triples"] | None = None
+    of: tuple[str | dict[str, Any] | Backbone, ...] | None = None
+    student: str | Backbone | None = None
+    teacher: str | Backbone | None = None
     weights: str | None = None
     size: int | None = None
     mean: tuple[float, float, float] | None = None
@@ -48,6 +49,11 @@ class CandidateEntry(Spec):
     teacher_views: Literal["same", "cycled", "unaugmented"] | None = None
     pool: int | None = None
     recipe: str | dict[str, Any] | Recipe | None = None
+
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def _resolve_teacher(cls, value: Any) -> Any:
+        return Backbone.from_value(value) if isinstance(value, str) and REFERENCE.fullmatch(value) else value
 
     @model_validator(mode="after")
     def _check_one_kind(self) -> CandidateEntry:
@@ -86,23 +92,25 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
         )
     made: list[Candidate] = []
     warm: set[str] = set()
+    teachers: dict[str, Backbone] = {}
     for i, entry in enumerate(entries):
         at: Location = ("candidates", i)
         if isinstance(entry, Candidate):
             made.append(entry)
             continue
-        data = {"backbone": entry} if isinstance(entry, str) else entry
+        data = {"backbone": entry} if isinstance(entry, (str, Backbone)) else entry
         written = entry if isinstance(entry, CandidateEntry) else validate_as(CandidateEntry, data, source, at)
         try:
             more = _build_candidates(written, recipe, source, at)
             made += more
             warm |= {c.name for c in more} if written.warm_start else set()
+            teachers |= {written.teacher.name: written.teacher} if isinstance(written.teacher, Backbone) else {}
         except ValueError as error:
             raise SpecError(
                 f"{(source or SourceMap()).describe_location(at)}: {str(error).split('Value error, ')[-1].splitlines()[0]}"
             ) from None
     _resolve_members(made, warm)
-    _resolve_teachers(made, recipe, source)
+    _resolve_teachers(made, teachers, recipe, source)
     _raise_on_cycles(made, source)
     _raise_on_unknown_branch_lr(made, source)
     for candidate in made:
@@ -143,9 +151,14 @@ def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | 
     name = entry.name or _default_name(backbone, frozen)
     teaching = None
     if entry.teacher is not None:
-        given = {k: getattr(entry, k) for k in ("loss", "alpha", "temperature", "teacher_views", "pool") if getattr(entry, k) is not None}
-        teaching = DistillationSpec(teacher=entry.teacher, **given)
-        name = entry.name or f"{backbone.name} taught by {entry.teacher}" + _distillation_suffix(teaching)
+        given = {
+            k: getattr(entry, k)
+            for k in ("loss", "alpha", "temperature", "teacher_views", "pool")
+            if getattr(entry, k) is not None
+        }
+        teacher = entry.teacher if isinstance(entry.teacher, str) else entry.teacher.name
+        teaching = DistillationSpec(teacher=teacher, **given)
+        name = entry.name or f"{backbone.name} taught by {teacher}" + _distillation_suffix(teaching)
     return [Candidate(name=name, backbones=(backbone,), head=head or HeadSpec(), frozen=frozen, teaching=teaching, recipe=recipe)]
 
 
@@ -180,9 +193,13 @@ def _build_fusion(entry: CandidateEntry, backbones: tuple[BackboneSpec, ...], he
 
 
 def _parse_backbone(
-    member: str | dict[str, Any], options: dict[str, Any], source: SourceMap | None, at: Location
+    member: str | dict[str, Any] | Backbone, options: dict[str, Any], source: SourceMap | None, at: Location
 ) -> BackboneSpec:
-    data = {"name": member} if isinstance(member, str) else {("name" if k == "backbone" else k): v for k, v in member.items()}
+    data = (
+        {"name": member}
+        if isinstance(member, (str, Backbone))
+        else {("name" if k == "backbone" else k): v for k, v in member.items()}
+    )
     return validate_as(BackboneSpec, {"options": options, **data}, source, at)
 
 
@@ -206,7 +223,7 @@ def _find_or_add_member(made: list[Candidate], fused: Candidate, backbone: Backb
         frozen=fused.frozen,
         recipe=fused.recipe,
     )
-    bare = backbone == BackboneSpec(name=backbone.name)  # nothing but a name: it may be a candidate's
+    bare = backbone == BackboneSpec(name=backbone.reference)  # nothing but a name: it may be a candidate's
     for candidate in made:
         if candidate.name == backbone.name and candidate.fusion is None and (bare or candidate.backbones == (backbone,)):
             return candidate
@@ -221,7 +238,7 @@ def _find_or_add_member(made: list[Candidate], fused: Candidate, backbone: Backb
     return made[-1]
 
 
-def _resolve_teachers(made: list[Candidate], recipe: Recipe, source: SourceMap | None) -> None:
+def _resolve_teachers(made: list[Candidate], custom: dict[str, Backbone], recipe: Recipe, source: SourceMap | None) -> None:
     """A teacher that is no candidate of the study becomes one, trained by the study's recipe on the same training rows."""
     where = (source or SourceMap()).describe_location(("candidates",))
     for candidate in list(made):
@@ -233,7 +250,8 @@ def _resolve_teachers(made: list[Candidate], recipe: Recipe, source: SourceMap |
             raise SpecError(
                 f"{where}: the teacher '{teaching.teacher}' is no candidate of this study{did_you_mean(teaching.teacher, known)}"
             )
-        made.append(Candidate(name=teaching.teacher, backbones=(BackboneSpec(name=teaching.teacher),), recipe=recipe))
+        backbone = BackboneSpec(name=custom.get(teaching.teacher, teaching.teacher))
+        made.append(Candidate(name=teaching.teacher, backbones=(backbone,), recipe=recipe))
 
 
 def _raise_on_cycles(made: list[Candidate], source: SourceMap | None) -> None:
@@ -277,21 +295,21 @@ def _distillation_suffix(teaching: DistillationSpec) -> str:
     return f" ({', '.join(words)})" if words else ""
 
 
-def finetune(backbone: str, **fields: Any) -> CandidateEntry:
+def finetune(backbone: str | Backbone, **fields: Any) -> CandidateEntry:
     """A candidate whose backbone is trained with its head: `ph.finetune("resnet50", recipe={"epochs": 5})`."""
     return validate_as(CandidateEntry, {"backbone": backbone, **fields})
 
 
-def probe(backbone: str, **fields: Any) -> CandidateEntry:
+def probe(backbone: str | Backbone, **fields: Any) -> CandidateEntry:
     """A candidate whose backbone stays frozen under a trained head."""
     return validate_as(CandidateEntry, {"backbone": backbone, "frozen": True, **fields})
 
 
-def fuse(*backbones: str | dict[str, Any], **fields: Any) -> CandidateEntry:
+def fuse(*backbones: str | dict[str, Any] | Backbone, **fields: Any) -> CandidateEntry:
     """A candidate in which several backbones become one: `ph.fuse("resnet50", "efficientnet_b0", mode="logits")`."""
     return validate_as(CandidateEntry, {"fuse": backbones, **fields})
 
 
-def distil(student: str, teacher: str, **fields: Any) -> CandidateEntry:
+def distil(student: str | Backbone, teacher: str | Backbone, **fields: Any) -> CandidateEntry:
     """A candidate that learns from labels and from a teacher: `ph.distil("resnet50", "deit_base_patch16_224", alpha=0.5)`."""
     return validate_as(CandidateEntry, {"student": student, "teacher": teacher, **fields})
