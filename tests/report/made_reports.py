@@ -13,12 +13,12 @@ HOSTILE_NAME = "<img src=x onerror=alert(2)> ${x} \\write18{ls} ^~#&%_"
 
 def finding(kind: str, severity: str, examples: list[list[str]], words: str = "") -> dict[str, object]:
     """As study/audit.py leaves them."""
-    said = words or f"{kind} lie on both sides: in 2 of 5 splits, at worst 3 of 84 tested rows (3.6 %)"
+    said = words or f"{kind.replace('_', ' ')} lie on both sides: in 2 of 5 splits, at worst 3 of 84 tested rows (3.6 %)"
     counts = {"count": 3, "of": 84, "splits": [2, 5], "share": 3 / 84}
     return {"kind": kind, "severity": severity, **counts, "words": said, "examples": examples}
 
 
-RUNGS = (
+ROUNDS = (
     {"rung": 1, "title": "all, briefly", "tried": ["a", "b", "c"], "kept": ["b", "a"], "metric": "accuracy"}
     | {"scores": {"a": 0.71, "b": 0.815, "c": 0.4}, "note": "a tenth of the rows"},
     {
@@ -47,7 +47,7 @@ WHOLE = Made(
     audit_pictures=("internal/00001.png", "internal/00002.png"),
     branches=True,
     taught={"efficientnet_b0": "resnet50"},
-    ladder=RUNGS,
+    screening=ROUNDS,
     name="whole",
 )
 HOSTILE = Made(

@@ -59,7 +59,7 @@ class Made:
     audit_pictures: Sequence[str] = ()
     branches: bool = False
     taught: Mapping[str, str] = field(default_factory=dict)
-    ladder: Sequence[Mapping[str, Any]] = ()
+    screening: Sequence[Mapping[str, Any]] = ()
     margin: float | None = None
     name: str = "digits"
     seed: int = 0
@@ -282,7 +282,7 @@ def _description(made: Made, world: World, plan: list[dict[str, Any]]) -> dict[s
             "candidates": list(made.accuracies),
             "sweep": {},
             "metrics": list(made.metrics),
-            **({"margin": made.margin} if made.margin else {}),
+            **({"equivalence_margin": made.margin} if made.margin else {}),
             **({"about": {"source": "made up", "published": dict(made.published)}} if made.published else {}),
         },
         "text": f"name: {made.name}\ndata: {{folder: pictures}}\nprotocol: {{split: stratified-k-fold, folds: {made.folds}}}\n",
@@ -301,7 +301,7 @@ def _description(made: Made, world: World, plan: list[dict[str, Any]]) -> dict[s
         },
         "plan": plan,
         **({"audit": list(made.audit)} if made.audit is not None else {}),
-        **({"ladder": list(made.ladder)} if made.ladder else {}),
+        **({"screening": list(made.screening)} if made.screening else {}),
         "versions": VERSIONS,
         "machine": MACHINE,
         "command": f"phoropter run {made.name}.yaml",

@@ -47,8 +47,8 @@ def test_two_protocols_give_the_gap(tmp_path: Path) -> None:
         assert values[1:3] == [f"{m:.1f}" for m in means]
         assert values[3] == f"{means[0] - means[1]:+.1f}".replace("-", "−")
         assert values[4] == " to ".join(f"{v * 100:+.1f}".replace("-", "−") for v in (g.interval.low, g.interval.high))
-    assert tags.text.startswith("s-lax against s-strict") and "two protocols on the same rows" in tags.text
-    assert "groups on both sides of the split" in (tmp_path / "report" / "conclusion.txt").read_text()
+    assert tags.text.startswith("s-lax compared with s-strict") and "two protocols on the same rows" in tags.text
+    assert "groups shared by training and test sets" in (tmp_path / "report" / "conclusion.txt").read_text()
     assert {p.name for p in (tmp_path / "report" / "tables").iterdir()} >= {"gaps.csv", "gaps-of-all.tex", "studies.md"}
     assert conclude_comparison(pair_studies(strict, lax)) == conclude_comparison(pair_studies(lax, strict)), (
         "whichever is named first"
@@ -84,7 +84,7 @@ def test_shared_runs_are_not_compared_with_themselves(tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     again = stored(tmp_path / "copy", "one")
     assert conclude_comparison(pair_studies(one, again)) == [
-        "The two studies share their runs: there is nothing between them to compare."
+        "The two studies share all their runs, so there is nothing to compare."
     ]
 
 
@@ -129,7 +129,7 @@ def test_other_rows_are_compared_unpaired_and_the_page_says_so(tmp_path: Path) -
     page = write_comparison_page(one, two)
     text = Tags(page.read_text(encoding="utf-8")).text
     assert page == one / "report" / "against-two" / "index.html"
-    assert "only an unpaired comparison is possible" in text and "unpaired: other rows" in text
+    assert "only an unpaired comparison is possible" in text and "unpaired: different rows" in text
     found = pair_studies(one, two)
     assert found.basis == "unpaired" and found.n_common_rows == 0 and all(p.n_units == 12 for p in found.pairs)
 
@@ -149,18 +149,16 @@ def test_the_halves_of_a_compared_study_are_set_side_by_side_by_the_command_line
 
     from phoropter import cli
 
-    lax, strict = stored(tmp_path, "s-lax", overlap=True), stored(tmp_path, "s-strict")
+    within, held_out = stored(tmp_path, "s-within-subject", overlap=True), stored(tmp_path, "s-subject-held-out")
     done = CliRunner().invoke(
-        cli.main, ["report", str(lax), str(strict), "-o", str(tmp_path / "gap.html")], catch_exceptions=False
+        cli.main, ["compare", str(within), str(held_out), "-o", str(tmp_path / "gap.html")], catch_exceptions=False
     )
     assert done.exit_code == 0 and done.output == f"report: {tmp_path / 'gap.html'}\n"
     ran: list[str] = []
     with pytest.MonkeyPatch.context() as patch:  # as `run` leaves them: computed above
-        patch.setattr(cli, "_run_and_report", lambda question, folder, device, jobs: ran.append(question.study.name) or 0)
+        patch.setattr(cli, "run_and_report", lambda study, folder, device, jobs: ran.append(study.name) or 0)
         study = tmp_path / "s.yaml"
-        study.write_text(
-            "name: s\ndata: {digits: true}\nprotocol: compare\ncandidates: [{backbone: test_vit, weights: random}]\n"
-        )
+        study.write_text("name: s\ndata: {digits: true}\ncompare: true\ncandidates: [{backbone: test_vit, weights: random}]\n")
         done = CliRunner().invoke(cli.main, ["run", str(study), "-o", str(tmp_path)], catch_exceptions=False)
-    assert done.exit_code == 0 and ran == ["s-lax", "s-strict"]
+    assert done.exit_code == 0 and ran == ["s-within-subject", "s-subject-held-out"]
     assert f"report: {tmp_path / 'report' / 'index.html'}" in done.output.replace("\n/", "/") and "a gap of" in done.output

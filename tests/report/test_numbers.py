@@ -28,7 +28,7 @@ def page(whole: Reported) -> Tags:
 
 def test_leaderboard(page: Tags, again: Again) -> None:
     board = page.columns("leaderboard")
-    assert list(board) == [*again.order, "always the commonest class"]
+    assert list(board) == [*again.order, "majority-class baseline"]
     for name in again.order:
         runs = again.runs[name]
         assert board[name]["Accuracy\u00a0%"] == spread([r["accuracy"] for r in runs])
@@ -40,7 +40,7 @@ def test_leaderboard(page: Tags, again: Again) -> None:
 def test_majority_class(page: Tags, again: Again) -> None:
     labels = again.together(again.order[0], "label")
     top = Counter(labels.tolist()).most_common(1)[0]
-    line = page.columns("leaderboard")["always the commonest class"]
+    line = page.columns("leaderboard")["majority-class baseline"]
     assert line["Accuracy\u00a0%"] == f"{top[1] / len(labels) * 100:.1f}"
     f1 = sk.f1_score(labels, np.full(len(labels), top[0]), average="macro", zero_division=0)
     assert line["Macro F1\u00a0%"] == f"{f1 * 100:.1f}"
@@ -101,7 +101,7 @@ def test_conclusion(page: Tags, again: Again) -> None:
     assert f"{first} is ahead of {second} by {d:.1f} points of accuracy (95 % interval " in page.text
     assert "on unseen groups" in page.text
     mean = np.mean([r["accuracy"] for r in again.runs[first]]) * 100
-    assert f"{first} has {mean:.1f} % accuracy" in page.text
+    assert f"{first} reaches {mean:.1f} % accuracy" in page.text
 
 
 def test_per_class(page: Tags, again: Again) -> None:
@@ -131,7 +131,7 @@ def test_per_group_and_site(what: str, page: Tags, again: Again, whole: Reported
                 again.together(candidate, what) == name
             ]
             assert float(row[candidate]) == pytest.approx(right.mean(), abs=1e-12)
-            assert int(row["Answers"]) == len(right)
+            assert int(row["Rows"]) == len(right)
     shares = [float(rows[line[0]][first]) for line in shown]
     assert shares == sorted(shares) and len(shown) == min(12, len(rows))
     assert all(line[2] == f"{float(rows[line[0]][first]) * 100:.1f}" for line in shown)
@@ -142,7 +142,9 @@ def test_hardest_groups_in_words(page: Tags, again: Again) -> None:
     g, right = again.together(first, "group"), again.together(first, "answer") == again.together(first, "label")
     shares = sorted((right[g == name].mean(), name, int((g == name).sum())) for name in np.unique(g))
     share, name, rows = shares[0]
-    assert f"The hardest of 14 groups for {first} is {name}, with {share * 100:.1f} % of {rows:,} answers right" in page.text
+    assert (
+        f"The hardest of 14 groups for {first} is {name}, with {share * 100:.1f} % of {rows:,} predictions correct" in page.text
+    )
     fifth = int(np.ceil(14 / 5))
     assert f"over the hardest fifth ({fifth}) the mean is {np.mean([s for s, *_ in shares[:fifth]]) * 100:.1f} %" in page.text
 
@@ -159,8 +161,8 @@ def test_confusions(page: Tags, again: Again, whole: Reported) -> None:
         assert (times, share) == (f"{counts[t, a]:,}", f"{counts[t, a] / counts[t].sum() * 100:.1f}")
 
 
-def test_confidence(page: Tags, again: Again) -> None:
-    for name, row in page.columns("confidence").items():
+def test_calibration(page: Tags, again: Again) -> None:
+    for name, row in page.columns("calibration").items():
         runs = again.runs[name]
         auc = [sk.roc_auc_score(r["label"], r["p"], multi_class="ovr") for r in runs]
         loss = [sk.log_loss(r["label"], r["p"], labels=[0, 1, 2]) for r in runs]
@@ -169,8 +171,8 @@ def test_confidence(page: Tags, again: Again) -> None:
         assert row["Calibration error"] == spread([ece(r["p"], r["label"]) for r in runs], 1, 3)
 
 
-def test_unseen_sites(page: Tags, again: Again) -> None:
-    for name, row in page.columns("unseen-sites").items():
+def test_external_test(page: Tags, again: Again) -> None:
+    for name, row in page.columns("external-test").items():
         runs = again.runs[name]
         y = runs[0]["outside"]["label"]
         each = [softmax(r["outside"]["logits"]) for r in runs]
@@ -188,7 +190,7 @@ def test_every_run_in_the_files(again: Again, whole: Reported) -> None:
     for key, row in rows.items():
         assert float(row["Accuracy"]) == pytest.approx(runs[key]["accuracy"], abs=1e-12)
         assert float(row["Log-loss"]) == pytest.approx(sk.log_loss(runs[key]["label"], runs[key]["p"]), rel=1e-9)
-        assert int(row["Tested on"]) == len(runs[key]["label"])
+        assert int(row["Test rows"]) == len(runs[key]["label"])
 
 
 def test_mistakes_are_the_surest_wrong_answers(page: Tags, again: Again) -> None:
@@ -202,8 +204,8 @@ def test_mistakes_are_the_surest_wrong_answers(page: Tags, again: Again) -> None
     surest = sorted(wrong.items(), key=lambda item: -item[1][0])[:3]
     alts = [a["alt"] for tag, a in page.tags if tag == "img"]
     for place, (name, (sure, true, answer)) in enumerate(surest):
-        assert alts[place] == f"{CLASSES[true]}, taken for {CLASSES[answer]}"
-        assert re.search(rf"{sure * 100:.1f}\s% sure.*?{re.escape(name)}", page.text)
+        assert alts[place] == f"{CLASSES[true]}, predicted as {CLASSES[answer]}"
+        assert re.search(rf"{sure * 100:.1f}\s% confidence.*?{re.escape(name)}", page.text)
 
 
 def test_facts_under_the_title(page: Tags) -> None:

@@ -22,8 +22,8 @@ from reading_html import Tags
 from phoropter.core.errors import StoreError
 from phoropter.report.conclusion import describe_test_population
 from phoropter.report.page import collect_notices, write_report
+from phoropter.report.sections.candidates.leaderboard import leaderboard_table
 from phoropter.report.summary.collect import collect_summary
-from phoropter.report.tables import leaderboard_table
 from phoropter.results.store import Predictions
 
 SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=60, folds=3, seeds=(0,), epochs=2, pictures=1)
@@ -32,8 +32,8 @@ SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=60, folds
 def test_sections_come_in_the_order_a_reader_needs(whole: Reported) -> None:
     ids = re.findall(r'<section[^>]* id="([\w-]+)"', whole.text)
     assert ids == [
-        "conclusion", "leaderboard", "differences", "ladder", "cost", "groups", "unseen", "classes", "confusion", "mistakes",
-        "confidence", "branches", "learning", "features", "leakage", "provenance",
+        "conclusion", "leaderboard", "comparisons", "screening", "cost", "groups", "external-test", "classes", "confusion",
+        "mistakes", "calibration", "branches", "distillation", "learning-curves", "embedding", "leakage", "provenance",
     ]  # fmt: skip
 
 
@@ -123,9 +123,9 @@ def test_an_unfinished_study_says_so_before_the_first_number(hostile: Reported) 
     text = Tags(hostile.text).text
     start = text[: text.index("Leaderboard")]
     assert "This study is not complete. 6 of 8 runs are finished. 1 run failed" in start
-    assert "1 run not computed yet" in start
-    assert "In this small stand-in for the study, after 6 of 8 runs:" in start
-    assert "This is a small stand-in for the study. What was changed:" in start
+    assert "1 run is not computed yet" in start
+    assert "In this smoke version of the study, after 6 of 8 runs:" in start
+    assert "This is a smoke version of the study. What was changed:" in start
 
 
 def test_failures_stand_with_their_reason(hostile: Reported) -> None:
@@ -150,9 +150,9 @@ def test_a_complete_study_has_no_notice(whole: Reported) -> None:
 
 
 def test_overlapping_groups_are_announced(tmp_path: Path) -> None:
-    evidence = collect_summary(make_study(tmp_path / "s", Made(**{**vars(SMALL), "groups": 6, "overlap": True})))
-    assert [n.title for n in collect_notices(evidence)] == ["Groups overlap."]
-    assert describe_test_population(evidence) == "on unseen rows of groups that were partly trained on"
+    summary = collect_summary(make_study(tmp_path / "s", Made(**{**vars(SMALL), "groups": 6, "overlap": True})))
+    assert [n.title for n in collect_notices(summary)] == ["Groups overlap."]
+    assert describe_test_population(summary) == "on unseen rows of groups that are partly in the training data"
 
 
 def test_the_same_study_gives_the_same_bytes(tmp_path: Path, whole: Reported) -> None:
@@ -191,7 +191,7 @@ def test_one_candidate_is_reported_alone(tmp_path: Path) -> None:
     done = report(tmp_path / "s", Made(**{**vars(SMALL), "accuracies": {"alone": 0.9}, "pictures": 0}))
     text = Tags(done.text).text
     assert "there is no other candidate to compare it with" in text
-    assert 'id="differences"' not in done.text and 'id="mistakes"' not in done.text
+    assert 'id="comparisons"' not in done.text and 'id="mistakes"' not in done.text
 
 
 def test_reporting_loads_no_torch(tmp_path: Path) -> None:
@@ -225,9 +225,9 @@ def test_all_latex_tables_of_a_report_compile(tmp_path: Path, whole: Reported) -
 def test_candidates_without_a_run_are_named_beside_the_incomplete(tmp_path: Path) -> None:
     made = Made(**{**vars(SMALL), "accuracies": {"a": 0.9, "b": 0.8, "c": 0.7}, "folds": 2, "missing": 1})
     (notice,) = collect_notices(collect_summary(make_study(tmp_path / "some", made)))
-    assert notice.lines[-1] == "Incomplete: c. Their figures stand on fewer splits and they are placed last."
+    assert notice.lines[-1] == "Incomplete: c. Their results come from fewer splits, and they rank last."
     (notice,) = collect_notices(collect_summary(make_study(tmp_path / "none", Made(**{**vars(made), "missing": 4}))))
-    assert notice.lines[-1] == "Without any finished run, and so not on this page: c."
+    assert notice.lines[-1] == "Without a finished run, and so not on this page: c."
 
 
 def test_a_dead_network_s_features_are_not_laid_out(tmp_path: Path) -> None:
@@ -237,4 +237,4 @@ def test_a_dead_network_s_features_are_not_laid_out(tmp_path: Path) -> None:
         said = Predictions.load(file)
         assert said.features is not None
         replace(said, features=np.zeros_like(said.features)).save(file)
-    assert 'id="features"' not in write_report(store.folder).read_text(encoding="utf-8")
+    assert 'id="embedding"' not in write_report(store.folder).read_text(encoding="utf-8")

@@ -44,11 +44,11 @@ def test_branches_are_averaged_over_runs_and_an_idle_one_is_named(whole: Reporte
         worth = [(r[i]["whole"] - r[i]["without"]) * 100 for r in runs]
         assert row[2] == f"{np.mean(alone):.1f} ± {np.std(alone, ddof=1):.1f}"
         assert row[5].startswith(f"{np.mean(worth):+.1f}" if np.mean(worth) > 0.05 else "0.0")
-    assert "less than 0.2 points, or improve it: efficientnet_b0 in resnet50 + efficientnet_b0." in page.text
+    assert "less than 0.2 points, or raises it: efficientnet_b0 in resnet50 + efficientnet_b0." in page.text
 
 
 def test_rungs_stand_with_their_scores_best_first(whole: Reported) -> None:
-    rows = Tags(whole.text).tables["ladder"][1:]
+    rows = Tags(whole.text).tables["screening"][1:]
     assert [r[2] for r in rows] == ["b", "a", "c", "b", "a"] and [r[4] for r in rows] == ["yes", "yes", "no", "yes", "no"]
     assert rows[0][3] == "81.5" and "all, briefly: a tenth of the rows." in Tags(whole.text).text
 
@@ -82,7 +82,7 @@ def test_hardest_groups_of_every_candidate(whole: Reported) -> None:
 
 
 def test_temperatures_are_those_of_the_rows_set_aside(whole: Reported) -> None:
-    for name, row in Tags(whole.text).columns("confidence").items():
+    for name, row in Tags(whole.text).columns("calibration").items():
         fitted = []
         for run in Store(whole.folder).runs():
             if run.candidate_name == name and (aside := run.load_predictions("validation")) is not None:
@@ -104,28 +104,24 @@ def test_findings_stand_in_a_table_with_their_pairs(whole: Reported, hostile: Re
     page = Tags(whole.text)
     assert page.tables["leakage"][1][:6] == ["label conflicts", "note", "3", "84", "3.6", "2"]
     alts = [a["alt"] for tag, a in page.tags if tag == "img"]
-    assert "one: internal/00001.png" in alts and "other: internal/00002.png" in alts and "calm and fun" in page.text
-    with (whole.page.parent / "tables" / "leakage-labels.csv").open() as file:
+    assert "first: internal/00001.png" in alts and "second: internal/00002.png" in alts and "calm and fun" in page.text
+    with (whole.page.parent / "tables" / "leakage-label-conflicts.csv").open() as file:
         assert list(csv.reader(file))[1] == ["internal/00001.png", "internal/00002.png", "calm and fun"]
     other = Tags(hostile.text)
-    assert (
-        "tested <b>x</b>" in other.text
-        and "trained on y&z" in other.text
-        and "Examples of groups on both sides: <i>g</i>." in other.text
-    )
-    assert "The splits let something through. near-identical pictures lie on both sides" in other.text
+    assert "test <b>x</b>" in other.text and "training y&z" in other.text and "Examples (groups): <i>g</i>." in other.text
+    assert "The audit found leakage. near duplicates lie on both sides" in other.text
 
 
 def test_nothing_found_and_never_audited_are_different_things(tmp_path: Path) -> None:
     clean = findings_of(make_study(tmp_path / "clean", replace(SMALL, audit=[])))
     unknown = findings_of(make_study(tmp_path / "unknown", SMALL))
     assert (
-        "nothing was found" in leakage.leakage_section(clean).paragraphs[0]
-        and "nothing is known of leaks" in leakage.leakage_section(unknown).paragraphs[0]
+        "Nothing was found" in leakage.leakage_section(clean).paragraphs[0]
+        and "nothing is known about leakage" in leakage.leakage_section(unknown).paragraphs[0]
     )
     unsearched = finding("skipped", "note", [], "Near-identical pictures were not looked for")
     text = leakage.leakage_section(findings_of(make_study(tmp_path / "some", replace(SMALL, audit=[unsearched])))).paragraphs
-    assert "nothing was found" in text[0] and text[1] == "Near-identical pictures were not looked for."
+    assert "Nothing was found" in text[0] and text[1] == "Near-identical pictures were not looked for."
     assert collect_notices(clean.summary) == [] and "No leakage audit is recorded." in list_limitations(unknown)
     assert not any("leakage audit" in line for line in list_limitations(clean))
 
@@ -138,7 +134,7 @@ def test_within_a_margin_named_beforehand_two_are_practically_the_same(tmp_path:
     found = findings_of(make_study(tmp_path / "wide", made))
     (pair,) = found.comparisons.pairs
     assert pair.low > -0.2 and pair.high < 0.2 and pair.verdict == "practically the same"
-    assert write_conclusion(found.summary, found.comparisons)[0] == ["All 2 candidates are practically the same on unseen rows."]
+    assert write_conclusion(found.summary, found.comparisons)[0] == ["Both candidates are practically the same on unseen rows."]
     assert "lies within ±20.0 points" in " ".join(comparisons.explain_comparisons(found.comparisons, found.summary))
     narrow = findings_of(make_study(tmp_path / "narrow", replace(made, margin=0.001)))
     assert narrow.comparisons.pairs[0].verdict == "cannot tell"
@@ -157,19 +153,28 @@ def test_the_card_says_what_the_page_says(whole: Reported) -> None:
     assert f"its accuracy is {worst['Hardest fifth' + chr(160) + '%']} %" in text
     said = (whole.page.parent / "conclusion.txt").read_text().splitlines()
     assert all(line.replace("_", "\\_") in text for line in said)
-    for title in ("Data", "How it was judged", "Figures", "Whom it serves worst", "Cost", "Limits", "How to load it", "Versions"):
+    for title in (
+        "Data",
+        "Evaluation",
+        "Results",
+        "Hardest groups and classes",
+        "Cost",
+        "Limitations",
+        "Loading the model",
+        "Versions",
+    ):
         assert f"\n## {title}\n" in text
-    assert "No bundle of it was kept" in text and "torch 2.13.0" in text
+    assert "No bundle of it was saved" in text and "torch 2.13.0" in text
 
 
 def test_the_card_is_never_stronger_than_the_study(tmp_path: Path, hostile: Reported) -> None:
     made = replace(SMALL, shuffled=True, rows=120, folds=4, audit=[], scale=["at most 120 rows"], missing=1)
     found = findings_of(make_study(tmp_path, made))
     lines = list_limitations(found)
-    assert any(line.startswith("It comes first, but it is not shown to be better than ") for line in lines)
-    assert "Changed for a quick version of the study: at most 120 rows." in lines
+    assert any(line.startswith("It ranks first, but it is not shown to be better than ") for line in lines)
+    assert "Changed for a smoke version of the study: at most 120 rows." in lines
     assert any("Only 7 of 8 runs" in line for line in lines) and any("have no groups" in line for line in lines)
-    assert "cannot be told apart" in build_model_card(found)
+    assert "apart: they differ by" in build_model_card(found)
     text = (hostile.page.parent / "model-card.md").read_text(encoding="utf-8")
     assert "<img" not in text.replace("\\<img", "") and "<script" not in text.replace("\\<script", "")
 
@@ -178,8 +183,8 @@ def test_overlapping_groups_and_few_of_them_are_limits(tmp_path: Path) -> None:
     lines = list_limitations(
         findings_of(make_study(tmp_path, replace(SMALL, groups=6, overlap=True, audit=[finding("groups", "warn", [["g"]])])))
     )
-    assert any("never met it will likely do worse" in line for line in lines)
-    assert "The interval stands on 6 groups, which are few." in lines
+    assert any("expect lower accuracy on new people" in line for line in lines)
+    assert "The interval rests on only 6 groups." in lines
     assert any(line.startswith("groups lie on both sides") for line in lines)
 
 
@@ -190,7 +195,7 @@ def test_a_kept_bundle_is_named_with_how_to_load_it(tmp_path: Path) -> None:
     (store.run(key).folder / "bundle").mkdir()
     text = build_model_card(findings_of(store))
     assert f'load(Path("runs/{key}/bundle"))' in text
-    assert f"trained on {best.runs[1].n_train} rows of the data, tested on {best.runs[1].n_test}" in text
+    assert f"trained on {best.runs[1].n_train} rows and tested on {best.runs[1].n_test}" in text
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Two results folders → one page that sets them side by side: the gap between two protocols, or two studies of the same rows."""
+"""Two results folders → one page that compares them: the gap between two protocols, or candidates of two studies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import phoropter
-from phoropter.report import tables
 from phoropter.report.figures.comparison import draw_row_figure, label_rows
 from phoropter.report.page import study_subtitle
 from phoropter.report.render.document import Document, Notice, resolve_output_paths
@@ -17,7 +16,9 @@ from phoropter.report.render.metric_format import MetricFormat
 from phoropter.report.render.section import Section
 from phoropter.report.render.svg import ACCENT, MUTED, SERIES_COLORS, RenderedFigure
 from phoropter.report.render.table import Column, ColumnKind, IntervalBounds, Table, TableRow, one_line
-from phoropter.report.sections import provenance
+from phoropter.report.render.wording import list_names
+from phoropter.report.sections.candidate_values import primary_metric_interval
+from phoropter.report.sections.study import provenance
 from phoropter.report.study_pairing import CrossStudyComparison, StudyPair, StudySide, pair_studies
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats.optimism import ProtocolGap
@@ -29,7 +30,7 @@ MAX_SHOWN = 30  # candidates in the figure
 
 
 def write_comparison_page(first: Path | str, second: Path | str, out: Path | None = None) -> Path:
-    """The path of the page. out: as of `write_report`; by default FIRST/report/against-SECOND.
+    """Compares two studies and returns the path of the page. out: as in `write_report`; default FIRST/report/against-SECOND.
 
     Raises StoreError where the two cannot be compared, DiskError where the page cannot be written.
     """
@@ -37,22 +38,22 @@ def write_comparison_page(first: Path | str, second: Path | str, out: Path | Non
     page, files = resolve_output_paths(Path(first) / "report" / f"against-{Path(second).resolve().name}", out)
     names = [one_line(found.a.label), one_line(found.b.label)]
     document = Document(
-        f"{names[0]} against {names[1]}",
+        f"{names[0]} compared with {names[1]}",
         _describe_subject(found),
         _list_notices(found),
         conclude_comparison(found),
         _small_print(found),
         [_values_section(found), _studies_section(found)],
         f"Made by phoropter {phoropter.__version__} from the predictions of {found.a.summary.n_finished:,} and "
-        f"{found.b.summary.n_finished:,} runs. Files that are linked lie beside this page in tables and figures.",
+        f"{found.b.summary.n_finished:,} runs. Linked files are in the folders tables and figures beside this page.",
     )
     return document.write(page, files)
 
 
 def _describe_subject(found: StudyPair) -> str:
-    """What the two are about, and what of them is compared."""
+    """The datasets of the two studies, and what the comparison is based on."""
     data = list(dict.fromkeys(study_subtitle(s.summary).partition(" · ")[0] for s in (found.a, found.b)))
-    return f"{' against '.join(data)} · {_describe_basis(found)}"
+    return f"{' and '.join(data)} · {_describe_basis(found)}"
 
 
 def _metric_format(found: StudyPair) -> MetricFormat:
@@ -67,9 +68,9 @@ def _describe_basis(found: StudyPair) -> str:
     )
     return {
         "protocols": f"two protocols on {share}",
-        "splits": "paired split by split: the same rows, the same seeds",
-        "rows": f"paired row by row: {share}, dealt otherwise",
-        "unpaired": "unpaired: other rows",
+        "splits": "paired by split: the same rows, the same seeds",
+        "rows": f"paired by row: {share}, split differently",
+        "unpaired": "unpaired: different rows",
     }[found.basis]
 
 
@@ -79,35 +80,31 @@ def _list_notices(found: StudyPair) -> list[Notice]:
         for s in (found.a, found.b)
         if s.summary.n_finished < s.summary.n_planned
     ]
-    lines += [f"{s.label} is a small stand-in for its study." for s in (found.a, found.b) if s.summary.study.get("scale")]
-    notices = [Notice("Before you compare.", tuple(map(one_line, lines)))] if lines else []
+    lines += [f"{s.label} is a smoke version of its study." for s in (found.a, found.b) if s.summary.study.get("scale")]
+    notices = [Notice("The comparison is limited.", tuple(map(one_line, lines)))] if lines else []
     if found.basis == "unpaired" and found.pairs:
         line = (
-            "The two studies were not tested on the same rows, so only an unpaired comparison is possible: a difference may come "
-            "from the candidates or from the rows."
+            "The two studies were not tested on the same rows, so only an unpaired comparison is possible: a difference may be "
+            "due to the candidates or to the rows."
         )
         notices.append(Notice("Unpaired.", (line,)))
     return notices
 
 
-# ------------------------------------------------------------------------------------------------------------- in words
-
-
 def conclude_comparison(found: StudyPair) -> list[str]:
-    """One or two sentences, never stronger than the numbers."""
+    """One or two sentences that claim no more than the numbers support."""
     if found.basis == "protocols":
         return _protocol_sentences(found)
     if not found.pairs:
-        return ["The two studies share their runs: there is nothing between them to compare."]
-    of_first = next((p for p in found.pairs if _pairs_leaders(found, p)), found.pairs[0])
-    said = [_pair_sentence(found, of_first)]
+        return ["The two studies share all their runs, so there is nothing to compare."]
+    leaders = next((p for p in found.pairs if _pairs_leaders(found, p)), found.pairs[0])
+    sentences = [_pair_sentence(found, leaders)]
     named = [p for p in found.pairs if p.a == p.b]
     if len(named) > 1:
-        apart = sum(p.verdict != "cannot tell" for p in named)
-        said.append(
-            f"Of {len(named)} candidates that are in both, {apart or 'none'} {'differ' if apart > 1 else 'differs'} between them."
-        )
-    return said
+        differing = sum(p.verdict != "cannot tell" for p in named)
+        verb = "differ" if differing > 1 else "differs"
+        sentences.append(f"Of {len(named)} candidates that are in both, {differing or 'none'} {verb} between the studies.")
+    return sentences
 
 
 def _pairs_leaders(found: StudyPair, pair: CrossStudyComparison) -> bool:
@@ -116,7 +113,7 @@ def _pairs_leaders(found: StudyPair, pair: CrossStudyComparison) -> bool:
 
 def _pair_sentence(found: StudyPair, pair: CrossStudyComparison) -> str:
     one, two = f"{pair.a} of {found.a.label}", f"{pair.b} of {found.b.label}"
-    where = {"splits": "on the same splits", "rows": "on the same rows", "unpaired": "on other rows"}.get(found.basis, "")
+    where = {"splits": "on the same splits", "rows": "on the same rows", "unpaired": "on different rows"}.get(found.basis, "")
     if pair.verdict == "cannot tell":
         bounds = _format_bounds(found, pair.low, pair.high)
         return f"{one} and {two} cannot be told apart {where}: they differ by {_format_size(found, pair.difference)}{bounds}."
@@ -125,7 +122,8 @@ def _pair_sentence(found: StudyPair, pair: CrossStudyComparison) -> str:
     difference = sign * pair.difference
     if not METRICS[found.metric].higher_is_better:
         difference, bounds = abs(difference), _format_bounds(found, *sorted((abs(pair.low), abs(pair.high))))
-    return f"{better} is ahead of {worse} by {_format_size(found, difference)} of {_metric_format(found).inline_title}{bounds} {where}."
+    size = f"{_format_size(found, difference)} of {_metric_format(found).inline_title}{bounds}"
+    return f"{better} is ahead of {worse} by {size} {where}."
 
 
 def _protocol_sentences(found: StudyPair) -> list[str]:
@@ -133,36 +131,34 @@ def _protocol_sentences(found: StudyPair) -> list[str]:
     order = [e.name for e in found.group_held_out.summary.candidates]
     first = min(gaps, key=lambda g: order.index(g.candidate))
     scale = _metric_format(found)
-    clear = first.interval.low > 0 or first.interval.high < 0
-    words = (
-        f"{first.candidate} has {scale.format_value(first.within_group)} {scale.inline_title} with groups on both sides of the split and "
-        f"{scale.format_value(first.group_held_out)} with groups kept apart: "
-    )
+    within, held_out = scale.format_value(first.within_group), scale.format_value(first.group_held_out)
     bounds = _format_bounds(found, first.interval.low, first.interval.high)
-    words += (
-        f"a gap of {_format_size(found, first.difference)}{bounds}."
-        if clear
-        else f"a gap of {_format_size(found, first.difference)}{bounds}, "
+    excludes_zero = first.interval.low > 0 or first.interval.high < 0
+    text = (
+        f"{first.candidate} has {within} {scale.inline_title} with groups shared by training and test sets and {held_out} with "
+        f"held-out groups: a gap of {_format_size(found, first.difference)}{bounds}"
+        f"{'' if excludes_zero else ', which this comparison cannot tell from zero'}."
     )
-    words += "" if clear else "which this comparison cannot tell from none."
     if len(gaps) > 1:
         low, high = (min(g.difference for g in gaps), max(g.difference for g in gaps))
         factor, digits = _metric_format(found).display_factor, 1 if _metric_format(found).percent else 3
         each = " to ".join(f"{v * factor:.{digits}f}".replace("-", "\u2212") for v in (low, high))
-        words += f" Over {len(gaps)} candidates the gap is {each}{' points' if _metric_format(found).percent else ''}."
-    return [words, *_order_sentences(found, [g.candidate for g in gaps])]
+        text += f" Over {len(gaps)} candidates the gap is {each}{' points' if _metric_format(found).percent else ''}."
+    return [text, *_order_sentences(found, [g.candidate for g in gaps])]
 
 
 def _order_sentences(found: StudyPair, names: Sequence[str]) -> list[str]:
-    """By the means alone; how surely one is ahead of another stands on each study's own page."""
+    """The ranking by means only; each study's own page has the tests."""
     if len(names) < 2:
         return []
-    lax, strict = ([e.name for e in s.summary.candidates if e.name in names] for s in (found.within_group, found.group_held_out))
-    if lax == strict:
-        return [f"By their means both protocols put the {len(names)} candidates in the same order."]
-    if lax[0] != strict[0]:
-        return [f"By their means the lax protocol puts {lax[0]} first, the strict one {strict[0]}."]
-    return [f"By their means both put {lax[0]} first, and the others in another order."]
+    within, held_out = (
+        [e.name for e in s.summary.candidates if e.name in names] for s in (found.within_group, found.group_held_out)
+    )
+    if within == held_out:
+        return [f"Both protocols rank the {len(names)} candidates in the same order by their means."]
+    if within[0] != held_out[0]:
+        return [f"By their means, {within[0]} ranks first with shared groups, and {held_out[0]} with held-out groups."]
+    return [f"By their means, both rank {within[0]} first, and the others in a different order."]
 
 
 def _format_size(found: StudyPair, value: float) -> str:
@@ -179,24 +175,23 @@ def _format_bounds(found: StudyPair, low: float, high: float) -> str:
 
 
 def _small_print(found: StudyPair) -> list[str]:
-    said = []
+    notes = []
     if found.basis == "protocols":
         unit = found.gaps[0].interval.n_units
-        said.append(
-            f"{found.within_group.label} lets rows of one group stand on both sides of a split, {found.group_held_out.label} does not. Intervals "
-            f"draw the {unit} groups anew, each with all its rows of both studies; they do not know how another training would "
-            "have come out. A figure holds for new groups only as far as its protocol kept groups apart."
+        notes.append(
+            f"{found.within_group.label} allows rows of one group in both training and test sets; {found.group_held_out.label} "
+            f"does not. Intervals resample the {unit} groups, each with all its rows of both studies, and do not cover the "
+            "variation between trainings. Only the result with held-out groups applies to new groups."
         )
     if found.basis == "rows":
-        said.append("Intervals draw the units anew and do not know how another training, or other folds, would have come out.")
+        notes.append("Intervals resample the units and do not cover the variation between trainings or folds.")
     if found.shared_candidates:
-        said.append(f"The same runs stand in both, and are not compared: {', '.join(found.shared_candidates[:6])}.")
+        notes.append(f"Not compared, because both studies share their runs: {list_names(found.shared_candidates)}.")
     others = [s.label for s in (found.a, found.b) if s.summary.metrics[0] != found.metric]
-    said += [f"{others[0]} leads with another metric; both are shown by {_metric_format(found).inline_title}."] if others else []
-    return said
-
-
-# ------------------------------------------------------------------------------------------------- tables and figures
+    notes += (
+        [f"{others[0]} ranks by another metric; both are compared by {_metric_format(found).inline_title}."] if others else []
+    )
+    return notes
 
 
 def _values_section(found: StudyPair) -> Section:
@@ -205,9 +200,9 @@ def _values_section(found: StudyPair) -> Section:
         table = _gap_table(found, [g for g in found.gaps if g.metric == found.metric], "gaps", True)
         lines = [(g.candidate, g.candidate, g.candidate) for g in found.gaps if g.metric == found.metric]
         files = (_gap_table(found, found.gaps, "gaps-of-all", False),)
-        title = "What each protocol claims"
+        title = "Results under each protocol"
     else:
-        table, title = _pair_table(found), "Side by side"
+        table, title = _pair_table(found), "Comparison of candidates"
         lines = [(p.a if p.a == p.b else f"{p.a} / {p.b}", p.a, p.b) for p in found.pairs]
     blocks = (_dumbbell_plot(found, lines), table) if lines else ()
     return Section("values", title, (), blocks, files)
@@ -225,9 +220,9 @@ def _gap_table(found: StudyPair, gaps: Sequence[ProtocolGap], name: str, one: bo
     columns = (
         Column("Candidate"),
         *(() if one else (Column("Metric"),)),
-        Column(found.within_group.label, plain, "groups on both sides of a split", digits),
-        Column(found.group_held_out.label, plain, "groups kept apart", digits),
-        Column("Gap", signed, "lax minus strict", digits),
+        Column(found.within_group.label, plain, "groups shared by training and test sets", digits),
+        Column(found.group_held_out.label, plain, "groups held out", digits),
+        Column("Gap", signed, "shared minus held out", digits),
         Column("95\u00a0%\u00a0interval", signed, "of the gap, over groups", digits),
     )
     rows = [
@@ -245,22 +240,22 @@ def _gap_table(found: StudyPair, gaps: Sequence[ProtocolGap], name: str, one: bo
     ]
     note = f"Means over splits. {gaps[0].interval.method.capitalize()}."
     what = _metric_format(found).inline_title if one else "every metric"
-    return Table(name, f"What the same candidates claim under two protocols, by {what}", columns, tuple(rows), note)
+    return Table(name, f"The same candidates under two protocols, by {what}", columns, tuple(rows), note)
 
 
 def _pair_table(found: StudyPair) -> Table:
     plain, signed, digits = _column_format(found)
     columns = (
-        Column(f"Of {found.a.label}"),
-        Column(f"Of {found.b.label}"),
-        Column("The one", plain, "mean over runs", digits),
-        Column("The other", plain, "mean over runs", digits),
-        Column("Difference", signed, "the one minus the other", digits),
-        Column("95\u00a0%\u00a0interval", signed, "of this comparison alone", digits),
-        Column("p", "p", "of this comparison alone"),
+        Column(f"In {found.a.label}"),
+        Column(f"In {found.b.label}"),
+        Column("First", plain, "mean over runs", digits),
+        Column("Second", plain, "mean over runs", digits),
+        Column("Difference", signed, "first minus second", digits),
+        Column("95\u00a0%\u00a0interval", signed, "of this comparison, not corrected", digits),
+        Column("p", "p", "of this comparison, not corrected"),
         Column("p, corrected", "p", "for the number of pairs (Holm)"),
-        Column("Units", "count", "what the test takes for independent"),
-        Column("Verdict", "text", "of the one"),
+        Column("Units", "count", "independent units of the test"),
+        Column("Verdict", "text", "on the first"),
     )
     rows = tuple(
         TableRow(
@@ -272,7 +267,7 @@ def _pair_table(found: StudyPair) -> Table:
 
 
 def _dumbbell_plot(found: StudyPair, lines: Sequence[tuple[str, str, str]]) -> RenderedFigure:
-    """A row a candidate: a filled dot for the first study, an open square for the second, each with its interval."""
+    """A row for each candidate: a filled dot for the first study, an open square for the second, each with its interval."""
     scale, shown = _metric_format(found), list(lines)[:MAX_SHOWN]
     sides = (found.within_group, found.group_held_out) if found.basis == "protocols" else (found.a, found.b)
     each = [[_mean_with_interval(s, name, found.metric) for s, name in zip(sides, names, strict=True)] for _, *names in shown]
@@ -299,27 +294,27 @@ def _dumbbell_plot(found: StudyPair, lines: Sequence[tuple[str, str, str]]) -> R
         (one_line(name), *(scale.format_value(mean) for mean, *_ in values))
         for (name, *_), values in zip(shown, each, strict=True)
     ]
-    said = "; ".join(f"{name}: {one} and {two}" for name, one, two in texts[:8])
-    return draw_row_figure("values", caption, f"{said}.", len(shown), paint_figure, legend=2)
+    values_text = "; ".join(f"{name}: {one} and {two}" for name, one, two in texts[:8])
+    return draw_row_figure("values", caption, f"{values_text}.", len(shown), paint_figure, legend=2)
 
 
 def _mean_with_interval(side: StudySide, name: str, metric: str) -> tuple[float, float, float]:
-    """Mean and interval; the interval is of the metric its own study leads with."""
-    entrant = side.find_candidate(name)
+    """Mean and interval; NaN bounds where the study ranks by another metric."""
+    candidate = side.find_candidate(name)
     if side.summary.metrics[0] != metric:
-        return entrant.metric_mean(metric), float("nan"), float("nan")
-    low, high = tables.primary_metric_interval(entrant)
-    return entrant.metric_mean(metric), low, high
+        return candidate.metric_mean(metric), float("nan"), float("nan")
+    low, high = primary_metric_interval(candidate)
+    return candidate.metric_mean(metric), low, high
 
 
 def _studies_section(found: StudyPair) -> Section:
-    """The facts of both, side by side."""
+    """The provenance of both, side by side."""
     sides = [dict(provenance.study_facts(s.summary)) for s in (found.a, found.b)]
     names = [n for n in dict.fromkeys((*sides[0], *sides[1])) if n not in ("Notes", "Problems", "When")]
     rows = [
         TableRow((n, *(s.get(n, "") for s in sides)), "warning" if sides[0].get(n) != sides[1].get(n) else "plain") for n in names
     ]
     columns = (Column("What"), Column(found.a.label, "words"), Column(found.b.label, "words"))
-    note = f"Coloured where they differ. Results folders: {found.a.store.folder.name} and {found.b.store.folder.name}."
-    table = Table("studies", "What each is made of", columns, tuple(rows), note, sortable=False)
+    note = f"Rows in colour differ. Results folders: {found.a.store.folder.name} and {found.b.store.folder.name}."
+    table = Table("studies", "Provenance of each study", columns, tuple(rows), note, sortable=False)
     return Section("studies", "The two studies", (), (table,))

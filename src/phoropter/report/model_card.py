@@ -1,6 +1,6 @@
-"""A model card (Mitchell et al. 2019) of the first candidate of a study, as Markdown: what it is, on whom it was judged and how.
+"""A model card (Mitchell et al. 2019) of the first candidate of a study, as Markdown.
 
-It says nothing that the page does not say, and what it cannot know (who should use it, and for what) it leaves to be filled in.
+It repeats what the page shows. Intended use and ethical considerations are left out, because a study does not know them.
 """
 
 from __future__ import annotations
@@ -10,36 +10,42 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from phoropter.report import conclusion, tables
-from phoropter.report.render.metric_format import MetricFormat
-from phoropter.report.render.table import Column, Table, TableRow, duration_text, escape_markdown, format_cell, si_text
-from phoropter.report.sections import leakage, provenance
+from phoropter.core.durations import format_duration
+from phoropter.report import conclusion
+from phoropter.report.render.metric_format import MetricFormat, metric_column
+from phoropter.report.render.table import Column, Table, TableRow, escape_markdown, format_cell, si_text
+from phoropter.report.render.wording import list_names
+from phoropter.report.sections.candidate_values import mean_std_over_runs, primary_metric_interval
+from phoropter.report.sections.predictions.classes import compute_class_metrics
+from phoropter.report.sections.predictions.groups import find_hardest_groups, names_hardest_first
+from phoropter.report.sections.study import leakage, provenance
 from phoropter.report.summary.collect import fit_temperature_scaling
-from phoropter.report.summary.findings import ReportInput
+from phoropter.report.summary.majority_class import majority_class_scores
 from phoropter.report.summary.model import CandidateResults, StudySummary
+from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.metrics.registry import METRICS
 
-FEW_UNITS = 20  # below, an interval over groups is itself uncertain, and the card says so
+FEW_UNITS = 20  # an interval over fewer units is listed as a limitation
 
 
-def build_model_card(findings: ReportInput) -> str:
-    """The whole text."""
-    evidence, first = findings.summary, findings.summary.candidates[0]
-    said, beside = conclusion.write_conclusion(evidence, findings.comparisons)
+def build_model_card(inputs: ReportInput) -> str:
+    """The complete text."""
+    summary, first = inputs.summary, inputs.summary.candidates[0]
+    sentences, small_print = conclusion.write_conclusion(summary, inputs.comparisons)
     parts: list[tuple[str, list[str]]] = [
-        ("What it is", _describe_model(first, evidence)),
-        ("What the study concludes", [_escape_text(s) for s in (*said, *beside)]),
-        ("Data", _describe_data(evidence)),
-        ("How it was judged", _describe_evaluation(evidence)),
-        ("Figures", _describe_metrics(findings)),
-        ("Whom it serves worst", _describe_worst_groups(evidence)),
-        ("How sure it is of itself", _describe_calibration(findings)),
+        ("Model", _describe_model(first, summary)),
+        ("Conclusion of the study", [_escape_text(s) for s in (*sentences, *small_print)]),
+        ("Data", _describe_data(summary)),
+        ("Evaluation", _describe_evaluation(summary)),
+        ("Results", _describe_metrics(inputs)),
+        ("Hardest groups and classes", _describe_worst_groups(summary)),
+        ("Calibration", _describe_calibration(inputs)),
         ("Cost", _describe_cost(first)),
-        ("Limits", _bullet_list(list_limitations(findings))),
-        ("How to load it", _describe_loading(findings)),
-        ("Versions", [_escape_text(", ".join(f"{k} {v}" for k, v in (evidence.study.get("versions") or {}).items()))]),
+        ("Limitations", _bullet_list(list_limitations(inputs))),
+        ("Loading the model", _describe_loading(inputs)),
+        ("Versions", [_escape_text(", ".join(f"{k} {v}" for k, v in (summary.study.get("versions") or {}).items()))]),
     ]
-    name = str(evidence.study.get("name", evidence.folder.name))
+    name = str(summary.study.get("name", summary.folder.name))
     head = f"# Model card: {_escape_text(first.name)}\n\nThe first candidate of the study {_escape_text(name)}.\n"
     return head + "".join(f"\n## {title}\n\n" + "\n\n".join(p for p in body if p) + "\n" for title, body in parts if any(body))
 
@@ -52,164 +58,150 @@ def _bullet_list(lines: Sequence[str]) -> list[str]:
     return ["\n".join(f"- {_escape_text(line)}" for line in lines)]
 
 
-def _describe_model(first: CandidateResults, evidence: StudySummary) -> list[str]:
+def _describe_model(first: CandidateResults, summary: StudySummary) -> list[str]:
     record = first.runs[0].record
     words = str(record["candidate"].get("description", first.name))
-    classes = ", ".join(evidence.classes[:20]) + (f" and {len(evidence.classes) - 20} more" if len(evidence.classes) > 20 else "")
-    return [_escape_text(f"{words}."), _escape_text(f"It answers with one of {len(evidence.classes)} classes: {classes}.")]
+    classes = ", ".join(summary.classes[:20]) + (f" and {len(summary.classes) - 20} more" if len(summary.classes) > 20 else "")
+    return [_escape_text(f"{words}."), _escape_text(f"It predicts one of {len(summary.classes)} classes: {classes}.")]
 
 
-def _describe_data(evidence: StudySummary) -> list[str]:
-    dataset = evidence.study.get("dataset") or {}
+def _describe_data(summary: StudySummary) -> list[str]:
+    dataset = summary.study.get("dataset") or {}
     words = [f"{dataset.get('name') or 'The dataset'}: {dataset.get('rows', 0):,} labelled rows"]
     words += [f"{dataset['groups']:,} groups"] if dataset.get("groups") else []
     words += [f"sites {', '.join(map(str, dataset['sites']))}"] if dataset.get("sites") else []
-    size = f"shown as pictures of {dataset['size']} pixels" if dataset.get("size") else ""
+    size = f"images of {dataset['size']} pixels" if dataset.get("size") else ""
     sentence = f"{', '.join(words)}{'; ' + size if size else ''}. Fingerprint {dataset.get('fingerprint', 'unknown')}."
     notes = " ".join(map(str, dataset.get("notes") or ()))
     counts = dataset.get("counts") or []
-    each = ", ".join(f"{c} {n:,}" for c, n in list(zip(evidence.classes, counts, strict=False))[:20])
+    each = ", ".join(f"{c} {n:,}" for c, n in list(zip(summary.classes, counts, strict=False))[:20])
     return [_escape_text(sentence), _escape_text(f"Rows by class: {each}.") if each else "", _escape_text(notes)]
 
 
-def _describe_evaluation(evidence: StudySummary) -> list[str]:
-    words = provenance.describe_protocol(evidence)
-    runs = len(evidence.candidates[0].runs)
-    return [
-        _escape_text(
-            f"{words[:1].upper()}{words[1:]}; {runs} runs of this candidate, judged {conclusion.describe_test_population(evidence)}."
-        )
-    ]
+def _describe_evaluation(summary: StudySummary) -> list[str]:
+    protocol = provenance.describe_protocol(summary)
+    runs, population = len(summary.candidates[0].runs), conclusion.describe_test_population(summary)
+    return [_escape_text(f"{protocol[:1].upper()}{protocol[1:]}; {runs} runs of this candidate, evaluated {population}.")]
 
 
-def _describe_metrics(findings: ReportInput) -> list[str]:
-    """A row a metric; the interval where there is one, which is that of the metric candidates are ranked by."""
-    evidence, first = findings.summary, findings.summary.candidates[0]
-    base = tables.majority_class_scores(evidence)
+def _describe_metrics(inputs: ReportInput) -> list[str]:
+    """A row for each metric; only the ranking metric has an interval."""
+    summary, first = inputs.summary, inputs.summary.candidates[0]
+    baseline = majority_class_scores(summary)
     rows = []
-    for name in evidence.metrics:
-        column = tables.metric_column(METRICS[name])
+    for name in summary.metrics:
+        column = metric_column(METRICS[name])
         head = f"{column.name}, {column.unit_text}" if column.unit_text else column.name
-        bounds = format_cell(tables.primary_metric_interval(first), column) if name == evidence.metrics[0] else ""
-        always = format_cell(base.get(name), column) if name in base else ""
-        rows.append(TableRow((head, format_cell(tables.mean_std_over_runs(first, name), column), bounds, always)))
-    unit = "groups" if evidence.has_groups else "rows"
-    columns = (Column("Metric"), Column("On held-out data"), Column("95 % interval"), Column("Always the commonest class"))
-    said = f"Mean ± standard deviation over runs; the interval by bootstrap over {evidence.n_units:,} {unit}"
-    body = [Table("figures", said, columns, tuple(rows)).to_markdown().strip()]
+        bounds = format_cell(primary_metric_interval(first), column) if name == summary.metrics[0] else ""
+        majority = format_cell(baseline.get(name), column) if name in baseline else ""
+        rows.append(TableRow((head, format_cell(mean_std_over_runs(first, name), column), bounds, majority)))
+    unit = "groups" if summary.has_groups else "rows"
+    columns = (Column("Metric"), Column("On held-out data"), Column("95 % interval"), Column("Majority-class baseline"))
+    caption = f"Mean ± standard deviation over runs; the interval by bootstrap over {summary.n_units:,} {unit}"
+    body = [Table("results", caption, columns, tuple(rows)).to_markdown().strip()]
     if first.external_test is not None:
-        scale, found = MetricFormat.from_metric(evidence.ranking_metric), first.external_test.interval
-        there = f"On {first.external_test.n_rows:,} rows of sites never trained on, {first.external_test.n_models} models averaged have "
-        there += f"{scale.format_value(found.estimate)} {scale.inline_title}"
-        bounds = (
-            f" (95 % interval {scale.format_value(found.low)} to {scale.format_value(found.high)})"
-            if np.isfinite(found.low)
-            else ""
-        )
-        body.append(_escape_text(f"{there}{bounds}."))
+        scale, external = MetricFormat.from_metric(summary.ranking_metric), first.external_test
+        low, high = scale.format_value(external.interval.low), scale.format_value(external.interval.high)
+        bounds = f" (95 % interval {low} to {high})" if np.isfinite(external.interval.low) else ""
+        score = f"{scale.format_value(external.interval.estimate)} {scale.inline_title}{bounds}"
+        rows_ = f"On {external.n_rows:,} rows of sites never trained on"
+        body.append(_escape_text(f"{rows_}, the ensemble of {external.n_models} models reaches {score}."))
     return body
 
 
-def _describe_worst_groups(evidence: StudySummary) -> list[str]:
-    first = evidence.candidates[0]
+def _describe_worst_groups(summary: StudySummary) -> list[str]:
+    first = summary.candidates[0]
     body = []
     if len(first.group_accuracy.row_counts) > 1:
-        found = tables.find_hardest_groups(first)
-        hardest = found.groups[0]
+        worst = find_hardest_groups(first)
+        hardest = worst.groups[0]
         body.append(
             _escape_text(
-                f"Over the hardest fifth of {len(found.groups)} groups ({found.n_worst}) its accuracy is "
-                f"{found.worst_mean * 100:.1f} %; the hardest is {hardest.group}, with {hardest.value * 100:.1f} % of "
-                f"{hardest.n_rows:,} answers right."
+                f"Over the hardest fifth of {len(worst.groups)} groups ({worst.n_worst}) its accuracy is "
+                f"{worst.worst_mean * 100:.1f} %; the hardest is {hardest.group}, with {hardest.value * 100:.1f} % of "
+                f"{hardest.n_rows:,} predictions correct."
             )
         )
     if len(first.site_accuracy.row_counts) > 1:
-        shares = "; ".join(
-            f"{s} {first.site_accuracy.accuracy_of(s) * 100:.1f} %" for s in tables.names_hardest_first(evidence, "site")
-        )
-        body.append(_escape_text(f"Accuracy by site, hardest first: {shares}."))
-    each = tables.compute_class_metrics(first.confusion)
-    worst = int(np.argmin(np.where(each.support > 0, each.recall, np.inf)))
-    found_of = f"{each.recall[worst] * 100:.1f} % of the time"
-    body.append(_escape_text(f"The class it finds least often is {evidence.classes[worst]}, {found_of}."))
+        by_site = "; ".join(f"{s} {first.site_accuracy.accuracy_of(s) * 100:.1f} %" for s in names_hardest_first(summary, "site"))
+        body.append(_escape_text(f"Accuracy by site, lowest first: {by_site}."))
+    metrics = compute_class_metrics(first.confusion)
+    lowest = int(np.argmin(np.where(metrics.support > 0, metrics.recall, np.inf)))
+    body.append(_escape_text(f"The lowest recall is {metrics.recall[lowest] * 100:.1f} %, of class {summary.classes[lowest]}."))
     return body
 
 
-def _describe_calibration(findings: ReportInput) -> list[str]:
-    first = findings.summary.candidates[0]
-    counts, confidence, right = first.confidence_bins.sum(axis=0)
-    over = (confidence - right) / counts * 100
-    said = f"On average it is {abs(over):.1f} points {'more' if over > 0 else 'less'} confident than it is right; "
-    said += f"its calibration error is {first.metric_mean('ece'):.3f}."
-    mended = fit_temperature_scaling(findings.store, first)
-    if mended:
-        said += f" Dividing its logits by a temperature of {mended.temperature:.2f} (fitted on inner validation rows) leaves "
-        said += f"{mended.calibration_error:.3f}."
-    return [_escape_text(said)]
+def _describe_calibration(inputs: ReportInput) -> list[str]:
+    first = inputs.summary.candidates[0]
+    counts, confidence, correct = first.confidence_bins.sum(axis=0)
+    over = (confidence - correct) / counts * 100
+    text = f"Its mean confidence is {abs(over):.1f} points {'above' if over > 0 else 'below'} its accuracy; "
+    text += f"its calibration error is {first.metric_mean('ece'):.3f}."
+    scaling = fit_temperature_scaling(inputs.store, first)
+    if scaling:
+        temperature = f"a temperature of {scaling.temperature:.2f}, fitted on inner validation rows"
+        text += f" With its logits divided by {temperature}, the error is {scaling.calibration_error:.3f}."
+    return [_escape_text(text)]
 
 
 def _describe_cost(first: CandidateResults) -> list[str]:
-    known = [
+    costs = [
         ("{} parameters", first.median_cost("parameters"), si_text),
-        ("{} multiply-adds for one picture", first.median_cost("macs"), si_text),
-        ("{} to train once", first.median_cost("train_seconds"), duration_text),
-        ("{} pictures a second when predicting", first.median_cost("predict_images_per_s"), lambda v: f"{v:,.0f}"),
+        ("{} multiply-adds per image", first.median_cost("macs"), si_text),
+        ("{} of training per run", first.median_cost("train_seconds"), format_duration),
+        ("{} images per second in prediction", first.median_cost("predict_images_per_s"), lambda v: f"{v:,.0f}"),
     ]
-    said = ", ".join(words.format(text(value)) for words, value, text in known if np.isfinite(value))
-    return [_escape_text(f"{said}, on the machine of the study.")] if said else []
+    text = ", ".join(words.format(form(value)) for words, value, form in costs if np.isfinite(value))
+    return [_escape_text(f"{text}, on the machine of the study.")] if text else []
 
 
-def list_limitations(findings: ReportInput) -> list[str]:
-    """What keeps the figures from being believed too far, in plain words."""
-    evidence, found = findings.summary, findings.comparisons
-    first = evidence.candidates[0]
-    lines = [f"Changed for a quick version of the study: {line}." for line in evidence.study.get("scale") or ()]
-    if evidence.n_finished < evidence.n_planned:
-        lines.append(f"Only {evidence.n_finished:,} of {evidence.n_planned:,} runs of the study are finished.")
-    open_ = [c.b for c in found.leader_pairs if c.verdict != "ahead"]
-    if open_:
-        lines.append(f"It comes first, but it is not shown to be better than {_shorten_list(open_)}.")
-    lines += _protocol_limitations(evidence)
-    audit = leakage.read_audit_findings(evidence)
-    lines += ["No leakage audit is recorded."] if audit is None else leakage.severe_findings(evidence)
-    if not np.isfinite(tables.primary_metric_interval(first).low):
+def list_limitations(inputs: ReportInput) -> list[str]:
+    """Sentences on what limits the results."""
+    summary, comparisons = inputs.summary, inputs.comparisons
+    first = summary.candidates[0]
+    lines = [f"Changed for a smoke version of the study: {line}." for line in summary.study.get("scale") or ()]
+    if summary.n_finished < summary.n_planned:
+        lines.append(f"Only {summary.n_finished:,} of {summary.n_planned:,} runs of the study are finished.")
+    undecided = [c.b for c in comparisons.leader_pairs if c.verdict != "ahead"]
+    if undecided:
+        lines.append(f"It ranks first, but it is not shown to be better than {list_names(undecided, 4)}.")
+    lines += _protocol_limitations(summary)
+    audit = leakage.read_audit_findings(summary)
+    lines += ["No leakage audit is recorded."] if audit is None else leakage.severe_findings(summary)
+    if not np.isfinite(primary_metric_interval(first).low):
         lines.append("There are too few independent units for an interval.")
-    elif evidence.n_units < FEW_UNITS:
-        lines.append(f"The interval stands on {evidence.n_units} {'groups' if evidence.has_groups else 'rows'}, which are few.")
-    if evidence.study.get("dataset", {}).get("problems"):
-        lines.append(f"{len(evidence.study['dataset']['problems'])} bad inputs were left out of the data.")
-    lines.append("Other pictures, devices, places and people than these were not tried.")
+    elif summary.n_units < FEW_UNITS:
+        lines.append(f"The interval rests on only {summary.n_units} {'groups' if summary.has_groups else 'rows'}.")
+    if summary.study.get("dataset", {}).get("problems"):
+        lines.append(f"{len(summary.study['dataset']['problems'])} bad inputs were left out of the data.")
+    lines.append("Other images, devices, sites and people were not tested.")
     return lines
 
 
-def _protocol_limitations(evidence: StudySummary) -> list[str]:
-    if evidence.has_groups and evidence.protocol_config.get("allow_group_overlap"):
-        return ["Rows of one group were trained on and tested: on people or places never met it will likely do worse."]
-    if not evidence.has_groups:
-        return ["Rows have no groups, so nothing is known of how it does on a new person, place or device."]
+def _protocol_limitations(summary: StudySummary) -> list[str]:
+    if summary.has_groups and summary.protocol_config.get("allow_group_overlap"):
+        return ["Training and test rows share groups: expect lower accuracy on new people, sites or devices."]
+    if not summary.has_groups:
+        return ["Rows have no groups, so its accuracy on new people, sites or devices is unknown."]
     return []
 
 
-def _shorten_list(names: list[str], limit: int = 4) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def _describe_loading(findings: ReportInput) -> list[str]:
-    first = findings.summary.candidates[0]
-    kept = [(line, bundle) for line in first.runs if (bundle := findings.store.run(line.key).bundle_folder) is not None]
+def _describe_loading(inputs: ReportInput) -> list[str]:
+    first = inputs.summary.candidates[0]
+    kept = [(run, bundle) for run in first.runs if (bundle := inputs.store.run(run.key).bundle_folder) is not None]
     if not kept:
-        return ["No bundle of it was kept: run the study with `keep: first` (one model) or `keep: all`."]
-    line, folder = kept[0]
-    where = os.path.relpath(folder, findings.store.folder).replace(os.sep, "/")
+        return ["No bundle of it was saved: run the study with `save_models: first` (one model) or `save_models: all`."]
+    run, folder = kept[0]
+    where = os.path.relpath(folder, inputs.store.folder).replace(os.sep, "/")
     code = (
         "```python\n"
         "from pathlib import Path\n\n"
         "from phoropter.models.classifier import load\n\n"
-        f'classifier = load(Path("{where}"))   # from the results folder; pictures (B, 3, S, S) uint8 → logits (B, C)\n'
+        f'classifier = load(Path("{where}"))   # run in the results folder; images (B, 3, S, S) uint8 → logits (B, C)\n'
         "```"
     )
-    said = (
-        f"The bundle is the model of one run: trained on {line.n_train:,} rows of the data, tested on {line.n_test:,}. "
-        "The figures above are those of all runs, not of this model alone."
+    note = (
+        f"The bundle is the model of one run, trained on {run.n_train:,} rows and tested on {run.n_test:,}. "
+        "The results above are those of all runs, not of this model alone."
     )
-    return [code, _escape_text(said)]
+    return [code, _escape_text(note)]

@@ -1,122 +1,128 @@
-"""A results folder → one self-contained page (report/document.py), its tables and figures as files, and a model card."""
+"""A results folder → one self-contained page (render/document.py), its tables and figures as files, and a model card."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import phoropter
 from phoropter.core.files import write_text
 from phoropter.report import conclusion
+from phoropter.report.custom_section import SectionFunction, build_custom_sections
 from phoropter.report.model_card import build_model_card
 from phoropter.report.render.document import Document, Notice, resolve_output_paths
 from phoropter.report.render.table import one_line
-from phoropter.report.sections import leakage, provenance
+from phoropter.report.render.wording import count_with_noun, list_names
 from phoropter.report.sections.order import build_sections
+from phoropter.report.sections.study import leakage, provenance
 from phoropter.report.summary import compare
 from phoropter.report.summary.collect import collect_summary
-from phoropter.report.summary.findings import ReportInput
 from phoropter.report.summary.model import StudySummary
+from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.store import Store
 
+_OVERLAP_KINDS = ("groups", "windows")  # findings that a study with allow_group_overlap expects
 
-def write_report(folder: Path | str, out: Path | None = None, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Reports the study in `folder`; the path of the page.
 
-    out: a folder (default: `report` in the study's), or a file ending in .html, whose tables and figures then lie in a folder of
-    the same name without the ending · progress: called with (runs read, runs to read)
+def write_report(
+    folder: Path | str,
+    out: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    sections: Sequence[SectionFunction] = (),
+) -> Path:
+    """Reports the study in `folder` and returns the path of the page.
 
-    Raises StoreError when the folder holds no finished run, DiskError when the report cannot be written.
+    out:      a folder (default: `report` in the study's folder), or a file ending in .html, whose tables and figures then lie in
+              a folder of the same name without the ending
+    progress: called with (runs read, runs to read)
+    sections: sections of your own, shown before Provenance; each is called with a `ReportInput` and returns a `Section` or None
+
+    Raises StoreError when the folder holds no finished run, DiskError when the report cannot be written, and SpecError when a
+    section of your own fails or repeats the id of another.
     """
     store = Store(folder)
-    evidence = collect_summary(store, progress)
-    findings = ReportInput(store, evidence, compare.compare_candidates(store, evidence))
-    said, beside = conclusion.write_conclusion(evidence, findings.comparisons)
+    summary = collect_summary(store, progress)
+    inputs = ReportInput(store, summary, compare.compare_candidates(store, summary))
+    sentences, small_print = conclusion.write_conclusion(summary, inputs.comparisons)
     page, files = resolve_output_paths(store.folder / "report", out)
+    *own, last = build_sections(inputs)
     document = Document(
-        str(evidence.study.get("name", evidence.folder.name)),
-        study_subtitle(evidence),
-        collect_notices(evidence),
-        said,
-        beside,
-        build_sections(findings),
-        _footer_text(evidence),
+        str(summary.study.get("name", summary.folder.name)),
+        study_subtitle(summary),
+        collect_notices(summary),
+        sentences,
+        small_print,
+        [*own, *build_custom_sections(sections, inputs, [*own, last]), last],
+        _footer_text(summary),
     )
-    write_text(files / "model-card.md", build_model_card(findings))
+    write_text(files / "model-card.md", build_model_card(inputs))
     return document.write(page, files)
 
 
-def study_subtitle(evidence: StudySummary) -> str:
-    """One line under the title: what on, how, how much."""
-    dataset = evidence.study.get("dataset") or {}
+def study_subtitle(summary: StudySummary) -> str:
+    """One line under the title: dataset, protocol, number of candidates and runs."""
+    dataset = summary.study.get("dataset") or {}
     name = str(dataset.get("name") or "")
-    words = [f"{dataset.get('rows', 0):,} rows in {len(evidence.classes)} classes"]
-    if name and name != evidence.study.get("name"):
-        words[0] = f"{name}: {words[0]}"
+    data = f"{dataset.get('rows', 0):,} rows in {len(summary.classes)} classes"
+    if name and name != summary.study.get("name"):
+        data = f"{name}: {data}"
     if dataset.get("groups"):
-        words[0] += f", {_count_with_noun(dataset['groups'], 'group')}"
+        data += f", {count_with_noun(dataset['groups'], 'group')}"
     if len(dataset.get("sites") or ()) > 1:
-        words[0] += f", {len(dataset['sites']):,} sites"
-    words += [
-        provenance.describe_protocol(evidence),
-        f"{_count_with_noun(len(evidence.candidates), 'candidate')}",
-        _count_with_noun(evidence.n_finished, "run"),
+        data += f", {len(dataset['sites']):,} sites"
+    parts = [
+        data,
+        provenance.describe_protocol(summary),
+        count_with_noun(len(summary.candidates), "candidate"),
+        count_with_noun(summary.n_finished, "run"),
     ]
-    return one_line(" · ".join(words))
+    return one_line(" · ".join(parts))
 
 
-def collect_notices(evidence: StudySummary) -> list[Notice]:
-    """What was scaled down, what is missing, and what the protocol let through."""
-    found = []
-    if evidence.study.get("scale"):
-        lines = [f"{line[:1].upper()}{line[1:]}." for line in map(str, evidence.study["scale"])]
-        found.append(Notice("This is a small stand-in for the study. What was changed:", tuple(map(one_line, lines))))
-    missing = evidence.n_planned - evidence.n_finished
-    asked: tuple[str, ...] = ()
+def collect_notices(summary: StudySummary) -> list[Notice]:
+    """What was scaled down, what is missing, and which leakage the audit found."""
+    notices = []
+    if summary.study.get("scale"):
+        lines = [f"{line[:1].upper()}{line[1:]}." for line in map(str, summary.study["scale"])]
+        notices.append(Notice("This is a smoke version of the study. What was changed:", tuple(map(one_line, lines))))
+    missing = summary.n_planned - summary.n_finished
     if missing:
-        found.append(_incomplete_notice(evidence, missing))
-    if evidence.has_groups and evidence.protocol_config.get("allow_group_overlap"):
-        line = "Rows of one group may stand on both sides of a split, as the study asked: new groups will likely fare worse."
-        asked = ("groups", "windows")
-        found.append(Notice("Groups overlap.", (line, *map(one_line, leakage.severe_findings(evidence, asked)))))
-    if grave := leakage.severe_findings(evidence, but=asked):
-        found.append(Notice("The splits let something through.", tuple(map(one_line, grave))))
-    return found
+        notices.append(_incomplete_notice(summary, missing))
+    expected: tuple[str, ...] = ()
+    if summary.has_groups and summary.protocol_config.get("allow_group_overlap"):
+        expected = _OVERLAP_KINDS
+        line = (
+            "Rows of one group may be in both training and test sets, as the study allows. Expect lower accuracy on new groups."
+        )
+        findings = leakage.severe_findings(summary, kinds=expected)
+        notices.append(Notice("Groups overlap.", (line, *map(one_line, findings))))
+    if findings := leakage.severe_findings(summary, exclude=expected):
+        notices.append(Notice("The audit found leakage.", tuple(map(one_line, findings))))
+    return notices
 
 
-def _incomplete_notice(evidence: StudySummary, missing: int) -> Notice:
-    failed = len(evidence.failures)
-    lines = [
-        f"{evidence.n_finished:,} of {_count_with_noun(evidence.n_planned, 'run')} {'is' if evidence.n_finished == 1 else 'are'} finished."
-    ]
-    lines += [f"{_count_with_noun(failed, 'run')} failed; the reasons stand at the end of this page."] if failed else []
-    lines += (
-        [f"{_count_with_noun(missing - failed, 'run')} not computed yet: run the study again to go on."]
-        if missing > failed
-        else []
-    )
-    incomplete = [e.name for e in evidence.candidates if not e.is_complete]
-    placed = " and they are placed last" if any(e.is_complete for e in evidence.candidates) else ""
-    lines += [f"Incomplete: {_join_names(incomplete)}. Their figures stand on fewer splits{placed}."] if incomplete else []
-    lines += (
-        [f"Without any finished run, and so not on this page: {_join_names(evidence.missing_candidates)}."]
-        if evidence.missing_candidates
-        else []
-    )
+def _incomplete_notice(summary: StudySummary, missing: int) -> Notice:
+    failed, done = len(summary.failures), summary.n_finished
+    lines = [f"{done:,} of {count_with_noun(summary.n_planned, 'run')} {'is' if done == 1 else 'are'} finished."]
+    if failed:
+        lines.append(f"{count_with_noun(failed, 'run')} failed; the reasons are at the end of this page.")
+    if missing > failed:
+        open_ = missing - failed
+        lines.append(
+            f"{count_with_noun(open_, 'run')} {'is' if open_ == 1 else 'are'} not computed yet: run the study again to continue."
+        )
+    incomplete = [c.name for c in summary.candidates if not c.is_complete]
+    if incomplete:
+        placed = ", and they rank last" if any(c.is_complete for c in summary.candidates) else ""
+        lines.append(f"Incomplete: {list_names(incomplete)}. Their results come from fewer splits{placed}.")
+    if summary.missing_candidates:
+        lines.append(f"Without a finished run, and so not on this page: {list_names(summary.missing_candidates)}.")
     return Notice("This study is not complete.", tuple(map(one_line, lines)))
 
 
-def _join_names(names: list[str], limit: int = 6) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def _count_with_noun(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
-
-
-def _footer_text(evidence: StudySummary) -> str:
-    made = f"Made by phoropter {phoropter.__version__} from the predictions of {_count_with_noun(evidence.n_finished, 'run')}."
+def _footer_text(summary: StudySummary) -> str:
+    runs = count_with_noun(summary.n_finished, "run")
     return (
-        f"{made} Files that are linked lie beside this page in tables and figures, and a model card of the first "
-        "candidate in model-card.md."
+        f"Made by phoropter {phoropter.__version__} from the predictions of {runs}. Linked files are in the folders tables and "
+        "figures beside this page; model-card.md describes the first candidate."
     )

@@ -118,11 +118,11 @@ def pair_studies(first: Path | str, second: Path | str) -> StudyPair:
     stores = Store(first), Store(second)
     if stores[0].folder.resolve() == stores[1].folder.resolve():
         raise StoreError(f"{first} and {second} are one results folder; name two")
-    evidence = [collect_summary(store) for store in stores]
-    if evidence[0].classes != evidence[1].classes:
-        classes = " and ".join(f"{s.folder} has {len(e.classes)}" for s, e in zip(stores, evidence, strict=True))
+    summary = [collect_summary(store) for store in stores]
+    if summary[0].classes != summary[1].classes:
+        classes = " and ".join(f"{s.folder} has {len(e.classes)}" for s, e in zip(stores, summary, strict=True))
         raise StoreError(f"the two studies tell different classes apart, so nothing of them can be compared: {classes}")
-    a, b = (StudySide(s, e, label) for s, e, label in zip(stores, evidence, _study_labels(stores), strict=True))
+    a, b = (StudySide(s, e, label) for s, e, label in zip(stores, summary, _study_labels(stores), strict=True))
     names = [e.name for e in a.summary.candidates if e.name in {o.name for o in b.summary.candidates}]
     same = tuple(n for n in names if a.run_keys(n) & b.run_keys(n))
     common = sum(b.labels_by_id.get(name) == label for name, label in a.labels_by_id.items())
@@ -187,8 +187,8 @@ def _assign_verdict(pair: CrossStudyComparison, p: float, metric: str) -> CrossS
     return replace(pair, p_adjusted=p, verdict=verdict)
 
 
-def _split_keys(entrant: CandidateResults) -> set[tuple[str, int]]:
-    return {(line.test_rows_digest, line.split[0]) for line in entrant.runs}
+def _split_keys(candidate: CandidateResults) -> set[tuple[str, int]]:
+    return {(line.test_rows_digest, line.split[0]) for line in candidate.runs}
 
 
 def _unit_names(side: StudySide) -> set[str]:

@@ -178,7 +178,9 @@ def test_what_is_left_is_the_time_of_runs_like_those_missing(tmp_path: Path) -> 
     state = live_server.read_study_state(live_server.WatchedStudy(store, tmp_path / "page"))
     costs: dict[str, list[float]] = {}
     for run in store.runs():
-        costs.setdefault(run.candidate_name, []).append(run.record["cost"]["train_seconds"] + run.record["cost"]["predict_seconds"])
+        costs.setdefault(run.candidate_name, []).append(
+            run.record["cost"]["train_seconds"] + run.record["cost"]["predict_seconds"]
+        )
     missing = [p["candidate"] for p in store.study["plan"][-3:]]
     seconds = sum(sum(costs[name]) / len(costs[name]) for name in missing)
-    assert state["left"] == f"about {live_server.duration_text(seconds)} left"
+    assert state["left"] == f"about {live_server.format_duration(seconds)} left"

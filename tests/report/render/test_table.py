@@ -18,7 +18,6 @@ from phoropter.report.render.table import (
     MeanStd,
     Table,
     TableRow,
-    duration_text,
     escape_latex,
     format_cell,
     si_text,
@@ -76,23 +75,6 @@ TABLE = Table(
 )
 def test_what_people_read(value: object, column: Column, text: str) -> None:
     assert format_cell(value, column) == text  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.0004, "0 ms"),
-        (0.42, "420 ms"),
-        (3.14159, "3.1 s"),
-        (59.4, "59 s"),
-        (59.7, "1 min"),
-        (3599, "59 min 59 s"),
-        (3600, "1 h"),
-        (90061, "25 h 1 min"),
-    ],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration_text(seconds) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(999, "999"), (999.6, "1.0 k"), (99_960_000, "100 M"), (1.2e13, "12.0 T")])

@@ -1,4 +1,4 @@
-"""From a results folder to the evidence: what is kept, and what is refused."""
+"""From a results folder to the summary: what is kept, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from made_study import Made, make_study
 
 from phoropter.core.errors import StoreError
 from phoropter.core.files import digest_array
-from phoropter.report import tables
-from phoropter.report.sections.sweeps import draw_sweep, sweep_table
+from phoropter.report.sections.candidates.leaderboard import leaderboard_table
+from phoropter.report.sections.candidates.sweeps import draw_sweep, sweep_table
 from phoropter.report.summary.collect import collect_summary, compute_roc_curves, fit_temperature_scaling
 from phoropter.report.summary.column_cache import ColumnCache
 from phoropter.report.summary.model import GroupAccuracy
@@ -29,13 +29,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_the_first_metric_of_the_study_ranks(tmp_path: Path) -> None:
-    evidence = collect_summary(make_study(tmp_path, replace(TWO, metrics=("roc_auc", "accuracy"))))
-    assert evidence.metrics[:2] == ("roc_auc", "accuracy")
-    assert [e.metric_mean("roc_auc") for e in evidence.candidates] == sorted(
-        (e.metric_mean("roc_auc") for e in evidence.candidates), reverse=True
+    summary = collect_summary(make_study(tmp_path, replace(TWO, metrics=("roc_auc", "accuracy"))))
+    assert summary.metrics[:2] == ("roc_auc", "accuracy")
+    assert [e.metric_mean("roc_auc") for e in summary.candidates] == sorted(
+        (e.metric_mean("roc_auc") for e in summary.candidates), reverse=True
     )
-    assert evidence.candidates[0].replicates is not None
-    assert evidence.candidates[0].replicates.estimate == pytest.approx(evidence.candidates[0].metric_mean("roc_auc"))
+    assert summary.candidates[0].replicates is not None
+    assert summary.candidates[0].replicates.estimate == pytest.approx(summary.candidates[0].metric_mean("roc_auc"))
 
 
 def test_runs_on_the_same_rows_are_known_by_their_rows(store: Store) -> None:
@@ -45,10 +45,10 @@ def test_runs_on_the_same_rows_are_known_by_their_rows(store: Store) -> None:
 
 
 def test_a_roc_curve_passes_through_what_is_counted(store: Store) -> None:
-    evidence = collect_summary(store)
-    curves, area = compute_roc_curves(store, evidence.candidates[0])
-    assert area == pytest.approx(evidence.candidates[0].metric_mean("roc_auc"))
-    said = store.run(evidence.candidates[0].runs[0].key).load_predictions()
+    summary = collect_summary(store)
+    curves, area = compute_roc_curves(store, summary.candidates[0])
+    assert area == pytest.approx(summary.candidates[0].metric_mean("roc_auc"))
+    said = store.run(summary.candidates[0].runs[0].key).load_predictions()
     assert said is not None and curves.shape == (4, 101)
     scores = said.probabilities[:, 1]
     for place in (5, 20, 70):
@@ -61,11 +61,11 @@ def test_a_roc_curve_passes_through_what_is_counted(store: Store) -> None:
 
 
 def test_temperatures_come_from_rows_set_aside(store: Store) -> None:
-    evidence = collect_summary(store)
-    found = fit_temperature_scaling(store, evidence.candidates[0])
+    summary = collect_summary(store)
+    found = fit_temperature_scaling(store, summary.candidates[0])
     assert found is not None and 0.01 <= found.temperature <= 100 and 0 <= found.calibration_error < 0.5
-    (store.run(evidence.candidates[1].runs[2].key).folder / "validation.npz").unlink()
-    assert fit_temperature_scaling(store, evidence.candidates[1]) is None
+    (store.run(summary.candidates[1].runs[2].key).folder / "validation.npz").unlink()
+    assert fit_temperature_scaling(store, summary.candidates[1]) is None
 
 
 def test_shares_add_up_over_runs() -> None:
@@ -106,34 +106,34 @@ def test_a_missing_predictions_file_is_named(tmp_path: Path) -> None:
 
 def test_a_candidate_without_runs_is_counted_not_shown(tmp_path: Path) -> None:
     made = replace(TWO, folds=1, seeds=(0,), missing=1)
-    evidence = collect_summary(make_study(tmp_path, made))
-    assert [e.name for e in evidence.candidates] == ["a"] and evidence.missing_candidates == ["b"]
+    summary = collect_summary(make_study(tmp_path, made))
+    assert [e.name for e in summary.candidates] == ["a"] and summary.missing_candidates == ["b"]
 
 
 def test_a_metric_that_is_undefined_in_a_run_is_left_out_of_its_mean(tmp_path: Path) -> None:
     made = replace(TWO, rows=12, folds=6, seeds=(0,))
-    evidence = collect_summary(make_study(tmp_path, made))
-    values = evidence.candidates[0].metric_values("roc_auc")
+    summary = collect_summary(make_study(tmp_path, made))
+    values = summary.candidates[0].metric_values("roc_auc")
     assert np.isnan(values).any(), "with two rows a fold some folds have one class"
-    assert evidence.candidates[0].metric_mean("roc_auc") == pytest.approx(np.nanmean(values)) or np.isnan(values).all()
+    assert summary.candidates[0].metric_mean("roc_auc") == pytest.approx(np.nanmean(values)) or np.isnan(values).all()
 
 
 def test_settings_of_a_sweep_become_curves(tmp_path: Path) -> None:
     names = {f"net · lowpass {k}": 0.7 + k / 100 for k in (0, 10, 20)}
     made = replace(TWO, accuracies=names, settings={n: {"data.lowpass": int(n.split()[-1])} for n in names}, validation=0)
     store = make_study(tmp_path, made)
-    evidence = collect_summary(store)
-    assert {e.base_name for e in evidence.candidates} == {"net"}
-    drawing = draw_sweep(evidence, "data.lowpass")
-    means = {e.settings["data.lowpass"]: e.metric_mean("accuracy") for e in evidence.candidates}
+    summary = collect_summary(store)
+    assert {e.base_name for e in summary.candidates} == {"net"}
+    drawing = draw_sweep(summary, "data.lowpass")
+    means = {e.settings["data.lowpass"]: e.metric_mean("accuracy") for e in summary.candidates}
     assert f"net from {means[0] * 100:.1f} % to {means[20] * 100:.1f} %" in drawing.alt_text
     assert "against lowpass" in drawing.caption
-    table = sweep_table(evidence, "data.lowpass")
+    table = sweep_table(summary, "data.lowpass")
     assert [row.values[1] for row in table.rows] == ["0", "10", "20"]
     assert [row.values[2].mean for row in table.rows] == pytest.approx(list(dict(sorted(means.items())).values()))
 
 
-def test_the_leaderboard_has_a_line_for_the_commonest_class(tmp_path: Path) -> None:
-    evidence = collect_summary(make_study(tmp_path, replace(TWO, rows=81, folds=1, seeds=(0,), classes=("x", "y", "z"))))
-    board = tables.leaderboard_table(evidence)
+def test_the_leaderboard_ends_with_the_majority_class_baseline(tmp_path: Path) -> None:
+    summary = collect_summary(make_study(tmp_path, replace(TWO, rows=81, folds=1, seeds=(0,), classes=("x", "y", "z"))))
+    board = leaderboard_table(summary)
     assert board.rows[-1].role == "baseline" and board.rows[-1].values[1] == pytest.approx(27 / 81)

@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from phoropter.core.durations import format_duration
 from phoropter.core.errors import PhoropterError, StoreError
 from phoropter.report.page import write_report
 from phoropter.report.render.document import content_security_policy, read_page_asset
-from phoropter.report.render.table import duration_text
 from phoropter.results.store import Store, read_bounded_json
 
 HOST = "127.0.0.1"
@@ -137,7 +137,7 @@ def _read_running(store: Store) -> dict[str, dict[str, Any]]:
             said = read_bounded_json(note)
             silent = max(0.0, time.time() - note.stat().st_mtime)
             words = f"{said['candidate']} · {said['split']}: epoch {said['epoch']} of {said['epochs']}"
-            words += f", silent for {duration_text(silent)}" if silent >= SILENT_SECONDS else ""
+            words += f", silent for {format_duration(silent)}" if silent >= SILENT_SECONDS else ""
             if note.parent.name not in store:
                 found[note.parent.name] = {"words": words, "silent_s": silent}
     return found
@@ -152,7 +152,7 @@ def _estimate_remaining(watched: WatchedStudy, rows: dict[str, dict[str, Any]], 
     for name, row in rows.items():
         own = [s for n, s in watched.run_seconds.values() if n == name] or everything
         whole += (row["under way"] + row["missing"]) * sum(own) / len(own)
-    return f"about {duration_text(whole / workers)} left" if whole else ""
+    return f"about {format_duration(whole / workers)} left" if whole else ""
 
 
 # ------------------------------------------------------------------------------------------------------------ the server

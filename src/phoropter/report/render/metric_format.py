@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from phoropter.report.render.svg import SERIES_COLORS
-from phoropter.report.render.table import one_line
-from phoropter.results.metrics.registry import Metric
-
-if TYPE_CHECKING:
-    pass
+from phoropter.report.render.table import Column, one_line
+from phoropter.results.metrics.metric_record import MetricRecord
 
 
 @dataclass(frozen=True)
@@ -22,16 +18,16 @@ class MetricFormat:
     title: str
     percent: bool = False
     higher_is_better: bool = True
+    is_proper_name: bool = False
 
     @classmethod
-    def from_metric(cls, metric: Metric) -> MetricFormat:
-        return cls(metric.title, metric.percent, metric.higher_is_better)
+    def from_metric(cls, metric: MetricRecord) -> MetricFormat:
+        return cls(metric.title, metric.percent, metric.higher_is_better, metric.is_proper_name)
 
     @property
     def inline_title(self) -> str:
         """Within a sentence: lower case unless it is a name."""
-        first = self.title.split()[0]
-        return self.title if first[:2].isupper() or first in ("Brier", "Cohen's", "Matthews") else lower_first_letter(self.title)
+        return self.title if self.is_proper_name else lower_first_letter(self.title)
 
     @property
     def display_factor(self) -> float:
@@ -64,3 +60,10 @@ def shorten_name(name: str, limit: int = 34) -> str:
 
 def series_color(index: int) -> str:
     return SERIES_COLORS[index % len(SERIES_COLORS)]
+
+
+def metric_column(metric: MetricRecord) -> Column:
+    """Shares in per cent with a decimal, other metrics with three."""
+    better = "higher is better" if metric.higher_is_better else "lower is better"
+    explain = f"{better}; mean ± standard deviation over runs"
+    return Column(metric.title, "percent" if metric.percent else "number", explain, 1 if metric.percent else 3)

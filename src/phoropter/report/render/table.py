@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from markupsafe import Markup
 
+from phoropter.core.durations import format_duration
 from phoropter.core.files import format_bytes
 
 ColumnKind = Literal["text", "words", "percent", "points", "number", "signed", "count", "si", "p", "duration", "bytes"]
@@ -223,7 +224,7 @@ def _format_number(value: float, column: Column) -> str:
         return f"{value:,.0f}"
     if kind == "p":
         return "< 0.001" if value < 0.001 else f"{value:.3f}"
-    return {"si": si_text, "duration": duration_text, "bytes": format_bytes}.get(kind, str)(value)
+    return {"si": si_text, "duration": format_duration, "bytes": format_bytes}.get(kind, str)(value)
 
 
 def _with_minus_sign(text: str) -> str:
@@ -240,23 +241,6 @@ def si_text(value: float) -> str:
         if abs(value) >= size * 0.9995:
             return f"{value / size:.{1 if value < size * 99.95 else 0}f} {unit}"
     return f"{value:.0f}"
-
-
-def duration_text(seconds: float) -> str:
-    """Seconds for people.
-
-    >>> duration_text(0.0421), duration_text(75), duration_text(7300)
-    ('42 ms', '1 min 15 s', '2 h 2 min')
-    """
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 59.5:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 def _html_header(column: Column) -> Markup:

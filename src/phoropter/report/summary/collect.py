@@ -1,4 +1,4 @@
-"""From a results folder to the evidence: each predictions file is read once, a candidate at a time.
+"""From a results folder to the summary: each predictions file is read once, a candidate at a time.
 
 The few candidates whose curves are drawn are looked at a second time (`roc`, `calibrated`), which is cheaper than sorting the
 scores of all.
@@ -29,7 +29,7 @@ from phoropter.report.summary.model import (
 from phoropter.results.metrics import calibration
 from phoropter.results.metrics.by_group import score_by_group
 from phoropter.results.metrics.ranking import Ranking, mean_auc_of_rankings, rank_classes
-from phoropter.results.metrics.registry import METRICS, compute_metrics_checked, softmax
+from phoropter.results.metrics.registry import METRICS, compute_metrics_checked, metric_names, register_stored_metric, softmax
 from phoropter.results.metrics.sufficient_sums import N_BINS, LabelledProbabilities, assign_bins
 from phoropter.results.stats import compare, intervals
 from phoropter.results.stats.bootstrap import RESAMPLES, Bootstrap
@@ -53,6 +53,8 @@ ReadProgress = Callable[[int, int], None]
 def collect_summary(store: Store, progress: ReadProgress | None = None) -> StudySummary:
     """Reads a results folder. Raises StoreError when it holds no finished run, or one that is not what it should be."""
     study = store.study
+    for described in study.get("custom_metrics", ()):
+        register_stored_metric(described)
     planned: dict[str, list[Mapping[str, Any]]] = {}
     for item in study["plan"]:
         planned.setdefault(str(item["candidate"]), []).append(item)
@@ -61,19 +63,21 @@ def collect_summary(store: Store, progress: ReadProgress | None = None) -> Study
         raise StoreError(f"{store.folder} holds no finished run of its plan of {len(study['plan'])}: run the study, then report")
     classes = tuple(map(str, runs[0][1].record["classes"]))
     reader = _CandidateReader(_choose_metrics(study, len(classes)), classes, len(runs), progress)
-    entrants, absent = [], []
+    candidates, absent = [], []
     for name, items in planned.items():
         finished = [run for owner, run in runs if owner == name]
         if finished:
-            entrants.append(reader.read_candidate(name, len(items), dict(items[0].get("settings") or {}), finished))
+            candidates.append(reader.read_candidate(name, len(items), dict(items[0].get("settings") or {}), finished))
         else:
             absent.append(name)
     asked = METRICS[reader.metrics[0]]
-    entrants.sort(key=lambda e: (not e.is_complete, _leaderboard_key(e.metric_mean(asked.name), asked.higher_is_better), e.name))
+    candidates.sort(
+        key=lambda e: (not e.is_complete, _leaderboard_key(e.metric_mean(asked.name), asked.higher_is_better), e.name)
+    )
     return StudySummary(
         store.folder,
         study,
-        entrants,
+        candidates,
         reader.metrics,
         classes,
         reader.grouped,
@@ -88,7 +92,7 @@ def _leaderboard_key(value: float, higher_is_better: bool) -> float:
 
 
 def _choose_metrics(study: Mapping[str, Any], classes: int) -> tuple[str, ...]:
-    asked = [str(m) for m in (study.get("study") or {}).get("metrics") or ()]
+    asked = metric_names((study.get("study") or {}).get("metrics") or ())
     scores = classes * sum(int(item.get("n_test") or 0) for item in study["plan"])
     ranked = ("roc_auc",) if classes <= MAX_RANKED_CLASSES and scores <= MAX_RANKED_SCORES else ()
     return tuple(m for m in dict.fromkeys([*asked, *DEFAULT_METRICS[:2], *ranked, *DEFAULT_METRICS[2:]]) if m in METRICS)
@@ -105,7 +109,7 @@ class _CandidateReader:
         self._bootstrap: tuple[str, Bootstrap] | None = None
 
     def read_candidate(self, name: str, planned: int, settings: dict[str, Any], runs: list[Run]) -> CandidateResults:
-        entrant = CandidateResults(name, planned, settings, confusion=np.zeros((len(self.classes),) * 2, dtype=np.int64))
+        candidate = CandidateResults(name, planned, settings, confusion=np.zeros((len(self.classes),) * 2, dtype=np.int64))
         rows: list[tuple[Ints, Ints, Ints, Floats]] = []
         outside: list[Predictions] = []
         for number, run in enumerate(runs):
@@ -113,17 +117,18 @@ class _CandidateReader:
             answers = LabelledProbabilities.from_arrays(said.labels, said.probabilities)
             external = run.load_predictions("external")
             outside += [external] if external else []
-            entrant.runs.append(self._summarize_run(run, said, answers, external))
-            self._accumulate_run(entrant, run, said, answers)
+            candidate.runs.append(self._summarize_run(run, said, answers, external))
+            self._accumulate_run(candidate, run, said, answers)
             rows.append((said.labels, self._number_units(said), np.full(len(said.labels), number), answers.probabilities))
             self.done += 1
             if self.progress:
                 self.progress(self.done, self.total)
         labels, units, splits, probabilities = (np.concatenate(column) for column in zip(*rows, strict=True))
         bootstrap = self._shared_bootstrap(labels, units, splits)
-        entrant.replicates = bootstrap.compute_replicates(self.metrics[0], probabilities)
-        entrant.external_test = self._score_external_ensemble(outside) if outside else None
-        return entrant
+        if not METRICS[self.metrics[0]].unavailable:
+            candidate.replicates = bootstrap.compute_replicates(self.metrics[0], probabilities)
+        candidate.external_test = self._score_external_ensemble(outside) if outside else None
+        return candidate
 
     def _read_predictions(self, run: Run) -> Predictions:
         said = run.load_predictions()
@@ -143,7 +148,7 @@ class _CandidateReader:
             0 if said.groups is None else len(self.known.find_unique(said.groups)[0]),
             int(part["n_train"]) + int(part.get("n_validation") or 0),
             int(part["n_test"]),
-            self._compute_scores(answers),
+            self._compute_scores(answers) | self._stored_scores(record),
             self._compute_scores(LabelledProbabilities.from_arrays(external.labels, external.probabilities)) if external else {},
             {k: v for k, v in record["cost"].items() if v is not None},
             {k: v for k, v in record.items() if k not in ("classes", "metrics", "cost")},
@@ -157,24 +162,29 @@ class _CandidateReader:
         scores = self._compute_scores(LabelledProbabilities.from_arrays(labels, probabilities))
         return ExternalTest(len(labels), len(outside), scores, found, {score.group: score.value for score in each})
 
-    def _accumulate_run(self, entrant: CandidateResults, run: Run, said: Predictions, answers: LabelledProbabilities) -> None:
+    def _accumulate_run(self, candidate: CandidateResults, run: Run, said: Predictions, answers: LabelledProbabilities) -> None:
         """One run's rows into the sums of its candidate."""
         right = answers.predicted_labels == answers.labels
         size = len(self.classes)
-        entrant.confusion += np.bincount(answers.labels * size + answers.predicted_labels, minlength=size * size).reshape(
+        candidate.confusion += np.bincount(answers.labels * size + answers.predicted_labels, minlength=size * size).reshape(
             size, size
         )
         confidence = answers.probabilities.max(axis=1)
-        entrant.confidence_bins += _bin_confidence(confidence, right)
+        candidate.confidence_bins += _bin_confidence(confidence, right)
         if said.groups is not None:
-            entrant.group_accuracy.add_rows(*self.known.find_unique(said.groups), right)
+            candidate.group_accuracy.add_rows(*self.known.find_unique(said.groups), right)
         if said.sites is not None:
-            entrant.site_accuracy.add_rows(*self.known.find_unique(said.sites), right)
-        entrant.mistakes = _keep_most_confident(
-            [*entrant.mistakes, *_find_mistakes(run.key, said, answers.predicted_labels, confidence)]
+            candidate.site_accuracy.add_rows(*self.known.find_unique(said.sites), right)
+        candidate.mistakes = _keep_most_confident(
+            [*candidate.mistakes, *_find_mistakes(run.key, said, answers.predicted_labels, confidence)]
         )
         for row_name, values in _numeric_columns(run.history).items():
-            entrant.history.setdefault(row_name, []).append(values)
+            candidate.history.setdefault(row_name, []).append(values)
+
+    def _stored_scores(self, record: Mapping[str, Any]) -> dict[str, float]:
+        """Of metrics that cannot be computed here: what the run recorded."""
+        stored = {m: record["metrics"].get(m) for m in self.metrics if METRICS[m].unavailable}
+        return {m: float("nan") if value is None else float(value) for m, value in stored.items()}
 
     def _compute_scores(self, answers: LabelledProbabilities) -> dict[str, float]:
         return compute_metrics_checked(self.metrics, answers)
@@ -203,10 +213,10 @@ def _bin_confidence(confidence: Floats, right: NDArray[np.bool_]) -> Floats:
     return np.stack([np.bincount(member, weights=w, minlength=N_BINS) for w in weights], axis=1).astype(np.float64)
 
 
-def fit_temperature_scaling(store: Store, entrant: CandidateResults) -> TemperatureScaling | None:
+def fit_temperature_scaling(store: Store, candidate: CandidateResults) -> TemperatureScaling | None:
     """None unless every run set inner validation rows aside."""
     fitted, left = [], []
-    for line in entrant.runs:
+    for line in candidate.runs:
         run = store.run(line.key)
         aside, said = run.load_predictions("validation"), run.load_predictions()
         if aside is None or said is None or not len(aside.labels):
@@ -218,10 +228,10 @@ def fit_temperature_scaling(store: Store, entrant: CandidateResults) -> Temperat
     return TemperatureScaling(float(np.mean(fitted)), finite_std(np.array(fitted)), float(np.mean(left)))
 
 
-def compute_roc_curves(store: Store, entrant: CandidateResults) -> tuple[Floats, float]:
+def compute_roc_curves(store: Store, candidate: CandidateResults) -> tuple[Floats, float]:
     """(J, 101) share found at each of FALSE_ALARMS, a row a run in which every class occurs; and their mean area."""
     curves, areas = [], []
-    for line in entrant.runs:
+    for line in candidate.runs:
         said = store.run(line.key).load_predictions()
         if said is not None and len(np.unique(said.labels)) == said.logits.shape[1]:
             ranked = rank_classes(LabelledProbabilities.from_arrays(said.labels, said.probabilities))

@@ -33,16 +33,16 @@ class CandidateComparisons:
     family_size: int
 
 
-def compare_candidates(store: Store, evidence: StudySummary) -> CandidateComparisons:
+def compare_candidates(store: Store, summary: StudySummary) -> CandidateComparisons:
     """Every pair of candidates by the first metric."""
-    design = infer_design(evidence)
-    tested = [collect_scores(store, e, design, evidence.metrics[0]) for e in evidence.candidates]
+    design = infer_design(summary)
+    tested = [collect_scores(store, e, design, summary.metrics[0]) for e in summary.candidates]
     names = [t.name for t in tested]
     every = len(names) * (len(names) - 1) // 2
     asked = None
     if design.kind == "one test set" and len(names) > MAX_TESTED:
         asked = [(names[0], other) for other in names[1:]]
-    found = compare.compare_all_pairs(tested, evidence.metrics[0], design, asked) if every else []
+    found = compare.compare_all_pairs(tested, summary.metrics[0], design, asked) if every else []
     if asked is not None:
         found = [_adjust_bonferroni(c, every, design) for c in found]
     return CandidateComparisons(tuple(found), tuple(c for c in found if c.a == names[0]), design, every)
@@ -54,10 +54,10 @@ def _adjust_bonferroni(found: Comparison, family: int, design: Design) -> Compar
     return replace(found, p_adjusted=p, verdict=found.verdict if p <= 1 - design.level else "cannot tell")
 
 
-def infer_design(evidence: StudySummary) -> Design:
+def infer_design(summary: StudySummary) -> Design:
     """Read from the runs themselves: what each was tested on, and how much it was trained on; the margin is the study's."""
-    margin = None if (asked := evidence.study_config.get("margin")) is None else float(asked)
-    lines = [line for e in evidence.candidates for line in e.runs]
+    margin = None if (value := summary.study_config.get("equivalence_margin")) is None else float(value)
+    lines = [line for e in summary.candidates for line in e.runs]
     sets = {line.test_rows_digest for line in lines}
     if len(sets) == 1:
         return Design("one test set", margin=margin)
@@ -67,11 +67,11 @@ def infer_design(evidence: StudySummary) -> Design:
     return Design("folds", ratio, margin)
 
 
-def collect_scores(store: Store, entrant: CandidateResults, design: Design, metric: str) -> CandidateScores:
+def collect_scores(store: Store, candidate: CandidateResults, design: Design, metric: str) -> CandidateScores:
     """A candidate's results by this metric, as the tests take them; predictions are read when they are asked for."""
-    keys: dict[SplitKey, str] = {(line.test_rows_digest, line.split[0]): line.key for line in entrant.runs}
-    scores: dict[SplitKey, float] = {(line.test_rows_digest, line.split[0]): line.metrics[metric] for line in entrant.runs}
-    return CandidateScores(entrant.name, scores, _LazyPredictions(store, keys) if design.kind == "one test set" else {})
+    keys: dict[SplitKey, str] = {(line.test_rows_digest, line.split[0]): line.key for line in candidate.runs}
+    scores: dict[SplitKey, float] = {(line.test_rows_digest, line.split[0]): line.metrics[metric] for line in candidate.runs}
+    return CandidateScores(candidate.name, scores, _LazyPredictions(store, keys) if design.kind == "one test set" else {})
 
 
 class _LazyPredictions(Mapping[SplitKey, Predictions]):

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.results.metrics.registry import METRICS, Metric
+from phoropter.results.metrics.metric_record import MetricRecord
+from phoropter.results.metrics.registry import METRICS
 from phoropter.results.metrics.sufficient_sums import N_BINS
 from phoropter.results.stats.bootstrap import BootstrapReplicates, ConfidenceInterval
 
@@ -140,7 +141,7 @@ class CandidateResults:
 
 @dataclass(frozen=True, eq=False)
 class StudySummary:
-    """A study and its entrants, best first; those with missing runs after the complete ones.
+    """A study and its candidates, best first; those with missing runs after the complete ones.
 
     metrics: first the one candidates are ranked by · grouped: the unit of the intervals is the group, not the row · absent:
     candidates without a finished run
@@ -157,7 +158,7 @@ class StudySummary:
     missing_candidates: list[str]
 
     @property
-    def ranking_metric(self) -> Metric:
+    def ranking_metric(self) -> MetricRecord:
         return METRICS[self.metrics[0]]
 
     @property

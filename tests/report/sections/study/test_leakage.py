@@ -35,15 +35,15 @@ def section(store: Store) -> tuple[tuple[str, ...], dict[str, tuple]]:
 def test_what_was_looked_for_is_said(tmp_path: Path) -> None:
     text, rows = section(make_study(tmp_path, replace(MADE, audit=[])))
     for words in (
-        "rows, groups, sites",
+        "rows, groups and sites",
         "overlap in time",
-        "near-identical",
+        "near-duplicate",
         "features of a network",
         "fitted beforehand",
         "teachers",
     ):
         assert words in text[0]
-    assert text[0].endswith("nothing was found.") and not rows
+    assert text[0].endswith("Nothing was found.") and not rows
 
 
 @pytest.fixture(scope="module")

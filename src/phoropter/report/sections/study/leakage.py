@@ -102,7 +102,7 @@ def _examples_table(finding: Mapping[str, Any]) -> Table:
     """For the files: up to ten examples."""
     columns = (Column("Test row"), Column("Training row"), Column("In common"))
     rows = tuple(TableRow((*map(str, e[:3]), *[""] * (3 - len(e[:3])))) for e in finding["examples"])
-    name = f"leakage-{re.sub(r"[^a-z]+", "-", str(finding["kind"]).lower())}"
+    name = f"leakage-{re.sub(r'[^a-z]+', '-', str(finding['kind']).lower())}"
     return Table(name, f"Examples: {kind_label(str(finding['kind']))}", columns, rows)
 
 
@@ -122,7 +122,9 @@ def _pair_gallery(finding: Mapping[str, Any], pictures: Mapping[str, bytes]) -> 
         names = [one_line(str(e[0])) for e in finding["examples"]]
         said = f"Examples ({kind_label(kind)}): {', '.join(names)}."
         return Markup('<p class="note">{}</p>').format(said) if names else None
-    items = Markup("\n").join(_pair_item([str(word) for word in e], pictures, kind == "label_conflicts") for e in pairs[:MAX_PAIRS_SHOWN])
+    items = Markup("\n").join(
+        _pair_item([str(word) for word in e], pictures, kind == "label_conflicts") for e in pairs[:MAX_PAIRS_SHOWN]
+    )
     head = Markup("<h3>{}</h3>").format(f"Pairs: {kind_label(kind)}")
     return head + Markup('\n<ul class="gallery pairs">\n{}\n</ul>').format(items)
 

@@ -1,4 +1,4 @@
-"""The rungs of a ladder, each by its own metric."""
+"""The rounds of a ladder, each by its own metric."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from phoropter.report.render.table import Table
-from phoropter.report.sections.screening import screening_section
+from phoropter.report.sections.candidates.screening import screening_section
 
 
 def test_the_least_inner_loss_and_the_largest_accuracy_stand_first() -> None:
-    rungs: list[dict[str, Any]] = [
+    rounds: list[dict[str, Any]] = [
         {
             "rung": 1,
             "tried": ["a", "b", "c"],
@@ -20,7 +20,7 @@ def test_the_least_inner_loss_and_the_largest_accuracy_stand_first() -> None:
         },
         {"rung": 2, "tried": ["a", "c"], "kept": ["a", "c"], "metric": "accuracy", "scores": {"a": 0.95, "c": 0.9}},
     ]
-    section = screening_section(cast("Any", SimpleNamespace(summary=SimpleNamespace(study={"ladder": rungs}))))
+    section = screening_section(cast("Any", SimpleNamespace(summary=SimpleNamespace(study={"screening": rounds}))))
     assert section is not None
     (table,) = [part for part in section.blocks if isinstance(part, Table)]
     assert [row.values[2] for row in table.rows] == ["c", "a", "b", "a", "c"]

@@ -1,4 +1,4 @@
-"""What every section of the page is given."""
+"""Input of every section of the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from phoropter.results.store import Store
 
 @dataclass(frozen=True, eq=False)
 class ReportInput:
-    """What the sections are made of."""
+    """store: the results folder, for what the summary does not hold · summary: candidates, best first · comparisons: all pairs"""
 
     store: Store
     summary: StudySummary

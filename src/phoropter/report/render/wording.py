@@ -1,0 +1,23 @@
+"""Small pieces of English that several pages share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def count_with_noun(number: int, noun: str) -> str:
+    """
+    >>> count_with_noun(1, "run"), count_with_noun(1200, "run")
+    ('1 run', '1,200 runs')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def list_names(names: Sequence[str], limit: int = 6) -> str:
+    """Names separated by commas; after `limit` of them, the number of the others.
+
+    >>> list_names(["a", "b", "c"], limit=2)
+    'a, b and 1 more'
+    """
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,52 @@
+"""Cost: the metric against compute, and what each candidate takes to train, store and run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phoropter.report.figures.cost import CostPoint, metric_cost_figure
+from phoropter.report.render.metric_format import MetricFormat
+from phoropter.report.render.section import Section
+from phoropter.report.render.table import Column, Table, TableRow
+from phoropter.report.sections.candidate_values import primary_metric_interval
+from phoropter.report.summary.model import StudySummary
+from phoropter.report.summary.report_input import ReportInput
+
+_COST_AXES = (
+    ("macs", "Multiply-adds per image"),
+    ("parameters", "Parameters"),
+    ("train_seconds", "Training time per run, s"),
+)
+COST_COLUMNS = (
+    ("parameters", Column("Parameters", "si", "of the complete classifier")),
+    ("trainable", Column("Trainable", "si", "parameters that are trained")),
+    ("macs", Column("Multiply-adds", "si", "per image")),
+    ("predict_images_per_s", Column("Images/s", "count", "in prediction, median over runs")),
+    ("train_seconds", Column("Training", "duration", "per run, median over runs")),
+    ("predict_seconds", Column("Prediction", "duration", "of the held-out rows of one run, median over runs")),
+    ("peak_memory_bytes", Column("Memory", "bytes", "peak, median over runs")),
+)
+
+
+def cost_section(inputs: ReportInput) -> Section | None:
+    """Against the first measure of cost that at least two candidates have; None where there is none."""
+    summary = inputs.summary
+    for name, axis in _COST_AXES:
+        points = []
+        for c in summary.candidates:
+            low, high = primary_metric_interval(c)
+            points.append(CostPoint(c.name, c.metric_mean(summary.metrics[0]), low, high, c.median_cost(name)))
+        usable = [p for p in points if np.isfinite(p.cost) and p.cost > 0 and np.isfinite(p.mean)]
+        if len(usable) > 1:
+            figure = metric_cost_figure(usable, MetricFormat.from_metric(summary.ranking_metric), axis)
+            return Section("cost", "Cost", (), (figure, cost_table(summary)))
+    return None
+
+
+def cost_table(summary: StudySummary) -> Table:
+    """A row for each candidate: size, speed, time and memory."""
+    rows = tuple(TableRow((c.name, *(c.median_cost(name) for name, _ in COST_COLUMNS))) for c in summary.candidates)
+    note = (
+        "Medians over runs, measured on the machine named under Provenance. On a CPU, memory is the peak of the entire process."
+    )
+    return Table("costs", "Cost of each candidate", (Column("Candidate"), *(c for _, c in COST_COLUMNS)), rows, note)
