@@ -69,7 +69,7 @@ candidates:
 def studied(folder: Path, text: str) -> Store:
     (folder / "study.yaml").write_text(text)
     store = execute_study(
-        read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, here=ComputeOptions("cpu", threads=1)
+        read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=ComputeOptions("cpu", threads=1)
     )
     assert not store.read_failures()
     return store
@@ -219,7 +219,7 @@ def test_the_command_prints_and_writes(pictures: tuple[Store, Path], tmp_path: P
     bundle = kept(store, "plain")[0].folder
     arguments = ["predict", str(bundle), str(folder / "dark"), "-o", str(tmp_path / "said.csv"), "--device", "cpu"]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    assert result.exit_code == 0 and "0.png" in result.output and "together: " in result.output
+    assert result.exit_code == 0 and "0.png" in result.output and "total: " in result.output
     rows = rows_of(tmp_path / "said.csv")
     assert len(rows) == 8 and set(rows[0]) == {"id", "class", "p_dark", "p_light"}
     assert not (tmp_path / "said-recordings.csv").exists()
