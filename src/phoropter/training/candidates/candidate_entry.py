@@ -1,5 +1,6 @@
-"""Entry: a candidate as it is written in a study, and how a list of them becomes Candidates. probe · finetune · fuse · distil
-write one. No torch here.
+"""CandidateEntry: a candidate as a study writes it, and how a list of them becomes Candidates (no torch).
+
+`finetune`, `probe`, `fuse` and `distil` make one in Python.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from phoropter.core.errors import SpecError, did_you_mean
 from phoropter.core.extensions import REFERENCE
 from phoropter.core.spec import Location, SourceMap, Spec, validate_as
 from phoropter.models.spec import Backbone, BackboneSpec, FusionMode, FusionSpec, HeadSpec
-from phoropter.training.candidates.candidate import Candidate, DistillationSpec, validate_candidate
+from phoropter.training.candidates.candidate import Candidate, DistillationSpec, find_conflict
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
 from phoropter.training.candidates.recipe import Recipe
 
@@ -21,7 +22,7 @@ from phoropter.training.candidates.recipe import Recipe
 class CandidateEntry(Spec):
     """A candidate as written in a study. Exactly one of `backbone`, `fuse`, `student` says which kind it is.
 
-    A backbone is a name, or a mapping with all its own: `{name: vgg19, pool: average}`.
+    A backbone is a name, or a mapping with its own options: `{name: vgg19, pool: average}`.
     """
 
     name: str | None = None
@@ -86,10 +87,9 @@ _FIELDS_OF_KIND = {
 
 def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = None) -> list[Candidate]:
     """The `candidates:` of a study → Candidates with unique names. Raises SpecError with line and nearest word."""
+    where = (source or SourceMap()).describe_location(("candidates",))
     if not isinstance(entries, (list, tuple)) or not entries:
-        raise SpecError(
-            f"{(source or SourceMap()).describe_location(('candidates',))}: candidates is {entries!r}, expected a list of at least one"
-        )
+        raise SpecError(f"{where}: candidates is {entries!r}, expected a list of at least one")
     made: list[Candidate] = []
     warm: set[str] = set()
     teachers: dict[str, Backbone] = {}
@@ -114,14 +114,10 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
     _raise_on_cycles(made, source)
     _raise_on_unknown_branch_lr(made, source)
     for candidate in made:
-        if words := validate_candidate(candidate):
-            raise SpecError(
-                f"{(source or SourceMap()).describe_location(('candidates',))}: candidate '{candidate.name}': {words}"
-            )
+        if conflict := find_conflict(candidate):
+            raise SpecError(f"{where}: candidate '{candidate.name}': {conflict}")
     for name in {c.name for c in made if sum(other.name == c.name for other in made) > 1}:
-        raise SpecError(
-            f"{(source or SourceMap()).describe_location(('candidates',))}: two candidates are called '{name}'; give one of them a name"
-        )
+        raise SpecError(f"{where}: two candidates are called '{name}'; give one of them a name")
     return made
 
 
@@ -163,7 +159,7 @@ def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | 
 
 
 def _head_only_recipe(recipe: Recipe, own: bool) -> Recipe:
-    """What a frozen candidate is trained by: its own recipe, of the head alone, or the study's where that trains heads alone."""
+    """Recipe of a frozen candidate: its own with all phases set to `head`, else the study's if head-only, else `probe`."""
     if not own and not (recipe.phases and all(p.train == "head" for p in recipe.phases)):
         return PRESETS["probe"]
     return recipe.with_changes(phases=[p.with_changes(train="head").model_dump() for p in recipe.phases])
@@ -204,7 +200,7 @@ def _parse_backbone(
 
 
 def _resolve_members(made: list[Candidate], warm: set[str]) -> None:
-    """Averages and warm fusions get members: the candidate of that name, or one of the same making, or a new one."""
+    """Gives ensembles and warm-started fusions their members: the candidate of that name, an equal candidate, or a new one."""
     for i, fused in enumerate(list(made)):
         if fused.members or not (fused.is_ensemble or fused.name in warm):
             continue
@@ -223,7 +219,7 @@ def _find_or_add_member(made: list[Candidate], fused: Candidate, backbone: Backb
         frozen=fused.frozen,
         recipe=fused.recipe,
     )
-    bare = backbone == BackboneSpec(name=backbone.reference)  # nothing but a name: it may be a candidate's
+    bare = backbone == BackboneSpec(name=backbone.reference)  # only a name is given: it may be the name of a candidate
     for candidate in made:
         if candidate.name == backbone.name and candidate.fusion is None and (bare or candidate.backbones == (backbone,)):
             return candidate
@@ -239,7 +235,7 @@ def _find_or_add_member(made: list[Candidate], fused: Candidate, backbone: Backb
 
 
 def _resolve_teachers(made: list[Candidate], custom: dict[str, Backbone], recipe: Recipe, source: SourceMap | None) -> None:
-    """A teacher that is no candidate of the study becomes one, trained by the study's recipe on the same training rows."""
+    """Adds each teacher that is not yet a candidate, with the study's recipe; it trains on the same rows as its students."""
     where = (source or SourceMap()).describe_location(("candidates",))
     for candidate in list(made):
         teaching = candidate.teaching
@@ -255,7 +251,7 @@ def _resolve_teachers(made: list[Candidate], custom: dict[str, Backbone], recipe
 
 
 def _raise_on_cycles(made: list[Candidate], source: SourceMap | None) -> None:
-    """Raises SpecError where a candidate would come before itself, by way of teachers and members."""
+    """Raises SpecError where a candidate would need itself, through teachers and members."""
     by_name = {c.name: c for c in made}
 
     def follow_chain(chain: tuple[str, ...]) -> None:
@@ -273,7 +269,7 @@ def _raise_on_cycles(made: list[Candidate], source: SourceMap | None) -> None:
 
 
 def _raise_on_unknown_branch_lr(made: list[Candidate], source: SourceMap | None) -> None:
-    """Raises SpecError for a branch's own rate that no branch of any candidate has; a recipe may be shared by several."""
+    """Raises SpecError where branch_lr names a backbone of no candidate; several candidates may share a recipe."""
     known = {b.name for c in made for b in c.backbones}
     for name in (n for c in made for p in c.recipe.phases for n in p.branch_lr if n not in known):
         where = (source or SourceMap()).describe_location(("candidates",))
@@ -301,7 +297,7 @@ def finetune(backbone: str | Backbone, **fields: Any) -> CandidateEntry:
 
 
 def probe(backbone: str | Backbone, **fields: Any) -> CandidateEntry:
-    """A candidate whose backbone stays frozen under a trained head."""
+    """A candidate with a frozen backbone and a trained head."""
     return validate_as(CandidateEntry, {"backbone": backbone, "frozen": True, **fields})
 
 
@@ -311,5 +307,5 @@ def fuse(*backbones: str | dict[str, Any] | Backbone, **fields: Any) -> Candidat
 
 
 def distil(student: str | Backbone, teacher: str | Backbone, **fields: Any) -> CandidateEntry:
-    """A candidate that learns from labels and from a teacher: `ph.distil("resnet50", "deit_base_patch16_224", alpha=0.5)`."""
+    """A candidate that learns from labels and a teacher: `ph.distil("resnet50", "deit_base_patch16_224", alpha=0.5)`."""
     return validate_as(CandidateEntry, {"student": student, "teacher": teacher, **fields})

@@ -1,6 +1,6 @@
-"""Recipes by name, and how what a study says of a recipe becomes one. No torch here.
+"""Presets, and the parsing of a study's `recipe:` (no torch).
 
-Every preset names its source; a figure to expect stands in the study that uses it, beside its data.
+Every preset names its source. The figure to expect from it stands in the study that uses it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from phoropter.training.candidates.recipe import ImbalanceSpec, OptimizerSpec, P
 
 
 def parse_recipe(value: Any, base: Recipe | None = None, source: SourceMap | None = None, at: Location = ()) -> Recipe:
-    """A preset's name, a mapping, or a Recipe → a Recipe. A mapping without `preset` changes `base`.
+    """The name of a preset, a mapping, or a Recipe → a Recipe. A mapping without `preset` changes `base`.
 
-    Two short forms: `epochs` is the total, phases keep their proportions; `lr` is the last phase's peak, earlier ones keep theirs
-    relative to it. Raises SpecError for an unknown word, with its line and the nearest valid one.
+    Two short forms: `epochs` is the total, divided in the proportion of the phases; `lr` is the peak rate of the last phase, and
+    earlier phases are scaled with it. Raises SpecError for an unknown word, with its line and the nearest valid one.
     """
     if value is None:
         return base or PRESETS["finetune"]
@@ -48,7 +48,7 @@ _NESTED_FIELDS = ("optimizer", "schedule", "loss", "imbalance")
 
 
 def _merge_fields(old: Any, change: Any) -> Any:
-    """A mapping changes the fields it names, unless it names another kind: then the other kind's defaults hold."""
+    """A mapping changes the fields it names; if it names another kind, all other fields take their defaults."""
     if not isinstance(change, dict) or not isinstance(old, dict) or change.get("kind", old.get("kind")) != old.get("kind"):
         return change
     return {**old, **change}
@@ -86,7 +86,7 @@ def _scale_phase_lr(phase: Phase, ratio: float) -> Phase:
 
 
 def _parse_positive_lr(value: Any, where: str) -> float:
-    """A rate as a number; YAML reads 1e-4 as text."""
+    """A learning rate as a number: YAML reads 1e-4 as text."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -103,7 +103,7 @@ def _make_preset(preset: str, *phases: Phase, **fields: Any) -> Recipe:
 PRESETS: dict[str, Recipe] = {
     r.preset or "": r
     for r in (
-        # Ours: what a careful user does first with pretrained weights and a few thousand pictures.
+        # Ours: a cautious first choice for pretrained weights and a few thousand images.
         _make_preset(
             "finetune",
             Phase(epochs=10, lr=1e-4, head_lr=1e-3),
@@ -111,7 +111,7 @@ PRESETS: dict[str, Recipe] = {
             schedule=ScheduleSpec(warmup=0.05),
             augment=parse_steps("hflip"),
         ),
-        # Ours: the head alone; with a frozen candidate the backbone is asked once (features are cached).
+        # Ours: the head alone; of a frozen candidate the features are cached.
         _make_preset("probe", Phase(train="head", epochs=20, lr=1e-3), optimizer=OptimizerSpec(weight_decay=1e-4), batch_size=64),
         # Kumar et al. 2022 (arXiv 2202.10054): a head trained first keeps fine-tuning from distorting pretrained features.
         _make_preset(
@@ -122,9 +122,9 @@ PRESETS: dict[str, Recipe] = {
             schedule=ScheduleSpec(warmup=0.05),
             augment=parse_steps("hflip"),
         ),
-        # Ours: the head solved, as scikit-learn's LogisticRegression would; the penalty is chosen on inner folds.
+        # Ours: the head solved as by scikit-learn's LogisticRegression; the penalty is chosen on inner folds.
         _make_preset("logistic", Phase(train="head", epochs=1, lr=1.0), batch_size=64, l2_penalties=(0.1, 0.01, 0.001)),
-        # Ours: random weights, so a higher rate and longer.
+        # Ours: random weights need a higher rate and more epochs.
         _make_preset(
             "scratch", Phase(epochs=30, lr=1e-3), optimizer=OptimizerSpec(weight_decay=0.05), schedule=ScheduleSpec(warmup=0.05)
         ),
