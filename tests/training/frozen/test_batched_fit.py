@@ -16,6 +16,7 @@ from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import KFold
 from phoropter.training.batches.loading import BatchSampler
 from phoropter.training.candidates.candidate_entry import parse_candidates
+from phoropter.training.candidates.custom_loss import Loss
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
 from phoropter.training.fit import TrainedRun, TrainingTask, build_model, fit, make_batch_sampler
 from phoropter.training.frozen.batch_schedule import SharedSchedule, iterate_batch_windows
@@ -30,6 +31,13 @@ FUSION: dict[str, Any] = {
     "recipe": {"preset": "probe", "epochs": 2},
 }
 
+
+def quadratic(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The Brier score of each row."""
+    return (logits.softmax(1) - torch.nn.functional.one_hot(labels, logits.shape[1])).square().sum(1)
+
+
+QUADRATIC = Loss("quadratic", compute=quadratic)
 CANDIDATES: dict[str, dict[str, Any]] = {
     "linear, adamw, cosine": {},
     "dense, sgd, one-cycle": {
@@ -57,6 +65,8 @@ CANDIDATES: dict[str, dict[str, Any]] = {
             "loss": {"class_weights": "auto", "smoothing": 0.1},
         },
     },
+    "a loss of the user's own": {"recipe": {"preset": "probe", "loss": {"kind": QUADRATIC, "class_weights": "auto"}, "lr": 0.05}},
+    "its fusion, auxiliary": {**FUSION, "aux_loss_weight": 0.3, "recipe": {"preset": "probe", "epochs": 2, "loss": QUADRATIC}},
     "frozen fusion": FUSION,
     "fused features, auxiliary": {**FUSION, "mode": "concat", "aux_loss_weight": 0.3},
     "pretended rare class": {
@@ -114,6 +124,18 @@ def test_on_a_gpu_each_equals_the_one_trained_alone(few_digits: Any, tmp_path: P
         assert isinstance(outcome, TrainedRun)
         rows = task.split.test
         np.testing.assert_allclose(outcome.predict_held_out(rows)[0], single.predict_held_out(rows)[0], rtol=1e-2, atol=1e-3)
+
+
+def test_another_loss_gives_other_heads(few_digits: Any, tmp_path: Path) -> None:
+    """Were a loss of the user's own trained as cross-entropy, these would be equal."""
+    recipe = {"preset": "probe", "lr": 0.05}
+    plain, other = (
+        fit_batched(tasks(few_digits, tmp_path, {"recipe": {**recipe, "loss": loss}}, seeds=(0,)))
+        for loss in ("cross-entropy", QUADRATIC)
+    )
+    for a, b in zip(plain, other, strict=True):
+        assert isinstance(a, TrainedRun) and isinstance(b, TrainedRun)
+        assert not torch.allclose(a.model.head.state_dict()["head.last.weight"], b.model.head.state_dict()["head.last.weight"])
 
 
 def test_folds_and_seeds_differ_from_one_another(few_digits: Any, tmp_path: Path) -> None:

@@ -11,8 +11,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from phoropter.core.errors import SpecError
+from phoropter.training.candidates.custom_loss import Loss
 from phoropter.training.candidates.recipe import LossSpec
-from phoropter.training.loop.losses import Criterion, DistillationLoss, compute_class_weights
+from phoropter.training.loop.losses import (
+    LOSSES,
+    Criterion,
+    DistillationLoss,
+    WindowLabels,
+    compute_class_weights,
+    find_loss,
+)
 
 Array = NDArray[np.float64]
 B, C = 7, 4
@@ -241,3 +249,69 @@ def test_what_does_not_fit_is_refused() -> None:
         DistillationLoss(Criterion(LossSpec()), "hard", 0.5)(student, labels, teacher, token=student)
     with pytest.raises(ValueError, match="soft distillation needs the teacher's"):
         DistillationLoss(Criterion(LossSpec()), "soft", 0.5)(student, labels, teacher.argmax(1))
+
+
+# ---- losses of the user's own
+
+
+def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return F.multi_margin_loss(logits, labels, reduction="none")
+
+
+MARGIN = LossSpec(kind=Loss("margin", compute=margin))
+
+
+def test_a_custom_loss_has_class_weights_mixed_labels_and_a_teacher() -> None:
+    student, teacher, labels = made()
+    partner, share = mixing()
+    weights = torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64)
+    own, other = margin(student, labels), margin(student, labels[partner])
+    assert torch.equal(Criterion(MARGIN)(student, labels), own.mean())
+    weighted = (own * weights[labels]).sum() / weights[labels].sum()
+    torch.testing.assert_close(Criterion(MARGIN, weights)(student, labels), weighted)
+    torch.testing.assert_close(Criterion(MARGIN)(student, labels, partner, share), (share * own + (1 - share) * other).mean())
+    distil = DistillationLoss(Criterion(MARGIN), "hard", 0.25)
+    expected = 0.75 * own.mean() + 0.25 * F.cross_entropy(student, teacher.argmax(1))
+    torch.testing.assert_close(distil(student, labels, teacher), expected)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_closed_form_of_cross_entropy_is_what_torch_differentiates(weighted: bool) -> None:
+    """Of three runs, each with a batch of its own in a window of seven rows."""
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, C, B, generator=random)
+    mask = torch.tensor([[1, 1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 1, 0, 0], [1] * 7], dtype=torch.float32)
+    weights = torch.rand(3, C, generator=random) + 0.5 if weighted else None
+    window = WindowLabels(torch.randint(0, C, (3, B), generator=random), mask, mask.sum(1), weights)
+    for spec in (LossSpec(), LossSpec(smoothing=0.1)):
+        losses, gradient = LOSSES["cross-entropy"].differentiate_window(spec, logits.clone(), window)
+        for run in range(3):
+            rows = mask[run] == 1
+            z = logits[run].T[rows].clone().requires_grad_()
+            weight = None if weights is None else weights[run]
+            expected = F.cross_entropy(z, window.labels[run][rows], weight, label_smoothing=spec.smoothing)
+            expected.backward()
+            torch.testing.assert_close(losses[run], expected.detach())
+            torch.testing.assert_close(gradient[run].T[rows], z.grad)
+            assert not gradient[run].T[~rows].any()
+
+
+def test_only_cross_entropy_has_a_closed_form() -> None:
+    assert [name for name, loss in LOSSES.items() if loss.closed_form is not None] == ["cross-entropy"]
+    assert find_loss(MARGIN).closed_form is None
+
+
+@pytest.mark.parametrize(
+    ("compute", "message"),
+    [
+        (lambda z, y: margin(z, y).mean(), r"returned a tensor of shape \(\) for 3 rows, expected 3 losses"),
+        (lambda z, y: 0.0, "returned a float for 3 rows"),
+        (lambda z, y: z.argmax(1), r"returned a tensor of shape \(3,\) of torch.int64 for 3 rows"),
+        (lambda z, y: margin(z - z.mean(0), y), "gives a row another loss when other rows stand beside it"),
+    ],
+    ids=["a mean", "no tensor", "integers", "batch statistics"],
+)
+def test_a_custom_loss_that_is_none_is_refused_at_its_first_use(compute: Any, message: str) -> None:
+    student, _, labels = made()
+    with pytest.raises(SpecError, match=f"compute of the loss 'bad' {message}"):
+        Criterion(LossSpec(kind=Loss("bad", compute=compute)))(student, labels)
