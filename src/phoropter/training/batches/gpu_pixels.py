@@ -1,6 +1,6 @@
-"""Pictures on the device: on a GPU a set that fits stays there as bytes; any other is sent a batch at a time.
+"""Images on the device: on a GPU an image set that fits stays there as bytes; any other is sent batch by batch.
 
-A set is sent once in a process, whatever the number of runs that look at it, and makes room for the next one.
+A set is sent once per process, however many runs read it, and is dropped when the next one is sent.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from phoropter.data.images.pixels import Pixels
 
-MAX_MEMORY_SHARE = 0.4  # of the device's free memory that pictures may take when they are first asked for
+MAX_MEMORY_SHARE = 0.4  # of the device's free memory that images may take when they are first read
 CHUNK_BYTES = 256 * 1024**2
 
 _resident_sets: dict[tuple[str, str], torch.Tensor | None] = {}
@@ -22,17 +22,17 @@ _lock = threading.Lock()
 
 def load_pictures_on_device(pixels: Pixels, rows: NDArray[np.int64], device: torch.device) -> torch.Tensor:
     """(B,) rows → (B, 3, S, S) uint8 on the device."""
-    held = resident_pictures(pixels, device)
-    if held is not None:
-        return held.index_select(0, torch.from_numpy(rows).to(device))
+    resident = resident_pictures(pixels, device)
+    if resident is not None:
+        return resident.index_select(0, torch.from_numpy(rows).to(device))
     pictures = torch.from_numpy(pixels.batch(rows))
     if device.type != "cuda":
         return pictures.to(device)
-    return pictures.pin_memory().to(device, non_blocking=True)  # torch keeps the pinned copy until it has been sent
+    return pictures.pin_memory().to(device, non_blocking=True)  # torch keeps the pinned copy alive until it is sent
 
 
 def resident_pictures(pixels: Pixels, device: torch.device) -> torch.Tensor | None:
-    """(N, 3, S, S) uint8 on the GPU, sent when first asked for; None on other devices, and for a set that does not fit."""
+    """(N, 3, S, S) uint8 on the GPU, sent at the first call; None on other devices, and for a set that does not fit."""
     if device.type != "cuda" or not pixels.stored:
         return None
     key = (pixels.identity, str(device))
@@ -47,11 +47,11 @@ def resident_pictures(pixels: Pixels, device: torch.device) -> torch.Tensor | No
 
 
 def copy_all_to_device(pixels: Pixels, device: torch.device) -> torch.Tensor:
-    """All pictures as one tensor on the device, sent in parts."""
+    """All images as one tensor on the device, sent in parts of CHUNK_BYTES."""
     step = max(1, CHUNK_BYTES // int(np.prod(pixels.shape[1:])))
-    with torch.inference_mode(False):
-        whole = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
+    with torch.inference_mode(False):  # prediction may be the first to send a set, and training must be able to use it
+        images = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
         for start in range(0, len(pixels), step):
             rows = np.arange(start, min(start + step, len(pixels)), dtype=np.int64)
-            whole[start : start + step].copy_(torch.from_numpy(pixels.batch(rows)))
-    return whole
+            images[start : start + step].copy_(torch.from_numpy(pixels.batch(rows)))
+    return images

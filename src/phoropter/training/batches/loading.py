@@ -1,13 +1,14 @@
-"""Rows → Batch, from two taps: pixels (augmented on the way) or stored features. Which rows make a batch is decided here too.
+"""Batches: which rows each holds, and their contents, from pixels (augmented) or from cached features.
 
-The order of an epoch is a function of (seed, epoch, ids of the training rows); nothing remembers where it was.
+The order of an epoch is a function of (seed, epoch, ids of the training rows). No position is stored, so a resumed run, and every
+other candidate, meets the same batches.
 
-Letters: B rows in a batch, S side of a picture, C classes, D width of a feature vector.
+Letters: B rows in a batch, S side of an image, C classes, D width of a feature vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,11 +31,13 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one step is shown.
+    """The input of one training step.
 
-    rows: (B,) of the dataset · inputs: (B, 3, S, S) pictures, or a tuple of (B, D) features, one for each branch ·
-    labels: (B,) int64 · partner: (B,) whose label is mixed in, and share: (B,) of the own label, or None ·
-    teacher: (B, C) the teacher's logits for this very view, or None
+    rows:           (B,) indices into the dataset
+    inputs:         (B, 3, S, S) images, or a tuple of (B, D) features, one for each branch
+    labels:         (B,) int64
+    mix_index:      (B,) row of the batch whose label is mixed in, mix_lambda: (B,) weight of the own label; None: not mixed
+    teacher_logits: (B, C) the teacher's logits for the same augmented images, or None
     """
 
     rows: Rows
@@ -46,16 +49,16 @@ class Batch:
 
 
 class BatchSource(Protocol):
-    """Where batches come from."""
+    """A source of batches."""
 
     def batch(self, rows: Rows, epoch: int, index: int) -> Batch:
-        """Rows of the dataset, seen in this epoch as its batch number `index`."""
+        """These rows of the dataset, as batch number `index` of the epoch."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class PixelLoader:
-    """Pictures from the memory-mapped array, augmented by draws named after (seed, epoch, id)."""
+    """Images from the memory-mapped array, augmented by random numbers that depend on (seed, epoch, id)."""
 
     dataset: Dataset
     pixels: Pixels
@@ -69,15 +72,16 @@ class PixelLoader:
         labels = torch.from_numpy(self.dataset.labels[rows]).to(self.device)
         if self.augmentation is None:
             return Batch(rows, load_pictures_on_device(self.pixels, rows, self.device), labels)
-        near = self.device.type == "cpu"
-        source = self.pixels.read_each(rows) if near else load_pictures_on_device(self.pixels, rows, self.device)
-        seen = self.augmentation.apply(source, self.dataset.hashed_ids[rows], epoch, index)
-        return Batch(rows, seen.pictures, labels, seen.mix_index, seen.mix_lambda)
+        # On a CPU each image is augmented straight from the array; gathering a batch first would copy it once more
+        on_cpu = self.device.type == "cpu"
+        source = self.pixels.read_each(rows) if on_cpu else load_pictures_on_device(self.pixels, rows, self.device)
+        augmented = self.augmentation.apply(source, self.dataset.hashed_ids[rows], epoch, index)
+        return Batch(rows, augmented.pictures, labels, augmented.mix_index, augmented.mix_lambda)
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureLoader:
-    """Stored outputs of frozen backbones, (N, D) for each branch; no picture is touched. Of several views each has its epoch."""
+    """Cached features of frozen backbones, (N, D) for each branch; of n cached views, epoch e reads view e mod n."""
 
     dataset: Dataset
     views: Sequence[Sequence[NDArray[np.float32]]]
@@ -91,9 +95,10 @@ class FeatureLoader:
 
 @dataclass(frozen=True, eq=False)
 class BatchSampler:
-    """Which training rows make which batch of which epoch; `split` names the split in the draws of the under-sampling.
+    """Which training rows make which batch of which epoch.
 
-    bag: which of the recipe's bags this is, where there are several (bags.py)
+    split:     name of the split, on which the draws of the undersampling depend
+    bag_index: number of the bag, where the recipe has several (training/bagging)
     """
 
     dataset: Dataset
@@ -104,18 +109,18 @@ class BatchSampler:
     split: str
     bag_index: int = 0
 
-    def epoch_batches(self, epoch: int, whole: Rows | None = None) -> list[Rows]:
-        """The batches of an epoch: every chosen row once; a last batch of one row joins the one before it (batch norm).
+    def epoch_batches(self, epoch: int, epoch_order: Rows | None = None) -> list[Rows]:
+        """The batches of an epoch: every selected row once. A last batch of one row joins the one before, for batch norm.
 
-        whole: all rows of the dataset in the order of this epoch, where it is known already (many runs share it)
+        epoch_order: all rows of the dataset in the order of this epoch, where the caller has computed it for many runs
         """
         rows = self._select_rows(epoch)
-        if whole is None:
+        if epoch_order is None:
             shuffled = rows[random_permutation(self.dataset.hashed_ids[rows], self.seed, "order", epoch)]
-        else:
-            chosen = np.zeros(len(whole), bool)
-            chosen[rows] = True
-            shuffled = whole[chosen[whole]]
+        else:  # the order of some rows is that of all rows, the others left out: random_permutation sorts by a key of each id
+            selected = np.zeros(len(epoch_order), bool)
+            selected[rows] = True
+            shuffled = epoch_order[selected[epoch_order]]
         if self.imbalance.stratified_batches:
             shuffled = _interleave_classes(shuffled, self.dataset.labels)
         cuts = list(range(self.batch_size, len(shuffled), self.batch_size))
@@ -136,55 +141,63 @@ class BatchSampler:
 
 
 def undersample_rows(rows: Rows, labels: NDArray[np.int64], ratio: float, draw: np.random.Generator) -> Rows:
-    """The rarest class whole; of every other at most floor(ratio · n + ½) rows, drawn without replacement (Hemmi 2024, §7)."""
-    kinds, counts = np.unique(labels[rows], return_counts=True)
-    most = int(np.floor(ratio * counts.min() + 0.5))
+    """The n rows of the rarest class, and at most floor(ratio · n + ½) of every other, without replacement (Hemmi 2024)."""
+    classes, counts = np.unique(labels[rows], return_counts=True)
+    limit = int(np.floor(ratio * counts.min() + 0.5))
     kept = []
-    for kind in kinds:
-        of_kind = np.sort(rows[labels[rows] == kind])
-        kept.append(of_kind if len(of_kind) <= most else draw.choice(of_kind, most, replace=False))
+    for label in classes:
+        of_class = np.sort(rows[labels[rows] == label])  # sorted: the draw must not depend on the order of `rows`
+        kept.append(of_class if len(of_class) <= limit else draw.choice(of_class, limit, replace=False))
     return np.sort(np.concatenate(kept))
 
 
 def select_bag_rows(rows: Rows, labels: NDArray[np.int64], ratio: float, bag: int, draw: np.random.Generator) -> Rows:
-    """As `undersampled`, the bag of this number: bags follow each other through one shuffle of each class and begin it again at
-    its end, so that no row is in a second bag before every row was in one (signals-and-protocols, §7)."""
-    kinds, counts = np.unique(labels[rows], return_counts=True)
-    most = int(np.floor(ratio * counts.min() + 0.5))
+    """As `undersample_rows`, for bag number `bag`.
+
+    Bags take consecutive pieces of one shuffle of each class and start again at its end, so that no row is in a second bag before
+    every row was in one.
+    """
+    classes, counts = np.unique(labels[rows], return_counts=True)
+    limit = int(np.floor(ratio * counts.min() + 0.5))
     kept = []
-    for kind in kinds:
-        shuffled = draw.permutation(np.sort(rows[labels[rows] == kind]))
-        places = np.arange(min(most, len(shuffled))) + bag * most
+    for label in classes:
+        shuffled = draw.permutation(np.sort(rows[labels[rows] == label]))
+        places = np.arange(min(limit, len(shuffled))) + bag * limit
         kept.append(shuffled[places % len(shuffled)])
     return np.sort(np.concatenate(kept))
 
 
 def _interleave_classes(shuffled: Rows, labels: NDArray[np.int64]) -> Rows:
-    """Each class spread evenly: rank j of a class of n gets the key (j + ½)/n, and all are sorted by (key, label)."""
-    kinds = labels[shuffled]
+    """Spreads each class evenly: row j of a class of n gets the key (j + ½)/n, and rows are sorted by (key, label)."""
+    row_labels = labels[shuffled]
     keys = np.empty(len(shuffled))
-    for kind in np.unique(kinds):
-        where = np.flatnonzero(kinds == kind)
+    for label in np.unique(row_labels):
+        where = np.flatnonzero(row_labels == label)
         keys[where] = (np.arange(len(where)) + 0.5) / len(where)
-    return shuffled[np.lexsort((kinds, keys))]
+    return shuffled[np.lexsort((row_labels, keys))]
 
 
 class Prefetcher:
-    """Fetches the batches of an epoch in order, one ahead of the step that needs it where that helps (a GPU is waiting)."""
+    """Fetches the batches of an epoch in order; for a GPU, two ahead of the step that needs them, on a thread.
 
-    def __init__(self, tap: BatchSource, device: torch.device) -> None:
-        self._source = tap
+    On a CPU a thread would only compete with the step for the same cores.
+    """
+
+    def __init__(self, batch_source: BatchSource, device: torch.device) -> None:
+        self._source = batch_source
         self._pool = ThreadPoolExecutor(1) if device.type == "cuda" else None
 
-    def iterate_epoch(self, batches: list[Rows], epoch: int, start: int):  # type: ignore[no-untyped-def]
+    def iterate_epoch(self, batches: list[Rows], epoch: int, start: int) -> Iterator[tuple[int, Batch]]:
         """Yields (index, Batch) from batch number `start` on."""
         if self._pool is None:
             for index in range(start, len(batches)):
                 yield index, self._source.batch(batches[index], epoch, index)
             return
-        coming = [self._pool.submit(self._source.batch, batches[i], epoch, i) for i in range(start, min(start + 2, len(batches)))]
+        pending = [
+            self._pool.submit(self._source.batch, batches[i], epoch, i) for i in range(start, min(start + 2, len(batches)))
+        ]
         for index in range(start, len(batches)):
-            batch = coming.pop(0).result()
+            batch = pending.pop(0).result()
             if index + 2 < len(batches):
-                coming.append(self._pool.submit(self._source.batch, batches[index + 2], epoch, index + 2))
+                pending.append(self._pool.submit(self._source.batch, batches[index + 2], epoch, index + 2))
             yield index, batch
