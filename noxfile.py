@@ -1,4 +1,4 @@
-"""`nox`: the unit tests on every Python that the classifiers in pyproject.toml claim; `nox -s tests-3.12 -- -k folds` passes words on."""
+"""`nox`: the tests on every Python that pyproject.toml claims; `nox -s tests-3.12 -- -k folds` passes words on to pytest."""
 
 from __future__ import annotations
 

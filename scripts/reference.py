@@ -1,4 +1,4 @@
-"""Prints the reference of a study file's keys: every field of every spec, with type, default and description. `--write` writes docs/reference/.
+"""Prints the reference of a study file's keys: type, default and description of each. `--write` writes docs/reference/.
 
 The descriptions are those of the specs' own docstrings, so a key without a line there is an error (tests/test_reference.py).
 """
@@ -120,7 +120,8 @@ def page_text(title: str, root: type[Spec], roots: set[type[Spec]]) -> str:
         summary = inspect.cleandoc(spec.__doc__ or "").split("\n\n")[0].replace("\n", " ")
         described = describe_fields(spec)
         rows = [_field_row(name, field, described.get(name, "")) for name, field in spec.model_fields.items()]
-        parts.append(f"## {spec.__name__}\n\n{summary}\n\n| key | value | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
+        head = f"## {spec.__name__}\n\n{summary}\n\n| key | value | default | meaning |\n|---|---|---|---|\n"
+        parts.append(head + "\n".join(rows) + "\n")
     return "\n".join(parts)
 
 
