@@ -1,4 +1,4 @@
-"""Pictures that are asked about once are read as stored ones are, and are not taken for others of their kind."""
+"""Pixels in memory are read as stored ones are."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from phoropter.deploy.inputs import InMemoryPixels
 
 def test_pictures_in_memory_are_read_like_stored_ones() -> None:
     squares = np.arange(4 * 3 * 2 * 2, dtype=np.uint8).reshape(4, 3, 2, 2)
-    made = InMemoryPixels(squares)
+    pixels = InMemoryPixels(squares)
     rows = np.array([2, 0, 2], dtype=np.int64)
-    np.testing.assert_array_equal(made.batch(rows), squares[[2, 0, 2]])
-    np.testing.assert_array_equal(np.stack(made.read_each(rows)), squares[[2, 0, 2]])
-    np.testing.assert_array_equal(made.array, squares)
-    assert made.batch(rows).flags.writeable and len(made) == 4
+    np.testing.assert_array_equal(pixels.batch(rows), squares[[2, 0, 2]])
+    np.testing.assert_array_equal(np.stack(pixels.read_each(rows)), squares[[2, 0, 2]])
+    np.testing.assert_array_equal(pixels.array, squares)
+    assert pixels.batch(rows).flags.writeable and len(pixels) == 4
     with pytest.raises(IndexError):
-        made.batch(np.array([4], dtype=np.int64))
-    assert not made.stored  # a GPU keeps stored sets by their identity, and two parts of one answer have the same
+        pixels.batch(np.array([4], dtype=np.int64))
+    assert not pixels.stored  # else a GPU would keep them under an identity that all chunks share

@@ -1,4 +1,4 @@
-"""A bundle asked about new files: the very logits of its study, what is written, and what is refused or listed."""
+"""Predictions of a bundle for new files: the logits of its study, what is written, and what is refused or listed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ candidates:
 """
 
 
-def studied(folder: Path, text: str) -> Store:
+def run_small_study(folder: Path, text: str) -> Store:
     (folder / "study.yaml").write_text(text)
     store = execute_study(
         read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=ComputeOptions("cpu", threads=1)
@@ -79,13 +79,13 @@ def studied(folder: Path, text: str) -> Store:
 def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
     """A study of simulated people, and the same people as CSV files with a manifest."""
     folder = tmp_path_factory.mktemp("people")
-    return studied(folder, ECG), listed(folder / "files", ecg_simulate(PEOPLE))
+    return run_small_study(folder, ECG), write_manifest(folder / "files", ecg_simulate(PEOPLE))
 
 
 @pytest.fixture(scope="module")
 def births(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
     folder = tmp_path_factory.mktemp("births")
-    return studied(folder, CTG), listed(folder / "files", ctg_simulate(BIRTHS))
+    return run_small_study(folder, CTG), write_manifest(folder / "files", ctg_simulate(BIRTHS))
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +97,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
         for i in range(8):
             noise = draw.integers(0, 60, (30 + 5 * i, 50, 3), dtype=np.uint8)
             Image.fromarray(noise + np.uint8(grey)).save(folder / "pictures" / kind / f"{i}.png")
-    return studied(folder, PICTURES), folder / "pictures"
+    return run_small_study(folder, PICTURES), folder / "pictures"
 
 
-def listed(folder: Path, recordings: list[Recording]) -> Path:
+def write_manifest(folder: Path, recordings: list[Recording]) -> Path:
     """A manifest, a CSV file for each recording, and its labels where it has any."""
     folder.mkdir()
     lines = ["path,rate_hz,subject,site,spans,outcome.pH"]
@@ -116,16 +116,16 @@ def listed(folder: Path, recordings: list[Recording]) -> Path:
     return folder / "manifest.csv"
 
 
-def kept(store: Store, candidate: str | None = None) -> tuple[Bundle, Predictions]:
-    """The bundle a study kept, and what its run stored of the rows it had not seen."""
+def load_kept(store: Store, candidate: str | None = None) -> tuple[Bundle, Predictions]:
+    """The bundle a study saved, and its run's predictions for the held-out rows."""
     found = next(r for r in store.runs() if r.bundle_folder and candidate in (None, r.candidate_name))
     held_out = found.load_predictions()
     assert held_out is not None and found.bundle_folder is not None
     return load_bundle(found.bundle_folder), held_out
 
 
-def only(manifest: Path, subjects: set[str]) -> Path:
-    """A manifest of these subjects alone, beside the given one."""
+def select_subjects(manifest: Path, subjects: set[str]) -> Path:
+    """A manifest of only these subjects, beside the given one."""
     header, *lines = manifest.read_text().splitlines()
     out = manifest.with_name(f"only-{'-'.join(sorted(subjects))[:40]}.csv")
     out.write_text("\n".join([header, *(line for line in lines if line.split(",")[2] in subjects)]) + "\n")
@@ -140,34 +140,34 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("name", ["people", "births"])
-def test_recordings_as_files_get_the_very_logits_of_the_study(name: str, request: pytest.FixtureRequest) -> None:
-    """Through reading, cleaning, cutting, drawing, storing and the network: bit for bit, given the same batch."""
+def test_recordings_as_files_get_exactly_the_logits_of_the_study(name: str, request: pytest.FixtureRequest) -> None:
+    """Through reading, cleaning, cutting, rendering, storing and the network: bit for bit, given the same batch."""
     store, manifest = request.getfixturevalue(name)
-    bundle, held_out = kept(store)
+    bundle, held_out = load_kept(store)
     assert held_out.groups is not None
-    said = predict_paths(bundle, [only(manifest, set(held_out.groups.tolist()))], device="cpu")
-    assert sorted(said.dataset.ids.tolist()) == sorted(held_out.ids.tolist()) and len(held_out.ids) > 10
-    place = {name: row for row, name in enumerate(said.dataset.ids.tolist())}
+    predictions = predict_paths(bundle, [select_subjects(manifest, set(held_out.groups.tolist()))], device="cpu")
+    assert sorted(predictions.dataset.ids.tolist()) == sorted(held_out.ids.tolist()) and len(held_out.ids) > 10
+    place = {name: row for row, name in enumerate(predictions.dataset.ids.tolist())}
     rows = [place[name] for name in held_out.ids.tolist()]
-    assert np.array_equal(said.logits[rows], held_out.logits)
-    assert (said.dataset.labels[rows] == held_out.labels).all()
+    assert np.array_equal(predictions.logits[rows], held_out.logits)
+    assert (predictions.dataset.labels[rows] == held_out.labels).all()
 
 
 @pytest.mark.parametrize("candidate", ["plain", "flipped", "ten", "probe"])
-def test_pictures_of_a_folder_get_the_very_logits_of_the_study(pictures: tuple[Store, Path], candidate: str) -> None:
-    """Whatever the views and whether the backbone was asked once; pictures are made square as in the study."""
+def test_images_of_a_folder_get_the_logits_of_the_study(pictures: tuple[Store, Path], candidate: str) -> None:
+    """With every kind of test-time augmentation, frozen or not; images are resized as in the study."""
     store, folder = pictures
-    bundle, held_out = kept(store, candidate)
-    said = predict_paths(bundle, [folder], device="cpu")
-    place = {name: row for row, name in enumerate(said.dataset.ids.tolist())}
-    assert len(place) == 16 and said.classes == ("dark", "light")
+    bundle, held_out = load_kept(store, candidate)
+    predictions = predict_paths(bundle, [folder], device="cpu")
+    place = {name: row for row, name in enumerate(predictions.dataset.ids.tolist())}
+    assert len(place) == 16 and predictions.classes == ("dark", "light")
     rows = [place[name] for name in held_out.ids.tolist()]
-    np.testing.assert_allclose(said.logits[rows], held_out.logits, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(predictions.logits[rows], held_out.logits, rtol=0, atol=1e-6)
     alone = predict_paths(bundle, [folder / held_out.ids[0]], device="cpu")
     np.testing.assert_allclose(alone.logits[0], held_out.logits[0], rtol=0, atol=1e-5)
 
 
-def test_a_bagged_run_says_so_in_its_record(births: tuple[Store, Path]) -> None:
+def test_a_bagged_run_is_recorded_as_one(births: tuple[Store, Path]) -> None:
     for made in births[0].runs():
         assert made.record["recipe"]["imbalance"]["n_bags"] == made.record["bags"]["count"] == 2
         assert made.record["bags"]["rows"][0] == made.record["bags"]["rows"][1] <= made.record["split"]["n_train"]
@@ -175,79 +175,79 @@ def test_a_bagged_run_says_so_in_its_record(births: tuple[Store, Path]) -> None:
     assert len(load_bundle(births[0].folder).model.branches) == 2
 
 
-# --- what is said and written -------------------------------------------------------------------------------------------
+# --- what is predicted and written -------------------------------------------------------------------------------------------
 
 
-def test_a_file_without_labels_is_cut_whole(people: tuple[Store, Path]) -> None:
+def test_a_file_without_labels_is_cut_from_beginning_to_end(people: tuple[Store, Path]) -> None:
     store, manifest = people
-    bundle, _ = kept(store)
+    bundle, _ = load_kept(store)
     file = manifest.parent / "sim01.csv"
     seconds = (len(file.read_text().splitlines()) - 1) / 100
-    said = predict_paths(bundle, [file], device="cpu")
-    assert len(said.logits) == seconds // 5 and (said.dataset.labels == -1).all()
-    assert said.dataset.spans is not None and said.dataset.spans[0].tolist() == [0, 5]
+    predictions = predict_paths(bundle, [file], device="cpu")
+    assert len(predictions.logits) == seconds // 5 and (predictions.dataset.labels == -1).all()
+    assert predictions.dataset.spans is not None and predictions.dataset.spans[0].tolist() == [0, 5]
 
 
 def test_the_tables_hold_every_probability_and_the_mean_of_each_recording(people: tuple[Store, Path], tmp_path: Path) -> None:
     store, manifest = people
-    said = predict_paths(kept(store)[0], [manifest], device="cpu")
-    windows, recordings = (rows_of(f) for f in write_predictions_csv(said, tmp_path / "said.csv"))
-    assert [row["id"] for row in windows] == said.dataset.ids.tolist() and len(recordings) == 4
-    found = np.array([[float(row[f"p_{name}"]) for name in said.classes] for row in windows])
-    np.testing.assert_allclose(found, said.probabilities, atol=1e-8)
-    assert [row["class"] for row in windows] == [said.classes[k] for k in found.argmax(1)]
-    assert {row["label"] for row in windows} == set(said.classes) and windows[0]["subject"] == "sim01"
+    predictions = predict_paths(load_kept(store)[0], [manifest], device="cpu")
+    windows, recordings = (rows_of(f) for f in write_predictions_csv(predictions, tmp_path / "predictions.csv"))
+    assert [row["id"] for row in windows] == predictions.dataset.ids.tolist() and len(recordings) == 4
+    found = np.array([[float(row[f"p_{name}"]) for name in predictions.classes] for row in windows])
+    np.testing.assert_allclose(found, predictions.probabilities, atol=1e-8)
+    assert [row["class"] for row in windows] == [predictions.classes[k] for k in found.argmax(1)]
+    assert {row["label"] for row in windows} == set(predictions.classes) and windows[0]["subject"] == "sim01"
     for row in recordings:
         mine = found[[w["recording"] == row["recording"] for w in windows]]
         assert int(row["windows"]) == len(mine)
-        np.testing.assert_allclose([float(row[f"p_{name}"]) for name in said.classes], mine.mean(0), atol=1e-8)
+        np.testing.assert_allclose([float(row[f"p_{name}"]) for name in predictions.classes], mine.mean(0), atol=1e-8)
 
 
-def test_rows_it_was_trained_on_are_said(people: tuple[Store, Path]) -> None:
+def test_rows_the_bundle_was_trained_on_are_noted(people: tuple[Store, Path]) -> None:
     store, manifest = people
-    bundle, held_out = kept(store)
+    bundle, held_out = load_kept(store)
     assert held_out.groups is not None
     everybody = predict_paths(bundle, [manifest], device="cpu")
     trained = len(everybody.logits) - len(held_out.ids)
-    assert any(f"{trained} of {len(everybody.logits)} are called as rows" in note for note in everybody.notes)
-    unseen = predict_paths(bundle, [only(manifest, set(held_out.groups.tolist()))], device="cpu")
-    assert not any("are called as rows" in note for note in unseen.notes)
+    assert any(f"{trained} of {len(everybody.logits)} have ids of rows" in note for note in everybody.notes)
+    unseen = predict_paths(bundle, [select_subjects(manifest, set(held_out.groups.tolist()))], device="cpu")
+    assert not any("have ids of rows" in note for note in unseen.notes)
 
 
 def test_the_command_prints_and_writes(pictures: tuple[Store, Path], tmp_path: Path) -> None:
     store, folder = pictures
-    bundle = kept(store, "plain")[0].folder
-    arguments = ["predict", str(bundle), str(folder / "dark"), "-o", str(tmp_path / "said.csv"), "--device", "cpu"]
+    bundle = load_kept(store, "plain")[0].folder
+    arguments = ["predict", str(bundle), str(folder / "dark"), "-o", str(tmp_path / "predictions.csv"), "--device", "cpu"]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0 and "0.png" in result.output and "total: " in result.output
-    rows = rows_of(tmp_path / "said.csv")
+    rows = rows_of(tmp_path / "predictions.csv")
     assert len(rows) == 8 and set(rows[0]) == {"id", "class", "p_dark", "p_light"}
-    assert not (tmp_path / "said-recordings.csv").exists()
+    assert not (tmp_path / "predictions-recordings.csv").exists()
 
 
 # --- what is refused or listed ------------------------------------------------------------------------------------------
 
 
-def said_of(bundle: Bundle, *paths: Path, bad: Any = "skip") -> BundlePredictions:
+def predict_leniently(bundle: Bundle, *paths: Path, bad: Any = "skip") -> BundlePredictions:
     return predict_paths(bundle, paths, device="cpu", on_bad_input=bad)
 
 
 def test_a_bad_picture_stops_or_is_listed(pictures: tuple[Store, Path], tmp_path: Path) -> None:
     store, folder = pictures
-    bundle, _ = kept(store, "plain")
+    bundle, _ = load_kept(store, "plain")
     shutil.copy(folder / "dark" / "1.png", tmp_path / "good.png")
     (tmp_path / "bad.png").write_text("no picture")
-    said = said_of(bundle, tmp_path)
-    assert said.dataset.ids.tolist() == ["good.png"] and [p.where for p in said.problems] == ["bad.png"]
+    predictions = predict_leniently(bundle, tmp_path)
+    assert predictions.dataset.ids.tolist() == ["good.png"] and [p.where for p in predictions.problems] == ["bad.png"]
     with pytest.raises(DataError, match=r"bad\.png.*on-bad-input skip"):
-        said_of(bundle, tmp_path, bad="stop")
+        predict_leniently(bundle, tmp_path, bad="stop")
     (tmp_path / "good.png").unlink()
-    with pytest.raises(DataError, match="none of its 1 pictures can be read"):
-        said_of(bundle, tmp_path)
+    with pytest.raises(DataError, match="none of its 1 images can be read"):
+        predict_leniently(bundle, tmp_path)
 
 
 def bad_recordings(folder: Path) -> dict[str, str]:
-    """File → what is said of it."""
+    """File → what is predictions of it."""
     rows = (folder / "sim01.csv").read_text().splitlines()
     made = {
         "other.csv": ("\n".join(["EEG", *rows[1:]]), "channel 'ECG' is missing"),
@@ -265,48 +265,50 @@ def bad_recordings(folder: Path) -> dict[str, str]:
 
 def test_bad_recordings_stop_or_are_listed(people: tuple[Store, Path], tmp_path: Path) -> None:
     store, manifest = people
-    bundle, _ = kept(store)
+    bundle, _ = load_kept(store)
     shutil.copy(manifest.parent / "sim01.csv", tmp_path)
     for name, what in bad_recordings(tmp_path).items():
         with pytest.raises(DataError) as refused:
-            said_of(bundle, tmp_path / name, bad="stop")
+            predict_leniently(bundle, tmp_path / name, bad="stop")
         assert what in str(refused.value) and len(str(refused.value).splitlines()) == 1
-        said = said_of(bundle, manifest.parent / "sim02.csv", tmp_path / name)
-        assert len(said.problems) == 1 and what in str(said.problems[0])
-        assert set(said.dataset.recordings.tolist()) == {"sim02"}  # type: ignore[union-attr]
+        predictions = predict_leniently(bundle, manifest.parent / "sim02.csv", tmp_path / name)
+        assert len(predictions.problems) == 1 and what in str(predictions.problems[0])
+        assert set(predictions.dataset.recordings.tolist()) == {"sim02"}  # type: ignore[union-attr]
 
 
 def test_two_files_of_one_id_stop_or_are_listed_and_one_file_twice_is_one(people: tuple[Store, Path], tmp_path: Path) -> None:
     store, manifest = people
-    bundle, _ = kept(store)
+    bundle, _ = load_kept(store)
     twin = shutil.copy(manifest.parent / "sim01.csv", tmp_path)
     file = manifest.parent / "sim01.csv"
     with pytest.raises(DataError, match="have the same id"):
-        said_of(bundle, file, Path(twin), bad="stop")
-    assert len(said_of(bundle, file, Path(twin)).problems) == 1
-    assert not said_of(bundle, file, file, bad="stop").problems
+        predict_leniently(bundle, file, Path(twin), bad="stop")
+    assert len(predict_leniently(bundle, file, Path(twin)).problems) == 1
+    assert not predict_leniently(bundle, file, file, bad="stop").problems
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
-    [(None, "does not say how it was trained"), ("drawn", "does not say how its recordings were drawn")],
+    ("field", "message"),
+    [(None, "does not record how it was trained"), ("recording_view", "does not record how its recordings become images")],
 )
-def test_a_bundle_that_says_too_little_is_refused(people: tuple[Store, Path], tmp_path: Path, said: Any, message: str) -> None:
-    folder = shutil.copytree(kept(people[0])[0].folder, tmp_path / "bundle")
+def test_a_bundle_that_records_too_little_is_refused(
+    people: tuple[Store, Path], tmp_path: Path, field: Any, message: str
+) -> None:
+    folder = shutil.copytree(load_kept(people[0])[0].folder, tmp_path / "bundle")
     text = json.loads((folder / "bundle.json").read_text())
-    text["training"] = None if said is None else {**text["training"], said: None}
+    text["training"] = None if field is None else {**text["training"], field: None}
     (folder / "bundle.json").write_text(json.dumps(text))
     with pytest.raises(WeightsError, match=message):
         load_bundle(folder)
 
 
-def test_folders_that_are_no_bundle_say_what_is_there(
+def test_a_folder_that_is_no_bundle_is_refused_naming_those_there_are(
     pictures: tuple[Store, Path], people: tuple[Store, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(WeightsError, match="a results folder with 4 bundles; name one of them"):
+    with pytest.raises(WeightsError, match="a results folder with 4 bundles; give one of them"):
         load_bundle(pictures[0].folder)
-    assert load_bundle(people[0].folder).folder == kept(people[0])[0].folder
+    assert load_bundle(people[0].folder).folder == load_kept(people[0])[0].folder
     with pytest.raises(WeightsError, match="is no bundle"):
         load_bundle(tmp_path)
     with pytest.raises(DataError, match="there is nothing at"):
-        said_of(load_bundle(people[0].folder), tmp_path / "nowhere.csv")
+        predict_leniently(load_bundle(people[0].folder), tmp_path / "nowhere.csv")

@@ -1,10 +1,10 @@
-"""What a finished classifier is asked about later: picture files and recordings of no study, read by the rules of its training.
+"""Inputs of a finished classifier: image files and recordings outside any study, prepared as its training data were.
 
-Recordings go through `rendered` and pictures through `shards`, as in a study, with the View and the Square the bundle remembers;
-so the same samples give the same pixels. Labels are not needed; where a recording has some of a known class, windows are cut
-where training cut them, else everywhere.
+Recordings are rendered by data/recordings/dataset.py and images decoded by data/images/decode_pool.py, as in a study, with the
+View and the resizing the bundle records, so the same samples give the same pixels. Labels are not needed. A recording with labels
+of known classes is cut into windows where training would have cut it, any other from beginning to end.
 
-Left out: packed pictures (npz, Parquet, CIFAR), which are asked about in a study with `split: test-only`.
+Left out: packed images (npz, Parquet, CIFAR). Predict those in a study with `split: test-only`.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from phoropter.data.sources.folder import normalize_unicode, scan_folder
 from phoropter.data.sources.storage import FilePictures
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording
 
-CHUNK_PICTURES = 512  # pictures in memory at once
+CHUNK_IMAGES = 512  # decoded images in memory at once
 
 
 class InMemoryPixels(Pixels):
-    """(N, 3, S, S) uint8 in memory, of pictures that are asked about once; in no file, and with no name to be found again by."""
+    """(N, 3, S, S) uint8 in memory, for images that are predicted once: in no file and no cache."""
 
     stored = False
 
     def __init__(self, squares: NDArray[np.uint8]) -> None:
-        super().__init__(Path(), (len(squares), 3, squares.shape[2], squares.shape[3]), "asked once")
+        super().__init__(Path(), (len(squares), 3, squares.shape[2], squares.shape[3]), "in memory")
         self._array = squares
 
     @property
@@ -55,7 +55,7 @@ class InMemoryPixels(Pixels):
 
 @dataclass(frozen=True, eq=False)
 class DecodedChunk:
-    """Some rows of a dataset and their pixels; the rows that could not be decoded, and why."""
+    """Some rows of a dataset, their pixels, and the problems of rows that could not be decoded."""
 
     rows: NDArray[np.int64]
     pixels: InMemoryPixels
@@ -63,7 +63,7 @@ class DecodedChunk:
 
 
 def decode_in_chunks(dataset: Dataset, square: SquareResize, on_bad_input: OnBadInput, workers: int) -> Iterator[DecodedChunk]:
-    """Parts of about TOGETHER pictures, in order. Raises DataError for the first bad picture unless it is to be skipped."""
+    """Chunks of about CHUNK_IMAGES images, in order. Raises DataError for the first bad image under "stop"."""
     first = 0
     squares: list[NDArray[np.uint8]] = []
     bad: list[tuple[int, str]] = []
@@ -74,7 +74,7 @@ def decode_in_chunks(dataset: Dataset, square: SquareResize, on_bad_input: OnBad
         squares.append(shard.squares)
         bad += shard.bad_rows
         done = shard.stop
-        if done - first >= CHUNK_PICTURES or done == len(dataset):
+        if done - first >= CHUNK_IMAGES or done == len(dataset):
             kept = np.setdiff1d(np.arange(first, done, dtype=np.int64), [row for row, _ in bad])
             problems = [InputProblem(str(dataset.ids[row]), what.removeprefix(f"{dataset.ids[row]}: ")) for row, what in bad]
             yield DecodedChunk(kept, InMemoryPixels(np.concatenate(squares)), problems)
@@ -82,9 +82,10 @@ def decode_in_chunks(dataset: Dataset, square: SquareResize, on_bad_input: OnBad
 
 
 def open_pictures(paths: Sequence[Path], classes: tuple[str, ...], on_bad_input: OnBadInput) -> Dataset:
-    """Picture files, and all pictures below folders → a Dataset without labels; ids are relative to a lone folder, else as given.
+    """Image files, and all images below folders → a Dataset without labels.
 
-    Raises DataError where there is nothing, or something lost and `on_bad_input` is "stop".
+    Ids are paths relative to the folder where only one is given, else paths as given. Raises DataError for a path where there is
+    nothing, and for an unreadable folder under "stop".
     """
     names: dict[str, str] = {}
     problems: list[InputProblem] = []
@@ -93,14 +94,14 @@ def open_pictures(paths: Sequence[Path], classes: tuple[str, ...], on_bad_input:
             walk = scan_folder(path)
             problems += walk.collect_problems(on_bad_input)
             inside = {normalize_unicode("/".join(name)): "/".join(name) for name in walk.picture_paths}
-            alone = len(paths) == 1
-            names |= {i if alone else f"{path.as_posix()}/{i}": str((path / name).absolute()) for i, name in inside.items()}
+            single = len(paths) == 1
+            names |= {i if single else f"{path.as_posix()}/{i}": str((path / name).absolute()) for i, name in inside.items()}
         elif path.is_file():
             names[path.as_posix()] = str(path.absolute())
         else:
-            raise DataError(f"there is nothing at {path}; expected a picture, or a folder of pictures")
+            raise DataError(f"there is nothing at {path}; expected an image, or a folder of images")
     if not names:
-        raise DataError(f"{paths[0]}: no picture lies there; expected files such as .jpg or .png")
+        raise DataError(f"{paths[0]}: there is no image; expected files such as .jpg or .png")
     return Dataset(
         name=_dataset_name(paths),
         ids=np.array(list(names)),
@@ -112,18 +113,19 @@ def open_pictures(paths: Sequence[Path], classes: tuple[str, ...], on_bad_input:
 
 
 def open_recording_files(
-    paths: Sequence[Path], drawn: BundleView, database: Database, classes: tuple[str, ...], on_bad_input: OnBadInput
+    paths: Sequence[Path], recorded: BundleView, database: Database, classes: tuple[str, ...], on_bad_input: OnBadInput
 ) -> Dataset:
-    """Recordings (files, folders or manifests) → a Dataset of their windows, drawn as those of the study `drawn` is from.
+    """Recordings (files, folders or manifests) → the Dataset of their windows, rendered as those of the bundle's study.
 
-    source: the key that named the study's recordings. Raises DataError for what cannot be used, or is skipped and listed.
+    recorded: the View and rate the bundle records · database: whose readers are used
+    Raises DataError for recordings that cannot be used, unless they are skipped and listed.
     """
-    loaded = read_recording_paths(paths, database, drawn.rate_hz, on_bad_input)
-    kept, problems = _keep_matching_rate(loaded, drawn.rate_hz, on_bad_input)
+    loaded = read_recording_paths(paths, database, recorded.rate_hz, on_bad_input)
+    kept, problems = _keep_matching_rate(loaded, recorded.rate_hz, on_bad_input)
     if not kept:
         first = f"; the first: {problems[0]}" if problems else ""
         raise DataError(f"none of the recordings at {_dataset_name(paths)} can be used{first}")
-    view, kept = _drop_unknown_labels(drawn.view, kept, classes)
+    view, kept = _drop_unknown_labels(recorded.view, kept, classes)
     return render_recordings(
         LoadedRecordings(kept, problems), view, name=_dataset_name(paths), on_bad_input=on_bad_input, unknown=True
     )
@@ -137,7 +139,7 @@ def _dataset_name(paths: Sequence[Path]) -> str:
 def _keep_matching_rate(
     loaded: LoadedRecordings, rate_hz: float, on_bad_input: OnBadInput
 ) -> tuple[list[Recording], list[InputProblem]]:
-    """Another rate would draw another picture of the same heart."""
+    """Lists or refuses recordings of another rate, which would give other images of the same signal."""
     kept, problems = [], list(loaded.problems)
     for recording in loaded.recordings:
         if recording.rate_hz == rate_hz:
@@ -153,11 +155,11 @@ def _keep_matching_rate(
 def _drop_unknown_labels(
     view: RecordingView, recordings: list[Recording], classes: tuple[str, ...]
 ) -> tuple[RecordingView, list[Recording]]:
-    """The View and the recordings with the labels that mean one of the classes; a recording that has none is cut whole."""
+    """Keeps the labels that mean one of the classes; a recording without any is cut into windows from beginning to end."""
     if isinstance(view, CtgView):
-        strange = [view.outcome is None and r.label not in classes for r in recordings]
+        unlabelled = [view.outcome is None and r.label not in classes for r in recordings]
         return view.with_changes(classes=classes), [
-            _without_labels(r) if s else r for r, s in zip(recordings, strange, strict=True)
+            _without_labels(r) if s else r for r, s in zip(recordings, unlabelled, strict=True)
         ]
     if view.outcome is not None:
         return view.with_changes(classes=classes, outcome=None, labels=None), [_without_labels(r) for r in recordings]
@@ -172,7 +174,7 @@ def _drop_unknown_labels(
 
 
 def _recording_labels(recording: Recording, events: bool) -> set[str]:
-    """The labels a recording has: of its events, or of its spans and itself."""
+    """The labels of a recording's events, or of its spans and of the recording."""
     if events:
         return set() if recording.events is None else set(recording.events.labels.tolist())
     return {s.label for s in recording.spans} or {recording.label or ""}

@@ -1,7 +1,7 @@
-"""A bundle's answers about new pictures or recordings, which are read, drawn and asked about as in its study.
+"""Predictions of a bundle for new images or recordings, prepared exactly as in its study.
 
-What is needed for that lies in the bundle: the recipe (views, precision), how pictures become square, and of recordings the View
-and the rate. A bundle that was saved without them, by hand, is refused.
+The bundle holds what that needs: the recipe (test-time augmentation, precision), how images become square, and for recordings
+the View and the sampling rate. A bundle saved by hand without them is refused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from phoropter.training.trained_on import read_trained_on
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A classifier and how it was trained: the candidate, its data, and how its recordings were drawn (None: pictures)."""
+    """A classifier, its candidate and training data, and how its recordings become images (None: its inputs are images)."""
 
     folder: Path
     model: Classifier
@@ -55,10 +55,12 @@ class Bundle:
 
 @dataclass(frozen=True, eq=False)
 class BundlePredictions:
-    """What a bundle says of N pictures, or windows of recordings.
+    """Predictions for N images, or windows of recordings.
 
-    dataset: their ids and, of recordings, subjects and seconds · logits: (N, C) float32, as a study stores them
-    problems: what could not be used · notes: what a reader of these answers must know
+    dataset:  the rows' ids and, for recordings, their subjects and seconds
+    logits:   (N, C) float32, as a study stores them
+    problems: inputs that could not be used, and why
+    notes:    facts a reader of the predictions must know
     """
 
     dataset: Dataset
@@ -69,11 +71,11 @@ class BundlePredictions:
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """(N, C)."""
+        """(N, C) softmax of the logits."""
         return softmax(self.logits)
 
     def average_by_recording(self) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]] | None:
-        """Recordings in their order, how many windows each has, and the mean of their probabilities; None of pictures."""
+        """(names of the R recordings in order, (R,) number of windows, (R, C) mean probabilities); None for images."""
         if self.dataset.recordings is None:
             return None
         names, first, place, counts = np.unique(
@@ -92,61 +94,64 @@ def load_bundle(folder: Path, extensions: Sequence[Extension] = ()) -> Bundle:
     Raises WeightsError for a folder without a bundle, and for missing or changed code.
     """
     place = _find_bundle(folder)
-    said = read_sidecar_json(place / "bundle.json").get("training") or {}
-    if not said.get("candidate") or not said.get("data"):
-        raise WeightsError(f"bundle {place} does not say how it was trained; take one that a study has kept (keep: all or first)")
+    training = read_sidecar_json(place / "bundle.json").get("training") or {}
+    if not training.get("candidate") or not training.get("data"):
+        raise WeightsError(
+            f"bundle {place} does not record how it was trained: take one that a study saved (save_models: all or first)"
+        )
     source = SourceMap(str(place / "bundle.json"))
     with read_recorded_extensions(extensions):
-        candidate = validate_as(Candidate, said["candidate"], source, ("training", "candidate"))
-        data = validate_as(DataSpec, said["data"], source, ("training", "data"))
-    drawn = validate_as(BundleView, said["drawn"], source, ("training", "drawn")) if said.get("drawn") else None
-    if data.source_record.holds_recordings and drawn is None:
-        raise WeightsError(
-            f"bundle {place} does not say how its recordings were drawn; an older phoropter saved it: train it again"
-        )
+        candidate = validate_as(Candidate, training["candidate"], source, ("training", "candidate"))
+        data = validate_as(DataSpec, training["data"], source, ("training", "data"))
+    recorded = training.get("recording_view")
+    view = validate_as(BundleView, recorded, source, ("training", "recording_view")) if recorded else None
+    if data.source_record.holds_recordings and view is None:
+        raise WeightsError(f"bundle {place} does not record how its recordings become images: train it again")
     model = classifiers.load_classifier(place, extensions)
     if candidate.recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Bundle(place, model, candidate, data, drawn)
+    return Bundle(place, model, candidate, data, view)
 
 
 def predict_paths(
     bundle: Bundle, paths: Sequence[Path], *, device: str = "auto", on_bad_input: OnBadInput | None = None
 ) -> BundlePredictions:
-    """Picture files and folders, or recordings, their folders and manifests → what the bundle says of each picture or window.
+    """Predicts every image of files and folders, or every window of recordings, their folders and manifests.
 
-    on_bad_input: None: as its study said. Raises DataError for a path where there is nothing, or for bad input that stops.
+    device:       "auto", "cpu", "cuda" or "mps"
+    on_bad_input: "stop" or "skip" (None: as in the bundle's study)
+
+    Raises DataError for a path where there is nothing, for bad input under "stop", and where nothing can be read.
     """
-    bad = on_bad_input or bundle.data.on_bad_input
-    where = _resolve_device(device)
+    bad_input = on_bad_input or bundle.data.on_bad_input
+    chosen = _resolve_device(device)
     recipe = bundle.candidate.recipe
-    dtype = (
-        torch.float32 if bundle.candidate.stores_features else resolve_autocast_dtype(recipe, where)
-    )  # features are kept in float32
-    dataset = _open_inputs(bundle, paths, bad)
-    model = bundle.model.to(where)
+    # A frozen candidate was trained on features computed in float32, so its predictions are too.
+    dtype = torch.float32 if bundle.candidate.stores_features else resolve_autocast_dtype(recipe, chosen)
+    dataset = _open_inputs(bundle, paths, bad_input)
+    model = bundle.model.to(chosen)
     rows, logits, problems = [], [], list(dataset.problems)
-    for part in _decode_chunks(bundle, dataset, bad):
-        problems += part.problems
-        if len(part.rows):
-            every = np.arange(len(part.rows), dtype=np.int64)
-            rows.append(part.rows)
-            logits.append(predict_from_pixels(model, part.pixels, every, where, recipe.tta, dtype)[0])
+    for chunk in _decode_chunks(bundle, dataset, bad_input):
+        problems += chunk.problems
+        if len(chunk.rows):
+            all_rows = np.arange(len(chunk.rows), dtype=np.int64)
+            rows.append(chunk.rows)
+            logits.append(predict_from_pixels(model, chunk.pixels, all_rows, chosen, recipe.tta, dtype)[0])
     if not rows:
-        raise DataError(f"{dataset.name}: none of its {len(dataset)} pictures can be read; the first: {problems[0]}")
+        raise DataError(f"{dataset.name}: none of its {len(dataset)} images can be read; the first: {problems[0]}")
     kept = dataset.select_rows(np.concatenate(rows))
     return BundlePredictions(
         kept, bundle.classes, np.concatenate(logits), tuple(problems), tuple(_prediction_notes(bundle, kept))
     )
 
 
-def write_predictions_csv(said: BundlePredictions, file: Path) -> list[Path]:
-    """A row a picture or window; of recordings also FILE-recordings.csv with their means. Returns the files written."""
-    written = [_write_rows(file, _csv_header(said), _csv_rows(said))]
-    if means := said.average_by_recording():
-        header = ["recording", "windows", "class", *(f"p_{name}" for name in said.classes)]
+def write_predictions_csv(predictions: BundlePredictions, file: Path) -> list[Path]:
+    """Writes one row per image or window and, for recordings, their means to FILE-recordings.csv. Returns the files written."""
+    written = [_write_rows(file, _csv_header(predictions), _csv_rows(predictions))]
+    if means := predictions.average_by_recording():
+        header = ["recording", "windows", "class", *(f"p_{name}" for name in predictions.classes)]
         rows = (
-            [name, str(count), said.classes[int(p.argmax())], *map(_format_probability, p)]
+            [name, str(count), predictions.classes[int(p.argmax())], *map(_format_probability, p)]
             for name, count, p in zip(*means, strict=True)
         )
         written.append(_write_rows(file.with_name(f"{file.stem}-recordings{file.suffix}"), header, rows))
@@ -167,13 +172,13 @@ def _decode_chunks(bundle: Bundle, dataset: Dataset, on_bad_input: OnBadInput) -
 
 def _prediction_notes(bundle: Bundle, dataset: Dataset) -> Iterator[str]:
     name, ids, _ = read_trained_on(bundle.folder)
-    if both := int(np.isin(dataset.hashed_ids, ids).sum()):
+    if seen := int(np.isin(dataset.hashed_ids, ids).sum()):
         yield (
-            f"{both} of {len(dataset)} are called as rows of {name} that it was trained on; if they are these, its answers "
-            "about them say nothing of new ones"
+            f"{seen} of {len(dataset)} have ids of rows of {name} the bundle was trained on; if these are the same data, their "
+            "predictions say nothing about new data"
         )
     if bundle.recording_view is not None and bundle.recording_view.view.pools_grey_scale:
-        yield "the grey scale of a subject spans the windows given now, as it spanned all of the subject's in the study"
+        yield "the grey scale of a subject spans the windows given now; in the study it spanned all windows of the subject"
     yield from dataset.notes
 
 
@@ -192,19 +197,25 @@ def _find_bundle(folder: Path) -> Path:
         return kept[0].parent
     if kept:
         there = join_words([str(k.parent) for k in kept], 6)
-        raise WeightsError(f"{folder} is a results folder with {len(kept)} bundles; name one of them: {there}")
-    raise WeightsError(f"{folder} is no bundle: expected a folder with bundle.json, as a study keeps in runs/KEY/bundle")
+        raise WeightsError(f"{folder} is a results folder with {len(kept)} bundles; give one of them: {there}")
+    raise WeightsError(f"{folder} is no bundle: expected a folder with bundle.json, as a study saves in runs/KEY/bundle")
 
 
-def _csv_header(said: BundlePredictions) -> list[str]:
-    about = [] if said.dataset.recordings is None else ["recording", "subject", "site", "start_s", "stop_s"]
-    return ["id", *about, *(["label"] if _has_labels(said) else []), "class", *(f"p_{name}" for name in said.classes)]
+def _csv_header(predictions: BundlePredictions) -> list[str]:
+    about = [] if predictions.dataset.recordings is None else ["recording", "subject", "site", "start_s", "stop_s"]
+    return [
+        "id",
+        *about,
+        *(["label"] if _has_labels(predictions) else []),
+        "class",
+        *(f"p_{name}" for name in predictions.classes),
+    ]
 
 
-def _csv_rows(said: BundlePredictions) -> Iterator[list[str]]:
-    dataset = said.dataset
-    labelled = _has_labels(said)
-    for row, p in enumerate(said.probabilities):
+def _csv_rows(predictions: BundlePredictions) -> Iterator[list[str]]:
+    dataset = predictions.dataset
+    labelled = _has_labels(predictions)
+    for row, p in enumerate(predictions.probabilities):
         cells = [str(dataset.ids[row])]
         if dataset.recordings is not None and dataset.groups is not None and dataset.spans is not None:
             site = "" if dataset.sites is None else str(dataset.sites[row])
@@ -212,11 +223,11 @@ def _csv_rows(said: BundlePredictions) -> Iterator[list[str]]:
         if labelled:
             label = dataset.labels[row]
             cells.append("" if label == UNLABELLED else dataset.classes[label])
-        yield [*cells, said.classes[int(p.argmax())], *map(_format_probability, p)]
+        yield [*cells, predictions.classes[int(p.argmax())], *map(_format_probability, p)]
 
 
-def _has_labels(said: BundlePredictions) -> bool:
-    return bool((said.dataset.labels != UNLABELLED).any())
+def _has_labels(predictions: BundlePredictions) -> bool:
+    return bool((predictions.dataset.labels != UNLABELLED).any())
 
 
 def _format_probability(probability: Any) -> str:
