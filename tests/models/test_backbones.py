@@ -11,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from toy_networks import WIDTH, build_toy
 
 from phoropter.core.errors import SpecError, WeightsError
 from phoropter.models import backbones, catalog, pretrained, timm_compat
 from phoropter.models.backbones import BackboneModule
-from phoropter.models.spec import BackboneSpec
+from phoropter.models.spec import Backbone, BackboneSpec
 from phoropter.models.weights import weight_files
 
 NAMES = ["alexnet_2012", "alexnet", "vgg19", "resnet50", "resnet152", "efficientnet_b0", "convnext_tiny", "vit_small_patch16_224"]
@@ -267,3 +268,77 @@ def test_normalising_where_the_picture_lies_is_the_formula_to_the_bit_and_leaves
     larger = torch.rand(1, 3, 48, 48, requires_grad=True)
     ours.preprocess(larger).sum().backward()
     assert larger.grad is not None
+
+
+# ------------------------------------------------------------------------------------------------- networks of a user's own
+
+
+def toy(**fields: Any) -> Backbone:
+    return Backbone("toy", **{"build": build_toy, "width": WIDTH, "input_size": 32, **fields})
+
+
+def test_a_custom_network_is_normalised_by_its_own_values_and_its_map_is_averaged() -> None:
+    spec = BackboneSpec(name=toy(mean=(0.2, 0.3, 0.4), std=(0.1, 0.2, 0.3)))
+    ours = backbones.build_backbone(spec, seed=4)
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.2, 0.3, 0.4), (0.1, 0.2, 0.3)))
+    with torch.no_grad():
+        expected = ours.body((images / 255 - mean) / std).mean((2, 3))
+        torch.testing.assert_close(ours(ours.preprocess(images)), expected, rtol=1e-4, atol=1e-5)
+        flat = backbones.build_backbone(spec.with_changes(options={"flat": True}), seed=4)
+        torch.testing.assert_close(flat(flat.preprocess(images)), expected, rtol=1e-4, atol=1e-5)
+    assert ours.num_features == WIDTH and ours.side == 32
+
+
+def test_a_custom_network_depends_on_the_seed_alone_and_its_identity_on_its_code() -> None:
+    build = lambda custom, seed: backbones.build_backbone(BackboneSpec(name=custom), seed=seed)  # noqa: E731
+    before = torch.random.get_rng_state()
+    one, same, other = build(toy(), 1), build(toy(), 1), build(toy(), 2)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert one.identity == same.identity != other.identity
+    assert one.identity != build(toy(version="2"), 1).identity
+    assert one.identity != build(toy(build=lambda: build_toy()), 1).identity
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"width": 7},
+            r"returns shape \(2, 16, 4, 4\) and type torch.float32 .*, expected float features of shape \(2, 7\)",
+        ),
+        ({"build": lambda: nn.Flatten(0)}, r"returns shape \(6144,\) .* expected float features"),
+        ({"build": lambda: nn.Linear(3, 4)}, r"fails on a batch of shape \(2, 3, 32, 32\): mat1 and mat2"),
+        ({"build": lambda: 3}, "build returned a int, expected a torch.nn.Module"),
+        ({"build": lambda: build_toy("a", "b")}, "its build function failed with TypeError"),  # type: ignore[call-arg, arg-type]
+    ],
+)
+def test_a_custom_network_that_gives_no_features_is_refused_in_one_sentence(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message) as caught:
+        backbones.build_backbone(BackboneSpec(name=toy(**fields)), seed=0)
+    assert "\n" not in str(caught.value) and "'toy'" in str(caught.value)
+
+
+def test_a_custom_network_has_no_pretrained_head() -> None:
+    with pytest.raises(WeightsError, match="'toy' have no last layer of their own; choose head linear or dense"):
+        backbones.build_backbone(BackboneSpec(name=toy()), seed=0, keep_heads=True)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_custom_weights_are_loaded_strictly(ending: str, tmp_path: Path) -> None:
+    trained = build_toy()
+    path = tmp_path / f"toy.{ending}"
+    if ending == "pth":
+        torch.save(trained.state_dict(), path)
+    else:
+        save_file(trained.state_dict(), path)
+    spec = BackboneSpec(name=toy(weights=path))
+    catalog.check_weights(spec)
+    ours = backbones.build_backbone(spec, seed=0)
+    assert all(torch.equal(v, trained.state_dict()[k]) for k, v in ours.body.state_dict().items())
+    drawn = backbones.build_backbone(spec.with_changes(weights="random"), seed=0)
+    assert not torch.equal(drawn.body.conv.weight, trained.conv.weight)
+    relative = BackboneSpec(name=toy(weights=path.name))
+    assert backbones.build_backbone(relative, seed=0, base=tmp_path).identity == ours.identity
+    with pytest.raises(WeightsError, match=r"do not fit toy: .*conv.weight"):
+        backbones.build_backbone(BackboneSpec(name=toy(weights=path, build=lambda: nn.Conv2d(3, WIDTH, 5))), seed=0)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from phoropter.core.errors import SpecError, WeightsError
 from phoropter.models import catalog
-from phoropter.models.spec import BackboneSpec
+from phoropter.models.spec import Backbone, BackboneSpec
 
 # Published counts with 1000 classes: the papers' tables, torchvision's and timm's model cards.
 PARAMETERS = {
@@ -148,3 +150,34 @@ print(json.dumps([m for m in ("torch", "timm", "torchvision", "safetensors", "hu
 """
     answer: Any = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert answer == []
+
+
+def test_a_custom_backbone_describes_itself_without_being_built() -> None:
+    def explode() -> None:
+        raise AssertionError("built")
+
+    spec = BackboneSpec(name=Backbone("toy", build=explode, width=16, input_size=96, mean=(0.1, 0.2, 0.3)))
+    entry = catalog.describe_backbone(spec)
+    assert (entry.num_features, entry.side, entry.parameters, entry.macs, entry.num_classes) == (16, 96, None, None, 0)
+    assert catalog.resolve_side(spec) == 96 and catalog.resolve_side(spec.with_changes(size=48)) == 48
+    assert catalog.resolve_preprocessing(spec.with_changes(std=(1, 1, 1))).mean == (0.1, 0.2, 0.3)
+    assert catalog.resolve_side(BackboneSpec(name=Backbone("toy", build=explode, width=16))) == 224
+    catalog.check_weights(spec)
+    assert catalog.identify_weights(spec) == "built"
+
+
+def test_custom_weights_are_identified_by_contents_and_must_be_there(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in ("one", "copy", "other")]
+    for path, value in zip(paths, (1.0, 1.0, 2.0), strict=True):
+        save_file({"w": torch.full((2,), value)}, path)
+    one, copy, other = (
+        catalog.identify_weights(BackboneSpec(name=Backbone("toy", build=int, width=1, weights=p))) for p in paths
+    )
+    assert one == copy != other
+    with pytest.raises(WeightsError, match="there is no such file"):
+        catalog.check_weights(BackboneSpec(name=Backbone("toy", build=int, width=1, weights=tmp_path / "gone.pth")))
+
+
+def test_a_custom_backbone_may_not_have_a_name_of_timm() -> None:
+    with pytest.raises(SpecError, match="timm has a network of this name; give yours another"):
+        catalog.check_weights(BackboneSpec(name=Backbone("resnet50", build=int, width=1)))
