@@ -13,7 +13,7 @@ import pytest
 
 from phoropter.core.errors import StoreError
 from phoropter.core.files import file_lock
-from phoropter.results.store import Predictions, Store
+from phoropter.results.store import Predictions, Store, write_progress_note
 
 KEY, OTHER = "0" * 32, "1" * 32
 
@@ -170,3 +170,23 @@ def test_a_folder_without_a_study_says_so(tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(StoreError, match="cannot be read as JSON"):
         _ = Store(tmp_path).study
+
+
+def test_a_run_is_running_while_its_lock_is_held_and_not_because_it_left_a_note(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    keys = [f"{n:032x}" for n in range(4)]
+    store.write_study({"plan": [{"key": key} for key in keys]})
+    with store.create_run(keys[0]) as run:
+        run.write_record({})
+    store.record_failure(keys[1], {"error": "it failed"})
+    for key in keys[1:3]:
+        write_progress_note(store.work_folder(key), {"candidate": "a", "split": "fold 1", "epoch": 2, "epochs": 9})
+    assert list(store.read_run_states().values()) == ["done", "failed", "missing", "missing"]
+    assert store.read_progress_notes() == {}
+    with Store(tmp_path).hold_lease(keys[2]) as mine, Store(tmp_path).hold_lease(keys[3]) as also_mine:
+        assert mine and also_mine
+        assert list(store.read_run_states().values()) == ["done", "failed", "running", "running"]
+        (note,) = store.read_progress_notes().values()
+        assert note["epoch"] == 2 and 0 <= note["silent_s"] < 60
+        (tmp_path / "work" / keys[2] / "now.json").write_text("{")
+        assert store.read_progress_notes() == {}

@@ -12,7 +12,7 @@
     DIR/failed/KEY.json       why a run failed; it is tried again next time
     DIR/work/KEY/             checkpoints of a run under way, and `now.json`, what it is doing
     DIR/locks/KEY.lock        held by the process that computes KEY; free when that process dies
-    DIR/locks/looking.lock    held for a moment by whoever only looks at the locks
+    DIR/locks/looking.lock    held for a moment by a process that only inspects the locks
 
 No torch, no pickle: arrays are read with allow_pickle=False and bounded in size.
 """
@@ -23,12 +23,13 @@ import csv
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zipfile import BadZipFile
 
 import filelock
@@ -41,6 +42,7 @@ from phoropter.results.metrics.registry import softmax
 
 FORMAT_VERSION = 1
 MAX_JSON_BYTES = 200_000_000
+RunState = Literal["done", "running", "failed", "missing"]
 _KEY_PATTERN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -67,16 +69,10 @@ class Predictions:
 
     def save(self, path: Path) -> None:
         """Writes an npz whose bytes depend on the arrays alone."""
-        columns: dict[str, Any] = {
-            "id": self.ids,
-            "label": self.labels,
-            "logits": self.logits,
-            "group": self.groups,
-            "site": self.sites,
-        }
-        columns |= {"span": self.spans, "features": self.features}
+        optional: dict[str, Any] = {column: getattr(self, name) for name, column in _OPTIONAL_COLUMNS.items()}
         with path.open("wb") as file:
-            np.savez(file, **{k: v for k, v in columns.items() if v is not None})
+            arrays = {k: v for k, v in optional.items() if v is not None}
+            np.savez(file, id=self.ids, label=self.labels, logits=self.logits, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Predictions:
@@ -239,7 +235,7 @@ class Store:
         path = self.folder / "locks" / f"{_validate_key(key)}.lock"
         if not path.exists():
             return False
-        # Only Linux says who holds a lock without taking it. So it is taken for a moment; a worker who meets that tries again.
+        # Only Linux tells who holds a lock without taking it. So it is taken for a moment; a worker that meets that tries again.
         with self._hold_looking_lock():
             held = filelock.FileLock(path)
             if not _try_acquire(held):
@@ -286,10 +282,29 @@ class Store:
     def clear_work(self, key: str) -> None:
         shutil.rmtree(self.folder / "work" / _validate_key(key), ignore_errors=True)
 
+    def read_run_states(self) -> dict[str, RunState]:
+        """Key → state of every planned run.
+
+        A run is running while a process holds its lock. Its progress note is not enough, because a killed process leaves it.
+        """
+        failures = self.read_failures()
+        return {
+            key: "done" if key in self else "running" if self.is_leased(key) else "failed" if key in failures else "missing"
+            for key in (str(planned["key"]) for planned in self.study["plan"])
+        }
+
     def read_progress_notes(self) -> dict[str, dict[str, Any]]:
-        """Key → what the run under way last said of itself (epoch, loss, images/s)."""
-        notes = sorted((self.folder / "work").glob("*/now.json"))
-        return {n.parent.name: dict(read_bounded_json(n)) for n in notes}
+        """Key → what each running run last noted (candidate, split, epoch, epochs, …), and `silent_s`, the note's age in seconds.
+
+        A note that cannot be read is left out: it is being replaced, or the run has just finished.
+        """
+        notes = {}
+        for path in sorted((self.folder / "work").glob("*/now.json")):
+            with suppress(StoreError, OSError):
+                if self.is_leased(path.parent.name):
+                    age = max(0.0, time.time() - path.stat().st_mtime)
+                    notes[path.parent.name] = {**read_bounded_json(path), "silent_s": age}
+        return notes
 
 
 def _try_acquire(held: filelock.FileLock, wait_s: float = 0) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +101,7 @@ def _read_lines(path: Path) -> Iterator[tuple[int, FoldKey, str, str]]:
         raise SplitError(f"{path} cannot be read as CSV in UTF-8: {error}") from None
 
 
-def _check_header(path: Path, names: list[str] | tuple[str, ...]) -> None:
+def _check_header(path: Path, names: Sequence[str]) -> None:
     for name in names:
         if name not in _COLUMNS:
             raise SplitError(

@@ -13,68 +13,19 @@ Left out: thresholds other than the likeliest class, and one-vs-one AUC; nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import SpecError, did_you_mean, join_words
+from phoropter.core.extensions import is_code_trusted, resolve_reference
 from phoropter.results.metrics import ranking, sufficient_sums
-from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities, Layout, MetricSums, SumsFunction
-
-MetricNeed = Literal["probabilities", "every class", "ranks"]
-
-
-@dataclass(frozen=True, eq=False)
-class Metric:
-    """One number about predictions.
-
-    percent: shown as 0–100 · needs: `probabilities`, not the likeliest class alone; `every class` among the labels of a
-    resample; `ranks`, so every class must be among the labels for it to exist at all, and classes are resampled separately ·
-    rows, value: what a row adds to which sums, and the metric as a function of the sums (see results/sums.py) · slope: its
-    derivatives by the sums, where counting them out would be slow
-    """
-
-    name: str
-    title: str
-    compute_sums: Callable[[LabelledProbabilities], MetricSums]
-    value_from_sums: SumsFunction
-    higher_is_better: bool = True
-    percent: bool = False
-    needs: frozenset[MetricNeed] = frozenset()
-    analytic_gradient: Callable[[Floats, Layout], Floats] | None = None
-
-    def compute_value(self, answers: LabelledProbabilities) -> float:
-        """The value, NaN where it is undefined."""
-        return float("nan") if self.undefined_reason(answers) else self.compute_from_sums(self.compute_sums(answers))
-
-    def compute_from_sums(self, added: MetricSums) -> float:
-        return float(self.value_from_sums(added.total_column(), added.layout)[0])
-
-    def compute_gradient(self, added: MetricSums) -> Floats:
-        """(M,) derivatives by the sums."""
-        if self.analytic_gradient:
-            return self.analytic_gradient(added.total_column(), added.layout)
-        return sufficient_sums.numeric_gradient(self.value_from_sums, added.total_column(), added.layout)
-
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """Bounds of the value: shares and agreements end at 1, losses begin at 0."""
-        lowest = 0.0 if self.name not in ("mcc", "kappa") else -1.0
-        return lowest, 1.0 if self.higher_is_better else float("inf")
-
-    def undefined_reason(self, answers: LabelledProbabilities) -> str:
-        """Why the metric cannot exist for these labels, or an empty string."""
-        if not len(answers.labels):
-            return "there are no predictions"
-        if "ranks" in self.needs and (answers.support == 0).any():
-            absent = int(np.flatnonzero(answers.support == 0)[0])
-            return f"{self.title} needs every class among the labels; class {absent} is not among them"
-        if self.compute_sums is sufficient_sums.top_k_sums and answers.n_classes <= sufficient_sums.TOP_K:
-            return f"with {answers.n_classes} classes every answer is among the first {sufficient_sums.TOP_K}"
-        return ""
+from phoropter.results.metrics.custom import Metric, make_stored_record
+from phoropter.results.metrics.metric_record import MetricNeed, MetricRecord
+from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities, MetricSums
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,15 +42,66 @@ class PerClassMetrics:
     support: Ints
 
 
-def get_metric(name: str) -> Metric:
-    """Raises SpecError for an unknown name, with the nearest known one."""
-    if name not in METRICS:
-        hint = did_you_mean(name, METRICS) or f"; known are {join_words(METRICS, 30)}"
-        raise SpecError(f"there is no metric '{name}'{hint}")
+def get_metric(metric: str | Metric) -> MetricRecord:
+    """The record of a built-in or registered metric. Raises SpecError for an unknown name, with the nearest known one."""
+    if isinstance(metric, Metric):
+        return register_metric(metric)
+    if metric not in METRICS:
+        hint = did_you_mean(metric, METRICS) or f"; known are {join_words(METRICS, 30)}"
+        raise SpecError(f"there is no metric '{metric}'{hint}")
+    return METRICS[metric]
+
+
+def register_metric(metric: Metric) -> MetricRecord:
+    """Makes a user's metric known by its name, in place of an earlier one. Raises SpecError for a built-in name."""
+    if metric.name in _BUILT_IN:
+        raise SpecError(f"'{metric.name}' is a metric of phoropter: give yours another name")
+    if _REGISTERED.get(metric.name) is not metric:
+        _REGISTERED[metric.name], METRICS[metric.name] = metric, metric.to_record()
+    return METRICS[metric.name]
+
+
+def register_stored_metric(described: dict[str, Any]) -> MetricRecord:
+    """Makes a metric that study.json describes (`Metric.describe`) known by its name.
+
+    It is the metric itself where this process has it, or may import it because code is trusted, and its code is unchanged; else a
+    record that only shows the values which the runs recorded.
+    """
+    name, version, reference = str(described["name"]), described["version"], described.get("reference")
+    metric = _REGISTERED.get(name)
+    if (metric is None or metric.version != version) and reference and is_code_trusted():
+        metric = resolve_reference(str(reference), Metric)
+    reason = f"the code of the metric '{name}' (version {version}) is not at hand"
+    if metric is not None and metric.version == version:
+        if metric.source_digest() == described.get("source_digest"):
+            return register_metric(metric)
+        reason = f"the code of the metric '{name}' (version {version}) has changed since the runs"
+    _REGISTERED.pop(name, None)
+    METRICS[name] = make_stored_record(described, reason)
     return METRICS[name]
 
 
-def compute_metrics(names: Iterable[str], labels: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, float]:
+def check_metrics(metrics: Iterable[str | Metric], n_classes: int) -> None:
+    """Calls each of the user's own metrics on three rows a class, so that a mistake shows before anything is trained.
+
+    Raises DataError for a metric that fails, or whose value is no number inside its range.
+    """
+    labels = np.tile(np.arange(n_classes), 3)
+    favoured = np.where(np.arange(len(labels)) < 2 * n_classes, labels, 0)  # some right, some wrong
+    probabilities = softmax(np.eye(n_classes)[favoured] * np.linspace(1, 2, len(labels))[:, None])
+    answers = LabelledProbabilities.from_arrays(labels, probabilities)
+    for metric in metrics:
+        if isinstance(metric, Metric):
+            record = get_metric(metric)
+            record.compute_from_sums(record.compute_sums(answers)) if metric.mean_over_rows else record.compute_value(answers)
+
+
+def metric_names(metrics: Iterable[Any]) -> list[str]:
+    """Names of metrics given as names, as Metric objects, or as study.json records these ({"name", "version"})."""
+    return [m.name if isinstance(m, Metric) else str(m["name"]) if isinstance(m, Mapping) else str(m) for m in metrics]
+
+
+def compute_metrics(names: Iterable[str | Metric], labels: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, float]:
     """name → value, NaN where undefined. labels (N,) int64, probabilities (N, C).
 
     Raises SpecError for an unknown name and DataError for arrays that do not fit.
@@ -107,18 +109,17 @@ def compute_metrics(names: Iterable[str], labels: NDArray[Any], probabilities: N
     return compute_metrics_checked(names, LabelledProbabilities.from_arrays(labels, probabilities))
 
 
-def compute_metrics_checked(names: Iterable[str], answers: LabelledProbabilities) -> dict[str, float]:
-    """The same of answers already checked; what several metrics are functions of is added up once."""
+def compute_metrics_checked(names: Iterable[str | Metric], answers: LabelledProbabilities) -> dict[str, float]:
+    """The same for arrays already checked; sums that several metrics share are computed once."""
     shared: dict[Callable[[LabelledProbabilities], MetricSums], MetricSums] = {}
     values = {}
-    for name in names:
-        asked = get_metric(name)
-        if asked.undefined_reason(answers):
-            values[name] = float("nan")
+    for metric in map(get_metric, names):
+        if metric.direct_value or metric.undefined_reason(answers):
+            values[metric.name] = metric.compute_value(answers)
             continue
-        if asked.compute_sums not in shared:
-            shared[asked.compute_sums] = asked.compute_sums(answers)
-        values[name] = asked.compute_from_sums(shared[asked.compute_sums])
+        if metric.compute_sums not in shared:
+            shared[metric.compute_sums] = metric.compute_sums(answers)
+        values[metric.name] = metric.compute_from_sums(shared[metric.compute_sums])
     return values
 
 
@@ -155,8 +156,8 @@ _NEEDS_CLASSES: frozenset[MetricNeed] = frozenset({"every class"})
 _NEEDS_PROBABILITIES: frozenset[MetricNeed] = frozenset({"probabilities"})
 _NEEDS_RANKS: frozenset[MetricNeed] = frozenset({"probabilities", "every class", "ranks"})
 _ALL_METRICS = [
-    Metric("accuracy", "Accuracy", sufficient_sums.class_count_sums, sufficient_sums.accuracy_from_sums, percent=True),
-    Metric(
+    MetricRecord("accuracy", "Accuracy", sufficient_sums.class_count_sums, sufficient_sums.accuracy_from_sums, percent=True),
+    MetricRecord(
         "top5_accuracy",
         "Top-5 accuracy",
         sufficient_sums.top_k_sums,
@@ -164,7 +165,7 @@ _ALL_METRICS = [
         percent=True,
         needs=_NEEDS_PROBABILITIES,
     ),
-    Metric(
+    MetricRecord(
         "balanced_accuracy",
         "Balanced accuracy",
         sufficient_sums.class_count_sums,
@@ -172,7 +173,7 @@ _ALL_METRICS = [
         percent=True,
         needs=_NEEDS_CLASSES,
     ),
-    Metric(
+    MetricRecord(
         "macro_precision",
         "Macro precision",
         sufficient_sums.class_count_sums,
@@ -180,7 +181,7 @@ _ALL_METRICS = [
         percent=True,
         needs=_NEEDS_CLASSES,
     ),
-    Metric(
+    MetricRecord(
         "macro_recall",
         "Macro recall",
         sufficient_sums.class_count_sums,
@@ -188,7 +189,7 @@ _ALL_METRICS = [
         percent=True,
         needs=_NEEDS_CLASSES,
     ),
-    Metric(
+    MetricRecord(
         "macro_f1",
         "Macro F1",
         sufficient_sums.class_count_sums,
@@ -196,7 +197,7 @@ _ALL_METRICS = [
         percent=True,
         needs=_NEEDS_CLASSES,
     ),
-    Metric(
+    MetricRecord(
         "weighted_precision",
         "Weighted precision",
         sufficient_sums.class_count_sums,
@@ -204,7 +205,7 @@ _ALL_METRICS = [
         percent=True,
         needs=_NEEDS_CLASSES,
     ),
-    Metric(
+    MetricRecord(
         "weighted_recall",
         "Weighted recall",
         sufficient_sums.class_count_sums,
@@ -212,7 +213,7 @@ _ALL_METRICS = [
         percent=True,
         needs=_NEEDS_CLASSES,
     ),
-    Metric(
+    MetricRecord(
         "weighted_f1",
         "Weighted F1",
         sufficient_sums.class_count_sums,
@@ -220,15 +221,17 @@ _ALL_METRICS = [
         percent=True,
         needs=_NEEDS_CLASSES,
     ),
-    Metric(
+    MetricRecord(
         "roc_auc",
         "ROC-AUC",
         ranking.roc_auc_sums,
         ranking.roc_auc_from_sums,
         needs=_NEEDS_RANKS,
+        is_proper_name=True,
         analytic_gradient=ranking.roc_auc_gradient,
+        chance=0.5,
     ),
-    Metric(
+    MetricRecord(
         "average_precision",
         "Average precision",
         ranking.average_precision_sums,
@@ -236,7 +239,7 @@ _ALL_METRICS = [
         needs=_NEEDS_RANKS,
         analytic_gradient=ranking.average_precision_gradient,
     ),
-    Metric(
+    MetricRecord(
         "log_loss",
         "Log-loss",
         sufficient_sums.log_loss_sums,
@@ -244,15 +247,16 @@ _ALL_METRICS = [
         higher_is_better=False,
         needs=_NEEDS_PROBABILITIES,
     ),
-    Metric(
+    MetricRecord(
         "brier",
         "Brier score",
         sufficient_sums.brier_sums,
         sufficient_sums.mean_from_sums,
         higher_is_better=False,
+        is_proper_name=True,
         needs=_NEEDS_PROBABILITIES,
     ),
-    Metric(
+    MetricRecord(
         "ece",
         "Calibration error",
         sufficient_sums.calibration_sums,
@@ -260,9 +264,27 @@ _ALL_METRICS = [
         higher_is_better=False,
         needs=_NEEDS_PROBABILITIES,
     ),
-    Metric(
-        "mcc", "Matthews correlation", sufficient_sums.class_count_sums, sufficient_sums.matthews_from_sums, needs=_NEEDS_CLASSES
+    MetricRecord(
+        "mcc",
+        "Matthews correlation",
+        sufficient_sums.class_count_sums,
+        sufficient_sums.matthews_from_sums,
+        needs=_NEEDS_CLASSES,
+        lowest=-1.0,
+        chance=0.0,
+        is_proper_name=True,
     ),
-    Metric("kappa", "Cohen's kappa", sufficient_sums.class_count_sums, sufficient_sums.kappa_from_sums, needs=_NEEDS_CLASSES),
+    MetricRecord(
+        "kappa",
+        "Cohen's kappa",
+        sufficient_sums.class_count_sums,
+        sufficient_sums.kappa_from_sums,
+        needs=_NEEDS_CLASSES,
+        lowest=-1.0,
+        chance=0.0,
+        is_proper_name=True,
+    ),
 ]
-METRICS: dict[str, Metric] = {m.name: m for m in _ALL_METRICS}
+_BUILT_IN: dict[str, MetricRecord] = {m.name: m for m in _ALL_METRICS}
+_REGISTERED: dict[str, Metric] = {}  # by the name, the last one given
+METRICS: dict[str, MetricRecord] = dict(_BUILT_IN)

@@ -28,7 +28,7 @@ DIFFERENCE_STEP = 1e-4  # of a row, in numeric derivatives
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Layout = tuple[int, ...]
+Layout = tuple[Any, ...]  # numbers; of a user's metric the rows themselves
 PerClassFunction = Callable[[Floats, Floats, Floats], Floats]  # right, actual, predicted, each (C, B) → (C, B)
 SumsFunction = Callable[[Floats, Layout], Floats]  # (M, B) → (B,)
 
@@ -120,19 +120,19 @@ def top_k_sums(answers: LabelledProbabilities) -> MetricSums:
     p, own = answers.probabilities, answers.label_probabilities[:, None]
     earlier = np.arange(answers.n_classes)[None, :] < answers.labels[:, None]
     ahead = (p > own).sum(axis=1) + ((p == own) & earlier).sum(axis=1)
-    return _sums_for_mean((ahead < TOP_K).astype(np.float64))
+    return sums_for_mean((ahead < TOP_K).astype(np.float64))
 
 
 def log_loss_sums(answers: LabelledProbabilities) -> MetricSums:
     """Negative log of the label's probability, clipped as scikit-learn clips it."""
     eps = np.finfo(np.float64).eps
-    return _sums_for_mean(-np.log(np.clip(answers.label_probabilities, eps, 1 - eps)))
+    return sums_for_mean(-np.log(np.clip(answers.label_probabilities, eps, 1 - eps)))
 
 
 def brier_sums(answers: LabelledProbabilities) -> MetricSums:
     """Brier 1950, summed over classes; of two classes the half, so that both common definitions are met as scikit-learn does."""
     whole = np.square(answers.probabilities).sum(axis=1) - 2 * answers.label_probabilities + 1
-    return _sums_for_mean(whole / 2 if answers.n_classes == 2 else whole)
+    return sums_for_mean(whole / 2 if answers.n_classes == 2 else whole)
 
 
 def calibration_sums(answers: LabelledProbabilities) -> MetricSums:
@@ -149,7 +149,7 @@ def assign_bins(confidence: Floats, bins: int) -> Ints:
     return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
-def _sums_for_mean(values: Floats) -> MetricSums:
+def sums_for_mean(values: Floats) -> MetricSums:
     n = len(values)
     index = np.repeat(np.array([0, 1]), n)
     return MetricSums(index, np.tile(np.arange(n), 2), np.concatenate([values, np.ones(n)]), 2, ())

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
-from phoropter.results.metrics.registry import Metric, get_metric
+from phoropter.results.metrics.metric_record import MetricRecord
+from phoropter.results.metrics.registry import get_metric
 from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities
 from phoropter.results.stats.resampling import BLOCK_CELLS, ResamplingKind, UnitResampler
 
@@ -74,7 +75,8 @@ class BootstrapReplicates:
         """The paired difference. Both must come from one Bootstrap; raises DataError when they visibly do not."""
         if (self.metric, self.n_units, len(self.values)) != (other.metric, other.n_units, len(other.values)):
             raise DataError(
-                f"{self.metric} over {self.n_units} units and {other.metric} over {other.n_units} units are not from one bootstrap"
+                f"{self.metric} over {self.n_units} units and {other.metric} over {other.n_units} units are "
+                "not from one bootstrap: compute both with the same Bootstrap"
             )
         difference, estimate = self.values - other.values, self.estimate - other.estimate
         return BootstrapReplicates(self.metric, estimate, difference, f"paired {self.method}", self.n_units, self.n_redrawn)
@@ -113,9 +115,12 @@ class UnitRows:
         inside: list[tuple[float, Ints]] = []  # of each split where the metric is defined: its value, its units
         for rows, members in zip(self.parts, self.units_by_split, strict=True):
             part = LabelledProbabilities(answers.labels[rows], answers.probabilities[rows])
-            if asked.undefined_reason(part) or np.isnan(value := asked.compute_from_sums(sums := asked.compute_sums(part))):
+            if asked.undefined_reason(part):
                 continue
-            slopes += sums.unit_gradient(asked.compute_gradient(sums), self.units[rows], self.count)
+            value, gradient = asked.compute_unit_gradient(part, self.units[rows], self.count)
+            if np.isnan(value):
+                continue
+            slopes += gradient
             inside.append((value, members))
         if not inside:
             return float("nan"), slopes
@@ -160,16 +165,17 @@ class Bootstrap:
         redrawn = self.draws.redrawn if kind == "whole" else 0
         return BootstrapReplicates(name, estimate, values, method, self.draws.count, redrawn, asked.value_range)
 
-    def _uses_first_order(self, asked: Metric, classes: int) -> bool:
+    def _uses_first_order(self, asked: MetricRecord, classes: int) -> bool:
         ranked = len(self.rows.labels) * classes if "ranks" in asked.needs else 0
-        return self.rows.splits is not None or self.draws.count > MAX_EXACT_UNITS or ranked > MAX_EXACT_RANKS
+        many_rows = asked.max_exact_rows is not None and len(self.rows.labels) > asked.max_exact_rows
+        return self.rows.splits is not None or self.draws.count > MAX_EXACT_UNITS or ranked > MAX_EXACT_RANKS or many_rows
 
-    def _resampling_kind(self, asked: Metric, first_order: bool) -> ResamplingKind:
+    def _resampling_kind(self, asked: MetricRecord, first_order: bool) -> ResamplingKind:
         if "ranks" in asked.needs and self.draws.can_stratify:
             return "stratified"
         return "whole" if "every class" in asked.needs and not first_order else "plain"
 
-    def _exact_replicates(self, asked: Metric, probabilities: NDArray[Any], kind: ResamplingKind) -> tuple[float, Floats]:
+    def _exact_replicates(self, asked: MetricRecord, probabilities: NDArray[Any], kind: ResamplingKind) -> tuple[float, Floats]:
         answers = LabelledProbabilities.from_arrays(self.rows.labels, probabilities)
         values = np.full(self.draws.resamples, np.nan)
         if asked.undefined_reason(answers):
@@ -184,7 +190,9 @@ class Bootstrap:
             )
         return estimate, values
 
-    def _first_order_replicates(self, asked: Metric, probabilities: NDArray[Any], kind: ResamplingKind) -> tuple[float, Floats]:
+    def _first_order_replicates(
+        self, asked: MetricRecord, probabilities: NDArray[Any], kind: ResamplingKind
+    ) -> tuple[float, Floats]:
         """estimate + Σ_u (drawn_u - 1) ∂metric/∂weight_u: the infinitesimal jackknife (Efron 1982, ch. 6), same draws."""
         estimate, slopes = self.rows.compute_influences(asked.name, probabilities)
         if self.draws.count < MIN_UNITS or np.isnan(estimate):

@@ -233,8 +233,10 @@ def _test_on_one_set(a: CandidateScores, b: CandidateScores, common: list[SplitK
     if once and name == "roc_auc" and pa.shape[1] == 2:
         return delong_test(labels == 1, pa[:, 1], pb[:, 1], design.level)
     runs = np.repeat(np.arange(len(sheets)), [len(s[0]) for s in sheets]) if len(sheets) > 1 else None
-    rows = UnitRows(labels, units, runs)
-    if rows.count > NORMAL_LAW_UNITS:
+    rows, metric = UnitRows(labels, units, runs), get_metric(name)
+    if metric.unavailable:
+        return PairedTest("none", NAN, NAN, n_units=rows.count, note=metric.unavailable)
+    if rows.count > NORMAL_LAW_UNITS or (metric.max_exact_rows is not None and len(labels) > metric.max_exact_rows):
         return paired_z_test(name, rows, pa, pb, design.level)
     test = unit_swap_test(name, labels, pa, pb, units, runs, seed=design.seed)
     draws = Bootstrap(labels, units, runs, seed=design.seed)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import StoreError, did_you_mean
 from phoropter.core.seeds import named_generator
-from phoropter.results.metrics.registry import get_metric
+from phoropter.results.metrics.registry import get_metric, metric_names, register_stored_metric
 from phoropter.results.stats.bootstrap import MIN_UNITS, RESAMPLES, ConfidenceInterval, UnitRows
 from phoropter.results.store import Run, Store
 
@@ -51,7 +51,9 @@ def compute_protocol_gaps(
     or are one and the same, SpecError for an unknown metric.
     """
     _refuse_shared_runs(lax, strict)
-    names = metrics or strict.study["study"].get("metrics", _DEFAULT_METRICS)
+    for described in (*lax.study.get("custom_metrics", ()), *strict.study.get("custom_metrics", ())):
+        register_stored_metric(described)
+    names = metrics or metric_names(strict.study["study"].get("metrics", _DEFAULT_METRICS))
     for name in names:
         get_metric(name)
     loose, tight = _runs_by_candidate(lax), _runs_by_candidate(strict)

@@ -200,6 +200,8 @@ def paired_z_test(name: str, rows: UnitRows, a: NDArray[Any], b: NDArray[Any], l
     difference, n = value_a - value_b, rows.count
     if np.isnan(difference) or n < 2:
         return PairedTest("paired z", NAN, NAN, level=level, n_units=n, note="undefined" if n > 1 else f"{n} units in common")
+    if np.isnan(by_a).any() or np.isnan(by_b).any():  # only of a user's metric, whose derivatives are taken by leaving units out
+        return PairedTest("paired z", difference, NAN, level=level, n_units=n, note="undefined without some of the units")
     around = by_a - by_b  # these add up to 0, the units' parts of the difference to the difference
     apart = float(np.sqrt(np.square(around + difference / n).sum()))
     se = float(np.sqrt(np.square(around).sum()))

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.seeds import named_generator
-from phoropter.results.metrics.registry import Metric, get_metric
+from phoropter.results.metrics.metric_record import MetricRecord
+from phoropter.results.metrics.registry import get_metric
 from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities, Layout
 from phoropter.results.stats.bootstrap import encode_names, group_rows_by_split
 from phoropter.results.stats.paired_tests import NAN, ROUNDING_TOLERANCE, PairedTest, cohens_d, drop_undefined
@@ -82,14 +83,14 @@ def unit_swap_test(
 class _SwapSums:
     """The answer sheets of both candidates as 2n rows; an assignment gives each candidate one of the two rows of a sample."""
 
-    metric: Metric
+    metric: MetricRecord
     first_sums: Any  # (M, U) sparse: what the first candidate's rows add
     second_sums: Any  # the same of the second's
     layout: Layout
 
     @classmethod
     def from_answers(
-        cls, asked: Metric, sheets: tuple[LabelledProbabilities, LabelledProbabilities], rows: Ints, units: Ints, count: int
+        cls, asked: MetricRecord, sheets: tuple[LabelledProbabilities, LabelledProbabilities], rows: Ints, units: Ints, count: int
     ) -> _SwapSums | None:
         """None where the metric is undefined. Metrics of order get each sheet's ranks: two scales must not mix."""
         from scipy.stats import rankdata

@@ -1,0 +1,96 @@
+"""One metric as the rest of phoropter uses it: a function of sums over rows, and what tables and sentences need to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from phoropter.results.metrics import sufficient_sums
+from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities, Layout, MetricSums, SumsFunction
+
+MetricNeed = Literal["probabilities", "every class", "ranks"]
+
+
+@dataclass(frozen=True, eq=False)
+class MetricRecord:
+    """One number about predictions.
+
+    percent:           shown as 0–100
+    needs:             `probabilities`, not the most likely class alone; `every class` among the labels of a resample; `ranks`:
+                       every class must be among the labels for it to exist at all, and classes are resampled separately
+    compute_sums:      what each row adds to which sums · value_from_sums: the metric as a function of the sums
+    analytic_gradient: its derivatives by the sums, where numeric ones would be slow
+    lowest:            smallest possible value · highest: largest; None: 1 where higher is better, else infinity
+    chance:            value of a predictor without information: a number where it is the same for all labels, else a
+                       function of the labels (N,); None where neither is known
+    is_proper_name:    the title keeps its capital inside a sentence (`Brier score`)
+    direct_value:      the metric of all rows in one call, where that is faster than by sums
+    unit_influences:   (predictions, (N,) units, U) → (U,) derivatives by the weights of the units, where sums have none
+    max_exact_rows:    above, resamples and permutations are replaced by their first-order approximations
+    unavailable:       why it cannot be computed here, only read from run records; empty where it can
+    """
+
+    name: str
+    title: str
+    compute_sums: Callable[[LabelledProbabilities], MetricSums]
+    value_from_sums: SumsFunction
+    higher_is_better: bool = True
+    percent: bool = False
+    needs: frozenset[MetricNeed] = frozenset()
+    analytic_gradient: Callable[[Floats, Layout], Floats] | None = None
+    lowest: float = 0.0
+    highest: float | None = None
+    chance: float | Callable[[Ints], float] | None = None
+    is_proper_name: bool = False
+    direct_value: Callable[[LabelledProbabilities], float] | None = None
+    unit_influences: Callable[[LabelledProbabilities, Ints, int], Floats] | None = None
+    max_exact_rows: int | None = None
+    unavailable: str = ""
+
+    def compute_value(self, answers: LabelledProbabilities) -> float:
+        """The value, NaN where it is undefined."""
+        if self.undefined_reason(answers):
+            return float("nan")
+        return self.direct_value(answers) if self.direct_value else self.compute_from_sums(self.compute_sums(answers))
+
+    def compute_from_sums(self, added: MetricSums) -> float:
+        """The value of all rows."""
+        return float(self.value_from_sums(added.total_column(), added.layout)[0])
+
+    def compute_gradient(self, added: MetricSums) -> Floats:
+        """(M,) derivatives by the sums."""
+        if self.analytic_gradient:
+            return self.analytic_gradient(added.total_column(), added.layout)
+        return sufficient_sums.numeric_gradient(self.value_from_sums, added.total_column(), added.layout)
+
+    def compute_unit_gradient(self, answers: LabelledProbabilities, units: Ints, count: int) -> tuple[float, Floats]:
+        """(value, (U,) derivatives by the weights of the units). units: (N,) the unit of each row, 0..U-1."""
+        if self.unit_influences:
+            return self.compute_value(answers), self.unit_influences(answers, units, count)
+        sums = self.compute_sums(answers)
+        return self.compute_from_sums(sums), sums.unit_gradient(self.compute_gradient(sums), units, count)
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Bounds of the value."""
+        return self.lowest, (1.0 if self.higher_is_better else float("inf")) if self.highest is None else self.highest
+
+    def chance_value(self, labels: Ints) -> float | None:
+        """The value of a predictor without information on these labels (N,); None where it is not known."""
+        return float(self.chance(labels)) if callable(self.chance) else self.chance
+
+    def undefined_reason(self, answers: LabelledProbabilities) -> str:
+        """Why the metric has no value for these labels, or an empty string."""
+        if self.unavailable:
+            return self.unavailable
+        if not len(answers.labels):
+            return "there are no predictions"
+        if "ranks" in self.needs and (answers.support == 0).any():
+            absent = int(np.flatnonzero(answers.support == 0)[0])
+            return f"{self.title} needs every class among the labels; class {absent} is not among them"
+        if self.compute_sums is sufficient_sums.top_k_sums and answers.n_classes <= sufficient_sums.TOP_K:
+            return f"with {answers.n_classes} classes every answer is among the first {sufficient_sums.TOP_K}"
+        return ""
