@@ -129,7 +129,7 @@ def _no_better_than_chance(summary: StudySummary, design: Design) -> str:
     """
     name, first = summary.metrics[0], summary.candidates[0]
     metric = summary.ranking_metric
-    fixed = metric.chance if isinstance(metric.chance, float) else None  # the same whatever the class frequencies
+    fixed = None if callable(metric.chance) else metric.chance  # the same whatever the class frequencies
     chance = majority_class_scores(summary).get(name) if fixed is None else fixed
     if chance is None or first.replicates is None:
         return ""

@@ -29,13 +29,8 @@ def majority_class_scores(summary: StudySummary) -> dict[str, float]:
     n_classes = len(support)
     metrics = [m for m in summary.metrics if m in _LABEL_METRICS]
     labels = np.repeat(np.arange(n_classes), support)
-    own = {
-        m: value
-        for m in summary.metrics
-        if callable(registry.METRICS[m].chance)
-        for value in [registry.METRICS[m].chance_value(labels)]
-        if value is not None
-    }
+    records = [registry.METRICS[m] for m in summary.metrics]
+    own = {r.name: value for r in records if callable(r.chance) and (value := r.chance_value(labels)) is not None}
     if labels.size * n_classes > MAX_PROBABILITIES:
         return {"accuracy": float(support.max() / support.sum()), **own}
     probabilities = np.zeros((labels.size, n_classes))
