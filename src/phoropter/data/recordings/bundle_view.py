@@ -1,4 +1,4 @@
-"""How a bundle remembers the representation of the recordings it was trained on."""
+"""BundleView: what a bundle records to render new recordings as in training."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from phoropter.data.recordings.views import ChannelView, CtgView
 
 
 class BundleView(Spec):
-    """How the recordings of a study became pictures, for its bundle: the View with nothing left open, and their rate in Hz."""
+    """The View of a study, every default filled in, and the sampling rate of its recordings in Hz."""
 
     view: Annotated[ChannelView | CtgView, Field(discriminator="kind")]
     rate_hz: float
 
 
 def get_bundle_view(dataset: Dataset) -> BundleView | None:
-    """Of a study's dataset; None where it holds pictures."""
+    """The BundleView of a study's dataset; None for a dataset of images."""
     if not isinstance(dataset.pictures, RenderedPictures):
         return None
-    drawing = dataset.pictures.windows
-    return BundleView(view=drawing.view, rate_hz=drawing.recordings[0].rate_hz)
+    windows = dataset.pictures.windows
+    return BundleView(view=windows.view, rate_hz=windows.recordings[0].rate_hz)

@@ -1,4 +1,4 @@
-"""A contact sheet of windows of recordings: what the network sees, under the trace it was drawn from."""
+"""A contact sheet of windows of recordings: each image under the signal it was rendered from."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ FIGURE_EXTENSIONS = (".png", ".svg", ".pdf")
 
 
 def write_contact_sheet(dataset: Dataset, file: Path) -> Path:
-    """Writes a sheet of a dozen windows, the classes in turn and whoever comes, always the same ones of the same dataset.
+    """Writes a sheet of twelve windows, the classes in turn; the same dataset always gives the same windows.
 
-    Raises DataError for a dataset that is none of recordings, or a file that is no picture.
+    Raises DataError for a dataset of images, and for a file that does not end in .png, .svg or .pdf.
     """
     if not isinstance(dataset.pictures, RenderedPictures):
-        raise DataError(f"{dataset.name} holds pictures already; a preview shows windows of recordings")
+        raise DataError(f"{dataset.name} is a dataset of images; a preview shows windows of recordings")
     if file.suffix.lower() not in FIGURE_EXTENSIONS:
         raise DataError(f"{file}: the preview should end in {join_words(FIGURE_EXTENSIONS)}")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -50,13 +50,13 @@ def write_contact_sheet(dataset: Dataset, file: Path) -> Path:
 
 
 def _choose_rows(dataset: Dataset) -> list[int]:
-    """Rows in an order drawn by id, one of each class in turn."""
-    drawn = random_permutation(dataset.hashed_ids, 0, "preview")
+    """Rows in random order by id, one of each class in turn."""
+    shuffled = random_permutation(dataset.hashed_ids, 0, "preview")
     turn = np.zeros(len(dataset), dtype=np.int64)
     for label in np.unique(dataset.labels):
-        mine = drawn[dataset.labels[drawn] == label]
-        turn[mine] = np.arange(len(mine))
-    first = sorted(drawn.tolist(), key=lambda row: (turn[row], dataset.labels[row]))[: SHEET_COLUMNS * SHEET_ROWS]
+        rows = shuffled[dataset.labels[shuffled] == label]
+        turn[rows] = np.arange(len(rows))
+    first = sorted(shuffled.tolist(), key=lambda row: (turn[row], dataset.labels[row]))[: SHEET_COLUMNS * SHEET_ROWS]
     return sorted(first, key=lambda row: (dataset.labels[row], turn[row]))
 
 

@@ -1,11 +1,11 @@
-"""Recordings, cleaned, cut and rendered, as a Dataset whose pictures are drawn when they are asked for.
+"""Windows of recordings as a Dataset whose images are rendered on demand.
 
-A row is a window: its id is the recording's and the second it begins, its group the subject, its span the seconds it covers.
-What a picture is depends on samples and View alone (drawn.py), so the identity is a digest of both, and a recording that
-comes later as a file is drawn as those of the study were. Cutting needs the samples, so opening such a dataset reads the
-recordings; within a process they are read once, whatever the number of variants of a sweep.
+A row is a window: its id is the recording's id and the second the window begins, its group the subject, its span the seconds it
+covers. An image depends on the samples and the View alone (views.py), so its identity is a digest of both, and a recording read
+from a file at prediction time gives the same image. Cutting needs the samples, so opening such a dataset reads the recordings,
+once a process, however many variants a sweep has.
 
-Left out on purpose: reading recordings one by one. They lie in memory (15 subjects of WESAD 0.2 GB, 40,000
+Left out on purpose: reading recordings one by one. They stay in memory (15 subjects of WESAD are 0.2 GB, 40,000
 cardiotocograms 6 GB); what is derived from them does not.
 """
 
@@ -228,7 +228,7 @@ def _select_usable(
         kept.append(recording)
     if not kept:
         first = f"; the first: {problems[0]}" if problems else ""
-        raise DataError(f"none of {len(loaded.recordings)} recordings can be drawn{first}")
+        raise DataError(f"none of {len(loaded.recordings)} recordings can be rendered{first}")
     return kept, problems
 
 

@@ -1,7 +1,7 @@
-"""Views: what is cut out of recordings and drawn; one channel in windows, or a cardiotocogram.
+"""Views: how recordings are cut into windows and rendered as images; one channel, or a cardiotocogram.
 
-A View is plain data. With the samples it decides every pixel, so its plain form is part of the pictures' identity, and a
-recording that comes at prediction time is cut and drawn by the very View of training (rendered.py).
+A View is plain data. Together with the samples it decides every pixel, so its plain form is part of the images' identity, and a
+bundle records it to cut and render recordings at prediction time as in training.
 """
 
 from __future__ import annotations
@@ -34,19 +34,21 @@ from phoropter.signals.windows import WindowRule, WindowTable, event_windows, ex
 
 Bytes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
-UNKNOWN_CLASS = ""  # the class of a window nobody knows the class of
+UNKNOWN_CLASS = ""  # class name of windows without a known class
 GreyScale = Literal["per-image", "per-subject"]
-BEAT_WINDOW_S = 0.8  # a window about a heartbeat: from one to the next at 75 a minute
-_CHUNK_WINDOWS = 256  # windows whose grey scale is looked for at once
+BEAT_WINDOW_S = 0.8  # length of a window around a heartbeat: the interval at 75 beats a minute
+_CHUNK_WINDOWS = 256  # windows whose values are in memory at once while grey scales are computed
 
 
 class ChannelView(Spec):
-    """Windows of one channel, drawn one picture each.
+    """Windows of one channel, each rendered as one image.
 
-    rule:    how they follow each other; None: one about each event, `event_s` long
-    labels:  span or event label → class; None: as they are
-    outcome: a rule that makes the classes of whole recordings instead
-    classes: in the order of the labels, where the order is known beforehand
+    rule:            how windows follow each other; None: one around each event, `event_s` seconds long
+    labels:          label of a span or event → class; None: labels are the classes
+    outcome:         a rule that classifies recordings by their outcome, in place of labels
+    classes:         the classes in order, where it is known beforehand
+    grey_scale:      "per-subject": the grey scale spans all windows of a subject
+    require_r_peaks: refuse recordings without a heartbeat
     """
 
     kind: Literal["channel"] = "channel"
@@ -67,27 +69,27 @@ class ChannelView(Spec):
 
     @property
     def summary_text(self) -> str:
-        """For the dataset's notes."""
+        """One line for the dataset's notes."""
         if self.rule is None:
-            how = f"one window of {self.event_s:g} s about each event"
+            how = f"one window of {self.event_s:g} s around each event"
         else:
             step = f"{self.rule.step_s:g} s apart" if self.rule.step_s is not None else f"with gaps of {self.rule.gap_s:g} s"
             how = f"windows of {self.rule.length_s:g} s {step}"
         grey = "each subject" if self.pools_grey_scale else "each window"
-        return f"{how}, {self.channel} drawn as {self.representation.kind}, grey scale of {grey}"
+        return f"{how}, {self.channel} as {self.representation.kind}, grey scale of {grey}"
 
     @property
     def window_settings(self) -> dict[str, Any]:
-        """What the table of windows depends on."""
+        """The settings that decide the table of windows."""
         return {name: value for name, value in self.plain().items() if name not in ("representation", "grey_scale", "classes")}
 
     @property
     def image_settings(self) -> dict[str, Any]:
-        """What the picture of a given window depends on, and labels do not."""
+        """The settings that decide the image of a given window, whatever its label."""
         return {name: self.plain()[name] for name in ("kind", "channel", "representation", "grey_scale")}
 
     def check_recording(self, recording: Recording) -> None:
-        """Raises DataError for a recording that cannot be cut or drawn."""
+        """Raises DataError for a recording that cannot be cut or rendered."""
         samples = recording.channel(self.channel)
         if not np.isfinite(samples).any():
             raise DataError(f"recording {recording.id}: channel {self.channel} has no finite sample: leave the recording out")
@@ -98,11 +100,15 @@ class ChannelView(Spec):
         self._apply_outcome_rule(recording)
 
     def missing_fraction(self, recording: Recording) -> float:
-        """The share of its samples that were not measured."""
+        """The share of samples that were not measured, 0 to 1."""
         return float(np.isnan(recording.channel(self.channel)).mean())
 
     def build_window_table(self, recordings: Sequence[Recording], unknown: bool) -> WindowTable:
-        """The table. A recording without any label is cut whole into windows of the class UNKNOWN, or left out and counted."""
+        """The table of windows of all recordings.
+
+        A recording without any label is left out and counted; with `unknown`, it is cut from beginning to end into windows of
+        UNKNOWN_CLASS.
+        """
         known = [self._apply_outcome_rule(recording) for recording in recordings]
         blank = [self.rule is not None and r.label is None and not r.spans for r in known]
         table = self._cut_by_rule(
@@ -114,8 +120,8 @@ class ChannelView(Spec):
     def _apply_outcome_rule(self, recording: Recording) -> Recording:
         if self.outcome is None:
             return recording
-        found = outcome_class(recording.outcome, self.outcome, f"recording {recording.id}")
-        return replace(recording, label=found, spans=())
+        label = outcome_class(recording.outcome, self.outcome, f"recording {recording.id}")
+        return replace(recording, label=label, spans=())
 
     def _cut_by_rule(self, recordings: Sequence[Recording]) -> WindowTable:
         if self.rule is None:
@@ -123,11 +129,11 @@ class ChannelView(Spec):
         unknown = {UNKNOWN_CLASS: UNKNOWN_CLASS} if any(r.label == UNKNOWN_CLASS for r in recordings) else {}
         labels = None if self.labels is None else self.labels | unknown
         if labels and unknown and all(r.label == UNKNOWN_CLASS for r in recordings):
-            labels = unknown  # nothing to learn from: no class need occur
+            labels = unknown  # nothing is trained on these, so no class needs to occur
         return sliding_windows(recordings, self.rule, labels, (self.channel,))
 
     def compute_value_ranges(self, recordings: Sequence[Recording], table: WindowTable) -> NDArray[Any] | None:
-        """(N, 2) the grey scale of every window of the table, where it is not the window's own."""
+        """(N, 2) lowest and highest value of each window's grey scale; None where every window has its own."""
         if not self.pools_grey_scale:
             return None
         parts = np.array_split(np.arange(len(table)), -(-len(table) // _CHUNK_WINDOWS))
@@ -145,7 +151,7 @@ class ChannelView(Spec):
         )
 
     def source_signals(self, recordings: Sequence[Recording], table: WindowTable, row: int) -> dict[str, NDArray[np.float32]]:
-        """What the picture of a row was drawn from, by channel, for people."""
+        """Channel → the samples of a row's window, for plots."""
         return {self.channel: self._extract_samples(recordings, table, np.array([row]))[0]}
 
     def _extract_samples(self, recordings: Sequence[Recording], table: WindowTable, rows: Rows) -> NDArray[np.float32]:
@@ -153,9 +159,9 @@ class ChannelView(Spec):
 
 
 class CtgView(Spec):
-    """A birth's heart rate, contractions and baseline, cleaned whole, then cut, filtered and drawn as one picture.
+    """Fetal heart rate, contractions and baseline of a birth: cleaned as a whole record, cut, filtered, rendered as one image.
 
-    outcome: the rule that makes the classes; None: the recordings' own labels
+    outcome: the rule that classifies births; None: the recordings' own labels
     """
 
     kind: Literal["ctg"] = "ctg"
@@ -171,20 +177,20 @@ class CtgView(Spec):
 
     @property
     def summary_text(self) -> str:
-        """For the dataset's notes."""
-        which, minutes = self.clean.window.position, self.clean.window.length_s / 60
-        return f"windows of {minutes:g} min ({which}), at most {self.clean.window.max_missing:.0%} missing, labels by " + (
+        """One line for the dataset's notes."""
+        position, minutes = self.clean.window.position, self.clean.window.length_s / 60
+        return f"windows of {minutes:g} min ({position}), at most {self.clean.window.max_missing:.0%} missing, labels by " + (
             self.outcome or "the recordings"
         )
 
     @property
     def window_settings(self) -> dict[str, Any]:
-        """What the table of windows depends on."""
+        """The settings that decide the table of windows."""
         return {"kind": self.kind, "fhr": self.clean.fhr.plain(), "window": self.clean.window.plain(), "outcome": self.outcome}
 
     @property
     def image_settings(self) -> dict[str, Any]:
-        """What the picture of a given window depends on, and labels do not."""
+        """The settings that decide the image of a given window, whatever its label."""
         return {
             "kind": self.kind,
             "representation": self.representation.plain(),
@@ -192,18 +198,18 @@ class CtgView(Spec):
         }
 
     def check_recording(self, recording: Recording) -> None:
-        """Raises DataError for a record without one of the two channels, or whose outcome is no number."""
+        """Raises DataError for a record without FHR or UC, or whose outcome is not a number."""
         for name in CTG_CHANNELS[:2]:
             recording.channel(name)
         self._class_name(recording)
 
     def missing_fraction(self, recording: Recording) -> float:
-        """The share of the heart rate that was not measured, or out of range."""
+        """The share of heart-rate samples that were not measured or are out of range, 0 to 1."""
         rate, rules = recording.channel("FHR"), self.clean.fhr
         return float((np.isnan(rate) | (rate <= rules.low_bpm) | (rate >= rules.high_bpm)).mean())
 
     def build_window_table(self, recordings: Sequence[Recording], unknown: bool) -> WindowTable:
-        """The table. A record without a class is given the class UNKNOWN, or left out and counted."""
+        """The table of windows. A record without a class is left out and counted; with `unknown`, it gets UNKNOWN_CLASS."""
         classes = [self._class_name(recording) for recording in recordings]
         return ctg_windows(recordings, [UNKNOWN_CLASS if c is None and unknown else c for c in classes], self.clean)
 
@@ -213,20 +219,20 @@ class CtgView(Spec):
         return outcome_class(recording.outcome, self.outcome, f"recording {recording.id}")
 
     def compute_value_ranges(self, recordings: Sequence[Recording], table: WindowTable) -> None:
-        """The axes are fixed."""
+        """None: the axes are fixed."""
 
     def render_rows(self, recordings: Sequence[Recording], table: WindowTable, rows: Rows, ranges: object) -> Bytes:
-        """Rows of the table → (m, S, S, 3); each record is cleaned once."""
+        """Rows of the table → (m, S, S, 3); each record is cleaned once, whatever the number of its rows."""
         size = self.representation.size
         out = np.empty((len(rows), size, size, 3), np.uint8)
         for index in np.unique(table.recording[rows]):
-            mine = np.flatnonzero(table.recording[rows] == index)
-            pieces = self._extract_samples(recordings[index], table.start[rows[mine]].tolist())
-            out[mine] = render_windows(pieces, recordings[index].rate_hz, self.representation)
+            places = np.flatnonzero(table.recording[rows] == index)
+            pieces = self._extract_samples(recordings[index], table.start[rows[places]].tolist())
+            out[places] = render_windows(pieces, recordings[index].rate_hz, self.representation)
         return out
 
     def source_signals(self, recordings: Sequence[Recording], table: WindowTable, row: int) -> dict[str, NDArray[np.float32]]:
-        """What the picture of a row was drawn from, by channel, for people."""
+        """Channel → the samples of a row's window, for plots."""
         window = self._extract_samples(recordings[int(table.recording[row])], [int(table.start[row])])[0]
         return {name: window[at] for at, name in enumerate(CTG_CHANNELS)}
 
