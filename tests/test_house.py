@@ -25,12 +25,14 @@ RANKS = {
     "deploy": 4,
     "console": 5,
     "api": 5,
-    "cli": 6,
-    "__main__": 7,
+    "study_parts": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 TORCH_ROOMS = {"models", "training", "deploy"}
 TORCH_FREE = {"models/__init__.py", "models/spec.py", "models/catalog.py", "training/__init__.py", "deploy/__init__.py"}
-TORCH_FREE |= {f"training/{name}.py" for name in ("candidate", "entries", "recipe", "presets", "views", "lineage")}
+TORCH_FREE |= {f"training/candidates/{p.name}" for p in (SOURCE / "training" / "candidates").glob("*.py")}
+TORCH_FREE |= {"training/augmentation/spec.py", "training/augmentation/custom_step.py", "training/trained_on.py"}
 TORCH_ALSO = {"study/run.py", "study/computation.py", "study/record.py", "study/executors.py"}
 
 

@@ -288,7 +288,8 @@ def _draw_custom(step: AugmentationStep, draws: AugmentationDraws, shape: Shape)
 def _apply_custom_image(step: AugmentationStep, picture: Bytes, row: list[float]) -> Bytes:
     # A copy: the image may be a read-only piece of a memory-mapped file, and the step may write into what it is given
     images = torch.from_numpy(picture.copy())[None]
-    return apply_custom_step(step, images, np.array([row], np.float64)).numpy()[0]
+    image: Bytes = apply_custom_step(step, images, np.array([row], np.float64)).numpy()[0]
+    return image
 
 
 def apply_custom_step(step: AugmentationStep, images: torch.Tensor, uniforms: NDArray[np.float64]) -> torch.Tensor:

@@ -36,4 +36,5 @@ def has_bf16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     except OSError:
         return False
     supported = [bool({"avx512_bf16", "amx_bf16"}.intersection(words)) for words in flags]
-    return bool(supported) and all(supported) and torch.backends.mkldnn.is_available()
+    has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(supported) and all(supported) and has_onednn

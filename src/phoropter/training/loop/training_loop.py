@@ -152,7 +152,8 @@ class _PhaseTrainer:
         seed_step(self.seed, epoch, index)
         with autocast_context(self.device, self.dtype):
             loss, logits = self.setup.objective(batch)
-        self.scaler.scale(loss / group).backward()  # the mean over the accumulated batches
+        # The mean over the accumulated batches
+        self.scaler.scale(loss / group).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             hits = (logits.argmax(1) == batch.labels).sum()
             count = len(batch.rows)
