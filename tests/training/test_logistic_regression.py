@@ -47,7 +47,7 @@ def reference(features: Any, dataset: Dataset, rows: Any, penalty: float) -> Any
 @pytest.mark.parametrize("penalty", [0.3, 0.01])
 def test_every_fold_is_the_optimum_scikit_learn_finds(penalty: float) -> None:
     dataset, features, made = material()
-    found = fit_logistic(features, [LogisticProblem(dataset, s) for s in made], [penalty], 3, CPU, slope=1e-6)
+    found = fit_logistic(features, [LogisticProblem(dataset, s) for s in made], [penalty], 3, CPU, tolerance=1e-6)
     for split, one in zip(made, found, strict=True):
         logits = torch.from_numpy(features[split.test]) @ one.weight.T + one.bias
         expected = reference(features, dataset, split.train, penalty)(split.test)
@@ -58,7 +58,7 @@ def test_every_fold_is_the_optimum_scikit_learn_finds(penalty: float) -> None:
 def test_class_weights_weigh_rows() -> None:
     dataset, features, made = material()
     weights = torch.linspace(0.5, 3, 10)
-    (one,) = fit_logistic(features, [LogisticProblem(dataset, made[0], weights)], [0.05], 3, CPU, slope=1e-6)
+    (one,) = fit_logistic(features, [LogisticProblem(dataset, made[0], weights)], [0.05], 3, CPU, tolerance=1e-6)
     rows = made[0].train
     mass = weights.numpy()[dataset.labels[rows]]
     scaler = StandardScaler().fit(features[rows])

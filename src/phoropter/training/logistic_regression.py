@@ -1,17 +1,18 @@
-"""A linear head is a convex problem: solving it beats training it. Multinomial logistic regression with an L2 penalty, for many
-folds at once, and the penalty chosen on inner folds of the training rows.
+"""Multinomial logistic regression with an L2 penalty, for many folds at once, with the penalty chosen on inner folds.
 
 For each run, over its n training rows with weights m_i (1, or the class's weight), features standardised by these rows:
 
     minimise over W, b:   Σ m_i CE(W x̃_i + b, y_i) / Σ m_i  +  λ/2 · ‖W‖²
 
-which is scikit-learn's LogisticRegression with C = 1 / (λ n). Solved by L-BFGS (Nocedal & Wright 2006, algorithm 7.4) in the
-metric of the classes' own blocks of the Hessian, bias included: first of those where all classes are as likely, which are one;
-for many runs also of those where they are after some steps; so that a dozen steps or two do. The features of all rows are read
-by all runs in one matrix product; a run counts its own training rows and nothing else, and of the others only the metric and the
-place of the origin know. The line search costs no product: logits are linear in the step.
+which is scikit-learn's LogisticRegression with C = 1 / (λ n).
 
-Left out: L1 penalties; more classes × rows × runs than memory holds are solved some runs at a time.
+Preconditioned L-BFGS (Nocedal & Wright 2006, algorithm 7.4). The preconditioner is the block-diagonal (per class) Hessian, bias
+included: first at uniform probabilities, where all blocks are equal, and for many runs recomputed after 4 steps at their mean
+probabilities. 12–24 iterations suffice. All runs read the features of all rows in one matrix product, and a run's weights are 0
+outside its own training rows; the preconditioner and the centring use the union of the runs' training rows, which changes the
+path of the solver and not the optimum. The line search costs no product: logits are linear in the step.
+
+Left out: L1 penalties.
 
 Letters: R runs, N rows, D width, C classes.
 """
@@ -32,20 +33,20 @@ from phoropter.data.dataset import Dataset
 from phoropter.data.splits.group_kfold import balanced_group_partition
 from phoropter.data.splits.protocol import Split
 
-LBFGS_MEMORY = 10  # steps L-BFGS remembers
-MAX_ITERATIONS = 200  # and the most it takes
-PRECONDITIONER_REFRESH_STEP = 4  # the step before which the metric is taken anew
-MAX_LOGITS = 2**25  # logits held at once: R · C · N
+LBFGS_MEMORY = 10  # pairs of step and gradient change that L-BFGS keeps
+MAX_ITERATIONS = 200
+PRECONDITIONER_REFRESH_STEP = 4  # the iteration before which the preconditioner is recomputed
+MAX_LOGITS = 2**25  # logits in memory at once: R · C · N
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class LogisticFit:
-    """A linear head for features as they are stored: logits = weight @ x + bias.
+    """A linear head for features as they are stored, on the CPU: logits = weight @ x + bias.
 
     weight: (C, D) float32 · bias: (C,) · loss: mean over the training rows, without the penalty · accuracy: on them
-    note: the penalty, how it was chosen, and how far the slope is from 0
+    info: the penalty, the loss of each on the inner folds, and the largest entry of the gradient that is left
     """
 
     weight: Tensor
@@ -57,7 +58,7 @@ class LogisticFit:
 
 @dataclass(frozen=True, eq=False)
 class LogisticProblem:
-    """What one run is fitted to. rows: to train on · weights: (C,) of the classes, or None."""
+    """What one run is fitted to: the training rows of a split. weights: (C,) of the classes, or None."""
 
     dataset: Dataset
     split: Split
@@ -70,42 +71,38 @@ def fit_logistic(
     penalties: Sequence[float],
     folds: int,
     device: torch.device,
-    slope: float = 1e-4,
+    tolerance: float = 1e-4,
 ) -> list[LogisticFit]:
-    """(N, D) stored features → the head of each problem. Of several penalties the one with the least loss on `folds` inner folds
-    of the training rows is taken, the larger of two equal ones; then all training rows are fitted.
+    """(N, D) stored features → the head of each problem, fitted to all its training rows, under the penalty with the least loss
+    on `folds` inner folds of them (of equal ones the largest).
 
-    slope: largest entry of the gradient at which a problem counts as solved (scikit-learn's `tol`)
+    tolerance: largest entry of the gradient at which a problem counts as solved (scikit-learn's `tol`)
     """
     data = _StandardizedFeatures(features, problems, device)
-    falling = sorted({float(p) for p in penalties}, reverse=True)
+    descending = sorted({float(p) for p in penalties}, reverse=True)
     scores: list[dict[float, float]] = [{} for _ in problems]
-    if len(falling) > 1:
-        inner = [(i, *parts) for i, p in enumerate(problems) for parts in split_inner_folds(p, folds)]
-        for some in _split_by_memory(inner, data.logits_per_run):
-            _score_penalties(data, some, falling, scores, slope)
-    chosen = [min(falling, key=lambda p: (s[p], -p)) if s else falling[0] for s in scores]
-    found: dict[int, LogisticFit] = {}
+    if len(descending) > 1:
+        inner_splits = [(i, *parts) for i, p in enumerate(problems) for parts in split_inner_folds(p, folds)]
+        for portion in _split_by_memory(inner_splits, data.logits_per_run):
+            _score_penalties(data, portion, descending, scores, tolerance)
+    chosen = [min(descending, key=lambda p: (s[p], -p)) if s else descending[0] for s in scores]
+    fits: dict[int, LogisticFit] = {}
     for penalty in sorted(set(chosen)):
-        mine = [(i, problems[i].split.train, None) for i, p in enumerate(chosen) if p == penalty]
-        for portion in _split_by_memory(mine, data.logits_per_run):
-            fit = _BatchedSolver(data, [(i, rows) for i, rows, _ in portion], slope)
-            fit.minimize_objective(penalty)
-            for (i, _, _), (weight, bias, loss, hits, left) in zip(portion, fit.collect_results(), strict=True):
-                note: dict[str, Any] = {
-                    "penalty": penalty,
-                    "slope": left,
-                    "steps": fit.iterations,
-                    "inner_folds": folds if scores[i] else None,
-                }
-                note["inner_loss"] = {f"{p:g}": round(v, 6) for p, v in scores[i].items()}
-                found[i] = LogisticFit(weight, bias, loss, hits, note)
-    return [found[i] for i in range(len(problems))]
+        runs = [(i, problems[i].split.train) for i, p in enumerate(chosen) if p == penalty]
+        for part in _split_by_memory(runs, data.logits_per_run):
+            solver = _BatchedSolver(data, part, tolerance)
+            solver.minimize_objective(penalty)
+            for (i, _), (weight, bias, loss, accuracy, left) in zip(part, solver.collect_results(), strict=True):
+                inner = {f"{p:g}": round(v, 6) for p, v in scores[i].items()}
+                info: dict[str, Any] = {"penalty": penalty, "slope": left, "steps": solver.iterations}
+                info |= {"inner_folds": folds if inner else None, "inner_loss": inner}
+                fits[i] = LogisticFit(weight, bias, loss, accuracy, info)
+    return [fits[i] for i in range(len(problems))]
 
 
 def split_inner_folds(problem: LogisticProblem, folds: int) -> Iterator[tuple[Rows, Rows]]:
-    """The training rows of a split as (to fit, to judge), `folds` times, classes in proportion; whole groups where the split
-    keeps them together, too."""
+    """The training rows of a split as (rows to fit, rows to validate), `folds` times, classes in proportion; groups are kept
+    together where the split keeps them together."""
     dataset, split = problem.dataset, problem.split
     rows, groups = split.train, dataset.groups
     if groups is not None and not len(np.intersect1d(groups[split.train], groups[split.test])):
@@ -113,9 +110,8 @@ def split_inner_folds(problem: LogisticProblem, folds: int) -> Iterator[tuple[Ro
         counts = np.zeros((index.max() + 1, len(dataset.classes)), dtype=np.int64)
         np.add.at(counts, (index, dataset.labels[rows]), 1)
         folds = min(folds, len(counts))
-        part = balanced_group_partition(
-            counts, np.full(folds, 1 / folds), named_generator(split.seed, "inner folds", split.name)
-        )[index]
+        generator = named_generator(split.seed, "inner folds", split.name)
+        part = balanced_group_partition(counts, np.full(folds, 1 / folds), generator)[index]
     else:
         shuffled = rows[random_permutation(dataset.hashed_ids[rows], split.seed, "inner folds")]
         shuffled = shuffled[np.argsort(dataset.labels[shuffled], kind="stable")]
@@ -125,29 +121,29 @@ def split_inner_folds(problem: LogisticProblem, folds: int) -> Iterator[tuple[Ro
             yield np.sort(rows[part != fold]), np.sort(rows[part == fold])
 
 
-def _split_by_memory(runs: list[Any], cells: int) -> Iterator[list[Any]]:
-    """As many runs at once as memory is meant for."""
-    size = max(1, MAX_LOGITS // cells)
-    for start in range(0, len(runs), size):
-        yield runs[start : start + size]
+def _split_by_memory(runs: list[Any], logits_per_run: int) -> Iterator[list[Any]]:
+    """Portions of the runs whose logits fit into MAX_LOGITS."""
+    size = max(1, MAX_LOGITS // logits_per_run)
+    yield from (runs[start : start + size] for start in range(0, len(runs), size))
 
 
 def _score_penalties(
-    data: _StandardizedFeatures, some: list[Any], falling: Sequence[float], scores: list[dict[float, float]], slope: float
+    data: _StandardizedFeatures, folds: list[Any], descending: list[float], scores: list[dict[float, float]], tolerance: float
 ) -> None:
-    """Adds to each problem's scores the loss on what its inner folds held out, from the largest penalty down."""
-    fit = _BatchedSolver(data, [(i, rows) for i, rows, _ in some], slope)
-    judged = data.build_row_weights([(i, rows) for i, _, rows in some], normed=False)
-    shares = judged.sum(1) / torch.tensor([len(data.problems[i].split.train) for i, _, _ in some], device=judged.device)
-    for penalty in falling:
-        fit.minimize_objective(penalty)
-        losses = (fit.row_losses() * judged).sum(1) / judged.sum(1) * shares
-        for (i, _, _), loss in zip(some, losses.tolist(), strict=True):
+    """Adds to each problem's scores the mean loss on the rows its inner folds validate on; folds: (problem, fit, validate)."""
+    solver = _BatchedSolver(data, [(i, rows) for i, rows, _ in folds], tolerance)
+    validated = data.build_row_weights([(i, rows) for i, _, rows in folds], normalized=False)
+    shares = validated.sum(1) / torch.tensor([len(data.problems[i].split.train) for i, _, _ in folds], device=validated.device)
+    for penalty in descending:
+        solver.minimize_objective(penalty)
+        losses = (solver.row_losses() * validated).sum(1) / validated.sum(1) * shares
+        for (i, _, _), loss in zip(folds, losses.tolist(), strict=True):
             scores[i][penalty] = scores[i].get(penalty, 0.0) + loss
 
 
 class _StandardizedFeatures:
-    """Features of all rows some problem trains on, about a common origin at a common scale; x: (N, D)."""
+    """x: (N, D) features of all rows that some problem trains on, standardised in common, so that float32 sums are precise; each
+    run standardises by its own rows on top of that (_BatchedSolver)."""
 
     def __init__(self, features: NDArray[np.float32], problems: Sequence[LogisticProblem], device: torch.device) -> None:
         self.problems = problems
@@ -164,50 +160,47 @@ class _StandardizedFeatures:
         self.x = x / self.scale
         self.gram = self._weighted_gram(torch.full((len(self.x),), 1 / len(self.x), device=device))
         self.preconditioners: dict[float, Tensor] = {}
-
-    @property
-    def logits_per_run(self) -> int:
-        """Logits of one run."""
-        return self.classes * len(self.rows)
+        self.logits_per_run = self.classes * len(self.rows)
 
     def uniform_preconditioner(self, penalty: float) -> Tensor:
-        """(1, D + 1, D + 1) the inverse of a class's block of the Hessian where all classes are as likely."""
+        """(1, D + 1, D + 1) inverse of a class's block of the Hessian at uniform probabilities, (1 − 1/C)/C · Σ x xᵀ."""
         if penalty not in self.preconditioners:
             self.preconditioners[penalty] = _invert_hessians(self.gram[None] * ((1 - 1 / self.classes) / self.classes), penalty)
         return self.preconditioners[penalty]
 
     def class_preconditioners(self, weights: Tensor, penalty: float) -> Tensor:
-        """(C, N) weights of the rows → (C, D + 1, D + 1) the inverse of each class's own block of the Hessian."""
+        """(C, N) row weights p(1 − p) → (C, D + 1, D + 1) inverse of each class's own block of the Hessian."""
         return _invert_hessians(torch.stack([self._weighted_gram(w) for w in weights]), penalty)
 
     def _weighted_gram(self, weights: Tensor) -> Tensor:
-        """(N,) weights of the rows → (D + 1, D + 1) Σ w x xᵀ, x with a one at its end for the bias."""
+        """(N,) row weights → (D + 1, D + 1) Σ w x xᵀ, with a one appended to x for the bias."""
         weighted = self.x * weights[:, None]
-        of_bias = torch.cat([weighted.sum(0), weights.sum()[None]])
-        return torch.cat([torch.cat([weighted.T @ self.x, of_bias[None, :-1]]), of_bias[:, None]], 1)
+        bias_column = torch.cat([weighted.sum(0), weights.sum()[None]])
+        return torch.cat([torch.cat([weighted.T @ self.x, bias_column[None, :-1]]), bias_column[:, None]], 1)
 
     def refresh_pays_off(self, runs: int) -> bool:
-        """Whether the classes' own metrics cost less than some twenty steps of so many runs."""
+        """Whether a preconditioner for each class (2·N·C·D² operations) costs less than twenty steps of the runs (4·N·C·D·R)."""
         return self.x.shape[1] < 40 * runs and self.classes * self.x.shape[1] ** 2 < MAX_LOGITS
 
-    def build_row_weights(self, runs: Sequence[tuple[int, Rows]], normed: bool) -> Tensor:
-        """(R, N) the weight of each row in each run: 0 where it is none of its rows; `normed`: together 1."""
-        made = np.zeros((len(runs), len(self.rows)), dtype=np.float32)
-        for mine, (i, rows) in zip(made, runs, strict=True):
-            weights = self.problems[i].weights if normed else None
-            mine[self.row_positions[rows]] = 1.0 if weights is None else weights.numpy()[self.problems[i].dataset.labels[rows]]
-        if normed:
-            made /= made.sum(1, keepdims=True, dtype=np.float64).astype(np.float32)
-        return torch.from_numpy(made).to(self.x.device)
+    def build_row_weights(self, runs: Sequence[tuple[int, Rows]], normalized: bool) -> Tensor:
+        """(problem, rows) of each run → (R, N) 1 on its rows, else 0; `normalized`: by class weights, with a sum of 1."""
+        matrix = np.zeros((len(runs), len(self.rows)), dtype=np.float32)
+        for row_weights, (i, rows) in zip(matrix, runs, strict=True):
+            weights = self.problems[i].weights if normalized else None
+            labels = self.problems[i].dataset.labels[rows]
+            row_weights[self.row_positions[rows]] = 1.0 if weights is None else weights.cpu().numpy()[labels]
+        if normalized:
+            matrix /= matrix.sum(1, keepdims=True, dtype=np.float64).astype(np.float32)
+        return torch.from_numpy(matrix).to(self.x.device)
 
 
-def _invert_hessians(bend: Tensor, penalty: float) -> Tensor:
-    """Of Hessians without the penalty, which knows no bias."""
-    bend.diagonal(dim1=1, dim2=2).add_(1e-6)
-    bend.diagonal(dim1=1, dim2=2)[:, :-1].add_(penalty)
-    factor, failed = torch.linalg.cholesky_ex(bend)
+def _invert_hessians(hessians: Tensor, penalty: float) -> Tensor:
+    """(…, D + 1, D + 1) Hessians of the loss → inverses of those with the penalty, which does not act on the bias."""
+    hessians.diagonal(dim1=1, dim2=2).add_(1e-6)  # a constant feature would make one singular
+    hessians.diagonal(dim1=1, dim2=2)[:, :-1].add_(penalty)
+    factor, failed = torch.linalg.cholesky_ex(hessians)
     if failed.any():  # rounding has made it indefinite
-        factor = torch.linalg.cholesky(bend.double()).to(bend)
+        factor = torch.linalg.cholesky(hessians.double()).to(hessians)
     return torch.cholesky_inverse(factor)
 
 
@@ -216,69 +209,69 @@ def _replace_zeros(scale: Tensor) -> Tensor:
 
 
 class _BatchedSolver:
-    """R problems of one penalty after another. theta: (R, C, D + 1), the bias last, for features standardised by each run."""
+    """R problems, solved together for one penalty after another. theta: (R, C, D + 1) weights, the bias last, for features
+    standardised by each run's own rows."""
 
-    def __init__(self, data: _StandardizedFeatures, runs: Sequence[tuple[int, Rows]], slope: float) -> None:
-        self.data, self.tolerance, self.iterations = data, slope, 0
-        plain = data.build_row_weights([(i, rows) for i, rows in runs], normed=False)
-        self.row_mask = plain
-        counts = plain.sum(1, keepdim=True)
-        self.mean = plain @ data.x / counts  # (R, D)
-        self.scale = _replace_zeros((plain @ data.x.square() / counts - self.mean.square()).clamp_min(0).sqrt())
-        self.row_weights = data.build_row_weights(runs, normed=True)  # (R, N)
+    def __init__(self, data: _StandardizedFeatures, runs: Sequence[tuple[int, Rows]], tolerance: float) -> None:
+        self.data, self.tolerance, self.iterations = data, tolerance, 0
+        self.row_mask = mask = data.build_row_weights(runs, normalized=False)
+        counts = mask.sum(1, keepdim=True)
+        self.mean = mask @ data.x / counts  # (R, D)
+        self.scale = _replace_zeros((mask @ data.x.square() / counts - self.mean.square()).clamp_min(0).sqrt())
+        self.row_weights = data.build_row_weights(runs, normalized=True)  # (R, N)
         self.theta = torch.zeros(len(runs), data.classes, data.x.shape[1] + 1, device=data.x.device)
         self.labels = data.labels.expand(len(runs), 1, -1)  # (R, 1, N)
         self.logits = torch.zeros(len(runs), data.classes, len(data.x), device=data.x.device)
 
     def row_losses(self) -> Tensor:
-        """(R, N) of every row, whether trained on or not."""
+        """(R, N) losses of all rows, trained on or not."""
         return torch.logsumexp(self.logits, 1) - self.logits.gather(1, self.labels)[:, 0]
 
     def minimize_objective(self, penalty: float) -> None:
-        """On from where it is to the minimum for this penalty."""
+        """Moves `theta` to the minimum for this penalty; runs that are solved stand still while the others go on."""
         memory: list[tuple[Tensor, Tensor, Tensor]] = []
-        worth = self.data.refresh_pays_off(len(self.theta))
-        anew = (
-            PRECONDITIONER_REFRESH_STEP if self.iterations == 0 else 0
-        )  # the step before which the metric is taken where the runs then are
+        refresh = self.data.refresh_pays_off(len(self.theta))
+        # From 0 the first steps lead away from uniform probabilities; a later penalty begins near its minimum
+        refresh_at = PRECONDITIONER_REFRESH_STEP if self.iterations == 0 else 0
         self.preconditioner = self.data.uniform_preconditioner(penalty)
         point = self._evaluate_point(self.logits, self.theta, penalty)
         gradient = self._compute_gradient(point, penalty)
-        for number in range(MAX_ITERATIONS):
+        for iteration in range(MAX_ITERATIONS):
             self.max_gradient = gradient.abs().amax((1, 2))
-            going = self.max_gradient > self.tolerance
-            if not going.any():
+            active = self.max_gradient > self.tolerance
+            if not active.any():
                 return
             self.iterations += 1
-            if number == anew and worth:
+            if iteration == refresh_at and refresh:
                 self.preconditioner = self._local_preconditioner(penalty)
             direction = -self._two_loop_recursion(gradient, memory)
-            falls = (direction * gradient).sum((1, 2))
-            uphill = falls >= 0
-            if uphill.any():  # only where rounding has made the memory useless
+            slopes = (direction * gradient).sum((1, 2))
+            uphill = slopes >= 0
+            if uphill.any():  # only where rounding has spoilt the memory
                 direction = torch.where(uphill[:, None, None], -self._apply_preconditioner(gradient), direction)
-                falls = (direction * gradient).sum((1, 2))
-            before = gradient
-            point, moved = self._line_search(point, falls, direction, going, penalty)
+                slopes = (direction * gradient).sum((1, 2))
+            previous = gradient
+            point, step = self._line_search(point, slopes, direction, active, penalty)
             gradient = self._compute_gradient(point, penalty)
-            turned = gradient - before
-            bend = (moved * turned).sum((1, 2))
-            kept = bend > 1e-10
-            memory.append((moved * kept[:, None, None], turned, torch.where(kept, 1 / bend.clamp_min(1e-30), 0.0)))
+            change = gradient - previous
+            curvature = (step * change).sum((1, 2))
+            # A pair without positive curvature (of a run that stands still, or by rounding) must leave the others' memory alone
+            kept = curvature > 1e-10
+            inverse = torch.where(kept, 1 / curvature.clamp_min(1e-30), 0.0)
+            memory.append((step * kept[:, None, None], change, inverse))
             del memory[:-LBFGS_MEMORY]
 
     def collect_results(self) -> Iterator[tuple[Tensor, Tensor, float, float, float]]:
-        """Of each run: weight and bias for features as they are stored, training loss, training accuracy, what slope is left."""
+        """Of each run: weight and bias for features as they are stored, training loss and accuracy, largest gradient entry."""
         weight, bias = self._undo_standardization(self.theta)
         bias = bias - (weight / self.data.scale) @ self.data.mean
         losses = (self.row_losses() * self.row_weights).sum(1).tolist()
-        right = (self.logits.argmax(1) == self.data.labels) * self.row_mask
-        hits = (right.sum(1) / self.row_mask.sum(1)).tolist()
-        rows = zip((weight / self.data.scale).cpu(), bias.cpu(), losses, hits, self.max_gradient.tolist(), strict=True)
-        yield from rows
+        correct = (self.logits.argmax(1) == self.data.labels) * self.row_mask
+        accuracies = (correct.sum(1) / self.row_mask.sum(1)).tolist()
+        yield from zip((weight / self.data.scale).cpu(), bias.cpu(), losses, accuracies, self.max_gradient.tolist(), strict=True)
 
     def _undo_standardization(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, C, D) weights and (R, C) biases for `data.x` as it is."""
+        """(R, C, D) weights and (R, C) biases for `data.x`."""
         weight = theta[..., :-1] / self.scale[:, None]
         return weight, theta[..., -1] - (weight @ self.mean[..., None])[..., 0]
 
@@ -293,60 +286,63 @@ class _BatchedSolver:
         return _SolverState(theta, logits, logp, losses + penalty / 2 * theta[..., :-1].square().sum((1, 2)))
 
     def _compute_gradient(self, point: _SolverState, penalty: float) -> Tensor:
-        """(R, C, D + 1) the gradient; what the point said of the classes is used up."""
+        """(R, C, D + 1) the gradient; overwrites the point's log-probabilities, which nothing reads afterwards."""
         share = self.row_weights[:, None]
-        out = point.log_probabilities.exp_().mul_(share).scatter_add_(1, self.labels, -share)  # (R, C, N)
-        total = out.sum(2)
-        weight = (out.flatten(0, 1) @ self.data.x).view(*total.shape, -1)  # (R, C, D)
+        residuals = point.log_probabilities.exp_().mul_(share).scatter_add_(1, self.labels, -share)  # (R, C, N)
+        total = residuals.sum(2)
+        weight = (residuals.flatten(0, 1) @ self.data.x).view(*total.shape, -1)  # (R, C, D): one product for all runs
+        # By the chain rule through each run's standardisation, so that it need not be applied to x
         weight = (weight - total[..., None] * self.mean[:, None]) / self.scale[:, None]
         return torch.cat([weight + penalty * point.theta[..., :-1], total[..., None]], 2)
 
     def _local_preconditioner(self, penalty: float) -> Tensor:
-        """(C, D + 1, D + 1) the inverse of the classes' blocks of the Hessian where the runs now are, their mean: folds of one
-        dataset bend alike."""
-        said = torch.softmax(self.logits, 1)
-        return self.data.class_preconditioners((said * (1 - said) * self.row_weights[:, None]).mean(0), penalty)
+        """(C, D + 1, D + 1) inverse of the classes' blocks of the Hessian at the runs' points, averaged: folds of one dataset
+        have nearly the same Hessian."""
+        p = torch.softmax(self.logits, 1)
+        return self.data.class_preconditioners((p * (1 - p) * self.row_weights[:, None]).mean(0), penalty)
 
     def _apply_preconditioner(self, gradient: Tensor) -> Tensor:
         return torch.matmul(gradient.transpose(0, 1), self.preconditioner).transpose(0, 1)
 
     def _two_loop_recursion(self, gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+        """L-BFGS's inverse Hessian times the gradient; its first approximation is the preconditioner."""
         q = gradient.clone()
-        shares = []
-        for moved, turned, weight in reversed(memory):
-            share = weight * (moved * q).sum((1, 2))
-            q.addcmul_(turned, -share[:, None, None])
-            shares.append(share)
+        alphas = []
+        for step, change, inverse in reversed(memory):
+            alpha = inverse * (step * q).sum((1, 2))
+            q.addcmul_(change, -alpha[:, None, None])
+            alphas.append(alpha)
         q = self._apply_preconditioner(q)
-        if memory:  # the metric, at the scale of the latest bend
-            moved, turned, weight = memory[-1]
-            flat = (turned * self._apply_preconditioner(turned)).sum((1, 2)) * weight
-            q *= torch.where(flat > 0, 1 / flat.clamp_min(1e-30), 1.0)[:, None, None]
-        for (moved, turned, weight), share in zip(memory, reversed(shares), strict=True):
-            q.addcmul_(moved, (share - weight * (turned * q).sum((1, 2)))[:, None, None])
+        if memory:  # scaled to the latest curvature (Nocedal & Wright 2006, eq. 7.20)
+            step, change, inverse = memory[-1]
+            scale = (change * self._apply_preconditioner(change)).sum((1, 2)) * inverse
+            q *= torch.where(scale > 0, 1 / scale.clamp_min(1e-30), 1.0)[:, None, None]
+        for (step, change, inverse), alpha in zip(memory, reversed(alphas), strict=True):
+            q.addcmul_(step, (alpha - inverse * (change * q).sum((1, 2)))[:, None, None])
         return q
 
     def _line_search(
-        self, point: _SolverState, falls: Tensor, direction: Tensor, going: Tensor, penalty: float
+        self, point: _SolverState, slopes: Tensor, direction: Tensor, active: Tensor, penalty: float
     ) -> tuple[_SolverState, Tensor]:
-        """Whole steps, or half as long as often as it takes to descend (Armijo 1966); → where they led, and what was moved."""
-        ahead = self._compute_logits(direction)
-        step = going.to(direction)
+        """Backtracking from the full step until the objective descends (Armijo 1966) → the new point, the step taken."""
+        direction_logits = self._compute_logits(direction)  # the only product of the search: logits are linear in the step
+        size = active.to(direction)
         for _ in range(30):
-            along = step[:, None, None]
-            moved = direction * along
-            there = self._evaluate_point(torch.addcmul(self.logits, ahead, along), self.theta + moved, penalty)
-            high = there.objective > point.objective + 1e-4 * step * falls + 2e-7 * point.objective.abs()
-            if not high.any():
+            factor = size[:, None, None]
+            step = direction * factor
+            candidate = self._evaluate_point(torch.addcmul(self.logits, direction_logits, factor), self.theta + step, penalty)
+            # The last term forgives the rounding of float32 sums
+            too_high = candidate.objective > point.objective + 1e-4 * size * slopes + 2e-7 * point.objective.abs()
+            if not too_high.any():
                 break
-            step = torch.where(high, step / 2, step)
-        self.theta, self.logits = there.theta, there.logits
-        return there, moved
+            size = torch.where(too_high, size / 2, size)
+        self.theta, self.logits = candidate.theta, candidate.logits
+        return candidate, step
 
 
 @dataclass(frozen=True, eq=False)
 class _SolverState:
-    """Where R problems are. theta: (R, C, D + 1) · logits, logp: (R, C, N) · value: (R,) of the objective"""
+    """A point of R problems. theta: (R, C, D + 1) · logits, log_probabilities: (R, C, N) · objective: (R,)"""
 
     theta: Tensor
     logits: Tensor
