@@ -1,8 +1,8 @@
 """Dataset: labelled pictures, each with an id and, where known, a group (subject, recording, patient) and a site.
 
-Making a Dataset makes an index; no picture is decoded. `read(i)` decodes one picture at its own size. Everything that
-decides who is trained on and who is tested — ids, labels, groups, sites, official parts, time spans — lies here as arrays,
-so that protocols and the leakage audit need no picture at all.
+A Dataset is an index; no picture is decoded to make one. `read(row)` decodes one picture at its own size. Everything that decides
+which rows are trained on and which are tested (ids, labels, groups, sites, official parts, time spans) is held as arrays, so that
+protocols and the leakage audit need no pictures.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from phoropter.core.files import digest, digest_array
 from phoropter.core.seeds import hash_ids, random_permutation
 
 UNLABELLED = -1
-MIN_PER_CLASS = 2  # rows, or groups, of each class that a sample keeps: fewer could not be split
+MIN_PER_CLASS = 2  # rows, or groups, of each class that a sample keeps: fewer cannot be split
 
 
 class PictureSource(Protocol):
-    """Where the pictures of a dataset are. An object with these three methods is enough; it must be picklable.
+    """Storage of the pictures of a dataset. An object with these three methods is enough; it must be picklable.
 
-    Three more are used where they exist: `image(row)`, an RGB Pillow Image, saves a copy of the pixels; `shape(row)` and
-    `digests(rows)` answer without decoding.
+    Optional methods: `image(row)` returns an RGB Pillow Image, which saves a copy of the pixels; `images(rows)` reads several
+    rows at once; `shape(row)`, `digests(rows)` and `byte_count(row)` answer without decoding.
     """
 
     def read(self, row: int) -> NDArray[np.uint8]:
@@ -35,7 +35,7 @@ class PictureSource(Protocol):
         ...
 
     def identity(self, rows: NDArray[np.int64]) -> str:
-        """A digest of the contents of these rows: equal contents, equal identity, wherever they lie."""
+        """A digest of the contents of these rows, in order. It does not depend on where they are stored."""
         ...
 
     def select(self, rows: NDArray[np.int64]) -> PictureSource:
@@ -45,19 +45,20 @@ class PictureSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled pictures: N rows, C classes.
+    """Labelled pictures: N rows, C classes. Raises DataError for columns of unequal length, repeated ids and unknown labels.
 
-    name:     what people call it
-    ids:      (N,) str, unique; the name of a row in every seed, split, cache and predictions file
+    name:     the name in reports
+    ids:      (N,) str, unique; they name rows in seeds, splits, caches and prediction files
     labels:   (N,) int64 in 0..C-1, or UNLABELLED
     classes:  C names, in the order of the labels
-    pictures: where the pictures are
+    pictures: storage of the pictures
     groups:   (N,) str or None; rows of one group (subject, recording, patient) belong together
     sites:    (N,) str or None; hospital, camera
     parts:    (N,) str or None; the official part: "train", "val" or "test"
-    spans:    (N, 2) float64 seconds or None; from when to when in its recording (the group) a rendered window comes
-    problems: bad inputs that were listed and skipped
-    notes:    facts a reader of results must know (source, what was left out, licence)
+    spans:    (N, 2) float64 or None; start and end in seconds of a rendered window in its recording
+    recordings: (N,) str or None; the recording of a rendered window
+    problems: bad inputs that were skipped
+    notes:    facts that a reader of the results must know (source, rows left out, licence)
     """
 
     name: str
@@ -80,7 +81,7 @@ class Dataset:
             if column is not None and len(column) != count:
                 raise DataError(f"{self.name}: {name} has {len(column)} rows, expected one for each of {count} ids")
         if count == 0:
-            raise DataError(f"{self.name} holds no pictures: expected at least two classes with pictures in each")
+            raise DataError(f"{self.name} has no pictures: expected at least two classes with pictures in each")
         unique, counts = np.unique(self.ids, return_counts=True)
         if (counts > 1).any():
             twice = join_words([str(i) for i in unique[counts > 1]], 3)
@@ -98,31 +99,31 @@ class Dataset:
 
     @cached_property
     def hashed_ids(self) -> NDArray[np.uint64]:
-        """(N,) uint64: the sample id's part of every random draw (core/seeds)."""
+        """(N,) uint64 hashes of the ids, from which random draws are made (core/seeds)."""
         return hash_ids(self.ids)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of everything that could change a result: ids, labels, groups, sites, parts, classes and contents."""
+        """A digest of everything that could change a result: ids, all columns, classes and the contents of the pictures."""
         columns = [self.ids, self.labels, self.groups, self.sites, self.parts, self.spans, self.recordings]
         return digest([[None if c is None else digest_array(c) for c in columns], list(self.classes), self.content_digest])
 
     @cached_property
     def content_digest(self) -> str:
-        """A digest of ids and pictures alone: what decoding, features and teachers' answers depend on."""
+        """A digest of ids and pictures only, on which decoded pixels, features and teacher logits depend."""
         return digest([digest_array(self.ids), self.pictures.identity(np.arange(len(self), dtype=np.int64))])
 
     def shape(self, row: int) -> tuple[int, int]:
         """Row → (H, W), from the picture's header where it has one. Raises DataError when it cannot be read."""
-        asked = getattr(self.pictures, "shape", None)
-        height, width = asked(row) if asked else self.read(row).shape[:2]
+        read_shape = getattr(self.pictures, "shape", None)
+        height, width = read_shape(row) if read_shape else self.read(row).shape[:2]
         return int(height), int(width)
 
     def digests(self) -> list[str]:
-        """N digests: rows with equal ones hold the same file, or the same pixels."""
+        """N digests; rows with equal digests have the same file contents or the same pixels."""
         rows = np.arange(len(self), dtype=np.int64)
-        asked = getattr(self.pictures, "digests", None)
-        return list(asked(rows)) if asked else [digest_array(self.read(int(row))) for row in rows]
+        read_digests = getattr(self.pictures, "digests", None)
+        return list(read_digests(rows)) if read_digests else [digest_array(self.read(int(row))) for row in rows]
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
@@ -131,22 +132,22 @@ class Dataset:
 
     def select_rows(self, rows: NDArray[np.int64]) -> Dataset:
         """The same dataset with only these rows, in this order."""
-        picked: dict[str, Any] = {
+        columns: dict[str, Any] = {
             name: None if getattr(self, name) is None else getattr(self, name)[rows]
             for name in ("ids", "labels", "groups", "sites", "parts", "spans", "recordings")
         }
-        return replace(self, pictures=self.pictures.select(rows), **picked)
+        return replace(self, pictures=self.pictures.select(rows), **columns)
 
     def drop_unlabelled(self) -> Dataset:
-        """Without the rows that have no label (the same object when every row has one)."""
+        """Without the rows that have no label. Returns the same object when every row has one."""
         rows = np.flatnonzero(self.labels != UNLABELLED)
         return self if len(rows) == len(self) else self.select_rows(rows)
 
     def sample(self, count: int, seed: int = 0) -> Dataset:
-        """At most `count` rows, classes in proportion; whole groups where there are groups.
+        """At most `count` rows, classes in proportion; complete groups where there are groups.
 
-        Where `count` allows it every class (of every official part) keeps two rows, or two groups, so that it can be split.
-        Which rows is a function of (seed, id): growing the dataset does not reshuffle the choice.
+        Where `count` allows it, every class (of every official part) keeps two rows, or two groups, so that it can be split. The
+        choice is a function of (seed, id): adding rows to the dataset does not reshuffle it.
         """
         if count >= len(self):
             return self
@@ -164,9 +165,10 @@ class Dataset:
         return np.array([f"{part}/{label}" for part, label in zip(self.parts, self.labels, strict=True)])
 
     def _sample_whole_groups(self, groups: NDArray[np.str_], count: int, seed: int) -> NDArray[np.int64]:
-        """Whole groups in an order drawn by name: first those a class still lacks, then whatever fits."""
+        """Complete groups in a random order that depends on their names: first groups of classes that have too few, then any that
+        fit."""
         names, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-        drawn = random_permutation(hash_ids(names), seed, "sample")
+        order = random_permutation(hash_ids(names), seed, "sample")
         missing = np.full(len(self.classes), MIN_PER_CLASS)
         holds = np.zeros((len(names), len(self.classes)), dtype=bool)
         known = self.labels != UNLABELLED
@@ -174,7 +176,7 @@ class Dataset:
         taken = np.zeros(len(names), dtype=bool)
         total = 0
         for needed in (True, False):
-            for group in drawn:
+            for group in order:
                 if taken[group] or (needed and not (holds[group] & (missing > 0)).any()):
                     continue
                 if total + sizes[group] <= count or not total:
@@ -187,16 +189,16 @@ class Dataset:
 def encode_labels(
     labels: Sequence[str | None], classes: Iterable[str] | None = None
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Class names, None where unknown → (labels, classes); numbers as classes are ordered by value, words by their letters.
+    """Class names, None where unknown → (labels, classes). Classes that are numbers are ordered by value, others alphabetically.
 
-    >>> coded(["10", "9", None, "9"])
+    >>> encode_labels(["10", "9", None, "9"])
     (array([ 1,  0, -1,  0]), ('9', '10'))
     """
     named = {label for label in labels if label is not None}
-    order_ = tuple(classes) if classes is not None else tuple(sorted(named, key=_class_sort_key(named)))
-    place: dict[str | None, int] = {name: i for i, name in enumerate(order_)}
-    place[None] = UNLABELLED
-    return np.array([place[label] for label in labels], dtype=np.int64), order_
+    names = tuple(classes) if classes is not None else tuple(sorted(named, key=_class_sort_key(named)))
+    index: dict[str | None, int] = {name: i for i, name in enumerate(names)}
+    index[None] = UNLABELLED
+    return np.array([index[label] for label in labels], dtype=np.int64), names
 
 
 def _class_sort_key(names: Iterable[str]) -> Any:
@@ -206,7 +208,7 @@ def _class_sort_key(names: Iterable[str]) -> Any:
 
 
 def _allocate_quotas(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """How many of each stratum: in proportion by largest remainder, at least two of each where `count` has room for that."""
+    """(S,) sizes of strata → (S,) rows to take: in proportion (largest remainder), at least two of each where `count` allows."""
     floor = np.minimum(sizes, MIN_PER_CLASS) if MIN_PER_CLASS * len(sizes) <= count else np.zeros_like(sizes)
     share = count * sizes / sizes.sum()
     quotas: NDArray[np.int64] = np.maximum(np.floor(share).astype(np.int64), floor)

@@ -1,7 +1,7 @@
-"""What lies at a path, for `phoropter data PATH`: a guess at the source, then counts, sizes, duplicates and problems.
+"""Summary of a dataset for `phoropter inspect PATH`: counts, sizes, duplicates and problems.
 
-Of recordings also durations, rates, what is missing, and seconds or events of each label for each subject; what they look like
-as pictures is in preview.py.
+Of recordings also durations, rates, missing samples, and the seconds or events of each label by subject; recordings/contact_sheet
+shows them as images.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from phoropter.core.seeds import random_permutation
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.recordings.dataset import RenderedPictures
 from phoropter.data.source_table import detect_source
+from phoropter.data.sources.file_hashes import UNREADABLE
 from phoropter.data.spec import DataSpec
 from phoropter.signals import recording as signals
 
@@ -33,12 +34,13 @@ MAX_LISTED = 20
 class DatasetSummary:
     """A dataset in numbers.
 
-    classes, parts, sites: rows of each; groups: how many there are, and the fewest, median and most rows of one
-    sizes:      (width, height) → how many, of `sampled` headers, most frequent first
-    byte_count: of all files, None where pictures lie in one array
-    recorded:   what is known of each recording, where rows are windows of recordings
-    duplicates: ids of rows with the same contents
-    unreadable: how many of the sampled headers were none
+    classes, parts, sites: number of rows of each
+    groups:     (number of groups, fewest, median and most rows in one), or None
+    sizes:      (width, height) → number of pictures among the `sampled` headers, most frequent first
+    unreadable: number of sampled headers that could not be read
+    byte_count: of all files, None where the pictures are in one array
+    duplicates: ids of rows with equal contents
+    recordings: facts about each recording, where rows are windows of recordings
     """
 
     name: str
@@ -69,12 +71,12 @@ class DatasetSummary:
         lines += _recording_lines(self.recordings)
         if self.sizes:
             sides = np.array(list(self.sizes))
-            narrow, wide = "×".join(map(str, sides.min(axis=0))), "×".join(map(str, sides.max(axis=0)))
+            smallest, largest = "×".join(map(str, sides.min(axis=0))), "×".join(map(str, sides.max(axis=0)))
             common = ", ".join(f"{w}×{h} ({n})" for (w, h), n in islice(self.sizes.items(), 3))
-            lines.append(f"sizes of {self.sampled} looked at: from {narrow} to {wide}; most often {common}")
+            lines.append(f"sizes of {self.sampled} sampled pictures: from {smallest} to {largest}; most often {common}")
         if self.duplicates:
             rows = sum(len(same) for same in self.duplicates)
-            lines.append(f"duplicates: {rows} rows share their contents with another")
+            lines.append(f"duplicates: {rows} rows have the same contents as another row")
             lines += _bounded_lines(" = ".join(same[:3]) + " …" * (len(same) > 3) for same in self.duplicates)
         if self.problems:
             lines.append(f"problems: {len(self.problems)}")
@@ -83,7 +85,7 @@ class DatasetSummary:
 
 
 def summarize_dataset(dataset: Dataset, sampled: int = MAX_SAMPLED_HEADERS) -> DatasetSummary:
-    """A dataset → its Summary. Reads the headers of `sampled` pictures and every file's bytes once, but decodes none."""
+    """Summary of a dataset. Reads the headers of `sampled` pictures and the bytes of every file once; decodes none."""
     sizes, bad = _sample_image_sizes(dataset, sampled)
     sizes_seen = Counter(sizes)
     return DatasetSummary(
@@ -106,7 +108,7 @@ def summarize_dataset(dataset: Dataset, sampled: int = MAX_SAMPLED_HEADERS) -> D
 
 
 def detect_data_spec(path: Path) -> DataSpec:
-    """What lies at a path, as a spec that lists problems instead of stopping at them. Raises DataError when it cannot be told."""
+    """A path → the spec of the data there, which skips and lists bad inputs. Raises DataError for an unrecognised source."""
     if str(path) == "digits" and not path.exists():
         return DataSpec.model_validate({"digits": True})
     path = path.expanduser().absolute()
@@ -114,12 +116,12 @@ def detect_data_spec(path: Path) -> DataSpec:
 
 
 def _summarize_recordings(dataset: Dataset) -> tuple[dict[str, Any], ...]:
-    """What is known of each recording, and how many windows it gave."""
+    """Facts about each recording, and the number of its windows and their classes."""
     if not isinstance(dataset.pictures, RenderedPictures) or dataset.recordings is None:
         return ()
     drawing = dataset.pictures.windows
     windows = Counter(dataset.recordings.tolist())
-    names = np.array([*dataset.classes, "no label"])  # UNLABELLED is -1: the last place
+    names = np.array([*dataset.classes, "no label"])  # UNLABELLED is -1: the last entry
     classes: dict[str, set[str]] = defaultdict(set)
     for recording, label in zip(dataset.recordings.tolist(), names[dataset.labels].tolist(), strict=True):
         classes[recording].add(label)
@@ -135,15 +137,15 @@ def _summarize_recordings(dataset: Dataset) -> tuple[dict[str, Any], ...]:
 
 
 def _recording_lines(recorded: tuple[dict[str, Any], ...]) -> list[str]:
-    """Durations, rates and what is missing; then a line for each of the first subjects."""
+    """Durations, rates and missing samples; then a line for each of the first subjects."""
     if not recorded:
         return []
-    lasting = sorted(r["duration_s"] for r in recorded)
+    durations = sorted(r["duration_s"] for r in recorded)
     rates = ", ".join(f"{rate:g} Hz" for rate in sorted({r["rate_hz"] for r in recorded}))
     missing = sorted(r["unmeasured"] for r in recorded)
-    long = f"{lasting[0]:.0f} to {lasting[-1]:.0f} s (median {lasting[len(lasting) // 2]:.0f})"
+    duration = f"{durations[0]:.0f} to {durations[-1]:.0f} s (median {durations[len(durations) // 2]:.0f})"
     lines = [
-        f"recordings: {len(recorded)}, of {long}, {rates}",
+        f"recordings: {len(recorded)}, of {duration}, {rates}",
         f"missing: {missing[0]:.1%} to {missing[-1]:.1%} of a recording (median {missing[len(missing) // 2]:.1%})",
     ]
     return [
@@ -154,20 +156,20 @@ def _recording_lines(recorded: tuple[dict[str, Any], ...]) -> list[str]:
 
 
 def _subject_line(name: str, recorded: tuple[dict[str, Any], ...]) -> str:
-    mine = [r for r in recorded if r["subject"] == name]
-    words = [f"{sum(r['duration_s'] for r in mine):.0f} s", f"{sum(r['windows'] for r in mine)} windows"]
+    own = [r for r in recorded if r["subject"] == name]
+    words = [f"{sum(r['duration_s'] for r in own):.0f} s", f"{sum(r['windows'] for r in own)} windows"]
     for key, unit in (("seconds", " s"), ("events", "")):
         total: Counter[str] = Counter()
-        for r in mine:
+        for r in own:
             total.update(r[key])
         words += [f"{label} {amount:.0f}{unit}" for label, amount in sorted(total.items())]
-    if not any(r["seconds"] or r["events"] for r in mine):
-        words += sorted({name for r in mine for name in r["classes"]})
+    if not any(r["seconds"] or r["events"] for r in own):
+        words += sorted({name for r in own for name in r["classes"]})
     return f"{name}  {', '.join(words)}"
 
 
 def _sample_image_sizes(dataset: Dataset, sampled: int) -> tuple[list[tuple[int, int]], list[InputProblem]]:
-    """(width, height) of some pictures, drawn by id, and those whose header is none."""
+    """(width, height) of a random sample of pictures, and a problem for each header that cannot be read."""
     sizes: list[tuple[int, int]] = []
     bad: list[InputProblem] = []
     for row in np.sort(random_permutation(dataset.hashed_ids, 0, "summary")[:sampled]):
@@ -191,24 +193,24 @@ def _summarize_groups(groups: NDArray[np.str_] | None) -> tuple[int, int, float,
 
 
 def _total_bytes(dataset: Dataset) -> int | None:
-    asked = getattr(dataset.pictures, "byte_count", None)
-    return sum(asked(row) for row in range(len(dataset))) if asked else None
+    count_bytes = getattr(dataset.pictures, "byte_count", None)
+    return sum(count_bytes(row) for row in range(len(dataset))) if count_bytes else None
 
 
 def _find_duplicates(dataset: Dataset) -> tuple[tuple[str, ...], ...]:
     rows: dict[str, list[str]] = defaultdict(list)
-    for name, found in zip(dataset.ids.tolist(), dataset.digests(), strict=True):
-        rows[found].append(name)
-    return tuple(tuple(same) for found, same in rows.items() if len(same) > 1 and not found.startswith("unreadable"))
+    for name, contents in zip(dataset.ids.tolist(), dataset.digests(), strict=True):
+        rows[contents].append(name)
+    return tuple(tuple(same) for contents, same in rows.items() if len(same) > 1 and not contents.startswith(UNREADABLE))
 
 
 def _count_lines(what: str, counts: dict[str, int]) -> list[str]:
-    """Two columns, the rest of a long list as a range."""
+    """Two columns of names and counts; the end of a long list in one line."""
     if not counts:
         return []
-    shown = list(counts.items())[:MAX_LISTED]
-    width = max(len(name) for name, _ in shown)
-    lines = [f"{what}:", *(f"  {name:<{width}}  {count}" for name, count in shown)]
+    first = list(counts.items())[:MAX_LISTED]
+    width = max(len(name) for name, _ in first)
+    lines = [f"{what}:", *(f"  {name:<{width}}  {count}" for name, count in first)]
     if rest := list(counts.values())[MAX_LISTED:]:
         spread = f"{min(rest)}" if min(rest) == max(rest) else f"{min(rest)} to {max(rest)}"
         lines.append(f"  … and {len(rest)} more, with {spread} pictures each")

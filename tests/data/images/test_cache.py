@@ -64,9 +64,9 @@ def test_a_batch_is_the_caller_s_own(zoo: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [[-1], [5], [0, 7]])
-def test_rows_that_are_none_are_refused(zoo: Path, tmp_path: Path, rows: list[int]) -> None:
+def test_rows_outside_the_dataset_are_refused(zoo: Path, tmp_path: Path, rows: list[int]) -> None:
     _, pixels = prepare_pixels(open_folder(zoo), 8, cache=tmp_path)
-    with pytest.raises(IndexError, match=r"there are 0\.\.4"):
+    with pytest.raises(IndexError, match=r"expected rows in 0\.\.4"):
         pixels.batch(np.array(rows))
 
 

@@ -32,7 +32,7 @@ def test_streamed_equals_stored(zoo: Path, tmp_path: Path, monkeypatch: pytest.M
     assert streamed.batch(np.array([0, 3]), out=out) is out
     with pytest.raises(IndexError):
         streamed.batch(np.array([-1]))
-    with pytest.raises(DataError, match="there is no array of all its pixels; ask for batches"):
+    with pytest.raises(DataError, match="there is no array of all its pixels; read batches"):
         streamed.array  # noqa: B018
 
 

@@ -97,7 +97,7 @@ def test_a_link_that_leads_back_is_listed_and_not_followed(zoo: Path) -> None:
     (zoo / "cat" / "again").symlink_to(zoo, target_is_directory=True)
     (zoo / "dog" / "itself").symlink_to("itself")
     found = {p.where: p.what for p in open_folder(zoo, on_bad_input="skip").problems}
-    assert found["cat/again"] == "this link leads back to a folder it lies in and was not followed"
+    assert found["cat/again"] == "the link leads back to a folder that contains it and was not followed"
     assert "dog/itself" in found
     assert len(open_folder(zoo, on_bad_input="skip")) == 5
 

@@ -106,7 +106,7 @@ def test_the_kit_s_numbers_without_the_meta_file_are_refused(flat: Path) -> None
 def test_an_order_that_cannot_be_told_must_be_named(flat: Path) -> None:
     labels = flat.parent / "numbers.txt"
     labels.write_text("5\n7\n9\n")
-    with pytest.raises(DataError, match=r"say labels_order: index .* or labels_order: ilsvrc"):
+    with pytest.raises(DataError, match=r"set labels_order: index .* or labels_order: ilsvrc"):
         open_imagenet(flat, given=LabelFile(labels))
     assert open_imagenet(flat, given=LabelFile(labels, "index")).labels.tolist() == [5, 7, 9]
     meta(labels.parent / "meta.mat")

@@ -84,7 +84,7 @@ def test_parquet_says_the_same(zoo: Path) -> None:
         ("path,label,group\ncat/a.png,x,p\ncat/b.png,y,\n", "line 3: the group is empty here and given elsewhere"),
         ("path,label\ncat/a.png,x,extra\n", "line 2: 3 values came, expected one for each of the 2 columns"),
         ('path,label\n"cat/a.png,x\n', "line 2: 1 values came"),
-        ("path,label\n", "holds no pictures"),
+        ("path,label\n", "has no pictures"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(zoo: Path, text: str, words: str) -> None:

@@ -1,15 +1,16 @@
-"""Dataset → Pixels: every picture decoded once to (3, S, S) uint8, kept in one memory-mapped file, found again by contents.
+"""Pixel cache: every picture is decoded once to (3, S, S) uint8 and stored in one memory-mapped file, found by contents.
 
     CACHE/pixels/IDENTITY/pixels.u8     (N, 3, S, S) uint8, C order: the pictures that could be read
                           index.json    shape, and which rows were bad and why
-    CACHE/pixels/IDENTITY.partial/      the same, being written; its `done.json` says how far, so a killed run goes on there
+    CACHE/pixels/IDENTITY.partial/      the same while it is written; `done.json` notes the progress, so that a killed run resumes
     CACHE/pixels/IDENTITY.lock          held by the one process that writes
 
-The identity is a digest of the pictures' contents and ids, the size, how they become square, and VERSION: never of paths,
-labels or workers. Rows are written in order and a bad one is left out, so the file only grows; what is half done lies under
-another name until it is whole. Memory holds a few shards, whatever the number of pictures.
+The identity is a digest of the pictures' contents and ids, the size, the resizing, and VERSION; paths, labels and the number of
+workers are not part of it. Rows are written in order and bad ones are left out, so the file only grows; the folder gets its final
+name when it is complete. A few shards are in memory, however many pictures there are.
 
-A set over the budget (`PHOROPTER_PIXELS_BUDGET`, default 50 GiB or 80 % of what is free) is streamed instead: see stream.py.
+A dataset over the budget (`PHOROPTER_PIXELS_BUDGET`, default 50 GiB or 80 % of the free disk) is streamed instead: see
+streaming.py.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from phoropter.data.images.decode import Interpolation, ResizeMode, SquareResize
 from phoropter.data.images.decode_pool import decode_shards
 from phoropter.data.images.pixels import Pixels
 
-VERSION = 1  # of the numbers: raise it when the same picture would give other pixels
+VERSION = 1  # raise it when the same picture would give other pixels
 CHECKPOINT_S = 5.0
 STALE_S = 7 * 24 * 3600.0
 BUDGET_BYTES = 50 * 1024**3
@@ -55,28 +56,30 @@ def prepare_pixels(
     on_bad_input: str = "stop",
     progress: DecodeProgress | None = None,
 ) -> tuple[Dataset, Pixels]:
-    """Decodes what is not decoded yet; returns the dataset without bad rows, and its pixels, row for row.
+    """Decodes the rows that are not decoded yet; returns the dataset without bad rows, and its pixels, row for row.
 
-    cache:    the shared cache; pixels lie in its folder `pixels`
+    size:     S, side of the square images in pixels
+    cache:    the cache folder; pixels are stored in its folder `pixels`
     progress: called as progress(done, total) in this thread
     Raises DataError for the first picture that cannot be read, unless `on_bad_input` is "skip": then it is in `.problems`.
+    Raises DiskError when the disk is full or may not be written.
     """
-    place = PixelCacheEntry.for_dataset(dataset, SquareResize(size, resize, interpolation), cache)
-    fits = place.bytes_needed(len(dataset)) <= pixel_budget_bytes(place.folder)
-    if (there := place.load(dataset, on_bad_input)) and there[1].stored >= fits:
-        return there
-    with _explain_disk_errors(place), file_lock(place.lock_file):
-        if (there := place.load(dataset, on_bad_input)) and there[1].stored >= fits:
-            return there
-        _remove_stale_partials(place)
-        work = _DecodeJob(dataset, place, workers or count_usable_cores(), on_bad_input, progress)
+    entry = PixelCacheEntry.for_dataset(dataset, SquareResize(size, resize, interpolation), cache)
+    fits = entry.bytes_needed(len(dataset)) <= pixel_budget_bytes(entry.folder)
+    if (cached := entry.load(dataset, on_bad_input)) and cached[1].stored >= fits:
+        return cached
+    with _explain_disk_errors(entry), file_lock(entry.lock_file):
+        if (cached := entry.load(dataset, on_bad_input)) and cached[1].stored >= fits:  # another process wrote it meanwhile
+            return cached
+        _remove_stale_partials(entry)
+        job = _DecodeJob(dataset, entry, workers or count_usable_cores(), on_bad_input, progress)
         if fits:
-            _decode_to_cache(work)
+            _decode_to_cache(job)
         else:
-            _decode_to_check(work)
-        there = place.load(dataset, on_bad_input)
-    assert there, f"{place.folder} was written and is gone"
-    return there
+            _decode_to_check(job)
+        cached = entry.load(dataset, on_bad_input)
+    assert cached, f"{entry.folder} was written and is gone"
+    return cached
 
 
 def load_cached_pixels(
@@ -88,16 +91,16 @@ def load_cached_pixels(
     cache: Path,
     on_bad_input: str = "stop",
 ) -> tuple[Dataset, Pixels] | None:
-    """What `prepare` gave before for the same contents, without decoding; None when it has not been called yet."""
+    """What `prepare_pixels` returned before for the same contents, without decoding; None when it has not run yet."""
     return PixelCacheEntry.for_dataset(dataset, SquareResize(size, resize, interpolation), cache).load(dataset, on_bad_input)
 
 
 def pixel_budget_bytes(folder: Path) -> int:
-    """Bytes pixels may take in a folder: `PHOROPTER_PIXELS_BUDGET` (200MB, 50GiB, 0), else 50 GiB or 80 % of what is free."""
+    """Bytes for pixels in a folder: `PHOROPTER_PIXELS_BUDGET` (200MB, 50GiB, 0), else 50 GiB or 80 % of the free space."""
     if named := os.environ.get("PHOROPTER_PIXELS_BUDGET", "").strip():
         return _parse_bytes(named)
-    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    return min(BUDGET_BYTES, int(BUDGET_FREE_FRACTION * shutil.disk_usage(there).free))
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    return min(BUDGET_BYTES, int(BUDGET_FREE_FRACTION * shutil.disk_usage(existing).free))
 
 
 def _parse_bytes(text: str) -> int:
@@ -112,7 +115,7 @@ def _parse_bytes(text: str) -> int:
 
 @dataclass(frozen=True)
 class PixelCacheEntry:
-    """Where the pixels of one dataset at one size lie."""
+    """Paths of the pixels of one dataset at one size."""
 
     folder: Path
     square: SquareResize
@@ -120,13 +123,13 @@ class PixelCacheEntry:
 
     @classmethod
     def for_dataset(cls, dataset: Dataset, square: SquareResize, cache: Path) -> PixelCacheEntry:
-        """The place of a dataset's pixels; asks for its contents, which reads every file once in its life."""
+        """The entry of a dataset; computes its content digest, which reads every file once."""
         identity = digest(["pixels", VERSION, dataset.content_digest, square.size, square.resize, square.interpolation])
         return cls(cache / "pixels" / identity, square, identity)
 
     @property
     def partial_folder(self) -> Path:
-        """What is being written."""
+        """The folder while it is written."""
         return self.folder.with_name(f"{self.identity}.partial")
 
     @property
@@ -139,7 +142,7 @@ class PixelCacheEntry:
         return count * 3 * self.square.size**2
 
     def load(self, dataset: Dataset, on_bad_input: str) -> tuple[Dataset, Pixels] | None:
-        """(Dataset without its bad rows, Pixels), or None when they are not there yet."""
+        """(Dataset without its bad rows, Pixels), or None when they are not cached."""
         try:
             index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
             bad = [(int(row), str(what)) for row, what in index["bad"]]
@@ -184,99 +187,99 @@ def _drop_bad_rows(dataset: Dataset, bad: list[tuple[int, str]], on_bad_input: s
 def _raise_on_bad_rows(bad: list[tuple[int, str]], on_bad_input: str) -> None:
     if bad and on_bad_input == "stop":
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        raise DataError(f"{bad[0][1]}{more}; or say on_bad_input: skip")
+        raise DataError(f"{bad[0][1]}{more}; or set on_bad_input: skip")
 
 
-def _decode_to_cache(work: _DecodeJob) -> None:
-    """Decodes into the partial folder, from where a killed run stopped, and gives it its name when it is whole."""
-    place, count = work.entry, len(work.dataset)
-    row_bytes = place.bytes_needed(1)
-    done, bad = _resume_partial(place, row_bytes)
-    require_space(place.partial_folder, (count - done) * row_bytes, f"keeping {count} pictures at {place.square.size} pixels")
-    work.report_progress(done)
+def _decode_to_cache(job: _DecodeJob) -> None:
+    """Decodes into the partial folder, from where a killed run stopped, and renames it when it is complete."""
+    entry, count = job.entry, len(job.dataset)
+    row_bytes = entry.bytes_needed(1)
+    done, bad = _resume_partial(entry, row_bytes)
+    require_space(entry.partial_folder, (count - done) * row_bytes, f"keeping {count} pictures at {entry.square.size} pixels")
+    job.report_progress(done)
     with (
-        (place.partial_folder / "pixels.u8").open("ab") as file,
-        closing(decode_shards(work.dataset, place.square, done, work.workers)) as stream,
+        (entry.partial_folder / "pixels.u8").open("ab") as file,
+        closing(decode_shards(job.dataset, entry.square, done, job.workers)) as stream,
     ):
         saved = time.monotonic()
         for shard in stream:
-            _raise_on_bad_rows(shard.bad_rows, work.on_bad_input)
+            _raise_on_bad_rows(shard.bad_rows, job.on_bad_input)
             bad += shard.bad_rows
             file.write(shard.squares.data)
             done = shard.stop
             if time.monotonic() - saved > CHECKPOINT_S:
-                _save_checkpoint(place, file, done, bad)
+                _save_checkpoint(entry, file, done, bad)
                 saved = time.monotonic()
-            work.report_progress(done)
-        _save_checkpoint(place, file, done, bad)
-    _publish_partial(place, count, bad, stored=True)
+            job.report_progress(done)
+        _save_checkpoint(entry, file, done, bad)
+    _publish_partial(entry, count, bad, stored=True)
 
 
-def _decode_to_check(work: _DecodeJob) -> None:
-    """A set that is streamed is decoded once without keeping it, so that no bad picture turns up in the middle of a study."""
+def _decode_to_check(job: _DecodeJob) -> None:
+    """Decodes every picture without storing it, so that no bad picture turns up in the middle of a study on streamed pixels."""
     bad: list[tuple[int, str]] = []
-    work.report_progress(0)
-    with closing(decode_shards(work.dataset, work.entry.square, 0, work.workers)) as stream:
+    job.report_progress(0)
+    with closing(decode_shards(job.dataset, job.entry.square, 0, job.workers)) as stream:
         for shard in stream:
-            _raise_on_bad_rows(shard.bad_rows, work.on_bad_input)
+            _raise_on_bad_rows(shard.bad_rows, job.on_bad_input)
             bad += shard.bad_rows
-            work.report_progress(shard.stop)
-    work.entry.partial_folder.mkdir(parents=True, exist_ok=True)
-    _publish_partial(work.entry, len(work.dataset), bad, stored=False)
+            job.report_progress(shard.stop)
+    job.entry.partial_folder.mkdir(parents=True, exist_ok=True)
+    _publish_partial(job.entry, len(job.dataset), bad, stored=False)
 
 
 @contextmanager
-def _explain_disk_errors(place: PixelCacheEntry) -> Iterator[None]:
+def _explain_disk_errors(entry: PixelCacheEntry) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskError(
-                f"{place.partial_folder} could not be written because the disk is full: free some space, or set PHOROPTER_CACHE "
+                f"{entry.partial_folder} could not be written because the disk is full: free some space, or set PHOROPTER_CACHE "
                 "to a larger disk, and run the same command again"
             ) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise DiskError(
-                f"{place.folder.parent} may not be written by this user: set PHOROPTER_CACHE to a folder that may"
+                f"{entry.folder.parent} may not be written by this user: set PHOROPTER_CACHE to a folder that may"
             ) from None
         raise
 
 
-def _resume_partial(place: PixelCacheEntry, row_bytes: int) -> tuple[int, list[tuple[int, str]]]:
-    """(rows done, bad rows) of a partial folder, its file cut to exactly that; from the beginning when nothing can be trusted."""
-    place.partial_folder.mkdir(parents=True, exist_ok=True)
-    file = place.partial_folder / "pixels.u8"
+def _resume_partial(entry: PixelCacheEntry, row_bytes: int) -> tuple[int, list[tuple[int, str]]]:
+    """(rows done, bad rows) of a partial folder, with its file truncated to these rows; (0, []) when the note is not usable."""
+    entry.partial_folder.mkdir(parents=True, exist_ok=True)
+    file = entry.partial_folder / "pixels.u8"
     file.touch()
     try:
-        note = json.loads((place.partial_folder / "done.json").read_text(encoding="utf-8"))
+        note = json.loads((entry.partial_folder / "done.json").read_text(encoding="utf-8"))
         done, bad = int(note["done"]), [(int(row), str(what)) for row, what in note["bad"]]
         size = (done - len(bad)) * row_bytes
         if file.stat().st_size < size:
-            raise ValueError("the file is shorter than its note says")
+            raise ValueError("the file is shorter than the note says")
     except (OSError, ValueError, KeyError, TypeError):
         done, bad, size = 0, [], 0
     os.truncate(file, size)
     return done, bad
 
 
-def _save_checkpoint(place: PixelCacheEntry, file: Any, done: int, bad: list[tuple[int, str]]) -> None:
+def _save_checkpoint(entry: PixelCacheEntry, file: Any, done: int, bad: list[tuple[int, str]]) -> None:
     file.flush()
-    os.fsync(file.fileno())  # pixels first: the note must never promise more than lies on the disk
-    write_json(place.partial_folder / "done.json", {"done": done, "bad": bad})
+    os.fsync(file.fileno())  # pixels first: the note must never promise more than is on the disk
+    write_json(entry.partial_folder / "done.json", {"done": done, "bad": bad})
 
 
-def _publish_partial(place: PixelCacheEntry, count: int, bad: list[tuple[int, str]], stored: bool) -> None:
-    write_json(place.partial_folder / "index.json", {"rows": count, "size": place.square.size, "stored": stored, "bad": bad})
-    (place.partial_folder / "done.json").unlink(missing_ok=True)
-    if place.folder.exists():  # damaged, or streamed until now: `load` would have taken it otherwise
-        shutil.rmtree(place.folder, ignore_errors=True)
-    place.partial_folder.rename(place.folder)
+def _publish_partial(entry: PixelCacheEntry, count: int, bad: list[tuple[int, str]], stored: bool) -> None:
+    write_json(entry.partial_folder / "index.json", {"rows": count, "size": entry.square.size, "stored": stored, "bad": bad})
+    (entry.partial_folder / "done.json").unlink(missing_ok=True)
+    if entry.folder.exists():  # damaged, or streamed until now: otherwise `load` had returned it
+        shutil.rmtree(entry.folder, ignore_errors=True)
+    entry.partial_folder.rename(entry.folder)
 
 
-def _remove_stale_partials(place: PixelCacheEntry) -> None:
-    """Removes what other, killed runs began over a week ago: their pictures have changed since, or nobody came back."""
-    for stale in place.folder.parent.glob("*.partial"):
-        if stale != place.partial_folder and time.time() - stale.stat().st_mtime > STALE_S:
+def _remove_stale_partials(entry: PixelCacheEntry) -> None:
+    """Removes partial folders that killed runs left over a week ago, unless a process holds their lock."""
+    for stale in entry.folder.parent.glob("*.partial"):
+        if stale != entry.partial_folder and time.time() - stale.stat().st_mtime > STALE_S:
             other = file_lock(stale.with_suffix(".lock"))
             try:
                 other.acquire(timeout=0)

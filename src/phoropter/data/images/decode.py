@@ -1,12 +1,12 @@
-"""A picture file's bytes → upright sRGB pixels, and those → the square that is stored.
+"""Decoding of picture files into upright sRGB pixels, and resizing into the square that is stored.
 
-Everything a camera, scanner or screenshot tool writes becomes (H, W, 3) uint8: EXIF orientation obeyed, palettes and greyscale
-spread out, transparency laid on white, CMYK turned to RGB, 16 bits scaled to 8. Whatever cannot be decoded raises a DataError
-that names the picture and says what its contents look like; a header that promises too many pixels is refused before any are.
+Whatever a camera, scanner or screenshot tool writes becomes (H, W, 3) uint8: EXIF orientation is applied, palettes and grey are
+converted to RGB, transparency is composited on white, CMYK converted to RGB, 16 bits scaled to 8. A file that cannot be decoded
+raises a DataError that names the picture and describes its contents; a header with too many pixels is refused before decoding.
 
-Left out on purpose: colour profiles and gamma, which the pipelines that trained the public backbones ignore too; JPEG's own
-coarse decoding (`draft`), which is faster on large photographs but gives other pixels; and formats that Pillow hands to
-other programs (EPS) or that are no pictures (PDF, icons, fonts).
+Left out on purpose: colour profiles and gamma, which the training pipelines of the public backbones ignore too; JPEG's coarse
+decoding (`draft`), which is faster on large photographs but gives other pixels; formats that Pillow passes to other programs
+(EPS) or that are no pictures (PDF, icons, fonts).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Interpolation = Literal["bicubic", "bilinear"]
 
 @dataclass(frozen=True)
 class SquareResize:
-    """How a picture of any shape becomes S×S: the part of `data:` that the stored pixels depend on.
+    """How a picture of any shape becomes S×S pixels: the options of `data:` on which the stored pixels depend.
 
     size: S, the side in pixels
     resize: `center-crop` scales the short side to S and keeps the centre; `stretch` ignores proportions; `pad` scales the long
@@ -59,9 +59,11 @@ class SquareResize:
         return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
 
     def _centre_crop_box(self, picture: Image.Image) -> tuple[float, float, float, float]:
-        """The part of the picture that ends in the square: scaling only this equals scaling all and cropping, to rounding,
-        without the enormous intermediate a 1×10,000 picture would need. Lengths are truncated and offsets rounded as
-        torchvision does."""
+        """(left, top, right, bottom) of the part of the picture that fills the square.
+
+        Scaling only this part equals scaling the picture and cropping, up to rounding, without the enormous intermediate of a
+        1×10,000 picture. Lengths are truncated and offsets rounded as in torchvision.
+        """
         short = min(picture.size)
         box = []
         for length in picture.size:
@@ -101,7 +103,7 @@ def decode_image(source: BinaryIO | bytes, name: str) -> NDArray[np.uint8]:
 
 
 def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
-    """As `decode`, before the pixels are copied into an array."""
+    """As `decode_image`, but returns an RGB Image, without copying the pixels into an array."""
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     head = _read_head(file, name)
     with pillow_warnings_ignored:
@@ -120,10 +122,10 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
         except UnidentifiedImageError:
             raise DataError(f"{name}: not a picture that can be read: {_guess_content(head)}") from None
         except MemoryError:
-            raise DataError(f"{name}: decoding needs more memory than there is") from None
+            raise DataError(f"{name}: decoding needs more memory than is free") from None
         except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, zlib.error, ValueError, ...
             raise DataError(
-                f"{name}: the picture is damaged or cut off ({_shorten_message(error)}); fetch it again or remove it"
+                f"{name}: the picture is damaged or cut off ({_shorten_message(error)}); download it again or remove it"
             ) from None
 
 
@@ -143,7 +145,7 @@ def read_image_size(source: BinaryIO, name: str) -> tuple[int, int]:
 
 @cache
 def _supported_formats() -> tuple[str, ...]:
-    """Those of FORMATS that this build of Pillow can open; all plugins are loaded first, in one go."""
+    """The FORMATS that this build of Pillow can open. Loads all plugins first."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
@@ -151,7 +153,7 @@ def _supported_formats() -> tuple[str, ...]:
 def _read_head(file: BinaryIO, name: str) -> bytes:
     size = file.seek(0, io.SEEK_END)
     if size == 0:
-        raise DataError(f"{name}: the file is empty (0 bytes); fetch it again or remove it")
+        raise DataError(f"{name}: the file is empty (0 bytes); download it again or remove it")
     if size > MAX_BYTES:
         raise DataError(f"{name}: the file has {format_bytes(size)}; pictures of up to {format_bytes(MAX_BYTES)} are read")
     file.seek(0)
@@ -171,13 +173,13 @@ def _check_pixel_count(pixels: int, name: str) -> None:
 def _apply_exif_orientation(image: Image.Image) -> Image.Image:
     try:
         turn = _EXIF_TRANSPOSES.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # a damaged EXIF block: the pixels are good and there is no telling which way is up
+    except Exception:  # a damaged EXIF block: the pixels are good, the orientation is unknown
         turn = None
     return image if turn is None else image.transpose(turn)
 
 
 def convert_to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """An Image of any mode → RGB: transparency on white, deep greyscale by the full range of its type."""
+    """An Image of any mode → RGB: transparency on white, 16-bit and float grey scaled by the full range of the type."""
     if image.mode[0] in "IF":  # I;16, I;16B, I, F: Pillow's own conversion to 8 bits would clip instead of scale
         image = Image.fromarray(_scale_to_uint8(np.asarray(image), name))
     elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -187,7 +189,7 @@ def convert_to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _scale_to_uint8(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """Deep greyscale → 0..255 by the full range of its type, never by a picture's own extremes: equal greys stay equal."""
+    """16-bit and float grey → 0..255, by the range of the type, not of the picture, so that equal greys stay equal."""
     if values.dtype.kind == "f":
         if not bool(((values >= 0) & (values <= 1)).all()):
             raise DataError(
@@ -201,7 +203,7 @@ def _scale_to_uint8(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
 
 
 def _guess_content(head: bytes) -> str:
-    """What a file that is no picture seems to be, for people."""
+    """Describes the contents of a file that is no picture, for messages."""
     start = head.lstrip().lower()
     for sign, what in _FILE_SIGNATURES.items():
         if start.startswith(sign):
@@ -217,8 +219,11 @@ def _shorten_message(error: Exception) -> str:
 
 
 class _PillowWarningFilter:
-    """Pillow's warnings held back while any thread decodes. Filters belong to the whole process, so the first one in sets
-    them and the last one out restores them; a plain `catch_warnings` in each thread would leave them changed."""
+    """Suppresses Pillow's warnings while any thread decodes.
+
+    Filters belong to the process, so the first thread that enters sets them and the last one that leaves restores them; a
+    `catch_warnings` in each thread would leave them changed.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -253,7 +258,7 @@ _EXIF_TRANSPOSES = {
     8: Image.Transpose.ROTATE_90,
 }
 _FILE_SIGNATURES = {
-    b"version https://git-lfs": "it is a Git LFS pointer; fetch the picture itself with git lfs pull",
+    b"version https://git-lfs": "it is a Git LFS pointer; download the picture itself with git lfs pull",
     b"<!doctype": "it is a web page, probably a failed download",
     b"<html": "it is a web page, probably a failed download",
     b"<svg": "it is an SVG drawing; convert it to PNG",

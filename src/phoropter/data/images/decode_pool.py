@@ -1,7 +1,7 @@
-"""Rows of a dataset → squares, a shard at a time, by several threads and in order.
+"""Decoding of a dataset into square images, a shard at a time, by several threads and in order.
 
-Threads decode, not processes: Pillow lets go of the interpreter while it decodes and scales. Measured on two cores, pictures a
-second for one thread, two threads and two processes: 375×500 JPEG to 224 340, 400 and 371; 32×32 9,200, 8,500 and 8,000.
+Threads and not processes, because Pillow releases the GIL while it decodes and scales. Measured on two cores, pictures a second
+by one thread, two threads and two processes: 375×500 JPEG to 224 pixels 340, 400 and 371; 32×32 pixels 9,200, 8,500 and 8,000.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from phoropter.data.dataset import Dataset
 from phoropter.data.images.decode import SquareResize, pillow_warnings_ignored
 
 SHARD_BYTES = 8 * 1024**2
-PICTURES_PER_CALL = 64  # pictures asked for at once where they can be
+PICTURES_PER_CALL = 64  # where a storage can read several pictures at once
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Squares of the good rows of first..stop, and (row, reason) of the bad ones."""
+    """Square images of the readable rows up to `stop`, and (row, reason) of the bad ones."""
 
     stop: int
     squares: NDArray[np.uint8]
@@ -33,7 +33,7 @@ class Shard:
 
 
 def decode_shards(dataset: Dataset, square: SquareResize, first: int, workers: int) -> Generator[Shard, None, None]:
-    """Shards in order of rows from `first`, decoded by several threads; never more in memory than threads and two."""
+    """Shards in the order of rows from `first`, decoded by several threads. At most `workers` + 2 shards are in memory."""
     count = len(dataset)
     rows = max(1, min(SHARD_BYTES // (3 * square.size**2), -(-(count - first) // (4 * workers))))
     starts = iter(range(first, count, rows))
@@ -63,15 +63,15 @@ def _decode_shard(dataset: Dataset, square: SquareResize, start: int, stop: int)
 
 
 def _iterate_pictures(dataset: Dataset, start: int, stop: int) -> Iterator[tuple[int, Any]]:
-    """Each row's picture, or the DataError it raises; in one go where the pictures can be drawn together and all are good."""
-    together: Callable[[NDArray[np.int64]], NDArray[np.uint8]] | None = getattr(dataset.pictures, "images", None)
-    for first in range(start, stop, PICTURES_PER_CALL) if together else ():
+    """(row, picture or the DataError it raises); several rows at once where the storage can and all of them are readable."""
+    read_many: Callable[[NDArray[np.int64]], NDArray[np.uint8]] | None = getattr(dataset.pictures, "images", None)
+    for first in range(start, stop, PICTURES_PER_CALL) if read_many else ():
         rows = np.arange(first, min(first + PICTURES_PER_CALL, stop), dtype=np.int64)
         try:
-            yield from zip(rows.tolist(), together(rows), strict=True)  # type: ignore[misc]
+            yield from zip(rows.tolist(), read_many(rows), strict=True)  # type: ignore[misc]
         except DataError:
             yield from _read_one_by_one(dataset, rows.tolist())
-    if together is None:
+    if read_many is None:
         yield from _read_one_by_one(dataset, range(start, stop))
 
 
@@ -85,6 +85,6 @@ def _read_one_by_one(dataset: Dataset, rows: Iterable[int]) -> Iterator[tuple[in
 
 
 def picture_reader(dataset: Dataset) -> Callable[[int], Any]:
-    """The shortest way to a picture: Pillow's own Image where the pictures can give it."""
+    """The fastest function that reads a row: one that returns a Pillow Image, where the storage has it."""
     image: Callable[[int], Any] | None = getattr(dataset.pictures, "image", None)
     return image or dataset.pictures.read

@@ -1,4 +1,4 @@
-"""An array of pictures mapped from a file, of which only what is being read stays in this process's memory."""
+"""A memory-mapped array of pictures that keeps the memory of the process small."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESIDENT_BYTES = 512 * 1024**2
-ADVISE_ABOVE_BYTES = 64 * 1024**2  # a file up to this size is soon in memory whichever way it is read
+ADVISE_ABOVE_BYTES = 64 * 1024**2  # smaller files are soon in memory in any case
 
 
 class MemoryMappedArray:
@@ -20,24 +20,23 @@ class MemoryMappedArray:
         with file.open("rb") as opened:
             self._mmap = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
         self.array: NDArray[np.uint8] = np.frombuffer(self._mmap, np.uint8, math.prod(shape)).reshape(shape)
-        self._touched_bytes = 0  # bytes since the pages were last let go
+        self._touched_bytes = 0  # since pages were last released
 
     def prefetch_rows(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The array, after the system was asked for these rows of it and no more.
+        """The array, after the system was told which rows are read next.
 
-        By itself it would guess at their neighbours, which costs 20 × as much when rows are drawn at random. Now and then the
-        pages read so far are let go, which it would count as memory of this process as long as nobody else wants it; they stay
-        in its cache and are found again by the same addresses.
+        Without that it also reads their neighbours, which costs 20 times as much for random rows. From time to time the pages
+        read so far are released, because the system counts them as memory of this process; they stay in its page cache.
         """
         if not hasattr(mmap, "MADV_WILLNEED"):
             return self.array
-        one = math.prod(self.array.shape[1:])
-        self._touched_bytes += len(rows) * one
+        row_bytes = math.prod(self.array.shape[1:])
+        self._touched_bytes += len(rows) * row_bytes
         if self._touched_bytes > RESIDENT_BYTES:
             self._touched_bytes = 0
             self._mmap.madvise(mmap.MADV_DONTNEED)
         if self.array.nbytes > ADVISE_ABOVE_BYTES:
             for row in rows.tolist():
-                begin = row * one // mmap.PAGESIZE * mmap.PAGESIZE
-                self._mmap.madvise(mmap.MADV_WILLNEED, begin, (row + 1) * one - begin)
+                begin = row * row_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+                self._mmap.madvise(mmap.MADV_WILLNEED, begin, (row + 1) * row_bytes - begin)
         return self.array

@@ -1,4 +1,4 @@
-"""Pixels: decoded images of one size, read a batch at a time, whatever keeps them."""
+"""Pixels: decoded images of one size, read a batch at a time from a memory-mapped file. Subclasses store them elsewhere."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from phoropter.data.images.memmap import MemoryMappedArray
 class Pixels:
     """(N, 3, S, S) uint8 in one file.
 
-    identity: names these pixels in every cache built on them
-    stored:   whether they lie in a file, or are decoded when asked for
+    identity: key of these pixels in every cache that is computed from them
+    stored:   whether they are in a file (else they are decoded when read)
     """
 
     stored = True
@@ -44,7 +44,7 @@ class Pixels:
         return np.take(array, rows, axis=0, out=out, mode="clip")  # `clip` writes straight into out; rows are checked
 
     def read_each(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-        """(B,) rows → B pictures (3, S, S) uint8, read-only, where they lie. Raises as `batch`."""
+        """(B,) rows → B pictures (3, S, S) uint8, read-only views of the file. Raises as `batch`."""
         rows = check_row_range(rows, len(self))
         array = self._open_memmap().prefetch_rows(rows)
         return [array[row] for row in rows.tolist()]
@@ -59,8 +59,8 @@ class Pixels:
 
 
 def check_row_range(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Rows as they are. Raises IndexError for one that is none: a negative row would quietly be another picture."""
+    """The rows, unchanged. Raises IndexError outside 0..N-1: NumPy would read another picture for a negative row."""
     rows = np.asarray(rows)
     if rows.size and (rows.min() < 0 or rows.max() >= count):
-        raise IndexError(f"rows {rows.min()}..{rows.max()} were asked for, there are 0..{count - 1}")
+        raise IndexError(f"rows {rows.min()}..{rows.max()} were requested, expected rows in 0..{count - 1}")
     return rows

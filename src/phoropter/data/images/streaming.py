@@ -1,7 +1,6 @@
-"""StreamedPixels: the door of Pixels for a set too large to keep; pictures are decoded when they are asked for.
+"""StreamedPixels: Pixels of a dataset that is too large to store decoded. Pictures are decoded when they are read.
 
-The last ones stay in memory, up to a bound. Nothing is predicted: whoever deals in batches asks for the next one in a thread of
-its own if it wants to hide the wait.
+The most recent ones stay in memory, up to a limit. Nothing is read ahead here: batch loaders prefetch the next batch.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ MEMORY_BYTES = 1024**3
 
 
 class StreamedPixels(Pixels):
-    """(N, 3, S, S) uint8 that lies nowhere: `batch` decodes. The dataset is one whose bad rows are gone."""
+    """(N, 3, S, S) uint8 that is not stored: `batch` decodes. dataset: without its bad rows."""
 
     stored = False
 
@@ -42,10 +41,10 @@ class StreamedPixels(Pixels):
 
     @property
     def array(self) -> NDArray[np.uint8]:
-        """There is none. Raises DataError."""
+        """Raises DataError: no array of all pixels exists."""
         raise DataError(
             f"{self.dataset.name} is streamed because it is larger than the budget, so there is no array of all its pixels; "
-            "ask for batches, or raise PHOROPTER_PIXELS_BUDGET"
+            "read batches, or raise PHOROPTER_PIXELS_BUDGET"
         )
 
     def batch(self, rows: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
@@ -76,7 +75,7 @@ class StreamedPixels(Pixels):
         return square
 
     def _thread_pool(self) -> ThreadPoolExecutor:
-        """Threads of this process: those of a parent do not live in a forked child."""
+        """The thread pool of this process; the parent's threads do not exist in a forked child."""
         with self._lock:
             if self._pool is None or self._pool_pid != os.getpid():
                 self._pool, self._pool_pid = ThreadPoolExecutor(count_usable_cores(), thread_name_prefix="stream"), os.getpid()

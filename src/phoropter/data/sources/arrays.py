@@ -1,7 +1,6 @@
-"""Pictures in one array → Dataset: npz files, scikit-learn's digits, arrays at hand.
+"""Pictures in one array → Dataset: npz files, scikit-learn's digits, arrays in memory.
 
-Opening one reads its labels; the pixels are read when the first picture is asked for, and a process that is handed the dataset
-reads them again for itself. (CIFAR and Parquet have files of their own.)
+Opening a file reads its labels; the pixels are read with the first picture, and again in each process that gets the dataset.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ OPTIONAL_COLUMNS = ("ids", "groups", "sites", "parts")
 
 
 def open_digits() -> Dataset:
-    """scikit-learn's handwritten digits: 1,797 greyscale pictures of 8×8 by 43 writers (UCI, E. Alpaydin & C. Kaynak 1998, CC BY
-    4.0), 10 classes; values 0..16 become 0..255. Read from the package's own file, because importing it takes seconds."""
+    """scikit-learn's handwritten digits: 1,797 grey pictures of 8×8 pixels by 43 writers in 10 classes (UCI, E. Alpaydin &
+    C. Kaynak 1998, CC BY 4.0). Values 0..16 become 0..255. Read from the package's data file: importing it takes seconds."""
     table = _read_digits_table()
     return Dataset(
         name="digits",
@@ -43,8 +42,8 @@ def open_digits() -> Dataset:
 
 
 def _read_digits_table() -> NDArray[np.int64]:
-    found = find_spec("sklearn")
-    folder = found.submodule_search_locations[0] if found and found.submodule_search_locations else ""
+    package = find_spec("sklearn")
+    folder = package.submodule_search_locations[0] if package and package.submodule_search_locations else ""
     file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
     if folder and file.exists():
         with gzip.open(file, "rt", encoding="ascii") as text:
@@ -61,8 +60,8 @@ def _read_digits_images() -> NDArray[np.uint8]:
 
 
 def open_npz(path: Path, *, name: str | None = None) -> Dataset:
-    """An .npz with images (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4) uint8, labels (N,) whole numbers or text, and
-    where known ids, groups, sites, parts (N,) and classes (C,). Nothing pickled is read.
+    """An .npz file with images (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4) uint8, labels (N,) whole numbers or words,
+    and where known ids, groups, sites, parts (N,) and classes (C,) → Dataset. Pickled objects are not read.
 
     Raises DataError for a missing key, a wrong shape, or an array of objects.
     """
@@ -72,8 +71,8 @@ def open_npz(path: Path, *, name: str | None = None) -> Dataset:
         raise DataError(f"{path.name} has no array 'labels'; expected images (N, H, W, 3) uint8 and labels (N,)")
     named = _read_npz_array(path, "classes")
     labels, classes = convert_labels(columns["labels"], None if named is None else named.ravel().tolist(), path.name)
-    held = LazyArray(_read_npz_images, path, files=(path,))
-    return from_columns(name or path.stem, held, labels, classes, {k: v for k, v in columns.items() if k != "labels"})
+    images = LazyArray(_read_npz_images, path, files=(path,))
+    return from_columns(name or path.stem, images, labels, classes, {k: v for k, v in columns.items() if k != "labels"})
 
 
 def from_arrays(images: Any, labels: Any, *, name: str = "arrays", **columns: Sequence[Any] | None) -> Dataset:
@@ -93,15 +92,18 @@ def from_arrays(images: Any, labels: Any, *, name: str = "arrays", **columns: Se
     coded, classes = convert_labels(labels, None, name)
     if len(coded) != len(images):
         raise DataError(f"{name}: {len(coded)} labels came for {len(images)} images")
-    held = LazyArray(_return_unchanged, images)
     return from_columns(
-        name, held, coded, classes, {k: None if v is None else np.array(v).astype(str) for k, v in columns.items()}
+        name,
+        LazyArray(_return_unchanged, images),
+        coded,
+        classes,
+        {k: None if v is None else np.array(v).astype(str) for k, v in columns.items()},
     )
 
 
 def from_columns(
     name: str,
-    held: LazyArray,
+    images: LazyArray,
     labels: NDArray[np.int64],
     classes: tuple[str, ...],
     columns: dict[str, NDArray[np.str_] | None],
@@ -115,7 +117,7 @@ def from_columns(
         ids=make_row_ids(len(labels)) if ids is None else ids,
         labels=labels,
         classes=classes,
-        pictures=ArrayPictures(held, np.arange(len(labels)), name),
+        pictures=ArrayPictures(images, np.arange(len(labels)), name),
         groups=columns.get("groups"),
         sites=columns.get("sites"),
         parts=parse_parts(columns.get("parts"), name),
@@ -168,7 +170,7 @@ def _return_unchanged(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _read_npz_header(path: Path) -> tuple[int, ...]:
-    """The shape of `images`, without reading them. Raises DataError when they cannot be pictures or do not fit in memory."""
+    """The shape of `images`, without reading them. Raises DataError when they are no pictures or do not fit in memory."""
     import psutil
 
     if not path.is_file():

@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 in the files torchvision downloads → Dataset, from the folder or from the .tar.gz as it is.
 
-Opening one reads every batch, because labels and pixels lie in one pickle; a process that is handed the dataset reads the
-pixels again when it first needs one.
+Opening one reads every batch, because labels and pixels are in one pickle; another process that gets the dataset reads the pixels
+again when it needs one.
 
 Left out on purpose: CIFAR-100's twenty coarse classes, and the binary and MATLAB versions of both.
 """
@@ -32,7 +32,7 @@ MAX_ARCHIVE_BYTES = 2_000_000_000
 
 
 class CifarLayout(NamedTuple):
-    """How one of the two sets lies on disk: its folder and archive, the batch files and their parts, and the keys inside."""
+    """Names of one of the two sets on disk: its folder and archive, the batch files and their official parts, the keys inside."""
 
     title: str
     folder: str
@@ -44,7 +44,7 @@ class CifarLayout(NamedTuple):
 
     @property
     def download_hint(self) -> str:
-        """What to get, from where."""
+        """What to download from where."""
         return f"get {self.archive} from https://www.cs.toronto.edu/~kriz/cifar.html and put it there, packed or unpacked"
 
 
@@ -68,19 +68,23 @@ CIFAR100 = CifarLayout(
 )
 
 
-def open_cifar(path: Path, kind: CifarLayout, *, name: str | None = None) -> Dataset:
+def open_cifar(path: Path, layout: CifarLayout, *, name: str | None = None) -> Dataset:
     """The folder of batch files, one that holds it, or the .tar.gz (read without unpacking) → Dataset; ids are `train/00000`….
 
-    A folder with train/ and test/ in it is taken for the set as picture files, which is how some keep it; the notes say so.
+    A folder with train/ and test/ in it is read as picture files, which is how some mirrors distribute the set; the notes say so.
     Raises DataError for a missing or damaged file, or a pickle that holds more than arrays and text.
     """
     if (path / "train").is_dir() and (path / "test").is_dir():
-        files = open_folder(path, name=name or kind.title.lower().replace("-", ""))
-        return replace(files, notes=(*files.notes, f"{kind.title} as picture files, whose pixels may differ from the originals'"))
-    place = _locate_files(path, kind)
-    labels, parts, images = _read_batches(place, kind)
+        files = open_folder(path, name=name or layout.title.lower().replace("-", ""))
+        return replace(
+            files, notes=(*files.notes, f"{layout.title} as picture files, whose pixels may differ from the originals'")
+        )
+    place = _locate_files(path, layout)
+    labels, parts, images = _read_batches(place, layout)
     classes = _parse_class_names(
-        _unpickle_files(place, kind, (kind.meta_file,))[kind.meta_file], kind.class_names_key, f"{place.name}/{kind.meta_file}"
+        _unpickle_files(place, layout, (layout.meta_file,))[layout.meta_file],
+        layout.class_names_key,
+        f"{place.name}/{layout.meta_file}",
     )
     if labels.size and (labels.min() < 0 or labels.max() >= len(classes)):
         raise DataError(f"{place}: labels run {labels.min()}..{labels.max()}, expected 0..{len(classes) - 1}")
@@ -89,44 +93,44 @@ def open_cifar(path: Path, kind: CifarLayout, *, name: str | None = None) -> Dat
     for part in parts.tolist():
         ids.append(f"{part}/{counts[part]:05d}")
         counts[part] += 1
-    batches = (place,) if place.is_file() else tuple(place / batch for batch in kind.batch_files)
-    held = LazyArray(_read_images, place, kind, files=batches).with_array(images)
+    batches = (place,) if place.is_file() else tuple(place / batch for batch in layout.batch_files)
+    lazy_images = LazyArray(_read_images, place, layout, files=batches).with_array(images)
     return Dataset(
-        name=name or kind.title.lower().replace("-", ""),
+        name=name or layout.title.lower().replace("-", ""),
         ids=np.array(ids),
         labels=labels,
         classes=classes,
-        pictures=ArrayPictures(held, np.arange(len(ids)), kind.title),
+        pictures=ArrayPictures(lazy_images, np.arange(len(ids)), layout.title),
         parts=parts,
-        notes=(f"{kind.title} of Krizhevsky 2009, in its official parts: " + ", ".join(f"{c} {p}" for p, c in counts.items()),),
+        notes=(f"{layout.title} of Krizhevsky 2009, in its official parts: " + ", ".join(f"{c} {p}" for p, c in counts.items()),),
     )
 
 
-def _locate_files(path: Path, kind: CifarLayout) -> Path:
-    first = next(iter(kind.batch_files))
-    for place in (path, path / kind.folder):
-        if (place / first).is_file() and (place / kind.meta_file).is_file():
+def _locate_files(path: Path, layout: CifarLayout) -> Path:
+    first = next(iter(layout.batch_files))
+    for place in (path, path / layout.folder):
+        if (place / first).is_file() and (place / layout.meta_file).is_file():
             return place
-    for place in (path, path / kind.archive):
+    for place in (path, path / layout.archive):
         if place.is_file():
             return place
-    raise DataError(f"{kind.title} is not at {path}: {kind.download_hint}")
+    raise DataError(f"{layout.title} is not at {path}: {layout.download_hint}")
 
 
-def _read_batches(place: Path, kind: CifarLayout) -> tuple[NDArray[np.int64], NDArray[np.str_], NDArray[np.uint8]]:
+def _read_batches(place: Path, layout: CifarLayout) -> tuple[NDArray[np.int64], NDArray[np.str_], NDArray[np.uint8]]:
     """(labels, parts, (N, 32, 32, 3) pictures) of every batch, in the official order."""
     labels, parts, images = [], [], []
-    batches = _unpickle_files(place, kind, tuple(kind.batch_files))
-    for batch, part in kind.batch_files.items():
+    batches = _unpickle_files(place, layout, tuple(layout.batch_files))
+    for batch, part in layout.batch_files.items():
         where = f"{place.name}/{batch}"
         content = batches[batch]
         data = content.get("data") if isinstance(content, dict) else None
-        given = content.get(kind.labels_key) if isinstance(content, dict) else None
+        given = content.get(layout.labels_key) if isinstance(content, dict) else None
         if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
-            raise DataError(f"{where}: 'data' should be rows of 3072 bytes, as {kind.title} has them; fetch it again")
+            raise DataError(f"{where}: 'data' should be rows of 3072 bytes, as {layout.title} has them; download it again")
         if not isinstance(given, list) or len(given) != len(data) or any(type(label) is not int for label in given):
             raise DataError(
-                f"{where}: '{kind.labels_key}' should be one whole number for each of {len(data)} pictures; fetch it again"
+                f"{where}: '{layout.labels_key}' should be one whole number for each of {len(data)} pictures; download it again"
             )
         labels += given
         parts += [part] * len(given)
@@ -134,15 +138,15 @@ def _read_batches(place: Path, kind: CifarLayout) -> tuple[NDArray[np.int64], ND
     return np.array(labels, dtype=np.int64), np.array(parts), np.concatenate(images)
 
 
-def _read_images(place: Path, kind: CifarLayout) -> NDArray[np.uint8]:
-    return _read_batches(place, kind)[2]
+def _read_images(place: Path, layout: CifarLayout) -> NDArray[np.uint8]:
+    return _read_batches(place, layout)[2]
 
 
-def _unpickle_files(place: Path, kind: CifarLayout, wanted: Sequence[str]) -> dict[str, Any]:
+def _unpickle_files(place: Path, layout: CifarLayout, wanted: Sequence[str]) -> dict[str, Any]:
     read = _read_from_archive if place.is_file() else _read_from_folder
-    contents = read(place, kind.folder, wanted)
+    contents = read(place, layout.folder, wanted)
     if missing := [name for name in wanted if name not in contents]:
-        raise DataError(f"{place}: {join_words(missing)} is missing; {kind.download_hint}")
+        raise DataError(f"{place}: {join_words(missing)} is missing; {layout.download_hint}")
     return {name: _unpickle_arrays(content, f"{place.name}/{name}") for name, content in contents.items()}
 
 
@@ -169,9 +173,7 @@ def _read_from_archive(place: Path, folder: str, wanted: Sequence[str]) -> dict[
         with tarfile.open(place, "r|*") as archive:
             for member in archive:
                 if member.offset_data + member.size > MAX_ARCHIVE_BYTES:
-                    raise DataError(
-                        f"{place} unfolds into more than {format_bytes(MAX_ARCHIVE_BYTES)}, which is no CIFAR archive"
-                    )
+                    raise DataError(f"{place} unpacks to more than {format_bytes(MAX_ARCHIVE_BYTES)}, so it is no CIFAR archive")
                 name = member.name.removeprefix("./").removeprefix(f"{folder}/")
                 if name in wanted and member.isreg() and (file := archive.extractfile(member)):
                     _check_file_size(member.size, f"{place.name}/{name}")
@@ -179,19 +181,19 @@ def _read_from_archive(place: Path, folder: str, wanted: Sequence[str]) -> dict[
                 if len(contents) == len(wanted):
                     break
     except (tarfile.TarError, OSError, EOFError, gzip.BadGzipFile, ValueError) as error:
-        raise DataError(f"{place} is damaged or no tar archive ({error}); fetch it again") from None
+        raise DataError(f"{place} is damaged or no tar archive ({error}); download it again") from None
     return contents
 
 
 def _check_file_size(size: int, where: str) -> None:
     if size > MAX_BATCH_BYTES:
-        raise DataError(f"{where} has {format_bytes(size)}, more than any CIFAR batch; fetch it again")
+        raise DataError(f"{where} has {format_bytes(size)}, more than any CIFAR batch; download it again")
 
 
 def _parse_class_names(content: Any, key: str, where: str) -> tuple[str, ...]:
     words = content.get(key) if isinstance(content, dict) else None
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise DataError(f"{where}: '{key}' should be the list of class names; fetch it again")
+        raise DataError(f"{where}: '{key}' should be the list of class names; download it again")
     return tuple(words)
 
 

@@ -1,10 +1,10 @@
-"""Digests of picture files, computed once and remembered: (path, size, times) → digest, in a small database in the user's cache.
+"""Cached digests of picture files: (path, size, times) → digest, in a small database in the user's cache.
 
-The contents of a dataset are part of every key, so they are asked for by every command; reading 50,000 files each time would
-make `status` as slow as a training epoch. A file whose size and times have not changed is taken to be unchanged, as Git does;
-a file that changed a moment ago is never remembered, because the clock of its file system may be too coarse to tell.
+The contents of a dataset are part of every key, so every command needs them; reading 50,000 files each time would make `status`
+as slow as a training epoch. A file whose size and times have not changed counts as unchanged, as in Git. A file that changed a
+moment ago is never cached, because the clock of its file system may be too coarse to show a second change.
 
-The database is a convenience: where it cannot be read or written, digests are simply computed again.
+Where the database cannot be read or written, digests are computed again.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from phoropter.core.cores import count_usable_cores
 from phoropter.core.files import cache_dir, digest_file
 
 UNREADABLE = "unreadable"
-SETTLED_S = 2.0
+SETTLED_S = 2.0  # a file younger than this is not cached
 _THREADS = min(16, 4 * count_usable_cores())
 _KEYS_PER_QUERY = 500
 
 
 def file_digests(paths: Sequence[Path]) -> list[str]:
-    """Files → 32 hexadecimal digits each, hashed by several threads; `unreadable…` where a file cannot be read, so that the
-    place that decodes it can name it."""
+    """Files → 32 hexadecimal digits each, hashed by several threads.
+
+    A file that cannot be read gives `unreadable…` instead of an error; decoding it raises one that names it.
+    """
     stamps = [_compute_stamp([path]) for path in paths]
     keys = [f"file:{path.absolute()}" for path in paths]
     known = _load_entries(dict(zip(keys, stamps, strict=True)))
@@ -36,12 +38,12 @@ def file_digests(paths: Sequence[Path]) -> list[str]:
         with ThreadPoolExecutor(_THREADS) as pool:
             fresh = dict(zip(missing, pool.map(_hash_file, [paths[row] for row in missing], chunksize=64), strict=True))
         _store_entries([(keys[r], stamps[r], d.encode()) for r, d in fresh.items() if not d.startswith(UNREADABLE)])
-        known |= {keys[row]: found.encode() for row, found in fresh.items()}
+        known |= {keys[row]: file_digest.encode() for row, file_digest in fresh.items()}
     return [known[key].decode() for key in keys]
 
 
 def memoize_by_files(files: Sequence[Path], what: str, compute: Callable[[], bytes]) -> bytes:
-    """`compute()`, or what it gave before for the same unchanged files. `what` names the computation and its version."""
+    """The result of `compute()`, cached as long as the files are unchanged. what: names the computation and its version."""
     key, stamp = f"{what}:" + "|".join(str(file.absolute()) for file in files), _compute_stamp(files)
     known = _load_entries({key: stamp})
     if key not in known:
@@ -58,21 +60,21 @@ def _hash_file(path: Path) -> str:
 
 
 def _compute_stamp(files: Sequence[Path]) -> str:
-    """What changes when a file does; empty when it cannot be looked at or changed a moment ago."""
+    """Size and times of the files; empty when one cannot be read or changed a moment ago."""
     parts = []
     for file in files:
         try:
-            seen = file.stat()
+            stat = file.stat()
         except OSError:
             return ""
-        if time.time() - max(seen.st_mtime, seen.st_ctime) < SETTLED_S:
+        if time.time() - max(stat.st_mtime, stat.st_ctime) < SETTLED_S:
             return ""
-        parts.append(f"{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ctime_ns}")
+        parts.append(f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}")
     return "|".join(parts)
 
 
 def _load_entries(stamps: Mapping[str, str]) -> dict[str, bytes]:
-    """key → stamp into key → value, for the keys whose stamp is still what it was."""
+    """key → stamp into key → value, for the keys whose stamp has not changed."""
     found: dict[str, bytes] = {}
     keys = [key for key, stamp in stamps.items() if stamp]
     with contextlib.suppress(sqlite3.Error, OSError, UnicodeError), _open_database() as base:

@@ -1,8 +1,8 @@
 """Folders of pictures → Dataset: one folder a class, or a tree of train/, val/ and test/ of such.
 
-What was detected is said in the dataset's notes, and everything a person's folder holds besides is left out in so many words:
-hidden files, thumbnails of file managers, loose pictures without a class, empty class folders, links that lead in a circle.
-The order of rows depends on names alone, never on the file system.
+The dataset's notes name the layout that was detected, and its problems everything that was left out: loose pictures without a
+class, empty class folders, circular links. Hidden files and thumbnails of file managers are ignored. The order of rows depends on
+names only, never on the file system.
 
 Left out on purpose: guessing a class from a file's name (write a manifest, or `group_from` for groups), and archives.
 """
@@ -64,13 +64,13 @@ PathParts = tuple[str, ...]
 
 @dataclass
 class FolderScan:
-    """What lies below a folder.
+    """Contents of a folder and its subfolders.
 
-    names:   of pictures, relative to the root, as the file system spells them; sorted by their normalised form
-    folders: every visible folder below the root
-    others:  visible files that are no pictures
-    facts:   what was left out without losing a picture
-    lost:    what may hold pictures and cannot be used
+    picture_paths: relative to the root, as the file system spells them; sorted by their normalised form
+    folders:       every visible folder below the root
+    other_files:   visible files that are no pictures
+    ignored:       left out, without losing a picture that has a class
+    unusable:      may be or contain pictures, and cannot be read
     """
 
     root: Path
@@ -81,14 +81,14 @@ class FolderScan:
     unusable: list[InputProblem] = field(default_factory=list)
 
     def collect_problems(self, on_bad_input: str) -> tuple[InputProblem, ...]:
-        """What was left out. Raises DataError for the first lost picture unless these are to be skipped."""
+        """All that was left out. Raises DataError for the first unusable entry unless `on_bad_input` is "skip"."""
         if self.unusable and on_bad_input == "stop":
             more = f" (and {len(self.unusable) - 1} more)" if len(self.unusable) > 1 else ""
             raise DataError(f"{self.root}: {self.unusable[0]}{more}; correct it, or say on_bad_input: skip")
         return (*self.unusable, *self.ignored)
 
     def describe_other_files(self) -> tuple[str, ...]:
-        """The files that are no pictures, in one sentence."""
+        """A note on the files that are no pictures, or none."""
         if not self.other_files:
             return ()
         return (f"{len(self.other_files)} files that are no pictures were left out: {join_words(sorted(self.other_files), 3)}",)
@@ -96,8 +96,11 @@ class FolderScan:
 
 @dataclass(frozen=True)
 class FolderLayout:
-    """How paths are read: `prefix` folders wrap everything; `parts` maps a top folder to (train|val|test|'' for unlabelled,
-    how many folders it wraps its classes in)."""
+    """How paths are parsed.
+
+    prefix: folders that contain everything
+    parts:  top folder → (train, val, test, or '' for unlabelled; number of extra folders between it and its classes)
+    """
 
     prefix: PathParts = ()
     parts: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -119,14 +122,14 @@ class FolderLayout:
 def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = None) -> Dataset:
     """A folder of class folders, or a tree of train/, val/ and test/ → Dataset; ids are relative POSIX paths.
 
-    Raises DataError for a folder without pictures in class folders, or with something unreadable and `on_bad_input="stop"`.
+    Raises DataError for a folder without pictures in class folders, and for unreadable entries unless `on_bad_input` is "skip".
     """
     walk = scan_folder(root)
     layout = _detect_layout(walk)
     rows: list[tuple[PathParts, str, str | None]] = []
     for path in walk.picture_paths:
-        if read := layout.parse_path(path):
-            rows.append((path, *read))
+        if parsed := layout.parse_path(path):
+            rows.append((path, *parsed))
         else:
             walk.ignored.append(_report_stray_picture(layout, path))
     if not any(label for _, _, label in rows):
@@ -147,13 +150,13 @@ def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = No
 
 
 def scan_folder(root: Path) -> FolderScan:
-    """Lists a folder without opening a picture. Links are followed, except one that leads back to a folder it lies in."""
+    """Lists a folder and its subfolders without opening a picture. Links are followed, except circular ones."""
     if not root.is_dir():
         what = "is a file; a folder of class folders was expected" if root.exists() else "does not exist"
         raise DataError(f"{root}: the folder {what}")
     walk = FolderScan(root)
-    seen = root.stat()
-    todo: list[tuple[PathParts, tuple[tuple[int, int], ...]]] = [((), ((seen.st_dev, seen.st_ino),))]
+    stat = root.stat()
+    todo: list[tuple[PathParts, tuple[tuple[int, int], ...]]] = [((), ((stat.st_dev, stat.st_ino),))]
     while todo:
         at, above = todo.pop()
         try:
@@ -173,7 +176,7 @@ def scan_folder(root: Path) -> FolderScan:
 def _scan_entry(
     walk: FolderScan, entry: os.DirEntry[str], at: PathParts, above: tuple[tuple[int, int], ...]
 ) -> Iterable[tuple[PathParts, tuple[tuple[int, int], ...]]]:
-    """Notes a file, or yields a folder to go into with the (device, inode) of every folder above it."""
+    """Records a file, or yields a folder to scan, with the (device, inode) of every folder above it."""
     if entry.name.startswith(".") or entry.name.lower() in IGNORED_NAMES:
         return
     where = (*at, entry.name)
@@ -181,11 +184,11 @@ def _scan_entry(
     try:
         entry.name.encode()
         if entry.is_dir():
-            seen = entry.stat()
-            key = (seen.st_dev, seen.st_ino)
+            stat = entry.stat()
+            key = (stat.st_dev, stat.st_ino)
             if key in above or len(where) > MAX_DEPTH:
                 walk.ignored.append(
-                    InputProblem("/".join(where), "this link leads back to a folder it lies in and was not followed")
+                    InputProblem("/".join(where), "the link leads back to a folder that contains it and was not followed")
                 )
                 return
             walk.folders.append(where)
@@ -202,19 +205,19 @@ def _scan_entry(
         else:
             walk.other_files.append("/".join(where))
     except UnicodeEncodeError:
-        shown = os.fsencode("/".join(where)).decode("utf-8", "replace")
-        walk.unusable.append(InputProblem(shown, "the name is not valid UTF-8; rename it"))
+        readable = os.fsencode("/".join(where)).decode("utf-8", "replace")
+        walk.unusable.append(InputProblem(readable, "the name is not valid UTF-8; rename it"))
     except OSError as error:
-        walk.unusable.append(InputProblem("/".join(where), f"cannot be looked at: {error.strerror or error}"))
+        walk.unusable.append(InputProblem("/".join(where), f"cannot be read: {error.strerror or error}"))
 
 
 def parse_split_name(word: str) -> str | None:
-    """`train`, `val`, `test`, '' for unlabelled, or None when the word names no official part."""
+    """A folder's or file's name → `train`, `val`, `test`, '' for unlabelled, or None when it names no official part."""
     return _SPLIT_NAMES.get(word.lower().replace("-", "_").replace(" ", "_"))
 
 
 def normalize_unicode(text: str) -> str:
-    """One spelling for names that look the same: file systems differ in how they store accents."""
+    """NFC form of a name: file systems differ in how they store accents."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -232,8 +235,11 @@ def _detect_layout(walk: FolderScan) -> FolderLayout:
 
 
 def _detect_official_splits(inner: list[PathParts], tops: Counter[str]) -> dict[str, tuple[str, int]]:
-    """Top folders that are official parts; empty when this is not such a tree. A class may be called `train`: unless every
-    folder is a part there must be a training part and another, and the training part must hold folders."""
+    """Top folders that are official parts; empty when the tree has none.
+
+    A class may be called `train`. So unless every top folder is a part, there must be a training part and another one, and the
+    training part must contain folders.
+    """
     found = {top: part for top in tops if (part := parse_split_name(top)) is not None}
     labelled = {part for part in found.values() if part}
     if not labelled or (len(found) < len(tops) and not ("train" in labelled and len(labelled) > 1)):
@@ -260,8 +266,8 @@ def _explain_no_pictures(walk: FolderScan, on_bad_input: str) -> str:
     if walk.picture_paths:
         count = len(walk.picture_paths)
         return f"{walk.root}: {count} pictures lie outside class folders; {expected}, or a manifest with their labels"
-    besides = [*map(str, walk.collect_problems(on_bad_input)), *walk.describe_other_files()][:1]
-    return f"{walk.root}: no pictures were found" + "".join(f" ({what})" for what in besides) + f"; {expected}"
+    reasons = [*map(str, walk.collect_problems(on_bad_input)), *walk.describe_other_files()][:1]
+    return f"{walk.root}: no pictures were found" + "".join(f" ({what})" for what in reasons) + f"; {expected}"
 
 
 def _report_stray_picture(layout: FolderLayout, name: PathParts) -> InputProblem:
@@ -274,10 +280,10 @@ def _report_stray_picture(layout: FolderLayout, name: PathParts) -> InputProblem
 def _find_empty_classes(walk: FolderScan, layout: FolderLayout, classes: tuple[str, ...]) -> list[InputProblem]:
     depth = len(layout.prefix)
     problems = []
-    full = {name[:end] for name in walk.picture_paths for end in range(1, len(name))}
-    full |= {tuple(problem.where.split("/")) for problem in walk.unusable}  # not empty, for all we know
+    filled = {name[:end] for name in walk.picture_paths for end in range(1, len(name))}
+    filled |= {tuple(problem.where.split("/")) for problem in walk.unusable}  # they may contain pictures
     for path in walk.folders:
-        if path in full or path[:depth] != layout.prefix:
+        if path in filled or path[:depth] != layout.prefix:
             continue
         inner = path[depth:]
         wrapped = 1 + layout.parts[inner[0]][1] if inner and inner[0] in layout.parts else 0
@@ -303,11 +309,11 @@ def _describe_layout(layout: FolderLayout, rows: list[tuple[PathParts, str, str 
     if not layout.parts:
         return f"read as one folder a class{inside}: {len(classes)} classes"
     counts = Counter(path[len(layout.prefix)] for path, _, _ in rows)
-    said = [
+    parts = [
         f"{'/'.join([top] * (1 + wrapped))} = {part or 'unlabelled'} ({counts[top]} pictures)"
         for top, (part, wrapped) in sorted(layout.parts.items())
     ]
-    return f"read as official parts{inside}: {', '.join(said)}; {len(classes)} classes"
+    return f"read as official parts{inside}: {', '.join(parts)}; {len(classes)} classes"
 
 
 _SPLIT_NAMES = {

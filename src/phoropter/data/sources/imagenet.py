@@ -1,10 +1,10 @@
-"""ImageNet-1k as people have it on disk → Dataset, always with all 1000 classes in the order of the public weights.
+"""ImageNet-1k in its usual layouts on disk → Dataset, always with all 1000 classes in the order of the public weights.
 
-Read: synset folders (`n01440764/…`), flat files named by synset (`n01440764_tench.JPEG`), and flat files with a label file —
-Kaggle's LOC_val_solution.csv (its boxes are ignored), `file synset` or `file index` lines, or one label a line for the files in
-order of their names. A number a line can mean two orders, and a wrong guess gives a study at chance level: the development
-kit's ILSVRC2012_ID, 1 to 1000 in an order of its own (translated by the kit's meta.mat), or the class index of the weights,
-0 to 999. Only a 0 in the list or the kit's own file name decides; otherwise `labels_order` must be named.
+Layouts: synset folders (`n01440764/…`), flat files named by synset (`n01440764_tench.JPEG`), and flat files with a label file:
+Kaggle's LOC_val_solution.csv (its boxes are ignored), lines of `file synset` or `file index`, or one label a line in the order
+of file names. A bare number can mean two things, and the wrong one gives a study at chance level: the ILSVRC2012_ID of the
+development kit, 1 to 1000 in an order of its own (translated by the kit's meta.mat), or the class index of the weights, 0 to 999.
+A 0 in the list or the kit's file name decides; otherwise `labels_order` must be given.
 
 Synsets and names are read from the data files that timm installs, without importing timm.
 """
@@ -54,7 +54,7 @@ def _synset_to_index() -> dict[str, int]:
 
 @lru_cache(maxsize=1)
 def class_names() -> tuple[str, ...]:
-    """`n01440764 tench`: the synset, because words alone repeat (two cranes), and its first word, for people."""
+    """`n01440764 tench`: the synset, because words repeat (there are two cranes), and its first word, to be readable."""
     lines = _locate_timm_file("imagenet_synset_to_lemma.txt").read_text(encoding="utf-8").splitlines()
     words = dict(line.split("\t", 1) for line in lines if "\t" in line)
     return tuple(f"{synset} {words[synset].split(',')[0]}" for synset in synset_ids())
@@ -73,7 +73,7 @@ def _locate_timm_file(name: str) -> Path:
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A file of labels as the user names it. order: `index` (0..999 as the weights) or `ilsvrc` (the kit's 1..1000)."""
+    """A label file. order: of its numbers, `index` (0..999, of the weights) or `ilsvrc` (1..1000, of the development kit)."""
 
     path: Path | None = None
     order: str | None = None
@@ -82,7 +82,7 @@ class LabelFile:
 def open_imagenet(root: Path, *, given: LabelFile = LabelFile(), on_bad_input: str = "stop", name: str | None = None) -> Dataset:
     """ImageNet's pictures, all or some → Dataset with 1000 classes; ids are relative POSIX paths.
 
-    Raises DataError when no label can be found for a picture, or the order of the labels cannot be told.
+    Raises DataError for a picture without a label, and for label numbers whose order is unknown.
     """
     if not root.is_dir():
         raise DataError(f"ImageNet is not at {root}: {DOWNLOAD_HINT}")
@@ -113,7 +113,7 @@ def open_imagenet(root: Path, *, given: LabelFile = LabelFile(), on_bad_input: s
 
 
 def _label_from_path(path: PathParts) -> int:
-    """The class by the folder the picture lies in, else by the beginning of its name."""
+    """The class by the picture's folder, else by the beginning of its name."""
     for word in (*path[-2:-1], path[-1][:9]):
         if _SYNSET_PATTERN.fullmatch(word):
             return _synset_to_index().get(word, UNLABELLED)
@@ -139,7 +139,7 @@ def _labels_from_file(root: Path, given: LabelFile, paths: Sequence[PathParts]) 
 
 
 def _read_label_file(file: Path) -> list[tuple[str, str]]:
-    """Lines → (name without suffix or '', label), the header and whatever follows the label (boxes) left out."""
+    """Lines → (name without suffix or '', label). The header and anything after the label (boxes) are dropped."""
     if not file.is_file():
         raise DataError(f"labels: there is no file {file}")
     if file.stat().st_size > MAX_LABEL_BYTES:
@@ -168,7 +168,7 @@ def _lowercase_stem(name: str) -> str:
 
 
 def _detect_label_order(file: Path, labels: Sequence[str], named: str | None) -> str:
-    """Which order numbers are in: `synset` when there are none. Raises DataError when it cannot be told."""
+    """`synset`, `index` or `ilsvrc`: what the labels are. Raises DataError for numbers whose order is unknown."""
     if not labels or _SYNSET_PATTERN.fullmatch(labels[0]):
         return "synset"
     if named:
@@ -178,7 +178,7 @@ def _detect_label_order(file: Path, labels: Sequence[str], named: str | None) ->
     if "0" in labels:
         return "index"
     raise DataError(
-        f"labels: {file.name} holds numbers whose order cannot be told; say labels_order: index (the weights' class index, "
+        f"labels: {file.name} has numbers in an unknown order; set labels_order: index (the weights' class index, "
         "0 to 999) or labels_order: ilsvrc (the development kit's ILSVRC2012_ID, 1 to 1000)"
     )
 
@@ -199,7 +199,7 @@ def _convert_labels(file: Path, labels: Sequence[str], order: str) -> list[int]:
 
 
 def _read_devkit_index(labels: Path) -> dict[str, int]:
-    """ILSVRC2012_ID → class index of the weights, by the development kit's meta.mat beside the label file."""
+    """ILSVRC2012_ID → class index of the weights, from the development kit's meta.mat beside the label file."""
     folders = (labels.parent, labels.parent / "data", labels.parent.parent / "data")
     file = next((folder / DEVKIT_META_FILE for folder in folders if (folder / DEVKIT_META_FILE).is_file()), None)
     if file is None:
@@ -220,7 +220,7 @@ def _read_devkit_index(labels: Path) -> dict[str, int]:
 
 
 def _match_by_position(file: Path, labels: list[int], paths: Sequence[PathParts]) -> list[int]:
-    """One label a line: by the number that ends each name (…_val_00000001 is line 1), else by the order of the names."""
+    """One label a line: matched by the number at the end of each name (…_val_00000001 is line 1), else by the order of names."""
     numbers = [re.search(r"_val_(\d{8})$", Path(path[-1]).stem) for path in paths]
     if all(numbers):
         lines = [int(number.group(1)) for number in numbers if number]

@@ -1,7 +1,7 @@
 """A CSV or Parquet manifest (path, label, and where known id, group, site, split) → Dataset.
 
-Everything is read as text: a label 01 stays 01, and a class called NA or None stays a class. Paths are relative to the
-manifest's own folder. Errors name the line.
+Everything is read as text: a label 01 stays 01, and a class called NA or None stays a class. Paths are relative to the folder of
+the manifest. Errors name the line. A DataFrame is read in the same way.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def open_manifest(
 ) -> Dataset:
     """A manifest → Dataset; ids are the paths as written, or the column `id`.
 
-    columns: our name → the file's name, for those that differ
-    Raises DataError for a missing column, a repeated id, an unknown split, or pictures that are not there (listed with "skip").
+    columns: our name → the file's name, where they differ
+    Raises DataError for a missing column, a repeated id, an unknown split, or a missing picture (listed with "skip").
     """
     rows = _read_manifest(path, dict(columns or {}))
     return _build_dataset(rows, path.parent, on_bad_input, name or path.stem)
@@ -53,7 +53,7 @@ def from_dataframe(
     """A pandas DataFrame with the columns path and label, and where known id, group, site and split → Dataset.
 
     folder:  where relative paths start
-    columns: our name → the frame's name, for those that differ
+    columns: our name → the frame's name, where they differ
     Raises DataError as `open_manifest` does; rows are counted from 0.
 
     >>> from_dataframe(pd.read_excel("cells.xlsx"), "~/cells", columns={"label": "diagnosis"})      # doctest: +SKIP
@@ -87,7 +87,7 @@ def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: s
     problems = [InputProblem(rows.locate(i), f"{rows.rows[i]['path'] or 'an empty path'} does not exist") for i in missing]
     if problems and on_bad_input == "stop":
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]} in {folder}{more}; correct the manifest, or say on_bad_input: skip")
+        raise DataError(f"{problems[0]} in {folder}{more}; correct it, or set on_bad_input: skip")
     rows = rows.select(kept)
     ids = [normalize_unicode(row.get("id") or posixpath.normpath(row["path"])) for row in rows.rows]
     _check_unique_ids(rows, ids)
@@ -172,7 +172,7 @@ def _format_cell(value: Any) -> str:
 
 
 def _resolve_columns(place: str, header: list[str], columns: dict[str, str]) -> dict[str, int]:
-    """Our column name → position in the file. Raises DataError for one that is required or asked for and not there."""
+    """Our column name → position in the file. Raises DataError for a missing column that is required or named in `columns`."""
     lower = {word.lower(): at for at, word in enumerate(header)}
     found = {ours: lower[ours] for ours in KNOWN_COLUMNS if ours in lower and ours not in columns}
     for ours, theirs in columns.items():

@@ -1,9 +1,8 @@
-"""Parquet files with encoded pictures, as the Hugging Face hub keeps them → Dataset.
+"""Parquet files with encoded pictures, in the layout of the Hugging Face hub → Dataset.
 
-The picture column is a struct {bytes, path} or plain binary; where bytes are missing, `path` is read relative to the file, which
-is what `datasets` writes for a folder of pictures. A folder may hold several shards, and `train-00000-of-00004.parquet` names
-its part.
-Opening reads the small columns only; pictures are read a row group at a time.
+The picture column is a struct {bytes, path} or binary. Where bytes are missing, `path` is read relative to the file, as
+`datasets` writes it. A folder may contain several shards; a name such as `train-00000-of-00004.parquet` tells the official part.
+Opening reads the small columns only; pictures are read one row group at a time.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ KNOWN_COLUMNS = ("image", "label", "id", "group", "site")
 def open_parquet(path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> Dataset:
     """A Parquet file, or a folder of shards → Dataset; ids are `file/row` or the column `id`.
 
-    columns: our name → the file's name, for those that differ
-    Raises DataError for a missing column, or one that holds no pictures.
+    columns: our name → the file's name, where they differ
+    Raises DataError for a missing column, or a picture column of another type.
     """
     files = _list_shards(path)
     shards = [_read_shard_columns(file, dict(columns or {})) for file in files]
@@ -87,10 +86,10 @@ class ParquetPictures:
 
     def digests(self, rows: NDArray[np.int64]) -> list[str]:
         """A digest of each picture's bytes."""
-        found: dict[int, bytes] = {}
+        joined: dict[int, bytes] = {}
         for at in np.unique(self.locations[rows, 0]).tolist():
-            found[at] = memoize_by_files([self.files[at]], f"rows-1 of {self.columns[at]}", lambda at=at: self._hash_cells(at))  # type: ignore[misc]
-        return [found[at][i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES].hex() for at, i in self.locations[rows].tolist()]
+            joined[at] = memoize_by_files([self.files[at]], f"rows-1 of {self.columns[at]}", lambda at=at: self._hash_cells(at))  # type: ignore[misc]
+        return [joined[at][i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES].hex() for at, i in self.locations[rows].tolist()]
 
     def identity(self, rows: NDArray[np.int64]) -> str:
         """A digest of the contents of these rows, in order."""
@@ -101,7 +100,7 @@ class ParquetPictures:
         return ParquetPictures(self.files, self.columns, self.locations[rows])
 
     def _read_cell(self, at: int, row: int) -> tuple[bytes | None, str | None]:
-        """One cell; its whole row group stays at hand for the rows that come next."""
+        """(bytes, path) of one row. Its row group stays in memory, because the next rows are usually read next."""
         with self._lock:
             file, first, stop, cells = self._loaded_group
             if file != at or not first <= row < stop:
@@ -124,8 +123,8 @@ class ParquetPictures:
         with _open_parquet_file(self.files[at]) as file:
             for batch in file.iter_batches(batch_size=256, columns=[self.columns[at]]):
                 for content, path in _unpack_cells(batch.column(0)):
-                    known = content if content is not None else b"path:" + str(path).encode()
-                    out.append(hashlib.blake2b(known, digest_size=DIGEST_BYTES).digest())
+                    hashed = content if content is not None else b"path:" + str(path).encode()
+                    out.append(hashlib.blake2b(hashed, digest_size=DIGEST_BYTES).digest())
         return b"".join(out)
 
     def __reduce__(self) -> Any:
@@ -155,7 +154,7 @@ def _list_shards(path: Path) -> list[Path]:
 
 
 def _read_shard_columns(file: Path, columns: dict[str, str]) -> dict[str, list[Any]]:
-    """The small columns of one file, by our names, and what the file calls its picture and label."""
+    """The small columns of one file by our names, and the file's names of its picture and label columns."""
     with _open_parquet_file(file) as opened:
         schema = opened.schema_arrow
         theirs = {ours: columns.get(ours, ours) for ours in KNOWN_COLUMNS}
@@ -194,7 +193,7 @@ def _check_picture_column(file: Path, field: Any) -> None:
 
 
 def _read_class_names(file: Path, label: str) -> tuple[str, ...] | None:
-    """The names the hub's `ClassLabel` gives to whole numbers, where the file carries them."""
+    """Class names of the hub's `ClassLabel` feature, where the file's metadata has them."""
     with _open_parquet_file(file) as opened:
         metadata = opened.schema_arrow.metadata or {}
     try:

@@ -1,7 +1,7 @@
-"""Where the pictures of a dataset are: files in a folder, or rows of one array.
+"""Storage of the pictures of a dataset: files in a folder, or rows of one array.
 
-Both kinds are picklable and light: what they send to another process is paths, never pixels. `digests` and `shape` go beyond
-the three methods a Dataset needs; they answer without decoding where that is possible.
+Both are light when pickled: another process gets paths, not pixels (except of arrays that were passed in Python). `digests` and
+`shape` are optional methods of a PictureSource; they answer without decoding where that is possible.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class FilePictures:
         self.file_names = names
 
     def file_path(self, row: int) -> Path:
-        """Where a row's file lies."""
+        """Path of a row's file."""
         return self.root / self.file_names[row]
 
     def image(self, row: int) -> Image.Image:
@@ -72,10 +72,10 @@ class FilePictures:
 
 
 class LazyArray:
-    """An array of pictures and the way to get it again: loaded when first asked for, left behind when pickled.
+    """An array of pictures that is loaded when first used. Pickling keeps only the function that loads it.
 
     load:  function(*args) → (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4) uint8
-    files: what it reads, so that the digests of its rows can be remembered
+    files: that it reads, so that the digests of its rows can be cached
     """
 
     def __init__(self, load: Callable[..., NDArray[np.uint8]], *args: Any, files: tuple[Path, ...] = ()) -> None:
@@ -84,7 +84,7 @@ class LazyArray:
         self._lock = threading.Lock()
 
     def with_array(self, array: NDArray[np.uint8]) -> LazyArray:
-        """With the array already at hand."""
+        """Itself, with the array already loaded."""
         self._array = array
         return self
 
@@ -98,8 +98,8 @@ class LazyArray:
 
     def digests(self) -> list[str]:
         """A digest of each row's shape and bytes."""
-        found = memoize_by_files(self.files, f"rows-1 of {self.args!r}", self._hash_rows) if self.files else self._hash_rows()
-        return [found[i : i + DIGEST_BYTES].hex() for i in range(0, len(found), DIGEST_BYTES)]
+        joined = memoize_by_files(self.files, f"rows-1 of {self.args!r}", self._hash_rows) if self.files else self._hash_rows()
+        return [joined[i : i + DIGEST_BYTES].hex() for i in range(0, len(joined), DIGEST_BYTES)]
 
     def _hash_rows(self) -> bytes:
         return b"".join(hash_picture(row) for row in self.array)
@@ -121,8 +121,8 @@ def _rebuild_lazy_array(load: Callable[..., NDArray[np.uint8]], args: tuple[Any,
 class ArrayPictures:
     """Rows of one array."""
 
-    def __init__(self, held: LazyArray, index: NDArray[np.int64], name: str) -> None:
-        self.lazy_array, self.row_indices, self.name = held, index, name
+    def __init__(self, lazy_array: LazyArray, row_indices: NDArray[np.int64], name: str) -> None:
+        self.lazy_array, self.row_indices, self.name = lazy_array, row_indices, name
 
     def image(self, row: int) -> Image.Image:
         """Row → RGB Image."""
@@ -142,8 +142,8 @@ class ArrayPictures:
 
     def digests(self, rows: NDArray[np.int64]) -> list[str]:
         """A digest of each row's pixels."""
-        found = self.lazy_array.digests()
-        return [found[int(i)] for i in self.row_indices[rows]]
+        digests = self.lazy_array.digests()
+        return [digests[int(i)] for i in self.row_indices[rows]]
 
     def identity(self, rows: NDArray[np.int64]) -> str:
         """A digest of the contents of these rows, in order."""
