@@ -15,6 +15,7 @@ from phoropter.report.sections.candidate_values import primary_metric_interval
 from phoropter.report.summary.compare import CandidateComparisons
 from phoropter.report.summary.majority_class import BASELINE_NAME, majority_class_scores
 from phoropter.report.summary.model import StudySummary
+from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats.compare import Comparison, Design
 
 MAX_NAMED = 2  # candidates listed by name; the others are counted
@@ -26,7 +27,14 @@ def write_conclusion(summary: StudySummary, comparisons: CandidateComparisons) -
     sentences = [_qualify_sentence(_leader_sentence(summary, comparisons, guessing), summary)]
     if guessing and guessing not in sentences[0]:
         sentences.append(f"No candidate is {guessing}.")
-    return sentences, [s for s in (_leader_score_sentence(summary), _power_sentence(summary, comparisons)) if s]
+    small_print = [*(_leader_score_sentence(summary), _power_sentence(summary, comparisons)), *_stored_metric_sentences(summary)]
+    return sentences, [s for s in small_print if s]
+
+
+def _stored_metric_sentences(summary: StudySummary) -> list[str]:
+    """One for each metric of the user's own that could not be recomputed."""
+    records = [METRICS[m] for m in summary.metrics if METRICS[m].unavailable]
+    return [f"{r.title} has the values that the runs recorded, without intervals: {r.unavailable}." for r in records]
 
 
 def describe_test_population(summary: StudySummary) -> str:

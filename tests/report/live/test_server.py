@@ -35,10 +35,10 @@ class Watching:
         request = Request(f"http://127.0.0.1:{self.port}{path}", method=method, headers={"Host": host} if host else {})
         try:
             with urlopen(request, timeout=30) as answer:
-                return answer.status, answer.read(), dict(answer.headers)
+                return answer.status, answer.read(), {k.title(): v for k, v in answer.headers.items()}
         except HTTPError as error:
             with error:
-                return error.code, error.read(), dict(error.headers)
+                return error.code, error.read(), {k.title(): v for k, v in error.headers.items()}
 
     def raw(self, path: str) -> int:
         """As it stands, unlike urllib, which might tidy it."""
@@ -70,15 +70,18 @@ def test_from_before_the_study_to_its_first_page(watching: Watching, monkeypatch
     store = make_study(watching.folder, Made(**{**vars(SMALL), "missing": 4}))
     key = store.study["plan"][0]["key"]
     write_progress_note(store.work_folder(key), {"candidate": "a", "split": "fold 1", "epoch": 2, "epochs": 9})
-    (part,) = watching.watched.refresh_state()["parts"]
+    assert watching.watched.refresh_state()["parts"][0]["rows"][0]["running"] == 0, "a note that a killed process left"
+    with store.hold_lease(key) as mine:
+        assert mine
+        (part,) = watching.watched.refresh_state()["parts"]
     assert (part["done"], part["total"], part["page"], part["left"]) == (0, 4, 0, "")
-    assert part["rows"][0] == {"candidate": "a", "done": 0, "under way": 1, "failed": 0, "missing": 1}
-    assert part["now"][0]["words"] == "a · fold 1: epoch 2 of 9"
+    assert part["rows"][0] == {"candidate": "a", "done": 0, "running": 1, "failed": 0, "missing": 1}
+    assert part["running"][0] == "a · fold 1: epoch 2 of 9"
     make_study(watching.folder, Made(**{**vars(SMALL), "missing": 1, "failed": 1}))
     (part,) = watching.watched.refresh_state()["parts"]
     assert (part["done"], part["page"]) == (2, 2) and "the loss left the finite numbers" in part["failures"][0]
     runs = [r.record["cost"] for r in Store(watching.folder).runs()]
-    assert part["left"].startswith("about ") and len(runs) == 2 and part["trouble"] == ""
+    assert part["left"].startswith("about ") and len(runs) == 2 and part["error"] == ""
     status, page, head = watching.ask("/0/index.html?runs=2")
     assert status == 200 and b"fter 2 of 4 runs" in page and head["Content-Type"] == "text/html; charset=utf-8"
     assert watching.ask("/0/tables/leaderboard.csv")[0] == 200
@@ -169,7 +172,7 @@ def test_it_ends_when_asked_and_leaves_nothing(tmp_path: Path, monkeypatch: pyte
             raise KeyboardInterrupt
 
     live_server.serve_report(tmp_path / "nothing", 0, lambda line: said.append(line), Impatient())
-    assert said[0].startswith(f"watching {tmp_path / 'nothing'}: http://127.0.0.1:") and said[1].startswith("stopped watching")
+    assert said[0].startswith(f"serving {tmp_path / 'nothing'}: http://127.0.0.1:") and said[1].startswith("stopped serving")
     assert made and not made[0].exists()
 
 

@@ -1,8 +1,8 @@
 "use strict";
-// Asks for the state every two seconds; a part's page is loaded anew when runs were added to it. Everything is set as text.
+// Fetches the state every two seconds and reloads a report when runs were added to it. Everything is set as text, never as HTML.
 (() => {
   const parts = document.getElementById("parts");
-  const say = document.getElementById("say");
+  const status = document.getElementById("say");
   const shown = new Map();
   const make = (tag, text, name) => {
     const element = document.createElement(tag);
@@ -11,11 +11,11 @@
     return element;
   };
   const table = (rows) => {
-    const names = ["candidate", "done", "under way", "failed", "missing"];
-    const made = make("table");
-    const head = made.createTHead().insertRow();
+    const names = ["candidate", "done", "running", "failed", "missing"];
+    const grid = make("table");
+    const head = grid.createTHead().insertRow();
     for (const name of names) { const th = make("th", name); th.scope = "col"; head.append(th); }
-    const body = made.createTBody();
+    const body = grid.createTBody();
     for (const row of rows) {
       const line = body.insertRow();
       names.forEach((name, i) => {
@@ -24,7 +24,7 @@
         line.append(cell);
       });
     }
-    return made;
+    return grid;
   };
   const place = (number) => {
     if (!shown.has(number)) {
@@ -46,17 +46,17 @@
     const rows = make("div", undefined, "scroll");
     rows.tabIndex = 0; rows.setAttribute("role", "region"); rows.setAttribute("aria-label", `Runs of ${part.name}`);
     rows.append(table(part.rows));
-    const said = [`${part.done} of ${part.total} runs done`, part.left].filter(Boolean).join(", ");
-    state.replaceChildren(make("h2", part.name), make("p", said), bar, ...part.now.map((n) => make("p", n.words, "small")), rows);
+    const summary = [`${part.done} of ${part.total} runs done`, part.left].filter(Boolean).join(", ");
+    state.replaceChildren(make("h2", part.name), make("p", summary), bar, ...part.running.map((text) => make("p", text, "small")), rows);
     for (const failure of part.failures) state.append(make("p", `failed: ${failure}`, "warn"));
-    if (part.trouble) state.append(make("p", `no page: ${part.trouble}`, "warn"));
+    if (part.error) state.append(make("p", `no report: ${part.error}`, "warn"));
     if (!part.page) {
-      state.append(make("p", part.done ? "The page is being written." : "The page appears with the first finished run.", "small"));
+      state.append(make("p", part.done ? "The report is being written." : "The report appears with the first finished run.", "small"));
       return;
     }
-    const link = make("a", "open the page by itself");
+    const link = make("a", "open the report in its own tab");
     link.href = `/${number}/index.html`;
-    const line = make("p", `The page after ${part.page} of ${part.total} runs: `, "small");
+    const line = make("p", `Report after ${part.page} of ${part.total} runs: `, "small");
     line.append(link);
     state.append(line);
     if (part.page !== shown.get(number).page) {
@@ -70,9 +70,9 @@
     try {
       const state = await (await fetch("/state.json")).json();
       document.getElementById("title").textContent = `phoropter · ${state.folder}`;
-      say.textContent = state.parts.length ? "" : "The study has not begun yet; this page begins with it.";
+      status.textContent = state.parts.length ? "" : "The study has not started yet.";
       state.parts.forEach(show);
-    } catch { say.textContent = "The watching has ended; what is shown is its last state."; }
+    } catch { status.textContent = "The server has stopped; this is its last state."; }
     setTimeout(refresh, 2000);
   };
   refresh();
