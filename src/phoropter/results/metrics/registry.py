@@ -69,9 +69,12 @@ def register_stored_metric(described: dict[str, Any]) -> MetricRecord:
     """
     name, version, reference = str(described["name"]), described["version"], described.get("reference")
     metric = _REGISTERED.get(name)
-    if (metric is None or metric.version != version) and reference and is_code_trusted():
-        metric = resolve_reference(str(reference), Metric)
     reason = f"the code of the metric '{name}' (version {version}) is not at hand"
+    if (metric is None or metric.version != version) and reference and is_code_trusted():
+        try:
+            metric = resolve_reference(str(reference), Metric)
+        except ValueError as error:
+            reason = f"{reason} ({error})"
     if metric is not None and metric.version == version:
         if metric.source_digest() == described.get("source_digest"):
             return register_metric(metric)
