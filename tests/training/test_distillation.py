@@ -15,6 +15,7 @@ from phoropter.core.errors import DiskError, LeakageError, RunError
 from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import KFold
 from phoropter.models.classifier import Classifier
+from phoropter.training.augmentation.custom_step import AugmentationStep
 from phoropter.training.augmentation.pipeline import Augmentation
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
@@ -80,11 +81,17 @@ RECIPES: list[dict[str, Any]] = [
     {"augment": ["hflip"]},
     {"augment": [{"crop": {"padding": 2}}, "cutout"]},
     {"augment": "none"},
+    {
+        "augment": [
+            AugmentationStep("shade", apply=lambda x, u: (x * torch.from_numpy(u)[:, :, None, None]).to(torch.uint8)),
+            "hflip",
+        ]
+    },
 ]
 
 
 @pytest.mark.parametrize("loss", ["hard", "soft", "hard+soft"])
-@pytest.mark.parametrize("recipe", RECIPES, ids=["mixed", "free", "boxed", "plain"])
+@pytest.mark.parametrize("recipe", RECIPES, ids=["mixed", "free", "boxed", "plain", "own step"])
 def test_stored_answers_teach_as_a_live_teacher_does(
     few_digits: Any, taught: TrainedRun, tmp_path: Path, loss: str, recipe: Any
 ) -> None:
@@ -299,7 +306,7 @@ def test_a_teacher_near_chance_is_refused(few_digits: Any, taught: TrainedRun, t
     torch.manual_seed(0)
     ruined.head.head.last.reset_parameters()  # type: ignore[union-attr, operator]
     teacher = Teacher("ruined", digest_classifier(ruined), lambda: ruined, np.array([], np.uint64))
-    with pytest.raises(RunError, match=r"the teacher 'ruined' names .* of 100 training pictures correctly, and guessing"):
+    with pytest.raises(RunError, match=r"the teacher 'ruined' classifies .* of 100 training images correctly, and guessing"):
         finished(student(few_digits, tmp_path, teacher))
     assert digest_classifier(ruined) != digest_classifier(taught.model)
 
@@ -315,7 +322,7 @@ def test_a_disk_too_small_for_exact_is_said_before_anyone_is_asked(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**6, 0, 300))
     with pytest.raises(
         DiskError,
-        match=r"answers of the teacher 'the teacher' \(teacher_views: same\) needs .* or choose teacher_views: unaugmented",
+        match=r"logits of the teacher 'the teacher' \(teacher_views: same\) needs .* or choose teacher_views: unaugmented",
     ) as e:
         finished(student(few_digits, tmp_path, teacher_of(taught, never), {"augment": ["hflip"]}))
     assert "\n" not in str(e.value)

@@ -163,7 +163,7 @@ def test_the_views_have_no_say_in_what_is_called_alike(few_digits: Any, tmp_path
         ({"augment": "cutmix"}, {}, "cutmix contradict"),
         ({"augment": ["hflip", "cutout"]}, {}, "cutout contradict"),
         ({}, {}, "belongs to augment"),
-        ({"augment": "hflip", "tta": "flip"}, {}, "one clean view"),
+        ({"augment": "hflip", "tta": "flip"}, {}, "one unaugmented view"),
         ({"augment": "hflip", "preset": "finetune"}, {"frozen": False}, "frozen: true"),
     ],
 )

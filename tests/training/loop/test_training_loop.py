@@ -12,6 +12,7 @@ import torch
 from phoropter.core.errors import DivergedError
 from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import KFold
+from phoropter.training.augmentation.custom_step import AugmentationStep
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
 from phoropter.training.candidates.recipe import ScheduleSpec
@@ -107,6 +108,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     "two phases, dropout": {"phases": [{"train": "head", "epochs": 1, "lr": 1e-2}, {"epochs": 1, "lr": 1e-3}]},
     "one-cycle sgd": {"epochs": 2, "optimizer": "sgd", "schedule": "one-cycle"},
     "bf16": {"epochs": 1, "precision": "bf16"},
+    "augmented by a step of the user's own": {
+        "epochs": 2,
+        "augment": [AugmentationStep("shade", apply=lambda x, u: (x * torch.from_numpy(u)[:, :, None, None]).to(torch.uint8))],
+    },
 }
 
 

@@ -121,7 +121,10 @@ class Candidate(Spec):
         recipe.pop("preset")
         if not self.stores_features:
             recipe.pop("feature_dtype")
+        if self.recipe.cached_views is None:
+            recipe.pop("cached_views")
         if not self.recipe.l2_penalties:
+            recipe.pop("l2_penalties")
             recipe.pop("inner_folds")
         for backbone in plain["backbones"]:
             backbone.pop("weights")
