@@ -1,14 +1,14 @@
-"""A teacher is asked once: its answers to the pictures its students are shown, kept in the cache view by view.
+"""Distillation: the teacher's logits for the images its students see, computed once and cached view by view.
 
-A view is an augmentation draw of (seed, epoch, id); where something is drawn for a whole batch, or pictures are mixed, it is also
-(batch). An entry is keyed by what made it: the teacher's weights, the pixels, the augmentation, which rows are asked, and for
-views that depend on the batch the order of the batches. Neither the student, nor α, T or the loss has a part in it.
+A view is an augmentation draw of (seed, epoch, id), and also of the batch where a step draws for a whole batch or mixes images.
+A cache entry is keyed by what made it: the teacher's weights, the pixels, the augmentation, the rows, and, for views that depend
+on the batch, the order of the batches. Neither the student, nor α, T or the loss is part of the key.
 
-A picture is always asked in the same company (its own batch, or a fixed block of rows), because the sums of a network may differ
-in the last bit between batches; and every answer passes through float16, live or stored. So a student taught from the cache ends
-with the same bits as one taught live.
+An image is always evaluated in a batch of fixed composition (its own batch, or a fixed block of rows), because float sums differ
+between batch sizes; and all logits are rounded to float16, cached or not. So a student taught from the cache ends with the same
+bits as one whose teacher runs beside it.
 
-Left out: pool and clean views of pictures that are mixed, which the teacher would never have seen as the student does.
+Left out: cycled and unaugmented views of mixed images, which the teacher would not see as the student does.
 """
 
 from __future__ import annotations
@@ -35,23 +35,24 @@ from phoropter.training.batches.loading import Batch, BatchSampler, PixelLoader,
 from phoropter.training.candidates.candidate import DistillationSpec
 from phoropter.training.loop.precision import autocast_context
 
-NUMERICS = 1  # raise when the numbers of an answer change
-BLOCK_ROWS = 64  # rows asked at once where views do not depend on the batch
-ACCURACY_CHECK_ROWS = 256  # training rows a teacher is examined on
-MIN_DEVIATIONS_ABOVE_CHANCE = 3.0  # above chance, of a guesser's score: fewer is near chance
-MIN_SHIFTED_LOGIT = -60000.0  # of a logit below its row's largest; float16 ends at 65504
+NUMERICS = 1  # raise when the numbers of a teacher's logits change
+BLOCK_ROWS = 64  # rows evaluated at once where views do not depend on the batch
+ACCURACY_CHECK_ROWS = 256  # training rows on which a teacher's accuracy is checked
+MIN_DEVIATIONS_ABOVE_CHANCE = 3.0  # standard deviations of a guesser's accuracy; a teacher below is near chance
+MIN_SHIFTED_LOGIT = -60000.0  # lowest logit below the largest of its row; float16 ends at 65504
 
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """Who teaches.
+    """A trained classifier whose logits a student learns from.
 
-    name:       the candidate's, for people
-    identity:   `identity_of` its classifier, known without loading it
-    load:       gives the classifier; called only when something is to be asked
-    trained_on: hashes of the ids it has met; empty for a pretrained network used as it is
-    dtype:      autocast computes in · whole: keep its logits even for a student that reads classes alone, for others that do not
-    live:       ask anew and store nothing (to compare with; the bits are the same)
+    name:        the candidate's, for messages
+    identity:    `digest_classifier` of it, known without loading it
+    load_model:  loads the classifier; called only when logits are missing
+    trained_on:  hashes of the ids it was trained on; empty for a pretrained network used as it is
+    dtype:       autocast computes in
+    keep_logits: cache logits even for a student that needs classes only, because another student needs them
+    uncached:    compute logits at every batch and store nothing (to compare with; the bits are the same)
     """
 
     name: str
@@ -65,18 +66,18 @@ class Teacher:
     def raise_on_leak(self, hashes: NDArray[np.uint64], split: Split) -> None:
         """Raises LeakageError when the teacher was trained on rows this split tests. hashes: (N,) of the dataset's ids."""
         for part, rows in (("tested", split.test), ("tested", split.external), ("validated on", split.val)):
-            met = 0 if rows is None else len(np.intersect1d(hashes[rows], self.trained_on))
-            if met:
+            common = 0 if rows is None else len(np.intersect1d(hashes[rows], self.trained_on))
+            if common:
                 raise LeakageError(
-                    f"the teacher '{self.name}' was trained on {met} rows that are {part} in {split.name}: what it knows of them "
-                    "would reach the student; train it on the same training rows, as a candidate of this study"
+                    f"the teacher '{self.name}' was trained on {common} rows that are {part} in {split.name}, and what it knows "
+                    "of them would reach the student; train it on the same training rows, as a candidate of this study"
                 )
 
 
 def digest_classifier(model: Classifier, known: Sequence[str] | None = None) -> str:
-    """A digest of everything a classifier's answer depends on besides the picture.
+    """A digest of everything that a classifier's logits depend on besides the image.
 
-    known: the identities of its backbones, where they are known: frozen ones keep theirs, and a digest takes a while
+    known: the identities of its backbones, where they are known: frozen ones keep theirs, and hashing weights takes seconds
     """
     head = {k: digest_array(v.detach().cpu().float().contiguous().numpy()) for k, v in model.head.state_dict().items()}
     fusion = None if model.spec.fusion is None else model.spec.fusion.plain()
@@ -85,10 +86,10 @@ def digest_classifier(model: Classifier, known: Sequence[str] | None = None) -> 
 
 @dataclass(frozen=True, eq=False)
 class TeacherInputs:
-    """What a student is shown in its training, and in which company the teacher is asked about it.
+    """The images that a student sees in training, and the batches in which the teacher evaluates them.
 
-    tap: gives the student's pictures · order: of its batches · epochs: of its training
-    rows: those that may be shown, ascending; where views do not depend on the batch, answers are kept for each of them
+    pixel_loader: loads the student's images · batch_sampler: the order of its batches · epochs: of its training
+    rows: those it may see, ascending; where views do not depend on the batch, logits are stored for each of them
     """
 
     pixel_loader: PixelLoader
@@ -105,72 +106,82 @@ class TeacherInputs:
 
     @property
     def view_count(self) -> int:
-        """How many views there are of each picture."""
+        """How many views there are of each image."""
         if self.pixel_loader.augmentation is None or self.teaching.teacher_views == "unaugmented":
             return 1
         return min(self.epochs, self.teaching.pool) if self.teaching.teacher_views == "cycled" else self.epochs
 
     @cached_property
     def rows_per_view(self) -> int:
-        """Answers in a view: a row's each."""
+        """How many rows of logits a view has."""
         return sum(map(len, self.row_blocks(0)))
 
     def view_of_epoch(self, epoch: int) -> int:
-        """The view of an epoch; a pool's come round."""
+        """The view that an epoch shows; cycled views return after `view_count` epochs."""
         return epoch % self.view_count
 
     def student_batch(self, rows: Rows, epoch: int, index: int) -> Batch:
-        """The student's batch."""
-        return self.pixel_loader.batch(
-            rows, self.view_of_epoch(epoch) if self.teaching.teacher_views == "cycled" else epoch, index
-        )
+        """The student's batch of these rows, number `index` of an epoch."""
+        cycled = self.teaching.teacher_views == "cycled"
+        return self.pixel_loader.batch(rows, self.view_of_epoch(epoch) if cycled else epoch, index)
 
-    def teacher_pictures(self, rows: Rows, view: int, index: int) -> torch.Tensor:
-        """The pictures the teacher is asked about."""
-        tap = replace(self.pixel_loader, augmentation=None) if self.teaching.teacher_views == "unaugmented" else self.pixel_loader
-        pictures = tap.batch(rows, view, index).inputs
-        assert isinstance(pictures, torch.Tensor)
-        return pictures
+    def teacher_images(self, rows: Rows, view: int, index: int) -> torch.Tensor:
+        """(B, 3, S, S) uint8 images that the teacher evaluates for these rows, in a view."""
+        unaugmented = self.teaching.teacher_views == "unaugmented"
+        loader = replace(self.pixel_loader, augmentation=None) if unaugmented else self.pixel_loader
+        images = loader.batch(rows, view, index).inputs
+        assert isinstance(images, torch.Tensor)
+        return images
 
     def row_blocks(self, view: int) -> list[Rows]:
-        """The rows of a view, as they are asked together."""
+        """The rows of a view, in the blocks in which they are evaluated."""
         if self.depends_on_batch:
             return self.batch_sampler.epoch_batches(view)
         return np.split(self.rows, range(BLOCK_ROWS, len(self.rows), BLOCK_ROWS))
 
     def locate_rows(self, rows: Rows, index: int) -> Rows:
-        """Where the answers to a batch lie within its view."""
+        """Where the logits of a student's batch lie within its view."""
         if self.depends_on_batch:
             return index * self.batch_sampler.batch_size + np.arange(len(rows), dtype=np.int64)
         return np.searchsorted(self.rows, rows).astype(np.int64)
 
     def identity(self) -> list[Any]:
-        """What decides the pictures of every view, and who is asked beside whom."""
-        augmentation, clean = self.pixel_loader.augmentation, self.teaching.teacher_views == "unaugmented"
-        drawn = None if augmentation is None or clean else augmentation.identity()
-        company: Any = digest_array(self.rows)
+        """What decides the images of every view, and the composition of the batches they are evaluated in."""
+        augmentation = self.pixel_loader.augmentation
+        unaugmented = augmentation is None or self.teaching.teacher_views == "unaugmented"
+        augmented = None if augmentation is None or unaugmented else augmentation.identity()
+        composition: Any = digest_array(self.rows)
         if self.depends_on_batch:
-            o = self.batch_sampler
-            drawn_by = o.split if o.imbalance.undersample is not None else None
-            company = [digest_array(np.sort(o.rows)), o.batch_size, o.seed, o.imbalance.plain(), drawn_by]
-        return [self.pixel_loader.pixels.identity, drawn, self.depends_on_batch, company]
+            sampler = self.batch_sampler
+            split = sampler.split if sampler.imbalance.undersample is not None else None  # it decides which rows are drawn
+            composition = [
+                digest_array(np.sort(sampler.rows)),
+                sampler.batch_size,
+                sampler.seed,
+                sampler.imbalance.plain(),
+                split,
+            ]
+        return [self.pixel_loader.pixels.identity, augmented, self.depends_on_batch, composition]
 
 
 def make_teacher_inputs(
-    tap: PixelLoader, order_: BatchSampler, epochs: int, split: Split, teacher: Teacher, teaching: DistillationSpec
+    loader: PixelLoader, sampler: BatchSampler, epochs: int, split: Split, teacher: Teacher, teaching: DistillationSpec
 ) -> TeacherInputs:
-    """What the student of a split is shown. A teacher that met nothing may be asked of every row, once for all folds."""
+    """The images a student of this split sees.
+
+    A teacher that was trained on no rows of the dataset may evaluate all rows, so that all folds share one entry.
+    """
     parts = [split.train]
     if not len(teacher.trained_on) and split.folds > 1:
         parts += [p for p in (split.test, split.val, split.external) if p is not None]
-    return TeacherInputs(tap, order_, epochs, np.unique(np.concatenate(parts)), teaching)
+    return TeacherInputs(loader, sampler, epochs, np.unique(np.concatenate(parts)), teaching)
 
 
 @dataclass(eq=False)
 class TeacherLogits:
-    """A teacher's answers to a showing: (n, C) float16 logits a view, each row's largest 0, or (n,) classes for hard and token.
+    """A teacher's logits for a student's images: (n, C) float16 a view, each row's largest 0, or (n,) classes for hard and token.
 
-    cache: the shared cache · progress: told about (answers, of so many)
+    cache: the shared cache · progress: called with (rows done, rows in all)
     """
 
     teacher: Teacher
@@ -182,9 +193,9 @@ class TeacherLogits:
 
     @cached_property
     def cache_entry(self) -> tuple[Path, bool]:
-        """The entry's folder, and whether it holds classes alone: enough for hard and token where no logits are there yet."""
-        said = [NUMERICS, self.teacher.identity, str(self.teacher.dtype), self.inputs.identity()]
-        classes, logits = (self.cache / "answers" / digest([*said, kind]) for kind in ("classes", "logits"))
+        """The entry's folder, and whether it holds classes only: enough for hard and token where no logits are stored yet."""
+        key = [NUMERICS, self.teacher.identity, str(self.teacher.dtype), self.inputs.identity()]
+        classes, logits = (self.cache / "answers" / digest([*key, kind]) for kind in ("classes", "logits"))
         compact = self.inputs.teaching.loss in ("hard", "token") and not logits.exists() and not self.teacher.keep_logits
         return (classes if compact else logits), compact
 
@@ -194,11 +205,11 @@ class TeacherLogits:
 
     @property
     def nbytes(self) -> int:
-        """On the disk when every view is there."""
+        """Bytes on the disk when every view is stored."""
         return self.inputs.view_count * self._view_array(0).nbytes
 
     def compute_missing(self) -> None:
-        """Asks about every view that is not there yet. Raises DiskError before the first question when there is no room."""
+        """Computes and stores every missing view. Raises DiskError before the first one when the disk is too small."""
         if self.teacher.uncached:
             return
         missing = [v for v in range(self.inputs.view_count) if not self._view_array(v).is_complete]
@@ -212,11 +223,11 @@ class TeacherLogits:
         view = self.inputs.view_of_epoch(epoch)
         if self._current_view is None or self._current_view[0] != view:
             self._current_view = (view, self._compute_view(view) if self.teacher.uncached else self._load_view(view))
-        said = np.asarray(self._current_view[1][self.inputs.locate_rows(rows, index)])
+        targets = np.asarray(self._current_view[1][self.inputs.locate_rows(rows, index)])
         if self.inputs.teaching.loss in ("hard", "token"):
-            classes = said.argmax(1) if said.ndim == 2 else said
+            classes = targets.argmax(1) if targets.ndim == 2 else targets
             return torch.from_numpy(classes.astype(np.int64)).to(self.device)
-        return torch.from_numpy(said.astype(np.float32)).to(self.device)
+        return torch.from_numpy(targets.astype(np.float32)).to(self.device)
 
     def _fill_view(self, view: int, number: int, of: int) -> None:
         blocks = self.inputs.row_blocks(view)
@@ -240,34 +251,30 @@ class TeacherLogits:
     def _evaluate_rows(self, rows: Rows, view: int, index: int) -> NDArray[Any]:
         if self._model is None:
             self._model = self.teacher.load_model().to(self.device).eval()
-        logits = compute_teacher_logits(self._model, self.inputs.teacher_pictures(rows, view, index), self.teacher.dtype)
+        logits = compute_teacher_logits(self._model, self.inputs.teacher_images(rows, view, index), self.teacher.dtype)
         return logits.argmax(1).astype(np.uint16) if self.cache_entry[1] else logits
 
     def _view_array(self, view: int) -> CachedArray:
         folder, compact = self.cache_entry
         count, classes = self.inputs.rows_per_view, len(self.inputs.pixel_loader.dataset.classes)
         shape, dtype = ((count,), "uint16") if compact else ((count, classes), "float16")
-        what = f"the answers of the teacher '{self.teacher.name}'"
-        return CachedArray(folder / f"{view:05d}", "answers.npy", shape, dtype, what)
+        return CachedArray(
+            folder / f"{view:05d}", "answers.npy", shape, dtype, f"the logits of the teacher '{self.teacher.name}'"
+        )
 
     def _require_space(self, needed: int) -> None:
-        teaching = self.inputs.teaching
-        what = f"keeping the answers of the teacher '{self.teacher.name}' (teacher_views: {teaching.teacher_views})"
+        views = self.inputs.teaching.teacher_views
         try:
-            require_space(self.cache, needed, what)
+            require_space(self.cache, needed, f"keeping the logits of the teacher '{self.teacher.name}' (teacher_views: {views})")
         except DiskError as error:
-            one = self._view_array(0).nbytes
-            other = (
-                ""
-                if teaching.teacher_views == "unaugmented"
-                else f"; or choose teacher_views: unaugmented, which needs {format_bytes(one)}"
-            )
-            raise DiskError(f"{error}{other}") from None
+            one = format_bytes(self._view_array(0).nbytes)
+            advice = "" if views == "unaugmented" else f"; or choose teacher_views: unaugmented, which needs {one}"
+            raise DiskError(f"{error}{advice}") from None
 
 
 @dataclass(frozen=True, eq=False)
 class DistillationLoader:
-    """The student's batches, with the teacher's answers to them."""
+    """The student's batches, with the teacher's logits for them."""
 
     inputs: TeacherInputs
     teacher_logits: TeacherLogits
@@ -280,47 +287,49 @@ class DistillationLoader:
 
 
 @torch.inference_mode()
-def compute_teacher_logits(model: Classifier, pictures: torch.Tensor, dtype: torch.dtype = torch.float32) -> NDArray[np.float16]:
-    """(B, 3, S, S) pictures → (B, C) float16 logits, each row's largest 0: a softmax does not see the shift, and the numbers near
-    the largest, which decide, keep the most digits."""
-    with autocast_context(pictures.device, dtype):
-        logits = model(pictures).float()
+def compute_teacher_logits(model: Classifier, images: torch.Tensor, dtype: torch.dtype = torch.float32) -> NDArray[np.float16]:
+    """(B, 3, S, S) images → (B, C) float16 logits, shifted so that each row's largest is 0.
+
+    A softmax does not change by the shift, and logits near the largest, which decide, keep the most digits.
+    """
+    with autocast_context(images.device, dtype):
+        logits = model(images).float()
     shifted: NDArray[np.float16] = (logits - logits.amax(1, keepdim=True)).clamp_min(MIN_SHIFTED_LOGIT).half().cpu().numpy()
     return shifted
 
 
-def check_teacher_accuracy(teacher: Teacher, tap: PixelLoader, rows: Rows, cache: Path) -> dict[str, float]:
-    """The teacher's accuracy on clean pictures of some training rows, and what guessing the commonest class would give.
+def check_teacher_accuracy(teacher: Teacher, loader: PixelLoader, rows: Rows, cache: Path) -> dict[str, float]:
+    """The teacher's accuracy on unaugmented images of some training rows, beside that of guessing the most frequent class.
 
-    Raises RunError when it is near chance: a head that was silently drawn anew, or classes in another order. Remembered.
+    Raises RunError when it is near chance: its head was drawn anew, say, or its classes are in another order. The result is kept
+    in the cache.
     """
-    some = np.sort(rows[random_permutation(tap.dataset.hashed_ids[rows], "exam")[:ACCURACY_CHECK_ROWS]])
-    labels = tap.dataset.labels[some]
-    file = (
-        cache
-        / "answers"
-        / f"exam-{digest([teacher.identity, tap.pixels.identity, digest_array(some), digest_array(labels)])}.json"
-    )
+    some = np.sort(rows[random_permutation(loader.dataset.hashed_ids[rows], "exam")[:ACCURACY_CHECK_ROWS]])
+    labels = loader.dataset.labels[some]
+    key = digest([teacher.identity, loader.pixels.identity, digest_array(some), digest_array(labels)])
+    file = cache / "answers" / f"exam-{key}.json"
     try:
-        found: dict[str, float] = json.loads(file.read_text())
+        check: dict[str, float] = json.loads(file.read_text())
     except (OSError, ValueError):
-        found = _measure_teacher_accuracy(teacher, replace(tap, augmentation=None), some)
-        write_json(file, found)
-    enough = found["chance"] + MIN_DEVIATIONS_ABOVE_CHANCE * math.sqrt(found["chance"] * (1 - found["chance"]) / found["rows"])
-    if found["accuracy"] < min(enough, 1.0):
+        check = _measure_teacher_accuracy(teacher, replace(loader, augmentation=None), some)
+        write_json(file, check)
+    deviation = math.sqrt(check["chance"] * (1 - check["chance"]) / check["rows"])
+    if check["accuracy"] < min(check["chance"] + MIN_DEVIATIONS_ABOVE_CHANCE * deviation, 1.0):
         raise RunError(
-            f"the teacher '{teacher.name}' names {found['accuracy']:.1%} of {found['rows']:.0f} training pictures correctly, and "
-            f"guessing {found['chance']:.1%}: it has nothing to teach; was its head drawn anew, or was it trained too little?"
+            f"the teacher '{teacher.name}' classifies {check['accuracy']:.1%} of {check['rows']:.0f} training images correctly, "
+            f"and guessing {check['chance']:.1%}, so it has nothing to teach; see whether its head was drawn anew, or train it "
+            "longer"
         )
-    return found
+    return check
 
 
-def _measure_teacher_accuracy(teacher: Teacher, tap: PixelLoader, rows: Rows) -> dict[str, float]:
-    model = teacher.load_model().to(tap.device).eval()
-    right = 0
+def _measure_teacher_accuracy(teacher: Teacher, loader: PixelLoader, rows: Rows) -> dict[str, float]:
+    model = teacher.load_model().to(loader.device).eval()
+    correct = 0
     for some in np.split(rows, range(BLOCK_ROWS, len(rows), BLOCK_ROWS)):
-        batch = tap.batch(some, 0, 0)
+        batch = loader.batch(some, 0, 0)
         assert isinstance(batch.inputs, torch.Tensor)
-        right += int((compute_teacher_logits(model, batch.inputs, teacher.dtype).argmax(1) == tap.dataset.labels[some]).sum())
-    commonest = np.bincount(tap.dataset.labels[rows]).max()
-    return {"accuracy": right / len(rows), "chance": float(commonest) / len(rows), "rows": float(len(rows))}
+        logits = compute_teacher_logits(model, batch.inputs, teacher.dtype)
+        correct += int((logits.argmax(1) == loader.dataset.labels[some]).sum())
+    commonest = np.bincount(loader.dataset.labels[rows]).max()
+    return {"accuracy": correct / len(rows), "chance": float(commonest) / len(rows), "rows": float(len(rows))}
