@@ -31,7 +31,7 @@ CHILD = """\
 import sys
 from pathlib import Path
 from phoropter.study.executors import execute_study
-from phoropter.study.run import ComputeOptions
+from phoropter.study.worker import ComputeOptions
 from phoropter.study.spec import read_study
 
 def say(event):
@@ -39,7 +39,7 @@ def say(event):
         print(event.kind, event.done, event.total, event.title.replace(" ", "_"), flush=True)
 
 folder = Path(sys.argv[1])
-execute_study(read_study(folder / "study.yaml")[0], folder / "out", say, here=ComputeOptions("cpu", 1, 0.0), cache=folder / "cache")
+execute_study(read_study(folder / "study.yaml")[0], folder / "out", say, options=ComputeOptions("cpu", 1, 0.0), cache=folder / "cache")
 """
 KILLS = (("start", 1), ("epoch", 1), ("epoch", 3), ("start heads", 1))  # after the n-th such line of a child
 

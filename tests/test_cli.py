@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 
 from phoropter.cli import main
 
-COMMANDS = {"plan", "run", "demo", "status", "watch", "report", "predict", "data", "backbones", "studies", "doctor"}
+COMMANDS = {"plan", "run", "demo", "status", "report", "compare", "folds", "serve-report", "predict", "inspect"}
+COMMANDS |= {"backbones", "studies", "doctor"}
 README = Path(__file__).parents[1] / "README.md"
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
 
@@ -38,10 +39,11 @@ def test_commands_are_these_and_have_help() -> None:
 def test_flags_stay_few() -> None:
     """A new knob goes into the study file."""
     flags = {name: {o for p in c.params for o in p.opts if o.startswith("--")} for name, c in main.commands.items()}
-    assert flags["run"] == {"--out", "--scale", "--device", "--jobs"}
-    assert flags["plan"] == {"--out", "--scale", "--device"}
-    assert flags["status"] == set() and flags["report"] == {"--out"} and flags["studies"] == set()
-    assert flags["watch"] == {"--port"}
+    assert flags["run"] == {"--out", "--smoke", "--device", "--jobs", "--trust-code"}
+    assert flags["plan"] == {"--out", "--smoke", "--device", "--trust-code"}
+    assert flags["report"] == {"--out", "--section", "--trust-code"}
+    assert flags["compare"] == flags["folds"] == {"--out", "--trust-code"}
+    assert flags["status"] == set() and flags["studies"] == set() and flags["serve-report"] == {"--port"}
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS - {"backbones", "studies", "doctor"}))
@@ -69,11 +71,14 @@ def test_a_study_from_file_to_report(tmp_path: Path) -> None:
     [
         (["plan", "nowhere.yaml"], "there is no such file"),
         (["plan", "digit"], "did you mean 'digits'"),
+        (["folds", "digit"], "did you mean 'digits'"),
+        (["report", "nowhere", "--section", "mine:SECTION"], "--trust-code"),
+        (["report", "nowhere", "--section", "mine.py", "--trust-code"], "module:NAME"),
         (["status", "nowhere"], "not a results folder"),
         (["report", "nowhere"], "not a results folder"),
-        (["report", "nowhere", "elsewhere"], "not a results folder"),
-        (["watch", "nowhere"], "neither a file nor a shipped study"),
-        (["data", "nowhere"], "nowhere"),
+        (["compare", "nowhere", "elsewhere"], "not a results folder"),
+        (["serve-report", "nowhere"], "neither a file nor a shipped study"),
+        (["inspect", "nowhere"], "nowhere"),
         (["backbones", "resnet5x*"], "no backbone matches"),
     ],
 )
@@ -123,15 +128,29 @@ def test_doctor_names_versions() -> None:
     assert result.exit_code == 0 and "torch" in result.output and "cache" in result.output
 
 
-def test_data_says_what_lies_at_a_path(tmp_path: Path) -> None:
+def test_inspect_describes_what_lies_at_a_path(tmp_path: Path) -> None:
     from PIL import Image
 
     for kind, grey in (("cats", 20), ("dogs", 200)):
         (tmp_path / kind).mkdir()
         for i in range(3):
             Image.new("RGB", (9 + i, 9), (grey, i, 0)).save(tmp_path / kind / f"{i}.png")
-    result = call("data", tmp_path)
+    result = call("inspect", tmp_path)
     assert result.exit_code == 0 and "cats" in result.output and "6" in result.output
+
+
+def test_folds_writes_the_splits_of_a_study_and_a_study_of_them_gives_the_same_runs(tmp_path: Path) -> None:
+    from phoropter.study.plan import plan_study
+    from phoropter.study.spec import read_study
+
+    study, again = tmp_path / "tiny.yaml", tmp_path / "again.yaml"
+    study.write_text(STUDY)
+    written = call("folds", study, "-o", tmp_path / "folds.csv")
+    assert written.exit_code == 0 and "(2 splits)" in written.output, written.output
+    again.write_text(STUDY.replace("{split: stratified-k-fold, folds: 2}", "{split: file, folds_file: folds.csv}"))
+    first, second = (plan_study(read_study(file)[0]) for file in (study, again))
+    for one, other in zip(first.runs, second.runs, strict=True):
+        assert one.split.train.tolist() == other.split.train.tolist() and one.split.test.tolist() == other.split.test.tolist()
 
 
 @pytest.mark.parametrize("word", ["Traceback", 'File "'])

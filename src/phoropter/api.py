@@ -1,4 +1,4 @@
-"""The Python entry: the same words as the study file, and an answer that can be reported.
+"""The Python interface: a study made of the same words as a study file, and its results.
 
 >>> import phoropter as ph                                                     # doctest: +SKIP
 >>> study = ph.Study(name="scenes", data=ph.folder("pictures"), candidates=[ph.finetune("resnet50")], protocol=ph.KFold(5))
@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,47 +16,68 @@ from phoropter.core.errors import SpecError
 from phoropter.core.files import cache_dir
 from phoropter.core.spec import validate_as
 from phoropter.results.store import Run, Store
-from phoropter.study import spec
-from phoropter.study.spec import StudyInput
+from phoropter.study.spec import StudySpec
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from phoropter.report.custom_section import SectionFunction
+    from phoropter.study.loggers import Callback
     from phoropter.study.plan import Plan
 
 
-@dataclass(frozen=True)
 class Study:
     """Dataset × candidates × protocol (× sweeps). Keyword arguments are the keys of a study file.
 
-    Raises SpecError for an unknown word or a contradiction, when made.
+    Where a key takes a name it also takes an object: `data` a Dataset, arrays, a DataFrame, a torch Dataset …; `candidates`,
+    `metrics`, `protocol` and recipes the extensions (Backbone, Metric, Protocol, Loss …).
+    Raises SpecError for an unknown key or a contradiction.
     """
 
-    question: StudyInput
+    def __init__(self, **keys: Any) -> None:
+        self.spec = validate_as(StudySpec, keys)
+        if self.spec.compare:
+            raise SpecError("`compare` makes two studies; use it in a study file, or make one Study with each protocol")
+        self.spec.parsed_candidates  # noqa: B018  checked here, not when run
 
-    def __init__(self, **words: Any) -> None:
-        object.__setattr__(self, "question", StudyInput(validate_as(spec.StudySpec, words)))
-        if self.question.study.compare:
-            raise SpecError("protocol compare makes two studies; give it in a study file, or make one study with each protocol")
-        self.question.candidates  # noqa: B018  checked when made, not when run
+    def __repr__(self) -> str:
+        return f"Study({self.spec.name!r}, {len(self.spec.candidates)} candidates)"
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
 
     def plan(self) -> Plan:
-        """What would be computed; of a ladder, its first rung. Raises SpecError, DataError, SplitError, WeightsError."""
+        """The runs that `run` would compute; of a screening, its first rung. No image is decoded.
+
+        Raises SpecError, DataError, SplitError, WeightsError, LeakageError.
+        """
         from phoropter.study.plan import plan_study
         from phoropter.study.screening import first_rung, needs_screening
 
-        return plan_study(first_rung(self.question) if needs_screening(self.question) else self.question)
+        return plan_study(first_rung(self.spec) if needs_screening(self.spec) else self.spec)
 
     def smoke_version(self) -> Study:
-        """The same study at `--scale small`."""
+        """The same study at smoke-test scale, as `--smoke` makes it."""
         from phoropter.study.smoke_scale import make_smoke_version
 
-        made = object.__new__(Study)
-        object.__setattr__(made, "question", make_smoke_version(self.question))
-        return made
+        small = object.__new__(Study)
+        small.spec = make_smoke_version(self.spec)
+        return small
 
-    def run(self, out: Path | str | None = None, *, jobs: int = 1, device: str = "auto", quiet: bool = False) -> Results:
-        """Computes what is missing in `out` (default `runs/NAME`) and returns the results."""
+    def run(
+        self,
+        out: Path | str | None = None,
+        *,
+        jobs: int = 1,
+        device: str = "auto",
+        quiet: bool = False,
+        callbacks: Sequence[Callback] = (),
+    ) -> Results:
+        """Computes what is missing in `out` (default `runs/NAME`) and returns the results.
+
+        jobs: processes at once · device: cpu, cuda, cuda:1, mps or auto · callbacks: objects with a method `on_event(event)`
+        """
         from rich.console import Console
 
         from phoropter.study import executors
@@ -63,16 +85,19 @@ class Study:
         from phoropter.study.progress import show_progress
         from phoropter.study.worker import ComputeOptions
 
-        folder = Path(out) if out is not None else Path("runs") / self.question.study.name
-        name, to = self.question.study.name, Console(quiet=quiet, stderr=True)
-        with show_progress(name, to) as bars, attach_loggers(bars, name, folder) as watch:
-            store = executors.execute_study(self.question, folder, watch, jobs, ComputeOptions(device), cache_dir(folder))
+        folder = Path(out) if out is not None else Path("runs") / self.name
+        console = Console(quiet=quiet, stderr=True)
+        with (
+            show_progress(self.name, console) as bars,
+            attach_loggers(bars, self.name, folder, callbacks=callbacks) as on_progress,
+        ):
+            store = executors.execute_study(self.spec, folder, on_progress, jobs, ComputeOptions(device), cache_dir(folder))
         return Results(store)
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a study's runs predicted on data they had not seen."""
+    """The finished runs of a study, with their predictions on held-out rows."""
 
     store: Store
 
@@ -81,7 +106,7 @@ class Results:
         return list(self.store.runs())
 
     def to_dataframe(self) -> pd.DataFrame:
-        """A row a run: candidate, seed, repeat, fold, and its metrics."""
+        """One row per run: candidate, seed, repeat, fold, and its metrics."""
         import pandas as pd
 
         columns = [
@@ -90,11 +115,14 @@ class Results:
         ]
         return pd.DataFrame(columns)
 
-    def report(self, path: Path | str | None = None) -> Path:
-        """Writes the page and its tables; returns the page's path (default DIR/report/index.html)."""
+    def report(self, path: Path | str | None = None, *, sections: Sequence[SectionFunction] = ()) -> Path:
+        """Writes the page and its tables; returns the page's path (default DIR/report/index.html).
+
+        sections: functions of your own, each called with a `ReportInput`; they return a `Section` to show, or None
+        """
         from phoropter.report.page import write_report
 
-        return write_report(self.store.folder, None if path is None else Path(path))
+        return write_report(self.store.folder, None if path is None else Path(path), sections=sections)
 
 
 def _split_position(run: Run) -> dict[str, int]:

@@ -1,7 +1,7 @@
-"""The command line: small, and quick to say what it can do. What a study is made of goes into the study file, not into flags.
+"""The command line. What a study is made of goes into the study file, not into flags.
 
 Everything heavier than click is imported inside the command that needs it. A user's mistake ends in one line and exit code 2,
-ours in a traceback and exit code 1; Ctrl-C says how to go on and exits with 130.
+ours in a traceback and exit code 1; Ctrl-C says how to resume and exits with 130.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ import click
 from phoropter import __version__
 from phoropter.console import format_large_count, make_console, print_line, print_plan, print_predictions, print_protocol_gap
 from phoropter.core.cores import count_usable_cores
+from phoropter.study_parts import compare_parts, for_each_part, read_parts, run_and_report, trust_if
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from phoropter.study.spec import StudySpec
 
-    from phoropter.study.spec import StudyInput
-
-# Threads that wait should not burn a core somebody else needs: measured 4 × faster on a busy machine, no slower on an idle one.
+# Waiting threads must not spin on a core that others need: measured 4 times faster on a busy machine, no slower on an idle one.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 out_option = click.option("-o", "--out", type=click.Path(path_type=Path), help="Results folder (default: runs/NAME).")
-smoke_option = click.option("--scale", type=click.Choice(["full", "small"]), default="full", help="small: a ten-minute version.")
+smoke_option = click.option(
+    "--smoke", is_flag=True, help="A small version of the study, of about ten minutes, to test that it runs."
+)
+trust_option = click.option("--trust-code", is_flag=True, help="Import what is named module:NAME. Only for files you have read.")
 device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto.")
 jobs_option = click.option("-j", "--jobs", type=click.IntRange(1, 256), default=1, help="Processes that compute runs at once.")
 
@@ -65,8 +67,9 @@ def main() -> None:
 @out_option
 @smoke_option
 @device_option
-def plan(study: str, out: Path | None, scale: str, device: str) -> None:
-    """Say what STUDY would compute, what is there already, and about how long it takes."""
+@trust_option
+def plan(study: str, out: Path | None, smoke: bool, device: str, trust_code: bool) -> None:
+    """Show what STUDY would compute, what is computed already, and about how long it takes."""
     from phoropter.core.files import cache_dir
     from phoropter.results.store import Store
     from phoropter.study import screening
@@ -76,16 +79,18 @@ def plan(study: str, out: Path | None, scale: str, device: str) -> None:
 
     to = make_console()
 
-    def print_part(asked: StudyInput, folder: Path) -> None:
-        question = screening.resolve_rungs(asked, Store(folder), cache_dir(folder))
-        for words in screening.describe_rungs(question, asked, Store(folder), cache_dir(folder)):
-            print_line(to, words)
-        planned = plan_study(question, cache_dir(folder))
-        for finding in check_leakage(planned, lambda material: None, cache_dir(folder)):
+    def print_part(part: StudySpec, folder: Path) -> None:
+        store, cache = Store(folder), cache_dir(folder)
+        settled = screening.resolve_rungs(part, store, cache)
+        for line in screening.describe_rungs(settled, part, store, cache):
+            print_line(to, line)
+        planned = plan_study(settled, cache)
+        for finding in check_leakage(planned, cache):
             print_line(to, f"{finding.severity}: {finding.words}")
-        print_plan(to, planned, estimate_resources(planned, Store(folder), cache_dir(folder), device), Store(folder))
+        print_plan(to, planned, estimate_resources(planned, store, cache, device), store)
 
-    _for_each_part(_read_parts(study, out, scale), print_part)
+    with trust_if(trust_code, study):
+        for_each_part(read_parts(study, out, smoke), print_part)
 
 
 @main.command()
@@ -94,43 +99,45 @@ def plan(study: str, out: Path | None, scale: str, device: str) -> None:
 @smoke_option
 @device_option
 @jobs_option
-def run(study: str, out: Path | None, scale: str, device: str, jobs: int) -> None:
-    """Compute what is missing of STUDY, then write its report. Stop it at any time; the same command goes on."""
-    parts = _read_parts(study, out, scale)
-    failed = sum(_for_each_part(parts, lambda question, folder: _run_and_report(question, folder, device, jobs)))
-    for one, other in itertools.pairwise(parts):
-        if one[0].compared_study and one[0].compared_study == other[0].compared_study:
-            _compare_parts(one[1], other[1])
+@trust_option
+def run(study: str, out: Path | None, smoke: bool, device: str, jobs: int, trust_code: bool) -> None:
+    """Compute what is missing of STUDY, then write its report. Stop it at any time; the same command resumes."""
+    with trust_if(trust_code, study):
+        parts = read_parts(study, out, smoke)
+        failed = sum(for_each_part(parts, lambda part, folder: run_and_report(part, folder, device, jobs)))
+        for (one, folder), (other, other_folder) in itertools.pairwise(parts):
+            if one.context.compared_study and one.context.compared_study == other.context.compared_study:
+                compare_parts(folder, other_folder)
     if failed:
         sys.exit(1)
 
 
 @main.command()
-@click.option("--signals", type=click.Choice(["ecg", "ctg"]), help="Simulated recordings, dealt at random and held out.")
+@click.option("--signals", type=click.Choice(["ecg", "ctg"]), help="Simulated recordings, split at random and by person.")
 @out_option
 @device_option
 @click.option("-j", "--jobs", type=click.IntRange(1, 256), default=lambda: min(4, count_usable_cores()), help="Processes.")
 def demo(signals: str | None, out: Path | None, device: str, jobs: int) -> None:
-    """A whole study in about a minute: handwritten digits, a small CNN and a small ViT, probed and fine-tuned.
+    """A complete study in about a minute: handwritten digits, a small CNN and a small ViT, probed and fine-tuned.
 
-    With --signals, two studies in about two minutes: the same candidates with windows dealt at random and with whole people or
-    births held out, and the gap between what the two say.
+    With --signals, two studies in about two minutes: the same candidates with windows split at random and with people or births
+    held out, and the gap between the two results.
     """
     name = f"{signals}-simulated" if signals else "digits"
-    parts = _read_parts(name, out or Path("runs") / (f"demo-{signals}" if signals else "demo"), "full")
-    if sum(_run_and_report(question, folder, device, jobs) for question, folder in parts):
+    parts = read_parts(name, out or Path("runs") / (f"demo-{signals}" if signals else "demo"), smoke=False)
+    if sum(run_and_report(part, folder, device, jobs) for part, folder in parts):
         sys.exit(1)
     if signals:
         from phoropter.results.store import Store
 
         print_protocol_gap(make_console(), *(Store(folder) for _, folder in parts))
-        _compare_parts(parts[0][1], parts[1][1])
+        compare_parts(parts[0][1], parts[1][1])
 
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 def status(folder: Path) -> None:
-    """What is done, under way, failed and missing in a results FOLDER."""
+    """Show how many runs are done, running, failed and missing in a results FOLDER."""
     from phoropter.results.store import Store
     from phoropter.study.progress import make_status_table
 
@@ -143,55 +150,86 @@ def status(folder: Path) -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("other", type=click.Path(path_type=Path), required=False)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The page (default: FOLDER/report/index.html).")
-def report(folder: Path, other: Path | None, out: Path | None) -> None:
-    """Write one page, and its tables and figures, from a results FOLDER; with an OTHER one, the two side by side.
-
-    Of two studies the page is FOLDER/report/against-OTHER/index.html.
-    """
-    from phoropter.report.comparison_page import write_comparison_page
+@click.option("--section", "sections", multiple=True, help="A section of your own, as module:NAME; needs --trust-code.")
+@trust_option
+def report(folder: Path, out: Path | None, sections: tuple[str, ...], trust_code: bool) -> None:
+    """Write one page, and its tables and figures, from a results FOLDER."""
+    from phoropter.report.custom_section import load_section
     from phoropter.report.page import write_report
 
-    click.echo(f"report: {write_report(folder, out) if other is None else write_comparison_page(folder, other, out)}")
+    with trust_if(trust_code):
+        click.echo(f"report: {write_report(folder, out, sections=[load_section(name) for name in sections])}")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("other", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The page (default: FOLDER/report/against-OTHER/index.html).")
+@trust_option
+def compare(folder: Path, other: Path, out: Path | None, trust_code: bool) -> None:
+    """Write one page that compares the results of two studies, FOLDER and OTHER."""
+    from phoropter.report.comparison_page import write_comparison_page
+
+    with trust_if(trust_code):
+        click.echo(f"report: {write_comparison_page(folder, other, out)}")
+
+
+@main.command()
+@click.argument("study")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), default=Path("folds.csv"), help="The CSV file (default: folds.csv)."
+)
+@trust_option
+def folds(study: str, out: Path, trust_code: bool) -> None:
+    """Write the splits of STUDY to a CSV file (id, repeat, fold, part), which `protocol: {split: file}` reads."""
+    from phoropter.data.spec import open_dataset
+    from phoropter.data.splits.protocol import write_folds_file
+
+    with trust_if(trust_code, study):
+        parts = read_parts(study, None, smoke=False)
+        for part, _ in parts:
+            file = out.with_name(f"{out.stem}-{part.name}{out.suffix}") if len(parts) > 1 else out
+            count = write_folds_file(open_dataset(part.data, part.base), part.protocol, file, part.base)
+            click.echo(f"written: {file} ({count} splits)")
 
 
 @main.command()
 @click.argument("study")
 @click.option("--port", type=click.IntRange(0, 65535), default=8350, help="On this machine; 0: any free one.")
-def watch(study: str, port: int) -> None:
-    """Serve the page of STUDY on this machine while it runs: a results folder, a study file, or the name of a shipped study."""
-    from phoropter.report.live.server import serve_report
+def serve_report(study: str, port: int) -> None:
+    """Serve the report of STUDY on this machine while it runs: a results folder, a study file, or the name of a shipped study."""
+    from phoropter.report.live import server
 
     folder = Path(study)
     if not folder.is_dir():
-        parts = _read_parts(study, None, "full")
+        parts = read_parts(study, None, smoke=False)
         folder = parts[0][1].parent if len(parts) > 1 else parts[0][1]
-    serve_report(folder, port, click.echo)
+    server.serve_report(folder, port, click.echo)
 
 
 @main.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="A CSV file with the probability of every class.")
-@click.option("--on-bad-input", type=click.Choice(["stop", "skip"]), help="What cannot be read (default: as its study said).")
+@click.option("--on-bad-input", type=click.Choice(["stop", "skip"]), help="Unreadable files (default: as in its study).")
 @device_option
 def predict(bundle: Path, paths: tuple[Path, ...], out: Path | None, on_bad_input: str | None, device: str) -> None:
-    """What a BUNDLE that a study kept says of pictures or recordings at PATHS, drawn as those of the study."""
+    """Classify images or recordings at PATHS by a BUNDLE that a study saved, prepared as in the study."""
     from phoropter.deploy.predict import load_bundle, predict_paths, write_predictions_csv
 
-    said = predict_paths(load_bundle(bundle), paths, device=device, on_bad_input=on_bad_input)  # type: ignore[arg-type]
+    predictions = predict_paths(load_bundle(bundle), paths, device=device, on_bad_input=on_bad_input)  # type: ignore[arg-type]
     to = make_console()
-    print_predictions(to, said)
-    for file in write_predictions_csv(said, out) if out else ():
+    print_predictions(to, predictions)
+    for file in write_predictions_csv(predictions, out) if out else ():
         print_line(to, f"written: {file}")
 
 
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--preview", type=click.Path(path_type=Path), help="Write a sheet of windows and their traces (recordings only).")
-def data(path: Path, preview: Path | None) -> None:
-    """What lies at PATH, pictures or recordings: counts per class, group and site, sizes or durations, problems."""
+def inspect(path: Path, preview: Path | None) -> None:
+    """Describe the images or recordings at PATH: counts per class, group and site, sizes or durations, problems."""
     from phoropter.data.inspect import detect_data_spec, summarize_dataset
     from phoropter.data.spec import open_dataset
 
@@ -206,7 +244,7 @@ def data(path: Path, preview: Path | None) -> None:
 @main.command()
 @click.argument("pattern", default="*")
 def backbones(pattern: str) -> None:
-    """Networks by PATTERN (like 'resnet*'): parameters, multiply-adds, input size."""
+    """List networks whose name matches PATTERN (like 'resnet*'): parameters, multiply-adds, input size."""
     from rich.table import Table
 
     from phoropter.core.errors import SpecError, did_you_mean
@@ -232,98 +270,28 @@ def backbones(pattern: str) -> None:
 
 @main.command()
 def studies() -> None:
-    """The studies that come with phoropter."""
+    """List the studies that come with phoropter."""
     from phoropter.study.spec import list_shipped_studies, read_study
 
     to = make_console()
     for name in list_shipped_studies():
         parts = read_study(name)
         to.print(f"[bold]{name}[/bold]", highlight=False)
-        about = parts[0].study.about
+        about = parts[0].about
         if about:
             for label, text in (("source", about.source), ("expect", about.expect), ("time", about.time), ("data", about.data)):
                 if text:
                     print_line(to, f"    {label}: {text}")
         for part in parts if len(parts) > 1 else ():
-            print_line(to, f"    part {part.study.name}: {len(part.candidates)} candidates")
+            print_line(to, f"    part {part.name}: {len(part.parsed_candidates)} candidates")
 
 
 @main.command()
 def doctor() -> None:
-    """Whether this installation is sound: versions, devices, caches, torchvision's operators."""
+    """Check this installation: versions, devices, caches, torchvision's operators."""
     from phoropter.core.files import cache_dir
     from phoropter.models import timm_compat
 
     to = make_console()
     for name, value in {**timm_compat.describe_installation(), "cache": str(cache_dir())}.items():
         print_line(to, f"{name}: {value}")
-
-
-# ---------------------------------------------------------------------------------------------------------------- pieces
-
-
-def _read_parts(study: str, out: Path | None, scale: str) -> list[tuple[StudyInput, Path]]:
-    """The parts of a study, each with its results folder."""
-    from phoropter.study.smoke_scale import make_smoke_version
-    from phoropter.study.spec import read_study
-
-    parts = read_study(study)
-    named = Path("runs") / Path(study).stem if len(parts) > 1 else Path("runs") / parts[0].study.name
-    folder = out or named
-    if scale == "small":
-        parts = [make_smoke_version(part) for part in parts]
-        folder = out or named.with_name(named.name + "-small")
-    return [(part, folder / part.study.name if len(parts) > 1 else folder) for part in parts]
-
-
-def _compare_parts(one: Path, other: Path) -> None:
-    """Sets two parts of a study side by side, in the folder that holds both; nothing, where one has no finished run."""
-    from phoropter.report.comparison_page import write_comparison_page
-    from phoropter.results.store import Store
-
-    if not all(any(True for _ in Store(folder).runs()) for folder in (one, other)):
-        return
-    to, page = make_console(), write_comparison_page(one, other, one.parent / "report")
-    print_line(to, "\n" + (page.parent / "conclusion.txt").read_text(encoding="utf-8").strip())
-    print_line(to, f"\nreport: {page}")
-
-
-def _for_each_part(parts: list[tuple[StudyInput, Path]], do: Callable[[StudyInput, Path], Any]) -> list[Any]:
-    """Does it with every part of a study. Raises DataError for parts whose data cannot be used after the others are done."""
-    from phoropter.core.errors import DataError
-
-    done, lost = [], []
-    for question, folder in parts:
-        try:
-            done.append(do(question, folder))
-        except DataError as error:
-            lost.append(f"part {question.study.name}: {error}" if len(parts) > 1 else str(error))
-    if lost:
-        raise DataError(lost[0] + (f" (and {len(lost) - 1} more of {len(parts)} parts)" if len(lost) > 1 else ""))
-    return done
-
-
-def _run_and_report(question: StudyInput, folder: Path, device: str, jobs: int) -> int:
-    """Runs one study and writes its report; how many runs failed."""
-    from phoropter.core.files import cache_dir
-    from phoropter.study import executors
-    from phoropter.study.loggers import attach_loggers
-    from phoropter.study.progress import show_progress
-    from phoropter.study.worker import ComputeOptions
-
-    to = make_console()
-    for change in question.smoke_changes:
-        print_line(to, f"scale small: {change}")
-    with show_progress(question.study.name, to) as bars, attach_loggers(bars, question.study.name, folder) as watch:
-        store = executors.execute_study(question, folder, watch, jobs, ComputeOptions(device), cache_dir(folder))
-    failures = store.read_failures()
-    for note in failures.values():
-        print_line(to, f"failed: {note['candidate']} · {note['split']}: {note['error']}")
-    if any(True for _ in store.runs()):
-        from phoropter.report.page import write_report
-
-        page = write_report(folder)
-        for beside in (Path("tables") / "leaderboard.md", Path("conclusion.txt")):
-            print_line(to, "\n" + (page.parent / beside).read_text(encoding="utf-8").strip())
-        print_line(to, f"\nreport: {page}")
-    return len(failures)

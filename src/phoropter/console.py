@@ -1,13 +1,16 @@
-"""What commands print: a plan, answers, the gap between two protocols, plain lines."""
+"""Prints the results of commands: a plan, predictions of a bundle, the gap between two protocols."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from phoropter.deploy.predict import BundlePredictions
     from phoropter.results.store import Store
+    from phoropter.study.cost import ResourceEstimate
+    from phoropter.study.plan import Plan
 
 
 def make_console() -> Console:
@@ -24,18 +27,14 @@ def format_large_count(count: float | None) -> str:
     return "" if not count else f"{count / 1e6:,.1f} M" if count < 1e9 else f"{count / 1e9:,.2f} G"
 
 
-def print_plan(to: Console, planned: Any, cost: Any, store: Any) -> None:
+def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store) -> None:
+    """What a study will compute, a row per candidate, and what the missing runs will take."""
     from rich.table import Table
 
-    from phoropter.core.files import format_bytes
-    from phoropter.study.progress import format_duration
-
-    question = planned.question
-    material = planned.image_sets[0]
-    for change in question.smoke_changes:
-        print_line(to, f"scale small: {change}")
-    dataset = material.dataset
-    print_line(to, f"{question.study.name}: {dataset.name}, {len(dataset)} pictures of {len(dataset.classes)} classes")
+    study, dataset = planned.study, planned.image_sets[0].dataset
+    for change in study.context.smoke_changes:
+        print_line(to, f"smoke test: {change}")
+    print_line(to, f"{study.name}: {dataset.name}, {len(dataset)} images of {len(dataset.classes)} classes")
     splits = {r.split.name: r.split for r in planned.runs}
     sizes = sorted({(len(s.train), len(s.test)) for s in splits.values()})
     print_line(to, f"{len(splits)} splits, for example {sizes[0][0]} rows to train on and {sizes[0][1]} to test on")
@@ -47,70 +46,71 @@ def print_plan(to: Console, planned: Any, cost: Any, store: Any) -> None:
         done = sum(r.key in store for r in runs)
         table.add_row(candidate.name, candidate.description.partition(": ")[2], str(len(runs)), str(done))
     to.print(table)
-    missing = len(planned.missing(store))
-    basis = "at the speed of earlier runs here" if cost.measured else "a guess; the first run makes it a measurement"
-    print_line(to, f"{missing} of {len(planned.runs)} runs to compute, about {format_duration(cost.seconds)} ({basis})")
-    print_line(
-        to, f"disk: {format_bytes(cost.pixel_bytes)} of pictures, {format_bytes(cost.feature_bytes)} of features to be written"
-    )
+    _print_estimate(to, cost, len(planned.missing_runs(store)), len(planned.runs))
+
+
+def _print_estimate(to: Console, cost: ResourceEstimate, missing: int, total: int) -> None:
+    from phoropter.core.durations import format_duration
+    from phoropter.core.files import format_bytes
+
+    basis = "at the speed of earlier runs here" if cost.measured else "a guess; the first run measures it"
+    print_line(to, f"{missing} of {total} runs to compute, about {format_duration(cost.seconds)} ({basis})")
+    pixels, features = format_bytes(cost.pixel_bytes), format_bytes(cost.feature_bytes)
+    print_line(to, f"disk: {pixels} of images, {features} of features to be written")
     if cost.feature_images:
-        print_line(to, f"frozen backbones are asked about {cost.feature_images:,} pictures, each view of a picture counted, once")
+        print_line(to, f"frozen backbones compute features of {cost.feature_images:,} images, each view of an image counted")
     if cost.worth_compiling:
         names = ", ".join(cost.worth_compiling)
-        print_line(to, f"compile: true would pay back (75 s a network and run, for about a tenth of the training): {names}")
+        print_line(to, f"compile: true would save time (it costs 75 s per network and run, and saves about a tenth): {names}")
     if cost.teacher_logit_bytes:
-        print_line(
-            to, f"teachers' answers: {format_bytes(cost.teacher_logit_bytes)}, about {format_duration(cost.teacher_seconds)}"
-        )
-    for views, (size, seconds) in (cost.teacher_cost_by_views or {}).items():
-        print_line(to, f"    with views {views}: {format_bytes(size)}, about {format_duration(seconds)}")
+        size, seconds = format_bytes(cost.teacher_logit_bytes), format_duration(cost.teacher_seconds)
+        print_line(to, f"teachers' logits: {size}, about {seconds}")
+    for views, (size_bytes, view_seconds) in cost.teacher_cost_by_views.items():
+        print_line(to, f"    with teacher_views {views}: {format_bytes(size_bytes)}, about {format_duration(view_seconds)}")
 
 
-def print_predictions(to: Console, said: Any, shown: int = 20) -> None:
-    """A bundle's answers: a line a recording, or a picture where there are none; then what was left out."""
+def print_predictions(to: Console, predictions: BundlePredictions, max_rows: int = 20) -> None:
+    """A bundle's predictions: a row per recording, or per image where there are no recordings; then what was left out."""
     from collections import Counter
 
     from rich.table import Table
     from rich.text import Text
 
-    means = said.average_by_recording()
-    probabilities = said.probabilities if means is None else means[2]
-    names = [str(name) for name in (said.dataset.ids if means is None else means[0])]
-    table = Table("picture" if means is None else "recording", box=None)
+    means = predictions.average_by_recording()
+    probabilities = predictions.probabilities if means is None else means[2]
+    names = [str(name) for name in (predictions.dataset.ids if means is None else means[0])]
+    table = Table("image" if means is None else "recording", box=None)
     for heading in ([] if means is None else ["windows"]) + ["class", "probability"]:
         table.add_column(heading, justify="left" if heading == "class" else "right")
-    for row, name in enumerate(names[:shown]):
+    for row, name in enumerate(names[:max_rows]):
         count = [] if means is None else [str(means[1][row])]
         likeliest = int(probabilities[row].argmax())
-        table.add_row(Text(name), *count, Text(said.classes[likeliest]), f"{probabilities[row][likeliest]:.3f}")
+        table.add_row(Text(name), *count, Text(predictions.classes[likeliest]), f"{probabilities[row][likeliest]:.3f}")
     to.print(table)
-    if len(names) > shown:
-        print_line(to, f"… and {len(names) - shown} more")
-    counts = Counter(said.classes[int(k)] for k in probabilities.argmax(1))
-    print_line(to, "together: " + ", ".join(f"{counts[name]} {name}" for name in said.classes if counts[name]))
-    for note in said.notes:
+    if len(names) > max_rows:
+        print_line(to, f"… and {len(names) - max_rows} more")
+    counts = Counter(predictions.classes[int(k)] for k in probabilities.argmax(1))
+    print_line(to, "total: " + ", ".join(f"{counts[name]} {name}" for name in predictions.classes if counts[name]))
+    for note in predictions.notes:
         print_line(to, f"note: {note}")
-    for problem in said.problems:
+    for problem in predictions.problems:
         print_line(to, f"left out: {problem}")
 
 
-def print_protocol_gap(to: Console, lax: Store, strict: Store) -> None:
-    """What either protocol says of each candidate, and how far they lie apart."""
+def print_protocol_gap(to: Console, within_group: Store, group_held_out: Store) -> None:
+    """Each candidate's first metric under two protocols, and the gap between them."""
     from rich.table import Table
 
     from phoropter.results.metrics.registry import get_metric
     from phoropter.results.stats.optimism import compute_protocol_gaps
 
-    found = compute_protocol_gaps(lax, strict, strict.study["study"]["metrics"][:1])
+    gaps = compute_protocol_gaps(within_group, group_held_out, group_held_out.study["study"]["metrics"][:1])
     table = Table("candidate", box=None)
     for heading in ("windows at random", "held out", "gap", "95 % interval"):
         table.add_column(heading, justify="right")
-    for each in found:
-        between = f"{each.interval.low:+.3f} to {each.interval.high:+.3f}"
-        table.add_row(
-            each.candidate, f"{each.within_group:.3f}", f"{each.group_held_out:.3f}", f"{each.difference:+.3f}", between
-        )
-    print_line(
-        to, f"{get_metric(found[0].metric).title}, mean over folds; the interval of the gap is over whole people or births:"
-    )
+    for gap in gaps:
+        interval = f"{gap.interval.low:+.3f} to {gap.interval.high:+.3f}"
+        table.add_row(gap.candidate, f"{gap.within_group:.3f}", f"{gap.group_held_out:.3f}", f"{gap.difference:+.3f}", interval)
+    title = get_metric(gaps[0].metric).title
+    print_line(to, f"{title}, mean over folds; the interval of the gap is from a bootstrap over people or births:")
     to.print(table)

@@ -99,7 +99,7 @@ def test_a_study_runs_to_predictions(name: str, tmp_path: Path, request: pytest.
         f"name: {name}\n{STUDIES[name].replace('FOLDER', str(request.getfixturevalue(name)))}\n"
         "recipe: {preset: scratch, epochs: 1}\ncandidates: [{name: cnn, backbone: test_resnet, weights: random}]\n"
     )
-    store = execute_study(read_study(file)[0], tmp_path / "out", lambda event: None, here=ComputeOptions("cpu", threads=1))
+    store = execute_study(read_study(file)[0], tmp_path / "out", lambda event: None, options=ComputeOptions("cpu", threads=1))
     found = [r.load_predictions() for r in store.runs()]
     assert len(found) == 2 and not store.read_failures()
     groups = [set(p.groups) for p in found if p is not None and p.groups is not None]

@@ -1,4 +1,4 @@
-"""Shipped studies on real pictures: both papers at `--scale small` to a report, and a probe of real weights far above chance."""
+"""Shipped studies on real pictures: both papers at `--smoke` to a report, and a probe of real weights far above chance."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def test_a_paper_runs_small_to_a_report(
     monkeypatch.setattr(smoke_scale, "MAX_EPOCHS", 1)
     for part, expected in zip(read_study(name), runs, strict=True):
         store = execute_study(
-            smoke_scale.make_smoke_version(part), tmp_path / part.study.name, quiet, here=ComputeOptions("cpu", 1)
+            smoke_scale.make_smoke_version(part), tmp_path / part.name, quiet, options=ComputeOptions("cpu", 1)
         )
         assert len(list(store.runs())) == expected and not store.read_failures()
         page = write_report(store.folder).read_text(encoding="utf-8")
-        assert f"t most {ROWS[name]} rows" in page and part.candidates[0].name in page
+        assert f"t most {ROWS[name]} rows" in page and part.parsed_candidates[0].name in page
 
 
 PROBE = """\
 name: mini
 data: {{folder: {folder}, size: 96}}
-protocol: official
+protocol: predefined
 candidates:
   - backbone: mobilenetv2_100
     weights: {weights}
@@ -75,6 +75,6 @@ candidates:
 def test_real_weights_probe_cifar_far_above_chance(real_data: Path, tmp_path: Path) -> None:
     weights = real_data / "weights" / "mobilenetv2_100.tf_in1k.safetensors"
     (tmp_path / "mini.yaml").write_text(PROBE.format(folder=real_data / "cifar10-mini", weights=weights))
-    store = execute_study(read_study(tmp_path / "mini.yaml")[0], tmp_path / "out", quiet, here=ComputeOptions("cpu", 1))
+    store = execute_study(read_study(tmp_path / "mini.yaml")[0], tmp_path / "out", quiet, options=ComputeOptions("cpu", 1))
     (done,) = Store(store.folder).runs()
     assert done.record["metrics"]["accuracy"] > 0.6  # chance is 0.1

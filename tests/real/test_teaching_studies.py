@@ -1,4 +1,4 @@
-"""The two studies of fusion and distillation at `--scale small` to a report, on data that stand in for WESAD and CIFAR-100."""
+"""The two studies of fusion and distillation at `--smoke` to a report, on data that stand in for WESAD and CIFAR-100."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_paper_runs_small_to_a_report(
     monkeypatch.setattr(smoke_scale, "MAX_EPOCHS", 1)
     monkeypatch.setattr(smoke_scale, "STUDENT_EPOCHS", 1)
     part = smoke_scale.make_smoke_version(read_study(tmp_path / "study.yaml")[number])
-    store = execute_study(part, tmp_path / "out", quiet, here=ComputeOptions("cpu", 1))
+    store = execute_study(part, tmp_path / "out", quiet, options=ComputeOptions("cpu", 1))
     assert not store.read_failures() and len(list(store.runs())) == RUNS[name][number]
     page = write_report(store.folder).read_text(encoding="utf-8")
-    assert f"t most {ROWS} rows" in page and part.candidates[0].name in page
+    assert f"t most {ROWS} rows" in page and part.parsed_candidates[0].name in page

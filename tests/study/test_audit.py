@@ -1,7 +1,8 @@
-"""The audit of a plan, what a study says about leakage, and the same candidates under a lax and a strict protocol."""
+"""The leakage audit of a plan, what a study allows, and the same candidates under two protocols."""
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,7 +30,7 @@ from phoropter.study.audit import (
     load_or_find_near_duplicates,
 )
 from phoropter.study.plan import ImageSet, plan_study
-from phoropter.study.spec import StudyInput, StudySpec, read_study
+from phoropter.study.spec import StudySpec, read_study
 from phoropter.study.worker import ComputeOptions, compute_missing_runs
 from phoropter.training import trained_on
 
@@ -52,7 +53,7 @@ def people(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def question(folder: Path, protocol: str = "group-k-fold", more: str = "") -> StudyInput:
+def write_study(folder: Path, protocol: str = "group-k-fold", more: str = "") -> StudySpec:
     file = folder / "study.yaml"
     file.write_text(STUDY.replace("PROTOCOL", protocol) + more)
     return read_study(file)[0]
@@ -65,8 +66,7 @@ def pixels_in(cache: Path) -> Any:
     return of
 
 
-def no_pixels(material: ImageSet) -> None:
-    return None
+UNSCREENED = SimpleNamespace(base=None, context=SimpleNamespace(screening_rungs=()))
 
 
 def kinds(found: list[Any]) -> dict[str, str]:
@@ -74,8 +74,8 @@ def kinds(found: list[Any]) -> dict[str, str]:
 
 
 def test_a_clean_plan_is_not_accused_and_a_shared_picture_is_said(people: Path, tmp_path: Path) -> None:
-    planned = plan_study(question(people), tmp_path / "cache")
-    found = check_leakage(planned, pixels_in(tmp_path / "cache"), tmp_path / "cache", tmp_path / "out")
+    planned = plan_study(write_study(people), tmp_path / "cache")
+    found = check_leakage(planned, tmp_path / "cache", pixels_in(tmp_path / "cache"), tmp_path / "out")
     assert kinds(found) == {"exact_duplicates": "warn"}
     shown = Run(tmp_path / "out" / "audit").load_pictures()
     assert set(shown) == set(found[0].examples[0][:2]) == {"09", "17"} and all(j[:2] == b"\xff\xd8" for j in shown.values())
@@ -83,24 +83,24 @@ def test_a_clean_plan_is_not_accused_and_a_shared_picture_is_said(people: Path, 
 
 
 def test_groups_on_both_sides_by_the_studys_wish_are_a_warning(people: Path, tmp_path: Path) -> None:
-    planned = plan_study(question(people, "{split: stratified-k-fold, allow_group_overlap: true}"), tmp_path / "cache")
-    assert kinds(check_leakage(planned, no_pixels, tmp_path / "cache"))["groups"] == "warn"
+    planned = plan_study(write_study(people, "{split: stratified-k-fold, allow_group_overlap: true}"), tmp_path / "cache")
+    assert kinds(check_leakage(planned, tmp_path / "cache"))["groups"] == "warn"
 
 
 def test_leakage_stops_warns_or_is_recorded_as_the_study_says(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(audits, "audit_splits", lambda *a, **k: audit_splits(*a, **{**k, "allow_group_overlap": False}))
     mixed = "{split: stratified-k-fold, allow_group_overlap: true}"
     with pytest.raises(LeakageError, match=r"Groups lie on both sides .*: keep groups together"):
-        check_leakage(plan_study(question(people, mixed), tmp_path), no_pixels, tmp_path)
+        check_leakage(plan_study(write_study(people, mixed), tmp_path), tmp_path)
     for word in ("warn", "allow"):
-        found = check_leakage(plan_study(question(people, mixed, f"leakage: {word}\n"), tmp_path), no_pixels, tmp_path)
+        found = check_leakage(plan_study(write_study(people, mixed, f"leakage: {word}\n"), tmp_path), tmp_path)
         assert kinds(found)["groups"] == "warn"
     with pytest.raises(SpecError, match=r"leakage is 'wran'.*did you mean 'warn'"):
-        question(people, mixed, "leakage: wran\n")
+        write_study(people, mixed, "leakage: wran\n")
 
 
 def test_near_identical_pictures_are_looked_for_once(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    planned = plan_study(question(people), tmp_path / "cache")
+    planned = plan_study(write_study(people), tmp_path / "cache")
     pixels = pixels_in(tmp_path / "cache")(planned.image_sets[0])
     first = load_or_find_near_duplicates(pixels, tmp_path / "cache")
     monkeypatch.setattr(audits, "find_duplicates_in_pixels", None)
@@ -109,45 +109,46 @@ def test_near_identical_pictures_are_looked_for_once(people: Path, tmp_path: Pat
     assert first.skipped == again.skipped and first.relation.tolist() == again.relation.tolist()
 
 
-# lax and strict
+# two protocols compared
 
 
 @pytest.mark.parametrize(
-    ("protocol", "lax", "strict"),
+    ("protocol", "within", "held_out"),
     [
-        ("compare", "stratified-k-fold", "stratified-k-fold"),
-        ("{compare: true, split: leave-one-group-out}", "stratified-k-fold", "leave-one-group-out"),
-        ("{compare: true, split: group-k-fold, folds: 3, seeds: [0, 1]}", "k-fold", "group-k-fold"),
-        ("{compare: true, split: hold-out, test: 0.3}", "hold-out", "hold-out"),
+        ("stratified-k-fold", "stratified-k-fold", "stratified-k-fold"),
+        ("{split: leave-one-group-out}", "stratified-k-fold", "leave-one-group-out"),
+        ("{split: group-k-fold, folds: 3, seeds: [0, 1]}", "k-fold", "group-k-fold"),
+        ("{split: hold-out, test_size: 0.3}", "hold-out", "hold-out"),
     ],
 )
-def test_one_question_becomes_two(people: Path, protocol: str, lax: str, strict: str) -> None:
-    question(people, protocol)
+def test_a_comparing_study_becomes_two(people: Path, protocol: str, within: str, held_out: str) -> None:
+    write_study(people, protocol, "compare: true\n")
     parts = read_study(people / "study.yaml")
-    assert [p.study.name for p in parts] == ["people-lax", "people-strict"]
-    loose, tight = (p.study.protocol for p in parts)
-    assert (loose.split, loose.allow_group_overlap) == (lax, True) and (tight.split, tight.allow_group_overlap) == (strict, False)
+    assert [p.name for p in parts] == ["people-within-subject", "people-subject-held-out"]
+    loose, tight = (p.protocol for p in parts)
+    assert (loose.split, loose.allow_group_overlap) == (within, True)
+    assert (tight.split, tight.allow_group_overlap) == (held_out, False)
     assert (loose.folds, loose.seeds, loose.test_size) == (tight.folds, tight.seeds, tight.test_size)
-    assert not any(p.study.compare for p in parts)
+    assert not any(p.compare for p in parts)
 
 
-def test_a_protocol_without_a_lax_form_is_refused(people: Path) -> None:
+def test_a_protocol_that_cannot_mix_groups_is_refused(people: Path) -> None:
     with pytest.raises(SpecError, match=r"line 3: .*'allow_group_overlap' belongs to"):
-        question(people, "{compare: true, split: test-only}")
+        write_study(people, "{split: test-only}", "compare: true\n")
 
 
 def test_without_compare_nothing_changes(people: Path) -> None:
-    question(people, "{compare: false, split: group-k-fold}")
+    write_study(people, "{split: group-k-fold}", "compare: false\n")
     (part,) = read_study(people / "study.yaml")
-    assert part.study.name == "people" and part.study.protocol.split == "group-k-fold"
+    assert part.name == "people" and part.protocol.split == "group-k-fold"
 
 
-def test_the_lax_part_plans_other_runs_and_its_audit_says_so(people: Path, tmp_path: Path) -> None:
-    question(people, "compare")
-    lax, strict = (plan_study(part, tmp_path) for part in read_study(people / "study.yaml"))
-    assert not {r.key for r in lax.runs} & {r.key for r in strict.runs}
-    assert "groups" in kinds(check_leakage(lax, no_pixels, tmp_path))
-    assert "groups" not in kinds(check_leakage(strict, no_pixels, tmp_path))
+def test_the_half_with_groups_on_both_sides_plans_other_runs_and_its_audit_reports_it(people: Path, tmp_path: Path) -> None:
+    write_study(people, more="compare: true\n")
+    within, held_out = (plan_study(part, tmp_path) for part in read_study(people / "study.yaml"))
+    assert not {r.key for r in within.runs} & {r.key for r in held_out.runs}
+    assert "groups" in kinds(check_leakage(within, tmp_path))
+    assert "groups" not in kinds(check_leakage(held_out, tmp_path))
 
 
 def store(folder: Path, right: float, seed: int, groups: int = 30, name: str = "net") -> Store:
@@ -233,8 +234,8 @@ def test_a_study_is_not_compared_with_itself_or_with_strangers(tmp_path: Path) -
         compute_protocol_gaps(lax, store(tmp_path / "strict", 0.7, 2, name="nets"))
 
 
-def test_a_study_is_lax_only_when_asked() -> None:
-    assert StudySpec.model_fields["leakage"].default == "stop" and StudySpec.model_fields["lax_too"].default is False
+def test_a_study_runs_under_one_protocol_unless_it_compares_two() -> None:
+    assert StudySpec.model_fields["leakage"].default == "stop" and StudySpec.model_fields["compare"].default is False
 
 
 # fitted beforehand, and features
@@ -242,14 +243,16 @@ def test_a_study_is_lax_only_when_asked() -> None:
 
 def planned_with(material: Any, run: Any) -> Any:
     """As much of a plan as the audit of what was fitted looks at."""
-    return SimpleNamespace(runs=[run], by_key={}, question=SimpleNamespace(base=None, screening_rungs=()))
+    return SimpleNamespace(runs=[run], by_key={}, study=UNSCREENED)
 
 
 def test_a_grey_scale_of_each_subject_is_said_to_have_seen_tested_windows(people: Path, tmp_path: Path) -> None:
-    planned = plan_study(question(people), tmp_path)
+    planned = plan_study(write_study(people), tmp_path)
     material = planned.image_sets[0]
     assert find_prior_fits(planned, material) == []
-    drawn = replace(material, data=material.data.model_copy(update={"per_subject": True}))
+    pictures = copy.copy(material.dataset.pictures)
+    object.__setattr__(pictures, "pools_grey_scale", True)  # as of recordings drawn with `grey_scale: per-subject`
+    drawn = replace(material, dataset=replace(material.dataset, pictures=pictures))
     (scale,) = find_prior_fits(planned_with(drawn, replace(planned.runs[0], image_set=drawn)), drawn)
     found = next(f for f in audit_splits(material.dataset, [r.split for r in planned.runs], fitted=[scale]) if f.kind == "fitted")
     assert (found.kind, found.severity, found.share) == ("fitted", "warn", 1.0)
@@ -258,7 +261,7 @@ def test_a_grey_scale_of_each_subject_is_said_to_have_seen_tested_windows(people
 
 def test_weights_that_met_other_rows_of_a_tested_person_are_found(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """A bundle trained on p00 and p01 meets folds that test them, on other windows; and what begins with it inherits that."""
-    planned = plan_study(question(people), tmp_path)
+    planned = plan_study(write_study(people), tmp_path)
     material, run = planned.image_sets[0], planned.runs[0]
     dataset = material.dataset
     first, second = tmp_path / "first", tmp_path / "second"
@@ -277,18 +280,18 @@ def test_weights_that_met_other_rows_of_a_tested_person_are_found(people: Path, 
 
 
 def test_notes_of_earlier_versions_name_no_groups(people: Path, tmp_path: Path) -> None:
-    dataset = plan_study(question(people), tmp_path).image_sets[0].dataset
+    dataset = plan_study(write_study(people), tmp_path).image_sets[0].dataset
     np.savez(tmp_path / trained_on.FILE_NAME, dataset=np.array(dataset.name), ids=np.sort(dataset.hashed_ids[:3]))
     assert len(trained_on.trained_ids(tmp_path, dataset)) == 3 and not len(trained_on.rows_of_trained_groups(tmp_path, dataset))
 
 
 def test_a_helper_trained_on_another_split_is_found(people: Path, tmp_path: Path) -> None:
     """Its split's own training rows are no finding; those of another fold are."""
-    planned = plan_study(question(people), tmp_path)
+    planned = plan_study(write_study(people), tmp_path)
     first, other = planned.runs[:2]
     for teacher, leaks in ((replace(first, key="t"), False), (replace(other, key="t"), True)):
         pupil = replace(first, needs=("t",))
-        made = SimpleNamespace(runs=[pupil], by_key={"t": teacher}, question=SimpleNamespace(base=None, screening_rungs=()))
+        made = SimpleNamespace(runs=[pupil], by_key={"t": teacher}, study=UNSCREENED)
         things = find_prior_fits(made, planned.image_sets[0])  # type: ignore[arg-type]
         found = [f for f in audit_splits(planned.image_sets[0].dataset, [first.split], fitted=things) if f.kind == "fitted"]
         assert [f.severity for f in found] == ["stop"] * leaks
@@ -311,7 +314,7 @@ def test_a_first_study_is_audited_again_by_the_features_it_leaves(people: Path, 
     torch.manual_seed(0)
     save_file(import_timm().create_model("test_resnet", num_classes=0).state_dict(), people / "net.safetensors")
     frozen = "{backbone: test_resnet, weights: net.safetensors, size: 32, frozen: true, recipe: {preset: probe, epochs: 1}}"
-    part = question(people)
+    part = write_study(people)
     file = people / "study.yaml"
     file.write_text(file.read_text().replace("{backbone: test_resnet, weights: random, recipe: scratch}", frozen))
     (part,) = read_study(file)

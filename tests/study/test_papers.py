@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,16 @@ from phoropter.data.spec import DataSpec
 from phoropter.data.splits.spec import ProtocolSpec
 from phoropter.models import catalog
 from phoropter.study.plan import Plan, plan_study
-from phoropter.study.spec import StudyInput, read_study
+from phoropter.study.spec import StudySpec, read_study
 from phoropter.training.candidates.candidate import Candidate
 
 
-def part(study: str, number: int) -> StudyInput:
+def part(study: str, number: int) -> StudySpec:
     return read_study(study)[number]
 
 
-def candidate(question: StudyInput, name: str) -> Candidate:
-    return next(c for c in question.candidates if c.name == name)
+def candidate(study: StudySpec, name: str) -> Candidate:
+    return next(c for c in study.parsed_candidates if c.name == name)
 
 
 # name: frozen, weights random, side shown, epochs of each phase, peak rate of the last phase, batch, optimiser, schedule
@@ -63,7 +62,7 @@ def test_a_candidate_is_as_the_paper_says(study: str, number: int, name: str, ro
 
 @pytest.mark.parametrize(("study", "number", "table"), TABLES, ids=[t[0] + str(t[1]) for t in TABLES])
 def test_nothing_is_missing_and_nothing_is_added(study: str, number: int, table: dict[str, object]) -> None:
-    assert {c.name for c in part(study, number).candidates} == set(table)
+    assert {c.name for c in part(study, number).parsed_candidates} == set(table)
 
 
 def test_decay_precision_and_normalisation_of_the_transfer_study() -> None:
@@ -85,19 +84,19 @@ def test_the_network_of_2012_sees_crops_mirrors_and_lighting() -> None:
 
 
 def test_protocols_of_the_papers() -> None:
-    cifar, caltech = (part("attention-or-convolution", n).study.protocol for n in (0, 1))
-    imagenet, scenes = (part("alexnet-and-after", n).study.protocol for n in (0, 1))
+    cifar, caltech = (part("attention-or-convolution", n).protocol for n in (0, 1))
+    imagenet, scenes = (part("alexnet-and-after", n).protocol for n in (0, 1))
     assert (cifar.split, imagenet.split, scenes.split) == ("predefined", "test-only", "predefined")
     assert (caltech.split, caltech.folds) == ("stratified-k-fold", 5)
 
 
 def test_imagenet_is_judged_as_it_is_by_one_and_by_ten_crops() -> None:
     imagenet = part("alexnet-and-after", 0)
-    assert imagenet.study.data.size == 256
-    for made in imagenet.candidates:
+    assert imagenet.data.size == 256
+    for made in imagenet.parsed_candidates:
         assert not made.recipe.phases and made.head.kind == "pretrained" and made.recipe.crop == 224
         assert made.recipe.tta == ("ten-crop" if "ten crops" in made.name else "single")
-    assert [c.backbones[0].name.split(".")[0] for c in imagenet.candidates[:4]] == [
+    assert [c.backbones[0].name.split(".")[0] for c in imagenet.parsed_candidates[:4]] == [
         "alexnet",
         "vgg19",
         "resnet152",
@@ -133,16 +132,15 @@ def test_a_vit_teaches_a_cnn_as_published_switched_and_on_the_grid() -> None:
         assert (recipe.optimizer.momentum, recipe.optimizer.weight_decay) == (0.9, 5e-4)
         assert [s.kind for s in recipe.augment] == ["crop", "hflip"] and recipe.augment[0].padding == 4  # type: ignore[union-attr]
     for part_ in (deit, switched, grid):
-        assert part_.study.data.size == 32 and part_.study.protocol.seeds == (1,)
-        assert {c.backbones[0].mean for c in part_.candidates} == {(0.5071, 0.4865, 0.4409)}
-        assert {c.backbones[0].std for c in part_.candidates} == {(0.2673, 0.2564, 0.2762)}
-    assert set(grid.study.sweep) == {"teaching.loss", "teaching.temperature", "teaching.alpha"}
+        assert part_.data.size == 32 and part_.protocol.seeds == (1,)
+        assert {c.backbones[0].mean for c in part_.parsed_candidates} == {(0.5071, 0.4865, 0.4409)}
+        assert {c.backbones[0].std for c in part_.parsed_candidates} == {(0.2673, 0.2564, 0.2762)}
+    assert set(grid.sweep) == {"teaching.loss", "teaching.temperature", "teaching.alpha"}
 
 
-def planned(question: StudyInput, cache: Path, data: dict[str, Any], **changes: Any) -> Plan:
+def planned(study: StudySpec, cache: Path, data: dict[str, Any], **changes: Any) -> Plan:
     """The study's own plan at full settings, with other pictures in the place of those nobody may ship."""
-    study = question.study.model_copy(update={"data": validate_as(DataSpec, data), **changes})
-    return plan_study(replace(question, study=study), cache)
+    return plan_study(study.model_copy(update={"data": validate_as(DataSpec, data), **changes}), cache)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from phoropter.data.splits.protocol import make_splits
 from phoropter.study.executors import execute_study
 from phoropter.study.plan import plan_study
 from phoropter.study.smoke_scale import make_smoke_version
-from phoropter.study.spec import StudyInput, expand_sweep, read_study
+from phoropter.study.spec import StudySpec, expand_sweep, read_study
 from phoropter.study.worker import ComputeOptions
 
 HERE = ComputeOptions("cpu", threads=1)
@@ -33,7 +33,7 @@ data:
   simulate: ctg
   cohort: {hospitals: 2, unseen: 0, records: 20, length_s: 2400}
   outcome: pH<=7.2
-  clean: {cut: {max_missing: 1}, filter: {fhr_lowpass: 20}}
+  clean: {window: {max_missing: 1}, filter: {fhr_lowpass: 20}}
   size: 32
 protocol: {split: stratified-k-fold, folds: 2}
 recipe: {preset: scratch, epochs: 2}
@@ -42,14 +42,14 @@ metrics: [roc_auc]
 """
 
 
-def question(folder: Path, text: str) -> StudyInput:
+def write_study(folder: Path, text: str) -> StudySpec:
     file = folder / "study.yaml"
     file.write_text(text)
     return read_study(file)[0]
 
 
 def test_predictions_know_subject_site_and_seconds(tmp_path: Path) -> None:
-    store = execute_study(question(tmp_path, ECG), tmp_path / "out", lambda event: None, here=HERE)
+    store = execute_study(write_study(tmp_path, ECG), tmp_path / "out", lambda event: None, options=HERE)
     seen: list[set[str]] = []
     for one in store.runs():
         held_out = one.load_predictions()
@@ -62,13 +62,15 @@ def test_predictions_know_subject_site_and_seconds(tmp_path: Path) -> None:
 
 
 def test_a_sweep_over_cleaning_draws_pictures_of_its_own(tmp_path: Path) -> None:
-    asked = question(tmp_path, CTG + "sweep: {data.clean.filter.fhr_lowpass: [0, 5, 50], data.picture.fhr_axis: [[50, 210]]}\n")
+    asked = write_study(
+        tmp_path, CTG + "sweep: {data.clean.filter.fhr_lowpass: [0, 5, 50], data.representation.fhr_axis: [[50, 210]]}\n"
+    )
     made = list(expand_sweep(asked))
     assert [v.data.clean.filter.fhr_lowpass for v in made] == [0, 5, 50]  # type: ignore[union-attr]
     planned = plan_study(asked, tmp_path / "cache")
     assert len({m.dataset.content_digest for m in planned.image_sets}) == 3
     assert len({tuple(m.dataset.ids) for m in planned.image_sets}) == 1  # the same births, the same folds
-    store = execute_study(asked, tmp_path / "out", lambda event: None, here=HERE, cache=tmp_path / "cache")
+    store = execute_study(asked, tmp_path / "out", lambda event: None, options=HERE, cache=tmp_path / "cache")
     assert len(list(store.runs())) == 6 and len(list((tmp_path / "cache" / "pixels").glob("*/pixels.u8"))) == 3
 
 
@@ -78,36 +80,36 @@ def test_a_sweep_over_cleaning_draws_pictures_of_its_own(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["ecg-simulated", "ctg-simulated"])
 def test_the_two_parts_of_a_demo_differ_in_who_is_held_out_and_in_nothing_else(name: str) -> None:
     dealt, apart = read_study(name)
-    assert dealt.study.data == apart.study.data and dealt.candidates == apart.candidates
+    assert dealt.data == apart.data and dealt.parsed_candidates == apart.parsed_candidates
     (first, *_), (other, *_) = (plan_splits(part) for part in (dealt, apart))
     assert first > 0.9 and other == 0
 
 
-def plan_splits(part: StudyInput) -> list[float]:
+def plan_splits(part: StudySpec) -> list[float]:
     """The share of test rows whose subject is trained on, for each split."""
-    dataset = open_dataset(part.study.data)
+    dataset = open_dataset(part.data)
     assert dataset.groups is not None
-    made = make_splits(dataset, part.study.protocol)
+    made = make_splits(dataset, part.protocol)
     return [float(np.isin(dataset.groups[s.test], dataset.groups[s.train]).mean()) for s in made]
 
 
 def test_the_study_of_births_is_all_of_the_paper() -> None:
-    parts = {part.study.name.removeprefix("ctg-high-risk-"): part for part in read_study("ctg-high-risk")}
+    parts = {part.name.removeprefix("ctg-high-risk-"): part for part in read_study("ctg-high-risk")}
     sources = ("simulated", "ctu", "hospitals")
     assert set(parts) == {f"{source}{sweep}" for source in sources for sweep in ("", "-lowpass", "-uc")} | {"ctu-ph"}
     for name in (*sources, "ctu-ph"):
-        study = parts[name].study
-        assert len(parts[name].candidates) == 8 and study.protocol.folds == 10 and study.protocol.seeds == (0, 1, 2)
+        study = parts[name]
+        assert len(study.parsed_candidates) == 8 and study.protocol.folds == 10 and study.protocol.seeds == (0, 1, 2)
         assert study.sweep == {"recipe.augment": ["none", "cutout", "slit-cutout", "cutmix", "slit-cutmix"]}
-        recipe = parts[name].candidates[0].recipe
+        recipe = study.parsed_candidates[0].recipe
         assert recipe.imbalance.stratified_batches and recipe.imbalance.undersample == pytest.approx(3942 / 648)
     for source in sources:
-        assert parts[f"{source}-lowpass"].study.sweep == {"data.clean.filter.fhr_lowpass": list(range(0, 51, 5))}
-        assert parts[f"{source}-uc"].study.sweep == {"data.clean.filter.uc_factor": list(range(0, 121, 10))}
+        assert parts[f"{source}-lowpass"].sweep == {"data.clean.filter.fhr_lowpass": list(range(0, 51, 5))}
+        assert parts[f"{source}-uc"].sweep == {"data.clean.filter.uc_factor": list(range(0, 121, 10))}
         uc = next(expand_sweep(parts[f"{source}-uc"])).data.representation
         assert uc.uc_axis == (0, 120)  # type: ignore[union-attr]
-    assert parts["simulated"].study.protocol.split == parts["hospitals"].study.protocol.split == "sites"
-    published = parts["hospitals"].study.about.published  # type: ignore[union-attr]
+    assert parts["simulated"].protocol.split == parts["hospitals"].protocol.split == "held-out-sites"
+    published = parts["hospitals"].about.published  # type: ignore[union-attr]
     named = {c.name for v in expand_sweep(parts["hospitals"]) for c in v.candidates}
     assert set(published) == named and len(published) == 40
     assert published["ViT-B/16 · augment slit-cutmix"] == {"roc_auc": 0.8228}
@@ -115,20 +117,22 @@ def test_the_study_of_births_is_all_of_the_paper() -> None:
 
 def test_the_study_of_stress_is_all_of_the_paper() -> None:
     parts = read_study("sonic-wesad")
-    assert [p.study.name for p in parts] == [f"sonic-wesad-{k}-class{twin}" for k in (2, 3) for twin in ("", "-unseen-people")]
+    assert [p.name for p in parts] == [
+        f"sonic-wesad-{k}-class-{half}" for k in (2, 3) for half in ("within-subject", "subject-held-out")
+    ]
     for part in parts:
-        made = part.candidates
+        made = part.parsed_candidates
         assert len(made) == 10 and sum(c.fusion is not None for c in made) == 6
         assert all(c.head.kind == "dense" and c.head.hidden == 128 and c.head.dropout == 0.5 for c in made)
         assert all(c.fusion.mode == "logits" and c.fusion.hidden == 12 for c in made if c.fusion)
         assert all((c.recipe.total_epochs, c.recipe.batch_size, c.recipe.optimizer.kind) == (20, 32, "adam") for c in made)
         vgg = [b for c in made if c.fusion for b in c.backbones if b.name == "vgg19"]
         assert len(vgg) == 3 and all(b.pool == "average" for b in vgg)
-        if part.study.about and part.study.about.published:
-            assert set(part.study.about.published) == {c.name for c in made}
-            assert part.study.protocol.allow_group_overlap and len(part.study.protocol.seeds) == 5
+        if part.about and part.about.published:
+            assert set(part.about.published) == {c.name for c in made}
+            assert part.protocol.allow_group_overlap and len(part.protocol.seeds) == 5
         else:
-            assert part.study.protocol.split == "leave-one-group-out"
+            assert part.protocol.split == "leave-one-group-out"
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

@@ -1,6 +1,6 @@
-"""From a planned run to its folder: the task, its teacher and members, training, and what is kept.
+"""Computes the runs of a plan: decodes images, trains, and writes the run folders.
 
-What others need of a run is its bundle: it stays until they are done.
+A run's bundle is kept until all runs that depend on it (students, warm-started fusions) are finished.
 """
 
 from __future__ import annotations
@@ -10,22 +10,25 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from phoropter.core.extensions import collect_extensions
 from phoropter.core.files import digest, file_lock
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.cache import prepare_pixels
 from phoropter.data.images.pixels import Pixels
 from phoropter.models import classifier as classifiers
 from phoropter.results.store import Store, write_progress_note
-from phoropter.study import run_record
 from phoropter.study.cost import estimate_macs, update_measured_speed
-from phoropter.study.plan import ImageSet, Plan, PlannedRun
+from phoropter.study.load import ImageSet, LoadedVariant
+from phoropter.study.plan import Plan, PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
+from phoropter.study.records import run_record
 from phoropter.training.distillation import Teacher
 from phoropter.training.fit import TrainedRun, TrainingTask
 from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS, FitOutcome, batch_group_key, can_batch, fit_batched
@@ -34,25 +37,43 @@ from phoropter.training.loop.precision import resolve_autocast_dtype
 from phoropter.training.loop.training_loop import StepProgress
 from phoropter.training.train import train_candidate
 
-STATUS_INTERVAL_S = 1.0  # how often what is under way is told to other processes
+STATUS_INTERVAL_S = 1.0  # how often the progress of a run is written for other processes to read
 
 
 def make_batch_key(run: PlannedRun) -> str:
-    """Equal for runs whose heads are trained together."""
+    """Equal for runs whose heads are trained in one batch."""
     return digest([batch_group_key(run.candidate), run.image_set.identity])
 
 
-def prepare_images(material: ImageSet, cache: Path, watch: ProgressCallback) -> tuple[Dataset, Pixels]:
-    """The dataset of a material with what could not be decoded left out, and its pictures; decoded now if they are not yet."""
-    spec = material.data
+def decode_images(variants: list[LoadedVariant], cache: Path, on_progress: ProgressCallback) -> list[LoadedVariant]:
+    """Decodes the images of a study that are not decoded yet; rows that could not be decoded are left out from here on.
+
+    Raises DataError for the first such row unless the data say `on_bad_input: skip`.
+    """
+    decoded: dict[int, ImageSet] = {}
+    for variant in variants:
+        image_set = variant.image_set
+        if not image_set.decoded and id(image_set) not in decoded:
+            dataset = _prepare_image_set(image_set, cache, on_progress)[0]
+            decoded[id(image_set)] = replace(image_set, dataset=dataset, decoded=True)
+    return [v.with_image_set(decoded.get(id(v.image_set), v.image_set)) for v in variants]
+
+
+def open_pixels(image_set: ImageSet, cache: Path, on_progress: ProgressCallback) -> Pixels:
+    """The decoded images of an image set."""
+    return _prepare_image_set(image_set, cache, on_progress)[1]
+
+
+def _prepare_image_set(image_set: ImageSet, cache: Path, on_progress: ProgressCallback) -> tuple[Dataset, Pixels]:
+    spec = image_set.data
     return prepare_pixels(
-        material.dataset,
-        material.image_size,
+        image_set.dataset,
+        image_set.image_size,
         resize=spec.resize,
         interpolation=spec.interpolation,
         cache=cache,
         on_bad_input=spec.on_bad_input,
-        progress=lambda done, total: watch(ProgressEvent("decoding", done=done, total=total)),
+        progress=lambda done, total: on_progress(ProgressEvent("decoding", done=done, total=total)),
     )
 
 
@@ -60,72 +81,75 @@ class Computation:
     """Computes the runs of a plan, in one process."""
 
     def __init__(
-        self, planned: Plan, store: Store, cache: Path, device: torch.device, checkpoint_s: float, watch: ProgressCallback
+        self, planned: Plan, store: Store, cache: Path, device: torch.device, checkpoint_s: float, on_progress: ProgressCallback
     ) -> None:
-        self.planned, self.store, self.cache, self.device, self.watch = planned, store, cache, device, watch
+        self.planned, self.store, self.cache, self.device, self.on_progress = planned, store, cache, device, on_progress
         self.checkpoint_s = checkpoint_s
-        self._held: dict[str, Pixels] = {}
+        self._loaded_pixels: dict[str, Pixels] = {}
 
     def train_run(self, run: PlannedRun) -> dict[str, Any]:
-        """Trains what belongs to one run and writes its folder; its metrics. Raises KeyboardInterrupt where one is asked for."""
+        """Trains one run and writes its folder; returns its metrics. Raises KeyboardInterrupt when interrupted."""
         started = datetime.now(UTC)
         work = self.store.work_folder(run.key)
         checkpoints = Checkpoints(work, self.checkpoint_s)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        with _defer_interrupt(checkpoints) as asked:
-            fitted = self._drive_training(run, self._make_task(run, checkpoints, asked), work, asked)
+        with _defer_interrupt(checkpoints) as interrupts:
+            fitted = self._drive_training(run, self._make_task(run, checkpoints, interrupts), work, interrupts)
             note = self.write_run_folder(run, fitted, started)
-            if asked:
+            if interrupts:
                 raise KeyboardInterrupt
         return note
 
     def average_members(self, run: PlannedRun) -> dict[str, Any]:
-        """The mean of its members' probabilities, from their predictions."""
+        """Writes the folder of an ensemble from its members' predictions; returns its metrics."""
         started = datetime.now(UTC)
         members = [self.store.run(key) for key in run.needs]
         with self.store.create_run(run.key) as folder:
-            made = run_record.write_averaged_run(
-                folder, run, members, self._load_pixels(run.image_set), self.planned.question.study.metrics, started
+            record = run_record.write_averaged_run(
+                folder, run, members, self._load_pixels(run.image_set), self.planned.study.metrics, started
             )
-        return dict(made["metrics"])
+        return dict(record["metrics"])
 
-    def train_batch(self, some: list[PlannedRun]) -> list[FitOutcome]:
-        """Of runs whose heads are trained together, at most MOST."""
-        return fit_batched([self._make_task(r, Checkpoints(None)) for r in some])
+    def train_batch(self, runs: list[PlannedRun]) -> list[FitOutcome]:
+        """Trains the heads of at most MAX_BATCHED_HEADS runs of one batch key."""
+        return fit_batched([self._make_task(run, Checkpoints(None)) for run in runs])
 
     def batch_peers(self, run: PlannedRun) -> list[PlannedRun]:
-        """The planned runs whose heads share a program with this one's, in the order of the plan."""
+        """The planned runs whose heads are trained in one batch with this one's, in the order of the plan."""
         heads = make_batch_key(run)
         return [r for r in self.planned.runs if can_batch(r.candidate) and make_batch_key(r) == heads]
 
     def write_run_folder(self, run: PlannedRun, outcome: FitOutcome | Exception, started: datetime) -> dict[str, Any]:
-        """Writes the run folder; its metrics. Raises what the outcome is when it is an error."""
+        """Writes the folder of a trained run; returns its metrics. Raises the outcome if it is an error."""
         if isinstance(outcome, Exception):
             raise outcome
         with self.store.create_run(run.key) as folder:
-            lends = run.key in self.planned.dependents
-            made = run_record.write_trained_run(folder, run, outcome, self.planned.question.study.metrics, started, lends=lends)
+            needed = run.key in self.planned.dependents
+            metrics = self.planned.study.metrics
+            record = run_record.write_trained_run(folder, run, outcome, metrics, started, needed_by_others=needed)
         self.store.clear_work(run.key)
-        self._record_speed(run, made["cost"])
-        return dict(made["metrics"])
+        self._record_speed(run, record["cost"])
+        return dict(record["metrics"])
 
     def delete_unneeded_bundles(self, run: PlannedRun) -> None:
-        """Removes the bundles only this run and others like it needed, once all of them are done."""
+        """Deletes bundles that were kept only for runs that depend on them, once all of these are done."""
         for key in (run.key, *run.needs):
-            planned, heirs = self.planned.by_key[key], self.planned.dependents.get(key, [])
-            if heirs and not planned.keep_bundle and all(heir.key in self.store for heir in heirs):
+            planned, dependents = self.planned.by_key[key], self.planned.dependents.get(key, [])
+            if dependents and not planned.keep_bundle and all(other.key in self.store for other in dependents):
                 shutil.rmtree(self.store.run(key).folder / "bundle", ignore_errors=True)
 
-    def _make_task(self, run: PlannedRun, checkpoints: Checkpoints, asked: list[int] | None = None) -> TrainingTask:
-        who = run.candidate.teaching.teacher if run.candidate.teaching else " + ".join(b.name for b in run.candidate.backbones)
+    def _make_task(self, run: PlannedRun, checkpoints: Checkpoints, interrupts: list[int] | None = None) -> TrainingTask:
+        networks = (
+            run.candidate.teaching.teacher if run.candidate.teaching else " + ".join(b.name for b in run.candidate.backbones)
+        )
 
         def report_progress(done: int, total: int) -> None:
-            if asked:
-                raise KeyboardInterrupt  # what was asked so far is kept, but for a few blocks
-            self.watch(ProgressEvent("features", who, done, total))
+            if interrupts:
+                raise KeyboardInterrupt  # the features computed so far are kept, but for a few blocks
+            self.on_progress(ProgressEvent("features", networks, done, total))
 
-        taught = run.candidate.teaching is not None and bool(run.needs)
+        has_teacher = run.candidate.teaching is not None and bool(run.needs)
         return TrainingTask(
             candidate=run.candidate,
             split=run.split,
@@ -133,10 +157,10 @@ class Computation:
             pixels=self._load_pixels(run.image_set),
             device=self.device,
             cache=self.cache,
-            weights_base=self.planned.question.base,
+            weights_base=self.planned.study.base,
             checkpoints=checkpoints,
             progress=report_progress,
-            teacher=self._make_teacher(run) if taught else None,
+            teacher=self._make_teacher(run) if has_teacher else None,
             member_bundles=tuple(self._ensure_bundle(key) for key in run.needs) if run.candidate.members else (),
         )
 
@@ -147,19 +171,19 @@ class Computation:
         return Teacher(
             name=planned.candidate.name,
             identity=self.store.run(key).record["digests"]["classifier"],
-            load_model=lambda: classifiers.load_classifier(self._ensure_bundle(key)),
+            load_model=lambda: classifiers.load_classifier(self._ensure_bundle(key), list(collect_extensions(planned.candidate))),
             trained_on=hashes[planned.split.train] if recipe.phases else hashes[:0],
             dtype=resolve_autocast_dtype(recipe, self.device),
             keep_logits=self.planned.needs_full_logits(key),
         )
 
     def _ensure_bundle(self, key: str) -> Path:
-        """The bundle of a finished run that others need; trained again, to the same bits, where it was not kept."""
+        """Bundle of a finished run that others need; where it was not kept, the run is trained again, to the same bits."""
         folder = self.store.run(key).folder / "bundle"
         with file_lock(self.store.folder / "locks" / f"{key}.bundle.lock"):
             if not folder.is_dir():
                 planned = self.planned.by_key[key]
-                self.watch(ProgressEvent("start", f"{planned.title}, again for what it teaches"))
+                self.on_progress(ProgressEvent("start", f"{planned.title}, again because its model was not kept"))
                 run_record.save_bundle(folder, planned, self._retrain_run(planned))
         return folder
 
@@ -174,14 +198,14 @@ class Computation:
             return outcome
         work = self.store.work_folder(run.key)
         checkpoints = Checkpoints(work, self.checkpoint_s)
-        with _defer_interrupt(checkpoints) as asked:
-            fitted = self._drive_training(run, self._make_task(run, checkpoints, asked), work, asked)
+        with _defer_interrupt(checkpoints) as interrupts:
+            fitted = self._drive_training(run, self._make_task(run, checkpoints, interrupts), work, interrupts)
         self.store.clear_work(run.key)
         return fitted
 
-    def _drive_training(self, run: PlannedRun, task: TrainingTask, work: Path, asked: list[int]) -> TrainedRun:
+    def _drive_training(self, run: PlannedRun, task: TrainingTask, work: Path, interrupts: list[int]) -> TrainedRun:
         training = train_candidate(task)
-        said = 0.0
+        last_note = 0.0
         while True:
             try:
                 step = next(training)
@@ -189,44 +213,44 @@ class Computation:
                 fitted: TrainedRun = stop.value
                 return fitted
             note = vars(step) if isinstance(step, StepProgress) else {**step, "epochs": task.candidate.recipe.total_epochs}
-            self.watch(ProgressEvent("tick" if isinstance(step, StepProgress) else "epoch", run.title, note=note))
-            if time.monotonic() - said >= STATUS_INTERVAL_S:
-                said = time.monotonic()
+            self.on_progress(ProgressEvent("tick" if isinstance(step, StepProgress) else "epoch", run.title, note=note))
+            if time.monotonic() - last_note >= STATUS_INTERVAL_S:
+                last_note = time.monotonic()
                 write_progress_note(work, {"candidate": run.candidate.name, "split": run.split.name, **note})
-            if asked and not task.checkpoints.is_due():
+            if interrupts and not task.checkpoints.is_due():
                 raise KeyboardInterrupt
 
-    def _load_pixels(self, material: ImageSet) -> Pixels:
-        name = digest(material.identity)
-        if name not in self._held:
-            self._held = {name: prepare_images(material, self.cache, self.watch)[1]}
-        return self._held[name]
+    def _load_pixels(self, image_set: ImageSet) -> Pixels:
+        name = digest(image_set.identity)
+        if name not in self._loaded_pixels:
+            self._loaded_pixels = {name: open_pixels(image_set, self.cache, self.on_progress)}
+        return self._loaded_pixels[name]
 
     def _record_speed(self, run: PlannedRun, cost: dict[str, Any]) -> None:
-        """Tells the next plan how fast this machine is, by the runs that trained a backbone."""
+        """Updates the measured speed of this machine, which the next plan's estimate uses, from a run that trained a backbone."""
         if self.device.type == "cpu" and not run.candidate.stores_features and cost["train_seconds"] > 1:
-            macs = sum(estimate_macs(b.name, b.size or run.image_set.image_size) for b in run.candidate.backbones)
-            shown = sum(p.epochs * (3 if p.train == "all" else 1) for p in run.candidate.recipe.phases) * len(run.split.train)
-            update_measured_speed(self.cache, self.device.type, macs * shown / cost["train_seconds"])
+            macs = sum(estimate_macs(b, b.size or run.image_set.image_size) for b in run.candidate.backbones)
+            passes = sum(p.epochs * (3 if p.train == "all" else 1) for p in run.candidate.recipe.phases) * len(run.split.train)
+            update_measured_speed(self.cache, self.device.type, macs * passes / cost["train_seconds"])
 
 
 @contextmanager
 def _defer_interrupt(checkpoints: Checkpoints) -> Iterator[list[int]]:
-    """The first Ctrl-C asks for a checkpoint and an orderly end (the list yielded gets an entry); a second one ends at once."""
-    asked: list[int] = []
+    """The first Ctrl-C requests a checkpoint and an orderly end (the list yielded gets an entry); a second one ends at once."""
+    interrupts: list[int] = []
 
     def request_stop(number: int, frame: Any) -> None:
-        if asked:
+        if interrupts:
             raise KeyboardInterrupt
-        asked.append(number)
+        interrupts.append(number)
         checkpoints.request_save()
 
     try:
         before = signal.signal(signal.SIGINT, request_stop)
     except ValueError:  # not in the main thread: whoever started the thread handles the signal
-        yield asked
+        yield interrupts
         return
     try:
-        yield asked
+        yield interrupts
     finally:
         signal.signal(signal.SIGINT, before)

@@ -1,80 +1,108 @@
-"""Where runs are computed: here, or in several processes at once. Same question, same store, same bytes.
+"""Executes a study in this process or in several at once: same study, same store, same bytes.
 
-Processes share nothing but the results folder: each takes the next missing run nobody holds. So starting the same command on
-another machine that sees the folder works just as well, and a dying worker loses only what it was doing.
+Processes share nothing but the results folder: each takes the next missing run that no other holds. So starting the same command
+on another machine that sees the folder works just as well, and a process that dies loses only the run it was computing.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phoropter.core.cores import count_usable_cores
-from phoropter.core.errors import SpecError
+from phoropter.core.errors import PhoropterError, SpecError
+from phoropter.core.extensions import get_trusted_folder, trust_code
 from phoropter.results.store import Store
 from phoropter.study.progress import ProgressCallback, ProgressEvent
-from phoropter.study.screening import needs_screening, run_screening
-from phoropter.study.spec import StudyInput
+from phoropter.study.screening import iterate_rungs
+from phoropter.study.spec import StudySpec
 
 if TYPE_CHECKING:
     from phoropter.study.worker import ComputeOptions
 
 
 def execute_study(
-    question: StudyInput,
+    study: StudySpec,
     out: Path,
-    watch: ProgressCallback,
+    on_progress: ProgressCallback,
     jobs: int = 1,
-    here: ComputeOptions | None = None,
+    options: ComputeOptions | None = None,
     cache: Path | None = None,
 ) -> Store:
-    """Computes what is missing of a question, in this process or in `jobs` processes. Raises what `run_study` raises."""
+    """Computes what is missing of a study in `out`, in this process or in `jobs` processes; a screening rung by rung.
+
+    Raises what `compute_missing_runs` raises, and SpecError for a study that cannot be sent to other processes.
+    """
     from phoropter.study.worker import ComputeOptions, compute_missing_runs
 
-    if needs_screening(question):
-        return run_screening(question, lambda rung: execute_study(rung, out, watch, jobs, here, cache), cache)
-    here = here or ComputeOptions()
-    if jobs == 1:
-        return compute_missing_runs(question, out, watch, here, cache)
+    options = options or ComputeOptions()
     if jobs < 1:
         raise SpecError(f"jobs is {jobs}, expected at least 1")
-    threads = here.threads or max(1, count_usable_cores() // jobs)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        working = [pool.submit(_run_worker, question, out, _assign_device(here, n, threads), cache) for n in range(jobs)]
+    store = Store(out)
+    for rung in iterate_rungs(study, store, cache):
+        if jobs == 1:
+            compute_missing_runs(rung, out, on_progress, options, cache)
+        else:
+            _run_workers(rung, out, on_progress, jobs, options, cache)
+    return store
+
+
+def _run_workers(
+    study: StudySpec, out: Path, on_progress: ProgressCallback, jobs: int, options: ComputeOptions, cache: Path | None
+) -> None:
+    _check_picklable(study)
+    threads = options.threads or max(1, count_usable_cores() // jobs)
+    trusted = get_trusted_folder()
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        workers = [pool.submit(_run_worker, study, out, _assign_device(options, n, threads), cache, trusted) for n in range(jobs)]
         try:
-            _follow_store(Store(out), watch, lambda: all(w.done() for w in working))
+            _follow_store(Store(out), on_progress, lambda: all(w.done() for w in workers))
         except KeyboardInterrupt:
-            for worker in working:
+            for worker in workers:
                 worker.cancel()
             raise
-        for worker in working:
+        for worker in workers:
             worker.result()
-    return Store(out)
 
 
-def _assign_device(here: ComputeOptions, number: int, threads: int) -> ComputeOptions:
+def _check_picklable(study: StudySpec) -> None:
+    """Raises SpecError where a study holds an object that other processes cannot be sent."""
+    try:
+        pickle.dumps(study)
+    except PhoropterError:
+        raise
+    except Exception as error:  # what pickling raises is up to the object
+        raise SpecError(
+            f"study '{study.name}' holds an object that other processes cannot be sent ({error}); define it in a module of its "
+            "own, by `def` or `class` at the top level, or use one process (jobs=1)"
+        ) from None
+
+
+def _assign_device(options: ComputeOptions, number: int, threads: int) -> ComputeOptions:
     """Worker `number` gets its own share of the cores, and its own GPU where there are several."""
     import torch
 
     gpus = torch.cuda.device_count()
-    device = f"cuda:{number % gpus}" if here.device in ("auto", "cuda") and gpus else here.device
-    return replace(here, device=device, threads=threads)
+    device = f"cuda:{number % gpus}" if options.device in ("auto", "cuda") and gpus else options.device
+    return replace(options, device=device, threads=threads)
 
 
-def _run_worker(question: StudyInput, out: Path, here: ComputeOptions, cache: Path | None) -> None:
+def _run_worker(study: StudySpec, out: Path, options: ComputeOptions, cache: Path | None, trusted: Path | None) -> None:
     from phoropter.study.worker import compute_missing_runs
 
-    compute_missing_runs(question, out, lambda event: None, here, cache)
+    with trust_code(trusted) if trusted else nullcontext():
+        compute_missing_runs(study, out, lambda event: None, options, cache)
 
 
-def _follow_store(store: Store, watch: ProgressCallback, finished: Callable[[], bool]) -> None:
-    """Tells the watcher what appears in the store, until every worker has ended."""
+def _follow_store(store: Store, on_progress: ProgressCallback, finished: Callable[[], bool]) -> None:
+    """Reports what appears in the store, until every worker has ended."""
     seen: set[str] = set()
     total = 0
     while not finished():
@@ -84,10 +112,10 @@ def _follow_store(store: Store, watch: ProgressCallback, finished: Callable[[], 
         total = total or len(store.study["plan"])
         for note in list(store.read_progress_notes().values())[:1]:
             title = f"{note['candidate']} · {note['split']}"
-            watch(ProgressEvent("tick" if "step" in note else "epoch", title, len(seen), total, note))
-        for run_done in store.runs():
-            if run_done.key not in seen:
-                seen.add(run_done.key)
-                record = run_done.record
+            on_progress(ProgressEvent("tick" if "step" in note else "epoch", title, len(seen), total, note))
+        for run in store.runs():
+            if run.key not in seen:
+                seen.add(run.key)
+                record = run.record
                 title = f"{record['candidate']['name']} · {record['split']['name']}"
-                watch(ProgressEvent("done", title, len(seen), total, record["metrics"]))
+                on_progress(ProgressEvent("done", title, len(seen), total, record["metrics"]))

@@ -1,14 +1,14 @@
-"""Loggers for TensorBoard and MLflow: they hear what a person watching is told, and are off unless asked for.
+"""Sends progress events to loggers (TensorBoard, MLflow) and to callbacks of the user's own; none are used unless asked for.
 
-    PHOROPTER_LOG=tensorboard         DIR/tensorboard/RUN, a folder of events a run
+    PHOROPTER_LOG=tensorboard         DIR/tensorboard/RUN, a folder of events for each run
     PHOROPTER_LOG=mlflow              MLFLOW_TRACKING_URI, by default sqlite:///DIR/mlflow.db
     PHOROPTER_LOG=tensorboard,mlflow  both
 
-An environment variable and no key of the study, for who looks on decides no number. With several processes (`-j`) only what is
-seen every half second is told: the scores of each finished run, and some of its epochs. A logger that breaks is said once and
-left out; the study goes on.
+An environment variable and not a key of the study, as watching a study decides no number. With several processes (`-j`) only
+what is polled every half second is reported: the scores of each finished run, and some of its epochs. A logger or callback that
+raises is reported once and left out; the study goes on.
 
-Left out: pictures, weights and predictions, which lie in the run folders, and the system's load.
+Left out: images, weights and predictions, which lie in the run folders, and the load of the system.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,50 +29,87 @@ LOG_VARIABLE = "PHOROPTER_LOG"
 _NUMBER_TYPES = (int, float)
 
 
+class Callback(Protocol):
+    """An object that follows a study: pass it to `Study.run(callbacks=[...])`."""
+
+    def on_event(self, event: ProgressEvent) -> None:
+        """Called in the main process for every event. It cannot change a number; what it raises is logged, once."""
+
+
 class RunLogger(Protocol):
     """Writes numbers of named runs somewhere."""
 
     def log_scalars(self, run: str, values: Mapping[str, float], step: int) -> None:
-        """Values of one run at one epoch; step 0: of the run as a whole."""
+        """Values of one run at one epoch; step 0: final values of the run."""
 
     def end_run(self, run: str, failed: bool) -> None:
-        """Nothing more comes of this run."""
+        """Called when a run has finished or failed."""
 
     def close(self) -> None:
-        """Nothing more comes at all."""
+        """Called when the study has ended."""
 
 
 @contextmanager
-def attach_loggers(watch: ProgressCallback, name: str, folder: Path, wanted: str | None = None) -> Iterator[ProgressCallback]:
-    """The watch, beside the loggers that are asked for (default: by PHOROPTER_LOG).
+def attach_loggers(
+    on_progress: ProgressCallback, name: str, folder: Path, wanted: str | None = None, callbacks: Sequence[Callback] = ()
+) -> Iterator[ProgressCallback]:
+    """Yields a ProgressCallback that calls `on_progress`, the loggers that are asked for, and the callbacks.
 
-    name: of the study · folder: its results folder. Raises SpecError for an unknown logger, MissingExtraError where its package
-    is not installed.
+    name: of the study · folder: its results folder · wanted: names of loggers (default: PHOROPTER_LOG)
+    Raises SpecError for an unknown logger or an object without `on_event`, MissingExtraError where a package is not installed.
     """
-    asked = os.environ.get(LOG_VARIABLE, "") if wanted is None else wanted
-    names = [word.strip().lower() for word in asked.split(",") if word.strip()]
+    names_text = os.environ.get(LOG_VARIABLE, "") if wanted is None else wanted
+    names = [word.strip().lower() for word in names_text.split(",") if word.strip()]
     for word in names:
         if word not in LOGGERS:
-            raise SpecError(f"{LOG_VARIABLE} is '{asked}': expected {join_words(LOGGERS)}{did_you_mean(word, LOGGERS)}")
-    hearing = [LoggerCallback(word, LOGGERS[word](name, folder)) for word in dict.fromkeys(names)]
+            raise SpecError(f"{LOG_VARIABLE} is '{names_text}': expected {join_words(LOGGERS)}{did_you_mean(word, LOGGERS)}")
+    for callback in callbacks:
+        if not callable(getattr(callback, "on_event", None)):
+            raise SpecError(f"a callback is a {type(callback).__name__}, expected an object with a method on_event(event)")
+    guarded: list[_GuardedCallback] = [LoggerCallback(word, LOGGERS[word](name, folder)) for word in dict.fromkeys(names)]
+    guarded += [_GuardedCallback(type(callback).__name__, callback) for callback in callbacks]
 
     def notify_all(event: ProgressEvent) -> None:
-        watch(event)
-        for each in hearing:
+        on_progress(event)
+        for each in guarded:
             each(event)
 
     try:
-        yield notify_all if hearing else watch
+        yield notify_all if guarded else on_progress
     finally:
-        for each in hearing:
+        for each in guarded:
             each.close()
 
 
-class LoggerCallback:
+class _GuardedCallback:
+    """Calls a callback until it raises: an error in it must not cost a run."""
+
+    def __init__(self, name: str, callback: Callback | None = None) -> None:
+        self.name, self.callback, self.broken = name, callback, False
+
+    def __call__(self, event: ProgressEvent) -> None:
+        if self.callback is not None:
+            self._call_safely(partial(self.callback.on_event, event))
+
+    def close(self) -> None:
+        """Nothing to close: a callback has one method."""
+
+    def _call_safely(self, act: Callable[[], None]) -> None:
+        if self.broken:
+            return
+        try:
+            act()
+        except Exception as error:
+            self.broken = True
+            logging.getLogger("phoropter").warning("%s stopped logging (%s); the study goes on", self.name, error)
+
+
+class LoggerCallback(_GuardedCallback):
     """Turns events into numbers for one logger."""
 
     def __init__(self, name: str, logger: RunLogger) -> None:
-        self.name, self.logger, self.broken = name, logger, False
+        super().__init__(name)
+        self.logger = logger
 
     def __call__(self, event: ProgressEvent) -> None:
         if event.kind == "epoch" and event.title:
@@ -89,23 +127,13 @@ class LoggerCallback:
     def close(self) -> None:
         self._call_safely(self.logger.close)
 
-    def _call_safely(self, act: Callable[[], None]) -> None:
-        """Whatever goes wrong in somebody else's logger must not cost a run."""
-        if self.broken:
-            return
-        try:
-            act()
-        except Exception as error:
-            self.broken = True
-            logging.getLogger("phoropter").warning("%s stopped logging (%s); the study goes on", self.name, error)
-
 
 def _select_numbers(note: Mapping[str, Any]) -> dict[str, float]:
     return {k: float(v) for k, v in note.items() if isinstance(v, _NUMBER_TYPES) and not isinstance(v, bool)}
 
 
 class TensorBoardLogger:
-    """A folder of events for each run, so that its page shows one curve a run. writer: makes one from a folder's path."""
+    """A folder of events for each run, so that TensorBoard shows one curve a run. writer: makes a writer from a path."""
 
     def __init__(self, name: str, folder: Path, writer: Callable[[str], Any] | None = None) -> None:
         self.folder, self.writer = folder / "tensorboard", writer or _make_tensorboard_writer()
@@ -135,7 +163,7 @@ def _make_tensorboard_writer() -> Callable[[str], Any]:
 
 
 class MLflowLogger:
-    """An experiment named as the study, with a run for each run. client: as mlflow.tracking.MlflowClient."""
+    """An experiment named after the study, with an MLflow run for each run. client: an mlflow.tracking.MlflowClient."""
 
     def __init__(self, name: str, folder: Path, client: Any | None = None) -> None:
         self.client = client or _make_mlflow_client(folder)
@@ -163,7 +191,7 @@ class MLflowLogger:
 
 
 def _make_mlflow_client(folder: Path) -> Any:
-    """Today's MLflow refuses folders of files (./mlruns): without MLFLOW_TRACKING_URI it is a database beside the runs."""
+    """Without MLFLOW_TRACKING_URI a database beside the runs, as MLflow no longer takes folders of files (./mlruns)."""
     try:
         from mlflow.tracking import MlflowClient
     except ImportError:
@@ -173,9 +201,9 @@ def _make_mlflow_client(folder: Path) -> Any:
 
 
 def _title_to_file_name(run: str) -> str:
-    """A folder's name from a run's title.
+    """A run's title → the name of its folder.
 
-    >>> _file_name("small CNN · fold 1 of 5, seed 0")
+    >>> _title_to_file_name("small CNN · fold 1 of 5, seed 0")
     'small CNN - fold 1 of 5, seed 0'
     """
     return re.sub(r"[^\w ,.+()-]+", "-", run.replace("·", "-")).strip(" .-")[:120] or "run"

@@ -1,13 +1,15 @@
-"""What a person watching sees: bars in a terminal, plain lines elsewhere, and the state of a results folder. No torch."""
+"""Progress of a study: events, bars in a terminal, plain lines elsewhere, and the status of a results folder. No torch."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from phoropter.core.durations import format_duration
 from phoropter.results.store import Store
 
 if TYPE_CHECKING:
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProgressEvent:
-    """What a person watching is told.
+    """One event of a running study.
 
-    what: decoding · features · start · tick · epoch · done · failed · waiting
-    title: of the run (candidate and split), or the backbones being asked
+    kind:  decoding · features · start · tick (a step) · epoch · done · failed · waiting
+    title: the run (candidate and split), or the backbones whose features are being computed
+    done, total: images for decoding and features, else runs
+    note:  tick, epoch: epoch, epochs, losses, images_per_s · done: metrics · failed: error
     """
 
     kind: str
@@ -34,26 +38,9 @@ class ProgressEvent:
 ProgressCallback = Callable[[ProgressEvent], None]
 
 
-def format_duration(seconds: float) -> str:
-    """Seconds for people.
-
-    >>> duration(75), duration(7260), duration(0.4)
-    ('1 min 15 s', '2 h 1 min', '0.4 s')
-    """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
-    if seconds < 48 * 3600:
-        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
-    return f"{seconds / 86400:.1f} days"
-
-
 @contextmanager
 def show_progress(name: str, console: Console) -> Iterator[ProgressCallback]:
-    """Yields a Watch that shows events on this console: live bars on a terminal, a line for each finished run elsewhere."""
+    """Yields a callback that shows events on a console: live bars on a terminal, a line for each finished run elsewhere."""
     if not console.is_terminal:
         yield _ProgressLines(console)
         return
@@ -71,28 +58,28 @@ def show_progress(name: str, console: Console) -> Iterator[ProgressCallback]:
 
 
 class _ProgressBars:
-    """A bar for the study, one for the run under way, one for whatever is prepared."""
+    """A bar for the study and one for the run or the preparation in progress."""
 
     def __init__(self, name: str, bars: Progress) -> None:
         self.bars = bars
         self.study: TaskID | None = None
         self.current: TaskID = bars.add_task("preparing", total=None, note="")
         self.name = name
-        self.began = time.monotonic()
-        self.first: int | None = None
+        self.started = time.monotonic()
+        self.done_at_start: int | None = None
 
     def __call__(self, event: ProgressEvent) -> None:
         if event.kind in ("decoding", "features"):
-            words = "decoding pictures" if event.kind == "decoding" else f"asking {event.title} once"
+            words = _describe_preparation(event)
             self.bars.update(self.current, description=words, completed=event.done, total=event.total, note="")
         elif event.kind == "start":
             self._update_study_bar(event)
             self.bars.update(self.current, description=event.title, completed=0, total=None, note="")
         elif event.kind == "tick":
             note = event.note
-            along = note["epoch"] - 1 + note["step"] / note["steps"]
+            epochs_done = note["epoch"] - 1 + note["step"] / note["steps"]
             words = f"epoch {note['epoch']}/{note['epochs']} · {note['images_per_s']:.0f} images/s"
-            self.bars.update(self.current, completed=along, total=note["epochs"], note=words)
+            self.bars.update(self.current, completed=epochs_done, total=note["epochs"], note=words)
         elif event.kind == "epoch":
             self.bars.update(
                 self.current, completed=event.note["epoch"], total=event.note["epochs"], note=_describe_epoch(event.note)
@@ -107,34 +94,34 @@ class _ProgressBars:
     def _update_study_bar(self, event: ProgressEvent) -> None:
         if self.study is None:
             self.study = self.bars.add_task(self.name, total=event.total, note="")
-            self.first, self.began = event.done, time.monotonic()
+            self.done_at_start, self.started = event.done, time.monotonic()
         self.bars.update(self.study, completed=event.done, total=event.total, note=self._format_time_left(event))
 
     def _format_time_left(self, event: ProgressEvent) -> str:
-        made = event.done - (self.first or 0)
-        if made <= 0:
+        finished = event.done - (self.done_at_start or 0)
+        if finished <= 0:
             return ""
-        return f"about {format_duration((time.monotonic() - self.began) / made * (event.total - event.done))} left"
+        return f"about {format_duration((time.monotonic() - self.started) / finished * (event.total - event.done))} left"
 
 
 class _ProgressLines:
-    """A line for each finished run, and one when preparing begins: for logs and pipes."""
+    """A line for each finished run, and one when a preparation begins: for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.preparing: set[str] = set()
-        self.began = time.monotonic()
+        self.started = time.monotonic()
 
     def __call__(self, event: ProgressEvent) -> None:
         if event.kind in ("decoding", "features"):
-            words = "decoding pictures" if event.kind == "decoding" else f"asking {event.title} once"
+            words = _describe_preparation(event)
             if words not in self.preparing:
                 self.preparing.add(words)
                 self._print_line(f"{words} ({event.total})")
         elif event.kind == "done":
             scores = ", ".join(f"{k} {v:.4f}" for k, v in event.note.items() if v is not None)
             self._print_line(
-                f"[{event.done}/{event.total}] {event.title}: {scores} ({format_duration(time.monotonic() - self.began)})"
+                f"[{event.done}/{event.total}] {event.title}: {scores} ({format_duration(time.monotonic() - self.started)})"
             )
         elif event.kind == "failed":
             self._print_line(f"[{event.done}/{event.total}] {event.title}: FAILED: {event.note['error']}")
@@ -144,29 +131,30 @@ class _ProgressLines:
         self.console.file.flush()  # a log is read while it is written
 
 
+def _describe_preparation(event: ProgressEvent) -> str:
+    return "decoding images" if event.kind == "decoding" else f"computing features of {event.title}"
+
+
 def _describe_epoch(note: dict[str, Any]) -> str:
     words = f"epoch {note['epoch']}/{note['epochs']} · loss {note['train_loss']:.3f} · accuracy {note['train_accuracy']:.1%}"
     return f"{words} · {note['images_per_s']:.0f} images/s"
 
 
 def make_status_table(store: Store) -> Table:
-    """What is done, under way, failed and missing of each candidate of a results folder, as a table for the terminal."""
+    """A table for the terminal: how many runs of each candidate are done, running, failed and missing."""
     from rich.table import Table
 
-    study = store.study
-    failures = store.read_failures()
-    now = store.read_progress_notes()
+    study, states = store.study, store.read_run_states()
     table = Table(title=study["name"], title_justify="left")
-    for name in ("candidate", "done", "under way", "failed", "missing"):
+    for name in ("candidate", "done", "running", "failed", "missing"):
         table.add_column(name, justify="left" if name == "candidate" else "right")
-    rows: dict[str, list[int]] = {}
+    counts: dict[str, Counter[str]] = {}
     for planned in study["plan"]:
-        counts = rows.setdefault(planned["candidate"], [0, 0, 0, 0])
-        key = planned["key"]
-        counts[0 if key in store else 1 if store.is_leased(key) else 2 if key in failures else 3] += 1
-    for name, counts in rows.items():
-        table.add_row(name, *(str(n) if n else "·" for n in counts))
-    done, total = sum(c[0] for c in rows.values()), len(study["plan"])
-    doing = [f"{n['candidate']} · {n['split']}: epoch {n['epoch']}/{n['epochs']}" for k, n in now.items() if store.is_leased(k)]
-    table.caption = f"{done} of {total} runs done" + "".join(f"\n{d}" for d in doing)
+        counts.setdefault(planned["candidate"], Counter())[states[planned["key"]]] += 1
+    for name, count in counts.items():
+        table.add_row(name, *(str(count[state]) if count[state] else "·" for state in ("done", "running", "failed", "missing")))
+    done, total = sum(c["done"] for c in counts.values()), len(study["plan"])
+    notes = store.read_progress_notes().values()
+    running = [f"{n['candidate']} · {n['split']}: epoch {n['epoch']}/{n['epochs']}" for n in notes]
+    table.caption = f"{done} of {total} runs done" + "".join(f"\n{d}" for d in running)
     return table

@@ -1,7 +1,7 @@
-"""Study: dataset × candidates × protocol (× sweeps). The question, as a value; read from a YAML file or made in Python.
+"""The specification of a study: dataset × candidates × protocol (× sweeps), read from a YAML file or made in Python.
 
-A file may hold several documents (`---` between them): the parts of one paper, run one after another. Variants of a study are
-other studies: `variants` unfolds a sweep into them, so that planning and running know nothing of sweeps.
+A file may hold several documents (`---` between them): the parts of one paper, run one after another. `expand_sweep` turns the
+sweeps of a study into variants without sweeps, so that planning and running need not know them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from phoropter.core.errors import SpecError, did_you_mean, join_words
+from phoropter.core.extensions import REFERENCE
 from phoropter.core.spec import SourceMap, Spec, load_yaml, validate_as
+from phoropter.data.recordings.databases import DATABASES
 from phoropter.data.spec import DataSpec
 from phoropter.data.splits.spec import ProtocolSpec
-from phoropter.results.metrics.registry import get_metric
+from phoropter.results.metrics.custom import Metric
+from phoropter.results.metrics.registry import get_metric, metric_names
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import parse_recipe
@@ -27,9 +30,9 @@ from phoropter.training.candidates.recipe import Recipe
 
 
 class About(Spec):
-    """What a shipped study says of itself: where it comes from, what to expect, how long it takes, which data it needs.
+    """Documentation of a shipped study: its source, expected results, duration, and the data it needs.
 
-    published: candidate → metric → figure, as the source prints it; shown beside ours, never a target
+    published: candidate → metric → value as printed in the source; shown beside our results, never used as a target
     """
 
     source: str
@@ -40,9 +43,9 @@ class About(Spec):
 
 
 class ScreeningSpec(Spec):
-    """Every candidate by a probe, then the best `keep` by the recipe `then`, on the same splits (study/ladder).
+    """Screening: every candidate is tried by a probe, then the best `keep` by `final_recipe`, on the same splits.
 
-    budget_h: hours the second rung may take, by the plan's estimate: as many of the best `keep` as fit, and at least one
+    budget_h: hours the final rung may take, by the plan's estimate: as many of the best `keep` as fit, and at least one
     """
 
     keep: int = Field(default=3, ge=1)
@@ -50,14 +53,35 @@ class ScreeningSpec(Spec):
     budget_h: float | None = Field(default=None, gt=0)
 
 
-class StudySpec(Spec):
-    """The question.
+@dataclass(frozen=True)
+class StudyContext:
+    """What a study carries beside its keys; none of it decides a number.
 
-    keep: whose bundles are kept: of the first fold of the first seed (`first`), of every run (`all`), or none
-    margin: the difference of the first metric that does not matter (0.01 of accuracy is a point), named before looking
-    leakage: what happens when the audit finds that what is tested was learned from: nothing is run, it is said, or it is recorded
-    strategy: none: every candidate in full; ladder: all by a probe, and the best few in full
-    lax_too: also run with groups on both sides, to see what a laxer protocol would claim; `protocol: compare` says the same
+    source:          file name and lines, for error messages
+    base:            the folder relative paths start from
+    text:            the text of the file
+    smoke_changes:   what `--smoke` changed, in sentences
+    compared_study:  name of the study that this is one half of, where two protocols are compared
+    screening_rungs: the rungs of the screening that are settled, as study.json records them
+    """
+
+    source: SourceMap = field(default_factory=SourceMap)
+    base: Path | None = None
+    text: str | None = None
+    smoke_changes: tuple[str, ...] = ()
+    compared_study: str = ""
+    screening_rungs: tuple[dict[str, Any], ...] = ()
+
+
+class StudySpec(Spec):
+    """A study: its fields are the keys of a study file.
+
+    save_models:        which trained models are kept as bundles: that of each candidate's first run (`first`), `all`, or `none`
+    equivalence_margin: the largest difference of the first metric that does not matter (0.01 of accuracy is one point)
+    leakage:            what a leakage finding does: `stop` runs nothing, `warn` reports it, `allow` records it
+    compare:            run the study under two protocols, one with groups on both sides and one with groups held out. `true`
+                        derives the second protocol from `protocol`; a mapping of protocol keys states it
+    screening:          try every candidate by a probe, and only the best few in full; `true` for the defaults
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")
@@ -67,36 +91,51 @@ class StudySpec(Spec):
     recipe: Any = "finetune"
     candidates: list[Any]
     sweep: dict[str, list[Any]] = {}
-    metrics: tuple[str, ...] = ("accuracy", "macro_f1")
+    metrics: tuple[str | Metric, ...] = ("accuracy", "macro_f1")
     equivalence_margin: float | None = Field(None, gt=0)
     save_models: Literal["none", "first", "all"] = "first"
     leakage: Literal["stop", "warn", "allow"] = "stop"
-    compare: bool = False
+    compare: bool | dict[str, Any] = False
     screening: ScreeningSpec | None = None
 
-    @field_validator("strategy", mode="before")
+    _context: StudyContext = PrivateAttr(default_factory=StudyContext)
+
+    @property
+    def context(self) -> StudyContext:
+        return self._context
+
+    def with_context(self, **changes: Any) -> StudySpec:
+        """A copy with fields of its context changed."""
+        copy = self.model_copy()
+        copy._context = replace(self._context, **changes)
+        return copy
+
+    @property
+    def source(self) -> SourceMap:
+        return self._context.source
+
+    @property
+    def base(self) -> Path | None:
+        return self._context.base
+
+    @property
+    def metric_names(self) -> list[str]:
+        return metric_names(self.metrics)
+
+    @property
+    def parsed_recipe(self) -> Recipe:
+        """The study's recipe, complete. Raises SpecError."""
+        return parse_recipe(self.recipe, None, self.source, ("recipe",))
+
+    @property
+    def parsed_candidates(self) -> list[Candidate]:
+        """The candidates, each with its complete recipe. Raises SpecError."""
+        return parse_candidates(self.candidates, self.parsed_recipe, self.source)
+
+    @field_validator("screening", mode="before")
     @classmethod
     def _expand_screening(cls, value: Any) -> Any:
-        """`ladder`, `{ladder: {keep: 3}}`, or the ladder's own words."""
-        if isinstance(value, dict) and set(value) == {"ladder"}:
-            return value["ladder"] or {}
-        if isinstance(value, str):
-            if value != "ladder":
-                raise ValueError(f"unknown strategy '{value}'{did_you_mean(value, ['ladder']) or '; known is ladder'}")
-            return {}
-        return value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _expand_comparison(cls, given: Any) -> Any:
-        """`protocol: compare` and `protocol: {compare: true, …}` are `lax_too: true` and the rest of the protocol."""
-        protocol = given.get("protocol") if isinstance(given, dict) else None
-        if protocol == "compare":
-            return {**given, "protocol": {}, "lax_too": True}
-        if isinstance(protocol, dict) and isinstance(protocol.get("compare"), bool):
-            rest = {key: value for key, value in protocol.items() if key != "compare"}
-            return {**given, "protocol": rest, "lax_too": protocol["compare"]}
-        return given
+        return ({} if value else None) if isinstance(value, bool) else value
 
     @field_validator("protocol", mode="before")
     @classmethod
@@ -106,13 +145,14 @@ class StudySpec(Spec):
     @field_validator("metrics", mode="before")
     @classmethod
     def _check_metrics(cls, value: Any) -> Any:
-        names = (value,) if isinstance(value, str) else tuple(value or ())
-        for name in names:
-            try:
-                get_metric(str(name))
-            except SpecError as error:
-                raise ValueError(str(error)) from None
-        return names
+        given = (value,) if isinstance(value, (str, Metric)) else tuple(value or ())
+        metrics = [m if isinstance(m, str) and not REFERENCE.fullmatch(m) else Metric.parse_value(m) for m in given]
+        try:
+            for metric in metrics:
+                get_metric(metric)
+        except SpecError as error:
+            raise ValueError(str(error)) from None
+        return tuple(metrics)
 
     @field_validator("candidates", mode="before")
     @classmethod
@@ -120,34 +160,11 @@ class StudySpec(Spec):
         return list(value) if isinstance(value, tuple) else value
 
 
-@dataclass(frozen=True)
-class StudyInput:
-    """A study as it was given: the value, the file it came from, and what `--scale small` changed.
+def read_study(path: Path | str) -> list[StudySpec]:
+    """A study file, or the name of a shipped study → its parts.
 
-    base: the folder relative paths start from · text: the file's own words · compared: the study that this is a half of, where
-    two protocols are compared · rungs: of its ladder, as far as they are settled
+    Raises SpecError with file, line and the nearest valid word.
     """
-
-    study: StudySpec
-    source: SourceMap = field(default_factory=SourceMap)
-    base: Path | None = None
-    text: str | None = None
-    smoke_changes: tuple[str, ...] = ()
-    compared_study: str = ""
-    screening_rungs: tuple[dict[str, Any], ...] = ()
-
-    @property
-    def recipe(self) -> Recipe:
-        return parse_recipe(self.study.recipe, None, self.source, ("recipe",))
-
-    @property
-    def candidates(self) -> list[Candidate]:
-        """The candidates with nothing left open."""
-        return parse_candidates(self.study.candidates, self.recipe, self.source)
-
-
-def read_study(path: Path | str) -> list[StudyInput]:
-    """A study file, or the name of a shipped study → its parts. Raises SpecError naming file, line and nearest word."""
     file = _find_study_file(path)
     text = file.read_text(encoding="utf-8") if file.exists() else ""
     documents = load_yaml(file)
@@ -157,41 +174,58 @@ def read_study(path: Path | str) -> list[StudyInput]:
     parts = [
         part
         for data, source in documents
-        for part in expand_protocols(StudyInput(_validate_study(data, source), source, base, text))
+        for part in expand_protocols(_validate_study(data, source).with_context(source=source, base=base, text=text))
     ]
     for part in parts:
-        part.candidates  # noqa: B018  checked here, where the file and its lines are known
-    names = [p.study.name for p in parts]
+        part.parsed_candidates  # noqa: B018  checked here, where the file and its lines are known
+    names = [part.name for part in parts]
     if len(set(names)) < len(names):
         raise SpecError(f"{file.name}: two parts have the same name ({join_words(names)}); give each its own")
     return parts
 
 
-def expand_protocols(question: StudyInput) -> list[StudyInput]:
-    """The question itself; or, with `lax_too`, NAME-lax (groups on both sides) and NAME-strict (groups kept together).
+def expand_protocols(study: StudySpec) -> list[StudySpec]:
+    """The study itself; with `compare` two: groups on both sides of the splits, and groups held out.
 
-    Raises SpecError for a protocol that has no lax form.
+    Where a unit is a patient they are NAME-intra-patient and NAME-inter-patient, the ECG literature's terms (de Chazal 2004),
+    else NAME-within-subject and NAME-subject-held-out. Published values stay with the half whose protocol the file states.
+    Raises SpecError for a protocol that cannot put groups on both sides.
     """
-    study = question.study
     if not study.compare:
-        return [question]
-    protocol = study.protocol.model_dump(exclude_unset=True) | {"split": study.protocol.split}
-    lax = {**protocol, "split": _UNGROUPED_SPLIT.get(protocol["split"], protocol["split"]), "allow_group_overlap": True}
-    strict = {**protocol, "allow_group_overlap": False}
-    made = []
-    for name, plain in (("lax", lax), ("strict", strict)):
-        changed = {"name": f"{study.name}-{name}", "lax_too": False}
-        spec = validate_as(ProtocolSpec, plain, question.source, ("protocol",))
-        made.append(replace(question, study=study.model_copy(update={**changed, "protocol": spec}), compared_study=study.name))
-    return made
+        return [study]
+    stated = study.protocol.model_dump(exclude_unset=True) | {"split": study.protocol.split}
+    stated_overlaps = study.protocol.allow_group_overlap
+    other = study.compare if isinstance(study.compare, dict) else _derive_other_protocol(stated, stated_overlaps)
+    within, held_out = (stated, other) if stated_overlaps else (other, stated)
+    within_name, held_out_name = _PATIENT_NAMES if _has_patients(study.data) else _SUBJECT_NAMES
+    halves = []
+    for name, keys, overlap in ((within_name, within, True), (held_out_name, held_out, False)):
+        at = ("compare",) if keys is other and isinstance(study.compare, dict) else ("protocol",)
+        protocol = validate_as(ProtocolSpec, {**keys, "allow_group_overlap": overlap}, study.source, at)
+        about = study.about if keys is stated or study.about is None else study.about.model_copy(update={"published": {}})
+        changes = {"name": f"{study.name}-{name}", "about": about, "compare": False, "protocol": protocol}
+        halves.append(study.model_copy(update=changes).with_context(compared_study=study.name))
+    return halves
 
 
-# The split that mixes groups for each that keeps them by its nature; the others mix them when they are allowed to.
+_SUBJECT_NAMES = ("within-subject", "subject-held-out")
+_PATIENT_NAMES = ("intra-patient", "inter-patient")
+
+# The split that mixes groups, for each that keeps them together by construction; the others mix them when allowed to.
 _UNGROUPED_SPLIT = {
     "group-k-fold": "k-fold",
     "stratified-group-k-fold": "stratified-k-fold",
     "leave-one-group-out": "stratified-k-fold",
 }
+
+
+def _derive_other_protocol(stated: dict[str, Any], overlaps: bool) -> dict[str, Any]:
+    return stated if overlaps else {**stated, "split": _UNGROUPED_SPLIT.get(stated["split"], stated["split"])}
+
+
+def _has_patients(data: DataSpec) -> bool:
+    used = [database for key, database in DATABASES.items() if getattr(data, key, None) is not None]
+    return any(database.subjects == "patients" for database in [*used, data.database] if database)
 
 
 def _validate_study(data: Any, source: SourceMap) -> StudySpec:
@@ -226,38 +260,39 @@ def _find_study_file(path: Path | str) -> Path:
 
 @dataclass(frozen=True)
 class SweepVariant:
-    """One setting of a study's sweeps: the data it asks for and its candidates; `settings` is empty without sweeps."""
+    """One combination of the sweeps' values, with its data and candidates; `settings` is empty without sweeps."""
 
     settings: dict[str, Any]
     data: DataSpec
     candidates: tuple[Candidate, ...]
 
 
-def expand_sweep(question: StudyInput) -> Iterator[SweepVariant]:
-    """Every combination of the sweep's values, in order. Raises SpecError for a sweep over something that is not there."""
-    sweep = question.study.sweep
+def expand_sweep(study: StudySpec) -> Iterator[SweepVariant]:
+    """Every combination of the sweep's values, in order. Raises SpecError for a sweep over an unknown key."""
+    sweep = study.sweep
     for path, values in sweep.items():
         part, _, name = path.partition(".")
         if part not in _SWEEPABLE_PARTS or not name:
-            where = question.source.describe_location(("sweep", path))
+            where = study.source.describe_location(("sweep", path))
             raise SpecError(
-                f"{where}: a sweep is over {join_words([p + '.…' for p in _SWEEPABLE_PARTS])}; '{path}' came{did_you_mean(part, _SWEEPABLE_PARTS)}"
+                f"{where}: a sweep is over {join_words([p + '.…' for p in _SWEEPABLE_PARTS])}, "
+                f"but '{path}' came{did_you_mean(part, _SWEEPABLE_PARTS)}"
             )
         if not values:
             raise SpecError(
-                f"{question.source.describe_location(('sweep', path))}: the sweep over {path} has no values; list at least one"
+                f"{study.source.describe_location(('sweep', path))}: the sweep over {path} has no values; list at least one"
             )
     for combination in itertools.product(*sweep.values()):
         settings = dict(zip(sweep, combination, strict=True))
-        data = question.study.data
-        candidates = question.candidates
+        data = study.data
+        candidates = study.parsed_candidates
         for path, value in settings.items():
             part, _, name = path.partition(".")
             if part == "data":
                 changed = _set_dotted_key(data.model_dump(exclude_unset=True), name, value)
-                data = validate_as(DataSpec, changed, question.source, ("sweep", path))
+                data = validate_as(DataSpec, changed, study.source, ("sweep", path))
             else:
-                candidates = [_apply_setting(c, part, name, value, question.source, path) for c in candidates]
+                candidates = [_apply_setting(c, part, name, value, study.source, path) for c in candidates]
         yield SweepVariant(settings, data, tuple(add_settings_to_name(c, settings) for c in candidates))
 
 

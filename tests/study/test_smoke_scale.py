@@ -28,7 +28,7 @@ def test_twins_take_their_students_and_averages_along(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(STUDY)
     made = make_smoke_version(read_study(file)[0])
-    by_name = {c.name: c for c in made.candidates}
+    by_name = {c.name: c for c in made.parsed_candidates}
     assert "other" not in by_name and by_name["mean"].members[0] == "one"  # one small network, by its first name
     taught = {name: c.teaching.teacher for name, c in by_name.items() if c.teaching}
     assert taught == {"by one": "one", "from scratch": "one"}  # and the students of one teacher are one student
@@ -40,13 +40,13 @@ def test_twins_take_their_students_and_averages_along(tmp_path: Path) -> None:
 def test_people_left_out_one_at_a_time_are_held_out_in_folds() -> None:
     """Fifteen people and ten candidates would be 150 runs; whole people stay on one side."""
     made = make_smoke_version(read_study("sonic-wesad")[1])
-    assert (made.study.protocol.split, made.study.protocol.folds) == ("stratified-group-k-fold", 2)
-    assert "groups were held out in 2 folds instead of one at a time" in made.smoke_changes
-    assert not made.study.protocol.allow_group_overlap
+    assert (made.protocol.split, made.protocol.folds) == ("stratified-group-k-fold", 2)
+    assert "groups were held out in 2 folds instead of one at a time" in made.context.smoke_changes
+    assert not made.protocol.allow_group_overlap
 
 
 def test_small_students_stay_small_and_keep_their_first_layer() -> None:
-    made = {c.name: c.backbones[0] for c in make_smoke_version(read_study("vit-teaches-cnn")[1]).candidates}
+    made = {c.name: c.backbones[0] for c in make_smoke_version(read_study("vit-teaches-cnn")[1]).parsed_candidates}
     plain, stem = made["ResNet-50, taught by DeiT-B"], made["ResNet-50 CIFAR stem, taught by DeiT-B"]
     assert (plain.name, plain.size, plain.options) == ("test_resnet", 32, {})
     assert (stem.name, stem.size, stem.options) == ("resnet18", 32, {"stem": "cifar"})
@@ -55,7 +55,7 @@ def test_small_students_stay_small_and_keep_their_first_layer() -> None:
 
 def test_students_and_their_baselines_are_trained_long_enough_for_a_trend() -> None:
     switch = make_smoke_version(read_study("vit-teaches-cnn")[1])
-    epochs = {c.name: c.recipe.total_epochs for c in switch.candidates}
+    epochs = {c.name: c.recipe.total_epochs for c in switch.parsed_candidates}
     assert epochs.pop("DeiT-B") == TEACHER_EPOCHS
     assert set(epochs.values()) == {STUDENT_EPOCHS} and STUDENT_EPOCHS >= MIN_EPOCHS
-    assert not any(f"at most {MAX_EPOCHS} epochs" in words for words in switch.smoke_changes)
+    assert not any(f"at most {MAX_EPOCHS} epochs" in words for words in switch.context.smoke_changes)

@@ -12,8 +12,8 @@ from phoropter.core import files
 from phoropter.core.files import digest
 from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import KFold
-from phoropter.study import run_record
-from phoropter.study.run_record import compute_weight_digests
+from phoropter.study.records import run_record
+from phoropter.study.records.run_record import compute_weight_digests
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import parse_recipe
 from phoropter.training.distillation import digest_classifier

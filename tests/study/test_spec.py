@@ -28,14 +28,14 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_a_study_is_read_with_its_lines(tmp_path: Path) -> None:
-    (question,) = read_study(written(tmp_path, GOOD))
-    assert question.study.name == "tiny" and question.base == tmp_path and question.text == GOOD
-    assert [c.name for c in question.candidates] == ["test_resnet", "test_vit frozen"]
+    (study,) = read_study(written(tmp_path, GOOD))
+    assert study.name == "tiny" and study.base == tmp_path and study.context.text == GOOD
+    assert [c.name for c in study.parsed_candidates] == ["test_resnet", "test_vit frozen"]
 
 
 def test_a_sweep_unfolds_into_every_combination(tmp_path: Path) -> None:
-    (question,) = read_study(written(tmp_path, GOOD))
-    made = list(expand_sweep(question))
+    (study,) = read_study(written(tmp_path, GOOD))
+    made = list(expand_sweep(study))
     assert [tuple(v.settings.values()) for v in made] == [("none", 16), ("none", 32), ("hflip", 16), ("hflip", 32)]
     assert [v.data.size for v in made] == [16, 32, 16, 32]
     assert [len(v.candidates[0].recipe.augment) for v in made] == [0, 0, 1, 1]
@@ -80,18 +80,20 @@ def test_an_unknown_name_offers_the_nearest_shipped_study() -> None:
 @pytest.mark.parametrize("name", list_shipped_studies())
 def test_shipped_studies_say_where_they_come_from_and_can_be_made_small(name: str) -> None:
     for part in read_study(name):
-        assert part.study.about and part.study.about.source and part.study.about.time and part.study.about.expect
+        assert part.about and part.about.source and part.about.time and part.about.expect
         made = make_smoke_version(part)
-        left_out = sum("is left out" in sentence for sentence in made.smoke_changes)
-        assert made.smoke_changes and len(made.candidates) + left_out == len(part.candidates)
-        teachers = {c.teaching.teacher for c in made.candidates if c.teaching}
-        short = [c for c in made.candidates if c.name not in teachers]  # a teacher must know something
-        taught = [c.backbones for c in made.candidates if c.teaching]  # and of students, and their like, one wants to see a trend
+        left_out = sum("is left out" in sentence for sentence in made.context.smoke_changes)
+        assert made.context.smoke_changes and len(made.parsed_candidates) + left_out == len(part.parsed_candidates)
+        teachers = {c.teaching.teacher for c in made.parsed_candidates if c.teaching}
+        short = [c for c in made.parsed_candidates if c.name not in teachers]  # a teacher must know something
+        taught = [
+            c.backbones for c in made.parsed_candidates if c.teaching
+        ]  # and of students, and their like, one wants to see a trend
         most = [STUDENT_EPOCHS if c.backbones in taught else MAX_EPOCHS for c in short]
         assert all(c.recipe.total_epochs <= n * max(1, len(c.recipe.phases)) for c, n in zip(short, most, strict=True))
 
 
 def test_small_says_everything_it_changed() -> None:
-    said = " ".join(make_smoke_version(read_study("attention-or-convolution")[1]).smoke_changes)
+    said = " ".join(make_smoke_version(read_study("attention-or-convolution")[1]).context.smoke_changes)
     for word in ("600 rows", "64 pixels", "2 folds", "random weights", "test_vit", "2 epochs"):
         assert word in said

@@ -1,15 +1,12 @@
-"""What one run leaves behind: its predictions, its history, its most confident mistakes, and a record of how it came to be."""
+"""Fills the folder of a finished run: predictions, history, most confident mistakes, bundle, and record.json."""
 
 from __future__ import annotations
 
-import io
-import platform
 import sys
 import time
 import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,29 +15,36 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phoropter.core.cores import count_usable_cores
 from phoropter.core.errors import PhoropterError, StoreError
 from phoropter.core.files import digest, digest_array, digest_file
 from phoropter.data.images.pixels import Pixels
 from phoropter.data.recordings.bundle_view import get_bundle_view
 from phoropter.models import classifier as classifiers
-from phoropter.models.backbones import Backbone
+from phoropter.models.backbones import BackboneModule
+from phoropter.results.metrics.custom import Metric
 from phoropter.results.metrics.registry import compute_metrics
 from phoropter.results.store import Predictions, Run, RunWriter
-from phoropter.study.plan import Plan, PlannedRun
+from phoropter.study.plan import PlannedRun
+from phoropter.study.records.study_record import collect_versions, describe_machine
+from phoropter.study.records.thumbnails import encode_thumbnail
 from phoropter.training.branch_ablation import ablate_branches
 from phoropter.training.distillation import digest_classifier
 from phoropter.training.fit import TrainedRun
 from phoropter.training.trained_on import initial_bundles, write_trained_on
 
-MAX_MISTAKES = 12  # pictures of the most confident mistakes kept with each run
-THUMBNAIL_SIZE = 112  # their largest side
+MAX_MISTAKES = 12  # images of the most confident mistakes kept with each run
 
 
 def write_trained_run(
-    folder: RunWriter, run: PlannedRun, fitted: TrainedRun, metrics: tuple[str, ...], started: datetime, *, lends: bool = False
+    folder: RunWriter,
+    run: PlannedRun,
+    fitted: TrainedRun,
+    metrics: tuple[str | Metric, ...],
+    started: datetime,
+    *,
+    needed_by_others: bool = False,
 ) -> dict[str, Any]:
-    """Fills the folder of a trained run; its record. lends: whether other runs need its bundle."""
+    """Fills the folder of a trained run; returns its record. needed_by_others: whether other runs need its bundle."""
     began = time.monotonic()
     held_out = _make_predictions(run, fitted, run.split.test)
     predict_seconds = time.monotonic() - began
@@ -50,7 +54,7 @@ def write_trained_run(
             folder.write_predictions(_make_predictions(run, fitted, rows), part)
     folder.write_history(fitted.history)
     folder.write_pictures(_encode_worst_mistakes(held_out, run.split.test, fitted.task.pixels))
-    if run.keep_bundle or lends:
+    if run.keep_bundle or needed_by_others:
         save_bundle(folder.folder / "bundle", run, fitted)
     record = _make_record(run, fitted, predict_seconds, started)
     if run.candidate.fusion:
@@ -68,13 +72,13 @@ def write_trained_run(
 
 
 def save_bundle(folder: Path, run: PlannedRun, fitted: TrainedRun) -> None:
-    """The trained classifier, with the rows it has met, and all that draws a later picture or recording as those of the study."""
-    drawn = get_bundle_view(run.image_set.dataset)
+    """Saves the trained classifier, the rows it has seen, and what is needed to prepare new images or recordings alike."""
+    view = get_bundle_view(run.image_set.dataset)
     training = {
         "candidate": run.candidate.plain(),
         "split": run.split.content_key(run.image_set.dataset),
         "data": run.image_set.data.plain(),
-        "drawn": drawn and drawn.plain(),
+        "recording_view": view and view.plain(),
     }
     classifiers.save_classifier(fitted.model, folder, training=training)
     if run.candidate.recipe.phases:
@@ -83,14 +87,14 @@ def save_bundle(folder: Path, run: PlannedRun, fitted: TrainedRun) -> None:
 
 
 def write_averaged_run(
-    folder: RunWriter, run: PlannedRun, members: list[Run], pixels: Pixels, metrics: tuple[str, ...], started: datetime
+    folder: RunWriter, run: PlannedRun, members: list[Run], pixels: Pixels, metrics: tuple[str | Metric, ...], started: datetime
 ) -> dict[str, Any]:
-    """Fills the folder of an average of finished runs, from their predictions; its record."""
+    """Fills the folder of an average of finished runs, computed from their predictions; returns its record."""
     parts: dict[str, Predictions] = {}
     for part in ("predictions", "validation", "external"):
-        said = [p for m in members if (p := m.load_predictions(part)) is not None]
-        if len(said) == len(members):
-            parts[part] = average_member_predictions(said)
+        predictions = [p for m in members if (p := m.load_predictions(part)) is not None]
+        if len(predictions) == len(members):
+            parts[part] = average_member_predictions(predictions)
             folder.write_predictions(parts[part], part)
     held_out = parts["predictions"]
     folder.write_history([])
@@ -118,37 +122,40 @@ def write_averaged_run(
     return record
 
 
-def average_member_predictions(said: list[Predictions]) -> Predictions:
-    """Members' predictions of the same rows → the log of their mean probabilities; features side by side."""
-    first = said[0]
-    for other in said[1:]:
+def average_member_predictions(predictions: list[Predictions]) -> Predictions:
+    """Members' predictions of the same rows → the log of their mean probabilities, and their features concatenated.
+
+    Raises StoreError when the rows differ.
+    """
+    first = predictions[0]
+    for other in predictions[1:]:
         if not np.array_equal(first.ids, other.ids):
-            raise StoreError("members of an average were tested on different rows; delete their runs and run the study again")
-    probabilities = np.mean([p.probabilities for p in said], axis=0)
+            raise StoreError("the members of an average were tested on different rows; delete their runs and run the study again")
+    probabilities = np.mean([p.probabilities for p in predictions], axis=0)
     logits = np.log(np.maximum(probabilities, 1e-30)).astype(np.float32)
-    features = [p.features for p in said if p.features is not None]
-    beside = np.concatenate(features, axis=1) if len(features) == len(said) else None
-    return replace(first, logits=logits, features=beside)
+    features = [p.features for p in predictions if p.features is not None]
+    complete = len(features) == len(predictions)
+    return replace(first, logits=logits, features=np.concatenate(features, axis=1) if complete else None)
 
 
-def _ablate_members(run: PlannedRun, said: list[Predictions], whole: Predictions) -> list[dict[str, Any]]:
-    """As training.branches.branches_of."""
+def _ablate_members(run: PlannedRun, predictions: list[Predictions], ensemble: Predictions) -> list[dict[str, Any]]:
+    """Accuracy of each member alone and of the ensemble without it, as `ablate_branches` gives it for a fusion."""
     rows = []
     for i, name in enumerate(run.candidate.members):
-        others = average_member_predictions([p for j, p in enumerate(said) if j != i])
+        others = average_member_predictions([p for j, p in enumerate(predictions) if j != i])
         rows.append(
             {
                 "name": name,
-                "accuracy": _compute_accuracy(said[i]),
+                "accuracy": _compute_accuracy(predictions[i]),
                 "without": _compute_accuracy(others),
-                "whole": _compute_accuracy(whole),
+                "whole": _compute_accuracy(ensemble),
             }
         )
     return rows
 
 
-def _compute_accuracy(said: Predictions) -> float:
-    return float((said.logits.argmax(1) == said.labels).mean())
+def _compute_accuracy(predictions: Predictions) -> float:
+    return float((predictions.logits.argmax(1) == predictions.labels).mean())
 
 
 def _make_predictions(run: PlannedRun, fitted: TrainedRun, rows: NDArray[np.int64]) -> Predictions:
@@ -165,27 +172,19 @@ def _make_predictions(run: PlannedRun, fitted: TrainedRun, rows: NDArray[np.int6
     )
 
 
-def _compute_scores(metrics: tuple[str, ...], held_out: Predictions) -> dict[str, float | None]:
-    found = compute_metrics(metrics, held_out.labels, held_out.probabilities)
-    return {name: None if np.isnan(value) else float(value) for name, value in found.items()}
+def _compute_scores(metrics: tuple[str | Metric, ...], held_out: Predictions) -> dict[str, float | None]:
+    scores = compute_metrics(metrics, held_out.labels, held_out.probabilities)
+    return {name: None if np.isnan(value) else float(value) for name, value in scores.items()}
 
 
 def _encode_worst_mistakes(held_out: Predictions, rows: NDArray[np.int64], pixels: Pixels) -> dict[str, bytes]:
-    """Sample id → JPEG of the rows most confidently taken for another class."""
-    from PIL import Image
-
+    """Sample id → JPEG of the rows misclassified with the highest probability."""
     probabilities = held_out.probabilities
-    guessed = probabilities.argmax(1)
-    wrong = np.flatnonzero(guessed != held_out.labels)
-    worst = wrong[np.argsort(-probabilities[wrong, guessed[wrong]], kind="stable")][:MAX_MISTAKES]
-    made: dict[str, bytes] = {}
-    for row, picture in zip(worst, pixels.batch(rows[worst]) if len(worst) else (), strict=True):
-        image = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
-        image.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=85)
-        made[str(held_out.ids[row])] = buffer.getvalue()
-    return made
+    predicted = probabilities.argmax(1)
+    wrong = np.flatnonzero(predicted != held_out.labels)
+    worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MAX_MISTAKES]
+    images = pixels.batch(rows[worst]) if len(worst) else ()
+    return {str(held_out.ids[row]): encode_thumbnail(image) for row, image in zip(worst, images, strict=True)}
 
 
 def _make_record(run: PlannedRun, fitted: TrainedRun, predict_seconds: float, started: datetime) -> dict[str, Any]:
@@ -212,13 +211,12 @@ def _make_record(run: PlannedRun, fitted: TrainedRun, predict_seconds: float, st
     }
 
 
-_frozen_digests: WeakKeyDictionary[Backbone, list[str]] = (
-    WeakKeyDictionary()
-)  # digests of the tensors of backbones that stay as they are
+# Digests of the tensors of frozen backbones: hundreds of heads share one, and hashing it takes longer than training a head.
+_frozen_digests: WeakKeyDictionary[BackboneModule, list[str]] = WeakKeyDictionary()
 
 
 def compute_weight_digests(fitted: TrainedRun) -> dict[str, Any]:
-    """Of a classifier's weights before and after training; of a frozen backbone, which many heads share, they are taken once."""
+    """Digests of a classifier's weights before and after training; those of a frozen backbone are computed once."""
     model, frozen = fitted.model, fitted.task.candidate.frozen
     after: list[str] = []
     for branch in model.branches:
@@ -238,7 +236,7 @@ def _digest_tensors(module: torch.nn.Module) -> list[str]:
 
 
 def _describe_run(run: PlannedRun, started: datetime) -> dict[str, Any]:
-    """What was planned, and when it was done."""
+    """The part of a record that is known from the plan."""
     split = run.split
     return {
         "key": run.key,
@@ -264,66 +262,8 @@ def _describe_run(run: PlannedRun, started: datetime) -> dict[str, Any]:
     }
 
 
-def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
-    """study.json: the question, the dataset and the plan."""
-    question, material = planned.question, planned.image_sets[0]
-    dataset = material.dataset
-    return {
-        "name": question.study.name,
-        "study": question.study.model_dump(mode="json", exclude_defaults=True),
-        "text": question.text,
-        "scale": list(question.smoke_changes) or None,
-        "dataset": {
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "rows": len(dataset),
-            "classes": list(dataset.classes),
-            "counts": dataset.class_counts.tolist(),
-            "groups": None if dataset.groups is None else len(np.unique(dataset.groups)),
-            "sites": None if dataset.sites is None else np.unique(dataset.sites).tolist(),
-            "size": material.image_size,
-            "notes": list(dataset.notes),
-            "problems": [str(p) for p in dataset.problems],
-        },
-        "plan": [run.to_plan_row() for run in planned.runs],
-        **({"ladder": list(question.screening_rungs)} if question.screening_rungs else {}),
-        "versions": collect_versions(),
-        "machine": describe_machine(device),
-        "command": " ".join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
-    }
-
-
-def collect_versions() -> dict[str, str]:
-    """What the numbers depend on."""
-    packages = ("phoropter", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
-    return {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}}
-
-
-def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Where a run was computed."""
-    import psutil
-
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {
-        "processor": _processor_name(),
-        "cores": count_usable_cores(),
-        "threads": torch.get_num_threads(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "device": name,
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def _processor_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def _peak_memory_bytes(device: torch.device) -> int:
-    """Bytes: of the GPU during this run, or of the whole process so far on a processor."""
+    """Peak memory in bytes: of the GPU during this run; on a CPU, of the process so far."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

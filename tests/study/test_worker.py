@@ -18,7 +18,7 @@ from phoropter.results.store import Store
 from phoropter.study.executors import execute_study
 from phoropter.study.plan import plan_study
 from phoropter.study.progress import ProgressEvent
-from phoropter.study.spec import StudyInput, read_study
+from phoropter.study.spec import StudySpec, read_study
 from phoropter.study.worker import ComputeOptions
 
 STUDY = """\
@@ -33,7 +33,7 @@ candidates:
 HERE = ComputeOptions("cpu", threads=1)
 
 
-def question(tmp_path: Path, text: str = STUDY) -> StudyInput:
+def write_study(tmp_path: Path, text: str = STUDY) -> StudySpec:
     file = tmp_path / "study.yaml"
     file.write_text(text)
     return read_study(file)[0]
@@ -50,7 +50,7 @@ def quiet(event: ProgressEvent) -> None:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("done")
-    return execute_study(question(folder), folder / "out", quiet, here=HERE)
+    return execute_study(write_study(folder), folder / "out", quiet, options=HERE)
 
 
 def test_every_run_leaves_what_the_report_needs(done: Store) -> None:
@@ -87,10 +87,12 @@ def test_the_first_fold_s_bundle_is_kept_and_answers_the_same(done: Store) -> No
 
     kept = [r for r in done.runs() if r.bundle_folder]
     assert [(r.record["seed"], r.record["split"]["fold"]) for r in kept] == [(0, kept[0].record["split"]["fold"])] * 2
-    planned = plan_study(question(done.folder.parent))
+    planned = plan_study(write_study(done.folder.parent))
     one = next(r for r in kept if r.candidate_name == "cnn")
     material = planned.runs[0].image_set
-    dataset, pixels = prepare_pixels(material.dataset, 32, resize="center-crop", interpolation="bicubic", cache=Path(planned_cache()))
+    dataset, pixels = prepare_pixels(
+        material.dataset, 32, resize="center-crop", interpolation="bicubic", cache=Path(planned_cache())
+    )
     held_out = one.load_predictions()
     assert held_out is not None
     rows = np.flatnonzero(np.isin(dataset.ids, held_out.ids))
@@ -110,14 +112,14 @@ def planned_cache() -> str:
 def test_running_again_computes_nothing(done: Store) -> None:
     before = predictions(done)
     events: list[ProgressEvent] = []
-    execute_study(question(done.folder.parent), done.folder, events.append, here=HERE)
+    execute_study(write_study(done.folder.parent), done.folder, events.append, options=HERE)
     assert "start" not in {e.kind for e in events} and predictions(done) == before
 
 
 def test_another_folder_another_order_gives_the_same_keys_and_bytes(done: Store, tmp_path: Path) -> None:
     lines = STUDY.splitlines(keepends=True)
     swapped = "".join([*lines[:5], lines[6], lines[5]])
-    other = execute_study(question(tmp_path, swapped), tmp_path / "elsewhere", quiet, here=HERE)
+    other = execute_study(write_study(tmp_path, swapped), tmp_path / "elsewhere", quiet, options=HERE)
     assert predictions(other) == predictions(done)
 
 
@@ -127,7 +129,7 @@ def test_adding_a_candidate_computes_only_that_one(done: Store, tmp_path: Path) 
     shutil.copytree(done.folder, tmp_path / "out")
     events: list[ProgressEvent] = []
     more = STUDY + "  - {name: cnn longer, backbone: test_resnet, weights: random, recipe: {epochs: 3}}\n"
-    store = execute_study(question(tmp_path, more), tmp_path / "out", events.append, here=HERE)
+    store = execute_study(write_study(tmp_path, more), tmp_path / "out", events.append, options=HERE)
     started = [e.title for e in events if e.kind == "start"]
     assert len(started) == 4 and all(t.startswith("cnn longer") for t in started)
     assert len(list(store.runs())) == 12
@@ -136,23 +138,26 @@ def test_adding_a_candidate_computes_only_that_one(done: Store, tmp_path: Path) 
 def test_a_run_that_fails_leaves_a_note_and_the_others_go_on(tmp_path: Path) -> None:
     bad = STUDY + "  - {name: diverges, backbone: test_resnet, weights: random, recipe: {lr: 1e+18, optimizer: {kind: sgd}}}\n"
     events: list[ProgressEvent] = []
-    store = execute_study(question(tmp_path, bad), tmp_path / "out", events.append, here=HERE)
+    store = execute_study(write_study(tmp_path, bad), tmp_path / "out", events.append, options=HERE)
     notes = store.read_failures()
     assert len(notes) == 4 and all("training loss became" in n["error"] for n in notes.values())
     assert len(list(store.runs())) == 8 and [e.kind for e in events].count("failed") == 4
 
 
 def test_two_processes_share_the_work_and_give_the_same_bytes(done: Store, tmp_path: Path) -> None:
-    store = execute_study(question(tmp_path), tmp_path / "out", quiet, jobs=2, here=HERE)
+    store = execute_study(write_study(tmp_path), tmp_path / "out", quiet, jobs=2, options=HERE)
     assert predictions(store) == predictions(done)
     assert len({r.record["machine"]["threads"] for r in store.runs()}) == 1
 
 
 def command(out: Path, study: Path) -> list[str]:
     code = (
-        "import sys; from pathlib import Path; from phoropter.study.executors import execute_study; from phoropter.study.spec import read_study\n"
+        "from pathlib import Path\n"
+        "from phoropter.study.executors import execute_study\n"
+        "from phoropter.study.spec import read_study\n"
         "from phoropter.study.worker import ComputeOptions\n"
-        f"execute_study(read_study(Path({str(study)!r}))[0], Path({str(out)!r}), lambda e: print(e.kind, flush=True), here=ComputeOptions('cpu', 1, 0.2))"
+        f"study, out = read_study(Path({str(study)!r}))[0], Path({str(out)!r})\n"
+        "execute_study(study, out, lambda e: print(e.kind, flush=True), options=ComputeOptions('cpu', 1, 0.2))"
     )
     return [sys.executable, "-c", code]
 
@@ -161,10 +166,12 @@ def command(out: Path, study: Path) -> list[str]:
 def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
     """The demo's candidates, on fewer rows and epochs."""
     text = (Path(__file__).parents[2] / "src/phoropter/studies/digits.yaml").read_text()
-    text = text.replace("{digits: true, size: 32}", "{digits: true, size: 32, max_samples: 400}").replace("epochs: 8", "epochs: 3")
+    text = text.replace("{digits: true, size: 32}", "{digits: true, size: 32, max_samples: 400}").replace(
+        "epochs: 8", "epochs: 3"
+    )
     text = text.replace("folds: 5", "folds: 3")
-    study = question(tmp_path, text)
-    whole = execute_study(study, tmp_path / "whole", quiet, here=ComputeOptions("cpu", 1))
+    study = write_study(tmp_path, text)
+    whole = execute_study(study, tmp_path / "whole", quiet, options=ComputeOptions("cpu", 1))
     draw = random.Random(0)
     kills = 0
     for _ in range(10):
@@ -176,14 +183,14 @@ def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(tmp_path: Path
         kills += process.wait() == -signal.SIGKILL
         process.stdout.close()
     assert kills >= 5  # the study may be done before the tenth
-    finished = execute_study(study, tmp_path / "killed", quiet, here=ComputeOptions("cpu", 1))
+    finished = execute_study(study, tmp_path / "killed", quiet, options=ComputeOptions("cpu", 1))
     assert predictions(finished) == predictions(whole) and len(predictions(whole)) == 24
     assert not list((tmp_path / "killed" / "runs").glob(".*"))
 
 
 def test_an_interrupt_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
     long = STUDY.replace("epochs: 2", "epochs: 400")
-    question(tmp_path, long)
+    write_study(tmp_path, long)
     arguments = [
         sys.executable,
         "-m",

@@ -16,7 +16,7 @@ from phoropter.study.cost import estimate_resources
 from phoropter.study.executors import execute_study
 from phoropter.study.plan import Plan, plan_study
 from phoropter.study.progress import ProgressEvent
-from phoropter.study.spec import StudyInput, read_study
+from phoropter.study.spec import StudySpec, read_study
 from phoropter.study.worker import ComputeOptions
 
 STUDY = """\
@@ -24,7 +24,7 @@ name: tiny
 data: {digits: true, size: 32, max_samples: 200}
 protocol: {split: stratified-k-fold, folds: 2}
 recipe: {preset: scratch, epochs: 8, lr: 0.01}
-keep: none
+save_models: none
 candidates:
   - {name: pupil, student: test_resnet, weights: random, teacher: master, loss: soft,
      recipe: {epochs: 2, augment: [hflip, cutmix]}}
@@ -34,7 +34,8 @@ candidates:
 FUSED = (
     STUDY.split("  - {name: pupil")[0]
     + """\
-  - {name: sonic, fuse: [{name: test_resnet, weights: random}, {name: test_vit, weights: random, size: 160}], aux_loss_weight: 0.3}
+  - {name: sonic, fuse: [{name: test_resnet, weights: random}, {name: test_vit, weights: random, size: 160}],
+     aux_loss_weight: 0.3}
   - {name: side by side, fuse: [{name: test_resnet, weights: random}, {name: test_resnet, weights: random, size: 48}],
      mode: concat}
   - {name: small net, fuse: [{name: test_resnet, weights: random}, {name: test_vit, weights: random, size: 160}], frozen: true}
@@ -47,7 +48,7 @@ FUSED = (
 HERE = ComputeOptions("cpu", threads=1)
 
 
-def question(tmp_path: Path, text: str = STUDY) -> StudyInput:
+def write_study(tmp_path: Path, text: str = STUDY) -> StudySpec:
     file = tmp_path / "study.yaml"
     file.write_text(text)
     return read_study(file)[0]
@@ -62,19 +63,19 @@ def quiet(event: ProgressEvent) -> None:
 
 
 def started(events: list[ProgressEvent]) -> list[str]:
-    return [e.title.split(" · ")[0] for e in events if e.what == "start"]
+    return [e.title.split(" · ")[0] for e in events if e.kind == "start"]
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("done")
-    return execute_study(question(folder), folder / "out", quiet, here=HERE)
+    return execute_study(write_study(folder), folder / "out", quiet, options=HERE)
 
 
 @pytest.fixture(scope="module")
 def fused(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("fused")
-    return execute_study(question(folder, FUSED), folder / "out", quiet, here=HERE)
+    return execute_study(write_study(folder, FUSED), folder / "out", quiet, options=HERE)
 
 
 def of(planned: Plan, name: str) -> list[Any]:
@@ -82,14 +83,14 @@ def of(planned: Plan, name: str) -> list[Any]:
 
 
 def test_teachers_and_members_come_first_and_are_in_the_keys(tmp_path: Path) -> None:
-    planned = plan_study(question(tmp_path))
+    planned = plan_study(write_study(tmp_path))
     assert [r.candidate.name for r in planned.runs] == ["master"] * 2 + ["pupil"] * 2 + ["both"] * 2
     for master, pupil, both in zip(of(planned, "master"), of(planned, "pupil"), of(planned, "both"), strict=True):
         assert pupil.needs == (master.key,) and both.needs == (pupil.key, master.key)
         assert pupil.split is master.split
-    other = plan_study(question(tmp_path, STUDY.replace("size: 48", "size: 40")))
+    other = plan_study(write_study(tmp_path, STUDY.replace("size: 48", "size: 40")))
     assert not {r.key for r in planned.runs} & {r.key for r in other.runs}
-    renamed = plan_study(question(tmp_path, STUDY.replace("master", "owl").replace("pupil", "chick")))
+    renamed = plan_study(write_study(tmp_path, STUDY.replace("master", "owl").replace("pupil", "chick")))
     assert [r.key for r in planned.runs] == [r.key for r in renamed.runs]
 
 
@@ -118,13 +119,13 @@ def test_an_average_is_the_mean_of_its_members_probabilities(done: Store) -> Non
 
 
 def test_two_processes_wait_for_each_other_and_give_the_same_bytes(done: Store, tmp_path: Path) -> None:
-    store = execute_study(question(tmp_path), tmp_path / "out", quiet, jobs=2, here=HERE, cache=tmp_path / "cache")
+    store = execute_study(write_study(tmp_path), tmp_path / "out", quiet, jobs=2, options=HERE, cache=tmp_path / "cache")
     assert predictions(store) == predictions(done) and not list((store.folder / "runs").glob("*/bundle"))
 
 
 def test_a_teacher_that_fails_fails_its_students_with_its_reason(tmp_path: Path) -> None:
     bad = STUDY.replace("weights: random, size: 48}", "weights: random, size: 48, recipe: {lr: 1e+18, optimizer: {kind: sgd}}}")
-    store = execute_study(question(tmp_path, bad), tmp_path / "out", quiet, here=HERE)
+    store = execute_study(write_study(tmp_path, bad), tmp_path / "out", quiet, options=HERE)
     notes = {n["candidate"]: n["error"] for n in store.read_failures().values()}
     assert set(notes) == {"master", "pupil", "both"} and not list(store.runs())
     assert "what it needs, master · stratified 2-fold" in notes["pupil"] and "the training loss became" in notes["pupil"]
@@ -132,7 +133,7 @@ def test_a_teacher_that_fails_fails_its_students_with_its_reason(tmp_path: Path)
 
 def test_a_teacher_that_knows_nothing_fails_its_students_and_stays(tmp_path: Path) -> None:
     bad = STUDY.replace("weights: random, size: 48}", "weights: random, size: 48, recipe: {epochs: 1, lr: 1e-9}}")
-    store = execute_study(question(tmp_path, bad), tmp_path / "out", quiet, here=HERE)
+    store = execute_study(write_study(tmp_path, bad), tmp_path / "out", quiet, options=HERE)
     notes = {n["candidate"]: n["error"] for n in store.read_failures().values()}
     assert set(notes) == {"pupil", "both"} and "it has nothing to teach" in notes["pupil"]
     assert {r.candidate_name for r in store.runs()} == {"master"}
@@ -145,7 +146,7 @@ def test_a_student_added_later_asks_nobody_where_the_answers_are_there(done: Sto
     events: list[ProgressEvent] = []
     more = STUDY + "  - {name: late, student: test_resnet, weights: random, teacher: master, loss: soft, alpha: 0.9,\n"
     more += "     recipe: {epochs: 2, augment: [hflip, cutmix]}}\n"
-    store = execute_study(question(tmp_path, more), tmp_path / "out", events.append, here=HERE)
+    store = execute_study(write_study(tmp_path, more), tmp_path / "out", events.append, options=HERE)
     assert started(events) == ["late"] * 2 and len(list(store.runs())) == 8
 
 
@@ -157,17 +158,19 @@ def test_and_where_they_are_not_its_teacher_is_trained_again_to_the_same_bits(do
         STUDY + "  - {name: late, student: test_resnet, weights: random, teacher: master, recipe: {epochs: 1, augment: hflip}}\n"
     )
     events: list[ProgressEvent] = []
-    store = execute_study(question(tmp_path, more), tmp_path / "out", events.append, here=HERE, cache=tmp_path / "cache")
+    store = execute_study(write_study(tmp_path, more), tmp_path / "out", events.append, options=HERE, cache=tmp_path / "cache")
     assert [e.title for e in events if e.kind == "start" and "again" in e.title] and not store.read_failures()
     (tmp_path / "fresh").mkdir()
     fresh = execute_study(
-        question(tmp_path / "fresh", more), tmp_path / "fresh/out", quiet, here=HERE, cache=tmp_path / "fresh/cache"
+        write_study(tmp_path / "fresh", more), tmp_path / "fresh/out", quiet, options=HERE, cache=tmp_path / "fresh/cache"
     )
     assert predictions(store) == predictions(fresh) and not list((store.folder / "runs").glob("*/bundle"))
 
 
 def test_a_kept_bundle_is_not_removed(tmp_path: Path) -> None:
-    store = execute_study(question(tmp_path, STUDY.replace("keep: none", "keep: first")), tmp_path / "out", quiet, here=HERE)
+    store = execute_study(
+        write_study(tmp_path, STUDY.replace("save_models: none", "save_models: first")), tmp_path / "out", quiet, options=HERE
+    )
     kept = [(r.candidate_name, r.record["split"]["fold"]) for r in store.runs() if r.bundle_folder]
     assert kept == [("master", 0), ("pupil", 0)]
 
@@ -215,7 +218,7 @@ SWEPT = STUDY.replace("both, fuse: [pupil, master]", "x, fuse: [pupil, master]")
 
 def test_a_sweep_over_teaching_leaves_the_others_alone(tmp_path: Path) -> None:
     swept = SWEPT.replace("  - {name: x, fuse: [pupil, master], mode: ensemble}\n", "")
-    planned = plan_study(question(tmp_path, swept))
+    planned = plan_study(write_study(tmp_path, swept))
     names = [r.candidate.name for r in planned.runs if r.split.fold == 0]
     assert names.count("master") == 1 and of(planned, "master")[0].settings == {}
     taught = [n for n in names if n != "master"]
@@ -227,7 +230,7 @@ def test_a_sweep_over_teaching_leaves_the_others_alone(tmp_path: Path) -> None:
 
 
 def test_the_plan_says_what_the_answers_cost(tmp_path: Path) -> None:
-    planned = plan_study(question(tmp_path))
+    planned = plan_study(write_study(tmp_path))
     said = estimate_resources(planned, Store(tmp_path / "out"), cache_dir())
     assert said.teacher_logit_bytes == 2 * 2 * 100 * 10 * 2  # folds × epochs × rows × classes × bytes
     assert (
@@ -235,18 +238,20 @@ def test_the_plan_says_what_the_answers_cost(tmp_path: Path) -> None:
         and said.teacher_cost_by_views["unaugmented"][0] == said.teacher_logit_bytes // 2
     )
     assert 0 < said.teacher_cost_by_views["unaugmented"][1] < said.teacher_seconds < said.seconds
-    plain = estimate_resources(plan_study(question(tmp_path, STUDY.replace("loss: soft", "alpha: 0"))), Store(tmp_path / "out"))
+    plain = estimate_resources(
+        plan_study(write_study(tmp_path, STUDY.replace("loss: soft", "alpha: 0"))), Store(tmp_path / "out")
+    )
     assert plain.teacher_logit_bytes == 0 and not plain.teacher_cost_by_views
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("size: 48}", "size: 48, recipe: as-is}", "the teacher 'master' is drawn at random and recipe 'as-is' trains nothing"),
+        ("size: 48}", "size: 48, recipe: as-is}", "the teacher 'master' has random weights and recipe 'as-is' trains nothing"),
         (
             "weights: random, size: 48}",
             "recipe: as-is}",
-            r"the teacher 'master' tells \d+ classes apart, the dataset has 10, and",
+            r"the teacher 'master' has \d+ classes, the dataset has 10, and",
         ),
         ("loss: soft", "loss: token", r"loss token needs a student with a distillation token .* test_resnet has none"),
         ("fuse: [pupil, master]", "fuse: [pupil]", "a fusion needs at least two backbones, and 1 came"),
@@ -260,7 +265,7 @@ def test_the_plan_says_what_the_answers_cost(tmp_path: Path) -> None:
 def test_what_cannot_be_taught_or_fused_is_refused_in_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in STUDY
     with pytest.raises(SpecError, match=message) as caught:
-        plan_study(question(tmp_path, STUDY.replace(old, new, 1)))
+        plan_study(write_study(tmp_path, STUDY.replace(old, new, 1)))
     assert "\n" not in str(caught.value) and "study.yaml" in str(caught.value)
 
 
@@ -270,24 +275,26 @@ def test_a_teacher_from_a_file_that_knows_other_classes_is_refused_before_anythi
     save_file({"x": np.zeros(1, np.float32)}, tmp_path / "own.safetensors")
     (tmp_path / "own.json").write_text('{"timm_architecture": "test_resnet", "num_classes": 7}')
     as_is = STUDY.replace("weights: random, size: 48}", "weights: own.safetensors, size: 48, recipe: as-is}")
-    with pytest.raises(SpecError, match="the teacher 'master' tells 7 classes apart, the dataset has 10, and recipe 'as-is'"):
-        plan_study(question(tmp_path, as_is))
+    with pytest.raises(SpecError, match="the teacher 'master' has 7 classes, the dataset has 10, and recipe 'as-is'"):
+        plan_study(write_study(tmp_path, as_is))
 
 
 def test_an_average_is_no_teacher(tmp_path: Path) -> None:
     text = STUDY.replace("fuse: [pupil, master]", "fuse: [{name: test_resnet, weights: random, size: 40}, master]")
-    with pytest.raises(SpecError, match="taught by 'both', an average of finished runs and no network"):
-        plan_study(question(tmp_path, text.replace("teacher: master", "teacher: both")))
+    with pytest.raises(SpecError, match="the teacher of 'pupil' is 'both', an average of finished runs and not one network"):
+        plan_study(write_study(tmp_path, text.replace("teacher: master", "teacher: both")))
 
 
 def test_beginning_with_a_bundle_that_met_the_test_rows_is_refused(tmp_path: Path) -> None:
-    store = execute_study(question(tmp_path, STUDY.replace("keep: none", "keep: first")), tmp_path / "out", quiet, here=HERE)
+    store = execute_study(
+        write_study(tmp_path, STUDY.replace("save_models: none", "save_models: first")), tmp_path / "out", quiet, options=HERE
+    )
     bundle = next(r.bundle_folder for r in store.runs() if r.candidate_name == "master" and r.bundle_folder)
     begun = STUDY.split("  - {name: pupil")[0] + f"  - {{name: again, backbone: test_resnet, size: 48, weights: {bundle}}}\n"
     with pytest.raises(
         LeakageError, match=r"candidate 'again' begins with .* was trained on 100 rows that are tested in .*fold 2"
     ):
-        plan_study(question(tmp_path, begun))
+        plan_study(write_study(tmp_path, begun))
 
 
 def test_records_are_json_with_nothing_missing(fused: Store) -> None:

@@ -1,0 +1,201 @@
+"""Opens the data of a study and checks all that can be checked before an image is decoded. No torch here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from phoropter.core.errors import PhoropterError, SpecError, did_you_mean
+from phoropter.core.files import cache_dir, digest
+from phoropter.core.spec import validate_as
+from phoropter.data.dataset import Dataset
+from phoropter.data.images.cache import load_cached_pixels
+from phoropter.data.spec import DataSpec, open_dataset
+from phoropter.data.splits.protocol import Split, make_splits
+from phoropter.models import catalog
+from phoropter.models.spec import BackboneSpec
+from phoropter.models.weights import weight_files
+from phoropter.results.metrics.registry import check_metrics
+from phoropter.study.spec import StudySpec, SweepVariant, add_settings_to_name, expand_sweep
+from phoropter.training.candidates.candidate import Candidate, DistillationSpec, find_conflict
+from phoropter.training.trained_on import raise_on_bundle_leak
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """A dataset and the size its images are stored at, as one variant of a study uses them.
+
+    image_size: side of the stored square images in pixels · decoded: whether they are in the cache already
+    """
+
+    data: DataSpec
+    dataset: Dataset
+    image_size: int
+    decoded: bool
+
+    @property
+    def identity(self) -> list[Any]:
+        return [self.dataset.fingerprint, self.image_size, self.data.resize, self.data.interpolation]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedVariant:
+    """One variant of a study with its data opened and every check done that needs no decoded image.
+
+    candidates: name in the study (a sweep lengthens names) → the candidate with its weights found, and the settings that touch it
+    """
+
+    study: StudySpec
+    candidates: dict[str, tuple[Candidate, dict[str, Any]]]
+    image_set: ImageSet
+    splits: list[Split]
+
+    def with_image_set(self, image_set: ImageSet) -> LoadedVariant:
+        """The same on a dataset that may have lost rows, which is then split again. Raises SplitError, LeakageError."""
+        if image_set.dataset.fingerprint == self.image_set.dataset.fingerprint:
+            return replace(self, image_set=image_set)
+        splits = _make_checked_splits(self.study, image_set.dataset, self.candidates)
+        return replace(self, image_set=image_set, splits=splits)
+
+
+def load_study(study: StudySpec, cache: Path | None = None) -> list[LoadedVariant]:
+    """A study → its variants, one for each combination of its sweeps, with their data opened but not decoded.
+
+    Every name, weight file, split and option is checked here, before anything is computed.
+    Raises SpecError, DataError, SplitError, WeightsError, LeakageError.
+    """
+    cache = cache or cache_dir()
+    opened: dict[tuple[str, int], ImageSet] = {}
+    return [_load_variant(study, variant, opened, cache) for variant in expand_sweep(study)]
+
+
+def _load_variant(study: StudySpec, variant: SweepVariant, opened: dict[tuple[str, int], ImageSet], cache: Path) -> LoadedVariant:
+    spec = variant.data
+    size = spec.size or max(preferred_image_size(c, study.base) for c in variant.candidates)
+    name = (digest(spec.plain()), size)
+    if name not in opened:
+        opened[name] = _open_image_set(spec, size, study.base, cache)
+    candidates = {
+        base.name: _apply_relevant_settings(base, swept, variant.settings)
+        for base, swept in zip(study.parsed_candidates, variant.candidates, strict=True)
+    }
+    checker = _CandidateChecker(study, candidates, len(opened[name].dataset.classes))
+    for each, _ in candidates.values():
+        checker.check_candidate(each)
+    resolved = {name: (resolve_backbones(each, size, study.base), settings) for name, (each, settings) in candidates.items()}
+    check_metrics(study.metrics, len(opened[name].dataset.classes))
+    splits = _make_checked_splits(study, opened[name].dataset, resolved)
+    return LoadedVariant(study, resolved, opened[name], splits)
+
+
+def _make_checked_splits(
+    study: StudySpec, dataset: Dataset, candidates: dict[str, tuple[Candidate, dict[str, Any]]]
+) -> list[Split]:
+    splits = make_splits(dataset, study.protocol, study.base)
+    for candidate, _ in candidates.values():
+        for split in splits:
+            raise_on_bundle_leak(candidate, dataset, split, study.base)
+    return splits
+
+
+class _CandidateChecker:
+    """Refuses candidates that contradict themselves or name others that are not there, before anything is computed."""
+
+    def __init__(self, study: StudySpec, candidates: dict[str, tuple[Candidate, dict[str, Any]]], n_classes: int) -> None:
+        self.study, self.candidates, self.n_classes = study, candidates, n_classes
+
+    def check_candidate(self, candidate: Candidate) -> None:
+        where = self.study.source.name
+        if words := find_conflict(candidate):
+            raise SpecError(f"{where}: candidate '{candidate.name}': {words}")
+        for need in candidate.needs:
+            if need not in self.candidates:
+                raise SpecError(f"{where}: '{need}' is no candidate of this study{did_you_mean(need, self.candidates)}")
+        if candidate.teaching and candidate.teaching.alpha > 0:
+            self._check_teacher(candidate, self.candidates[candidate.teaching.teacher][0])
+
+    def _check_teacher(self, student: Candidate, teacher: Candidate) -> None:
+        """Raises SpecError for a teacher that is not one network, or that has no logits for these classes."""
+        where, count = self.study.source.name, self.n_classes
+        if teacher.is_ensemble:
+            raise SpecError(
+                f"{where}: the teacher of '{student.name}' is '{teacher.name}', an average of finished runs and not one network; "
+                "choose one of its members, or a fusion that is trained"
+            )
+        if teacher.recipe.phases:
+            return
+        backbone, untrained = teacher.backbones[0], f"recipe '{teacher.recipe.preset}' trains nothing"
+        if backbone.depends_on_seed or teacher.head.kind != "pretrained":
+            raise SpecError(
+                f"{where}: the teacher '{teacher.name}' has random weights and {untrained}; give it a recipe that trains"
+            )
+        known = self._count_known_classes(backbone)
+        if known not in (None, count):
+            raise SpecError(
+                f"{where}: the teacher '{teacher.name}' has {known} classes, the dataset has {count}, and {untrained}; "
+                "give it a recipe that trains a new head"
+            )
+
+    def _count_known_classes(self, backbone: BackboneSpec) -> int | None:
+        """Classes of a network's pretrained head; None where a weight file does not state them."""
+        known = catalog.describe_backbone(backbone)
+        if backbone.weights_path is None:
+            return known.num_classes
+        stated = weight_files.find_weight_file(backbone.weights_path, self.study.base, known.name).metadata.get("num_classes")
+        return stated if isinstance(stated, int) else None
+
+
+_COMMON_PARTS = ("recipe", "data")  # a sweep over these affects every candidate; over other parts, only candidates that have them
+
+
+def _apply_relevant_settings(base: Candidate, swept: Candidate, settings: dict[str, Any]) -> tuple[Candidate, dict[str, Any]]:
+    """A candidate with the settings that affect it: without a teacher it is the same, of the same name, for every α."""
+    own = {path: value for path, value in settings.items() if _setting_affects(path, swept)}
+    return swept.model_copy(update={"name": add_settings_to_name(base, own).name}), own
+
+
+def _setting_affects(path: str, candidate: Candidate) -> bool:
+    part, _, name = path.partition(".")
+    if part in _COMMON_PARTS:
+        return not (part == "recipe" and candidate.is_ensemble)
+    if part != "teaching" or candidate.teaching is None:
+        return getattr(candidate, part) is not None
+    if name == "teacher":
+        return True
+    effective = candidate.teaching.canonical_form
+    return name == "alpha" or any(
+        validate_as(DistillationSpec, {**effective.model_dump(), name: value}).canonical_form != effective
+        for value in ({"hard", "soft"} if name == "loss" else {"unaugmented", "same"} if name == "teacher_views" else {97})
+    )
+
+
+def _open_image_set(spec: DataSpec, side: int, base: Path | None, cache: Path) -> ImageSet:
+    dataset = open_dataset(spec, base)
+    cached = load_cached_pixels(
+        dataset, side, resize=spec.resize, interpolation=spec.interpolation, cache=cache, on_bad_input=spec.on_bad_input
+    )
+    return ImageSet(spec, cached[0] if cached else dataset, side, cached is not None)
+
+
+def preferred_image_size(candidate: Candidate, base: Path | None) -> int:
+    """Side in pixels of the stored images that suits a candidate: room for its crop (8/7 of it), or its input size."""
+    input_size = max(catalog.resolve_side(b, base) for b in candidate.backbones)
+    return max(input_size, math.ceil(candidate.recipe.crop * 8 / 7)) if candidate.recipe.crop else input_size
+
+
+def resolve_backbones(candidate: Candidate, side: int, base: Path | None) -> Candidate:
+    """The candidate with its weights checked, and its randomly initialised networks set to the size of the stored images."""
+    input_size = candidate.recipe.crop or side
+    backbones = []
+    for backbone in candidate.backbones:
+        any_size = backbone.weights == "random" if backbone.custom is None else backbone.custom.input_size is None
+        if any_size and backbone.size is None:
+            backbone = backbone.with_changes(size=input_size)
+        try:
+            catalog.check_weights(backbone, base)
+        except PhoropterError as error:
+            raise type(error)(f"candidate '{candidate.name}': {error}") from None
+        backbones.append(backbone)
+    return candidate.model_copy(update={"backbones": tuple(backbones)})

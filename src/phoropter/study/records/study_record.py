@@ -1,0 +1,81 @@
+"""study.json: the study, its dataset, its plan, the extensions it uses, and the machine and versions behind the numbers."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from phoropter.core.cores import count_usable_cores
+from phoropter.study.plan import Plan
+from phoropter.study.records.extensions_used import replace_extensions
+from phoropter.study.spec import StudySpec
+
+
+def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
+    """The content of study.json, but for the audit."""
+    study, image_set = planned.study, planned.image_sets[0]
+    dataset, context = image_set.dataset, study.context
+    return {
+        "name": study.name,
+        "study": _study_to_plain(study),
+        "text": context.text,
+        "scale": list(context.smoke_changes) or None,
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "rows": len(dataset),
+            "classes": list(dataset.classes),
+            "counts": dataset.class_counts.tolist(),
+            "groups": None if dataset.groups is None else len(np.unique(dataset.groups)),
+            "sites": None if dataset.sites is None else np.unique(dataset.sites).tolist(),
+            "size": image_set.image_size,
+            "notes": list(dataset.notes),
+            "problems": [str(p) for p in dataset.problems],
+        },
+        "plan": [run.to_plan_row() for run in planned.runs],
+        **({"screening": list(context.screening_rungs)} if context.screening_rungs else {}),
+        "versions": collect_versions(),
+        "machine": describe_machine(device),
+        "command": " ".join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
+    }
+
+
+def _study_to_plain(study: StudySpec) -> dict[str, Any]:
+    # These fields may hold anything, objects of the user's own included, which pydantic cannot write as JSON.
+    open_fields = {name: replace_extensions(getattr(study, name)) for name in ("recipe", "candidates", "sweep")}
+    return study.model_copy(update=open_fields).model_dump(mode="json", exclude_defaults=True)
+
+
+def collect_versions() -> dict[str, str]:
+    """Versions of Python and of the packages the numbers depend on."""
+    packages = ("phoropter", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
+    return {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}}
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """The machine a run is computed on."""
+    import psutil
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "processor": _processor_name(),
+        "cores": count_usable_cores(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "device": name,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,91 @@
+"""Parts of a study file, read and run one after another: what several commands share."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phoropter.console import make_console, print_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from phoropter.study.spec import StudySpec
+
+
+def trust_if(trust_code: bool, study: str = "") -> AbstractContextManager[None]:
+    """Within it, `module:NAME` is imported if `trust_code`, from the study file's folder (default: the current one) first."""
+    if not trust_code:
+        return nullcontext()
+    from phoropter.core import extensions
+
+    return extensions.trust_code(Path(study).expanduser().resolve().parent if study and Path(study).exists() else None)
+
+
+def read_parts(study: str, out: Path | None, smoke: bool) -> list[tuple[StudySpec, Path]]:
+    """The parts of a study, each with its results folder."""
+    from phoropter.study.smoke_scale import make_smoke_version
+    from phoropter.study.spec import read_study
+
+    parts = read_study(study)
+    default = Path("runs") / (Path(study).stem if len(parts) > 1 else parts[0].name)
+    if smoke:
+        parts = [make_smoke_version(part) for part in parts]
+        default = default.with_name(default.name + "-smoke")
+    folder = out or default
+    return [(part, folder / part.name if len(parts) > 1 else folder) for part in parts]
+
+
+def compare_parts(one: Path, other: Path) -> None:
+    """Writes the comparison of two parts into the folder that holds both; does nothing where one has no finished run."""
+    from phoropter.report.comparison_page import write_comparison_page
+    from phoropter.results.store import Store
+
+    if not all(any(True for _ in Store(folder).runs()) for folder in (one, other)):
+        return
+    to, page = make_console(), write_comparison_page(one, other, one.parent / "report")
+    print_line(to, "\n" + (page.parent / "conclusion.txt").read_text(encoding="utf-8").strip())
+    print_line(to, f"\nreport: {page}")
+
+
+def for_each_part(parts: list[tuple[StudySpec, Path]], action: Callable[[StudySpec, Path], Any]) -> list[Any]:
+    """Applies an action to every part. Raises DataError for parts whose data cannot be used after the others are done."""
+    from phoropter.core.errors import DataError
+
+    results, errors = [], []
+    for part, folder in parts:
+        try:
+            results.append(action(part, folder))
+        except DataError as error:
+            errors.append(f"part {part.name}: {error}" if len(parts) > 1 else str(error))
+    if errors:
+        raise DataError(errors[0] + (f" (and {len(errors) - 1} more of {len(parts)} parts)" if len(errors) > 1 else ""))
+    return results
+
+
+def run_and_report(study: StudySpec, folder: Path, device: str, jobs: int) -> int:
+    """Runs one study and writes its report; returns how many runs failed."""
+    from phoropter.core.files import cache_dir
+    from phoropter.study import executors
+    from phoropter.study.loggers import attach_loggers
+    from phoropter.study.progress import show_progress
+    from phoropter.study.worker import ComputeOptions
+
+    to = make_console()
+    for change in study.context.smoke_changes:
+        print_line(to, f"smoke test: {change}")
+    with show_progress(study.name, to) as bars, attach_loggers(bars, study.name, folder) as on_progress:
+        store = executors.execute_study(study, folder, on_progress, jobs, ComputeOptions(device), cache_dir(folder))
+    failures = store.read_failures()
+    for note in failures.values():
+        print_line(to, f"failed: {note['candidate']} · {note['split']}: {note['error']}")
+    if any(True for _ in store.runs()):
+        from phoropter.report.page import write_report
+
+        page = write_report(folder)
+        for beside in (Path("tables") / "leaderboard.md", Path("conclusion.txt")):
+            print_line(to, "\n" + (page.parent / beside).read_text(encoding="utf-8").strip())
+        print_line(to, f"\nreport: {page}")
+    return len(failures)
