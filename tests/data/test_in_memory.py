@@ -104,7 +104,7 @@ def test_equal_contents_are_equal_and_other_contents_are_not() -> None:
 def test_a_record_of_an_object_cannot_be_opened() -> None:
     spec = in_memory((IMAGES, LABELS), size=32)
     plain = spec.plain()
-    assert plain["object"] == {"kind": "arrays", "name": "arrays", "rows": 12, "fingerprint": open_dataset(spec).fingerprint}
+    assert plain["object"] == {"kind": "ndarrays", "name": "arrays", "rows": 12, "fingerprint": open_dataset(spec).fingerprint}
     recorded = DataSpec.model_validate(plain)
     assert recorded == spec and recorded.plain() == plain and recorded.size == 32
     with pytest.raises(DataError, match=r"the data 'arrays' were passed in Python .* pass the object again"):
@@ -129,3 +129,14 @@ def test_a_study_file_names_an_object_only_when_its_code_is_trusted(tmp_path: Pa
             assert len(open_dataset(validate_as(DataSpec, {"object": f"pets_for_test:{name}"}))) == 4
         with pytest.raises(SpecError, match="data is int, expected a Dataset"):
             validate_as(DataSpec, {"object": "pets_for_test:WRONG"})
+
+
+def test_recordings_are_recognised() -> None:
+    from phoropter.signals.simulate import EcgCohort, ecg_simulate
+
+    recordings = ecg_simulate(EcgCohort(subjects=2))
+    dataset = as_dataset(recordings)
+    assert dataset.recordings is not None and set(dataset.recordings.tolist()) == {r.id for r in recordings}
+    assert len(as_dataset(recordings[0])) < len(dataset)
+    spec = validate_as(DataSpec, recordings)
+    assert spec.plain()["object"]["fingerprint"] == dataset.fingerprint and len(open_dataset(spec)) == len(dataset)

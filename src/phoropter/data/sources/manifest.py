@@ -23,7 +23,7 @@ from phoropter.data.source import COLUMNS_OPTION, PathContents, Source, check_co
 from phoropter.data.sources.folder import normalize_unicode, parse_split_name
 from phoropter.data.sources.storage import FilePictures
 
-KNOWN_COLUMNS = ("path", "label", "id", "group", "site", "split")
+MANIFEST_COLUMNS = ("path", "label", "id", "group", "site", "split")
 REQUIRED_COLUMNS = ("path", "label")
 MAX_ROWS = 20_000_000
 
@@ -174,7 +174,7 @@ def _format_cell(value: Any) -> str:
 def _resolve_columns(place: str, header: list[str], columns: dict[str, str]) -> dict[str, int]:
     """Our column name → position in the file. Raises DataError for a missing column that is required or named in `columns`."""
     lower = {word.lower(): at for at, word in enumerate(header)}
-    found = {ours: lower[ours] for ours in KNOWN_COLUMNS if ours in lower and ours not in columns}
+    found = {ours: lower[ours] for ours in MANIFEST_COLUMNS if ours in lower and ours not in columns}
     for ours, theirs in columns.items():
         if theirs not in header:
             raise DataError(
@@ -252,6 +252,6 @@ MANIFEST_SOURCE = Source(
     "a CSV or Parquet file with the columns path and label, and where known id, group, site and split",
     options=(COLUMNS_OPTION,),
     typed_by_hand=True,
-    check=check_column_names(KNOWN_COLUMNS),
+    check=check_column_names(MANIFEST_COLUMNS),
     detect=lambda contents: contents.is_file_like(".csv", ".tsv") or _is_parquet_manifest(contents),
 )

@@ -29,7 +29,7 @@ from phoropter.data.sources.file_hashes import memoize_by_files
 from phoropter.data.sources.folder import IMAGE_EXTENSIONS, parse_split_name
 from phoropter.data.sources.storage import DIGEST_BYTES
 
-KNOWN_COLUMNS = ("image", "label", "id", "group", "site")
+PARQUET_COLUMNS = ("image", "label", "id", "group", "site")
 
 
 def open_parquet(path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> Dataset:
@@ -41,7 +41,7 @@ def open_parquet(path: Path, *, columns: Mapping[str, str] | None = None, name: 
     files = _list_shards(path)
     shards = [_read_shard_columns(file, dict(columns or {})) for file in files]
     columns_of: dict[str, list[Any]] = {
-        ours: [v for shard in shards for v in shard[ours]] for ours in (*KNOWN_COLUMNS[1:], "place")
+        ours: [v for shard in shards for v in shard[ours]] for ours in (*PARQUET_COLUMNS[1:], "place")
     }
     parts = [part for shard in shards for part in shard["part"]]
     labels, classes = convert_labels(columns_of["label"], _read_class_names(files[0], shards[0]["their_label"][0]), files[0].name)
@@ -157,7 +157,7 @@ def _read_shard_columns(file: Path, columns: dict[str, str]) -> dict[str, list[A
     """The small columns of one file by our names, and the file's names of its picture and label columns."""
     with _open_parquet_file(file) as opened:
         schema = opened.schema_arrow
-        theirs = {ours: columns.get(ours, ours) for ours in KNOWN_COLUMNS}
+        theirs = {ours: columns.get(ours, ours) for ours in PARQUET_COLUMNS}
         for ours, column in theirs.items():
             if column not in schema.names and (ours in columns or ours in ("image", "label")):
                 raise DataError(
@@ -165,10 +165,10 @@ def _read_shard_columns(file: Path, columns: dict[str, str]) -> dict[str, list[A
                     f"{join_words(schema.names)}; name the right one with columns: {{{ours}: NAME}}"
                 )
         _check_picture_column(file, schema.field(theirs["image"]))
-        small = [theirs[ours] for ours in KNOWN_COLUMNS[1:] if theirs[ours] in schema.names]
+        small = [theirs[ours] for ours in PARQUET_COLUMNS[1:] if theirs[ours] in schema.names]
         table = opened.read(columns=small)
     rows = table.num_rows
-    out = {ours: table[theirs[ours]].to_pylist() if theirs[ours] in small else [None] * rows for ours in KNOWN_COLUMNS[1:]}
+    out = {ours: table[theirs[ours]].to_pylist() if theirs[ours] in small else [None] * rows for ours in PARQUET_COLUMNS[1:]}
     word = re.match(r"([A-Za-z]+)(-\d+-of-\d+)?$", file.stem)
     part = (parse_split_name(word.group(1)) if word else None) or ""
     return out | {
@@ -209,7 +209,7 @@ PARQUET_SOURCE = Source(
     lambda request: open_parquet(request.path, columns=request.option("columns"), name=request.name),
     "a Parquet file or a folder of shards with encoded pictures, as the Hugging Face hub keeps them",
     options=(COLUMNS_OPTION,),
-    check=check_column_names(KNOWN_COLUMNS),
+    check=check_column_names(PARQUET_COLUMNS),
     detect=lambda contents: (
         contents.is_file_like(".parquet", ".pq")
         or (".parquet" in contents.suffixes and contents.suffixes.isdisjoint(IMAGE_EXTENSIONS))
