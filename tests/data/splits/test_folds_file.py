@@ -12,6 +12,7 @@ from phoropter.core.errors import LeakageError, SplitError
 from phoropter.data.dataset import Dataset
 from phoropter.data.leakage.audit import audit_splits, raise_on_leak
 from phoropter.data.sources.arrays import from_arrays
+from phoropter.data.spec import open_dataset
 from phoropter.data.splits.protocol import make_splits, write_folds_file
 from phoropter.data.splits.spec import (
     BlockKFold,
@@ -150,3 +151,29 @@ def test_a_missing_file_and_a_broken_one_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folds.csv").write_bytes(b"\xff\xfe id")
     with pytest.raises(SplitError, match="cannot be read as CSV in UTF-8"):
         make_splits(sixty_rows(), FoldsFile("folds.csv"), tmp_path)
+
+
+def test_a_study_from_the_written_file_makes_the_same_predictions(tmp_path: Path) -> None:
+    """Its runs even have the same keys, so that nothing is computed twice."""
+    from phoropter.study.executors import execute_study
+    from phoropter.study.spec import StudySpec
+    from phoropter.study.worker import ComputeOptions
+
+    probe = {
+        "name": "cnn",
+        "backbone": "test_resnet",
+        "weights": "random",
+        "frozen": True,
+        "recipe": {"preset": "probe", "epochs": 2},
+    }
+    drawn = {"split": "stratified-k-fold", "folds": 2, "seeds": [0, 3]}
+    data = {"digits": True, "size": 32, "max_samples": 120}
+    first = StudySpec.model_validate({"name": "drawn", "data": data, "protocol": drawn, "candidates": [probe]})
+    write_folds_file(open_dataset(first.data), first.protocol, tmp_path / "folds.csv")
+    read = {"split": "file", "folds_file": str(tmp_path / "folds.csv"), "seeds": [0, 3]}
+    second = first.with_changes(name="read", protocol=read)
+    stores = [
+        execute_study(s, tmp_path / s.name, lambda event: None, options=ComputeOptions("cpu", threads=1)) for s in (first, second)
+    ]
+    each = [{run.key: (run.folder / "predictions.npz").read_bytes() for run in store.runs()} for store in stores]
+    assert len(each[0]) == 4 and each[0] == each[1]

@@ -256,3 +256,56 @@ def test_the_limit_of_exact_units_holds_for_any_function(monkeypatch: pytest.Mon
     mine, theirs = (Bootstrap(labels, groups).compute_replicates(name, p) for name in ("my-accuracy", "accuracy"))
     assert mine.method == theirs.method == "first-order bootstrap of 20 units"
     assert np.std(mine.values) == pytest.approx(np.std(theirs.values), rel=0.02)
+
+
+METRIC_MODULE = """
+import numpy as np
+import phoropter as ph
+
+def root_mean_probability(labels, probabilities):
+    return float(np.sqrt(probabilities[np.arange(len(labels)), labels].mean()))
+
+ROOT = ph.Metric("root", compute=root_mean_probability, range=(0, 1), value_without_information=0.3)
+"""
+
+
+def test_a_study_by_a_metric_of_ones_own_is_run_ranked_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In two processes, by module:NAME; reported with its code, and without it from what the runs recorded."""
+    from phoropter.report.conclusion import write_conclusion
+    from phoropter.report.summary.collect import collect_summary
+    from phoropter.report.summary.compare import compare_candidates
+    from phoropter.study.executors import execute_study
+    from phoropter.study.spec import read_study
+    from phoropter.study.worker import ComputeOptions
+
+    (tmp_path / "root_metric.py").write_text(METRIC_MODULE)
+    (tmp_path / "study.yaml").write_text(
+        "name: own\ndata: {digits: true, size: 32, max_samples: 120}\nprotocol: {split: stratified-k-fold, folds: 3}\n"
+        "recipe: {preset: probe, epochs: 2}\ncandidates:\n"
+        + "".join(f"  - {{name: {n}, backbone: test_{n}, weights: random, frozen: true}}\n" for n in ("resnet", "vit"))
+        + "metrics: ['root_metric:ROOT', accuracy]\n"
+    )
+    with trust_code(tmp_path):
+        (study,) = read_study(tmp_path / "study.yaml")
+        store = execute_study(study, tmp_path / "out", lambda event: None, 2, ComputeOptions("cpu", threads=1))
+        summary = collect_summary(store)
+        assert summary.metrics[:2] == ("root", "accuracy") and summary.ranking_metric.title == "root"
+        for candidate in summary.candidates:
+            for line in candidate.runs:
+                held_out = store.run(line.key).load_predictions()
+                assert held_out is not None
+                rows = np.arange(len(held_out.labels))
+                expected = np.sqrt(held_out.probabilities[rows, held_out.labels].mean())
+                assert line.metrics["root"] == store.run(line.key).record["metrics"]["root"] == pytest.approx(expected)
+            assert candidate.replicates is not None and candidate.replicates.percentile_interval().low < candidate.metric_mean(
+                "root"
+            )
+    means = {c.name: c.metric_mean("root") for c in summary.candidates}
+    registry._REGISTERED.clear()
+    without = collect_summary(store)
+    assert {c.name: c.metric_mean("root") for c in without.candidates} == means
+    assert all(c.replicates is None for c in without.candidates)
+    small_print = write_conclusion(without, compare_candidates(store, without))[1]
+    assert small_print[-1].startswith(
+        "root has the values that the runs recorded, without intervals: the code of the metric 'root'"
+    )
