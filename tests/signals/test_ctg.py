@@ -124,7 +124,7 @@ def test_the_table_holds_what_the_records_gave() -> None:
     assert (table.recording.tolist(), table.start.tolist(), table.stop.tolist()) == ([0], [1600], [2000])
     assert table.label.tolist() == ["normal"]
     assert table.dropped == {"too_short": 1, "invalid": 1, "no_label": 1}
-    assert [str(p) for p in table.problems] == ["b: 75 s hold no window of 100 s as asked"]
+    assert [str(p) for p in table.problems] == ["b: 75 s hold no window of 100 s at last_valid"]
 
 
 def test_a_missing_channel_is_named() -> None:

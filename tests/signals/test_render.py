@@ -246,7 +246,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *args, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingExtraError, match="drawing a scalogram needs the package PyWavelets"):
+    with pytest.raises(MissingExtraError, match="rendering a scalogram needs the package PyWavelets"):
         render_windows(sine(10), 700.0, Scalogram())
 
 

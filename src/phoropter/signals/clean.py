@@ -1,13 +1,13 @@
 """Cleaning cardiotocograms: artefact rules, gap filling, fetal-heart-rate baseline, filters; after Alkanan et al. 2021.
 
 The rules are those of Alkanan, Shimizu, Horiuchi et al. (NOLTA 12(3), 2021) as summarised by Hemmi (Hosei University
-bulletin 65, 2024); what these leave open is a named field of the rules, and the field's comment says so. A record is
-cleaned whole, its baseline is computed whole, and only then are windows cut from it (`cut_ctg`).
+bulletin 65, 2024). What these leave open is a named field of the rules, with a comment. The whole record is cleaned and its
+baseline computed before windows are cut from it (`extract_ctg_windows`).
 
-Each rule is a function of its own and works on what the rule before it left. What a rule took away is remembered per
-sample as a cause code, so that a report can say how much of a record was measured and how much was filled in.
+Each rule is one function and works on the output of the rule before it. A cause code per sample records which rule removed it, so
+that a report can state how much of a record was measured and how much was filled in.
 
-All values are bpm for the heart rate (FHR) and arbitrary units for contractions (UC). Arrays are 1-D unless said otherwise.
+Heart rates (FHR) are in bpm and contractions (UC) in arbitrary units. Arrays are 1-D unless a docstring gives another shape.
 """
 
 from __future__ import annotations
@@ -31,31 +31,33 @@ CAUSE_NAMES = ("ok", "gap", "range", "jump", "block", "nan")
 
 
 class FhrRules(Spec):
-    """The heart-rate rules F1 to F5 and the baseline; the defaults are the paper's where it speaks."""
+    """Heart-rate rules F1 to F5 and the baseline; defaults are the paper's where it gives any."""
 
-    gap_s: PositiveFloat = 15.0  # F1: zeros for at least so long are a gap
-    long_gap: Literal["interpolate", "keep_nan"] = "interpolate"  # what becomes of such a gap
-    low_bpm: float = 50.0  # F2: at or below is no heart rate
-    high_bpm: float = 200.0  # F2: at or above is no heart rate
-    jump_bpm: PositiveFloat = 25.0  # F3: a step of so much or more
-    jump: Literal["forward", "both"] = "forward"  # F3 marks the later sample, or both; silent, ours
+    gap_s: PositiveFloat = 15.0  # F1: zeros for this long or longer are a gap
+    long_gap: Literal["interpolate", "keep_nan"] = "interpolate"  # whether such a gap is filled in
+    low_bpm: float = 50.0  # F2: values at or below are artefacts
+    high_bpm: float = 200.0  # F2: values at or above are artefacts
+    jump_bpm: PositiveFloat = 25.0  # F3: steps of this much or more are artefacts
+    jump: Literal["forward", "both"] = "forward"  # F3 marks the later sample, or both; not in the paper, ours
     block_s: PositiveFloat = 15.0  # F4
-    block_bpm: PositiveFloat = 25.0  # F4: so far or farther from the mean of its 15 s
-    block: Literal["blocks", "rolling"] = "blocks"  # F4: consecutive blocks, or centred; silent, ours
+    block_bpm: PositiveFloat = 25.0  # F4: values this far or farther from the mean of their 15 s are artefacts
+    block: Literal["blocks", "rolling"] = "blocks"  # F4: consecutive blocks, or centred ones; not in the paper, ours
     baseline_s: PositiveFloat = 600.0
-    baseline: Literal["rolling", "block"] = "rolling"  # silent, ours; clinical rounding to 5 bpm is left out
+    baseline: Literal["rolling", "block"] = "rolling"  # not in the paper, ours; clinical rounding to 5 bpm is left out
 
 
 class UcRules(Spec):
-    """The contraction rules U1 to U3."""
+    """Contraction rules U1 to U3."""
 
     mean_s: PositiveFloat = 60.0  # U2: centred mean
-    span_s: PositiveFloat = 15.0  # U3: exponential smoothing, a = 2/(span + 1); span unknown, ours; lag about half of it
+    span_s: PositiveFloat = (
+        15.0  # U3: exponential smoothing, a = 2/(span + 1); span not in the paper, ours; lags by about half of it
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class CleanedChannel:
-    """One cleaned channel: values (NaN where nothing could be filled in), a cause per sample, is anything left at all."""
+    """One cleaned channel: values (NaN where nothing could be filled in), a cause per sample, whether any sample is valid."""
 
     values: Floats
     causes: Causes
@@ -66,7 +68,7 @@ class CleanedChannel:
 
 
 def fhr_clean(fhr: NDArray[np.floating], rate_hz: float = 4.0, rules: FhrRules | None = None) -> CleanedChannel:
-    """F1 to F5: gaps, range, jumps, blocks, then linear filling. Nothing finite left: all NaN and not valid."""
+    """Applies F1 to F5: gaps, range, jumps, blocks, then linear filling. All NaN and not valid where no finite sample is left."""
     rules = rules or FhrRules()
     x = np.array(fhr, np.float64)
     causes = np.where(np.isnan(x), NAN, OK).astype(np.uint8)
@@ -82,7 +84,7 @@ def fhr_clean(fhr: NDArray[np.floating], rate_hz: float = 4.0, rules: FhrRules |
 
 
 def fhr_baseline(cleaned: NDArray[np.floating], rate_hz: float = 4.0, rules: FhrRules | None = None) -> Floats:
-    """The ten-minute mean heart rate, rolling or one constant per consecutive ten minutes."""
+    """The mean heart rate over ten minutes, rolling or constant per consecutive ten minutes."""
     rules = rules or FhrRules()
     width = seconds_to_samples(rules.baseline_s, rate_hz)
     x = np.asarray(cleaned, np.float64)
@@ -102,7 +104,7 @@ def out_of_range(x: Floats, low: float, high: float) -> Bools:
 
 
 def find_jumps(x: Floats, at_least: float, mark: str = "forward") -> Bools:
-    """F3: |x[i] - x[i-1]| >= at_least marks i (or, with mark "both", i-1 as well); once, comparisons with NaN are false."""
+    """F3: |x[i] - x[i-1]| >= at_least marks i (with mark "both" also i-1), in one pass; comparisons with NaN are false."""
     found = np.abs(np.diff(x, prepend=np.nan)) >= at_least if len(x) else np.zeros(0, bool)
     if mark == "both":
         found[:-1] |= found[1:]
@@ -110,13 +112,13 @@ def find_jumps(x: Floats, at_least: float, mark: str = "forward") -> Bools:
 
 
 def far_from_mean(x: Floats, width: int, at_least: float, kind: str = "blocks") -> Bools:
-    """F4: |x - m| >= at_least, m the mean of the finite samples of its block of `width` (the last may be short), once."""
+    """F4: |x - m| >= at_least, m the mean of the finite samples of its block of `width` (the last may be short), in one pass."""
     mean = block_mean(x, width) if kind == "blocks" else centred_mean(x, width)
     return np.asarray(np.abs(x - mean) >= at_least)
 
 
 def interpolate_missing(x: Floats) -> Floats:
-    """F5: NaN by linear interpolation between finite neighbours, at the ends by the nearest; nothing finite stays NaN."""
+    """F5: fills NaN by linear interpolation, at the ends by the nearest finite sample; all NaN stays NaN."""
     known = np.isfinite(x)
     if not known.any():
         return np.full(len(x), np.nan)
@@ -128,7 +130,7 @@ def interpolate_missing(x: Floats) -> Floats:
 
 
 def uc_clean(uc: NDArray[np.floating], rate_hz: float = 4.0, rules: UcRules | None = None) -> CleanedChannel:
-    """U1 to U3: negative values filled in, 60-s centred mean, exponential smoothing."""
+    """Applies U1 to U3: negative values filled in, 60-s centred mean, exponential smoothing."""
     rules = rules or UcRules()
     x = np.array(uc, np.float64)
     causes = np.where(np.isnan(x), NAN, OK).astype(np.uint8)
@@ -154,8 +156,8 @@ def exponential_mean(x: Floats, span: float) -> Floats:
 def lowpass_filter(x: NDArray[np.floating], cutoff: float, rate_hz: float = 4.0, unit: Literal["bin", "mHz"] = "bin") -> Floats:
     """(…, n) → (…, n): keeps the Fourier bins 0..k of the window, without a taper; k = 0 gives the mean.
 
-    The source sweeps 0..50 and names no unit; hertz are impossible (half the rate is 2 Hz), so the number counts bins
-    of the window unless `unit` says millihertz. NaN are filled in before and put back after.
+    The paper sweeps 0..50 without a unit. Hertz are impossible (half the rate is 2 Hz), so `cutoff` counts bins of the window
+    unless `unit` is "mHz". NaN are filled in before filtering and restored after.
     """
     values = np.asarray(x, np.float64)
     if not (np.isfinite(cutoff) and cutoff >= 0):
@@ -171,7 +173,7 @@ def lowpass_filter(x: NDArray[np.floating], cutoff: float, rate_hz: float = 4.0,
 
 
 def uc_minmax_scale(uc: NDArray[np.floating], factor: float = 100.0) -> Floats:
-    """(…, n) → (…, n): factor × (u - min)/(max - min) over each window; a constant window becomes 0, NaN stay NaN."""
+    """(…, n) → (…, n): factor × (u - min)/(max - min) of each window; a constant window becomes 0, NaN stay NaN."""
     values = np.asarray(uc, np.float64)
     low = np.min(values, axis=-1, keepdims=True, initial=np.inf, where=np.isfinite(values))
     high = np.max(values, axis=-1, keepdims=True, initial=-np.inf, where=np.isfinite(values))
@@ -205,14 +207,14 @@ def find_runs(mask: Bools) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def seconds_to_samples(seconds: float, rate_hz: float) -> int:
-    """Seconds → samples, one at least; raises SpecError for a duration that is none."""
+    """Seconds → samples, at least one. Raises SpecError unless the duration is a number above zero."""
     if not (np.isfinite(seconds) and seconds > 0):
         raise SpecError(f"a duration of the cleaning rules should be a number of seconds above zero, came {seconds}")
     return max(1, round(seconds * rate_hz))
 
 
 def _mark_missing(x: Floats, causes: Causes, marked: Bools, cause: int) -> None:
-    """Makes the marked samples NaN in place and remembers why; a sample keeps its first cause."""
+    """Sets the marked samples to NaN in place and records the cause; a sample keeps its first cause."""
     marked = marked & np.isfinite(x)
     x[marked] = np.nan
     causes[marked] = cause

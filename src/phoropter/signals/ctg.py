@@ -1,8 +1,7 @@
-"""A cardiotocogram from record to windows: cleaned whole, judged, cut to (FHR, UC, baseline), filtered.
+"""Cardiotocograms, from record to windows: clean the whole record, assess it, cut (FHR, UC, baseline) windows, filter them.
 
-Which half hour of a labour is looked at is unstated in the paper this follows (Hemmi 2024); ours ends at the last sample
-that was measured and kept. Everything works on one record at a time, so that a study of forty thousand records need not
-hold them cleaned in memory.
+The paper this follows (Hemmi 2024) does not state which half hour of a labour it uses; ours ends at the last sample that was
+measured and kept. Everything works on one record at a time, so that forty thousand records need not be in memory cleaned.
 """
 
 from __future__ import annotations
@@ -41,18 +40,18 @@ _START_PATTERN = re.compile(r"start:(\d+(?:\.\d+)?)")
 
 
 class CtgWindowRule(Spec):
-    """Which windows of a record, and how much of one may be missing.
+    """Which windows of a record are used, and how much of a window may be missing.
 
-    position: "last_valid" ends at the last sample no rule took away, "last" at the record's end, "start:SECONDS" begins there,
+    position: "last_valid" ends at the last sample that no rule removed, "last" at the record's end, "start:SECONDS" begins there,
     "all" follows from the beginning in steps of `step_s` (default: one window's length).
     """
 
     length_s: PositiveFloat = 1800.0
     position: str = "last_valid"
-    count: PositiveInt = 1  # last_valid and last: so many windows, back to back
+    count: PositiveInt = 1  # of windows back to back, for last_valid and last
     step_s: PositiveFloat | None = None
-    short: Literal["reject", "pad"] = "reject"  # a record shorter than a window; padding is NaN on the left, drawn blank
-    max_missing: float = Field(0.5, ge=0, le=1)  # share of the window's heart rate with a cause; padding counts
+    short: Literal["reject", "pad"] = "reject"  # for a record shorter than a window; padding is NaN on the left, rendered blank
+    max_missing: float = Field(0.5, ge=0, le=1)  # share of the window's heart-rate samples that were removed; padding counts
 
     @field_validator("position")
     @classmethod
@@ -64,7 +63,7 @@ class CtgWindowRule(Spec):
 
 
 class CtgFilter(Spec):
-    """What is done to cut windows before they are drawn; the baseline stays as it is. None: nothing."""
+    """Filters of windows before rendering; None: not filtered. The baseline is never filtered."""
 
     fhr_lowpass: NonNegativeFloat | None = None
     lowpass_unit: Literal["bin", "mHz"] = "bin"
@@ -72,7 +71,7 @@ class CtgFilter(Spec):
 
 
 class CtgRules(Spec):
-    """All between a raw record and what is drawn."""
+    """All rules between a raw record and the windows that are rendered."""
 
     fhr: FhrRules = FhrRules()
     uc: UcRules = UcRules()
@@ -82,7 +81,7 @@ class CtgRules(Spec):
 
 @dataclass(frozen=True)
 class CtgQuality:
-    """How much of a heart-rate trace was measured: share of samples per cause, all causes together, longest gap."""
+    """How much of a heart-rate trace is missing: share of samples per cause, in total, and the longest gap."""
 
     share: Mapping[str, float]
     missing: float
@@ -91,7 +90,11 @@ class CtgQuality:
 
 @dataclass(frozen=True, eq=False)
 class CleanedCtg:
-    """A cleaned record: (3, n) heart rate, contractions, baseline; a cause per heart-rate sample; any heart rate at all?"""
+    """A cleaned record.
+
+    samples: (3, n) heart rate, contractions, baseline · causes: (n,) why a heart-rate sample was removed, OK where it was not
+    valid:   whether any heart rate was measured
+    """
 
     samples: NDArray[np.float32]
     causes: Causes
@@ -104,7 +107,7 @@ class CleanedCtg:
 
 
 def ctg_quality(causes: Causes, rate_hz: float) -> CtgQuality:
-    """The summary of a record's, or a window's, causes."""
+    """Summarises the causes of a record or a window."""
     counts = np.bincount(causes, minlength=len(CAUSE_NAMES)) / max(1, len(causes))
     starts, stops = find_runs(causes != OK)
     longest = int((stops - starts).max(initial=0))
@@ -113,7 +116,7 @@ def ctg_quality(causes: Causes, rate_hz: float) -> CtgQuality:
 
 
 def ctg_clean(recording: Recording, rules: CtgRules | None = None) -> CleanedCtg:
-    """Cleans the channels FHR and UC of a whole record and adds the baseline. Raises DataError when one of them is missing."""
+    """Cleans FHR and UC of a whole record and adds the baseline. Raises DataError when a channel is missing."""
     rules = rules or CtgRules()
     fhr = fhr_clean(recording.channel("FHR"), recording.rate_hz, rules.fhr)
     uc = uc_clean(recording.channel("UC"), recording.rate_hz, rules.uc)
@@ -122,17 +125,17 @@ def ctg_clean(recording: Recording, rules: CtgRules | None = None) -> CleanedCtg
 
 
 def ctg_window_starts(clean: CleanedCtg, cut: CtgWindowRule) -> tuple[list[int], dict[str, int]]:
-    """First samples of a record's windows, in time, and what was dropped: "invalid", "too_short", "missing" → windows.
+    """(first samples of a record's windows in order, reason → number of dropped windows).
 
-    A start below 0 asks for padding.
+    Reasons are "invalid", "too_short" and "missing". A start below 0 means padding.
     """
     length = seconds_to_samples(cut.length_s, clean.rate_hz)
     if not clean.valid:
         return [], {"invalid": 1}
-    wanted = _candidate_starts(clean, cut, length)
-    inside = [start for start in wanted if start >= 0 and start + length <= len(clean.causes)]
+    candidates = _candidate_starts(clean, cut, length)
+    inside = [start for start in candidates if start >= 0 and start + length <= len(clean.causes)]
     if not inside and cut.short == "pad":
-        end = min(wanted[-1] + length, len(clean.causes))
+        end = min(candidates[-1] + length, len(clean.causes))
         inside = [end - length] if end < length else []
     kept = [start for start in inside if _missing_share(clean.causes, start, length) <= cut.max_missing]
     dropped = {"too_short": int(not inside), "missing": len(inside) - len(kept)}
@@ -153,30 +156,30 @@ def ctg_windows(recordings: Sequence[Recording], labels: Sequence[str | None], r
         rows += [(index, start, label) for start in starts]
         dropped.update(lost)
         if "too_short" in lost:
-            lasting = f"{recording.duration_s:g} s hold no window of {rules.window.length_s:g} s as asked"
-            problems.append(InputProblem(recording.id, lasting))
+            what = f"{recording.duration_s:g} s hold no window of {rules.window.length_s:g} s at {rules.window.position}"
+            problems.append(InputProblem(recording.id, what))
     return make_window_table(
         rows, seconds_to_samples(rules.window.length_s, common_sampling_rate(recordings)), dict(dropped), problems
     )
 
 
 def extract_ctg_windows(clean: CleanedCtg, starts: Sequence[int], rules: CtgRules | None = None) -> NDArray[np.float32]:
-    """(windows, 3, samples): cut, filtered, ready to draw; what lies before the record is NaN."""
+    """(windows, 3, samples) cut and filtered, ready to render; NaN before the record's start."""
     rules = rules or CtgRules()
     length = seconds_to_samples(rules.window.length_s, clean.rate_hz)
     out = np.full((len(starts), len(CTG_CHANNELS), length), np.nan, np.float32)
     for row, start in zip(out, starts, strict=True):
         row[:, max(0, -start) :] = clean.samples[:, max(0, start) : start + length]
-    asked = rules.filter
-    if asked.fhr_lowpass is not None:
-        out[:, 0] = lowpass_filter(out[:, 0], asked.fhr_lowpass, clean.rate_hz, asked.lowpass_unit)
-    if asked.uc_factor is not None:
-        out[:, 1] = uc_minmax_scale(out[:, 1], asked.uc_factor)
+    filters = rules.filter
+    if filters.fhr_lowpass is not None:
+        out[:, 0] = lowpass_filter(out[:, 0], filters.fhr_lowpass, clean.rate_hz, filters.lowpass_unit)
+    if filters.uc_factor is not None:
+        out[:, 1] = uc_minmax_scale(out[:, 1], filters.uc_factor)
     return out
 
 
 def _candidate_starts(clean: CleanedCtg, cut: CtgWindowRule, length: int) -> list[int]:
-    """The starts that `position` names, in time; some may lie outside the record."""
+    """The starts that `position` means, in order; some may lie outside the record."""
     if cut.position in ("last", "last_valid"):
         end = len(clean.causes) if cut.position == "last" else int(np.flatnonzero(clean.causes == OK)[-1]) + 1
         return [end - length * back for back in range(cut.count, 0, -1)]

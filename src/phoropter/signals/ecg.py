@@ -1,10 +1,10 @@
-"""Electrocardiograms: a band-pass, the R peaks, and whether there is a heartbeat in a recording at all.
+"""Electrocardiograms: band-pass filter, R peaks, and a check that a recording contains a heartbeat.
 
-The quality check asks one thing that does not depend on amplitude, polarity or device: do the stretches around the
-detected peaks resemble each other? Beats of one heart do; the peaks of noise do not. The detector is a plain one (band,
-energy, adaptive threshold, after Pan & Tompkins 1985); it serves the check and the demo, not diagnosis.
+The check does not depend on amplitude, polarity or device: it tests whether the stretches around the detected peaks correlate
+with each other. Beats of one heart do; peaks of noise do not. The detector is a simple one (band-pass, energy, adaptive
+threshold, after Pan & Tompkins, IEEE Trans. Biomed. Eng. 32(3), 1985); it serves the check and the demo, not diagnosis.
 
-Left out on purpose: filtering before the spectrogram. The SONIC paper does none; a study that wants it says so.
+Left out on purpose: filtering before the spectrogram, which the SONIC paper does not do.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from phoropter.core.errors import DataError, SpecError
 from phoropter.signals.clean import Floats, interpolate_missing
 
 _QRS_HZ = (5.0, 25.0)
-_PEAK_THRESHOLD = 0.12  # of the usual peak energy: 98–100 % of MIT-BIH beats are found; lower, and T waves count as beats
+_PEAK_THRESHOLD = 0.12  # of the median peak energy: finds 98–100 % of MIT-BIH beats; a lower one counts T waves as beats
 _MIN_BEAT_CORRELATION = 0.8
 _MIN_KURTOSIS = 4.5  # kurtosis of the band: a sine has 1.5, noise 3, ECG 7 and more
 
 
 @dataclass(frozen=True)
 class EcgQuality:
-    """Is there a heartbeat, and what says so."""
+    """Whether there is a heartbeat, and the measurements that decide it."""
 
     has_heartbeat: bool
     beat_correlation: float  # median correlation of the beats with their median shape, up to 1
@@ -35,7 +35,7 @@ class EcgQuality:
 
 
 def ecg_clean(ecg: NDArray[np.floating], rate_hz: float, low_hz: float = 0.5, high_hz: float = 40.0) -> Floats:
-    """(…, n) → (…, n): zero-phase band-pass (Butterworth, order 3 each way); NaN are filled in before and put back after."""
+    """(…, n) → (…, n): zero-phase band-pass (Butterworth, order 3 each way). NaN are filled in before and restored after."""
     from scipy.signal import butter, sosfiltfilt
 
     values = np.asarray(ecg, np.float64)
@@ -50,43 +50,48 @@ def ecg_clean(ecg: NDArray[np.floating], rate_hz: float, low_hz: float = 0.5, hi
 
 
 def ecg_r_peaks(ecg: NDArray[np.floating], rate_hz: float) -> NDArray[np.int64]:
-    """(n,) → samples of the R peaks, ascending: the largest swing of each burst of energy between 5 and 25 Hz."""
+    """(n,) → sample indices of the R peaks, ascending: the largest deflection of each burst of energy between 5 and 25 Hz."""
     return _find_r_peaks(_filter_qrs_band(ecg, rate_hz), rate_hz)
 
 
 def ecg_quality(ecg: NDArray[np.floating], rate_hz: float) -> EcgQuality:
-    """Looks for a heartbeat in (n,) samples; beats that are few, unlike each other or hardly rise from the rest are none."""
+    """Looks for a heartbeat in (n,) samples: at least five beats that correlate with each other and stand out from the rest.
+
+    Raises DataError for less than two seconds, or no finite sample.
+    """
     band = _filter_qrs_band(ecg, rate_hz)
     peaks = _find_r_peaks(band, rate_hz)
     half = round(0.1 * rate_hz)
     inner = peaks[(peaks >= half) & (peaks < len(band) - half)]
     settled = band[round(0.5 * rate_hz) : -round(0.5 * rate_hz)]  # the filter rings at the ends
-    peakedness = float(np.mean(settled**4) / max(np.mean(settled**2) ** 2, np.finfo(float).tiny))
+    kurtosis = float(np.mean(settled**4) / max(np.mean(settled**2) ** 2, np.finfo(float).tiny))
     if len(inner) < 5:
-        return EcgQuality(False, 0.0, peakedness, len(inner), float("nan"))
+        return EcgQuality(False, 0.0, kurtosis, len(inner), float("nan"))
     beats = band[inner[:, None] + np.arange(-half, half)]  # (beats, 2 half)
-    likeness = float(np.median(_correlate_beats(beats, np.median(beats, axis=0))))
+    correlation = float(np.median(_correlate_beats(beats, np.median(beats, axis=0))))
     rate_bpm = float(60.0 * rate_hz / np.median(np.diff(inner)))
     return EcgQuality(
-        likeness >= _MIN_BEAT_CORRELATION and peakedness >= _MIN_KURTOSIS, likeness, peakedness, len(inner), rate_bpm
+        correlation >= _MIN_BEAT_CORRELATION and kurtosis >= _MIN_KURTOSIS, correlation, kurtosis, len(inner), rate_bpm
     )
 
 
 def require_heartbeat(ecg: NDArray[np.floating], rate_hz: float, where: str) -> EcgQuality:
-    """As `ecg_quality`; raises DataError where there is no heartbeat."""
-    found = ecg_quality(ecg, rate_hz)
-    if not found.has_heartbeat:
+    """As `ecg_quality`, but raises DataError where there is no heartbeat."""
+    quality = ecg_quality(ecg, rate_hz)
+    if not quality.has_heartbeat:
         raise DataError(
-            f"{where}: no heartbeat in the ECG (its peaks have likeness {found.beat_correlation:.2f} and peakedness "
-            f"{found.kurtosis:.1f}, expected {_MIN_BEAT_CORRELATION} and {_MIN_KURTOSIS} or more): leave the recording out"
+            f"{where}: no heartbeat in the ECG (beat correlation {quality.beat_correlation:.2f}, kurtosis "
+            f"{quality.kurtosis:.1f}; expected {_MIN_BEAT_CORRELATION} and {_MIN_KURTOSIS} or more): leave the recording out"
         )
-    return found
+    return quality
 
 
 def _filter_qrs_band(ecg: NDArray[np.floating], rate_hz: float) -> Floats:
     values = np.asarray(ecg, np.float64)
     if len(values) < 2 * rate_hz or not np.isfinite(values).any():
-        raise DataError(f"ECG of {len(values) / rate_hz:g} s: heartbeats are looked for in two finite seconds or more")
+        raise DataError(
+            f"ECG of {len(values) / rate_hz:g} s: expected two seconds or more with finite samples to look for a heartbeat"
+        )
     return ecg_clean(interpolate_missing(values), rate_hz, *_QRS_HZ)
 
 
@@ -94,9 +99,9 @@ def _find_r_peaks(band: Floats, rate_hz: float) -> NDArray[np.int64]:
     from scipy.ndimage import median_filter, uniform_filter1d
     from scipy.signal import find_peaks
 
-    steepness = np.gradient(band) * rate_hz  # T waves can be as tall as R, never as steep
+    steepness = np.gradient(band) * rate_hz  # T waves can be as tall as R waves but never as steep
     energy = uniform_filter1d(steepness**2, round(0.12 * rate_hz))
-    width = round(2.0 * rate_hz)  # every two seconds hold a beat; their median ignores a burst of motion
+    width = round(2.0 * rate_hz)  # every two seconds hold a beat; the median over blocks ignores a burst of motion
     blocks = energy[: len(energy) // width * width].reshape(-1, width).max(axis=1)
     usual = median_filter(blocks, size=min(9, len(blocks)), mode="nearest")
     threshold = _PEAK_THRESHOLD * usual[np.minimum(np.arange(len(energy)) // width, len(usual) - 1)]

@@ -1,6 +1,6 @@
-"""From a birth's outcome to a class: rules such as `apgar<=6`, `pH<=7.15` or `BDecf>=12`.
+"""Classes from outcomes, by rules such as `apgar<=6`, `pH<=7.15` or `BDecf>=12`.
 
-The same words serve CTU-UHB headers, manifests and the simulator, whose outcomes have the same keys.
+CTU-UHB headers, manifests and the simulator use the same outcome keys, so one rule serves all of them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 
 
 def outcome_class(outcome: Outcome, rule: str, where: str = "outcome") -> str | None:
-    """The class of a birth, or None where the outcome does not decide it.
+    """The class of an outcome under a rule, or None where a missing value leaves it open.
 
-    `apgar` stands for either score (Hemmi 2024): one score that meets the rule decides, two that do not decide against
-    it, and one that does not beside one that is missing leaves the birth out.
+    `apgar` means either score (Hemmi 2024): "high-risk" where one score meets the rule, "normal" where both are known and neither
+    does, None otherwise. Raises SpecError for a malformed rule and DataError for an outcome that is absent or no number.
 
     >>> outcome_class({"Apgar1": 6.0, "Apgar5": 8.0}, "apgar<=6"), outcome_class({"pH": 7.2}, "pH<=7.15")
     ('high-risk', 'normal')

@@ -1,8 +1,8 @@
-"""Lines and areas drawn into pictures of S × S pixels, a batch at a time, without a plotting library.
+"""Rasterises lines and areas into images of S × S pixels, a batch at a time, without a plotting library.
 
-Time runs from left to right, large values are on top, the paper is white and the trace dark (Hemmi 2024; the geometry is
-ours where that paper is silent). Sample i of n lies in column i·S // n. Left out on purpose: axes, grids and text, which a
-network would read too.
+Time runs from left to right, large values are at the top, the background is white and the trace dark (Hemmi 2024; where that
+paper leaves the geometry open, it is ours). Sample i of n lies in column i·S // n. Left out on purpose: axes, grids and text,
+which a network would learn to read.
 
     m  windows     n  samples     S  pixels a side
 """
@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 
 
 class Pen(Spec):
-    """How a trace is drawn."""
+    """Width, smoothing and colours of a trace."""
 
     width_px: PositiveFloat = 2.0
     antialiased: bool = True
@@ -33,9 +33,9 @@ class Pen(Spec):
 def draw_trace(values: NDArray[np.floating], axis: NDArray[np.floating], size: int, pen: Pen | None = None) -> Bytes:
     """(m, n) values on an axis of (m, 2) or (2,) (low, high) → (m, S, S).
 
-    Every column holds one vertical stroke from the least to the greatest of its samples and of the midpoints towards
-    its neighbours, widened by half the line at both ends. A column without a finite sample stays empty. Fewer samples
-    than columns are first joined by straight lines.
+    Every column holds one vertical stroke from the lowest to the highest of its samples and of the midpoints towards its
+    neighbours, extended by half the line width at both ends. A column without a finite sample stays empty. Where there are fewer
+    samples than columns, they are joined by straight lines first.
     """
     pen = pen or Pen()
     height = _pixel_heights(_upsample_to_width(np.asarray(values, np.float32), size), axis, size)  # (m, n), 0 is the top row
@@ -44,14 +44,14 @@ def draw_trace(values: NDArray[np.floating], axis: NDArray[np.floating], size: i
 
 
 def draw_area(values: NDArray[np.floating], axis: NDArray[np.floating], size: int, pen: Pen | None = None) -> Bytes:
-    """As `draw_trace`, filled from the mean of each column's samples down to the bottom."""
+    """As `draw_trace`, filled from the mean of each column's samples to the bottom."""
     height = _column_means(_pixel_heights(_upsample_to_width(np.asarray(values, np.float32), size), axis, size), size)  # (m, S)
     top = np.where(np.isfinite(height), height, np.inf)
     return _fill_columns(top, np.where(np.isfinite(height), np.float32(size), -np.inf), size, pen or Pen())
 
 
 def draw_strip(values: NDArray[np.floating], axis: NDArray[np.floating], size: int, pen: Pen | None = None) -> Bytes:
-    """(m, n) → (m, S, S) whose rows are all alike: the ink of a column is its mean on the axis, none for low, full for high."""
+    """(m, n) → (m, S, S) with identical rows: the darkness of a column is its mean on the axis, none for low, full for high."""
     pen = pen or Pen()
     height = _column_means(_pixel_heights(_upsample_to_width(np.asarray(values, np.float32), size), axis, size), size)
     ink = np.nan_to_num(1.0 - height / (size - 1), nan=0.0)  # (m, S)
@@ -59,17 +59,17 @@ def draw_strip(values: NDArray[np.floating], axis: NDArray[np.floating], size: i
 
 
 def column_starts(n: int, size: int) -> NDArray[np.int64]:
-    """(S,) first sample of every column when n >= S: the least i with i·S // n equal to the column."""
+    """(S,) first sample of every column when n >= S: the smallest i with i·S // n equal to the column."""
     return -(-np.arange(size, dtype=np.int64) * n // size)
 
 
 def _upsample_to_width(values: Floats, size: int) -> Floats:
-    """(m, n) → the same when n >= size, else `size` samples joined by straight lines; a gap widens to its neighbours."""
+    """(m, n) → unchanged when n >= size, else `size` samples by linear interpolation; a gap widens to its neighbours."""
     n = values.shape[1]
     if n >= size:
         return values
     if n < 2:
-        raise SpecError(f"drawing: a trace needs two samples at least, came {n}")
+        raise SpecError(f"trace: expected windows of two samples or more, came {n}")
     at = np.linspace(0, n - 1, size)
     left = np.minimum(at.astype(int), n - 2)
     part = (at - left).astype(np.float32)
@@ -78,7 +78,7 @@ def _upsample_to_width(values: Floats, size: int) -> Floats:
 
 
 def _pixel_heights(values: Floats, axis: NDArray[np.floating], size: int) -> Floats:
-    """Values → pixels below the top row's centre, 0..S-1, clipped to the axis; an axis without extent is its middle."""
+    """Values → pixels below the top row's centre, 0..S-1, clipped to the axis; the middle for an axis without extent."""
     bounds = np.asarray(axis, np.float32)
     low, high = bounds[..., :1], bounds[..., 1:]
     extent = np.where(high > low, high - low, np.float32(1))
@@ -90,9 +90,9 @@ def _column_extents(height: Floats, size: int) -> tuple[Floats, Floats]:
     """(m, n) heights → (m, S) top and bottom of every column's stroke; +inf and -inf where there is none."""
     starts = column_starts(height.shape[1], size)
     finite = np.isfinite(height)
-    whole = bool(finite.all())
-    top = np.minimum.reduceat(height if whole else np.where(finite, height, np.float32(np.inf)), starts, axis=1)
-    bottom = np.maximum.reduceat(height if whole else np.where(finite, height, np.float32(-np.inf)), starts, axis=1)
+    complete = bool(finite.all())
+    top = np.minimum.reduceat(height if complete else np.where(finite, height, np.float32(np.inf)), starts, axis=1)
+    bottom = np.maximum.reduceat(height if complete else np.where(finite, height, np.float32(-np.inf)), starts, axis=1)
     middle = (height[:, starts[1:] - 1] + height[:, starts[1:]]) / 2  # (m, S - 1), NaN beside a gap
     for columns in (slice(1, None), slice(None, -1)):
         top[:, columns] = np.fmin(top[:, columns], middle)
@@ -110,7 +110,7 @@ def _column_means(height: Floats, size: int) -> Floats:
 
 
 def _fill_columns(top: Floats, bottom: Floats, size: int, pen: Pen) -> Bytes:
-    """(m, S) tops and bottoms → (m, S, S): the part of every pixel that lies between them, as ink of 0..255."""
+    """(m, S) tops and bottoms → (m, S, S) pixels, each as dark as the share of it that lies between them."""
     row = np.arange(size, dtype=np.float32)[:, None] + np.float32(0.5)
     ink = row - top[:, None, :]  # from the top of the stroke to the pixel's lower edge
     np.minimum(ink, bottom[:, None, :] - (row - 1), out=ink)  # from the pixel's upper edge to the bottom of the stroke
@@ -120,7 +120,7 @@ def _fill_columns(top: Floats, bottom: Floats, size: int, pen: Pen) -> Bytes:
 
 
 def _ink_to_pixels(ink: Floats, pen: Pen) -> Bytes:
-    """Ink of 0..255, beyond which it is clipped → pixels."""
+    """Darkness, clipped to 0..255 → pixels."""
     if not pen.antialiased:
         ink = np.where(ink >= 127.5, np.float32(255), np.float32(0))
     np.clip(ink, 0, 255, out=ink)

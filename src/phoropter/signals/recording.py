@@ -1,6 +1,6 @@
-"""A Recording: channels of samples of one subject, and what is known about them.
+"""Recording: the channels of one subject, with labels, events and outcome.
 
-Intervals are half-open and in samples; times in seconds appear only where a person writes them.
+Intervals are half-open and in samples; seconds appear only where users write them.
 
 Left out on purpose: channels of different rates in one recording, and resampling.
 """
@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 
 
 class Span(NamedTuple):
-    """Samples start..stop (half-open) that carry one label."""
+    """Samples start..stop (half-open) with one label."""
 
     start: int
     stop: int
@@ -31,7 +31,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """Moments with a label, such as heartbeats: (N,) sample indices, ascending, and (N,) labels."""
+    """Labelled moments, such as heartbeats: (N,) sample indices, ascending, and (N,) labels."""
 
     samples: NDArray[np.int64]
     labels: NDArray[np.str_]
@@ -39,7 +39,7 @@ class Events:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """One unbroken recording of one subject. Raises DataError when its parts contradict each other."""
+    """One unbroken recording of one subject. Raises DataError where its fields contradict each other."""
 
     id: str
     subject: str
@@ -48,13 +48,13 @@ class Recording:
     units: tuple[str, ...]
     rate_hz: float
     site: str = ""
-    spans: tuple[Span, ...] = ()  # ascending, without overlap; wins over `label` when windows are cut
+    spans: tuple[Span, ...] = ()  # ascending, not overlapping; take precedence over `label` when windows are cut
     events: Events | None = None
     label: str | None = None  # of the recording as a whole
     part: str = ""  # of the database's official split: "train", "val" or "test"
     outcome: Mapping[str, float | str | None] = field(default_factory=dict)
     source: Path | None = None
-    truth: Mapping[str, Any] = field(default_factory=dict)  # what a simulator knows and a reader does not
+    truth: Mapping[str, Any] = field(default_factory=dict)  # what a simulator knows and no reader could
 
     def __post_init__(self) -> None:
         if self.samples.ndim != 2 or len(self.channels) != len(self.samples) or len(self.units) != len(self.samples):
@@ -66,7 +66,7 @@ class Recording:
             raise DataError(f"recording {self.id}: the channel names {join_words(self.channels)} are not all different")
         check_sampling_rate(self.rate_hz, f"recording {self.id}")
         if not np.isfinite(self.samples).any():
-            raise DataError(f"recording {self.id}: no channel has a finite sample, so there is nothing to use: leave it out")
+            raise DataError(f"recording {self.id}: no channel has a finite sample, expected at least one: leave it out")
         self._check_spans_and_events()
 
     def _check_spans_and_events(self) -> None:
@@ -91,12 +91,12 @@ class Recording:
         return self.length / self.rate_hz
 
     def channel(self, name: str) -> NDArray[np.float32]:
-        """(n,) samples of the channel so named."""
+        """(n,) samples of a channel. Raises DataError naming the channels there are."""
         row: NDArray[np.float32] = self.samples[self.channel_index(name)]
         return row
 
     def channel_index(self, name: str) -> int:
-        """The row of a channel; raises DataError naming the channels there are."""
+        """The row of a channel. Raises DataError naming the channels there are."""
         if name not in self.channels:
             raise DataError(
                 f"recording {self.id}: channel {name!r} is missing, there are {join_words(self.channels)}"
@@ -116,7 +116,7 @@ def check_sampling_rate(rate_hz: float, where: str) -> None:
 
 @dataclass(frozen=True)
 class LoadedRecordings:
-    """What a folder or manifest gave: the recordings that could be read, and the problems of those that could not."""
+    """The recordings of a folder or manifest that could be read, and the problems of those that could not."""
 
     recordings: list[Recording]
     problems: list[InputProblem] = field(default_factory=list)
@@ -126,7 +126,7 @@ class LoadedRecordings:
 def read_recordings(
     items: Iterable[Item], read: Callable[[Item], Recording], on_bad_input: OnBadInput = "stop"
 ) -> LoadedRecordings:
-    """Reads every item; one that raises DataError, or repeats an id, stops everything or is listed and skipped."""
+    """Reads every item. One that raises DataError or repeats an id is raised, or listed and skipped under "skip"."""
     loaded = LoadedRecordings([])
     seen: dict[str, Path | None] = {}
     for item in items:
@@ -157,7 +157,7 @@ def read_folder(
 
 
 def recording_summary(recording: Recording) -> dict[str, Any]:
-    """What a person asks first: duration, rate, share missing per channel, seconds per label or events per label."""
+    """Duration, rate, share missing per channel, and seconds and events per label of a recording."""
     seconds: dict[str, float] = {}
     for start, stop, label in label_runs(recording):
         seconds[label] = seconds.get(label, 0.0) + (stop - start) / recording.rate_hz
@@ -178,7 +178,7 @@ def recording_summary(recording: Recording) -> dict[str, Any]:
 
 
 def codes_to_spans(codes: NDArray[Any], names: Mapping[int, str], ignored: Iterable[int], where: str) -> tuple[Span, ...]:
-    """A label code per sample → the runs of codes that have a name.
+    """A label code per sample → the runs of the codes that have a name.
 
     Raises DataError for a code that is neither named nor ignored.
     """
@@ -186,8 +186,8 @@ def codes_to_spans(codes: NDArray[Any], names: Mapping[int, str], ignored: Itera
     starts = np.concatenate([[0], edges]).astype(int)
     stops = np.concatenate([edges, [len(codes)]]).astype(int)
     known = set(names) | set(ignored)
-    if strange := sorted(set(codes[starts].tolist()) - known):
-        raise DataError(f"{where}: unknown label code {strange[0]}; the known codes are {join_words(map(str, sorted(known)))}")
+    if unknown := sorted(set(codes[starts].tolist()) - known):
+        raise DataError(f"{where}: unknown label code {unknown[0]}; the known codes are {join_words(map(str, sorted(known)))}")
     runs = zip(starts.tolist(), stops.tolist(), codes[starts].tolist(), strict=True)
     return tuple(Span(start, stop, names[code]) for start, stop, code in runs if code in names)
 

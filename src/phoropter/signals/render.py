@@ -1,14 +1,14 @@
-"""Windows of a signal → pictures: spectrogram, scalogram, trace, cardiotocogram; a batch at a time.
+"""Windows of a signal → images: spectrogram, scalogram, trace, cardiotocogram plot; a batch at a time.
 
-What a picture is, is plain data (`Spectrogram`, `Scalogram`, `Trace`, `Ctg`); `render` turns a batch of windows into
-uint8 pictures by it. A window's picture depends on that window and the description alone, never on its batch, so that a
-picture at prediction time equals the one of training. Low frequencies are at the bottom, time runs from left to right.
+A representation is plain data (`Spectrogram`, `Scalogram`, `Trace`, `CtgPlot`); `render_windows` turns a batch of windows into
+uint8 images by it. The image of a window depends on the window and the representation, never on the rest of the batch, so that
+an image at prediction time equals the one of training. Low frequencies are at the bottom; time runs from left to right.
 
-Where three colour channels would be equal only one is made, (m, S, S); `rgb` repeats it without copying.
+Where the three colour channels would be equal only one is made, (m, S, S); `repeat_to_rgb` repeats it without copying.
 
-Grey values (ours; the SONIC paper names only SciPy's spectrogram function): power is taken to decibels, clipped to the
-greatest value less `floor_db`, and stretched to 0..255, per window or over a range given from outside (`ranges`, `pooled`:
-one subject, or a training fold). Scaling comes before resizing.
+Grey values (our choice; the SONIC paper names only SciPy's spectrogram function): power is converted to decibels, clipped to the
+highest value minus `floor_db`, and stretched to 0..255, per window or over a given range (`ranges`, `pool_ranges`: of a subject).
+Scaling comes before resizing.
 
     m  windows    n  samples    F  frequencies    T  time steps    K  samples of a segment    S  pixels a side
 """
@@ -32,16 +32,16 @@ FloatArray = NDArray[np.floating[Any]]
 Size = Annotated[int, Field(ge=8, le=2048)]  # pixels a side
 
 _CHUNK_SIZE = 16  # windows at a time: their intermediate arrays stay near the processor
-_POWER_FLOOR = 1e-20  # power below which nothing is told apart
+_POWER_FLOOR = 1e-20  # lower powers are taken for this one, so that their logarithm is finite
 
 
 class Spectrogram(Spec):
     """Power over time and frequency.
 
-    "paper" is `scipy.signal.spectrogram` by its defaults (Tukey 0.25, segments of 256 samples, 32 shared), resized
-    bilinearly; at 700 Hz and 5 s it has 129 × 15 values. "dense" has as many frequencies and time steps as pixels and is
-    not resized: segments of `segment_s` under a Hann window, frequencies 0..`max_hz`; at 700 Hz, 5 s and 224 pixels these
-    are SciPy's with nperseg 378, noverlap 364, nfft 4096.
+    "paper" is `scipy.signal.spectrogram` with its defaults (Tukey window 0.25, segments of 256 samples that overlap by 32),
+    resized bilinearly; at 700 Hz and 5 s it has 129 × 15 values. "dense" has as many frequencies and time steps as pixels and is
+    not resized: segments of `segment_s` under a Hann window, frequencies 0..`max_hz`; at 700 Hz, 5 s and 224 pixels it equals
+    SciPy's with nperseg 378, noverlap 364, nfft 4096.
     """
 
     kind: Literal["spectrogram"] = "spectrogram"
@@ -54,7 +54,7 @@ class Spectrogram(Spec):
 
 
 class Scalogram(Spec):
-    """Wavelet power over time and `voices` frequencies, equally spaced in their logarithm; rows resized bilinearly."""
+    """Wavelet power over time and `voices` log-spaced frequencies from `low_hz` to `high_hz`; rows are resized bilinearly."""
 
     kind: Literal["scalogram"] = "scalogram"
     size: Size = 224
@@ -67,7 +67,7 @@ class Scalogram(Spec):
 
 
 class Trace(Spec):
-    """The signal as a line, its axis from the least to the greatest value of the window unless `low` and `high` say so."""
+    """The signal as a line, on an axis from `low` to `high` (default: the window's lowest and highest value)."""
 
     kind: Literal["trace"] = "trace"
     size: Size = 224
@@ -77,10 +77,12 @@ class Trace(Spec):
 
 
 class CtgPlot(Spec):
-    """Heart rate, contractions and baseline as the three channels of one picture, each over its full height.
+    """Heart rate, contractions and baseline as the three colour channels of one image, each over its full height.
 
-    The axis 50..210 bpm is that of paper with 20 bpm/cm; for 30 bpm/cm use (30, 240). The paper followed does not say
-    which. In a sweep of the contractions' factor use uc_axis (0, 120), so that 120 is not clipped.
+    The axis 50..210 bpm is that of chart paper with 20 bpm/cm; use (30, 240) for 30 bpm/cm. The paper followed (Hemmi 2024) does
+    not tell which. When sweeping `clean.filter.uc_factor` up to 120, use uc_axis (0, 120), so that nothing is clipped.
+
+    style: "trace" a line; "strip" one shade of grey per column; "area" filled below the line
     """
 
     kind: Literal["ctg"] = "ctg"
@@ -91,44 +93,48 @@ class CtgPlot(Spec):
     pen: Pen = Pen()
 
 
-Representation = Spectrogram | Scalogram | Trace | CtgPlot  # told apart by `kind`
+Representation = Spectrogram | Scalogram | Trace | CtgPlot  # `kind` is the discriminator
 
 
-def render_windows(windows: FloatArray, rate_hz: float, picture: Representation, ranges: FloatArray | None = None) -> Bytes:
-    """Windows → pictures: (m, n) → (m, S, S); for `Ctg` (m, 3, n) → (m, S, S, 3), a view of three planes.
+def render_windows(
+    windows: FloatArray, rate_hz: float, representation: Representation, ranges: FloatArray | None = None
+) -> Bytes:
+    """Windows → uint8 images: (m, n) → (m, S, S); for `CtgPlot` (m, 3, n) → (m, S, S, 3), a transposed view of three planes.
 
-    ranges: (m, 2) lowest and highest value of each window's grey scale, in the units of `value_range`; not for `Ctg`.
-    Raises SpecError when the window does not suit the picture.
+    ranges: (m, 2) lowest and highest value of each window's grey scale, in the units of `value_range`; unused for `CtgPlot`
+    Raises SpecError for windows the representation cannot show, such as ones shorter than a segment.
     """
-    if isinstance(picture, CtgPlot):
-        return _render_ctg(windows, picture)
+    if isinstance(representation, CtgPlot):
+        return _render_ctg(windows, representation)
     if windows.ndim != 2:
-        raise SpecError(f"{type(picture).__name__.lower()}: expected windows of one channel (m, n), came shape {windows.shape}")
+        raise SpecError(
+            f"{type(representation).__name__.lower()}: expected windows of one channel (m, n), came shape {windows.shape}"
+        )
     windows = windows if windows.dtype.kind == "f" else windows.astype(np.float32)
-    out = np.empty((len(windows), picture.size, picture.size), np.uint8)
+    out = np.empty((len(windows), representation.size, representation.size), np.uint8)
     for at in range(0, len(windows), _CHUNK_SIZE):
-        values = _compute_values(windows[at : at + _CHUNK_SIZE], rate_hz, picture)
+        values = _compute_values(windows[at : at + _CHUNK_SIZE], rate_hz, representation)
         bounds = _window_ranges(values) if ranges is None else ranges[at : at + _CHUNK_SIZE]
-        out[at : at + _CHUNK_SIZE] = _values_to_pixels(values, _limit_ranges(bounds, picture), picture)
+        out[at : at + _CHUNK_SIZE] = _values_to_pixels(values, _limit_ranges(bounds, representation), representation)
     return out
 
 
-def repeat_to_rgb(pictures: Bytes) -> Bytes:
-    """(m, S, S) → (m, S, S, 3) with equal channels, without copying; pictures that have three stay as they are."""
-    return pictures if pictures.ndim == 4 else np.broadcast_to(pictures[..., None], (*pictures.shape, 3))
+def repeat_to_rgb(images: Bytes) -> Bytes:
+    """(m, S, S) → (m, S, S, 3) with equal channels, without copying; images with three channels are returned as they are."""
+    return images if images.ndim == 4 else np.broadcast_to(images[..., None], (*images.shape, 3))
 
 
-def value_range(windows: FloatArray, rate_hz: float, picture: Spectrogram | Scalogram | Trace) -> FloatArray:
-    """(m, n) → (m, 2) least and greatest value of each window as it would be drawn: dB, power, or the signal's own units."""
+def value_range(windows: FloatArray, rate_hz: float, representation: Spectrogram | Scalogram | Trace) -> FloatArray:
+    """(m, n) → (m, 2) lowest and highest rendered value of each window: in dB, power, or the signal's own units."""
     chunks = [
-        _window_ranges(_compute_values(windows[at : at + _CHUNK_SIZE], rate_hz, picture))
+        _window_ranges(_compute_values(windows[at : at + _CHUNK_SIZE], rate_hz, representation))
         for at in range(0, len(windows), _CHUNK_SIZE)
     ]
     return np.concatenate(chunks) if chunks else np.empty((0, 2), np.float32)
 
 
 def pool_ranges(ranges: FloatArray, groups: NDArray[Any]) -> FloatArray:
-    """(m, 2) ranges and (m,) groups, such as subjects → (m, 2): each window gets the range of its whole group."""
+    """(m, 2) ranges and (m,) groups, such as subjects → (m, 2): each window gets the range of all windows of its group."""
     _, member = np.unique(groups, return_inverse=True)
     low = np.full(member.max(initial=-1) + 1, np.inf, ranges.dtype)
     high = np.full(len(low), -np.inf, ranges.dtype)
@@ -137,14 +143,14 @@ def pool_ranges(ranges: FloatArray, groups: NDArray[Any]) -> FloatArray:
     return np.stack([low[member], high[member]], axis=1)
 
 
-def compute_spectrogram(windows: FloatArray, rate_hz: float, picture: Spectrogram) -> FloatArray:
-    """(m, n) → (m, F, T) power density (unit²/Hz) in the kind of number that came in, frequencies ascending.
+def compute_spectrogram(windows: FloatArray, rate_hz: float, representation: Spectrogram) -> FloatArray:
+    """(m, n) → (m, F, T) power density in unit²/Hz, of the input's dtype, frequencies ascending.
 
-    One matrix product a window: segments, less their mean, times the windowed sines and cosines. Equal to SciPy's
-    `spectrogram` (constant detrend, density) up to rounding, and several times faster than a transform per window.
+    One matrix product a window: the segments, minus their means, times windowed sines and cosines. Equal to SciPy's
+    `spectrogram` (constant detrend, density scaling) up to rounding, and several times faster than one transform per window.
     """
-    plan = _plan_spectrogram(picture, windows.shape[1], float(rate_hz), np.dtype(windows.dtype).name)
-    values = windows - windows[:, :1]  # a constant becomes exactly 0, instead of rounding noise that stretching would show
+    plan = _plan_spectrogram(representation, windows.shape[1], float(rate_hz), np.dtype(windows.dtype).name)
+    values = windows - windows[:, :1]  # a constant becomes exactly 0; its rounding noise would be stretched to full contrast
     segments = np.lib.stride_tricks.sliding_window_view(values, plan.length, axis=1)[:, plan.starts]  # (m, T, K)
     segments = segments - segments.mean(axis=2, keepdims=True)
     parts = plan.basis @ segments.swapaxes(1, 2)  # (m, 2F, T)
@@ -161,18 +167,23 @@ class _SpectrogramPlan:
 
 
 @lru_cache(maxsize=16)
-def _plan_spectrogram(picture: Spectrogram, n: int, rate_hz: float, dtype: str) -> _SpectrogramPlan:
+def _plan_spectrogram(representation: Spectrogram, n: int, rate_hz: float, dtype: str) -> _SpectrogramPlan:
     from scipy.signal import get_window
 
     kind: str | tuple[str, float] = "hann"
-    if picture.style == "paper":
+    if representation.style == "paper":
         length, kind, cycles = 256, ("tukey", 0.25), np.arange(129) / 256
         starts = np.arange(0, max(0, n - length + 1), length - 32)
     else:
-        if not 0 < picture.max_hz <= rate_hz / 2:
-            raise SpecError(f"spectrogram: expected 0 < max_hz <= {rate_hz / 2:g} (half the rate), came {picture.max_hz:g}")
-        length, cycles = round(picture.segment_s * rate_hz), np.linspace(0, picture.max_hz / rate_hz, picture.size)
-        starts = np.rint(np.linspace(0, max(0, n - length), picture.size)).astype(np.int64)
+        if not 0 < representation.max_hz <= rate_hz / 2:
+            raise SpecError(
+                f"spectrogram: expected 0 < max_hz <= {rate_hz / 2:g} (half the rate), came {representation.max_hz:g}"
+            )
+        length, cycles = (
+            round(representation.segment_s * rate_hz),
+            np.linspace(0, representation.max_hz / rate_hz, representation.size),
+        )
+        starts = np.rint(np.linspace(0, max(0, n - length), representation.size)).astype(np.int64)
     if n < length or length < 2:
         raise SpecError(f"spectrogram: segments of {length} samples in windows of {n}: use longer windows or shorter segments")
     window = get_window(kind, length)
@@ -183,32 +194,34 @@ def _plan_spectrogram(picture: Spectrogram, n: int, rate_hz: float, dtype: str) 
     return _SpectrogramPlan(length, starts, waves.astype(dtype))
 
 
-def compute_scalogram(windows: FloatArray, rate_hz: float, picture: Scalogram) -> FloatArray:
-    """(m, n) → (m, voices, S) wavelet power, the mean of each column's samples, frequencies ascending."""
+def compute_scalogram(windows: FloatArray, rate_hz: float, representation: Scalogram) -> FloatArray:
+    """(m, n) → (m, voices, S) wavelet power, averaged over the samples of each pixel column, frequencies ascending."""
     try:
         import pywt
     except ImportError as error:
-        raise MissingExtraError("PyWavelets", "signals", "drawing a scalogram") from error
+        raise MissingExtraError("PyWavelets", "signals", "rendering a scalogram") from error
 
-    if not 0 < picture.low_hz < picture.high_hz <= rate_hz / 2:
-        came = f"{picture.low_hz:g}..{picture.high_hz:g}"
+    if not 0 < representation.low_hz < representation.high_hz <= rate_hz / 2:
+        came = f"{representation.low_hz:g}..{representation.high_hz:g}"
         raise SpecError(f"scalogram: expected 0 < low_hz < high_hz <= {rate_hz / 2:g} (half the rate), came {came}")
-    if windows.shape[1] < picture.size:
-        raise SpecError(f"scalogram: windows of {windows.shape[1]} samples are fewer than its {picture.size} columns")
+    if windows.shape[1] < representation.size:
+        raise SpecError(f"scalogram: windows of {windows.shape[1]} samples are fewer than its {representation.size} columns")
     try:
-        pywt.ContinuousWavelet(picture.wavelet)
+        pywt.ContinuousWavelet(representation.wavelet)
     except ValueError as error:
         known = pywt.wavelist(kind="continuous")
-        hint = did_you_mean(picture.wavelet, known)
+        hint = did_you_mean(representation.wavelet, known)
         raise SpecError(
-            f"scalogram: the wavelet {picture.wavelet!r} is unknown; PyWavelets has {join_words(known, 20)}{hint}"
+            f"scalogram: the wavelet {representation.wavelet!r} is unknown; PyWavelets has {join_words(known, 20)}{hint}"
         ) from error
-    frequencies = np.geomspace(picture.low_hz, picture.high_hz, picture.voices)
-    scales = pywt.central_frequency(picture.wavelet) * rate_hz / frequencies
+    frequencies = np.geomspace(representation.low_hz, representation.high_hz, representation.voices)
+    scales = pywt.central_frequency(representation.wavelet) * rate_hz / frequencies
     values = windows - windows[:, :1]
     values -= values.mean(axis=1, keepdims=True)
-    wave, _ = pywt.cwt(values, scales, picture.wavelet, sampling_period=1 / rate_hz, method="fft", axis=1)  # (voices, m, n)
-    starts = column_starts(windows.shape[1], picture.size)
+    wave, _ = pywt.cwt(
+        values, scales, representation.wavelet, sampling_period=1 / rate_hz, method="fft", axis=1
+    )  # (voices, m, n)
+    starts = column_starts(windows.shape[1], representation.size)
     widths = np.diff(np.append(starts, windows.shape[1])).astype(windows.dtype)
     power = np.add.reduceat((wave * wave.conj()).real, starts, axis=2) / widths
     return np.asarray(np.swapaxes(power, 0, 1), windows.dtype)
@@ -217,19 +230,19 @@ def compute_scalogram(windows: FloatArray, rate_hz: float, picture: Scalogram) -
 # --- values → grey ----------------------------------------------------------------------------------------------------
 
 
-def _compute_values(windows: FloatArray, rate_hz: float, picture: Spectrogram | Scalogram | Trace) -> FloatArray:
-    """What is drawn: the signal itself, power, or decibels."""
-    if isinstance(picture, Trace):
+def _compute_values(windows: FloatArray, rate_hz: float, representation: Spectrogram | Scalogram | Trace) -> FloatArray:
+    """The values to render: the signal itself, power, or decibels."""
+    if isinstance(representation, Trace):
         return windows
     power = (
-        compute_spectrogram(windows, rate_hz, picture)
-        if isinstance(picture, Spectrogram)
-        else compute_scalogram(windows, rate_hz, picture)
+        compute_spectrogram(windows, rate_hz, representation)
+        if isinstance(representation, Spectrogram)
+        else compute_scalogram(windows, rate_hz, representation)
     )
-    if picture.scale == "linear":
+    if representation.scale == "linear":
         return power
     if np.isnan(power).any():
-        raise DataError("a window with missing samples has no spectrum: drop such windows when they are cut")
+        raise DataError("a window with missing samples has no spectrum: leave such windows out when cutting")
     level = np.maximum(power, power.dtype.type(_POWER_FLOOR))
     np.log10(level, out=level)
     level *= 10
@@ -241,21 +254,23 @@ def _window_ranges(values: FloatArray) -> FloatArray:
     return np.stack([np.fmin.reduce(flat, axis=1), np.fmax.reduce(flat, axis=1)], axis=1)
 
 
-def _limit_ranges(ranges: FloatArray, picture: Spectrogram | Scalogram | Trace) -> FloatArray:
-    """The range drawn: not deeper than the floor, or what the picture fixes."""
+def _limit_ranges(ranges: FloatArray, representation: Spectrogram | Scalogram | Trace) -> FloatArray:
+    """The rendered range: at most `floor_db` deep, or the axis the representation fixes."""
     bounds = np.array(ranges)
-    if isinstance(picture, Trace):
-        bounds[:, 0] = bounds[:, 0] if picture.low is None else picture.low
-        bounds[:, 1] = bounds[:, 1] if picture.high is None else picture.high
-    elif picture.scale == "log":
-        bounds[:, 0] = np.maximum(bounds[:, 0], bounds[:, 1] - picture.floor_db)
+    if isinstance(representation, Trace):
+        bounds[:, 0] = bounds[:, 0] if representation.low is None else representation.low
+        bounds[:, 1] = bounds[:, 1] if representation.high is None else representation.high
+    elif representation.scale == "log":
+        bounds[:, 0] = np.maximum(bounds[:, 0], bounds[:, 1] - representation.floor_db)
     return bounds
 
 
-def _values_to_pixels(values: FloatArray, bounds: FloatArray, picture: Spectrogram | Scalogram | Trace) -> Bytes | FloatArray:
-    """Pixels, or grey values that become pixels when they are cut off at the point."""
-    if isinstance(picture, Trace):
-        return draw_trace(values, bounds, picture.size, picture.pen)
+def _values_to_pixels(
+    values: FloatArray, bounds: FloatArray, representation: Spectrogram | Scalogram | Trace
+) -> Bytes | FloatArray:
+    """uint8 pixels, or float grey values that become pixels by truncation."""
+    if isinstance(representation, Trace):
+        return draw_trace(values, bounds, representation.size, representation.pen)
     low, high = bounds[:, 0, None, None], bounds[:, 1, None, None]
     stretch = np.where(high > low, 255 / np.where(high > low, high - low, 1), 0).astype(values.dtype)
     grey = (values - low) * stretch
@@ -263,16 +278,16 @@ def _values_to_pixels(values: FloatArray, bounds: FloatArray, picture: Spectrogr
     grey += 0.5  # for rounding; weights that sum to 1 carry it through the resizing
     rows, columns = grey.shape[1:]
     grey = grey[:, ::-1]
-    if rows != picture.size:
-        grey = bilinear_weights(rows, picture.size).astype(grey.dtype) @ grey
-    if columns != picture.size:
-        grey = grey @ bilinear_weights(columns, picture.size).astype(grey.dtype).T
+    if rows != representation.size:
+        grey = bilinear_weights(rows, representation.size).astype(grey.dtype) @ grey
+    if columns != representation.size:
+        grey = grey @ bilinear_weights(columns, representation.size).astype(grey.dtype).T
     return grey
 
 
 @lru_cache(maxsize=16)
 def bilinear_weights(length: int, size: int) -> NDArray[np.float64]:
-    """(size, length) weights that resize one side as Pillow's BILINEAR does: triangles, wider ones when shrinking."""
+    """(size, length) weights that resize one side as Pillow's BILINEAR does: triangles, widened when shrinking."""
     step = length / size
     reach = max(step, 1.0)
     centre = (np.arange(size) + 0.5)[:, None] * step
@@ -285,15 +300,17 @@ def bilinear_weights(length: int, size: int) -> NDArray[np.float64]:
 _CTG_STYLES: dict[str, Callable[..., Bytes]] = {"trace": draw_trace, "strip": draw_strip, "area": draw_area}
 
 
-def _render_ctg(windows: FloatArray, picture: CtgPlot) -> Bytes:
+def _render_ctg(windows: FloatArray, representation: CtgPlot) -> Bytes:
     if windows.ndim != 3 or windows.shape[1] != 3:
         raise SpecError(f"ctg: expected heart rate, contractions and baseline (m, 3, n), came shape {windows.shape}")
-    axes = np.array([picture.fhr_axis, picture.uc_axis, picture.fhr_axis], np.float32)
-    planes = np.empty((len(windows), 3, picture.size, picture.size), np.uint8)
+    axes = np.array([representation.fhr_axis, representation.uc_axis, representation.fhr_axis], np.float32)
+    planes = np.empty((len(windows), 3, representation.size, representation.size), np.uint8)
     for at in range(0, len(windows), _CHUNK_SIZE):
         for channel in range(3):
             values = windows[at : at + _CHUNK_SIZE, channel]
-            planes[at : at + _CHUNK_SIZE, channel] = _CTG_STYLES[picture.style](values, axes[channel], picture.size, picture.pen)
+            planes[at : at + _CHUNK_SIZE, channel] = _CTG_STYLES[representation.style](
+                values, axes[channel], representation.size, representation.pen
+            )
     return np.moveaxis(planes, 1, -1)
 
 

@@ -1,7 +1,7 @@
-"""Recordings with a known truth, for the demo, the tests and for trying a protocol before the data are there.
+"""Simulated recordings with a known truth, for the demo, for tests, and to try a protocol before there are data.
 
-`ecg_simulate` makes people at rest, under stress and amused (`simulate_ecg`); `ctg_simulate` makes births in hospitals with
-two kinds of devices (`simulate_ctg`). Every draw is named by seed, site and subject, never by its place in a queue.
+`ecg_simulate` simulates people at rest, under stress and amused (simulate_ecg.py); `ctg_simulate` simulates births in hospitals
+with two kinds of devices (simulate_ctg.py). Random numbers are seeded by cohort, site and subject, never by order of simulation.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Cardiotocograms from several hospitals whose truth is known: severity, every deceleration, the trace before it was spoilt.
+"""Simulated cardiotocograms from several hospitals with known truth: severity, every deceleration, the trace before artefacts.
 
-A latent risk z moves the heart rate (less variability, fewer accelerations, late decelerations, a terminal bradycardia)
-and the outcome. Late and early decelerations have the same shape: only their timing against the contractions tells them
-apart, so a model must look at both channels. Hospitals have two kinds of devices. In the training hospitals the device
-goes with the prevalence; in the unseen ones the two are swapped, so that a model which reads the device instead of the
-child does well in cross-validation and fails where it counts.
+A latent risk z changes the heart rate (less variability, fewer accelerations, late decelerations, a terminal bradycardia) and
+the outcome. Late and early decelerations have the same shape and differ only in their timing against the contractions, so a model
+must use both channels. Hospitals have two kinds of devices. In the training hospitals the device correlates with the prevalence;
+in the unseen ones the correlation is reversed, so a model that recognises the device does well in cross-validation and fails
+there.
 
-The figures are the specification's; shapes it leaves open (how a deceleration rises and falls, how long gaps last, how
-far a case mix differs) are ours. Values are bpm and arbitrary units, times seconds, unless the name says otherwise.
+The shape of a deceleration, the length of gaps and the spread of case mixes are our choice. Values are in bpm and arbitrary
+units, times in seconds, unless the name says otherwise.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _INTERCEPT = -2.85  # prevalence about 15 % over all hospitals
 
 
 class CtgMonitor(NamedTuple):
-    """What a cardiotocograph does to the truth."""
+    """How a cardiotocograph distorts the true signals."""
 
     step_bpm: float
     smoothing: int  # samples
@@ -56,24 +56,24 @@ class CtgEvent(NamedTuple):
 
 
 class CtgCohort(Spec):
-    """Which hospitals, how many births in each, how long."""
+    """How many hospitals, births in each, and seconds of each record."""
 
     hospitals: NonNegativeInt = 6
     unseen: NonNegativeInt = 2
     records: PositiveInt = 150
     length_s: float = Field(3600.0, ge=600)
     seed: int = 0
-    dec_gain: NonNegativeFloat = 1.0  # real traces near delivery are rougher: about 2
+    dec_gain: NonNegativeFloat = 1.0  # multiplies decelerations; real traces near delivery correspond to about 2
 
 
 @dataclass(frozen=True)
 class Hospital:
-    """A site with its patients and its devices."""
+    """A hospital with its patients and its devices."""
 
     name: str
     kind: Literal["university", "private"]
     device: Literal["A", "B"]
-    logit: float  # added to that of a bad outcome
+    logit: float  # added to the logit of a bad outcome
     case_mix: float  # mean of z
     bias_bpm: float
     dropout: float  # median share of a record that is lost
@@ -81,13 +81,13 @@ class Hospital:
 
 
 def ctg_simulate(cohort: CtgCohort | None = None) -> list[Recording]:
-    """All births of all hospitals, "hospital-1" … and "unseen-1" …; the same cohort gives the same arrays."""
+    """All births of all hospitals, "hospital-1" … and "unseen-1" …; equal cohorts give equal arrays."""
     cohort = cohort or CtgCohort()
     return [ctg_simulate_birth(cohort, site, number) for site in ctg_hospitals(cohort) for number in range(1, cohort.records + 1)]
 
 
 def ctg_hospitals(cohort: CtgCohort) -> list[Hospital]:
-    """The cohort's hospitals: university and private in turn; devices are swapped in the unseen ones."""
+    """The cohort's hospitals, university and private in turn; devices are swapped in the unseen ones."""
     names = [f"hospital-{i + 1}" for i in range(cohort.hospitals)] + [f"unseen-{i + 1}" for i in range(cohort.unseen)]
     sites = []
     for place, name in enumerate(names):
@@ -110,7 +110,7 @@ def ctg_hospitals(cohort: CtgCohort) -> list[Hospital]:
 
 
 def ctg_simulate_birth(cohort: CtgCohort, site: Hospital, number: int) -> Recording:
-    """One birth: FHR and UC at 4 Hz, outcome as in CTU-UHB. `truth`: z, severity, events, device, trace (FHR before it)."""
+    """One birth: FHR and UC at 4 Hz, outcome as in CTU-UHB. `truth`: z, severity, events, device, trace (undistorted FHR)."""
     name = f"{site.name}-{number:04d}"
     rng = named_generator(cohort.seed, "ctg", site.name, number)
     z = float(rng.normal(site.case_mix, 1))
@@ -158,7 +158,7 @@ def _draw_accelerations(rng: np.random.Generator, severity: float, length_s: flo
 def _draw_decelerations(
     rng: np.random.Generator, severity: float, contractions: list[CtgEvent], cohort: CtgCohort
 ) -> list[CtgEvent]:
-    """At most one after each contraction, and perhaps the one that does not recover."""
+    """At most one deceleration after each contraction, and perhaps a final bradycardia."""
     events = []
     for contraction in contractions:
         peak = contraction.onset_s + contraction.length_s / 2
@@ -187,7 +187,7 @@ def _draw_contractions(rng: np.random.Generator, length_s: float) -> list[CtgEve
 
 
 def add_event(trace: Floats, event: CtgEvent) -> None:
-    """Adds an event to a trace in place: a raised cosine; variable decelerations and bradycardias turn at their ends only."""
+    """Adds an event to a trace in place: a raised cosine; variable decelerations and bradycardias ramp at their ends only."""
     first = max(0, int(event.onset_s * RATE_HZ))
     last = min(len(trace), int((event.onset_s + event.length_s) * RATE_HZ) + 1)
     part = (np.arange(first, last) / RATE_HZ - event.onset_s) / event.length_s
@@ -217,7 +217,7 @@ def _measure_heart_rate(rng: np.random.Generator, trace: Floats, site: Hospital,
 
 
 def _measure_contractions(rng: np.random.Generator, contractions: list[CtgEvent], n: int, device: CtgMonitor) -> Floats:
-    """Contractions over a resting level that somebody sets to another value now and then."""
+    """Contractions above a resting level that staff reset now and then."""
     centre = np.array([event.onset_s + event.length_s / 2 for event in contractions])
     width = np.array([event.length_s / 4 for event in contractions])
     height = np.array([event.depth for event in contractions])

@@ -1,12 +1,11 @@
-"""Electrocardiograms of people at rest, under stress and amused, whose truth is known.
+"""Simulated electrocardiograms of people at rest, under stress and amused, with known truth.
 
-A subject differs from others in heart rate, its modulation by breath and blood pressure, and the shape of the beat;
-stress and amusement shift these by amounts that differ between subjects. So the class can be learnt, less well than one
-person can be told from another: windows drawn at random make every classifier look better than held-out subjects do,
-which is what the simulator is for. The figures are the specification's, close to published norms; what it leaves open
-(how frequencies wander, how wander is coloured) is ours.
+Subjects differ in heart rate, its modulation by breathing and blood pressure, and the shape of the beat; stress and amusement
+shift these by amounts that differ between subjects. So the class can be learnt, but persons are easier to tell apart than
+classes: splitting windows at random makes every classifier look better than holding subjects out, which the simulator shows.
+Parameters are close to published norms; how frequencies and the baseline wander is our choice.
 
-Beats come from integrating 1/RR, each beat is five Gaussians (P Q R S T); after McSharry et al., IEEE Trans. Biomed.
+Beats come from integrating 1/RR; each beat is a sum of five Gaussians (P, Q, R, S, T), after McSharry et al., IEEE Trans. Biomed.
 Eng. 50(3), 2003, without their differential equations. Values are mV, times seconds unless the name says otherwise.
 """
 
@@ -33,9 +32,9 @@ _AMPLITUDES = np.array([0.12, -0.10, 1.0, -0.22, 0.28])  # P Q R S T, mV
 _WIDTHS = np.array([22.0, 9.0, 10.0, 10.0, 45.0]) / 1000  # standard deviations, s
 _OFFSETS = np.array([-170.0, -28.0, 0.0, 30.0, 270.0]) / 1000  # from the beat, s
 _SCALES_WITH_RR = np.array([True, False, False, False, True])  # P and T move with the square root of RR
-_REACH_SD = 4.0  # standard deviations of a wave that are drawn
+_REACH_SD = 4.0  # standard deviations after which a wave is cut off
 
-# what a condition adds: heart rate in bpm, logarithms of RSA, LF, T, EMG and motion, breath in Hz; each (mean, sd)
+# Shift by condition, (mean, standard deviation) each: heart rate in bpm, breathing in Hz, logarithms of the others.
 _CONDITION_SHIFTS: dict[str, dict[str, tuple[float, float]]] = {
     "stress": {
         "rate_bpm": (10.0, 7.0),
@@ -59,7 +58,7 @@ _CONDITION_SHIFTS: dict[str, dict[str, tuple[float, float]]] = {
 
 
 class EcgCohort(Spec):
-    """Who is simulated, for how long in each condition, and whether anything but the heart is heard."""
+    """Which people are simulated, for how long in each condition, and whether noise is added."""
 
     subjects: PositiveInt = 15
     seed: int = 0
@@ -67,13 +66,13 @@ class EcgCohort(Spec):
     baseline_s: PositiveFloat = 240.0
     stress_s: PositiveFloat = 136.0
     amusement_s: PositiveFloat = 78.0
-    between_s: NonNegativeFloat = 20.0  # before, between and after; the shifts fade in and out here, and it has no label
+    between_s: NonNegativeFloat = 20.0  # before, between and after conditions, without a label; the shifts fade in and out here
     noise: bool = True
     site: str = "simulator"
 
 
 def ecg_simulate(cohort: EcgCohort | None = None) -> list[Recording]:
-    """One recording a subject, channel ECG. The same cohort gives the same arrays; no subject depends on the others."""
+    """One recording per subject, channel ECG. Equal cohorts give equal arrays; a subject does not depend on the others."""
     cohort = cohort or EcgCohort()
     return [ecg_simulate_subject(cohort, number) for number in range(1, cohort.subjects + 1)]
 
@@ -103,7 +102,7 @@ def ecg_simulate_subject(cohort: EcgCohort, number: int) -> Recording:
 
 
 def ecg_as_wesad(recording: Recording) -> dict[str, Any]:
-    """The recording as a WESAD pickle holds it: `signal.chest.ECG` (N, 1) float64 and `label` (N,) int32."""
+    """The recording in the layout of a WESAD pickle: `signal.chest.ECG` (N, 1) float64 and `label` (N,) int32."""
     label = np.zeros(recording.length, np.int32)
     for start, stop, condition in recording.spans:
         label[start:stop] = CONDITION_CODES[condition]
@@ -131,7 +130,7 @@ def _draw_subject(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _draw_condition_shift(rng: np.random.Generator, condition: str) -> dict[str, float]:
-    """What a condition does to this subject; nothing at baseline."""
+    """The shift of a condition for this subject; zeros at baseline."""
     sizes = _CONDITION_SHIFTS.get(condition, dict.fromkeys(_CONDITION_SHIFTS["stress"], (0.0, 0.0)))
     return {name: float(rng.normal(mean, sd)) for name, (mean, sd) in sizes.items()}
 
@@ -208,7 +207,7 @@ def _integrate_phase(rng: np.random.Generator, frequency_hz: Floats) -> Floats:
 
 
 def ornstein_uhlenbeck(rng: np.random.Generator, count: int, step_s: float, memory_s: float, sd: float) -> Floats:
-    """An Ornstein–Uhlenbeck process in its stationary state: (count,) values `step_s` apart that forget over `memory_s`."""
+    """An Ornstein–Uhlenbeck process in its stationary state: (count,) values `step_s` apart with correlation time `memory_s`."""
     from scipy.signal import lfilter
 
     keep = np.exp(-step_s / memory_s)
@@ -217,7 +216,7 @@ def ornstein_uhlenbeck(rng: np.random.Generator, count: int, step_s: float, memo
 
 
 def sum_gaussians(centre_s: Floats, sd_s: Floats, height: Floats, length: int, rate_hz: float) -> Floats:
-    """The sum of Gaussian bumps as (length,) samples; those of one call are drawn as wide as the widest needs."""
+    """The sum of Gaussian bumps as (length,) samples; all bumps of a call are evaluated over the support of the widest."""
     if not len(centre_s):
         return np.zeros(length)
     reach = int(np.ceil(_REACH_SD * sd_s.max() * rate_hz))

@@ -1,10 +1,10 @@
 """Windows cut from recordings, as a table.
 
-A window is a row (recording, start, stop, label), never a copy of samples: overlapping windows of a long recording stay
-cheap, and who overlaps whom can be read off the table.
+A window is a row (recording, start, stop, label), never a copy of samples, so overlapping windows of a long recording are cheap
+and overlaps can be read off the table.
 
-Left out on purpose: mixing sampling rates (a spectrogram of a resampled signal is a different picture), and merging
-classes before runs are found (two conditions that touch stay two runs).
+Left out on purpose: mixing sampling rates (a resampled signal has another spectrogram), and merging classes before runs are
+found (two conditions that touch stay two runs).
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class WindowRule(Spec):
 
 @dataclass(frozen=True, eq=False)
 class WindowTable:
-    """A table of N windows in order of recording and time, and what was left out."""
+    """N windows in order of recording and time, and counts of those left out."""
 
     recording: NDArray[np.int64]  # (N,) index into the recordings it was made from
     start: NDArray[np.int64]  # (N,) first sample
     stop: NDArray[np.int64]  # (N,) one past the last
     label: NDArray[np.str_]  # (N,) class name
     dropped: Mapping[str, int] = field(default_factory=dict)  # reason → windows
-    problems: tuple[InputProblem, ...] = ()  # recordings that gave none because they are too short
+    problems: tuple[InputProblem, ...] = ()  # recordings too short for a window
 
     def __len__(self) -> int:
         return len(self.recording)
@@ -70,10 +70,10 @@ def sliding_windows(
     labels: Mapping[str, str] | None = None,
     channels: Sequence[str] | None = None,
 ) -> WindowTable:
-    """Windows inside unbroken runs of one label: floor((L - length)/step) + 1 of a run of L samples.
+    """Windows inside unbroken runs of one label: floor((L - length)/step) + 1 for a run of L samples.
 
-    labels: span label → class name; labels it does not name are left out (None keeps all, under their own names).
-    channels: those in which a NaN drops the window (None: all).
+    labels: span label → class name; other labels are left out (None: keep all, under their own names)
+    channels: a NaN in one of these drops the window (None: any channel)
     """
     _check_labels(labels, {run.label for r in recordings for run in label_runs(r)})
     length, step = rule.length_and_step(common_sampling_rate(recordings))
@@ -117,7 +117,7 @@ def event_windows(
 def extract_windows(
     recordings: Sequence[Recording], table: WindowTable, rows: NDArray[np.int64], channels: Sequence[str]
 ) -> NDArray[np.float32]:
-    """The samples of some rows of the table: (rows, channels, samples). Raises DataError when a channel is missing."""
+    """(m, channels, samples) of m rows of the table. Raises DataError when a channel is missing."""
     at = {int(i): [recordings[i].channel_index(name) for name in channels] for i in np.unique(table.recording[rows])}
     places = zip(table.recording[rows].tolist(), table.start[rows].tolist(), table.stop[rows].tolist(), strict=True)
     cuts = [recordings[index].samples[at[index], start:stop] for index, start, stop in places]
@@ -127,7 +127,7 @@ def extract_windows(
 def make_window_table(
     rows: list[WindowRow], length: int, dropped: Mapping[str, int], problems: Sequence[InputProblem] = ()
 ) -> WindowTable:
-    """Rows (recording, start, class) of windows of one length → the table."""
+    """Rows (recording, start, class) of windows of `length` samples → the table."""
     recording = np.array([row[0] for row in rows], np.int64)
     start = np.array([row[1] for row in rows], np.int64)
     return WindowTable(recording, start, start + length, np.array([row[2] for row in rows], np.str_), dropped, tuple(problems))
@@ -137,12 +137,12 @@ def _drop_nan_windows(recordings: Sequence[Recording], table: WindowTable, chann
     """Drops and counts the windows with a NaN in one of the channels (None: in any)."""
     keep = np.ones(len(table), bool)
     for index in np.unique(table.recording):
-        recording, mine = recordings[index], table.recording == index
+        recording, here = recordings[index], table.recording == index
         chosen = range(len(recording.channels)) if channels is None else [recording.channel_index(name) for name in channels]
         missing = np.isnan(recording.samples[list(chosen)]).any(0)
         if missing.any():
             before = np.concatenate([[0], np.cumsum(missing)])
-            keep[mine] = before[table.stop[mine]] == before[table.start[mine]]
+            keep[here] = before[table.stop[here]] == before[table.start[here]]
     if keep.all():
         return table
     dropped = {**table.dropped, "nan": int((~keep).sum())}
@@ -151,9 +151,9 @@ def _drop_nan_windows(recordings: Sequence[Recording], table: WindowTable, chann
 
 
 def common_sampling_rate(recordings: Sequence[Recording]) -> float:
-    """The rate all recordings have; raises DataError naming the first that differs, and when there are none."""
+    """The sampling rate of all recordings in Hz. Raises DataError where one differs, and where there are no recordings."""
     if not recordings:
-        raise DataError("windows: there is no recording to cut")
+        raise DataError("windows: expected at least one recording, came none")
     first = recordings[0]
     for recording in recordings:
         if recording.rate_hz != first.rate_hz:
@@ -165,7 +165,7 @@ def common_sampling_rate(recordings: Sequence[Recording]) -> float:
 
 
 def _check_labels(labels: Mapping[str, str] | None, present: set[str]) -> None:
-    """A class none of whose labels occurs is a slip of the pen; a label that happens to be absent is not."""
+    """Raises DataError for a class none of whose labels occurs, which is probably a typing error; single labels may be absent."""
     for wanted in sorted(set(labels.values())) if labels else ():
         words = [label for label, name in labels.items() if name == wanted] if labels else []
         if not present & set(words):

@@ -8,8 +8,8 @@
     eegmat   36 people at rest and doing mental arithmetic, EEG and ECG at 500 Hz. Zyma et al., Data 4(1):14, 2019. Open Data
              Commons Attribution.
 
-None of their records is shipped. A record whose length or checksum contradicts its header is refused: a shifted or
-half-copied signal looks like a signal. Left out on purpose: multi-segment records, channels sampled at different rates.
+Their records are not shipped. A record whose length or checksum contradicts its header is refused, because a shifted or
+half-copied signal still looks like a signal. Left out on purpose: multi-segment records, channels sampled at different rates.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def read_wfdb(path: Path, channels: Sequence[str] | None = None, rate_hz: float 
 
 
 def select_channels(recording: Recording, channels: Sequence[str]) -> Recording:
-    """The recording with these channels alone, in this order; raises DataError when one is missing."""
+    """The recording with only these channels, in this order. Raises DataError where one is missing."""
     rows = [recording.channel_index(name) for name in channels]
     units = tuple(recording.units[row] for row in rows)
     return replace(recording, samples=recording.samples[rows], channels=tuple(channels), units=units)
@@ -78,7 +78,7 @@ def _check_size(file: Path, rows: list[int], header: Any) -> None:
     if not file.is_file():
         raise DataError(f"{file}: this signal file, named by the header beside it, is missing: copy the record again")
     if header.fmt[rows[0]] not in _BYTES_PER_SAMPLE:
-        return  # compressed: wfdb finds out for itself
+        return  # compressed: wfdb checks it when reading
     expected = math.ceil(header.sig_len * len(rows) * _BYTES_PER_SAMPLE[header.fmt[rows[0]]]) + (header.byte_offset[rows[0]] or 0)
     padding = 3 if header.fmt[rows[0]] in ("212", "310", "311") else 0  # packed formats may end in a filled word
     if not expected <= file.stat().st_size <= expected + padding:
@@ -89,14 +89,14 @@ def _check_size(file: Path, rows: list[int], header: Any) -> None:
 
 
 def _check_signal(record: Any, stem: Path) -> None:
-    """Compares the 16-bit sums in the header with the samples; a header without sums is taken at its word."""
+    """Compares the samples with the 16-bit checksums of the header, where it has them."""
     if record.d_signal.shape != (record.sig_len, record.n_sig):
         raise DataError(f"{stem}.dat: expected {(record.sig_len, record.n_sig)} samples, came {record.d_signal.shape}")
     sums = record.d_signal.astype(np.int64).sum(axis=0)
-    for name, said, found in zip(record.sig_name, record.checksum or [], sums.tolist(), strict=False):
-        if said is not None and (found - said) % 65536:
+    for name, expected, actual in zip(record.sig_name, record.checksum or [], sums.tolist(), strict=False):
+        if expected is not None and (actual - expected) % 65536:
             raise DataError(
-                f"{stem}.dat: the checksum of signal {name} is {found % 65536}, its header says {said % 65536}: "
+                f"{stem}.dat: the checksum of signal {name} is {actual % 65536}, expected {expected % 65536} as in its header: "
                 "the file is damaged or belongs to another header; copy the record again"
             )
 
@@ -104,7 +104,7 @@ def _check_signal(record: Any, stem: Path) -> None:
 # --- CTU-UHB ----------------------------------------------------------------------------------------------------------
 
 _OUTCOME_LINE = re.compile(r"^#([^-].*?)\s+(-?[\d.]+|NaN)\s*$")
-_SIGNED_OUTCOMES = ("BE", "BDecf")  # -1 is a base excess, everywhere else it means unknown
+_SIGNED_OUTCOMES = ("BE", "BDecf")  # here -1 is a value; everywhere else it means unknown
 
 
 def read_ctu(path: Path) -> Recording:
@@ -117,7 +117,7 @@ def read_ctu(path: Path) -> Recording:
 def parse_ctu_outcome(text: str) -> dict[str, float | str | None]:
     """The outcome lines `#Key   value` of a CTU-UHB header; None is unknown.
 
-    The block of neonatology was never filled in, says so ("NotReadyYet"), and is left out.
+    The neonatology block is marked "NotReadyYet" and left out.
     """
     outcome: dict[str, float | str | None] = {}
     ready = True
@@ -144,23 +144,23 @@ def read_mitdb(path: Path) -> Recording:
 
 
 def read_annotations(path: Path, extension: str, length: int) -> tuple[Events, tuple[Span, ...]]:
-    """The beats of a WFDB annotation file, and the spans between its rhythm changes. An unknown symbol is a DataError."""
+    """The beats of a WFDB annotation file, and the spans between its rhythm changes. Raises DataError for an unknown symbol."""
     wfdb = _import_wfdb()
     file = path.with_suffix(f".{extension}")
     elements = ["symbol", "label_store"]
-    found = _read_or_raise(file, lambda: wfdb.rdann(str(path.with_suffix("")), extension, return_label_elements=elements))
-    for symbol, code in zip(found.symbol, found.label_store, strict=True):
+    notes = _read_or_raise(file, lambda: wfdb.rdann(str(path.with_suffix("")), extension, return_label_elements=elements))
+    for symbol, code in zip(notes.symbol, notes.label_store, strict=True):
         if symbol not in _BEAT_SYMBOLS and symbol not in _OTHER_SYMBOLS:
             raise DataError(f"{file}: unknown label code {code}; the beats are {' '.join(sorted(_BEAT_SYMBOLS))}")
-    beat = np.array([symbol in _BEAT_SYMBOLS for symbol in found.symbol], bool)
-    at = np.asarray(found.sample, np.int64)
+    beat = np.array([symbol in _BEAT_SYMBOLS for symbol in notes.symbol], bool)
+    at = np.asarray(notes.sample, np.int64)
     if len(at) and not (at.min() >= 0 and at.max() < length):
         raise DataError(f"{file}: an annotation at sample {at.max()} leaves the {length} samples: it is another record's")
-    notes = zip(at.tolist(), found.aux_note, strict=True)
-    rhythm = [(start, note.strip("\0 ").lstrip("(")) for start, note in notes if note.startswith("(")]
+    aux_notes = zip(at.tolist(), notes.aux_note, strict=True)
+    rhythm = [(start, note.strip("\0 ").lstrip("(")) for start, note in aux_notes if note.startswith("(")]
     stops = [start for start, _ in rhythm[1:]] + [length] * bool(rhythm)
     spans = [Span(start, stop, name) for (start, name), stop in zip(rhythm, stops, strict=True) if start < stop]
-    return Events(at[beat], np.array(found.symbol, np.str_)[beat]), tuple(spans)
+    return Events(at[beat], np.array(notes.symbol, np.str_)[beat]), tuple(spans)
 
 
 # --- EDF --------------------------------------------------------------------------------------------------------------

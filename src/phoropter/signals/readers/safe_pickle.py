@@ -1,13 +1,13 @@
-"""Reading a pickle of arrays without running anything it says.
+"""Reads a pickle of arrays without executing any code it names.
 
-A pickle is a program. `load_arrays` gives it a machine that knows five words: NumPy's array and dtype and the function
-that makes an empty array, under their old and new module names, and Latin-1 encoding for bytes written by Python 3 at an
-old protocol. All five are stand-ins of ours: no class or function of any library is within the program's reach. An
-array is built here, from its bytes, after its size has been compared with its shape. Whatever else the program names
-raises `pickle.UnpicklingError`, as does every other fault, and nothing has been run.
+A pickle is a program that may call what it can import. `load_arrays` lets it import five names only: NumPy's array, its dtype,
+the function that makes an empty array (under its old and new module), and the Latin-1 encoder for bytes written by Python 3 at an
+old protocol. All five are stand-ins defined here, so the program reaches no class or function of any library. An array is built
+here from its bytes, after its size was checked against its shape. Any other name, and every other fault, raises
+`pickle.UnpicklingError` before anything has run.
 
-What comes out is walked once more: dicts, lists, strings, numbers and arrays of numbers, no larger together than four
-times the file.
+The result is then checked in full: dicts, lists, strings, numbers and numeric arrays, together at most four times as large as
+the file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_GROWTH = 4  # bytes of arrays per byte of file
 
 
 class _StandIn:
-    """What a pickle's program may name. It has no state of its own for the program to change."""
+    """A name that a pickle may import. It has no state that the pickle could change."""
 
     __slots__ = ()
 
@@ -36,7 +36,7 @@ class _StandIn:
 
 
 class _NdArrayClass(_StandIn):
-    """Stands for the class numpy.ndarray, which a pickle only names; it cannot be called."""
+    """Stands for the class numpy.ndarray, which a pickle only names and never calls."""
 
     __slots__ = ()
 
@@ -133,10 +133,10 @@ def load_arrays_file(path: Path) -> Any:
 
 
 def _replace_stand_ins(root: list[Any], limit: int) -> None:
-    """Walks everything reachable once, puts arrays where their stand-ins are, and refuses what is not plain data."""
-    total, seen, waiting = 0, {id(root)}, [cast(Any, root)]
-    while waiting:
-        holder = waiting.pop()
+    """Replaces the stand-ins of arrays, visiting every reachable object once; refuses anything that is not plain data."""
+    total, seen, pending = 0, {id(root)}, [cast(Any, root)]
+    while pending:
+        holder = pending.pop()
         for key, value in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
             if isinstance(holder, dict) and not isinstance(key, (str, int)):
                 raise pickle.UnpicklingError(f"expected text or whole numbers as keys, came {type(key).__name__}")
@@ -145,7 +145,7 @@ def _replace_stand_ins(root: list[Any], limit: int) -> None:
                 total += value.array.nbytes if id(value) not in seen else 0
             elif type(value) in (dict, list):
                 if id(value) not in seen:
-                    waiting.append(value)
+                    pending.append(value)
             elif type(value) not in (str, int, float):
                 raise pickle.UnpicklingError(f"expected arrays, text and numbers, came {type(value).__name__}")
             seen.add(id(value))

@@ -5,7 +5,7 @@ The manifest is a CSV or Parquet file with one row a recording and these columns
     path         the recording's file, relative to the manifest: .csv, .parquet, .hea or .edf
     rate_hz      samples a second; required for .csv and .parquet, checked against the header of .hea and .edf
     label        the recording's class, or
-    spans        a CSV with columns start_s, stop_s, label (or start, stop in samples): which part is what
+    spans        a CSV with columns start_s, stop_s, label (or start, stop in samples): the labelled parts
     id           default: the path without its ending
     subject      default: the id
     site         hospital or device
@@ -44,7 +44,7 @@ _TIME_COLUMNS = ("time", "time_s", "t", "timestamp", "index")
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One line of a manifest; a cell is text, None where it is empty."""
+    """One line of a manifest; cells are text, None where empty."""
 
     line: str  # "manifest.csv line 3"
     folder: Path
@@ -54,7 +54,7 @@ class ManifestRow:
         return self.line
 
     def parse_rate_hz(self, required: bool) -> float | None:
-        """The rate; raises DataError when it is required and missing, or no number above zero."""
+        """The rate in Hz. Raises DataError where it is required and missing, or not a number above zero."""
         text = self.cells.get("rate_hz")
         if text is None and not required:
             return None
@@ -64,7 +64,7 @@ class ManifestRow:
         return value
 
     def parse_channels(self) -> list[str] | None:
-        """Names separated by `;`, or by spaces where there is no `;`."""
+        """Channel names separated by `;`, or by spaces where there is no `;`."""
         text = self.cells.get("channels")
         if text is None:
             return None
@@ -97,7 +97,7 @@ def read_manifest(
 
 
 def is_manifest(path: Path) -> bool:
-    """Whether a table lists recordings and is none itself: it has a column `path`. What cannot be read lists none."""
+    """Whether a table is a manifest: it has a column `path`. A file that cannot be read is not one."""
     if path.suffix.lower() == ".parquet":
         import pyarrow as pa
         from pyarrow import parquet
@@ -116,7 +116,7 @@ def read_manifest_row(row: ManifestRow, readers: Mapping[str, RowReader]) -> Rec
     if name is None:
         raise DataError(f"{row.line}: the path is empty")
     if label is not None and spans is not None:
-        raise DataError(f"{row.line}: it has both a label and a spans file; keep the one that holds")
+        raise DataError(f"{row.line}: it has both a label and a spans file: keep one")
     file = row.folder / name
     if file.suffix.lower() not in readers:
         raise DataError(f"{row.line}: {name} should end in {join_words(readers)}")
@@ -134,7 +134,7 @@ def read_manifest_row(row: ManifestRow, readers: Mapping[str, RowReader]) -> Rec
 
 
 def read_signal_table(path: Path, rate_hz: float, channels: list[str] | None = None, unit: str = "") -> Recording:
-    """A CSV or Parquet file with one column a channel and one line a sample; id and subject are the file's name."""
+    """A CSV or Parquet file with one column per channel and one line per sample; id and subject are the file's name."""
     check_sampling_rate(rate_hz, str(path))
     table = _read_bounded_table(path, MAX_BYTES, skip_blank_lines=False)  # a blank line of a single column is a missing sample
     there = {name: _is_numeric(table[name]) for name in table.columns}
@@ -152,7 +152,7 @@ def read_signal_table(path: Path, rate_hz: float, channels: list[str] | None = N
 
 
 def read_spans(path: Path, rate_hz: float) -> tuple[Span, ...]:
-    """A CSV of labelled stretches → spans in samples, in order of time."""
+    """A CSV of labelled intervals → spans in samples, in order of time."""
     table = _read_text_table(path)
     in_seconds = {"start_s", "stop_s"} <= set(table.columns)
     first, last, scale = ("start_s", "stop_s", rate_hz) if in_seconds else ("start", "stop", 1.0)
@@ -172,8 +172,8 @@ def read_spans(path: Path, rate_hz: float) -> tuple[Span, ...]:
 # --- cells ------------------------------------------------------------------------------------------------------------
 
 
-def _read_bounded_table(path: Path, limit: int, **how: Any) -> pd.DataFrame:
-    """A bounded CSV or Parquet file, names of columns stripped; `how` is for read_csv."""
+def _read_bounded_table(path: Path, limit: int, **options: Any) -> pd.DataFrame:
+    """Reads a CSV or Parquet file of at most `limit` bytes and strips column names; `options` go to read_csv."""
     import pandas as pd
 
     if not path.is_file():
@@ -185,7 +185,7 @@ def _read_bounded_table(path: Path, limit: int, **how: Any) -> pd.DataFrame:
             _check_parquet(path)
             table = pd.read_parquet(path)
         else:
-            table = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True, **how)
+            table = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True, **options)
     except DataError:
         raise
     except Exception as error:  # pandas and pyarrow raise of every kind on a damaged table
@@ -197,7 +197,7 @@ def _read_bounded_table(path: Path, limit: int, **how: Any) -> pd.DataFrame:
 
 
 def _read_text_table(path: Path) -> pd.DataFrame:
-    """A manifest or list of spans; text stays text, so that subject 007 keeps its zeros and site NA its name."""
+    """Reads a manifest or list of spans as text, so that subject 007 keeps its zeros and site NA its name."""
     return _read_bounded_table(path, MAX_MANIFEST_BYTES, dtype=str, keep_default_na=False)
 
 
@@ -207,7 +207,7 @@ def _table_cells(table: pd.DataFrame) -> list[dict[str, str | None]]:
 
 
 def _cell_text(value: Any) -> str | None:
-    """A cell as text, None when it is empty; Parquet's 4.0 is 4."""
+    """A cell as text, None where empty; Parquet's 4.0 becomes 4."""
     if value is None or value is not value or str(value) == "<NA>":
         return None
     if isinstance(value, float) and value.is_integer():
@@ -238,7 +238,7 @@ def _is_numeric(column: pd.Series[Any]) -> bool:
 
 
 def _first_text(column: pd.Series[Any]) -> str:
-    """The first cell that is no number, for a message."""
+    """The first cell that is not a number, for a message."""
     return next((str(value) for value in column if isinstance(_parse_number(str(value)), str)), str(column.dtype))
 
 

@@ -4,10 +4,10 @@
 (baseline, ~20 min), the Trier social stress test (~11 min), funny clips (amusement, ~6.5 min), meditation. Baseline is
 first; stress and amusement swap between subjects, so that condition and time on test are mixed. ECG and a label per
 sample at 700 Hz; units inside the pickle are undocumented (probably mV): never rely on absolute amplitude. The
-distribution asks for citation of the paper; none of it is shipped here.
+distribution asks users to cite the paper; it is not shipped here.
 
-A subject's file is a pickle of about 1 GB, written by Python 2. It is read by a machine that knows arrays and nothing
-else (`arrays_only`), and once: the ECG and the labels are kept as .npz under the digest of the file.
+A subject's file is a pickle of about 1 GB, written by Python 2. It is read once, by an unpickler that can make arrays and nothing
+else (safe_pickle.py); ECG and labels are then cached as .npz under the digest of the file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 import zipfile
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,18 +37,10 @@ TASKS = {
 MAX_BYTES = 8 * 1024**3
 
 
-class ProtocolPhase(NamedTuple):
-    """One line of the protocol: what was done from when to when, in seconds of the session."""
-
-    name: str
-    start_s: float
-    stop_s: float
-
-
 def read_wesad_subject(path: Path, cache: Path | None = None) -> Recording:
-    """`S2.pkl` → its chest ECG with the conditions as spans. With a `cache` folder the conversion is done once per file.
+    """`S2.pkl` → its chest ECG with the conditions as spans. With a `cache` folder, a file is converted once.
 
-    Raises DataError for a file of another layout, of another subject than its name says, or that tries to run anything.
+    Raises DataError for another layout, a subject that differs from the file's name, and a pickle that is not plain arrays.
     """
     if not path.is_file():
         raise DataError(f"{path}: this file is missing: expected the WESAD layout S2/S2.pkl … S17/S17.pkl")
@@ -62,7 +54,9 @@ def read_wesad_subject(path: Path, cache: Path | None = None) -> Recording:
             _save_converted(kept, *converted)
     subject, ecg, codes = converted
     if subject != path.stem:
-        raise DataError(f"{path}: it holds subject {subject!r}, its name says {path.stem!r}: is it a copy of another's file?")
+        raise DataError(
+            f"{path}: it holds subject {subject!r}, expected {path.stem!r} as in its name: is it a copy of another file?"
+        )
     spans = codes_to_spans(codes, CONDITION_NAMES, IGNORED_CODES, str(path))
     return Recording(subject, subject, ecg[None], ("ECG",), ("mV",), RATE_HZ, spans=spans, source=path)
 
@@ -71,40 +65,8 @@ def read_wesad_folder(root: Path, cache: Path | None = None, on_bad_input: OnBad
     """All subjects of a WESAD folder, in order of number. Raises DataError when there is none."""
     found = {int(match[1]): path for path in root.glob("S*/S*.pkl") if (match := re.fullmatch(r"S(\d+)", path.stem))}
     if not found:
-        raise DataError(f"{root}: no S2/S2.pkl … S17/S17.pkl in this folder, so it is not WESAD's")
+        raise DataError(f"{root}: no S2/S2.pkl … S17/S17.pkl in this folder, so it is not a WESAD folder")
     return read_recordings([found[number] for number in sorted(found)], partial(read_wesad_subject, cache=cache), on_bad_input)
-
-
-def read_protocol_phases(path: Path) -> list[ProtocolPhase]:
-    """`S2_quest.csv` → the phases in order; reading and self-report breaks (bRead, sRead, fRead) are left out."""
-    lines = [line.rstrip(";\r\n ").split(";") for line in path.read_text(encoding="latin-1").splitlines()]
-    rows = {line[0].strip("# :").upper(): [word.strip() for word in line[1:]] for line in lines if line[0].startswith("#")}
-    missing = {"ORDER", "START", "END"} - set(rows)
-    if missing:
-        raise DataError(f"{path}: expected the lines # ORDER, # START and # END, {sorted(missing)[0]} is missing")
-    named = [row for row in zip(rows["ORDER"], rows["START"], rows["END"], strict=False) if row[0]]
-    return [
-        ProtocolPhase(name, minutes_to_s(start, path), minutes_to_s(stop, path))
-        for name, start, stop in named
-        if name not in ("bRead", "sRead", "fRead")
-    ]
-
-
-def minutes_to_s(text: str, where: Path | str = "schedule") -> int:
-    """Minutes.seconds as text whose trailing zeros were lost → seconds.
-
-    >>> minutes_to_s("7.08"), minutes_to_s("50.3"), minutes_to_s("28")
-    (428, 3030, 1680)
-    """
-    match = re.fullmatch(r"(\d+)(?:\.(\d{1,2}))?", text)
-    if match is None or int((match[2] or "0").ljust(2, "0")) > 59:
-        raise DataError(f"{where}: expected minutes.seconds such as 7.08, came {text!r}")
-    return int(match[1]) * 60 + int((match[2] or "0").ljust(2, "0"))
-
-
-def raw_to_mv(raw: NDArray[Any]) -> NDArray[np.float64]:
-    """The 16-bit counts of the raw chest files (SX_respiban.txt) → mV."""
-    return (np.asarray(raw, np.float64) / 2**16 - 0.5) * 3.0
 
 
 def _convert_pickle(path: Path) -> tuple[str, NDArray[np.float32], NDArray[np.uint8]]:
@@ -139,7 +101,7 @@ def _check_numbers(path: Path, name: str, array: Any, kinds: str, shapes: tuple[
 
 
 def _load_converted(file: Path) -> tuple[str, NDArray[np.float32], NDArray[np.uint8]] | None:
-    """What an earlier conversion left; None when there is none or it cannot be read."""
+    """The result of an earlier conversion; None where there is none, or it cannot be read."""
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
             return str(kept["subject"]), kept["ecg"], kept["label"]
