@@ -20,5 +20,5 @@ study = ph.Study(
 if __name__ == "__main__":
     out = sys.argv[1] if len(sys.argv) > 1 else "runs/probe-or-all"
     results = study.run(out, device="cpu", quiet=True)
-    print(results.table().groupby("candidate")["accuracy"].agg(["mean", "std"]).round(3))
+    print(results.to_dataframe().groupby("candidate")["accuracy"].agg(["mean", "std"]).round(3))
     print("report:", results.report())
