@@ -1,4 +1,4 @@
-"""AutoAugment (Cubuk et al. 2019) and RandAugment (Cubuk et al. 2020), done by torchvision with our draws."""
+"""AutoAugment (Cubuk et al. 2019) and RandAugment (Cubuk et al. 2020): torchvision's operations under our random numbers."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from phoropter.training.augmentation.randomness import (
 
 
 def draw_policy_parameters(step: spec.AutoAugment | spec.RandAugment, draws: AugmentationDraws, shape: Shape) -> DrawnParameters:
-    _load_apply_op()  # imported here, in one thread
+    _load_apply_op()  # imported now: the threads of the pipeline must not race for the import
     return draws.per_image_uniforms(step.kind, 5 if isinstance(step, spec.AutoAugment) else 2 * step.ops)
 
 
 def apply_autoaugment(step: spec.AutoAugment, picture: Bytes, row: list[float]) -> Bytes:
-    which, chances, signs = row[0], row[1:3], row[3:5]
+    pair_number, chances, signs = row[0], row[1:3], row[3:5]
     pairs, space = _load_policy(step.policy), _magnitude_levels(10, spatial_shape(picture))
     operations = []
-    for (name, probability, level), chance, sign in zip(pairs[int(which * len(pairs))], chances, signs, strict=True):
+    for (name, probability, level), chance, sign in zip(pairs[int(pair_number * len(pairs))], chances, signs, strict=True):
         if chance < probability:
             operations.append((name, _signed_magnitude(space[name], level, sign)))
     return _apply_operations(picture, operations, step.fill)
@@ -39,7 +39,7 @@ def apply_autoaugment(step: spec.AutoAugment, picture: Bytes, row: list[float]) 
 def apply_randaugment(step: spec.RandAugment, picture: Bytes, row: list[float]) -> Bytes:
     space = _magnitude_levels(31, spatial_shape(picture))
     names = ["Identity", *(name for name in space if name != "Invert")]  # the fourteen of Cubuk et al. 2020
-    drawn = [(names[int(which * len(names))], sign) for which, sign in zip(row[::2], row[1::2], strict=True)]
+    drawn = [(names[int(number * len(names))], sign) for number, sign in zip(row[::2], row[1::2], strict=True)]
     operations = [(n, _signed_magnitude(space[n], step.magnitude, sign)) for n, sign in drawn if n != "Identity"]
     return _apply_operations(picture, operations, step.fill)
 
@@ -62,7 +62,7 @@ def _apply_operations(picture: Bytes, operations: list[tuple[str, float]], fill:
 
 @cache
 def _load_apply_op() -> tuple[Callable[..., Image.Image], Any]:
-    """How torchvision does one operation of a policy; private there, and compared with its AutoAugment in the tests."""
+    """torchvision's function for one operation of a policy; it is private there, and the tests compare it with AutoAugment."""
     return timm_compat.import_torchvision("transforms.autoaugment")._apply_op, timm_compat.import_torchvision(
         "transforms"
     ).InterpolationMode.NEAREST
@@ -70,13 +70,13 @@ def _load_apply_op() -> tuple[Callable[..., Image.Image], Any]:
 
 @cache
 def _load_policy(name: str) -> list[Any]:
-    """The 25 pairs ((operation, probability, level), …) as torchvision has them."""
+    """The 25 pairs ((operation, probability, level), …) of torchvision."""
     module = timm_compat.import_torchvision("transforms.autoaugment")
     return list(module.AutoAugment(module.AutoAugmentPolicy(name)).policies)
 
 
 @cache
 def _magnitude_levels(count: int, shape: Shape) -> dict[str, tuple[list[float], bool]]:
-    """Operation → its magnitudes at `count` levels, and whether they come with either sign; as torchvision has them."""
+    """Operation → its magnitudes at `count` levels, and whether their sign is drawn, as in torchvision."""
     space = timm_compat.import_torchvision("transforms.autoaugment").AutoAugment()._augmentation_space(count, shape)
     return {name: (m.tolist() if m.ndim else [], signed) for name, (m, signed) in space.items()}

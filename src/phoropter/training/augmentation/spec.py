@@ -1,10 +1,12 @@
-"""What a training picture goes through, as plain data (no torch): the steps of an augmentation, in order.
+"""Augmentation of training images as plain data (no torch): its steps, in order.
 
-In a study: `none`, a step's name, a mapping of one name to its options, or a list of these:
-`augment: [{crop: {padding: 4}}, hflip, {cutmix: {alpha: 0.5}}]`. First what moves and colours one picture, then what cuts a piece
-out of it, last what mixes two of them; each step at most once, because its draws are named after it.
+In a study: `none`, the name of a step, a mapping of one name to its options, or a list of these:
+`augment: [{crop: {padding: 4}}, hflip, {cutmix: {alpha: 0.5}}]`. Steps that move or colour an image come
+first, then cutouts, last a step that mixes two images. Each step is used at most once, because its random numbers are named
+after it. `module:NAME` is an AugmentationStep of the user's own (custom_step.py).
 
-Left out: fills by the mean of the data set (a view would then depend on the training rows), and policies learnt on the data.
+Left out: filling with the mean of the dataset (an augmented image would then depend on the training rows), and policies learned
+on the data.
 """
 
 from __future__ import annotations
@@ -42,10 +44,10 @@ class VerticalFlip(Spec):
 
 
 class RandomCrop(Spec):
-    """A piece of the picture, at a random place (Krizhevsky et al. 2012: 224 of 256; He et al. 2016: 32 after padding by 4).
+    """A crop at a random place (Krizhevsky et al. 2012: 224 of 256; He et al. 2016: 32 after padding by 4).
 
-    size:    side of the piece; not given: the picture's own
-    padding: pixels of grey level `fill` put around the picture first
+    size:    side of the crop in pixels; None: the side of the image
+    padding: pixels of grey level `fill` added on every side first
     """
 
     kind: Literal["crop"] = "crop"
@@ -57,16 +59,16 @@ class RandomCrop(Spec):
     def _check_size_or_padding(self) -> RandomCrop:
         if self.size is None and not self.padding:
             raise ValueError(
-                "crop needs size (the side of the piece) or padding (pixels put around the picture); give one of them"
+                "crop needs size (the side of the crop) or padding (pixels added around the image); give one of them"
             )
         return self
 
 
 class RandomResizedCrop(Spec):
-    """A piece of random area and shape, resized with antialiasing (Szegedy et al. 2015).
+    """A crop of random area and aspect ratio, resized with antialiasing (Szegedy et al. 2015).
 
-    scale: smallest and largest share of the picture's area · ratio: smallest and largest width / height
-    size:  side after resizing; not given: the picture's own
+    scale: smallest and largest share of the image's area · ratio: smallest and largest width / height
+    size:  side after resizing in pixels; None: the side of the image
     """
 
     kind: Literal["resized-crop"] = "resized-crop"
@@ -84,7 +86,7 @@ class RandomResizedCrop(Spec):
 
 
 class RandomRotation(Spec):
-    """Turn about the middle by an angle drawn evenly from ±`degrees`, bilinear; what comes from outside has grey level `fill`."""
+    """Rotation about the centre by an angle uniform in ±`degrees`, bilinear; the outside has grey level `fill`."""
 
     kind: Literal["rotate"] = "rotate"
     degrees: float = Field(default=15.0, gt=0, le=180)
@@ -92,7 +94,7 @@ class RandomRotation(Spec):
 
 
 class PcaLighting(Spec):
-    """A shift along the principal components of ImageNet's colours (Krizhevsky et al. 2012, §4.1); sigma: their deviation."""
+    """A shift along the principal components of ImageNet's colours (Krizhevsky et al. 2012, §4.1); sigma: its scale."""
 
     kind: Literal["pca_lighting"] = "pca_lighting"
     sigma: float = Field(default=0.1, gt=0, le=10)
@@ -101,7 +103,7 @@ class PcaLighting(Spec):
 class ColorJitter(Spec):
     """Brightness, contrast, saturation and hue, in this order, after Howard 2013 (arXiv 1312.5402).
 
-    brightness, contrast, saturation: the factor is drawn evenly from 1 ± it · hue: the shift from ± it, in turns of the circle
+    brightness, contrast, saturation: the factor is uniform in 1 ± this · hue: the shift is uniform in ± this, in turns
     """
 
     kind: Literal["color_jitter"] = "color_jitter"
@@ -120,7 +122,7 @@ class ColorJitter(Spec):
 
 
 class AutoAugment(Spec):
-    """One of 25 learnt pairs of operations a picture (Cubuk et al. 2019); `fill`: grey level of what comes from outside."""
+    """One of 25 learned pairs of operations per image (Cubuk et al. 2019); `fill`: grey level of the outside."""
 
     kind: Literal["autoaugment"] = "autoaugment"
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
@@ -128,7 +130,7 @@ class AutoAugment(Spec):
 
 
 class RandAugment(Spec):
-    """`ops` operations drawn evenly, all at `magnitude` of 30 (Cubuk et al. 2020); `fill` as in AutoAugment."""
+    """`ops` uniformly drawn operations, all at `magnitude` of 30 (Cubuk et al. 2020); `fill` as in AutoAugment."""
 
     kind: Literal["randaugment"] = "randaugment"
     ops: int = Field(default=2, ge=1, le=10)
@@ -137,12 +139,12 @@ class RandAugment(Spec):
 
 
 class CutOut(Spec):
-    """A box is painted over with grey level `fill`, white as in the CTG paper (after DeVries & Taylor 2017).
+    """Fills a box with grey level `fill`, by default white as in Hemmi 2024 (after DeVries & Taylor 2017).
 
-    p:          with which a batch (or, with `per_sample`, a picture) is cut at all
-    alpha:      the box covers 1 − λ of the picture before it is clipped to it, λ ~ Beta(alpha, alpha)
-    per_sample: a box for each picture instead of one for the batch
-    box_size:   a square of this side instead, as DeVries & Taylor's 112 of 224; alpha is then not used
+    p:          probability that a batch (with `per_sample`: an image) is cut at all
+    alpha:      the box covers 1 − λ of the image before it is clipped at the border, λ ~ Beta(alpha, alpha)
+    per_sample: a box for each image instead of one for the batch
+    box_size:   a square of this side in pixels instead, as 112 of 224 in DeVries & Taylor; excludes alpha
     """
 
     kind: Literal["cutout"] = "cutout"
@@ -162,9 +164,9 @@ class CutOut(Spec):
 
 
 class SlitCutOut(Spec):
-    """A slit of the full height is painted over, the same span of time in every channel (Hemmi 2024); options as CutOut's.
+    """Fills a slit of the full height: the same span of time in every channel (Hemmi 2024). Options as in CutOut.
 
-    width: area: 1 − λ of the picture, as the box of CutOut has · sqrt: as wide as that box
+    width: area: 1 − λ of the image, the area of CutOut's box · sqrt: the width of that box
     """
 
     kind: Literal["slit-cutout"] = "slit-cutout"
@@ -176,7 +178,7 @@ class SlitCutOut(Spec):
 
 
 class MixUp(Spec):
-    """Two pictures and their labels averaged, λ ~ Beta(alpha, alpha) of the first (Zhang et al. 2018; 0.2 is their ImageNet's).
+    """Averages two images and their labels, the first with weight λ ~ Beta(alpha, alpha) (Zhang et al. 2018; 0.2 on ImageNet).
 
     p and per_sample as in CutOut
     """
@@ -188,7 +190,7 @@ class MixUp(Spec):
 
 
 class CutMix(Spec):
-    """A box of CutOut's size filled from another picture of the batch, labels mixed by area (Yun et al. 2019)."""
+    """Fills a box of CutOut's size from another image of the batch; labels are mixed by area (Yun et al. 2019)."""
 
     kind: Literal["cutmix"] = "cutmix"
     p: Probability = 0.5
@@ -197,7 +199,7 @@ class CutMix(Spec):
 
 
 class SlitCutMix(Spec):
-    """A slit of SlitCutOut's size filled from another picture of the batch, labels mixed by area (Hemmi 2024)."""
+    """Fills a slit of SlitCutOut's size from another image of the batch; labels are mixed by area (Hemmi 2024)."""
 
     kind: Literal["slit-cutmix"] = "slit-cutmix"
     p: Probability = 0.5
@@ -238,19 +240,19 @@ StepSpec = Annotated[
 
 
 def has_mixing_step(steps: Sequence[Any]) -> bool:
-    """Whether pictures and labels of a batch are mixed."""
+    """Whether images and labels of a batch are mixed."""
     return any(isinstance(step, MixingStep) for step in steps)
 
 
 def batch_dependent(steps: Sequence[Any]) -> bool:
-    """Whether a view depends on the batch it is in: one draw serves all its pictures, or two of them are mixed."""
+    """Whether an augmented image depends on its batch: one draw serves all its images, or two of them are mixed."""
     return has_mixing_step(steps) or any(isinstance(step, CutoutStep) and not step.per_sample for step in steps)
 
 
 def parse_steps(value: Any) -> list[Any]:
-    """The short forms → a list of mappings with `kind`; steps that are Specs already stay.
+    """The short forms → a list of mappings with `kind`, Specs and AugmentationSteps.
 
-    Raises ValueError, one sentence, for an unknown step, one given twice, two that contradict each other, and a wrong order.
+    Raises ValueError, in one sentence, for an unknown step, one given twice, two that contradict each other, and a wrong order.
     """
     if value is None or value in ("none", ["none"]):
         return []
@@ -288,18 +290,18 @@ def _raise_on_conflicts(kinds: Sequence[str]) -> None:
     for kind in kinds:
         if kinds.count(kind) > 1:
             raise ValueError(f"{kind} is given twice; keep one")
-    for what, rivals in _MUTUALLY_EXCLUSIVE.items():
-        there = [kind for kind in kinds if kind in rivals]
-        if len(there) > 1:
-            raise ValueError(f"{there[0]} and {there[1]} contradict each other: both {what}; keep one")
+    for effect, rivals in _MUTUALLY_EXCLUSIVE.items():
+        given = [kind for kind in kinds if kind in rivals]
+        if len(given) > 1:
+            raise ValueError(f"{given[0]} and {given[1]} contradict each other: both {effect}; keep one")
 
 
 def _raise_on_wrong_order(kinds: Sequence[str]) -> None:
     for before, after in pairwise(kinds):
-        if _STEP_STAGES.get(before, 0) > _STEP_STAGES.get(after, 0):  # a step of the user's own moves and colours one picture
+        if _STEP_STAGES.get(before, 0) > _STEP_STAGES.get(after, 0):  # one of the user's own moves or colours
             raise ValueError(
-                f"{after} stands after {before}: first comes what moves and colours one picture, then what cuts out of it, "
-                f"last what mixes two; write {after} before {before}"
+                f"{after} stands after {before}: steps that move or colour an image come first, then cutouts, last a step that "
+                f"mixes two images; write {after} before {before}"
             )
 
 
@@ -310,7 +312,7 @@ _STEP_STAGES: dict[str, int] = {
     **dict.fromkeys(("mixup", "cutmix", "slit-cutmix"), 2),
 }
 _MUTUALLY_EXCLUSIVE: dict[str, tuple[str, ...]] = {
-    "cut a piece to train on": ("crop", "resized-crop"),
+    "crop the image": ("crop", "resized-crop"),
     "are policies": ("autoaugment", "randaugment"),
-    "mix two pictures": ("mixup", "cutmix", "slit-cutmix"),
+    "mix two images": ("mixup", "cutmix", "slit-cutmix"),
 }
