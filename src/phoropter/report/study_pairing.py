@@ -27,8 +27,9 @@ from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats import compare as stats_compare
-from phoropter.results.stats.bootstrap import MIN_UNITS, UnitRows
+from phoropter.results.stats.bootstrap import MIN_UNITS
 from phoropter.results.stats.compare import Verdict
+from phoropter.results.stats.held_out_rows import HeldOutRows, paired_influences
 from phoropter.results.stats.optimism import ProtocolGap, compute_protocol_gaps
 from phoropter.results.stats.paired_tests import adjust_holm
 from phoropter.results.store import Store
@@ -167,9 +168,7 @@ def _compare_pairs(found: StudyPair, wanted: list[tuple[str, str]]) -> StudyPair
     else:
         units = _unit_names(a) & _unit_names(b)
         basis = "rows" if len(units) >= MIN_UNITS and found.n_common_rows else "unpaired"
-        sheets = {
-            (s.label, n): _CandidateRows.from_side(s, n) for s, n in {*((a, x) for x, _ in wanted), *((b, y) for _, y in wanted)}
-        }
+        sheets = {(s.label, n): _held_out_rows(s, n) for s, n in {*((a, x) for x, _ in wanted), *((b, y) for _, y in wanted)}}
         pairs = [
             _compare_by_unit(found.metric, sheets[a.label, x], sheets[b.label, y], basis == "rows", (x, y)) for x, y in wanted
         ]
@@ -206,41 +205,20 @@ def _compare_by_split(found: StudyPair, x: str, y: str) -> CrossStudyComparison:
     return CrossStudyComparison(x, y, *values, c.difference, c.low, c.high, c.p, c.p, c.n_units, "cannot tell")
 
 
-@dataclass(frozen=True, eq=False)
-class _CandidateRows:
-    """All held-out rows of one candidate: the metric, and (U,) its slopes by the weight of each of the units (U,), sorted."""
-
-    rows: UnitRows
-    probabilities: Floats
-    units: NDArray[np.str_]
-
-    @classmethod
-    def from_side(cls, side: StudySide, name: str) -> _CandidateRows:
-        said = [p for line in side.find_candidate(name).runs if (p := side.store.run(line.key).load_predictions()) is not None]
-        units = np.concatenate([p.ids if p.groups is None else p.groups for p in said])
-        runs = np.repeat(np.arange(len(said)), [len(p.labels) for p in said])
-        labels = np.concatenate([p.labels for p in said])
-        return cls(UnitRows(labels, units, runs), np.concatenate([p.probabilities for p in said]), np.unique(units))
+def _held_out_rows(side: StudySide, name: str) -> HeldOutRows:
+    return HeldOutRows.from_predictions(side.store.run(line.key).load_predictions() for line in side.find_candidate(name).runs)
 
 
-def _compare_by_unit(
-    metric: str, a: _CandidateRows, b: _CandidateRows, paired: bool, names: tuple[str, str]
-) -> CrossStudyComparison:
+def _compare_by_unit(metric: str, a: HeldOutRows, b: HeldOutRows, paired: bool, names: tuple[str, str]) -> CrossStudyComparison:
     from scipy.special import stdtr, stdtrit
 
-    (first, ours), (second, theirs) = (
-        a.rows.compute_influences(metric, a.probabilities),
-        b.rows.compute_influences(metric, b.probabilities),
-    )
     if paired:
-        units = np.union1d(a.units, b.units)
-        slopes = np.zeros(len(units))
-        slopes[np.searchsorted(units, a.units)] += ours
-        slopes[np.searchsorted(units, b.units)] -= theirs
-        count = len(units)
+        first, second, slopes = paired_influences(metric, a, b)
+        count = len(slopes)
     else:
-        slopes = np.concatenate([ours, -theirs])
-        count = min(len(ours), len(theirs))
+        (first, by_a), (second, by_b) = a.compute_influences(metric), b.compute_influences(metric)
+        slopes = np.concatenate([by_a, -by_b])
+        count = min(len(by_a), len(by_b))
     difference, error = first - second, float(np.sqrt(np.square(slopes).sum()))
     if count < MIN_UNITS or np.isnan(difference) or not error > 0:
         nothing = float("nan")

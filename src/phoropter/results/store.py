@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import StoreError
-from phoropter.core.files import atomic_write, atomic_write_folder, file_lock, remove_unfinished, write_json
+from phoropter.core.files import atomic_write, atomic_write_folder, file_lock, read_json, remove_unfinished, write_json
 from phoropter.results.metrics.registry import softmax
 
 FORMAT_VERSION = 1
@@ -323,12 +323,7 @@ def _load_arrays(path: Path) -> dict[str, Any]:
 
 def read_bounded_json(path: Path) -> Any:
     """A JSON file of bounded size. Raises StoreError when it is missing, too large or malformed."""
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise StoreError(f"{path} has more than {MAX_JSON_BYTES:,} bytes and is not read")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read as JSON: {error}") from None
+    return read_json(path, MAX_JSON_BYTES, StoreError)
 
 
 def write_progress_note(folder: Path, note: Mapping[str, Any]) -> None:

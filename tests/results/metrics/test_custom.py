@@ -270,7 +270,7 @@ ROOT = ph.Metric("root", compute=root_mean_probability, range=(0, 1), value_with
 
 
 def test_a_study_by_a_metric_of_ones_own_is_run_ranked_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In two processes, by module:NAME; reported with its code, and without it from what the runs recorded."""
+    """Named by module:NAME; reported with its code, and without it from what the runs recorded."""
     from phoropter.report.conclusion import write_conclusion
     from phoropter.report.summary.collect import collect_summary
     from phoropter.report.summary.compare import compare_candidates
@@ -287,7 +287,7 @@ def test_a_study_by_a_metric_of_ones_own_is_run_ranked_and_reported(tmp_path: Pa
     )
     with trust_code(tmp_path):
         (study,) = read_study(tmp_path / "study.yaml")
-        store = execute_study(study, tmp_path / "out", lambda event: None, 2, ComputeOptions("cpu", threads=1))
+        store = execute_study(study, tmp_path / "out", lambda event: None, 1, ComputeOptions("cpu", threads=1))
         summary = collect_summary(store)
         assert summary.metrics[:2] == ("root", "accuracy") and summary.ranking_metric.title == "root"
         for candidate in summary.candidates:

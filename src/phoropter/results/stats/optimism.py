@@ -1,32 +1,34 @@
-"""What a laxer protocol would have claimed: the same candidates with groups on both sides and with groups kept apart.
+"""Optimism of a protocol with groups on both sides: the same candidates under it, and with groups held out.
 
-Both studies test the same people, so the interval of the gap is that of one draw of people, used for both: to first order (the
-infinitesimal jackknife, Efron 1982, ch. 6), each group drawn with all its rows of both studies.
+Both studies test the same groups (people), so the interval of the gap is that of one draw of groups, used for both: to first
+order (the infinitesimal jackknife, Efron 1982, ch. 6), each group drawn with all its rows of both studies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from phoropter.core.errors import StoreError, did_you_mean
 from phoropter.core.seeds import named_generator
 from phoropter.results.metrics.registry import get_metric, metric_names, register_stored_metric
-from phoropter.results.stats.bootstrap import MIN_UNITS, RESAMPLES, ConfidenceInterval, UnitRows
+from phoropter.results.stats.bootstrap import MIN_UNITS, RESAMPLES, ConfidenceInterval
+from phoropter.results.stats.held_out_rows import HeldOutRows, paired_influences
+from phoropter.results.stats.resampling import resampled_sums
 from phoropter.results.store import Run, Store
 
-Floats = NDArray[np.float64]
-_MAX_CELLS = 20_000_000  # of draws at once
 _DEFAULT_METRICS = ("accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
 class ProtocolGap:
-    """One candidate by one metric: the mean over splits under either protocol, lax - strict, and the interval of that gap."""
+    """One candidate by one metric: the mean over splits under either protocol, and their difference with its interval.
+
+    within_group: with groups on both sides · group_held_out: with groups held out · difference: the first minus the second
+    """
 
     candidate: str
     metric: str
@@ -37,94 +39,55 @@ class ProtocolGap:
 
 
 def compute_protocol_gaps(
-    lax: Store,
-    strict: Store,
+    within_group: Store,
+    group_held_out: Store,
     metrics: Sequence[str] | None = None,
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = 0.95,
 ) -> list[ProtocolGap]:
-    """A row for each candidate both have, and each metric (those of the strict study unless named), in the strict study's order.
+    """One row for each candidate that both studies have and each metric, in the order of the study with groups held out.
 
-    The unit is the group; of data without groups, the sample. Raises StoreError when the two studies have no candidate in common
-    or are one and the same, SpecError for an unknown metric.
+    metrics: default: those of that study · the unit of the bootstrap is the group, or the row where there are no groups
+    Raises StoreError when the studies have no candidate in common or share runs, SpecError for an unknown metric.
     """
-    _refuse_shared_runs(lax, strict)
-    for described in (*lax.study.get("custom_metrics", ()), *strict.study.get("custom_metrics", ())):
+    _raise_on_shared_runs(within_group, group_held_out)
+    for described in (d for store in (within_group, group_held_out) for d in store.study.get("custom_metrics", ())):
         register_stored_metric(described)
-    names = metrics or metric_names(strict.study["study"].get("metrics", _DEFAULT_METRICS))
+    names = metrics or metric_names(group_held_out.study["study"].get("metrics", _DEFAULT_METRICS))
     for name in names:
         get_metric(name)
-    loose, tight = _runs_by_candidate(lax), _runs_by_candidate(strict)
-    common = [name for name in tight if name in loose]
+    first, second = _runs_by_candidate(within_group), _runs_by_candidate(group_held_out)
+    common = [name for name in second if name in first]
     if not common:
-        hint = did_you_mean(next(iter(tight), ""), loose)
-        raise StoreError(f"{lax.folder} and {strict.folder} have no finished candidate in common{hint}; run both to the end")
+        hint = did_you_mean(next(iter(second), ""), first)
+        folders = f"{within_group.folder} and {group_held_out.folder}"
+        raise StoreError(f"{folders} have no finished candidate in common{hint}; run both to the end")
     rows: list[ProtocolGap] = []
     for candidate in common:
-        a, b = _HeldOutRows.from_runs(loose[candidate]), _HeldOutRows.from_runs(tight[candidate])
+        a, b = (
+            HeldOutRows.from_predictions(r.load_predictions() for r in runs) for runs in (first[candidate], second[candidate])
+        )
         for name in names:
             rows.append(_compute_gap(candidate, name, a, b, (seed, resamples, level)))
     return rows
 
 
-@dataclass(frozen=True, eq=False)
-class _HeldOutRows:
-    """All held-out rows of one candidate: labels (N,), probabilities (N, C), the unit and the run of each row."""
-
-    labels: NDArray[np.int64]
-    probabilities: Floats
-    units: NDArray[np.str_]
-    runs: NDArray[np.int64]
-
-    @classmethod
-    def from_runs(cls, runs: Iterable[Run]) -> _HeldOutRows:
-        """Joined, run after run."""
-        said = [p for run in runs if (p := run.load_predictions()) is not None]
-        return cls(
-            np.concatenate([p.labels for p in said]),
-            np.concatenate([p.probabilities for p in said]),
-            np.concatenate([p.ids if p.groups is None else p.groups for p in said]),
-            np.repeat(np.arange(len(said), dtype=np.int64), [len(p.labels) for p in said]),
-        )
-
-    def compute_influences(self, name: str, units: NDArray[np.str_]) -> tuple[float, Floats]:
-        """The metric, averaged over runs, and (U,) its derivatives by the weight of each of the named units."""
-        estimate, mine = UnitRows(self.labels, self.units, self.runs).compute_influences(name, self.probabilities)
-        slopes = np.zeros(len(units))
-        slopes[np.searchsorted(units, np.unique(self.units))] = mine
-        return estimate, slopes
-
-
-def _compute_gap(candidate: str, name: str, lax: _HeldOutRows, strict: _HeldOutRows, how: tuple[int, int, float]) -> ProtocolGap:
-    seed, resamples, level = how
-    units = np.unique(np.concatenate([lax.units, strict.units]))
-    loose, loose_slopes = lax.compute_influences(name, units)
-    tight, tight_slopes = strict.compute_influences(name, units)
-    slopes, difference = loose_slopes - tight_slopes, loose - tight
+def _compute_gap(candidate: str, name: str, a: HeldOutRows, b: HeldOutRows, options: tuple[int, int, float]) -> ProtocolGap:
+    """a: rows of the study with groups on both sides · b: with groups held out · options: seed, resamples, level."""
+    seed, resamples, level = options
+    within_group, group_held_out, slopes = paired_influences(name, a, b)
+    difference, count = within_group - group_held_out, len(slopes)
     low = high = float("nan")
-    method = f"paired first-order bootstrap of {len(units)} units"
-    if len(units) < MIN_UNITS:
-        method = f"no interval: {len(units)} independent units, at least {MIN_UNITS} are needed"
+    method = f"paired first-order bootstrap of {count} units"
+    if count < MIN_UNITS:
+        method = f"no interval: {count} independent units, at least {MIN_UNITS} are needed"
     elif not np.isnan(difference):
-        values = difference + _resample_slopes(slopes, seed, resamples)
+        values = difference + (resampled_sums(slopes, named_generator(seed, "gap"), resamples) - slopes.sum())
         low, high = (float(bound) for bound in np.quantile(values, [(1 - level) / 2, (1 + level) / 2]))
-    return ProtocolGap(
-        candidate, name, loose, tight, difference, ConfidenceInterval(difference, low, high, level, method, len(units))
-    )
-
-
-def _resample_slopes(slopes: Floats, seed: int, resamples: int) -> Floats:
-    """(B,) Σ_u (times drawn_u - 1) slope_u."""
-    count = len(slopes)
-    random = named_generator(seed, "gap")
-    width = max(1, _MAX_CELLS // count)
-    sums = []
-    for start in range(0, resamples, width):
-        drawn = random.integers(0, count, (min(width, resamples - start), count))
-        sums.append(slopes[drawn].sum(axis=1) - slopes.sum())
-    return np.concatenate(sums)
+    interval = ConfidenceInterval(difference, low, high, level, method, count)
+    return ProtocolGap(candidate, name, within_group, group_held_out, difference, interval)
 
 
 def _runs_by_candidate(store: Store) -> dict[str, list[Run]]:
@@ -134,11 +97,11 @@ def _runs_by_candidate(store: Store) -> dict[str, list[Run]]:
     return found
 
 
-def _refuse_shared_runs(lax: Store, strict: Store) -> None:
-    """Without groups the two protocols are one, and a gap of 0 would be no finding."""
-    keys: list[set[Any]] = [{row["key"] for row in store.study["plan"]} for store in (lax, strict)]
+def _raise_on_shared_runs(within_group: Store, group_held_out: Store) -> None:
+    """Without groups the two protocols are the same, and a gap of 0 would be no finding."""
+    keys: list[set[Any]] = [{row["key"] for row in store.study["plan"]} for store in (within_group, group_held_out)]
     if keys[0] & keys[1]:
         raise StoreError(
-            f"{lax.folder} and {strict.folder} hold the same runs: there is no gap between them; the lax study needs "
-            "allow_group_overlap: true, and the data need groups"
+            f"{within_group.folder} and {group_held_out.folder} hold the same runs, so there is no gap between them: the first "
+            "study needs allow_group_overlap: true, and the data need groups"
         )

@@ -19,12 +19,20 @@ from phoropter.core.seeds import named_generator
 from phoropter.results.metrics.sufficient_sums import Floats, Ints
 
 BLOCK_CELLS = 2_000_000  # of one block of draws or sums: 16 MB as float64
+_MAX_DRAWN_CELLS = 20_000_000  # of draws that are not kept
 _UNITS_PER_CHUNK = 2048  # units whose draws are turned into floats at once
 MAX_KEPT_CELLS = 100_000_000  # draws kept for the next candidate, a byte each
 MIN_ACCEPTANCE_RATE = 0.1  # below this share of whole resamples (many rare classes) drawing again would bias more than it mends
 
 ResamplingKind = Literal["plain", "whole", "stratified"]
 DrawCounts = NDArray[np.uint8]  # how often each unit was drawn; above 255 only with a probability below 1e-500
+
+
+def resampled_sums(values: Floats, random: np.random.Generator, resamples: int) -> Floats:
+    """(U,) values → (B,) sums of U values drawn with replacement."""
+    width = max(1, _MAX_DRAWN_CELLS // len(values))
+    sizes = [min(width, resamples - start) for start in range(0, resamples, width)]
+    return np.concatenate([values[random.integers(0, len(values), (size, len(values)))].sum(axis=1) for size in sizes])
 
 
 class UnitResampler:
