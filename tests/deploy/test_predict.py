@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import phoropter
 from phoropter.cli import main
 from phoropter.core.errors import DataError, WeightsError
 from phoropter.deploy.predict import Bundle, BundlePredictions, load_bundle, predict_paths, write_predictions_csv
@@ -312,3 +313,22 @@ def test_a_folder_that_is_no_bundle_is_refused_naming_those_there_are(
         load_bundle(tmp_path)
     with pytest.raises(DataError, match="there is nothing at"):
         predict_leniently(load_bundle(people[0].folder), tmp_path / "nowhere.csv")
+
+
+def test_a_study_of_recordings_in_memory_keeps_a_bundle_that_predicts_files(people: tuple[Store, Path], tmp_path: Path) -> None:
+    dataset = phoropter.from_recordings(ecg_simulate(PEOPLE), size=32, window={"step_s": 5}, channel="ECG")
+    study = phoropter.Study(
+        name="in-memory",
+        data=dataset,
+        protocol={"split": "stratified-group-k-fold", "folds": 2},
+        recipe={"preset": "scratch", "epochs": 2},
+        candidates=[{"name": "cnn", "backbone": "test_resnet", "weights": "random"}],
+    )
+    study.run(tmp_path / "out", device="cpu", quiet=True)
+    store, manifest = Store(tmp_path / "out"), people[1]
+    bundle, held_out = load_kept(store)
+    assert held_out.groups is not None
+    predictions = predict_paths(bundle, [select_subjects(manifest, set(held_out.groups.tolist()))], device="cpu")
+    place = {name: row for row, name in enumerate(predictions.dataset.ids.tolist())}
+    rows = [place[name] for name in held_out.ids.tolist()]
+    np.testing.assert_allclose(predictions.logits[rows], held_out.logits, rtol=0, atol=1e-6)
