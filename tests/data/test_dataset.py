@@ -28,7 +28,7 @@ def test_a_column_of_another_length_is_refused() -> None:
         some(["x", "y"], groups=["g"])
 
 
-def test_rows_pick_every_column_and_the_pictures() -> None:
+def test_selecting_rows_selects_every_column_and_the_pictures() -> None:
     dataset = some(["x", "y", "x"], ids=["a", "b", "c"], groups=["g", "h", "g"], sites=["s", "t", "t"])
     picked = dataset.select_rows(np.array([2, 0]))
     assert picked.ids.tolist() == ["c", "a"] and picked.groups is not None and picked.groups.tolist() == ["g", "g"]
@@ -41,7 +41,7 @@ def test_contents_depend_on_pictures_and_ids_but_fingerprint_also_on_labels() ->
     assert one.select_rows(np.array([0, 2])).content_digest != one.select_rows(np.array([0, 1])).content_digest
 
 
-def test_a_dataset_survives_pickling_whole() -> None:
+def test_a_dataset_can_be_pickled() -> None:
     dataset = some(["x", "y", "x"])
     again = pickle.loads(pickle.dumps(dataset))  # noqa: S301
     assert again.fingerprint == dataset.fingerprint
@@ -58,14 +58,14 @@ def test_unlabelled_rows_can_be_left_out() -> None:
     ("labels", "classes"),
     [(["b", "a", "b"], ("a", "b")), (["10", "9", "1"], ("1", "9", "10")), (["10", "9", "x"], ("10", "9", "x"))],
 )
-def test_classes_are_ordered_by_letters_or_by_value(labels: list[str], classes: tuple[str, ...]) -> None:
+def test_classes_are_ordered_alphabetically_or_by_value(labels: list[str], classes: tuple[str, ...]) -> None:
     found, names = encode_labels(labels)
     assert names == classes and [names[i] for i in found] == labels
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from("abc"), min_size=8, max_size=60), st.integers(2, 60), st.integers(0, 3))
-def test_a_sample_is_no_larger_than_asked_and_in_proportion(labels: list[str], count: int, seed: int) -> None:
+def test_a_sample_has_at_most_the_requested_size_and_keeps_proportions(labels: list[str], count: int, seed: int) -> None:
     dataset = some(labels)
     sample = dataset.sample(count, seed)
     assert len(sample) == min(count, len(labels))
@@ -82,7 +82,7 @@ def test_a_sample_does_not_depend_on_the_order_of_rows() -> None:
     assert set(shuffled.sample(12).ids) == set(dataset.sample(12).ids) != set(dataset.sample(12, seed=1).ids)
 
 
-def test_a_sample_keeps_groups_whole_and_two_of_each_class() -> None:
+def test_a_sample_keeps_complete_groups_and_two_of_each_class() -> None:
     groups = [f"g{i // 4}" for i in range(80)]
     labels = ["rare" if i // 4 in (3, 11, 17) else "common" for i in range(80)]
     dataset = some(labels, groups=groups)

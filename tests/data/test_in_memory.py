@@ -73,7 +73,7 @@ def test_other_objects_are_refused_in_a_sentence(data: Any, words: str) -> None:
         validate_as(DataSpec, data)
 
 
-def test_what_a_study_file_could_hold_is_no_object() -> None:
+def test_plain_data_are_no_object() -> None:
     assert not any(map(is_data_object, ("digits", 3, None, {"folder": "x"}, ["a", "b"], ("a", 1))))
     assert is_data_object((IMAGES, LABELS)) and is_data_object(Items()) and is_data_object(object())
 
@@ -111,7 +111,7 @@ def test_a_record_of_an_object_cannot_be_opened() -> None:
         open_dataset(recorded)
 
 
-def test_an_object_goes_to_another_process() -> None:
+def test_an_object_can_be_pickled() -> None:
     spec = validate_as(DataSpec, (IMAGES, LABELS, GROUPS))
     again = pickle.loads(pickle.dumps(spec))  # noqa: S301
     assert again == spec

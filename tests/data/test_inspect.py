@@ -15,7 +15,7 @@ from phoropter.data.spec import folder, open_dataset
 Draw = Callable[..., Path]
 
 
-def test_a_dataset_in_numbers(zoo: Path, draw: Draw) -> None:
+def test_the_summary_counts_rows_classes_sizes_and_duplicates(zoo: Path, draw: Draw) -> None:
     draw(zoo / "dog" / "large.png", 9, (60, 40))
     shutil.copy(zoo / "cat" / "a.png", zoo / "dog" / "copy.png")
     (zoo / "cat" / "broken.png").write_bytes(b"hello")
@@ -29,7 +29,7 @@ def test_a_dataset_in_numbers(zoo: Path, draw: Draw) -> None:
     assert [str(p).split(":")[0] for p in found.problems] == ["bird", "cat/broken.png"]
 
 
-def test_it_prints_itself(zoo: Path) -> None:
+def test_the_summary_is_printed(zoo: Path) -> None:
     text = str(summarize_dataset(open_folder(zoo)))
     assert text.splitlines()[0].startswith("zoo: 5 pictures in 2 classes, ")
     assert "  cat  3" in text and "from 30×20 to 30×20" in text and "duplicates" not in text
@@ -61,7 +61,7 @@ def test_only_some_headers_are_read(zoo: Path) -> None:
         (["train-00000.parquet"], "parquet"),
     ],
 )
-def test_what_lies_in_a_folder_is_guessed(tmp_path: Path, files: list[str], source: str) -> None:
+def test_the_source_of_a_folder_is_detected(tmp_path: Path, files: list[str], source: str) -> None:
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -69,7 +69,7 @@ def test_what_lies_in_a_folder_is_guessed(tmp_path: Path, files: list[str], sour
     assert spec.source == source and getattr(spec, source) == tmp_path and spec.on_bad_input == "skip"
 
 
-def test_what_a_file_is_is_guessed(tmp_path: Path) -> None:
+def test_the_source_of_a_file_is_detected(tmp_path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 

@@ -54,7 +54,7 @@ def test_a_spec_goes_through_plain_data_and_back() -> None:
     assert folder("x").with_changes(size=32).size == 32
 
 
-def test_numbers_are_taken_for_names_of_classes() -> None:
+def test_numbers_are_read_as_class_names() -> None:
     assert validate_as(DataSpec, {"digits": True, "classes": [3, 1]}).classes == ("3", "1")
 
 
@@ -63,7 +63,7 @@ def test_paths_are_relative_to_the_study_and_home_is_expanded(zoo: Path, monkeyp
     assert len(open_dataset(folder("zoo"), zoo.parent)) == len(open_dataset(folder("~/zoo"), Path("/nowhere"))) == 5
 
 
-def test_missing_data_are_asked_for(tmp_path: Path, zoo: Path) -> None:
+def test_the_download_hint_is_shown_when_data_are_missing(tmp_path: Path, zoo: Path) -> None:
     with pytest.raises(DataError, match=r"the folder does not exist; get Intel scenes from Kaggle"):
         open_dataset(folder("none", download_hint="Intel scenes from Kaggle"), tmp_path)
     (zoo / "cat" / "x.heic").write_bytes(b"x")
@@ -72,74 +72,7 @@ def test_missing_data_are_asked_for(tmp_path: Path, zoo: Path) -> None:
     assert "Kaggle" not in str(caught.value)
 
 
-def test_classes_are_kept_in_the_order_named(zoo: Path, draw: Draw) -> None:
-    draw(zoo / "bird" / "x.png", 7)
-    dataset = open_dataset(folder(zoo, classes=["dog", "bird"]))
-    assert dataset.classes == ("dog", "bird")
-    assert dict(zip(dataset.ids, dataset.labels, strict=True)) == {"dog/a.png": 0, "dog/b.png": 0, "bird/x.png": 1}
-    assert dataset.notes[-1] == "left out 3 rows of cat"
-
-
-def test_classes_are_left_out(zoo: Path, draw: Draw) -> None:
-    draw(zoo / "BACKGROUND_Google" / "x.png", 7)
-    dataset = open_dataset(folder(zoo, exclude=["BACKGROUND_Google", "257.clutter"]))
-    assert dataset.classes == ("cat", "dog") and dataset.labels.tolist() == [0, 0, 0, 1, 1]
-
-
-def test_a_class_that_is_not_there_is_named_with_the_nearest(zoo: Path) -> None:
-    with pytest.raises(DataError, match=r"classes: zoo has no pictures of 'dgo'; did you mean 'dog'\?"):
-        open_dataset(folder(zoo, classes=["cat", "dgo"]))
-    with pytest.raises(DataError, match=r"exclude: zoo has no class 'cats'; did you mean 'cat'\?"):
-        open_dataset(folder(zoo, exclude=["cats"]))
-
-
-def test_a_label_that_is_not_in_the_list_is_an_error_in_a_manifest(zoo: Path) -> None:
-    (zoo / "rows.csv").write_text("path,label\ncat/a.png,cat\ncat/b.png,catt\ndog/a.png,dog\ncat/c.png,\n")
-    listed = {"manifest": zoo / "rows.csv", "classes": ["cat", "dog"]}
-    with pytest.raises(
-        DataError, match=r"the label 'catt' is not in classes \(cat or dog\); did you mean 'cat'\?.*exclude: \['catt'\]"
-    ):
-        open_dataset(validate_as(DataSpec, listed))
-    for exclude in (["catt"], ["*"]):
-        dataset = open_dataset(validate_as(DataSpec, {**listed, "exclude": exclude}))
-        assert dataset.ids.tolist() == ["cat/a.png", "dog/a.png", "cat/c.png"] and dataset.labels.tolist() == [0, 1, -1]
-
-
-def test_one_class_is_too_few(zoo: Path) -> None:
-    with pytest.raises(DataError, match="zoo: only the class 'dog' has pictures; expected at least two classes"):
-        open_dataset(folder(zoo, exclude=["cat"]))
-
-
-def test_groups_and_sites_are_read_from_paths(tmp_path: Path, draw: Draw) -> None:
-    for i, name in enumerate(("well/brno-p1-a.png", "well/tokyo-p2-a.png", "ill/brno-p1-b.png")):
-        draw(tmp_path / "set" / name, i)
-    dataset = open_dataset(folder(tmp_path / "set", group_from=r"-(p\d+)-", site_from=r"/([a-z]+)-"))
-    assert dataset.groups is not None and dataset.groups.tolist() == ["p1", "p1", "p2"]
-    assert dataset.sites is not None and dataset.sites.tolist() == ["brno", "brno", "tokyo"]
-    with pytest.raises(DataError, match=r"group_from: .* finds no group in 1 of 3 ids, the first 'well/tokyo-p2-a.png'"):
-        open_dataset(folder(tmp_path / "set", group_from=r"-(p1)-"))
-
-
-def test_groups_are_not_named_twice(zoo: Path) -> None:
-    (zoo / "rows.csv").write_text("path,label,group\ncat/a.png,cat,g\ndog/a.png,dog,h\n")
-    with pytest.raises(DataError, match="names its groups already, and group_from was given too"):
-        open_dataset(validate_as(DataSpec, {"manifest": zoo / "rows.csv", "group_from": "(cat|dog)"}))
-
-
-def test_one_official_part(tmp_path: Path, zoo: Path, draw: Draw) -> None:
-    for i, name in enumerate(("train/cat/a.png", "train/dog/b.png", "test/dog/d.png")):
-        draw(tmp_path / "parted" / name, i)
-    assert open_dataset(folder(tmp_path / "parted", official_split="train")).ids.tolist() == [
-        "train/cat/a.png",
-        "train/dog/b.png",
-    ]
-    with pytest.raises(DataError, match="has no official part 'val'; it has test or train"):
-        open_dataset(folder(tmp_path / "parted", official_split="val"))
-    with pytest.raises(DataError, match="zoo has no official parts, but official_split: test was given"):
-        open_dataset(folder(zoo, official_split="test"))
-
-
-def test_rows_cap_the_dataset() -> None:
+def test_max_samples_limits_the_dataset() -> None:
     dataset = open_dataset(digits(max_samples=100))
     assert len(dataset) == 100 and set(np.bincount(dataset.labels)) == {10}
 

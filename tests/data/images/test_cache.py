@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import signal
 import subprocess
 import sys
@@ -54,23 +53,7 @@ def test_pixels_are_the_pictures_made_square(zoo: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels.batch(np.array([4, 0, 4])), expected[[4, 0, 4]])
 
 
-def test_a_batch_is_the_caller_s_own(zoo: Path, tmp_path: Path) -> None:
-    _, pixels = prepare_pixels(open_folder(zoo), 16, cache=tmp_path)
-    out = np.empty((2, 3, 16, 16), dtype=np.uint8)
-    batch = pixels.batch(np.array([1, 2]), out=out)
-    assert batch is out and batch.flags.c_contiguous
-    batch[:] = 0
-    assert pixels.array[1].any() and not pixels.array.flags.writeable
-
-
-@pytest.mark.parametrize("rows", [[-1], [5], [0, 7]])
-def test_rows_outside_the_dataset_are_refused(zoo: Path, tmp_path: Path, rows: list[int]) -> None:
-    _, pixels = prepare_pixels(open_folder(zoo), 8, cache=tmp_path)
-    with pytest.raises(IndexError, match=r"expected rows in 0\.\.4"):
-        pixels.batch(np.array(rows))
-
-
-def test_they_are_found_again_without_decoding(zoo: Path, tmp_path: Path, no_decoding: Any) -> None:
+def test_cached_pixels_are_found_without_decoding(zoo: Path, tmp_path: Path, no_decoding: Any) -> None:
     assert load_cached_pixels(open_folder(zoo), 16, cache=tmp_path) is None
     _, first = prepare_pixels(open_folder(zoo), 16, cache=tmp_path)
     no_decoding()
@@ -79,7 +62,7 @@ def test_they_are_found_again_without_decoding(zoo: Path, tmp_path: Path, no_dec
     np.testing.assert_array_equal(prepare_pixels(open_folder(zoo), 16, cache=tmp_path)[1].array, first.array)
 
 
-def test_the_identity_is_of_contents_and_shape_not_of_labels(zoo: Path, tmp_path: Path, draw: Draw) -> None:
+def test_the_identity_depends_on_contents_and_size_not_on_labels(zoo: Path, tmp_path: Path, draw: Draw) -> None:
     dataset = open_folder(zoo)
 
     def name(some: Dataset, size: int = 8, **options: Any) -> str:
@@ -99,7 +82,7 @@ def test_the_identity_is_of_contents_and_shape_not_of_labels(zoo: Path, tmp_path
     assert len({*others, name(dataset), name(open_folder(zoo))}) == 6
 
 
-def test_a_bad_picture_stops_the_study_by_name(spoilt: Path, tmp_path: Path) -> None:
+def test_a_bad_picture_is_named_in_the_error(spoilt: Path, tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(DataError, match=r"cat/bb\.png: the file is empty \(0 bytes\).*on_bad_input: skip"):
             prepare_pixels(open_folder(spoilt), 16, cache=tmp_path)
@@ -124,7 +107,7 @@ def test_bad_pictures_are_left_out_and_listed(spoilt: Path, tmp_path: Path, no_d
         load_cached_pixels(open_folder(spoilt), 16, cache=tmp_path)
 
 
-def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
+def test_a_dataset_without_readable_pictures_is_refused(tmp_path: Path) -> None:
     for name in ("cat/a.png", "dog/b.png"):
         (tmp_path / "set" / name).parent.mkdir(parents=True)
         (tmp_path / "set" / name).write_text("hello")
@@ -146,7 +129,7 @@ def test_an_unreadable_file_is_named(zoo: Path, tmp_path: Path, monkeypatch: pyt
     assert prepare_pixels(open_folder(zoo), 16, cache=tmp_path, on_bad_input="skip")[0].problems[0].where == "dog/b.png"
 
 
-def test_progress_goes_from_nothing_to_all(zoo: Path, tmp_path: Path) -> None:
+def test_progress_runs_from_zero_to_the_number_of_pictures(zoo: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     prepare_pixels(open_folder(zoo), 16, cache=tmp_path, workers=2, progress=lambda done, total: seen.append((done, total)))
     assert seen[0] == (0, 5) and seen[-1] == (5, 5) and seen == sorted(seen)
@@ -159,7 +142,7 @@ def many(tmp_path: Path, draw: Draw, count: int = 24) -> Path:
     return tmp_path / "many"
 
 
-def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_resumes(tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "CHECKPOINT_S", 0.0)
     dataset = open_folder(many(tmp_path, draw))
 
@@ -180,7 +163,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, draw: Draw,
 
 
 @pytest.mark.parametrize("spoil", ["note", "pixels"])
-def test_a_half_written_file_that_cannot_be_trusted_is_begun_anew(
+def test_a_damaged_partial_file_is_written_from_the_start(
     tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch, spoil: str
 ) -> None:
     monkeypatch.setattr(room, "CHECKPOINT_S", 0.0)
@@ -229,7 +212,7 @@ def process(*args: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", SCRIPT, *map(str, args)], stdout=subprocess.PIPE, text=True)
 
 
-def test_killed_in_the_middle_nothing_half_written_is_found(tmp_path: Path, draw: Draw) -> None:
+def test_a_killed_process_leaves_no_half_written_entry(tmp_path: Path, draw: Draw) -> None:
     folder, cache = many(tmp_path, draw), tmp_path / "cache"
     dataset = open_folder(folder)
     first = process(folder, cache)
@@ -249,7 +232,7 @@ def test_killed_in_the_middle_nothing_half_written_is_found(tmp_path: Path, draw
     )
 
 
-def test_two_processes_never_both_decode(tmp_path: Path, draw: Draw) -> None:
+def test_two_processes_never_decode_the_same_picture(tmp_path: Path, draw: Draw) -> None:
     folder, cache = many(tmp_path, draw), tmp_path / "cache"
     both = [process(folder, cache) for _ in range(2)]
     decoded = [line for one in both for line in one.communicate()[0].splitlines()]
@@ -257,7 +240,7 @@ def test_two_processes_never_both_decode(tmp_path: Path, draw: Draw) -> None:
     assert sorted(decoded) == sorted({f"decoded {row}" for row in range(24)})
 
 
-def test_a_full_disk_is_told_beforehand_and_while_writing(zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_and_while_writing(zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
     from collections import namedtuple
 
@@ -277,7 +260,7 @@ def test_a_full_disk_is_told_beforehand_and_while_writing(zoo: Path, tmp_path: P
     assert load_cached_pixels(open_folder(zoo), 16, cache=tmp_path) is None
 
 
-def test_a_damaged_store_is_made_again(zoo: Path, tmp_path: Path) -> None:
+def test_a_damaged_entry_is_written_again(zoo: Path, tmp_path: Path) -> None:
     dataset = open_folder(zoo)
     _, first = prepare_pixels(dataset, 16, cache=tmp_path)
     expected = np.array(first.array)
@@ -286,7 +269,7 @@ def test_a_damaged_store_is_made_again(zoo: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(prepare_pixels(dataset, 16, cache=tmp_path)[1].array, expected)
 
 
-def test_what_nobody_came_back_for_is_swept(zoo: Path, tmp_path: Path) -> None:
+def test_old_partial_folders_are_removed(zoo: Path, tmp_path: Path) -> None:
     import os
 
     old, fresh = (tmp_path / "pixels" / f"{name}.partial" for name in ("old", "fresh"))
@@ -297,15 +280,7 @@ def test_what_nobody_came_back_for_is_swept(zoo: Path, tmp_path: Path) -> None:
     assert not old.exists() and fresh.exists()
 
 
-def test_pixels_travel_as_a_path(zoo: Path, tmp_path: Path) -> None:
-    _, pixels = prepare_pixels(open_folder(zoo), 64, cache=tmp_path)
-    pixels.batch(np.array([0]))
-    sent = pickle.dumps(pixels)
-    assert len(sent) < 1000
-    np.testing.assert_array_equal(pickle.loads(sent).array, pixels.array)  # noqa: S301
-
-
-def test_the_store_says_what_it_is(zoo: Path, tmp_path: Path) -> None:
+def test_the_index_describes_the_entry(zoo: Path, tmp_path: Path) -> None:
     _, pixels = prepare_pixels(open_folder(zoo), 8, cache=tmp_path)
     assert json.loads((pixels.file.parent / "index.json").read_text()) == {"rows": 5, "size": 8, "stored": True, "bad": []}
     assert pixels.file.stat().st_size == 5 * 3 * 8 * 8
@@ -315,14 +290,12 @@ def test_the_store_says_what_it_is(zoo: Path, tmp_path: Path) -> None:
     ("text", "expected"),
     [("0", 0), ("1000", 1000), ("20GB", 20 * 10**9), ("20 GiB", 20 * 2**30), ("1.5k", 1536), ("2M", 2 * 2**20), ("1e6", 10**6)],
 )
-def test_a_budget_is_written_as_people_write_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, expected: int
-) -> None:
+def test_a_budget_is_parsed_with_its_unit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, expected: int) -> None:
     monkeypatch.setenv("PHOROPTER_PIXELS_BUDGET", text)
     assert pixel_budget_bytes(tmp_path) == expected
 
 
-def test_a_budget_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_invalid_budget_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for text in ("lots", "inf", "12 pebbles"):
         monkeypatch.setenv("PHOROPTER_PIXELS_BUDGET", text)
         with pytest.raises(DiskError, match="expected bytes such as 20GB or 50GiB"):

@@ -40,7 +40,7 @@ def test_rgb_comes_back_unchanged() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_obeyed(orientation: int) -> None:
+def test_exif_orientation_is_applied(orientation: int) -> None:
     # By the EXIF standard: where the stored row 0 and column 0 are in the upright picture.
     upright = {
         1: lambda a: a,
@@ -59,7 +59,7 @@ def test_exif_orientation_is_obeyed(orientation: int) -> None:
         np.testing.assert_array_equal(decode_image(saved(Image.fromarray(RAMP), kind, exif=exif, **options), "x"), upright, kind)
 
 
-def test_greyscale_and_bilevel_are_spread_over_three_channels() -> None:
+def test_grey_and_bilevel_pictures_get_three_channels() -> None:
     grey = RAMP[:, :, 0]
     np.testing.assert_array_equal(decode_image(saved(Image.fromarray(grey), "PNG"), "x"), np.stack([grey] * 3, -1))
     bits = grey > 127
@@ -68,7 +68,7 @@ def test_greyscale_and_bilevel_are_spread_over_three_channels() -> None:
     )
 
 
-def test_alpha_is_laid_on_white() -> None:
+def test_alpha_is_composited_on_white() -> None:
     alpha = np.random.default_rng(1).integers(0, 256, RAMP.shape[:2], dtype=np.uint8)
     found = decode_image(saved(Image.fromarray(np.dstack([RAMP, alpha])), "PNG"), "x").astype(float)
     share = alpha[:, :, None] / 255
@@ -132,7 +132,7 @@ def test_the_first_frame_of_an_animation() -> None:
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture that can be read"),
     ],
 )
-def test_what_cannot_be_decoded_is_named(content: bytes, words: str) -> None:
+def test_undecodable_files_are_named(content: bytes, words: str) -> None:
     with pytest.raises(DataError, match=words):
         decode_image(content, "x.png")
 
@@ -153,7 +153,7 @@ def test_the_size_is_read_from_the_header(tmp_path: Path) -> None:
         assert read_image_size(file, "x.png") == (480, 640)
 
 
-def test_warnings_neither_leak_nor_stay_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warnings_are_suppressed_only_while_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # Pillow warns of more, and refuses twice as many
     picture = saved(Image.fromarray(RAMP), "PNG")
     before = list(warnings.filters)
@@ -185,7 +185,7 @@ def plainly(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("shape", [(40, 60), (61, 40), (33, 33), (100, 101), (300, 451), (20, 90)])
 @pytest.mark.parametrize("size", [24, 33, 64])
-def test_crop_equals_scaling_all_and_cutting_the_centre(shape: tuple[int, int], size: int) -> None:
+def test_center_crop_equals_scaling_and_cropping_the_centre(shape: tuple[int, int], size: int) -> None:
     # Smooth, because Pillow chooses by cost whether rows or columns come first, and noise is clipped in between.
     coarse = np.random.default_rng(2).integers(20, 236, (7, 9, 3), dtype=np.uint8)
     image = np.asarray(Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BILINEAR))
@@ -194,7 +194,7 @@ def test_crop_equals_scaling_all_and_cutting_the_centre(shape: tuple[int, int], 
     assert np.abs(found.astype(int) - plainly(image, size).astype(int)).max() <= 1
 
 
-def test_a_thread_of_a_picture_needs_no_enormous_intermediate() -> None:
+def test_a_very_narrow_picture_needs_no_enormous_intermediate() -> None:
     image = np.full((1, 50_000, 3), 7, dtype=np.uint8)
     assert (SquareResize(64).resize_image(image) == 7).all()
 

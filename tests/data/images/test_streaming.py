@@ -47,7 +47,7 @@ def test_bad_pictures_are_found_before_the_study(zoo: Path, tmp_path: Path, tigh
     assert again is not None and isinstance(again[1], StreamedPixels) and again[0].problems == kept.problems
 
 
-def test_it_is_stored_once_the_budget_allows(zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tight: None) -> None:
+def test_a_larger_budget_stores_the_pixels(zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tight: None) -> None:
     assert not prepare_pixels(open_folder(zoo), 16, cache=tmp_path)[1].stored
     monkeypatch.setenv("PHOROPTER_PIXELS_BUDGET", "1GB")
     assert prepare_pixels(open_folder(zoo), 16, cache=tmp_path)[1].stored
@@ -55,7 +55,7 @@ def test_it_is_stored_once_the_budget_allows(zoo: Path, tmp_path: Path, monkeypa
     assert prepare_pixels(open_folder(zoo), 16, cache=tmp_path)[1].stored
 
 
-def test_the_last_pictures_stay_in_memory_up_to_a_bound(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recent_pictures_stay_in_memory_up_to_a_limit(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
     real = FilePictures.image
     monkeypatch.setattr(FilePictures, "image", lambda self, row: (decoded.append(row), real(self, row))[1])
@@ -69,7 +69,7 @@ def test_the_last_pictures_stay_in_memory_up_to_a_bound(zoo: Path, monkeypatch: 
     assert decoded == [0, 1, 2, 0]
 
 
-def test_it_travels_without_its_threads(zoo: Path) -> None:
+def test_it_is_pickled_without_its_threads(zoo: Path) -> None:
     pixels = StreamedPixels(open_folder(zoo), SquareResize(8), "x")
     first = pixels.batch(np.array([3]))
     again = pickle.loads(pickle.dumps(pixels))  # noqa: S301

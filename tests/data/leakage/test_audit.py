@@ -177,21 +177,6 @@ def test_windows_that_only_touch_do_not_overlap_however_their_ends_were_computed
     assert kinds(audit_splits(dataset, [halves()])) == {"recordings"}
 
 
-def test_the_fast_count_equals_the_plain_one() -> None:
-    random = np.random.default_rng(0)
-    for _ in range(50):
-        starts = random.integers(0, 40, 60) / 4
-        spans = np.stack([starts, starts + random.integers(0, 12, 60) / 4], axis=1)
-        recording = random.integers(0, 4, 60)
-        rows = random.permutation(60)
-        learned, tested = rows[:35], rows[35:]
-        plain = [
-            any(recording[a] == recording[t] and max(spans[a, 0], spans[t, 0]) < min(spans[a, 1], spans[t, 1]) for a in learned)
-            for t in tested
-        ]
-        assert overlap_mask(spans, recording, learned, tested).tolist() == plain
-
-
 def test_one_name_in_two_groups_is_two_recordings() -> None:
     spans = np.tile([[0.0, 5.0]], (40, 1))
     dataset = replace(some(groups=[f"p{n}" for n in range(40)]), spans=spans, recordings=np.array(["rest"] * 40))

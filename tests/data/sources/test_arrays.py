@@ -18,7 +18,7 @@ def saved(path: Path, **arrays: Any) -> Path:
     return path
 
 
-def test_digits_are_scikit_learn_s() -> None:
+def test_digits_equal_those_of_scikit_learn() -> None:
     from sklearn.datasets import load_digits
 
     theirs, ours = load_digits(), open_digits()
@@ -50,7 +50,7 @@ def test_text_labels_and_greyscale(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset.read(1), np.repeat(IMAGES[1, ..., :1], 3, axis=2))
 
 
-def test_an_alpha_channel_is_laid_on_white() -> None:
+def test_an_alpha_channel_is_composited_on_white() -> None:
     clear = np.zeros((2, 3, 3, 4), dtype=np.uint8)
     clear[1, ..., 3] = 255
     dataset = from_arrays(clear, ["a", "b"])
@@ -71,7 +71,7 @@ def test_an_alpha_channel_is_laid_on_white() -> None:
         ({"parts": np.array(["train", "train", "dev0", "test"])}, "parts holds 'dev0'; expected train, val or test"),
     ],
 )
-def test_what_is_wrong_in_an_npz_is_named(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
+def test_errors_in_an_npz_are_named(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=words):
         open_npz(saved(tmp_path / "x.npz", **arrays))
 
@@ -100,7 +100,7 @@ def test_a_pickle_for_images_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "was-here").exists()
 
 
-def test_an_npz_travels_light(tmp_path: Path) -> None:
+def test_a_pickled_npz_dataset_contains_no_pixels(tmp_path: Path) -> None:
     dataset = open_npz(saved(tmp_path / "x.npz", images=np.zeros((4, 300, 300, 3), dtype=np.uint8)))
     dataset.read(0)
     assert len(pickle.dumps(dataset)) < 10_000

@@ -52,7 +52,7 @@ def test_labels_parts_and_pixels(tmp_path: Path, kind: CifarLayout) -> None:
         assert picture[row, column, channel] == raw[channel * 1024 + row * 32 + column]
 
 
-def test_the_archive_is_read_as_it_is_and_is_the_same_set(tmp_path: Path) -> None:
+def test_the_archive_is_read_without_unpacking_and_is_the_same_set(tmp_path: Path) -> None:
     folder = written(tmp_path / "unpacked" / CIFAR10.folder, CIFAR10)
     archive = tmp_path / "packed" / CIFAR10.archive
     archive.parent.mkdir()
@@ -63,7 +63,7 @@ def test_the_archive_is_read_as_it_is_and_is_the_same_set(tmp_path: Path) -> Non
     assert sorted(p.name for p in archive.parent.iterdir()) == [CIFAR10.archive]
 
 
-def test_another_process_reads_the_pixels_for_itself(tmp_path: Path) -> None:
+def test_another_process_reads_the_pixels_again(tmp_path: Path) -> None:
     dataset = open_cifar(written(tmp_path, CIFAR10), CIFAR10)
     sent = pickle.dumps(dataset)
     assert len(sent) < 10_000
@@ -110,14 +110,14 @@ def test_a_malicious_pickle_in_the_archive_is_refused(tmp_path: Path) -> None:
         ({"data": np.zeros((2, 3072), dtype=np.uint8), "labels": [1, 10]}, r"labels run 0\.\.10, expected 0\.\.9"),
     ],
 )
-def test_a_batch_that_is_none_is_named(tmp_path: Path, content: Any, words: str) -> None:
+def test_a_file_that_is_no_batch_is_named(tmp_path: Path, content: Any, words: str) -> None:
     folder = written(tmp_path, CIFAR10)
     (folder / "test_batch").write_bytes(pickle.dumps(content, protocol=2))
     with pytest.raises(DataError, match=words):
         open_cifar(folder, CIFAR10)
 
 
-def test_a_cut_off_batch_and_archive_are_named(tmp_path: Path) -> None:
+def test_a_truncated_batch_and_archive_are_named(tmp_path: Path) -> None:
     folder = written(tmp_path / CIFAR10.folder, CIFAR10)
     with tarfile.open(tmp_path / CIFAR10.archive, "w:gz") as file:
         file.add(folder, CIFAR10.folder)
@@ -133,7 +133,7 @@ def test_a_cut_off_batch_and_archive_are_named(tmp_path: Path) -> None:
         open_cifar(folder, CIFAR10)
 
 
-def test_the_set_as_picture_files_is_taken_and_said(tmp_path: Path, draw: Draw) -> None:
+def test_picture_files_are_read_and_noted(tmp_path: Path, draw: Draw) -> None:
     for i, name in enumerate(("train/cat/0.png", "train/dog/0.png", "test/cat/0.png")):
         draw(tmp_path / name, i, (32, 32))
     dataset = open_cifar(tmp_path, CIFAR10)

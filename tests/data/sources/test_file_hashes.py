@@ -23,7 +23,7 @@ def files(tmp_path: Path, count: int) -> list[Path]:
     return paths
 
 
-def test_digests_are_of_the_bytes_in_the_order_asked(tmp_path: Path) -> None:
+def test_digests_are_of_the_bytes_in_the_requested_order(tmp_path: Path) -> None:
     paths = files(tmp_path, 600)
     expected = [hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() for path in paths]
     assert file_digests(paths) == expected == file_digests(paths)
@@ -49,7 +49,7 @@ def test_a_change_that_keeps_size_and_modification_time_is_seen(tmp_path: Path) 
     assert file_digests([path]) != [first]
 
 
-def test_a_file_that_changed_a_moment_ago_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changed_a_moment_ago_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_hashes, "SETTLED_S", 60.0)
     paths = files(tmp_path, 1)
     file_digests(paths)
@@ -57,7 +57,7 @@ def test_a_file_that_changed_a_moment_ago_is_not_remembered(tmp_path: Path, monk
     assert file_digests(paths) == ["hashed again"]
 
 
-def test_a_missing_file_has_a_digest_that_says_so_and_is_not_remembered(tmp_path: Path) -> None:
+def test_the_digest_of_a_missing_file_is_marked_and_not_cached(tmp_path: Path) -> None:
     path = tmp_path / "late.bin"
     assert file_digests([path]) == ["unreadable FileNotFoundError"]
     path.write_bytes(b"x")
@@ -65,7 +65,7 @@ def test_a_missing_file_has_a_digest_that_says_so_and_is_not_remembered(tmp_path
 
 
 @pytest.mark.parametrize("spoil", ["directory", "garbage"])
-def test_a_spoilt_memory_is_done_without(tmp_path: Path, spoil: str) -> None:
+def test_a_damaged_database_is_ignored(tmp_path: Path, spoil: str) -> None:
     (tmp_path / "cache").mkdir()
     base = tmp_path / "cache" / "digests.sqlite"
     if spoil == "directory":
@@ -76,7 +76,7 @@ def test_a_spoilt_memory_is_done_without(tmp_path: Path, spoil: str) -> None:
     assert file_digests(paths) == [hashlib.blake2b(p.read_bytes(), digest_size=16).hexdigest() for p in paths]
 
 
-def test_a_computation_is_remembered_for_unchanged_files(tmp_path: Path) -> None:
+def test_a_computation_is_cached_for_unchanged_files(tmp_path: Path) -> None:
     paths = files(tmp_path, 2)
     assert memoize_by_files(paths, "sum", lambda: b"first") == b"first"
     assert memoize_by_files(paths, "sum", lambda: b"second") == b"first"

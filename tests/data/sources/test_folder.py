@@ -34,7 +34,7 @@ def test_pictures_are_read_from_their_files(zoo: Path) -> None:
     assert dataset.shape(3) == (20, 30)
 
 
-def test_what_file_managers_leave_behind_is_passed_over(zoo: Path, draw: Draw) -> None:
+def test_files_of_file_managers_are_ignored(zoo: Path, draw: Draw) -> None:
     for name in (".DS_Store", "Thumbs.db", "cat/desktop.ini", "cat/._a.png", "cat/.hidden.png"):
         (zoo / name).write_bytes(b"x")
     draw(zoo / "__MACOSX" / "cat" / "a.png")
@@ -43,7 +43,7 @@ def test_what_file_managers_leave_behind_is_passed_over(zoo: Path, draw: Draw) -
     assert len(dataset) == 5 and dataset.problems == () and len(dataset.notes) == 1
 
 
-def test_other_files_are_said(zoo: Path) -> None:
+def test_other_files_are_noted(zoo: Path) -> None:
     (zoo / "cat" / "notes.txt").write_text("x")
     assert open_folder(zoo).notes[-1] == "1 files that are no pictures were left out: cat/notes.txt"
 
@@ -93,7 +93,7 @@ def test_a_missing_folder_and_a_file_are_refused(tmp_path: Path, zoo: Path) -> N
         open_folder(zoo / "cat" / "a.png")
 
 
-def test_a_link_that_leads_back_is_listed_and_not_followed(zoo: Path) -> None:
+def test_a_circular_link_is_listed_and_not_followed(zoo: Path) -> None:
     (zoo / "cat" / "again").symlink_to(zoo, target_is_directory=True)
     (zoo / "dog" / "itself").symlink_to("itself")
     found = {p.where: p.what for p in open_folder(zoo, on_bad_input="skip").problems}
@@ -113,7 +113,7 @@ def test_links_elsewhere_are_followed(zoo: Path, tmp_path: Path, draw: Draw) -> 
     ("name", "words"),
     [("cat/new.heic", "files in the format .heic are not read"), ("cat/gone.png", "the link leads nowhere")],
 )
-def test_a_picture_that_cannot_be_used_stops_or_is_listed(zoo: Path, name: str, words: str) -> None:
+def test_an_unusable_picture_is_an_error_or_is_listed(zoo: Path, name: str, words: str) -> None:
     if name.endswith(".png"):
         (zoo / name).symlink_to(zoo / "nowhere.png")
     else:
@@ -123,7 +123,7 @@ def test_a_picture_that_cannot_be_used_stops_or_is_listed(zoo: Path, name: str, 
     assert words in problems(zoo)[name]
 
 
-def test_an_unreadable_folder_stops_or_is_listed(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_is_an_error_or_is_listed(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = os.scandir
 
     def refuse(path):  # type: ignore[no-untyped-def]
@@ -137,7 +137,7 @@ def test_an_unreadable_folder_stops_or_is_listed(zoo: Path, monkeypatch: pytest.
     assert problems(zoo)["dog"] == "the folder cannot be read: Permission denied"
 
 
-def test_a_name_that_is_no_text_is_listed(zoo: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_listed(zoo: Path) -> None:
     bad = os.fsencode(zoo / "cat") + b"/\xff\xfe.png"
     try:
         os.close(os.open(bad, os.O_CREAT | os.O_WRONLY))
@@ -174,7 +174,7 @@ def test_the_order_does_not_depend_on_the_file_system(zoo: Path, monkeypatch: py
     assert open_folder(zoo).fingerprint == first.fingerprint
 
 
-def test_contents_are_the_same_wherever_the_folder_lies(zoo: Path, tmp_path: Path) -> None:
+def test_the_identity_does_not_depend_on_the_folder(zoo: Path, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(zoo, tmp_path / "elsewhere")
@@ -195,7 +195,7 @@ def test_official_parts(tmp_path: Path, draw: Draw) -> None:
     assert dataset.classes == ("cat", "dog") and "train = train (2 pictures)" in dataset.notes[0]
 
 
-def test_the_doubled_folders_of_intel_s_archive(tmp_path: Path, draw: Draw) -> None:
+def test_nested_part_folders_of_the_intel_archive(tmp_path: Path, draw: Draw) -> None:
     names = (
         "seg_train/seg_train/sea/1.jpg",
         "seg_train/seg_train/street/2.jpg",
@@ -229,14 +229,14 @@ def test_a_class_may_be_called_train(tmp_path: Path, draw: Draw) -> None:
     assert dataset.classes == ("bus", "train") and dataset.parts is None
 
 
-def test_folders_that_only_wrap_are_gone_through_and_said(tmp_path: Path, draw: Draw) -> None:
+def test_folders_that_contain_everything_are_skipped_and_noted(tmp_path: Path, draw: Draw) -> None:
     for i, name in enumerate(("archive/data/cat/a.png", "archive/data/dog/b.png")):
         draw(tmp_path / name, i)
     dataset = open_folder(tmp_path)
     assert dataset.classes == ("cat", "dog") and dataset.notes[0] == "read as one folder a class inside archive/data: 2 classes"
 
 
-def test_classes_that_differ_in_case_only_are_said(tmp_path: Path, draw: Draw) -> None:
+def test_classes_that_differ_in_case_only_are_noted(tmp_path: Path, draw: Draw) -> None:
     for i, name in enumerate(("train/Cat/a.png", "train/dog/b.png", "test/cat/c.png")):
         draw(tmp_path / name, i)
     assert "class names that differ in case only: Cat, cat" in open_folder(tmp_path).notes

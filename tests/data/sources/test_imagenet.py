@@ -34,14 +34,14 @@ def meta(path: Path) -> None:
     savemat(path, {"synsets": np.array(entries, dtype=kind)})
 
 
-def test_the_thousand_classes_in_the_order_of_the_weights() -> None:
+def test_the_1000_classes_are_in_the_order_of_the_weights() -> None:
     assert len(synset_ids()) == 1000 and list(synset_ids()) == sorted(synset_ids())
     assert synset_ids()[0] == "n01440764" and class_names()[0] == "n01440764 tench"
     assert class_names()[207] == "n02099601 golden retriever" and class_names()[999].endswith("toilet tissue")
     assert len(set(class_names())) == 1000
 
 
-def test_timm_is_not_imported_for_them() -> None:
+def test_class_names_are_read_without_importing_timm() -> None:
     code = (
         "import sys; from phoropter.data.sources import imagenet; imagenet.class_names();"
         "print({'timm', 'torch'} & set(sys.modules))"
@@ -81,7 +81,7 @@ def test_names_with_class_indices(flat: Path) -> None:
     assert open_imagenet(flat).labels.tolist() == [65, 0, 999]
 
 
-def test_one_synset_a_line_goes_by_the_number_in_the_name(flat: Path) -> None:
+def test_one_synset_a_line_is_matched_by_the_number_in_the_name(flat: Path) -> None:
     (flat / "ILSVRC2012_val_00000001.JPEG").unlink()
     labels = flat.parent / "synsets.txt"
     labels.write_text("n01440764\nn01443537\nn15075141\nn01484850\n")
@@ -103,7 +103,7 @@ def test_the_kit_s_numbers_without_the_meta_file_are_refused(flat: Path) -> None
         open_imagenet(flat)
 
 
-def test_an_order_that_cannot_be_told_must_be_named(flat: Path) -> None:
+def test_an_unknown_label_order_must_be_given(flat: Path) -> None:
     labels = flat.parent / "numbers.txt"
     labels.write_text("5\n7\n9\n")
     with pytest.raises(DataError, match=r"set labels_order: index .* or labels_order: ilsvrc"):
@@ -123,13 +123,13 @@ def test_an_order_that_cannot_be_told_must_be_named(flat: Path) -> None:
         ("n01440764\ntench\n", None, "entry 2: 'tench' holds no synset id or class number"),
     ],
 )
-def test_labels_that_are_none_are_named(flat: Path, text: str, order: str | None, words: str) -> None:
+def test_invalid_labels_are_named(flat: Path, text: str, order: str | None, words: str) -> None:
     (flat.parent / "labels.txt").write_text(text)
     with pytest.raises(DataError, match=words):
         open_imagenet(flat, given=LabelFile(flat.parent / "labels.txt", order))
 
 
-def test_a_picture_without_a_label_stops_or_is_listed(flat: Path) -> None:
+def test_a_picture_without_a_label_is_an_error_or_is_listed(flat: Path) -> None:
     (flat / "val.txt").write_text("ILSVRC2012_val_00000001.JPEG 3\nILSVRC2012_val_00000003.JPEG 0\n")
     with pytest.raises(DataError, match=r"00000002\.JPEG: no label was found for it"):
         open_imagenet(flat)
@@ -137,7 +137,7 @@ def test_a_picture_without_a_label_stops_or_is_listed(flat: Path) -> None:
     assert dataset.labels.tolist() == [3, 0] and len(dataset.problems) == 1
 
 
-def test_missing_data_and_labels_say_what_to_get(tmp_path: Path, flat: Path) -> None:
+def test_missing_data_and_labels_are_reported_with_what_to_download(tmp_path: Path, flat: Path) -> None:
     with pytest.raises(DataError, match=r"ImageNet is not at .*: register at https://image-net\.org"):
         open_imagenet(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"carries no synset in its name or folder.*name one with labels: FILE"):

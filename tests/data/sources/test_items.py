@@ -97,7 +97,7 @@ def test_items_that_cannot_be_used_are_named(items: Any, words: str) -> None:
         from_torch(items)
 
 
-def test_a_label_outside_the_classes_and_a_column_nobody_knows_are_refused() -> None:
+def test_unknown_labels_and_columns_are_refused() -> None:
     pictures = Pictures(labels=[0, 1, 2, 0, 1, 2])
     pictures.classes = ["a", "b"]  # type: ignore[attr-defined]
     with pytest.raises(DataError, match="the label 2 came, but 'classes' names 2"):
@@ -117,7 +117,7 @@ def test_a_random_transform_is_refused() -> None:
         from_torch(Random())
 
 
-def test_it_goes_to_another_process_or_says_why_not() -> None:
+def test_it_is_pickled_or_the_error_names_the_reason() -> None:
     again = pickle.loads(pickle.dumps(from_torch(Pictures())))  # noqa: S301
     np.testing.assert_array_equal(again.read(2), IMAGES[2])
 
@@ -167,7 +167,7 @@ def test_a_dataset_of_the_hub_is_read_by_its_features() -> None:
     assert from_huggingface(Hub(), image="picture", label="label").fingerprint == from_huggingface(Hub()).fingerprint
 
 
-def test_columns_of_the_hub_that_cannot_be_told_are_asked_for() -> None:
+def test_ambiguous_columns_of_the_hub_must_be_named() -> None:
     two = Hub(left=ImageFeature(), right=ImageFeature(), label=ClassLabel(["a", "b"]))
     with pytest.raises(DataError, match="2 columns are of the kind Image among left, right or label: name one with image=COLUMN"):
         from_huggingface(two)

@@ -41,7 +41,7 @@ def test_columns_can_be_renamed(zoo: Path) -> None:
     assert open_manifest(path, columns={"path": "file", "label": "diagnosis"}).classes == ("x", "y")
 
 
-def test_an_id_column_lets_a_file_come_twice(zoo: Path) -> None:
+def test_an_id_column_allows_a_file_twice(zoo: Path) -> None:
     dataset = open_manifest(manifest(zoo, "path,label,id\ncat/a.png,x,1\ncat/a.png,y,2\n"))
     assert dataset.ids.tolist() == ["1", "2"]
 
@@ -56,7 +56,7 @@ def test_paths_may_be_absolute(zoo: Path, tmp_path: Path) -> None:
     assert open_manifest(path).read(1).shape == (20, 30, 3)
 
 
-def test_parquet_says_the_same(zoo: Path) -> None:
+def test_a_parquet_manifest_gives_the_same_dataset(zoo: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -87,18 +87,18 @@ def test_parquet_says_the_same(zoo: Path) -> None:
         ("path,label\n", "has no pictures"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line(zoo: Path, text: str, words: str) -> None:
+def test_errors_are_named_with_their_line(zoo: Path, text: str, words: str) -> None:
     with pytest.raises(DataError, match=words):
         open_manifest(manifest(zoo, text))
 
 
-def test_missing_pictures_are_listed_when_asked(zoo: Path) -> None:
+def test_missing_pictures_are_listed_with_skip(zoo: Path) -> None:
     path = manifest(zoo, "path,label\ncat/a.png,x\ncat/z.png,y\ndog/a.png,y\n")
     dataset = open_manifest(path, on_bad_input="skip")
     assert len(dataset) == 2 and [str(p) for p in dataset.problems] == ["rows.csv, line 3: cat/z.png does not exist"]
 
 
-def test_a_renamed_column_that_is_not_there_is_named(zoo: Path) -> None:
+def test_a_missing_renamed_column_is_named(zoo: Path) -> None:
     with pytest.raises(DataError, match=r"no column 'diagnossis' \(columns.label\); did you mean 'diagnosis'\?"):
         open_manifest(manifest(zoo, "path,diagnosis\ncat/a.png,x\n"), columns={"label": "diagnossis"})
 
@@ -135,7 +135,7 @@ def test_a_dataframe_is_read_as_the_same_table_in_a_file(zoo: Path) -> None:
     np.testing.assert_array_equal(dataset.read(2), from_file.read(2))
 
 
-def test_what_is_wrong_in_a_dataframe_is_named_by_its_row(zoo: Path) -> None:
+def test_errors_in_a_dataframe_are_named_by_their_row(zoo: Path) -> None:
     import pandas as pd
 
     frame = pd.DataFrame({"path": ["cat/a.png", "cat/x.png"], "label": ["cat", "cat"]})

@@ -29,7 +29,7 @@ def saved(zoo: Path, path: Path, **columns: Any) -> Path:
     return path
 
 
-def test_pictures_labels_and_names_as_the_hub_keeps_them(zoo: Path, tmp_path: Path) -> None:
+def test_pictures_labels_and_class_names_in_the_layout_of_the_hub(zoo: Path, tmp_path: Path) -> None:
     dataset = open_parquet(saved(zoo, tmp_path / "animals.parquet"))
     assert dataset.classes == ("cat", "dog") and dataset.labels.tolist() == [0, 1, 0, 1]
     assert dataset.ids.tolist() == [f"animals/{row}" for row in range(4)] and dataset.parts is None
@@ -39,7 +39,7 @@ def test_pictures_labels_and_names_as_the_hub_keeps_them(zoo: Path, tmp_path: Pa
     np.testing.assert_array_equal(dataset.select_rows(np.array([3, 0])).read(0), dataset.read(3))
 
 
-def test_shards_name_their_parts(zoo: Path, tmp_path: Path) -> None:
+def test_file_names_of_shards_give_the_official_part(zoo: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
         saved(zoo, tmp_path / "data" / f"{name}.parquet")
@@ -48,7 +48,7 @@ def test_shards_name_their_parts(zoo: Path, tmp_path: Path) -> None:
     assert dataset.ids[5] == "train-00000-of-00002/1"
 
 
-def test_plain_bytes_and_text_labels(zoo: Path, tmp_path: Path) -> None:
+def test_a_binary_column_and_text_labels(zoo: Path, tmp_path: Path) -> None:
     content = [(zoo / name).read_bytes() for name in NAMES]
     parquet.write_table(pa.table({"png": content, "kind": list("abab"), "group": list("gghh")}), tmp_path / "x.parquet")
     dataset = open_parquet(tmp_path / "x.parquet", columns={"image": "png", "label": "kind"})
@@ -61,7 +61,7 @@ def test_paths_without_bytes_are_read_beside_the_file(zoo: Path) -> None:
     np.testing.assert_array_equal(open_parquet(zoo / "x.parquet").read(1), open_folder(zoo).read(3))
 
 
-def test_identity_is_of_contents_and_survives_pickling(zoo: Path, tmp_path: Path) -> None:
+def test_the_identity_depends_on_contents_and_pickling_keeps_it(zoo: Path, tmp_path: Path) -> None:
     dataset = open_parquet(saved(zoo, tmp_path / "x.parquet"))
     again = pickle.loads(pickle.dumps(dataset))  # noqa: S301
     assert again.content_digest == dataset.content_digest
@@ -77,7 +77,7 @@ def test_identity_is_of_contents_and_survives_pickling(zoo: Path, tmp_path: Path
         ({"label": [0.5, 1.0, 2.0, 1.0]}, r"a label is 0.5 \(float\), expected whole numbers or words"),
     ],
 )
-def test_what_is_wrong_is_named(zoo: Path, tmp_path: Path, columns: dict[str, Any], words: str) -> None:
+def test_errors_are_named(zoo: Path, tmp_path: Path, columns: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=words):
         open_parquet(saved(zoo, tmp_path / "x.parquet", **columns))
 
