@@ -17,7 +17,8 @@ import numpy as np
 
 from phoropter.models import classifier as classifiers
 from phoropter.training.fit import TrainedRun, TrainingTask, fit, make_batch_sampler
-from phoropter.training.loop.training_loop import HistoryRow, StepProgress
+from phoropter.training.loop.history import HistoryRow
+from phoropter.training.loop.training_loop import StepProgress
 
 
 def fit_bags(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, TrainedRun]:

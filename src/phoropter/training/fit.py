@@ -1,7 +1,7 @@
-"""A Candidate on a Split → a Classifier: what is learned, what it is shown and by whom taught, the loop, done.
+"""Trains one candidate on one split: builds the model, chooses what it reads (pixels, cached features, a teacher), runs the loop.
 
-A frozen candidate whose pictures are not augmented, or augmented into a few fixed views, never touches a picture here: its head
-learns from stored features.
+A frozen candidate whose images are not augmented, or augmented into a few cached views, reads no image here: its head is trained
+on cached features.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ from phoropter.training.distillation import (
 from phoropter.training.feature_cache import CachedFeatures, extract_cached_views, extract_features
 from phoropter.training.logistic_regression import LogisticProblem, fit_logistic
 from phoropter.training.loop.checkpoint import Checkpoints
+from phoropter.training.loop.history import HistoryRow, make_history_row, validation_metrics
 from phoropter.training.loop.losses import Criterion, DistillationLoss, compute_class_weights
 from phoropter.training.loop.precision import resolve_autocast_dtype
-from phoropter.training.loop.training_loop import HistoryRow, Objective, StepProgress, TrainingSetup, ValidationFunction, train
+from phoropter.training.loop.training_loop import Objective, StepProgress, TrainingSetup, ValidationFunction, train
 from phoropter.training.predict import predict_from_features, predict_from_pixels
 
 LogitsAndFeatures = tuple[NDArray[np.float32], NDArray[np.float16]]  # logits (n, C), features (n, D)
@@ -48,12 +49,15 @@ LogitsAndFeatures = tuple[NDArray[np.float32], NDArray[np.float16]]  # logits (n
 
 @dataclass(frozen=True, eq=False)
 class TrainingTask:
-    """One candidate on one split with one seed, and where its material is.
+    """One candidate on one split with one seed, and where its data are.
 
-    cache: folder of stored features · base: folder that relative weights paths start from ·
-    checkpoints: where to go on from, and when to save · progress: told about a feature pass or a teacher's (done, total)
-    teacher: of a student, unless its weight α is 0 · members: bundles of a warm fusion's branches, in their order
-    bag: the one of the recipe's bags that is trained; None: all of them, where there are several (bags.py)
+    cache:          folder of cached features and teacher logits
+    weights_base:   folder that relative paths of weights start from
+    checkpoints:    where a killed run resumes, and when to save
+    progress:       called with (images done, images in all) during a feature pass, or a teacher's
+    teacher:        of a student, unless its weight α is 0
+    member_bundles: bundles that a fusion with warm_start begins with, in the order of its branches
+    bag_index:      which of the recipe's bags is trained; None: all of them, where there are several (bagging.py)
     """
 
     candidate: Candidate
@@ -72,12 +76,13 @@ class TrainingTask:
 
 @dataclass(frozen=True, eq=False)
 class TrainedRun:
-    """A trained classifier and how it came to be; `answers(rows)` are its predictions.
+    """A trained classifier and how it was trained.
 
-    weights_before: digests of the backbones' weights before training · taught: of a student: how its teacher was asked
-    bags: of several under-samplings: what each was trained on
-    solved: of a head that was solved: under which penalty, and how it was chosen
-    precision: what the network computed in, which `auto` leaves to the device; of stored features their heads
+    best_epoch:             the epoch selected on validation rows, counted from 1; 0: the last one
+    initial_weight_digests: of the backbones, before training
+    features:               cached features of a frozen candidate, else None
+    distillation_info, bagging_info, logistic_info: what the record says of a teacher, of bags, of a solved head
+    precision:              the type the network computed in, which `auto` leaves to the device
     """
 
     task: TrainingTask
@@ -93,28 +98,28 @@ class TrainedRun:
     precision: str = "float32"
 
     def predict_held_out(self, rows: NDArray[np.int64]) -> LogitsAndFeatures:
-        """(n,) rows → (n, C) float32 logits, (n, D) float16 last-layer features; none of the rows may have been trained on."""
-        met = np.intersect1d(rows, self.task.split.train)
-        if len(met):
-            raise LeakageError(f"{self.task.split.name}: {len(met)} rows to be tested were trained on; the split is at fault")
+        """(n,) rows → (n, C) float32 logits, (n, D) float16 last-layer features. Raises LeakageError for a training row."""
+        trained = np.intersect1d(rows, self.task.split.train)
+        if len(trained):
+            raise LeakageError(f"{self.task.split.name}: {len(trained)} rows to be tested were trained on; mend the split")
         return predict_rows(self, rows)
 
 
-def predict_rows(fitted: TrainedRun, rows: NDArray[np.int64]) -> LogitsAndFeatures:
-    """A fitted classifier's logits and features for any rows, trained on or not."""
-    task, recipe = fitted.task, fitted.task.candidate.recipe
-    if fitted.features is not None and recipe.tta == "single":
-        return predict_from_features(fitted.model, fitted.features, rows, task.device)
+def predict_rows(run: TrainedRun, rows: NDArray[np.int64]) -> LogitsAndFeatures:
+    """The logits and last-layer features of any rows, trained on or not."""
+    task, recipe = run.task, run.task.candidate.recipe
+    if run.features is not None and recipe.tta == "single":
+        return predict_from_features(run.model, run.features, rows, task.device)
     dtype = resolve_autocast_dtype(recipe, task.device)
-    return predict_from_pixels(fitted.model, task.pixels, rows, task.device, recipe.tta, dtype)
+    return predict_from_pixels(run.model, task.pixels, rows, task.device, recipe.tta, dtype)
 
 
 def fit(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, TrainedRun]:
-    """Trains the task's candidate. Yields ticks and a row an epoch; returns the Fitted.
+    """Trains the task's candidate, or one bag of it. Yields progress and a history row an epoch; returns the TrainedRun.
 
     Bit-identical for equal tasks on a CPU with the same number of threads, whether or not it was interrupted; on a GPU as far
-    as its kernels repeat themselves. Raises DivergedError, WeightsError, DiskError; LeakageError and RunError for a teacher
-    that met the rows to be tested, or knows nothing.
+    as its kernels are deterministic. Raises DivergedError, WeightsError, DiskError; LeakageError for a teacher that was trained
+    on rows to be tested, and RunError for one near chance.
     """
     with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []):
         model = build_model(task)
@@ -123,42 +128,42 @@ def fit(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, Traine
         if task.candidate.recipe.l2_penalties:
             assert features is not None
             return fit_logistic_heads([task], [model], features, weights_before)[0]
-        shown = training_features(task, model, features, weights_before)
-        taught, note = _make_distillation_loader(task)
+        views = training_features(task, model, features, weights_before)
+        distillation, info = _make_distillation_loader(task)
         began = time.monotonic()
         history, best_epoch = [], 0
         if task.candidate.recipe.phases:
-            lesson = _make_training_setup(task, model, features, shown, taught)
-            state = yield from train(model, task.candidate.recipe, lesson, task.checkpoints, task.device)
+            setup = _make_training_setup(task, model, features, views, distillation)
+            state = yield from train(model, task.candidate.recipe, setup, task.checkpoints, task.device)
             history, best_epoch = state.history, state.best_epoch
         seconds, dtype = time.monotonic() - began, resolve_autocast_dtype(task.candidate.recipe, task.device)
         precision = str(dtype).removeprefix("torch.")
-        return TrainedRun(task, model, history, best_epoch, seconds, weights_before, features, note, precision=precision)
+        return TrainedRun(task, model, history, best_epoch, seconds, weights_before, features, info, precision=precision)
 
 
 def fit_logistic_heads(
     tasks: Sequence[TrainingTask], models: Sequence[Classifier], features: CachedFeatures, identities: tuple[str, ...]
 ) -> list[TrainedRun]:
-    """Tasks of one frozen candidate whose heads are solved, each with its model → what became of each (training/convex)."""
+    """Solves the heads of tasks of one frozen candidate, each with its model (logistic_regression.py); a run for each."""
     began = time.monotonic()
     recipe, dataset = tasks[0].candidate.recipe, tasks[0].dataset
     problems = [
         LogisticProblem(dataset, t.split, compute_class_weights(recipe.loss, dataset.labels[t.split.train], dataset.classes))
         for t in tasks
     ]
-    found = fit_logistic(features[0], problems, recipe.l2_penalties, recipe.inner_folds, tasks[0].device)
+    heads = fit_logistic(features[0], problems, recipe.l2_penalties, recipe.inner_folds, tasks[0].device)
     seconds = (time.monotonic() - began) / len(tasks)
-    made = []
-    for task, model, one in zip(tasks, models, found, strict=True):
-        model.head.load_state_dict({"head.last.weight": one.weight, "head.last.bias": one.bias})
-        row = {"epoch": 1, "phase": "head", "learning_rate": 0.0, "train_loss": one.loss, "train_accuracy": one.accuracy}
-        row |= {"seconds": round(seconds, 3), "images_per_s": round(len(task.split.train) / max(seconds, 1e-9), 1)}
-        made.append(TrainedRun(task, model, [row], 0, seconds, identities, features, logistic_info=one.info))
-    return made
+    runs = []
+    for task, model, head in zip(tasks, models, heads, strict=True):
+        model.head.load_state_dict({"head.last.weight": head.weight, "head.last.bias": head.bias})
+        figures = {"learning_rate": 0.0, "loss": head.loss, "accuracy": head.accuracy}
+        row = make_history_row(1, "head", **figures, seconds=seconds, images=len(task.split.train))
+        runs.append(TrainedRun(task, model, [row], 0, seconds, identities, features, logistic_info=head.info))
+    return runs
 
 
 def build_model(task: TrainingTask) -> Classifier:
-    """The candidate's network before training; its random parts are a function of the split's seed alone."""
+    """The candidate's network before training, on the task's device; its random parts depend on the split's seed only."""
     candidate = task.candidate
     backbones = candidate.backbones
     if task.member_bundles:
@@ -186,18 +191,21 @@ def _stored_features(task: TrainingTask, model: Classifier, identities: tuple[st
 
 
 def training_features(
-    task: TrainingTask, model: Classifier, clean: CachedFeatures | None, identities: tuple[str, ...]
+    task: TrainingTask, model: Classifier, features: CachedFeatures | None, identities: tuple[str, ...]
 ) -> tuple[CachedFeatures, ...]:
-    """What a head learns from, epoch by epoch and over again: the clean features, or those of the fixed views; else nothing."""
+    """What a head trains on, epoch by epoch in a cycle: the given features of unaugmented images, or those of the cached views.
+
+    Empty where the candidate trains on pixels.
+    """
     recipe = task.candidate.recipe
-    if clean is None or not recipe.n_cached_views:
-        return () if clean is None else (clean,)
-    tap = _make_pixel_loader(task)
-    return extract_cached_views(model, tap, recipe.n_cached_views, task.cache, task.progress, identities, recipe.feature_dtype)
+    if features is None or not recipe.n_cached_views:
+        return () if features is None else (features,)
+    loader = _make_pixel_loader(task)
+    return extract_cached_views(model, loader, recipe.n_cached_views, task.cache, task.progress, identities, recipe.feature_dtype)
 
 
 def make_batch_sampler(task: TrainingTask) -> BatchSampler:
-    """Which of its training rows are shown when."""
+    """The order in which the task's training rows are shown."""
     recipe, split = task.candidate.recipe, task.split
     return BatchSampler(
         task.dataset, split.train, recipe.batch_size, split.seed, recipe.imbalance, split.name, task.bag_index or 0
@@ -210,7 +218,7 @@ def _make_pixel_loader(task: TrainingTask) -> PixelLoader:
 
 
 def _make_distillation_loader(task: TrainingTask) -> tuple[DistillationLoader | None, dict[str, Any] | None]:
-    """A student's batches with its teacher's answers, all of them there; and how the teacher was asked, for the record."""
+    """Of a student: its batches with the teacher's logits, all of them computed; and what the record says of the teacher."""
     teaching, teacher, split = task.candidate.teaching, task.teacher, task.split
     if teaching is None or teaching.alpha == 0:
         return None, None
@@ -218,50 +226,56 @@ def _make_distillation_loader(task: TrainingTask) -> tuple[DistillationLoader | 
         raise ValueError(f"the student '{task.candidate.name}' has no teacher in its task")
     teacher.raise_on_leak(task.dataset.hashed_ids, split)
     began = time.monotonic()
-    tap = _make_pixel_loader(task)
-    exam = check_teacher_accuracy(teacher, tap, split.train, task.cache)
-    shown = make_teacher_inputs(tap, make_batch_sampler(task), task.candidate.recipe.total_epochs, split, teacher, teaching)
-    answers = TeacherLogits(teacher, shown, task.cache, task.progress)
-    answers.compute_missing()
+    loader = _make_pixel_loader(task)
+    check = check_teacher_accuracy(teacher, loader, split.train, task.cache)
+    epochs = task.candidate.recipe.total_epochs
+    inputs = make_teacher_inputs(loader, make_batch_sampler(task), epochs, split, teacher, teaching)
+    logits = TeacherLogits(teacher, inputs, task.cache, task.progress)
+    logits.compute_missing()
     seconds = round(time.monotonic() - began, 3)
-    note = {"teacher": teacher.name, "exam": exam, "views": shown.view_count, "bytes": answers.nbytes, "seconds": seconds}
-    return DistillationLoader(shown, answers), note
+    info = {"teacher": teacher.name, "exam": check, "views": inputs.view_count, "bytes": logits.nbytes, "seconds": seconds}
+    return DistillationLoader(inputs, logits), info
 
 
 def _make_training_setup(
     task: TrainingTask,
     model: Classifier,
     features: CachedFeatures | None,
-    shown: tuple[CachedFeatures, ...],
-    taught: DistillationLoader | None,
+    views: tuple[CachedFeatures, ...],
+    distillation: DistillationLoader | None,
 ) -> TrainingSetup:
     recipe, split = task.candidate.recipe, task.split
-    tap: BatchSource = taught or (FeatureLoader(task.dataset, shown, task.device) if shown else _make_pixel_loader(task))
+    source: BatchSource
+    if distillation is not None:
+        source = distillation
+    else:
+        source = FeatureLoader(task.dataset, views, task.device) if views else _make_pixel_loader(task)
     weights = compute_class_weights(recipe.loss, task.dataset.labels[split.train], task.dataset.classes)
     criterion = Criterion(recipe.loss, None if weights is None else weights.to(task.device))
-    return TrainingSetup(
-        tap, make_batch_sampler(task), _make_objective(task, model, criterion), _make_validator(task, model, features)
-    )
+    objective, validator = _make_objective(task, model, criterion), _make_validator(task, model, features)
+    return TrainingSetup(source, make_batch_sampler(task), objective, validator)
 
 
 def _make_objective(task: TrainingTask, model: Classifier, criterion: Criterion) -> Objective:
     fusion, teaching = task.candidate.fusion, task.candidate.teaching
     auxiliary = fusion.aux_loss_weight if fusion else 0.0
-    token = teaching is not None and teaching.loss == "token"
+    has_token = teaching is not None and teaching.loss == "token"
     distilled = DistillationLoss(criterion, teaching.loss, teaching.alpha, teaching.temperature) if teaching else None
+    # Only the network is compiled: the loss is small, and a Loss of the user's own need not be traceable
     outputs = torch.compile(model.forward_outputs) if task.candidate.recipe.compile else model.forward_outputs
 
     def compute_loss_and_logits(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         out = model.forward_head(batch.inputs) if isinstance(batch.inputs, tuple) else outputs(batch.inputs)
-        own = out.class_logits if token and out.class_logits is not None else out.logits
+        label_logits = out.class_logits if has_token and out.class_logits is not None else out.logits
+        mixing = (batch.mix_index, batch.mix_lambda)
         if distilled is None or batch.teacher_logits is None:
-            loss = criterion(own, batch.labels, batch.mix_index, batch.mix_lambda)
+            loss = criterion(label_logits, batch.labels, *mixing)
         else:
-            said = out.token_logits if token else None
-            loss = distilled(own, batch.labels, batch.teacher_logits, batch.mix_index, batch.mix_lambda, token=said)
+            token = out.token_logits if has_token else None
+            loss = distilled(label_logits, batch.labels, batch.teacher_logits, *mixing, token=token)
         if auxiliary:
             for logits in out.branch_logits:
-                loss = loss + auxiliary * criterion(logits, batch.labels, batch.mix_index, batch.mix_lambda)
+                loss = loss + auxiliary * criterion(logits, batch.labels, *mixing)
         return loss, out.logits
 
     return compute_loss_and_logits
@@ -271,12 +285,9 @@ def _make_validator(task: TrainingTask, model: Classifier, features: CachedFeatu
     rows = task.split.val
     if rows is None or not len(rows):
         return None
-    labels = torch.from_numpy(task.dataset.labels[rows])
+    labels = task.dataset.labels[rows]
 
     def compute_validation_metrics() -> dict[str, float]:
-        fitted = TrainedRun(task, model, [], 0, 0.0, (), features)
-        logits = torch.from_numpy(predict_rows(fitted, rows)[0])
-        loss = torch.nn.functional.cross_entropy(logits, labels)
-        return {"validation_loss": float(loss), "validation_accuracy": float((logits.argmax(1) == labels).double().mean())}
+        return validation_metrics(predict_rows(TrainedRun(task, model, [], 0, 0.0, (), features), rows)[0], labels)
 
     return compute_validation_metrics

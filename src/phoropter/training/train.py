@@ -6,7 +6,8 @@ from collections.abc import Generator
 
 from phoropter.training.bagging import fit_bags
 from phoropter.training.fit import TrainedRun, TrainingTask, fit
-from phoropter.training.loop.training_loop import HistoryRow, StepProgress
+from phoropter.training.loop.history import HistoryRow
+from phoropter.training.loop.training_loop import StepProgress
 
 
 def train_candidate(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, TrainedRun]:

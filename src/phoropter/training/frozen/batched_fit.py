@@ -39,9 +39,9 @@ from phoropter.training.fit import (
 from phoropter.training.frozen.batch_schedule import SharedSchedule, iterate_batch_windows
 from phoropter.training.frozen.batched_heads import BatchedDropout, BatchedHeads, can_share_window
 from phoropter.training.frozen.frozen_features import FeatureTable, FrozenFeatures, extract_for_tasks
+from phoropter.training.loop.history import HistoryRow, make_history_row, validation_metrics
 from phoropter.training.loop.losses import compute_class_weights
 from phoropter.training.loop.schedule import build_optimizer, set_learning_rate
-from phoropter.training.loop.training_loop import HistoryRow
 
 MAX_BATCHED_HEADS = 64  # runs in one program: the features gathered for a step stay at a few hundred megabytes
 
@@ -239,18 +239,16 @@ class _BatchedTrainer:
             sums[2] += batch_sizes.flatten()
         seconds = (time.monotonic() - began) / len(self.runs)
         for i, (loss_sum, hit_count, n) in enumerate(sums.T.tolist()):
-            self.runs[i].history.append(
-                {
-                    "epoch": epoch + 1,
-                    "phase": phase.train,
-                    "learning_rate": rates[i]["lr"],
-                    "train_loss": loss_sum / n,
-                    "train_accuracy": hit_count / n,
-                    "seconds": round(seconds, 3),
-                    "images_per_s": round(n / seconds, 1) if seconds else 0.0,
-                    **self._validate_run(i, epoch),
-                }
+            row = make_history_row(
+                epoch + 1,
+                phase.train,
+                learning_rate=rates[i]["lr"],
+                loss=loss_sum / n,
+                accuracy=hit_count / n,
+                seconds=seconds,
+                images=n,
             )
+            self.runs[i].history.append(row | self._validate_run(i, epoch))
 
     def _validate_run(self, i: int, epoch: int) -> dict[str, float]:
         """A run's loss and accuracy on its inner validation part; keeps the best weights where the recipe selects them."""
@@ -259,12 +257,12 @@ class _BatchedTrainer:
         if rows is None or not len(rows):
             return {}
         self._load_head_weights(run, i)
-        logits = torch.from_numpy(predict_rows(TrainedRun(run.task, run.model, [], 0, 0.0, (), run.extracted.features), rows)[0])
-        labels = torch.from_numpy(run.task.dataset.labels[rows])
-        loss = float(torch.nn.functional.cross_entropy(logits, labels))
+        logits, _ = predict_rows(TrainedRun(run.task, run.model, [], 0, 0.0, (), run.extracted.features), rows)
+        metrics = validation_metrics(logits, run.task.dataset.labels[rows])
+        loss = metrics["validation_loss"]
         if self.recipe.checkpoint == "best_val" and loss < run.best.get("loss", math.inf):
             run.best.update(loss=loss, epoch=epoch + 1, state={k: v.clone() for k, v in run.model.head.state_dict().items()})
-        return {"validation_loss": loss, "validation_accuracy": float((logits.argmax(1) == labels).double().mean())}
+        return metrics
 
     def _clip_gradients(self) -> None:
         if self.recipe.grad_clip is None:

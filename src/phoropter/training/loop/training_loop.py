@@ -20,6 +20,7 @@ from phoropter.models.classifier import Classifier
 from phoropter.training.batches.loading import Batch, BatchSampler, BatchSource, Prefetcher
 from phoropter.training.candidates.recipe import Phase, Recipe
 from phoropter.training.loop.checkpoint import Checkpoints, TrainingState
+from phoropter.training.loop.history import HistoryRow, make_history_row
 from phoropter.training.loop.precision import autocast_context, resolve_autocast_dtype
 from phoropter.training.loop.schedule import build_optimizer, set_learning_rate
 from phoropter.training.malloc import tune_malloc
@@ -38,7 +39,6 @@ class StepProgress:
     images_per_s: float
 
 
-HistoryRow = dict[str, Any]
 Objective = Callable[[Batch], tuple[torch.Tensor, torch.Tensor]]  # → loss, logits
 ValidationFunction = Callable[[], dict[str, float]]
 
@@ -177,15 +177,16 @@ class _PhaseTrainer:
                 f"the training loss became {loss} in epoch {state.epoch + 1} of {self.recipe.total_epochs}: "
                 "lower the learning rate, clip the gradient (grad_clip: 1), or use precision float32"
             )
-        row: HistoryRow = {
-            "epoch": state.epoch + 1,
-            "phase": self.phase.train,
-            "learning_rate": self.optimizer.param_groups[-1]["lr"],
-            "train_loss": loss,
-            "train_accuracy": sums["hits"] / count,
-            "seconds": round(seconds, 3),
-            "images_per_s": round(n_seen / seconds, 1) if seconds else 0.0,
-        }
+        rate, accuracy = self.optimizer.param_groups[-1]["lr"], sums["hits"] / count
+        row = make_history_row(
+            state.epoch + 1,
+            self.phase.train,
+            learning_rate=rate,
+            loss=loss,
+            accuracy=accuracy,
+            seconds=seconds,
+            images=n_seen,
+        )
         if self.setup.validate is not None:
             row |= self._validate_model(state)
         state.history.append(row)
