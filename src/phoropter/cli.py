@@ -16,7 +16,7 @@ import click
 
 from phoropter import __version__
 from phoropter.console import format_large_count, make_console, print_line, print_plan, print_predictions, print_protocol_gap
-from phoropter.core.cores import count_usable_cores
+from phoropter.core.cpu_count import count_usable_cores
 from phoropter.study_parts import compare_parts, for_each_part, read_parts, run_and_report, trust_if
 
 if TYPE_CHECKING:

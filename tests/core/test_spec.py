@@ -65,7 +65,7 @@ def test_a_mistake_is_one_sentence_with_its_line(tmp_path: Path, text: str, mess
 def test_anchors_that_unfold_without_end_are_refused(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
-    with pytest.raises(SpecError, match="unfolds into more than"):
+    with pytest.raises(SpecError, match="expands into more than"):
         parse(tmp_path, "\n".join(lines))
 
 

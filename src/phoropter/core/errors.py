@@ -2,16 +2,16 @@
 
     PhoropterError                  base; the command line prints its one sentence
     ├── UserError                   the user's input: exit code 2
-    │   ├── SpecError               a study file or argument: unknown word, wrong type, contradiction
-    │   ├── DataError               a dataset, picture or recording cannot be used as asked
-    │   ├── SplitError              the dataset cannot be split as the protocol asks
-    │   ├── LeakageError            training would meet rows that are tested
+    │   ├── SpecError               a study file or argument: unknown key, wrong type, contradiction
+    │   ├── DataError               a dataset, image or recording cannot be used
+    │   ├── SplitError              the dataset cannot be split by this protocol
+    │   ├── LeakageError            something would be trained on rows it is tested on
     │   ├── WeightsError            pretrained weights are missing, unreadable or do not fit
-    │   ├── StoreError              a results folder is not what it should be, or is in use
+    │   ├── StoreError              a results folder is incomplete, damaged or in use
     │   ├── MissingExtraError       an optional package is not installed
     │   └── DiskError               no room or no permission to write
-    └── RunError                    a run went wrong while computing: exit code 1
-        └── DivergedError           the loss left the finite numbers
+    └── RunError                    a run failed while it was computed: exit code 1
+        └── DivergedError           the training loss became infinite or NaN
 
 A message is one sentence: which field or file of what, what was expected, what came, what to do.
 """
@@ -30,21 +30,21 @@ class PhoropterError(Exception):
 
 
 class UserError(PhoropterError):
-    """What the user gave cannot be used; the message says what would work."""
+    """The user's input cannot be used; the message says what would work."""
 
     exit_code = 2
 
 
 class SpecError(UserError):
-    """A study file or an argument is wrong: unknown word, wrong type, or a contradiction."""
+    """A study file or an argument is wrong: unknown key, wrong type, or a contradiction."""
 
 
 class DataError(UserError):
-    """A dataset, picture or recording cannot be used as asked."""
+    """A dataset, image or recording cannot be used."""
 
 
 class SplitError(UserError):
-    """The dataset cannot be split as the protocol asks."""
+    """The dataset cannot be split by this protocol."""
 
 
 class LeakageError(UserError):
@@ -56,7 +56,7 @@ class WeightsError(UserError):
 
 
 class StoreError(UserError):
-    """A results folder is not what it should be, or another process is using it."""
+    """A results folder is incomplete or damaged, or another process is using it."""
 
 
 class MissingExtraError(UserError):
@@ -71,16 +71,16 @@ class DiskError(UserError):
 
 
 class RunError(PhoropterError):
-    """A run went wrong while it was being computed."""
+    """A run failed while it was computed."""
 
 
 class DivergedError(RunError):
-    """The training loss left the finite numbers."""
+    """The training loss became infinite or NaN."""
 
 
 @dataclass(frozen=True)
 class InputProblem:
-    """One bad input that was listed instead of raised: a picture, recording or row."""
+    """One bad input that is listed instead of raised: an image, recording or row."""
 
     where: str
     what: str
@@ -90,9 +90,9 @@ class InputProblem:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the known word nearest to `word`, or an empty string.
+    """`; did you mean 'x'?` with the known word nearest to `word`, or an empty string.
 
-    >>> nearest("resnet5", ["resnet50", "vgg19"])
+    >>> did_you_mean("resnet5", ["resnet50", "vgg19"])
     "; did you mean 'resnet50'?"
     """
     words = list(known)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, locks that die with their holder, and digests by contents."""
+"""Atomic writes (a file is complete or absent), locks that are freed when their holder dies, and digests by contents."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import Any
 import filelock
 import numpy as np
 
-from phoropter.core.errors import DiskError
+from phoropter.core.errors import DiskError, PhoropterError
 
-_UNFINISHED_MARK = ".aside-"  # what is being written and does not count yet
+_UNFINISHED_MARK = ".aside-"  # in the name of a file that is still being written
 
 
 def cache_dir(beside: Path | None = None) -> Path:
-    """Where shared caches live: `PHOROPTER_CACHE`, else `.cache` beside the study's folder, else the user's cache folder."""
+    """The folder of shared caches: `PHOROPTER_CACHE`, else `.cache` beside the results folder, else the user's cache folder."""
     if named := os.environ.get("PHOROPTER_CACHE"):
         return Path(named).expanduser()
     if beside is not None:
@@ -32,7 +32,7 @@ def cache_dir(beside: Path | None = None) -> Path:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a path aside to write a file to; on leaving without an error it becomes `path`, else nothing remains.
+    """Yields a temporary path to write a file to; on leaving without an error it becomes `path`, else nothing remains.
 
     Raises DiskError when the disk is full or the folder may not be written.
     """
@@ -51,7 +51,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write_folder(path: Path) -> Iterator[Path]:
-    """As `writing`, for a folder; if `path` appears meanwhile (another process was first), that one stays."""
+    """The same for a folder; if `path` appears meanwhile (another process was first), that one stays."""
     aside = _temporary_path(path)
     try:
         aside.mkdir(parents=True)
@@ -72,32 +72,43 @@ def atomic_write_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text, whole or not at all."""
+    """Writes UTF-8 text atomically."""
     with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes plain data as indented JSON, whole or not at all; NaN is refused because JSON has none."""
+    """Writes plain data as indented JSON atomically. Raises ValueError for NaN and infinity, which JSON lacks."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_json(path: Path, max_bytes: int, error: type[PhoropterError]) -> Any:
+    """Reads a JSON file of bounded size. Raises `error` when it is missing, too large or malformed."""
+    try:
+        if path.stat().st_size > max_bytes:
+            raise error(f"{path} has more than {max_bytes:,} bytes and is not read")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as problem:
+        first = (str(problem).splitlines() or [type(problem).__name__])[0][:160]
+        raise error(f"{path} cannot be read as JSON: {first}") from None
+
+
 def remove_unfinished(folder: Path) -> None:
-    """Removes what a killed process had begun directly in `folder` and never finished. Hold the folder's lock."""
+    """Removes what a killed process left unfinished directly in `folder`. The caller holds the folder's lock."""
     for stale in folder.glob(f".*{_UNFINISHED_MARK}*") if folder.is_dir() else ():
         shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
 
 
 def file_lock(path: Path) -> filelock.FileLock:
-    """An exclusive lock between processes, free again the moment its holder dies. Use as a context, or `.acquire(timeout=0)`."""
+    """An exclusive lock between processes, freed when its holder dies. Use it in a `with`, or `.acquire(timeout=0)`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(path, timeout=-1)
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
-    """Raises DiskError unless `needed` bytes and a tenth more are free where `folder` is or will be."""
-    there = next(p for p in [folder, *folder.absolute().parents] if p.exists())
-    free = shutil.disk_usage(there).free
+    """Raises DiskError unless `needed` bytes and a tenth more are free on the disk of `folder`, which need not exist yet."""
+    existing = next(p for p in [folder, *folder.absolute().parents] if p.exists())
+    free = shutil.disk_usage(existing).free
     if needed * 1.1 > free:
         raise DiskError(
             f"{what} needs {format_bytes(needed)} in {folder}, where {format_bytes(free)} are free: "
@@ -106,9 +117,9 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 
 
 def format_bytes(count: float) -> str:
-    """Bytes for people.
+    """A number of bytes in a readable unit.
 
-    >>> size_text(1536)
+    >>> format_bytes(1536)
     '1.5 KiB'
     """
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -162,7 +173,7 @@ def _sync_to_disk(path: Path) -> None:
 
 
 def raise_disk_error(error: OSError, path: Path) -> None:
-    """Raises DiskError when that is what the error says: the disk is full, or this user may not write there."""
+    """Raises DiskError when the error says that the disk is full or that this user may not write there; else returns."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise DiskError(f"{path} could not be written because the disk is full: free some space and run the same command again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

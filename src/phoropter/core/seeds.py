@@ -1,7 +1,7 @@
 """Random numbers by name: (seed, purpose, epoch, sample id) → numbers. No global generator, no queue position.
 
-A draw depends only on the words that name it, so adding a candidate, a worker or a sample changes nobody else's draws,
-a resumed run repeats the draws of an uninterrupted one, and a teacher sees the very view its student sees.
+A draw depends only on its name, so adding a candidate, a worker or a sample leaves all other draws as they were, a resumed run
+repeats the draws of an uninterrupted one, and a teacher can be given exactly the augmented image that its student is given.
 
 Left out on purpose: cryptographic strength. The per-sample draws are a counter hash (the finaliser of SplitMix64, Steele,
 Lea & Flood 2014) because they must be vectorised over a batch; the seeds themselves come from BLAKE2b.
@@ -30,12 +30,12 @@ def seed_of(*names: str | int) -> int:
 
 
 def named_generator(*names: str | int) -> np.random.Generator:
-    """A NumPy generator of its own for the thing so named."""
+    """The NumPy generator that belongs to these names."""
     return np.random.default_rng(seed_of(*names))
 
 
 def hash_ids(ids: NDArray[np.str_] | list[str]) -> NDArray[np.uint64]:
-    """(N,) ids → (N,) uint64, once per dataset; the `sample id` part of every later draw."""
+    """(N,) ids → (N,) uint64 hashes, computed once per dataset: the sample-id part of every later draw."""
     digests = b"".join(hashlib.blake2b(str(i).encode(), digest_size=8).digest() for i in ids)
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
@@ -49,7 +49,7 @@ def uniform_numbers(hashes: NDArray[np.uint64], count: int, *names: str | int) -
 
 
 def random_permutation(hashes: NDArray[np.uint64], *names: str | int) -> NDArray[np.int64]:
-    """(N,) id hashes → a permutation of 0..N-1; leaving a sample out leaves the others in the same order."""
+    """(N,) id hashes → a permutation of 0..N-1; without one sample, the others keep their order."""
     return np.lexsort((hashes, uniform_numbers(hashes, 1, *names)[:, 0])).astype(np.int64)
 
 

@@ -1,8 +1,8 @@
-"""What a user writes: plain data, checked once, with errors that name the line and the nearest valid word.
+"""Specifications: plain data that a user writes, validated once, with errors that name the line and the nearest valid word.
 
-`Spec` is the base of everything that can be asked for. `load_yaml` reads a file by PyYAML's safe loader (plain data only, no
-tags), remembers where each key stood, and refuses what would surprise: a key given twice, a file of unreasonable size, or
-anchors that unfold into one. `check` turns plain data into a Spec or into one sentence.
+`Spec` is the base class. `load_yaml` reads a file with PyYAML's safe loader (plain data only, no tags), keeps the line of each
+key, and refuses duplicate keys, very large files, and anchors that expand into a very large document. `validate_as` turns plain
+data into a Spec, or raises SpecError with one sentence.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Location = tuple[str | int, ...]
 
 
 class Spec(BaseModel):
-    """Frozen, comparable, printable plain data; unknown words are refused."""
+    """Frozen, comparable, printable plain data; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON-ready plain data, defaults included."""
+        """JSON-ready plain data, defaults included."""
         return self.model_dump(mode="json")
 
     def with_changes(self: SpecT, **changes: Any) -> SpecT:
-        """The same with some fields changed, checked again."""
+        """A copy with some fields changed, validated again."""
         return type(self).model_validate({**self.model_dump(exclude_unset=True), **changes})
 
 
@@ -44,13 +44,13 @@ SpecT = TypeVar("SpecT", bound=Spec)
 
 @dataclass(frozen=True)
 class SourceMap:
-    """Where plain data came from: a name for messages, and the line each key stood on."""
+    """Where plain data came from: a name for messages, and the line of each key."""
 
     name: str = "the study"
     lines: Mapping[Location, int] = field(default_factory=dict)
 
     def describe_location(self, location: Location) -> str:
-        """`study.yaml, line 7` for the nearest enclosing place whose line is known, else just the name."""
+        """`study.yaml, line 7` for the nearest enclosing key whose line is known, else the name alone."""
         for end in range(len(location), -1, -1):
             if location[:end] in self.lines:
                 return f"{self.name}, line {self.lines[location[:end]]}"
@@ -58,7 +58,7 @@ class SourceMap:
 
 
 def validate_as(kind: type[SpecT], data: Any, source: SourceMap | None = None, at: Location = ()) -> SpecT:
-    """Plain data → a `kind`. Raises SpecError for the first thing wrong, with its line and the nearest valid word."""
+    """Plain data → a `kind`. Raises SpecError for the first mistake, with its line and the nearest valid word."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:
@@ -66,7 +66,7 @@ def validate_as(kind: type[SpecT], data: Any, source: SourceMap | None = None, a
 
 
 def load_yaml(path: Path) -> list[tuple[Any, SourceMap]]:
-    """Every document of a YAML file as (plain data, Source). Raises SpecError for a missing, oversized or malformed file."""
+    """Every document of a YAML file as (plain data, SourceMap). Raises SpecError for a missing, oversized or malformed file."""
     import yaml
 
     try:
@@ -100,7 +100,7 @@ def _parse_document(root: Any, name: str) -> tuple[Any, SourceMap]:
         line = node.start_mark.line + 1
         if count > MAX_NODES or len(at) > 50:
             raise SpecError(
-                f"{name}, line {line}: the file unfolds into more than {MAX_NODES:,} values; write it without anchors"
+                f"{name}, line {line}: the file expands into more than {MAX_NODES:,} values; write it without anchors"
             )
         lines.setdefault(at, line)
         if node.tag not in yaml.SafeLoader.yaml_constructors:
@@ -152,7 +152,7 @@ def _describe_error(kind: type[Spec], error: ValidationError, source: SourceMap,
 
 
 def _error_priority(error: Any) -> tuple[int, int]:
-    """Errors deep inside one branch of a union tell more than `not a string` from its siblings.
+    """Sort key: an error deep inside one branch of a union says more than `not a string` from another branch.
 
     Where a name or an Extension is taken, `module:NAME` was meant as an Extension and anything else as a name.
     """

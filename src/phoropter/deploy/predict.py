@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phoropter.core.cores import count_usable_cores
+from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import DataError, InputProblem, WeightsError, join_words
 from phoropter.core.extensions import Extension, read_recorded_extensions
 from phoropter.core.files import atomic_write

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phoropter.core.cores import count_usable_cores
+from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import PhoropterError, SpecError
 from phoropter.core.extensions import get_trusted_folder, trust_code
 from phoropter.results.store import Store

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from phoropter.core.cores import count_usable_cores
+from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import DataError, DiskError, InputProblem
 from phoropter.core.files import digest, file_lock, require_space, write_json
 from phoropter.data.dataset import Dataset

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.cores import count_usable_cores
+from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import DataError
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.decode import SquareResize

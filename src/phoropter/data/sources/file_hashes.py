@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from phoropter.core.cores import count_usable_cores
+from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.files import cache_dir, digest_file
 
 UNREADABLE = "unreadable"

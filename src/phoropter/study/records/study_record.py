@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from phoropter.core.cores import count_usable_cores
+from phoropter.core.cpu_count import count_usable_cores
 from phoropter.study.plan import Plan
 from phoropter.study.records.extensions_used import replace_extensions
 from phoropter.study.spec import StudySpec

@@ -1,4 +1,4 @@
-"""The cores this process may use."""
+"""Usable cores: affinity and the quota of a container."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from phoropter.core.cores import count_usable_cores
+from phoropter.core.cpu_count import count_usable_cores
 
 
 @pytest.mark.parametrize(
     ("quota", "expected"),
     [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("9900000 100000", 8), ("", 8), ("x y", 8)],
 )
-def test_cores_are_those_this_process_is_bound_to_and_given_time_for(
+def test_usable_cores_are_bounded_by_affinity_and_quota(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, expected: int
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
@@ -24,7 +24,7 @@ def test_cores_are_those_this_process_is_bound_to_and_given_time_for(
     assert count_usable_cores(tmp_path / "nothing") == 8
 
 
-def test_where_nothing_is_bound_all_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_affinity_all_cores_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert count_usable_cores(tmp_path / "nothing") == 6
