@@ -1,28 +1,63 @@
-"""Optimizers and schedules of the user's own: what they are given, what is refused, and going on bit for bit after a kill."""
+"""Schedules against torch's own; optimizers and schedules of the user's own: their contracts, and resuming bit for bit."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from killed_runs import finish, task_of
 
 from phoropter.core.errors import RunError, SpecError
 from phoropter.core.extensions import read_recorded_extensions, trust_code
 from phoropter.core.spec import validate_as
-from phoropter.data.splits.protocol import make_splits
-from phoropter.data.splits.spec import KFold
-from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.custom_optimizer import Optimizer, Schedule
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
 from phoropter.training.candidates.recipe import Recipe, ScheduleSpec
-from phoropter.training.fit import TrainedRun, TrainingTask, fit
+from phoropter.training.fit import TrainedRun
 from phoropter.training.frozen.batched_fit import can_batch, fit_batched
-from phoropter.training.loop.checkpoint import Checkpoints, TrainingState
-from phoropter.training.loop.schedule import learning_rate_factor, set_learning_rate
+from phoropter.training.loop.checkpoint import Checkpoints
+from phoropter.training.loop.schedule import cycled_momentum, learning_rate_factor, set_learning_rate
 
 torch.set_num_threads(1)
+
+
+def rates(schedule: ScheduleSpec, per_epoch: int, epochs: int) -> list[float]:
+    return [learning_rate_factor(schedule, s, per_epoch, epochs) for s in range(per_epoch * epochs)]
+
+
+def torch_rates(make: Any, steps: int) -> tuple[list[float], list[float]]:
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = make(optimizer)
+    found, betas = [], []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        betas.append(optimizer.param_groups[0]["betas"][0])
+        optimizer.step()
+        scheduler.step()
+    return found, betas
+
+
+def test_one_cycle_equals_torch_s_with_its_momentum() -> None:
+    schedule = ScheduleSpec(kind="one-cycle")
+    made = lambda o: torch.optim.lr_scheduler.OneCycleLR(o, max_lr=1.0, total_steps=40)  # noqa: E731
+    expected, betas = torch_rates(made, 40)
+    np.testing.assert_allclose(rates(schedule, 10, 4), expected, atol=1e-7)
+    np.testing.assert_allclose([cycled_momentum(schedule, s, 40) for s in range(40)], betas, atol=1e-7)
+
+
+def test_cosine_equals_torch_s() -> None:
+    expected, _ = torch_rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 40, eta_min=0.1), 40)
+    np.testing.assert_allclose(rates(ScheduleSpec(min_lr_ratio=0.1), 10, 4), expected, atol=1e-7)
+
+
+def test_step_equals_torch_s_and_warm_up_climbs_from_zero() -> None:
+    expected, _ = torch_rates(lambda o: torch.optim.lr_scheduler.StepLR(o, 20, gamma=0.5), 40)
+    np.testing.assert_allclose(rates(ScheduleSpec(kind="step", step_size=2, gamma=0.5), 10, 4), expected, atol=1e-7)
+    warm = rates(ScheduleSpec(kind="constant", warmup=0.1), 10, 4)
+    assert warm == [0.25, 0.5, 0.75, 1.0, *[1.0] * 36]
 
 
 def rmsprop(groups: Any, lr: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -44,39 +79,6 @@ RMSPROP, ADAMW, SAWTOOTH = (
 )
 
 
-def task_of(few_digits: Any, tmp_path: Path, recipe: Any, *, every_s: float = 1e9, frozen: bool = False) -> TrainingTask:
-    dataset, pixels = few_digits
-    entry = {"backbone": "test_resnet", "weights": "random", "size": 32, "frozen": frozen, "recipe": recipe}
-    (candidate,) = parse_candidates([entry], PRESETS["scratch"])
-    (tmp_path / "work").mkdir(exist_ok=True, parents=True)
-    split = make_splits(dataset, KFold(3))[0]
-    checkpoints = Checkpoints(tmp_path / "work", every_s)
-    return TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), tmp_path / "cache", checkpoints=checkpoints)
-
-
-def finish(task: TrainingTask, kill_after: int | None = None) -> TrainedRun | None:
-    """Runs a fit to its end, or abandons it after so many checkpoints, as a kill would."""
-    training, saved, save = fit(task), [], task.checkpoints.save
-
-    class Killed(Exception):
-        pass
-
-    def save_and_count(state: TrainingState) -> None:
-        save(state)
-        saved.append(1)
-        if len(saved) == kill_after:
-            raise Killed
-
-    task.checkpoints.save = save_and_count  # type: ignore[method-assign]
-    try:
-        while True:
-            next(training)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-    except Killed:
-        return None
-
-
 def weights_of(run: TrainedRun | None) -> dict[str, Any]:
     assert run is not None
     return dict(run.model.state_dict())
@@ -88,10 +90,10 @@ def assert_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_killed_run_goes_on_bit_for_bit(few_digits: Any, tmp_path: Path, frozen: bool) -> None:
+def test_a_killed_run_resumes_bit_for_bit(few_digits: Any, tmp_path: Path, frozen: bool) -> None:
     recipe = {"preset": "scratch", "epochs": 2, "optimizer": RMSPROP, "schedule": SAWTOOTH}
     unbroken = finish(task_of(few_digits, tmp_path / "unbroken", recipe, frozen=frozen))
-    assert finish(task_of(few_digits, tmp_path / "killed", recipe, every_s=0, frozen=frozen), kill_after=3) is None
+    assert finish(task_of(few_digits, tmp_path / "killed", recipe, every_s=0, frozen=frozen), 3) is None
     assert Checkpoints(tmp_path / "killed" / "work").load().optimizer is not None
     resumed = finish(task_of(few_digits, tmp_path / "killed", recipe, frozen=frozen))
     assert_equal(weights_of(unbroken), weights_of(resumed))
