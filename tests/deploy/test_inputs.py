@@ -8,7 +8,7 @@ import pytest
 from phoropter.deploy.inputs import InMemoryPixels
 
 
-def test_pictures_in_memory_are_read_like_stored_ones() -> None:
+def test_pixels_in_memory_are_read_like_stored_ones() -> None:
     squares = np.arange(4 * 3 * 2 * 2, dtype=np.uint8).reshape(4, 3, 2, 2)
     pixels = InMemoryPixels(squares)
     rows = np.array([2, 0, 2], dtype=np.int64)

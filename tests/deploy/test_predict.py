@@ -233,7 +233,7 @@ def predict_leniently(bundle: Bundle, *paths: Path, bad: Any = "skip") -> Bundle
     return predict_paths(bundle, paths, device="cpu", on_bad_input=bad)
 
 
-def test_a_bad_picture_stops_or_is_listed(pictures: tuple[Store, Path], tmp_path: Path) -> None:
+def test_a_bad_image_stops_or_is_listed(pictures: tuple[Store, Path], tmp_path: Path) -> None:
     store, folder = pictures
     bundle, _ = load_kept(store, "plain")
     shutil.copy(folder / "dark" / "1.png", tmp_path / "good.png")
@@ -248,7 +248,7 @@ def test_a_bad_picture_stops_or_is_listed(pictures: tuple[Store, Path], tmp_path
 
 
 def bad_recordings(folder: Path) -> dict[str, str]:
-    """File → what is predictions of it."""
+    """File → the problem that its reading gives."""
     rows = (folder / "sim01.csv").read_text().splitlines()
     made = {
         "other.csv": ("\n".join(["EEG", *rows[1:]]), "channel 'ECG' is missing"),
@@ -332,3 +332,31 @@ def test_a_study_of_recordings_in_memory_keeps_a_bundle_that_predicts_files(peop
     place = {name: row for row, name in enumerate(predictions.dataset.ids.tolist())}
     rows = [place[name] for name in held_out.ids.tolist()]
     np.testing.assert_allclose(predictions.logits[rows], held_out.logits, rtol=0, atol=1e-6)
+
+
+def read_walk(file: Path) -> Recording:
+    """Reads `p1-calm.npy`: subject and label are in its name."""
+    subject, label = file.stem.split("-")
+    return Recording(file.stem, subject, np.load(file)[None].astype(np.float32), ("acc",), ("g",), 50.0, label=label)
+
+
+def test_a_bundle_of_the_users_own_database_predicts_its_files(tmp_path: Path) -> None:
+    for seed in range(8):
+        np.save(tmp_path / f"p{seed // 2}-{('calm', 'fast')[seed % 2]}.npy", np.random.default_rng(seed).normal(size=1000))
+    walks = phoropter.Database("walks", read_file=read_walk, pattern="*.npy")
+    study = phoropter.Study(
+        name="walks",
+        data=phoropter.recordings(tmp_path, database=walks, size=32, representation="trace"),
+        protocol={"split": "stratified-group-k-fold", "folds": 2},
+        recipe={"preset": "scratch", "epochs": 1},
+        candidates=[{"name": "cnn", "backbone": "test_resnet", "weights": "random"}],
+    )
+    study.run(tmp_path / "out", device="cpu", quiet=True)
+    held_out = load_kept(Store(tmp_path / "out"))[1]
+    bundle = load_bundle(tmp_path / "out", [walks])
+    predictions = predict_paths(bundle, [tmp_path], device="cpu")
+    place = {name: row for row, name in enumerate(predictions.dataset.ids.tolist())}
+    rows = [place[name] for name in held_out.ids.tolist()]
+    np.testing.assert_allclose(predictions.logits[rows], held_out.logits, rtol=0, atol=1e-6)
+    with pytest.raises(DataError, match=r"a recording should end in \.csv"):
+        predict_paths(load_bundle(tmp_path / "out"), [tmp_path / "p0-calm.npy"], device="cpu")

@@ -81,12 +81,12 @@ def test_record_1001_is_as_specified(ctu_folder: Path, births: LoadedRecordings)
 
 
 @pytest.mark.parametrize(("rule", "count"), [("pH<=7.05", 40), ("pH<7.15", 95), ("pH<7.20", 161)])
-def test_labels_are_as_many_as_the_readme_says(births: LoadedRecordings, rule: str, count: int) -> None:
+def test_label_counts_equal_the_readme(births: LoadedRecordings, rule: str, count: int) -> None:
     assert sum(outcome_class(r.outcome, rule, r.id) == "high-risk" for r in births.recordings) == count
 
 
 def test_causes_are_as_frequent_as_specified(births: LoadedRecordings) -> None:
-    """Counted there over all 552 records: gap 14.3 %, range 4.6 %, jump 0.03 %, block 1.2 %."""
+    """Shares over all 552 records: gap 14.3 %, range 4.6 %, jump 0.03 %, block 1.2 %."""
     shares = [ctg_clean(r).quality.share for r in births.recordings]
     mean = {cause: np.mean([share[cause] for share in shares]) for cause in shares[0]}
     assert mean["gap"] == pytest.approx(0.143, abs=0.005)
@@ -96,13 +96,13 @@ def test_causes_are_as_frequent_as_specified(births: LoadedRecordings) -> None:
 
 
 def test_as_many_births_are_kept_as_specified(births: LoadedRecordings) -> None:
-    """518 of all 552 have half of their last valid half hour; the same share of these 502."""
+    """518 of all 552 records have at least half of their last valid half hour; these 502 have the same share."""
     table = ctg_windows(births.recordings, ["birth"] * 502)
     assert len(table) / 502 == pytest.approx(518 / 552, abs=0.005)
     assert table.dropped == {"missing": 502 - len(table)}
 
 
-def test_every_kept_birth_is_drawn(births: LoadedRecordings) -> None:
+def test_every_kept_birth_is_rendered(births: LoadedRecordings) -> None:
     rules = CtgRules()
     windows_ = [
         extract_ctg_windows(clean, ctg_window_starts(clean, rules.window)[0], rules)
@@ -124,20 +124,20 @@ def test_twenty_eight_people_have_both_conditions(arithmetic: LoadedRecordings) 
     assert Counter(r.label for r in arithmetic.recordings) == {"rest": 28, "task": 28}
 
 
-def test_the_four_recordings_without_a_heartbeat_are_caught_and_no_other(arithmetic: LoadedRecordings) -> None:
+def test_exactly_the_four_recordings_without_a_heartbeat_are_found(arithmetic: LoadedRecordings) -> None:
     flat = {r.id for r in arithmetic.recordings if not ecg_quality(r.channel("ECG"), r.rate_hz).has_heartbeat}
     assert flat == {"Subject02_1", "Subject13_1", "Subject20_2", "Subject35_2"}
 
 
 def test_the_heart_is_faster_in_arithmetic(arithmetic: LoadedRecordings) -> None:
-    """The README says so of every person with two usable recordings."""
+    """As the README of the data states for every person with two usable recordings."""
     found = {r.id: ecg_quality(r.channel("ECG"), r.rate_hz) for r in arithmetic.recordings}
     usable = [s for s in {r.subject for r in arithmetic.recordings} if all(found[f"{s}_{i}"].has_heartbeat for i in (1, 2))]
     assert len(usable) == 24
     assert all(found[f"{s}_2"].rate_bpm > found[f"{s}_1"].rate_bpm for s in usable)
 
 
-def test_windows_of_the_ecg_are_drawn(arithmetic: LoadedRecordings) -> None:
+def test_windows_of_the_ecg_are_rendered(arithmetic: LoadedRecordings) -> None:
     table = sliding_windows(arithmetic.recordings[:4], WindowRule(length_s=5, step_s=5))
     pieces = extract_windows(arithmetic.recordings, table, np.arange(len(table)), ("ECG",))[:, 0]
     for picture in (Spectrogram(style="paper"), Spectrogram(style="dense")):
@@ -148,18 +148,18 @@ def test_windows_of_the_ecg_are_drawn(arithmetic: LoadedRecordings) -> None:
 # --- arrhythmia -------------------------------------------------------------------------------------------------------
 
 
-def test_beats_are_as_many_as_the_readme_says(arrhythmia: LoadedRecordings) -> None:
+def test_beat_counts_equal_the_readme(arrhythmia: LoadedRecordings) -> None:
     counts: Counter[str] = Counter()
     for recording in arrhythmia.recordings:
         assert recording.events is not None
         counts.update(recording.events.labels.tolist())
-    said = {"N": 9180, "R": 2563, "V": 2154, "A": 1547, "/": 1542, "F": 374}
-    assert {symbol: counts[symbol] for symbol in said} == said
+    expected = {"N": 9180, "R": 2563, "V": 2154, "A": 1547, "/": 1542, "F": 374}
+    assert {symbol: counts[symbol] for symbol in expected} == expected
     assert len({r.subject for r in arrhythmia.recordings}) == 8
 
 
 def test_detected_beats_are_the_labelled_ones(arrhythmia: LoadedRecordings) -> None:
-    """Within 150 ms, as the standards for such detectors count (EC57)."""
+    """Within 150 ms, the tolerance of the standard for such detectors (EC57)."""
     for recording in arrhythmia.recordings:
         assert recording.events is not None
         found, true = ecg_r_peaks(recording.channel("MLII"), 360.0), recording.events.samples

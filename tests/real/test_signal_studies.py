@@ -1,4 +1,4 @@
-"""Real recordings as datasets: counts of their README, what is caught, and a study that runs to predictions."""
+"""Real recordings as datasets: counts equal their README, faults are found, and studies run to predictions."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def test_the_four_recordings_without_a_heartbeat_stop_a_study_or_are_listed(eegm
     assert len(set(everything.recordings)) == 56 and not everything.problems  # type: ignore[arg-type]
 
 
-def test_beats_are_as_many_as_the_readme_says(mitdb: Path) -> None:
+def test_beat_counts_equal_the_readme(mitdb: Path) -> None:
     dataset = open_dataset(validate_as(DataSpec, {"mitdb": mitdb, "task": "symbols"}))
     edge = 7
-    for symbol, said in {"N": 9180, "R": 2563, "V": 2154, "A": 1547, "/": 1542, "F": 374}.items():
-        assert said - edge <= dataset.class_counts[dataset.classes.index(symbol)] <= said
+    for symbol, expected in {"N": 9180, "R": 2563, "V": 2154, "A": 1547, "/": 1542, "F": 374}.items():
+        assert expected - edge <= dataset.class_counts[dataset.classes.index(symbol)] <= expected
     assert len(set(dataset.groups)) == 8  # type: ignore[arg-type]
 
 
@@ -115,8 +115,8 @@ def test_a_study_runs_to_predictions(name: str, tmp_path: Path, request: pytest.
     files = [
         next(f for f in request.getfixturevalue(name).glob("*.*") if f.stem == s and f.suffix in (".hea", ".edf")) for s in some
     ]
-    said = predict_paths(bundle, files, device="cpu")
-    now = dict(zip(said.dataset.ids.tolist(), said.logits, strict=True))
+    expected = predict_paths(bundle, files, device="cpu")
+    now = dict(zip(expected.dataset.ids.tolist(), expected.logits, strict=True))
     compared = [i for i in stored if i.split("@")[0] in some]
     assert compared and set(compared) <= set(now)
     np.testing.assert_allclose([now[i] for i in compared], [stored[i] for i in compared], rtol=0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The vectors of the specification, and every vectorised rule against a literal loop over samples."""
+"""Reference vectors, and every vectorised rule against a loop over samples."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def literal_fill(x: list[float]) -> list[float]:
 
 
 def literal_fhr(fhr: list[float], rules: FhrRules) -> tuple[list[float], list[int]]:
-    """F1 to F5 sample by sample at 4 Hz, as the specification reads."""
+    """F1 to F5 as a plain loop over samples at 4 Hz."""
     x, n = list(fhr), len(fhr)
     cause = [NAN if math.isnan(v) else OK for v in x]
     start = 0
@@ -262,7 +262,7 @@ def test_the_input_is_left_alone() -> None:
     assert fhr.tolist() == [140, 0, 300]
 
 
-def test_lowpass_puts_missing_samples_back() -> None:
+def test_lowpass_keeps_missing_samples_missing() -> None:
     x = TWO_WAVES.copy()
     x[:100] = NaN
     kept = lowpass_filter(x, 3)

@@ -92,7 +92,7 @@ def test_a_record_without_heart_rate_is_invalid() -> None:
 
 
 def test_cleaning_comes_before_cutting() -> None:
-    """The baseline at the window's edge knows what lies outside the window."""
+    """The baseline at a window's edge depends on samples outside the window."""
     recording = record(8000)
     clean = ctg_clean(recording)
     window = extract_ctg_windows(clean, [6000], CtgRules(window=CtgWindowRule(length_s=500)))[0]
@@ -118,7 +118,7 @@ def test_quality_counts_causes_and_the_longest_gap() -> None:
     assert found.longest_gap_s == 1.5
 
 
-def test_the_table_holds_what_the_records_gave() -> None:
+def test_the_table_lists_windows_and_counts_dropped_records() -> None:
     recordings = [record(ident="a"), record(300, ident="b"), record(lost=[(0, 2000)], ident="c"), record(2100, ident="d")]
     table = ctg_windows(recordings, ["normal", "normal", "high-risk", None], CtgRules(window=SHORT))
     assert (table.recording.tolist(), table.start.tolist(), table.stop.tolist()) == ([0], [1600], [2000])
@@ -138,6 +138,6 @@ def test_an_unknown_choice_of_windows_is_refused(position: str) -> None:
         validate_as(CtgWindowRule, {"position": position})
 
 
-def test_no_windows_at_all_cannot_be_asked_for() -> None:
+def test_a_count_of_zero_windows_is_refused() -> None:
     with pytest.raises(SpecError, match="count"):
         validate_as(CtgWindowRule, {"count": 0})

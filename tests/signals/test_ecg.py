@@ -41,7 +41,7 @@ def test_the_rate_is_that_of_the_truth() -> None:
     ],
     ids=["white", "walk", "mains", "sine", "flat", "one bump"],
 )
-def test_what_is_no_heart_has_no_heartbeat(noise: np.ndarray) -> None:
+def test_noise_and_sines_have_no_heartbeat(noise: np.ndarray) -> None:
     assert not ecg_quality(noise, 500.0).has_heartbeat
 
 
@@ -69,12 +69,12 @@ def test_missing_samples_do_not_hide_the_other_beats() -> None:
 
 
 @pytest.mark.parametrize("ecg", [np.zeros(500), np.full(5000, np.nan)], ids=["one second", "nothing finite"])
-def test_too_little_to_look_at_is_refused(ecg: np.ndarray) -> None:
+def test_too_short_a_recording_is_refused(ecg: np.ndarray) -> None:
     with pytest.raises(DataError, match="expected two seconds or more with finite samples"):
         ecg_quality(ecg, 500.0)
 
 
-def test_the_band_keeps_its_middle_and_loses_its_outside() -> None:
+def test_the_band_pass_keeps_its_band_and_removes_the_rest() -> None:
     inside, below, above = (np.sin(2 * np.pi * f * T) for f in (10, 0.05, 120))
     middle = slice(5000, 10000)
     assert ecg_clean(inside, 500.0)[middle].std() == pytest.approx(inside[middle].std(), rel=0.02)
@@ -88,6 +88,6 @@ def test_a_batch_is_filtered_as_its_rows_are() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 40.0), (40.0, 10.0), (1.0, 300.0)])
-def test_a_band_that_is_none_is_refused(low: float, high: float) -> None:
+def test_an_impossible_band_is_refused(low: float, high: float) -> None:
     with pytest.raises(SpecError, match="ECG band-pass"):
         ecg_clean(T, 500.0, low, high)

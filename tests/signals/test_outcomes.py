@@ -46,12 +46,12 @@ def test_an_unknown_outcome_is_named_with_the_nearest() -> None:
         outcome_class({"pH": 7.1}, "ph<7.2", "1001")
 
 
-def test_text_is_no_number() -> None:
+def test_an_outcome_that_is_text_is_refused() -> None:
     with pytest.raises(DataError, match="should be a number, came 'low'"):
         outcome_class({"pH": "low"}, "pH<7.2")
 
 
 @pytest.mark.parametrize("rule", ["pH", "pH<", "<7.2", "pH=7.2", "pH<seven", ""])
-def test_a_rule_that_is_none_is_refused(rule: str) -> None:
+def test_a_malformed_rule_is_refused(rule: str) -> None:
     with pytest.raises(SpecError, match="expected a name, a comparison and a number"):
         outcome_class({"pH": 7.1}, rule)

@@ -1,4 +1,4 @@
-"""The vectors of the specification, and drawing by batches against drawing one pixel after the other."""
+"""Reference images, and batched rasterising against a loop over pixels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def drawn(values: np.ndarray, pen: Pen | None = None, size: int = 224) -> np.nda
 
 
 def literal_trace(values: list[float], low: float, high: float, size: int, width: float) -> np.ndarray:
-    """Column by column and row by row, as the specification reads; whiteness 0..1."""
+    """A plain loop over columns and rows; whiteness 0..1."""
     n = len(values)
     height = [(high - min(max(v, low), high)) / (high - low) * (size - 1) for v in values]
     points: list[list[float]] = [[] for _ in range(size)]
@@ -61,7 +61,7 @@ def test_a_constant_at_or_below_the_bottom(value: float) -> None:
     assert (picture[:222] == 1).all()
 
 
-def test_nothing_measured_is_white() -> None:
+def test_a_trace_without_samples_is_white() -> None:
     assert (drawn(np.full(7200, np.nan)) == 1).all()
 
 
@@ -94,7 +94,7 @@ def test_without_antialiasing_there_is_black_and_white() -> None:
     assert ((soft > 0.51) <= (hard == 1)).all()
 
 
-def test_polarity_turns_the_picture() -> None:
+def test_polarity_inverts_the_image() -> None:
     wave = 130 + 40 * np.sin(np.arange(7200) / 300)
     assert np.allclose(drawn(wave) + drawn(wave, Pen(polarity="ink")), 1, atol=1.01 / 255)
 
@@ -105,7 +105,7 @@ def test_every_window_may_have_its_own_axis() -> None:
     assert np.abs(two[0].astype(int) - two[1]).max() <= 1
 
 
-def test_an_axis_without_extent_is_drawn_in_the_middle() -> None:
+def test_a_constant_without_an_axis_lies_in_the_middle() -> None:
     picture = draw_trace(np.full((1, 100), 5.0), np.array([[5.0, 5.0]]), 64)[0]
     assert np.flatnonzero(picture.min(axis=1) < 255).tolist() == [31, 32]
 
@@ -115,7 +115,7 @@ def test_fewer_samples_than_columns_are_joined() -> None:
     assert (picture.min(axis=0) < 128).all()
 
 
-def test_a_single_sample_is_no_trace() -> None:
+def test_a_single_sample_is_refused() -> None:
     with pytest.raises(SpecError, match="two samples"):
         draw_trace(np.array([[1.0]]), AXIS, 64)
 

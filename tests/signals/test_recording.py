@@ -30,7 +30,7 @@ def test_duration_is_samples_over_rate() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_rate_that_is_none_is_refused(rate: float) -> None:
+def test_an_impossible_rate_is_refused(rate: float) -> None:
     with pytest.raises(DataError, match="sampling rate"):
         recording(rate_hz=rate)
 

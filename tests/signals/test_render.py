@@ -45,7 +45,7 @@ def sine(hz: float, n: int = 3500) -> np.ndarray:
 
 
 def literal_grey(power: np.ndarray, picture: Spectrogram | Scalogram) -> np.ndarray:
-    """(F, T) power → (S, S) grey, by the words of the specification and Pillow's resize."""
+    """(F, T) power → (S, S) grey values, written out plainly with Pillow's resize."""
     level = 10 * np.log10(np.maximum(power.astype(np.float64), 1e-20)) if picture.scale == "log" else power.astype(np.float64)
     if picture.scale == "log":
         level = np.clip(level, level.max() - picture.floor_db, level.max())
@@ -74,7 +74,7 @@ def test_power_equals_scipys(picture: Spectrogram, shape: tuple[int, int]) -> No
 
 
 @pytest.mark.parametrize("picture", [PAPER, DENSE, Spectrogram(scale="linear"), Spectrogram(size=64), Spectrogram(size=97)])
-def test_pictures_equal_one_window_at_a_time(picture: Spectrogram) -> None:
+def test_a_batch_of_images_equals_one_window_at_a_time(picture: Spectrogram) -> None:
     windows = ecg_windows(count=20)
     pictures = render_windows(windows, 700.0, picture)
     for window, found in zip(windows, pictures, strict=True):
@@ -98,16 +98,16 @@ def test_low_frequencies_are_at_the_bottom() -> None:
 
 @pytest.mark.parametrize("picture", [PAPER, DENSE, Scalogram(voices=8, size=32)])
 @pytest.mark.parametrize("level", [0.0, 1234.567])
-def test_a_constant_is_an_empty_picture(picture: Representation, level: float) -> None:
+def test_a_constant_signal_gives_an_empty_image(picture: Representation, level: float) -> None:
     assert not render_windows(np.full((2, 3500), level, np.float32), 700.0, picture).any()
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_the_kind_of_number_stays(kind: type) -> None:
+def test_the_dtype_of_the_input_is_kept(kind: type) -> None:
     assert compute_spectrogram(sine(10).astype(kind), 700.0, PAPER).dtype == kind
 
 
-def test_whole_numbers_are_taken() -> None:
+def test_integer_samples_are_accepted() -> None:
     counts = np.rint(ecg_windows() * 1000)
     assert (
         render_windows(counts.astype(np.int16), 700.0, PAPER) == render_windows(counts.astype(np.float32), 700.0, PAPER)
@@ -115,8 +115,8 @@ def test_whole_numbers_are_taken() -> None:
 
 
 @pytest.mark.parametrize(("rate", "segment", "step"), [(500.0, 270, 10), (1000.0, 540, 20)])
-def test_the_dense_kind_means_the_same_at_other_rates(rate: float, segment: int, step: int) -> None:
-    """0.54 s under the window every 20 ms, the same frequencies: a 10-Hz sine lies in the same row."""
+def test_the_dense_style_looks_alike_at_other_sampling_rates(rate: float, segment: int, step: int) -> None:
+    """Segments of 0.54 s and equal frequencies at every rate: a 10-Hz sine lies in the same row."""
     wave = np.sin(2 * np.pi * 10 * np.arange(round(5 * rate)) / rate)[None]
     power = compute_spectrogram(wave, rate, DENSE)[0]
     assert power.shape == (224, 224)
@@ -139,7 +139,7 @@ def test_the_dense_kind_means_the_same_at_other_rates(rate: float, segment: int,
         (Scalogram(wavelet="morlet"), 3500, 700.0, "the wavelet 'morlet' is unknown; .* did you mean 'morl'"),
     ],
 )
-def test_windows_that_do_not_suit_are_refused(picture: Representation, n: int, rate: float, message: str) -> None:
+def test_windows_a_representation_cannot_show_are_refused(picture: Representation, n: int, rate: float, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         render_windows(np.zeros((1, n), np.float32), rate, picture)
 
@@ -157,7 +157,7 @@ ALL = [PAPER, DENSE, Spectrogram(scale="linear"), Trace(), Scalogram(voices=16, 
 
 
 @pytest.mark.parametrize("picture", ALL, ids=lambda p: f"{type(p).__name__}-{getattr(p, 'style', '')}{getattr(p, 'scale', '')}")
-def test_a_picture_does_not_depend_on_its_batch(picture: Representation) -> None:
+def test_an_image_does_not_depend_on_its_batch(picture: Representation) -> None:
     windows = ecg_windows(count=37)
     together = render_windows(windows, 700.0, picture)
     for i in (0, 15, 16, 36):
@@ -166,7 +166,7 @@ def test_a_picture_does_not_depend_on_its_batch(picture: Representation) -> None
 
 
 @pytest.mark.parametrize("picture", ALL, ids=lambda p: f"{type(p).__name__}-{getattr(p, 'style', '')}{getattr(p, 'scale', '')}")
-def test_an_empty_batch_gives_no_pictures(picture: Representation) -> None:
+def test_an_empty_batch_gives_no_images(picture: Representation) -> None:
     assert render_windows(np.empty((0, 3500), np.float32), 700.0, picture).shape == (0, picture.size, picture.size)
     assert value_range(np.empty((0, 3500), np.float32), 700.0, picture).shape == (0, 2)  # type: ignore[arg-type]
 
@@ -212,7 +212,7 @@ def test_bilinear_weights_equal_pillow() -> None:
 # --- trace and scalogram ----------------------------------------------------------------------------------------------
 
 
-def test_a_trace_uses_the_whole_height_of_its_window() -> None:
+def test_a_trace_spans_the_height_of_its_window() -> None:
     picture = render_windows(ecg_windows(), 700.0, Trace())[0]
     assert picture[0].min() == 0
     assert picture[-1].min() < 255
@@ -260,7 +260,7 @@ def ctg_windows(count: int = 3, n: int = 7200) -> np.ndarray:
     return np.stack([fhr, uc, np.full((count, n), 140.0)], axis=1).astype(np.float32)
 
 
-def test_the_three_channels_are_three_pictures_on_their_own_axes() -> None:
+def test_the_three_channels_are_rendered_on_their_own_axes() -> None:
     windows = ctg_windows()
     pictures = render_windows(windows, 4.0, CtgPlot())
     assert pictures.shape == (3, 224, 224, 3)
@@ -274,7 +274,7 @@ def test_other_axes_move_the_trace() -> None:
 
 
 @pytest.mark.parametrize("style", ["strip", "area"])
-def test_other_styles_draw_all_channels(style: Any) -> None:
+def test_other_styles_render_all_channels(style: Any) -> None:
     pictures = render_windows(ctg_windows(), 4.0, CtgPlot(size=64, style=style))
     assert pictures.shape == (3, 64, 64, 3)
     assert (pictures.reshape(3, -1, 3).min(axis=1) < 255).all()
@@ -288,12 +288,12 @@ def test_a_cardiotocogram_does_not_depend_on_its_batch() -> None:
 @pytest.mark.parametrize(
     ("windows", "picture"), [(np.zeros((2, 2, 500)), CtgPlot()), (np.zeros((2, 500)), CtgPlot()), (np.zeros((2, 3, 500)), PAPER)]
 )
-def test_channels_that_do_not_suit_are_refused(windows: np.ndarray, picture: Representation) -> None:
+def test_windows_of_other_channels_are_refused(windows: np.ndarray, picture: Representation) -> None:
     with pytest.raises(SpecError, match="expected"):
         render_windows(windows, 4.0, picture)
 
 
-def test_pictures_are_written_in_a_study_by_their_kind() -> None:
+def test_a_representation_is_chosen_by_its_kind() -> None:
     class Study(Spec):
         picture: Representation
 
@@ -303,7 +303,7 @@ def test_pictures_are_written_in_a_study_by_their_kind() -> None:
         validate_as(Spectrogram, {"style": "dens"})
 
 
-def test_the_table_of_pictures_makes_each_by_default() -> None:
+def test_the_table_of_representations_is_complete() -> None:
     assert {name: type(make()).__name__ for name, make in REPRESENTATIONS.items()} == {
         "spectrogram": "Spectrogram",
         "scalogram": "Scalogram",

@@ -1,4 +1,4 @@
-"""The simulator's acceptance: learnable below a ceiling, worse in unseen hospitals, truth as stated, same seed same arrays."""
+"""The CTG simulator: learnable below a ceiling, worse in unseen hospitals; the truth is right; seeds reproduce arrays."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_steps_and_ranges_are_those_of_the_device() -> None:
         assert 0 <= uc.min() <= uc.max() <= 127.5
 
 
-def test_what_was_measured_is_the_truth_with_bias_and_noise() -> None:
+def test_the_measured_rate_is_the_true_one_with_bias_and_noise() -> None:
     for site in ctg_hospitals(SMALL):
         recording = ctg_simulate_birth(SMALL, site, 1)
         fhr, trace = recording.channel("FHR"), recording.truth["trace"]
@@ -62,7 +62,7 @@ def test_what_was_measured_is_the_truth_with_bias_and_noise() -> None:
         assert np.median(near) == pytest.approx(site.bias_bpm, abs=0.5)
 
 
-def test_late_and_early_decelerations_differ_in_timing_alone() -> None:
+def test_late_and_early_decelerations_differ_only_in_timing() -> None:
     events = [e for r in ctg_simulate(SMALL.with_changes(records=60)) for e in r.truth["events"]]
     late, early = [e for e in events if e.kind == "late"], [e for e in events if e.kind == "early"]
     assert len(late) > 50
@@ -94,7 +94,7 @@ def test_decelerations_deepen_with_their_gain() -> None:
 
 
 @pytest.mark.parametrize("cohort", [{"records": 0}, {"length_s": 300}, {"unseen": -1}])
-def test_cohorts_that_are_none_are_refused(cohort: dict[str, float]) -> None:
+def test_impossible_cohorts_are_refused(cohort: dict[str, float]) -> None:
     with pytest.raises(SpecError):
         validate_as(CtgCohort, cohort)
 
@@ -141,7 +141,7 @@ def windows_of(recordings: list[Recording]) -> tuple[np.ndarray, list[Recording]
 
 
 @pytest.mark.slow
-def test_what_is_learnt_inside_is_worth_less_in_unseen_hospitals() -> None:
+def test_a_classifier_does_worse_in_unseen_hospitals() -> None:
     """Mean of three seeds: internal AUC in 0.70..0.86 and .03 below the ceiling, external .03 below internal."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score

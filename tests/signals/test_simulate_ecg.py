@@ -1,4 +1,4 @@
-"""The simulator's acceptance: learnable, less well across subjects than within, truth as stated, same seed same arrays."""
+"""The ECG simulator: classes are learnable, less well across subjects than within; the truth is right; seeds reproduce arrays."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_subject_does_not_depend_on_how_many_there_are() -> None:
     assert (ecg_simulate(SHORT)[1].samples == ecg_simulate_subject(SHORT, 2).samples).all()
 
 
-def test_conditions_last_as_asked_with_baseline_first() -> None:
+def test_conditions_last_as_configured_with_baseline_first() -> None:
     recording = ecg_simulate_subject(SHORT, 1)
     assert recording.spans[0].label == "baseline"
     assert {s.label: (s.stop - s.start) / 700 for s in recording.spans} == {"baseline": 20, "stress": 10, "amusement": 5}
@@ -75,7 +75,7 @@ def test_stress_raises_the_heart_rate_of_a_group() -> None:
     assert 4 < np.mean(rises) < 16
 
 
-def test_wandering_has_the_spread_and_memory_asked_for() -> None:
+def test_an_ornstein_uhlenbeck_process_has_its_standard_deviation_and_correlation_time() -> None:
     x = ornstein_uhlenbeck(np.random.default_rng(0), 200_000, 0.05, 2.0, 3.0)
     assert x.std() == pytest.approx(3.0, rel=0.1)
     assert np.corrcoef(x[:-40], x[40:])[0, 1] == pytest.approx(np.exp(-1), abs=0.06)
@@ -89,7 +89,7 @@ def test_gaussians_equal_their_formula() -> None:
 
 
 @pytest.mark.parametrize("cohort", [{"subjects": 0}, {"stress_s": 0}, {"rate_hz": -1}])
-def test_cohorts_that_are_none_are_refused(cohort: dict[str, float]) -> None:
+def test_impossible_cohorts_are_refused(cohort: dict[str, float]) -> None:
     with pytest.raises(SpecError):
         validate_as(EcgCohort, cohort)
 
@@ -111,7 +111,7 @@ def hand_made(recordings: list[Recording], table: WindowTable) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_random_windows_flatter_and_held_out_subjects_do_not() -> None:
+def test_splitting_windows_at_random_overestimates_accuracy() -> None:
     """Mean of three seeds: LOSO AUC of a logistic regression in 0.70..0.92, a forest's gap in accuracy 0.10 or more."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression

@@ -18,7 +18,7 @@ def labelled(codes: np.ndarray, rate_hz: float = 700.0, ident: str = "a") -> Rec
     return Recording(ident, ident, np.arange(len(codes), dtype=np.float32)[None], ("ECG",), ("mV",), rate_hz, spans=spans)
 
 
-def test_starts_of_the_specification() -> None:
+def test_starts_of_windows_by_step_and_by_gap() -> None:
     codes = np.repeat([0, 1, 2, 1], [700, 7000, 3500, 3499])
     stride, gap = sliding_windows([labelled(codes)], STRIDE2), sliding_windows([labelled(codes)], GAP2)
     assert stride.start.tolist() == [700, 2100, 3500, 7700]
@@ -28,7 +28,7 @@ def test_starts_of_the_specification() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "stride", "gap"), [(1200, 598, 171), (684, 340, 98), (392, 194, 56)])
-def test_counts_of_the_specification(seconds: int, stride: int, gap: int) -> None:
+def test_counts_of_windows_of_wesad(seconds: int, stride: int, gap: int) -> None:
     one = labelled(np.ones(seconds * 700, int))
     assert (len(sliding_windows([one], STRIDE2)), len(sliding_windows([one], GAP2))) == (stride, gap)
 
@@ -36,10 +36,8 @@ def test_counts_of_the_specification(seconds: int, stride: int, gap: int) -> Non
 @pytest.mark.parametrize(
     ("counts", "accuracy", "macro_f1"), [((8927 + 2908, 5107), 0.699, 0.411), ((8927, 5107, 2908), 0.527, 0.230)]
 )
-def test_the_commonest_class_reaches_what_the_specification_says(
-    counts: tuple[int, ...], accuracy: float, macro_f1: float
-) -> None:
-    """Of the windows of all 15 subjects, by their schedules, read as steps of 2 s."""
+def test_the_share_of_the_most_frequent_class(counts: tuple[int, ...], accuracy: float, macro_f1: float) -> None:
+    """Counted over the windows of all 15 subjects of WESAD, with steps of 2 s."""
     labels = np.repeat(np.arange(len(counts)), counts)
     said = np.eye(len(counts))[np.zeros(len(labels), dtype=int)]
     found = compute_metrics(("accuracy", "macro_f1"), labels, said)
@@ -103,7 +101,7 @@ def test_recordings_of_two_rates_are_refused() -> None:
         sliding_windows(both, STRIDE2)
 
 
-def test_a_class_none_of_whose_labels_occurs_is_a_slip() -> None:
+def test_a_class_none_of_whose_labels_occurs_is_refused() -> None:
     with pytest.raises(DataError, match=r"class 's': no recording has the label tow; .* did you mean 'two'"):
         sliding_windows([labelled(np.repeat([1, 2], 3500))], STRIDE2, {"one": "b", "tow": "s"})
 
@@ -156,7 +154,7 @@ def test_event_windows_need_events() -> None:
         event_windows([labelled(np.ones(4000, int))], 0.7)
 
 
-def test_cut_returns_the_samples_of_the_rows() -> None:
+def test_extracted_windows_are_the_samples_of_their_rows() -> None:
     recordings = [labelled(np.ones(5000, int), ident="a"), labelled(np.full(5000, 2), ident="b")]
     table = sliding_windows(recordings, STRIDE2)
     pieces = extract_windows(recordings, table, np.array([1, 2]), ("ECG",))
@@ -164,6 +162,6 @@ def test_cut_returns_the_samples_of_the_rows() -> None:
     assert pieces[:, 0, 0].tolist() == [1400, 0]
 
 
-def test_spans_win_over_the_label_of_the_recording() -> None:
+def test_spans_take_precedence_over_the_label_of_the_recording() -> None:
     one = Recording("a", "a", np.zeros((1, 100), np.float32), ("E",), ("",), 10.0, label="whole", spans=(Span(0, 50, "part"),))
     assert set(sliding_windows([one], WindowRule(length_s=1, step_s=1)).label) == {"part"}

@@ -1,4 +1,4 @@
-"""The table of databases: every value is complete, and a database of the user's own is one value more."""
+"""The table of databases: every value is complete, and a user's own database is one more value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RATE = 50.0
 
 
 def read_walk(file: Path) -> Recording:
-    """A file `p1-calm.npy` of one channel."""
+    """Reads a file such as `p1-calm.npy` with one channel."""
     subject, label = file.stem.split("-")
     samples = np.load(file).astype(np.float32)[None]
     beats = Events(

@@ -1,4 +1,4 @@
-"""Recordings as a Dataset: rows, labels, pictures equal to those drawn by hand, what is refused, and what is left out."""
+"""Windows of recordings as a Dataset: rows, labels, images equal to direct rendering, what is refused, and what is left out."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_births_are_labelled_by_their_outcome(births: list[Recording]) -> None:
     assert set(dataset.sites) == {"hospital-1", "hospital-2", "unseen-1"}  # type: ignore[arg-type]
 
 
-def test_at_prediction_time_nobody_needs_a_class(people: list[Recording], births: list[Recording]) -> None:
+def test_recordings_without_a_class_can_be_predicted_and_not_trained_on(people: list[Recording], births: list[Recording]) -> None:
     bare = [replace(r, label=None, spans=(), outcome={}) for r in (people[0], births[0])]
     for recording, view in ((bare[0], channel_view(labels={"stress": "stress"})), (bare[1], CtgView(outcome="apgar<=6"))):
         dataset = render_recordings([recording], view, unknown=True)
@@ -83,7 +83,7 @@ def test_a_window_for_each_event() -> None:
 # --- pictures -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_is_the_window_drawn(people: list[Recording]) -> None:
+def test_an_image_equals_its_rendered_window(people: list[Recording]) -> None:
     dataset = render_recordings(people, channel_view())
     for row in (0, 30, len(dataset) - 1):
         start = round(dataset.spans[row, 0] * RATE)  # type: ignore[index]
@@ -92,7 +92,7 @@ def test_a_picture_is_the_window_drawn(people: list[Recording]) -> None:
         np.testing.assert_array_equal(dataset.read(row), np.repeat(by_hand[:, :, None], 3, axis=2))
 
 
-def test_a_birth_is_cleaned_whole_then_cut_filtered_and_drawn(births: list[Recording]) -> None:
+def test_a_birth_is_cleaned_before_it_is_cut_filtered_and_rendered(births: list[Recording]) -> None:
     rules = CtgRules(window=CtgWindowRule(position="all", step_s=300, max_missing=1), filter=CtgFilter(fhr_lowpass=7))
     dataset = render_recordings(births[:3], CtgView(clean=rules, representation=CtgPlot(size=48)))
     assert dataset.recordings is not None and dataset.spans is not None and len(dataset) == 9
@@ -105,30 +105,30 @@ def test_a_birth_is_cleaned_whole_then_cut_filtered_and_drawn(births: list[Recor
 
 
 @pytest.mark.parametrize("grey_scale", ["per-image", "per-subject"])
-def test_many_together_are_the_same_as_one_by_one(people: list[Recording], grey_scale: str) -> None:
+def test_a_batch_of_images_equals_single_images(people: list[Recording], grey_scale: str) -> None:
     dataset = render_recordings(people, channel_view(grey_scale=grey_scale))
     rows = np.array([70, 3, 3, 41])
-    together = dataset.pictures.images(rows)  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(together, np.stack([dataset.read(int(row)) for row in rows]))
+    batch = dataset.pictures.images(rows)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(batch, np.stack([dataset.read(int(row)) for row in rows]))
 
 
 def test_the_grey_scale_of_a_subject_spans_all_of_its_windows(people: list[Recording]) -> None:
     shared = render_recordings(people, channel_view(representation=Trace(size=32), grey_scale="per-subject"))
     for row in (0, 30, 60):
-        mine = np.flatnonzero(shared.groups == shared.groups[row])  # type: ignore[index]
+        windows = np.flatnonzero(shared.groups == shared.groups[row])  # type: ignore[index]
         person = next(r for r in people if r.id == shared.groups[row]).samples[0]  # type: ignore[index]
-        pieces = {int(i): person[(at := round(shared.spans[i, 0] * RATE)) : at + 500] for i in mine}  # type: ignore[index]
+        pieces = {int(i): person[(at := round(shared.spans[i, 0] * RATE)) : at + 500] for i in windows}  # type: ignore[index]
         low, high = (float(edge([edge(piece) for piece in pieces.values()])) for edge in (np.min, np.max))
         by_hand = render_windows(pieces[row][None], RATE, Trace(size=32, low=low, high=high))[0]
         np.testing.assert_array_equal(shared.read(row)[:, :, 0], by_hand)
     few = shared.select_rows(np.array([5, 60]))
-    np.testing.assert_array_equal(few.read(1), shared.read(60))  # of all its windows, not of those that are left
+    np.testing.assert_array_equal(few.read(1), shared.read(60))  # the scale spans all windows of the subject, selected or not
 
 
-def test_stored_pixels_are_the_drawn_pictures(people: list[Recording], tmp_path: Path) -> None:
+def test_cached_pixels_equal_rendered_images(people: list[Recording], tmp_path: Path) -> None:
     dataset, pixels = prepare_pixels(render_recordings(people, channel_view()), 32, cache=tmp_path)
-    drawn = np.stack([dataset.read(row) for row in range(len(dataset))])
-    np.testing.assert_array_equal(pixels.batch(np.arange(len(dataset))), drawn.transpose(0, 3, 1, 2))
+    rendered = np.stack([dataset.read(row) for row in range(len(dataset))])
+    np.testing.assert_array_equal(pixels.batch(np.arange(len(dataset))), rendered.transpose(0, 3, 1, 2))
 
 
 class _OneBad(RenderedPictures):
@@ -138,7 +138,7 @@ class _OneBad(RenderedPictures):
         return super().images(rows)
 
 
-def test_one_bad_picture_does_not_spoil_those_drawn_with_it(people: list[Recording], tmp_path: Path) -> None:
+def test_one_bad_image_does_not_spoil_its_batch(people: list[Recording], tmp_path: Path) -> None:
     good = render_recordings(people, channel_view())
     dataset = replace(good, pictures=_OneBad(good.pictures.windows, good.pictures.index))  # type: ignore[attr-defined]
     with pytest.raises(DataError, match="row 7: broken"):
@@ -151,7 +151,7 @@ def test_one_bad_picture_does_not_spoil_those_drawn_with_it(people: list[Recordi
 # --- identity -----------------------------------------------------------------------------------------------------------
 
 
-def test_equal_samples_and_rules_are_equal_pictures_whatever_they_are_called(people: list[Recording]) -> None:
+def test_identity_depends_on_samples_and_view_and_not_on_names(people: list[Recording]) -> None:
     one = render_recordings(people, channel_view(), name="a").pictures
     again = render_recordings(LoadedRecordings([replace(r, id=f"x{r.id}") for r in people]), channel_view(), name="b").pictures
     rows = np.array([3, 40])
@@ -167,11 +167,11 @@ def test_equal_samples_and_rules_are_equal_pictures_whatever_they_are_called(peo
         channel_view(rule=WindowRule(length_s=4, step_s=2)),
     ],
 )
-def test_whatever_changes_a_picture_changes_its_identity(people: list[Recording], other: ChannelView) -> None:
+def test_a_view_that_changes_images_changes_the_identity(people: list[Recording], other: ChannelView) -> None:
     assert render_recordings(people, channel_view()).content_digest != render_recordings(people, other).content_digest
 
 
-def test_labels_are_no_part_of_a_picture(births: list[Recording]) -> None:
+def test_labels_do_not_change_the_identity_of_images(births: list[Recording]) -> None:
     made = [
         render_recordings(births, CtgView(outcome=rule, representation=CtgPlot(size=32)))
         for rule in ("pH<=7.25", "apgar<=6", None)
@@ -179,25 +179,25 @@ def test_labels_are_no_part_of_a_picture(births: list[Recording]) -> None:
     assert len({d.content_digest for d in made}) == 1 and len({d.fingerprint for d in made}) > 1
 
 
-def test_one_sample_more_or_less_changes_the_identity(people: list[Recording]) -> None:
+def test_one_changed_sample_changes_the_identity(people: list[Recording]) -> None:
     touched = people[0].samples.copy()
     touched[0, 700] += 1e-3
     other = [replace(people[0], samples=touched), *people[1:]]
     assert render_recordings(people, channel_view()).content_digest != render_recordings(other, channel_view()).content_digest
 
 
-def test_copied_windows_are_told(people: list[Recording]) -> None:
+def test_copied_windows_are_reported_as_duplicates(people: list[Recording]) -> None:
     copy = replace(people[0], id="copy", subject="copy")
-    found = summarize_dataset(render_recordings([*people, copy], channel_view()))
-    assert len(found.duplicates) == 26 and all(
-        {name.split("@")[0] for name in same} == {"sim01", "copy"} for same in found.duplicates
+    summary = summarize_dataset(render_recordings([*people, copy], channel_view()))
+    assert len(summary.duplicates) == 26 and all(
+        {name.split("@")[0] for name in same} == {"sim01", "copy"} for same in summary.duplicates
     )
 
 
 # --- what cannot be used -------------------------------------------------------------------------------------------------
 
 
-def bad_ones() -> dict[str, Recording]:
+def unusable_recordings() -> dict[str, Recording]:
     noise = flat("noise", 3000, label="stress")
     return {
         "no heartbeat in the ECG": noise,
@@ -206,9 +206,9 @@ def bad_ones() -> dict[str, Recording]:
     }
 
 
-@pytest.mark.parametrize("words", bad_ones())
+@pytest.mark.parametrize("words", unusable_recordings())
 def test_a_recording_that_cannot_be_used_stops_or_is_listed(people: list[Recording], words: str) -> None:
-    bad = bad_ones()[words]
+    bad = unusable_recordings()[words]
     view = channel_view(require_r_peaks="heartbeat" in words)
     with pytest.raises(DataError, match=f"recording {bad.id}: {words}.*; or say on_bad_input: skip"):
         render_recordings([*people, bad], view)
@@ -224,14 +224,14 @@ def test_a_recording_shorter_than_a_window_stops_or_is_listed(people: list[Recor
     assert [p.where for p in render_recordings([*people, short], channel_view(), on_bad_input="skip").problems] == ["short"]
 
 
-def test_missing_samples_cost_their_windows(people: list[Recording]) -> None:
+def test_windows_with_missing_samples_are_left_out_and_counted(people: list[Recording]) -> None:
     holed = people[0].samples.copy()
     holed[0, people[0].spans[0].start + 1] = np.nan
     dataset = render_recordings([replace(people[0], samples=holed), *people[1:]], channel_view())
     assert len(dataset) == 77 and "left out: 1 (windows with missing samples)" in dataset.notes
 
 
-def test_when_nothing_is_left_it_is_said(births: list[Recording]) -> None:
+def test_a_dataset_without_windows_is_refused_with_the_reasons(births: list[Recording]) -> None:
     with pytest.raises(DataError, match=r"of its 12 recordings gives a window \(11 \(records without any heart rate\), 1 \("):
         silent = [replace(b, samples=b.samples * 0) for b in births[1:]]
         render_recordings([births[0], *silent], CtgView(clean=CtgRules(window=CtgWindowRule(max_missing=0))))
@@ -240,7 +240,7 @@ def test_when_nothing_is_left_it_is_said(births: list[Recording]) -> None:
 # --- fewer --------------------------------------------------------------------------------------------------------------
 
 
-def test_fewer_windows_leave_everybody_in(people: list[Recording]) -> None:
+def test_a_subsample_of_windows_keeps_every_subject_and_class(people: list[Recording]) -> None:
     dataset = render_recordings(people, channel_view())
     few = subsample_windows(dataset, 30)
     assert len(few) <= 30 and len(set(few.groups)) == 3  # type: ignore[arg-type]
@@ -250,7 +250,7 @@ def test_fewer_windows_leave_everybody_in(people: list[Recording]) -> None:
     assert set(subsample_windows(dataset, 30).ids) == set(few.ids) and subsample_windows(dataset, 1000) is dataset
 
 
-def test_where_everybody_has_one_window_some_are_left_out(births: list[Recording]) -> None:
+def test_a_subsample_of_single_windows_leaves_recordings_out(births: list[Recording]) -> None:
     dataset = render_recordings(births, CtgView(clean=CtgRules(window=CtgWindowRule(max_missing=1)), outcome="pH<=7.25"))
     assert len(subsample_windows(dataset, 6)) == 6
 
@@ -258,10 +258,10 @@ def test_where_everybody_has_one_window_some_are_left_out(births: list[Recording
 # --- looking at them ------------------------------------------------------------------------------------------------------
 
 
-def test_recordings_in_numbers(people: list[Recording]) -> None:
-    found = summarize_dataset(render_recordings(people, channel_view()))
-    assert [r["windows"] for r in found.recordings] == [26, 26, 26]
-    text = str(found)
+def test_the_summary_counts_windows_and_seconds_of_each_subject(people: list[Recording]) -> None:
+    summary = summarize_dataset(render_recordings(people, channel_view()))
+    assert [r["windows"] for r in summary.recordings] == [26, 26, 26]
+    text = str(summary)
     assert "recordings: 3, of 83 to 83 s (median 83), 100 Hz" in text
     assert "  sim01  83 s, 26 windows, amusement 12 s, baseline 30 s, stress 21 s" in text
 
@@ -270,22 +270,3 @@ def test_spans_that_touch_are_cut_as_one() -> None:
     one = flat("a", spans=(Span(0, 400, "x"), Span(400, 1000, "x")))
     other = flat("b", 1100, label="y")
     assert render_recordings([one, other], channel_view(rule=WindowRule(length_s=5, step_s=5))).class_counts.tolist() == [2, 2]
-
-
-def test_variants_share_what_was_found_out_and_not_what_differs(births: list[Recording]) -> None:
-    from phoropter.data.recordings.dataset import LazyRecordings
-
-    asked: list[int] = []
-
-    def load() -> LoadedRecordings:
-        asked.append(1)
-        return LoadedRecordings(list(births))
-
-    held = LazyRecordings(load)
-    cuts = [CtgWindowRule(position=which, max_missing=1) for which in ("last", "last_valid")]
-    rules = [CtgRules(window=cut, filter=CtgFilter(fhr_lowpass=k)) for cut in cuts for k in (1, 9)]
-    made = [render_recordings(held, CtgView(clean=r, representation=CtgPlot(size=32))) for r in rules]
-    assert asked == [1] and len({d.content_digest for d in made}) == 4
-    alone = [render_recordings(births, CtgView(clean=r, representation=CtgPlot(size=32))) for r in rules]
-    assert [d.fingerprint for d in made] == [d.fingerprint for d in alone]
-    assert made[0].ids.tolist() == made[1].ids.tolist() != made[2].ids.tolist()

@@ -1,4 +1,4 @@
-"""Recordings in memory: what MNE and WFDB objects become, and the dataset of a list of them."""
+"""Recordings in memory: objects of MNE and WFDB become recordings, and a list of them a dataset."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def noise(seed: int, channels: int = 1, n: int = 2000) -> np.ndarray:
 
 
 class RawLike:
-    """What phoropter uses of mne.io.Raw."""
+    """The part of mne.io.Raw that phoropter uses."""
 
     def __init__(self, data: np.ndarray, names: list[str], annotations: list[tuple[float, float, str]], **more: Any) -> None:
         self._data, self.ch_names, self.info = data, names, {"sfreq": RATE}
@@ -41,7 +41,7 @@ class RawLike:
 
 
 def record_like(data: np.ndarray, name: str = "100") -> SimpleNamespace:
-    """What phoropter uses of wfdb.Record: samples by channels."""
+    """The part of wfdb.Record that phoropter uses; its samples are rows."""
     return SimpleNamespace(p_signal=data.T, fs=RATE, sig_name=["MLII"], units=["mV"], record_name=name)
 
 

@@ -80,7 +80,7 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path, births: list[Recordin
     assert open_dataset(spec).content_digest != before
 
 
-def test_several_channels_ask_which(tmp_path: Path, people: list[Recording]) -> None:
+def test_several_channels_require_a_choice(tmp_path: Path, people: list[Recording]) -> None:
     two = [replace(r, samples=np.repeat(r.samples, 2, axis=0), channels=("I", "II"), units=("", "")) for r in people]
     manifest = listed(tmp_path, [replace(r, spans=(), label="ab"[i % 2]) for i, r in enumerate(two)])
     with pytest.raises(DataError, match="have the channels I or II: choose one with channel: I"):
@@ -88,7 +88,7 @@ def test_several_channels_ask_which(tmp_path: Path, people: list[Recording]) -> 
     assert len(open_dataset(validate_as(DataSpec, {"recordings": manifest, "channel": "II", "window": {"step_s": 5}}))) > 3
 
 
-def test_unknown_recordings_are_asked_for_a_manifest(tmp_path: Path) -> None:
+def test_a_folder_of_an_unknown_database_needs_a_manifest(tmp_path: Path) -> None:
     (tmp_path / "rec01.edf").touch()
     with pytest.raises(DataError, match="recordings of no known database; list them in a manifest"):
         detect_data_spec(tmp_path)

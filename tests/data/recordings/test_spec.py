@@ -1,4 +1,4 @@
-"""The fields of `data:` about recordings: what is refused and why, and what goes through plain data and back."""
+"""The fields of `data:` about recordings: contradictions are refused, valid fields survive plain data."""
 
 from __future__ import annotations
 

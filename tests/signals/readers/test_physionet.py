@@ -1,4 +1,4 @@
-"""Records written here byte by byte, read through wfdb and pyEDFlib; and everything that can be wrong with them."""
+"""Records written here byte by byte and read through wfdb and pyEDFlib, and all their possible faults."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def ctg(n: int = 100) -> np.ndarray:
 
 
 def annotation(code: int, gap: int, note: bytes = b"") -> bytes:
-    """One MIT annotation: code and samples since the last one; longer gaps and notes in words of their own."""
+    """One MIT annotation: code and samples since the last one; longer gaps and notes have words of their own."""
     words = struct.pack("<HHH", 59 << 10, gap >> 16, gap & 0xFFFF) + struct.pack("<H", code << 10)
     if note:
         words += struct.pack("<H", 63 << 10 | len(note)) + note + b"\0" * (len(note) % 2)
@@ -128,7 +128,7 @@ def test_a_record_is_named_with_or_without_its_ending(tmp_path: Path, ending: st
     assert read_wfdb(path.with_suffix(ending)).id == "1001"
 
 
-def test_channels_are_picked_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_channels_are_selected_in_the_given_order(tmp_path: Path) -> None:
     recording = read_wfdb(write_wfdb(tmp_path, "1001", ctg(), ["FHR", "UC"]), ("UC",))
     assert recording.channels == ("UC",)
     assert recording.samples[0, 0] == np.float32(ctg()[0, 1] / 100)

@@ -1,4 +1,4 @@
-"""PTB-XL's table: one class a record, the official folds, and what is left out; records are written here in its layout."""
+"""PTB-XL's table: one class per record, the official folds, and counts of records left out, on synthetic records."""
 
 from __future__ import annotations
 

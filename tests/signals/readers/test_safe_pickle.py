@@ -1,4 +1,4 @@
-"""The pickles of the specification, and pickles that try to do more than hold arrays."""
+"""Pickles of arrays are read; pickles that try anything else are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NUMPY_1_PROTOCOL_0 = (
 
 
 class Runs:
-    """Unpickled the usual way, it makes a file."""
+    """Creates a file when unpickled by the standard library."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,7 +42,7 @@ def test_numpys_own_regression_pickle() -> None:
         b"\x80\x04\x8c\x08builtins\x8c\x04exec\x93.",
     ],
 )
-def test_programs_of_the_specification_are_refused(program: bytes) -> None:
+def test_pickles_that_run_code_are_refused(program: bytes) -> None:
     with pytest.raises(pickle.UnpicklingError, match="not run"):
         load_arrays(program)
 
@@ -107,7 +107,7 @@ def test_the_array_class_cannot_be_called() -> None:
         load_arrays(b"cnumpy\nndarray\n(I1000000000\ntR.")
 
 
-def test_the_words_cannot_be_changed() -> None:
+def test_the_stand_ins_cannot_be_changed() -> None:
     program = b"cnumpy.core.multiarray\n_reconstruct\n}S'__doc__'\nS'x'\nsb."
     with pytest.raises(pickle.UnpicklingError, match="tries to change"):
         load_arrays(program)
@@ -120,7 +120,7 @@ def test_shape_and_bytes_must_agree() -> None:
 
 
 def test_the_same_bytes_cannot_be_used_many_times() -> None:
-    """Fifty arrays over one memoised string of bytes are larger than the file they came from."""
+    """Fifty arrays over one memoised byte string are larger than their file."""
     raw = b"B\x10'\x00\x00" + b"x" * 10_000 + b"q\xc80"  # BINBYTES, remembered as 200, dropped
     empty = b"\x8c\x16numpy._core.multiarray\x8c\x0c_reconstruct\x93\x8c\x05numpy\x8c\x07ndarray\x93K\x00\x85C\x01b\x87R"
     dtype = b"\x8c\x05numpy\x8c\x05dtype\x93\x8c\x02u1\x89\x88\x87R"
@@ -143,7 +143,7 @@ def test_lists_that_contain_themselves_end() -> None:
     assert read[1] is read
 
 
-def test_a_nest_of_shared_lists_is_walked_once() -> None:
+def test_nested_shared_lists_are_visited_once() -> None:
     nest: list[Any] = [1]
     for _ in range(200):
         nest = [nest, nest]  # 2**200 leaves to one who does not remember

@@ -173,7 +173,7 @@ def test_a_label_and_spans_contradict_each_other(tmp_path: Path) -> None:
         ("start_s,stop_s,label\n1,inf,a\n", "came 1, inf, a"),
     ],
 )
-def test_spans_that_are_none_are_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_malformed_spans_are_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         read_spans(tmp_path / "s.csv", 4.0)

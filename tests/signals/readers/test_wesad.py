@@ -18,7 +18,7 @@ LABELS = np.repeat([0, 1, 0, 2, 6, 3, 4, 7], 700)
 
 
 def write(root: Path, subject: str = "S2", protocol: int = 2, **changes: Any) -> Path:
-    """A subject in the genuine layout, a second of each label."""
+    """A subject in WESAD's layout, with one second of each label."""
     rng = np.random.default_rng(0)
     session = {
         "subject": subject,
@@ -122,7 +122,7 @@ def _with_subject(path: Path, subject: object) -> None:
     path.write_bytes(pickle.dumps(session, 2))
 
 
-def test_the_conversion_is_kept_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversion_is_cached_and_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, cache = write(tmp_path), tmp_path / "cache"
     first = wesad.read_wesad_subject(path, cache)
     assert len(list(cache.glob("wesad-*.npz"))) == 1
@@ -132,14 +132,14 @@ def test_the_conversion_is_kept_and_used(tmp_path: Path, monkeypatch: pytest.Mon
     assert again.spans == first.spans
 
 
-def test_another_file_is_not_taken_for_the_kept_one(tmp_path: Path) -> None:
+def test_a_changed_file_is_converted_again(tmp_path: Path) -> None:
     path, cache = write(tmp_path), tmp_path / "cache"
     wesad.read_wesad_subject(path, cache)
     write(tmp_path, ECG=np.ones((5600, 1)))
     assert (wesad.read_wesad_subject(path, cache).samples == 1).all()
 
 
-def test_a_spoilt_conversion_is_made_again(tmp_path: Path) -> None:
+def test_a_damaged_cache_file_is_replaced(tmp_path: Path) -> None:
     path, cache = write(tmp_path), tmp_path / "cache"
     first = wesad.read_wesad_subject(path, cache)
     next(cache.glob("*.npz")).write_bytes(b"PK\x03\x04 not an archive")
