@@ -14,7 +14,7 @@ def test_paths_start_from_the_base_or_from_home(monkeypatch: pytest.MonkeyPatch)
     assert resolve_path(Path("x/y"), Path("/studies")) == Path("/studies/x/y")
     assert resolve_path(Path("~/x"), Path("/studies")) == Path("/home/ann/x")
     assert resolve_path(Path("/x"), Path("/studies")) == Path("/x") and resolve_path(Path("x"), None) == Path("x")
-    with pytest.raises(DataError, match="there is no such user's home folder"):
+    with pytest.raises(DataError, match="the home folder of that user is unknown"):
         resolve_path(Path("~nobody-of-that-name/x"), None)
 
 

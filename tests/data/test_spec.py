@@ -26,7 +26,10 @@ Draw = Callable[..., Path]
         ({"foldr": "a"}, r"unknown key 'foldr'; did you mean 'folder'\?"),
         ({"folder": " "}, "folder: the path is empty"),
         ({"folder": "a", "columns": {"label": "x"}}, "'columns' belongs to manifest or parquet and does nothing for 'folder'"),
-        ({"manifest": "a", "columns": {"lable": "x"}}, r"columns: 'lable' is none of ours .*; did you mean 'label'\?"),
+        (
+            {"manifest": "a", "columns": {"lable": "x"}},
+            r"columns: unknown name 'lable', expected path, .*; did you mean 'label'\?",
+        ),
         ({"imagenet": "a", "classes": ["x", "y"]}, "'classes' belongs to .* and does nothing for 'imagenet'"),
         ({"imagenet": "a", "labels_order": "index"}, "'labels' names none"),
         ({"imagenet": "a", "labels": "f", "labels_order": "sorted"}, "labels_order is 'sorted', expected 'index' or 'ilsvrc'"),

@@ -43,7 +43,7 @@ class SourceOption:
 
 @dataclass(frozen=True)
 class SourceRequest:
-    """What a source is opened with. value: of the source's key, a path already resolved · base: where relative paths start."""
+    """Arguments of `Source.open`. value: of the source's key, with its path resolved · base: where relative paths start."""
 
     spec: Spec
     value: Any
@@ -57,7 +57,7 @@ class SourceRequest:
 
     @property
     def name(self) -> str | None:
-        """What the user calls the dataset."""
+        """The user's name for the dataset."""
         name: str | None = self.option("name")
         return name
 
@@ -78,7 +78,7 @@ class SourceRequest:
 
 @dataclass(frozen=True)
 class PathContents:
-    """What lies at a path, as far as detection looks: a file's name, or the first 10,000 names in a folder."""
+    """What detection sees of a path: a file's name, or the first 10,000 names in a folder."""
 
     path: Path
 
@@ -114,7 +114,7 @@ class Source:
     fixed_classes: the classes are given and may be left without pictures; `classes` and `exclude` are refused
     typed_by_hand: labels are typed row by row, so one that is neither kept nor excluded is taken for a typing error
     check:    raises ValueError for options that contradict each other
-    detect:   whether what lies at a path is this. Raises DataError for something that no source could read
+    detect:   whether a path holds such data. Raises DataError for data that no source can read
     """
 
     key: str
@@ -146,7 +146,7 @@ def check_column_names(known: tuple[str, ...]) -> Callable[[Any], None]:
     def check_columns(spec: Any) -> None:
         for ours in spec.columns:
             if ours not in known:
-                raise ValueError(f"columns: '{ours}' is none of ours ({join_words(known)}){did_you_mean(ours, known)}")
+                raise ValueError(f"columns: unknown name '{ours}', expected {join_words(known)}{did_you_mean(ours, known)}")
 
     return check_columns
 
@@ -156,4 +156,4 @@ def resolve_path(path: Path, base: Path | None) -> Path:
     try:
         return (base or Path()) / path.expanduser()
     except RuntimeError:
-        raise DataError(f"{path}: there is no such user's home folder") from None
+        raise DataError(f"{path}: the home folder of that user is unknown") from None

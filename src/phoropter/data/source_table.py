@@ -1,4 +1,4 @@
-"""The table of sources. Its order is that of detection: the first that recognises a path is what lies there."""
+"""The table of sources, in the order of detection: the first source that recognises a path reads it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _EXPECTED = "a folder of pictures or recordings, a manifest (.csv, .parquet), .n
 
 
 def detect_source(path: Path) -> Source:
-    """The source that reads what lies at a path. Raises DataError when there is nothing, or nothing that any of them reads."""
+    """The source that reads a path. Raises DataError when nothing is there, and for files that no source reads."""
     if not path.exists():
         raise DataError(f"there is nothing at {path}; expected {_EXPECTED}")
     contents = PathContents(path)

@@ -49,7 +49,7 @@ def _source_fields() -> dict[str, Any]:
     return keys | options
 
 
-if TYPE_CHECKING:  # fields that are made when imported are read by their names alone
+if TYPE_CHECKING:  # the fields of sources exist only at run time and are read by getattr
     SourceFields = RecordingFields
 else:
     SourceFields = create_model("SourceFields", __base__=RecordingFields, **_source_fields())
@@ -59,15 +59,15 @@ class DataSpec(SourceFields):
     """Where the pictures come from, and which of them are kept. Paths are relative to the study file.
 
     name:     what the dataset is called in reports (default: the folder's or file's name)
-    download_hint: what to download from where; shown when the data are not there
+    download_hint: what to download from where; shown when the data are missing
     size:     side in pixels of the stored square images (default: the largest input of the candidates); windows of recordings
               are drawn so large
     resize:   how a picture becomes square: `center-crop` scales the short side and keeps the centre, `stretch` ignores
               proportions, `pad` scales the long side and fills with black
     interpolation: of that resizing
     on_bad_input: whether a picture that cannot be read stops the study or is left out and listed
-    max_samples: keep at most so many, classes in proportion, and whole groups where there are groups; of recordings, fewer
-              windows of each
+    max_samples: keep at most so many, with classes in proportion and complete groups where there are groups; of recordings,
+              keep fewer windows of each
     classes:  keep only these, in this order
     exclude:  leave these classes out; "*": all that `classes` does not name
     group_from, site_from: a regular expression with one group in brackets, which finds the group or site in an id (the relative

@@ -140,7 +140,7 @@ def test_a_picture_without_a_label_is_an_error_or_is_listed(flat: Path) -> None:
 def test_missing_data_and_labels_are_reported_with_what_to_download(tmp_path: Path, flat: Path) -> None:
     with pytest.raises(DataError, match=r"ImageNet is not at .*: register at https://image-net\.org"):
         open_imagenet(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"carries no synset in its name or folder.*name one with labels: FILE"):
+    with pytest.raises(DataError, match=r"has no synset in its name or folder.*name one with labels: FILE"):
         open_imagenet(flat)
     with pytest.raises(DataError, match="labels: there is no file"):
         open_imagenet(flat, given=LabelFile(tmp_path / "none.txt"))

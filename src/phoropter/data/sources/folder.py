@@ -124,18 +124,18 @@ def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = No
 
     Raises DataError for a folder without pictures in class folders, and for unreadable entries unless `on_bad_input` is "skip".
     """
-    walk = scan_folder(root)
-    layout = _detect_layout(walk)
+    scan = scan_folder(root)
+    layout = _detect_layout(scan)
     rows: list[tuple[PathParts, str, str | None]] = []
-    for path in walk.picture_paths:
+    for path in scan.picture_paths:
         if parsed := layout.parse_path(path):
             rows.append((path, *parsed))
         else:
-            walk.ignored.append(_report_stray_picture(layout, path))
+            scan.ignored.append(_report_stray_picture(layout, path))
     if not any(label for _, _, label in rows):
-        raise DataError(_explain_no_pictures(walk, on_bad_input))
+        raise DataError(_explain_no_pictures(scan, on_bad_input))
     labels, classes = encode_labels([label for _, _, label in rows])
-    walk.ignored += _find_empty_classes(walk, layout, classes)
+    scan.ignored += _find_empty_classes(scan, layout, classes)
     parts = np.array([part for _, part, _ in rows]) if layout.parts else None
     return Dataset(
         name=name or root.resolve().name,
@@ -144,8 +144,8 @@ def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = No
         classes=classes,
         pictures=FilePictures(root, ["/".join(path) for path, _, _ in rows]),
         parts=parts,
-        problems=walk.collect_problems(on_bad_input),
-        notes=(_describe_layout(layout, rows, classes), *_note_case_collisions(classes), *walk.describe_other_files()),
+        problems=scan.collect_problems(on_bad_input),
+        notes=(_describe_layout(layout, rows, classes), *_note_case_collisions(classes), *scan.describe_other_files()),
     )
 
 
@@ -154,27 +154,27 @@ def scan_folder(root: Path) -> FolderScan:
     if not root.is_dir():
         what = "is a file; a folder of class folders was expected" if root.exists() else "does not exist"
         raise DataError(f"{root}: the folder {what}")
-    walk = FolderScan(root)
+    scan = FolderScan(root)
     stat = root.stat()
     todo: list[tuple[PathParts, tuple[tuple[int, int], ...]]] = [((), ((stat.st_dev, stat.st_ino),))]
     while todo:
         at, above = todo.pop()
         try:
             with os.scandir(root.joinpath(*at)) as entries:
-                todo += [(below, chain) for entry in entries for below, chain in _scan_entry(walk, entry, at, above)]
+                todo += [(below, chain) for entry in entries for below, chain in _scan_entry(scan, entry, at, above)]
         except OSError as error:
-            walk.unusable.append(InputProblem("/".join(at) or ".", f"the folder cannot be read: {error.strerror or error}"))
-        if len(walk.picture_paths) > MAX_FILES:
+            scan.unusable.append(InputProblem("/".join(at) or ".", f"the folder cannot be read: {error.strerror or error}"))
+        if len(scan.picture_paths) > MAX_FILES:
             raise DataError(f"{root} holds more than {MAX_FILES:,} pictures; name a smaller folder")
-    walk.picture_paths.sort(key=lambda parts: (normalize_unicode("/".join(parts)), parts))
-    walk.folders.sort()
-    walk.ignored.sort(key=str)
-    walk.unusable.sort(key=str)
-    return walk
+    scan.picture_paths.sort(key=lambda parts: (normalize_unicode("/".join(parts)), parts))
+    scan.folders.sort()
+    scan.ignored.sort(key=str)
+    scan.unusable.sort(key=str)
+    return scan
 
 
 def _scan_entry(
-    walk: FolderScan, entry: os.DirEntry[str], at: PathParts, above: tuple[tuple[int, int], ...]
+    scan: FolderScan, entry: os.DirEntry[str], at: PathParts, above: tuple[tuple[int, int], ...]
 ) -> Iterable[tuple[PathParts, tuple[tuple[int, int], ...]]]:
     """Records a file, or yields a folder to scan, with the (device, inode) of every folder above it."""
     if entry.name.startswith(".") or entry.name.lower() in IGNORED_NAMES:
@@ -187,28 +187,28 @@ def _scan_entry(
             stat = entry.stat()
             key = (stat.st_dev, stat.st_ino)
             if key in above or len(where) > MAX_DEPTH:
-                walk.ignored.append(
+                scan.ignored.append(
                     InputProblem("/".join(where), "the link leads back to a folder that contains it and was not followed")
                 )
                 return
-            walk.folders.append(where)
+            scan.folders.append(where)
             yield where, (*above, key)
         elif suffix in IMAGE_EXTENSIONS and entry.is_file():
-            walk.picture_paths.append(where)
+            scan.picture_paths.append(where)
         elif suffix in UNSUPPORTED_EXTENSIONS:
-            walk.unusable.append(
+            scan.unusable.append(
                 InputProblem("/".join(where), f"files in the format {suffix} are not read; convert it to PNG or JPEG")
             )
         elif suffix in IMAGE_EXTENSIONS:
             what = "the link leads nowhere" if entry.is_symlink() else "not a regular file"
-            walk.unusable.append(InputProblem("/".join(where), what))
+            scan.unusable.append(InputProblem("/".join(where), what))
         else:
-            walk.other_files.append("/".join(where))
+            scan.other_files.append("/".join(where))
     except UnicodeEncodeError:
         readable = os.fsencode("/".join(where)).decode("utf-8", "replace")
-        walk.unusable.append(InputProblem(readable, "the name is not valid UTF-8; rename it"))
+        scan.unusable.append(InputProblem(readable, "the name is not valid UTF-8; rename it"))
     except OSError as error:
-        walk.unusable.append(InputProblem("/".join(where), f"cannot be read: {error.strerror or error}"))
+        scan.unusable.append(InputProblem("/".join(where), f"cannot be read: {error.strerror or error}"))
 
 
 def parse_split_name(word: str) -> str | None:
@@ -221,10 +221,10 @@ def normalize_unicode(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _detect_layout(walk: FolderScan) -> FolderLayout:
+def _detect_layout(scan: FolderScan) -> FolderLayout:
     prefix: PathParts = ()
     while True:
-        inner = [name[len(prefix) :] for name in walk.picture_paths if name[: len(prefix)] == prefix]
+        inner = [name[len(prefix) :] for name in scan.picture_paths if name[: len(prefix)] == prefix]
         tops = Counter(name[0] for name in inner if len(name) > 1)
         if parts := _detect_official_splits(inner, tops):
             return FolderLayout(prefix, parts)
@@ -261,13 +261,13 @@ def _detect_official_splits(inner: list[PathParts], tops: Counter[str]) -> dict[
     return parts if any(part for part, _ in parts.values()) else {}
 
 
-def _explain_no_pictures(walk: FolderScan, on_bad_input: str) -> str:
+def _explain_no_pictures(scan: FolderScan, on_bad_input: str) -> str:
     expected = "expected a folder for each class with pictures in it"
-    if walk.picture_paths:
-        count = len(walk.picture_paths)
-        return f"{walk.root}: {count} pictures lie outside class folders; {expected}, or a manifest with their labels"
-    reasons = [*map(str, walk.collect_problems(on_bad_input)), *walk.describe_other_files()][:1]
-    return f"{walk.root}: no pictures were found" + "".join(f" ({what})" for what in reasons) + f"; {expected}"
+    if scan.picture_paths:
+        count = len(scan.picture_paths)
+        return f"{scan.root}: {count} pictures lie outside class folders; {expected}, or a manifest with their labels"
+    reasons = [*map(str, scan.collect_problems(on_bad_input)), *scan.describe_other_files()][:1]
+    return f"{scan.root}: no pictures were found" + "".join(f" ({what})" for what in reasons) + f"; {expected}"
 
 
 def _report_stray_picture(layout: FolderLayout, name: PathParts) -> InputProblem:
@@ -277,12 +277,12 @@ def _report_stray_picture(layout: FolderLayout, name: PathParts) -> InputProblem
     return InputProblem("/".join(name), "lies in no class folder, so has no label, and was left out")
 
 
-def _find_empty_classes(walk: FolderScan, layout: FolderLayout, classes: tuple[str, ...]) -> list[InputProblem]:
+def _find_empty_classes(scan: FolderScan, layout: FolderLayout, classes: tuple[str, ...]) -> list[InputProblem]:
     depth = len(layout.prefix)
     problems = []
-    filled = {name[:end] for name in walk.picture_paths for end in range(1, len(name))}
-    filled |= {tuple(problem.where.split("/")) for problem in walk.unusable}  # they may contain pictures
-    for path in walk.folders:
+    filled = {name[:end] for name in scan.picture_paths for end in range(1, len(name))}
+    filled |= {tuple(problem.where.split("/")) for problem in scan.unusable}  # they may contain pictures
+    for path in scan.folders:
         if path in filled or path[:depth] != layout.prefix:
             continue
         inner = path[depth:]

@@ -86,29 +86,29 @@ def open_imagenet(root: Path, *, given: LabelFile = LabelFile(), on_bad_input: s
     """
     if not root.is_dir():
         raise DataError(f"ImageNet is not at {root}: {DOWNLOAD_HINT}")
-    walk = scan_folder(root)
-    if not walk.picture_paths:
+    scan = scan_folder(root)
+    if not scan.picture_paths:
         raise DataError(f"{root} holds no pictures: {DOWNLOAD_HINT}")
-    labels = np.array([_label_from_path(path) for path in walk.picture_paths], dtype=np.int64)
+    labels = np.array([_label_from_path(path) for path in scan.picture_paths], dtype=np.int64)
     notes = [f"classes by synset for {int((labels != UNLABELLED).sum())} of {len(labels)} pictures"]
     if (missing := np.flatnonzero(labels == UNLABELLED)).size:
-        found, note = _labels_from_file(root, given, [walk.picture_paths[i] for i in missing])
+        found, note = _labels_from_file(root, given, [scan.picture_paths[i] for i in missing])
         labels[missing] = found
         notes = [note] if len(missing) == len(labels) else [*notes, note]
     nameless = np.flatnonzero(labels == UNLABELLED)
-    walk.unusable += [InputProblem("/".join(walk.picture_paths[i]), "no label was found for it") for i in nameless]
+    scan.unusable += [InputProblem("/".join(scan.picture_paths[i]), "no label was found for it") for i in nameless]
     kept = np.flatnonzero(labels != UNLABELLED)
-    problems = walk.collect_problems(on_bad_input)
-    parts = [parse_split_name(walk.picture_paths[i][0]) if len(walk.picture_paths[i]) > 1 else None for i in kept]
+    problems = scan.collect_problems(on_bad_input)
+    parts = [parse_split_name(scan.picture_paths[i][0]) if len(scan.picture_paths[i]) > 1 else None for i in kept]
     return Dataset(
         name=name or "imagenet",
-        ids=np.array([normalize_unicode("/".join(walk.picture_paths[i])) for i in kept], dtype=np.str_),
+        ids=np.array([normalize_unicode("/".join(scan.picture_paths[i])) for i in kept], dtype=np.str_),
         labels=labels[kept],
         classes=class_names(),
-        pictures=FilePictures(root, ["/".join(walk.picture_paths[i]) for i in kept]),
+        pictures=FilePictures(root, ["/".join(scan.picture_paths[i]) for i in kept]),
         parts=np.array([part or "" for part in parts], dtype=np.str_) if any(parts) else None,
         problems=problems,
-        notes=(*notes, *walk.describe_other_files()),
+        notes=(*notes, *scan.describe_other_files()),
     )
 
 
@@ -124,7 +124,7 @@ def _labels_from_file(root: Path, given: LabelFile, paths: Sequence[PathParts]) 
     file = given.path or next((f for at in (root, root.parent) for n in LABEL_FILES if (f := at / n).is_file()), None)
     if file is None:
         raise DataError(
-            f"{root}: {'/'.join(paths[0])} carries no synset in its name or folder, and there is no label file beside it; "
+            f"{root}: {'/'.join(paths[0])} has no synset in its name or folder, and no label file is beside it; "
             f"name one with labels: FILE (for example {join_words(LABEL_FILES)})"
         )
     entries = _read_label_file(file)

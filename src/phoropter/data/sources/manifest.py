@@ -193,7 +193,7 @@ def _resolve_columns(place: str, header: list[str], columns: dict[str, str]) -> 
 def _split_by_existence(folder: Path, rows: list[TextRow]) -> tuple[list[int], list[int]]:
     """(rows whose picture exists, the others)."""
     exists = [bool(row["path"]) and "\0" not in row["path"] and (folder / row["path"]).is_file() for row in rows]
-    return [i for i, there in enumerate(exists) if there], [i for i, there in enumerate(exists) if not there]
+    return [i for i, kept in enumerate(exists) if kept], [i for i, kept in enumerate(exists) if not kept]
 
 
 def _check_unique_ids(rows: _ManifestRows, ids: list[str]) -> None:
