@@ -1,4 +1,7 @@
-"""CachedArray: a resumable array on disk, whole or absent."""
+"""CachedArray: an array in the cache that is complete or absent, and whose computation resumes after a kill.
+
+Left out: arrays whose length is known only at the end. The pixel cache (data/images/cache.py) appends the images it could read.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,17 @@ from numpy.typing import NDArray
 
 from phoropter.core.files import file_lock, require_space, write_json
 
-CHECKPOINT_BLOCKS = 16  # blocks after which it is noted how far a pass has come
+CHECKPOINT_BLOCKS = 16  # blocks after which progress is noted
+CHECKPOINT_INTERVAL_S = 0.1  # or seconds, if that is sooner: what a kill may cost
 
-
-CHECKPOINT_INTERVAL_S = 0.1  # or so many seconds, if that is sooner: what a kill may cost
-
-
-ProgressFunction = Callable[[int, int], None]
+ProgressFunction = Callable[[int, int], None]  # (rows done, rows in all)
 
 
 @dataclass(frozen=True)
 class CachedArray:
-    """An array that is in the cache whole or not at all.
+    """An array in one folder of the cache. The folder gets its name when the array is complete.
 
-    folder: of the entry; `file` lies in it · what: in words, for the message when the disk is too small
+    file_name: of the array within the folder · description: in words, for the message when the disk is too small
     """
 
     folder: Path
@@ -49,9 +49,10 @@ class CachedArray:
     def load_or_compute(
         self, blocks: Sequence[int], compute: Callable[[int], NDArray[Any]], progress: ProgressFunction | None = None
     ) -> NDArray[Any]:
-        """The array, memory-mapped; where it is not there yet `compute(i)` gives block i of so many rows, in order.
+        """The array, memory-mapped; where it is absent, it is computed first.
 
-        Two processes never compute the same array; the second waits. Raises DiskError before anything is computed.
+        blocks: number of rows of each block, which `compute(i)` returns; called in order
+        Two processes never compute the same array: the second waits. Raises DiskError before anything is computed.
         """
         if not self.is_complete:
             with file_lock(self.folder.with_name(self.folder.name + ".lock")):
@@ -64,35 +65,34 @@ class CachedArray:
         self, blocks: Sequence[int], compute: Callable[[int], NDArray[Any]], progress: ProgressFunction | None
     ) -> None:
         require_space(self.folder.parent, self.nbytes, self.description)
-        aside = self.folder.with_name(f"{self.folder.name}.part")
-        done = self._count_resumed_rows(aside)
-        aside.mkdir(parents=True, exist_ok=True)
-        file, total = aside / self.file_name, self.shape[0]
+        partial = self.folder.with_name(f"{self.folder.name}.part")
+        done = self._count_resumed_rows(partial)
+        partial.mkdir(parents=True, exist_ok=True)
+        file, total = partial / self.file_name, self.shape[0]
         stored = open_memmap(file, mode="r+") if done else open_memmap(file, mode="w+", dtype=self.dtype, shape=self.shape)
-        start = 0
-        noted = time.monotonic()
+        start, noted = 0, time.monotonic()
         for i, rows in enumerate(blocks):
             if start >= done:
                 stored[start : start + rows] = compute(i)
                 if i % CHECKPOINT_BLOCKS == CHECKPOINT_BLOCKS - 1 or time.monotonic() - noted >= CHECKPOINT_INTERVAL_S:
-                    stored.flush()
-                    write_json(aside / "done.json", {"rows": start + rows})
+                    stored.flush()  # rows first: the note must never promise more than the file holds
+                    write_json(partial / "done.json", {"rows": start + rows})
                     noted = time.monotonic()
                 if progress:
                     progress(start + rows, total)
             start += rows
         stored.flush()
-        (aside / "done.json").unlink(missing_ok=True)
-        aside.rename(self.folder)
+        (partial / "done.json").unlink(missing_ok=True)
+        partial.rename(self.folder)
 
-    def _count_resumed_rows(self, aside: Path) -> int:
-        """How many rows an interrupted pass left behind; a partial file of another shape is removed."""
+    def _count_resumed_rows(self, partial: Path) -> int:
+        """How many rows a killed computation left; a partial file that is damaged or of another shape is removed."""
         try:
-            done = int(json.loads((aside / "done.json").read_text())["rows"])
-            left = np.load(aside / self.file_name, mmap_mode="r", allow_pickle=False)
+            done = int(json.loads((partial / "done.json").read_text())["rows"])
+            left = np.load(partial / self.file_name, mmap_mode="r", allow_pickle=False)
             if left.shape == self.shape and left.dtype == np.dtype(self.dtype):
                 return done
         except (OSError, ValueError, KeyError, TypeError):
             pass
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         return 0

@@ -1,8 +1,8 @@
-"""Bagging over several under-samplings: a model for each draw of the frequent classes, their probabilities averaged.
+"""Balanced bagging: one model for each under-sampling of the frequent classes; their probabilities are averaged.
 
-Each bag begins with the same weights and sees its own draw of the majority, disjoint from the others' as far as there are rows
-(signals-and-protocols, §7). The bags become one Classifier of as many branches, so that a bundle, a view or a teacher needs to
-know nothing of them.
+All bags begin with the same weights, and each is trained on its own draw of the majority, disjoint from the others' as far as
+there are rows (signals-and-protocols, §7). The models become one Classifier with a branch for each, so that bundles, prediction
+and distillation need no case of their own.
 
 Left out: bags of a fusion and of a student, whose parts would have to be trained together.
 """
@@ -22,41 +22,43 @@ from phoropter.training.loop.training_loop import StepProgress
 
 
 def fit_bags(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, TrainedRun]:
-    """As `fit`, for a task whose recipe has several bags; the history is the mean over the bags of each epoch."""
+    """As `fit`, for a task whose recipe has several bags; a history row is the mean over the bags of that epoch."""
     count = task.candidate.recipe.imbalance.n_bags
-    fitted: list[TrainedRun] = []
+    runs: list[TrainedRun] = []
     for bag in range(count):
-        alone = replace(task, bag_index=bag, checkpoints=task.checkpoints.for_part(f"bag-{bag}"))
-        fitted.append((yield from fit(alone)))
-    first = fitted[0]
-    model = classifiers.build_ensemble([f.model for f in fitted])
-    features = None if first.features is None else first.features * count
-    seconds = sum(f.train_seconds for f in fitted)
-    history = _average_histories([f.history for f in fitted])
-    note = _describe_bags(task, fitted)
-    made = TrainedRun(task, model, history, first.best_epoch, seconds, first.initial_weight_digests, features, bagging_info=note)
-    return replace(made, precision=first.precision)
+        one_bag = replace(task, bag_index=bag, checkpoints=task.checkpoints.for_part(f"bag-{bag}"))
+        runs.append((yield from fit(one_bag)))
+    first = runs[0]
+    return replace(
+        first,
+        task=task,
+        model=classifiers.build_ensemble([run.model for run in runs]),
+        history=_average_histories([run.history for run in runs]),
+        train_seconds=sum(run.train_seconds for run in runs),
+        features=None if first.features is None else first.features * count,
+        bagging_info=_describe_bags(task, runs),
+    )
 
 
 def _average_histories(histories: Sequence[Sequence[HistoryRow]]) -> list[HistoryRow]:
-    """A row an epoch: numbers averaged over the bags, their seconds added up."""
+    """A row an epoch: figures averaged over the bags, their seconds added up."""
     rows = []
-    for same in zip(*histories, strict=True):
-        made: dict[str, Any] = dict(same[0])
+    for rows_of_epoch in zip(*histories, strict=True):
+        mean: dict[str, Any] = dict(rows_of_epoch[0])
         for name in ("train_loss", "train_accuracy", "images_per_s", "validation_loss", "validation_accuracy"):
-            if name in made:
-                made[name] = float(np.mean([row[name] for row in same]))
-        made["seconds"] = round(sum(row["seconds"] for row in same), 3)
-        rows.append(made)
+            if name in mean:
+                mean[name] = float(np.mean([row[name] for row in rows_of_epoch]))
+        mean["seconds"] = round(sum(row["seconds"] for row in rows_of_epoch), 3)
+        rows.append(mean)
     return rows
 
 
-def _describe_bags(task: TrainingTask, fitted: Sequence[TrainedRun]) -> dict[str, Any]:
-    """For the record: how many bags of how many rows, how many different rows they hold, and which epoch of each was chosen."""
-    bags = [np.concatenate(make_batch_sampler(f.task).epoch_batches(0)) for f in fitted]
+def _describe_bags(task: TrainingTask, runs: Sequence[TrainedRun]) -> dict[str, Any]:
+    """For the record: how many bags of how many rows, how many different rows they hold, the epoch selected in each."""
+    bags = [np.concatenate(make_batch_sampler(run.task).epoch_batches(0)) for run in runs]
     return {
         "count": len(bags),
         "rows": [len(bag) for bag in bags],
         "rows_together": len(np.unique(np.concatenate(bags))),
-        "best_epochs": [f.best_epoch for f in fitted],
+        "best_epochs": [run.best_epoch for run in runs],
     }

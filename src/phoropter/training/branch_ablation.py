@@ -1,7 +1,8 @@
-"""What each branch of a fusion is worth: how well it does alone, and the fusion without it, so that a dead branch is seen.
+"""Branch ablation of a fusion: the accuracy of each branch by itself, and of the fusion without it; it reveals a dead branch.
 
-A branch left out is replaced by its mean over training rows, which keeps the layers behind it where they are at home. Left out:
-fusions judged by several views, of which the single view is looked at.
+An ablated branch is replaced by its mean over training rows, which keeps the activations of later layers in distribution.
+
+Left out: test-time augmentation; the single view is ablated.
 """
 
 from __future__ import annotations
@@ -13,62 +14,56 @@ import torch
 from numpy.typing import NDArray
 
 from phoropter.core.seeds import random_permutation
-from phoropter.models.heads import BranchAblation, Features, Outputs
+from phoropter.models.heads import BranchAblation, Features
+from phoropter.training.batches.gpu_pixels import load_pictures_on_device
 from phoropter.training.fit import TrainedRun
 from phoropter.training.loop.precision import autocast_context, resolve_autocast_dtype
 from phoropter.training.predict import BATCH_SIZE
 
-MEAN_ROWS = 512  # training rows whose mean stands for a branch that is left out
+MEAN_ROWS = 512  # training rows whose mean replaces an ablated branch
 
 
 @torch.inference_mode()
-def ablate_branches(fitted: TrainedRun, train: NDArray[np.int64], test: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """A row a branch: its backbone's name, `accuracy` of its own logits on the test rows (None where it has none), `without` it,
-    and of the `whole` fusion."""
-    model, labels = fitted.model.eval(), torch.from_numpy(fitted.task.dataset.labels[test])
-    some = np.sort(train[random_permutation(fitted.task.dataset.hashed_ids[train], "at home")[:MEAN_ROWS]])
-    home, seen = _branch_features(fitted, some), _branch_features(fitted, test)
-    means = _branch_means(fitted, home)
-    whole = _fusion_outputs(fitted, seen)
+def ablate_branches(run: TrainedRun, train: NDArray[np.int64], test: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """A row for each branch of a fusion: `name` of its backbone, and accuracies on the test rows.
+
+    accuracy: of the branch's own logits, None where it has none · without: of the fusion without it · whole: of the fusion
+    """
+    model, dataset = run.model.eval(), run.task.dataset
+    labels = torch.from_numpy(dataset.labels[test])
+    some = np.sort(train[random_permutation(dataset.hashed_ids[train], "at home")[:MEAN_ROWS]])
+    means = _branch_means(run, _branch_features(run, some))
+    features = _branch_features(run, test)
+    fusion = run.model.forward_head(features)
+    accuracy = _compute_accuracy(fusion.logits, labels)
     rows = []
     for i, backbone in enumerate(model.spec.backbones):
-        own = None if not whole.branch_logits else _compute_accuracy(whole.branch_logits[i], labels)
-        without = _fusion_outputs(fitted, seen, BranchAblation(i, means[i]))
-        rows.append(
-            {
-                "name": backbone.name,
-                "accuracy": own,
-                "without": _compute_accuracy(without.logits, labels),
-                "whole": _compute_accuracy(whole.logits, labels),
-            }
-        )
+        own = None if not fusion.branch_logits else _compute_accuracy(fusion.branch_logits[i], labels)
+        without = _compute_accuracy(model.forward_head(features, BranchAblation(i, means[i])).logits, labels)
+        rows.append({"name": backbone.name, "accuracy": own, "without": without, "whole": accuracy})
     return rows
 
 
-def _branch_means(fitted: TrainedRun, home: Features) -> list[torch.Tensor]:
-    """What stands for each branch when it is left out: (C,) logits where the fusion reads logits, else (D,) features."""
-    fusion = fitted.model.spec.fusion
+def _branch_means(run: TrainedRun, features: Features) -> list[torch.Tensor]:
+    """The replacement of each branch: (C,) mean logits where the fusion reads logits, else (D,) mean features."""
+    fusion = run.model.spec.fusion
     if fusion is not None and fusion.mode == "logits":
-        return [logits.mean(0) for logits in _fusion_outputs(fitted, home).branch_logits]
-    return [features.mean(0) for features in home]
+        return [logits.mean(0) for logits in run.model.forward_head(features).branch_logits]
+    return [of_branch.mean(0) for of_branch in features]
 
 
-def _branch_features(fitted: TrainedRun, rows: NDArray[np.int64]) -> Features:
-    """(n, D_i) features of each branch, from the cache where they are there."""
-    task = fitted.task
-    if fitted.features is not None:
-        return tuple(torch.from_numpy(f[rows]).to(task.device).float() for f in fitted.features)
+def _branch_features(run: TrainedRun, rows: NDArray[np.int64]) -> Features:
+    """(n, D_i) float32 features of each branch on the task's device, from the cache where the candidate is frozen."""
+    task = run.task
+    if run.features is not None:
+        return tuple(torch.from_numpy(f[rows]).to(task.device).float() for f in run.features)
     dtype = resolve_autocast_dtype(task.candidate.recipe, task.device)
-    parts = []
+    batches = []
     for start in range(0, len(rows), BATCH_SIZE):
-        pictures = torch.from_numpy(task.pixels.batch(rows[start : start + BATCH_SIZE])).to(task.device)
+        images = load_pictures_on_device(task.pixels, rows[start : start + BATCH_SIZE], task.device)
         with autocast_context(task.device, dtype):
-            parts.append(fitted.model.forward_features(pictures))
-    return tuple(torch.cat([p[i].float() for p in parts]) for i in range(len(parts[0])))
-
-
-def _fusion_outputs(fitted: TrainedRun, features: Features, without: BranchAblation | None = None) -> Outputs:
-    return fitted.model.forward_head(features, without)
+            batches.append(run.model.forward_features(images))
+    return tuple(torch.cat([batch[i].float() for batch in batches]) for i in range(len(batches[0])))
 
 
 def _compute_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:

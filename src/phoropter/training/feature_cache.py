@@ -1,9 +1,8 @@
-"""A frozen network's outputs over a dataset, once: each picture passes each frozen backbone one time for the whole study.
+"""The features of frozen backbones over a dataset, computed once for a whole study and cached.
 
-An entry is keyed by what made it: the pixels, the backbone's weights and the view: the clean one, or one of the fixed views of a
-recipe that augments (the draw of an epoch's number), each of which is an entry of its own. It is written in blocks; a killed
-pass goes on at the last whole block that was noted; a finished one is renamed into place and memory-mapped by everyone. A
-teacher's answers (teacher.py) are kept by the same hand.
+An entry is keyed by what made it: the pixels, the backbone's weights and the view, which is the unaugmented image or one of the
+recipe's cached views (the augmentation draw of one epoch). A killed pass resumes at the last block noted, and all processes
+memory-map a complete entry (array_cache.py).
 """
 
 from __future__ import annotations
@@ -41,76 +40,71 @@ def extract_features(
     identities: Sequence[str] | None = None,
     dtype: str = "float32",
 ) -> CachedFeatures:
-    """The model's backbones over all N pictures → (N, D) for each branch, memory-mapped, computed where not there yet.
+    """(N, D) features of all N images for each branch, memory-mapped; what is not cached is computed.
 
-    dtype: float32 or float16, as they are stored and given
-    identities: of the backbones, where they are known already (a digest of all weights takes a while)
+    dtype:      float32 or float16, in which they are stored and returned
+    identities: of the backbones, where they are known already: hashing all weights takes seconds
     """
     known = identities or tuple(b.identity for b in model.branches)
-    wanted = [_make_feature_array(model, i, name, pixels, cache, dtype, "clean") for i, name in enumerate(known)]
-    found = tuple(
-        _load_or_extract_branch(model, i, one, len(pixels), lambda rows: load_pictures_on_device(pixels, rows, device), progress)
-        for i, one in enumerate(wanted)
+    arrays = [_make_feature_array(model, i, identity, pixels, cache, dtype, "clean") for i, identity in enumerate(known)]
+
+    def load_images(rows: NDArray[np.int64]) -> torch.Tensor:
+        return load_pictures_on_device(pixels, rows, device)
+
+    features = tuple(
+        _load_or_extract_branch(model, i, array, len(pixels), load_images, progress) for i, array in enumerate(arrays)
     )
-    for one, backbone in zip(wanted, model.spec.backbones, strict=True):
-        _write_about_file(one.folder, pixels, backbone)
-    return found
+    for array, backbone in zip(arrays, model.spec.backbones, strict=True):
+        _write_about_file(array.folder, pixels, backbone)
+    return features
 
 
 def extract_cached_views(
     model: Classifier,
-    tap: PixelLoader,
+    loader: PixelLoader,
     count: int,
     cache: Path,
     progress: ProgressFunction | None,
     identities: Sequence[str],
     dtype: str = "float32",
 ) -> tuple[CachedFeatures, ...]:
-    """As `frozen_features` for each of the first `count` fixed views, which the tap shows in epochs 0 to count − 1.
+    """As `extract_features`, for each of `count` augmented views: those that the loader shows in epochs 0 to count − 1.
 
-    The tap's augmentation must not depend on the batch. Raises DiskError before the first view is asked for.
+    Its augmentation must not depend on the batch. Raises DiskError before the first view is computed.
     """
-    assert tap.augmentation is not None and not tap.augmentation.depends_on_batch
-    drawn, hashes, total = tap.augmentation.identity(), digest_array(tap.dataset.hashed_ids), len(tap.pixels)
+    assert loader.augmentation is not None and not loader.augmentation.depends_on_batch
+    augmentation, ids, total = loader.augmentation.identity(), digest_array(loader.dataset.hashed_ids), len(loader.pixels)
     views = [
         [
-            _make_feature_array(model, i, name, tap.pixels, cache, dtype, [drawn, hashes, view])
-            for i, name in enumerate(identities)
+            _make_feature_array(model, i, identity, loader.pixels, cache, dtype, [augmentation, ids, view])
+            for i, identity in enumerate(identities)
         ]
         for view in range(count)
     ]
-    missing = [one for branches in views for one in branches if not one.is_complete]
-    require_space(cache, sum(one.nbytes for one in missing), f"keeping the features of {count} fixed views")
+    missing = [array for branches in views for array in branches if not array.is_complete]
+    require_space(cache, sum(array.nbytes for array in missing), f"keeping the features of {count} cached views")
 
-    def load_view_pictures(view: int, rows: NDArray[np.int64]) -> torch.Tensor:
-        pictures = tap.batch(rows, view, 0).inputs
-        assert isinstance(pictures, torch.Tensor)
-        return pictures
+    def load_view_images(view: int, rows: NDArray[np.int64]) -> torch.Tensor:
+        images = loader.batch(rows, view, 0).inputs
+        assert isinstance(images, torch.Tensor)
+        return images
 
     def report_progress(before: int, done: int, of: int) -> None:
         if progress:
             progress(before * total + done, len(missing) * total)
 
-    return tuple(
-        tuple(
-            _load_or_extract_branch(
-                model,
-                i,
-                one,
-                total,
-                partial(load_view_pictures, view),
-                partial(report_progress, missing.index(one) if one in missing else 0),
-            )
-            for i, one in enumerate(branches)
-        )
-        for view, branches in enumerate(views)
-    )
+    def load_or_extract(view: int, branch: int) -> NDArray[np.float32]:
+        array = views[view][branch]
+        report = partial(report_progress, missing.index(array) if array in missing else 0)
+        return _load_or_extract_branch(model, branch, array, total, partial(load_view_images, view), report)
+
+    return tuple(tuple(load_or_extract(view, branch) for branch in range(len(identities))) for view in range(count))
 
 
 def feature_entry_key(
     model: Classifier, branch: int, identity: str, pixels: Pixels, dtype: str = "float32", view: Any = "clean"
 ) -> str:
-    """The name of a branch's entry: a digest of pixels, weights, size, crop and view, and of the type where it is not float32."""
+    """The folder name of a branch's entry: a digest of pixels, weights, size, crop and view, and of the dtype if not float32."""
     narrow = [] if dtype == "float32" else [dtype]
     return digest([pixels.identity, identity, model.branches[branch].side, model.spec.crop, view, NUMERICS, *narrow])
 
@@ -130,29 +124,29 @@ def _make_feature_array(
 def _load_or_extract_branch(
     model: Classifier,
     branch: int,
-    wanted: CachedArray,
+    array: CachedArray,
     count: int,
-    pictures_of: Callable[[NDArray[np.int64]], torch.Tensor],
+    load_images: Callable[[NDArray[np.int64]], torch.Tensor],
     progress: ProgressFunction | None,
 ) -> NDArray[np.float32]:
-    """(N, D) of one branch over the pictures that `pictures_of` gives for rows, from where they are stored."""
+    """(N, D) features of one branch, from the cache or computed. load_images: (B,) rows → (B, 3, S, S) uint8 on the device"""
 
     def extract_rows(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        pictures = pictures_of(rows)
+        images = load_images(rows)
         with torch.inference_mode():
-            made = model.forward_features(pictures, only=branch)[0].float()
-        if wanted.dtype == "float16":
-            made = made.clamp(-65504, 65504).half()
-        stored: NDArray[np.float32] = made.cpu().numpy()
-        return stored
+            features = model.forward_features(images, only=branch)[0].float()
+        if array.dtype == "float16":
+            features = features.clamp(-65504, 65504).half()
+        block: NDArray[np.float32] = features.cpu().numpy()
+        return block
 
     tune_malloc()
     model.eval()
     blocks = [np.arange(start, min(start + BLOCK_ROWS, count), dtype=np.int64) for start in range(0, count, BLOCK_ROWS)]
-    return wanted.load_or_compute([len(b) for b in blocks], lambda i: extract_rows(blocks[i]), progress)
+    return array.load_or_compute([len(b) for b in blocks], lambda i: extract_rows(blocks[i]), progress)
 
 
 def _write_about_file(folder: Path, pixels: Pixels, backbone: BackboneSpec) -> None:
-    """Whose features of which pictures these are, for those who look for copies among them without torch (study/audit.py)."""
+    """Says which backbone and pixels an entry is of, for the near-duplicate search, which loads no torch (study/audit.py)."""
     if not (folder / "about.json").exists():
         write_json(folder / "about.json", {"pixels": pixels.identity, "backbone": backbone.name, "weights": backbone.weights})

@@ -1,8 +1,8 @@
-"""Memory a process keeps instead of handing it back to the system after every batch.
+"""Tells glibc's allocator to keep freed memory instead of returning it to the system after every batch.
 
-glibc asks the system anew for every array above 128 KiB to 32 MiB and returns it at once; each page of it is then fetched and
-zeroed again in the next step. Measured on two virtual cores: that is 15 % of a training step of a small network, and two
-thirds of resizing a picture. No number changes by it. Elsewhere than on glibc nothing is done.
+By default glibc requests every array above a threshold (128 KiB to 32 MiB) from the system and returns it at once; in the next
+step each of its pages is fetched and zeroed again. Measured on two virtual cores, that is 15 % of a training step of a small
+network, and two thirds of resizing an image. No number changes by it. Without glibc nothing is done.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ MAX_RETAINED_BYTES = 1 << 30  # free memory above this still goes back
 
 @cache
 def tune_malloc() -> bool:
-    """Tells the allocator of this process to keep up to KEPT_BYTES of what is freed; whether it could be told.
+    """Lets the allocator of this process keep up to MAX_RETAINED_BYTES of freed memory; returns whether it accepted.
 
-    A process whose user has set glibc's own variables (`MALLOC_TRIM_THRESHOLD_`, …) is left alone.
+    Nothing is changed where the user has set glibc's own variables (`MALLOC_TRIM_THRESHOLD_`, …).
     """
     if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return False

@@ -1,4 +1,4 @@
-"""A Classifier's answers for rows of a Dataset, from pictures or from stored features; flip and 10-crop views."""
+"""Predicts rows of a dataset with a Classifier, from pixels, with test-time augmentation, or from cached features."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def predict_from_pixels(
 ) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
     """(n,) rows → (n, C) float32 logits and (n, D) float16 features of the last layer.
 
-    With several views their probabilities are averaged and given as log-probabilities (Krizhevsky et al. 2012, §4.1).
+    The probabilities of several views are averaged and returned as log-probabilities (Krizhevsky et al. 2012, §4.1).
     """
     tune_malloc()
     model.eval()
@@ -47,19 +47,19 @@ def predict_from_pixels(
 def predict_from_features(
     model: Classifier, stored: tuple[NDArray[np.float32], ...], rows: NDArray[np.int64], device: torch.device
 ) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
-    """As `predict`, from each branch's stored (N, D) features, float32 or float16."""
+    """As `predict_from_pixels` with one view, from each branch's cached (N, D) features, float32 or float16."""
     model.eval()
     logits, features = [], []
     for start in range(0, len(rows), BATCH_SIZE):
         some = rows[start : start + BATCH_SIZE]
         out = model.forward_head(tuple(torch.from_numpy(f[some]).to(device).float() for f in stored))
-        logits.append(out.logits.float().cpu().numpy())
-        features.append(out.features.float().clamp(-65504, 65504).half().cpu().numpy())
-    return np.concatenate(logits), np.concatenate(features)
+        logits.append(out.logits.float())
+        features.append(out.features.float().clamp(-65504, 65504).half())
+    return torch.cat(logits).cpu().numpy(), torch.cat(features).cpu().numpy()
 
 
 def make_tta_views(pictures: torch.Tensor, views: TtaViews, crop: int | None) -> list[torch.Tensor]:
-    """(B, 3, S, S) → the views to be averaged: one, two, or ten (four corners and centre, each with its mirror image)."""
+    """(B, 3, S, S) → the views whose probabilities are averaged: one, two, or ten (four corners, centre, all mirrored)."""
     if views == "single":
         return [pictures]
     if views == "flip":
