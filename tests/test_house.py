@@ -33,7 +33,7 @@ TORCH_ROOMS = {"models", "training", "deploy"}
 TORCH_FREE = {"models/__init__.py", "models/spec.py", "models/catalog.py", "training/__init__.py", "deploy/__init__.py"}
 TORCH_FREE |= {f"training/candidates/{p.name}" for p in (SOURCE / "training" / "candidates").glob("*.py")}
 TORCH_FREE |= {"training/augmentation/spec.py", "training/augmentation/custom_step.py", "training/trained_on.py"}
-TORCH_ALSO = {"study/run.py", "study/computation.py", "study/record.py", "study/executors.py"}
+TORCH_ALSO = {f"study/{name}.py" for name in ("worker", "compute", "executors", "records/run_record", "records/study_record")}
 
 
 def modules() -> list[Path]:

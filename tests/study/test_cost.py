@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from phoropter.models import catalog
+from phoropter.models.spec import BackboneSpec
 from phoropter.results.store import Store
 from phoropter.study.cost import ResourceEstimate, estimate_macs, estimate_resources, update_measured_speed
 from phoropter.study.plan import plan_study
@@ -50,7 +51,7 @@ def test_fixed_views_are_counted_in_pictures_bytes_and_time(tmp_path: Path) -> N
 def test_compiling_is_named_only_where_a_run_trains_long_enough_for_it(tmp_path: Path) -> None:
     passes = 21 * 80 * 3 + 20  # 21 epochs of 80 rows, forward and backward, and half of the 40 that are tested
     update_measured_speed(
-        tmp_path / "cache", "cpu", estimate_macs("test_resnet", 32) * passes * 0.1 / 75
+        tmp_path / "cache", "cpu", estimate_macs(BackboneSpec(name="test_resnet", weights="random"), 32) * passes * 0.1 / 75
     )  # so that it saves 75 s
     entry = "  - {name: %s, backbone: test_resnet, weights: random, size: 32, recipe: {preset: scratch, epochs: %d%s}}\n"
     long, brief, compiled = entry % ("long", 21, ""), entry % ("brief", 20, ""), entry % ("compiled", 21, ", compile: true")

@@ -58,8 +58,8 @@ def check_leakage(planned: Plan, cache: Path, open_pixels: OpenPixels | None = N
             pixels,
             allow_group_overlap=study.protocol.allow_group_overlap,
             by_site=study.protocol.split == "held-out-sites",
-            likeness=None if pixels is None else load_or_find_near_duplicates(pixels, cache),
-            neighbours=None if pixels is None else load_or_find_feature_duplicates(pixels, cache),
+            near_pairs=None if pixels is None else load_or_find_near_duplicates(pixels, cache),
+            feature_pairs=None if pixels is None else load_or_find_feature_duplicates(pixels, cache),
             fitted=find_prior_fits(planned, image_set),
         )
         findings += [f for f in own if f not in findings]
