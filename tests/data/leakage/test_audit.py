@@ -369,7 +369,7 @@ def test_pairs_by_features_are_told_where_nothing_else_told_them() -> None:
     pairs = np.array([[1, 2], [5, 6], [7, 8], [10, 12]])  # found before · byte for byte · new · both on one side
     seen = DuplicatePairs(pairs, np.full(4, 0.9, dtype=np.float32), np.full(4, "by the features of net"))
     dataset = some(60, images=pictures.transpose(0, 2, 3, 1))
-    found = audit_splits(dataset, [halves(60)], Squares(pictures), neighbours=seen)  # type: ignore[arg-type]
+    found = audit_splits(dataset, [halves(60)], Squares(pictures), feature_pairs=seen)  # type: ignore[arg-type]
     alike_to_it = only(found, "feature_duplicates")
     assert (alike_to_it.severity, alike_to_it.count) == ("warn", 1)
     assert alike_to_it.examples == (("07", "08", "by the features of net"),)
@@ -382,7 +382,7 @@ def test_streamed_pictures_are_left_alone_and_it_says_so() -> None:
 
 
 def test_pixels_of_another_dataset_are_refused() -> None:
-    with pytest.raises(DataError, match="60 pictures came for 40 rows"):
+    with pytest.raises(DataError, match="60 images were given for 40 rows"):
         audit_splits(some(), [halves()], Squares(photographs(60)))  # type: ignore[arg-type]
 
 

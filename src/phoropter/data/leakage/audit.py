@@ -1,9 +1,9 @@
-"""What a split lets through: rows, groups, sites, moments of a recording or pictures that are learned from and tested.
+"""Leakage audit: rows, groups, sites, stretches of recordings or images that a split both trains on and tests.
 
-`audit` looks at every split and says the worst of what it found, in plain sentences. What is learned from is the training part
-and the inner validation part (it chooses the epoch); what is tested is the test part and the rows of unseen sites.
+`audit_splits` checks every split and reports the worst split of each kind of leak. The training side is the training part and the
+inner validation part (which selects the epoch); the test side is the test part and the rows of unseen sites.
 
-How a single split is looked at is in crossings.py. What was fitted on which rows, the one who fits must say (study/audit.py).
+The checks of a single split are in checks.py. What was fitted beforehand, and on which rows, is passed in by study/audit.py.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ Severity = Literal["stop", "warn", "note"]
 class Finding:
     """One kind of leak, over all splits.
 
-    count, of: how many of how many tested rows it concerns, in the worst split (for `labels`: of all rows)
-    splits:    how many splits have it, of how many
-    words:     one sentence for people
-    examples:  at most 10: (group,), (site,), (row,), or pairs (tested row, trained row, what they have in common)
+    kind:      rows, groups, windows, recordings, sites, exact_duplicates, near_duplicates, feature_duplicates, fitted,
+               label_conflicts, or skipped (a check that could not be made)
+    severity:  `stop` (do not run), `warn`, or `note`
+    count, of: affected tested rows and all tested rows of the worst split; of label_conflicts: of all rows of the dataset
+    splits:    (splits that have it, all splits)
+    words:     one sentence without a full stop
+    examples:  at most 10: (group,), (site,), (row,), or (tested row, training row, what they have in common)
     """
 
     kind: str
@@ -45,11 +48,11 @@ class Finding:
 
     @property
     def share(self) -> float:
-        """Of the tested rows of the worst split."""
+        """count / of."""
         return self.count / self.of if self.of else 0.0
 
     def plain(self) -> dict[str, Any]:
-        """As JSON-ready plain data."""
+        """JSON-ready plain data."""
         return {**asdict(self), "share": self.share, "splits": list(self.splits), "examples": [list(e) for e in self.examples]}
 
 
@@ -60,69 +63,70 @@ def audit_splits(
     *,
     allow_group_overlap: bool = False,
     by_site: bool = False,
-    likeness: DuplicatePairs | None = None,
-    neighbours: DuplicatePairs | None = None,
+    near_pairs: DuplicatePairs | None = None,
+    feature_pairs: DuplicatePairs | None = None,
     fitted: Sequence[PriorFit] = (),
 ) -> list[Finding]:
-    """Everything the splits let through, the gravest first; an empty list when there is nothing to say.
+    """Every leak of the splits, the most severe first; an empty list when there is none.
 
-    pixels:   of the dataset, row for row; without them, or a likeness found before, near-identical pictures are not looked for
-    allow_group_overlap: the study asked for groups on both sides: said as a warning, not as a reason to stop
-    by_site:  sites are meant to be unseen, so that one on both sides is grave
-    neighbours: pairs that a network takes for one picture (data/neighbours.py), where its features are there
-    fitted:   what was fitted beforehand, and on which rows
-    Raises DataError when the pixels are another dataset's.
+    pixels:        of the dataset, row for row; without them and without near_pairs, near-duplicates are not searched for
+    allow_group_overlap: the study wants groups on both sides, which is then a warning and no reason to stop
+    by_site:       sites are meant to be unseen, so a site on both sides is a reason to stop
+    near_pairs:    near-duplicates found before (near_duplicates.py)
+    feature_pairs: duplicates in a network's feature space (feature_duplicates.py), where features are cached
+    fitted:        what was fitted beforehand, and on which rows
+    Raises DataError when the number of pixels is not that of the rows.
     """
     if pixels is not None and len(pixels) != len(dataset):
         raise DataError(
-            f"{dataset.name}: {len(pixels)} pictures came for {len(dataset)} rows; audit a dataset with its own pixels"
+            f"{dataset.name}: {len(pixels)} images were given for {len(dataset)} rows; audit a dataset with its own pixels"
         )
-    if likeness is None and pixels is not None:
-        likeness = find_duplicates_in_pixels(pixels)
+    if near_pairs is None and pixels is not None:
+        near_pairs = find_duplicates_in_pixels(pixels)
     sides = [TrainTest.from_split(split) for split in splits]
-    met = SplitChecks(dataset, likeness, neighbours)
-    asked: Severity = "warn" if allow_group_overlap else "stop"
+    checks_of_split = SplitChecks(dataset, near_pairs, feature_pairs)
+    overlap_severity: Severity = "warn" if allow_group_overlap else "stop"
     checks = [
-        _SplitCheck("rows", "stop", met.shared_rows, sides),
-        _SplitCheck("groups", asked, met.shared_groups, sides),
-        _SplitCheck("windows", asked, met.overlapping_windows, sides),
-        _SplitCheck("recordings", "warn", met.shared_recordings, sides),
+        _SplitCheck("rows", "stop", checks_of_split.shared_rows, sides),
+        _SplitCheck("groups", overlap_severity, checks_of_split.shared_groups, sides),
+        _SplitCheck("windows", overlap_severity, checks_of_split.overlapping_windows, sides),
+        _SplitCheck("recordings", "warn", checks_of_split.shared_recordings, sides),
         _SplitCheck(
             "sites",
             "stop" if by_site else "note",
-            met.shared_sites,
+            checks_of_split.shared_sites,
             [TrainTest.from_unseen_sites(s) for s in splits] if by_site else sides,
         ),
-        _SplitCheck("exact_duplicates", "warn", met.identical_pictures, sides),
-        _SplitCheck("near_duplicates", "warn", met.near_duplicates, sides),
-        _SplitCheck("feature_duplicates", "warn", met.feature_duplicates, sides),
+        _SplitCheck("exact_duplicates", "warn", checks_of_split.exact_duplicates, sides),
+        _SplitCheck("near_duplicates", "warn", checks_of_split.near_duplicates, sides),
+        _SplitCheck("feature_duplicates", "warn", checks_of_split.feature_duplicates, sides),
     ]
-    for thing in fitted:
-        own = [TrainTest(thing.fitted_rows(split), side.test) for split, side in zip(splits, sides, strict=True)]
-        severity = "warn" if thing.uses in ("pictures", "choice") else asked if thing.group_level else "stop"
-        checks.append(_SplitCheck("fitted", severity, partial(met.fitted_on_tested, thing), own))
+    for fit in fitted:
+        own = [TrainTest(fit.fitted_rows(split), side.test) for split, side in zip(splits, sides, strict=True)]
+        severity = "warn" if fit.uses in ("pictures", "choice") else overlap_severity if fit.group_level else "stop"
+        checks.append(_SplitCheck("fitted", severity, partial(checks_of_split.fitted_on_tested, fit), own))
     found = [finding for check in checks if (finding := _find_worst_split(check, splits, allow_group_overlap))]
-    found += _dataset_findings(met)
+    found += _dataset_findings(checks_of_split)
     return sorted(found, key=lambda finding: ("stop", "warn", "note").index(finding.severity))
 
 
 def find_duplicates_in_pixels(pixels: Pixels, progress: Callable[[int, int], None] | None = None) -> DuplicatePairs:
-    """The near-identical pairs of stored pixels. Streamed ones would all be decoded again: they are left, and it says so."""
+    """The near-duplicates among stored pixels; streamed pixels, which would be decoded again, are noted as skipped."""
     if not pixels.stored:
-        said = "near-identical pictures were not looked for, because the pictures are streamed and not stored"
+        reason = "near-duplicates were not searched for, because the images are streamed and not stored"
         return DuplicatePairs(
-            np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.float32), np.empty(0, dtype=np.str_), (said,)
+            np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.float32), np.empty(0, dtype=np.str_), (reason,)
         )
     return find_near_duplicates(dct_features(pixels, progress))
 
 
 def raise_on_leak(findings: Sequence[Finding]) -> None:
-    """Raises LeakageError for the gravest finding that is a reason to stop, if there is one."""
+    """Raises LeakageError for the first finding that is a reason to stop."""
     for finding in findings:
         if finding.severity == "stop":
             example = f", for example {' and '.join(finding.examples[0][:2])}" if finding.examples else ""
             raise LeakageError(
-                f"{finding.words.rstrip('.')}{example}: {_REMEDIES[finding.kind]}; or say leakage: warn to go on all the same"
+                f"{finding.words.rstrip('.')}{example}: {_REMEDIES[finding.kind]}; or set leakage: warn to run all the same"
             )
 
 
@@ -134,7 +138,7 @@ class _SplitCheck(NamedTuple):
 
 
 def _find_worst_split(check: _SplitCheck, splits: Sequence[Split], allowed: bool) -> Finding | None:
-    """The split with the largest share of tested rows, and how many splits have any."""
+    """The finding of the split with the largest share of affected rows; None where no split has any."""
     worst: tuple[float, CheckResult, int] | None = None
     having = 0
     for place, sides in enumerate(check.sides):
@@ -155,21 +159,21 @@ def _find_worst_split(check: _SplitCheck, splits: Sequence[Split], allowed: bool
     return Finding(check.kind, check.severity, len(leak.rows), of, (having, len(splits)), words[0].upper() + words[1:], examples)
 
 
-def _dataset_findings(met: SplitChecks) -> list[Finding]:
-    """One picture under two labels, of which one is wrong; and what could not be looked for."""
-    rows, examples = met.label_conflicts()
-    of, found = len(met.dataset), []
+def _dataset_findings(checks: SplitChecks) -> list[Finding]:
+    """Images with two labels, of which one is wrong; and the checks that could not be made."""
+    rows, examples = checks.label_conflicts()
+    of, found = len(checks.dataset), []
     if len(rows):
-        words = f"The same or nearly the same picture has two labels: {len(rows):,} of {of:,} rows"
+        words = f"The same or nearly the same image has two labels: {len(rows):,} of {of:,} rows"
         found.append(Finding("label_conflicts", "note", len(rows), of, (0, 0), words, tuple(examples)))
-    said = (words[0].upper() + words[1:] for words in met.skipped_checks())
-    return [*found, *(Finding("skipped", "note", 0, 0, (0, 0), words) for words in said)]
+    reasons = (words[0].upper() + words[1:] for words in checks.skipped_checks())
+    return [*found, *(Finding("skipped", "note", 0, 0, (0, 0), words) for words in reasons)]
 
 
 def _format_percent(share: float) -> str:
-    """Never 0 % of something, nor 100 % of less than all.
+    """A share in per cent; never 0 % of something, nor 100 % of less than all.
 
-    >>> _percent(0.9999), _percent(1), _percent(0.0001)
+    >>> _format_percent(0.9999), _format_percent(1), _format_percent(0.0001)
     ('more than 99.9 %', '100 %', 'less than 0.1 %')
     """
     if share < 0.001:
@@ -179,8 +183,8 @@ def _format_percent(share: float) -> str:
 
 _REMEDIES = {
     "rows": "give each row to one part only",
-    "groups": "keep groups together (the default), or say allow_group_overlap: true if this is the question",
-    "windows": "name the subject of each recording as its group so that it stays on one side, or cut windows that do not overlap",
+    "groups": "keep groups together (the default), or set allow_group_overlap: true if this is intended",
+    "windows": "name the subject of each recording as its group so that it stays on one side, or use windows that do not overlap",
     "sites": "name each site in train_sites or in test_sites, not in both",
     "fitted": "fit it on the training rows of each split alone, as a candidate of this study",
 }

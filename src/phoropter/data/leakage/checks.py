@@ -1,6 +1,6 @@
-"""What lies on both sides of one split: rows, groups, sites, moments of a recording, pictures, what was fitted on tested rows.
+"""Leakage checks of one split: rows, groups, sites, stretches of recordings and images on both sides, and prior fits.
 
-A look at one split each; leakage.py asks all of them about every split and says the worst.
+audit.py makes every check on every split and reports the worst.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_EXAMPLES = 10
 
 
 class TrainTest(NamedTuple):
-    """Rows of one split: what is learned from, and what is tested."""
+    """Rows of one split: training side and test side."""
 
     train: Rows
     test: Rows
@@ -37,12 +37,12 @@ class TrainTest(NamedTuple):
 
     @classmethod
     def from_unseen_sites(cls, split: Split) -> TrainTest:
-        """Against the rows of unseen sites alone; the held-out rows of the trained sites share their site on purpose."""
+        """Against the rows of unseen sites alone: held-out rows of the training sites share their site on purpose."""
         return cls(_concatenate_rows(split.train, split.val), split.test if split.external is None else split.external)
 
 
 class CheckResult(NamedTuple):
-    """What one split lets through: the tested rows, and a way to name examples and what they are of."""
+    """Outcome of one check: the affected tested rows, a function that lists examples, and a description for sentences."""
 
     rows: Rows
     make_examples: Callable[[], list[Example]]
@@ -51,12 +51,12 @@ class CheckResult(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PriorFit:
-    """Something whose numbers come from rows: weights, a teacher, a grey scale, a choice.
+    """Something that was fitted on rows beforehand: weights, a teacher, a grey scale, a selection of candidates.
 
-    what:   in words, as the beginning of a sentence
-    on:     a split → the rows it was fitted on where it is used in this split, few or all; empty where it is not
-    by:     what of them it has seen: `labels`, which is grave, or `pictures` alone; `choice`: labels, to choose what is tried
-    groups: it met other rows of these rows' groups, not the rows themselves
+    description: the subject of a sentence
+    fitted_rows: a split → the rows it was fitted on where this split uses it; empty where it does not
+    uses:        what it has seen of them: `labels`, which is severe; `pictures` alone; `choice`: labels, to select candidates
+    group_level: it has seen other rows of these rows' groups, not the rows themselves
     """
 
     description: str
@@ -66,36 +66,36 @@ class PriorFit:
 
 
 class SplitChecks:
-    """The checks of one dataset; each takes the two sides of a split and gives the tested rows that are met on the other."""
+    """The checks for one dataset; each takes the two sides of a split and returns the tested rows that are affected."""
 
     def __init__(
-        self, dataset: Dataset, likeness: DuplicatePairs | None = None, neighbours: DuplicatePairs | None = None
+        self, dataset: Dataset, near_pairs: DuplicatePairs | None = None, feature_pairs: DuplicatePairs | None = None
     ) -> None:
-        self.dataset, self.near_pairs, self.feature_pairs = dataset, likeness, neighbours
+        self.dataset, self.near_pairs, self.feature_pairs = dataset, near_pairs, feature_pairs
 
     def shared_rows(self, sides: TrainTest) -> CheckResult:
-        """Rows that are themselves on both sides."""
+        """Rows that are on both sides."""
         rows = np.intersect1d(sides.test, sides.train)
         return CheckResult(
             rows, lambda: [(self._row_id(r),) for r in rows[:MAX_EXAMPLES]], "the very same rows are trained on and tested"
         )
 
     def shared_groups(self, sides: TrainTest) -> CheckResult:
-        """Rows whose group is on the other side too."""
+        """Rows whose group is on the training side too."""
         return self._check_shared_codes(self._encode_column("groups"), self.dataset.groups, sides, "groups")
 
     def shared_sites(self, sides: TrainTest) -> CheckResult:
-        """Rows whose site is on the other side too; of one site there is no other to be judged on."""
+        """Rows whose site is on the training side too. None where the dataset has one site."""
         codes = self._encode_column("sites")
         return self._check_shared_codes(codes if codes is not None and codes.max() else None, self.dataset.sites, sides, "sites")
 
     def shared_recordings(self, sides: TrainTest) -> CheckResult:
-        """Rows of a recording that is on both sides, where no group says so already."""
+        """Rows of a recording that is on both sides, where there are no groups, which would report it already."""
         named = None if self.dataset.groups is not None else self.dataset.recordings
         return self._check_shared_codes(self._encode_column("recordings"), named, sides, "recordings")
 
     def overlapping_windows(self, sides: TrainTest) -> CheckResult:
-        """Windows that share samples with one on the other side."""
+        """Windows that share samples with a training window."""
         what = "windows overlap in time with windows that are trained on"
         if self.dataset.spans is None or self._recording_codes is None:
             return CheckResult(_empty_rows(), list, what)
@@ -103,28 +103,28 @@ class SplitChecks:
         rows = sides.test[met]
         return CheckResult(rows, partial(self._overlap_examples, sides, rows), what)
 
-    def identical_pictures(self, sides: TrainTest) -> CheckResult:
-        """Rows whose picture, byte for byte, is on the other side."""
+    def exact_duplicates(self, sides: TrainTest) -> CheckResult:
+        """Rows whose image, byte for byte, is on the training side."""
         codes = self._content_codes
         rows = sides.test[np.isin(codes[sides.test], codes[sides.train])]
         rows = np.setdiff1d(rows[codes[rows] >= 0], sides.train)
         return CheckResult(
-            rows, partial(self._identical_examples, sides, rows), "byte-identical pictures are trained on and tested"
+            rows, partial(self._identical_examples, sides, rows), "byte-identical images are trained on and tested"
         )
 
     def near_duplicates(self, sides: TrainTest) -> CheckResult:
-        """Rows with a near-identical picture on the other side that is not byte-identical."""
-        what = "near-identical pictures are trained on and tested"
+        """Rows with a near-duplicate on the training side that is not byte-identical."""
+        what = "near-duplicate images are trained on and tested"
         if self.near_pairs is None or not len(self.near_pairs.pairs):
             return CheckResult(_empty_rows(), list, what)
         return self._pairs_across_split(self.near_pairs, np.arange(len(self.near_pairs.pairs)), sides, what)
 
-    def _pairs_across_split(self, found: DuplicatePairs, which: Rows, sides: TrainTest, what: str) -> CheckResult:
-        """Those of a likeness's pairs that the split parts, byte-identical ones left out."""
+    def _pairs_across_split(self, duplicates: DuplicatePairs, which: Rows, sides: TrainTest, what: str) -> CheckResult:
+        """The pairs that have one row on each side; byte-identical ones are left out."""
         side = np.zeros(len(self.dataset), dtype=np.int8)
         side[sides.test] = 1
         side[sides.train] = 2
-        a, b = found.pairs[which].T
+        a, b = duplicates.pairs[which].T
         across = np.flatnonzero(
             (side[a] * side[b] == 2) & ((self._content_codes[a] != self._content_codes[b]) | (self._content_codes[a] < 0))
         )
@@ -132,15 +132,15 @@ class SplitChecks:
         tested, learned = np.where(flipped, b[across], a[across]), np.where(flipped, a[across], b[across])
 
         def list_pair_examples() -> list[Example]:
-            views = found.relation[which[across]]
-            some = list(zip(tested, learned, views, strict=True))[:MAX_EXAMPLES]  # the most alike come first
+            views = duplicates.relation[which[across]]
+            some = list(zip(tested, learned, views, strict=True))[:MAX_EXAMPLES]  # the most similar come first
             return [(self._row_id(t), self._row_id(r), str(v)) for t, r, v in some]
 
         return CheckResult(np.unique(tested), list_pair_examples, what)
 
     def feature_duplicates(self, sides: TrainTest) -> CheckResult:
-        """Rows that look to a network like one picture on the other side and like nothing else; copies found before left out."""
-        what = "pictures that a network takes for one are trained on and tested"
+        """Rows with a duplicate in feature space on the training side; near-duplicates found before are left out."""
+        what = "images that a network hardly distinguishes are trained on and tested"
         if self.feature_pairs is None or not len(self.feature_pairs.pairs):
             return CheckResult(_empty_rows(), list, what)
         known = set() if self.near_pairs is None else {tuple(pair) for pair in self.near_pairs.pairs.tolist()}
@@ -148,22 +148,18 @@ class SplitChecks:
         return self._pairs_across_split(self.feature_pairs, np.flatnonzero(new), sides, what)
 
     def fitted_on_tested(self, fitting: PriorFit, sides: TrainTest) -> CheckResult:
-        """Tested rows that something was fitted on; `sides.learned` are the rows it was fitted on."""
+        """Tested rows that something was fitted on; `sides.train` are the rows it was fitted on."""
         rows = np.intersect1d(sides.test, sides.train)
-        met = (
-            "knows the group of"
-            if fitting.group_level
-            else "looked at labels of"
-            if fitting.uses == "choice"
-            else "was fitted on"
+        relation = (
+            "knows the group of" if fitting.group_level else "has used labels of" if fitting.uses == "choice" else "was fitted on"
         )
-        words = f"{fitting.description} {met} rows that are tested"
+        words = f"{fitting.description} {relation} rows that are tested"
         names = self.dataset.groups if fitting.group_level and self.dataset.groups is not None else self.dataset.ids
         first = rows if names is self.dataset.ids else rows[np.unique(names[rows], return_index=True)[1]]
         return CheckResult(rows, lambda: [(str(names[row]),) for row in first[:MAX_EXAMPLES]], words)
 
     def label_conflicts(self) -> tuple[Rows, list[Example]]:
-        """Rows of one picture, byte for byte or nearly, under two labels, and pairs of them."""
+        """Rows whose images are exact or near-duplicates and have different labels; and example pairs."""
         labels, known = self.dataset.labels, self.dataset.labels != UNLABELLED
         order = np.lexsort((labels, self._content_codes))
         order = order[(self._content_codes[order] >= 0) & known[order]]
@@ -179,15 +175,15 @@ class SplitChecks:
         return np.unique(pairs), examples
 
     def skipped_checks(self) -> list[str]:
-        """What could not be checked, and why."""
-        said = [words for found in (self.near_pairs, self.feature_pairs) if found for words in found.skipped]
+        """One sentence for each check that could not be made."""
+        reasons = [words for pairs in (self.near_pairs, self.feature_pairs) if pairs for words in pairs.skipped]
         if self.dataset.spans is not None and self._recording_codes is None:
-            said.append("overlap in time was not looked for, because neither recordings nor groups are named")
-        return said
+            reasons.append("overlap in time was not checked, because neither recordings nor groups are named")
+        return reasons
 
     @cached_property
     def _content_codes(self) -> Rows:
-        """(N,) equal numbers for equal bytes; -1 where the picture cannot be read."""
+        """(N,) equal numbers for equal bytes; -1 where the image cannot be read."""
         digests = np.array(self.dataset.digests(), dtype=np.str_)
         codes = np.unique(digests, return_inverse=True)[1].astype(np.int64)
         codes[np.char.startswith(digests, UNREADABLE)] = -1
@@ -195,7 +191,7 @@ class SplitChecks:
 
     @cached_property
     def _recording_codes(self) -> Rows | None:
-        """(N,) the recording of each row; one name in two groups is two recordings."""
+        """(N,) the recording of each row; the same name in two groups means two recordings."""
         groups, recordings = self._encode_column("groups"), self._encode_column("recordings")
         if groups is None or recordings is None:
             return recordings if groups is None else groups

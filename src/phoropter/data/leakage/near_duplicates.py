@@ -1,15 +1,15 @@
-"""Near-identical pictures: which pairs of a dataset show one photograph, saved again, recoloured, turned or mirrored.
+"""Near-duplicate images: pairs of a dataset that show one photograph, saved again, recoloured, rotated or mirrored.
 
-A picture is its 16 × 16 lowest cosine coefficients (Zauner 2010 hashes such a block), here as deviations from the mean picture of
-the dataset, each in units of its own spread. What all pictures of a set share (the frame of a strip chart, a centred digit, a
-sky above) thereby says nothing, and fine detail counts as much as the large shapes, in which unrelated photographs often agree.
-Two steps: the signs of the 64 lowest as one 64-bit word, every pair compared by the bits in which the words differ; the few that
-come close are confirmed by the correlation of all coefficients.
+An image is described by its 16 × 16 lowest DCT coefficients (the block that Zauner 2010 hashes), standardised over the dataset:
+deviation from the mean in units of the standard deviation. What all images share (the frame of a chart, a centred digit, a sky)
+thereby carries no weight, and fine detail counts as much as large shapes, in which unrelated photographs often agree.
+Two steps: the signs of the 64 lowest coefficients form a 64-bit hash, and all pairs of hashes are compared by Hamming distance;
+the few close pairs are confirmed by the correlation of all coefficients.
 
-Left out: local features, which would find tighter crops and pictures within pictures at a hundred times the cost; and a
-network's features, which call two pictures of one thing alike.
+Left out: local features, which would find tighter crops and images within images at a hundred times the cost; and a network's
+features (feature_duplicates.py), which also find two images of one kind similar.
 
-Letters: N pictures · K coefficients along a side · D coefficients of a picture, without the mean brightness.
+Letters: N images · K coefficients along a side · D coefficients of an image, without the mean brightness.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-VERSION = 1  # of `coefficients`: raise it when the same pixels would give other numbers
+VERSION = 1  # of `dct_features`: raise it when the same pixels would give other numbers
 DCT_SIDE = 16  # K
 HASH_BITS = 64
-MAX_HAMMING = 12  # bits of 64 in which two words of one photograph may differ
-MIN_CORRELATION = 0.8  # correlation; looked at by eye on CIFAR-10, Intel scenes and Caltech-101, see docs/leakage.md
-MIN_CORRELATION_TURNED = 0.9  # of mirrored and turned copies: symmetrical things resemble their own mirror image
-CHANCE_FACTOR = 1.5  # pictures of one class resemble each other more than chance lets independent ones
-MIN_CONTRAST = 2.0  # standard deviation in grey levels: paler pictures (blank pages) all look alike
-NOISE_LEVEL = 0.2  # grey levels; a coefficient that varies less between pictures says how they were saved, not what they show
-MIN_ROWS = 8  # fewer have no mean picture to deviate from
-MAX_ROWS_TURNED = 25_000  # above, only upright and mirrored copies are looked for; time grows with the square
+MAX_HAMMING = 12  # bits of 64 in which two hashes of one photograph may differ
+MIN_CORRELATION = 0.8  # checked by eye on CIFAR-10, Intel scenes and Caltech-101, see docs/leakage.md
+MIN_CORRELATION_TURNED = 0.9  # of mirrored and rotated copies: symmetrical objects resemble their own mirror image
+CHANCE_FACTOR = 1.5  # images of one class resemble each other more than independent ones do by chance
+MIN_CONTRAST = 2.0  # standard deviation in grey levels; images with less (blank pages) all look alike
+NOISE_LEVEL = 0.2  # grey levels; a coefficient that varies less reflects how images were saved, not what they show
+MIN_ROWS = 8  # fewer give no reliable mean
+MAX_ROWS_TURNED = 25_000  # above, only upright and mirrored copies are searched for; time grows with the square
 MAX_ROWS = 250_000
 MAX_PAIRS = 100_000
 MAX_CANDIDATES = 20_000_000
@@ -43,7 +43,7 @@ _BLOCK_SHAPE = (128, 4096)
 
 
 class PixelBatches(Protocol):
-    """Pictures as `Pixels` gives them."""
+    """What the search reads of Pixels."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -59,8 +59,8 @@ class PixelBatches(Protocol):
 class DuplicatePairs:
     """Pairs of rows that show one photograph.
 
-    pairs: (P, 2), the smaller row first · score: (P,) correlation · view: (P,) how the second lies to the first
-    said: what was not looked for, and why
+    pairs: (P, 2), the smaller row first · score: (P,) correlation or cosine · relation: (P,) orientation of the second image
+    relative to the first, or whose features · skipped: sentences on what was not searched for, and why
     """
 
     pairs: Rows
@@ -70,8 +70,10 @@ class DuplicatePairs:
 
 
 def dct_features(pixels: PixelBatches, progress: Callable[[int, int], None] | None = None) -> Floats:
-    """(N, 3, S, S) pictures → (N, K, K) float32 cosine coefficients of their luminance; the squares of all but the first sum to
-    the variance that is left at this resolution, in grey levels squared."""
+    """(N, 3, S, S) images → (N, K, K) float32 DCT coefficients of their luminance.
+
+    The squares of all but the first sum to the variance at this resolution, in grey levels squared.
+    """
     count, _, side, _ = pixels.shape
     cosines = _dct_matrix(side)
     step = max(1, 2**25 // (3 * side * side))
@@ -85,7 +87,7 @@ def dct_features(pixels: PixelBatches, progress: Callable[[int, int], None] | No
 
 
 def _to_luminance(pictures: NDArray[np.uint8]) -> Floats:
-    """(B, 3, S, S) → (B, S, S) luminance in 0..255, weighed in whole 256ths because that is three times as fast."""
+    """(B, 3, S, S) → (B, S, S) luminance in 0..255, with integer weights (256ths) because that is three times as fast."""
     red, green, blue = (np.uint16(weight) for weight in (77, 150, 29))
     grey = pictures[:, 0] * red
     grey += pictures[:, 1] * green
@@ -93,55 +95,53 @@ def _to_luminance(pictures: NDArray[np.uint8]) -> Floats:
     return grey.astype(np.float32) / np.float32(256)
 
 
-def find_near_duplicates(found: Floats) -> DuplicatePairs:
-    """(N, K, K) coefficients → the pairs that show one photograph, each once, in its best view."""
-    detail = np.sqrt(np.maximum((found.astype(np.float64) ** 2).sum(axis=(1, 2)) - found[:, 0, 0].astype(np.float64) ** 2, 0))
+def find_near_duplicates(features: Floats) -> DuplicatePairs:
+    """(N, K, K) coefficients → the near-duplicate pairs, each once, in its best orientation."""
+    squares = features.astype(np.float64) ** 2
+    detail = np.sqrt(np.maximum(squares.sum(axis=(1, 2)) - squares[:, 0, 0], 0))
     rows = np.flatnonzero(detail >= MIN_CONTRAST)
     if len(rows) < MIN_ROWS:
-        return _empty_result(f"{len(rows)} pictures with any detail are too few to tell copies from likeness")
+        return _empty_result(f"{len(rows)} images with any detail are too few to tell copies from similar images")
     if len(rows) > MAX_ROWS:
         return _empty_result(
-            f"near-identical pictures were not looked for among {len(rows):,}: at most {MAX_ROWS:,} are compared"
+            f"near-duplicates were not searched for among {len(rows):,} images: at most {MAX_ROWS:,} are compared"
         )
-    said = (
-        []
-        if len(rows) <= MAX_ROWS_TURNED
-        else [f"turned copies were not looked for among {len(rows):,} pictures, mirrored ones were"]
-    )
-    views = list(ORIENTATIONS)[: len(ORIENTATIONS) if len(rows) <= MAX_ROWS_TURNED else 2]
-    search = _PairSearch(found[rows])
+    upright_only = len(rows) > MAX_ROWS_TURNED
+    skipped = [f"rotated copies were not searched for among {len(rows):,} images; mirrored ones were"] if upright_only else []
+    orientations = list(ORIENTATIONS)[: 2 if upright_only else len(ORIENTATIONS)]
+    search = _PairSearch(features[rows])
     parts = []
-    for view in views:
-        pairs, score = search.find_pairs(view)
-        parts.append((rows[pairs], score, np.full(len(pairs), view)))
+    for orientation in orientations:
+        pairs, score = search.find_pairs(orientation)
+        parts.append((rows[pairs], score, np.full(len(pairs), orientation)))
     if search.truncated:
-        said.append("the pictures of this dataset resemble each other so much that the search for copies was cut short")
-    pairs, score, view_of = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return DuplicatePairs(*_keep_best_orientation(pairs, score, view_of), tuple(said))
+        skipped.append("the images of this dataset are so similar that the search for near-duplicates was cut short")
+    pairs, score, relation = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return DuplicatePairs(*_keep_best_orientation(pairs, score, relation), tuple(skipped))
 
 
 class _PairSearch:
-    """One dataset's coefficients, whitened, and the search through all pairs."""
+    """The standardised coefficients of a dataset, and the search through all pairs."""
 
-    def __init__(self, found: Floats) -> None:
-        self.features = found
-        flat = found.reshape(len(found), -1)
+    def __init__(self, features: Floats) -> None:
+        self.features = features
+        flat = features.reshape(len(features), -1)
         self.mean = flat.mean(axis=0)
         self.spread = np.hypot(flat.std(axis=0), NOISE_LEVEL)
-        self.whitened = self._whiten_features(found)  # (N, D), unit rows
+        self.whitened = self._whiten_features(features)  # (N, D), unit rows
         self.hashes = _hash_signs(self.whitened)
         self.threshold = max(MIN_CORRELATION, _chance_correlation(self.whitened))
         self.candidates_left = MAX_CANDIDATES
         self.truncated = False
 
-    def find_pairs(self, view: str) -> tuple[Rows, Floats]:
-        """(P, 2) places and (P,) correlations of the pairs whose second picture, so turned, is the first."""
-        turn = ORIENTATIONS[view]
-        upright = view == UPRIGHT
+    def find_pairs(self, orientation: str) -> tuple[Rows, Floats]:
+        """(P, 2) positions and (P,) correlations of the pairs whose second image, in this orientation, is the first."""
+        turn = ORIENTATIONS[orientation]
+        upright = orientation == UPRIGHT
         threshold = self.threshold if upright else max(MIN_CORRELATION_TURNED, self.threshold)
-        words = self.hashes if upright else self._hash_turned(turn)
+        hashes = self.hashes if upright else self._hash_turned(turn)
         kept_pairs, kept_score, total = [], [], 0
-        for pairs in _find_close_hashes(self.hashes, words):
+        for pairs in _find_close_hashes(self.hashes, hashes):
             self.candidates_left -= len(pairs)
             if self.candidates_left < 0 or total > MAX_PAIRS:
                 self.truncated = True
@@ -156,8 +156,8 @@ class _PairSearch:
             return np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.float32)
         return np.concatenate(kept_pairs), np.concatenate(kept_score).astype(np.float32)
 
-    def _whiten_features(self, found: Floats) -> Floats:
-        white = ((found.reshape(len(found), -1) - self.mean) / self.spread)[:, _COARSE_TO_FINE]
+    def _whiten_features(self, features: Floats) -> Floats:
+        white = ((features.reshape(len(features), -1) - self.mean) / self.spread)[:, _COARSE_TO_FINE]
         return np.asarray(white / np.maximum(np.linalg.norm(white, axis=1, keepdims=True), 1e-6), dtype=np.float32)
 
     def _hash_turned(self, turn: Callable[[Floats], Floats]) -> NDArray[np.uint64]:
@@ -167,16 +167,18 @@ class _PairSearch:
 
 
 def _hash_signs(white: Floats) -> NDArray[np.uint64]:
-    """(N, D) → (N,) words: a bit for each of the 64 lowest coefficients, set where it is above the mean picture's."""
+    """(N, D) → (N,) hashes: one bit for each of the 64 lowest coefficients, set where it is above the mean."""
     packed = np.ascontiguousarray(np.packbits(white[:, :HASH_BITS] > 0, axis=1))
     return packed.view(np.uint64)[:, 0]
 
 
 def _find_close_hashes(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> Iterator[Rows]:
-    """Blocks of (P, 2) places i < j with at most REACH different bits between first[i] and second[j]: every pair is compared, by
-    blocks that stay in the processor's cache."""
+    """Blocks of (P, 2) positions i < j whose hashes first[i] and second[j] differ in at most MAX_HAMMING bits.
+
+    Every pair is compared, in blocks that fit the processor's cache.
+    """
     tall, wide = _BLOCK_SHAPE
-    gathered: list[Rows] = []
+    close_pairs: list[Rows] = []
     for top in range(0, len(first), tall):
         column = first[top : top + tall, None]
         for left in range(top, len(second), wide):
@@ -184,16 +186,18 @@ def _find_close_hashes(first: NDArray[np.uint64], second: NDArray[np.uint64]) ->
             if near.any():
                 i, j = np.nonzero(near)
                 upper = j + left > i + top
-                gathered.append(np.stack([i[upper] + top, j[upper] + left], axis=1).astype(np.int64))
-        if sum(map(len, gathered)) >= 2**15 or top + tall >= len(first):
-            for block in gathered:
+                close_pairs.append(np.stack([i[upper] + top, j[upper] + left], axis=1).astype(np.int64))
+        if sum(map(len, close_pairs)) >= 2**15 or top + tall >= len(first):
+            for block in close_pairs:
                 yield from (block[start : start + 2**15] for start in range(0, len(block), 2**15))
-            gathered = []
+            close_pairs = []
 
 
 def _chance_correlation(white: Floats) -> float:
-    """The correlation that pairs of N unrelated pictures of this set do not reach (Fisher's z, one in a hundred such sets), and
-    half again as far: what differs between digits of 8 × 8 pixels has few dimensions, and there 0.8 is no likeness."""
+    """A correlation that no pair of N unrelated images reaches (Fisher's z, one in a hundred datasets), times CHANCE_FACTOR in z.
+
+    Images of few effective dimensions (digits of 8 × 8 pixels) reach 0.8 by chance.
+    """
     count = len(white)
     gram = white.T @ white / count  # (D, D)
     dimensions = 1 / float((gram.astype(np.float64) ** 2).sum())
@@ -201,23 +205,23 @@ def _chance_correlation(white: Floats) -> float:
     return math.tanh(CHANCE_FACTOR * expected / math.sqrt(max(dimensions - 3, 1)))
 
 
-def _keep_best_orientation(pairs: Rows, score: Floats, view: NDArray[np.str_]) -> tuple[Rows, Floats, NDArray[np.str_]]:
-    """Each pair once: as it is where that was found, else in the view that agrees best; the most alike first."""
-    order = np.lexsort((-score, view != UPRIGHT, pairs[:, 1], pairs[:, 0]))
-    pairs, score, view = pairs[order], score[order], view[order]
+def _keep_best_orientation(pairs: Rows, score: Floats, relation: NDArray[np.str_]) -> tuple[Rows, Floats, NDArray[np.str_]]:
+    """Each pair once: upright where that was found, else in the orientation of highest correlation; most similar first."""
+    order = np.lexsort((-score, relation != UPRIGHT, pairs[:, 1], pairs[:, 0]))
+    pairs, score, relation = pairs[order], score[order], relation[order]
     new = np.ones(len(pairs), dtype=np.bool_)
     new[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
     kept = np.flatnonzero(new)
     kept = kept[np.argsort(-score[kept], kind="stable")]
-    return pairs[kept], score[kept], view[kept]
+    return pairs[kept], score[kept], relation[kept]
 
 
-def _empty_result(said: str) -> DuplicatePairs:
-    return DuplicatePairs(np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.float32), np.empty(0, dtype=np.str_), (said,))
+def _empty_result(reason: str) -> DuplicatePairs:
+    return DuplicatePairs(np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.float32), np.empty(0, dtype=np.str_), (reason,))
 
 
 def _dct_matrix(side: int) -> Floats:
-    """(K, S): the orthonormal cosine transform's first K rows; zero where a picture has no such detail."""
+    """(K, S): the first K rows of the orthonormal DCT; zero rows beyond the resolution of the image."""
     place, order = np.arange(side) + 0.5, np.arange(DCT_SIDE)[:, None]
     rows = np.cos(np.pi * order * place / side) * math.sqrt(2 / side)
     rows[0] /= math.sqrt(2)
@@ -226,16 +230,16 @@ def _dct_matrix(side: int) -> Floats:
 
 
 def _coarse_to_fine_order() -> Rows:
-    """The D places of a flattened (K, K) block from coarse to fine, without the mean brightness."""
+    """The D positions of a flattened (K, K) block from coarse to fine, without the mean brightness."""
     down, across = np.mgrid[:DCT_SIDE, :DCT_SIDE]
     return np.lexsort((down.ravel() * DCT_SIDE + across.ravel(), (down**2 + across**2).ravel()))[1:].astype(np.int64)
 
 
-# A mirrored picture has the cosine coefficients of the picture, the odd ones negated; a transposed one has them transposed.
+# Mirroring an image negates its odd DCT coefficients; transposing it transposes them.
 _COARSE_TO_FINE = _coarse_to_fine_order()
 _ODD_SIGNS: Floats = ((-1.0) ** np.arange(DCT_SIDE)).astype(np.float32)
 UPRIGHT = "as it is"
-# A view names how the second picture lies to the first, and turns it back.
+# Orientation of the second image relative to the first, and the function of coefficients that undoes it.
 ORIENTATIONS: dict[str, Callable[[Floats], Floats]] = {
     UPRIGHT: lambda c: c,
     "mirrored": lambda c: c * _ODD_SIGNS,
