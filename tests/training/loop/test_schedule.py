@@ -167,18 +167,6 @@ def test_options_without_effect_and_other_objects_are_refused(recipe: Any, messa
         parse_recipe(recipe, PRESETS["finetune"], None, ("recipe",))
 
 
-@pytest.mark.parametrize("make", [lambda: Optimizer("adamw", build=adamw), lambda: Schedule("cosine", factor=sawtooth)])
-def test_a_built_in_name_is_refused(make: Any) -> None:
-    with pytest.raises(ValueError, match="the name of a built-in one"):
-        make()
-
-
-@pytest.mark.parametrize("make", [lambda: Optimizer("x", build=3), lambda: Schedule("x", factor=None)])  # type: ignore[arg-type]
-def test_what_is_no_function_is_refused(make: Any) -> None:
-    with pytest.raises(ValueError, match="expected a function"):
-        make()
-
-
 def test_a_study_file_names_them_where_code_is_trusted(tmp_path: Path) -> None:
     (tmp_path / "my_training.py").write_text(
         "import phoropter as ph\n"
