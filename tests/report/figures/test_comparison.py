@@ -106,15 +106,15 @@ def test_confusion_of_few_and_of_many_classes(classes: int) -> None:
     counts = np.diag(rng.integers(50, 99, classes)) + rng.integers(0, 3, (classes, classes))
     counts[1, 0] = 40
     drawing = predictions.confusion_matrix_figure(counts, [f"c{i}" for i in range(classes)], "net", "confusion-1")
-    assert f"c1 taken for c0, {40 / counts[1].sum() * 100:.1f} % of c1" in drawing.alt_text
-    assert f"{np.trace(counts) / counts.sum() * 100:.1f} % of {counts.sum():,} answers" in drawing.alt_text
+    assert f"c1 predicted as c0, {40 / counts[1].sum() * 100:.1f} % of c1" in drawing.alt_text
+    assert f"{np.trace(counts) / counts.sum() * 100:.1f} % of {counts.sum():,} predictions" in drawing.alt_text
     assert ("<image" in drawing.inline_svg) == (classes > predictions.MAX_CLASSES_WITH_NAMES)
     assert len(drawing.inline_svg) < 200_000
 
 
 def test_a_class_that_was_never_met_has_an_empty_row() -> None:
     drawing = predictions.confusion_matrix_figure(np.array([[5, 0], [0, 0]]), ["a", "b"], "net", "confusion-1")
-    assert "nan" not in drawing.inline_svg and "100.0 % of 5 answers" in drawing.alt_text
+    assert "nan" not in drawing.inline_svg and "100.0 % of 5 predictions" in drawing.alt_text
 
 
 def test_a_confusion_matrix_prints_the_share_of_its_row() -> None:
@@ -131,7 +131,7 @@ def test_curves_of_one_epoch_and_of_one_run() -> None:
         in comparison.learning_curve_figure([one, two], "train-accuracy", ACCURACY, 2).alt_text
     )
     assert (
-        "2 more candidates are not drawn" in comparison.learning_curve_figure([one, two], "train-accuracy", ACCURACY, 2).caption
+        "2 more candidates are not shown" in comparison.learning_curve_figure([one, two], "train-accuracy", ACCURACY, 2).caption
     )
 
 

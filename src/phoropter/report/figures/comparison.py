@@ -1,7 +1,7 @@
-"""Candidates against each other, as figures: standings, differences, ranks, learning curves, sweeps.
+"""Figures that compare candidates: leaderboard, differences, mean ranks, learning curves, sweeps.
 
-Each function takes plain numbers and gives a Drawing. What a figure shows in colour it also shows in shape or says in words.
-At most SHOWN candidates share a set of axes; a figure that leaves some out says so in its caption.
+Each function takes plain numbers and returns a RenderedFigure. Colour never carries information alone: shape or text repeats it.
+At most MAX_CURVES candidates share a set of axes; a figure that leaves some out says so in its caption.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Curve:
 def leaderboard_figure(
     lines: Sequence[LeaderboardEntry], scale: MetricFormat, baseline: float | None, limit: int = 30
 ) -> RenderedFigure:
-    """A row a candidate, best on top: interval as a bar, mean as a dot, runs as ticks; the majority class as a line."""
+    """A row for each candidate, best on top: interval as a bar, mean as a dot, runs as ticks; the baseline as a dashed line."""
     shown = list(lines)[:limit]
     f = scale.display_factor
     near = baseline is not None and _baseline_fits_axis([v for line in shown for v in line.run_values], baseline)
@@ -73,9 +73,11 @@ def leaderboard_figure(
 
     caption = f"{scale.title} on held-out data. Dot: mean over runs. Bar: 95 % interval. Ticks: single runs."
     caption += f" The first {limit} of {len(lines)} are shown." if len(lines) > limit else ""
-    caption += " Dashed line: always answering the commonest class." if near else ""
-    said = "; ".join(f"{one_line(line.name)} {scale.format_value(line.mean)}{_format_bounds(line, scale)}" for line in shown[:8])
-    return draw_row_figure("standings", caption, f"{said}.", len(shown), paint_figure)
+    caption += " Dashed line: majority-class baseline." if near else ""
+    values = "; ".join(
+        f"{one_line(line.name)} {scale.format_value(line.mean)}{_format_bounds(line, scale)}" for line in shown[:8]
+    )
+    return draw_row_figure("leaderboard", caption, f"{values}.", len(shown), paint_figure)
 
 
 def _format_bounds(line: LeaderboardEntry, scale: MetricFormat) -> str:
@@ -87,7 +89,7 @@ def _format_bounds(line: LeaderboardEntry, scale: MetricFormat) -> str:
 
 
 def label_rows(axes: Axes, names: Sequence[str], narrow: bool) -> None:
-    """Names beside the rows, or above them where the figure is narrow; the first row on top."""
+    """Names beside the rows, or above them in the narrow form; the first row on top."""
     axes.set_ylim(len(names) - 0.4, -0.8 if narrow else -0.6)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
@@ -98,21 +100,21 @@ def label_rows(axes: Axes, names: Sequence[str], narrow: bool) -> None:
     axes.set_yticks([])
     for y, name in enumerate(names):
         place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 8}
-        plate = {"boxstyle": "square,pad=0.15", "facecolor": PAPER, "edgecolor": "none"}  # no line runs through a name
+        plate = {"boxstyle": "square,pad=0.15", "facecolor": PAPER, "edgecolor": "none"}  # so that no line crosses a name
         axes.annotate(shorten_name(name, 46), (0, y), (0, 7), bbox=plate, **place)
 
 
 def draw_row_figure(
     name: str, caption: str, alt: str, rows: int, paint: Callable[[Figure, bool], None], legend: int = 0
 ) -> RenderedFigure:
-    """A figure of rows, in both forms; legend: lines of it, below."""
+    """A figure of rows in its wide and narrow forms. rows: their number · legend: number of lines of the legend below."""
     wide = (FULL_WIDTH, 0.75 + 0.26 * rows + 0.09 * legend)
     narrow = (PANEL_WIDTH, 0.85 + 0.38 * rows + 0.18 * legend)
     return draw_wide_figure(name, caption, alt, wide, lambda f: paint(f, False), (narrow, lambda f: paint(f, True)))
 
 
 def _baseline_fits_axis(values: Sequence[float], baseline: float) -> bool:
-    """Whether showing the baseline leaves at least a third of the axis to the values."""
+    """Whether the values still span a third of the axis when it includes the baseline."""
     finite = [v for v in values if np.isfinite(v)]
     if not finite:
         return False
@@ -122,7 +124,7 @@ def _baseline_fits_axis(values: Sequence[float], baseline: float) -> bool:
 
 @dataclass(frozen=True)
 class LeaderDifference:
-    """The leader minus another candidate, with its interval; clear: the verdict is that it is ahead."""
+    """The leader minus another candidate, with the interval. is_ahead: the verdict of the corrected test."""
 
     name: str
     value: float
@@ -132,7 +134,7 @@ class LeaderDifference:
 
 
 def difference_figure(lines: Sequence[LeaderDifference], leader: str, scale: MetricFormat, limit: int = 30) -> RenderedFigure:
-    """A row a candidate, with zero as a line."""
+    """A row for each other candidate, with a line at zero."""
     shown = list(lines)[:limit]
     f = scale.display_factor
 
@@ -147,16 +149,16 @@ def difference_figure(lines: Sequence[LeaderDifference], leader: str, scale: Met
         axes.set_xlabel(f"difference in {scale.inline_title}" + (", points" if scale.percent else ""))
 
     caption = (
-        f"{one_line(leader)} minus each other candidate. Bar: 95 % interval of one comparison, before correcting for their "
-        "number. Filled dot: ahead, after correcting."
+        f"{one_line(leader)} minus each other candidate. Bar: 95 % interval of one comparison, not corrected for their "
+        "number. Filled dot: ahead after correction."
     )
     caption += f" The first {limit} of {len(lines)} are shown." if len(lines) > limit else ""
-    said = "; ".join(f"{one_line(d.name)}: {d.value * f:.2f} ({d.low * f:.2f} to {d.high * f:.2f})" for d in shown[:8])
-    return draw_row_figure("differences", caption, f"{said}.", len(shown), paint_figure)
+    values = "; ".join(f"{one_line(d.name)}: {d.value * f:.2f} ({d.low * f:.2f} to {d.high * f:.2f})" for d in shown[:8])
+    return draw_row_figure("differences", caption, f"{values}.", len(shown), paint_figure)
 
 
 def mean_rank_figure(names: Sequence[str], ranks: Sequence[float], half: float, blocks: int, p: float) -> RenderedFigure:
-    """Names with their mean rank over independent blocks, best first; half: of Nemenyi's critical difference (Demšar 2006)."""
+    """Mean ranks over independent blocks, best first. half: half of Nemenyi's critical difference (Demšar 2006)."""
 
     def paint_figure(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
@@ -167,17 +169,17 @@ def mean_rank_figure(names: Sequence[str], ranks: Sequence[float], half: float, 
         label_rows(axes, names, narrow)
         axes.set_xlabel("mean rank (1 is best)")
 
-    chance = "less than 0.001" if p < 0.001 else f"{p:.3f}"
+    p_text = "less than 0.001" if p < 0.001 else f"{p:.3f}"
     caption = (
-        f"Mean rank by accuracy over {blocks} groups; candidates whose bars do not overlap differ (Nemenyi, 5 % for all pairs "
-        f"together). Colour: not told apart from the first. Friedman's p is {chance}."
+        f"Mean rank by accuracy over {blocks} groups; candidates whose bars do not overlap differ (Nemenyi test, 5 % over all "
+        f"pairs). In colour: not distinguishable from the first. Friedman's p is {p_text}."
     )
-    said = "; ".join(f"{one_line(n)} {r:.2f}" for n, r in zip(names[:8], ranks, strict=False))
-    return draw_row_figure("ranks", caption, f"{said}. Critical difference {2 * half:.2f}.", len(names), paint_figure)
+    values = "; ".join(f"{one_line(n)} {r:.2f}" for n, r in zip(names[:8], ranks, strict=False))
+    return draw_row_figure("ranks", caption, f"{values}. Critical difference {2 * half:.2f}.", len(names), paint_figure)
 
 
 def learning_curve_figure(curves: Sequence[Curve], name: str, scale: MetricFormat, left_out: int) -> RenderedFigure:
-    """A value by epoch: mean over runs, band of one standard deviation."""
+    """A value by epoch: mean over runs, with a band of one standard deviation."""
     f = scale.display_factor
 
     def paint_figure(figure: Figure) -> None:
@@ -191,14 +193,14 @@ def learning_curve_figure(curves: Sequence[Curve], name: str, scale: MetricForma
         _add_legend(axes, len(curves))
 
     caption = f"{scale.title} by epoch: mean over runs, band of one standard deviation." + _left_out_note(left_out)
-    said = "; ".join(f"{one_line(c.name)} ends at {scale.format_value(float(c.mean[-1]))}" for c in curves)
-    return draw_figure(f"learning-{name}", caption, f"{said}.", (PANEL_WIDTH, 3.1), paint_figure)
+    values = "; ".join(f"{one_line(c.name)} ends at {scale.format_value(float(c.mean[-1]))}" for c in curves)
+    return draw_figure(f"learning-{name}", caption, f"{values}.", (PANEL_WIDTH, 3.1), paint_figure)
 
 
 def sweep_figure(
     curves: Sequence[Curve], name: str, what: str, scale: MetricFormat, labels: Sequence[str] | None, left_out: int
 ) -> RenderedFigure:
-    """A metric against a swept setting; `labels` names the places of a setting that is no number."""
+    """A metric against a swept setting. labels: of the values of a setting that is not a number."""
     f = scale.display_factor
 
     def paint_figure(figure: Figure, narrow: bool) -> None:
@@ -224,12 +226,12 @@ def sweep_figure(
         _add_legend(axes, len(curves))
 
     caption = f"{scale.title} against {what}: mean and 95 % interval." + _left_out_note(left_out)
-    said = "; ".join(
+    values = "; ".join(
         f"{one_line(c.name)} from {scale.format_value(float(c.mean[0]))} to {scale.format_value(float(c.mean[-1]))}"
         for c in curves
     )
     small = ((PANEL_WIDTH, 3.6), lambda f: paint_figure(f, True))
-    return draw_wide_figure(f"sweep-{name}", caption, f"{said}.", (FULL_WIDTH, 3.4), lambda f: paint_figure(f, False), small)
+    return draw_wide_figure(f"sweep-{name}", caption, f"{values}.", (FULL_WIDTH, 3.4), lambda f: paint_figure(f, False), small)
 
 
 def _plot_curves(axes: Axes, curves: Sequence[Curve], factor: float) -> None:
@@ -251,10 +253,10 @@ def _plot_curves(axes: Axes, curves: Sequence[Curve], factor: float) -> None:
 
 
 def _add_legend(axes: Axes, count: int) -> None:
-    """Under the axes, where no curve can be."""
+    """Below the axes, where it cannot cover a curve."""
     if count > 1:
         axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=1, handlelength=2.6)
 
 
 def _left_out_note(count: int) -> str:
-    return f" {count} more candidate{'s are' if count != 1 else ' is'} not drawn." if count else ""
+    return f" {count} more candidate{'s are' if count != 1 else ' is'} not shown." if count else ""

@@ -1,4 +1,4 @@
-"""A metric against what it costs, as a figure in which no name covers another or a dot."""
+"""A metric against cost, as a figure in which no label covers another label or a point."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CostPoint:
-    """A candidate's mean, and what it costs (picture-wise multiply-adds, parameters or seconds)."""
+    """A candidate's mean with its interval, and its cost (multiply-adds per image, parameters or seconds)."""
 
     name: str
     mean: float
@@ -31,7 +31,7 @@ class CostPoint:
 
 
 def metric_cost_figure(points: Sequence[CostPoint], scale: MetricFormat, cost: str) -> RenderedFigure:
-    """Metric against cost on a log axis; the candidates that none beats at their price are joined and named first."""
+    """Metric against cost on a log axis; the Pareto front is joined by a line and labelled first."""
     f = scale.display_factor
     front = pareto_front(points, scale.higher_is_better)
 
@@ -55,15 +55,16 @@ def metric_cost_figure(points: Sequence[CostPoint], scale: MetricFormat, cost: s
 
     names = ", ".join(one_line(points[i].name) for i in front)
     caption = (
-        f"{scale.title} against {lower_first_letter(cost)}. Round and joined: no other candidate is both better and cheaper."
+        f"{scale.title} against {lower_first_letter(cost)}. Circles on the line: Pareto front (no other candidate is "
+        "both better and cheaper)."
     )
-    caption += " Bars: 95 % intervals. Candidates without room for their name are in the table."
-    alt = f"Best at their price, from cheap to dear: {names}."
+    caption += " Bars: 95 % intervals. Candidates without a label are in the table."
+    alt = f"Pareto front, from low to high cost: {names}."
     return draw_wide_figure("cost", caption, alt, (FULL_WIDTH, 3.6), paint_figure, ((PANEL_WIDTH, 3.4), paint_figure))
 
 
 def _set_log_ticks(axes: Axes, costs: Sequence[float]) -> None:
-    """A log axis over less than two decades has hardly a power of ten in it: 1-2-5 steps are marked instead."""
+    """Ticks in 1-2-5 steps, because a log axis over less than two decades contains hardly a power of ten."""
     from matplotlib.ticker import FixedLocator
 
     low, high = min(costs) * 0.6, max(costs) * 1.7
@@ -74,7 +75,7 @@ def _set_log_ticks(axes: Axes, costs: Sequence[float]) -> None:
 
 
 def pareto_front(points: Sequence[CostPoint], higher_is_better: bool) -> list[int]:
-    """Points that no other equals or beats at the same or a lower cost, from cheap to dear."""
+    """Indices of the points that no other point matches at the same or a lower cost, from low to high cost."""
     sign = 1 if higher_is_better else -1
     best, chosen = -np.inf, []
     for i in sorted(range(len(points)), key=lambda i: (points[i].cost, -sign * points[i].mean, i)):
@@ -88,7 +89,7 @@ BoundingBox = tuple[float, float, float, float]
 
 
 def _label_points(figure: Figure, axes: Axes, points: Sequence[CostPoint], front: Sequence[int], factor: float) -> None:
-    """Names beside their dots, each where it covers no dot, bar, line or other name, or not at all."""
+    """Labels beside points, each where it covers no point, bar, line or other label; left out if there is no such place."""
     figure.draw_without_rendering()
 
     def to_pixels(p: CostPoint, value: float) -> tuple[float, float]:
@@ -126,7 +127,7 @@ def _error_bar_box(low: tuple[float, float], high: tuple[float, float]) -> Bound
 
 
 def _segment_boxes(a: tuple[float, float], b: tuple[float, float], steps: int = 60) -> list[BoundingBox]:
-    """A line as small boxes, for what must not cover it."""
+    """A line as small boxes that labels must not overlap."""
     shares = np.linspace(0.06, 0.94, steps)
     return [
         (x - 1.5, y - 1.5, x + 1.5, y + 1.5) for x, y in ((a[0] + t * (b[0] - a[0]), a[1] + t * (b[1] - a[1])) for t in shares)

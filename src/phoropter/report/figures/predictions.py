@@ -1,7 +1,7 @@
-"""What the answers look like, as figures: confusion, classes, groups, ROC, reliability, features.
+"""Figures of predictions: confusion matrices, results by class and group, ROC curves, reliability diagram, feature embedding.
 
-Colour never carries a value alone: a confusion matrix of few classes prints its shares, one of many has a table of the
-commonest confusions beside it, and every number of a figure is in the files beside the page.
+Colour never carries a value alone: a confusion matrix of few classes prints its values, one of many classes has a table of the
+most frequent confusions beside it, and every number in a figure is in the files beside the page.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_CLASSES_WITH_VALUES = 12  # classes up to which a confusion matrix prints its numbers
-MAX_CLASSES_WITH_NAMES = 26  # up to which it names its rows
+MAX_CLASSES_WITH_VALUES = 12  # up to so many classes, a confusion matrix prints its values
+MAX_CLASSES_WITH_NAMES = 26  # up to so many, it labels its rows
 WRONG_COLOR = SERIES_COLORS[1]
 
 Floats = NDArray[np.float64]
 
 
 def confusion_matrix_figure(counts: NDArray[np.int64], classes: Sequence[str], candidate: str, name: str) -> RenderedFigure:
-    """(C, C) counts, row the true class: shares of each row, the right ones in one colour and the wrong ones in another."""
+    """counts: (C, C), row the true class. Drawn as shares of each row, with the diagonal in a colour of its own."""
     total = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
     size = len(classes)
@@ -49,22 +49,22 @@ def confusion_matrix_figure(counts: NDArray[np.int64], classes: Sequence[str], c
             fits = max(map(len, names)) * 0.075 < (side - 0.9) / size
             axes.set_xticks(range(size), names, rotation=0 if fits else 90)
             axes.set_yticks(range(size), names)
-        axes.set_xlabel("answered")
+        axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
         axes.spines[:].set_visible(False)
 
     worst = divmod(int(np.argmax(np.where(np.eye(size, dtype=bool), -1, counts))), size)
-    right = np.trace(counts) / max(1, counts.sum())
-    alt = f"{right * 100:.1f} % of {counts.sum():,} answers are right."
+    accuracy = np.trace(counts) / max(1, counts.sum())
+    alt = f"{accuracy * 100:.1f} % of {counts.sum():,} predictions are correct."
     if size > 1 and counts[worst]:
-        true, answer = one_line(classes[worst[0]]), one_line(classes[worst[1]])
-        alt += f" The commonest confusion: {true} taken for {answer}, {shares[worst] * 100:.1f} % of {true}."
-    unit = "Per cent of each true class (row)" if size <= MAX_CLASSES_WITH_VALUES else "Share of each true class (row)"
-    return draw_figure(name, f"{one_line(candidate)}. {unit}, all runs together.", alt, (side, side), paint_figure)
+        true, predicted = one_line(classes[worst[0]]), one_line(classes[worst[1]])
+        alt += f" The most frequent confusion: {true} predicted as {predicted}, {shares[worst] * 100:.1f} % of {true}."
+    unit = "Percentage of each true class (row)" if size <= MAX_CLASSES_WITH_VALUES else "Share of each true class (row)"
+    return draw_figure(name, f"{one_line(candidate)}. {unit}, all runs pooled.", alt, (side, side), paint_figure)
 
 
 def _shares_to_rgba(shares: Floats) -> Floats:
-    """(C, C) shares → (C, C, 4): the hue says right or wrong, the opacity how often. Small shares are raised to be seen."""
+    """(C, C) shares → (C, C, 4): hue for correct or wrong, opacity for the share. Small shares are raised to be visible."""
     size = len(shares)
     image = np.empty((size, size, 4))
     image[..., :3] = _hex_to_rgb(WRONG_COLOR)
@@ -78,7 +78,7 @@ def _hex_to_rgb(hexadecimal: str) -> list[float]:
 
 
 def _draw_cells(axes: Axes, shares: Floats) -> None:
-    """As squares rather than an image: their colours then follow the page's theme."""
+    """As squares rather than an image, so that their colours follow the theme of the page."""
     from matplotlib.patches import Rectangle
 
     size = len(shares)
@@ -100,7 +100,7 @@ def _draw_cell_values(axes: Axes, shares: Floats) -> None:
 def dot_plot(
     rows: Sequence[str], columns: Sequence[tuple[str, Floats]], name: str, caption: str, xlabel: str, limit: int = 40
 ) -> RenderedFigure:
-    """A line a row (class, group, site), a mark a candidate: values (R,) as shares; rows with a NaN have no mark there."""
+    """A line for each row (class, group or site) with a mark for each candidate: values (R,) from 0 to 1, NaN for no mark."""
     shown = list(rows)[:limit]
 
     def paint_figure(figure: Figure, narrow: bool) -> None:
@@ -137,7 +137,7 @@ def dot_plot(
 
 
 def roc_curve_figure(curves: Sequence[Curve], areas: Sequence[float], two_classes: bool, positive: str) -> RenderedFigure:
-    """Mean over runs of the share found against the share of false alarms."""
+    """True positive rate against false positive rate, mean over runs."""
 
     def paint_figure(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -150,20 +150,20 @@ def roc_curve_figure(curves: Sequence[Curve], areas: Sequence[float], two_classe
             axes.plot(
                 c.x, c.mean, color=series_color(i), ls=LINE_STYLES[i % 6], label=f"{shorten_name(c.name, 28)}  {areas[i]:.3f}"
             )
-        axes.set_xlabel("false alarms")
-        axes.set_ylabel("found")
+        axes.set_xlabel("false positive rate")
+        axes.set_ylabel("true positive rate")
         axes.set_aspect("equal")
         axes.grid()
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", handlelength=2.6)
 
-    what = f"for class {one_line(positive)}" if two_classes else "each class against the rest, averaged over classes"
-    caption = f"ROC, {what}: mean over runs, with the mean area; the band is one standard deviation of the first."
-    said = "; ".join(f"{one_line(c.name)}, area {a:.3f}" for c, a in zip(curves, areas, strict=True))
-    return draw_figure("roc", caption, f"{said}.", (PANEL_WIDTH, PANEL_WIDTH + 0.55), paint_figure)
+    classes = f"class {one_line(positive)}" if two_classes else "one-vs-rest, averaged over classes"
+    caption = f"ROC, {classes}: mean over runs, with the mean area; the band is one standard deviation of the first."
+    values_text = "; ".join(f"{one_line(c.name)}, area {a:.3f}" for c, a in zip(curves, areas, strict=True))
+    return draw_figure("roc", caption, f"{values_text}.", (PANEL_WIDTH, PANEL_WIDTH + 0.55), paint_figure)
 
 
 def reliability_diagram(curves: Sequence[Curve], weights: Sequence[Floats]) -> RenderedFigure:
-    """Confidence (x) against the share that is right (mean), in bins; dots grow with the rows in the bin."""
+    """Confidence (x) against accuracy (mean) in bins of confidence; the size of a dot is the number of rows in its bin."""
 
     def paint_figure(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -178,25 +178,25 @@ def reliability_diagram(curves: Sequence[Curve], weights: Sequence[Floats]) -> R
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlabel("confidence")
-        axes.set_ylabel("share that is right")
+        axes.set_ylabel("accuracy")
         axes.set_aspect("equal")
         axes.grid()
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", handlelength=2.6)
 
     caption = (
-        "Reliability: how often answers of a given confidence are right. On the diagonal, confidence means what it says; below, "
-        "it promises too much. Larger dots hold more answers; bins of fewer than five are left out."
+        "Reliability diagram: accuracy of the predictions by confidence. On the diagonal, confidence equals accuracy; below it, "
+        "the candidate is overconfident. Larger dots hold more predictions; bins of fewer than five are left out."
     )
     gaps = [float(np.nansum(w * (c.x - c.mean)) / max(1.0, w.sum())) for c, w in zip(curves, weights, strict=True)]
-    said = "; ".join(
-        f"{one_line(c.name)} is on average {abs(g) * 100:.1f} points {'more' if g > 0 else 'less'} confident than right"
+    values_text = "; ".join(
+        f"the mean confidence of {one_line(c.name)} is {abs(g) * 100:.1f} points {'above' if g > 0 else 'below'} its accuracy"
         for c, g in zip(curves, gaps, strict=True)
     )
-    return draw_figure("reliability", caption, f"{said}.", (PANEL_WIDTH, PANEL_WIDTH + 0.55), paint_figure)
+    return draw_figure("reliability", caption, f"{values_text}.", (PANEL_WIDTH, PANEL_WIDTH + 0.55), paint_figure)
 
 
 def embedding_figure(xy: Floats, member: NDArray[np.int64], names: Sequence[str], by: str, candidate: str) -> RenderedFigure:
-    """(n, 2) places from t-SNE, coloured by class or group; past eight, colours repeat with other marks."""
+    """xy: (n, 2) coordinates from t-SNE, coloured by class or group; beyond eight, colours repeat with other marks."""
 
     legend = by == "group" and len(names) <= len(SERIES_COLORS)
     wide, high = np.maximum(np.ptp(xy, axis=0), 1e-9)
@@ -221,17 +221,23 @@ def embedding_figure(xy: Floats, member: NDArray[np.int64], names: Sequence[str]
         axes.spines[:].set_visible(False)
         axes.set_aspect("equal", "datalim")
 
-    caption = f"Last features of {one_line(candidate)} on one held-out fold ({len(xy):,} rows), laid out by t-SNE, by {by}. " + (
-        "Distances between clusters mean little." if by == "class" else "A cluster a group would mean that it sees who, not what."
+    caption = f"Penultimate features of {one_line(candidate)} on one held-out fold ({len(xy):,} rows), by {by}. " + (
+        "Distances between clusters are not meaningful."
+        if by == "class"
+        else "Clusters by group would mean that features encode the group rather than the class."
     )
-    shown = f"each of {len(names)} {by}es" if by == "class" else f"each of {len(names)} {by}s"
+    plural = "classes" if by == "class" else "groups"
     return draw_figure(
-        f"features-by-{by}", caption, f"A scatter of points, {shown} in a colour of its own.", (PANEL_WIDTH, height), paint_figure
+        f"features-by-{by}",
+        caption,
+        f"Scatter plot, each of {len(names)} {plural} in a colour of its own.",
+        (PANEL_WIDTH, height),
+        paint_figure,
     )
 
 
 def compute_tsne(features: NDArray[np.float16], seed: int = 0) -> Floats:
-    """(n, D) features → (n, 2). One thread, so that the same features give the same places; n is bounded by the caller."""
+    """(n, D) features → (n, 2). On one thread, so that equal features give equal coordinates; the caller bounds n."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -241,5 +247,5 @@ def compute_tsne(features: NDArray[np.float16], seed: int = 0) -> Floats:
         if x.shape[1] > 50 and len(x) > 50:
             x = PCA(50, random_state=seed, svd_solver="full").fit_transform(x)
         perplexity = min(30.0, max(2.0, (len(x) - 1) / 3))
-        found = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, max_iter=500).fit_transform(x)
-    return np.asarray(found, dtype=np.float64)
+        embedding = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, max_iter=500).fit_transform(x)
+    return np.asarray(embedding, dtype=np.float64)

@@ -87,8 +87,8 @@ def worst_groups_table(summary: StudySummary) -> Table:
         Column("All groups", "percent", "mean of the groups' accuracies"),
         Column("Hardest fifth", "percent", "mean accuracy over the hardest fifth of the groups"),
         Column("Hardest group", "percent", "accuracy"),
-        Column("Its name"),
-        Column("Its rows", "count", "counted once for each run that tested them"),
+        Column("Name"),
+        Column("Rows", "count", "of the hardest group, counted once for each run that tested them"),
     )
     rows = []
     for c in summary.candidates:
