@@ -98,8 +98,8 @@ def as_dataset(given: Any) -> Dataset:
     """An object with labelled pictures → Dataset.
 
     given: a Dataset; a tuple or list of (N, H, W[, C]) uint8 images, N labels and where known N groups and N sites; a DataFrame,
-    whose paths start from the current folder; a torch `Dataset` (torchvision's too); a Hugging Face `Dataset`; recordings
-    (`Recording`, MNE's Raw, WFDB's Record; `from_recordings` has options)
+    whose paths start from the current folder; a torch `Dataset` (torchvision's too); a Hugging Face `Dataset` or `DatasetDict`;
+    recordings (`Recording`, MNE's Raw, WFDB's Record; `from_recordings` has options)
     Raises DataError for anything else, and for contents that cannot be used.
     """
     if isinstance(given, Dataset):
@@ -115,7 +115,7 @@ def as_dataset(given: Any) -> Dataset:
         return from_recordings(recordings)
     if hasattr(given, "columns") and hasattr(given, "itertuples"):
         return from_dataframe(given)
-    if hasattr(given, "features") and hasattr(given, "column_names"):
+    if hasattr(given, "column_names"):
         return from_huggingface(given)
     if hasattr(given, "__getitem__") and hasattr(given, "__len__") and not isinstance(given, (*_PLAIN, tuple, list)):
         return from_torch(given)
@@ -124,6 +124,8 @@ def as_dataset(given: Any) -> Dataset:
 
 def is_data_object(value: Any) -> bool:
     """Whether a value of `data:` is an object, and nothing that a study file can contain."""
+    if isinstance(value, dict):
+        return type(value) is not dict  # a DatasetDict
     return not isinstance(value, _PLAIN) and not (isinstance(value, (list, tuple)) and all(isinstance(v, _PLAIN) for v in value))
 
 

@@ -9,7 +9,10 @@ import torch
 from PIL import Image
 
 from phoropter.core.errors import DataError
+from phoropter.data.in_memory import as_dataset
 from phoropter.data.sources.items import convert_picture, from_huggingface, from_torch
+from phoropter.data.spec import DataSpec
+from phoropter.models.timm_compat import import_torchvision
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (6, 7, 5, 3), dtype=np.uint8)
 
@@ -174,5 +177,35 @@ def test_ambiguous_columns_of_the_hub_must_be_named() -> None:
     assert len(from_huggingface(two, image="right")) == 6
     with pytest.raises(DataError, match="Hub has no column 'diagnosis'; it has picture, label or patient"):
         from_huggingface(Hub(), label="diagnosis")
-    with pytest.raises(DataError, match=r"dict holds the parts train or test: pass one, such as dataset\['train'\]"):
-        from_huggingface({"train": Hub(), "test": Hub()})
+
+
+class HubParts(dict[str, Any]):
+    """As a `datasets.DatasetDict` looks from outside."""
+
+    @property
+    def column_names(self) -> dict[str, list[str]]:
+        return {name: part.column_names for name, part in self.items()}
+
+
+def test_the_parts_of_the_hub_are_official_parts() -> None:
+    parts = HubParts(train=Hub(), validation=Hub())
+    dataset = as_dataset(parts)
+    assert dataset.parts is not None and dataset.parts.tolist() == ["train"] * 6 + ["val"] * 6
+    assert dataset.labels.tolist() == [0, 1] * 6
+    for row in range(12):
+        np.testing.assert_array_equal(dataset.read(row), IMAGES[row % 6])
+    groups = from_huggingface(parts, groups="patient").groups
+    assert groups is not None and groups.tolist() == ["p0", "p0", "p1", "p1", "p2", "p2"] * 2
+    assert DataSpec.model_validate(parts).plain()["object"]["rows"] == 12
+    with pytest.raises(DataError, match="parts holds 'extra'; expected train, val or test"):
+        from_huggingface({"train": Hub(), "extra": Hub()})
+
+
+def test_a_torchvision_dataset_is_read_as_it_is() -> None:
+    pictures = import_torchvision("datasets").FakeData(size=6, image_size=(3, 9, 8), num_classes=2)
+    to_tensor = import_torchvision("transforms").ToTensor()
+    dataset = from_torch(pictures, name="fake")
+    assert dataset.read(5).shape == (9, 8, 3) and dataset.labels.tolist() == [int(pictures[row][1]) for row in range(6)]
+    np.testing.assert_array_equal(dataset.read(2), np.asarray(pictures[2][0]))
+    with_tensors = import_torchvision("datasets").FakeData(size=6, image_size=(3, 9, 8), num_classes=2, transform=to_tensor)
+    assert from_torch(with_tensors).fingerprint == dataset.fingerprint

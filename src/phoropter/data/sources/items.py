@@ -3,8 +3,7 @@
 Neither package is imported. Opening one reads every item once, because only its pixels tell what it holds; after that pictures
 are read from the object again when they are needed.
 
-Left out on purpose: iterable datasets, which have no rows to name in a split, and a `DatasetDict`; pass one of its parts, or
-read the hub's Parquet files with `parquet:`, which keeps the parts.
+Left out on purpose: iterable datasets, which have no rows to name in a split.
 """
 
 from __future__ import annotations
@@ -67,6 +66,26 @@ class ItemPictures:
         return ItemPictures, (self.items, self.column, self.name, self.row_indices, self.row_digests)
 
 
+class JoinedParts:
+    """The parts of a Hugging Face `DatasetDict` as one dataset, in their order. part_names: (N,) the part of each row."""
+
+    def __init__(self, parts: dict[str, Any]) -> None:
+        self.parts = list(parts.values())
+        self.features, self.column_names = self.parts[0].features, self.parts[0].column_names
+        self.part_names = [name for name, part in parts.items() for _ in range(len(part))]
+        self._stops = np.cumsum([len(part) for part in self.parts])
+
+    def __len__(self) -> int:
+        return int(self._stops[-1])
+
+    def __getitem__(self, key: int | str) -> Any:
+        """A row, or the values of a column."""
+        if isinstance(key, str):
+            return [value for part in self.parts for value in part[key]]
+        at = int(np.searchsorted(self._stops, key, side="right"))
+        return self.parts[at][key - int(self._stops[at]) + len(self.parts[at])]
+
+
 def from_torch(items: Any, *, name: str | None = None, **columns: Sequence[Any] | None) -> Dataset:
     """A torch `Dataset` of (picture, label) items → Dataset. Reads every item once.
 
@@ -98,7 +117,7 @@ def from_huggingface(
     name: str | None = None,
     **columns: str | Sequence[Any] | None,
 ) -> Dataset:
-    """A Hugging Face `datasets.Dataset` → Dataset. Reads every picture once.
+    """A Hugging Face `datasets.Dataset`, or a `DatasetDict` of its official parts → Dataset. Reads every picture once.
 
     image, label: its columns, by default the only ones with the features Image and ClassLabel
     columns:      ids, groups, sites, parts: the name of a column, or N values
@@ -106,7 +125,8 @@ def from_huggingface(
     """
     name = name or type(items).__name__
     if isinstance(items, dict):
-        raise DataError(f"{name} holds the parts {join_words(list(items))}: pass one, such as dataset['{next(iter(items))}']")
+        items = JoinedParts(items)
+        columns = {"parts": items.part_names, **columns}
     image = _find_column(items, image, "Image", ("image", "img"), name)
     label = _find_column(items, label, "ClassLabel", ("label", "labels"), name)
 
