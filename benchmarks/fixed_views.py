@@ -2,8 +2,8 @@
 
     python benchmarks/fixed_views.py [DIGITS, default 300, at least 110]
 
-As features_once.py, with pictures padded by 8 pixels, cropped and mirrored. Ours is `fixed_views: 8`: the backbone is asked about
-the clean picture once and about 8 views of it for each seed, and epoch e shows view e mod 8. The other side augments every
+As features_once.py, with pictures padded by 8 pixels, cropped and mirrored. Ours is `cached_views: 8`: the backbone sees the
+unaugmented picture once and 8 views of it for each seed, and epoch e shows view e mod 8. The other side augments every
 picture anew and runs the frozen backbone forward on it, in every epoch of every run; it is measured over one epoch of one run and
 counted 20 × 30 times.
 

@@ -1,4 +1,4 @@
-"""The ways from stored pictures to a batch: mapped, streamed, or held on the device; and what stays in memory meanwhile."""
+"""From stored images to a batch: memory-mapped, streamed, or resident on the device; and the memory this takes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def stored(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def literal(pictures: NDArray[np.uint8], boxes: Any, mirrored: Any, size: int) -> torch.Tensor:
-    """Resized crops and mirrors as one would write them, plane by plane and one after another."""
+    """Resized crops and flips, plane by plane and one after another."""
     out = []
     for picture, (top, left, height, width), flip in zip(pictures, boxes, mirrored, strict=True):
         piece = torch.from_numpy(picture[:, top : top + height, left : left + width].copy())[None]
@@ -59,7 +59,7 @@ def literal(pictures: NDArray[np.uint8], boxes: Any, mirrored: Any, size: int) -
     return torch.stack(out)
 
 
-def test_resized_crops_and_mirrors_are_the_literal_ones_bit_for_bit(stored: Any) -> None:
+def test_resized_crops_and_flips_equal_a_literal_implementation(stored: Any) -> None:
     from phoropter.training.augmentation.ops import AUGMENTATION_OPS
     from phoropter.training.augmentation.randomness import AugmentationDraws
 
@@ -78,7 +78,9 @@ def test_resized_crops_and_mirrors_are_the_literal_ones_bit_for_bit(stored: Any)
 
 
 @pytest.mark.parametrize("steps", STEPS, ids=str)
-def test_a_streamed_set_is_seen_as_a_stored_one(stored: Any, folder: Path, tmp_path: Path, steps: Any, monkeypatch: Any) -> None:
+def test_a_streamed_set_gives_the_batches_of_a_stored_one(
+    stored: Any, folder: Path, tmp_path: Path, steps: Any, monkeypatch: Any
+) -> None:
     monkeypatch.setenv("PHOROPTER_PIXELS_BUDGET", "100")
     kept, streamed = prepare_pixels(open_folder(folder), 128, cache=tmp_path)
     assert isinstance(streamed, streaming.StreamedPixels)
@@ -92,8 +94,8 @@ def test_a_streamed_set_is_seen_as_a_stored_one(stored: Any, folder: Path, tmp_p
 
 
 @pytest.mark.parametrize("steps", STEPS, ids=str)
-def test_pictures_held_on_the_device_are_the_same_pictures(stored: Any, steps: Any, monkeypatch: Any) -> None:
-    """Held on the processor here: the addressing is the same. Whole-batch augmentation: tests/training/test_augment."""
+def test_images_resident_on_the_device_are_the_same_images(stored: Any, steps: Any, monkeypatch: Any) -> None:
+    """Resident on the CPU here, where the addressing is the same. For batched ops: tests/training/augmentation."""
     dataset, pixels = stored
     monkeypatch.setattr(gpu_pixels, "CHUNK_BYTES", 5 * 3 * 128 * 128)  # in three parts
     whole = copy_all_to_device(pixels, CPU)
@@ -107,7 +109,7 @@ def test_pictures_held_on_the_device_are_the_same_pictures(stored: Any, steps: A
     assert torch.equal(plain.inputs, again)  # type: ignore[arg-type]
 
 
-def test_only_a_gpu_holds_a_set(stored: Any) -> None:
+def test_only_a_gpu_keeps_a_set_resident(stored: Any) -> None:
     assert gpu_pixels.resident_pictures(stored[1], CPU) is None
     assert torch.equal(
         load_pictures_on_device(stored[1], np.array([2, 2]), CPU), torch.from_numpy(stored[1].batch(np.array([2, 2])))
@@ -126,7 +128,7 @@ def in_memory(file: Path) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_pages_that_were_read_are_let_go_and_found_again(tmp_path: Path, monkeypatch: Any) -> None:
+def test_pages_that_were_read_are_released_and_read_again(tmp_path: Path, monkeypatch: Any) -> None:
     bytes_ = np.random.default_rng(0).integers(0, 256, (64, 3, 256, 256), dtype=np.uint8)
     bytes_.tofile(tmp_path / "pixels.u8")
     pixels = Pixels(tmp_path / "pixels.u8", (64, 3, 256, 256), "x")
@@ -141,7 +143,7 @@ def test_pages_that_were_read_are_let_go_and_found_again(tmp_path: Path, monkeyp
     assert np.array_equal(np.stack(views), bytes_)  # the same addresses
 
 
-def test_the_allocator_is_left_to_a_user_who_set_it(monkeypatch: Any) -> None:
+def test_an_allocator_set_by_the_user_stays(monkeypatch: Any) -> None:
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
     assert malloc.tune_malloc.__wrapped__() is False
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_")
