@@ -1,6 +1,6 @@
-"""VisionClassifier: a candidate as a scikit-learn estimator, for those who have their own folds, pipelines and searches.
+"""VisionClassifier: a candidate as a scikit-learn estimator, for users with their own folds, pipelines and searches.
 
-Folds that respect groups, intervals and the report are what studies are for; this is the same training behind `fit`.
+The training is that of a study; folds that respect groups, intervals and the report are what a study adds.
 Left out: `partial_fit`, and sample weights (class weights are in the recipe).
 """
 
@@ -35,18 +35,18 @@ class InputError(DataError, ValueError):
     """X or y cannot be used; a ValueError too, as scikit-learn's tools expect."""
 
 
-class VisionClassifier(ClassifierMixin, BaseEstimator):
+class VisionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A pretrained backbone with a new head, behind fit, predict, predict_proba and score.
 
     backbone:     any name a study may use (`phoropter backbones`)
     weights:      `pretrained`, `random`, or a path
-    recipe:       a preset's name or a mapping, as in a study
-    frozen:       train the head alone, on features computed once
-    size:         side the pictures are kept and shown at; None: what the weights were trained at
-    random_state: an int, a RandomState or None, as everywhere in scikit-learn
+    recipe:       the name of a preset, or a mapping, as in a study
+    frozen:       train the head only, on features computed once
+    size:         side of the images in pixels; None: the size the weights were trained at
+    random_state: an int, a RandomState or None, as elsewhere in scikit-learn
     device:       `cpu`, `cuda`, …, or `auto`
 
-    X is (N, H, W, 3) or (N, H, W) uint8, or float in 0..1; y any labels. Raises InputError for other input.
+    X is (N, H, W, 3) or (N, H, W), uint8 or float in 0..1; y holds any labels. Raises InputError for other input.
 
     >>> VisionClassifier(backbone="resnet50", recipe={"preset": "finetune", "epochs": 3})
     VisionClassifier(backbone='resnet50', recipe={'epochs': 3, 'preset': 'finetune'})
@@ -79,38 +79,37 @@ class VisionClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
     def fit(self, X: Any, y: Any) -> VisionClassifier:
-        """Trains on (N, H, W[, 3]) pictures X with (N,) labels y."""
-        pictures = _check_pictures(X)
+        """Trains on (N, H, W[, 3]) images X with (N,) labels y."""
+        images = _check_images(X)
         y = np.asarray(y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = y.ravel()
         check_classification_targets(y)
-        if len(y) != len(pictures):
-            raise InputError(f"X has {len(pictures)} pictures and y {len(y)} labels: expected as many of one as of the other")
+        if len(y) != len(images):
+            raise InputError(f"X has {len(images)} images and y {len(y)} labels, expected equal numbers")
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise InputError(f"y holds {len(self.classes_)} class: expected at least two classes to tell apart")
+            raise InputError(f"y holds {len(self.classes_)} class, expected at least two")
         rows = np.arange(len(labels), dtype=np.int64)
         split = Split(seed=self._draw_seed(), repeat=0, fold=0, folds=1, name="everything", train=rows, test=rows[:0])
-        self._trained_run = _run_training(self._make_task(_make_dataset(pictures, labels.astype(np.int64), self.classes_), split))
+        self._trained_run = _run_training(self._make_task(_make_dataset(images, labels.astype(np.int64), self.classes_), split))
         self.history_ = self._trained_run.history
-        self.n_features_in_ = int(np.prod(pictures.shape[1:]))
+        self.n_features_in_ = int(np.prod(images.shape[1:]))
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """(N, H, W[, 3]) pictures → (N, C) probabilities, columns in the order of `classes_`."""
+        """(N, H, W[, 3]) images → (N, C) probabilities, columns in the order of `classes_`."""
         check_is_fitted(self)
-        pictures = _check_pictures(X)
-        held_out = _make_dataset(pictures, np.zeros(len(pictures), dtype=np.int64), self.classes_)
-        task = self._make_task(held_out, self._trained_run.task.split)
-        seen = TrainedRun(task, self._trained_run.model, [], 0, 0.0, (), None)
-        logits = predict_rows(seen, np.arange(len(pictures), dtype=np.int64))[0]
+        images = _check_images(X)
+        dataset = _make_dataset(images, np.zeros(len(images), dtype=np.int64), self.classes_)
+        task = self._make_task(dataset, self._trained_run.task.split)
+        run = TrainedRun(task, self._trained_run.model, [], 0, 0.0, (), None)
+        logits = predict_rows(run, np.arange(len(images), dtype=np.int64))[0]
         return np.asarray(torch.from_numpy(logits).double().softmax(-1).numpy())
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """(N, H, W[, 3]) pictures → (N,) labels."""
-        likeliest = self.predict_proba(X).argmax(1)
-        return np.asarray(self.classes_[likeliest])
+        """(N, H, W[, 3]) images → (N,) labels."""
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
 
     def _draw_seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)):
@@ -134,18 +133,18 @@ def _run_training(task: TrainingTask) -> TrainedRun:
         try:
             next(training)
         except StopIteration as stop:
-            fitted: TrainedRun = stop.value
-            return fitted
+            run: TrainedRun = stop.value
+            return run
 
 
-def _check_pictures(given: Any) -> NDArray[np.uint8]:
+def _check_images(X: Any) -> NDArray[np.uint8]:
     """(N, H, W), (N, H, W, 1) or (N, H, W, 3) of uint8, or of float in 0..1 → (N, H, W, 3) uint8."""
-    array = np.asarray(given)
+    array = np.asarray(X)
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[-1] not in (1, 3)):
-        raise InputError(f"X has shape {array.shape}: expected pictures as (N, H, W) or (N, H, W, 3); reshape flat rows first")
+        raise InputError(f"X has shape {array.shape}: expected images as (N, H, W) or (N, H, W, 3); reshape flat rows first")
     if array.dtype.kind == "f":
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-            raise InputError("X holds float pictures outside 0..1 or not finite: scale them to 0..1, or give uint8")
+            raise InputError("X holds floats that are outside 0..1 or not finite: scale them to 0..1, or give uint8")
         array = np.round(array * 255).astype(np.uint8)
     elif array.dtype != np.uint8:
         raise InputError(f"X is of type {array.dtype}: expected uint8 in 0..255 or float in 0..1")
@@ -153,8 +152,8 @@ def _check_pictures(given: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:3], 3)))
 
 
-def _make_dataset(pictures: NDArray[np.uint8], labels: NDArray[np.int64], classes: NDArray[Any]) -> Dataset:
-    return from_columns("X", LazyArray(np.asarray, pictures), labels, tuple(str(c) for c in classes), {})
+def _make_dataset(images: NDArray[np.uint8], labels: NDArray[np.int64], classes: NDArray[Any]) -> Dataset:
+    return from_columns("X", LazyArray(np.asarray, images), labels, tuple(str(c) for c in classes), {})
 
 
 def _is_writable(folder: Path) -> bool:
