@@ -22,7 +22,7 @@ HASHES = hash_ids([f"row {i}" for i in range(6)])
 
 
 def darken(images: torch.Tensor, uniforms: Any) -> torch.Tensor:
-    amount = torch.from_numpy(uniforms)[:, 0, None, None, None]
+    amount = torch.from_numpy(uniforms).to(images.device)[:, 0, None, None, None]
     return (images * (1 - amount)).to(torch.uint8)
 
 
@@ -137,3 +137,13 @@ def test_read_only_images_are_not_written(tmp_path: Path) -> None:
     step = AugmentationStep("overwrite", apply=overwrite, uniforms=0)
     Augmentation((step,), 0).apply(list(mapped), HASHES, 0, 0)
     np.testing.assert_array_equal(np.load(file), images().numpy())
+
+
+@pytest.mark.gpu
+def test_a_gpu_applies_it_to_the_batch_on_the_device() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    augmentation = Augmentation(recipe("hflip", DARKEN).augment, seed=4)
+    on_gpu = augmentation.apply(images().cuda(), HASHES, 2, 0).pictures
+    on_cpu = augmentation.apply(images(), HASHES, 2, 0).pictures
+    assert on_gpu.is_cuda and int((on_gpu.cpu().int() - on_cpu.int()).abs().max()) <= 1

@@ -90,35 +90,35 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
     where = (source or SourceMap()).describe_location(("candidates",))
     if not isinstance(entries, (list, tuple)) or not entries:
         raise SpecError(f"{where}: candidates is {entries!r}, expected a list of at least one")
-    made: list[Candidate] = []
-    warm: set[str] = set()
+    candidates: list[Candidate] = []
+    warm_started: set[str] = set()
     teachers: dict[str, Backbone] = {}
     for i, entry in enumerate(entries):
         at: Location = ("candidates", i)
         if isinstance(entry, Candidate):
-            made.append(entry)
+            candidates.append(entry)
             continue
         data = {"backbone": entry} if isinstance(entry, (str, Backbone)) else entry
         written = entry if isinstance(entry, CandidateEntry) else validate_as(CandidateEntry, data, source, at)
         try:
-            more = _build_candidates(written, recipe, source, at)
-            made += more
-            warm |= {c.name for c in more} if written.warm_start else set()
+            built = _build_candidates(written, recipe, source, at)
+            candidates += built
+            warm_started |= {c.name for c in built} if written.warm_start else set()
             teachers |= {written.teacher.name: written.teacher} if isinstance(written.teacher, Backbone) else {}
         except ValueError as error:
             raise SpecError(
                 f"{(source or SourceMap()).describe_location(at)}: {str(error).split('Value error, ')[-1].splitlines()[0]}"
             ) from None
-    _resolve_members(made, warm)
-    _resolve_teachers(made, teachers, recipe, source)
-    _raise_on_cycles(made, source)
-    _raise_on_unknown_branch_lr(made, source)
-    for candidate in made:
+    _resolve_members(candidates, warm_started)
+    _resolve_teachers(candidates, teachers, recipe, source)
+    _raise_on_cycles(candidates, source)
+    _raise_on_unknown_branch_lr(candidates, source)
+    for candidate in candidates:
         if conflict := find_conflict(candidate):
             raise SpecError(f"{where}: candidate '{candidate.name}': {conflict}")
-    for name in {c.name for c in made if sum(other.name == c.name for other in made) > 1}:
+    for name in {c.name for c in candidates if sum(other.name == c.name for other in candidates) > 1}:
         raise SpecError(f"{where}: two candidates are called '{name}'; give one of them a name")
-    return made
+    return candidates
 
 
 def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | None, at: Location) -> list[Candidate]:
@@ -199,20 +199,20 @@ def _parse_backbone(
     return validate_as(BackboneSpec, {"options": options, **data}, source, at)
 
 
-def _resolve_members(made: list[Candidate], warm: set[str]) -> None:
+def _resolve_members(candidates: list[Candidate], warm_started: set[str]) -> None:
     """Gives ensembles and warm-started fusions their members: the candidate of that name, an equal candidate, or a new one."""
-    for i, fused in enumerate(list(made)):
-        if fused.members or not (fused.is_ensemble or fused.name in warm):
+    for i, fused in enumerate(list(candidates)):
+        if fused.members or not (fused.is_ensemble or fused.name in warm_started):
             continue
-        members = [_find_or_add_member(made, fused, backbone) for backbone in fused.backbones]
+        members = [_find_or_add_member(candidates, fused, backbone) for backbone in fused.backbones]
         changes: dict[str, Any] = {"members": tuple(m.name for m in members), "backbones": tuple(m.backbones[0] for m in members)}
         if fused.is_ensemble:
             changes |= {"recipe": fused.recipe.with_changes(phases=()), "head": members[0].head}
-        made[i] = fused.model_copy(update=changes)
+        candidates[i] = fused.model_copy(update=changes)
 
 
-def _find_or_add_member(made: list[Candidate], fused: Candidate, backbone: BackboneSpec) -> Candidate:
-    alone = Candidate(
+def _find_or_add_member(candidates: list[Candidate], fused: Candidate, backbone: BackboneSpec) -> Candidate:
+    member = Candidate(
         name=_default_name(backbone, fused.frozen),
         backbones=(backbone,),
         head=fused.head,
@@ -220,39 +220,39 @@ def _find_or_add_member(made: list[Candidate], fused: Candidate, backbone: Backb
         recipe=fused.recipe,
     )
     bare = backbone == BackboneSpec(name=backbone.reference)  # only a name is given: it may be the name of a candidate
-    for candidate in made:
+    for candidate in candidates:
         if candidate.name == backbone.name and candidate.fusion is None and (bare or candidate.backbones == (backbone,)):
             return candidate
-    for candidate in made:
-        if candidate.identity() == alone.identity() and candidate.backbones == alone.backbones:
+    for candidate in candidates:
+        if candidate.identity() == member.identity() and candidate.backbones == member.backbones:
             return candidate
-    taken = {c.name for c in made}
-    names = [alone.name, f"{alone.name} at {backbone.size} px", f"{alone.name} for {fused.name}"]
+    taken = {c.name for c in candidates}
+    names = [member.name, f"{member.name} at {backbone.size} px", f"{member.name} for {fused.name}"]
     names += [f"{names[-1]}, {n}" for n in range(2, 2 + len(fused.backbones))]
     free = next(n for n in names if n not in taken and (backbone.size or " at " not in n))
-    made.append(alone.model_copy(update={"name": free}))
-    return made[-1]
+    candidates.append(member.model_copy(update={"name": free}))
+    return candidates[-1]
 
 
-def _resolve_teachers(made: list[Candidate], custom: dict[str, Backbone], recipe: Recipe, source: SourceMap | None) -> None:
+def _resolve_teachers(candidates: list[Candidate], custom: dict[str, Backbone], recipe: Recipe, source: SourceMap | None) -> None:
     """Adds each teacher that is not yet a candidate, with the study's recipe; it trains on the same rows as its students."""
     where = (source or SourceMap()).describe_location(("candidates",))
-    for candidate in list(made):
+    for candidate in list(candidates):
         teaching = candidate.teaching
-        if teaching is None or any(c.name == teaching.teacher for c in made):
+        if teaching is None or any(c.name == teaching.teacher for c in candidates):
             continue
         if " " in teaching.teacher:
-            known = [c.name for c in made]
+            known = [c.name for c in candidates]
             raise SpecError(
                 f"{where}: the teacher '{teaching.teacher}' is no candidate of this study{did_you_mean(teaching.teacher, known)}"
             )
         backbone = BackboneSpec(name=custom.get(teaching.teacher, teaching.teacher))
-        made.append(Candidate(name=teaching.teacher, backbones=(backbone,), recipe=recipe))
+        candidates.append(Candidate(name=teaching.teacher, backbones=(backbone,), recipe=recipe))
 
 
-def _raise_on_cycles(made: list[Candidate], source: SourceMap | None) -> None:
+def _raise_on_cycles(candidates: list[Candidate], source: SourceMap | None) -> None:
     """Raises SpecError where a candidate would need itself, through teachers and members."""
-    by_name = {c.name: c for c in made}
+    by_name = {c.name: c for c in candidates}
 
     def follow_chain(chain: tuple[str, ...]) -> None:
         candidate = by_name[chain[-1]]
@@ -268,10 +268,10 @@ def _raise_on_cycles(made: list[Candidate], source: SourceMap | None) -> None:
         follow_chain((name,))
 
 
-def _raise_on_unknown_branch_lr(made: list[Candidate], source: SourceMap | None) -> None:
+def _raise_on_unknown_branch_lr(candidates: list[Candidate], source: SourceMap | None) -> None:
     """Raises SpecError where branch_lr names a backbone of no candidate; several candidates may share a recipe."""
-    known = {b.name for c in made for b in c.backbones}
-    for name in (n for c in made for p in c.recipe.phases for n in p.branch_lr if n not in known):
+    known = {b.name for c in candidates for b in c.backbones}
+    for name in (n for c in candidates for p in c.recipe.phases for n in p.branch_lr if n not in known):
         where = (source or SourceMap()).describe_location(("candidates",))
         raise SpecError(f"{where}: branch_lr names '{name}', a backbone of no candidate{did_you_mean(name, known)}")
 
