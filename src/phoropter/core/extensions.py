@@ -222,7 +222,7 @@ def import_reference(text: str) -> Any:
 
 def _source_text(value: Any) -> str:
     """What identifies a value in a digest: source of code, `repr` of plain data."""
-    if isinstance(value, (str, int, float, bool, type(None), tuple, list, dict, frozenset)):
+    if isinstance(value, (str, int, float, bool, type(None), tuple, list, dict, frozenset, BaseModel)):
         return repr(value)
     if inspect.isfunction(value) or inspect.ismethod(value) or inspect.isclass(value):
         return _read_source(value)

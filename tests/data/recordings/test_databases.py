@@ -17,6 +17,7 @@ from phoropter.data.recordings.databases import DATABASES, MANIFEST, SIMULATIONS
 from phoropter.data.recordings.files import find_prediction_database, read_recording_paths
 from phoropter.data.spec import DataSpec, open_dataset, recordings
 from phoropter.signals.recording import Events, Recording
+from phoropter.signals.render import Trace
 
 RATE = 50.0
 
@@ -163,3 +164,11 @@ def test_a_database_that_cannot_work_is_refused(options: dict[str, object], mess
 def test_options_the_database_cannot_obey_are_refused(folder: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         recordings(folder, database=WALKS, **options)
+
+
+def test_the_digest_of_a_database_depends_on_its_reader_and_its_representation() -> None:
+    plain, small, large = (
+        Database("x", read_file=read_walk, pattern="*.npy", representation=r) for r in (None, Trace(size=32), Trace(size=64))
+    )
+    other = Database("x", read_file=lambda file: read_walk(file), pattern="*.npy")
+    assert len({d.source_digest() for d in (plain, small, large, other)}) == 4

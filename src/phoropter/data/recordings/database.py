@@ -27,7 +27,7 @@ class Database(Extension):
     read:            (folder, on_bad_input) → LoadedRecordings or a list of Recording
     read_file:       file → Recording; also reads single files at prediction time
     pattern:         the database's files inside its folder, such as "*.hea" or "S*/S*.pkl"
-    detect:          (folder, names in it) → whether `phoropter inspect` may take the folder for this database
+    detect:          (folder, names in it) → whether `phoropter inspect` recognises the folder; for databases of the table only
     windows:         "sliding": windows of one channel; "events": a window around each event; "ctg": cardiotocograms;
                      None: cardiotocograms if every recording has the channels FHR and UC, else sliding
     window_s:        length of a window in seconds (None: 5, or 0.8 around events)
