@@ -1,7 +1,7 @@
-"""From a results folder to the summary: each predictions file is read once, a candidate at a time.
+"""A results folder → StudySummary. Each predictions file is read once, one candidate at a time.
 
-The few candidates whose curves are drawn are looked at a second time (`roc`, `calibrated`), which is cheaper than sorting the
-scores of all.
+The few candidates whose curves are drawn are read a second time (`compute_roc_curves`, `fit_temperature_scaling`), which costs
+less than ranking the scores of all candidates.
 """
 
 from __future__ import annotations
@@ -36,22 +36,18 @@ from phoropter.results.stats.bootstrap import RESAMPLES, Bootstrap
 from phoropter.results.store import Predictions, Run, Store
 
 DEFAULT_METRICS = ("accuracy", "macro_f1", "log_loss", "ece")
-MAX_RANKED_CLASSES, MAX_RANKED_SCORES = (
-    20,
-    15_000_000,
-)  # areas under ROC curves cost a sort per class and run: past these only on request
+# The area under the ROC curve sorts once per class and run: with more classes or scores, it is computed only on request.
+MAX_RANKED_CLASSES, MAX_RANKED_SCORES = 20, 15_000_000
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 101)  # where ROC curves of different runs are averaged
 MAX_MISTAKES = 12
-MANY_UNITS, FEWER_RESAMPLES = (
-    5000,
-    800,
-)  # resamples of so many units: the bounds then move by a twentieth of the width, for half the time
+# Fewer resamples for many units halve the time and move the bounds by a twentieth of the interval.
+MANY_UNITS, FEWER_RESAMPLES = 5000, 800
 
 ReadProgress = Callable[[int, int], None]
 
 
 def collect_summary(store: Store, progress: ReadProgress | None = None) -> StudySummary:
-    """Reads a results folder. Raises StoreError when it holds no finished run, or one that is not what it should be."""
+    """Reads a results folder. Raises StoreError when it holds no finished run, or a run with unreadable files."""
     study = store.study
     for described in study.get("custom_metrics", ()):
         register_stored_metric(described)
@@ -70,9 +66,9 @@ def collect_summary(store: Store, progress: ReadProgress | None = None) -> Study
             candidates.append(reader.read_candidate(name, len(items), dict(items[0].get("settings") or {}), finished))
         else:
             absent.append(name)
-    asked = METRICS[reader.metrics[0]]
+    ranking = METRICS[reader.metrics[0]]
     candidates.sort(
-        key=lambda e: (not e.is_complete, _leaderboard_key(e.metric_mean(asked.name), asked.higher_is_better), e.name)
+        key=lambda e: (not e.is_complete, _leaderboard_key(e.metric_mean(ranking.name), ranking.higher_is_better), e.name)
     )
     return StudySummary(
         store.folder,
@@ -92,14 +88,14 @@ def _leaderboard_key(value: float, higher_is_better: bool) -> float:
 
 
 def _choose_metrics(study: Mapping[str, Any], classes: int) -> tuple[str, ...]:
-    asked = metric_names((study.get("study") or {}).get("metrics") or ())
+    requested = metric_names((study.get("study") or {}).get("metrics") or ())
     scores = classes * sum(int(item.get("n_test") or 0) for item in study["plan"])
     ranked = ("roc_auc",) if classes <= MAX_RANKED_CLASSES and scores <= MAX_RANKED_SCORES else ()
-    return tuple(m for m in dict.fromkeys([*asked, *DEFAULT_METRICS[:2], *ranked, *DEFAULT_METRICS[2:]]) if m in METRICS)
+    return tuple(m for m in dict.fromkeys([*requested, *DEFAULT_METRICS[:2], *ranked, *DEFAULT_METRICS[2:]]) if m in METRICS)
 
 
 class _CandidateReader:
-    """Reads candidate after candidate; what they share (units, resamples) is made once."""
+    """Reads candidates one by one and shares units and resamples between them."""
 
     def __init__(self, metrics: tuple[str, ...], classes: tuple[str, ...], total: int, progress: ReadProgress | None) -> None:
         self.metrics, self.classes = metrics, classes
@@ -111,15 +107,22 @@ class _CandidateReader:
     def read_candidate(self, name: str, planned: int, settings: dict[str, Any], runs: list[Run]) -> CandidateResults:
         candidate = CandidateResults(name, planned, settings, confusion=np.zeros((len(self.classes),) * 2, dtype=np.int64))
         rows: list[tuple[Ints, Ints, Ints, Floats]] = []
-        outside: list[Predictions] = []
+        externals: list[Predictions] = []
         for number, run in enumerate(runs):
-            said = self._read_predictions(run)
-            answers = LabelledProbabilities.from_arrays(said.labels, said.probabilities)
+            predictions = self._read_predictions(run)
+            labelled = LabelledProbabilities.from_arrays(predictions.labels, predictions.probabilities)
             external = run.load_predictions("external")
-            outside += [external] if external else []
-            candidate.runs.append(self._summarize_run(run, said, answers, external))
-            self._accumulate_run(candidate, run, said, answers)
-            rows.append((said.labels, self._number_units(said), np.full(len(said.labels), number), answers.probabilities))
+            externals += [external] if external else []
+            candidate.runs.append(self._summarize_run(run, predictions, labelled, external))
+            self._accumulate_run(candidate, run, predictions, labelled)
+            rows.append(
+                (
+                    predictions.labels,
+                    self._number_units(predictions),
+                    np.full(len(predictions.labels), number),
+                    labelled.probabilities,
+                )
+            )
             self.done += 1
             if self.progress:
                 self.progress(self.done, self.total)
@@ -127,56 +130,62 @@ class _CandidateReader:
         bootstrap = self._shared_bootstrap(labels, units, splits)
         if not METRICS[self.metrics[0]].unavailable:
             candidate.replicates = bootstrap.compute_replicates(self.metrics[0], probabilities)
-        candidate.external_test = self._score_external_ensemble(outside) if outside else None
+        candidate.external_test = self._score_external_ensemble(externals) if externals else None
         return candidate
 
     def _read_predictions(self, run: Run) -> Predictions:
-        said = run.load_predictions()
-        if said is None or said.logits.shape[1:] != (len(self.classes),) or len(said.labels) != len(said.logits):
+        predictions = run.load_predictions()
+        if (
+            predictions is None
+            or predictions.logits.shape[1:] != (len(self.classes),)
+            or len(predictions.labels) != len(predictions.logits)
+        ):
             raise StoreError(f"{run.folder}/predictions.npz is missing or has not {len(self.classes)} classes: delete the folder")
-        return said
+        return predictions
 
     def _summarize_run(
-        self, run: Run, said: Predictions, answers: LabelledProbabilities, external: Predictions | None
+        self, run: Run, predictions: Predictions, labelled: LabelledProbabilities, external: Predictions | None
     ) -> RunSummary:
         record = run.record
         part = record["split"]
         return RunSummary(
             run.key,
             (int(record["seed"]), int(part["repeat"]), int(part["fold"])),
-            self.known.digest(said.ids),
-            0 if said.groups is None else len(self.known.find_unique(said.groups)[0]),
+            self.known.digest(predictions.ids),
+            0 if predictions.groups is None else len(self.known.find_unique(predictions.groups)[0]),
             int(part["n_train"]) + int(part.get("n_validation") or 0),
             int(part["n_test"]),
-            self._compute_scores(answers) | self._stored_scores(record),
+            self._compute_scores(labelled) | self._stored_scores(record),
             self._compute_scores(LabelledProbabilities.from_arrays(external.labels, external.probabilities)) if external else {},
             {k: v for k, v in record["cost"].items() if v is not None},
             {k: v for k, v in record.items() if k not in ("classes", "metrics", "cost")},
         )
 
-    def _score_external_ensemble(self, outside: list[Predictions]) -> ExternalTest:
-        together = compare.ensemble_predictions(outside)
-        name, labels, probabilities = self.metrics[0], together.labels, together.probabilities
-        found = intervals.bootstrap_interval(name, labels, probabilities, together.groups)
-        each = [] if together.sites is None else score_by_group(name, labels, probabilities, together.sites)
+    def _score_external_ensemble(self, externals: list[Predictions]) -> ExternalTest:
+        ensemble = compare.ensemble_predictions(externals)
+        name, labels, probabilities = self.metrics[0], ensemble.labels, ensemble.probabilities
+        interval = intervals.bootstrap_interval(name, labels, probabilities, ensemble.groups)
+        by_site = [] if ensemble.sites is None else score_by_group(name, labels, probabilities, ensemble.sites)
         scores = self._compute_scores(LabelledProbabilities.from_arrays(labels, probabilities))
-        return ExternalTest(len(labels), len(outside), scores, found, {score.group: score.value for score in each})
+        return ExternalTest(len(labels), len(externals), scores, interval, {score.group: score.value for score in by_site})
 
-    def _accumulate_run(self, candidate: CandidateResults, run: Run, said: Predictions, answers: LabelledProbabilities) -> None:
-        """One run's rows into the sums of its candidate."""
-        right = answers.predicted_labels == answers.labels
+    def _accumulate_run(
+        self, candidate: CandidateResults, run: Run, predictions: Predictions, labelled: LabelledProbabilities
+    ) -> None:
+        """Adds the rows of one run to the sums of its candidate."""
+        correct = labelled.predicted_labels == labelled.labels
         size = len(self.classes)
-        candidate.confusion += np.bincount(answers.labels * size + answers.predicted_labels, minlength=size * size).reshape(
+        candidate.confusion += np.bincount(labelled.labels * size + labelled.predicted_labels, minlength=size * size).reshape(
             size, size
         )
-        confidence = answers.probabilities.max(axis=1)
-        candidate.confidence_bins += _bin_confidence(confidence, right)
-        if said.groups is not None:
-            candidate.group_accuracy.add_rows(*self.known.find_unique(said.groups), right)
-        if said.sites is not None:
-            candidate.site_accuracy.add_rows(*self.known.find_unique(said.sites), right)
+        confidence = labelled.probabilities.max(axis=1)
+        candidate.confidence_bins += _bin_confidence(confidence, correct)
+        if predictions.groups is not None:
+            candidate.group_accuracy.add_rows(*self.known.find_unique(predictions.groups), correct)
+        if predictions.sites is not None:
+            candidate.site_accuracy.add_rows(*self.known.find_unique(predictions.sites), correct)
         candidate.mistakes = _keep_most_confident(
-            [*candidate.mistakes, *_find_mistakes(run.key, said, answers.predicted_labels, confidence)]
+            [*candidate.mistakes, *_find_mistakes(run.key, predictions, labelled.predicted_labels, confidence)]
         )
         for row_name, values in _numeric_columns(run.history).items():
             candidate.history.setdefault(row_name, []).append(values)
@@ -186,89 +195,91 @@ class _CandidateReader:
         stored = {m: record["metrics"].get(m) for m in self.metrics if METRICS[m].unavailable}
         return {m: float("nan") if value is None else float(value) for m, value in stored.items()}
 
-    def _compute_scores(self, answers: LabelledProbabilities) -> dict[str, float]:
-        return compute_metrics_checked(self.metrics, answers)
+    def _compute_scores(self, labelled: LabelledProbabilities) -> dict[str, float]:
+        return compute_metrics_checked(self.metrics, labelled)
 
-    def _number_units(self, said: Predictions) -> Ints:
-        """(n,) the number of each row's independent unit."""
-        self.grouped |= said.groups is not None
-        return self.known.number_units(said.ids if said.groups is None else said.groups)
+    def _number_units(self, predictions: Predictions) -> Ints:
+        """(n,) the number of each row's independent unit: its group, or the row itself."""
+        self.grouped |= predictions.groups is not None
+        return self.known.number_units(predictions.ids if predictions.groups is None else predictions.groups)
 
     def _shared_bootstrap(self, labels: Ints, units: Ints, splits: Ints) -> Bootstrap:
-        """One Bootstrap for all candidates that were tested on the same rows."""
+        """The same Bootstrap for all candidates that were tested on the same rows."""
         key = digest([digest_array(column) for column in (labels, units, splits)])
         if self._bootstrap is None or self._bootstrap[0] != key:
             many = len(self.known.seen) > MANY_UNITS
-            made = Bootstrap(labels, units, splits, resamples=FEWER_RESAMPLES if many else RESAMPLES)
+            bootstrap = Bootstrap(labels, units, splits, resamples=FEWER_RESAMPLES if many else RESAMPLES)
             if self._bootstrap is not None:
-                return made
-            self._bootstrap = (key, made)
+                return bootstrap
+            self._bootstrap = (key, bootstrap)
         return self._bootstrap[1]
 
 
-def _bin_confidence(confidence: Floats, right: NDArray[np.bool_]) -> Floats:
-    """(BINS, 3): rows, summed confidence, right answers."""
+def _bin_confidence(confidence: Floats, correct: NDArray[np.bool_]) -> Floats:
+    """(N_BINS, 3): rows, summed confidence, correct predictions."""
     member = assign_bins(confidence, N_BINS)
-    weights = (None, confidence, right.astype(np.float64))
+    weights = (None, confidence, correct.astype(np.float64))
     return np.stack([np.bincount(member, weights=w, minlength=N_BINS) for w in weights], axis=1).astype(np.float64)
 
 
 def fit_temperature_scaling(store: Store, candidate: CandidateResults) -> TemperatureScaling | None:
-    """None unless every run set inner validation rows aside."""
-    fitted, left = [], []
+    """None unless every run has inner validation rows."""
+    temperatures, errors = [], []
     for line in candidate.runs:
         run = store.run(line.key)
-        aside, said = run.load_predictions("validation"), run.load_predictions()
-        if aside is None or said is None or not len(aside.labels):
+        validation, predictions = run.load_predictions("validation"), run.load_predictions()
+        if validation is None or predictions is None or not len(validation.labels):
             return None
-        fitted.append(calibration.fit_temperature(aside.labels, aside.logits))
-        left.append(
-            METRICS["ece"].compute_value(LabelledProbabilities.from_arrays(said.labels, softmax(said.logits, fitted[-1])))
+        temperatures.append(calibration.fit_temperature(validation.labels, validation.logits))
+        errors.append(
+            METRICS["ece"].compute_value(
+                LabelledProbabilities.from_arrays(predictions.labels, softmax(predictions.logits, temperatures[-1]))
+            )
         )
-    return TemperatureScaling(float(np.mean(fitted)), finite_std(np.array(fitted)), float(np.mean(left)))
+    return TemperatureScaling(float(np.mean(temperatures)), finite_std(np.array(temperatures)), float(np.mean(errors)))
 
 
 def compute_roc_curves(store: Store, candidate: CandidateResults) -> tuple[Floats, float]:
-    """(J, 101) share found at each of FALSE_ALARMS, a row a run in which every class occurs; and their mean area."""
+    """(J, 101) true positive rates at FALSE_POSITIVE_RATES, a row for each run in which every class occurs; and the mean area."""
     curves, areas = [], []
     for line in candidate.runs:
-        said = store.run(line.key).load_predictions()
-        if said is not None and len(np.unique(said.labels)) == said.logits.shape[1]:
-            ranked = rank_classes(LabelledProbabilities.from_arrays(said.labels, said.probabilities))
+        predictions = store.run(line.key).load_predictions()
+        if predictions is not None and len(np.unique(predictions.labels)) == predictions.logits.shape[1]:
+            ranked = rank_classes(LabelledProbabilities.from_arrays(predictions.labels, predictions.probabilities))
             curves.append(_mean_roc_curve(ranked))
             areas.append(line.metrics["roc_auc"] if "roc_auc" in line.metrics else mean_auc_of_rankings(ranked))
     return np.array(curves).reshape(-1, len(FALSE_POSITIVE_RATES)), float(np.mean(areas)) if areas else float("nan")
 
 
 def _mean_roc_curve(ranked: list[Ranking]) -> Floats:
-    """(101,) averaged over the rankings, each class against the rest."""
+    """(101,) one-vs-rest, averaged over classes."""
     curves = []
     for ranking in ranked:
-        found = np.concatenate([[0], np.cumsum(ranking.positives[::-1])])
-        alarms = np.concatenate([[0], np.cumsum(ranking.negatives[::-1])])
-        curves.append(np.interp(FALSE_POSITIVE_RATES, alarms / alarms[-1], found / found[-1]))
+        true_positives = np.concatenate([[0], np.cumsum(ranking.positives[::-1])])
+        false_positives = np.concatenate([[0], np.cumsum(ranking.negatives[::-1])])
+        curves.append(np.interp(FALSE_POSITIVE_RATES, false_positives / false_positives[-1], true_positives / true_positives[-1]))
     return np.asarray(np.mean(curves, axis=0))
 
 
-def _find_mistakes(key: str, said: Predictions, answered: Ints, confidence: Floats) -> list[Mistake]:
-    wrong = np.flatnonzero(answered != said.labels)
+def _find_mistakes(key: str, predictions: Predictions, predicted: Ints, confidence: Floats) -> list[Mistake]:
+    wrong = np.flatnonzero(predicted != predictions.labels)
     sure = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
     return [
         Mistake(
             key,
-            str(said.ids[i]),
-            int(said.labels[i]),
-            int(answered[i]),
+            str(predictions.ids[i]),
+            int(predictions.labels[i]),
+            int(predicted[i]),
             float(confidence[i]),
-            None if said.groups is None else str(said.groups[i]),
-            None if said.spans is None else (float(said.spans[i][0]), float(said.spans[i][1])),
+            None if predictions.groups is None else str(predictions.groups[i]),
+            None if predictions.spans is None else (float(predictions.spans[i][0]), float(predictions.spans[i][1])),
         )
         for i in sure
     ]
 
 
 def _keep_most_confident(mistakes: list[Mistake]) -> list[Mistake]:
-    """The most confident ones, each sample once."""
+    """The most confident errors, each sample once."""
     best: dict[str, Mistake] = {}
     for m in sorted(mistakes, key=lambda m: (-m.confidence, m.id)):
         best.setdefault(m.id, m)
@@ -276,6 +287,6 @@ def _keep_most_confident(mistakes: list[Mistake]) -> list[Mistake]:
 
 
 def _numeric_columns(history: list[dict[str, float | str]]) -> dict[str, Floats]:
-    """Column → (epochs,) of numbers; columns of words are left out."""
+    """Column → (epochs,) values; columns of text are left out."""
     names = [n for n in (history[0] if history else {}) if all(isinstance(row.get(n), float) for row in history)]
     return {n: np.array([row[n] for row in history], dtype=np.float64) for n in names}

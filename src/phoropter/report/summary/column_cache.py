@@ -1,4 +1,4 @@
-"""Columns of names (ids, groups, sites) that the runs of all candidates bring again; what follows of each is found once."""
+"""Cache for columns of names (ids, groups, sites): runs of all candidates repeat the same columns."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from phoropter.core.files import digest_array
 from phoropter.results.metrics.sufficient_sums import Ints
 
 NameColumn = NDArray[np.str_]
-Found = TypeVar("Found")
+ResultT = TypeVar("ResultT")
 
 
 class ColumnCache:
-    """What is known of each column (n,), by its bytes; the columns themselves are not kept.
+    """Results derived from each column (n,), keyed by a digest of its bytes; the columns themselves are not kept.
 
-    seen: name → number of the independent unit, in the order in which `units` met them
+    seen: name → number of the independent unit, in order of first appearance
     """
 
     def __init__(self) -> None:
@@ -30,21 +30,21 @@ class ColumnCache:
         self._last: tuple[NameColumn | None, bytes] = (None, b"")
 
     def digest(self, column: NameColumn) -> str:
-        """As core/files.digest_array: equal columns were tested on equal rows."""
+        """As core/files.digest_array."""
         return self._compute_once(self._digests, column, digest_array)
 
     def number_units(self, column: NameColumn) -> Ints:
-        """(n,) the number of each name among all that were seen."""
+        """(n,) the unit number of each name."""
         return self._compute_once(self._units, column, self._assign_numbers)
 
     def find_unique(self, column: NameColumn) -> tuple[list[str], Ints]:
-        """Each name once, sorted, and (n,) which of them each row has."""
+        """Unique names, sorted, and (n,) the index of each row's name."""
         return self._compute_once(self._parts, column, _unique_with_inverse)
 
     def _assign_numbers(self, column: NameColumn) -> Ints:
         return np.array([self.seen.setdefault(name, len(self.seen)) for name in column.tolist()], dtype=np.int64)
 
-    def _compute_once(self, known: dict[bytes, Found], column: NameColumn, work: Callable[[NameColumn], Found]) -> Found:
+    def _compute_once(self, known: dict[bytes, ResultT], column: NameColumn, work: Callable[[NameColumn], ResultT]) -> ResultT:
         if self._last[0] is not column:
             self._last = (column, hashlib.sha256(column.dtype.str.encode() + np.ascontiguousarray(column).tobytes()).digest())
         key = self._last[1]

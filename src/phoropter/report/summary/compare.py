@@ -1,7 +1,7 @@
-"""Candidates against each other: which test this protocol asks for, every pair by it, and what may be said of the first.
+"""Comparisons between the candidates of a study, with the test that suits its protocol.
 
-The tests themselves are results/statistics.py's. All pairs are one family, for the leader was picked after a look at the scores;
-the page shows the leader's pairs and the files have all.
+The tests are those of results/stats/compare.py. p values are corrected for all pairs, also where the page shows only those of
+the leader, because the leader was selected by its score.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from phoropter.results.stats import compare
 from phoropter.results.stats.compare import CandidateScores, Comparison, Design, SplitKey
 from phoropter.results.store import Predictions, Store
 
-MAX_TESTED = 10  # candidates of which all pairs are tested where a test must go through the predictions
-MAX_SHOWN_PAIRS = 15  # all pairs stand on the page up to so many
+MAX_TESTED = 10  # candidates up to which all pairs are tested, where a test must read predictions
+MAX_SHOWN_PAIRS = 15  # pairs up to which the page shows all of them
 
 
 @dataclass(frozen=True)
 class CandidateComparisons:
-    """pairs: all that were tested, the better one first · of_leader: the first against each other, in the order of the
-    leaderboard · family: the number of pairs p is corrected for
+    """pairs: all that were tested, the better candidate first · leader_pairs: the leader with each other candidate, in the order
+    of the leaderboard · family_size: number of pairs that p is corrected for
     """
 
     pairs: tuple[Comparison, ...]
@@ -34,28 +34,28 @@ class CandidateComparisons:
 
 
 def compare_candidates(store: Store, summary: StudySummary) -> CandidateComparisons:
-    """Every pair of candidates by the first metric."""
+    """Tests every pair of candidates by the ranking metric."""
     design = infer_design(summary)
     tested = [collect_scores(store, e, design, summary.metrics[0]) for e in summary.candidates]
     names = [t.name for t in tested]
     every = len(names) * (len(names) - 1) // 2
-    asked = None
+    selected = None
     if design.kind == "one test set" and len(names) > MAX_TESTED:
-        asked = [(names[0], other) for other in names[1:]]
-    found = compare.compare_all_pairs(tested, summary.metrics[0], design, asked) if every else []
-    if asked is not None:
+        selected = [(names[0], other) for other in names[1:]]
+    found = compare.compare_all_pairs(tested, summary.metrics[0], design, selected) if every else []
+    if selected is not None:
         found = [_adjust_bonferroni(c, every, design) for c in found]
     return CandidateComparisons(tuple(found), tuple(c for c in found if c.a == names[0]), design, every)
 
 
-def _adjust_bonferroni(found: Comparison, family: int, design: Design) -> Comparison:
-    """Bonferroni over all pairs, tested or not: never smaller than Holm's over all would have been."""
-    p = min(1.0, found.p * family)
-    return replace(found, p_adjusted=p, verdict=found.verdict if p <= 1 - design.level else "cannot tell")
+def _adjust_bonferroni(comparison: Comparison, family_size: int, design: Design) -> Comparison:
+    """Bonferroni over all pairs, tested or not: never smaller than Holm's correction over all of them."""
+    p = min(1.0, comparison.p * family_size)
+    return replace(comparison, p_adjusted=p, verdict=comparison.verdict if p <= 1 - design.level else "cannot tell")
 
 
 def infer_design(summary: StudySummary) -> Design:
-    """Read from the runs themselves: what each was tested on, and how much it was trained on; the margin is the study's."""
+    """The design, from the runs' test sets and numbers of training rows; the margin is that of the study."""
     margin = None if (value := summary.study_config.get("equivalence_margin")) is None else float(value)
     lines = [line for e in summary.candidates for line in e.runs]
     sets = {line.test_rows_digest for line in lines}
@@ -68,24 +68,24 @@ def infer_design(summary: StudySummary) -> Design:
 
 
 def collect_scores(store: Store, candidate: CandidateResults, design: Design, metric: str) -> CandidateScores:
-    """A candidate's results by this metric, as the tests take them; predictions are read when they are asked for."""
+    """A candidate's results by this metric as input of the tests; predictions are read lazily."""
     keys: dict[SplitKey, str] = {(line.test_rows_digest, line.split[0]): line.key for line in candidate.runs}
     scores: dict[SplitKey, float] = {(line.test_rows_digest, line.split[0]): line.metrics[metric] for line in candidate.runs}
     return CandidateScores(candidate.name, scores, _LazyPredictions(store, keys) if design.kind == "one test set" else {})
 
 
 class _LazyPredictions(Mapping[SplitKey, Predictions]):
-    """Predictions by split, from their files; the last one is kept, for it is asked for once a pair."""
+    """Predictions by split, from their files; the last ones are cached, because every pair reads them again."""
 
     def __init__(self, store: Store, keys: Mapping[SplitKey, str]) -> None:
         self._keys = keys
         self._read = lru_cache(maxsize=1)(lambda key: store.run(key).load_predictions())
 
     def __getitem__(self, split: SplitKey) -> Predictions:
-        said = self._read(self._keys[split])
-        if said is None:
+        predictions = self._read(self._keys[split])
+        if predictions is None:
             raise KeyError(split)
-        return said
+        return predictions
 
     def __iter__(self) -> Iterator[SplitKey]:
         return iter(self._keys)

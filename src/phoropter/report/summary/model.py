@@ -1,7 +1,7 @@
-"""What the runs of a study said, kept small: everything a report is made of. `reading.py` fills it.
+"""The results of a study in aggregated form: everything that a report is made of. `collect.py` fills it.
 
-Of the predicted rows only counts stay (confusion, groups, bins of confidence), the replicates of the bootstrap, and the few most
-confident mistakes. So 1,200 runs of 3,000 rows need no more memory than the runs of one candidate.
+Of the predicted rows only counts are kept (confusion, groups, bins of confidence), bootstrap replicates, and the few most
+confident errors. So 1,200 runs of 3,000 rows need no more memory than the runs of one candidate.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ SplitName = tuple[int, int, int]  # seed, repeat, fold
 
 @dataclass(frozen=True, eq=False)
 class RunSummary:
-    """One finished run: which split, and its numbers.
+    """One finished run.
 
-    rows: a digest of the ids it was tested on, so that equal digests were tested on equal rows · groups: how many it met, 0 where
-    rows have none · n_train: of the full split, the inner validation part included
+    test_rows_digest: of the ids of its test rows; runs with equal digests were tested on the same rows
+    n_groups:         in its test rows, 0 where rows have none
+    n_train:          training rows of the split, including the inner validation part
     """
 
     key: str
@@ -46,7 +47,7 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class Mistake:
-    """One wrong answer, as confident as few."""
+    """One of the most confident errors. time_span: seconds in the recording."""
 
     run: str
     id: str
@@ -59,7 +60,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class ExternalTest:
-    """All models of a candidate, averaged, on rows of sites none was trained on; `sites`: the first metric on each of them."""
+    """The ensemble of all models of a candidate on rows of external sites. site_scores: the ranking metric on each site."""
 
     n_rows: int
     n_models: int
@@ -70,7 +71,7 @@ class ExternalTest:
 
 @dataclass(frozen=True)
 class TemperatureScaling:
-    """Mean and deviation over runs of the fitted temperature, and the mean calibration error it leaves on the held-out rows."""
+    """Mean and standard deviation over runs of the fitted temperature; mean calibration error on the held-out rows with it."""
 
     temperature: float
     temperature_std: float
@@ -79,15 +80,15 @@ class TemperatureScaling:
 
 @dataclass(eq=False)
 class GroupAccuracy:
-    """Rows and right answers by name (of a group or a site)."""
+    """Rows and correct predictions by group or by site."""
 
     row_counts: dict[str, int] = field(default_factory=dict)
     correct_counts: dict[str, int] = field(default_factory=dict)
 
-    def add_rows(self, names: Sequence[str], member: Ints, right: NDArray[np.bool_]) -> None:
-        """names: each once · member (n,), right (n,): which name a row has, and whether its answer is right"""
+    def add_rows(self, names: Sequence[str], member: Ints, correct: NDArray[np.bool_]) -> None:
+        """names: unique · member: (n,) index into names of each row · correct: (n,) whether its prediction is correct"""
         rows = np.bincount(member, minlength=len(names)).tolist()
-        hits = np.bincount(member, weights=right, minlength=len(names)).astype(np.int64).tolist()
+        hits = np.bincount(member, weights=correct, minlength=len(names)).astype(np.int64).tolist()
         for name, n, k in zip(names, rows, hits, strict=True):
             self.row_counts[name] = self.row_counts.get(name, 0) + n
             self.correct_counts[name] = self.correct_counts.get(name, 0) + k
@@ -98,10 +99,12 @@ class GroupAccuracy:
 
 @dataclass(eq=False)
 class CandidateResults:
-    """One candidate of the study and what its runs said.
+    """One candidate of the study and the results of its runs.
 
-    confusion (C, C), row the true class · bins (BINS, 3): rows, summed confidence, right
-    history: column → (epochs,) of each run
+    confusion:       (C, C) counts over all runs, row the true class
+    confidence_bins: (N_BINS, 3) rows, summed confidence, correct predictions
+    history:         column → (epochs,) of each run
+    replicates:      bootstrap replicates of the ranking metric
     """
 
     name: str
@@ -123,28 +126,29 @@ class CandidateResults:
 
     @property
     def base_name(self) -> str:
-        """Its name without the words of the sweep."""
+        """The name without the suffix that a sweep adds."""
         return self.name.rpartition(" · ")[0] if self.settings else self.name
 
     def metric_values(self, metric: str, external: bool = False) -> Floats:
-        """(J,) of every run, NaN where undefined."""
+        """(J,) the metric of each run, NaN where it is undefined."""
         return np.array([(r.external_metrics if external else r.metrics).get(metric, np.nan) for r in self.runs])
 
     def metric_mean(self, metric: str) -> float:
         return finite_mean(self.metric_values(metric))
 
     def median_cost(self, name: str) -> float:
-        """The median over runs: the first run of a process also pays for starting up."""
+        """Median over runs, because the first run of a process includes start-up costs; NaN if unknown."""
         known = [r.cost[name] for r in self.runs if r.cost.get(name) is not None]
         return float(np.median(known)) if known else float("nan")
 
 
 @dataclass(frozen=True, eq=False)
 class StudySummary:
-    """A study and its candidates, best first; those with missing runs after the complete ones.
+    """A study and its candidates, best first; candidates with missing runs follow the complete ones.
 
-    metrics: first the one candidates are ranked by · grouped: the unit of the intervals is the group, not the row · absent:
-    candidates without a finished run
+    metrics:            the ranking metric first
+    has_groups:         the unit of the intervals is the group instead of the row
+    missing_candidates: those without a finished run
     """
 
     folder: Path
@@ -171,23 +175,23 @@ class StudySummary:
 
     @property
     def study_config(self) -> dict[str, Any]:
-        """The study as its author wrote it."""
+        """The study specification as it was written."""
         return dict(self.study.get("study") or {})
 
     @property
     def protocol_config(self) -> dict[str, Any]:
-        """The protocol; a bare name is its split."""
+        """The protocol as written; a bare name becomes its split."""
         written = self.study_config.get("protocol") or {}
         return {"split": written} if isinstance(written, str) else dict(written)
 
 
 def finite_mean(values: Floats) -> float:
-    """Over runs where the metric is defined; NaN where it never is."""
+    """Mean of the finite values; NaN if there are none."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else float("nan")
 
 
 def finite_std(values: Floats) -> float:
-    """ddof 1; NaN of fewer than two."""
+    """Standard deviation of the finite values (ddof 1); NaN of fewer than two."""
     known = values[np.isfinite(values)]
     return float(known.std(ddof=1)) if len(known) > 1 else float("nan")
