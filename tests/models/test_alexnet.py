@@ -1,4 +1,4 @@
-"""AlexNet of 2012, layer by layer."""
+"""AlexNet of 2012 has the layers of the paper."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from phoropter.models.alexnet import AlexNet2012, ResponseNorm
 
 
 @pytest.mark.parametrize(("groups", "count"), [(1, 62_378_344), (2, 60_965_224)])
-def test_it_has_the_papers_parameters(groups: int, count: int) -> None:
+def test_parameter_count_is_that_of_the_paper(groups: int, count: int) -> None:
     with torch.device("meta"):
         assert sum(p.numel() for p in AlexNet2012(groups=groups).parameters()) == count
 
 
-def test_every_map_has_the_papers_shape() -> None:
+def test_every_feature_map_has_the_shape_given_in_the_paper() -> None:
     with torch.device("meta"):
         model, x = AlexNet2012(groups=2), torch.empty(1, 3, 224, 224)
         shapes = []
@@ -35,13 +35,13 @@ def test_every_map_has_the_papers_shape() -> None:
     ]
 
 
-def test_two_groups_see_half_the_maps_in_layers_two_four_and_five() -> None:
+def test_with_two_groups_layers_two_four_and_five_see_half_the_maps() -> None:
     with torch.device("meta"):
         seen = [layer.weight.shape[1] for layer in AlexNet2012(groups=2).features if isinstance(layer, nn.Conv2d)]
     assert seen == [3, 48, 256, 192, 192]
 
 
-def test_response_normalisation_follows_the_first_two_convolutions_alone_and_pools_overlap() -> None:
+def test_response_normalisation_follows_the_first_two_convolutions_only_and_pools_overlap() -> None:
     with torch.device("meta"):
         kinds = [type(layer).__name__ for layer in AlexNet2012().features]
         pools = [layer for layer in AlexNet2012().features if isinstance(layer, nn.MaxPool2d)]
@@ -64,7 +64,7 @@ def test_response_normalisation_equals_the_formula_in_a_literal_loop() -> None:
     torch.testing.assert_close(ResponseNorm()(a), expected)
 
 
-def test_it_begins_as_in_2012() -> None:
+def test_initial_weights_are_those_of_the_paper() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = AlexNet2012(num_classes=10)

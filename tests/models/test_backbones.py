@@ -1,4 +1,4 @@
-"""Backbones: pooled features as timm's own networks give them, each with its input, its weights and its identity."""
+"""Backbones give the pooled features of timm's networks, with their own input size, weights and identity."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def theirs(name: str, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_papers_networks_have_the_catalogues_parameters_and_width(name: str) -> None:
+def test_networks_have_the_parameters_and_width_of_the_catalogue(name: str) -> None:
     known = catalog.find_architecture(name)
     with torch.device("meta"):
         body, classes = pretrained.build_body(pretrained.resolve_load_plan(BackboneSpec(name=name, weights="random"), None, None))
@@ -54,7 +54,7 @@ def test_the_papers_networks_have_the_catalogues_parameters_and_width(name: str)
 
 
 @pytest.mark.parametrize(("name", "side"), SMALL.items())
-def test_features_are_those_timm_pools(name: str, side: int) -> None:
+def test_features_equal_the_pooled_features_of_timm(name: str, side: int) -> None:
     ours = random(name, side)
     other = theirs(name, **({"img_size": side} if catalog.find_architecture(name).fixed_input_size else {}))
     other.reset_classifier(0)
@@ -65,7 +65,7 @@ def test_features_are_those_timm_pools(name: str, side: int) -> None:
     assert ours(x).shape == (2, ours.num_features) == (2, catalog.find_architecture(name).num_features)
 
 
-def test_alexnets_features_are_the_4096_of_its_second_hidden_layer() -> None:
+def test_features_of_alexnet_are_the_4096_of_its_second_hidden_layer() -> None:
     ours = random("alexnet", 64)
     x = noise(64)
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_alexnets_features_are_the_4096_of_its_second_hidden_layer() -> None:
 
 
 @pytest.mark.parametrize(("name", "width"), [("vgg11", 512), ("alexnet", 256), ("alexnet_2012", 256), ("test_convnext", 64)])
-def test_pool_average_is_the_mean_of_the_last_map_and_leaves_no_idle_parameter(name: str, width: int) -> None:
+def test_pool_average_is_the_mean_of_the_last_map_and_leaves_no_unused_parameter(name: str, width: int) -> None:
     ours = random(name, 64, pool="average")
     seen: list[Tensor] = []
     x = noise(64)
@@ -100,7 +100,7 @@ def test_pool_average_of_tokens_and_of_maps_with_channels_last(name: str) -> Non
         torch.testing.assert_close(ours(x), expected)
 
 
-def test_pictures_are_resized_and_normalised_as_written() -> None:
+def test_images_are_resized_and_normalised() -> None:
     ours = random("test_resnet", 32)
     pictures = torch.randint(0, 256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0)).float()
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (ours.mean, ours.std))
@@ -112,14 +112,14 @@ def test_pictures_are_resized_and_normalised_as_written() -> None:
     torch.testing.assert_close(ours.preprocess(large), expected)
 
 
-def test_equal_seeds_give_equal_weights_and_touch_no_global_generator() -> None:
+def test_equal_seeds_give_equal_weights_and_leave_the_global_generator_unchanged() -> None:
     before = torch.get_rng_state()
     one, same, other = random("test_resnet"), random("test_resnet"), random("test_resnet", seed=1)
     assert torch.equal(torch.get_rng_state(), before)
     assert one.identity == same.identity != other.identity
 
 
-def test_the_identity_follows_weights_side_and_normalisation_alone() -> None:
+def test_identity_depends_on_weights_side_and_normalisation_only() -> None:
     one = random("test_resnet", 64)
     first = one.identity
     one.train()
@@ -130,7 +130,7 @@ def test_the_identity_follows_weights_side_and_normalisation_alone() -> None:
     assert one.identity != first
 
 
-def test_a_file_loads_strictly_with_the_classes_it_has(tmp_path: Path) -> None:
+def test_a_file_is_loaded_strictly_with_its_number_of_classes(tmp_path: Path) -> None:
     other = theirs("test_resnet", num_classes=7)
     save_file(other.state_dict(), tmp_path / "net.safetensors")
     ours = backbones.build_backbone(
@@ -142,7 +142,7 @@ def test_a_file_loads_strictly_with_the_classes_it_has(tmp_path: Path) -> None:
         torch.testing.assert_close(ours.pretrained_head(ours(x)), other(x))
 
 
-def test_a_file_without_a_last_layer_loads_too(tmp_path: Path) -> None:
+def test_a_file_without_a_last_layer_is_loaded(tmp_path: Path) -> None:
     other = theirs("test_resnet", num_classes=0)
     torch.save({"state_dict": other.state_dict()}, tmp_path / "net.pth")
     ours = backbones.build_backbone(BackboneSpec(name="test_resnet", weights=str(tmp_path / "net.pth")), seed=0)
@@ -154,7 +154,7 @@ def test_a_file_without_a_last_layer_loads_too(tmp_path: Path) -> None:
         backbones.build_backbone(BackboneSpec(name="test_resnet", weights=str(tmp_path / "net.pth")), seed=0, keep_heads=True)
 
 
-def test_a_folder_of_the_hubs_layout_brings_its_options_and_mean(tmp_path: Path) -> None:
+def test_a_folder_in_the_hubs_layout_sets_options_and_mean(tmp_path: Path) -> None:
     other = theirs("test_vit", num_classes=3, depth=2)
     save_file(other.state_dict(), tmp_path / "model.safetensors")
     config = {"architecture": "test_vit", "num_classes": 3, "model_args": {"depth": 2}, "pretrained_cfg": {"mean": [0.1] * 3}}
@@ -173,7 +173,7 @@ def test_position_tables_are_resampled_for_another_side(tmp_path: Path) -> None:
     assert ours(noise(64)).shape == (2, 64)
 
 
-def test_weights_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_reported_in_one_sentence(tmp_path: Path) -> None:
     state = theirs("test_resnet").state_dict()
     state.pop("conv1.0.weight")
     save_file({**state, "other": torch.zeros(1)}, tmp_path / "net.safetensors")
@@ -204,7 +204,7 @@ def test_pretrained_weights_come_from_the_local_cache_without_a_network(tmp_path
     assert catalog.identify_weights(BackboneSpec(name="test_resnet")).endswith(digest)
 
 
-def test_pretrained_weights_that_are_not_to_be_had_fail_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_pretrained_weights_fail_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
@@ -239,19 +239,19 @@ def test_torchvisions_alexnet_loads_from_a_checkpoint_of_tensors(tmp_path: Path)
         ({"name": "resnet5"}, "did you mean 'resnet50'"),
     ],
 )
-def test_what_cannot_be_built_is_refused_in_one_line(spec: dict[str, Any], words: str) -> None:
+def test_a_network_that_cannot_be_built_is_refused_in_one_sentence(spec: dict[str, Any], words: str) -> None:
     with pytest.raises(SpecError, match=words) as caught:
         backbones.build_backbone(BackboneSpec(weights="random", **spec), seed=0)
     assert "\n" not in str(caught.value)
 
 
-def test_own_heads_that_cannot_be_separated_are_refused() -> None:
+def test_pretrained_heads_that_cannot_be_separated_are_refused() -> None:
     with pytest.raises(WeightsError, match="the pretrained head of 'levit_128s' cannot be separated"):
         backbones.build_backbone(BackboneSpec(name="levit_128s", weights="random"), seed=0, keep_heads=True)
 
 
 @pytest.mark.parametrize("piece", [2**18, 2 * 3 * 32 * 32, 1])  # all five pictures at once, two by two, one by one
-def test_normalising_where_the_picture_lies_is_the_formula_to_the_bit_and_leaves_a_given_float_alone(
+def test_normalising_in_place_is_bit_identical_and_does_not_change_a_float_input(
     monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
     monkeypatch.setattr(backbones, "CHUNK_ELEMENTS", piece)

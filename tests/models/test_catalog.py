@@ -1,4 +1,4 @@
-"""The catalogue answers without torch, exactly, and refuses with a way out."""
+"""The catalogue works without torch, its figures are the published ones, and its refusals suggest a remedy."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ PARAMETERS = {
 
 
 @pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
-def test_parameters_are_those_published(name: str, count: int) -> None:
+def test_parameter_counts_equal_the_published_ones(name: str, count: int) -> None:
     assert catalog.find_architecture(name).parameters == count
 
 
 @pytest.mark.parametrize(("name", "giga"), [("alexnet", 0.714), ("vgg19", 19.632), ("resnet50", 4.089)])
-def test_multiply_adds_are_those_torchvision_publishes(name: str, giga: float) -> None:
+def test_multiply_adds_equal_those_published_by_torchvision(name: str, giga: float) -> None:
     macs = catalog.find_architecture(name).macs
     assert macs is not None and macs / 1e9 == pytest.approx(giga, abs=0.001)
 
 
-def test_a_tag_chooses_its_own_weights() -> None:
+def test_a_tag_selects_its_weights() -> None:
     plain, wide = (
         catalog.find_architecture("swin_tiny_patch4_window7_224"),
         catalog.find_architecture("swin_tiny_patch4_window7_224.ms_in22k"),
@@ -61,7 +61,7 @@ def test_a_tag_chooses_its_own_weights() -> None:
     assert wide.remote is not None and wide.remote.repo == "timm/swin_tiny_patch4_window7_224.ms_in22k"
 
 
-def test_preparation_belongs_to_the_weights() -> None:
+def test_preprocessing_belongs_to_the_weights() -> None:
     assert catalog.find_architecture("vit_small_patch16_224").preprocessing.mean == (0.5, 0.5, 0.5)
     assert catalog.find_architecture("resnet50").preprocessing.mean == (0.485, 0.456, 0.406)
 
@@ -76,7 +76,7 @@ def test_preparation_belongs_to_the_weights() -> None:
         ("zzzzzzzzzz", "`phoropter backbones` lists"),
     ],
 )
-def test_an_unknown_name_is_refused_with_a_way_out(name: str, words: str) -> None:
+def test_an_unknown_name_is_refused_with_a_suggestion(name: str, words: str) -> None:
     with pytest.raises(SpecError, match=words):
         catalog.find_architecture(name)
 
@@ -87,7 +87,7 @@ def test_names_match_patterns_with_and_without_tags() -> None:
     assert set(catalog.list_architectures("resnet50.tv*")) == {"resnet50.tv_in1k", "resnet50.tv2_in1k"}
 
 
-def test_the_side_is_asked_for_or_that_of_the_weights() -> None:
+def test_the_side_is_that_of_the_spec_or_of_the_weights() -> None:
     assert catalog.resolve_side(BackboneSpec(name="resnet50", weights="random")) == 224
     assert catalog.resolve_side(BackboneSpec(name="resnet50", weights="random", size=64)) == 64
     assert catalog.resolve_side(BackboneSpec(name="resnet50", weights="not/there")) == 224
@@ -106,7 +106,7 @@ def test_a_size_that_does_not_fit_is_refused_at_plan_time(name: str, size: int, 
         catalog.check_weights(BackboneSpec(name=name, weights="random", size=size))
 
 
-def test_a_size_that_fits_is_not_refused() -> None:
+def test_a_size_that_fits_is_accepted() -> None:
     catalog.check_weights(BackboneSpec(name="vit_base_patch16_224", weights="random", size=96))
     catalog.check_weights(BackboneSpec(name="resnet50", weights="random", size=33))
 
@@ -116,7 +116,7 @@ def test_pretrained_where_there_are_no_weights_is_refused() -> None:
         catalog.check_weights(BackboneSpec(name="alexnet_2012"))
 
 
-def test_identity_follows_the_contents_of_a_file(tmp_path: Path) -> None:
+def test_identity_depends_on_the_contents_of_a_file(tmp_path: Path) -> None:
     one, other = tmp_path / "one.pth", tmp_path / "other.pth"
     one.write_bytes(b"weights")
     other.write_bytes(b"weights")
@@ -127,7 +127,7 @@ def test_identity_follows_the_contents_of_a_file(tmp_path: Path) -> None:
     assert catalog.identify_weights(BackboneSpec(name="resnet18", weights="random")) == "random"
 
 
-def test_a_name_that_only_another_timm_knows_is_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_known_only_to_another_timm_is_looked_up_there(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = catalog._load_catalog()
     expected = catalog.find_architecture("test_convnext")
     without = {k: v for k, v in whole["architectures"].items() if k != "test_convnext"}
@@ -135,7 +135,7 @@ def test_a_name_that_only_another_timm_knows_is_asked_of_it(monkeypatch: pytest.
     assert catalog.find_architecture("test_convnext") == expected
 
 
-def test_the_catalogue_is_that_of_the_pinned_timm() -> None:
+def test_the_catalogue_matches_the_pinned_timm() -> None:
     constraints = (Path(__file__).parents[2] / "constraints.txt").read_text()
     assert f"timm=={catalog._load_catalog()['timm']}\n" in constraints
 

@@ -1,4 +1,4 @@
-"""Classifier: normalisation, cropping, freezing, decay, cost; and bundles that come back bit for bit or not at all."""
+"""Classifier: normalisation, cropping, freezing, weight decay, cost, and bundles that are restored bit for bit or refused."""
 
 from __future__ import annotations
 
@@ -57,25 +57,25 @@ def test_forward_is_the_head_on_the_features(kind: str) -> None:
     assert ours(pictures()).dtype == torch.float32
 
 
-def test_features_of_one_branch_alone() -> None:
+def test_features_of_a_single_branch() -> None:
     ours = made("logits")
     assert torch.equal(ours.forward_features(pictures(), only=1)[0], ours.forward_features(pictures())[1])
 
 
-def test_bytes_and_numbers_up_to_255_are_the_same_pictures() -> None:
+def test_uint8_and_float_up_to_255_are_the_same_images() -> None:
     ours = made()
     assert torch.equal(ours(pictures()), ours(pictures().float()))
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_the_centre_is_cut_out_of_larger_pictures_in_any_mode(training: bool) -> None:
+def test_larger_images_are_centre_cropped_in_training_and_evaluation(training: bool) -> None:
     ours = made("dense", picture=64, crop=32, head=HeadSpec()).train(training)
     large = pictures(64)
     assert torch.equal(ours(large), ours(large[..., 16:48, 16:48]))
     assert not torch.equal(made("dense", head=HeadSpec())(large), ours(large))
 
 
-def test_penultimate_features_are_what_the_last_layer_reads() -> None:
+def test_penultimate_features_are_the_input_of_the_last_layer() -> None:
     for kind in ("linear", "dense", "logits"):
         ours = made(kind)
         out = ours.forward_outputs(pictures())
@@ -96,7 +96,7 @@ def test_frozen_backbones_keep_their_weights_and_statistics() -> None:
     assert moved == {"head"}
 
 
-def test_unfrozen_backbones_train_and_their_statistics_move() -> None:
+def test_unfrozen_backbones_train_and_update_their_statistics() -> None:
     ours = made()
     ours.freeze("head")
     ours.freeze("all")
@@ -107,7 +107,7 @@ def test_unfrozen_backbones_train_and_their_statistics_move() -> None:
     assert any("running_mean" in k and not torch.equal(v, before[k]) for k, v in ours.state_dict().items())
 
 
-def test_head_and_backbone_parameters_are_all_there_is() -> None:
+def test_head_and_backbone_parameters_are_all_parameters() -> None:
     ours = made("concat")
     named = dict([*ours.head_parameters(), *ours.backbone_parameters()])
     assert named.keys() == dict(ours.named_parameters()).keys()
@@ -115,7 +115,7 @@ def test_head_and_backbone_parameters_are_all_there_is() -> None:
     assert all(n.startswith(("backbones.0.", "backbones.1.")) for n, _ in ours.backbone_parameters())
 
 
-def test_decay_is_for_matrices_and_kernels_alone() -> None:
+def test_weight_decay_applies_to_matrices_and_kernels_only() -> None:
     ours = made("logits")
     kinds = {n: type(m) for n, m in ours.named_modules()}
     for name, parameter in ours.named_parameters():
@@ -128,14 +128,14 @@ def test_decay_is_for_matrices_and_kernels_alone() -> None:
         assert not ours.uses_weight_decay(name, tokens[name])
 
 
-def test_swins_position_tables_are_not_decayed() -> None:
+def test_position_tables_of_swin_are_not_decayed() -> None:
     spec = BackboneSpec(name="swin_tiny_patch4_window7_224", weights="random", size=64, options={"embed_dim": 24})
     ours = made(backbones=(spec,))
     tables = [(n, p) for n, p in ours.named_parameters() if n.endswith("relative_position_bias_table")]
     assert tables and not any(ours.uses_weight_decay(n, p) for n, p in tables)
 
 
-def test_equal_seeds_give_equal_classifiers_and_touch_no_global_generator() -> None:
+def test_equal_seeds_give_equal_classifiers_and_leave_the_global_generator_unchanged() -> None:
     before = torch.get_rng_state()
     one, same, other = made("logits"), made("logits"), made("logits", seed=1)
     assert torch.equal(torch.get_rng_state(), before)
@@ -143,7 +143,7 @@ def test_equal_seeds_give_equal_classifiers_and_touch_no_global_generator() -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_bundle_answers_bit_for_bit_as_what_was_saved(kind: str, tmp_path: Path) -> None:
+def test_a_loaded_bundle_gives_bit_identical_logits(kind: str, tmp_path: Path) -> None:
     ours = made(kind)
     with torch.no_grad():
         for p in ours.parameters():
@@ -158,7 +158,7 @@ def test_a_bundle_answers_bit_for_bit_as_what_was_saved(kind: str, tmp_path: Pat
     assert sorted(p.name for p in (tmp_path / "bundle").iterdir()) == ["bundle.json", "model.safetensors"]
 
 
-def test_a_bundle_keeps_the_mean_of_its_weights_and_needs_them_no_more(tmp_path: Path) -> None:
+def test_a_bundle_keeps_the_mean_of_its_weights_and_needs_no_other_file(tmp_path: Path) -> None:
     source = made()
     state = {k.removeprefix("backbones.0.body."): v for k, v in source.state_dict().items() if k.startswith("backbones")}
     save_file(state, tmp_path / "net.safetensors")
@@ -172,7 +172,7 @@ def test_a_bundle_keeps_the_mean_of_its_weights_and_needs_them_no_more(tmp_path:
     assert torch.equal(back(pictures()), ours(pictures()))
 
 
-def test_a_bundle_keeps_a_normalisation_that_was_asked_for(tmp_path: Path) -> None:
+def test_a_bundle_keeps_the_normalisation_of_its_spec(tmp_path: Path) -> None:
     asked = RESNET.with_changes(mean=(0.3, 0.4, 0.5), std=(0.1, 0.2, 0.3))
     ours = made(backbones=(asked,))
     assert not torch.equal(ours(pictures()), made()(pictures()))
@@ -180,7 +180,7 @@ def test_a_bundle_keeps_a_normalisation_that_was_asked_for(tmp_path: Path) -> No
     assert torch.equal(classifiers.load_classifier(tmp_path / "bundle")(pictures()), ours(pictures()))
 
 
-def test_a_backbone_can_be_taken_out_of_a_bundle(tmp_path: Path) -> None:
+def test_a_backbone_can_be_loaded_from_a_bundle(tmp_path: Path) -> None:
     ours = made("logits", seed=5)
     classifiers.save_classifier(ours, tmp_path / "bundle")
     spec = VIT.with_changes(weights="bundle")
@@ -191,13 +191,13 @@ def test_a_backbone_can_be_taken_out_of_a_bundle(tmp_path: Path) -> None:
         catalog.check_weights(BackboneSpec(name="resnet50", weights="bundle"), tmp_path)
 
 
-def test_a_bundle_is_not_written_over(tmp_path: Path) -> None:
+def test_a_bundle_is_not_overwritten(tmp_path: Path) -> None:
     classifiers.save_classifier(made(), tmp_path / "bundle")
     with pytest.raises(StoreError, match="exists already"):
         classifiers.save_classifier(made(), tmp_path / "bundle")
 
 
-def test_a_bundle_is_whole_or_absent(tmp_path: Path) -> None:
+def test_a_bundle_is_complete_or_absent(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         classifiers.save_classifier(made(), tmp_path / "bundle", training={"loss": float("nan")})
     assert list(tmp_path.iterdir()) == []
@@ -224,11 +224,11 @@ def test_a_bundle_that_contradicts_itself_is_refused(tmp_path: Path, spoil: Any,
         classifiers.load_classifier(tmp_path / "bundle")
 
 
-def test_a_bundle_without_or_with_cut_tensors_is_refused(tmp_path: Path) -> None:
+def test_a_bundle_with_missing_or_truncated_tensors_is_refused(tmp_path: Path) -> None:
     classifiers.save_classifier(made(), tmp_path / "bundle")
     tensors = tmp_path / "bundle" / "model.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-10])
-    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+    with pytest.raises(WeightsError, match="not a complete safetensors file"):
         classifiers.load_classifier(tmp_path / "bundle")
     tensors.unlink()
     with pytest.raises(WeightsError, match=r"has no model\.safetensors"):
@@ -243,7 +243,7 @@ def test_a_bundle_holds_every_parameter_and_buffer_under_plain_names(tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])
-def test_the_cost_is_the_networks_own_at_another_side(name: str) -> None:
+def test_the_cost_follows_the_side(name: str) -> None:
     """Counted on the trained classifier as on the bare network, whose attention is written out."""
     spec = BackboneSpec(name=name, weights="random", size=96)
     ours = made(backbones=(spec,), picture=96)
@@ -255,7 +255,7 @@ def test_the_cost_is_the_networks_own_at_another_side(name: str) -> None:
     assert found.parameters == found.trainable == sum(p.numel() for p in model.parameters())
 
 
-def test_a_frozen_classifier_trains_its_head_alone_and_costing_changes_nothing() -> None:
+def test_a_frozen_classifier_trains_only_its_head_and_measuring_cost_changes_nothing() -> None:
     ours = made("logits").train()
     ours.freeze("head")
     before = {k: v.clone() for k, v in ours.state_dict().items()}
@@ -274,7 +274,7 @@ def test_autocast_gives_float32_logits() -> None:
 
 
 @pytest.mark.parametrize("kind", ["linear", "token", "logits"])
-def test_a_sibling_shares_the_backbones_and_has_the_head_another_seed_would_give(kind: str) -> None:
+def test_with_new_head_shares_the_backbones_and_draws_the_head_of_its_seed(kind: str) -> None:
     ours = made(kind)
     sibling = classifiers.with_new_head(ours, seed=1)
     assert all(a is b for a, b in zip(ours.branches, sibling.branches, strict=True))
@@ -284,6 +284,6 @@ def test_a_sibling_shares_the_backbones_and_has_the_head_another_seed_would_give
 
 
 @pytest.mark.parametrize("kind", ["linear", "token", "logits"])
-def test_the_head_of_a_sibling_lies_where_its_backbones_lie(kind: str) -> None:
+def test_with_new_head_puts_the_head_on_the_device_of_the_backbones(kind: str) -> None:
     ours = made(kind).to("meta")
     assert {p.device.type for p in classifiers.with_new_head(ours, seed=1).parameters()} == {"meta"}

@@ -1,4 +1,4 @@
-"""Token students: two tokens, two heads, and the mean of what they say."""
+"""Token students have two tokens and two heads, and predict the mean of their logits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pictures(count: int = 3) -> Tensor:
     return torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-def test_each_token_has_its_head_and_the_prediction_is_their_mean() -> None:
+def test_each_token_has_a_head_and_the_prediction_is_their_mean() -> None:
     ours = student(student="token")
     branch = ours.branches[0]
     with torch.no_grad():
@@ -43,7 +43,7 @@ def test_each_token_has_its_head_and_the_prediction_is_their_mean() -> None:
     assert not torch.equal(by_class, by_token)
 
 
-def test_a_plain_classifier_reads_the_mean_of_the_tokens_and_has_no_token_head() -> None:
+def test_a_plain_classifier_uses_the_mean_of_the_tokens_and_has_no_token_head() -> None:
     ours = student()
     branch = ours.branches[0]
     with torch.no_grad():
@@ -52,7 +52,7 @@ def test_a_plain_classifier_reads_the_mean_of_the_tokens_and_has_no_token_head()
     assert ours.forward_outputs(pictures()).token_logits is None
 
 
-def test_a_distilled_networks_own_heads_answer_as_timm_does() -> None:
+def test_pretrained_heads_of_a_distilled_network_give_the_logits_of_timm() -> None:
     ours = student(1000, head=HeadSpec(kind="pretrained"))
     branch = ours.branches[0]
     theirs = copy.deepcopy(branch.body)
@@ -69,6 +69,6 @@ def test_gradients_reach_both_heads_and_both_tokens() -> None:
     assert [n for n, p in ours.named_parameters() if p.grad is None or not p.grad.abs().sum()] == []
 
 
-def test_own_heads_of_another_number_of_classes_are_refused() -> None:
+def test_pretrained_heads_with_another_number_of_classes_are_refused() -> None:
     with pytest.raises(WeightsError, match="has 1000 classes and the dataset has 5"):
         student(head=HeadSpec(kind="pretrained"))

@@ -1,4 +1,4 @@
-"""Fusions answer as a hand-written network does, forward and after one step, and tell what each branch is worth."""
+"""Fusions equal hand-written networks before and after a training step; branches can be ablated."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def pictures(count: int = 6) -> Tensor:
 
 
 class ByHand(nn.Module):
-    """SONIC as a person would write it, over copies of the same two networks."""
+    """A hand-written SONIC on copies of the same two networks."""
 
     def __init__(self, ours: Classifier) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class ByHand(nn.Module):
         return both  # type: ignore[no-any-return]
 
 
-def test_logit_fusion_equals_a_hand_written_one_forward_and_after_a_step() -> None:
+def test_logit_fusion_equals_a_hand_written_one_before_and_after_a_step() -> None:
     ours = fused("logits")
     hand = ByHand(ours).eval()
     torch.testing.assert_close(ours(pictures()), hand(pictures()), rtol=1e-4, atol=1e-5)
@@ -92,7 +92,7 @@ def test_logit_fusion_equals_a_hand_written_one_forward_and_after_a_step() -> No
     torch.testing.assert_close(moved["branches.1.hidden.weight"], hand.dense_two.weight.detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_feature_fusion_reads_the_features_side_by_side() -> None:
+def test_concat_fusion_reads_the_concatenated_features() -> None:
     ours = fused("concat", hidden=5)
     state: Any = ours.head.state_dict()
     with torch.no_grad():
@@ -105,7 +105,7 @@ def test_feature_fusion_reads_the_features_side_by_side() -> None:
     assert out.branch_logits == ()
 
 
-def test_average_fusion_averages_probabilities() -> None:
+def test_an_ensemble_averages_probabilities() -> None:
     out = fused("ensemble").forward_outputs(pictures())
     probabilities = sum(o.softmax(1) for o in out.branch_logits) / 2
     torch.testing.assert_close(out.logits.softmax(1), probabilities)
@@ -125,7 +125,7 @@ def test_gradients_reach_every_parameter_of_every_branch(mode: str, auxiliary: f
     assert len(silent) < 0.1 * len(list(ours.backbones.parameters()))
 
 
-def test_branch_logits_are_what_each_branch_says_alone() -> None:
+def test_branch_logits_are_those_of_each_branch_by_itself() -> None:
     ours = fused("logits", kind="linear")
     out = ours.forward_outputs(pictures())
     state: Any = ours.head.state_dict()
@@ -135,7 +135,7 @@ def test_branch_logits_are_what_each_branch_says_alone() -> None:
 
 
 @pytest.mark.parametrize("mode", ["logits", "concat", "ensemble"])
-def test_a_removed_branch_has_no_say(mode: str) -> None:
+def test_an_ablated_branch_has_no_influence(mode: str) -> None:
     ours = fused(mode)
     features = ours.forward_features(pictures())
     shuffled = (features[0], features[1].flip(0) * 3)
@@ -145,25 +145,25 @@ def test_a_removed_branch_has_no_say(mode: str) -> None:
     assert not torch.equal(kept[0], kept[1])
 
 
-def test_a_removed_branch_is_replaced_by_what_is_given() -> None:
+def test_an_ablated_branch_is_replaced_by_the_given_tensor() -> None:
     ours = fused("logits")
     features = ours.forward_features(pictures(1))
     own = ours.forward_head(features).branch_logits[1][0]
     torch.testing.assert_close(ours.forward_head(features, BranchAblation(1, own)).logits, ours.forward_head(features).logits)
 
 
-def test_an_average_without_a_branch_is_that_of_the_others() -> None:
+def test_an_ensemble_without_a_branch_averages_the_others() -> None:
     out = fused("ensemble").forward_head(fused("ensemble").forward_features(pictures()), BranchAblation(0))
     torch.testing.assert_close(out.logits, out.branch_logits[1].log_softmax(1))
 
 
-def test_a_lone_classifier_has_no_branch_to_remove() -> None:
+def test_a_classifier_with_one_backbone_has_no_branch_to_ablate() -> None:
     lone = classifiers.build_classifier(ClassifierSpec(backbones=TWO[:1], classes=CLASSES, picture=64), seed=0)
-    with pytest.raises(ValueError, match="no branch to leave out"):
+    with pytest.raises(ValueError, match="no branch to ablate"):
         lone.forward_head(lone.forward_features(pictures()), BranchAblation(0))
 
 
-def test_three_branches_and_the_same_network_twice_begin_at_different_places() -> None:
+def test_the_same_network_twice_starts_from_different_weights() -> None:
     ours = fused("logits", backbones=(TWO[0], TWO[0], TWO[1]))
     identities = [b.identity for b in ours.branches]
     assert len(set(identities)) == 3
@@ -172,7 +172,7 @@ def test_three_branches_and_the_same_network_twice_begin_at_different_places() -
     assert alone.branches[0].identity == identities[0]
 
 
-def test_a_branch_with_a_seed_of_its_own_begins_elsewhere_and_without_one_where_it_did() -> None:
+def test_a_seed_of_its_own_changes_the_initial_weights_of_a_branch() -> None:
     spec = {"classes": CLASSES, "picture": 64}
     plain, again = (
         classifiers.build_classifier(ClassifierSpec(backbones=(TWO[0].with_changes(seed=s),), **spec), seed=3) for s in (0, 1)
@@ -183,7 +183,7 @@ def test_a_branch_with_a_seed_of_its_own_begins_elsewhere_and_without_one_where_
     assert [b.identity for b in twins.branches] == [plain.branches[0].identity, again.branches[0].identity]
 
 
-def test_dropout_may_stand_after_the_hidden_layer() -> None:
+def test_dropout_can_follow_the_hidden_layer() -> None:
     spec = {"backbones": TWO[:1], "classes": CLASSES, "picture": 64}
     for at, expected in (("input", False), ("hidden", True)):
         head = HeadSpec(kind="dense", dropout=0.999, dropout_at=at)
@@ -197,7 +197,7 @@ def test_dropout_may_stand_after_the_hidden_layer() -> None:
 
 
 def finished(folder: Path, seed: int, **fields: Any) -> Classifier:
-    """A lone classifier as a run leaves it behind."""
+    """A classifier with one backbone, saved as a bundle."""
     spec = {"backbones": (TWO[seed],), "classes": CLASSES, "picture": 64, "head": HeadSpec(kind="dense", dropout=0.5)}
     lone = classifiers.build_classifier(ClassifierSpec(**{**spec, **fields}), seed=seed)
     classifiers.save_classifier(lone, folder)
@@ -205,7 +205,7 @@ def finished(folder: Path, seed: int, **fields: Any) -> Classifier:
 
 
 @pytest.mark.parametrize("mode", ["ensemble", "logits"])
-def test_branches_that_are_finished_bundles_begin_with_their_heads(mode: str, tmp_path: Path) -> None:
+def test_branches_loaded_from_bundles_start_with_their_heads(mode: str, tmp_path: Path) -> None:
     alone = [finished(tmp_path / str(i), i) for i in (0, 1)]
     ours = fused(mode, backbones=tuple(b.with_changes(weights=str(tmp_path / str(i))) for i, b in enumerate(TWO)))
     out = ours.forward_outputs(pictures())
@@ -217,7 +217,7 @@ def test_branches_that_are_finished_bundles_begin_with_their_heads(mode: str, tm
 
 
 @pytest.mark.parametrize("fields", [{"classes": ("a", "b", "x")}, {"head": HeadSpec()}])
-def test_an_average_with_a_head_that_was_never_trained_is_refused(fields: dict[str, Any], tmp_path: Path) -> None:
+def test_an_ensemble_with_an_untrained_head_is_refused(fields: dict[str, Any], tmp_path: Path) -> None:
     finished(tmp_path / "0", 0, **fields)
     backbones = (TWO[0].with_changes(weights=str(tmp_path / "0")), TWO[1])
     with pytest.raises(WeightsError, match="has another head or other classes than the ensemble"):

@@ -1,4 +1,4 @@
-"""ClassifierSpec: what contradicts itself is refused in one sentence."""
+"""Specs refuse contradictions in one sentence, and take a Backbone of the user's own where a name would do."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_contradictions_are_refused(fields: dict[str, Any], words: str) -> None:
         spec(**fields)
 
 
-def test_tokens_are_read_apart_by_students_and_by_a_distilled_networks_own_heads() -> None:
+def test_token_students_and_pretrained_heads_of_distilled_networks_read_tokens_separately() -> None:
     assert spec(backbones=[TOKEN], student="token").reads_tokens
     assert spec(backbones=[TOKEN], head={"kind": "pretrained"}).reads_tokens
     assert not spec(backbones=[TOKEN]).reads_tokens

@@ -1,4 +1,4 @@
-"""The first layer small pictures are given: against the published size of CIFAR's ResNets, and through a bundle."""
+"""The CIFAR stem has the published parameter counts of CIFAR ResNets and survives a bundle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEM: dict[str, float | int | str | bool | None] = {"stem": "cifar"}
 
 
 @pytest.mark.parametrize(("name", "parameters", "width"), [("resnet18", 11_173_962, 512), ("resnet50", 23_520_842, 2048)])
-def test_it_has_the_parameters_cifar_10_s_resnets_are_known_by(name: str, parameters: int, width: int) -> None:
+def test_the_cifar_stem_has_the_published_parameter_counts(name: str, parameters: int, width: int) -> None:
     backbone = backbones.build_backbone(BackboneSpec(name=name, weights="random", size=32, options=STEM), seed=0)
     assert sum(p.numel() for p in backbone.parameters()) + 10 * width + 10 == parameters
     with torch.inference_mode():
@@ -23,7 +23,7 @@ def test_it_has_the_parameters_cifar_10_s_resnets_are_known_by(name: str, parame
     assert places == (4, 4)  # 32 halved three times, not five
 
 
-def test_a_bundle_remembers_it(tmp_path: Path) -> None:
+def test_a_bundle_keeps_the_cifar_stem(tmp_path: Path) -> None:
     spec = BackboneSpec(name="resnet18", weights="random", size=32, options=STEM)
     made = classifier.build_classifier(ClassifierSpec(backbones=(spec,), classes=("a", "b"), picture=32), seed=0)
     again = classifier.build_classifier(ClassifierSpec(backbones=(spec,), classes=("a", "b"), picture=32), seed=0)
@@ -35,6 +35,6 @@ def test_a_bundle_remembers_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "stem"), [("test_vit", "cifar"), ("resnet18", "cifra")])
-def test_a_network_without_such_a_layer_is_refused(name: str, stem: str) -> None:
+def test_a_network_without_a_7x7_first_layer_is_refused(name: str, stem: str) -> None:
     with pytest.raises(SpecError, match=f"backbone '{name}': option stem is '{stem}', expected 'cifar', for a ResNet"):
         backbones.build_backbone(BackboneSpec(name=name, weights="random", size=32, options={"stem": stem}), seed=0)

@@ -1,4 +1,4 @@
-"""The door to torchvision and timm opens whether or not torchvision's compiled operators load."""
+"""torchvision and timm can be imported whether or not torchvision's compiled operators load."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import subprocess
 import sys
 
 
-def test_timm_and_torchvision_are_there() -> None:
+def test_timm_and_torchvision_can_be_imported() -> None:
     from phoropter.models import timm_compat
 
     assert timm_compat.import_timm().is_model("resnet50")
     assert timm_compat.import_torchvision("transforms.v2").RandomHorizontalFlip
 
 
-def test_the_state_tells_versions_and_operators() -> None:
+def test_the_installation_is_described_by_versions_and_operators() -> None:
     from phoropter.models import timm_compat
 
     said = timm_compat.describe_installation()
@@ -23,7 +23,7 @@ def test_the_state_tells_versions_and_operators() -> None:
 
 
 def test_operators_are_declared_on_exactly_one_error() -> None:
-    """A torchvision that fails for another reason is not touched, and one that fails for this one is imported anew."""
+    """A torchvision that fails for another reason is left alone; one that fails for this reason is imported again."""
     code = """
 import importlib, json, sys
 from phoropter.models import timm_compat

@@ -1,4 +1,4 @@
-"""Networks of a user's own for the tests: small enough to train in a second, and good enough to be a teacher."""
+"""Custom networks for the tests of ph.Backbone."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def build_toy(flat: bool = False) -> ToyNetwork:
 
 
 def build_wide() -> nn.Module:
-    """(B, 3, s, s) → (B, 192): 8 × 8 pixels, so that a linear head can tell digits apart."""
+    """(B, 3, s, s) → (B, 192): the image at 8 × 8 pixels."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Flatten())

@@ -1,4 +1,4 @@
-"""Real ImageNet weights: they load strictly, and classify the ImageNet sample as often as their description says."""
+"""Real ImageNet weights load strictly and reach the accuracy stated in their metadata on the ImageNet sample."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def spec_of(real_data: Path, stem: str) -> BackboneSpec:
 
 @pytest.fixture(scope="module")
 def sample(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The thousand pictures, unpacked; sorted by name they are classes 0 to 999."""
+    """The thousand images, unpacked; sorted by name they are classes 0 to 999."""
     folder = tmp_path_factory.mktemp("imagenet")
     with tarfile.open(real_data / "imagenet-sample-images.tar") as archive:
         archive.extractall(folder, filter="data")
@@ -44,7 +44,7 @@ def picture(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("stem", "classes"), SETS.items())
-def test_weights_load_strictly_with_what_is_said_beside_them(real_data: Path, stem: str, classes: int) -> None:
+def test_weights_load_strictly_with_the_values_of_their_sidecar(real_data: Path, stem: str, classes: int) -> None:
     spec = spec_of(real_data, stem)
     catalog.check_weights(spec)
     said = json.loads((real_data / "weights" / f"{stem}.json").read_text())
@@ -57,7 +57,7 @@ def test_weights_load_strictly_with_what_is_said_beside_them(real_data: Path, st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stem", [s for s, classes in SETS.items() if classes])
-def test_the_imagenet_sample_is_classified_at_the_top_1_that_is_said(real_data: Path, sample: Path, stem: str) -> None:
+def test_the_imagenet_sample_reaches_the_stated_top_1(real_data: Path, sample: Path, stem: str) -> None:
     said = json.loads((real_data / "weights" / f"{stem}.json").read_text())["verified"]
     spec = ClassifierSpec(
         backbones=(spec_of(real_data, stem),), head=HeadSpec(kind="pretrained"), classes=tuple(map(str, range(1000))), picture=224

@@ -1,15 +1,16 @@
-"""AlexNet of 2012, as printed: Krizhevsky, Sutskever & Hinton, ImageNet classification with deep convolutional neural networks.
+"""AlexNet of 2012, as published: Krizhevsky, Sutskever & Hinton, ImageNet classification with deep convolutional neural networks.
 
 Section 3.5 and figure 2: five convolutions of 96-256-384-384-256 filters, two fully connected layers of 4096, a classifier.
 Response normalisation after the first and second convolution's ReLU (3.3), pooling 3×3 at stride 2 after them and after the
-fifth convolution (3.4), dropout 0.5 on the outputs of the two hidden layers (4.2; torchvision's network drops their inputs).
+fifth convolution (3.4), dropout 0.5 on the outputs of the two hidden layers (4.2; torchvision applies it to their inputs).
 
-`groups=2` is the network spread over two GPUs: the second, fourth and fifth convolution see only the half of the maps that lies
-on their GPU; 60,965,224 parameters at 1000 classes. `groups=1` lets every kernel see every map: 62,378,344. torchvision's
-`alexnet` is another network (64-192-384-256-256, no response normalisation; arXiv 1404.5997).
+`groups=2` is the network on two GPUs: the second, fourth and fifth convolution see only the maps on their own GPU; 60,965,224
+parameters at 1000 classes. `groups=1` lets every kernel see every map: 62,378,344. torchvision's `alexnet` is another network
+(64-192-384-256-256, no response normalisation; arXiv 1404.5997).
 
-The paper's 224-pixel picture does not give its own 55×55 first map at stride 4; two pixels of padding do, and change no count.
-Other sides, which the paper has not, are averaged to its 6×6 last map; at 224 that average is the identity.
+At stride 4, the paper's 224-pixel image does not give the 55×55 first map that the paper states; two pixels of padding do, and
+change no parameter count. For other sides, which the paper does not use, the last map is averaged to 6×6; at 224 pixels that
+average is the identity.
 
 Left out: the two GPUs themselves. The response normalisation runs across all maps, as in the merged figure.
 """
@@ -40,7 +41,7 @@ class ResponseNorm(nn.Module):
 
 
 class AlexNet2012(nn.Module):
-    """(B, 3, 224, 224) → (B, num_classes); any side from 63 on is taken.
+    """(B, 3, 224, 224) → (B, num_classes); accepts any side of at least 63 pixels.
 
     groups: 1, or 2 as on the paper's two GPUs; num_classes: 1000 in the paper
     """

@@ -1,8 +1,8 @@
-"""What stands on pooled features, and what every head answers with: one interface for a lone head, a fusion and a token student.
+"""Classification heads on pooled features, with one interface for single heads, fusions and distilled ViTs.
 
-A head is called with a tuple of (B, D_i) features, one for each backbone, and returns Outputs.
+A head is called with a tuple of (B, D_i) features, one per backbone, and returns Outputs.
 
-Letters: B pictures, C classes, D_i width of branch i, H width of the layer before the last.
+Letters: B images, C classes, D_i width of branch i, H width of the layer before the last.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Features = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a classifier says of B pictures.
+    """The outputs of a classifier for B images.
 
-    logits: (B, C) float32 · features: (B, H) what the last layer reads (several last layers: side by side)
-    branch_logits: (B, C) of each branch of a fusion alone; empty where branches have no heads of their own
-    class_logits, token_logits: (B, C) of a token student's two heads, whose mean the logits are; else None
+    logits: (B, C) float32 · features: (B, H) input of the last layer (of several last layers: concatenated)
+    branch_logits: (B, C) of each branch of a fusion by itself; empty where branches have no heads
+    class_logits, token_logits: (B, C) of the two heads of a token student, whose mean is `logits`; else None
     """
 
     logits: Tensor
@@ -35,25 +35,24 @@ class Outputs:
 
 @dataclass(frozen=True)
 class BranchAblation:
-    """A branch left out, to see what a fusion owes to it.
+    """Ablates one branch of a fusion, to measure its contribution.
 
-    instead: (C,) logits or (D,) features put in its place for every picture; None: zeros, which say nothing. Its mean over the
-    training rows keeps the layers behind it where they are at home. An average is taken over the other branches and needs none.
+    branch: its index · replacement: (C,) logits or (D,) features that replace it for every image; None: zeros. Use its mean over
+    the training rows to keep downstream activations in distribution. An ensemble averages the other branches and needs none.
     """
 
     branch: int
     replacement: Tensor | None = None
 
     def replace_branch(self, parts: Features) -> Features:
-        """The parts with this branch's replaced."""
-        kept = list(parts)
-        own = parts[self.branch]
-        kept[self.branch] = torch.zeros_like(own) if self.replacement is None else self.replacement.to(own).expand_as(own)
-        return tuple(kept)
+        """A copy of `parts` (logits or features, one per branch) with the ablated branch replaced."""
+        ablated, part = list(parts), parts[self.branch]
+        ablated[self.branch] = torch.zeros_like(part) if self.replacement is None else self.replacement.to(part).expand_as(part)
+        return tuple(ablated)
 
 
 class MlpHead(nn.Module):
-    """(B, D) → dense-`hidden` → ReLU → (B, C), or one linear layer where `hidden` is None; dropout before or within."""
+    """(B, D) → dense-`hidden` → ReLU → (B, C), or one linear layer if `hidden` is None; dropout on the input or the ReLU."""
 
     def __init__(self, width: int, classes: int, hidden: int | None, dropout: float, dropout_at: DropoutAt) -> None:
         super().__init__()
@@ -63,7 +62,7 @@ class MlpHead(nn.Module):
         self.last = nn.Linear(hidden or width, classes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """→ (B, C) logits, (B, H) what the last layer reads, before dropout."""
+        """(B, D) → (B, C) logits and the (B, H) input of the last layer, before dropout."""
         if self.hidden is None:
             return self.last(self.dropout(x)), x
         h = torch.relu(self.hidden(self.dropout(x) if self.at_input else x))
@@ -71,12 +70,12 @@ class MlpHead(nn.Module):
 
 
 def create_head(spec: HeadSpec, width: int, classes: int) -> MlpHead:
-    """A new head of the kind `linear` or `dense`."""
+    """Creates a new head of kind `linear` or `dense`."""
     return MlpHead(width, classes, spec.hidden if spec.kind == "dense" else None, spec.dropout, spec.dropout_at)
 
 
 class PretrainedHead(nn.Module):
-    """A network's pretrained last layer, as a head: (B, D) → (B, C)."""
+    """The pretrained last layer of a network as a head, (B, D) → (B, C)."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -89,7 +88,7 @@ class PretrainedHead(nn.Module):
 
 
 class SingleHead(nn.Module):
-    """One branch, one head."""
+    """The head of a classifier with one backbone."""
 
     def __init__(self, head: MlpHead | PretrainedHead) -> None:
         super().__init__()
@@ -97,6 +96,6 @@ class SingleHead(nn.Module):
 
     def forward(self, features: Features, without: BranchAblation | None = None) -> Outputs:
         if without is not None:
-            raise ValueError("a classifier with one backbone has no branch to leave out")
+            raise ValueError("a classifier with one backbone has no branch to ablate")
         logits, last = self.head(features[0])
         return Outputs(logits.float(), last)

@@ -1,9 +1,9 @@
-"""The only door to torchvision and timm.
+"""Imports torchvision and timm; no other module does.
 
-A torchvision whose compiled operators do not load beside this torch (a CUDA build next to a CPU torch) dies while it is
-imported, and timm with it: «operator torchvision::nms does not exist», pytorch/vision#9085. Nothing here needs those operators,
-so on exactly that error their two schemas are declared and the import is repeated. Never declared beforehand: on a sound
-installation they would clash. What stays dead then: `ops.nms`, `io.decode_image`, `v2.JPEG`; Pillow decodes pictures anyway.
+A torchvision whose compiled operators do not match the installed torch (a CUDA build next to a CPU torch) fails on import, and
+timm with it: "operator torchvision::nms does not exist", pytorch/vision#9085. Nothing here needs those operators, so on exactly
+that error their two schemas are declared and the import is repeated. They are never declared beforehand, because they would clash
+in a sound installation. What does not work then: `ops.nms`, `io.decode_image`, `v2.JPEG`; images are decoded by Pillow anyway.
 
 Left out: passing torchvision objects to worker processes, which would import torchvision before this module is loaded.
 """
@@ -21,25 +21,25 @@ import torch
 
 _MISSING_OPERATOR_ERROR = "operator torchvision::nms does not exist"
 _NMS_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_declared_libraries: list[Any] = []  # a Library takes its schemas with it when it is collected
+_declared_libraries: list[Any] = []  # referenced here, because a collected Library removes its schemas
 
 
 @cache
 def import_torchvision(part: str = "") -> ModuleType:
-    """torchvision, or a part of it: `torchvision("transforms.v2.functional")`."""
+    """torchvision, or a submodule: `import_torchvision("transforms.v2.functional")`."""
     _ensure_torchvision()
     return importlib.import_module(f"torchvision.{part}" if part else "torchvision")
 
 
 @cache
 def import_timm(part: str = "") -> ModuleType:
-    """timm, or a part of it: `timm("layers")`."""
+    """timm, or a submodule: `import_timm("layers")`."""
     _ensure_torchvision()
     return importlib.import_module(f"timm.{part}" if part else "timm")
 
 
 def describe_installation() -> dict[str, str]:
-    """For `phoropter doctor`: the versions of torch, torchvision and timm, and whether torchvision's compiled operators work."""
+    """Versions of torch, torchvision and timm, and whether torchvision's compiled operators work; for `phoropter doctor`."""
     try:
         _ensure_torchvision()
         operators = "missing (not needed here; do not use torchvision.ops or its decoders)" if _declared_libraries else "working"

@@ -1,4 +1,4 @@
-"""Tensors from files: nothing but tensors is unpickled, and a misfit is one sentence."""
+"""State dicts: only tensors are unpickled, and a mismatch is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_an_archive_that_unpacks_to_many_times_its_size_is_refused(tmp_path: Pat
 
 
 @pytest.mark.parametrize("contents", [b"", b"x", b"PK\x03\x04 not a zip", bytes(100)])
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path, contents: bytes) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, contents: bytes) -> None:
     path = tmp_path / "net.pth"
     path.write_bytes(contents)
     with pytest.raises(WeightsError, match=r"net\.pth"):
@@ -69,14 +69,14 @@ def test_a_checkpoint_without_a_dictionary_of_tensors_is_refused(tmp_path: Path,
 
 @pytest.mark.parametrize("key", [None, "state_dict", "model", "state_dict_ema"])
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "_orig_mod.module."])
-def test_what_training_scripts_wrap_around_tensors_is_taken_off(tmp_path: Path, key: str | None, prefix: str) -> None:
+def test_wrappers_of_training_scripts_are_removed(tmp_path: Path, key: str | None, prefix: str) -> None:
     state = {f"{prefix}a": torch.arange(3), f"{prefix}b": torch.zeros(1)}
     torch.save({key: state, "epoch": 3} if key else state, tmp_path / "net.pth")
     read = read_state_dict(tmp_path / "net.pth")
     assert list(read) == ["a", "b"] and torch.equal(read["a"], torch.arange(3))
 
 
-def test_a_misfit_names_what_is_missing_unexpected_and_of_another_shape() -> None:
+def test_a_mismatch_names_missing_unexpected_and_misshapen_tensors() -> None:
     state = {"0.weight": torch.zeros(2, 2), "extra": torch.zeros(1), "1.weight": torch.zeros(3, 2), "1.bias": torch.zeros(3)}
     with pytest.raises(WeightsError) as caught:
         load_state_dict_strictly(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 5)), state, Path("f.pth"), "net")

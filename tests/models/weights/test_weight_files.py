@@ -1,4 +1,4 @@
-"""Where weights are and what is said about them, without torch and without a network."""
+"""Weight files and their metadata are found without torch and without internet."""
 
 from __future__ import annotations
 
@@ -76,20 +76,20 @@ def test_the_header_gives_the_shapes(weights: Path) -> None:
         lambda b: b.replace(b'"data_offsets":[0,', b'"data_offsets":[9,'),
     ],
 )
-def test_a_spoilt_file_is_refused(weights: Path, spoil: Any) -> None:
+def test_a_damaged_file_is_refused(weights: Path, spoil: Any) -> None:
     weights.write_bytes(spoil(weights.read_bytes()))
-    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+    with pytest.raises(WeightsError, match="not a complete safetensors file"):
         weight_files.read_tensor_shapes(weights)
 
 
-def test_what_stands_beside_a_file_gives_its_preparation(weights: Path) -> None:
+def test_the_sidecar_of_a_file_sets_its_preprocessing(weights: Path) -> None:
     said = {"timm_architecture": "resnet18", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "input_size": [3, 96, 96]}
     weights.with_suffix(".json").write_text(json.dumps(said))
     prepared = catalog.resolve_preprocessing(BackboneSpec(name="resnet18", weights=str(weights)))
     assert (prepared.side, prepared.mean, prepared.std) == (96, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
-def test_the_spec_may_ask_for_a_normalisation_of_its_own(weights: Path) -> None:
+def test_the_spec_overrides_the_normalisation(weights: Path) -> None:
     weights.with_suffix(".json").write_text('{"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}')
     spec = BackboneSpec(name="resnet18", weights=str(weights), mean=(0.7, 0.8, 0.9))
     prepared = catalog.resolve_preprocessing(spec)
@@ -98,14 +98,14 @@ def test_the_spec_may_ask_for_a_normalisation_of_its_own(weights: Path) -> None:
         BackboneSpec(name="resnet18", std=(0.1, 0.0, 0.1))
 
 
-def test_the_identity_follows_what_stands_beside_a_file(weights: Path) -> None:
+def test_identity_depends_on_the_sidecar_of_a_file(weights: Path) -> None:
     spec = BackboneSpec(name="resnet18", weights=str(weights))
     before = catalog.identify_weights(spec)
     weights.with_suffix(".json").write_text('{"mean": [0.1, 0.2, 0.3]}')
     assert catalog.identify_weights(spec) != before
 
 
-def test_a_folder_of_the_hubs_layout_gives_its_preparation(tmp_path: Path, weights: Path) -> None:
+def test_a_folder_in_the_hubs_layout_sets_its_preprocessing(tmp_path: Path, weights: Path) -> None:
     folder = tmp_path / "resnet18"
     folder.mkdir()
     weights.rename(folder / "model.safetensors")
@@ -119,12 +119,12 @@ def test_a_folder_of_the_hubs_layout_gives_its_preparation(tmp_path: Path, weigh
 
 def test_weights_of_another_architecture_are_refused(weights: Path) -> None:
     weights.with_suffix(".json").write_text('{"architecture": "resnet18.a1_in1k"}')
-    with pytest.raises(WeightsError, match="are of resnet18 and the backbone is resnet50"):
+    with pytest.raises(WeightsError, match="are of resnet18, but the backbone is resnet50"):
         catalog.check_weights(BackboneSpec(name="resnet50", weights=str(weights)))
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"mean": ["x"]}', '{"input_size": 3}', '{"std": [1]}'])
-def test_a_sidecar_that_makes_no_sense_is_refused(weights: Path, text: str) -> None:
+def test_a_malformed_sidecar_is_refused(weights: Path, text: str) -> None:
     weights.with_suffix(".json").write_text(text)
     spec = BackboneSpec(name="resnet18", weights=str(weights))
     with pytest.raises(WeightsError):
@@ -138,7 +138,7 @@ def test_a_sidecar_that_makes_no_sense_is_refused(weights: Path, text: str) -> N
         (lambda p: None, "there is no such file or folder"),
         (lambda p: p.mkdir(), "neither model.safetensors nor bundle.json"),
         (lambda p: p.write_bytes(b"x"), "expected a .safetensors file"),
-        (lambda p: (p.mkdir(), (p / "bundle.json").write_text("{}")), "not a bundle's description"),
+        (lambda p: (p.mkdir(), (p / "bundle.json").write_text("{}")), "does not describe a bundle"),
         (lambda p: (p.mkdir(), (p / "bundle.json").write_text('{"branches": [{"architecture": "vgg19"}]}')), "holds vgg19, not"),
     ],
 )
@@ -163,7 +163,7 @@ def test_the_identity_is_the_same_before_and_after_a_download(hub_cache: Path, m
     assert catalog.identify_weights(BackboneSpec(name="test_resnet")) == before
 
 
-def test_offline_the_user_is_told_how_to_bring_the_weights(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_the_message_says_how_to_get_the_weights(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(weight_files, "_request_hub_etag", lambda remote: pytest.fail("the network was asked"))
     with pytest.raises(WeightsError, match=r"hf download timm/resnet50\.a1_in1k --local-dir resnet50") as caught:
@@ -171,7 +171,7 @@ def test_offline_the_user_is_told_how_to_bring_the_weights(hub_cache: Path, monk
     assert "weights: path/to/resnet50" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_silent_hub_is_asked_once(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_hub_is_queried_once(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def silent(remote: RemoteWeights) -> str:
@@ -185,14 +185,14 @@ def test_a_silent_hub_is_asked_once(hub_cache: Path, monkeypatch: pytest.MonkeyP
     assert len(asked) == 1
 
 
-def test_a_hub_that_does_not_answer_is_not_waited_for(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_does_not_answer_times_out(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weight_files, "_request_hub_etag", lambda remote: time.sleep(1) or "late")
     monkeypatch.setattr(weight_files, "HUB_TIMEOUT_S", 0.05)
     with pytest.raises(WeightsError, match=r"no answer in 0\.05 s"):
         catalog.check_weights(BackboneSpec(name="resnet50"))
 
 
-def test_weights_the_hub_does_not_have_are_its_fault_not_the_networks(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_missing_on_the_hub_are_told_apart_from_network_errors(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(remote: RemoteWeights) -> str:
         raise WeightsError("the hub has no weights")
 

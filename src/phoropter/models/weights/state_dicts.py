@@ -1,4 +1,4 @@
-"""Tensors from files and into networks: nothing is unpickled but tensors, loading is strict, and a misfit is one sentence."""
+"""Reads state dicts from files and loads them strictly. Only tensors are unpickled; a mismatch is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -17,19 +17,14 @@ from phoropter.models.weights import weight_files
 
 StateDict = dict[str, Tensor]
 
-_STATE_DICT_KEYS = (
-    "state_dict_ema",
-    "model_ema",
-    "state_dict",
-    "model",
-    "model_state_dict",
-)  # where training scripts put the tensors
-_WRAPPER_PREFIXES = ("_orig_mod.", "module.")  # what torch.compile and DataParallel put before a name
-MAX_UNPACKED_RATIO = 4  # a checkpoint's archive is stored, not compressed; more than this times its size is a bomb
+# Keys under which training scripts store the tensors.
+_STATE_DICT_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
+_WRAPPER_PREFIXES = ("_orig_mod.", "module.")  # added to names by torch.compile and DataParallel
+MAX_UNPACKED_RATIO = 4  # torch stores checkpoints uncompressed; an archive that unpacks to more is a decompression bomb
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """A safetensors file, or a torch checkpoint of tensors alone → name → tensor, on the CPU. Raises WeightsError."""
+    """Reads a safetensors file, or a torch checkpoint of tensors alone, into a dict of CPU tensors. Raises WeightsError."""
     if path.suffix == ".safetensors":
         weight_files.read_tensor_shapes(path)
         return safetensors.torch.load_file(path, device="cpu")
@@ -37,7 +32,7 @@ def read_state_dict(path: Path) -> StateDict:
 
 
 def unwrap_state_dict(value: object, path: Path) -> StateDict:
-    """The tensors of a checkpoint, out of the dictionaries and name prefixes that training scripts add."""
+    """Extracts the tensors of a checkpoint from the dictionaries and name prefixes that training scripts add."""
     for key in _STATE_DICT_KEYS:
         if isinstance(value, dict) and isinstance(value.get(key), dict):
             value = value[key]
@@ -52,7 +47,7 @@ def unwrap_state_dict(value: object, path: Path) -> StateDict:
 
 
 def load_state_dict_strictly(module: nn.Module, state: StateDict, path: Path, name: str) -> None:
-    """Every tensor finds its place and every place its tensor, or WeightsError."""
+    """Loads a state dict whose names and shapes must all match. Raises WeightsError."""
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -60,20 +55,20 @@ def load_state_dict_strictly(module: nn.Module, state: StateDict, path: Path, na
 
 
 def mismatch_error(path: Path | str, name: str, error: Exception) -> WeightsError:
-    """torch's many-lined complaint about a state as one sentence."""
+    """Turns torch's multi-line error about a state dict into one sentence."""
     text = str(error)
-    troubles = []
+    problems = []
     for words, kind in (("Missing key", "missing"), ("Unexpected key", "unexpected")):
         block = re.search(words + r"\(s\) in state_dict: (.*?)\.\s*(?:\n|$)", text, re.DOTALL)
         keys = re.findall(r'"([^"]+)"', block.group(1)) if block else []
         if keys:
-            troubles.append(f"{len(keys)} {'tensor is' if len(keys) == 1 else 'tensors are'} {kind} ({join_words(keys, 3)})")
+            problems.append(f"{len(keys)} {'tensor is' if len(keys) == 1 else 'tensors are'} {kind} ({join_words(keys, 3)})")
     shapes = re.findall(r"size mismatch for (\S+): .*?torch\.Size\((\[.*?\])\).*?torch\.Size\((\[.*?\])\)", text)
     if shapes:
         key, came, expected = shapes[0]
         more = f", and {len(shapes) - 1} more" if len(shapes) > 1 else ""
-        troubles.append(f"{key} has the shape {came} and {expected} was expected{more}")
-    what = "; ".join(troubles) or (text.splitlines() or [type(error).__name__])[0][:200]
+        problems.append(f"{key} has the shape {came} and {expected} was expected{more}")
+    what = "; ".join(problems) or (text.splitlines() or [type(error).__name__])[0][:200]
     return WeightsError(f"weights {path} do not fit {name}: {what}")
 
 
@@ -82,9 +77,9 @@ def _load_checkpoint(path: Path) -> object:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 if sum(entry.file_size for entry in archive.infolist()) > MAX_UNPACKED_RATIO * path.stat().st_size:
-                    raise WeightsError(f"weights {path} would unpack to many times their size; they were not loaded")
+                    raise WeightsError(f"weights {path} would unpack to many times their size and were not loaded")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is refused below
+            warnings.simplefilter("ignore")  # about pickle protocols; an unreadable file is refused below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))

@@ -1,9 +1,9 @@
-"""Where pretrained weights are and what is said about them, without torch: files, folders, bundles, the hub and its local cache.
+"""Locates pretrained weights and their metadata (no torch): files, folders, bundles, the hub and its local cache.
 
-A file's own preparation (side, mean, deviation) is read from what lies beside it: `NAME.json` next to `NAME.safetensors`,
-`config.json` in a folder of the hub's layout, `bundle.json` in a bundle. No pickle is opened; a `.pth` is only seen to exist.
+The preprocessing of a file (side, mean, deviation) is read from the JSON beside it: `NAME.json` next to `NAME.safetensors`,
+`config.json` in a folder of the hub's layout, `bundle.json` in a bundle. No pickle is opened; a `.pth` file must only exist.
 
-Left out: downloading, which is the building's business (backbones.py), and any list of what the hub has.
+Left out: loading tensors (state_dicts.py), and any list of what the hub has.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from phoropter.core.errors import WeightsError
+from phoropter.core.files import read_json
 
-MAX_HEADER_BYTES = 64 << 20  # bytes of a safetensors header; the largest networks have well under one million
+MAX_HEADER_BYTES = 64 << 20  # of a safetensors header; those of the largest networks are under one million bytes
 MAX_SIDECAR_BYTES = 16 << 20
 HUB_TIMEOUT_S = 3.0
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
@@ -31,10 +32,10 @@ WeightLayout = Literal["file", "folder", "bundle"]
 
 @dataclass(frozen=True)
 class WeightFile:
-    """Weights on this disk.
+    """A local file of weights.
 
-    path: the file with the tensors · said: what the text beside it says, under the hub's words (architecture, num_classes, mean,
-    std, input_size, interpolation, crop_pct, model_args) · branch: which backbone of a bundle
+    path: the file with the tensors · metadata: the JSON beside it, under the hub's keys (architecture, num_classes, mean, std,
+    input_size, interpolation, crop_pct, model_args) · branch: index of the backbone in a bundle
     """
 
     path: Path
@@ -44,9 +45,10 @@ class WeightFile:
 
 
 def find_weight_file(weights: str, base: Path | None, architecture: str) -> WeightFile:
-    """A path in a spec → the file it means. Raises WeightsError when it is not there, not readable or of another architecture.
+    """Finds the file that `weights` of a spec names; in a bundle, the first backbone of this architecture.
 
-    base: the folder relative paths start from; for a bundle, the first backbone of this architecture is taken.
+    base: the folder relative paths start from
+    Raises WeightsError when it is missing, not readable, or of another architecture.
     """
     path = Path(weights).expanduser()
     if base is not None and not path.is_absolute():
@@ -61,16 +63,18 @@ def find_weight_file(weights: str, base: Path | None, architecture: str) -> Weig
         read_tensor_shapes(found.path)
     elif found.path.suffix not in PICKLE_SUFFIXES or not found.path.stat().st_size:
         raise WeightsError(
-            f"weights {found.path}: expected a .safetensors file (or .pth, .pt, .bin of tensors alone) with something in it"
+            f"weights {found.path}: expected a .safetensors file (or .pth, .pt, .bin of tensors alone) that is not empty"
         )
-    own = str(found.metadata.get("architecture") or architecture).partition(".")[0]
-    if own != architecture:
-        raise WeightsError(f"weights {found.path} are of {own} and the backbone is {architecture}; name {own}, or other weights")
+    stated = str(found.metadata.get("architecture") or architecture).partition(".")[0]
+    if stated != architecture:
+        raise WeightsError(
+            f"weights {found.path} are of {stated}, but the backbone is {architecture}; name {stated}, or give other weights"
+        )
     return found
 
 
 def read_tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor of a safetensors file. Raises WeightsError when the file is cut short or is something else."""
+    """The shape of each tensor of a safetensors file. Raises WeightsError when the file is truncated or of another format."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -79,44 +83,39 @@ def read_tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 raise ValueError("its header has an impossible length")
             tensors = json.loads(file.read(length))
         tensors.pop("__metadata__", None)
-        here = 0
+        position = 0
         for start, end in sorted(tuple(t["data_offsets"]) for t in tensors.values()):
-            if start != here or end < start:
-                raise ValueError("its tensors do not lie end to end")
-            here = end
-        if here != size - 8 - length:
-            raise ValueError("its tensors do not fill it")
+            if start != position or end < start:
+                raise ValueError("its tensors overlap or leave gaps")
+            position = end
+        if position != size - 8 - length:
+            raise ValueError("its size does not match its tensors")
         return {name: tuple(t["shape"]) for name, t in tensors.items()}
     except OSError as error:
         raise WeightsError(f"weights {path} cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
-            f"weights {path} are not a whole safetensors file ({_first_line(error)}); copy or convert them again"
+            f"weights {path} are not a complete safetensors file ({_first_line(error)}); copy or convert them again"
         ) from None
 
 
 def read_sidecar_json(path: Path) -> Any:
     """A small JSON file. Raises WeightsError when it is missing, oversized or malformed."""
-    try:
-        if path.stat().st_size > MAX_SIDECAR_BYTES:
-            raise WeightsError(f"{path} has more than {MAX_SIDECAR_BYTES:,} bytes, which no description of weights needs")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} cannot be read as JSON: {_first_line(error)}") from None
+    return read_json(path, MAX_SIDECAR_BYTES, WeightsError)
 
 
 def _read_sidecar(sidecar: Path) -> dict[str, Any]:
-    """What a JSON file beside the weights says, flattened: the hub's `pretrained_cfg` within, `timm_architecture` renamed."""
+    """The JSON file beside the weights, with the hub's `pretrained_cfg` flattened and `timm_architecture` renamed."""
     if not sidecar.exists():
         return {}
     value = read_sidecar_json(sidecar)
     if not isinstance(value, dict):
-        raise WeightsError(f"{sidecar} describes weights and must be a JSON object, not a {type(value).__name__}")
+        raise WeightsError(f"{sidecar} is a JSON {type(value).__name__}, expected an object that describes the weights")
     inner = value.pop("pretrained_cfg", None)
-    said = {**(inner if isinstance(inner, dict) else {}), **value}
-    if "timm_architecture" in said:
-        said["architecture"] = said["timm_architecture"]
-    return said
+    metadata = {**(inner if isinstance(inner, dict) else {}), **value}
+    if "timm_architecture" in metadata:
+        metadata["architecture"] = metadata["timm_architecture"]
+    return metadata
 
 
 def _find_in_folder(path: Path) -> WeightFile:
@@ -124,17 +123,17 @@ def _find_in_folder(path: Path) -> WeightFile:
         if (path / name).is_file():
             return WeightFile(path / name, "folder", _read_sidecar(path / "config.json"))
     raise WeightsError(
-        f"weights {path}: the folder holds neither model.safetensors nor bundle.json; download it whole from the hub"
+        f"weights {path}: the folder holds neither model.safetensors nor bundle.json; download the complete folder from the hub"
     )
 
 
 def _find_in_bundle(path: Path, architecture: str) -> WeightFile:
-    described = read_sidecar_json(path / "bundle.json")
+    content = read_sidecar_json(path / "bundle.json")
     try:
-        branches = described["branches"]
+        branches = content["branches"]
         names = [str(b["architecture"]).partition(".")[0] for b in branches]
     except (KeyError, TypeError):
-        raise WeightsError(f"{path / 'bundle.json'} is not a bundle's description; save the classifier again") from None
+        raise WeightsError(f"{path / 'bundle.json'} does not describe a bundle; save the classifier again") from None
     if architecture not in names:
         raise WeightsError(f"bundle {path} holds {' and '.join(names)}, not {architecture}")
     branch = names.index(architecture)
@@ -146,7 +145,7 @@ def _find_in_bundle(path: Path, architecture: str) -> WeightFile:
 
 @dataclass(frozen=True)
 class RemoteWeights:
-    """Weights elsewhere: a repository of the hub and a file in it, or a plain address."""
+    """Weights to download: a repository of the hub and a file in it, or a URL."""
 
     repo: str | None
     file: str | None
@@ -154,19 +153,19 @@ class RemoteWeights:
 
     @property
     def display_name(self) -> str:
-        """In messages."""
+        """What messages call it."""
         return self.repo or str(self.url).rpartition("/")[2]
 
     @property
     def candidate_files(self) -> list[str]:
-        """The names the weights may have in the repository, the ones without pickles first."""
+        """File names the weights may have in the repository, those without pickles first."""
         name = self.file or "pytorch_model.bin"
         safe = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}.get(name)
         return [safe, name] if safe else [name]
 
 
 def find_cached_weights(remote: RemoteWeights) -> Path | None:
-    """The weights' file in the local cache of the hub (or of torch.hub), if it is there."""
+    """The file in the local cache of the hub (or of torch.hub), if it is there."""
     if remote.repo is None:
         path = _torch_hub_folder() / "checkpoints" / str(remote.url).rpartition("/")[2]
         return path if path.is_file() else None
@@ -180,10 +179,10 @@ def find_cached_weights(remote: RemoteWeights) -> Path | None:
 
 
 def fetch_weights(remote: RemoteWeights) -> Path:
-    """The weights' file in the hub's local cache, downloaded into it where it is not there yet. Raises WeightsError."""
-    there = find_cached_weights(remote)
-    if there is not None:
-        return there
+    """The file in the hub's local cache, downloaded first if it is not there. Raises WeightsError."""
+    cached = find_cached_weights(remote)
+    if cached is not None:
+        return cached
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -202,28 +201,28 @@ def fetch_weights(remote: RemoteWeights) -> Path:
 
 
 def resolve_etag(remote: RemoteWeights) -> str:
-    """The hub's digest of the weights, from the local cache or else from the hub: the same before and after a download.
+    """The hub's digest of the weights, from the local cache or else from the hub; the same before and after a download.
 
-    Raises WeightsError saying how to bring the weights here when they are neither cached nor to be had.
+    Raises WeightsError with instructions when the weights are neither cached nor available.
     """
-    there = find_cached_weights(remote)
-    if there is None:
+    cached = find_cached_weights(remote)
+    if cached is None:
         return _query_remote_etag(remote)
     if remote.repo is None:
-        return there.name  # torch.hub's names carry their digest
-    blob = there.resolve().name
-    return blob if re.fullmatch(r"[0-9a-f]{40,64}", blob) else _file_sha256(there)  # a cache without links holds copies
+        return cached.name  # torch.hub puts the digest into the file name
+    blob = cached.resolve().name
+    return blob if re.fullmatch(r"[0-9a-f]{40,64}", blob) else _file_sha256(cached)  # a cache without links holds copies
 
 
 @cache
 def _query_remote_etag(remote: RemoteWeights) -> str:
-    asks: Callable[[], str] = (lambda: _request_hub_etag(remote)) if remote.repo else (lambda: _probe_url(str(remote.url)))
+    request: Callable[[], str] = (lambda: _request_hub_etag(remote)) if remote.repo else (lambda: _probe_url(str(remote.url)))
     if is_offline():
         raise WeightsError(_explain_download(remote, "HF_HUB_OFFLINE is set"))
     if _host_name(remote) in _unreachable_hosts:
         raise WeightsError(_explain_download(remote, "the network does not reach their host"))
     try:
-        return _call_with_timeout(HUB_TIMEOUT_S, asks)
+        return _call_with_timeout(HUB_TIMEOUT_S, request)
     except WeightsError:
         raise
     except Exception as error:
@@ -231,11 +230,11 @@ def _query_remote_etag(remote: RemoteWeights) -> str:
         raise WeightsError(_explain_download(remote, f"their host cannot be reached: {_first_line(error)}")) from None
 
 
-_unreachable_hosts: set[str] = set()  # hosts that did not answer; asking once per process is enough
+_unreachable_hosts: set[str] = set()  # hosts that did not answer are not tried again in this process
 
 
 def is_offline() -> bool:
-    """Whether the user has said that there is no network (HF_HUB_OFFLINE, as the hub's own library reads it)."""
+    """Whether the user has disabled the network (HF_HUB_OFFLINE, read as huggingface_hub does)."""
     return any(
         os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     )
@@ -252,7 +251,7 @@ def _request_hub_etag(remote: RemoteWeights) -> str:
             return str(huggingface_hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S).etag)
         except errors.GatedRepoError:
             raise WeightsError(
-                f"weights {remote.repo} are given after a request only: ask for them on the hub and run `hf auth login`"
+                f"weights {remote.repo} are gated: request access to them on the hub and run `hf auth login`"
             ) from None
         except errors.RepositoryNotFoundError:
             break
@@ -270,13 +269,13 @@ def _probe_url(url: str) -> str:
         return url.rpartition("/")[2]
 
 
-def _call_with_timeout(seconds: float, ask: Callable[[], str]) -> str:
-    """`ask()`, or TimeoutError: looking up a host's address may hang for longer than any timeout of the request itself."""
+def _call_with_timeout(seconds: float, request: Callable[[], str]) -> str:
+    """`request()`, or TimeoutError: a DNS lookup may hang for longer than any timeout of the request itself."""
     box: list[str | Exception] = []
 
     def run_and_collect() -> None:
         try:
-            box.append(ask())
+            box.append(request())
         except Exception as error:
             box.append(error)
 
@@ -294,13 +293,11 @@ def _explain_download(remote: RemoteWeights, why: str) -> str:
     if remote.repo:
         stem = remote.repo.rpartition("/")[2].partition(".")[0]
         how = f"run `hf download {remote.repo} --local-dir {stem}` on a machine with a network, bring the folder here"
-        write = f"path/to/{stem}"
+        path = f"path/to/{stem}"
     else:
         how = f"download {remote.url} on a machine with a network, bring the file here"
-        write = f"path/to/{remote.display_name}"
-    return (
-        f"the pretrained weights {remote.display_name} are not in the local cache and {why}; {how} and write `weights: {write}`"
-    )
+        path = f"path/to/{remote.display_name}"
+    return f"the pretrained weights {remote.display_name} are not in the local cache and {why}; {how} and write `weights: {path}`"
 
 
 def _host_name(remote: RemoteWeights) -> str:
@@ -308,7 +305,7 @@ def _host_name(remote: RemoteWeights) -> str:
 
 
 def _torch_hub_folder() -> Path:
-    """Where torch.hub keeps downloads (torch.hub.get_dir, without torch)."""
+    """The folder of torch.hub's downloads (torch.hub.get_dir, without torch)."""
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
     return Path(home).expanduser() / "hub"
 
