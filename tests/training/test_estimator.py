@@ -69,7 +69,7 @@ def test_it_works_in_cross_validation_and_a_pipeline(digits: tuple[Any, Any]) ->
         (np.zeros((4, 64)), [0, 1, 0, 1], r"shape \(4, 64\).*reshape flat rows"),
         (np.full((4, 8, 8), 7.0), [0, 1, 0, 1], "outside 0..1"),
         (np.zeros((4, 8, 8)), [0, 0, 0, 0], "1 class"),
-        (np.zeros((4, 8, 8)), [0, 1, 0], "4 pictures and y 3 labels"),
+        (np.zeros((4, 8, 8)), [0, 1, 0], "4 images and y 3 labels"),
         (np.zeros((4, 8, 8), dtype=np.int64), [0, 1, 0, 1], "of type int64"),
     ],
 )

@@ -109,7 +109,8 @@ class VisionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def predict(self, X: Any) -> NDArray[Any]:
         """(N, H, W[, 3]) images → (N,) labels."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
+        likeliest = self.predict_proba(X).argmax(1)  # first, because it checks that the estimator is fitted
+        return np.asarray(self.classes_[likeliest])
 
     def _draw_seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)):
