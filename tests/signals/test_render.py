@@ -310,3 +310,9 @@ def test_the_table_of_representations_is_complete() -> None:
         "trace": "Trace",
         "ctg": "CtgPlot",
     }
+
+
+@pytest.mark.parametrize("make", REPRESENTATIONS.values(), ids=REPRESENTATIONS)
+def test_the_set_fields_of_a_representation_keep_its_kind(make: type[Representation]) -> None:
+    assert make(size=32).model_dump(exclude_unset=True) == {"kind": make(size=32).kind, "size": 32}
+    assert make.model_validate(make(size=32).plain()) == make(size=32)

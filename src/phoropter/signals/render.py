@@ -35,7 +35,14 @@ _CHUNK_SIZE = 16  # windows at a time: their intermediate arrays stay near the p
 _POWER_FLOOR = 1e-20  # lower powers are taken for this one, so that their logarithm is finite
 
 
-class Spectrogram(Spec):
+class TaggedSpec(Spec):
+    """A member of a union told apart by `kind`, which always counts as set: a dump of the set fields must keep the tag."""
+
+    def model_post_init(self, context: Any, /) -> None:
+        self.model_fields_set.add("kind")
+
+
+class Spectrogram(TaggedSpec):
     """Power over time and frequency.
 
     "paper" is `scipy.signal.spectrogram` with its defaults (Tukey window 0.25, segments of 256 samples that overlap by 32),
@@ -53,7 +60,7 @@ class Spectrogram(Spec):
     max_hz: PositiveFloat = 223 * 700 / 4096
 
 
-class Scalogram(Spec):
+class Scalogram(TaggedSpec):
     """Wavelet power over time and `voices` log-spaced frequencies from `low_hz` to `high_hz`; rows are resized bilinearly."""
 
     kind: Literal["scalogram"] = "scalogram"
@@ -66,7 +73,7 @@ class Scalogram(Spec):
     floor_db: PositiveFloat = 60.0
 
 
-class Trace(Spec):
+class Trace(TaggedSpec):
     """The signal as a line, on an axis from `low` to `high` (default: the window's lowest and highest value)."""
 
     kind: Literal["trace"] = "trace"
@@ -76,7 +83,7 @@ class Trace(Spec):
     pen: Pen = Pen()
 
 
-class CtgPlot(Spec):
+class CtgPlot(TaggedSpec):
     """Heart rate, contractions and baseline as the three colour channels of one image, each over its full height.
 
     The axis 50..210 bpm is that of chart paper with 20 bpm/cm; use (30, 240) for 30 bpm/cm. The paper followed (Hemmi 2024) does
