@@ -156,3 +156,18 @@ def test_folds_writes_the_splits_of_a_study_and_a_study_of_them_gives_the_same_r
 @pytest.mark.parametrize("word", ["Traceback", 'File "'])
 def test_no_traceback_for_a_user_s_mistake(word: str) -> None:
     assert word not in call("plan", "nowhere.yaml").output
+
+
+def test_code_in_a_study_file_runs_only_when_trusted(tmp_path: Path) -> None:
+    study, out = tmp_path / "tiny.yaml", tmp_path / "out"
+    study.write_text(STUDY + "metrics: [accuracy, metrics_of_this_test:HITS]\n")
+    (tmp_path / "metrics_of_this_test.py").write_text(
+        "import phoropter as ph\n"
+        "def hits(labels, probabilities):\n    return float((probabilities.argmax(axis=1) == labels).mean())\n"
+        "HITS = ph.Metric('hits', compute=hits, range=(0, 1))\n"
+    )
+    refused = call("plan", study, "-o", out)
+    assert refused.exit_code == 2 and "--trust-code" in refused.output and len(refused.output.strip().splitlines()) == 1
+    assert call("plan", study, "-o", out, "--trust-code").exit_code == 0
+    ran = call("run", study, "-o", out, "--device", "cpu", "--trust-code")
+    assert ran.exit_code == 0 and "hits" in ran.output, ran.output

@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Study": "phoropter.api",
     "Results": "phoropter.api",
+    "Callback": "phoropter.study.loggers",
+    "ProgressEvent": "phoropter.study.progress",
     "VisionClassifier": "phoropter.training.estimator",
     "Recipe": "phoropter.training.candidates.recipe",
     "Phase": "phoropter.training.candidates.recipe",

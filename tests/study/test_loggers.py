@@ -164,3 +164,37 @@ def test_a_logger_that_breaks_is_said_once_and_the_study_goes_on(tmp_path: Path,
             hearing(event)
         hearing.close()
     assert [r.message for r in caplog.records] == ["tensorboard stopped logging (no space left); the study goes on"]
+
+
+class Collector:
+    """A callback of a user's own that fails at the second event if told to."""
+
+    def __init__(self, fail: bool = False) -> None:
+        self.events: list[ProgressEvent] = []
+        self.fail = fail
+
+    def on_event(self, event: ProgressEvent) -> None:
+        self.events.append(event)
+        if self.fail and len(self.events) == 2:
+            raise ValueError("no more")
+
+
+def test_callbacks_get_every_event_and_one_that_raises_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shown: list[ProgressEvent] = []
+    good, bad = Collector(), Collector(fail=True)
+    with (
+        caplog.at_level(logging.WARNING, "phoropter"),
+        attach_loggers(shown.append, "s", tmp_path, callbacks=[bad, good]) as notify,
+    ):
+        for event in STORY:
+            notify(event)
+    assert good.events == shown == list(STORY) and bad.events == list(STORY[:2])
+    assert [r.message for r in caplog.records] == ["Collector stopped logging (no more); the study goes on"]
+
+
+def test_a_callback_without_the_method_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(SpecError, match=r"a callback is a function, expected an object with a method on_event"),
+        attach_loggers(print, "s", tmp_path, callbacks=[lambda event: None]),  # type: ignore[list-item]
+    ):
+        pass

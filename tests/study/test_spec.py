@@ -97,3 +97,42 @@ def test_small_says_everything_it_changed() -> None:
     said = " ".join(make_smoke_version(read_study("attention-or-convolution")[1]).context.smoke_changes)
     for word in ("600 rows", "64 pixels", "2 folds", "random weights", "test_vit", "2 epochs"):
         assert word in said
+
+
+def test_compare_takes_the_other_protocol_and_published_values_stay_with_the_stated_one(tmp_path: Path) -> None:
+    about = "about: {source: a paper, published: {test_resnet: {accuracy: 0.9}}}\n"
+    held_out_stated = GOOD + about + "compare: {split: hold-out, test_size: 0.3}\n"
+    within, held_out = read_study(written(tmp_path, held_out_stated))
+    assert (within.protocol.split, within.protocol.allow_group_overlap) == ("hold-out", True)
+    assert (held_out.protocol.split, held_out.protocol.folds) == ("k-fold", 3)
+    assert within.about and held_out.about and not within.about.published and held_out.about.published
+    mixed_stated = held_out_stated.replace("folds: 3", "folds: 3, allow_group_overlap: true")
+    within, held_out = read_study(written(tmp_path, mixed_stated))
+    assert (within.protocol.split, held_out.protocol.split) == ("k-fold", "hold-out")
+    assert within.protocol.allow_group_overlap and not held_out.protocol.allow_group_overlap
+    assert within.about and held_out.about and within.about.published and not held_out.about.published
+    with pytest.raises(SpecError, match=r"line 9: .*tset_size.*did you mean 'test_size'"):
+        read_study(written(tmp_path, held_out_stated.replace("test_size", "tset_size")))
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        ("mitdb: x", ["t-intra-patient", "t-inter-patient"]),
+        ("wesad: x, task: 2-class", ["t-within-subject", "t-subject-held-out"]),
+    ],
+)
+def test_the_halves_of_a_comparison_are_named_as_the_literature_does(tmp_path: Path, data: str, names: list[str]) -> None:
+    text = f"name: t\ndata: {{{data}}}\ncompare: true\ncandidates: [test_resnet]\n"
+    assert [part.name for part in read_study(written(tmp_path, text))] == names
+
+
+def test_changes_keep_where_a_study_came_from(tmp_path: Path) -> None:
+    (study,) = read_study(written(tmp_path, GOOD))
+    changed = study.with_changes(save_models="none")
+    assert changed.context == study.context and (study.save_models, changed.save_models) == ("first", "none")
+
+
+def test_screening_true_is_its_defaults_and_false_is_none(tmp_path: Path) -> None:
+    with_defaults, without = (read_study(written(tmp_path, GOOD + f"screening: {word}\n"))[0] for word in ("true", "false"))
+    assert with_defaults.screening and with_defaults.screening.keep == 3 and without.screening is None

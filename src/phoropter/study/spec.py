@@ -110,6 +110,12 @@ class StudySpec(Spec):
         copy._context = replace(self._context, **changes)
         return copy
 
+    def with_changes(self, **changes: Any) -> StudySpec:
+        """A copy with some keys changed, checked again; its context stays."""
+        copy = super().with_changes(**changes)
+        copy._context = self._context
+        return copy
+
     @property
     def source(self) -> SourceMap:
         return self._context.source

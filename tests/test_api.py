@@ -1,0 +1,69 @@
+"""The Python interface: a study made of keys, what it refuses, its smoke version, callbacks and results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import phoropter as ph
+from phoropter.core.errors import SpecError
+
+
+def make_study(**keys: Any) -> ph.Study:
+    words = {
+        "name": "small",
+        "data": ph.digits(size=32, max_samples=60),
+        "candidates": [ph.probe("test_resnet", weights="random", name="net", recipe={"preset": "probe", "epochs": 1})],
+        "protocol": ph.KFold(2, seeds=[0]),
+    }
+    return ph.Study(**{**words, **keys})
+
+
+def test_a_study_runs_with_callbacks_and_reports(tmp_path: Path) -> None:
+    class Counter:
+        kinds: list[str] = []
+
+        def on_event(self, event: ph.ProgressEvent) -> None:
+            self.kinds.append(event.kind)
+
+    study = make_study()
+    assert study.name == "small" and len(study.plan().runs) == 2
+    results = study.run(tmp_path, quiet=True, callbacks=[Counter()])
+    assert Counter.kinds.count("done") == 2 and len(results.runs) == 2
+    assert list(results.to_dataframe().columns[:4]) == ["candidate", "seed", "repeat", "fold"]
+
+    def section(inputs: ph.ReportInput) -> ph.Section | None:
+        rows = tuple(ph.TableRow((c.name, len(c.name))) for c in inputs.summary.candidates)
+        table = ph.Table("lengths", "Lengths of names", (ph.Column("Candidate"), ph.Column("Letters")), rows)
+        return ph.Section("lengths", "Lengths of names", ("How long each name is.",), (table,))
+
+    page = results.report(sections=[section]).read_text(encoding="utf-8")
+    assert "Lengths of names" in page and "How long each name is." in page
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"nmae": "x"}, "unknown key 'nmae'"),
+        ({"compare": True}, "`compare` makes two studies"),
+        ({"screening": {"kep": 1}}, "did you mean 'keep'"),
+        ({"metrics": ["acuracy"]}, "did you mean 'accuracy'"),
+    ],
+)
+def test_a_mistake_is_refused_when_the_study_is_made(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        make_study(**keys)
+
+
+def test_the_smoke_version_is_a_study_of_its_own() -> None:
+    study = make_study(data=ph.digits(size=128))
+    small = study.smoke_version()
+    assert isinstance(small, ph.Study) and small.spec.data.size == 64 and study.spec.data.size == 128
+    assert small.spec.context.smoke_changes and "small" in repr(small)
+
+
+def test_a_screening_plans_its_first_rung() -> None:
+    study = make_study(candidates=[ph.finetune("test_resnet", weights="random", name="net")], screening=True)
+    assert [c.name for c in study.plan().candidates] == ["net probe"]
