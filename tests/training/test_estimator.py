@@ -16,6 +16,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from phoropter.core.errors import DataError
+from phoropter.models.spec import Backbone
 from phoropter.training.estimator import VisionClassifier
 
 torch.set_num_threads(1)
@@ -116,3 +117,15 @@ def test_scikit_learn_s_own_checks_as_far_as_pictures_allow() -> None:
 def test_flat_rows_are_not_taken_for_pictures() -> None:
     tags = small().__sklearn_tags__().input_tags
     assert tags.three_d_array and not tags.two_d_array
+
+
+def test_a_backbone_of_the_users_own_is_fitted_cloned_and_scored() -> None:
+    def build() -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(8), torch.nn.Flatten())
+
+    recipe = {"preset": "probe", "epochs": 20, "lr": 0.03}
+    model = small(backbone=Backbone("pixels", build=build, width=192), weights="pretrained", frozen=True, recipe=recipe)
+    X, y = load_digits(return_X_y=True)
+    images = np.repeat(np.repeat((X[:300].reshape(-1, 8, 8) / 16), 4, axis=1), 4, axis=2)
+    fitted = clone(model).fit(images[:200], y[:200])
+    assert fitted.backbone == model.backbone and fitted.score(images[200:], y[200:300]) > 0.7

@@ -25,6 +25,7 @@ from phoropter.data.sources.arrays import from_columns
 from phoropter.data.sources.storage import LazyArray
 from phoropter.data.splits.protocol import Split
 from phoropter.models import catalog
+from phoropter.models.spec import Backbone
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import parse_recipe
 from phoropter.training.fit import TrainedRun, TrainingTask, predict_rows
@@ -38,7 +39,7 @@ class InputError(DataError, ValueError):
 class VisionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A pretrained backbone with a new head, behind fit, predict, predict_proba and score.
 
-    backbone:     any name a study may use (`phoropter backbones`)
+    backbone:     any name a study may use (`phoropter backbones`), or a Backbone of your own
     weights:      `pretrained`, `random`, or a path
     recipe:       the name of a preset, or a mapping, as in a study
     frozen:       train the head only, on features computed once
@@ -54,7 +55,7 @@ class VisionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def __init__(
         self,
-        backbone: str = "resnet50",
+        backbone: str | Backbone = "resnet50",
         *,
         weights: str = "pretrained",
         recipe: Any = "finetune",
