@@ -1,11 +1,13 @@
-"""The plan of the house, held by reading the imports: lower ranks only, torch and torchvision behind their doors."""
+"""The rules of the house, held by reading the source: ranks, circles, names, lengths, heavy imports behind their doors."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 import phoropter
 
 SOURCE = Path(phoropter.__file__).parent
+TESTS = Path(__file__).parent
 RANKS = {
     "core": 0,
     "signals": 1,
@@ -25,70 +28,326 @@ RANKS = {
     "deploy": 4,
     "console": 5,
     "api": 5,
-    "study_parts": 6,
-    "cli": 7,
-    "__main__": 8,
+    "study_parts": 5,
+    "cli": 6,
+    "__main__": 7,
 }
-TORCH_ROOMS = {"models", "training", "deploy"}
-TORCH_FREE = {"models/__init__.py", "models/spec.py", "models/catalog.py", "training/__init__.py", "deploy/__init__.py"}
-TORCH_FREE |= {f"training/candidates/{p.name}" for p in (SOURCE / "training" / "candidates").glob("*.py")}
-TORCH_FREE |= {"training/augmentation/spec.py", "training/augmentation/custom_step.py", "training/trained_on.py"}
-TORCH_ALSO = {f"study/{name}.py" for name in ("worker", "compute", "executors", "records/run_record", "records/study_record")}
+# Inside a room: rooms and modules from the lowest to the highest layer; each may import from lower layers of its room only.
+LAYERS: dict[str, list[set[str]]] = {
+    "core": [{"cpu_count", "durations", "errors", "seeds"}, {"extensions", "files"}, {"spec"}],
+    "signals": [
+        {"clean", "outcomes", "rasterize", "recording"},
+        {"ecg", "readers", "render", "simulate_ecg", "windows"},
+        {"ctg", "simulate_ctg"},
+        {"simulate"},
+    ],
+    "results": [{"metrics"}, {"store"}, {"stats"}],
+    "data": [
+        {"dataset", "time_overlap"},
+        {"images", "source", "splits", "subset"},
+        {"recordings", "sources"},
+        {"in_memory", "leakage"},
+        {"source_table"},
+        {"spec"},
+        {"inspect"},
+    ],
+    "models": [
+        {"alexnet", "spec", "timm_compat", "weights"},
+        {"catalog", "catalog_build", "heads"},
+        {"distilled_vit", "fusion", "pretrained"},
+        {"backbones"},
+        {"bundle_description"},
+        {"classifier"},
+    ],
+    "training": [
+        {"array_cache", "augmentation", "logistic_regression", "malloc"},
+        {"candidates"},
+        {"batches", "trained_on"},
+        {"feature_cache", "loop"},
+        {"distillation", "predict"},
+        {"fit"},
+        {"bagging", "branch_ablation", "frozen"},
+        {"train"},
+        {"estimator"},
+    ],
+    "study": [
+        {"progress", "spec"},
+        {"load", "loggers", "smoke_scale"},
+        {"plan"},
+        {"cost", "records"},
+        {"audit", "compute", "screening"},
+        {"worker"},
+        {"executors"},
+    ],
+    "report": [
+        {"render", "summary"},
+        {"custom_section", "figures", "study_pairing"},
+        {"sections"},
+        {"conclusion"},
+        {"model_card"},
+        {"page"},
+        {"comparison_page", "live"},
+    ],
+    "deploy": [{"inputs"}, {"predict"}],
+}
 
 
-def modules() -> list[Path]:
-    return sorted(p for p in SOURCE.rglob("*.py") if p.name != "__init__.py" or p.parent != SOURCE)
-
-
-def imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
-    """The modules a file imports, those under TYPE_CHECKING left out."""
-    tree = ast.parse(path.read_text())
-    ignored = {
-        id(n)
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
-        for n in ast.walk(block)
+@cache
+def modules() -> dict[str, Path]:
+    """Dotted name without the package → file, packages' own files left out."""
+    return {
+        ".".join(p.relative_to(SOURCE).with_suffix("").parts): p for p in sorted(SOURCE.rglob("*.py")) if p.name != "__init__.py"
     }
-    for node in tree.body if top_level else ast.walk(tree):
-        if id(node) in ignored:
-            continue
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported_names(tree: ast.AST) -> Iterator[str]:
+    """What a tree imports, lazily and for type checking included."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
+            assert node.level == 0, "relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def room(path: Path) -> str:
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+@cache
+def imported_modules(name: str) -> frozenset[str]:
+    """The modules of the package that a module imports."""
+    found = set()
+    for full in imported_names(tree_of(modules()[name])):
+        parts = full.split(".")
+        if parts[0] == "phoropter":
+            found |= {m for m in (".".join(parts[1:]), ".".join(parts[1:-1])) if m in modules()}
+    return frozenset(found)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
-def test_imports_go_to_lower_ranks_only(path: Path) -> None:
-    for name in imports(path):
-        parts = name.split(".")
-        if parts[0] == "phoropter" and len(parts) > 1 and parts[1] in RANKS and parts[1] != room(path):
-            assert RANKS[parts[1]] < RANKS[room(path)], f"{path.relative_to(SOURCE)} imports {name}"
+MODULES = sorted(modules())
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
-def test_torch_stays_behind_its_doors(path: Path) -> None:
-    relative = path.relative_to(SOURCE).as_posix()
-    allowed = (room(path) in TORCH_ROOMS and relative not in TORCH_FREE) or relative in TORCH_ALSO
-    loaded = {n.split(".")[0] for n in imports(path)}
-    assert allowed or "torch" not in loaded, relative
-    assert relative == "models/vision.py" or not loaded & {"torchvision", "timm"}, relative
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_to_lower_ranks_only(name: str) -> None:
+    room = name.split(".")[0]
+    for other in imported_modules(name):
+        there = other.split(".")[0]
+        assert there == room or RANKS[there] < RANKS[room], f"{name} imports {other}"
 
 
-HEAVY = ("scipy", "sklearn", "pandas", "matplotlib", "pyarrow", "wfdb", "pyedflib", "pywt", "rich", "jinja2")
+def layer_of(room: str, name: str) -> int:
+    """The layer of a module's unit: the module itself, or the room inside its room that it stands in."""
+    unit = name.split(".")[1]
+    for number, layer in enumerate(LAYERS[room]):
+        if unit in layer:
+            return number
+    raise AssertionError(f"{name} has no layer; add '{unit}' to LAYERS['{room}']")
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
-def test_heavy_packages_are_imported_where_they_are_used(path: Path) -> None:
-    if path.name == "estimator.py":  # its base class is scikit-learn's; it is itself imported when first used
-        return
-    at_top = {n.split(".")[0] for n in imports(path, top_level=True)}
-    assert not at_top & set(HEAVY), path
+@pytest.mark.parametrize("name", [m for m in MODULES if m.split(".")[0] in LAYERS])
+def test_imports_inside_a_room_go_to_lower_layers_only(name: str) -> None:
+    room, unit = name.split(".")[:2]
+    for other in imported_modules(name):
+        if other.startswith(room + ".") and other.split(".")[1] != unit:
+            assert layer_of(room, other) < layer_of(room, name), f"{name} imports {other}"
+
+
+def test_no_import_circle() -> None:
+    """Strongly connected components of all imports, lazy and type-checking ones included, are single modules (Tarjan 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    circles: list[list[str]] = []
+
+    def visit(v: str) -> None:
+        index[v] = low[v] = len(index)
+        stack.append(v)
+        for w in imported_modules(v):
+            if w not in index:
+                visit(w)
+                low[v] = min(low[v], low[w])
+            elif w in stack:
+                low[v] = min(low[v], index[w])
+        if low[v] == index[v]:
+            component = [stack.pop()]
+            while component[-1] != v:
+                component.append(stack.pop())
+            if len(component) > 1:
+                circles.append(sorted(component))
+
+    for module in MODULES:
+        if module not in index:
+            visit(module)
+    assert circles == []
+
+
+# --- names ---------------------------------------------------------------------------------------------------------------------
+
+# Public functions of one word: each is the field's own word for the thing, or a constructor beside the class-like ones.
+ONE_WORD = {
+    *("KFold", "GroupKFold", "BlockKFold", "LeaveOneGroupOut", "HoldOut", "Predefined", "HeldOutSites", "TestOnly", "FoldsFile"),
+    *("folder", "manifest", "imagenet", "cifar10", "cifar100", "npz", "parquet", "digits", "recordings", "simulate"),
+    *("finetune", "probe", "fuse", "distil"),
+    *("fit", "train", "softmax", "digest"),
+}
+COMMANDS = "cli"  # its functions are the commands and carry their names
+
+
+def public_names(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            yield node.name
+
+
+def test_no_public_name_stands_in_two_modules() -> None:
+    homes = defaultdict(set)
+    for name, path in modules().items():
+        if name.split(".")[0] != COMMANDS:
+            for public in public_names(tree_of(path)):
+                homes[public].add(name)
+    assert {public: where for public, where in homes.items() if len(where) > 1} == {}
+
+
+def test_public_functions_of_one_word_are_those_of_the_list() -> None:
+    found = {
+        node.name
+        for name, path in modules().items()
+        if name.split(".")[0] != COMMANDS
+        for node in tree_of(path).body
+        if isinstance(node, ast.FunctionDef) and "_" not in node.name
+    }
+    assert found <= ONE_WORD, f"give these a name of two words, or argue for a line in ONE_WORD: {sorted(found - ONE_WORD)}"
+    assert found >= ONE_WORD, f"no longer there: {sorted(ONE_WORD - found)}"
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    yield from (n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)))
+
+
+def test_most_functions_have_a_name_of_two_words() -> None:
+    names = [f.name for path in modules().values() for f in functions(tree_of(path)) if not f.name.startswith("__")]
+    assert sum("_" not in name.strip("_") for name in names) < 0.25 * len(names)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_files_functions_and_parameter_lists_stay_short(name: str) -> None:
+    path = modules()[name]
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, "a second idea wants a second file"
+    for f in functions(tree_of(path)):
+        assert (f.end_lineno or 0) - f.lineno < 45, f"{f.name} is longer than 45 lines"
+        parameters = [a.arg for a in (*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs) if a.arg not in ("self", "cls")]
+        assert len(parameters) <= 8, f"{f.name} has {len(parameters)} parameters"
+
+
+@pytest.mark.parametrize("folder", sorted({p.parent for p in modules().values()}), ids=lambda p: p.relative_to(SOURCE).as_posix())
+def test_a_folder_has_at_most_twelve_modules(folder: Path) -> None:
+    assert len([p for p in folder.glob("*.py") if p.name != "__init__.py"]) <= 12
+
+
+# A module without a test of its own name, and whose test covers it.
+COVERED_BY = {
+    "__main__": "test_cli.py",
+    "study_parts": "test_cli.py",
+    "console": "test_cli.py",
+    "core.errors": "test_cli.py",
+    "data.leakage.checks": "data/leakage/test_audit.py",
+    "data.leakage.near_duplicates": "data/leakage/test_audit.py",
+    "data.recordings.bundle_view": "deploy/test_inputs.py",
+    "data.splits.block_kfold": "data/splits/test_protocol.py",
+    "data.splits.spec": "data/splits/test_protocol.py",
+    "data.splits.splitters": "data/splits/test_protocol.py",
+    "models.catalog_build": "models/test_catalog.py",
+    "models.heads": "models/test_fusion.py",
+    "models.pretrained": "models/test_backbones.py",
+    "report.figures.cost": "report/figures/test_comparison.py",
+    "report.figures.predictions": "report/figures/test_comparison.py",
+    "report.model_card": "report/test_parts.py",
+    "report.render.document": "report/test_page.py",
+    "report.render.font_subset": "report/figures/test_comparison.py",
+    "report.render.metric_format": "report/figures/test_comparison.py",
+    "report.render.section": "report/test_page.py",
+    "report.render.svg": "report/figures/test_comparison.py",
+    "report.render.wording": "report/test_conclusion.py",
+    **{  # every table of every section is computed again, every title and file looked for on the page
+        f"report.sections.{name}": "report/test_every_table.py"
+        for name in (
+            *("candidate_values", "order", "candidates.comparisons", "candidates.cost", "candidates.leaderboard"),
+            *("candidates.sweeps", "predictions.calibration", "predictions.classes", "predictions.confusion"),
+            *("predictions.embedding", "predictions.groups", "predictions.mistakes", "study.provenance"),
+            *("training.distillation", "training.fusion", "training.learning_curves", "training.trends"),
+        )
+    },
+    "report.study_pairing": "report/test_comparison_page.py",
+    "report.summary.column_cache": "report/summary/test_collect.py",
+    "report.summary.compare": "report/test_noise.py",
+    "report.summary.majority_class": "report/test_numbers.py",
+    "report.summary.model": "report/summary/test_collect.py",
+    "report.summary.report_input": "report/test_parts.py",
+    "results.metrics.ranking": "results/metrics/test_registry.py",
+    "results.metrics.sufficient_sums": "results/metrics/test_registry.py",
+    "results.stats.bootstrap": "results/stats/test_intervals.py",
+    "results.stats.optimism": "report/test_comparison_page.py",
+    "results.stats.resampling": "results/stats/test_intervals.py",
+    "signals.simulate": "signals/test_simulate_ecg.py",
+    "study.load": "study/test_spec.py",
+    "study.plan": "study/test_compute.py",
+    "study.progress": "study/test_worker.py",
+    "study.records.study_record": "study/test_worker.py",
+    "study.records.thumbnails": "study/test_audit.py",
+    "training.array_cache": "training/test_distillation.py",
+    "training.augmentation.randomness": "training/augmentation/test_pipeline.py",
+    "training.feature_cache": "training/test_fixed_views.py",
+    "training.fit": "training/loop/test_training_loop.py",
+    "training.frozen.batch_schedule": "training/frozen/test_batched_fit.py",
+    "training.frozen.batched_heads": "training/frozen/test_batched_fit.py",
+    "training.frozen.frozen_features": "training/frozen/test_batched_fit.py",
+    "training.malloc": "training/batches/test_gpu_pixels.py",
+    "training.predict": "training/test_bagging.py",
+    "training.train": "training/test_bagging.py",
+    "training.trained_on": "training/test_distillation.py",
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_test_of_a_module_is_found_by_its_name(name: str) -> None:
+    *rooms, module = name.split(".")
+    own = TESTS.joinpath(*rooms) / f"test_{module}.py"
+    if name in COVERED_BY:
+        assert not own.exists(), f"{own.name} exists: take {name} out of COVERED_BY"
+        assert (TESTS / COVERED_BY[name]).exists(), COVERED_BY[name]
+    else:
+        assert own.exists(), f"write {own.relative_to(TESTS)}, or say in COVERED_BY whose test covers {name}"
+
+
+# --- heavy packages ------------------------------------------------------------------------------------------------------------
+
+TORCH_ROOMS = {"models", "training", "deploy"}
+TORCH_FREE = {"models.spec", "models.catalog", "training.candidates", "training.augmentation.spec", "training.trained_on"}
+TORCH_ALSO = {"study.worker", "study.compute", "study.records", "study.executors"}
+HEAVY = {"scipy", "sklearn", "pandas", "matplotlib", "pyarrow", "wfdb", "pyedflib", "pywt", "rich", "jinja2"}
+
+
+def packages(names: Iterator[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_torch_stays_behind_its_doors(name: str) -> None:
+    def listed(names: set[str]) -> bool:
+        return any(name == n or name.startswith(n + ".") for n in names)
+
+    loaded = packages(imported_names(tree_of(modules()[name])))
+    allowed = (name.split(".")[0] in TORCH_ROOMS and not listed(TORCH_FREE)) or listed(TORCH_ALSO)
+    assert allowed or "torch" not in loaded
+    assert name == "models.timm_compat" or not loaded & {"torchvision", "timm"}
+
+
+@pytest.mark.parametrize("name", [m for m in MODULES if m != "training.estimator"])  # whose base class is scikit-learn's
+def test_heavy_packages_are_imported_where_they_are_used(name: str) -> None:
+    top = ast.Module([n for n in tree_of(modules()[name]).body if isinstance(n, (ast.Import, ast.ImportFrom))], [])
+    assert not packages(imported_names(top)) & HEAVY
 
 
 def loaded_after(code: str) -> set[str]:
@@ -99,15 +358,7 @@ def loaded_after(code: str) -> set[str]:
 
 
 def test_a_fresh_import_loads_nothing_heavy() -> None:
-    assert not loaded_after("import phoropter, phoropter.cli") & {
-        "torch",
-        "numpy",
-        "pydantic",
-        "scipy",
-        "sklearn",
-        "pandas",
-        "rich",
-    }
+    assert not loaded_after("import phoropter, phoropter.cli") & (HEAVY | {"torch", "numpy", "pydantic"})
 
 
 def test_planning_loads_no_torch(tmp_path: Path) -> None:
