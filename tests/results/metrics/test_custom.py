@@ -80,7 +80,7 @@ def test_resamples_of_any_function_are_its_values_on_the_rows_drawn() -> None:
     registry.register_metric(MACRO_F1)
     values = draws.compute_replicates("my-f1", p).values
     units = np.unique(groups, return_inverse=True)[1]
-    times = np.concatenate(list(draws.draws.weight_blocks("plain", 25)), axis=1).astype(int)
+    times = np.concatenate(list(draws.draws.weight_blocks("simple", 25)), axis=1).astype(int)
     for column, value in zip(times.T, values, strict=True):
         rows = np.repeat(np.arange(len(labels)), column[units])
         assert value == pytest.approx(macro_f1(labels[rows], p[rows]), abs=1e-12)

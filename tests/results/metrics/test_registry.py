@@ -183,8 +183,8 @@ def test_unknown_metric_offers_the_nearest():
         (np.array([0, 2]), np.full((2, 2), 0.5), "labels run from 0 to 2"),
         (np.array([0, -1]), np.full((2, 2), 0.5), "labels run from -1"),
         (np.array([0.0, 1.0]), np.full((2, 2), 0.5), "not float64"),
-        (np.array([0, 1]), np.array([[2.0, -1.0], [0.5, 0.5]]), "metrics.softmax"),
-        (np.array([0, 1]), np.array([[np.nan, 1.0], [0.5, 0.5]]), "metrics.softmax"),
+        (np.array([0, 1]), np.array([[2.0, -1.0], [0.5, 0.5]]), "through softmax"),
+        (np.array([0, 1]), np.array([[np.nan, 1.0], [0.5, 0.5]]), "through softmax"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(labels, probabilities, sentence):

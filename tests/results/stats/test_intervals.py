@@ -56,7 +56,7 @@ def test_every_resample_is_the_metric_of_the_rows_drawn():
     """The fast sums against scikit-learn on repeated rows, draw by draw."""
     labels, p, groups = some_case()
     draws = Bootstrap(labels, groups, resamples=40)
-    for name, kind in (("macro_f1", "whole"), ("accuracy", "plain")):
+    for name, kind in (("macro_f1", "all-classes"), ("accuracy", "simple")):
         values = draws.compute_replicates(name, p).values
         counts = np.concatenate(list(draws.draws.weight_blocks(kind, 7)), axis=1)
         for b in range(40):
@@ -190,7 +190,7 @@ def test_leaving_one_group_out_draws_the_mean_over_groups():
     each = np.array([registry.compute_metrics(["macro_f1"], labels[groups == g], p[groups == g])["macro_f1"] for g in names])
     draws = Bootstrap(labels, groups, splits=groups, resamples=50)
     values = draws.compute_replicates("macro_f1", p).values
-    counts = np.concatenate(list(draws.draws.weight_blocks("plain", 50)), axis=1)
+    counts = np.concatenate(list(draws.draws.weight_blocks("simple", 50)), axis=1)
     np.testing.assert_allclose(values, each @ counts / len(names), atol=1e-8)
 
 

@@ -1,6 +1,6 @@
-"""On whom: a metric in each group (subject, hospital, camera), the worst group and the worst fifth of them.
+"""A metric by subgroup (subject, hospital, camera): each group, the worst group, and the mean over the worst fifth.
 
-The worst of many groups is bad partly by chance, the more so the smaller it is: show its number of rows beside it.
+The worst of many groups is bad partly by chance, the more so the fewer rows it has: show its number of rows beside it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class GroupScore:
 
 @dataclass(frozen=True)
 class WorstGroups:
-    """groups: worst first, those without a value left out · share_mean: mean of the metric over the worst share of groups ·
-    share_groups: how many groups that share is · left_out: groups where the metric is undefined"""
+    """groups: worst first, without those where the metric is undefined · worst_mean: mean of the metric over the worst share of
+    groups · n_worst: number of groups in that share · n_left_out: groups where the metric is undefined"""
 
     groups: tuple[GroupScore, ...]
     worst_mean: float
@@ -38,24 +38,26 @@ class WorstGroups:
 
 
 def score_by_group(name: str, labels: NDArray[Any], probabilities: NDArray[Any], groups: NDArray[Any]) -> list[GroupScore]:
-    """labels (N,), probabilities (N, C), groups (N,) → one entry a group, by name."""
-    asked, answers = get_metric(name), LabelledProbabilities.from_arrays(labels, probabilities)
-    if len(groups) != len(answers.labels):
-        raise DataError(f"groups has {len(groups)} entries for {len(answers.labels)} labels: it needs one a row")
+    """labels (N,), probabilities (N, C), groups (N,) → one entry per group, sorted by name. Raises DataError for other shapes."""
+    metric, predictions = get_metric(name), LabelledProbabilities.from_arrays(labels, probabilities)
+    if len(groups) != len(predictions.labels):
+        raise DataError(f"groups has {len(groups)} entries for {len(predictions.labels)} labels: it needs one per row")
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     order = np.argsort(member, kind="stable")
     ends = np.cumsum(np.bincount(member, minlength=len(names)))
     parts = [order[begin:end] for begin, end in zip(np.r_[0, ends[:-1]].astype(int), ends, strict=True)]
     return [
         GroupScore(
-            str(group), asked.compute_value(LabelledProbabilities(answers.labels[rows], answers.probabilities[rows])), len(rows)
+            str(group),
+            metric.compute_value(LabelledProbabilities(predictions.labels[rows], predictions.probabilities[rows])),
+            len(rows),
         )
         for group, rows in zip(names, parts, strict=True)
     ]
 
 
 def find_worst_groups(name: str, scores: list[GroupScore], share: float = 0.2) -> WorstGroups:
-    """The scores of `by_group`, worst first, and the mean over the worst `share` of groups, at least one."""
+    """The scores of `score_by_group`, worst first, and the mean over the worst `share` of groups, at least one."""
     sign = 1 if get_metric(name).higher_is_better else -1
     known = sorted((s for s in scores if not np.isnan(s.value)), key=lambda s: (sign * s.value, s.group))
     tail = known[: max(1, ceil(share * len(known) - 1e-9))]

@@ -1,7 +1,7 @@
-"""Whether a probability of 0.8 is right 8 times in 10, and the one number that mends most of it.
+"""Calibration: the bins of the reliability diagram, and temperature scaling (Guo et al. 2017).
 
-The calibration error itself is the metric `ece`; here are its bins, for the curve, and temperature scaling (Guo et al. 2017).
-The temperature is fitted on rows the study did not test on (the inner validation part); fitted on tested rows it flatters.
+The expected calibration error itself is the metric `ece`. The temperature must be fitted on rows that are not tested (the inner
+validation part); fitted on tested rows it makes the calibration look better than it is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.02, 50.0
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """Answers whose confidence is in (low, high]: how many, how confident on average, and the share that was right."""
+    """Predictions whose confidence is in (low, high]: how many, their mean confidence, and the share that is correct."""
 
     low: float
     high: float
@@ -30,23 +30,28 @@ class CalibrationBin:
 
 
 def compute_reliability_bins(labels: NDArray[Any], probabilities: NDArray[Any], bins: int = N_BINS) -> list[CalibrationBin]:
-    """labels (N,), probabilities (N, C) → all `bins`; empty ones have count 0 and NaN means."""
-    answers = LabelledProbabilities.from_arrays(labels, probabilities)
-    confidence = answers.probabilities.max(axis=1, initial=0)
+    """labels (N,), probabilities (N, C) → all bins; empty ones have count 0 and NaN means."""
+    predictions = LabelledProbabilities.from_arrays(labels, probabilities)
+    confidence = predictions.probabilities.max(axis=1, initial=0)
     member = assign_bins(confidence, bins)
     counts = np.bincount(member, minlength=bins)
     sums = [
-        np.bincount(member, w, minlength=bins) for w in (confidence, (answers.labels == answers.predicted_labels).astype(float))
+        np.bincount(member, w, minlength=bins)
+        for w in (confidence, (predictions.labels == predictions.predicted_labels).astype(float))
     ]
-    sure, right = (np.divide(s, counts, out=np.full(bins, np.nan), where=counts > 0) for s in sums)
-    return [CalibrationBin(i / bins, (i + 1) / bins, int(counts[i]), float(sure[i]), float(right[i])) for i in range(bins)]
+    mean_confidence, accuracy = (np.divide(s, counts, out=np.full(bins, np.nan), where=counts > 0) for s in sums)
+    return [
+        CalibrationBin(i / bins, (i + 1) / bins, int(counts[i]), float(mean_confidence[i]), float(accuracy[i]))
+        for i in range(bins)
+    ]
 
 
 def fit_temperature(labels: NDArray[Any], logits: NDArray[Any]) -> float:
-    """The T > 0 by which (N, C) logits are divided for the least mean negative log-likelihood of labels (N,).
+    """The temperature T > 0 that minimises the mean negative log-likelihood of labels (N,) under softmax(logits / T).
 
-    The likelihood is convex in 1/T, so the one minimum is found, within COLDEST and HOTTEST: rows all answered right ask for
-    T = 0, rows no better than chance for infinity. Raises DataError where there are no rows, or logits that are not finite.
+    logits: (N, C). The likelihood is convex in 1/T, so its only minimum is found, between MIN_TEMPERATURE and MAX_TEMPERATURE:
+    rows that are all correct would give T = 0, rows no better than chance infinity.
+    Raises DataError where there are no rows, or logits that are not finite.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
@@ -63,7 +68,7 @@ def fit_temperature(labels: NDArray[Any], logits: NDArray[Any]) -> float:
         coldness = np.exp(-log_t)
         return float(logsumexp(scores * coldness, axis=1).mean() - own * coldness)
 
-    found = minimize_scalar(
+    result = minimize_scalar(
         mean_log_loss, bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)), method="bounded", options={"xatol": 1e-7}
     )
-    return float(np.exp(found.x))
+    return float(np.exp(result.x))

@@ -128,15 +128,15 @@ class _MetricCalls:
 
     metric: Metric
 
-    def value_of_rows(self, answers: LabelledProbabilities) -> float:
+    def value_of_rows(self, predictions: LabelledProbabilities) -> float:
         """The value of all rows. Raises DataError for anything but a number inside the range, and where the function fails."""
         name = self.metric.name
         try:
-            value = self.metric.compute(answers.labels, answers.probabilities)
+            value = self.metric.compute(predictions.labels, predictions.probabilities)
             number = float(value)
         except Exception as error:
             raise DataError(
-                f"the metric '{name}' failed on {len(answers.labels)} rows: {type(error).__name__}: {error}"
+                f"the metric '{name}' failed on {len(predictions.labels)} rows: {type(error).__name__}: {error}"
             ) from error
         low, high = self.metric.range
         if not np.isnan(number) and not low <= number <= high:
@@ -145,20 +145,22 @@ class _MetricCalls:
 
     def value_from_rows(self, weights: Floats, layout: Layout) -> Floats:
         """(N, B) whole numbers of times that each row was drawn → (B,) values; NaN where the function fails on a resample."""
-        (answers,) = layout
+        (predictions,) = layout
         out = np.full(weights.shape[1], np.nan)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a resample without a class is expected; the value of all rows warns as it likes
             for column in np.flatnonzero(weights.any(axis=0)):
                 rows = np.repeat(np.arange(len(weights)), np.rint(weights[:, column]).astype(np.int64))
-                out[column] = self._call_on_rows(answers, rows)
+                out[column] = self._call_on_rows(predictions, rows)
         return out
 
-    def mean_sums(self, answers: LabelledProbabilities) -> MetricSums:
+    def mean_sums(self, predictions: LabelledProbabilities) -> MetricSums:
         """One call a row. Raises DataError where their mean is not the value of all rows."""
-        rows = range(len(answers.labels))
-        values = np.array([float(self.metric.compute(answers.labels[i : i + 1], answers.probabilities[i : i + 1])) for i in rows])
-        total = self.value_of_rows(answers)
+        rows = range(len(predictions.labels))
+        values = np.array(
+            [float(self.metric.compute(predictions.labels[i : i + 1], predictions.probabilities[i : i + 1])) for i in rows]
+        )
+        total = self.value_of_rows(predictions)
         if not np.isclose(values.mean(), total, rtol=MEAN_TOLERANCE, atol=MEAN_TOLERANCE):
             raise DataError(
                 f"the metric '{self.metric.name}' is {total:g}, and the mean over its rows is {values.mean():g}: "
@@ -166,7 +168,7 @@ class _MetricCalls:
             )
         return sufficient_sums.sums_for_mean(values)
 
-    def unit_influences(self, answers: LabelledProbabilities, units: Ints, count: int) -> Floats:
+    def unit_influences(self, predictions: LabelledProbabilities, units: Ints, count: int) -> Floats:
         """(U,) jackknife derivatives by the weights of the units; NaN where the value without a unit is undefined.
 
         A mean over rows loses Σ(x - mean) / (N - n) without a unit of n rows, and its derivative is Σ(x - mean) / N: hence the
@@ -179,26 +181,26 @@ class _MetricCalls:
             block_of = named_generator(0, "metric blocks").permutation(block_of)
         block_rows = np.argsort(block_of[position], kind="stable")
         sizes = np.bincount(block_of[position], minlength=n_blocks)
-        total, n = self.value_of_rows(answers), len(units)
+        total, n = self.value_of_rows(predictions), len(units)
         effects = np.zeros(n_blocks)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for block, (end, size) in enumerate(zip(np.cumsum(sizes), sizes, strict=True)):
                 kept = np.delete(np.arange(n), block_rows[end - size : end])
-                effects[block] = (total - self._call_on_rows(answers, kept)) * len(kept) / n if len(kept) else np.nan
+                effects[block] = (total - self._call_on_rows(predictions, kept)) * len(kept) / n if len(kept) else np.nan
         slopes = np.zeros(count)
         shares = (effects / np.sqrt(np.bincount(block_of, minlength=n_blocks)))[block_of]
         slopes[members] = shares - shares.mean()  # weighting all units alike changes nothing
         return slopes
 
-    def _call_on_rows(self, answers: LabelledProbabilities, rows: Ints) -> float:
+    def _call_on_rows(self, predictions: LabelledProbabilities, rows: Ints) -> float:
         try:
-            return float(self.metric.compute(answers.labels[rows], answers.probabilities[rows]))
+            return float(self.metric.compute(predictions.labels[rows], predictions.probabilities[rows]))
         except (ValueError, ZeroDivisionError, IndexError):  # undefined on these rows; on all rows it raises
             return float("nan")
 
 
-def _row_sums(answers: LabelledProbabilities) -> MetricSums:
+def _row_sums(predictions: LabelledProbabilities) -> MetricSums:
     """The rows themselves as N sums: weighted, they say how often each row was drawn."""
-    n = len(answers.labels)
-    return MetricSums(np.arange(n), np.arange(n), np.ones(n), n, (answers,))
+    n = len(predictions.labels)
+    return MetricSums(np.arange(n), np.arange(n), np.ones(n), n, (predictions,))

@@ -50,11 +50,11 @@ class MetricRecord:
     max_exact_rows: int | None = None
     unavailable: str = ""
 
-    def compute_value(self, answers: LabelledProbabilities) -> float:
+    def compute_value(self, predictions: LabelledProbabilities) -> float:
         """The value, NaN where it is undefined."""
-        if self.undefined_reason(answers):
+        if self.undefined_reason(predictions):
             return float("nan")
-        return self.direct_value(answers) if self.direct_value else self.compute_from_sums(self.compute_sums(answers))
+        return self.direct_value(predictions) if self.direct_value else self.compute_from_sums(self.compute_sums(predictions))
 
     def compute_from_sums(self, added: MetricSums) -> float:
         """The value of all rows."""
@@ -66,11 +66,11 @@ class MetricRecord:
             return self.analytic_gradient(added.total_column(), added.layout)
         return sufficient_sums.numeric_gradient(self.value_from_sums, added.total_column(), added.layout)
 
-    def compute_unit_gradient(self, answers: LabelledProbabilities, units: Ints, count: int) -> tuple[float, Floats]:
+    def compute_unit_gradient(self, predictions: LabelledProbabilities, units: Ints, count: int) -> tuple[float, Floats]:
         """(value, (U,) derivatives by the weights of the units). units: (N,) the unit of each row, 0..U-1."""
         if self.unit_influences:
-            return self.compute_value(answers), self.unit_influences(answers, units, count)
-        sums = self.compute_sums(answers)
+            return self.compute_value(predictions), self.unit_influences(predictions, units, count)
+        sums = self.compute_sums(predictions)
         return self.compute_from_sums(sums), sums.unit_gradient(self.compute_gradient(sums), units, count)
 
     @property
@@ -82,15 +82,15 @@ class MetricRecord:
         """The value of a predictor without information on these labels (N,); None where it is not known."""
         return float(self.chance(labels)) if callable(self.chance) else self.chance
 
-    def undefined_reason(self, answers: LabelledProbabilities) -> str:
+    def undefined_reason(self, predictions: LabelledProbabilities) -> str:
         """Why the metric has no value for these labels, or an empty string."""
         if self.unavailable:
             return self.unavailable
-        if not len(answers.labels):
+        if not len(predictions.labels):
             return "there are no predictions"
-        if "ranks" in self.needs and (answers.support == 0).any():
-            absent = int(np.flatnonzero(answers.support == 0)[0])
+        if "ranks" in self.needs and (predictions.support == 0).any():
+            absent = int(np.flatnonzero(predictions.support == 0)[0])
             return f"{self.title} needs every class among the labels; class {absent} is not among them"
-        if self.compute_sums is sufficient_sums.top_k_sums and answers.n_classes <= sufficient_sums.TOP_K:
-            return f"with {answers.n_classes} classes every answer is among the first {sufficient_sums.TOP_K}"
+        if self.compute_sums is sufficient_sums.top_k_sums and predictions.n_classes <= sufficient_sums.TOP_K:
+            return f"with {predictions.n_classes} classes every answer is among the first {sufficient_sums.TOP_K}"
         return ""

@@ -1,7 +1,7 @@
-"""Metrics of order: ROC-AUC and average precision as functions of sums (see results/sums.py), and what DeLong's test needs.
+"""Rank-based metrics: ROC-AUC and average precision as functions of sums (sufficient_sums.py), and placements for DeLong's test.
 
-Rows are sorted once by score. Scores between which nothing happens share a slot: the value does not change, and a good
-classifier needs few slots, so that resampling it is cheap.
+Rows are sorted once by score. Neighbouring scores that the value does not depend on share a slot: a good classifier then has few
+slots, and resampling it is cheap.
 
 Letters: N rows · L distinct scores · S slots · B resamples.
 """
@@ -52,31 +52,31 @@ class Ranking:
         return below[self.level][back][truth], above[self.level][back][~truth]
 
 
-def rank_classes(answers: LabelledProbabilities) -> list[Ranking]:
-    """Of two classes the second against the first; of more, each against the rest."""
-    asked = [1] if answers.n_classes == 2 else range(answers.n_classes)
-    return [Ranking.from_scores(answers.labels == c, answers.probabilities[:, c]) for c in asked]
+def rank_classes(predictions: LabelledProbabilities) -> list[Ranking]:
+    """One ranking for two classes (the second against the first); for more, each class against the rest."""
+    classes = [1] if predictions.n_classes == 2 else range(predictions.n_classes)
+    return [Ranking.from_scores(predictions.labels == c, predictions.probabilities[:, c]) for c in classes]
 
 
-def roc_auc_sums(answers: LabelledProbabilities) -> MetricSums:
-    """Per ranking S slots of positives, then S of negatives, ascending; neighbours with rows of one kind alone share a slot."""
+def roc_auc_sums(predictions: LabelledProbabilities) -> MetricSums:
+    """Per ranking S slots of positives, then S of negatives, ascending; neighbouring scores of one class only share a slot."""
 
     def assign_slots(r: Ranking) -> Ints:
         kind = np.where(r.negatives == 0, 1, np.where(r.positives == 0, 2, 3))
         changes = np.diff(kind, prepend=kind[:1]) != 0
         return np.cumsum(changes | ((kind == 3) & (np.arange(len(kind)) > 0)), dtype=np.int64)
 
-    return _build_slot_sums(answers, assign_slots)
+    return _build_slot_sums(predictions, assign_slots)
 
 
-def average_precision_sums(answers: LabelledProbabilities) -> MetricSums:
-    """As `roc_slots`; negatives fall to the next lower score that has positives, where precision is next read."""
-    return _build_slot_sums(answers, lambda r: np.cumsum(r.positives > 0, dtype=np.int64))
+def average_precision_sums(predictions: LabelledProbabilities) -> MetricSums:
+    """As `roc_auc_sums`; negatives go to the next lower score that has positives, where precision is next evaluated."""
+    return _build_slot_sums(predictions, lambda r: np.cumsum(r.positives > 0, dtype=np.int64))
 
 
-def _build_slot_sums(answers: LabelledProbabilities, slots: Callable[[Ranking], Ints]) -> MetricSums:
+def _build_slot_sums(predictions: LabelledProbabilities, slots: Callable[[Ranking], Ints]) -> MetricSums:
     index, rows, layout, start = [], [], [], 0
-    for ranking in rank_classes(answers):
+    for ranking in rank_classes(predictions):
         slot_of = slots(ranking)
         size = int(slot_of[-1]) + 1
         index.append(start + slot_of[ranking.level] + np.where(ranking.positive, 0, size))
@@ -87,7 +87,7 @@ def _build_slot_sums(answers: LabelledProbabilities, slots: Callable[[Ranking], 
 
 
 def roc_auc_from_sums(sums: Floats, layout: Layout) -> Floats:
-    """Mann–Whitney: the share of (positive, negative) pairs in the right order, ties for half; mean over the rankings."""
+    """Mann–Whitney: the share of (positive, negative) pairs in the right order, ties counted half; mean over the rankings."""
 
     def ranking_auc(positives: Floats, negatives: Floats) -> Floats:
         below = np.cumsum(negatives, axis=0) - negatives / 2
@@ -97,13 +97,13 @@ def roc_auc_from_sums(sums: Floats, layout: Layout) -> Floats:
 
 
 def mean_auc_of_rankings(ranked: list[Ranking]) -> float:
-    """`roc_auc` of rankings that are at hand: each level its own slot."""
+    """ROC-AUC of rankings that are already made, each level in a slot of its own."""
     slots = np.concatenate([np.concatenate([r.positives, r.negatives]) for r in ranked]).astype(np.float64)
     return float(roc_auc_from_sums(slots[:, None], tuple(len(r.positives) for r in ranked))[0])
 
 
 def roc_auc_gradient(sums: Floats, layout: Layout) -> Floats:
-    """(M, 1) sums → (M,) derivatives of `roc_auc`."""
+    """(M, 1) sums → (M,) derivatives of ROC-AUC."""
     out = []
     for p, n in _split_rankings(sums[:, 0], layout):
         m, k = p.sum(), n.sum()
@@ -125,14 +125,14 @@ def average_precision_from_sums(sums: Floats, layout: Layout) -> Floats:
 
 
 def average_precision_gradient(sums: Floats, layout: Layout) -> Floats:
-    """(M, 1) sums → (M,) derivatives of `average_precision`: a row moves every precision read at or below its score."""
+    """(M, 1) sums → (M,) derivatives of average precision: a row changes every precision at or below its score."""
     out = []
     for p, n in _split_rankings(sums[:, 0], layout):
         down = p[::-1]
         found, wrong, m = np.cumsum(down), np.cumsum(n[::-1]), p.sum()
-        asked = found + wrong
-        precisions = safe_divide(found, asked, 0.0)
-        by_found, by_wrong = safe_divide(down * wrong, asked**2, 0.0), safe_divide(-down * found, asked**2, 0.0)
+        ranked = found + wrong
+        precisions = safe_divide(found, ranked, 0.0)
+        by_found, by_wrong = safe_divide(down * wrong, ranked**2, 0.0), safe_divide(-down * found, ranked**2, 0.0)
         later_found, later_wrong = np.cumsum(by_found[::-1]), np.cumsum(by_wrong[::-1])  # ascending again
         area = (down * precisions).sum() / m
         out += [(precisions[::-1] - area + later_found) / m, later_wrong / m]

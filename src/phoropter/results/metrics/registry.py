@@ -1,4 +1,4 @@
-"""(labels, probabilities) → numbers. A new metric needs no new run: everything is recomputed from the stored predictions.
+"""The metrics: (labels, probabilities) → numbers. Reports recompute them from stored predictions, so a new one needs no new run.
 
     >>> import numpy as np
     >>> compute_metrics(["accuracy", "macro_f1"], np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]))
@@ -8,7 +8,7 @@ Values and conventions are scikit-learn's (zero where precision, recall or F1 di
 occur), with three exceptions, each NaN (`undefined_reason` says why) where scikit-learn warns and returns a number: top-5
 with five classes or fewer, average precision where a class is absent, and any metric of no rows.
 
-Left out: thresholds other than the likeliest class, and one-vs-one AUC; nothing in the reports reads them.
+Left out: thresholds other than the most likely class, and one-vs-one AUC; no report uses them.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProb
 
 @dataclass(frozen=True, eq=False)
 class PerClassMetrics:
-    """(C,) arrays, one entry a class; 0 where a share has no rows.
+    """(C,) arrays, one entry per class; 0 where a share has no rows.
 
-    accuracy is that of the question «this class or not», true negatives included; recall is the share of the class found.
+    accuracy: of the class against the rest, true negatives included · recall: the share of the class that is found
     """
 
     precision: Floats
@@ -92,11 +92,13 @@ def check_metrics(metrics: Iterable[str | Metric], n_classes: int) -> None:
     labels = np.tile(np.arange(n_classes), 3)
     favoured = np.where(np.arange(len(labels)) < 2 * n_classes, labels, 0)  # some right, some wrong
     probabilities = softmax(np.eye(n_classes)[favoured] * np.linspace(1, 2, len(labels))[:, None])
-    answers = LabelledProbabilities.from_arrays(labels, probabilities)
+    predictions = LabelledProbabilities.from_arrays(labels, probabilities)
     for metric in metrics:
         if isinstance(metric, Metric):
             record = get_metric(metric)
-            record.compute_from_sums(record.compute_sums(answers)) if metric.mean_over_rows else record.compute_value(answers)
+            record.compute_from_sums(record.compute_sums(predictions)) if metric.mean_over_rows else record.compute_value(
+                predictions
+            )
 
 
 def metric_names(metrics: Iterable[Any]) -> list[str]:
@@ -112,39 +114,39 @@ def compute_metrics(names: Iterable[str | Metric], labels: NDArray[Any], probabi
     return compute_metrics_checked(names, LabelledProbabilities.from_arrays(labels, probabilities))
 
 
-def compute_metrics_checked(names: Iterable[str | Metric], answers: LabelledProbabilities) -> dict[str, float]:
+def compute_metrics_checked(names: Iterable[str | Metric], predictions: LabelledProbabilities) -> dict[str, float]:
     """The same for arrays already checked; sums that several metrics share are computed once."""
     shared: dict[Callable[[LabelledProbabilities], MetricSums], MetricSums] = {}
     values = {}
     for metric in map(get_metric, names):
-        if metric.direct_value or metric.undefined_reason(answers):
-            values[metric.name] = metric.compute_value(answers)
+        if metric.direct_value or metric.undefined_reason(predictions):
+            values[metric.name] = metric.compute_value(predictions)
             continue
         if metric.compute_sums not in shared:
-            shared[metric.compute_sums] = metric.compute_sums(answers)
+            shared[metric.compute_sums] = metric.compute_sums(predictions)
         values[metric.name] = metric.compute_from_sums(shared[metric.compute_sums])
     return values
 
 
 def compute_per_class(labels: NDArray[Any], probabilities: NDArray[Any]) -> PerClassMetrics:
     """Precision, recall, F1, accuracy and support of each class."""
-    answers = LabelledProbabilities.from_arrays(labels, probabilities)
-    right, actual, predicted = sufficient_sums.class_count_sums(answers).total_column()[:, 0].reshape(3, -1)
-    n = max(len(answers.labels), 1)
+    predictions = LabelledProbabilities.from_arrays(labels, probabilities)
+    right, actual, predicted = sufficient_sums.class_count_sums(predictions).total_column()[:, 0].reshape(3, -1)
+    n = max(len(predictions.labels), 1)
     return PerClassMetrics(
         sufficient_sums.precision_per_class(right, actual, predicted),
         sufficient_sums.recall_per_class(right, actual, predicted),
         sufficient_sums.f1_per_class(right, actual, predicted),
         (n - actual - predicted + 2 * right) / n,
-        answers.support,
+        predictions.support,
     )
 
 
 def compute_confusion_matrix(labels: NDArray[Any], probabilities: NDArray[Any]) -> Ints:
-    """(C, C) counts: row the true class, column the likeliest."""
-    answers = LabelledProbabilities.from_arrays(labels, probabilities)
-    c = answers.n_classes
-    return np.bincount(answers.labels * c + answers.predicted_labels, minlength=c * c).reshape(c, c)
+    """(C, C) counts: rows are true classes, columns predicted ones."""
+    predictions = LabelledProbabilities.from_arrays(labels, probabilities)
+    c = predictions.n_classes
+    return np.bincount(predictions.labels * c + predictions.predicted_labels, minlength=c * c).reshape(c, c)
 
 
 def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:

@@ -1,13 +1,13 @@
-"""Every metric as a function of sums over rows, so that one definition serves a run, a resample and a permutation.
+"""Sufficient sums: every metric is a function of sums over rows, so one definition serves runs, resamples and permutations.
 
-A row (one held-out prediction) adds a value to a few sums: its class to the counts, its loss to a total, its score to a slot
-of a ranking (results/rankings.py). A metric is a function of those sums. Weighting the rows, which is all a bootstrap does,
-weights the sums: 2,000 resamples are one sparse product instead of 2,000 calls.
+A row (one held-out prediction) adds to a few sums: its class to the counts, its loss to a total, its score to a slot of a ranking
+(ranking.py). A bootstrap only weights rows, and weighting rows weights the sums: 2,000 resamples are one sparse product
+instead of 2,000 calls.
 
 Letters: N rows · C classes · M sums · U units · B resamples.
 
-Left out: the full C×C counts of a resample. Every metric here needs only the diagonal and the two margins, and 1,000 classes
-would make 16 GB of the rest.
+Left out: the full C×C counts of a resample. Every metric here needs only the diagonal and the two margins; for 1,000 classes the
+rest would take 16 GB.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SumsFunction = Callable[[Floats, Layout], Floats]  # (M, B) → (B,)
 
 @dataclass(frozen=True, eq=False)
 class LabelledProbabilities:
-    """Checked labels (N,) int64 in 0..C-1 and probabilities (N, C) float64, and what several metrics derive from them."""
+    """Validated labels (N,) int64 in 0..C-1 and probabilities (N, C) float64, with columns that several metrics derive."""
 
     labels: Ints
     probabilities: Floats
@@ -52,7 +52,7 @@ class LabelledProbabilities:
         if truth.size and not 0 <= truth.min() <= truth.max() < values.shape[1]:
             raise DataError(f"labels run from {truth.min()} to {truth.max()}, but there are {values.shape[1]} columns of classes")
         if truth.size and not (values.min() >= 0 and np.abs(values.sum(axis=1) - 1).max() < 1e-3):
-            raise DataError("each row of probabilities must be at least 0 and add up to 1: pass logits through metrics.softmax")
+            raise DataError("each row of probabilities must be at least 0 and add up to 1: pass logits through softmax first")
         return cls(truth.astype(np.int64, copy=False), values)
 
     @property
@@ -61,12 +61,12 @@ class LabelledProbabilities:
 
     @cached_property
     def predicted_labels(self) -> Ints:
-        """(N,) the likeliest class; of equals the first."""
+        """(N,) the most likely class; of equal ones the first."""
         return np.asarray(self.probabilities.argmax(axis=1))
 
     @cached_property
     def label_probabilities(self) -> Floats:
-        """(N,) the probability given to the true class."""
+        """(N,) the probability of the true class."""
         return self.probabilities[np.arange(len(self.labels)), self.labels]
 
     @cached_property
@@ -106,46 +106,46 @@ class MetricSums:
 # What rows add
 
 
-def class_count_sums(answers: LabelledProbabilities) -> MetricSums:
+def class_count_sums(predictions: LabelledProbabilities) -> MetricSums:
     """3C sums: rows of each class answered correctly · truly of it · predicted as it."""
-    n, c = len(answers.labels), answers.n_classes
-    right = np.flatnonzero(answers.labels == answers.predicted_labels)
-    index = np.concatenate([answers.labels[right], c + answers.labels, 2 * c + answers.predicted_labels])
+    n, c = len(predictions.labels), predictions.n_classes
+    right = np.flatnonzero(predictions.labels == predictions.predicted_labels)
+    index = np.concatenate([predictions.labels[right], c + predictions.labels, 2 * c + predictions.predicted_labels])
     rows = np.concatenate([right, np.arange(n), np.arange(n)])
     return MetricSums(index, rows, np.ones(len(rows)), 3 * c, (c,))
 
 
-def top_k_sums(answers: LabelledProbabilities) -> MetricSums:
-    """Whether the label is among the TOP likeliest; among equals the first columns count as likelier, as for `predicted`."""
-    p, own = answers.probabilities, answers.label_probabilities[:, None]
-    earlier = np.arange(answers.n_classes)[None, :] < answers.labels[:, None]
+def top_k_sums(predictions: LabelledProbabilities) -> MetricSums:
+    """Whether the label is among the TOP_K most likely classes; of equal probabilities the first columns count as higher."""
+    p, own = predictions.probabilities, predictions.label_probabilities[:, None]
+    earlier = np.arange(predictions.n_classes)[None, :] < predictions.labels[:, None]
     ahead = (p > own).sum(axis=1) + ((p == own) & earlier).sum(axis=1)
     return sums_for_mean((ahead < TOP_K).astype(np.float64))
 
 
-def log_loss_sums(answers: LabelledProbabilities) -> MetricSums:
+def log_loss_sums(predictions: LabelledProbabilities) -> MetricSums:
     """Negative log of the label's probability, clipped as scikit-learn clips it."""
     eps = np.finfo(np.float64).eps
-    return sums_for_mean(-np.log(np.clip(answers.label_probabilities, eps, 1 - eps)))
+    return sums_for_mean(-np.log(np.clip(predictions.label_probabilities, eps, 1 - eps)))
 
 
-def brier_sums(answers: LabelledProbabilities) -> MetricSums:
-    """Brier 1950, summed over classes; of two classes the half, so that both common definitions are met as scikit-learn does."""
-    whole = np.square(answers.probabilities).sum(axis=1) - 2 * answers.label_probabilities + 1
-    return sums_for_mean(whole / 2 if answers.n_classes == 2 else whole)
+def brier_sums(predictions: LabelledProbabilities) -> MetricSums:
+    """Brier 1950, summed over classes; half of it for two classes, as in scikit-learn."""
+    score = np.square(predictions.probabilities).sum(axis=1) - 2 * predictions.label_probabilities + 1
+    return sums_for_mean(score / 2 if predictions.n_classes == 2 else score)
 
 
-def calibration_sums(answers: LabelledProbabilities) -> MetricSums:
-    """BINS sums of (confidence - hit), then the weight of all rows."""
-    n = len(answers.labels)
-    confidence = answers.probabilities.max(axis=1, initial=0)
-    gap = confidence - (answers.labels == answers.predicted_labels)
+def calibration_sums(predictions: LabelledProbabilities) -> MetricSums:
+    """N_BINS sums of (confidence - correct), then the weight of all rows."""
+    n = len(predictions.labels)
+    confidence = predictions.probabilities.max(axis=1, initial=0)
+    gap = confidence - (predictions.labels == predictions.predicted_labels)
     index = np.concatenate([assign_bins(confidence, N_BINS), np.full(n, N_BINS)])
     return MetricSums(index, np.tile(np.arange(n), 2), np.concatenate([gap, np.ones(n)]), N_BINS + 1, ())
 
 
 def assign_bins(confidence: Floats, bins: int) -> Ints:
-    """(N,) which of `bins` equal widths (low, high] a confidence falls in; 0 belongs to the first."""
+    """(N,) the number of the equal-width bin (low, high] of each confidence; 0 belongs to the first."""
     return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 

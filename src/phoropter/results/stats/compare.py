@@ -1,4 +1,4 @@
-"""Intervals and paired tests that know folds overlap and windows share subjects: which test where, and what may be concluded.
+"""Comparison of candidates: which paired test fits the protocol, and what may be concluded from it.
 
     folds, repeated or not           corrected resampled t over the splits
     one group a split                Wilcoxon signed-rank over the groups, bootstrap interval of their mean difference
@@ -8,10 +8,8 @@
       cases, one run                 accuracy: exact McNemar · AUC of two classes: DeLong · else as the line above
     the same with over 500 units     paired z from the units' influences, DeLong's idea for every metric
 
-A candidate is ahead only where its adjusted p and its interval agree, and two are practically the same only where the whole
-interval lies within a margin that was given beforehand; everything else cannot be told.
-
-The parts are importable from here: `interval`, `Bootstrap`, `corrected_t`, `friedman`, `reliability`, `worst` and the rest.
+A candidate is `ahead` only where its adjusted p and its interval agree. Two are `practically the same` only where the complete
+interval lies within a margin that was set beforehand. Every other verdict is `cannot tell`.
 """
 
 from __future__ import annotations
@@ -44,11 +42,11 @@ from phoropter.results.stats.paired_tests import (
 from phoropter.results.stats.permutation import unit_swap_test
 from phoropter.results.store import Predictions
 
-MIN_CONSTANT_SPLITS = 5  # splits that must agree to the last digit before t = ∞ is believed; scores of small folds are coarse
+MIN_CONSTANT_SPLITS = 5  # splits that must agree to the last digit before t = ∞ is accepted; scores of small folds are coarse
 NORMAL_LAW_UNITS = 500  # above, the normal law serves as well as permutations and resamples
 
 Verdict = Literal["ahead", "behind", "cannot tell", "practically the same"]
-SplitKey = tuple[Hashable, int]  # what names the test rows, and the seed of the run: equal names were tested on equal rows
+SplitKey = tuple[Hashable, int]  # a name of the test rows and the seed of the run; equal names mean equal rows
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Design:
 
     kind: `folds` share training rows · `groups` are one left-out group each · `one test set` is the same rows for every run
     test_to_train: rows tested / rows trained on, for folds: 1/(k-1) from the full split, not from an under-sampled training part
-    margin: the difference of the metric (0.01 of accuracy is a point) that does not matter, where one was named beforehand
+    margin: a difference of the metric that does not matter (0.01 of accuracy is one point), where one was set beforehand
     """
 
     kind: Literal["folds", "groups", "one test set"]
@@ -69,7 +67,7 @@ class Design:
 
 @dataclass(frozen=True, eq=False)
 class CandidateScores:
-    """One candidate's results. predictions are needed for one test set only, and may be a mapping that reads when asked."""
+    """One candidate's results. predictions are needed for `one test set` only, and may be a mapping that reads lazily."""
 
     name: str
     scores: Mapping[SplitKey, float]
@@ -80,10 +78,13 @@ class CandidateScores:
 class Comparison:
     """a against b by one metric.
 
-    difference, low, high: a - b and its interval, in the metric's own unit · p, p_adjusted: alone, and after Holm for the family
-    n_units: what the test takes for independent (splits, groups or samples) · effect, effect_kind: see PairedTest
-    detectable: the true difference this protocol would have found 8 times in 10
-    left_out: splits and seeds where not both have a defined score · verdict: of a · note: why nothing can be told
+    difference, low, high: a - b and its interval, in the unit of the metric
+    p, p_adjusted:  before and after Holm's correction for the family
+    n_units:        the splits, groups or samples that the test treats as independent
+    effect, effect_kind: see PairedTest
+    detectable:     the true difference that this protocol detects with a power of 80 %
+    n_left_out:     splits and seeds where not both have a defined score
+    verdict:        about a · note: why there is no result
     """
 
     a: str
@@ -105,7 +106,7 @@ class Comparison:
 
 
 def compare_pair(a: CandidateScores, b: CandidateScores, name: str, design: Design) -> Comparison:
-    """One pair, on its own. Raises SpecError for an unknown metric."""
+    """One pair, without correction for a family. Raises SpecError for an unknown metric."""
     get_metric(name)
     found = _run_comparison(a, b, name, design)
     return _assign_verdict(found, found.p, design)
@@ -116,7 +117,7 @@ def compare_all_pairs(
 ) -> list[Comparison]:
     """Every pair, or the named ones, as one family.
 
-    Pairs picked after a look at the scores (the leader against each) are no smaller a family: then ask for all and show a few.
+    Pairs selected by their scores (the leader against each) belong to the family of all pairs: compute all and show a few.
     Raises SpecError for an unknown metric or name.
     """
     get_metric(name)
@@ -124,17 +125,17 @@ def compare_all_pairs(
     known = {t.name: t for t in given}
     if len(known) < len(given):
         raise SpecError(f"{len(given)} candidates share {len(known)} names: to compare them, give each its own")
-    asked = list(combinations(known, 2) if pairs is None else pairs)
-    for word in (w for pair in asked for w in pair):
+    requested = list(combinations(known, 2) if pairs is None else pairs)
+    for word in (w for pair in requested for w in pair):
         if word not in known:
             raise SpecError(f"there is no candidate '{word}' among the {len(known)} compared{did_you_mean(word, known)}")
-    found = [_run_comparison(known[a], known[b], name, design) for a, b in asked]
+    found = [_run_comparison(known[a], known[b], name, design) for a, b in requested]
     adjusted = adjust_holm([c.p for c in found])
     return [_assign_verdict(c, float(p), design) for c, p in zip(found, adjusted, strict=True)]
 
 
 def ensemble_predictions(members: Iterable[Predictions]) -> Predictions:
-    """The mean probability of several runs of the same rows (those all have), as logits: one answer sheet for a test set."""
+    """The mean probabilities of several runs over the rows that all have, as logits."""
     each = list(members)
     ids = each[0].ids
     for other in each[1:]:
@@ -182,7 +183,7 @@ def _run_comparison(a: CandidateScores, b: CandidateScores, name: str, design: D
 
 
 def _assign_verdict(found: Comparison, p: float, design: Design) -> Comparison:
-    """The verdict, never stronger than p and interval together."""
+    """The comparison with its verdict, for which p and interval must agree."""
     verdict: Verdict = "cannot tell"
     if design.margin is not None and is_equivalent(found.low, found.high, design.margin):
         verdict = "practically the same"
@@ -192,7 +193,7 @@ def _assign_verdict(found: Comparison, p: float, design: Design) -> Comparison:
 
 
 def _differences_by_split(a: CandidateScores, b: CandidateScores, common: list[SplitKey]) -> Floats:
-    """One difference a split: runs that differ in the seed alone are averaged, for they are no new test rows."""
+    """One difference per split. Runs that differ only in the seed are averaged, because they have the same test rows."""
     each: dict[Hashable, list[float]] = {}
     for key in common:
         each.setdefault(key[0], []).append(a.scores[key] - b.scores[key])

@@ -1,6 +1,6 @@
-"""How sure a number is: the bootstrap in one call, and Wilson's closed form for a share of correct answers.
+"""Confidence intervals in one call: bootstrap, paired bootstrap, and Wilson's closed form for a proportion.
 
-For many candidates over the same rows make one `Bootstrap` (results/bootstrap.py) and ask it for each: the draws are shared.
+For many candidates over the same rows, make one `Bootstrap` (bootstrap.py) and use it for each: the draws are shared.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def paired_bootstrap_interval(
     resamples: int = RESAMPLES,
     level: float = 0.95,
 ) -> ConfidenceInterval:
-    """The same of the difference a - b, both (N, C) over the same rows and in the same resamples."""
+    """The interval of the difference a - b, both (N, C) probabilities of the same rows, over the same resamples."""
     draws = Bootstrap(labels, groups, seed=seed, resamples=resamples)
     return draws.compute_replicates(name, a).paired_difference(draws.compute_replicates(name, b)).percentile_interval(level)
 
 
 def wilson_interval(successes: int, trials: int, level: float = 0.95) -> ConfidenceInterval:
-    """Wilson 1927, of a share of independent trials."""
+    """Wilson's interval (1927) of a proportion of independent trials."""
     from scipy.special import ndtri
 
     if not 0 <= successes <= trials:

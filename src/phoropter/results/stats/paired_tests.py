@@ -1,16 +1,16 @@
-"""Paired tests of two candidates that know what they may assume, each with its difference, interval and effect beside p.
+"""Paired tests of two candidates, each with its difference, interval and effect size besides p.
 
-    corrected_t     scores of folds whose training sets overlap (Nadeau & Bengio 2003)
-    wilcoxon        one value per independent group: leave-one-subject-out
-    delong          two AUCs on the same independent cases
-    mcnemar         two accuracies on the same independent cases
-    paired_z        any metric over many independent units
+    corrected_resampled_ttest  scores of folds whose training sets overlap (Nadeau & Bengio 2003)
+    wilcoxon_signed_rank       one value per independent group: leave-one-subject-out
+    delong_test                two AUCs on the same independent cases
+    mcnemar_test               two accuracies on the same independent cases
+    paired_z_test              any metric over many independent units
 
-Permutation tests are in results/permutations.py. No test refuses: where there is nothing to test p is NaN and `note` says why.
+Permutation tests are in permutation.py. Where there is nothing to test, p is NaN and `note` gives the reason.
 SciPy's own test is used where it has one.
 
-Left out: tests that take folds for independent (plain paired t, Wilcoxon over folds): their false-positive rate is many times α,
-as tests/results/test_statistics.py measures.
+Left out: tests that treat folds as independent (paired t, Wilcoxon over folds): their false-positive rate is many times α, as
+tests/results/stats/test_compare.py measures.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ NAN = float("nan")
 class PairedTest:
     """One test of a difference a - b; `low` and `high` at `level`, NaN where this test has no interval.
 
-    effect, effect_kind: a size free of the metric's unit, and which · se, df: of the difference; df infinite for a normal law ·
-    units: what the test takes for independent, or folds · note: why p is NaN
+    effect, effect_kind: an effect size without unit, and its definition
+    se, df: of the difference; df is infinite for a normal law · n_units: what the test treats as independent, or folds · note: why p is NaN
     """
 
     test: str
@@ -237,7 +237,7 @@ def adjust_holm(p: list[float] | Floats) -> Floats:
 
 
 def minimum_detectable_effect(se: float, df: float, *, power: float = 0.8, alpha: float = 0.05) -> float:
-    """The true difference a two-sided test with this standard error would have found in `power` of studies like this one."""
+    """The true difference that a two-sided test with this standard error detects with this power."""
     from scipy.special import nctdtrinc, ndtri, stdtrit
 
     if not se >= 0 or not df > 0:
@@ -248,12 +248,12 @@ def minimum_detectable_effect(se: float, df: float, *, power: float = 0.8, alpha
 
 
 def is_equivalent(low: float, high: float, margin: float) -> bool:
-    """Whether the whole interval of a difference lies within ±margin (two one-sided tests; Schuirmann 1987)."""
+    """Whether the interval of a difference lies entirely within ±margin (two one-sided tests; Schuirmann 1987)."""
     return bool(-margin < low and high < margin)
 
 
 def drop_undefined(differences: Floats | list[float]) -> Floats:
-    """Undefined ones dropped, rounding dust set to 0."""
+    """Without undefined values; rounding errors set to 0."""
     d = np.asarray(differences, dtype=np.float64)
     d = d[~np.isnan(d)]
     return np.where(np.abs(d) < ROUNDING_TOLERANCE, 0.0, d)

@@ -1,7 +1,7 @@
-"""How often each independent unit is drawn in each resample. A function of the seed and the sorted units alone.
+"""Resampling weights: how often each independent unit is drawn in each resample, a function of the seed and the sorted units.
 
-Three kinds: `plain`; `whole`, where a resample without all classes is drawn again (macro means, MCC); `stratified`, where the
-units of each class are drawn separately (AUC).
+Three kinds: `simple`; `all-classes`, where a resample without all classes is drawn again (macro means, MCC); `stratified`, where
+the units of each class are drawn separately (AUC).
 
 Letters: N rows · U units · B resamples.
 """
@@ -22,9 +22,12 @@ BLOCK_CELLS = 2_000_000  # of one block of draws or sums: 16 MB as float64
 _MAX_DRAWN_CELLS = 20_000_000  # of draws that are not kept
 _UNITS_PER_CHUNK = 2048  # units whose draws are turned into floats at once
 MAX_KEPT_CELLS = 100_000_000  # draws kept for the next candidate, a byte each
-MIN_ACCEPTANCE_RATE = 0.1  # below this share of whole resamples (many rare classes) drawing again would bias more than it mends
+MIN_ACCEPTANCE_RATE = (
+    0.1  # below this share of complete resamples (many rare classes), drawing again would bias more than it corrects
+)
 
-ResamplingKind = Literal["plain", "whole", "stratified"]
+ResamplingKind = Literal["simple", "all-classes", "stratified"]
+_DRAW_NAMES = {"simple": "plain", "all-classes": "whole", "stratified": "stratified"}  # in seeds, which must not change
 DrawCounts = NDArray[np.uint8]  # how often each unit was drawn; above 255 only with a probability below 1e-500
 
 
@@ -36,21 +39,21 @@ def resampled_sums(values: Floats, random: np.random.Generator, resamples: int) 
 
 
 class UnitResampler:
-    """B resamples of U units, whose rows have these labels; the same whenever and for whomever they are asked for.
+    """B resamples of U units; the same for every caller.
 
-    labels (N,) int64 · units (N,) 0..U-1 of each row. Keeps up to 100 MB for each kind that was asked for.
+    labels: (N,) int64 · units: (N,) 0..U-1 of each row. Keeps up to 100 MB for each kind in use.
     """
 
     def __init__(self, labels: Ints, units: Ints, *, seed: int, resamples: int) -> None:
         self.labels, self.units = labels, units
         self.count = int(units.max(initial=-1)) + 1
         self.seed, self.resamples = seed, resamples
-        self.redrawn = 0  # of the `whole` ones, once they are drawn
+        self.redrawn = 0  # of the `all-classes` ones, once they are drawn
         self._kept: dict[ResamplingKind, list[DrawCounts]] = {}
 
     @cached_property
     def can_stratify(self) -> bool:
-        """Whether every unit has one label and every class two units; else a stratum could not vary."""
+        """Whether every unit has one label and every class two units or more; a stratum of one unit could not vary."""
         classes, units = self._unit_labels
         return bool(len(units) == self.count and np.bincount(classes).min(initial=2) >= 2)
 
@@ -80,7 +83,7 @@ class UnitResampler:
     def _cached_blocks(self, kind: ResamplingKind) -> Iterator[DrawCounts]:
         if kind in self._kept:
             return iter(self._kept[kind])
-        blocks = self._all_class_blocks() if kind == "whole" else self._limited_blocks(kind)
+        blocks = self._all_class_blocks() if kind == "all-classes" else self._limited_blocks(kind)
         if self.count * self.resamples > MAX_KEPT_CELLS:
             return blocks
         self._kept[kind] = list(blocks)
@@ -97,14 +100,14 @@ class UnitResampler:
     def _all_class_blocks(self) -> Iterator[DrawCounts]:
         """Resamples with every class; any resample where hardly one has them all."""
         self.redrawn, left = 0, self.resamples
-        for number, block in enumerate(self._endless_blocks("whole")):
-            whole = self._has_every_class(block)
-            if number == 0 and whole.mean() < MIN_ACCEPTANCE_RATE:
-                yield from self._limited_blocks("whole")
+        for number, block in enumerate(self._endless_blocks("all-classes")):
+            complete = self._has_every_class(block)
+            if number == 0 and complete.mean() < MIN_ACCEPTANCE_RATE:
+                yield from self._limited_blocks("all-classes")
                 return
-            kept = np.flatnonzero(whole)[:left]
+            kept = np.flatnonzero(complete)[:left]
             left -= len(kept)
-            seen = whole[: kept[-1] + 1] if left == 0 else whole
+            seen = complete[: kept[-1] + 1] if left == 0 else complete
             self.redrawn += len(seen) - len(kept)
             yield block[:, kept]
             if left == 0:
@@ -121,7 +124,7 @@ class UnitResampler:
     def _endless_blocks(self, kind: ResamplingKind) -> Iterator[DrawCounts]:
         classes, units = self._unit_labels
         strata = np.split(units, np.flatnonzero(np.diff(classes)) + 1) if kind == "stratified" else [np.arange(self.count)]
-        draw = named_generator(self.seed, "bootstrap", kind)
+        draw = named_generator(self.seed, "bootstrap", _DRAW_NAMES[kind])
         width = min(max(1, BLOCK_CELLS // self.count), self.resamples)
         while True:
             block = np.zeros((self.count, width), dtype=np.uint8)

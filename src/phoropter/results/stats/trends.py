@@ -1,8 +1,8 @@
-"""Trends of learning curves: a + b ln x and a - b exp(-x/c) fitted to a mean over runs, and where one overtakes another.
+"""Trends of learning curves: a + b ln x and a - b exp(-x/c), fitted to the mean over runs, and where one curve crosses another.
 
 The unit of the interval is the run: runs are drawn with replacement, averaged, and fitted again (Efron 1979). Runs of two
 candidates on the same split are drawn together. Folds share training rows, so the interval is rather too narrow than too wide;
-and a form that is wrong is wrong in every resample, which is why two forms are fitted and their R² stand beside the crossing.
+a wrong form is wrong in every resample, so two forms are fitted, and their R² are reported with the crossing.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ class FittedTrend:
 
 @dataclass(frozen=True)
 class Crossing:
-    """Where the trend of `chaser`, behind so far, overtakes that of `other`.
+    """Where the trend of `overtaking`, which is behind so far, crosses that of `overtaken`.
 
     epoch: infinite where it never does · low, high: 95 % interval over runs, infinite where open, NaN of a single run ·
-    last: the epochs there are · warnings: what keeps it from being a forecast; none: within reach of the data
+    n_epochs: epochs of the data · warnings: why it is no forecast; none: close to the data
     """
 
     overtaking: str
@@ -79,7 +79,7 @@ class Crossing:
 
 
 def fit_trend(y: Floats, form: TrendForm) -> FittedTrend:
-    """Least squares on (E,) values of the epochs 1 to E. Raises ValueError of fewer than LEAST_EPOCHS."""
+    """Least squares on (E,) values of the epochs 1 to E. Raises ValueError for fewer than MIN_EPOCHS."""
     values = np.asarray(y, dtype=np.float64)
     if len(values) < MIN_EPOCHS:
         raise ValueError(f"a trend needs {MIN_EPOCHS} epochs, {len(values)} came")
@@ -92,7 +92,7 @@ def fit_trend(y: Floats, form: TrendForm) -> FittedTrend:
 
 
 def find_crossing(one: LearningCurve, two: LearningCurve, form: TrendForm, resamples: int = RESAMPLES) -> Crossing:
-    """Of two candidates over the epochs both have: the one behind at the end is the chaser."""
+    """The crossing of two candidates over the epochs that both have; the one behind at the end is the overtaking one."""
     chaser, other, last = _order_curves(one, two)
     x = np.arange(1.0, last + 1)
     epoch = _mean_curve_crossing(chaser, other, form, last)
@@ -109,7 +109,7 @@ def find_crossing(one: LearningCurve, two: LearningCurve, form: TrendForm, resam
 
 
 def find_crossings(curves: Sequence[LearningCurve]) -> list[Crossing]:
-    """Of every pair by both forms, for pairs of which at least one form lets the one behind overtake later."""
+    """Every pair by both forms, for pairs where at least one form gives a crossing after the last epoch."""
     found: list[Crossing] = []
     for one, two in combinations(curves, 2):
         chaser, other, last = _order_curves(one, two)
@@ -119,7 +119,7 @@ def find_crossings(curves: Sequence[LearningCurve]) -> list[Crossing]:
 
 
 def _order_curves(one: LearningCurve, two: LearningCurve) -> tuple[LearningCurve, LearningCurve, int]:
-    """Who is behind over the last tenth of the epochs both have, who is ahead, and how many epochs that are."""
+    """(curve behind, curve ahead, number of epochs that both have), judged over the last tenth of these epochs."""
     last = min(one.n_epochs, two.n_epochs)
     tail = slice(last - max(1, last // 10), last)
     ahead = one.mean_curve[tail].mean() > two.mean_curve[tail].mean()
@@ -151,7 +151,7 @@ def _crossing_warnings(epoch: float, low: float, high: float, r2: tuple[float, f
 
 
 def _fit_warnings(each: Sequence[FittedTrend], epoch: float, last: int) -> list[str]:
-    """What a fit says that cannot be, or does not show yet. Values are shares of 1."""
+    """Warnings about fits with impossible or undetermined limits; values are shares of 1."""
     said = []
     if np.isfinite(epoch) and each[0].evaluate_at(np.array([epoch]))[0] > 1:
         said.append("the trends meet above 100 %, where no accuracy is")
@@ -161,7 +161,7 @@ def _fit_warnings(each: Sequence[FittedTrend], epoch: float, last: int) -> list[
 
 
 def _resample_means(one: LearningCurve, two: LearningCurve, last: int, resamples: int) -> tuple[Floats, Floats]:
-    """(B, last) mean curves of both, of runs drawn with replacement; of the same splits together."""
+    """(B, last) mean curves of runs drawn with replacement; runs on the same splits are drawn together."""
     random = named_generator(0, "trend")
     together = one.splits == two.splits
     means, places = [], None
@@ -212,8 +212,8 @@ def _evaluate_form(form: TrendForm, parameters: Floats, x: Floats) -> Floats:
 
 
 def _overtaking_epochs(form: TrendForm, ours: Floats, theirs: Floats, last: int) -> Floats:
-    """(B,) the epoch from which ours is above theirs for good; 1 where it always is, infinite where it never will be, or only
-    after FARTHEST times the epochs there are."""
+    """(B,) the epoch from which the first trend stays above the second: 1 where it always is, infinite where it never is, or only
+    after MAX_EPOCH_RATIO times the epochs of the data."""
     if form == "logarithmic":
         steeper, behind = ours[:, 1] - theirs[:, 1], theirs[:, 0] - ours[:, 0]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
