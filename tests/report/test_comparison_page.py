@@ -136,9 +136,9 @@ def test_other_rows_are_compared_unpaired_and_the_page_says_so(tmp_path: Path) -
 
 def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path: Path) -> None:
     one = stored(tmp_path, "one")
-    with pytest.raises(StoreError, match="one results folder"):
+    with pytest.raises(StoreError, match="the same results folder"):
         pair_studies(one, one)
-    with pytest.raises(StoreError, match=r"different classes apart.*has 2 and .*has 3"):
+    with pytest.raises(StoreError, match=r"different classes and cannot.*has 2 and .*has 3"):
         pair_studies(one, stored(tmp_path, "three", classes=("x", "y", "z")))
     with pytest.raises(StoreError, match="not a results folder"):
         pair_studies(one, tmp_path / "nowhere")

@@ -117,3 +117,8 @@ def test_a_section_is_loaded_by_name_only_from_trusted_code(folder: Path, monkey
                 load_section(reference)
     assert Tags(text).tables["run-counts"][1:] == [["a", "3"], ["b", "3"]]
     assert "Runs &lt;b&gt;of&lt;/b&gt; each candidate" in text and "Counted &amp; shown." in text
+
+
+def test_a_block_of_another_kind_is_refused() -> None:
+    with pytest.raises(TypeError, match="section mine: a block is a str, expected a Table, a RenderedFigure or Markup"):
+        ph.Section("mine", "Mine", (), ("text",))  # type: ignore[arg-type]

@@ -34,55 +34,55 @@ def write_comparison_page(first: Path | str, second: Path | str, out: Path | Non
 
     Raises StoreError where the two cannot be compared, DiskError where the page cannot be written.
     """
-    found = pair_studies(first, second)
+    studies = pair_studies(first, second)
     page, files = resolve_output_paths(Path(first) / "report" / f"against-{Path(second).resolve().name}", out)
-    names = [one_line(found.a.label), one_line(found.b.label)]
+    names = [one_line(studies.a.label), one_line(studies.b.label)]
     document = Document(
         f"{names[0]} compared with {names[1]}",
-        _describe_subject(found),
-        _list_notices(found),
-        conclude_comparison(found),
-        _small_print(found),
-        [_values_section(found), _studies_section(found)],
-        f"Made by phoropter {phoropter.__version__} from the predictions of {found.a.summary.n_finished:,} and "
-        f"{found.b.summary.n_finished:,} runs. Linked files are in the folders tables and figures beside this page.",
+        _describe_subject(studies),
+        _list_notices(studies),
+        conclude_comparison(studies),
+        _small_print(studies),
+        [_values_section(studies), _studies_section(studies)],
+        f"Made by phoropter {phoropter.__version__} from the predictions of {studies.a.summary.n_finished:,} and "
+        f"{studies.b.summary.n_finished:,} runs. Linked files are in the folders tables and figures beside this page.",
     )
     return document.write(page, files)
 
 
-def _describe_subject(found: StudyPair) -> str:
+def _describe_subject(studies: StudyPair) -> str:
     """The datasets of the two studies, and what the comparison is based on."""
-    data = list(dict.fromkeys(study_subtitle(s.summary).partition(" · ")[0] for s in (found.a, found.b)))
-    return f"{' and '.join(data)} · {_describe_basis(found)}"
+    data = list(dict.fromkeys(study_subtitle(s.summary).partition(" · ")[0] for s in (studies.a, studies.b)))
+    return f"{' and '.join(data)} · {_describe_basis(studies)}"
 
 
-def _metric_format(found: StudyPair) -> MetricFormat:
-    return MetricFormat.from_metric(METRICS[found.metric])
+def _metric_format(studies: StudyPair) -> MetricFormat:
+    return MetricFormat.from_metric(METRICS[studies.metric])
 
 
-def _describe_basis(found: StudyPair) -> str:
+def _describe_basis(studies: StudyPair) -> str:
     share = (
         "the same rows"
-        if found.n_common_rows == found.n_total_rows
-        else f"{found.n_common_rows:,} of {found.n_total_rows:,} rows in common"
+        if studies.n_common_rows == studies.n_total_rows
+        else f"{studies.n_common_rows:,} of {studies.n_total_rows:,} rows in common"
     )
     return {
         "protocols": f"two protocols on {share}",
         "splits": "paired by split: the same rows, the same seeds",
         "rows": f"paired by row: {share}, split differently",
         "unpaired": "unpaired: different rows",
-    }[found.basis]
+    }[studies.basis]
 
 
-def _list_notices(found: StudyPair) -> list[Notice]:
+def _list_notices(studies: StudyPair) -> list[Notice]:
     lines = [
         f"{s.label}: {s.summary.n_finished:,} of {s.summary.n_planned:,} runs are finished."
-        for s in (found.a, found.b)
+        for s in (studies.a, studies.b)
         if s.summary.n_finished < s.summary.n_planned
     ]
-    lines += [f"{s.label} is a smoke version of its study." for s in (found.a, found.b) if s.summary.study.get("scale")]
+    lines += [f"{s.label} is a smoke version of its study." for s in (studies.a, studies.b) if s.summary.study.get("scale")]
     notices = [Notice("The comparison is limited.", tuple(map(one_line, lines)))] if lines else []
-    if found.basis == "unpaired" and found.pairs:
+    if studies.basis == "unpaired" and studies.pairs:
         line = (
             "The two studies were not tested on the same rows, so only an unpaired comparison is possible: a difference may be "
             "due to the candidates or to the rows."
@@ -91,15 +91,15 @@ def _list_notices(found: StudyPair) -> list[Notice]:
     return notices
 
 
-def conclude_comparison(found: StudyPair) -> list[str]:
+def conclude_comparison(studies: StudyPair) -> list[str]:
     """One or two sentences that claim no more than the numbers support."""
-    if found.basis == "protocols":
-        return _protocol_sentences(found)
-    if not found.pairs:
+    if studies.basis == "protocols":
+        return _protocol_sentences(studies)
+    if not studies.pairs:
         return ["The two studies share all their runs, so there is nothing to compare."]
-    leaders = next((p for p in found.pairs if _pairs_leaders(found, p)), found.pairs[0])
-    sentences = [_pair_sentence(found, leaders)]
-    named = [p for p in found.pairs if p.a == p.b]
+    leaders = next((p for p in studies.pairs if _pairs_leaders(studies, p)), studies.pairs[0])
+    sentences = [_pair_sentence(studies, leaders)]
+    named = [p for p in studies.pairs if p.a == p.b]
     if len(named) > 1:
         differing = sum(p.verdict != "cannot tell" for p in named)
         verb = "differ" if differing > 1 else "differs"
@@ -107,52 +107,52 @@ def conclude_comparison(found: StudyPair) -> list[str]:
     return sentences
 
 
-def _pairs_leaders(found: StudyPair, pair: CrossStudyComparison) -> bool:
-    return (pair.a, pair.b) == (found.a.summary.candidates[0].name, found.b.summary.candidates[0].name)
+def _pairs_leaders(studies: StudyPair, pair: CrossStudyComparison) -> bool:
+    return (pair.a, pair.b) == (studies.a.summary.candidates[0].name, studies.b.summary.candidates[0].name)
 
 
-def _pair_sentence(found: StudyPair, pair: CrossStudyComparison) -> str:
-    one, two = f"{pair.a} of {found.a.label}", f"{pair.b} of {found.b.label}"
-    where = {"splits": "on the same splits", "rows": "on the same rows", "unpaired": "on different rows"}.get(found.basis, "")
+def _pair_sentence(studies: StudyPair, pair: CrossStudyComparison) -> str:
+    one, two = f"{pair.a} of {studies.a.label}", f"{pair.b} of {studies.b.label}"
+    where = {"splits": "on the same splits", "rows": "on the same rows", "unpaired": "on different rows"}.get(studies.basis, "")
     if pair.verdict == "cannot tell":
-        bounds = _format_bounds(found, pair.low, pair.high)
-        return f"{one} and {two} cannot be told apart {where}: they differ by {_format_size(found, pair.difference)}{bounds}."
+        bounds = _format_bounds(studies, pair.low, pair.high)
+        return f"{one} and {two} cannot be told apart {where}: they differ by {_format_size(studies, pair.difference)}{bounds}."
     better, worse, sign = (one, two, 1) if pair.verdict == "ahead" else (two, one, -1)
-    bounds = _format_bounds(found, *sorted((sign * pair.low, sign * pair.high)))
+    bounds = _format_bounds(studies, *sorted((sign * pair.low, sign * pair.high)))
     difference = sign * pair.difference
-    if not METRICS[found.metric].higher_is_better:
-        difference, bounds = abs(difference), _format_bounds(found, *sorted((abs(pair.low), abs(pair.high))))
-    size = f"{_format_size(found, difference)} of {_metric_format(found).inline_title}{bounds}"
+    if not METRICS[studies.metric].higher_is_better:
+        difference, bounds = abs(difference), _format_bounds(studies, *sorted((abs(pair.low), abs(pair.high))))
+    size = f"{_format_size(studies, difference)} of {_metric_format(studies).inline_title}{bounds}"
     return f"{better} is ahead of {worse} by {size} {where}."
 
 
-def _protocol_sentences(found: StudyPair) -> list[str]:
-    gaps = [g for g in found.gaps if g.metric == found.metric]
-    order = [e.name for e in found.group_held_out.summary.candidates]
+def _protocol_sentences(studies: StudyPair) -> list[str]:
+    gaps = [g for g in studies.gaps if g.metric == studies.metric]
+    order = [e.name for e in studies.group_held_out.summary.candidates]
     first = min(gaps, key=lambda g: order.index(g.candidate))
-    scale = _metric_format(found)
+    scale = _metric_format(studies)
     within, held_out = scale.format_value(first.within_group), scale.format_value(first.group_held_out)
-    bounds = _format_bounds(found, first.interval.low, first.interval.high)
+    bounds = _format_bounds(studies, first.interval.low, first.interval.high)
     excludes_zero = first.interval.low > 0 or first.interval.high < 0
     text = (
         f"{first.candidate} has {within} {scale.inline_title} with groups shared by training and test sets and {held_out} with "
-        f"held-out groups: a gap of {_format_size(found, first.difference)}{bounds}"
+        f"held-out groups: a gap of {_format_size(studies, first.difference)}{bounds}"
         f"{'' if excludes_zero else ', which this comparison cannot tell from zero'}."
     )
     if len(gaps) > 1:
         low, high = (min(g.difference for g in gaps), max(g.difference for g in gaps))
-        factor, digits = _metric_format(found).display_factor, 1 if _metric_format(found).percent else 3
+        factor, digits = _metric_format(studies).display_factor, 1 if _metric_format(studies).percent else 3
         each = " to ".join(f"{v * factor:.{digits}f}".replace("-", "\u2212") for v in (low, high))
-        text += f" Over {len(gaps)} candidates the gap is {each}{' points' if _metric_format(found).percent else ''}."
-    return [text, *_order_sentences(found, [g.candidate for g in gaps])]
+        text += f" Over {len(gaps)} candidates the gap is {each}{' points' if _metric_format(studies).percent else ''}."
+    return [text, *_order_sentences(studies, [g.candidate for g in gaps])]
 
 
-def _order_sentences(found: StudyPair, names: Sequence[str]) -> list[str]:
+def _order_sentences(studies: StudyPair, names: Sequence[str]) -> list[str]:
     """The ranking by means only; each study's own page has the tests."""
     if len(names) < 2:
         return []
     within, held_out = (
-        [e.name for e in s.summary.candidates if e.name in names] for s in (found.within_group, found.group_held_out)
+        [e.name for e in s.summary.candidates if e.name in names] for s in (studies.within_group, studies.group_held_out)
     )
     if within == held_out:
         return [f"Both protocols rank the {len(names)} candidates in the same order by their means."]
@@ -161,67 +161,67 @@ def _order_sentences(found: StudyPair, names: Sequence[str]) -> list[str]:
     return [f"By their means, both rank {within[0]} first, and the others in a different order."]
 
 
-def _format_size(found: StudyPair, value: float) -> str:
+def _format_size(studies: StudyPair, value: float) -> str:
     sign = "\u2212" if value < 0 else ""
-    return f"{sign}{_metric_format(found).format_difference(value)}"
+    return f"{sign}{_metric_format(studies).format_difference(value)}"
 
 
-def _format_bounds(found: StudyPair, low: float, high: float) -> str:
+def _format_bounds(studies: StudyPair, low: float, high: float) -> str:
     if not (np.isfinite(low) and np.isfinite(high)):
         return ""
-    factor, digits = _metric_format(found).display_factor, 1 if _metric_format(found).percent else 3
+    factor, digits = _metric_format(studies).display_factor, 1 if _metric_format(studies).percent else 3
     words = " to ".join(f"{v * factor:.{digits}f}".replace("-", "\u2212") for v in (low, high))
     return f" (95 % interval {words})"
 
 
-def _small_print(found: StudyPair) -> list[str]:
+def _small_print(studies: StudyPair) -> list[str]:
     notes = []
-    if found.basis == "protocols":
-        unit = found.gaps[0].interval.n_units
+    if studies.basis == "protocols":
+        unit = studies.gaps[0].interval.n_units
         notes.append(
-            f"{found.within_group.label} allows rows of one group in both training and test sets; {found.group_held_out.label} "
-            f"does not. Intervals resample the {unit} groups, each with all its rows of both studies, and do not cover the "
+            f"{studies.within_group.label} allows rows of one group in both training and test sets, "
+            f"{studies.group_held_out.label} does not. Intervals resample the {unit} groups, each with all its rows of both studies, and do not cover the "
             "variation between trainings. Only the result with held-out groups applies to new groups."
         )
-    if found.basis == "rows":
+    if studies.basis == "rows":
         notes.append("Intervals resample the units and do not cover the variation between trainings or folds.")
-    if found.shared_candidates:
-        notes.append(f"Not compared, because both studies share their runs: {list_names(found.shared_candidates)}.")
-    others = [s.label for s in (found.a, found.b) if s.summary.metrics[0] != found.metric]
+    if studies.shared_candidates:
+        notes.append(f"Not compared, because both studies share their runs: {list_names(studies.shared_candidates)}.")
+    others = [s.label for s in (studies.a, studies.b) if s.summary.metrics[0] != studies.metric]
     notes += (
-        [f"{others[0]} ranks by another metric; both are compared by {_metric_format(found).inline_title}."] if others else []
+        [f"{others[0]} ranks by another metric; both are compared by {_metric_format(studies).inline_title}."] if others else []
     )
     return notes
 
 
-def _values_section(found: StudyPair) -> Section:
+def _values_section(studies: StudyPair) -> Section:
     files: tuple[Table, ...] = ()
-    if found.basis == "protocols":
-        table = _gap_table(found, [g for g in found.gaps if g.metric == found.metric], "gaps", True)
-        lines = [(g.candidate, g.candidate, g.candidate) for g in found.gaps if g.metric == found.metric]
-        files = (_gap_table(found, found.gaps, "gaps-of-all", False),)
+    if studies.basis == "protocols":
+        table = _gap_table(studies, [g for g in studies.gaps if g.metric == studies.metric], "gaps", True)
+        lines = [(g.candidate, g.candidate, g.candidate) for g in studies.gaps if g.metric == studies.metric]
+        files = (_gap_table(studies, studies.gaps, "gaps-of-all", False),)
         title = "Results under each protocol"
     else:
-        table, title = _pair_table(found), "Comparison of candidates"
-        lines = [(p.a if p.a == p.b else f"{p.a} / {p.b}", p.a, p.b) for p in found.pairs]
-    blocks = (_dumbbell_plot(found, lines), table) if lines else ()
+        table, title = _pair_table(studies), "Comparison of candidates"
+        lines = [(p.a if p.a == p.b else f"{p.a} / {p.b}", p.a, p.b) for p in studies.pairs]
+    blocks = (_dumbbell_plot(studies, lines), table) if lines else ()
     return Section("values", title, (), blocks, files)
 
 
-def _column_format(found: StudyPair) -> tuple[ColumnKind, ColumnKind, int]:
-    percent = METRICS[found.metric].percent
+def _column_format(studies: StudyPair) -> tuple[ColumnKind, ColumnKind, int]:
+    percent = METRICS[studies.metric].percent
     return ("percent", "points", 1) if percent else ("number", "signed", 3)
 
 
-def _gap_table(found: StudyPair, gaps: Sequence[ProtocolGap], name: str, one: bool) -> Table:
-    plain, signed, digits = _column_format(found)
+def _gap_table(studies: StudyPair, gaps: Sequence[ProtocolGap], name: str, one: bool) -> Table:
+    plain, signed, digits = _column_format(studies)
     if not one:  # several metrics share a column: unrounded in the CSV, with three decimals elsewhere
         plain, signed, digits = "number", "signed", 3
     columns = (
         Column("Candidate"),
         *(() if one else (Column("Metric"),)),
-        Column(found.within_group.label, plain, "groups shared by training and test sets", digits),
-        Column(found.group_held_out.label, plain, "groups held out", digits),
+        Column(studies.within_group.label, plain, "groups shared by training and test sets", digits),
+        Column(studies.group_held_out.label, plain, "groups held out", digits),
         Column("Gap", signed, "shared minus held out", digits),
         Column("95\u00a0%\u00a0interval", signed, "of the gap, over groups", digits),
     )
@@ -239,15 +239,15 @@ def _gap_table(found: StudyPair, gaps: Sequence[ProtocolGap], name: str, one: bo
         for g in gaps
     ]
     note = f"Means over splits. {gaps[0].interval.method.capitalize()}."
-    what = _metric_format(found).inline_title if one else "every metric"
+    what = _metric_format(studies).inline_title if one else "every metric"
     return Table(name, f"The same candidates under two protocols, by {what}", columns, tuple(rows), note)
 
 
-def _pair_table(found: StudyPair) -> Table:
-    plain, signed, digits = _column_format(found)
+def _pair_table(studies: StudyPair) -> Table:
+    plain, signed, digits = _column_format(studies)
     columns = (
-        Column(f"In {found.a.label}"),
-        Column(f"In {found.b.label}"),
+        Column(f"In {studies.a.label}"),
+        Column(f"In {studies.b.label}"),
         Column("First", plain, "mean over runs", digits),
         Column("Second", plain, "mean over runs", digits),
         Column("Difference", signed, "first minus second", digits),
@@ -261,16 +261,16 @@ def _pair_table(found: StudyPair) -> Table:
         TableRow(
             (p.a, p.b, p.value_a, p.value_b, p.difference, IntervalBounds(p.low, p.high), p.p, p.p_adjusted, p.n_units, p.verdict)
         )
-        for p in found.pairs
+        for p in studies.pairs
     )
-    return Table("pairs", f"By {_metric_format(found).inline_title}; {_describe_basis(found)}", columns, rows)
+    return Table("pairs", f"By {_metric_format(studies).inline_title}; {_describe_basis(studies)}", columns, rows)
 
 
-def _dumbbell_plot(found: StudyPair, lines: Sequence[tuple[str, str, str]]) -> RenderedFigure:
+def _dumbbell_plot(studies: StudyPair, lines: Sequence[tuple[str, str, str]]) -> RenderedFigure:
     """A row for each candidate: a filled dot for the first study, an open square for the second, each with its interval."""
-    scale, shown = _metric_format(found), list(lines)[:MAX_SHOWN]
-    sides = (found.within_group, found.group_held_out) if found.basis == "protocols" else (found.a, found.b)
-    each = [[_mean_with_interval(s, name, found.metric) for s, name in zip(sides, names, strict=True)] for _, *names in shown]
+    scale, shown = _metric_format(studies), list(lines)[:MAX_SHOWN]
+    sides = (studies.within_group, studies.group_held_out) if studies.basis == "protocols" else (studies.a, studies.b)
+    each = [[_mean_with_interval(s, name, studies.metric) for s, name in zip(sides, names, strict=True)] for _, *names in shown]
     styles = (("o", ACCENT, ACCENT), ("s", SERIES_COLORS[1], "none"))
 
     def paint_figure(figure: Figure, narrow: bool) -> None:
@@ -307,14 +307,14 @@ def _mean_with_interval(side: StudySide, name: str, metric: str) -> tuple[float,
     return candidate.metric_mean(metric), low, high
 
 
-def _studies_section(found: StudyPair) -> Section:
+def _studies_section(studies: StudyPair) -> Section:
     """The provenance of both, side by side."""
-    sides = [dict(provenance.study_facts(s.summary)) for s in (found.a, found.b)]
+    sides = [dict(provenance.study_facts(s.summary)) for s in (studies.a, studies.b)]
     names = [n for n in dict.fromkeys((*sides[0], *sides[1])) if n not in ("Notes", "Problems", "When")]
     rows = [
         TableRow((n, *(s.get(n, "") for s in sides)), "warning" if sides[0].get(n) != sides[1].get(n) else "plain") for n in names
     ]
-    columns = (Column("What"), Column(found.a.label, "words"), Column(found.b.label, "words"))
-    note = f"Rows in colour differ. Results folders: {found.a.store.folder.name} and {found.b.store.folder.name}."
+    columns = (Column("What"), Column(studies.a.label, "words"), Column(studies.b.label, "words"))
+    note = f"Rows in colour differ. Results folders: {studies.a.store.folder.name} and {studies.b.store.folder.name}."
     table = Table("studies", "Provenance of each study", columns, tuple(rows), note, sortable=False)
     return Section("studies", "The two studies", (), (table,))

@@ -1,12 +1,13 @@
-"""Two studies against each other: what of them can be compared, and how surely.
+"""Pairs two studies: which of their results can be compared, and how.
 
-    protocols   one dataset, groups on both sides in one study and kept apart in the other: the gap of results/gap.py
-    splits      every split of the two was tested on the same rows with the same seed: the tests of one study serve
-    rows        the same rows, dealt otherwise or in part: each unit's share of the difference, paired where it is in both
-    unpaired    no rows in common: the difference of two independent samples, which is in part that of the rows themselves
+    protocols   the same rows, with groups shared by training and test sets in one study and held out in the other: the gap of
+                results/stats/optimism.py
+    splits      all splits of the two have the same test rows and seeds: the tests of a single study apply
+    rows        the same rows in different splits, or a part of them: the contribution of each unit, paired where both have it
+    unpaired    no common rows: two independent samples, whose difference is partly that between the rows
 
-Rows are the same where id and label agree. `rows` and `unpaired` are first-order (results/bootstrap.py), between Student's
-bounds; they know the chance of the units and not that of another training, so they are rather too sure than not sure enough.
+Rows are the same if their id and label agree. `rows` and `unpaired` use first-order influences (results/stats/bootstrap.py) and
+Student's t. They cover the variation between units but not that between trainings, so their intervals are rather too narrow.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ CONFIDENCE_LEVEL = 0.95
 
 @dataclass(frozen=True, eq=False)
 class StudySide:
-    """One of the two studies, and what it is called beside the other."""
+    """One of the two studies, with the label that tells it from the other."""
 
     store: Store
     summary: StudySummary
@@ -51,16 +52,16 @@ class StudySide:
     @cached_property
     def labels_by_id(self) -> dict[str, int]:
         """Id → label of every held-out row of the first candidate."""
-        found: dict[str, int] = {}
+        labels: dict[str, int] = {}
         for line in self.summary.candidates[0].runs:
-            said = self.store.run(line.key).load_predictions()
-            if said is not None:
-                found.update(zip(map(str, said.ids), map(int, said.labels), strict=True))
-        return found
+            predictions = self.store.run(line.key).load_predictions()
+            if predictions is not None:
+                labels.update(zip(map(str, predictions.ids), map(int, predictions.labels), strict=True))
+        return labels
 
     @property
     def allows_group_overlap(self) -> bool:
-        """Whether groups may stand on both sides of its splits."""
+        """Whether its training and test sets may share groups."""
         return self.summary.has_groups and bool(self.summary.protocol_config.get("allow_group_overlap"))
 
     def find_candidate(self, name: str) -> CandidateResults:
@@ -72,7 +73,7 @@ class StudySide:
 
 @dataclass(frozen=True)
 class CrossStudyComparison:
-    """A candidate of the first study minus one of the second: values, difference, interval, p alone and after Holm."""
+    """A candidate of the first study minus one of the second. p_adjusted: by Holm's method over all pairs."""
 
     a: str
     b: str
@@ -89,10 +90,12 @@ class CrossStudyComparison:
 
 @dataclass(frozen=True, eq=False)
 class StudyPair:
-    """The two studies and what their comparison rests on.
+    """The two studies and the basis of their comparison.
 
-    common, of: rows that both tested, of all rows either did · same_runs: candidates whose runs are shared, hence equal ·
-    gaps: of `protocols`, lax minus strict, every metric · pairs: of the other bases, the first metric
+    n_common_rows:     rows that both tested · n_total_rows: rows that either tested
+    shared_candidates: candidates whose runs are in both studies, and so equal
+    gaps:              of the basis `protocols`: shared minus held-out groups, for every metric
+    pairs:             of the other bases, by the ranking metric of the first study
     """
 
     a: StudySide
@@ -115,31 +118,31 @@ class StudyPair:
 
 
 def pair_studies(first: Path | str, second: Path | str) -> StudyPair:
-    """Raises StoreError where one folder has no finished run, where both are one study, or where their classes differ."""
+    """Raises StoreError where a folder has no finished run, both are the same folder, or their classes differ."""
     stores = Store(first), Store(second)
     if stores[0].folder.resolve() == stores[1].folder.resolve():
-        raise StoreError(f"{first} and {second} are one results folder; name two")
-    summary = [collect_summary(store) for store in stores]
-    if summary[0].classes != summary[1].classes:
-        classes = " and ".join(f"{s.folder} has {len(e.classes)}" for s, e in zip(stores, summary, strict=True))
-        raise StoreError(f"the two studies tell different classes apart, so nothing of them can be compared: {classes}")
-    a, b = (StudySide(s, e, label) for s, e, label in zip(stores, summary, _study_labels(stores), strict=True))
+        raise StoreError(f"{first} and {second} are the same results folder: name two different ones")
+    summaries = [collect_summary(store) for store in stores]
+    if summaries[0].classes != summaries[1].classes:
+        classes = " and ".join(f"{s.folder} has {len(e.classes)}" for s, e in zip(stores, summaries, strict=True))
+        raise StoreError(f"the two studies have different classes and cannot be compared: {classes}")
+    a, b = (StudySide(s, e, label) for s, e, label in zip(stores, summaries, _study_labels(stores), strict=True))
     names = [e.name for e in a.summary.candidates if e.name in {o.name for o in b.summary.candidates}]
     same = tuple(n for n in names if a.run_keys(n) & b.run_keys(n))
     common = sum(b.labels_by_id.get(name) == label for name, label in a.labels_by_id.items())
-    found = StudyPair(a, b, "unpaired", a.summary.metrics[0], common, len({**a.labels_by_id, **b.labels_by_id}), same)
+    pair = StudyPair(a, b, "unpaired", a.summary.metrics[0], common, len({**a.labels_by_id, **b.labels_by_id}), same)
     if common and a.allows_group_overlap != b.allows_group_overlap and names and not same:
-        lax, strict = (a, b) if a.allows_group_overlap else (b, a)
-        asked = [m for m in dict.fromkeys((found.metric, *b.summary.metrics)) if m in METRICS]
-        return replace(found, basis="protocols", gaps=tuple(compute_protocol_gaps(lax.store, strict.store, asked)))
+        within, held_out = (a, b) if a.allows_group_overlap else (b, a)
+        metrics = [m for m in dict.fromkeys((pair.metric, *b.summary.metrics)) if m in METRICS]
+        return replace(pair, basis="protocols", gaps=tuple(compute_protocol_gaps(within.store, held_out.store, metrics)))
     wanted = _select_pairs(a, b, [n for n in names if n not in same], same)
     if not wanted:
-        return replace(found, basis="splits" if same else "unpaired")
-    return _compare_pairs(found, wanted)
+        return replace(pair, basis="splits" if same else "unpaired")
+    return _compare_pairs(pair, wanted)
 
 
 def _study_labels(stores: tuple[Store, Store]) -> tuple[str, str]:
-    """Names of the studies; of the same name, their folders."""
+    """The names of the studies, or of their folders where the names are equal."""
     names = tuple(str(s.study.get("name", s.folder.name)) for s in stores)
     if names[0] != names[1]:
         return names[0], names[1]
@@ -148,7 +151,7 @@ def _study_labels(stores: tuple[Store, Store]) -> tuple[str, str]:
 
 
 def _select_pairs(a: StudySide, b: StudySide, names: Sequence[str], same: Sequence[str]) -> list[tuple[str, str]]:
-    """Candidates of the same name, and the two first; the first few of each where no name is in both. same: shared runs."""
+    """Candidates of the same name and the two leaders, or the first N_BEST of each. same: candidates with shared runs."""
     own = [[e.name for e in s.summary.candidates if e.name not in same] for s in (a, b)]
     if names:
         first = (own[0][0], own[1][0])
@@ -156,30 +159,32 @@ def _select_pairs(a: StudySide, b: StudySide, names: Sequence[str], same: Sequen
         return pairs if first in pairs else [first, *pairs]
     if not any(own):
         return []
-    ours, theirs = (o[:N_BEST] or [s.summary.candidates[0].name] for o, s in zip(own, (a, b), strict=True))
-    return list(product(ours, theirs))
+    best_a, best_b = (o[:N_BEST] or [s.summary.candidates[0].name] for o, s in zip(own, (a, b), strict=True))
+    return list(product(best_a, best_b))
 
 
-def _compare_pairs(found: StudyPair, wanted: list[tuple[str, str]]) -> StudyPair:
-    a, b = found.a, found.b
+def _compare_pairs(studies: StudyPair, wanted: list[tuple[str, str]]) -> StudyPair:
+    a, b = studies.a, studies.b
     if all(_split_keys(a.find_candidate(x)) == _split_keys(b.find_candidate(y)) for x, y in wanted):
         basis: ComparisonBasis = "splits"
-        pairs = [_compare_by_split(found, x, y) for x, y in wanted]
+        pairs = [_compare_by_split(studies, x, y) for x, y in wanted]
     else:
         units = _unit_names(a) & _unit_names(b)
-        basis = "rows" if len(units) >= MIN_UNITS and found.n_common_rows else "unpaired"
-        sheets = {(s.label, n): _held_out_rows(s, n) for s, n in {*((a, x) for x, _ in wanted), *((b, y) for _, y in wanted)}}
+        basis = "rows" if len(units) >= MIN_UNITS and studies.n_common_rows else "unpaired"
+        rows_of = {(s.label, n): _held_out_rows(s, n) for s, n in {*((a, x) for x, _ in wanted), *((b, y) for _, y in wanted)}}
         pairs = [
-            _compare_by_unit(found.metric, sheets[a.label, x], sheets[b.label, y], basis == "rows", (x, y)) for x, y in wanted
+            _compare_by_unit(studies.metric, rows_of[a.label, x], rows_of[b.label, y], basis == "rows", (x, y)) for x, y in wanted
         ]
     adjusted = adjust_holm([p.p for p in pairs])
     return replace(
-        found, basis=basis, pairs=tuple(_assign_verdict(p, float(q), found.metric) for p, q in zip(pairs, adjusted, strict=True))
+        studies,
+        basis=basis,
+        pairs=tuple(_assign_verdict(p, float(q), studies.metric) for p, q in zip(pairs, adjusted, strict=True)),
     )
 
 
 def _assign_verdict(pair: CrossStudyComparison, p: float, metric: str) -> CrossStudyComparison:
-    """Never stronger than p and interval together."""
+    """A verdict only where both p and the interval support it."""
     verdict: Verdict = "cannot tell"
     if p <= 1 - CONFIDENCE_LEVEL and (pair.low > 0 or pair.high < 0):
         verdict = "ahead" if (pair.low > 0) == METRICS[metric].higher_is_better else "behind"
@@ -191,17 +196,17 @@ def _split_keys(candidate: CandidateResults) -> set[tuple[str, int]]:
 
 
 def _unit_names(side: StudySide) -> set[str]:
-    """Groups where rows have them, else rows."""
+    """Groups where rows have them, else row ids."""
     first = side.summary.candidates[0]
     return set(first.group_accuracy.row_counts) if first.group_accuracy.row_counts else set(side.labels_by_id)
 
 
-def _compare_by_split(found: StudyPair, x: str, y: str) -> CrossStudyComparison:
-    design = compare.infer_design(found.a.summary)
-    one = compare.collect_scores(found.a.store, found.a.find_candidate(x), design, found.metric)
-    two = compare.collect_scores(found.b.store, found.b.find_candidate(y), design, found.metric)
-    c = stats_compare.compare_pair(replace(one, name="a"), replace(two, name="b"), found.metric, design)
-    values = (found.a.find_candidate(x).metric_mean(found.metric), found.b.find_candidate(y).metric_mean(found.metric))
+def _compare_by_split(studies: StudyPair, x: str, y: str) -> CrossStudyComparison:
+    design = compare.infer_design(studies.a.summary)
+    one = compare.collect_scores(studies.a.store, studies.a.find_candidate(x), design, studies.metric)
+    two = compare.collect_scores(studies.b.store, studies.b.find_candidate(y), design, studies.metric)
+    c = stats_compare.compare_pair(replace(one, name="a"), replace(two, name="b"), studies.metric, design)
+    values = (studies.a.find_candidate(x).metric_mean(studies.metric), studies.b.find_candidate(y).metric_mean(studies.metric))
     return CrossStudyComparison(x, y, *values, c.difference, c.low, c.high, c.p, c.p, c.n_units, "cannot tell")
 
 

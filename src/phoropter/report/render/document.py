@@ -1,7 +1,7 @@
-"""A document of the report: title, notices, a conclusion and sections in one self-contained page, and its files beside it.
+"""A document: title, notices, conclusion and sections in one self-contained page, with its files beside it.
 
-The page needs nothing but itself: its style, script and pictures are inside, its content policy forbids every request, and it
-allows only this style and this script, by their digests. Everything that came from a study is escaped on its way in.
+Style, script and images are inside the page. Its content security policy forbids every request and allows only this style and
+this script, by their digests. All text that comes from a study is escaped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from phoropter.report.render.table import Table, one_line
 
 @dataclass(frozen=True)
 class Notice:
-    """What a reader must know before the first number."""
+    """A warning shown above the conclusion."""
 
     title: str
     lines: tuple[str, ...]
@@ -32,7 +32,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Document:
-    """facts: one line under the title · conclusion: sentences in large print · beside: in small · closing: the last line"""
+    """conclusion: sentences in large print · small_print: sentences below them · footer: the last line of the page"""
 
     title: str
     subtitle: str
@@ -43,7 +43,7 @@ class Document:
     footer: str
 
     def write(self, page: Path, folder: Path) -> Path:
-        """The page, and in `folder` its tables, figures and conclusion. Raises DiskError when it cannot be written."""
+        """Writes the page, and in `folder` its tables, figures and conclusion. Raises DiskError when it cannot."""
         for section in self.sections:
             _write_section_files(section, folder)
         write_text(folder / "conclusion.txt", "\n".join(map(one_line, (*self.conclusion, *self.small_print))) + "\n")
@@ -75,7 +75,7 @@ class Document:
 
 
 def resolve_output_paths(folder: Path, out: Path | None) -> tuple[Path, Path]:
-    """The page, and the folder its tables and figures lie in. folder: where `out` is not given."""
+    """The path of the page and the folder of its files. folder: the default of `out`."""
     out = folder if out is None else Path(out)
     if out.suffix.lower() in (".html", ".htm"):
         return out, out.with_suffix("")
@@ -83,12 +83,12 @@ def resolve_output_paths(folder: Path, out: Path | None) -> tuple[Path, Path]:
 
 
 def read_page_asset(name: str, package: str = "phoropter.report.render") -> str:
-    """A file of the page's style, script or skeleton."""
+    """The text of a stylesheet, script or template of the package."""
     return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def content_security_policy(css: str, script: str) -> str:
-    """No request to anywhere, no style and no script but these two."""
+    """A policy without requests, styles and scripts other than these two."""
 
     def hash_source(text: str) -> str:
         return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"

@@ -1,4 +1,4 @@
-"""How a metric's values and a candidate's name are printed."""
+"""Formats values of metrics and names of candidates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from phoropter.results.metrics.metric_record import MetricRecord
 
 @dataclass(frozen=True)
 class MetricFormat:
-    """How values of one metric are written on an axis. percent: × 100 · better: which way is better, in a word."""
+    """How the values of one metric are shown. percent: × 100."""
 
     title: str
     percent: bool = False
@@ -26,7 +26,7 @@ class MetricFormat:
 
     @property
     def inline_title(self) -> str:
-        """Within a sentence: lower case unless it is a name."""
+        """The title within a sentence: in lower case unless it is a proper name."""
         return self.title if self.is_proper_name else lower_first_letter(self.title)
 
     @property
@@ -53,7 +53,7 @@ def lower_first_letter(text: str) -> str:
 
 
 def shorten_name(name: str, limit: int = 34) -> str:
-    """A name that fits beside an axis."""
+    """A name cut in the middle to at most `limit` characters, to fit beside an axis."""
     name = one_line(name)
     return name if len(name) <= limit else name[: limit - 12] + "…" + name[-11:]
 
@@ -63,7 +63,7 @@ def series_color(index: int) -> str:
 
 
 def metric_column(metric: MetricRecord) -> Column:
-    """Shares in per cent with a decimal, other metrics with three."""
+    """Percentages with one decimal, other metrics with three."""
     better = "higher is better" if metric.higher_is_better else "lower is better"
     explain = f"{better}; mean ± standard deviation over runs"
     return Column(metric.title, "percent" if metric.percent else "number", explain, 1 if metric.percent else 3)

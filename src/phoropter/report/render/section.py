@@ -1,4 +1,4 @@
-"""A section of the page: an idea, a few words, tables and figures; and what sections are made of."""
+"""Sections of the page: paragraphs, tables and figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ ContentBlock = Table | RenderedFigure | Markup
 
 @dataclass(frozen=True)
 class Section:
-    """id: of its anchor · text: paragraphs · blocks: shown, and written as files · files: tables written as files only"""
+    """A section of the page.
+
+    id:          of its anchor, in lower-case letters, digits and hyphens
+    paragraphs:  plain text, escaped on the page
+    blocks:      tables and figures, shown and written as files, or trusted HTML as `markupsafe.Markup`
+    file_tables: tables that are written as files only
+
+    Raises TypeError where a block is none of these.
+    """
 
     id: str
     title: str
@@ -24,8 +32,15 @@ class Section:
     blocks: tuple[ContentBlock, ...]
     file_tables: tuple[Table, ...] = ()
 
+    def __post_init__(self) -> None:
+        for block in self.blocks:
+            if not isinstance(block, ContentBlock):
+                raise TypeError(
+                    f"section {self.id}: a block is a {type(block).__name__}, expected a Table, a RenderedFigure or Markup"
+                )
+
     def iter_html(self, prefix: str = "") -> Iterator[Markup]:
-        """The blocks; neighbouring narrow figures share a row. prefix: of the links to files."""
+        """The blocks as HTML; adjacent narrow figures share a row. prefix: of the links to files."""
         for narrow, group in groupby(self.blocks, lambda b: isinstance(b, RenderedFigure) and not b.wide):
             shown = [_render_block(block, prefix) for block in group]
             yield (

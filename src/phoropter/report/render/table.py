@@ -1,8 +1,8 @@
-"""Table: columns with kinds, rows, a caption. It writes itself as HTML, Markdown, LaTeX (booktabs) and CSV.
+"""Tables that write themselves as HTML, Markdown, LaTeX (booktabs) and CSV.
 
-A cell holds a value, never its text: what people read is rounded by the kind of the column, what programs read (CSV, and the
-sort keys of the HTML) is not. Names of classes, candidates and samples are other people's text, so every format escapes them.
-Left out on purpose: merged cells, nested heads, colours. A table that needs them is two tables.
+A cell holds a value, not its text: HTML, Markdown and LaTeX round it by the kind of its column; CSV and the sort keys of the
+HTML do not. Names of classes, candidates and samples are untrusted text, so every format escapes them.
+Left out: merged cells, nested headers, colours.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ ColumnKind = Literal["text", "words", "percent", "points", "number", "signed", "
 RowRole = Literal["plain", "leader", "baseline", "warning"]
 
 MISSING_TEXT = "–"
-WRAP_LENGTH = 24  # letters from which a name may go on in the next line
-LATEX_PAGE_ROWS = 36  # rows of a LaTeX table on one page; a third of it where cells hold sentences
+WRAP_LENGTH = 24  # a longer name may break across lines
+LATEX_PAGE_ROWS = 36  # rows of a LaTeX table on a page; a third of it where cells hold sentences
 
 
 class MeanStd(NamedTuple):
@@ -35,7 +35,7 @@ class MeanStd(NamedTuple):
 
 
 class IntervalBounds(NamedTuple):
-    """From low to high; without end where high is infinite."""
+    """From low to high; open where high is infinite."""
 
     low: float
     high: float
@@ -46,13 +46,14 @@ CellValue = str | float | int | bool | MeanStd | IntervalBounds | None
 
 @dataclass(frozen=True)
 class Column:
-    """A column.
+    """A column of a table.
 
-    kind:    text (a name) · words (a sentence, which may wrap) · percent (a share of 1, shown × 100) · points (a difference of
-             shares, with its sign) · number · signed (a difference) · count · si (25.6 M) · p · duration (seconds) · bytes
-    explain: what the column means, for a reader who points at its head
-    digits:  decimals shown, for percent, points, number and signed
-    unit:    where it is not that of the kind
+    kind:        text (a name) · words (a sentence, which may wrap) · percent (a fraction, shown × 100) · points (a signed
+                 difference of fractions, shown × 100) · number · signed (a difference) · count · si (25.6 M) · p ·
+                 duration (seconds) · bytes
+    description: shown when the reader points at the header
+    digits:      decimals, for percent, points, number and signed
+    unit:        if it is not that of the kind
     """
 
     name: str
@@ -63,7 +64,7 @@ class Column:
 
     @property
     def unit_text(self) -> str:
-        """The unit, said once in the head."""
+        """The unit in the header."""
         return {"percent": "%", "points": "points"}.get(self.kind, "") if self.unit is None else self.unit
 
     @property
@@ -77,7 +78,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TableRow:
-    """Values in the order of the columns; the first one names the row."""
+    """Values in the order of the columns; the first one is the header of the row."""
 
     values: tuple[CellValue, ...]
     role: RowRole = "plain"
@@ -85,8 +86,13 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under columns. name: of its files · caption: one line · note: what a reader must know to read it rightly · shown: rows
-    on a page, while the files have all
+    """A table.
+
+    name:          of its files, in lower-case letters, digits and hyphens
+    caption:       one line above it · note: a paragraph below it
+    max_html_rows: rows shown on the page; the files have all
+
+    Raises ValueError where a row has not one value for each column.
     """
 
     name: str
@@ -103,7 +109,7 @@ class Table:
                 raise ValueError(f"table {self.name}: a row has {len(row.values)} values under {len(self.columns)} columns")
 
     def to_html(self) -> Markup:
-        """A table that scrolls in its own box; its heads are made sortable by the page's script."""
+        """A table in a scrollable box; the page's script makes its headers sort."""
         heads = Markup("").join(_html_header(c) for c in self.columns)
         body = Markup("\n").join(self._html_row(row) for row in self.rows[: self.max_html_rows])
         kind = "sortable" if self.sortable and len(self.rows) > 1 else "fixed"
@@ -137,7 +143,7 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def to_latex(self) -> str:
-        """A booktabs table no wider than the text, in parts where it is longer than a page. Needs booktabs and graphicx."""
+        """A booktabs table no wider than the text, split where it is longer than a page. Needs booktabs and graphicx."""
         kinds = "".join("r" if c.is_number else "p{6cm}" if c.kind == "words" else "l" for c in self.columns)
         head = " & ".join(escape_latex(c.header_text) for c in self.columns) + r" \\"
         body = [" & ".join(map(escape_latex, self._row_texts(row))) + r" \\" for row in self.rows]
@@ -162,11 +168,11 @@ class Table:
         text = "\n".join(lines) + "\n"
         needs = "% \\usepackage[T1]{fontenc}\n% \\usepackage{booktabs}\n% \\usepackage{graphicx}\n"
         if re.search(r"[^\x00-\u017f]", text):
-            needs += "% has letters beyond Latin: compile with lualatex or xelatex and a font that has them\n"
+            needs += "% has non-Latin characters: compile with lualatex or xelatex and a font that has them\n"
         return needs + text
 
     def to_csv(self) -> str:
-        """Unrounded: shares of 1, seconds, bytes. A spread or an interval takes two columns."""
+        """Unrounded: fractions, seconds, bytes. A MeanStd or an interval takes two columns."""
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         parts = [self._csv_subcolumns(i) for i in range(len(self.columns))]
@@ -196,7 +202,7 @@ _HTML_TEMPLATE = """<p class="caption" id="caption-{0}">{2}</p>
 
 
 def format_cell(value: CellValue, column: Column) -> str:
-    """What a person reads in a cell."""
+    """The rounded text of a cell."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return MISSING_TEXT
     if isinstance(value, IntervalBounds):
@@ -232,7 +238,7 @@ def _with_minus_sign(text: str) -> str:
 
 
 def si_text(value: float) -> str:
-    """A large number for people.
+    """A large number with an SI suffix.
 
     >>> si_text(25_557_032), si_text(640)
     ('25.6 M', '640')
@@ -252,7 +258,7 @@ def _html_header(column: Column) -> Markup:
 
 
 def add_break_points(text: str) -> Markup:
-    """Escaped, with places where a long name may go on in the next line."""
+    """Escaped, with places where a long name may break across lines."""
     parts = re.split(r"(?<=[_/+.])(?=\w)", one_line(text)) if len(text) > WRAP_LENGTH // 2 else [one_line(text)]
     return Markup("<wbr>").join(parts)
 
@@ -268,7 +274,7 @@ _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]
 
 
 def one_line(text: str) -> str:
-    """Without control characters and line ends, which no name needs and every format minds."""
+    """Replaces control characters and line breaks, which would break every format, by spaces."""
     return _CONTROL_CHARACTERS.sub(" ", text)
 
 
@@ -311,7 +317,7 @@ _LATEX_ESCAPES = {
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX sets as it stands: nothing in it is a command, and no two hyphens become a dash."""
+    """Text that LaTeX sets literally: no commands, and no ligatures of hyphens."""
     return re.sub("-(?=-)", "-{}", "".join(_LATEX_ESCAPES.get(c, c) for c in one_line(text)))
 
 
@@ -326,6 +332,6 @@ def _csv_text(value: CellValue) -> str:
         return ""
     if isinstance(value, str):
         text = one_line(value)
-        return "'" + text if text[:1] in ("=", "+", "-", "@") else text  # or a spreadsheet would run it
+        return "'" + text if text[:1] in ("=", "+", "-", "@") else text  # else a spreadsheet would run it as a formula
     number = float(value)  # type: ignore[arg-type]
     return "" if not math.isfinite(number) else str(int(number)) if number.is_integer() else repr(number)
