@@ -1,16 +1,16 @@
-"""A folder of runs: what running leaves behind and all that reporting reads. A run exists when its folder does.
+"""The results folder: all that running writes and all that reporting reads. A run exists when its folder does.
 
-    DIR/study.json            the question: study, dataset, plan (every run with its key), versions
-    DIR/runs/KEY/             one finished run, renamed here whole
+    DIR/study.json            study, dataset, plan (every run with its key), audit, versions
+    DIR/runs/KEY/             one finished run, moved here when it is complete
         record.json           candidate, split, seed, recipe, cost, versions, digests
-        history.csv           a row an epoch
+        history.csv           one row per epoch
         predictions.npz       id, label, logits and, where known, group, site, start_s, stop_s, features: the held-out rows
         validation.npz        the same for the inner validation part, where there is one
         external.npz          the same for unseen sites, where there are any
         pictures.npz          small JPEGs of the most confident mistakes
-        bundle/               the trained classifier, where it is kept
-    DIR/failed/KEY.json       why a run failed; it is tried again next time
-    DIR/work/KEY/             checkpoints of a run under way, and `now.json`, what it is doing
+        bundle/               the trained classifier, if it is kept
+    DIR/failed/KEY.json       why a run failed; the next call tries it again
+    DIR/work/KEY/             checkpoints of a run in progress, and `now.json`, its state
     DIR/locks/KEY.lock        held by the process that computes KEY; free when that process dies
     DIR/locks/looking.lock    held for a moment by a process that only inspects the locks
 
@@ -48,7 +48,7 @@ _KEY_PATTERN = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What one run said of rows it had not seen.
+    """The predictions of one run on rows it was not trained on.
 
     ids (n,) str · labels (n,) int64 · logits (n, C) float32 · groups, sites (n,) str or None ·
     spans (n, 2) seconds in the recording or None · features (n, D) float16, penultimate, or None
@@ -68,7 +68,7 @@ class Predictions:
         return softmax(self.logits)
 
     def save(self, path: Path) -> None:
-        """Writes an npz whose bytes depend on the arrays alone."""
+        """Writes an npz file whose bytes depend only on the arrays."""
         optional: dict[str, Any] = {column: getattr(self, name) for name, column in _OPTIONAL_COLUMNS.items()}
         with path.open("wb") as file:
             arrays = {k: v for k, v in optional.items() if v is not None}
@@ -76,7 +76,7 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path) -> Predictions:
-        """Reads one. Raises StoreError when the file is not what `save` writes."""
+        """Reads a file written by `save`. Raises StoreError for any other."""
         try:
             columns = _load_arrays(path)
             return cls(
@@ -93,7 +93,7 @@ _OPTIONAL_COLUMNS = {"groups": "group", "sites": "site", "spans": "span", "featu
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One finished run, read lazily from its folder."""
+    """One finished run; its folder is read lazily."""
 
     folder: Path
 
@@ -112,7 +112,7 @@ class Run:
 
     @cached_property
     def history(self) -> list[dict[str, float | str]]:
-        """A row an epoch; numbers as float."""
+        """One row per epoch; numbers as float."""
         path = self.folder / "history.csv"
         if not path.exists():
             return []
@@ -120,7 +120,7 @@ class Run:
             return [{k: _parse_number(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
     def load_predictions(self, part: str = "predictions") -> Predictions | None:
-        """The rows of one part (`predictions`, `validation`, `external`), or None where there is none. Not cached."""
+        """The predictions of one part (`predictions`, `validation`, `external`); None where there is none. Not cached."""
         path = self.folder / f"{part}.npz"
         return Predictions.load(path) if path.exists() else None
 
@@ -139,12 +139,12 @@ class Run:
 
     @property
     def bundle_folder(self) -> Path | None:
-        """The trained classifier's folder, where it was kept."""
+        """The folder of the trained classifier; None where it was not kept."""
         return self.folder / "bundle" if (self.folder / "bundle").is_dir() else None
 
 
 class RunWriter:
-    """A run being written: fill it, and leaving the `with` makes it exist."""
+    """Writes the files of a run; the run exists once the `with` of `Store.create_run` is left."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -180,7 +180,7 @@ def write_image_archive(path: Path, jpegs: Mapping[str, bytes]) -> None:
 
 
 class Store:
-    """A results folder. Reading needs nothing; writing takes the run's lock first."""
+    """A results folder. Reading needs no lock; writing a run requires its lease."""
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
@@ -198,7 +198,7 @@ class Store:
         write_json(self.folder / "study.json", {"format": FORMAT_VERSION, **study})
 
     def runs(self) -> Iterator[Run]:
-        """Every finished run, in the order of the plan; runs of an earlier plan are left out."""
+        """Every finished run of the plan, in its order; runs of earlier plans are left out."""
         planned = [str(p["key"]) for p in self.study["plan"]]
         return (self.run(key) for key in planned if key in self)
 
@@ -209,18 +209,18 @@ class Store:
         return (self.folder / "runs" / _validate_key(key) / "record.json").exists()
 
     def read_failures(self) -> dict[str, dict[str, Any]]:
-        """Key → why it failed, for runs of this plan that failed and have not succeeded since."""
+        """Key → failure note, for runs of the plan that failed and have not succeeded since."""
         planned = {str(p["key"]) for p in self.study["plan"]}
         notes = sorted((self.folder / "failed").glob("*.json"))
         return {n.stem: dict(read_bounded_json(n)) for n in notes if n.stem in planned and n.stem not in self}
 
     def record_failure(self, key: str, note: Mapping[str, Any]) -> None:
-        """Leaves a note instead of a result."""
+        """Writes a failure note in place of a result."""
         write_json(self.folder / "failed" / f"{_validate_key(key)}.json", dict(note))
 
     @contextmanager
     def hold_lease(self, key: str) -> Iterator[bool]:
-        """Yields True while this process alone may compute `key`; False when another does, or it is done."""
+        """Yields True while only this process may compute `key`; False when another computes it, or the run is finished."""
         held = file_lock(self.folder / "locks" / f"{_validate_key(key)}.lock")
         if not self._try_lease(held):
             yield False
@@ -231,7 +231,7 @@ class Store:
             held.release()
 
     def is_leased(self, key: str) -> bool:
-        """Whether some process is computing `key` right now."""
+        """Whether a process is computing `key` now."""
         path = self.folder / "locks" / f"{_validate_key(key)}.lock"
         if not path.exists():
             return False
@@ -244,7 +244,7 @@ class Store:
         return False
 
     def _try_lease(self, held: filelock.FileLock) -> bool:
-        """Where another has it, it may be one who only looks: while nobody does, it is tried once more."""
+        """Tries again while nobody inspects the locks, because the first holder may only have been inspecting."""
         if _try_acquire(held):
             return True
         with self._hold_looking_lock():
@@ -252,18 +252,18 @@ class Store:
 
     @contextmanager
     def _hold_looking_lock(self) -> Iterator[None]:
-        """Alone among those who look; not waiting longer than a second for one that was stopped in the act."""
-        alone = file_lock(self.folder / "locks" / "looking.lock")
-        mine = _try_acquire(alone, 1.0)
+        """Excludes other inspecting processes; waits at most a second, in case one was suspended."""
+        inspection = file_lock(self.folder / "locks" / "looking.lock")
+        acquired = _try_acquire(inspection, 1.0)
         try:
             yield
         finally:
-            if mine:
-                alone.release()
+            if acquired:
+                inspection.release()
 
     @contextmanager
     def create_run(self, key: str) -> Iterator[RunWriter]:
-        """A folder to fill; it becomes runs/KEY on leaving without an error. Hold the lease."""
+        """A folder to fill; it becomes runs/KEY on leaving without an error. The caller holds the lease."""
         target = self.folder / "runs" / _validate_key(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         for stale in target.parent.glob(f".{key}.aside-*"):
@@ -273,7 +273,7 @@ class Store:
         (self.folder / "failed" / f"{key}.json").unlink(missing_ok=True)
 
     def work_folder(self, key: str) -> Path:
-        """Where a run under way keeps its checkpoints; removed when it is done."""
+        """The folder for the checkpoints of a run in progress; removed when the run is finished."""
         folder = self.folder / "work" / _validate_key(key)
         folder.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder)
@@ -316,18 +316,18 @@ def _try_acquire(held: filelock.FileLock, wait_s: float = 0) -> bool:
 
 
 def _load_arrays(path: Path) -> dict[str, Any]:
-    """Every array of an npz; nothing pickled is read, and the file is closed whatever it holds."""
+    """Every array of an npz file; pickled objects are refused, and the file is closed in any case."""
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         return dict(file)
 
 
 def read_bounded_json(path: Path) -> Any:
-    """A JSON file of bounded size. Raises StoreError when it is missing, too large or malformed."""
+    """Reads a JSON file. Raises StoreError when it is missing, larger than MAX_JSON_BYTES or malformed."""
     return read_json(path, MAX_JSON_BYTES, StoreError)
 
 
 def write_progress_note(folder: Path, note: Mapping[str, Any]) -> None:
-    """What a run under way is doing, for `status`; replaced each time."""
+    """Writes the state of a run in progress, for `status`; replaces the last one."""
     with atomic_write(folder / "now.json") as aside:
         aside.write_text(json.dumps(dict(note)), encoding="utf-8")
 

@@ -36,7 +36,7 @@ class PairedTest:
     """One test of a difference a - b; `low` and `high` at `level`, NaN where this test has no interval.
 
     effect, effect_kind: an effect size without unit, and its definition
-    se, df: of the difference; df is infinite for a normal law · n_units: what the test treats as independent, or folds · note: why p is NaN
+    se, df: of the difference; df is infinite for a normal law · n_units: independent units, or folds · note: why p is NaN
     """
 
     test: str
