@@ -31,28 +31,43 @@ CAUSE_NAMES = ("ok", "gap", "range", "jump", "block", "nan")
 
 
 class FhrRules(Spec):
-    """Heart-rate rules F1 to F5 and the baseline; defaults are the paper's where it gives any."""
+    """Heart-rate rules F1 to F5 and the baseline; defaults are the paper's where it gives any.
 
-    gap_s: PositiveFloat = 15.0  # F1: zeros for this long or longer are a gap
-    long_gap: Literal["interpolate", "keep_nan"] = "interpolate"  # whether such a gap is filled in
-    low_bpm: float = 50.0  # F2: values at or below are artefacts
-    high_bpm: float = 200.0  # F2: values at or above are artefacts
-    jump_bpm: PositiveFloat = 25.0  # F3: steps of this much or more are artefacts
-    jump: Literal["forward", "both"] = "forward"  # F3 marks the later sample, or both; not in the paper, ours
-    block_s: PositiveFloat = 15.0  # F4
-    block_bpm: PositiveFloat = 25.0  # F4: values this far or farther from the mean of their 15 s are artefacts
-    block: Literal["blocks", "rolling"] = "blocks"  # F4: consecutive blocks, or centred ones; not in the paper, ours
+    gap_s:      F1: zeros for this many seconds or longer are a gap
+    long_gap:   whether such a gap is filled in: "interpolate" or "keep_nan"
+    low_bpm:    F2: values at or below are artefacts
+    high_bpm:   F2: values at or above are artefacts
+    jump_bpm:   F3: steps of this much or more are artefacts
+    jump:       F3 removes the later sample ("forward") or "both"; not in the paper
+    block_s:    F4: length of a block in seconds
+    block_bpm:  F4: values this far or farther from the mean of their block are artefacts
+    block:      F4: consecutive "blocks", or "rolling" ones centred on each sample; not in the paper
+    baseline_s: seconds over which the baseline averages
+    baseline:   "rolling", or constant per "block"; not in the paper, and without clinical rounding to 5 bpm
+    """
+
+    gap_s: PositiveFloat = 15.0
+    long_gap: Literal["interpolate", "keep_nan"] = "interpolate"
+    low_bpm: float = 50.0
+    high_bpm: float = 200.0
+    jump_bpm: PositiveFloat = 25.0
+    jump: Literal["forward", "both"] = "forward"
+    block_s: PositiveFloat = 15.0
+    block_bpm: PositiveFloat = 25.0
+    block: Literal["blocks", "rolling"] = "blocks"
     baseline_s: PositiveFloat = 600.0
-    baseline: Literal["rolling", "block"] = "rolling"  # not in the paper, ours; clinical rounding to 5 bpm is left out
+    baseline: Literal["rolling", "block"] = "rolling"
 
 
 class UcRules(Spec):
-    """Contraction rules U1 to U3."""
+    """Contraction rules U1 to U3.
 
-    mean_s: PositiveFloat = 60.0  # U2: centred mean
-    span_s: PositiveFloat = (
-        15.0  # U3: exponential smoothing, a = 2/(span + 1); span not in the paper, ours; lags by about half of it
-    )
+    mean_s: U2: seconds of the centred mean
+    span_s: U3: span of the exponential smoothing in seconds, a = 2/(span + 1), which lags by about half of it; not in the paper
+    """
+
+    mean_s: PositiveFloat = 60.0
+    span_s: PositiveFloat = 15.0
 
 
 @dataclass(frozen=True, eq=False)

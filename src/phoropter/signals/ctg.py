@@ -42,16 +42,21 @@ _START_PATTERN = re.compile(r"start:(\d+(?:\.\d+)?)")
 class CtgWindowRule(Spec):
     """Which windows of a record are used, and how much of a window may be missing.
 
-    position: "last_valid" ends at the last sample that no rule removed, "last" at the record's end, "start:SECONDS" begins there,
-    "all" follows from the beginning in steps of `step_s` (default: one window's length).
+    length_s:    length of a window in seconds
+    position:    "last_valid" ends at the last sample that no rule removed, "last" at the record's end; "start:SECONDS" begins
+        there; "all" follows from the beginning in steps of `step_s`
+    count:       number of windows back to back, for last_valid and last
+    step_s:      seconds from start to start, for all (default: one window's length)
+    short:       "reject" a record shorter than a window, or "pad" it on the left with NaN, rendered blank
+    max_missing: largest share of removed heart-rate samples in a window, 0 to 1; padding counts
     """
 
     length_s: PositiveFloat = 1800.0
     position: str = "last_valid"
-    count: PositiveInt = 1  # of windows back to back, for last_valid and last
+    count: PositiveInt = 1
     step_s: PositiveFloat | None = None
-    short: Literal["reject", "pad"] = "reject"  # for a record shorter than a window; padding is NaN on the left, rendered blank
-    max_missing: float = Field(0.5, ge=0, le=1)  # share of the window's heart-rate samples that were removed; padding counts
+    short: Literal["reject", "pad"] = "reject"
+    max_missing: float = Field(0.5, ge=0, le=1)
 
     @field_validator("position")
     @classmethod
@@ -63,7 +68,12 @@ class CtgWindowRule(Spec):
 
 
 class CtgFilter(Spec):
-    """Filters of windows before rendering; None: not filtered. The baseline is never filtered."""
+    """Filters of windows before rendering; the baseline is never filtered.
+
+    fhr_lowpass:  highest Fourier component of the heart rate that is kept (default: all)
+    lowpass_unit: unit of fhr_lowpass: "bin" of the window, or "mHz"
+    uc_factor:    scales the contractions of a window to 0..uc_factor (default: not scaled)
+    """
 
     fhr_lowpass: NonNegativeFloat | None = None
     lowpass_unit: Literal["bin", "mHz"] = "bin"
@@ -71,7 +81,13 @@ class CtgFilter(Spec):
 
 
 class CtgRules(Spec):
-    """All rules between a raw record and the windows that are rendered."""
+    """All rules between a raw record and the windows that are rendered.
+
+    fhr:    artefact rules of the heart rate, and the baseline
+    uc:     rules of the contractions
+    window: which windows are used
+    filter: filters of a window before rendering
+    """
 
     fhr: FhrRules = FhrRules()
     uc: UcRules = UcRules()

@@ -23,11 +23,16 @@ Floats = NDArray[np.float32]
 
 
 class Pen(Spec):
-    """Width, smoothing and colours of a trace."""
+    """Width, smoothing and colours of a trace.
+
+    width_px:    width of the line in pixels
+    antialiased: grey pixels at the edges of the line; else black and white only
+    polarity:    "paper": dark on white; "ink": bright on black
+    """
 
     width_px: PositiveFloat = 2.0
     antialiased: bool = True
-    polarity: Literal["paper", "ink"] = "paper"  # dark on white, or bright on black
+    polarity: Literal["paper", "ink"] = "paper"
 
 
 def draw_trace(values: NDArray[np.floating], axis: NDArray[np.floating], size: int, pen: Pen | None = None) -> Bytes:

@@ -49,6 +49,13 @@ class Spectrogram(TaggedSpec):
     resized bilinearly; at 700 Hz and 5 s it has 129 × 15 values. "dense" has as many frequencies and time steps as pixels and is
     not resized: segments of `segment_s` under a Hann window, frequencies 0..`max_hz`; at 700 Hz, 5 s and 224 pixels it equals
     SciPy's with nperseg 378, noverlap 364, nfft 4096.
+
+    style:     "paper" or "dense"
+    size:      side of the image in pixels
+    scale:     "log" (decibels) or "linear" power
+    floor_db:  decibels below the highest value that are black
+    segment_s: length of a segment in seconds (dense)
+    max_hz:    highest frequency in Hz (dense)
     """
 
     kind: Literal["spectrogram"] = "spectrogram"
@@ -61,7 +68,16 @@ class Spectrogram(TaggedSpec):
 
 
 class Scalogram(TaggedSpec):
-    """Wavelet power over time and `voices` log-spaced frequencies from `low_hz` to `high_hz`; rows are resized bilinearly."""
+    """Wavelet power over time and `voices` log-spaced frequencies; rows are resized bilinearly.
+
+    size:     side of the image in pixels
+    low_hz:   lowest frequency in Hz
+    high_hz:  highest frequency in Hz
+    voices:   number of frequencies
+    wavelet:  name of a continuous wavelet of PyWavelets
+    scale:    "log" (decibels) or "linear" power
+    floor_db: decibels below the highest value that are black
+    """
 
     kind: Literal["scalogram"] = "scalogram"
     size: Size = 224
@@ -74,7 +90,13 @@ class Scalogram(TaggedSpec):
 
 
 class Trace(TaggedSpec):
-    """The signal as a line, on an axis from `low` to `high` (default: the window's lowest and highest value)."""
+    """The signal as a line.
+
+    size: side of the image in pixels
+    low:  value at the bottom of the image (default: the window's lowest)
+    high: value at the top of the image (default: the window's highest)
+    pen:  how the line is drawn
+    """
 
     kind: Literal["trace"] = "trace"
     size: Size = 224
@@ -89,7 +111,11 @@ class CtgPlot(TaggedSpec):
     The axis 50..210 bpm is that of chart paper with 20 bpm/cm; use (30, 240) for 30 bpm/cm. The paper followed (Hemmi 2024) does
     not tell which. When sweeping `clean.filter.uc_factor` up to 120, use uc_axis (0, 120), so that nothing is clipped.
 
-    style: "trace" a line; "strip" one shade of grey per column; "area" filled below the line
+    style:    "trace": a line; "strip": one shade of grey per column; "area": filled below the line
+    size:     side of the image in pixels
+    fhr_axis: lowest and highest heart rate in bpm
+    uc_axis:  lowest and highest contraction value
+    pen:      how lines are drawn
     """
 
     kind: Literal["ctg"] = "ctg"

@@ -56,14 +56,22 @@ class CtgEvent(NamedTuple):
 
 
 class CtgCohort(Spec):
-    """How many hospitals, births in each, and seconds of each record."""
+    """How many hospitals, births in each, and seconds of each record.
+
+    hospitals: number of training hospitals
+    unseen:    number of hospitals whose devices are swapped
+    records:   births in each hospital
+    length_s:  seconds of each record
+    seed:      of all random numbers
+    dec_gain:  multiplies the depth of decelerations
+    """
 
     hospitals: NonNegativeInt = 6
     unseen: NonNegativeInt = 2
     records: PositiveInt = 150
     length_s: float = Field(3600.0, ge=600)
     seed: int = 0
-    dec_gain: NonNegativeFloat = 1.0  # multiplies decelerations; real traces near delivery correspond to about 2
+    dec_gain: NonNegativeFloat = 1.0  # real traces near delivery correspond to about 2
 
 
 @dataclass(frozen=True)

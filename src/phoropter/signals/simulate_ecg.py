@@ -58,7 +58,18 @@ _CONDITION_SHIFTS: dict[str, dict[str, tuple[float, float]]] = {
 
 
 class EcgCohort(Spec):
-    """Which people are simulated, for how long in each condition, and whether noise is added."""
+    """Which people are simulated, for how long in each condition, and whether noise is added.
+
+    subjects:    number of people
+    seed:        of all random numbers
+    rate_hz:     sampling rate in Hz
+    baseline_s:  seconds of rest
+    stress_s:    seconds of stress
+    amusement_s: seconds of amusement
+    between_s:   seconds without a label before, between and after the conditions
+    noise:       adds baseline wander, muscle noise and motion
+    site:        name of the site
+    """
 
     subjects: PositiveInt = 15
     seed: int = 0
@@ -66,7 +77,7 @@ class EcgCohort(Spec):
     baseline_s: PositiveFloat = 240.0
     stress_s: PositiveFloat = 136.0
     amusement_s: PositiveFloat = 78.0
-    between_s: NonNegativeFloat = 20.0  # before, between and after conditions, without a label; the shifts fade in and out here
+    between_s: NonNegativeFloat = 20.0  # the shifts fade in and out here
     noise: bool = True
     site: str = "simulator"
 

@@ -30,9 +30,11 @@ AnyRepresentation = Annotated[Spectrogram | Scalogram | Trace | CtgPlot, Field(d
 
 
 class WindowSpec(Spec):
-    """How windows of one channel follow each other, in seconds: `step_s` from start to start, or `gap_s` from end to start.
+    """How windows of one channel follow each other; around events only `length_s` applies.
 
-    Default: 5 s every 2 s (SONIC's gap read as a step; `gap_s: 2` is the other reading). Around events only `length_s`, 0.8.
+    length_s: length in seconds (default: 5, around events 0.8, ptbxl 10)
+    step_s:   seconds from start to start (default: 2, SONIC's "window gap" read as a step)
+    gap_s:    seconds from end to start, in place of step_s
     """
 
     length_s: PositiveFloat | None = None
