@@ -178,10 +178,11 @@ def _small_print(studies: StudyPair) -> list[str]:
     notes = []
     if studies.basis == "protocols":
         unit = studies.gaps[0].interval.n_units
+        within, held_out = studies.within_group.label, studies.group_held_out.label
         notes.append(
-            f"{studies.within_group.label} allows rows of one group in both training and test sets, "
-            f"{studies.group_held_out.label} does not. Intervals resample the {unit} groups, each with all its rows of both studies, and do not cover the "
-            "variation between trainings. Only the result with held-out groups applies to new groups."
+            f"{within} allows rows of one group in both training and test sets, {held_out} does not. Intervals resample the "
+            f"{unit} groups, each with all its rows of both studies, and do not cover the variation between trainings. Only the "
+            "result with held-out groups applies to new groups."
         )
     if studies.basis == "rows":
         notes.append("Intervals resample the units and do not cover the variation between trainings or folds.")
