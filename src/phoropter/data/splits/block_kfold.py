@@ -1,7 +1,7 @@
-"""Blocks of time: the windows of each recording and class in as many contiguous stretches as there are folds.
+"""Block k-fold: the windows of each recording and class are cut into contiguous blocks of time, one for each fold.
 
-Windows of one recording that follow one another resemble each other even where they share no sample, so blocks are stricter than
-windows dealt at random and laxer than people held out: every person is on both sides.
+Successive windows of a recording resemble each other even where they share no sample. So block folds are a harder test than
+random folds, and an easier one than held-out people: every person is on both sides.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ NO_FOLD = -1
 
 
 def assign_block_folds(spans: NDArray[np.float64], stretch: Rows, folds: int) -> Rows:
-    """(n, 2) seconds and (n,) numbers of what is cut into blocks (a recording's windows of one class) → (n,) a fold each.
+    """(n, 2) seconds, (n,) the stretch of each window (a recording and class) → (n,) fold of each window, or NO_FOLD.
 
-    Every stretch is cut into `folds` parts of as equal numbers as can be, in the order of time. A border is where the first
-    window of the next part starts; a window that straddles one shares samples with both sides and is STRADDLES: in no fold.
+    Every stretch is cut, in order of time, into `folds` blocks of nearly equal numbers of windows. A border lies where the first
+    window of the next block starts; a window that straddles a border shares samples with both sides and gets NO_FOLD.
     """
     ticks = np.rint(spans * TICKS_PER_SECOND).astype(np.int64)
     fold = np.full(len(spans), NO_FOLD, dtype=np.int64)
@@ -28,7 +28,7 @@ def assign_block_folds(spans: NDArray[np.float64], stretch: Rows, folds: int) ->
         rows = rows[np.lexsort((rows, ticks[rows, 0]))]
         first = np.arange(1, folds) * len(rows) // folds  # of the second part, the third, …
         borders = ticks[rows[first], 0]
-        of = np.searchsorted(borders, ticks[rows, 0], side="right")
-        until = np.append(borders, ticks[rows, 1].max() + 1)[of]
-        fold[rows] = np.where(ticks[rows, 1] <= until, of, NO_FOLD)
+        block = np.searchsorted(borders, ticks[rows, 0], side="right")
+        until = np.append(borders, ticks[rows, 1].max() + 1)[block]
+        fold[rows] = np.where(ticks[rows, 1] <= until, block, NO_FOLD)
     return fold

@@ -1,9 +1,9 @@
-"""Whole groups dealt into parts of given shares, sizes and classes balanced, a new deal for every draw.
+"""Balanced group partition: groups are assigned to parts of given shares, with sizes and classes balanced, anew for every draw.
 
-scikit-learn's StratifiedGroupKFold takes the groups in the order of how uneven they are, so groups of different sizes fall into
-the same folds whatever its random_state: fifteen people recorded for slightly different times would give five seeds one and the
-same partition, and the spread over seeds would say nothing. Here large groups still go first, but within a power of two of each
-other in an order that is drawn; each goes where it disturbs the balance least, as it does there.
+scikit-learn's StratifiedGroupKFold processes groups in the order of their imbalance, so groups of different sizes fall into the
+same folds whatever its random_state: fifteen people recorded for slightly different times would give five seeds one and the same
+partition, and the spread over seeds would mean nothing. Here, too, large groups go first and each goes where it disturbs the
+balance least, but groups whose sizes are within a power of two go in random order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_ATTEMPTS = 20
-MAX_ATTEMPTS_MANY_GROUPS = 4  # for more groups than MANY, where chance evens things out by itself
+MAX_ATTEMPTS_MANY_GROUPS = 4  # for more than MANY_GROUPS groups, which chance alone balances well
 MANY_GROUPS = 2000
 SIZE_TOLERANCE = 0.1
 
@@ -20,9 +20,9 @@ SIZE_TOLERANCE = 0.1
 def balanced_group_partition(
     counts: NDArray[np.int64], shares: NDArray[np.float64], random: np.random.Generator
 ) -> NDArray[np.int64]:
-    """(G, C) rows of each class in each group, (F,) shares that sum to one → (G,) the part each group goes to.
+    """(G, C) rows of each class in each group, (F,) shares that sum to one → (G,) the part of each group.
 
-    The first of a few deals in which every part has every class and nearly its share of rows; else the best of them.
+    Returns the first of a few random partitions in which every part has every class and nearly its share of rows, else the best.
     """
     best: tuple[tuple[int, float], NDArray[np.int64]] | None = None
     for _ in range(MAX_ATTEMPTS if len(counts) <= MANY_GROUPS else MAX_ATTEMPTS_MANY_GROUPS):
@@ -41,8 +41,11 @@ def balanced_group_partition(
 def _partition_once(
     counts: NDArray[np.int64], shares: NDArray[np.float64], random: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """((G,) part of each group, (F, C) rows of each class in each part). A part's load is weighed against its share, a class
-    against its own size; the sum of squares is what each step keeps small, so a rare class counts as much as a common one."""
+    """((G,) part of each group, (F, C) rows of each class in each part).
+
+    Each step minimises the sum of squared loads. A load is relative to the share of its part and to the size of its class, so a
+    rare class counts as much as a common one.
+    """
     sizes = counts.sum(axis=1)
     weighed = np.column_stack([counts, sizes]) / np.maximum(1, np.append(counts.sum(axis=0), sizes.sum()))
     shuffled = random.permutation(len(counts))
