@@ -75,7 +75,7 @@ def tasks(case: Case, folder: Path) -> list[Any]:
         members.append({"backbone": name, "weights": str(weights), "size": 32})
     head = {"kind": "dense", "dropout": 0.5} if case.head == "dropout" else case.head
     lone = {**members[0], "frozen": True, "head": head, "recipe": "probe"}
-    entry = {"fuse": members, "mode": "frozen", "recipe": "probe"} if case.head == "fusion" else lone
+    entry = {"fuse": members, "frozen": True, "recipe": "probe"} if case.head == "fusion" else lone
     (candidate,) = parse_candidates([entry], PRESETS["probe"])
     made = make_splits(dataset, KFold(10, seeds=[0, 1, 2]))
     return [TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), folder) for split in made]

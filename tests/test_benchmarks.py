@@ -76,7 +76,7 @@ def test_rows_are_told_as_they_come_and_kept_when_all_are_there(monkeypatch: Any
     monkeypatch.setattr(_sides, "RESULTS", tmp_path)
 
     def rows() -> Any:
-        yield _sides.to_plan_row("one", _sides.Turns((1.0, 2.0, 4.0), (2.0, 6.0, 4.0)), 1.5, 10, "pictures")
+        yield _sides.row("one", _sides.Turns((1.0, 2.0, 4.0), (2.0, 6.0, 4.0)), 1.5, 10, "pictures")
         assert "one" in capsys.readouterr().out and not list(tmp_path.iterdir())
         yield _sides.figure("two", [0.5], None, "1 GiB", "2 GiB", shown=3)
 

@@ -324,7 +324,14 @@ def test_the_test_of_a_module_is_found_by_its_name(name: str) -> None:
 # --- heavy packages ------------------------------------------------------------------------------------------------------------
 
 TORCH_ROOMS = {"models", "training", "deploy"}
-TORCH_FREE = {"models.spec", "models.catalog", "training.candidates", "training.augmentation.spec", "training.trained_on"}
+TORCH_FREE = {
+    "models.spec",
+    "models.catalog",
+    "training.candidates",
+    "training.augmentation.spec",
+    "training.augmentation.custom_step",
+    "training.trained_on",
+}
 TORCH_ALSO = {"study.worker", "study.compute", "study.records", "study.executors"}
 HEAVY = {"scipy", "sklearn", "pandas", "matplotlib", "pyarrow", "wfdb", "pyedflib", "pywt", "rich", "jinja2"}
 
