@@ -187,8 +187,16 @@ def test_python_takes_the_objects(net: Backbone, study: StudySpec) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "message"), [(3, "candidates.4"), ({"backbone": "nets_of_mine:build"}, "is a function, expected")]
+    ("entry", "message"),
+    [
+        (3, r"candidates\.4"),
+        ({"backbone": "nets_of_mine:build"}, "is a function, expected"),
+        ({"backbone": "nets_of_mine:NET", "recipe": "as-is"}, "'mynet' is a network of your own and has no pretrained head"),
+    ],
 )
-def test_what_is_no_backbone_is_refused(entry: Any, message: str, study: StudySpec, net: Backbone) -> None:
+def test_what_cannot_be_trained_is_refused_when_the_study_is_read(
+    entry: Any, message: str, study: StudySpec, net: Backbone
+) -> None:
+    named = [{"backbone": net, "name": f"n{i}"} for i in range(4)]
     with pytest.raises(SpecError, match=message):
-        study.with_changes(candidates=[net, net, net, net, entry]).parsed_candidates  # noqa: B018  parsed when read
+        study.with_changes(candidates=[*named, entry]).parsed_candidates  # noqa: B018  parsed when read

@@ -154,6 +154,9 @@ def find_conflict(candidate: Candidate) -> str | None:
         return (
             f"imbalance n_bags and {part} contradict each other: each bag is one network with a new head; leave one of them out"
         )
+    custom = next((b.name for b in candidate.backbones if b.custom is not None), None)
+    if custom is not None and candidate.head.kind == "pretrained":
+        return f"'{custom}' is a network of your own and has no pretrained head; choose head linear or dense, or another recipe"
     plain_head = candidate.head.kind == "linear" and not candidate.head.dropout and not candidate.fusion
     if recipe.l2_penalties and not (candidate.frozen and plain_head and teaching is None):
         return (
