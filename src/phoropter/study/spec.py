@@ -20,7 +20,7 @@ from phoropter.core.extensions import REFERENCE
 from phoropter.core.spec import SourceMap, Spec, load_yaml, validate_as
 from phoropter.data.recordings.databases import DATABASES
 from phoropter.data.spec import DataSpec
-from phoropter.data.splits.spec import ProtocolSpec
+from phoropter.data.splits.spec import Protocol, ProtocolSpec
 from phoropter.results.metrics.custom import Metric
 from phoropter.results.metrics.registry import get_metric, metric_names
 from phoropter.training.candidates.candidate import Candidate
@@ -226,6 +226,8 @@ _UNGROUPED_SPLIT = {
 
 
 def _derive_other_protocol(stated: dict[str, Any], overlaps: bool) -> dict[str, Any]:
+    if stated["split"] == "file" or isinstance(stated["split"], Protocol):
+        raise SpecError("compare: true cannot derive a second protocol from splits of your own; state it, as compare: {split: …}")
     return stated if overlaps else {**stated, "split": _UNGROUPED_SPLIT.get(stated["split"], stated["split"])}
 
 

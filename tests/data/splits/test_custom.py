@@ -104,3 +104,15 @@ def test_every_mistake_of_the_function_is_named(returned: Any, message: str) -> 
     spec = ProtocolSpec(split=Protocol("bad", make_splits=lambda dataset, seed: returned))
     with pytest.raises(SplitError, match=message):
         make_splits(twelve_rows(unlabelled=5), spec)
+
+
+def test_no_second_protocol_is_derived_from_splits_of_ones_own() -> None:
+    from phoropter.study.spec import StudySpec, expand_protocols
+
+    study = StudySpec(
+        name="two", data={"digits": True}, protocol=Protocol("halves", make_splits=halves), candidates=[], compare=True
+    )
+    with pytest.raises(SpecError, match="cannot derive a second protocol from splits of your own"):
+        expand_protocols(study)
+    stated = study.with_changes(compare={"split": "stratified-k-fold"})
+    assert [s.protocol.split_name for s in expand_protocols(stated)] == ["stratified-k-fold", "halves"]
