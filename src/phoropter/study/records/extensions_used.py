@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic import BaseModel
+
 from phoropter.core.errors import SpecError
 from phoropter.core.extensions import Extension, collect_extensions
 from phoropter.study.load import LoadedVariant
@@ -40,4 +42,9 @@ def replace_extensions(value: Any) -> Any:
         return value.identity()
     if isinstance(value, dict):
         return {key: replace_extensions(item) for key, item in value.items()}
-    return [replace_extensions(item) for item in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, BaseModel):  # its typed fields write extensions themselves; those that hold anything do not
+        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        return value.model_copy(
+            update={name: replace_extensions(item) for name, item in fields.items() if isinstance(item, (dict, list, tuple))}
+        )
+    return type(value)(map(replace_extensions, value)) if type(value) in (list, tuple) else value
