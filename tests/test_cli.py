@@ -97,7 +97,7 @@ def test_a_part_whose_data_are_not_there_does_not_stop_the_others(tmp_path: Path
     assert re.search(r"phoropter: part lost: .*nowhere.*\(and 1 more of 3 parts\)", result.output)
 
 
-def test_a_wrong_word_in_a_study_is_one_line_with_its_place(tmp_path: Path) -> None:
+def test_a_wrong_word_in_a_study_gives_one_line_with_its_place(tmp_path: Path) -> None:
     study = tmp_path / "tiny.yaml"
     study.write_text(STUDY.replace("test_vit", "test_vitt"))
     result = call("plan", study)
@@ -118,7 +118,7 @@ def test_backbones_are_listed_with_their_size() -> None:
     assert re.search(r"alexnet_2012\s+62\.4 M", result.output) and re.search(r"alexnet\s+61\.1 M", result.output)
 
 
-def test_studies_say_where_they_come_from() -> None:
+def test_studies_are_listed_with_their_source() -> None:
     result = call("studies")
     assert "attention-or-convolution" in result.output and "source:" in result.output
 

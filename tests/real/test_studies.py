@@ -44,16 +44,14 @@ def quiet(event: ProgressEvent) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("name", "runs"), [("attention-or-convolution", [3, 10]), ("alexnet-and-after", [8, 4])])
-def test_a_paper_runs_small_to_a_report(
+def test_a_paper_s_smoke_version_runs_to_a_report(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, runs: list[int]
 ) -> None:
     monkeypatch.setenv("PHOROPTER_DATA", str(pictures))
     monkeypatch.setattr(smoke_scale, "MAX_ROWS", ROWS[name])
     monkeypatch.setattr(smoke_scale, "MAX_EPOCHS", 1)
     for part, expected in zip(read_study(name), runs, strict=True):
-        store = execute_study(
-            smoke_scale.make_smoke_version(part), tmp_path / part.name, quiet, options=ComputeOptions("cpu", 1)
-        )
+        store = execute_study(smoke_scale.make_smoke_version(part), tmp_path / part.name, quiet, options=ComputeOptions("cpu", 1))
         assert len(list(store.runs())) == expected and not store.read_failures()
         page = write_report(store.folder).read_text(encoding="utf-8")
         assert f"t most {ROWS[name]} rows" in page and part.parsed_candidates[0].name in page

@@ -37,7 +37,7 @@ def quiet(event: ProgressEvent) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("name", "number"), NUMBERS, ids=[f"{name} {i}" for name, i in NUMBERS])
-def test_a_paper_runs_small_to_a_report(
+def test_a_paper_s_smoke_version_runs_to_a_report(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ) -> None:
     text = list_shipped_studies()[name].read_text(encoding="utf-8")

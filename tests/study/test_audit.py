@@ -44,7 +44,7 @@ candidates: [{backbone: test_resnet, weights: random, recipe: scratch}]
 
 @pytest.fixture
 def people(tmp_path: Path) -> Path:
-    """A folder with 12 people of 8 pictures each in two classes; p01 and p02 were given one picture."""
+    """A folder with 12 people of 8 pictures each in two classes; one picture of p01 is also one of p02."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (96, 16, 16, 3), dtype=np.uint8)
     images[9] = images[17]
@@ -73,7 +73,7 @@ def kinds(found: list[Any]) -> dict[str, str]:
     return {f.kind: f.severity for f in found}
 
 
-def test_a_clean_plan_is_not_accused_and_a_shared_picture_is_said(people: Path, tmp_path: Path) -> None:
+def test_a_clean_plan_has_no_finding_but_a_duplicate_image_is_reported(people: Path, tmp_path: Path) -> None:
     planned = plan_study(write_study(people), tmp_path / "cache")
     found = check_leakage(planned, tmp_path / "cache", pixels_in(tmp_path / "cache"), tmp_path / "out")
     assert kinds(found) == {"exact_duplicates": "warn"}
@@ -82,7 +82,7 @@ def test_a_clean_plan_is_not_accused_and_a_shared_picture_is_said(people: Path, 
     assert json.loads(json.dumps(findings_to_plain(found)))[0]["kind"] == "exact_duplicates"
 
 
-def test_groups_on_both_sides_by_the_studys_wish_are_a_warning(people: Path, tmp_path: Path) -> None:
+def test_allowed_group_overlap_is_a_warning(people: Path, tmp_path: Path) -> None:
     planned = plan_study(write_study(people, "{split: stratified-k-fold, allow_group_overlap: true}"), tmp_path / "cache")
     assert kinds(check_leakage(planned, tmp_path / "cache"))["groups"] == "warn"
 
@@ -99,7 +99,7 @@ def test_leakage_stops_warns_or_is_recorded_as_the_study_says(people: Path, tmp_
         write_study(people, mixed, "leakage: wran\n")
 
 
-def test_near_identical_pictures_are_looked_for_once(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_near_duplicates_are_searched_for_once(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
     planned = plan_study(write_study(people), tmp_path / "cache")
     pixels = pixels_in(tmp_path / "cache")(planned.image_sets[0])
     first = load_or_find_near_duplicates(pixels, tmp_path / "cache")
@@ -152,7 +152,7 @@ def test_the_half_with_groups_on_both_sides_plans_other_runs_and_its_audit_repor
 
 
 def store(folder: Path, right: float, seed: int, groups: int = 30, name: str = "net") -> Store:
-    """Two folds over people whose pictures are told right this often, more or less by person."""
+    """Two folds over people whose images are classified with this accuracy, which varies by person."""
     random = np.random.default_rng(seed)
     ability = np.clip(right + np.random.default_rng(99).normal(0, 0.1, groups), 0, 1)
     made = Store(folder)
@@ -204,7 +204,7 @@ def test_the_gap_is_the_difference_of_means_over_splits_and_its_interval_a_boots
     assert row.interval.n_units == 30 and 0 < row.interval.low < row.difference < row.interval.high
 
 
-def test_no_gap_is_not_called_one(tmp_path: Path) -> None:
+def test_intervals_of_equal_studies_mostly_contain_zero(tmp_path: Path) -> None:
     """Two studies of equal candidates: the 95 % interval leaves 0 out in about one of twenty."""
     outside = 0
     for n in range(40):
@@ -214,7 +214,7 @@ def test_no_gap_is_not_called_one(tmp_path: Path) -> None:
     assert outside <= 6
 
 
-def test_the_metrics_of_the_study_are_taken_where_none_are_named(tmp_path: Path) -> None:
+def test_the_metrics_of_the_study_are_the_default(tmp_path: Path) -> None:
     rows = compute_protocol_gaps(store(tmp_path / "lax", 0.9, 1), store(tmp_path / "strict", 0.7, 2))
     assert [(r.candidate, r.metric) for r in rows] == [("net", "accuracy"), ("net", "macro_f1")]
 
@@ -226,7 +226,7 @@ def test_two_groups_give_no_interval(tmp_path: Path) -> None:
     assert np.isnan(row.interval.low) and "2 independent units" in row.interval.method
 
 
-def test_a_study_is_not_compared_with_itself_or_with_strangers(tmp_path: Path) -> None:
+def test_a_study_compared_with_itself_or_without_common_candidates_is_refused(tmp_path: Path) -> None:
     lax = store(tmp_path / "lax", 0.9, 1)
     with pytest.raises(StoreError, match="hold the same runs"):
         compute_protocol_gaps(lax, lax)
@@ -242,11 +242,11 @@ def test_a_study_runs_under_one_protocol_unless_it_compares_two() -> None:
 
 
 def planned_with(material: Any, run: Any) -> Any:
-    """As much of a plan as the audit of what was fitted looks at."""
+    """The parts of a plan that find_prior_fits reads."""
     return SimpleNamespace(runs=[run], by_key={}, study=UNSCREENED)
 
 
-def test_a_grey_scale_of_each_subject_is_said_to_have_seen_tested_windows(people: Path, tmp_path: Path) -> None:
+def test_a_grey_scale_per_subject_is_reported_as_fitted_on_test_windows(people: Path, tmp_path: Path) -> None:
     planned = plan_study(write_study(people), tmp_path)
     material = planned.image_sets[0]
     assert find_prior_fits(planned, material) == []
@@ -259,8 +259,8 @@ def test_a_grey_scale_of_each_subject_is_said_to_have_seen_tested_windows(people
     assert found.words.startswith("The grey scale of each subject was fitted on rows that are tested")
 
 
-def test_weights_that_met_other_rows_of_a_tested_person_are_found(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """A bundle trained on p00 and p01 meets folds that test them, on other windows; and what begins with it inherits that."""
+def test_weights_trained_on_other_rows_of_a_tested_person_are_found(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """A bundle trained on p00 and p01 meets folds that test their other images; a bundle initialised from it inherits that."""
     planned = plan_study(write_study(people), tmp_path)
     material, run = planned.image_sets[0], planned.runs[0]
     dataset = material.dataset
@@ -279,14 +279,14 @@ def test_weights_that_met_other_rows_of_a_tested_person_are_found(people: Path, 
     assert not len(trained_on.rows_of_trained_groups(second, other)) and not len(trained_on.trained_ids(second, other))
 
 
-def test_notes_of_earlier_versions_name_no_groups(people: Path, tmp_path: Path) -> None:
+def test_records_of_earlier_versions_name_no_groups(people: Path, tmp_path: Path) -> None:
     dataset = plan_study(write_study(people), tmp_path).image_sets[0].dataset
     np.savez(tmp_path / trained_on.FILE_NAME, dataset=np.array(dataset.name), ids=np.sort(dataset.hashed_ids[:3]))
     assert len(trained_on.trained_ids(tmp_path, dataset)) == 3 and not len(trained_on.rows_of_trained_groups(tmp_path, dataset))
 
 
-def test_a_helper_trained_on_another_split_is_found(people: Path, tmp_path: Path) -> None:
-    """Its split's own training rows are no finding; those of another fold are."""
+def test_a_teacher_trained_on_another_split_is_found(people: Path, tmp_path: Path) -> None:
+    """Training rows of the same split are no finding; those of another fold are."""
     planned = plan_study(write_study(people), tmp_path)
     first, other = planned.runs[:2]
     for teacher, leaks in ((replace(first, key="t"), False), (replace(other, key="t"), True)):
@@ -297,8 +297,8 @@ def test_a_helper_trained_on_another_split_is_found(people: Path, tmp_path: Path
         assert [f.severity for f in found] == ["stop"] * leaks
 
 
-def test_a_first_study_is_audited_again_by_the_features_it_leaves(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """Of all pictures, once, as the network saw them; the pair it names stands in study.json, with its pictures."""
+def test_a_study_is_audited_again_by_the_features_it_computed(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """Features of all images, searched once; the pair found is in study.json, with its thumbnails."""
     import torch
     from safetensors.torch import save_file
 

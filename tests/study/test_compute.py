@@ -82,7 +82,7 @@ def of(planned: Plan, name: str) -> list[Any]:
     return [r for r in planned.runs if r.candidate.name == name]
 
 
-def test_teachers_and_members_come_first_and_are_in_the_keys(tmp_path: Path) -> None:
+def test_teachers_and_members_are_planned_first_and_enter_the_keys(tmp_path: Path) -> None:
     planned = plan_study(write_study(tmp_path))
     assert [r.candidate.name for r in planned.runs] == ["master"] * 2 + ["pupil"] * 2 + ["both"] * 2
     for master, pupil, both in zip(of(planned, "master"), of(planned, "pupil"), of(planned, "both"), strict=True):
@@ -94,7 +94,7 @@ def test_teachers_and_members_come_first_and_are_in_the_keys(tmp_path: Path) -> 
     assert [r.key for r in planned.runs] == [r.key for r in renamed.runs]
 
 
-def test_a_student_is_taught_and_its_record_says_how(done: Store) -> None:
+def test_the_record_of_a_student_describes_its_teaching(done: Store) -> None:
     assert not done.read_failures() and len(list(done.runs())) == 6
     for one in done.runs():
         if one.candidate_name == "pupil":
@@ -123,7 +123,7 @@ def test_two_processes_wait_for_each_other_and_give_the_same_bytes(done: Store, 
     assert predictions(store) == predictions(done) and not list((store.folder / "runs").glob("*/bundle"))
 
 
-def test_a_teacher_that_fails_fails_its_students_with_its_reason(tmp_path: Path) -> None:
+def test_students_of_a_failed_teacher_fail_with_its_reason(tmp_path: Path) -> None:
     bad = STUDY.replace("weights: random, size: 48}", "weights: random, size: 48, recipe: {lr: 1e+18, optimizer: {kind: sgd}}}")
     store = execute_study(write_study(tmp_path, bad), tmp_path / "out", quiet, options=HERE)
     notes = {n["candidate"]: n["error"] for n in store.read_failures().values()}
@@ -131,7 +131,7 @@ def test_a_teacher_that_fails_fails_its_students_with_its_reason(tmp_path: Path)
     assert "what it needs, master · stratified 2-fold" in notes["pupil"] and "the training loss became" in notes["pupil"]
 
 
-def test_a_teacher_that_knows_nothing_fails_its_students_and_stays(tmp_path: Path) -> None:
+def test_students_of_a_teacher_at_chance_fail_and_the_teacher_is_kept(tmp_path: Path) -> None:
     bad = STUDY.replace("weights: random, size: 48}", "weights: random, size: 48, recipe: {epochs: 1, lr: 1e-9}}")
     store = execute_study(write_study(tmp_path, bad), tmp_path / "out", quiet, options=HERE)
     notes = {n["candidate"]: n["error"] for n in store.read_failures().values()}
@@ -139,7 +139,7 @@ def test_a_teacher_that_knows_nothing_fails_its_students_and_stays(tmp_path: Pat
     assert {r.candidate_name for r in store.runs()} == {"master"}
 
 
-def test_a_student_added_later_asks_nobody_where_the_answers_are_there(done: Store, tmp_path: Path) -> None:
+def test_a_student_added_later_uses_cached_teacher_logits(done: Store, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(done.folder, tmp_path / "out")
@@ -150,7 +150,7 @@ def test_a_student_added_later_asks_nobody_where_the_answers_are_there(done: Sto
     assert started(events) == ["late"] * 2 and len(list(store.runs())) == 8
 
 
-def test_and_where_they_are_not_its_teacher_is_trained_again_to_the_same_bits(done: Store, tmp_path: Path) -> None:
+def test_without_cached_logits_the_teacher_is_trained_again_to_the_same_bits(done: Store, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(done.folder, tmp_path / "out")
@@ -167,7 +167,7 @@ def test_and_where_they_are_not_its_teacher_is_trained_again_to_the_same_bits(do
     assert predictions(store) == predictions(fresh) and not list((store.folder / "runs").glob("*/bundle"))
 
 
-def test_a_kept_bundle_is_not_removed(tmp_path: Path) -> None:
+def test_a_bundle_that_the_study_saves_is_not_deleted(tmp_path: Path) -> None:
     store = execute_study(
         write_study(tmp_path, STUDY.replace("save_models: none", "save_models: first")), tmp_path / "out", quiet, options=HERE
     )
@@ -175,7 +175,7 @@ def test_a_kept_bundle_is_not_removed(tmp_path: Path) -> None:
     assert kept == [("master", 0), ("pupil", 0)]
 
 
-def test_every_kind_of_fusion_is_run(fused: Store) -> None:
+def test_every_kind_of_fusion_runs(fused: Store) -> None:
     assert not fused.read_failures()
     names = {r.candidate_name for r in fused.runs()}
     assert {"sonic", "side by side", "small net", "mean", "warm"} < names
@@ -204,7 +204,7 @@ def test_members_of_an_average_are_candidates_of_their_own(fused: Store) -> None
         assert [m.record["split"]["key"] for m in members] == [mean.record["split"]["key"]] * 2
 
 
-def test_a_warm_fusion_begins_with_its_members_weights(fused: Store) -> None:
+def test_a_warm_started_fusion_starts_from_its_members_weights(fused: Store) -> None:
     by_key = {r.key: r for r in fused.runs()}
     for warm in (r for r in fused.runs() if r.candidate_name == "warm"):
         cold = [by_key[k].record["digests"]["weights_before"][0] for k in warm.record["needs"]]
@@ -216,7 +216,7 @@ SWEPT = STUDY.replace("both, fuse: [pupil, master]", "x, fuse: [pupil, master]")
 )
 
 
-def test_a_sweep_over_teaching_leaves_the_others_alone(tmp_path: Path) -> None:
+def test_a_sweep_over_teaching_does_not_change_other_candidates(tmp_path: Path) -> None:
     swept = SWEPT.replace("  - {name: x, fuse: [pupil, master], mode: ensemble}\n", "")
     planned = plan_study(write_study(tmp_path, swept))
     names = [r.candidate.name for r in planned.runs if r.split.fold == 0]
@@ -229,7 +229,7 @@ def test_a_sweep_over_teaching_leaves_the_others_alone(tmp_path: Path) -> None:
     ]
 
 
-def test_the_plan_says_what_the_answers_cost(tmp_path: Path) -> None:
+def test_the_plan_estimates_the_cost_of_teacher_logits(tmp_path: Path) -> None:
     planned = plan_study(write_study(tmp_path))
     said = estimate_resources(planned, Store(tmp_path / "out"), cache_dir())
     assert said.teacher_logit_bytes == 2 * 2 * 100 * 10 * 2  # folds × epochs × rows × classes × bytes
@@ -262,14 +262,14 @@ def test_the_plan_says_what_the_answers_cost(tmp_path: Path) -> None:
         ("teacher: master", "teacher: both", "'pupil' would need itself .pupil needs both needs pupil."),
     ],
 )
-def test_what_cannot_be_taught_or_fused_is_refused_in_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_impossible_distillations_and_fusions_are_refused_in_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in STUDY
     with pytest.raises(SpecError, match=message) as caught:
         plan_study(write_study(tmp_path, STUDY.replace(old, new, 1)))
     assert "\n" not in str(caught.value) and "study.yaml" in str(caught.value)
 
 
-def test_a_teacher_from_a_file_that_knows_other_classes_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+def test_a_teacher_file_with_other_classes_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
     save_file({"x": np.zeros(1, np.float32)}, tmp_path / "own.safetensors")
@@ -279,13 +279,13 @@ def test_a_teacher_from_a_file_that_knows_other_classes_is_refused_before_anythi
         plan_study(write_study(tmp_path, as_is))
 
 
-def test_an_average_is_no_teacher(tmp_path: Path) -> None:
+def test_an_ensemble_cannot_be_a_teacher(tmp_path: Path) -> None:
     text = STUDY.replace("fuse: [pupil, master]", "fuse: [{name: test_resnet, weights: random, size: 40}, master]")
     with pytest.raises(SpecError, match="the teacher of 'pupil' is 'both', an average of finished runs and not one network"):
         plan_study(write_study(tmp_path, text.replace("teacher: master", "teacher: both")))
 
 
-def test_beginning_with_a_bundle_that_met_the_test_rows_is_refused(tmp_path: Path) -> None:
+def test_starting_from_a_bundle_trained_on_the_test_rows_is_refused(tmp_path: Path) -> None:
     store = execute_study(
         write_study(tmp_path, STUDY.replace("save_models: none", "save_models: first")), tmp_path / "out", quiet, options=HERE
     )

@@ -1,4 +1,4 @@
-"""What a plan says it would take, beside numbers computed by hand."""
+"""Estimates of a plan's cost against numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def told(tmp_path: Path, candidates: str) -> ResourceEstimate:
     return estimate_resources(plan_study(read_study(file)[0], tmp_path / "cache"), Store(tmp_path / "out"), tmp_path / "cache")
 
 
-def test_fixed_views_are_counted_in_pictures_bytes_and_time(tmp_path: Path) -> None:
+def test_cached_views_are_counted_in_images_bytes_and_time(tmp_path: Path) -> None:
     probe = "  - {name: a, backbone: test_resnet, frozen: true, weights: random, recipe: {preset: probe, epochs: 5"
     live = told(tmp_path, probe + ", augment: [hflip]}}\n")
     clean = told(tmp_path, probe + "}}\n")
@@ -48,7 +48,7 @@ def test_fixed_views_are_counted_in_pictures_bytes_and_time(tmp_path: Path) -> N
     assert both.feature_images == 2 * 120 * 6  # the larger pool holds the smaller one
 
 
-def test_compiling_is_named_only_where_a_run_trains_long_enough_for_it(tmp_path: Path) -> None:
+def test_compiling_is_suggested_only_for_runs_long_enough_to_gain(tmp_path: Path) -> None:
     passes = 21 * 80 * 3 + 20  # 21 epochs of 80 rows, forward and backward, and half of the 40 that are tested
     update_measured_speed(
         tmp_path / "cache", "cpu", estimate_macs(BackboneSpec(name="test_resnet", weights="random"), 32) * passes * 0.1 / 75

@@ -1,4 +1,4 @@
-"""Loggers hear what a person watching is told, are off unless asked for, and never cost a run."""
+"""Loggers and callbacks get every event, are off by default, and never cost a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STORY = (
 
 
 class Written:
-    """What a fake writer of TensorBoard was told."""
+    """A fake TensorBoard writer that records its calls."""
 
     def __init__(self, folder: str) -> None:
         self.folder, self.scalars, self.closed = folder, [], False
@@ -39,7 +39,7 @@ class Written:
         self.closed = True
 
 
-def test_tensorboard_hears_epochs_and_scores(tmp_path: Path) -> None:
+def test_tensorboard_gets_epochs_and_scores(tmp_path: Path) -> None:
     made: list[Written] = []
     hearing = LoggerCallback(
         "tensorboard", TensorBoardLogger("s", tmp_path, lambda folder: made.append(Written(folder)) or made[-1])
@@ -51,7 +51,7 @@ def test_tensorboard_hears_epochs_and_scores(tmp_path: Path) -> None:
     assert one.scalars == [("train_loss", 0.5, 1), ("train_loss", 0.25, 2), ("held_out_accuracy", 0.9, 0)]
 
 
-def test_tensorboard_s_own_writer_leaves_what_its_reader_reads(tmp_path: Path) -> None:
+def test_tensorboard_s_reader_reads_the_events(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install 'phoropter[track]'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -65,7 +65,7 @@ def test_tensorboard_s_own_writer_leaves_what_its_reader_reads(tmp_path: Path) -
 
 
 class Client:
-    """As much of an MlflowClient as is used."""
+    """The methods of an MlflowClient that are used."""
 
     def __init__(self, known: Any = None) -> None:
         self.known, self.told = known, []
@@ -107,7 +107,7 @@ def test_mlflow_has_a_run_for_each_run(tmp_path: Path) -> None:
     assert MLflowLogger("s", tmp_path, Client(SimpleNamespace(experiment_id="3"))).experiment == "3"
 
 
-def test_a_run_that_was_stopped_is_closed_as_such(tmp_path: Path) -> None:
+def test_an_interrupted_run_is_closed_as_killed(tmp_path: Path) -> None:
     client, written = Client(), []
     with pytest.raises(KeyboardInterrupt):
         monkey = {"mlflow": lambda name, folder: MLflowLogger(name, folder, client)}
@@ -122,7 +122,7 @@ def test_a_run_that_was_stopped_is_closed_as_such(tmp_path: Path) -> None:
     assert client.told[-1] == (f"id of {RUN}", "KILLED") and written[0].closed
 
 
-def test_off_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loggers_are_off_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(loggers.LOG_VARIABLE, raising=False)
     heard: list[ProgressEvent] = []
     with attach_loggers(heard.append, "s", tmp_path) as watch:
@@ -130,7 +130,7 @@ def test_off_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_word_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_logger_suggests_the_nearest_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(loggers.LOG_VARIABLE, "tensorbord")
     with (
         pytest.raises(SpecError, match=r"PHOROPTER_LOG is 'tensorbord'.*did you mean 'tensorboard'"),
@@ -140,7 +140,9 @@ def test_a_wrong_word_names_the_nearest(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
-def test_a_missing_package_is_one_line_that_installs_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_gives_one_line_with_the_command_to_install_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = builtins.__import__
 
     def without(module: str, *rest: Any) -> Any:
@@ -153,7 +155,7 @@ def test_a_missing_package_is_one_line_that_installs_it(name: str, tmp_path: Pat
         attach_loggers(print, "s", tmp_path, name).__enter__()
 
 
-def test_a_logger_that_breaks_is_said_once_and_the_study_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_logger_that_raises_is_reported_once_and_the_study_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Full(Written):
         def add_scalar(self, name: str, value: float, step: int) -> None:
             raise OSError("no space left")

@@ -51,7 +51,7 @@ ROWS = [(study, number, name, row) for study, number, table in TABLES for name, 
 
 
 @pytest.mark.parametrize(("study", "number", "name", "row"), ROWS, ids=[f"{s} {n}" for s, _, n, _ in ROWS])
-def test_a_candidate_is_as_the_paper_says(study: str, number: int, name: str, row: tuple[object, ...]) -> None:
+def test_a_candidate_is_as_in_the_paper(study: str, number: int, name: str, row: tuple[object, ...]) -> None:
     made = candidate(part(study, number), name)
     frozen, random, side, epochs, lr, batch, optimizer, schedule = row
     backbone, recipe = made.backbones[0], made.recipe
@@ -61,7 +61,7 @@ def test_a_candidate_is_as_the_paper_says(study: str, number: int, name: str, ro
 
 
 @pytest.mark.parametrize(("study", "number", "table"), TABLES, ids=[t[0] + str(t[1]) for t in TABLES])
-def test_nothing_is_missing_and_nothing_is_added(study: str, number: int, table: dict[str, object]) -> None:
+def test_the_candidates_are_exactly_those_of_the_paper(study: str, number: int, table: dict[str, object]) -> None:
     assert {c.name for c in part(study, number).parsed_candidates} == set(table)
 
 
@@ -90,7 +90,7 @@ def test_protocols_of_the_papers() -> None:
     assert (caltech.split, caltech.folds) == ("stratified-k-fold", 5)
 
 
-def test_imagenet_is_judged_as_it_is_by_one_and_by_ten_crops() -> None:
+def test_imagenet_is_evaluated_without_training_by_one_and_by_ten_crops() -> None:
     imagenet = part("alexnet-and-after", 0)
     assert imagenet.data.size == 256
     for made in imagenet.parsed_candidates:
@@ -104,12 +104,12 @@ def test_imagenet_is_judged_as_it_is_by_one_and_by_ten_crops() -> None:
     ]
 
 
-def test_scenes_are_turned_upside_down() -> None:
+def test_scenes_are_flipped_vertically() -> None:
     kinds = [s.kind for s in candidate(part("alexnet-and-after", 1), "VGG19").recipe.augment]
     assert "vflip" in kinds and "rotate" in kinds and "resized-crop" in kinds
 
 
-def test_a_vit_teaches_a_cnn_as_published_switched_and_on_the_grid() -> None:
+def test_vit_teaches_cnn_has_the_published_the_reversed_and_the_grid_part() -> None:
     deit, switched, grid = read_study("vit-teaches-cnn")
     student = candidate(deit, "DeiT-B distilled")
     assert student.teaching is not None and student.backbones[0].has_distillation_token
@@ -139,13 +139,13 @@ def test_a_vit_teaches_a_cnn_as_published_switched_and_on_the_grid() -> None:
 
 
 def planned(study: StudySpec, cache: Path, data: dict[str, Any], **changes: Any) -> Plan:
-    """The study's own plan at full settings, with other pictures in the place of those nobody may ship."""
+    """The study's plan at full settings, on other images, as the paper's may not be distributed."""
     return plan_study(study.model_copy(update={"data": validate_as(DataSpec, data), **changes}), cache)
 
 
 @pytest.fixture
 def known_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretrained weights are taken to be there, as they are where a study is run in full."""
+    """Pretrained weights count as present, as they are where a study is run in full."""
     monkeypatch.setattr(catalog, "check_weights", lambda *_: None)
     monkeypatch.setattr(catalog, "identify_weights", lambda backbone, base=None: f"{backbone.name} {backbone.weights}")
 
@@ -163,8 +163,8 @@ PAIRS = [
 
 @pytest.mark.usefixtures("known_weights")
 @pytest.mark.parametrize(("number", "classes", "splits"), [(0, 2, 25), (1, 2, 6), (2, 3, 25), (3, 3, 6)])
-def test_stress_by_fused_backbones_is_planned_as_the_paper_says(number: int, classes: int, splits: int, tmp_path: Path) -> None:
-    """Four alone and six pairs, 5 folds × 5 runs, or one of six simulated people left out at a time."""
+def test_the_stress_study_is_planned_as_in_the_paper(number: int, classes: int, splits: int, tmp_path: Path) -> None:
+    """Four networks and six pairs, 5 folds × 5 seeds, or one of six simulated people left out at a time."""
     people = {"simulate": "ecg", "cohort": {"subjects": 6}, "task": f"{classes}-class", "size": 224, "window": {"step_s": 40}}
     made = planned(part("sonic-wesad", number), tmp_path, people)
     assert len(made.runs) == 10 * splits and set(Counter(r.candidate.name for r in made.runs).values()) == {splits}
@@ -191,8 +191,8 @@ def test_stress_by_fused_backbones_is_planned_as_the_paper_says(number: int, cla
 
 @pytest.mark.usefixtures("known_weights")
 @pytest.mark.parametrize(("number", "runs", "taught"), [(0, 3, 1), (1, 5, 2), (2, 38, 37)])
-def test_a_vit_teaches_a_cnn_is_planned_as_the_paper_says(number: int, runs: int, taught: int, tmp_path: Path) -> None:
-    """On the grid: α 0 is one student; hard has no temperature, 4 α; soft and mixed 4 temperatures × 4 α."""
+def test_vit_teaches_cnn_is_planned_as_in_the_paper(number: int, runs: int, taught: int, tmp_path: Path) -> None:
+    """On the grid: α 0 is one student; hard has no temperature, 4 α; soft and hard+soft 4 temperatures × 4 α."""
     made = planned(part("vit-teaches-cnn", number), tmp_path, {"digits": True, "size": 32}, protocol=validate_as(ProtocolSpec, {
         "split": "hold-out", "seeds": [1], "val_size": 0.1}))  # fmt: skip
     assert len(made.runs) == runs and {r.image_set.image_size for r in made.runs} == {32}

@@ -44,7 +44,7 @@ def started(asked: StudySpec, out: Path) -> tuple[Store, list[str]]:
     return store, [e.title for e in events if e.kind == "start"]
 
 
-def test_all_are_probed_and_the_best_by_inner_loss_is_tried_in_full(tmp_path: Path) -> None:
+def test_every_candidate_is_probed_and_the_best_by_inner_loss_is_trained_in_full(tmp_path: Path) -> None:
     asked = write_study(tmp_path, STUDY + SCREENING)
     before = plan_study(resolve_rungs(asked, Store(tmp_path / "out")))
     assert [c.name for c in before.candidates] == ["cnn probe", "vit probe", "convnext probe"]
@@ -73,8 +73,8 @@ def test_all_are_probed_and_the_best_by_inner_loss_is_tried_in_full(tmp_path: Pa
     assert same <= {one.key for one in store.runs()}  # as without screening
 
 
-def test_a_budget_keeps_as_many_of_the_best_as_fit_by_the_plan_s_estimate(tmp_path: Path) -> None:
-    """The choice is kept: a restart, and a plan that has measured another speed by then, say the same."""
+def test_a_budget_keeps_the_best_that_fit_by_the_plan_s_estimate(tmp_path: Path) -> None:
+    """The choice is stored: a restart, and a plan after another speed was measured, make the same choice."""
     cache = tmp_path / "cache"
     text = STUDY + "screening: {keep: 3, final_recipe: {preset: scratch, epochs: 1}, budget_h: %s}\n"
     asked = write_study(tmp_path, text % 1)
@@ -112,7 +112,7 @@ def test_a_budget_keeps_as_many_of_the_best_as_fit_by_the_plan_s_estimate(tmp_pa
 @pytest.mark.parametrize(
     ("split", "met"), [("{split: stratified-k-fold, folds: 2}", True), ("{split: hold-out, test_size: 0.3}", False)]
 )
-def test_the_audit_knows_what_the_choice_looked_at(tmp_path: Path, split: str, met: bool) -> None:
+def test_the_audit_reports_the_rows_the_choice_used(tmp_path: Path, split: str, met: bool) -> None:
     text = STUDY.replace("{split: stratified-k-fold, folds: 2, seeds: [0]}", split) + SCREENING
     asked = write_study(tmp_path, text)
     rung = first_rung(asked)

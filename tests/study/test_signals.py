@@ -1,4 +1,4 @@
-"""Studies of recordings: who and when each answer is about, sweeps over cleaning, and what the shipped studies hold."""
+"""Studies of recordings: subject and time of each prediction, sweeps over cleaning, and the shipped studies."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write_study(folder: Path, text: str) -> StudySpec:
     return read_study(file)[0]
 
 
-def test_predictions_know_subject_site_and_seconds(tmp_path: Path) -> None:
+def test_predictions_hold_subject_site_and_seconds(tmp_path: Path) -> None:
     store = execute_study(write_study(tmp_path, ECG), tmp_path / "out", lambda event: None, options=HERE)
     seen: list[set[str]] = []
     for one in store.runs():
@@ -61,7 +61,7 @@ def test_predictions_know_subject_site_and_seconds(tmp_path: Path) -> None:
     assert any(note.startswith("windows of 5 s 5 s apart") for note in notes)
 
 
-def test_a_sweep_over_cleaning_draws_pictures_of_its_own(tmp_path: Path) -> None:
+def test_a_sweep_over_cleaning_gives_image_sets_of_its_own(tmp_path: Path) -> None:
     asked = write_study(
         tmp_path, CTG + "sweep: {data.clean.filter.fhr_lowpass: [0, 5, 50], data.representation.fhr_axis: [[50, 210]]}\n"
     )
@@ -78,7 +78,7 @@ def test_a_sweep_over_cleaning_draws_pictures_of_its_own(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["ecg-simulated", "ctg-simulated"])
-def test_the_two_parts_of_a_demo_differ_in_who_is_held_out_and_in_nothing_else(name: str) -> None:
+def test_the_halves_of_a_demo_differ_in_their_protocol_alone(name: str) -> None:
     dealt, apart = read_study(name)
     assert dealt.data == apart.data and dealt.parsed_candidates == apart.parsed_candidates
     (first, *_), (other, *_) = (plan_splits(part) for part in (dealt, apart))
@@ -86,14 +86,14 @@ def test_the_two_parts_of_a_demo_differ_in_who_is_held_out_and_in_nothing_else(n
 
 
 def plan_splits(part: StudySpec) -> list[float]:
-    """The share of test rows whose subject is trained on, for each split."""
+    """For each split, the share of test rows whose subject is in the training set."""
     dataset = open_dataset(part.data)
     assert dataset.groups is not None
     made = make_splits(dataset, part.protocol)
     return [float(np.isin(dataset.groups[s.test], dataset.groups[s.train]).mean()) for s in made]
 
 
-def test_the_study_of_births_is_all_of_the_paper() -> None:
+def test_the_study_of_births_covers_the_paper() -> None:
     parts = {part.name.removeprefix("ctg-high-risk-"): part for part in read_study("ctg-high-risk")}
     sources = ("simulated", "ctu", "hospitals")
     assert set(parts) == {f"{source}{sweep}" for source in sources for sweep in ("", "-lowpass", "-uc")} | {"ctu-ph"}
@@ -115,7 +115,7 @@ def test_the_study_of_births_is_all_of_the_paper() -> None:
     assert published["ViT-B/16 · augment slit-cutmix"] == {"roc_auc": 0.8228}
 
 
-def test_the_study_of_stress_is_all_of_the_paper() -> None:
+def test_the_study_of_stress_covers_the_paper() -> None:
     parts = read_study("sonic-wesad")
     assert [p.name for p in parts] == [
         f"sonic-wesad-{k}-class-{half}" for k in (2, 3) for half in ("within-subject", "subject-held-out")
@@ -136,7 +136,7 @@ def test_the_study_of_stress_is_all_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_the_simulated_part_of_the_paper_plans_at_full_and_at_small_size(number: int, tmp_path: Path) -> None:
+def test_the_simulated_part_of_the_paper_plans_at_full_and_smoke_scale(number: int, tmp_path: Path) -> None:
     part = read_study("ctg-high-risk")[number]
     assert len(list(expand_sweep(part))) in (5, 11, 13)
     planned = plan_study(make_smoke_version(part), tmp_path)

@@ -1,4 +1,4 @@
-"""`--scale small` of students and fusions: what they need stays findable, and teachers know something."""
+"""Smoke versions of students and fusions: the candidates they need remain, and teachers are above chance."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ candidates:
 """
 
 
-def test_twins_take_their_students_and_averages_along(tmp_path: Path) -> None:
+def test_students_and_ensembles_of_equal_candidates_are_merged_too(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(STUDY)
     made = make_smoke_version(read_study(file)[0])
@@ -37,15 +37,15 @@ def test_twins_take_their_students_and_averages_along(tmp_path: Path) -> None:
     assert all(key in planned.by_key for run in planned.runs for key in run.needs)
 
 
-def test_people_left_out_one_at_a_time_are_held_out_in_folds() -> None:
-    """Fifteen people and ten candidates would be 150 runs; whole people stay on one side."""
+def test_leave_one_group_out_becomes_two_group_folds() -> None:
+    """Fifteen people and ten candidates would be 150 runs; groups are still kept together."""
     made = make_smoke_version(read_study("sonic-wesad")[1])
     assert (made.protocol.split, made.protocol.folds) == ("stratified-group-k-fold", 2)
     assert "groups were held out in 2 folds instead of one at a time" in made.context.smoke_changes
     assert not made.protocol.allow_group_overlap
 
 
-def test_small_students_stay_small_and_keep_their_first_layer() -> None:
+def test_small_students_keep_their_first_layer() -> None:
     made = {c.name: c.backbones[0] for c in make_smoke_version(read_study("vit-teaches-cnn")[1]).parsed_candidates}
     plain, stem = made["ResNet-50, taught by DeiT-B"], made["ResNet-50 CIFAR stem, taught by DeiT-B"]
     assert (plain.name, plain.size, plain.options) == ("test_resnet", 32, {})
@@ -53,7 +53,7 @@ def test_small_students_stay_small_and_keep_their_first_layer() -> None:
     assert made["DeiT-B"].size == 64  # the teacher sees more
 
 
-def test_students_and_their_baselines_are_trained_long_enough_for_a_trend() -> None:
+def test_students_and_their_baselines_get_enough_epochs_for_a_trend() -> None:
     switch = make_smoke_version(read_study("vit-teaches-cnn")[1])
     epochs = {c.name: c.recipe.total_epochs for c in switch.parsed_candidates}
     assert epochs.pop("DeiT-B") == TEACHER_EPOCHS

@@ -1,4 +1,4 @@
-"""Study files: what is read, what is refused and in which words, how sweeps unfold, and what the shipped ones hold."""
+"""Study files: reading, error messages, sweeps, comparisons of protocols, and the shipped studies."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def written(tmp_path: Path, text: str) -> Path:
     return file
 
 
-def test_a_study_is_read_with_its_lines(tmp_path: Path) -> None:
+def test_a_study_is_read_with_its_name_folder_and_text(tmp_path: Path) -> None:
     (study,) = read_study(written(tmp_path, GOOD))
     assert study.name == "tiny" and study.base == tmp_path and study.context.text == GOOD
     assert [c.name for c in study.parsed_candidates] == ["test_resnet", "test_vit frozen"]
 
 
-def test_a_sweep_unfolds_into_every_combination(tmp_path: Path) -> None:
+def test_a_sweep_expands_into_every_combination(tmp_path: Path) -> None:
     (study,) = read_study(written(tmp_path, GOOD))
     made = list(expand_sweep(study))
     assert [tuple(v.settings.values()) for v in made] == [("none", 16), ("none", 32), ("hflip", 16), ("hflip", 32)]
@@ -67,7 +67,7 @@ def test_a_mistake_names_its_line_and_the_nearest_word(tmp_path: Path, old: str,
 
 
 @pytest.mark.parametrize("text", ["", "just words", "- a list"])
-def test_what_is_no_study_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_study_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(SpecError):
         read_study(written(tmp_path, text))
 
@@ -78,7 +78,7 @@ def test_an_unknown_name_offers_the_nearest_shipped_study() -> None:
 
 
 @pytest.mark.parametrize("name", list_shipped_studies())
-def test_shipped_studies_say_where_they_come_from_and_can_be_made_small(name: str) -> None:
+def test_shipped_studies_name_their_source_and_have_a_smoke_version(name: str) -> None:
     for part in read_study(name):
         assert part.about and part.about.source and part.about.time and part.about.expect
         made = make_smoke_version(part)
@@ -93,7 +93,7 @@ def test_shipped_studies_say_where_they_come_from_and_can_be_made_small(name: st
         assert all(c.recipe.total_epochs <= n * max(1, len(c.recipe.phases)) for c, n in zip(short, most, strict=True))
 
 
-def test_small_says_everything_it_changed() -> None:
+def test_a_smoke_version_lists_everything_it_changed() -> None:
     said = " ".join(make_smoke_version(read_study("attention-or-convolution")[1]).context.smoke_changes)
     for word in ("600 rows", "64 pixels", "2 folds", "random weights", "test_vit", "2 epochs"):
         assert word in said

@@ -1,4 +1,4 @@
-"""A study run end to end: what it leaves, what it skips, what a kill costs, and what two processes do to one store."""
+"""A study from end to end: its results folder, what is skipped, recovery after a kill, and two processes on one store."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_every_row_is_tested_once_a_seed(done: Store) -> None:
             assert len(ids) == len(set(ids)) == len(np.unique(ids))
 
 
-def test_the_first_fold_s_bundle_is_kept_and_answers_the_same(done: Store) -> None:
+def test_the_first_fold_s_bundle_is_kept_and_predicts_the_same(done: Store) -> None:
     import torch
 
     from phoropter.data.images.cache import prepare_pixels
@@ -116,7 +116,7 @@ def test_running_again_computes_nothing(done: Store) -> None:
     assert "start" not in {e.kind for e in events} and predictions(done) == before
 
 
-def test_another_folder_another_order_gives_the_same_keys_and_bytes(done: Store, tmp_path: Path) -> None:
+def test_another_folder_and_order_give_the_same_keys_and_bytes(done: Store, tmp_path: Path) -> None:
     lines = STUDY.splitlines(keepends=True)
     swapped = "".join([*lines[:5], lines[6], lines[5]])
     other = execute_study(write_study(tmp_path, swapped), tmp_path / "elsewhere", quiet, options=HERE)
@@ -163,7 +163,7 @@ def command(out: Path, study: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
+def test_a_study_killed_at_ten_random_moments_ends_with_the_same_bytes(tmp_path: Path) -> None:
     """The demo's candidates, on fewer rows and epochs."""
     text = (Path(__file__).parents[2] / "src/phoropter/studies/digits.yaml").read_text()
     text = text.replace("{digits: true, size: 32}", "{digits: true, size: 32, max_samples: 400}").replace(
@@ -188,7 +188,7 @@ def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(tmp_path: Path
     assert not list((tmp_path / "killed" / "runs").glob(".*"))
 
 
-def test_an_interrupt_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_an_interrupt_keeps_a_checkpoint_and_explains_how_to_resume(tmp_path: Path) -> None:
     long = STUDY.replace("epochs: 2", "epochs: 400")
     write_study(tmp_path, long)
     arguments = [
@@ -213,7 +213,7 @@ def test_an_interrupt_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -
     assert list((tmp_path / "out").glob("work/*/checkpoint.pt"))
 
 
-def test_study_json_holds_the_question_and_the_plan(done: Store) -> None:
+def test_study_json_holds_the_study_and_the_plan(done: Store) -> None:
     described: dict[str, Any] = json.loads((done.folder / "study.json").read_text())
     assert described["dataset"]["rows"] == 200 and len(described["dataset"]["classes"]) == 10
     assert len(described["plan"]) == 8 and described["text"] == STUDY and described["scale"] is None

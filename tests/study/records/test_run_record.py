@@ -1,4 +1,4 @@
-"""Digests in a record are those of all tensors, and a frozen backbone's are taken once for all its heads."""
+"""Weight digests cover all tensors, and those of a frozen backbone are computed once for all its heads."""
 
 from __future__ import annotations
 
@@ -24,16 +24,14 @@ torch.set_num_threads(1)
 
 
 def plainly(fitted: TrainedRun) -> dict[str, Any]:
-    """Every tensor of the whole classifier, one by one."""
+    """Digests over every tensor of the classifier, one by one."""
     tensors = [files.digest_array(v.detach().cpu().float().numpy()) for v in fitted.model.state_dict().values()]
     after = {"weights_after": digest(tensors), "classifier": digest_classifier(fitted.model)}
     return {"weights_before": list(fitted.initial_weight_digests), **after}
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_digests_are_those_of_every_tensor(
-    few_digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen: bool
-) -> None:
+def test_digests_cover_every_tensor(few_digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen: bool) -> None:
     dataset, pixels = few_digits
     recipe = {"preset": "probe", "epochs": 1} if frozen else {"preset": "scratch", "epochs": 1}
     entry = {"backbone": "test_resnet", "weights": "random", "size": 32, "frozen": frozen, "recipe": recipe}
