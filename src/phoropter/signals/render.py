@@ -3,7 +3,6 @@
 A representation is plain data (`Spectrogram`, `Scalogram`, `Trace`, `CtgPlot`); `render_windows` turns a batch of windows into
 uint8 images by it. The image of a window depends on the window and the representation, never on the rest of the batch, so that
 an image at prediction time equals the one of training. Low frequencies are at the bottom; time runs from left to right.
-
 Where the three colour channels would be equal only one is made, (m, S, S); `repeat_to_rgb` repeats it without copying.
 
 Grey values (our choice; the SONIC paper names only SciPy's spectrogram function): power is converted to decibels, clipped to the
@@ -71,8 +70,7 @@ class Scalogram(TaggedSpec):
     """Wavelet power over time and `voices` log-spaced frequencies; rows are resized bilinearly.
 
     size:     side of the image in pixels
-    low_hz:   lowest frequency in Hz
-    high_hz:  highest frequency in Hz
+    low_hz, high_hz: lowest and highest frequency in Hz
     voices:   number of frequencies
     wavelet:  name of a continuous wavelet of PyWavelets
     scale:    "log" (decibels) or "linear" power
@@ -93,8 +91,7 @@ class Trace(TaggedSpec):
     """The signal as a line.
 
     size: side of the image in pixels
-    low:  value at the bottom of the image (default: the window's lowest)
-    high: value at the top of the image (default: the window's highest)
+    low, high: value at the bottom and at the top of the image (default: the window's lowest and highest)
     pen:  how the line is drawn
     """
 
@@ -113,8 +110,7 @@ class CtgPlot(TaggedSpec):
 
     style:    "trace": a line; "strip": one shade of grey per column; "area": filled below the line
     size:     side of the image in pixels
-    fhr_axis: lowest and highest heart rate in bpm
-    uc_axis:  lowest and highest contraction value
+    fhr_axis, uc_axis: heart rates in bpm, and contraction values, at the bottom and at the top of the image
     pen:      how lines are drawn
     """
 
@@ -159,10 +155,8 @@ def repeat_to_rgb(images: Bytes) -> Bytes:
 
 def value_range(windows: FloatArray, rate_hz: float, representation: Spectrogram | Scalogram | Trace) -> FloatArray:
     """(m, n) → (m, 2) lowest and highest rendered value of each window: in dB, power, or the signal's own units."""
-    chunks = [
-        _window_ranges(_compute_values(windows[at : at + _CHUNK_SIZE], rate_hz, representation))
-        for at in range(0, len(windows), _CHUNK_SIZE)
-    ]
+    parts = (windows[at : at + _CHUNK_SIZE] for at in range(0, len(windows), _CHUNK_SIZE))
+    chunks = [_window_ranges(_compute_values(part, rate_hz, representation)) for part in parts]
     return np.concatenate(chunks) if chunks else np.empty((0, 2), np.float32)
 
 
@@ -267,11 +261,10 @@ def _compute_values(windows: FloatArray, rate_hz: float, representation: Spectro
     """The values to render: the signal itself, power, or decibels."""
     if isinstance(representation, Trace):
         return windows
-    power = (
-        compute_spectrogram(windows, rate_hz, representation)
-        if isinstance(representation, Spectrogram)
-        else compute_scalogram(windows, rate_hz, representation)
-    )
+    if isinstance(representation, Spectrogram):
+        power = compute_spectrogram(windows, rate_hz, representation)
+    else:
+        power = compute_scalogram(windows, rate_hz, representation)
     if representation.scale == "linear":
         return power
     if np.isnan(power).any():
