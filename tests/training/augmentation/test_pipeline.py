@@ -299,9 +299,7 @@ def test_images_of_another_type_and_hashes_of_another_number_are_refused() -> No
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(
-    "step", [*PER_IMAGE, *POLICIES, *CUTS, "cutout", "slit-cutout", *MIXES], ids=str
-)
+@pytest.mark.parametrize("step", [*PER_IMAGE, *POLICIES, *CUTS, "cutout", "slit-cutout", *MIXES], ids=str)
 def test_a_gpu_agrees_with_the_cpu_within_a_grey_level(step: Any) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
