@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from phoropter.core.extensions import Extension
 from phoropter.core.spec import Spec
+from phoropter.data.in_memory import InMemoryData
 from phoropter.data.spec import DataSpec
 from phoropter.data.splits.spec import ProtocolSpec
 from phoropter.study.spec import StudySpec
@@ -36,8 +37,11 @@ _FIELD_LINE = re.compile(r"^(\w+(?:, \w+)*):(?:\s+|$)(.*)")
 
 
 def describe_fields(spec: type[Spec]) -> dict[str, str]:
-    """Field name → its description in the docstring of the class that declares it; fields without one are absent."""
-    described: dict[str, str] = {}
+    """Field name → its description in the docstring of the class that declares it, or else of the field itself (`Field`).
+
+    Fields without one are absent.
+    """
+    described = {name: field.description for name, field in spec.model_fields.items() if field.description}
     for declaring in reversed(spec.__mro__):
         names = set(getattr(declaring, "__annotations__", {})) & set(spec.model_fields)
         described |= _parse_docstring(inspect.cleandoc(declaring.__dict__.get("__doc__") or ""), names)
@@ -70,6 +74,8 @@ def type_text(annotation: Any) -> str:
         return " | ".join(f"`{value}`" for value in inner)
     if origin in (typing.Union, types.UnionType):
         return " | ".join(dict.fromkeys(type_text(a) for a in inner if a is not type(None)))
+    if origin is tuple and len(inner) > 1 and Ellipsis not in inner:
+        return f"{len(inner)} numbers"
     if origin in (tuple, list, set, frozenset) or str(origin) == "<class 'collections.abc.Sequence'>":
         return f"list of {type_text(inner[0])}" if inner else "list"
     if origin is dict or annotation is dict:
@@ -78,7 +84,8 @@ def type_text(annotation: Any) -> str:
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
     if isinstance(annotation, type) and issubclass(annotation, Extension):
         return f"`module:NAME` of a {annotation.__name__}"
-    words = {str: "text", int: "integer", float: "number", bool: "`true` | `false`", Any: "anything"}
+    words = {str: "text", int: "integer", float: "number", bool: "`true` | `false`", Any: "anything", Path: "path"}
+    words[InMemoryData] = "an object, or its `module:NAME`"
     return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
@@ -119,10 +126,16 @@ def page_text(title: str, root: type[Spec], roots: set[type[Spec]]) -> str:
             continue
         summary = inspect.cleandoc(spec.__doc__ or "").split("\n\n")[0].replace("\n", " ")
         described = describe_fields(spec)
-        rows = [_field_row(name, field, described.get(name, "")) for name, field in spec.model_fields.items()]
+        rows = [_field_row(name, spec.model_fields[name], described.get(name, "")) for name in _own_fields_first(spec)]
         head = f"## {spec.__name__}\n\n{summary}\n\n| key | value | default | meaning |\n|---|---|---|---|\n"
         parts.append(head + "\n".join(rows) + "\n")
     return "\n".join(parts)
+
+
+def _own_fields_first(spec: type[Spec]) -> list[str]:
+    """Names of the fields: those that the class declares itself, then those of its base classes."""
+    declared = [set(getattr(base, "__annotations__", {})) for base in spec.__mro__]
+    return sorted(spec.model_fields, key=lambda name: next((i for i, names in enumerate(declared) if name in names), 0))
 
 
 def _field_row(name: str, field: Any, description: str) -> str:

@@ -1,4 +1,4 @@
-"""docs/extending.md: every example runs as it stands, and every line for a study file is read under --trust-code and refused without."""
+"""docs/extending.md: every example runs as it stands; every line for a study file is read, where code is trusted."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_every_kind_has_an_example() -> None:
-    kinds = "pictures table torch_data hub_data recordings database protocol net loss metric recipe section callback".split()
-    assert list(EXAMPLES) == [f"my_{kind}.py" for kind in kinds]
+    pages = ["pictures", "table", "torch_data", "hub_data", "recordings", "database", "protocol", "net"]
+    pages += ["loss", "metric", "recipe", "section", "callback"]
+    assert list(EXAMPLES) == [f"my_{page}.py" for page in pages]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

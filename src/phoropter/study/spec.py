@@ -32,6 +32,7 @@ from phoropter.training.candidates.recipe import Recipe
 class About(Spec):
     """Documentation of a shipped study: its source, expected results, duration, and the data it needs.
 
+    source: the paper · time: how long it takes on which machine · expect: the result to expect · data: what must be downloaded
     published: candidate → metric → value as printed in the source; shown beside our results, never used as a target
     """
 
@@ -45,6 +46,7 @@ class About(Spec):
 class ScreeningSpec(Spec):
     """Screening: every candidate is tried by a probe, then the best `keep` by `final_recipe`, on the same splits.
 
+    keep: how many candidates go on · final_recipe: recipe of the final rung
     budget_h: hours the final rung may take, by the plan's estimate: as many of the best `keep` as fit, and at least one
     """
 
@@ -76,6 +78,13 @@ class StudyContext:
 class StudySpec(Spec):
     """A study: its fields are the keys of a study file.
 
+    name:               of the study and of its results folder: letters, digits and . _ -
+    about:              documentation of a shipped study
+    data, protocol:     the images, and who is trained on and tested
+    recipe:             how candidates are trained that have no recipe of their own: a preset, or a mapping that changes one
+    candidates:         names of backbones, or mappings; what is compared
+    sweep:              key → values, such as `{recipe.augment: [none, cutmix]}`; every combination becomes candidates
+    metrics:            what the report shows; the first decides the order
     save_models:        which trained models are kept as bundles: that of each candidate's first run (`first`), `all`, or `none`
     equivalence_margin: the largest difference of the first metric that does not matter (0.01 of accuracy is one point)
     leakage:            what a leakage finding does: `stop` runs nothing, `warn` reports it, `allow` records it

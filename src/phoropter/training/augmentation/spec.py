@@ -22,10 +22,15 @@ from phoropter.core.extensions import REFERENCE, HeldExtension
 from phoropter.core.spec import Spec
 from phoropter.training.augmentation.custom_step import AugmentationStep
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-GreyLevel = Annotated[int, Field(ge=0, le=255)]
+Probability = Annotated[float, Field(ge=0, le=1, description="probability that the step is applied")]
+GreyLevel = Annotated[int, Field(ge=0, le=255, description="grey level of the pixels that no image covers, 0 to 255")]
 PixelSize = Annotated[int, Field(ge=1, le=4096)]
-Alpha = Annotated[float, Field(gt=0, le=100)]
+Alpha = Annotated[float, Field(gt=0, le=100, description="the first image has the weight λ ~ Beta(alpha, alpha)")]
+PerSample = Annotated[bool, Field(description="every image draws for itself, instead of one draw for the batch")]
+SlitWidth = Annotated[
+    Literal["area", "sqrt"],
+    Field(description="area: 1 − λ of the image, the area of CutOut's box · sqrt: the width of that box"),
+]
 Strength = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -89,15 +94,15 @@ class RandomRotation(Spec):
     """Rotation about the centre by an angle uniform in ±`degrees`, bilinear; the outside has grey level `fill`."""
 
     kind: Literal["rotate"] = "rotate"
-    degrees: float = Field(default=15.0, gt=0, le=180)
+    degrees: float = Field(default=15.0, gt=0, le=180, description="largest angle to either side")
     fill: GreyLevel = 0
 
 
 class PcaLighting(Spec):
-    """A shift along the principal components of ImageNet's colours (Krizhevsky et al. 2012, §4.1); sigma: its scale."""
+    """A shift along the principal components of ImageNet's colours (Krizhevsky et al. 2012, §4.1)."""
 
     kind: Literal["pca_lighting"] = "pca_lighting"
-    sigma: float = Field(default=0.1, gt=0, le=10)
+    sigma: float = Field(default=0.1, gt=0, le=10, description="scale of the shift")
 
 
 class ColorJitter(Spec):
@@ -122,19 +127,19 @@ class ColorJitter(Spec):
 
 
 class AutoAugment(Spec):
-    """One of 25 learned pairs of operations per image (Cubuk et al. 2019); `fill`: grey level of the outside."""
+    """One of 25 learned pairs of operations per image (Cubuk et al. 2019)."""
 
     kind: Literal["autoaugment"] = "autoaugment"
-    policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
+    policy: Literal["imagenet", "cifar10", "svhn"] = Field("imagenet", description="dataset for which the pairs were learned")
     fill: GreyLevel = 0
 
 
 class RandAugment(Spec):
-    """`ops` uniformly drawn operations, all at `magnitude` of 30 (Cubuk et al. 2020); `fill` as in AutoAugment."""
+    """`ops` uniformly drawn operations, all at `magnitude` of 30 (Cubuk et al. 2020)."""
 
     kind: Literal["randaugment"] = "randaugment"
-    ops: int = Field(default=2, ge=1, le=10)
-    magnitude: int = Field(default=9, ge=0, le=30)
+    ops: int = Field(default=2, ge=1, le=10, description="operations per image")
+    magnitude: int = Field(default=9, ge=0, le=30, description="their strength, 30 being the largest")
     fill: GreyLevel = 0
 
 
@@ -145,12 +150,13 @@ class CutOut(Spec):
     alpha:      the box covers 1 − λ of the image before it is clipped at the border, λ ~ Beta(alpha, alpha)
     per_sample: a box for each image instead of one for the batch
     box_size:   a square of this side in pixels instead, as 112 of 224 in DeVries & Taylor; excludes alpha
+    fill:       grey level of the box
     """
 
     kind: Literal["cutout"] = "cutout"
     p: Probability = 0.5
     alpha: Alpha = 1.0
-    per_sample: bool = False
+    per_sample: PerSample = False
     box_size: PixelSize | None = None
     fill: GreyLevel = 255
 
@@ -166,27 +172,24 @@ class CutOut(Spec):
 class SlitCutOut(Spec):
     """Fills a slit of the full height: the same span of time in every channel (Hemmi 2024). Options as in CutOut.
 
-    width: area: 1 − λ of the image, the area of CutOut's box · sqrt: the width of that box
+    alpha: the slit covers 1 − λ, λ ~ Beta(alpha, alpha) · fill: grey level of the slit
     """
 
     kind: Literal["slit-cutout"] = "slit-cutout"
     p: Probability = 0.5
     alpha: Alpha = 1.0
-    per_sample: bool = False
-    width: Literal["area", "sqrt"] = "area"
+    per_sample: PerSample = False
+    width: SlitWidth = "area"
     fill: GreyLevel = 255
 
 
 class MixUp(Spec):
-    """Averages two images and their labels, the first with weight λ ~ Beta(alpha, alpha) (Zhang et al. 2018; 0.2 on ImageNet).
-
-    p and per_sample as in CutOut
-    """
+    """Averages two images and their labels, the first with weight λ ~ Beta(alpha, alpha) (Zhang et al. 2018; 0.2 on ImageNet)."""
 
     kind: Literal["mixup"] = "mixup"
     p: Probability = 1.0
     alpha: Alpha = 0.2
-    per_sample: bool = False
+    per_sample: PerSample = False
 
 
 class CutMix(Spec):
@@ -195,7 +198,7 @@ class CutMix(Spec):
     kind: Literal["cutmix"] = "cutmix"
     p: Probability = 0.5
     alpha: Alpha = 1.0
-    per_sample: bool = False
+    per_sample: PerSample = False
 
 
 class SlitCutMix(Spec):
@@ -204,8 +207,8 @@ class SlitCutMix(Spec):
     kind: Literal["slit-cutmix"] = "slit-cutmix"
     p: Probability = 0.5
     alpha: Alpha = 1.0
-    per_sample: bool = False
-    width: Literal["area", "sqrt"] = "area"
+    per_sample: PerSample = False
+    width: SlitWidth = "area"
 
 
 CutoutStep = CutOut | SlitCutOut

@@ -22,7 +22,23 @@ from phoropter.training.candidates.recipe import Recipe
 class CandidateEntry(Spec):
     """A candidate as written in a study. Exactly one of `backbone`, `fuse`, `student` says which kind it is.
 
-    A backbone is a name, or a mapping with its own options: `{name: vgg19, pool: average}`.
+    A backbone is a name, a mapping with its own options (`{name: vgg19, pool: average}`), or a Backbone of the user's own.
+
+    name:     what the candidate is called (default: made of its parts)
+    backbone: one network, with a new head
+    fuse:     several networks as one; all-pairs, all-triples: every combination of `of`, each a candidate
+    of:       the networks that all-pairs and all-triples combine
+    student:  a network that learns from `teacher`
+    teacher:  name of a candidate or of a backbone
+    weights, size, mean, std, options, seed: of one backbone, see BackboneSpec
+    frozen:   backbones are not trained; their features are computed once
+    head:     linear, dense or pretrained, or a mapping of HeadSpec
+    mode:     of a fusion: logits, concat or ensemble, see FusionSpec
+    hidden, dropout, aux_loss_weight: of a fusion, see FusionSpec
+    warm_start: of a fusion: branches start from the weights of their own finished runs
+    loss, alpha, temperature, teacher_views: of a student, see DistillationSpec
+    pool:     of a student with teacher_views cycled: number of views
+    recipe:   how it is trained (default: the study's recipe, for frozen candidates `probe` unless that trains heads alone)
     """
 
     name: str | None = None

@@ -21,6 +21,10 @@ class OptimizerSpec(Spec):
 
     kind: adamw: decoupled weight decay (Loshchilov & Hutter 2019) · adam: the decay is an L2 term (Kingma & Ba 2015) · sgd: with
           momentum · or an Optimizer of the user's own, which takes weight_decay and decay_norms alone
+    weight_decay: decay of the weights, or factor of the L2 term
+    momentum, nesterov: of sgd
+    betas: of adam and adamw: decay of the running means of the gradient and of its square
+    decay_norms: norms, biases, tokens and position embeddings are decayed too
     """
 
     kind: Literal["adamw", "adam", "sgd"] | Optimizer = "adamw"
@@ -43,6 +47,9 @@ class ScheduleSpec(Spec):
     kind: constant · cosine, down to `min_lr_ratio` · one-cycle (Smith & Topin 2018): up over `pct_start` of the steps from 1/25,
           then down to 4e-6 by cosine · step: × `gamma` every `step_size` epochs · or a Schedule of the user's own
     warmup: share of the phase's steps over which the rate climbs linearly from zero
+    min_lr_ratio: of cosine: the last rate as a share of the peak
+    pct_start: of one-cycle: share of the phase's steps over which the rate climbs
+    step_size, gamma: of step: epochs between two drops, and the factor of each
     """
 
     kind: Literal["constant", "cosine", "one-cycle", "step"] | Schedule = "cosine"
@@ -74,7 +81,10 @@ def _raise_on_unused(spec: Spec, field: str, name: str, options: tuple[str, ...]
 class Phase(Spec):
     """A number of epochs in which the head alone or everything is trained.
 
+    train: head: the backbones stay as they are · all: everything is trained
+    epochs: how many
     lr: peak rate of the backbones (and of the head, unless `head_lr` is given)
+    head_lr: peak rate of the head
     branch_lr: name of a backbone → its own peak rate, for branches of a fusion that need another (their own heads go with them)
     """
 
@@ -88,7 +98,8 @@ class Phase(Spec):
 class LossSpec(Spec):
     """What is minimised against the labels.
 
-    kind: cross-entropy, focal (Lin et al. 2017) with `gamma`, or a Loss of the user's own
+    kind: cross-entropy, focal (Lin et al. 2017), or a Loss of the user's own
+    gamma: of focal: how much less rows count that are classified well already
     smoothing: label smoothing (Szegedy et al. 2016), of a built-in loss
     class_weights: none, auto (N / (C · n_c), from the training rows alone), or a weight for each class by name
     """
@@ -129,6 +140,7 @@ class Recipe(Spec):
 
     preset:           the preset it came from, for readers
     phases:           what is trained, for how many epochs, at which peak rate; none: the network is used as it is
+    optimizer, schedule, loss: a word, or a mapping with options
     batch_size:       rows per batch
     grad_accum_steps: batches per optimizer step
     grad_clip:        largest norm of the gradient
@@ -136,12 +148,16 @@ class Recipe(Spec):
     crop:             side in pixels of the centre crop at prediction, for images stored larger (None: the whole image)
     tta:              test-time augmentation: single · flip (image and mirror image averaged) · ten-crop (four corners and
                       centre, and mirrored; Krizhevsky et al. 2012)
+    imbalance:        what is done about rare classes
     ema:              decay of an exponential moving average of the weights, which then predicts (Polyak & Juditsky 1992)
     precision:        float32 · bf16 · fp16 (autocast, with loss scaling) · auto: bf16 where the device has units for it
+    channels_last:    memory layout of convolutions; the numbers stay the same up to rounding
+    compile:          use torch.compile
     checkpoint:       last: weights of the last epoch · best_val: of the epoch with the least loss on the validation part that
                       the protocol cuts off
     l2_penalties:     for the linear head of a frozen candidate: it is solved as a logistic regression, not trained, with the
                       penalty of least loss on `inner_folds` folds of the training rows; phases then have no effect
+    inner_folds:      of l2_penalties
     feature_dtype:    storage of features of frozen backbones; float16 halves the disk space and keeps three digits
     cached_views:     for a frozen candidate: every image is augmented into so many views beforehand, and epoch e shows view
                       e mod cached_views, so that the backbone runs once per view and not once per epoch

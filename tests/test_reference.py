@@ -1,0 +1,31 @@
+"""The reference of a study file's keys: written from the docstrings, complete and up to date."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = runpy.run_path(str(ROOT / "scripts" / "reference.py"))
+
+
+def test_every_key_has_a_description() -> None:
+    assert REFERENCE["undocumented_fields"]() == [], "write `key: text` in the docstring of the class"
+
+
+def test_a_description_is_found_in_a_docstring_or_on_the_field() -> None:
+    from phoropter.training.augmentation.spec import CutOut
+
+    described: dict[str, Any] = REFERENCE["describe_fields"](CutOut)
+    assert described["fill"] == "grey level of the box"
+    assert described["box_size"].startswith("a square of this side in pixels")
+
+
+@pytest.mark.parametrize("name", REFERENCE["PAGES"])
+def test_a_page_is_up_to_date(name: str) -> None:
+    """`python scripts/reference.py --write` brings them up to date."""
+    page = (ROOT / "docs" / "reference" / f"{name}.md").read_text(encoding="utf-8")
+    assert page == REFERENCE["all_pages"]()[f"{name}.md"]
