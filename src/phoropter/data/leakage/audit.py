@@ -83,30 +83,10 @@ def audit_splits(
         )
     if near_pairs is None and pixels is not None:
         near_pairs = find_duplicates_in_pixels(pixels)
-    sides = [TrainTest.from_split(split) for split in splits]
-    checks_of_split = SplitChecks(dataset, near_pairs, feature_pairs)
-    overlap_severity: Severity = "warn" if allow_group_overlap else "stop"
-    checks = [
-        _SplitCheck("rows", "stop", checks_of_split.shared_rows, sides),
-        _SplitCheck("groups", overlap_severity, checks_of_split.shared_groups, sides),
-        _SplitCheck("windows", overlap_severity, checks_of_split.overlapping_windows, sides),
-        _SplitCheck("recordings", "warn", checks_of_split.shared_recordings, sides),
-        _SplitCheck(
-            "sites",
-            "stop" if by_site else "note",
-            checks_of_split.shared_sites,
-            [TrainTest.from_unseen_sites(s) for s in splits] if by_site else sides,
-        ),
-        _SplitCheck("exact_duplicates", "warn", checks_of_split.exact_duplicates, sides),
-        _SplitCheck("near_duplicates", "warn", checks_of_split.near_duplicates, sides),
-        _SplitCheck("feature_duplicates", "warn", checks_of_split.feature_duplicates, sides),
-    ]
-    for fit in fitted:
-        own = [TrainTest(fit.fitted_rows(split), side.test) for split, side in zip(splits, sides, strict=True)]
-        severity = "warn" if fit.uses in ("pictures", "choice") else overlap_severity if fit.group_level else "stop"
-        checks.append(_SplitCheck("fitted", severity, partial(checks_of_split.fitted_on_tested, fit), own))
+    checker = SplitChecks(dataset, near_pairs, feature_pairs)
+    checks = _list_checks(checker, splits, "warn" if allow_group_overlap else "stop", by_site, fitted)
     found = [finding for check in checks if (finding := _find_worst_split(check, splits, allow_group_overlap))]
-    found += _dataset_findings(checks_of_split)
+    found += _dataset_findings(checker)
     return sorted(found, key=lambda finding: ("stop", "warn", "note").index(finding.severity))
 
 
@@ -135,6 +115,28 @@ class _SplitCheck(NamedTuple):
     severity: Severity
     find: Callable[[TrainTest], CheckResult]
     sides: Sequence[TrainTest]
+
+
+def _list_checks(
+    checker: SplitChecks, splits: Sequence[Split], overlap_severity: Severity, by_site: bool, fitted: Sequence[PriorFit]
+) -> list[_SplitCheck]:
+    sides = [TrainTest.from_split(split) for split in splits]
+    site_sides = [TrainTest.from_unseen_sites(split) for split in splits] if by_site else sides
+    checks = [
+        _SplitCheck("rows", "stop", checker.shared_rows, sides),
+        _SplitCheck("groups", overlap_severity, checker.shared_groups, sides),
+        _SplitCheck("windows", overlap_severity, checker.overlapping_windows, sides),
+        _SplitCheck("recordings", "warn", checker.shared_recordings, sides),
+        _SplitCheck("sites", "stop" if by_site else "note", checker.shared_sites, site_sides),
+        _SplitCheck("exact_duplicates", "warn", checker.exact_duplicates, sides),
+        _SplitCheck("near_duplicates", "warn", checker.near_duplicates, sides),
+        _SplitCheck("feature_duplicates", "warn", checker.feature_duplicates, sides),
+    ]
+    for fit in fitted:
+        own = [TrainTest(fit.fitted_rows(split), side.test) for split, side in zip(splits, sides, strict=True)]
+        severity: Severity = "warn" if fit.uses in ("pictures", "choice") else overlap_severity if fit.group_level else "stop"
+        checks.append(_SplitCheck("fitted", severity, partial(checker.fitted_on_tested, fit), own))
+    return checks
 
 
 def _find_worst_split(check: _SplitCheck, splits: Sequence[Split], allowed: bool) -> Finding | None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import SplitError
 from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.splits.labelled_rows import LabelledRows, RowPartition
 from phoropter.data.splits.spec import Protocol
-from phoropter.data.splits.splitters import LabelledRows, RowPartition
 
 Rows = NDArray[np.int64]
 _PART_NAMES = ("train", "test", "val")

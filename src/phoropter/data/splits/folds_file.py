@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from phoropter.core.errors import SplitError, did_you_mean, join_words
 from phoropter.core.files import atomic_write
 from phoropter.data.dataset import UNLABELLED, Dataset
-from phoropter.data.splits.splitters import LabelledRows, RowPartition
+from phoropter.data.splits.labelled_rows import LabelledRows, RowPartition
 
 Rows = NDArray[np.int64]
 FoldKey = tuple[int, int, int]  # seed (or ANY_SEED), repeat and fold, the last two from 1

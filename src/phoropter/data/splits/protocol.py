@@ -22,8 +22,9 @@ from phoropter.core.seeds import seed_of
 from phoropter.data.dataset import Dataset
 from phoropter.data.splits.custom import make_custom_partitions
 from phoropter.data.splits.folds_file import ANY_SEED, FoldKey, read_folds_file, write_folds_rows
+from phoropter.data.splits.labelled_rows import LabelledRows, RowPartition
 from phoropter.data.splits.spec import Protocol, ProtocolSpec
-from phoropter.data.splits.splitters import SPLITTERS, LabelledRows, RowPartition, add_validation_part, raise_on_missing_class
+from phoropter.data.splits.splitters import SPLITTERS, add_validation_part, raise_on_missing_class
 
 Rows = NDArray[np.int64]
 
