@@ -78,7 +78,7 @@ def test_sorting_by_keyboard_orders_by_value_and_says_so(browser: Any, whole: Re
     assert visit.page.locator("table[aria-labelledby=caption-leaderboard] [aria-sort]").count() == 1
 
 
-def test_sorting_leaves_what_has_no_value_last(browser: Any, whole: Reported) -> None:
+def test_sorting_puts_missing_values_last(browser: Any, whole: Reported) -> None:
     visit = Visit(browser, whole)
     button = visit.page.locator("table[aria-labelledby=caption-leaderboard] thead th").nth(4).locator("button")
     for _ in range(2):
@@ -135,7 +135,7 @@ def test_small_screens_see_the_small_figures(browser: Any, whole: Reported) -> N
         assert page.locator(f"{shown} svg").first.is_visible() and not page.locator(f"{hidden} svg").first.is_visible()
 
 
-def test_everything_folded_away_is_printed(browser: Any, whole: Reported) -> None:
+def test_collapsed_blocks_are_printed(browser: Any, whole: Reported) -> None:
     page = Visit(browser, whole).page
     assert page.locator("details[open]").count() == 0
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -187,7 +187,7 @@ def test_two_studies_open_and_axe_finds_no_fault(browser: Any, beside: Path, who
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light")])
-def test_the_watched_page_shows_the_state_and_the_report(
+def test_the_live_page_shows_the_state_and_the_report(
     browser: Any, whole: Reported, tmp_path: Path, width: int, scheme: str
 ) -> None:
     watched = live_server.WatchedFolder(whole.folder, tmp_path)

@@ -77,7 +77,7 @@ def test_other_candidates_on_the_same_splits_are_paired_split_by_split(tmp_path:
         assert (p.verdict != "cannot tell") == (p.p_adjusted <= 0.05 and (p.low > 0 or p.high < 0))
 
 
-def test_shared_runs_are_not_compared_with_themselves(tmp_path: Path) -> None:
+def test_shared_runs_are_not_compared(tmp_path: Path) -> None:
     one, two = stored(tmp_path, "one"), stored(tmp_path, "two", accuracies={"net a": 0.95, "net c": 0.6})
     found = pair_studies(one, two)
     assert found.shared_candidates == ("net a",) and [(p.a, p.b) for p in found.pairs] == [("net b", "net c")]
@@ -88,7 +88,7 @@ def test_shared_runs_are_not_compared_with_themselves(tmp_path: Path) -> None:
     ]
 
 
-def test_the_same_rows_dealt_otherwise_are_paired_by_group(tmp_path: Path) -> None:
+def test_the_same_rows_in_different_splits_are_paired_by_group(tmp_path: Path) -> None:
     one, two = stored(tmp_path, "one"), stored(tmp_path, "two", folds=6)
     found = pair_studies(one, two)
     assert found.basis == "rows" and {p.a for p in found.pairs} == {"net a", "net b"}
@@ -119,7 +119,7 @@ def test_the_same_rows_dealt_otherwise_are_paired_by_group(tmp_path: Path) -> No
     assert p.n_units == 12 and p.high - p.difference == pytest.approx(half, rel=0.02)
 
 
-def test_other_rows_are_compared_unpaired_and_the_page_says_so(tmp_path: Path) -> None:
+def test_different_rows_are_compared_unpaired(tmp_path: Path) -> None:
     one, two = stored(tmp_path, "one"), stored(tmp_path, "two", rows=360)
     for run in Store(two).runs():  # other people, other pictures
         said = run.load_predictions()
@@ -134,7 +134,7 @@ def test_other_rows_are_compared_unpaired_and_the_page_says_so(tmp_path: Path) -
     assert found.basis == "unpaired" and found.n_common_rows == 0 and all(p.n_units == 12 for p in found.pairs)
 
 
-def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_studies_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     one = stored(tmp_path, "one")
     with pytest.raises(StoreError, match="the same results folder"):
         pair_studies(one, one)
@@ -144,7 +144,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path: Path) -> N
         pair_studies(one, tmp_path / "nowhere")
 
 
-def test_the_halves_of_a_compared_study_are_set_side_by_side_by_the_command_line(tmp_path: Path) -> None:
+def test_the_command_line_compares_the_parts_of_a_compared_study(tmp_path: Path) -> None:
     from click.testing import CliRunner
 
     from phoropter import cli

@@ -34,7 +34,7 @@ def concluded(folder: Path, made: Made) -> tuple[str, str, compare.CandidateComp
     return " ".join(sentences), " ".join(beside), found, summary
 
 
-def test_ahead_of_one_and_not_told_apart_from_another(tmp_path: Path) -> None:
+def test_a_leader_ahead_of_one_and_undecided_against_another(tmp_path: Path) -> None:
     text, beside, found, summary = concluded(tmp_path, THREE)
     first, second = (e.name for e in summary.candidates[:2])
     assert text.startswith(f"{first} is ahead of bad by ") and "points of accuracy (95 % interval " in text
@@ -43,12 +43,12 @@ def test_ahead_of_one_and_not_told_apart_from_another(tmp_path: Path) -> None:
     assert "with a power of 80 %" in beside
 
 
-def test_two_that_cannot_be_told_apart(tmp_path: Path) -> None:
+def test_two_candidates_that_cannot_be_distinguished(tmp_path: Path) -> None:
     text, *_ = concluded(tmp_path, replace(THREE, accuracies={"a": 0.9, "b": 0.9}))
     assert " apart: they differ by " in text and text.startswith("This protocol cannot tell ")
 
 
-def test_all_others_beaten(tmp_path: Path) -> None:
+def test_a_leader_ahead_of_all_others(tmp_path: Path) -> None:
     text, *_ = concluded(tmp_path, replace(THREE, accuracies={"a": 0.97, "b": 0.6, "c": 0.55}, rows=400))
     assert text.startswith("a is ahead of ") and text.endswith("on unseen rows, and ahead of the other candidate too.")
 
@@ -79,14 +79,14 @@ def test_many_candidates_on_one_test_set_are_corrected_for_every_pair(tmp_path: 
     assert sum(c.verdict == "ahead" for c in found.pairs) == 1
 
 
-def test_groups_left_out_one_at_a_time_are_the_unit(tmp_path: Path) -> None:
+def test_leave_one_group_out_is_tested_over_groups(tmp_path: Path) -> None:
     _, _, found, summary = concluded(tmp_path, replace(THREE, groups=8, folds=8, rows=400))
     assert found.design.kind == "groups" and {c.test for c in found.pairs} == {"Wilcoxon signed-rank"}
     assert {c.n_units for c in found.pairs} == {8}
     assert summary.has_groups and summary.n_units == 8
 
 
-def test_unseen_sites_are_told_from_held_out_rows_of_known_ones(tmp_path: Path) -> None:
+def test_external_sites_are_distinguished_from_held_out_rows(tmp_path: Path) -> None:
     made = replace(THREE, split="held-out-sites", groups=6, sites=("north", "south"), external=50)
     text, beside, _, summary = concluded(tmp_path / "folds", made)
     assert "on unseen groups" in text and "on unseen sites" not in text
@@ -109,7 +109,7 @@ def test_incomplete_candidates_do_not_lead(tmp_path: Path) -> None:
     assert "bad is ahead" not in text
 
 
-def test_the_test_is_named_in_words(tmp_path: Path) -> None:
+def test_the_statistical_test_is_named(tmp_path: Path) -> None:
     store: Store = make_study(tmp_path, THREE)
     summary = collect_summary(store)
     words = " ".join(comparisons.explain_comparisons(compare.compare_candidates(store, summary), summary))

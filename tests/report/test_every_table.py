@@ -44,7 +44,7 @@ def test_no_table_of_the_page_is_left_out(page: Tags) -> None:
     assert set(page.tables) == IN_NUMBERS | HERE
 
 
-def test_files_of_the_tables_say_what_the_page_says(page: Tags, whole: Reported) -> None:
+def test_csv_files_have_the_rows_of_the_page(page: Tags, whole: Reported) -> None:
     """Row for row, and rounded on the page only."""
     for name, (head, *shown) in page.tables.items():
         with (whole.page.parent / "tables" / f"{name}.csv").open(encoding="utf-8-sig") as file:
@@ -88,7 +88,7 @@ def test_the_interval_of_the_models_averaged_on_unseen_sites(page: Tags, again: 
         assert abs(shown[0] - low) < 1.2 and abs(shown[1] - high) < 1.2
 
 
-def test_temperatures_and_what_they_leave(page: Tags, again: Again, whole: Reported) -> None:
+def test_temperatures_and_scaled_calibration_errors(page: Tags, again: Again, whole: Reported) -> None:
     for name, row in page.columns("calibration").items():
         fitted, left = [], []
         for r in again.runs[name]:
@@ -123,7 +123,7 @@ def seconds_of(text: str) -> float:
     return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+) (ms|s|min|h)", text))
 
 
-def test_what_was_compared(page: Tags, again: Again) -> None:
+def test_candidates_table(page: Tags, again: Again) -> None:
     for name, row in page.columns("candidates").items():
         runs = again.runs[name]
         assert (row["Runs"], row["Planned"], row["Epochs"]) == (str(len(runs)), str(len(runs)), str(runs[0]["cost"]["epochs"]))
@@ -194,7 +194,7 @@ def test_the_rounds_of_the_screening(page: Tags, study: dict[str, Any]) -> None:
     assert page.tables["screening"][1:] == expected
 
 
-def test_the_audit(page: Tags, study: dict[str, Any]) -> None:
+def test_leakage_findings(page: Tags, study: dict[str, Any]) -> None:
     grave = {"stop": "severe", "warn": "warning", "note": "note"}
     expected = [
         [
@@ -216,7 +216,7 @@ def test_areas_under_the_curves(page: Tags, again: Again, whole: Reported) -> No
         assert f"{name}, area {area:.3f}" in whole.text
 
 
-def test_the_sentences_beside_the_conclusion(page: Tags, again: Again) -> None:
+def test_the_small_print_below_the_conclusion(page: Tags, again: Again) -> None:
     first = page.tables["pairwise"][1]
     assert f"detects a true difference of {first[6]} points with a power of 80 %" in page.text
     low, high = page.columns("leaderboard")[again.order[0]]["95\u00a0%\u00a0interval\u00a0%"].split(" to ")

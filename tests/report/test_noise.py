@@ -83,12 +83,12 @@ def test_a_study_of_noise_concludes_that_nothing_differs(noise: Any, candidates:
     assert sum("clearly better than the majority-class baseline" in words for words in said) >= 19
 
 
-def test_an_area_under_the_curve_of_noise_is_held_against_chance(noise: Any) -> None:
+def test_the_auc_of_noise_is_compared_with_chance(noise: Any) -> None:
     said = [concluded(store, plan, MOST, "roc_auc") for store, plan in noise[:5]]
     assert all("clearly better than chance" in words and "is ahead of" not in words for words in said)
 
 
-def test_what_is_there_is_found_all_the_same(tmp_path: Path) -> None:
+def test_a_real_difference_among_noise_is_found(tmp_path: Path) -> None:
     """One candidate that sees something among seven that do not."""
     said = [concluded(*write(tmp_path / str(seed), seed, truth=0.9), MOST) for seed in (0, 1)]
     assert all(words.startswith("net 0 is ahead of ") and "clearly better" not in words for words in said)

@@ -193,7 +193,7 @@ def test_every_run_in_the_files(again: Again, whole: Reported) -> None:
         assert int(row["Test rows"]) == len(runs[key]["label"])
 
 
-def test_mistakes_are_the_surest_wrong_answers(page: Tags, again: Again) -> None:
+def test_the_gallery_shows_the_most_confident_errors(page: Tags, again: Again) -> None:
     first = again.order[0]
     wrong: dict[str, tuple[float, int, int]] = {}
     for r in again.runs[first]:

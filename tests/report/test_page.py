@@ -76,7 +76,7 @@ def test_every_link_to_a_file_leads_to_a_file(whole: Reported) -> None:
     assert all((whole.page.parent / str(link)).stat().st_size > 0 for link in links)
 
 
-def test_every_picture_has_words(whole: Reported) -> None:
+def test_every_image_has_a_text_alternative(whole: Reported) -> None:
     tags = Tags(whole.text)
     assert all(a.get("alt") for tag, a in tags.tags if tag == "img")
     drawings = [a for tag, a in tags.tags if tag == "svg"]
@@ -90,7 +90,7 @@ def test_headings_go_down_one_level_at_a_time(whole: Reported) -> None:
     assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
 
 
-def test_times_versions_and_the_way_to_repeat_it_are_told(whole: Reported) -> None:
+def test_the_provenance_has_times_versions_and_commands(whole: Reported) -> None:
     text = Tags(whole.text).text
     assert "2026-01-02 03:04 UTC to 2026-01-02 03:14 UTC" in text
     assert "torch 2.13.0" in text and "phoropter run whole.yaml" in text
@@ -128,7 +128,7 @@ def test_an_unfinished_study_says_so_before_the_first_number(hostile: Reported) 
     assert "This is a smoke version of the study. What was changed:" in start
 
 
-def test_failures_stand_with_their_reason(hostile: Reported) -> None:
+def test_failed_runs_are_listed_with_their_reason(hostile: Reported) -> None:
     rows = Tags(hostile.text).tables["failures"]
     assert rows[1][2] == "the loss left the finite numbers at step 41 of epoch 3"
 
@@ -138,7 +138,7 @@ def test_incomplete_candidates_say_how_many_runs_they_have(hostile: Reported) ->
     assert sorted(names) == sorted([f"{HOSTILE_NAME} (3 of 4 runs)", "plain (3 of 4 runs)"])
 
 
-def test_published_figures_stand_beside_ours_but_not_beside_a_small_stand_in(tmp_path: Path) -> None:
+def test_published_scores_have_a_column_except_in_a_smoke_version(tmp_path: Path) -> None:
     made = {**vars(SMALL), "published": {"a": {"accuracy": 71.0}}}
     for scale, shown in ((None, True), (["2 folds instead of 5"], False)):
         table = leaderboard_table(collect_summary(make_study(tmp_path / str(shown), Made(**{**made, "scale": scale}))))
@@ -163,7 +163,7 @@ def test_the_same_study_gives_the_same_bytes(tmp_path: Path, whole: Reported) ->
     assert [f for f in files if (again / f).read_bytes() != (whole.page.parent / f).read_bytes()] == []
 
 
-def test_a_page_can_be_named_and_progress_is_told(tmp_path: Path) -> None:
+def test_the_page_can_be_named_and_progress_is_reported(tmp_path: Path) -> None:
     make_study(tmp_path / "s", SMALL)
     told: list[tuple[int, int]] = []
     page = write_report(
@@ -187,7 +187,7 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_one_candidate_is_reported_alone(tmp_path: Path) -> None:
+def test_a_single_candidate_has_no_comparisons(tmp_path: Path) -> None:
     done = report(tmp_path / "s", Made(**{**vars(SMALL), "accuracies": {"alone": 0.9}, "pictures": 0}))
     text = Tags(done.text).text
     assert "there is no other candidate to compare it with" in text
@@ -222,7 +222,7 @@ def test_all_latex_tables_of_a_report_compile(tmp_path: Path, whole: Reported) -
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_candidates_without_a_run_are_named_beside_the_incomplete(tmp_path: Path) -> None:
+def test_candidates_without_a_run_are_named_apart_from_incomplete_ones(tmp_path: Path) -> None:
     made = Made(**{**vars(SMALL), "accuracies": {"a": 0.9, "b": 0.8, "c": 0.7}, "folds": 2, "missing": 1})
     (notice,) = collect_notices(collect_summary(make_study(tmp_path / "some", made)))
     assert notice.lines[-1] == "Incomplete: c. Their results come from fewer splits, and they rank last."
@@ -230,7 +230,7 @@ def test_candidates_without_a_run_are_named_beside_the_incomplete(tmp_path: Path
     assert notice.lines[-1] == "Without a finished run, and so not on this page: c."
 
 
-def test_a_dead_network_s_features_are_not_laid_out(tmp_path: Path) -> None:
+def test_collapsed_features_have_no_embedding(tmp_path: Path) -> None:
     store = make_study(tmp_path / "study", replace(SMALL, features=6))
     for run in store.runs():
         file = run.folder / "predictions.npz"

@@ -34,7 +34,7 @@ def findings_of(store: Store) -> ReportInput:
     return ReportInput(store, summary, compare.compare_candidates(store, summary))
 
 
-def test_branches_are_averaged_over_runs_and_an_idle_one_is_named(whole: Reported) -> None:
+def test_branches_are_averaged_over_runs_and_useless_ones_are_named(whole: Reported) -> None:
     page = Tags(whole.text)
     first, second = page.tables["branches"][1:]
     runs = [r.record["branches"] for r in Store(whole.folder).runs() if "branches" in r.record]
@@ -47,7 +47,7 @@ def test_branches_are_averaged_over_runs_and_an_idle_one_is_named(whole: Reporte
     assert "less than 0.2 points, or raises it: efficientnet_b0 in resnet50 + efficientnet_b0." in page.text
 
 
-def test_rungs_stand_with_their_scores_best_first(whole: Reported) -> None:
+def test_screening_rounds_list_candidates_best_first(whole: Reported) -> None:
     rows = Tags(whole.text).tables["screening"][1:]
     assert [r[2] for r in rows] == ["b", "a", "c", "b", "a"] and [r[4] for r in rows] == ["yes", "yes", "no", "yes", "no"]
     assert rows[0][3] == "81.5" and "all, briefly: a tenth of the rows." in Tags(whole.text).text
@@ -81,7 +81,7 @@ def test_hardest_groups_of_every_candidate(whole: Reported) -> None:
         assert row["All groups\u00a0%"] == f"{np.mean(shares) * 100:.1f}"
 
 
-def test_temperatures_are_those_of_the_rows_set_aside(whole: Reported) -> None:
+def test_temperatures_are_fitted_on_the_validation_rows(whole: Reported) -> None:
     for name, row in Tags(whole.text).columns("calibration").items():
         fitted = []
         for run in Store(whole.folder).runs():
@@ -100,7 +100,7 @@ def test_temperatures_are_those_of_the_rows_set_aside(whole: Reported) -> None:
 # ----------------------------------------------------------------------------------------------------------- the audit
 
 
-def test_findings_stand_in_a_table_with_their_pairs(whole: Reported, hostile: Reported) -> None:
+def test_findings_have_a_table_and_thumbnails_of_their_pairs(whole: Reported, hostile: Reported) -> None:
     page = Tags(whole.text)
     assert page.tables["leakage"][1][:6] == ["label conflicts", "note", "3", "84", "3.6", "2"]
     alts = [a["alt"] for tag, a in page.tags if tag == "img"]
@@ -112,7 +112,7 @@ def test_findings_stand_in_a_table_with_their_pairs(whole: Reported, hostile: Re
     assert "The audit found leakage. near duplicates lie on both sides" in other.text
 
 
-def test_nothing_found_and_never_audited_are_different_things(tmp_path: Path) -> None:
+def test_an_audit_without_findings_differs_from_no_audit(tmp_path: Path) -> None:
     clean = findings_of(make_study(tmp_path / "clean", replace(SMALL, audit=[])))
     unknown = findings_of(make_study(tmp_path / "unknown", SMALL))
     assert (
@@ -129,7 +129,7 @@ def test_nothing_found_and_never_audited_are_different_things(tmp_path: Path) ->
 # ---------------------------------------------------------------------------------------------------------- the margin
 
 
-def test_within_a_margin_named_beforehand_two_are_practically_the_same(tmp_path: Path) -> None:
+def test_candidates_within_the_equivalence_margin_are_practically_the_same(tmp_path: Path) -> None:
     made = replace(SMALL, accuracies={"a": 0.9, "b": 0.9}, rows=600, folds=5, margin=0.2)
     found = findings_of(make_study(tmp_path / "wide", made))
     (pair,) = found.comparisons.pairs
@@ -143,7 +143,7 @@ def test_within_a_margin_named_beforehand_two_are_practically_the_same(tmp_path:
 # ------------------------------------------------------------------------------------------------------- the model card
 
 
-def test_the_card_says_what_the_page_says(whole: Reported) -> None:
+def test_the_model_card_repeats_the_page(whole: Reported) -> None:
     text = (whole.page.parent / "model-card.md").read_text(encoding="utf-8")
     board = Tags(whole.text).columns("leaderboard")
     name, row = next(iter(board.items()))
@@ -167,7 +167,7 @@ def test_the_card_says_what_the_page_says(whole: Reported) -> None:
     assert "No bundle of it was saved" in text and "torch 2.13.0" in text
 
 
-def test_the_card_is_never_stronger_than_the_study(tmp_path: Path, hostile: Reported) -> None:
+def test_the_model_card_lists_what_limits_the_study(tmp_path: Path, hostile: Reported) -> None:
     made = replace(SMALL, shuffled=True, rows=120, folds=4, audit=[], scale=["at most 120 rows"], missing=1)
     found = findings_of(make_study(tmp_path, made))
     lines = list_limitations(found)
@@ -188,7 +188,7 @@ def test_overlapping_groups_and_few_of_them_are_limits(tmp_path: Path) -> None:
     assert any(line.startswith("groups lie on both sides") for line in lines)
 
 
-def test_a_kept_bundle_is_named_with_how_to_load_it(tmp_path: Path) -> None:
+def test_the_model_card_shows_how_to_load_a_saved_bundle(tmp_path: Path) -> None:
     store = make_study(tmp_path, SMALL)
     best = collect_summary(store).candidates[0]
     key = best.runs[1].key
@@ -207,6 +207,6 @@ def test_a_kept_bundle_is_named_with_how_to_load_it(tmp_path: Path) -> None:
         ("python study.py", "made"),
     ],
 )
-def test_the_line_that_reports_again_names_the_folder_that_was_written(command: str, where: str) -> None:
+def test_the_report_command_names_the_results_folder(command: str, where: str) -> None:
     summary: Any = SimpleNamespace(study={"command": command}, folder=Path("made"))
     assert reproduce_commands(summary)[-1] == f"phoropter report {where}"

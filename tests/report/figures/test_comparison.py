@@ -54,16 +54,16 @@ def test_files_keep_their_own_ink(standings: RenderedFigure) -> None:
     assert b"Date" not in standings.svg and b"CreationDate" not in standings.pdf
 
 
-def test_the_alternative_says_the_numbers(standings: RenderedFigure) -> None:
+def test_the_text_alternative_has_the_numbers(standings: RenderedFigure) -> None:
     assert "b_c 82.0 % (80.0 % to 84.0 %)" in standings.alt_text
 
 
-def test_few_runs_are_no_reason_to_fail() -> None:
+def test_a_single_run_without_an_interval_is_drawn() -> None:
     single = LeaderboardEntry("a", 0.9, np.nan, np.nan, np.array([0.9]))
     assert "nan" not in comparison.leaderboard_figure([single], ACCURACY, None).inline_svg
 
 
-def test_the_frontier_is_what_nobody_beats_at_the_price() -> None:
+def test_the_pareto_front_has_the_points_that_no_other_dominates() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         points = [cost.CostPoint(str(i), float(m), 0, 0, float(c)) for i, (m, c) in enumerate(rng.integers(1, 9, (12, 2)))]
@@ -75,12 +75,12 @@ def test_the_frontier_is_what_nobody_beats_at_the_price() -> None:
         assert [points[i].cost for i in front] == sorted(points[i].cost for i in front)
 
 
-def test_lower_is_better_turns_the_frontier_round() -> None:
+def test_the_pareto_front_of_a_loss() -> None:
     points = [cost.CostPoint("a", 0.5, 0, 0, 1), cost.CostPoint("b", 0.2, 0, 0, 2), cost.CostPoint("c", 0.3, 0, 0, 3)]
     assert cost.pareto_front(points, False) == [0, 1]
 
 
-def test_names_of_points_cover_neither_each_other_nor_dots() -> None:
+def test_labels_cover_neither_each_other_nor_points() -> None:
     from matplotlib.figure import Figure
 
     rng = np.random.default_rng(1)
@@ -112,7 +112,7 @@ def test_confusion_of_few_and_of_many_classes(classes: int) -> None:
     assert len(drawing.inline_svg) < 200_000
 
 
-def test_a_class_that_was_never_met_has_an_empty_row() -> None:
+def test_a_class_without_rows_has_an_empty_row() -> None:
     drawing = predictions.confusion_matrix_figure(np.array([[5, 0], [0, 0]]), ["a", "b"], "net", "confusion-1")
     assert "nan" not in drawing.inline_svg and "100.0 % of 5 predictions" in drawing.alt_text
 
@@ -135,13 +135,13 @@ def test_curves_of_one_epoch_and_of_one_run() -> None:
     )
 
 
-def test_a_sweep_over_words_names_its_places() -> None:
+def test_a_sweep_over_text_labels_its_values() -> None:
     curve = Curve("net", np.array([0.0, 1.0]), np.array([0.5, 0.6]), np.full((2, 2), 0.05))
     drawing = comparison.sweep_figure([curve], "augment", "augment", ACCURACY, ["none", "cutmix"], 0)
     assert {"none", "cutmix"} <= {t.text for t in ElementTree.fromstring(f"<div>{drawing.inline_svg}</div>").iter("text")}
 
 
-def test_tsne_gives_the_same_places_twice() -> None:
+def test_tsne_is_deterministic() -> None:
     features = np.random.default_rng(0).normal(size=(40, 60)).astype(np.float16)
     assert np.array_equal(predictions.compute_tsne(features), predictions.compute_tsne(features))
 
@@ -155,7 +155,7 @@ def test_two_drawings_share_no_id() -> None:
     assert len(ids) == len(set(ids)) and len(ids) >= 4
 
 
-def test_the_quick_typeface_moves_no_letter_and_lacks_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_font_subset_moves_no_text_and_falls_back_to_the_full_font(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same figure in the whole typeface: equal SVG bytes; letters the copy lacks are taken from the whole."""
 
     def paint(figure: Any) -> None:

@@ -62,7 +62,7 @@ def watching(tmp_path: Path) -> Iterator[Watching]:
         thread.join(30)
 
 
-def test_from_before_the_study_to_its_first_page(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_and_page_from_before_the_study_to_its_first_runs(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_server, "REST_FACTOR", 0.0)
     assert json.loads(watching.ask("/state.json")[1]) == {"folder": "study", "parts": []}
     watching.watched.refresh_state()
@@ -144,7 +144,7 @@ def test_it_listens_on_loopback_and_says_when_a_port_is_taken(watching: Watching
     assert live_server.HOST == "127.0.0.1"
 
 
-def test_more_readers_than_it_serves_at_once_are_turned_away(watching: Watching) -> None:
+def test_connections_beyond_the_limit_are_closed(watching: Watching) -> None:
     idle = [socket.create_connection(("127.0.0.1", watching.port), timeout=30) for _ in range(live_server.MAX_REQUESTS)]
     deadline = time.monotonic() + 30
     turned_away = False
@@ -160,7 +160,7 @@ def test_more_readers_than_it_serves_at_once_are_turned_away(watching: Watching)
     assert turned_away
 
 
-def test_it_ends_when_asked_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_stops_on_interrupt_and_removes_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Path] = []
     said: list[str] = []
     monkeypatch.setattr(
@@ -176,7 +176,7 @@ def test_it_ends_when_asked_and_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     assert made and not made[0].exists()
 
 
-def test_what_is_left_is_the_time_of_runs_like_those_missing(tmp_path: Path) -> None:
+def test_the_time_left_is_estimated_from_runs_of_the_same_candidate(tmp_path: Path) -> None:
     store = make_study(tmp_path, Made(**{**vars(SMALL), "folds": 4, "missing": 3}))
     state = live_server.read_study_state(live_server.WatchedStudy(store, tmp_path / "page"))
     costs: dict[str, list[float]] = {}

@@ -73,7 +73,7 @@ TABLE = Table(
         (None, Column("x"), "–"),
     ],
 )
-def test_what_people_read(value: object, column: Column, text: str) -> None:
+def test_cells_are_rounded_by_the_kind_of_their_column(value: object, column: Column, text: str) -> None:
     assert format_cell(value, column) == text  # type: ignore[arg-type]
 
 

@@ -38,13 +38,13 @@ def test_the_first_metric_of_the_study_ranks(tmp_path: Path) -> None:
     assert summary.candidates[0].replicates.estimate == pytest.approx(summary.candidates[0].metric_mean("roc_auc"))
 
 
-def test_runs_on_the_same_rows_are_known_by_their_rows(store: Store) -> None:
+def test_runs_on_the_same_rows_have_equal_digests(store: Store) -> None:
     a, b = collect_summary(store).candidates
     assert [line.test_rows_digest for line in a.runs] == [line.test_rows_digest for line in b.runs]
     assert len({line.test_rows_digest for line in a.runs}) == 4
 
 
-def test_a_roc_curve_passes_through_what_is_counted(store: Store) -> None:
+def test_a_roc_curve_passes_through_counted_rates(store: Store) -> None:
     summary = collect_summary(store)
     curves, area = compute_roc_curves(store, summary.candidates[0])
     assert area == pytest.approx(summary.candidates[0].metric_mean("roc_auc"))
@@ -60,7 +60,7 @@ def test_a_roc_curve_passes_through_what_is_counted(store: Store) -> None:
         assert least - 1e-9 <= curves[0, place] <= most + 1e-9
 
 
-def test_temperatures_come_from_rows_set_aside(store: Store) -> None:
+def test_temperature_scaling_needs_validation_rows(store: Store) -> None:
     summary = collect_summary(store)
     found = fit_temperature_scaling(store, summary.candidates[0])
     assert found is not None and 0.01 <= found.temperature <= 100 and 0 <= found.calibration_error < 0.5
@@ -68,7 +68,7 @@ def test_temperatures_come_from_rows_set_aside(store: Store) -> None:
     assert fit_temperature_scaling(store, summary.candidates[1]) is None
 
 
-def test_shares_add_up_over_runs() -> None:
+def test_group_accuracy_accumulates_over_runs() -> None:
     shares = GroupAccuracy()
     shares.add_rows(["g", "h"], np.array([0, 1, 0]), np.array([True, False, False]))
     shares.add_rows(["g"], np.array([0]), np.array([True]))
@@ -78,7 +78,7 @@ def test_shares_add_up_over_runs() -> None:
     assert np.isnan(shares.accuracy_of("unknown"))
 
 
-def test_a_column_of_names_is_worked_out_once_and_right() -> None:
+def test_the_column_cache_computes_each_column_once() -> None:
     known = ColumnCache()
     first, again = np.array(["b", "a", "b"]), np.array(["b", "a", "b"])
     assert known.number_units(first).tolist() == [0, 1, 0] and known.number_units(again) is known.number_units(first)
@@ -88,7 +88,7 @@ def test_a_column_of_names_is_worked_out_once_and_right() -> None:
     assert known.digest(first) == digest_array(first) == known.digest(again) != known.digest(first[:2])
 
 
-def test_a_spoilt_predictions_file_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_predictions_file_is_named(tmp_path: Path) -> None:
     store = make_study(tmp_path, TWO)
     folder = next(store.runs()).folder
     (folder / "predictions.npz").write_bytes(b"nothing")
@@ -104,7 +104,7 @@ def test_a_missing_predictions_file_is_named(tmp_path: Path) -> None:
         collect_summary(store)
 
 
-def test_a_candidate_without_runs_is_counted_not_shown(tmp_path: Path) -> None:
+def test_a_candidate_without_runs_is_missing_from_the_candidates(tmp_path: Path) -> None:
     made = replace(TWO, folds=1, seeds=(0,), missing=1)
     summary = collect_summary(make_study(tmp_path, made))
     assert [e.name for e in summary.candidates] == ["a"] and summary.missing_candidates == ["b"]

@@ -9,7 +9,7 @@ from phoropter.report.render.table import Table
 from phoropter.report.sections.candidates.screening import screening_section
 
 
-def test_the_least_inner_loss_and_the_largest_accuracy_stand_first() -> None:
+def test_the_lowest_loss_and_the_highest_accuracy_come_first() -> None:
     rounds: list[dict[str, Any]] = [
         {
             "rung": 1,

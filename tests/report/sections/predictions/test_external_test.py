@@ -26,7 +26,7 @@ HOSPITALS = Made(
 )
 
 
-def test_every_figure_of_unseen_sites_is_that_of_the_predictions(tmp_path: Path) -> None:
+def test_every_number_of_the_external_test_is_recomputed_from_predictions(tmp_path: Path) -> None:
     made = report(tmp_path / "out", HOSPITALS)
     with (made.page.parent / "tables" / "external-test.csv").open(newline="", encoding="utf-8") as file:
         header, *lines = list(csv.reader(file))

@@ -32,7 +32,7 @@ def section(store: Store) -> tuple[tuple[str, ...], dict[str, tuple]]:
     return found.paragraphs, {str(row.values[0]): row.values for table in tables for row in table.rows}
 
 
-def test_what_was_looked_for_is_said(tmp_path: Path) -> None:
+def test_the_section_names_every_check(tmp_path: Path) -> None:
     text, rows = section(make_study(tmp_path, replace(MADE, audit=[])))
     for words in (
         "rows, groups and sites",
@@ -68,7 +68,7 @@ def folds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, list[dict[st
     return store, read
 
 
-def test_counts_are_those_of_the_predictions_files(folds: tuple[Store, list[dict[str, np.ndarray]]]) -> None:
+def test_counts_are_recomputed_from_predictions_files(folds: tuple[Store, list[dict[str, np.ndarray]]]) -> None:
     store, read = folds
     _, rows = section(store)
     for kind, column in (("groups", "group"), ("sites", "site")):
