@@ -188,7 +188,7 @@ def _branches(name: str, item: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _teaching(teacher: str, item: Mapping[str, Any]) -> dict[str, Any]:
-    """As study/record.py leaves it: a teacher asked anew in the first fold, from the cache in the others."""
+    """As study/records/run_record.py writes it: teacher logits computed in the first fold and cached in the others."""
     fold = int(item["fold"])
     exam = {"accuracy": 0.9 + 0.013 * fold, "chance": 0.3 + 0.002 * fold, "rows": 200}
     return {"teacher": teacher, "exam": exam, "seconds": 0.25 if fold else 8.0, "bytes": 3_000_000 + 40_000 * fold}

@@ -120,8 +120,8 @@ def _pair_gallery(finding: Mapping[str, Any], pictures: Mapping[str, bytes]) -> 
     kind = str(finding["kind"])
     if not pairs:
         names = [one_line(str(e[0])) for e in finding["examples"]]
-        said = f"Examples ({kind_label(kind)}): {', '.join(names)}."
-        return Markup('<p class="note">{}</p>').format(said) if names else None
+        text = f"Examples ({kind_label(kind)}): {', '.join(names)}."
+        return Markup('<p class="note">{}</p>').format(text) if names else None
     items = Markup("\n").join(
         _pair_item([str(word) for word in e], pictures, kind == "label_conflicts") for e in pairs[:MAX_PAIRS_SHOWN]
     )

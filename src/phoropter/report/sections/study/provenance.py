@@ -180,8 +180,8 @@ def resolved_settings(summary: StudySummary, limit: int = 12) -> list[tuple[str,
     shown = []
     for candidate in summary.candidates[:limit]:
         record = candidate.runs[0].record
-        whole = {"candidate": record["candidate"], "recipe": record.get("recipe"), "choice": record.get("choice")}
-        shown.append((candidate.name, json.dumps(whole, indent=1, ensure_ascii=False)))
+        settings = {"candidate": record["candidate"], "recipe": record.get("recipe"), "choice": record.get("choice")}
+        shown.append((candidate.name, json.dumps(settings, indent=1, ensure_ascii=False)))
     return shown
 
 
