@@ -3,7 +3,7 @@
 After Demšar 2006, "Statistical Comparisons of Classifiers over Multiple Data Sets". A block is a data set or a subject. Folds of
 one data set are not blocks: they share training rows, and N of them would make any difference significant.
 
-    >>> friedman([[0.80, 0.82, 0.84], [0.79, 0.80, 0.83], [0.81, 0.80, 0.85], [0.78, 0.82, 0.81], [0.80, 0.83, 0.86]]).mean_ranks
+    >>> friedman_test([[0.80, 0.82, 0.84], [0.79, 0.80, 0.83], [0.81, 0.80, 0.85], [0.78, 0.82, 0.81], [0.80, 0.83, 0.86]]).mean_ranks
     (2.8, 2.0, 1.2)
 """
 
@@ -25,7 +25,7 @@ class FriedmanResult:
 
     chi2, p: Friedman's statistic, corrected for ties, with k-1 degrees of freedom; NaN below two candidates or blocks ·
     f, f_p: Iman & Davenport's less conservative F with (k-1), (k-1)(N-1) · critical_difference: Nemenyi's, of two mean ranks ·
-    left_out: blocks without a score of every candidate
+    left_out: blocks where a candidate has no score
     """
 
     mean_ranks: tuple[float, ...]
@@ -44,21 +44,21 @@ def friedman_test(
     """scores (N blocks, k candidates). Scores equal to `digits` decimals are ties. Raises DataError unless it is a table."""
     table = np.asarray(scores, dtype=np.float64)
     if table.ndim != 2:
-        raise DataError(f"friedman takes a table of blocks × candidates, not an array of shape {table.shape}")
-    whole = np.round(table[~np.isnan(table).any(axis=1)], digits)
-    left_out = len(table) - len(whole)
-    blocks, candidates = whole.shape
+        raise DataError(f"friedman_test takes a table of blocks × candidates, not an array of shape {table.shape}")
+    complete = np.round(table[~np.isnan(table).any(axis=1)], digits)
+    left_out = len(table) - len(complete)
+    blocks, candidates = complete.shape
     if blocks < 2 or candidates < 2:
         nan = float("nan")
         return FriedmanResult((nan,) * candidates, blocks, nan, nan, nan, nan, nan, left_out)
-    ranks = _rank_rows(-whole if higher_is_better else whole)
+    ranks = _rank_rows(-complete if higher_is_better else complete)
     tie_share = sum(_tie_sum(row) for row in ranks) / (blocks * (candidates**3 - candidates))
     means = ranks.mean(axis=0)
     return _compute_statistics(means, blocks, tie_share, alpha, left_out)
 
 
 def friedman_from_mean_ranks(mean_ranks: Sequence[float], blocks: int, alpha: float = 0.05) -> FriedmanResult:
-    """The same from published mean ranks, taken to be without ties."""
+    """Friedman's test from published mean ranks, assumed to be without ties."""
     return _compute_statistics(np.asarray(mean_ranks, dtype=np.float64), blocks, 0.0, alpha, 0)
 
 
@@ -81,7 +81,7 @@ def nemenyi_test(mean_ranks: Sequence[float], blocks: int) -> Floats:
 
 
 def find_cliques(mean_ranks: Sequence[float], critical: float) -> list[tuple[int, ...]]:
-    """Maximal groups of two or more candidates whose mean ranks span at most `critical`, best first: the bars of the diagram."""
+    """Maximal groups of two or more candidates whose mean ranks differ by at most `critical`, best first: the bars of the diagram."""
     order = [int(i) for i in np.argsort(mean_ranks, kind="stable")]
     found: list[tuple[int, ...]] = []
     reach = 0  # candidates up to here lie in an earlier bar
