@@ -3,7 +3,8 @@
 After Demšar 2006, "Statistical Comparisons of Classifiers over Multiple Data Sets". A block is a data set or a subject. Folds of
 one data set are not blocks: they share training rows, and N of them would make any difference significant.
 
-    >>> friedman_test([[0.80, 0.82, 0.84], [0.79, 0.80, 0.83], [0.81, 0.80, 0.85], [0.78, 0.82, 0.81], [0.80, 0.83, 0.86]]).mean_ranks
+    >>> scores = [[0.80, 0.82, 0.84], [0.79, 0.80, 0.83], [0.81, 0.80, 0.85], [0.78, 0.82, 0.81], [0.80, 0.83, 0.86]]
+    >>> friedman_test(scores).mean_ranks
     (2.8, 2.0, 1.2)
 """
 
@@ -81,7 +82,7 @@ def nemenyi_test(mean_ranks: Sequence[float], blocks: int) -> Floats:
 
 
 def find_cliques(mean_ranks: Sequence[float], critical: float) -> list[tuple[int, ...]]:
-    """Maximal groups of two or more candidates whose mean ranks differ by at most `critical`, best first: the bars of the diagram."""
+    """The bars of the diagram: maximal groups of candidates whose mean ranks differ by at most `critical`, best first."""
     order = [int(i) for i in np.argsort(mean_ranks, kind="stable")]
     found: list[tuple[int, ...]] = []
     reach = 0  # candidates up to here lie in an earlier bar
