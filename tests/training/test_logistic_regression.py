@@ -55,6 +55,19 @@ def test_every_fold_is_the_optimum_scikit_learn_finds(penalty: float) -> None:
         assert one.info["penalty"] == penalty and one.info["inner_folds"] is None
 
 
+def test_features_that_are_constant_on_the_training_rows_do_not_spoil_the_test_rows() -> None:
+    """As of a ReLU that answers a few images alone: its variance on the other rows is what rounding left of it."""
+    dataset, features, splits = material()
+    random, rare = np.random.default_rng(1), np.zeros((len(dataset), 40), dtype=np.float32)
+    for column in rare.T:
+        column[random.choice(splits[0].test, random.integers(1, 5))] = random.uniform(0.001, 10)
+    features = np.concatenate([features, rare], 1)
+    found = fit_logistic(features, [LogisticProblem(dataset, s) for s in splits], [0.1], 3, CPU, tolerance=1e-6)
+    logits = torch.from_numpy(features[splits[0].test]) @ found[0].weight.T + found[0].bias
+    expected = reference(features, dataset, splits[0].train, 0.1)(splits[0].test)
+    np.testing.assert_allclose(logits.softmax(1).numpy(), expected, atol=2e-3)
+
+
 def test_class_weights_weigh_rows() -> None:
     dataset, features, made = material()
     weights = torch.linspace(0.5, 3, 10)

@@ -36,6 +36,7 @@ from phoropter.data.splits.protocol import Split
 LBFGS_MEMORY = 10  # pairs of step and gradient change that L-BFGS keeps
 MAX_ITERATIONS = 200
 PRECONDITIONER_REFRESH_STEP = 4  # the iteration before which the preconditioner is recomputed
+CONSTANT_VARIANCE = 1e-5  # of the second moment: a feature of less variance is constant up to the rounding of float32 sums
 MAX_LOGITS = 2**25  # logits in memory at once: R · C · N
 
 Rows = NDArray[np.int64]
@@ -217,7 +218,12 @@ class _BatchedSolver:
         self.row_mask = mask = data.build_row_weights(runs, normalized=False)
         counts = mask.sum(1, keepdim=True)
         self.mean = mask @ data.x / counts  # (R, D)
-        self.scale = _replace_zeros((mask @ data.x.square() / counts - self.mean.square()).clamp_min(0).sqrt())
+        second = mask @ data.x.square() / counts
+        variance = second - self.mean.square()
+        # What rounding leaves of the variance of a feature that is constant on the run's rows is no scale: dividing by it would
+        # blow up the rows on which the feature differs.
+        constant = variance <= CONSTANT_VARIANCE * second
+        self.scale = torch.where(constant, torch.ones_like(variance), variance.clamp_min(0).sqrt())
         self.row_weights = data.build_row_weights(runs, normalized=True)  # (R, N)
         self.theta = torch.zeros(len(runs), data.classes, data.x.shape[1] + 1, device=data.x.device)
         self.labels = data.labels.expand(len(runs), 1, -1)  # (R, 1, N)
