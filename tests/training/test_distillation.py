@@ -160,32 +160,6 @@ def test_killed_and_resumed_from_the_cache_it_ends_with_the_same_bits(
     assert_same(whole, finished(task(never)))
 
 
-@pytest.mark.parametrize("slow", [False, True])
-def test_a_pass_killed_within_a_view_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: bool) -> None:
-    from phoropter.training import array_cache
-    from phoropter.training.array_cache import CHECKPOINT_BLOCKS, CachedArray
-
-    monkeypatch.setattr(array_cache, "CHECKPOINT_INTERVAL_S", 0.0 if slow else 1e9)  # as if every block took long, or none
-    wanted = CachedArray(tmp_path / "entry", "answers.npy", (2 * CHECKPOINT_BLOCKS + 3,), "uint16", "answers")
-    asked_of: list[int] = []
-
-    def compute(block: int, dies_at: int) -> Any:
-        if block == dies_at:
-            raise KeyboardInterrupt
-        asked_of.append(block)
-        return np.array([block * block], dtype=np.uint16)
-
-    blocks = [1] * (2 * CHECKPOINT_BLOCKS + 3)
-    with pytest.raises(KeyboardInterrupt):
-        wanted.load_or_compute(blocks, lambda i: compute(i, CHECKPOINT_BLOCKS + 5))
-    assert not wanted.is_complete
-    asked_of.clear()
-    np.testing.assert_array_equal(
-        wanted.load_or_compute(blocks, lambda i: compute(i, -1)), np.arange(2 * CHECKPOINT_BLOCKS + 3) ** 2
-    )
-    assert asked_of[0] == (CHECKPOINT_BLOCKS + 5 if slow else CHECKPOINT_BLOCKS)
-
-
 def entries(folder: Path) -> set[str]:
     return {p.name for p in (folder / "cache/answers").iterdir() if p.is_dir()}
 

@@ -11,17 +11,13 @@ import pytest
 import torch
 
 from phoropter.core.errors import DivergedError
-from phoropter.core.seeds import seed_of
 from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import KFold
-from phoropter.training.batches.loading import BatchSampler
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.custom_loss import Loss
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
-from phoropter.training.fit import TrainedRun, TrainingTask, build_model, fit, make_batch_sampler
-from phoropter.training.frozen.batch_schedule import SharedSchedule, iterate_batch_windows
+from phoropter.training.fit import TrainedRun, TrainingTask, fit
 from phoropter.training.frozen.batched_fit import batch_group_key, can_batch, fit_batched
-from phoropter.training.frozen.batched_heads import BatchedDropout
 
 torch.set_num_threads(1)
 
@@ -146,11 +142,6 @@ def test_folds_and_seeds_differ_from_one_another(few_digits: Any, tmp_path: Path
     assert all(not torch.equal(a, b) for i, a in enumerate(flat) for b in flat[:i])
 
 
-def test_a_backbone_is_asked_once_for_every_fold_of_a_seed(few_digits: Any, tmp_path: Path) -> None:
-    fit_batched(tasks(few_digits, tmp_path, {}))
-    assert len([p for p in (tmp_path / "features").iterdir() if p.is_dir()]) == 2  # random weights: one a seed
-
-
 def test_diverging_heads_fail_without_the_others_folder(few_digits: Any, tmp_path: Path) -> None:
     outcomes = fit_batched(tasks(few_digits, tmp_path, {"recipe": {"preset": "probe", "optimizer": "sgd", "lr": 1e30}}))
     assert all(isinstance(o, DivergedError) for o in outcomes)
@@ -193,27 +184,6 @@ def test_rates_and_decays_of_a_sweep_share_a_program(few_digits: Any, tmp_path: 
         assert [r["learning_rate"] for r in outcome.history] == pytest.approx([r["learning_rate"] for r in single.history])
 
 
-def test_what_is_dropped_is_drawn_by_seed_and_step(few_digits: Any, tmp_path: Path) -> None:
-    made = tasks(few_digits, tmp_path, CANDIDATES["frozen fusion"])
-    before = torch.get_rng_state()
-    fit_batched(made[:1])
-    assert torch.equal(torch.get_rng_state(), before)
-    lanes = [SharedSchedule([make_batch_sampler(task)], shared=False) for task in made]  # two folds of each of two seeds
-    drops = BatchedDropout(build_model(made[0]).head, lanes, torch.device("cpu"))
-    scales = drops.draw_scales(epoch=1, index=2, batch_sizes=[16, 12, 16, 12], window=16)
-    assert list(scales) == ["branches.0", "branches.1", "fusing"]
-    for scale in scales.values():
-        assert set(scale[:, :12].unique().tolist()) == {0.0, 2.0}
-        assert not torch.equal(scale[0], scale[2]) and not torch.equal(scale[1], scale[3])
-        assert torch.all(scale[[1, 3], 12:] == 0)  # rows of nobody
-    for other in (drops.draw_scales(2, 2, [16] * 4, 16), drops.draw_scales(1, 3, [16] * 4, 16)):
-        assert all(not torch.equal(other[name], scale) for name, scale in scales.items())
-    torch.manual_seed(seed_of(1, "step", 1, 2))  # as the loop does for a run alone
-    for name, scale in scales.items():
-        drawn = torch.nn.functional.dropout(torch.ones(16, scale.shape[2]), 0.5)
-        assert torch.equal(scale[2], drawn), name
-
-
 def test_nothing_is_dropped_from_what_is_predicted(few_digits: Any, tmp_path: Path) -> None:
     made = tasks(few_digits, tmp_path, CANDIDATES["dense, dropout before"], seeds=(0,))
     first, again = fit_batched(made), fit_batched(made)
@@ -248,22 +218,12 @@ def test_the_best_epoch_is_chosen_on_the_inner_part_as_alone(few_digits: Any, tm
         )
 
 
-def test_folds_of_a_seed_read_one_window(few_digits: Any, tmp_path: Path) -> None:
-    made = tasks(few_digits, tmp_path, {}, seeds=(0,))
-    orders = [BatchSampler(t.dataset, t.split.train, 16, 0, t.candidate.recipe.imbalance, t.split.name) for t in made]
-    seen: list[list[np.ndarray[Any, Any]]] = [[] for _ in made]
-    widths = []
-    for window in iterate_batch_windows([SharedSchedule(orders, shared=True)], epoch=3):
-        widths.append(window.rows.shape[1])
-        for batches, member in zip(seen, window.mask[0], strict=True):
-            batches.append(window.rows[0][member == 1])
-    for batches, order in zip(seen, orders, strict=True):
-        for found, expected in zip(batches, order.epoch_batches(3), strict=True):
-            np.testing.assert_array_equal(found, expected)
-    assert max(widths) < 3 * 16  # four batches of sixteen, mostly the same rows
+def test_a_backbone_runs_once_for_all_folds_of_a_seed(few_digits: Any, tmp_path: Path) -> None:
+    fit_batched(tasks(few_digits, tmp_path, {}))
+    assert len([p for p in (tmp_path / "features").iterdir() if p.is_dir()]) == 2  # random weights: one a seed
 
 
-def test_features_in_half_the_room(few_digits: Any, tmp_path: Path) -> None:
+def test_float16_features_take_half_the_disk(few_digits: Any, tmp_path: Path) -> None:
     whole, half = (
         tasks(few_digits, tmp_path / name, {"recipe": {"preset": "probe", "feature_dtype": name}}, seeds=(0,))
         for name in ("float32", "float16")
@@ -277,3 +237,9 @@ def test_features_in_half_the_room(few_digits: Any, tmp_path: Path) -> None:
         assert isinstance(a, TrainedRun) and isinstance(b, TrainedRun)
         np.testing.assert_allclose(b.predict_held_out(task.split.test)[0], a.predict_held_out(task.split.test)[0], atol=2e-2)
     assert whole[0].candidate.identity() != half[0].candidate.identity()
+
+
+def test_training_leaves_the_random_state_of_torch_alone(few_digits: Any, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    fit_batched(tasks(few_digits, tmp_path, CANDIDATES["frozen fusion"])[:1])
+    assert torch.equal(torch.get_rng_state(), before)
