@@ -38,7 +38,6 @@ MAX_ITERATIONS = 200
 PRECONDITIONER_REFRESH_STEP = 4  # the iteration before which the preconditioner is recomputed
 CONSTANT_VARIANCE = 1e-5  # of the second moment: a feature of less variance is constant up to the rounding of float32 sums
 MAX_LOGITS = 2**25  # logits in memory at once: R · C · N
-
 Rows = NDArray[np.int64]
 
 
@@ -102,8 +101,7 @@ def fit_logistic(
 
 
 def split_inner_folds(problem: LogisticProblem, folds: int) -> Iterator[tuple[Rows, Rows]]:
-    """The training rows of a split as (rows to fit, rows to validate), `folds` times, classes in proportion; groups are kept
-    together where the split keeps them together."""
+    """(rows to fit, rows to validate) of a split's training rows, `folds` times, stratified; by group where the split is."""
     dataset, split = problem.dataset, problem.split
     rows, groups = split.train, dataset.groups
     if groups is not None and not len(np.intersect1d(groups[split.train], groups[split.test])):
@@ -143,8 +141,7 @@ def _score_penalties(
 
 
 class _StandardizedFeatures:
-    """x: (N, D) features of all rows that some problem trains on, standardised in common, so that float32 sums are precise; each
-    run standardises by its own rows on top of that (_BatchedSolver)."""
+    """x: (N, D) features of all rows that some problem trains on, standardised, so that float32 sums are precise."""
 
     def __init__(self, features: NDArray[np.float32], problems: Sequence[LogisticProblem], device: torch.device) -> None:
         self.problems = problems
@@ -210,8 +207,7 @@ def _replace_zeros(scale: Tensor) -> Tensor:
 
 
 class _BatchedSolver:
-    """R problems, solved together for one penalty after another. theta: (R, C, D + 1) weights, the bias last, for features
-    standardised by each run's own rows."""
+    """R problems, one penalty after another. theta: (R, C, D + 1), the bias last, for features standardised by each run."""
 
     def __init__(self, data: _StandardizedFeatures, runs: Sequence[tuple[int, Rows]], tolerance: float) -> None:
         self.data, self.tolerance, self.iterations = data, tolerance, 0
@@ -220,8 +216,7 @@ class _BatchedSolver:
         self.mean = mask @ data.x / counts  # (R, D)
         second = mask @ data.x.square() / counts
         variance = second - self.mean.square()
-        # What rounding leaves of the variance of a feature that is constant on the run's rows is no scale: dividing by it would
-        # blow up the rows on which the feature differs.
+        # Dividing by what rounding leaves of a constant feature's variance would blow up the rows on which it differs
         constant = variance <= CONSTANT_VARIANCE * second
         self.scale = torch.where(constant, torch.ones_like(variance), variance.clamp_min(0).sqrt())
         self.row_weights = data.build_row_weights(runs, normalized=True)  # (R, N)
@@ -302,8 +297,7 @@ class _BatchedSolver:
         return torch.cat([weight + penalty * point.theta[..., :-1], total[..., None]], 2)
 
     def _local_preconditioner(self, penalty: float) -> Tensor:
-        """(C, D + 1, D + 1) inverse of the classes' blocks of the Hessian at the runs' points, averaged: folds of one dataset
-        have nearly the same Hessian."""
+        """(C, D + 1, D + 1) inverse of the classes' Hessian blocks, averaged over the runs, whose Hessians nearly coincide."""
         p = torch.softmax(self.logits, 1)
         return self.data.class_preconditioners((p * (1 - p) * self.row_weights[:, None]).mean(0), penalty)
 
