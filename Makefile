@@ -37,7 +37,7 @@ bench: install
 
 studies: install
 	@for study in $$($(BIN)/python -c 'from phoropter.study.spec import list_shipped_studies; print(*list_shipped_studies())'); do \
-		echo "== $$study"; $(BIN)/phoropter run $$study --scale small -o runs/studies/$$study || true; done
+		echo "== $$study"; $(BIN)/phoropter run $$study --smoke -o runs/studies/$$study || true; done
 
 docs: install
 	$(BIN)/pip install --quiet -e '.[docs]'

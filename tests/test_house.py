@@ -28,9 +28,9 @@ RANKS = {
     "deploy": 4,
     "console": 5,
     "api": 5,
-    "study_parts": 5,
-    "cli": 6,
-    "__main__": 7,
+    "study_parts": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 # Inside a room: rooms and modules from the lowest to the highest layer; each may import from lower layers of its room only.
 LAYERS: dict[str, list[set[str]]] = {

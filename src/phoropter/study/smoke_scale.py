@@ -100,7 +100,7 @@ def _shrink_data(data: dict[str, Any], notes: dict[str, None]) -> dict[str, Any]
         notes[f"at most {MAX_ROWS} rows, classes in proportion, were used"] = None
         data = {**data, "max_samples": MAX_ROWS}
     if data.get("size") and data["size"] > IMAGE_SIZE:
-        notes[f"pictures were stored at {IMAGE_SIZE} pixels instead of {data['size']}"] = None
+        notes[f"images were stored at {IMAGE_SIZE} pixels instead of {data['size']}"] = None
     return {**data, "size": min(data.get("size") or IMAGE_SIZE, IMAGE_SIZE)}
 
 
