@@ -101,10 +101,10 @@ def print_protocol_gap(to: Console, within_group: Store, group_held_out: Store) 
     """Each candidate's first metric under two protocols, and the gap between them."""
     from rich.table import Table
 
-    from phoropter.results.metrics.registry import get_metric
+    from phoropter.results.metrics.registry import get_metric, metric_names
     from phoropter.results.stats.optimism import compute_protocol_gaps
 
-    gaps = compute_protocol_gaps(within_group, group_held_out, group_held_out.study["study"]["metrics"][:1])
+    gaps = compute_protocol_gaps(within_group, group_held_out, metric_names(group_held_out.study["study"]["metrics"])[:1])
     table = Table("candidate", box=None)
     for heading in ("windows at random", "held out", "gap", "95 % interval"):
         table.add_column(heading, justify="right")
