@@ -81,7 +81,8 @@ def type_text(annotation: Any) -> str:
     if origin is dict or annotation is dict:
         return "mapping"
     if isinstance(annotation, type) and issubclass(annotation, Spec):
-        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+        page = next((f"{name}.md" for name, (_, root) in PAGES.items() if root is annotation), f"#{annotation.__name__.lower()}")
+        return f"[{annotation.__name__}]({page})"
     if isinstance(annotation, type) and issubclass(annotation, Extension):
         return f"`module:NAME` of a {annotation.__name__}"
     words = {str: "text", int: "integer", float: "number", bool: "`true` | `false`", Any: "anything", Path: "path"}

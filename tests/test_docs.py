@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import phoropter
 from phoropter.study.spec import read_study
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_the_readme_s_tree_is_the_tree() -> None:
     """`python scripts/tree.py --write` brings it up to date."""
-    printed = subprocess.run([sys.executable, ROOT / "scripts" / "tree.py"], capture_output=True, text=True, check=True).stdout
-    assert printed.strip() in (ROOT / "README.md").read_text(encoding="utf-8")
+    drawn = runpy.run_path(str(ROOT / "scripts" / "tree.py"))["draw_tree"]()
+    assert drawn in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(page: Path) -> list[str]:
@@ -54,3 +56,16 @@ def test_an_example_runs(script: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, script, tmp_path / "out"], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout or "mean" in done.stdout
+
+
+def test_the_python_interface_page_names_every_public_name() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\.\. auto(?:class|function):: phoropter\.(\w+)$", page, re.M)
+    assert sorted(shown) == sorted(set(phoropter.__all__) - {"__version__"})
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = {p.relative_to(ROOT / "docs").with_suffix("").as_posix() for p in (ROOT / "docs").rglob("*.md")}
+    listed = re.findall(r"^([a-z][\w/-]*)$", index, re.M)
+    assert sorted(listed) == sorted(pages - {"index"})
