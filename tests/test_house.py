@@ -34,7 +34,7 @@ RANKS = {
 }
 # Inside a room: rooms and modules from the lowest to the highest layer; each may import from lower layers of its room only.
 LAYERS: dict[str, list[set[str]]] = {
-    "core": [{"cpu_count", "durations", "errors", "seeds"}, {"extensions", "files"}, {"spec"}],
+    "core": [{"cpu_count", "delimited", "durations", "errors", "seeds"}, {"extensions", "files"}, {"spec"}],
     "signals": [
         {"clean", "outcomes", "rasterize", "recording"},
         {"ecg", "readers", "render", "simulate_ecg", "windows"},

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from phoropter.core.delimited import clean_cell, detect_text_encoding, read_text_head, sniff_delimited_text
+
+
+@pytest.mark.parametrize(
+    ("text", "separator", "decimal", "header"),
+    [
+        ("time,ECG\n0.0,1.5\n", ",", ".", ("time", "ECG")),
+        ("time;ECG\n0,0;0,0025\n0,02;-0,0026\n", ";", ",", ("time", "ECG")),
+        ("time;ECG\n0.0;0.0025\n", ";", ".", ("time", "ECG")),
+        ("time\tECG\n0,0\t1,5\n", "\t", ",", ("time", "ECG")),
+        ("time|ECG\n0.0|1.5\n", "|", ".", ("time", "ECG")),
+        ('time,ECG\n"0,0","1,5"\n', ",", ",", ("time", "ECG")),
+        ("sep=;\ntime;ECG\n0,0;1,5\n", ";", ",", ("time", "ECG")),
+        ("ECG\n1.5\n\n2\n", ",", ".", ("ECG",)),
+        ("\ufefftime , ECG\u200b\n0,1\n", ",", ".", ("time", "ECG")),
+        ("path,note\na.csv,left; right\n", ",", ".", ("path", "note")),
+        ("path;note\na.csv;left, right\n", ";", ".", ("path", "note")),
+        ("time,ECG\n0,1,2\n", ",", ".", ("time", "ECG")),  # the longer row is for the caller to refuse
+    ],
+)
+def test_separator_decimal_mark_and_header_are_found(text: str, separator: str, decimal: str, header: tuple[str, ...]) -> None:
+    found = sniff_delimited_text(text)
+    assert (found.separator, found.decimal, found.header) == (separator, decimal, header)
+
+
+def test_lines_before_the_header_are_counted() -> None:
+    assert sniff_delimited_text("\nsep=;\n\na;b\n1;2\n").lines_before_header == 3
+    assert sniff_delimited_text("a;b\n1;2\n").first_data_line == 2
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "sep=;\n"])
+def test_a_text_without_lines_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"it is empty|nothing else"):
+        sniff_delimited_text(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding"),
+    [
+        ("µV".encode(), "utf-8"),
+        ("µV".encode("latin-1"), "cp1252"),
+        ("µV".encode("utf-16"), "utf-16"),
+        ("µV".encode("utf-8-sig"), "utf-8-sig"),
+        ("µ".encode()[:1], "utf-8"),
+    ],
+)
+def test_encodings_are_told_apart(data: bytes, encoding: str) -> None:
+    assert detect_text_encoding(data) == encoding
+
+
+def test_the_head_of_a_file_ends_with_a_complete_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"a,b\r\n1,2\r\n3,4\r\n")
+    assert read_text_head(tmp_path / "a.csv", 12)[0] == "a,b\n1,2\n"
+    assert read_text_head(tmp_path / "a.csv")[0] == "a,b\n1,2\n3,4\n"
+
+
+def test_cells_are_composed_and_stripped() -> None:
+    assert clean_cell(" cafe\u0301\u200b ") == "café"
