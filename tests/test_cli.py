@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from phoropter.cli import main
 
@@ -43,6 +46,7 @@ def test_flags_stay_few() -> None:
     assert flags["plan"] == {"--out", "--smoke", "--device", "--trust-code"}
     assert flags["report"] == {"--out", "--section", "--trust-code"}
     assert flags["compare"] == flags["folds"] == {"--out", "--trust-code"}
+    assert flags["predict"] == {"--out", "--on-bad-input", "--device", "--trust-code"}
     assert flags["status"] == set() and flags["studies"] == set() and flags["serve-report"] == {"--port"}
 
 
@@ -171,3 +175,27 @@ def test_code_in_a_study_file_runs_only_when_trusted(tmp_path: Path) -> None:
     assert call("plan", study, "-o", out, "--trust-code").exit_code == 0
     ran = call("run", study, "-o", out, "--device", "cpu", "--trust-code")
     assert ran.exit_code == 0 and "hits" in ran.output, ran.output
+
+
+def test_a_bundle_with_a_network_of_the_user_s_own_predicts_only_when_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study, out = tmp_path / "own.yaml", tmp_path / "out"
+    study.write_text(
+        STUDY[: STUDY.index("candidates:")] + "candidates:\n  - {name: own, backbone: network_of_this_test:NET, size: 32}\n"
+    )
+    (tmp_path / "network_of_this_test.py").write_text(
+        "import phoropter as ph\n"
+        "def build():\n"
+        "    from torch import nn\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+        "NET = ph.Backbone('tiny-net', build=build, width=8, input_size=32)\n"
+    )
+    assert call("run", study, "-o", out, "--device", "cpu", "--trust-code").exit_code == 0
+    (bundle,) = out.glob("runs/*/bundle")
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "new.png")
+    monkeypatch.delitem(sys.modules, "network_of_this_test")
+    refused = call("predict", bundle, tmp_path / "new.png")
+    assert refused.exit_code == 2 and "tiny-net" in refused.output and "trust" in refused.output, refused.output
+    assert call("predict", bundle, tmp_path / "new.png", "--trust-code").exit_code == 0

@@ -214,11 +214,16 @@ def serve_report(study: str, port: int) -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="A CSV file with the probability of every class.")
 @click.option("--on-bad-input", type=click.Choice(["stop", "skip"]), help="Unreadable files (default: as in its study).")
 @device_option
-def predict(bundle: Path, paths: tuple[Path, ...], out: Path | None, on_bad_input: str | None, device: str) -> None:
+@trust_option
+def predict(
+    bundle: Path, paths: tuple[Path, ...], out: Path | None, on_bad_input: str | None, device: str, trust_code: bool
+) -> None:
     """Classify images or recordings at PATHS by a BUNDLE that a study saved, prepared as in the study."""
     from phoropter.deploy.predict import load_bundle, predict_paths, write_predictions_csv
 
-    predictions = predict_paths(load_bundle(bundle), paths, device=device, on_bad_input=on_bad_input)  # type: ignore[arg-type]
+    with trust_if(trust_code):
+        loaded = load_bundle(bundle)
+    predictions = predict_paths(loaded, paths, device=device, on_bad_input=on_bad_input)  # type: ignore[arg-type]
     to = make_console()
     print_predictions(to, predictions)
     for file in write_predictions_csv(predictions, out) if out else ():

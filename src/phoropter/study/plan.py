@@ -27,7 +27,7 @@ from phoropter.study.load import ImageSet, LoadedVariant, load_study
 from phoropter.study.spec import StudySpec
 from phoropter.training.candidates.candidate import Candidate
 
-NUMERICS = 3  # raise when equal inputs would give other predictions than before
+NUMERICS = 4  # raise when equal inputs would give other predictions than before
 
 
 @dataclass(frozen=True, eq=False)

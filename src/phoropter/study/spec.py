@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, field_validator
 
 from phoropter.core.errors import SpecError, did_you_mean, join_words
-from phoropter.core.extensions import REFERENCE
+from phoropter.core.extensions import REFERENCE, Extension
 from phoropter.core.spec import SourceMap, Spec, load_yaml, validate_as
 from phoropter.data.recordings.databases import DATABASES
 from phoropter.data.spec import DataSpec
@@ -338,6 +338,8 @@ def add_settings_to_name(candidate: Candidate, settings: dict[str, Any]) -> Cand
 
 
 def _format_setting(value: Any) -> str:
+    if isinstance(value, Extension):
+        return value.name
     if isinstance(value, dict):
         return " ".join(f"{k} {_format_setting(v)}" for k, v in value.items())
     return "+".join(_format_setting(v) for v in value) if isinstance(value, list) else str(value)
