@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from phoropter.core.delimited import clean_cell, detect_text_encoding, read_text_head, sniff_delimited_text
+from phoropter.core.delimited import detect_text_encoding, read_text_head, sniff_delimited_text
 
 
 @pytest.mark.parametrize(
@@ -60,5 +60,5 @@ def test_the_head_of_a_file_ends_with_a_complete_line(tmp_path: Path) -> None:
     assert read_text_head(tmp_path / "a.csv")[0] == "a,b\n1,2\n3,4\n"
 
 
-def test_cells_are_composed_and_stripped() -> None:
-    assert clean_cell(" cafe\u0301\u200b ") == "café"
+def test_header_cells_are_composed_and_stripped() -> None:
+    assert sniff_delimited_text("path, cafe\u0301\u200b \na,b\n").header == ("path", "café")

@@ -70,11 +70,6 @@ def read_text_head(path: Path, limit: int = HEAD_BYTES) -> tuple[str, str]:
     return (text[: text.rfind("\n") + 1] or text) if len(data) == limit else text, encoding
 
 
-def clean_cell(text: str) -> str:
-    """A cell without surrounding space and invisible characters, its letters composed (Unicode NFC)."""
-    return unicodedata.normalize("NFC", text.translate(_INVISIBLE)).strip()
-
-
 def sniff_delimited_text(text: str) -> DelimitedFormat:
     """The format of a text table by its first lines. Raises ValueError where there is no line."""
     lines = text.split("\n")
@@ -91,7 +86,7 @@ def sniff_delimited_text(text: str) -> DelimitedFormat:
     body = [lines[first].translate(_INVISIBLE), *lines[first + 1 :]]
     separator = separator or _choose_separator(body)
     rows = _split_lines(body, separator)
-    header = tuple(clean_cell(cell) for cell in rows[0])
+    header = tuple(_clean_cell(cell) for cell in rows[0])
     return DelimitedFormat(separator, _find_decimal(rows[1:]), first, header, tuple(len(row) for row in rows[1:] if row))
 
 
@@ -117,3 +112,8 @@ def _find_decimal(rows: Sequence[Sequence[str]]) -> str:
     """A comma where cells are numbers with a comma and none is a number with a point."""
     cells = [cell.strip() for row in rows for cell in row]
     return "," if any(map(_COMMA_NUMBER.fullmatch, cells)) and not any(map(_POINT_NUMBER.fullmatch, cells)) else "."
+
+
+def _clean_cell(text: str) -> str:
+    """A cell without surrounding space and invisible characters, its letters composed (Unicode NFC)."""
+    return unicodedata.normalize("NFC", text.translate(_INVISIBLE)).strip()

@@ -19,6 +19,8 @@ from phoropter.core.errors import DataError, InputProblem, did_you_mean, join_wo
 
 OnBadInput = Literal["stop", "skip"]
 Item = TypeVar("Item")
+GAPS_NOTE = "gaps in time, counted as missing samples"
+MAX_FILLED_SAMPLES = 2**26  # of one channel with its gaps: a damaged date must not ask for years of missing samples
 
 
 class Span(NamedTuple):
@@ -55,6 +57,7 @@ class Recording:
     outcome: Mapping[str, float | str | None] = field(default_factory=dict)
     source: Path | None = None
     truth: Mapping[str, Any] = field(default_factory=dict)  # what a simulator knows and no reader could
+    notes: tuple[str, ...] = ()  # what reading changed or left out, in words that many recordings may share
 
     def __post_init__(self) -> None:
         if self.samples.ndim != 2 or len(self.channels) != len(self.samples) or len(self.units) != len(self.samples):

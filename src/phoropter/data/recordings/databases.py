@@ -13,7 +13,7 @@ from pathlib import Path
 from phoropter.core.files import cache_dir
 from phoropter.data.recordings.database import Database
 from phoropter.signals.outcomes import OUTCOME_CLASSES
-from phoropter.signals.readers import monitor_csv, physionet, ptbxl, wesad
+from phoropter.signals.readers import edf, monitor_csv, physionet, ptbxl, wesad
 from phoropter.signals.readers.tables import read_manifest
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording, read_folder
 from phoropter.signals.render import Trace
@@ -30,7 +30,7 @@ def _read_wesad_file(file: Path) -> Recording:
 
 def _read_eegmat_file(file: Path) -> Recording:
     """A file named as eegmat's are has a subject and a condition; any other is a recording of its own."""
-    return physionet.read_eegmat(file) if physionet.is_eegmat_file(file) else physionet.read_edf(file)
+    return physionet.read_eegmat(file) if physionet.is_eegmat_file(file) else edf.read_edf(file)
 
 
 def _is_wesad(folder: Path, names: Sequence[str]) -> bool:

@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from phoropter.core.errors import DataError, MissingExtraError, did_you_mean, join_words
+from phoropter.core.errors import DataError, MissingExtraError
+from phoropter.signals.readers.edf import read_edf
 from phoropter.signals.recording import Events, Recording, Span
 
 # --- WFDB -------------------------------------------------------------------------------------------------------------
@@ -163,45 +164,10 @@ def read_annotations(path: Path, extension: str, length: int) -> tuple[Events, t
     return Events(at[beat], np.array(notes.symbol, np.str_)[beat]), tuple(spans)
 
 
-# --- EDF --------------------------------------------------------------------------------------------------------------
+# --- eegmat -----------------------------------------------------------------------------------------------------------
 
 _EEGMAT_NAME = re.compile(r"^(Subject\d+)_([12])$")
 _EEGMAT_LABELS = {"1": "rest", "2": "task"}
-
-
-def read_edf(path: Path, channels: Sequence[str] | None = None, rate_hz: float | None = None) -> Recording:
-    """An EDF or BDF file; id and subject are the file's name. Without `channels` all signals, which must share one rate."""
-    try:
-        import pyedflib
-    except ImportError as error:
-        raise MissingExtraError("pyEDFlib", "signals", f"reading {path.name}") from error
-
-    reader = _read_or_raise(path, lambda: pyedflib.EdfReader(str(path)))
-    try:
-        names = [label.strip() for label in reader.getSignalLabels()]
-        rows = _edf_channel_rows(path, names, channels)
-        rate = _edf_sampling_rate(path, {float(reader.getSampleFrequency(row)) for row in rows}, rate_hz)
-        samples = _read_or_raise(path, lambda: np.stack([reader.readSignal(row) for row in rows])).astype(np.float32)
-        units = tuple(reader.getPhysicalDimension(row).strip() for row in rows)
-    finally:
-        reader.close()
-    return Recording(path.stem, path.stem, samples, tuple(names[row] for row in rows), units, rate, source=path)
-
-
-def _edf_channel_rows(path: Path, names: Sequence[str], channels: Sequence[str] | None) -> list[int]:
-    for name in channels or ():
-        if name not in names:
-            raise DataError(f"{path}: channel {name!r} is missing, there are {join_words(names)}{did_you_mean(name, names)}")
-    return list(range(len(names))) if channels is None else [names.index(name) for name in channels]
-
-
-def _edf_sampling_rate(path: Path, rates: set[float], expected: float | None) -> float:
-    if len(rates) != 1:
-        came = join_words(f"{rate:g} Hz" for rate in sorted(rates))
-        raise DataError(f"{path}: expected channels of one rate, came {came}: name the channels to use")
-    if expected is not None and rates != {expected}:
-        raise DataError(f"{path}: expected {expected:g} Hz, came {min(rates):g} Hz: this is not the database it was read as")
-    return min(rates)
 
 
 def is_eegmat_file(path: Path) -> bool:

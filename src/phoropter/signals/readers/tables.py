@@ -28,7 +28,8 @@ import numpy as np
 
 from phoropter.core.errors import DataError, did_you_mean, join_words
 from phoropter.core.files import format_bytes
-from phoropter.signals.readers.physionet import read_edf, read_wfdb
+from phoropter.signals.readers.edf import read_edf
+from phoropter.signals.readers.physionet import read_wfdb
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording, Span, check_sampling_rate, read_recordings
 
 if TYPE_CHECKING:
