@@ -34,7 +34,11 @@ RANKS = {
 }
 # Inside a room: rooms and modules from the lowest to the highest layer; each may import from lower layers of its room only.
 LAYERS: dict[str, list[set[str]]] = {
-    "core": [{"cpu_count", "delimited", "durations", "errors", "seeds"}, {"extensions", "files"}, {"spec"}],
+    "core": [
+        {"cpu_count", "delimited", "durations", "errors", "seeds"},
+        {"columns", "extensions", "files"},
+        {"listed_files", "spec", "text_table"},
+    ],
     "signals": [
         {"clean", "outcomes", "rasterize", "recording"},
         {"ecg", "readers", "render", "simulate_ecg", "windows"},
@@ -44,7 +48,7 @@ LAYERS: dict[str, list[set[str]]] = {
     "results": [{"metrics"}, {"store"}, {"stats"}],
     "data": [
         {"dataset", "time_overlap"},
-        {"images", "source", "splits", "subset"},
+        {"folders", "images", "source", "splits", "subset"},
         {"recordings", "sources"},
         {"in_memory", "leakage"},
         {"source_table"},

@@ -8,11 +8,12 @@ from phoropter.core.errors import DataError
 from phoropter.data.in_memory import OBJECT_SOURCE
 from phoropter.data.recordings.sources import RECORDING_SOURCES
 from phoropter.data.source import PathContents, Source
-from phoropter.data.sources.arrays import DIGITS_SOURCE, NPZ_SOURCE
+from phoropter.data.sources.arrays import DIGITS_SOURCE
 from phoropter.data.sources.cifar import CIFAR10_SOURCE, CIFAR100_SOURCE
 from phoropter.data.sources.folder import FOLDER_SOURCE
 from phoropter.data.sources.imagenet import IMAGENET_SOURCE
 from phoropter.data.sources.manifest import MANIFEST_SOURCE
+from phoropter.data.sources.npz import NPZ_SOURCE
 from phoropter.data.sources.parquet import PARQUET_SOURCE
 
 SOURCES: dict[str, Source] = {

@@ -1,21 +1,12 @@
 from __future__ import annotations
 
-import pickle
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
 from phoropter.core.errors import DataError
-from phoropter.data.sources.arrays import from_arrays, open_digits, open_npz
+from phoropter.data.sources.arrays import from_arrays, open_digits
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)
-
-
-def saved(path: Path, **arrays: Any) -> Path:
-    np.savez_compressed(path, **{"images": IMAGES, "labels": np.array([0, 1, 1, 0]), **arrays})
-    return path
 
 
 def test_digits_equal_those_of_scikit_learn() -> None:
@@ -28,82 +19,11 @@ def test_digits_equal_those_of_scikit_learn() -> None:
         np.testing.assert_array_equal(ours.read(row)[:, :, 1], np.floor(theirs.images[row] * 255 / 16 + 0.5))
 
 
-def test_npz_with_every_key(tmp_path: Path) -> None:
-    path = saved(
-        tmp_path / "x.npz",
-        classes=np.array(["no", "yes"]),
-        ids=np.array(list("abcd")),
-        groups=np.array([1, 1, 2, 2]),
-        sites=np.array(["s", "s", "t", "t"]),
-        parts=np.array(["train", "train", "Validation", "test"]),
-    )
-    dataset = open_npz(path)
-    assert dataset.classes == ("no", "yes") and dataset.labels.tolist() == [0, 1, 1, 0] and dataset.ids.tolist() == list("abcd")
-    assert dataset.groups is not None and dataset.groups.tolist() == ["1", "1", "2", "2"]
-    assert dataset.parts is not None and dataset.parts.tolist() == ["train", "train", "val", "test"]
-    np.testing.assert_array_equal(dataset.select_rows(np.array([2])).read(0), IMAGES[2])
-
-
-def test_text_labels_and_greyscale(tmp_path: Path) -> None:
-    dataset = open_npz(saved(tmp_path / "x.npz", images=IMAGES[..., :1], labels=np.array(["b", "a", "", "a"])))
-    assert dataset.classes == ("a", "b") and dataset.labels.tolist() == [1, 0, -1, 0]
-    np.testing.assert_array_equal(dataset.read(1), np.repeat(IMAGES[1, ..., :1], 3, axis=2))
-
-
 def test_an_alpha_channel_is_composited_on_white() -> None:
     clear = np.zeros((2, 3, 3, 4), dtype=np.uint8)
     clear[1, ..., 3] = 255
     dataset = from_arrays(clear, ["a", "b"])
     assert (dataset.read(0) == 255).all() and (dataset.read(1) == 0).all()
-
-
-@pytest.mark.parametrize(
-    ("arrays", "words"),
-    [
-        ({"images": IMAGES.astype(np.float32) / 255}, "images are float32, expected uint8"),
-        ({"images": IMAGES[0]}, r"'labels' has the shape \(4,\) .* expected \(6,\)"),
-        ({"images": IMAGES[..., :2]}, r"images have the shape \(4, 6, 5, 2\)"),
-        ({"labels": np.array([0, 1])}, r"'labels' has the shape \(2,\)"),
-        ({"labels": np.array([0.0, 1, 1, 0])}, "'labels' has the shape .* and kind float64"),
-        ({"labels": np.array([{}, 1, 1, 0], dtype=object)}, "it holds pickled objects, which are not read"),
-        ({"classes": np.array(["only"])}, "the label 1 came, but 'classes' names 1"),
-        ({"labels": np.array(["x", "z", "x", "y"]), "classes": np.array(["x", "y"])}, "the label 'z' is not in 'classes'"),
-        ({"parts": np.array(["train", "train", "dev0", "test"])}, "parts holds 'dev0'; expected train, val or test"),
-    ],
-)
-def test_errors_in_an_npz_are_named(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
-    with pytest.raises(DataError, match=words):
-        open_npz(saved(tmp_path / "x.npz", **arrays))
-
-
-def test_missing_keys_and_files_are_named(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", labels=np.array([1]))
-    with pytest.raises(DataError, match=r"a\.npz has no array 'images'"):
-        open_npz(tmp_path / "a.npz")
-    np.savez(tmp_path / "b.npz", images=IMAGES)
-    with pytest.raises(DataError, match=r"b\.npz has no array 'labels'"):
-        open_npz(tmp_path / "b.npz")
-    (tmp_path / "c.npz").write_bytes(b"nonsense")
-    with pytest.raises(DataError, match=r"c\.npz is damaged or no \.npz file"):
-        open_npz(tmp_path / "c.npz")
-    with pytest.raises(DataError, match="there is no such file"):
-        open_npz(tmp_path / "d.npz")
-
-
-def test_a_pickle_for_images_is_not_run(tmp_path: Path) -> None:
-    class Malice:
-        def __reduce__(self) -> Any:
-            return (tmp_path / "was-here").touch, ()
-
-    with pytest.raises(DataError, match="images are object, expected uint8"):
-        open_npz(saved(tmp_path / "x.npz", images=np.array([Malice(), 1, 2, 3], dtype=object)))
-    assert not (tmp_path / "was-here").exists()
-
-
-def test_a_pickled_npz_dataset_contains_no_pixels(tmp_path: Path) -> None:
-    dataset = open_npz(saved(tmp_path / "x.npz", images=np.zeros((4, 300, 300, 3), dtype=np.uint8)))
-    dataset.read(0)
-    assert len(pickle.dumps(dataset)) < 10_000
 
 
 def test_arrays_of_unequal_length_are_refused() -> None:

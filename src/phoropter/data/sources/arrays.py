@@ -1,13 +1,11 @@
-"""Pictures in one array → Dataset: npz files, scikit-learn's digits, arrays in memory.
-
-Opening a file reads its labels; the pixels are read with the first picture, and again in each process that gets the dataset.
-"""
+"""Pictures in one array → Dataset: scikit-learn's digits, arrays in memory; and labels and columns of any type → names."""
 
 from __future__ import annotations
 
 import gzip
-import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.core.columns import check_filled, clean_cell, describe_case_collisions, is_missing
 from phoropter.core.errors import DataError, join_words
-from phoropter.core.files import format_bytes
 from phoropter.data.dataset import UNLABELLED, Dataset, encode_labels
+from phoropter.data.folders.layout import parse_split_name
 from phoropter.data.source import Source
-from phoropter.data.sources.folder import parse_split_name
 from phoropter.data.sources.storage import ArrayPictures, LazyArray
 
 OPTIONAL_COLUMNS = ("ids", "groups", "sites", "parts")
@@ -59,22 +57,6 @@ def _read_digits_images() -> NDArray[np.uint8]:
     return ((values * 255 + 8) // 16).astype(np.uint8)
 
 
-def open_npz(path: Path, *, name: str | None = None) -> Dataset:
-    """An .npz file with images (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4) uint8, labels (N,) whole numbers or words,
-    and where known ids, groups, sites, parts (N,) and classes (C,) → Dataset. Pickled objects are not read.
-
-    Raises DataError for a missing key, a wrong shape, or an array of objects.
-    """
-    shape = _read_npz_header(path)
-    columns = {key: _read_npz_column(path, key, shape[0]) for key in ("labels", "ids", "groups", "sites", "parts")}
-    if columns["labels"] is None:
-        raise DataError(f"{path.name} has no array 'labels'; expected images (N, H, W, 3) uint8 and labels (N,)")
-    named = _read_npz_array(path, "classes")
-    labels, classes = convert_labels(columns["labels"], None if named is None else named.ravel().tolist(), path.name)
-    images = LazyArray(_read_npz_images, path, files=(path,))
-    return from_columns(name or path.stem, images, labels, classes, {k: v for k, v in columns.items() if k != "labels"})
-
-
 def from_arrays(images: Any, labels: Any, *, name: str = "arrays", **columns: Sequence[Any] | None) -> Dataset:
     """Images and labels → Dataset; ids are row numbers where none are given. The images are not copied: do not change them later.
 
@@ -88,7 +70,7 @@ def from_arrays(images: Any, labels: Any, *, name: str = "arrays", **columns: Se
     """
     if not isinstance(images, np.ndarray):
         raise DataError(f"{name}: images are {type(images).__name__}, expected a NumPy array (N, H, W[, C]) of uint8")
-    _check_image_array(images.shape, images.dtype, name)
+    check_image_array(images.shape, images.dtype, name)
     coded, classes = convert_labels(labels, None, name)
     if len(coded) != len(images):
         raise DataError(f"{name}: {len(coded)} labels came for {len(images)} images")
@@ -97,7 +79,7 @@ def from_arrays(images: Any, labels: Any, *, name: str = "arrays", **columns: Se
         LazyArray(_return_unchanged, images),
         coded,
         classes,
-        {k: None if v is None else np.array(v).astype(str) for k, v in columns.items()},
+        {key: None if values is None else clean_column(values, key, name) for key, values in columns.items()},
     )
 
 
@@ -111,16 +93,18 @@ def from_columns(
     """Pictures in an array, and columns as text → Dataset; ids are row numbers where none are given."""
     if unknown := sorted(set(columns) - set(OPTIONAL_COLUMNS)):
         raise DataError(f"{name}: '{unknown[0]}' is no column; expected {join_words(OPTIONAL_COLUMNS)}")
-    ids = columns.get("ids")
+    ids, groups, sites = columns.get("ids"), columns.get("groups"), columns.get("sites")
+    parts = parse_parts(columns.get("parts"), name)
     return Dataset(
         name=name,
         ids=make_row_ids(len(labels)) if ids is None else ids,
         labels=labels,
         classes=classes,
         pictures=ArrayPictures(images, np.arange(len(labels)), name),
-        groups=columns.get("groups"),
-        sites=columns.get("sites"),
-        parts=parse_parts(columns.get("parts"), name),
+        groups=groups,
+        sites=sites,
+        parts=parts,
+        notes=describe_columns(labels, classes, groups, sites, parts),
     )
 
 
@@ -140,102 +124,101 @@ def parse_parts(parts: NDArray[np.str_] | None, where: str) -> NDArray[np.str_] 
     return np.array(found, dtype=np.str_)
 
 
+def describe_columns(
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+    groups: NDArray[np.str_] | None = None,
+    sites: NDArray[np.str_] | None = None,
+    parts: NDArray[np.str_] | None = None,
+) -> tuple[str, ...]:
+    """Notes for the reader: rows without a label or an official part, and names that differ in case only."""
+    unlabelled = int((labels == UNLABELLED).sum())
+    unparted = 0 if parts is None else int((parts == "").sum())
+    return (
+        *((f"{unlabelled:,} of {len(labels):,} rows have no label",) if unlabelled else ()),
+        *((f"{unparted:,} of {len(labels):,} rows belong to no official part",) if unparted else ()),
+        *describe_case_collisions(classes, "class names"),
+        *describe_case_collisions(() if groups is None else groups.tolist(), "groups"),
+        *describe_case_collisions(() if sites is None else sites.tolist(), "sites"),
+    )
+
+
 def convert_labels(labels: Any, classes: Iterable[Any] | None, where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """N labels, as whole numbers or words, and what the numbers are called → (labels, classes).
 
     None, an empty word and a negative number are UNLABELLED. Raises DataError for labels that are neither, or not in `classes`.
     """
-    given = labels.tolist() if hasattr(labels, "tolist") else [x.item() if hasattr(x, "item") else x for x in labels]
-    names = None if classes is None else tuple(str(name) for name in classes)
-    if all(label is None or type(label) is int for label in given):
-        if names is None:
-            return encode_labels([str(label) if label is not None and label >= 0 else None for label in given])
-        numbers = np.array([UNLABELLED if label is None else max(label, UNLABELLED) for label in given], dtype=np.int64)
-        if numbers.max(initial=-1) >= len(names):
-            raise DataError(
-                f"{where}: the label {numbers.max()} came, but 'classes' names {len(names)}: expected 0..{len(names) - 1}"
-            )
-        return numbers, names
-    if wrong := [label for label in given if not isinstance(label, (str, bool, type(None)))]:
-        raise DataError(f"{where}: a label is {wrong[0]!r} ({type(wrong[0]).__name__}), expected whole numbers or words alone")
-    words = [None if label in (None, "") else str(label) for label in given]
+    given = [_clean_label(label, where) for label in (labels.tolist() if hasattr(labels, "tolist") else labels)]
+    names = None if classes is None else _make_unique([clean_cell(name) for name in classes])
+    numbers = [label for label in given if isinstance(label, int)]
+    words = [label for label in given if isinstance(label, str)]
+    if numbers and any(not _is_whole(word) for word in words):
+        word = next(word for word in words if not _is_whole(word))
+        raise DataError(f"{where}: a label is {numbers[0]} and another '{word}', expected whole numbers or words alone")
+    if names is None or not (numbers or (words and all(map(_is_whole, words)) and not set(words) <= set(names))):
+        return _encode_words([str(label) if isinstance(label, int) else label for label in given], names, where)
+    coded = np.array([UNLABELLED if label is None else max(int(label), UNLABELLED) for label in given], dtype=np.int64)
+    if coded.max(initial=-1) >= len(names):
+        raise DataError(f"{where}: the label {coded.max()} came, but 'classes' names {len(names)}: expected 0..{len(names) - 1}")
+    return coded, names
+
+
+def _make_unique(names: list[str]) -> tuple[str, ...]:
+    """Names of classes, where two are called the same with their number: ImageNet has two called crane."""
+    counts = Counter(names)
+    return tuple(f"{name} #{at}" if counts[name] > 1 else name for at, name in enumerate(names))
+
+
+def _clean_label(label: Any, where: str) -> int | str | None:
+    """A label as a whole number or a word, None where it is missing or negative."""
+    label = label.item() if hasattr(label, "item") and not isinstance(label, str) and getattr(label, "size", 1) == 1 else label
+    if isinstance(label, int) and not isinstance(label, bool):
+        return label if label >= 0 else None
+    text = clean_cell(label) if is_missing(label) or isinstance(label, (str, bool, float, Decimal, bytes)) else None
+    if text is None or (isinstance(label, (float, Decimal)) and text and not _is_whole(text)):
+        raise DataError(f"{where}: a label is {label!r} ({type(label).__name__}), expected whole numbers or words")
+    if isinstance(label, (float, Decimal)) and text:
+        return int(text) if int(text) >= 0 else None
+    return text or None
+
+
+def _is_whole(text: str) -> bool:
+    return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
+
+
+def _encode_words(
+    words: list[str | None], names: tuple[str, ...] | None, where: str
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     unknown = {word for word in words if word} - set(names or [word for word in words if word])
     if unknown:
         raise DataError(f"{where}: the label '{min(unknown)}' is not in 'classes' ({join_words(names or ())})")
     return encode_labels(words, names)
 
 
+def clean_column(values: Any, column: str, where: str) -> NDArray[np.str_] | None:
+    """N values of any type → (N,) names, None where all are missing.
+
+    Raises DataError, with counts, for groups, sites or ids that are given in part.
+    """
+    given = values.tolist() if hasattr(values, "tolist") else list(values)
+    names = [clean_cell(value) for value in given]
+    if column == "parts":
+        return np.array(names, dtype=np.str_) if any(names) else None
+    return np.array(names, dtype=np.str_) if check_filled(names, column.removesuffix("s"), where) else None
+
+
 def _return_unchanged(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return images
 
 
-def _read_npz_header(path: Path) -> tuple[int, ...]:
-    """The shape of `images`, without reading them. Raises DataError when they are no pictures or do not fit in memory."""
-    import psutil
-
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file; an .npz with images (N, H, W, 3) uint8 and labels (N,) is expected")
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("images.npy") as file:
-            read = _NPY_HEADER_READERS[np.lib.format.read_magic(file)]
-            shape, _, kind = read(file)
-            size = archive.getinfo("images.npy").file_size
-    except KeyError:
-        raise DataError(f"{path.name} has no array 'images'; expected images (N, H, W, 3) uint8 and labels (N,)") from None
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise DataError(f"{path.name} is damaged or no .npz file ({error})") from None
-    _check_image_array(shape, kind, path.name)
-    if size > 0.8 * psutil.virtual_memory().total:
-        raise DataError(
-            f"{path.name}: its images take {format_bytes(size)} unpacked, more than this machine's memory; use files or Parquet"
-        )
-    return tuple(int(side) for side in shape)
-
-
-def _check_image_array(shape: tuple[int, ...], kind: Any, where: str) -> None:
+def check_image_array(shape: tuple[int, ...], kind: Any, where: str) -> None:
+    """Raises DataError unless an array of this shape and type holds pictures."""
     if kind != np.uint8:
         raise DataError(f"{where}: images are {kind}, expected uint8 in 0..255; scale and round them first")
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3, 4)) or 0 in shape:
         raise DataError(f"{where}: images have the shape {shape}, expected (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4)")
 
 
-def _read_npz_images(path: Path) -> NDArray[np.uint8]:
-    return _read_npz_array(path, "images")  # type: ignore[return-value]
-
-
-def _read_npz_array(path: Path, key: str) -> NDArray[Any] | None:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays[key] if key in arrays.files else None
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        what = "it holds pickled objects, which are not read" if "pickle" in str(error).lower() else str(error)
-        raise DataError(f"{path.name}: the array '{key}' cannot be read: {what}") from None
-
-
-def _read_npz_column(path: Path, key: str, count: int) -> NDArray[Any] | None:
-    column = _read_npz_array(path, key)
-    if column is None:
-        return None
-    if column.shape != (count,) or column.dtype.kind not in "iuUS":
-        raise DataError(
-            f"{path.name}: '{key}' has the shape {column.shape} and kind {column.dtype}, expected ({count},) of int or text"
-        )
-    if key == "labels" and column.dtype.kind in "iu":
-        return column
-    return np.char.decode(column, "utf-8") if column.dtype.kind == "S" else column.astype(np.str_)
-
-
-_NPY_HEADER_READERS: dict[tuple[int, int], Callable[..., Any]] = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
-
-NPZ_SOURCE = Source(
-    "npz",
-    lambda request: open_npz(request.path, name=request.name),
-    "a file with the arrays images and labels, and where known ids, groups, sites, parts and classes",
-    detect=lambda contents: contents.is_file_like(".npz"),
-)
 DIGITS_SOURCE = Source(
     "digits", lambda request: open_digits(), "`true`: scikit-learn's handwritten digits", value_type=bool, default=False
 )

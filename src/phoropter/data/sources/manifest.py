@@ -1,15 +1,13 @@
 """A CSV or Parquet manifest (path, label, and where known id, group, site, split) → Dataset.
 
-Everything is read as text: a label 01 stays 01, and a class called NA or None stays a class. Paths are relative to the folder of
-the manifest. Errors name the line. A DataFrame is read in the same way.
+Everything is read as text (core/text_table, core/columns): a label 01 stays 01, and a class called NA or None stays a class.
+Paths are relative to the folder of the manifest. Errors name the line. A DataFrame is read in the same way.
 """
 
 from __future__ import annotations
 
-import csv
-import math
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import DataError, InputProblem, did_you_mean, join_words
+from phoropter.core.columns import check_filled, clean_cell, clean_path, find_columns
+from phoropter.core.errors import DataError, InputProblem
+from phoropter.core.listed_files import ListedFiles
+from phoropter.core.text_table import PARQUET_ENDINGS, TextTable, read_parquet_header, read_text_table, table_of_frame
 from phoropter.data.dataset import Dataset, encode_labels
+from phoropter.data.folders.layout import parse_split_name
 from phoropter.data.source import COLUMNS_OPTION, PathContents, Source, check_column_names
-from phoropter.data.sources.folder import normalize_unicode, parse_split_name
+from phoropter.data.sources.arrays import describe_columns
 from phoropter.data.sources.storage import FilePictures
 
 MANIFEST_COLUMNS = ("path", "label", "id", "group", "site", "split")
@@ -58,9 +60,7 @@ def from_dataframe(
 
     >>> from_dataframe(pd.read_excel("cells.xlsx"), "~/cells", columns={"label": "diagnosis"})      # doctest: +SKIP
     """
-    header = [str(column) for column in frame.columns]
-    body = enumerate([_format_cell(value) for value in values] for values in frame.itertuples(index=False))
-    rows = _select_columns(_ManifestRows(name, "row"), header, body, dict(columns or {}))
+    rows = _select_columns(table_of_frame(frame, name), dict(columns or {}))
     return _build_dataset(rows, Path(folder).expanduser().absolute(), on_bad_input, name)
 
 
@@ -83,117 +83,56 @@ class _ManifestRows:
 
 
 def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: str) -> Dataset:
-    kept, missing = _split_by_existence(folder, rows.rows)
-    problems = [InputProblem(rows.locate(i), f"{rows.rows[i]['path'] or 'an empty path'} does not exist") for i in missing]
+    files = ListedFiles(folder)
+    names = [files.find_name(row["path"]) for row in rows.rows]
+    missing = [i for i, found in enumerate(names) if found is None]
+    problems = [_describe_missing_picture(rows, i, files) for i in missing[: 1 if on_bad_input == "stop" else None]]
     if problems and on_bad_input == "stop":
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise DataError(f"{problems[0]} in {folder}{more}; correct it, or set on_bad_input: skip")
+    columns = {column: _extract_column(rows, column) for column in ("group", "site")}  # before rows are left out
+    kept = [i for i, found in enumerate(names) if found is not None]
     rows = rows.select(kept)
-    ids = [normalize_unicode(row.get("id") or posixpath.normpath(row["path"])) for row in rows.rows]
+    ids = [clean_cell(row.get("id", "")) or posixpath.normpath(clean_path(row["path"])) for row in rows.rows]
     _check_unique_ids(rows, ids)
-    labels, classes = encode_labels([normalize_unicode(row["label"]) or None for row in rows.rows])
+    labels, classes = encode_labels([clean_cell(row["label"]) or None for row in rows.rows])
+    groups, sites = (None if values is None else values[kept] for values in columns.values())
+    parts = _parse_splits(rows)
     return Dataset(
         name=name,
         ids=np.array(ids, dtype=np.str_),
         labels=labels,
         classes=classes,
-        pictures=FilePictures(folder, [row["path"] for row in rows.rows]),
-        groups=_extract_column(rows, "group"),
-        sites=_extract_column(rows, "site"),
-        parts=_parse_splits(rows),
+        pictures=FilePictures(folder, [name for name in names if name is not None]),
+        groups=groups,
+        sites=sites,
+        parts=parts,
         problems=tuple(problems),
+        notes=describe_columns(labels, classes, groups, sites, parts),
     )
+
+
+def _describe_missing_picture(rows: _ManifestRows, row: int, files: ListedFiles) -> InputProblem:
+    path = clean_path(rows.rows[row]["path"])
+    return InputProblem(rows.locate(row), f"{path or 'an empty path'} does not exist{files.suggest_name(path)}")
 
 
 def _read_manifest(path: Path, columns: dict[str, str]) -> _ManifestRows:
     if not path.is_file():
         raise DataError(f"{path}: there is no such manifest; a CSV or Parquet file with the columns path and label is expected")
-    reader = _read_parquet if path.suffix.lower() in (".parquet", ".pq") else _read_csv
-    header, body = reader(path)
-    return _select_columns(_ManifestRows(path.name), header, body, columns)
+    return _select_columns(read_text_table(path), columns)
 
 
-def _select_columns(
-    table: _ManifestRows, header: list[str], body: Iterable[tuple[int, list[str]]], columns: dict[str, str]
-) -> _ManifestRows:
-    """Fills an empty table with rows by our column names."""
-    theirs = _resolve_columns(table.place, header, columns)
-    for number, values in body:
-        if len(table.rows) >= MAX_ROWS:
+def _select_columns(table: TextTable, columns: dict[str, str]) -> _ManifestRows:
+    """The rows by our column names."""
+    theirs = find_columns(table.place, table.header, MANIFEST_COLUMNS, columns, REQUIRED_COLUMNS)
+    out = _ManifestRows(table.place, table.unit)
+    for number, values in table.rows:
+        if len(out.rows) >= MAX_ROWS:
             raise DataError(f"{table.place}: more than {MAX_ROWS:,} rows")
-        row = {ours: values[at].strip() for ours, at in theirs.items()}
-        table.rows.append(row | {"path": row["path"].replace("\\", "/")})  # written on Windows, read anywhere
-        table.numbers.append(number)
-    return table
-
-
-def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
-            header = [word.strip() for word in next(reader, [])]
-            body = []
-            for values in reader:
-                if not any(values):
-                    continue
-                if len(values) != len(header):
-                    raise DataError(
-                        f"{path.name}, line {reader.line_num}: {len(values)} values came, expected one for each of "
-                        f"the {len(header)} columns ({', '.join(header)}); put quotes around a value that holds the separator"
-                    )
-                body.append((reader.line_num, values))
-    except UnicodeDecodeError:
-        raise DataError(f"{path.name} is not UTF-8 text; save it as CSV in UTF-8") from None
-    except csv.Error as error:
-        raise DataError(f"{path.name} is not readable as CSV: {error}") from None
-    return header, body
-
-
-def _read_parquet(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        table = parquet.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path.name} is not readable as Parquet: {error}") from None
-    simple = [field.name for field in table.schema if not pa.types.is_nested(field.type) and not pa.types.is_binary(field.type)]
-    texts = [[_format_cell(value) for value in table[column].to_pylist()] for column in simple]
-    return simple, [(row, list(values)) for row, values in enumerate(zip(*texts, strict=True), start=1)]
-
-
-def _format_cell(value: Any) -> str:
-    """A cell as a CSV file would hold it: nothing for None, NaN and pandas' NA, no `.0` after a whole number."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _resolve_columns(place: str, header: list[str], columns: dict[str, str]) -> dict[str, int]:
-    """Our column name → position in the file. Raises DataError for a missing column that is required or named in `columns`."""
-    lower = {word.lower(): at for at, word in enumerate(header)}
-    found = {ours: lower[ours] for ours in MANIFEST_COLUMNS if ours in lower and ours not in columns}
-    for ours, theirs in columns.items():
-        if theirs not in header:
-            raise DataError(
-                f"{place} has no column '{theirs}' (columns.{ours}){did_you_mean(theirs, header)}; it has {join_words(header)}"
-            )
-        found[ours] = header.index(theirs)
-    for ours in REQUIRED_COLUMNS:
-        if ours not in found:
-            raise DataError(
-                f"{place} has no column '{ours}'{did_you_mean(ours, header)}; it has {join_words(header)}; "
-                f"name the right one with columns: {{{ours}: NAME}}"
-            )
-    return found
-
-
-def _split_by_existence(folder: Path, rows: list[TextRow]) -> tuple[list[int], list[int]]:
-    """(rows whose picture exists, the others)."""
-    exists = [bool(row["path"]) and "\0" not in row["path"] and (folder / row["path"]).is_file() for row in rows]
-    return [i for i, kept in enumerate(exists) if kept], [i for i, kept in enumerate(exists) if not kept]
+        out.rows.append({ours: values[at] for ours, at in theirs.items()})
+        out.numbers.append(number)
+    return out
 
 
 def _check_unique_ids(rows: _ManifestRows, ids: list[str]) -> None:
@@ -209,19 +148,12 @@ def _check_unique_ids(rows: _ManifestRows, ids: list[str]) -> None:
 
 def _extract_column(rows: _ManifestRows, column: str) -> NDArray[np.str_] | None:
     """A column, None where it is empty. Raises DataError for one that is given in part: rows without a group would make one."""
-    values = [normalize_unicode(row.get(column, "")) for row in rows.rows]
-    if not any(values):
-        return None
-    if "" in values:
-        raise DataError(
-            f"{rows.locate(values.index(''))}: the {column} is empty here and given elsewhere; give every row a {column} "
-            "(one of its own where it stands alone)"
-        )
-    return np.array(values, dtype=np.str_)
+    values = [clean_cell(row.get(column, "")) for row in rows.rows]
+    return np.array(values, dtype=np.str_) if check_filled(values, column, rows.locate) else None
 
 
 def _parse_splits(rows: _ManifestRows) -> NDArray[np.str_] | None:
-    words = [row.get("split", "") for row in rows.rows]
+    words = [clean_cell(row.get("split", "")) for row in rows.rows]
     if not any(words):
         return None
     parts = [parse_split_name(word) if word else "" for word in words]
@@ -232,15 +164,9 @@ def _parse_splits(rows: _ManifestRows) -> NDArray[np.str_] | None:
 
 
 def _is_parquet_manifest(contents: PathContents) -> bool:
-    if not contents.is_file_like(".parquet", ".pq"):
+    if not contents.is_file_like(*PARQUET_ENDINGS):
         return False
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        names = {name.lower() for name in parquet.read_schema(contents.path).names}
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{contents.path} is damaged or no Parquet file ({error})") from None
+    names = {name.casefold() for name in read_parquet_header(contents.path)}
     return "path" in names and "image" not in names
 
 

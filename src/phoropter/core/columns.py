@@ -1,0 +1,142 @@
+"""Names of columns and values of cells: how every table and every array of names is read, whatever its format.
+
+A name is compared as a person reads it: in Unicode's NFC form, without invisible characters, with single spaces and none at the
+ends. A whole number is one name however it is written: 1, 1.0 and "1" are the name `1`; 01 stays `01`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from phoropter.core.errors import DataError, did_you_mean, join_words
+
+# Characters that no one sees: marks of byte order and direction, zero-width spaces, soft hyphens, variation selectors 15 and 16.
+_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe0e\ufe0f\ufeff]")
+_JOINERS = "\u200c\u200d"  # they shape letters inside a word, and do nothing at its ends
+_WHOLE_NUMBER = re.compile(r"(-?[1-9][0-9]*|0)\.0+")
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?\s*")
+
+
+def clean_name(text: str) -> str:
+    """A name as a person reads it: NFC, without invisible characters, single spaces, none at the ends.
+
+    >>> clean_name("\\ufeffLabel\\u00a0 ")
+    'Label'
+    """
+    if not text.isascii():
+        text = _INVISIBLE.sub("", unicodedata.normalize("NFC", text)).strip().strip(_JOINERS)
+    return " ".join(text.split())
+
+
+def clean_cell(value: Any) -> str:
+    """A cell of any type → the name it stands for, "" where it is missing (None, NaN, pandas' NA and NaT, white space).
+
+    >>> clean_cell(1.0), clean_cell("1.0"), clean_cell(" 01 "), clean_cell(None)
+    ('1', '1', '01', '')
+    """
+    if is_missing(value):
+        return ""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    elif hasattr(value, "item") and not isinstance(value, str):  # a NumPy scalar or a tensor
+        value = value.item()
+    if isinstance(value, float):
+        return "" if math.isnan(value) else str(int(value)) if value.is_integer() else str(value)
+    text = clean_name(str(value))
+    number = _WHOLE_NUMBER.fullmatch(text)
+    return number[1] if number else text
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN, or pandas' NA or NaT."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value))
+
+
+def clean_path(text: str) -> str:
+    """A path as written in a table, also on Windows → with `/`, without invisible characters or white space at its ends."""
+    if not text.isascii():
+        text = _INVISIBLE.sub("", unicodedata.normalize("NFC", text)).replace("\u00a0", " ")
+    return text.strip().replace("\\", "/")
+
+
+def parse_number(text: str, decimal_comma: bool = False) -> float | str:
+    """Text → a number, or the text where it is none. decimal_comma: whether 0,5 is a half."""
+    try:
+        return float(text.replace(",", ".") if decimal_comma and _DECIMAL_COMMA.fullmatch(text) else text)
+    except ValueError:
+        return text
+
+
+def find_columns(
+    place: str,
+    header: Sequence[str],
+    known: Iterable[str],
+    columns: Mapping[str, str] | None = None,
+    required: Iterable[str] = (),
+) -> dict[str, int]:
+    """Our column name → its position in the header; case and white space of a name do not matter.
+
+    known:    our names · columns: our name → the table's, where they differ · required: our names that must be there
+    Raises DataError for a column that is required or named in `columns` and missing, and for two columns of one name.
+    """
+    columns = columns or {}
+    found = {ours: at for ours in known if ours not in columns and (at := _find_column(place, header, ours, ours)) is not None}
+    for ours, theirs in columns.items():
+        at = _find_column(place, header, theirs, ours)
+        if at is None:
+            raise DataError(
+                f"{place} has no column '{theirs}' (columns.{ours}){did_you_mean(theirs, header)}; it has {join_words(header)}"
+            )
+        found[ours] = at
+    for ours in required:
+        if ours not in found:
+            raise DataError(
+                f"{place} has no column '{ours}'{did_you_mean(ours, header)}; it has {join_words(header)}; "
+                f"name the right one with columns: {{{ours}: NAME}}"
+            )
+    return found
+
+
+def _find_column(place: str, header: Sequence[str], theirs: str, ours: str) -> int | None:
+    """The position of a column. A name that was given and stands in the header once, letter for letter, settles it."""
+    wanted = clean_name(theirs)
+    same = [at for at, name in enumerate(header) if clean_name(name).casefold() == wanted.casefold()]
+    exact = [at for at in same if header[at] == theirs]
+    if theirs != ours and len(exact) == 1:
+        return exact[0]
+    if len(same) > 1:
+        names = " and ".join(f"'{header[at]}'" for at in same)
+        raise DataError(
+            f"{place} has {len(same)} columns called {names}, and one {ours} is expected: rename or remove the others"
+        )
+    return same[0] if same else None
+
+
+def check_filled(values: Sequence[str], column: str, where: str | Callable[[int], str], unit: str = "rows") -> bool:
+    """Whether a column of cleaned cells has values. Raises DataError, with counts, where only some rows have one.
+
+    where: the place, or a function: row → its place
+    """
+    empty = sum(not value for value in values)
+    if empty == len(values):
+        return False
+    if empty:
+        place = where if isinstance(where, str) else where(values.index(""))
+        raise DataError(
+            f"{place}: the {column} is empty here and given elsewhere ({empty:,} of {len(values):,} {unit} have none); "
+            f"give every row a {column} (one of its own where it stands alone), or leave the column out"
+        )
+    return True
+
+
+def describe_case_collisions(names: Iterable[str], what: str) -> tuple[str, ...]:
+    """A note for names that differ in case only; none where all differ otherwise. what: `class names`, `groups`."""
+    by_lower: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        by_lower.setdefault(name.casefold(), []).append(name)
+    same = [group for group in by_lower.values() if len(group) > 1]
+    return tuple(f"{what} that differ in case only: {join_words(group)}" for group in same[:3])

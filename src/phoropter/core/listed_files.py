@@ -1,0 +1,76 @@
+"""Files that a table lists: a name in the table → the file, also where the file system writes the name in another way."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from phoropter.core.columns import clean_name, clean_path
+
+
+class ListedFiles:
+    """Finds files below a folder by the names that a table gives them.
+
+    A name is taken as written; else with `/` for `\\`; else the one file whose name reads the same (Unicode NFC or NFD, white
+    space and invisible characters), folder by folder. Case is not changed: a.png and A.png may be two files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._listings: dict[str, dict[str, list[str]]] = {}
+
+    def find_name(self, written: str) -> str | None:
+        """A path in a table → the same path as the file system spells it, or None where there is no such file."""
+        for name in dict.fromkeys((written, written.strip(), clean_path(written))):
+            if name and "\0" not in name and _is_file(self._base / name):
+                return name
+        return self._find_by_parts(clean_path(written))
+
+    def find_path(self, written: str) -> Path:
+        """A path in a table → the path to open, which may be missing."""
+        return self._base / (self.find_name(written) or clean_path(written).replace("\0", ""))
+
+    def suggest_name(self, written: str) -> str:
+        """` (there is 'img/a.JPG')` for a file whose name differs in case only, or an empty string."""
+        above, _, name = clean_path(written).rpartition("/")
+        if not name or "\0" in written:
+            return ""
+        there = [other for same in self._list_folder(above).values() for other in same]
+        same = [other for other in there if clean_name(other).casefold() == clean_name(name).casefold()]
+        return f" (there is '{above}{'/' if above else ''}{same[0]}')" if same else ""
+
+    @cached_property
+    def _base(self) -> Path:
+        return self.folder.expanduser()
+
+    def _find_by_parts(self, path: str) -> str | None:
+        if not path or "\0" in path:
+            return None
+        at = "/" if path.startswith("/") else ""
+        for part in (p for p in path.split("/") if p not in ("", ".")):
+            same = [part] if part == ".." else self._list_folder(at).get(clean_name(part), [])
+            exact = [name for name in same if name == part]
+            if len(exact or same) != 1:
+                return None  # nothing reads the same, or two do and neither is meant
+            at = f"{at.rstrip('/')}/{(exact or same)[0]}" if at else (exact or same)[0]
+        return at if _is_file(self._base / at) else None
+
+    def _list_folder(self, at: str) -> dict[str, list[str]]:
+        """Names in a folder by how they read."""
+        if at not in self._listings:
+            listing: dict[str, list[str]] = {}
+            try:
+                for name in sorted(os.listdir(self._base / at)):
+                    listing.setdefault(clean_name(name), []).append(name)
+            except OSError:
+                pass
+            self._listings[at] = listing
+        return self._listings[at]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or that no file system takes
+        return False
