@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, InputProblem
 from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.folders.scan import normalize_unicode, scan_folder
 from phoropter.data.images.decode import SquareResize
 from phoropter.data.images.decode_pool import decode_shards
 from phoropter.data.images.pixels import Pixels, check_row_range
@@ -26,7 +27,6 @@ from phoropter.data.recordings.database import Database
 from phoropter.data.recordings.dataset import render_recordings
 from phoropter.data.recordings.files import read_recording_paths
 from phoropter.data.recordings.views import CtgView, RecordingView
-from phoropter.data.sources.folder import normalize_unicode, scan_folder
 from phoropter.data.sources.storage import FilePictures
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording
 

@@ -40,7 +40,10 @@ def test_files_of_file_managers_are_ignored(zoo: Path, draw: Draw) -> None:
     draw(zoo / "__MACOSX" / "cat" / "a.png")
     draw(zoo / ".git" / "b.png")
     dataset = open_folder(zoo)
-    assert len(dataset) == 5 and dataset.problems == () and len(dataset.notes) == 1
+    assert len(dataset) == 5 and dataset.problems == ()
+    assert dataset.notes[1:] == (
+        "7 hidden entries and leftovers of other programs were left out: .DS_Store, .git, Thumbs.db and 4 more",
+    )
 
 
 def test_other_files_are_noted(zoo: Path) -> None:

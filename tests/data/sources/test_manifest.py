@@ -78,8 +78,8 @@ def test_a_parquet_manifest_gives_the_same_dataset(zoo: Path) -> None:
         ("path,label\n,x\ncat/a.png,y\n", "line 2: an empty path does not exist"),
         ("path,label\ncat/a.png,x\n./cat//a.png,y\n", r"line 3: 'cat/a\.png' came already on line 2"),
         (
-            "path,label,split\ncat/a.png,x,train\ncat/b.png,y,holdout\n",
-            "line 3: the split is 'holdout'; expected train, val or test",
+            "path,label,split\ncat/a.png,x,train\ncat/b.png,y,thirds\n",
+            "line 3: the split is 'thirds'; expected train, val or test",
         ),
         ("path,label,group\ncat/a.png,x,p\ncat/b.png,y,\n", "line 3: the group is empty here and given elsewhere"),
         ("path,label\ncat/a.png,x,extra\n", "line 2: 3 values came, expected one for each of the 2 columns"),

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, InputProblem, join_words
 from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.folders.layout import parse_split_name
+from phoropter.data.folders.scan import PathParts, normalize_unicode, scan_folder
 from phoropter.data.source import NonEmptyPath, PathContents, Source, SourceOption, SourceRequest
-from phoropter.data.sources.folder import PathParts, normalize_unicode, parse_split_name, scan_folder
 from phoropter.data.sources.storage import FilePictures
 
 DEVKIT_LABEL_FILE = "ILSVRC2012_validation_ground_truth.txt"

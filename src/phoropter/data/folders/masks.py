@@ -1,0 +1,113 @@
+"""Segmentation masks among pictures: in folders of their own (`COVID/masks`) or beside their picture (`a.png`, `a_mask.png`).
+
+A mask that counts as a picture of its class doubles the class and gives its outline away. Only files that belong to a picture
+are taken for masks: a class may be called `mask`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+from phoropter.core.errors import join_words
+from phoropter.data.folders.layout import IMAGE_WORDS, find_split_word, split_name_words
+from phoropter.data.folders.scan import PathParts
+
+_MASK_WORDS = frozenset({"mask", "masks"})
+_OTHER_MASK_NAMES = frozenset(
+    [
+        "annotation",
+        "annotations",
+        "annot",
+        "label",
+        "labels",
+        "segmentation",
+        "segmentations",
+        "segmentationclass",
+        "segmentationobject",
+        "groundtruth",
+        "groundtruths",
+        "gt",
+        "seg",
+        "segs",
+        "contour",
+        "contours",
+    ]
+)
+_MASK_SUFFIX = re.compile(r"(.+?)[ _.-]*[_ .-](?:masks?|seg|segmentation|ground_?truth|gt)(?:[ _.-]?\d+)?", re.IGNORECASE)
+
+
+def separate_masks(paths: list[PathParts]) -> tuple[list[PathParts], tuple[str, ...]]:
+    """Paths of pictures → (those that are no masks, in order; a note with counts, or none)."""
+    folders = _find_mask_folders(paths)
+    stems: dict[PathParts, set[str]] = defaultdict(set)
+    for path in paths:
+        stems[path[:-1]].add(_strip_suffix(path[-1]))
+    in_folders = [path for path in paths if any(path[:end] in folders for end in range(1, len(path)))] if folders else []
+    by_suffix = [
+        path
+        for path in paths
+        if (match := _MASK_SUFFIX.fullmatch(_strip_suffix(path[-1]))) and match.group(1) in stems[path[:-1]]
+    ]
+    masks = {*in_folders, *by_suffix}
+    if not masks:
+        return paths, ()
+    counts = []
+    if in_folders:
+        counts.append(f"{len(in_folders)} in folders called {join_words(sorted({folder[-1] for folder in folders}), 3)}")
+    if beside := len(masks) - len(in_folders):
+        counts.append(f"{beside} named after a picture beside them")
+    example = "/".join(min(masks))
+    note = (
+        f"{len(masks)} pictures that look like masks were left out ({', '.join(counts)}; the first: {example}); list them in a "
+        "manifest if they are to be classified"
+    )
+    return [path for path in paths if path not in masks], (note,)
+
+
+def _find_mask_folders(paths: list[PathParts]) -> set[PathParts]:
+    """Folders of masks: each stands beside a folder of images, or beside the pictures that its files are named after."""
+    folders = {path[:end] for path in paths for end in range(1, len(path))}
+    children: dict[PathParts, list[PathParts]] = defaultdict(list)
+    for folder in folders:
+        children[folder[:-1]].append(folder)
+    candidates = {folder for folder in folders if _is_mask_name(folder[-1])}
+    if not candidates:
+        return set()
+    wanted = {folder[:-1] for folder in candidates}
+    stems: dict[PathParts, set[str]] = defaultdict(set)
+    for path in paths:
+        if path[:-1] in wanted:
+            stems[path[:-1]].add(_strip_suffix(path[-1]))
+        for end in range(1, len(path)):
+            if path[: end - 1] in wanted:
+                stems[path[:end]].add(_strip_suffix(path[-1]))
+    return {f for f in candidates if _belongs_to_images(f, [c for c in children[f[:-1]] if c not in candidates], stems)}
+
+
+def _belongs_to_images(folder: PathParts, siblings: Iterable[PathParts], stems: dict[PathParts, set[str]]) -> bool:
+    words = set(split_name_words(folder[-1]))
+    rest = words - _MASK_WORDS
+    for sibling in siblings:
+        named = sibling[-1].lower() in IMAGE_WORDS or (
+            rest and rest == set(split_name_words(sibling[-1])) and bool(find_split_word(sibling[-1]) or rest & IMAGE_WORDS)
+        )
+        if named and (words & _MASK_WORDS or _share_names(stems[folder], stems[sibling])):
+            return True
+    return bool(stems[folder[:-1]]) and _share_names(stems[folder], stems[folder[:-1]])
+
+
+def _share_names(masks: set[str], pictures: set[str]) -> bool:
+    """Whether at least half of the masks are named after one of the pictures."""
+    own = [m.group(1) if (m := _MASK_SUFFIX.fullmatch(stem)) and stem not in pictures else stem for stem in masks]
+    return 2 * sum(stem in pictures for stem in own) >= len(own) > 0
+
+
+def _is_mask_name(name: str) -> bool:
+    words = split_name_words(name)
+    return bool(_MASK_WORDS & set(words)) or "".join(words) in _OTHER_MASK_NAMES
+
+
+def _strip_suffix(name: str) -> str:
+    return name.rpartition(".")[0] or name

@@ -1,0 +1,177 @@
+"""Lists a folder and its subfolders: pictures, folders, other files, and what was left out and why. No picture is opened.
+
+Left out with a count: hidden entries, files and folders that file managers, archives and notebooks leave behind, and the results
+folders that phoropter itself writes. Every walk over a user's folder of pictures is this one.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from phoropter.core.errors import DataError, InputProblem, join_words
+
+IMAGE_EXTENSIONS = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".jp2",
+    ".avif",
+)
+UNSUPPORTED_EXTENSIONS = (
+    ".heic",
+    ".heif",
+    ".svg",
+    ".psd",
+    ".pdf",
+    ".dng",
+    ".nef",
+    ".cr2",
+    ".arw",
+    ".raw",
+    ".dcm",
+    ".mp4",
+    ".avi",
+)
+IGNORED_NAMES = (
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "__macosx",
+    "__pycache__",
+    "@eadir",
+    "#recycle",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    "icon\r",
+)
+RESULTS_FILE = "study.json"  # results/store.py writes it into every results folder
+MAX_DEPTH = 32
+MAX_FILES = 20_000_000
+
+PathParts = tuple[str, ...]
+
+
+@dataclass
+class FolderScan:
+    """Contents of a folder and its subfolders.
+
+    picture_paths: relative to the root, as the file system spells them; sorted by their normalised form
+    folders:       every visible folder below the root
+    other_files:   visible files that are no pictures
+    litter:        hidden entries, and those of file managers and other programs
+    results:       results folders of phoropter
+    ignored:       left out, without losing a picture that has a class
+    unusable:      may be or contain pictures, and cannot be read
+    """
+
+    root: Path
+    picture_paths: list[PathParts] = field(default_factory=list)
+    folders: list[PathParts] = field(default_factory=list)
+    other_files: list[str] = field(default_factory=list)
+    litter: list[str] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)
+    ignored: list[InputProblem] = field(default_factory=list)
+    unusable: list[InputProblem] = field(default_factory=list)
+
+    def collect_problems(self, on_bad_input: str) -> tuple[InputProblem, ...]:
+        """All that was left out. Raises DataError for the first unusable entry unless `on_bad_input` is "skip"."""
+        if self.unusable and on_bad_input == "stop":
+            more = f" (and {len(self.unusable) - 1} more)" if len(self.unusable) > 1 else ""
+            raise DataError(f"{self.root}: {self.unusable[0]}{more}; correct it, or say on_bad_input: skip")
+        return (*self.unusable, *self.ignored)
+
+    def describe_other_files(self) -> tuple[str, ...]:
+        """Notes, with counts, on results folders, on litter and on files that are no pictures."""
+        kinds = (
+            (self.results, "results folders of phoropter were left out"),
+            (self.litter, "hidden entries and leftovers of other programs were left out"),
+            (self.other_files, "files that are no pictures were left out"),
+        )
+        return tuple(f"{len(names)} {what}: {join_words(sorted(names), 3)}" for names, what in kinds if names)
+
+
+def scan_folder(root: Path) -> FolderScan:
+    """Lists a folder and its subfolders without opening a picture. Links are followed, except circular ones."""
+    if not root.is_dir():
+        what = "is a file; a folder of class folders was expected" if root.exists() else "does not exist"
+        raise DataError(f"{root}: the folder {what}")
+    scan = FolderScan(root)
+    stat = root.stat()
+    todo: list[tuple[PathParts, tuple[tuple[int, int], ...]]] = [((), ((stat.st_dev, stat.st_ino),))]
+    while todo:
+        at, above = todo.pop()
+        try:
+            with os.scandir(root.joinpath(*at)) as listing:
+                entries = list(listing)
+            if at and any(entry.name == RESULTS_FILE for entry in entries):
+                scan.folders.remove(at)
+                scan.results.append("/".join(at))
+                continue
+            todo += [(below, chain) for entry in entries for below, chain in _scan_entry(scan, entry, at, above)]
+        except OSError as error:
+            scan.unusable.append(InputProblem("/".join(at) or ".", f"the folder cannot be read: {error.strerror or error}"))
+        if len(scan.picture_paths) > MAX_FILES:
+            raise DataError(f"{root} holds more than {MAX_FILES:,} pictures; name a smaller folder")
+    scan.picture_paths.sort(key=lambda parts: (normalize_unicode("/".join(parts)), parts))
+    scan.folders.sort()
+    scan.ignored.sort(key=str)
+    scan.unusable.sort(key=str)
+    return scan
+
+
+def _scan_entry(
+    scan: FolderScan, entry: os.DirEntry[str], at: PathParts, above: tuple[tuple[int, int], ...]
+) -> Iterable[tuple[PathParts, tuple[tuple[int, int], ...]]]:
+    """Records a file, or yields a folder to scan, with the (device, inode) of every folder above it."""
+    where = (*at, entry.name)
+    suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (a Path for each of millions of files is slow)
+    try:
+        entry.name.encode()
+        if entry.name.startswith(".") or entry.name.lower() in IGNORED_NAMES:
+            scan.litter.append("/".join(where))
+        elif entry.is_dir():
+            stat = entry.stat()
+            key = (stat.st_dev, stat.st_ino)
+            if key in above or len(where) > MAX_DEPTH:
+                scan.ignored.append(
+                    InputProblem("/".join(where), "the link leads back to a folder that contains it and was not followed")
+                )
+                return
+            scan.folders.append(where)
+            yield where, (*above, key)
+        elif suffix in IMAGE_EXTENSIONS and entry.is_file():
+            scan.picture_paths.append(where)
+        elif suffix in UNSUPPORTED_EXTENSIONS:
+            scan.unusable.append(
+                InputProblem("/".join(where), f"files in the format {suffix} are not read; convert it to PNG or JPEG")
+            )
+        elif suffix in IMAGE_EXTENSIONS:
+            what = "the link leads nowhere" if entry.is_symlink() else "not a regular file"
+            scan.unusable.append(InputProblem("/".join(where), what))
+        else:
+            scan.other_files.append("/".join(where))
+    except UnicodeEncodeError:
+        readable = os.fsencode("/".join(where)).decode("utf-8", "replace")
+        scan.unusable.append(InputProblem(readable, "the name is not valid UTF-8; rename it"))
+    except OSError as error:
+        scan.unusable.append(InputProblem("/".join(where), f"cannot be read: {error.strerror or error}"))
+
+
+def normalize_unicode(text: str) -> str:
+    """NFC form of a name: file systems differ in how they store accents."""
+    return unicodedata.normalize("NFC", text)

@@ -1,0 +1,65 @@
+"""Segmentation masks that lie among the pictures of a classification dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from phoropter.data.folders.masks import separate_masks
+from phoropter.data.sources.folder import open_folder
+
+Draw = Callable[..., Path]
+
+
+def kept(*names: str) -> list[str]:
+    return ["/".join(path) for path in separate_masks([tuple(name.split("/")) for name in names])[0]]
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("covid/images/1.png", "covid/masks/1.png"),
+        ("covid/Images/1.png", "covid/lung masks/1.png"),
+        ("covid/images/1.png", "covid/labels/1.png"),
+        ("covid/1.png", "covid/mask/1_mask.png"),
+        ("images/covid/1.png", "masks/covid/1.png"),
+        ("train/covid/1.png", "train_masks/covid/1.png"),
+        ("benign/benign (1).png", "benign/benign (1)_mask.png"),
+        ("benign/benign (1).png", "benign/benign (1)_mask_1.png"),
+        ("skin/ISIC_01.jpg", "skin/ISIC_01_segmentation.png"),
+    ],
+)
+def test_masks_are_separated(images: str, masks: str) -> None:
+    assert kept(images, masks) == [images]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("with_mask/1.png", "without_mask/1.png"),
+        ("mask/1.png", "no mask/1.png"),
+        ("mask/a.png", "helmet/b.png"),
+        ("face/1.png", "face_mask/1.png"),
+        ("bottle/images/1.png", "bottle/labels/seen.png"),
+        ("cat/1_mask.png", "cat/2.png"),
+    ],
+)
+def test_classes_and_pictures_that_only_sound_like_masks_stay(names: tuple[str, ...]) -> None:
+    assert kept(*names) == list(names)
+
+
+def test_masks_are_counted_in_a_note(tmp_path: Path, draw: Draw) -> None:
+    for name in ("covid/images/1.png", "covid/images/2.png", "covid/masks/1.png", "covid/masks/2.png"):
+        draw(tmp_path / name)
+    for name in ("normal/images/3.png", "normal/masks/3.png", "normal/images/3_mask.png"):
+        draw(tmp_path / name)
+    dataset = open_folder(tmp_path)
+    assert dataset.class_counts.tolist() == [2, 1]
+    assert dataset.notes == (
+        "read as one folder a class: 2 classes",
+        "the pictures of every class lie in its folder 'images' (3 pictures)",
+        "4 pictures that look like masks were left out (3 in folders called masks, 1 named after a picture beside them; the "
+        "first: covid/masks/1.png); list them in a manifest if they are to be classified",
+    )

@@ -1,0 +1,36 @@
+"""What a walk over a folder leaves out, and that it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from phoropter.data.folders.scan import scan_folder
+from phoropter.data.sources.folder import open_folder
+
+Draw = Callable[..., Path]
+
+
+def test_results_folders_of_phoropter_are_left_out(zoo: Path, draw: Draw) -> None:
+    draw(zoo / "runs" / "s" / "report" / "figures" / "classes.png")
+    (zoo / "runs" / "s" / "report" / "figures" / "classes.pdf").write_bytes(b"%PDF")
+    (zoo / "runs" / "s" / "study.json").write_text("{}")
+    dataset = open_folder(zoo)
+    assert dataset.classes == ("cat", "dog") and len(dataset) == 5 and dataset.problems == ()
+    assert dataset.notes[1:] == ("1 results folders of phoropter were left out: runs/s",)
+
+
+@pytest.mark.parametrize(
+    "name", ["__MACOSX", ".ipynb_checkpoints", "@eaDir", ".git", "$RECYCLE.BIN", "System Volume Information"]
+)
+def test_litter_is_left_out_with_a_count(zoo: Path, draw: Draw, name: str) -> None:
+    draw(zoo / name / "a.png")
+    draw(zoo / "cat" / name / "a.png")
+    scan = scan_folder(zoo)
+    assert len(scan.picture_paths) == 5
+    assert sorted(scan.litter) == [name, f"cat/{name}"]
+    assert scan.describe_other_files() == (
+        f"2 hidden entries and leftovers of other programs were left out: {name} or cat/{name}",
+    )
