@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,7 @@ import pandas as pd
 import pytest
 
 from phoropter.core.errors import DataError
-from phoropter.signals.readers import tables
-from phoropter.signals.readers.tables import read_manifest, read_signal_table, read_spans
+from phoropter.signals.readers.tables import read_manifest, read_spans
 from phoropter.signals.recording import Span
 
 HEADER = "path,rate_hz,label,subject,site,channels,unit,outcome.pH\n"
@@ -26,21 +24,6 @@ def manifest(folder: Path, *lines: str, header: str = HEADER) -> Path:
     path = folder / "manifest.csv"
     path.write_text(header + "".join(line + "\n" for line in lines))
     return path
-
-
-@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
-def test_a_table_becomes_a_recording(tmp_path: Path, name: str) -> None:
-    values = recording_file(tmp_path, name)
-    recording = read_signal_table(tmp_path / name, 4.0)
-    assert recording.channels == ("FHR", "UC")  # the time column is none
-    np.testing.assert_array_equal(recording.samples, values)
-
-
-def test_empty_cells_are_missing_samples(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("ECG\n1.5\n\nNaN\ninf\n2\n")
-    found = read_signal_table(tmp_path / "a.csv", 10.0).channel("ECG")
-    assert np.isnan(found).tolist() == [False, True, True, True, False]
-    assert np.nanmax(found) == 2
 
 
 def test_a_manifest_line_becomes_a_recording(tmp_path: Path) -> None:
@@ -111,8 +94,9 @@ def test_wfdb_records_may_be_listed(tmp_path: Path) -> None:
         ("b.csv,4,x,,,,,", r"b\.csv: this file is missing"),
         ("a.mat,4,x,,,,,", r"a\.mat should end in \.csv, \.parquet, \.hea or \.edf"),
         ("a.csv,4,x,,,uc,,", "channel 'uc' is missing, there are time, FHR or UC; did you mean 'UC'"),
-        ("text.csv,4,x,,,ECG,,", "channel 'ECG' should hold numbers, came 'broken'"),
-        ("text.csv,4,x,,,,,", "expected at least one column of numbers"),
+        ("text.csv,4,x,,,ECG,,", r"text\.csv line 3: channel 'ECG' should hold numbers, came 'broken'"),
+        ("words.csv,4,x,,,,,", "expected at least one column of numbers"),
+        ("text.csv,4,x,,,,,", r"text\.csv line 3: channel 'ECG' should hold numbers, came 'broken'"),
         ("empty.csv,4,x,,,,,", "cannot be read as a table"),
         ("nan.csv,4,x,,,,,", "no channel has a finite sample"),
         ("binary.csv,4,x,,,,,", "cannot be read as a table"),
@@ -123,6 +107,7 @@ def test_a_bad_line_is_refused_in_one_line_or_skipped(tmp_path: Path, line: str,
     recording_file(tmp_path)
     recording_file(tmp_path, "good.csv")
     (tmp_path / "text.csv").write_text("ECG\n1\nbroken\n")
+    (tmp_path / "words.csv").write_text("note\nleft\nright\n")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "nan.csv").write_text("ECG\nNaN\nNaN\n")
     for name in ("binary.csv", "binary.parquet"):
@@ -177,20 +162,3 @@ def test_malformed_spans_are_refused(tmp_path: Path, text: str, message: str) ->
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         read_spans(tmp_path / "s.csv", 4.0)
-
-
-@pytest.mark.parametrize(
-    ("name", "bound", "write"),
-    [
-        ("a.csv", "MAX_BYTES", lambda path: path.write_text("ECG\n" + "1\n" * 200)),
-        ("a.parquet", "MAX_VALUES", lambda path: pd.DataFrame({"ECG": np.zeros(200)}).to_parquet(path)),
-    ],
-)
-def test_sizes_are_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, bound: str, write: Callable[[Path], object]
-) -> None:
-    write(tmp_path / name)
-    read_signal_table(tmp_path / name, 4.0)
-    monkeypatch.setattr(tables, bound, 100)
-    with pytest.raises(DataError, match="split it"):
-        read_signal_table(tmp_path / name, 4.0)

@@ -10,7 +10,8 @@ from phoropter.data.recordings.database import Database
 from phoropter.data.recordings.databases import DATABASES, MANIFEST
 from phoropter.data.recordings.spec import RecordingFields
 from phoropter.signals.readers import edf, physionet
-from phoropter.signals.readers.tables import is_manifest, read_manifest, read_signal_table
+from phoropter.signals.readers.signal_tables import read_signal_table
+from phoropter.signals.readers.tables import is_manifest, read_manifest
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording, read_recordings
 
 _GENERIC_READERS: dict[str, Callable[[Path], Recording]] = {".hea": physionet.read_wfdb, ".edf": edf.read_edf}

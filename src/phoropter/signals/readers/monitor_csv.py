@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
 from phoropter.signals.readers.physionet import select_channels
-from phoropter.signals.readers.tables import MAX_BYTES, ManifestRow, read_manifest
+from phoropter.signals.readers.signal_tables import MAX_SIGNAL_BYTES
+from phoropter.signals.readers.tables import ManifestRow, read_manifest
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording, read_folder
 
 MANIFEST_FILE = "manifest.csv"
@@ -85,8 +86,10 @@ def _read_cells(path: Path) -> tuple[list[str], list[str], list[tuple[int, list[
     """Names and units of the columns, and the lines that are not blank with their numbers."""
     if not path.is_file():
         raise DataError(f"{path}: this file is missing: check the path")
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise DataError(f"{path}: {format_bytes(size)} are more than the {format_bytes(MAX_BYTES)} that are read: split it")
+    if (size := path.stat().st_size) > MAX_SIGNAL_BYTES:
+        raise DataError(
+            f"{path}: {format_bytes(size)} are more than the {format_bytes(MAX_SIGNAL_BYTES)} that are read: split it"
+        )
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = [(number, [cell.strip() for cell in line]) for number, line in enumerate(csv.reader(file), start=1) if line]

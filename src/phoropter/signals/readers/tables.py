@@ -13,53 +13,63 @@ The manifest is a CSV or Parquet file with one row a recording and these columns
     unit         of all channels
     outcome.KEY  numbers or text kept with the recording, such as outcome.pH, outcome.Apgar1
 
-An empty cell is a missing value. In a recording's own table an empty cell is a missing sample.
+An empty cell is a missing value; a subject or a site is given in every row or in none. In a recording's own table an empty cell is
+a missing sample.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from phoropter.core.columns import (
+    check_filled,
+    clean_cell,
+    clean_path,
+    describe_case_collisions,
+    find_columns,
+    parse_number,
+)
 from phoropter.core.errors import DataError, did_you_mean, join_words
-from phoropter.core.files import format_bytes
+from phoropter.core.listed_files import ListedFiles
+from phoropter.core.text_table import peek_table, read_text_table
 from phoropter.signals.readers.edf import read_edf
 from phoropter.signals.readers.physionet import read_wfdb
-from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording, Span, check_sampling_rate, read_recordings
+from phoropter.signals.readers.signal_tables import read_signal_table
+from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording, Span, read_recordings
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-MAX_BYTES = 4 * 1024**3
 MAX_MANIFEST_BYTES = 256 * 1024**2
-MAX_VALUES = 2**30  # numbers in one recording; a Parquet file can be small and hold many
 
 _MANIFEST_COLUMNS = ("path", "rate_hz", "label", "spans", "id", "subject", "site", "channels", "unit")
-_TIME_COLUMNS = ("time", "time_s", "t", "timestamp", "index")
 
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One line of a manifest; cells are text, None where empty."""
+    """One line of a manifest; cells are cleaned text, None where empty, but of `path` and `spans`, which are as written."""
 
     line: str  # "manifest.csv line 3"
-    folder: Path
+    files: ListedFiles
     cells: Mapping[str, str | None]
+    decimal_comma: bool = False
 
     def __str__(self) -> str:
         return self.line
+
+    def find_file(self, column: str) -> Path:
+        """The file that a cell names. Raises DataError where there is none, and one whose name differs in case."""
+        written = self.cells[column] or ""
+        if self.files.find_name(written) is None and (near := self.files.suggest_name(written)):
+            raise DataError(f"{self.line}: {clean_path(written)} does not exist{near}")
+        return self.files.find_path(written)
 
     def parse_rate_hz(self, required: bool) -> float | None:
         """The rate in Hz. Raises DataError where it is required and missing, or not a number above zero."""
         text = self.cells.get("rate_hz")
         if text is None and not required:
             return None
-        value = _parse_number(text or "")
+        value = parse_number(text or "", self.decimal_comma)
         if not isinstance(value, float) or not math.isfinite(value) or value <= 0:
             raise DataError(f"{self.line}: rate_hz should be a number of Hz above zero, came {text or 'an empty cell'}")
         return value
@@ -73,7 +83,7 @@ class ManifestRow:
 
     def parse_outcome(self) -> dict[str, float | str | None]:
         cells = {key.removeprefix("outcome."): text for key, text in self.cells.items() if key.startswith("outcome.")}
-        values = {key: None if text is None else _parse_number(text) for key, text in cells.items()}
+        values = {key: None if text is None else parse_number(text, self.decimal_comma) for key, text in cells.items()}
         return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
 
 
@@ -82,165 +92,100 @@ def read_manifest(
 ) -> LoadedRecordings:
     """Reads the recordings a manifest lists. `readers` (ending → reader) stand for those of this module.
 
-    Raises DataError for a manifest with unknown columns or without rows, whatever `on_bad_input` is.
+    Raises DataError for a manifest with unknown columns, without rows, or with a subject or site in some rows only, whatever
+    `on_bad_input` is.
     """
-    table = _read_text_table(path)
-    if "path" not in table.columns:
-        raise DataError(f"{path}: a manifest needs a column path, there are {join_words(table.columns)}")
-    for column in table.columns:
-        if column not in _MANIFEST_COLUMNS and not column.startswith("outcome."):
-            known = f"{join_words(_MANIFEST_COLUMNS)} or outcome.KEY{did_you_mean(column, _MANIFEST_COLUMNS)}"
-            raise DataError(f"{path}: column {column!r} is unknown; expected {known}")
-    if not len(table):
+    table = read_text_table(path, MAX_MANIFEST_BYTES)
+    columns = _identify_columns(path, table.header)
+    files = ListedFiles(path.parent)
+    rows = [
+        ManifestRow(f"{path} line {line}", files, _clean_cells(columns, values), table.decimal_comma)
+        for line, values in table.rows
+    ]
+    if not rows:
         raise DataError(f"{path}: it lists no recording")
-    rows = [ManifestRow(f"{path} line {line}", path.parent, cells) for line, cells in enumerate(_table_cells(table), start=2)]
-    return read_recordings(rows, lambda row: read_manifest_row(row, readers or ROW_READERS), on_bad_input)
+    for column in ("subject", "site"):
+        check_filled([row.cells.get(column) or "" for row in rows], column, lambda at: rows[at].line)
+    loaded = read_recordings(rows, lambda row: read_manifest_row(row, readers or ROW_READERS), on_bad_input)
+    return replace(loaded, notes=(*loaded.notes, *_describe_rows(rows)))
+
+
+def _identify_columns(path: Path, header: Sequence[str]) -> dict[str, int]:
+    """Our name of each column → its position; columns without a name are left out. Raises DataError for unknown ones."""
+    known = [name if name.casefold().startswith("outcome.") else name.casefold() for name in header]
+    known = [f"outcome.{name[8:]}" if name.casefold().startswith("outcome.") else name for name in known]
+    columns = find_columns(str(path), header, [name for name in known if name])
+    if "path" not in columns:
+        raise DataError(f"{path}: a manifest needs a column path, there are {join_words(header)}")
+    for column, name in zip(known, header, strict=True):
+        if name and column not in _MANIFEST_COLUMNS and not column.startswith("outcome."):
+            expected = f"{join_words(_MANIFEST_COLUMNS)} or outcome.KEY{did_you_mean(column, _MANIFEST_COLUMNS)}"
+            raise DataError(f"{path}: column {name!r} is unknown; expected {expected}")
+    return columns
+
+
+def _clean_cells(columns: Mapping[str, int], values: Sequence[str]) -> dict[str, str | None]:
+    cells = {name: values[at] if name in ("path", "spans") else clean_cell(values[at]) for name, at in columns.items()}
+    return {name: text if text.strip() else None for name, text in cells.items()}
+
+
+def _describe_rows(rows: Sequence[ManifestRow]) -> tuple[str, ...]:
+    """Notes on rows without a label where others have one, and on subjects and sites whose names differ in case only."""
+    unlabelled = sum(row.cells.get("label") is None and row.cells.get("spans") is None for row in rows)
+    return (
+        *((f"{unlabelled:,} of {len(rows):,} recordings have no label",) if 0 < unlabelled < len(rows) else ()),
+        *describe_case_collisions([row.cells.get("label") or "" for row in rows], "labels"),
+        *describe_case_collisions([row.cells.get("subject") or "" for row in rows], "subjects"),
+        *describe_case_collisions([row.cells.get("site") or "" for row in rows], "sites"),
+    )
 
 
 def is_manifest(path: Path) -> bool:
     """Whether a table is a manifest: it has a column `path`. A file that cannot be read is not one."""
-    if path.suffix.lower() == ".parquet":
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        try:
-            return "path" in parquet.read_schema(path).names
-        except (pa.ArrowException, OSError):
-            return False
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return "path" in [word.strip().strip('"') for word in file.readline(1_000_000).split(",")]
+    return "path" in (name.casefold() for name in peek_table(path)[0])
 
 
 def read_manifest_row(row: ManifestRow, readers: Mapping[str, RowReader]) -> Recording:
     """The recording of one manifest line, read by the reader of its file's ending."""
-    name, label, spans = row.cells["path"], row.cells.get("label"), row.cells.get("spans")
-    if name is None:
+    written, label, spans = row.cells["path"], row.cells.get("label"), row.cells.get("spans")
+    if written is None:
         raise DataError(f"{row.line}: the path is empty")
     if label is not None and spans is not None:
         raise DataError(f"{row.line}: it has both a label and a spans file: keep one")
-    file = row.folder / name
-    if file.suffix.lower() not in readers:
+    name = Path(clean_path(written))
+    if name.suffix.lower() not in readers:
         raise DataError(f"{row.line}: {name} should end in {join_words(readers)}")
-    recording = readers[file.suffix.lower()](file, row)
-    ident = row.cells.get("id") or str(Path(name).with_suffix(""))
+    recording = readers[name.suffix.lower()](row.find_file("path"), row)
+    ident = row.cells.get("id") or str(name.with_suffix(""))
     return replace(
         recording,
         id=ident,
         subject=row.cells.get("subject") or ident,
         site=row.cells.get("site") or "",
         label=label,
-        spans=() if spans is None else read_spans(row.folder / spans, recording.rate_hz),
+        spans=() if spans is None else read_spans(row.find_file("spans"), recording.rate_hz),
         outcome=row.parse_outcome(),
     )
 
 
-def read_signal_table(path: Path, rate_hz: float, channels: list[str] | None = None, unit: str = "") -> Recording:
-    """A CSV or Parquet file with one column per channel and one line per sample; id and subject are the file's name."""
-    check_sampling_rate(rate_hz, str(path))
-    table = _read_bounded_table(path, MAX_BYTES, skip_blank_lines=False)  # a blank line of a single column is a missing sample
-    there = {name: _is_numeric(table[name]) for name in table.columns}
-    names = channels if channels is not None else [n for n, number in there.items() if number and n.lower() not in _TIME_COLUMNS]
-    for name in names:
-        if name not in there:
-            raise DataError(f"{path}: channel {name!r} is missing, there are {join_words(there)}{did_you_mean(name, there)}")
-        if not there[name]:
-            raise DataError(f"{path}: channel {name!r} should hold numbers, came {_first_text(table[name])!r}")
-    if not names or not len(table):
-        raise DataError(f"{path}: expected at least one column of numbers and one line of samples")
-    samples = np.array(table[names].to_numpy(np.float32, na_value=np.nan).T, order="C")
-    samples[np.isinf(samples)] = np.nan
-    return Recording(path.stem, path.stem, samples, tuple(names), (unit,) * len(names), rate_hz, source=path)
-
-
 def read_spans(path: Path, rate_hz: float) -> tuple[Span, ...]:
     """A CSV of labelled intervals → spans in samples, in order of time."""
-    table = _read_text_table(path)
-    in_seconds = {"start_s", "stop_s"} <= set(table.columns)
-    first, last, scale = ("start_s", "stop_s", rate_hz) if in_seconds else ("start", "stop", 1.0)
-    for name in (first, last, "label"):
-        if name not in table.columns:
-            there = join_words(table.columns)
-            raise DataError(f"{path}: column {name!r} is missing; expected start_s, stop_s and label, there are {there}")
+    table = read_text_table(path, MAX_MANIFEST_BYTES)
+    columns = find_columns(str(path), table.header, ("start_s", "stop_s", "start", "stop", "label"))
+    in_seconds = {"start_s", "stop_s"} <= set(columns)
+    names = ("start_s", "stop_s", "label") if in_seconds else ("start", "stop", "label")
+    if missing := [name for name in names if name not in columns]:
+        there = join_words(table.header)
+        raise DataError(f"{path}: column {missing[0]!r} is missing; expected start_s, stop_s and label, there are {there}")
     spans = []
-    for line, cells in enumerate(_table_cells(table), start=2):
-        start, stop, label = _parse_number(cells[first] or ""), _parse_number(cells[last] or ""), cells["label"]
+    for line, values in table.rows:
+        first, last, label = (clean_cell(values[columns[name]]) or None for name in names)
+        start, stop = (parse_number(text or "", table.decimal_comma) for text in (first, last))
         if not isinstance(start, float) or not isinstance(stop, float) or not math.isfinite(start + stop) or label is None:
-            raise DataError(f"{path} line {line}: expected two times and a label, came {cells[first]}, {cells[last]}, {label}")
+            raise DataError(f"{path} line {line}: expected two times and a label, came {first}, {last}, {label}")
+        scale = rate_hz if in_seconds else 1.0
         spans.append(Span(round(start * scale), round(stop * scale), label))
     return tuple(sorted(spans))
-
-
-# --- cells ------------------------------------------------------------------------------------------------------------
-
-
-def _read_bounded_table(path: Path, limit: int, **options: Any) -> pd.DataFrame:
-    """Reads a CSV or Parquet file of at most `limit` bytes and strips column names; `options` go to read_csv."""
-    import pandas as pd
-
-    if not path.is_file():
-        raise DataError(f"{path}: this file is missing: check the path")
-    if (size := path.stat().st_size) > limit:
-        raise DataError(f"{path}: {format_bytes(size)} are more than the {format_bytes(limit)} that are read: split it")
-    try:
-        if path.suffix.lower() == ".parquet":
-            _check_parquet(path)
-            table = pd.read_parquet(path)
-        else:
-            table = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True, **options)
-    except DataError:
-        raise
-    except Exception as error:  # pandas and pyarrow raise of every kind on a damaged table
-        complaint = str(error).strip().splitlines()
-        reason = complaint[0] if complaint else type(error).__name__
-        raise DataError(f"{path}: it cannot be read as a table ({reason})") from error
-    table.columns = [str(column).strip() for column in table.columns]
-    return table
-
-
-def _read_text_table(path: Path) -> pd.DataFrame:
-    """Reads a manifest or list of spans as text, so that subject 007 keeps its zeros and site NA its name."""
-    return _read_bounded_table(path, MAX_MANIFEST_BYTES, dtype=str, keep_default_na=False)
-
-
-def _table_cells(table: pd.DataFrame) -> list[dict[str, str | None]]:
-    columns = list(table.columns)
-    return [dict(zip(columns, map(_cell_text, row), strict=True)) for row in table.itertuples(index=False, name=None)]
-
-
-def _cell_text(value: Any) -> str | None:
-    """A cell as text, None where empty; Parquet's 4.0 becomes 4."""
-    if value is None or value is not value or str(value) == "<NA>":
-        return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip() or None
-
-
-def _parse_number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _check_parquet(path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    known = pq.read_metadata(path)
-    if known.num_rows * known.num_columns > MAX_VALUES:
-        held = f"{known.num_rows} lines of {known.num_columns} columns"
-        raise DataError(f"{path}: {held} are more than the {MAX_VALUES} numbers that are read: split it")
-
-
-def _is_numeric(column: pd.Series[Any]) -> bool:
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
-
-    return bool(is_numeric_dtype(column) and not is_bool_dtype(column))
-
-
-def _first_text(column: pd.Series[Any]) -> str:
-    """The first cell that is not a number, for a message."""
-    return next((str(value) for value in column if isinstance(_parse_number(str(value)), str)), str(column.dtype))
 
 
 def _read_table_row(file: Path, row: ManifestRow) -> Recording:

@@ -1,0 +1,232 @@
+"""A recording in a CSV or Parquet file: one column per channel, one line per sample, and perhaps a time column.
+
+A CSV may be separated by commas, semicolons, tabs or bars, have decimal commas where its separator is none, begin with a byte
+order mark or Excel's line `sep=;`, and be in UTF-8, UTF-16 or Windows-1252. Every line must have as many cells as the header.
+
+A time column (`time_column.py`) is held against the sampling rate and against the order of the lines. Where time jumps, the
+samples between are missing, so that no window straddles the gap; the recording's notes say so.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.delimited import DelimitedFormat, read_text_head, sniff_delimited_text
+from phoropter.core.errors import DataError, did_you_mean, join_words
+from phoropter.core.files import format_bytes
+from phoropter.signals.readers.time_column import column_kind, find_time_column, place_lines
+from phoropter.signals.recording import GAPS_NOTE, Recording, check_sampling_rate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_SIGNAL_BYTES = 4 * 1024**3
+MAX_VALUES = 2**30  # numbers in one recording; a Parquet file can be small and hold many
+MISSING_CELLS = ("", "-", "--", "---")
+_NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?")
+_CLOCK_OR_DATE = re.compile(r"[\d.:/\-T ]*\d:\d\d[\d.:,Z+ ]*")
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Columns by position, since two may have one name. first_line: number of the first line of samples in the file"""
+
+    header: tuple[str, ...]
+    frame: pd.DataFrame
+    first_line: int
+    decimal: str = "."
+
+    def name_line(self, row: int) -> str:
+        """`line 3`, as a person counts the lines of the file."""
+        return f"line {self.first_line + row}"
+
+    def to_numbers(self, at: int) -> pd.Series[Any]:
+        """A column of text as numbers, NaN where a cell is none."""
+        import pandas as pd
+
+        return pd.to_numeric(self.frame.iloc[:, at].astype("string").str.strip().str.replace(self.decimal, "."), errors="coerce")
+
+    def share_of_numbers(self, at: int) -> float:
+        """The share of a column's filled cells that are numbers, 0 to 1."""
+        filled = int(self.frame.iloc[:, at].notna().sum())
+        return float(self.to_numbers(at).notna().sum()) / filled if filled else 0.0
+
+
+def read_signal_table(path: Path, rate_hz: float, channels: Sequence[str] | None = None, unit: str = "") -> Recording:
+    """A CSV or Parquet file → its recording; id and subject are the file's name.
+
+    channels: default: all columns of numbers but times, dates and counters
+    Raises DataError for a table that contradicts its header or `rate_hz`, and for a channel that is missing, has two columns or
+    holds something else than numbers.
+    """
+    check_sampling_rate(rate_hz, str(path))
+    table = _read_table(path)
+    times = find_time_column(table.header)
+    columns, notes = _choose_columns(path, table, channels)
+    if not columns or not len(table.frame):
+        raise DataError(f"{path}: expected at least one column of numbers and one line of samples")
+    samples = np.array(table.frame.iloc[:, columns].to_numpy(np.float32, na_value=np.nan).T, order="C")
+    samples[np.isinf(samples)] = np.nan
+    if times is not None and times not in columns:
+        samples, gaps = _place_samples(path, table, times, rate_hz, samples)
+        notes = (*notes, *gaps)
+    names = tuple(table.header[at] for at in columns)
+    return Recording(path.stem, path.stem, samples, names, (unit,) * len(names), rate_hz, source=path, notes=notes)
+
+
+def _place_samples(
+    path: Path, table: _Table, times: int, rate_hz: float, samples: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Samples on the grid of their times, and the note on gaps. Blank lines at the end are no samples."""
+    column = table.frame.iloc[:, times]
+    used = np.flatnonzero(column.notna().to_numpy() | np.isfinite(samples).any(axis=0))
+    count = int(used[-1]) + 1 if len(used) else 0
+    places = place_lines(column[:count], table.header[times], rate_hz, str(path), table.name_line, first=times == 0)
+    if not len(places) or places[-1] + 1 == count:
+        return samples[:, :count], ()
+    filled = np.full((len(samples), int(places[-1]) + 1), np.nan, np.float32)
+    filled[:, places] = samples[:, :count]
+    return filled, (GAPS_NOTE,)
+
+
+# --- columns ----------------------------------------------------------------------------------------------------------
+
+
+def _choose_columns(path: Path, table: _Table, channels: Sequence[str] | None) -> tuple[list[int], tuple[str, ...]]:
+    """Positions of the channels, and a note on columns of text that were left out."""
+    if channels is not None:
+        columns = [_find_channel(path, table.header, name) for name in channels]
+        for at in columns:
+            _check_numbers(path, table, at)
+        return columns, ()
+    candidates = [at for at, cell in enumerate(table.header) if not column_kind(cell, first=at == 0)]
+    text = [at for at in candidates if not _is_numeric(table.frame.iloc[:, at])]
+    for at in text:
+        if table.share_of_numbers(at) >= 0.5:
+            _check_numbers(path, table, at)
+    columns = [at for at in candidates if at not in text and not (not table.header[at] and table.frame.iloc[:, at].isna().all())]
+    for at in columns:
+        _find_channel(path, table.header, table.header[at])
+    left_out = [table.header[at] for at in text if table.header[at]]
+    return columns, (f"columns of text were left out: {', '.join(left_out)}",) if left_out else ()
+
+
+def _find_channel(path: Path, header: Sequence[str], name: str) -> int:
+    there = [cell for cell in header if cell]
+    if not name:
+        raise DataError(f"{path}: column {header.index(name) + 1} has no name in the header: give it one")
+    if name not in header:
+        raise DataError(f"{path}: channel {name!r} is missing, there are {join_words(there)}{did_you_mean(name, there)}")
+    if (times := list(header).count(name)) > 1:
+        raise DataError(f"{path}: {times} columns are called {name!r}, so which one is meant is unknown: rename them")
+    return list(header).index(name)
+
+
+def _check_numbers(path: Path, table: _Table, at: int) -> None:
+    """Raises DataError, naming the first cell that is none, unless a column holds numbers."""
+    column = table.frame.iloc[:, at]
+    if _is_numeric(column):
+        return
+    bad = np.flatnonzero(column.notna().to_numpy() & table.to_numbers(at).isna().to_numpy())
+    where = f"{path} {table.name_line(int(bad[0]))}" if len(bad) else f"{path}"
+    came = repr(str(column.iloc[int(bad[0])])) if len(bad) else str(column.dtype)
+    raise DataError(f"{where}: channel {table.header[at]!r} should hold numbers, came {came}")
+
+
+def _is_numeric(column: pd.Series[Any]) -> bool:
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    return bool(is_numeric_dtype(column) and not is_bool_dtype(column))
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _read_table(path: Path) -> _Table:
+    if not path.is_file():
+        raise DataError(f"{path}: this file is missing: check the path")
+    if (size := path.stat().st_size) > MAX_SIGNAL_BYTES:
+        raise DataError(
+            f"{path}: {format_bytes(size)} are more than the {format_bytes(MAX_SIGNAL_BYTES)} that are read: split it"
+        )
+    try:
+        return _read_parquet_table(path) if path.suffix.lower() == ".parquet" else _read_csv_table(path)
+    except DataError:
+        raise
+    except Exception as error:  # pandas and pyarrow raise of every kind on a damaged table
+        complaint = str(error).strip().splitlines()
+        reason = complaint[0] if complaint else type(error).__name__
+        raise DataError(f"{path}: it cannot be read as a table ({reason})") from error
+
+
+def _read_parquet_table(path: Path) -> _Table:
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    known = pq.read_metadata(path)
+    if known.num_rows * known.num_columns > MAX_VALUES:
+        held = f"{known.num_rows} lines of {known.num_columns} columns"
+        raise DataError(f"{path}: {held} are more than the {MAX_VALUES} numbers that are read: split it")
+    frame = pd.read_parquet(path)
+    return _Table(tuple(str(column).strip() for column in frame.columns), frame, 1)
+
+
+def _read_csv_table(path: Path) -> _Table:
+    import pandas as pd
+
+    head, encoding = read_text_head(path)
+    if "\0" in head:
+        raise ValueError("it holds bytes that are no text")
+    known = sniff_delimited_text(head)
+    _check_header(path, known)
+    _check_widths(path, known, encoding)
+    frame = pd.read_csv(
+        path,
+        sep=known.separator,
+        decimal=known.decimal,
+        encoding=encoding,
+        header=None,
+        skiprows=known.lines_before_header + 1,
+        names=range(len(known.header)),
+        index_col=False,
+        skip_blank_lines=False,  # a blank line of a single column is a missing sample
+        skipinitialspace=True,
+        na_values=list(MISSING_CELLS),
+        low_memory=False,
+    )
+    return _Table(known.header, frame, known.first_data_line, known.decimal)
+
+
+def _check_header(path: Path, known: DelimitedFormat) -> None:
+    """Raises DataError for a header that is a line of samples."""
+    filled = [cell for cell in known.header if cell]
+    if filled and all(_NUMBER.fullmatch(cell) or _CLOCK_OR_DATE.fullmatch(cell) for cell in filled):
+        line = known.lines_before_header + 1
+        raise DataError(
+            f"{path} line {line}: expected the names of the channels in the first line, came numbers ({', '.join(filled[:3])}): "
+            "add a header such as time,ECG"
+        )
+
+
+def _check_widths(path: Path, known: DelimitedFormat, encoding: str) -> None:
+    """Raises DataError for the first line that has more or fewer cells than the header; pandas would shift or fill its cells."""
+    width = len(known.header)
+    with path.open(encoding=encoding, newline=None) as file:
+        for number, line in enumerate(file, start=1):
+            if number <= known.lines_before_header + 1 or line.count(known.separator) == width - 1 or not line.strip():
+                continue
+            cells = len(next(csv.reader([line], delimiter=known.separator))) if '"' in line else line.count(known.separator) + 1
+            if cells != width:
+                hint = (
+                    " (numbers with a decimal comma need another separator)" if known.separator == "," and cells > width else ""
+                )
+                names = ", ".join(known.header[:5])
+                raise DataError(f"{path} line {number}: expected {width} cells as in the header ({names}), came {cells}{hint}")

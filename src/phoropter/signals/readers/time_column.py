@@ -1,0 +1,180 @@
+"""The time column of a table of samples: which one it is, its times in seconds, and the place of each line on a regular grid.
+
+Times are numbers (seconds, or the unit in the header), clock times such as 10:15:02.5, or dates. A clock that passes midnight
+goes on. A column such as `index` or `sample` counts samples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.errors import DataError
+from phoropter.signals.recording import MAX_FILLED_SAMPLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TIME_NAMES = (  # in order of preference
+    *("time", "timestamp", "datetime", "date_time", "t", "time_s", "time_ms", "t_s", "t_ms"),
+    *("times", "time_stamp", "time_us", "time_ns", "time_sec", "timestamp_ms", "timestamp_us", "timestamp_ns", "seconds"),
+    *("elapsed", "elapsed_time", "elapsed_s", "clock", "clock_time", "zeit", "uhrzeit", "zeitstempel"),
+)
+COUNTER_NAMES = ("index", "sample", "sample_index", "sample_number", "sample_no")
+DATE_NAMES = ("date", "datum", "day")  # beside a clock; never a channel
+_UNITS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "milliseconds": 1e-3}
+_UNITS |= {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "min": 60.0, "minutes": 60.0, "h": 3600.0, "hours": 3600.0}
+_GUESSED_UNITS = (1.0, 1e-3, 1e-6, 1e-9)
+_HEADER = re.compile(r"^(.*?)\s*(?:\[([^\]]*)\]|\(([^)]*)\))?$")
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}(?:[.,]\d+)?))?")
+_DATES = (
+    *("ISO8601", "%d.%m.%Y %H:%M:%S.%f", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M"),
+    *(f"{date} {time}" for date in ("%m/%d/%Y", "%d/%m/%Y") for time in ("%H:%M:%S.%f", "%H:%M:%S", "%H:%M")),
+)
+_DAY_S = 86400.0
+RATE_TOLERANCE = 5e-3
+
+
+def split_unit(cell: str) -> tuple[str, str]:
+    """`SpO2 (%)` or `II [mV]` → name and unit."""
+    match = _HEADER.match(cell)
+    assert match is not None  # the expression matches every text of one line
+    return match[1], match[2] or match[3] or ""
+
+
+def column_kind(cell: str, first: bool = False) -> str:
+    """`time`, `counter` (of samples), `date` or "" by its header. first: a first column without a name counts lines."""
+    name = re.sub(r"[\s\-]+", "_", split_unit(cell)[0].strip().lower())
+    if name in TIME_NAMES:
+        return "time"
+    return "counter" if name in COUNTER_NAMES or (first and not name) else "date" if name in DATE_NAMES else ""
+
+
+def find_time_column(header: Sequence[str]) -> int | None:
+    """The column with times, failing that the one that counts samples; None where there is neither."""
+    kinds = [column_kind(cell, first=at == 0) for at, cell in enumerate(header)]
+    return next((kinds.index(kind) for kind in ("time", "counter") if kind in kinds), None)
+
+
+def place_lines(
+    column: pd.Series[Any], cell: str, rate_hz: float, where: str, name_line: Callable[[int], str], first: bool = False
+) -> NDArray[np.int64]:
+    """(N,) place of each line on the grid of `rate_hz`, ascending from 0; places that no line has are gaps.
+
+    column: the cells of the time column · cell: its header · name_line: row → "line 3" for messages
+    Raises DataError where a time is missing, goes backwards, or where the times contradict the rate.
+    """
+    if column_kind(cell, first) == "counter":
+        numbers = _numeric(column)
+        if numbers is None:
+            raise DataError(f"{where}: column {cell or 1!r} counts samples and should hold numbers, came {column.iloc[0]!r}")
+        return _place_on_grid(numbers / rate_hz, rate_hz, where, name_line)
+    numbers = _numeric(column)
+    if numbers is None:
+        return _place_on_grid(_parse_clock(column, where, name_line), rate_hz, where, name_line)
+    return _place_on_grid(numbers * _unit_of(cell, numbers, rate_hz), rate_hz, where, name_line)
+
+
+def _numeric(column: pd.Series[Any]) -> NDArray[np.float64] | None:
+    """Numbers of a column, NaN where a cell is empty; None for text and dates."""
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    if not is_numeric_dtype(column) or is_bool_dtype(column):
+        return None
+    numbers = column.to_numpy(np.float64, na_value=np.nan)
+    if (np.abs(numbers) > 2**53).any():  # nanoseconds since 1970 do not fit a float64
+        numbers = (column - column.iloc[0]).to_numpy(np.float64, na_value=np.nan)
+    return numbers
+
+
+def _unit_of(cell: str, numbers: NDArray[np.float64], rate_hz: float) -> float:
+    """Seconds in one unit of the times: by the header, or else the unit in which the times have the rate; seconds otherwise."""
+    name, unit = split_unit(cell)
+    unit = unit.strip().lower() or re.sub(r"[\s\-]+", "_", name.strip().lower()).rpartition("_")[2]
+    if unit in _UNITS:
+        return _UNITS[unit]
+    steps = np.diff(numbers)
+    step = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
+    return next((scale for scale in _GUESSED_UNITS if abs(step * scale * rate_hz - 1) < 0.1), 1.0)
+
+
+def _parse_clock(column: pd.Series[Any], where: str, name_line: Callable[[int], str]) -> NDArray[np.float64]:
+    """Clock times and dates → seconds from the first."""
+    import pandas as pd
+    from pandas.api.types import is_datetime64_any_dtype
+
+    if is_datetime64_any_dtype(column):
+        return np.asarray((column - column.iloc[0]).dt.total_seconds(), np.float64)
+    texts = column.astype("string").str.strip()
+    clock = texts.str.extract(f"^{_CLOCK.pattern}$")
+    if clock[0].notna().all():
+        parts = clock.fillna("0").apply(lambda part: part.str.replace(",", ".").astype(float)).to_numpy(np.float64)
+        seconds = parts @ np.array([3600.0, 60.0, 1.0])
+        return np.asarray(seconds + _DAY_S * np.concatenate([[0.0], np.cumsum(np.diff(seconds) < -_DAY_S / 2)]), np.float64)
+    readings = []
+    for style in _DATES:
+        dates = pd.to_datetime(texts.str.replace(",", "."), format=style, errors="coerce", utc=True)
+        if dates.notna().all():
+            readings.append(np.asarray((dates - dates.iloc[0]).dt.total_seconds(), np.float64))
+    if readings:  # 03/04 may be March or April: the reading with which the times hang together
+        return min(readings, key=lambda seconds: ((np.diff(seconds) < 0).any(), np.ptp(seconds)))
+    known = pd.to_datetime(texts.str.replace(",", "."), format="ISO8601", errors="coerce", utc=True).notna() | clock[0].notna()
+    row = int(np.flatnonzero(~known.to_numpy())[0]) if not known.all() else 0
+    came = "an empty cell" if pd.isna(texts.iloc[row]) else repr(str(texts.iloc[row]))
+    raise DataError(f"{where} {name_line(row)}: expected a time as seconds, 10:15:02.5 or 2024-05-01 10:15:02, came {came}")
+
+
+def _place_on_grid(
+    seconds: NDArray[np.float64], rate_hz: float, where: str, name_line: Callable[[int], str]
+) -> NDArray[np.int64]:
+    """(N,) seconds → (N,) places; a step of more than one and a half samples is a gap."""
+    if not np.isfinite(seconds).all():
+        raise DataError(f"{where} {name_line(int(np.flatnonzero(~np.isfinite(seconds))[0]))}: its time is missing")
+    if len(seconds) < 2:
+        return np.zeros(len(seconds), np.int64)
+    steps = np.diff(seconds)
+    if (steps < 0).any():
+        row = int(np.flatnonzero(steps < 0)[0])
+        raise DataError(
+            f"{where} {name_line(row + 1)}: its time, {seconds[row + 1]:.12g} s, is before that of the line above, "
+            f"{seconds[row]:.12g} s: sort the table, or split it where a new recording begins"
+        )
+    if (steps == 0).any():
+        return _place_coarse_times(seconds, rate_hz, where, name_line(int(np.flatnonzero(steps == 0)[0]) + 1))
+    median = float(np.sort(steps)[(len(steps) - 1) // 2])
+    usual = steps[np.abs(steps - median) <= 0.5 * median]
+    step = float(usual.mean())
+    if abs(step * rate_hz - 1) > max(RATE_TOLERANCE, 0.5 / len(usual)):
+        raise DataError(
+            f"{where}: its times are {step:.6g} s apart, which are {1 / step:.4g} Hz, and rate_hz is {rate_hz:g}: {_CORRECT}"
+        )
+    places = np.concatenate([[0], np.cumsum(np.where(steps * rate_hz > 1.5, np.rint(steps * rate_hz), 1.0))])
+    span = (seconds[-1] - seconds[0]) * rate_hz
+    if abs(places[-1] - span) > 1 + RATE_TOLERANCE * span + 0.5 * int((steps * rate_hz > 1.5).sum()):
+        raise DataError(f"{where}: its times are irregular ({len(seconds)} lines in {span / rate_hz:g} s): resample the table")
+    if places[-1] >= MAX_FILLED_SAMPLES:
+        raise DataError(
+            f"{where}: its times span {int(places[-1])} samples, more than the {MAX_FILLED_SAMPLES} that are read: check them"
+        )
+    return places.astype(np.int64)
+
+
+def _place_coarse_times(seconds: NDArray[np.float64], rate_hz: float, where: str, line: str) -> NDArray[np.int64]:
+    """Times rounded so that neighbours are equal, such as full seconds of 4 Hz: they can confirm the rate, and place nothing."""
+    steps, duration = np.diff(seconds), float(seconds[-1] - seconds[0])
+    if duration == 0:
+        raise DataError(f"{where}: all its times are {seconds[0]:g} s: remove the column, or write the times")
+    off = seconds - seconds[0] - np.arange(len(seconds)) / rate_hz
+    if float(np.ptp(off)) > steps[steps > 0].min() + 1 / rate_hz + RATE_TOLERANCE * duration:
+        raise DataError(
+            f"{where} {line}: its times repeat, and {len(seconds)} lines in {duration:g} s do not fit rate_hz {rate_hz:g} "
+            "without gaps: export finer times, or correct rate_hz"
+        )
+    return np.arange(len(seconds), dtype=np.int64)
+
+
+_CORRECT = "correct one of them, or leave the time column out if it counts something else"
