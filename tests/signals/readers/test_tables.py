@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from phoropter.core.errors import DataError
-from phoropter.signals.readers.tables import read_manifest, read_spans
+from phoropter.signals.readers.tables import is_manifest, read_manifest, read_spans
 from phoropter.signals.recording import Span
 
 HEADER = "path,rate_hz,label,subject,site,channels,unit,outcome.pH\n"
@@ -162,3 +162,67 @@ def test_malformed_spans_are_refused(tmp_path: Path, text: str, message: str) ->
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         read_spans(tmp_path / "s.csv", 4.0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "path,rate_hz,subject,label\na.csv,4,s0,x\nb.csv,4,s1,y\n",
+        "Path , Rate_Hz,SUBJECT,Label\na.csv,4,s0 ,x\nb.csv,4,s1\u00a0,y\u200b\n",
+        "\ufeffsep=;\npath;rate_hz;subject;label\n.\\a.csv;4,0;s0;x\nb.csv;4,0;s1;y\n",
+        "\tpath\trate_hz\tsubject\tlabel\n0\ta.csv\t4\ts0\tx\n1\t./b.csv\t4\ts1\ty\n",
+    ],
+)
+def test_a_manifest_in_any_dialect_gives_the_same_recordings(tmp_path: Path, content: str) -> None:
+    recording_file(tmp_path, "a.csv")
+    recording_file(tmp_path, "b.csv")
+    (tmp_path / "m.csv").write_text(content, encoding="utf-8")
+    assert is_manifest(tmp_path / "m.csv")
+    read = read_manifest(tmp_path / "m.csv").recordings
+    assert [(r.id, r.rate_hz, r.subject, r.label) for r in read] == [("a", 4.0, "s0", "x"), ("b", 4.0, "s1", "y")]
+
+
+def test_numbers_with_a_decimal_comma_are_read(tmp_path: Path) -> None:
+    recording_file(tmp_path)
+    (tmp_path / "s.csv").write_text("Start_S;Stop_S;Label\n0,5;2,75;x\n")
+    (tmp_path / "m.csv").write_text("path;rate_hz;spans;Outcome.pH\na.csv;4,0;s.csv;7,11\n")
+    one = read_manifest(tmp_path / "m.csv").recordings[0]
+    assert one.outcome == {"pH": 7.11} and one.spans == (Span(2, 11, "x"),)
+
+
+@pytest.mark.parametrize("column", ["subject", "site"])
+def test_a_subject_or_site_in_some_rows_only_is_refused_with_counts(tmp_path: Path, column: str) -> None:
+    for name in "abc":
+        recording_file(tmp_path, f"{name}.csv")
+    path = manifest(tmp_path, "a.csv,4,p", "b.csv,4,p", "c.csv,4,", header=f"path,rate_hz,{column}\n")
+    for on_bad_input in ("stop", "skip"):
+        with pytest.raises(DataError, match=rf"line 4: the {column} is empty here and given elsewhere \(1 of 3 rows have none\)"):
+            read_manifest(path, on_bad_input)  # type: ignore[arg-type]
+
+
+def test_subjects_written_as_numbers_are_one_person(tmp_path: Path) -> None:
+    for name in "abc":
+        recording_file(tmp_path, f"{name}.csv")
+    path = manifest(tmp_path, "a.csv,4,1", "b.csv,4,1.0", "c.csv,4,01", header="path,rate_hz,subject\n")
+    assert [r.subject for r in read_manifest(path).recordings] == ["1", "1", "01"]
+
+
+def test_recordings_without_a_label_and_names_that_differ_in_case_are_noted(tmp_path: Path) -> None:
+    for name in "ab":
+        recording_file(tmp_path, f"{name}.csv")
+    path = manifest(tmp_path, "a.csv,4,x,P1", "b.csv,4,,p1", header="path,rate_hz,label,subject\n")
+    assert read_manifest(path).notes == ("1 of 2 recordings have no label", "subjects that differ in case only: P1 or p1")
+
+
+def test_a_file_is_found_by_how_its_name_reads(tmp_path: Path) -> None:
+    recording_file(tmp_path, "cafe\u0301.csv")
+    assert read_manifest(manifest(tmp_path, "caf\u00e9.csv,4", header="path,rate_hz\n")).recordings[0].id == "caf\u00e9"
+    with pytest.raises(DataError, match=r"line 2: CAF\u00c9\.csv does not exist \(there is 'cafe\u0301\.csv'\)"):
+        read_manifest(manifest(tmp_path, "CAF\u00c9.csv,4", header="path,rate_hz\n"))
+
+
+@pytest.mark.parametrize("header", ["path,rate_hz,label,Label\n", "path,rate_hz,outcome.pH,Outcome.PH\n"])
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, header: str) -> None:
+    recording_file(tmp_path)
+    with pytest.raises(DataError, match="has 2 columns called"):
+        read_manifest(manifest(tmp_path, "a.csv,4,1,2", header=header))

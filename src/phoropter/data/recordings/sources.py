@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from phoropter.core.errors import DataError
+from phoropter.core.text_table import peek_table
 from phoropter.data.dataset import Dataset
 from phoropter.data.recordings.database import Database
 from phoropter.data.recordings.databases import DATABASES
@@ -98,13 +98,9 @@ def _is_manifest_of_recordings(contents: PathContents) -> bool:
         return False
     if not contents.is_file_like(".csv", ".tsv"):
         return False
-    try:
-        with contents.path.open(encoding="utf-8-sig", errors="replace") as file:
-            header, first = file.readline(1_000_000).lower(), file.readline(1_000_000).lower()
-    except OSError as error:
-        raise DataError(f"{contents.path} cannot be read: {error.strerror or error}") from None
-    words = {word.strip().strip('"') for word in re.split("[,;\t]", header)}
-    listed = any(re.search(rf"\{ending}[\"',;\s]", first + "\n") for ending in (".hea", ".edf"))
+    header, first = peek_table(contents.path)
+    words = {word.casefold() for word in header}
+    listed = any(cell.strip().lower().endswith((".hea", ".edf")) for cell in first)
     return "path" in words and ("rate_hz" in words or listed)
 
 

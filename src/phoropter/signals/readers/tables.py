@@ -13,8 +13,8 @@ The manifest is a CSV or Parquet file with one row a recording and these columns
     unit         of all channels
     outcome.KEY  numbers or text kept with the recording, such as outcome.pH, outcome.Apgar1
 
-An empty cell is a missing value; a subject or a site is given in every row or in none. In a recording's own table an empty cell is
-a missing sample.
+An empty cell is a missing value; a subject or a site is given in every row or in none. In a recording's own table an empty cell
+is a missing sample.
 """
 
 from __future__ import annotations
