@@ -97,6 +97,7 @@ def test_two_columns_of_one_name_are_refused(header: list[str]) -> None:
 
 def test_a_column_named_letter_for_letter_settles_which_of_two_is_meant() -> None:
     assert find_columns("t.csv", ["Diagnosis", "diagnosis"], ("label",), {"label": "diagnosis"}) == {"label": 1}
+    assert find_columns("t.csv", ["Label", "label"], ("label",), {"label": "label"}) == {"label": 1}
     assert find_columns("t.csv", ["note", "Note", "label"], ("label",)) == {"label": 2}  # columns that are not read may be two
 
 

@@ -84,7 +84,7 @@ def find_columns(
     Raises DataError for a column that is required or named in `columns` and missing, and for two columns of one name.
     """
     columns = columns or {}
-    found = {ours: at for ours in known if ours not in columns and (at := _find_column(place, header, ours, ours)) is not None}
+    found = {ours: at for ours in known if ours not in columns and (at := _find_column(place, header, ours)) is not None}
     for ours, theirs in columns.items():
         at = _find_column(place, header, theirs, ours)
         if at is None:
@@ -101,17 +101,17 @@ def find_columns(
     return found
 
 
-def _find_column(place: str, header: Sequence[str], theirs: str, ours: str) -> int | None:
-    """The position of a column. A name that was given and stands in the header once, letter for letter, settles it."""
+def _find_column(place: str, header: Sequence[str], theirs: str, ours: str | None = None) -> int | None:
+    """The position of a column. ours: our name, where the user gave theirs, which then settles which of two is meant."""
     wanted = clean_name(theirs)
     same = [at for at, name in enumerate(header) if clean_name(name).casefold() == wanted.casefold()]
     exact = [at for at in same if header[at] == theirs]
-    if theirs != ours and len(exact) == 1:
+    if ours is not None and len(exact) == 1:
         return exact[0]
     if len(same) > 1:
         names = " and ".join(f"'{header[at]}'" for at in same)
         raise DataError(
-            f"{place} has {len(same)} columns called {names}, and one {ours} is expected: rename or remove the others"
+            f"{place} has {len(same)} columns called {names}, and one {ours or theirs} is expected: rename or remove the others"
         )
     return same[0] if same else None
 

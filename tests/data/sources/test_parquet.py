@@ -11,6 +11,8 @@ import pytest
 from pyarrow import parquet
 
 from phoropter.core.errors import DataError
+from phoropter.data.dataset import Dataset
+from phoropter.data.inspect import detect_data_spec
 from phoropter.data.sources.folder import open_folder
 from phoropter.data.sources.parquet import open_parquet
 
@@ -84,7 +86,7 @@ def test_errors_are_named(zoo: Path, tmp_path: Path, columns: dict[str, Any], wo
 
 def test_missing_columns_rows_and_files_are_named(zoo: Path, tmp_path: Path) -> None:
     path = saved(zoo, tmp_path / "x.parquet")
-    with pytest.raises(DataError, match=r"has no column 'labels'; did you mean 'label'\?"):
+    with pytest.raises(DataError, match=r"has no column 'labels' \(columns\.label\); did you mean 'label'\?"):
         open_parquet(path, columns={"label": "labels"})
     with pytest.raises(DataError, match="no Parquet file there"):
         open_parquet(tmp_path / "none.parquet")
@@ -94,3 +96,103 @@ def test_missing_columns_rows_and_files_are_named(zoo: Path, tmp_path: Path) -> 
     empty = [*cells(zoo, NAMES[:3]), {"bytes": None, "path": None}]
     with pytest.raises(DataError, match=r"y\.parquet, row 3: the picture is missing"):
         open_parquet(saved(zoo, tmp_path / "y.parquet", image=empty)).read(3)
+
+
+def shard(zoo: Path, path: Path, labels: list[Any], names: list[str] | None = None, **columns: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"image": cells(zoo, NAMES), "label": labels, **columns})
+    if names:
+        info = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+    parquet.write_table(table, path)
+    return path
+
+
+def words_of(dataset: Dataset) -> list[str]:
+    return [dataset.classes[label] if label >= 0 else "" for label in dataset.labels]
+
+
+def test_labels_of_shards_are_joined_by_the_names_of_their_classes(zoo: Path, tmp_path: Path) -> None:
+    shard(zoo, tmp_path / "test-0.parquet", [0, 1, 0, 1], ["dog", "cat"])
+    shard(zoo, tmp_path / "train-0.parquet", [0, 1, 2, None], ["cat", "dog", "cow"])
+    dataset = open_parquet(tmp_path)
+    assert words_of(dataset) == ["dog", "cat", "dog", "cat", "cat", "dog", "cow", ""] and len(dataset.classes) == 3
+    assert dataset.notes[0] == "the files number their 3 classes differently; labels were joined by the names of the classes"
+    shard(zoo, tmp_path / "val-0.parquet", [0, 1, 0, 1])
+    with pytest.raises(DataError, match=r"val-0\.parquet does not say what its labels are called"):
+        open_parquet(tmp_path)
+
+
+def test_a_group_in_some_rows_or_files_only_is_refused_with_counts(zoo: Path, tmp_path: Path) -> None:
+    shard(zoo, tmp_path / "a.parquet", [0, 1, 0, 1], group=["p", "p", "q", None])
+    with pytest.raises(
+        DataError, match=r"a\.parquet, row 3: the group is empty here and given elsewhere \(1 of 4 rows have none\)"
+    ):
+        open_parquet(tmp_path)
+    shard(zoo, tmp_path / "a.parquet", [0, 1, 0, 1], group=list("ppqq"))
+    shard(zoo, tmp_path / "b.parquet", [0, 1, 0, 1])
+    with pytest.raises(DataError, match=r"b\.parquet, row 0: the group is empty .* \(4 of 8 rows have none\)"):
+        open_parquet(tmp_path)
+
+
+def test_groups_and_labels_written_as_numbers_are_one_name_in_all_files(zoo: Path, tmp_path: Path) -> None:
+    shard(zoo, tmp_path / "a.parquet", [0, 1, 0, 1], group=[1, 1, 2, 2])
+    shard(zoo, tmp_path / "b.parquet", [0.0, 1.0, None, 1.0], group=[1.0, 2.0, 3.0, 3.0])
+    shard(zoo, tmp_path / "c.parquet", ["0", "1 ", "1.0", ""], group=["1", "2.0", "3", "3"])
+    dataset = open_parquet(tmp_path)
+    assert dataset.groups is not None and dataset.groups.tolist() == list("112212331233")
+    assert dataset.classes == ("0", "1") and words_of(dataset) == ["0", "1", "0", "1", "0", "1", "", "1", "0", "1", "1", ""]
+    assert dataset.notes == ("2 of 12 rows have no label",)
+
+
+def test_labels_are_stripped_and_names_that_differ_in_case_are_noted(zoo: Path, tmp_path: Path) -> None:
+    dataset = open_parquet(shard(zoo, tmp_path / "a.parquet", ["cat", "cat ", "Cat", "dog\u200b"]))
+    assert dataset.classes == ("Cat", "cat", "dog")
+    assert dataset.notes == ("class names that differ in case only: Cat or cat",)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("train-00000-of-00004", "train"),
+        ("beans-train", "train"),
+        ("beans_test_0", "test"),
+        ("validation", "val"),
+        ("default/train/0000", "train"),
+        ("test/part-0", "test"),
+        ("train_test_split-test-00000-of-00001", "test"),
+        ("data/contest", ""),
+    ],
+)
+def test_the_official_part_is_a_word_of_the_file_or_its_folders(zoo: Path, tmp_path: Path, name: str, part: str) -> None:
+    shard(zoo, tmp_path / f"{name}.parquet", [0, 1, 0, 1])
+    dataset = open_parquet(tmp_path)
+    assert (dataset.parts is None and not part) or (dataset.parts is not None and set(dataset.parts.tolist()) == {part})
+
+
+def test_files_of_one_name_in_several_folders_have_unique_ids(zoo: Path, tmp_path: Path) -> None:
+    for place in ("default/test", "default/train", ".cache/train"):
+        shard(zoo, tmp_path / place / "0000.parquet", [0, 1, 0, 1])
+    dataset = open_parquet(tmp_path)
+    assert dataset.ids.tolist() == [f"default/{part}/0000/{row}" for part in ("test", "train") for row in range(4)]
+    shard(zoo, tmp_path / "small/train/0000.parquet", [0, 1, 0, 1])
+    assert open_parquet(tmp_path).notes == (
+        "default or small hold files of the same official part and were joined; name one of them if they are variants",
+    )
+
+
+def test_columns_are_found_whatever_their_case_and_two_of_one_name_are_refused(zoo: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    parquet.write_table(pa.table({"Image": cells(zoo, NAMES), "Label ": list("abab")}), path)
+    assert open_parquet(path).classes == ("a", "b") and open_parquet(path).read(3).shape == (20, 30, 3)
+    parquet.write_table(pa.table({"image": cells(zoo, NAMES), "label": list("abab"), "Label": list("cdcd")}), path)
+    with pytest.raises(DataError, match=r"x\.parquet has 2 columns called 'label' and 'Label'"):
+        open_parquet(path)
+    assert open_parquet(path, columns={"label": "Label"}).classes == ("c", "d")
+
+
+def test_a_snapshot_of_the_hub_is_recognised(zoo: Path, tmp_path: Path) -> None:
+    shard(zoo, tmp_path / "snapshot" / "data" / "train-00000-of-00001.parquet", [0, 1, 0, 1])
+    (tmp_path / "snapshot" / "README.md").touch()
+    assert detect_data_spec(tmp_path / "snapshot").source == "parquet"
+    assert detect_data_spec(zoo).source == "folder"

@@ -1,7 +1,8 @@
 """Parquet files with encoded pictures, in the layout of the Hugging Face hub → Dataset.
 
 The picture column is a struct {bytes, path} or binary. Where bytes are missing, `path` is read relative to the file, as
-`datasets` writes it. A folder may contain several shards; a name such as `train-00000-of-00004.parquet` tells the official part.
+`datasets` writes it. A folder may contain several shards, also in subfolders; names such as `train-00000-of-00004.parquet`,
+`beans-test.parquet` and `default/train/0000.parquet` tell the official part. Labels are joined by the names of their classes.
 Opening reads the small columns only; pictures are read one row group at a time.
 """
 
@@ -9,9 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +23,68 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from phoropter.core.errors import DataError, did_you_mean, join_words
+from phoropter.core.columns import check_filled, clean_cell, clean_name, find_columns
+from phoropter.core.errors import DataError, join_words
 from phoropter.core.files import digest
-from phoropter.data.dataset import Dataset
+from phoropter.core.text_table import PARQUET_ENDINGS
+from phoropter.data.dataset import UNLABELLED, Dataset, encode_labels
+from phoropter.data.folders.layout import find_split_word
+from phoropter.data.folders.scan import IMAGE_EXTENSIONS
 from phoropter.data.images.decode import open_image, open_image_file
-from phoropter.data.source import COLUMNS_OPTION, Source, check_column_names
-from phoropter.data.sources.arrays import convert_labels
+from phoropter.data.source import COLUMNS_OPTION, MAX_LISTED_NAMES, PathContents, Source, check_column_names
+from phoropter.data.sources.arrays import convert_labels, describe_columns
 from phoropter.data.sources.file_hashes import memoize_by_files
-from phoropter.data.sources.folder import IMAGE_EXTENSIONS, parse_split_name
 from phoropter.data.sources.storage import DIGEST_BYTES
 
 PARQUET_COLUMNS = ("image", "label", "id", "group", "site")
 
 
+@dataclass(frozen=True)
+class _Shard:
+    """The small columns of one file.
+
+    image:   the file's name of its picture column · rows: how many
+    names:   class names by number, where the file's metadata has them
+    columns: our name → its values; columns that the file lacks are left out
+    """
+
+    file: Path
+    image: str
+    rows: int
+    names: tuple[str, ...] | None
+    columns: dict[str, list[Any]]
+
+    def column(self, name: str) -> list[Any]:
+        """N values, None where the file has no such column."""
+        return self.columns.get(name, [None] * self.rows)
+
+
 def open_parquet(path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> Dataset:
-    """A Parquet file, or a folder of shards → Dataset; ids are `file/row` or the column `id`.
+    """A Parquet file, or a folder of shards → Dataset; ids are the column `id`, else `file/row`, and `folder/file/row` where two
+    files have one name.
 
     columns: our name → the file's name, where they differ
-    Raises DataError for a missing column, or a picture column of another type.
+    Raises DataError for a missing column, a group or site in some rows only, or a picture column of another type.
     """
     files = _list_shards(path)
-    shards = [_read_shard_columns(file, dict(columns or {})) for file in files]
-    columns_of: dict[str, list[Any]] = {
-        ours: [v for shard in shards for v in shard[ours]] for ours in (*PARQUET_COLUMNS[1:], "place")
-    }
-    parts = [part for shard in shards for part in shard["part"]]
-    labels, classes = convert_labels(columns_of["label"], _read_class_names(files[0], shards[0]["their_label"][0]), files[0].name)
-    groups, sites = (
-        None if None in columns_of[ours] else np.array([str(value) for value in columns_of[ours]]) for ours in ("group", "site")
-    )
-    where = np.array([[at, row] for at, shard in enumerate(shards) for row in range(len(shard["place"]))], dtype=np.int64)
+    shards = [_read_shard(file, dict(columns or {})) for file in files]
+    where = np.array([[at, row] for at, shard in enumerate(shards) for row in range(shard.rows)], dtype=np.int64)
+    labels, classes, notes = _join_labels(shards)
+    groups, sites = (_join_column(shards, column, path.name) for column in ("group", "site"))
+    places = [f"{stem}/{row}" for stem, shard in zip(_name_shards(files, path), shards, strict=True) for row in range(shard.rows)]
+    ids = [clean_cell(value) for shard in shards for value in shard.column("id")]
+    parts = np.array([part for file, shard in zip(files, shards, strict=True) for part in [_find_part(file, path)] * shard.rows])
+    official = parts if any(parts) else None
     return Dataset(
         name=name or path.stem,
-        ids=np.array([str(i) if i is not None else p for i, p in zip(columns_of["id"], columns_of["place"], strict=True)]),
+        ids=np.array([given or place for given, place in zip(ids, places, strict=True)]),
         labels=labels,
         classes=classes,
-        pictures=ParquetPictures(files, [shard["their_image"][0] for shard in shards], where),
+        pictures=ParquetPictures(files, [shard.image for shard in shards], where),
         groups=groups,
         sites=sites,
-        parts=np.array(parts) if any(parts) else None,
+        parts=official,
+        notes=(*notes, *_note_configurations(files, path), *describe_columns(labels, classes, groups, sites, official)),
     )
 
 
@@ -147,36 +174,86 @@ def _unpack_cells(column: Any) -> list[tuple[bytes | None, str | None]]:
 
 
 def _list_shards(path: Path) -> list[Path]:
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    files = sorted(find_parquet_files(path)) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise DataError(f"{path}: no Parquet file there; expected one, or a folder of shards, with the columns image and label")
     return files
 
 
-def _read_shard_columns(file: Path, columns: dict[str, str]) -> dict[str, list[Any]]:
-    """The small columns of one file by our names, and the file's names of its picture and label columns."""
+def find_parquet_files(folder: Path) -> Iterator[Path]:
+    """Parquet files in a folder and its subfolders; hidden ones are left out."""
+    for at, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(at, name) for name in names if not name.startswith(".") and name.lower().endswith(PARQUET_ENDINGS))
+
+
+def _name_shards(files: list[Path], path: Path) -> list[str]:
+    """What each file is called in ids: its name, with its folders where two files have one name."""
+    stems = [file.stem for file in files]
+    return stems if len(set(stems)) == len(stems) else [file.relative_to(path).with_suffix("").as_posix() for file in files]
+
+
+def _find_part(file: Path, path: Path) -> str:
+    """The official part that a file's name or a folder between it and the path names, '' for none."""
+    inner = file.relative_to(path) if file != path else Path(file.name)
+    stem = re.sub(r"[-_]?[0-9]+(?:[-_]of[-_][0-9]+)?$", "", inner.stem)
+    folders = [folder.name for folder in inner.parents if folder.name]
+    for name in (stem, re.split("[-_.]", stem)[-1], *folders):
+        if part := find_split_word(name):
+            return part
+    return ""
+
+
+def _note_configurations(files: list[Path], path: Path) -> tuple[str, ...]:
+    """A note where two folders hold files of the same part: the hub's configurations of one dataset are such folders."""
+    holders: dict[str, set[str]] = {}
+    for file in files if path.is_dir() else []:
+        folders = [part for part in file.relative_to(path).parts[:-1] if not find_split_word(part)]
+        holders.setdefault(_find_part(file, path), set()).add("/".join(folders) or ".")
+    same = sorted(next((folders for part, folders in holders.items() if part and len(folders) > 1), ()))
+    if not same:
+        return ()
+    return (f"{join_words(same, 5)} hold files of the same official part and were joined; name one of them if they are variants",)
+
+
+def _read_shard(file: Path, columns: dict[str, str]) -> _Shard:
     with _open_parquet_file(file) as opened:
         schema = opened.schema_arrow
-        theirs = {ours: columns.get(ours, ours) for ours in PARQUET_COLUMNS}
-        for ours, column in theirs.items():
-            if column not in schema.names and (ours in columns or ours in ("image", "label")):
-                raise DataError(
-                    f"{file.name} has no column '{column}'{did_you_mean(column, schema.names)}; it has "
-                    f"{join_words(schema.names)}; name the right one with columns: {{{ours}: NAME}}"
-                )
-        _check_picture_column(file, schema.field(theirs["image"]))
-        small = [theirs[ours] for ours in PARQUET_COLUMNS[1:] if theirs[ours] in schema.names]
-        table = opened.read(columns=small)
-    rows = table.num_rows
-    out = {ours: table[theirs[ours]].to_pylist() if theirs[ours] in small else [None] * rows for ours in PARQUET_COLUMNS[1:]}
-    word = re.match(r"([A-Za-z]+)(-\d+-of-\d+)?$", file.stem)
-    part = (parse_split_name(word.group(1)) if word else None) or ""
-    return out | {
-        "place": [f"{file.stem}/{row}" for row in range(rows)],
-        "part": [part] * rows,
-        "their_image": [theirs["image"]],
-        "their_label": [theirs["label"]],
-    }
+        found = find_columns(file.name, [clean_name(name) for name in schema.names], PARQUET_COLUMNS, columns, ("image", "label"))
+        _check_picture_column(file, schema.field(found["image"]))
+        theirs = {ours: schema.names[at] for ours, at in found.items()}
+        table = opened.read(columns=[theirs[ours] for ours in PARQUET_COLUMNS[1:] if ours in theirs])
+    values = {ours: table[theirs[ours]].to_pylist() for ours in PARQUET_COLUMNS[1:] if ours in theirs}
+    return _Shard(file, theirs["image"], table.num_rows, _read_class_names(schema.metadata or {}, theirs["label"]), values)
+
+
+def _join_labels(shards: list[_Shard]) -> tuple[NDArray[np.int64], tuple[str, ...], tuple[str, ...]]:
+    """(labels, classes, notes) of all files; where the files number their classes differently, they are mapped by name."""
+    where = shards[0].file.name if len(shards) == 1 else shards[0].file.parent.name
+    known = [shard for shard in shards if shard.names]
+    same = all(shard.names == known[0].names for shard in known)
+    if same:  # files without names are numbered as the others
+        labels = [label for shard in shards for label in shard.column("label")]
+        return *convert_labels(labels, known[0].names if known else None, where), ()
+    if unnamed := [shard for shard in shards if not shard.names]:
+        raise DataError(
+            f"{unnamed[0].file.name} does not say what its labels are called, and {known[0].file.name} and others number their "
+            "classes differently: add the names to its metadata, or store labels as words"
+        )
+    words: list[str | None] = []
+    for shard in shards:
+        numbers, names = convert_labels(shard.column("label"), shard.names, shard.file.name)
+        words += [names[number] if number != UNLABELLED else None for number in numbers.tolist()]
+    classes = tuple(dict.fromkeys(clean_cell(name) for shard in shards for name in shard.names or ()))
+    note = f"the files number their {len(classes)} classes differently; labels were joined by the names of the classes"
+    return *encode_labels(words, classes), (note,)
+
+
+def _join_column(shards: list[_Shard], column: str, where: str) -> NDArray[np.str_] | None:
+    """A column of all files as names, None where it is empty. Raises DataError for one that is given in part."""
+    names = [clean_cell(value) for shard in shards for value in shard.column(column)]
+    places = [f"{shard.file.name}, row {row}" for shard in shards for row in range(shard.rows)] if "" in names else []
+    return np.array(names, dtype=np.str_) if check_filled(names, column, places.__getitem__ if places else where) else None
 
 
 def _check_picture_column(file: Path, field: Any) -> None:
@@ -192,16 +269,30 @@ def _check_picture_column(file: Path, field: Any) -> None:
     )
 
 
-def _read_class_names(file: Path, label: str) -> tuple[str, ...] | None:
+def _read_class_names(metadata: Mapping[bytes, bytes], label: str) -> tuple[str, ...] | None:
     """Class names of the hub's `ClassLabel` feature, where the file's metadata has them."""
-    with _open_parquet_file(file) as opened:
-        metadata = opened.schema_arrow.metadata or {}
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         names = features[label]["names"]
-        return tuple(str(word) for word in names)
+        return tuple(str(word) for word in names) or None
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _holds_parquet(contents: PathContents) -> bool:
+    """Whether a path is a Parquet file, or a folder with such files at any depth and no pictures (a snapshot of the hub)."""
+    if not contents.is_folder:
+        return contents.is_file_like(*PARQUET_ENDINGS)
+    if contents.suffixes & set(PARQUET_ENDINGS):
+        return contents.suffixes.isdisjoint(IMAGE_EXTENSIONS)
+    found = False
+    for _, folders, names in islice(os.walk(contents.path), MAX_LISTED_NAMES):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        endings = {Path(name).suffix.lower() for name in names[:MAX_LISTED_NAMES] if not name.startswith(".")}
+        if not endings.isdisjoint(IMAGE_EXTENSIONS):
+            return False
+        found = found or not endings.isdisjoint(PARQUET_ENDINGS)
+    return found
 
 
 PARQUET_SOURCE = Source(
@@ -210,8 +301,5 @@ PARQUET_SOURCE = Source(
     "a Parquet file or a folder of shards with encoded pictures, as the Hugging Face hub keeps them",
     options=(COLUMNS_OPTION,),
     check=check_column_names(PARQUET_COLUMNS),
-    detect=lambda contents: (
-        contents.is_file_like(".parquet", ".pq")
-        or (".parquet" in contents.suffixes and contents.suffixes.isdisjoint(IMAGE_EXTENSIONS))
-    ),
+    detect=_holds_parquet,
 )
