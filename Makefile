@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Debian keeps venv in a package of its own; root may install it, others are told its name.
 VENV_PACKAGE := test "$$(id -u)" = 0 && { apt-get update -qq; apt-get install -y -qq python3-venv; }
 
-.PHONY: demo test install check bench docs studies clean
+.PHONY: demo test quick install check bench docs studies clean
 
 demo: install
 	$(BIN)/phoropter demo -o runs/demo
@@ -18,9 +18,13 @@ demo: install
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
+# Unit tests without subprocesses, browser, real data and what tests/slow.txt lists; under a minute on two cores.
+quick: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not process and not real and not gpu"
+
 check: install
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks scripts examples docs/conf.py
+	$(BIN)/ruff format --check src tests benchmarks scripts examples docs/conf.py
 	$(BIN)/mypy
 
 install: $(VENV)/.installed

@@ -1,9 +1,12 @@
-"""What all tests share: where real data lie, a cache of their own, and a small set of real pictures."""
+"""Shared by all tests: the marks that `make quick` leaves out, the folder of real data, a cache, and a small set of images."""
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,34 @@ import numpy as np
 import pytest
 
 _REPOSITORY = Path(__file__).parent.parent
+_STARTS_PROCESS = re.compile(r"\b(subprocess|multiprocessing|ProcessPoolExecutor|Popen|playwright)\b|\b(jobs|workers)=[2-9]")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests and files listed in slow.txt `slow`, and tests that start processes, themselves or by a helper, `process`."""
+    slow = set((_REPOSITORY / "tests" / "slow.txt").read_text(encoding="utf-8").split())
+    for item in items:
+        path = item.path.relative_to(_REPOSITORY).as_posix()
+        name = item.name.partition("[")[0]
+        if path in slow or f"{path}::{name}" in slow:
+            item.add_marker(pytest.mark.slow)
+        if name in _find_process_functions(item.path):
+            item.add_marker(pytest.mark.process)
+
+
+@cache
+def _find_process_functions(path: Path) -> frozenset[str]:
+    """Names of the functions of a test file that start processes, or use one that does."""
+    text = path.read_text(encoding="utf-8")
+    if not _STARTS_PROCESS.search(text):
+        return frozenset()
+    lines = text.splitlines()
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    used = {f.name: {n.id for n in ast.walk(f) if isinstance(n, ast.Name)} | {a.arg for a in f.args.args} for f in functions}
+    found = {f.name for f in functions if _STARTS_PROCESS.search("\n".join(lines[f.lineno - 1 : f.end_lineno]))}
+    while new := {name for name, names in used.items() if names & found} - found:
+        found |= new
+    return frozenset(found)
 
 
 @pytest.fixture(scope="session")
