@@ -7,7 +7,7 @@ Left out on purpose: channels of different rates in one recording, and resamplin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -106,6 +106,22 @@ class Recording:
                 f"{did_you_mean(name, self.channels)}"
             )
         return self.channels.index(name)
+
+
+def find_channels(there: Sequence[str], wanted: Sequence[str] | None, where: str) -> list[int]:
+    """Rows of the wanted channels (None: of all) among the names of a file.
+
+    Raises DataError for a name that is missing, and for a wanted name that two channels have; other doubles do no harm.
+    """
+    for name in dict.fromkeys(there if wanted is None else wanted):
+        if name not in there:
+            raise DataError(f"{where}: channel {name!r} is missing, there are {join_words(there)}{did_you_mean(name, there)}")
+        if (times := list(there).count(name)) > 1:
+            choose = " or name the channels to use" if wanted is None and len(set(there)) > 1 else ""
+            raise DataError(
+                f"{where}: {times} channels are called {name!r}, so which one is meant is unknown: rename them{choose}"
+            )
+    return list(range(len(there))) if wanted is None else [list(there).index(name) for name in wanted]
 
 
 def check_sampling_rate(rate_hz: float, where: str) -> None:

@@ -111,7 +111,7 @@ def test_a_file_cut_in_a_record_is_refused_and_nothing_is_printed(tmp_path: Path
 def test_a_name_of_two_signals_is_refused_where_it_is_wanted(tmp_path: Path) -> None:
     path = write_edf(tmp_path / "a.edf", [("ECG", ECG * 0), ("ECG ", ECG), ("Resp", ECG)])
     for channels in (None, ("ECG",)):
-        with pytest.raises(DataError, match="2 signals are called 'ECG', so which one is meant is unknown"):
+        with pytest.raises(DataError, match="2 channels are called 'ECG', so which one is meant is unknown"):
             read_edf(path, channels)
     assert read_edf(path, ("Resp",)).channels == ("Resp",)
 

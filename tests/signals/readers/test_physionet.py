@@ -20,7 +20,7 @@ from phoropter.signals.readers.physionet import (
     read_mitdb,
     read_wfdb,
 )
-from phoropter.signals.recording import Recording, Span, read_folder
+from phoropter.signals.recording import GAPS_NOTE, Recording, Span, read_folder
 
 OUTCOME = """
 #----- Additional parameters for record 1001
@@ -183,6 +183,84 @@ def test_a_folder_is_read_by_name(tmp_path: Path) -> None:
     for name in ("1002", "1001"):
         write_wfdb(tmp_path, name, ctg(), ["FHR", "UC"])
     assert [r.id for r in read_folder(tmp_path, pattern="*.hea", read_file=read_ctu).recordings] == ["1001", "1002"]
+
+
+@pytest.mark.parametrize("said", ["", " 0"])
+def test_a_length_that_is_left_out_is_taken_from_the_file(tmp_path: Path, said: str) -> None:
+    path = write_wfdb(tmp_path, "1001", ctg(), ["FHR", "UC"])
+    expected = read_wfdb(path).samples
+    path.write_text(path.read_text().replace("1001 2 4 100", f"1001 2 4{said}"))
+    np.testing.assert_array_equal(read_wfdb(path).samples, expected)
+
+
+def test_a_length_that_cannot_be_counted_is_asked_for(tmp_path: Path) -> None:
+    path = write_wfdb(tmp_path, "1001", ctg(), ["FHR", "UC"])
+    path.with_suffix(".dat").write_bytes(path.with_suffix(".dat").read_bytes()[:-1])
+    path.write_text(path.read_text().replace("1001 2 4 100", "1001 2 4"))
+    with pytest.raises(DataError, match="which are 396 bytes, came 399"):
+        read_wfdb(path)
+    path.write_text(path.read_text().replace("1001.dat 16", "1001.dat 508"))
+    with pytest.raises(DataError, match="it has no length, and that of signals in format 508 cannot be counted"):
+        read_wfdb(path)
+
+
+def write_segments(folder: Path, master: str, first: str = "FHR UC", second: str = "FHR UC") -> Path:
+    for name, signals, n in (("s1", first, 100), ("s2", second, 60)):
+        write_wfdb(folder, name, ctg(n)[:, : len(signals.split())], signals.split())
+    (folder / "m.hea").write_text(master)
+    return folder / "m.hea"
+
+
+def test_segments_are_read_one_after_the_other(tmp_path: Path) -> None:
+    path = write_segments(tmp_path, "m/3 2 4 200\ns1 100\n~ 40\ns2 60\n")
+    recording = read_wfdb(path)
+    assert (recording.channels, recording.length, recording.rate_hz) == (("FHR", "UC"), 200, 4.0)
+    np.testing.assert_allclose(recording.samples[:, :100], ctg(100).T / 100, rtol=1e-6)
+    assert np.isnan(recording.samples[:, 100:140]).all()
+    np.testing.assert_allclose(recording.samples[:, 140:], ctg(60).T / 100, rtol=1e-6)
+    assert recording.notes == (GAPS_NOTE,)
+
+
+def test_a_channel_that_a_segment_lacks_is_missing_there(tmp_path: Path) -> None:
+    path = write_segments(tmp_path, "m/3 2 4 160\nlayout 0\ns1 100\ns2 60\n", second="UC")
+    (tmp_path / "layout.hea").write_text("layout 2 4 0\n~ 0 100(0)/bpm 12 0 0 0 0 FHR\n~ 0 100(0)/mV 12 0 0 0 0 UC\n")
+    recording = read_wfdb(path, ("UC", "FHR"))
+    assert recording.channels == ("UC", "FHR")
+    assert np.isnan(recording.channel("FHR")[100:]).all()
+    np.testing.assert_allclose(recording.channel("UC")[100:], ctg(60)[:, 0] / 100, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("master", "message"),
+    [
+        ("m/2 2 4 170\ns1 100\ns2 60\n", "it says 170 samples, and its segments have 160"),
+        ("m/2 2 4 150\ns1 100\ns2 50\n", r"s2\.hea: it has 60 samples, and m\.hea says 50"),
+        ("m/2 2 8 160\ns1 100\ns2 60\n", r"s1\.hea: expected one segment of 8 Hz"),
+        ("m/2 2 4 160\ns1 100\nm 60\n", "'m' is no name of a segment beside it"),
+        ("m/2 2 4 160\ns1 100\ns3 60\n", r"s3\.hea: this file is missing"),
+    ],
+)
+def test_segments_that_contradict_their_master_header_are_refused(tmp_path: Path, master: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_wfdb(write_segments(tmp_path, master))
+
+
+def test_a_name_of_two_signals_is_refused_where_it_is_wanted(tmp_path: Path) -> None:
+    path = write_wfdb(tmp_path, "1001", np.concatenate([ctg(), ctg()[:, :1]], axis=1), ["FHR", "UC", "FHR"])
+    with pytest.raises(DataError, match="2 channels are called 'FHR', so which one is meant is unknown"):
+        read_wfdb(path)
+    assert read_wfdb(path, ("UC",)).channels == ("UC",)
+
+
+@pytest.mark.parametrize("line", ["#pH           7.18", "# pH 7.18", "#  pH\t7.18  ", "# pH: 7.18", "#pH = 7,18"])
+def test_an_outcome_is_read_in_any_spacing(line: str) -> None:
+    assert parse_ctu_outcome(f"{line}\n# Gest.  weeks  37\n")["Gest. weeks"] == 37
+    assert parse_ctu_outcome(line)["pH"] == 7.18
+
+
+def test_a_header_that_wfdb_has_written_again_has_the_same_outcome() -> None:
+    again = "\n".join(f"# {line.lstrip('#').strip()}" for line in OUTCOME.splitlines() if line.strip())
+    assert parse_ctu_outcome(again) == parse_ctu_outcome(OUTCOME)
 
 
 # --- what can be wrong ------------------------------------------------------------------------------------------------

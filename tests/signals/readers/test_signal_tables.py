@@ -68,8 +68,8 @@ def test_every_dialect_gives_the_same_samples(tmp_path: Path, separator: str, de
         ("time,ECG\n0.0,1\n0.02\n", "line 3: expected 2 cells as in the header .* came 1"),
         ("time,ECG\n0.0;1\n0.02;2\n", "line 2: expected 2 cells as in the header .* came 1"),
         ("ECG\n0,5\n0,7\n", "line 2: expected 1 cells as in the header .* came 2"),
-        ("ECG,Resp,ECG\n1,2,3\n4,5,6\n", "2 columns are called 'ECG', so which one is meant is unknown"),
-        ("ECG, ECG \n1,2\n4,5\n", "2 columns are called 'ECG'"),
+        ("ECG,Resp,ECG\n1,2,3\n4,5,6\n", "2 channels are called 'ECG', so which one is meant is unknown"),
+        ("ECG, ECG \n1,2\n4,5\n", "2 channels are called 'ECG'"),
         ("ECG,\n1,2\n4,5\n", "column 2 has no name in the header"),
         ("ECG,Resp\n1,2\n4,x5\n6,7\n", r"line 3: channel 'Resp' should hold numbers, came 'x5'"),
         ("ECG;Resp\n1,5;2\n1.234,5;3\n6;7\n", r"line 3: channel 'ECG' should hold numbers, came '1\.234,5'"),
@@ -91,7 +91,7 @@ def test_a_line_far_below_is_held_against_the_header(tmp_path: Path) -> None:
 def test_two_columns_of_one_name_hurt_only_where_one_is_wanted(tmp_path: Path) -> None:
     text = "ECG,Resp,ECG\n1,2,3\n4,5,6\n"
     assert read_text(tmp_path, text, channels=["Resp"]).samples.tolist() == [[2, 5]]
-    with pytest.raises(DataError, match="2 columns are called 'ECG'"):
+    with pytest.raises(DataError, match="2 channels are called 'ECG'"):
         read_text(tmp_path, text, channels=["ECG"])
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import DataError, did_you_mean, join_words
-from phoropter.signals.recording import GAPS_NOTE, MAX_FILLED_SAMPLES, Recording
+from phoropter.core.errors import DataError, join_words
+from phoropter.signals.recording import GAPS_NOTE, MAX_FILLED_SAMPLES, Recording, find_channels
 
 _FIXED_BYTES = 256  # before the signals, and again for every signal
 _FIELDS = {
@@ -171,19 +171,8 @@ def _choose_signals(path: Path, labels: Sequence[str], channels: Sequence[str] |
     there = [label for label in labels if label not in _ANNOTATIONS]
     if not there:
         raise _refusal(path, "it holds annotations and no signal")
-    for name in dict.fromkeys(there if channels is None else channels):
-        if name not in there:
-            raise DataError(f"{path}: channel {name!r} is missing, there are {join_words(there)}{did_you_mean(name, there)}")
-        if (times := there.count(name)) > 1:
-            raise DataError(
-                f"{path}: {times} signals are called {name!r}, so which one is meant is unknown: rename them in the header"
-                + ("" if channels is not None else " or name the channels to use")
-            )
-    return (
-        [row for row, label in enumerate(labels) if label not in _ANNOTATIONS]
-        if channels is None
-        else [labels.index(name) for name in channels]
-    )
+    rows = [row for row, label in enumerate(labels) if label not in _ANNOTATIONS]
+    return [rows[at] for at in find_channels(there, channels, str(path))]
 
 
 def _find_rate(path: Path, rates: set[float], expected: float | None) -> float:

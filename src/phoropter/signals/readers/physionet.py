@@ -9,13 +9,15 @@
              Commons Attribution.
 
 Their records are not shipped. A record whose length or checksum contradicts its header is refused, because a shifted or
-half-copied signal still looks like a signal. Left out on purpose: multi-segment records, channels sampled at different rates.
+half-copied signal still looks like a signal. Left out on purpose: channels sampled at different rates.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,10 +26,11 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from phoropter.core.errors import DataError, MissingExtraError
+from phoropter.core.errors import DataError, MissingExtraError, join_words
 from phoropter.signals.readers.edf import read_edf
-from phoropter.signals.recording import Events, Recording, Span
+from phoropter.signals.recording import GAPS_NOTE, MAX_FILLED_SAMPLES, Events, Recording, Span, find_channels
 
 # --- WFDB -------------------------------------------------------------------------------------------------------------
 
@@ -37,23 +40,31 @@ _OTHER_SYMBOLS = frozenset("[!]x()ptu`'^|~+sT*D=\"@")
 
 
 def read_wfdb(path: Path, channels: Sequence[str] | None = None, rate_hz: float | None = None) -> Recording:
-    """A WFDB record, named by its .hea file with or without the ending; id and subject are the record's name.
+    """A WFDB record of one or more segments, named by its .hea file with or without the ending; id and subject are its name.
 
-    Raises DataError when files are missing, cut short, contradict their header in length or checksum, lack one of the
-    `channels`, or have another rate than `rate_hz`.
+    A length that the header leaves out is the signal file's. Samples between segments, and of a channel that a segment lacks, are
+    missing. Raises DataError when files are missing, cut short, contradict their header in length or checksum, lack one of the
+    `channels` or have two of its name, or have another rate than `rate_hz`.
     """
-    wfdb = _import_wfdb()
-    stem = path.with_suffix("") if path.suffix in (".hea", ".dat", ".atr") else path
-    header = _read_or_raise(stem.with_suffix(".hea"), lambda: wfdb.rdheader(str(stem)))
-    _check_header(header, stem, rate_hz)
-    record = _read_or_raise(stem.with_suffix(".dat"), lambda: wfdb.rdrecord(str(stem), physical=False))
-    _check_signal(record, stem)
-    samples = np.ascontiguousarray(record.dac(return_res=64).T, np.float32)
-    names = tuple(name or f"channel {i + 1}" for i, name in enumerate(record.sig_name))
-    recording = Recording(
-        stem.name, stem.name, samples, names, tuple(record.units), float(record.fs), source=stem.with_suffix(".hea")
+    stem = path.with_suffix("") if path.suffix.lower() in (".hea", ".dat", ".atr") else path
+    header = _read_header(stem)
+    if rate_hz is not None and header.fs != rate_hz:
+        raise DataError(
+            f"{stem.with_suffix('.hea')}: expected {rate_hz:g} Hz, came {header.fs:g} Hz: this is not the database it was read as"
+        )
+    segments = hasattr(header, "seg_name")
+    names, units, samples, notes = _read_segments(header, stem) if segments else _read_segment(header, stem)
+    rows = find_channels(names, channels, str(stem.with_suffix(".hea")))
+    return Recording(
+        stem.name,
+        stem.name,
+        np.ascontiguousarray(samples[rows]),
+        tuple(names[row] for row in rows),
+        tuple(units[row] for row in rows),
+        float(header.fs),
+        source=stem.with_suffix(".hea"),
+        notes=notes,
     )
-    return recording if channels is None else select_channels(recording, channels)
 
 
 def select_channels(recording: Recording, channels: Sequence[str]) -> Recording:
@@ -63,16 +74,108 @@ def select_channels(recording: Recording, channels: Sequence[str]) -> Recording:
     return replace(recording, samples=recording.samples[rows], channels=tuple(channels), units=units)
 
 
-def _check_header(header: Any, stem: Path, rate_hz: float | None) -> None:
+_Segment = tuple[list[str], list[str], NDArray[np.float32], tuple[str, ...]]  # names, units, (channels, n) samples, notes
+
+
+def _read_header(stem: Path) -> Any:
+    file, wfdb = stem.with_suffix(".hea"), _import_wfdb()
+    if not file.is_file() and (capitals := stem.with_suffix(".HEA")).is_file():
+        raise DataError(f"{capitals}: names of WFDB files are written in small letters: rename this file and its .DAT file")
+    return _read_or_raise(file, lambda: wfdb.rdheader(str(stem)))
+
+
+def _read_segment(header: Any, stem: Path) -> _Segment:
     name = stem.with_suffix(".hea")
-    if not hasattr(header, "fmt") or not header.n_sig or not header.sig_len:
-        raise DataError(f"{name}: expected one segment with signals and a length; multi-segment records are not read")
-    if rate_hz is not None and header.fs != rate_hz:
-        raise DataError(f"{name}: expected {rate_hz:g} Hz, came {header.fs:g} Hz: this is not the database it was read as")
+    if not getattr(header, "n_sig", 0) or not hasattr(header, "fmt"):
+        raise DataError(f"{name}: it describes no signal: name the header of a record with signals")
     if any((frame or 1) != 1 for frame in header.samps_per_frame):
         raise DataError(f"{name}: its channels are sampled at different rates, which one recording cannot hold")
+    zero_length = header.sig_len == 0  # by WFDB's manual the same as no length
+    header.sig_len = header.sig_len or _find_length(header, stem)
     for file in sorted(set(header.file_name)):
         _check_size(stem.parent / file, [i for i, other in enumerate(header.file_name) if other == file], header)
+    read = _read_without_length if zero_length else _read_digital
+    record = _read_or_raise(stem.with_suffix(".dat"), lambda: read(stem), header.file_name[0])
+    _check_signal(record, stem)
+    names = [name or f"channel {i + 1}" for i, name in enumerate(record.sig_name)]
+    return names, list(record.units), np.ascontiguousarray(record.dac(return_res=64).T, np.float32), ()
+
+
+def _read_digital(stem: Path) -> Any:
+    return _import_wfdb().rdrecord(str(stem), physical=False)
+
+
+def _read_without_length(stem: Path) -> Any:
+    """Reads a record through a copy of its header that leaves the length 0 out, which wfdb would take literally."""
+    lines = stem.with_suffix(".hea").read_text(encoding="latin-1").splitlines()
+    at = next(i for i, line in enumerate(lines) if line.strip() and not line.startswith("#"))
+    lines[at] = " ".join(lines[at].split()[:3])
+    with tempfile.TemporaryDirectory() as folder:
+        for file in {line.split()[0] for line in lines[at + 1 :] if line.strip() and not line.startswith("#")}:
+            shutil.copyfile(stem.parent / file, Path(folder) / file)
+        copy = Path(folder) / stem.name
+        copy.with_suffix(".hea").write_text("\n".join(lines) + "\n", encoding="latin-1")
+        return _read_digital(copy)
+
+
+def _read_segments(header: Any, stem: Path) -> _Segment:
+    """The segments of a record one after the other; `~` is a pause, and a first segment of length 0 lists the channels."""
+    file = stem.with_suffix(".hea")
+    parts: list[tuple[int, int, _Segment | None]] = []
+    at = 0
+    for name, length in zip(header.seg_name, header.seg_len, strict=True):
+        parts.append((at, length, None if name == "~" or not length else _read_listed_segment(header, stem, name, length)))
+        at += length
+    if header.sig_len not in (None, 0, at):
+        raise DataError(f"{file}: it says {header.sig_len} samples, and its segments have {at}: copy the header again")
+    if at > MAX_FILLED_SAMPLES:
+        raise DataError(f"{file}: its segments span {at} samples, more than the {MAX_FILLED_SAMPLES} that are read: split it")
+    units: dict[str, str] = {}
+    for segment in (segment for _, _, segment in parts if segment is not None):
+        find_channels(segment[0], None, str(file))
+        for name, unit in zip(segment[0], segment[1], strict=True):
+            if units.setdefault(name, unit) != unit:
+                raise DataError(f"{file}: channel {name} is in {units[name]} in one segment and in {unit} in another")
+    names = list(units)
+    if not names:
+        raise DataError(f"{file}: none of its segments has a signal")
+    samples = np.full((len(names), at), np.nan, np.float32)
+    for start, length, part in parts:
+        for row, name in enumerate(part[0] if part else ()):
+            samples[names.index(name), start : start + length] = part[2][row] if part else np.nan
+    pauses = any(name == "~" for name in header.seg_name)
+    return names, list(units.values()), samples, (GAPS_NOTE,) if pauses else ()
+
+
+def _read_listed_segment(header: Any, stem: Path, name: str, length: int) -> _Segment:
+    part = stem.parent / name
+    if not re.fullmatch(r"[\w.-]+", name) or name == stem.name:
+        raise DataError(f"{stem.with_suffix('.hea')}: {name!r} is no name of a segment beside it")
+    own = _read_header(part)
+    if hasattr(own, "seg_name") or own.fs != header.fs:
+        raise DataError(f"{part}.hea: expected one segment of {header.fs:g} Hz, as {stem.name}.hea says")
+    segment = _read_segment(own, part)
+    if segment[2].shape[1] != length:
+        raise DataError(f"{part}.hea: it has {segment[2].shape[1]} samples, and {stem.name}.hea says {length}: copy both again")
+    return segment
+
+
+def _find_length(header: Any, stem: Path) -> int:
+    """Samples of a signal by the size of the signal files. Raises DataError where two files differ or the format is packed."""
+    lengths = set()
+    for name in sorted(set(header.file_name)):
+        rows = [i for i, other in enumerate(header.file_name) if other == name]
+        file, kind = stem.parent / name, header.fmt[rows[0]]
+        if not file.is_file():
+            raise DataError(f"{file}: this signal file, named by the header beside it, is missing: copy the record again")
+        if kind not in _BYTES_PER_SAMPLE:
+            raise DataError(f"{stem}.hea: it has no length, and that of signals in format {kind} cannot be counted: add it")
+        size = file.stat().st_size - (header.byte_offset[rows[0]] or 0)
+        lengths.add(math.floor(size / (len(rows) * _BYTES_PER_SAMPLE[kind]) + 1e-9))
+    if len(lengths) != 1 or min(lengths) < 1:
+        came = join_words(map(str, sorted(lengths)))
+        raise DataError(f"{stem}.hea: it has no length, and its signal files hold {came} samples: add the right one")
+    return int(lengths.pop())
 
 
 def _check_size(file: Path, rows: list[int], header: Any) -> None:
@@ -104,7 +207,7 @@ def _check_signal(record: Any, stem: Path) -> None:
 
 # --- CTU-UHB ----------------------------------------------------------------------------------------------------------
 
-_OUTCOME_LINE = re.compile(r"^#([^-].*?)\s+(-?[\d.]+|NaN)\s*$")
+_OUTCOME_LINE = re.compile(r"(.*?)\s*(?:\s|[:=])\s*([-+]?\d*[.,]?\d+|[-+]?\d+\.|nan)", re.IGNORECASE)
 _SIGNED_OUTCOMES = ("BE", "BDecf")  # here -1 is a value; everywhere else it means unknown
 
 
@@ -116,17 +219,20 @@ def read_ctu(path: Path) -> Recording:
 
 
 def parse_ctu_outcome(text: str) -> dict[str, float | str | None]:
-    """The outcome lines `#Key   value` of a CTU-UHB header; None is unknown.
+    """The outcome lines `#Key   value` of a CTU-UHB header, also as wfdb writes them again (`# Key value`); None is unknown.
 
     The neonatology block is marked "NotReadyYet" and left out.
     """
     outcome: dict[str, float | str | None] = {}
     ready = True
-    for line in text.splitlines():
-        if line.startswith("#-"):
-            ready = "NotReadyYet" not in line
-        elif ready and (match := _OUTCOME_LINE.match(line)):
-            key, value = match[1], float(match[2])
+    for line in (line.strip() for line in text.splitlines()):
+        comment = line.lstrip("#").strip()
+        if not line.startswith("#"):
+            continue
+        if comment.startswith("-"):
+            ready = "NotReadyYet" not in comment
+        elif ready and (match := _OUTCOME_LINE.fullmatch(comment)):
+            key, value = " ".join(match[1].split()), float(match[2].replace(",", "."))
             unknown = math.isnan(value) or (value == -1 and key not in _SIGNED_OUTCOMES)
             outcome[key] = None if unknown else value
     return outcome
@@ -198,8 +304,9 @@ def _import_wfdb() -> ModuleType:
     return module
 
 
-def _read_or_raise(file: Path, read: Callable[[], Any]) -> Any:
-    """Calls a reader that raises anything at all on a bad file; its complaint becomes one line."""
+def _read_or_raise(file: Path, read: Callable[[], Any], name: str | None = None) -> Any:
+    """Calls a reader that raises anything at all on a bad file; its complaint becomes one line. name: of the file, if another"""
+    file = file.with_name(name) if name else file
     if not file.is_file():
         raise DataError(f"{file}: this file is missing: check the path, or copy the record again")
     try:
@@ -209,5 +316,6 @@ def _read_or_raise(file: Path, read: Callable[[], Any]) -> Any:
     except Exception as error:
         complaint = str(error).strip().splitlines()
         raise DataError(
-            f"{file}: it cannot be read ({complaint[0] if complaint else type(error).__name__}): copy it again"
+            f"{file}: it cannot be read ({complaint[0] if complaint else type(error).__name__}): correct the line of the header "
+            "that this names, or export the record again"
         ) from error

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.delimited import DelimitedFormat, read_text_head, sniff_delimited_text
-from phoropter.core.errors import DataError, did_you_mean, join_words
+from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
 from phoropter.signals.readers.time_column import column_kind, find_time_column, place_lines
-from phoropter.signals.recording import GAPS_NOTE, Recording, check_sampling_rate
+from phoropter.signals.recording import GAPS_NOTE, Recording, check_sampling_rate, find_channels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,14 +120,9 @@ def _choose_columns(path: Path, table: _Table, channels: Sequence[str] | None) -
 
 
 def _find_channel(path: Path, header: Sequence[str], name: str) -> int:
-    there = [cell for cell in header if cell]
     if not name:
         raise DataError(f"{path}: column {header.index(name) + 1} has no name in the header: give it one")
-    if name not in header:
-        raise DataError(f"{path}: channel {name!r} is missing, there are {join_words(there)}{did_you_mean(name, there)}")
-    if (times := list(header).count(name)) > 1:
-        raise DataError(f"{path}: {times} columns are called {name!r}, so which one is meant is unknown: rename them")
-    return list(header).index(name)
+    return find_channels(header, [name], str(path))[0]
 
 
 def _check_numbers(path: Path, table: _Table, at: int) -> None:
