@@ -20,6 +20,8 @@ from phoropter.core.errors import DataError, InputProblem
 from phoropter.core.files import format_bytes
 from phoropter.core.seeds import random_permutation
 from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.images.blank import BlankRow, describe_blank_rows, find_blankness
+from phoropter.data.images.decode_pool import picture_reader
 from phoropter.data.recordings.dataset import RenderedPictures
 from phoropter.data.source_table import detect_source
 from phoropter.data.sources.file_hashes import UNREADABLE
@@ -27,6 +29,7 @@ from phoropter.data.spec import DataSpec
 from phoropter.signals import recording as signals
 
 MAX_SAMPLED_HEADERS = 500
+MAX_DECODED = 100
 MAX_LISTED = 20
 
 
@@ -85,7 +88,7 @@ class DatasetSummary:
 
 
 def summarize_dataset(dataset: Dataset, sampled: int = MAX_SAMPLED_HEADERS) -> DatasetSummary:
-    """Summary of a dataset. Reads the headers of `sampled` pictures and the bytes of every file once; decodes none."""
+    """Summary of a dataset. Reads `sampled` headers and the bytes of every file once, and decodes MAX_DECODED pictures."""
     sizes, bad = _sample_image_sizes(dataset, sampled)
     sizes_seen = Counter(sizes)
     return DatasetSummary(
@@ -102,7 +105,7 @@ def summarize_dataset(dataset: Dataset, sampled: int = MAX_SAMPLED_HEADERS) -> D
         byte_count=_total_bytes(dataset),
         duplicates=_find_duplicates(dataset),
         problems=(*dataset.problems, *bad),
-        notes=dataset.notes,
+        notes=(*dataset.notes, *_note_blank_pictures(dataset)),
         recordings=_summarize_recordings(dataset),
     )
 
@@ -179,6 +182,23 @@ def _sample_image_sizes(dataset: Dataset, sampled: int) -> tuple[list[tuple[int,
         except DataError as error:
             bad.append(InputProblem(str(dataset.ids[row]), str(error).removeprefix(f"{dataset.ids[row]}: ")))
     return sizes, bad
+
+
+def _note_blank_pictures(dataset: Dataset) -> tuple[str, ...]:
+    """Notes on those of a random sample of pictures that decode to one colour or few greys."""
+    if hasattr(dataset.pictures, "images"):  # drawn from recordings
+        return ()
+    read = picture_reader(dataset)
+    blank: list[BlankRow] = []
+    looked_at = 0
+    for row in np.sort(random_permutation(dataset.hashed_ids, 0, "summary")[:MAX_DECODED]).tolist():
+        try:
+            kind = find_blankness(read(row))
+        except DataError:
+            continue
+        looked_at += 1
+        blank += [(row, kind)] if kind else []
+    return describe_blank_rows(dataset, blank, looked_at)
 
 
 def _count_values(column: NDArray[np.str_] | None) -> dict[str, int]:

@@ -11,14 +11,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from phoropter.core.errors import DataError, join_words
-from phoropter.core.spec import SourceMap, validate_as
+from phoropter.core.spec import ClassName, SourceMap, validate_as
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.decode import Interpolation, ResizeMode, SquareResize
+from phoropter.data.images.intensity import IntensitySpec, apply_window
 from phoropter.data.in_memory import as_dataset, is_data_object
 from phoropter.data.recordings.dataset import subsample_windows
 from phoropter.data.recordings.spec import RecordingFields
@@ -28,14 +29,6 @@ from phoropter.data.subset import OTHER_CLASSES, extract_from_ids, keep_classes,
 
 MAX_PATTERN_LENGTH = 200
 DISPLAY_ORDER = ("folder", "manifest", "imagenet")  # in messages and the reference; the other sources follow
-
-
-def _int_to_text(value: Any) -> Any:
-    """YAML reads a class called 3 as a number."""
-    return str(value) if type(value) is int else value
-
-
-ClassName = Annotated[str, BeforeValidator(_int_to_text)]
 
 
 def _source_fields() -> dict[str, Any]:
@@ -65,6 +58,7 @@ class DataSpec(SourceFields):
     resize:   how a picture becomes square: `center-crop` scales the short side and keeps the centre, `stretch` ignores
               proportions, `pad` scales the long side and fills with black
     interpolation: of that resizing
+    intensity: which pixel values become black and white; matters for pictures of more than 8 bits
     on_bad_input: whether a picture that cannot be read stops the study or is left out and listed
     max_samples: keep at most so many, with classes in proportion and complete groups where there are groups; of recordings,
               keep fewer windows of each
@@ -80,6 +74,7 @@ class DataSpec(SourceFields):
     size: int | None = Field(default=None, ge=8, le=4096)
     resize: ResizeMode = "center-crop"
     interpolation: Interpolation = "bicubic"
+    intensity: IntensitySpec = IntensitySpec()
     on_bad_input: Literal["stop", "skip"] = "stop"
     max_samples: int | None = Field(default=None, ge=2)
     classes: tuple[ClassName, ...] | None = Field(default=None, min_length=2)
@@ -151,6 +146,8 @@ class DataSpec(SourceFields):
             if getattr(self, option) != default and option not in source.option_names:
                 owners = [key for key in _ordered_keys() if option in SOURCES[key].option_names]
                 raise ValueError(f"'{option}' belongs to {join_words(owners, 30)} and does nothing for '{source.key}': remove it")
+        if source.holds_recordings and self.intensity != IntensitySpec():
+            raise ValueError(f"'intensity' does nothing for '{source.key}', whose pictures are drawn from recordings: remove it")
         if source.check is not None:
             source.check(self)
 
@@ -167,7 +164,7 @@ def open_dataset(data: DataSpec | Any, base: Path | None = None) -> Dataset:
     value = getattr(data, source.key)
     value = resolve_path(value, base) if isinstance(value, Path) else value
     try:
-        dataset = source.open(SourceRequest(data, value, base))
+        dataset = apply_window(source.open(SourceRequest(data, value, base)), data.intensity)
     except DataError as error:
         if data.download_hint and isinstance(value, Path) and not value.exists():
             raise DataError(f"{error}; get {data.download_hint}") from None

@@ -23,6 +23,7 @@ from phoropter.core.extensions import Extension, read_recorded_extensions
 from phoropter.core.files import atomic_write
 from phoropter.core.spec import SourceMap, validate_as
 from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.images.intensity import apply_window
 from phoropter.data.recordings.bundle_view import BundleView
 from phoropter.data.recordings.files import find_prediction_database
 from phoropter.data.spec import DataSpec
@@ -160,7 +161,7 @@ def write_predictions_csv(predictions: BundlePredictions, file: Path) -> list[Pa
 
 def _open_inputs(bundle: Bundle, paths: Sequence[Path], on_bad_input: OnBadInput) -> Dataset:
     if bundle.recording_view is None:
-        return open_pictures(paths, bundle.classes, on_bad_input)
+        return apply_window(open_pictures(paths, bundle.classes, on_bad_input), bundle.data.intensity)
     database = find_prediction_database(bundle.data, bundle.data.source)
     return open_recording_files(paths, bundle.recording_view, database, bundle.classes, on_bad_input)
 

@@ -282,7 +282,13 @@ def test_old_partial_folders_are_removed(zoo: Path, tmp_path: Path) -> None:
 
 def test_the_index_describes_the_entry(zoo: Path, tmp_path: Path) -> None:
     _, pixels = prepare_pixels(open_folder(zoo), 8, cache=tmp_path)
-    assert json.loads((pixels.file.parent / "index.json").read_text()) == {"rows": 5, "size": 8, "stored": True, "bad": []}
+    assert json.loads((pixels.file.parent / "index.json").read_text()) == {
+        "rows": 5,
+        "size": 8,
+        "stored": True,
+        "bad": [],
+        "blank": [],
+    }
     assert pixels.file.stat().st_size == 5 * 3 * 8 * 8
 
 

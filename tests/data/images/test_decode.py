@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, features
 
 from phoropter.core.errors import DataError
 from phoropter.data.images.decode import SquareResize, decode_image, open_image_file, read_image_size
@@ -90,6 +90,16 @@ def test_a_transparent_rgb_colour_key_turns_white() -> None:
     assert decode_image(saved(image, "PNG", transparency=(1, 2, 3)), "x").tolist() == [[[255, 255, 255], [9, 9, 9]]]
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_an_alpha_that_is_0_everywhere_is_no_transparency(mode: str) -> None:
+    grey = Image.fromarray(RAMP).convert("RGB" if mode == "RGBA" else "L")
+    image = grey.copy()
+    image.putalpha(0)
+    np.testing.assert_array_equal(decode_image(saved(image, "PNG"), "x"), np.asarray(grey.convert("RGB")))
+    image.putpixel((0, 0), (*image.getpixel((0, 0))[:-1], 1))  # type: ignore[index]
+    assert decode_image(saved(image, "PNG"), "x")[1, 1].tolist() == [255, 255, 255]
+
+
 def test_cmyk_becomes_rgb() -> None:
     ink = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     for kind, options in (("TIFF", {}), ("JPEG", {"quality": 100})):
@@ -106,8 +116,12 @@ def test_sixteen_bits_are_scaled_not_clipped(kind: str) -> None:
 def test_numbers_without_an_agreed_brightness_are_refused() -> None:
     with pytest.raises(DataError, match="32-bit pixels have no agreed brightness"):
         decode_image(saved(Image.fromarray(np.array([[70000, 1]], dtype=np.int32)), "TIFF"), "x")
-    with pytest.raises(DataError, match=r"must lie in 0\.\.1"):
+    with pytest.raises(DataError, match="must be finite"):
         decode_image(saved(Image.fromarray(np.array([[np.nan, 1]], dtype=np.float32)), "TIFF"), "x")
+    with pytest.raises(
+        DataError, match=r"must lie in 0\.\.1 to have a brightness, but run from 0 to 255; say which .*window: \[lo, hi\]"
+    ):
+        decode_image(saved(Image.fromarray(np.array([[0, 255]], dtype=np.float32)), "TIFF"), "x")
     assert decode_image(saved(Image.fromarray(np.array([[0.5]], dtype=np.float32)), "TIFF"), "x").tolist() == [[[128] * 3]]
 
 
@@ -117,9 +131,52 @@ def test_the_first_frame_of_an_animation() -> None:
     assert found[0, 0].tolist() == [250, 0, 0]
 
 
+def box(brand: bytes) -> bytes:
+    """The head of an ISO media file of a brand."""
+    return struct.pack(">I", 24) + b"ftyp" + brand + b"\0\0\0\0mif1miaf" + b"\0" * 40
+
+
+def many_channels(samples: int, bits: int = 16) -> bytes:
+    """A TIFF of one pixel with so many channels, written out."""
+    at = 8 + 2 + 9 * 12 + 4
+    tags = [
+        (256, 3, 1, 1),
+        (257, 3, 1, 1),
+        (258, 3, samples, at),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (273, 4, 1, at + 2 * samples),
+        (277, 3, 1, samples),
+        (278, 3, 1, 1),
+        (279, 4, 1, samples * bits // 8),
+    ]
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + b"\0" * 4
+    return b"II*\0\x08\0\0\0" + directory + struct.pack(f"<{samples}H", *[bits] * samples) + b"\x01" * (samples * bits // 8)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow cannot read AVIF")
+def test_avif_is_read_whatever_it_is_called() -> None:
+    found = decode_image(saved(Image.new("RGB", (16, 16), (200, 30, 30)), "AVIF", quality=100), "x.jpg")
+    assert found[5, 5].tolist() == pytest.approx([200, 30, 30], abs=4)
+
+
+@pytest.mark.parametrize("samples", [5, 13])
+def test_a_tiff_of_many_channels_is_refused_with_their_number(samples: int) -> None:
+    for bits in (8, 16):
+        with pytest.raises(
+            DataError, match=rf"^x.tif: the TIFF has {samples} channels of {bits} bits, which is not read; expected"
+        ):
+            decode_image(many_channels(samples, bits), "x.tif")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        (box(b"heic"), r"it is a HEIC photograph, which Pillow \S+ cannot read here; convert it to JPEG or PNG"),
+        (box(b"mif1"), "it is a HEIF picture"),
+        (box(b"mp42"), "it is a video"),
+        (b"8BPS\0\x01" + b"\0" * 20, "it is a Photoshop document"),
+        (b"\0" * 128 + b"DICM" + b"\x02\0\0\0", "it is a DICOM file"),
         (b"", r"x.png: the file is empty \(0 bytes\)"),
         (b"hello, I am a shopping list\n", "x.png: not a picture that can be read: its contents are text"),
         (b"<!DOCTYPE html><html>404</html>", "a web page, probably a failed download"),

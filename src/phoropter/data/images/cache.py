@@ -1,7 +1,7 @@
 """Pixel cache: every picture is decoded once to (3, S, S) uint8 and stored in one memory-mapped file, found by contents.
 
     CACHE/pixels/IDENTITY/pixels.u8     (N, 3, S, S) uint8, C order: the pictures that could be read
-                          index.json    shape, and which rows were bad and why
+                          index.json    shape, which rows were bad and why, and which show next to nothing
     CACHE/pixels/IDENTITY.partial/      the same while it is written; `done.json` notes the progress, so that a killed run resumes
     CACHE/pixels/IDENTITY.lock          held by the one process that writes
 
@@ -22,7 +22,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,12 @@ from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import DataError, DiskError, InputProblem
 from phoropter.core.files import digest, file_lock, require_space, write_json
 from phoropter.data.dataset import Dataset
+from phoropter.data.images.blank import describe_blank_rows
 from phoropter.data.images.decode import Interpolation, ResizeMode, SquareResize
-from phoropter.data.images.decode_pool import decode_shards
+from phoropter.data.images.decode_pool import Shard, decode_shards
 from phoropter.data.images.pixels import Pixels
 
-VERSION = 1  # raise it when the same picture would give other pixels
+VERSION = 2  # raise it when the same picture would give other pixels
 CHECKPOINT_S = 5.0
 STALE_S = 7 * 24 * 3600.0
 BUDGET_BYTES = 50 * 1024**3
@@ -113,6 +114,26 @@ def _parse_bytes(text: str) -> int:
         raise DiskError(f"PHOROPTER_PIXELS_BUDGET is '{text}', expected bytes such as 20GB or 50GiB") from None
 
 
+@dataclass
+class RowNotes:
+    """What decoding found. bad: (row, reason) of rows that cannot be read · blank: (row, what it shows), of blank.py"""
+
+    bad: list[tuple[int, str]] = field(default_factory=list)
+    blank: list[tuple[int, str]] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> RowNotes:
+        """Raises KeyError, TypeError or ValueError for anything but the record of a RowNotes."""
+        bad, blank = ([(int(row), str(what)) for row, what in record[key]] for key in ("bad", "blank"))
+        return cls(bad, blank)
+
+    def add_shard(self, shard: Shard, on_bad_input: str) -> None:
+        """Adds the rows of a shard. Raises DataError for a bad one under "stop"."""
+        _raise_on_bad_rows(shard.bad_rows, on_bad_input)
+        self.bad += shard.bad_rows
+        self.blank += shard.blank_rows
+
+
 @dataclass(frozen=True)
 class PixelCacheEntry:
     """Paths of the pixels of one dataset at one size."""
@@ -145,13 +166,15 @@ class PixelCacheEntry:
         """(Dataset without its bad rows, Pixels), or None when they are not cached."""
         try:
             index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
-            bad = [(int(row), str(what)) for row, what in index["bad"]]
+            rows = RowNotes.from_json(index)
             size = (self.folder / "pixels.u8").stat().st_size if index["stored"] else 0
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if index["stored"] and size != self.bytes_needed(len(dataset) - len(bad)):
+        if index["stored"] and size != self.bytes_needed(len(dataset) - len(rows.bad)):
             return None
-        kept = _drop_bad_rows(dataset, bad, on_bad_input)
+        notes = describe_blank_rows(dataset, rows.blank, len(dataset) - len(rows.bad))
+        kept = _drop_bad_rows(dataset, rows.bad, on_bad_input)
+        kept = replace(kept, notes=(*kept.notes, *(note for note in notes if note not in kept.notes))) if notes else kept
         if index["stored"]:
             shape = (len(kept), 3, self.square.size, self.square.size)
             return kept, Pixels(self.folder / "pixels.u8", shape, self.identity)
@@ -194,7 +217,7 @@ def _decode_to_cache(job: _DecodeJob) -> None:
     """Decodes into the partial folder, from where a killed run stopped, and renames it when it is complete."""
     entry, count = job.entry, len(job.dataset)
     row_bytes = entry.bytes_needed(1)
-    done, bad = _resume_partial(entry, row_bytes)
+    done, notes = _resume_partial(entry, row_bytes)
     require_space(entry.partial_folder, (count - done) * row_bytes, f"keeping {count} pictures at {entry.square.size} pixels")
     job.report_progress(done)
     with (
@@ -203,29 +226,27 @@ def _decode_to_cache(job: _DecodeJob) -> None:
     ):
         saved = time.monotonic()
         for shard in stream:
-            _raise_on_bad_rows(shard.bad_rows, job.on_bad_input)
-            bad += shard.bad_rows
+            notes.add_shard(shard, job.on_bad_input)
             file.write(shard.squares.data)
             done = shard.stop
             if time.monotonic() - saved > CHECKPOINT_S:
-                _save_checkpoint(entry, file, done, bad)
+                _save_checkpoint(entry, file, done, notes)
                 saved = time.monotonic()
             job.report_progress(done)
-        _save_checkpoint(entry, file, done, bad)
-    _publish_partial(entry, count, bad, stored=True)
+        _save_checkpoint(entry, file, done, notes)
+    _publish_partial(entry, count, notes, stored=True)
 
 
 def _decode_to_check(job: _DecodeJob) -> None:
     """Decodes every picture without storing it, so that no bad picture turns up in the middle of a study on streamed pixels."""
-    bad: list[tuple[int, str]] = []
+    notes = RowNotes()
     job.report_progress(0)
     with closing(decode_shards(job.dataset, job.entry.square, 0, job.workers)) as stream:
         for shard in stream:
-            _raise_on_bad_rows(shard.bad_rows, job.on_bad_input)
-            bad += shard.bad_rows
+            notes.add_shard(shard, job.on_bad_input)
             job.report_progress(shard.stop)
     job.entry.partial_folder.mkdir(parents=True, exist_ok=True)
-    _publish_partial(job.entry, len(job.dataset), bad, stored=False)
+    _publish_partial(job.entry, len(job.dataset), notes, stored=False)
 
 
 @contextmanager
@@ -245,31 +266,31 @@ def _explain_disk_errors(entry: PixelCacheEntry) -> Iterator[None]:
         raise
 
 
-def _resume_partial(entry: PixelCacheEntry, row_bytes: int) -> tuple[int, list[tuple[int, str]]]:
-    """(rows done, bad rows) of a partial folder, with its file truncated to these rows; (0, []) when the note is not usable."""
+def _resume_partial(entry: PixelCacheEntry, row_bytes: int) -> tuple[int, RowNotes]:
+    """(rows done, their notes) of a partial folder, with its file truncated to these rows; 0 rows when the note is not usable."""
     entry.partial_folder.mkdir(parents=True, exist_ok=True)
     file = entry.partial_folder / "pixels.u8"
     file.touch()
     try:
         note = json.loads((entry.partial_folder / "done.json").read_text(encoding="utf-8"))
-        done, bad = int(note["done"]), [(int(row), str(what)) for row, what in note["bad"]]
-        size = (done - len(bad)) * row_bytes
+        done, notes = int(note["done"]), RowNotes.from_json(note)
+        size = (done - len(notes.bad)) * row_bytes
         if file.stat().st_size < size:
             raise ValueError("the file is shorter than the note says")
     except (OSError, ValueError, KeyError, TypeError):
-        done, bad, size = 0, [], 0
+        done, notes, size = 0, RowNotes(), 0
     os.truncate(file, size)
-    return done, bad
+    return done, notes
 
 
-def _save_checkpoint(entry: PixelCacheEntry, file: Any, done: int, bad: list[tuple[int, str]]) -> None:
+def _save_checkpoint(entry: PixelCacheEntry, file: Any, done: int, notes: RowNotes) -> None:
     file.flush()
     os.fsync(file.fileno())  # pixels first: the note must never promise more than is on the disk
-    write_json(entry.partial_folder / "done.json", {"done": done, "bad": bad})
+    write_json(entry.partial_folder / "done.json", {"done": done, **asdict(notes)})
 
 
-def _publish_partial(entry: PixelCacheEntry, count: int, bad: list[tuple[int, str]], stored: bool) -> None:
-    write_json(entry.partial_folder / "index.json", {"rows": count, "size": entry.square.size, "stored": stored, "bad": bad})
+def _publish_partial(entry: PixelCacheEntry, count: int, notes: RowNotes, stored: bool) -> None:
+    write_json(entry.partial_folder / "index.json", {"rows": count, "size": entry.square.size, "stored": stored, **asdict(notes)})
     (entry.partial_folder / "done.json").unlink(missing_ok=True)
     if entry.folder.exists():  # damaged, or streamed until now: otherwise `load` had returned it
         shutil.rmtree(entry.folder, ignore_errors=True)

@@ -1,8 +1,9 @@
 """Decoding of picture files into upright sRGB pixels, and resizing into the square that is stored.
 
 Whatever a camera, scanner or screenshot tool writes becomes (H, W, 3) uint8: EXIF orientation is applied, palettes and grey are
-converted to RGB, transparency is composited on white, CMYK converted to RGB, 16 bits scaled to 8. A file that cannot be decoded
-raises a DataError that names the picture and describes its contents; a header with too many pixels is refused before decoding.
+converted to RGB, transparency is composited on white, CMYK converted to RGB, deep greys scaled to 8 bits (intensity.py). A file
+that cannot be decoded raises a DataError that names the picture and describes its contents; a header with too many pixels is
+refused before decoding.
 
 Left out on purpose: colour profiles and gamma, which the training pipelines of the public backbones ignore too; JPEG's coarse
 decoding (`draft`), which is faster on large photographs but gives other pixels; formats that Pillow passes to other programs
@@ -17,18 +18,21 @@ import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, features
 
 from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
+from phoropter.data.images.intensity import active_window, scale_to_uint8
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 512 * 1024**2
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
+HEAD_BYTES = 160  # of a file, to tell what it is; a DICOM names itself after 128
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 WHITE = (255, 255, 255, 255)
 
 ResizeMode = Literal["center-crop", "stretch", "pad"]
@@ -110,6 +114,7 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
         try:
             with Image.open(file, formats=_supported_formats()) as image:
                 _check_pixel_count(image.width * image.height, name)
+                _check_tiff_channels(image, name)
                 if 0 in image.size:
                     raise DataError(f"{name}: the picture has no pixels ({image.width}×{image.height}); remove it")
                 image.load()
@@ -120,7 +125,8 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
             _check_pixel_count(MAX_PIXELS + 1, name)
             raise
         except UnidentifiedImageError:
-            raise DataError(f"{name}: not a picture that can be read: {_guess_content(head)}") from None
+            tiff = _describe_tiff(file) if head.startswith(_TIFF_SIGNS) else None
+            raise DataError(f"{name}: " + (tiff or f"not a picture that can be read: {_guess_content(head)}")) from None
         except MemoryError:
             raise DataError(f"{name}: decoding needs more memory than is free") from None
         except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, zlib.error, ValueError, ...
@@ -147,7 +153,7 @@ def read_image_size(source: BinaryIO, name: str) -> tuple[int, int]:
 def _supported_formats() -> tuple[str, ...]:
     """The FORMATS that this build of Pillow can open. Loads all plugins first."""
     Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    return tuple(name for name in FORMATS if name in Image.OPEN and (name != "AVIF" or features.check("avif")))
 
 
 def _read_head(file: BinaryIO, name: str) -> bytes:
@@ -157,7 +163,7 @@ def _read_head(file: BinaryIO, name: str) -> bytes:
     if size > MAX_BYTES:
         raise DataError(f"{name}: the file has {format_bytes(size)}; pictures of up to {format_bytes(MAX_BYTES)} are read")
     file.seek(0)
-    head = file.read(64)
+    head = file.read(HEAD_BYTES)
     file.seek(0)
     return head
 
@@ -179,31 +185,55 @@ def _apply_exif_orientation(image: Image.Image) -> Image.Image:
 
 
 def convert_to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """An Image of any mode → RGB: transparency on white, 16-bit and float grey scaled by the full range of the type."""
+    """An Image of any mode → RGB: transparency on white, greys of more than 8 bits scaled by the intensity window."""
     if image.mode[0] in "IF":  # I;16, I;16B, I, F: Pillow's own conversion to 8 bits would clip instead of scale
-        image = Image.fromarray(_scale_to_uint8(np.asarray(image), name))
-    elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
-    return image if image.mode == "RGB" else image.convert("RGB")
+        return Image.fromarray(scale_to_uint8(np.asarray(image), name)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = _composite_on_white(image.convert("RGBA"))
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    return image if active_window() == "auto" else Image.fromarray(scale_to_uint8(np.asarray(image), name))
 
 
-def _scale_to_uint8(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """16-bit and float grey → 0..255, by the range of the type, not of the picture, so that equal greys stay equal."""
-    if values.dtype.kind == "f":
-        if not bool(((values >= 0) & (values <= 1)).all()):
-            raise DataError(
-                f"{name}: floating-point pixels must lie in 0..1 to have a brightness; convert the picture to 8 or 16 bits"
-            )
-        return np.rint(values.astype(np.float64) * 255).astype(np.uint8)
-    wide = values.astype(np.int64)
-    if wide.min() < 0 or wide.max() > 65535:
-        raise DataError(f"{name}: 32-bit pixels have no agreed brightness; convert the picture to 8 or 16 bits")
-    return ((wide * 255 + 32767) // 65535).astype(np.uint8)
+def _composite_on_white(image: Image.Image) -> Image.Image:
+    """An RGBA Image on white; a picture behind an alpha that is 0 everywhere is shown: many programs leave an unused byte so."""
+    *colours, alpha = image.getextrema()
+    if alpha == (0, 0) and any(low != high for low, high in colours):  # type: ignore[misc]
+        return image.convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
+
+
+def _check_tiff_channels(image: Image.Image, name: str) -> None:
+    """Raises DataError for a TIFF of more than 4 channels, of which Pillow would show the first three."""
+    samples = image.tag_v2.get(_SAMPLES_TAG, 1) if isinstance(image, TiffImagePlugin.TiffImageFile) else 1
+    if samples > 4:
+        raise DataError(f"{name}: {_describe_channels(samples, image.tag_v2.get(_BITS_TAG, (8,)))}")  # type: ignore[attr-defined]
+
+
+def _describe_channels(samples: int, bits: tuple[int, ...]) -> str:
+    return (
+        f"the TIFF has {samples} channel{'s' * (samples > 1)} of {max(bits)} bits, which is not read; expected grey of up to 32 "
+        "bits or 3 to 4 channels of 8 bits: convert it to such a picture"
+    )
+
+
+def _describe_tiff(file: BinaryIO) -> str | None:
+    """What a TIFF that Pillow cannot open holds, by its first directory; None when that cannot be read."""
+    try:
+        file.seek(0)
+        directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+        file.seek(directory.next)
+        directory.load(file)
+        return _describe_channels(int(directory.get(_SAMPLES_TAG, 1)), tuple(directory.get(_BITS_TAG, (1,))))
+    except Exception:  # a damaged directory: what Pillow raises depends on where it is damaged
+        return None
 
 
 def _guess_content(head: bytes) -> str:
     """Describes the contents of a file that is no picture, for messages."""
+    if head[4:8] == b"ftyp":
+        return next((what for brand, what in _BOX_BRANDS.items() if head[8:12].startswith(brand)), "it is a video")
+    if head[128:132] == b"DICM":
+        return "it is a DICOM file; convert it to PNG of 16 bits"
     start = head.lstrip().lower()
     for sign, what in _FILE_SIGNATURES.items():
         if start.startswith(sign):
@@ -248,6 +278,17 @@ class _PillowWarningFilter:
 pillow_warnings_ignored = _PillowWarningFilter()
 _RESAMPLING_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _ORIENTATION_TAG = 0x0112
+_SAMPLES_TAG, _BITS_TAG = 277, 258  # of TIFF
+_TIFF_SIGNS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_UPGRADE = f"which Pillow {PIL.__version__} cannot read here"
+_BOX_BRANDS = {  # of an ISO media file
+    b"avi": f"it is an AVIF picture, {_UPGRADE}; install a newer Pillow, or convert it to PNG or JPEG",
+    b"hei": f"it is a HEIC photograph, {_UPGRADE}; convert it to JPEG or PNG",
+    b"hev": f"it is a HEIC photograph, {_UPGRADE}; convert it to JPEG or PNG",
+    b"mif1": f"it is a HEIF picture, {_UPGRADE}; convert it to JPEG or PNG",
+    b"msf1": f"it is a HEIF picture, {_UPGRADE}; convert it to JPEG or PNG",
+    b"crx": f"it is a raw photograph (CR3), {_UPGRADE}; convert it to JPEG or PNG",
+}
 _EXIF_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -264,4 +305,11 @@ _FILE_SIGNATURES = {
     b"<svg": "it is an SVG drawing; convert it to PNG",
     b"%pdf": "it is a PDF document; convert its pages to PNG",
     b"pk\x03\x04": "it is a ZIP archive; unpack it first",
+    b"8bps": "it is a Photoshop document; convert it to PNG",
+    b"\xff\n": "it is a JPEG XL picture; convert it to PNG or JPEG",
+    b"\x00\x00\x00\x0cjxl ": "it is a JPEG XL picture; convert it to PNG or JPEG",
+    b"\x00\x00\x01\x00": "it is an icon (ICO); convert it to PNG",
+    b"\x93numpy": "it is a NumPy array (.npy); write pictures, or one .npz with images and labels",
+    b"\x89hdf": "it is an HDF5 file; write its pictures to PNG",
+    b"\x1f\x8b": "it is compressed by gzip; unpack it first",
 }

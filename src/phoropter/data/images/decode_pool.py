@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
 from phoropter.data.dataset import Dataset
+from phoropter.data.images.blank import BlankRow, find_blankness
 from phoropter.data.images.decode import SquareResize, pillow_warnings_ignored
 
 SHARD_BYTES = 8 * 1024**2
@@ -25,11 +26,12 @@ PICTURES_PER_CALL = 64  # where a storage can read several pictures at once
 
 @dataclass(frozen=True)
 class Shard:
-    """Square images of the readable rows up to `stop`, and (row, reason) of the bad ones."""
+    """Square images of the readable rows up to `stop`, (row, reason) of the bad ones, and the rows that show next to nothing."""
 
     stop: int
     squares: NDArray[np.uint8]
     bad_rows: list[tuple[int, str]]
+    blank_rows: list[BlankRow]
 
 
 def decode_shards(dataset: Dataset, square: SquareResize, first: int, workers: int) -> Generator[Shard, None, None]:
@@ -54,12 +56,16 @@ def decode_shards(dataset: Dataset, square: SquareResize, first: int, workers: i
 def _decode_shard(dataset: Dataset, square: SquareResize, start: int, stop: int) -> Shard:
     squares = np.empty((stop - start, 3, square.size, square.size), dtype=np.uint8)
     bad: list[tuple[int, str]] = []
+    blank: list[BlankRow] = []
+    rendered = hasattr(dataset.pictures, "images")  # drawn from numbers: nothing can be read wrong
     for row, picture in _iterate_pictures(dataset, start, stop):
         if isinstance(picture, DataError):
             bad.append((row, str(picture)))
-        else:
-            squares[row - start - len(bad)] = square.resize_image(picture)
-    return Shard(stop, squares[: stop - start - len(bad)], bad)
+            continue
+        squares[row - start - len(bad)] = square.resize_image(picture)
+        if not rendered and (kind := find_blankness(picture)):
+            blank.append((row, kind))
+    return Shard(stop, squares[: stop - start - len(bad)], bad, blank)
 
 
 def _iterate_pictures(dataset: Dataset, start: int, stop: int) -> Iterator[tuple[int, Any]]:

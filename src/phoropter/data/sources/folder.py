@@ -128,8 +128,8 @@ def _note_shared_folders(layout: FolderLayout, rows: list[LabelledPath]) -> tupl
         return ()
     return (
         f"QUESTION: the folders {_list_names(holders)} hold the same folders {_list_names(shared)} and were read as the classes: "
-        "are they parts or variants of the data instead? Then call them train, val or test, or name one of them as the folder, and "
-        "the folders inside become the classes",
+        "are they parts or variants of the data instead? Then call them train, val or test, or name one of them as the folder, "
+        "and the folders inside become the classes",
     )
 
 

@@ -1,0 +1,51 @@
+"""Pictures that decode to next to nothing are named in the dataset's notes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from phoropter.data.images.blank import FEW_GREYS, ONE_COLOUR, find_blankness
+from phoropter.data.images.cache import prepare_pixels
+from phoropter.data.inspect import summarize_dataset
+from phoropter.data.sources.folder import open_folder
+
+NOISE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("picture", "kind"),
+    [
+        (np.full((32, 32, 3), 255, np.uint8), ONE_COLOUR),
+        (np.full((32, 32, 3), (9, 9, 200), np.uint8), ONE_COLOUR),
+        (np.repeat(NOISE[:, :, :1] // 16, 3, axis=2), FEW_GREYS),
+        (np.repeat(NOISE[:, :, :1] // 8, 3, axis=2), None),
+        (NOISE // 128 * np.uint8(255), None),
+        (np.zeros((8, 8, 3), np.uint8), None),
+        (NOISE, None),
+    ],
+)
+def test_what_counts_as_blank(picture: np.ndarray, kind: str | None) -> None:
+    assert find_blankness(picture) == kind and find_blankness(Image.fromarray(picture)) == kind
+
+
+def test_blank_pictures_are_noted_when_inspected_and_when_decoded(tmp_path: Path) -> None:
+    for i, array in enumerate(
+        (NOISE, NOISE[::-1], NOISE // 2, NOISE * 0, NOISE * 0 + 255, np.repeat(NOISE[:, :, :1] // 64, 3, 2))
+    ):
+        path = tmp_path / "d" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(path)
+    dataset = open_folder(tmp_path / "d")
+    expected = (
+        "2 of 6 pictures have one colour, so they may be empty or read wrong: a/4.png, b/3.png",
+        "1 of 6 pictures have at most 16 greys, so they may be empty or read wrong: b/5.png",
+    )
+    assert summarize_dataset(dataset).notes[1:] == expected
+    for _ in range(2):  # decoded, and found decoded
+        kept = prepare_pixels(dataset, 8, cache=tmp_path / "cache")[0]
+        assert kept.notes[1:] == expected
+    assert prepare_pixels(kept, 8, cache=tmp_path / "cache")[0].notes == kept.notes
