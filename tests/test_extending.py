@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import phoropter
 from phoropter.core.errors import PhoropterError
 from phoropter.core.extensions import trust_code
 from phoropter.study.spec import read_study
@@ -60,3 +61,13 @@ def test_a_line_for_a_study_file_is_read_where_code_is_trusted(line: str, folder
     with trust_code(folder):
         (spec,) = read_study(study)
         assert spec.parsed_candidates
+
+
+def test_the_files_and_tables_to_add_to_exist() -> None:
+    source = Path(phoropter.__file__).parent
+    table = PAGE[PAGE.index("| kind | write |") :]
+    for file in re.findall(r"`((?:data|signals|models|training|results|report|study)/[\w/]+\.py)`", table.replace("NAME", "")):
+        assert (source / file).exists() or file.endswith("/.py"), file
+    text = "\n".join(path.read_text(encoding="utf-8") for path in source.rglob("*.py"))
+    for name in re.findall(r"`([A-Z_]{4,}|[a-z]+_[a-z]+|[A-Z]\w+)`", table):
+        assert name == "NAME" or re.search(rf"^(?:def |class )?{name}\b", text, re.M), name
