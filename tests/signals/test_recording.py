@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import DataError
-from phoropter.signals.recording import Events, Recording, Span, codes_to_spans, label_runs, read_recordings, recording_summary
+from phoropter.signals.recording import (
+    Events,
+    Recording,
+    Span,
+    codes_to_spans,
+    find_channels,
+    label_runs,
+    read_folder,
+    read_recordings,
+    recording_summary,
+)
 
 
 def recording(ident: str = "a", n: int = 100, **more: object) -> Recording:
@@ -113,3 +123,25 @@ def test_summary_counts_seconds_events_and_missing() -> None:
     assert found["missing"] == {"ECG": 0.25}
     assert found["seconds"] == {"a": 4.0}
     assert found["events"] == {"N": 2, "V": 1}
+
+
+def test_a_folder_is_read_whatever_the_case_of_the_ending(tmp_path: Path) -> None:
+    for name in ("b.EDF", "a.edf", "c.Edf", "._a.edf", "d.txt"):
+        (tmp_path / name).touch()
+    loaded = read_folder(tmp_path, pattern="*.edf", read_file=lambda file: recording(file.stem))
+    assert [r.id for r in loaded.recordings] == ["a", "b", "c"]
+
+
+def test_brackets_in_a_pattern_stay(tmp_path: Path) -> None:
+    for name in ("S1_x.CSV", "S3_x.csv"):
+        (tmp_path / name).touch()
+    loaded = read_folder(tmp_path, pattern="s[12]_*.csv", read_file=lambda file: recording(file.stem))
+    assert [r.id for r in loaded.recordings] == ["S1_x"]
+
+
+def test_channels_are_found_by_name_and_doubles_hurt_only_where_wanted() -> None:
+    assert find_channels(("ECG", "Resp"), None, "x") == [0, 1]
+    assert find_channels(("ECG", "ECG", "Resp"), ("Resp",), "x") == [2]
+    for wanted in (None, ("ECG",)):
+        with pytest.raises(DataError, match="x: 2 channels are called 'ECG', so which one is meant is unknown: rename them"):
+            find_channels(("ECG", "ECG", "Resp"), wanted, "x")

@@ -7,7 +7,14 @@ from phoropter.core.errors import DataError, SpecError
 from phoropter.core.spec import validate_as
 from phoropter.results.metrics.registry import compute_metrics
 from phoropter.signals.recording import Events, Recording, Span, codes_to_spans
-from phoropter.signals.windows import WindowRule, event_windows, extract_windows, sliding_windows
+from phoropter.signals.windows import (
+    WindowRule,
+    event_windows,
+    extract_windows,
+    find_flat_windows,
+    make_window_table,
+    sliding_windows,
+)
 
 STRIDE2 = WindowRule(length_s=5, step_s=2)
 GAP2 = WindowRule(length_s=5, gap_s=2)
@@ -165,3 +172,10 @@ def test_extracted_windows_are_the_samples_of_their_rows() -> None:
 def test_spans_take_precedence_over_the_label_of_the_recording() -> None:
     one = Recording("a", "a", np.zeros((1, 100), np.float32), ("E",), ("",), 10.0, label="whole", spans=(Span(0, 50, "part"),))
     assert set(sliding_windows([one], WindowRule(length_s=1, step_s=1)).label) == {"part"}
+
+
+def test_flat_windows_are_found() -> None:
+    samples = np.concatenate([np.arange(10), np.full(10, 5), [5, 6], np.full(8, np.nan)]).astype(np.float32)
+    recording = Recording("a", "a", samples[None], ("ECG",), ("mV",), 1.0)
+    table = make_window_table([(0, 0, "x"), (0, 5, "x"), (0, 10, "x"), (0, 16, "x"), (0, 24, "x"), (0, -2, "x")], 6, {})
+    assert find_flat_windows([recording], table, "ECG").tolist() == [False, False, True, False, False, False]

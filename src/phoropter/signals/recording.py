@@ -7,6 +7,7 @@ Left out on purpose: channels of different rates in one recording, and resamplin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,11 +169,23 @@ def read_recordings(
 def read_folder(
     root: Path, on_bad_input: OnBadInput = "stop", *, pattern: str, read_file: Callable[[Path], Recording]
 ) -> LoadedRecordings:
-    """Reads every file of a folder that matches `pattern`, in order of name. Raises DataError where none does."""
-    files = sorted(root.glob(pattern))
+    """Reads every file of a folder that matches `pattern`, in order of name.
+
+    Small and capital letters are the same; hidden files are left out. Raises DataError where no file matches.
+    """
+    files = sorted(file for file in root.glob(_any_case(pattern)) if not file.name.startswith("."))
     if not files:
         raise DataError(f"{root}: no {pattern} in this folder, so there is no recording to read")
     return read_recordings(files, read_file, on_bad_input)
+
+
+def _any_case(pattern: str) -> str:
+    """`*.edf` → `*.[eE][dD][fF]`, for file systems that tell small letters from capitals."""
+    parts = re.split(r"(\[[^\]]*\])", pattern)  # letters in brackets stay
+    return "".join(
+        part if part.startswith("[") else "".join(f"[{c.lower()}{c.upper()}]" if c.isascii() and c.isalpha() else c for c in part)
+        for part in parts
+    )
 
 
 def recording_summary(recording: Recording) -> dict[str, Any]:

@@ -124,6 +124,17 @@ def extract_windows(
     return np.stack(cuts) if cuts else np.empty((0, len(channels), 0), np.float32)
 
 
+def find_flat_windows(recordings: Sequence[Recording], table: WindowTable, channel: str) -> NDArray[np.bool_]:
+    """(N,) whether a channel has one value throughout a window, as where a lead is off."""
+    flat = np.zeros(len(table), bool)
+    for index in np.unique(table.recording):
+        samples, here = recordings[index].channel(channel), table.recording == index
+        changes = np.concatenate([[0], np.cumsum(samples[1:] != samples[:-1])])  # NaN differs from itself
+        first, last = np.maximum(table.start[here], 0), table.stop[here] - 1
+        flat[here] = (changes[last] == changes[first]) & np.isfinite(samples[first])
+    return flat
+
+
 def make_window_table(
     rows: list[WindowRow], length: int, dropped: Mapping[str, int], problems: Sequence[InputProblem] = ()
 ) -> WindowTable:

@@ -270,3 +270,12 @@ def test_spans_that_touch_are_cut_as_one() -> None:
     one = flat("a", spans=(Span(0, 400, "x"), Span(400, 1000, "x")))
     other = flat("b", 1100, label="y")
     assert render_recordings([one, other], channel_view(rule=WindowRule(length_s=5, step_s=5))).class_counts.tolist() == [2, 2]
+
+
+def test_flat_windows_and_what_reading_left_out_are_noted() -> None:
+    lost = replace(flat("b", label="rest"), samples=np.concatenate([np.zeros(500), np.arange(500)])[None].astype(np.float32))
+    many = [replace(flat(f"c{at}", label="rest"), notes=("gaps in time",)) for at in range(5)]
+    notes = render_recordings([flat("a", label="stress"), lost, *many], channel_view()).notes
+    assert "flat: ECG has one value throughout in 1 of 21 windows, of 1 recording (b); was the lead off?" in notes
+    assert "gaps in time: in 5 recordings (c0, c1, c2 and 2 more)" in notes
+    assert not [n for n in render_recordings([flat("a", label="stress")], channel_view()).notes if n.startswith("flat")]

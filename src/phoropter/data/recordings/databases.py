@@ -37,18 +37,26 @@ def _is_wesad(folder: Path, names: Sequence[str]) -> bool:
     return any(re.fullmatch(r"S\d+", name) and (folder / name / f"{name}.pkl").is_file() for name in names)
 
 
+def _some_headers(names: Sequence[str]) -> list[str]:
+    """The first headers of WFDB records in a folder; hidden files are none."""
+    return sorted(name for name in names if name.lower().endswith(".hea") and not name.startswith("."))[:5]
+
+
+def _read_start(file: Path) -> str:
+    with file.open(encoding="latin-1") as opened:
+        return opened.read(100_000)
+
+
 def _is_mitdb(folder: Path, names: Sequence[str]) -> bool:
-    headers = [name for name in names if name.endswith(".hea")]
-    return bool(headers) and (folder / headers[0]).with_suffix(".atr").is_file()
+    return any((folder / name).with_suffix(".atr").is_file() for name in _some_headers(names))
 
 
 def _is_ctu(folder: Path, names: Sequence[str]) -> bool:
-    headers = [name for name in names if name.endswith(".hea")]
-    return bool(headers) and "#pH" in (folder / headers[0]).read_text(encoding="latin-1")
+    return any("pH" in physionet.parse_ctu_outcome(_read_start(folder / name)) for name in _some_headers(names))
 
 
 def _is_eegmat(folder: Path, names: Sequence[str]) -> bool:
-    return any(re.fullmatch(r"Subject\d+_[12]\.edf", name) for name in names)
+    return any(re.fullmatch(r"Subject\d+_[12]\.edf", name, re.IGNORECASE) for name in names)
 
 
 def _is_ptbxl(folder: Path, names: Sequence[str]) -> bool:

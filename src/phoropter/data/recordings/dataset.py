@@ -26,7 +26,7 @@ from phoropter.data.dataset import Dataset, encode_labels
 from phoropter.data.recordings.lazy import LazyRecordings
 from phoropter.data.recordings.views import UNKNOWN_CLASS, RecordingView
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording
-from phoropter.signals.windows import WindowTable
+from phoropter.signals.windows import WindowTable, find_flat_windows
 
 RENDERING_VERSION = 1  # raise it when the same samples would give other pixels
 
@@ -228,7 +228,7 @@ def _select_usable(
         kept.append(recording)
     if not kept:
         first = f"; the first: {problems[0]}" if problems else ""
-        raise DataError(f"none of {len(loaded.recordings)} recordings can be rendered{first}")
+        raise DataError(f"none of {len(loaded.recordings) + len(loaded.problems)} recordings can be rendered{first}")
     return kept, problems
 
 
@@ -261,7 +261,37 @@ def _describe_dataset(recordings: Sequence[Recording], view: RecordingView, tabl
         view.summary_text,
         *([f"left out: {_describe_dropped(table)}"] if table.dropped else []),
         *([f"{unknown} windows of no known class"] if unknown else []),
+        *_describe_flat(recordings, view, table),
+        *_describe_readings(recordings),
     ]
+
+
+def _describe_flat(recordings: Sequence[Recording], view: RecordingView, table: WindowTable) -> list[str]:
+    """A note for each channel that has one value throughout some windows."""
+    notes = []
+    for channel in view.measured_channels:
+        flat = find_flat_windows(recordings, table, channel)
+        if flat.any():
+            names = [recordings[at].id for at in np.unique(table.recording[flat]).tolist()]
+            notes.append(
+                f"flat: {channel} has one value throughout in {int(flat.sum())} of {len(flat)} windows, of {_list_ids(names)}; "
+                "was the lead off?"
+            )
+    return notes
+
+
+def _describe_readings(recordings: Sequence[Recording]) -> list[str]:
+    """What reading changed or left out, with the recordings it concerns."""
+    ids: dict[str, list[str]] = {}
+    for recording in recordings:
+        for note in recording.notes:
+            ids.setdefault(note, []).append(recording.id)
+    return [f"{note}: in {_list_ids(names)}" for note, names in ids.items()]
+
+
+def _list_ids(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} recording{'s' if len(names) > 1 else ''} ({', '.join(names[:3])}{more})"
 
 
 def _describe_dropped(table: WindowTable) -> str:

@@ -68,6 +68,11 @@ class ChannelView(Spec):
         return self.grey_scale == "per-subject"
 
     @property
+    def measured_channels(self) -> tuple[str, ...]:
+        """The channels of a recording that the image shows."""
+        return (self.channel,)
+
+    @property
     def summary_text(self) -> str:
         """One line for the dataset's notes."""
         if self.rule is None:
@@ -174,6 +179,11 @@ class CtgView(Spec):
     def pools_grey_scale(self) -> bool:
         """Never: the axes are fixed."""
         return False
+
+    @property
+    def measured_channels(self) -> tuple[str, ...]:
+        """The channels of a recording that the image shows."""
+        return CTG_CHANNELS[:2]
 
     @property
     def summary_text(self) -> str:

@@ -66,8 +66,6 @@ def read_edf(path: Path, channels: Sequence[str] | None = None, rate_hz: float |
     Raises DataError for a file that contradicts its header, for a channel that is missing or whose name two signals have, and
     for another rate than `rate_hz`.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: this file is missing: check the path")
     header = _read_header(path)
     rows = _choose_signals(path, header.labels, channels)
     rate = _find_rate(path, {header.counts[row] / header.record_s for row in rows}, rate_hz)
@@ -83,10 +81,17 @@ def read_edf(path: Path, channels: Sequence[str] | None = None, rate_hz: float |
     return Recording(path.stem, path.stem, samples, names, units, rate, source=path, notes=tuple(notes))
 
 
+def read_edf_labels(path: Path) -> list[str]:
+    """The names of the signals in a file."""
+    return [label for label in _read_header(path).labels if label not in _ANNOTATIONS]
+
+
 # --- the header -------------------------------------------------------------------------------------------------------
 
 
 def _read_header(path: Path) -> EdfHeader:
+    if not path.is_file():
+        raise DataError(f"{path}: this file is missing: check the path")
     size = path.stat().st_size
     with path.open("rb") as file:
         fixed = file.read(_FIXED_BYTES)

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, MissingExtraError, join_words
-from phoropter.signals.readers.edf import read_edf
+from phoropter.signals.readers.edf import read_edf, read_edf_labels
 from phoropter.signals.recording import GAPS_NOTE, MAX_FILLED_SAMPLES, Events, Recording, Span, find_channels
 
 # --- WFDB -------------------------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def read_annotations(path: Path, extension: str, length: int) -> tuple[Events, t
 
 # --- eegmat -----------------------------------------------------------------------------------------------------------
 
-_EEGMAT_NAME = re.compile(r"^(Subject\d+)_([12])$")
+_EEGMAT_NAME = re.compile(r"^(Subject\d+)_([12])$", re.IGNORECASE)
 _EEGMAT_LABELS = {"1": "rest", "2": "task"}
 
 
@@ -286,7 +286,8 @@ def read_eegmat(path: Path) -> Recording:
     match = _EEGMAT_NAME.match(path.stem)
     if match is None:
         raise DataError(f"{path}: expected a name like Subject07_1.edf (rest) or Subject07_2.edf (task)")
-    recording = read_edf(path, ("ECG ECG",), rate_hz=500.0)
+    name = "ECG" if "ECG" in read_edf_labels(path) else "ECG ECG"  # the database's own spelling repeats the kind of signal
+    recording = read_edf(path, (name,), rate_hz=500.0)
     return replace(recording, subject=match[1], label=_EEGMAT_LABELS[match[2]], channels=("ECG",))
 
 
