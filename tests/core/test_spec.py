@@ -9,7 +9,7 @@ import pytest
 
 from phoropter.core import spec
 from phoropter.core.errors import SpecError
-from phoropter.core.spec import Spec, load_yaml, validate_as
+from phoropter.core.spec import ClassName, Spec, load_yaml, validate_as
 
 
 class Inner(Spec):
@@ -32,7 +32,7 @@ def parse(tmp_path: Path, text: str) -> Outer:
 
 def test_good_data_is_read_and_frozen(tmp_path: Path) -> None:
     made = parse(tmp_path, "name: x\ninner: {rate: 1e-4}\n")
-    assert made.inner == Inner(rate=1e-4)  # YAML reads 1e-4 as text
+    assert made.inner == Inner(rate=1e-4)
     with pytest.raises(Exception, match="frozen"):
         made.name = "y"  # type: ignore[misc]
 
@@ -90,3 +90,59 @@ def test_with_changes_is_checked_again() -> None:
     assert Inner(rate=1).with_changes(rate=2).rate == 2
     with pytest.raises(ValueError):
         Inner(rate=1).with_changes(kind="no")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(
+            (word, word)
+            for word in ("yes", "no", "Yes", "NO", "on", "off", "y", "n", "010", "007", "08.5", "12:30", "1_000", "0o", "<<")
+        ),
+        *(
+            (word, word)
+            for word in ("2024-01-31", "2024-01-31 10:00:00", "1.2.3", "1e", "e5", ".", "-.", "nan", "inf", "0x", "=")
+        ),
+        *((word, True) for word in ("true", "True", "TRUE")),
+        *((word, None) for word in ("~", "null", "Null", "")),
+        ("1e-4", 1e-4),
+        ("1E5", 1e5),
+        ("-2.5e+3", -2500.0),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("-.inf", -float("inf")),
+        ("0", 0),
+        ("-12", -12),
+        ("0x1F", 31),
+        ("'true'", "true"),
+        ("'12'", "12"),
+    ],
+)
+def test_scalars_are_read_by_yaml_1_2(tmp_path: Path, text: str, value: object) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(f"key: {text}\nlist: [{text or '~'}]\n")
+    ((data, _),) = load_yaml(file)
+    assert (data["key"], data["list"]) == (value, [value]) and type(data["key"]) is type(value)
+
+
+def test_keys_are_words_also_where_yaml_1_1_reads_values(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text("yes: 1\nno: 2\n010: 3\n12: 4\n")
+    assert load_yaml(file)[0][0] == {"yes": 1, "no": 2, "010": 3, 12: 4}
+    file.write_text("1.5: 1\n")
+    with pytest.raises(SpecError, match=r"a key must be a word, not 1\.5: put quotes around it"):
+        load_yaml(file)
+
+
+class Names(Spec):
+    names: tuple[ClassName, ...] = ()
+    weights: dict[ClassName, float] = {}
+
+
+def test_names_may_look_like_numbers(tmp_path: Path) -> None:
+    assert validate_as(Names, {"names": [1, 2.0, "010"], "weights": {3: 1, "x": 2}}) == Names(
+        names=("1", "2", "010"), weights={"3": 1, "x": 2}
+    )
+    for value in (True, None):
+        with pytest.raises(SpecError, match="is no name: put quotes around a name that YAML reads as a value"):
+            validate_as(Names, {"names": [value]})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from phoropter.core.errors import DataError
+from phoropter.core.errors import DataError, SpecError
 from phoropter.core.spec import validate_as
 from phoropter.data.spec import DataSpec, folder, open_dataset
 
@@ -22,7 +22,7 @@ def test_classes_are_kept_in_the_order_named(zoo: Path, draw: Draw) -> None:
 
 def test_classes_are_left_out(zoo: Path, draw: Draw) -> None:
     draw(zoo / "BACKGROUND_Google" / "x.png", 7)
-    dataset = open_dataset(folder(zoo, exclude=["BACKGROUND_Google", "257.clutter"]))
+    dataset = open_dataset(folder(zoo, exclude=["BACKGROUND_Google"]))
     assert dataset.classes == ("cat", "dog") and dataset.labels.tolist() == [0, 0, 0, 1, 1]
 
 
@@ -31,6 +31,17 @@ def test_a_class_that_is_not_there_is_named_with_the_nearest(zoo: Path) -> None:
         open_dataset(folder(zoo, classes=["cat", "dgo"]))
     with pytest.raises(DataError, match=r"exclude: zoo has no class 'cats'; did you mean 'cat'\?"):
         open_dataset(folder(zoo, exclude=["cats"]))
+    with pytest.raises(DataError, match=r"exclude: zoo has no class '257\.clutter'; it has cat or dog"):
+        open_dataset(folder(zoo, exclude=["257.clutter"]))
+
+
+def test_classes_are_found_by_how_their_names_read(tmp_path: Path, draw: Draw) -> None:
+    for i, name in enumerate(("1.0", "2", "cafe\u0301", "true")):
+        draw(tmp_path / "set" / name / "x.png", i)
+    assert open_dataset(folder(tmp_path / "set", classes=[1, 2.0, "caf\u00e9"])).classes == ("1.0", "2", "caf\u00e9")
+    with pytest.raises(SpecError, match=r"exclude.*True is no name: put quotes around a name that YAML reads as a value"):
+        folder(tmp_path / "set", exclude=[True])
+    assert open_dataset(folder(tmp_path / "set", exclude=["true"])).classes == ("1.0", "2", "caf\u00e9")
 
 
 def test_a_label_that_is_not_in_the_list_is_an_error_in_a_manifest(zoo: Path) -> None:

@@ -1,21 +1,25 @@
 """Specifications: plain data that a user writes, validated once, with errors that name the line and the nearest valid word.
 
 `Spec` is the base class. `load_yaml` reads a file with PyYAML's safe loader (plain data only, no tags), keeps the line of each
-key, and refuses duplicate keys, very large files, and anchors that expand into a very large document. `validate_as` turns plain
-data into a Spec, or raises SpecError with one sentence.
+key, and refuses duplicate keys, very large files, and anchors that expand into a very large document. Scalars follow YAML 1.2's
+core schema: yes, no, on, off, 12:30 and dates are text, 1e-4 is a number; and 010 is text, because it is a name more often than
+ten. `validate_as` turns plain data into a Spec, or raises SpecError with one sentence.
 """
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from phoropter.core.columns import clean_cell
 from phoropter.core.errors import SpecError, did_you_mean
 from phoropter.core.extensions import EXPECTED_EXTENSION, REFERENCE
 
@@ -23,6 +27,18 @@ MAX_FILE_BYTES = 1_000_000
 MAX_NODES = 100_000
 
 Location = tuple[str | int, ...]
+
+# YAML 1.2, chapter 10.3.2, but numbers that begin with a zero: tag → (what it matches, its first letters).
+_CORE_SCALARS = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?(?:0|[1-9][0-9]*)[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+0123456789."),
+    ),
+}
 
 
 class Spec(BaseModel):
@@ -57,6 +73,16 @@ class SourceMap:
         return self.name
 
 
+def _name_as_text(value: Any) -> Any:
+    """YAML reads a class called 3 as a number, and one called true as a truth value, which is refused."""
+    if value is None or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no name: put quotes around a name that YAML reads as a value, as in 'true' or 'null'")
+    return clean_cell(value) if isinstance(value, (int, float)) else value
+
+
+ClassName = typing.Annotated[str, BeforeValidator(_name_as_text)]  # as a user writes the name of a class, group or site
+
+
 def validate_as(kind: type[SpecT], data: Any, source: SourceMap | None = None, at: Location = ()) -> SpecT:
     """Plain data → a `kind`. Raises SpecError for the first mistake, with its line and the nearest valid word."""
     try:
@@ -79,12 +105,25 @@ def load_yaml(path: Path) -> list[tuple[Any, SourceMap]]:
     if size > MAX_FILE_BYTES:
         raise SpecError(f"{path} has {size:,} bytes; a study file has at most {MAX_FILE_BYTES:,}")
     try:
-        return [_parse_document(node, path.name) for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None]
+        return [_parse_document(node, path.name) for node in yaml.compose_all(text, Loader=_core_loader()) if node is not None]
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise SpecError(f"{path.name}{line}: not valid YAML: {error.problem or error}") from None
     except yaml.YAMLError as error:
         raise SpecError(f"{path.name}: not valid YAML: {error}") from None
+
+
+@cache
+def _core_loader() -> Any:
+    """PyYAML's safe loader, which reads scalars by YAML 1.1, with the scalars of YAML 1.2."""
+    import yaml
+
+    class CoreLoader(yaml.SafeLoader):
+        yaml_implicit_resolvers: dict[str, Any] = {}
+
+    for tag, (expression, first) in _CORE_SCALARS.items():
+        CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{expression})$"), first)
+    return CoreLoader
 
 
 def _parse_document(root: Any, name: str) -> tuple[Any, SourceMap]:
@@ -110,7 +149,9 @@ def _parse_document(root: Any, name: str) -> tuple[Any, SourceMap]:
             for key_node, value_node in node.value:
                 key = constructor.construct_object(key_node)
                 if not isinstance(key, (str, int)):
-                    raise SpecError(f"{name}, line {key_node.start_mark.line + 1}: a key must be a word, not {key!r}")
+                    raise SpecError(
+                        f"{name}, line {key_node.start_mark.line + 1}: a key must be a word, not {key!r}: put quotes around it"
+                    )
                 if key in out:
                     raise SpecError(f"{name}, line {key_node.start_mark.line + 1}: the key '{key}' is given twice; keep one")
                 lines[(*at, key)] = key_node.start_mark.line + 1

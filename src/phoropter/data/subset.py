@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.core.columns import clean_cell
 from phoropter.core.errors import DataError, did_you_mean, join_words
 from phoropter.data.dataset import UNLABELLED, Dataset
 
@@ -32,6 +33,8 @@ def keep_classes(dataset: Dataset, classes: Sequence[str] | None, exclude: Colle
     typed_by_hand: labels were typed row by row, so a label that is neither kept nor excluded is taken for a typing error
     Raises DataError for such a label, and for a class that the dataset does not have.
     """
+    classes = None if classes is None else [_find_class(name, dataset.classes) for name in classes]
+    exclude = [_find_class(name, dataset.classes) for name in exclude]
     _check_known_classes(dataset, classes or (), exclude)
     kept = tuple(name for name in (classes or dataset.classes) if name not in exclude)
     unlisted = [name for name in dataset.classes if name not in kept and name not in exclude]
@@ -74,14 +77,18 @@ def require_two_classes(dataset: Dataset) -> None:
         raise DataError(f"{dataset.name}: {found} pictures; expected at least two classes with pictures in each")
 
 
+def _find_class(name: str, known: Sequence[str]) -> str:
+    """A class as the user wrote it → as the dataset spells it, where exactly one reads the same."""
+    same = [other for other in known if clean_cell(other) == clean_cell(name)] if name not in known else []
+    return same[0] if len(same) == 1 else name
+
+
 def _check_known_classes(dataset: Dataset, classes: Sequence[str], exclude: Collection[str]) -> None:
     filled = {name for name, count in zip(dataset.classes, dataset.class_counts, strict=True) if count}
+    there = f"; it has {join_words(sorted(filled))}"
     for name in classes:
         if name not in filled:
-            near = did_you_mean(name, filled)
-            raise DataError(
-                f"classes: {dataset.name} has no pictures of '{name}'{near or f'; it has {join_words(sorted(filled))}'}"
-            )
+            raise DataError(f"classes: {dataset.name} has no pictures of '{name}'{did_you_mean(name, filled) or there}")
     for name in exclude:
-        if name not in dataset.classes and name != OTHER_CLASSES and (near := did_you_mean(name, dataset.classes)):
-            raise DataError(f"exclude: {dataset.name} has no class '{name}'{near}")
+        if name not in dataset.classes and name != OTHER_CLASSES:
+            raise DataError(f"exclude: {dataset.name} has no class '{name}'{did_you_mean(name, dataset.classes) or there}")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from phoropter.core.extensions import Extension, HeldExtension
-from phoropter.core.spec import Spec
+from phoropter.core.spec import ClassName, Spec
 from phoropter.training.augmentation.spec import StepSpec, batch_dependent, parse_steps
 from phoropter.training.candidates.custom_loss import Loss
 from phoropter.training.candidates.custom_optimizer import Optimizer, Schedule
@@ -107,7 +107,7 @@ class LossSpec(Spec):
     kind: Literal["cross-entropy", "focal"] | Loss = "cross-entropy"
     gamma: float = Field(default=2.0, ge=0)
     smoothing: float = Field(default=0.0, ge=0, lt=1)
-    class_weights: Literal["none", "auto"] | dict[str, float] = "none"
+    class_weights: Literal["none", "auto"] | dict[ClassName, float] = "none"
 
     @model_validator(mode="after")
     def _check_own_loss(self) -> LossSpec:
