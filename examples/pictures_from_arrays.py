@@ -1,4 +1,4 @@
-"""A study of pictures that your own code makes or loads: arrays of images, labels and groups are passed as they are."""
+"""A study of images that your own code makes or loads: arrays of images, labels and groups are passed as they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study in Python: a probe against full fine-tuning on embedded pictures, with a report. About twenty seconds on two cores."""
+"""A study in Python: a probe against fine-tuning on scikit-learn's digits, with a report. About twenty seconds on two cores."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ study = ph.Study(
     name="probe-or-all",
     data=ph.digits(size=32, max_samples=400),
     candidates=[
-        ph.finetune("test_resnet", weights="random", name="all"),
-        ph.probe("test_resnet", weights="random", name="head alone", recipe={"preset": "probe", "lr": 0.1}),
+        ph.finetune("test_resnet", weights="random", name="fine-tuned"),
+        ph.probe("test_resnet", weights="random", name="probe", recipe={"preset": "probe", "lr": 0.1}),
     ],
     recipe={"preset": "scratch", "epochs": 4, "lr": 0.003},
     protocol=ph.KFold(3, seeds=[0]),
