@@ -109,3 +109,17 @@ def test_how_many_times_longer_a_cached_epoch_takes_is_said_the_right_way_round(
     cached, live = (distil.ratio("a claim", 1.05, turns, name, "plain") for name in ("cached", "live"))
     assert (cached["ratio"], cached["spread"], live["ratio"]) == (1.1, [1.0, 1.2], 20.0)
     assert (live["ours"], live["theirs"]) == ("40.000 s an epoch", "2.000 s an epoch")
+
+
+def test_coverage_is_measured_and_written_as_json_and_as_a_table(tmp_path: Path, capsys: Any) -> None:
+    import interval_coverage
+
+    interval_coverage.main(["--quick", "--output", str(tmp_path)])
+    cells = json.loads((tmp_path / "interval_coverage_quick.json").read_text())
+    assert len(capsys.readouterr().out.splitlines()) == len(cells) == 40
+    exact = {(c["truth"], c["size"]): c for c in cells if c["kind"] == "rows"}
+    # 20 rows at 0.9: Wilson's interval holds 0.9 for 16 to 19 right answers, and 20 of 20 has Clopper and Pearson's
+    assert exact[0.9, 20]["coverage"] == pytest.approx(0.9568, abs=1e-4)
+    assert all(0.8 <= c["coverage"] <= 1 and 0 < c["width"] < 2 for c in cells)
+    table = (tmp_path / "interval_coverage_quick.md").read_text()
+    assert "| independent rows | 20 | 60 |" in table and "| groups of 20 rows | 3 | 10 |" in table

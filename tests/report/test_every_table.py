@@ -14,7 +14,7 @@ from made_reports import Reported
 from made_study import Made
 from read_again import Again, again_of, ece, softmax, spread
 from reading_html import Tags
-from scipy import optimize
+from scipy import optimize, stats
 from sklearn import metrics as sk
 
 IN_NUMBERS = {"leaderboard", "pairwise", "per-class", "per-group", "per-site", "confusions", "external-test", "calibration"}
@@ -54,8 +54,16 @@ def test_csv_files_have_the_rows_of_the_page(page: Tags, whole: Reported) -> Non
         assert [line[0] for line in shown] == firsts, name
 
 
+def literal_logit_interval(centre: float, means: np.ndarray, units: int) -> np.ndarray:
+    half = stats.t.ppf(0.975, units - 1) * means.std() * np.sqrt(units / (units - 1)) / (centre * (1 - centre))
+    return np.array([1 / (1 + (1 - centre) / centre * np.exp(-sign * half)) for sign in (-1, 1)])
+
+
 def test_the_intervals_of_all_candidates(page: Tags, again: Again) -> None:
-    """A literal bootstrap over people: each with all its answers, accuracy within each run, runs by their share of the draws."""
+    """A literal bootstrap over people: each with all its answers, accuracy within each run, runs by their share of the draws.
+
+    Its standard error by √(G / (G - 1)), Student's t with G - 1 degrees of freedom, the logit scale.
+    """
     draw = np.random.default_rng(1)
     for name in again.order[1:]:
         runs = again.runs[name]
@@ -70,7 +78,8 @@ def test_the_intervals_of_all_candidates(page: Tags, again: Again) -> None:
                 if w.any()
             ]
             means.append(np.average([a for a, _ in each], weights=[n for _, n in each]))
-        low, high = np.quantile(means, [0.025, 0.975]) * 100
+        centre = np.mean([np.mean(r["answer"] == r["label"]) for r in runs])
+        low, high = literal_logit_interval(centre, np.array(means), len(people)) * 100
         shown = [float(v) for v in page.columns("leaderboard")[name]["95\u00a0%\u00a0interval\u00a0%"].split(" to ")]
         assert abs(shown[0] - low) < 1.4 and abs(shown[1] - high) < 1.4
 
@@ -83,7 +92,9 @@ def test_the_interval_of_the_models_averaged_on_unseen_sites(page: Tags, again: 
         _, member = np.unique(outside[0]["group"], return_inverse=True)
         hits, rows = np.bincount(member, right), np.bincount(member)
         drawn = draw.integers(0, len(rows), (4000, len(rows)))
-        low, high = np.quantile(hits[drawn].sum(1) / rows[drawn].sum(1), [0.025, 0.975]) * 100
+        low, high = 2.5 ** (1 / len(rows)) * 100 ** (1 - 1 / len(rows)), 100.0  # all are right: exact in the number of people
+        if not right.all():
+            low, high = literal_logit_interval(right.mean(), hits[drawn].sum(1) / rows[drawn].sum(1), len(rows)) * 100
         shown = [float(v) for v in list(row.values())[4].split(" to ")]
         assert abs(shown[0] - low) < 1.2 and abs(shown[1] - high) < 1.2
 
@@ -229,3 +240,7 @@ def test_the_small_print_below_the_conclusion(page: Tags, again: Again) -> None:
 
 def test_the_study_that_is_reported_is_the_one_that_was_made(whole: Reported) -> None:
     assert isinstance(whole.made, Made) and whole.made.name == "whole"
+
+
+def test_the_page_names_how_its_intervals_are_computed(page: Tags, again: Again) -> None:
+    assert "Interval of the mean: Student's t with 13 degrees of freedom on the logit scale, 14 units." in page.text

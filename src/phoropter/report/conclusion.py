@@ -141,7 +141,7 @@ def _no_better_than_chance(summary: StudySummary, design: Design) -> str:
     chance = majority_class_scores(summary).get(name) if fixed is None else fixed
     if chance is None or first.replicates is None:
         return ""
-    interval = first.replicates.percentile_interval(1 - (1 - design.level) / len(summary.candidates))
+    interval = first.replicates.confidence_interval(1 - (1 - design.level) / len(summary.candidates))
     ratio = 0.0 if np.isnan(design.test_to_train) else design.test_to_train
     widening = 1.0 if design.kind == "one test set" else float(np.sqrt(2 + ratio))
     reference = f"the {BASELINE_NAME}" if fixed is None else "chance"

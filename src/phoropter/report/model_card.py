@@ -15,7 +15,7 @@ from phoropter.report import conclusion
 from phoropter.report.render.metric_format import MetricFormat, metric_column
 from phoropter.report.render.table import Column, Table, TableRow, escape_markdown, format_cell, si_text
 from phoropter.report.render.wording import list_names
-from phoropter.report.sections.candidate_values import mean_std_over_runs, primary_metric_interval
+from phoropter.report.sections.candidate_values import describe_interval_methods, mean_std_over_runs, primary_metric_interval
 from phoropter.report.sections.predictions.classes import compute_class_metrics
 from phoropter.report.sections.predictions.groups import find_hardest_groups, names_hardest_first
 from phoropter.report.sections.study import leakage, provenance
@@ -95,9 +95,8 @@ def _describe_metrics(inputs: ReportInput) -> list[str]:
         bounds = format_cell(primary_metric_interval(first), column) if name == summary.metrics[0] else ""
         majority = format_cell(baseline.get(name), column) if name in baseline else ""
         rows.append(TableRow((head, format_cell(mean_std_over_runs(first, name), column), bounds, majority)))
-    unit = "groups" if summary.has_groups else "rows"
     columns = (Column("Metric"), Column("On held-out data"), Column("95 % interval"), Column("Majority-class baseline"))
-    caption = f"Mean ± standard deviation over runs; the interval by bootstrap over {summary.n_units:,} {unit}"
+    caption = f"Mean ± standard deviation over runs. Interval: {describe_interval_methods(summary)}"
     body = [Table("results", caption, columns, tuple(rows)).to_markdown().strip()]
     if first.external_test is not None:
         scale, external = MetricFormat.from_metric(summary.ranking_metric), first.external_test

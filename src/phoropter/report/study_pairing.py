@@ -28,9 +28,9 @@ from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats import compare as stats_compare
-from phoropter.results.stats.bootstrap import MIN_UNITS
 from phoropter.results.stats.compare import Verdict
 from phoropter.results.stats.held_out_rows import HeldOutRows, paired_influences
+from phoropter.results.stats.interval_rules import MIN_UNITS
 from phoropter.results.stats.optimism import ProtocolGap, compute_protocol_gaps
 from phoropter.results.stats.paired_tests import adjust_holm
 from phoropter.results.store import Store

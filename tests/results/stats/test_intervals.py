@@ -44,12 +44,12 @@ def test_worked_example(forty_sixty):
     assert bootstrap_interval("macro_f1", labels, p).estimate == pytest.approx(0.791667, abs=1e-6)
 
 
-def test_accuracy_over_samples_is_scipys_percentile_bootstrap(forty_sixty):
+def test_resamples_of_accuracy_are_those_of_scipys_percentile_bootstrap(forty_sixty):
     labels, p = forty_sixty
-    ours = bootstrap_interval("accuracy", labels, p, resamples=20_000)
+    ours = np.quantile(Bootstrap(labels, resamples=20_000).compute_replicates("accuracy", p).values, [0.025, 0.975])
     right = (p.argmax(1) == labels).astype(float)
     theirs = stats.bootstrap((right,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(0))
-    assert [ours.low, ours.high] == pytest.approx(list(theirs.confidence_interval), abs=0.011)
+    assert list(ours) == pytest.approx(list(theirs.confidence_interval), abs=0.011)
 
 
 def test_every_resample_is_the_metric_of_the_rows_drawn():
@@ -83,28 +83,30 @@ def test_every_auc_resample_is_scikit_learns_and_keeps_the_classes_apart():
     assert replicates.method.endswith("within classes")
 
 
-@pytest.mark.parametrize("name", ["accuracy", "macro_f1", "roc_auc", "log_loss"])
-def test_equal_units_give_no_width(name):
+def test_equal_units_give_no_width():
     labels, p = np.tile([0, 1], 20), np.tile([[0.7, 0.3], [0.4, 0.6]], (20, 1))
-    groups = np.repeat(np.arange(20), 2)
-    found = bootstrap_interval(name, labels, p, groups)
+    found = bootstrap_interval("log_loss", labels, p, np.repeat(np.arange(20), 2))
     assert found.low == pytest.approx(found.estimate) == pytest.approx(found.high)
 
 
 def test_same_seed_same_interval_whatever_the_order_of_rows():
     labels, p, groups = some_case()
     shuffled = np.random.default_rng(5).permutation(len(labels))
-    one = bootstrap_interval("accuracy", labels, p, groups, seed=3)
-    assert one == bootstrap_interval("accuracy", labels[shuffled], p[shuffled], groups[shuffled], seed=3)
-    assert one != bootstrap_interval("accuracy", labels, p, groups, seed=4)
+    one = bootstrap_interval("macro_f1", labels, p, groups, seed=3)
+    assert one == bootstrap_interval("macro_f1", labels[shuffled], p[shuffled], groups[shuffled], seed=3)
+    assert one != bootstrap_interval("macro_f1", labels, p, groups, seed=4)
+    assert bootstrap_interval("accuracy", labels, p, groups, seed=3) == bootstrap_interval("accuracy", labels, p, groups, seed=4)
 
 
-def test_a_unit_is_drawn_with_all_its_repeats():
+@pytest.mark.parametrize("name", ["accuracy", "roc_auc", "macro_f1", "log_loss"])
+def test_a_unit_is_drawn_with_all_its_repeats(name):
     """Three identical repeats of every sample say no more than one."""
     labels, p, _ = some_case(100, groups=100)
     ids = np.arange(100)
-    once = bootstrap_interval("accuracy", labels, p, ids)
-    thrice = bootstrap_interval("accuracy", np.tile(labels, 3), np.tile(p, (3, 1)), np.tile(ids, 3))
+    draws = Bootstrap(labels, ids, splits=np.zeros(100))
+    once = draws.compute_replicates(name, p).confidence_interval()
+    repeated = Bootstrap(np.tile(labels, 3), np.tile(ids, 3), splits=np.repeat(np.arange(3), 100))
+    thrice = repeated.compute_replicates(name, np.tile(p, (3, 1))).confidence_interval()
     assert (thrice.low, thrice.high, thrice.n_units) == (pytest.approx(once.low), pytest.approx(once.high), 100)
 
 
@@ -135,12 +137,15 @@ def test_too_few_units_have_no_interval_and_say_so(units, says):
     assert found.estimate == pytest.approx((p.argmax(1) == labels).mean())
 
 
-def test_metric_undefined_in_most_resamples_has_no_interval():
+def test_area_has_no_interval_where_one_unit_has_all_positives():
     labels = np.r_[np.zeros(60, dtype=int), np.ones(2, dtype=int)]
     groups = np.r_[np.arange(60) % 3, [3, 3]]  # a single unit has the positives and others none
     p = registry.softmax(np.random.default_rng(0).normal(size=(62, 2)))
-    found = Bootstrap(labels, groups, splits=np.zeros(62)).compute_replicates("roc_auc", p).percentile_interval()
-    assert found.low < found.estimate < found.high  # first order needs no class in a resample
+    for found in (bootstrap_interval("roc_auc", labels, p, groups), bootstrap_interval("average_precision", labels, p, groups)):
+        assert found.method == "no interval: one class is in a single unit"
+        assert np.isnan([found.low, found.high]).all() and 0 < found.estimate < 1
+    two = bootstrap_interval("roc_auc", labels, p, np.r_[np.arange(60) % 3, [3, 4]])
+    assert two.low < two.estimate < two.high
     none = bootstrap_interval("roc_auc", np.zeros(62, dtype=int), p, groups)
     assert np.isnan([none.estimate, none.low]).all()
 
@@ -181,7 +186,7 @@ def test_within_splits_the_estimate_is_the_mean_of_splits():
     each = [registry.compute_metrics(["macro_f1"], labels[splits == s], p[splits == s])["macro_f1"] for s in range(3)]
     found = Bootstrap(labels, groups, splits).compute_replicates("macro_f1", p)
     assert found.estimate == pytest.approx(np.mean(each))
-    assert found.percentile_interval().low < found.estimate < found.percentile_interval().high
+    assert found.confidence_interval().low < found.estimate < found.confidence_interval().high
 
 
 def test_leaving_one_group_out_draws_the_mean_over_groups():
@@ -209,13 +214,15 @@ def test_paired_interval_uses_the_same_draws_for_both():
     assert (same.estimate, same.low, same.high) == (0, 0, 0)
 
 
-def test_paired_interval_is_the_percentile_of_differences_drawn_together():
+def test_paired_interval_stretches_the_percentiles_of_differences_drawn_together():
     labels, a, groups = some_case()
     b = registry.softmax(np.random.default_rng(9).normal(size=a.shape) + np.eye(3)[labels])
     found = paired_bootstrap_interval("accuracy", labels, a, b, groups)
     draws = Bootstrap(labels, groups)
     d = draws.compute_replicates("accuracy", a).values - draws.compute_replicates("accuracy", b).values
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(d, [0.025, 0.975])))
+    stretch = 2.045230 / 1.959964 * np.sqrt(30 / 29)  # Student's t with 29 degrees of freedom, from a printed table
+    middle = np.mean(a.argmax(1) == labels) - np.mean(b.argmax(1) == labels)
+    assert (found.low, found.high) == pytest.approx(tuple(middle + stretch * (np.quantile(d, [0.025, 0.975]) - middle)), abs=1e-6)
     assert found.method.startswith("paired")
 
 

@@ -125,9 +125,21 @@ def test_delong_without_two_of_each_says_so():
     assert "1 positive" in delong_interval(np.r_[1, np.zeros(9)], S1).method
 
 
-def test_delong_interval_is_clipped():
+def test_delong_interval_is_on_the_logit_scale():
+    """By hand: AUC 11/12; the placement values of the positives 1, 1, 3/4, of the negatives 2/3, 1, 1, 1."""
     found = delong_interval(np.r_[1, 1, 1, 0, 0, 0, 0], np.array([0.9, 0.8, 0.35, 0.4, 0.3, 0.2, 0.1]))
-    assert found.high == 1
+    error = np.sqrt(np.var([1, 1, 0.75], ddof=1) / 3 + np.var([2 / 3, 1, 1, 1], ddof=1) / 4)
+    half = 1.959964 * error / (11 / 144)
+    odds = 11.0
+    assert (found.low, found.high) == pytest.approx([odds * np.exp(s * half) / (1 + odds * np.exp(s * half)) for s in (-1, 1)])
+
+
+def test_delong_interval_of_a_perfect_ranking_is_exact():
+    """Three positives, four negatives: three disjoint pairs, all in order with a probability of at most AUC³."""
+    found = delong_interval(np.r_[1, 1, 1, 0, 0, 0, 0], np.arange(7)[::-1])
+    assert (found.estimate, found.low, found.high) == (1, pytest.approx(0.025 ** (1 / 3)), 1)
+    turned = delong_interval(np.r_[1, 1, 1, 0, 0, 0, 0], np.arange(7))
+    assert (turned.estimate, turned.low, turned.high) == (0, 0, pytest.approx(1 - 0.025 ** (1 / 3)))
 
 
 def answers_with(only_a: int, only_b: int, both: int = 20, neither: int = 10):
@@ -238,7 +250,7 @@ def test_paired_z_agrees_with_resampling(name):
     labels, a, b = two_sheets(1200, classes=4)
     found = paired_z_test(name, UnitRows(labels), a, b)
     draws = Bootstrap(labels)
-    resampled = draws.compute_replicates(name, a).paired_difference(draws.compute_replicates(name, b)).percentile_interval()
+    resampled = draws.compute_replicates(name, a).paired_difference(draws.compute_replicates(name, b))
     width = resampled.high - resampled.low
     assert (found.low, found.high) == (
         pytest.approx(resampled.low, abs=0.08 * width),

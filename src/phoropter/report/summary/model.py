@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from phoropter.results.metrics.metric_record import MetricRecord
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.metrics.sufficient_sums import N_BINS
-from phoropter.results.stats.bootstrap import BootstrapReplicates, ConfidenceInterval
+from phoropter.results.stats.bootstrap import BootstrapReplicates
+from phoropter.results.stats.interval_rules import ConfidenceInterval
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

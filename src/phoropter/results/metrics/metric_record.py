@@ -12,6 +12,7 @@ from phoropter.results.metrics import sufficient_sums
 from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities, Layout, MetricSums, SumsFunction
 
 MetricNeed = Literal["probabilities", "every class", "ranks"]
+IntervalKind = Literal["proportion", "delong", "bootstrap"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,8 @@ class MetricRecord:
     direct_value:      the metric of all rows in one call, where that is faster than by sums
     unit_influences:   (predictions, (N,) units, U) → (U,) derivatives by the weights of the units, where sums have none
     max_exact_rows:    above, resamples and permutations are replaced by their first-order approximations
+    interval:          how its interval is computed (results/stats/interval_rules.py): `proportion` for a share of right
+                       answers, `delong` for the area under the ROC curve, `bootstrap` for all others
     unavailable:       why it cannot be computed here, only read from run records; empty where it can
     """
 
@@ -48,6 +51,7 @@ class MetricRecord:
     direct_value: Callable[[LabelledProbabilities], float] | None = None
     unit_influences: Callable[[LabelledProbabilities, Ints, int], Floats] | None = None
     max_exact_rows: int | None = None
+    interval: IntervalKind = "bootstrap"
     unavailable: str = ""
 
     def compute_value(self, predictions: LabelledProbabilities) -> float:

@@ -161,7 +161,14 @@ _NEEDS_CLASSES: frozenset[MetricNeed] = frozenset({"every class"})
 _NEEDS_PROBABILITIES: frozenset[MetricNeed] = frozenset({"probabilities"})
 _NEEDS_RANKS: frozenset[MetricNeed] = frozenset({"probabilities", "every class", "ranks"})
 _ALL_METRICS = [
-    MetricRecord("accuracy", "Accuracy", sufficient_sums.class_count_sums, sufficient_sums.accuracy_from_sums, percent=True),
+    MetricRecord(
+        "accuracy",
+        "Accuracy",
+        sufficient_sums.class_count_sums,
+        sufficient_sums.accuracy_from_sums,
+        percent=True,
+        interval="proportion",
+    ),
     MetricRecord(
         "top5_accuracy",
         "Top-5 accuracy",
@@ -169,6 +176,7 @@ _ALL_METRICS = [
         sufficient_sums.mean_from_sums,
         percent=True,
         needs=_NEEDS_PROBABILITIES,
+        interval="proportion",
     ),
     MetricRecord(
         "balanced_accuracy",
@@ -235,6 +243,7 @@ _ALL_METRICS = [
         is_proper_name=True,
         analytic_gradient=ranking.roc_auc_gradient,
         chance=0.5,
+        interval="delong",
     ),
     MetricRecord(
         "average_precision",

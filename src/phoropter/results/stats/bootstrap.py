@@ -4,15 +4,12 @@ The unit is the group (subject, patient) where there is one, else the sample; ne
 several repeats: a unit is drawn with all its predictions. Two candidates tested on the same units have the same resamples, so the
 difference of their replicates is the paired difference.
 
-Left out: BCa and studentised intervals. With the few dozen units that are usual here, their corrections are noisier than the bias
-they correct; reports print the percentiles beside the number of units instead.
-
 Letters as in metrics/sufficient_sums.py: N rows · M sums · U units · B resamples.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,65 +20,61 @@ from phoropter.core.errors import DataError
 from phoropter.results.metrics.metric_record import MetricRecord
 from phoropter.results.metrics.registry import get_metric
 from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities
+from phoropter.results.stats.interval_rules import (
+    MIN_UNITS,
+    ConfidenceInterval,
+    SampleDesign,
+    choose_interval,
+    stretched_percentiles,
+)
 from phoropter.results.stats.resampling import BLOCK_CELLS, ResamplingKind, UnitResampler
 
 RESAMPLES = 2000
-MIN_UNITS = 3  # of two units, a resample has both or one of them twice, which gives no interval
 MAX_EXACT_UNITS = (
     2000  # above, first order: its error falls as 1/U, and exact resamples of 30,000 units take seconds per candidate
 )
 MAX_EXACT_RANKS = 400_000  # rows × classes to rank, for the same reason
 
 
-@dataclass(frozen=True)
-class ConfidenceInterval:
-    """An estimate with two bounds, which are NaN where there is no interval; `method` then gives the reason.
-
-    n_units: independent units resampled · n_redrawn: resamples drawn again because a class was missing
-    """
-
-    estimate: float
-    low: float
-    high: float
-    level: float
-    method: str
-    n_units: int
-    n_redrawn: int = 0
-
-
 @dataclass(frozen=True, eq=False)
 class BootstrapReplicates:
-    """A metric in B resamples (NaN where undefined), and its estimate from all rows. value_range: bounds of its values."""
+    """A metric in B resamples (NaN where undefined), its estimate from all rows, and what is independent in these rows."""
 
     metric: str
     estimate: float
     values: Floats
     method: str
-    n_units: int
+    design: SampleDesign
     n_redrawn: int
-    value_range: tuple[float, float] = (-np.inf, np.inf)
 
-    def percentile_interval(self, level: float = 0.95) -> ConfidenceInterval:
-        """Percentiles of the replicates."""
-        defined = self.values[~np.isnan(self.values)]
-        method, low, high = self.method, np.nan, np.nan
+    @property
+    def n_units(self) -> int:
+        return self.design.n_units
+
+    def confidence_interval(self, level: float = 0.95) -> ConfidenceInterval:
+        """By the rule for the metric, its units and rows (interval_rules.py)."""
+        return choose_interval(get_metric(self.metric), self.estimate, self.values, self.design, level, self.n_redrawn)
+
+    def paired_difference(self, other: BootstrapReplicates, level: float = 0.95) -> ConfidenceInterval:
+        """The interval of self - other by stretched percentiles. Raises DataError as `paired_values` does."""
+        values, estimate, method = self.paired_values(other), self.estimate - other.estimate, f"paired {self.method}, stretched"
+        defined, low, high = values[~np.isnan(values)], np.nan, np.nan
         if self.n_units < MIN_UNITS:
             method = f"no interval: {self.n_units} independent units, at least {MIN_UNITS} are needed"
-        elif len(defined) < len(self.values) / 2:
+        elif len(defined) < len(values) / 2:
             method = "no interval: undefined in most resamples"
         else:
-            low, high = np.clip(np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]), *self.value_range)
-        return ConfidenceInterval(self.estimate, float(low), float(high), level, method, self.n_units, self.n_redrawn)
+            low, high = stretched_percentiles(estimate, defined, self.n_units, level)
+        return ConfidenceInterval(estimate, low, high, level, method, self.n_units, self.n_redrawn)
 
-    def paired_difference(self, other: BootstrapReplicates) -> BootstrapReplicates:
-        """Replicates of self - other. Raises DataError when the two are visibly not from one Bootstrap."""
+    def paired_values(self, other: BootstrapReplicates) -> Floats:
+        """(B,) replicates of self - other. Raises DataError when the two are visibly not from one Bootstrap."""
         if (self.metric, self.n_units, len(self.values)) != (other.metric, other.n_units, len(other.values)):
             raise DataError(
                 f"{self.metric} over {self.n_units} units and {other.metric} over {other.n_units} units are "
                 "not from one bootstrap: compute both with the same Bootstrap"
             )
-        difference, estimate = self.values - other.values, self.estimate - other.estimate
-        return BootstrapReplicates(self.metric, estimate, difference, f"paired {self.method}", self.n_units, self.n_redrawn)
+        return self.values - other.values
 
 
 @dataclass(eq=False)
@@ -108,6 +101,37 @@ class UnitRows:
     def units_by_split(self) -> list[Ints]:
         """The units of each split, once each; computed once for all candidates."""
         return [np.unique(self.units[rows]) for rows in self.parts]
+
+    @cached_property
+    def design(self) -> SampleDesign:
+        """What is independent here. The AUC within single units is a mean over units; else it compares pairs of units."""
+        n, size = len(self.labels), max(self.count, 1)
+        pairs = np.unique(np.unique(self.labels, return_inverse=True)[1] * size + self.units)
+        rarest = int(np.bincount(pairs // size).min(initial=self.count))
+        single_units = all(len(members) == 1 for members in self.units_by_split)
+        return SampleDesign(
+            n_units=self.count,
+            n_rows=n,
+            single_rows=sum(len(members) for members in self.units_by_split) == n,
+            n_rarest=rarest,
+            n_perfect=self.count if single_units else min(rarest, self.count // 2),
+        )
+
+    def standard_error(self, slopes: Floats, *, by_class: bool) -> float:
+        """Of a metric with these (U,) derivatives, the variance of G units multiplied by G / (G - 1).
+
+        by_class: by n / (n - 1) for the n units of each class in a split, as DeLong takes the variances of each class
+        """
+        if self.count < 2:
+            return float("nan")
+        factor: Any = self.count / (self.count - 1)
+        if by_class:
+            factor = np.ones(self.count)
+            for rows in self.parts:
+                number, counts = np.unique(self.labels[rows], return_inverse=True, return_counts=True)[1:]
+                n = np.maximum(counts, 2)[number]
+                np.maximum.at(factor, self.units[rows], n / (n - 1))
+        return float(np.sqrt((factor * np.square(slopes)).sum()))
 
     def compute_influences(self, name: str, probabilities: NDArray[Any]) -> tuple[float, Floats]:
         """The metric, and (U,) its derivatives by the weights of the units; (NaN, zeros) where no split defines it.
@@ -164,11 +188,26 @@ class Bootstrap:
         metric = get_metric(name)
         first_order = self._uses_first_order(metric, np.shape(probabilities)[-1])
         kind = self._resampling_kind(metric, first_order)
-        estimate, values = (self._first_order_replicates if first_order else self._exact_replicates)(metric, probabilities, kind)
+        slopes = None
+        if first_order or metric.interval != "bootstrap":
+            estimate, slopes = self.rows.compute_influences(metric.name, probabilities)
+        if first_order and slopes is not None:
+            values = self._first_order_values(estimate, slopes, kind)
+        else:
+            estimate, values = self._exact_replicates(metric, probabilities, kind)
         method = f"{'first-order ' if first_order else ''}bootstrap of {self.draws.count} {self._what}"
         method += " within classes" if kind == "stratified" else ""
         redrawn = self.draws.redrawn if kind == "all-classes" else 0
-        return BootstrapReplicates(name, estimate, values, method, self.draws.count, redrawn, metric.value_range)
+        design = replace(self.rows.design, standard_error=self._standard_error(metric, slopes, values))
+        return BootstrapReplicates(name, estimate, values, method, design, redrawn)
+
+    def _standard_error(self, metric: MetricRecord, slopes: Floats | None, values: Floats) -> float:
+        """From the derivatives where they are known, else from the replicates."""
+        if slopes is not None:
+            by_class = metric.interval == "delong" and self.rows.design.single_rows
+            return self.rows.standard_error(slopes, by_class=by_class)
+        defined, count = values[~np.isnan(values)], self.draws.count
+        return float(defined.std() * np.sqrt(count / (count - 1))) if len(defined) and count > 1 else float("nan")
 
     def _uses_first_order(self, metric: MetricRecord, classes: int) -> bool:
         ranked = len(self.rows.labels) * classes if "ranks" in metric.needs else 0
@@ -195,14 +234,11 @@ class Bootstrap:
             )
         return estimate, values
 
-    def _first_order_replicates(
-        self, metric: MetricRecord, probabilities: NDArray[Any], kind: ResamplingKind
-    ) -> tuple[float, Floats]:
+    def _first_order_values(self, estimate: float, slopes: Floats, kind: ResamplingKind) -> Floats:
         """estimate + Σ_u (drawn_u - 1) ∂metric/∂weight_u: the infinitesimal jackknife (Efron 1982, ch. 6), same draws."""
-        estimate, slopes = self.rows.compute_influences(metric.name, probabilities)
         if self.draws.count < MIN_UNITS or np.isnan(estimate):
-            return estimate, np.full(self.draws.resamples, np.nan)
-        return estimate, estimate + self.draws.weighted_sums(kind, slopes) - slopes.sum()
+            return np.full(self.draws.resamples, np.nan)
+        return np.asarray(estimate + self.draws.weighted_sums(kind, slopes) - slopes.sum())
 
 
 def encode_names(names: NDArray[Any], rows: int, what: str) -> Ints:

@@ -26,7 +26,8 @@ from phoropter.core.errors import SpecError, did_you_mean
 from phoropter.core.seeds import named_generator
 from phoropter.results.metrics.registry import get_metric
 from phoropter.results.metrics.sufficient_sums import Floats
-from phoropter.results.stats.bootstrap import MIN_UNITS, RESAMPLES, Bootstrap, UnitRows
+from phoropter.results.stats.bootstrap import RESAMPLES, Bootstrap, UnitRows
+from phoropter.results.stats.interval_rules import MIN_UNITS, stretched_percentiles
 from phoropter.results.stats.paired_tests import (
     NAN,
     PairedTest,
@@ -217,10 +218,8 @@ def _test_over_groups(differences: Floats, design: Design) -> PairedTest:
 
 
 def _add_interval(test: PairedTest, drawn: Floats, level: float) -> PairedTest:
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return replace(
-        test, low=float(low), high=float(high), level=level, se=float(np.std(drawn, ddof=1)), df=max(test.n_units - 1, 1)
-    )
+    low, high = stretched_percentiles(test.difference, drawn, test.n_units, level)
+    return replace(test, low=low, high=high, level=level, se=float(np.std(drawn, ddof=1)), df=max(test.n_units - 1, 1))
 
 
 def _test_on_one_set(a: CandidateScores, b: CandidateScores, common: list[SplitKey], name: str, design: Design) -> PairedTest:
@@ -241,7 +240,7 @@ def _test_on_one_set(a: CandidateScores, b: CandidateScores, common: list[SplitK
         return paired_z_test(name, rows, pa, pb, design.level)
     test = unit_swap_test(name, labels, pa, pb, units, runs, seed=design.seed)
     draws = Bootstrap(labels, units, runs, seed=design.seed)
-    values = draws.compute_replicates(name, pa).paired_difference(draws.compute_replicates(name, pb)).values
+    values = draws.compute_replicates(name, pa).paired_values(draws.compute_replicates(name, pb))
     known = values[~np.isnan(values)]
     return _add_interval(test, known, design.level) if rows.count >= MIN_UNITS and len(known) > len(values) / 2 else test
 

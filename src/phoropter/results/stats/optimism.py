@@ -15,8 +15,9 @@ import numpy as np
 from phoropter.core.errors import StoreError, did_you_mean
 from phoropter.core.seeds import named_generator
 from phoropter.results.metrics.registry import get_metric, metric_names, register_stored_metric
-from phoropter.results.stats.bootstrap import MIN_UNITS, RESAMPLES, ConfidenceInterval
+from phoropter.results.stats.bootstrap import RESAMPLES
 from phoropter.results.stats.held_out_rows import HeldOutRows, paired_influences
+from phoropter.results.stats.interval_rules import MIN_UNITS, ConfidenceInterval, stretched_percentiles
 from phoropter.results.stats.resampling import resampled_sums
 from phoropter.results.store import Run, Store
 
@@ -80,12 +81,12 @@ def _compute_gap(candidate: str, name: str, a: HeldOutRows, b: HeldOutRows, opti
     within_group, group_held_out, slopes = paired_influences(name, a, b)
     difference, count = within_group - group_held_out, len(slopes)
     low = high = float("nan")
-    method = f"paired first-order bootstrap of {count} units"
+    method = f"paired first-order bootstrap of {count} units, stretched"
     if count < MIN_UNITS:
         method = f"no interval: {count} independent units, at least {MIN_UNITS} are needed"
     elif not np.isnan(difference):
         values = difference + (resampled_sums(slopes, named_generator(seed, "gap"), resamples) - slopes.sum())
-        low, high = (float(bound) for bound in np.quantile(values, [(1 - level) / 2, (1 + level) / 2]))
+        low, high = stretched_percentiles(difference, values, count, level)
     interval = ConfidenceInterval(difference, low, high, level, method, count)
     return ProtocolGap(candidate, name, within_group, group_held_out, difference, interval)
 

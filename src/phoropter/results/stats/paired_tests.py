@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from phoropter.core.errors import DataError
 from phoropter.results.metrics.ranking import Ranking
 from phoropter.results.metrics.sufficient_sums import Floats
-from phoropter.results.stats.bootstrap import ConfidenceInterval, UnitRows
+from phoropter.results.stats.bootstrap import UnitRows
+from phoropter.results.stats.interval_rules import ConfidenceInterval, exact_bound, logit_bounds, normal_quantile
 
 ROUNDING_TOLERANCE = 1e-12  # differences of scores below this are rounding
 
@@ -141,17 +142,17 @@ def delong_test(positive: NDArray[Any], a: NDArray[Any], b: NDArray[Any], level:
 
 
 def delong_interval(positive: NDArray[Any], scores: NDArray[Any], level: float = 0.95) -> ConfidenceInterval:
-    """One AUC of independent cases between DeLong's normal bounds, clipped to 0 and 1."""
-    from scipy.special import ndtri
-
+    """One AUC of independent cases between DeLong's bounds on the logit scale; an exact bound where it is 0 or 1."""
     truth = np.asarray(positive).astype(bool)
     m, n = int(truth.sum()), int((~truth).sum())
     if min(m, n) < 2:
         return ConfidenceInterval(NAN, NAN, NAN, level, f"no interval: {m} positive and {n} negative cases", m + n)
     areas, covariance = auc_covariance(truth, [np.asarray(scores)])
-    half = float(ndtri((1 + level) / 2) * np.sqrt(covariance[0, 0]))
-    area = float(areas[0])
-    return ConfidenceInterval(area, max(0.0, area - half), min(1.0, area + half), level, "DeLong", m + n)
+    area, bound = float(areas[0]), exact_bound(min(m, n), level)
+    if area in (0.0, 1.0):
+        return ConfidenceInterval(area, bound * area, 1 - bound * (1 - area), level, f"exact bound from {min(m, n)} pairs", m + n)
+    low, high = logit_bounds(area, float(np.sqrt(covariance[0, 0])), normal_quantile(level))
+    return ConfidenceInterval(area, low, high, level, "DeLong on the logit scale", m + n)
 
 
 def auc_covariance(positive: NDArray[np.bool_], scores: list[NDArray[Any]]) -> tuple[Floats, Floats]:

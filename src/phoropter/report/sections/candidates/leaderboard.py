@@ -6,7 +6,12 @@ from phoropter.report.figures.comparison import LeaderboardEntry, leaderboard_fi
 from phoropter.report.render.metric_format import MetricFormat, metric_column
 from phoropter.report.render.section import Section
 from phoropter.report.render.table import CellValue, Column, Table, TableRow
-from phoropter.report.sections.candidate_values import PROBABILITY_METRICS, mean_std_over_runs, primary_metric_interval
+from phoropter.report.sections.candidate_values import (
+    PROBABILITY_METRICS,
+    describe_interval_methods,
+    mean_std_over_runs,
+    primary_metric_interval,
+)
 from phoropter.report.sections.candidates.cost import COST_COLUMNS
 from phoropter.report.summary.majority_class import BASELINE_NAME, majority_class_scores
 from phoropter.report.summary.model import CandidateResults, StudySummary
@@ -45,9 +50,8 @@ def leaderboard_table(summary: StudySummary) -> Table:
     baseline = majority_class_scores(summary)
     last: list[CellValue] = [BASELINE_NAME, baseline.get(summary.metrics[0]), None, *(baseline.get(m) for m in other_metrics)]
     rows.append(TableRow((*last, *[None] * (len(columns) - len(last))), "baseline"))
-    unit = "groups" if summary.has_groups else "rows"
     note = (
-        f"Mean ± standard deviation over runs. The interval is that of the mean, by bootstrap over {summary.n_units:,} {unit}. "
+        f"Mean ± standard deviation over runs. Interval of the mean: {describe_interval_methods(summary)}. "
         "Training time is the median over runs."
     )
     caption = f"Candidates by {MetricFormat.from_metric(summary.ranking_metric).inline_title} on held-out data"
@@ -56,7 +60,9 @@ def leaderboard_table(summary: StudySummary) -> Table:
 
 def _leaderboard_columns(summary: StudySummary, other_metrics: list[str], published: bool) -> tuple[Column, ...]:
     first, unit = metric_column(summary.ranking_metric), "groups" if summary.has_groups else "rows"
-    interval = Column("95\u00a0%\u00a0interval", first.kind, f"bootstrap over {unit}, all runs pooled", first.digits)
+    interval = Column(
+        "95\u00a0%\u00a0interval", first.kind, f"of the mean, all runs pooled; the {unit} are independent", first.digits
+    )
     source = Column("Published", first.kind, "as reported by the source, on other data or with other training", first.digits)
     return (
         Column("Candidate"),

@@ -30,7 +30,7 @@ def external_test_table(summary: StudySummary) -> Table | None:
         Column(f"{c.name}, held out", c.kind, c.description, c.digits),
         Column("External sites, single models", c.kind, c.description, c.digits),
         Column("External sites, ensemble", c.kind, "all models of the candidate, their probabilities averaged", c.digits),
-        Column("95\u00a0%\u00a0interval", c.kind, "of the ensemble, by bootstrap", c.digits),
+        Column("95\u00a0%\u00a0interval", c.kind, "of the ensemble", c.digits),
         *(Column(site, c.kind, "this site alone, ensemble", c.digits) for site in sites),
     )
     rows = tuple(
@@ -46,5 +46,6 @@ def external_test_table(summary: StudySummary) -> Table | None:
         )
         for candidate, test in tested
     )
-    note = f"{tested[0][1].n_rows:,} rows of sites that no model was trained on."
+    methods = "; ".join(dict.fromkeys(test.interval.method for _, test in tested))
+    note = f"{tested[0][1].n_rows:,} rows of sites that no model was trained on. Interval: {methods}."
     return Table("external-test", "Results on sites that no model was trained on", columns, rows, note)
