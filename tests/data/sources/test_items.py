@@ -111,6 +111,19 @@ def test_unknown_labels_and_columns_are_refused() -> None:
         from_torch(Pictures(), groups=[1, 2])
 
 
+def test_labels_and_groups_are_read_as_in_every_table() -> None:
+    dataset = from_torch(
+        Pictures(labels=[1.0, "0", np.float32(1), torch.tensor(0), None, "1.0"]), groups=[1, 1.0, "1", "2", 2, "2.0"]
+    )
+    assert dataset.classes == ("0", "1") and dataset.labels.tolist() == [1, 0, 1, 0, -1, 1]
+    assert dataset.groups is not None and dataset.groups.tolist() == ["1", "1", "1", "2", "2", "2"]
+    assert dataset.notes == ("1 of 6 rows have no label",)
+    with pytest.raises(DataError, match=r"the group is empty here and given elsewhere \(2 of 6 rows have none\)"):
+        from_torch(Pictures(), groups=["a", None, "b", float("nan"), "b", "c"])
+    with pytest.raises(DataError, match=r"a label is 1 and another 'cat', expected whole numbers or words alone"):
+        from_torch(Pictures(labels=[1, "cat", 1, "cat", 1, 1]))
+
+
 def test_a_random_transform_is_refused() -> None:
     class Random(Pictures):
         def __getitem__(self, row: int) -> tuple[Any, Any]:

@@ -87,3 +87,70 @@ def test_a_pickled_npz_dataset_contains_no_pixels(tmp_path: Path) -> None:
     dataset = open_npz(saved(tmp_path / "x.npz", images=np.zeros((4, 300, 300, 3), dtype=np.uint8)))
     dataset.read(0)
     assert len(pickle.dumps(dataset)) < 10_000
+
+
+def joined(*parts: str) -> list[str]:
+    return [part for part in parts for _ in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        ("{}_images", "{}_labels"),  # MedMNIST
+        ("x_{}", "y_{}"),  # Keras
+        ("X_{}", "Y_{}"),
+        ("{}_x", "{}_y"),
+        ("{}_data", "{}_targets"),
+    ],
+)
+def test_a_set_of_arrays_for_each_part_is_joined(tmp_path: Path, images: str, labels: str) -> None:
+    arrays = {}
+    for number, part in enumerate(("train", "val", "test")):
+        arrays[images.format(part)] = IMAGES[..., 0] + number
+        arrays[labels.format(part)] = np.array([[0], [1], [1], [number]], dtype=np.uint8)
+    np.savez(tmp_path / "set.npz", **arrays)
+    dataset = open_npz(tmp_path / "set.npz")
+    assert dataset.parts is not None and dataset.parts.tolist() == joined("train", "val", "test")
+    assert dataset.labels.tolist() == [0, 1, 1, 0, 0, 1, 1, 1, 0, 1, 1, 2] and dataset.ids[4] == "val/0"
+    np.testing.assert_array_equal(dataset.read(9)[..., 0], IMAGES[1, ..., 0] + 2)
+
+
+def test_one_set_may_use_any_usual_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=IMAGES, y=np.array([0.0, 1.0, np.nan, 1.0]), group=np.array([1.0, 1.0, 2.0, 3.0]))
+    dataset = open_npz(tmp_path / "a.npz")
+    assert dataset.labels.tolist() == [0, 1, -1, 1] and dataset.ids.tolist() == list("0123") and dataset.parts is None
+    assert dataset.groups is not None and dataset.groups.tolist() == ["1", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"train_images": IMAGES}, r"has no array 'labels' of the part train; expected images"),
+        ({"x_train": IMAGES, "y_train": np.zeros(4, int), "y_test": np.zeros(4, int)}, "no array 'images' of the part test"),
+        ({"images": IMAGES, "x": IMAGES, "y": np.zeros(4, int)}, "has two arrays of images, 'images' and 'x': keep one"),
+        (
+            {"train_images": IMAGES, "train_labels": np.zeros((4, 14), int)},
+            r"'train_labels' has the shape \(4, 14\) .*; a picture has one label here, and these have several",
+        ),
+        (
+            {"x_train": IMAGES, "y_train": np.zeros(4, int), "x_test": IMAGES[:, :3], "y_test": np.zeros(4, int)},
+            r"the parts have pictures of the shapes \(6, 5, 3\) and \(3, 5, 3\), expected one shape",
+        ),
+        ({"images": IMAGES, "labels": np.zeros(4, int), "groups": np.array(["a", "b", "", "b"])}, r"1 of 4 rows have none"),
+        ({"spectra": IMAGES}, r"has no array 'images'; .* it has spectra"),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_named(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(DataError, match=words):
+        open_npz(tmp_path / "x.npz")
+
+
+def test_pictures_of_one_shape_only_are_joined_and_groups_keep_their_parts(tmp_path: Path) -> None:
+    arrays = {"x_train": IMAGES, "y_train": list("abab"), "x_test": IMAGES, "y_test": list("abab")}
+    np.savez(tmp_path / "x.npz", **arrays, train_groups=[1, 1, 2, 2], test_groups=[3.0, 3.0, 4.0, 4.0])
+    groups = open_npz(tmp_path / "x.npz").groups
+    assert groups is not None and groups.tolist() == list("11223344")
+    np.savez(tmp_path / "x.npz", **arrays, train_groups=[1, 1, 2, 2])
+    with pytest.raises(DataError, match=r"the group is empty here and given elsewhere \(4 of 8 rows have none\)"):
+        open_npz(tmp_path / "x.npz")

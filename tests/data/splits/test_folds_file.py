@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def lines_of(*folds: list[tuple[str, str]]) -> list[str]:
         ([line.replace(",1,1,", ",2,1,") for line in lines_of(FOUR)], r"repeats are numbered \[2\]; expected 1 to 1"),
         ([line.replace(",1,1,", ",1,one,") for line in lines_of(FOUR)], "line 2: seed, repeat and fold must be whole numbers"),
         ([line.replace(",1,1,", ",1,0,") for line in lines_of(FOUR)], "count from 1"),
-        ([*lines_of(FOUR), "r0,1"], "line 6: expected 4 values"),
+        ([*lines_of(FOUR), "r0,1"], "line 6: 2 values came, expected one for each of the 4 columns"),
         (["id,seed,repeat,fold,part"] + [f"{name},3,1,1,{part}" for name, part in FOUR], "has folds for the seeds 3, and .* 0"),
         (
             lines_of([("r0", "train"), ("r1", "test"), ("r2", "train"), ("r3", "test")]),
@@ -148,8 +149,8 @@ def test_every_mistake_is_named(tmp_path: Path, lines: list[str], message: str) 
 def test_a_missing_file_and_a_broken_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SplitError, match="there is no such file"):
         make_splits(sixty_rows(), FoldsFile("folds.csv"), tmp_path)
-    (tmp_path / "folds.csv").write_bytes(b"\xff\xfe id")
-    with pytest.raises(SplitError, match="cannot be read as CSV in UTF-8"):
+    (tmp_path / "folds.csv").write_bytes(b"\xff id")
+    with pytest.raises(SplitError, match="is not UTF-8 text"):
         make_splits(sixty_rows(), FoldsFile("folds.csv"), tmp_path)
 
 
@@ -177,3 +178,31 @@ def test_a_study_from_the_written_file_makes_the_same_predictions(tmp_path: Path
     ]
     each = [{run.key: (run.folder / "predictions.npz").read_bytes() for run in store.runs()} for store in stores]
     assert len(each[0]) == 4 and each[0] == each[1]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda text: text.replace("id,repeat,fold,part", "\ufeffID , Repeat,FOLD,Part"),
+        lambda text: "sep=;\n" + text.replace(",", ";"),
+        lambda text: text.replace(",", "\t").replace("\n", "\r\n"),
+        lambda text: "".join(f"{'' if i == 0 else i},{line}\n" for i, line in enumerate(text.splitlines())),  # pandas' index
+        lambda text: text.replace(",1,1,", ",1.0,1.0,").replace("cells/", "cells\\"),
+    ],
+)
+def test_a_file_in_any_dialect_gives_the_same_splits(tmp_path: Path, write: Callable[[str], str]) -> None:
+    dataset = sixty_rows(ids=[f"cells/{i:02d}" for i in range(60)])
+    write_folds_file(dataset, KFold(3), tmp_path / "folds.csv")
+    expected = [s.content_key(dataset) for s in make_splits(dataset, FoldsFile("folds.csv"), tmp_path)]
+    text = write((tmp_path / "folds.csv").read_text())
+    (tmp_path / "folds.csv").write_text(text, encoding="utf-8", newline="")
+    assert [s.content_key(dataset) for s in make_splits(dataset, FoldsFile("folds.csv"), tmp_path)] == expected
+
+
+def test_ids_that_are_numbers_are_found_however_they_are_written(tmp_path: Path) -> None:
+    dataset = sixty_rows(ids=[str(i) for i in range(60)])
+    write_folds_file(dataset, KFold(3), tmp_path / "folds.csv")
+    expected = [s.content_key(dataset) for s in make_splits(dataset, FoldsFile("folds.csv"), tmp_path)]
+    header, *lines = (tmp_path / "folds.csv").read_text().splitlines()
+    (tmp_path / "folds.csv").write_text("\n".join([header, *(line.replace(",", ".0,", 1) for line in lines)]))
+    assert [s.content_key(dataset) for s in make_splits(dataset, FoldsFile("folds.csv"), tmp_path)] == expected

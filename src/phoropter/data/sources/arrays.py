@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
@@ -171,7 +172,9 @@ def _make_unique(names: list[str]) -> tuple[str, ...]:
 
 def _clean_label(label: Any, where: str) -> int | str | None:
     """A label as a whole number or a word, None where it is missing or negative."""
-    label = label.item() if hasattr(label, "item") and not isinstance(label, str) and getattr(label, "size", 1) == 1 else label
+    if hasattr(label, "item") and not isinstance(label, str):
+        with suppress(ValueError, RuntimeError):  # arrays and tensors of several values, which are refused below
+            label = label.item()
     if isinstance(label, int) and not isinstance(label, bool):
         return label if label >= 0 else None
     text = clean_cell(label) if is_missing(label) or isinstance(label, (str, bool, float, Decimal, bytes)) else None

@@ -21,7 +21,14 @@ from phoropter.core.errors import DataError, join_words
 from phoropter.core.files import digest
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.decode import convert_to_rgb
-from phoropter.data.sources.arrays import OPTIONAL_COLUMNS, convert_labels, make_row_ids, parse_parts
+from phoropter.data.sources.arrays import (
+    OPTIONAL_COLUMNS,
+    clean_column,
+    convert_labels,
+    describe_columns,
+    make_row_ids,
+    parse_parts,
+)
 from phoropter.data.sources.storage import hash_picture
 
 
@@ -186,19 +193,21 @@ def _read_all_items(split_item: Callable[[int], tuple[Any, Any]], count: int, na
 
 def _make_dataset(pictures: ItemPictures, labels: list[Any], names: Any, columns: dict[str, Any]) -> Dataset:
     coded, classes = convert_labels(labels, names, pictures.name)
-    text = {key: None if v is None else np.array([str(x) for x in v]) for key, v in columns.items()}
+    text = {key: None if v is None else clean_column(v, key, pictures.name) for key, v in columns.items()}
     if unknown := sorted(set(text) - set(OPTIONAL_COLUMNS)):
         raise DataError(f"{pictures.name}: '{unknown[0]}' is no column; expected {join_words(OPTIONAL_COLUMNS)}")
-    ids = text.get("ids")
+    ids, groups, sites = text.get("ids"), text.get("groups"), text.get("sites")
+    parts = parse_parts(text.get("parts"), pictures.name)
     return Dataset(
         name=pictures.name,
         ids=make_row_ids(len(coded)) if ids is None else ids,
         labels=coded,
         classes=classes,
         pictures=pictures,
-        groups=text.get("groups"),
-        sites=text.get("sites"),
-        parts=parse_parts(text.get("parts"), pictures.name),
+        groups=groups,
+        sites=sites,
+        parts=parts,
+        notes=describe_columns(coded, classes, groups, sites, parts),
     )
 
 

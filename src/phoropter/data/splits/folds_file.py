@@ -13,15 +13,18 @@ Every labelled row must have exactly one part in every fold, so a dataset that c
 from __future__ import annotations
 
 import csv
+import posixpath
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import SplitError, did_you_mean, join_words
+from phoropter.core.columns import clean_cell, clean_name, clean_path, find_columns
+from phoropter.core.errors import DataError, SplitError, did_you_mean, join_words
 from phoropter.core.files import atomic_write
+from phoropter.core.text_table import read_text_table
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.splits.labelled_rows import LabelledRows, RowPartition
 
@@ -41,8 +44,10 @@ def read_folds_file(path: Path, pool: LabelledRows, seeds: tuple[int, ...]) -> d
     with two parts in one fold, an empty training or test part, gaps in the numbers, or other seeds than the protocol's.
     """
     place_of = {str(pool.dataset.ids[row]): place for place, row in enumerate(pool.rows)}
+    spelling = {clean_name(name): name for name in place_of}
     parts: dict[FoldKey, NDArray[np.int8]] = {}
-    for line, key, row_id, part in _read_lines(path):
+    for line, key, written, part in _read_lines(path):
+        row_id = _find_id(written, place_of, spelling)
         if row_id not in place_of:
             raise SplitError(_describe_unknown_id(path, line, row_id, pool.dataset))
         codes = parts.setdefault(key, np.full(len(pool.rows), -1, dtype=np.int8))
@@ -82,35 +87,40 @@ def write_folds_rows(path: Path, dataset: Dataset, folds: list[tuple[FoldKey, di
 
 
 def _read_lines(path: Path) -> Iterator[tuple[int, FoldKey, str, str]]:
-    """(line number, fold, id, part) of each line."""
+    """(line number, fold, id as written, part) of each line."""
+    if not path.exists():
+        raise SplitError(f"{path}: there is no such file; name it in protocol.folds_file, or write it with `phoropter folds`")
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise SplitError(f"{path} has more than {MAX_FILE_BYTES:,} bytes and is not read")
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            _check_header(path, reader.fieldnames or [])
-            for row in reader:
-                if None in row or None in row.values():
-                    raise SplitError(f"{path.name}, line {reader.line_num}: expected {len(reader.fieldnames or [])} values")
-                yield reader.line_num, _parse_fold(path, reader.line_num, row), row["id"], _parse_part(path, reader.line_num, row)
-    except FileNotFoundError:
-        raise SplitError(
-            f"{path}: there is no such file; name it in protocol.folds_file, or write it with `phoropter folds`"
-        ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SplitError(f"{path} cannot be read as CSV in UTF-8: {error}") from None
+        table = read_text_table(path, MAX_FILE_BYTES)
+        columns = _check_header(path, table.header)
+        for line, values in table.rows:
+            row = {name: values[at] if name == "id" else clean_cell(values[at]) for name, at in columns.items()}
+            yield line, _parse_fold(path, line, row), row["id"], _parse_part(path, line, row)
+    except DataError as error:
+        raise SplitError(str(error)) from None
 
 
-def _check_header(path: Path, names: Sequence[str]) -> None:
+def _find_id(written: str, known: Mapping[str, int], spelling: Mapping[str, str]) -> str:
+    """An id as written → as the dataset spells it: 1.0 is the id 1, and a path may be written as on Windows.
+
+    spelling: cleaned id → id
+    """
+    readings = (written, clean_name(written), clean_cell(written), posixpath.normpath(clean_path(written) or "."))
+    cleaned = clean_name(written)
+    return next((reading for reading in readings if reading in known), spelling.get(cleaned, cleaned))
+
+
+def _check_header(path: Path, names: Sequence[str]) -> dict[str, int]:
+    """Our name of each column → its position; a column without a name (an index) is left out."""
     for name in names:
-        if name not in _COLUMNS:
+        if name and name.casefold() not in _COLUMNS:
             raise SplitError(
                 f"{path.name}: unknown column '{name}'{did_you_mean(name, _COLUMNS)}; known are {join_words(_COLUMNS)}"
             )
-    missing = [name for name in _REQUIRED_COLUMNS if name not in names]
-    if missing or len(set(names)) < len(names):
-        wrong = f"no column '{missing[0]}'" if missing else "a column twice"
-        raise SplitError(f"{path.name}: the first line has {wrong}; expected id, repeat, fold, part")
+    columns = find_columns(path.name, names, _COLUMNS)
+    if missing := [name for name in _REQUIRED_COLUMNS if name not in columns]:
+        raise SplitError(f"{path.name}: the first line has no column '{missing[0]}'; expected id, repeat, fold, part")
+    return columns
 
 
 def _parse_fold(path: Path, line: int, row: dict[str, str]) -> FoldKey:
