@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from phoropter.core.errors import DataError
 from phoropter.models.spec import Backbone
-from phoropter.training.estimator import VisionClassifier
+from phoropter.training.estimator import InputError, VisionClassifier, read_targets
 
 torch.set_num_threads(1)
 
@@ -129,3 +132,106 @@ def test_a_backbone_of_the_users_own_is_fitted_cloned_and_scored() -> None:
     images = np.repeat(np.repeat((X[:300].reshape(-1, 8, 8) / 16), 4, axis=1), 4, axis=2)
     fitted = clone(model).fit(images[:200], y[:200])
     assert fitted.backbone == model.backbone and fitted.score(images[200:], y[200:300]) > 0.7
+
+
+def colours(count: int = 16) -> tuple[Any, Any]:
+    """Dark and bright noise of two classes."""
+    y = np.arange(count) % 2
+    X = np.random.default_rng(0).integers(0, 60, (count, 32, 32, 3), dtype=np.uint8)
+    X[y == 1] += 150
+    return X, y
+
+
+@pytest.fixture(scope="module")
+def fitted() -> VisionClassifier:
+    return small(recipe={**QUICK, "epochs": 2}).fit(*colours())
+
+
+@pytest.mark.parametrize("one", [colours()[0][0], colours()[0][0][..., :1], colours()[0][0].transpose(2, 0, 1)])
+def test_one_picture_without_a_batch_axis_is_refused(fitted: VisionClassifier, one: Any) -> None:
+    with pytest.raises(DataError, match=r"which is one picture.*\[None\]"):
+        fitted.predict(one)
+
+
+def test_one_picture_is_refused_by_a_model_of_grey_pictures(digits: tuple[Any, Any]) -> None:
+    X, y = digits
+    model = small(recipe={**QUICK, "epochs": 1}).fit(X[:20], y[:20])
+    for one in (X[0], X[0][..., None], np.repeat(X[0][..., None], 3, axis=2)):
+        with pytest.raises(DataError, match="which is one picture"):
+            model.predict(one)
+    assert len(model.predict(X[:1])) == 1
+    with pytest.raises(DataError, match=r"8 images and y 1 labels.*one picture needs a batch axis"):
+        model.fit(np.zeros((8, 8, 3)), ["a"])
+
+
+def test_one_hot_labels_are_labels(fitted: VisionClassifier) -> None:
+    X, y = colours()
+    for table in (np.eye(2)[y], np.eye(2, dtype=bool)[y], np.eye(2, dtype=int)[y].tolist()):
+        model = small(recipe={**QUICK, "epochs": 2}).fit(X, table)
+        assert model.classes_.tolist() == [0, 1]
+        np.testing.assert_array_equal(model.predict_proba(X), fitted.predict_proba(X))
+    assert fitted.score(X, np.eye(2)[y]) == fitted.score(X, y)
+    named = pd.DataFrame(np.eye(2, dtype=int)[y], columns=["cat", "dog"])
+    assert read_targets(named).tolist() == ["cat" if label == 0 else "dog" for label in y]
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.ones((4, 2)), r"shape \(4, 2\) and row 0 is not one-hot \(1.0 or 1.0\)"),
+        ([[1, 0], [0, 1], [0, 0], [1, 0]], "row 2 is not one-hot"),
+        ([[0.3, 0.7]] * 4, "row 0 is not one-hot"),
+        (["a", None, "b", "a"], "y has 1 missing labels, the first at row 1"),
+        (["a", float("nan"), "b", float("nan")], "y has 2 missing labels, the first at row 1"),
+        (np.array([0, 1, np.nan, 1]), "1 missing labels, the first at row 2"),
+        (["a", "b", " ", "a"], "1 missing labels, the first at row 2"),
+        (pd.Series(["a", "b", "a", pd.NA]), "1 missing labels, the first at row 3"),
+        (np.ma.masked_array([0, 1, 0, 1], [0, 0, 1, 0]), "1 missing labels, the first at row 2"),
+    ],
+)
+def test_labels_that_are_missing_or_several_are_refused(y: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        small().fit(np.zeros((4, 8, 8)), y)
+
+
+def test_paths_and_pictures_are_read(tmp_path: Path, fitted: VisionClassifier) -> None:
+    X, y = colours()
+    paths = [tmp_path / f"{i}.png" for i in range(len(X))]
+    for path, pixels in zip(paths, X, strict=True):
+        Image.fromarray(pixels).save(path)
+    expected = fitted.predict_proba(X)
+    texts = [str(path) for path in paths]
+    for given in (paths, texts, np.array(texts), np.array(texts)[:, None], pd.Series(texts), [Image.open(p) for p in paths]):
+        np.testing.assert_array_equal(fitted.predict_proba(given), expected)
+    sizes = [np.full((20 + i, 30, 3), 9 if label == 0 else 200, np.uint8) for i, label in enumerate(y)]
+    assert len(fitted.predict(sizes)) == len(y)
+    assert len(small(recipe={**QUICK, "epochs": 1}).fit(paths, y).predict(X)) == len(y)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ("a.png", r"X is one picture \(str\), expected several"),
+        (["gone.png", "b.png"], r"X, row 0 \(gone.png\): the file cannot be read: No such file"),
+        ([Image.new("L", (4, 4)), 7], "X, row 1: the picture is int"),
+        (np.zeros((4, 3, 8, 8)), r"channels last: X.transpose\(0, 2, 3, 1\)"),
+        (np.zeros((4, 8, 8, 4)), "leave the alpha channel out"),
+    ],
+)
+def test_pictures_that_cannot_be_read_are_refused(fitted: VisionClassifier, X: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        fitted.predict(X)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sample_weight": np.ones(16)}, "fit does not use sample_weight: the loss weighs classes"),
+        ({"groups": np.arange(16)}, "fit does not use groups: they belong to the splitter"),
+        ({"epochs": 3}, "fit does not use epochs: expected X and y"),
+    ],
+)
+def test_what_fit_does_not_use_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        small().fit(*colours(), **options)
+    assert not has_fit_parameter(small(), "sample_weight")
