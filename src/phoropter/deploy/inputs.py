@@ -23,6 +23,7 @@ from phoropter.data.images.decode import SquareResize
 from phoropter.data.images.decode_pool import decode_shards
 from phoropter.data.images.pixels import Pixels, check_row_range
 from phoropter.data.recordings.bundle_view import BundleView
+from phoropter.data.recordings.changes import RecordingChanges
 from phoropter.data.recordings.database import Database
 from phoropter.data.recordings.dataset import render_recordings
 from phoropter.data.recordings.files import read_recording_paths
@@ -113,14 +114,19 @@ def open_pictures(paths: Sequence[Path], classes: tuple[str, ...], on_bad_input:
 
 
 def open_recording_files(
-    paths: Sequence[Path], recorded: BundleView, database: Database, classes: tuple[str, ...], on_bad_input: OnBadInput
+    paths: Sequence[Path],
+    recorded: BundleView,
+    database: Database,
+    classes: tuple[str, ...],
+    on_bad_input: OnBadInput,
+    changes: RecordingChanges | None = None,
 ) -> Dataset:
     """Recordings (files, folders or manifests) → the Dataset of their windows, rendered as those of the bundle's study.
 
-    recorded: the View and rate the bundle records · database: whose readers are used
+    recorded: the View and rate the bundle records · database: whose readers are used · changes: of names of channels and rate
     Raises DataError for recordings that cannot be used, unless they are skipped and listed.
     """
-    loaded = read_recording_paths(paths, database, recorded.rate_hz, on_bad_input)
+    loaded = read_recording_paths(paths, database, recorded.rate_hz, on_bad_input, changes)
     kept, problems = _keep_matching_rate(loaded, recorded.rate_hz, on_bad_input)
     if not kept:
         first = f"; the first: {problems[0]}" if problems else ""

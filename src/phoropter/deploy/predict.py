@@ -25,6 +25,7 @@ from phoropter.core.spec import SourceMap, validate_as
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.images.intensity import apply_window
 from phoropter.data.recordings.bundle_view import BundleView
+from phoropter.data.recordings.changes import RecordingChanges
 from phoropter.data.recordings.files import find_prediction_database
 from phoropter.data.spec import DataSpec
 from phoropter.deploy.inputs import DecodedChunk, decode_in_chunks, open_pictures, open_recording_files
@@ -163,7 +164,8 @@ def _open_inputs(bundle: Bundle, paths: Sequence[Path], on_bad_input: OnBadInput
     if bundle.recording_view is None:
         return apply_window(open_pictures(paths, bundle.classes, on_bad_input), bundle.data.intensity)
     database = find_prediction_database(bundle.data, bundle.data.source)
-    return open_recording_files(paths, bundle.recording_view, database, bundle.classes, on_bad_input)
+    changes = RecordingChanges.of(bundle.data)
+    return open_recording_files(paths, bundle.recording_view, database, bundle.classes, on_bad_input, changes)
 
 
 def _decode_chunks(bundle: Bundle, dataset: Dataset, on_bad_input: OnBadInput) -> Iterator[DecodedChunk]:

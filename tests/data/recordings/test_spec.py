@@ -15,7 +15,10 @@ from phoropter.signals.simulate import EcgCohort
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"eegmat": "x", "clean": {}}, "'clean' belongs to ctu, recordings or simulate and does nothing for 'eegmat'"),
+        (
+            {"eegmat": "x", "clean": {}},
+            "'clean' belongs to ctu, monitor_csv, recordings or simulate and does nothing for 'eegmat'",
+        ),
         ({"ctu": "x", "window": {"step_s": 1}}, "'window' belongs to .* and does nothing for 'ctu'"),
         ({"folder": "x", "window": {"step_s": 1}}, "'window' belongs to .* and does nothing for 'folder'"),
         (

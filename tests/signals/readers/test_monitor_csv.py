@@ -22,6 +22,7 @@ CLOCKS = {
     "rounded to ms": ("t_s", [f"{i / 240:.3f}" for i in range(500)], 240.0),
     "milliseconds": ("Time (ms)", [str(4 * i) for i in range(20)], 250.0),
     "dates": ("timestamp", [f"2024-03-31 01:59:{50 + i / 2:06.3f}"[:-1] for i in range(19)], 2.0),
+    "clock": ("Uhrzeit", [f"{h:02d}:{m:02d}:{s:02d}" for h, m in ((23, 59), (0, 0)) for s in range(60)], 1.0),
     "dates with a zone": ("datetime", [f"2024-10-27T00:{59 + i // 60}:{i % 60:02d}+00:00" for i in range(60)], 1.0),
 }
 
@@ -39,12 +40,20 @@ def test_missing_lines_and_cells_are_missing_samples(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("time,HR [bpm]\n0,70\n1,--\n2,\n5,73\n6,74\n")
     np.testing.assert_array_equal(read_export(file).channel("HR"), np.array([70, np.nan, np.nan, np.nan, np.nan, 73, 74]))
+    assert read_export(file).notes == ("gaps in time, counted as missing samples",)
+
+
+def test_an_export_with_decimal_commas_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sep=;\nZeit [s];HR [1/min]\n0,0;70,5\n0,5;71\n1,0;-\n", encoding="utf-16")
+    recording = read_export(tmp_path / "a.csv")
+    assert (recording.rate_hz, recording.channels, recording.units) == (2.0, ("HR",), ("1/min",))
+    np.testing.assert_array_equal(recording.channel("HR"), np.array([70.5, 71, np.nan], np.float32))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("clock,HR\n0,70\n1,71\n", "expected a column called time and at least one channel, there are clock, HR"),
+        ("beat,HR\n0,70\n1,71\n", "expected a column called time and at least one channel, there are beat, HR"),
         ("time\n0\n1\n", "expected a column called time and at least one channel"),
         ("time,HR\n0,70\n", "expected a header and at least two lines of samples, came 2 lines"),
         ("time,HR\n0,70\n1,71,72\n", "line 3: expected 2 cells as in the header, came 3"),
@@ -94,3 +103,5 @@ def test_a_folder_is_recognised_by_its_manifest_its_clock_and_its_units(tmp_path
     assert is_export_folder(tmp_path, ["a.csv", "manifest.csv"])
     write_export(tmp_path / "a.csv", [str(i) for i in range(40)], "time,II,SpO2")
     assert not is_export_folder(tmp_path, ["a.csv", "manifest.csv"])
+    write_export(tmp_path / "a.csv", [str(i) for i in range(40)], "Time,Fhr,UC")
+    assert is_export_folder(tmp_path, ["a.csv", "manifest.csv"])

@@ -154,6 +154,7 @@ DATABASES: dict[str, Database] = {
         read_file=monitor_csv.read_export,
         pattern="*.csv",
         detect=monitor_csv.is_export_folder,
+        windows=None,  # a cardiotocograph is a monitor too
         subjects="patients",
         note="CSV exports of a bedside monitor, labelled by their manifest",
     ),

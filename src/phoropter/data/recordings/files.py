@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from phoropter.core.errors import DataError, InputProblem, join_words
+from phoropter.data.recordings.changes import RecordingChanges
 from phoropter.data.recordings.database import Database
 from phoropter.data.recordings.databases import DATABASES, MANIFEST
 from phoropter.data.recordings.spec import RecordingFields
@@ -26,10 +27,18 @@ def find_prediction_database(fields: RecordingFields, source: str) -> Database:
     return fields.database if fields.database and fields.database.has_reader else DATABASES.get(source, MANIFEST)
 
 
-def read_recording_paths(paths: Sequence[Path], database: Database, rate_hz: float, on_bad_input: OnBadInput) -> LoadedRecordings:
+def read_recording_paths(
+    paths: Sequence[Path],
+    database: Database,
+    rate_hz: float,
+    on_bad_input: OnBadInput,
+    changes: RecordingChanges | None = None,
+) -> LoadedRecordings:
     """Files, folders and manifests → their recordings, each id once.
 
-    rate_hz: of tables that no manifest describes. Raises DataError for a path where there is nothing.
+    rate_hz: of tables that no manifest describes
+    changes: what the study changes after reading
+    Raises DataError for a path where there is nothing.
     """
     parts = [_read_path(path, database, rate_hz, on_bad_input) for path in paths]
     kept: dict[str, Recording] = {}
@@ -41,7 +50,7 @@ def read_recording_paths(paths: Sequence[Path], database: Database, rate_hz: flo
             if on_bad_input == "stop":
                 raise DataError(f"recording {recording.id}: {what}; rename one")
             problems.append(InputProblem(recording.id, what))
-    return LoadedRecordings(list(kept.values()), problems)
+    return (changes or RecordingChanges()).apply(LoadedRecordings(list(kept.values()), problems), on_bad_input)
 
 
 def _read_path(path: Path, database: Database, rate_hz: float, on_bad_input: OnBadInput) -> LoadedRecordings:

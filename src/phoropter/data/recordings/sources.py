@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from phoropter.core.errors import DataError
-from phoropter.core.text_table import peek_table
+from phoropter.core.text_table import PARQUET_ENDINGS, peek_table
 from phoropter.data.dataset import Dataset
+from phoropter.data.recordings.changes import RecordingChanges
 from phoropter.data.recordings.database import Database
 from phoropter.data.recordings.databases import DATABASES
 from phoropter.data.recordings.dataset import render_recordings
@@ -18,12 +19,12 @@ from phoropter.data.recordings.spec import (
     resolve_database,
     resolve_recording_view,
 )
-from phoropter.data.source import PathContents, Source, SourceRequest
+from phoropter.data.source import COLUMNS_OPTION, PathContents, Source, SourceRequest
 from phoropter.signals.recording import LoadedRecordings, OnBadInput
 from phoropter.signals.simulate import CtgCohort, EcgCohort
 
-_CHANNEL_OPTIONS = ("window", "channel", "representation", "grey_scale", "require_r_peaks")
-_CTG_OPTIONS = ("outcome", "representation", "clean")
+_CHANNEL_OPTIONS = ("window", "channel", "representation", "grey_scale", "require_r_peaks", "resample_hz")
+_CTG_OPTIONS = ("outcome", "representation", "clean", "resample_hz")
 
 
 def open_recordings(
@@ -44,20 +45,20 @@ def open_recordings(
 
 def load_recordings(fields: RecordingFields, source: str, path: Path | None, on_bad_input: OnBadInput) -> LazyRecordings:
     """The recordings of a source, read once a process. Raises DataError where the folder is missing, with where to get it."""
-    database = resolve_database(fields, source)
+    database, changes = resolve_database(fields, source), RecordingChanges.of(fields)
     if path is None:
         simulated = getattr(fields, "simulate", "ecg")
         cohort = fields.cohort or (EcgCohort() if simulated == "ecg" else CtgCohort())
-        return memoize_recordings((source, cohort), None, _load_database, database, cohort, on_bad_input)
+        return memoize_recordings((source, cohort, changes), None, _load_database, database, cohort, on_bad_input, changes)
     path = path.absolute()
     if not path.exists() and database.download_hint:
         raise DataError(f"there is no folder {path}; {source} is {database.download_hint}")
-    key = (database, database.source_digest() if fields.database else "", path, on_bad_input)
-    return memoize_recordings(key, path, _load_database, database, path, on_bad_input)
+    key = (database, database.source_digest() if fields.database else "", path, on_bad_input, changes)
+    return memoize_recordings(key, path, _load_database, database, path, on_bad_input, changes)
 
 
-def _load_database(database: Database, place: Any, on_bad_input: OnBadInput) -> LoadedRecordings:
-    return database.load(place, on_bad_input)
+def _load_database(database: Database, place: Any, on_bad_input: OnBadInput, changes: RecordingChanges) -> LoadedRecordings:
+    return changes.apply(database.load(place, on_bad_input), on_bad_input)
 
 
 # --- records for the table of sources ----------------------------------------------------------------------------------------
@@ -80,10 +81,12 @@ def _make_source(key: str, help: str, uses: tuple[str, ...], **record: Any) -> S
 def _make_database_source(key: str, database: Database) -> Source:
     detect = database.detect
     labels = ("task",) if database.tasks else () if database.classes or database.windows == "ctg" else ("outcome",)
+    clean = ("clean",) if database.windows is None else ()
     return _make_source(
         key,
         f"the folder of a recording database: {database.note}",
-        _CTG_OPTIONS if database.windows == "ctg" else (*labels, *_CHANNEL_OPTIONS),
+        _CTG_OPTIONS if database.windows == "ctg" else (*labels, *clean, *_CHANNEL_OPTIONS),
+        options=() if database.windows is not None else (COLUMNS_OPTION,),
         detect=None if detect is None else lambda contents: contents.is_folder and detect(contents.path, contents.names),
     )
 
@@ -96,7 +99,7 @@ def _is_manifest_of_recordings(contents: PathContents) -> bool:
                 f"{contents.path} holds recordings of no known database; list them in a manifest (docs/recordings.md)"
             )
         return False
-    if not contents.is_file_like(".csv", ".tsv"):
+    if not contents.is_file_like(".csv", ".tsv", *PARQUET_ENDINGS):
         return False
     header, first = peek_table(contents.path)
     words = {word.casefold() for word in header}
@@ -110,6 +113,7 @@ RECORDING_SOURCES: tuple[Source, ...] = (
         "recordings",
         "a manifest of recordings, or the folder that `database` reads",
         ("database", "task", "outcome", "clean", *_CHANNEL_OPTIONS),
+        options=(COLUMNS_OPTION,),
         detect=_is_manifest_of_recordings,
     ),
     _make_source(

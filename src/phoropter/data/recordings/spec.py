@@ -77,6 +77,7 @@ class RecordingFields(Spec):
     representation:  the image of a window: {kind: spectrogram | scalogram | trace | ctg, …}; `size` pixels wide by default
     clean:           how cardiotocograms are cleaned, cut and filtered
     grey_scale:      per-image, or per-subject: one grey scale for all windows of a subject
+    resample_hz:     bring recordings of other rates to this one, in Hz (default: another rate is bad input)
     require_r_peaks: whether an ECG in which no heartbeat is found is bad input (default: for eegmat)
     """
 
@@ -89,6 +90,7 @@ class RecordingFields(Spec):
     representation: AnyRepresentation | None = None
     clean: CtgRules | None = None
     grey_scale: GreyScale | None = None
+    resample_hz: PositiveFloat | None = None
     require_r_peaks: bool | None = None
 
     @model_validator(mode="before")

@@ -4,38 +4,38 @@
     0.000,0.12,97                        path,label,subject,site
     0.004,0.15,97                        bed3/0001.csv,stable,p17,ICU-2
 
-The time column is the first whose name is one of TIME_NAMES, in seconds (default), in milliseconds where its unit is ms, or as
-ISO 8601 dates. The sampling rate is derived from it. Missing lines become missing samples; a clock that runs backwards, or
-jitters by more than a tenth of a step, is refused. A blank cell, "-", "--" or "---" is a missing sample. The manifest has the
-columns of a `recordings:` manifest (tables.py); `rate_hz` is not needed.
+The time column is the first with a known name (time_column.py), in seconds (default), in milliseconds where its unit is ms, as
+clock times or as ISO 8601 dates; separator and decimal comma are found from the first lines. The sampling rate is derived from
+the times. Missing lines become missing samples; a clock that runs backwards, or jitters by more than a tenth of a step, is
+refused. A blank cell, "-", "--" or "---" is a missing sample. The manifest has the columns of a `recordings:` manifest
+(tables.py); `rate_hz` is not needed.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.core.delimited import read_text_head, sniff_delimited_text
 from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
 from phoropter.signals.readers.physionet import select_channels
-from phoropter.signals.readers.signal_tables import MAX_SIGNAL_BYTES
+from phoropter.signals.readers.signal_tables import MAX_SIGNAL_BYTES, MISSING_CELLS
 from phoropter.signals.readers.tables import ManifestRow, read_manifest
-from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording, read_folder
+from phoropter.signals.readers.time_column import column_kind, is_clock, parse_clock, split_unit
+from phoropter.signals.recording import GAPS_NOTE, LoadedRecordings, OnBadInput, Recording, read_folder
 
 MANIFEST_FILE = "manifest.csv"
-TIME_NAMES = ("time", "timestamp", "datetime", "date_time", "t", "time_s", "time_ms", "t_s", "t_ms")
 MAX_JITTER = 0.1  # of a sampling step
 MAX_SAMPLES = 2**28  # of one channel: a damaged date must not ask for years of missing samples
-_HEADER = re.compile(r"^(.*?)\s*(?:\[([^\]]*)\]|\(([^)]*)\))?$")
-_MISSING = ("", "-", "--", "---")
 
 
 def read_export_folder(root: Path, on_bad_input: OnBadInput = "stop") -> LoadedRecordings:
@@ -48,18 +48,22 @@ def read_export_folder(root: Path, on_bad_input: OnBadInput = "stop") -> LoadedR
 def read_export(path: Path) -> Recording:
     """A CSV export → its recording; id and subject are the file's name. Raises DataError naming the line that cannot be used."""
     names, units, rows = _read_cells(path)
-    at = next((i for i, name in enumerate(names) if name.lower() in TIME_NAMES), None)
+    at = next((i for i, name in enumerate(names) if column_kind(name) == "time"), None)
     if at is None or len(names) < 2:
         raise DataError(f"{path}: expected a column called time and at least one channel, there are {', '.join(names)}")
     in_ms = units[at].lower() in ("ms", "msec", "milliseconds") or names[at].lower().endswith("_ms")
-    seconds = np.array([_parse_time(row[at], 1e-3 if in_ms else 1.0, f"{path} line {line}") for line, row in rows])
+    if is_clock(rows[0][1][at]):
+        seconds = parse_clock([row[at] for _, row in rows], str(path), lambda row: f"line {rows[row][0]}")
+    else:
+        seconds = np.array([_parse_time(row[at], 1e-3 if in_ms else 1.0, f"{path} line {line}") for line, row in rows])
     index, rate_hz = _derive_sampling_grid(seconds, path)
     channels = [i for i in range(len(names)) if i != at]
     samples = np.full((len(channels), int(index[-1]) + 1), np.nan, np.float32)
     for place, (line, row) in zip(index.tolist(), rows, strict=True):
         samples[:, place] = [_parse_sample(row[i], f"{path} line {line}, {names[i]}") for i in channels]
     kept = tuple(names[i] for i in channels)
-    return Recording(path.stem, path.stem, samples, kept, tuple(units[i] for i in channels), rate_hz, source=path)
+    notes = (GAPS_NOTE,) if samples.shape[1] > len(rows) else ()
+    return Recording(path.stem, path.stem, samples, kept, tuple(units[i] for i in channels), rate_hz, source=path, notes=notes)
 
 
 def is_export_folder(folder: Path, names: Sequence[str]) -> bool:
@@ -67,9 +71,12 @@ def is_export_folder(folder: Path, names: Sequence[str]) -> bool:
     exports = sorted(name for name in names if name.lower().endswith(".csv") and name != MANIFEST_FILE)
     if MANIFEST_FILE not in names or not exports:
         return False
-    with (folder / exports[0]).open(encoding="utf-8-sig", errors="replace") as file:
-        columns = [_split_unit(word.strip().strip('"')) for word in file.readline(1_000_000).split(",")]
-    return any(name.lower() in TIME_NAMES for name, _ in columns) and any(unit for _, unit in columns)
+    try:
+        header = sniff_delimited_text(read_text_head(folder / exports[0])[0]).header
+    except (OSError, ValueError):
+        return False
+    has_units = any(split_unit(cell)[1] for cell in header) or {"fhr", "uc"} <= {cell.casefold() for cell in header}
+    return has_units and any(column_kind(cell) == "time" for cell in header)
 
 
 def _read_listed_export(file: Path, row: ManifestRow) -> Recording:
@@ -91,24 +98,23 @@ def _read_cells(path: Path) -> tuple[list[str], list[str], list[tuple[int, list[
             f"{path}: {format_bytes(size)} are more than the {format_bytes(MAX_SIGNAL_BYTES)} that are read: split it"
         )
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [(number, [cell.strip() for cell in line]) for number, line in enumerate(csv.reader(file), start=1) if line]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: it cannot be read as CSV ({error}): export it again") from error
+        head, encoding = read_text_head(path)
+        known = sniff_delimited_text(head)
+        with path.open(newline="", encoding=encoding) as file:
+            reader = csv.reader(islice(file, known.lines_before_header, None), delimiter=known.separator)
+            cells_of = enumerate(reader, start=known.lines_before_header + 1)
+            lines = [(number, [cell.strip() for cell in line]) for number, line in cells_of if line]
+    except (csv.Error, ValueError) as error:
+        raise DataError(f"{path}: it cannot be read as CSV ({error}): save it as CSV in UTF-8") from error
     if len(lines) < 3:
         raise DataError(f"{path}: expected a header and at least two lines of samples, came {len(lines)} lines")
-    header = [_split_unit(cell) for cell in lines[0][1]]
+    header = [split_unit(cell) for cell in known.header]
+    if known.decimal == ",":
+        lines = [(number, [cell.replace(",", ".") for cell in line]) for number, line in lines]
     for number, cells in lines[1:]:
         if len(cells) != len(header):
             raise DataError(f"{path} line {number}: expected {len(header)} cells as in the header, came {len(cells)}")
     return [name for name, _ in header], [unit for _, unit in header], lines[1:]
-
-
-def _split_unit(cell: str) -> tuple[str, str]:
-    """`SpO2 (%)` or `II [mV]` → name and unit."""
-    match = _HEADER.match(cell)
-    assert match is not None  # the expression matches every text of one line
-    return match[1], match[2] or match[3] or ""
 
 
 def _derive_sampling_grid(seconds: NDArray[np.float64], path: Path) -> tuple[NDArray[np.int64], float]:
@@ -153,7 +159,7 @@ def _parse_time(text: str, unit_s: float, where: str) -> float:
 
 
 def _parse_sample(text: str, where: str) -> float:
-    if text in _MISSING:
+    if text in MISSING_CELLS:
         return math.nan
     try:
         value = float(text)

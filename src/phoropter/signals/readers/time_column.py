@@ -79,6 +79,18 @@ def place_lines(
     return _place_on_grid(numbers * _unit_of(cell, numbers, rate_hz), rate_hz, where, name_line)
 
 
+def is_clock(text: str) -> bool:
+    """Whether a text is a clock time such as 10:15 or 10:15:02.5."""
+    return _CLOCK.fullmatch(text) is not None
+
+
+def parse_clock(texts: Sequence[str], where: str, name_line: Callable[[int], str]) -> NDArray[np.float64]:
+    """Clock times or dates → (N,) seconds; a clock that passes midnight goes on. Raises DataError for other texts."""
+    import pandas as pd
+
+    return _parse_clock(pd.Series(texts, dtype="string"), where, name_line)
+
+
 def _numeric(column: pd.Series[Any]) -> NDArray[np.float64] | None:
     """Numbers of a column, NaN where a cell is empty; None for text and dates."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
