@@ -89,3 +89,16 @@ def test_the_source_of_a_file_is_detected(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=words):
             detect_data_spec(tmp_path / name)
+
+
+def test_a_manifest_of_recordings_is_told_from_one_of_pictures_whatever_its_format(tmp_path: Path) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"Path": ["a.csv"], "Rate_Hz": [50], "Label": ["x"]})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_csv(tmp_path / "b.csv", index=False, sep=";")
+    frame.to_parquet(tmp_path / "c.parquet")
+    (tmp_path / "d.csv").write_text("sep=;\npath;label\nx/r1.HEA;x\n")
+    frame.drop(columns="Rate_Hz").to_csv(tmp_path / "e.csv", index=False, sep="\t")
+    sources = {name: detect_data_spec(tmp_path / name).source for name in ("a.csv", "b.csv", "c.parquet", "d.csv", "e.csv")}
+    assert sources == {**dict.fromkeys(("a.csv", "b.csv", "c.parquet", "d.csv"), "recordings"), "e.csv": "manifest"}

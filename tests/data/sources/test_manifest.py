@@ -146,3 +146,52 @@ def test_errors_in_a_dataframe_are_named_by_their_row(zoo: Path) -> None:
         DataError, match=r"dataframe has no column 'label'; did you mean 'labl'.* name the right one with columns"
     ):
         from_dataframe(frame.rename(columns={"label": "labl"}), zoo)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "path,label,group\ncat/a.png,x,1\ncat/b.png,y,2\n",
+        "sep=;\nPath ;LABEL;Group\ncat\\a.png;x;1\n.\\cat\\b.png;y;2\n",
+        "\ufeffpath\tlabel\tgroup\ncat/a.png\tx \t1.0\ncat/b.png\t\u00a0y\t2.0\n",
+        ",path,label,group\n0,cat/a.png,x\u200b,1\n1,cat/b.png,y,2.0\n",
+        "path;label;group;age\ncat/a.png;x;1;0,5\ncat/b.png;y;2;1,5\n",
+        "path,label,group\r\ncat/a.png,x,1,,\r\n,,\r\ncat/b.png,y,2\r\n",
+    ],
+)
+def test_a_manifest_in_any_dialect_gives_the_same_dataset(zoo: Path, content: str) -> None:
+    (zoo / "rows.csv").write_text(content, encoding="utf-8", newline="")
+    dataset = open_manifest(zoo / "rows.csv")
+    assert dataset.ids.tolist() == ["cat/a.png", "cat/b.png"] and dataset.classes == ("x", "y")
+    assert dataset.groups is not None and dataset.groups.tolist() == ["1", "2"] and dataset.problems == ()
+
+
+def test_a_file_is_found_by_how_its_name_reads(zoo: Path) -> None:
+    (zoo / "cat" / "a.png").rename(zoo / "cat" / "cafe\u0301.png")
+    (zoo / "cat" / "b.png").rename(zoo / "cat" / "a\u00a0b.png")
+    dataset = open_manifest(manifest(zoo, "path,label\ncat/caf\u00e9.png,x\ncat/a b.png,y\n"))
+    assert dataset.ids.tolist() == ["cat/caf\u00e9.png", "cat/a b.png"] and dataset.read(0).shape == dataset.read(1).shape
+    with pytest.raises(DataError, match=r"line 2: cat/C\.PNG does not exist \(there is 'cat/c\.png'\) in "):
+        open_manifest(manifest(zoo, "path,label\ncat/C.PNG,x\n"))
+
+
+@pytest.mark.parametrize("header", ["path,label,Label", "path,label,label", "path,label,\u200bLABEL"])
+def test_two_columns_of_one_name_are_refused(zoo: Path, header: str) -> None:
+    with pytest.raises(DataError, match=r"rows\.csv has 2 columns called 'label' and '.*', and one label is expected"):
+        open_manifest(manifest(zoo, f"{header}\ncat/a.png,x,y\ndog/a.png,z,z\n"))
+
+
+def test_half_filled_columns_are_refused_with_counts_also_where_pictures_are_missing(zoo: Path) -> None:
+    path = manifest(zoo, "path,label,site\ncat/a.png,x,s\nnone.png,x,\ncat/b.png,y,\ncat/c.png,y,t\n")
+    with pytest.raises(DataError, match=r"line 3: the site is empty here and given elsewhere \(2 of 4 rows have none\)"):
+        open_manifest(path, on_bad_input="skip")
+
+
+def test_rows_without_a_label_or_part_and_names_that_differ_in_case_are_noted(zoo: Path) -> None:
+    text = "path,label,group,split\ncat/a.png,cat,P1,train\ncat/b.png,Cat,p1,\ndog/a.png,dog,p2,test\ndog/b.png,,p2,test\n"
+    assert open_manifest(manifest(zoo, text)).notes == (
+        "1 of 4 rows have no label",
+        "1 of 4 rows belong to no official part",
+        "class names that differ in case only: Cat or cat",
+        "groups that differ in case only: P1 or p1",
+    )

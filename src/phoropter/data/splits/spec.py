@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from phoropter.core.errors import join_words
 from phoropter.core.extensions import Extension
-from phoropter.core.spec import SourceMap, Spec, validate_as
+from phoropter.core.spec import ClassName, SourceMap, Spec, validate_as
 
 if TYPE_CHECKING:
     from phoropter.data.dataset import Dataset
@@ -75,8 +75,8 @@ class ProtocolSpec(Spec):
     repeats: int = Field(default=1, ge=1, le=1000)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     reshuffle: bool = True
-    train_sites: tuple[str, ...] = ()
-    test_sites: tuple[str, ...] = ()
+    train_sites: tuple[ClassName, ...] = ()
+    test_sites: tuple[ClassName, ...] = ()
     allow_group_overlap: bool = False
     val_size: float = Field(default=0.0, ge=0, lt=1)
     folds_file: Path | None = None
