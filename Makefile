@@ -43,7 +43,10 @@ studies: install
 	@for study in $$($(BIN)/python -c 'from phoropter.study.spec import list_shipped_studies; print(*list_shipped_studies())'); do \
 		echo "== $$study"; $(BIN)/phoropter run $$study --smoke -o runs/studies/$$study || true; done
 
+# The reference of keys and the tree in the README are written anew; tests fail where they are out of date.
 docs: install
+	$(BIN)/python scripts/reference.py --write
+	$(BIN)/python scripts/tree.py --write
 	$(BIN)/pip install --quiet -e '.[docs]'
 	$(BIN)/sphinx-build -W -q docs docs/_build
 	@echo "docs: docs/_build/index.html"
