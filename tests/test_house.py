@@ -41,7 +41,7 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "signals": [
         {"clean", "outcomes", "rasterize", "recording"},
-        {"ecg", "readers", "render", "simulate_ecg", "windows"},
+        {"ecg", "readers", "render", "resample", "simulate_ecg", "windows"},
         {"ctg", "simulate_ctg"},
         {"simulate"},
     ],
