@@ -35,6 +35,8 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
     for change in study.context.smoke_changes:
         print_line(to, f"smoke test: {change}")
     print_line(to, f"{study.name}: {dataset.name}, {len(dataset)} images of {len(dataset.classes)} classes")
+    for note in dataset.notes:
+        print_line(to, f"  {note}")
     splits = {r.split.name: r.split for r in planned.runs}
     sizes = sorted({(len(s.train), len(s.test)) for s in splits.values()})
     print_line(to, f"{len(splits)} splits, for example {sizes[0][0]} rows to train on and {sizes[0][1]} to test on")

@@ -102,6 +102,20 @@ def test_equal_folders_inside_classes_raise_a_question(tmp_path: Path, draw: Dra
     assert dataset.notes[1].startswith("QUESTION: the folders color, grayscale hold the same folders apple, corn")
 
 
+def test_parts_of_several_folds_are_no_parts_inside_classes(tmp_path: Path, draw: Draw) -> None:
+    names = [f"{fold}/{part}/{name}/a.png" for fold in ("f1", "f2") for part in ("train", "test") for name in ("cat", "dog")]
+    read(tmp_path, draw, *names)
+    dataset = open_folder(tmp_path)
+    assert dataset.parts is None and dataset.notes[1].startswith("QUESTION: the folders f1, f2 hold the same folders test, train")
+
+
+def test_a_copy_of_the_classes_among_them_raises_a_question(tmp_path: Path, draw: Draw) -> None:
+    read(tmp_path, draw, "no/a.png", "yes/b.png", "brain_tumor/no/a.png", "brain_tumor/yes/b.png")
+    assert (
+        open_folder(tmp_path).notes[1].startswith("QUESTION: the folder brain_tumor was read as a class, and holds folders named")
+    )
+
+
 def test_different_folders_inside_classes_raise_none(tmp_path: Path, draw: Draw) -> None:
     read(tmp_path, draw, "cat/2019/a.png", "cat/2020/a.png", "dog/2020/a.png", "dog/2021/a.png")
     assert open_folder(tmp_path).notes == ("read as one folder a class: 2 classes",)

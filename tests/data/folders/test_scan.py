@@ -19,7 +19,16 @@ def test_results_folders_of_phoropter_are_left_out(zoo: Path, draw: Draw) -> Non
     (zoo / "runs" / "s" / "study.json").write_text("{}")
     dataset = open_folder(zoo)
     assert dataset.classes == ("cat", "dog") and len(dataset) == 5 and dataset.problems == ()
-    assert dataset.notes[1:] == ("1 results folders of phoropter were left out: runs/s",)
+    assert dataset.notes[1:] == ("1 results or report folders of phoropter were left out: runs/s",)
+
+
+def test_report_folders_elsewhere_are_left_out(zoo: Path, draw: Draw) -> None:
+    draw(zoo / "page" / "figures" / "classes.png")
+    (zoo / "page" / "tables").mkdir()
+    (zoo / "page" / "conclusion.txt").write_text("resnet18 is best\n")
+    dataset = open_folder(zoo)
+    assert dataset.classes == ("cat", "dog") and dataset.problems == ()
+    assert dataset.notes[1:] == ("1 results or report folders of phoropter were left out: page",)
 
 
 @pytest.mark.parametrize(

@@ -171,8 +171,8 @@ def _unwrap_parts(inner: list[PathParts], found: dict[str, str]) -> tuple[dict[s
 
 
 def _detect_inner_splits(inner: list[PathParts]) -> dict[str, str]:
-    """Parts inside classes (`cat/train/a.png`): folder → part, where all pictures lie in such folders; else empty."""
-    names = {name[1] if len(name) > 2 else "" for name in inner}
+    """Parts inside classes (`cat/train/a.png`): folder → part, where all pictures lie directly in such folders; else empty."""
+    names = {name[1] if len(name) == 3 else "" for name in inner}  # deeper, the lowest folders may be the classes
     parts = {name: parse_split_name(name) for name in names}
     if not {"train"} < {part for part in parts.values() if part} or not all(parts.values()):
         return {}

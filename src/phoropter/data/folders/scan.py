@@ -40,6 +40,8 @@ UNSUPPORTED_EXTENSIONS = (
     ".dng",
     ".nef",
     ".cr2",
+    ".cr3",
+    ".jxl",
     ".arw",
     ".raw",
     ".dcm",
@@ -59,7 +61,7 @@ IGNORED_NAMES = (
     "lost+found",
     "icon\r",
 )
-RESULTS_FILE = "study.json"  # results/store.py writes it into every results folder
+OWN_FILES = ({"study.json"}, {"conclusion.txt", "tables"})  # of a results folder (results/store.py), of a report (report/render)
 MAX_DEPTH = 32
 MAX_FILES = 20_000_000
 
@@ -74,7 +76,7 @@ class FolderScan:
     folders:       every visible folder below the root
     other_files:   visible files that are no pictures
     litter:        hidden entries, and those of file managers and other programs
-    results:       results folders of phoropter
+    results:       results and report folders of phoropter
     ignored:       left out, without losing a picture that has a class
     unusable:      may be or contain pictures, and cannot be read
     """
@@ -98,7 +100,7 @@ class FolderScan:
     def describe_other_files(self) -> tuple[str, ...]:
         """Notes, with counts, on results folders, on litter and on files that are no pictures."""
         kinds = (
-            (self.results, "results folders of phoropter were left out"),
+            (self.results, "results or report folders of phoropter were left out"),
             (self.litter, "hidden entries and leftovers of other programs were left out"),
             (self.other_files, "files that are no pictures were left out"),
         )
@@ -118,7 +120,8 @@ def scan_folder(root: Path) -> FolderScan:
         try:
             with os.scandir(root.joinpath(*at)) as listing:
                 entries = list(listing)
-            if at and any(entry.name == RESULTS_FILE for entry in entries):
+            names = {entry.name for entry in entries}
+            if at and any(own <= names for own in OWN_FILES):
                 scan.folders.remove(at)
                 scan.results.append("/".join(at))
                 continue

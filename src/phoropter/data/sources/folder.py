@@ -122,6 +122,12 @@ def _note_shared_folders(layout: FolderLayout, rows: list[LabelledPath]) -> tupl
     if len(below) > 1 and len(names) == 1 and all("" not in inside for inside in below.values()):
         (only,) = names
         return (f"the pictures of every class lie in its folder '{only}' ({len(rows)} pictures)",)
+    for label, inside in sorted(below.items()):
+        if len(again := sorted(inside & (set(below) - {label}))) > 1:
+            return (
+                f"QUESTION: the folder {label} was read as a class, and holds folders named as the classes beside it "
+                f"({_list_names(again)}): is it a second copy of the data? Then move it out, or say exclude: ['{label}']",
+            )
     shared = sorted(name for name, count in names.items() if count > 1)
     holders = sorted(label for label, inside in below.items() if len(inside & set(shared)) > 1)
     if len(shared) < 2 or len(holders) < 2:
