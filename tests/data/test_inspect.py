@@ -102,3 +102,10 @@ def test_a_manifest_of_recordings_is_told_from_one_of_pictures_whatever_its_form
     frame.drop(columns="Rate_Hz").to_csv(tmp_path / "e.csv", index=False, sep="\t")
     sources = {name: detect_data_spec(tmp_path / name).source for name in ("a.csv", "b.csv", "c.parquet", "d.csv", "e.csv")}
     assert sources == {**dict.fromkeys(("a.csv", "b.csv", "c.parquet", "d.csv"), "recordings"), "e.csv": "manifest"}
+
+
+def test_a_damaged_picture_with_a_sound_header_is_listed(zoo: Path) -> None:
+    file = zoo / "cat" / "b.png"
+    file.write_bytes(file.read_bytes()[:-200])
+    (problem,) = summarize_dataset(open_folder(zoo)).problems
+    assert problem.where == "cat/b.png" and problem.what.startswith("the picture is damaged or cut off")

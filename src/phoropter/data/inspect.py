@@ -91,6 +91,7 @@ def summarize_dataset(dataset: Dataset, sampled: int = MAX_SAMPLED_HEADERS) -> D
     """Summary of a dataset. Reads `sampled` headers and the bytes of every file once, and decodes MAX_DECODED pictures."""
     sizes, bad = _sample_image_sizes(dataset, sampled)
     sizes_seen = Counter(sizes)
+    notes, undecodable = _decode_sample(dataset, {problem.where for problem in bad})
     return DatasetSummary(
         name=dataset.name,
         rows=len(dataset),
@@ -104,8 +105,8 @@ def summarize_dataset(dataset: Dataset, sampled: int = MAX_SAMPLED_HEADERS) -> D
         unreadable=len(bad),
         byte_count=_total_bytes(dataset),
         duplicates=_find_duplicates(dataset),
-        problems=(*dataset.problems, *bad),
-        notes=(*dataset.notes, *_note_blank_pictures(dataset)),
+        problems=(*dataset.problems, *bad, *undecodable),
+        notes=(*dataset.notes, *notes),
         recordings=_summarize_recordings(dataset),
     )
 
@@ -184,21 +185,27 @@ def _sample_image_sizes(dataset: Dataset, sampled: int) -> tuple[list[tuple[int,
     return sizes, bad
 
 
-def _note_blank_pictures(dataset: Dataset) -> tuple[str, ...]:
-    """Notes on those of a random sample of pictures that decode to one colour or few greys."""
+def _decode_sample(dataset: Dataset, known: set[str]) -> tuple[tuple[str, ...], list[InputProblem]]:
+    """Notes on those of a random sample of pictures that show one colour or few greys, and a problem for each that is damaged.
+
+    known: ids whose header cannot be read, which are listed already
+    """
     if hasattr(dataset.pictures, "images"):  # drawn from recordings
-        return ()
+        return (), []
     read = picture_reader(dataset)
     blank: list[BlankRow] = []
+    damaged: list[InputProblem] = []
     looked_at = 0
     for row in np.sort(random_permutation(dataset.hashed_ids, 0, "summary")[:MAX_DECODED]).tolist():
         try:
             kind = find_blankness(read(row))
-        except DataError:
+        except DataError as error:
+            name = str(dataset.ids[row])
+            damaged += [] if name in known else [InputProblem(name, str(error).removeprefix(f"{name}: "))]
             continue
         looked_at += 1
         blank += [(row, kind)] if kind else []
-    return describe_blank_rows(dataset, blank, looked_at)
+    return describe_blank_rows(dataset, blank, looked_at), damaged
 
 
 def _count_values(column: NDArray[np.str_] | None) -> dict[str, int]:

@@ -40,6 +40,7 @@ def test_blank_pictures_are_noted_when_inspected_and_when_decoded(tmp_path: Path
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(array).save(path)
     dataset = open_folder(tmp_path / "d")
+    assert summarize_dataset(dataset).problems == ()
     expected = (
         "2 of 6 pictures have one colour, so they may be empty or read wrong: a/4.png, b/3.png",
         "1 of 6 pictures have at most 16 greys, so they may be empty or read wrong: b/5.png",

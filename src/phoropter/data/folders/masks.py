@@ -35,22 +35,15 @@ _OTHER_MASK_NAMES = frozenset(
         "contours",
     ]
 )
+_MASK_HINT = re.compile(r"mask|seg|truth|gt", re.IGNORECASE)
 _MASK_SUFFIX = re.compile(r"(.+?)[ _.-]*[_ .-](?:masks?|seg|segmentation|ground_?truth|gt)(?:[ _.-]?\d+)?", re.IGNORECASE)
 
 
 def separate_masks(paths: list[PathParts]) -> tuple[list[PathParts], tuple[str, ...]]:
     """Paths of pictures → (those that are no masks, in order; a note with counts, or none)."""
     folders = _find_mask_folders(paths)
-    stems: dict[PathParts, set[str]] = defaultdict(set)
-    for path in paths:
-        stems[path[:-1]].add(_strip_suffix(path[-1]))
     in_folders = [path for path in paths if any(path[:end] in folders for end in range(1, len(path)))] if folders else []
-    by_suffix = [
-        path
-        for path in paths
-        if (match := _MASK_SUFFIX.fullmatch(_strip_suffix(path[-1]))) and match.group(1) in stems[path[:-1]]
-    ]
-    masks = {*in_folders, *by_suffix}
+    masks = {*in_folders, *_find_masks_beside_pictures(paths)}
     if not masks:
         return paths, ()
     counts = []
@@ -66,9 +59,18 @@ def separate_masks(paths: list[PathParts]) -> tuple[list[PathParts], tuple[str, 
     return [path for path in paths if path not in masks], (note,)
 
 
+def _find_masks_beside_pictures(paths: list[PathParts]) -> list[PathParts]:
+    hinted = [path for path in paths if _MASK_HINT.search(path[-1])]  # the other expression is slow for millions of names
+    named = {path: match.group(1) for path in hinted if (match := _MASK_SUFFIX.fullmatch(_strip_suffix(path[-1])))}
+    parents = {path[:-1] for path in named}
+    beside = {(path[:-1], _strip_suffix(path[-1])) for path in paths if path[:-1] in parents}
+    return [path for path, picture in named.items() if (path[:-1], picture) in beside]
+
+
 def _find_mask_folders(paths: list[PathParts]) -> set[PathParts]:
     """Folders of masks: each stands beside a folder of images, or beside the pictures that its files are named after."""
-    folders = {path[:end] for path in paths for end in range(1, len(path))}
+    parents = {path[:-1] for path in paths}
+    folders = {parent[:end] for parent in parents for end in range(1, len(parent) + 1)}
     children: dict[PathParts, list[PathParts]] = defaultdict(list)
     for folder in folders:
         children[folder[:-1]].append(folder)
