@@ -300,17 +300,7 @@ COVERED_BY = {
     "study.progress": "study/test_worker.py",
     "study.records.study_record": "study/test_worker.py",
     "study.records.thumbnails": "study/test_audit.py",
-    "training.array_cache": "training/test_distillation.py",
     "training.augmentation.randomness": "training/augmentation/test_pipeline.py",
-    "training.feature_cache": "training/test_fixed_views.py",
-    "training.fit": "training/loop/test_training_loop.py",
-    "training.frozen.batch_schedule": "training/frozen/test_batched_fit.py",
-    "training.frozen.batched_heads": "training/frozen/test_batched_fit.py",
-    "training.frozen.frozen_features": "training/frozen/test_batched_fit.py",
-    "training.malloc": "training/batches/test_gpu_pixels.py",
-    "training.predict": "training/test_bagging.py",
-    "training.train": "training/test_bagging.py",
-    "training.trained_on": "training/test_distillation.py",
 }
 
 
