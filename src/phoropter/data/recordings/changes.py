@@ -1,6 +1,6 @@
-"""What a study changes in recordings right after they are read: the names of channels and the sampling rate.
+"""What a study changes in recordings right after they are read, or refuses: names of channels, sampling rate, gaps.
 
-data: {recordings: births.csv, columns: {fhr: HR1, uc: TOCO}, resample_hz: 4}
+data: {recordings: births.csv, columns: {fhr: HR1, uc: TOCO}, resample_hz: 4, gaps: refuse}
 """
 
 from __future__ import annotations
@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from phoropter.core.errors import DataError, InputProblem, did_you_mean, join_words
 from phoropter.data.recordings.spec import RecordingFields
 from phoropter.signals.ctg import CTG_CHANNELS
-from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording
+from phoropter.signals.recording import GAPS_NOTE, LoadedRecordings, OnBadInput, Recording
 from phoropter.signals.resample import resample_recording
 
 _CANONICAL = {name.casefold(): name for name in CTG_CHANNELS[:2]}  # FHR and UC, in which cardiotocograms are recognised
@@ -19,16 +21,20 @@ _CANONICAL = {name.casefold(): name for name in CTG_CHANNELS[:2]}  # FHR and UC,
 
 @dataclass(frozen=True)
 class RecordingChanges:
-    """columns: (our name of a channel, the file's) pairs · resample_hz: the rate that all recordings are brought to"""
+    """columns: (our name of a channel, the file's) pairs · resample_hz: the rate that all recordings are brought to
+
+    refuse_gaps: whether a recording whose time jumps is bad input
+    """
 
     columns: tuple[tuple[str, str], ...] = ()
     resample_hz: float | None = None
+    refuse_gaps: bool = False
 
     @classmethod
     def of(cls, fields: RecordingFields) -> RecordingChanges:
         """The changes that a study's `data:` asks for."""
         columns: Mapping[str, str] = getattr(fields, "columns", {})
-        return cls(tuple(sorted(columns.items())), fields.resample_hz)
+        return cls(tuple(sorted(columns.items())), fields.resample_hz, fields.gaps == "refuse")
 
     def apply(self, loaded: LoadedRecordings, on_bad_input: OnBadInput) -> LoadedRecordings:
         """The recordings with the changes. One that cannot be changed is raised, or listed and left out under "skip"."""
@@ -45,6 +51,11 @@ class RecordingChanges:
 
     def apply_one(self, recording: Recording) -> Recording:
         """Renames channels, then resamples. `fhr` and `uc` together are FHR and UC, in whatever case."""
+        if self.refuse_gaps and GAPS_NOTE in recording.notes:
+            missing = float(np.isnan(recording.samples).all(axis=0).sum()) / recording.rate_hz
+            raise DataError(
+                f"recording {recording.id}: its time jumps, {missing:g} s are missing: split the file, or say gaps: missing"
+            )
         names = self._rename(recording) if self.columns else list(recording.channels)
         lower = [name.casefold() for name in names]
         if all(lower.count(word) == 1 for word in _CANONICAL):

@@ -43,7 +43,7 @@ def from_recordings(
     subjects:   person of each recording (default: every recording is another person's), who is held out together
     sites:      hospital of each recording
     size:       side of the images in pixels (default: 224)
-    options:    `window`, `channel`, `representation`, `grey_scale`, `require_r_peaks`, `resample_hz`, `outcome`,
+    options:    `window`, `channel`, `representation`, `grey_scale`, `require_r_peaks`, `resample_hz`, `gaps`, `outcome`,
                 `clean` as under `data:`
 
     Raises DataError for objects of another kind, columns of another length, and recordings that give no window.

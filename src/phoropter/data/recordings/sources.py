@@ -23,8 +23,8 @@ from phoropter.data.source import COLUMNS_OPTION, PathContents, Source, SourceRe
 from phoropter.signals.recording import LoadedRecordings, OnBadInput
 from phoropter.signals.simulate import CtgCohort, EcgCohort
 
-_CHANNEL_OPTIONS = ("window", "channel", "representation", "grey_scale", "require_r_peaks", "resample_hz")
-_CTG_OPTIONS = ("outcome", "representation", "clean", "resample_hz")
+_CHANNEL_OPTIONS = ("window", "channel", "representation", "grey_scale", "require_r_peaks", "resample_hz", "gaps")
+_CTG_OPTIONS = ("outcome", "representation", "clean", "resample_hz", "gaps")
 
 
 def open_recordings(

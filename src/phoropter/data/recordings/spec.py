@@ -78,6 +78,7 @@ class RecordingFields(Spec):
     clean:           how cardiotocograms are cleaned, cut and filtered
     grey_scale:      per-image, or per-subject: one grey scale for all windows of a subject
     resample_hz:     bring recordings of other rates to this one, in Hz (default: another rate is bad input)
+    gaps:            what a jump in time is: missing samples, which no window may hold, or bad input: missing (default), refuse
     require_r_peaks: whether an ECG in which no heartbeat is found is bad input (default: for eegmat)
     """
 
@@ -91,6 +92,7 @@ class RecordingFields(Spec):
     clean: CtgRules | None = None
     grey_scale: GreyScale | None = None
     resample_hz: PositiveFloat | None = None
+    gaps: Literal["missing", "refuse"] | None = None
     require_r_peaks: bool | None = None
 
     @model_validator(mode="before")

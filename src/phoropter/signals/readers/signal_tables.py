@@ -73,7 +73,8 @@ def read_signal_table(path: Path, rate_hz: float, channels: Sequence[str] | None
     columns, notes = _choose_columns(path, table, channels)
     if not columns or not len(table.frame):
         raise DataError(f"{path}: expected at least one column of numbers and one line of samples")
-    samples = np.array(table.frame.iloc[:, columns].to_numpy(np.float32, na_value=np.nan).T, order="C")
+    with np.errstate(over="ignore"):  # a number beyond float32 is no sample
+        samples = np.array(table.frame.iloc[:, columns].to_numpy(np.float32, na_value=np.nan).T, order="C")
     samples[np.isinf(samples)] = np.nan
     if times is not None and times not in columns:
         samples, gaps = _place_samples(path, table, times, rate_hz, samples)
