@@ -68,7 +68,7 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path, monkeypatch: pytes
     for name, words in (
         ("none.csv", "this file is missing"),
         ("latin.csv", "is not UTF-8 text; save it"),
-        ("bad.parquet", "is not readable as Parquet"),
+        ("bad.parquet", "is damaged or no Parquet file"),
     ):
         with pytest.raises(DataError, match=words):
             read_text_table(tmp_path / name)

@@ -110,7 +110,7 @@ def load_yaml(path: Path) -> list[tuple[Any, SourceMap]]:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise SpecError(f"{path.name}{line}: not valid YAML: {error.problem or error}") from None
     except yaml.YAMLError as error:
-        raise SpecError(f"{path.name}: not valid YAML: {error}") from None
+        raise SpecError(f"{path.name}: not valid YAML: {str(error).splitlines()[0]}") from None
 
 
 @cache

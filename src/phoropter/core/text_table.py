@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,15 +134,26 @@ def _read_csv_rows(path: Path, layout: _CsvLayout) -> Iterator[tuple[int, list[s
 # --- Parquet -----------------------------------------------------------------------------------------------------------------
 
 
-def read_parquet_header(path: Path) -> list[str]:
-    """Cleaned column names of a Parquet file. Raises DataError for a damaged one."""
+@contextmanager
+def report_parquet_damage(name: str) -> Iterator[None]:
+    """Errors of pyarrow in its body → DataError in one line. name: of the file"""
     import pyarrow as pa
-    from pyarrow import parquet
 
     try:
+        yield
+    except DataError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{name} is damaged or no Parquet file ({reason})") from None
+
+
+def read_parquet_header(path: Path) -> list[str]:
+    """Cleaned column names of a Parquet file. Raises DataError for a damaged one."""
+    from pyarrow import parquet
+
+    with report_parquet_damage(path.name):
         return [clean_name(name) for name in parquet.read_schema(path).names]
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path.name} is not readable as Parquet: {error}") from None
 
 
 def _read_parquet(path: Path) -> TextTable:
@@ -149,12 +161,9 @@ def _read_parquet(path: Path) -> TextTable:
     import pyarrow as pa
     from pyarrow import parquet
 
-    try:
-        with parquet.ParquetFile(path) as file:
-            simple = [f.name for f in file.schema_arrow if not pa.types.is_nested(f.type) and not pa.types.is_binary(f.type)]
-            table = file.read(columns=simple)
-            texts = [[clean_cell(value) for value in column.to_pylist()] for column in table.columns]
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path.name} is not readable as Parquet: {error}") from None
+    with report_parquet_damage(path.name), parquet.ParquetFile(path) as file:
+        simple = [f.name for f in file.schema_arrow if not pa.types.is_nested(f.type) and not pa.types.is_binary(f.type)]
+        table = file.read(columns=simple)
+        texts = [[clean_cell(value) for value in column.to_pylist()] for column in table.columns]
     header = [clean_name(name) for name in table.column_names]
     return TextTable(path.name, header, list(enumerate(map(list, zip(*texts, strict=True)), start=1)))

@@ -110,7 +110,7 @@ def test_other_encodings_and_no_file_are_refused(zoo: Path) -> None:
     with pytest.raises(DataError, match="there is no such manifest"):
         open_manifest(zoo / "none.csv")
     (zoo / "bad.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(DataError, match=r"bad\.parquet is not readable as Parquet"):
+    with pytest.raises(DataError, match=r"bad\.parquet is damaged or no Parquet file"):
         open_manifest(zoo / "bad.parquet")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,11 @@ def test_one_set_may_use_any_usual_names(tmp_path: Path) -> None:
             r"the parts have pictures of the shapes \(6, 5, 3\) and \(3, 5, 3\), expected one shape",
         ),
         ({"images": IMAGES, "labels": np.zeros(4, int), "groups": np.array(["a", "b", "", "b"])}, r"1 of 4 rows have none"),
+        (
+            {"x_train": IMAGES, "y_train": np.zeros(4, int), "groups": np.arange(4)},
+            r"has 'groups' and 'x_train': it is not clear which rows the groups belong to; name every array with its part",
+        ),
+        ({"images": IMAGES, "labels": np.zeros(4, int), "test_labels": np.zeros(4, int)}, "has 'images' and 'test_labels'"),
         ({"spectra": IMAGES}, r"has no array 'images'; .* it has spectra"),
     ],
 )
@@ -154,3 +160,14 @@ def test_pictures_of_one_shape_only_are_joined_and_groups_keep_their_parts(tmp_p
     np.savez(tmp_path / "x.npz", **arrays, train_groups=[1, 1, 2, 2])
     with pytest.raises(DataError, match=r"the group is empty here and given elsewhere \(4 of 8 rows have none\)"):
         open_npz(tmp_path / "x.npz")
+
+
+def test_an_array_that_claims_more_than_the_file_holds_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path / "x.npz")
+    with zipfile.ZipFile(tmp_path / "y.npz", "w") as archive, zipfile.ZipFile(tmp_path / "x.npz") as whole:
+        archive.writestr("images.npy", whole.read("images.npy"))
+        archive.writestr("labels.npy", whole.read("labels.npy").replace(b"(4,), }        ", b"(40000000000,)}"))
+    with pytest.raises(
+        DataError, match=r"y\.npz is damaged: the array 'labels' of the shape \(40000000000,\) needs more than its"
+    ):
+        open_npz(tmp_path / "y.npz")

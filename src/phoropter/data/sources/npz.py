@@ -9,8 +9,10 @@ Opening reads the labels; the pixels are read with the first picture, and again 
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,9 @@ _ARRAY_NAMES = {
     **dict.fromkeys(("classes", "class_names", "label_names"), "classes"),
 }
 _EXPECTED = "expected images (N, H, W, 3) uint8 and labels (N,), or such arrays for each part, such as train_images or x_train"
+
+# All that zipfile and NumPy raise on a damaged file.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, NotImplementedError, RuntimeError)
 
 ArrayKeys = dict[str, dict[str, str]]  # official part, '' for none → our name of an array → its name in the file
 
@@ -78,9 +83,14 @@ def _assign_arrays(path: Path) -> tuple[ArrayKeys, str | None]:
             raise DataError(f"{path.name} has two arrays of {ours}, '{arrays[ours]}' and '{key}': keep one")
         arrays[ours] = key
     classes = next((arrays.pop("classes") for arrays in keys.values() if "classes" in arrays), None)
-    if "images" in keys.get("", {}):  # one set; what belongs to parts is something else
-        keys = {"": keys[""]}
-    keys = {part: arrays for part, arrays in keys.items() if part or len(keys) == 1}
+    common = keys.pop("", {}) if len(keys) > 1 else {}
+    if common:
+        ours, key = next(iter(common.items()))
+        other = next(name for arrays in keys.values() for name in arrays.values())
+        raise DataError(
+            f"{path.name} has '{key}' and '{other}': it is not clear which rows the {ours} belong to; name every array with its "
+            f"part, such as train_{ours}, or none"
+        )
     for part, arrays in (keys or {"": {}}).items():
         for needed in ("images", "labels"):
             if needed not in arrays:
@@ -107,7 +117,7 @@ def _list_arrays(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path.name} is damaged or no .npz file ({error})") from None
 
 
@@ -115,19 +125,26 @@ def _read_image_shape(path: Path, key: str) -> tuple[int, ...]:
     """The shape of an array, without reading it. Raises DataError where it holds no pictures or does not fit in memory."""
     import psutil
 
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
-            read = _NPY_HEADER_READERS[np.lib.format.read_magic(file)]
-            shape, _, kind = read(file)
-            size = archive.getinfo(f"{key}.npy").file_size
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path.name} is damaged or no .npz file ({error})") from None
+    shape, kind = _read_header(path, key)
     check_image_array(shape, kind, path.name)
-    if size > 0.8 * psutil.virtual_memory().total:
+    if (size := math.prod(shape)) > 0.8 * psutil.virtual_memory().total:
         raise DataError(
             f"{path.name}: its images take {format_bytes(size)} unpacked, more than this machine's memory; use files or Parquet"
         )
-    return tuple(int(side) for side in shape)
+    return shape
+
+
+def _read_header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array. Raises DataError where the file holds fewer bytes than they need."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+            shape, _, kind = _NPY_HEADER_READERS[np.lib.format.read_magic(file)](file)
+            size = archive.getinfo(f"{key}.npy").file_size
+    except _DAMAGE as error:
+        raise DataError(f"{path.name} is damaged or no .npz file ({error})") from None
+    if not kind.hasobject and math.prod(shape) * kind.itemsize > size:
+        raise DataError(f"{path.name} is damaged: the array '{key}' of the shape {shape} needs more than its {size:,} bytes")
+    return tuple(int(side) for side in shape), kind
 
 
 def _read_npz_images(path: Path, *keys: str) -> NDArray[np.uint8]:
@@ -136,11 +153,12 @@ def _read_npz_images(path: Path, *keys: str) -> NDArray[np.uint8]:
 
 
 def _read_array(path: Path, key: str) -> NDArray[Any]:
+    _read_header(path, key)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             array: NDArray[Any] = arrays[key]
             return array
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
+    except _DAMAGE as error:
         what = "it holds pickled objects, which are not read" if "pickle" in str(error).lower() else str(error)
         raise DataError(f"{path.name}: the array '{key}' cannot be read: {what}") from None
 

@@ -14,6 +14,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,7 +27,7 @@ from PIL import Image
 from phoropter.core.columns import check_filled, clean_cell, clean_name, find_columns
 from phoropter.core.errors import DataError, join_words
 from phoropter.core.files import digest
-from phoropter.core.text_table import PARQUET_ENDINGS
+from phoropter.core.text_table import PARQUET_ENDINGS, report_parquet_damage
 from phoropter.data.dataset import UNLABELLED, Dataset, encode_labels
 from phoropter.data.folders.layout import find_split_word
 from phoropter.data.folders.scan import IMAGE_EXTENSIONS
@@ -141,7 +142,12 @@ class ParquetPictures:
             for group in range(file.metadata.num_row_groups):
                 stop = first + file.metadata.row_group(group).num_rows
                 if row < stop:
-                    return first, stop, _unpack_cells(file.read_row_group(group, columns=[self.columns[at]]).column(0))
+                    cells = _unpack_cells(file.read_row_group(group, columns=[self.columns[at]]).column(0))
+                    if len(cells) != stop - first:
+                        raise DataError(
+                            f"{self.files[at].name} is damaged: {len(cells)} of {stop - first} rows of a group are there"
+                        )
+                    return first, stop, cells
                 first = stop
         raise DataError(f"{self.files[at]} has become shorter since it was opened: row {row} is gone")
 
@@ -158,14 +164,13 @@ class ParquetPictures:
         return ParquetPictures, (self.files, self.columns, self.locations)
 
 
-def _open_parquet_file(file: Path) -> Any:
-    import pyarrow as pa
+@contextmanager
+def _open_parquet_file(file: Path) -> Iterator[Any]:
+    """A Parquet file; damage found while it is read is a DataError."""
     from pyarrow import parquet
 
-    try:
-        return parquet.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file.name} is damaged or no Parquet file ({error})") from None
+    with report_parquet_damage(file.name), parquet.ParquetFile(file) as opened:
+        yield opened
 
 
 def _unpack_cells(column: Any) -> list[tuple[bytes | None, str | None]]:
@@ -223,7 +228,7 @@ def _read_shard(file: Path, columns: dict[str, str]) -> _Shard:
         _check_picture_column(file, schema.field(found["image"]))
         theirs = {ours: schema.names[at] for ours, at in found.items()}
         table = opened.read(columns=[theirs[ours] for ours in PARQUET_COLUMNS[1:] if ours in theirs])
-    values = {ours: table[theirs[ours]].to_pylist() for ours in PARQUET_COLUMNS[1:] if ours in theirs}
+        values = {ours: table[theirs[ours]].to_pylist() for ours in PARQUET_COLUMNS[1:] if ours in theirs}
     return _Shard(file, theirs["image"], table.num_rows, _read_class_names(schema.metadata or {}, theirs["label"]), values)
 
 
