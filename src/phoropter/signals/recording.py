@@ -21,7 +21,7 @@ from phoropter.core.errors import DataError, InputProblem, did_you_mean, join_wo
 OnBadInput = Literal["stop", "skip"]
 Item = TypeVar("Item")
 GAPS_NOTE = "gaps in time, counted as missing samples"
-MAX_FILLED_SAMPLES = 2**26  # of one channel with its gaps: a damaged date must not ask for years of missing samples
+MAX_FILLED_SAMPLES = 2**23  # of one channel with its gaps, or eight times what is there: a damaged date must not ask for years
 
 
 class Span(NamedTuple):
@@ -123,6 +123,12 @@ def find_channels(there: Sequence[str], wanted: Sequence[str] | None, where: str
                 f"{where}: {times} channels are called {name!r}, so which one is meant is unknown: rename them{choose}"
             )
     return list(range(len(there))) if wanted is None else [list(there).index(name) for name in wanted]
+
+
+def check_filled_length(length: int, measured: int, where: str) -> None:
+    """Raises DataError where a recording with its gaps would be far longer than what was measured. Both in samples."""
+    if length > max(MAX_FILLED_SAMPLES, 8 * measured):
+        raise DataError(f"{where}: its times span {length} samples, and {measured} are there: check the times, or split the file")
 
 
 def check_sampling_rate(rate_hz: float, where: str) -> None:

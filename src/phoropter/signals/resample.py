@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
-from phoropter.signals.recording import MAX_FILLED_SAMPLES, Events, Recording, Span, check_sampling_rate
+from phoropter.signals.recording import Events, Recording, Span, check_sampling_rate
+
+MAX_RESAMPLED = 2**26  # samples of one channel
 
 
 def resample_recording(recording: Recording, rate_hz: float) -> Recording:
@@ -30,7 +32,7 @@ def resample_recording(recording: Recording, rate_hz: float) -> Recording:
             f"recording {recording.id}: its rate, {recording.rate_hz:g} Hz, is no whole multiple of resample_hz {rate_hz:g}: "
             "choose another rate, or resample the file"
         )
-    if recording.length * ratio > MAX_FILLED_SAMPLES:
+    if recording.length * ratio > MAX_RESAMPLED:
         raise DataError(f"recording {recording.id}: {recording.length * ratio:.0f} samples at resample_hz are too many: split it")
     samples = _interpolate(recording.samples, ratio) if ratio > 1 else _average_blocks(recording.samples, round(1 / ratio))
     length = samples.shape[1]

@@ -135,7 +135,7 @@ def test_rounded_onsets_are_no_gaps(tmp_path: Path) -> None:
     ("onsets", "message"),
     [
         ([*range(5), *range(3, 8)], r"data record 6 begins at 3 s, before record 5 of 1 s from 4 s ends"),
-        ([*range(9), 1e9], r"its times span 100000000100 samples, more than the"),
+        ([*range(9), 1e9], r"its times span 100000000100 samples, and 1000 are there"),
     ],
 )
 def test_impossible_onsets_are_refused(tmp_path: Path, onsets: list[float], message: str) -> None:

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from phoropter.core.errors import DataError
-from phoropter.signals.readers import signal_tables, time_column
+from phoropter.signals import recording
+from phoropter.signals.readers import signal_tables
 from phoropter.signals.readers.signal_tables import read_signal_table
 from phoropter.signals.recording import GAPS_NOTE, Recording
 
@@ -219,6 +220,6 @@ def test_sizes_are_bounded(
 
 
 def test_gaps_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time_column, "MAX_FILLED_SAMPLES", 100)
-    with pytest.raises(DataError, match="its times span 500 samples, more than the 100 that are read"):
+    monkeypatch.setattr(recording, "MAX_FILLED_SAMPLES", 100)
+    with pytest.raises(DataError, match="its times span 501 samples, and 3 are there: check the times"):
         read_text(tmp_path, table_text(["0", "0.02", "10"]))

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, join_words
-from phoropter.signals.recording import GAPS_NOTE, MAX_FILLED_SAMPLES, Recording, find_channels
+from phoropter.signals.recording import GAPS_NOTE, Recording, check_filled_length, find_channels
 
 _FIXED_BYTES = 256  # before the signals, and again for every signal
 _FIELDS = {
@@ -249,8 +249,5 @@ def _record_starts(path: Path, header: EdfHeader, records: NDArray[np.uint8], ra
         )
     gaps = np.diff(starts) - count
     starts = plain + np.concatenate([[0], np.cumsum(np.where(gaps > 1, gaps, 0))])  # a single sample is rounding
-    if starts[-1] + count > MAX_FILLED_SAMPLES:
-        raise _refusal(
-            path, f"its times span {starts[-1] + count} samples, more than the {MAX_FILLED_SAMPLES} that are read: split it"
-        )
+    check_filled_length(int(starts[-1]) + count, header.record_count * count, str(path))
     return np.asarray(starts, np.int64)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, MissingExtraError, join_words
 from phoropter.signals.readers.edf import read_edf, read_edf_labels
-from phoropter.signals.recording import GAPS_NOTE, MAX_FILLED_SAMPLES, Events, Recording, Span, find_channels
+from phoropter.signals.recording import GAPS_NOTE, Events, Recording, Span, check_filled_length, find_channels
 
 # --- WFDB -------------------------------------------------------------------------------------------------------------
 
@@ -128,8 +128,7 @@ def _read_segments(header: Any, stem: Path) -> _Segment:
         at += length
     if header.sig_len not in (None, 0, at):
         raise DataError(f"{file}: it says {header.sig_len} samples, and its segments have {at}: copy the header again")
-    if at > MAX_FILLED_SAMPLES:
-        raise DataError(f"{file}: its segments span {at} samples, more than the {MAX_FILLED_SAMPLES} that are read: split it")
+    check_filled_length(at, sum(length for _, length, segment in parts if segment is not None), str(file))
     units: dict[str, str] = {}
     for segment in (segment for _, _, segment in parts if segment is not None):
         find_channels(segment[0], None, str(file))

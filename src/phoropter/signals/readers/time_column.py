@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
-from phoropter.signals.recording import MAX_FILLED_SAMPLES
+from phoropter.signals.recording import check_filled_length
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,10 +168,7 @@ def _place_on_grid(
     span = (seconds[-1] - seconds[0]) * rate_hz
     if abs(places[-1] - span) > 1 + RATE_TOLERANCE * span + 0.5 * int((steps * rate_hz > 1.5).sum()):
         raise DataError(f"{where}: its times are irregular ({len(seconds)} lines in {span / rate_hz:g} s): resample the table")
-    if places[-1] >= MAX_FILLED_SAMPLES:
-        raise DataError(
-            f"{where}: its times span {int(places[-1])} samples, more than the {MAX_FILLED_SAMPLES} that are read: check them"
-        )
+    check_filled_length(int(places[-1]) + 1, len(places), where)
     return places.astype(np.int64)
 
 
