@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import threading
 import warnings
@@ -267,3 +268,12 @@ def test_a_picture_of_the_right_size_keeps_its_pixels() -> None:
     image = np.random.default_rng(3).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     for resize in ("center-crop", "stretch", "pad"):
         np.testing.assert_array_equal(SquareResize(32, resize, "bilinear").resize_image(image), image.transpose(2, 0, 1))  # type: ignore[arg-type]
+
+
+def test_pillow_s_own_words_about_a_file_are_not_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])  # those of pytest, which would keep Python from printing
+    with pytest.raises(DataError, match="60000 channels"):
+        decode_image(many_channels(60_000, 8), "x.tif")
+    assert capsys.readouterr() == ("", "")

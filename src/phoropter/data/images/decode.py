@@ -13,6 +13,7 @@ decoding (`draft`), which is faster on large photographs but gives other pixels;
 from __future__ import annotations
 
 import io
+import logging
 import threading
 import warnings
 from dataclasses import dataclass
@@ -276,6 +277,7 @@ class _PillowWarningFilter:
 
 
 pillow_warnings_ignored = _PillowWarningFilter()
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # its words about damaged files do not reach stderr
 _RESAMPLING_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _ORIENTATION_TAG = 0x0112
 _SAMPLES_TAG, _BITS_TAG = 277, 258  # of TIFF
