@@ -18,7 +18,7 @@ class ListedFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._listings: dict[str, dict[str, list[str]]] = {}
+        self._listings: dict[tuple[str, bool], dict[str, list[str]]] = {}
 
     def find_name(self, written: str) -> str | None:
         """A path in a table → the same path as the file system spells it, or None where there is no such file."""
@@ -36,8 +36,7 @@ class ListedFiles:
         above, _, name = clean_path(written).rpartition("/")
         if not name or "\0" in written:
             return ""
-        there = [other for same in self._list_folder(above).values() for other in same]
-        same = [other for other in there if clean_name(other).casefold() == clean_name(name).casefold()]
+        same = self._list_folder(above, fold_case=True).get(clean_name(name).casefold(), [])
         return f" (there is '{above}{'/' if above else ''}{same[0]}')" if same else ""
 
     @cached_property
@@ -56,17 +55,18 @@ class ListedFiles:
             at = f"{at.rstrip('/')}/{(exact or same)[0]}" if at else (exact or same)[0]
         return at if _is_file(self._base / at) else None
 
-    def _list_folder(self, at: str) -> dict[str, list[str]]:
-        """Names in a folder by how they read."""
-        if at not in self._listings:
+    def _list_folder(self, at: str, fold_case: bool = False) -> dict[str, list[str]]:
+        """Names in a folder by how they read, with fold_case whatever their case."""
+        if (at, fold_case) not in self._listings:
             listing: dict[str, list[str]] = {}
             try:
                 for name in sorted(os.listdir(self._base / at)):
-                    listing.setdefault(clean_name(name), []).append(name)
+                    key = clean_name(name)
+                    listing.setdefault(key.casefold() if fold_case else key, []).append(name)
             except OSError:
                 pass
-            self._listings[at] = listing
-        return self._listings[at]
+            self._listings[at, fold_case] = listing
+        return self._listings[at, fold_case]
 
 
 def _is_file(path: Path) -> bool:
