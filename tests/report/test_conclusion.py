@@ -96,9 +96,29 @@ def test_external_sites_are_distinguished_from_held_out_rows(tmp_path: Path) -> 
     assert "on unseen sites" in text
 
 
-def test_a_leader_no_better_than_the_baseline_is_not_called_better(tmp_path: Path) -> None:
-    text, *_ = concluded(tmp_path, replace(THREE, shuffled=True))
-    assert "No candidate is clearly better than the majority-class baseline." in text
+@pytest.mark.parametrize(
+    ("metric", "reference"),
+    [
+        ("accuracy", "the majority-class baseline (50.0 % accuracy)"),
+        ("log_loss", "the frequencies of the classes for every row (0.693 log-loss)"),
+        ("roc_auc", "chance"),
+    ],
+)
+def test_the_conclusion_begins_with_it_when_nothing_beats_guessing(tmp_path: Path, metric: str, reference: str) -> None:
+    text, *_ = concluded(tmp_path, replace(THREE, shuffled=True, metrics=(metric,)))
+    assert text.startswith(f"No candidate is clearly better than {reference}. ")
+    assert " is ahead of " not in text
+
+
+def test_macro_f1_of_noise_is_no_better_than_its_own_answers_in_random_order(tmp_path: Path) -> None:
+    """A constant answer reaches a third, and so noise would look better than guessing."""
+    text, *_ = concluded(tmp_path, replace(THREE, shuffled=True, metrics=("macro_f1",)))
+    assert text.startswith("No candidate is clearly better than its own answers in random order. ")
+
+
+def test_a_single_candidate_no_better_than_guessing_is_named(tmp_path: Path) -> None:
+    text, *_ = concluded(tmp_path, replace(THREE, accuracies={"a": 0.9}, shuffled=True))
+    assert text.startswith("a is not clearly better than the majority-class baseline (50.0 % accuracy). a reaches ")
 
 
 def test_incomplete_candidates_do_not_lead(tmp_path: Path) -> None:

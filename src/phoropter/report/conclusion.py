@@ -14,19 +14,25 @@ from phoropter.report.render.metric_format import MetricFormat
 from phoropter.report.sections.candidate_values import primary_metric_interval
 from phoropter.report.summary.compare import CandidateComparisons
 from phoropter.report.summary.majority_class import BASELINE_NAME, majority_class_scores
-from phoropter.report.summary.model import StudySummary
+from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats.compare import Comparison, Design
+from phoropter.results.stats.no_information import OWN_ANSWERS
 
 MAX_NAMED = 2  # candidates listed by name; the others are counted
 
 
 def write_conclusion(summary: StudySummary, comparisons: CandidateComparisons) -> tuple[list[str], list[str]]:
     """The sentences of the conclusion, and the small print below them."""
-    guessing = _no_better_than_chance(summary, comparisons.design)
-    sentences = [_qualify_sentence(_leader_sentence(summary, comparisons, guessing), summary)]
-    if guessing and guessing not in sentences[0]:
-        sentences.append(f"No candidate is {guessing}.")
+    uninformed = _uninformed_candidates(summary, comparisons.design)
+    guessing = f"clearly better than {_reference(summary)}" if summary.candidates[0] in uninformed else ""
+    sentences = [_leader_sentence(summary, comparisons, guessing)]
+    if len(uninformed) == len(summary.candidates):
+        nobody = "No candidate is" if len(uninformed) > 1 else f"{uninformed[0].name} is not"
+        sentences.insert(0, f"{nobody} {guessing}.")
+    elif guessing and guessing not in sentences[0]:
+        sentences.append(f"{summary.candidates[0].name} is not {guessing}.")
+    sentences[0] = _qualify_sentence(sentences[0], summary)
     small_print = [*(_leader_score_sentence(summary), _power_sentence(summary, comparisons)), *_stored_metric_sentences(summary)]
     return sentences, [s for s in small_print if s]
 
@@ -126,28 +132,39 @@ def _qualify_sentence(sentence: str, summary: StudySummary) -> str:
     return f"{start[:1].upper()}{start[1:]}: {sentence}" if start else sentence
 
 
-def _no_better_than_chance(summary: StudySummary, design: Design) -> str:
-    """`clearly better than …` if the leader is not; empty if it is, or if the value of guessing is unknown.
+def _uninformed_candidates(summary: StudySummary, design: Design) -> list[CandidateResults]:
+    """Those whose interval does not clear the value without information; none where this value is unknown.
 
-    The leader was selected among all candidates, so its lower bound is taken at a level corrected for all of them (Bonferroni).
+    The leader was selected among all candidates, so bounds are taken at a level corrected for all of them (Bonferroni).
     Resampling rows ignores that models of different folds share training rows, which makes the interval too narrow for labels
     that are noise. Over splits the distance to the bound is therefore widened by the factor by which the correction of Nadeau &
     Bengio (2003) raises the standard error of the mean over k folds: variance 1/k becomes 1/k + 1/(k-1).
     docs/statistics.md reports how often noise still passes.
     """
-    name, first = summary.metrics[0], summary.candidates[0]
-    metric = summary.ranking_metric
-    fixed = None if callable(metric.chance) else metric.chance  # the same whatever the class frequencies
-    chance = majority_class_scores(summary).get(name) if fixed is None else fixed
-    if chance is None or first.replicates is None:
-        return ""
-    interval = first.replicates.confidence_interval(1 - (1 - design.level) / len(summary.candidates))
     ratio = 0.0 if np.isnan(design.test_to_train) else design.test_to_train
     widening = 1.0 if design.kind == "one test set" else float(np.sqrt(2 + ratio))
-    reference = f"the {BASELINE_NAME}" if fixed is None else "chance"
-    return (
-        "" if interval.estimate - widening * (interval.estimate - interval.low) > chance else f"clearly better than {reference}"
-    )
+    level, found = 1 - (1 - design.level) / len(summary.candidates), []
+    for candidate in summary.candidates:
+        if candidate.replicates is None or candidate.no_information is None:
+            continue
+        interval, value = candidate.replicates.confidence_interval(level), candidate.no_information.value
+        if summary.ranking_metric.higher_is_better:
+            informed = interval.estimate - widening * (interval.estimate - interval.low) > value
+        else:
+            informed = interval.estimate + widening * (interval.high - interval.estimate) < value
+        found += [] if informed else [candidate]
+    return found
+
+
+def _reference(summary: StudySummary) -> str:
+    """What the leader is compared with, and its value where that is the same for all candidates."""
+    reference = summary.candidates[0].no_information
+    if reference is None:
+        return ""
+    if reference.source == OWN_ANSWERS or isinstance(summary.ranking_metric.chance, float):
+        return reference.source
+    scale = MetricFormat.from_metric(summary.ranking_metric)
+    return f"{reference.source} ({scale.format_value(reference.value)} {scale.inline_title})"
 
 
 def _leader_score_sentence(summary: StudySummary) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_study import Made, make_study
+from statsmodels.stats.proportion import proportion_confint
 
 from phoropter.core.errors import StoreError
 from phoropter.core.files import digest_array
@@ -137,3 +138,19 @@ def test_the_leaderboard_ends_with_the_majority_class_baseline(tmp_path: Path) -
     summary = collect_summary(make_study(tmp_path, replace(TWO, rows=81, folds=1, seeds=(0,), classes=("x", "y", "z"))))
     board = leaderboard_table(summary)
     assert board.rows[-1].role == "baseline" and board.rows[-1].values[1] == pytest.approx(27 / 81)
+
+
+def test_two_groups_have_no_interval_and_the_page_says_so(tmp_path: Path) -> None:
+    summary = collect_summary(make_study(tmp_path, replace(TWO, groups=2, folds=2)))
+    board = leaderboard_table(summary)
+    assert "Interval of the mean: no interval: 2 independent units, at least 3 are needed." in board.note
+    assert all(np.isnan(row.values[2]).all() for row in board.rows[:-1])
+
+
+def test_one_test_set_of_independent_rows_has_wilsons_interval(tmp_path: Path) -> None:
+    summary = collect_summary(make_study(tmp_path, replace(TWO, folds=1, seeds=(0,))))
+    board, n = leaderboard_table(summary), summary.n_units
+    assert f"Interval of the mean: Wilson's interval of {n} independent rows." in board.note
+    for row, candidate in zip(board.rows, summary.candidates, strict=False):
+        right = round(candidate.metric_mean("accuracy") * n)
+        assert row.values[2] == pytest.approx(proportion_confint(right, n, method="wilson"))

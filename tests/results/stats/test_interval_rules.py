@@ -90,7 +90,7 @@ def test_area_of_independent_rows_is_delongs_on_the_logit_scale():
     labels, p = area_case(60)
     found, literal = bootstrap_interval("roc_auc", labels, p), delong_interval(labels, p[:, 1])
     assert (found.low, found.high) == (pytest.approx(literal.low), pytest.approx(literal.high))
-    assert found.method == "DeLong's variance on the logit scale, 60 independent rows"
+    assert found.method == "DeLong's variance, Welch's degrees of freedom, on the logit scale, 60 independent rows"
 
 
 def test_perfect_area_has_an_exact_bound():

@@ -128,8 +128,10 @@ def test_delong_without_two_of_each_says_so():
 def test_delong_interval_is_on_the_logit_scale():
     """By hand: AUC 11/12; the placement values of the positives 1, 1, 3/4, of the negatives 2/3, 1, 1, 1."""
     found = delong_interval(np.r_[1, 1, 1, 0, 0, 0, 0], np.array([0.9, 0.8, 0.35, 0.4, 0.3, 0.2, 0.1]))
-    error = np.sqrt(np.var([1, 1, 0.75], ddof=1) / 3 + np.var([2 / 3, 1, 1, 1], ddof=1) / 4)
-    half = 1.959964 * error / (11 / 144)
+    of_positives, of_negatives = np.var([1, 1, 0.75], ddof=1) / 3, np.var([2 / 3, 1, 1, 1], ddof=1) / 4
+    both = of_positives + of_negatives
+    df = both**2 / (of_positives**2 / 2 + of_negatives**2 / 3)  # Welch and Satterthwaite
+    half = stats.t.ppf(0.975, df) * np.sqrt(both) / (11 / 144)
     odds = 11.0
     assert (found.low, found.high) == pytest.approx([odds * np.exp(s * half) / (1 + odds * np.exp(s * half)) for s in (-1, 1)])
 

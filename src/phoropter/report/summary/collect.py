@@ -33,6 +33,7 @@ from phoropter.results.metrics.registry import METRICS, compute_metrics_checked,
 from phoropter.results.metrics.sufficient_sums import N_BINS, LabelledProbabilities, assign_bins
 from phoropter.results.stats import compare, intervals
 from phoropter.results.stats.bootstrap import RESAMPLES, Bootstrap
+from phoropter.results.stats.no_information import value_without_information
 from phoropter.results.store import Predictions, Run, Store
 
 DEFAULT_METRICS = ("accuracy", "macro_f1", "log_loss", "ece")
@@ -130,6 +131,7 @@ class _CandidateReader:
         bootstrap = self._shared_bootstrap(labels, units, splits)
         if not METRICS[self.metrics[0]].unavailable:
             candidate.replicates = bootstrap.compute_replicates(self.metrics[0], probabilities)
+            candidate.no_information = value_without_information(self.metrics[0], labels, probabilities, splits)
         candidate.external_test = self._score_external_ensemble(externals) if externals else None
         return candidate
 

@@ -19,6 +19,7 @@ from phoropter.results.metrics.registry import METRICS
 from phoropter.results.metrics.sufficient_sums import N_BINS
 from phoropter.results.stats.bootstrap import BootstrapReplicates
 from phoropter.results.stats.interval_rules import ConfidenceInterval
+from phoropter.results.stats.no_information import NoInformation
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -106,6 +107,7 @@ class CandidateResults:
     confidence_bins: (N_BINS, 3) rows, summed confidence, correct predictions
     history:         column → (epochs,) of each run
     replicates:      bootstrap replicates of the ranking metric
+    no_information:  value of the ranking metric without information, for the answers of this candidate
     """
 
     name: str
@@ -119,6 +121,7 @@ class CandidateResults:
     mistakes: list[Mistake] = field(default_factory=list)
     history: dict[str, list[Floats]] = field(default_factory=dict)
     replicates: BootstrapReplicates | None = None
+    no_information: NoInformation | None = None
     external_test: ExternalTest | None = None
 
     @property

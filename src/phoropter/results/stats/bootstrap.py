@@ -117,21 +117,25 @@ class UnitRows:
             n_perfect=self.count if single_units else min(rarest, self.count // 2),
         )
 
-    def standard_error(self, slopes: Floats, *, by_class: bool) -> float:
-        """Of a metric with these (U,) derivatives, the variance of G units multiplied by G / (G - 1).
+    def standard_error(self, slopes: Floats) -> float:
+        """Of a metric with these (U,) derivatives, the variance of G units multiplied by G / (G - 1)."""
+        return float(np.sqrt(np.square(slopes).sum() * self.count / (self.count - 1))) if self.count > 1 else float("nan")
 
-        by_class: by n / (n - 1) for the n units of each class in a split, as DeLong takes the variances of each class
+    def standard_error_by_class(self, slopes: Floats) -> tuple[float, float]:
+        """As DeLong takes it, and its degrees of freedom by Welch and Satterthwaite: the variances of the classes added up.
+
+        Each unit has one label. n units of a class in a split have their variance multiplied by n / (n - 1).
         """
-        if self.count < 2:
-            return float("nan")
-        factor: Any = self.count / (self.count - 1)
-        if by_class:
-            factor = np.ones(self.count)
-            for rows in self.parts:
-                number, counts = np.unique(self.labels[rows], return_inverse=True, return_counts=True)[1:]
-                n = np.maximum(counts, 2)[number]
-                np.maximum.at(factor, self.units[rows], n / (n - 1))
-        return float(np.sqrt((factor * np.square(slopes)).sum()))
+        variances, label_of_unit = np.square(slopes), np.zeros(self.count, dtype=np.int64)
+        factor = np.ones(self.count)
+        label_of_unit[self.units] = np.unique(self.labels, return_inverse=True)[1]
+        for rows in self.parts:
+            number, counts = np.unique(self.labels[rows], return_inverse=True, return_counts=True)[1:]
+            n = np.maximum(counts, 2)[number]
+            np.maximum.at(factor, self.units[rows], n / (n - 1))
+        of_class, total = np.bincount(label_of_unit, variances * factor), float((variances * factor).sum())
+        freedom = np.square(of_class) / np.maximum(np.bincount(label_of_unit) - 1, 1)
+        return float(np.sqrt(total)), float(total**2 / freedom.sum()) if total > 0 else float("inf")
 
     def compute_influences(self, name: str, probabilities: NDArray[Any]) -> tuple[float, Floats]:
         """The metric, and (U,) its derivatives by the weights of the units; (NaN, zeros) where no split defines it.
@@ -198,16 +202,19 @@ class Bootstrap:
         method = f"{'first-order ' if first_order else ''}bootstrap of {self.draws.count} {self._what}"
         method += " within classes" if kind == "stratified" else ""
         redrawn = self.draws.redrawn if kind == "all-classes" else 0
-        design = replace(self.rows.design, standard_error=self._standard_error(metric, slopes, values))
+        error, df = self._standard_error(metric, slopes, values)
+        design = replace(self.rows.design, standard_error=error, df=df)
         return BootstrapReplicates(name, estimate, values, method, design, redrawn)
 
-    def _standard_error(self, metric: MetricRecord, slopes: Floats | None, values: Floats) -> float:
-        """From the derivatives where they are known, else from the replicates."""
+    def _standard_error(self, metric: MetricRecord, slopes: Floats | None, values: Floats) -> tuple[float, float]:
+        """From the derivatives where they are known, else from the replicates; and its degrees of freedom."""
+        count, defined = self.draws.count, values[~np.isnan(values)]
+        if slopes is not None and metric.interval == "delong" and self.rows.design.single_rows:
+            return self.rows.standard_error_by_class(slopes)
         if slopes is not None:
-            by_class = metric.interval == "delong" and self.rows.design.single_rows
-            return self.rows.standard_error(slopes, by_class=by_class)
-        defined, count = values[~np.isnan(values)], self.draws.count
-        return float(defined.std() * np.sqrt(count / (count - 1))) if len(defined) and count > 1 else float("nan")
+            return self.rows.standard_error(slopes), count - 1
+        known = len(defined) and count > 1
+        return float(defined.std() * np.sqrt(count / (count - 1))) if known else float("nan"), count - 1
 
     def _uses_first_order(self, metric: MetricRecord, classes: int) -> bool:
         ranked = len(self.rows.labels) * classes if "ranks" in metric.needs else 0

@@ -1,7 +1,7 @@
 """The one place that decides how a confidence interval is computed, from the metric, the units and the rows.
 
     share of right answers, independent rows   Wilson (1927); Clopper and Pearson's exact bound where all or none are right
-    ROC-AUC, independent rows                  DeLong (1988) on the logit scale; an exact bound where the AUC is 1 or 0
+    ROC-AUC, independent rows                  DeLong (1988) on the logit scale, t by Welch; an exact bound at 1 and 0
     a metric with two finite bounds, G groups  standard error over groups, Student's t of G - 1 degrees of freedom, logit scale
     other metrics with two finite bounds       the same with the standard error of the bootstrap
     a metric from 0 to infinity                the same on the log scale
@@ -55,6 +55,7 @@ class SampleDesign:
     n_rarest:        units that have rows of the class with the fewest units
     n_perfect:       independent units, or pairs of units, that were all ranked correctly where the AUC is 1
     standard_error:  of the estimate over the units; NaN where it is unknown
+    df:              degrees of freedom of the standard error
     """
 
     n_units: int
@@ -63,6 +64,7 @@ class SampleDesign:
     n_rarest: int
     n_perfect: int
     standard_error: float = float("nan")
+    df: float = float("inf")
 
 
 def choose_interval(
@@ -80,7 +82,7 @@ def choose_interval(
     elif metric.interval == "bootstrap" and len(defined) < len(values) / 2:
         method = "no interval: undefined in most resamples"
     elif metric.value_range == (0.0, np.inf) and estimate > 0:
-        factor = float(np.exp(student_quantile(level, design.n_units - 1) * design.standard_error / estimate))
+        factor = float(np.exp(student_quantile(level, design.df) * design.standard_error / estimate))
         low, high = estimate / factor, estimate * factor
         method = f"{_students_t(design)} on the log scale, {_units(design)}"
     elif not np.isfinite(metric.value_range).all():
@@ -113,9 +115,8 @@ def _bounded_interval(metric: MetricRecord, estimate: float, design: SampleDesig
         if metric.interval == "proportion" and error < _NO_SPREAD:  # equal groups by chance: as if the rows were independent
             error = float(np.sqrt(share * (1 - share) / design.n_rows))
         delong = metric.interval == "delong" and design.single_rows
-        quantile = normal_quantile(level) if delong else student_quantile(level, design.n_units - 1)
-        low, high = logit_bounds(share, error, quantile)
-        source = "DeLong's variance" if delong else _students_t(design)
+        low, high = logit_bounds(share, error, student_quantile(level, design.df))
+        source = "DeLong's variance, Welch's degrees of freedom," if delong else _students_t(design)
         method = f"{source} on the logit scale, {_units(design)}"
     return floor + low * (ceiling - floor), floor + high * (ceiling - floor), method
 
@@ -128,7 +129,7 @@ def _n_independent(metric: MetricRecord, design: SampleDesign) -> int:
 
 
 def _students_t(design: SampleDesign) -> str:
-    return f"Student's t with {design.n_units - 1:,} degrees of freedom"
+    return f"Student's t with {design.df:,.0f} degrees of freedom"
 
 
 def _units(design: SampleDesign) -> str:
@@ -171,8 +172,10 @@ def normal_quantile(level: float) -> float:
     return float(ndtri((1 + level) / 2))
 
 
-def student_quantile(level: float, df: int) -> float:
+def student_quantile(level: float, df: float) -> float:
     """Two-sided: 4.30 for 0.95 and 2 degrees of freedom."""
     from scipy.special import stdtrit
 
+    if np.isinf(df):
+        return normal_quantile(level)
     return float(stdtrit(df, (1 + level) / 2))
