@@ -151,10 +151,12 @@ def _describe_layout(layout: FolderLayout, rows: list[LabelledPath], classes: tu
         return f"read as one folder a class with official parts in it{inside}: {', '.join(words)}; {len(classes)} classes"
     if not layout.parts:
         return f"read as one folder a class{inside}: {len(classes)} classes"
-    counts = Counter(path[len(layout.prefix)] for path, _, _ in rows)
+    depth = len(layout.prefix)
+    counts = Counter(path[depth] for path, _, _ in rows)
+    first = {path[depth]: path for path, _, _ in reversed(rows)}
     parts = []
     for top, (part, wrapped) in sorted(layout.parts.items()):
-        folders = "/".join([top] + ["…"] * wrapped) if wrapped else top
+        folders = "/".join(first[top][depth : depth + 1 + wrapped]) if top in first else top
         listed = ", labels from its text file" if top in layout.listed else ""
         parts.append(f"{folders} = {part or 'unlabelled'} ({counts[top]} pictures{listed})")
     return f"read as official parts{inside}: {', '.join(parts)}; {len(classes)} classes"
