@@ -86,8 +86,9 @@ def _read_header(stem: Path) -> Any:
 
 def _read_segment(header: Any, stem: Path) -> _Segment:
     name = stem.with_suffix(".hea")
-    if not getattr(header, "n_sig", 0) or not hasattr(header, "fmt"):
-        raise DataError(f"{name}: it describes no signal: name the header of a record with signals")
+    described = len(getattr(header, "fmt", None) or ())
+    if not described or described != header.n_sig:
+        raise DataError(f"{name}: it says {header.n_sig} signals and describes {described}: correct its header")
     if any((frame or 1) != 1 for frame in header.samps_per_frame):
         raise DataError(f"{name}: its channels are sampled at different rates, which one recording cannot hold")
     zero_length = header.sig_len == 0  # by WFDB's manual the same as no length
@@ -97,8 +98,8 @@ def _read_segment(header: Any, stem: Path) -> _Segment:
     read = _read_without_length if zero_length else _read_digital
     record = _read_or_raise(stem.with_suffix(".dat"), lambda: read(stem), header.file_name[0])
     _check_signal(record, stem)
-    names = [name or f"channel {i + 1}" for i, name in enumerate(record.sig_name)]
-    return names, list(record.units), np.ascontiguousarray(record.dac(return_res=64).T, np.float32), ()
+    samples = _read_or_raise(name, lambda: np.ascontiguousarray(record.dac(return_res=64).T, np.float32))
+    return [name or f"channel {i + 1}" for i, name in enumerate(record.sig_name)], list(record.units), samples, ()
 
 
 def _read_digital(stem: Path) -> Any:
