@@ -38,16 +38,17 @@ def clean_cell(value: Any) -> str:
     >>> clean_cell(1.0), clean_cell("1.0"), clean_cell(" 01 "), clean_cell(None)
     ('1', '1', '01', '')
     """
-    if is_missing(value):
-        return ""
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    elif hasattr(value, "item") and not isinstance(value, str):  # a NumPy scalar or a tensor
-        value = value.item()
-    if isinstance(value, float):
-        return "" if math.isnan(value) else str(int(value)) if value.is_integer() else str(value)
+    if type(value) is not str:
+        if is_missing(value):
+            return ""
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        elif hasattr(value, "item") and not isinstance(value, str):  # a NumPy scalar or a tensor
+            value = value.item()
+        if isinstance(value, float):
+            return "" if math.isnan(value) else str(int(value)) if value.is_integer() else str(value)
     text = clean_name(str(value))
-    number = _WHOLE_NUMBER.fullmatch(text)
+    number = _WHOLE_NUMBER.fullmatch(text) if "." in text else None
     return number[1] if number else text
 
 

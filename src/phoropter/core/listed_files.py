@@ -23,7 +23,7 @@ class ListedFiles:
     def find_name(self, written: str) -> str | None:
         """A path in a table → the same path as the file system spells it, or None where there is no such file."""
         for name in dict.fromkeys((written, written.strip(), clean_path(written))):
-            if name and "\0" not in name and _is_file(self._base / name):
+            if name and "\0" not in name and _is_file(self._root, name):
                 return name
         return self._find_by_parts(clean_path(written))
 
@@ -43,6 +43,10 @@ class ListedFiles:
     def _base(self) -> Path:
         return self.folder.expanduser()
 
+    @cached_property
+    def _root(self) -> str:
+        return str(self._base)
+
     def _find_by_parts(self, path: str) -> str | None:
         if not path or "\0" in path:
             return None
@@ -53,7 +57,7 @@ class ListedFiles:
             if len(exact or same) != 1:
                 return None  # nothing reads the same, or two do and neither is meant
             at = f"{at.rstrip('/')}/{(exact or same)[0]}" if at else (exact or same)[0]
-        return at if _is_file(self._base / at) else None
+        return at if _is_file(self._root, at) else None
 
     def _list_folder(self, at: str, fold_case: bool = False) -> dict[str, list[str]]:
         """Names in a folder by how they read, with fold_case whatever their case."""
@@ -69,8 +73,8 @@ class ListedFiles:
         return self._listings[at, fold_case]
 
 
-def _is_file(path: Path) -> bool:
+def _is_file(folder: str, name: str) -> bool:
     try:
-        return path.is_file()
+        return os.path.isfile(os.path.join(folder, name))  # noqa: PTH113, PTH118 (a Path for each of millions of names is slow)
     except (OSError, ValueError):  # a name that is too long, or that no file system takes
         return False
