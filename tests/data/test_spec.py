@@ -25,7 +25,10 @@ Draw = Callable[..., Path]
         ({"digits": False}, "no source of pictures is named"),
         ({"foldr": "a"}, r"unknown key 'foldr'; did you mean 'folder'\?"),
         ({"folder": " "}, "folder: the path is empty"),
-        ({"folder": "a", "columns": {"label": "x"}}, "'columns' belongs to manifest, monitor_csv, recordings or parquet and does nothing for 'folder'"),
+        (
+            {"folder": "a", "columns": {"label": "x"}},
+            "'columns' belongs to manifest, monitor_csv, recordings or parquet and does nothing for 'folder'",
+        ),
         (
             {"manifest": "a", "columns": {"lable": "x"}},
             r"columns: unknown name 'lable', expected path, .*; did you mean 'label'\?",
