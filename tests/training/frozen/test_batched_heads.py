@@ -11,12 +11,15 @@ import torch
 from phoropter.core.seeds import seed_of
 from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import KFold
+from phoropter.models.fusion import LogitFusion
 from phoropter.models.heads import MlpHead, SingleHead
+from phoropter.models.spec import FusionSpec, HeadSpec
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import PRESETS
+from phoropter.training.candidates.recipe import LossSpec
 from phoropter.training.fit import TrainingTask, build_model, make_batch_sampler
 from phoropter.training.frozen.batch_schedule import SharedSchedule
-from phoropter.training.frozen.batched_heads import BatchedDropout, can_share_window
+from phoropter.training.frozen.batched_heads import BatchedDropout, BatchedHeads, can_share_window
 
 
 def test_dropout_masks_are_drawn_by_seed_and_step(few_digits: Any, tmp_path: Path) -> None:
@@ -47,3 +50,12 @@ def test_dropout_masks_are_drawn_by_seed_and_step(few_digits: Any, tmp_path: Pat
 )
 def test_narrow_heads_without_dropout_share_windows(hidden: int | None, dropout: float, shared: bool) -> None:
     assert can_share_window(SingleHead(MlpHead(16, 10, hidden, dropout, "input"))) == shared
+
+
+def test_a_fusion_that_is_not_written_out_is_never_taken_for_another() -> None:
+    class GatedFusion(LogitFusion):
+        """Of the shapes of a logit fusion, computing something else."""
+
+    gated = GatedFusion([8, 8], 10, HeadSpec(), FusionSpec())
+    with pytest.raises(TypeError, match="GatedFusion has no batched form"):
+        BatchedHeads([gated], LossSpec(), None)

@@ -37,7 +37,7 @@ from phoropter.training.fit import (
     predict_rows,
 )
 from phoropter.training.frozen.batch_schedule import SharedSchedule, iterate_batch_windows
-from phoropter.training.frozen.batched_heads import BatchedDropout, BatchedHeads, can_share_window
+from phoropter.training.frozen.batched_heads import BATCHED_FUSIONS, BatchedDropout, BatchedHeads, can_share_window
 from phoropter.training.frozen.frozen_features import FeatureTable, FrozenFeatures, extract_for_tasks
 from phoropter.training.loop.history import HistoryRow, make_history_row, validation_metrics
 from phoropter.training.loop.losses import compute_class_weights
@@ -54,8 +54,10 @@ def can_batch(candidate: Candidate) -> bool:
     new_heads = not (candidate.teaching or candidate.members or candidate.head.kind == "pretrained")
     one_step_a_batch = recipe.grad_accum_steps == 1 and not recipe.ema and recipe.precision in ("float32", "auto")
     one_model = recipe.imbalance.n_bags == 1
+    written_out = candidate.fusion is None or candidate.fusion.mode in BATCHED_FUSIONS
     element_wise = isinstance(recipe.optimizer.kind, str)  # an Optimizer of the user's own might let stacked heads mix
-    return candidate.stores_features and bool(recipe.phases) and new_heads and one_step_a_batch and one_model and element_wise
+    trained_heads = candidate.stores_features and bool(recipe.phases) and new_heads and one_model and written_out
+    return trained_heads and one_step_a_batch and element_wise
 
 
 def batch_group_key(candidate: Candidate) -> str:

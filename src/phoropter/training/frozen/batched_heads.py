@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from phoropter.models.fusion import LogitFusion
+from phoropter.models.fusion import FeatureFusion, LogitFusion
 from phoropter.models.heads import MlpHead, SingleHead
 from phoropter.training.candidates.recipe import LossSpec
 from phoropter.training.frozen.batch_schedule import SharedSchedule
@@ -25,6 +25,7 @@ from phoropter.training.loop.training_loop import seed_step
 
 MAX_SHARED_WIDTH = 64  # columns of a first layer up to which a shared window is worth its extra rows
 
+BATCHED_FUSIONS = ("logits", "concat")  # modes whose forward and backward passes are written out below
 DropoutScales = dict[str, Tensor]  # name of a Dense → (L, U, width) what its dropout multiplies by; none where it drops nothing
 
 
@@ -86,6 +87,8 @@ class BatchedHeads:
         self.gradients = {name: torch.zeros_like(stacked) for name, stacked in self.parameters.items()}
         self.loss, self.loss_function = loss, find_loss(loss)
         self.class_weights, self.auxiliary = weights, auxiliary
+        if type(heads[0]) not in (SingleHead, LogitFusion, FeatureFusion):
+            raise TypeError(f"{type(heads[0]).__name__} has no batched form; add it to BatchedHeads and to BATCHED_FUSIONS")
         self.reads_logits = isinstance(heads[0], LogitFusion)
         *self.branches, self.output_layer = (
             _BatchedDense(name, layer, self.parameters, self.gradients) for name, layer in dense_layers(heads[0]).items()
