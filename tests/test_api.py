@@ -43,6 +43,26 @@ def test_a_study_runs_with_callbacks_and_reports(tmp_path: Path) -> None:
     assert "Lengths of names" in page and "How long each name is." in page
 
 
+def test_code_of_the_user_s_own_that_raises_fails_its_runs_and_no_others(tmp_path: Path) -> None:
+    def forgetful(logits: Any, labels: Any, weights: Any) -> Any:
+        return logits.sum(1)
+
+    own = ph.probe(
+        "test_resnet",
+        weights="random",
+        name="own",
+        recipe={"preset": "probe", "epochs": 1, "loss": ph.Loss("forgetful", compute=forgetful)},
+    )
+    sound = ph.probe("test_resnet", weights="random", name="sound", recipe={"preset": "probe", "epochs": 1})
+    with pytest.warns(UserWarning, match=r"2 runs failed, the first \(own\) with: TypeError: .*weights.*line \d+"):
+        results = make_study(candidates=[own, sound]).run(tmp_path / "both", quiet=True)
+    assert {r.candidate_name for r in results.runs} == {"sound"} and len(results.runs) == len(results.failures) == 2
+    with pytest.warns(UserWarning, match="2 runs failed"):
+        results = make_study(candidates=[own]).run(tmp_path / "own", quiet=True)
+    with pytest.raises(ph.PhoropterError, match=r"no finished run of its plan of 2 \(2 failed, the first with: TypeError"):
+        results.report()
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,12 @@ class Study:
             attach_loggers(bars, self.name, folder, callbacks=callbacks) as on_progress,
         ):
             store = executors.execute_study(self.spec, folder, on_progress, jobs, ComputeOptions(device), cache_dir(folder))
-        return Results(store)
+        results = Results(store)
+        if quiet and results.failures:
+            first = next(iter(results.failures.values()))
+            count = f"{len(results.failures)} run{'s' if len(results.failures) > 1 else ''} failed"
+            warnings.warn(f"{count}, the first ({first['candidate']}) with: {first['error']}", stacklevel=2)
+        return results
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,11 @@ class Results:
     @property
     def runs(self) -> list[Run]:
         return list(self.store.runs())
+
+    @property
+    def failures(self) -> dict[str, dict[str, Any]]:
+        """Run key → what is known of a run that failed: candidate, split, seed, error."""
+        return dict(self.store.read_failures())
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per run: candidate, seed, repeat, fold, and its metrics."""

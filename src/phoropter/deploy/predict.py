@@ -89,13 +89,13 @@ class BundlePredictions:
         return names[order].tolist(), counts[order].astype(np.int64), (sums / counts[:, None])[order]
 
 
-def load_bundle(folder: Path, extensions: Sequence[Extension] = ()) -> Bundle:
+def load_bundle(folder: Path | str, extensions: Sequence[Extension] = ()) -> Bundle:
     """Loads a bundle from its folder, or from a run or results folder that holds exactly one.
 
     extensions: the custom Backbones it needs; those of its training alone (loss, augmentation steps) may be left out
     Raises WeightsError for a folder without a bundle, and for missing or changed code.
     """
-    place = _find_bundle(folder)
+    place = _find_bundle(Path(folder))
     training = read_sidecar_json(place / "bundle.json").get("training") or {}
     if not training.get("candidate") or not training.get("data"):
         raise WeightsError(

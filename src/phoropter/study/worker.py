@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from phoropter.core.errors import PhoropterError, RunError
+from phoropter.core.errors import RunError
 from phoropter.core.files import cache_dir
 from phoropter.results.metrics.custom import Metric
 from phoropter.results.store import Store
@@ -166,7 +166,7 @@ class _Worker:
         """Returns 1 when `compute` writes the run folder, 0 when it fails and a note is left instead."""
         try:
             note = compute()
-        except (PhoropterError, RuntimeError, ValueError, MemoryError) as error:
+        except Exception as error:  # also of the user's own code: whatever it raises, the other runs go on
             self.failed.add(run.key)
             self.store.record_failure(run.key, describe_failure(run, error))
             self.on_progress(ProgressEvent("failed", run.title, done, total, {"error": first_error_line(error)}))
@@ -191,7 +191,7 @@ class _Worker:
             outcomes: list[FitOutcome | Exception]
             try:
                 outcomes = list(self.computation.train_batch(batch))
-            except (PhoropterError, RuntimeError, ValueError, MemoryError) as error:
+            except Exception as error:  # also of the user's own code: whatever it raises, the other runs go on
                 outcomes = [error] * len(batch)
             for run, outcome in zip(batch, outcomes, strict=True):
                 if run.key in our_keys:

@@ -57,7 +57,11 @@ def collect_summary(store: Store, progress: ReadProgress | None = None) -> Study
         planned.setdefault(str(item["candidate"]), []).append(item)
     runs = [(name, store.run(str(i["key"]))) for name, items in planned.items() for i in items if str(i["key"]) in store]
     if not runs:
-        raise StoreError(f"{store.folder} holds no finished run of its plan of {len(study['plan'])}: run the study, then report")
+        failures = list(store.read_failures().values())
+        failed = f" ({len(failures)} failed, the first with: {failures[0]['error']})" if failures else ""
+        raise StoreError(
+            f"{store.folder} holds no finished run of its plan of {len(study['plan'])}{failed}: run the study, then report"
+        )
     classes = tuple(map(str, runs[0][1].record["classes"]))
     reader = _CandidateReader(_choose_metrics(study, len(classes)), classes, len(runs), progress)
     candidates, absent = [], []

@@ -289,5 +289,11 @@ def describe_failure(run: PlannedRun, error: BaseException) -> dict[str, Any]:
 
 
 def first_error_line(error: BaseException) -> str:
+    """The first line of the message; of an error in somebody's code, with its kind and the line of code that raised it."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    text = lines[0] if lines else type(error).__name__
+    if isinstance(error, (PhoropterError, RuntimeError, ValueError, MemoryError)):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{where}"
