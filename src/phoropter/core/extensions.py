@@ -10,12 +10,10 @@ changed since, so that results of two different things never stand under one key
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import MISSING, dataclass, field, fields
@@ -26,6 +24,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler, SerializationInfo
 from pydantic_core import core_schema
 
 from phoropter.core.errors import RunError
+from phoropter.core.source_digest import digest_value
 
 REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 EXPECTED_EXTENSION = "expected a phoropter "
@@ -68,11 +67,8 @@ class Extension:
         return {"name": self.name, "version": self.version}
 
     def source_digest(self) -> str:
-        """Hex digest of the source of its functions and classes and of its plain options; equal code gives equal digests."""
-        hashed = hashlib.sha256()
-        for f in fields(self):
-            hashed.update(f"{f.name}={_source_text(getattr(self, f.name))}\n".encode())
-        return hashed.hexdigest()
+        """Hex digest of its fields: code with its defaults, closures and attributes (core/source_digest), and plain options."""
+        return digest_value({f.name: getattr(self, f.name) for f in fields(self)})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Extension) and type(self) is type(other) and self.identity() == other.identity()
@@ -218,21 +214,3 @@ def import_reference(text: str) -> Any:
     if not hasattr(module, name):
         raise ValueError(f"'{text}': the module '{module_name}' has no '{name}'")
     return getattr(module, name)
-
-
-def _source_text(value: Any) -> str:
-    """What identifies a value in a digest: source of code, `repr` of plain data."""
-    if isinstance(value, (str, int, float, bool, type(None), tuple, list, dict, frozenset, BaseModel)):
-        return repr(value)
-    if inspect.isfunction(value) or inspect.ismethod(value) or inspect.isclass(value):
-        return _read_source(value)
-    if hasattr(value, "func") and hasattr(value, "args"):  # functools.partial
-        return f"{_source_text(value.func)} {value.args!r} {sorted(value.keywords.items())!r}"
-    return _read_source(type(value))
-
-
-def _read_source(code: Callable[..., Any] | type) -> str:
-    try:
-        return inspect.getsource(code)
-    except (OSError, TypeError):  # typed at a prompt, or compiled: its name is all there is
-        return f"{getattr(code, '__module__', '')}.{getattr(code, '__qualname__', repr(type(code)))}"
