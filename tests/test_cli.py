@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,6 +180,42 @@ def test_code_in_a_study_file_runs_only_when_trusted(tmp_path: Path) -> None:
     assert ran.exit_code == 0 and "hits" in ran.output, ran.output
 
 
+def test_a_report_finds_the_code_of_a_metric_beside_the_study_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from phoropter.results.metrics import registry
+
+    (tmp_path / "study").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    study, out = tmp_path / "study" / "tiny.yaml", tmp_path / "out"
+    study.write_text(STUDY + "metrics: [accuracy, metrics_beside_this_study:HITS_BESIDE]\n")
+    code = study.with_name("metrics_beside_this_study.py")
+    code.write_text(
+        "import phoropter as ph\n"
+        "def hits(labels, probabilities):\n    return float((probabilities.argmax(axis=1) == labels).mean())\n"
+        "HITS_BESIDE = ph.Metric('hits-beside', compute=hits, range=(0, 1))\n"
+    )
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert call("run", study, "-o", out, "--device", "cpu", "--trust-code").exit_code == 0
+    assert json.loads((out / "study.json").read_text())["study_folder"] == str(study.parent)
+
+    other = shutil.copytree(out, tmp_path / "other")
+
+    def call_without_the_module(*arguments: Any) -> str:
+        sys.modules.pop("metrics_beside_this_study", None)
+        registry._REGISTERED.pop("hits-beside", None)
+        result = call(*arguments)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    for command in (("report", out), ("compare", out, other, "-o", tmp_path / "against")):
+        refused = call_without_the_module(*command)
+        assert "the code of the metric 'hits-beside' (version 1) is not at hand" in refused and "--trust-code" in refused
+        assert "metrics_beside_this_study" not in sys.modules  # the recorded folder is not trusted by itself
+        assert "warning" not in call_without_the_module(*command, "--trust-code")
+    code.unlink()
+    gone = call_without_the_module("report", out, "--trust-code")
+    assert "is not at hand" in gone and "cannot be imported" in gone
+
+
 def test_a_bundle_with_a_network_of_the_user_s_own_predicts_only_when_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,3 +238,7 @@ def test_a_bundle_with_a_network_of_the_user_s_own_predicts_only_when_trusted(
     refused = call("predict", bundle, tmp_path / "new.png")
     assert refused.exit_code == 2 and "tiny-net" in refused.output and "trust" in refused.output, refused.output
     assert call("predict", bundle, tmp_path / "new.png", "--trust-code").exit_code == 0
+    monkeypatch.delitem(sys.modules, "network_of_this_test")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert call("predict", bundle, tmp_path / "new.png", "--trust-code").exit_code == 0  # found beside the study file

@@ -17,7 +17,15 @@ import click
 from phoropter import __version__
 from phoropter.console import format_large_count, make_console, print_line, print_plan, print_predictions, print_protocol_gap
 from phoropter.core.cpu_count import count_usable_cores
-from phoropter.study_parts import compare_parts, for_each_part, read_parts, run_and_report, trust_if
+from phoropter.study_parts import (
+    compare_parts,
+    for_each_part,
+    read_parts,
+    run_and_report,
+    trust_if,
+    trust_results_if,
+    warn_of_missing_metrics,
+)
 
 if TYPE_CHECKING:
     from phoropter.study.spec import StudySpec
@@ -158,8 +166,9 @@ def report(folder: Path, out: Path | None, sections: tuple[str, ...], trust_code
     from phoropter.report.custom_section import load_section
     from phoropter.report.page import write_report
 
-    with trust_if(trust_code):
+    with trust_results_if(trust_code, folder):
         click.echo(f"report: {write_report(folder, out, sections=[load_section(name) for name in sections])}")
+        warn_of_missing_metrics(folder)
 
 
 @main.command()
@@ -171,8 +180,9 @@ def compare(folder: Path, other: Path, out: Path | None, trust_code: bool) -> No
     """Write one page that compares the results of two studies, FOLDER and OTHER."""
     from phoropter.report.comparison_page import write_comparison_page
 
-    with trust_if(trust_code):
+    with trust_results_if(trust_code, folder, other):
         click.echo(f"report: {write_comparison_page(folder, other, out)}")
+        warn_of_missing_metrics(folder, other)
 
 
 @main.command()
@@ -182,7 +192,7 @@ def compare(folder: Path, other: Path, out: Path | None, trust_code: bool) -> No
 )
 @trust_option
 def folds(study: str, out: Path, trust_code: bool) -> None:
-    """Write the splits of STUDY to a CSV file (id, repeat, fold, part), which `protocol: {split: file}` reads."""
+    """Write the splits of STUDY to a CSV file (id, seed, repeat, fold, part), which `protocol: {split: file}` reads."""
     from phoropter.data.spec import open_dataset
     from phoropter.data.splits.protocol import write_folds_file
 
@@ -221,7 +231,7 @@ def predict(
     """Classify images or recordings at PATHS by a BUNDLE that a study saved, prepared as in the study."""
     from phoropter.deploy.predict import load_bundle, predict_paths, write_predictions_csv
 
-    with trust_if(trust_code):
+    with trust_results_if(trust_code, bundle):
         loaded = load_bundle(bundle)
     predictions = predict_paths(loaded, paths, device=device, on_bad_input=on_bad_input)  # type: ignore[arg-type]
     to = make_console()

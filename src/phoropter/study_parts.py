@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phoropter.console import make_console, print_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from phoropter.study.spec import StudySpec
@@ -22,6 +22,54 @@ def trust_if(trust_code: bool, study: str = "") -> AbstractContextManager[None]:
     from phoropter.core import extensions
 
     return extensions.trust_code(Path(study).expanduser().resolve().parent if study and Path(study).exists() else None)
+
+
+@contextmanager
+def trust_results_if(trust_code: bool, *folders: Path) -> Iterator[None]:
+    """Within it, `module:NAME` is imported if `trust_code`: from the current folder, then from those of the results' studies.
+
+    folders: results folders, or run folders and bundles inside them. What their study.json says is trusted by `trust_code` alone.
+    """
+    from phoropter.core import extensions
+
+    with ExitStack() as stack:
+        if trust_code:
+            for folder in folders:
+                if study_folder := _recorded_study_folder(folder):
+                    stack.enter_context(extensions.trust_code(study_folder))
+            stack.enter_context(extensions.trust_code())
+        yield
+
+
+def _recorded_study_folder(folder: Path) -> Path | None:
+    """The folder of the study file, as the run wrote it; None where it is not recorded or is no longer there."""
+    from phoropter.core.errors import StoreError
+    from phoropter.results.store import Store
+
+    here = folder.resolve()
+    results = next((p for p in (here, *here.parents[:3]) if (p / "study.json").is_file()), here)
+    try:
+        recorded = Store(results).study.get("study_folder")
+    except StoreError:  # the command itself says what is wrong with the folder
+        return None
+    place = Path(recorded) if isinstance(recorded, str) else Path()
+    return place if place.is_absolute() and place.is_dir() else None
+
+
+def warn_of_missing_metrics(*folders: Path) -> None:
+    """Prints a line to stderr for each custom metric whose code was not at hand when the report of these folders was written."""
+    import click
+
+    from phoropter.core.extensions import is_code_trusted
+    from phoropter.results.metrics.registry import METRICS
+    from phoropter.results.store import Store
+
+    described = {str(d["name"]): d for folder in folders for d in Store(folder).study.get("custom_metrics", ())}
+    for name, entry in described.items():
+        if reason := METRICS[name].unavailable:
+            reference = entry.get("reference")
+            hint = f"; say --trust-code if you have read {reference}" if reference and not is_code_trusted() else ""
+            click.echo(f"warning: {reason}: its recorded values are shown without intervals{hint}", err=True)
 
 
 def read_parts(study: str, out: Path | None, smoke: bool) -> list[tuple[StudySpec, Path]]:

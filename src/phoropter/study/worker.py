@@ -84,7 +84,10 @@ def compute_missing_runs(
         record = describe_study(planned, device) | {"audit": findings_to_plain(findings)}
         own_metrics = [m.describe() for m in study.metrics if isinstance(m, Metric)]
         record |= {"custom_metrics": own_metrics} if own_metrics else {}
-        store.write_study(record | ({"extensions": extensions} if extensions else {}))
+        record |= {"extensions": extensions} if extensions else {}
+        # Where report, compare and predict look for the modules of these extensions, if they are told to trust code
+        record |= {"study_folder": str(study.base.resolve())} if extensions and study.base else {}
+        store.write_study(record)
 
     write_audit()
     with_features = count_datasets_with_features(planned, cache, open_images)
