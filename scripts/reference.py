@@ -84,7 +84,8 @@ def type_text(annotation: Any) -> str:
         page = next((f"{name}.md" for name, (_, root) in PAGES.items() if root is annotation), f"#{annotation.__name__.lower()}")
         return f"[{annotation.__name__}]({page})"
     if isinstance(annotation, type) and issubclass(annotation, Extension):
-        return f"`module:NAME` of a {annotation.__name__}"
+        article = "an" if annotation.__name__[0] in "AEIOU" else "a"
+        return f"`module:NAME` of {article} {annotation.__name__}"
     words = {str: "text", int: "integer", float: "number", bool: "`true` | `false`", Any: "anything", Path: "path"}
     words[InMemoryData] = "an object, or its `module:NAME`"
     return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
@@ -117,6 +118,17 @@ def undocumented_fields() -> list[str]:
         for name in spec.model_fields
         if name != "kind" and not describe_fields(spec).get(name)
     )
+
+
+def shared_descriptions() -> list[str]:
+    """`Class: key, key` of every description that several keys of one spec share, which then says too little about each."""
+    shared = []
+    for spec in {spec for _, root in PAGES.values() for spec in nested_specs(root)}:
+        names_of: dict[str, list[str]] = {}
+        for name, description in describe_fields(spec).items():
+            names_of.setdefault(description, []).append(name)
+        shared += [f"{spec.__name__}: {', '.join(names)}" for names in names_of.values() if len(names) > 1]
+    return sorted(shared)
 
 
 def page_text(title: str, root: type[Spec], roots: set[type[Spec]]) -> str:

@@ -16,6 +16,18 @@ def test_every_key_has_a_description() -> None:
     assert REFERENCE["undocumented_fields"]() == [], "write `key: text` in the docstring of the class"
 
 
+def test_no_two_keys_of_a_spec_share_a_description() -> None:
+    assert REFERENCE["shared_descriptions"]() == [], "write a line for each key in the docstring of the class"
+
+
+def test_an_extension_has_the_right_article() -> None:
+    from phoropter.training.candidates.custom_loss import Loss
+    from phoropter.training.candidates.custom_optimizer import Optimizer
+
+    assert REFERENCE["type_text"](Optimizer) == "`module:NAME` of an Optimizer"
+    assert REFERENCE["type_text"](Loss) == "`module:NAME` of a Loss"
+
+
 def test_a_description_is_found_in_a_docstring_or_on_the_field() -> None:
     from phoropter.training.augmentation.spec import CutOut
 

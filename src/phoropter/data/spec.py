@@ -64,8 +64,8 @@ class DataSpec(SourceFields):
               keep fewer windows of each
     classes:  keep only these, in this order
     exclude:  leave these classes out; "*": all that `classes` does not name
-    group_from, site_from: a regular expression with one group in brackets, which finds the group or site in an id (the relative
-              path)
+    group_from: a regular expression with one group in brackets, which finds the group in an id (the relative path)
+    site_from: the same for the site
     official_split: keep only this official part
     """
 

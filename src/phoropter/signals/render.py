@@ -70,7 +70,8 @@ class Scalogram(TaggedSpec):
     """Wavelet power over time and `voices` log-spaced frequencies; rows are resized bilinearly.
 
     size:     side of the image in pixels
-    low_hz, high_hz: lowest and highest frequency in Hz
+    low_hz:   lowest frequency in Hz
+    high_hz:  highest frequency in Hz, at most half the sampling rate
     voices:   number of frequencies
     wavelet:  name of a continuous wavelet of PyWavelets
     scale:    "log" (decibels) or "linear" power
@@ -91,7 +92,8 @@ class Trace(TaggedSpec):
     """The signal as a line.
 
     size: side of the image in pixels
-    low, high: value at the bottom and at the top of the image (default: the window's lowest and highest)
+    low:  value at the bottom of the image (default: the window's lowest)
+    high: value at the top of the image (default: the window's highest)
     pen:  how the line is drawn
     """
 
@@ -110,7 +112,8 @@ class CtgPlot(TaggedSpec):
 
     style:    "trace": a line; "strip": one shade of grey per column; "area": filled below the line
     size:     side of the image in pixels
-    fhr_axis, uc_axis: heart rates in bpm, and contraction values, at the bottom and at the top of the image
+    fhr_axis: heart rates in bpm at the bottom and at the top of the image
+    uc_axis:  contraction values at the bottom and at the top of the image
     pen:      how lines are drawn
     """
 

@@ -80,7 +80,8 @@ class StudySpec(Spec):
 
     name:               of the study and of its results folder: letters, digits and . _ -
     about:              documentation of a shipped study
-    data, protocol:     the images, and who is trained on and tested
+    data:               the images, their labels and groups
+    protocol:           how the images are split into training and test parts
     recipe:             how candidates are trained that have no recipe of their own: a preset, or a mapping that changes one
     candidates:         names of backbones, or mappings; what is compared
     sweep:              key → values, such as `{recipe.augment: [none, cutmix]}`; every combination becomes candidates

@@ -82,9 +82,10 @@ def _make_database_source(key: str, database: Database) -> Source:
     detect = database.detect
     labels = ("task",) if database.tasks else () if database.classes or database.windows == "ctg" else ("outcome",)
     clean = ("clean",) if database.windows is None else ()
+    rate = f" of {database.rate_hz:g} Hz" if database.rate_hz else ""
     return _make_source(
         key,
-        f"the folder of a recording database: {database.note}",
+        f"the folder of a recording database{rate}: {database.note}",
         _CTG_OPTIONS if database.windows == "ctg" else (*labels, *clean, *_CHANNEL_OPTIONS),
         options=() if database.windows is not None else (COLUMNS_OPTION,),
         detect=None if detect is None else lambda contents: contents.is_folder and detect(contents.path, contents.names),

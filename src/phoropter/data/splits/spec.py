@@ -62,10 +62,11 @@ class ProtocolSpec(Spec):
     repeats:     how often the partition is drawn for each seed
     seeds:       of partition and training; 0 is a seed like any other
     reshuffle:   every seed draws its own partition; false: all seeds share one
-    train_sites, test_sites: of held-out-sites; one of them is enough, the other is then all remaining sites
+    train_sites: of held-out-sites: sites that are trained on (default: all that are not tested)
+    test_sites:  of held-out-sites: sites that are tested (default: all that are not trained on)
     allow_group_overlap: rows of one group may be trained on and tested
     val_size:    share of the training part set aside, by the same rule, as inner validation
-    folds_file:  of `file`: a CSV with the columns id, repeat, fold, part (folds_file.py); relative to the study file
+    folds_file:  of `file`: a CSV with the columns id, seed, repeat, fold, part (folds_file.py); relative to the study file
     """
 
     split: Kind | Protocol = "stratified-k-fold"

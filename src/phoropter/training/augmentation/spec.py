@@ -108,7 +108,10 @@ class PcaLighting(Spec):
 class ColorJitter(Spec):
     """Brightness, contrast, saturation and hue, in this order, after Howard 2013 (arXiv 1312.5402).
 
-    brightness, contrast, saturation: the factor is uniform in 1 ± this · hue: the shift is uniform in ± this, in turns
+    brightness: its factor is uniform in 1 ± this
+    contrast: its factor is uniform in 1 ± this, around the mean grey level
+    saturation: its factor is uniform in 1 ± this; 0 would be grey
+    hue: the shift is uniform in ± this, in turns
     """
 
     kind: Literal["color_jitter"] = "color_jitter"

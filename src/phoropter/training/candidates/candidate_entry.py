@@ -30,13 +30,23 @@ class CandidateEntry(Spec):
     of:       the networks that all-pairs and all-triples combine
     student:  a network that learns from `teacher`
     teacher:  name of a candidate or of a backbone
-    weights, size, mean, std, options, seed: of one backbone, see BackboneSpec
+    weights:  of one backbone: pretrained, random, or a path, see BackboneSpec
+    size:     of one backbone: side in pixels of the images it is given
+    mean:     of one backbone: mean of red, green and blue in 0..1, for normalisation
+    std:      of one backbone: standard deviation of red, green and blue, for normalisation
+    options:  of one backbone: arguments of the architecture's constructor
+    seed:     of one backbone: another seed for its random parts than the study's own
     frozen:   backbones are not trained; their features are computed once
     head:     linear, dense or pretrained, or a mapping of HeadSpec
     mode:     of a fusion: logits, concat or ensemble, see FusionSpec
-    hidden, dropout, aux_loss_weight: of a fusion, see FusionSpec
+    hidden:   of a fusion: units of the fusing layer
+    dropout:  of a fusion: dropout rate of the fusing layer
+    aux_loss_weight: of a fusion: weight of each branch's own cross-entropy, see FusionSpec
     warm_start: of a fusion: branches start from the weights of their own finished runs
-    loss, alpha, temperature, teacher_views: of a student, see DistillationSpec
+    loss:     of a student: how it learns from the teacher, hard, soft, hard+soft or token, see DistillationSpec
+    alpha:    of a student: weight of the teacher's loss; that of the labels is 1 − alpha
+    temperature: of a student with loss soft or hard+soft: temperature of both softmax functions
+    teacher_views: of a student: images of which the teacher's logits are computed, see DistillationSpec
     pool:     of a student with teacher_views cycled: number of views
     recipe:   how it is trained (default: the study's recipe, for frozen candidates `probe` unless that trains heads alone)
     """

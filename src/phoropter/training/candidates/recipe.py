@@ -22,7 +22,8 @@ class OptimizerSpec(Spec):
     kind: adamw: decoupled weight decay (Loshchilov & Hutter 2019) · adam: the decay is an L2 term (Kingma & Ba 2015) · sgd: with
           momentum · or an Optimizer of the user's own, which takes weight_decay and decay_norms alone
     weight_decay: decay of the weights, or factor of the L2 term
-    momentum, nesterov: of sgd
+    momentum: of sgd: share of the last update that is kept
+    nesterov: of sgd: Nesterov's momentum (Sutskever et al. 2013)
     betas: of adam and adamw: decay of the running means of the gradient and of its square
     decay_norms: norms, biases, tokens and position embeddings are decayed too
     """
@@ -49,7 +50,8 @@ class ScheduleSpec(Spec):
     warmup: share of the phase's steps over which the rate climbs linearly from zero
     min_lr_ratio: of cosine: the last rate as a share of the peak
     pct_start: of one-cycle: share of the phase's steps over which the rate climbs
-    step_size, gamma: of step: epochs between two drops, and the factor of each
+    step_size: of step: epochs between two drops
+    gamma: of step: factor of each drop
     """
 
     kind: Literal["constant", "cosine", "one-cycle", "step"] | Schedule = "cosine"
@@ -140,7 +142,9 @@ class Recipe(Spec):
 
     preset:           the preset it came from, for readers
     phases:           what is trained, for how many epochs, at which peak rate; none: the network is used as it is
-    optimizer, schedule, loss: a word, or a mapping with options
+    optimizer:        a word, or a mapping with its options
+    schedule:         of the learning rate: a word, or a mapping with its options
+    loss:             what is minimised against the labels: a word, or a mapping with its options
     batch_size:       rows per batch
     grad_accum_steps: batches per optimizer step
     grad_clip:        largest norm of the gradient
