@@ -6,7 +6,7 @@ A schedule keeps no state, so a resumed run continues at the right rate and head
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ import torch
 from phoropter.core.errors import RunError
 from phoropter.models.classifier import Classifier
 from phoropter.training.candidates.custom_optimizer import Optimizer, Schedule
-from phoropter.training.candidates.recipe import Phase, Recipe, ScheduleSpec
+from phoropter.training.candidates.recipe import OptimizerSpec, Phase, Recipe, ScheduleSpec
 
 
 def learning_rate_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int, epochs: int) -> float:
@@ -22,17 +22,38 @@ def learning_rate_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int
     if isinstance(schedule.kind, Schedule):
         return _custom_factor(schedule.kind, step, steps_per_epoch, epochs)
     total = steps_per_epoch * epochs
-    if schedule.kind == "one-cycle":  # start and end as torch's OneCycleLR: 1/25 of the peak, and 1/10⁴ of that start
-        return _one_cycle_value(step, total, schedule.pct_start, 1 / 25, 1.0, 1 / 25e4)
     warmup_steps = round(schedule.warmup * total)
     if step < warmup_steps:
         return (step + 1) / warmup_steps  # + 1: a first step at rate 0 would learn nothing
-    if schedule.kind == "step":
-        return schedule.gamma ** (step // steps_per_epoch // schedule.step_size)
-    if schedule.kind == "constant":
-        return 1.0
+    return SCHEDULES[schedule.kind](schedule, step, steps_per_epoch, total)
+
+
+def _constant_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int, total: int) -> float:
+    return 1.0
+
+
+def _cosine_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int, total: int) -> float:
+    warmup_steps = round(schedule.warmup * total)
     progress = (step - warmup_steps) / max(1, total - warmup_steps)  # warm-up may take all steps of a short phase
     return schedule.min_lr_ratio + (1 - schedule.min_lr_ratio) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def _one_cycle_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int, total: int) -> float:
+    """Starts and ends as torch's OneCycleLR: at 1/25 of the peak, and at 1/10⁴ of that start."""
+    return _one_cycle_value(step, total, schedule.pct_start, 1 / 25, 1.0, 1 / 25e4)
+
+
+def _step_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int, total: int) -> float:
+    return schedule.gamma ** (step // steps_per_epoch // schedule.step_size)
+
+
+# kind → (schedule, step, steps per epoch, steps of the phase) → share of the peak, after the warm-up
+SCHEDULES: dict[str, Callable[[ScheduleSpec, int, int, int], float]] = {
+    "constant": _constant_factor,
+    "cosine": _cosine_factor,
+    "one-cycle": _one_cycle_factor,
+    "step": _step_factor,
+}
 
 
 def _custom_factor(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
@@ -100,10 +121,26 @@ def build_optimizer(
     listed: list[dict[str, Any]] = [{"params": p, "lr": peak, "peak": peak, "weight_decay": d} for (peak, d), p in groups.items()]
     if isinstance(spec.kind, Optimizer):
         return _build_custom_optimizer(spec.kind, listed, phase.lr, spec.weight_decay)
-    if spec.kind == "sgd":
-        return torch.optim.SGD(listed, lr=phase.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
-    kind = torch.optim.AdamW if spec.kind == "adamw" else torch.optim.Adam
-    return kind(listed, lr=phase.lr, betas=spec.betas, fused=True)
+    return OPTIMIZERS[spec.kind](spec, listed, phase.lr)
+
+
+def _build_adamw(spec: OptimizerSpec, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=lr, betas=spec.betas, fused=True)
+
+
+def _build_adam(spec: OptimizerSpec, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, lr=lr, betas=spec.betas, fused=True)
+
+
+def _build_sgd(spec: OptimizerSpec, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True)
+
+
+OPTIMIZERS: dict[str, Callable[[OptimizerSpec, list[dict[str, Any]], float], torch.optim.Optimizer]] = {
+    "adamw": _build_adamw,
+    "adam": _build_adam,
+    "sgd": _build_sgd,
+}
 
 
 def _build_custom_optimizer(
