@@ -53,7 +53,7 @@ def build_trend_blocks(summary: StudySummary) -> tuple[tuple[str, ...], list[Con
 
 
 def collect_learning_curves(summary: StudySummary, column: str) -> list[LearningCurve]:
-    """The first candidates that recorded the column in every run, over the epochs that all their runs havc."""
+    """The first candidates that recorded the column in every run, over the epochs that all their runs have."""
     curves = []
     for c in summary.candidates:
         rows = c.history.get(column, [])
