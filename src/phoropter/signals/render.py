@@ -92,8 +92,7 @@ class Trace(TaggedSpec):
     """The signal as a line.
 
     size: side of the image in pixels
-    low:  value at the bottom of the image (default: the window's lowest)
-    high: value at the top of the image (default: the window's highest)
+    low:  value at the bottom of the image (default: the window's lowest) · high: value at its top (default: its highest)
     pen:  how the line is drawn
     """
 
