@@ -56,7 +56,8 @@ LAYERS: dict[str, list[set[str]]] = {
         {"inspect"},
     ],
     "models": [
-        {"alexnet", "spec", "timm_compat", "weights"},
+        {"alexnet", "timm_compat", "weights"},
+        {"spec"},
         {"catalog", "catalog_build", "heads"},
         {"distilled_vit", "fusion", "pretrained"},
         {"backbones"},

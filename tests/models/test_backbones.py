@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from toy_networks import WIDTH, build_toy
 
 from phoropter.core.errors import SpecError, WeightsError
+from phoropter.core.spec import validate_as
 from phoropter.models import backbones, catalog, pretrained, timm_compat
 from phoropter.models.backbones import BackboneModule
 from phoropter.models.spec import Backbone, BackboneSpec
@@ -232,6 +233,7 @@ def test_torchvisions_alexnet_loads_from_a_checkpoint_of_tensors(tmp_path: Path)
     ("spec", "words"),
     [
         ({"name": "test_resnet", "options": {"fo": 1}}, "takes no such option"),
+        ({"name": "test_resnet", "options": {"depth": 1}}, "takes no such option"),
         ({"name": "test_resnet", "options": {"num_classes": 5}}, "option 'num_classes' is set by phoropter"),
         ({"name": "alexnet_2012", "options": {"groups": 3}}, "groups is 3"),
         ({"name": "test_resnet", "options": {"global_pool": ""}}, "does not return one feature vector"),
@@ -241,7 +243,7 @@ def test_torchvisions_alexnet_loads_from_a_checkpoint_of_tensors(tmp_path: Path)
 )
 def test_a_network_that_cannot_be_built_is_refused_in_one_sentence(spec: dict[str, Any], words: str) -> None:
     with pytest.raises(SpecError, match=words) as caught:
-        backbones.build_backbone(BackboneSpec(weights="random", **spec), seed=0)
+        backbones.build_backbone(validate_as(BackboneSpec, {"weights": "random", **spec}), seed=0)
     assert "\n" not in str(caught.value)
 
 

@@ -17,7 +17,8 @@ from phoropter.core.spec import SourceMap, validate_as
 from phoropter.models.backbones import BackboneModule
 from phoropter.models.catalog import Preprocessing
 from phoropter.models.pretrained import BuildRecord
-from phoropter.models.spec import Backbone, ClassifierSpec
+from phoropter.models.spec import Backbone, BackboneSpec, ClassifierSpec
+from phoropter.models.weights.architecture_options import check_options
 from phoropter.models.weights.weight_files import read_sidecar_json
 
 BUNDLE_FORMAT = 1
@@ -59,16 +60,17 @@ def read_bundle_description(folder: Path, known: Iterable[Backbone] = ()) -> Bun
             )
         with read_recorded_extensions(known):
             spec = validate_as(ClassifierSpec, content["spec"], SourceMap(str(file)))
-        records = [_parse_build_record(branch) for branch in content["branches"]]
+        branches = content["branches"]
+        if len(branches) != len(spec.backbones):
+            raise WeightsError(
+                f"{file} describes {len(branches)} branches for {len(spec.backbones)} backbones; save the classifier again"
+            )
+        records = [_parse_build_record(file, i, branches[i], backbone) for i, backbone in enumerate(spec.backbones)]
         code = [
             {key: entry[key] for key in ("reference", "name", "version", "source_digest")} for entry in content.get("code", [])
         ]
     except (KeyError, TypeError, ValueError, IndexError):
         raise WeightsError(f"{file} does not describe a bundle; save the classifier again") from None
-    if len(records) != len(spec.backbones):
-        raise WeightsError(
-            f"{file} describes {len(records)} branches for {len(spec.backbones)} backbones; save the classifier again"
-        )
     return BundleDescription(spec, records, code)
 
 
@@ -123,8 +125,12 @@ def _describe_branch(backbone: BackboneModule) -> dict[str, Any]:
     }
 
 
-def _parse_build_record(branch: dict[str, Any]) -> BuildRecord:
+def _parse_build_record(file: Path, number: int, branch: dict[str, Any], backbone: BackboneSpec) -> BuildRecord:
+    try:
+        options = check_options(dict(branch["options"]), backbone.custom is not None)
+    except ValueError as error:
+        raise WeightsError(f"{file}: options of branches[{number}]: {error}") from None
     (r, g, b), (sr, sg, sb) = (tuple(float(v) for v in branch[key]) for key in ("mean", "std"))
     side, crop_pct = int(branch["input_size"][-1]), float(branch["crop_pct"])
     preprocessing = Preprocessing(side, (r, g, b), (sr, sg, sb), str(branch["interpolation"]), crop_pct)
-    return BuildRecord(preprocessing, int(branch["num_classes"]), dict(branch["options"]))
+    return BuildRecord(preprocessing, int(branch["num_classes"]), options)

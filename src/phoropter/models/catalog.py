@@ -184,7 +184,8 @@ def check_weights(spec: BackboneSpec, base: Path | None = None) -> None:
     if spec.depends_on_seed:
         return
     if spec.weights_path is not None:
-        weight_files.find_weight_file(spec.weights_path, base, entry.name)
+        found = weight_files.find_weight_file(spec.weights_path, base, entry.name)
+        weight_files.read_stored_options(found, spec.custom is not None)
     elif weight_files.find_cached_weights(_require_remote(entry)) is None:
         weight_files.resolve_etag(_require_remote(entry))
 
@@ -202,7 +203,8 @@ def identify_weights(spec: BackboneSpec, base: Path | None = None) -> str:
         found = weight_files.find_weight_file(spec.weights_path, base, entry.name)
         beside = _preprocessing_of_weights(spec, base)
         tensors = _digest_weight_file(found.path, found.path.stat().st_mtime_ns)
-        return digest([tensors, found.branch, beside.side, beside.mean, beside.std, found.metadata.get("model_args")])
+        options = weight_files.read_stored_options(found, spec.custom is not None)
+        return digest([tensors, found.branch, beside.side, beside.mean, beside.std, options or None])
     return f"{entry.tagged_name}@{weight_files.resolve_etag(_require_remote(entry))}"
 
 

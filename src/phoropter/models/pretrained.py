@@ -22,17 +22,6 @@ from phoropter.models.weights import weight_files
 from phoropter.models.weights.state_dicts import StateDict, load_state_dict_strictly, mismatch_error, read_state_dict
 from phoropter.models.weights.weight_files import WeightFile
 
-# Arguments of timm's constructors that follow from a spec's other fields.
-_RESERVED_OPTIONS = (
-    "num_classes",
-    "in_chans",
-    "img_size",
-    "pretrained",
-    "pretrained_cfg",
-    "pretrained_cfg_overlay",
-    "features_only",
-)
-
 
 @dataclass(frozen=True)
 class BuildRecord:
@@ -62,19 +51,15 @@ def resolve_load_plan(spec: BackboneSpec, base: Path | None, again: BuildRecord 
     again: the recorded build of a bundle, which is repeated as it was
     """
     entry = catalog.describe_backbone(spec)
-    for name in spec.options if spec.custom is None else ():
-        if name in _RESERVED_OPTIONS:
-            raise SpecError(f"backbone '{spec.name}': option '{name}' is set by phoropter; use size, weights or pool")
     if again is not None:
         return LoadPlan(spec, entry, None, again)
     catalog.check_size(spec, base)
     found = None if spec.weights_path is None else weight_files.find_weight_file(spec.weights_path, base, entry.name)
     metadata = found.metadata if found else {}
-    stored = metadata.get("model_args") or metadata.get("options") or {}
-    kept = {k: v for k, v in stored.items() if k not in _RESERVED_OPTIONS} if isinstance(stored, dict) else {}
+    stored = weight_files.read_stored_options(found, spec.custom is not None) if found else {}
     known = catalog.resolve_preprocessing(spec, base)
     classes = int(metadata.get("num_classes", entry.num_classes)) if found and found.layout == "bundle" else entry.num_classes
-    record = BuildRecord(replace(known, side=spec.size or known.side), classes, {**kept, **spec.options})
+    record = BuildRecord(replace(known, side=spec.size or known.side), classes, {**stored, **spec.options})
     return LoadPlan(spec, entry, found, record)
 
 

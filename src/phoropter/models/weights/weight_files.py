@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from phoropter.core.errors import WeightsError
 from phoropter.core.files import read_json
+from phoropter.models.weights.architecture_options import DERIVED_OPTIONS, check_options
 
 MAX_HEADER_BYTES = 64 << 20  # of a safetensors header; those of the largest networks are under one million bytes
 MAX_SIDECAR_BYTES = 16 << 20
@@ -71,6 +72,23 @@ def find_weight_file(weights: str, base: Path | None, architecture: str) -> Weig
             f"weights {found.path} are of {stated}, but the backbone is {architecture}; name {stated}, or give other weights"
         )
     return found
+
+
+def read_stored_options(weights: WeightFile, is_custom: bool) -> dict[str, Any]:
+    """The constructor's options in the JSON beside the weights, without those that follow from the spec's own fields.
+
+    is_custom: of a custom Backbone. Raises WeightsError that names the file and the option for one that may not be given.
+    """
+    key = "model_args" if weights.metadata.get("model_args") else "options"
+    stored = weights.metadata.get(key) or {}
+    names = {"bundle": "bundle.json", "folder": "config.json", "file": f"{weights.path.stem}.json"}
+    file = weights.path.with_name(names[weights.layout])
+    if not isinstance(stored, dict):
+        raise WeightsError(f"{file}: {key} is {repr(stored)[:60]}, expected an object of options and their values")
+    try:
+        return check_options({name: value for name, value in stored.items() if name not in DERIVED_OPTIONS}, is_custom)
+    except ValueError as error:
+        raise WeightsError(f"{file}: {key}: {error}") from None
 
 
 def read_tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
