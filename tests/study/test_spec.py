@@ -56,6 +56,7 @@ def test_a_sweep_expands_into_every_combination(tmp_path: Path) -> None:
         ("[none, hflip]", "[none, hflop]", r"line 7: .*hflip"),
         ("[none, hflip]", "[]", "line 7: the sweep over recipe.augment has no values"),
         ("name: tiny", "name: tiny\nmetrics: [acuracy]", r"line 2: .*accuracy"),
+        ("name: tiny", "name: tiny\nmetrics: [accuracy, ece, accuracy]", "line 2: metrics: the metric 'accuracy' is named twice"),
         ("{digits: true, size: 16}", "{digits: true, folder: x}", r"line 2: .*digits.*folder|line 2: .*folder.*digits"),
         ("candidates:", "nothing:", "line 4: unknown key 'nothing'"),
     ],

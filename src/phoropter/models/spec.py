@@ -14,7 +14,6 @@ from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model
 
 from phoropter.core.extensions import REFERENCE, Extension
 from phoropter.core.spec import Spec
-from phoropter.models.weights.architecture_options import check_options
 
 FusionMode = Literal["logits", "concat", "ensemble"]
 DropoutAt = Literal["input", "hidden"]
@@ -91,8 +90,7 @@ class BackboneSpec(Spec):
     mean, std: of red, green and blue in 0..1, used to normalise instead of the values its weights were trained with
     pool:     own: the features its pretrained head reads; average: the last feature map averaged over places, without the layers
               between that map and the last layer (the two dense layers of vgg19 and alexnet)
-    options:  arguments of the architecture's constructor, plain numbers and words (`drop_path_rate: 0.1`); those of timm's
-              networks are listed in models/weights/architecture_options.py, and no path or address is accepted
+    options:  keyword arguments of the architecture's constructor, plain numbers and words (`drop_path_rate: 0.1`)
     seed:     another seed for its random parts than the study's own (0), so that one network can be fused with itself
     custom:   the Backbone behind a name that is not timm's; filled in from `name`
     """
@@ -130,14 +128,6 @@ class BackboneSpec(Spec):
             raise ValueError(f"pool: average is for timm's networks, and '{self.name}' averages its own map; leave pool out")
         return self
 
-    @model_validator(mode="after")
-    def _check_options(self) -> BackboneSpec:
-        try:
-            check_options(self.options, self.custom is not None)
-        except ValueError as error:
-            raise ValueError(f"backbone '{self.name}': {error}") from None
-        return self
-
     @model_serializer(mode="wrap")
     def _omit_custom(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = handler(self)
@@ -173,13 +163,22 @@ class HeadSpec(Spec):
     kind:       linear: one linear layer; dense: dense-`hidden` → ReLU → linear; pretrained: the network's own last layer
     hidden:     units of the dense layer
     dropout:    rate; SONIC: 0.5
-    dropout_at: before the hidden layer, or after its ReLU (before the linear layer where there is no hidden one)
+    dropout_at: of a dense head with dropout: before the hidden layer, or after its ReLU
     """
 
     kind: Literal["linear", "dense", "pretrained"] = "linear"
     hidden: int = Field(default=128, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     dropout_at: DropoutAt = "input"
+
+    @property
+    def unused_options(self) -> dict[str, str]:
+        """Option that has no effect on this head → what it belongs to."""
+        unused = {name: f"head {' or '.join(kinds)}" for name, kinds in _HEAD_OPTION_KINDS.items() if self.kind not in kinds}
+        return unused if self.dropout else {"dropout_at": "a head with dropout", **unused}
+
+
+_HEAD_OPTION_KINDS = {"hidden": ("dense",), "dropout": ("dense", "linear"), "dropout_at": ("dense",)}
 
 
 class FusionSpec(Spec):
@@ -197,6 +196,13 @@ class FusionSpec(Spec):
     dropout: float = Field(default=0.5, ge=0, lt=1)
     dropout_at: DropoutAt = "input"
     aux_loss_weight: float = Field(default=0.0, ge=0)
+
+    @property
+    def unused_options(self) -> dict[str, str]:
+        """Option that has no effect on this fusion → what it belongs to."""
+        names = ("hidden", "dropout", "dropout_at", "aux_loss_weight") if self.mode == "ensemble" else ()
+        unused = dict.fromkeys(names, "mode logits or concat")
+        return unused if self.dropout else {"dropout_at": "a fusion with dropout", **unused}
 
 
 class ClassifierSpec(Spec):

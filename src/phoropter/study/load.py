@@ -94,7 +94,13 @@ def _make_checked_splits(
     study: StudySpec, dataset: Dataset, candidates: dict[str, tuple[Candidate, dict[str, Any]]]
 ) -> list[Split]:
     splits = make_splits(dataset, study.protocol, study.base)
+    without_val = next((split.name for split in splits if split.val is None), None)
     for candidate, _ in candidates.values():
+        if candidate.recipe.checkpoint == "best_val" and candidate.recipe.phases and without_val is not None:
+            raise SpecError(
+                f"{study.source.name}: candidate '{candidate.name}': checkpoint: best_val needs a validation part, "
+                f"and the split '{without_val}' has none; give val_size in protocol, or choose checkpoint: last"
+            )
         for split in splits:
             raise_on_bundle_leak(candidate, dataset, split, study.base)
     return splits

@@ -168,6 +168,9 @@ class StudySpec(Spec):
                 get_metric(metric)
         except SpecError as error:
             raise ValueError(str(error)) from None
+        names = metric_names(metrics)
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"the metric '{twice}' is named twice; name it once")
         return tuple(metrics)
 
     @field_validator("candidates", mode="before")

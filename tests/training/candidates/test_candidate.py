@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from phoropter.core.errors import SpecError
-from phoropter.training.candidates.candidate import Candidate
+from phoropter.training.candidates.candidate import Candidate, DistillationSpec
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.custom_optimizer import Optimizer, Schedule
 from phoropter.training.candidates.presets import PRESETS
@@ -25,8 +25,10 @@ def test_identity_leaves_names_out() -> None:
 
 
 def test_distillation_options_without_effect_are_no_part_of_the_identity() -> None:
-    def identity(**teaching: Any) -> dict[str, Any]:
-        return parse_candidates([{"student": "a1", "teacher": "b2", **teaching}], STUDY)[0].identity()
+    student = parse_candidates([{"student": "a1", "teacher": "b2"}], STUDY)[0]
+
+    def identity(**teaching: Any) -> dict[str, Any]:  # as a sweep sets them
+        return student.model_copy(update={"teaching": DistillationSpec(teacher="b2", **teaching)}).identity()
 
     assert identity(temperature=4.0) == identity() == identity(pool=3) and identity(loss="soft", temperature=4.0) != identity(
         loss="soft"

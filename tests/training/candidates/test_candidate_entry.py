@@ -91,6 +91,17 @@ def test_python_functions_take_the_same_words() -> None:
         ({"backbone": "a", "wieghts": "random"}, "unknown key 'wieghts'.*did you mean 'weights'"),
         ({"student": "a", "teacher": "b", "loss": "hrad"}, "did you mean 'hard'"),
         ({"student": "a", "teacher": "no such teacher"}, "no candidate of this study"),
+        ({"student": "a", "teacher": "b", "temperature": 4}, r"temperature belongs to loss soft or hard\+soft and has no effect"),
+        ({"student": "a", "teacher": "b", "loss": "token", "temperature": 4}, "temperature belongs to loss soft"),
+        ({"student": "a", "teacher": "b", "pool": 3}, "pool belongs to teacher_views: cycled and has no effect here"),
+        ({"fuse": ["a", "b"], "mode": "ensemble", "hidden": 9}, "hidden belongs to mode logits or concat and has no effect here"),
+        ({"fuse": ["a", "b"], "mode": "ensemble", "dropout": 0.1}, "dropout belongs to mode logits or concat"),
+        ({"fuse": ["a", "b"], "mode": "ensemble", "aux_loss_weight": 1}, "aux_loss_weight belongs to mode logits or concat"),
+        ({"backbone": "a", "head": {"kind": "linear", "hidden": 9}}, "hidden belongs to head dense and has no effect here"),
+        ({"backbone": "a", "head": {"kind": "pretrained", "dropout": 0.1}}, "dropout belongs to head dense or linear"),
+        ({"backbone": "a", "head": {"kind": "dense", "dropout_at": "hidden"}}, "dropout_at belongs to a head with dropout"),
+        ({"backbone": "a", "head": {"dropout": 0.1, "dropout_at": "hidden"}}, "dropout_at belongs to head dense"),
+        ({"fuse": ["a", "b"], "head": {"hidden": 9}}, "hidden belongs to head dense"),
     ],
 )
 def test_a_contradiction_names_both_sides(entry: dict[str, Any], message: str) -> None:

@@ -60,7 +60,8 @@ def test_a_study_file_names_it_and_is_read_only_when_trusted(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ({"loss": {"kind": HINGE, "smoothing": 0.1}}, "smoothing is defined for the built-in losses and not for 'hinge'"),
+        ({"loss": {"kind": HINGE, "smoothing": 0.1}}, "smoothing has no effect on the loss 'hinge' of your own"),
+        ({"loss": {"kind": HINGE, "gamma": 1}}, "gamma has no effect on the loss 'hinge' of your own"),
         ({"loss": "hingee"}, "expected 'cross-entropy' or 'focal'"),
         ({"loss": hinge}, "loss"),
     ],

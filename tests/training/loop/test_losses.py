@@ -75,7 +75,7 @@ def test_cross_entropy_is_torch_s(smoothing: float, weights: list[float] | None)
 def test_every_option_together_with_mixed_labels_as_written_out(smoothing: float, weights: list[float] | None, kind: Any) -> None:
     student, _, labels = made()
     partner, share = mixing()
-    loss = LossSpec(kind=kind, gamma=1.5, smoothing=smoothing)
+    loss = LossSpec(kind=kind, smoothing=smoothing, **({"gamma": 1.5} if kind == "focal" else {}))
     weight = None if weights is None else torch.tensor(weights, dtype=torch.float64)
     own = share.double().numpy()[:, None]
     targets = own * one_hot(labels) + (1 - own) * one_hot(labels[partner])

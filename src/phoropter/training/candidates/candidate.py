@@ -32,11 +32,16 @@ class DistillationSpec(Spec):
     pool: int = Field(default=8, ge=1)
 
     @property
+    def unused_options(self) -> dict[str, str]:
+        """Option that has no effect on this loss or these views → what it belongs to."""
+        unused = {"temperature": "loss soft or hard+soft"} if self.loss in ("hard", "token") else {}
+        return unused | ({"pool": "teacher_views: cycled"} if self.teacher_views != "cycled" else {})
+
+    @property
     def canonical_form(self) -> DistillationSpec:
         """Copy with options that have no effect reset to their defaults, so that equal configurations get equal keys."""
         default = DistillationSpec(teacher=self.teacher)
-        unused = ["temperature"] if self.loss in ("hard", "token") else []
-        unused += ["pool"] if self.teacher_views != "cycled" else []
+        unused = list(self.unused_options)
         if self.alpha == 0:  # a token is still trained, by the labels
             unused += ["temperature", "teacher_views", "pool"] + (["loss"] if self.loss != "token" else [])
         return self.model_copy(update={name: getattr(default, name) for name in unused})

@@ -150,6 +150,8 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
 def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | None, at: Location) -> list[Candidate]:
     recipe = parse_recipe(entry.recipe, study, source, (*at, "recipe"))
     head = entry.head if isinstance(entry.head, HeadSpec) else HeadSpec(kind=entry.head) if entry.head else None
+    if head is not None:
+        _raise_on_unused(head)
     if entry.fuse is not None:
         members = entry.of if isinstance(entry.fuse, str) else entry.fuse
         backbones = [_parse_backbone(m, entry.options, source, (*at, "fuse", i)) for i, m in enumerate(members or ())]
@@ -180,8 +182,16 @@ def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | 
         }
         teacher = entry.teacher if isinstance(entry.teacher, str) else entry.teacher.name
         teaching = DistillationSpec(teacher=teacher, **given)
+        _raise_on_unused(teaching)
         name = entry.name or f"{backbone.name} taught by {teacher}" + _distillation_suffix(teaching)
     return [Candidate(name=name, backbones=(backbone,), head=head or HeadSpec(), frozen=frozen, teaching=teaching, recipe=recipe)]
+
+
+def _raise_on_unused(spec: HeadSpec | FusionSpec | DistillationSpec) -> None:
+    """Raises ValueError for a written option without effect; one that a sweep sets may be without effect on some candidates."""
+    for option, owner in spec.unused_options.items():
+        if option in spec.model_fields_set:
+            raise ValueError(f"{option} belongs to {owner} and has no effect here; leave it out, or choose {owner}")
 
 
 def _head_only_recipe(recipe: Recipe, own: bool) -> Recipe:
@@ -201,6 +211,7 @@ def _build_fusion(entry: CandidateEntry, backbones: tuple[BackboneSpec, ...], he
     given = {k: getattr(entry, k) for k in ("mode", "hidden", "dropout", "aux_loss_weight") if getattr(entry, k) is not None}
     frozen = bool(entry.frozen)
     fusion = FusionSpec(**given)
+    _raise_on_unused(fusion)
     name = " + ".join(b.name + _seed_suffix(b) for b in backbones) + ("" if fusion.mode == "logits" else f" ({fusion.mode})")
     name += " warm" if entry.warm_start else ""
     if frozen:

@@ -36,9 +36,10 @@ class OptimizerSpec(Spec):
     decay_norms: bool = False
 
     @model_validator(mode="after")
-    def _check_own_optimizer(self) -> OptimizerSpec:
-        if isinstance(self.kind, Optimizer):
-            _raise_on_unused(self, "optimizer", self.kind.name, ("momentum", "nesterov", "betas"))
+    def _check_options(self) -> OptimizerSpec:
+        _raise_on_unused(self, "optimizer", self.kind)
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: true looks ahead along the momentum, which is 0; give momentum, or leave nesterov out")
         return self
 
 
@@ -62,22 +63,11 @@ class ScheduleSpec(Spec):
     gamma: float = Field(default=0.1, gt=0, le=1)
 
     @model_validator(mode="after")
-    def _check_one_cycle_warmup(self) -> ScheduleSpec:
+    def _check_options(self) -> ScheduleSpec:
         if self.kind == "one-cycle" and self.warmup:
             raise ValueError("schedule one-cycle has a warm-up of its own (pct_start); leave warmup out, or choose cosine")
-        if isinstance(self.kind, Schedule):
-            options = ("warmup", "min_lr_ratio", "pct_start", "step_size", "gamma")
-            _raise_on_unused(self, "schedule", self.kind.name, options)
+        _raise_on_unused(self, "schedule", self.kind)
         return self
-
-
-def _raise_on_unused(spec: Spec, field: str, name: str, options: tuple[str, ...]) -> None:
-    """Raises ValueError for an option that an extension would never see."""
-    for option in options:
-        if getattr(spec, option) != type(spec).model_fields[option].default:
-            raise ValueError(
-                f"{option} has no effect on the {field} '{name}' of your own; write it into its function, or leave it out"
-            )
 
 
 class Phase(Spec):
@@ -112,13 +102,37 @@ class LossSpec(Spec):
     class_weights: Literal["none", "auto"] | dict[ClassName, float] = "none"
 
     @model_validator(mode="after")
-    def _check_own_loss(self) -> LossSpec:
-        if isinstance(self.kind, Loss) and self.smoothing:
-            raise ValueError(
-                f"smoothing is defined for the built-in losses and not for '{self.kind.name}'; write it into its compute, or "
-                "leave smoothing out"
-            )
+    def _check_options(self) -> LossSpec:
+        _raise_on_unused(self, "loss", self.kind)
         return self
+
+
+_OPTION_KINDS: dict[str, dict[str, tuple[str, ...]]] = {  # field of a recipe → option → the built-in kinds that read it
+    "optimizer": {"momentum": ("sgd",), "nesterov": ("sgd",), "betas": ("adam", "adamw")},
+    "schedule": {
+        "warmup": ("constant", "cosine", "step"),
+        "min_lr_ratio": ("cosine",),
+        "pct_start": ("one-cycle",),
+        "step_size": ("step",),
+        "gamma": ("step",),
+    },
+    "loss": {"gamma": ("focal",), "smoothing": ("cross-entropy", "focal")},
+}
+
+
+def _raise_on_unused(spec: Spec, field: str, kind: str | Extension) -> None:
+    """Raises ValueError for an option that differs from its default and that its kind never reads."""
+    for option, kinds in _OPTION_KINDS[field].items():
+        if kind in kinds or getattr(spec, option) == type(spec).model_fields[option].default:
+            continue
+        if isinstance(kind, Extension):
+            raise ValueError(
+                f"{option} has no effect on the {field} '{kind.name}' of your own; write it into its function, or leave it out"
+            )
+        raise ValueError(
+            f"{option} belongs to {field} {' or '.join(kinds)} and has no effect on {field} {kind}; leave {option} out, or "
+            f"choose {field} {kinds[0]}"
+        )
 
 
 class ImbalanceSpec(Spec):
