@@ -35,7 +35,7 @@ RANKS = {
 # Inside a room: rooms and modules from the lowest to the highest layer; each may import from lower layers of its room only.
 LAYERS: dict[str, list[set[str]]] = {
     "core": [
-        {"cpu_count", "delimited", "durations", "errors", "seeds"},
+        {"cpu_count", "delimited", "durations", "errors", "seeds", "source_digest"},
         {"columns", "extensions", "files"},
         {"listed_files", "spec", "text_table"},
     ],
@@ -56,7 +56,8 @@ LAYERS: dict[str, list[set[str]]] = {
         {"inspect"},
     ],
     "models": [
-        {"alexnet", "spec", "timm_compat", "weights"},
+        {"alexnet", "timm_compat", "weights"},
+        {"spec"},
         {"catalog", "catalog_build", "heads"},
         {"distilled_vit", "fusion", "pretrained"},
         {"backbones"},

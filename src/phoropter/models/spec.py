@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model
 
 from phoropter.core.extensions import REFERENCE, Extension
 from phoropter.core.spec import Spec
+from phoropter.models.weights.architecture_options import check_options
 
 FusionMode = Literal["logits", "concat", "ensemble"]
 DropoutAt = Literal["input", "hidden"]
@@ -90,7 +91,8 @@ class BackboneSpec(Spec):
     mean, std: of red, green and blue in 0..1, used to normalise instead of the values its weights were trained with
     pool:     own: the features its pretrained head reads; average: the last feature map averaged over places, without the layers
               between that map and the last layer (the two dense layers of vgg19 and alexnet)
-    options:  keyword arguments of the architecture's constructor, plain numbers and words (`drop_path_rate: 0.1`)
+    options:  arguments of the architecture's constructor, plain numbers and words (`drop_path_rate: 0.1`); those of timm's
+              networks are listed in models/weights/architecture_options.py, and no path or address is accepted
     seed:     another seed for its random parts than the study's own (0), so that one network can be fused with itself
     custom:   the Backbone behind a name that is not timm's; filled in from `name`
     """
@@ -126,6 +128,14 @@ class BackboneSpec(Spec):
     def _check_pool(self) -> BackboneSpec:
         if self.custom is not None and self.pool == "average":
             raise ValueError(f"pool: average is for timm's networks, and '{self.name}' averages its own map; leave pool out")
+        return self
+
+    @model_validator(mode="after")
+    def _check_options(self) -> BackboneSpec:
+        try:
+            check_options(self.options, self.custom is not None)
+        except ValueError as error:
+            raise ValueError(f"backbone '{self.name}': {error}") from None
         return self
 
     @model_serializer(mode="wrap")
