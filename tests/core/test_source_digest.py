@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+import linecache
 import subprocess
 import sys
 from pathlib import Path
@@ -149,3 +151,55 @@ def test_it_is_the_same_in_another_process() -> None:
     )
     digests = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(2)}
     assert len(digests) == 1
+
+
+MODULE = """
+import math
+
+SCALE = 2
+
+def helper(x):
+    return x * SCALE
+
+class Base:
+    def start(self):
+        return 1
+
+class Layer(Base):
+    def forward(self, x):
+        return helper(x) + math.pi
+
+def unrelated(x):
+    return x
+
+def build(width=3):
+    return [Layer() for _ in range(width)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes"),
+    [
+        ("SCALE = 2", "SCALE = 3", True),
+        ("return x * SCALE", "return x + SCALE", True),
+        ("return helper(x) + math.pi", "return helper(x) - math.pi", True),
+        ("return 1", "return 2", True),
+        ("def unrelated(x):\n    return x", "def unrelated(x):\n    return -x", False),
+    ],
+)
+def test_what_code_names_in_its_own_module_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str, changes: bool
+) -> None:
+    digests = []
+    for number, text in enumerate((MODULE, MODULE.replace(before, after))):
+        file = tmp_path / str(number) / "module_of_this_test.py"
+        file.parent.mkdir()
+        file.write_text(text)
+        spec = importlib.util.spec_from_file_location("module_of_this_test", file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "module_of_this_test", module)
+        spec.loader.exec_module(module)
+        digests.append(digest_value(module.build))
+        linecache.clearcache()
+    assert (digests[0] != digests[1]) is changes

@@ -1,10 +1,11 @@
 """The digest of a value that holds code: its source, and what it was made with.
 
-A function is its source, its default arguments and what its closure holds; an object is the source of its class and its
-attributes; arrays and tensors are their bytes; plain data is its `repr`.
+A function is its source, its default arguments, what its closure holds, and what it names in its own module: functions, classes
+and constants, and what these name there. A class is its source, its bases in the module and what its methods name. An object is
+the source of its class and its attributes; arrays and tensors are their bytes; plain data is its `repr`.
 
-Left out: functions called by name, globals and base classes, because following names would digest half of every library; source
-typed at a prompt, of which only the name is known; the state of loggers and modules, which change without changing a result.
+Left out: what is imported from other modules, because following that would digest half of every library; source typed at a
+prompt, of which only the name is known; the state of loggers and modules, which change without changing a result.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pydantic import BaseModel
 
 MAX_DEPTH = 40  # of objects inside objects; what lies deeper counts by its type alone
 _PLAIN = (str, bytes, int, float, complex, bool, type(None))
+_CONTAINERS = (tuple, list, dict, set, frozenset, np.ndarray)  # constants of a module
 _NAMED = (types.ModuleType, logging.Logger, types.BuiltinFunctionType, types.MethodDescriptorType, types.MethodWrapperType)
 _FOUND_AT_ADDRESS = " at 0x"
 
@@ -61,7 +63,7 @@ class _Digest:
         if inspect.ismethod(value):
             return "method", self.digest(value.__func__), self.digest(value.__self__)
         if inspect.isclass(value):
-            return "class", _read_source(value)
+            return self._class_parts(value)
         if isinstance(value, functools.partial):
             return "partial", *map(self.digest, (value.func, value.args, value.keywords))
         if isinstance(value, (tuple, list)):
@@ -81,6 +83,23 @@ class _Digest:
                 yield f"{name}={self.digest(cell.cell_contents)}"
             except ValueError:  # a cell that nothing was put into yet
                 yield f"{name} is empty"
+        yield from self._named_parts(function)
+
+    def _class_parts(self, kind: type) -> Iterable[str]:
+        yield from ("class", _read_source(kind))
+        yield from (self.digest(base) for base in kind.__bases__ if base.__module__ == kind.__module__)
+        for member in vars(kind).values():
+            function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+            if inspect.isfunction(function) and function.__module__ == kind.__module__:
+                yield from self._named_parts(function)
+
+    def _named_parts(self, function: types.FunctionType) -> Iterable[str]:
+        """What the code of a function names in its own module."""
+        for name in sorted(_names_in(function.__code__)):
+            value = function.__globals__.get(name)
+            own_code = inspect.isfunction(value) or inspect.isclass(value)
+            if (own_code and value.__module__ == function.__module__) or isinstance(value, (*_PLAIN, *_CONTAINERS)):
+                yield f"{name}={self.digest(value)}"
 
     def _object_parts(self, value: Any) -> Iterable[str]:
         if isinstance(value, (*_NAMED, types.WrapperDescriptorType, weakref.ref)):
@@ -106,6 +125,12 @@ class _Digest:
                 slots = [s for base in kind.__mro__ for s in _slot_names(base) if hasattr(value, s)]
                 state |= {name: getattr(value, name) for name in slots}
         return [f"{name}={self.digest(state[name])}" for name in sorted(state)]
+
+
+def _names_in(code: types.CodeType) -> set[str]:
+    """The names that code looks up, that of functions defined inside it included."""
+    inner = (_names_in(constant) for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return set(code.co_names).union(*inner)
 
 
 def _slot_names(kind: type) -> list[str]:
