@@ -39,7 +39,8 @@ def say(event):
         print(event.kind, event.done, event.total, event.title.replace(" ", "_"), flush=True)
 
 folder = Path(sys.argv[1])
-execute_study(read_study(folder / "study.yaml")[0], folder / "out", say, options=ComputeOptions("cpu", 1, 0.0), cache=folder / "cache")
+study = read_study(folder / "study.yaml")[0]
+execute_study(study, folder / "out", say, options=ComputeOptions("cpu", 1, 0.0), cache=folder / "cache")
 """
 KILLS = (("start", 1), ("epoch", 1), ("epoch", 3), ("start heads", 1))  # after the n-th such line of a child
 

@@ -95,7 +95,11 @@ def test_fixed_views_are_what_is_measured(tmp_path: Path) -> None:
 
     (task, *others) = features_once.tasks(110, tmp_path, tmp_path, **fixed_views.RECIPE)
     assert len(others) == 29 and task.candidate.stores_features
-    assert (task.candidate.recipe.n_cached_views, task.candidate.recipe.total_epochs, task.candidate.recipe.batch_size) == (8, 20, 64)
+    assert (task.candidate.recipe.n_cached_views, task.candidate.recipe.total_epochs, task.candidate.recipe.batch_size) == (
+        8,
+        20,
+        64,
+    )
     pictures = torch.from_numpy(task.pixels.batch(task.split.train[:6]))
     shown, labels = next(iter(fixed_views.fresh(pictures, torch.arange(6))))
     assert shown.shape == (6, 3, 96, 96) and sorted(labels.tolist()) == list(range(6))
