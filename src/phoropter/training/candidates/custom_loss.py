@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from phoropter.core.extensions import Extension
 
-BUILTIN_LOSSES = ("cross-entropy", "focal")
+BuiltinLoss = Literal["cross-entropy", "focal"]
+BUILTIN_LOSSES: tuple[str, ...] = get_args(BuiltinLoss)
 
 
 @dataclass(frozen=True, eq=False)

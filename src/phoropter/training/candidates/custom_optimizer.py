@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from phoropter.core.extensions import Extension
 
-BUILTIN_OPTIMIZERS = ("adamw", "adam", "sgd")
-BUILTIN_SCHEDULES = ("constant", "cosine", "one-cycle", "step")
+BuiltinOptimizer = Literal["adamw", "adam", "sgd"]
+BuiltinSchedule = Literal["constant", "cosine", "one-cycle", "step"]
+BUILTIN_OPTIMIZERS: tuple[str, ...] = get_args(BuiltinOptimizer)
+BUILTIN_SCHEDULES: tuple[str, ...] = get_args(BuiltinSchedule)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ from pydantic import Field, field_validator, model_validator
 from phoropter.core.extensions import Extension, HeldExtension
 from phoropter.core.spec import ClassName, Spec
 from phoropter.training.augmentation.spec import StepSpec, batch_dependent, parse_steps
-from phoropter.training.candidates.custom_loss import Loss
-from phoropter.training.candidates.custom_optimizer import Optimizer, Schedule
+from phoropter.training.candidates.custom_loss import BuiltinLoss, Loss
+from phoropter.training.candidates.custom_optimizer import BuiltinOptimizer, BuiltinSchedule, Optimizer, Schedule
 
 
 class OptimizerSpec(Spec):
@@ -28,7 +28,7 @@ class OptimizerSpec(Spec):
     decay_norms: norms, biases, tokens and position embeddings are decayed too
     """
 
-    kind: Literal["adamw", "adam", "sgd"] | Optimizer = "adamw"
+    kind: BuiltinOptimizer | Optimizer = "adamw"
     weight_decay: float = Field(default=0.01, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
@@ -55,7 +55,7 @@ class ScheduleSpec(Spec):
     gamma: of step: factor of each drop
     """
 
-    kind: Literal["constant", "cosine", "one-cycle", "step"] | Schedule = "cosine"
+    kind: BuiltinSchedule | Schedule = "cosine"
     warmup: float = Field(default=0.0, ge=0, lt=1)
     min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
     pct_start: float = Field(default=0.3, gt=0, lt=1)
@@ -96,7 +96,7 @@ class LossSpec(Spec):
     class_weights: none, auto (N / (C · n_c), from the training rows alone), or a weight for each class by name
     """
 
-    kind: Literal["cross-entropy", "focal"] | Loss = "cross-entropy"
+    kind: BuiltinLoss | Loss = "cross-entropy"
     gamma: float = Field(default=2.0, ge=0)
     smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: Literal["none", "auto"] | dict[ClassName, float] = "none"
