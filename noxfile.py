@@ -1,4 +1,4 @@
-"""`nox`: the tests on every Python that pyproject.toml claims; `nox -s tests-3.12 -- -k folds` passes words on to pytest."""
+"""`nox`: the tests on every Python that pyproject.toml claims; `nox -- -k folds` passes words on to pytest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nox
 
-PYTHONS = ["3.11", "3.12"]
+PYTHONS = ["3.11"]
 nox.options.default_venv_backend = "venv"
 
 

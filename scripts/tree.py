@@ -47,8 +47,8 @@ def draw_tree() -> str:
 if __name__ == "__main__":
     if "--write" in sys.argv:
         readme = ROOT / "README.md"
-        before, _, rest = readme.read_text(encoding="utf-8").partition("## Where everything lives\n\n```\n")
+        before, _, rest = readme.read_text(encoding="utf-8").partition("## Source tree\n\n```\n")
         _, _, after = rest.partition("\n```\n")
-        readme.write_text(f"{before}## Where everything lives\n\n```\n{draw_tree()}\n```\n{after}", encoding="utf-8")
+        readme.write_text(f"{before}## Source tree\n\n```\n{draw_tree()}\n```\n{after}", encoding="utf-8")
     else:
         print(draw_tree())

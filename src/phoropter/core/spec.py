@@ -192,6 +192,14 @@ def _describe_error(kind: type[Spec], error: ValidationError, source: SourceMap,
     return f"{where}: {came}, which does not fit: {message.replace('input ', 'it ', 1)}"
 
 
+def error_message(error: ValueError) -> str:
+    """The first thing wrong in a ValueError, without what pydantic says about itself."""
+    if isinstance(error, ValidationError):
+        first = min(error.errors(include_url=False), key=_error_priority)
+        return first["msg"].removeprefix("Value error, ")
+    return str(error).splitlines()[0]
+
+
 def _error_priority(error: Any) -> tuple[int, int]:
     """Sort key: an error deep inside one branch of a union says more than `not a string` from another branch.
 
@@ -204,11 +212,12 @@ def _error_priority(error: Any) -> tuple[int, int]:
     return (0 if telling else 1, -len(error["loc"]))
 
 
+_UNION_BRANCHES = {"str", "int", "float", "bool", "constrained-str", "constrained-int", "constrained-float"}
+
+
 def _strip_union_branches(location: Sequence[str | int]) -> Location:
     """A pydantic location without the names of union branches, which the user never wrote."""
-    return tuple(
-        p for p in location if isinstance(p, int) or not (p[:1].isupper() or "[" in p or p in ("str", "int", "float", "bool"))
-    )
+    return tuple(p for p in location if isinstance(p, int) or not (p[:1].isupper() or "[" in p or p in _UNION_BRANCHES))
 
 
 def _fields_at(kind: Any, location: Iterable[str | int]) -> list[str]:

@@ -198,3 +198,10 @@ def test_a_backbone_may_be_a_mapping_with_its_own_options() -> None:
         parse_candidates([{"backbone": {"name": "vgg19"}, "size": 64}], parse_recipe("finetune"))
     with pytest.raises(SpecError, match="pol"):
         parse_candidates([{"backbone": {"name": "vgg19", "pol": "average"}}], parse_recipe("finetune"))
+
+
+def test_an_error_inside_a_candidate_names_its_place_and_nothing_of_pydantic() -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_candidates(["test_resnet", "evil:NET"], PRESETS["probe"])
+    message = str(caught.value)
+    assert "candidates.1: 'evil:NET' names Python code" in message and "input_value" not in message

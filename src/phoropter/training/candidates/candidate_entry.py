@@ -12,7 +12,7 @@ from pydantic import field_validator, model_validator
 
 from phoropter.core.errors import SpecError, did_you_mean
 from phoropter.core.extensions import REFERENCE
-from phoropter.core.spec import Location, SourceMap, Spec, validate_as
+from phoropter.core.spec import Location, SourceMap, Spec, error_message, validate_as
 from phoropter.models.spec import Backbone, BackboneSpec, FusionMode, FusionSpec, HeadSpec
 from phoropter.training.candidates.candidate import Candidate, DistillationSpec, find_conflict
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
@@ -132,9 +132,8 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
             warm_started |= {c.name for c in built} if written.warm_start else set()
             teachers |= {written.teacher.name: written.teacher} if isinstance(written.teacher, Backbone) else {}
         except ValueError as error:
-            raise SpecError(
-                f"{(source or SourceMap()).describe_location(at)}: {str(error).split('Value error, ')[-1].splitlines()[0]}"
-            ) from None
+            place = (source or SourceMap()).describe_location(at)
+            raise SpecError(f"{place}: candidates.{i}: {error_message(error)}") from None
     _resolve_members(candidates, warm_started)
     _resolve_teachers(candidates, teachers, recipe, source)
     _raise_on_cycles(candidates, source)
