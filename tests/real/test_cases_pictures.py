@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from shared_cases import CASES, MARKS, parts_and_classes
 
 from phoropter.core.errors import DataError
-from phoropter.data.dataset import Dataset
 from phoropter.data.inspect import summarize_dataset
 from phoropter.data.spec import folder, open_dataset
 from phoropter.training.estimator import VisionClassifier
 
-CASES = (
-    Path(os.environ.get("PHOROPTER_TEST_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data").parent
-    / "cases"
-    / "inputs"
-)
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(not CASES.is_dir(), reason=f"the folder of shared cases is missing: {CASES}"),
-]
-
-
-def parts_and_classes(dataset: Dataset) -> dict[tuple[str, str], int]:
-    """(part, class) → rows."""
-    parts = [""] * len(dataset) if dataset.parts is None else dataset.parts.tolist()
-    names = [dataset.classes[label] if label >= 0 else "" for label in dataset.labels]
-    return dict(Counter(zip(parts, names, strict=True)))
+pytestmark = MARKS
 
 
 SYNSETS = ("n01443537", "n01629819", "n01641577")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
+from shared_cases import CASES, MARKS
 
 from phoropter.core.errors import DataError
 from phoropter.data.dataset import Dataset
@@ -18,15 +16,7 @@ from phoropter.signals.readers.physionet import read_wfdb
 from phoropter.signals.readers.signal_tables import read_signal_table
 from phoropter.signals.recording import GAPS_NOTE, Recording
 
-CASES = (
-    Path(os.environ.get("PHOROPTER_TEST_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data").parent
-    / "cases"
-    / "inputs"
-)
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(not CASES.is_dir(), reason=f"the folder of shared cases is missing: {CASES}"),
-]
+pytestmark = MARKS
 
 
 def open_case(case: str) -> Dataset:

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
-from collections import Counter
-from pathlib import Path
 
 import pytest
+from shared_cases import CASES, MARKS, parts_and_classes
 
 from phoropter.core.errors import DataError
-from phoropter.data.dataset import Dataset
 from phoropter.data.inspect import detect_data_spec
 from phoropter.data.spec import open_dataset
 from phoropter.study.spec import read_study
 
-CASES = (
-    Path(os.environ.get("PHOROPTER_TEST_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data").parent
-    / "cases"
-    / "inputs"
-)
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(not CASES.is_dir(), reason=f"the folder of shared cases is missing: {CASES}"),
-]
+pytestmark = MARKS
 HALF = r"is empty here and given elsewhere \({} rows have none\); give every row a"
-
-
-def parts_and_classes(dataset: Dataset) -> dict[tuple[str, str], int]:
-    """(part, class) → rows."""
-    parts = [""] * len(dataset) if dataset.parts is None else dataset.parts.tolist()
-    names = [dataset.classes[label] if label >= 0 else "" for label in dataset.labels]
-    return dict(Counter(zip(parts, names, strict=True)))
 
 
 @pytest.mark.parametrize(
