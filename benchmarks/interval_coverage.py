@@ -28,8 +28,8 @@ import numpy as np
 from scipy import stats
 
 from phoropter.core.seeds import named_generator
-from phoropter.results.stats.interval_rules import ConfidenceInterval
-from phoropter.results.stats.intervals import bootstrap_interval
+from phoropter.results.intervals.bootstrap_intervals import bootstrap_interval
+from phoropter.results.intervals.interval_rules import ConfidenceInterval
 
 RESULTS = Path(__file__).parent / "results"
 STUDIES, QUICK_STUDIES = 2000, 60

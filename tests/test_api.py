@@ -67,7 +67,7 @@ def test_code_of_the_user_s_own_that_raises_fails_its_runs_and_no_others(tmp_pat
     ("keys", "message"),
     [
         ({"nmae": "x"}, "unknown key 'nmae'"),
-        ({"compare": True}, "`compare` makes two studies"),
+        ({"second_protocol": True}, "`second_protocol` makes two studies"),
         ({"screening": {"kep": 1}}, "did you mean 'keep'"),
         ({"metrics": ["acuracy"]}, "did you mean 'accuracy'"),
     ],

@@ -158,7 +158,7 @@ def test_the_command_line_compares_the_parts_of_a_compared_study(tmp_path: Path)
     with pytest.MonkeyPatch.context() as patch:  # as `run` leaves them: computed above
         patch.setattr(cli, "run_and_report", lambda study, folder, device, jobs: ran.append(study.name) or 0)
         study = tmp_path / "s.yaml"
-        study.write_text("name: s\ndata: {digits: true}\ncompare: true\ncandidates: [{backbone: test_vit, weights: random}]\n")
+        study.write_text("name: s\ndata: {digits: true}\nsecond_protocol: true\ncandidates: [{backbone: test_vit, weights: random}]\n")
         done = CliRunner().invoke(cli.main, ["run", str(study), "-o", str(tmp_path)], catch_exceptions=False)
     assert done.exit_code == 0 and ran == ["s-within-subject", "s-subject-held-out"]
     assert f"report: {tmp_path / 'report' / 'index.html'}" in done.output.replace("\n/", "/") and "a gap of" in done.output

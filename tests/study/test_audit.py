@@ -122,29 +122,29 @@ def test_near_duplicates_are_searched_for_once(people: Path, tmp_path: Path, mon
     ],
 )
 def test_a_comparing_study_becomes_two(people: Path, protocol: str, within: str, held_out: str) -> None:
-    write_study(people, protocol, "compare: true\n")
+    write_study(people, protocol, "second_protocol: true\n")
     parts = read_study(people / "study.yaml")
     assert [p.name for p in parts] == ["people-within-subject", "people-subject-held-out"]
     loose, tight = (p.protocol for p in parts)
     assert (loose.split, loose.allow_group_overlap) == (within, True)
     assert (tight.split, tight.allow_group_overlap) == (held_out, False)
     assert (loose.folds, loose.seeds, loose.test_size) == (tight.folds, tight.seeds, tight.test_size)
-    assert not any(p.compare for p in parts)
+    assert not any(p.second_protocol for p in parts)
 
 
 def test_a_protocol_that_cannot_mix_groups_is_refused(people: Path) -> None:
     with pytest.raises(SpecError, match=r"line 3: .*'allow_group_overlap' belongs to"):
-        write_study(people, "{split: test-only}", "compare: true\n")
+        write_study(people, "{split: test-only}", "second_protocol: true\n")
 
 
-def test_without_compare_nothing_changes(people: Path) -> None:
-    write_study(people, "{split: group-k-fold}", "compare: false\n")
+def test_without_a_second_protocol_nothing_changes(people: Path) -> None:
+    write_study(people, "{split: group-k-fold}", "second_protocol: false\n")
     (part,) = read_study(people / "study.yaml")
     assert part.name == "people" and part.protocol.split == "group-k-fold"
 
 
 def test_the_half_with_groups_on_both_sides_plans_other_runs_and_its_audit_reports_it(people: Path, tmp_path: Path) -> None:
-    write_study(people, more="compare: true\n")
+    write_study(people, more="second_protocol: true\n")
     within, held_out = (plan_study(part, tmp_path) for part in read_study(people / "study.yaml"))
     assert not {r.key for r in within.runs} & {r.key for r in held_out.runs}
     assert "groups" in kinds(check_leakage(within, tmp_path))
@@ -235,7 +235,7 @@ def test_a_study_compared_with_itself_or_without_common_candidates_is_refused(tm
 
 
 def test_a_study_runs_under_one_protocol_unless_it_compares_two() -> None:
-    assert StudySpec.model_fields["leakage"].default == "stop" and StudySpec.model_fields["compare"].default is False
+    assert StudySpec.model_fields["leakage"].default == "stop" and StudySpec.model_fields["second_protocol"].default is False
 
 
 # fitted beforehand, and features

@@ -100,9 +100,9 @@ def test_a_smoke_version_lists_everything_it_changed() -> None:
         assert word in said
 
 
-def test_compare_takes_the_other_protocol_and_published_values_stay_with_the_stated_one(tmp_path: Path) -> None:
+def test_second_protocol_takes_the_other_protocol_and_published_values_stay_with_the_stated_one(tmp_path: Path) -> None:
     about = "about: {source: a paper, published: {test_resnet: {accuracy: 0.9}}}\n"
-    held_out_stated = GOOD + about + "compare: {split: hold-out, test_size: 0.3}\n"
+    held_out_stated = GOOD + about + "second_protocol: {split: hold-out, test_size: 0.3}\n"
     within, held_out = read_study(written(tmp_path, held_out_stated))
     assert (within.protocol.split, within.protocol.allow_group_overlap) == ("hold-out", True)
     assert (held_out.protocol.split, held_out.protocol.folds) == ("k-fold", 3)
@@ -124,7 +124,7 @@ def test_compare_takes_the_other_protocol_and_published_values_stay_with_the_sta
     ],
 )
 def test_the_halves_of_a_comparison_are_named_as_the_literature_does(tmp_path: Path, data: str, names: list[str]) -> None:
-    text = f"name: t\ndata: {{{data}}}\ncompare: true\ncandidates: [test_resnet]\n"
+    text = f"name: t\ndata: {{{data}}}\nsecond_protocol: true\ncandidates: [test_resnet]\n"
     assert [part.name for part in read_study(written(tmp_path, text))] == names
 
 

@@ -6,7 +6,7 @@
     rows        the same rows in different splits, or a part of them: the contribution of each unit, paired where both have it
     unpaired    no common rows: two independent samples, whose difference is partly that between the rows
 
-Rows are the same if their id and label agree. `rows` and `unpaired` use first-order influences (results/stats/bootstrap.py) and
+Rows are the same if their id and label agree. `rows` and `unpaired` use first-order influences of the units and
 Student's t. They cover the variation between units but not that between trainings, so their intervals are rather too narrow.
 """
 
@@ -26,11 +26,11 @@ from phoropter.core.errors import StoreError
 from phoropter.report.summary import compare
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.model import CandidateResults, StudySummary
+from phoropter.results.intervals.interval_rules import MIN_UNITS
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats import compare as stats_compare
 from phoropter.results.stats.compare import Verdict
 from phoropter.results.stats.held_out_rows import HeldOutRows, paired_influences
-from phoropter.results.stats.interval_rules import MIN_UNITS
 from phoropter.results.stats.optimism import ProtocolGap, compute_protocol_gaps
 from phoropter.results.stats.paired_tests import adjust_holm
 from phoropter.results.store import Store

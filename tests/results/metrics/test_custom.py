@@ -13,11 +13,11 @@ from sklearn.metrics import f1_score, log_loss
 
 from phoropter.core.errors import DataError, SpecError
 from phoropter.core.extensions import Extension, trust_code
+from phoropter.results.intervals import bootstrap
+from phoropter.results.intervals.bootstrap import Bootstrap, UnitRows
 from phoropter.results.metrics import custom, registry
 from phoropter.results.metrics.custom import Metric, make_stored_record
 from phoropter.results.metrics.sufficient_sums import LabelledProbabilities
-from phoropter.results.stats import bootstrap
-from phoropter.results.stats.bootstrap import Bootstrap, UnitRows
 from phoropter.results.stats.compare import CandidateScores, Design, compare_pair
 from phoropter.results.stats.permutation import unit_swap_test
 from phoropter.results.store import Predictions

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from phoropter.core.errors import SpecError
+from phoropter.results.intervals.bootstrap_intervals import paired_bootstrap_interval
 from phoropter.results.metrics import registry
 from phoropter.results.stats.compare import CandidateScores, Design, compare_all_pairs, compare_pair, ensemble_predictions
-from phoropter.results.stats.intervals import paired_bootstrap_interval
 from phoropter.results.stats.paired_tests import (
     adjust_holm,
     corrected_resampled_ttest,

@@ -13,8 +13,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from phoropter.core.errors import DataError
+from phoropter.results.intervals.bootstrap import Bootstrap, UnitRows
 from phoropter.results.metrics import registry
-from phoropter.results.stats.bootstrap import Bootstrap, UnitRows
 from phoropter.results.stats.paired_tests import (
     adjust_holm,
     auc_covariance,

@@ -26,13 +26,14 @@ from phoropter.report.summary.model import (
     TemperatureScaling,
     finite_std,
 )
+from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap
+from phoropter.results.intervals.bootstrap_intervals import bootstrap_interval
 from phoropter.results.metrics import calibration
 from phoropter.results.metrics.by_group import score_by_group
 from phoropter.results.metrics.ranking import Ranking, mean_auc_of_rankings, rank_classes
 from phoropter.results.metrics.registry import METRICS, compute_metrics_checked, metric_names, register_stored_metric, softmax
 from phoropter.results.metrics.sufficient_sums import N_BINS, LabelledProbabilities, assign_bins
-from phoropter.results.stats import compare, intervals
-from phoropter.results.stats.bootstrap import RESAMPLES, Bootstrap
+from phoropter.results.stats import compare
 from phoropter.results.stats.no_information import value_without_information
 from phoropter.results.store import Predictions, Run, Store
 
@@ -170,7 +171,7 @@ class _CandidateReader:
     def _score_external_ensemble(self, externals: list[Predictions]) -> ExternalTest:
         ensemble = compare.ensemble_predictions(externals)
         name, labels, probabilities = self.metrics[0], ensemble.labels, ensemble.probabilities
-        interval = intervals.bootstrap_interval(name, labels, probabilities, ensemble.groups)
+        interval = bootstrap_interval(name, labels, probabilities, ensemble.groups)
         by_site = [] if ensemble.sites is None else score_by_group(name, labels, probabilities, ensemble.sites)
         scores = self._compute_scores(LabelledProbabilities.from_arrays(labels, probabilities))
         return ExternalTest(len(labels), len(externals), scores, interval, {score.group: score.value for score in by_site})

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.results.intervals.bootstrap import BootstrapReplicates
+from phoropter.results.intervals.interval_rules import ConfidenceInterval
 from phoropter.results.metrics.metric_record import MetricRecord
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.metrics.sufficient_sums import N_BINS
-from phoropter.results.stats.bootstrap import BootstrapReplicates
-from phoropter.results.stats.interval_rules import ConfidenceInterval
 from phoropter.results.stats.no_information import NoInformation
 
 Floats = NDArray[np.float64]

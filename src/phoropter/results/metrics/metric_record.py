@@ -31,7 +31,7 @@ class MetricRecord:
     direct_value:      the metric of all rows in one call, where that is faster than by sums
     unit_influences:   (predictions, (N,) units, U) → (U,) derivatives by the weights of the units, where sums have none
     max_exact_rows:    above, resamples and permutations are replaced by their first-order approximations
-    interval:          how its interval is computed (results/stats/interval_rules.py): `proportion` for a share of right
+    interval:          how its interval is computed (results/intervals/interval_rules.py): `proportion` for a share of right
                        answers, `delong` for the area under the ROC curve, `bootstrap` for all others
     unavailable:       why it cannot be computed here, only read from run records; empty where it can
     """

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import SpecError, did_you_mean
 from phoropter.core.seeds import named_generator
+from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap, UnitRows
+from phoropter.results.intervals.interval_rules import MIN_UNITS, stretched_percentiles
 from phoropter.results.metrics.registry import get_metric
 from phoropter.results.metrics.sufficient_sums import Floats
-from phoropter.results.stats.bootstrap import RESAMPLES, Bootstrap, UnitRows
-from phoropter.results.stats.interval_rules import MIN_UNITS, stretched_percentiles
 from phoropter.results.stats.paired_tests import (
     NAN,
     PairedTest,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.results.intervals.bootstrap import UnitRows
 from phoropter.results.metrics.sufficient_sums import Floats
-from phoropter.results.stats.bootstrap import UnitRows
 from phoropter.results.store import Predictions
 
 

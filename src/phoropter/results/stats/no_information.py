@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.seeds import named_generator
+from phoropter.results.intervals.bootstrap import encode_names, group_rows_by_split
 from phoropter.results.metrics import ranking, sufficient_sums
 from phoropter.results.metrics.metric_record import MetricRecord
 from phoropter.results.metrics.registry import get_metric
 from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities
-from phoropter.results.stats.bootstrap import encode_names, group_rows_by_split
 
 OWN_ANSWERS = "its own answers in random order"
 DRAWS = 200

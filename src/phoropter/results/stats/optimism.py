@@ -14,11 +14,11 @@ import numpy as np
 
 from phoropter.core.errors import StoreError, did_you_mean
 from phoropter.core.seeds import named_generator
+from phoropter.results.intervals.bootstrap import RESAMPLES
+from phoropter.results.intervals.interval_rules import MIN_UNITS, ConfidenceInterval, stretched_percentiles
+from phoropter.results.intervals.resampling import resampled_sums
 from phoropter.results.metrics.registry import get_metric, metric_names, register_stored_metric
-from phoropter.results.stats.bootstrap import RESAMPLES
 from phoropter.results.stats.held_out_rows import HeldOutRows, paired_influences
-from phoropter.results.stats.interval_rules import MIN_UNITS, ConfidenceInterval, stretched_percentiles
-from phoropter.results.stats.resampling import resampled_sums
 from phoropter.results.store import Run, Store
 
 _DEFAULT_METRICS = ("accuracy", "macro_f1")

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
+from phoropter.results.intervals.bootstrap import UnitRows
+from phoropter.results.intervals.interval_rules import ConfidenceInterval, exact_bound, logit_bounds, student_quantile
 from phoropter.results.metrics.ranking import Ranking
 from phoropter.results.metrics.sufficient_sums import Floats
-from phoropter.results.stats.bootstrap import UnitRows
-from phoropter.results.stats.interval_rules import ConfidenceInterval, exact_bound, logit_bounds, student_quantile
 
 ROUNDING_TOLERANCE = 1e-12  # differences of scores below this are rounding
 

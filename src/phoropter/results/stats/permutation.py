@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.seeds import named_generator
+from phoropter.results.intervals.bootstrap import encode_names, group_rows_by_split
+from phoropter.results.intervals.resampling import BLOCK_CELLS
 from phoropter.results.metrics.metric_record import MetricRecord
 from phoropter.results.metrics.registry import get_metric
 from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities, Layout
-from phoropter.results.stats.bootstrap import encode_names, group_rows_by_split
 from phoropter.results.stats.paired_tests import NAN, ROUNDING_TOLERANCE, PairedTest, cohens_d, drop_undefined
-from phoropter.results.stats.resampling import BLOCK_CELLS
 
 DEFAULT_FLIPS = 10_000
 DEFAULT_SWAPS = 2000

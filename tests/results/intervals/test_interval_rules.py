@@ -10,10 +10,10 @@ from scipy import stats
 from sklearn.metrics import f1_score
 from statsmodels.stats.proportion import proportion_confint
 
+from phoropter.results.intervals.bootstrap import Bootstrap
+from phoropter.results.intervals.bootstrap_intervals import bootstrap_interval
+from phoropter.results.intervals.interval_rules import choose_interval, student_quantile
 from phoropter.results.metrics import registry
-from phoropter.results.stats.bootstrap import Bootstrap
-from phoropter.results.stats.interval_rules import choose_interval, student_quantile
-from phoropter.results.stats.intervals import bootstrap_interval
 from phoropter.results.stats.paired_tests import delong_interval
 
 

@@ -9,9 +9,9 @@ from sklearn.metrics import f1_score, roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
 from phoropter.core.errors import DataError, SpecError
+from phoropter.results.intervals.bootstrap import Bootstrap, UnitRows
+from phoropter.results.intervals.bootstrap_intervals import bootstrap_interval, paired_bootstrap_interval, wilson_interval
 from phoropter.results.metrics import registry
-from phoropter.results.stats.bootstrap import Bootstrap, UnitRows
-from phoropter.results.stats.intervals import bootstrap_interval, paired_bootstrap_interval, wilson_interval
 
 
 def sheet(right: np.ndarray, labels: np.ndarray, confidence: float = 0.9) -> np.ndarray:
@@ -154,7 +154,7 @@ def test_area_has_no_interval_where_one_unit_has_all_positives():
 def test_first_order_resamples_agree_with_exact_ones(name, monkeypatch):
     labels, p, _ = some_case(900, groups=900)
     exact = Bootstrap(labels).compute_replicates(name, p)
-    monkeypatch.setattr("phoropter.results.stats.bootstrap.MAX_EXACT_UNITS", 0)
+    monkeypatch.setattr("phoropter.results.intervals.bootstrap.MAX_EXACT_UNITS", 0)
     first_order = Bootstrap(labels).compute_replicates(name, p)
     assert (first_order.method.split()[0], exact.method.split()[0]) == ("first-order", "bootstrap")
     assert first_order.estimate == exact.estimate

@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
-from phoropter.results.metrics.metric_record import MetricRecord
-from phoropter.results.metrics.registry import get_metric
-from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities
-from phoropter.results.stats.interval_rules import (
+from phoropter.results.intervals.interval_rules import (
     MIN_UNITS,
     ConfidenceInterval,
     SampleDesign,
     choose_interval,
     stretched_percentiles,
 )
-from phoropter.results.stats.resampling import BLOCK_CELLS, ResamplingKind, UnitResampler
+from phoropter.results.intervals.resampling import BLOCK_CELLS, ResamplingKind, UnitResampler
+from phoropter.results.metrics.metric_record import MetricRecord
+from phoropter.results.metrics.registry import get_metric
+from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities
 
 RESAMPLES = 2000
 MAX_EXACT_UNITS = (

@@ -11,8 +11,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
-from phoropter.results.stats.bootstrap import RESAMPLES, Bootstrap
-from phoropter.results.stats.interval_rules import ConfidenceInterval, normal_quantile, wilson_bounds
+from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap
+from phoropter.results.intervals.interval_rules import ConfidenceInterval, normal_quantile, wilson_bounds
 
 
 def bootstrap_interval(

@@ -1,0 +1,1 @@
+"""Confidence intervals: resampled units, the rules that choose an interval, and one call for each."""
