@@ -79,7 +79,7 @@ def test_features_of_alexnet_are_the_4096_of_its_second_hidden_layer() -> None:
 
 @pytest.mark.parametrize(("name", "width"), [("vgg11", 512), ("alexnet", 256), ("alexnet_2012", 256), ("test_convnext", 64)])
 def test_pool_average_is_the_mean_of_the_last_map_and_leaves_no_unused_parameter(name: str, width: int) -> None:
-    ours = random(name, 64, pool="average")
+    ours = random(name, 64, pooling="average")
     seen: list[Tensor] = []
     x = noise(64)
     maps = ours.body.forward_features(x) if hasattr(ours.body, "forward_features") else ours.body.features(x)  # type: ignore[operator]
@@ -93,7 +93,7 @@ def test_pool_average_is_the_mean_of_the_last_map_and_leaves_no_unused_parameter
 
 @pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224"])
 def test_pool_average_of_tokens_and_of_maps_with_channels_last(name: str) -> None:
-    ours = random(name, 64, pool="average")
+    ours = random(name, 64, pooling="average")
     x = noise(64)
     with torch.no_grad():
         out = ours.body.forward_features(x)  # type: ignore[operator]

@@ -21,7 +21,7 @@ from phoropter.models.spec import BackboneSpec, ClassifierSpec, FusionSpec, Head
 RESNET = BackboneSpec(name="test_resnet", weights="random", size=64)
 VIT = BackboneSpec(name="test_vit", weights="random", size=32)
 DISTILLED = BackboneSpec(name="deit_tiny_distilled_patch16_224", weights="random", size=64, options={"depth": 2})
-POOLED = BackboneSpec(name="mobilenetv3_small_050", weights="random", size=64, pool="average")
+POOLED = BackboneSpec(name="mobilenetv3_small_050", weights="random", size=64, pooling="average")
 
 KINDS: dict[str, dict[str, Any]] = {
     "linear": {"backbones": (RESNET,)},

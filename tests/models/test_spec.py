@@ -30,7 +30,7 @@ def spec(**fields: Any) -> ClassifierSpec:
         ({"crop": 65}, "crop 65 is larger than the image's side 64"),
         ({"student": "token"}, "a token student is one network with a distillation token"),
         ({"backbones": [TOKEN, VIT], "fusion": {}, "student": "token"}, "a token student is one network"),
-        ({"backbones": [{**RESNET, "pool": "average"}], "head": {"kind": "pretrained"}}, "leave out pool: average"),
+        ({"backbones": [{**RESNET, "pooling": "average"}], "head": {"kind": "pretrained"}}, "leave out pooling: average"),
     ],
 )
 def test_contradictions_are_refused(fields: dict[str, Any], words: str) -> None:
@@ -104,8 +104,8 @@ def test_a_file_names_a_custom_backbone_where_code_is_trusted(tmp_path: Path) ->
 
 
 def test_a_custom_backbone_pools_by_itself() -> None:
-    with pytest.raises(SpecError, match="'toy' averages its own map; leave pool out"):
-        validate_as(BackboneSpec, {"name": TOY, "pool": "average"})
+    with pytest.raises(SpecError, match="'toy' averages its own map; leave pooling out"):
+        validate_as(BackboneSpec, {"name": TOY, "pooling": "average"})
 
 
 def test_the_source_digest_leaves_out_where_the_weights_are() -> None:

@@ -168,7 +168,7 @@ def _write_run(run: RunWriter, made: Made, world: World, item: Mapping[str, Any]
             },
             "choice": {"epoch": made.epochs, "by": "last"},
             **({"branches": _branches(name, item)} if made.branches and " + " in name else {}),
-            **({"teaching": _teaching(made.taught[name], item)} if name in made.taught else {}),
+            **({"distillation": _distillation(made.taught[name], item)} if name in made.taught else {}),
             "digests": {"dataset": "0" * 32, "predictions": "1" * 32},
             "versions": VERSIONS,
             "machine": MACHINE,
@@ -187,7 +187,7 @@ def _branches(name: str, item: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _teaching(teacher: str, item: Mapping[str, Any]) -> dict[str, Any]:
+def _distillation(teacher: str, item: Mapping[str, Any]) -> dict[str, Any]:
     """As study/records/run_record.py writes it: teacher logits computed in the first fold and cached in the others."""
     fold = int(item["fold"])
     exam = {"accuracy": 0.9 + 0.013 * fold, "chance": 0.3 + 0.002 * fold, "rows": 200}

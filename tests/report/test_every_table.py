@@ -163,7 +163,7 @@ def test_branches(page: Tags, again: Again, whole: Reported) -> None:
 
 def test_teachers(page: Tags, again: Again, whole: Reported) -> None:
     (row,) = page.tables["teachers"][1:]
-    notes = [r["teaching"] for r in records(whole, again, "efficientnet_b0")]
+    notes = [r["distillation"] for r in records(whole, again, "efficientnet_b0")]
     assert row[:2] == ["efficientnet_b0", "resnet50"] and len(notes) == 10
     assert row[2] == spread([n["exam"]["accuracy"] for n in notes])
     assert row[3] == f"{np.mean([n['exam']['chance'] for n in notes]) * 100:.1f}"

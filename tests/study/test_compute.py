@@ -94,11 +94,11 @@ def test_teachers_and_members_are_planned_first_and_enter_the_keys(tmp_path: Pat
     assert [r.key for r in planned.runs] == [r.key for r in renamed.runs]
 
 
-def test_the_record_of_a_student_describes_its_teaching(done: Store) -> None:
+def test_the_record_of_a_student_describes_its_distillation(done: Store) -> None:
     assert not done.read_failures() and len(list(done.runs())) == 6
     for one in done.runs():
         if one.candidate_name == "pupil":
-            said = one.record["teaching"]
+            said = one.record["distillation"]
             assert said["teacher"] == "master" and said["key"] == one.record["needs"][0] and said["views"] == 2
             assert said["exam"]["accuracy"] > 0.3 and said["bytes"] == 2 * one.record["split"]["n_train"] * 10 * 2
         assert one.bundle_folder is None  # lent to the students and then removed: keep is none
@@ -192,8 +192,8 @@ def test_a_fusion_can_teach(fused: Store) -> None:
     assert len(taught) == 2
     for one in taught:
         (key,) = one.record["needs"]
-        assert by_key[key].candidate_name == one.record["teaching"]["teacher"] == "side by side"
-        assert one.record["teaching"]["exam"]["accuracy"] > 0.3
+        assert by_key[key].candidate_name == one.record["distillation"]["teacher"] == "side by side"
+        assert one.record["distillation"]["exam"]["accuracy"] > 0.3
 
 
 def test_members_of_an_average_are_candidates_of_their_own(fused: Store) -> None:
@@ -212,11 +212,11 @@ def test_a_warm_started_fusion_starts_from_its_members_weights(fused: Store) -> 
 
 
 SWEPT = STUDY.replace("both, fuse: [pupil, master]", "x, fuse: [pupil, master]") + (
-    "sweep: {teaching.loss: [hard, soft], teaching.alpha: [0, 0.5], teaching.temperature: [1, 4]}\n"
+    "sweep: {distillation.loss: [hard, soft], distillation.alpha: [0, 0.5], distillation.temperature: [1, 4]}\n"
 )
 
 
-def test_a_sweep_over_teaching_does_not_change_other_candidates(tmp_path: Path) -> None:
+def test_a_sweep_over_distillation_does_not_change_other_candidates(tmp_path: Path) -> None:
     swept = SWEPT.replace("  - {name: x, fuse: [pupil, master], mode: ensemble}\n", "")
     planned = plan_study(write_study(tmp_path, swept))
     names = [r.candidate.name for r in planned.runs if r.split.fold == 0]
@@ -224,8 +224,8 @@ def test_a_sweep_over_teaching_does_not_change_other_candidates(tmp_path: Path) 
     taught = [n for n in names if n != "master"]
     # α 0: one; α ½: hard, soft at 1, soft at 4
     assert len(taught) == 4 and len({r.key for r in planned.runs}) == len(planned.runs) == 10
-    assert [r.needs == () for r in planned.runs if r.candidate.teaching] == [
-        r.candidate.teaching.alpha == 0 for r in planned.runs if r.candidate.teaching
+    assert [r.needs == () for r in planned.runs if r.candidate.distillation] == [
+        r.candidate.distillation.alpha == 0 for r in planned.runs if r.candidate.distillation
     ]
 
 

@@ -183,7 +183,8 @@ def test_python_takes_the_objects(net: Backbone, study: StudySpec) -> None:
     candidates = [ph.probe(net, name="p"), ph.fuse(net, timm), ph.distil(net, net, name="d"), net]
     parsed = study.with_changes(candidates=candidates).parsed_candidates
     assert [c.name for c in parsed] == ["p", "mynet + test_resnet", "d", "mynet"]
-    assert all(c.backbones[0].custom is net for c in parsed) and parsed[2].teaching and parsed[2].teaching.teacher == "mynet"
+    assert all(c.backbones[0].custom is net for c in parsed)
+    assert parsed[2].distillation and parsed[2].distillation.teacher == "mynet"
 
 
 @pytest.mark.parametrize(

@@ -112,13 +112,13 @@ def test_scenes_are_flipped_vertically() -> None:
 def test_vit_teaches_cnn_has_the_published_the_reversed_and_the_grid_part() -> None:
     deit, switched, grid = read_study("vit-teaches-cnn")
     student = candidate(deit, "DeiT-B distilled")
-    assert student.teaching is not None and student.backbones[0].has_distillation_token
-    assert (student.teaching.teacher, student.teaching.loss, student.teaching.alpha) == ("RegNetY-16GF", "token", 0.5)
+    assert student.distillation is not None and student.backbones[0].has_distillation_token
+    assert (student.distillation.teacher, student.distillation.loss, student.distillation.alpha) == ("RegNetY-16GF", "token", 0.5)
     assert candidate(deit, "RegNetY-16GF").recipe.phases  # its last layer is new, so it is trained first
     for stem in ("ResNet-50", "ResNet-50 CIFAR stem"):
         alone, taught = candidate(switched, f"{stem}, no teacher"), candidate(switched, f"{stem}, taught by DeiT-B")
-        assert taught.teaching is not None and alone.teaching is None
-        assert (taught.teaching.loss, taught.teaching.alpha, taught.teaching.teacher_views) == ("hard", 0.5, "same")
+        assert taught.distillation is not None and alone.distillation is None
+        assert (taught.distillation.loss, taught.distillation.alpha, taught.distillation.teacher_views) == ("hard", 0.5, "same")
         assert alone.recipe == taught.recipe and alone.backbones == taught.backbones  # the teacher is the only difference
         assert (alone.backbones[0].options == {"stem": "cifar"}) == ("CIFAR" in stem)
         assert alone.backbones[0].weights == "random" and alone.backbones[0].size == 32
@@ -135,7 +135,7 @@ def test_vit_teaches_cnn_has_the_published_the_reversed_and_the_grid_part() -> N
         assert part_.data.size == 32 and part_.protocol.seeds == (1,)
         assert {c.backbones[0].mean for c in part_.parsed_candidates} == {(0.5071, 0.4865, 0.4409)}
         assert {c.backbones[0].std for c in part_.parsed_candidates} == {(0.2673, 0.2564, 0.2762)}
-    assert set(grid.sweep) == {"teaching.loss", "teaching.temperature", "teaching.alpha"}
+    assert set(grid.sweep) == {"distillation.loss", "distillation.temperature", "distillation.alpha"}
 
 
 def planned(study: StudySpec, cache: Path, data: dict[str, Any], **changes: Any) -> Plan:
@@ -176,7 +176,8 @@ def test_the_stress_study_is_planned_as_in_the_paper(number: int, classes: int, 
     assert [{b.name for b in c.backbones} for c in made.candidates if c.fusion] == PAIRS
     for c in made.candidates:
         assert all(b.weights == "pretrained" for b in c.backbones) and not c.frozen and not c.recipe.augment
-        assert all(b.pool == "average" for b in c.backbones if b.name == "vgg19")  # a branch pools its last map, alone and fused
+        # a branch pools its last map, alone and fused
+        assert all(b.pooling == "average" for b in c.backbones if b.name == "vgg19")
         (phase,) = c.recipe.phases
         assert (phase.train, phase.epochs, phase.lr, phase.head_lr, c.recipe.batch_size) == ("all", 20, 1e-3, None, 32)
         optimizer, schedule = c.recipe.optimizer, c.recipe.schedule
@@ -196,11 +197,11 @@ def test_vit_teaches_cnn_is_planned_as_in_the_paper(number: int, runs: int, taug
     made = planned(part("vit-teaches-cnn", number), tmp_path, {"digits": True, "size": 32}, protocol=validate_as(ProtocolSpec, {
         "split": "hold-out", "seeds": [1], "val_size": 0.1}))  # fmt: skip
     assert len(made.runs) == runs and {r.image_set.image_size for r in made.runs} == {32}
-    students = [r for r in made.runs if r.candidate.teaching]
+    students = [r for r in made.runs if r.candidate.distillation]
     assert len(students) == taught
     for run in students:
-        teaching = run.candidate.teaching
-        assert teaching is not None and bool(run.needs) == (teaching.alpha > 0)
+        distillation = run.candidate.distillation
+        assert distillation is not None and bool(run.needs) == (distillation.alpha > 0)
         if run.needs:
             teacher = made.by_key[run.needs[0]].candidate
             assert (
@@ -209,5 +210,5 @@ def test_vit_teaches_cnn_is_planned_as_in_the_paper(number: int, runs: int, taug
                 and teacher.recipe.phases[0].lr == 1e-4
             )
         assert run.candidate.recipe.total_epochs == (10 if number == 0 else 150)
-    asked = Counter(t.loss for r in students if (t := r.candidate.teaching) and t.alpha > 0)
+    asked = Counter(t.loss for r in students if (t := r.candidate.distillation) and t.alpha > 0)
     assert number != 2 or asked == {"hard": 4, "soft": 16, "hard+soft": 16}

@@ -127,7 +127,7 @@ def test_the_study_of_stress_covers_the_paper() -> None:
         assert all(c.fusion.mode == "logits" and c.fusion.hidden == 12 for c in made if c.fusion)
         assert all((c.recipe.total_epochs, c.recipe.batch_size, c.recipe.optimizer.kind) == (20, 32, "adam") for c in made)
         vgg = [b for c in made if c.fusion for b in c.backbones if b.name == "vgg19"]
-        assert len(vgg) == 3 and all(b.pool == "average" for b in vgg)
+        assert len(vgg) == 3 and all(b.pooling == "average" for b in vgg)
         if part.about and part.about.published:
             assert set(part.about.published) == {c.name for c in made}
             assert part.protocol.allow_group_overlap and len(part.protocol.seeds) == 5

@@ -30,7 +30,7 @@ def test_students_and_ensembles_of_equal_candidates_are_merged_too(tmp_path: Pat
     made = make_smoke_version(read_study(file)[0])
     by_name = {c.name: c for c in made.parsed_candidates}
     assert "other" not in by_name and by_name["mean"].members[0] == "one"  # one small network, by its first name
-    taught = {name: c.teaching.teacher for name, c in by_name.items() if c.teaching}
+    taught = {name: c.distillation.teacher for name, c in by_name.items() if c.distillation}
     assert taught == {"by one": "one", "from scratch": "one"}  # and the students of one teacher are one student
     assert by_name["one"].recipe.total_epochs == TEACHER_EPOCHS
     planned = plan_study(made, tmp_path / "cache")

@@ -85,10 +85,10 @@ def test_shipped_studies_name_their_source_and_have_a_smoke_version(name: str) -
         made = make_smoke_version(part)
         left_out = sum("is left out" in sentence for sentence in made.context.smoke_changes)
         assert made.context.smoke_changes and len(made.parsed_candidates) + left_out == len(part.parsed_candidates)
-        teachers = {c.teaching.teacher for c in made.parsed_candidates if c.teaching}
+        teachers = {c.distillation.teacher for c in made.parsed_candidates if c.distillation}
         short = [c for c in made.parsed_candidates if c.name not in teachers]  # a teacher must know something
         taught = [
-            c.backbones for c in made.parsed_candidates if c.teaching
+            c.backbones for c in made.parsed_candidates if c.distillation
         ]  # and of students, and their like, one wants to see a trend
         most = [STUDENT_EPOCHS if c.backbones in taught else MAX_EPOCHS for c in short]
         assert all(c.recipe.total_epochs <= n * max(1, len(c.recipe.phases)) for c, n in zip(short, most, strict=True))

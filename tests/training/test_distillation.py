@@ -63,9 +63,9 @@ def never() -> Classifier:
 
 
 def student(
-    digits: Any, folder: Path, teacher: Teacher | None, recipe: dict[str, Any] | None = None, **teaching: Any
+    digits: Any, folder: Path, teacher: Teacher | None, recipe: dict[str, Any] | None = None, **distillation: Any
 ) -> TrainingTask:
-    entry = {"student": "test_resnet", "teacher": "test_vit", **teaching}
+    entry = {"student": "test_resnet", "teacher": "test_vit", **distillation}
     fields = {k: entry.pop(k) for k in ("split", "checkpoints") if k in entry}
     return task_of(digits, folder, entry, {"epochs": 2, "augment": MIXED, **(recipe or {})}, teacher=teacher, **fields)
 
@@ -95,11 +95,11 @@ RECIPES: list[dict[str, Any]] = [
 def test_stored_answers_teach_as_a_live_teacher_does(
     few_digits: Any, taught: TrainedRun, tmp_path: Path, loss: str, recipe: Any
 ) -> None:
-    teaching: dict[str, Any] = {"loss": loss} if loss == "hard" else {"loss": loss, "temperature": 2.0}
-    live = finished(student(few_digits, tmp_path / "live", teacher_of(taught, uncached=True), recipe, **teaching))
+    distillation: dict[str, Any] = {"loss": loss} if loss == "hard" else {"loss": loss, "temperature": 2.0}
+    live = finished(student(few_digits, tmp_path / "live", teacher_of(taught, uncached=True), recipe, **distillation))
     assert not (tmp_path / "live/cache/answers").exists() or not list((tmp_path / "live/cache/answers").glob("*/0*"))
     for load in (None, never):  # the second student asks nobody
-        stored = finished(student(few_digits, tmp_path, teacher_of(taught, load), recipe, **teaching))
+        stored = finished(student(few_digits, tmp_path, teacher_of(taught, load), recipe, **distillation))
         assert_same(live, stored)
 
 
@@ -166,9 +166,9 @@ def entries(folder: Path) -> set[str]:
 
 
 def test_what_makes_a_new_entry_and_what_does_not(few_digits: Any, taught: TrainedRun, tmp_path: Path) -> None:
-    def asked_by(recipe: dict[str, Any] | None = None, teacher: Teacher | None = None, **teaching: Any) -> int:
+    def asked_by(recipe: dict[str, Any] | None = None, teacher: Teacher | None = None, **distillation: Any) -> int:
         before = entries(tmp_path) if (tmp_path / "cache/answers").exists() else set()
-        finished(student(few_digits, tmp_path, teacher or teacher_of(taught), {"epochs": 1, **(recipe or {})}, **teaching))
+        finished(student(few_digits, tmp_path, teacher or teacher_of(taught), {"epochs": 1, **(recipe or {})}, **distillation))
         return len(entries(tmp_path) - before)
 
     assert asked_by(loss="soft") == 1
@@ -214,8 +214,8 @@ def test_hard_answers_are_classes_alone_and_soft_ones_half_precision(few_digits:
 
 @pytest.mark.parametrize(("views", "kept"), [("same", 5), ("cycled", 2), ("unaugmented", 1)])
 def test_views_trade_exactness_for_disk(few_digits: Any, taught: TrainedRun, tmp_path: Path, views: str, kept: int) -> None:
-    pool = {"pool": 2} if views == "cycled" else {}
-    task = student(few_digits, tmp_path, teacher_of(taught), {"epochs": 5, "augment": ["hflip"]}, teacher_views=views, **pool)
+    count = {"n_teacher_views": 2} if views == "cycled" else {}
+    task = student(few_digits, tmp_path, teacher_of(taught), {"epochs": 5, "augment": ["hflip"]}, teacher_views=views, **count)
     fitted = finished(task)
     assert len(list((tmp_path / "cache/answers").glob("*/*/answers.npy"))) == kept
     assert fitted.distillation_info is not None and fitted.distillation_info["views"] == kept
@@ -227,7 +227,7 @@ def test_a_pool_s_views_come_round(few_digits: Any, taught: TrainedRun, tmp_path
 
     recipe = {"epochs": 4, "augment": ["hflip", {"crop": {"padding": 4}}]}
     tap, _ = _make_distillation_loader(
-        student(few_digits, tmp_path, teacher_of(taught), recipe, teacher_views="cycled", pool=2, loss="soft")
+        student(few_digits, tmp_path, teacher_of(taught), recipe, teacher_views="cycled", n_teacher_views=2, loss="soft")
     )
     assert tap is not None
     rows = tap.inputs.batch_sampler.rows[:20]

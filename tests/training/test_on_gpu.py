@@ -132,7 +132,7 @@ def test_bagged_runs_equal_those_of_the_cpu(few_digits: Any, tmp_path: Path, fro
 
 TEACHING: dict[str, dict[str, Any]] = {
     "every view": {"loss": "soft", "temperature": 2.0, "recipe": {"augment": ["hflip", "cutmix"]}},
-    "views in turn": {"loss": "hard+soft", "teacher_views": "cycled", "pool": 2, "recipe": {"augment": VIEWS}},
+    "views in turn": {"loss": "hard+soft", "teacher_views": "cycled", "n_teacher_views": 2, "recipe": {"augment": VIEWS}},
     "classes alone": {"loss": "hard", "teacher_views": "unaugmented", "recipe": {"augment": ["hflip"]}},
     "token": {"student": "deit_tiny_distilled_patch16_224", "loss": "token", "recipe": {"augment": "none", "epochs": 1}},
 }

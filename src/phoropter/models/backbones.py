@@ -153,7 +153,9 @@ def build_backbone(
     plan = pretrained.resolve_load_plan(spec, base, again)
     with seeded_rng(seed_of(seed, "weights", plan.architecture.name)):
         body, classes = pretrained.build_body(plan)
-    pooling: Pooling = "tokens" if tokens else "map" if spec.pool == "average" else "pooled" if spec.custom is None else "custom"
+    pooling: Pooling = (
+        "tokens" if tokens else "map" if spec.pooling == "average" else "pooled" if spec.custom is None else "custom"
+    )
     backbone = BackboneModule(spec.name, body, replace(plan.build_record, num_classes=classes), pooling, spec.custom)
     reference = _compute_reference_logits(backbone) if keep_heads else None
     heads = _detach_heads(backbone) if spec.custom is None else ()
@@ -199,7 +201,7 @@ def _prune_to_feature_map(backbone: BackboneModule) -> None:
     try:
         body.prune_intermediate_layers(1, prune_norm=False, prune_head=True)
     except (AttributeError, TypeError, AssertionError, NotImplementedError):
-        raise SpecError(f"backbone '{backbone.name}' does not expose its last feature map; leave out pool: average") from None
+        raise SpecError(f"backbone '{backbone.name}' does not expose its last feature map; leave out pooling: average") from None
 
 
 def _global_average_pool(body: Any, x: Tensor) -> Tensor:

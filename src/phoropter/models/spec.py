@@ -89,8 +89,8 @@ class BackboneSpec(Spec):
               `built` (as its code makes them) where it has none
     size:     side in pixels of the images the network is given; None: the side its weights were trained at
     mean, std: of red, green and blue in 0..1, used to normalise instead of the values its weights were trained with
-    pool:     own: the features its pretrained head reads; average: the last feature map averaged over places, without the layers
-              between that map and the last layer (the two dense layers of vgg19 and alexnet)
+    pooling:  pretrained: the features its pretrained head reads; average: the last feature map averaged over places, without
+              the layers between that map and the last layer (the two dense layers of vgg19 and alexnet)
     options:  arguments of the architecture's constructor, plain numbers and words (`drop_path_rate: 0.1`); those of timm's
               networks are listed in models/weights/architecture_options.py, and no path or address is accepted
     seed:     another seed for its random parts than the study's own (0), so that one network can be fused with itself
@@ -102,7 +102,7 @@ class BackboneSpec(Spec):
     size: int | None = Field(default=None, ge=8, le=2048)
     mean: RgbTriple | None = None
     std: Annotated[RgbTriple, AfterValidator(_check_positive)] | None = None
-    pool: Literal["own", "average"] = "own"
+    pooling: Literal["pretrained", "average"] = "pretrained"
     options: dict[str, float | int | str | bool | None] = {}
     seed: int = Field(default=0, ge=0, lt=2**31)
     custom: Backbone | None = None
@@ -125,9 +125,11 @@ class BackboneSpec(Spec):
         return {**data, "name": custom.name, "custom": custom, "weights": weights}
 
     @model_validator(mode="after")
-    def _check_pool(self) -> BackboneSpec:
-        if self.custom is not None and self.pool == "average":
-            raise ValueError(f"pool: average is for timm's networks, and '{self.name}' averages its own map; leave pool out")
+    def _check_pooling(self) -> BackboneSpec:
+        if self.custom is not None and self.pooling == "average":
+            raise ValueError(
+                f"pooling: average is for timm's networks, and '{self.name}' averages its own map; leave pooling out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -240,8 +242,10 @@ class ClassifierSpec(Spec):
             raise ValueError("a fusion needs at least two backbones; name another one, or leave the fusion out")
         if self.fusion and self.head.kind == "pretrained":
             raise ValueError("head 'pretrained' belongs to one network and cannot be fused; choose linear or dense")
-        if self.head.kind == "pretrained" and self.backbones[0].pool == "average":
-            raise ValueError("head 'pretrained' reads the network's own features; leave out pool: average, or choose head linear")
+        if self.head.kind == "pretrained" and self.backbones[0].pooling == "average":
+            raise ValueError(
+                "head 'pretrained' reads the network's own features; leave out pooling: average, or choose head linear"
+            )
         if self.student == "token" and (self.fusion or not self.backbones[0].has_distillation_token):
             raise ValueError(
                 f"a token student is one network with a distillation token (deit_*_distilled_*), not "

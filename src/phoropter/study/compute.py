@@ -141,7 +141,9 @@ class Computation:
 
     def _make_task(self, run: PlannedRun, checkpoints: Checkpoints, interrupts: list[int] | None = None) -> TrainingTask:
         networks = (
-            run.candidate.teaching.teacher if run.candidate.teaching else " + ".join(b.name for b in run.candidate.backbones)
+            run.candidate.distillation.teacher
+            if run.candidate.distillation
+            else " + ".join(b.name for b in run.candidate.backbones)
         )
 
         def report_progress(done: int, total: int) -> None:
@@ -149,7 +151,7 @@ class Computation:
                 raise KeyboardInterrupt  # the features computed so far are kept, but for a few blocks
             self.on_progress(ProgressEvent("features", networks, done, total))
 
-        has_teacher = run.candidate.teaching is not None and bool(run.needs)
+        has_teacher = run.candidate.distillation is not None and bool(run.needs)
         return TrainingTask(
             candidate=run.candidate,
             split=run.split,

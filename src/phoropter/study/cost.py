@@ -114,14 +114,14 @@ def _estimate_teacher_logits(planned: Plan, missing: list[PlannedRun], views: st
     """
     largest: dict[str, tuple[int, float]] = {}
     for run in missing:
-        teaching, recipe = run.candidate.teaching, run.candidate.recipe
-        if teaching is None or teaching.alpha == 0:
+        distillation, recipe = run.candidate.distillation, run.candidate.recipe
+        if distillation is None or distillation.alpha == 0:
             continue
-        teacher_views = views or teaching.teacher_views
+        teacher_views = views or distillation.teacher_views
         if teacher_views == "unaugmented" or not recipe.augment:
             passes = 1
         else:
-            passes = min(teaching.pool, recipe.total_epochs) if teacher_views == "cycled" else recipe.total_epochs
+            passes = min(distillation.n_teacher_views, recipe.total_epochs) if teacher_views == "cycled" else recipe.total_epochs
         teacher = planned.by_key[run.needs[-1]].candidate
         rows = passes * len(run.split.train)
         compact = not planned.needs_full_logits(run.needs[-1])

@@ -119,8 +119,8 @@ class _CandidateChecker:
         for need in candidate.needs:
             if need not in self.candidates:
                 raise SpecError(f"{where}: '{need}' is no candidate of this study{did_you_mean(need, self.candidates)}")
-        if candidate.teaching and candidate.teaching.alpha > 0:
-            self._check_teacher(candidate, self.candidates[candidate.teaching.teacher][0])
+        if candidate.distillation and candidate.distillation.alpha > 0:
+            self._check_teacher(candidate, self.candidates[candidate.distillation.teacher][0])
 
     def _check_teacher(self, student: Candidate, teacher: Candidate) -> None:
         """Raises SpecError for a teacher that is not one network, or that has no logits for these classes."""
@@ -166,11 +166,11 @@ def _setting_affects(path: str, candidate: Candidate) -> bool:
     part, _, name = path.partition(".")
     if part in _COMMON_PARTS:
         return not (part == "recipe" and candidate.is_ensemble)
-    if part != "teaching" or candidate.teaching is None:
+    if part != "distillation" or candidate.distillation is None:
         return getattr(candidate, part) is not None
     if name == "teacher":
         return True
-    effective = candidate.teaching.canonical_form
+    effective = candidate.distillation.canonical_form
     return name == "alpha" or any(
         validate_as(DistillationSpec, {**effective.model_dump(), name: value}).canonical_form != effective
         for value in ({"hard", "soft"} if name == "loss" else {"unaugmented", "same"} if name == "teacher_views" else {97})

@@ -104,7 +104,7 @@ class Plan:
 
     def needs_full_logits(self, teacher: str) -> bool:
         """Whether some student of this run needs its logits, not only its predicted classes."""
-        taught = [r.candidate.teaching for r in self.dependents.get(teacher, [])]
+        taught = [r.candidate.distillation for r in self.dependents.get(teacher, [])]
         return any(t is not None and t.loss not in ("hard", "token") for t in taught)
 
     def missing_runs(self, store: Store) -> list[PlannedRun]:

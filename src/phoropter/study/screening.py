@@ -160,7 +160,7 @@ def make_probe_candidates(study: StudySpec) -> list[Candidate]:
     logistic = parse_recipe("logistic", None)
     probes = []
     for candidate in study.parsed_candidates:
-        if candidate.fusion or candidate.teaching or candidate.frozen or candidate.head.kind == "pretrained":
+        if candidate.fusion or candidate.distillation or candidate.frozen or candidate.head.kind == "pretrained":
             raise SpecError(
                 f"{study.source.name}: screening tries single backbones that are trained, and '{candidate.name}' is not one; "
                 "leave it out, or leave screening out"

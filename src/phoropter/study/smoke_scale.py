@@ -49,8 +49,8 @@ def make_smoke_version(study: StudySpec) -> StudySpec:
     notes: dict[str, None] = {}
     size = min(study.data.size or IMAGE_SIZE, IMAGE_SIZE)
     original = study.parsed_candidates
-    student_backbones = [c.backbones for c in original if c.teaching]
-    teachers = {c.teaching.teacher for c in original if c.teaching}
+    student_backbones = [c.backbones for c in original if c.distillation]
+    teachers = {c.distillation.teacher for c in original if c.distillation}
     shrunk = []
     for c in original:
         epochs = None if c.name in teachers else STUDENT_EPOCHS if c.backbones in student_backbones else MAX_EPOCHS
@@ -91,8 +91,8 @@ def _drop_identical(candidates: list[Candidate], notes: dict[str, None]) -> list
 
 
 def _rename_references(candidate: Candidate, now: dict[str, str]) -> Candidate:
-    teaching = candidate.teaching and candidate.teaching.with_changes(teacher=now[candidate.teaching.teacher])
-    return candidate.model_copy(update={"teaching": teaching, "members": tuple(now[m] for m in candidate.members)})
+    distillation = candidate.distillation and candidate.distillation.with_changes(teacher=now[candidate.distillation.teacher])
+    return candidate.model_copy(update={"distillation": distillation, "members": tuple(now[m] for m in candidate.members)})
 
 
 def _shrink_data(data: dict[str, Any], notes: dict[str, None]) -> dict[str, Any]:
@@ -168,11 +168,11 @@ def _replace_backbone(backbone: BackboneSpec, base: Path | None, notes: dict[str
     if options:  # the only small ResNet whose first layer can be exchanged
         sibling = ("resnet18", 32)
     input_size = min(sibling[1], backbone.size or sibling[1])
-    pool = "average" if sibling[0] == "vgg11" else backbone.pool  # without its dense layers, nine tenths of its parameters
+    pooling = "average" if sibling[0] == "vgg11" else backbone.pooling  # without its dense layers, nine tenths of its parameters
     if backbone.weights == "pretrained":
         notes["backbones began from random weights instead of pretrained ones"] = None
     notes[f"{sibling[0]} at {input_size} pixels stood in for {backbone.name}"] = None
-    return BackboneSpec(name=sibling[0], weights="random", size=input_size, pool=pool, options=options, seed=backbone.seed)
+    return BackboneSpec(name=sibling[0], weights="random", size=input_size, pooling=pooling, options=options, seed=backbone.seed)
 
 
 def _shrink_recipe(recipe: Recipe, side: int, notes: dict[str, None], epochs: int | None) -> Recipe:

@@ -317,7 +317,7 @@ def expand_sweep(study: StudySpec) -> Iterator[SweepVariant]:
         yield SweepVariant(settings, data, tuple(add_settings_to_name(c, settings) for c in candidates))
 
 
-_SWEEPABLE_PARTS = ("recipe", "data", "head", "fusion", "teaching")
+_SWEEPABLE_PARTS = ("recipe", "data", "head", "fusion", "distillation")
 
 
 def _apply_setting(candidate: Candidate, part: str, name: str, value: Any, source: SourceMap, path: str) -> Candidate:

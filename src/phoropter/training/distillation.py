@@ -96,20 +96,20 @@ class TeacherInputs:
     batch_sampler: BatchSampler
     epochs: int
     rows: Rows
-    teaching: DistillationSpec
+    distillation: DistillationSpec
 
     @cached_property
     def depends_on_batch(self) -> bool:
         """Whether a view depends on the batch it is in."""
         augmentation = self.pixel_loader.augmentation
-        return self.teaching.teacher_views == "same" and augmentation is not None and augmentation.depends_on_batch
+        return self.distillation.teacher_views == "same" and augmentation is not None and augmentation.depends_on_batch
 
     @property
     def view_count(self) -> int:
         """How many views there are of each image."""
-        if self.pixel_loader.augmentation is None or self.teaching.teacher_views == "unaugmented":
+        if self.pixel_loader.augmentation is None or self.distillation.teacher_views == "unaugmented":
             return 1
-        return min(self.epochs, self.teaching.pool) if self.teaching.teacher_views == "cycled" else self.epochs
+        return min(self.epochs, self.distillation.n_teacher_views) if self.distillation.teacher_views == "cycled" else self.epochs
 
     @cached_property
     def rows_per_view(self) -> int:
@@ -122,12 +122,12 @@ class TeacherInputs:
 
     def student_batch(self, rows: Rows, epoch: int, index: int) -> Batch:
         """The student's batch of these rows, number `index` of an epoch."""
-        cycled = self.teaching.teacher_views == "cycled"
+        cycled = self.distillation.teacher_views == "cycled"
         return self.pixel_loader.batch(rows, self.view_of_epoch(epoch) if cycled else epoch, index)
 
     def teacher_images(self, rows: Rows, view: int, index: int) -> torch.Tensor:
         """(B, 3, S, S) uint8 images that the teacher evaluates for these rows, in a view."""
-        unaugmented = self.teaching.teacher_views == "unaugmented"
+        unaugmented = self.distillation.teacher_views == "unaugmented"
         loader = replace(self.pixel_loader, augmentation=None) if unaugmented else self.pixel_loader
         images = loader.batch(rows, view, index).inputs
         assert isinstance(images, torch.Tensor)
@@ -148,7 +148,7 @@ class TeacherInputs:
     def identity(self) -> list[Any]:
         """What decides the images of every view, and the composition of the batches they are evaluated in."""
         augmentation = self.pixel_loader.augmentation
-        unaugmented = augmentation is None or self.teaching.teacher_views == "unaugmented"
+        unaugmented = augmentation is None or self.distillation.teacher_views == "unaugmented"
         augmented = None if augmentation is None or unaugmented else augmentation.identity()
         composition: Any = digest_array(self.rows)
         if self.depends_on_batch:
@@ -165,7 +165,7 @@ class TeacherInputs:
 
 
 def make_teacher_inputs(
-    loader: PixelLoader, sampler: BatchSampler, epochs: int, split: Split, teacher: Teacher, teaching: DistillationSpec
+    loader: PixelLoader, sampler: BatchSampler, epochs: int, split: Split, teacher: Teacher, distillation: DistillationSpec
 ) -> TeacherInputs:
     """The images a student of this split sees.
 
@@ -174,7 +174,7 @@ def make_teacher_inputs(
     parts = [split.train]
     if not len(teacher.trained_on) and split.folds > 1:
         parts += [p for p in (split.test, split.val, split.external) if p is not None]
-    return TeacherInputs(loader, sampler, epochs, np.unique(np.concatenate(parts)), teaching)
+    return TeacherInputs(loader, sampler, epochs, np.unique(np.concatenate(parts)), distillation)
 
 
 @dataclass(eq=False)
@@ -196,7 +196,7 @@ class TeacherLogits:
         """The entry's folder, and whether it holds classes only: enough for hard and token where no logits are stored yet."""
         key = [NUMERICS, self.teacher.identity, str(self.teacher.dtype), self.inputs.identity()]
         classes, logits = (self.cache / "answers" / digest([*key, kind]) for kind in ("classes", "logits"))
-        compact = self.inputs.teaching.loss in ("hard", "token") and not logits.exists() and not self.teacher.keep_logits
+        compact = self.inputs.distillation.loss in ("hard", "token") and not logits.exists() and not self.teacher.keep_logits
         return (classes if compact else logits), compact
 
     @property
@@ -224,7 +224,7 @@ class TeacherLogits:
         if self._current_view is None or self._current_view[0] != view:
             self._current_view = (view, self._compute_view(view) if self.teacher.uncached else self._load_view(view))
         targets = np.asarray(self._current_view[1][self.inputs.locate_rows(rows, index)])
-        if self.inputs.teaching.loss in ("hard", "token"):
+        if self.inputs.distillation.loss in ("hard", "token"):
             classes = targets.argmax(1) if targets.ndim == 2 else targets
             return torch.from_numpy(classes.astype(np.int64)).to(self.device)
         return torch.from_numpy(targets.astype(np.float32)).to(self.device)
@@ -263,7 +263,7 @@ class TeacherLogits:
         )
 
     def _require_space(self, needed: int) -> None:
-        views = self.inputs.teaching.teacher_views
+        views = self.inputs.distillation.teacher_views
         try:
             require_space(self.cache, needed, f"keeping the logits of the teacher '{self.teacher.name}' (teacher_views: {views})")
         except DiskError as error:

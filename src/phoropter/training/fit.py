@@ -129,11 +129,11 @@ def fit(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, Traine
             assert features is not None
             return fit_logistic_heads([task], [model], features, weights_before)[0]
         views = training_features(task, model, features, weights_before)
-        distillation, info = _make_distillation_loader(task)
+        distillation_loader, info = _make_distillation_loader(task)
         began = time.monotonic()
         history, best_epoch = [], 0
         if task.candidate.recipe.phases:
-            setup = _make_training_setup(task, model, features, views, distillation)
+            setup = _make_training_setup(task, model, features, views, distillation_loader)
             state = yield from train(model, task.candidate.recipe, setup, task.checkpoints, task.device)
             history, best_epoch = state.history, state.best_epoch
         seconds, dtype = time.monotonic() - began, resolve_autocast_dtype(task.candidate.recipe, task.device)
@@ -175,7 +175,7 @@ def build_model(task: TrainingTask) -> Classifier:
         classes=task.dataset.classes,
         picture=task.pixels.size,
         crop=candidate.recipe.crop,
-        student="token" if candidate.teaching and candidate.teaching.loss == "token" else "plain",
+        student="token" if candidate.distillation and candidate.distillation.loss == "token" else "plain",
     )
     model = classifiers.build_classifier(spec, seed=seed_of(task.split.seed, "weights"), base=task.weights_base)
     if candidate.recipe.channels_last:
@@ -219,8 +219,8 @@ def _make_pixel_loader(task: TrainingTask) -> PixelLoader:
 
 def _make_distillation_loader(task: TrainingTask) -> tuple[DistillationLoader | None, dict[str, Any] | None]:
     """Of a student: its batches with the teacher's logits, all of them computed; and what the record says of the teacher."""
-    teaching, teacher, split = task.candidate.teaching, task.teacher, task.split
-    if teaching is None or teaching.alpha == 0:
+    distillation, teacher, split = task.candidate.distillation, task.teacher, task.split
+    if distillation is None or distillation.alpha == 0:
         return None, None
     if teacher is None:
         raise ValueError(f"the student '{task.candidate.name}' has no teacher in its task")
@@ -229,7 +229,7 @@ def _make_distillation_loader(task: TrainingTask) -> tuple[DistillationLoader | 
     loader = _make_pixel_loader(task)
     check = check_teacher_accuracy(teacher, loader, split.train, task.cache)
     epochs = task.candidate.recipe.total_epochs
-    inputs = make_teacher_inputs(loader, make_batch_sampler(task), epochs, split, teacher, teaching)
+    inputs = make_teacher_inputs(loader, make_batch_sampler(task), epochs, split, teacher, distillation)
     logits = TeacherLogits(teacher, inputs, task.cache, task.progress)
     logits.compute_missing()
     seconds = round(time.monotonic() - began, 3)
@@ -242,12 +242,12 @@ def _make_training_setup(
     model: Classifier,
     features: CachedFeatures | None,
     views: tuple[CachedFeatures, ...],
-    distillation: DistillationLoader | None,
+    distillation_loader: DistillationLoader | None,
 ) -> TrainingSetup:
     recipe, split = task.candidate.recipe, task.split
     source: BatchSource
-    if distillation is not None:
-        source = distillation
+    if distillation_loader is not None:
+        source = distillation_loader
     else:
         source = FeatureLoader(task.dataset, views, task.device) if views else _make_pixel_loader(task)
     weights = compute_class_weights(recipe.loss, task.dataset.labels[split.train], task.dataset.classes)
@@ -257,10 +257,12 @@ def _make_training_setup(
 
 
 def _make_objective(task: TrainingTask, model: Classifier, criterion: Criterion) -> Objective:
-    fusion, teaching = task.candidate.fusion, task.candidate.teaching
+    fusion, distillation = task.candidate.fusion, task.candidate.distillation
     auxiliary = fusion.aux_loss_weight if fusion else 0.0
-    has_token = teaching is not None and teaching.loss == "token"
-    distilled = DistillationLoss(criterion, teaching.loss, teaching.alpha, teaching.temperature) if teaching else None
+    has_token = distillation is not None and distillation.loss == "token"
+    distilled = (
+        DistillationLoss(criterion, distillation.loss, distillation.alpha, distillation.temperature) if distillation else None
+    )
     # Only the network is compiled: the loss is small, and a Loss of the user's own need not be traceable
     outputs = torch.compile(model.forward_outputs) if task.candidate.recipe.compile else model.forward_outputs
 

@@ -27,14 +27,17 @@ def test_identity_leaves_names_out() -> None:
 def test_distillation_options_without_effect_are_no_part_of_the_identity() -> None:
     student = parse_candidates([{"student": "a1", "teacher": "b2"}], STUDY)[0]
 
-    def identity(**teaching: Any) -> dict[str, Any]:  # as a sweep sets them
-        return student.model_copy(update={"teaching": DistillationSpec(teacher="b2", **teaching)}).identity()
+    def identity(**distillation: Any) -> dict[str, Any]:  # as a sweep sets them
+        return student.model_copy(update={"distillation": DistillationSpec(teacher="b2", **distillation)}).identity()
 
-    assert identity(temperature=4.0) == identity() == identity(pool=3) and identity(loss="soft", temperature=4.0) != identity(
-        loss="soft"
-    )
+    assert identity(temperature=4.0) == identity() == identity(n_teacher_views=3) and identity(
+        loss="soft", temperature=4.0
+    ) != identity(loss="soft")
     assert identity(alpha=0, loss="soft", temperature=4.0) == identity(alpha=0, teacher_views="unaugmented")
-    assert identity(teacher_views="cycled", pool=3) != identity(teacher_views="cycled") and identity(alpha=0.1) != identity()
+    assert (
+        identity(teacher_views="cycled", n_teacher_views=3) != identity(teacher_views="cycled")
+        and identity(alpha=0.1) != identity()
+    )
 
 
 def test_recipe_options_without_effect_are_no_part_of_the_identity() -> None:
@@ -74,7 +77,7 @@ def test_options_that_contradict_each_other_are_one_sentence(entry: dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("teaching", "recipe", "message"),
+    ("distillation", "recipe", "message"),
     [
         ({"loss": "token"}, None, "loss token needs a student with a distillation token"),
         ({}, "as-is", "a student is trained, and recipe 'as-is' trains nothing"),
@@ -82,6 +85,6 @@ def test_options_that_contradict_each_other_are_one_sentence(entry: dict[str, An
         ({"teacher_views": "cycled"}, {"augment": "cutout"}, "teacher_views cycled needs views that do not depend on the batch"),
     ],
 )
-def test_a_student_that_cannot_be_taught_is_one_sentence(teaching: dict[str, Any], recipe: Any, message: str) -> None:
+def test_a_student_that_cannot_be_taught_is_one_sentence(distillation: dict[str, Any], recipe: Any, message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        parse_candidates([{"student": "a1", "teacher": "b2", "recipe": recipe, **teaching}], STUDY)
+        parse_candidates([{"student": "a1", "teacher": "b2", "recipe": recipe, **distillation}], STUDY)

@@ -45,7 +45,7 @@ def test_sonic_branches_are_dense_with_dropout() -> None:
 
 def test_a_teacher_that_is_no_candidate_becomes_one() -> None:
     student, teacher = parse_candidates([{"student": "resnet50", "teacher": "deit_base_patch16_224"}], STUDY)
-    assert student.teaching is not None and student.teaching.teacher == teacher.name == "deit_base_patch16_224"
+    assert student.distillation is not None and student.distillation.teacher == teacher.name == "deit_base_patch16_224"
 
 
 def test_a_network_used_without_training_keeps_its_pretrained_head() -> None:
@@ -93,7 +93,10 @@ def test_python_functions_take_the_same_words() -> None:
         ({"student": "a", "teacher": "no such teacher"}, "no candidate of this study"),
         ({"student": "a", "teacher": "b", "temperature": 4}, r"temperature belongs to loss soft or hard\+soft and has no effect"),
         ({"student": "a", "teacher": "b", "loss": "token", "temperature": 4}, "temperature belongs to loss soft"),
-        ({"student": "a", "teacher": "b", "pool": 3}, "pool belongs to teacher_views: cycled and has no effect here"),
+        (
+            {"student": "a", "teacher": "b", "n_teacher_views": 3},
+            "n_teacher_views belongs to teacher_views: cycled and has no effect here",
+        ),
         ({"fuse": ["a", "b"], "mode": "ensemble", "hidden": 9}, "hidden belongs to mode logits or concat and has no effect here"),
         ({"fuse": ["a", "b"], "mode": "ensemble", "dropout": 0.1}, "dropout belongs to mode logits or concat"),
         ({"fuse": ["a", "b"], "mode": "ensemble", "aux_loss_weight": 1}, "aux_loss_weight belongs to mode logits or concat"),
@@ -192,8 +195,8 @@ def test_a_branch_lr_for_a_backbone_of_no_candidate_is_refused() -> None:
 
 
 def test_a_backbone_may_be_a_mapping_with_its_own_options() -> None:
-    (made,) = parse_candidates([{"backbone": {"name": "vgg19", "pool": "average", "size": 64}}], parse_recipe("finetune"))
-    assert (made.name, made.backbones[0].pool, made.backbones[0].size) == ("vgg19", "average", 64)
+    (made,) = parse_candidates([{"backbone": {"name": "vgg19", "pooling": "average", "size": 64}}], parse_recipe("finetune"))
+    assert (made.name, made.backbones[0].pooling, made.backbones[0].size) == ("vgg19", "average", 64)
     with pytest.raises(SpecError, match="size stands beside a backbone written as a mapping; write it inside"):
         parse_candidates([{"backbone": {"name": "vgg19"}, "size": 64}], parse_recipe("finetune"))
     with pytest.raises(SpecError, match="pol"):

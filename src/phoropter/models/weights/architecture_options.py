@@ -17,7 +17,7 @@ from typing import Any
 
 from phoropter.core.errors import did_you_mean
 
-# They follow from a spec's size, weights and pool.
+# They follow from a spec's size, weights and pooling.
 DERIVED_OPTIONS = ("num_classes", "in_chans", "img_size")
 
 _NAMES = {
@@ -81,7 +81,7 @@ def check_options(options: Mapping[str, Any], is_custom: bool) -> dict[str, Any]
 
 def _check_name(name: str) -> None:
     if name in DERIVED_OPTIONS:
-        raise ValueError(f"option '{name}' is set by phoropter; use size, weights or pool")
+        raise ValueError(f"option '{name}' is set by phoropter; use size, weights or pooling")
     if name not in _KIND_OF:
         raise ValueError(
             f"takes no such option: '{name}'; options are plain arguments of the network's constructor, as drop_path_rate is"

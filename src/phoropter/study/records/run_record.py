@@ -62,7 +62,7 @@ def write_trained_run(
     if fitted.bagging_info:
         record["bags"] = fitted.bagging_info
     if fitted.distillation_info:
-        record["teaching"] = {**fitted.distillation_info, "key": run.needs[-1]}
+        record["distillation"] = {**fitted.distillation_info, "key": run.needs[-1]}
     if fitted.logistic_info:
         record["convex"] = fitted.logistic_info
     record["metrics"] = _compute_scores(metrics, held_out)

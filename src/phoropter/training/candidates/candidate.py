@@ -20,8 +20,9 @@ class DistillationSpec(Spec):
                    2015) · hard+soft: the mean of both · token: a distillation token learns from the teacher (Touvron et al. 2021)
     alpha:         weight of the teacher's loss; that of the labels is 1 − alpha
     teacher_views: images of which the teacher's logits are computed, once each. same: every augmented image the student sees ·
-                   cycled: `pool` augmented views of each image, which the student sees in turn · unaugmented: the original
-                   image, whatever the student sees
+                   cycled: `n_teacher_views` augmented views of each image, which the student sees in turn · unaugmented: the
+                   original image, whatever the student sees
+    n_teacher_views: of teacher_views cycled: number of views
     """
 
     teacher: str
@@ -29,13 +30,13 @@ class DistillationSpec(Spec):
     alpha: float = Field(default=0.5, ge=0, le=1)
     temperature: float = Field(default=1.0, gt=0)
     teacher_views: Literal["same", "cycled", "unaugmented"] = "same"
-    pool: int = Field(default=8, ge=1)
+    n_teacher_views: int = Field(default=8, ge=1)
 
     @property
     def unused_options(self) -> dict[str, str]:
         """Option that has no effect on this loss or these views → what it belongs to."""
         unused = {"temperature": "loss soft or hard+soft"} if self.loss in ("hard", "token") else {}
-        return unused | ({"pool": "teacher_views: cycled"} if self.teacher_views != "cycled" else {})
+        return unused | ({"n_teacher_views": "teacher_views: cycled"} if self.teacher_views != "cycled" else {})
 
     @property
     def canonical_form(self) -> DistillationSpec:
@@ -43,7 +44,7 @@ class DistillationSpec(Spec):
         default = DistillationSpec(teacher=self.teacher)
         unused = list(self.unused_options)
         if self.alpha == 0:  # a token is still trained, by the labels
-            unused += ["temperature", "teacher_views", "pool"] + (["loss"] if self.loss != "token" else [])
+            unused += ["temperature", "teacher_views", "n_teacher_views"] + (["loss"] if self.loss != "token" else [])
         return self.model_copy(update={name: getattr(default, name) for name in unused})
 
 
@@ -60,7 +61,7 @@ class Candidate(Spec):
     head: HeadSpec = HeadSpec()
     fusion: FusionSpec | None = None
     frozen: bool = False
-    teaching: DistillationSpec | None = None
+    distillation: DistillationSpec | None = None
     members: tuple[str, ...] = ()
     recipe: Recipe
 
@@ -72,7 +73,7 @@ class Candidate(Spec):
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the candidates that must be finished before it, split by split: its members and its teacher."""
-        taught = (self.teaching.teacher,) if self.teaching and self.teaching.alpha > 0 else ()
+        taught = (self.distillation.teacher,) if self.distillation and self.distillation.alpha > 0 else ()
         return self.members + taught
 
     @property
@@ -82,8 +83,8 @@ class Candidate(Spec):
         how = []
         if self.fusion:
             how.append(f"fused by {self.fusion.mode}")
-        if self.teaching:
-            how.append(f"taught by {self.teaching.teacher} ({self.teaching.loss}, α {self.teaching.alpha:g})")
+        if self.distillation:
+            how.append(f"taught by {self.distillation.teacher} ({self.distillation.loss}, α {self.distillation.alpha:g})")
         if self.is_ensemble:
             how.append(f"of the finished runs of {' and '.join(self.members)}")
         elif not self.recipe.phases:
@@ -119,9 +120,9 @@ class Candidate(Spec):
         plain = self.plain()
         plain.pop("name")
         plain.pop("members")
-        if self.teaching:
-            plain["teaching"] = self.teaching.canonical_form.plain()
-            plain["teaching"].pop("teacher")
+        if self.distillation:
+            plain["distillation"] = self.distillation.canonical_form.plain()
+            plain["distillation"].pop("teacher")
         recipe = plain["recipe"]
         recipe.pop("preset")
         if not self.stores_features:
@@ -144,18 +145,18 @@ def _format_epochs(count: int) -> str:
 
 def find_conflict(candidate: Candidate) -> str | None:
     """Why the options of a candidate contradict each other, in one sentence; None where they do not."""
-    recipe, teaching = candidate.recipe, candidate.teaching
+    recipe, distillation = candidate.recipe, candidate.distillation
     if recipe.cached_views is not None and not candidate.frozen:
         return "cached_views is for frozen backbones, whose features are cached; say frozen: true, or leave cached_views out"
-    if recipe.cached_views is not None and teaching:
+    if recipe.cached_views is not None and distillation:
         return (
-            "cached_views and teacher contradict each other: a student says teacher_views: cycled, and pool: how many; leave "
-            "cached_views out"
+            "cached_views and teacher contradict each other: a student says teacher_views: cycled and n_teacher_views; "
+            "leave cached_views out"
         )
     if candidate.is_ensemble and not candidate.members:
         return "mode: ensemble averages finished runs and is not reached by a sweep; write it as a candidate of its own"
-    if recipe.imbalance.n_bags > 1 and (candidate.fusion or teaching or candidate.head.kind == "pretrained"):
-        part = "a fusion" if candidate.fusion else "a student" if teaching else "head: pretrained"
+    if recipe.imbalance.n_bags > 1 and (candidate.fusion or distillation or candidate.head.kind == "pretrained"):
+        part = "a fusion" if candidate.fusion else "a student" if distillation else "head: pretrained"
         return (
             f"imbalance n_bags and {part} contradict each other: each bag is one network with a new head; leave one of them out"
         )
@@ -163,29 +164,29 @@ def find_conflict(candidate: Candidate) -> str | None:
     if custom is not None and candidate.head.kind == "pretrained":
         return f"'{custom}' is a network of your own and has no pretrained head; choose head linear or dense, or another recipe"
     plain_head = candidate.head.kind == "linear" and not candidate.head.dropout and not candidate.fusion
-    if recipe.l2_penalties and not (candidate.frozen and plain_head and teaching is None):
+    if recipe.l2_penalties and not (candidate.frozen and plain_head and distillation is None):
         return (
             "l2_penalties are for the linear head of one frozen backbone; say frozen: true, head: linear and nothing else, or "
             "choose another recipe"
         )
-    return None if teaching is None else _find_teaching_conflict(candidate, teaching)
+    return None if distillation is None else _find_distillation_conflict(candidate, distillation)
 
 
-def _find_teaching_conflict(candidate: Candidate, teaching: DistillationSpec) -> str | None:
+def _find_distillation_conflict(candidate: Candidate, distillation: DistillationSpec) -> str | None:
     steps = candidate.recipe.augment
-    if teaching.loss == "token" and not candidate.backbones[0].has_distillation_token:
+    if distillation.loss == "token" and not candidate.backbones[0].has_distillation_token:
         return (
             f"loss token needs a student with a distillation token (deit_*_distilled_*), and {candidate.backbones[0].name} has "
             "none; choose such a student, or loss hard"
         )
     if not candidate.recipe.phases:
         return f"a student is trained, and recipe '{candidate.recipe.preset}' trains nothing; choose another recipe"
-    if teaching.teacher_views != "same" and has_mixing_step(steps):
+    if distillation.teacher_views != "same" and has_mixing_step(steps):
         return (
-            f"teacher_views {teaching.teacher_views} and {steps[-1].kind} contradict each other: the teacher must see the mixed "
-            "images; choose teacher_views: same"
+            f"teacher_views {distillation.teacher_views} and {steps[-1].kind} contradict each other: the teacher must see the "
+            "mixed images; choose teacher_views: same"
         )
-    if teaching.teacher_views == "cycled" and batch_dependent(steps):
+    if distillation.teacher_views == "cycled" and batch_dependent(steps):
         return (
             "teacher_views cycled needs views that do not depend on the batch; give the cutting step per_sample: true, or choose "
             "teacher_views: same"

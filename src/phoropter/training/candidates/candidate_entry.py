@@ -22,7 +22,7 @@ from phoropter.training.candidates.recipe import Recipe
 class CandidateEntry(Spec):
     """A candidate as written in a study. Exactly one of `backbone`, `fuse`, `student` says which kind it is.
 
-    A backbone is a name, a mapping with its own options (`{name: vgg19, pool: average}`), or a Backbone of the user's own.
+    A backbone is a name, a mapping with its own options (`{name: vgg19, pooling: average}`), or a Backbone of the user's own.
 
     name:     what the candidate is called (default: made of its parts)
     backbone: one network, with a new head
@@ -47,7 +47,7 @@ class CandidateEntry(Spec):
     alpha:    of a student: weight of the teacher's loss; that of the labels is 1 − alpha
     temperature: of a student with loss soft or hard+soft: temperature of both softmax functions
     teacher_views: of a student: images of which the teacher's logits are computed, see DistillationSpec
-    pool:     of a student with teacher_views cycled: number of views
+    n_teacher_views: of a student with teacher_views cycled: number of views
     recipe:   how it is trained (default: the study's recipe, for frozen candidates `probe` unless that trains heads alone)
     """
 
@@ -74,7 +74,7 @@ class CandidateEntry(Spec):
     alpha: float | None = None
     temperature: float | None = None
     teacher_views: Literal["same", "cycled", "unaugmented"] | None = None
-    pool: int | None = None
+    n_teacher_views: int | None = None
     recipe: str | dict[str, Any] | Recipe | None = None
 
     @field_validator("teacher", mode="before")
@@ -107,7 +107,7 @@ class CandidateEntry(Spec):
 
 _FIELDS_OF_KIND = {
     "fuse": ("of", "mode", "hidden", "dropout", "aux_loss_weight", "warm_start"),
-    "student": ("teacher", "loss", "alpha", "temperature", "teacher_views", "pool"),
+    "student": ("teacher", "loss", "alpha", "temperature", "teacher_views", "n_teacher_views"),
 }
 
 
@@ -172,18 +172,22 @@ def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | 
     if not recipe.phases:
         head = head or HeadSpec(kind="pretrained")
     name = entry.name or _default_name(backbone, frozen)
-    teaching = None
+    distillation = None
     if entry.teacher is not None:
         given = {
             k: getattr(entry, k)
-            for k in ("loss", "alpha", "temperature", "teacher_views", "pool")
+            for k in ("loss", "alpha", "temperature", "teacher_views", "n_teacher_views")
             if getattr(entry, k) is not None
         }
         teacher = entry.teacher if isinstance(entry.teacher, str) else entry.teacher.name
-        teaching = DistillationSpec(teacher=teacher, **given)
-        _raise_on_unused(teaching)
-        name = entry.name or f"{backbone.name} taught by {teacher}" + _distillation_suffix(teaching)
-    return [Candidate(name=name, backbones=(backbone,), head=head or HeadSpec(), frozen=frozen, teaching=teaching, recipe=recipe)]
+        distillation = DistillationSpec(teacher=teacher, **given)
+        _raise_on_unused(distillation)
+        name = entry.name or f"{backbone.name} taught by {teacher}" + _distillation_suffix(distillation)
+    return [
+        Candidate(
+            name=name, backbones=(backbone,), head=head or HeadSpec(), frozen=frozen, distillation=distillation, recipe=recipe
+        )
+    ]
 
 
 def _raise_on_unused(spec: HeadSpec | FusionSpec | DistillationSpec) -> None:
@@ -274,16 +278,17 @@ def _resolve_teachers(candidates: list[Candidate], custom: dict[str, Backbone], 
     """Adds each teacher that is not yet a candidate, with the study's recipe; it trains on the same rows as its students."""
     where = (source or SourceMap()).describe_location(("candidates",))
     for candidate in list(candidates):
-        teaching = candidate.teaching
-        if teaching is None or any(c.name == teaching.teacher for c in candidates):
+        distillation = candidate.distillation
+        if distillation is None or any(c.name == distillation.teacher for c in candidates):
             continue
-        if " " in teaching.teacher:
+        if " " in distillation.teacher:
             known = [c.name for c in candidates]
             raise SpecError(
-                f"{where}: the teacher '{teaching.teacher}' is no candidate of this study{did_you_mean(teaching.teacher, known)}"
+                f"{where}: the teacher '{distillation.teacher}' is no candidate of this study"
+                f"{did_you_mean(distillation.teacher, known)}"
             )
-        backbone = BackboneSpec(name=custom.get(teaching.teacher, teaching.teacher))
-        candidates.append(Candidate(name=teaching.teacher, backbones=(backbone,), recipe=recipe))
+        backbone = BackboneSpec(name=custom.get(distillation.teacher, distillation.teacher))
+        candidates.append(Candidate(name=distillation.teacher, backbones=(backbone,), recipe=recipe))
 
 
 def _raise_on_cycles(candidates: list[Candidate], source: SourceMap | None) -> None:
@@ -292,7 +297,7 @@ def _raise_on_cycles(candidates: list[Candidate], source: SourceMap | None) -> N
 
     def follow_chain(chain: tuple[str, ...]) -> None:
         candidate = by_name[chain[-1]]
-        for name in (*candidate.members, *([candidate.teaching.teacher] if candidate.teaching else [])):
+        for name in (*candidate.members, *([candidate.distillation.teacher] if candidate.distillation else [])):
             if name in chain:
                 where = (source or SourceMap()).describe_location(("candidates",))
                 raise SpecError(
@@ -321,9 +326,9 @@ def _seed_suffix(backbone: BackboneSpec) -> str:
     return f" seed {backbone.seed}" if backbone.seed else ""
 
 
-def _distillation_suffix(teaching: DistillationSpec) -> str:
-    default = DistillationSpec(teacher=teaching.teacher)
-    words = [f"{k} {v}" for k, v in teaching.plain().items() if k != "teacher" and v != getattr(default, k)]
+def _distillation_suffix(distillation: DistillationSpec) -> str:
+    default = DistillationSpec(teacher=distillation.teacher)
+    words = [f"{k} {v}" for k, v in distillation.plain().items() if k != "teacher" and v != getattr(default, k)]
     return f" ({', '.join(words)})" if words else ""
 
 

@@ -51,7 +51,7 @@ FitOutcome = TrainedRun | DivergedError
 def can_batch(candidate: Candidate) -> bool:
     """Whether runs of this candidate may be trained as one program; any loss may, built-in or of the user's own."""
     recipe = candidate.recipe
-    new_heads = not (candidate.teaching or candidate.members or candidate.head.kind == "pretrained")
+    new_heads = not (candidate.distillation or candidate.members or candidate.head.kind == "pretrained")
     one_step_a_batch = recipe.grad_accum_steps == 1 and not recipe.ema and recipe.precision in ("float32", "auto")
     one_model = recipe.imbalance.n_bags == 1
     written_out = candidate.fusion is None or candidate.fusion.mode in BATCHED_FUSIONS

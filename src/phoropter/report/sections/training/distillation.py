@@ -22,7 +22,7 @@ def _teacher_table(summary: StudySummary) -> Table | None:
     """A row for each student."""
     rows = []
     for c in summary.candidates:
-        records = [dict(run.record["teaching"]) for run in c.runs if run.record.get("teaching")]
+        records = [dict(run.record["distillation"]) for run in c.runs if run.record.get("distillation")]
         if records:
             rows.append(TableRow((c.name, *_teacher_values(records))))
     columns = (
