@@ -45,7 +45,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"ctg", "simulate_ctg"},
         {"simulate"},
     ],
-    "results": [{"metrics"}, {"store"}, {"intervals"}, {"stats"}],
+    "results": [{"metrics"}, {"store"}, {"intervals"}, {"stats"}, {"questions"}],
     "data": [
         {"dataset", "time_overlap"},
         {"folders", "images", "source", "splits", "subset"},
@@ -77,6 +77,7 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "study": [
         {"progress", "spec"},
+        {"variants"},
         {"load", "loggers", "smoke_scale"},
         {"plan"},
         {"cost", "records"},
@@ -297,6 +298,7 @@ COVERED_BY = {
     "results.intervals.resampling": "results/intervals/test_bootstrap_intervals.py",
     "signals.simulate": "signals/test_simulate_ecg.py",
     "study.plan": "study/test_compute.py",
+    "study.variants.sweep": "study/test_spec.py",
     "study.progress": "study/test_worker.py",
     "study.records.study_record": "study/test_worker.py",
     "study.records.thumbnails": "study/test_audit.py",

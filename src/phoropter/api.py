@@ -37,8 +37,8 @@ class Study:
 
     def __init__(self, **keys: Any) -> None:
         self.spec = validate_as(StudySpec, keys)
-        if self.spec.compare:
-            raise SpecError("`compare` makes two studies; use it in a study file, or make one Study with each protocol")
+        if self.spec.second_protocol:
+            raise SpecError("`second_protocol` makes two studies; use it in a study file, or make one Study with each protocol")
         self.spec.parsed_candidates  # noqa: B018  checked here, not when run
 
     def __repr__(self) -> str:

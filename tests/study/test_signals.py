@@ -12,7 +12,8 @@ from phoropter.data.splits.protocol import make_splits
 from phoropter.study.executors import execute_study
 from phoropter.study.plan import plan_study
 from phoropter.study.smoke_scale import make_smoke_version
-from phoropter.study.spec import StudySpec, expand_sweep, read_study
+from phoropter.study.spec import StudySpec, read_study
+from phoropter.study.variants.sweep import expand_sweep
 from phoropter.study.worker import ComputeOptions
 
 HERE = ComputeOptions("cpu", threads=1)

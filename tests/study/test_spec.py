@@ -8,7 +8,8 @@ import pytest
 
 from phoropter.core.errors import SpecError
 from phoropter.study.smoke_scale import MAX_EPOCHS, STUDENT_EPOCHS, make_smoke_version
-from phoropter.study.spec import expand_sweep, list_shipped_studies, read_study
+from phoropter.study.spec import list_shipped_studies, read_study
+from phoropter.study.variants.sweep import expand_sweep
 
 GOOD = """\
 name: tiny

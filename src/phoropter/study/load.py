@@ -18,7 +18,8 @@ from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.models.weights import weight_files
 from phoropter.results.metrics.registry import check_metrics
-from phoropter.study.spec import StudySpec, SweepVariant, add_settings_to_name, expand_sweep
+from phoropter.study.spec import StudySpec
+from phoropter.study.variants.sweep import SweepVariant, add_settings_to_name, expand_sweep
 from phoropter.training.candidates.candidate import Candidate, DistillationSpec, find_conflict
 from phoropter.training.trained_on import raise_on_bundle_leak
 

@@ -22,10 +22,12 @@ from phoropter.core.errors import SpecError
 from phoropter.core.files import digest
 from phoropter.data.splits.protocol import Split
 from phoropter.models import catalog
+from phoropter.results.questions.planned import Contrast, PlannedCandidate, settle_contrasts
 from phoropter.results.store import Store
 from phoropter.study.load import ImageSet, LoadedVariant, load_study
 from phoropter.study.spec import StudySpec
 from phoropter.training.candidates.candidate import Candidate
+from phoropter.training.candidates.family import candidate_family
 
 NUMERICS = 4  # raise when equal inputs would give other predictions than before
 
@@ -76,10 +78,14 @@ class PlannedRun:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Every run of a study, in the order they are computed: members before their fusion, teachers before their students."""
+    """Every run of a study, in the order they are computed: members before their fusion, teachers before their students.
+
+    contrasts: the questions planned under `compare:`, the primary one first
+    """
 
     study: StudySpec
     runs: list[PlannedRun]
+    contrasts: tuple[Contrast, ...] = ()
 
     @cached_property
     def by_key(self) -> dict[str, PlannedRun]:
@@ -112,7 +118,7 @@ class Plan:
 
 
 def make_plan(study: StudySpec, variants: list[LoadedVariant]) -> Plan:
-    """Loaded variants → the runs. Raises SpecError for one candidate under two names."""
+    """Loaded variants → the runs. Raises SpecError for one candidate under two names, and for a question nobody can answer."""
     runs: dict[str, PlannedRun] = {}
     for variant in variants:
         for run in _VariantPlanner(variant).plan_all_runs():
@@ -122,7 +128,20 @@ def make_plan(study: StudySpec, variants: list[LoadedVariant]) -> Plan:
                     f"{study.source.name}: '{twin.candidate.name}' and '{run.candidate.name}' are the same candidate under "
                     "two names; leave one of them out"
                 )
-    return Plan(study, list(runs.values()))
+    return Plan(study, list(runs.values()), tuple(_settle_questions(study, variants)))
+
+
+def _settle_questions(study: StudySpec, variants: list[LoadedVariant]) -> list[Contrast]:
+    """The planned contrasts; of a smoke version, those that its fewer candidates and levels allow."""
+    candidates = {
+        candidate.name: PlannedCandidate(
+            candidate.name, base_name, tuple(b.name for b in candidate.backbones), candidate_family(candidate), settings
+        )
+        for variant in variants
+        for base_name, (candidate, settings) in variant.candidates.items()
+    }
+    smoke = bool(study.context.smoke_changes)
+    return settle_contrasts(study.compare, list(candidates.values()), study.metric_names, study.source, skip_missing=smoke)
 
 
 def plan_study(study: StudySpec, cache: Path | None = None) -> Plan:

@@ -1,28 +1,27 @@
 """The specification of a study: dataset × candidates × protocol (× sweeps), read from a YAML file or made in Python.
 
-A file may hold several documents (`---` between them): the parts of one paper, run one after another. `expand_sweep` turns the
-sweeps of a study into variants without sweeps, so that planning and running need not know them.
+A file may hold several documents (`---` between them): the parts of one paper, run one after another. The
+sweeps of a study are expanded by variants/sweep.py, its planned contrasts are those of results/questions/planned.py.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from phoropter.core.errors import SpecError, did_you_mean, join_words
-from phoropter.core.extensions import REFERENCE, Extension
+from phoropter.core.extensions import REFERENCE
 from phoropter.core.spec import SourceMap, Spec, load_yaml, validate_as
 from phoropter.data.recordings.databases import DATABASES
 from phoropter.data.spec import DataSpec
 from phoropter.data.splits.spec import Protocol, ProtocolSpec
 from phoropter.results.metrics.custom import Metric
 from phoropter.results.metrics.registry import get_metric, metric_names
+from phoropter.results.questions.planned import PlannedQuestions
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import parse_recipe
@@ -89,7 +88,8 @@ class StudySpec(Spec):
     save_models:        which trained models are kept as bundles: that of each candidate's first run (`first`), `all`, or `none`
     equivalence_margin: the largest difference of the first metric that does not matter (0.01 of accuracy is one point)
     leakage:            what a leakage finding does: `stop` runs nothing, `warn` reports it, `allow` records it
-    compare:            run the study under two protocols, one with groups on both sides and one with groups held out. `true`
+    compare:            questions asked beforehand: a primary contrast, and secondary ones; the page answers them first
+    second_protocol:    run the study under two protocols, one with groups on both sides and one with groups held out. `true`
                         derives the second protocol from `protocol`; a mapping of protocol keys states it
     screening:          try every candidate by a probe, and only the best few in full; `true` for the defaults
     """
@@ -105,7 +105,8 @@ class StudySpec(Spec):
     equivalence_margin: float | None = Field(None, gt=0)
     save_models: Literal["none", "first", "all"] = "first"
     leakage: Literal["stop", "warn", "allow"] = "stop"
-    compare: bool | dict[str, Any] = False
+    compare: PlannedQuestions | None = None
+    second_protocol: bool | dict[str, Any] = False
     screening: ScreeningSpec | None = None
 
     _context: StudyContext = PrivateAttr(default_factory=StudyContext)
@@ -173,6 +174,12 @@ class StudySpec(Spec):
             raise ValueError(f"the metric '{twice}' is named twice; name it once")
         return tuple(metrics)
 
+    @model_validator(mode="after")
+    def _check_questions(self) -> StudySpec:
+        if self.compare is not None and self.screening is not None:
+            raise ValueError("'compare' and 'screening' contradict each other: a screening chooses candidates by their results")
+        return self
+
     @field_validator("candidates", mode="before")
     @classmethod
     def _candidates_list(cls, value: Any) -> Any:
@@ -204,25 +211,26 @@ def read_study(path: Path | str) -> list[StudySpec]:
 
 
 def expand_protocols(study: StudySpec) -> list[StudySpec]:
-    """The study itself; with `compare` two: groups on both sides of the splits, and groups held out.
+    """The study itself; with `second_protocol` two: groups on both sides of the splits, and groups held out.
 
     Where a unit is a patient they are NAME-intra-patient and NAME-inter-patient, the ECG literature's terms (de Chazal 2004),
     else NAME-within-subject and NAME-subject-held-out. Published values stay with the half whose protocol the file states.
     Raises SpecError for a protocol that cannot put groups on both sides.
     """
-    if not study.compare:
+    if not study.second_protocol:
         return [study]
     stated = study.protocol.model_dump(exclude_unset=True) | {"split": study.protocol.split}
     stated_overlaps = study.protocol.allow_group_overlap
-    other = study.compare if isinstance(study.compare, dict) else _derive_other_protocol(stated, stated_overlaps)
+    given = study.second_protocol
+    other = given if isinstance(given, dict) else _derive_other_protocol(stated, stated_overlaps)
     within, held_out = (stated, other) if stated_overlaps else (other, stated)
     within_name, held_out_name = _PATIENT_NAMES if _has_patients(study.data) else _SUBJECT_NAMES
     halves = []
     for name, keys, overlap in ((within_name, within, True), (held_out_name, held_out, False)):
-        at = ("compare",) if keys is other and isinstance(study.compare, dict) else ("protocol",)
+        at = ("second_protocol",) if keys is other and isinstance(given, dict) else ("protocol",)
         protocol = validate_as(ProtocolSpec, {**keys, "allow_group_overlap": overlap}, study.source, at)
         about = study.about if keys is stated or study.about is None else study.about.model_copy(update={"published": {}})
-        changes = {"name": f"{study.name}-{name}", "about": about, "compare": False, "protocol": protocol}
+        changes = {"name": f"{study.name}-{name}", "about": about, "second_protocol": False, "protocol": protocol}
         halves.append(study.model_copy(update=changes).with_context(compared_study=study.name))
     return halves
 
@@ -240,7 +248,9 @@ _UNGROUPED_SPLIT = {
 
 def _derive_other_protocol(stated: dict[str, Any], overlaps: bool) -> dict[str, Any]:
     if stated["split"] == "file" or isinstance(stated["split"], Protocol):
-        raise SpecError("compare: true cannot derive a second protocol from splits of your own; state it, as compare: {split: …}")
+        raise SpecError(
+            "second_protocol: true cannot be derived from splits of your own; state it, as second_protocol: {split: …}"
+        )
     return stated if overlaps else {**stated, "split": _UNGROUPED_SPLIT.get(stated["split"], stated["split"])}
 
 
@@ -277,73 +287,3 @@ def _find_study_file(path: Path | str) -> Path:
         hint = did_you_mean(str(path), known) or f"; shipped studies are {', '.join(known)}"
         raise SpecError(f"{path} is neither a file nor a shipped study{hint}")
     return file
-
-
-@dataclass(frozen=True)
-class SweepVariant:
-    """One combination of the sweeps' values, with its data and candidates; `settings` is empty without sweeps."""
-
-    settings: dict[str, Any]
-    data: DataSpec
-    candidates: tuple[Candidate, ...]
-
-
-def expand_sweep(study: StudySpec) -> Iterator[SweepVariant]:
-    """Every combination of the sweep's values, in order. Raises SpecError for a sweep over an unknown key."""
-    sweep = study.sweep
-    for path, values in sweep.items():
-        part, _, name = path.partition(".")
-        if part not in _SWEEPABLE_PARTS or not name:
-            where = study.source.describe_location(("sweep", path))
-            raise SpecError(
-                f"{where}: a sweep is over {join_words([p + '.…' for p in _SWEEPABLE_PARTS])}, "
-                f"but '{path}' came{did_you_mean(part, _SWEEPABLE_PARTS)}"
-            )
-        if not values:
-            raise SpecError(
-                f"{study.source.describe_location(('sweep', path))}: the sweep over {path} has no values; list at least one"
-            )
-    for combination in itertools.product(*sweep.values()):
-        settings = dict(zip(sweep, combination, strict=True))
-        data = study.data
-        candidates = study.parsed_candidates
-        for path, value in settings.items():
-            part, _, name = path.partition(".")
-            if part == "data":
-                changed = _set_dotted_key(data.model_dump(exclude_unset=True), name, value)
-                data = validate_as(DataSpec, changed, study.source, ("sweep", path))
-            else:
-                candidates = [_apply_setting(c, part, name, value, study.source, path) for c in candidates]
-        yield SweepVariant(settings, data, tuple(add_settings_to_name(c, settings) for c in candidates))
-
-
-_SWEEPABLE_PARTS = ("recipe", "data", "head", "fusion", "distillation")
-
-
-def _apply_setting(candidate: Candidate, part: str, name: str, value: Any, source: SourceMap, path: str) -> Candidate:
-    at = ("sweep", path)
-    if part == "recipe":
-        recipe = parse_recipe(_set_dotted_key({}, name, value), candidate.recipe, source, at)
-        return candidate.model_copy(update={"recipe": recipe})
-    if getattr(candidate, part) is None:
-        return candidate
-    plain = candidate.model_dump()
-    return validate_as(Candidate, {**plain, part: _set_dotted_key(plain[part], name, value)}, source, at)
-
-
-def _set_dotted_key(mapping: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
-    first, _, rest = dotted.partition(".")
-    return {**mapping, first: _set_dotted_key(dict(mapping.get(first) or {}), rest, value) if rest else value}
-
-
-def add_settings_to_name(candidate: Candidate, settings: dict[str, Any]) -> Candidate:
-    words = [f"{path.rpartition('.')[2]} {_format_setting(value)}" for path, value in settings.items()]
-    return candidate.model_copy(update={"name": f"{candidate.name} · {', '.join(words)}"}) if words else candidate
-
-
-def _format_setting(value: Any) -> str:
-    if isinstance(value, Extension):
-        return value.name
-    if isinstance(value, dict):
-        return " ".join(f"{k} {_format_setting(v)}" for k, v in value.items())
-    return "+".join(_format_setting(v) for v in value) if isinstance(value, list) else str(value)

@@ -112,7 +112,7 @@ def test_no_second_protocol_is_derived_from_splits_of_ones_own() -> None:
     study = StudySpec(
         name="two", data={"digits": True}, protocol=Protocol("halves", make_splits=halves), candidates=[], second_protocol=True
     )
-    with pytest.raises(SpecError, match="cannot derive a second protocol from splits of your own"):
+    with pytest.raises(SpecError, match="cannot be derived from splits of your own"):
         expand_protocols(study)
     stated = study.with_changes(second_protocol={"split": "stratified-k-fold"})
     assert [s.protocol.split_name for s in expand_protocols(stated)] == ["stratified-k-fold", "halves"]

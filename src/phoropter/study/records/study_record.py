@@ -39,6 +39,7 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
             "problems": [str(p) for p in dataset.problems],
         },
         "plan": [run.to_plan_row() for run in planned.runs],
+        **({"contrasts": [contrast.to_plain() for contrast in planned.contrasts]} if planned.contrasts else {}),
         **({"screening": list(context.screening_rungs)} if context.screening_rungs else {}),
         "versions": collect_versions(),
         "machine": describe_machine(device),
