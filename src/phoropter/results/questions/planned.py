@@ -49,7 +49,7 @@ class ContrastSpec(Spec):
     def _check_sides(self) -> ContrastSpec:
         named = [key for key in ("candidate", "family", "factor") if getattr(self, key) is not None]
         if len(named) != 1:
-            raise ValueError(f"a contrast has one of candidate, family and factor, but {join_words(named) or 'none'} came")
+            raise ValueError(f"a contrast has one of candidate, family and factor, but {' and '.join(named) or 'none'} came")
         given = self.model_fields_set
         if self.factor is None and (extra := [key for key in ("level", "within") if key in given]):
             raise ValueError(f"'{extra[0]}' belongs to a contrast with 'factor' and does nothing for '{named[0]}'; leave it out")
