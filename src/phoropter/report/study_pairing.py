@@ -30,7 +30,8 @@ from phoropter.results.intervals.interval_rules import MIN_UNITS
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats import compare as stats_compare
 from phoropter.results.stats.compare import Verdict
-from phoropter.results.stats.held_out_rows import HeldOutRows, paired_influences
+from phoropter.results.stats.estimand import choose_common_estimand, paired_influences
+from phoropter.results.stats.held_out_rows import HeldOutRows
 from phoropter.results.stats.optimism import ProtocolGap, compute_protocol_gaps
 from phoropter.results.stats.paired_tests import adjust_holm
 from phoropter.results.store import Store
@@ -211,17 +212,18 @@ def _compare_by_split(studies: StudyPair, x: str, y: str) -> CrossStudyCompariso
 
 
 def _held_out_rows(side: StudySide, name: str) -> HeldOutRows:
-    return HeldOutRows.from_predictions(side.store.run(line.key).load_predictions() for line in side.find_candidate(name).runs)
+    return HeldOutRows.from_runs(side.store.run(line.key) for line in side.find_candidate(name).runs)
 
 
 def _compare_by_unit(metric: str, a: HeldOutRows, b: HeldOutRows, paired: bool, names: tuple[str, str]) -> CrossStudyComparison:
     from scipy.special import stdtr, stdtrit
 
+    estimand = choose_common_estimand(metric, a.split_supports, b.split_supports)
     if paired:
-        first, second, slopes = paired_influences(metric, a, b)
+        first, second, slopes = paired_influences(estimand, a, b)
         count = len(slopes)
     else:
-        (first, by_a), (second, by_b) = a.compute_influences(metric), b.compute_influences(metric)
+        (first, by_a), (second, by_b) = estimand.compute_influences(a), estimand.compute_influences(b)
         slopes = np.concatenate([by_a, -by_b])
         count = min(len(by_a), len(by_b))
     difference, error = first - second, float(np.sqrt(np.square(slopes).sum()))

@@ -81,13 +81,15 @@ class BootstrapReplicates:
 class UnitRows:
     """The rows of a bootstrap: their labels, units and splits.
 
-    labels: (N,) · groups: (N,) names of the unit of each row; None: the row itself · splits: (N,) names, where the metric is
-    taken within each split and averaged. Raises DataError unless each has one entry per row.
+    labels: (N,) · groups: (N,) names of the unit of each row; None: the row itself · splits: (N,) names of the parts within which
+    the metric is taken before it is averaged: splits, or whole repeats · weigh_rows: a part counts by its rows, else all alike.
+    Raises DataError unless each has one entry per row.
     """
 
     labels: NDArray[Any]
     groups: NDArray[Any] | None = None
     splits: NDArray[Any] | None = None
+    weigh_rows: bool = False
 
     def __post_init__(self) -> None:
         self.labels = np.asarray(self.labels)
@@ -138,14 +140,14 @@ class UnitRows:
         return float(np.sqrt(total)), float(total**2 / freedom.sum()) if total > 0 else float("inf")
 
     def compute_influences(self, name: str, probabilities: NDArray[Any]) -> tuple[float, Floats]:
-        """The metric, and (U,) its derivatives by the weights of the units; (NaN, zeros) where no split defines it.
+        """The metric, and (U,) its derivatives by the weights of the units; (NaN, zeros) where no part defines it.
 
-        The mean over splits moves with each split's metric and with the share of the split's units that were drawn, so that for
-        leave-one-group-out it is exactly the mean over the groups drawn.
+        The mean over parts moves with each part's metric and with the share of the part's units that were drawn, so that for
+        leave-one-group-out it is exactly the mean over the groups drawn. Where parts count by their rows, so do their units.
         """
         metric, predictions = get_metric(name), LabelledProbabilities.from_arrays(self.labels, probabilities)
         slopes = np.zeros(self.count)
-        inside: list[tuple[float, Ints]] = []  # of each split where the metric is defined: its value, its units
+        inside: list[tuple[float, Ints, Ints]] = []  # of each part where the metric is defined: its value, rows and units
         for rows, members in zip(self.parts, self.units_by_split, strict=True):
             part = LabelledProbabilities(predictions.labels[rows], predictions.probabilities[rows])
             if metric.undefined_reason(part):
@@ -153,21 +155,38 @@ class UnitRows:
             value, gradient = metric.compute_unit_gradient(part, self.units[rows], self.count)
             if np.isnan(value):
                 continue
-            slopes += gradient
-            inside.append((value, members))
+            slopes += self._part_weight(rows) * gradient
+            inside.append((value, rows, members))
         if not inside:
             return float("nan"), slopes
-        estimate = float(np.mean([value for value, _ in inside]))
-        for value, members in inside:
-            slopes[members] += (value - estimate) / len(members)
-        return estimate, slopes / len(inside)
+        weights = np.array([self._part_weight(rows) for _, rows, _ in inside])
+        estimate = weighted_mean(np.array([value for value, _, _ in inside]), weights)
+        for value, rows, members in inside:
+            if self.weigh_rows:
+                slopes += (value - estimate) * np.bincount(self.units[rows], minlength=self.count)
+            else:
+                slopes[members] += (value - estimate) / len(members)
+        return estimate, slopes / weights.sum()
+
+    def compute_value(self, name: str, probabilities: NDArray[Any]) -> float:
+        """The metric alone; NaN where no part defines it."""
+        metric, predictions = get_metric(name), LabelledProbabilities.from_arrays(self.labels, probabilities)
+        values = np.array(
+            [metric.compute_value(LabelledProbabilities(predictions.labels[r], predictions.probabilities[r])) for r in self.parts]
+        )
+        known = ~np.isnan(values)
+        weights = np.array([self._part_weight(rows) for rows in self.parts])
+        return weighted_mean(values[known], weights[known]) if known.any() else float("nan")
+
+    def _part_weight(self, rows: Ints) -> int:
+        return len(rows) if self.weigh_rows else 1
 
 
 class Bootstrap:
     """The resamples of a set of rows, for the probabilities of any candidate on those rows, in their order.
 
     labels: (N,) int64 · groups: (N,) the unit of each row (sample ids where a sample was predicted several times); None: each row
-    is its own unit · splits: (N,): a metric is taken within each split and averaged, as on the leaderboard; None: over all rows
+    is its own unit · splits, weigh_rows: as `UnitRows`; an estimand (results/stats/estimand.py) knows them
 
     Resamples are exact for up to MAX_EXACT_UNITS units without splits, else first-order (`method` says which): within splits, a
     nonlinear metric of a resample is biased by the few rows of the split, and averaging over splits leaves the bias and removes
@@ -180,10 +199,11 @@ class Bootstrap:
         groups: NDArray[Any] | None = None,
         splits: NDArray[Any] | None = None,
         *,
+        weigh_rows: bool = False,
         seed: int = 0,
         resamples: int = RESAMPLES,
     ) -> None:
-        self.rows = UnitRows(labels, groups, splits)
+        self.rows = UnitRows(labels, groups, splits, weigh_rows)
         self.draws = UnitResampler(self.rows.labels, self.rows.units, seed=seed, resamples=resamples)
         self._what = "samples" if groups is None else "units"
 
@@ -246,6 +266,11 @@ class Bootstrap:
         if self.draws.count < MIN_UNITS or np.isnan(estimate):
             return np.full(self.draws.resamples, np.nan)
         return np.asarray(estimate + self.draws.weighted_sums(kind, slopes) - slopes.sum())
+
+
+def weighted_mean(values: Floats, weights: NDArray[Any]) -> float:
+    """Σ w v / Σ w of values (P,): exactly the value where all are equal, whatever the weights."""
+    return float(values[0] + ((values - values[0]) * weights).sum() / weights.sum())
 
 
 def encode_names(names: NDArray[Any], rows: int, what: str) -> Ints:

@@ -73,6 +73,7 @@ class Metric(Extension):
             direct_value=calls.value_of_rows,
             unit_influences=None if self.mean_over_rows else calls.unit_influences,
             max_exact_rows=None if self.mean_over_rows else MAX_EXACT_ROWS,
+            mean_over_rows=self.mean_over_rows,
             **self._shown_fields(),
         )
 

@@ -33,6 +33,7 @@ class MetricRecord:
     max_exact_rows:    above, resamples and permutations are replaced by their first-order approximations
     interval:          how its interval is computed (results/intervals/interval_rules.py): `proportion` for a share of right
                        answers, `delong` for the area under the ROC curve, `bootstrap` for all others
+    mean_over_rows:    the value is the mean of the values of single rows
     unavailable:       why it cannot be computed here, only read from run records; empty where it can
     """
 
@@ -52,6 +53,7 @@ class MetricRecord:
     unit_influences: Callable[[LabelledProbabilities, Ints, int], Floats] | None = None
     max_exact_rows: int | None = None
     interval: IntervalKind = "bootstrap"
+    mean_over_rows: bool = False
     unavailable: str = ""
 
     def compute_value(self, predictions: LabelledProbabilities) -> float:

@@ -168,6 +168,7 @@ _ALL_METRICS = [
         sufficient_sums.accuracy_from_sums,
         percent=True,
         interval="proportion",
+        mean_over_rows=True,
     ),
     MetricRecord(
         "top5_accuracy",
@@ -177,6 +178,7 @@ _ALL_METRICS = [
         percent=True,
         needs=_NEEDS_PROBABILITIES,
         interval="proportion",
+        mean_over_rows=True,
     ),
     MetricRecord(
         "balanced_accuracy",
@@ -224,6 +226,7 @@ _ALL_METRICS = [
         sufficient_sums.class_count_sums,
         sufficient_sums.weighted_average(sufficient_sums.recall_per_class),
         percent=True,
+        mean_over_rows=True,
         needs=_NEEDS_CLASSES,
     ),
     MetricRecord(
@@ -259,6 +262,7 @@ _ALL_METRICS = [
         sufficient_sums.log_loss_sums,
         sufficient_sums.mean_from_sums,
         higher_is_better=False,
+        mean_over_rows=True,
         needs=_NEEDS_PROBABILITIES,
     ),
     MetricRecord(
@@ -267,6 +271,7 @@ _ALL_METRICS = [
         sufficient_sums.brier_sums,
         sufficient_sums.mean_from_sums,
         higher_is_better=False,
+        mean_over_rows=True,
         is_proper_name=True,
         needs=_NEEDS_PROBABILITIES,
     ),

@@ -1,48 +1,73 @@
-"""All held-out rows of one candidate, joined over its runs, for comparisons between studies that split their data differently."""
+"""All held-out rows of one candidate, joined over its runs: what an estimand (estimand.py) is computed from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.results.intervals.bootstrap import UnitRows
-from phoropter.results.metrics.sufficient_sums import Floats
-from phoropter.results.store import Predictions
+from phoropter.core.errors import StoreError
+from phoropter.results.metrics.sufficient_sums import Floats, Ints
+from phoropter.results.store import Predictions, Run
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOutRows:
-    """rows: labels, units and runs of N rows · probabilities: (N, C) · units: (U,) names of the units, sorted.
+    """N predictions on rows that were not trained on.
 
-    The unit is the group where rows have one, else the row.
+    labels: (N,) · probabilities: (N, C) · unit_names: (N,) the independent unit of each row: its group where rows have one, else
+    the row · splits: (N,) number of the run that predicted the row · repeats: (N,) number of its round: the runs of one repeat
+    under one seed, which test each row at most once
     """
 
-    rows: UnitRows
+    labels: Ints
     probabilities: Floats
-    units: NDArray[np.str_]
+    unit_names: NDArray[Any]
+    splits: Ints
+    repeats: Ints
 
     @classmethod
-    def from_predictions(cls, runs: Iterable[Predictions | None]) -> HeldOutRows:
-        """Joined, run after run; runs without predictions are left out."""
-        each = [p for p in runs if p is not None]
-        units = np.concatenate([p.ids if p.groups is None else p.groups for p in each])
-        number = np.repeat(np.arange(len(each)), [len(p.labels) for p in each])
-        rows = UnitRows(np.concatenate([p.labels for p in each]), units, number)
-        return cls(rows, np.concatenate([p.probabilities for p in each]), np.unique(units))
+    def from_runs(cls, runs: Iterable[Run]) -> HeldOutRows:
+        """Joined, with the rounds of (seed, repeat). Raises StoreError where no run has predictions."""
+        each = [(r.load_predictions(), (int(r.record["seed"]), int(r.record["split"]["repeat"]))) for r in runs]
+        return cls.from_predictions([p for p, _ in each], [name for _, name in each])
 
-    def compute_influences(self, name: str) -> tuple[float, Floats]:
-        """The metric, averaged over runs, and (U,) its derivatives by the weights of the units."""
-        return self.rows.compute_influences(name, self.probabilities)
+    @classmethod
+    def from_predictions(
+        cls, runs: Iterable[Predictions | None], repeats: Iterable[tuple[int, int]] | None = None
+    ) -> HeldOutRows:
+        """Joined, run after run; runs without predictions are left out. repeats: the round of each run (default: all one round).
 
+        Within a round rows are in the order of their ids, so that the same answers give the same bits, however rows were split.
+        """
+        each = list(runs)
+        names = [(0, 0)] * len(each) if repeats is None else list(repeats)
+        kept = [(p, name) for p, name in zip(each, names, strict=True) if p is not None]
+        if not kept:
+            raise StoreError("no run of the candidate has predictions of held-out rows: run the study again")
+        rounds = {name: number for number, name in enumerate(dict.fromkeys(name for _, name in kept))}
+        sizes = [len(p.labels) for p, _ in kept]
+        repeat = np.repeat([rounds[name] for _, name in kept], sizes)
+        order = np.lexsort((np.concatenate([p.ids for p, _ in kept]), repeat))
+        return cls(
+            np.concatenate([p.labels for p, _ in kept])[order],
+            np.concatenate([p.probabilities for p, _ in kept])[order],
+            np.concatenate([p.ids if p.groups is None else p.groups for p, _ in kept])[order],
+            np.repeat(np.arange(len(kept)), sizes)[order],
+            repeat[order],
+        )
 
-def paired_influences(name: str, a: HeldOutRows, b: HeldOutRows) -> tuple[float, float, Floats]:
-    """Metric of a, metric of b, and the derivatives of a - b by the weights of all units that occur in either, by name."""
-    (first, by_a), (second, by_b) = a.compute_influences(name), b.compute_influences(name)
-    units = np.union1d(a.units, b.units)
-    slopes = np.zeros(len(units))
-    slopes[np.searchsorted(units, a.units)] += by_a
-    slopes[np.searchsorted(units, b.units)] -= by_b
-    return first, second, slopes
+    @cached_property
+    def units(self) -> NDArray[Any]:
+        """(U,) names of the units, sorted."""
+        return np.unique(self.unit_names)
+
+    @cached_property
+    def split_supports(self) -> list[Ints]:
+        """(C,) rows of each class in the test part of each split."""
+        n_classes = self.probabilities.shape[1]
+        return [np.bincount(self.labels[self.splits == number], minlength=n_classes) for number in np.unique(self.splits)]

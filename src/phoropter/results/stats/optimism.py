@@ -18,7 +18,8 @@ from phoropter.results.intervals.bootstrap import RESAMPLES
 from phoropter.results.intervals.interval_rules import MIN_UNITS, ConfidenceInterval, stretched_percentiles
 from phoropter.results.intervals.resampling import resampled_sums
 from phoropter.results.metrics.registry import get_metric, metric_names, register_stored_metric
-from phoropter.results.stats.held_out_rows import HeldOutRows, paired_influences
+from phoropter.results.stats.estimand import Estimand, choose_common_estimand, paired_influences
+from phoropter.results.stats.held_out_rows import HeldOutRows
 from phoropter.results.store import Run, Store
 
 _DEFAULT_METRICS = ("accuracy", "macro_f1")
@@ -26,7 +27,7 @@ _DEFAULT_METRICS = ("accuracy", "macro_f1")
 
 @dataclass(frozen=True)
 class ProtocolGap:
-    """One candidate by one metric: the mean over splits under either protocol, and their difference with its interval.
+    """One candidate by one metric: its value under either protocol, of the same estimand, and their difference with its interval.
 
     within_group: with groups on both sides · group_held_out: with groups held out · difference: the first minus the second
     """
@@ -37,6 +38,7 @@ class ProtocolGap:
     group_held_out: float
     difference: float
     interval: ConfidenceInterval
+    estimand: Estimand
 
 
 def compute_protocol_gaps(
@@ -67,9 +69,7 @@ def compute_protocol_gaps(
         raise StoreError(f"{folders} have no finished candidate in common{hint}; run both to the end")
     rows: list[ProtocolGap] = []
     for candidate in common:
-        a, b = (
-            HeldOutRows.from_predictions(r.load_predictions() for r in runs) for runs in (first[candidate], second[candidate])
-        )
+        a, b = (HeldOutRows.from_runs(runs) for runs in (first[candidate], second[candidate]))
         for name in names:
             rows.append(_compute_gap(candidate, name, a, b, (seed, resamples, level)))
     return rows
@@ -78,7 +78,8 @@ def compute_protocol_gaps(
 def _compute_gap(candidate: str, name: str, a: HeldOutRows, b: HeldOutRows, options: tuple[int, int, float]) -> ProtocolGap:
     """a: rows of the study with groups on both sides · b: with groups held out · options: seed, resamples, level."""
     seed, resamples, level = options
-    within_group, group_held_out, slopes = paired_influences(name, a, b)
+    estimand = choose_common_estimand(name, a.split_supports, b.split_supports)
+    within_group, group_held_out, slopes = paired_influences(estimand, a, b)
     difference, count = within_group - group_held_out, len(slopes)
     low = high = float("nan")
     method = f"paired first-order bootstrap of {count} units, stretched"
@@ -88,7 +89,7 @@ def _compute_gap(candidate: str, name: str, a: HeldOutRows, b: HeldOutRows, opti
         values = difference + (resampled_sums(slopes, named_generator(seed, "gap"), resamples) - slopes.sum())
         low, high = stretched_percentiles(difference, values, count, level)
     interval = ConfidenceInterval(difference, low, high, level, method, count)
-    return ProtocolGap(candidate, name, within_group, group_held_out, difference, interval)
+    return ProtocolGap(candidate, name, within_group, group_held_out, difference, interval, estimand)
 
 
 def _runs_by_candidate(store: Store) -> dict[str, list[Run]]:
