@@ -20,7 +20,7 @@ from typing import Any
 from features_once import BATCH, SIDE, compared, digits_shown, one_thread, ours, tasks, theirs, write
 
 VIEWS, PADDING = 8, 8
-RECIPE = {"augment": [{"crop": {"padding": PADDING}}, "hflip"], "cached_views": VIEWS}
+RECIPE = {"augment": [{"random-crop": {"padding": PADDING}}, "hflip"], "cached_views": VIEWS}
 
 
 def fresh(pictures: Any, labels: Any) -> Any:

@@ -62,7 +62,10 @@ recipe: {preset: scratch, epochs: 1}
 candidates:
   - {name: plain, backbone: test_resnet, weights: random}
   - {name: flipped, backbone: test_vit, weights: random, recipe: {tta: flip}}
-  - {name: ten, backbone: test_resnet, weights: random, recipe: {tta: ten-crop, crop: 32, augment: {crop: {size: 32}}}}
+  - name: ten
+    backbone: test_resnet
+    weights: random
+    recipe: {tta: ten-crop, center_crop: 32, augment: {random-crop: {size: 32}}}
   - {name: probe, backbone: test_resnet, weights: random, frozen: true, recipe: {preset: probe, epochs: 1}}
 """
 

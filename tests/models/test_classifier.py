@@ -69,7 +69,7 @@ def test_uint8_and_float_up_to_255_are_the_same_images() -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_larger_images_are_centre_cropped_in_training_and_evaluation(training: bool) -> None:
-    ours = made("dense", picture=64, crop=32, head=HeadSpec()).train(training)
+    ours = made("dense", picture=64, center_crop=32, head=HeadSpec()).train(training)
     large = pictures(64)
     assert torch.equal(ours(large), ours(large[..., 16:48, 16:48]))
     assert not torch.equal(made("dense", head=HeadSpec())(large), ours(large))

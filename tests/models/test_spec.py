@@ -27,7 +27,7 @@ def spec(**fields: Any) -> ClassifierSpec:
         ({"backbones": [RESNET, VIT]}, "several backbones need a fusion mode"),
         ({"fusion": {}}, "a fusion needs at least two backbones"),
         ({"backbones": [RESNET, VIT], "fusion": {}, "head": {"kind": "pretrained"}}, "cannot be fused"),
-        ({"crop": 65}, "crop 65 is larger than the image's side 64"),
+        ({"center_crop": 65}, "center_crop 65 is larger than the image's side 64"),
         ({"student": "token"}, "a token student is one network with a distillation token"),
         ({"backbones": [TOKEN, VIT], "fusion": {}, "student": "token"}, "a token student is one network"),
         ({"backbones": [{**RESNET, "pooling": "average"}], "head": {"kind": "pretrained"}}, "leave out pooling: average"),

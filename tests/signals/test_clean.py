@@ -195,7 +195,7 @@ def literal_fhr(fhr: list[float], rules: FhrRules) -> tuple[list[float], list[in
         if abs(x[i] - mean[i]) >= 25:
             x[i], cause[i] = NaN, BLOCK
     x = literal_fill(x)
-    if rules.long_gap == "keep_nan":
+    if rules.long_gap == "keep-nan":
         x = [NaN if c == GAP else v for v, c in zip(x, cause, strict=True)]
     return x, cause
 
@@ -212,8 +212,8 @@ def random_record(seed: int, n: int = 700) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "rules",
-    [FhrRules(), FhrRules(jump="both"), FhrRules(block="rolling"), FhrRules(long_gap="keep_nan")],
-    ids=["default", "both", "rolling", "keep_nan"],
+    [FhrRules(), FhrRules(jump="both"), FhrRules(block="rolling"), FhrRules(long_gap="keep-nan")],
+    ids=["default", "both", "rolling", "keep-nan"],
 )
 def test_cleaning_equals_the_literal_loop(rules: FhrRules) -> None:
     for seed in range(12):

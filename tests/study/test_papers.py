@@ -79,7 +79,7 @@ def test_decay_precision_and_normalisation_of_the_transfer_study() -> None:
 
 def test_the_network_of_2012_sees_crops_mirrors_and_lighting() -> None:
     made = candidate(part("attention-or-convolution", 1), "AlexNet 2012, from scratch").recipe
-    assert [s.kind for s in made.augment] == ["crop", "hflip", "pca_lighting"] and made.crop == 224
+    assert [s.kind for s in made.augment] == ["random-crop", "hflip", "pca-lighting"] and made.center_crop == 224
     assert made.augment[0].size == 224 and made.augment[2].sigma == 0.1  # type: ignore[union-attr]
 
 
@@ -94,8 +94,8 @@ def test_imagenet_is_evaluated_without_training_by_one_and_by_ten_crops() -> Non
     imagenet = part("alexnet-and-after", 0)
     assert imagenet.data.size == 256
     for made in imagenet.parsed_candidates:
-        assert not made.recipe.phases and made.head.kind == "pretrained" and made.recipe.crop == 224
-        assert made.recipe.tta == ("ten-crop" if "ten crops" in made.name else "single")
+        assert not made.recipe.phases and made.head.kind == "pretrained" and made.recipe.center_crop == 224
+        assert made.recipe.tta == ("ten-crop" if "ten crops" in made.name else "none")
     assert [c.backbones[0].name.split(".")[0] for c in imagenet.parsed_candidates[:4]] == [
         "alexnet",
         "vgg19",
@@ -106,7 +106,7 @@ def test_imagenet_is_evaluated_without_training_by_one_and_by_ten_crops() -> Non
 
 def test_scenes_are_flipped_vertically() -> None:
     kinds = [s.kind for s in candidate(part("alexnet-and-after", 1), "VGG19").recipe.augment]
-    assert "vflip" in kinds and "rotate" in kinds and "resized-crop" in kinds
+    assert "vflip" in kinds and "rotate" in kinds and "random-resized-crop" in kinds
 
 
 def test_vit_teaches_cnn_has_the_published_the_reversed_and_the_grid_part() -> None:
@@ -130,7 +130,7 @@ def test_vit_teaches_cnn_has_the_published_the_reversed_and_the_grid_part() -> N
             "cosine",
         )
         assert (recipe.optimizer.momentum, recipe.optimizer.weight_decay) == (0.9, 5e-4)
-        assert [s.kind for s in recipe.augment] == ["crop", "hflip"] and recipe.augment[0].padding == 4  # type: ignore[union-attr]
+        assert [s.kind for s in recipe.augment] == ["random-crop", "hflip"] and recipe.augment[0].padding == 4  # type: ignore[union-attr]
     for part_ in (deit, switched, grid):
         assert part_.data.size == 32 and part_.protocol.seeds == (1,)
         assert {c.backbones[0].mean for c in part_.parsed_candidates} == {(0.5071, 0.4865, 0.4409)}

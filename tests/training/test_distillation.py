@@ -24,7 +24,7 @@ from phoropter.training.fit import TrainedRun, TrainingTask, fit
 from phoropter.training.loop.checkpoint import Checkpoints, TrainingState
 
 torch.set_num_threads(1)
-MIXED: list[Any] = ["resized-crop", "hflip", "cutmix"]
+MIXED: list[Any] = ["random-resized-crop", "hflip", "cutmix"]
 CPU = torch.device("cpu")
 
 
@@ -79,7 +79,7 @@ def assert_same(one: TrainedRun, other: TrainedRun) -> None:
 RECIPES: list[dict[str, Any]] = [
     {},
     {"augment": ["hflip"]},
-    {"augment": [{"crop": {"padding": 2}}, "cutout"]},
+    {"augment": [{"random-crop": {"padding": 2}}, "cutout"]},
     {"augment": "none"},
     {
         "augment": [
@@ -225,7 +225,7 @@ def test_views_trade_exactness_for_disk(few_digits: Any, taught: TrainedRun, tmp
 def test_a_pool_s_views_come_round(few_digits: Any, taught: TrainedRun, tmp_path: Path) -> None:
     from phoropter.training.fit import _make_distillation_loader
 
-    recipe = {"epochs": 4, "augment": ["hflip", {"crop": {"padding": 4}}]}
+    recipe = {"epochs": 4, "augment": ["hflip", {"random-crop": {"padding": 4}}]}
     tap, _ = _make_distillation_loader(
         student(few_digits, tmp_path, teacher_of(taught), recipe, teacher_views="cycled", n_teacher_views=2, loss="soft")
     )

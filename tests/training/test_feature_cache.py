@@ -31,7 +31,7 @@ torch.set_num_threads(1)
 
 RECIPE = {
     "preset": "probe",
-    "augment": ["hflip", {"crop": {"padding": 2}}],
+    "augment": ["hflip", {"random-crop": {"padding": 2}}],
     "cached_views": 2,
     "batch_size": 16,
     "epochs": 5,

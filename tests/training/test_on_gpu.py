@@ -36,7 +36,7 @@ DEVICES = ("cpu", "cuda")
 BACKBONE = {"weights": "random", "size": 32}
 SINGLE = {"backbone": "test_resnet", **BACKBONE}
 PAIR = {"fuse": [{"name": "test_resnet", **BACKBONE}, {"name": "test_vit", **BACKBONE}], "dropout": 0.0}
-VIEWS: list[Any] = ["hflip", {"crop": {"padding": 2}}]
+VIEWS: list[Any] = ["hflip", {"random-crop": {"padding": 2}}]
 
 
 @pytest.fixture(autouse=True)
@@ -172,13 +172,13 @@ def test_branch_ablation_equals_that_of_the_cpu(few_digits: Any, tmp_path: Path,
             assert on_gpu[key] == (None if on_cpu[key] is None else pytest.approx(on_cpu[key], abs=0.07))  # a few of 50 rows
 
 
-@pytest.mark.parametrize("tta", ["single", "flip", "ten-crop"])
+@pytest.mark.parametrize("tta", ["none", "flip", "ten-crop"])
 def test_fine_tuning_with_validation_equals_that_of_the_cpu(few_digits: Any, tmp_path: Path, tta: str) -> None:
     dataset = few_digits[0]
     split = make_splits(dataset, KFold(3))[0]
     split = replace(split, train=split.train[:-30], val=split.train[-30:])
-    recipe = {"checkpoint": "best_val", "ema": 0.9, "grad_clip": 1.0, "tta": tta, "loss": {"class_weights": "auto"}}
-    recipe |= {"augment": [*VIEWS, "mixup"], "crop": 24} if tta == "ten-crop" else {"augment": [*VIEWS, "mixup"]}
+    recipe = {"checkpoint": "best-val", "ema": 0.9, "grad_clip": 1.0, "tta": tta, "loss": {"class_weights": "auto"}}
+    recipe |= {"augment": [*VIEWS, "mixup"], "center_crop": 24} if tta == "ten-crop" else {"augment": [*VIEWS, "mixup"]}
     runs = [train_to_end(make_task(few_digits, tmp_path, d, {**SINGLE, "recipe": recipe}, split=split)) for d in DEVICES]
     assert_close(*runs, atol=0.02)
     losses = [[row["validation_loss"] for row in run.history] for run in runs if run is not None]

@@ -73,7 +73,7 @@ class Classifier(nn.Module):
 
         If the spec has a crop and the images are larger, their centre is cropped, in training and evaluation alike.
         """
-        crop, side = self.spec.crop, pictures.shape[-1]
+        crop, side = self.spec.center_crop, pictures.shape[-1]
         if crop is not None and side > crop:
             start = (side - crop) // 2
             pictures = pictures[..., start : start + crop, start : start + crop]

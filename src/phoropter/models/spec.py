@@ -222,7 +222,7 @@ class ClassifierSpec(Spec):
 
     classes: C names in the order of the logits
     picture: side in pixels of the square uint8 image the classifier is given
-    crop:    side of the centre crop taken from it at prediction time; None: no crop
+    center_crop: side of the centre crop taken from it at prediction time; None: no crop
     student: token: a class head learns the labels and a second head, on the distillation token, learns the teacher (DeiT)
     """
 
@@ -231,7 +231,7 @@ class ClassifierSpec(Spec):
     fusion: FusionSpec | None = None
     classes: tuple[str, ...] = Field(min_length=2)
     picture: int = Field(ge=8, le=4096)
-    crop: int | None = Field(default=None, ge=8)
+    center_crop: int | None = Field(default=None, ge=8)
     student: Literal["plain", "token"] = "plain"
 
     @model_validator(mode="after")
@@ -251,8 +251,8 @@ class ClassifierSpec(Spec):
                 f"a token student is one network with a distillation token (deit_*_distilled_*), not "
                 f"{' + '.join(b.name for b in self.backbones)}; name one, or leave out loss: token"
             )
-        if self.crop is not None and self.crop > self.picture:
-            raise ValueError(f"crop {self.crop} is larger than the image's side {self.picture}")
+        if self.center_crop is not None and self.center_crop > self.picture:
+            raise ValueError(f"center_crop {self.center_crop} is larger than the image's side {self.picture}")
         return self
 
     @property

@@ -34,7 +34,7 @@ class FhrRules(Spec):
     """Heart-rate rules F1 to F5 and the baseline; defaults are the paper's where it gives any.
 
     gap_s:      F1: zeros for this many seconds or longer are a gap
-    long_gap:   whether such a gap is filled in: "interpolate" or "keep_nan"
+    long_gap:   whether such a gap is filled in: "interpolate" or "keep-nan"
     low_bpm:    F2: values at or below are artefacts
     high_bpm:   F2: values at or above are artefacts
     jump_bpm:   F3: steps of this much or more are artefacts
@@ -47,7 +47,7 @@ class FhrRules(Spec):
     """
 
     gap_s: PositiveFloat = 15.0
-    long_gap: Literal["interpolate", "keep_nan"] = "interpolate"
+    long_gap: Literal["interpolate", "keep-nan"] = "interpolate"
     low_bpm: float = 50.0
     high_bpm: float = 200.0
     jump_bpm: PositiveFloat = 25.0
@@ -93,7 +93,7 @@ def fhr_clean(fhr: NDArray[np.floating], rate_hz: float = 4.0, rules: FhrRules |
     _mark_missing(x, causes, far_from_mean(x, seconds_to_samples(rules.block_s, rate_hz), rules.block_bpm, rules.block), BLOCK)
     valid = bool(np.isfinite(x).any())
     x = interpolate_missing(x)
-    if rules.long_gap == "keep_nan":
+    if rules.long_gap == "keep-nan":
         x[causes == GAP] = np.nan
     return CleanedChannel(x, causes, valid)
 

@@ -101,7 +101,7 @@ def _feature_pass_keys(run: PlannedRun, backbone: BackboneSpec) -> set[str]:
     """Keys of the passes over all images that a run needs of a backbone: one without augmentation, one for each cached view."""
     recipe = run.candidate.recipe
     seed = run.split.seed if backbone.depends_on_seed else 0
-    name = [run.image_set.identity, backbone.plain(), seed, recipe.feature_dtype, recipe.crop]
+    name = [run.image_set.identity, backbone.plain(), seed, recipe.feature_dtype, recipe.center_crop]
     augmentation = [recipe.plain()["augment"], run.split.seed]
     return {digest(name), *(digest([*name, *augmentation, view]) for view in range(recipe.n_cached_views))}
 

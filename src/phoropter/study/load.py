@@ -97,9 +97,9 @@ def _make_checked_splits(
     splits = make_splits(dataset, study.protocol, study.base)
     without_val = next((split.name for split in splits if split.val is None), None)
     for candidate, _ in candidates.values():
-        if candidate.recipe.checkpoint == "best_val" and candidate.recipe.phases and without_val is not None:
+        if candidate.recipe.checkpoint == "best-val" and candidate.recipe.phases and without_val is not None:
             raise SpecError(
-                f"{study.source.name}: candidate '{candidate.name}': checkpoint: best_val needs a validation part, "
+                f"{study.source.name}: candidate '{candidate.name}': checkpoint: best-val needs a validation part, "
                 f"and the split '{without_val}' has none; give val_size in protocol, or choose checkpoint: last"
             )
         for split in splits:
@@ -189,12 +189,12 @@ def _open_image_set(spec: DataSpec, side: int, base: Path | None, cache: Path) -
 def preferred_image_size(candidate: Candidate, base: Path | None) -> int:
     """Side in pixels of the stored images that suits a candidate: room for its crop (8/7 of it), or its input size."""
     input_size = max(catalog.resolve_side(b, base) for b in candidate.backbones)
-    return max(input_size, math.ceil(candidate.recipe.crop * 8 / 7)) if candidate.recipe.crop else input_size
+    return max(input_size, math.ceil(candidate.recipe.center_crop * 8 / 7)) if candidate.recipe.center_crop else input_size
 
 
 def resolve_backbones(candidate: Candidate, side: int, base: Path | None) -> Candidate:
     """The candidate with its weights checked, and its randomly initialised networks set to the size of the stored images."""
-    input_size = candidate.recipe.crop or side
+    input_size = candidate.recipe.center_crop or side
     backbones = []
     for backbone in candidate.backbones:
         any_size = backbone.weights == "random" if backbone.custom is None else backbone.custom.input_size is None

@@ -56,7 +56,7 @@ class PlannedRun:
     @property
     def seen_rows(self) -> NDArray[np.int64]:
         """Rows its classifier depends on: the training rows, and the validation rows where they choose the epoch."""
-        chosen = self.split.val if self.candidate.recipe.checkpoint == "best_val" else None
+        chosen = self.split.val if self.candidate.recipe.checkpoint == "best-val" else None
         return self.split.train if chosen is None else np.concatenate([self.split.train, chosen])
 
     def to_plan_row(self) -> dict[str, Any]:

@@ -165,12 +165,12 @@ def make_probe_candidates(study: StudySpec) -> list[Candidate]:
                 f"{study.source.name}: screening tries single backbones that are trained, and '{candidate.name}' is not one; "
                 "leave it out, or leave screening out"
             )
-        crop = candidate.recipe.crop
+        center_crop = candidate.recipe.center_crop
         changes = {
             "name": f"{candidate.name} probe",
             "frozen": True,
             "head": HeadSpec(),
-            "recipe": logistic.with_changes(crop=crop),
+            "recipe": logistic.with_changes(center_crop=center_crop),
         }
         probes.append(candidate.model_copy(update=changes))
     return probes

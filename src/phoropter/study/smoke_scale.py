@@ -177,10 +177,10 @@ def _replace_backbone(backbone: BackboneSpec, base: Path | None, notes: dict[str
 
 def _shrink_recipe(recipe: Recipe, side: int, notes: dict[str, None], epochs: int | None) -> Recipe:
     changes: dict[str, Any] = {"batch_size": min(recipe.batch_size, 32)}
-    if recipe.crop:
-        changes["crop"] = side * 7 // 8
-        if changes["crop"] != recipe.crop:
-            notes[f"crops are {changes['crop']} of {side} pixels instead of {recipe.crop}"] = None
+    if recipe.center_crop:
+        changes["center_crop"] = side * 7 // 8
+        if changes["center_crop"] != recipe.center_crop:
+            notes[f"crops are {changes['center_crop']} of {side} pixels instead of {recipe.center_crop}"] = None
     if epochs is not None and any(p.epochs > epochs for p in recipe.phases):
         who = "at most" if epochs == MAX_EPOCHS else "students, and the same networks without a teacher: at most"
         notes[f"{who} {epochs} epochs a phase"] = None
@@ -188,8 +188,8 @@ def _shrink_recipe(recipe: Recipe, side: int, notes: dict[str, None], epochs: in
     if recipe.precision in ("fp16", "bf16"):
         notes[f"float32 instead of {recipe.precision}, which a processor computes far more slowly"] = None
         changes["precision"] = "float32"
-    if recipe.augment and recipe.crop:
-        changes["augment"] = [_shrink_crop(s, changes["crop"]) for s in recipe.augment]
+    if recipe.augment and recipe.center_crop:
+        changes["augment"] = [_shrink_crop(s, changes["center_crop"]) for s in recipe.augment]
     return recipe.with_changes(**changes)
 
 

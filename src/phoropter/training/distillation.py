@@ -81,7 +81,9 @@ def digest_classifier(model: Classifier, known: Sequence[str] | None = None) -> 
     """
     head = {k: digest_array(v.detach().cpu().float().contiguous().numpy()) for k, v in model.head.state_dict().items()}
     fusion = None if model.spec.fusion is None else model.spec.fusion.plain()
-    return digest([list(known or (b.identity for b in model.branches)), head, model.spec.head.plain(), fusion, model.spec.crop])
+    return digest(
+        [list(known or (b.identity for b in model.branches)), head, model.spec.head.plain(), fusion, model.spec.center_crop]
+    )
 
 
 @dataclass(frozen=True, eq=False)

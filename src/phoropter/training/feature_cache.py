@@ -106,7 +106,7 @@ def feature_entry_key(
 ) -> str:
     """The folder name of a branch's entry: a digest of pixels, weights, size, crop and view, and of the dtype if not float32."""
     narrow = [] if dtype == "float32" else [dtype]
-    return digest([pixels.identity, identity, model.branches[branch].side, model.spec.crop, view, NUMERICS, *narrow])
+    return digest([pixels.identity, identity, model.branches[branch].side, model.spec.center_crop, view, NUMERICS, *narrow])
 
 
 def _make_feature_array(

@@ -108,7 +108,7 @@ class TrainedRun:
 def predict_rows(run: TrainedRun, rows: NDArray[np.int64]) -> LogitsAndFeatures:
     """The logits and last-layer features of any rows, trained on or not."""
     task, recipe = run.task, run.task.candidate.recipe
-    if run.features is not None and recipe.tta == "single":
+    if run.features is not None and recipe.tta == "none":
         return predict_from_features(run.model, run.features, rows, task.device)
     dtype = resolve_autocast_dtype(recipe, task.device)
     return predict_from_pixels(run.model, task.pixels, rows, task.device, recipe.tta, dtype)
@@ -174,7 +174,7 @@ def build_model(task: TrainingTask) -> Classifier:
         fusion=candidate.fusion,
         classes=task.dataset.classes,
         picture=task.pixels.size,
-        crop=candidate.recipe.crop,
+        center_crop=candidate.recipe.center_crop,
         student="token" if candidate.distillation and candidate.distillation.loss == "token" else "plain",
     )
     model = classifiers.build_classifier(spec, seed=seed_of(task.split.seed, "weights"), base=task.weights_base)

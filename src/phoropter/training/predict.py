@@ -15,7 +15,7 @@ from phoropter.training.loop.precision import autocast_context
 from phoropter.training.malloc import tune_malloc
 
 BATCH_SIZE = 128  # fixed: the sums of a convolution may differ in the last bit between batch sizes
-TtaViews = Literal["single", "flip", "ten-crop"]
+TtaViews = Literal["none", "flip", "ten-crop"]
 
 
 @torch.inference_mode()
@@ -24,7 +24,7 @@ def predict_from_pixels(
     pixels: Pixels,
     rows: NDArray[np.int64],
     device: torch.device,
-    views: TtaViews = "single",
+    views: TtaViews = "none",
     dtype: torch.dtype = torch.float32,
 ) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
     """(n,) rows → (n, C) float32 logits and (n, D) float16 features of the last layer.
@@ -37,7 +37,7 @@ def predict_from_pixels(
     for start in range(0, len(rows), BATCH_SIZE):
         pictures = load_pictures_on_device(pixels, rows[start : start + BATCH_SIZE], device)
         with autocast_context(device, dtype):
-            seen = [model.forward_outputs(view) for view in make_tta_views(pictures, views, model.spec.crop)]
+            seen = [model.forward_outputs(view) for view in make_tta_views(pictures, views, model.spec.center_crop)]
         logits.append(_average_views([s.logits.float() for s in seen]))
         features.append(torch.stack([s.features.float() for s in seen]).mean(0).clamp(-65504, 65504).half())
     return torch.cat(logits).cpu().numpy(), torch.cat(features).cpu().numpy()  # the host waits for the device once
@@ -60,7 +60,7 @@ def predict_from_features(
 
 def make_tta_views(pictures: torch.Tensor, views: TtaViews, crop: int | None) -> list[torch.Tensor]:
     """(B, 3, S, S) → the views whose probabilities are averaged: one, two, or ten (four corners, centre, all mirrored)."""
-    if views == "single":
+    if views == "none":
         return [pictures]
     if views == "flip":
         return [pictures, pictures.flip(-1)]

@@ -22,13 +22,13 @@ Hashes = NDArray[np.uint64]
 PER_IMAGE: list[Any] = [
     "hflip",
     "vflip",
-    {"crop": {"size": 17}},
-    {"crop": {"padding": 4, "fill": 9}},
-    {"resized-crop": {"size": 19}},
-    {"resized-crop": {"scale": [0.5, 1.0]}},
+    {"random-crop": {"size": 17}},
+    {"random-crop": {"padding": 4, "fill": 9}},
+    {"random-resized-crop": {"size": 19}},
+    {"random-resized-crop": {"scale": [0.5, 1.0]}},
     {"rotate": {"degrees": 30, "fill": 200}},
-    {"pca_lighting": {"sigma": 0.5}},
-    {"color_jitter": {"hue": 0.2}},
+    {"pca-lighting": {"sigma": 0.5}},
+    {"color-jitter": {"hue": 0.2}},
 ]
 POLICIES: list[Any] = [{"autoaugment": {"policy": p}} for p in ("imagenet", "cifar10", "svhn")] + ["randaugment"]
 CUTS: list[Any] = [{"cutout": {"per_sample": True}}, {"slit-cutout": {"per_sample": True}}]

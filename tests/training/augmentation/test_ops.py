@@ -39,13 +39,13 @@ def test_a_flip_mirrors_with_its_probability(step: str, axis: int, draw: str, si
 
 def test_two_flips_and_a_resize_work_on_mirrored_memory() -> None:
     given = make_images(8, 110, 110)
-    always = [{"vflip": {"p": 1}}, {"hflip": {"p": 1}}, {"resized-crop": {"scale": [1, 1], "ratio": [1, 1]}}]
+    always = [{"vflip": {"p": 1}}, {"hflip": {"p": 1}}, {"random-resized-crop": {"scale": [1, 1], "ratio": [1, 1]}}]
     assert torch.equal(augment(always, given).pictures, given.flip(-1, -2))
 
 
 def test_a_crop_may_begin_anywhere() -> None:
     given = torch.arange(36, dtype=torch.uint8).reshape(1, 1, 6, 6).expand(400, 3, 6, 6).contiguous()
-    out = augment({"crop": {"size": 4}}, given).pictures
+    out = augment({"random-crop": {"size": 4}}, given).pictures
     corners = {int(c) for c in out[:, 0, 0, 0]}
     assert corners == {y * 6 + x for y in range(3) for x in range(3)}
     for picture in out:
@@ -55,7 +55,7 @@ def test_a_crop_may_begin_anywhere() -> None:
 
 def test_a_padded_crop_shifts_the_image_and_fills_with_grey() -> None:
     given = make_images(60, 8, 8)
-    out = augment({"crop": {"padding": 2, "fill": 7}}, given).pictures
+    out = augment({"random-crop": {"padding": 2, "fill": 7}}, given).pictures
     padded = torch.nn.functional.pad(given, (2, 2, 2, 2), value=7)
     places = set()
     for picture, wide in zip(out, padded, strict=True):
@@ -67,13 +67,13 @@ def test_a_padded_crop_shifts_the_image_and_fills_with_grey() -> None:
 
 def test_output_sizes_are_known_beforehand_and_a_crop_too_large_is_refused() -> None:
     assert make_augmentation("hflip").output_size(300) == 300
-    assert make_augmentation([{"crop": {"size": 224}}, "hflip"]).output_size(256) == 224
-    assert make_augmentation({"crop": {"padding": 4}}).output_size(32) == 32
-    assert make_augmentation({"resized-crop": {"size": 96}}).output_size(32) == 96
+    assert make_augmentation([{"random-crop": {"size": 224}}, "hflip"]).output_size(256) == 224
+    assert make_augmentation({"random-crop": {"padding": 4}}).output_size(32) == 32
+    assert make_augmentation({"random-resized-crop": {"size": 96}}).output_size(32) == 96
     with pytest.raises(SpecError, match="a crop of size 224 with padding 0 does not fit into images of 64 × 64"):
-        make_augmentation({"crop": {"size": 224}}).output_size(64)
+        make_augmentation({"random-crop": {"size": 224}}).output_size(64)
     with pytest.raises(SpecError, match="does not fit into images of 24 × 24"):
-        augment({"crop": {"size": 40, "padding": 4}}, make_images())
+        augment({"random-crop": {"size": 40, "padding": 4}}, make_images())
 
 
 def resized_boxes(scale: list[float], ratio: list[float], height: int, width: int, count: int) -> NDArray[np.int64]:
@@ -81,11 +81,11 @@ def resized_boxes(scale: list[float], ratio: list[float], height: int, width: in
     ys, xs = np.mgrid[:height, :width]
     ramps = np.stack([ys, xs, np.zeros_like(ys)]).astype(np.uint8)
     given = torch.from_numpy(np.broadcast_to(ramps, (count, 3, height, width)).copy())
-    steps = make_augmentation({"resized-crop": {"scale": scale, "ratio": ratio}}).steps
+    steps = make_augmentation({"random-resized-crop": {"scale": scale, "ratio": ratio}}).steps
     from phoropter.training.augmentation import ops
 
     draws = AugmentationDraws(make_hashes(count), 0, 0, 0)
-    drawn = ops.AUGMENTATION_OPS["resized-crop"].draw_parameters(steps[0], draws, (height, width))
+    drawn = ops.AUGMENTATION_OPS["random-resized-crop"].draw_parameters(steps[0], draws, (height, width))
     out = apply_per_image(steps, given, draws)
     top, left = out[:, 0, 0, :].float().mean(1), out[:, 1, :, 0].float().mean(1)  # first row, first column of each piece
     assert (top - torch.from_numpy(drawn[:, 0])).abs().max() < 1.5 and (left - torch.from_numpy(drawn[:, 1])).abs().max() < 1.5
@@ -110,11 +110,11 @@ def test_a_shape_that_never_fits_is_cropped_at_the_centre() -> None:
 @pytest.mark.parametrize("size", [20, 90])
 def test_a_resized_crop_equals_pillow_s(size: int) -> None:
     given = make_images(10, 70, 60)
-    steps = make_augmentation({"resized-crop": {"size": size}}).steps
+    steps = make_augmentation({"random-resized-crop": {"size": size}}).steps
     from phoropter.training.augmentation import ops
 
     draws = AugmentationDraws(make_hashes(10), 0, 0, 0)
-    drawn = ops.AUGMENTATION_OPS["resized-crop"].draw_parameters(steps[0], draws, (70, 60))
+    drawn = ops.AUGMENTATION_OPS["random-resized-crop"].draw_parameters(steps[0], draws, (70, 60))
     for picture, out, (top, left, height, width) in zip(given, apply_per_image(steps, given, draws), drawn.tolist(), strict=True):
         piece = to_pil(picture).crop((left, top, left + width, top + height))
         expected = np.asarray(piece.resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
@@ -144,7 +144,7 @@ def test_a_rotation_is_bilinear_about_the_centre_with_grey_outside() -> None:
 
 def test_pca_lighting_shifts_an_image_by_one_colour_with_the_published_covariance() -> None:
     given = torch.full((6000, 3, 1, 2), 128, dtype=torch.uint8)
-    out = augment({"pca_lighting": {"sigma": 0.5}}, given).pictures.double() - 128
+    out = augment({"pca-lighting": {"sigma": 0.5}}, given).pictures.double() - 128
     assert torch.equal(out[..., 0], out[..., 1])
     values = 255 * 0.5 * np.diag([0.2175, 0.0188, 0.0045])
     vectors = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
@@ -156,7 +156,7 @@ def test_pca_lighting_shifts_an_image_by_one_colour_with_the_published_covarianc
 
 
 def test_pca_lighting_stops_at_black_and_white() -> None:
-    out = augment({"pca_lighting": {"sigma": 1.0}}, torch.tensor([0, 255], dtype=torch.uint8).repeat(300, 3, 1, 1)).pictures
+    out = augment({"pca-lighting": {"sigma": 1.0}}, torch.tensor([0, 255], dtype=torch.uint8).repeat(300, 3, 1, 1)).pictures
     assert int(out[..., 0].max()) < 255 and int(out[..., 1].min()) > 0
     assert (out[..., 0] == 0).all(1).any() and (out[..., 1] == 255).all(1).any()
 
@@ -168,7 +168,7 @@ def test_pca_lighting_stops_at_black_and_white() -> None:
 def test_each_part_of_color_jitter_equals_torchvision_s(part: str, operation: str, column: int) -> None:
     given = make_images()
     strengths = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, part: 0.6}
-    out = augment({"color_jitter": strengths}, given).pictures
+    out = augment({"color-jitter": strengths}, given).pictures
     factors = 1 + (2 * uniform_numbers(make_hashes(), 4, 0, "augment/jitter", 0)[:, column] - 1) * 0.6
     for picture, found, factor in zip(given, out, factors, strict=True):
         expected = (
@@ -181,7 +181,7 @@ def test_each_part_of_color_jitter_equals_torchvision_s(part: str, operation: st
 def test_the_hue_of_color_jitter_equals_torchvision_s() -> None:
     rng = np.random.default_rng(0)
     given = torch.from_numpy(rng.integers(0, 256, (12, 3, 24, 24), dtype=np.uint8))
-    out = augment({"color_jitter": {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0.5}}, given).pictures
+    out = augment({"color-jitter": {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0.5}}, given).pictures
     turns = (2 * uniform_numbers(make_hashes(), 4, 0, "augment/jitter", 0)[:, 3] - 1) * 0.5
     for picture, found, turn in zip(given, out, turns, strict=True):
         expected = timm_compat.import_torchvision("transforms.functional").adjust_hue(picture.double() / 255, turn) * 255
@@ -191,5 +191,5 @@ def test_the_hue_of_color_jitter_equals_torchvision_s() -> None:
 def test_the_hue_of_grey_images_stays() -> None:
     grey = make_images()[:, :1].expand(-1, 3, -1, -1).contiguous()
     assert torch.equal(
-        augment({"color_jitter": {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0.5}}, grey).pictures, grey
+        augment({"color-jitter": {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0.5}}, grey).pictures, grey
     )

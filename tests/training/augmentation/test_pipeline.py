@@ -68,7 +68,7 @@ def test_global_generators_and_the_input_stay_unchanged() -> None:
 
 def test_several_threads_compute_the_same_bytes_as_one() -> None:
     given = make_images(6, 120, 130)
-    steps = [{"resized-crop": {"size": 112}}, "hflip", "rotate", {"color_jitter": {"hue": 0.1}}, "pca_lighting"]
+    steps = [{"random-resized-crop": {"size": 112}}, "hflip", "rotate", {"color-jitter": {"hue": 0.1}}, "pca-lighting"]
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -80,7 +80,7 @@ def test_several_threads_compute_the_same_bytes_as_one() -> None:
     assert torch.equal(one, several)
 
 
-@pytest.mark.parametrize("step", [*PER_IMAGE, [{"resized-crop": {"size": 15}}, "hflip", "rotate"]], ids=str)
+@pytest.mark.parametrize("step", [*PER_IMAGE, [{"random-resized-crop": {"size": 15}}, "hflip", "rotate"]], ids=str)
 def test_batched_ops_agree_with_per_image_ops_within_a_grey_level(step: Any) -> None:
     given = make_images(16, 24, 30)
     draws = AugmentationDraws(make_hashes(16), seed=0, epoch=2, batch_index=0)
@@ -100,10 +100,11 @@ def test_steps_are_applied_in_the_order_written() -> None:
     given = make_images()
     flipped = augment("hflip", given).pictures
     assert torch.equal(
-        augment(["hflip", {"crop": {"size": 10}}], given).pictures, augment({"crop": {"size": 10}}, flipped).pictures
+        augment(["hflip", {"random-crop": {"size": 10}}], given).pictures,
+        augment({"random-crop": {"size": 10}}, flipped).pictures,
     )
-    cropped = augment({"crop": {"size": 10}}, given).pictures
-    assert torch.equal(augment([{"crop": {"size": 10}}, "hflip"], given).pictures, augment("hflip", cropped).pictures)
+    cropped = augment({"random-crop": {"size": 10}}, given).pictures
+    assert torch.equal(augment([{"random-crop": {"size": 10}}, "hflip"], given).pictures, augment("hflip", cropped).pictures)
 
 
 # ---- cutting out and mixing
@@ -280,11 +281,11 @@ def test_the_identity_follows_steps_and_seed() -> None:
         and make_augmentation(["hflip", "cutmix"]).mixes_labels
         and not make_augmentation(None).mixes_labels
     )
-    one = make_augmentation(["hflip", {"crop": {"padding": 4}}])
-    assert one.identity() == make_augmentation([{"hflip": {"p": 0.5}}, {"crop": {"padding": 4, "fill": 0}}]).identity()
+    one = make_augmentation(["hflip", {"random-crop": {"padding": 4}}])
+    assert one.identity() == make_augmentation([{"hflip": {"p": 0.5}}, {"random-crop": {"padding": 4, "fill": 0}}]).identity()
     others = [
-        make_augmentation(["hflip", {"crop": {"padding": 3}}]),
-        make_augmentation([{"crop": {"padding": 4}}, "hflip"]),
+        make_augmentation(["hflip", {"random-crop": {"padding": 3}}]),
+        make_augmentation([{"random-crop": {"padding": 4}}, "hflip"]),
         make_augmentation(["hflip"]),
         make_augmentation(one.steps, 1),
     ]

@@ -15,10 +15,10 @@ from phoropter.training.candidates.recipe import Recipe
 NAMES = [
     "hflip",
     "vflip",
-    "resized-crop",
+    "random-resized-crop",
     "rotate",
-    "pca_lighting",
-    "color_jitter",
+    "pca-lighting",
+    "color-jitter",
     "autoaugment",
     "randaugment",
     "cutout",
@@ -40,8 +40,8 @@ def test_nothing_is_written_in_several_ways(nothing: Any) -> None:
 
 def test_a_name_a_mapping_and_a_list_of_both() -> None:
     assert steps("hflip") == (spec.HorizontalFlip(),)
-    assert steps({"crop": {"padding": 4}}) == (spec.RandomCrop(padding=4),)
-    assert steps([{"crop": {"size": 224}}, "hflip", {"pca_lighting": {"sigma": 0.2}}, {"cutmix": None}]) == (
+    assert steps({"random-crop": {"padding": 4}}) == (spec.RandomCrop(padding=4),)
+    assert steps([{"random-crop": {"size": 224}}, "hflip", {"pca-lighting": {"sigma": 0.2}}, {"cutmix": None}]) == (
         spec.RandomCrop(size=224),
         spec.HorizontalFlip(),
         spec.PcaLighting(sigma=0.2),
@@ -57,7 +57,7 @@ def test_every_step_goes_by_its_name_with_defaults(name: str) -> None:
 
 def test_steps_survive_a_round_trip_through_plain_data_and_back() -> None:
     recipe = Recipe(
-        augment=steps([{"crop": {"size": 32}}, "hflip", {"cutout": {"box_size": 16}}, {"slit-cutmix": {"width": "sqrt"}}])
+        augment=steps([{"random-crop": {"size": 32}}, "hflip", {"cutout": {"box_size": 16}}, {"slit-cutmix": {"width": "sqrt"}}])
     )
     assert validate_as(Recipe, recipe.plain()) == recipe
     assert recipe.with_changes(batch_size=7).augment == recipe.augment
@@ -83,22 +83,25 @@ MISTAKES: list[tuple[Any, str]] = [
     (["none", "hflip"], "augment: unknown step 'none'; known are hflip, vflip,"),
     ({"kind": ["hflip"]}, "augment: unknown step"),
     ([3], "augment: 3 is not a step: write its name, or a mapping of one name to its options"),
-    ({"crop": {"size": 3}, "hflip": {}}, "is not a step: write its name, or a mapping of one name to its options"),
-    ({"crop": 224}, "augment: the options of crop are 224, expected a mapping"),
+    ({"random-crop": {"size": 3}, "hflip": {}}, "is not a step: write its name, or a mapping of one name to its options"),
+    ({"random-crop": 224}, "augment: the options of random-crop are 224, expected a mapping"),
     ({"cutmix": {"alhpa": 1}}, "unknown key 'alhpa' in augment.0.cutmix; did you mean 'alpha'?"),
     (["hflip", {"cutmix": {"alpha": -1}}], "augment.1.cutmix.alpha is -1, which does not fit"),
     (
         {"autoaugment": {"policy": "cifar"}},
         "policy is 'cifar', expected 'imagenet', 'cifar10' or 'svhn'; did you mean 'cifar10'?",
     ),
-    ("crop", "crop needs size (the side of the crop) or padding"),
-    ({"resized-crop": {"scale": [1, 0.5]}}, "scale is [1.0, 0.5], expected the smaller and the larger"),
-    ({"resized-crop": {"ratio": [0, 1]}}, "ratio is [0.0, 1.0], expected the smaller and the larger"),
-    ({"color_jitter": {"brightness": 0, "contrast": 0, "saturation": 0}}, "are all 0, which changes nothing"),
+    ("random-crop", "random-crop needs size (the side of the crop) or padding"),
+    ({"random-resized-crop": {"scale": [1, 0.5]}}, "scale is [1.0, 0.5], expected the smaller and the larger"),
+    ({"random-resized-crop": {"ratio": [0, 1]}}, "ratio is [0.0, 1.0], expected the smaller and the larger"),
+    ({"color-jitter": {"brightness": 0, "contrast": 0, "saturation": 0}}, "are all 0, which changes nothing"),
     ({"cutout": {"box_size": 112, "alpha": 0.5}}, "box_size and alpha contradict each other"),
     (["hflip", "hflip"], "augment: hflip is given twice; keep one"),
     (["cutmix", "mixup"], "cutmix and mixup contradict each other: both mix two images; keep one"),
-    ([{"crop": {"size": 8}}, "resized-crop"], "crop and resized-crop contradict each other: both crop the image"),
+    (
+        [{"random-crop": {"size": 8}}, "random-resized-crop"],
+        "random-crop and random-resized-crop contradict each other: both crop the image",
+    ),
     (["autoaugment", "randaugment"], "autoaugment and randaugment contradict each other: both are policies"),
     (["cutmix", "hflip"], "hflip stands after cutmix: steps that move or colour an image come first"),
     (["cutout", "rotate"], "rotate stands after cutout"),

@@ -25,7 +25,12 @@ from phoropter.training.batches.loading import PixelLoader
 from phoropter.training.candidates.recipe import Recipe
 
 CPU = torch.device("cpu")
-STEPS: list[Any] = [[{"resized-crop": {"size": 112}}, "hflip"], ["hflip", {"crop": {"padding": 3}}, "cutmix"], "mixup", []]
+STEPS: list[Any] = [
+    [{"random-resized-crop": {"size": 112}}, "hflip"],
+    ["hflip", {"random-crop": {"padding": 3}}, "cutmix"],
+    "mixup",
+    [],
+]
 
 
 def augmentation(steps: Any) -> Augmentation | None:

@@ -20,7 +20,7 @@ from phoropter.training.candidates.presets import PRESETS, parse_recipe
         ({"preset": "head-then-all", "epochs": 1}, "at least 2"),
         ({"lr": float("nan")}, "lr is nan, expected a positive number"),
         ({"lr": -1}, "expected a positive number"),
-        ({"tta": "ten-crop"}, "ten-crop needs crop"),
+        ({"tta": "ten-crop"}, "ten-crop needs center_crop"),
         ({"schedule": {"kind": "one-cycle", "warmup": 0.1}}, "has a warm-up of its own"),
         ({"imbalance": {"n_bags": 3}}, "belong to undersample"),
         ({"imbalance": {"n_bags": 3, "undersample": 2, "resample_each_epoch": True}}, "contradict each other"),

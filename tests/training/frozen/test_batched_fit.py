@@ -201,7 +201,7 @@ def test_nothing_is_dropped_from_what_is_predicted(few_digits: Any, tmp_path: Pa
 
 
 def test_the_best_epoch_is_chosen_on_the_inner_part_as_alone(few_digits: Any, tmp_path: Path) -> None:
-    entry = {"recipe": {"preset": "probe", "checkpoint": "best_val", "lr": 0.5}}
+    entry = {"recipe": {"preset": "probe", "checkpoint": "best-val", "lr": 0.5}}
     made = tasks(few_digits, tmp_path, entry, seeds=(0,))
     dataset = few_digits[0]
     inner = [replace(s, train=s.train[:-30], val=s.train[-30:]) for s in (t.split for t in made)]

@@ -26,7 +26,7 @@ torch.set_num_threads(1)
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {"epochs": 2},
     "accumulated and clipped": {"epochs": 2, "grad_accum_steps": 2, "grad_clip": 0.5, "batch_size": 16},
-    "averaged, augmented": {"epochs": 2, "ema": 0.9, "augment": [{"crop": {"padding": 2}}, "hflip", "cutmix"]},
+    "averaged, augmented": {"epochs": 2, "ema": 0.9, "augment": [{"random-crop": {"padding": 2}}, "hflip", "cutmix"]},
     "two phases, dropout": {"phases": [{"train": "head", "epochs": 1, "lr": 1e-2}, {"epochs": 1, "lr": 1e-3}]},
     "one-cycle sgd": {"epochs": 2, "optimizer": "sgd", "schedule": "one-cycle"},
     "bf16": {"epochs": 1, "precision": "bf16"},
@@ -128,7 +128,7 @@ def test_training_leaves_torch_s_generator_unchanged(few_digits: Any, tmp_path: 
 def test_the_best_epoch_by_validation_is_kept(few_digits: Any, tmp_path: Path) -> None:
     dataset, pixels = few_digits
     split = make_splits(dataset, KFold(3, val_size=0.2))[0]
-    recipe = parse_recipe({"epochs": 4, "checkpoint": "best_val", "lr": 0.05, "batch_size": 16}, PRESETS["scratch"])
+    recipe = parse_recipe({"epochs": 4, "checkpoint": "best-val", "lr": 0.05, "batch_size": 16}, PRESETS["scratch"])
     (candidate,) = parse_candidates([{"backbone": "test_resnet", "weights": "random", "size": 32}], recipe)
     fitted = finish(TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), tmp_path))
     assert fitted is not None and split.val is not None

@@ -190,7 +190,7 @@ def _encode_worst_mistakes(held_out: Predictions, rows: NDArray[np.int64], pixel
 def _make_record(run: PlannedRun, fitted: TrainedRun, predict_seconds: float, started: datetime) -> dict[str, Any]:
     split, recipe = run.split, run.candidate.recipe
     costs = classifiers.measure_cost(fitted.model, run.image_set.image_size)
-    chosen = fitted.best_epoch if recipe.checkpoint == "best_val" else recipe.total_epochs
+    chosen = fitted.best_epoch if recipe.checkpoint == "best-val" else recipe.total_epochs
     return {
         **_describe_run(run, started),
         "cost": {

@@ -263,11 +263,11 @@ class AugmentationOp:
 AUGMENTATION_OPS: dict[str, AugmentationOp] = {
     "hflip": AugmentationOp(_draw_flip, _flip_horizontal, _flip_batch),
     "vflip": AugmentationOp(_draw_flip, _flip_vertical, _flip_batch),
-    "crop": AugmentationOp(_draw_crop, _crop_image, _crop_batch),
-    "resized-crop": AugmentationOp(_draw_resized_crop, _resize_crop_image, _resize_crop_batch),
+    "random-crop": AugmentationOp(_draw_crop, _crop_image, _crop_batch),
+    "random-resized-crop": AugmentationOp(_draw_resized_crop, _resize_crop_image, _resize_crop_batch),
     "rotate": AugmentationOp(_draw_rotation, _make_per_image(_rotate_batch), _rotate_batch),
-    "pca_lighting": AugmentationOp(_draw_pca_lighting, _make_per_image(_pca_lighting_batch), _pca_lighting_batch),
-    "color_jitter": AugmentationOp(_draw_color_jitter, _make_per_image(_color_jitter_batch), _color_jitter_batch),
+    "pca-lighting": AugmentationOp(_draw_pca_lighting, _make_per_image(_pca_lighting_batch), _pca_lighting_batch),
+    "color-jitter": AugmentationOp(_draw_color_jitter, _make_per_image(_color_jitter_batch), _color_jitter_batch),
     "autoaugment": AugmentationOp(draw_policy_parameters, apply_autoaugment, None),
     "randaugment": AugmentationOp(draw_policy_parameters, apply_randaugment, None),
 }

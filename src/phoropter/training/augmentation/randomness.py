@@ -21,7 +21,14 @@ Shape = tuple[int, int]  # H, W
 
 # A draw is named after its step by the word that the step had when its numbers were first published. To name it by the present
 # kind would change every augmented picture.
-_DRAW_NAMES = {"hflip": "flip", "vflip": "vertical-flip", "pca_lighting": "lighting", "color_jitter": "jitter"}
+_DRAW_NAMES = {
+    "hflip": "flip",
+    "vflip": "vertical-flip",
+    "random-crop": "crop",
+    "random-resized-crop": "resized-crop",
+    "pca-lighting": "lighting",
+    "color-jitter": "jitter",
+}
 
 
 def _draw_name(kind: str) -> str:

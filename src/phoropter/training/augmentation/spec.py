@@ -1,7 +1,7 @@
 """Augmentation of training images as plain data (no torch): its steps, in order.
 
 In a study: `none`, the name of a step, a mapping of one name to its options, or a list of these:
-`augment: [{crop: {padding: 4}}, hflip, {cutmix: {alpha: 0.5}}]`. Steps that move or colour an image come
+`augment: [{random-crop: {padding: 4}}, hflip, {cutmix: {alpha: 0.5}}]`. Steps that move or colour an image come
 first, then cutouts, last a step that mixes two images. Each step is used at most once, because its random numbers are named
 after it. `module:NAME` is an AugmentationStep of the user's own (custom_step.py).
 
@@ -55,7 +55,7 @@ class RandomCrop(Spec):
     padding: pixels of grey level `fill` added on every side first
     """
 
-    kind: Literal["crop"] = "crop"
+    kind: Literal["random-crop"] = "random-crop"
     size: PixelSize | None = None
     padding: int = Field(default=0, ge=0, le=512)
     fill: GreyLevel = 0
@@ -64,7 +64,7 @@ class RandomCrop(Spec):
     def _check_size_or_padding(self) -> RandomCrop:
         if self.size is None and not self.padding:
             raise ValueError(
-                "crop needs size (the side of the crop) or padding (pixels added around the image); give one of them"
+                "random-crop needs size (the side of the crop) or padding (pixels added around the image); give one of them"
             )
         return self
 
@@ -76,7 +76,7 @@ class RandomResizedCrop(Spec):
     size:  side after resizing in pixels; None: the side of the image
     """
 
-    kind: Literal["resized-crop"] = "resized-crop"
+    kind: Literal["random-resized-crop"] = "random-resized-crop"
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     size: PixelSize | None = None
@@ -101,7 +101,7 @@ class RandomRotation(Spec):
 class PcaLighting(Spec):
     """A shift along the principal components of ImageNet's colours (Krizhevsky et al. 2012, §4.1)."""
 
-    kind: Literal["pca_lighting"] = "pca_lighting"
+    kind: Literal["pca-lighting"] = "pca-lighting"
     sigma: float = Field(default=0.1, gt=0, le=10, description="scale of the shift")
 
 
@@ -114,7 +114,7 @@ class ColorJitter(Spec):
     hue: the shift is uniform in ± this, in turns
     """
 
-    kind: Literal["color_jitter"] = "color_jitter"
+    kind: Literal["color-jitter"] = "color-jitter"
     brightness: Strength = 0.4
     contrast: Strength = 0.4
     saturation: Strength = 0.4
@@ -124,7 +124,7 @@ class ColorJitter(Spec):
     def _check_any_strength(self) -> ColorJitter:
         if not (self.brightness or self.contrast or self.saturation or self.hue):
             raise ValueError(
-                "brightness, contrast, saturation and hue are all 0, which changes nothing; raise one, or leave color_jitter out"
+                "brightness, contrast, saturation and hue are all 0, which changes nothing; raise one, or leave color-jitter out"
             )
         return self
 
@@ -312,13 +312,13 @@ def _raise_on_wrong_order(kinds: Sequence[str]) -> None:
 
 
 _STEP_STAGES: dict[str, int] = {
-    **dict.fromkeys(("hflip", "vflip", "crop", "resized-crop", "rotate"), 0),
-    **dict.fromkeys(("pca_lighting", "color_jitter", "autoaugment", "randaugment"), 0),
+    **dict.fromkeys(("hflip", "vflip", "random-crop", "random-resized-crop", "rotate"), 0),
+    **dict.fromkeys(("pca-lighting", "color-jitter", "autoaugment", "randaugment"), 0),
     **dict.fromkeys(("cutout", "slit-cutout"), 1),
     **dict.fromkeys(("mixup", "cutmix", "slit-cutmix"), 2),
 }
 _MUTUALLY_EXCLUSIVE: dict[str, tuple[str, ...]] = {
-    "crop the image": ("crop", "resized-crop"),
+    "crop the image": ("random-crop", "random-resized-crop"),
     "are policies": ("autoaugment", "randaugment"),
     "mix two images": ("mixup", "cutmix", "slit-cutmix"),
 }

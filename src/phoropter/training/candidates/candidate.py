@@ -110,7 +110,7 @@ class Candidate(Spec):
     def stores_features(self) -> bool:
         """Whether the features of its backbones are cached: it is frozen and sees images unaugmented, or in cached views."""
         recipe = self.recipe
-        return self.frozen and recipe.tta == "single" and (not recipe.augment or recipe.cached_views is not None)
+        return self.frozen and recipe.tta == "none" and (not recipe.augment or recipe.cached_views is not None)
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides its result, as plain data for run keys: no names, and no options without effect.

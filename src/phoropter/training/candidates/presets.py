@@ -146,8 +146,8 @@ PRESETS: dict[str, Recipe] = {
             Phase(epochs=90, lr=1e-2),
             optimizer=OptimizerSpec(weight_decay=0.01),
             schedule=ScheduleSpec(kind="one-cycle"),
-            augment=parse_steps([{"crop": {"size": 224}}, "hflip", {"pca_lighting": {"sigma": 0.1}}]),
-            crop=224,
+            augment=parse_steps([{"random-crop": {"size": 224}}, "hflip", {"pca-lighting": {"sigma": 0.1}}]),
+            center_crop=224,
             batch_size=128,
         ),
         # The same paper, §II.D: frozen ViT, new linear head, AdamW with decay, no augmentation, no other regularisation.
@@ -182,7 +182,7 @@ PRESETS: dict[str, Recipe] = {
             Phase(epochs=30, lr=1e-4),
             optimizer=OptimizerSpec(kind="adam", weight_decay=0.0),
             schedule=ScheduleSpec(kind="constant"),
-            augment=parse_steps([{"resized-crop": {"scale": (0.6, 1.0)}}, {"rotate": {"degrees": 15}}, "vflip"]),
+            augment=parse_steps([{"random-resized-crop": {"scale": (0.6, 1.0)}}, {"rotate": {"degrees": 15}}, "vflip"]),
             batch_size=64,
         ),
         # SONIC (arXiv 2404.00827): the whole graph end to end, Adam 1e-3, batch 32, 20 epochs, no augmentation.
@@ -197,7 +197,7 @@ PRESETS: dict[str, Recipe] = {
             "cnn-distil",
             Phase(epochs=150, lr=1e-2),
             optimizer=OptimizerSpec(kind="sgd", weight_decay=5e-4, decay_norms=True),
-            augment=parse_steps([{"crop": {"padding": 4}}, "hflip"]),
+            augment=parse_steps([{"random-crop": {"padding": 4}}, "hflip"]),
             batch_size=128,
         ),
         # «Risk at birth»: no schedule is given there; ours, see the study file.

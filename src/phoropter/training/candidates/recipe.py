@@ -163,15 +163,15 @@ class Recipe(Spec):
     grad_accum_steps: batches per optimizer step
     grad_clip:        largest norm of the gradient
     augment:          steps every training image goes through (training/augmentation)
-    crop:             side in pixels of the centre crop at prediction, for images stored larger (None: the whole image)
-    tta:              test-time augmentation: single · flip (image and mirror image averaged) · ten-crop (four corners and
+    center_crop:      side in pixels of the centre crop at prediction, for images stored larger (None: the complete image)
+    tta:              test-time augmentation: none · flip (image and mirror image averaged) · ten-crop (four corners and
                       centre, and mirrored; Krizhevsky et al. 2012)
     imbalance:        what is done about rare classes
     ema:              decay of an exponential moving average of the weights, which then predicts (Polyak & Juditsky 1992)
     precision:        float32 · bf16 · fp16 (autocast, with loss scaling) · auto: bf16 where the device has units for it
     channels_last:    memory layout of convolutions; the numbers stay the same up to rounding
     compile:          use torch.compile
-    checkpoint:       last: weights of the last epoch · best_val: of the epoch with the least loss on the validation part that
+    checkpoint:       last: weights of the last epoch · best-val: of the epoch with the least loss on the validation part that
                       the protocol cuts off
     l2_penalties:     for the linear head of a frozen candidate: it is solved as a logistic regression, not trained, with the
                       penalty of least loss on `inner_folds` folds of the training rows; phases then have no effect
@@ -189,15 +189,15 @@ class Recipe(Spec):
     grad_accum_steps: int = Field(default=1, ge=1)
     grad_clip: float | None = Field(default=None, gt=0)
     augment: tuple[StepSpec, ...] = ()
-    crop: int | None = Field(default=None, ge=8)
-    tta: Literal["single", "flip", "ten-crop"] = "single"
+    center_crop: int | None = Field(default=None, ge=8)
+    tta: Literal["none", "flip", "ten-crop"] = "none"
     loss: LossSpec = LossSpec()
     imbalance: ImbalanceSpec = ImbalanceSpec()
     ema: float | None = Field(default=None, gt=0, lt=1)
     precision: Literal["float32", "bf16", "fp16", "auto"] = "float32"
     channels_last: bool = True
     compile: bool = False
-    checkpoint: Literal["last", "best_val"] = "last"
+    checkpoint: Literal["last", "best-val"] = "last"
     l2_penalties: tuple[Annotated[float, Field(gt=0)], ...] = ()
     inner_folds: int = Field(default=3, ge=2, le=20)
     feature_dtype: Literal["float32", "float16"] = "float32"
@@ -215,8 +215,8 @@ class Recipe(Spec):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Recipe:
-        if self.tta == "ten-crop" and self.crop is None:
-            raise ValueError("tta ten-crop needs crop, the side of the ten crops (for example 224 from images of 256)")
+        if self.tta == "ten-crop" and self.center_crop is None:
+            raise ValueError("tta ten-crop needs center_crop, the side of the ten crops (for example 224 from images of 256)")
         imbalance = self.imbalance
         if imbalance.undersample is None and (imbalance.resample_each_epoch or imbalance.n_bags > 1):
             raise ValueError(
@@ -250,10 +250,10 @@ class Recipe(Spec):
                 f"cached_views and {self.augment[-1].kind} contradict each other: a cached view cannot depend on the batch; give "
                 "a cutting step per_sample: true, leave a mixing step out, or leave cached_views out"
             )
-        if self.tta != "single":
+        if self.tta != "none":
             raise ValueError(
                 f"cached_views and tta {self.tta} contradict each other: predictions come from cached features, too, of one "
-                "unaugmented view; choose tta single, or leave cached_views out"
+                "unaugmented view; choose tta none, or leave cached_views out"
             )
 
     @property

@@ -262,7 +262,7 @@ class _BatchedTrainer:
         logits, _ = predict_rows(TrainedRun(run.task, run.model, [], 0, 0.0, (), run.extracted.features), rows)
         metrics = validation_metrics(logits, run.task.dataset.labels[rows])
         loss = metrics["validation_loss"]
-        if self.recipe.checkpoint == "best_val" and loss < run.best.get("loss", math.inf):
+        if self.recipe.checkpoint == "best-val" and loss < run.best.get("loss", math.inf):
             run.best.update(loss=loss, epoch=epoch + 1, state={k: v.clone() for k, v in run.model.head.state_dict().items()})
         return metrics
 

@@ -58,7 +58,7 @@ def train(
 ) -> Generator[StepProgress | HistoryRow, None, TrainingState]:
     """Trains `model` in place, from its last checkpoint on. Yields StepProgress and a row per epoch; returns the last state.
 
-    Raises DivergedError when the loss of an epoch is not finite. With `ema` or `checkpoint: best_val` the model ends with the
+    Raises DivergedError when the loss of an epoch is not finite. With `ema` or `checkpoint: best-val` the model ends with the
     averaged or the best weights.
     """
     tune_malloc()
@@ -75,7 +75,7 @@ def train(
         first = last
     if state.average is not None:
         model.load_state_dict(state.average)
-    if recipe.checkpoint == "best_val" and state.best is not None:
+    if recipe.checkpoint == "best-val" and state.best is not None:
         model.load_state_dict(state.best)
     return state
 
@@ -198,7 +198,7 @@ class _PhaseTrainer:
         if state.average is not None:  # what will predict is validated, and training goes on from its own weights
             self.model.load_state_dict(state.average)
         metrics = self.setup.validate()
-        if self.recipe.checkpoint == "best_val" and metrics["validation_loss"] < state.best_loss:
+        if self.recipe.checkpoint == "best-val" and metrics["validation_loss"] < state.best_loss:
             state.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
             state.best_loss, state.best_epoch = metrics["validation_loss"], state.epoch + 1
         if trained is not None:
