@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
@@ -18,6 +18,25 @@ def test_every_key_has_a_description() -> None:
 
 def test_no_two_keys_of_a_spec_share_a_description() -> None:
     assert REFERENCE["shared_descriptions"]() == [], "write a line for each key in the docstring of the class"
+
+
+def test_keys_are_snake_case_and_words_in_values_are_kebab_case() -> None:
+    roots = [root for _, root in REFERENCE["PAGES"].values()]
+    fields = {
+        (spec.__name__, name): field.annotation
+        for root in roots
+        for spec in [root, *REFERENCE["nested_specs"](root)]
+        for name, field in spec.model_fields.items()
+    }
+    assert len(fields) > 150 and not [key for key in fields if "-" in key[1]]
+    assert not [(*key, word) for key, kind in fields.items() for word in _words_of(kind) if "_" in word]
+
+
+def _words_of(annotation: Any) -> list[str]:
+    """Every word that the Literals within an annotation allow."""
+    if get_origin(annotation) is Literal:
+        return [word for word in get_args(annotation) if isinstance(word, str)]
+    return [word for inner in get_args(annotation) for word in _words_of(inner)]
 
 
 def test_an_extension_has_the_right_article() -> None:

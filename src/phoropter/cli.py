@@ -174,7 +174,9 @@ def report(folder: Path, out: Path | None, sections: tuple[str, ...], trust_code
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("other", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="The page (default: FOLDER/report/against-OTHER/index.html).")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="The page (default: FOLDER/report/comparison-with-OTHER/index.html)."
+)
 @trust_option
 def compare(folder: Path, other: Path, out: Path | None, trust_code: bool) -> None:
     """Write one page that compares the results of two studies, FOLDER and OTHER."""

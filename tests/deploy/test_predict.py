@@ -25,7 +25,7 @@ from phoropter.study.spec import read_study
 from phoropter.study.worker import ComputeOptions
 
 PEOPLE = EcgCohort(subjects=4, rate_hz=100, baseline_s=30, stress_s=25, amusement_s=15, between_s=5)
-BIRTHS = CtgCohort(hospitals=2, unseen=0, records=20, length_s=2400)
+BIRTHS = CtgCohort(hospitals=2, swapped_hospitals=0, records=20, length_s=2400)
 ECG = """\
 name: people
 data:
@@ -41,7 +41,7 @@ CTG = """\
 name: births
 data:
   simulate: ctg
-  cohort: {hospitals: 2, unseen: 0, records: 20, length_s: 2400}
+  cohort: {hospitals: 2, swapped_hospitals: 0, records: 20, length_s: 2400}
   outcome: pH<=7.2
   clean: {window: {max_missing: 1}, filter: {fhr_lowpass: 20}}
   size: 32

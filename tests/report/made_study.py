@@ -180,9 +180,9 @@ def _write_run(run: RunWriter, made: Made, world: World, item: Mapping[str, Any]
 
 def _branches(name: str, item: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The first branch is worth something, the others nothing."""
-    whole = 0.9 + 0.01 * item["fold"]
+    fused = 0.9 + 0.01 * item["fold"]
     return [
-        {"name": part, "accuracy": 0.8 + 0.02 * item["fold"], "without": whole - (0.1 if i == 0 else 0.0), "whole": whole}
+        {"name": part, "accuracy": 0.8 + 0.02 * item["fold"], "without": fused - (0.1 if i == 0 else 0.0), "fused": fused}
         for i, part in enumerate(name.split(" + "))
     ]
 
@@ -190,8 +190,8 @@ def _branches(name: str, item: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _distillation(teacher: str, item: Mapping[str, Any]) -> dict[str, Any]:
     """As study/records/run_record.py writes it: teacher logits computed in the first fold and cached in the others."""
     fold = int(item["fold"])
-    exam = {"accuracy": 0.9 + 0.013 * fold, "chance": 0.3 + 0.002 * fold, "rows": 200}
-    return {"teacher": teacher, "exam": exam, "seconds": 0.25 if fold else 8.0, "bytes": 3_000_000 + 40_000 * fold}
+    check = {"accuracy": 0.9 + 0.013 * fold, "chance": 0.3 + 0.002 * fold, "rows": 200}
+    return {"teacher": teacher, "accuracy_check": check, "seconds": 0.25 if fold else 8.0, "bytes": 3_000_000 + 40_000 * fold}
 
 
 def _world(made: Made, rows: int | None = None, part: str = "internal") -> World:

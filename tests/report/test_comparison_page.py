@@ -128,7 +128,7 @@ def test_different_rows_are_compared_unpaired(tmp_path: Path) -> None:
         renamed.save(run.folder / "predictions.npz")
     page = write_comparison_page(one, two)
     text = Tags(page.read_text(encoding="utf-8")).text
-    assert page == one / "report" / "against-two" / "index.html"
+    assert page == one / "report" / "comparison-with-two" / "index.html"
     assert "only an unpaired comparison is possible" in text and "unpaired: different rows" in text
     found = pair_studies(one, two)
     assert found.basis == "unpaired" and found.n_common_rows == 0 and all(p.n_units == 12 for p in found.pairs)

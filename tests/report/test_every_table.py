@@ -155,7 +155,7 @@ def test_branches(page: Tags, again: Again, whole: Reported) -> None:
     rows = page.tables["branches"][1:]
     assert [row[:2] for row in rows] == [[name, "resnet50"], [name, "efficientnet_b0"]]
     for i, row in enumerate(rows):
-        alone, without, entire = ([b[i][k] for b in found] for k in ("accuracy", "without", "whole"))
+        alone, without, entire = ([b[i][k] for b in found] for k in ("accuracy", "without", "fused"))
         assert row[2:5] == [spread(alone), spread(without), spread(entire)]
         worth = np.subtract(entire, without) * 100
         assert row[5].removeprefix("+") == f"{worth.mean():.1f} ± {worth.std(ddof=1):.1f}"
@@ -165,7 +165,7 @@ def test_teachers(page: Tags, again: Again, whole: Reported) -> None:
     (row,) = page.tables["teachers"][1:]
     notes = [r["distillation"] for r in records(whole, again, "efficientnet_b0")]
     assert row[:2] == ["efficientnet_b0", "resnet50"] and len(notes) == 10
-    assert row[2] == spread([n["exam"]["accuracy"] for n in notes])
+    assert row[2] == spread([n["accuracy_check"]["accuracy"] for n in notes])
     assert row[3] == f"{np.mean([n['exam']['chance'] for n in notes]) * 100:.1f}"
     assert seconds_of(row[4]) == pytest.approx(np.median([n["seconds"] for n in notes]), rel=0.02)
     assert row[5] == f"{np.median([n['bytes'] for n in notes]) / 2**20:.1f} MiB"

@@ -41,7 +41,7 @@ def test_branches_are_averaged_over_runs_and_useless_ones_are_named(whole: Repor
     assert len(runs) == 10
     for i, row in enumerate((first, second)):
         alone = [r[i]["accuracy"] * 100 for r in runs]
-        worth = [(r[i]["whole"] - r[i]["without"]) * 100 for r in runs]
+        worth = [(r[i]["fused"] - r[i]["without"]) * 100 for r in runs]
         assert row[2] == f"{np.mean(alone):.1f} ± {np.std(alone, ddof=1):.1f}"
         assert row[5].startswith(f"{np.mean(worth):+.1f}" if np.mean(worth) > 0.05 else "0.0")
     assert "less than 0.2 points, or raises it: efficientnet_b0 in resnet50 + efficientnet_b0." in page.text

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import SpecError
-from phoropter.signals.rasterize import Pen, column_starts, draw_area, draw_strip, draw_trace
+from phoropter.signals.rasterize import Pen, column_starts, draw_area, draw_heatmap, draw_trace
 
 AXIS = np.array([50.0, 210.0])
 
@@ -126,12 +126,12 @@ def test_column_starts_are_where_the_column_changes(n: int, size: int) -> None:
     assert column_starts(n, size).tolist() == [columns.index(c) for c in range(size)]
 
 
-def test_a_strip_has_equal_rows_and_the_mean_of_each_column() -> None:
+def test_a_heatmap_has_equal_rows_and_the_mean_of_each_column() -> None:
     values = np.linspace(50, 210, 640)
-    strip = draw_strip(values[None], AXIS, 64)[0]
-    assert (strip == strip[0]).all()
+    heatmap = draw_heatmap(values[None], AXIS, 64)[0]
+    assert (heatmap == heatmap[0]).all()
     ink = (values.reshape(64, 10).mean(axis=1) - 50) / 160
-    assert np.abs(strip[0] - 255 * (1 - ink)).max() <= 0.51
+    assert np.abs(heatmap[0] - 255 * (1 - ink)).max() <= 0.51
 
 
 def test_an_area_is_filled_below_the_mean_of_each_column() -> None:
@@ -143,8 +143,8 @@ def test_an_area_is_filled_below_the_mean_of_each_column() -> None:
         assert np.abs(area[:, column] - expected).max() <= 0.51 / 255
 
 
-@pytest.mark.parametrize("draw", [draw_strip, draw_area])
-def test_gaps_stay_white_in_strips_and_areas(draw: object) -> None:
+@pytest.mark.parametrize("draw", [draw_heatmap, draw_area])
+def test_gaps_stay_white_in_heatmaps_and_areas(draw: object) -> None:
     values = np.full((1, 640), 200.0)
     values[0, 100:200] = np.nan
     picture = draw(values, AXIS, 64)[0]  # type: ignore[operator]

@@ -273,7 +273,7 @@ def test_other_axes_move_the_trace() -> None:
     assert picture[..., 2].min(axis=1).argmin() == round((240 - 140) / 210 * 223 - 0.5)
 
 
-@pytest.mark.parametrize("style", ["strip", "area"])
+@pytest.mark.parametrize("style", ["heatmap", "area"])
 def test_other_styles_render_all_channels(style: Any) -> None:
     pictures = render_windows(ctg_windows(), 4.0, CtgPlot(size=64, style=style))
     assert pictures.shape == (3, 64, 64, 3)

@@ -13,7 +13,7 @@ from phoropter.signals.recording import Recording
 from phoropter.signals.simulate import CtgCohort, ctg_hospitals, ctg_simulate, ctg_simulate_birth
 from phoropter.signals.simulate_ctg import CtgEvent, add_event
 
-SMALL = CtgCohort(hospitals=2, unseen=2, records=3, length_s=1800)
+SMALL = CtgCohort(hospitals=2, swapped_hospitals=2, records=3, length_s=1800)
 
 
 def test_the_same_seed_gives_the_same_arrays() -> None:
@@ -24,13 +24,13 @@ def test_the_same_seed_gives_the_same_arrays() -> None:
 
 def test_a_birth_does_not_depend_on_the_others() -> None:
     alone = ctg_simulate_birth(SMALL, ctg_hospitals(SMALL)[1], 2)
-    more = SMALL.with_changes(records=5, unseen=0)
+    more = SMALL.with_changes(records=5, swapped_hospitals=0)
     among = next(r for r in ctg_simulate(more) if r.id == alone.id)
     assert (among.samples == alone.samples).all()
 
 
 def test_devices_are_swapped_in_the_unseen_hospitals() -> None:
-    sites = ctg_hospitals(CtgCohort(hospitals=4, unseen=2))
+    sites = ctg_hospitals(CtgCohort(hospitals=4, swapped_hospitals=2))
     assert [(s.kind, s.device) for s in sites[:4]] == [("university", "A"), ("private", "B")] * 2
     assert [(s.kind, s.device) for s in sites[4:]] == [("university", "B"), ("private", "A")]
     assert [s.name for s in sites[3:5]] == ["hospital-4", "unseen-1"]
@@ -88,12 +88,14 @@ def test_an_event_is_zero_outside_and_full_in_its_middle(kind: str, middle: floa
 
 def test_decelerations_deepen_with_their_gain() -> None:
     def deepest(gain: float) -> float:
-        return float(np.mean([r.truth["trace"].min() for r in ctg_simulate(SMALL.with_changes(records=10, dec_gain=gain))]))
+        return float(
+            np.mean([r.truth["trace"].min() for r in ctg_simulate(SMALL.with_changes(records=10, deceleration_gain=gain))])
+        )
 
     assert deepest(2.0) < deepest(1.0) - 10
 
 
-@pytest.mark.parametrize("cohort", [{"records": 0}, {"length_s": 300}, {"unseen": -1}])
+@pytest.mark.parametrize("cohort", [{"records": 0}, {"length_s": 300}, {"swapped_hospitals": -1}])
 def test_impossible_cohorts_are_refused(cohort: dict[str, float]) -> None:
     with pytest.raises(SpecError):
         validate_as(CtgCohort, cohort)

@@ -100,7 +100,7 @@ def test_the_record_of_a_student_describes_its_distillation(done: Store) -> None
         if one.candidate_name == "pupil":
             said = one.record["distillation"]
             assert said["teacher"] == "master" and said["key"] == one.record["needs"][0] and said["views"] == 2
-            assert said["exam"]["accuracy"] > 0.3 and said["bytes"] == 2 * one.record["split"]["n_train"] * 10 * 2
+            assert said["accuracy_check"]["accuracy"] > 0.3 and said["bytes"] == 2 * one.record["split"]["n_train"] * 10 * 2
         assert one.bundle_folder is None  # lent to the students and then removed: keep is none
 
 
@@ -182,7 +182,7 @@ def test_every_kind_of_fusion_runs(fused: Store) -> None:
     for one in fused.runs():
         if one.candidate_name in ("sonic", "side by side", "small net", "mean", "warm"):
             rows = one.record["branches"]
-            assert len(rows) == 2 and all(r["whole"] == pytest.approx(one.record["metrics"]["accuracy"]) for r in rows)
+            assert len(rows) == 2 and all(r["fused"] == pytest.approx(one.record["metrics"]["accuracy"]) for r in rows)
             assert all((r["accuracy"] is None) == (one.candidate_name == "side by side") for r in rows)
 
 
@@ -193,7 +193,7 @@ def test_a_fusion_can_teach(fused: Store) -> None:
     for one in taught:
         (key,) = one.record["needs"]
         assert by_key[key].candidate_name == one.record["distillation"]["teacher"] == "side by side"
-        assert one.record["distillation"]["exam"]["accuracy"] > 0.3
+        assert one.record["distillation"]["accuracy_check"]["accuracy"] > 0.3
 
 
 def test_members_of_an_average_are_candidates_of_their_own(fused: Store) -> None:

@@ -53,7 +53,7 @@ def test_every_candidate_is_probed_and_the_best_by_inner_loss_is_trained_in_full
     for one in store.runs():
         if one.candidate_name.endswith(" probe"):
             losses.setdefault(one.candidate_name.removesuffix(" probe"), []).append(
-                min(one.record["convex"]["inner_loss"].values())
+                min(one.record["logistic"]["inner_loss"].values())
             )
     assert {name: len(found) for name, found in losses.items()} == {"cnn": 2, "vit": 2, "convnext": 2}
     best = min(losses, key=lambda name: float(np.mean(losses[name])))

@@ -32,7 +32,7 @@ CTG = """\
 name: births
 data:
   simulate: ctg
-  cohort: {hospitals: 2, unseen: 0, records: 20, length_s: 2400}
+  cohort: {hospitals: 2, swapped_hospitals: 0, records: 20, length_s: 2400}
   outcome: pH<=7.2
   clean: {window: {max_missing: 1}, filter: {fhr_lowpass: 20}}
   size: 32

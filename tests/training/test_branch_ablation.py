@@ -110,7 +110,7 @@ def test_a_branch_fed_noise_is_seen(few_digits: Any, tmp_path: Path, monkeypatch
     fitted = finished(task)
     seeing, blind = ablate_branches(fitted, task.split.train, task.split.test)
     assert seeing["accuracy"] > 0.9 and blind["accuracy"] < 0.4
-    assert blind["without"] >= blind["whole"] - 0.1 > 0.7  # nothing is owed to it
+    assert blind["without"] >= blind["fused"] - 0.1 > 0.7  # nothing is owed to it
     assert seeing["without"] < 0.4  # everything is owed to the other
 
 
@@ -133,4 +133,4 @@ def test_a_fusion_at_work_is_judged_from_pictures_too(few_digits: Any, tmp_path:
     rows = ablate_branches(fitted, fitted.task.split.train, fitted.task.split.test)
     logits = fitted.predict_held_out(fitted.task.split.test)[0]
     whole = float((logits.argmax(1) == fitted.task.dataset.labels[fitted.task.split.test]).mean())
-    assert [r["name"] for r in rows] == ["test_resnet", "test_vit"] and all(r["whole"] == pytest.approx(whole) for r in rows)
+    assert [r["name"] for r in rows] == ["test_resnet", "test_vit"] and all(r["fused"] == pytest.approx(whole) for r in rows)

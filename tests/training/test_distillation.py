@@ -208,7 +208,7 @@ def test_more_epochs_ask_only_about_the_new_ones(few_digits: Any, taught: Traine
 def test_hard_answers_are_classes_alone_and_soft_ones_half_precision(few_digits: Any, taught: TrainedRun, tmp_path: Path) -> None:
     finished(student(few_digits, tmp_path, teacher_of(taught), {"epochs": 1}, loss="hard"))
     finished(student(few_digits, tmp_path, teacher_of(taught), {"epochs": 1}, loss="soft"))
-    kept = sorted((np.load(p).dtype.name, np.load(p).ndim) for p in (tmp_path / "cache/answers").glob("*/*/answers.npy"))
+    kept = sorted((np.load(p).dtype.name, np.load(p).ndim) for p in (tmp_path / "cache/teacher-logits").glob("*/*/logits.npy"))
     assert kept == [("float16", 2), ("uint16", 1)]
 
 
@@ -217,7 +217,7 @@ def test_views_trade_exactness_for_disk(few_digits: Any, taught: TrainedRun, tmp
     count = {"n_teacher_views": 2} if views == "cycled" else {}
     task = student(few_digits, tmp_path, teacher_of(taught), {"epochs": 5, "augment": ["hflip"]}, teacher_views=views, **count)
     fitted = finished(task)
-    assert len(list((tmp_path / "cache/answers").glob("*/*/answers.npy"))) == kept
+    assert len(list((tmp_path / "cache/teacher-logits").glob("*/*/logits.npy"))) == kept
     assert fitted.distillation_info is not None and fitted.distillation_info["views"] == kept
     assert fitted.distillation_info["bytes"] == kept * len(task.split.train) * 2
 

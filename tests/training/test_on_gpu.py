@@ -168,7 +168,7 @@ def test_branch_ablation_equals_that_of_the_cpu(few_digits: Any, tmp_path: Path,
         tables.append(ablate_branches(run, run.task.split.train, run.task.split.test))
     for on_cpu, on_gpu in zip(*tables, strict=True):
         assert on_cpu.keys() == on_gpu.keys() and on_cpu["name"] == on_gpu["name"]
-        for key in ("accuracy", "without", "whole"):
+        for key in ("accuracy", "without", "fused"):
             assert on_gpu[key] == (None if on_cpu[key] is None else pytest.approx(on_cpu[key], abs=0.07))  # a few of 50 rows
 
 

@@ -30,12 +30,14 @@ MAX_SHOWN = 30  # candidates in the figure
 
 
 def write_comparison_page(first: Path | str, second: Path | str, out: Path | None = None) -> Path:
-    """Compares two studies and returns the path of the page. out: as in `write_report`; default FIRST/report/against-SECOND.
+    """Compares two studies and returns the path of the page.
+
+    out: as in `write_report`; default FIRST/report/comparison-with-SECOND
 
     Raises StoreError where the two cannot be compared, DiskError where the page cannot be written.
     """
     studies = pair_studies(first, second)
-    page, files = resolve_output_paths(Path(first) / "report" / f"against-{Path(second).resolve().name}", out)
+    page, files = resolve_output_paths(Path(first) / "report" / f"comparison-with-{Path(second).resolve().name}", out)
     names = [one_line(studies.a.label), one_line(studies.b.label)]
     document = Document(
         f"{names[0]} compared with {names[1]}",

@@ -55,7 +55,7 @@ def draw_area(values: NDArray[np.floating], axis: NDArray[np.floating], size: in
     return _fill_columns(top, np.where(np.isfinite(height), np.float32(size), -np.inf), size, pen or Pen())
 
 
-def draw_strip(values: NDArray[np.floating], axis: NDArray[np.floating], size: int, pen: Pen | None = None) -> Bytes:
+def draw_heatmap(values: NDArray[np.floating], axis: NDArray[np.floating], size: int, pen: Pen | None = None) -> Bytes:
     """(m, n) → (m, S, S) with identical rows: the darkness of a column is its mean on the axis, none for low, full for high."""
     pen = pen or Pen()
     height = _column_means(_pixel_heights(_upsample_to_width(np.asarray(values, np.float32), size), axis, size), size)

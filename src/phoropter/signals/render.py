@@ -25,7 +25,7 @@ from pydantic import Field, PositiveFloat
 
 from phoropter.core.errors import DataError, MissingExtraError, SpecError, did_you_mean, join_words
 from phoropter.core.spec import Spec
-from phoropter.signals.rasterize import Bytes, Pen, column_starts, draw_area, draw_strip, draw_trace
+from phoropter.signals.rasterize import Bytes, Pen, column_starts, draw_area, draw_heatmap, draw_trace
 
 FloatArray = NDArray[np.floating[Any]]
 Size = Annotated[int, Field(ge=8, le=2048)]  # pixels a side
@@ -109,7 +109,7 @@ class CtgPlot(TaggedSpec):
     The axis 50..210 bpm is that of chart paper with 20 bpm/cm; use (30, 240) for 30 bpm/cm. The paper followed (Hemmi 2024) does
     not tell which. When sweeping `clean.filter.uc_factor` up to 120, use uc_axis (0, 120), so that nothing is clipped.
 
-    style:    "trace": a line; "strip": one shade of grey per column; "area": filled below the line
+    style:    "trace": a line; "heatmap": one shade of grey per column; "area": filled below the line
     size:     side of the image in pixels
     fhr_axis: heart rates in bpm at the bottom and at the top of the image
     uc_axis:  contraction values at the bottom and at the top of the image
@@ -117,7 +117,7 @@ class CtgPlot(TaggedSpec):
     """
 
     kind: Literal["ctg"] = "ctg"
-    style: Literal["trace", "strip", "area"] = "trace"
+    style: Literal["trace", "heatmap", "area"] = "trace"
     size: Size = 224
     fhr_axis: tuple[float, float] = (50.0, 210.0)
     uc_axis: tuple[float, float] = (0.0, 100.0)
@@ -325,7 +325,7 @@ def bilinear_weights(length: int, size: int) -> NDArray[np.float64]:
 
 # --- cardiotocograms --------------------------------------------------------------------------------------------------
 
-_CTG_STYLES: dict[str, Callable[..., Bytes]] = {"trace": draw_trace, "strip": draw_strip, "area": draw_area}
+_CTG_STYLES: dict[str, Callable[..., Bytes]] = {"trace": draw_trace, "heatmap": draw_heatmap, "area": draw_area}
 
 
 def _render_ctg(windows: FloatArray, representation: CtgPlot) -> Bytes:

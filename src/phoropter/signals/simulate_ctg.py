@@ -59,19 +59,19 @@ class CtgCohort(Spec):
     """How many hospitals, births in each, and seconds of each record.
 
     hospitals: number of training hospitals
-    unseen:    number of hospitals whose devices are swapped
-    records:   births in each hospital
-    length_s:  seconds of each record
-    seed:      of all random numbers
-    dec_gain:  multiplies the depth of decelerations
+    swapped_hospitals: number of further hospitals, unseen-1 …, whose devices are swapped
+    records: births in each hospital
+    length_s: seconds of each record
+    seed: of all random numbers
+    deceleration_gain: multiplies the depth of decelerations
     """
 
     hospitals: NonNegativeInt = 6
-    unseen: NonNegativeInt = 2
+    swapped_hospitals: NonNegativeInt = 2
     records: PositiveInt = 150
     length_s: float = Field(3600.0, ge=600)
     seed: int = 0
-    dec_gain: NonNegativeFloat = 1.0  # real traces near delivery correspond to about 2
+    deceleration_gain: NonNegativeFloat = 1.0  # real traces near delivery correspond to about 2
 
 
 @dataclass(frozen=True)
@@ -96,17 +96,17 @@ def ctg_simulate(cohort: CtgCohort | None = None) -> list[Recording]:
 
 def ctg_hospitals(cohort: CtgCohort) -> list[Hospital]:
     """The cohort's hospitals, university and private in turn; devices are swapped in the unseen ones."""
-    names = [f"hospital-{i + 1}" for i in range(cohort.hospitals)] + [f"unseen-{i + 1}" for i in range(cohort.unseen)]
+    names = [f"hospital-{i + 1}" for i in range(cohort.hospitals)] + [f"unseen-{i + 1}" for i in range(cohort.swapped_hospitals)]
     sites = []
     for place, name in enumerate(names):
         rng = named_generator(cohort.seed, "ctg-hospital", name)
-        unseen = place >= cohort.hospitals
-        kind: Literal["university", "private"] = "private" if (place - unseen * cohort.hospitals) % 2 else "university"
+        swapped = place >= cohort.hospitals
+        kind: Literal["university", "private"] = "private" if (place - swapped * cohort.hospitals) % 2 else "university"
         sites.append(
             Hospital(
                 name,
                 kind,
-                "A" if (kind == "university") != unseen else "B",
+                "A" if (kind == "university") != swapped else "B",
                 logit=_KIND_LOGIT[kind] + float(rng.normal(0, 0.25)),
                 case_mix=float(rng.normal(0, 0.1)),
                 bias_bpm=float(rng.normal(0, 2.5)),
@@ -170,9 +170,9 @@ def _draw_decelerations(
     events = []
     for contraction in contractions:
         peak = contraction.onset_s + contraction.length_s / 2
-        length, depth = rng.uniform(50, 95), (rng.uniform(12, 30) + 8 * severity) * cohort.dec_gain
+        length, depth = rng.uniform(50, 95), (rng.uniform(12, 30) + 8 * severity) * cohort.deceleration_gain
         onset, (late, variable, early) = rng.uniform(8, 25), rng.random(3)
-        sharp = rng.uniform(-20, 15), rng.uniform(20, 55), rng.uniform(20, 45) * cohort.dec_gain
+        sharp = rng.uniform(-20, 15), rng.uniform(20, 55), rng.uniform(20, 45) * cohort.deceleration_gain
         if late < _sigmoid(-3 + 3.6 * severity):
             events.append(CtgEvent("late", peak + onset, length, -depth))
         elif variable < 0.12 + 0.18 * severity:
@@ -181,7 +181,7 @@ def _draw_decelerations(
             events.append(CtgEvent("early", peak - length / 2, length, -depth))
     if rng.random() < _sigmoid(-4.5 + 4 * severity):
         length = rng.uniform(180, 480)
-        events.append(CtgEvent("bradycardia", cohort.length_s - length, length, -rng.uniform(30, 50) * cohort.dec_gain))
+        events.append(CtgEvent("bradycardia", cohort.length_s - length, length, -rng.uniform(30, 50) * cohort.deceleration_gain))
     return events
 
 

@@ -3,7 +3,7 @@
 Findings are plain data in study.json under `audit`; thumbnails of the pairs lie in DIR/audit/pictures.npz, in the format of a
 run's thumbnails. The search for near-duplicates depends on the pixels alone, or on a network's cached features, and is done once:
 
-    CACHE/likeness/DIGEST.npz      pairs, score, view, said
+    CACHE/duplicates/DIGEST.npz    pairs, score, relation, skipped
 
 Features exist once a frozen candidate has been trained, so a study is audited again by its features when its runs are done.
 """
@@ -24,7 +24,7 @@ from phoropter.data.dataset import Dataset
 from phoropter.data.images.pixels import Pixels
 from phoropter.data.leakage.audit import Finding, audit_splits, find_duplicates_in_pixels, raise_on_leak
 from phoropter.data.leakage.checks import PriorFit
-from phoropter.data.leakage.feature_duplicates import VERSION as NEIGHBOURS
+from phoropter.data.leakage.feature_duplicates import VERSION as FEATURE_VERSION
 from phoropter.data.leakage.feature_duplicates import find_feature_duplicates
 from phoropter.data.leakage.near_duplicates import VERSION, DuplicatePairs
 from phoropter.data.splits.protocol import Split
@@ -131,7 +131,7 @@ def findings_to_plain(findings: list[Finding]) -> list[dict[str, Any]]:
 
 def load_or_find_near_duplicates(pixels: Pixels, cache: Path) -> DuplicatePairs:
     """Near-duplicate pairs of these pixels, from the cache where they have been searched for before."""
-    file = cache / "likeness" / f"{digest(['likeness', VERSION, pixels.identity, list(pixels.shape)])}.npz"
+    file = cache / "duplicates" / f"{digest(['near-duplicates', VERSION, pixels.identity, list(pixels.shape)])}.npz"
     return (
         _load_or_search(file, lambda: find_duplicates_in_pixels(pixels)) if pixels.stored else find_duplicates_in_pixels(pixels)
     )
@@ -147,7 +147,7 @@ def _load_or_search(file: Path, search: Callable[[], DuplicatePairs]) -> Duplica
         pairs = search()
         skipped = np.array(pairs.skipped, dtype=np.str_)
         with atomic_write(file) as aside, aside.open("wb") as stream:
-            np.savez(stream, pairs=pairs.pairs, score=pairs.score, view=pairs.relation, said=skipped)
+            np.savez(stream, pairs=pairs.pairs, score=pairs.score, relation=pairs.relation, skipped=skipped)
     return pairs
 
 
@@ -159,7 +159,7 @@ def load_or_find_feature_duplicates(pixels: Pixels, cache: Path) -> DuplicatePai
     if (known := find_cached_features(pixels, cache)) is None:
         return None
     folder, name = known
-    file = cache / "likeness" / f"{digest(['neighbours', NEIGHBOURS, folder.name])}.npz"
+    file = cache / "duplicates" / f"{digest(['feature-duplicates', FEATURE_VERSION, folder.name])}.npz"
     return _load_or_search(
         file, lambda: find_feature_duplicates(np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False), name)
     )
@@ -184,8 +184,8 @@ def find_cached_features(pixels: Pixels, cache: Path) -> tuple[Path, str] | None
 def _read_duplicates(file: Path) -> DuplicatePairs | None:
     try:
         with np.load(file, allow_pickle=False) as stored:
-            skipped = tuple(str(words) for words in stored["said"])
-            return DuplicatePairs(stored["pairs"], stored["score"], stored["view"], skipped)
+            skipped = tuple(str(words) for words in stored["skipped"])
+            return DuplicatePairs(stored["pairs"], stored["score"], stored["relation"], skipped)
     except (OSError, ValueError, KeyError, EOFError):
         return None
 

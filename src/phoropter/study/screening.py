@@ -92,7 +92,7 @@ def _choose_finalists(study: StudySpec, store: Store, scores: dict[str, float], 
     basis = {
         "best": best,
         "budget_h": screening.budget_h,
-        "asked": digest([scores, [c.identity() for c in make_full_candidates(study)]]),
+        "inputs": digest([scores, [c.identity() for c in make_full_candidates(study)]]),
     }
     try:
         before = dict(read_bounded_json(store.folder / _CHOICE_FILE))
@@ -187,7 +187,7 @@ def mean_inner_losses(study: StudySpec, store: Store) -> dict[str, float]:
     """Candidate → the first rung's loss on inner folds, mean over the splits; only candidates with every split done."""
     losses_by_probe: dict[str, list[float]] = {}
     for run in store.runs():
-        losses = run.record.get("convex", {}).get("inner_loss")
+        losses = run.record.get("logistic", {}).get("inner_loss")
         if losses:
             losses_by_probe.setdefault(run.candidate_name, []).append(min(losses.values()))
     n_splits = max((len(losses) for losses in losses_by_probe.values()), default=0)

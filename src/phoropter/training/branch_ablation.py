@@ -27,7 +27,7 @@ MEAN_ROWS = 512  # training rows whose mean replaces an ablated branch
 def ablate_branches(run: TrainedRun, train: NDArray[np.int64], test: NDArray[np.int64]) -> list[dict[str, Any]]:
     """A row for each branch of a fusion: `name` of its backbone, and accuracies on the test rows.
 
-    accuracy: of the branch's own logits, None where it has none · without: of the fusion without it · whole: of the fusion
+    accuracy: of the branch's own logits, None where it has none · without: of the fusion without it · fused: of the fusion
     """
     model, dataset = run.model.eval(), run.task.dataset
     labels = torch.from_numpy(dataset.labels[test])
@@ -40,7 +40,7 @@ def ablate_branches(run: TrainedRun, train: NDArray[np.int64], test: NDArray[np.
     for i, backbone in enumerate(model.spec.backbones):
         own = None if not fusion.branch_logits else _compute_accuracy(fusion.branch_logits[i], labels)
         without = _compute_accuracy(model.forward_head(features, BranchAblation(i, means[i])).logits, labels)
-        rows.append({"name": backbone.name, "accuracy": own, "without": without, "whole": accuracy})
+        rows.append({"name": backbone.name, "accuracy": own, "without": without, "fused": accuracy})
     return rows
 
 

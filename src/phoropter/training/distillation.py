@@ -197,7 +197,7 @@ class TeacherLogits:
     def cache_entry(self) -> tuple[Path, bool]:
         """The entry's folder, and whether it holds classes only: enough for hard and token where no logits are stored yet."""
         key = [NUMERICS, self.teacher.identity, str(self.teacher.dtype), self.inputs.identity()]
-        classes, logits = (self.cache / "answers" / digest([*key, kind]) for kind in ("classes", "logits"))
+        classes, logits = (self.cache / "teacher-logits" / digest([*key, kind]) for kind in ("classes", "logits"))
         compact = self.inputs.distillation.loss in ("hard", "token") and not logits.exists() and not self.teacher.keep_logits
         return (classes if compact else logits), compact
 
@@ -260,9 +260,7 @@ class TeacherLogits:
         folder, compact = self.cache_entry
         count, classes = self.inputs.rows_per_view, len(self.inputs.pixel_loader.dataset.classes)
         shape, dtype = ((count,), "uint16") if compact else ((count, classes), "float16")
-        return CachedArray(
-            folder / f"{view:05d}", "answers.npy", shape, dtype, f"the logits of the teacher '{self.teacher.name}'"
-        )
+        return CachedArray(folder / f"{view:05d}", "logits.npy", shape, dtype, f"the logits of the teacher '{self.teacher.name}'")
 
     def _require_space(self, needed: int) -> None:
         views = self.inputs.distillation.teacher_views
@@ -306,10 +304,11 @@ def check_teacher_accuracy(teacher: Teacher, loader: PixelLoader, rows: Rows, ca
     Raises RunError when it is near chance: its head was drawn anew, say, or its classes are in another order. The result is kept
     in the cache.
     """
+    # "exam" names the draw: another name would draw other rows
     some = np.sort(rows[random_permutation(loader.dataset.hashed_ids[rows], "exam")[:ACCURACY_CHECK_ROWS]])
     labels = loader.dataset.labels[some]
     key = digest([teacher.identity, loader.pixels.identity, digest_array(some), digest_array(labels)])
-    file = cache / "answers" / f"exam-{key}.json"
+    file = cache / "teacher-logits" / f"accuracy-{key}.json"
     try:
         check: dict[str, float] = json.loads(file.read_text())
     except (OSError, ValueError):

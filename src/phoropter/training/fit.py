@@ -233,7 +233,13 @@ def _make_distillation_loader(task: TrainingTask) -> tuple[DistillationLoader | 
     logits = TeacherLogits(teacher, inputs, task.cache, task.progress)
     logits.compute_missing()
     seconds = round(time.monotonic() - began, 3)
-    info = {"teacher": teacher.name, "exam": check, "views": inputs.view_count, "bytes": logits.nbytes, "seconds": seconds}
+    info = {
+        "teacher": teacher.name,
+        "accuracy_check": check,
+        "views": inputs.view_count,
+        "bytes": logits.nbytes,
+        "seconds": seconds,
+    }
     return DistillationLoader(inputs, logits), info
 
 

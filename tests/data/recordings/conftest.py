@@ -22,4 +22,4 @@ def people(people_cohort: EcgCohort) -> list[Recording]:
 @pytest.fixture(scope="session")
 def births() -> list[Recording]:
     """Four births in each of three hospitals, 40 minutes long."""
-    return ctg_simulate(CtgCohort(hospitals=2, unseen=1, records=4, length_s=2400))
+    return ctg_simulate(CtgCohort(hospitals=2, swapped_hospitals=1, records=4, length_s=2400))

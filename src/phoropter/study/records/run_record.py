@@ -64,7 +64,7 @@ def write_trained_run(
     if fitted.distillation_info:
         record["distillation"] = {**fitted.distillation_info, "key": run.needs[-1]}
     if fitted.logistic_info:
-        record["convex"] = fitted.logistic_info
+        record["logistic"] = fitted.logistic_info
     record["metrics"] = _compute_scores(metrics, held_out)
     record["digests"]["predictions"] = digest_file(folder.folder / "predictions.npz")
     folder.write_record(record)
@@ -148,7 +148,7 @@ def _ablate_members(run: PlannedRun, predictions: list[Predictions], ensemble: P
                 "name": name,
                 "accuracy": _compute_accuracy(predictions[i]),
                 "without": _compute_accuracy(others),
-                "whole": _compute_accuracy(ensemble),
+                "fused": _compute_accuracy(ensemble),
             }
         )
     return rows

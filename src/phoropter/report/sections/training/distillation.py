@@ -37,7 +37,7 @@ def _teacher_table(summary: StudySummary) -> Table | None:
 
 
 def _teacher_values(records: list[dict[str, Any]]) -> tuple[str, MeanStd, float, float, float]:
-    checks = [r.get("exam") or {} for r in records]
+    checks = [r.get("accuracy_check") or {} for r in records]
     accuracy, majority = (np.array([float(check.get(key, np.nan)) for check in checks]) for key in ("accuracy", "chance"))
     seconds, size = (float(np.median([float(r.get(key, np.nan)) for r in records])) for key in ("seconds", "bytes"))
     return (

@@ -54,7 +54,7 @@ def _fusion_rows(candidate: CandidateResults) -> list[TableRow]:
     for i in range(len(records[0])):
         own, removed, complete = (
             np.array([np.nan if r[i].get(key) is None else float(r[i][key]) for r in records])
-            for key in ("accuracy", "without", "whole")
+            for key in ("accuracy", "without", "fused")
         )
         gain = complete - removed
         role: RowRole = "warning" if finite_mean(gain) < MIN_BRANCH_GAIN else "plain"
