@@ -35,7 +35,7 @@ RANKS = {
 # Inside a room: rooms and modules from the lowest to the highest layer; each may import from lower layers of its room only.
 LAYERS: dict[str, list[set[str]]] = {
     "core": [
-        {"cpu_count", "delimited", "durations", "errors", "seeds", "source_digest"},
+        {"cpu_count", "delimited", "durations", "errors", "seeds", "source_digest", "unit_words"},
         {"columns", "extensions", "files"},
         {"listed_files", "spec", "text_table"},
     ],
@@ -47,13 +47,13 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "results": [{"metrics"}, {"store"}, {"intervals"}, {"stats"}, {"questions"}],
     "data": [
-        {"dataset", "time_overlap"},
+        {"dataset", "dicom_file", "time_overlap"},
         {"folders", "images", "source", "splits", "subset"},
         {"recordings", "sources"},
         {"in_memory", "leakage"},
         {"source_table"},
         {"spec"},
-        {"inspect"},
+        {"inspect", "unit_names"},
     ],
     "models": [
         {"alexnet", "timm_compat", "weights"},
@@ -83,6 +83,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"cost", "records"},
         {"audit", "compute", "screening"},
         {"worker"},
+        {"processes"},
         {"executors"},
     ],
     "report": [
