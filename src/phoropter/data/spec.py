@@ -17,9 +17,11 @@ from pydantic import Field, create_model, field_validator, model_validator
 
 from phoropter.core.errors import DataError, join_words
 from phoropter.core.spec import ClassName, SourceMap, validate_as
+from phoropter.core.unit_words import parse_unit_word
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.decode import Interpolation, ResizeMode, SquareResize
-from phoropter.data.images.intensity import IntensitySpec, apply_window
+from phoropter.data.images.intensity import IntensitySpec
+from phoropter.data.images.options import Channels, Page, PictureOptions, apply_options
 from phoropter.data.in_memory import as_dataset, is_data_object
 from phoropter.data.recordings.dataset import subsample_windows
 from phoropter.data.recordings.spec import RecordingFields
@@ -59,6 +61,10 @@ class DataSpec(SourceFields):
               proportions, `pad` scales the long side and fills with black
     interpolation: of that resizing
     intensity: which pixel values become black and white; matters for pictures of more than 8 bits
+    channels: of pictures of any number of channels, the three, counted from 1, that become red, green and blue: [4, 3, 2]
+              (default: pictures of 1, 3 or 4 channels are read, others refused)
+    page:     of TIFF files with several pages and DICOM files with several frames, the one that is the picture: `first`,
+              `middle`, `last`, or its number from 1 (default: such files are refused)
     on_bad_input: whether a picture that cannot be read stops the study or is left out and listed
     max_samples: keep at most so many, with classes in proportion and complete groups where there are groups; of recordings,
               keep fewer windows of each
@@ -66,6 +72,9 @@ class DataSpec(SourceFields):
     exclude:  leave these classes out; "*": all that `classes` does not name
     group_from: a regular expression with one group in brackets, which finds the group in an id (the relative path)
     site_from: the same for the site
+    group_word: what a group is, for sentences: `people`, `births`, or both numbers where they are irregular, `ox/oxen` (default:
+              what the source knows)
+    site_word: the same for a site: `hospital`
     official_split: keep only this official part
     """
 
@@ -75,12 +84,16 @@ class DataSpec(SourceFields):
     resize: ResizeMode = "center-crop"
     interpolation: Interpolation = "bicubic"
     intensity: IntensitySpec = IntensitySpec()
+    channels: Channels | None = None
+    page: Page | None = None
     on_bad_input: Literal["stop", "skip"] = "stop"
     max_samples: int | None = Field(default=None, ge=2)
     classes: tuple[ClassName, ...] | None = Field(default=None, min_length=2)
     exclude: tuple[ClassName, ...] = ()
     group_from: str | None = None
     site_from: str | None = None
+    group_word: str | None = Field(default=None, max_length=60)
+    site_word: str | None = Field(default=None, max_length=60)
     official_split: Literal["train", "val", "test"] | None = None
 
     @property
@@ -92,6 +105,11 @@ class DataSpec(SourceFields):
     def source_record(self) -> Source:
         """The record of the source."""
         return SOURCES[self.source]
+
+    @property
+    def picture_options(self) -> PictureOptions:
+        """How its picture files are decoded."""
+        return PictureOptions(self.intensity.window, self.channels, self.page)
 
     def square_resize(self, size: int) -> SquareResize:
         """How its pictures are stored at a side of `size` pixels."""
@@ -105,6 +123,13 @@ class DataSpec(SourceFields):
     def _accept_object(cls, given: Any) -> Any:
         """An object that holds data stands for `{"object": it}`."""
         return {"object": given} if is_data_object(given) and not isinstance(given, DataSpec) else given
+
+    @field_validator("channels", "page")
+    @classmethod
+    def _check_counted_from_1(cls, value: Any) -> Any:
+        if any(isinstance(at, int) and at < 1 for at in (value if isinstance(value, tuple) else [value])):
+            raise ValueError(f"{list(value) if isinstance(value, tuple) else value} came; channels and pages are counted from 1")
+        return value
 
     @field_validator("group_from", "site_from")
     @classmethod
@@ -120,6 +145,11 @@ class DataSpec(SourceFields):
         if groups != 1:
             raise ValueError(f"{pattern!r} has {groups} groups in brackets; expected one, as in '(subject[0-9]+)/'")
         return pattern
+
+    @field_validator("group_word", "site_word")
+    @classmethod
+    def _check_unit_word(cls, word: str | None) -> str | None:
+        return None if word is None else parse_unit_word(word).written
 
     @model_validator(mode="after")
     def _check_consistency(self) -> DataSpec:
@@ -164,7 +194,7 @@ def open_dataset(data: DataSpec | Any, base: Path | None = None) -> Dataset:
     value = getattr(data, source.key)
     value = resolve_path(value, base) if isinstance(value, Path) else value
     try:
-        dataset = apply_window(source.open(SourceRequest(data, value, base)), data.intensity)
+        dataset = apply_options(source.open(SourceRequest(data, value, base)), data.picture_options)
     except DataError as error:
         if data.download_hint and isinstance(value, Path) and not value.exists():
             raise DataError(f"{error}; get {data.download_hint}") from None
@@ -184,6 +214,10 @@ def _apply_subset(dataset: Dataset, spec: DataSpec, source: Source) -> Dataset:
         dataset = replace(dataset, groups=extract_from_ids(dataset, spec.group_from, "group"))
     if spec.site_from:
         dataset = replace(dataset, sites=extract_from_ids(dataset, spec.site_from, "site"))
+    for what, word, names in (("groups", spec.group_word, dataset.groups), ("sites", spec.site_word, dataset.sites)):
+        if word and names is None:
+            key = what[:-1]
+            raise DataError(f"{key}_word: {word} names the {what} of the data, which have none; give {key}_from, or leave it out")
     return dataset
 
 

@@ -16,8 +16,9 @@ from phoropter.report.summary.compare import CandidateComparisons
 from phoropter.report.summary.majority_class import BASELINE_NAME, majority_class_scores
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.metrics.registry import METRICS
-from phoropter.results.stats.compare import Comparison, Design
+from phoropter.results.stats.compare import Design
 from phoropter.results.stats.no_information import OWN_ANSWERS
+from phoropter.results.stats.pairs.answers import Comparison
 
 MAX_NAMED = 2  # candidates listed by name; the others are counted
 
@@ -44,12 +45,12 @@ def _stored_metric_sentences(summary: StudySummary) -> list[str]:
 
 
 def describe_test_population(summary: StudySummary) -> str:
-    """`on unseen groups` and the like: to which rows the results apply, according to what the protocol held out."""
-    units = str((summary.study.get("dataset") or {}).get("group_word") or "group") + "s"
+    """`on unseen people` and the like: to which rows the results apply, according to what the protocol held out."""
+    units = summary.group_word.plural
     if summary.has_groups and summary.protocol_config.get("allow_group_overlap"):
         return f"on unseen rows of {units} that are partly in the training data"
     if summary.protocol_config.get("split") == "held-out-sites" and not any(c.external_test for c in summary.candidates):
-        return "on unseen sites"  # with folds inside the training sites, the external test reports the unseen ones
+        return f"on unseen {summary.site_word.plural}"  # else, folds inside the training sites, the external test has them
     return f"on unseen {units}" if summary.has_groups else "on unseen rows"
 
 
@@ -172,8 +173,8 @@ def _leader_score_sentence(summary: StudySummary) -> str:
     low, high = primary_metric_interval(first)
     text = f"{first.name} reaches {scale.format_value(first.metric_mean(summary.metrics[0]))} {scale.inline_title}"
     if np.isfinite(low):
-        unit = "groups" if summary.has_groups else "rows"
-        text += f" (95 % interval {scale.format_value(low)} to {scale.format_value(high)}, over {summary.n_units:,} {unit})"
+        units = summary.unit_word.count(summary.n_units)
+        text += f" (95 % interval {scale.format_value(low)} to {scale.format_value(high)}, over {units})"
     baseline = majority_class_scores(summary).get(summary.metrics[0])
     text += f"; the {BASELINE_NAME} reaches {scale.format_value(baseline)}." if baseline is not None else "."
     if first.external_test is None:
@@ -181,7 +182,7 @@ def _leader_score_sentence(summary: StudySummary) -> str:
     external = first.external_test.interval
     bounds = f" (95 % interval {scale.format_value(external.low)} to {scale.format_value(external.high)})"
     score = scale.format_value(external.estimate) + (bounds if np.isfinite(external.low) else "")
-    return f"{text} On sites never trained on, the ensemble of its models reaches {score}."
+    return f"{text} On {summary.site_word.plural} never trained on, the ensemble of its models reaches {score}."
 
 
 def _power_sentence(summary: StudySummary, comparisons: CandidateComparisons) -> str:

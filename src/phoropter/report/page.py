@@ -67,9 +67,9 @@ def study_subtitle(summary: StudySummary) -> str:
     if name and name != summary.study.get("name"):
         data = f"{name}: {data}"
     if dataset.get("groups"):
-        data += f", {count_with_noun(dataset['groups'], 'group')}"
+        data += f", {summary.group_word.count(dataset['groups'])}"
     if len(dataset.get("sites") or ()) > 1:
-        data += f", {len(dataset['sites']):,} sites"
+        data += f", {summary.site_word.count(len(dataset['sites']))}"
     parts = [
         data,
         provenance.describe_protocol(summary),
@@ -91,11 +91,13 @@ def collect_notices(summary: StudySummary) -> list[Notice]:
     expected: tuple[str, ...] = ()
     if summary.has_groups and summary.protocol_config.get("allow_group_overlap"):
         expected = _OVERLAP_KINDS
+        word = summary.group_word
         line = (
-            "Rows of one group may be in both training and test sets, as the study allows. Expect lower accuracy on new groups."
+            f"Rows of one {word.singular} may be in both training and test sets, as the study allows. Expect lower accuracy on "
+            f"new {word.plural}."
         )
         findings = leakage.severe_findings(summary, kinds=expected)
-        notices.append(Notice("Groups overlap.", (line, *map(one_line, findings))))
+        notices.append(Notice(f"{word.plural.capitalize()} overlap.", (line, *map(one_line, findings))))
     if findings := leakage.severe_findings(summary, exclude=expected):
         notices.append(Notice("The audit found leakage.", tuple(map(one_line, findings))))
     return notices

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.core.unit_words import GROUP, ROW, SITE, UnitWord, parse_unit_word
 from phoropter.results.intervals.bootstrap import BootstrapReplicates
 from phoropter.results.intervals.interval_rules import ConfidenceInterval
 from phoropter.results.metrics.metric_record import MetricRecord
@@ -164,6 +165,25 @@ class StudySummary:
     n_units: int
     failures: dict[str, dict[str, Any]]
     missing_candidates: list[str]
+
+    @property
+    def group_word(self) -> UnitWord:
+        """What a group is called in sentences: person, birth, patient …"""
+        return self._unit_word("group_word", GROUP)
+
+    @property
+    def site_word(self) -> UnitWord:
+        """What a site is called: hospital, camera …"""
+        return self._unit_word("site_word", SITE)
+
+    @property
+    def unit_word(self) -> UnitWord:
+        """What the intervals take as independent: the group, else the row."""
+        return self.group_word if self.has_groups else ROW
+
+    def _unit_word(self, key: str, otherwise: UnitWord) -> UnitWord:
+        written = (self.study.get("dataset") or {}).get(key)
+        return otherwise if not written else parse_unit_word(str(written))
 
     @property
     def ranking_metric(self) -> MetricRecord:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from phoropter.core.cpu_count import count_usable_cores
+from phoropter.data.unit_names import name_units
 from phoropter.study.plan import Plan
 from phoropter.study.records.extensions_used import replace_extensions
 from phoropter.study.spec import StudySpec
@@ -34,6 +35,7 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
             "counts": dataset.class_counts.tolist(),
             "groups": None if dataset.groups is None else len(np.unique(dataset.groups)),
             "sites": None if dataset.sites is None else np.unique(dataset.sites).tolist(),
+            **dict(zip(("group_word", "site_word"), (w.written for w in name_units(image_set.data, dataset)), strict=True)),
             "size": image_set.image_size,
             "notes": list(dataset.notes),
             "problems": [str(p) for p in dataset.problems],
