@@ -74,7 +74,8 @@ def measured(folder: Path, turns: int = 5) -> list[dict[str, Any]]:
     from phoropter.data.spec import digits, open_dataset
     from phoropter.data.splits.protocol import make_splits
     from phoropter.data.splits.spec import KFold
-    from phoropter.training.logistic_regression import LogisticProblem, fit_logistic
+    from phoropter.training.solved_heads.logistic_regression import fit_logistic
+    from phoropter.training.solved_heads.problem import LogisticProblem
 
     dataset = open_dataset(digits())
     stored = features(dataset, folder)

@@ -37,7 +37,7 @@ LAYERS: dict[str, list[set[str]]] = {
     "core": [
         {"cpu_count", "delimited", "durations", "errors", "seeds", "source_digest", "unit_words"},
         {"columns", "extensions", "files"},
-        {"listed_files", "spec", "text_table"},
+        {"listed_files", "spec", "storage", "text_table"},
     ],
     "signals": [
         {"clean", "outcomes", "rasterize", "recording"},
@@ -45,7 +45,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"ctg", "simulate_ctg"},
         {"simulate"},
     ],
-    "results": [{"metrics"}, {"store"}, {"intervals"}, {"stats"}, {"questions"}],
+    "results": [{"metrics", "record_shapes"}, {"run_folder"}, {"store"}, {"intervals"}, {"stats"}, {"questions"}],
     "data": [
         {"dataset", "dicom_file", "time_overlap"},
         {"folders", "images", "source", "splits", "subset"},
@@ -65,7 +65,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"classifier"},
     ],
     "training": [
-        {"array_cache", "augmentation", "logistic_regression", "malloc"},
+        {"array_cache", "augmentation", "malloc", "solved_heads"},
         {"candidates"},
         {"batches", "trained_on"},
         {"feature_cache", "loop"},
@@ -268,6 +268,8 @@ COVERED_BY = {
     "models.catalog_build": "models/test_catalog.py",
     "models.heads": "models/test_fusion.py",
     "models.pretrained": "models/test_backbones.py",
+    "training.solved_heads.problem": "training/solved_heads/test_logistic_regression.py",
+    "training.solved_heads.solver": "training/solved_heads/test_logistic_regression.py",
     "report.figures.cost": "report/figures/test_comparison.py",
     "report.figures.predictions": "report/figures/test_comparison.py",
     "report.model_card": "report/test_parts.py",

@@ -36,13 +36,14 @@ from phoropter.training.distillation import (
     make_teacher_inputs,
 )
 from phoropter.training.feature_cache import CachedFeatures, extract_cached_views, extract_features
-from phoropter.training.logistic_regression import LogisticProblem, fit_logistic
 from phoropter.training.loop.checkpoint import Checkpoints
 from phoropter.training.loop.history import HistoryRow, make_history_row, validation_metrics
 from phoropter.training.loop.losses import Criterion, DistillationLoss, compute_class_weights
 from phoropter.training.loop.precision import resolve_autocast_dtype
 from phoropter.training.loop.training_loop import Objective, StepProgress, TrainingSetup, ValidationFunction, train
 from phoropter.training.predict import predict_from_features, predict_from_pixels
+from phoropter.training.solved_heads.fused_heads import solve_heads
+from phoropter.training.solved_heads.problem import LogisticProblem
 
 LogitsAndFeatures = tuple[NDArray[np.float32], NDArray[np.float16]]  # logits (n, C), features (n, D)
 
@@ -144,18 +145,19 @@ def fit(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, Traine
 def fit_logistic_heads(
     tasks: Sequence[TrainingTask], models: Sequence[Classifier], features: CachedFeatures, identities: tuple[str, ...]
 ) -> list[TrainedRun]:
-    """Solves the heads of tasks of one frozen candidate, each with its model (logistic_regression.py); a run for each."""
+    """Solves the heads of tasks of one frozen candidate, each with its model (solved_heads); a run for each."""
     began = time.monotonic()
-    recipe, dataset = tasks[0].candidate.recipe, tasks[0].dataset
+    recipe, fusion, dataset = tasks[0].candidate.recipe, tasks[0].candidate.fusion, tasks[0].dataset
     problems = [
         LogisticProblem(dataset, t.split, compute_class_weights(recipe.loss, dataset.labels[t.split.train], dataset.classes))
         for t in tasks
     ]
-    heads = fit_logistic(features[0], problems, recipe.l2_penalties, recipe.inner_folds, tasks[0].device)
+    mode = fusion.mode if fusion else None
+    heads = solve_heads(features, problems, recipe.l2_penalties, recipe.inner_folds, tasks[0].device, mode)
     seconds = (time.monotonic() - began) / len(tasks)
     runs = []
     for task, model, head in zip(tasks, models, heads, strict=True):
-        model.head.load_state_dict({"head.last.weight": head.weight, "head.last.bias": head.bias})
+        model.head.load_state_dict(head.state)
         figures = {"learning_rate": 0.0, "loss": head.loss, "accuracy": head.accuracy}
         row = make_history_row(1, "head", **figures, seconds=seconds, images=len(task.split.train))
         runs.append(TrainedRun(task, model, [row], 0, seconds, identities, features, logistic_info=head.info))

@@ -1,18 +1,10 @@
-"""Multinomial logistic regression with an L2 penalty, for many folds at once, with the penalty chosen on inner folds.
+"""Preconditioned L-BFGS (Nocedal & Wright 2006, algorithm 7.4) for many logistic regressions on shared features at once.
 
-For each run, over its n training rows with weights m_i (1, or the class's weight), features standardised by these rows:
-
-    minimise over W, b:   Σ m_i CE(W x̃_i + b, y_i) / Σ m_i  +  λ/2 · ‖W‖²
-
-which is scikit-learn's LogisticRegression with C = 1 / (λ n).
-
-Preconditioned L-BFGS (Nocedal & Wright 2006, algorithm 7.4). The preconditioner is the block-diagonal (per class) Hessian, bias
-included: first at uniform probabilities, where all blocks are equal, and for many runs recomputed after 4 steps at their mean
-probabilities. 12–24 iterations suffice. All runs read the features of all rows in one matrix product, and a run's weights are 0
-outside its own training rows; the preconditioner and the centring use the union of the runs' training rows, which changes the
-path of the solver and not the optimum. The line search costs no product: logits are linear in the step.
-
-Left out: L1 penalties.
+The preconditioner is the block-diagonal (per class) Hessian, bias included: first at uniform probabilities, where all blocks are
+equal, and for many runs recomputed after 4 steps at their mean probabilities. 12–24 iterations suffice. All runs read the
+features of all rows in one matrix product, and a run's weights are 0 outside its own training rows; the preconditioner and the
+centring use the union of the runs' training rows, which changes the path of the solver and not the optimum. The line search
+costs no product: logits are linear in the step.
 
 Letters: R runs, N rows, D width, C classes.
 """
@@ -21,129 +13,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phoropter.core.seeds import named_generator, random_permutation
-from phoropter.data.dataset import Dataset
-from phoropter.data.splits.group_kfold import balanced_group_partition
-from phoropter.data.splits.protocol import Split
+from phoropter.training.solved_heads.problem import LogisticProblem, Rows
 
 LBFGS_MEMORY = 10  # pairs of step and gradient change that L-BFGS keeps
 MAX_ITERATIONS = 200
 PRECONDITIONER_REFRESH_STEP = 4  # the iteration before which the preconditioner is recomputed
 CONSTANT_VARIANCE = 1e-5  # of the second moment: a feature of less variance is constant up to the rounding of float32 sums
 MAX_LOGITS = 2**25  # logits in memory at once: R · C · N
-Rows = NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
-class LogisticFit:
-    """A linear head for features as they are stored, on the CPU: logits = weight @ x + bias.
+class StandardizedFeatures:
+    """x: (N, D) features of all rows that some problem trains on, standardised, so that float32 sums are precise.
 
-    weight: (C, D) float32 · bias: (C,) · loss: mean over the training rows, without the penalty · accuracy: on them
-    info: the penalty, the loss of each on the inner folds, and the largest entry of the gradient that is left
+    offset: (C, N) logits that those of the features are added to, or None
     """
 
-    weight: Tensor
-    bias: Tensor
-    loss: float
-    accuracy: float
-    info: dict[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class LogisticProblem:
-    """What one run is fitted to: the training rows of a split. weights: (C,) of the classes, or None."""
-
-    dataset: Dataset
-    split: Split
-    weights: Tensor | None = None
-
-
-def fit_logistic(
-    features: NDArray[np.float32],
-    problems: Sequence[LogisticProblem],
-    penalties: Sequence[float],
-    folds: int,
-    device: torch.device,
-    tolerance: float = 1e-4,
-) -> list[LogisticFit]:
-    """(N, D) stored features → the head of each problem, fitted to all its training rows, under the penalty with the least loss
-    on `folds` inner folds of them (of equal ones the largest).
-
-    tolerance: largest entry of the gradient at which a problem counts as solved (scikit-learn's `tol`)
-    """
-    data = _StandardizedFeatures(features, problems, device)
-    descending = sorted({float(p) for p in penalties}, reverse=True)
-    scores: list[dict[float, float]] = [{} for _ in problems]
-    if len(descending) > 1:
-        inner_splits = [(i, *parts) for i, p in enumerate(problems) for parts in split_inner_folds(p, folds)]
-        for portion in _split_by_memory(inner_splits, data.logits_per_run):
-            _score_penalties(data, portion, descending, scores, tolerance)
-    chosen = [min(descending, key=lambda p: (s[p], -p)) if s else descending[0] for s in scores]
-    fits: dict[int, LogisticFit] = {}
-    for penalty in sorted(set(chosen)):
-        runs = [(i, problems[i].split.train) for i, p in enumerate(chosen) if p == penalty]
-        for part in _split_by_memory(runs, data.logits_per_run):
-            solver = _BatchedSolver(data, part, tolerance)
-            solver.minimize_objective(penalty)
-            for (i, _), (weight, bias, loss, accuracy, left) in zip(part, solver.collect_results(), strict=True):
-                inner = {f"{p:g}": round(v, 6) for p, v in scores[i].items()}
-                info: dict[str, Any] = {"penalty": penalty, "slope": left, "steps": solver.iterations}
-                info |= {"inner_folds": folds if inner else None, "inner_loss": inner}
-                fits[i] = LogisticFit(weight, bias, loss, accuracy, info)
-    return [fits[i] for i in range(len(problems))]
-
-
-def split_inner_folds(problem: LogisticProblem, folds: int) -> Iterator[tuple[Rows, Rows]]:
-    """(rows to fit, rows to validate) of a split's training rows, `folds` times, stratified; by group where the split is."""
-    dataset, split = problem.dataset, problem.split
-    rows, groups = split.train, dataset.groups
-    if groups is not None and not len(np.intersect1d(groups[split.train], groups[split.test])):
-        _, index = np.unique(groups[rows], return_inverse=True)
-        counts = np.zeros((index.max() + 1, len(dataset.classes)), dtype=np.int64)
-        np.add.at(counts, (index, dataset.labels[rows]), 1)
-        folds = min(folds, len(counts))
-        generator = named_generator(split.seed, "inner folds", split.name)
-        part = balanced_group_partition(counts, np.full(folds, 1 / folds), generator)[index]
-    else:
-        shuffled = rows[random_permutation(dataset.hashed_ids[rows], split.seed, "inner folds")]
-        shuffled = shuffled[np.argsort(dataset.labels[shuffled], kind="stable")]
-        rows, part = shuffled, np.arange(len(shuffled)) % folds
-    for fold in range(folds):
-        if (part == fold).any() and (part != fold).any():
-            yield np.sort(rows[part != fold]), np.sort(rows[part == fold])
-
-
-def _split_by_memory(runs: list[Any], logits_per_run: int) -> Iterator[list[Any]]:
-    """Portions of the runs whose logits fit into MAX_LOGITS."""
-    size = max(1, MAX_LOGITS // logits_per_run)
-    yield from (runs[start : start + size] for start in range(0, len(runs), size))
-
-
-def _score_penalties(
-    data: _StandardizedFeatures, folds: list[Any], descending: list[float], scores: list[dict[float, float]], tolerance: float
-) -> None:
-    """Adds to each problem's scores the mean loss on the rows its inner folds validate on; folds: (problem, fit, validate)."""
-    solver = _BatchedSolver(data, [(i, rows) for i, rows, _ in folds], tolerance)
-    validated = data.build_row_weights([(i, rows) for i, _, rows in folds], normalized=False)
-    shares = validated.sum(1) / torch.tensor([len(data.problems[i].split.train) for i, _, _ in folds], device=validated.device)
-    for penalty in descending:
-        solver.minimize_objective(penalty)
-        losses = (solver.row_losses() * validated).sum(1) / validated.sum(1) * shares
-        for (i, _, _), loss in zip(folds, losses.tolist(), strict=True):
-            scores[i][penalty] = scores[i].get(penalty, 0.0) + loss
-
-
-class _StandardizedFeatures:
-    """x: (N, D) features of all rows that some problem trains on, standardised, so that float32 sums are precise."""
-
-    def __init__(self, features: NDArray[np.float32], problems: Sequence[LogisticProblem], device: torch.device) -> None:
+    def __init__(
+        self,
+        features: NDArray[np.float32],
+        problems: Sequence[LogisticProblem],
+        device: torch.device,
+        offset: NDArray[np.float32] | None = None,
+    ) -> None:
         self.problems = problems
         dataset = problems[0].dataset
         self.rows = np.unique(np.concatenate([p.split.train for p in problems]))
@@ -159,6 +56,7 @@ class _StandardizedFeatures:
         self.gram = self._weighted_gram(torch.full((len(self.x),), 1 / len(self.x), device=device))
         self.preconditioners: dict[float, Tensor] = {}
         self.logits_per_run = self.classes * len(self.rows)
+        self.offset = None if offset is None else torch.from_numpy(offset[self.rows]).to(device).T
 
     def uniform_preconditioner(self, penalty: float) -> Tensor:
         """(1, D + 1, D + 1) inverse of a class's block of the Hessian at uniform probabilities, (1 − 1/C)/C · Σ x xᵀ."""
@@ -206,10 +104,10 @@ def _replace_zeros(scale: Tensor) -> Tensor:
     return torch.where(scale > 1e-8, scale, torch.ones_like(scale))
 
 
-class _BatchedSolver:
+class BatchedSolver:
     """R problems, one penalty after another. theta: (R, C, D + 1), the bias last, for features standardised by each run."""
 
-    def __init__(self, data: _StandardizedFeatures, runs: Sequence[tuple[int, Rows]], tolerance: float) -> None:
+    def __init__(self, data: StandardizedFeatures, runs: Sequence[tuple[int, Rows]], tolerance: float) -> None:
         self.data, self.tolerance, self.iterations = data, tolerance, 0
         self.row_mask = mask = data.build_row_weights(runs, normalized=False)
         counts = mask.sum(1, keepdim=True)
@@ -222,7 +120,9 @@ class _BatchedSolver:
         self.row_weights = data.build_row_weights(runs, normalized=True)  # (R, N)
         self.theta = torch.zeros(len(runs), data.classes, data.x.shape[1] + 1, device=data.x.device)
         self.labels = data.labels.expand(len(runs), 1, -1)  # (R, 1, N)
-        self.logits = torch.zeros(len(runs), data.classes, len(data.x), device=data.x.device)
+        # Kept up to date by adding the logits of each step, so that the offset need only stand here
+        start = torch.zeros(data.classes, len(data.x), device=data.x.device) if data.offset is None else data.offset
+        self.logits = start.expand(len(runs), -1, -1).clone(memory_format=torch.contiguous_format)
 
     def row_losses(self) -> Tensor:
         """(R, N) losses of all rows, trained on or not."""

@@ -22,7 +22,8 @@ from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import PRESETS
 from phoropter.training.fit import TrainingTask
 from phoropter.training.frozen.batched_fit import can_batch, fit_batched
-from phoropter.training.logistic_regression import LogisticProblem, fit_logistic, split_inner_folds
+from phoropter.training.solved_heads.logistic_regression import fit_logistic
+from phoropter.training.solved_heads.problem import LogisticProblem, split_inner_folds
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
