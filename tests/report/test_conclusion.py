@@ -133,4 +133,4 @@ def test_the_statistical_test_is_named(tmp_path: Path) -> None:
     store: Store = make_study(tmp_path, THREE)
     summary = collect_summary(store)
     words = " ".join(comparisons.explain_comparisons(compare.compare_candidates(store, summary), summary))
-    assert "over 5 splits by the corrected resampled t-test" in words and "p is corrected for all 3 pairs" in words
+    assert "paired t-test of what each" in words and "p is corrected for all 3 pairs" in words

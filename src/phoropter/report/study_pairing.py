@@ -29,11 +29,11 @@ from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.intervals.interval_rules import MIN_UNITS
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats import compare as stats_compare
-from phoropter.results.stats.compare import Verdict
 from phoropter.results.stats.estimand import choose_common_estimand, paired_influences
 from phoropter.results.stats.held_out_rows import HeldOutRows
 from phoropter.results.stats.optimism import ProtocolGap, compute_protocol_gaps
 from phoropter.results.stats.paired_tests import adjust_holm
+from phoropter.results.stats.pairs.answers import Verdict
 from phoropter.results.store import Store
 
 ComparisonBasis = Literal["protocols", "splits", "rows", "unpaired"]
@@ -204,8 +204,8 @@ def _unit_names(side: StudySide) -> set[str]:
 
 def _compare_by_split(studies: StudyPair, x: str, y: str) -> CrossStudyComparison:
     design = compare.infer_design(studies.a.summary)
-    one = compare.collect_scores(studies.a.store, studies.a.find_candidate(x), design, studies.metric)
-    two = compare.collect_scores(studies.b.store, studies.b.find_candidate(y), design, studies.metric)
+    one = compare.collect_scores(studies.a.store, studies.a.find_candidate(x), studies.metric)
+    two = compare.collect_scores(studies.b.store, studies.b.find_candidate(y), studies.metric)
     c = stats_compare.compare_pair(replace(one, name="a"), replace(two, name="b"), studies.metric, design)
     values = (studies.a.find_candidate(x).metric_mean(studies.metric), studies.b.find_candidate(y).metric_mean(studies.metric))
     return CrossStudyComparison(x, y, *values, c.difference, c.low, c.high, c.p, c.p, c.n_units, "cannot tell")

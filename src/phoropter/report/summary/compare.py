@@ -1,20 +1,22 @@
 """Comparisons between the candidates of a study, with the test that suits its protocol.
 
-The tests are those of results/stats/compare.py. p values are corrected for all pairs, also where the page shows only those of
-the leader, because the leader was selected by its score.
+The tests are those of results/stats/compare.py, which asks two questions of each pair. p values are corrected for all pairs, also
+where the page shows only those of the leader, because the leader was selected by its score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.stats import compare
-from phoropter.results.stats.compare import CandidateScores, Comparison, Design, SplitKey
+from phoropter.results.stats.compare import CandidateScores, Design
+from phoropter.results.stats.pairs.answers import Comparison
+from phoropter.results.stats.pairs.unit_contributions import SplitKey
 from phoropter.results.store import Predictions, Store
 
 MAX_TESTED = 10  # candidates up to which all pairs are tested, where a test must read predictions
@@ -36,7 +38,7 @@ class CandidateComparisons:
 def compare_candidates(store: Store, summary: StudySummary) -> CandidateComparisons:
     """Tests every pair of candidates by the ranking metric."""
     design = infer_design(summary)
-    tested = [collect_scores(store, e, design, summary.metrics[0]) for e in summary.candidates]
+    tested = [collect_scores(store, e, summary.metrics[0]) for e in summary.candidates]
     names = [t.name for t in tested]
     every = len(names) * (len(names) - 1) // 2
     selected = None
@@ -44,14 +46,8 @@ def compare_candidates(store: Store, summary: StudySummary) -> CandidateComparis
         selected = [(names[0], other) for other in names[1:]]
     found = compare.compare_all_pairs(tested, summary.metrics[0], design, selected) if every else []
     if selected is not None:
-        found = [_adjust_bonferroni(c, every, design) for c in found]
+        found = compare.correct_for_family(found, every, design)
     return CandidateComparisons(tuple(found), tuple(c for c in found if c.a == names[0]), design, every)
-
-
-def _adjust_bonferroni(comparison: Comparison, family_size: int, design: Design) -> Comparison:
-    """Bonferroni over all pairs, tested or not: never smaller than Holm's correction over all of them."""
-    p = min(1.0, comparison.p * family_size)
-    return replace(comparison, p_adjusted=p, verdict=comparison.verdict if p <= 1 - design.level else "cannot tell")
 
 
 def infer_design(summary: StudySummary) -> Design:
@@ -67,11 +63,12 @@ def infer_design(summary: StudySummary) -> Design:
     return Design("folds", ratio, margin)
 
 
-def collect_scores(store: Store, candidate: CandidateResults, design: Design, metric: str) -> CandidateScores:
-    """A candidate's results by this metric as input of the tests; predictions are read lazily."""
+def collect_scores(store: Store, candidate: CandidateResults, metric: str) -> CandidateScores:
+    """A candidate's results by this metric as input of the tests; predictions are read lazily, once for all pairs."""
     keys: dict[SplitKey, str] = {(line.test_rows_digest, line.split[0]): line.key for line in candidate.runs}
     scores: dict[SplitKey, float] = {(line.test_rows_digest, line.split[0]): line.metrics[metric] for line in candidate.runs}
-    return CandidateScores(candidate.name, scores, _LazyPredictions(store, keys) if design.kind == "one test set" else {})
+    rounds: dict[SplitKey, Hashable] = {(line.test_rows_digest, line.split[0]): line.split[:2] for line in candidate.runs}
+    return CandidateScores(candidate.name, scores, _LazyPredictions(store, keys), rounds)
 
 
 class _LazyPredictions(Mapping[SplitKey, Predictions]):

@@ -1,15 +1,10 @@
-"""Comparison of candidates: which paired test fits the protocol, and what may be concluded from it.
+"""Comparison of candidates: two questions of each pair, the tests that fit the protocol, and what may be concluded.
 
-    folds, repeated or not           corrected resampled t over the splits
-    one group a split                Wilcoxon signed-rank over the groups, bootstrap interval of their mean difference
-    one test set, several rows
-      or runs a unit                 unit-swap permutation, paired bootstrap interval over the units
-    one test set of independent
-      cases, one run                 accuracy: exact McNemar · AUC of two classes: DeLong · else as the line above
-    the same with over 500 units     paired z from the units' influences, DeLong's idea for every metric
+    rows      are these trained models different on new rows like these?         pairs/row_tests.py
+    training  would training again on other data of this size repeat it?         pairs/training_tests.py
 
 A candidate is `ahead` only where its adjusted p and its interval agree. Two are `practically the same` only where the complete
-interval lies within a margin that was set beforehand. Every other verdict is `cannot tell`.
+interval lies within a margin that was set beforehand, and `identical` where their answers are. All else is `cannot tell`.
 """
 
 from __future__ import annotations
@@ -17,37 +12,22 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from phoropter.core.errors import SpecError, did_you_mean
-from phoropter.core.seeds import named_generator
-from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap, UnitRows
-from phoropter.results.intervals.interval_rules import MIN_UNITS, stretched_percentiles
 from phoropter.results.metrics.registry import get_metric
 from phoropter.results.metrics.sufficient_sums import Floats
-from phoropter.results.stats.paired_tests import (
-    NAN,
-    PairedTest,
-    adjust_holm,
-    corrected_resampled_ttest,
-    delong_test,
-    is_equivalent,
-    mcnemar_test,
-    minimum_detectable_effect,
-    paired_z_test,
-    wilcoxon_signed_rank,
-)
-from phoropter.results.stats.permutation import unit_swap_test
+from phoropter.results.stats.paired_tests import NAN, ROUNDING_TOLERANCE, PairedTest, adjust_holm
+from phoropter.results.stats.pairs.aligned_predictions import find_id_rows
+from phoropter.results.stats.pairs.answers import Answer
+from phoropter.results.stats.pairs.answers import Comparison as Comparison
+from phoropter.results.stats.pairs.row_tests import compare_on_test_set, group_rank_test, unit_t_test
+from phoropter.results.stats.pairs.training_tests import group_t_test, score_t_test, split_components, untested_training
+from phoropter.results.stats.pairs.two_components import TwoComponents, pool_spreads, two_component_test
+from phoropter.results.stats.pairs.unit_contributions import ContributionReader, SplitKey, UnitContributions
 from phoropter.results.store import Predictions
-
-MIN_CONSTANT_SPLITS = 5  # splits that must agree to the last digit before t = ∞ is accepted; scores of small folds are coarse
-NORMAL_LAW_UNITS = 500  # above, the normal law serves as well as permutations and resamples
-
-Verdict = Literal["ahead", "behind", "cannot tell", "practically the same"]
-SplitKey = tuple[Hashable, int]  # a name of the test rows and the seed of the run; equal names mean equal rows
 
 
 @dataclass(frozen=True)
@@ -57,6 +37,7 @@ class Design:
     kind: `folds` share training rows · `groups` are one left-out group each · `one test set` is the same rows for every run
     test_to_train: rows tested / rows trained on, for folds: 1/(k-1) from the full split, not from an under-sampled training part
     margin: a difference of the metric that does not matter (0.01 of accuracy is one point), where one was set beforehand
+    pooled: the estimand is the metric of all held-out rows of a round, not the mean over its splits
     """
 
     kind: Literal["folds", "groups", "one test set"]
@@ -64,75 +45,45 @@ class Design:
     margin: float | None = None
     level: float = 0.95
     seed: int = 0
+    pooled: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class CandidateScores:
-    """One candidate's results. predictions are needed for `one test set` only, and may be a mapping that reads lazily."""
+    """One candidate's results: its score on each split, and where they are known its predictions and rounds.
+
+    predictions: may be a mapping that reads lazily; without them nothing is said about rows
+    rounds: the round of each split: repeat or seed that drew its own partition; one round where it is empty
+    """
 
     name: str
     scores: Mapping[SplitKey, float]
     predictions: Mapping[SplitKey, Predictions] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """a against b by one metric.
-
-    difference, low, high: a - b and its interval, in the unit of the metric
-    p, p_adjusted:  before and after Holm's correction for the family
-    n_units:        the splits, groups or samples that the test treats as independent
-    effect, effect_kind: see PairedTest
-    detectable:     the true difference that this protocol detects with a power of 80 %
-    n_left_out:     splits and seeds where not both have a defined score
-    verdict:        about a · note: why there is no result
-    """
-
-    a: str
-    b: str
-    metric: str
-    difference: float
-    low: float
-    high: float
-    p: float
-    test: str
-    n_units: int
-    effect: float
-    effect_kind: str
-    verdict: Verdict
-    p_adjusted: float
-    detectable: float
-    n_left_out: int
-    note: str = ""
+    rounds: Mapping[SplitKey, Hashable] = field(default_factory=dict)
 
 
 def compare_pair(a: CandidateScores, b: CandidateScores, name: str, design: Design) -> Comparison:
     """One pair, without correction for a family. Raises SpecError for an unknown metric."""
-    get_metric(name)
-    found = _run_comparison(a, b, name, design)
-    return _assign_verdict(found, found.p, design)
+    return _Family([a, b], name, design).compare_pairs([(0, 1)])[0]
 
 
 def compare_all_pairs(
     contenders: Iterable[CandidateScores], name: str, design: Design, pairs: Iterable[tuple[str, str]] | None = None
 ) -> list[Comparison]:
-    """Every pair, or the named ones, as one family.
+    """Every pair, or the named ones, as one family for each of the two questions.
 
     Pairs selected by their scores (the leader against each) belong to the family of all pairs: compute all and show a few.
     Raises SpecError for an unknown metric or name.
     """
-    get_metric(name)
     given = list(contenders)
-    known = {t.name: t for t in given}
-    if len(known) < len(given):
-        raise SpecError(f"{len(given)} candidates share {len(known)} names: to compare them, give each its own")
-    requested = list(combinations(known, 2) if pairs is None else pairs)
+    place = {t.name: i for i, t in enumerate(given)}
+    if len(place) < len(given):
+        raise SpecError(f"{len(given)} candidates share {len(place)} names: to compare them, give each its own")
+    requested = list(combinations(place, 2) if pairs is None else pairs)
     for word in (w for pair in requested for w in pair):
-        if word not in known:
-            raise SpecError(f"there is no candidate '{word}' among the {len(known)} compared{did_you_mean(word, known)}")
-    found = [_run_comparison(known[a], known[b], name, design) for a, b in requested]
-    adjusted = adjust_holm([c.p for c in found])
-    return [_assign_verdict(c, float(p), design) for c, p in zip(found, adjusted, strict=True)]
+        if word not in place:
+            raise SpecError(f"there is no candidate '{word}' among the {len(place)} compared{did_you_mean(word, place)}")
+    return _Family(given, name, design).compare_pairs([(place[a], place[b]) for a, b in requested])
 
 
 def ensemble_predictions(members: Iterable[Predictions]) -> Predictions:
@@ -141,7 +92,7 @@ def ensemble_predictions(members: Iterable[Predictions]) -> Predictions:
     ids = each[0].ids
     for other in each[1:]:
         ids = np.intersect1d(ids, other.ids)
-    rows = [_find_rows(p, ids) for p in each]
+    rows = [find_id_rows(p, ids) for p in each]
     mean = np.mean([p.probabilities[r] for p, r in zip(each, rows, strict=True)], axis=0)
     logits = np.log(np.maximum(mean, np.finfo(np.float32).tiny)).astype(np.float32)
     first, r = each[0], rows[0]
@@ -149,48 +100,107 @@ def ensemble_predictions(members: Iterable[Predictions]) -> Predictions:
     return Predictions(first.ids[r], first.labels[r], logits, groups, sites)
 
 
-def _run_comparison(a: CandidateScores, b: CandidateScores, name: str, design: Design) -> Comparison:
-    common = [k for k in a.scores if k in b.scores and not np.isnan(a.scores[k] - b.scores[k])]
-    left_out = len({*a.scores, *b.scores}) - len(common)
-    differences = _differences_by_split(a, b, common)
-    if design.kind == "groups":
-        test = _test_over_groups(differences, design)
-    elif design.kind == "folds" and len(differences) > 1:
-        test = _test_over_folds(differences, design)
-    else:
-        test = _test_on_one_set(a, b, common, name, design)
-    if np.isnan(test.difference) and len(differences):
-        test = replace(test, difference=float(np.mean(differences)))
-    detectable = minimum_detectable_effect(test.se, test.df, alpha=1 - design.level)
-    note = test.note or ("" if not np.isnan(test.low) else f"no interval from {test.n_units} units")
-    return Comparison(
-        a.name,
-        b.name,
-        name,
-        test.difference,
-        test.low,
-        test.high,
-        test.p,
-        test.test,
-        test.n_units,
-        test.effect,
-        test.effect_kind,
-        "cannot tell",
-        test.p,
-        detectable,
-        left_out,
-        note,
-    )
+def correct_for_family(found: list[Comparison], size: int, design: Design) -> list[Comparison]:
+    """Verdicts by Holm's correction over these pairs; where they are a part of `size` pairs, by Bonferroni over all of them."""
+    corrected: dict[str, list[Answer]] = {}
+    for question in ("rows", "training"):
+        answers: list[Answer] = [getattr(c, question) for c in found]
+        p = np.array([a.result.p for a in answers])
+        adjusted = adjust_holm(p) if size == len(found) else np.minimum(p * size, 1.0)
+        family = max(1, int((~np.isnan(p)).sum())) if size == len(found) else size
+        corrected[question] = [
+            a.with_verdict(float(q), family, c.metric, design.margin) for a, q, c in zip(answers, adjusted, found, strict=True)
+        ]
+    both = zip(found, corrected["rows"], corrected["training"], strict=True)
+    return [replace(c, rows=rows, training=_not_surer(training, rows)) for c, rows, training in both]
 
 
-def _assign_verdict(found: Comparison, p: float, design: Design) -> Comparison:
-    """The comparison with its verdict, for which p and interval must agree."""
-    verdict: Verdict = "cannot tell"
-    if design.margin is not None and is_equivalent(found.low, found.high, design.margin):
-        verdict = "practically the same"
-    elif p <= 1 - design.level and (found.low > 0 or found.high < 0):
-        verdict = "ahead" if (found.low > 0) == get_metric(found.metric).higher_is_better else "behind"
-    return replace(found, verdict=verdict, p_adjusted=p)
+def _not_surer(training: Answer, rows: Answer) -> Answer:
+    """That training again repeats a lead is not said where the lead on these rows could not be told."""
+    if rows.is_tested and training.verdict in ("ahead", "behind") and rows.verdict != training.verdict:
+        return replace(training, verdict="cannot tell")
+    return training
+
+
+class _Family:
+    """Candidates of one study, each read once."""
+
+    def __init__(self, candidates: list[CandidateScores], name: str, design: Design) -> None:
+        self.metric, self.candidates, self.design = get_metric(name), candidates, design
+        self.contributions: list[UnitContributions | None] = [None] * len(candidates)
+        if design.kind != "one test set" and not self.metric.unavailable:
+            reader = ContributionReader(name, design.pooled)
+            self.contributions = [reader.read_candidate(c.predictions, c.rounds or None) for c in candidates]
+
+    def compare_pairs(self, pairs: list[tuple[int, int]]) -> list[Comparison]:
+        """All pairs, corrected as one family."""
+        differences = [self._subtract_pair(i, j) for i, j in pairs]
+        components = [self._split_components(d) for d in differences]
+        pooled = iter(pool_spreads([c for c in components if c is not None], len(self.candidates)))
+        components = [None if c is None else next(pooled) for c in components]
+        found = [self._compare_one(*pair, d, c) for pair, d, c in zip(pairs, differences, components, strict=True)]
+        return correct_for_family(found, len(found), self.design)
+
+    def _subtract_pair(self, i: int, j: int) -> UnitContributions | None:
+        a, b = self.contributions[i], self.contributions[j]
+        difference = a.subtract_other(b) if a is not None and b is not None else None
+        return difference if difference is not None and len(difference.values) else None
+
+    def _split_components(self, difference: UnitContributions | None) -> TwoComponents | None:
+        if difference is None or self.design.kind != "folds":
+            return None
+        return split_components(difference, self.design.test_to_train)
+
+    def _compare_one(self, i: int, j: int, difference: UnitContributions | None, parts: TwoComponents | None) -> Comparison:
+        a, b, design = self.candidates[i], self.candidates[j], self.design
+        common = [k for k in a.scores if k in b.scores and not np.isnan(a.scores[k] - b.scores[k])]
+        values = _differences_by_split(a, b, common) if difference is None else difference.values
+        mean = float(values.mean()) if len(values) else NAN
+        rows, training = self._run_tests(a, b, common, values, difference, parts)
+        if not np.isnan(rows.difference) and design.kind == "one test set":
+            mean = rows.difference
+        return Comparison(
+            a.name,
+            b.name,
+            self.metric.name,
+            mean,
+            Answer("rows", rows),
+            Answer("training", training),
+            len(values),
+            1 if difference is None else len(np.unique(difference.layout.rounds)),
+            _count_left_out(a, b, common, difference),
+            (difference is not None and _is_zero(difference)) or self._same_predictions(a, b, common, rows),
+        )
+
+    def _run_tests(
+        self,
+        a: CandidateScores,
+        b: CandidateScores,
+        common: list[SplitKey],
+        values: Floats,
+        difference: UnitContributions | None,
+        parts: TwoComponents | None,
+    ) -> tuple[PairedTest, PairedTest]:
+        """The tests of the two questions."""
+        design, mean = self.design, float(values.mean()) if len(values) else NAN
+        if design.kind == "groups":
+            ranked = values if difference is None else difference.unweighted_values
+            of_groups = group_rank_test(values, ranked, design.level, design.seed)
+            return of_groups, group_t_test(values, of_groups, design.level)
+        if design.kind == "folds" and len(values) > 1:
+            if parts is not None and difference is not None:
+                return unit_t_test(difference, design.level), two_component_test(parts, design.level)
+            reason = self.metric.unavailable or f"{len(common)} splits in common and no predictions of both"
+            return PairedTest("none", mean, NAN, note=reason), score_t_test(values, design.test_to_train, design.level)
+        rows = compare_on_test_set(a.predictions, b.predictions, common, self.metric.name, design.level, design.seed)
+        return rows, untested_training(mean, design.level)
+
+    def _same_predictions(self, a: CandidateScores, b: CandidateScores, common: list[SplitKey], rows: PairedTest) -> bool:
+        """On one test set: whether both gave the same probabilities in every run."""
+        if self.design.kind != "one test set" or not abs(rows.difference) <= ROUNDING_TOLERANCE:
+            return False
+        pairs = [(a.predictions[k], b.predictions[k]) for k in common if k in a.predictions and k in b.predictions]
+        return bool(pairs) and all(np.array_equal(x.ids, y.ids) and np.array_equal(x.logits, y.logits) for x, y in pairs)
 
 
 def _differences_by_split(a: CandidateScores, b: CandidateScores, common: list[SplitKey]) -> Floats:
@@ -201,61 +211,16 @@ def _differences_by_split(a: CandidateScores, b: CandidateScores, common: list[S
     return np.array([np.mean(d) for d in each.values()], dtype=np.float64)
 
 
-def _test_over_folds(differences: Floats, design: Design) -> PairedTest:
-    test = corrected_resampled_ttest(differences, design.test_to_train, design.level)
-    if test.se == 0 and test.difference and test.n_units < MIN_CONSTANT_SPLITS:
-        note = f"the same difference in all {test.n_units} splits may be chance, and leaves no spread to test by"
-        return replace(test, p=NAN, low=NAN, high=NAN, note=note)
-    return test
+def _count_left_out(a: CandidateScores, b: CandidateScores, common: list[SplitKey], difference: UnitContributions | None) -> int:
+    """Splits and seeds that are not part of the comparison."""
+    either = {*a.scores, *b.scores}
+    used = set(common) if difference is None else {k for k in either if k[0] in difference.layout.splits}
+    return len(either - used)
 
 
-def _test_over_groups(differences: Floats, design: Design) -> PairedTest:
-    test, n = wilcoxon_signed_rank(differences), len(differences)
-    if n < MIN_UNITS:
-        return test
-    drawn = named_generator(design.seed, "bootstrap").integers(0, n, (RESAMPLES, n))
-    return _add_interval(test, differences[drawn].mean(axis=1), design.level)
-
-
-def _add_interval(test: PairedTest, drawn: Floats, level: float) -> PairedTest:
-    low, high = stretched_percentiles(test.difference, drawn, test.n_units, level)
-    return replace(test, low=low, high=high, level=level, se=float(np.std(drawn, ddof=1)), df=max(test.n_units - 1, 1))
-
-
-def _test_on_one_set(a: CandidateScores, b: CandidateScores, common: list[SplitKey], name: str, design: Design) -> PairedTest:
-    sheets = [_align_rows(a.predictions[k], b.predictions[k]) for k in common if k in a.predictions and k in b.predictions]
-    if not sheets:
-        return PairedTest("none", NAN, NAN, note=f"{len(common)} splits in common and no predictions of both: nothing to test")
-    labels, units, pa, pb = (np.concatenate(column) for column in zip(*sheets, strict=True))
-    once = len(np.unique(units)) == len(units)
-    if once and name == "accuracy":
-        return mcnemar_test(pa.argmax(axis=1) == labels, pb.argmax(axis=1) == labels, level=design.level)
-    if once and name == "roc_auc" and pa.shape[1] == 2:
-        return delong_test(labels == 1, pa[:, 1], pb[:, 1], design.level)
-    runs = np.repeat(np.arange(len(sheets)), [len(s[0]) for s in sheets]) if len(sheets) > 1 else None
-    rows, metric = UnitRows(labels, units, runs), get_metric(name)
-    if metric.unavailable:
-        return PairedTest("none", NAN, NAN, n_units=rows.count, note=metric.unavailable)
-    if rows.count > NORMAL_LAW_UNITS or (metric.max_exact_rows is not None and len(labels) > metric.max_exact_rows):
-        return paired_z_test(name, rows, pa, pb, design.level)
-    test = unit_swap_test(name, labels, pa, pb, units, runs, seed=design.seed)
-    draws = Bootstrap(labels, units, runs, seed=design.seed)
-    values = draws.compute_replicates(name, pa).paired_values(draws.compute_replicates(name, pb))
-    known = values[~np.isnan(values)]
-    return _add_interval(test, known, design.level) if rows.count >= MIN_UNITS and len(known) > len(values) / 2 else test
-
-
-def _align_rows(a: Predictions, b: Predictions) -> tuple[NDArray[Any], NDArray[Any], Floats, Floats]:
-    """Labels, units (groups where known, else ids) and both probabilities of the rows both have, in the same order."""
-    units = a.ids if a.groups is None else a.groups
-    if np.array_equal(a.ids, b.ids):
-        return a.labels, units, a.probabilities, b.probabilities
-    ids = np.intersect1d(a.ids, b.ids)
-    ra, rb = _find_rows(a, ids), _find_rows(b, ids)
-    return a.labels[ra], units[ra], a.probabilities[ra], b.probabilities[rb]
-
-
-def _find_rows(predictions: Predictions, ids: NDArray[Any]) -> NDArray[np.int64]:
-    """(len(ids),) the row of each id, in the order of the sorted ids."""
-    order = np.argsort(predictions.ids, kind="stable")
-    return order[np.searchsorted(predictions.ids[order], np.sort(ids))]
+def _is_zero(difference: UnitContributions) -> bool:
+    """Whether neither a split nor a unit differs."""
+    return bool(
+        np.abs(difference.values).max(initial=0) <= ROUNDING_TOLERANCE
+        and np.abs(difference.slopes).max(initial=0) <= ROUNDING_TOLERANCE
+    )

@@ -15,7 +15,7 @@ tests/results/stats/test_compare.py measures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class PairedTest:
 
     effect, effect_kind: an effect size without unit, and its definition
     se, df: of the difference; df is infinite for a normal law · n_units: independent units, or folds · note: why p is NaN
+    least_p: the smallest p that any outcome could have had, of a test that counts; n_counted: what it counts (units that moved)
     """
 
     test: str
@@ -53,6 +54,8 @@ class PairedTest:
     effect_kind: str = ""
     n_units: int = 0
     note: str = ""
+    least_p: float = 0.0
+    n_counted: int = 0
 
 
 def corrected_resampled_ttest(differences: Floats | list[float], test_to_train: float, level: float = 0.95) -> PairedTest:
@@ -99,7 +102,7 @@ def wilcoxon_signed_rank(differences: Floats | list[float]) -> PairedTest:
     if len(d) < 2:
         return PairedTest(name, _mean_or_nan(d), NAN, n_units=len(d), note=f"{len(d)} units in common: at least two are needed")
     if not len(moved):
-        return PairedTest(name, 0.0, 1.0, statistic=0.0, effect=0.0, effect_kind=kind, n_units=len(d))
+        return PairedTest(name, 0.0, 1.0, statistic=0.0, effect=0.0, effect_kind=kind, n_units=len(d), least_p=1.0)
     found = stats.wilcoxon(np.round(moved, 12))
     ranks = stats.rankdata(np.abs(np.round(moved, 12)))
     effect = float((ranks * np.sign(moved)).sum() / ranks.sum())
@@ -111,6 +114,8 @@ def wilcoxon_signed_rank(differences: Floats | list[float]) -> PairedTest:
         effect=effect,
         effect_kind=kind,
         n_units=len(d),
+        least_p=2.0 ** (1 - len(moved)),
+        n_counted=len(moved),
     )
 
 
@@ -190,7 +195,9 @@ def mcnemar_test(
     low, high = max(-1.0, up - down - half), min(1.0, up - down + half)
     effect = (only_a - only_b) / apart if apart else 0.0
     kind = "share of the cases only one got right, a minus b"
-    return PairedTest(name, (only_a - only_b) / n, p, low, high, level, float(fewer), se, np.inf, effect, kind, n)
+    least = float(0.5**apart if mid_p else min(1.0, 2 * 0.5**apart))
+    test = PairedTest(name, (only_a - only_b) / n, p, low, high, level, float(fewer), se, np.inf, effect, kind, n)
+    return replace(test, least_p=least, n_counted=apart)
 
 
 def paired_z_test(name: str, rows: UnitRows, a: NDArray[Any], b: NDArray[Any], level: float = 0.95) -> PairedTest:

@@ -40,6 +40,8 @@ def sign_flip_test(differences: Floats | list[float], *, seed: int = 0, flips: i
         effect=cohens_d(d),
         effect_kind="mean / sd of the units' differences",
         n_units=n,
+        least_p=_least_p_value(n, flips),
+        n_counted=n,
     )
 
 
@@ -76,7 +78,9 @@ def unit_swap_test(
     difference = float(np.mean([p.compute_differences(own) for p in parts_sums]))
     drawn = np.mean([p.compute_differences(assignments) for p in parts_sums], axis=0)
     p = _permutation_p_value(drawn, difference, exhaustive=2**count <= MAX_EXHAUSTIVE)
-    return PairedTest("unit-swap permutation", difference, p, n_units=count)
+    return PairedTest(
+        "unit-swap permutation", difference, p, n_units=count, least_p=_least_p_value(count, swaps), n_counted=count
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +132,11 @@ def _draw_assignments(units: int, count: int, draw: np.random.Generator) -> NDAr
     if 2**units <= MAX_EXHAUSTIVE:
         return ((np.arange(2**units)[:, None] >> np.arange(units)) & 1).astype(np.int8)
     return draw.integers(0, 2, (count, units), dtype=np.int8)
+
+
+def _least_p_value(units: int, draws: int) -> float:
+    """Of the most extreme outcome: it and its mirror image among all assignments, or the outcome alone among the draws."""
+    return 2.0 / 2**units if 2**units <= MAX_EXHAUSTIVE else 1 / (draws + 1)
 
 
 def _permutation_p_value(drawn: Floats, observed: float, *, exhaustive: bool) -> float:

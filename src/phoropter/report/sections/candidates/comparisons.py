@@ -10,12 +10,13 @@ from phoropter.report.figures.comparison import LeaderDifference, difference_fig
 from phoropter.report.render.metric_format import MetricFormat
 from phoropter.report.render.section import ContentBlock, Section
 from phoropter.report.render.svg import RenderedFigure
-from phoropter.report.render.table import Column, ColumnKind, IntervalBounds, Table, TableRow
+from phoropter.report.render.table import CellValue, Column, ColumnKind, IntervalBounds, Table, TableRow
+from phoropter.report.sections.candidates.pair_words import describe_reach, verdict_word
 from phoropter.report.summary.compare import MAX_SHOWN_PAIRS, CandidateComparisons
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.report_input import ReportInput
-from phoropter.results.stats.compare import Comparison
 from phoropter.results.stats.friedman import friedman_test
+from phoropter.results.stats.pairs.answers import Answer, Comparison
 
 MAX_RANKED_CANDIDATES, MIN_RANK_BLOCKS = 20, 6  # candidates at most, and groups at least, for the figure of mean ranks
 
@@ -70,70 +71,117 @@ def pairwise_table(comparisons: CandidateComparisons, summary: StudySummary) -> 
 
 
 def pairwise_file_tables(comparisons: CandidateComparisons, summary: StudySummary) -> tuple[Table, ...]:
-    """All pairs, where the page shows only those of the leader."""
-    if len(comparisons.pairs) <= MAX_SHOWN_PAIRS:
-        return ()
-    return (_build_table("pairwise-of-all", "All pairs of candidates", comparisons.pairs, summary),)
+    """The tests of all pairs, which the page has no room for."""
+    return (_build_details_table(comparisons.pairs, summary),)
 
 
 def _build_table(name: str, caption: str, pairs: tuple[Comparison, ...], summary: StudySummary) -> Table:
-    percent = summary.ranking_metric.percent
-    kind: ColumnKind = "points" if percent else "signed"
-    unsigned: ColumnKind = "percent" if percent else "number"
-    digits, unit = (1, "points") if percent else (3, "")
+    """For the page: the two answers."""
+    kind, digits = _difference_kind(summary)
     title = MetricFormat.from_metric(summary.ranking_metric).inline_title
-    effect_kinds = " or ".join(dict.fromkeys(c.effect_kind for c in pairs if c.effect_kind))
+    models, again = "of the trained models on new rows", "of training again on other data of this size"
     columns = (
         Column("Candidate"),
         Column("Compared with"),
         Column("Difference", kind, f"in {title}: the candidate minus the other", digits),
-        Column("95\u00a0%\u00a0interval", kind, "of this comparison, not corrected", digits),
-        Column("p", "p", "of this comparison, not corrected"),
-        Column("p, corrected", "p", "for the number of pairs"),
-        Column("Detectable", unsigned, "the true difference that this design detects with a power of 80 %", digits, unit),
-        Column("Effect", "signed", effect_kinds, 2),
-        Column("Verdict"),
+        Column("On new rows", kind, f"95 % interval {models}, not corrected", digits),
+        Column("p on new rows", "p", f"{models}, corrected for the number of pairs"),
+        Column("Verdict on new rows"),
+        Column("Trained again", kind, f"95 % interval {again}, not corrected", digits),
+        Column("p trained again", "p", f"{again}, corrected for the number of pairs"),
+        Column("Verdict trained again"),
     )
-    rows = tuple(
-        TableRow((c.a, c.b, c.difference, IntervalBounds(c.low, c.high), c.p, c.p_adjusted, c.detectable, c.effect, c.verdict))
-        for c in pairs
-    )
-    return Table(name, caption, columns, rows)
+    return Table(name, caption, columns, tuple(TableRow(_page_row(c, summary)) for c in pairs))
+
+
+def _page_row(c: Comparison, summary: StudySummary) -> tuple[CellValue, ...]:
+    cells: list[CellValue] = [c.a, c.b, c.difference]
+    for answer in (c.rows, c.training):
+        word = "identical" if c.identical else verdict_word(answer, summary)
+        cells += [IntervalBounds(answer.result.low, answer.result.high), answer.p_adjusted, word]
+    return tuple(cells)
+
+
+def _build_details_table(pairs: tuple[Comparison, ...], summary: StudySummary) -> Table:
+    """For the files: the tests behind both answers."""
+    (kind, digits), percent = _difference_kind(summary), summary.ranking_metric.percent
+    unsigned: ColumnKind = "percent" if percent else "number"
+    columns = [Column("Candidate"), Column("Compared with"), Column("Difference", kind, "", digits)]
+    for words in ("on new rows", "trained again"):
+        columns += [
+            Column(f"Test {words}"),
+            Column(f"95 % interval {words}", kind, "not corrected", digits),
+            Column(f"p {words}, not corrected", "p"),
+            Column(f"p {words}, corrected", "p"),
+            Column(f"Detectable {words}", unsigned, "true difference found 8 times in 10", digits, "points" if percent else ""),
+            Column(f"Effect {words}", "signed", "", 2),
+            Column(f"Effect is {words}"),
+            Column(f"Verdict {words}"),
+        ]
+    rows = []
+    for c in pairs:
+        cells: list[CellValue] = [c.a, c.b, c.difference]
+        for one in (c.rows, c.training):
+            r, word = one.result, "identical" if c.identical else verdict_word(one, summary)
+            cells += [r.test, IntervalBounds(r.low, r.high), r.p, one.p_adjusted, one.detectable, r.effect, r.effect_kind, word]
+        rows.append(TableRow(tuple(cells)))
+    return Table("pairwise-tests", "All pairs of candidates, with the tests behind both answers", tuple(columns), tuple(rows))
+
+
+def _difference_kind(summary: StudySummary) -> tuple[ColumnKind, int]:
+    return ("points", 1) if summary.ranking_metric.percent else ("signed", 3)
 
 
 _TEST_DESCRIPTIONS = {
-    "corrected resampled t": "the corrected resampled t-test (Nadeau & Bengio 2003), which allows for the overlap of training "
-    "sets",
-    "Wilcoxon signed-rank": "the Wilcoxon signed-rank test over the groups, each left out once",
+    "paired t over units": "a paired t-test of what each {unit} adds to the difference",
+    "sign test": "the sign test",
+    "corrected resampled t": "the corrected resampled t-test (Nadeau & Bengio 2003)",
+    "two-component t": "a t-test that keeps the variances of rows and of training apart (the latter from the splits)",
+    "Wilcoxon signed-rank": "the Wilcoxon signed-rank test over the {units}, each left out once",
     "McNemar exact": "McNemar's exact test on the rows that only one of the two predicts correctly",
     "DeLong": "DeLong's test of two areas under the ROC curve on the same rows",
-    "paired z": "a paired z-test on the contribution of each unit to the difference",
-    "unit-swap permutation": "a permutation test that swaps the predictions of the two, unit by unit",
+    "paired z": "a paired z-test on the contribution of each {unit} to the difference",
+    "unit-swap permutation": "a permutation test that swaps the predictions of the two, {unit} by {unit}",
 }
 
 
 def explain_comparisons(comparisons: CandidateComparisons, summary: StudySummary) -> tuple[str, ...]:
-    """Paragraphs: how pairs were tested, and why some have no verdict."""
-    tests = list(dict.fromkeys(c.test for c in comparisons.pairs if c.test != "none"))
-    notes = list(dict.fromkeys(c.note for c in comparisons.pairs if c.note))
-    text = []
-    if tests:
-        units = max(c.n_units for c in comparisons.pairs)
-        unit = "splits" if comparisons.design.kind == "folds" else "groups" if summary.has_groups else "rows"
-        pairs = comparisons.family_size
-        correction = f"p is corrected for all {pairs} pairs" if pairs > 1 else "p needs no correction for one pair"
+    """Paragraphs: the two questions, how each is tested, and why some pairs have no verdict."""
+    pairs = comparisons.pairs
+    text = [
+        f"Two questions of each pair. On new rows: are these trained models different on new {summary.unit_word.plural} like "
+        f"these? {_name_tests([c.rows for c in pairs], summary)} Trained again: would this way of training, on other data of "
+        f"this size, differ again? {_name_tests([c.training for c in pairs], summary)}"
+    ]
+    if any(a.is_tested for c in pairs for a in (c.rows, c.training)):
+        number = comparisons.family_size
+        correction = f"p is corrected for all {number} pairs" if number > 1 else "p needs no correction for one pair"
         text.append(
-            f"Pairs are compared over {units:,} {unit} by {' and '.join(_TEST_DESCRIPTIONS.get(t, t) for t in tests)}; "
-            f"{correction}. A candidate is called ahead only if the corrected p is at most 0.05 and the interval excludes zero."
+            f"For each question {correction}. A candidate is called ahead only if the corrected p is at most 0.05 and the "
+            "interval excludes zero."
         )
-    if kinds := list(dict.fromkeys(c.effect_kind for c in comparisons.pairs if c.effect_kind)):
-        text.append(f"Effect size (dimensionless): {' or '.join(kinds)}.")
-    if tests and comparisons.design.margin is not None:
+    if comparisons.design.margin is not None:
         margin = MetricFormat.from_metric(summary.ranking_metric).format_difference(comparisons.design.margin)
         text.append(
             f"Practically the same: the complete interval lies within ±{margin}, the equivalence margin that the study set in "
             "advance."
         )
-    if any(c.n_left_out for c in comparisons.pairs):
+    if any(c.n_left_out for c in pairs):
         text.append("In some pairs, splits that only one of the two has finished are left out.")
+    reach = list(dict.fromkeys(w for c in pairs for a in (c.rows, c.training) if (w := describe_reach(a, summary))))
+    if reach:
+        text.append(f"{reach[0][:1].upper()}{reach[0][1:]}; the intervals of such pairs are descriptive.")
+    notes = list(dict.fromkeys(a.result.note for c in pairs for a in (c.rows, c.training) if a.result.note))
     return (*text, *(f"Some pairs cannot be tested: {note}." for note in notes[:3]))
+
+
+def _name_tests(answers: list[Answer], summary: StudySummary) -> str:
+    """`Tested over 360 rows by … .`; where nothing is tested, that this study cannot answer."""
+    tests = list(dict.fromkeys(a.result.test for a in answers if a.result.test != "none"))
+    if not tests:
+        return "This study cannot answer that."
+    words = {"unit": summary.unit_word.singular, "units": summary.unit_word.plural}
+    number = max(a.result.n_units for a in answers)
+    over_splits = {"corrected resampled t", "two-component t"} & set(tests)
+    counted = f"{number:,} splits" if over_splits else summary.unit_word.count(number)
+    return f"Tested over {counted} by {' and '.join(_TEST_DESCRIPTIONS.get(t, t).format(**words) for t in tests)}."

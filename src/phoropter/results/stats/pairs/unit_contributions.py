@@ -1,0 +1,212 @@
+"""How a candidate's metric depends on each independent unit, split by split: what both questions about a pair are answered from.
+
+Both are linear in the candidates: the contributions of a difference are the difference of the contributions, so each candidate's
+predictions are read once, however many pairs there are.
+
+    per split  the metric of each split, averaged: its derivatives by the weights of the units in that split
+    pooled     the metric of all rows of a round: each split gets the value that the derivatives of its rows add to the whole
+               (the round's value for a metric that is a mean over rows, split by split)
+
+Letters: J splits · E entries, one for each unit in each split · U units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.files import digest, digest_array
+from phoropter.results.metrics.registry import get_metric
+from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities
+from phoropter.results.store import Predictions
+
+SplitKey = tuple[Hashable, int]  # a name of the test rows and the seed of the run; equal names mean equal rows
+
+
+@dataclass(frozen=True, eq=False)
+class EntryLayout:
+    """Which unit stands in which split. Candidates tested on the same rows share one object.
+
+    splits: names of the splits, (J,) · rounds: (J,) number of the round of each · split_of, unit_of: (E,) numbers
+    units:  (U,) names, sorted
+    """
+
+    key: str
+    splits: tuple[Hashable, ...]
+    rounds: Ints
+    split_of: Ints
+    unit_of: Ints
+    units: NDArray[np.str_]
+
+
+@dataclass(frozen=True, eq=False)
+class UnitContributions:
+    """values: (J,) of the splits · slopes: (E,) derivatives of the value of the entry's split by the weight of its unit
+    shares: (J,) how much a split counts, 1 on average; pooled rows make a split count by its rows
+    """
+
+    layout: EntryLayout
+    values: Floats
+    slopes: Floats
+    shares: Floats
+
+    @property
+    def unweighted_values(self) -> Floats:
+        """(J,) what each split has by itself, whatever its share."""
+        mean = self.values.mean()
+        return np.asarray(mean + (self.values - mean) / self.shares)
+
+    def subtract_other(self, other: UnitContributions) -> UnitContributions:
+        """self - other, on the splits that both have; a unit that one of them lacks adds nothing there."""
+        if self.layout.key == other.layout.key:
+            return UnitContributions(self.layout, self.values - other.values, self.slopes - other.slopes, self.shares)
+        common = [s for s in self.layout.splits if s in other.layout.splits]
+        names = np.union1d(self.layout.units, other.layout.units)
+        mine, theirs = (_EntryTable.from_contributions(c, common, names) for c in (self, other))
+        entries = np.union1d(mine.entries, theirs.entries)
+        slopes = mine.spread_over(entries) - theirs.spread_over(entries)
+        places = [self.layout.splits.index(s) for s in common]
+        rounds, shares = self.layout.rounds[places], self.shares[places]
+        layout = EntryLayout("pair", tuple(common), rounds, entries // len(names), entries % len(names), names)
+        return UnitContributions(layout, mine.values - theirs.values, slopes, shares)
+
+    def mean_influences(self) -> Floats:
+        """(U,) derivatives of the mean over splits: of each split's value, and of the weight its units give it."""
+        layout, n = self.layout, len(self.values)
+        sizes = np.maximum(np.bincount(layout.split_of, minlength=n), 1)
+        parts = self.centred_slopes() + ((self.values - self.values.mean()) / sizes)[layout.split_of]
+        return np.bincount(layout.unit_of, parts, minlength=len(layout.units)).astype(np.float64) / n
+
+    def split_variances(self) -> Floats:
+        """(J,) the variance of each split's value from its units, n units' multiplied by n / (n - 1); 0 for one unit."""
+        layout, n = self.layout, len(self.values)
+        sizes = np.bincount(layout.split_of, minlength=n)
+        squares = np.bincount(layout.split_of, self.centred_slopes() ** 2, minlength=n)
+        return np.asarray(squares * sizes / np.maximum(sizes - 1, 1))
+
+    def centred_slopes(self) -> Floats:
+        """(E,) with a mean of 0 in each split."""
+        split_of, n = self.layout.split_of, len(self.values)
+        means = np.bincount(split_of, self.slopes, minlength=n) / np.maximum(np.bincount(split_of, minlength=n), 1)
+        return np.asarray(self.slopes - means[split_of])
+
+
+@dataclass(frozen=True, eq=False)
+class _EntryTable:
+    """entries: split number × units + unit number, sorted · slopes: of each · values: (J,)"""
+
+    entries: Ints
+    slopes: Floats
+    values: Floats
+
+    @classmethod
+    def from_contributions(cls, of: UnitContributions, splits: list[Hashable], names: NDArray[np.str_]) -> _EntryTable:
+        number = {split: i for i, split in enumerate(splits)}
+        new = np.array([number.get(split, -1) for split in of.layout.splits])
+        kept = new[of.layout.split_of] >= 0
+        units = np.searchsorted(names, of.layout.units)[of.layout.unit_of[kept]]
+        entries = new[of.layout.split_of[kept]] * len(names) + units
+        order = np.argsort(entries, kind="stable")
+        values = of.values[[of.layout.splits.index(split) for split in splits]]
+        return cls(entries[order], of.slopes[kept][order], values)
+
+    def spread_over(self, entries: Ints) -> Floats:
+        out = np.zeros(len(entries))
+        out[np.searchsorted(entries, self.entries)] = self.slopes
+        return out
+
+
+class ContributionReader:
+    """Reads candidates one by one, by one metric and one estimand, and lets those with the same rows share their layout."""
+
+    def __init__(self, name: str, pooled: bool = False) -> None:
+        self.metric, self.pooled = get_metric(name), pooled
+        self._layouts: dict[str, EntryLayout] = {}
+
+    def read_candidate(
+        self, predictions: Mapping[SplitKey, Predictions], rounds: Mapping[SplitKey, Hashable] | None = None
+    ) -> UnitContributions | None:
+        """None where no split has a value, or a user's metric has no derivative. Runs with the same test rows are averaged.
+
+        rounds: the round (repeat or seed) of each split, all one round where None; splits of a round have no row in common.
+        """
+        of_round = {key: (rounds[key] if rounds else 0) for key in predictions}
+        runs = self._read_pooled(predictions, of_round) if self.pooled else self._read_splits(predictions)
+        if not runs or any(np.isnan(r.slopes).any() for r in runs):
+            return None
+        by_split: dict[Hashable, list[_Run]] = {}
+        for run in runs:
+            by_split.setdefault(run.key[0], []).append(run)
+        averaged = [_average_runs(same) for same in by_split.values()]
+        values = np.array([run.value for run in averaged])
+        layout = self._share_layout(averaged, [of_round[run.key] for run in averaged])
+        shares = np.array([run.share for run in averaged])
+        return UnitContributions(layout, values, np.concatenate([run.slopes for run in averaged]), shares)
+
+    def _read_splits(self, predictions: Mapping[SplitKey, Predictions]) -> list[_Run]:
+        runs = []
+        for key, sheet in predictions.items():
+            rows, names, unit_of = _rows_and_units(sheet)
+            if not self.metric.undefined_reason(rows):
+                value, slopes = self.metric.compute_unit_gradient(rows, unit_of, len(names))
+                runs += [] if np.isnan(value) else [_Run(key, value, names, slopes)]
+        return runs
+
+    def _read_pooled(self, predictions: Mapping[SplitKey, Predictions], of_round: Mapping[SplitKey, Hashable]) -> list[_Run]:
+        runs: list[_Run] = []
+        for block in dict.fromkeys((of_round[key], key[1]) for key in predictions):
+            keys = [key for key in predictions if (of_round[key], key[1]) == block]
+            sheets = [_rows_and_units(predictions[key]) for key in keys]
+            starts = np.cumsum([0, *(len(names) for _, names, _ in sheets)])
+            rows = LabelledProbabilities(
+                np.concatenate([r.labels for r, _, _ in sheets]), np.concatenate([r.probabilities for r, _, _ in sheets])
+            )
+            if self.metric.undefined_reason(rows):
+                continue
+            entry_of = np.concatenate([unit_of + start for (_, _, unit_of), start in zip(sheets, starts, strict=False)])
+            value, slopes = self.metric.compute_unit_gradient(rows, entry_of, int(starts[-1]))
+            for key, (_, names, _), first, last in zip(keys, sheets, starts[:-1], starts[1:], strict=True):
+                own = slopes[first:last] * len(keys)
+                share = len(predictions[key].labels) * len(keys) / len(rows.labels)
+                runs += [] if np.isnan(value) else [_Run(key, value + float(own.sum()), names, own, share)]
+        return runs
+
+    def _share_layout(self, runs: list[_Run], rounds: list[Hashable]) -> EntryLayout:
+        names = np.concatenate([run.units for run in runs])
+        splits = tuple(run.key[0] for run in runs)
+        key = digest([[repr(s) for s in splits], [repr(r) for r in rounds], [len(r.units) for r in runs], digest_array(names)])
+        if key not in self._layouts:
+            units, unit_of = np.unique(names, return_inverse=True)
+            split_of = np.repeat(np.arange(len(runs)), [len(run.units) for run in runs])
+            number = {r: i for i, r in enumerate(dict.fromkeys(rounds))}
+            round_of = np.array([number[r] for r in rounds], dtype=np.int64)
+            self._layouts[key] = EntryLayout(key, splits, round_of, split_of, unit_of.astype(np.int64), units)
+        return self._layouts[key]
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One run: its value, the sorted names of its units, and the derivative of the value by the weight of each."""
+
+    key: SplitKey
+    value: float
+    units: NDArray[np.str_]
+    slopes: Floats
+    share: float = 1.0
+
+
+def _average_runs(runs: list[_Run]) -> _Run:
+    """Runs that differ only in the seed have the same rows, and so the same units."""
+    if len(runs) == 1:
+        return runs[0]
+    slopes = np.mean([run.slopes for run in runs], axis=0)
+    return _Run(runs[0].key, float(np.mean([run.value for run in runs])), runs[0].units, slopes, runs[0].share)
+
+
+def _rows_and_units(sheet: Predictions) -> tuple[LabelledProbabilities, NDArray[np.str_], Ints]:
+    """Checked rows, the sorted names of their units (groups where known, else ids), and the number of each row's unit."""
+    names, unit_of = np.unique((sheet.ids if sheet.groups is None else sheet.groups).astype(np.str_), return_inverse=True)
+    return LabelledProbabilities.from_arrays(sheet.labels, sheet.probabilities), names, unit_of.astype(np.int64)
