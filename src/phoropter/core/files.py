@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises DiskError when the disk is full or the folder may not be written.
     """
     aside = _temporary_path(path)
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         _sync_to_disk(aside)
         aside.replace(path)
@@ -46,15 +46,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise_disk_error(error, path)
         raise
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk even this fails, and would hide the reason
+            aside.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_write_folder(path: Path) -> Iterator[Path]:
     """The same for a folder; if `path` appears meanwhile (another process was first), that one stays."""
     aside = _temporary_path(path)
+    make_folder(path.parent)
     try:
-        aside.mkdir(parents=True)
+        aside.mkdir()
         yield aside
         for file in aside.iterdir():
             if file.is_file():
@@ -69,6 +71,34 @@ def atomic_write_folder(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, where they are missing. Raises DiskError, also where a file stands in the way."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise_disk_error(error, folder)
+        raise
+
+
+def allocate_room(path: Path, size: int) -> None:
+    """Makes a file at least `size` bytes long on the disk, zeros where it was shorter. Raises DiskError when they are not free.
+
+    A write into a memory map of a file with holes would end the process with SIGBUS when the disk is full.
+    """
+    try:
+        with path.open("r+b") as file:
+            if hasattr(os, "posix_fallocate"):
+                if size:
+                    os.posix_fallocate(file.fileno(), 0, size)
+                return
+            file.seek(0, os.SEEK_END)
+            while (missing := size - file.tell()) > 0:
+                file.write(bytes(min(missing, 1 << 20)))
+    except OSError as error:
+        raise_disk_error(error, path)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -100,9 +130,23 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def file_lock(path: Path) -> filelock.FileLock:
-    """An exclusive lock between processes, freed when its holder dies. Use it in a `with`, or `.acquire(timeout=0)`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return filelock.FileLock(path, timeout=-1)
+    """An exclusive lock between processes, freed when its holder dies. Use it in a `with`, or `.acquire(timeout=0)`.
+
+    Raises DiskError, here or when it is acquired, where this user may not write.
+    """
+    make_folder(path.parent)
+    return _ExplainedLock(path, timeout=-1)
+
+
+class _ExplainedLock(filelock.FileLock):
+    """A lock whose file cannot be made says why."""
+
+    def _acquire(self) -> None:
+        try:
+            super()._acquire()
+        except OSError as error:
+            raise_disk_error(error, Path(self.lock_file))
+            raise
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
@@ -173,8 +217,17 @@ def _sync_to_disk(path: Path) -> None:
 
 
 def raise_disk_error(error: OSError, path: Path) -> None:
-    """Raises DiskError when the error says that the disk is full or that this user may not write there; else returns."""
+    """Raises DiskError when the error says that the disk is full, that this user may not write there, or that a file stands where
+    a folder is needed; else returns."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise DiskError(f"{path} could not be written because the disk is full: free some space and run the same command again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         raise DiskError(f"{path} could not be written because this user may not write there: choose another folder with -o")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        blocking = next((p for p in (path, *path.parents) if p.is_file()), path)
+        raise DiskError(
+            f"{path} could not be written because {blocking} is a file, and a folder is needed there: name another folder by -o, "
+            "or by PHOROPTER_CACHE for the cache"
+        )
+    if error.errno == errno.EIO:
+        raise DiskError(f"{path} could not be written because the disk reports an error: see whether it is failing")

@@ -1,4 +1,4 @@
-"""The results folder: all that running writes and all that reporting reads. A run exists when its folder does.
+"""The results folder: all that running writes and all that reporting reads. A run exists when its folder is there and sound.
 
     DIR/study.json            study, dataset, plan (every run with its key), audit, versions
     DIR/runs/KEY/             one finished run, moved here when it is complete
@@ -8,7 +8,9 @@
         validation.npz        the same for the inner validation part, where there is one
         external.npz          the same for unseen sites, where there are any
         pictures.npz          small JPEGs of the most confident mistakes
+        checksums.json        of all these files; compared before a run counts as done
         bundle/               the trained classifier, if it is kept
+    DIR/damaged/KEY/          a run whose files were damaged, moved here when it was made again
     DIR/failed/KEY.json       why a run failed; the next call tries it again
     DIR/work/KEY/             checkpoints of a run in progress, and `now.json`, its state
     DIR/locks/KEY.lock        held by the process that computes KEY; free when that process dies
@@ -19,164 +21,36 @@ No torch, no pickle: arrays are read with allow_pickle=False and bounded in size
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
-from zipfile import BadZipFile
 
 import filelock
-import numpy as np
-from numpy.typing import NDArray
 
 from phoropter.core.errors import StoreError
-from phoropter.core.files import atomic_write, atomic_write_folder, file_lock, read_json, remove_unfinished, write_json
-from phoropter.results.metrics.registry import softmax
+from phoropter.core.files import atomic_write, atomic_write_folder, file_lock, make_folder, remove_unfinished
+from phoropter.core.storage.checksums import describe_file_state, print_notice, remove_path, write_checksums
+from phoropter.core.storage.sealed_json import read_json_object
+from phoropter.results.record_shapes import (
+    FailureShape,
+    ProgressShape,
+    StudyShape,
+    check_shape,
+    read_record_file,
+    write_record_file,
+)
+from phoropter.results.run_folder import Predictions, Run, RunWriter, write_image_archive
 
-FORMAT_VERSION = 1
-MAX_JSON_BYTES = 200_000_000
-RunState = Literal["done", "running", "failed", "missing"]
+__all__ = ["Predictions", "Run", "RunState", "RunWriter", "Store", "write_image_archive", "write_progress_note"]
+
+RunState = Literal["done", "running", "failed", "damaged", "missing"]
 _KEY_PATTERN = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """The predictions of one run on rows it was not trained on.
-
-    ids (n,) str · labels (n,) int64 · logits (n, C) float32 · groups, sites (n,) str or None ·
-    spans (n, 2) seconds in the recording or None · features (n, D) float16, penultimate, or None
-    """
-
-    ids: NDArray[np.str_]
-    labels: NDArray[np.int64]
-    logits: NDArray[np.float32]
-    groups: NDArray[np.str_] | None = None
-    sites: NDArray[np.str_] | None = None
-    spans: NDArray[np.float64] | None = None
-    features: NDArray[np.float16] | None = None
-
-    @cached_property
-    def probabilities(self) -> NDArray[np.float64]:
-        """(n, C) softmax of the logits, in float64."""
-        return softmax(self.logits)
-
-    def save(self, path: Path) -> None:
-        """Writes an npz file whose bytes depend only on the arrays."""
-        optional: dict[str, Any] = {column: getattr(self, name) for name, column in _OPTIONAL_COLUMNS.items()}
-        with path.open("wb") as file:
-            arrays = {k: v for k, v in optional.items() if v is not None}
-            np.savez(file, id=self.ids, label=self.labels, logits=self.logits, **arrays)
-
-    @classmethod
-    def load(cls, path: Path) -> Predictions:
-        """Reads a file written by `save`. Raises StoreError for any other."""
-        try:
-            columns = _load_arrays(path)
-            return cls(
-                columns["id"], columns["label"], columns["logits"], **{f: columns.get(n) for f, n in _OPTIONAL_COLUMNS.items()}
-            )
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise StoreError(
-                f"{path} is not a predictions file ({error}): delete its run folder and run the study again"
-            ) from None
-
-
-_OPTIONAL_COLUMNS = {"groups": "group", "sites": "site", "spans": "span", "features": "features"}
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One finished run; its folder is read lazily."""
-
-    folder: Path
-
-    @property
-    def key(self) -> str:
-        return self.folder.name
-
-    @cached_property
-    def record(self) -> dict[str, Any]:
-        """record.json: candidate, split, seed, recipe, cost, versions, digests."""
-        return dict(read_bounded_json(self.folder / "record.json"))
-
-    @property
-    def candidate_name(self) -> str:
-        return str(self.record["candidate"]["name"])
-
-    @cached_property
-    def history(self) -> list[dict[str, float | str]]:
-        """One row per epoch; numbers as float."""
-        path = self.folder / "history.csv"
-        if not path.exists():
-            return []
-        with path.open(newline="", encoding="utf-8") as file:
-            return [{k: _parse_number(v) for k, v in row.items()} for row in csv.DictReader(file)]
-
-    def load_predictions(self, part: str = "predictions") -> Predictions | None:
-        """The predictions of one part (`predictions`, `validation`, `external`); None where there is none. Not cached."""
-        path = self.folder / f"{part}.npz"
-        return Predictions.load(path) if path.exists() else None
-
-    def load_pictures(self) -> dict[str, bytes]:
-        """Sample id → JPEG bytes of the most confident mistakes."""
-        path = self.folder / "pictures.npz"
-        if not path.exists():
-            return {}
-        try:
-            columns = _load_arrays(path)
-            ends = np.cumsum(columns["length"])
-            data = columns["jpeg"].tobytes()
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise StoreError(f"{path} cannot be read ({error}): delete its run folder and run the study again") from None
-        return {str(i): data[end - n : end] for i, n, end in zip(columns["id"], columns["length"], ends, strict=True)}
-
-    @property
-    def bundle_folder(self) -> Path | None:
-        """The folder of the trained classifier; None where it was not kept."""
-        return self.folder / "bundle" if (self.folder / "bundle").is_dir() else None
-
-
-class RunWriter:
-    """Writes the files of a run; the run exists once the `with` of `Store.create_run` is left."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def write_record(self, record: Mapping[str, Any]) -> None:
-        write_json(self.folder / "record.json", {"format": FORMAT_VERSION, **record})
-
-    def write_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        rows = list(rows)
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        with (self.folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(rows)
-
-    def write_predictions(self, predictions: Predictions, part: str = "predictions") -> None:
-        predictions.save(self.folder / f"{part}.npz")
-
-    def write_pictures(self, jpegs: Mapping[str, bytes]) -> None:
-        """Sample id → JPEG bytes."""
-        write_image_archive(self.folder / "pictures.npz", jpegs)
-
-
-def write_image_archive(path: Path, jpegs: Mapping[str, bytes]) -> None:
-    """Sample id → JPEG bytes, as one npz that `Run.load_pictures` reads."""
-    with path.open("wb") as file:
-        np.savez(
-            file,
-            id=np.array(list(jpegs), dtype=np.str_),
-            length=np.array([len(j) for j in jpegs.values()], dtype=np.int64),
-            jpeg=np.frombuffer(b"".join(jpegs.values()), dtype=np.uint8),
-        )
+_STUDY_WAY_OUT = "run the same study with the same -o again, which writes it anew and keeps the finished runs"
 
 
 class Store:
@@ -184,48 +58,112 @@ class Store:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
+        self._study: tuple[tuple[int, ...], dict[str, Any]] = ((), {})
+        self._sound: dict[str, tuple[int, ...]] = {}  # key → state of its record on the disk when the run was found sound
 
     @property
     def study(self) -> dict[str, Any]:
-        """study.json. Raises StoreError where the folder holds no study."""
+        """study.json. Raises StoreError where the folder holds no study, or a damaged one."""
         path = self.folder / "study.json"
         if not path.exists():
             raise StoreError(f"{self.folder} is not a results folder (no study.json in it): name the folder given to `run -o`")
-        return dict(read_bounded_json(path))
+        state = describe_file_state(path)
+        if self._study[0] != state:
+            self._study = (state, read_record_file(path, StudyShape, _STUDY_WAY_OUT))
+        return dict(self._study[1])
 
     def write_study(self, study: Mapping[str, Any]) -> None:
         """Writes study.json, replacing the one of an earlier call."""
-        write_json(self.folder / "study.json", {"format": FORMAT_VERSION, **study})
+        write_record_file(self.folder / "study.json", study)
 
     def runs(self) -> Iterator[Run]:
-        """Every finished run of the plan, in its order; runs of earlier plans are left out."""
+        """Every finished and sound run of the plan, in its order; runs of earlier plans are left out."""
         planned = [str(p["key"]) for p in self.study["plan"]]
         return (self.run(key) for key in planned if key in self)
 
     def run(self, key: str) -> Run:
-        return Run(self.folder / "runs" / _validate_key(key))
+        return Run(self._run_folder(key))
 
     def __contains__(self, key: str) -> bool:
-        return (self.folder / "runs" / _validate_key(key) / "record.json").exists()
+        """Whether a run is finished and sound."""
+        return self._run_folder(key).is_dir() and self.find_run_damage(key) is None
+
+    def find_run_damage(self, key: str) -> str | None:
+        """What is wrong with a run's folder, in words; None where the run is sound or not there.
+
+        All its files are read once by this object; afterwards a run counts as sound while its record stays the same file.
+        """
+        folder = self._run_folder(key)
+        with suppress(OSError):
+            if self._sound.get(key) == describe_file_state(folder / "record.json"):
+                return None
+        if not folder.is_dir():
+            return None
+        damage = self.run(key).find_damage()
+        if damage is None:
+            self._sound[key] = describe_file_state(folder / "record.json")
+        return damage
+
+    def read_damage(self) -> dict[str, str]:
+        """Key → what is wrong, for the runs of the plan whose folders are damaged."""
+        keys = (str(planned["key"]) for planned in self.study["plan"])
+        return {key: damage for key in keys if (damage := self.find_run_damage(key)) is not None}
+
+    def set_aside_damaged(self, key: str) -> None:
+        """Moves the folder of a damaged run to DIR/damaged and says so. The caller holds the lease."""
+        if (damage := self.find_run_damage(key)) is None:
+            return
+        target = self.folder / "damaged" / key
+        make_folder(target.parent)
+        remove_path(target)
+        self._run_folder(key).rename(target)
+        print_notice(f"{self._run_folder(key)} is damaged ({damage}): it was moved to {target} and is made again")
 
     def read_failures(self) -> dict[str, dict[str, Any]]:
-        """Key → failure note, for runs of the plan that failed and have not succeeded since."""
-        planned = {str(p["key"]) for p in self.study["plan"]}
-        notes = sorted((self.folder / "failed").glob("*.json"))
-        return {n.stem: dict(read_bounded_json(n)) for n in notes if n.stem in planned and n.stem not in self}
+        """Key → failure note, for runs of the plan that failed, and for those whose folders are damaged."""
+        planned = {str(row["key"]): row for row in self.study["plan"]}
+        found = {}
+        for path in sorted((self.folder / "failed").glob("*.json")):
+            if path.stem in planned and path.stem not in self:
+                found[path.stem] = self._read_failure(path, planned[path.stem])
+        for key, damage in self.read_damage().items():
+            found[key] = {
+                **_describe_planned(planned[key]),
+                "error": f"runs/{key}: {damage}: run the study again, which makes this run again",
+                "kind": "DamagedRun",
+                "trace": [],
+            }
+        return found
+
+    def _read_failure(self, path: Path, planned: Mapping[str, Any]) -> dict[str, Any]:
+        """A note; of one that is damaged, what the plan knows."""
+        try:
+            note = read_record_file(path, FailureShape, "the run is tried again")
+        except StoreError as error:
+            return {
+                **_describe_planned(planned),
+                "error": f"why it failed is not known: {error}",
+                "kind": "StoreError",
+                "trace": [],
+            }
+        return {name: value for name, value in note.items() if name != "format"}
 
     def record_failure(self, key: str, note: Mapping[str, Any]) -> None:
         """Writes a failure note in place of a result."""
-        write_json(self.folder / "failed" / f"{_validate_key(key)}.json", dict(note))
+        write_record_file(self.folder / "failed" / f"{_validate_key(key)}.json", note)
 
     @contextmanager
     def hold_lease(self, key: str) -> Iterator[bool]:
-        """Yields True while only this process may compute `key`; False when another computes it, or the run is finished."""
+        """Yields True while only this process may compute `key`; False when another computes it, or the run is finished.
+
+        A damaged folder of the run is moved out of the way first.
+        """
         held = file_lock(self.folder / "locks" / f"{_validate_key(key)}.lock")
         if not self._try_lease(held):
             yield False
             return
         try:
+            self.set_aside_damaged(key)
             yield key not in self
         finally:
             held.release()
@@ -237,7 +175,7 @@ class Store:
             return False
         # Only Linux tells who holds a lock without taking it. So it is taken for a moment; a worker that meets that tries again.
         with self._hold_looking_lock():
-            held = filelock.FileLock(path)
+            held = file_lock(path)
             if not _try_acquire(held):
                 return True
             held.release()
@@ -264,18 +202,20 @@ class Store:
     @contextmanager
     def create_run(self, key: str) -> Iterator[RunWriter]:
         """A folder to fill; it becomes runs/KEY on leaving without an error. The caller holds the lease."""
-        target = self.folder / "runs" / _validate_key(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = self._run_folder(key)
+        make_folder(target.parent)
         for stale in target.parent.glob(f".{key}.aside-*"):
             shutil.rmtree(stale, ignore_errors=True)
+        self.set_aside_damaged(key)  # else the new folder could not take its name, and the run would be made for ever
         with atomic_write_folder(target) as aside:
             yield RunWriter(aside)
+            write_checksums(aside)
         (self.folder / "failed" / f"{key}.json").unlink(missing_ok=True)
 
     def work_folder(self, key: str) -> Path:
         """The folder for the checkpoints of a run in progress; removed when the run is finished."""
         folder = self.folder / "work" / _validate_key(key)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         remove_unfinished(folder)
         return folder
 
@@ -287,11 +227,16 @@ class Store:
 
         A run is running while a process holds its lock. Its progress note is not enough, because a killed process leaves it.
         """
-        failures = self.read_failures()
-        return {
-            key: "done" if key in self else "running" if self.is_leased(key) else "failed" if key in failures else "missing"
-            for key in (str(planned["key"]) for planned in self.study["plan"])
-        }
+        failures, damaged = self.read_failures(), self.read_damage()
+
+        def find_state(key: str) -> RunState:
+            if key in self:
+                return "done"
+            if self.is_leased(key):
+                return "running"
+            return "damaged" if key in damaged else "failed" if key in failures else "missing"
+
+        return {key: find_state(key) for key in (str(planned["key"]) for planned in self.study["plan"])}
 
     def read_progress_notes(self) -> dict[str, dict[str, Any]]:
         """Key → what each running run last noted (candidate, split, epoch, epochs, …), and `silent_s`, the note's age in seconds.
@@ -303,8 +248,13 @@ class Store:
             with suppress(StoreError, OSError):
                 if self.is_leased(path.parent.name):
                     age = max(0.0, time.time() - path.stat().st_mtime)
-                    notes[path.parent.name] = {**read_bounded_json(path), "silent_s": age}
+                    note, _ = read_json_object(path, StoreError)
+                    check_shape(note, ProgressShape, str(path), "it is written again")
+                    notes[path.parent.name] = {**note, "silent_s": age}
         return notes
+
+    def _run_folder(self, key: str) -> Path:
+        return self.folder / "runs" / _validate_key(key)
 
 
 def _try_acquire(held: filelock.FileLock, wait_s: float = 0) -> bool:
@@ -315,15 +265,8 @@ def _try_acquire(held: filelock.FileLock, wait_s: float = 0) -> bool:
     return True
 
 
-def _load_arrays(path: Path) -> dict[str, Any]:
-    """Every array of an npz file; pickled objects are refused, and the file is closed in any case."""
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        return dict(file)
-
-
-def read_bounded_json(path: Path) -> Any:
-    """Reads a JSON file. Raises StoreError when it is missing, larger than MAX_JSON_BYTES or malformed."""
-    return read_json(path, MAX_JSON_BYTES, StoreError)
+def _describe_planned(planned: Mapping[str, Any]) -> dict[str, Any]:
+    return {"candidate": planned.get("candidate", ""), "split": planned.get("split", ""), "seed": planned.get("seed", 0)}
 
 
 def write_progress_note(folder: Path, note: Mapping[str, Any]) -> None:
@@ -336,10 +279,3 @@ def _validate_key(key: str) -> str:
     if not _KEY_PATTERN.fullmatch(key):
         raise StoreError(f"'{key}' is not a run key: expected 32 hexadecimal digits")
     return key
-
-
-def _parse_number(text: str | None) -> float | str:
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return text or ""

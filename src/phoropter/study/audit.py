@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.files import atomic_write, digest, file_lock
+from phoropter.core.storage.npz_files import read_own_npz
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.pixels import Pixels
 from phoropter.data.leakage.audit import Finding, audit_splits, find_duplicates_in_pixels, raise_on_leak
@@ -28,10 +29,11 @@ from phoropter.data.leakage.feature_duplicates import VERSION as FEATURE_VERSION
 from phoropter.data.leakage.feature_duplicates import find_feature_duplicates
 from phoropter.data.leakage.near_duplicates import VERSION, DuplicatePairs
 from phoropter.data.splits.protocol import Split
-from phoropter.results.store import read_bounded_json, write_image_archive
+from phoropter.results.store import write_image_archive
 from phoropter.study.load import ImageSet
 from phoropter.study.plan import Plan, PlannedRun
 from phoropter.study.records.thumbnails import encode_thumbnail
+from phoropter.training.array_cache import load_sound_array, read_entry_info
 from phoropter.training.trained_on import initial_bundles, rows_of_trained_groups
 
 _KINDS_WITH_IMAGES = ("exact_duplicates", "near_duplicates", "feature_duplicates", "label_conflicts", "windows")
@@ -159,10 +161,11 @@ def load_or_find_feature_duplicates(pixels: Pixels, cache: Path) -> DuplicatePai
     if (known := find_cached_features(pixels, cache)) is None:
         return None
     folder, name = known
+    features = load_sound_array(folder, "features.npy")
+    if features is None:
+        return None
     file = cache / "duplicates" / f"{digest(['feature-duplicates', FEATURE_VERSION, folder.name])}.npz"
-    return _load_or_search(
-        file, lambda: find_feature_duplicates(np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False), name)
-    )
+    return _load_or_search(file, lambda: find_feature_duplicates(features, name))
 
 
 def count_datasets_with_features(planned: Plan, cache: Path, open_pixels: OpenPixels) -> int:
@@ -172,22 +175,23 @@ def count_datasets_with_features(planned: Plan, cache: Path, open_pixels: OpenPi
 
 
 def find_cached_features(pixels: Pixels, cache: Path) -> tuple[Path, str] | None:
-    """Folder of a pretrained network's cached features of these images, and the network's name."""
-    cached = []
+    """Folder of a pretrained network's cached and sound features of these images, and the network's name."""
     for file in sorted((cache / "features").glob("*/about.json")):
-        about = read_bounded_json(file)
-        if about["pixels"] == pixels.identity and about["weights"] != "random":
-            cached.append((file.parent, str(about["backbone"])))
-    return min(cached) if cached else None
+        about = read_entry_info(file.parent)
+        if about is None or about.pixels != pixels.identity or about.weights == "random":
+            continue
+        if load_sound_array(file.parent, "features.npy") is not None:
+            return file.parent, about.backbone
+    return None
 
 
 def _read_duplicates(file: Path) -> DuplicatePairs | None:
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            skipped = tuple(str(words) for words in stored["skipped"])
-            return DuplicatePairs(stored["pairs"], stored["score"], stored["relation"], skipped)
-    except (OSError, ValueError, KeyError, EOFError):
-        return None
+        stored = read_own_npz(file)
+        skipped = tuple(str(words) for words in stored["skipped"])
+        return DuplicatePairs(stored["pairs"], stored["score"], stored["relation"], skipped)
+    except (OSError, ValueError, KeyError):
+        return None  # absent, or damaged by the CRC of its entries: it is searched again
 
 
 def _group_splits_by_dataset(planned: Plan) -> list[tuple[ImageSet, list[Split]]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from phoropter.core.files import cache_dir, digest, write_json
+from pydantic import Field
+
+from phoropter.core.files import cache_dir, digest
+from phoropter.core.storage.sealed_json import CacheShape, read_cache_json, write_cache_json
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.results.store import Store
@@ -140,16 +143,20 @@ def estimate_macs(backbone: BackboneSpec, side: int) -> float:
     return known.macs * (side / known.side) ** 2 if known.macs else 1e9
 
 
+class MeasuredSpeeds(CacheShape):
+    """speed.json: device → multiply-adds per second."""
+
+    macs_per_s: dict[str, Annotated[float, Field(gt=0)]]
+
+
 def load_measured_speeds(cache: Path) -> dict[str, float]:
     """Device → multiply-adds per second, as measured by earlier runs."""
-    try:
-        return dict(json.loads((cache / "speed.json").read_text()))
-    except (OSError, ValueError):
-        return {}
+    known = read_cache_json(cache / "speed.json", MeasuredSpeeds)
+    return {} if known is None else dict(known.macs_per_s)
 
 
 def update_measured_speed(cache: Path, device: str, macs_per_s: float) -> None:
     """Updates the running mean of the speed of this machine, for the next plan's estimate."""
     known = load_measured_speeds(cache)
     known[device] = 0.8 * known[device] + 0.2 * macs_per_s if device in known else macs_per_s
-    write_json(cache / "speed.json", known)
+    write_cache_json(cache / "speed.json", MeasuredSpeeds(macs_per_s=known))

@@ -18,11 +18,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from phoropter.core.durations import format_duration
-from phoropter.core.errors import PhoropterError, SpecError, join_words
-from phoropter.core.files import digest, write_json
+from phoropter.core.errors import SpecError, StoreError, join_words
+from phoropter.core.files import digest
+from phoropter.core.storage.sealed_json import read_json_object, write_sealed_json
 from phoropter.models.spec import HeadSpec
-from phoropter.results.store import Store, read_bounded_json
+from phoropter.results.store import Store
 from phoropter.study.cost import estimate_resources
 from phoropter.study.plan import plan_study
 from phoropter.study.spec import ScreeningSpec, StudySpec
@@ -54,7 +57,7 @@ def iterate_rungs(study: StudySpec, store: Store, cache: Path | None = None) -> 
     yield first_rung(study)
     settled = second_rung(study, store, cache)
     first, second = settled.context.screening_rungs
-    write_json(store.folder / _CHOICE_FILE, second["choice"])
+    write_sealed_json(store.folder / _CHOICE_FILE, second["choice"])
     yield settled
     store.write_study(store.study | {"screening": [first, {**second, "scores": _mean_final_scores(settled, store)}]})
 
@@ -94,10 +97,7 @@ def _choose_finalists(study: StudySpec, store: Store, scores: dict[str, float], 
         "budget_h": screening.budget_h,
         "inputs": digest([scores, [c.identity() for c in make_full_candidates(study)]]),
     }
-    try:
-        before = dict(read_bounded_json(store.folder / _CHOICE_FILE))
-    except (OSError, ValueError, PhoropterError):
-        before = {}
+    before = _read_choice(store)
     if {k: before.get(k) for k in basis} == basis:
         return before
     if screening.budget_h is None:
@@ -114,6 +114,23 @@ def _choose_finalists(study: StudySpec, store: Store, scores: dict[str, float], 
 
 
 _CHOICE_FILE = "screening.json"
+
+
+class _ChoiceShape(BaseModel):
+    """screening.json: the finalists, and the estimated seconds of each of the best."""
+
+    kept: list[str]
+    seconds: dict[str, float]
+
+
+def _read_choice(store: Store) -> dict[str, Any]:
+    """The choice that was made before; nothing where there is none, or a damaged one: it is made again."""
+    try:
+        choice, _ = read_json_object(store.folder / _CHOICE_FILE, StoreError)
+        _ChoiceShape.model_validate(choice)
+    except (StoreError, ValidationError):
+        return {}
+    return choice
 
 
 def estimate_full_seconds(study: StudySpec, store: Store, cache: Path | None = None) -> dict[str, float]:

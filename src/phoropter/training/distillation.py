@@ -13,7 +13,6 @@ Left out: cycled and unaugmented views of mixed images, which the teacher would 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,10 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
 from phoropter.core.errors import DiskError, LeakageError, RunError
-from phoropter.core.files import digest, digest_array, format_bytes, require_space, write_json
+from phoropter.core.files import digest, digest_array, format_bytes, require_space
 from phoropter.core.seeds import random_permutation
+from phoropter.core.storage.sealed_json import CacheShape, read_cache_json, write_cache_json
 from phoropter.data.splits.protocol import Split
 from phoropter.models.classifier import Classifier
 from phoropter.training.array_cache import CachedArray, ProgressFunction
@@ -62,6 +63,16 @@ class Teacher:
     dtype: torch.dtype = torch.float32
     keep_logits: bool = False
     uncached: bool = False
+
+    def load_sound_model(self) -> Classifier:
+        """The classifier. Raises RunError where it is not the one of this identity, under which its logits would be stored."""
+        model = self.load_model()
+        if digest_classifier(model) != self.identity:
+            raise RunError(
+                f"the model of the teacher '{self.name}' is not the one its run recorded, so that it may not teach: delete the "
+                "folder of its run and run the study again"
+            )
+        return model
 
     def raise_on_leak(self, hashes: NDArray[np.uint64], split: Split) -> None:
         """Raises LeakageError when the teacher was trained on rows this split tests. hashes: (N,) of the dataset's ids."""
@@ -245,14 +256,16 @@ class TeacherLogits:
 
     def _load_view(self, view: int) -> NDArray[Any]:
         stored = self._view_array(view)
-        return np.asarray(np.load(stored.folder / stored.file_name, mmap_mode="r", allow_pickle=False))
+        if not stored.is_complete:
+            self._fill_view(view, 0, 1)  # damaged since the training began
+        return np.asarray(stored.load())
 
     def _compute_view(self, view: int) -> NDArray[Any]:
         return np.concatenate([self._evaluate_rows(rows, view, i) for i, rows in enumerate(self.inputs.row_blocks(view))])
 
     def _evaluate_rows(self, rows: Rows, view: int, index: int) -> NDArray[Any]:
         if self._model is None:
-            self._model = self.teacher.load_model().to(self.device).eval()
+            self._model = self.teacher.load_sound_model().to(self.device).eval()
         logits = compute_teacher_logits(self._model, self.inputs.teacher_images(rows, view, index), self.teacher.dtype)
         return logits.argmax(1).astype(np.uint16) if self.cache_entry[1] else logits
 
@@ -309,23 +322,30 @@ def check_teacher_accuracy(teacher: Teacher, loader: PixelLoader, rows: Rows, ca
     labels = loader.dataset.labels[some]
     key = digest([teacher.identity, loader.pixels.identity, digest_array(some), digest_array(labels)])
     file = cache / "teacher-logits" / f"accuracy-{key}.json"
-    try:
-        check: dict[str, float] = json.loads(file.read_text())
-    except (OSError, ValueError):
+    check = read_cache_json(file, TeacherCheck)
+    if check is None:
         check = _measure_teacher_accuracy(teacher, replace(loader, augmentation=None), some)
-        write_json(file, check)
-    deviation = math.sqrt(check["chance"] * (1 - check["chance"]) / check["rows"])
-    if check["accuracy"] < min(check["chance"] + MIN_DEVIATIONS_ABOVE_CHANCE * deviation, 1.0):
+        write_cache_json(file, check)
+    deviation = math.sqrt(check.chance * (1 - check.chance) / check.rows)
+    if check.accuracy < min(check.chance + MIN_DEVIATIONS_ABOVE_CHANCE * deviation, 1.0):
         raise RunError(
-            f"the teacher '{teacher.name}' classifies {check['accuracy']:.1%} of {check['rows']:.0f} training images correctly, "
-            f"and guessing {check['chance']:.1%}, so it has nothing to teach; see whether its head was drawn anew, or train it "
+            f"the teacher '{teacher.name}' classifies {check.accuracy:.1%} of {check.rows:.0f} training images correctly, "
+            f"and guessing {check.chance:.1%}, so it has nothing to teach; see whether its head was drawn anew, or train it "
             "longer"
         )
-    return check
+    return check.model_dump()
 
 
-def _measure_teacher_accuracy(teacher: Teacher, loader: PixelLoader, rows: Rows) -> dict[str, float]:
-    model = teacher.load_model().to(loader.device).eval()
+class TeacherCheck(CacheShape):
+    """A teacher's accuracy on `rows` training rows, beside that of guessing the most frequent class."""
+
+    accuracy: float = Field(ge=0, le=1)
+    chance: float = Field(ge=0, le=1)
+    rows: float = Field(ge=1)
+
+
+def _measure_teacher_accuracy(teacher: Teacher, loader: PixelLoader, rows: Rows) -> TeacherCheck:
+    model = teacher.load_sound_model().to(loader.device).eval()
     correct = 0
     for some in np.split(rows, range(BLOCK_ROWS, len(rows), BLOCK_ROWS)):
         batch = loader.batch(some, 0, 0)
@@ -333,4 +353,4 @@ def _measure_teacher_accuracy(teacher: Teacher, loader: PixelLoader, rows: Rows)
         logits = compute_teacher_logits(model, batch.inputs, teacher.dtype)
         correct += int((logits.argmax(1) == loader.dataset.labels[some]).sum())
     commonest = np.bincount(loader.dataset.labels[rows]).max()
-    return {"accuracy": correct / len(rows), "chance": float(commonest) / len(rows), "rows": float(len(rows))}
+    return TeacherCheck(accuracy=correct / len(rows), chance=float(commonest) / len(rows), rows=float(len(rows)))

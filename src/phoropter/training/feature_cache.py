@@ -2,7 +2,7 @@
 
 An entry is keyed by what made it: the pixels, the backbone's weights and the view, which is the unaugmented image or one of the
 recipe's cached views (the augmentation draw of one epoch). A killed pass resumes at the last block noted, and all processes
-memory-map a complete entry (array_cache.py).
+memory-map a complete entry, once its checksums were compared (array_cache.py).
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phoropter.core.files import digest, digest_array, require_space, write_json
+from phoropter.core.files import digest, digest_array, require_space
 from phoropter.data.images.pixels import Pixels
 from phoropter.models.classifier import Classifier
-from phoropter.models.spec import BackboneSpec
-from phoropter.training.array_cache import CachedArray, ProgressFunction
+from phoropter.training.array_cache import CachedArray, FeatureEntryInfo, ProgressFunction, write_entry_info
 from phoropter.training.batches.gpu_pixels import load_pictures_on_device
 from phoropter.training.batches.loading import PixelLoader
 from phoropter.training.malloc import tune_malloc
@@ -55,7 +54,7 @@ def extract_features(
         _load_or_extract_branch(model, i, array, len(pixels), load_images, progress) for i, array in enumerate(arrays)
     )
     for array, backbone in zip(arrays, model.spec.backbones, strict=True):
-        _write_about_file(array.folder, pixels, backbone)
+        write_entry_info(array.folder, FeatureEntryInfo(pixels=pixels.identity, backbone=backbone.name, weights=backbone.weights))
     return features
 
 
@@ -144,9 +143,3 @@ def _load_or_extract_branch(
     model.eval()
     blocks = [np.arange(start, min(start + BLOCK_ROWS, count), dtype=np.int64) for start in range(0, count, BLOCK_ROWS)]
     return array.load_or_compute([len(b) for b in blocks], lambda i: extract_rows(blocks[i]), progress)
-
-
-def _write_about_file(folder: Path, pixels: Pixels, backbone: BackboneSpec) -> None:
-    """Says which backbone and pixels an entry is of, for the near-duplicate search, which loads no torch (study/audit.py)."""
-    if not (folder / "about.json").exists():
-        write_json(folder / "about.json", {"pixels": pixels.identity, "backbone": backbone.name, "weights": backbone.weights})

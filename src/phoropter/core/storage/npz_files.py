@@ -1,0 +1,45 @@
+"""Reads the .npz files that phoropter writes itself, and no others: stored, not compressed, plain arrays that fill their entries.
+
+Every entry of a zip file has a CRC-32, which is compared here, and nothing is allocated that the file does not hold.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+_HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+def read_own_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a file that np.savez wrote, by name. Raises OSError, and ValueError for any other file or a damaged one."""
+    with path.open("rb") as opened:
+        try:
+            with zipfile.ZipFile(opened) as archive:
+                return {entry.filename.removesuffix(".npy"): _read_entry(archive, entry, path) for entry in archive.infolist()}
+        except (OSError, ValueError):
+            raise
+        except Exception as error:  # a damaged file may raise whatever the parsers of zip and npy can
+            raise ValueError(str(error).splitlines()[0][:160] if str(error) else type(error).__name__) from None
+
+
+def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> NDArray[Any]:
+    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > path.stat().st_size:
+        raise ValueError(f"the array {entry.filename} is compressed, which phoropter's own files are not")
+    with archive.open(entry) as file:
+        read_header = _HEADER_READERS.get(npy.read_magic(cast(BinaryIO, file)))
+        if read_header is None:
+            raise ValueError(f"the array {entry.filename} has a header of another version")
+        shape, fortran, kind = cast(Any, read_header)(file)
+        data = file.read()  # to the end, where the CRC is compared
+    count = math.prod(shape)
+    if kind.hasobject or any(n < 0 for n in shape) or count * kind.itemsize != len(data):
+        raise ValueError(f"the array {entry.filename} of the shape {shape} and kind {kind} does not fill its {len(data):,} bytes")
+    array: NDArray[Any] = np.frombuffer(data, kind, count) if count * kind.itemsize else np.empty(count, kind)
+    return array.reshape(shape, order="F" if fortran else "C")

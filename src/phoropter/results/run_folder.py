@@ -1,0 +1,200 @@
+"""One finished run: predictions, record, history and thumbnails in its folder, written and read back. No torch, no pickle.
+
+Sound means that every file has the checksum it was written with and the record has its shape. A run of format 1, before the
+checksums, is held against the digest of its predictions that its record names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.errors import StoreError
+from phoropter.core.files import digest_file
+from phoropter.core.storage.checksums import CHECKSUM_FILE, find_damage
+from phoropter.core.storage.csv_cells import format_csv, read_csv_rows
+from phoropter.core.storage.npz_files import read_own_npz
+from phoropter.results.metrics.registry import softmax
+from phoropter.results.record_shapes import UNSEALED_FORMAT, RunShape, read_record_file, write_record_file
+
+WAY_OUT = "run the study again, which makes this run again"
+_OPTIONAL_COLUMNS = {"groups": "group", "sites": "site", "spans": "span", "features": "features"}
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The predictions of one run on rows it was not trained on.
+
+    ids (n,) str · labels (n,) int64 · logits (n, C) float32 · groups, sites (n,) str or None ·
+    spans (n, 2) seconds in the recording or None · features (n, D) float16, penultimate, or None
+    """
+
+    ids: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    groups: NDArray[np.str_] | None = None
+    sites: NDArray[np.str_] | None = None
+    spans: NDArray[np.float64] | None = None
+    features: NDArray[np.float16] | None = None
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float64]:
+        """(n, C) softmax of the logits, in float64."""
+        return softmax(self.logits)
+
+    def save(self, path: Path) -> None:
+        """Writes an npz file whose bytes depend only on the arrays."""
+        optional: dict[str, Any] = {column: getattr(self, name) for name, column in _OPTIONAL_COLUMNS.items()}
+        with path.open("wb") as file:
+            arrays = {k: v for k, v in optional.items() if v is not None}
+            np.savez(file, id=self.ids, label=self.labels, logits=self.logits, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Predictions:
+        """Reads a file written by `save`. Raises StoreError for any other."""
+        try:
+            columns = read_own_npz(path)
+            _check_columns(columns)
+            return cls(
+                columns["id"], columns["label"], columns["logits"], **{f: columns.get(n) for f, n in _OPTIONAL_COLUMNS.items()}
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise StoreError(f"{path} is not a predictions file ({error}): {WAY_OUT}") from None
+
+
+def _check_columns(columns: Mapping[str, NDArray[Any]]) -> None:
+    """Raises ValueError or KeyError where the arrays are not those of one table."""
+    labels, logits = columns["label"], columns["logits"]
+    kinds = {"id": "U", "label": "i", "logits": "f", "group": "U", "site": "U", "span": "f", "features": "f"}
+    for name, kind in kinds.items():
+        if name in columns and (columns[name].dtype.kind != kind or columns[name].shape[:1] != (labels.size,)):
+            raise ValueError(
+                f"'{name}' has the shape {columns[name].shape} and kind {columns[name].dtype}, expected a row for each of the "
+                f"{labels.size} labels"
+            )
+    if labels.ndim != 1 or logits.ndim != 2 or (labels.size and not 0 <= labels.min() <= labels.max() < logits.shape[1]):
+        raise ValueError("labels are not (n,) numbers of the columns of (n, C) logits")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One finished run; its folder is read lazily."""
+
+    folder: Path
+
+    @property
+    def key(self) -> str:
+        return self.folder.name
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """record.json: candidate, split, seed, recipe, cost, versions, digests. Raises StoreError."""
+        return read_record_file(self.folder / "record.json", RunShape, WAY_OUT)
+
+    @property
+    def candidate_name(self) -> str:
+        return str(self.record["candidate"]["name"])
+
+    @cached_property
+    def history(self) -> list[dict[str, float | str]]:
+        """One row per epoch; numbers as float. Raises StoreError for a file that is no such table."""
+        path = self.folder / "history.csv"
+        if not path.exists():
+            return []
+        try:
+            return [{k: _parse_number(v) for k, v in row.items()} for row in read_csv_rows(path)]
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path} is damaged ({error}): {WAY_OUT}") from None
+
+    def load_predictions(self, part: str = "predictions") -> Predictions | None:
+        """The predictions of one part (`predictions`, `validation`, `external`); None where there is none. Not cached."""
+        path = self.folder / f"{part}.npz"
+        return Predictions.load(path) if path.exists() else None
+
+    def load_pictures(self) -> dict[str, bytes]:
+        """Sample id → JPEG bytes of the most confident mistakes."""
+        return read_image_archive(self.folder / "pictures.npz")
+
+    @property
+    def bundle_folder(self) -> Path | None:
+        """The folder of the trained classifier; None where it was not kept."""
+        return self.folder / "bundle" if (self.folder / "bundle").is_dir() else None
+
+    def find_damage(self) -> str | None:
+        """What is wrong with the folder, in words; None where it is sound. The bundle has checksums of its own."""
+        if not (self.folder / "record.json").is_file():
+            return "record.json is missing"
+        if (self.folder / CHECKSUM_FILE).exists():
+            return find_damage(self.folder)
+        try:
+            record = self.record
+            if record["format"] != UNSEALED_FORMAT:
+                return f"{CHECKSUM_FILE} is missing"
+            expected = record["digests"].get("predictions")
+            if expected is not None and digest_file(self.folder / "predictions.npz") != expected:
+                return "predictions.npz is not the file whose digest record.json names"
+        except (StoreError, OSError) as error:
+            return str(error).removeprefix(f"{self.folder}/").removesuffix(f"; {WAY_OUT}")
+        return None
+
+
+class RunWriter:
+    """Writes the files of a run; the run exists once the `with` of `Store.create_run` is left."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        write_record_file(self.folder / "record.json", record)
+
+    def write_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        rows = list(rows)
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        text = format_csv([names, *([row.get(name, "") for name in names] for row in rows)])
+        (self.folder / "history.csv").write_text(text, encoding="utf-8", newline="")
+
+    def write_predictions(self, predictions: Predictions, part: str = "predictions") -> None:
+        predictions.save(self.folder / f"{part}.npz")
+
+    def write_pictures(self, jpegs: Mapping[str, bytes]) -> None:
+        """Sample id → JPEG bytes."""
+        write_image_archive(self.folder / "pictures.npz", jpegs)
+
+
+def write_image_archive(path: Path, jpegs: Mapping[str, bytes]) -> None:
+    """Sample id → JPEG bytes, as one npz that `read_image_archive` reads."""
+    with path.open("wb") as file:
+        np.savez(
+            file,
+            id=np.array(list(jpegs), dtype=np.str_),
+            length=np.array([len(j) for j in jpegs.values()], dtype=np.int64),
+            jpeg=np.frombuffer(b"".join(jpegs.values()), dtype=np.uint8),
+        )
+
+
+def read_image_archive(path: Path) -> dict[str, bytes]:
+    """Sample id → JPEG bytes; none where there is no file. Raises StoreError."""
+    if not path.exists():
+        return {}
+    try:
+        columns = read_own_npz(path)
+        names, lengths, data = columns["id"], columns["length"], columns["jpeg"].tobytes()
+        if lengths.shape != names.shape or (lengths < 0).any() or lengths.sum() != len(data):
+            raise ValueError("the lengths do not add up")
+        ends = np.cumsum(lengths).tolist()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} cannot be read ({error}): {WAY_OUT}") from None
+    return {str(i): data[end - n : end] for i, n, end in zip(names, lengths.tolist(), ends, strict=True)}
+
+
+def _parse_number(text: str) -> float | str:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return text
