@@ -80,8 +80,8 @@ def test_a_mistake_is_refused_when_the_study_is_made(keys: dict[str, Any], messa
 def test_the_smoke_version_is_a_study_of_its_own() -> None:
     study = make_study(data=ph.digits(size=128))
     small = study.smoke_version()
-    assert isinstance(small, ph.Study) and small.spec.data.size == 64 and study.spec.data.size == 128
-    assert small.spec.context.smoke_changes and "small" in repr(small)
+    assert isinstance(small, ph.Study) and small.data.size == 64 and study.data.size == 128
+    assert small.context.smoke_changes and "small" in repr(small)
 
 
 def test_a_screening_plans_its_first_rung() -> None:

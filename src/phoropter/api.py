@@ -27,26 +27,23 @@ if TYPE_CHECKING:
     from phoropter.study.plan import Plan
 
 
-class Study:
-    """Dataset × candidates × protocol (× sweeps). Keyword arguments are the keys of a study file.
+class Study(StudySpec):
+    """Dataset × candidates × protocol (× sweeps), as a study file describes it, with methods that compute it.
 
-    Where a key takes a name it also takes an object: `data` a Dataset, arrays, a DataFrame, a torch Dataset …; `candidates`,
-    `metrics`, `protocol` and recipes the extensions (Backbone, Metric, Protocol, Loss …).
+    Keyword arguments are the keys of a study file. Where a key takes a name it also takes an object: `data` a Dataset, arrays,
+    a DataFrame, a torch Dataset …; `candidates`, `metrics`, `protocol` and recipes the extensions (Backbone, Metric …).
     Raises SpecError for an unknown key or a contradiction.
     """
 
     def __init__(self, **keys: Any) -> None:
-        self.spec = validate_as(StudySpec, keys)
-        if self.spec.second_protocol:
+        checked = validate_as(StudySpec, keys)  # as the base class, because validating this one would call this function
+        if checked.second_protocol:
             raise SpecError("`second_protocol` makes two studies; use it in a study file, or make one Study with each protocol")
-        self.spec.parsed_candidates  # noqa: B018  checked here, not when run
+        checked.parsed_candidates  # noqa: B018  checked here, not when run
+        super().__init__(**{name: getattr(checked, name) for name in checked.model_fields_set})
 
     def __repr__(self) -> str:
-        return f"Study({self.spec.name!r}, {len(self.spec.candidates)} candidates)"
-
-    @property
-    def name(self) -> str:
-        return self.spec.name
+        return f"Study({self.name!r}, {len(self.candidates)} candidates)"
 
     def plan(self) -> Plan:
         """The runs that `run` would compute; of a screening, its first rung. No image is decoded.
@@ -56,15 +53,15 @@ class Study:
         from phoropter.study.plan import plan_study
         from phoropter.study.screening import first_rung, needs_screening
 
-        return plan_study(first_rung(self.spec) if needs_screening(self.spec) else self.spec)
+        return plan_study(first_rung(self) if needs_screening(self) else self)
 
     def smoke_version(self) -> Study:
         """The same study at smoke-test scale, as `--smoke` makes it."""
         from phoropter.study.smoke_scale import make_smoke_version
 
-        small = object.__new__(Study)
-        small.spec = make_smoke_version(self.spec)
-        return small
+        small = make_smoke_version(self)
+        keys = {name: getattr(small, name) for name in small.model_fields_set}
+        return Study(**keys).with_context(**vars(small.context))
 
     def run(
         self,
@@ -92,7 +89,7 @@ class Study:
             show_progress(self.name, console) as bars,
             attach_loggers(bars, self.name, folder, callbacks=callbacks) as on_progress,
         ):
-            store = executors.execute_study(self.spec, folder, on_progress, jobs, ComputeOptions(device), cache_dir(folder))
+            store = executors.execute_study(self, folder, on_progress, jobs, ComputeOptions(device), cache_dir(folder))
         results = Results(store)
         if quiet and results.failures:
             first = next(iter(results.failures.values()))

@@ -166,7 +166,7 @@ def test_teachers(page: Tags, again: Again, whole: Reported) -> None:
     notes = [r["distillation"] for r in records(whole, again, "efficientnet_b0")]
     assert row[:2] == ["efficientnet_b0", "resnet50"] and len(notes) == 10
     assert row[2] == spread([n["accuracy_check"]["accuracy"] for n in notes])
-    assert row[3] == f"{np.mean([n['exam']['chance'] for n in notes]) * 100:.1f}"
+    assert row[3] == f"{np.mean([n['accuracy_check']['chance'] for n in notes]) * 100:.1f}"
     assert seconds_of(row[4]) == pytest.approx(np.median([n["seconds"] for n in notes]), rel=0.02)
     assert row[5] == f"{np.median([n['bytes'] for n in notes]) / 2**20:.1f} MiB"
 

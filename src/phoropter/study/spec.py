@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
@@ -115,13 +115,13 @@ class StudySpec(Spec):
     def context(self) -> StudyContext:
         return self._context
 
-    def with_context(self, **changes: Any) -> StudySpec:
+    def with_context(self, **changes: Any) -> Self:
         """A copy with fields of its context changed."""
         copy = self.model_copy()
         copy._context = replace(self._context, **changes)
         return copy
 
-    def with_changes(self, **changes: Any) -> StudySpec:
+    def with_changes(self, **changes: Any) -> Self:
         """A copy with some keys changed, checked again; its context stays."""
         copy = super().with_changes(**changes)
         copy._context = self._context

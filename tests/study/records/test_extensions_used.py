@@ -71,7 +71,7 @@ def test_an_object_that_other_processes_cannot_be_sent_is_refused(tmp_path: Path
 def test_an_augmentation_step_in_a_recipe_is_found(tmp_path: Path) -> None:
     step = ph.AugmentationStep("same", apply=lambda images, uniforms: images, uniforms=1)
     study = make_study(recipe={"preset": "scratch", "epochs": 1, "augment": ["hflip", step]})
-    study = ph.Study(**{**vars(study.spec), "candidates": [ph.finetune("test_resnet", weights="random")]})
+    study = ph.Study(**{**vars(study), "candidates": [ph.finetune("test_resnet", weights="random")]})
     study.run(tmp_path, quiet=True)
     assert [(e["kind"], e["name"]) for e in recorded(tmp_path)] == [("augmentation step", "same")]
     assert np.isfinite(study.run(tmp_path, quiet=True).to_dataframe()["accuracy"]).all()
@@ -80,7 +80,7 @@ def test_an_augmentation_step_in_a_recipe_is_found(tmp_path: Path) -> None:
 def test_an_object_inside_the_recipe_of_one_candidate_is_recorded(tmp_path: Path) -> None:
     schedule = ph.Schedule("flat", factor=lambda step, steps_per_epoch, epochs: 1.0)
     net = ph.probe("test_resnet", weights="random", recipe={"preset": "probe", "epochs": 1, "schedule": schedule})
-    ph.Study(**{**vars(make_study().spec), "candidates": [net]}).run(tmp_path, quiet=True)
+    ph.Study(**{**vars(make_study()), "candidates": [net]}).run(tmp_path, quiet=True)
     assert [(e["kind"], e["name"]) for e in recorded(tmp_path)] == [("schedule", "flat")]
     (candidate,) = json.loads((tmp_path / "study.json").read_text())["study"]["candidates"]
     assert candidate["recipe"]["schedule"] == {"name": "flat", "version": "1"}

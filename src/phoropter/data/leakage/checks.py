@@ -99,8 +99,8 @@ class SplitChecks:
         what = "windows overlap in time with windows that are trained on"
         if self.dataset.spans is None or self._recording_codes is None:
             return CheckResult(_empty_rows(), list, what)
-        met = overlap_mask(self.dataset.spans, self._recording_codes, sides.train, sides.test)
-        rows = sides.test[met]
+        overlaps = overlap_mask(self.dataset.spans, self._recording_codes, sides.train, sides.test)
+        rows = sides.test[overlaps]
         return CheckResult(rows, partial(self._overlap_examples, sides, rows), what)
 
     def exact_duplicates(self, sides: TrainTest) -> CheckResult:

@@ -39,8 +39,8 @@ def raise_on_missing_class(pool: LabelledRows, part: RowPartition, spec: Protoco
     chosen_by_user = spec.split in ("leave-one-group-out", "predefined", "file") or isinstance(spec.split, Protocol)
     if chosen_by_user or (spec.split == "held-out-sites" and spec.folds == 1):
         del sides["test"]
-    met = [places for places in (part.train, part.test, part.val) if places is not None]
-    known = np.unique(pool.labels[np.concatenate(met)])
+    used = [places for places in (part.train, part.test, part.val) if places is not None]
+    known = np.unique(pool.labels[np.concatenate(used)])
     for side, places in sides.items():
         gone = np.setdiff1d(known, pool.labels[places])
         if gone.size:

@@ -103,9 +103,9 @@ def _read_header(path: Path) -> EdfHeader:
         raise _refusal(
             path, f"its header of {count} signals has {_FIXED_BYTES * (count + 1)} bytes, the file {size}: it is cut short"
         )
-    said = int(_parse_number(path, fixed[184:192], "the length of the header", 0))
-    if said != _FIXED_BYTES * (count + 1):
-        raise _refusal(path, f"its header says it has {said} bytes, {count} signals need {_FIXED_BYTES * (count + 1)}")
+    declared = int(_parse_number(path, fixed[184:192], "the length of the header", 0))
+    if declared != _FIXED_BYTES * (count + 1):
+        raise _refusal(path, f"its header says it has {declared} bytes, {count} signals need {_FIXED_BYTES * (count + 1)}")
     fields = _split_fields(block, count)
     counts = tuple(
         int(_parse_number(path, text, f"samples in a data record of signal {name or at + 1}", 1))
@@ -130,18 +130,18 @@ def _split_fields(block: bytes, count: int) -> dict[str, list[str]]:
 
 def _count_records(path: Path, size: int, field: bytes, header_bytes: int, record_bytes: int) -> tuple[int, int]:
     """(data records, bytes of an unfinished one) by the file's size. Raises DataError where the header has another count."""
-    said = int(_parse_number(path, field, "the number of data records", -1))
-    held, rest = divmod(size - header_bytes, record_bytes)
-    if said >= 0 and (said, 0) != (held, rest):
+    declared = int(_parse_number(path, field, "the number of data records", -1))
+    found, rest = divmod(size - header_bytes, record_bytes)
+    if declared >= 0 and (declared, 0) != (found, rest):
         more = f" and {rest} bytes" if rest else ""
         raise _refusal(
             path,
-            f"its header says {said} data records of {record_bytes} bytes, the file holds {held}{more}: it was cut short, joined "
-            "or stopped before the header was finished; export it again, or write -1 for the number if what is there is right",
+            f"its header says {declared} data records of {record_bytes} bytes, the file holds {found}{more}: it was cut short, "
+            "joined or stopped before the header was finished; export it again, or write -1 for the number if what is there is right",
         )
-    if held < 1:
+    if found < 1:
         raise _refusal(path, f"it holds no data record of {record_bytes} bytes behind its header")
-    return held, rest
+    return found, rest
 
 
 def _decode_text(field: bytes) -> str:

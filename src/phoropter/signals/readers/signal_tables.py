@@ -169,8 +169,8 @@ def _read_parquet_table(path: Path) -> _Table:
 
     known = pq.read_metadata(path)
     if known.num_rows * known.num_columns > MAX_VALUES:
-        held = f"{known.num_rows} lines of {known.num_columns} columns"
-        raise DataError(f"{path}: {held} are more than the {MAX_VALUES} numbers that are read: split it")
+        size = f"{known.num_rows} lines of {known.num_columns} columns"
+        raise DataError(f"{path}: {size} are more than the {MAX_VALUES} numbers that are read: split it")
     frame = pd.read_parquet(path)
     return _Table(tuple(str(column).strip() for column in frame.columns), frame, 1)
 
