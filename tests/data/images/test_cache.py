@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 
 from phoropter.core.errors import DataError, DiskError
 from phoropter.data.dataset import Dataset
@@ -282,14 +283,20 @@ def test_old_partial_folders_are_removed(zoo: Path, tmp_path: Path) -> None:
 
 def test_the_index_describes_the_entry(zoo: Path, tmp_path: Path) -> None:
     _, pixels = prepare_pixels(open_folder(zoo), 8, cache=tmp_path)
-    assert json.loads((pixels.file.parent / "index.json").read_text()) == {
+    index = json.loads((pixels.file.parent / "index.json").read_text())
+    assert {name: index[name] for name in ("format", "rows", "size", "stored", "bad", "blank")} == {
+        "format": 1,
         "rows": 5,
         "size": 8,
         "stored": True,
         "bad": [],
         "blank": [],
     }
-    assert pixels.file.stat().st_size == 5 * 3 * 8 * 8
+    data = pixels.file.read_bytes()
+    ends = [end for end, _ in index["blocks"]]
+    assert ends[-1] == len(data) == 5 * 3 * 8 * 8
+    for begin, (end, checksum) in zip([0, *ends], index["blocks"], strict=False):
+        assert xxhash.xxh3_128(data[begin:end]).hexdigest() == checksum
 
 
 @pytest.mark.parametrize(

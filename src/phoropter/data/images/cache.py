@@ -1,13 +1,16 @@
 """Pixel cache: every picture is decoded once to (3, S, S) uint8 and stored in one memory-mapped file, found by contents.
 
     CACHE/pixels/IDENTITY/pixels.u8     (N, 3, S, S) uint8, C order: the pictures that could be read
-                          index.json    shape, which rows were bad and why, and which show next to nothing
+                          index.json    shape, which rows were bad and why, which show next to nothing, checksums of the blocks
     CACHE/pixels/IDENTITY.partial/      the same while it is written; `done.json` notes the progress, so that a killed run resumes
     CACHE/pixels/IDENTITY.lock          held by the one process that writes
 
 The identity is a digest of the pictures' contents and ids, the size, the resizing, and VERSION; paths, labels and the number of
 workers are not part of it. Rows are written in order and bad ones are left out, so the file only grows; the folder gets its final
 name when it is complete. A few shards are in memory, however many pictures there are.
+
+The checksums are of the decoded bytes. Before a study computes with the pixels, all of them are compared, once in each process;
+planning reads only the index. A damaged entry is set aside and decoded again.
 
 A dataset over the budget (`PHOROPTER_PIXELS_BUDGET`, default 50 GiB or 80 % of the free disk) is streamed instead: see
 streaming.py.
@@ -16,28 +19,26 @@ streaming.py.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from phoropter.core.cpu_count import count_usable_cores
-from phoropter.core.errors import DataError, DiskError, InputProblem
-from phoropter.core.files import digest, file_lock, require_space, write_json
+from phoropter.core.errors import DiskError
+from phoropter.core.files import file_lock, make_folder, require_space
+from phoropter.core.storage.checksums import BlockChecksums, remove_path
+from phoropter.core.storage.sealed_json import read_cache_json, write_cache_json
 from phoropter.data.dataset import Dataset
-from phoropter.data.images.blank import describe_blank_rows
+from phoropter.data.images.cache_entry import PixelCacheEntry, PixelIndex, PixelProgress, RowNotes
 from phoropter.data.images.decode import Interpolation, ResizeMode, SquareResize
-from phoropter.data.images.decode_pool import Shard, decode_shards
+from phoropter.data.images.decode_pool import decode_shards
 from phoropter.data.images.pixels import Pixels
 
-VERSION = 2  # raise it when the same picture would give other pixels
 CHECKPOINT_S = 5.0
 STALE_S = 7 * 24 * 3600.0
 BUDGET_BYTES = 50 * 1024**3
@@ -67,11 +68,12 @@ def prepare_pixels(
     """
     entry = PixelCacheEntry.for_dataset(dataset, SquareResize(size, resize, interpolation), cache)
     fits = entry.bytes_needed(len(dataset)) <= pixel_budget_bytes(entry.folder)
-    if (cached := entry.load(dataset, on_bad_input)) and cached[1].stored >= fits:
+    if cached := _load_sound(entry, dataset, on_bad_input, fits):
         return cached
     with _explain_disk_errors(entry), file_lock(entry.lock_file):
-        if (cached := entry.load(dataset, on_bad_input)) and cached[1].stored >= fits:  # another process wrote it meanwhile
+        if cached := _load_sound(entry, dataset, on_bad_input, fits):  # another process wrote it meanwhile
             return cached
+        entry.set_aside_damaged()
         _remove_stale_partials(entry)
         job = _DecodeJob(dataset, entry, workers or count_usable_cores(), on_bad_input, progress)
         if fits:
@@ -80,7 +82,14 @@ def prepare_pixels(
             _decode_to_check(job)
         cached = entry.load(dataset, on_bad_input)
     assert cached, f"{entry.folder} was written and is gone"
+    remove_path(entry.folder.with_name(f"{entry.folder.name}.damaged"))
     return cached
+
+
+def _load_sound(entry: PixelCacheEntry, dataset: Dataset, on_bad_input: str, fits: bool) -> tuple[Dataset, Pixels] | None:
+    """What the cache holds of a dataset, if it is sound, and stored in a file where it fits."""
+    cached = entry.load(dataset, on_bad_input)
+    return cached if cached and cached[1].stored >= fits and entry.find_damage() is None else None
 
 
 def load_cached_pixels(
@@ -114,75 +123,6 @@ def _parse_bytes(text: str) -> int:
         raise DiskError(f"PHOROPTER_PIXELS_BUDGET is '{text}', expected bytes such as 20GB or 50GiB") from None
 
 
-@dataclass
-class RowNotes:
-    """What decoding found. bad: (row, reason) of rows that cannot be read · blank: (row, what it shows), of blank.py"""
-
-    bad: list[tuple[int, str]] = field(default_factory=list)
-    blank: list[tuple[int, str]] = field(default_factory=list)
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> RowNotes:
-        """Raises KeyError, TypeError or ValueError for anything but the record of a RowNotes."""
-        bad, blank = ([(int(row), str(what)) for row, what in record[key]] for key in ("bad", "blank"))
-        return cls(bad, blank)
-
-    def add_shard(self, shard: Shard, on_bad_input: str) -> None:
-        """Adds the rows of a shard. Raises DataError for a bad one under "stop"."""
-        _raise_on_bad_rows(shard.bad_rows, on_bad_input)
-        self.bad += shard.bad_rows
-        self.blank += shard.blank_rows
-
-
-@dataclass(frozen=True)
-class PixelCacheEntry:
-    """Paths of the pixels of one dataset at one size."""
-
-    folder: Path
-    square: SquareResize
-    identity: str
-
-    @classmethod
-    def for_dataset(cls, dataset: Dataset, square: SquareResize, cache: Path) -> PixelCacheEntry:
-        """The entry of a dataset; computes its content digest, which reads every file once."""
-        identity = digest(["pixels", VERSION, dataset.content_digest, square.size, square.resize, square.interpolation])
-        return cls(cache / "pixels" / identity, square, identity)
-
-    @property
-    def partial_folder(self) -> Path:
-        """The folder while it is written."""
-        return self.folder.with_name(f"{self.identity}.partial")
-
-    @property
-    def lock_file(self) -> Path:
-        """Held while writing."""
-        return self.folder.with_name(f"{self.identity}.lock")
-
-    def bytes_needed(self, count: int) -> int:
-        """Bytes of `count` squares."""
-        return count * 3 * self.square.size**2
-
-    def load(self, dataset: Dataset, on_bad_input: str) -> tuple[Dataset, Pixels] | None:
-        """(Dataset without its bad rows, Pixels), or None when they are not cached."""
-        try:
-            index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
-            rows = RowNotes.from_json(index)
-            size = (self.folder / "pixels.u8").stat().st_size if index["stored"] else 0
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        if index["stored"] and size != self.bytes_needed(len(dataset) - len(rows.bad)):
-            return None
-        notes = describe_blank_rows(dataset, rows.blank, len(dataset) - len(rows.bad))
-        kept = _drop_bad_rows(dataset, rows.bad, on_bad_input)
-        kept = replace(kept, notes=(*kept.notes, *(note for note in notes if note not in kept.notes))) if notes else kept
-        if index["stored"]:
-            shape = (len(kept), 3, self.square.size, self.square.size)
-            return kept, Pixels(self.folder / "pixels.u8", shape, self.identity)
-        from phoropter.data.images.streaming import StreamedPixels
-
-        return kept, StreamedPixels(kept, self.square, self.identity)
-
-
 @dataclass(frozen=True)
 class _DecodeJob:
     dataset: Dataset
@@ -196,28 +136,11 @@ class _DecodeJob:
             self.progress(done, len(self.dataset))
 
 
-def _drop_bad_rows(dataset: Dataset, bad: list[tuple[int, str]], on_bad_input: str) -> Dataset:
-    if not bad:
-        return dataset
-    _raise_on_bad_rows(bad, on_bad_input)
-    rows = np.setdiff1d(np.arange(len(dataset), dtype=np.int64), [row for row, _ in bad])
-    if not rows.size:
-        raise DataError(f"{dataset.name}: none of its {len(dataset)} pictures can be read; the first: {bad[0][1]}")
-    problems = [InputProblem(str(dataset.ids[row]), what.removeprefix(f"{dataset.ids[row]}: ")) for row, what in bad]
-    return replace(dataset.select_rows(rows), problems=(*dataset.problems, *problems))
-
-
-def _raise_on_bad_rows(bad: list[tuple[int, str]], on_bad_input: str) -> None:
-    if bad and on_bad_input == "stop":
-        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        raise DataError(f"{bad[0][1]}{more}; or set on_bad_input: skip")
-
-
 def _decode_to_cache(job: _DecodeJob) -> None:
     """Decodes into the partial folder, from where a killed run stopped, and renames it when it is complete."""
     entry, count = job.entry, len(job.dataset)
     row_bytes = entry.bytes_needed(1)
-    done, notes = _resume_partial(entry, row_bytes)
+    done, notes, blocks = _resume_partial(entry, row_bytes)
     require_space(entry.partial_folder, (count - done) * row_bytes, f"keeping {count} pictures at {entry.square.size} pixels")
     job.report_progress(done)
     with (
@@ -228,13 +151,14 @@ def _decode_to_cache(job: _DecodeJob) -> None:
         for shard in stream:
             notes.add_shard(shard, job.on_bad_input)
             file.write(shard.squares.data)
+            blocks.add_block(shard.squares.data)
             done = shard.stop
             if time.monotonic() - saved > CHECKPOINT_S:
-                _save_checkpoint(entry, file, done, notes)
+                _save_checkpoint(entry, file, done, notes, blocks)
                 saved = time.monotonic()
             job.report_progress(done)
-        _save_checkpoint(entry, file, done, notes)
-    _publish_partial(entry, count, notes, stored=True)
+        _save_checkpoint(entry, file, done, notes, blocks)
+    _publish_partial(entry, count, notes, blocks)
 
 
 def _decode_to_check(job: _DecodeJob) -> None:
@@ -246,7 +170,7 @@ def _decode_to_check(job: _DecodeJob) -> None:
             notes.add_shard(shard, job.on_bad_input)
             job.report_progress(shard.stop)
     job.entry.partial_folder.mkdir(parents=True, exist_ok=True)
-    _publish_partial(job.entry, len(job.dataset), notes, stored=False)
+    _publish_partial(job.entry, len(job.dataset), notes, None)
 
 
 @contextmanager
@@ -266,33 +190,42 @@ def _explain_disk_errors(entry: PixelCacheEntry) -> Iterator[None]:
         raise
 
 
-def _resume_partial(entry: PixelCacheEntry, row_bytes: int) -> tuple[int, RowNotes]:
-    """(rows done, their notes) of a partial folder, with its file truncated to these rows; 0 rows when the note is not usable."""
-    entry.partial_folder.mkdir(parents=True, exist_ok=True)
+def _resume_partial(entry: PixelCacheEntry, row_bytes: int) -> tuple[int, RowNotes, BlockChecksums]:
+    """Rows done of a partial folder, their notes and their blocks, with its file cut to these rows; 0 rows where the note or one
+    of the blocks cannot be used."""
+    make_folder(entry.partial_folder)
     file = entry.partial_folder / "pixels.u8"
     file.touch()
-    try:
-        note = json.loads((entry.partial_folder / "done.json").read_text(encoding="utf-8"))
-        done, notes = int(note["done"]), RowNotes.from_json(note)
-        size = (done - len(notes.bad)) * row_bytes
-        if file.stat().st_size < size:
-            raise ValueError("the file is shorter than the note says")
-    except (OSError, ValueError, KeyError, TypeError):
-        done, notes, size = 0, RowNotes(), 0
-    os.truncate(file, size)
-    return done, notes
+    note = read_cache_json(entry.partial_folder / "done.json", PixelProgress)
+    blocks = BlockChecksums([] if note is None else note.blocks)
+    rows = 0 if note is None else note.done - len(note.bad)
+    if note is None or blocks.total != rows * row_bytes or blocks.count_sound_blocks(file) < len(blocks.blocks):
+        os.truncate(file, 0)
+        return 0, RowNotes(), BlockChecksums()
+    os.truncate(file, blocks.total)
+    return note.done, RowNotes(note.bad, note.blank), blocks
 
 
-def _save_checkpoint(entry: PixelCacheEntry, file: Any, done: int, notes: RowNotes) -> None:
+def _save_checkpoint(entry: PixelCacheEntry, file: Any, done: int, notes: RowNotes, blocks: BlockChecksums) -> None:
     file.flush()
     os.fsync(file.fileno())  # pixels first: the note must never promise more than is on the disk
-    write_json(entry.partial_folder / "done.json", {"done": done, **asdict(notes)})
+    progress = PixelProgress(done=done, bad=notes.bad, blank=notes.blank, blocks=blocks.blocks)
+    write_cache_json(entry.partial_folder / "done.json", progress)
 
 
-def _publish_partial(entry: PixelCacheEntry, count: int, notes: RowNotes, stored: bool) -> None:
-    write_json(entry.partial_folder / "index.json", {"rows": count, "size": entry.square.size, "stored": stored, **asdict(notes)})
+def _publish_partial(entry: PixelCacheEntry, count: int, notes: RowNotes, blocks: BlockChecksums | None) -> None:
+    """blocks: of the stored pixels; None where they are streamed"""
+    index = PixelIndex(
+        rows=count,
+        size=entry.square.size,
+        stored=blocks is not None,
+        bad=notes.bad,
+        blank=notes.blank,
+        blocks=[] if blocks is None else blocks.blocks,
+    )
+    write_cache_json(entry.partial_folder / "index.json", index)
     (entry.partial_folder / "done.json").unlink(missing_ok=True)
-    if entry.folder.exists():  # damaged, or streamed until now: otherwise `load` had returned it
+    if entry.folder.exists():  # streamed until now
         shutil.rmtree(entry.folder, ignore_errors=True)
     entry.partial_folder.rename(entry.folder)
 
