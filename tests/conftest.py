@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -62,6 +63,37 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("HF_HOME", str(folder / "hub"))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def write_dicom() -> Callable[..., Path]:
+    """write(path, pixels, **header): a DICOM file of (H, W) or (H, W, 3) whole numbers; other header values by their keyword."""
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+    def write(path: Path, pixels: np.ndarray[Any, Any], **header: Any) -> Path:
+        meta = pydicom.dataset.FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+        meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.{zlib.crc32(str(path).encode())}"
+        file = pydicom.Dataset()
+        file.file_meta = meta
+        colour = pixels.shape[-1] == 3 and pixels.ndim > 2
+        bits = 8 * pixels.dtype.itemsize
+        file.Rows, file.Columns = pixels.shape[-3:-1] if colour else pixels.shape[-2:]
+        file.SamplesPerPixel, file.PhotometricInterpretation = (3, "RGB") if colour else (1, "MONOCHROME2")
+        if colour:
+            file.PlanarConfiguration = 0
+        file.BitsAllocated = file.BitsStored = bits
+        file.HighBit, file.PixelRepresentation = bits - 1, int(pixels.dtype.kind == "i")
+        file.add_new("PixelData", "OB" if bits == 8 else "OW", pixels.tobytes() + b"\0" * (pixels.nbytes % 2))
+        for keyword, value in header.items():
+            setattr(file, keyword, value)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pydicom.dcmwrite(path, file, enforce_file_format=True)
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -139,6 +139,8 @@ class Source:
 
 COLUMNS_OPTION = SourceOption("columns", dict[str, str], {}, "our column name → the file's, where they differ")
 
+FILE_OPTIONS = ("channels", "page")  # of sources of picture files
+
 
 def check_column_names(known: tuple[str, ...]) -> Callable[[Any], None]:
     """A check for sources with `columns`: raises ValueError for a name that is not one of `known`."""

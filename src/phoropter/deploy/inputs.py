@@ -28,6 +28,7 @@ from phoropter.data.recordings.database import Database
 from phoropter.data.recordings.dataset import render_recordings
 from phoropter.data.recordings.files import read_recording_paths
 from phoropter.data.recordings.views import CtgView, RecordingView
+from phoropter.data.sources.dicom_names import hide_identifiers
 from phoropter.data.sources.storage import FilePictures
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording
 
@@ -85,8 +86,8 @@ def decode_in_chunks(dataset: Dataset, square: SquareResize, on_bad_input: OnBad
 def open_pictures(paths: Sequence[Path], classes: tuple[str, ...], on_bad_input: OnBadInput) -> Dataset:
     """Image files, and all images below folders → a Dataset without labels.
 
-    Ids are paths relative to the folder where only one is given, else paths as given. Raises DataError for a path where there is
-    nothing, and for an unreadable folder under "stop".
+    Ids are paths relative to the folder where only one is given, else paths as given; of DICOM files, opaque names. Raises
+    DataError for a path where there is nothing, and for an unreadable folder under "stop".
     """
     names: dict[str, str] = {}
     problems: list[InputProblem] = []
@@ -103,7 +104,7 @@ def open_pictures(paths: Sequence[Path], classes: tuple[str, ...], on_bad_input:
             raise DataError(f"there is nothing at {path}; expected an image, or a folder of images")
     if not names:
         raise DataError(f"{paths[0]}: there is no image; expected files such as .jpg or .png")
-    return Dataset(
+    dataset = Dataset(
         name=_dataset_name(paths),
         ids=np.array(list(names)),
         labels=np.full(len(names), UNLABELLED, dtype=np.int64),
@@ -111,6 +112,7 @@ def open_pictures(paths: Sequence[Path], classes: tuple[str, ...], on_bad_input:
         pictures=FilePictures(Path("/"), list(names.values())),
         problems=tuple(problems),
     )
+    return hide_identifiers(dataset, read_groups=False)
 
 
 def open_recording_files(

@@ -23,7 +23,7 @@ from phoropter.core.extensions import Extension, read_recorded_extensions
 from phoropter.core.files import atomic_write
 from phoropter.core.spec import SourceMap, validate_as
 from phoropter.data.dataset import UNLABELLED, Dataset
-from phoropter.data.images.intensity import apply_window
+from phoropter.data.images.options import apply_options
 from phoropter.data.recordings.bundle_view import BundleView
 from phoropter.data.recordings.changes import RecordingChanges
 from phoropter.data.recordings.files import find_prediction_database
@@ -35,6 +35,7 @@ from phoropter.models.weights.weight_files import read_sidecar_json
 from phoropter.results.metrics.registry import softmax
 from phoropter.signals.recording import OnBadInput
 from phoropter.training.candidates.candidate import Candidate
+from phoropter.training.loop.devices import resolve_device
 from phoropter.training.loop.precision import resolve_autocast_dtype
 from phoropter.training.predict import predict_from_pixels
 from phoropter.training.trained_on import read_trained_on
@@ -126,7 +127,7 @@ def predict_paths(
     Raises DataError for a path where there is nothing, for bad input under "stop", and where nothing can be read.
     """
     bad_input = on_bad_input or bundle.data.on_bad_input
-    chosen = _resolve_device(device)
+    chosen = resolve_device(device)
     recipe = bundle.candidate.recipe
     # A frozen candidate was trained on features computed in float32, so its predictions are too.
     dtype = torch.float32 if bundle.candidate.stores_features else resolve_autocast_dtype(recipe, chosen)
@@ -162,7 +163,7 @@ def write_predictions_csv(predictions: BundlePredictions, file: Path) -> list[Pa
 
 def _open_inputs(bundle: Bundle, paths: Sequence[Path], on_bad_input: OnBadInput) -> Dataset:
     if bundle.recording_view is None:
-        return apply_window(open_pictures(paths, bundle.classes, on_bad_input), bundle.data.intensity)
+        return apply_options(open_pictures(paths, bundle.classes, on_bad_input), bundle.data.picture_options)
     database = find_prediction_database(bundle.data, bundle.data.source)
     changes = RecordingChanges.of(bundle.data)
     return open_recording_files(paths, bundle.recording_view, database, bundle.classes, on_bad_input, changes)
@@ -183,12 +184,6 @@ def _prediction_notes(bundle: Bundle, dataset: Dataset) -> Iterator[str]:
     if bundle.recording_view is not None and bundle.recording_view.view.pools_grey_scale:
         yield "the grey scale of a subject spans the windows given now; in the study it spanned all windows of the subject"
     yield from dataset.notes
-
-
-def _resolve_device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _find_bundle(folder: Path) -> Path:

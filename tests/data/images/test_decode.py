@@ -177,7 +177,7 @@ def test_a_tiff_of_many_channels_is_refused_with_their_number(samples: int) -> N
         (box(b"mif1"), "it is a HEIF picture"),
         (box(b"mp42"), "it is a video"),
         (b"8BPS\0\x01" + b"\0" * 20, "it is a Photoshop document"),
-        (b"\0" * 128 + b"DICM" + b"\x02\0\0\0", "it is a DICOM file"),
+        (b"\0" * 128 + b"DICM" + b"\x02\0\0\0", "the DICOM file names no transfer syntax"),
         (b"", r"x.png: the file is empty \(0 bytes\)"),
         (b"hello, I am a shopping list\n", "x.png: not a picture that can be read: its contents are text"),
         (b"<!DOCTYPE html><html>404</html>", "a web page, probably a failed download"),

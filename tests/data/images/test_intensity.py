@@ -14,7 +14,8 @@ from PIL import Image
 from phoropter.core.errors import DataError, SpecError
 from phoropter.core.spec import validate_as
 from phoropter.data.images.cache import prepare_pixels
-from phoropter.data.images.intensity import IntensitySpec, apply_window
+from phoropter.data.images.intensity import IntensitySpec
+from phoropter.data.images.options import PictureOptions, apply_options
 from phoropter.data.spec import DataSpec, open_dataset
 
 RAMP = np.linspace(0, 1, 64).reshape(8, 8)
@@ -91,7 +92,7 @@ def test_the_window_is_part_of_the_identity_and_of_the_stored_pixels(tmp_path: P
     pixels = prepare_pixels(copied, 8, cache=tmp_path / "cache")[1]
     np.testing.assert_allclose(pixels.array[0, 0], RAMP * 255, atol=1)
     assert others[0].select_rows(np.array([1])).read(0).max() == 255
-    assert apply_window(plain, IntensitySpec()) is plain
+    assert apply_options(plain, PictureOptions()) is plain
 
 
 @pytest.mark.parametrize("window", [[5, 5], [9, 1], [0, float("nan")], [1], "best", 7])

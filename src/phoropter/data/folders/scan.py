@@ -1,4 +1,6 @@
-"""Lists a folder and its subfolders: pictures, folders, other files, and what was left out and why. No picture is opened.
+"""Lists a folder and its subfolders: pictures, folders, other files, and what was left out and why. No picture is decoded.
+
+Files without a suffix are looked into, because exports of DICOM have none.
 
 Left out with a count: hidden entries, files and folders that file managers, archives and notebooks leave behind, and the results
 folders that phoropter itself writes. Every walk over a user's folder of pictures is this one.
@@ -8,11 +10,14 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from phoropter.core.errors import DataError, InputProblem, join_words
+from phoropter.data.dicom_file import is_dicom_file, may_be_dicom
 
 IMAGE_EXTENSIONS = (
     ".jpg",
@@ -44,7 +49,6 @@ UNSUPPORTED_EXTENSIONS = (
     ".jxl",
     ".arw",
     ".raw",
-    ".dcm",
     ".mp4",
     ".avi",
 )
@@ -90,20 +94,33 @@ class FolderScan:
     ignored: list[InputProblem] = field(default_factory=list)
     unusable: list[InputProblem] = field(default_factory=list)
 
+    @cached_property
+    def holds_dicom(self) -> bool:
+        """Whether a picture is DICOM, so that no name of a file or folder may be told: it may be a patient's."""
+        return any(may_be_dicom(path[-1]) for path in self.picture_paths)
+
     def collect_problems(self, on_bad_input: str) -> tuple[InputProblem, ...]:
-        """All that was left out. Raises DataError for the first unusable entry unless `on_bad_input` is "skip"."""
+        """All that was left out; beside DICOM files without names. Raises DataError for the first unusable entry unless
+        `on_bad_input` is "skip"."""
         if self.unusable and on_bad_input == "stop":
+            first = f"a file: {self.unusable[0].what}" if self.holds_dicom else str(self.unusable[0])
             more = f" (and {len(self.unusable) - 1} more)" if len(self.unusable) > 1 else ""
-            raise DataError(f"{self.root}: {self.unusable[0]}{more}; correct it, or say on_bad_input: skip")
-        return (*self.unusable, *self.ignored)
+            raise DataError(f"{self.root}: {first}{more}; correct it, or say on_bad_input: skip")
+        problems = (*self.unusable, *self.ignored)
+        if self.holds_dicom:
+            counts = Counter(problem.what for problem in problems)
+            return tuple(InputProblem(f"{count} file{'s' * (count > 1)}", what) for what, count in counts.items())
+        return problems
 
     def describe_other_files(self) -> tuple[str, ...]:
-        """Notes, with counts, on results folders, on litter and on files that are no pictures."""
+        """Notes, with counts, on results folders, litter and files that are no pictures; beside DICOM files without names."""
         kinds = (
             (self.results, "results or report folders of phoropter were left out"),
             (self.litter, "hidden entries and leftovers of other programs were left out"),
             (self.other_files, "files that are no pictures were left out"),
         )
+        if self.holds_dicom:
+            return tuple(f"{len(names)} {what}" for names, what in kinds if names)
         return tuple(f"{len(names)} {what}: {join_words(sorted(names), 3)}" for names, what in kinds if names)
 
 
@@ -157,7 +174,7 @@ def _scan_entry(
                 return
             scan.folders.append(where)
             yield where, (*above, key)
-        elif suffix in IMAGE_EXTENSIONS and entry.is_file():
+        elif entry.is_file() and (suffix in IMAGE_EXTENSIONS or (may_be_dicom(entry.name) and is_dicom_file(Path(entry.path)))):
             scan.picture_paths.append(where)
         elif suffix in UNSUPPORTED_EXTENSIONS:
             scan.unusable.append(

@@ -1,9 +1,10 @@
 """Decoding of picture files into upright sRGB pixels, and resizing into the square that is stored.
 
 Whatever a camera, scanner or screenshot tool writes becomes (H, W, 3) uint8: EXIF orientation is applied, palettes and grey are
-converted to RGB, transparency is composited on white, CMYK converted to RGB, deep greys scaled to 8 bits (intensity.py). A file
-that cannot be decoded raises a DataError that names the picture and describes its contents; a header with too many pixels is
-refused before decoding.
+converted to RGB, transparency is composited on white, CMYK converted to RGB, deep greys scaled to 8 bits (intensity.py); of a
+TIFF one page is read (tiff.py), of a DICOM file one frame (dicom.py), of an animation the first picture. A file that cannot be
+decoded raises a DataError that names the picture and describes its contents; a header with too many pixels is refused before
+decoding.
 
 Left out on purpose: colour profiles and gamma, which the training pipelines of the public backbones ignore too; JPEG's coarse
 decoding (`draft`), which is faster on large photographs but gives other pixels; formats that Pillow passes to other programs
@@ -14,8 +15,6 @@ from __future__ import annotations
 
 import io
 import logging
-import threading
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,13 +23,17 @@ from typing import BinaryIO, Literal
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError, features
+from PIL import Image, UnidentifiedImageError, features
 
 from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
-from phoropter.data.images.intensity import active_window, scale_to_uint8
+from phoropter.data.dicom_file import is_dicom_head, may_be_dicom
+from phoropter.data.images.dicom import open_dicom, read_dicom_size
+from phoropter.data.images.intensity import scale_to_uint8
+from phoropter.data.images.options import MAX_PIXELS, active_options, check_pixel_count, choose_channels
+from phoropter.data.images.quiet import QuietPackages
+from phoropter.data.images.tiff import TIFF_SIGNS, describe_tiff, read_tiff_channels, select_tiff_page
 
-MAX_PIXELS = 100_000_000
 MAX_BYTES = 512 * 1024**2
 HEAD_BYTES = 160  # of a file, to tell what it is; a DICOM names itself after 128
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
@@ -97,6 +100,8 @@ def open_image_file(path: Path, name: str) -> Image.Image:
     """A picture file → an RGB Image, upright. Raises DataError naming `name` when it cannot be."""
     try:
         with path.open("rb") as file:
+            if not may_be_dicom(path.name) and is_dicom_head(file.read(HEAD_BYTES)):  # its identifiers would not be hidden
+                raise DataError(f"{name}: it is a DICOM file by its contents; give it the suffix .dcm")
             return open_image(file, name)
     except OSError as error:
         raise DataError(f"{name}: the file cannot be read: {error.strerror or error}") from None
@@ -111,11 +116,15 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
     """As `decode_image`, but returns an RGB Image, without copying the pixels into an array."""
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     head = _read_head(file, name)
+    if is_dicom_head(head):
+        return open_dicom(file, name)
+    if head.startswith(TIFF_SIGNS) and active_options().channels:
+        return Image.fromarray(scale_to_uint8(read_tiff_channels(file, name), name))
     with pillow_warnings_ignored:
         try:
             with Image.open(file, formats=_supported_formats()) as image:
-                _check_pixel_count(image.width * image.height, name)
-                _check_tiff_channels(image, name)
+                check_pixel_count(image.width * image.height, name)
+                select_tiff_page(image, name)
                 if 0 in image.size:
                     raise DataError(f"{name}: the picture has no pixels ({image.width}×{image.height}); remove it")
                 image.load()
@@ -123,10 +132,10 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
         except DataError:
             raise
         except Image.DecompressionBombError:
-            _check_pixel_count(MAX_PIXELS + 1, name)
+            check_pixel_count(MAX_PIXELS + 1, name)
             raise
         except UnidentifiedImageError:
-            tiff = _describe_tiff(file) if head.startswith(_TIFF_SIGNS) else None
+            tiff = describe_tiff(file) if head.startswith(TIFF_SIGNS) else None
             raise DataError(f"{name}: " + (tiff or f"not a picture that can be read: {_guess_content(head)}")) from None
         except MemoryError:
             raise DataError(f"{name}: decoding needs more memory than is free") from None
@@ -139,12 +148,14 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
 def read_image_size(source: BinaryIO, name: str) -> tuple[int, int]:
     """(height, width) as stored, from the header alone. Raises DataError when there is no such header."""
     head = _read_head(source, name)
+    if is_dicom_head(head):
+        return read_dicom_size(source, name)
     with pillow_warnings_ignored:
         try:
             with Image.open(source, formats=_supported_formats()) as image:
                 return image.height, image.width
         except Image.DecompressionBombError:
-            _check_pixel_count(MAX_PIXELS + 1, name)
+            check_pixel_count(MAX_PIXELS + 1, name)
             raise
         except Exception:
             raise DataError(f"{name}: not a picture that can be read: {_guess_content(head)}") from None
@@ -169,14 +180,6 @@ def _read_head(file: BinaryIO, name: str) -> bytes:
     return head
 
 
-def _check_pixel_count(pixels: int, name: str) -> None:
-    if pixels > MAX_PIXELS:
-        raise DataError(
-            f"{name}: the header promises more than {MAX_PIXELS // 10**6} million pixels, which is refused before decoding; "
-            "scale the picture down or remove it"
-        )
-
-
 def _apply_exif_orientation(image: Image.Image) -> Image.Image:
     try:
         turn = _EXIF_TRANSPOSES.get(image.getexif().get(_ORIENTATION_TAG, 1))
@@ -187,12 +190,15 @@ def _apply_exif_orientation(image: Image.Image) -> Image.Image:
 
 def convert_to_rgb(image: Image.Image, name: str) -> Image.Image:
     """An Image of any mode → RGB: transparency on white, greys of more than 8 bits scaled by the intensity window."""
+    if active_options().channels:
+        image = image.convert("RGB") if image.mode in ("1", "P", "CMYK", "YCbCr", "LAB", "HSV") else image
+        return Image.fromarray(scale_to_uint8(choose_channels(np.asarray(image), name), name))
     if image.mode[0] in "IF":  # I;16, I;16B, I, F: Pillow's own conversion to 8 bits would clip instead of scale
         return Image.fromarray(scale_to_uint8(np.asarray(image), name)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = _composite_on_white(image.convert("RGBA"))
     image = image if image.mode == "RGB" else image.convert("RGB")
-    return image if active_window() == "auto" else Image.fromarray(scale_to_uint8(np.asarray(image), name))
+    return image if active_options().window == "auto" else Image.fromarray(scale_to_uint8(np.asarray(image), name))
 
 
 def _composite_on_white(image: Image.Image) -> Image.Image:
@@ -203,38 +209,10 @@ def _composite_on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
 
 
-def _check_tiff_channels(image: Image.Image, name: str) -> None:
-    """Raises DataError for a TIFF of more than 4 channels, of which Pillow would show the first three."""
-    samples = image.tag_v2.get(_SAMPLES_TAG, 1) if isinstance(image, TiffImagePlugin.TiffImageFile) else 1
-    if samples > 4:
-        raise DataError(f"{name}: {_describe_channels(samples, image.tag_v2.get(_BITS_TAG, (8,)))}")  # type: ignore[attr-defined]
-
-
-def _describe_channels(samples: int, bits: tuple[int, ...]) -> str:
-    return (
-        f"the TIFF has {samples} channel{'s' * (samples > 1)} of {max(bits)} bits, which is not read; expected grey of up to 32 "
-        "bits or 3 to 4 channels of 8 bits: convert it to such a picture"
-    )
-
-
-def _describe_tiff(file: BinaryIO) -> str | None:
-    """What a TIFF that Pillow cannot open holds, by its first directory; None when that cannot be read."""
-    try:
-        file.seek(0)
-        directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
-        file.seek(directory.next)
-        directory.load(file)
-        return _describe_channels(int(directory.get(_SAMPLES_TAG, 1)), tuple(directory.get(_BITS_TAG, (1,))))
-    except Exception:  # a damaged directory: what Pillow raises depends on where it is damaged
-        return None
-
-
 def _guess_content(head: bytes) -> str:
     """Describes the contents of a file that is no picture, for messages."""
     if head[4:8] == b"ftyp":
         return next((what for brand, what in _BOX_BRANDS.items() if head[8:12].startswith(brand)), "it is a video")
-    if head[128:132] == b"DICM":
-        return "it is a DICOM file; convert it to PNG of 16 bits"
     start = head.lstrip().lower()
     for sign, what in _FILE_SIGNATURES.items():
         if start.startswith(sign):
@@ -249,39 +227,10 @@ def _shorten_message(error: Exception) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-class _PillowWarningFilter:
-    """Suppresses Pillow's warnings while any thread decodes.
-
-    Filters belong to the process, so the first thread that enters sets them and the last one that leaves restores them; a
-    `catch_warnings` in each thread would leave them changed.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._depth = 0
-        self._saved_filters = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._depth += 1
-            if self._depth == 1:
-                self._saved_filters = warnings.catch_warnings()
-                self._saved_filters.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                self._saved_filters.__exit__(None, None, None)
-
-
-pillow_warnings_ignored = _PillowWarningFilter()
+pillow_warnings_ignored = QuietPackages(r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # its words about damaged files do not reach stderr
 _RESAMPLING_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _ORIENTATION_TAG = 0x0112
-_SAMPLES_TAG, _BITS_TAG = 277, 258  # of TIFF
-_TIFF_SIGNS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _UPGRADE = f"which Pillow {PIL.__version__} cannot read here"
 _BOX_BRANDS = {  # of an ISO media file
     b"avi": f"it is an AVIF picture, {_UPGRADE}; install a newer Pillow, or convert it to PNG or JPEG",

@@ -9,37 +9,26 @@ writes 0..4095 into 16, a CT scanner −1000..3000. The window is part of the id
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator
 
 from phoropter.core.errors import DataError
-from phoropter.core.files import digest
 from phoropter.core.spec import Spec
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from phoropter.data.dataset import Dataset, PictureSource
+from phoropter.data.images.options import Window, active_options
 
 PERCENTILES = (1.0, 99.0)
 BIT_DEPTHS = (8, 12, 16)
-
-Window = Literal["auto", "percentile"] | tuple[float, float]
-_ACTIVE_WINDOW: ContextVar[Window] = ContextVar("window", default="auto")  # of the thread that decodes
 
 
 class IntensitySpec(Spec):
     """How pixel values become the 256 greys that networks are given.
 
     window: `auto` leaves pictures of 8 bits as they are, scales whole numbers by the fewest of 8, 12 or 16 bits that hold the
-            largest value of the picture, and floating-point numbers from 0..1; `[lo, hi]` makes lo black and hi white, in every
-            picture; `percentile` does so with the 1st and 99th percentile of each picture
+            largest value of the picture, floating-point numbers from 0..1, and DICOM by the window in the file; `[lo, hi]` makes
+            lo black and hi white, in every picture; `percentile` does so with the 1st and 99th percentile of each picture
     """
 
     window: Window = "auto"
@@ -52,66 +41,13 @@ class IntensitySpec(Spec):
         return window
 
 
-class WindowedPictures:
-    """The pictures of another storage, decoded with a window."""
-
-    def __init__(self, pictures: PictureSource, window: Window) -> None:
-        self.pictures, self.window = pictures, window
-
-    def image(self, row: int) -> Any:
-        """Row → RGB Image, or (H, W, 3) uint8 where the storage has no images."""
-        with _use_window(self.window):
-            read: Any = getattr(self.pictures, "image", self.pictures.read)
-            return read(row)
-
-    def read(self, row: int) -> NDArray[np.uint8]:
-        """Row → (H, W, 3) uint8."""
-        with _use_window(self.window):
-            return self.pictures.read(row)
-
-    def identity(self, rows: NDArray[np.int64]) -> str:
-        """A digest of the contents of these rows, in order, and of the window."""
-        return digest(["window", self.window, self.pictures.identity(rows)])
-
-    def select(self, rows: NDArray[np.int64]) -> WindowedPictures:
-        """The same pictures, only these rows, in this order."""
-        return WindowedPictures(self.pictures.select(rows), self.window)
-
-    def __getattr__(self, name: str) -> Any:
-        """The optional methods that answer without decoding, where the storage has them."""
-        if name not in ("shape", "digests", "byte_count"):
-            raise AttributeError(name)
-        return getattr(self.pictures, name)
-
-
-def apply_window(dataset: Dataset, intensity: IntensitySpec) -> Dataset:
-    """The dataset, its pictures decoded with the window; unchanged for `auto`."""
-    if intensity.window == "auto":
-        return dataset
-    return replace(dataset, pictures=WindowedPictures(dataset.pictures, intensity.window))
-
-
-def active_window() -> Window:
-    """The window with which this thread decodes."""
-    return _ACTIVE_WINDOW.get()
-
-
-@contextmanager
-def _use_window(window: Window) -> Iterator[None]:
-    token = _ACTIVE_WINDOW.set(window)
-    try:
-        yield
-    finally:
-        _ACTIVE_WINDOW.reset(token)
-
-
 def scale_to_uint8(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     """Pixel values of any type → 0..255 by the active window. Raises DataError for values that the window says nothing about."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise DataError(
             f"{name}: floating-point pixels must be finite to have a brightness; fill the gaps, or leave the picture out"
         )
-    window = active_window()
+    window = active_options().window
     if window == "auto":
         return _scale_float(values, name) if values.dtype.kind == "f" else _scale_whole_numbers(values, name)
     low, high = np.percentile(values, PERCENTILES).tolist() if window == "percentile" else window

@@ -1,4 +1,6 @@
-"""Cached digests of picture files: (path, size, times) → digest, in a small database in the user's cache.
+"""Cached digests of picture files: (digest of its path, size, times) → digest, in a small database in the user's cache.
+
+Paths are not kept in words: the name of a file may be a patient's.
 
 The contents of a dataset are part of every key, so every command needs them; reading 50,000 files each time would make `status`
 as slow as a training epoch. A file whose size and times have not changed counts as unchanged, as in Git. A file that changed a
@@ -17,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from phoropter.core.cpu_count import count_usable_cores
-from phoropter.core.files import cache_dir, digest_file
+from phoropter.core.files import cache_dir, digest, digest_file
 
 UNREADABLE = "unreadable"
 SETTLED_S = 2.0  # a file younger than this is not cached
@@ -31,7 +33,7 @@ def file_digests(paths: Sequence[Path]) -> list[str]:
     A file that cannot be read gives `unreadable…` instead of an error; decoding it raises one that names it.
     """
     stamps = [_compute_stamp([path]) for path in paths]
-    keys = [f"file:{path.absolute()}" for path in paths]
+    keys = [_make_key("file", [path]) for path in paths]
     known = _load_entries(dict(zip(keys, stamps, strict=True)))
     missing = [row for row, key in enumerate(keys) if key not in known]
     if missing:
@@ -44,12 +46,16 @@ def file_digests(paths: Sequence[Path]) -> list[str]:
 
 def memoize_by_files(files: Sequence[Path], what: str, compute: Callable[[], bytes]) -> bytes:
     """The result of `compute()`, cached as long as the files are unchanged. what: names the computation and its version."""
-    key, stamp = f"{what}:" + "|".join(str(file.absolute()) for file in files), _compute_stamp(files)
+    key, stamp = _make_key(what, files), _compute_stamp(files)
     known = _load_entries({key: stamp})
     if key not in known:
         known[key] = compute()
         _store_entries([(key, stamp, known[key])])
     return known[key]
+
+
+def _make_key(what: str, files: Sequence[Path]) -> str:
+    return digest([what, *(str(file.absolute()) for file in files)])
 
 
 def _hash_file(path: Path) -> str:

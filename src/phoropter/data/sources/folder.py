@@ -19,7 +19,8 @@ from phoropter.data.dataset import Dataset, encode_labels
 from phoropter.data.folders.layout import FolderLayout, detect_layout
 from phoropter.data.folders.masks import separate_masks
 from phoropter.data.folders.scan import FolderScan, PathParts, normalize_unicode, scan_folder
-from phoropter.data.source import Source
+from phoropter.data.source import FILE_OPTIONS, Source
+from phoropter.data.sources.dicom_names import hide_identifiers
 from phoropter.data.sources.storage import FilePictures
 
 LabelledPath = tuple[PathParts, str, str | None]  # path, official part, class
@@ -44,7 +45,7 @@ def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = No
     labels, classes = encode_labels([label for _, _, label in rows])
     scan.ignored += _find_empty_classes(scan, layout, classes)
     has_parts = bool(layout.parts or layout.inner_parts)
-    return Dataset(
+    dataset = Dataset(
         name=name or root.resolve().name,
         ids=np.array([normalize_unicode("/".join(path)) for path, _, _ in rows]),
         labels=labels,
@@ -53,13 +54,14 @@ def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = No
         parts=np.array([part for _, part, _ in rows]) if has_parts else None,
         problems=scan.collect_problems(on_bad_input),
         notes=(
-            _describe_layout(layout, rows, classes),
-            *_note_shared_folders(layout, rows),
-            *mask_notes,
+            *(_describe_without_names(has_parts, len(classes)) if scan.holds_dicom else _describe_layout(layout, rows, classes)),
+            *([] if scan.holds_dicom else _note_shared_folders(layout, rows)),
+            *(note.partition(" (")[0] if scan.holds_dicom else note for note in mask_notes),
             *_note_case_collisions(classes),
             *scan.describe_other_files(),
         ),
     )
+    return hide_identifiers(dataset, on_bad_input)
 
 
 def _explain_no_pictures(scan: FolderScan, on_bad_input: str) -> str:
@@ -143,14 +145,18 @@ def _list_names(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _describe_layout(layout: FolderLayout, rows: list[LabelledPath], classes: tuple[str, ...]) -> str:
+def _describe_without_names(has_parts: bool, count: int) -> tuple[str, ...]:
+    return (f"read as {'official parts' if has_parts else 'one folder a class'}: {count} classes",)
+
+
+def _describe_layout(layout: FolderLayout, rows: list[LabelledPath], classes: tuple[str, ...]) -> tuple[str, ...]:
     inside = f" inside {'/'.join(layout.prefix)}" if layout.prefix else ""
     if layout.inner_parts:
         counts = Counter(path[len(layout.prefix) + 1] for path, _, _ in rows)
         words = [f"{name} = {part} ({counts[name]} pictures)" for name, part in sorted(layout.inner_parts.items())]
-        return f"read as one folder a class with official parts in it{inside}: {', '.join(words)}; {len(classes)} classes"
+        return (f"read as one folder a class with official parts in it{inside}: {', '.join(words)}; {len(classes)} classes",)
     if not layout.parts:
-        return f"read as one folder a class{inside}: {len(classes)} classes"
+        return (f"read as one folder a class{inside}: {len(classes)} classes",)
     depth = len(layout.prefix)
     counts = Counter(path[depth] for path, _, _ in rows)
     first = {path[depth]: path for path, _, _ in reversed(rows)}
@@ -159,12 +165,13 @@ def _describe_layout(layout: FolderLayout, rows: list[LabelledPath], classes: tu
         folders = "/".join(first[top][depth : depth + 1 + wrapped]) if top in first else top
         listed = ", labels from its text file" if top in layout.listed else ""
         parts.append(f"{folders} = {part or 'unlabelled'} ({counts[top]} pictures{listed})")
-    return f"read as official parts{inside}: {', '.join(parts)}; {len(classes)} classes"
+    return (f"read as official parts{inside}: {', '.join(parts)}; {len(classes)} classes",)
 
 
 FOLDER_SOURCE = Source(
     "folder",
     lambda request: open_folder(request.path, on_bad_input=request.on_bad_input, name=request.name),
     "a folder for each class, or a tree of train/, val/ and test/ of such",
+    uses=FILE_OPTIONS,
     detect=lambda contents: contents.is_folder,
 )

@@ -26,7 +26,7 @@ from phoropter.core.errors import DataError, InputProblem, join_words
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.folders.layout import parse_split_name
 from phoropter.data.folders.scan import PathParts, normalize_unicode, scan_folder
-from phoropter.data.source import NonEmptyPath, PathContents, Source, SourceOption, SourceRequest
+from phoropter.data.source import FILE_OPTIONS, NonEmptyPath, PathContents, Source, SourceOption, SourceRequest
 from phoropter.data.sources.storage import FilePictures
 
 DEVKIT_LABEL_FILE = "ILSVRC2012_validation_ground_truth.txt"
@@ -273,6 +273,7 @@ IMAGENET_SOURCE = Source(
             "development kit's ILSVRC2012_ID (1 to 1000)",
         ),
     ),
+    uses=FILE_OPTIONS,
     fixed_classes=True,
     check=_check_label_options,
     detect=_is_imagenet,

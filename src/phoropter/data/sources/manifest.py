@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from phoropter.core.errors import DataError, InputProblem
 from phoropter.core.listed_files import ListedFiles
 from phoropter.core.text_table import PARQUET_ENDINGS, TextTable, read_parquet_header, read_text_table, table_of_frame
 from phoropter.data.dataset import Dataset, encode_labels
+from phoropter.data.dicom_file import may_be_dicom
 from phoropter.data.folders.layout import parse_split_name
-from phoropter.data.source import COLUMNS_OPTION, PathContents, Source, check_column_names
+from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, PathContents, Source, check_column_names
 from phoropter.data.sources.arrays import describe_columns
+from phoropter.data.sources.dicom_names import hide_identifiers
 from phoropter.data.sources.storage import FilePictures
 
 MANIFEST_COLUMNS = ("path", "label", "id", "group", "site", "split")
@@ -77,6 +80,11 @@ class _ManifestRows:
         """`cells.csv, line 7`."""
         return f"{self.place}, {self.unit} {self.numbers[row]}"
 
+    @cached_property
+    def holds_dicom(self) -> bool:
+        """Whether a picture may be DICOM, so that its name must not be told."""
+        return any(may_be_dicom(clean_path(row["path"])) for row in self.rows)
+
     def select(self, rows: list[int]) -> _ManifestRows:
         """Only these rows."""
         return replace(self, rows=[self.rows[i] for i in rows], numbers=[self.numbers[i] for i in rows])
@@ -98,7 +106,7 @@ def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: s
     labels, classes = encode_labels([clean_cell(row["label"]) or None for row in rows.rows])
     groups, sites = (None if values is None else values[kept] for values in columns.values())
     parts = _parse_splits(rows)
-    return Dataset(
+    dataset = Dataset(
         name=name,
         ids=np.array(ids, dtype=np.str_),
         labels=labels,
@@ -108,12 +116,15 @@ def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: s
         sites=sites,
         parts=parts,
         problems=tuple(problems),
-        notes=describe_columns(labels, classes, groups, sites, parts),
+        notes=describe_columns(labels, classes, *((None, None) if rows.holds_dicom else (groups, sites)), parts),
     )
+    return hide_identifiers(dataset, on_bad_input)
 
 
 def _describe_missing_picture(rows: _ManifestRows, row: int, files: ListedFiles) -> InputProblem:
     path = clean_path(rows.rows[row]["path"])
+    if rows.holds_dicom:
+        return InputProblem(rows.locate(row), "the picture does not exist")
     return InputProblem(rows.locate(row), f"{path or 'an empty path'} does not exist{files.suggest_name(path)}")
 
 
@@ -139,8 +150,9 @@ def _check_unique_ids(rows: _ManifestRows, ids: list[str]) -> None:
     first: dict[str, int] = {}
     for row, name in enumerate(ids):
         if name in first:
+            shown = "this picture" if rows.holds_dicom else f"'{name}'"
             raise DataError(
-                f"{rows.locate(row)}: '{name}' came already on {rows.unit} {rows.numbers[first[name]]}; remove one, or give each "
+                f"{rows.locate(row)}: {shown} came already on {rows.unit} {rows.numbers[first[name]]}; remove one, or give each "
                 "row its own id"
             )
         first[name] = row
@@ -177,6 +189,7 @@ MANIFEST_SOURCE = Source(
     ),
     "a CSV or Parquet file with the columns path and label, and where known id, group, site and split",
     options=(COLUMNS_OPTION,),
+    uses=FILE_OPTIONS,
     typed_by_hand=True,
     check=check_column_names(MANIFEST_COLUMNS),
     detect=lambda contents: contents.is_file_like(".csv", ".tsv") or _is_parquet_manifest(contents),

@@ -32,7 +32,7 @@ from phoropter.data.dataset import UNLABELLED, Dataset, encode_labels
 from phoropter.data.folders.layout import find_split_word
 from phoropter.data.folders.scan import IMAGE_EXTENSIONS
 from phoropter.data.images.decode import open_image, open_image_file
-from phoropter.data.source import COLUMNS_OPTION, MAX_LISTED_NAMES, PathContents, Source, check_column_names
+from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, MAX_LISTED_NAMES, PathContents, Source, check_column_names
 from phoropter.data.sources.arrays import convert_labels, describe_columns
 from phoropter.data.sources.file_hashes import memoize_by_files
 from phoropter.data.sources.storage import DIGEST_BYTES
@@ -305,6 +305,7 @@ PARQUET_SOURCE = Source(
     lambda request: open_parquet(request.path, columns=request.option("columns"), name=request.name),
     "a Parquet file or a folder of shards with encoded pictures, as the Hugging Face hub keeps them",
     options=(COLUMNS_OPTION,),
+    uses=FILE_OPTIONS,
     check=check_column_names(PARQUET_COLUMNS),
     detect=_holds_parquet,
 )

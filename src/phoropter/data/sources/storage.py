@@ -25,11 +25,15 @@ DIGEST_BYTES = 16
 
 
 class FilePictures:
-    """One file a picture. `names` are paths relative to `root`, as the file system spells them, or absolute."""
+    """One file a picture. `names` are paths relative to `root`, as the file system spells them, or absolute.
 
-    def __init__(self, root: Path, names: list[str]) -> None:
+    shown: what each file is called in messages (default: its name), where a name must not be written
+    """
+
+    def __init__(self, root: Path, names: list[str], shown: list[str] | None = None) -> None:
         self.root = root
         self.file_names = names
+        self.shown_names = names if shown is None else shown
 
     def file_path(self, row: int) -> Path:
         """Path of a row's file."""
@@ -37,7 +41,7 @@ class FilePictures:
 
     def image(self, row: int) -> Image.Image:
         """Row → RGB Image, upright."""
-        return open_image_file(self.file_path(row), self.file_names[row])
+        return open_image_file(self.file_path(row), self.shown_names[row])
 
     def read(self, row: int) -> NDArray[np.uint8]:
         """Row → (H, W, 3) uint8. Raises DataError naming the file."""
@@ -47,9 +51,9 @@ class FilePictures:
         """Row → (H, W) as stored in the file, from its header."""
         try:
             with self.file_path(row).open("rb") as file:
-                return read_image_size(file, self.file_names[row])
+                return read_image_size(file, self.shown_names[row])
         except OSError as error:
-            raise DataError(f"{self.file_names[row]}: the file cannot be read: {error.strerror or error}") from None
+            raise DataError(f"{self.shown_names[row]}: the file cannot be read: {error.strerror or error}") from None
 
     def byte_count(self, row: int) -> int:
         """Row → bytes of its file, 0 when it is gone."""
@@ -68,7 +72,8 @@ class FilePictures:
 
     def select(self, rows: NDArray[np.int64]) -> FilePictures:
         """Only these rows, in this order."""
-        return FilePictures(self.root, [self.file_names[int(row)] for row in rows])
+        names, shown = ([names[int(row)] for row in rows] for names in (self.file_names, self.shown_names))
+        return FilePictures(self.root, names, shown)
 
 
 class LazyArray:

@@ -1,0 +1,125 @@
+"""TIFF beyond what Pillow shows of it: the pages of a file, and pictures of any number of channels (by tifffile).
+
+Pages are the full pictures of a file: thumbnails and masks, which a file may hold beside them, are not counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, TiffImagePlugin
+
+from phoropter.core.errors import DataError, MissingExtraError
+from phoropter.data.images.options import active_options, check_pixel_count, choose_channels, choose_page
+
+TIFF_SIGNS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+MAX_PAGES = 100_000
+MAX_UNPACKED_BYTES = 2 * 1024**3
+_SUBFILE_TAG, _BITS_TAG, _SAMPLES_TAG = 254, 258, 277
+_REDUCED_OR_MASK = 0b101
+
+
+def select_tiff_page(image: Image.Image, name: str) -> None:
+    """Turns an open TIFF to the page that is read. Raises DataError for more than 4 channels, and as `choose_page`."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return
+    pages = []
+    for at in range(min(image.n_frames, MAX_PAGES)):
+        image.seek(at)
+        if not int(image.tag_v2.get(_SUBFILE_TAG, 0)) & _REDUCED_OR_MASK:
+            pages.append(at)
+    image.seek(pages[choose_page(len(pages), name, "pages")] if pages else 0)
+    check_pixel_count(image.width * image.height, name)
+    samples = image.tag_v2.get(_SAMPLES_TAG, 1)
+    if samples > 4:
+        raise DataError(f"{name}: {_describe_channels(samples, image.tag_v2.get(_BITS_TAG, (8,)))}")
+
+
+def describe_tiff(file: BinaryIO) -> str | None:
+    """What a TIFF that Pillow cannot open holds, by its first directory; None when that cannot be read."""
+    try:
+        file.seek(0)
+        directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+        file.seek(directory.next)
+        directory.load(file)
+        return _describe_channels(int(directory.get(_SAMPLES_TAG, 1)), tuple(directory.get(_BITS_TAG, (1,))))
+    except Exception:  # a damaged directory: what Pillow raises depends on where it is damaged
+        return None
+
+
+def read_tiff_channels(file: BinaryIO, name: str) -> NDArray[Any]:
+    """An open TIFF → (H, W, 3) of the file's own type: the channels that `channels` names.
+
+    Channels are the samples of a page; where every page holds one sample and no page is chosen, the pages are the channels.
+    Raises DataError for a damaged file, too many pixels, a channel or page that is not there, and without tifffile.
+    """
+    try:
+        import tifffile
+    except ImportError:
+        raise MissingExtraError("tifffile", "medical", f"{name}: a TIFF whose channels are chosen") from None
+    file.seek(0)
+    try:
+        with tifffile.TiffFile(file) as opened:
+            pages = [page for page in _list_pages(opened, name) if not int(page.subfiletype) & _REDUCED_OR_MASK]
+            if len(pages) > 1 and active_options().page is None and all(page.samplesperpixel == 1 for page in pages):
+                values = _stack_pages(pages, name)
+            else:
+                values = _read_page(pages[choose_page(len(pages), name, "pages")], name)
+    except DataError:
+        raise
+    except MemoryError:
+        raise DataError(f"{name}: decoding needs more memory than is free") from None
+    except Exception as error:  # tifffile and its codecs raise what the place of the damage makes them raise
+        what = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
+        raise DataError(f"{name}: the TIFF cannot be read ({what}); save it without compression, or leave it out") from None
+    if values.dtype.kind not in "uif":
+        raise DataError(f"{name}: the pixels of the TIFF are {values.dtype}, expected whole or floating-point numbers")
+    return choose_channels(values, name)
+
+
+def _list_pages(opened: Any, name: str) -> list[Any]:
+    pages = []
+    for at, page in enumerate(opened.pages):
+        if at == MAX_PAGES:
+            raise DataError(f"{name}: the TIFF has more than {MAX_PAGES:,} pages; split it")
+        pages.append(page)
+    return pages
+
+
+def _stack_pages(pages: list[Any], name: str) -> NDArray[Any]:
+    """Pages of one shape and one sample each → (H, W, number of pages)."""
+    if len({page.shape for page in pages}) > 1:
+        raise DataError(f"{name}: the {len(pages)} pages differ in size, so they are no channels; choose one with page: 1")
+    _check_unpacked_bytes(sum(int(page.nbytes) for page in pages), name)
+    return np.stack([_read_page(page, name)[:, :, 0] for page in pages], axis=2)
+
+
+def _read_page(page: Any, name: str) -> NDArray[Any]:
+    """A page → (H, W, C)."""
+    check_pixel_count(int(page.imagelength) * int(page.imagewidth), name)
+    _check_unpacked_bytes(int(page.nbytes), name)
+    axes = str(page.axes)
+    values: NDArray[Any] = page.asarray()
+    if axes == "YX":
+        return values[:, :, None]
+    if axes == "SYX":  # planes one after another
+        return values.transpose(1, 2, 0)
+    if axes == "YXS":
+        return values
+    raise DataError(f"{name}: the TIFF holds the axes {axes}, expected one plane of pictures (height, width, channels)")
+
+
+def _check_unpacked_bytes(count: int, name: str) -> None:
+    if count > MAX_UNPACKED_BYTES:
+        raise DataError(f"{name}: the TIFF takes {count:,} bytes unpacked, which is refused before decoding; scale it down")
+
+
+def _describe_channels(samples: int, bits: tuple[int, ...]) -> str:
+    return (
+        f"the TIFF has {samples} channel{'s' * (samples > 1)} of {max(bits)} bits, which is not read; expected grey of up to 32 "
+        f"bits or 3 to 4 channels of 8 bits: "
+        + ("name three of them with data: {channels: [1, 2, 3]}, or " if samples > 1 else "")
+        + "convert it to such a picture"
+    )

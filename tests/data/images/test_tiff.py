@@ -1,0 +1,118 @@
+"""Pages and channels of TIFF files, written by tifffile and Pillow."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from phoropter.core.errors import DataError, SpecError
+from phoropter.core.spec import validate_as
+from phoropter.data.images.decode import decode_image
+from phoropter.data.images.options import PictureOptions, use_options
+from phoropter.data.spec import DataSpec, open_dataset
+
+tifffile = pytest.importorskip("tifffile")
+
+BANDS = np.random.default_rng(0).integers(0, 4096, (6, 5, 13), dtype=np.uint16)
+BANDS[0, 0] = 4095  # so that 12 bits are seen in every choice of channels
+
+
+def written(array: NDArray[Any], **options: Any) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, array, **options)
+    return stream.getvalue()
+
+
+def shown(content: bytes, **options: Any) -> NDArray[np.uint8]:
+    with use_options(PictureOptions(**options)):
+        return decode_image(content, "x.tif")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_three_of_many_channels(planar: str, compression: str | None) -> None:
+    array = BANDS if planar == "contig" else BANDS.transpose(2, 0, 1)
+    content = written(array, photometric="minisblack", planarconfig=planar, compression=compression)
+    np.testing.assert_allclose(shown(content, channels=(4, 3, 13)), BANDS[:, :, [3, 2, 12]] / 4095 * 255, atol=0.51)
+    with pytest.raises(DataError, match=r"13 channels of 16 bits.*channels: \[1, 2, 3\]"):
+        shown(content)
+    with pytest.raises(DataError, match="channel 14 is asked for, and the picture has 13"):
+        shown(content, channels=(1, 2, 14))
+
+
+def test_a_window_scales_the_chosen_channels() -> None:
+    content = written(BANDS, photometric="minisblack", planarconfig="contig")
+    found = shown(content, channels=(1, 2, 3), window=(1000.0, 2000.0))
+    np.testing.assert_allclose(found, np.clip((BANDS[:, :, :3] - 1000.0) / 1000, 0, 1) * 255, atol=0.51)
+
+
+def test_rgb_of_16_bits_is_read_by_its_channels() -> None:
+    content = written(BANDS[:, :, :3], photometric="rgb")
+    np.testing.assert_allclose(shown(content, channels=(1, 2, 3)), BANDS[:, :, :3] / 4095 * 255, atol=0.51)
+
+
+def test_pages_of_one_sample_are_the_channels() -> None:
+    content = written(BANDS[:, :, :4].transpose(2, 0, 1), photometric="minisblack")
+    np.testing.assert_allclose(shown(content, channels=(4, 1, 2)), BANDS[:, :, [3, 0, 1]] / 4095 * 255, atol=0.51)
+    page = shown(content, page=3)
+    np.testing.assert_allclose(page[:, :, 0], BANDS[:, :, 2] / 4095 * 255, atol=0.51)
+
+
+def test_pages_are_refused_or_chosen_and_thumbnails_do_not_count() -> None:
+    pages = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (10, 20, 30)]
+    stream = io.BytesIO()
+    pages[0].save(stream, "TIFF", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match=r"x\.tif: the file has 3 pages, and one is a picture here: choose it with data: \{page"):
+        shown(stream.getvalue())
+    assert [shown(stream.getvalue(), page=page)[0, 0, 0] for page in ("first", "middle", "last", 2)] == [10, 20, 30, 20]
+    pyramid = io.BytesIO()
+    with tifffile.TiffWriter(pyramid) as file:
+        file.write(np.full((8, 8), 7, np.uint8))
+        file.write(np.full((4, 4), 9, np.uint8), subfiletype=1)
+    assert shown(pyramid.getvalue()).shape == (8, 8, 3) and shown(pyramid.getvalue())[0, 0, 0] == 7
+
+
+def test_channels_act_on_every_format() -> None:
+    rgb = np.random.default_rng(1).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(rgb).save(stream, "PNG")
+    np.testing.assert_array_equal(shown(stream.getvalue(), channels=(3, 2, 1)), rgb[:, :, ::-1])
+    stream = io.BytesIO()
+    Image.fromarray(rgb[:, :, 0]).save(stream, "PNG")
+    with pytest.raises(DataError, match="channel 3 is asked for, and the picture has 1"):
+        shown(stream.getvalue(), channels=(1, 2, 3))
+
+
+def test_damaged_and_enormous_files_are_named() -> None:
+    content = written(BANDS, photometric="minisblack", planarconfig="contig")
+    with pytest.raises(DataError, match=r"^x\.tif: the TIFF cannot be read"):
+        shown(content[:200], channels=(1, 2, 3))
+    with pytest.raises(DataError, match=r"takes .* bytes unpacked|promises more than"):
+        large = written(np.zeros((4, 4, 5), np.uint8), photometric="minisblack", planarconfig="contig")
+        shown(
+            large.replace(
+                b"\x00\x01\x04\x00\x01\x00\x00\x00\x04\x00\x00\x00", b"\x00\x01\x04\x00\x01\x00\x00\x00\xff\xff\xff\x0f"
+            ),
+            channels=(1, 2, 3),
+        )
+
+
+def test_the_keys_of_a_study(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        (tmp_path / "d" / name / "x.tif").write_bytes(written(BANDS, photometric="minisblack", planarconfig="contig"))
+    specs = [{"channels": [1, 2, 3]}, {"channels": [3, 2, 1]}, {"channels": [1, 2, 3], "page": "first"}]
+    opened = [open_dataset(DataSpec.model_validate({"folder": tmp_path / "d", **spec})) for spec in specs]
+    np.testing.assert_array_equal(opened[0].read(0)[:, :, ::-1], opened[1].read(0))
+    assert len({dataset.content_digest for dataset in opened}) == 3
+    for wrong in ({"channels": [0, 1, 2]}, {"channels": [1, 2]}, {"page": 0}, {"page": "second"}):
+        with pytest.raises(SpecError, match=r"channels|page"):
+            validate_as(DataSpec, {"folder": "d", **wrong})
+    with pytest.raises(SpecError, match="'channels' belongs to folder, manifest"):
+        validate_as(DataSpec, {"digits": True, "channels": [1, 2, 3]})
