@@ -23,6 +23,7 @@ from phoropter.core.spec import SourceMap, Spec
 
 Family = Literal["cnn", "attention", "hybrid", "fused", "distilled"]
 Role = Literal["primary", "secondary", "exploratory"]
+Side = tuple[tuple[str, ...], ...]  # of each unit, the names of its candidates
 
 
 class ContrastSpec(Spec):
@@ -137,6 +138,8 @@ class Contrast:
 
     role:  primary, secondary, or exploratory where it was not planned · metric: its name
     factor: the swept key, or `candidate` or `family` · side, against: in words
+    peers: every side that could be compared like these two (all levels, families or candidates): of each its units, of each unit
+           the names of its candidates. How much trainings vary is learnt from all pairs of them
     """
 
     role: Role
@@ -145,6 +148,7 @@ class Contrast:
     side: str
     against: str
     units: tuple[ContrastUnit, ...]
+    peers: tuple[Side, ...] = ()
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -165,7 +169,8 @@ class Contrast:
     def from_plain(cls, plain: Mapping[str, Any]) -> Contrast:
         """What `to_plain` wrote, from JSON."""
         units = tuple(ContrastUnit(unit["title"], tuple(unit["side"]), tuple(unit["against"])) for unit in plain["units"])
-        return cls(**{**plain, "units": units})
+        peers = tuple(tuple(map(tuple, side)) for side in plain.get("peers", ()))
+        return cls(**{**plain, "units": units, "peers": peers})
 
 
 def settle_contrasts(
@@ -215,7 +220,7 @@ def _settle_contrast(question: PlannedQuestion, candidates: Sequence[PlannedCand
         kind = "candidate" if contrast.candidate is not None else "family"
         sides = [_find_members(kind, str(side), candidates) for side in (contrast.side, contrast.against)]
         unit = ContrastUnit(f"{contrast.side} against {contrast.against}", *sides)
-        settled = (kind, str(contrast.side), str(contrast.against), (unit,))
+        settled = (kind, str(contrast.side), str(contrast.against), (unit,), _all_sides(kind, candidates, sides))
     return Contrast("primary", metric, *settled)
 
 
@@ -234,9 +239,18 @@ def _find_members(kind: str, word: str, candidates: Sequence[PlannedCandidate]) 
     return tuple(found)
 
 
+def _all_sides(kind: str, candidates: Sequence[PlannedCandidate], compared: list[tuple[str, ...]]) -> tuple[Side, ...]:
+    """The families, or the candidates with all their variants, each as one unit; the two that are compared among them."""
+    members: dict[str, list[str]] = {}
+    for c in candidates:
+        members.setdefault(c.family if kind == "family" else c.base_name, []).append(c.name)
+    rest = [tuple(names) for names in members.values() if not set(names) & {name for side in compared for name in side}]
+    return tuple((names,) for names in [*compared, *rest])
+
+
 def _settle_factor(
     contrast: ContrastSpec, candidates: Sequence[PlannedCandidate]
-) -> tuple[str, str, str, tuple[ContrastUnit, ...]]:
+) -> tuple[str, str, str, tuple[ContrastUnit, ...], tuple[Side, ...]]:
     """Pairs of variants that differ in this factor alone, collected by candidate or by backbones."""
     factor = str(contrast.factor)
     factors = list(dict.fromkeys(key for c in candidates for key in c.settings))
@@ -255,15 +269,20 @@ def _settle_factor(
         if factor in c.settings:
             others = _as_text({key: value for key, value in c.settings.items() if key != factor})
             variants.setdefault((c.base_name, others), {})[_as_text(c.settings[factor])] = c
-    units: dict[str, list[tuple[str, str]]] = {}
+    units: dict[str, list[dict[str, str]]] = {}
     for (base_name, _), by_level in variants.items():
         if side in by_level and against in by_level:
             title = base_name if contrast.within == "candidate" else " + ".join(by_level[side].backbones)
-            units.setdefault(title, []).append((by_level[side].name, by_level[against].name))
+            units.setdefault(title, []).append({level: c.name for level, c in by_level.items()})
     if not units:
         raise SpecError(f"no candidate has both {side} and {against} of {factor}, with all else equal")
-    found = (ContrastUnit(title, *(tuple(names) for names in zip(*pairs, strict=True))) for title, pairs in units.items())
-    return factor, side, against, tuple(found)
+    sides = {
+        level: tuple(tuple(names[level] for names in of_unit) for of_unit in units.values())
+        for level in levels
+        if all(level in names for of_unit in units.values() for names in of_unit)
+    }
+    found = (ContrastUnit(*each) for each in zip(units, sides[side], sides[against], strict=True))
+    return factor, side, against, tuple(found), tuple(sides.values())
 
 
 def _as_text(value: Any) -> str:
