@@ -1,7 +1,8 @@
-"""The study in one or two sentences that claim no more than its numbers support.
+"""The study in a few sentences that claim no more than its numbers support: the question that was asked comes first.
 
-Every claim rests on a verdict of results/stats/compare.py, which requires both the corrected p and the interval to agree. Where
-there is no verdict, the sentence says that this protocol cannot tell, not that there is no difference.
+Every claim rests on a verdict of results/stats, which requires both the corrected p and the interval to agree. `Ahead` is said of
+these trained models on new rows; whether training again would repeat it has a sentence of its own. Where there is no verdict, the
+sentence says that this protocol cannot tell, not that there is no difference.
 """
 
 from __future__ import annotations
@@ -10,32 +11,90 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from phoropter.report.planned_sentences import planned_sentences
 from phoropter.report.render.metric_format import MetricFormat
 from phoropter.report.sections.candidate_values import primary_metric_interval
+from phoropter.report.sections.candidates.pair_words import describe_reach, describe_training_answer
 from phoropter.report.summary.compare import CandidateComparisons
 from phoropter.report.summary.majority_class import BASELINE_NAME, majority_class_scores
 from phoropter.report.summary.model import CandidateResults, StudySummary
+from phoropter.report.summary.questions import NO_ANSWERS, QuestionAnswers
+from phoropter.report.top_group import (
+    TopGroup,
+    all_are_ahead,
+    describe_cost,
+    describe_disjoint_intervals,
+    describe_not_converged,
+    find_top_group,
+    shorten_names,
+)
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats.compare import Design
 from phoropter.results.stats.no_information import OWN_ANSWERS
 from phoropter.results.stats.pairs.answers import Comparison
 
-MAX_NAMED = 2  # candidates listed by name; the others are counted
 
+def write_conclusion(
+    summary: StudySummary, comparisons: CandidateComparisons, answers: QuestionAnswers = NO_ANSWERS
+) -> tuple[list[str], list[str]]:
+    """The sentences of the conclusion, and the small print below them.
 
-def write_conclusion(summary: StudySummary, comparisons: CandidateComparisons) -> tuple[list[str], list[str]]:
-    """The sentences of the conclusion, and the small print below them."""
+    First that nothing beats guessing, where nothing does; then the planned question; then who is in the top group and ahead of
+    whom, what is known of training again, and the cost among equals.
+    """
+    group, population = find_top_group(summary, comparisons), describe_test_population(summary)
     uninformed = _uninformed_candidates(summary, comparisons.design)
-    guessing = f"clearly better than {_reference(summary)}" if summary.candidates[0] in uninformed else ""
-    sentences = [_leader_sentence(summary, comparisons, guessing)]
+    guessing = f"clearly better than {_reference(summary)}" if group.leader in uninformed else ""
+    sentences = planned_sentences(answers, population)
     if len(uninformed) == len(summary.candidates):
         nobody = "No candidate is" if len(uninformed) > 1 else f"{uninformed[0].name} is not"
         sentences.insert(0, f"{nobody} {guessing}.")
-    elif guessing and guessing not in sentences[0]:
-        sentences.append(f"{summary.candidates[0].name} is not {guessing}.")
+    first = _leader_sentence(summary, comparisons, group, guessing)
+    sentences.append(first)
+    if guessing and len(uninformed) < len(summary.candidates) and guessing not in first:
+        sentences.append(f"{group.leader.name} is not {guessing}.")
+    if not guessing:
+        sentences += _further_sentences(summary, comparisons, group)
+    sentences.append(describe_not_converged(group))
     sentences[0] = _qualify_sentence(sentences[0], summary)
-    small_print = [*(_leader_score_sentence(summary), _power_sentence(summary, comparisons)), *_stored_metric_sentences(summary)]
-    return sentences, [s for s in small_print if s]
+    small_print = [_leader_score_sentence(summary), _corrected_value_sentence(summary, answers)]
+    small_print += [_power_sentence(summary, comparisons), *_stored_metric_sentences(summary)]
+    return [s for s in sentences if s], [s for s in small_print if s]
+
+
+def _further_sentences(summary: StudySummary, comparisons: CandidateComparisons, group: TopGroup) -> list[str]:
+    """After the top group: training again, intervals that do not touch, cost."""
+    found = [_training_sentence(group)] if group.behind else []
+    found.append(describe_disjoint_intervals(group, summary, comparisons.family_size))
+    return [*found, describe_cost(group, summary)]
+
+
+def _training_sentence(group: TopGroup) -> str:
+    """Whether training again would repeat the leads on these rows."""
+    leads = [group.pair_with(name) for name in group.behind]
+    repeated = [c for c in leads if c.training.verdict == "ahead"]
+    others = [c for c in leads if c.training.verdict != "ahead"]
+    if not others:
+        return "Training again on other data of this size would repeat that."
+    reason = describe_training_answer(others[0])
+    if not repeated:
+        return f"{reason[:1].upper()}{reason[1:]}."
+    which = f"the lead over {shorten_names([c.b for c in repeated])}"
+    rest = f"that over {shorten_names([c.b for c in others])}"
+    return f"Training again on other data of this size would repeat {which}; {reason.replace('repeat that', f'repeat {rest}')}."
+
+
+def _corrected_value_sentence(summary: StudySummary, answers: QuestionAnswers) -> str:
+    """The value of the winner corrected for its selection, beside the plain one."""
+    best, scale = answers.best, MetricFormat.from_metric(summary.ranking_metric)
+    if best is None:
+        return ""
+    plain, corrected = scale.format_value(best.plain), scale.format_value(best.corrected)
+    same = "stays " if plain == corrected else ""
+    return (
+        f"Corrected for having been chosen as the best of {best.n_candidates}, its value {same or 'is '}{corrected} (bootstrap "
+        "bias-corrected cross-validation)."
+    )
 
 
 def _stored_metric_sentences(summary: StudySummary) -> list[str]:
@@ -54,47 +113,77 @@ def describe_test_population(summary: StudySummary) -> str:
     return f"on unseen {units}" if summary.has_groups else "on unseen rows"
 
 
-def _leader_sentence(summary: StudySummary, comparisons: CandidateComparisons, guessing: str) -> str:
-    leader, population = summary.candidates[0], describe_test_population(summary)
-    pairs = comparisons.leader_pairs
-    if not pairs:
+def _leader_sentence(summary: StudySummary, comparisons: CandidateComparisons, group: TopGroup, guessing: str) -> str:
+    leader, population = group.leader, describe_test_population(summary)
+    if not group.pairs:
         scale = MetricFormat.from_metric(summary.ranking_metric)
         score = f"{scale.format_value(leader.metric_mean(summary.metrics[0]))} {scale.inline_title}"
-        return f"{leader.name} reaches {score} {population}; there is no other candidate to compare it with."
-    beaten = [c for c in pairs if c.verdict == "ahead"]
-    if not beaten:
-        return _undecided_sentence(summary, comparisons)
+        alone = "there is no other candidate to compare it with" if not group.not_converged else "no other was trained to the end"
+        return f"{leader.name} reaches {score} {population}; {alone}."
+    if not group.behind:
+        return _undecided_sentence(summary, group)
     if guessing:
         return f"This protocol finds no candidate ahead: {leader.name} ranks first {population}, but is not {guessing}."
-    ahead = f"{leader.name} is ahead of {beaten[0].b} by {difference_text(beaten[0], summary)} {population}"
-    if len(beaten) == len(pairs):
-        rest = len(beaten) - 1
-        others = "the other candidate" if rest == 1 else f"the other {rest} candidates"
-        return f"{ahead}, and ahead of {others} too." if rest else f"{ahead}."
-    same = [c for c in pairs if c.verdict == "practically the same"]
-    undecided = [c for c in pairs if c.verdict not in ("ahead", "practically the same")]
-    parts = [ahead + (f", and ahead of {_list_others(beaten[1:])}" if beaten[1:] else "")]
-    parts += [f"practically the same as {_list_others(same)}"] if same else []
-    parts += [f"whether it differs from {_list_others(undecided)}, this protocol cannot tell"] if undecided else []
+    nearest = f"by {difference_text(group.pair_with(group.behind[0]), summary)}"
+    rest = _name_rest(group)
+    if group.undecided and not (group.same or group.better) and all_are_ahead(group, comparisons):
+        are = f"{shorten_names(group.members)} cannot be told apart {population} and are ahead of {rest}"
+        if group.identical:
+            are += f" ({_identical_clause(group)})"
+        return f"{are}; {leader.name} is ahead of {group.behind[0]} {nearest}."
+    others = group.behind[1:]
+    ahead = f"{leader.name} is ahead of {group.behind[0]} {nearest} {population}"
+    if len(others) == len(group.pairs) - 1:
+        everyone = "the other candidate" if len(others) == 1 else f"the other {len(others)} candidates"
+        return f"{ahead}, and ahead of {everyone} too." if others else f"{ahead}."
+    parts = [ahead + (f", and ahead of {shorten_names(others)}" if others else "")]
+    parts += [f"it is practically the same as {shorten_names(group.same)}"] if group.same else []
+    parts += [_identical_clause(group)] if group.identical else []
+    parts += [f"it cannot be told from {shorten_names(group.undecided)}"] if group.undecided else []
+    parts += [f"{shorten_names(group.better)}, not finished, {_is_are(group.better)} ahead of it so far"] if group.better else []
     return "; ".join(parts) + "."
 
 
-def _undecided_sentence(summary: StudySummary, comparisons: CandidateComparisons) -> str:
+def _name_rest(group: TopGroup) -> str:
+    """`B, C and D`, or `the rest`, where the leader is ahead of everybody else and they are many."""
+    complete = len(group.behind) + len(group.members) == len(group.pairs) + 1
+    return "the rest" if complete and len(group.behind) > 4 else shorten_names(group.behind)
+
+
+def _identical_clause(group: TopGroup) -> str:
+    give = "gives" if len(group.identical) == 1 else "give"
+    return f"{shorten_names(group.identical)} {give} the same answers as {group.leader.name}"
+
+
+def _is_are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _undecided_sentence(summary: StudySummary, group: TopGroup) -> str:
     """Of a leader that is ahead of no other candidate."""
-    leader, population, pairs = summary.candidates[0].name, describe_test_population(summary), comparisons.leader_pairs
+    leader, population, pairs = group.leader.name, describe_test_population(summary), group.pairs
     second = pairs[0]
-    if all(c.verdict == "practically the same" for c in pairs):
-        all_candidates = "Both candidates" if len(pairs) == 1 else f"All {len(summary.candidates)} candidates"
+    all_candidates = "Both candidates" if len(pairs) == 1 else f"All {len(pairs) + 1} candidates"
+    if len(group.identical) == len(pairs):
+        return f"{all_candidates} give the same answers {population}."
+    if len(group.same) + len(group.identical) == len(pairs):
         return f"{all_candidates} are practically the same {population}."
     if all(np.isnan(c.p) for c in pairs):
         reason = second.note or "there are too few splits"
         return f"{leader} ranks first {population}, but its lead cannot be tested: {reason}."
-    difference = difference_text(second, summary)
+    if group.better:
+        better = f"{shorten_names(group.better)}, not finished, {_is_are(group.better)} ahead of it so far"
+        return f"This protocol finds no candidate ahead: {leader} ranks first of the finished {population}; {better}."
+    reach = describe_reach(second.leading, summary)
+    why = f": {reach}" if reach else ""
     if len(pairs) == 1:
-        return f"This protocol cannot tell {leader} and {second.b} apart: they differ by {difference} {population}."
+        differ = f"they differ by {difference_text(second, summary)} {population}"
+        return f"This protocol cannot tell {leader} and {second.b} apart: {differ}{why}."
+    if second.identical:
+        return f"This protocol finds no candidate ahead: {leader} ranks first {population}, and {_identical_clause(group)}{why}."
     return (
         f"This protocol finds no candidate ahead: {leader} ranks first {population}, but cannot be told apart from any of the "
-        f"{len(pairs)} others; it differs from {second.b}, the next, by {difference}."
+        f"{len(pairs)} others; it differs from {second.b}, the next, by {difference_text(second, summary)}{why}."
     )
 
 
@@ -112,14 +201,6 @@ def difference_text(comparison: Comparison, summary: StudySummary) -> str:
     unit = ("point of" if value == "1.0" else "points of") if metric.percent else "in"
     interval = f" (95 % interval {' to '.join(map(format_signed, bounds))})" if np.isfinite(bounds).all() else ""
     return f"{value} {unit} {MetricFormat.from_metric(metric).inline_title}{interval}"
-
-
-def _list_others(pairs: Sequence[Comparison]) -> str:
-    """The compared candidates: `a, b and 3 more`."""
-    names = [c.b for c in pairs]
-    if len(names) > MAX_NAMED + 1:
-        return f"{', '.join(names[:MAX_NAMED])} and {len(names) - MAX_NAMED} more"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _qualify_sentence(sentence: str, summary: StudySummary) -> str:

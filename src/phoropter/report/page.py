@@ -18,6 +18,7 @@ from phoropter.report.sections.study import leakage, provenance
 from phoropter.report.summary import compare
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.model import StudySummary
+from phoropter.report.summary.questions import answer_questions
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.store import Store
 
@@ -42,8 +43,9 @@ def write_report(
     """
     store = Store(folder)
     summary = collect_summary(store, progress)
-    inputs = ReportInput(store, summary, compare.compare_candidates(store, summary))
-    sentences, small_print = conclusion.write_conclusion(summary, inputs.comparisons)
+    comparisons = compare.compare_candidates(store, summary)
+    inputs = ReportInput(store, summary, comparisons, answer_questions(store, summary, comparisons.design))
+    sentences, small_print = conclusion.write_conclusion(summary, inputs.comparisons, inputs.answers)
     page, files = resolve_output_paths(store.folder / "report", out)
     *own, last = build_sections(inputs)
     document = Document(

@@ -14,10 +14,11 @@ def count_with_noun(number: int, noun: str) -> str:
 
 
 def list_names(names: Sequence[str], limit: int = 6) -> str:
-    """Names separated by commas; after `limit` of them, the number of the others.
+    """Names as in a sentence; after `limit` of them, the number of the others.
 
-    >>> list_names(["a", "b", "c"], limit=2)
-    'a, b and 1 more'
+    >>> list_names(["a", "b", "c"]), list_names(["a", "b", "c"], limit=2)
+    ('a, b and c', 'a, b and 1 more')
     """
     rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+    words = [*names[:limit], f"{rest} more"] if rest > 0 else list(names)
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 
 from phoropter.report.summary.compare import CandidateComparisons
 from phoropter.report.summary.model import StudySummary
+from phoropter.report.summary.questions import NO_ANSWERS, QuestionAnswers
 from phoropter.results.store import Store
 
 
 @dataclass(frozen=True, eq=False)
 class ReportInput:
-    """store: the results folder, for what the summary does not hold · summary: candidates, best first · comparisons: all pairs"""
+    """store: the results folder, for what the summary does not hold · summary: candidates, best first · comparisons: all pairs
+    answers: planned contrasts, main effects and the corrected value of the best candidate
+    """
 
     store: Store
     summary: StudySummary
     comparisons: CandidateComparisons
+    answers: QuestionAnswers = NO_ANSWERS

@@ -1,0 +1,112 @@
+"""What the planned contrasts say, in sentences: the primary question first."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phoropter.report.render.metric_format import MetricFormat
+from phoropter.report.render.wording import count_with_noun
+from phoropter.report.summary.questions import QuestionAnswers
+from phoropter.results.metrics.registry import METRICS
+from phoropter.results.questions.contrasts import ContrastAnswer
+from phoropter.results.stats.pairs.answers import Answer
+
+_FAMILIES = {
+    "cnn": "convolutional networks",
+    "attention": "attention networks",
+    "hybrid": "hybrid networks",
+    "fused": "fusions",
+    "distilled": "distilled students",
+}
+
+
+def planned_sentences(answers: QuestionAnswers, population: str) -> list[str]:
+    """The answer to the primary question, and one sentence that counts the secondary ones that were answered.
+
+    population: `on unseen people`.
+    """
+    if not answers.planned:
+        return []
+    primary, *secondary = answers.planned
+    sentences = [f"The planned question: {describe_answer(primary, population)}."]
+    if secondary:
+        shown = [a for a in secondary if a.verdict in ("ahead", "behind")]
+        named = f": {'; '.join(describe_sides(a) for a in shown)}" if shown else ""
+        asked = count_with_noun(len(secondary), "secondary question")
+        is_ = "is" if len(shown) == 1 else "are"
+        sentences.append(f"Of the {asked}, {len(shown) or 'none'} {is_} answered with a difference{named}.")
+    return sentences
+
+
+def describe_answer(answer: ContrastAnswer, population: str) -> str:
+    """Both answers in one clause, without a full stop."""
+    side, against = name_sides(answer)
+    if not answer.rows.is_tested and not answer.training.is_tested:
+        reason = answer.note or answer.rows.result.note or answer.training.result.note
+        return f"{side} against {against} has no answer: {reason}"
+    rows, training = answer.rows, answer.training
+    if rows.is_tested and rows.verdict not in ("ahead", "behind"):
+        by = format_difference(answer, rows)
+        if rows.verdict == "practically the same":
+            return f"{side} and {against} are practically the same {population}: they differ by {by}"
+        return f"{side} and {against} cannot be told apart {population}: they differ by {by}"
+    lead = training if training.verdict in ("ahead", "behind") or not rows.is_tested else rows
+    words = "cannot be told from" if lead.verdict not in ("ahead", "behind") else f"{_is_or_are(answer)} {lead.verdict} of"
+    words = words.replace("behind of", "behind")
+    text = f"{side} {words} {against} by {format_difference(answer, lead)} {population}{_count_wins(answer)}"
+    if training.verdict == rows.verdict:
+        return f"{text}; training again on other data of this size would repeat that"
+    if rows.is_tested:
+        return f"{text}; whether training again would repeat that cannot be told {_training_reason(answer)}"
+    return text
+
+
+def describe_sides(answer: ContrastAnswer) -> str:
+    """`augment cutmix is ahead of augment none`."""
+    side, against = name_sides(answer)
+    return f"{side} {_is_or_are(answer)} {answer.verdict}{' of' if answer.verdict == 'ahead' else ''} {against}"
+
+
+def name_sides(answer: ContrastAnswer) -> tuple[str, str]:
+    """`augment cutmix` and `augment none`; families in words; candidates by name."""
+    contrast = answer.contrast
+    if contrast.factor == "candidate":
+        return contrast.side, contrast.against
+    if contrast.factor == "family":
+        return _FAMILIES.get(contrast.side, contrast.side), _FAMILIES.get(contrast.against, contrast.against)
+    what = contrast.factor.rpartition(".")[2].replace("_", " ")
+    return f"{what} {contrast.side}", f"{what} {contrast.against}"
+
+
+def format_difference(answer: ContrastAnswer, of: Answer) -> str:
+    """How much better the side that leads is, with the interval of this answer, in its direction: `1.2 points of accuracy`."""
+    metric = METRICS[answer.contrast.metric]
+    scale, sign = MetricFormat.from_metric(metric), 1 if answer.difference >= 0 else -1
+    factor, digits = sign * scale.display_factor, 1 if metric.percent else 3
+    value, *bounds = (f"{v * factor:.{digits}f}".replace("-", "\u2212") for v in (answer.difference, *_ordered(of, sign)))
+    unit = ("point of" if value == "1.0" else "points of") if metric.percent else "in"
+    interval = f" (95 % interval {bounds[0]} to {bounds[1]})" if np.isfinite([of.result.low, of.result.high]).all() else ""
+    return f"{value} {unit} {scale.inline_title}{interval}"
+
+
+def _ordered(of: Answer, sign: int) -> tuple[float, float]:
+    return (of.result.low, of.result.high) if sign > 0 else (of.result.high, of.result.low)
+
+
+def _is_or_are(answer: ContrastAnswer) -> str:
+    return "are" if answer.contrast.factor == "family" else "is"
+
+
+def _count_wins(answer: ContrastAnswer) -> str:
+    """`, in 8 of 8 candidates`: in how many the sign is that of the difference."""
+    n = len(answer.of_units)
+    if n < 2:
+        return ""
+    wins = sum(d * answer.difference > 0 for d in answer.of_units)
+    return f", in {wins} of {n} candidates"
+
+
+def _training_reason(answer: ContrastAnswer) -> str:
+    if not answer.training.is_tested:
+        return "from one training part"
+    return f"from {count_with_noun(len(answer.of_splits), 'split')}: add seeds"
