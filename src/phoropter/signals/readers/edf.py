@@ -136,8 +136,9 @@ def _count_records(path: Path, size: int, field: bytes, header_bytes: int, recor
         more = f" and {rest} bytes" if rest else ""
         raise _refusal(
             path,
-            f"its header says {declared} data records of {record_bytes} bytes, the file holds {found}{more}: it was cut "
-            "short, joined or stopped before the header was finished; export it again, or write -1 for the number if what is there is right",
+            f"its header says {declared} data records of {record_bytes} bytes, the file holds {found}{more}: it was cut short, "
+            "joined or stopped before the header was finished; export it again, or write -1 for the number if what is there is "
+            "right",
         )
     if found < 1:
         raise _refusal(path, f"it holds no data record of {record_bytes} bytes behind its header")
