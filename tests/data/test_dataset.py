@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import pickle
 
 import numpy as np
@@ -9,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phoropter.core.errors import DataError
-from phoropter.data.dataset import UNLABELLED, Dataset, encode_labels
+from phoropter.data.dataset import Dataset, encode_labels
 from phoropter.data.sources.arrays import from_arrays
 
 
@@ -46,12 +45,6 @@ def test_a_dataset_can_be_pickled() -> None:
     again = pickle.loads(pickle.dumps(dataset))  # noqa: S301
     assert again.fingerprint == dataset.fingerprint
     np.testing.assert_array_equal(again.read(1), dataset.read(1))
-
-
-def test_unlabelled_rows_can_be_left_out() -> None:
-    dataset = some(["x", "y", "x"])
-    partly = dataclasses.replace(dataset, labels=np.array([0, UNLABELLED, 1]))
-    assert partly.drop_unlabelled().ids.tolist() == ["0", "2"] and dataset.drop_unlabelled() is dataset
 
 
 @pytest.mark.parametrize(

@@ -137,10 +137,10 @@ def test_a_file_is_loaded_strictly_with_its_number_of_classes(tmp_path: Path) ->
     ours = backbones.build_backbone(
         BackboneSpec(name="test_resnet", weights="net.safetensors"), seed=0, base=tmp_path, keep_heads=True
     )
-    assert ours.build_record.num_classes == 7 and ours.pretrained_head is not None
+    assert ours.build_record.num_classes == 7 and len(ours.pretrained_heads) == 1
     x = noise(160, 1)
     with torch.no_grad():
-        torch.testing.assert_close(ours.pretrained_head(ours(x)), other(x))
+        torch.testing.assert_close(ours.pretrained_heads[0](ours(x)), other(x))
 
 
 def test_a_file_without_a_last_layer_is_loaded(tmp_path: Path) -> None:
@@ -198,9 +198,9 @@ def test_pretrained_weights_come_from_the_local_cache_without_a_network(tmp_path
     monkeypatch.setattr(weight_files, "_query_remote_etag", lambda remote: pytest.fail("the network was asked"))
     ours = backbones.build_backbone(BackboneSpec(name="test_resnet"), seed=0, keep_heads=True)
     x = noise(160, 1)
-    assert ours.pretrained_head is not None
+    assert len(ours.pretrained_heads) == 1
     with torch.no_grad():
-        torch.testing.assert_close(ours.pretrained_head(ours(x)), other(x))
+        torch.testing.assert_close(ours.pretrained_heads[0](ours(x)), other(x))
     digest = hashlib.sha256((snapshot / "model.safetensors").read_bytes()).hexdigest()
     assert catalog.identify_weights(BackboneSpec(name="test_resnet")).endswith(digest)
 
@@ -224,9 +224,9 @@ def test_torchvisions_alexnet_loads_from_a_checkpoint_of_tensors(tmp_path: Path)
     spec = BackboneSpec(name="alexnet", weights="alexnet.pth", size=64)
     ours = backbones.build_backbone(spec, seed=0, base=tmp_path, keep_heads=True)
     x = noise(64, 1)
-    assert ours.pretrained_head is not None
+    assert len(ours.pretrained_heads) == 1
     with torch.no_grad():
-        torch.testing.assert_close(ours.pretrained_head(ours(x)), other(x))
+        torch.testing.assert_close(ours.pretrained_heads[0](ours(x)), other(x))
 
 
 @pytest.mark.parametrize(

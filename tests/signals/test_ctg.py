@@ -7,13 +7,12 @@ import pytest
 
 from phoropter.core.errors import DataError, SpecError
 from phoropter.core.spec import validate_as
-from phoropter.signals.clean import GAP, OK, RANGE
+from phoropter.signals.clean import GAP, OK
 from phoropter.signals.ctg import (
     CtgFilter,
     CtgRules,
     CtgWindowRule,
     ctg_clean,
-    ctg_quality,
     ctg_window_starts,
     ctg_windows,
     extract_ctg_windows,
@@ -107,15 +106,6 @@ def test_filters_touch_their_own_channel_only() -> None:
     assert filtered[0, 0] == pytest.approx(plain[0].mean(), abs=1e-3)
     assert (filtered[1].min(), filtered[1].max()) == (0, 50)
     assert (filtered[2] == plain[2]).all()
-
-
-def test_quality_counts_causes_and_the_longest_gap() -> None:
-    causes = np.array([OK] * 10 + [GAP] * 4 + [RANGE] * 2 + [OK] * 3 + [RANGE], np.uint8)
-    found = ctg_quality(causes, 4.0)
-    assert found.share["gap"] == pytest.approx(0.2)
-    assert found.share["range"] == pytest.approx(0.15)
-    assert found.missing == pytest.approx(0.35)
-    assert found.longest_gap_s == 1.5
 
 
 def test_the_table_lists_windows_and_counts_dropped_records() -> None:

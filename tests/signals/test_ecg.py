@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import DataError, SpecError
-from phoropter.signals.ecg import ecg_clean, ecg_quality, ecg_r_peaks, require_heartbeat
+from phoropter.signals.ecg import ecg_clean, ecg_qrs_band, ecg_quality, ecg_r_peaks, require_heartbeat
 from phoropter.signals.simulate_ecg import EcgCohort, ecg_simulate_subject
 
 SHORT = EcgCohort(baseline_s=30, stress_s=20, amusement_s=10, between_s=2)
@@ -56,14 +56,14 @@ def test_peaks_are_where_the_spikes_are() -> None:
     ecg = np.zeros(15000)
     for at in spikes:
         ecg[at - 10 : at + 11] = np.hanning(21)
-    assert np.abs(ecg_r_peaks(ecg, 500.0) - spikes).max() <= 2
+    assert np.abs(ecg_r_peaks(ecg_qrs_band(ecg, 500.0), 500.0) - spikes).max() <= 2
 
 
 def test_missing_samples_do_not_hide_the_other_beats() -> None:
     ecg = beats().copy()
-    whole = ecg_r_peaks(ecg, 700.0)
+    whole = ecg_r_peaks(ecg_qrs_band(ecg, 700.0), 700.0)
     ecg[7000:10500] = np.nan
-    kept = ecg_r_peaks(ecg, 700.0)
+    kept = ecg_r_peaks(ecg_qrs_band(ecg, 700.0), 700.0)
     outside = whole[(whole < 6300) | (whole > 11200)]
     assert np.isin(outside, kept).mean() > 0.95
 

@@ -7,7 +7,7 @@ import pytest
 
 from phoropter.core.errors import SpecError
 from phoropter.core.spec import validate_as
-from phoropter.signals.ecg import ecg_r_peaks
+from phoropter.signals.ecg import ecg_qrs_band, ecg_r_peaks
 from phoropter.signals.recording import Recording
 from phoropter.signals.simulate import EcgCohort, ecg_as_wesad, ecg_simulate, ecg_simulate_subject
 from phoropter.signals.simulate_ecg import ornstein_uhlenbeck, sum_gaussians
@@ -60,7 +60,7 @@ def test_the_wesad_layout_holds_the_same_recording() -> None:
 def test_detected_beats_are_the_true_ones() -> None:
     quiet = EcgCohort(subjects=3, baseline_s=60, stress_s=30, amusement_s=20, noise=False)
     for recording in ecg_simulate(quiet):
-        found, true = ecg_r_peaks(recording.channel("ECG"), 700.0) / 700, recording.truth["beat_s"]
+        found, true = ecg_r_peaks(ecg_qrs_band(recording.channel("ECG"), 700.0), 700.0) / 700, recording.truth["beat_s"]
         distance = np.abs(found[:, None] - true).min(axis=0)
         assert (distance <= 0.05).mean() >= 0.99
         assert abs(len(found) - len(true)) <= 2
@@ -97,7 +97,7 @@ def test_impossible_cohorts_are_refused(cohort: dict[str, float]) -> None:
 def hand_made(recordings: list[Recording], table: WindowTable) -> np.ndarray:
     """Eight features of each window: heart rate and its variability, R and T height, muscle noise, spread, level."""
     rows = []
-    peaks = [ecg_r_peaks(r.channel("ECG"), r.rate_hz) for r in recordings]
+    peaks = [ecg_r_peaks(ecg_qrs_band(r.channel("ECG"), r.rate_hz), r.rate_hz) for r in recordings]
     for index, start, stop in zip(table.recording, table.start, table.stop, strict=True):
         ecg = recordings[index].channel("ECG")
         at = peaks[index][(peaks[index] >= start) & (peaks[index] < stop - 260)]

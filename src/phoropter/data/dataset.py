@@ -138,11 +138,6 @@ class Dataset:
         }
         return replace(self, pictures=self.pictures.select(rows), **columns)
 
-    def drop_unlabelled(self) -> Dataset:
-        """Without the rows that have no label. Returns the same object when every row has one."""
-        rows = np.flatnonzero(self.labels != UNLABELLED)
-        return self if len(rows) == len(self) else self.select_rows(rows)
-
     def sample(self, count: int, seed: int = 0) -> Dataset:
         """At most `count` rows, classes in proportion; complete groups where there are groups.
 

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HIDDEN_UNITS = 4096
-INPUT_SIDE = 224
 
 
 class ResponseNorm(nn.Module):

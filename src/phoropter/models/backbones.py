@@ -59,11 +59,6 @@ class BackboneModule(nn.Module):
         self.register_buffer("shift", (mean / std).float(), persistent=False)
 
     @property
-    def pretrained_head(self) -> nn.Module | None:
-        """The pretrained last layer, (B, D) → (B, classes), where there is exactly one and it was kept."""
-        return self.pretrained_heads[0] if len(self.pretrained_heads) == 1 else None
-
-    @property
     def identity(self) -> str:
         """Digest of everything its output depends on besides the image; recomputed each time, because weights change."""
         weights = {

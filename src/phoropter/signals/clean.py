@@ -27,7 +27,6 @@ Bools = NDArray[np.bool_]
 Causes = NDArray[np.uint8]
 
 OK, GAP, RANGE, JUMP, BLOCK, NAN = range(6)
-CAUSE_NAMES = ("ok", "gap", "range", "jump", "block", "nan")
 
 
 class FhrRules(Spec):

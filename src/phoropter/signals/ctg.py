@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,14 +19,12 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 from phoropter.core.errors import InputProblem, did_you_mean, join_words
 from phoropter.core.spec import Spec
 from phoropter.signals.clean import (
-    CAUSE_NAMES,
     OK,
     Causes,
     FhrRules,
     UcRules,
     fhr_baseline,
     fhr_clean,
-    find_runs,
     lowpass_filter,
     seconds_to_samples,
     uc_clean,
@@ -95,15 +93,6 @@ class CtgRules(Spec):
     filter: CtgFilter = CtgFilter()
 
 
-@dataclass(frozen=True)
-class CtgQuality:
-    """How much of a heart-rate trace is missing: share of samples per cause, in total, and the longest gap."""
-
-    share: Mapping[str, float]
-    missing: float
-    longest_gap_s: float
-
-
 @dataclass(frozen=True, eq=False)
 class CleanedCtg:
     """A cleaned record.
@@ -116,19 +105,6 @@ class CleanedCtg:
     causes: Causes
     rate_hz: float
     valid: bool
-
-    @property
-    def quality(self) -> CtgQuality:
-        return ctg_quality(self.causes, self.rate_hz)
-
-
-def ctg_quality(causes: Causes, rate_hz: float) -> CtgQuality:
-    """Summarises the causes of a record or a window."""
-    counts = np.bincount(causes, minlength=len(CAUSE_NAMES)) / max(1, len(causes))
-    starts, stops = find_runs(causes != OK)
-    longest = int((stops - starts).max(initial=0))
-    share = {name: float(part) for name, part in zip(CAUSE_NAMES[1:], counts[1:], strict=True)}
-    return CtgQuality(share, float(counts[1:].sum()), longest / rate_hz)
 
 
 def ctg_clean(recording: Recording, rules: CtgRules | None = None) -> CleanedCtg:

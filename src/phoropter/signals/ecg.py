@@ -30,7 +30,6 @@ class EcgQuality:
     has_heartbeat: bool
     beat_correlation: float  # median correlation of the beats with their median shape, up to 1
     kurtosis: float  # kurtosis between 5 and 25 Hz
-    n_beats: int
     rate_bpm: float
 
 
@@ -49,30 +48,23 @@ def ecg_clean(ecg: NDArray[np.floating], rate_hz: float, low_hz: float = 0.5, hi
     return np.where(missing, np.nan, sosfiltfilt(sos, values, padlen=reach))
 
 
-def ecg_r_peaks(ecg: NDArray[np.floating], rate_hz: float) -> NDArray[np.int64]:
-    """(n,) → sample indices of the R peaks, ascending: the largest deflection of each burst of energy between 5 and 25 Hz."""
-    return _find_r_peaks(_filter_qrs_band(ecg, rate_hz), rate_hz)
-
-
 def ecg_quality(ecg: NDArray[np.floating], rate_hz: float) -> EcgQuality:
     """Looks for a heartbeat in (n,) samples: at least five beats that correlate with each other and stand out from the rest.
 
     Raises DataError for less than two seconds, or no finite sample.
     """
-    band = _filter_qrs_band(ecg, rate_hz)
-    peaks = _find_r_peaks(band, rate_hz)
+    band = ecg_qrs_band(ecg, rate_hz)
+    peaks = ecg_r_peaks(band, rate_hz)
     half = round(0.1 * rate_hz)
     inner = peaks[(peaks >= half) & (peaks < len(band) - half)]
     settled = band[round(0.5 * rate_hz) : -round(0.5 * rate_hz)]  # the filter rings at the ends
     kurtosis = float(np.mean(settled**4) / max(np.mean(settled**2) ** 2, np.finfo(float).tiny))
     if len(inner) < 5:
-        return EcgQuality(False, 0.0, kurtosis, len(inner), float("nan"))
+        return EcgQuality(False, 0.0, kurtosis, float("nan"))
     beats = band[inner[:, None] + np.arange(-half, half)]  # (beats, 2 half)
     correlation = float(np.median(_correlate_beats(beats, np.median(beats, axis=0))))
     rate_bpm = float(60.0 * rate_hz / np.median(np.diff(inner)))
-    return EcgQuality(
-        correlation >= _MIN_BEAT_CORRELATION and kurtosis >= _MIN_KURTOSIS, correlation, kurtosis, len(inner), rate_bpm
-    )
+    return EcgQuality(correlation >= _MIN_BEAT_CORRELATION and kurtosis >= _MIN_KURTOSIS, correlation, kurtosis, rate_bpm)
 
 
 def require_heartbeat(ecg: NDArray[np.floating], rate_hz: float, where: str) -> EcgQuality:
@@ -86,7 +78,8 @@ def require_heartbeat(ecg: NDArray[np.floating], rate_hz: float, where: str) -> 
     return quality
 
 
-def _filter_qrs_band(ecg: NDArray[np.floating], rate_hz: float) -> Floats:
+def ecg_qrs_band(ecg: NDArray[np.floating], rate_hz: float) -> Floats:
+    """(n,) → (n,): the band of 5 to 25 Hz, in which QRS complexes lie. Raises DataError below 2 s or without finite samples."""
     values = np.asarray(ecg, np.float64)
     if len(values) < 2 * rate_hz or not np.isfinite(values).any():
         raise DataError(
@@ -95,7 +88,8 @@ def _filter_qrs_band(ecg: NDArray[np.floating], rate_hz: float) -> Floats:
     return ecg_clean(interpolate_missing(values), rate_hz, *_QRS_HZ)
 
 
-def _find_r_peaks(band: Floats, rate_hz: float) -> NDArray[np.int64]:
+def ecg_r_peaks(band: Floats, rate_hz: float) -> NDArray[np.int64]:
+    """(n,) of `ecg_qrs_band` → sample indices of the R peaks, ascending: the largest deflection of each burst of energy."""
     from scipy.ndimage import median_filter, uniform_filter1d
     from scipy.signal import find_peaks
 

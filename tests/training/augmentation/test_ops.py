@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from PIL import Image
 from phoropter.core.errors import SpecError
 from phoropter.core.seeds import uniform_numbers
 from phoropter.models import timm_compat
+from phoropter.training.augmentation import ops
 from phoropter.training.augmentation.pipeline import (
     AugmentationDraws,
     apply_per_image,
@@ -65,13 +68,24 @@ def test_a_padded_crop_shifts_the_image_and_fills_with_grey() -> None:
     assert len(places) > 15
 
 
-def test_output_sizes_are_known_beforehand_and_a_crop_too_large_is_refused() -> None:
-    assert make_augmentation("hflip").output_size(300) == 300
-    assert make_augmentation([{"random-crop": {"size": 224}}, "hflip"]).output_size(256) == 224
-    assert make_augmentation({"random-crop": {"padding": 4}}).output_size(32) == 32
-    assert make_augmentation({"random-resized-crop": {"size": 96}}).output_size(32) == 96
+@pytest.mark.parametrize(
+    ("step", "side", "expected"),
+    [
+        ("hflip", 300, 300),
+        ({"random-crop": {"size": 224}}, 256, 224),
+        ({"random-crop": {"padding": 4}}, 32, 32),
+        ({"random-resized-crop": {"size": 96}}, 32, 96),
+    ],
+)
+def test_the_output_size_is_known_beforehand(step: Any, side: int, expected: int) -> None:
+    (only,) = make_augmentation(step).steps
+    assert ops.output_shape(only, (side, side)) == (expected, expected)
+    assert augment(step, torch.zeros(2, 3, side, side, dtype=torch.uint8)).pictures.shape[-2:] == (expected, expected)
+
+
+def test_a_crop_larger_than_the_image_is_refused() -> None:
     with pytest.raises(SpecError, match="a crop of size 224 with padding 0 does not fit into images of 64 × 64"):
-        make_augmentation({"random-crop": {"size": 224}}).output_size(64)
+        augment({"random-crop": {"size": 224}}, torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
     with pytest.raises(SpecError, match="does not fit into images of 24 × 24"):
         augment({"random-crop": {"size": 40, "padding": 4}}, make_images())
 

@@ -77,18 +77,6 @@ class Augmentation:
                 return _apply_mixing(step, seen, draws)
         return AugmentedBatch(seen)
 
-    def output_size(self, side_in: int) -> int:
-        """The side of the images that come out when images of side `side_in` go in. Raises SpecError as `apply`."""
-        shape = (side_in, side_in)
-        for step in self.steps:
-            shape = output_shape(step, shape)
-        return shape[0]
-
-    @property
-    def mixes_labels(self) -> bool:
-        """Whether images and labels of a batch are mixed."""
-        return bool(self.steps) and isinstance(self.steps[-1], MixingStep)
-
     @property
     def depends_on_batch(self) -> bool:
         """Whether an augmented image depends on the batch it is in, and not on (epoch, id) alone."""
