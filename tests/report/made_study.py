@@ -61,6 +61,8 @@ class Made:
     taught: Mapping[str, str] = field(default_factory=dict)
     screening: Sequence[Mapping[str, Any]] = ()
     margin: float | None = None
+    contrasts: Sequence[Mapping[str, Any]] = ()
+    unit_words: Mapping[str, str] = field(default_factory=dict)
     name: str = "digits"
     seed: int = 0
 
@@ -295,6 +297,7 @@ def _description(made: Made, world: World, plan: list[dict[str, Any]]) -> dict[s
             "counts": counts,
             "groups": made.groups or None,
             "sites": list(made.sites) or None,
+            **made.unit_words,
             "size": 32,
             "notes": ["Made by the tests; no such pictures exist."],
             "problems": [],
@@ -302,6 +305,7 @@ def _description(made: Made, world: World, plan: list[dict[str, Any]]) -> dict[s
         "plan": plan,
         **({"audit": list(made.audit)} if made.audit is not None else {}),
         **({"screening": list(made.screening)} if made.screening else {}),
+        **({"contrasts": list(made.contrasts)} if made.contrasts else {}),
         "versions": VERSIONS,
         "machine": MACHINE,
         "command": f"phoropter run {made.name}.yaml",

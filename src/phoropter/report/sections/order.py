@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from phoropter.report.render.section import Section
 from phoropter.report.sections.candidates.comparisons import comparison_section
+from phoropter.report.sections.candidates.contrasts import contrasts_section
 from phoropter.report.sections.candidates.cost import cost_section
 from phoropter.report.sections.candidates.leaderboard import leaderboard_section
 from phoropter.report.sections.candidates.screening import screening_section
@@ -29,6 +30,7 @@ from phoropter.report.summary.report_input import ReportInput
 
 SECTION_ORDER: tuple[Callable[[ReportInput], Section | None], ...] = (
     leaderboard_section,
+    contrasts_section,
     comparison_section,
     sweep_section,
     screening_section,

@@ -1,4 +1,4 @@
-"""Parameter sweeps: the metric against each swept setting, as curves with intervals and as a table."""
+"""Parameter sweeps: the metric against each swept setting, as curves with intervals and as tables; main effects, exploratory."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from phoropter.report.render.table import (
     TableRow,
 )
 from phoropter.report.sections.candidate_values import mean_std_over_runs, primary_metric_interval
+from phoropter.report.sections.candidates.contrasts import main_effects_table
 from phoropter.report.summary.model import (
     CandidateResults,
     StudySummary,
@@ -30,7 +31,10 @@ def sweep_section(inputs: ReportInput) -> Section | None:
     summary = inputs.summary
     settings = [e.settings for e in summary.candidates]
     paths = [p for p in dict.fromkeys(k for s in settings for k in s) if len({repr(s.get(p)) for s in settings}) > 1]
-    blocks: list[ContentBlock] = [block for path in paths for block in (draw_sweep(summary, path), sweep_table(summary, path))]
+    blocks: list[ContentBlock] = []
+    for path in paths:
+        effects = main_effects_table(inputs.answers.main_effects, path, path.rpartition(".")[2].replace("_", " "))
+        blocks += [draw_sweep(summary, path), *([effects] if effects else []), sweep_table(summary, path)]
     return Section("sweeps", "Parameter sweeps", (), tuple(blocks)) if blocks else None
 
 
