@@ -262,6 +262,7 @@ COVERED_BY = {
     "core.errors": "test_cli.py",
     "data.leakage.checks": "data/leakage/test_audit.py",
     "data.leakage.near_duplicates": "data/leakage/test_audit.py",
+    "data.sources.packed.cells": "data/sources/packed/test_parquet.py",
     "data.recordings.bundle_view": "deploy/test_inputs.py",
     "data.splits.block_kfold": "data/splits/test_protocol.py",
     "data.splits.spec": "data/splits/test_protocol.py",
@@ -291,8 +292,10 @@ COVERED_BY = {
         )
     },
     "report.study_pairing": "report/test_comparison_page.py",
+    "report.summary.candidate_reader": "report/summary/test_collect.py",
     "report.summary.column_cache": "report/summary/test_collect.py",
     "report.summary.compare": "report/test_noise.py",
+    "report.summary.curves": "report/summary/test_collect.py",
     "report.summary.majority_class": "report/test_numbers.py",
     "report.summary.model": "report/summary/test_collect.py",
     "report.summary.report_input": "report/test_parts.py",

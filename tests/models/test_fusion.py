@@ -24,6 +24,9 @@ TWO = (
 )
 
 
+SONIC = {"start": "random", "hidden": 12, "dropout": 0.5}  # the fusing layer of the paper
+
+
 def fused(mode: Any, kind: Any = "dense", backbones: tuple[BackboneSpec, ...] = TWO, **fusion: Any) -> Classifier:
     spec = ClassifierSpec(
         backbones=backbones,
@@ -75,7 +78,7 @@ class ByHand(nn.Module):
 
 
 def test_logit_fusion_equals_a_hand_written_one_before_and_after_a_step() -> None:
-    ours = fused("logits")
+    ours = fused("logits", **SONIC)
     hand = ByHand(ours).eval()
     torch.testing.assert_close(ours(pictures()), hand(pictures()), rtol=1e-4, atol=1e-5)
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -112,9 +115,36 @@ def test_an_ensemble_averages_probabilities() -> None:
     torch.testing.assert_close(out.logits.exp().sum(1), torch.ones(6))
 
 
+@pytest.mark.parametrize("fusion", [{}, {"hidden": 5}, {"hidden": 5, "dropout": 0.5}])
+def test_a_logit_fusion_begins_as_the_average_of_its_branches_and_learns_away_from_it(fusion: dict[str, Any]) -> None:
+    ours = fused("logits", **fusion)
+    out = ours.forward_outputs(pictures())
+    torch.testing.assert_close(out.logits, (out.branch_logits[0] + out.branch_logits[1]) / 2)
+    optimizer = torch.optim.SGD(ours.head.parameters(), lr=0.5)
+    for _ in range(2):  # the layer before the last one gets a gradient once that has left 0
+        F.cross_entropy(ours(pictures()), torch.tensor([0, 1, 2, 0, 1, 2])).backward()
+        optimizer.step()
+    out = ours.forward_outputs(pictures())
+    state: Any = ours.head.state_dict()
+    both = torch.cat(out.branch_logits, 1)
+    read = F.relu(F.linear(both, state["fusing.hidden.weight"], state["fusing.hidden.bias"])) if fusion else both
+    correction = F.linear(read, state["fusing.last.weight"], state["fusing.last.bias"])
+    assert correction.abs().max() > 0.01
+    torch.testing.assert_close(out.logits, (out.branch_logits[0] + out.branch_logits[1]) / 2 + correction)
+
+
+def test_without_hidden_concatenated_features_meet_no_bottleneck() -> None:
+    ours = fused("concat")
+    state: Any = ours.head.state_dict()
+    assert {k: tuple(v.shape) for k, v in state.items()} == {
+        "fusing.last.weight": (3, sum(b.num_features for b in ours.branches)),
+        "fusing.last.bias": (3,),
+    }
+
+
 @pytest.mark.parametrize(("mode", "auxiliary"), [("logits", 0.0), ("concat", 0.0), ("concat", 0.3), ("ensemble", 0.0)])
 def test_gradients_reach_every_parameter_of_every_branch(mode: str, auxiliary: float) -> None:
-    ours = fused(mode, aux_loss_weight=auxiliary).train()
+    ours = fused(mode, **(SONIC if mode == "logits" else {}), aux_loss_weight=auxiliary).train()
     out = ours.forward_outputs(pictures())
     loss = F.cross_entropy(out.logits, torch.tensor([0, 1, 2, 0, 1, 2]))
     for logits in out.branch_logits if auxiliary else ():
@@ -164,7 +194,7 @@ def test_a_classifier_with_one_backbone_has_no_branch_to_ablate() -> None:
 
 
 def test_the_same_network_twice_starts_from_different_weights() -> None:
-    ours = fused("logits", backbones=(TWO[0], TWO[0], TWO[1]))
+    ours = fused("logits", backbones=(TWO[0], TWO[0], TWO[1]), **SONIC)
     identities = [b.identity for b in ours.branches]
     assert len(set(identities)) == 3
     assert ours.forward_outputs(pictures()).features.shape == (6, 12)

@@ -59,7 +59,7 @@ def read_bundle_description(folder: Path, known: Iterable[Backbone] = ()) -> Bun
                 "the version that it names"
             )
         with read_recorded_extensions(known):
-            spec = validate_as(ClassifierSpec, content["spec"], SourceMap(str(file)))
+            spec = validate_as(ClassifierSpec, _complete_fusion(content["spec"]), SourceMap(str(file)))
         branches = content["branches"]
         if len(branches) != len(spec.backbones):
             raise WeightsError(
@@ -72,6 +72,14 @@ def read_bundle_description(folder: Path, known: Iterable[Backbone] = ()) -> Bun
     except (KeyError, TypeError, ValueError, IndexError):
         raise WeightsError(f"{file} does not describe a bundle; save the classifier again") from None
     return BundleDescription(spec, records, code)
+
+
+def _complete_fusion(spec: dict[str, Any]) -> dict[str, Any]:
+    """The spec with `start: random` where a fusion of logits names none: bundles without that key were all begun so."""
+    fusion = spec.get("fusion")
+    if not fusion or fusion["mode"] != "logits" or "start" in fusion:
+        return spec
+    return {**spec, "fusion": {**fusion, "start": "random"}}
 
 
 def find_bundle_code(folder: Path, extensions: Iterable[Any] = ()) -> list[Backbone]:

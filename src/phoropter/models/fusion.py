@@ -1,7 +1,8 @@
 """Fusion of several branches: of their logits, of their features, or by averaging their probabilities.
 
-`logits` is SONIC (arXiv 2404.00827): each branch has its own head, and a small network reads the concatenated logits. Everything
-is trained end to end unless the backbones are frozen.
+`logits`: each branch has its own head, and a small network reads the concatenated logits. By default it adds to their mean, and
+its last layer begins at 0, so that the fusion begins as the average of its branches; with `start: random` it is SONIC
+(arXiv 2404.00827), whose network alone answers. Everything is trained end to end unless the backbones are frozen.
 
 Left out: attention between branches and gating, which the paper does not use and small datasets cannot train.
 """
@@ -19,21 +20,31 @@ from phoropter.models.spec import FusionSpec, HeadSpec
 
 
 class LogitFusion(nn.Module):
-    """Branch i: (B, D_i) → (B, C) by its own head; the concatenated (B, n·C) → dense-`hidden` → (B, C)."""
+    """Branch i: (B, D_i) → (B, C) by its own head; the concatenated (B, n·C) → fusing layer → (B, C).
+
+    averages: whether the mean of the branches' logits is added to the fusing layer's, whose last layer then begins at 0
+    """
 
     def __init__(self, widths: Sequence[int], classes: int, head: HeadSpec, fusion: FusionSpec) -> None:
         super().__init__()
         self.branches = nn.ModuleList(create_head(head, width, classes) for width in widths)
         self.fusing = MlpHead(len(widths) * classes, classes, fusion.hidden, fusion.dropout, fusion.dropout_at)
+        self.averages = fusion.start == "average"
+        if self.averages:
+            nn.init.zeros_(self.fusing.last.weight)
+            nn.init.zeros_(self.fusing.last.bias)
 
     def forward(self, features: Features, without: BranchAblation | None = None) -> Outputs:
         branch_logits = tuple(branch(x)[0] for branch, x in zip(self.branches, features, strict=True))
-        logits, last = self.fusing(torch.cat(without.replace_branch(branch_logits) if without else branch_logits, dim=1))
+        read = without.replace_branch(branch_logits) if without else branch_logits
+        logits, last = self.fusing(torch.cat(read, dim=1))
+        if self.averages:
+            logits = logits + torch.stack(read).mean(0)
         return Outputs(logits.float(), last, tuple(o.float() for o in branch_logits))
 
 
 class FeatureFusion(nn.Module):
-    """(B, D_1 + … + D_n) → dense-`hidden` → (B, C). Branches have their own heads only for an auxiliary loss."""
+    """(B, D_1 + … + D_n) → fusing layer → (B, C). Branches have their own heads only for an auxiliary loss."""
 
     def __init__(self, widths: Sequence[int], classes: int, head: HeadSpec, fusion: FusionSpec) -> None:
         super().__init__()

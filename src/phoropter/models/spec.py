@@ -196,25 +196,43 @@ _HEAD_OPTION_KINDS = {"hidden": ("dense",), "dropout": ("dense", "linear"), "dro
 class FusionSpec(Spec):
     """How the branches of several backbones are combined.
 
-    logits:   each branch pool → dense-128 → C logits; concatenated → dense-`hidden` → C (SONIC, arXiv 2404.00827)
-    concat:   pooled features concatenated → dense-`hidden` → C
-    ensemble: probabilities averaged; nothing is trained
-    hidden:   units of the fusing layer; dropout: its rate; dropout_at: before that layer, or after its ReLU
+    mode:     logits: every branch has a head, and a fusing layer reads their concatenated logits · concat: a fusing layer reads
+              the concatenated pooled features · ensemble: the probabilities of finished runs are averaged, nothing is trained
+    start:    of logits: average: the fused logits are the mean of the branches' plus what the fusing layer adds, which is 0
+              before training · random: what the fusing layer says alone (SONIC, arXiv 2404.00827)
+    hidden:   units of a dense layer with ReLU in the fusing layer; None: the fusing layer is linear, without a bottleneck
+    dropout:  rate in the fusing layer
+    dropout_at: of a fusing layer with `hidden`: before it, or after its ReLU
     aux_loss_weight: weight of each branch's own cross-entropy, added to that of the fused output (0: not added)
     """
 
     mode: FusionMode = "logits"
-    hidden: int = Field(default=12, ge=1)
-    dropout: float = Field(default=0.5, ge=0, lt=1)
+    start: Literal["average", "random"] = "average"
+    hidden: int | None = Field(default=None, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     dropout_at: DropoutAt = "input"
     aux_loss_weight: float = Field(default=0.0, ge=0)
 
     @property
     def unused_options(self) -> dict[str, str]:
         """Option that has no effect on this fusion → what it belongs to."""
-        names = ("hidden", "dropout", "dropout_at", "aux_loss_weight") if self.mode == "ensemble" else ()
-        unused = dict.fromkeys(names, "mode logits or concat")
-        return unused if self.dropout else {"dropout_at": "a fusion with dropout", **unused}
+        unused = {} if self.dropout and self.hidden else {"dropout_at": "a fusion with hidden and dropout"}
+        if self.mode != "logits":
+            unused["start"] = "mode logits"
+        if self.mode == "ensemble":
+            unused |= dict.fromkeys(("hidden", "dropout", "dropout_at", "aux_loss_weight"), "mode logits or concat")
+        return unused
+
+    @property
+    def has_branch_heads(self) -> bool:
+        """Whether every branch has a head of its own that is trained with the fusion."""
+        return self.mode == "logits" or (self.mode == "concat" and self.aux_loss_weight > 0)
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether, on frozen features and with linear heads, it can be solved: linear throughout, and begun at the average."""
+        plain = self.hidden is None and not self.dropout and not self.aux_loss_weight
+        return plain and (self.mode == "concat" or (self.mode == "logits" and self.start == "average"))
 
 
 class ClassifierSpec(Spec):

@@ -63,8 +63,11 @@ def test_name_and_version_of_an_optimizer_and_a_schedule_enter_the_identity() ->
     ("entry", "message"),
     [
         ({"recipe": {"augment": "hflip", "cached_views": 2}}, "cached_views is for frozen backbones"),
-        ({"frozen": True, "recipe": {"preset": "logistic"}, "head": "dense"}, "l2_penalties are for the linear head"),
-        ({"recipe": "logistic"}, "l2_penalties are for the linear head"),
+        (
+            {"frozen": True, "recipe": {"preset": "logistic"}, "head": "dense"},
+            "l2_penalties are for what is linear on frozen features",
+        ),
+        ({"recipe": "logistic"}, "l2_penalties are for what is linear on frozen features"),
         (
             {"head": "pretrained", "recipe": {"imbalance": {"undersample": 1, "n_bags": 2}}},
             "n_bags and head: pretrained contradict",

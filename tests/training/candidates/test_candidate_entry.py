@@ -37,12 +37,6 @@ def test_all_pairs_and_triples_of_a_list() -> None:
     assert len(names({"fuse": "all-triples", "of": of})) == 4
 
 
-def test_sonic_branches_are_dense_with_dropout() -> None:
-    (made,) = parse_candidates([{"fuse": ["a1", "b2"]}], STUDY)
-    assert made.fusion is not None and made.fusion.mode == "logits" and made.fusion.hidden == 12
-    assert made.head.kind == "dense" and made.head.hidden == 128 and made.head.dropout == 0.5
-
-
 def test_a_teacher_that_is_no_candidate_becomes_one() -> None:
     student, teacher = parse_candidates([{"student": "resnet50", "teacher": "deit_base_patch16_224"}], STUDY)
     assert student.distillation is not None and student.distillation.teacher == teacher.name == "deit_base_patch16_224"
@@ -78,7 +72,11 @@ def test_python_functions_take_the_same_words() -> None:
         ({"backbone": "a", "mode": "logits"}, "mode belongs to a candidate with fuse"),
         ({"fuse": ["a"]}, "at least two backbones"),
         ({"fuse": ["a", "a"]}, "fused with itself"),
-        ({"fuse": ["a", {"backbone": "a", "size": 64}], "size": 32}, "weights, size and seed belong to one backbone"),
+        ({"fuse": ["a", {"backbone": "a", "size": 64}], "size": 32}, "weights, size, seed, mean and std belong to one backbone"),
+        ({"fuse": ["a", "b"], "mean": [0.5, 0.5, 0.5]}, "weights, size, seed, mean and std belong to one backbone"),
+        ({"fuse": ["a", "b"], "mode": "concat", "aux_loss_weight": 0, "head": "dense"}, "head is that of each branch"),
+        ({"fuse": ["a", "b"], "mode": "concat", "frozen": True, "head": "linear"}, "head is that of each branch"),
+        ({"fuse": ["a", "b"], "mode": "concat", "start": "random"}, "start belongs to mode logits and has no effect here"),
         ({"fuse": ["a", {"backbone": "a", "seed": 1}], "mode": "logitz"}, "did you mean 'logits'"),
         ({"fuse": ["a", "b"], "mode": "frozen"}, "mode is 'frozen', expected 'logits', 'concat' or 'ensemble'"),
         ({"fuse": "all-pairs"}, "needs of"),
@@ -157,12 +155,7 @@ def test_a_frozen_candidate_follows_a_study_that_trains_only_heads(study: Any, t
     (made,) = parse_candidates([{"backbone": "resnet50", "frozen": True}], recipe)
     assert made.recipe == (recipe if taken == recipe.preset else PRESETS[taken])
     (fused,) = parse_candidates([{"fuse": ["a1", "b2"], "frozen": True}], recipe)
-    assert fused.recipe == (recipe if taken == recipe.preset == "probe" else PRESETS["probe"])  # only one linear head is solved
-
-
-def test_a_frozen_fusion_is_probed_unless_it_says_otherwise() -> None:
-    (made,) = parse_candidates([{"fuse": ["a1", "b2"], "frozen": True}], STUDY)
-    assert made.recipe == PRESETS["probe"]
+    assert fused.recipe == (recipe if taken == recipe.preset else PRESETS["logistic"])
 
 
 def test_a_frozen_fusion_fuses_by_logits_unless_it_says_otherwise() -> None:

@@ -64,6 +64,11 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "a loss of the user's own": {"recipe": {"preset": "probe", "loss": {"kind": QUADRATIC, "class_weights": "auto"}, "lr": 0.05}},
     "its fusion, auxiliary": {**FUSION, "aux_loss_weight": 0.3, "recipe": {"preset": "probe", "epochs": 2, "loss": QUADRATIC}},
     "frozen fusion": FUSION,
+    "frozen fusion of the paper": {
+        **FUSION,
+        **{"start": "random", "hidden": 12, "dropout": 0.5, "head": {"kind": "dense", "dropout": 0.5}},
+    },
+    "frozen fusion, a small net beside the average": {**FUSION, "hidden": 12, "dropout": 0.5, "aux_loss_weight": 0.3},
     "fused features, auxiliary": {**FUSION, "mode": "concat", "aux_loss_weight": 0.3},
     "pretended rare class": {
         "recipe": {"preset": "probe", "imbalance": {"undersample": 1.2, "stratified_batches": True}, "lr": 0.05}

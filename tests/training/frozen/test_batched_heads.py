@@ -25,7 +25,10 @@ from phoropter.training.frozen.batched_heads import BatchedDropout, BatchedHeads
 def test_dropout_masks_are_drawn_by_seed_and_step(few_digits: Any, tmp_path: Path) -> None:
     dataset, pixels = few_digits
     member = {"weights": "random", "size": 32}
-    entry = {"fuse": [{"name": "test_resnet", **member}, {"name": "test_vit", **member}], "frozen": True, "recipe": "probe"}
+    entry = {
+        **{"fuse": [{"name": "test_resnet", **member}, {"name": "test_vit", **member}], "frozen": True, "recipe": "probe"},
+        **{"start": "random", "hidden": 12, "dropout": 0.5, "head": {"kind": "dense", "dropout": 0.5}},
+    }
     (candidate,) = parse_candidates([entry], PRESETS["scratch"])
     splits = make_splits(dataset, KFold(2, seeds=[0, 1]))
     tasks = [TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), tmp_path) for split in splits]

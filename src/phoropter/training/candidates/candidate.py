@@ -89,6 +89,8 @@ class Candidate(Spec):
             how.append(f"of the finished runs of {' and '.join(self.members)}")
         elif not self.recipe.phases:
             how.append("used as it is")
+        elif self.recipe.l2_penalties and self.fusion and self.fusion.mode == "logits":
+            how.append("frozen, a logistic regression on the features of each, stacked")
         elif self.recipe.l2_penalties:
             how.append("frozen, a logistic regression on its features")
         elif self.frozen:
@@ -163,13 +165,19 @@ def find_conflict(candidate: Candidate) -> str | None:
     custom = next((b.name for b in candidate.backbones if b.custom is not None), None)
     if custom is not None and candidate.head.kind == "pretrained":
         return f"'{custom}' is a network of your own and has no pretrained head; choose head linear or dense, or another recipe"
-    plain_head = candidate.head.kind == "linear" and not candidate.head.dropout and not candidate.fusion
-    if recipe.l2_penalties and not (candidate.frozen and plain_head and distillation is None):
+    if recipe.l2_penalties and not candidate.is_ensemble and not _can_be_solved(candidate):
         return (
-            "l2_penalties are for the linear head of one frozen backbone; say frozen: true, head: linear and nothing else, or "
-            "choose another recipe"
+            "l2_penalties are for what is linear on frozen features: head: linear, of a fusion without hidden, dropout, "
+            "aux_loss_weight, start: random and warm_start; say frozen: true and leave those out, or choose another recipe"
         )
     return None if distillation is None else _find_distillation_conflict(candidate, distillation)
+
+
+def _can_be_solved(candidate: Candidate) -> bool:
+    """Whether its head is a convex problem on cached features."""
+    linear = candidate.head.kind == "linear" and not candidate.head.dropout
+    convex = candidate.fusion is None or (candidate.fusion.is_convex and not candidate.members)
+    return candidate.frozen and linear and convex and candidate.distillation is None
 
 
 def _find_distillation_conflict(candidate: Candidate, distillation: DistillationSpec) -> str | None:

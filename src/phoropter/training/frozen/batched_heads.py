@@ -90,6 +90,7 @@ class BatchedHeads:
         if type(heads[0]) not in (SingleHead, LogitFusion, FeatureFusion):
             raise TypeError(f"{type(heads[0]).__name__} has no batched form; add it to BatchedHeads and to BATCHED_FUSIONS")
         self.reads_logits = isinstance(heads[0], LogitFusion)
+        self.averages = isinstance(heads[0], LogitFusion) and heads[0].averages
         *self.branches, self.output_layer = (
             _BatchedDense(name, layer, self.parameters, self.gradients) for name, layer in dense_layers(heads[0]).items()
         )
@@ -109,10 +110,15 @@ class BatchedHeads:
             inputs = torch.cat(branch_logits, 1).mT
         else:
             inputs = features[0] if len(features) == 1 else torch.cat(features, 2)
-        sums, gradient = self._loss_and_gradient(self.output_layer.forward(inputs, scales), window)
-        gradient = self.output_layer.backward(gradient)
+        logits = self.output_layer.forward(inputs, scales)
+        if self.averages:
+            logits = logits + torch.stack(branch_logits).mean(0)
+        sums, on_logits = self._loss_and_gradient(logits, window)
+        gradient = self.output_layer.backward(on_logits)
         if self.reads_logits:
             branch_gradients = list(self.output_layer.input_gradient(gradient).chunk(len(branch_logits), 1))
+            if self.averages:
+                branch_gradients = [of_branch + on_logits / len(branch_logits) for of_branch in branch_gradients]
         else:  # heads beside fused features, which the fusion's loss does not reach
             branch_gradients = [torch.zeros_like(z) for z in branch_logits]
         for branch, logits, from_fusion in zip(self.branches, branch_logits, branch_gradients, strict=True):

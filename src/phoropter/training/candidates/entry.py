@@ -1,0 +1,134 @@
+"""CandidateEntry: a candidate as a study writes it, and what the parsing of entries of every kind shares (no torch)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import field_validator, model_validator
+
+from phoropter.core.extensions import REFERENCE
+from phoropter.core.spec import Spec
+from phoropter.models.spec import Backbone, BackboneSpec, FusionMode, FusionSpec, HeadSpec
+from phoropter.training.candidates.candidate import DistillationSpec
+from phoropter.training.candidates.presets import PRESETS
+from phoropter.training.candidates.recipe import Recipe
+
+
+class CandidateEntry(Spec):
+    """A candidate as written in a study. Exactly one of `backbone`, `fuse`, `student` says which kind it is.
+
+    A backbone is a name, a mapping with its own options (`{name: vgg19, pooling: average}`), or a Backbone of the user's own.
+
+    name:     what the candidate is called (default: made of its parts)
+    backbone: one network, with a new head
+    fuse:     several networks as one; all-pairs, all-triples: every combination of `of`, each a candidate
+    of:       the networks that all-pairs and all-triples combine
+    student:  a network that learns from `teacher`
+    teacher:  name of a candidate or of a backbone
+    weights:  of one backbone: pretrained, random, or a path, see BackboneSpec
+    size:     of one backbone: side in pixels of the images it is given
+    mean:     of one backbone: mean of red, green and blue in 0..1, for normalisation
+    std:      of one backbone: standard deviation of red, green and blue, for normalisation
+    options:  of one backbone: arguments of the architecture's constructor
+    seed:     of one backbone: another seed for its random parts than the study's own
+    frozen:   backbones are not trained; their features are computed once
+    head:     linear, dense or pretrained, or a mapping of HeadSpec; of a fusion: of each branch
+    mode:     of a fusion: logits, concat or ensemble, see FusionSpec
+    start:    of a fusion by logits: average or random, see FusionSpec
+    hidden:   of a fusion: units of a dense layer in the fusing layer (default: none, it is linear)
+    dropout:  of a fusion: dropout rate of the fusing layer
+    aux_loss_weight: of a fusion: weight of each branch's own cross-entropy (default: 0.3 where backbones are trained, else 0)
+    warm_start: of a fusion: branches start from the weights and heads of their own finished runs
+    loss:     of a student: how it learns from the teacher, hard, soft, hard+soft or token, see DistillationSpec
+    alpha:    of a student: weight of the teacher's loss; that of the labels is 1 − alpha
+    temperature: of a student with loss soft or hard+soft: temperature of both softmax functions
+    teacher_views: of a student: images of which the teacher's logits are computed, see DistillationSpec
+    n_teacher_views: of a student with teacher_views cycled: number of views
+    recipe:   how it is trained (default: the study's recipe, for frozen candidates `probe`, for frozen
+              fusions that are linear `logistic`, unless that trains heads alone)
+    """
+
+    name: str | None = None
+    backbone: str | dict[str, Any] | Backbone | None = None
+    fuse: tuple[str | dict[str, Any] | Backbone, ...] | Literal["all-pairs", "all-triples"] | None = None
+    of: tuple[str | dict[str, Any] | Backbone, ...] | None = None
+    student: str | Backbone | None = None
+    teacher: str | Backbone | None = None
+    weights: str | None = None
+    size: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    options: dict[str, float | int | str | bool | None] = {}
+    seed: int | None = None
+    frozen: bool | None = None
+    head: Literal["linear", "dense", "pretrained"] | HeadSpec | None = None
+    mode: FusionMode | None = None
+    start: Literal["average", "random"] | None = None
+    hidden: int | None = None
+    dropout: float | None = None
+    aux_loss_weight: float | None = None
+    warm_start: bool | None = None
+    loss: Literal["hard", "soft", "hard+soft", "token"] | None = None
+    alpha: float | None = None
+    temperature: float | None = None
+    teacher_views: Literal["same", "cycled", "unaugmented"] | None = None
+    n_teacher_views: int | None = None
+    recipe: str | dict[str, Any] | Recipe | None = None
+
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def _resolve_teacher(cls, value: Any) -> Any:
+        return Backbone.from_value(value) if isinstance(value, str) and REFERENCE.fullmatch(value) else value
+
+    @model_validator(mode="after")
+    def _check_one_kind(self) -> CandidateEntry:
+        given = [k for k in ("backbone", "fuse", "student") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a candidate names exactly one of backbone, fuse or student; {' and '.join(given) or 'none'} came")
+        kind = given[0]
+        for other, names in _FIELDS_OF_KIND.items():
+            for name in names:
+                if kind != other and getattr(self, name) is not None:
+                    raise ValueError(f"{name} belongs to a candidate with {other}, and contradicts {kind}; leave one of them out")
+        if self.of is not None and not isinstance(self.fuse, str):
+            raise ValueError("of belongs to fuse: all-pairs or all-triples; put its backbones under fuse instead")
+        if isinstance(self.fuse, str) and self.of is None:
+            raise ValueError(f"fuse: {self.fuse} needs of, the list of backbones to combine")
+        if self.student is not None and self.teacher is None:
+            raise ValueError("a student needs a teacher: the name of a candidate or of a backbone")
+        if self.student is not None and self.frozen:
+            raise ValueError("frozen and student contradict each other: a frozen backbone cannot be taught; leave frozen out")
+        if self.fuse is not None and any(getattr(self, k) is not None for k in ("weights", "size", "seed", "mean", "std")):
+            raise ValueError(
+                "weights, size, seed, mean and std belong to one backbone; write the members as mappings with their own"
+            )
+        return self
+
+
+_FIELDS_OF_KIND = {
+    "fuse": ("of", "mode", "start", "hidden", "dropout", "aux_loss_weight", "warm_start"),
+    "student": ("teacher", "loss", "alpha", "temperature", "teacher_views", "n_teacher_views"),
+}
+
+
+def raise_on_unused(spec: HeadSpec | FusionSpec | DistillationSpec) -> None:
+    """Raises ValueError for a written option without effect; one that a sweep sets may be without effect on some candidates."""
+    for option, owner in spec.unused_options.items():
+        if option in spec.model_fields_set:
+            raise ValueError(f"{option} belongs to {owner} and has no effect here; leave it out, or choose {owner}")
+
+
+def head_only_recipe(recipe: Recipe, own: bool) -> Recipe:
+    """Recipe of a frozen candidate: its own with all phases set to `head`, else the study's if head-only, else `probe`."""
+    if not own and not (recipe.phases and all(p.train == "head" for p in recipe.phases)):
+        return PRESETS["probe"]
+    return recipe.with_changes(phases=[p.with_changes(train="head").model_dump() for p in recipe.phases])
+
+
+def default_name(backbone: BackboneSpec, frozen: bool) -> str:
+    source = {"pretrained": "", "random": " (random)"}.get(backbone.weights, "")
+    return backbone.name + source + seed_suffix(backbone) + (" frozen" if frozen else "")
+
+
+def seed_suffix(backbone: BackboneSpec) -> str:
+    return f" seed {backbone.seed}" if backbone.seed else ""
