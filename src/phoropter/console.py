@@ -31,6 +31,8 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
     """What a study will compute, a row per candidate, and what the missing runs will take."""
     from rich.table import Table
 
+    from phoropter.study.power_forecast import forecast_power
+
     study, dataset = planned.study, planned.image_sets[0].dataset
     for change in study.context.smoke_changes:
         print_line(to, f"smoke test: {change}")
@@ -40,6 +42,8 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
     splits = {r.split.name: r.split for r in planned.runs}
     sizes = sorted({(len(s.train), len(s.test)) for s in splits.values()})
     print_line(to, f"{len(splits)} splits, for example {sizes[0][0]} rows to train on and {sizes[0][1]} to test on")
+    for note in study.context.settled_defaults:
+        print_line(to, f"  {note}")
     table = Table("candidate", "how", box=None)
     for column in ("runs", "done"):
         table.add_column(column, justify="right")
@@ -48,6 +52,8 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
         done = sum(r.key in store for r in runs)
         table.add_row(candidate.name, candidate.description.partition(": ")[2], str(len(runs)), str(done))
     to.print(table)
+    for line in forecast_power(planned):
+        print_line(to, line)
     _print_estimate(to, cost, len(planned.missing_runs(store)), len(planned.runs))
 
 

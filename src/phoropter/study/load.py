@@ -19,6 +19,7 @@ from phoropter.models.spec import BackboneSpec
 from phoropter.models.weights import weight_files
 from phoropter.results.metrics.registry import check_metrics
 from phoropter.study.spec import StudySpec
+from phoropter.study.variants.default_seeds import settle_seeds
 from phoropter.study.variants.sweep import SweepVariant, add_settings_to_name, expand_sweep
 from phoropter.training.candidates.candidate import Candidate, DistillationSpec, find_conflict
 from phoropter.training.trained_on import raise_on_bundle_leak
@@ -78,6 +79,7 @@ def _load_variant(study: StudySpec, variant: SweepVariant, opened: dict[tuple[st
     name = (digest(spec.plain()), size)
     if name not in opened:
         opened[name] = _open_image_set(spec, size, study.base, cache)
+    study = settle_seeds(study, len(opened[name].dataset))
     candidates = {
         base.name: _apply_relevant_settings(base, swept, variant.settings)
         for base, swept in zip(study.parsed_candidates, variant.candidates, strict=True)

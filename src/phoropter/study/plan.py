@@ -118,7 +118,11 @@ class Plan:
 
 
 def make_plan(study: StudySpec, variants: list[LoadedVariant]) -> Plan:
-    """Loaded variants → the runs. Raises SpecError for one candidate under two names, and for a question nobody can answer."""
+    """Loaded variants → the runs. Raises SpecError for one candidate under two names, and for a question nobody can answer.
+
+    The plan has the study of its variants, in which defaults were settled when they were loaded.
+    """
+    settled = variants[0].study
     runs: dict[str, PlannedRun] = {}
     for variant in variants:
         for run in _VariantPlanner(variant).plan_all_runs():
@@ -128,7 +132,7 @@ def make_plan(study: StudySpec, variants: list[LoadedVariant]) -> Plan:
                     f"{study.source.name}: '{twin.candidate.name}' and '{run.candidate.name}' are the same candidate under "
                     "two names; leave one of them out"
                 )
-    return Plan(study, list(runs.values()), tuple(_settle_questions(study, variants)))
+    return Plan(settled, list(runs.values()), tuple(_settle_questions(settled, variants)))
 
 
 def _settle_questions(study: StudySpec, variants: list[LoadedVariant]) -> list[Contrast]:

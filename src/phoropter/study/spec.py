@@ -64,6 +64,7 @@ class StudyContext:
     smoke_changes:   what `--smoke` changed, in sentences
     compared_study:  name of the study that this is one half of, where two protocols are compared
     screening_rungs: the rungs of the screening that are settled, as study.json records them
+    settled_defaults: what the study left open and was settled when it was loaded, in sentences
     """
 
     source: SourceMap = field(default_factory=SourceMap)
@@ -72,6 +73,7 @@ class StudyContext:
     smoke_changes: tuple[str, ...] = ()
     compared_study: str = ""
     screening_rungs: tuple[dict[str, Any], ...] = ()
+    settled_defaults: tuple[str, ...] = ()
 
 
 class StudySpec(Spec):

@@ -1,0 +1,58 @@
+"""Which studies get five seeds without saying so, and what always wins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from phoropter.models.timm_compat import import_timm
+from phoropter.study.plan import plan_study
+from phoropter.study.spec import StudySpec, read_study
+from phoropter.study.variants.default_seeds import MAX_FREE_ROWS, settle_seeds
+
+PROBE = {"name": "a", "backbone": "resnet18", "frozen": True, "recipe": "probe"}
+TRAINED = {"name": "b", "backbone": {"name": "test_resnet", "weights": "random", "seed": 1}, "recipe": "scratch"}
+
+
+def study_of(*candidates: dict, **keys) -> StudySpec:
+    return StudySpec.model_validate({"name": "s", "data": {"digits": True}, "candidates": list(candidates), **keys})
+
+
+def seeds_of(study: StudySpec, rows: int = 500) -> tuple[int, ...]:
+    return settle_seeds(study, rows).protocol.seeds
+
+
+@pytest.mark.parametrize("split", ["k-fold", "stratified-k-fold", "group-k-fold"])
+def test_frozen_alone_in_folds(split: str) -> None:
+    settled = settle_seeds(study_of(PROBE, protocol=split), 500)
+    assert settled.protocol.seeds == (0, 1, 2, 3, 4)
+    assert "all candidates are frozen" in settled.context.settled_defaults[0]
+    assert seeds_of(study_of(PROBE, {**PROBE, "name": "l", "recipe": "logistic"})) == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("said", [{"seeds": [0]}, {"seeds": [7, 8]}, {"repeats": 2}, {"reshuffle": True}])
+def test_what_is_written_wins(said: dict) -> None:
+    study = study_of(PROBE, protocol=said)
+    assert settle_seeds(study, 500) is study
+
+
+def test_one_seed_where_folds_are_not_free() -> None:
+    assert seeds_of(study_of(PROBE, TRAINED)) == (0,)
+    assert seeds_of(study_of(PROBE, protocol="hold-out")) == (0,)
+    assert seeds_of(study_of(PROBE, protocol="leave-one-group-out")) == (0,)
+    assert seeds_of(study_of({**PROBE, "backbone": {"name": "test_resnet", "weights": "random"}})) == (0,)  # drawn by the seed
+    assert seeds_of(study_of(PROBE, screening=True)) == (0,)
+    assert seeds_of(study_of(PROBE), MAX_FREE_ROWS + 1) == (0,)
+
+
+def test_the_plan_has_the_settled_seeds(tmp_path: Path) -> None:
+    save_file(import_timm().create_model("test_resnet").state_dict(), tmp_path / "net.safetensors")
+    backbone = "{name: test_resnet, weights: net.safetensors}"
+    text = "name: tiny\ndata: {digits: true, size: 32, max_samples: 120}\ncandidates:\n"
+    text += f"  - {{name: a, backbone: {backbone}, frozen: true, recipe: logistic}}\n"
+    (tmp_path / "study.yaml").write_text(text)
+    planned = plan_study(read_study(tmp_path / "study.yaml")[0], tmp_path / "cache")
+    assert len(planned.runs) == 25 and planned.study.protocol.seeds == (0, 1, 2, 3, 4)
+    assert planned.study.context.settled_defaults
