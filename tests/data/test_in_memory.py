@@ -84,7 +84,8 @@ def test_an_object_obeys_the_options_of_data() -> None:
     assert spec.size == 32 and dataset.name == "pets" and dataset.classes == ("dog", "cat") and len(dataset) == 9
     assert len(open_dataset(spec.with_changes(max_samples=6))) == 6
     with pytest.raises(
-        SpecError, match="'columns' belongs to manifest, monitor_csv, recordings or parquet and does nothing for 'object'"
+        SpecError,
+        match=r"'columns' belongs to manifest, monitor_csv, .* or shards and does nothing for 'object'",
     ):
         in_memory((IMAGES, LABELS), columns={"label": "x"})
     with pytest.raises(SpecError, match="'folder' and 'object' both name a source"):

@@ -27,7 +27,7 @@ Draw = Callable[..., Path]
         ({"folder": " "}, "folder: the path is empty"),
         (
             {"folder": "a", "columns": {"label": "x"}},
-            "'columns' belongs to manifest, monitor_csv, recordings or parquet and does nothing for 'folder'",
+            "'columns' belongs to manifest, monitor_csv, .* or shards and does nothing for 'folder'",
         ),
         (
             {"manifest": "a", "columns": {"lable": "x"}},

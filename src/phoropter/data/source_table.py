@@ -14,7 +14,10 @@ from phoropter.data.sources.folder import FOLDER_SOURCE
 from phoropter.data.sources.imagenet import IMAGENET_SOURCE
 from phoropter.data.sources.manifest import MANIFEST_SOURCE
 from phoropter.data.sources.npz import NPZ_SOURCE
-from phoropter.data.sources.parquet import PARQUET_SOURCE
+from phoropter.data.sources.packed.hdf5 import HDF5_SOURCE
+from phoropter.data.sources.packed.parquet import PARQUET_SOURCE
+from phoropter.data.sources.packed.saved_dataset import SAVED_DATASET_SOURCE
+from phoropter.data.sources.packed.webdataset import WEBDATASET_SOURCE
 
 SOURCES: dict[str, Source] = {
     source.key: source
@@ -26,6 +29,9 @@ SOURCES: dict[str, Source] = {
         NPZ_SOURCE,
         MANIFEST_SOURCE,  # before Parquet: a Parquet file may be a manifest
         PARQUET_SOURCE,
+        SAVED_DATASET_SOURCE,
+        HDF5_SOURCE,
+        WEBDATASET_SOURCE,
         FOLDER_SOURCE,  # after all others: every folder is one
         DIGITS_SOURCE,
         OBJECT_SOURCE,
@@ -33,7 +39,10 @@ SOURCES: dict[str, Source] = {
 }
 
 _ARCHIVES = (".tar", ".gz", ".tgz", ".zip", ".7z", ".rar", ".bz2", ".xz")
-_EXPECTED = "a folder of pictures or recordings, a manifest (.csv, .parquet), .npz, Parquet or CIFAR files"
+_EXPECTED = (
+    "a folder of pictures or recordings, a manifest (.csv, .parquet), .npz, Parquet, HDF5 or CIFAR files, WebDataset tars, or a "
+    "folder that save_to_disk wrote"
+)
 
 
 def detect_source(path: Path) -> Source:
@@ -45,5 +54,8 @@ def detect_source(path: Path) -> Source:
         if source.detect is not None and source.detect(contents):
             return source
     if contents.is_file_like(*_ARCHIVES):
-        raise DataError(f"{path} is an archive; unpack it and name the folder (only CIFAR's own archives are read as they are)")
+        raise DataError(
+            f"{path} is an archive; unpack it and name the folder (only CIFAR's own archives and plain tars of WebDataset are "
+            "read as they are)"
+        )
     raise DataError(f"{path}: expected {_EXPECTED}")

@@ -46,8 +46,18 @@ def test_an_id_column_allows_a_file_twice(zoo: Path) -> None:
     assert dataset.ids.tolist() == ["1", "2"]
 
 
-def test_an_empty_label_is_an_unlabelled_row(zoo: Path) -> None:
-    assert open_manifest(manifest(zoo, "path,label\ncat/a.png,\ncat/b.png,y\n")).labels.tolist() == [-1, 0]
+def test_an_empty_label_is_refused_with_counts_or_kept_without_one(zoo: Path) -> None:
+    path = manifest(zoo, "path,label\ncat/a.png,\ncat/b.png,y\n")
+    with pytest.raises(
+        DataError, match=r"rows\.csv, line 2: the label is empty .* \(1 of 2 rows have none\).*on_bad_input: skip"
+    ):
+        open_manifest(path)
+    assert open_manifest(path, on_bad_input="skip").labels.tolist() == [-1, 0]
+
+
+def test_a_part_without_any_label_is_kept(zoo: Path) -> None:
+    text = "path,label,split\ncat/a.png,cat,train\ndog/a.png,dog,train\ncat/b.png,,test\ndog/b.png,,test\n"
+    assert open_manifest(manifest(zoo, text)).labels.tolist() == [0, 1, -1, -1]
 
 
 def test_paths_may_be_absolute(zoo: Path, tmp_path: Path) -> None:
@@ -189,7 +199,7 @@ def test_half_filled_columns_are_refused_with_counts_also_where_pictures_are_mis
 
 def test_rows_without_a_label_or_part_and_names_that_differ_in_case_are_noted(zoo: Path) -> None:
     text = "path,label,group,split\ncat/a.png,cat,P1,train\ncat/b.png,Cat,p1,\ndog/a.png,dog,p2,test\ndog/b.png,,p2,test\n"
-    assert open_manifest(manifest(zoo, text)).notes == (
+    assert open_manifest(manifest(zoo, text), on_bad_input="skip").notes == (
         "1 of 4 rows have no label",
         "1 of 4 rows belong to no official part",
         "class names that differ in case only: Cat or cat",

@@ -36,7 +36,10 @@ def test_npz_with_every_key(tmp_path: Path) -> None:
 
 
 def test_text_labels_and_greyscale(tmp_path: Path) -> None:
-    dataset = open_npz(saved(tmp_path / "x.npz", images=IMAGES[..., :1], labels=np.array(["b", "a", "", "a"])))
+    path = saved(tmp_path / "x.npz", images=IMAGES[..., :1], labels=np.array(["b", "a", "", "a"]))
+    with pytest.raises(DataError, match=r"x\.npz, row 2: the label is empty here and given elsewhere \(1 of 4 rows have none\)"):
+        open_npz(path)
+    dataset = open_npz(path, on_bad_input="skip")
     assert dataset.classes == ("a", "b") and dataset.labels.tolist() == [1, 0, -1, 0]
     np.testing.assert_array_equal(dataset.read(1), np.repeat(IMAGES[1, ..., :1], 3, axis=2))
 
@@ -116,9 +119,21 @@ def test_a_set_of_arrays_for_each_part_is_joined(tmp_path: Path, images: str, la
     np.testing.assert_array_equal(dataset.read(9)[..., 0], IMAGES[1, ..., 0] + 2)
 
 
+def test_classes_of_parts_that_number_them_differently_are_joined_by_name(tmp_path: Path) -> None:
+    arrays = {f"{part}_images": IMAGES for part in ("train", "test")} | {
+        f"{part}_labels": [0, 1, 0, 1] for part in ("train", "test")
+    }
+    np.savez(tmp_path / "a.npz", **arrays, train_classes=["cat", "dog"], test_classes=["dog", "cat"])
+    dataset = open_npz(tmp_path / "a.npz")
+    assert [dataset.classes[label] for label in dataset.labels] == ["cat", "dog", "cat", "dog", "dog", "cat", "dog", "cat"]
+    assert dataset.notes[0].startswith("the files number their 2 classes differently")
+    np.savez(tmp_path / "b.npz", **arrays, train_classes=["cat", "dog"])
+    assert open_npz(tmp_path / "b.npz").labels.tolist() == [0, 1, 0, 1] * 2
+
+
 def test_one_set_may_use_any_usual_names(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=IMAGES, y=np.array([0.0, 1.0, np.nan, 1.0]), group=np.array([1.0, 1.0, 2.0, 3.0]))
-    dataset = open_npz(tmp_path / "a.npz")
+    dataset = open_npz(tmp_path / "a.npz", on_bad_input="skip")
     assert dataset.labels.tolist() == [0, 1, -1, 1] and dataset.ids.tolist() == list("0123") and dataset.parts is None
     assert dataset.groups is not None and dataset.groups.tolist() == ["1", "1", "2", "3"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
@@ -162,6 +163,56 @@ def convert_labels(labels: Any, classes: Iterable[Any] | None, where: str) -> tu
     if coded.max(initial=-1) >= len(names):
         raise DataError(f"{where}: the label {coded.max()} came, but 'classes' names {len(names)}: expected 0..{len(names) - 1}")
     return coded, names
+
+
+@dataclass(frozen=True)
+class NamedLabels:
+    """The labels of one file or part. place: its name · names: what the numbers are called, where it says so"""
+
+    place: str
+    values: Sequence[Any]
+    names: Sequence[Any] | None
+
+
+def join_labels(parts: Sequence[NamedLabels], where: str) -> tuple[NDArray[np.int64], tuple[str, ...], tuple[str, ...]]:
+    """(labels, classes, notes) of all parts, in order; where they number their classes differently, labels are joined by name.
+
+    Raises DataError as `convert_labels`, and where names differ and a part says none.
+    """
+    known = [part for part in parts if part.names is not None]
+    if all(list(part.names or ()) == list(known[0].names or ()) for part in known):  # parts without names are as the others
+        return *convert_labels([v for part in parts for v in part.values], known[0].names if known else None, where), ()
+    if unnamed := [part for part in parts if part.names is None]:
+        raise DataError(
+            f"{unnamed[0].place} does not say what its labels are called, and {known[0].place} and others number their classes "
+            "differently: add the names, or store labels as words"
+        )
+    words: list[str | None] = []
+    for part in parts:
+        numbers, names = convert_labels(part.values, part.names, part.place)
+        words += [names[number] if number != UNLABELLED else None for number in numbers.tolist()]
+    classes = tuple(dict.fromkeys(clean_cell(name) for part in parts for name in part.names or ()))
+    note = f"the files number their {len(classes)} classes differently; labels were joined by the names of the classes"
+    return *encode_labels(words, classes), (note,)
+
+
+def check_labels(values: Sequence[Any], parts: NDArray[np.str_] | None, locate: Callable[[int], str], on_bad_input: str) -> None:
+    """Raises DataError, with counts, where only some rows of an official part have a label, unless they are kept ("skip").
+
+    A part without any label, and a negative number, say on purpose that there is none.
+    locate: row → its place in messages
+    """
+    if on_bad_input == "skip":
+        return
+    empty = np.array([value is None or clean_cell(value) == "" for value in values], dtype=bool)
+    for part in [None] if parts is None else np.unique(parts).tolist():
+        rows = np.arange(len(empty)) if parts is None else np.flatnonzero(parts == part)
+        if 0 < (count := int(empty[rows].sum())) < len(rows):
+            first = int(rows[empty[rows]][0])
+            raise DataError(
+                f"{locate(first)}: the label is empty here and given elsewhere ({count:,} of {len(rows):,} rows have none); give "
+                "every row a label, or set on_bad_input: skip, which keeps such rows without one"
+            )
 
 
 def _make_unique(names: list[str]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from phoropter.data.dataset import Dataset, encode_labels
 from phoropter.data.dicom_file import may_be_dicom
 from phoropter.data.folders.layout import parse_split_name
 from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, PathContents, Source, check_column_names
-from phoropter.data.sources.arrays import describe_columns
+from phoropter.data.sources.arrays import check_labels, describe_columns
 from phoropter.data.sources.dicom_names import hide_identifiers
 from phoropter.data.sources.storage import FilePictures
 
@@ -41,7 +41,8 @@ def open_manifest(
     """A manifest → Dataset; ids are the paths as written, or the column `id`.
 
     columns: our name → the file's name, where they differ
-    Raises DataError for a missing column, a repeated id, an unknown split, or a missing picture (listed with "skip").
+    Raises DataError for a missing column, a repeated id, an unknown split, a missing picture (listed with "skip"), or a label in
+    some rows only (kept without one with "skip").
     """
     rows = _read_manifest(path, dict(columns or {}))
     return _build_dataset(rows, path.parent, on_bad_input, name or path.stem)
@@ -106,6 +107,7 @@ def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: s
     labels, classes = encode_labels([clean_cell(row["label"]) or None for row in rows.rows])
     groups, sites = (None if values is None else values[kept] for values in columns.values())
     parts = _parse_splits(rows)
+    check_labels([row["label"] for row in rows.rows], parts, rows.locate, on_bad_input)
     dataset = Dataset(
         name=name,
         ids=np.array(ids, dtype=np.str_),

@@ -1,8 +1,4 @@
-"""Pictures in an .npz file → Dataset, as phoropter, MedMNIST and Keras name the arrays.
-
-    images, labels                        one set; where known ids, groups, sites, parts, classes
-    train_images, train_labels, val_…     a set for each official part (MedMNIST)
-    x_train, y_train, x_test, y_test      the same (Keras)
+"""Pictures in an .npz file → Dataset, as phoropter, MedMNIST and Keras name the arrays (array_names.py).
 
 Opening reads the labels; the pixels are read with the first picture, and again in each process that gets the dataset.
 """
@@ -10,105 +6,64 @@ Opening reads the labels; the pixels are read with the first picture, and again 
 from __future__ import annotations
 
 import math
-import re
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import DataError, join_words
+from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
 from phoropter.data.dataset import Dataset
-from phoropter.data.folders.layout import parse_split_name
 from phoropter.data.source import Source
-from phoropter.data.sources.arrays import check_image_array, clean_column, convert_labels, from_columns, make_row_ids
+from phoropter.data.sources.array_names import ArraySet, assign_arrays
+from phoropter.data.sources.arrays import (
+    OPTIONAL_COLUMNS,
+    NamedLabels,
+    check_image_array,
+    check_labels,
+    clean_column,
+    from_columns,
+    join_labels,
+    make_row_ids,
+    parse_parts,
+)
 from phoropter.data.sources.storage import LazyArray
-
-# How an array is called, without the word of its official part → our name.
-_ARRAY_NAMES = {
-    **dict.fromkeys(("images", "image", "imgs", "img", "x", "data", "pictures"), "images"),
-    **dict.fromkeys(("labels", "label", "y", "targets", "target"), "labels"),
-    **dict.fromkeys(("ids", "id"), "ids"),
-    **dict.fromkeys(("groups", "group"), "groups"),
-    **dict.fromkeys(("sites", "site"), "sites"),
-    **dict.fromkeys(("parts", "part", "split", "splits"), "parts"),
-    **dict.fromkeys(("classes", "class_names", "label_names"), "classes"),
-}
-_EXPECTED = "expected images (N, H, W, 3) uint8 and labels (N,), or such arrays for each part, such as train_images or x_train"
 
 # All that zipfile and NumPy raise on a damaged file.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, NotImplementedError, RuntimeError)
 
-ArrayKeys = dict[str, dict[str, str]]  # official part, '' for none → our name of an array → its name in the file
 
-
-def open_npz(path: Path, *, name: str | None = None) -> Dataset:
+def open_npz(path: Path, *, on_bad_input: str = "stop", name: str | None = None) -> Dataset:
     """An .npz file with images (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4) uint8, labels (N,) or (N, 1), whole numbers
     or words, and where known ids, groups, sites, parts (N,) and classes (C,) → Dataset. Pickled objects are not read.
 
     Arrays of official parts are joined in their order in the file; ids are then `train/0001`.
-    Raises DataError for a missing array, a wrong shape, or an array of objects.
+    Raises DataError for a missing array, a wrong shape, an array of objects, and a label in some rows only (kept with "skip").
     """
-    keys, classes_key = _assign_arrays(path)
-    shapes = [_read_image_shape(path, arrays["images"]) for arrays in keys.values()]
+    sets = assign_arrays(path.name, _list_arrays(path))
+    shapes = [_read_image_shape(path, one.arrays["images"]) for one in sets]
     if different := next((shape for shape in shapes if shape[1:] != shapes[0][1:]), None):
         raise DataError(
             f"{path.name}: the parts have pictures of the shapes {shapes[0][1:]} and {different[1:]}, expected one shape"
         )
-    columns = {column: _read_column(path, column, keys, shapes) for column in ("labels", "ids", "groups", "sites", "parts")}
-    if list(keys) != [""]:
-        sizes = [(part, shape[0]) for part, shape in zip(keys, shapes, strict=True)]
+    columns = {column: _read_column(path, column, sets, shapes) for column in OPTIONAL_COLUMNS}
+    if [one.part for one in sets] != [""]:
+        sizes = [(one.part, shape[0]) for one, shape in zip(sets, shapes, strict=True)]
         columns["parts"] = [part for part, size in sizes for _ in range(size)]
         columns["ids"] = columns["ids"] or [f"{part}/{row}" for part, size in sizes for row in make_row_ids(size)]
-    named = None if classes_key is None else _read_array(path, classes_key).ravel().tolist()
-    labels, classes = convert_labels(columns.pop("labels"), named, path.name)
-    images = LazyArray(_read_npz_images, path, *(arrays["images"] for arrays in keys.values()), files=(path,))
+    named = [_read_labels(path, one, shape[0]) for one, shape in zip(sets, shapes, strict=True)]
+    labels, classes, notes = join_labels(named, path.name)
     texts = {column: None if v is None else clean_column(v, column, path.name) for column, v in columns.items()}
-    return from_columns(name or path.stem, images, labels, classes, texts)
-
-
-def _assign_arrays(path: Path) -> tuple[ArrayKeys, str | None]:
-    """What each array of the file is, by its name, and the array of class names. Other arrays are left out."""
-    keys: ArrayKeys = {}
-    for key in _list_arrays(path):
-        ours, part = _parse_array_name(key)
-        if ours is None:
-            continue
-        arrays = keys.setdefault(part, {})
-        if ours in arrays:
-            raise DataError(f"{path.name} has two arrays of {ours}, '{arrays[ours]}' and '{key}': keep one")
-        arrays[ours] = key
-    classes = next((arrays.pop("classes") for arrays in keys.values() if "classes" in arrays), None)
-    common = keys.pop("", {}) if len(keys) > 1 else {}
-    if common:
-        ours, key = next(iter(common.items()))
-        other = next(name for arrays in keys.values() for name in arrays.values())
-        raise DataError(
-            f"{path.name} has '{key}' and '{other}': it is not clear which rows the {ours} belong to; name every array with its "
-            f"part, such as train_{ours}, or none"
-        )
-    for part, arrays in (keys or {"": {}}).items():
-        for needed in ("images", "labels"):
-            if needed not in arrays:
-                of_part = f" of the part {part}" if part else ""
-                there = join_words(_list_arrays(path), 8)
-                raise DataError(f"{path.name} has no array '{needed}'{of_part}; {_EXPECTED}; it has {there}")
-    return keys, classes
-
-
-def _parse_array_name(key: str) -> tuple[str | None, str]:
-    """`train_images` or `x_train` → (our name or None, official part or '')."""
-    words = re.split(r"[_.\-\s]+", key.casefold())
-    if ours := _ARRAY_NAMES.get("_".join(words)):
-        return ours, ""
-    for part, rest in ((words[0], words[1:]), (words[-1], words[:-1])):
-        if parsed := parse_split_name(part):
-            return _ARRAY_NAMES.get("_".join(rest)), parsed
-    return None, ""
+    parts = parse_parts(texts["parts"], path.name)
+    check_labels([v for one in named for v in one.values], parts, lambda row: f"{path.name}, row {row}", on_bad_input)
+    images = LazyArray(_read_npz_images, path, *(one.arrays["images"] for one in sets), files=(path,))
+    dataset = from_columns(name or path.stem, images, labels, classes, texts)
+    return replace(dataset, notes=(*notes, *dataset.notes))
 
 
 def _list_arrays(path: Path) -> list[str]:
@@ -163,13 +118,18 @@ def _read_array(path: Path, key: str) -> NDArray[Any]:
         raise DataError(f"{path.name}: the array '{key}' cannot be read: {what}") from None
 
 
-def _read_column(path: Path, column: str, keys: ArrayKeys, shapes: list[tuple[int, ...]]) -> list[Any] | None:
+def _read_labels(path: Path, one: ArraySet, count: int) -> NamedLabels:
+    names = None if one.classes is None else _read_array(path, one.classes).ravel().tolist()
+    return NamedLabels(f"{path.name}, {one.arrays['labels']}", _read_values(path, one.arrays["labels"], count), names)
+
+
+def _read_column(path: Path, column: str, sets: list[ArraySet], shapes: list[tuple[int, ...]]) -> list[Any] | None:
     """The values of a column of every part, one after another; missing in a part that has none, None where no part has it."""
-    if not any(column in arrays for arrays in keys.values()):
+    if not any(column in one.arrays for one in sets):
         return None
     values: list[Any] = []
-    for arrays, (count, *_) in zip(keys.values(), shapes, strict=True):
-        values += [None] * count if column not in arrays else _read_values(path, arrays[column], count)
+    for one, (count, *_) in zip(sets, shapes, strict=True):
+        values += [None] * count if column not in one.arrays else _read_values(path, one.arrays[column], count)
     return values
 
 
@@ -194,7 +154,7 @@ _NPY_HEADER_READERS: dict[tuple[int, int], Callable[..., Any]] = {
 
 NPZ_SOURCE = Source(
     "npz",
-    lambda request: open_npz(request.path, name=request.name),
+    lambda request: open_npz(request.path, on_bad_input=request.on_bad_input, name=request.name),
     "a file with the arrays images and labels, and where known ids, groups, sites, parts and classes; or with such arrays for "
     "each official part, as MedMNIST (train_images) and Keras (x_train) name them",
     detect=lambda contents: contents.is_file_like(".npz"),

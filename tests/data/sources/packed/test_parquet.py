@@ -14,7 +14,7 @@ from phoropter.core.errors import DataError
 from phoropter.data.dataset import Dataset
 from phoropter.data.inspect import detect_data_spec
 from phoropter.data.sources.folder import open_folder
-from phoropter.data.sources.parquet import open_parquet
+from phoropter.data.sources.packed.parquet import open_parquet
 
 
 def cells(zoo: Path, names: list[str]) -> list[dict[str, Any]]:
@@ -115,7 +115,9 @@ def words_of(dataset: Dataset) -> list[str]:
 def test_labels_of_shards_are_joined_by_the_names_of_their_classes(zoo: Path, tmp_path: Path) -> None:
     shard(zoo, tmp_path / "test-0.parquet", [0, 1, 0, 1], ["dog", "cat"])
     shard(zoo, tmp_path / "train-0.parquet", [0, 1, 2, None], ["cat", "dog", "cow"])
-    dataset = open_parquet(tmp_path)
+    with pytest.raises(DataError, match=r"train-0\.parquet, row 3: the label is empty .* \(1 of 4 rows have none\).*skip"):
+        open_parquet(tmp_path)
+    dataset = open_parquet(tmp_path, on_bad_input="skip")
     assert words_of(dataset) == ["dog", "cat", "dog", "cat", "cat", "dog", "cow", ""] and len(dataset.classes) == 3
     assert dataset.notes[0] == "the files number their 3 classes differently; labels were joined by the names of the classes"
     shard(zoo, tmp_path / "val-0.parquet", [0, 1, 0, 1])
@@ -139,7 +141,7 @@ def test_groups_and_labels_written_as_numbers_are_one_name_in_all_files(zoo: Pat
     shard(zoo, tmp_path / "a.parquet", [0, 1, 0, 1], group=[1, 1, 2, 2])
     shard(zoo, tmp_path / "b.parquet", [0.0, 1.0, None, 1.0], group=[1.0, 2.0, 3.0, 3.0])
     shard(zoo, tmp_path / "c.parquet", ["0", "1 ", "1.0", ""], group=["1", "2.0", "3", "3"])
-    dataset = open_parquet(tmp_path)
+    dataset = open_parquet(tmp_path, on_bad_input="skip")
     assert dataset.groups is not None and dataset.groups.tolist() == list("112212331233")
     assert dataset.classes == ("0", "1") and words_of(dataset) == ["0", "1", "0", "1", "0", "1", "", "1", "0", "1", "1", ""]
     assert dataset.notes == ("2 of 12 rows have no label",)
@@ -149,6 +151,29 @@ def test_labels_are_stripped_and_names_that_differ_in_case_are_noted(zoo: Path, 
     dataset = open_parquet(shard(zoo, tmp_path / "a.parquet", ["cat", "cat ", "Cat", "dog\u200b"]))
     assert dataset.classes == ("Cat", "cat", "dog")
     assert dataset.notes == ("class names that differ in case only: Cat or cat",)
+
+
+def test_a_part_without_any_label_and_negative_labels_are_kept(zoo: Path, tmp_path: Path) -> None:
+    shard(zoo, tmp_path / "train-0.parquet", [0, 1, 0, -1], ["cat", "dog"])
+    shard(zoo, tmp_path / "test-0.parquet", pa.nulls(4, pa.int64()), ["cat", "dog"])
+    assert words_of(open_parquet(tmp_path)) == ["", "", "", "", "cat", "dog", "cat", ""]
+
+
+def test_a_column_says_the_part_of_each_row(zoo: Path, tmp_path: Path) -> None:
+    path = shard(zoo, tmp_path / "a.parquet", [0, 1, 0, 1], split=["training", "train", "validation", "test"])
+    parts = open_parquet(path).parts
+    assert parts is not None and parts.tolist() == ["train", "train", "val", "test"]
+    with pytest.raises(DataError, match="parts holds 'third'; expected train, val or test"):
+        open_parquet(shard(zoo, tmp_path / "b.parquet", [0, 1, 0, 1], split=["train", "third", "test", "test"]))
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname.png", "../cat/a.png", "a/../../b.png", "..\\b.png"])
+def test_a_path_out_of_the_folder_of_its_file_is_not_opened(zoo: Path, path: str) -> None:
+    rows = [{"bytes": None, "path": path}] * 4
+    (zoo / "shards").mkdir()
+    parquet.write_table(pa.table({"image": rows, "label": [0, 1, 0, 1]}), zoo / "shards" / "x.parquet")
+    with pytest.raises(DataError, match=r"x\.parquet, row 1: the picture's path leads out of the folder of its file"):
+        open_parquet(zoo / "shards" / "x.parquet").read(1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,205 @@
+"""HDF5 files of pictures and labels → Dataset, with the names of arrays that .npz files have (the extra `hdf5`: h5py).
+
+Pictures are (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4) uint8, or N encoded pictures (JPEG, PNG) as byte strings or
+arrays of bytes. A folder may hold several files; `train`, `val` or `test` in a name is the official part. Opening reads the small
+arrays; pictures are read a few rows at a time.
+
+Only what lies in the file itself is read: links to other files, external storage and virtual arrays are refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.columns import clean_cell
+from phoropter.core.errors import DataError, MissingExtraError
+from phoropter.core.files import format_bytes
+from phoropter.data.dataset import Dataset
+from phoropter.data.images.options import check_pixel_count
+from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, Source, check_column_names
+from phoropter.data.sources.array_names import ARRAY_COLUMNS, ArraySet, assign_arrays
+from phoropter.data.sources.arrays import check_image_array
+from phoropter.data.sources.packed.cells import Cell
+from phoropter.data.sources.packed.shards import Shard, holds_packed, join_shards, list_files
+
+HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
+MAX_ARRAYS = 10_000
+MAX_COLUMN_BYTES = 2 * 1024**3
+BLOCK_BYTES = 8 * 1024**2
+MAX_CHUNK_BYTES = 1024**3
+_SHARD_NAMES = {"ids": "id", "groups": "group", "sites": "site", "parts": "split"}
+
+
+def open_hdf5(
+    path: Path, *, columns: Mapping[str, str] | None = None, on_bad_input: str = "stop", name: str | None = None
+) -> Dataset:
+    """An HDF5 file, or a folder of such → Dataset; ids are the array `ids`, else `file/row`, and `file/part/row` for parts.
+
+    columns: our name → the array's, where they differ
+    Raises DataError for a missing array, one of another shape or kind, and links out of the file; MissingExtraError without h5py.
+    """
+    files = list_files(path, HDF5_ENDINGS, "HDF5")
+    shards = [shard for file in files for shard in _read_shards(file, dict(columns or {}))]
+    return join_shards(shards, path, name, on_bad_input)
+
+
+@dataclass(frozen=True)
+class Hdf5Cells:
+    """The pictures of one array. column: its name in the file · rows: of it · block: rows that are read together"""
+
+    file: Path
+    column: str
+    rows: int
+    block: int
+
+    def name_row(self, row: int) -> str:
+        """`cells.h5, row 3`."""
+        return f"{self.file.name}, row {row}"
+
+    def read_block(self, row: int) -> tuple[int, int, Sequence[Cell]]:
+        """The block that a row is in. Raises DataError for a damaged or changed file."""
+        first = row - row % self.block
+        stop = min(first + self.block, self.rows)
+        with _open_hdf5_file(self.file) as opened:
+            array = _find_array(opened, self.column, self.file.name)
+            values = array[first:stop]
+        if len(values) != stop - first:
+            raise DataError(f"{self.file} has become shorter since it was opened: row {row} is gone")
+        return first, stop, [_unpack_cell(value) for value in values]
+
+    def iterate_cells(self) -> Iterator[Cell]:
+        """All cells, a block at a time."""
+        for first in range(0, self.rows, self.block):
+            yield from self.read_block(first)[2]
+
+
+def _unpack_cell(value: Any) -> Cell:
+    """Pixels as they are; the bytes of an encoded picture, whether stored as a string, as opaque data or as an array of bytes."""
+    if isinstance(value, np.ndarray) and value.ndim > 1:
+        return value
+    return value.tobytes() if isinstance(value, (np.ndarray, np.void)) else bytes(value)
+
+
+@contextmanager
+def _open_hdf5_file(file: Path) -> Iterator[Any]:
+    """An HDF5 file; damage found while it is read is a DataError."""
+    try:
+        import h5py
+    except ImportError:
+        raise MissingExtraError("h5py", "hdf5", f"{file.name}: an HDF5 file") from None
+    try:
+        with h5py.File(file, "r", locking=False) as opened:
+            yield opened
+    except DataError:
+        raise
+    except Exception as error:  # h5py raises what the place of the damage makes it raise
+        reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
+        raise DataError(f"{file.name} is damaged or no HDF5 file ({reason}); copy it again") from None
+
+
+def _read_shards(file: Path, columns: dict[str, str]) -> list[Shard]:
+    """A Shard for each official part in the file, or one."""
+    with _open_hdf5_file(file) as opened:
+        sets = assign_arrays(file.name, _list_arrays(opened, file.name), columns)
+        return [_read_shard(opened, file, one, inside=one.part if len(sets) > 1 else "") for one in sets]
+
+
+def _read_shard(opened: Any, file: Path, arrays: ArraySet, inside: str) -> Shard:
+    key = arrays.arrays["images"]
+    rows, block = _check_pictures(_find_array(opened, key, file.name), f"{file.name}: '{key}'")
+    columns = {
+        _SHARD_NAMES.get(ours, "label"): _read_values(_find_array(opened, name, file.name), rows, f"{file.name}: '{name}'")
+        for ours, name in arrays.arrays.items()
+        if ours != "images"
+    }
+    names = None
+    if arrays.classes is not None:
+        array = _find_array(opened, arrays.classes, file.name)
+        names = tuple(map(clean_cell, _read_values(array, array.size, f"{file.name}: '{arrays.classes}'")))
+    return Shard(Hdf5Cells(file, key, rows, block), rows, names, columns, arrays.part or None, inside)
+
+
+def _list_arrays(opened: Any, place: str) -> list[str]:
+    """Names of the arrays in the file, in groups too; links are not followed."""
+    import h5py
+
+    names: list[str] = []
+
+    def note(name: str, found: Any) -> None:
+        if isinstance(found, h5py.Dataset):
+            names.append(name)
+        if len(names) > MAX_ARRAYS:
+            raise DataError(f"{place} holds more than {MAX_ARRAYS:,} arrays; expected one of images and one of labels")
+
+    opened.visititems(note)
+    return names
+
+
+def _find_array(opened: Any, key: str, place: str) -> Any:
+    """An array that lies in the file itself. Raises DataError for one that other files hold."""
+    array = opened[key]
+    if array.external or array.is_virtual:
+        raise DataError(f"{place}: '{key}' is stored in other files, which are not opened; copy it into one file")
+    if array.chunks and math.prod(array.chunks) * array.dtype.itemsize > MAX_CHUNK_BYTES:
+        raise DataError(
+            f"{place}: '{key}' is stored in chunks of more than {format_bytes(MAX_CHUNK_BYTES)}; write it with smaller ones"
+        )
+    return array
+
+
+def _check_pictures(array: Any, place: str) -> tuple[int, int]:
+    """(rows, rows in a block) of an array of pictures. Raises DataError where it holds none."""
+    import h5py
+
+    kind, shape = array.dtype, array.shape
+    encoded = kind.kind in "SV" or h5py.check_string_dtype(kind) is not None or h5py.check_vlen_dtype(kind) == np.uint8
+    if encoded and len(shape) == 1 and kind.names is None:
+        return shape[0], 16
+    check_image_array(shape, kind, place)
+    check_pixel_count(shape[1] * shape[2], place)
+    row_bytes = math.prod(shape[1:])
+    chunk = array.chunks[0] if array.chunks else 1
+    return shape[0], max(1, min(max(chunk, BLOCK_BYTES // row_bytes), max(1, 8 * BLOCK_BYTES // row_bytes)))
+
+
+def _read_values(array: Any, rows: int, place: str) -> list[Any]:
+    """N numbers or texts. Raises DataError for another shape or kind."""
+    import h5py
+
+    text = h5py.check_string_dtype(array.dtype) is not None
+    if array.size != rows or array.shape[:1] != (rows,) or not (text or array.dtype.kind in "iufb"):
+        several = (
+            "; a picture has one label here, and these have several" if array.shape[:1] == (rows,) and array.size > rows else ""
+        )
+        raise DataError(
+            f"{place} has the shape {array.shape} and kind {array.dtype}, expected ({rows},) of numbers or text{several}"
+        )
+    if array.size * array.dtype.itemsize > MAX_COLUMN_BYTES:
+        raise DataError(
+            f"{place} takes more than {format_bytes(MAX_COLUMN_BYTES)}; expected a number or a short text for each row"
+        )
+    values: NDArray[Any] = np.asarray(array.asstr("utf-8", "replace")[()] if text else array[()])
+    flat: list[Any] = values.reshape(-1).tolist()
+    return flat
+
+
+HDF5_SOURCE = Source(
+    "hdf5",
+    lambda request: open_hdf5(
+        request.path, columns=request.option("columns"), on_bad_input=request.on_bad_input, name=request.name
+    ),
+    "an HDF5 file, or a folder of such, with the arrays that .npz files have: images, labels, and where known ids, groups, "
+    "sites, parts and classes",
+    options=(COLUMNS_OPTION,),
+    uses=FILE_OPTIONS,
+    check=check_column_names(ARRAY_COLUMNS),
+    detect=lambda contents: holds_packed(contents, HDF5_ENDINGS),
+)

@@ -1,0 +1,142 @@
+"""Parquet files with encoded pictures, in the layout of the Hugging Face hub → Dataset.
+
+The picture column is a struct {bytes, path} or binary. Where bytes are missing, `path` is read relative to the file, as
+`datasets` writes it. A folder may contain several shards, also in subfolders; names such as `train-00000-of-00004.parquet`,
+`beans-test.parquet` and `default/train/0000.parquet` tell the official part. Opening reads the small columns only; pictures are
+read one row group at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phoropter.core.columns import clean_name, find_columns
+from phoropter.core.errors import DataError
+from phoropter.core.text_table import PARQUET_ENDINGS, report_parquet_damage
+from phoropter.data.dataset import Dataset
+from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, Source, check_column_names
+from phoropter.data.sources.packed.cells import Cell
+from phoropter.data.sources.packed.shards import SHARD_COLUMNS, Shard, holds_packed, join_shards, list_files
+
+
+def open_parquet(
+    path: Path, *, columns: Mapping[str, str] | None = None, on_bad_input: str = "stop", name: str | None = None
+) -> Dataset:
+    """A Parquet file, or a folder of shards → Dataset; ids are the column `id`, else `file/row`, and `folder/file/row` where two
+    files have one name.
+
+    columns: our name → the file's name, where they differ
+    Raises DataError for a missing column, a label, group or site in some rows only, or a picture column of another type.
+    """
+    files = list_files(path, PARQUET_ENDINGS, "Parquet")
+    return join_shards([_read_shard(file, dict(columns or {})) for file in files], path, name, on_bad_input)
+
+
+@dataclass(frozen=True)
+class ParquetCells:
+    """The picture column of a Parquet file. A block is a row group."""
+
+    file: Path
+    column: str
+
+    def name_row(self, row: int) -> str:
+        """`train.parquet, row 3`."""
+        return f"{self.file.name}, row {row}"
+
+    def read_block(self, row: int) -> tuple[int, int, Sequence[Cell]]:
+        """The row group that a row is in. Raises DataError for a damaged or shortened file."""
+        with _open_parquet_file(self.file) as file:
+            first = 0
+            for group in range(file.metadata.num_row_groups):
+                stop = first + file.metadata.row_group(group).num_rows
+                if row < stop:
+                    cells = unpack_cells(file.read_row_group(group, columns=[self.column]).column(0))
+                    if len(cells) != stop - first:
+                        raise DataError(f"{self.file.name} is damaged: {len(cells)} of {stop - first} rows of a group are there")
+                    return first, stop, cells
+                first = stop
+        raise DataError(f"{self.file} has become shorter since it was opened: row {row} is gone")
+
+    def iterate_cells(self) -> Iterator[Cell]:
+        """All cells, 256 rows at a time."""
+        with _open_parquet_file(self.file) as file:
+            for batch in file.iter_batches(batch_size=256, columns=[self.column]):
+                yield from unpack_cells(batch.column(0))
+
+
+@contextmanager
+def _open_parquet_file(file: Path) -> Iterator[Any]:
+    """A Parquet file; damage found while it is read is a DataError."""
+    from pyarrow import parquet
+
+    with report_parquet_damage(file.name), parquet.ParquetFile(file) as opened:
+        yield opened
+
+
+def unpack_cells(column: Any) -> list[Cell]:
+    """A column of pyarrow, binary or of structs {bytes, path} → its cells."""
+    values = column.to_pylist()
+    return [(v.get("bytes") if v.get("bytes") is not None else v.get("path")) if isinstance(v, dict) else v for v in values]
+
+
+def _read_shard(file: Path, columns: dict[str, str]) -> Shard:
+    with _open_parquet_file(file) as opened:
+        schema = opened.schema_arrow
+        theirs = assign_columns(file.name, schema, columns)
+        small = [theirs[ours] for ours in SHARD_COLUMNS[1:] if ours in theirs]
+        table = opened.read(columns=small)
+    return make_arrow_shard(ParquetCells(file, theirs["image"]), schema, table, theirs)
+
+
+def assign_columns(place: str, schema: Any, columns: Mapping[str, str]) -> dict[str, str]:
+    """Our column name → the file's. Raises DataError for a missing column, and for a picture column of another type."""
+    found = find_columns(place, [clean_name(name) for name in schema.names], SHARD_COLUMNS, columns, ("image", "label"))
+    _check_picture_column(place, schema.field(found["image"]))
+    return {ours: schema.names[at] for ours, at in found.items()}
+
+
+def make_arrow_shard(cells: Any, schema: Any, table: Any, theirs: Mapping[str, str], part: str | None = None) -> Shard:
+    """A Shard of the small columns of a pyarrow table. theirs: our column name → the table's"""
+    values = {ours: table[theirs[ours]].to_pylist() for ours in SHARD_COLUMNS[1:] if ours in theirs}
+    return Shard(cells, table.num_rows, _read_class_names(schema.metadata or {}, theirs["label"]), values, part)
+
+
+def _check_picture_column(place: str, field: Any) -> None:
+    import pyarrow as pa
+
+    kind = field.type
+    if pa.types.is_struct(kind) and any(kind.field(i).name in ("bytes", "path") for i in range(kind.num_fields)):
+        return
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return
+    raise DataError(
+        f"{place}: the column '{field.name}' is {kind}, expected encoded pictures: binary, or a struct of bytes and path"
+    )
+
+
+def _read_class_names(metadata: Mapping[bytes, bytes], label: str) -> tuple[str, ...] | None:
+    """Class names of the hub's `ClassLabel` feature, where the file's metadata has them."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        names = features[label]["names"]
+        return tuple(str(word) for word in names) or None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
+
+
+PARQUET_SOURCE = Source(
+    "parquet",
+    lambda request: open_parquet(
+        request.path, columns=request.option("columns"), on_bad_input=request.on_bad_input, name=request.name
+    ),
+    "a Parquet file or a folder of shards with encoded pictures, as the Hugging Face hub keeps them",
+    options=(COLUMNS_OPTION,),
+    uses=FILE_OPTIONS,
+    check=check_column_names(SHARD_COLUMNS),
+    detect=lambda contents: holds_packed(contents, PARQUET_ENDINGS),
+)

@@ -1,0 +1,325 @@
+"""WebDataset shards: tar files whose neighbouring members of one name are the fields of one sample → Dataset.
+
+    000001.jpg  000001.cls  000001.json        data: {shards: "data-{000..003}.tar"}
+
+The picture is the member with the ending of a picture, or the one that `columns: {image: …}` names. Other members and the keys of
+`.json` are columns: label (else cls, class, txt), id, group, site, split. Class numbers get their names from classes.txt or
+classnames.txt beside the shards. Ids are the samples' names where no two are equal, else `shard/name`.
+
+Nothing is unpacked: members are read where they lie in the tar. Links, devices and sparse members are refused, names are only
+compared, and small members are bounded. Left out on purpose: compressed tars, which cannot be read from the middle.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, product
+from pathlib import Path
+from typing import Any
+
+from phoropter.core.columns import clean_name, find_columns
+from phoropter.core.errors import DataError, join_words
+from phoropter.data.dataset import Dataset
+from phoropter.data.folders.scan import IMAGE_EXTENSIONS
+from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, PathContents, Source, check_column_names
+from phoropter.data.sources.packed.cells import Cell
+from phoropter.data.sources.packed.shards import SHARD_COLUMNS, Shard, holds_packed, join_shards, list_files
+
+TAR_ENDINGS = (".tar",)
+MAX_FIELD_BYTES = 1024**2
+MAX_HEADER_BYTES = 16 * 1024**2
+MAX_SHARDS = 100_000
+MAX_TEXT = 1000  # letters of a field that are kept
+_KEY_AND_FIELD = re.compile(r"((?:.*/|)[^./][^./]*)[.]([^/]+)", re.DOTALL)
+_LABEL_FIELDS = ("label", "cls", "class", "txt")  # in order
+_TEXT_FIELDS = frozenset({"cls", "class", "txt", "text", "label", "id", "index", "group", "site", "split"})
+_CLASS_FILES = ("classnames.txt", "classes.txt", "labels.txt")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, KeyError, OverflowError)
+
+
+def open_webdataset(
+    path: Path, *, columns: Mapping[str, str] | None = None, on_bad_input: str = "stop", name: str | None = None
+) -> Dataset:
+    """A tar, a folder of tars, or a pattern such as `data-{000..003}.tar` → Dataset.
+
+    columns: our name → the ending or the key of the .json, where they differ
+    Raises DataError for a missing shard, a sample without a picture or with several, and as every source of shards.
+    """
+    files, root = _list_shards(path)
+    read = [_read_samples(file, dict(columns or {})) for file in files]
+    keys = Counter(sample.key for samples in read for sample in samples)
+    whole = all(count == 1 for count in keys.values())
+    names = _read_class_names(root if root.is_dir() else root.parent)
+    shards = [_make_shard(file, samples, dict(columns or {}), names, whole) for file, samples in zip(files, read, strict=True)]
+    return join_shards(shards, root, name, on_bad_input)
+
+
+@dataclass(frozen=True)
+class TarCells:
+    """The pictures of a tar. members: (name, offset, size) of each · column: which member of a sample"""
+
+    file: Path
+    column: str
+    members: tuple[tuple[str, int, int], ...]
+
+    def name_row(self, row: int) -> str:
+        """`data-000.tar, 000001.jpg`."""
+        return f"{self.file.name}, {self.members[row][0]}"
+
+    def read_block(self, row: int) -> tuple[int, int, Sequence[Cell]]:
+        """The one row. Raises DataError for a shortened file."""
+        try:
+            with self.file.open("rb") as file:
+                return row, row + 1, [self._read_member(file, row)]
+        except OSError as error:
+            raise DataError(f"{self.file.name} cannot be read: {error.strerror or error}") from None
+
+    def iterate_cells(self) -> Iterator[Cell]:
+        """All pictures in order."""
+        try:
+            with self.file.open("rb") as file:
+                for row in range(len(self.members)):
+                    yield self._read_member(file, row)
+        except OSError as error:
+            raise DataError(f"{self.file.name} cannot be read: {error.strerror or error}") from None
+
+    def _read_member(self, file: io.BufferedReader, row: int) -> bytes:
+        _, offset, size = self.members[row]
+        file.seek(offset)
+        content = file.read(size)
+        if len(content) != size:
+            raise DataError(f"{self.name_row(row)}: the file has become shorter since it was opened; copy it again")
+        return content
+
+
+@dataclass
+class _Sample:
+    """Members of one name. pictures: ending → (offset, size) · fields: other members and the keys of .json, by name"""
+
+    key: str
+    pictures: dict[str, tuple[int, int]] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+def _list_shards(path: Path) -> tuple[list[Path], Path]:
+    """(tar files in order, where their names start)."""
+    if path.exists() or ("*" not in path.name and not _BRACES.search(path.name)):
+        return list_files(path, TAR_ENDINGS, "tar"), path
+    names = [path.name] if "*" in path.name else _expand_braces(path.name)
+    files = sorted(path.parent.glob(path.name)) if "*" in path.name else [path.parent / name for name in names]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing or not files:
+        raise DataError(
+            f"{path}: {len(missing)} of {len(names)} files are not there ({join_words(missing or names, 3)}); check the pattern"
+        )
+    return files, path.parent
+
+
+def _expand_braces(text: str) -> list[str]:
+    """`a-{00..02}.tar` and `{train,val}.tar` → every name, in order. Raises DataError for other braces."""
+    choices: list[list[str]] = []
+    for inside in _BRACES.findall(text):
+        if numbers := re.fullmatch(r"([0-9]+)\.\.([0-9]+)", inside):
+            first, last = (int(n) for n in numbers.groups())
+            if not 0 <= last - first < MAX_SHARDS:
+                raise DataError(
+                    f"shards: {{{inside}}} means {last - first + 1:,} files; expected 1 to {MAX_SHARDS:,}, as in {{000..003}}"
+                )
+            width = len(numbers[1])
+            choices.append([f"{n:0{width}d}" for n in range(first, last + 1)])
+        elif "," in inside:
+            choices.append(inside.split(","))
+        else:
+            raise DataError(f"shards: {{{inside}}} is no range; expected {{000..003}} or {{train,val}}")
+    pieces = _BRACES.split(text)[::2]
+    names = islice(product(*choices), MAX_SHARDS)
+    return ["".join(a + b for a, b in zip(pieces, (*chosen, ""), strict=True)) for chosen in names]
+
+
+def _read_samples(file: Path, columns: dict[str, str]) -> list[_Sample]:
+    """The samples of a tar, in order; only small members are read. Raises DataError for members that are no plain files."""
+    samples: list[_Sample] = []
+    wanted = {clean_name(theirs).casefold() for theirs in columns.values()}
+    size = file.stat().st_size
+    for member, opened in _iterate_members(file):
+        if member.isdir():
+            continue
+        if not member.isreg() or member.issparse():
+            raise DataError(f"{file.name}, {member.name[:100]}: the member is a link, a device or sparse; expected plain files")
+        matched = _KEY_AND_FIELD.fullmatch(member.name.removeprefix("./"))
+        if matched is None or matched[1].rpartition("/")[2].startswith("__"):  # of no sample: a README, shard metadata
+            continue
+        if member.offset_data + member.size > size:
+            raise DataError(f"{file.name} is cut off at {member.name[:100]}; download it again")
+        key, ending = matched[1], matched[2].casefold()
+        if not samples or samples[-1].key != key:
+            samples.append(_Sample(key))
+        _add_member(samples[-1], ending, member, opened, f"{file.name}, {member.name[:100]}", wanted)
+    return samples
+
+
+def _iterate_members(file: Path) -> Iterator[tuple[tarfile.TarInfo, Any]]:
+    """(member, the tar as a file) in order. Raises DataError for a damaged tar."""
+    try:
+        with file.open("rb") as raw:
+            bounded = _BoundedReader(raw)
+            with tarfile.open(fileobj=bounded, mode="r:") as tar:  # type: ignore[call-overload]
+                while (member := tar.next()) is not None:
+                    tar.members = []  # a shard may have millions, and none is asked for again
+                    yield member, raw
+                raw.seek(tar.offset)
+                if raw.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                    raise DataError(f"{file.name} is cut off: the end mark of a tar is missing; download it again")
+    except DataError:
+        raise
+    except _DAMAGE as error:
+        reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
+        raise DataError(
+            f"{file.name} is damaged or no plain tar ({reason}); a compressed one must be unpacked to .tar first"
+        ) from None
+
+
+class _BoundedReader:
+    """A file for tarfile, whose extended headers say themselves how long they are."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self.file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """At most MAX_HEADER_BYTES. Raises ValueError for more."""
+        if not 0 <= size <= MAX_HEADER_BYTES:
+            raise ValueError(f"a header of {size:,} bytes")
+        return self.file.read(size)
+
+
+def _add_member(sample: _Sample, ending: str, member: tarfile.TarInfo, opened: Any, place: str, wanted: set[str]) -> None:
+    if ending in sample.pictures or ending in sample.fields:
+        raise DataError(f"{place}: the sample has two members of this ending; pack it again")
+    if f".{ending.rpartition('.')[2]}" in IMAGE_EXTENSIONS:
+        sample.pictures[ending] = (member.offset_data, member.size)
+        return
+    if ending != "json" and ending not in _TEXT_FIELDS | wanted:
+        return
+    if member.size > MAX_FIELD_BYTES:
+        raise DataError(f"{place}: the member has {member.size:,} bytes; fields of up to {MAX_FIELD_BYTES:,} bytes are read")
+    at = opened.tell()
+    opened.seek(member.offset_data)
+    content = opened.read(member.size)
+    opened.seek(at)
+    if ending == "json":
+        _add_json(sample, content, place)
+    else:
+        sample.fields[ending] = _decode_text(content, place)
+
+
+def _add_json(sample: _Sample, content: bytes, place: str) -> None:
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError):
+        raise DataError(f"{place}: the member is no JSON; expected an object of names and values") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{place}: the JSON is {type(values).__name__}, expected an object of names and values")
+    for key, value in values.items():
+        if isinstance(value, (str, int, float, bool)) or value is None:
+            sample.fields.setdefault(key, value[:MAX_TEXT] if isinstance(value, str) else value)
+
+
+def _decode_text(content: bytes, place: str) -> str:
+    try:
+        return content.decode("utf-8-sig").strip()[:MAX_TEXT]
+    except UnicodeDecodeError:
+        raise DataError(f"{place}: the member is not UTF-8 text") from None
+
+
+def _make_shard(file: Path, samples: list[_Sample], columns: dict[str, str], names: tuple[str, ...] | None, whole: bool) -> Shard:
+    """whole: whether a sample's name alone is its id."""
+    image = clean_name(columns.pop("image")).casefold() if "image" in columns else None
+    header = list(dict.fromkeys(key for sample in samples for key in sample.fields))
+    found = find_columns(file.name, header, SHARD_COLUMNS[1:], columns)
+    usual = next((header.index(word) for word in _LABEL_FIELDS if word in header), None)
+    if "label" not in found and usual is not None:
+        found["label"] = usual
+    if "label" not in found and samples:
+        there = join_words([*header, *dict.fromkeys(e for s in samples for e in s.pictures)], 8)
+        raise DataError(
+            f"{file.name} has no label; expected members .cls, .txt or .json with a label; it has {there}; name it with "
+            "columns: {label: NAME}"
+        )
+    values = {ours: [sample.fields.get(header[at]) for sample in samples] for ours, at in found.items()}
+    if "id" not in values:
+        values["id"] = [sample.key if whole else f"{file.stem}/{sample.key}" for sample in samples]
+    members = []
+    for sample in samples:
+        ending = _choose_picture(sample, image, file)
+        members.append((f"{sample.key}.{ending}", *sample.pictures[ending]))
+    return Shard(TarCells(file, image or "picture", tuple(members)), len(samples), names, values)
+
+
+def _choose_picture(sample: _Sample, image: str | None, file: Path) -> str:
+    """The ending of the sample's picture: the one that is named, the only one, or the only one without another word before it."""
+    place = f"{file.name}, {sample.key}"
+    there = list(sample.pictures)
+    if image is not None:
+        if image not in sample.pictures:
+            raise DataError(f"{place}: the sample has no picture .{image} (columns.image); it has {join_words(there) or 'none'}")
+        return image
+    plain = there if len(there) == 1 else [ending for ending in there if "." not in ending]
+    if len(plain) != 1:
+        what = f"{len(there)} pictures ({join_words(there)})" if there else "no picture"
+        raise DataError(
+            f"{place}: the sample has {what}, expected one; name its ending with columns: {{image: jpg}}, or pack it again"
+        )
+    return plain[0]
+
+
+def _read_class_names(folder: Path) -> tuple[str, ...] | None:
+    """Names by number, a line each, of the first of the usual files beside the shards."""
+    for name in _CLASS_FILES:
+        file = folder / name
+        if file.is_file() and file.stat().st_size <= MAX_FIELD_BYTES:
+            lines = _decode_text_lines(file)
+            return tuple(clean_name(line) for line in lines if line.strip()) or None
+    return None
+
+
+def _decode_text_lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise DataError(f"{file}: the names of classes are not readable as UTF-8 text; save the file again") from None
+
+
+def _holds_samples(contents: PathContents) -> bool:
+    """Whether the first members of the first tar are fields of samples: pictures beside other members of one name."""
+    if not holds_packed(contents, TAR_ENDINGS):
+        return False
+    try:
+        first = list_files(contents.path, TAR_ENDINGS, "tar")[0]
+        endings: dict[str, set[str]] = {}
+        for member, _ in islice(_iterate_members(first), 50):
+            if member.isreg() and (matched := _KEY_AND_FIELD.fullmatch(member.name.removeprefix("./"))):
+                endings.setdefault(matched[1], set()).add(matched[2].casefold())
+    except DataError:
+        return False
+    pictures = {f".{e.rpartition('.')[2]}" in IMAGE_EXTENSIONS for own in endings.values() for e in own}
+    return True in pictures and any(len(own) > 1 for own in endings.values())
+
+
+WEBDATASET_SOURCE = Source(
+    "shards",
+    lambda request: open_webdataset(
+        request.path, columns=request.option("columns"), on_bad_input=request.on_bad_input, name=request.name
+    ),
+    "WebDataset: a tar, a folder of tars, or a pattern such as `data-{000..003}.tar`, whose members of one name are a sample",
+    options=(COLUMNS_OPTION,),
+    uses=FILE_OPTIONS,
+    check=check_column_names(SHARD_COLUMNS),
+    detect=_holds_samples,
+)
