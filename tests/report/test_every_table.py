@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from made_reports import Reported
 from made_study import Made
-from read_again import Again, again_of, ece, softmax, spread
+from read_again import Again, accuracy_of, again_of, noisy_error, rounds_of, softmax, spread
 from reading_html import Tags
 from scipy import optimize, stats
 from sklearn import metrics as sk
@@ -60,7 +60,7 @@ def literal_logit_interval(centre: float, means: np.ndarray, units: int) -> np.n
 
 
 def test_the_intervals_of_all_candidates(page: Tags, again: Again) -> None:
-    """A literal bootstrap over people: each with all its answers, accuracy within each run, runs by their share of the draws.
+    """A literal bootstrap over people: each with all its answers, accuracy over all their rows.
 
     Its standard error by √(G / (G - 1)), Student's t with G - 1 degrees of freedom, the logit scale.
     """
@@ -71,14 +71,9 @@ def test_the_intervals_of_all_candidates(page: Tags, again: Again) -> None:
         means = []
         for _ in range(800):
             times = Counter(draw.choice(people, len(people)).tolist())
-            weights = [np.array([times[g] for g in r["group"]]) for r in runs]
-            each = [
-                (np.average(r["answer"] == r["label"], weights=w), sum(times[g] for g in set(r["group"])))
-                for r, w in zip(runs, weights, strict=True)
-                if w.any()
-            ]
-            means.append(np.average([a for a, _ in each], weights=[n for _, n in each]))
-        centre = np.mean([np.mean(r["answer"] == r["label"]) for r in runs])
+            weights = np.array([times[g] for g in again.together(name, "group")])
+            means.append(np.average(again.together(name, "answer") == again.together(name, "label"), weights=weights))
+        centre = accuracy_of(runs)
         low, high = literal_logit_interval(centre, np.array(means), len(people)) * 100
         shown = [float(v) for v in page.columns("leaderboard")[name]["95\u00a0%\u00a0interval\u00a0%"].split(" to ")]
         assert abs(shown[0] - low) < 1.4 and abs(shown[1] - high) < 1.4
@@ -99,9 +94,9 @@ def test_the_interval_of_the_models_averaged_on_unseen_sites(page: Tags, again: 
         assert abs(shown[0] - low) < 1.2 and abs(shown[1] - high) < 1.2
 
 
-def test_temperatures_and_scaled_calibration_errors(page: Tags, again: Again, whole: Reported) -> None:
-    for name, row in page.columns("calibration").items():
-        fitted, left = [], []
+def test_temperatures_and_calibration_errors_before_and_after(page: Tags, again: Again, whole: Reported) -> None:
+    for name in again.order:
+        row, fitted, scaled = page.columns("calibration")[name], [], []
         for r in again.runs[name]:
             with np.load(whole.folder / "runs" / r["key"] / "validation.npz") as f:
                 logits, labels = f["logits"].astype(np.float64), f["label"]
@@ -110,10 +105,14 @@ def test_temperatures_and_scaled_calibration_errors(page: Tags, again: Again, wh
                 return float(sk.log_loss(y, softmax(z / t), labels=[0, 1, 2]))
 
             fitted.append(optimize.minimize_scalar(loss, bounds=(0.02, 50), method="bounded", options={"xatol": 1e-6}).x)
-            left.append(ece(softmax(r["logits"] / fitted[-1]), r["label"]))
+            scaled.append({**r, "p": softmax(r["logits"] / fitted[-1])})
         shown = [float(v) for v in row["Temperature"].split(" ± ")]
         assert shown == pytest.approx([np.mean(fitted), np.std(fitted, ddof=1)], abs=0.011)
-        assert float(row["ECE, scaled"]) == pytest.approx(np.mean(left), abs=0.0012)
+        for runs, words, room in ((again.runs[name], "", 6e-4), (scaled, ", scaled", 2e-3)):
+            error, low, high = noisy_error(rounds_of(runs))
+            assert float(row[f"ECE{words}, debiased"]) == pytest.approx(error, abs=room)
+            bounds = [float(v) for v in row[f"95\u00a0%\u00a0interval of ECE{words}"].split(" to ")]
+            assert bounds == pytest.approx([low, high], abs=2 * room)
 
 
 def test_costs(page: Tags, again: Again) -> None:
@@ -243,4 +242,4 @@ def test_the_study_that_is_reported_is_the_one_that_was_made(whole: Reported) ->
 
 
 def test_the_page_names_how_its_intervals_are_computed(page: Tags, again: Again) -> None:
-    assert "Interval of the mean: Student's t with 13 degrees of freedom on the logit scale, 14 units." in page.text
+    assert "Interval: Student's t with 13 degrees of freedom on the logit scale, 14 units." in page.text

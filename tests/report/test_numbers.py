@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from made_reports import Reported
-from read_again import CLASSES, Again, again_of, ece, softmax, spread
+from read_again import CLASSES, Again, accuracy_of, again_of, ece, over_rows, rounds_of, softmax, spread, value_and_spread
 from reading_html import Tags
 from scipy import stats
 from sklearn import metrics as sk
@@ -31,19 +31,26 @@ def test_leaderboard(page: Tags, again: Again) -> None:
     assert list(board) == [*again.order, "majority-class baseline"]
     for name in again.order:
         runs = again.runs[name]
-        assert board[name]["Accuracy\u00a0%"] == spread([r["accuracy"] for r in runs])
+        assert board[name]["Accuracy\u00a0%"] == value_and_spread(accuracy_of(runs), [r["accuracy"] for r in runs])
         f1 = [sk.f1_score(r["label"], r["answer"], average="macro", zero_division=0) for r in runs]
         assert board[name]["Macro F1\u00a0%"] == spread(f1)
         assert board[name]["Parameters"] == f"{runs[0]['cost']['parameters'] / 1e6:.1f} M"
 
 
 def test_majority_class(page: Tags, again: Again) -> None:
+    """The frequencies of the classes, answered to every row: scored as every candidate is."""
+    runs = again.runs[again.order[0]]
     labels = again.together(again.order[0], "label")
-    top = Counter(labels.tolist()).most_common(1)[0]
-    line = page.columns("leaderboard")["majority-class baseline"]
-    assert line["Accuracy\u00a0%"] == f"{top[1] / len(labels) * 100:.1f}"
-    f1 = sk.f1_score(labels, np.full(len(labels), top[0]), average="macro", zero_division=0)
-    assert line["Macro F1\u00a0%"] == f"{f1 * 100:.1f}"
+    share = np.bincount(labels, minlength=3) / len(labels)
+    line, top = page.columns("leaderboard")["majority-class baseline"], int(share.argmax())
+    hits = [float(np.mean(r["label"] == top)) for r in runs]
+    assert line["Accuracy\u00a0%"] == value_and_spread(float(share.max()), hits)
+    f1 = [sk.f1_score(r["label"], np.full(len(r["label"]), top), average="macro", zero_division=0) for r in runs]
+    assert line["Macro F1\u00a0%"] == spread(f1)
+    below = page.columns("calibration")["majority-class baseline"]
+    loss = [sk.log_loss(r["label"], np.tile(share, (len(r["label"]), 1)), labels=[0, 1, 2]) for r in runs]
+    assert below["Log-loss"] == value_and_spread(float(-np.log(share[labels]).mean()), loss, 1, 3)
+    assert below["ROC-AUC"] == "0.500 ± 0.000"
 
 
 def test_intervals_have_the_standard_error_of_a_literal_bootstrap_over_groups(page: Tags, again: Again) -> None:
@@ -62,9 +69,9 @@ def test_intervals_have_the_standard_error_of_a_literal_bootstrap_over_groups(pa
         for i in range(len(again.runs[name])):
             rows = [(hits[i, g], n) for g, n in drawn.items() if (i, g) in hits]
             if rows:
-                shares.append((sum(h.sum() * n for h, n in rows) / sum(len(h) * n for h, n in rows), sum(n for _, n in rows)))
-        means.append(np.average([s for s, _ in shares], weights=[w for _, w in shares]))
-    centre = np.mean([r["accuracy"] for r in again.runs[name]])
+                shares.append((sum(h.sum() * n for h, n in rows), sum(len(h) * n for h, n in rows)))
+        means.append(sum(h for h, _ in shares) / sum(n for _, n in shares))
+    centre = accuracy_of(again.runs[name])
     error = np.std(means) * np.sqrt(len(groups) / (len(groups) - 1))
     half = stats.t.ppf(0.975, len(groups) - 1) * error / (centre * (1 - centre))  # on the logit scale
     low, high = (100 / (1 + (1 - centre) / centre * np.exp(-sign * half)) for sign in (-1, 1))
@@ -100,10 +107,10 @@ def test_pairwise(page: Tags, again: Again) -> None:
 
 def test_conclusion(page: Tags, again: Again) -> None:
     first, second = again.order[:2]
-    d = np.mean([x["accuracy"] - y["accuracy"] for x, y in zip(again.runs[first], again.runs[second], strict=True)]) * 100
+    d = (accuracy_of(again.runs[first]) - accuracy_of(again.runs[second])) * 100
     assert f"{first} is ahead of {second} by {d:.1f} points of accuracy (95 % interval " in page.text
     assert "on unseen groups" in page.text
-    mean = np.mean([r["accuracy"] for r in again.runs[first]]) * 100
+    mean = accuracy_of(again.runs[first]) * 100
     assert f"{first} reaches {mean:.1f} % accuracy" in page.text
 
 
@@ -146,7 +153,7 @@ def test_hardest_groups_in_words(page: Tags, again: Again) -> None:
     shares = sorted((right[g == name].mean(), name, int((g == name).sum())) for name in np.unique(g))
     share, name, rows = shares[0]
     assert (
-        f"The hardest of 14 groups for {first} is {name}, with {share * 100:.1f} % of {rows:,} predictions correct" in page.text
+        f"The hardest of 14 groups for {first} is {name}, with {share * 100:.1f} % accuracy on {rows:,} predictions" in page.text
     )
     fifth = int(np.ceil(14 / 5))
     assert f"over the hardest fifth ({fifth}) the mean is {np.mean([s for s, *_ in shares[:fifth]]) * 100:.1f} %" in page.text
@@ -165,13 +172,16 @@ def test_confusions(page: Tags, again: Again, whole: Reported) -> None:
 
 
 def test_calibration(page: Tags, again: Again) -> None:
-    for name, row in page.columns("calibration").items():
-        runs = again.runs[name]
-        auc = [sk.roc_auc_score(r["label"], r["p"], multi_class="ovr") for r in runs]
-        loss = [sk.log_loss(r["label"], r["p"], labels=[0, 1, 2]) for r in runs]
-        assert row["ROC-AUC"] == spread(auc, 1, 3)
-        assert row["Log-loss"] == spread(loss, 1, 3)
-        assert row["Calibration error"] == spread([ece(r["p"], r["label"]) for r in runs], 1, 3)
+    """AUC by split, where each test part has ten rows of each class; log-loss and Brier score over rows; the error by round."""
+    for name in again.order:
+        row, runs = page.columns("calibration")[name], again.runs[name]
+        assert min(np.bincount(r["label"], minlength=3).min() for r in runs) >= 10
+        assert row["ROC-AUC"] == spread([sk.roc_auc_score(r["label"], r["p"], multi_class="ovr") for r in runs], 1, 3)
+        loss = [-np.log(r["p"][np.arange(len(r["label"])), r["label"]]) for r in runs]
+        assert row["Log-loss"] == value_and_spread(over_rows(runs, loss), [v.mean() for v in loss], 1, 3)
+        brier = [((r["p"] - np.eye(3)[r["label"]]) ** 2).sum(1) for r in runs]
+        assert row["Brier score"] == value_and_spread(over_rows(runs, brier), [v.mean() for v in brier], 1, 3)
+        assert row["Calibration error"] == f"{np.mean([ece(r['p'], r['label']) for r in rounds_of(runs)]):.3f}"
 
 
 def test_external_test(page: Tags, again: Again) -> None:
@@ -180,7 +190,7 @@ def test_external_test(page: Tags, again: Again) -> None:
         y = runs[0]["outside"]["label"]
         each = [softmax(r["outside"]["logits"]) for r in runs]
         values = list(row.values())
-        assert values[1] == spread([r["accuracy"] for r in runs])
+        assert values[1] == value_and_spread(accuracy_of(runs), [r["accuracy"] for r in runs])
         assert values[2] == spread([float(np.mean(p.argmax(1) == y)) for p in each])
         assert values[3] == f"{np.mean(np.mean(each, axis=0).argmax(1) == y) * 100:.1f}"
 

@@ -82,7 +82,9 @@ def test_hardest_groups_of_every_candidate(whole: Reported) -> None:
 
 
 def test_temperatures_are_fitted_on_the_validation_rows(whole: Reported) -> None:
-    for name, row in Tags(whole.text).columns("calibration").items():
+    columns = Tags(whole.text).columns("calibration")
+    assert columns.pop("majority-class baseline")["Temperature"] == "–"
+    for name, row in columns.items():
         fitted = []
         for run in Store(whole.folder).runs():
             if run.candidate_name == name and (aside := run.load_predictions("validation")) is not None:

@@ -15,15 +15,20 @@ from phoropter.report import conclusion
 from phoropter.report.render.metric_format import MetricFormat, metric_column
 from phoropter.report.render.table import Column, Table, TableRow, escape_markdown, format_cell, si_text
 from phoropter.report.render.wording import list_names
-from phoropter.report.sections.candidate_values import describe_interval_methods, mean_std_over_runs, primary_metric_interval
+from phoropter.report.sections.candidate_values import (
+    describe_estimands,
+    describe_interval_methods,
+    mean_std_over_runs,
+    primary_metric_interval,
+)
 from phoropter.report.sections.predictions.classes import compute_class_metrics
-from phoropter.report.sections.predictions.groups import find_hardest_groups, names_hardest_first
+from phoropter.report.sections.predictions.groups import describe_left_out, find_hardest_groups, names_hardest_first
 from phoropter.report.sections.study import leakage, provenance
-from phoropter.report.summary.collect import fit_temperature_scaling
-from phoropter.report.summary.majority_class import majority_class_scores
+from phoropter.report.summary.curves import fit_temperature_scaling
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.metrics.registry import METRICS
+from phoropter.results.stats.calibration_error import CalibrationEstimate
 
 FEW_UNITS = 20  # an interval over fewer units is listed as a limitation
 
@@ -31,7 +36,7 @@ FEW_UNITS = 20  # an interval over fewer units is listed as a limitation
 def build_model_card(inputs: ReportInput) -> str:
     """The complete text."""
     summary, first = inputs.summary, inputs.summary.candidates[0]
-    sentences, small_print = conclusion.write_conclusion(summary, inputs.comparisons)
+    sentences, small_print = conclusion.write_conclusion(summary, inputs.comparisons, inputs.answers)
     parts: list[tuple[str, list[str]]] = [
         ("Model", _describe_model(first, summary)),
         ("Conclusion of the study", [_escape_text(s) for s in (*sentences, *small_print)]),
@@ -87,16 +92,15 @@ def _describe_evaluation(summary: StudySummary) -> list[str]:
 def _describe_metrics(inputs: ReportInput) -> list[str]:
     """A row for each metric; only the ranking metric has an interval."""
     summary, first = inputs.summary, inputs.summary.candidates[0]
-    baseline = majority_class_scores(summary)
     rows = []
     for name in summary.metrics:
         column = metric_column(METRICS[name])
         head = f"{column.name}, {column.unit_text}" if column.unit_text else column.name
         bounds = format_cell(primary_metric_interval(first), column) if name == summary.metrics[0] else ""
-        majority = format_cell(baseline.get(name), column) if name in baseline else ""
+        majority = format_cell(mean_std_over_runs(summary.baseline, name), column)
         rows.append(TableRow((head, format_cell(mean_std_over_runs(first, name), column), bounds, majority)))
     columns = (Column("Metric"), Column("On held-out data"), Column("95 % interval"), Column("Majority-class baseline"))
-    caption = f"Mean ± standard deviation over runs. Interval: {describe_interval_methods(summary)}"
+    caption = f"{describe_estimands(summary, summary.metrics)} Interval: {describe_interval_methods(summary)}"
     body = [Table("results", caption, columns, tuple(rows)).to_markdown().strip()]
     if first.external_test is not None:
         scale, external = MetricFormat.from_metric(summary.ranking_metric), first.external_test
@@ -109,21 +113,22 @@ def _describe_metrics(inputs: ReportInput) -> list[str]:
 
 
 def _describe_worst_groups(summary: StudySummary) -> list[str]:
-    first = summary.candidates[0]
+    first, scale = summary.candidates[0], MetricFormat.from_metric(summary.ranking_metric)
     body = []
-    if len(first.group_accuracy.row_counts) > 1:
-        worst = find_hardest_groups(first)
+    if first.group_scores.is_shown:
+        worst, word = find_hardest_groups(summary), summary.group_word
         hardest = worst.groups[0]
         body.append(
             _escape_text(
-                f"Over the hardest fifth of {len(worst.groups)} groups ({worst.n_worst}) its accuracy is "
-                f"{worst.worst_mean * 100:.1f} %; the hardest is {hardest.group}, with {hardest.value * 100:.1f} % of "
-                f"{hardest.n_rows:,} predictions correct."
+                f"Over the hardest fifth of {word.count(len(worst.groups))} ({worst.n_worst}) its {scale.inline_title} is "
+                f"{scale.format_value(worst.worst_mean)}; the hardest is {hardest.group}, with "
+                f"{scale.format_value(hardest.value)} on {hardest.n_rows:,} predictions."
             )
         )
-    if len(first.site_accuracy.row_counts) > 1:
-        by_site = "; ".join(f"{s} {first.site_accuracy.accuracy_of(s) * 100:.1f} %" for s in names_hardest_first(summary, "site"))
-        body.append(_escape_text(f"Accuracy by site, lowest first: {by_site}."))
+    if first.site_scores.is_shown:
+        values = [f"{s} {scale.format_value(first.site_scores.value_of(s))}" for s in names_hardest_first(summary, "site")]
+        body.append(_escape_text(f"{scale.title} by {summary.site_word.singular}, worst first: {'; '.join(values)}."))
+    body += [_escape_text(words) for kind in ("site", "group") if (words := describe_left_out(summary, kind))]
     metrics = compute_class_metrics(first.confusion)
     lowest = int(np.argmin(np.where(metrics.support > 0, metrics.recall, np.inf)))
     body.append(_escape_text(f"The lowest recall is {metrics.recall[lowest] * 100:.1f} %, of class {summary.classes[lowest]}."))
@@ -132,15 +137,24 @@ def _describe_worst_groups(summary: StudySummary) -> list[str]:
 
 def _describe_calibration(inputs: ReportInput) -> list[str]:
     first = inputs.summary.candidates[0]
-    counts, confidence, correct = first.confidence_bins.sum(axis=0)
+    if first.calibration is None:
+        return []
+    counts, confidence, correct = first.calibration.bins.sum(axis=0)
     over = (confidence - correct) / counts * 100
     text = f"Its mean confidence is {abs(over):.1f} points {'above' if over > 0 else 'below'} its accuracy; "
-    text += f"its calibration error is {first.metric_mean('ece'):.3f}."
+    text += f"its calibration error, debiased, is {_error_text(first.calibration)}."
+    if first.positive_calibration is not None:
+        text += f" Of the probability of {inputs.summary.classes[1]}, it is {_error_text(first.positive_calibration)}."
     scaling = fit_temperature_scaling(inputs.store, first)
     if scaling:
         temperature = f"a temperature of {scaling.temperature:.2f}, fitted on inner validation rows"
-        text += f" With its logits divided by {temperature}, the error is {scaling.calibration_error:.3f}."
+        text += f" With its logits divided by {temperature}, the error is {_error_text(scaling.calibration)}."
     return [_escape_text(text)]
+
+
+def _error_text(estimate: CalibrationEstimate) -> str:
+    bounds = f" (95 % interval {estimate.low:.3f} to {estimate.high:.3f})" if np.isfinite(estimate.low) else ""
+    return f"{estimate.debiased:.3f}{bounds}"
 
 
 def _describe_cost(first: CandidateResults) -> list[str]:

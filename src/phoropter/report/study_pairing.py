@@ -199,7 +199,7 @@ def _split_keys(candidate: CandidateResults) -> set[tuple[str, int]]:
 def _unit_names(side: StudySide) -> set[str]:
     """Groups where rows have them, else row ids."""
     first = side.summary.candidates[0]
-    return set(first.group_accuracy.row_counts) if first.group_accuracy.row_counts else set(side.labels_by_id)
+    return set(first.group_scores.row_counts) if first.group_scores.row_counts else set(side.labels_by_id)
 
 
 def _compare_by_split(studies: StudyPair, x: str, y: str) -> CrossStudyComparison:

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_study import Made, make_study
+from sklearn.metrics import roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
 from phoropter.core.errors import StoreError
 from phoropter.core.files import digest_array
 from phoropter.report.sections.candidates.leaderboard import leaderboard_table
 from phoropter.report.sections.candidates.sweeps import draw_sweep, sweep_table
-from phoropter.report.summary.collect import collect_summary, compute_roc_curves, fit_temperature_scaling
+from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.column_cache import ColumnCache
-from phoropter.report.summary.model import GroupAccuracy
+from phoropter.report.summary.curves import compute_roc_curves, fit_temperature_scaling
 from phoropter.results.store import Store
 
 TWO = Made(
@@ -47,8 +48,7 @@ def test_runs_on_the_same_rows_have_equal_digests(store: Store) -> None:
 
 def test_a_roc_curve_passes_through_counted_rates(store: Store) -> None:
     summary = collect_summary(store)
-    curves, area = compute_roc_curves(store, summary.candidates[0])
-    assert area == pytest.approx(summary.candidates[0].metric_mean("roc_auc"))
+    curves = compute_roc_curves(store, summary.candidates[0], summary.estimands["roc_auc"])
     said = store.run(summary.candidates[0].runs[0].key).load_predictions()
     assert said is not None and curves.shape == (4, 101)
     scores = said.probabilities[:, 1]
@@ -64,19 +64,10 @@ def test_a_roc_curve_passes_through_counted_rates(store: Store) -> None:
 def test_temperature_scaling_needs_validation_rows(store: Store) -> None:
     summary = collect_summary(store)
     found = fit_temperature_scaling(store, summary.candidates[0])
-    assert found is not None and 0.01 <= found.temperature <= 100 and 0 <= found.calibration_error < 0.5
+    assert found is not None and 0.01 <= found.temperature <= 100 and 0 <= found.calibration.debiased < 0.5
+    assert found.positive is not None and found.positive.bins[:, 0].sum() == 160
     (store.run(summary.candidates[1].runs[2].key).folder / "validation.npz").unlink()
     assert fit_temperature_scaling(store, summary.candidates[1]) is None
-
-
-def test_group_accuracy_accumulates_over_runs() -> None:
-    shares = GroupAccuracy()
-    shares.add_rows(["g", "h"], np.array([0, 1, 0]), np.array([True, False, False]))
-    shares.add_rows(["g"], np.array([0]), np.array([True]))
-    assert (
-        shares.row_counts == {"g": 3, "h": 1} and shares.accuracy_of("g") == pytest.approx(2 / 3) and shares.accuracy_of("h") == 0
-    )
-    assert np.isnan(shares.accuracy_of("unknown"))
 
 
 def test_the_column_cache_computes_each_column_once() -> None:
@@ -111,12 +102,15 @@ def test_a_candidate_without_runs_is_missing_from_the_candidates(tmp_path: Path)
     assert [e.name for e in summary.candidates] == ["a"] and summary.missing_candidates == ["b"]
 
 
-def test_a_metric_that_is_undefined_in_a_run_is_left_out_of_its_mean(tmp_path: Path) -> None:
-    made = replace(TWO, rows=12, folds=6, seeds=(0,))
-    summary = collect_summary(make_study(tmp_path, made))
-    values = summary.candidates[0].metric_values("roc_auc")
-    assert np.isnan(values).any(), "with two rows a fold some folds have one class"
-    assert summary.candidates[0].metric_mean("roc_auc") == pytest.approx(np.nanmean(values)) or np.isnan(values).all()
+def test_a_metric_that_some_splits_cannot_carry_is_pooled_and_has_no_spread(tmp_path: Path) -> None:
+    store = make_study(tmp_path, replace(TWO, rows=12, folds=6, seeds=(0,)))
+    summary = collect_summary(store)
+    first = summary.candidates[0]
+    assert np.isnan(first.metric_values("roc_auc")).any(), "with two rows a fold some folds have one class"
+    said = [p for r in store.runs() if r.candidate_name == first.name and (p := r.load_predictions()) is not None]
+    area = roc_auc_score(np.concatenate([p.labels for p in said]), np.concatenate([p.probabilities[:, 1] for p in said]))
+    assert summary.estimands["roc_auc"].kind == "pooled" and first.metric_mean("roc_auc") == pytest.approx(area)
+    assert np.isnan(first.spreads["roc_auc"]) and first.within_splits["roc_auc"][1:] == (0, 6)
 
 
 def test_settings_of_a_sweep_become_curves(tmp_path: Path) -> None:
@@ -137,20 +131,20 @@ def test_settings_of_a_sweep_become_curves(tmp_path: Path) -> None:
 def test_the_leaderboard_ends_with_the_majority_class_baseline(tmp_path: Path) -> None:
     summary = collect_summary(make_study(tmp_path, replace(TWO, rows=81, folds=1, seeds=(0,), classes=("x", "y", "z"))))
     board = leaderboard_table(summary)
-    assert board.rows[-1].role == "baseline" and board.rows[-1].values[1] == pytest.approx(27 / 81)
+    assert board.rows[-1].role == "baseline" and board.rows[-1].values[1].mean == pytest.approx(27 / 81)
 
 
 def test_two_groups_have_no_interval_and_the_page_says_so(tmp_path: Path) -> None:
     summary = collect_summary(make_study(tmp_path, replace(TWO, groups=2, folds=2)))
     board = leaderboard_table(summary)
-    assert "Interval of the mean: no interval: 2 independent units, at least 3 are needed." in board.note
+    assert "Interval: no interval: 2 independent units, at least 3 are needed." in board.note
     assert all(np.isnan(row.values[2]).all() for row in board.rows[:-1])
 
 
 def test_one_test_set_of_independent_rows_has_wilsons_interval(tmp_path: Path) -> None:
     summary = collect_summary(make_study(tmp_path, replace(TWO, folds=1, seeds=(0,))))
     board, n = leaderboard_table(summary), summary.n_units
-    assert f"Interval of the mean: Wilson's interval of {n} independent rows." in board.note
+    assert f"Interval: Wilson's interval of {n} independent rows." in board.note
     for row, candidate in zip(board.rows, summary.candidates, strict=False):
         right = round(candidate.metric_mean("accuracy") * n)
         assert row.values[2] == pytest.approx(proportion_confint(right, n, method="wilson"))

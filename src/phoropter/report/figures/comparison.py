@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class LeaderboardEntry:
-    """One candidate: its mean, the interval (low, high), and the value of every run (J,)."""
+    """One candidate: its value, the interval (low, high), and the values of single splits (J,), none where they mean nothing."""
 
     name: str
     mean: float
@@ -56,7 +56,7 @@ def leaderboard_figure(
     """A row for each candidate, best on top: interval as a bar, mean as a dot, runs as ticks; the baseline as a dashed line."""
     shown = list(lines)[:limit]
     f = scale.display_factor
-    near = baseline is not None and _baseline_fits_axis([v for line in shown for v in line.run_values], baseline)
+    near = baseline is not None and _baseline_fits_axis([v for line in shown for v in (line.mean, *line.run_values)], baseline)
 
     def paint_figure(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
@@ -71,7 +71,8 @@ def leaderboard_figure(
         label_rows(axes, [line.name for line in shown], narrow)
         axes.set_xlabel(scale.axis_label + ("" if scale.higher_is_better else " (lower is better)"))
 
-    caption = f"{scale.title} on held-out data. Dot: mean over runs. Bar: 95 % interval. Ticks: single runs."
+    caption = f"{scale.title} on held-out data. Dot: value. Bar: 95 % interval."
+    caption += " Ticks: single splits." if any(len(line.run_values) for line in shown) else ""
     caption += f" The first {limit} of {len(lines)} are shown." if len(lines) > limit else ""
     caption += " Dashed line: majority-class baseline." if near else ""
     values = "; ".join(

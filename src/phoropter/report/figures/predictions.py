@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.report.figures.comparison import LINE_STYLES, MARKERS, PANEL_WIDTH, Curve, draw_row_figure, label_rows
-from phoropter.report.render.metric_format import series_color, shorten_name
+from phoropter.report.render.metric_format import MetricFormat, series_color, shorten_name
 from phoropter.report.render.svg import ACCENT, INK, ON_ACCENT, PAPER, RULE, SERIES_COLORS, RenderedFigure, draw_figure
 from phoropter.report.render.table import one_line
 
@@ -98,15 +98,15 @@ def _draw_cell_values(axes: Axes, shares: Floats) -> None:
 
 
 def dot_plot(
-    rows: Sequence[str], columns: Sequence[tuple[str, Floats]], name: str, caption: str, xlabel: str, limit: int = 40
+    rows: Sequence[str], columns: Sequence[tuple[str, Floats]], name: str, caption: str, scale: MetricFormat, limit: int = 40
 ) -> RenderedFigure:
-    """A line for each row (class, group or site) with a mark for each candidate: values (R,) from 0 to 1, NaN for no mark."""
-    shown = list(rows)[:limit]
+    """A line for each row (class, group or site) with a mark for each candidate: values (R,) of one metric, NaN for no mark."""
+    shown, factor = list(rows)[:limit], scale.display_factor
 
     def paint_figure(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
         for y in range(len(shown)):
-            values = np.array([v[y] for _, v in columns]) * 100
+            values = np.array([v[y] for _, v in columns]) * factor
             if np.isfinite(values).any():
                 axes.plot([np.nanmin(values), np.nanmax(values)], [y, y], color=RULE, lw=2.4, zorder=1)
         for i, (candidate, values) in enumerate(columns):
@@ -117,7 +117,7 @@ def dot_plot(
                 "ms": 5.2,
             }
             axes.plot(
-                values[: len(shown)] * 100,
+                values[: len(shown)] * factor,
                 range(len(shown)),
                 MARKERS[i % 6],
                 label=shorten_name(candidate),
@@ -125,19 +125,23 @@ def dot_plot(
                 **style,
             )
         label_rows(axes, shown, narrow)
-        axes.set_xlabel(xlabel)
+        axes.set_xlabel(scale.axis_label)
         if len(columns) > 1:
             figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=1 if narrow else 2)
 
     first, values = columns[0]
-    low = int(np.nanargmin(values)) if np.isfinite(values).any() else 0
-    alt = f"For {one_line(first)}, the lowest is {one_line(rows[low])} with {values[low] * 100:.1f} %."
+    sign = 1 if scale.higher_is_better else -1
+    worst = int(np.nanargmin(sign * values)) if np.isfinite(values).any() else 0
+    alt = f"For {one_line(first)}, the worst is {one_line(rows[worst])} with {scale.format_value(values[worst])}."
     caption += f" The {limit} hardest of {len(rows)} are shown." if len(rows) > limit else ""
     return draw_row_figure(name, caption, alt, len(shown), paint_figure, legend=len(columns))
 
 
-def roc_curve_figure(curves: Sequence[Curve], areas: Sequence[float], two_classes: bool, positive: str) -> RenderedFigure:
-    """True positive rate against false positive rate, mean over runs."""
+def roc_curve_figure(curves: Sequence[Curve], areas: Sequence[float], positive: str, how: str) -> RenderedFigure:
+    """True positive rate against false positive rate.
+
+    positive: of two classes the second; empty for more · how: what the curves are means of, as a sentence.
+    """
 
     def paint_figure(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -156,14 +160,18 @@ def roc_curve_figure(curves: Sequence[Curve], areas: Sequence[float], two_classe
         axes.grid()
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", handlelength=2.6)
 
-    classes = f"class {one_line(positive)}" if two_classes else "one-vs-rest, averaged over classes"
-    caption = f"ROC, {classes}: mean over runs, with the mean area; the band is one standard deviation of the first."
+    classes = f"class {one_line(positive)}" if positive else "one-vs-rest, averaged over classes"
+    caption = f"ROC, {classes}, with the area of the table. {how}"
     values_text = "; ".join(f"{one_line(c.name)}, area {a:.3f}" for c, a in zip(curves, areas, strict=True))
     return draw_figure("roc", caption, f"{values_text}.", (PANEL_WIDTH, PANEL_WIDTH + 0.55), paint_figure)
 
 
-def reliability_diagram(curves: Sequence[Curve], weights: Sequence[Floats]) -> RenderedFigure:
-    """Confidence (x) against accuracy (mean) in bins of confidence; the size of a dot is the number of rows in its bin."""
+def reliability_diagram(curves: Sequence[Curve], weights: Sequence[Floats], positive: str = "") -> RenderedFigure:
+    """Confidence (x) against accuracy (mean) in bins of confidence; the size of a dot is the number of rows in its bin.
+
+    positive: of two classes, the one whose probability is judged; then share of that class against its probability.
+    """
+    words = ("probability", f"share of {one_line(positive)}") if positive else ("confidence", "accuracy")
 
     def paint_figure(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -177,22 +185,24 @@ def reliability_diagram(curves: Sequence[Curve], weights: Sequence[Floats]) -> R
             axes.scatter(c.x[enough], c.mean[enough], s=size, color=series_color(i), alpha=0.8, lw=0)
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
-        axes.set_xlabel("confidence")
-        axes.set_ylabel("accuracy")
+        axes.set_xlabel(words[0] + (f" of {one_line(positive)}" if positive else ""))
+        axes.set_ylabel(words[1])
         axes.set_aspect("equal")
         axes.grid()
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", handlelength=2.6)
 
     caption = (
-        "Reliability diagram: accuracy of the predictions by confidence. On the diagonal, confidence equals accuracy; below it, "
-        "the candidate is overconfident. Larger dots hold more predictions; bins of fewer than five are left out."
+        f"Reliability diagram: {words[1]} by predicted {words[0]}, all held-out rows in the bins of the calibration error. On "
+        f"the diagonal the two are equal; below it, the {words[0]} is too high. Larger dots hold more predictions; bins of fewer "
+        "than five are not drawn."
     )
     gaps = [float(np.nansum(w * (c.x - c.mean)) / max(1.0, w.sum())) for c, w in zip(curves, weights, strict=True)]
     values_text = "; ".join(
-        f"the mean confidence of {one_line(c.name)} is {abs(g) * 100:.1f} points {'above' if g > 0 else 'below'} its accuracy"
+        f"the mean {words[0]} of {one_line(c.name)} is {abs(g) * 100:.1f} points {'above' if g > 0 else 'below'} its {words[1]}"
         for c, g in zip(curves, gaps, strict=True)
     )
-    return draw_figure("reliability", caption, f"{values_text}.", (PANEL_WIDTH, PANEL_WIDTH + 0.55), paint_figure)
+    name = "reliability-of-class" if positive else "reliability"
+    return draw_figure(name, caption, f"{values_text}.", (PANEL_WIDTH, PANEL_WIDTH + 0.55), paint_figure)
 
 
 def embedding_figure(xy: Floats, member: NDArray[np.int64], names: Sequence[str], by: str, candidate: str) -> RenderedFigure:

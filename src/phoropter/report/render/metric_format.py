@@ -64,6 +64,5 @@ def series_color(index: int) -> str:
 
 def metric_column(metric: MetricRecord) -> Column:
     """Percentages with one decimal, other metrics with three."""
-    better = "higher is better" if metric.higher_is_better else "lower is better"
-    explain = f"{better}; mean ± standard deviation over runs"
+    explain = "higher is better" if metric.higher_is_better else "lower is better"
     return Column(metric.title, "percent" if metric.percent else "number", explain, 1 if metric.percent else 3)

@@ -60,7 +60,7 @@ def infer_design(summary: StudySummary) -> Design:
     if all(line.n_groups == 1 for line in lines):
         return Design("groups", margin=margin)
     ratio = float(np.mean([line.n_test / max(1, line.n_train) for line in lines]))
-    return Design("folds", ratio, margin)
+    return Design("folds", ratio, margin, pooled=summary.estimands[summary.metrics[0]].kind == "pooled")
 
 
 def collect_scores(store: Store, candidate: CandidateResults, metric: str) -> CandidateScores:

@@ -1,38 +1,77 @@
-"""The baseline that always predicts the most frequent class of the held-out rows."""
+"""The baseline that gives every row the frequencies of the classes, so that it always predicts the commonest one.
+
+It is read as a candidate (candidate_reader.py): its runs are those of a candidate, with other answers. So it has the same
+estimand, spread and interval; its log-loss and Brier score are those of the prevalence, which no other constant answer beats.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
 import numpy as np
 
-from phoropter.report.summary.model import StudySummary
-from phoropter.results.metrics import registry
+from phoropter.report.summary.candidate_reader import CandidateReader
+from phoropter.report.summary.model import CandidateResults, StudySummary
+from phoropter.results.metrics.registry import METRICS
+from phoropter.results.metrics.sufficient_sums import Floats, Ints
+from phoropter.results.store import Predictions, Run
 
 BASELINE_NAME = "majority-class baseline"
-MAX_PROBABILITIES = 20_000_000  # rows × classes up to which every metric is computed; accuracy alone beyond
-_LABEL_METRICS = (
-    "accuracy",
-    "balanced_accuracy",
-    "macro_f1",
-    "macro_recall",
-    "macro_precision",
-    "weighted_f1",
-    "weighted_recall",
-)
+
+
+@dataclass(frozen=True, eq=False)
+class ConstantRun:
+    """A run with the same answer to every row. frequencies: (C,), sum 1."""
+
+    run: Run
+    frequencies: Floats
+
+    @property
+    def key(self) -> str:
+        return self.run.key
+
+    @property
+    def folder(self) -> object:
+        return self.run.folder
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """Without what the candidate cost and scored."""
+        return {**self.run.record, "cost": {}, "metrics": {}}
+
+    @property
+    def history(self) -> list[dict[str, float | str]]:
+        return []
+
+    def load_predictions(self, part: str = "predictions") -> Predictions | None:
+        """The rows of the run with the constant answer."""
+        found = self.run.load_predictions(part)
+        if found is None:
+            return None
+        with np.errstate(divide="ignore"):
+            logits = np.log(self.frequencies).astype(np.float32)
+        return replace(found, logits=np.tile(logits, (len(found.labels), 1)), features=None)
+
+
+def read_baseline(reader: CandidateReader, runs: list[Run], supports: list[Ints]) -> CandidateResults:
+    """runs: of the candidate with the most runs · supports: (C,) rows of each class in the test part of each of them."""
+    support = np.sum(supports, axis=0)
+    constant = [ConstantRun(run, support / support.sum()) for run in runs]
+    # a user's metric may not be meant for constant answers, and says itself what it is worth without information
+    own = [name for name in reader.metrics if METRICS[name].direct_value is not None or METRICS[name].unavailable]
+    baseline = reader.restricted_to(m for m in reader.metrics if m not in own).read_candidate(
+        BASELINE_NAME, len(runs), {}, constant
+    )
+    labels = np.repeat(np.arange(len(support)), support)
+    known = {name: METRICS[name].chance_value(labels) for name in own}
+    baseline.values |= {name: float("nan") if value is None else value for name, value in known.items()}
+    if reader.metrics[0] in own:
+        baseline.replicates = baseline.no_information = None
+    return baseline
 
 
 def majority_class_scores(summary: StudySummary) -> dict[str, float]:
-    """Metric → its value for this baseline, or for a user's metric its own value without information.
-
-    Other metrics of probabilities are left out, because the baseline has none.
-    """
-    support = summary.candidates[0].confusion.sum(axis=1)
-    n_classes = len(support)
-    metrics = [m for m in summary.metrics if m in _LABEL_METRICS]
-    labels = np.repeat(np.arange(n_classes), support)
-    records = [registry.METRICS[m] for m in summary.metrics]
-    own = {r.name: value for r in records if callable(r.chance) and (value := r.chance_value(labels)) is not None}
-    if labels.size * n_classes > MAX_PROBABILITIES:
-        return {"accuracy": float(support.max() / support.sum()), **own}
-    probabilities = np.zeros((labels.size, n_classes))
-    probabilities[:, int(support.argmax())] = 1
-    return registry.compute_metrics(metrics, labels, probabilities) | own
+    """Metric → the value of the baseline, where it has one."""
+    return {name: value for name, value in summary.baseline.values.items() if np.isfinite(value)}

@@ -1,12 +1,12 @@
 """The results of a study in aggregated form: everything that a report is made of. `collect.py` fills it.
 
-Of the predicted rows only counts are kept (confusion, groups, bins of confidence), bootstrap replicates, and the few most
-confident errors. So 1,200 runs of 3,000 rows need no more memory than the runs of one candidate.
+Of the predicted rows only counts (confusion, bins of confidence), values by group, bootstrap replicates and the few most
+confident errors are kept. So 1,200 runs of 3,000 rows need no more memory than the runs of one candidate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.unit_words import GROUP, ROW, SITE, UnitWord, parse_unit_word
+from phoropter.report.summary.unit_scores import UnitScores
 from phoropter.results.intervals.bootstrap import BootstrapReplicates
 from phoropter.results.intervals.interval_rules import ConfidenceInterval
 from phoropter.results.metrics.metric_record import MetricRecord
 from phoropter.results.metrics.registry import METRICS
-from phoropter.results.metrics.sufficient_sums import N_BINS
+from phoropter.results.stats.calibration_error import CalibrationEstimate
+from phoropter.results.stats.estimand import Estimand
 from phoropter.results.stats.no_information import NoInformation
 
 Floats = NDArray[np.float64]
@@ -74,38 +76,29 @@ class ExternalTest:
 
 @dataclass(frozen=True)
 class TemperatureScaling:
-    """Mean and standard deviation over runs of the fitted temperature; mean calibration error on the held-out rows with it."""
+    """Mean and standard deviation over runs of the fitted temperature, and the calibration of the held-out rows with it.
+
+    positive: of two classes, the calibration of the second class's probability
+    """
 
     temperature: float
     temperature_std: float
-    calibration_error: float
-
-
-@dataclass(eq=False)
-class GroupAccuracy:
-    """Rows and correct predictions by group or by site."""
-
-    row_counts: dict[str, int] = field(default_factory=dict)
-    correct_counts: dict[str, int] = field(default_factory=dict)
-
-    def add_rows(self, names: Sequence[str], member: Ints, correct: NDArray[np.bool_]) -> None:
-        """names: unique · member: (n,) index into names of each row · correct: (n,) whether its prediction is correct"""
-        rows = np.bincount(member, minlength=len(names)).tolist()
-        hits = np.bincount(member, weights=correct, minlength=len(names)).astype(np.int64).tolist()
-        for name, n, k in zip(names, rows, hits, strict=True):
-            self.row_counts[name] = self.row_counts.get(name, 0) + n
-            self.correct_counts[name] = self.correct_counts.get(name, 0) + k
-
-    def accuracy_of(self, name: str) -> float:
-        return self.correct_counts[name] / self.row_counts[name] if self.row_counts.get(name) else float("nan")
+    calibration: CalibrationEstimate
+    positive: CalibrationEstimate | None
 
 
 @dataclass(eq=False)
 class CandidateResults:
     """One candidate of the study and the results of its runs.
 
+    values:          metric → its value by the estimand of the study · spreads: metric → standard deviation over splits, NaN where
+                     single splits cannot carry it
+    within_splits:   of metrics whose pooled value ranks scores of different models together → the mean over the splits that can
+                     carry it, their number, and that of all
     confusion:       (C, C) counts over all runs, row the true class
-    confidence_bins: (N_BINS, 3) rows, summed confidence, correct predictions
+    calibration:     of the most likely class · positive_calibration: of two classes, of the second class's probability ·
+                     calibration_line: slope and intercept, of two classes
+    group_scores:    the ranking metric by group · site_scores: by site
     history:         column → (epochs,) of each run
     replicates:      bootstrap replicates of the ranking metric
     no_information:  value of the ranking metric without information, for the answers of this candidate
@@ -115,10 +108,15 @@ class CandidateResults:
     n_planned: int
     settings: dict[str, Any]
     runs: list[RunSummary] = field(default_factory=list)
+    values: dict[str, float] = field(default_factory=dict)
+    spreads: dict[str, float] = field(default_factory=dict)
+    within_splits: dict[str, tuple[float, int, int]] = field(default_factory=dict)
     confusion: Ints = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
-    confidence_bins: Floats = field(default_factory=lambda: np.zeros((N_BINS, 3)))
-    group_accuracy: GroupAccuracy = field(default_factory=GroupAccuracy)
-    site_accuracy: GroupAccuracy = field(default_factory=GroupAccuracy)
+    calibration: CalibrationEstimate | None = None
+    positive_calibration: CalibrationEstimate | None = None
+    calibration_line: tuple[float, float] | None = None
+    group_scores: UnitScores = field(default_factory=UnitScores)
+    site_scores: UnitScores = field(default_factory=UnitScores)
     mistakes: list[Mistake] = field(default_factory=list)
     history: dict[str, list[Floats]] = field(default_factory=dict)
     replicates: BootstrapReplicates | None = None
@@ -139,7 +137,8 @@ class CandidateResults:
         return np.array([(r.external_metrics if external else r.metrics).get(metric, np.nan) for r in self.runs])
 
     def metric_mean(self, metric: str) -> float:
-        return finite_mean(self.metric_values(metric))
+        """The value by the estimand of the study, averaged over its splits or rounds; NaN where it is undefined."""
+        return self.values.get(metric, float("nan"))
 
     def median_cost(self, name: str) -> float:
         """Median over runs, because the first run of a process includes start-up costs; NaN if unknown."""
@@ -151,7 +150,9 @@ class CandidateResults:
 class StudySummary:
     """A study and its candidates, best first; candidates with missing runs follow the complete ones.
 
-    metrics:            the ranking metric first
+    metrics:            the ranking metric first · estimands: what each of them estimates here, the same for all candidates
+    baseline:           the frequencies of the classes as the answer to every row, so always the commonest class: scored as a
+                        candidate, on the rows of the candidate with the most runs
     has_groups:         the unit of the intervals is the group instead of the row
     missing_candidates: those without a finished run
     """
@@ -165,6 +166,8 @@ class StudySummary:
     n_units: int
     failures: dict[str, dict[str, Any]]
     missing_candidates: list[str]
+    estimands: Mapping[str, Estimand]
+    baseline: CandidateResults
 
     @property
     def group_word(self) -> UnitWord:

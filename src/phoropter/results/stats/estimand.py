@@ -21,10 +21,10 @@ from typing import Literal
 
 import numpy as np
 
-from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap, UnitRows
+from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap, UnitRows, weighted_mean
 from phoropter.results.metrics import sufficient_sums
 from phoropter.results.metrics.metric_record import MetricRecord
-from phoropter.results.metrics.registry import get_metric
+from phoropter.results.metrics.registry import compute_metrics_checked, get_metric
 from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities
 from phoropter.results.stats.held_out_rows import HeldOutRows
 
@@ -169,6 +169,36 @@ def can_carry(metric: MetricRecord, support: Ints, every: Ints) -> bool:
     if metric.mean_over_rows:
         return bool(support.sum() >= MIN_RAREST)
     return bool(support[every > 0].min(initial=support.sum()) >= MIN_RAREST)
+
+
+def unit_can_carry(name: str, support: Ints, every: Ints) -> bool:
+    """Whether a group or site with (C,) `support` rows of each class can be shown by this metric.
+
+    It needs MIN_RAREST rows, and for a metric of a set all classes of the study, whose (C,) rows are `every`.
+    """
+    complete = get_metric(name).mean_over_rows or bool((support[every > 0] > 0).all())
+    return bool(support.sum() >= MIN_RAREST) and complete
+
+
+def compute_values(estimands: Sequence[Estimand], rows: HeldOutRows) -> dict[str, float]:
+    """Metric → value; sums that several metrics share are computed once. NaN where undefined."""
+    found: dict[str, float] = {}
+    for kind in ("per-split", "pooled"):
+        some = [e for e in estimands if e.kind == kind]
+        if not some:
+            continue
+        numbers = rows.splits if kind == "per-split" else rows.repeats
+        parts = _rows_of_parts(np.unique(numbers, return_inverse=True)[1], len(np.unique(numbers)))
+        weights = np.array([len(part) if kind == "pooled" else 1 for part in parts])
+        each = [
+            compute_metrics_checked([e.metric for e in some], LabelledProbabilities(rows.labels[i], rows.probabilities[i]))
+            for i in parts
+        ]
+        for e in some:
+            values = np.array([one[e.metric] for one in each])
+            known = ~np.isnan(values)
+            found[e.metric] = weighted_mean(values[known], weights[known]) if known.any() else float("nan")
+    return found
 
 
 def _describe_failing(failing: Sequence[Ints], n_splits: int, every: Ints) -> str:

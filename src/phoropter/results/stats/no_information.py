@@ -1,6 +1,6 @@
 """The value that a metric has without information: what a candidate must clear to be called better than guessing.
 
-It is the better of two, each taken within the splits and averaged over them, as the candidate's own value is:
+It is the better of two, each taken within the parts of the estimand and averaged over them, as the candidate's own value is:
 
     the candidate's answers in random order   each row gets the answer of a row drawn from all splits; the mean over 200 draws
     the best constant answer                  always the commonest class, or the frequencies of the classes for every row
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.seeds import named_generator
-from phoropter.results.intervals.bootstrap import encode_names, group_rows_by_split
+from phoropter.results.intervals.bootstrap import encode_names, group_rows_by_split, weighted_mean
 from phoropter.results.metrics import ranking, sufficient_sums
 from phoropter.results.metrics.metric_record import MetricRecord
 from phoropter.results.metrics.registry import get_metric
@@ -37,6 +37,7 @@ MAX_CALLS, MIN_DRAWS = 2000, 20  # of a user's metric: calls over all splits, an
 _COUNTS = sufficient_sums.class_count_sums
 _LINEAR = ("accuracy", "balanced_accuracy", "macro_recall", "weighted_recall")  # in the right answers of each class
 _PROPER = (sufficient_sums.log_loss_sums, sufficient_sums.brier_sums)
+PartValues = tuple[list[float], str]  # of each part, and the source
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,17 @@ class NoInformation:
 
 
 def value_without_information(
-    name: str, labels: NDArray[Any], probabilities: NDArray[Any], splits: NDArray[Any] | None = None
+    name: str,
+    labels: NDArray[Any],
+    probabilities: NDArray[Any],
+    splits: NDArray[Any] | None = None,
+    *,
+    weigh_rows: bool = False,
 ) -> NoInformation | None:
     """Of a metric and the answers of one candidate; None where it is unknown, or the metric has no value in any split.
 
-    labels (N,), probabilities (N, C), splits (N,) within which the metric is taken before it is averaged.
+    labels (N,), probabilities (N, C) · splits (N,), weigh_rows: the parts within which the metric is taken before it is averaged,
+    and whether they count by their rows (`Estimand.part_numbers`).
     Raises SpecError for an unknown metric and DataError for arrays that do not fit.
     """
     metric, predictions = get_metric(name), LabelledProbabilities.from_arrays(labels, probabilities)
@@ -60,18 +67,20 @@ def value_without_information(
     rows = group_rows_by_split(np.zeros(n, dtype=np.int64) if splits is None else encode_names(splits, n, "splits"))
     parts = [LabelledProbabilities(predictions.labels[r], predictions.probabilities[r]) for r in rows]
     parts = [part for part in parts if not metric.undefined_reason(part)]
+    weights = np.array([len(part.labels) if weigh_rows else 1 for part in parts])
     if not parts or metric.compute_sums is sufficient_sums.calibration_sums:
         return None
     if isinstance(metric.chance, float | int):
         return NoInformation(float(metric.chance), "chance")
-    found = [*_constant_answers(metric, parts, predictions), *_random_answers(metric, parts, predictions)]
+    answers = [*_constant_answers(metric, parts, predictions), *_random_answers(metric, parts, predictions)]
+    found = [NoInformation(weighted_mean(np.array(values), weights), source) for values, source in answers]
     known = [one for one in found if not np.isnan(one.value)]
     sign = 1 if metric.higher_is_better else -1
     return max(known, key=lambda one: sign * round(one.value, 9)) if known else None  # equal but for rounding: the constant
 
 
-def _random_answers(metric: MetricRecord, parts: list[LabelledProbabilities], rows: LabelledProbabilities) -> list[NoInformation]:
-    """The mean over draws of answers from all rows; none for a proper score, and where a user's metric knows its chance."""
+def _random_answers(metric: MetricRecord, parts: list[LabelledProbabilities], rows: LabelledProbabilities) -> list[PartValues]:
+    """In each part, the mean over draws of answers from all rows; none for a proper score and a metric that knows its chance."""
     if metric.compute_sums in _PROPER or callable(metric.chance):
         return []
     draw = named_generator(0, "no information", metric.name)
@@ -86,7 +95,7 @@ def _random_answers(metric: MetricRecord, parts: list[LabelledProbabilities], ro
         values = [float(np.mean([_expected_average_precision(int(m), len(part.labels)) for m in part.support])) for part in parts]
     else:
         values = _mean_of_drawn_rows(metric, parts, rows, draw)
-    return [NoInformation(float(np.mean(values)), OWN_ANSWERS)]
+    return [(values, OWN_ANSWERS)]
 
 
 def _mean_of_drawn_counts(metric: MetricRecord, support: Ints, answered: Floats, draw: np.random.Generator) -> float:
@@ -120,23 +129,21 @@ def _expected_average_precision(m: int, n: int) -> float:
     return float(((1 + (k - 1) * (m - 1) / max(n - 1, 1)) / k).mean())
 
 
-def _constant_answers(
-    metric: MetricRecord, parts: list[LabelledProbabilities], rows: LabelledProbabilities
-) -> list[NoInformation]:
-    """Of the built-in metrics; a user's metric may not be defined for them, and says itself what chance reaches."""
+def _constant_answers(metric: MetricRecord, parts: list[LabelledProbabilities], rows: LabelledProbabilities) -> list[PartValues]:
+    """In each part, of the built-in metrics; a user's metric may not be defined for them, and says itself what chance reaches."""
     if callable(metric.chance):
-        return [NoInformation(float(np.mean([metric.chance(part.labels) for part in parts])), "chance")]
+        return [([float(metric.chance(part.labels)) for part in parts], "chance")]
     if metric.compute_sums not in (_COUNTS, sufficient_sums.top_k_sums, *_PROPER):
         return []
     frequencies = rows.support / len(rows.labels)
     if metric.compute_sums in _PROPER:
-        return [NoInformation(_constant_value(metric, parts, frequencies), "the frequencies of the classes for every row")]
+        return [(_constant_values(metric, parts, frequencies), "the frequencies of the classes for every row")]
     # of the frequencies, the first is the commonest class
-    return [NoInformation(_constant_value(metric, parts, frequencies), "the majority-class baseline")]
+    return [(_constant_values(metric, parts, frequencies), "the majority-class baseline")]
 
 
-def _constant_value(metric: MetricRecord, parts: list[LabelledProbabilities], answer: Floats) -> float:
+def _constant_values(metric: MetricRecord, parts: list[LabelledProbabilities], answer: Floats) -> list[float]:
     def value_of(labels: Ints) -> float:
         return metric.compute_value(LabelledProbabilities(labels, np.broadcast_to(answer, (len(labels), len(answer)))))
 
-    return float(np.mean([value_of(part.labels) for part in parts]))
+    return [value_of(part.labels) for part in parts]

@@ -44,7 +44,7 @@ def comparison_section(inputs: ReportInput) -> Section | None:
 
 
 def _mean_rank_block(summary: StudySummary) -> RenderedFigure | None:
-    """Friedman's test with groups as blocks, where groups are held out and there are enough of them.
+    """Friedman's test by the ranking metric with groups as blocks, where groups are held out and can carry it, else sites.
 
     Folds cannot be the blocks: they share training rows, so their ranks are not independent.
     """
@@ -52,10 +52,13 @@ def _mean_rank_block(summary: StudySummary) -> RenderedFigure | None:
     candidates = [c for c in summary.candidates if c.is_complete]
     if not held_out or not 2 < len(candidates) <= MAX_RANKED_CANDIDATES:
         return None
-    names = sorted(candidates[0].group_accuracy.row_counts)
+    kinds = [[c.group_scores for c in candidates], [c.site_scores for c in candidates]]
+    scores = next((each for each in kinds if each[0].is_shown), [])
+    names = sorted(scores[0].values) if scores else []
     if len(names) < MIN_RANK_BLOCKS:
         return None
-    test = friedman_test([[c.group_accuracy.accuracy_of(name) for c in candidates] for name in names])
+    table = [[one.value_of(name) for one in scores] for name in names]
+    test = friedman_test(table, higher_is_better=summary.ranking_metric.higher_is_better)
     order = sorted(range(len(candidates)), key=lambda i: (test.mean_ranks[i], i))
     ranks = [test.mean_ranks[i] for i in order]
     return mean_rank_figure([candidates[i].name for i in order], ranks, test.critical_difference / 2, test.blocks, test.p)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phoropter.report.figures.predictions import dot_plot
+from phoropter.report.render.metric_format import MetricFormat
 from phoropter.report.render.section import Section
 from phoropter.report.render.table import Column, ColumnKind, Table, TableRow, one_line
 from phoropter.report.sections.candidate_values import MAX_OTHER_CANDIDATES
@@ -23,7 +24,7 @@ def class_section(inputs: ReportInput) -> Section:
     order = np.argsort(metrics[0].recall, kind="stable")
     columns = [(c.name, m.recall[order]) for c, m in zip(candidates, metrics, strict=True)]
     caption = f"Recall by class, lowest first for {one_line(candidates[0].name)}."
-    figure = dot_plot([summary.classes[k] for k in order], columns, "classes", caption, "recall, %")
+    figure = dot_plot([summary.classes[k] for k in order], columns, "classes", caption, MetricFormat("Recall", percent=True))
     return Section(
         "classes", "Per-class results", (), (figure, per_class_table(summary, candidates)), (all_classes_table(summary),)
     )
