@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from phoropter.core.errors import SpecError, StoreError, WeightsError
+from phoropter.core.errors import DiskError, SpecError, StoreError, WeightsError
+from phoropter.core.storage.sealed_json import write_sealed_json
 from phoropter.models import backbones, catalog, catalog_build
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
@@ -219,9 +221,52 @@ def test_a_bundle_that_contradicts_itself_is_refused(tmp_path: Path, spoil: Any,
     classifiers.save_classifier(made(), tmp_path / "bundle")
     described = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     spoil(described)
-    (tmp_path / "bundle" / "bundle.json").write_text(json.dumps(described))
+    write_sealed_json(tmp_path / "bundle" / "bundle.json", {k: v for k, v in described.items() if k != "checksum"})
     with pytest.raises(error, match=words):
         classifiers.load_classifier(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "bundle.json"])
+def test_a_flipped_byte_anywhere_in_a_bundle_is_refused(tmp_path: Path, name: str) -> None:
+    classifiers.save_classifier(made(), tmp_path / "bundle", training={"why": "a test"})
+    file = tmp_path / "bundle" / name
+    sound = file.read_bytes()
+    for at in range(len(sound) // 2, len(sound), len(sound) // 20):
+        file.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
+        with pytest.raises((WeightsError, SpecError)):
+            classifiers.load_classifier(tmp_path / "bundle")
+    file.unlink()
+    with pytest.raises(WeightsError):
+        classifiers.load_classifier(tmp_path / "bundle")
+
+
+def test_a_bundle_of_an_earlier_version_is_read_without_checksums(tmp_path: Path) -> None:
+    classifiers.save_classifier(made(), tmp_path / "bundle")
+    file = tmp_path / "bundle" / "bundle.json"
+    described = json.loads(file.read_text())
+    del described["checksum"], described["files"]
+    file.write_text(json.dumps(described))
+    with pytest.raises(WeightsError, match=r"is damaged: bundle\.json has no checksum"):
+        classifiers.load_classifier(tmp_path / "bundle")
+    file.write_text(json.dumps({**described, "format": 1}))
+    classifiers.load_classifier(tmp_path / "bundle")
+
+
+def test_all_files_of_a_bundle_have_the_mode_of_the_umask(tmp_path: Path) -> None:
+    classifiers.save_classifier(made(), tmp_path / "bundle")
+    (tmp_path / "plain").write_text("")
+    modes = {p.stat().st_mode for p in [tmp_path / "plain", *(tmp_path / "bundle").iterdir()]}
+    assert len(modes) == 1
+
+
+def test_a_full_disk_while_weights_are_written_is_a_disk_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill_disk(state: Any, path: Path) -> None:
+        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", fill_disk)
+    with pytest.raises(DiskError, match="disk is full"):
+        classifiers.save_classifier(made(), tmp_path / "bundle")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bundle_with_missing_or_truncated_tensors_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from phoropter.core.errors import WeightsError
 from phoropter.training.trained_on import read_trained_on, rows_of_trained_groups, trained_ids, write_trained_on
 
 
@@ -31,3 +33,14 @@ def test_another_dataset_and_a_bundle_without_a_record_have_no_trained_rows(few_
     assert len(trained_ids(tmp_path, dataset)) == 5
     assert not len(trained_ids(tmp_path, other)) and not len(rows_of_trained_groups(tmp_path, other))
     assert not len(trained_ids(tmp_path / "nowhere", dataset))
+
+
+def test_a_damaged_record_is_refused_because_a_leak_would_go_unnoticed(tmp_path: Path) -> None:
+    assert not len(read_trained_on(tmp_path).ids)
+    np.savez(tmp_path / "trained_on.npz", dataset=np.array("d"), ids=np.arange(9, dtype=np.uint64), groups=np.array(["g"]))
+    sound = (tmp_path / "trained_on.npz").read_bytes()
+    assert read_trained_on(tmp_path).groups.tolist() == ["g"]  # of an earlier version
+    for content in (b"", sound[:100], sound.replace(b"ids.npy", b"idz.npy"), sound[:200] + b"\xff" + sound[201:]):
+        (tmp_path / "trained_on.npz").write_bytes(content)
+        with pytest.raises(WeightsError, match=r"trained_on\.npz cannot be read"):
+            read_trained_on(tmp_path)

@@ -19,9 +19,8 @@ from phoropter.models.catalog import Preprocessing
 from phoropter.models.pretrained import BuildRecord
 from phoropter.models.spec import Backbone, BackboneSpec, ClassifierSpec
 from phoropter.models.weights.architecture_options import check_options
+from phoropter.models.weights.bundle_files import BUNDLE_FORMAT, UNSEALED_BUNDLE_FORMAT
 from phoropter.models.weights.weight_files import read_sidecar_json
-
-BUNDLE_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,17 @@ def describe_bundle(spec: ClassifierSpec, branches: list[BackboneModule], traini
 
 
 def read_bundle_description(folder: Path, known: Iterable[Backbone] = ()) -> BundleDescription:
-    """Reads `bundle.json`. Custom Backbones become those of `known`, or placeholders that cannot build. Raises WeightsError."""
+    """Reads `bundle.json`. Custom Backbones become those of `known`, or placeholders that cannot build. Raises WeightsError.
+
+    Checksums are compared when the tensors are read (weights/state_dicts.py).
+    """
     file = folder / "bundle.json"
     content = read_sidecar_json(file)
     try:
-        if content["format"] != BUNDLE_FORMAT:
+        if content["format"] not in (UNSEALED_BUNDLE_FORMAT, BUNDLE_FORMAT):
             raise WeightsError(
-                f"bundle {folder} has format {content['format']!r}, but this phoropter reads {BUNDLE_FORMAT}; load it with "
-                "the version that it names"
+                f"bundle {folder} has format {content['format']!r}, but this phoropter reads {UNSEALED_BUNDLE_FORMAT} and "
+                f"{BUNDLE_FORMAT}; load it with the version that it names"
             )
         with read_recorded_extensions(known):
             spec = validate_as(ClassifierSpec, _complete_fusion(content["spec"]), SourceMap(str(file)))

@@ -2,20 +2,21 @@
 
 Size, mean and deviation live here, one set per branch, so that training, prediction and deployment cannot disagree.
 
-A bundle is a folder with `bundle.json` (the spec, each branch's build, and notes of the trainer) and `model.safetensors` (every
-parameter and buffer). Nothing in it is unpickled, and nothing else is needed, except the code of custom backbones.
+A bundle is a folder with `bundle.json` (the spec, each branch's build, notes of the trainer, and checksums of all files) and
+`model.safetensors` (every parameter and buffer).
+Nothing in it is unpickled, and nothing else is needed, except the code of custom backbones.
 
 Letters: B images, S side of an image, C classes, D_i width of branch i.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -23,8 +24,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from phoropter.core.errors import StoreError, WeightsError
 from phoropter.core.extensions import Extension
-from phoropter.core.files import atomic_write_folder, write_json
+from phoropter.core.files import atomic_write_folder
 from phoropter.core.seeds import seed_of
+from phoropter.core.storage.checksums import describe_files
+from phoropter.core.storage.sealed_json import write_sealed_json
 from phoropter.models import backbones as builder
 from phoropter.models import catalog
 from phoropter.models.backbones import BackboneModule
@@ -34,7 +37,7 @@ from phoropter.models.fusion import FUSION_MODES, AverageFusion
 from phoropter.models.heads import BranchAblation, Features, MlpHead, Outputs, PretrainedHead, SingleHead, create_head
 from phoropter.models.spec import BackboneSpec, ClassifierSpec, FusionSpec
 from phoropter.models.weights import weight_files
-from phoropter.models.weights.state_dicts import load_state_dict_strictly, read_state_dict
+from phoropter.models.weights.state_dicts import load_state_dict_strictly, read_state_dict, save_state_dict
 
 TrainablePart = Literal["head", "all"]
 
@@ -171,17 +174,26 @@ def build_ensemble(members: Sequence[Classifier]) -> Classifier:
     return ensemble.eval()
 
 
-def save_classifier(classifier: Classifier, folder: Path, *, training: dict[str, Any] | None = None) -> None:
-    """Writes a bundle, complete or not at all. Raises StoreError if the folder exists, DiskError if there is no space.
+def save_classifier(
+    classifier: Classifier,
+    folder: Path,
+    *,
+    training: dict[str, Any] | None = None,
+    add_files: Callable[[Path], None] = lambda folder: None,
+) -> None:
+    """Writes a bundle, complete or not at all, with checksums of its files.
 
-    training: plain data on how the classifier was trained, stored in bundle.json
+    training: plain data on how the classifier was trained, stored in bundle.json · add_files: writes further files into it
+    Raises StoreError if the folder exists, DiskError if there is no space.
     """
     if folder.exists():
         raise StoreError(f"{folder} exists already; give the bundle a new name")
     with atomic_write_folder(folder) as aside:
-        state = {k: v.detach().cpu().contiguous() for k, v in classifier.state_dict().items()}
-        safetensors.torch.save_file(state, aside / "model.safetensors")
-        write_json(aside / "bundle.json", describe_bundle(classifier.spec, classifier.branches, training))
+        save_state_dict(classifier, aside / "model.safetensors")
+        add_files(aside)
+        description = describe_bundle(classifier.spec, classifier.branches, training)
+        write_sealed_json(aside / "bundle.json", {**description, "files": describe_files(aside)})
+        shutil.copymode(aside / "bundle.json", aside / "model.safetensors")  # safetensors makes files for their owner alone
 
 
 def load_classifier(folder: Path, extensions: Sequence[Extension] = ()) -> Classifier:

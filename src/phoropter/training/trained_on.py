@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import LeakageError, WeightsError
+from phoropter.core.storage.npz_files import read_own_npz
 from phoropter.data.dataset import Dataset
 from phoropter.data.splits.protocol import Split
 from phoropter.models import catalog
@@ -25,6 +26,7 @@ from phoropter.models.weights import weight_files
 from phoropter.training.candidates.candidate import Candidate
 
 FILE_NAME = "trained_on.npz"
+FORMAT = 1
 
 
 def write_trained_on(bundle: Path, dataset: Dataset, rows: NDArray[np.int64], before: Iterable[Path] = ()) -> None:
@@ -34,7 +36,7 @@ def write_trained_on(bundle: Path, dataset: Dataset, rows: NDArray[np.int64], be
     ids = np.unique(np.concatenate([dataset.hashed_ids[rows], *(e.ids for e in earlier)]))
     with (bundle / FILE_NAME).open("wb") as file:
         names = np.unique(np.concatenate(groups)) if groups else np.empty(0, dtype=np.str_)
-        np.savez(file, dataset=np.array(dataset.name), ids=ids, groups=names)
+        np.savez(file, format=np.array(FORMAT), dataset=np.array(dataset.name), ids=ids, groups=names)
 
 
 def trained_ids(bundle: Path, dataset: Dataset) -> NDArray[np.uint64]:
@@ -60,14 +62,24 @@ class TrainedOn(NamedTuple):
 
 
 def read_trained_on(bundle: Path) -> TrainedOn:
-    """The record in a bundle's folder; an empty one where there is none."""
+    """The record in a bundle's folder; an empty one where there is none.
+
+    Raises WeightsError for a damaged one: without it, a test on rows that the bundle has seen would go unnoticed.
+    """
     no_groups = np.empty(0, dtype=np.str_)
-    try:
-        with np.load(bundle / FILE_NAME, allow_pickle=False) as file:
-            groups = file.get("groups", no_groups)  # bundles of earlier versions name none
-            return TrainedOn(str(file["dataset"]), np.asarray(file["ids"], np.uint64), np.asarray(groups, np.str_))
-    except (OSError, ValueError, KeyError):
+    if not (bundle / FILE_NAME).exists():
         return TrainedOn("", np.empty(0, dtype=np.uint64), no_groups)
+    try:
+        arrays = read_own_npz(bundle / FILE_NAME)
+        ids, groups = arrays["ids"], arrays.get("groups", no_groups)  # bundles of earlier versions name none
+        if int(arrays.get("format", np.array(FORMAT))) != FORMAT or ids.dtype != np.uint64 or groups.dtype.kind != "U":
+            raise ValueError(f"it is not of format {FORMAT}")
+        return TrainedOn(str(arrays["dataset"]), ids, groups)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{bundle / FILE_NAME} cannot be read ({error}), so that the rows the bundle has seen are not known: copy the "
+            "complete bundle again, or train it again"
+        ) from None
 
 
 def initial_bundles(candidate: Candidate, base: Path | None) -> Iterator[tuple[str, Path]]:

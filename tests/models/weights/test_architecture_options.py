@@ -14,6 +14,7 @@ from toy_networks import WIDTH, build_toy
 
 from phoropter.core.errors import SpecError, UserError, WeightsError
 from phoropter.core.spec import validate_as
+from phoropter.core.storage.sealed_json import write_sealed_json
 from phoropter.models import backbones, catalog, classifier, timm_compat
 from phoropter.models.spec import Backbone, BackboneSpec, ClassifierSpec
 from phoropter.models.weights.architecture_options import check_options
@@ -63,7 +64,7 @@ def save_bundle(folder: Path, options: dict[str, Any]) -> Path:
     classifier.save_classifier(classifier.build_classifier(spec, seed=0), folder)
     content = json.loads((folder / "bundle.json").read_text())
     content["branches"][0]["options"] = options
-    (folder / "bundle.json").write_text(json.dumps(content))
+    write_sealed_json(folder / "bundle.json", {key: value for key, value in content.items() if key != "checksum"})
     return folder
 
 

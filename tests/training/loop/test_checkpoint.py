@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from phoropter.training.loop.checkpoint import Checkpoints, TrainingState
@@ -45,3 +46,32 @@ def test_without_a_folder_nothing_is_saved() -> None:
     assert not checkpoints.is_due()
     checkpoints.save(TrainingState(epoch=3))
     assert checkpoints.load() == TrainingState()
+
+
+def test_a_flipped_bit_anywhere_makes_the_checkpoint_absent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoints = Checkpoints(tmp_path, every_s=0)
+    checkpoints.save(TrainingState(epoch=3, model={"w": torch.arange(64.0)}))
+    file = tmp_path / "checkpoint.pt"
+    sound = file.read_bytes()
+    loaded = checkpoints.load()
+    assert loaded.epoch == 3 and loaded.model is not None and torch.equal(loaded.model["w"], torch.arange(64.0))
+    for at in range(0, len(sound), len(sound) // 37):
+        file.write_bytes(sound[:at] + bytes([sound[at] ^ 4]) + sound[at + 1 :])
+        assert checkpoints.load() == TrainingState()
+    assert all("begins again" in line for line in caplog.messages) and len(caplog.messages) >= 37
+
+
+def test_a_checkpoint_that_cannot_be_written_is_skipped_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fill_disk(state: Any, file: Any) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 896 vs 790")
+
+    monkeypatch.setattr(torch, "save", fill_disk)
+    checkpoints = Checkpoints(tmp_path, every_s=1e9)
+    for _ in range(2):
+        checkpoints.request_save()
+        checkpoints.save(TrainingState(epoch=3))
+        assert not checkpoints.is_due()
+    (line,) = caplog.messages
+    assert "no checkpoint could be written" in line and not list(tmp_path.iterdir())

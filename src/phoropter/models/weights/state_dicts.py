@@ -8,12 +8,14 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from phoropter.core.errors import WeightsError, join_words
 from phoropter.models.weights import weight_files
+from phoropter.models.weights.bundle_files import raise_on_bundle_damage
 
 StateDict = dict[str, Tensor]
 
@@ -24,11 +26,25 @@ MAX_UNPACKED_RATIO = 4  # torch stores checkpoints uncompressed; an archive that
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """Reads a safetensors file, or a torch checkpoint of tensors alone, into a dict of CPU tensors. Raises WeightsError."""
+    """Reads a safetensors file, or a torch checkpoint of tensors alone, into a dict of CPU tensors.
+
+    Raises WeightsError, also where a bundle that holds the file is damaged.
+    """
     if path.suffix == ".safetensors":
         weight_files.read_tensor_shapes(path)
+        raise_on_bundle_damage(path.parent)
         return safetensors.torch.load_file(path, device="cpu")
     return unwrap_state_dict(_load_checkpoint(path), path)
+
+
+def save_state_dict(module: nn.Module, path: Path) -> None:
+    """Writes every parameter and buffer as safetensors. Raises OSError."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    try:
+        safetensors.torch.save_file(state, path)
+    except safetensors.SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number.group(1)) if number else 0, str(error)) from None
 
 
 def unwrap_state_dict(value: object, path: Path) -> StateDict:

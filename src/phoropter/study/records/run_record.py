@@ -80,10 +80,13 @@ def save_bundle(folder: Path, run: PlannedRun, fitted: TrainedRun) -> None:
         "data": run.image_set.data.plain(),
         "recording_view": view and view.plain(),
     }
-    classifiers.save_classifier(fitted.model, folder, training=training)
-    if run.candidate.recipe.phases:
-        before = [path for _, path in initial_bundles(run.candidate, fitted.task.weights_base)]
-        write_trained_on(folder, run.image_set.dataset, run.seen_rows, before)
+
+    def add_seen_rows(bundle: Path) -> None:
+        if run.candidate.recipe.phases:
+            before = [path for _, path in initial_bundles(run.candidate, fitted.task.weights_base)]
+            write_trained_on(bundle, run.image_set.dataset, run.seen_rows, before)
+
+    classifiers.save_classifier(fitted.model, folder, training=training, add_files=add_seen_rows)
 
 
 def write_averaged_run(

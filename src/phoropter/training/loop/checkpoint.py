@@ -2,19 +2,27 @@
 
 Random numbers are functions of (seed, epoch, step), so no generator state is saved: only weights, optimizer, averages, the
 position and the sums of the current epoch. A file is written atomically and read with `weights_only`, which runs no code.
+
+Behind torch's own bytes stand 40 more: a mark and a checksum of all before, as it was computed while they were written. A file
+without them, or with another checksum, counts as absent.
 """
 
 from __future__ import annotations
 
+import io
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
+import xxhash
 
+from phoropter.core.errors import PhoropterError
 from phoropter.core.files import atomic_write
+from phoropter.core.storage.checksums import checksum_bytes, print_notice
 
+_TRAILER_MARK = b"\nXXH3128"
 SAVE_INTERVAL_S = 20.0  # a run shorter than this is started again
 
 
@@ -41,10 +49,11 @@ class TrainingState:
 
 @dataclass
 class _SaveClock:
-    """When a file was last saved, and whether a save was requested since."""
+    """When a file was last saved, whether a save was requested since, and whether one has failed."""
 
     last_saved: float = field(default_factory=time.monotonic)
     save_requested: bool = False
+    failed: bool = False
 
 
 class Checkpoints:
@@ -71,8 +80,11 @@ class Checkpoints:
         if self._file is None or not self._file.exists():
             return TrainingState()
         try:
-            return TrainingState(**torch.load(self._file, map_location="cpu", weights_only=True))
-        except Exception:  # a damaged file costs a restart of this run, never the study
+            content = _read_checked(self._file)
+            return TrainingState(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        except Exception as error:  # a damaged file costs a restart of this run, never the study
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            print_notice(f"{self._file} cannot be used ({first}): the run begins again")
             return TrainingState()
 
     def is_due(self) -> bool:
@@ -82,9 +94,40 @@ class Checkpoints:
         )
 
     def save(self, state: TrainingState) -> None:
-        """Replaces the file atomically."""
+        """Replaces the file atomically. Where it cannot be written, says so once: the run does not need it to go on."""
         if self._file is None:
             return
-        with atomic_write(self._file) as aside:
-            torch.save(vars(state), aside)
+        try:
+            with atomic_write(self._file) as aside, aside.open("wb") as file:
+                writer = _ChecksumWriter(file)
+                torch.save(vars(state), cast(IO[bytes], writer))
+                file.write(_TRAILER_MARK + writer.hasher.hexdigest().encode("ascii"))
+        except (PhoropterError, OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
+            if not self._clock.failed:
+                first = (str(error).splitlines() or [type(error).__name__])[0]
+                print_notice(f"no checkpoint could be written ({first}): the run goes on, and would begin again after a kill")
+            self._clock.failed = True
         self._clock.last_saved, self._clock.save_requested = time.monotonic(), False
+
+
+class _ChecksumWriter:
+    """A file for torch.save that adds up the checksum of what is written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.hasher = file, xxhash.xxh3_128()
+
+    def write(self, data: Any) -> int:
+        self.hasher.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _read_checked(path: Path) -> bytes:
+    """The bytes that torch wrote. Raises ValueError where their checksum is missing or another."""
+    content = path.read_bytes()
+    body, mark, expected = content[:-40], content[-40:-32], content[-32:]
+    if mark != _TRAILER_MARK or checksum_bytes(body).encode("ascii") != expected:
+        raise ValueError("it is damaged: its checksum is not the one it was written with")
+    return body
