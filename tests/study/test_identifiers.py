@@ -79,7 +79,8 @@ def test_nothing_that_is_written_names_a_patient(
         main, ["predict", str(bundle), str(root), "-o", str(tmp_path / "p.csv"), "--on-bad-input", "skip"], catch_exceptions=False
     )
     assert predicted.exit_code == 0, predicted.output
-    assert "text is burnt into their pixels" in printed and "patient-" in (tmp_path / "folds.csv").read_text() + printed
+    page = (out / "report" / "index.html").read_text()
+    assert "text is burnt into their pixels" in printed and "text is burnt into their pixels" in page and "patient-000" in page
     assert (tmp_path / "p.csv").read_text().count("image-") == 12
     written = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(root)]
     assert len(written) > 30 and planted_words((root / "ill" / "QWFILE0_QWNAME.dcm").read_bytes())

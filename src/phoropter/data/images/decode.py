@@ -2,9 +2,8 @@
 
 Whatever a camera, scanner or screenshot tool writes becomes (H, W, 3) uint8: EXIF orientation is applied, palettes and grey are
 converted to RGB, transparency is composited on white, CMYK converted to RGB, deep greys scaled to 8 bits (intensity.py); of a
-TIFF one page is read (tiff.py), of a DICOM file one frame (dicom.py), of an animation the first picture. A file that cannot be
-decoded raises a DataError that names the picture and describes its contents; a header with too many pixels is refused before
-decoding.
+TIFF one page is read, of a DICOM file one frame (formats/), of an animation the first picture. A file that cannot be decoded
+raises a DataError that names the picture and describes its contents; a header with too many pixels is refused before decoding.
 
 Left out on purpose: colour profiles and gamma, which the training pipelines of the public backbones ignore too; JPEG's coarse
 decoding (`draft`), which is faster on large photographs but gives other pixels; formats that Pillow passes to other programs
@@ -28,11 +27,11 @@ from PIL import Image, UnidentifiedImageError, features
 from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
 from phoropter.data.dicom_file import is_dicom_head, may_be_dicom
-from phoropter.data.images.dicom import open_dicom, read_dicom_size
+from phoropter.data.images.formats.dicom import open_dicom, read_dicom_size
+from phoropter.data.images.formats.tiff import TIFF_SIGNS, describe_tiff, read_tiff_channels, select_tiff_page
 from phoropter.data.images.intensity import scale_to_uint8
 from phoropter.data.images.options import MAX_PIXELS, active_options, check_pixel_count, choose_channels
 from phoropter.data.images.quiet import QuietPackages
-from phoropter.data.images.tiff import TIFF_SIGNS, describe_tiff, read_tiff_channels, select_tiff_page
 
 MAX_BYTES = 512 * 1024**2
 HEAD_BYTES = 160  # of a file, to tell what it is; a DICOM names itself after 128

@@ -27,7 +27,7 @@ from phoropter.core.errors import DataError, InputProblem
 from phoropter.core.files import digest
 from phoropter.data.dataset import Dataset
 from phoropter.data.dicom_file import is_dicom_file, may_be_dicom
-from phoropter.data.images.dicom import DicomFacts, read_dicom_facts
+from phoropter.data.images.formats.dicom import DicomFacts, read_dicom_facts
 from phoropter.data.sources.file_hashes import UNREADABLE, file_digests, memoize_by_files
 from phoropter.data.sources.storage import FilePictures
 

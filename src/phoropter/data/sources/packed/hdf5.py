@@ -28,7 +28,7 @@ from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, Source, check_co
 from phoropter.data.sources.array_names import ARRAY_COLUMNS, ArraySet, assign_arrays
 from phoropter.data.sources.arrays import check_image_array
 from phoropter.data.sources.packed.cells import Cell
-from phoropter.data.sources.packed.shards import Shard, holds_packed, join_shards, list_files
+from phoropter.data.sources.packed.shards import PackedShard, holds_packed, join_shards, list_files
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
 MAX_ARRAYS = 10_000
@@ -105,14 +105,14 @@ def _open_hdf5_file(file: Path) -> Iterator[Any]:
         raise DataError(f"{file.name} is damaged or no HDF5 file ({reason}); copy it again") from None
 
 
-def _read_shards(file: Path, columns: dict[str, str]) -> list[Shard]:
-    """A Shard for each official part in the file, or one."""
+def _read_shards(file: Path, columns: dict[str, str]) -> list[PackedShard]:
+    """A PackedShard for each official part in the file, or one."""
     with _open_hdf5_file(file) as opened:
         sets = assign_arrays(file.name, _list_arrays(opened, file.name), columns)
         return [_read_shard(opened, file, one, inside=one.part if len(sets) > 1 else "") for one in sets]
 
 
-def _read_shard(opened: Any, file: Path, arrays: ArraySet, inside: str) -> Shard:
+def _read_shard(opened: Any, file: Path, arrays: ArraySet, inside: str) -> PackedShard:
     key = arrays.arrays["images"]
     rows, block = _check_pictures(_find_array(opened, key, file.name), f"{file.name}: '{key}'")
     columns = {
@@ -124,7 +124,7 @@ def _read_shard(opened: Any, file: Path, arrays: ArraySet, inside: str) -> Shard
     if arrays.classes is not None:
         array = _find_array(opened, arrays.classes, file.name)
         names = tuple(map(clean_cell, _read_values(array, array.size, f"{file.name}: '{arrays.classes}'")))
-    return Shard(Hdf5Cells(file, key, rows, block), rows, names, columns, arrays.part or None, inside)
+    return PackedShard(Hdf5Cells(file, key, rows, block), rows, names, columns, arrays.part or None, inside)
 
 
 def _list_arrays(opened: Any, place: str) -> list[str]:

@@ -21,7 +21,7 @@ from phoropter.core.text_table import PARQUET_ENDINGS, report_parquet_damage
 from phoropter.data.dataset import Dataset
 from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, Source, check_column_names
 from phoropter.data.sources.packed.cells import Cell
-from phoropter.data.sources.packed.shards import SHARD_COLUMNS, Shard, holds_packed, join_shards, list_files
+from phoropter.data.sources.packed.shards import SHARD_COLUMNS, PackedShard, holds_packed, join_shards, list_files
 
 
 def open_parquet(
@@ -84,7 +84,7 @@ def unpack_cells(column: Any) -> list[Cell]:
     return [(v.get("bytes") if v.get("bytes") is not None else v.get("path")) if isinstance(v, dict) else v for v in values]
 
 
-def _read_shard(file: Path, columns: dict[str, str]) -> Shard:
+def _read_shard(file: Path, columns: dict[str, str]) -> PackedShard:
     with _open_parquet_file(file) as opened:
         schema = opened.schema_arrow
         theirs = assign_columns(file.name, schema, columns)
@@ -100,10 +100,10 @@ def assign_columns(place: str, schema: Any, columns: Mapping[str, str]) -> dict[
     return {ours: schema.names[at] for ours, at in found.items()}
 
 
-def make_arrow_shard(cells: Any, schema: Any, table: Any, theirs: Mapping[str, str], part: str | None = None) -> Shard:
-    """A Shard of the small columns of a pyarrow table. theirs: our column name → the table's"""
+def make_arrow_shard(cells: Any, schema: Any, table: Any, theirs: Mapping[str, str], part: str | None = None) -> PackedShard:
+    """A PackedShard of the small columns of a pyarrow table. theirs: our column name → the table's"""
     values = {ours: table[theirs[ours]].to_pylist() for ours in SHARD_COLUMNS[1:] if ours in theirs}
-    return Shard(cells, table.num_rows, _read_class_names(schema.metadata or {}, theirs["label"]), values, part)
+    return PackedShard(cells, table.num_rows, _read_class_names(schema.metadata or {}, theirs["label"]), values, part)
 
 
 def _check_picture_column(place: str, field: Any) -> None:

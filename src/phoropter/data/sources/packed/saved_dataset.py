@@ -22,7 +22,7 @@ from phoropter.data.folders.layout import parse_split_name
 from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, PathContents, Source, check_column_names
 from phoropter.data.sources.packed.cells import Cell
 from phoropter.data.sources.packed.parquet import assign_columns, make_arrow_shard, unpack_cells
-from phoropter.data.sources.packed.shards import SHARD_COLUMNS, Shard, join_shards
+from phoropter.data.sources.packed.shards import SHARD_COLUMNS, PackedShard, join_shards
 
 MAX_STATE_BYTES = 64 * 1024**2
 _STATE, _PARTS = "state.json", "dataset_dict.json"
@@ -88,7 +88,7 @@ def _open_stream(file: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
         raise DataError(f"{file.name} is damaged or no Arrow stream ({reason}); save the dataset again") from None
 
 
-def _read_shard(file: Path, columns: dict[str, str], part: str) -> Shard:
+def _read_shard(file: Path, columns: dict[str, str], part: str) -> PackedShard:
     import pyarrow as pa
 
     with _open_stream(file) as (schema, batches):

@@ -30,7 +30,7 @@ SHARD_COLUMNS = ("image", "label", "id", "group", "site", "split")
 
 
 @dataclass(frozen=True)
-class Shard:
+class PackedShard:
     """The small columns of one file, or of one official part in it.
 
     cells:   its pictures · rows: how many
@@ -57,7 +57,7 @@ class Shard:
         return self.columns.get(name, [None] * self.rows)
 
 
-def join_shards(shards: Sequence[Shard], path: Path, name: str | None, on_bad_input: str = "stop") -> Dataset:
+def join_shards(shards: Sequence[PackedShard], path: Path, name: str | None, on_bad_input: str = "stop") -> Dataset:
     """Shards in order → Dataset; ids are the column `id`, else `file/row`, and `folder/file/row` where two files have one name.
 
     path: of the dataset, where names of files start
@@ -114,12 +114,12 @@ def _walk_files(folder: Path, endings: tuple[str, ...]) -> Iterator[Path]:
         yield from (Path(at, name) for name in names if not name.startswith(".") and name.lower().endswith(endings))
 
 
-def _locate(shards: Sequence[Shard], where: NDArray[np.int64], row: int) -> str:
+def _locate(shards: Sequence[PackedShard], where: NDArray[np.int64], row: int) -> str:
     at, inside = (int(n) for n in where[row])
     return shards[at].cells.name_row(inside)
 
 
-def _make_ids(shards: Sequence[Shard], path: Path) -> list[str]:
+def _make_ids(shards: Sequence[PackedShard], path: Path) -> list[str]:
     files = list(dict.fromkeys(shard.file for shard in shards))
     short = len({file.stem for file in files}) == len(files)
     ids = []
@@ -131,7 +131,7 @@ def _make_ids(shards: Sequence[Shard], path: Path) -> list[str]:
     return ids
 
 
-def _join_parts(shards: Sequence[Shard], path: Path) -> NDArray[np.str_] | None:
+def _join_parts(shards: Sequence[PackedShard], path: Path) -> NDArray[np.str_] | None:
     """(N,) official parts, None where neither rows nor names say any."""
     words: list[str] = []
     for shard in shards:
@@ -151,7 +151,7 @@ def _find_part(file: Path, path: Path) -> str:
     return ""
 
 
-def _note_configurations(shards: Sequence[Shard], path: Path) -> tuple[str, ...]:
+def _note_configurations(shards: Sequence[PackedShard], path: Path) -> tuple[str, ...]:
     """A note where two folders hold files of the same part: the hub's configurations of one dataset are such folders."""
     holders: dict[str, set[str]] = {}
     for shard in shards if path.is_dir() else []:
@@ -163,7 +163,7 @@ def _note_configurations(shards: Sequence[Shard], path: Path) -> tuple[str, ...]
     return (f"{join_words(same, 5)} hold files of the same official part and were joined; name one of them if they are variants",)
 
 
-def _join_column(shards: Sequence[Shard], where: NDArray[np.int64], column: str) -> NDArray[np.str_] | None:
+def _join_column(shards: Sequence[PackedShard], where: NDArray[np.int64], column: str) -> NDArray[np.str_] | None:
     """A column of all files as names, None where it is empty. Raises DataError for one that is given in part."""
     names = [clean_cell(value) for shard in shards for value in shard.column(column)]
     return np.array(names, dtype=np.str_) if check_filled(names, column, lambda row: _locate(shards, where, row)) else None

@@ -29,7 +29,7 @@ from phoropter.data.dataset import Dataset
 from phoropter.data.folders.scan import IMAGE_EXTENSIONS
 from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, PathContents, Source, check_column_names
 from phoropter.data.sources.packed.cells import Cell
-from phoropter.data.sources.packed.shards import SHARD_COLUMNS, Shard, holds_packed, join_shards, list_files
+from phoropter.data.sources.packed.shards import SHARD_COLUMNS, PackedShard, holds_packed, join_shards, list_files
 
 TAR_ENDINGS = (".tar",)
 MAX_FIELD_BYTES = 1024**2
@@ -238,7 +238,9 @@ def _decode_text(content: bytes, place: str) -> str:
         raise DataError(f"{place}: the member is not UTF-8 text") from None
 
 
-def _make_shard(file: Path, samples: list[_Sample], columns: dict[str, str], names: tuple[str, ...] | None, whole: bool) -> Shard:
+def _make_shard(
+    file: Path, samples: list[_Sample], columns: dict[str, str], names: tuple[str, ...] | None, whole: bool
+) -> PackedShard:
     """whole: whether a sample's name alone is its id."""
     image = clean_name(columns.pop("image")).casefold() if "image" in columns else None
     header = list(dict.fromkeys(key for sample in samples for key in sample.fields))
@@ -259,7 +261,7 @@ def _make_shard(file: Path, samples: list[_Sample], columns: dict[str, str], nam
     for sample in samples:
         ending = _choose_picture(sample, image, file)
         members.append((f"{sample.key}.{ending}", *sample.pictures[ending]))
-    return Shard(TarCells(file, image or "picture", tuple(members)), len(samples), names, values)
+    return PackedShard(TarCells(file, image or "picture", tuple(members)), len(samples), names, values)
 
 
 def _choose_picture(sample: _Sample, image: str | None, file: Path) -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from phoropter.core.errors import DataError
 from phoropter.data.images.decode import decode_image, open_image_file, read_image_size
-from phoropter.data.images.dicom import read_dicom_facts
+from phoropter.data.images.formats.dicom import read_dicom_facts
 from phoropter.data.images.options import PictureOptions, use_options
 
 pydicom = pytest.importorskip("pydicom")
