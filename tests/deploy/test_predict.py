@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -361,5 +362,46 @@ def test_a_bundle_of_the_users_own_database_predicts_its_files(tmp_path: Path) -
     place = {name: row for row, name in enumerate(predictions.dataset.ids.tolist())}
     rows = [place[name] for name in held_out.ids.tolist()]
     np.testing.assert_allclose(predictions.logits[rows], held_out.logits, rtol=0, atol=1e-6)
-    with pytest.raises(DataError, match=r"a recording should end in \.csv"):
+    with pytest.raises(DataError, match=r"a recording should end in \.csv.*by the Database 'walks' of its own: say --trust-code"):
         predict_paths(load_bundle(tmp_path / "out"), [tmp_path / "p0-calm.npy"], device="cpu")
+    changed = phoropter.Database("walks", read_file=read_walk, pattern="*-*.npy")
+    with pytest.raises(WeightsError, match="was saved with other code of the database 'walks'"):
+        load_bundle(tmp_path / "out", [changed])
+
+
+WALKS_MODULE = """
+import numpy as np
+import phoropter as ph
+
+def read_walk(file):
+    subject, label = file.stem.split("-")
+    return ph.Recording(file.stem, subject, np.load(file)[None].astype(np.float32), ("acc",), ("g",), 50.0, label=label)
+
+WALKS = ph.Database("walks", read_file=read_walk, pattern="*.npy")
+"""
+
+
+def test_the_command_line_predicts_files_of_a_named_database_if_its_code_is_trusted(tmp_path: Path) -> None:
+    (tmp_path / "walks_database.py").write_text(WALKS_MODULE)
+    (tmp_path / "walks").mkdir()
+    for seed in range(8):
+        np.save(tmp_path / f"walks/p{seed // 2}-{('calm', 'fast')[seed % 2]}.npy", np.random.default_rng(seed).normal(size=1000))
+    study = tmp_path / "walks.yaml"
+    study.write_text(
+        "name: walks\n"
+        "data: {recordings: walks, database: 'walks_database:WALKS', size: 32, representation: trace}\n"
+        "protocol: {split: stratified-group-k-fold, folds: 2}\n"
+        "recipe: {preset: scratch, epochs: 1}\n"
+        "candidates: [{name: cnn, backbone: test_resnet, weights: random}]\n"
+    )
+    out, file = tmp_path / "out", tmp_path / "walks" / "p0-calm.npy"
+    predict = ["predict", str(out), str(file), "--device", "cpu"]
+    try:
+        for words in (["run", str(study), "-o", str(out), "--trust-code", "--device", "cpu"], [*predict, "--trust-code"]):
+            done = CliRunner().invoke(main, words, catch_exceptions=False)
+            assert done.exit_code == 0, done.output
+        assert "p0-calm" in done.output
+        refused = CliRunner().invoke(main, predict)
+        assert refused.exit_code != 0 and isinstance(refused.exception, (DataError, SystemExit))
+    finally:
+        sys.modules.pop("walks_database", None)

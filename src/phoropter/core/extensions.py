@@ -23,7 +23,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, GetCoreSchemaHandler, SerializationInfo
 from pydantic_core import core_schema
 
-from phoropter.core.errors import RunError
+from phoropter.core.errors import RunError, WeightsError
 from phoropter.core.source_digest import digest_value
 
 REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -173,6 +173,43 @@ def _make_placeholder(cls: type[ExtensionT], identity: dict[str, str]) -> Extens
         default = f.default_factory() if f.default_factory is not MISSING else code if f.default is MISSING else f.default
         object.__setattr__(placeholder, f.name, identity.get(f.name, default))
     return placeholder
+
+
+def describe_code(extension: Extension) -> dict[str, Any]:
+    """What a bundle records of an extension whose code it needs: {"reference", "name", "version", "source_digest"}."""
+    return {"reference": extension.reference, **extension.identity(), "source_digest": extension.source_digest()}
+
+
+def find_code(owner: str, kind: type[ExtensionT], entry: dict[str, Any], given: Iterable[Any]) -> ExtensionT:
+    """The extension that `describe_code` described: one of `given`, else by its `module:NAME` if code is trusted.
+
+    owner: what needs it, such as `bundle runs/x`. Raises WeightsError where it is missing, or its version or source differs.
+    """
+    name, version, reference = entry["name"], entry["version"], entry["reference"]
+    found = next((e for e in given if isinstance(e, kind) and e.name == name), None)
+    if found is None and reference is not None and is_code_trusted():
+        try:
+            found = kind.parse_value(reference)
+        except ValueError as error:
+            raise WeightsError(f"{owner} needs the {kind.__name__.lower()} '{name}': {error}") from None
+    noun = f"the {kind.__name__.lower()} '{name}'"
+    if found is None:
+        trust = f", or trust its code ({reference}) by --trust-code if you have read it" if reference else ""
+        raise WeightsError(
+            f"{owner} needs the code of {noun} (version {version}), which bundles do not contain; pass the object as "
+            f"extensions=[...]{trust}"
+        )
+    if found.version != version:
+        raise WeightsError(
+            f"{owner} was saved with version {version} of {noun}, but version {found.version} was given; pass the version it was "
+            "saved with"
+        )
+    if found.source_digest() != entry["source_digest"]:
+        raise WeightsError(
+            f"{owner} was saved with other code of {noun} (version {version}); restore that code, or train again under a new "
+            "version"
+        )
+    return found
 
 
 def collect_extensions(value: Any) -> Iterator[Extension]:

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import DataError, InputProblem, WeightsError, join_words
-from phoropter.core.extensions import Extension, read_recorded_extensions
+from phoropter.core.extensions import Extension, find_code, is_code_trusted, read_recorded_extensions
 from phoropter.core.files import atomic_write
 from phoropter.core.spec import SourceMap, validate_as
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.images.options import apply_options
 from phoropter.data.recordings.bundle_view import BundleView
 from phoropter.data.recordings.changes import RecordingChanges
+from phoropter.data.recordings.database import Database
 from phoropter.data.recordings.files import find_prediction_database
 from phoropter.data.spec import DataSpec
 from phoropter.deploy.inputs import DecodedChunk, decode_in_chunks, open_pictures, open_recording_files
@@ -93,7 +94,8 @@ class BundlePredictions:
 def load_bundle(folder: Path | str, extensions: Sequence[Extension] = ()) -> Bundle:
     """Loads a bundle from its folder, or from a run or results folder that holds exactly one.
 
-    extensions: the custom Backbones it needs; those of its training alone (loss, augmentation steps) may be left out
+    extensions: the Backbones and the Database it needs, where they are your own; those of its training alone (loss, augmentation
+    steps) may be left out, and so may the Database of a bundle that will only read files of common formats
     Raises WeightsError for a folder without a bundle, and for missing or changed code.
     """
     place = _find_bundle(Path(folder))
@@ -103,7 +105,8 @@ def load_bundle(folder: Path | str, extensions: Sequence[Extension] = ()) -> Bun
             f"bundle {place} does not record how it was trained: take one that a study saved (save_models: all or first)"
         )
     source = SourceMap(str(place / "bundle.json"))
-    with read_recorded_extensions(extensions):
+    known = [*extensions, *_find_database(place, training, extensions)]
+    with read_recorded_extensions(known):
         candidate = validate_as(Candidate, training["candidate"], source, ("training", "candidate"))
         data = validate_as(DataSpec, training["data"], source, ("training", "data"))
     recorded = training.get("recording_view")
@@ -114,6 +117,17 @@ def load_bundle(folder: Path | str, extensions: Sequence[Extension] = ()) -> Bun
     if candidate.recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Bundle(place, model, candidate, data, view)
+
+
+def _find_database(place: Path, training: dict[str, Any], given: Sequence[Extension]) -> list[Database]:
+    """The Database of the user's own that the bundle was trained on, where it was passed or its recorded code is trusted."""
+    entry = training.get("database")
+    if not entry or not (is_code_trusted() or any(isinstance(e, Database) and e.name == entry["name"] for e in given)):
+        return []
+    try:
+        return [find_code(f"bundle {place}", Database, entry, given)]
+    except KeyError:
+        raise WeightsError(f"{place / 'bundle.json'} does not describe a bundle; save the classifier again") from None
 
 
 def predict_paths(
@@ -166,7 +180,16 @@ def _open_inputs(bundle: Bundle, paths: Sequence[Path], on_bad_input: OnBadInput
         return apply_options(open_pictures(paths, bundle.classes, on_bad_input), bundle.data.picture_options)
     database = find_prediction_database(bundle.data, bundle.data.source)
     changes = RecordingChanges.of(bundle.data)
-    return open_recording_files(paths, bundle.recording_view, database, bundle.classes, on_bad_input, changes)
+    try:
+        return open_recording_files(paths, bundle.recording_view, database, bundle.classes, on_bad_input, changes)
+    except DataError as error:
+        missing = bundle.data.database
+        if missing is None or missing.has_reader:
+            raise
+        raise DataError(
+            f"{error}; the study read its files by the Database '{missing.name}' of its own: say --trust-code if you have read its "
+            "module, or pass the object as extensions=[...]"
+        ) from None
 
 
 def _decode_chunks(bundle: Bundle, dataset: Dataset, on_bad_input: OnBadInput) -> Iterator[DecodedChunk]:

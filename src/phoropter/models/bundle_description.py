@@ -12,7 +12,7 @@ from typing import Any
 
 import phoropter
 from phoropter.core.errors import WeightsError
-from phoropter.core.extensions import is_code_trusted, read_recorded_extensions
+from phoropter.core.extensions import describe_code, find_code, read_recorded_extensions
 from phoropter.core.spec import SourceMap, validate_as
 from phoropter.models.backbones import BackboneModule
 from phoropter.models.catalog import Preprocessing
@@ -36,7 +36,7 @@ class BundleDescription:
 def describe_bundle(spec: ClassifierSpec, branches: list[BackboneModule], training: dict[str, Any] | None) -> dict[str, Any]:
     """The contents of `bundle.json`. training: plain data on how the classifier was trained."""
     custom = list(dict.fromkeys(b.custom for b in spec.backbones if b.custom is not None))
-    code = [{"reference": c.reference, **c.identity(), "source_digest": c.source_digest()} for c in custom]
+    code = [describe_code(c) for c in custom]
     return {
         "format": BUNDLE_FORMAT,
         "phoropter": phoropter.__version__,
@@ -89,35 +89,7 @@ def find_bundle_code(folder: Path, extensions: Iterable[Any] = ()) -> list[Backb
 
     Raises WeightsError for one that is missing, or whose version or source differs from what the bundle was saved with.
     """
-    given = [e for e in extensions if isinstance(e, Backbone)]
-    return [_find_backbone(folder, entry, given) for entry in read_bundle_description(folder).code]
-
-
-def _find_backbone(folder: Path, entry: dict[str, Any], given: list[Backbone]) -> Backbone:
-    name, version, reference = entry["name"], entry["version"], entry["reference"]
-    found = next((b for b in given if b.name == name), None)
-    if found is None and reference is not None and is_code_trusted():
-        try:
-            found = Backbone.from_value(reference)
-        except ValueError as error:
-            raise WeightsError(f"bundle {folder} needs the backbone '{name}': {error}") from None
-    if found is None:
-        trust = f", or trust its code ({reference}) by --trust-code if you have read it" if reference else ""
-        raise WeightsError(
-            f"bundle {folder} needs the code of the backbone '{name}' (version {version}), which bundles do not contain; pass "
-            f"the object as extensions=[...]{trust}"
-        )
-    if found.version != version:
-        raise WeightsError(
-            f"bundle {folder} was saved with version {version} of the backbone '{name}', but version {found.version} was given; "
-            "pass the version it was saved with"
-        )
-    if found.source_digest() != entry["source_digest"]:
-        raise WeightsError(
-            f"bundle {folder} was saved with other code of the backbone '{name}' (version {version}); restore that code, or "
-            "train again under a new version"
-        )
-    return found
+    return [find_code(f"bundle {folder}", Backbone, entry, extensions) for entry in read_bundle_description(folder).code]
 
 
 def _describe_branch(backbone: BackboneModule) -> dict[str, Any]:

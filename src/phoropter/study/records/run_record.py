@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from phoropter.core.errors import PhoropterError, StoreError
+from phoropter.core.extensions import describe_code
 from phoropter.core.files import digest, digest_array, digest_file
 from phoropter.data.images.pixels import Pixels
 from phoropter.data.recordings.bundle_view import get_bundle_view
@@ -73,11 +74,12 @@ def write_trained_run(
 
 def save_bundle(folder: Path, run: PlannedRun, fitted: TrainedRun) -> None:
     """Saves the trained classifier, the rows it has seen, and what is needed to prepare new images or recordings alike."""
-    view = get_bundle_view(run.image_set.dataset)
+    view, database = get_bundle_view(run.image_set.dataset), run.image_set.data.database
     training = {
         "candidate": run.candidate.plain(),
         "split": run.split.content_key(run.image_set.dataset),
         "data": run.image_set.data.plain(),
+        "database": database and describe_code(database),
         "recording_view": view and view.plain(),
     }
 
