@@ -57,7 +57,7 @@ def test_a_file_may_not_name_code_unless_it_is_trusted(tmp_path: Path) -> None:
             "from tests_shade import Shade", "from phoropter.core.extensions import Extension as Shade"
         ).replace(", function=abs", "")
     )
-    with pytest.raises(ValueError, match="a study file may not run code; if you wrote the file"):
+    with pytest.raises(ValueError, match="which is run only where it is trusted; if you wrote it"):
         resolve_reference("shades_of_mine:DARK", Extension)
     with trust_code(tmp_path):
         assert resolve_reference("shades_of_mine:DARK", Extension).name == "dark"
@@ -67,12 +67,12 @@ def test_a_file_may_not_name_code_unless_it_is_trusted(tmp_path: Path) -> None:
             resolve_reference("shades_of_mine:raise_me", Extension)
         with pytest.raises(ValueError, match="cannot be imported"):
             resolve_reference("no_such_module_here:X", Extension)
-    with pytest.raises(ValueError, match="may not run code"):
+    with pytest.raises(ValueError, match="is run only where it is trusted"):
         resolve_reference("shades_of_mine:DARK", Extension)
 
 
 def test_the_spec_says_where() -> None:
-    with pytest.raises(SpecError, match=r"shade.*may not run code"):
+    with pytest.raises(SpecError, match=r"shade.*is run only where it is trusted"):
         validate_as(Painted, {"shade": "mine:DARK"})
 
 
@@ -100,3 +100,28 @@ def test_extensions_are_collected_from_any_depth() -> None:
     dark, light = Shade("dark", function=darker), Shade("light", function=abs)
     specs = {"one": [Painted(shade=dark), (Painted(shade="red"), Painted(shade=light))]}
     assert list(collect_extensions(specs)) == [dark, light]
+
+
+def bare(*_: Any) -> None:
+    """A function that nobody has wrapped."""
+
+
+@pytest.mark.parametrize(
+    ("keys", "place", "wrapper"),
+    [
+        ({"candidates": [bare]}, "candidates.0: got the function bare", "Backbone"),
+        ({"candidates": [{"backbone": dict}]}, "candidates.0.backbone: got the class dict", "Backbone"),
+        ({"candidates": [{"fuse": [bare, "resnet18"]}]}, "candidates.0.fuse.0: got the function bare", "Backbone"),
+        ({"metrics": bare}, "metrics: expected a phoropter Metric or module:NAME, got the function bare", "Metric"),
+        ({"recipe": {"loss": bare}}, "recipe.loss: got the function bare", "Loss"),
+        ({"recipe": {"optimizer": {"kind": bare}}}, "recipe.optimizer.kind: got the function bare", "Optimizer"),
+        ({"recipe": {"schedule": bare}}, "recipe.schedule: got the function bare", "Schedule"),
+        ({"recipe": {"augment": ["hflip", bare]}}, "recipe.augment: .*; got the function bare", "AugmentationStep"),
+        ({"protocol": bare}, "protocol: got the function bare", "Protocol"),
+    ],
+)
+def test_a_bare_function_is_told_what_wraps_it(keys: dict[str, Any], place: str, wrapper: str) -> None:
+    import phoropter
+
+    with pytest.raises(SpecError, match=f'{place}: wrap it in ph.{wrapper}."NAME", '):
+        phoropter.Study(**{"name": "s", "data": phoropter.digits(), "candidates": ["resnet18"], **keys})

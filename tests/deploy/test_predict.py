@@ -17,6 +17,7 @@ from PIL import Image
 import phoropter
 from phoropter.cli import main
 from phoropter.core.errors import DataError, WeightsError
+from phoropter.core.extensions import trust_code
 from phoropter.deploy.predict import Bundle, BundlePredictions, load_bundle, predict_paths, write_predictions_csv
 from phoropter.results.store import Predictions, Store
 from phoropter.signals.recording import Recording
@@ -397,11 +398,12 @@ def test_the_command_line_predicts_files_of_a_named_database_if_its_code_is_trus
     out, file = tmp_path / "out", tmp_path / "walks" / "p0-calm.npy"
     predict = ["predict", str(out), str(file), "--device", "cpu"]
     try:
-        for words in (["run", str(study), "-o", str(out), "--trust-code", "--device", "cpu"], [*predict, "--trust-code"]):
-            done = CliRunner().invoke(main, words, catch_exceptions=False)
-            assert done.exit_code == 0, done.output
-        assert "p0-calm" in done.output
+        with trust_code(tmp_path):
+            (part,) = read_study(study)
+            execute_study(part, out, lambda event: None, options=ComputeOptions("cpu"))
+        done = CliRunner().invoke(main, [*predict, "--trust-code"], catch_exceptions=False)
+        assert done.exit_code == 0 and "p0-calm" in done.output
         refused = CliRunner().invoke(main, predict)
-        assert refused.exit_code != 0 and isinstance(refused.exception, (DataError, SystemExit))
+        assert refused.exit_code == 2 and "by the Database 'walks' of its own: say --trust-code" in refused.output
     finally:
         sys.modules.pop("walks_database", None)

@@ -101,7 +101,19 @@ class Extension:
         if known is not None and isinstance(value, dict) and set(value) == {"name", "version"}:
             same = (e for e in known if isinstance(e, cls) and e.identity() == value)
             return next(same, None) or _make_placeholder(cls, value)
-        raise ValueError(f"{EXPECTED_EXTENSION}{cls.__name__} or module:NAME, got {type(value).__name__} {str(value)[:60]!r}")
+        hint = suggest_wrapping(value, cls) or f"got {type(value).__name__} {str(value)[:60]!r}"
+        raise ValueError(f"{EXPECTED_EXTENSION}{cls.__name__} or module:NAME, {hint}")
+
+
+def suggest_wrapping(value: Any, kind: type[Extension]) -> str:
+    """For a bare function, class or network where an extension is expected: how to wrap it. Empty for anything else."""
+    if not callable(value) or isinstance(value, (Extension, HeldExtension)):
+        return ""
+    name = getattr(value, "__name__", type(value).__name__)
+    required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING][1:]
+    arguments = "".join(f", {field}=…" for field in required)
+    noun = "class" if isinstance(value, type) else "function" if hasattr(value, "__name__") else "object"
+    return f'got the {noun} {name}: wrap it in ph.{kind.__name__}("NAME"{arguments})'
 
 
 class HeldExtension:
@@ -240,8 +252,8 @@ def import_reference(text: str) -> Any:
     """`module:NAME` → the object of that name. Raises ValueError where code is not trusted, or there is no such object."""
     if not is_code_trusted():
         raise ValueError(
-            f"'{text}' names Python code, and a study file may not run code; if you wrote the file or have read it and its "
-            "module, say --trust-code"
+            f"'{text}' names Python code, which is run only where it is trusted; if you wrote it, or have read the file that "
+            "names it and its module, say --trust-code"
         )
     module_name, _, name = text.partition(":")
     try:

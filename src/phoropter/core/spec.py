@@ -21,7 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from phoropter.core.columns import clean_cell
 from phoropter.core.errors import SpecError, did_you_mean
-from phoropter.core.extensions import EXPECTED_EXTENSION, REFERENCE
+from phoropter.core.extensions import EXPECTED_EXTENSION, REFERENCE, Extension, suggest_wrapping
 
 MAX_FILE_BYTES = 1_000_000
 MAX_NODES = 100_000
@@ -168,10 +168,13 @@ def _parse_document(root: Any, name: str) -> tuple[Any, SourceMap]:
 
 
 def _describe_error(kind: type[Spec], error: ValidationError, source: SourceMap, at: Location) -> str:
-    first = min(error.errors(include_url=False), key=_error_priority)
+    errors = sorted(error.errors(include_url=False), key=_error_priority)
+    first = next((e for e in errors if _suggest_extension(kind, e)), errors[0])
     path = _strip_union_branches(first["loc"])
     where = source.describe_location((*at, *path))
     dotted = ".".join(str(p) for p in (*at, *path))
+    if hint := _suggest_extension(kind, first):
+        return f"{where}: {dotted + ': ' if dotted else ''}{hint}"
     if first["type"] == "extra_forbidden":
         known = _fields_at(kind, first["loc"][:-1])
         word = str(first["loc"][-1])
@@ -190,6 +193,17 @@ def _describe_error(kind: type[Spec], error: ValidationError, source: SourceMap,
     message = message[0].lower() + message[1:]
     came = f"{dotted or 'the value'} is {_shorten_repr(first['input'])}"
     return f"{where}: {came}, which does not fit: {message.replace('input ', 'it ', 1)}"
+
+
+def _suggest_extension(kind: type[Spec], error: Any) -> str:
+    """How to wrap a bare function or network where the place takes an Extension, itself or as a field of a mapping; else empty."""
+    if error["type"] in ("value_error", "assertion_error", "extra_forbidden"):
+        return ""
+    here = _types_at(kind, error["loc"])
+    inside = [f.annotation for k in here if isinstance(k, type) and issubclass(k, BaseModel) for f in k.model_fields.values()]
+    wanted = (k for k in [*here, *_flatten_types(inside)] if isinstance(k, type) and issubclass(k, Extension))
+    extension = next(wanted, None)
+    return "" if extension is None else suggest_wrapping(error["input"], extension)
 
 
 def error_message(error: ValueError) -> str:
@@ -221,7 +235,13 @@ def _strip_union_branches(location: Sequence[str | int]) -> Location:
 
 
 def _fields_at(kind: Any, location: Iterable[str | int]) -> list[str]:
-    """The keys a user may write at a location: follows fields through unions, lists and branch names."""
+    """The keys a user may write at a location."""
+    models = [k for k in _types_at(kind, location) if isinstance(k, type) and issubclass(k, BaseModel)]
+    return [name for m in models for name in m.model_fields]
+
+
+def _types_at(kind: Any, location: Iterable[str | int]) -> list[Any]:
+    """The types that a location may have: follows fields through unions, lists and branch names."""
     kinds: list[Any] = [kind]
     for part in location:
         following: list[Any] = []
@@ -231,8 +251,7 @@ def _fields_at(kind: Any, location: Iterable[str | int]) -> list[str]:
             elif isinstance(k, type) and issubclass(k, BaseModel) and part in k.model_fields:
                 following.append(k.model_fields[str(part)].annotation)
         kinds = following or kinds
-    models = [k for k in _flatten_types(kinds) if isinstance(k, type) and issubclass(k, BaseModel)]
-    return [name for m in models for name in m.model_fields]
+    return _flatten_types(kinds)
 
 
 def _discriminator_value(model: type) -> Any:

@@ -187,8 +187,8 @@ def _open_inputs(bundle: Bundle, paths: Sequence[Path], on_bad_input: OnBadInput
         if missing is None or missing.has_reader:
             raise
         raise DataError(
-            f"{error}; the study read its files by the Database '{missing.name}' of its own: say --trust-code if you have read its "
-            "module, or pass the object as extensions=[...]"
+            f"{error}; the study read its files by the Database '{missing.name}' of its own: say --trust-code if you have read "
+            "its module, or pass the object as extensions=[...]"
         ) from None
 
 

@@ -10,12 +10,11 @@ In Python the function is passed (`write_report(folder, sections=[section])`); o
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Sequence
 
 from phoropter.core.errors import SpecError
-from phoropter.core.extensions import REFERENCE, is_code_trusted
+from phoropter.core.extensions import REFERENCE, import_reference
 from phoropter.report.render.section import Section
 from phoropter.report.render.svg import RenderedFigure
 from phoropter.report.render.table import Table
@@ -73,19 +72,13 @@ def _function_name(function: SectionFunction) -> str:
 
 
 def load_section(reference: str) -> SectionFunction:
-    """`module:NAME` → the function of that name, for the command line.
-
-    Raises SpecError where code is not trusted (see core/extensions.trust_code) or there is no such function.
-    """
+    """`module:NAME` → the function of that name, for the command line. Raises SpecError as `import_reference`."""
     if not REFERENCE.fullmatch(reference):
         raise SpecError(f"section '{reference}': expected module:NAME, such as my_sections:SECTION")
-    if not is_code_trusted():
-        raise SpecError(f"section '{reference}' names Python code, which is run only with --trust-code")
-    module_name, _, name = reference.partition(":")
     try:
-        function = getattr(importlib.import_module(module_name), name, None)
-    except ImportError as error:
-        raise SpecError(f"section '{reference}': the module '{module_name}' cannot be imported ({error})") from error
+        function = import_reference(reference)
+    except ValueError as error:
+        raise SpecError(f"section {error}") from None
     if not callable(function):
-        raise SpecError(f"section '{reference}': the module '{module_name}' has no function '{name}'")
+        raise SpecError(f"section '{reference}' is a {type(function).__name__}, expected a function")
     return function  # type: ignore[no-any-return]

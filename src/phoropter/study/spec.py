@@ -164,7 +164,7 @@ class StudySpec(Spec):
     @field_validator("metrics", mode="before")
     @classmethod
     def _check_metrics(cls, value: Any) -> Any:
-        given = (value,) if isinstance(value, (str, Metric)) else tuple(value or ())
+        given = tuple(value or ()) if isinstance(value, (list, tuple, type(None))) else (value,)
         metrics = [m if isinstance(m, str) and not REFERENCE.fullmatch(m) else Metric.parse_value(m) for m in given]
         try:
             for metric in metrics:

@@ -95,7 +95,7 @@ def module(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_study_file_names_a_database_only_where_code_is_trusted(folder: Path, module: Path) -> None:
     data = {"recordings": folder, "database": "my_walks:WALKS", "size": 32}
-    with pytest.raises(SpecError, match="names Python code, and a study file may not run code"):
+    with pytest.raises(SpecError, match="names Python code, which is run only where it is trusted"):
         validate_as(DataSpec, data)
     with trust_code(module):
         spec = validate_as(DataSpec, data)

@@ -157,7 +157,7 @@ def test_one_cycle_sets_the_momentum_only_where_there_is_one() -> None:
         ({"schedule": {"kind": SAWTOOTH, "warmup": 0.1}}, "warmup has no effect on the schedule 'saw' of your own"),
         ({"preset": "logistic", "optimizer": RMSPROP}, "l2_penalties and optimizer contradict each other"),
         ({"preset": "logistic", "schedule": SAWTOOTH}, "l2_penalties and schedule contradict each other"),
-        ({"optimizer": "mine:OPTIMIZER"}, "a study file may not run code"),
+        ({"optimizer": "mine:OPTIMIZER"}, "is run only where it is trusted"),
         ({"optimizer": "adamq"}, "did you mean 'adam'"),
         ({"schedule": RMSPROP}, "recipe.schedule.kind"),
     ],

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from phoropter.core.errors import did_you_mean
-from phoropter.core.extensions import REFERENCE, HeldExtension
+from phoropter.core.extensions import REFERENCE, HeldExtension, suggest_wrapping
 from phoropter.core.spec import Spec
 from phoropter.training.augmentation.custom_step import AugmentationStep
 
@@ -284,6 +284,8 @@ def _expand_step(item: Any) -> Any:
         if not isinstance(options, (dict, type(None))):
             raise ValueError(f"the options of {name} are {options!r}, expected a mapping of their names to values")
         item = {"kind": name, **(options or {})}
+    if hint := suggest_wrapping(item, AugmentationStep):
+        raise ValueError(f"expected the name of a step, a mapping of one name to its options, or an AugmentationStep; {hint}")
     if not isinstance(item, dict) or "kind" not in item:
         raise ValueError(f"{item!r} is not a step: write its name, or a mapping of one name to its options")
     name = str(item["kind"])
