@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from phoropter.cli import main
+from phoropter.results.preparation import PreparationNote
+from phoropter.results.run_folder import RunWriter
 
 COMMANDS = {"plan", "run", "demo", "status", "report", "compare", "folds", "serve-report", "predict", "inspect"}
 COMMANDS |= {"backbones", "studies", "doctor"}
@@ -45,7 +51,7 @@ def test_commands_are_these_and_have_help() -> None:
 def test_flags_stay_few() -> None:
     """A new knob goes into the study file."""
     flags = {name: {o for p in c.params for o in p.opts if o.startswith("--")} for name, c in main.commands.items()}
-    assert flags["run"] == {"--out", "--smoke", "--device", "--jobs", "--trust-code"}
+    assert flags["run"] == {"--out", "--smoke", "--device", "--jobs", "--add", "--trust-code"}
     assert flags["plan"] == {"--out", "--smoke", "--device", "--trust-code"}
     assert flags["report"] == {"--out", "--section", "--trust-code"}
     assert flags["compare"] == flags["folds"] == {"--out", "--trust-code"}
@@ -118,6 +124,81 @@ def test_pretrained_names_without_a_network_fail_at_plan_time(tmp_path: Path) ->
     result = call("plan", study)
     assert result.exit_code == 2 and len(result.output.strip().splitlines()) == 1
     assert "candidate 'cnn'" in result.output and "download" in result.output
+
+
+def test_all_missing_weights_are_told_at_once(tmp_path: Path) -> None:
+    study = tmp_path / "tiny.yaml"
+    lines = ["resnet18", "vit_tiny_patch16_224", "resnet18"]
+    named = "".join(f"  - {{name: c{i}, backbone: {name}}}\n" for i, name in enumerate(lines))
+    study.write_text(STUDY.split("  - ")[0] + named + "  - {name: own, backbone: test_vit, weights: nowhere.pth}\n")
+    result = call("plan", study)
+    assert result.exit_code == 2 and len(result.output.strip().splitlines()) == 1
+    assert "3 weights cannot be used: candidates 'c0', 'c2': " in result.output
+    assert "candidate 'c1': " in result.output and "candidate 'own': " in result.output and "nowhere.pth" in result.output
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize(
+    ("device", "words"), [("gpu", "expected cpu, cuda, cuda:N, mps or auto"), ("cuda:99", "device is 'cuda:99', and")]
+)
+def test_a_device_that_is_not_there_is_one_line_before_anything_is_computed(
+    command: str, device: str, words: str, tmp_path: Path
+) -> None:
+    study = tmp_path / "tiny.yaml"
+    study.write_text(STUDY)
+    result = call(command, study, "-o", tmp_path / "out", "--device", device)
+    assert result.exit_code == 2 and words in result.output and len(result.output.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_room_is_exit_code_3_and_the_same_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tmp_path / "tiny.yaml"
+    study.write_text(STUDY)
+
+    def find_no_room(*arguments: Any, **keywords: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/data")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "write_predictions", find_no_room)
+        full = call("run", study, "-o", tmp_path / "out", "--device", "cpu")
+    last = full.output.strip().splitlines()[-1]
+    words = "the disk is full: free some space and run the same command again; finished runs are kept"
+    assert full.exit_code == 3 and last.startswith("phoropter: ") and last.endswith(words)
+    again = call("run", study, "-o", tmp_path / "out", "--device", "cpu")
+    assert again.exit_code == 0 and "[4/4]" in again.output
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_is_named_in_one_line_with_the_way_to_go_on(
+    number: signal.Signals, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tmp_path / "tiny.yaml"
+    study.write_text(STUDY)
+    monkeypatch.setattr("phoropter.study.worker.load_study", lambda *arguments: os.kill(os.getpid(), number))
+    stopped = call("run", study, "-o", tmp_path / "out", "--device", "cpu")
+    words = f"phoropter: stopped by {number.name}; finished runs and checkpoints are kept, and the same command goes on from here"
+    assert stopped.exit_code == code and words in stopped.output and not (tmp_path / "out").exists()
+
+
+def test_status_before_the_first_run_says_what_is_being_prepared(tmp_path: Path) -> None:
+    note = PreparationNote(tmp_path / "out")
+    note.write_progress("decoding images", 300, 5000)
+    early = call("status", tmp_path / "out")
+    assert early.exit_code == 0 and "out: decoding images: 300 of 5,000" in early.output
+    assert "the runs are listed when the images are ready" in early.output
+    note.clear()
+    assert call("status", tmp_path / "out").exit_code == 2
+
+
+def test_a_console_outlives_its_reader() -> None:
+    code = "from phoropter.console import make_console, print_line\nfor i in range(9): print_line(make_console(), 'x' * 99999)\n"
+    code += "import sys; print('went on', file=sys.stderr)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(60) == 0 and process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == "went on\n"
 
 
 def test_backbones_are_listed_with_their_size() -> None:

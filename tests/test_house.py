@@ -35,9 +35,10 @@ RANKS = {
 # Inside a room: rooms and modules from the lowest to the highest layer; each may import from lower layers of its room only.
 LAYERS: dict[str, list[set[str]]] = {
     "core": [
-        {"cpu_count", "delimited", "durations", "errors", "seeds", "source_digest", "unit_words"},
+        {"cpu_count", "durations", "errors", "seeds", "source_digest", "unit_words"},
         {"columns", "extensions", "files"},
-        {"listed_files", "spec", "storage", "text_table"},
+        {"delimited", "listed_files", "spec", "storage"},
+        {"text_table"},
     ],
     "signals": [
         {"clean", "outcomes", "rasterize", "recording"},
@@ -308,6 +309,7 @@ COVERED_BY = {
     "study.plan": "study/test_compute.py",
     "study.variants.sweep": "study/test_spec.py",
     "study.progress": "study/test_worker.py",
+    "study.records.convergence_record": "training/loop/test_convergence.py",
     "study.records.study_record": "study/test_worker.py",
     "study.records.thumbnails": "study/test_audit.py",
     "training.augmentation.randomness": "training/augmentation/test_pipeline.py",

@@ -1,7 +1,9 @@
 """The command line. What a study is made of goes into the study file, not into flags.
 
-Everything heavier than click is imported inside the command that needs it. A user's mistake ends in one line and exit code 2,
-ours in a traceback and exit code 1; Ctrl-C says how to resume and exits with 130.
+Everything heavier than click is imported inside the command that needs it.
+
+Exit codes: 0 done · 1 a run failed, or a fault of ours, with a traceback · 2 a user's mistake, in one line · 3 no room, no
+permission or no memory · 130, 143, 129 stopped by Ctrl-C (SIGINT), SIGTERM, SIGHUP. After 3 and above the same command goes on.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,7 @@ from phoropter import __version__
 from phoropter.console import format_large_count, make_console, print_line, print_plan, print_predictions, print_protocol_gap
 from phoropter.core.cpu_count import count_usable_cores
 from phoropter.study_parts import (
+    check_device,
     compare_parts,
     for_each_part,
     read_parts,
@@ -42,6 +46,9 @@ device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1
 jobs_option = click.option("-j", "--jobs", type=click.IntRange(1, 256), default=1, help="Processes that compute runs at once.")
 
 
+_WHAT_IS_KEPT = "finished runs and checkpoints are kept, and the same command goes on from here"
+
+
 class _ErrorReportingGroup(click.Group):
     """Turns errors raised on purpose into one line."""
 
@@ -53,9 +60,11 @@ class _ErrorReportingGroup(click.Group):
         except PhoropterError as error:
             click.echo(f"phoropter: {error}", err=True)
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("\nphoropter: stopped; finished runs are kept, and the same command goes on from here", err=True)
-            ctx.exit(130)
+        except KeyboardInterrupt as stop:  # a StopRequest, where a study was running, says which signal it was
+            signal_name = f" by {stop.signal_name}" if hasattr(stop, "signal_name") else ""
+            with suppress(OSError):  # the terminal may be gone
+                click.echo(f"\nphoropter: stopped{signal_name}; {_WHAT_IS_KEPT}", err=True)
+            ctx.exit(getattr(stop, "exit_code", 130))
         except BrokenPipeError:  # `phoropter … | head`
             sys.stderr.close()
             ctx.exit(0)
@@ -86,6 +95,7 @@ def plan(study: str, out: Path | None, smoke: bool, device: str, trust_code: boo
     from phoropter.study.plan import plan_study
 
     to = make_console()
+    check_device(device)
 
     def print_part(part: StudySpec, folder: Path) -> None:
         store, cache = Store(folder), cache_dir(folder)
@@ -109,7 +119,11 @@ def plan(study: str, out: Path | None, smoke: bool, device: str, trust_code: boo
 @jobs_option
 @trust_option
 def run(study: str, out: Path | None, smoke: bool, device: str, jobs: int, trust_code: bool) -> None:
-    """Compute what is missing of STUDY, then write its report. Stop it at any time; the same command resumes."""
+    """Compute what is missing of STUDY, then write its report. Stop it at any time; the same command resumes.
+
+    Exit codes: 0 done; 1 a run failed; 2 the study cannot be run as it is; 3 the disk is full or read-only, or memory is short:
+    free some, and the same command goes on; 130, 143 or 129 it was stopped by Ctrl-C, SIGTERM or SIGHUP.
+    """
     with trust_if(trust_code, study):
         parts = read_parts(study, out, smoke)
         failed = sum(for_each_part(parts, lambda part, folder: run_and_report(part, folder, device, jobs)))
@@ -146,11 +160,18 @@ def demo(signals: str | None, out: Path | None, device: str, jobs: int) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 def status(folder: Path) -> None:
     """Show how many runs are done, running, failed and missing in a results FOLDER."""
+    from phoropter.results.preparation import describe_preparation
     from phoropter.results.store import Store
     from phoropter.study.progress import make_status_table
 
     store = Store(folder)
     to = make_console()
+    preparation = describe_preparation(folder)
+    if preparation:
+        print_line(to, f"{folder}: {preparation}")
+    if preparation and not (folder / "study.json").exists():
+        print_line(to, "the runs are listed when the images are ready")
+        return
     to.print(make_status_table(store))
     for note in store.read_failures().values():
         print_line(to, f"failed: {note['candidate']} · {note['split']}: {note['error']}")

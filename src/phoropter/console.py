@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,9 +16,15 @@ if TYPE_CHECKING:
 
 
 def make_console() -> Console:
-    from rich.console import Console
+    """A console whose output may end before the command does: `phoropter run STUDY | head` goes on computing, silently."""
+    import rich.console
 
-    return Console()
+    class LastingConsole(rich.console.Console):
+        def on_broken_pipe(self) -> None:  # rich would end the program
+            self.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return LastingConsole()
 
 
 def print_line(to: Console, text: str) -> None:

@@ -72,6 +72,14 @@ def warn_of_missing_metrics(*folders: Path) -> None:
             click.echo(f"warning: {reason}: its recorded values are shown without intervals{hint}", err=True)
 
 
+def check_device(device: str) -> None:
+    """Raises SpecError for a device that is not there. Planning loads no torch for `auto` and `cpu`, which always are."""
+    if device not in ("auto", "cpu"):
+        from phoropter.training.loop.devices import resolve_device
+
+        resolve_device(device)
+
+
 def read_parts(study: str, out: Path | None, smoke: bool) -> list[tuple[StudySpec, Path]]:
     """The parts of a study, each with its results folder."""
     from phoropter.study.smoke_scale import make_smoke_version
@@ -120,11 +128,16 @@ def run_and_report(study: StudySpec, folder: Path, device: str, jobs: int) -> in
     from phoropter.study.loggers import attach_loggers
     from phoropter.study.progress import show_progress
     from phoropter.study.worker import ComputeOptions
+    from phoropter.training.loop.stop_signals import handle_stop_signals
 
     to = make_console()
     for change in study.context.smoke_changes:
         print_line(to, f"smoke test: {change}")
-    with show_progress(study.name, to) as bars, attach_loggers(bars, study.name, folder) as on_progress:
+    with (
+        handle_stop_signals(),
+        show_progress(study.name, to) as bars,
+        attach_loggers(bars, study.name, folder) as on_progress,
+    ):
         store = executors.execute_study(study, folder, on_progress, jobs, ComputeOptions(device), cache_dir(folder))
     failures = store.read_failures()
     for note in failures.values():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import random
 import signal
 import subprocess
@@ -13,13 +16,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from phoropter.core.errors import DiskError, MemoryShortageError
+from phoropter.results.preparation import describe_preparation
+from phoropter.results.run_folder import RunWriter
 from phoropter.results.store import Store
+from phoropter.study.compute import Computation
 from phoropter.study.executors import execute_study
-from phoropter.study.plan import plan_study
-from phoropter.study.progress import ProgressEvent
+from phoropter.study.plan import PlannedRun, plan_study
+from phoropter.study.progress import ProgressEvent, show_progress
 from phoropter.study.spec import StudySpec, read_study
-from phoropter.study.worker import ComputeOptions
+from phoropter.study.worker import ComputeOptions, compute_missing_runs
 
 STUDY = """\
 name: tiny
@@ -142,6 +150,114 @@ def test_a_run_that_fails_leaves_a_note_and_the_others_go_on(tmp_path: Path) -> 
     notes = store.read_failures()
     assert len(notes) == 4 and all("training loss became" in n["error"] for n in notes.values())
     assert len(list(store.runs())) == 8 and [e.kind for e in events].count("failed") == 4
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_is_full_or_read_only_ends_the_study_at_once_and_it_goes_on_afterwards(
+    number: int, done: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    def write_until_full(folder: RunWriter, predictions: Any, part: str = "predictions") -> None:
+        written.append(part)
+        if len(written) > 2:
+            raise OSError(number, os.strerror(number), str(folder.folder))
+        predictions.save(folder.folder / f"{part}.npz")
+
+    events: list[ProgressEvent] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "write_predictions", write_until_full)
+        with pytest.raises(DiskError, match="finished runs are kept") as caught:
+            execute_study(write_study(tmp_path), tmp_path / "out", events.append, options=HERE)
+    assert caught.value.exit_code == 3 and ("free some space" in str(caught.value)) == (number == errno.ENOSPC)
+    store = Store(tmp_path / "out")
+    assert len(list(store.runs())) == 2 and len(written) == 3 and store.read_failures() == {}
+    assert "failed" not in {e.kind for e in events} and not list((tmp_path / "out").rglob("*.aside-*"))
+    assert predictions(execute_study(write_study(tmp_path), tmp_path / "out", quiet, options=HERE)) == predictions(done)
+
+
+def test_memory_that_is_short_in_run_after_run_ends_the_study(
+    done: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out_of_memory(*arguments: Any, **keywords: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "write_predictions", run_out_of_memory)
+        with pytest.raises(MemoryShortageError, match=r"'cnn' and 'vit probe'.*found too little memory") as caught:
+            execute_study(write_study(tmp_path), tmp_path / "out", quiet, options=HERE)
+    assert caught.value.exit_code == 3
+    notes = Store(tmp_path / "out").read_failures()
+    assert [n["error"] for n in notes.values()] == ["MemoryError"] * 5  # four of one candidate, and the first of the other
+    assert predictions(execute_study(write_study(tmp_path), tmp_path / "out", quiet, options=HERE)) == predictions(done)
+
+
+def test_any_other_exception_around_a_run_is_noted_and_the_study_goes_on(
+    done: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OddError(Exception):
+        pass
+
+    kinds = iter([OddError("odd"), KeyError("x"), AssertionError("wrong"), OSError(errno.EACCES, "not yours")])
+
+    def raise_next(*arguments: Any, **keywords: Any) -> None:
+        raise next(kinds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Computation, "train_run", raise_next)
+        store = execute_study(write_study(tmp_path), tmp_path / "out", quiet, options=HERE)
+    notes = store.read_failures().values()
+    assert {n["kind"] for n in notes} == {"OddError", "KeyError", "AssertionError", "PermissionError"}
+    assert {r.candidate_name for r in store.runs()} == {"vit probe"} and all(n["trace"] for n in notes)
+    assert predictions(execute_study(write_study(tmp_path), tmp_path / "out", quiet, options=HERE)) == predictions(done)
+
+
+def test_a_run_that_comes_back_unfinished_twice_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[str] = []
+
+    def vanish(self: Computation, run: PlannedRun) -> dict[str, Any]:
+        computed.append(run.key)
+        return {"accuracy": 1.0}
+
+    monkeypatch.setattr(Computation, "train_run", vanish)
+    events: list[ProgressEvent] = []
+    store = execute_study(write_study(tmp_path), tmp_path / "out", events.append, options=HERE)
+    notes = store.read_failures()
+    assert len(computed) == 8 and len(notes) == 4 and all(computed.count(key) == 2 for key in notes)
+    assert all(f"it was computed 2 times and {store.folder}" in n["error"] for n in notes.values())
+    assert [e.title for e in events if e.kind == "done" and e.title.startswith("cnn")] == []
+
+
+def test_what_failed_in_another_process_is_not_tried_here(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    failed = {run.key for run in plan_study(study).runs if run.candidate.name == "cnn"}
+    store = compute_missing_runs(study, tmp_path / "out", quiet, HERE, failed_elsewhere=failed)
+    assert {r.candidate_name for r in store.runs()} == {"vit probe"} and len(list(store.runs())) == 4
+
+
+def test_preparing_is_noted_while_it_lasts(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def look(event: ProgressEvent) -> None:
+        if event.kind == "decoding":
+            seen.append(describe_preparation(tmp_path / "out"))
+            assert not (tmp_path / "out" / "study.json").exists()
+
+    execute_study(write_study(tmp_path), tmp_path / "out", look, options=HERE, cache=tmp_path / "cache")
+    assert seen and seen[0].startswith("decoding images: ") and seen[0].endswith(" of 200")
+    assert describe_preparation(tmp_path / "out") == ""
+
+
+def test_output_that_nobody_reads_does_not_stop_a_study(done: Store, tmp_path: Path) -> None:
+    """As `phoropter run STUDY | head -1` and a log on a full disk: what follows is computed all the same."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with show_progress("tiny", Console(file=Closed(), force_terminal=False)) as on_progress:
+        store = execute_study(write_study(tmp_path), tmp_path / "out", on_progress, options=HERE)
+    assert predictions(store) == predictions(done)
 
 
 def test_two_processes_share_the_work_and_give_the_same_bytes(done: Store, tmp_path: Path) -> None:

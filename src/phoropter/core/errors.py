@@ -9,9 +9,12 @@
     │   ├── WeightsError            pretrained weights are missing, unreadable or do not fit
     │   ├── StoreError              a results folder is incomplete, damaged or in use
     │   ├── MissingExtraError       an optional package is not installed
-    │   └── DiskError               no room or no permission to write
+    │   └── DiskError               no room or no permission to write: exit code 3
     └── RunError                    a run failed while it was computed: exit code 1
-        └── DivergedError           the training loss became infinite or NaN
+        ├── DivergedError           the training loss became infinite or NaN
+        └── MemoryShortageError     one run after another found too little memory: exit code 3
+
+Exit code 3 says that nothing is wrong with the study: free what is named, and the same command goes on.
 
 A message is one sentence: which field or file of what, what was expected, what came, what to do.
 """
@@ -69,6 +72,8 @@ class MissingExtraError(UserError):
 class DiskError(UserError):
     """There is no room, or no permission, to write a file."""
 
+    exit_code = 3
+
 
 class RunError(PhoropterError):
     """A run failed while it was computed."""
@@ -76,6 +81,12 @@ class RunError(PhoropterError):
 
 class DivergedError(RunError):
     """The training loss became infinite or NaN."""
+
+
+class MemoryShortageError(RunError):
+    """One run after another found too little memory, so that later runs would too."""
+
+    exit_code = 3
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,7 @@ A run's bundle is kept until all runs that depend on it (students, warm-started 
 from __future__ import annotations
 
 import shutil
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +31,7 @@ from phoropter.training.fit import TrainedRun, TrainingTask
 from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS, FitOutcome, batch_group_key, can_batch, fit_batched
 from phoropter.training.loop.checkpoint import Checkpoints
 from phoropter.training.loop.precision import resolve_autocast_dtype
+from phoropter.training.loop.stop_signals import StopRequest, defer_stop
 from phoropter.training.loop.training_loop import StepProgress
 from phoropter.training.train import train_candidate
 
@@ -88,17 +86,15 @@ class Computation:
         self._loaded_pixels: dict[str, Pixels] = {}
 
     def train_run(self, run: PlannedRun) -> dict[str, Any]:
-        """Trains one run and writes its folder; returns its metrics. Raises KeyboardInterrupt when interrupted."""
+        """Trains one run and writes its folder; returns its metrics. Raises StopRequest when asked to stop."""
         started = datetime.now(UTC)
         work = self.store.work_folder(run.key)
         checkpoints = Checkpoints(work, self.checkpoint_s)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        with _defer_interrupt(checkpoints) as interrupts:
+        with defer_stop(checkpoints.request_save) as interrupts:
             fitted = self._drive_training(run, self._make_task(run, checkpoints, interrupts), work, interrupts)
             note = self.write_run_folder(run, fitted, started)
-            if interrupts:
-                raise KeyboardInterrupt
         return note
 
     def average_members(self, run: PlannedRun) -> dict[str, Any]:
@@ -148,7 +144,7 @@ class Computation:
 
         def report_progress(done: int, total: int) -> None:
             if interrupts:
-                raise KeyboardInterrupt  # the features computed so far are kept, but for a few blocks
+                raise StopRequest(interrupts[0])  # the features computed so far are kept, but for a few blocks
             self.on_progress(ProgressEvent("features", networks, done, total))
 
         has_teacher = run.candidate.distillation is not None and bool(run.needs)
@@ -200,7 +196,7 @@ class Computation:
             return outcome
         work = self.store.work_folder(run.key)
         checkpoints = Checkpoints(work, self.checkpoint_s)
-        with _defer_interrupt(checkpoints) as interrupts:
+        with defer_stop(checkpoints.request_save) as interrupts:
             fitted = self._drive_training(run, self._make_task(run, checkpoints, interrupts), work, interrupts)
         self.store.clear_work(run.key)
         return fitted
@@ -220,7 +216,7 @@ class Computation:
                 last_note = time.monotonic()
                 write_progress_note(work, {"candidate": run.candidate.name, "split": run.split.name, **note})
             if interrupts and not task.checkpoints.is_due():
-                raise KeyboardInterrupt
+                raise StopRequest(interrupts[0])
 
     def _load_pixels(self, image_set: ImageSet) -> Pixels:
         name = digest(image_set.identity)
@@ -234,25 +230,3 @@ class Computation:
             macs = sum(estimate_macs(b, b.size or run.image_set.image_size) for b in run.candidate.backbones)
             passes = sum(p.epochs * (3 if p.train == "all" else 1) for p in run.candidate.recipe.phases) * len(run.split.train)
             update_measured_speed(self.cache, self.device.type, macs * passes / cost["train_seconds"])
-
-
-@contextmanager
-def _defer_interrupt(checkpoints: Checkpoints) -> Iterator[list[int]]:
-    """The first Ctrl-C requests a checkpoint and an orderly end (the list yielded gets an entry); a second one ends at once."""
-    interrupts: list[int] = []
-
-    def request_stop(number: int, frame: Any) -> None:
-        if interrupts:
-            raise KeyboardInterrupt
-        interrupts.append(number)
-        checkpoints.request_save()
-
-    try:
-        before = signal.signal(signal.SIGINT, request_stop)
-    except ValueError:  # not in the main thread: whoever started the thread handles the signal
-        yield interrupts
-        return
-    try:
-        yield interrupts
-    finally:
-        signal.signal(signal.SIGINT, before)

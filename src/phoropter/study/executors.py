@@ -6,26 +6,74 @@ on another machine that sees the folder works just as well, and a process that d
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
-import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import PhoropterError, SpecError
-from phoropter.core.extensions import get_trusted_folder, trust_code
+from phoropter.core.extensions import get_trusted_folder
 from phoropter.results.store import Store
-from phoropter.study.progress import ProgressCallback, ProgressEvent
+from phoropter.study.progress import ProgressCallback
 from phoropter.study.screening import iterate_rungs
 from phoropter.study.spec import StudySpec
+from phoropter.training.loop.stop_signals import handle_stop_signals
 
 if TYPE_CHECKING:
     from phoropter.study.worker import ComputeOptions
+
+
+class Executor(Protocol):
+    """Where runs are computed. Another place is another class with this one method; the store does the rest."""
+
+    def compute_study(self, study: StudySpec, out: Path, on_progress: ProgressCallback) -> None:
+        """Returns when every run of `study` is in the store of `out` or has a note why it failed.
+
+        Raises what `compute_missing_runs` raises, and StopRequest when it was asked to stop.
+        """
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """Computes in this process, one run after another."""
+
+    options: ComputeOptions
+    cache: Path | None = None
+
+    def compute_study(self, study: StudySpec, out: Path, on_progress: ProgressCallback) -> None:
+        from phoropter.study.worker import compute_missing_runs
+
+        compute_missing_runs(study, out, on_progress, self.options, self.cache)
+
+
+@dataclass(frozen=True)
+class WorkerProcesses:
+    """Computes in `jobs` processes of this machine, which share its cores, and its GPUs where there are several."""
+
+    options: ComputeOptions
+    jobs: int
+    cache: Path | None = None
+
+    def compute_study(self, study: StudySpec, out: Path, on_progress: ProgressCallback) -> None:
+        from phoropter.study.processes.supervisor import Supervisor
+        from phoropter.study.processes.worker_process import WorkerTask
+
+        _check_picklable(study)
+        trusted = get_trusted_folder()
+
+        def make_task(number: int) -> WorkerTask:
+            return WorkerTask(study, out, self._assign_device(number), self.cache, trusted)
+
+        Supervisor(make_task, self.jobs, Store(out), on_progress).run_workers()
+
+    def _assign_device(self, number: int) -> ComputeOptions:
+        import torch
+
+        threads = self.options.threads or max(1, count_usable_cores() // self.jobs)
+        gpus = torch.cuda.device_count()
+        device = f"cuda:{number % gpus}" if self.options.device in ("auto", "cuda") and gpus else self.options.device
+        return replace(self.options, device=device, threads=threads)
 
 
 def execute_study(
@@ -38,38 +86,22 @@ def execute_study(
 ) -> Store:
     """Computes what is missing of a study in `out`, in this process or in `jobs` processes; a screening rung by rung.
 
-    Raises what `compute_missing_runs` raises, and SpecError for a study that cannot be sent to other processes.
+    Raises what `compute_missing_runs` raises, SpecError for a study that cannot be sent to other processes and for a device that
+    is not there, and StopRequest (a KeyboardInterrupt) after SIGINT, SIGTERM or SIGHUP: the same call goes on from there.
     """
-    from phoropter.study.worker import ComputeOptions, compute_missing_runs
+    from phoropter.study.worker import ComputeOptions
+    from phoropter.training.loop.devices import resolve_device
 
     options = options or ComputeOptions()
     if jobs < 1:
         raise SpecError(f"jobs is {jobs}, expected at least 1")
+    resolve_device(options.device)  # refused here once, and not by each worker
+    executor: Executor = InProcess(options, cache) if jobs == 1 else WorkerProcesses(options, jobs, cache)
     store = Store(out)
-    for rung in iterate_rungs(study, store, cache):
-        if jobs == 1:
-            compute_missing_runs(rung, out, on_progress, options, cache)
-        else:
-            _run_workers(rung, out, on_progress, jobs, options, cache)
+    with handle_stop_signals():
+        for rung in iterate_rungs(study, store, cache):
+            executor.compute_study(rung, out, on_progress)
     return store
-
-
-def _run_workers(
-    study: StudySpec, out: Path, on_progress: ProgressCallback, jobs: int, options: ComputeOptions, cache: Path | None
-) -> None:
-    _check_picklable(study)
-    threads = options.threads or max(1, count_usable_cores() // jobs)
-    trusted = get_trusted_folder()
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        workers = [pool.submit(_run_worker, study, out, _assign_device(options, n, threads), cache, trusted) for n in range(jobs)]
-        try:
-            _follow_store(Store(out), on_progress, lambda: all(w.done() for w in workers))
-        except KeyboardInterrupt:
-            for worker in workers:
-                worker.cancel()
-            raise
-        for worker in workers:
-            worker.result()
 
 
 def _check_picklable(study: StudySpec) -> None:
@@ -83,39 +115,3 @@ def _check_picklable(study: StudySpec) -> None:
             f"study '{study.name}' holds an object that other processes cannot be sent ({error}); define it in a module of its "
             "own, by `def` or `class` at the top level, or use one process (jobs=1)"
         ) from None
-
-
-def _assign_device(options: ComputeOptions, number: int, threads: int) -> ComputeOptions:
-    """Worker `number` gets its own share of the cores, and its own GPU where there are several."""
-    import torch
-
-    gpus = torch.cuda.device_count()
-    device = f"cuda:{number % gpus}" if options.device in ("auto", "cuda") and gpus else options.device
-    return replace(options, device=device, threads=threads)
-
-
-def _run_worker(study: StudySpec, out: Path, options: ComputeOptions, cache: Path | None, trusted: Path | None) -> None:
-    from phoropter.study.worker import compute_missing_runs
-
-    with trust_code(trusted) if trusted else nullcontext():
-        compute_missing_runs(study, out, lambda event: None, options, cache)
-
-
-def _follow_store(store: Store, on_progress: ProgressCallback, finished: Callable[[], bool]) -> None:
-    """Reports what appears in the store, until every worker has ended."""
-    seen: set[str] = set()
-    total = 0
-    while not finished():
-        time.sleep(0.5)
-        if not (store.folder / "study.json").exists():
-            continue
-        total = total or len(store.study["plan"])
-        for note in list(store.read_progress_notes().values())[:1]:
-            title = f"{note['candidate']} · {note['split']}"
-            on_progress(ProgressEvent("tick" if "step" in note else "epoch", title, len(seen), total, note))
-        for run in store.runs():
-            if run.key not in seen:
-                seen.add(run.key)
-                record = run.record
-                title = f"{record['candidate']['name']} · {record['split']['name']}"
-                on_progress(ProgressEvent("done", title, len(seen), total, record["metrics"]))

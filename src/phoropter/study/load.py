@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from phoropter.core.errors import PhoropterError, SpecError, did_you_mean
+from phoropter.core.errors import PhoropterError, SpecError, WeightsError, did_you_mean
 from phoropter.core.files import cache_dir, digest
 from phoropter.core.spec import validate_as
 from phoropter.data.dataset import Dataset
@@ -87,7 +87,11 @@ def _load_variant(study: StudySpec, variant: SweepVariant, opened: dict[tuple[st
     checker = _CandidateChecker(study, candidates, len(opened[name].dataset.classes))
     for each, _ in candidates.values():
         checker.check_candidate(each)
-    resolved = {name: (resolve_backbones(each, size, study.base), settings) for name, (each, settings) in candidates.items()}
+    unusable: dict[str, list[str]] = {}
+    resolved = {
+        name: (resolve_backbones(each, size, study.base, unusable), settings) for name, (each, settings) in candidates.items()
+    }
+    _raise_on_unusable_weights(unusable)
     check_metrics(study.metrics, len(opened[name].dataset.classes))
     splits = _make_checked_splits(study, opened[name].dataset, resolved)
     return LoadedVariant(study, resolved, opened[name], splits)
@@ -194,8 +198,11 @@ def preferred_image_size(candidate: Candidate, base: Path | None) -> int:
     return max(input_size, math.ceil(candidate.recipe.center_crop * 8 / 7)) if candidate.recipe.center_crop else input_size
 
 
-def resolve_backbones(candidate: Candidate, side: int, base: Path | None) -> Candidate:
-    """The candidate with its weights checked, and its randomly initialised networks set to the size of the stored images."""
+def resolve_backbones(candidate: Candidate, side: int, base: Path | None, unusable: dict[str, list[str]]) -> Candidate:
+    """The candidate with its weights checked, and its randomly initialised networks set to the size of the stored images.
+
+    unusable: what is wrong with weights → the candidates that need them; it grows, so that all can be told at once
+    """
     input_size = candidate.recipe.center_crop or side
     backbones = []
     for backbone in candidate.backbones:
@@ -204,7 +211,20 @@ def resolve_backbones(candidate: Candidate, side: int, base: Path | None) -> Can
             backbone = backbone.with_changes(size=input_size)
         try:
             catalog.check_weights(backbone, base)
+        except WeightsError as error:
+            unusable.setdefault(str(error), []).append(candidate.name)
         except PhoropterError as error:
             raise type(error)(f"candidate '{candidate.name}': {error}") from None
         backbones.append(backbone)
     return candidate.model_copy(update={"backbones": tuple(backbones)})
+
+
+def _raise_on_unusable_weights(unusable: dict[str, list[str]]) -> None:
+    reasons = []
+    for words, candidates in unusable.items():
+        names = list(dict.fromkeys(candidates))  # a fusion may need them twice
+        noun = "candidate" if len(names) == 1 else "candidates"
+        reasons.append(f"{noun} {', '.join(map(repr, names))}: {words}")
+    if reasons:
+        count = "" if len(reasons) == 1 else f"{len(reasons)} weights cannot be used: "
+        raise WeightsError(f"{count}{' | '.join(reasons)}")

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 class ProgressEvent:
     """One event of a running study.
 
-    kind:  decoding · features · start · tick (a step) · epoch · done · failed · waiting
+    kind:  decoding · features · start · tick (a step) · epoch · done · failed · lost (a process that computed it) · waiting
     title: the run (candidate and split), or the backbones whose features are being computed
     done, total: images for decoding and features, else runs
-    note:  tick, epoch: epoch, epochs, losses, images_per_s · done: metrics · failed: error
+    note:  tick, epoch: epoch, epochs, losses, images_per_s · done: metrics · failed, lost: error
+    keys:  start, done, failed: of the runs
     """
 
     kind: str
@@ -33,6 +34,7 @@ class ProgressEvent:
     done: int = 0
     total: int = 0
     note: dict[str, Any] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
 
 
 ProgressCallback = Callable[[ProgressEvent], None]
@@ -42,7 +44,7 @@ ProgressCallback = Callable[[ProgressEvent], None]
 def show_progress(name: str, console: Console) -> Iterator[ProgressCallback]:
     """Yields a callback that shows events on a console: live bars on a terminal, a line for each finished run elsewhere."""
     if not console.is_terminal:
-        yield _ProgressLines(console)
+        yield _OutputGuard(_ProgressLines(console))
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -54,11 +56,25 @@ def show_progress(name: str, console: Console) -> Iterator[ProgressCallback]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, transient=False) as bars:
-        yield _ProgressBars(name, bars)
+        yield _OutputGuard(_ProgressBars(name, bars))
+
+
+class _OutputGuard:
+    """Shows events until the output cannot be written (its reader has gone, its disk is full): that must not cost a run."""
+
+    def __init__(self, show: ProgressCallback) -> None:
+        self.show: ProgressCallback | None = show
+
+    def __call__(self, event: ProgressEvent) -> None:
+        try:
+            if self.show is not None:
+                self.show(event)
+        except OSError:
+            self.show = None
 
 
 class _ProgressBars:
-    """A bar for the study and one for the run or the preparation in progress."""
+    """A bar for the study and one for the run or the preparation in progress; of several runs at once, one until it is done."""
 
     def __init__(self, name: str, bars: Progress) -> None:
         self.bars = bars
@@ -67,29 +83,37 @@ class _ProgressBars:
         self.name = name
         self.started = time.monotonic()
         self.done_at_start: int | None = None
+        self.shown = ""
 
     def __call__(self, event: ProgressEvent) -> None:
-        if event.kind in ("decoding", "features"):
+        if event.kind in ("tick", "epoch", "start"):
+            if self.shown not in ("", event.title):
+                return
+            self._show_run(event)
+        elif event.kind in ("decoding", "features"):
             words = _describe_preparation(event)
             self.bars.update(self.current, description=words, completed=event.done, total=event.total, note="")
-        elif event.kind == "start":
+        elif event.kind == "waiting" and not self.shown:
+            self.bars.update(self.current, description="waiting for runs another process computes", note="")
+        elif event.kind in ("failed", "lost"):
+            self.bars.console.print(_describe_problem(event), markup=False, highlight=False, soft_wrap=True)
+        elif event.kind == "done":
+            self._update_study_bar(event)
+        if event.kind in ("done", "failed", "lost") and event.title == self.shown:
+            self.shown = ""
+
+    def _show_run(self, event: ProgressEvent) -> None:
+        note = event.note
+        if event.kind == "start" or not self.shown:
             self._update_study_bar(event)
             self.bars.update(self.current, description=event.title, completed=0, total=None, note="")
-        elif event.kind == "tick":
-            note = event.note
+        self.shown = event.title
+        if event.kind == "tick":
             epochs_done = note["epoch"] - 1 + note["step"] / note["steps"]
             words = f"epoch {note['epoch']}/{note['epochs']} · {note['images_per_s']:.0f} images/s"
             self.bars.update(self.current, completed=epochs_done, total=note["epochs"], note=words)
         elif event.kind == "epoch":
-            self.bars.update(
-                self.current, completed=event.note["epoch"], total=event.note["epochs"], note=_describe_epoch(event.note)
-            )
-        elif event.kind == "done":
-            self._update_study_bar(event)
-        elif event.kind == "failed":
-            self.bars.console.print(f"[red]failed[/red] {event.title}: {event.note['error']}", highlight=False)
-        elif event.kind == "waiting":
-            self.bars.update(self.current, description="waiting for runs another process computes", note="")
+            self.bars.update(self.current, completed=note["epoch"], total=note["epochs"], note=_describe_epoch(note))
 
     def _update_study_bar(self, event: ProgressEvent) -> None:
         if self.study is None:
@@ -123,8 +147,8 @@ class _ProgressLines:
             self._print_line(
                 f"[{event.done}/{event.total}] {event.title}: {scores} ({format_duration(time.monotonic() - self.started)})"
             )
-        elif event.kind == "failed":
-            self._print_line(f"[{event.done}/{event.total}] {event.title}: FAILED: {event.note['error']}")
+        elif event.kind in ("failed", "lost"):
+            self._print_line(_describe_problem(event))
 
     def _print_line(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -133,6 +157,11 @@ class _ProgressLines:
 
 def _describe_preparation(event: ProgressEvent) -> str:
     return "decoding images" if event.kind == "decoding" else f"computing features of {event.title}"
+
+
+def _describe_problem(event: ProgressEvent) -> str:
+    count = f"[{event.done}/{event.total}]"
+    return f"{count} {event.title}: FAILED: {event.note['error']}" if event.kind == "failed" else f"{count} {event.note['error']}"
 
 
 def _describe_epoch(note: dict[str, Any]) -> str:

@@ -9,7 +9,9 @@ computes them; where one of these fails, it fails with that reason.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +24,7 @@ import torch
 from phoropter.core.errors import RunError
 from phoropter.core.files import cache_dir
 from phoropter.results.metrics.custom import Metric
+from phoropter.results.preparation import PreparationNote
 from phoropter.results.store import Store
 from phoropter.study.audit import check_leakage, count_datasets_with_features, findings_to_plain
 from phoropter.study.compute import Computation, decode_images, make_batch_key, open_pixels
@@ -33,8 +36,11 @@ from phoropter.study.records.run_record import describe_failure, first_error_lin
 from phoropter.study.records.study_record import describe_study
 from phoropter.study.spec import StudySpec
 from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS, FitOutcome, can_batch
+from phoropter.training.loop.devices import resolve_device
+from phoropter.training.loop.fatal_errors import MemoryWatch, find_disk_error, is_out_of_memory
 
 POLL_INTERVAL_S = 1.0  # how often to check whether another process has finished a run that others here wait for
+MAX_ATTEMPTS = 2  # computations of a run, none of which leaves it in the store, after which it fails
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,10 @@ class ComputeOptions:
     checkpoint_s: float = 20.0
 
     def set_up_device(self) -> torch.device:
-        """Sets the number of threads and returns the device."""
+        """Sets the number of threads and returns the device. Raises SpecError for a device that is not there."""
         if self.threads:
             torch.set_num_threads(self.threads)
-        if self.device != "auto":
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        return resolve_device(self.device)
 
 
 def compute_missing_runs(
@@ -64,23 +68,47 @@ def compute_missing_runs(
     on_progress: ProgressCallback,
     options: ComputeOptions | None = None,
     cache: Path | None = None,
+    failed_elsewhere: AbstractSet[str] = frozenset(),
 ) -> Store:
     """Computes what is missing of a study in `out`, in this process. A run that fails is noted and passed over.
 
-    Raises what `load_study` raises, DataError for images that cannot be decoded, and LeakageError. KeyboardInterrupt ends it at
-    the next step with a checkpoint; the same call resumes there.
+    failed_elsewhere: keys of runs that failed in other processes of the same call; it may grow meanwhile
+    Raises what `load_study` raises, DataError for images that cannot be decoded, and LeakageError; DiskError and
+    MemoryShortageError where no later run could be computed either. StopRequest, a KeyboardInterrupt, ends it at the next step
+    with a checkpoint; the same call resumes there.
     """
-    options = options or ComputeOptions()
+    note = PreparationNote(out)
+
+    def notify(event: ProgressEvent) -> None:
+        if event.kind in ("decoding", "features"):
+            words = "decoding images" if event.kind == "decoding" else f"computing features of {event.title}"
+            note.write_progress(words, event.done, event.total)
+        on_progress(event)
+
+    try:
+        note.write_progress("reading the data")
+        return _compute_study(study, Store(out), notify, options or ComputeOptions(), cache or cache_dir(out), failed_elsewhere)
+    finally:
+        note.clear()
+
+
+def _compute_study(
+    study: StudySpec,
+    store: Store,
+    on_progress: ProgressCallback,
+    options: ComputeOptions,
+    cache: Path,
+    failed_elsewhere: AbstractSet[str],
+) -> Store:
     device = options.set_up_device()
-    cache = cache or cache_dir(out)
-    store = Store(out)
     loaded = load_study(study, cache)
-    extensions = describe_extensions(study, loaded, store.study.get("extensions", ()) if (out / "study.json").exists() else ())
+    begun = (store.folder / "study.json").exists()
+    extensions = describe_extensions(study, loaded, store.study.get("extensions", ()) if begun else ())
     planned = make_plan(study, decode_images(loaded, cache, on_progress))
     open_images = partial(open_pixels, cache=cache, on_progress=on_progress)
 
     def write_audit() -> None:
-        findings = check_leakage(planned, cache, open_images, out)
+        findings = check_leakage(planned, cache, open_images, store.folder)
         record = describe_study(planned, device) | {"audit": findings_to_plain(findings)}
         own_metrics = [m.describe() for m in study.metrics if isinstance(m, Metric)]
         record |= {"custom_metrics": own_metrics} if own_metrics else {}
@@ -91,7 +119,7 @@ def compute_missing_runs(
 
     write_audit()
     with_features = count_datasets_with_features(planned, cache, open_images)
-    _Worker(Computation(planned, store, cache, device, options.checkpoint_s, on_progress)).compute_all()
+    _Worker(Computation(planned, store, cache, device, options.checkpoint_s, on_progress), failed_elsewhere).compute_all()
     if count_datasets_with_features(planned, cache, open_images) > with_features:
         write_audit()
     return store
@@ -100,15 +128,19 @@ def compute_missing_runs(
 class _Worker:
     """Takes one missing run after another until none is left."""
 
-    def __init__(self, computation: Computation) -> None:
+    def __init__(self, computation: Computation, failed_elsewhere: AbstractSet[str]) -> None:
         self.computation = computation
         self.planned, self.store = computation.planned, computation.store
         self.on_progress = computation.on_progress
         self.failed: set[str] = set()
+        self.failed_elsewhere = failed_elsewhere
+        self.attempts: Counter[str] = Counter()
+        self.memory = MemoryWatch()
 
     def compute_all(self) -> None:
         total = len(self.planned.runs)
         while True:
+            self.failed |= self.failed_elsewhere
             missing = [r for r in self.planned.missing_runs(self.store) if r.key not in self.failed]
             if not missing:
                 return
@@ -131,10 +163,12 @@ class _Worker:
             return
         title = self.planned.by_key[failed].title
         reason = self.store.read_failures().get(failed, {}).get("error", "it left no note")
-        error = RunError(f"what it needs, {title}, failed: {reason}")
+        self._note_failure(run, RunError(f"what it needs, {title}, failed: {reason}"), done, total)
+
+    def _note_failure(self, run: PlannedRun, error: Exception, done: int, total: int) -> None:
         self.failed.add(run.key)
         self.store.record_failure(run.key, describe_failure(run, error))
-        self.on_progress(ProgressEvent("failed", run.title, done, total, {"error": str(error)}))
+        self.on_progress(ProgressEvent("failed", run.title, done, total, {"error": first_error_line(error)}, (run.key,)))
 
     def _group_into_batches(self, missing: list[PlannedRun]) -> Iterator[list[PlannedRun]]:
         """Groups runs to compute at once: all missing heads of one frozen candidate, every other run by itself."""
@@ -155,7 +189,7 @@ class _Worker:
             if not ours:
                 return 0
             title = ours[0].title if len(ours) == 1 else f"{ours[0].candidate.name} · {len(ours)} heads"
-            self.on_progress(ProgressEvent("start", title, done, total))
+            self.on_progress(ProgressEvent("start", title, done, total, keys=tuple(run.key for run in ours)))
             if len(ours) == 1 and not can_batch(ours[0].candidate):
                 compute = self.computation.average_members if ours[0].candidate.is_ensemble else self.computation.train_run
                 finished = self._finish_run(ours[0], lambda: compute(ours[0]), done, total)
@@ -170,12 +204,32 @@ class _Worker:
         try:
             note = compute()
         except Exception as error:  # also of the user's own code: whatever it raises, the other runs go on
-            self.failed.add(run.key)
-            self.store.record_failure(run.key, describe_failure(run, error))
-            self.on_progress(ProgressEvent("failed", run.title, done, total, {"error": first_error_line(error)}))
-            return 0
-        self.on_progress(ProgressEvent("done", run.title, done + 1, total, note))
-        return 1
+            if disk_error := find_disk_error(error):
+                raise disk_error from error
+            self._note_failure(run, error, done, total)
+            if not is_out_of_memory(error):
+                return 0
+        else:
+            self.memory.note_success()
+            return self._confirm_finished(run, note, done, total)
+        self.memory.note_shortage(run.candidate.name, self._untried_candidates())
+        self.memory.release_memory()  # here, where the error no longer holds the frames of the run
+        return 0
+
+    def _untried_candidates(self) -> list[str]:
+        return [r.candidate.name for r in self.planned.missing_runs(self.store) if r.key not in self.failed]
+
+    def _confirm_finished(self, run: PlannedRun, note: dict[str, Any], done: int, total: int) -> int:
+        """Returns 1 for a run that is in the store, else 0; it fails when that is so again, or it would be computed for ever."""
+        if run.key in self.store:
+            self.on_progress(ProgressEvent("done", run.title, done + 1, total, note, (run.key,)))
+            return 1
+        self.attempts[run.key] += 1
+        if self.attempts[run.key] >= MAX_ATTEMPTS:
+            folder = self.store.run(run.key).folder
+            words = f"it was computed {MAX_ATTEMPTS} times and {folder} is not whole; delete that folder and run the study again"
+            self._note_failure(run, RunError(words), done, total)
+        return 0
 
     def _compute_heads(self, ours: list[PlannedRun], done: int, total: int) -> int:
         """Trains the heads of a candidate in batches and keeps those in `ours`; returns how many were finished.

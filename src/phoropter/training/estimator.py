@@ -34,6 +34,7 @@ from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import parse_recipe
 from phoropter.training.fit import TrainedRun, TrainingTask, predict_rows
+from phoropter.training.loop.devices import resolve_device
 from phoropter.training.train import train_candidate
 
 
@@ -142,8 +143,7 @@ class VisionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         candidate, side = self._resolve_candidate()
         cache = Path(tempfile.gettempdir()) / "phoropter" if not _is_writable(cache_dir()) else cache_dir()
         kept, pixels = prepare_pixels(dataset, side, resize="center-crop", interpolation="bicubic", cache=cache)
-        device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        return TrainingTask(candidate, split, kept, pixels, torch.device(device), cache)
+        return TrainingTask(candidate, split, kept, pixels, resolve_device(self.device), cache)
 
 
 def _run_training(task: TrainingTask) -> TrainedRun:

@@ -18,6 +18,7 @@ from made_study import Made, make_study
 
 from phoropter.core.errors import StoreError
 from phoropter.report.live import server as live_server
+from phoropter.results.preparation import PreparationNote
 from phoropter.results.store import Store, write_progress_note
 
 SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=40, folds=2, seeds=(0,), epochs=1, pictures=0)
@@ -62,9 +63,20 @@ def watching(tmp_path: Path) -> Iterator[Watching]:
         thread.join(30)
 
 
+def test_what_is_being_prepared_is_told_before_the_first_run(watching: Watching) -> None:
+    one, other = PreparationNote(watching.folder), PreparationNote(watching.folder / "part-two")
+    one.write_progress("decoding images", 1200, 5000)
+    other.write_progress("reading the data")
+    state = watching.watched.refresh_state()
+    assert state["parts"] == [] and state["preparing"] == ["study: decoding images: 1,200 of 5,000", "part-two: reading the data"]
+    one.clear()
+    other.clear()
+    assert watching.watched.refresh_state()["preparing"] == []
+
+
 def test_state_and_page_from_before_the_study_to_its_first_runs(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_server, "REST_FACTOR", 0.0)
-    assert json.loads(watching.ask("/state.json")[1]) == {"folder": "study", "parts": []}
+    assert json.loads(watching.ask("/state.json")[1]) == {"folder": "study", "parts": [], "preparing": []}
     watching.watched.refresh_state()
     assert b"phoropter" in watching.ask("/")[1] and watching.ask("/0/index.html")[0] == 404
     store = make_study(watching.folder, Made(**{**vars(SMALL), "missing": 4}))

@@ -30,6 +30,7 @@ from phoropter.core.errors import PhoropterError, StoreError
 from phoropter.core.files import write_text
 from phoropter.report.page import write_report
 from phoropter.report.render.document import content_security_policy, read_page_asset
+from phoropter.results.preparation import describe_preparation
 from phoropter.results.store import RunState, Store
 
 HOST = "127.0.0.1"
@@ -76,9 +77,14 @@ class WatchedFolder:
         return self._write_state(parts)
 
     def _write_state(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
-        state = {"folder": self.folder.name, "parts": parts}
+        state = {"folder": self.folder.name, "parts": parts, "preparing": self._describe_preparations()}
         write_text(self.pages / "state.json", json.dumps(state))
         return state
+
+    def _describe_preparations(self) -> list[str]:
+        """What is being prepared in the folder and its subfolders: a study has runs to show only after that."""
+        folders = [self.folder, *sorted(p.parent.parent for p in self.folder.glob("*/work/preparing.json"))[:MAX_STUDIES]]
+        return [f"{folder.name}: {words}" for folder in folders if (words := describe_preparation(folder))]
 
     def _refresh_page(self, watched: WatchedStudy, done: int, total: int) -> None:
         if not done or done == watched.n_reported or (done < total and time.monotonic() < self._rest_until):

@@ -70,7 +70,8 @@
     try {
       const state = await (await fetch("/state.json")).json();
       document.getElementById("title").textContent = `phoropter · ${state.folder}`;
-      status.textContent = state.parts.length ? "" : "The study has not started yet.";
+      const idle = state.parts.length ? "" : "The study has not started yet.";
+      status.textContent = state.preparing.join(" · ") || idle;
       state.parts.forEach(show);
     } catch { status.textContent = "The server has stopped; this is its last state."; }
     setTimeout(refresh, 2000);

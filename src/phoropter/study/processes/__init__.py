@@ -1,0 +1,1 @@
+"""Several processes on one study: the workers, and the parent that replaces and ends them."""
