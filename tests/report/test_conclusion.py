@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from phoropter.report.sections.candidates import comparisons
 from phoropter.report.summary import compare
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.model import StudySummary
+from phoropter.report.summary.questions import answer_questions
 from phoropter.results.store import Store
 
 THREE = Made(
@@ -30,15 +32,20 @@ def concluded(folder: Path, made: Made) -> tuple[str, str, compare.CandidateComp
     store = make_study(folder, made)
     summary = collect_summary(store)
     found = compare.compare_candidates(store, summary)
-    sentences, beside = write_conclusion(summary, found)
+    sentences, beside = write_conclusion(summary, found, answer_questions(store, summary, found.design))
     return " ".join(sentences), " ".join(beside), found, summary
 
 
-def test_a_leader_ahead_of_one_and_undecided_against_another(tmp_path: Path) -> None:
+REPEATS = " Training again on other data of this size would repeat that."
+
+
+def test_a_top_group_of_two_that_are_ahead_of_the_third(tmp_path: Path) -> None:
     text, beside, found, summary = concluded(tmp_path, THREE)
     first, second = (e.name for e in summary.candidates[:2])
-    assert text.startswith(f"{first} is ahead of bad by ") and "points of accuracy (95 % interval " in text
-    assert text.endswith(f"on unseen rows; whether it differs from {second}, this protocol cannot tell.")
+    assert text.startswith(
+        f"{first} and {second} cannot be told apart on unseen rows and are ahead of bad; {first} is ahead of bad by "
+    )
+    assert "points of accuracy (95 % interval " in text and text.endswith(REPEATS)
     assert [c.verdict for c in found.leader_pairs] == ["cannot tell", "ahead"]
     assert "with a power of 80 %" in beside
 
@@ -50,7 +57,47 @@ def test_two_candidates_that_cannot_be_distinguished(tmp_path: Path) -> None:
 
 def test_a_leader_ahead_of_all_others(tmp_path: Path) -> None:
     text, *_ = concluded(tmp_path, replace(THREE, accuracies={"a": 0.97, "b": 0.6, "c": 0.55}, rows=400))
-    assert text.startswith("a is ahead of ") and text.endswith("on unseen rows, and ahead of the other candidate too.")
+    assert text.startswith("a is ahead of ") and text.endswith("on unseen rows, and ahead of the other candidate too." + REPEATS)
+
+
+def test_where_not_every_member_is_ahead_only_the_leader_is_called_so(tmp_path: Path) -> None:
+    """Between the leader and the last stands one that can be told from neither."""
+    text, _, found, _ = concluded(tmp_path, replace(THREE, accuracies={"a": 0.95, "b": 0.91, "c": 0.87}, rows=300, seed=1))
+    assert {(c.a, c.b): c.verdict for c in found.pairs} == {
+        ("a", "b"): "cannot tell",
+        ("a", "c"): "ahead",
+        ("b", "c"): "cannot tell",
+    }
+    assert text.startswith("a is ahead of c by ") and "on unseen rows; it cannot be told from b." in text
+
+
+def test_the_cost_of_equals_is_said(tmp_path: Path) -> None:
+    text, *_ = concluded(tmp_path, replace(THREE, accuracies={"a": 0.9, "b": 0.9}))
+    assert re.search(
+        r"Of these, (a|b) is [\d.]+ times cheaper to train than (a|b) \(.* s against .* s a run\) and .* cheaper to use", text
+    )
+
+
+def test_the_value_of_the_winner_is_corrected_for_the_choice(tmp_path: Path) -> None:
+    """Eight alike: the best of them is too good, and the corrected value lies below it."""
+    _, beside, _, summary = concluded(tmp_path, replace(THREE, accuracies={f"n{i}": 0.8 for i in range(8)}))
+    corrected = float(re.search(r"chosen as the best of 8, its value is ([\d.]+) %", beside)[1])  # type: ignore[index]
+    assert corrected < summary.candidates[0].metric_mean("accuracy") * 100 - 0.5
+
+
+def test_a_candidate_that_was_not_trained_to_the_end_is_not_called_ahead(tmp_path: Path) -> None:
+    store = make_study(tmp_path, replace(THREE, accuracies={"a": 0.97, "b": 0.6, "c": 0.9}, rows=400))
+    summary = collect_summary(store)
+    object.__setattr__(summary.candidates[0], "not_converged", "its accuracy was still rising")
+    sentences, _ = write_conclusion(summary, compare.compare_candidates(store, summary))
+    assert sentences[0].startswith("c is ahead of b by ")
+    assert sentences[-1] == "Not trained to the end, and so left out of these sentences: a (its accuracy was still rising)."
+
+
+def test_units_have_their_own_name(tmp_path: Path) -> None:
+    made = replace(THREE, groups=8, rows=400, unit_words={"group_word": "birth/births", "site_word": "hospital/hospitals"})
+    text, beside, *_ = concluded(tmp_path, made)
+    assert "on unseen births" in text and ", over 8 births)" in beside and "group" not in text + beside
 
 
 def test_lower_is_better_for_a_loss(tmp_path: Path) -> None:
@@ -124,6 +171,7 @@ def test_a_single_candidate_no_better_than_guessing_is_named(tmp_path: Path) -> 
 def test_incomplete_candidates_do_not_lead(tmp_path: Path) -> None:
     made = replace(THREE, accuracies={"bad": 0.6, "good": 0.95}, missing=1)
     text, _, found, summary = concluded(tmp_path, made)
+    assert "bad ranks first of the finished on unseen rows; good, not finished, is ahead of it so far." in text
     assert [e.name for e in summary.candidates] == ["bad", "good"]
     assert found.leader_pairs[0].verdict == "behind" and found.leader_pairs[0].n_left_out == 1
     assert "bad is ahead" not in text

@@ -80,7 +80,7 @@ def _training_sentence(group: TopGroup) -> str:
     if not repeated:
         return f"{reason[:1].upper()}{reason[1:]}."
     which = f"the lead over {shorten_names([c.b for c in repeated])}"
-    rest = f"that over {shorten_names([c.b for c in others])}"
+    rest = f"the one over {shorten_names([c.b for c in others])}"
     return f"Training again on other data of this size would repeat {which}; {reason.replace('repeat that', f'repeat {rest}')}."
 
 
