@@ -46,6 +46,8 @@ def test_a_text_without_lines_is_refused(text: str) -> None:
         ("µV".encode(), "utf-8"),
         ("µV".encode("latin-1"), "cp1252"),
         ("µV".encode("utf-16"), "utf-16"),
+        ("path,label\na.png,cat\n".encode("utf-16-le"), "utf-16-le"),
+        ("path;label\na.png;cat\n".encode("utf-16-be"), "utf-16-be"),
         ("µV".encode("utf-8-sig"), "utf-8-sig"),
         ("µ".encode()[:1], "utf-8"),
     ],
@@ -62,3 +64,8 @@ def test_the_head_of_a_file_ends_with_a_complete_line(tmp_path: Path) -> None:
 
 def test_header_cells_are_composed_and_stripped() -> None:
     assert sniff_delimited_text("path, cafe\u0301\u200b \na,b\n").header == ("path", "café")
+
+
+def test_names_of_columns_are_cleaned_as_everywhere() -> None:
+    header = sniff_delimited_text('\ufeff"Path\u00a0 name", "sp\u200blit" ,Gro\u0308\u00dfe\na.png,train,1\n').header
+    assert header == ("Path name", "split", "Größe")

@@ -21,6 +21,11 @@ _WHOLE_NUMBER = re.compile(r"(-?[1-9][0-9]*|0)\.0+")
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?\s*")
 
 
+def remove_invisible(text: str) -> str:
+    """Text in NFC, without the characters that no one sees."""
+    return text if text.isascii() else _INVISIBLE.sub("", unicodedata.normalize("NFC", text))
+
+
 def clean_name(text: str) -> str:
     """A name as a person reads it: NFC, without invisible characters, single spaces, none at the ends.
 
@@ -28,7 +33,7 @@ def clean_name(text: str) -> str:
     'Label'
     """
     if not text.isascii():
-        text = _INVISIBLE.sub("", unicodedata.normalize("NFC", text)).strip().strip(_JOINERS)
+        text = remove_invisible(text).strip().strip(_JOINERS)
     return " ".join(text.split())
 
 
@@ -59,9 +64,7 @@ def is_missing(value: Any) -> bool:
 
 def clean_path(text: str) -> str:
     """A path as written in a table, also on Windows → with `/`, without invisible characters or white space at its ends."""
-    if not text.isascii():
-        text = _INVISIBLE.sub("", unicodedata.normalize("NFC", text)).replace("\u00a0", " ")
-    return text.strip().replace("\\", "/")
+    return remove_invisible(text).replace("\u00a0", " ").strip().replace("\\", "/")
 
 
 def parse_number(text: str, decimal_comma: bool = False) -> float | str:

@@ -12,17 +12,17 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from phoropter.core.columns import clean_name, remove_invisible
 
 HEAD_BYTES = 256 * 1024
 SEPARATORS = ("\t", ";", "|", ",")  # in order of preference: a comma may be a decimal mark
 _SEPARATOR_LINE = re.compile(r'^"?sep=(.)"?\s*$', re.IGNORECASE)
 _COMMA_NUMBER = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 _POINT_NUMBER = re.compile(r"[-+]?\d*\.\d+(?:[eE][-+]?\d+)?")
-_INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u200c\u200d\u2060\u00ad\0"))
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -33,7 +33,7 @@ class DelimitedFormat:
     separator: between cells; "," for a table of one column
     decimal:   "." or ","
     lines_before_header: blank lines and Excel's `sep=` line, which precede the header
-    header:    its cells without surrounding space; two may be equal, and one may be empty
+    header:    its cells as names (core/columns); two may be equal, and one may be empty
     widths:    cells in each of the first lines of data
     """
 
@@ -50,9 +50,14 @@ class DelimitedFormat:
 
 
 def detect_text_encoding(head: bytes) -> str:
-    """The encoding of a text by its first bytes: its byte order mark's, UTF-8, or Windows-1252 (with µ and umlauts)."""
+    """The encoding of a text by its first bytes: its byte order mark's, UTF-16 where every other byte of the first line is zero,
+    UTF-8, or Windows-1252 (with µ and umlauts)."""
     for mark, encoding in _BOMS.items():
         if head.startswith(mark):
+            return encoding
+    line = head[:64]
+    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(line) >= 8 and not any(line[first::2]) and all(line[1 - first :: 2]):
             return encoding
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)  # a character cut at the end is no fault
@@ -73,20 +78,20 @@ def read_text_head(path: Path, limit: int = HEAD_BYTES) -> tuple[str, str]:
 def sniff_delimited_text(text: str) -> DelimitedFormat:
     """The format of a text table by its first lines. Raises ValueError where there is no line."""
     lines = text.split("\n")
-    first = next((at for at, line in enumerate(lines) if line.translate(_INVISIBLE).strip()), None)
+    first = next((at for at, line in enumerate(lines) if remove_invisible(line).strip("\0 \t\r\f\v")), None)
     if first is None:
         raise ValueError("it is empty")
     separator = None
-    if match := _SEPARATOR_LINE.match(lines[first].translate(_INVISIBLE)):
+    if match := _SEPARATOR_LINE.match(remove_invisible(lines[first])):
         separator, first = match[1], first + 1
         while first < len(lines) and not lines[first].strip():
             first += 1
         if first == len(lines):
             raise ValueError("it holds a sep= line and nothing else")
-    body = [lines[first].translate(_INVISIBLE), *lines[first + 1 :]]
+    body = [remove_invisible(lines[first]).replace("\0", ""), *lines[first + 1 :]]
     separator = separator or _choose_separator(body)
     rows = _split_lines(body, separator)
-    header = tuple(_clean_cell(cell) for cell in rows[0])
+    header = tuple(clean_name(cell) for cell in rows[0])
     return DelimitedFormat(separator, _find_decimal(rows[1:]), first, header, tuple(len(row) for row in rows[1:] if row))
 
 
@@ -103,7 +108,10 @@ def _choose_separator(lines: Sequence[str]) -> str:
 def _split_lines(lines: Sequence[str], separator: str) -> list[list[str]]:
     """Cells of each line; a blank line has none. A quoted cell with a line break counts as one line."""
     try:
-        return [[] if not "".join(row).strip() and len(row) < 2 else row for row in csv.reader(lines, delimiter=separator)]
+        return [
+            [] if not "".join(row).strip() and len(row) < 2 else row
+            for row in csv.reader(lines, delimiter=separator, skipinitialspace=True)
+        ]
     except csv.Error:  # a stray quote or a cell longer than csv allows
         return [line.split(separator) if line.strip() else [] for line in lines]
 
@@ -112,8 +120,3 @@ def _find_decimal(rows: Sequence[Sequence[str]]) -> str:
     """A comma where cells are numbers with a comma and none is a number with a point."""
     cells = [cell.strip() for row in rows for cell in row]
     return "," if any(map(_COMMA_NUMBER.fullmatch, cells)) and not any(map(_POINT_NUMBER.fullmatch, cells)) else "."
-
-
-def _clean_cell(text: str) -> str:
-    """A cell without surrounding space and invisible characters, its letters composed (Unicode NFC)."""
-    return unicodedata.normalize("NFC", text.translate(_INVISIBLE)).strip()

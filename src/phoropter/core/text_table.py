@@ -98,8 +98,7 @@ def _detect_layout(path: Path) -> _CsvLayout:
         found = sniff_delimited_text(text)
     except ValueError:
         return _CsvLayout(encoding, ",", ".", 0, [])
-    lines = text.split("\n")[found.lines_before_header :]
-    header = [clean_name(name) for name in next(csv.reader(lines, delimiter=found.separator, skipinitialspace=True), [])]
+    header = list(found.header)
     while header and not header[-1]:  # Excel ends lines with separators
         header.pop()
     return _CsvLayout(encoding, found.separator, found.decimal, found.lines_before_header, header)
