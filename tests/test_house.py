@@ -35,7 +35,7 @@ RANKS = {
 # Inside a room: rooms and modules from the lowest to the highest layer; each may import from lower layers of its room only.
 LAYERS: dict[str, list[set[str]]] = {
     "core": [
-        {"cpu_count", "durations", "errors", "seeds", "source_digest", "unit_words"},
+        {"cpu_count", "durations", "errors", "seeds", "source_digest", "language"},
         {"columns", "extensions", "files"},
         {"delimited", "listed_files", "spec", "storage"},
         {"text_table"},

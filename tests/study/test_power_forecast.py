@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from phoropter.core.unit_words import UnitWord
+from phoropter.core.language.unit_words import UnitWord
 from phoropter.results.metrics.registry import METRICS
 from phoropter.study.plan import plan_study
 from phoropter.study.power_forecast import (

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, create_model, field_validator, model_validator
 
 from phoropter.core.errors import DataError, join_words
+from phoropter.core.language.unit_words import parse_unit_word
 from phoropter.core.spec import ClassName, SourceMap, validate_as
-from phoropter.core.unit_words import parse_unit_word
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.decode import Interpolation, ResizeMode, SquareResize
 from phoropter.data.images.intensity import IntensitySpec

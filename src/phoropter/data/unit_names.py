@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from phoropter.core.unit_words import GROUP, SITE, UnitWord, parse_unit_word
+from phoropter.core.language.unit_words import GROUP, SITE, UnitWord, parse_unit_word
 from phoropter.data.dataset import Dataset
 from phoropter.data.recordings.spec import resolve_database
 from phoropter.data.spec import DataSpec

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phoropter.core.unit_words import ROW, UnitWord
+from phoropter.core.language.unit_words import ROW, UnitWord
 from phoropter.data.unit_names import name_units
 from phoropter.results.metrics.metric_record import MetricRecord
 from phoropter.results.metrics.registry import METRICS

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.unit_words import GROUP, ROW, SITE, UnitWord, parse_unit_word
+from phoropter.core.language.unit_words import GROUP, ROW, SITE, UnitWord, parse_unit_word
 from phoropter.report.summary.unit_scores import UnitScores
 from phoropter.results.intervals.bootstrap import BootstrapReplicates
 from phoropter.results.intervals.interval_rules import ConfidenceInterval
@@ -101,6 +101,7 @@ class CandidateResults:
     group_scores:    the ranking metric by group · site_scores: by site
     history:         column → (epochs,) of each run
     replicates:      bootstrap replicates of the ranking metric
+    not_converged:   why it counts as not trained to the end, in words that follow its name (convergence.py)
     no_information:  value of the ranking metric without information, for the answers of this candidate
     """
 
@@ -122,6 +123,7 @@ class CandidateResults:
     replicates: BootstrapReplicates | None = None
     no_information: NoInformation | None = None
     external_test: ExternalTest | None = None
+    not_converged: str | None = None
 
     @property
     def is_complete(self) -> bool:

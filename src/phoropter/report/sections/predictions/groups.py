@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from phoropter.core.unit_words import UnitWord
+from phoropter.core.language.unit_words import UnitWord
 from phoropter.report.figures.predictions import dot_plot
 from phoropter.report.render.metric_format import MetricFormat, metric_column
 from phoropter.report.render.section import ContentBlock, Section

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phoropter.core.unit_words import UnitWord, parse_unit_word
+from phoropter.core.language.unit_words import UnitWord, parse_unit_word
 
 
 @pytest.mark.parametrize(

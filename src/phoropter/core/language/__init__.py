@@ -1,0 +1,1 @@
+"""Nouns in both numbers, for sentences."""
