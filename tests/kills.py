@@ -1,0 +1,264 @@
+"""A small study killed and damaged at random moments, over and over: does it end with the same bytes?
+
+The study has a network, a probe, a solved head, a fusion, an average and a student. `phoropter run` is started, and after a
+random time it gets SIGKILL, SIGTERM or SIGINT, or one of its workers gets SIGKILL or SIGTERM; then it is started again, until it
+ends. Its predictions are held against those of a study that was left alone. After every signal to the command nothing of it stays
+alive; after SIGTERM and SIGINT it ends within LEAVE_S with exit code 143 or 130 (or had just finished), and no temporary file is
+left.
+
+A flip changes a few bytes of a random file of a finished study or its cache, and deletes a random run so that something is to be
+computed. The command then ends with the same bytes, or with one line that names the trouble, never with other bytes.
+
+    python tests/kills.py --kills 100 --flips 50 --jobs 1 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+STUDY = """\
+name: kills
+data: {digits: true, size: 32, max_samples: 160}
+protocol: {split: stratified-k-fold, folds: 2}
+recipe: {preset: scratch, epochs: 8, lr: 0.01}
+save_models: first
+candidates:
+  - {name: cnn, backbone: test_resnet, weights: random}
+  - {name: probe, backbone: test_vit, weights: random, frozen: true, recipe: {preset: probe, epochs: 3}}
+  - {name: logistic, backbone: test_resnet, weights: random, frozen: true, recipe: logistic}
+  - {name: fused, fuse: [{backbone: test_resnet, weights: random}, {backbone: test_vit, weights: random}], recipe: {epochs: 2}}
+  - {name: mean, fuse: [cnn, probe], mode: ensemble}
+  - {name: taught, student: test_vit, weights: random, teacher: cnn, loss: soft, recipe: {epochs: 2, augment: [hflip]}}
+"""
+LEAVE_S = 10.0
+ATTEMPTS = 5  # commands after a flip until the study has ended or one command refuses
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass
+class Tally:
+    """What happened: counts by name, and a line for each thing that must not happen."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    wrongs: list[str] = field(default_factory=list)
+    slowest_exit_s: float = 0.0
+
+    def judge(self, holds: bool, what: str) -> None:
+        if not holds:
+            self.wrongs.append(what)
+            print(f"WRONG: {what}", flush=True)
+
+
+@dataclass
+class Place:
+    """A folder with the study, its results and its cache."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "study.yaml").write_text(STUDY, encoding="utf-8")
+
+    def start_command(self, jobs: int) -> subprocess.Popen[str]:
+        log = (self.folder / "log.txt").open("w+", encoding="utf-8")
+        environment = {**os.environ, "PHOROPTER_CACHE": str(self.folder / "cache"), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "phoropter", "run", "study.yaml", "-o", "out", "--device", "cpu", "-j", str(jobs)]
+        with log:
+            return subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            )
+
+    def read_log(self) -> str:
+        return (self.folder / "log.txt").read_text(encoding="utf-8")
+
+    def read_predictions(self) -> dict[str, bytes]:
+        return {f.parent.name: f.read_bytes() for f in (self.folder / "out" / "runs").glob("[0-9a-f]*/predictions.npz")}
+
+    def find_temporary_files(self) -> list[str]:
+        return [str(p.relative_to(self.folder)) for p in self.folder.rglob("*.aside-*")]
+
+
+def list_family(pid: int) -> list[psutil.Process]:
+    """The process and its descendants; empty when it has ended."""
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def find_workers(family: list[psutil.Process]) -> list[psutil.Process]:
+    def is_worker(process: psutil.Process) -> bool:
+        try:
+            return "spawn_main" in " ".join(process.cmdline())
+        except psutil.Error:
+            return False
+
+    return [p for p in family[1:] if is_worker(p)]
+
+
+def kill_once(place: Place, jobs: int, seconds: float, draw: random.Random, tally: Tally) -> int | None:
+    """Starts the command, sends one signal after a random time, and waits. Returns its exit code if it had ended before."""
+    process = place.start_command(jobs)
+    try:
+        return process.wait(draw.uniform(0.3, seconds))
+    except subprocess.TimeoutExpired:
+        pass
+    family = list_family(process.pid)
+    workers = find_workers(family)
+    number = draw.choice(SIGNALS)
+    if workers and draw.random() < 0.4:
+        victim, number = draw.choice(workers), draw.choice([signal.SIGKILL, signal.SIGTERM])
+        tally.counts[f"worker {number.name}"] += 1
+        if is_alive(victim):
+            victim.send_signal(number)
+        try:  # it goes on; and a command in ten is left to go on to its end
+            return process.wait(None if draw.random() < 0.1 else draw.uniform(0.3, seconds))
+        except subprocess.TimeoutExpired:
+            family, number = list_family(process.pid), draw.choice(SIGNALS)
+    tally.counts[f"command {number.name}"] += 1
+    process.send_signal(number)
+    check_end(place, process, family, number, tally)
+    return None
+
+
+def check_end(
+    place: Place, process: subprocess.Popen[str], family: list[psutil.Process], number: signal.Signals, tally: Tally
+) -> None:
+    asked = time.monotonic()
+    code = process.wait()
+    while any(map(is_alive, family)) and time.monotonic() - asked < 4 * LEAVE_S:
+        time.sleep(0.05)
+    took = time.monotonic() - asked
+    tally.slowest_exit_s = max(tally.slowest_exit_s, took)
+    for orphan in filter(is_alive, family):
+        tally.judge(False, f"{orphan.pid} outlived {number.name} of the command by {took:.0f} s")
+        orphan.kill()
+    if number != signal.SIGKILL:
+        # A signal before the command has loaded meets Python's own handling, and leaves nothing behind either
+        tally.judge(code in (0, 128 + number, -number, 1), f"exit code {code} after {number.name}: {place.read_log()[-300:]}")
+        tally.counts[f"exit code {code}"] += 1
+        tally.judge(took < LEAVE_S, f"{took:.1f} s to leave after {number.name}")
+        tally.judge(not place.find_temporary_files(), f"{number.name} left {place.find_temporary_files()}")
+
+
+def run_kills(folder: Path, kills: int, jobs: int, draw: random.Random, tally: Tally, expected: dict[str, bytes]) -> None:
+    """Kills the command until `kills` signals were sent; a study that ends is held against `expected`, and a new one begun."""
+    round_number = sent = 0
+    seconds = 8.0
+    place = Place(folder / f"j{jobs}-0")
+    while sent < kills:
+        before = sum(tally.counts[name] for name in tally.counts if name.startswith(("worker", "command")))
+        code = kill_once(place, jobs, seconds, draw, tally)
+        sent += sum(tally.counts[name] for name in tally.counts if name.startswith(("worker", "command"))) - before
+        if code is not None or sent >= kills:
+            finish_study(place, jobs, tally, expected)
+            round_number += 1
+            place = Place(folder / f"j{jobs}-{round_number}")
+        print(f"-j {jobs}: {sent} of {kills} signals, {round_number} studies ended, {len(tally.wrongs)} wrongs", flush=True)
+
+
+def finish_study(place: Place, jobs: int, tally: Tally, expected: dict[str, bytes]) -> None:
+    code = place.start_command(jobs).wait()
+    same = place.read_predictions() == expected
+    tally.counts["studies that ended with the same bytes"] += same
+    tally.judge(code == 0, f"exit code {code} at the end: {place.read_log()[-500:]}")
+    tally.judge(same, f"{place.folder.name} ended with other predictions")
+    tally.judge(not place.find_temporary_files(), f"{place.folder.name} kept {place.find_temporary_files()}")
+    if code == 0 and same:
+        shutil.rmtree(place.folder)
+
+
+def flip_bytes(file: Path, draw: random.Random) -> None:
+    data = bytearray(file.read_bytes())
+    for _ in range(draw.randint(1, 8)):
+        at = draw.randrange(len(data))
+        data[at] ^= draw.randint(1, 255)
+    file.write_bytes(bytes(data))
+
+
+def run_flips(whole: Place, folder: Path, flips: int, draw: random.Random, tally: Tally, expected: dict[str, bytes]) -> None:
+    for number in range(flips):
+        place = Place(folder / "flipped")
+        shutil.rmtree(place.folder)
+        shutil.copytree(whole.folder, place.folder)
+        lost = draw.choice(sorted(expected))
+        shutil.rmtree(place.folder / "out" / "runs" / lost)
+        files = [p for top in ("out", "cache") for p in (place.folder / top).rglob("*") if p.is_file() and p.stat().st_size]
+        file = draw.choice(sorted(p for p in files if "report" not in p.parts and p.suffix != ".lock"))
+        flip_bytes(file, draw)
+        name = file.relative_to(place.folder)
+        judge_flip(place, f"flip {number} of {name} ({lost} missing)", tally, expected)
+        print(f"{number + 1} of {flips} flips, {len(tally.wrongs)} wrongs", flush=True)
+    shutil.rmtree(folder / "flipped", ignore_errors=True)
+
+
+def judge_flip(place: Place, what: str, tally: Tally, expected: dict[str, bytes]) -> None:
+    """The same bytes in the end, or one line that refuses."""
+    for _ in range(ATTEMPTS):
+        code = place.start_command(1).wait()
+        log = place.read_log()
+        if "Traceback" in log:
+            tally.judge(False, f"{what}: a traceback: {log[-600:]}")
+            return
+        if code == 0 and place.read_predictions() == expected:
+            tally.counts["flips mended or harmless"] += 1
+            return
+        if code in (2, 3) and log.strip().splitlines()[-1].startswith("phoropter: "):
+            print(f"refused: {what}: {log.strip().splitlines()[-1][:300]}", flush=True)
+            tally.counts["flips refused by name"] += 1
+            return
+    tally.judge(False, f"{what}: exit code {code}, the same predictions: {place.read_predictions() == expected}: {log[-600:]}")
+
+
+def torment_study(folder: Path, kills: int, flips: int, jobs: list[int], seed: int) -> Tally:
+    """kills: signals for each number of jobs · flips: damaged files. Returns what happened."""
+    tally, draw = Tally(), random.Random(seed)
+    whole = Place(folder / "whole")
+    code = whole.start_command(1).wait()
+    expected = whole.read_predictions()
+    assert code == 0 and len(expected) == 12, whole.read_log()
+    for number in jobs:
+        run_kills(folder, kills, number, draw, tally, expected)
+    run_flips(whole, folder, flips, draw, tally, expected)
+    return tally
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=50, help="signals for each number of jobs")
+    parser.add_argument("--flips", type=int, default=50)
+    parser.add_argument("--jobs", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="phoropter-kills-") as temporary:
+        tally = torment_study(asked.folder or Path(temporary), asked.kills, asked.flips, asked.jobs, asked.seed)
+    print(json.dumps({"counts": dict(sorted(tally.counts.items())), "slowest_exit_s": round(tally.slowest_exit_s, 1)}, indent=1))
+    print(f"{len(tally.wrongs)} wrongs", *tally.wrongs, sep="\n")
+    return int(bool(tally.wrongs))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
