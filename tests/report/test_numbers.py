@@ -9,11 +9,11 @@ from collections import Counter
 import numpy as np
 import pytest
 from made_reports import Reported
+from pairs_again import PlainPair, holm, plain_pair, pool_plainly
 from read_again import CLASSES, Again, accuracy_of, again_of, ece, over_rows, rounds_of, softmax, spread, value_and_spread
 from reading_html import Tags
 from scipy import stats
 from sklearn import metrics as sk
-from statsmodels.stats.power import TTestPower
 
 
 @pytest.fixture
@@ -79,30 +79,47 @@ def test_intervals_have_the_standard_error_of_a_literal_bootstrap_over_groups(pa
     assert abs(float(shown[0]) - low) < 1.2 and abs(float(shown[1]) - high) < 1.2
 
 
+def pairs_of(again: Again) -> list[tuple[str, str, PlainPair]]:
+    names = [(a, b) for i, a in enumerate(again.order) for b in again.order[i + 1 :]]
+    found = [plain_pair(again, a, b, trained_rows=45) for a, b in names]
+    pool_plainly(found, len(again.order))
+    return [(*pair, one) for pair, one in zip(names, found, strict=True)]
+
+
+def signed(*values: float) -> str:
+    return " to ".join(f"{v * 100:+.1f}".replace("-", "−") for v in values)
+
+
+def short(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def test_pairwise(page: Tags, again: Again) -> None:
-    rows = page.tables["pairwise"][1:]
+    rows, expected = page.tables["pairwise"][1:], pairs_of(again)
     assert len(rows) == 3
-    expected = []
-    for i, a in enumerate(again.order):
-        for b in again.order[i + 1 :]:
-            d = np.array([x["accuracy"] - y["accuracy"] for x, y in zip(again.runs[a], again.runs[b], strict=True)])
-            ratio = np.mean([r["n_test"] / (r["n_train"] + 45) for r in again.runs[a]])
-            se = np.sqrt((1 / len(d) + ratio) * d.var(ddof=1))
-            half = stats.t.ppf(0.975, len(d) - 1) * se
-            p = 2 * stats.t.sf(abs(d.mean() / se), len(d) - 1)
-            expected.append((a, b, d.mean(), d.mean() - half, d.mean() + half, se, p))
-    ps = sorted(e[-1] for e in expected)
-    for row, (a, b, d, low, high, se, p) in zip(rows, expected, strict=True):
-        sign = [f"{v * 100:+.1f}".replace("-", "−") for v in (d, low, high)]
-        assert row[:4] == [a, b, sign[0], f"{sign[1]} to {sign[2]}"]
-        assert row[4] == ("< 0.001" if p < 0.001 else f"{p:.3f}")
-        holm = min(1.0, max(ps[k] * (3 - k) for k in range(ps.index(p) + 1)))
-        assert row[5] == ("< 0.001" if holm < 0.001 else f"{holm:.3f}")
-        detectable = TTestPower().solve_power(effect_size=None, nobs=10, alpha=0.05, power=0.8) * np.sqrt(10) * se
-        assert abs(float(row[6]) - detectable * 100) < 0.0501
-        effect = d / (se / np.sqrt(1 / 10 + ratio))  # Cohen's d of the ten paired differences
-        assert row[7] == f"{effect:+.2f}".replace("-", "−")
-        assert row[8] == ("ahead" if holm <= 0.05 and low > 0 else "cannot tell")
+    on_rows, trained = holm([p.rows_p for *_, p in expected]), holm([p.training_p for *_, p in expected])
+    for row, (a, b, one), p, q in zip(rows, expected, on_rows, trained, strict=True):
+        low, high = one.rows_bounds()
+        half = one.critical(0.05)
+        again_low, again_high = one.difference - half, one.difference + half
+        ahead = p <= 0.05 and low > 0
+        assert row[:6] == [a, b, signed(one.difference), signed(low, high), short(p), "ahead" if ahead else "cannot tell"]
+        repeats = ahead and q <= 0.05 and again_low > 0
+        assert row[6:] == [signed(again_low, again_high), short(q), "ahead" if repeats else "cannot tell"]
+
+
+def test_the_file_of_tests(again: Again, whole: Reported) -> None:
+    with (whole.page.parent / "tables" / "pairwise-tests.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3
+    for row, (a, b, one) in zip(rows, pairs_of(again), strict=True):
+        assert (row["Candidate"], row["Compared with"]) == (a, b)
+        assert float(row["p on new rows, not corrected"]) == pytest.approx(one.rows_p, rel=1e-5)
+        assert float(row["p trained again, not corrected"]) == pytest.approx(one.training_p, rel=1e-5, abs=1e-12)
+        assert float(row["Effect on new rows"]) == pytest.approx(one.difference / one.rows_se / np.sqrt(14), rel=1e-6)
+        size = float(next(v for k, v in row.items() if k.startswith("Detectable on new rows"))) / one.rows_se
+        critical = stats.t.ppf(1 - 0.05 / 6, one.rows_df)
+        assert stats.nct.sf(critical, one.rows_df, size) == pytest.approx(0.8, abs=1e-4)
 
 
 def test_conclusion(page: Tags, again: Again) -> None:

@@ -57,10 +57,11 @@ def infer_design(summary: StudySummary) -> Design:
     sets = {line.test_rows_digest for line in lines}
     if len(sets) == 1:
         return Design("one test set", margin=margin)
+    pooled = summary.estimands[summary.metrics[0]].kind == "pooled"
     if all(line.n_groups == 1 for line in lines):
-        return Design("groups", margin=margin)
+        return Design("groups", margin=margin, pooled=pooled)
     ratio = float(np.mean([line.n_test / max(1, line.n_train) for line in lines]))
-    return Design("folds", ratio, margin, pooled=summary.estimands[summary.metrics[0]].kind == "pooled")
+    return Design("folds", ratio, margin, pooled=pooled)
 
 
 def collect_scores(store: Store, candidate: CandidateResults, metric: str) -> CandidateScores:
