@@ -196,7 +196,7 @@ def _describe_error(kind: type[Spec], error: ValidationError, source: SourceMap,
 
 
 def _suggest_extension(kind: type[Spec], error: Any) -> str:
-    """How to wrap a bare function or network where the place takes an Extension, itself or as a field of a mapping; else empty."""
+    """How to wrap a bare function or network where a place takes an Extension, itself or in a field of a mapping; else empty."""
     if error["type"] in ("value_error", "assertion_error", "extra_forbidden"):
         return ""
     here = _types_at(kind, error["loc"])
