@@ -39,3 +39,32 @@ def test_an_ensemble_chooses_no_epoch(tmp_path: Path) -> None:
     ensemble = "{fuse: [x, y], mode: ensemble, recipe: {checkpoint: best-val}}"
     text = STUDY.split("candidates")[0] + f"candidates: [{members}, {ensemble}]\n"
     assert len(load_study(written(tmp_path, text))[0].candidates) == 3
+
+
+PROBE = STUDY.split("candidates")[0] + "candidates: [{name: x, backbone: test_resnet, weights: random, frozen: true}]\n"
+
+
+@pytest.mark.parametrize(
+    ("sweep", "reason"),
+    [
+        ("head.hidden: [64, 128]", "hidden belongs to head dense"),
+        ("head.dropout_at: [input, hidden]", "dropout_at belongs to a head with dropout|dropout_at belongs to head dense"),
+        ("fusion.hidden: [12, 24]", "no candidate has a fusion of its own"),
+        ("distillation.alpha: [0, 1]", "no candidate has a distillation of its own"),
+    ],
+)
+def test_a_sweep_that_changes_nothing_is_refused(tmp_path: Path, sweep: str, reason: str) -> None:
+    with pytest.raises(SpecError, match=f"line 5: the sweep over {sweep.partition(':')[0]} changes nothing: ({reason})"):
+        load_study(written(tmp_path, PROBE + f"sweep: {{{sweep}}}\n"))
+
+
+def test_a_swept_option_multiplies_only_the_candidates_that_read_it(tmp_path: Path) -> None:
+    variants = load_study(written(tmp_path, PROBE + "sweep: {head.kind: [linear, dense], head.hidden: [64, 256]}\n"))
+    made = [(c.name, c.head.kind, c.head.hidden) for v in variants for c, _ in v.candidates.values()]
+    assert made == [
+        ("x · kind linear", "linear", 128),
+        ("x · kind linear", "linear", 128),
+        ("x · kind dense, hidden 64", "dense", 64),
+        ("x · kind dense, hidden 256", "dense", 256),
+    ]
+    assert variants[0].candidates["x"][0].identity() == variants[1].candidates["x"][0].identity()

@@ -70,7 +70,25 @@ def load_study(study: StudySpec, cache: Path | None = None) -> list[LoadedVarian
     """
     cache = cache or cache_dir()
     opened: dict[tuple[str, int], ImageSet] = {}
-    return [_load_variant(study, variant, opened, cache) for variant in expand_sweep(study)]
+    variants = [_load_variant(study, variant, opened, cache) for variant in expand_sweep(study)]
+    _raise_on_idle_sweep(study, variants)
+    return variants
+
+
+def _raise_on_idle_sweep(study: StudySpec, variants: list[LoadedVariant]) -> None:
+    """Raises SpecError for a sweep over an option that no candidate reads, whatever else is swept."""
+    used = {path for variant in variants for _, settings in variant.candidates.values() for path in settings}
+    for path in study.sweep:
+        if path in used:
+            continue
+        part, _, name = path.partition(".")
+        specs = [getattr(candidate, part, None) for v in variants for candidate, _ in v.candidates.values()]
+        owners = [owner for s in specs if s is not None and (owner := getattr(s, "unused_options", {}).get(name))]
+        reason = f"{name} belongs to {owners[0]}" if owners else f"no candidate has a {part} of its own to train"
+        raise SpecError(
+            f"{study.source.describe_location(('sweep', path))}: the sweep over {path} changes nothing: {reason}; leave it "
+            "out, or add a candidate that reads it"
+        )
 
 
 def _load_variant(study: StudySpec, variant: SweepVariant, opened: dict[tuple[str, int], ImageSet], cache: Path) -> LoadedVariant:
@@ -166,7 +184,13 @@ _COMMON_PARTS = ("recipe", "data")  # a sweep over these affects every candidate
 def _apply_relevant_settings(base: Candidate, swept: Candidate, settings: dict[str, Any]) -> tuple[Candidate, dict[str, Any]]:
     """A candidate with the settings that affect it: without a teacher it is the same, of the same name, for every α."""
     own = {path: value for path, value in settings.items() if _setting_affects(path, swept)}
-    return swept.model_copy(update={"name": add_settings_to_name(base, own).name}), own
+    changes: dict[str, Any] = {"name": add_settings_to_name(base, own).name}
+    for path in settings.keys() - own.keys():
+        part, _, name = path.partition(".")
+        if part in ("head", "fusion") and getattr(swept, part) is not None:  # as written, so that equal candidates are one
+            changed = changes.get(part, getattr(swept, part))
+            changes[part] = changed.model_copy(update={name: getattr(getattr(base, part), name)})
+    return swept.model_copy(update=changes), own
 
 
 def _setting_affects(path: str, candidate: Candidate) -> bool:
@@ -174,7 +198,8 @@ def _setting_affects(path: str, candidate: Candidate) -> bool:
     if part in _COMMON_PARTS:
         return not (part == "recipe" and candidate.is_ensemble)
     if part != "distillation" or candidate.distillation is None:
-        return getattr(candidate, part) is not None
+        spec = getattr(candidate, part)
+        return spec is not None and name not in spec.unused_options
     if name == "teacher":
         return True
     effective = candidate.distillation.canonical_form
