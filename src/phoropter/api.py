@@ -70,11 +70,13 @@ class Study(StudySpec):
         jobs: int = 1,
         device: str = "auto",
         quiet: bool = False,
+        add: bool = False,
         callbacks: Sequence[Callback] = (),
     ) -> Results:
         """Computes what is missing in `out` (default `runs/NAME`) and returns the results.
 
-        jobs: processes at once · device: cpu, cuda, cuda:1, mps or auto · callbacks: objects with a method `on_event(event)`
+        jobs: processes at once · device: cpu, cuda, cuda:1, mps or auto · add: also into a folder that holds another study
+        callbacks: objects with a method `on_event(event)`
         """
         from rich.console import Console
 
@@ -89,7 +91,7 @@ class Study(StudySpec):
             show_progress(self.name, console) as bars,
             attach_loggers(bars, self.name, folder, callbacks=callbacks) as on_progress,
         ):
-            store = executors.execute_study(self, folder, on_progress, jobs, ComputeOptions(device), cache_dir(folder))
+            store = executors.execute_study(self, folder, on_progress, jobs, ComputeOptions(device, add=add), cache_dir(folder))
         results = Results(store)
         if quiet and results.failures:
             first = next(iter(results.failures.values()))

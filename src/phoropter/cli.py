@@ -117,8 +117,9 @@ def plan(study: str, out: Path | None, smoke: bool, device: str, trust_code: boo
 @smoke_option
 @device_option
 @jobs_option
+@click.option("--add", is_flag=True, help="Write into a results folder that holds another study; its runs stay.")
 @trust_option
-def run(study: str, out: Path | None, smoke: bool, device: str, jobs: int, trust_code: bool) -> None:
+def run(study: str, out: Path | None, smoke: bool, device: str, jobs: int, add: bool, trust_code: bool) -> None:
     """Compute what is missing of STUDY, then write its report. Stop it at any time; the same command resumes.
 
     Exit codes: 0 done; 1 a run failed; 2 the study cannot be run as it is; 3 the disk is full or read-only, or memory is short:
@@ -126,7 +127,7 @@ def run(study: str, out: Path | None, smoke: bool, device: str, jobs: int, trust
     """
     with trust_if(trust_code, study):
         parts = read_parts(study, out, smoke)
-        failed = sum(for_each_part(parts, lambda part, folder: run_and_report(part, folder, device, jobs)))
+        failed = sum(for_each_part(parts, lambda part, folder: run_and_report(part, folder, device, jobs, add)))
         for (one, folder), (other, other_folder) in itertools.pairwise(parts):
             if one.context.compared_study and one.context.compared_study == other.context.compared_study:
                 compare_parts(folder, other_folder)
@@ -162,7 +163,7 @@ def status(folder: Path) -> None:
     """Show how many runs are done, running, failed and missing in a results FOLDER."""
     from phoropter.results.preparation import describe_preparation
     from phoropter.results.store import Store
-    from phoropter.study.progress import make_status_table
+    from phoropter.study.progress import describe_damaged_runs, make_status_table
 
     store = Store(folder)
     to = make_console()
@@ -173,6 +174,8 @@ def status(folder: Path) -> None:
         print_line(to, "the runs are listed when the images are ready")
         return
     to.print(make_status_table(store))
+    for line in describe_damaged_runs(store):
+        print_line(to, line)
     for note in store.read_failures().values():
         print_line(to, f"failed: {note['candidate']} · {note['split']}: {note['error']}")
 

@@ -121,8 +121,8 @@ def for_each_part(parts: list[tuple[StudySpec, Path]], action: Callable[[StudySp
     return results
 
 
-def run_and_report(study: StudySpec, folder: Path, device: str, jobs: int) -> int:
-    """Runs one study and writes its report; returns how many runs failed."""
+def run_and_report(study: StudySpec, folder: Path, device: str, jobs: int, add: bool = False) -> int:
+    """Runs one study and writes its report; returns how many runs failed. add: also into a folder of another study"""
     from phoropter.core.files import cache_dir
     from phoropter.study import executors
     from phoropter.study.loggers import attach_loggers
@@ -138,7 +138,7 @@ def run_and_report(study: StudySpec, folder: Path, device: str, jobs: int) -> in
         show_progress(study.name, to) as bars,
         attach_loggers(bars, study.name, folder) as on_progress,
     ):
-        store = executors.execute_study(study, folder, on_progress, jobs, ComputeOptions(device), cache_dir(folder))
+        store = executors.execute_study(study, folder, on_progress, jobs, ComputeOptions(device, add=add), cache_dir(folder))
     failures = store.read_failures()
     for note in failures.values():
         print_line(to, f"failed: {note['candidate']} · {note['split']}: {note['error']}")

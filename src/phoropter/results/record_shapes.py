@@ -19,6 +19,10 @@ FORMAT_VERSION = 2
 UNSEALED_FORMAT = 1  # of earlier versions, which wrote no checksums
 
 
+class OtherFormatError(StoreError):
+    """A file was written by a version of phoropter with another format."""
+
+
 class _Shape(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -144,7 +148,7 @@ def read_record_file(path: Path, shape: type[_Shape], way_out: str) -> dict[str,
     if not isinstance(version, int) or isinstance(version, bool):
         raise StoreError(f"{path} is damaged: it names no format; {way_out}")
     if version not in (UNSEALED_FORMAT, FORMAT_VERSION):
-        raise StoreError(
+        raise OtherFormatError(
             f"{path} has format {version}, and this phoropter reads {UNSEALED_FORMAT} and {FORMAT_VERSION}: use the version that "
             "wrote it"
         )

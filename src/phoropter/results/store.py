@@ -34,10 +34,11 @@ import filelock
 
 from phoropter.core.errors import StoreError
 from phoropter.core.files import atomic_write, atomic_write_folder, file_lock, make_folder, remove_unfinished
-from phoropter.core.storage.checksums import describe_file_state, print_notice, remove_path, write_checksums
+from phoropter.core.storage.checksums import describe_file_state, print_notice, remove_path, set_aside, write_checksums
 from phoropter.core.storage.sealed_json import read_json_object
 from phoropter.results.record_shapes import (
     FailureShape,
+    OtherFormatError,
     ProgressShape,
     StudyShape,
     check_shape,
@@ -71,6 +72,25 @@ class Store:
         if self._study[0] != state:
             self._study = (state, read_record_file(path, StudyShape, _STUDY_WAY_OUT))
         return dict(self._study[1])
+
+    def read_earlier_study(self) -> dict[str, Any]:
+        """study.json of an earlier call, for one that will write it anew; nothing where there is none.
+
+        A damaged one is renamed, which is said. Raises StoreError for one of another format.
+        """
+        path = self.folder / "study.json"
+        if not path.exists():
+            return {}
+        try:
+            return self.study
+        except OtherFormatError:
+            raise
+        except StoreError as error:
+            with file_lock(self.folder / "locks" / "study.lock"):  # several processes may find it at once
+                if path.exists():
+                    aside = set_aside(path)
+                    print_notice(f"{str(error).partition(';')[0]}: it was renamed to {aside.name} and is written anew")
+        return {}
 
     def write_study(self, study: Mapping[str, Any]) -> None:
         """Writes study.json, replacing the one of an earlier call."""

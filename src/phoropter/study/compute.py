@@ -20,6 +20,7 @@ from phoropter.data.dataset import Dataset
 from phoropter.data.images.cache import prepare_pixels
 from phoropter.data.images.pixels import Pixels
 from phoropter.models import classifier as classifiers
+from phoropter.models.weights.bundle_files import set_aside_damaged_bundle
 from phoropter.results.store import Store, write_progress_note
 from phoropter.study.cost import estimate_macs, update_measured_speed
 from phoropter.study.load import ImageSet, LoadedVariant
@@ -179,6 +180,7 @@ class Computation:
         """Bundle of a finished run that others need; where it was not kept, the run is trained again, to the same bits."""
         folder = self.store.run(key).folder / "bundle"
         with file_lock(self.store.folder / "locks" / f"{key}.bundle.lock"):
+            set_aside_damaged_bundle(folder)
             if not folder.is_dir():
                 planned = self.planned.by_key[key]
                 self.on_progress(ProgressEvent("start", f"{planned.title}, again because its model was not kept"))

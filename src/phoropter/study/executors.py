@@ -98,6 +98,7 @@ def execute_study(
     resolve_device(options.device)  # refused here once, and not by each worker
     executor: Executor = InProcess(options, cache) if jobs == 1 else WorkerProcesses(options, jobs, cache)
     store = Store(out)
+    store.read_earlier_study()  # a damaged one is renamed before anybody follows it
     with handle_stop_signals():
         for rung in iterate_rungs(study, store, cache):
             executor.compute_study(rung, out, on_progress)

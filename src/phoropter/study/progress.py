@@ -179,7 +179,8 @@ def make_status_table(store: Store) -> Table:
         table.add_column(name, justify="left" if name == "candidate" else "right")
     counts: dict[str, Counter[str]] = {}
     for planned in study["plan"]:
-        counts.setdefault(planned["candidate"], Counter())[states[planned["key"]]] += 1
+        state = states[planned["key"]]
+        counts.setdefault(planned["candidate"], Counter())["missing" if state == "damaged" else state] += 1
     for name, count in counts.items():
         table.add_row(name, *(str(count[state]) if count[state] else "·" for state in ("done", "running", "failed", "missing")))
     done, total = sum(c["done"] for c in counts.values()), len(study["plan"])
@@ -187,3 +188,13 @@ def make_status_table(store: Store) -> Table:
     running = [f"{n['candidate']} · {n['split']}: epoch {n['epoch']}/{n['epochs']}" for n in notes]
     table.caption = f"{done} of {total} runs done" + "".join(f"\n{d}" for d in running)
     return table
+
+
+def describe_damaged_runs(store: Store) -> list[str]:
+    """A line for each run of the plan whose files are damaged: it counts as missing."""
+    planned = {str(row["key"]): row for row in store.study["plan"]}
+    return [
+        f"damaged: {planned[key]['candidate']} · {planned[key]['split']} (runs/{key}): {damage}; run the study again, which "
+        "makes this run again"
+        for key, damage in store.read_damage().items()
+    ]

@@ -33,7 +33,7 @@ from phoropter.study.plan import PlannedRun, make_plan
 from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records.extensions_used import describe_extensions
 from phoropter.study.records.run_record import describe_failure, first_error_line
-from phoropter.study.records.study_record import describe_study
+from phoropter.study.records.study_record import describe_study, raise_on_other_study
 from phoropter.study.spec import StudySpec
 from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS, FitOutcome, can_batch
 from phoropter.training.loop.devices import resolve_device
@@ -48,12 +48,13 @@ class ComputeOptions:
     """Where and how runs are computed; none of it decides a number.
 
     device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto` · threads: torch's CPU threads, None for all cores ·
-    checkpoint_s: seconds between checkpoints of a run
+    checkpoint_s: seconds between checkpoints of a run · add: whether the folder may hold another study, whose runs stay
     """
 
     device: str = "auto"
     threads: int | None = None
     checkpoint_s: float = 20.0
+    add: bool = False
 
     def set_up_device(self) -> torch.device:
         """Sets the number of threads and returns the device. Raises SpecError for a device that is not there."""
@@ -102,9 +103,11 @@ def _compute_study(
 ) -> Store:
     device = options.set_up_device()
     loaded = load_study(study, cache)
-    begun = (store.folder / "study.json").exists()
-    extensions = describe_extensions(study, loaded, store.study.get("extensions", ()) if begun else ())
+    earlier = store.read_earlier_study()
+    extensions = describe_extensions(study, loaded, earlier.get("extensions", ()))
     planned = make_plan(study, decode_images(loaded, cache, on_progress))
+    if not options.add:
+        raise_on_other_study(earlier, planned, store.folder)
     open_images = partial(open_pixels, cache=cache, on_progress=on_progress)
 
     def write_audit() -> None:

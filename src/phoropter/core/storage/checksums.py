@@ -53,50 +53,49 @@ def checksum_file(path: Path) -> str:
 
 def write_checksums(folder: Path) -> None:
     """Writes the checksums of all files directly in a folder. Nothing may be written to it afterwards."""
-    files = {p.name: [p.stat().st_size, checksum_file(p)] for p in sorted(folder.iterdir()) if p.is_file() and _is_covered(p)}
-    write_sealed_json(folder / CHECKSUM_FILE, {"format": FORMAT, "files": files})
+    write_sealed_json(folder / CHECKSUM_FILE, {"format": FORMAT, "files": describe_files(folder)})
+
+
+def describe_files(folder: Path) -> dict[str, list[int | str]]:
+    """Name → [bytes, checksum] of every file directly in a folder."""
+    covered = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name != CHECKSUM_FILE and not p.name.startswith(".")]
+    return {p.name: [p.stat().st_size, checksum_file(p)] for p in covered}
 
 
 def find_damage(folder: Path) -> str | None:
-    """What is wrong with a folder that has checksums, in words; None where every file is as it was written.
-
-    A folder that was found sound is read again only when a file in it has another size, time or inode.
-    """
-    state = _describe_folder_state(folder)
-    if state and _sound.get(str(folder)) == state:
-        return None
-    damage = _compare_checksums(folder)
-    if damage is None:
-        _sound[str(folder)] = state
-    return damage
-
-
-def _compare_checksums(folder: Path) -> str | None:
+    """What is wrong with a folder that has a checksums.json, in words; None where every file is as it was written."""
     try:
         recorded = read_sealed_json(folder / CHECKSUM_FILE, PhoropterError)
-        files = {str(name): (int(size), str(expected)) for name, (size, expected) in recorded["files"].items()}
-    except (PhoropterError, KeyError, TypeError, ValueError, AttributeError):
+        if recorded["format"] != FORMAT:
+            return f"{CHECKSUM_FILE} is of format {recorded['format']}, and this phoropter reads {FORMAT}"
+        return compare_files(folder, recorded["files"])
+    except (PhoropterError, KeyError):
         return f"{CHECKSUM_FILE} is missing or damaged"
-    for name, (size, expected) in files.items():
-        try:
+
+
+def compare_files(folder: Path, recorded: Any) -> str | None:
+    """What is wrong with files that `describe_files` described, in words; None where they are as they were.
+
+    Files that were found sound are read again only when one of them has another size, time or inode.
+    """
+    try:
+        files = {str(name): (int(size), str(expected)) for name, (size, expected) in recorded.items()}
+        for name, (size, _) in files.items():
             if (folder / name).stat().st_size != size:
                 return f"{name} does not have the {size:,} bytes it was written with"
+        key = f"{folder}:{checksum_bytes(repr(files).encode())}"
+        state = tuple(n for name in files for n in describe_file_state(folder / name))
+        if _sound.get(key) == state:
+            return None
+        for name, (_, expected) in files.items():
             if checksum_file(folder / name) != expected:
                 return f"{name} is damaged: its checksum is not the one it was written with"
-        except OSError as error:
-            return f"{name} cannot be read ({error.strerror or error})"
+    except OSError as error:
+        return f"{Path(error.filename or folder).name} cannot be read ({error.strerror or error})"
+    except (TypeError, ValueError, AttributeError):
+        return "its list of files is damaged"
+    _sound[key] = state
     return None
-
-
-def _is_covered(path: Path) -> bool:
-    return path.name != CHECKSUM_FILE and not path.name.startswith(".")
-
-
-def _describe_folder_state(folder: Path) -> tuple[int, ...]:
-    try:
-        return tuple(n for p in sorted(folder.iterdir()) if p.is_file() for n in describe_file_state(p))
-    except OSError:
-        return ()
 
 
 def describe_file_state(path: Path) -> tuple[int, ...]:

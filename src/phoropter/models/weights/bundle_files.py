@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from phoropter.core.errors import WeightsError
-from phoropter.core.storage.checksums import compare_files
+from phoropter.core.storage.checksums import compare_files, print_notice, set_aside
 from phoropter.core.storage.sealed_json import read_json_object
 
 BUNDLE_FORMAT = 2
@@ -28,3 +28,17 @@ def raise_on_bundle_damage(folder: Path) -> None:
         return
     if damage := compare_files(folder, content.get("files")) if sealed else "bundle.json has no checksum":
         raise WeightsError(f"bundle {folder} is damaged: {damage}; {way_out}")
+
+
+def set_aside_damaged_bundle(folder: Path) -> None:
+    """Renames a damaged bundle of a run to `bundle.damaged` and says so, so that it is made again."""
+    if not folder.is_dir():
+        return
+    try:
+        raise_on_bundle_damage(folder)
+        if (folder / "bundle.json").is_file():
+            return
+        damage = f"bundle {folder} is damaged: it has no bundle.json"
+    except WeightsError as error:
+        damage = str(error).partition(";")[0]
+    print_notice(f"{damage}: it was renamed to {set_aside(folder).name} and is made again")

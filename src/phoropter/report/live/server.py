@@ -114,7 +114,7 @@ def read_study_state(watched: WatchedStudy) -> dict[str, Any]:
     for planned in study["plan"]:
         key, name = str(planned["key"]), str(planned["candidate"])
         row = rows.setdefault(name, {"candidate": name, **dict.fromkeys(_ROW_STATES, 0)})
-        row[states[key]] += 1
+        row["missing" if states[key] == "damaged" else states[key]] += 1
         if states[key] == "done" and key not in watched.run_seconds:
             cost = store.run(key).record["cost"]
             watched.run_seconds[key] = name, float(cost.get("train_seconds") or 0) + float(cost.get("predict_seconds") or 0)

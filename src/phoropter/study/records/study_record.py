@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from phoropter.core.cpu_count import count_usable_cores
+from phoropter.core.errors import StoreError
 from phoropter.data.unit_names import name_units
 from phoropter.study.plan import Plan
 from phoropter.study.records.extensions_used import replace_extensions
@@ -47,6 +49,20 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
         "machine": describe_machine(device),
         "command": " ".join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
     }
+
+
+def raise_on_other_study(earlier: Mapping[str, Any], planned: Plan, folder: Path) -> None:
+    """Raises StoreError where a results folder holds another study: one of another name that shares no run with this one.
+
+    earlier: its study.json; empty where there is none
+    """
+    name = earlier.get("name")
+    if name in (None, planned.study.name) or {str(row["key"]) for row in earlier["plan"]} & planned.by_key.keys():
+        return
+    raise StoreError(
+        f"{folder} holds the study '{name}', and this one is '{planned.study.name}': choose another folder with -o, or say --add "
+        "to write this study's plan and report over the other's and keep all runs"
+    )
 
 
 def _study_to_plain(study: StudySpec) -> dict[str, Any]:
