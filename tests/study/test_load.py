@@ -35,9 +35,12 @@ def test_an_epoch_chosen_on_a_validation_part_needs_one(tmp_path: Path) -> None:
 
 
 def test_an_ensemble_chooses_no_epoch(tmp_path: Path) -> None:
-    members = "{name: x, backbone: test_resnet, weights: random}, {name: y, backbone: test_vit, weights: random}"
-    ensemble = "{fuse: [x, y], mode: ensemble, recipe: {checkpoint: best-val}}"
-    text = STUDY.split("candidates")[0] + f"candidates: [{members}, {ensemble}]\n"
+    last = "recipe: {preset: scratch, checkpoint: last}"
+    members = (
+        f"{{name: x, backbone: test_resnet, weights: random, {last}}}, {{name: y, backbone: test_vit, weights: random, {last}}}"
+    )
+    text = STUDY.split("candidates")[0] + "recipe: {preset: scratch, checkpoint: best-val}\n"
+    text += f"candidates: [{members}, {{fuse: [x, y], mode: ensemble}}]\n"
     assert len(load_study(written(tmp_path, text))[0].candidates) == 3
 
 
