@@ -32,8 +32,8 @@ def ablate_branches(run: TrainedRun, train: NDArray[np.int64], test: NDArray[np.
     model, dataset = run.model.eval(), run.task.dataset
     labels = torch.from_numpy(dataset.labels[test])
     some = np.sort(train[random_permutation(dataset.hashed_ids[train], "at home")[:MEAN_ROWS]])
-    means = _branch_means(run, _branch_features(run, some))
-    features = _branch_features(run, test)
+    means = _branch_means(run, compute_branch_features(run, some))
+    features = compute_branch_features(run, test)
     fusion = run.model.forward_head(features)
     accuracy = _compute_accuracy(fusion.logits, labels)
     rows = []
@@ -52,7 +52,7 @@ def _branch_means(run: TrainedRun, features: Features) -> list[torch.Tensor]:
     return [of_branch.mean(0) for of_branch in features]
 
 
-def _branch_features(run: TrainedRun, rows: NDArray[np.int64]) -> Features:
+def compute_branch_features(run: TrainedRun, rows: NDArray[np.int64]) -> Features:
     """(n, D_i) float32 features of each branch on the task's device, from the cache where the candidate is frozen."""
     task = run.task
     if run.features is not None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from phoropter.core.errors import StoreError
 from phoropter.report.summary.candidate_reader import CandidateReader, ReadProgress, read_checked_predictions
+from phoropter.report.summary.convergence import find_not_converged
 from phoropter.report.summary.majority_class import read_baseline
 from phoropter.report.summary.model import CandidateResults, Ints, StudySummary
 from phoropter.results.metrics.registry import METRICS, metric_names, register_stored_metric
@@ -52,6 +53,8 @@ def collect_summary(store: Store, progress: ReadProgress | None = None) -> Study
         if finished:
             settings = dict(planned[name][0].get("settings") or {})
             candidates.append(reader.read_candidate(name, len(planned[name]), settings, finished))
+    for candidate in candidates:
+        candidate.not_converged = find_not_converged(candidate, candidates)
     ranking = METRICS[reader.metrics[0]]
     candidates.sort(
         key=lambda e: (not e.is_complete, _leaderboard_key(e.metric_mean(ranking.name), ranking.higher_is_better), e.name)

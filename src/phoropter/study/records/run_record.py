@@ -26,6 +26,7 @@ from phoropter.results.metrics.custom import Metric
 from phoropter.results.metrics.registry import compute_metrics
 from phoropter.results.store import Predictions, Run, RunWriter
 from phoropter.study.plan import PlannedRun
+from phoropter.study.records.convergence_record import describe_convergence
 from phoropter.study.records.study_record import collect_versions, describe_machine
 from phoropter.study.records.thumbnails import encode_thumbnail
 from phoropter.training.branch_ablation import ablate_branches
@@ -60,6 +61,8 @@ def write_trained_run(
     record = _make_record(run, fitted, predict_seconds, started)
     if run.candidate.fusion:
         record["branches"] = ablate_branches(fitted, run.split.train, run.split.test)
+    if convergence := describe_convergence(fitted):
+        record["convergence"] = convergence
     if fitted.bagging_info:
         record["bags"] = fitted.bagging_info
     if fitted.distillation_info:
