@@ -163,10 +163,14 @@ def check_end(
         tally.judge(not place.find_temporary_files(), f"{number.name} left {place.find_temporary_files()}")
 
 
-def run_kills(folder: Path, kills: int, jobs: int, draw: random.Random, tally: Tally, expected: dict[str, bytes]) -> None:
-    """Kills the command until `kills` signals were sent; a study that ends is held against `expected`, and a new one begun."""
+def run_kills(
+    folder: Path, kills: int, jobs: int, seconds: float, draw: random.Random, tally: Tally, expected: dict[str, bytes]
+) -> None:
+    """Kills the command until `kills` signals were sent; a study that ends is held against `expected`, and a new one begun.
+
+    seconds: how long an undisturbed command takes; signals are sent at any moment of it
+    """
     round_number = sent = 0
-    seconds = 8.0
     place = Place(folder / f"j{jobs}-0")
     while sent < kills:
         before = sum(tally.counts[name] for name in tally.counts if name.startswith(("worker", "command")))
@@ -236,11 +240,13 @@ def torment_study(folder: Path, kills: int, flips: int, jobs: list[int], seed: i
     """kills: signals for each number of jobs · flips: damaged files. Returns what happened."""
     tally, draw = Tally(), random.Random(seed)
     whole = Place(folder / "whole")
+    began = time.monotonic()
     code = whole.start_command(1).wait()
+    seconds = time.monotonic() - began
     expected = whole.read_predictions()
     assert code == 0 and len(expected) == 12, whole.read_log()
     for number in jobs:
-        run_kills(folder, kills, number, draw, tally, expected)
+        run_kills(folder, kills, number, seconds, draw, tally, expected)
     run_flips(whole, folder, flips, draw, tally, expected)
     return tally
 

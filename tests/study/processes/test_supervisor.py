@@ -86,6 +86,7 @@ candidates:
 """
 HERE = ComputeOptions("cpu", threads=1)
 STAGES = ("decoding", "features", "training", "writing")
+pytestmark = pytest.mark.timeout(900)  # each starts several processes, on a machine that may be busy
 
 
 @dataclass
@@ -135,7 +136,7 @@ def predictions(store: Store) -> dict[str, bytes]:
     return {r.key: (r.folder / "predictions.npz").read_bytes() for r in store.runs()}
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -184,7 +185,7 @@ def check_stop(place: Place, stage: str, jobs: int, number: signal.Signals, expe
     family = list_family(process)
     asked = time.monotonic()
     process.send_signal(number)
-    words = process.communicate(timeout=120)[0]
+    words = process.communicate(timeout=400)[0]
     took = time.monotonic() - asked
     assert process.returncode == 128 + number, words
     assert f"stopped by {number.name}; finished runs and checkpoints are kept, and the same command goes on from here" in words
@@ -225,7 +226,7 @@ def test_a_terminal_s_ctrl_c_reaches_parent_and_workers_and_is_one_request(place
     process = place.start("training", 2)
     place.wait_until_reached(process, 2)
     os.killpg(process.pid, signal.SIGINT)
-    words = process.communicate(timeout=120)[0]
+    words = process.communicate(timeout=400)[0]
     assert process.returncode == 130 and words.count("stopped by SIGINT") == 1 and "Traceback" not in words
     assert list(place.out.glob("work/*/checkpoint.pt"))
 
@@ -250,32 +251,35 @@ def test_a_worker_that_is_killed_is_replaced_and_its_run_begun_again(
     place.wait_until_reached(process)
     reached = next(place.folder.glob("reached-*"))
     os.kill(int(reached.name.partition("-")[2]), number)
-    words = process.communicate(timeout=240)[0]
+    words = process.communicate(timeout=400)[0]
     assert process.returncode == 0 and ": begun again" in words, words
     assert ("was killed by SIGKILL (the system does that when memory is full)" if number == 9 else "exit code 143") in words
     assert predictions(Store(place.out)) == expected
 
 
 def test_a_run_that_kills_its_workers_fails_by_name_and_the_others_are_computed(place: Place) -> None:
+    seeded = '  - {name: seeded, backbone: "days:NET", seed: 1}\n'
+    assert seeded in STUDY
+    (place.folder / "study.yaml").write_text(STUDY.replace(seeded, "").replace("[net, seeded]", "[net, probe]"))
     process = place.start("deadly", 2)
-    words = process.communicate(timeout=280)[0]
+    words = process.communicate(timeout=800)[0]
     notes = Store(place.out).read_failures()
-    assert process.returncode == 1 and {n["candidate"] for n in notes.values()} == {"net", "seeded", "mean"}
-    killed = [n["error"] for n in notes.values() if n["candidate"] != "mean"]
-    assert len(killed) == 4 and all("was killed by SIGKILL" in text and text.endswith("3 times") for text in killed)
+    assert process.returncode == 1 and {n["candidate"] for n in notes.values()} == {"net", "mean"}
+    killed = [n["error"] for n in notes.values() if n["candidate"] == "net"]
+    assert len(killed) == 2 and all("was killed by SIGKILL" in text and text.endswith("3 times") for text in killed)
     assert {r.candidate_name for r in Store(place.out).runs()} == {"probe"} and "Traceback" not in words
-    assert words.count("begun again") == 8  # four runs, twice
+    assert words.count("begun again") == 4  # two runs, twice
 
 
 def test_workers_that_cannot_start_are_not_started_for_ever(place: Place) -> None:
     process = place.start("unstartable", 2)
-    words = process.communicate(timeout=120)[0]
+    words = process.communicate(timeout=400)[0]
     assert process.returncode == 1 and "was killed by SIGKILL" in words and "times before it began a run" in words
 
 
 def test_two_commands_share_one_store_and_compute_nothing_twice(place: Place, expected: dict[str, bytes]) -> None:
     processes = [place.start("training"), place.start("training")]
-    words = [p.communicate(timeout=240)[0] for p in processes]
+    words = [p.communicate(timeout=400)[0] for p in processes]
     assert [p.returncode for p in processes] == [0, 0], words
     told = [line for text in words for line in text.splitlines() if line.startswith("[")]
     assert len(told) == len(expected) == 8 and predictions(Store(place.out)) == expected
