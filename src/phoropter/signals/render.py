@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,7 +124,8 @@ class CtgPlot(TaggedSpec):
     pen: Pen = Pen()
 
 
-Representation = Spectrogram | Scalogram | Trace | CtgPlot  # `kind` is the discriminator
+ChannelRepresentation = Annotated[Spectrogram | Scalogram | Trace, Field(discriminator="kind")]  # of one channel
+Representation = Annotated[ChannelRepresentation | CtgPlot, Field(discriminator="kind")]
 
 
 def render_windows(
@@ -155,7 +156,7 @@ def repeat_to_rgb(images: Bytes) -> Bytes:
     return images if images.ndim == 4 else np.broadcast_to(images[..., None], (*images.shape, 3))
 
 
-def value_range(windows: FloatArray, rate_hz: float, representation: Spectrogram | Scalogram | Trace) -> FloatArray:
+def value_range(windows: FloatArray, rate_hz: float, representation: ChannelRepresentation) -> FloatArray:
     """(m, n) → (m, 2) lowest and highest rendered value of each window: in dB, power, or the signal's own units."""
     parts = (windows[at : at + _CHUNK_SIZE] for at in range(0, len(windows), _CHUNK_SIZE))
     chunks = [_window_ranges(_compute_values(part, rate_hz, representation)) for part in parts]
@@ -259,7 +260,7 @@ def compute_scalogram(windows: FloatArray, rate_hz: float, representation: Scalo
 # --- values → grey ----------------------------------------------------------------------------------------------------
 
 
-def _compute_values(windows: FloatArray, rate_hz: float, representation: Spectrogram | Scalogram | Trace) -> FloatArray:
+def _compute_values(windows: FloatArray, rate_hz: float, representation: ChannelRepresentation) -> FloatArray:
     """The values to render: the signal itself, power, or decibels."""
     if isinstance(representation, Trace):
         return windows
@@ -282,7 +283,7 @@ def _window_ranges(values: FloatArray) -> FloatArray:
     return np.stack([np.fmin.reduce(flat, axis=1), np.fmax.reduce(flat, axis=1)], axis=1)
 
 
-def _limit_ranges(ranges: FloatArray, representation: Spectrogram | Scalogram | Trace) -> FloatArray:
+def _limit_ranges(ranges: FloatArray, representation: ChannelRepresentation) -> FloatArray:
     """The rendered range: at most `floor_db` deep, or the axis the representation fixes."""
     bounds = np.array(ranges)
     if isinstance(representation, Trace):
@@ -293,9 +294,7 @@ def _limit_ranges(ranges: FloatArray, representation: Spectrogram | Scalogram | 
     return bounds
 
 
-def _values_to_pixels(
-    values: FloatArray, bounds: FloatArray, representation: Spectrogram | Scalogram | Trace
-) -> Bytes | FloatArray:
+def _values_to_pixels(values: FloatArray, bounds: FloatArray, representation: ChannelRepresentation) -> Bytes | FloatArray:
     """uint8 pixels, or float grey values that become pixels by truncation."""
     if isinstance(representation, Trace):
         return draw_trace(values, bounds, representation.size, representation.pen)
@@ -342,9 +341,6 @@ def _render_ctg(windows: FloatArray, representation: CtgPlot) -> Bytes:
     return np.moveaxis(planes, 1, -1)
 
 
-REPRESENTATIONS: dict[str, type[Representation]] = {
-    "spectrogram": Spectrogram,
-    "scalogram": Scalogram,
-    "trace": Trace,
-    "ctg": CtgPlot,
+REPRESENTATIONS: dict[str, type[TaggedSpec]] = {
+    kind.model_fields["kind"].default: kind for kind in (*get_args(get_args(ChannelRepresentation)[0]), CtgPlot)
 }

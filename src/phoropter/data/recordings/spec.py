@@ -22,11 +22,9 @@ from phoropter.data.recordings.views import BEAT_WINDOW_S, ChannelView, CtgView,
 from phoropter.signals.ctg import CtgRules
 from phoropter.signals.outcomes import OUTCOME_CLASSES, outcome_class
 from phoropter.signals.recording import Recording
-from phoropter.signals.render import REPRESENTATIONS, CtgPlot, Scalogram, Spectrogram, Trace
+from phoropter.signals.render import REPRESENTATIONS, CtgPlot, Representation, Spectrogram
 from phoropter.signals.simulate import CtgCohort, EcgCohort
 from phoropter.signals.windows import WindowRule
-
-AnyRepresentation = Annotated[Spectrogram | Scalogram | Trace | CtgPlot, Field(discriminator="kind")]
 
 
 class WindowSpec(Spec):
@@ -88,7 +86,7 @@ class RecordingFields(Spec):
     outcome: str | None = None
     window: WindowSpec | None = None
     channel: str | None = None
-    representation: AnyRepresentation | None = None
+    representation: Representation | None = None
     clean: CtgRules | None = None
     grey_scale: GreyScale | None = None
     resample_hz: PositiveFloat | None = None

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from phoropter.core.errors import DataError
 from phoropter.core.spec import Spec
@@ -21,10 +20,9 @@ from phoropter.signals.ecg import require_heartbeat
 from phoropter.signals.outcomes import OUTCOME_CLASSES, outcome_class
 from phoropter.signals.recording import Recording
 from phoropter.signals.render import (
+    ChannelRepresentation,
     CtgPlot,
-    Scalogram,
     Spectrogram,
-    Trace,
     pool_ranges,
     render_windows,
     repeat_to_rgb,
@@ -53,7 +51,7 @@ class ChannelView(Spec):
 
     kind: Literal["channel"] = "channel"
     channel: str
-    representation: Annotated[Spectrogram | Scalogram | Trace, Field(discriminator="kind")] = Spectrogram()
+    representation: ChannelRepresentation = Spectrogram()
     rule: WindowRule | None = WindowRule(step_s=2.0)
     event_s: float | None = None
     labels: dict[str, str] | None = None
