@@ -286,7 +286,7 @@ COVERED_BY = {
     **{  # every table of every section is computed again, every title and file looked for on the page
         f"report.sections.{name}": "report/test_every_table.py"
         for name in (
-            *("candidate_values", "order", "candidates.comparisons", "candidates.cost", "candidates.leaderboard"),
+            *("blind_metric", "candidate_values", "order", "candidates.comparisons", "candidates.cost", "candidates.leaderboard"),
             *("candidates.sweeps", "predictions.calibration", "predictions.classes", "predictions.confusion"),
             *("predictions.embedding", "predictions.groups", "predictions.mistakes", "study.provenance"),
             *("training.distillation", "training.fusion", "training.learning_curves", "training.trends"),

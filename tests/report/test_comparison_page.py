@@ -10,12 +10,13 @@ import pytest
 from made_study import Made, make_study
 from reading_html import Tags
 from scipy import stats
+from stored_answers import store_answers
 
 from phoropter.core.errors import StoreError
 from phoropter.report.comparison_page import conclude_comparison, write_comparison_page
 from phoropter.report.study_pairing import pair_studies
 from phoropter.results.stats.optimism import compute_protocol_gaps
-from phoropter.results.store import Store
+from phoropter.results.store import Predictions, Store
 
 BASE = Made(
     accuracies={"net a": 0.95, "net b": 0.75}, classes=("x", "y"), rows=300, groups=12, folds=4, seeds=(0,), epochs=1, pictures=0
@@ -33,13 +34,19 @@ def accuracy(folder: Path, candidate: str) -> float:
     return float(np.mean(np.concatenate([p.logits.argmax(1) == p.labels for p in said])))
 
 
-def accuracies(folder: Path, candidate: str) -> dict[str, float]:
-    """Split → accuracy."""
-    found = {}
-    for run in Store(folder).runs():
-        if run.candidate_name == candidate and (said := run.load_predictions()) is not None:
-            found["".join(said.ids)] = float(np.mean(said.logits.argmax(1) == said.labels))
-    return found
+def differences(one: Path, a: str, two: Path, b: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of every held-out row, whether a is right minus whether b is; and its group."""
+    right = [
+        {
+            str(i): (float(o), str(g))
+            for p in said
+            for i, o, g in zip(p.ids, p.logits.argmax(1) == p.labels, p.groups, strict=True)
+        }
+        for folder, name in ((one, a), (two, b))
+        for said in [[r.load_predictions() for r in Store(folder).runs() if r.candidate_name == name]]
+    ]
+    rows = sorted(right[0])
+    return np.array([right[0][i][0] - right[1][i][0] for i in rows]), np.array([right[0][i][1] for i in rows])
 
 
 def test_two_protocols_give_the_gap(tmp_path: Path) -> None:
@@ -69,17 +76,17 @@ def test_other_candidates_on_the_same_splits_are_paired_split_by_split(tmp_path:
     assert {(p.a, p.b) for p in found.pairs} == {(a, b) for a in ("net a", "net b") for b in ("net c", "net d")}
     ps = []
     for p in found.pairs:
-        mine, other = accuracies(one, p.a), accuracies(two, p.b)
-        d = np.array([mine[k] - other[k] for k in mine])
-        assert len(d) == 4 and p.difference == pytest.approx(d.mean())
-        runs = [r.record["split"] for r in Store(one).runs() if r.candidate_name == p.a]
-        ratio = np.mean([r["n_test"] / r["n_train"] for r in runs])
-        se = np.sqrt((1 / 4 + ratio) * d.var(ddof=1))
-        assert (p.low, p.high) == pytest.approx(tuple(d.mean() + s * stats.t.ppf(0.975, 3) * se for s in (-1, 1)))
-        ps.append(2 * stats.t.sf(abs(d.mean() / se), 3))
-        assert p.p == pytest.approx(ps[-1])
+        wins, groups = differences(one, p.a, two, p.b)
+        people, n = np.unique(groups), len(wins)
+        assert p.difference == pytest.approx(wins.mean())
+        moved = np.array([(wins - wins.mean())[groups == g].sum() / n for g in people])
+        se = np.sqrt((moved**2).sum() * len(people) / (len(people) - 1))
+        half = stats.t.ppf(0.975, len(people) - 1) * se
+        assert (p.low, p.high) == pytest.approx((wins.mean() - half, wins.mean() + half), abs=1e-6)
+        ps.append(2 * stats.t.sf(abs(wins.mean() / se), len(people) - 1))
+        assert p.p == pytest.approx(ps[-1], rel=1e-4)
     for p, alone in zip(found.pairs, ps, strict=True):
-        assert alone <= p.p_adjusted <= min(1.0, 4 * alone) + 1e-12
+        assert alone <= p.p_adjusted + 1e-6 and p.p_adjusted <= min(1.0, 4 * alone) + 1e-6
         assert (p.verdict != "cannot tell") == (p.p_adjusted <= 0.05 and (p.low > 0 or p.high < 0))
 
 
@@ -126,12 +133,14 @@ def test_the_same_rows_in_different_splits_are_paired_by_group(tmp_path: Path) -
 
 
 def test_different_rows_are_compared_unpaired(tmp_path: Path) -> None:
-    one, two = stored(tmp_path, "one"), stored(tmp_path, "two", rows=360)
-    for run in Store(two).runs():  # other people, other pictures
+    one, other = stored(tmp_path, "one"), stored(tmp_path, "other", rows=360)
+    answers: dict[str, list[Predictions]] = {}
+    for run in Store(other).runs():  # other people, other pictures
         said = run.load_predictions()
         assert said is not None and said.groups is not None
         renamed = replace(said, ids=np.char.add("new/", said.ids), groups=np.char.add("new ", said.groups))
-        renamed.save(run.folder / "predictions.npz")
+        answers.setdefault(run.candidate_name, []).append(renamed)
+    two = store_answers(tmp_path / "two", answers, classes=("x", "y")).folder
     page = write_comparison_page(one, two)
     text = Tags(page.read_text(encoding="utf-8")).text
     assert page == one / "report" / "comparison-with-two" / "index.html"
@@ -162,7 +171,7 @@ def test_the_command_line_compares_the_parts_of_a_compared_study(tmp_path: Path)
     assert done.exit_code == 0 and done.output == f"report: {tmp_path / 'gap.html'}\n"
     ran: list[str] = []
     with pytest.MonkeyPatch.context() as patch:  # as `run` leaves them: computed above
-        patch.setattr(cli, "run_and_report", lambda study, folder, device, jobs: ran.append(study.name) or 0)
+        patch.setattr(cli, "run_and_report", lambda study, *_: ran.append(study.name) or 0)
         study = tmp_path / "s.yaml"
         study.write_text(
             "name: s\ndata: {digits: true}\nsecond_protocol: true\ncandidates: [{backbone: test_vit, weights: random}]\n"

@@ -130,15 +130,16 @@ def _pair_sentence(studies: StudyPair, pair: CrossStudyComparison) -> str:
 
 def _protocol_sentences(studies: StudyPair) -> list[str]:
     gaps = [g for g in studies.gaps if g.metric == studies.metric]
-    order = [e.name for e in studies.group_held_out.summary.candidates]
-    first = min(gaps, key=lambda g: order.index(g.candidate))
+    sign = -1 if METRICS[studies.metric].higher_is_better else 1
+    first = min(gaps, key=lambda g: (sign * g.group_held_out, g.candidate))
     scale = _metric_format(studies)
     within, held_out = scale.format_value(first.within_group), scale.format_value(first.group_held_out)
     bounds = _format_bounds(studies, first.interval.low, first.interval.high)
     excludes_zero = first.interval.low > 0 or first.interval.high < 0
+    units = studies.group_held_out.summary.group_word.plural
     text = (
-        f"{first.candidate} has {within} {scale.inline_title} with groups shared by training and test sets and {held_out} with "
-        f"held-out groups: a gap of {_format_size(studies, first.difference)}{bounds}"
+        f"{first.candidate} has {within} {scale.inline_title} with {units} shared by training and test sets and {held_out} with "
+        f"held-out {units}: a gap of {_format_size(studies, first.difference)}{bounds}"
         f"{'' if excludes_zero else ', which this comparison cannot tell from zero'}."
     )
     if len(gaps) > 1:
@@ -146,20 +147,21 @@ def _protocol_sentences(studies: StudyPair) -> list[str]:
         factor, digits = _metric_format(studies).display_factor, 1 if _metric_format(studies).percent else 3
         each = " to ".join(f"{v * factor:.{digits}f}".replace("-", "\u2212") for v in (low, high))
         text += f" Over {len(gaps)} candidates the gap is {each}{' points' if _metric_format(studies).percent else ''}."
-    return [text, *_order_sentences(studies, [g.candidate for g in gaps])]
+    return [text, *_order_sentences(studies, gaps)]
 
 
-def _order_sentences(studies: StudyPair, names: Sequence[str]) -> list[str]:
-    """The ranking by means only; each study's own page has the tests."""
-    if len(names) < 2:
+def _order_sentences(studies: StudyPair, gaps: Sequence[ProtocolGap]) -> list[str]:
+    """The ranking by values only; each study's own page has the tests."""
+    if len(gaps) < 2:
         return []
-    within, held_out = (
-        [e.name for e in s.summary.candidates if e.name in names] for s in (studies.within_group, studies.group_held_out)
-    )
+    names, sign = [g.candidate for g in gaps], -1 if METRICS[studies.metric].higher_is_better else 1
+    within = [g.candidate for g in sorted(gaps, key=lambda g: (sign * g.within_group, g.candidate))]
+    held_out = [g.candidate for g in sorted(gaps, key=lambda g: (sign * g.group_held_out, g.candidate))]
     if within == held_out:
         return [f"Both protocols rank the {len(names)} candidates in the same order by their means."]
     if within[0] != held_out[0]:
-        return [f"By their means, {within[0]} ranks first with shared groups, and {held_out[0]} with held-out groups."]
+        units = studies.group_held_out.summary.group_word.plural
+        return [f"By their means, {within[0]} ranks first with shared {units}, and {held_out[0]} with held-out {units}."]
     return [f"By their means, both rank {within[0]} first, and the others in a different order."]
 
 
@@ -179,13 +181,16 @@ def _format_bounds(studies: StudyPair, low: float, high: float) -> str:
 def _small_print(studies: StudyPair) -> list[str]:
     notes = []
     if studies.basis == "protocols":
-        unit = studies.gaps[0].interval.n_units
+        word, number = studies.group_held_out.summary.group_word, studies.gaps[0].interval.n_units
         within, held_out = studies.within_group.label, studies.group_held_out.label
         notes.append(
-            f"{within} allows rows of one group in both training and test sets, {held_out} does not. Intervals resample the "
-            f"{unit} groups, each with all its rows of both studies, and do not cover the variation between trainings. Only the "
-            "result with held-out groups applies to new groups."
+            f"{within} allows rows of one {word.singular} in both training and test sets, {held_out} does not. Intervals resample "
+            f"the {word.count(number)}, each with all its rows of both studies, and do not cover the variation between trainings. "
+            f"Only the result with held-out {word.plural} applies to new {word.plural}."
         )
+        notes.append(_describe_common_estimand(studies))
+    if studies.basis in ("rows", "unpaired") and studies.pairs:
+        notes.append(_describe_common_estimand(studies))
     if studies.basis == "rows":
         notes.append("Intervals resample the units and do not cover the variation between trainings or folds.")
     if studies.shared_candidates:
@@ -197,16 +202,31 @@ def _small_print(studies: StudyPair) -> list[str]:
     return notes
 
 
+def _describe_common_estimand(studies: StudyPair) -> str:
+    """What is compared: the same quantity in both studies, whatever each reports by itself."""
+    metric, scale = METRICS[studies.metric], _metric_format(studies)
+    if metric.mean_over_rows:
+        return f"{scale.title} is the mean over all held-out rows in both studies."
+    text = (
+        f"{scale.title} is of all held-out rows of a repeat together in both studies, because they split the rows differently: "
+        "the same answers would give a gap of 0. Each study's own page may average over its splits."
+    )
+    if "ranks" in metric.needs:
+        text += " Scores of models of different splits are ranked against each other, in the study with more splits more so."
+    return text
+
+
 def _values_section(studies: StudyPair) -> Section:
     files: tuple[Table, ...] = ()
     if studies.basis == "protocols":
         table = _gap_table(studies, [g for g in studies.gaps if g.metric == studies.metric], "gaps", True)
-        lines = [(g.candidate, g.candidate, g.candidate) for g in studies.gaps if g.metric == studies.metric]
+        gaps = [g for g in studies.gaps if g.metric == studies.metric]
+        lines = [(g.candidate, ((g.candidate, g.within_group), (g.candidate, g.group_held_out))) for g in gaps]
         files = (_gap_table(studies, studies.gaps, "gaps-of-all", False),)
         title = "Results under each protocol"
     else:
         table, title = _pair_table(studies), "Comparison of candidates"
-        lines = [(p.a if p.a == p.b else f"{p.a} / {p.b}", p.a, p.b) for p in studies.pairs]
+        lines = [(p.a if p.a == p.b else f"{p.a} / {p.b}", ((p.a, p.value_a), (p.b, p.value_b))) for p in studies.pairs]
     blocks = (_dumbbell_plot(studies, lines), table) if lines else ()
     return Section("values", title, (), blocks, files)
 
@@ -269,11 +289,14 @@ def _pair_table(studies: StudyPair) -> Table:
     return Table("pairs", f"By {_metric_format(studies).inline_title}; {_describe_basis(studies)}", columns, rows)
 
 
-def _dumbbell_plot(studies: StudyPair, lines: Sequence[tuple[str, str, str]]) -> RenderedFigure:
-    """A row for each candidate: a filled dot for the first study, an open square for the second, each with its interval."""
+def _dumbbell_plot(studies: StudyPair, lines: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> RenderedFigure:
+    """A row for each candidate: a filled dot for the first study, an open square for the second, each with its interval.
+
+    lines: label, and for each study the name of its candidate and the value that is compared
+    """
     scale, shown = _metric_format(studies), list(lines)[:MAX_SHOWN]
     sides = (studies.within_group, studies.group_held_out) if studies.basis == "protocols" else (studies.a, studies.b)
-    each = [[_mean_with_interval(s, name, studies.metric) for s, name in zip(sides, names, strict=True)] for _, *names in shown]
+    each = [[_with_own_interval(s, *one, studies.metric) for s, one in zip(sides, values, strict=True)] for _, values in shown]
     styles = (("o", ACCENT, ACCENT), ("s", SERIES_COLORS[1], "none"))
 
     def paint_figure(figure: Figure, narrow: bool) -> None:
@@ -291,7 +314,7 @@ def _dumbbell_plot(studies: StudyPair, lines: Sequence[tuple[str, str, str]]) ->
         axes.set_xlabel(scale.axis_label + ("" if scale.higher_is_better else " (lower is better)"))
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=1 if narrow else 2)
 
-    caption = f"{scale.title} on held-out data, with each study's own 95 % intervals."
+    caption = f"{scale.title} on held-out data, with each study's own 95 % intervals where it reports the same quantity."
     caption += f" The first {MAX_SHOWN} of {len(lines)} are shown." if len(lines) > MAX_SHOWN else ""
     texts = [
         (one_line(name), *(scale.format_value(mean) for mean, *_ in values))
@@ -301,13 +324,12 @@ def _dumbbell_plot(studies: StudyPair, lines: Sequence[tuple[str, str, str]]) ->
     return draw_row_figure("values", caption, f"{values_text}.", len(shown), paint_figure, legend=2)
 
 
-def _mean_with_interval(side: StudySide, name: str, metric: str) -> tuple[float, float, float]:
-    """Mean and interval; NaN bounds where the study ranks by another metric."""
+def _with_own_interval(side: StudySide, name: str, value: float, metric: str) -> tuple[float, float, float]:
+    """The value and the study's interval; NaN bounds where the study ranks by another metric, or averages over its splits."""
     candidate = side.find_candidate(name)
-    if side.summary.metrics[0] != metric:
-        return candidate.metric_mean(metric), float("nan"), float("nan")
-    low, high = primary_metric_interval(candidate)
-    return candidate.metric_mean(metric), low, high
+    if side.summary.metrics[0] != metric or not np.isclose(candidate.metric_mean(metric), value, rtol=0, atol=1e-9):
+        return value, float("nan"), float("nan")
+    return (value, *primary_metric_interval(candidate))
 
 
 def _studies_section(studies: StudyPair) -> Section:

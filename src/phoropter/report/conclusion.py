@@ -13,6 +13,7 @@ import numpy as np
 
 from phoropter.report.planned_sentences import planned_sentences
 from phoropter.report.render.metric_format import MetricFormat
+from phoropter.report.sections.blind_metric import describe_blind_metric, describe_undefined_metric
 from phoropter.report.sections.candidate_values import primary_metric_interval
 from phoropter.report.sections.candidates.pair_words import describe_reach, describe_training_answer
 from phoropter.report.summary.compare import CandidateComparisons
@@ -42,6 +43,8 @@ def write_conclusion(
     First that nothing beats guessing, where nothing does; then the planned question; then who is in the top group and ahead of
     whom, what is known of training again, and the cost among equals.
     """
+    if undefined := describe_undefined_metric(summary):
+        return [_qualify_sentence(undefined, summary)], _stored_metric_sentences(summary)
     group, population = find_top_group(summary, comparisons), describe_test_population(summary)
     uninformed = _uninformed_candidates(summary, comparisons.design)
     guessing = f"clearly better than {_reference(summary)}" if group.leader in uninformed else ""
@@ -55,7 +58,7 @@ def write_conclusion(
         sentences.append(f"{group.leader.name} is not {guessing}.")
     if not guessing:
         sentences += _further_sentences(summary, comparisons, group)
-    sentences.append(describe_not_converged(group))
+    sentences += [describe_not_converged(group), describe_blind_metric(summary)]
     sentences[0] = _qualify_sentence(sentences[0], summary)
     small_print = [_leader_score_sentence(summary), _corrected_value_sentence(summary, answers)]
     small_print += [_power_sentence(summary, comparisons), *_stored_metric_sentences(summary)]
