@@ -184,9 +184,9 @@ def _small_print(studies: StudyPair) -> list[str]:
         word, number = studies.group_held_out.summary.group_word, studies.gaps[0].interval.n_units
         within, held_out = studies.within_group.label, studies.group_held_out.label
         notes.append(
-            f"{within} allows rows of one {word.singular} in both training and test sets, {held_out} does not. Intervals resample "
-            f"the {word.count(number)}, each with all its rows of both studies, and do not cover the variation between trainings. "
-            f"Only the result with held-out {word.plural} applies to new {word.plural}."
+            f"{within} allows rows of one {word.singular} in both training and test sets, {held_out} does not. Intervals "
+            f"resample the {word.count(number)}, each with all its rows of both studies, and do not cover the variation between "
+            f"trainings. Only the result with held-out {word.plural} applies to new {word.plural}."
         )
         notes.append(_describe_common_estimand(studies))
     if studies.basis in ("rows", "unpaired") and studies.pairs:

@@ -73,8 +73,8 @@ def _describe_model(first: CandidateResults, summary: StudySummary) -> list[str]
 def _describe_data(summary: StudySummary) -> list[str]:
     dataset = summary.study.get("dataset") or {}
     words = [f"{dataset.get('name') or 'The dataset'}: {dataset.get('rows', 0):,} labelled rows"]
-    words += [f"{dataset['groups']:,} groups"] if dataset.get("groups") else []
-    words += [f"sites {', '.join(map(str, dataset['sites']))}"] if dataset.get("sites") else []
+    words += [summary.group_word.count(dataset["groups"])] if dataset.get("groups") else []
+    words += [f"{summary.site_word.plural} {', '.join(map(str, dataset['sites']))}"] if dataset.get("sites") else []
     size = f"images of {dataset['size']} pixels" if dataset.get("size") else ""
     sentence = f"{', '.join(words)}{'; ' + size if size else ''}. Fingerprint {dataset.get('fingerprint', 'unknown')}."
     notes = " ".join(map(str, dataset.get("notes") or ()))
@@ -184,7 +184,7 @@ def list_limitations(inputs: ReportInput) -> list[str]:
     if not np.isfinite(primary_metric_interval(first).low):
         lines.append("There are too few independent units for an interval.")
     elif summary.n_units < FEW_UNITS:
-        lines.append(f"The interval rests on only {summary.n_units} {'groups' if summary.has_groups else 'rows'}.")
+        lines.append(f"The interval rests on only {summary.unit_word.count(summary.n_units)}.")
     if summary.study.get("dataset", {}).get("problems"):
         lines.append(f"{len(summary.study['dataset']['problems'])} bad inputs were left out of the data.")
     lines.append("Other images, devices, sites and people were not tested.")
@@ -193,7 +193,9 @@ def list_limitations(inputs: ReportInput) -> list[str]:
 
 def _protocol_limitations(summary: StudySummary) -> list[str]:
     if summary.has_groups and summary.protocol_config.get("allow_group_overlap"):
-        return ["Training and test rows share groups: expect lower accuracy on new people, sites or devices."]
+        return [
+            f"Training and test rows share {summary.group_word.plural}: expect lower accuracy on new people, sites or devices."
+        ]
     if not summary.has_groups:
         return ["Rows have no groups, so its accuracy on new people, sites or devices is unknown."]
     return []

@@ -158,8 +158,11 @@ def difference_figure(lines: Sequence[LeaderDifference], leader: str, scale: Met
     return draw_row_figure("differences", caption, f"{values}.", len(shown), paint_figure)
 
 
-def mean_rank_figure(names: Sequence[str], ranks: Sequence[float], half: float, blocks: int, p: float) -> RenderedFigure:
-    """Mean ranks over independent blocks, best first. half: half of Nemenyi's critical difference (Demšar 2006)."""
+def mean_rank_figure(names: Sequence[str], ranks: Sequence[float], half: float, p: float, what: str) -> RenderedFigure:
+    """Mean ranks over independent blocks, best first.
+
+    half: half of Nemenyi's critical difference (Demšar 2006) · what: of the ranks, as in `by ROC-AUC over 15 births`
+    """
 
     def paint_figure(figure: Figure, narrow: bool) -> None:
         axes = figure.add_subplot()
@@ -172,7 +175,7 @@ def mean_rank_figure(names: Sequence[str], ranks: Sequence[float], half: float, 
 
     p_text = "less than 0.001" if p < 0.001 else f"{p:.3f}"
     caption = (
-        f"Mean rank by accuracy over {blocks} groups; candidates whose bars do not overlap differ (Nemenyi test, 5 % over all "
+        f"Mean rank {what}; candidates whose bars do not overlap differ (Nemenyi test, 5 % over all "
         f"pairs). In colour: not distinguishable from the first. Friedman's p is {p_text}."
     )
     values = "; ".join(f"{one_line(n)} {r:.2f}" for n, r in zip(names[:8], ranks, strict=False))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.core.language.unit_words import parse_unit_word
 from phoropter.report.figures.comparison import LINE_STYLES, MARKERS, PANEL_WIDTH, Curve, draw_row_figure, label_rows
 from phoropter.report.render.metric_format import MetricFormat, series_color, shorten_name
 from phoropter.report.render.svg import ACCENT, INK, ON_ACCENT, PAPER, RULE, SERIES_COLORS, RenderedFigure, draw_figure
@@ -208,7 +209,7 @@ def reliability_diagram(curves: Sequence[Curve], weights: Sequence[Floats], posi
 def embedding_figure(xy: Floats, member: NDArray[np.int64], names: Sequence[str], by: str, candidate: str) -> RenderedFigure:
     """xy: (n, 2) coordinates from t-SNE, coloured by class or group; beyond eight, colours repeat with other marks."""
 
-    legend = by == "group" and len(names) <= len(SERIES_COLORS)
+    legend = by != "class" and len(names) <= len(SERIES_COLORS)
     wide, high = np.maximum(np.ptp(xy, axis=0), 1e-9)
     height = PANEL_WIDTH * float(np.clip(high / wide, 0.4, 1.0)) + (0.17 * len(names) if legend else 0.0)
 
@@ -234,11 +235,11 @@ def embedding_figure(xy: Floats, member: NDArray[np.int64], names: Sequence[str]
     caption = f"Penultimate features of {one_line(candidate)} on one held-out fold ({len(xy):,} rows), by {by}. " + (
         "Distances between clusters are not meaningful."
         if by == "class"
-        else "Clusters by group would mean that features encode the group rather than the class."
+        else f"Clusters by {by} would mean that features encode the {by} rather than the class."
     )
-    plural = "classes" if by == "class" else "groups"
+    plural = parse_unit_word(by).plural
     return draw_figure(
-        f"features-by-{by}",
+        f"features-by-{'class' if by == 'class' else 'group'}",
         caption,
         f"Scatter plot, each of {len(names)} {plural} in a colour of its own.",
         (PANEL_WIDTH, height),

@@ -61,7 +61,9 @@ def _mean_rank_block(summary: StudySummary) -> RenderedFigure | None:
     test = friedman_test(table, higher_is_better=summary.ranking_metric.higher_is_better)
     order = sorted(range(len(candidates)), key=lambda i: (test.mean_ranks[i], i))
     ranks = [test.mean_ranks[i] for i in order]
-    return mean_rank_figure([candidates[i].name for i in order], ranks, test.critical_difference / 2, test.blocks, test.p)
+    word = summary.group_word if scores[0] is candidates[0].group_scores else summary.site_word
+    what = f"by {MetricFormat.from_metric(summary.ranking_metric).inline_title} over {word.count(test.blocks)}"
+    return mean_rank_figure([candidates[i].name for i in order], ranks, test.critical_difference / 2, test.p, what)
 
 
 def pairwise_table(comparisons: CandidateComparisons, summary: StudySummary) -> Table:

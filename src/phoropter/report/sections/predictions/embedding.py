@@ -29,5 +29,6 @@ def embedding_section(inputs: ReportInput) -> Section | None:
     if predictions.groups is not None:
         names, member = np.unique(predictions.groups[rows], return_inverse=True)
         if 1 < len(names) <= MAX_GROUPS:
-            figures.append(embedding_figure(xy, member.astype(np.int64), [str(n) for n in names], "group", first.name))
+            word = summary.group_word.singular
+            figures.append(embedding_figure(xy, member.astype(np.int64), [str(n) for n in names], word, first.name))
     return Section("embedding", "Feature embedding (t-SNE)", (), tuple(figures))
