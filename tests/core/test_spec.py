@@ -146,3 +146,28 @@ def test_names_may_look_like_numbers(tmp_path: Path) -> None:
     for value in (True, None):
         with pytest.raises(SpecError, match="is no name: put quotes around a name that YAML reads as a value"):
             validate_as(Names, {"names": [value]})
+
+
+# row of the case list → a file that is refused in one sentence, and words of it
+REFUSED_FILES = {
+    "T1 not UTF-8": (b"name: caf\xe9\n", "cannot be read as UTF-8 text"),
+    "T1b no such date": (b"name: !!timestamp 2024-02-30\n", "line 1: '2024-02-30' cannot be read as a value"),
+    "T1d brackets": (b"name: x\ndata: " + b"[" * 900, "nested more than 50 deep"),
+    "T1d mappings": (b"name: x\ndata: " + b"{a: " * 900, "nested more than 50 deep"),
+    "a number of many digits": (b"name: x\nsize: " + b"9" * 5000, "line 2: '9999.* cannot be read as a value"),
+    "a number too large": (b"name: x\nsize: 0x" + b"f" * 500, "line 2: a number of 502 digits is too large"),
+    "a control character": (b"name: x\ntext: a\x07b\n", r"line 2: not valid YAML: the character U\+0007 is not allowed"),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), REFUSED_FILES.values(), ids=REFUSED_FILES)
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "study.yaml").write_bytes(content)
+    with pytest.raises(SpecError, match=words) as caught:
+        load_yaml(tmp_path / "study.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_date_that_no_calendar_has_is_text(tmp_path: Path) -> None:  # T1b
+    (tmp_path / "study.yaml").write_text("name: 2024-02-30\n")
+    assert load_yaml(tmp_path / "study.yaml")[0][0] == {"name": "2024-02-30"}

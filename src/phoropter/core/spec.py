@@ -25,6 +25,8 @@ from phoropter.core.extensions import EXPECTED_EXTENSION, REFERENCE, Extension, 
 
 MAX_FILE_BYTES = 1_000_000
 MAX_NODES = 100_000
+MAX_DEPTH = 50
+MAX_NUMBER = 2**63
 
 Location = tuple[str | int, ...]
 
@@ -101,7 +103,7 @@ def load_yaml(path: Path) -> list[tuple[Any, SourceMap]]:
     except FileNotFoundError:
         raise SpecError(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path} cannot be read as UTF-8 text: {error}") from None
+        raise SpecError(f"{path} cannot be read as UTF-8 text ({error}): save it as UTF-8") from None
     if size > MAX_FILE_BYTES:
         raise SpecError(f"{path} has {size:,} bytes; a study file has at most {MAX_FILE_BYTES:,}")
     try:
@@ -109,8 +111,13 @@ def load_yaml(path: Path) -> list[tuple[Any, SourceMap]]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise SpecError(f"{path.name}{line}: not valid YAML: {error.problem or error}") from None
+    except yaml.reader.ReaderError as error:
+        where = f"{path.name}, line {text.count(chr(10), 0, error.position) + 1}"
+        raise SpecError(f"{where}: not valid YAML: the character U+{ord(text[error.position]):04X} is not allowed") from None
     except yaml.YAMLError as error:
         raise SpecError(f"{path.name}: not valid YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise SpecError(f"{path.name}: brackets or keys are nested more than {MAX_DEPTH} deep; write it flatter") from None
 
 
 @cache
@@ -137,7 +144,7 @@ def _parse_document(root: Any, name: str) -> tuple[Any, SourceMap]:
         nonlocal count
         count += 1
         line = node.start_mark.line + 1
-        if count > MAX_NODES or len(at) > 50:
+        if count > MAX_NODES or len(at) > MAX_DEPTH:
             raise SpecError(
                 f"{name}, line {line}: the file expands into more than {MAX_NODES:,} values; write it without anchors"
             )
@@ -160,9 +167,14 @@ def _parse_document(root: Any, name: str) -> tuple[Any, SourceMap]:
         if isinstance(node, yaml.SequenceNode):
             return [convert_node(item, (*at, i)) for i, item in enumerate(node.value)]
         try:
-            return constructor.construct_object(node)
+            value = constructor.construct_object(node)
         except yaml.constructor.ConstructorError as error:
             raise SpecError(f"{name}, line {line}: {error.problem}; only plain data is read") from None
+        except (ValueError, OverflowError):  # a number of thousands of digits, a date that no calendar has
+            raise SpecError(f"{name}, line {line}: {node.value[:40]!r} cannot be read as a value; put quotes around it") from None
+        if isinstance(value, int) and abs(value) > MAX_NUMBER:
+            raise SpecError(f"{name}, line {line}: a number of {len(node.value)} digits is too large")
+        return value
 
     return convert_node(root, ()), SourceMap(name, lines)
 

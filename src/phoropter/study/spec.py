@@ -194,8 +194,8 @@ def read_study(path: Path | str) -> list[StudySpec]:
     Raises SpecError with file, line and the nearest valid word.
     """
     file = _find_study_file(path)
-    text = file.read_text(encoding="utf-8") if file.exists() else ""
     documents = load_yaml(file)
+    text = file.read_text(encoding="utf-8")
     if not documents:
         raise SpecError(f"{file}: the file is empty; expected a study with name, data and candidates")
     base = default_data_folder() if file.parent == SHIPPED_FOLDER else file.parent.resolve()
