@@ -15,6 +15,7 @@ from phoropter.core.columns import (
     clean_name,
     clean_path,
     describe_case_collisions,
+    describe_missing_words,
     find_columns,
     parse_number,
 )
@@ -110,3 +111,10 @@ def test_a_half_filled_column_is_refused_with_counts() -> None:
 def test_names_that_differ_in_case_only_are_noted() -> None:
     assert describe_case_collisions(["cat", "Cat", "cat", "dog"], "groups") == ("groups that differ in case only: cat or Cat",)
     assert describe_case_collisions(["cat", "dog"], "groups") == ()
+
+
+def test_names_that_stand_for_a_missing_value_are_noted() -> None:
+    assert describe_missing_words(["p1", "nan", "None", "nan", "Nancy"], "groups") == (
+        "3 rows have 'None' or 'nan' among the groups, which other programs write for a missing value: it was read as a name",
+    )
+    assert describe_missing_words(["p1", "Nancy", ""], "groups") == ()

@@ -174,3 +174,18 @@ def test_a_dataset_is_the_same_in_every_format(tmp_path: Path, format: str) -> N
         for at in range(len(dataset))
     }
     assert [read[row] for row in range(12)] == ROWS and set(dataset.groups) == {str(i) for i in range(1, 7)}
+
+
+def test_of_two_snapshots_of_the_hub_one_is_read(tmp_path: Path, zoo: Path) -> None:
+    root = tmp_path / "datasets--org--beans"
+    cells = [{"bytes": (zoo / name).read_bytes(), "path": None} for name in ("cat/a.png", "dog/a.png")]
+    for revision in ("abc", "def"):
+        (root / "snapshots" / revision / "data").mkdir(parents=True)
+        pq.write_table(
+            pa.table({"image": cells, "label": ["cat", "dog"]}), root / "snapshots" / revision / "data" / "train-0.parquet"
+        )
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text("def")
+    dataset = open_dataset(DataSpec.model_validate({detect_source(root).key: root}))
+    assert len(dataset) == 2 and dataset.name == "beans" and dataset.parts is not None
+    assert open_dataset(parquet(root, name="mine")).name == "mine"

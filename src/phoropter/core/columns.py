@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from phoropter.core.errors import DataError, did_you_mean, join_words
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe0e\ufe0f\ufeff]")
 _JOINERS = "\u200c\u200d"  # they shape letters inside a word, and do nothing at its ends
 _WHOLE_NUMBER = re.compile(r"(-?[1-9][0-9]*|0)\.0+")
+_MISSING_WORDS = frozenset({"nan", "none", "null", "<na>", "n/a", "na", "nat", "#n/a"})
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?\s*")
 
 
@@ -135,6 +137,18 @@ def check_filled(values: Sequence[str], column: str, where: str | Callable[[int]
             f"give every row a {column} (one of its own where it stands alone), or leave the column out"
         )
     return True
+
+
+def describe_missing_words(names: Iterable[str], what: str) -> tuple[str, ...]:
+    """A note for names that other programs write for a missing value (`nan`, `None`, `<NA>`). what: `groups`"""
+    counts = Counter(name for name in names if name.casefold() in _MISSING_WORDS)
+    if not counts:
+        return ()
+    words = join_words([f"'{name}'" for name in sorted(counts)])
+    return (
+        f"{sum(counts.values()):,} rows have {words} among the {what}, which other programs write for a missing value: it was "
+        "read as a name",
+    )
 
 
 def describe_case_collisions(names: Iterable[str], what: str) -> tuple[str, ...]:

@@ -153,6 +153,19 @@ def check_column_names(known: tuple[str, ...]) -> Callable[[Any], None]:
     return check_columns
 
 
+def resolve_snapshot(path: Path) -> Path:
+    """The folder of a repository in the cache of the Hugging Face hub → its snapshot that `main` names; any other path as it is.
+
+    Such a folder may hold several snapshots of the same files.
+    """
+    named = path / "refs" / "main"
+    if not (path / "snapshots").is_dir() or not named.is_file():
+        return path
+    revision = named.read_text(encoding="utf-8", errors="replace")[:100].strip()
+    snapshot = path / "snapshots" / revision
+    return snapshot if revision and not set(revision) & set("/\\.\0") and snapshot.is_dir() else path
+
+
 def resolve_path(path: Path, base: Path | None) -> Path:
     """A path as the user wrote it → the path to open: `~` is home, others start from `base`. Raises DataError without home."""
     try:

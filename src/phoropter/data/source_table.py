@@ -7,7 +7,7 @@ from pathlib import Path
 from phoropter.core.errors import DataError
 from phoropter.data.in_memory import OBJECT_SOURCE
 from phoropter.data.recordings.sources import RECORDING_SOURCES
-from phoropter.data.source import PathContents, Source
+from phoropter.data.source import PathContents, Source, resolve_snapshot
 from phoropter.data.sources.arrays import DIGITS_SOURCE
 from phoropter.data.sources.cifar import CIFAR10_SOURCE, CIFAR100_SOURCE
 from phoropter.data.sources.folder import FOLDER_SOURCE
@@ -49,7 +49,7 @@ def detect_source(path: Path) -> Source:
     """The source that reads a path. Raises DataError when nothing is there, and for files that no source reads."""
     if not path.exists():
         raise DataError(f"there is nothing at {path}; expected {_EXPECTED}")
-    contents = PathContents(path)
+    contents = PathContents(resolve_snapshot(path))
     for source in SOURCES.values():
         if source.detect is not None and source.detect(contents):
             return source

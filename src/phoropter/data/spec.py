@@ -25,7 +25,7 @@ from phoropter.data.images.options import Channels, Page, PictureOptions, apply_
 from phoropter.data.in_memory import as_dataset, is_data_object
 from phoropter.data.recordings.dataset import subsample_windows
 from phoropter.data.recordings.spec import RecordingFields
-from phoropter.data.source import Source, SourceRequest, resolve_path
+from phoropter.data.source import Source, SourceRequest, resolve_path, resolve_snapshot
 from phoropter.data.source_table import SOURCES
 from phoropter.data.subset import OTHER_CLASSES, extract_from_ids, keep_classes, keep_official_split, require_two_classes
 
@@ -193,12 +193,15 @@ def open_dataset(data: DataSpec | Any, base: Path | None = None) -> Dataset:
     source = data.source_record
     value = getattr(data, source.key)
     value = resolve_path(value, base) if isinstance(value, Path) else value
+    place = resolve_snapshot(value) if isinstance(value, Path) else value
     try:
-        dataset = apply_options(source.open(SourceRequest(data, value, base)), data.picture_options)
+        dataset = apply_options(source.open(SourceRequest(data, place, base)), data.picture_options)
     except DataError as error:
         if data.download_hint and isinstance(value, Path) and not value.exists():
             raise DataError(f"{error}; get {data.download_hint}") from None
         raise
+    if place != value and not data.name:
+        dataset = replace(dataset, name=value.name.rpartition("--")[2])
     dataset = _apply_subset(dataset, data, source)
     if not source.fixed_classes:
         require_two_classes(dataset)

@@ -30,7 +30,7 @@ def read(root: Path, draw: Draw, *names: str) -> dict[str, tuple[str, str | None
         *((word, "train") for word in ("train", "TRAIN", "Training", "training_set", "TrainSet", "train-images", "traindata")),
         *((word, "train") for word in ("train folder", "Train_Data", "seg_train", "train split", "trainval")),
         *((word, "val") for word in ("val", "valid", "Validation", "validation_set", "valset", "dev")),
-        *((word, "test") for word in ("test", "testing", "Test Images", "test_set", "eval", "hold-out", "held_out")),
+        *((word, "test") for word in ("test", "testing", "Test Images", "test_set", "eval", "hold-out", "held_out", "tst")),
         *((word, "") for word in ("seg_pred", "prediction", "unlabelled")),
         *((word, None) for word in ("trains", "bullet_train", "images", "data", "testes", "invalid", "develop", "猫train", "")),
     ],
@@ -160,3 +160,23 @@ def test_a_picture_without_a_label_in_tiny_imagenet_is_listed(tmp_path: Path, dr
     assert [str(p) for p in dataset.problems] == [
         "val/images/v1.png: is not named in the file of labels of its part and was left out"
     ]
+
+
+def test_parts_with_nothing_but_a_folder_of_images_have_no_labels(tmp_path: Path, draw: Draw) -> None:
+    """The layout of detectors: `train/images/a.jpg` beside `train/labels/a.txt`."""
+    for seed, part in enumerate(("train", "valid", "test")):
+        draw(tmp_path / part / "images" / "a.png", seed)
+        draw(tmp_path / part / "images" / "b.png", seed + 9)
+    with pytest.raises(DataError, match="'train' is named as an official part and holds pictures without class folders"):
+        open_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("01_training", "02_test"), ("train_2020", "test_2021"), ("Train.Set", "Test.Set"), ("train (1)", "tst (1)")],
+)
+def test_neighbours_of_usual_names(tmp_path: Path, draw: Draw, train: str, test: str) -> None:
+    found = read(
+        tmp_path, draw, *(f"{part}/{name}/{at}.png" for part in (train, test) for name in ("cat", "dog") for at in (1, 2))
+    )
+    assert found[f"{train}/cat/1.png"] == ("train", "cat") and found[f"{test}/dog/2.png"] == ("test", "dog")

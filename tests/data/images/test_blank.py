@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from phoropter.data.images.blank import FEW_GREYS, ONE_COLOUR, find_blankness
+from phoropter.data.images.blank import DARK, FEW_GREYS, ONE_COLOUR, find_blankness
 from phoropter.data.images.cache import prepare_pixels
 from phoropter.data.inspect import summarize_dataset
 from phoropter.data.sources.folder import open_folder
@@ -22,7 +22,10 @@ NOISE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
         (np.full((32, 32, 3), 255, np.uint8), ONE_COLOUR),
         (np.full((32, 32, 3), (9, 9, 200), np.uint8), ONE_COLOUR),
         (np.repeat(NOISE[:, :, :1] // 16, 3, axis=2), FEW_GREYS),
-        (np.repeat(NOISE[:, :, :1] // 8, 3, axis=2), None),
+        (np.repeat(NOISE[:, :, :1] // 8, 3, axis=2), DARK),
+        (np.repeat(NOISE[:, :, :1] // 3, 3, axis=2), None),
+        (NOISE // 5, DARK),
+        (np.vstack([NOISE // 5, np.full((1, 32, 3), (0, 0, 65), np.uint8)]), None),
         (NOISE // 128 * np.uint8(255), None),
         (np.zeros((8, 8, 3), np.uint8), None),
         (NOISE, None),

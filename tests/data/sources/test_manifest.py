@@ -205,3 +205,9 @@ def test_rows_without_a_label_or_part_and_names_that_differ_in_case_are_noted(zo
         "class names that differ in case only: Cat or cat",
         "groups that differ in case only: P1 or p1",
     )
+
+
+def test_where_every_picture_is_missing_the_first_is_told_also_with_skip(zoo: Path) -> None:
+    path = manifest(zoo, "path,label\nCAT/A.PNG,x\ncat/A.png,y\n")
+    with pytest.raises(DataError, match=r"line 2: CAT/A\.PNG does not exist in .* \(and 1 more\); correct it$"):
+        open_manifest(path, on_bad_input="skip")

@@ -20,9 +20,9 @@ IMAGE_WORDS = frozenset({"image", "images", "img", "imgs", "picture", "pictures"
 MAX_ANNOTATION_BYTES = 500_000_000
 
 _PART_WORDS = {
-    **dict.fromkeys(("train", "training", "trainval"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation", "holdout", "heldout"), "test"),
+    **dict.fromkeys(("train", "training", "trainval", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "vld"), "val"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation", "holdout", "heldout", "tst"), "test"),
     **dict.fromkeys(("pred", "predict", "prediction", "unlabelled", "unlabeled"), ""),
 }
 _FILLERS = frozenset(
@@ -183,7 +183,9 @@ def _refuse_flat_parts(scan: FolderScan, inner: list[PathParts], tops: Counter[s
     parts = {top: find_split_word(top) for top in tops}
     if None in parts.values() or not {"train"} < set(parts.values()):
         return
-    flat = [top for top, part in parts.items() if part == "train" and all(len(n) == 2 for n in inner if n[0] == top)]
+    found = {top: part for top, part in parts.items() if part is not None}
+    classes = {top: _unwrap_parts(inner, {top: part})[1].get(top) for top, part in found.items()}
+    flat = [top for top, part in found.items() if part == "train" and not classes[top]]
     if flat:
         tables = [name for name in scan.other_files if name.lower().endswith((".csv", ".tsv", ".parquet"))]
         hint = f"name a manifest with their labels ({join_words(tables, 2)} may be one)" if tables else "write a manifest"

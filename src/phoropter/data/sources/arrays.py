@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.columns import check_filled, clean_cell, describe_case_collisions, is_missing
+from phoropter.core.columns import check_filled, clean_cell, describe_case_collisions, describe_missing_words, is_missing
 from phoropter.core.errors import DataError, join_words
 from phoropter.data.dataset import UNLABELLED, Dataset, encode_labels
 from phoropter.data.folders.layout import parse_split_name
@@ -133,12 +133,14 @@ def describe_columns(
     sites: NDArray[np.str_] | None = None,
     parts: NDArray[np.str_] | None = None,
 ) -> tuple[str, ...]:
-    """Notes for the reader: rows without a label or an official part, and names that differ in case only."""
+    """Notes for the reader: rows without a label or an official part, groups called `nan`, names that differ in case only."""
     unlabelled = int((labels == UNLABELLED).sum())
     unparted = 0 if parts is None else int((parts == "").sum())
     return (
         *((f"{unlabelled:,} of {len(labels):,} rows have no label",) if unlabelled else ()),
         *((f"{unparted:,} of {len(labels):,} rows belong to no official part",) if unparted else ()),
+        *describe_missing_words(() if groups is None else groups.tolist(), "groups"),
+        *describe_missing_words(() if sites is None else sites.tolist(), "sites"),
         *describe_case_collisions(classes, "class names"),
         *describe_case_collisions(() if groups is None else groups.tolist(), "groups"),
         *describe_case_collisions(() if sites is None else sites.tolist(), "sites"),

@@ -96,9 +96,10 @@ def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: s
     names = [files.find_name(row["path"]) for row in rows.rows]
     missing = [i for i, found in enumerate(names) if found is None]
     problems = [_describe_missing_picture(rows, i, files) for i in missing[: 1 if on_bad_input == "stop" else None]]
-    if problems and on_bad_input == "stop":
+    if problems and (on_bad_input == "stop" or len(missing) == len(names)):
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise DataError(f"{problems[0]} in {folder}{more}; correct it, or set on_bad_input: skip")
+        way_out = "" if len(missing) == len(names) else ", or set on_bad_input: skip"
+        raise DataError(f"{problems[0]} in {folder}{more}; correct it{way_out}")
     columns = {column: _extract_column(rows, column) for column in ("group", "site")}  # before rows are left out
     kept = [i for i, found in enumerate(names) if found is not None]
     rows = rows.select(kept)

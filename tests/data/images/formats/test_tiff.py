@@ -116,3 +116,16 @@ def test_the_keys_of_a_study(tmp_path: Path) -> None:
             validate_as(DataSpec, {"folder": "d", **wrong})
     with pytest.raises(SpecError, match="'channels' belongs to folder, manifest"):
         validate_as(DataSpec, {"digits": True, "channels": [1, 2, 3]})
+
+
+def test_two_channels_are_grey_and_transparency_only_where_the_file_says_so() -> None:
+    two = np.random.default_rng(2).integers(0, 256, (6, 5, 2), dtype=np.uint8)
+    with pytest.raises(DataError, match=r"2 channels of 8 bits.*channels: \[1, 2, 2\]"):
+        shown(written(two, photometric="minisblack", planarconfig="contig"))
+    np.testing.assert_array_equal(
+        shown(written(two, photometric="minisblack", planarconfig="contig"), channels=(2, 1, 1)), two[:, :, [1, 0, 0]]
+    )
+    transparent = two.copy()
+    transparent[..., 1] = 255
+    content = written(transparent, photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"])
+    np.testing.assert_array_equal(shown(content)[..., 0], two[..., 0])

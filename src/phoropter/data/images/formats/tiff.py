@@ -17,12 +17,12 @@ from phoropter.data.images.options import active_options, check_pixel_count, cho
 TIFF_SIGNS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_PAGES = 100_000
 MAX_UNPACKED_BYTES = 2 * 1024**3
-_SUBFILE_TAG, _BITS_TAG, _SAMPLES_TAG = 254, 258, 277
+_SUBFILE_TAG, _BITS_TAG, _SAMPLES_TAG, _EXTRA_TAG = 254, 258, 277, 338
 _REDUCED_OR_MASK = 0b101
 
 
 def select_tiff_page(image: Image.Image, name: str) -> None:
-    """Turns an open TIFF to the page that is read. Raises DataError for more than 4 channels, and as `choose_page`."""
+    """Turns an open TIFF to the page that is read. Raises DataError for 2 or more than 4 channels, and as `choose_page`."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return
     pages = []
@@ -33,7 +33,8 @@ def select_tiff_page(image: Image.Image, name: str) -> None:
     image.seek(pages[choose_page(len(pages), name, "pages")] if pages else 0)
     check_pixel_count(image.width * image.height, name)
     samples = image.tag_v2.get(_SAMPLES_TAG, 1)
-    if samples > 4:
+    extra = image.tag_v2.get(_EXTRA_TAG, (0,))
+    if samples > 4 or (samples == 2 and not {1, 2} & set(extra)):  # 1, 2: the second is transparency
         raise DataError(f"{name}: {_describe_channels(samples, image.tag_v2.get(_BITS_TAG, (8,)))}")
 
 
@@ -120,6 +121,7 @@ def _describe_channels(samples: int, bits: tuple[int, ...]) -> str:
     return (
         f"the TIFF has {samples} channel{'s' * (samples > 1)} of {max(bits)} bits, which is not read; expected grey of up to 32 "
         f"bits or 3 to 4 channels of 8 bits: "
-        + ("name three of them with data: {channels: [1, 2, 3]}, or " if samples > 1 else "")
+        + ("name those of red, green and blue with data: {channels: [1, 2, 2]}, or " if samples == 2 else "")
+        + ("name three of them with data: {channels: [1, 2, 3]}, or " if samples > 2 else "")
         + "convert it to such a picture"
     )
