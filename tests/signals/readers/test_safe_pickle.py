@@ -148,3 +148,23 @@ def test_nested_shared_lists_are_visited_once() -> None:
     for _ in range(200):
         nest = [nest, nest]  # 2**200 leaves to one who does not remember
     assert load_arrays(pickle.dumps(nest, 2))[0][0] is not None
+
+
+# X4: Python's unpickler makes room for every number below the one under which it remembers an object
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"\x80\x02]r\x00\x00\x00\x04.",
+        b"\x80\x02]r\x00\x00\x00\x80.",
+        b"]p2000000000\n.",
+        b"]p-1\n.",
+        b"\x80\x04\x8e\x00\x00\x00\x00\x10\x00\x00\x00abc.",
+        b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\x00\x00]\x94.",
+    ],
+)
+def test_room_is_not_made_for_what_the_file_does_not_hold(program: bytes) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(pickle.UnpicklingError):
+        load_arrays(program)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB

@@ -6,6 +6,7 @@ old protocol. All five are stand-ins defined here, so the program reaches no cla
 here from its bytes, after its size was checked against its shape. Any other name, and every other fault, raises
 `pickle.UnpicklingError` before anything has run.
 
+Before it runs, its operations are read once: none may name more bytes than the file has, or a place in memory far away.
 The result is then checked in full: dicts, lists, strings, numbers and numeric arrays, together at most four times as large as
 the file.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import pickletools
 import re
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _DTYPE_PATTERN = re.compile(r"^[<>=|]?[biuf][1248]$")
+_FREE_NUMBERS = 1 << 16  # an object may be remembered under any number below, whatever the operations before it
 _MAX_GROWTH = 4  # bytes of arrays per byte of file
 
 
@@ -117,6 +120,7 @@ def load_arrays(source: bytes | BinaryIO, size: int | None = None) -> Any:
     file = BytesIO(source) if isinstance(source, bytes) else source
     limit = _MAX_GROWTH * (len(source) if isinstance(source, bytes) else size or 0)
     try:
+        _check_operations(file, limit // _MAX_GROWTH)
         loaded = [_ArrayUnpickler(file, encoding="latin1").load()]
         _replace_stand_ins(loaded, limit)
     except pickle.UnpicklingError:
@@ -130,6 +134,54 @@ def load_arrays_file(path: Path) -> Any:
     """As `load_arrays`, from a file."""
     with path.open("rb") as file:
         return load_arrays(cast(BinaryIO, file), path.stat().st_size)
+
+
+def _check_operations(file: BinaryIO, size: int) -> None:
+    """Reads a pickle without executing it, and returns to where it began.
+
+    Raises UnpicklingError where an argument is longer than the file, or where an object would be remembered under a number far
+    above that of the operations so far: Python's unpickler makes room for all numbers below it.
+    """
+    begin, count = file.tell(), 0
+    while True:
+        code = file.read(1)
+        operation = _OPERATIONS.get(code)
+        if operation is None:
+            raise pickle.UnpicklingError("it is cut off" if not code else f"it has the unknown operation {code!r}")
+        count += 1
+        if operation.name == "STOP":
+            break
+        argument = _read_argument(file, operation.arg, begin + size)
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            index = int(argument) if operation.name == "PUT" else int.from_bytes(argument, "little")
+            if not 0 <= index <= count + _FREE_NUMBERS:
+                raise pickle.UnpicklingError(f"it remembers an object as number {index} after {count} operations")
+    file.seek(begin)
+
+
+def _read_argument(file: BinaryIO, argument: pickletools.ArgumentDescriptor | None, end: int) -> bytes:
+    """The argument of an operation; of one that states its length, which is only compared with the file, nothing."""
+    if argument is None:
+        return b""
+    if argument.n == pickletools.UP_TO_NEWLINE:
+        lines = [file.readline() for _ in range(2 if argument.name == "stringnl_noescape_pair" else 1)]
+        return b"".join(lines)
+    if argument.n >= 0:
+        return file.read(argument.n)
+    length_bytes = {
+        pickletools.TAKEN_FROM_ARGUMENT1: 1,
+        pickletools.TAKEN_FROM_ARGUMENT4: 4,
+        pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+        pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+    }[argument.n]
+    length = int.from_bytes(file.read(length_bytes), "little")
+    if file.tell() + length > end:
+        raise pickle.UnpicklingError(f"it names {length:,} bytes, more than the file has")
+    file.seek(length, 1)
+    return b""
+
+
+_OPERATIONS = {operation.code.encode("latin1"): operation for operation in pickletools.opcodes}
 
 
 def _replace_stand_ins(root: list[Any], limit: int) -> None:
