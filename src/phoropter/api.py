@@ -77,6 +77,8 @@ class Study(StudySpec):
 
         jobs: processes at once · device: cpu, cuda, cuda:1, mps or auto · add: also into a folder that holds another study
         callbacks: objects with a method `on_event(event)`
+        Raises what `plan` raises; DiskError and MemoryShortageError where no later run could be computed either; and
+        KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, when checkpoints are saved. The same call goes on from there.
         """
         from rich.console import Console
 
