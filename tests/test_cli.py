@@ -118,6 +118,16 @@ def test_a_wrong_word_in_a_study_gives_one_line_with_its_place(tmp_path: Path) -
     assert len(result.output.strip().splitlines()) == 1
 
 
+def test_the_plan_names_the_planned_questions_and_refuses_one_that_nobody_can_answer(tmp_path: Path) -> None:
+    study, asked = tmp_path / "tiny.yaml", "sweep: {recipe.augment: [none, hflip]}\ncompare: {primary: {contrast: {LEVELS}}}\n"
+    levels = "factor: recipe.augment, level: hflip, against: none"
+    study.write_text(STUDY + asked.replace("LEVELS", levels))
+    assert "primary question: augment: hflip against none, by accuracy, in 2 pairs" in call("plan", study).output
+    study.write_text(STUDY + asked.replace("LEVELS", levels.replace("hflip", "hflop")))
+    result = call("plan", study)
+    assert result.exit_code == 2 and "compare.primary: 'hflop' is no value of the sweep over recipe.augment" in result.output
+
+
 def test_pretrained_names_without_a_network_fail_at_plan_time(tmp_path: Path) -> None:
     study = tmp_path / "tiny.yaml"
     study.write_text(STUDY.replace("weights: random, ", "", 1))

@@ -60,6 +60,10 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
         done = sum(r.key in store for r in runs)
         table.add_row(candidate.name, candidate.description.partition(": ")[2], str(len(runs)), str(done))
     to.print(table)
+    for contrast in planned.contrasts:
+        units = len(contrast.units)
+        within = f", in {units} pairs" if units > 1 else ""
+        print_line(to, f"{contrast.role} question: {contrast.title}, by {contrast.metric}{within}")
     for line in forecast_power(planned):
         print_line(to, line)
     _print_estimate(to, cost, len(planned.missing_runs(store)), len(planned.runs))

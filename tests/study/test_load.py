@@ -8,6 +8,8 @@ import pytest
 
 from phoropter.core.errors import SpecError
 from phoropter.study.load import load_study
+from phoropter.study.plan import plan_study
+from phoropter.study.smoke_scale import make_smoke_version
 from phoropter.study.spec import StudySpec, read_study
 
 STUDY = """\
@@ -71,3 +73,76 @@ def test_a_swept_option_multiplies_only_the_candidates_that_read_it(tmp_path: Pa
         ("x · kind dense, hidden 256", "dense", 256),
     ]
     assert variants[0].candidates["x"][0].identity() == variants[1].candidates["x"][0].identity()
+
+
+SWEPT = """\
+name: t
+data: {digits: true, size: 32}
+protocol: {split: k-fold, folds: 3}
+candidates: [{name: x, backbone: test_resnet, weights: random}, {name: y, backbone: test_vit, weights: random}]
+sweep: {recipe.augment: [none, hflip, cutmix]}
+compare:
+  primary: {contrast: {factor: recipe.augment, level: hflip, against: none}}
+  secondary: [{metric: macro_f1, contrast: {family: attention, against: cnn}}]
+"""
+
+
+def test_planned_contrasts_are_settled_with_the_plan(tmp_path: Path) -> None:
+    primary, secondary = plan_study(written(tmp_path, SWEPT), tmp_path).contrasts
+    assert [u.side for u in primary.units] == [("x · augment hflip",), ("y · augment hflip",)] and len(primary.peers) == 3
+    assert (secondary.metric, secondary.units[0].against[0]) == ("macro_f1", "x · augment none")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "level: hflip",
+            "level: hflp",
+            r"study.yaml, line 7: compare.primary: 'hflp' is no value of the sweep over recipe.augment",
+        ),
+        (
+            "factor: recipe.augment",
+            "factor: recipe.lr",
+            "line 7: compare.primary: the factor 'recipe.lr' is not swept; did you mean 'recipe.augment'",
+        ),
+        (
+            "family: attention",
+            "family: hybrid",
+            "line 8: compare.secondary.0: no candidate of this study is of the family 'hybrid'",
+        ),
+        (
+            "metric: macro_f1",
+            "metric: ece",
+            "line 8: compare.secondary.0: 'ece' is none of the study's metrics; add it to metrics",
+        ),
+    ],
+)
+def test_a_question_that_nobody_can_answer_is_refused_when_it_is_planned(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        plan_study(written(tmp_path, SWEPT.replace(old, new)), tmp_path)
+
+
+def test_a_smoke_version_keeps_the_questions_it_can_answer(tmp_path: Path) -> None:
+    study = written(tmp_path, SWEPT.replace("[none, hflip, cutmix]", "[none, cutmix, hflip]"))
+    third = study.with_changes(
+        compare={"primary": {"contrast": {"factor": "recipe.augment", "level": "cutmix", "against": "none"}}}
+    )
+    assert len(plan_study(make_smoke_version(study), tmp_path).contrasts) == 2
+    assert plan_study(make_smoke_version(third), tmp_path).contrasts == ()
+
+
+def test_a_screening_and_planned_contrasts_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="'compare' and 'screening' contradict each other"):
+        written(tmp_path, SWEPT + "screening: true\n")
+
+
+def test_python_states_its_questions_too(tmp_path: Path) -> None:
+    import phoropter as ph
+
+    candidates = [{"name": n, "backbone": f"test_{n}", "weights": "random"} for n in ("resnet", "vit")]
+    asked = {"primary": {"contrast": {"candidate": "vit", "against": "resnet"}}}
+    study = ph.Study(name="s", data=ph.digits(size=32), candidates=candidates, compare=asked)
+    assert study.plan().contrasts[0].title == "vit against resnet"
