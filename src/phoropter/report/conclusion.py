@@ -17,6 +17,7 @@ from phoropter.report.sections.blind_metric import describe_blind_metric, descri
 from phoropter.report.sections.candidate_values import primary_metric_interval
 from phoropter.report.sections.candidates.pair_words import describe_reach, describe_training_answer
 from phoropter.report.summary.compare import CandidateComparisons
+from phoropter.report.summary.guessing import find_uninformed
 from phoropter.report.summary.majority_class import BASELINE_NAME, majority_class_scores
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.report.summary.questions import NO_ANSWERS, QuestionAnswers
@@ -46,14 +47,14 @@ def write_conclusion(
     if undefined := describe_undefined_metric(summary):
         return [_qualify_sentence(undefined, summary)], _stored_metric_sentences(summary)
     group, population = find_top_group(summary, comparisons), describe_test_population(summary)
-    uninformed = _uninformed_candidates(summary, comparisons.design)
+    uninformed = find_uninformed(summary, comparisons.design)
     guessing = f"clearly better than {_reference(summary)}" if group.leader in uninformed else ""
     sentences = planned_sentences(answers, population)
     if len(uninformed) == len(summary.candidates):
         nobody = "No candidate is" if len(uninformed) > 1 else f"{uninformed[0].name} is not"
         sentences.insert(0, f"{nobody} {guessing}.")
     first = _leader_sentence(summary, comparisons, group, guessing)
-    sentences.append(first)
+    sentences.append(f"Exploratory, over all pairs: {first}" if sentences and answers.planned else first)
     if guessing and len(uninformed) < len(summary.candidates) and guessing not in first:
         sentences.append(f"{group.leader.name} is not {guessing}.")
     if not guessing:
@@ -215,30 +216,6 @@ def _qualify_sentence(sentence: str, summary: StudySummary) -> str:
         limits.append(f"after {summary.n_finished:,} of {summary.n_planned:,} runs")
     start = ", ".join(limits)
     return f"{start[:1].upper()}{start[1:]}: {sentence}" if start else sentence
-
-
-def _uninformed_candidates(summary: StudySummary, design: Design) -> list[CandidateResults]:
-    """Those whose interval does not clear the value without information; none where this value is unknown.
-
-    The leader was selected among all candidates, so bounds are taken at a level corrected for all of them (Bonferroni).
-    Resampling rows ignores that models of different folds share training rows, which makes the interval too narrow for labels
-    that are noise. Over splits the distance to the bound is therefore widened by the factor by which the correction of Nadeau &
-    Bengio (2003) raises the standard error of the mean over k folds: variance 1/k becomes 1/k + 1/(k-1).
-    docs/statistics.md reports how often noise still passes.
-    """
-    ratio = 0.0 if np.isnan(design.test_to_train) else design.test_to_train
-    widening = 1.0 if design.kind == "one test set" else float(np.sqrt(2 + ratio))
-    level, found = 1 - (1 - design.level) / len(summary.candidates), []
-    for candidate in summary.candidates:
-        if candidate.replicates is None or candidate.no_information is None:
-            continue
-        interval, value = candidate.replicates.confidence_interval(level), candidate.no_information.value
-        if summary.ranking_metric.higher_is_better:
-            informed = interval.estimate - widening * (interval.estimate - interval.low) > value
-        else:
-            informed = interval.estimate + widening * (interval.high - interval.estimate) < value
-        found += [] if informed else [candidate]
-    return found
 
 
 def _reference(summary: StudySummary) -> str:

@@ -39,6 +39,8 @@ def comparison_section(inputs: ReportInput) -> Section | None:
     ranks = _mean_rank_block(summary)
     blocks += [ranks] if ranks else []
     text = explain_comparisons(comparisons, summary)
+    if inputs.answers.planned:
+        text = ("Exploratory: the questions that this study planned are answered under Planned contrasts.", *text)
     files = pairwise_file_tables(comparisons, summary)
     return Section("comparisons", "Pairwise comparisons", text, tuple(blocks), files)
 
@@ -102,8 +104,8 @@ def _build_table(name: str, caption: str, pairs: tuple[Comparison, ...], summary
 def _page_row(c: Comparison, summary: StudySummary) -> tuple[CellValue, ...]:
     cells: list[CellValue] = [c.a, c.b, c.difference]
     for answer in (c.rows, c.training):
-        word = "identical" if c.identical else verdict_word(answer, summary)
-        cells += [IntervalBounds(answer.result.low, answer.result.high), answer.p_adjusted, word]
+        bounds = IntervalBounds(answer.result.low, answer.result.high)
+        cells += [bounds, answer.p_adjusted, verdict_word(c, answer, summary)]
     return tuple(cells)
 
 
@@ -127,7 +129,7 @@ def _build_details_table(pairs: tuple[Comparison, ...], summary: StudySummary) -
     for c in pairs:
         cells: list[CellValue] = [c.a, c.b, c.difference]
         for one in (c.rows, c.training):
-            r, word = one.result, "identical" if c.identical else verdict_word(one, summary)
+            r, word = one.result, verdict_word(c, one, summary)
             cells += [r.test, IntervalBounds(r.low, r.high), r.p, one.p_adjusted, one.detectable, r.effect, r.effect_kind, word]
         rows.append(TableRow(tuple(cells)))
     return Table("pairwise-tests", "All pairs of candidates, with the tests behind both answers", tuple(columns), tuple(rows))
@@ -162,8 +164,8 @@ def explain_comparisons(comparisons: CandidateComparisons, summary: StudySummary
         number = comparisons.family_size
         correction = f"p is corrected for all {number} pairs" if number > 1 else "p needs no correction for one pair"
         text.append(
-            f"For each question {correction}. A candidate is called ahead only if the corrected p is at most 0.05 and the "
-            "interval excludes zero."
+            f"For each question {correction}. A candidate is called ahead only if the corrected p is at most 0.05, the "
+            "interval excludes zero, and it is clearly better than guessing."
         )
     if comparisons.design.margin is not None:
         margin = MetricFormat.from_metric(summary.ranking_metric).format_difference(comparisons.design.margin)

@@ -42,7 +42,6 @@ def _planned_table(answers: Sequence[ContrastAnswer], metric: str, several: bool
     title, kind, digits = _metric_columns(metric)
     columns = (
         Column("Contrast"),
-        Column("Question"),
         Column("Difference", kind, f"in {title}: the first side minus the other", digits),
         Column("On new rows", kind, "95 % interval, not corrected", digits),
         Column("p on new rows", "p", "corrected for the planned questions"),
@@ -54,7 +53,7 @@ def _planned_table(answers: Sequence[ContrastAnswer], metric: str, several: bool
     )
     rows = []
     for a in answers:
-        cells: list[CellValue] = [a.contrast.title, a.contrast.role, a.difference]
+        cells: list[CellValue] = [f"{a.contrast.title} ({a.contrast.role})", a.difference]
         for answer in (a.rows, a.training):
             cells += [_bounds(answer), answer.p_adjusted, answer.verdict if answer.is_tested else "not tested"]
         rows.append(TableRow((*cells, _count_wins(a)), "leader" if a.contrast.role == "primary" else "plain"))
