@@ -15,6 +15,8 @@ from reading_html import Tags
 from scipy import stats
 from sklearn import metrics as sk
 
+from phoropter.report.summary.majority_class import BASELINE_NAME
+
 
 @pytest.fixture
 def again(whole: Reported) -> Again:
@@ -28,7 +30,7 @@ def page(whole: Reported) -> Tags:
 
 def test_leaderboard(page: Tags, again: Again) -> None:
     board = page.columns("leaderboard")
-    assert list(board) == [*again.order, "majority-class baseline"]
+    assert list(board) == [*again.order, BASELINE_NAME]
     for name in again.order:
         runs = again.runs[name]
         assert board[name]["Accuracy\u00a0%"] == value_and_spread(accuracy_of(runs), [r["accuracy"] for r in runs])
@@ -42,12 +44,12 @@ def test_majority_class(page: Tags, again: Again) -> None:
     runs = again.runs[again.order[0]]
     labels = again.together(again.order[0], "label")
     share = np.bincount(labels, minlength=3) / len(labels)
-    line, top = page.columns("leaderboard")["majority-class baseline"], int(share.argmax())
+    line, top = page.columns("leaderboard")[BASELINE_NAME], int(share.argmax())
     hits = [float(np.mean(r["label"] == top)) for r in runs]
     assert line["Accuracy\u00a0%"] == value_and_spread(float(share.max()), hits)
     f1 = [sk.f1_score(r["label"], np.full(len(r["label"]), top), average="macro", zero_division=0) for r in runs]
     assert line["Macro F1\u00a0%"] == spread(f1)
-    below = page.columns("calibration")["majority-class baseline"]
+    below = page.columns("calibration")[BASELINE_NAME]
     loss = [sk.log_loss(r["label"], np.tile(share, (len(r["label"]), 1)), labels=[0, 1, 2]) for r in runs]
     assert below["Log-loss"] == value_and_spread(float(-np.log(share[labels]).mean()), loss, 1, 3)
     assert below["ROC-AUC"] == "0.500 ± 0.000"

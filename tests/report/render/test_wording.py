@@ -1,0 +1,27 @@
+"""Numbers with their nouns, and lists as a sentence writes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from phoropter.report.render.wording import count_with_noun, list_names
+
+
+def test_a_number_stands_with_its_noun() -> None:
+    assert [count_with_noun(n, "fold") for n in (0, 1, 2, 1_234_567)] == ["0 folds", "1 fold", "2 folds", "1,234,567 folds"]
+
+
+@pytest.mark.parametrize(
+    ("names", "limit", "text"),
+    [
+        ([], 6, ""),
+        (["a"], 6, "a"),
+        (["a", "b"], 6, "a and b"),
+        (["a", "b", "c"], 3, "a, b and c"),
+        (["a", "b", "c", "d"], 3, "a, b, c and 1 more"),
+        (list("abcdefgh"), 6, "a, b, c, d, e, f and 2 more"),
+        (["a", "b", "c"], 1, "a and 2 more"),
+    ],
+)
+def test_names_are_listed_as_in_a_sentence(names: list[str], limit: int, text: str) -> None:
+    assert list_names(names, limit) == text
