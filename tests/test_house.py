@@ -287,7 +287,7 @@ COVERED_BY = {
             *("training.fusion", "training.trends"),
         )
     },
-    "report.sections.blind_metric": "report/test_every_table.py",
+    "report.sections.blind_metric": "report/test_one_estimand.py",
     "report.sections.candidate_values": "report/summary/test_collect.py",
     "report.sections.candidates.comparisons": "report/test_page.py",
     "report.sections.candidates.sweeps": "report/summary/test_collect.py",
