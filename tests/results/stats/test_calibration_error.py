@@ -48,7 +48,7 @@ def test_the_plain_error_is_the_metric_and_that_of_the_bins() -> None:
 
 
 def test_the_quoted_case_a_calibrated_candidate_of_120_rows_in_ten_folds() -> None:
-    """The plain error is 0.2 in the mean of folds and 0.08 pooled; without its bias, under half of that, and its interval holds 0."""
+    """Plain, it is 0.2 in the mean of folds and 0.08 pooled; without its bias under half of that, and its interval holds 0."""
     studies, _ = simulate_error(120, 0.0, 100)
     folds, _ = simulate_error(12, 0.0, 100)
     assert np.mean([s.error for s in folds]) > 0.18

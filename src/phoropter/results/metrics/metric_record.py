@@ -13,6 +13,7 @@ from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProb
 
 MetricNeed = Literal["probabilities", "every class", "ranks"]
 IntervalKind = Literal["proportion", "delong", "bootstrap"]
+MIN_RAREST = 10  # rows of the rarest class: the mean over such parts is off by half a point (benchmarks/estimand_bias.py)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,7 @@ class MetricRecord:
     interval:          how its interval is computed (results/intervals/interval_rules.py): `proportion` for a share of right
                        answers, `delong` for the area under the ROC curve, `bootstrap` for all others
     mean_over_rows:    the value is the mean of the values of single rows
+    min_rarest:        rows of the rarest class that a test part must have for the mean over parts to be about unbiased
     unavailable:       why it cannot be computed here, only read from run records; empty where it can
     """
 
@@ -54,6 +56,7 @@ class MetricRecord:
     max_exact_rows: int | None = None
     interval: IntervalKind = "bootstrap"
     mean_over_rows: bool = False
+    min_rarest: int = MIN_RAREST
     unavailable: str = ""
 
     def compute_value(self, predictions: LabelledProbabilities) -> float:

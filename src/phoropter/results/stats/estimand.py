@@ -3,10 +3,11 @@
     per split   the metric within each split's test part, averaged over splits: where every part can carry it
     pooled      the metric of all held-out rows of one round (the splits of one repeat under one seed), averaged over rounds
 
-A test part can carry a metric of a set of rows (F1, recall, MCC, AUC) if it has all classes of the study and at least MIN_RAREST
-rows of the rarest: below, the value of a part says more about its size than about the candidate, and averaging over parts keeps
-that error (benchmarks/estimand_bias.py, docs/statistics.md). Means over rows (accuracy, log-loss, Brier score) are the same
-either way, because parts count by their rows. The calibration error is always pooled: bins of few rows are noise.
+A test part can carry a metric of a set of rows (F1, recall, AUC) if it has all classes of the study and at least 10 rows of the
+rarest (50 for MCC and average precision; `MetricRecord.min_rarest`): below, the value of a part says more about its size than
+about the candidate, and averaging over parts keeps that error (benchmarks/estimand_bias.py, docs/statistics.md). Means over rows
+(accuracy, log-loss, Brier score) are the same either way, because parts count by their rows. The calibration error is always
+pooled: bins of few rows are noise.
 
 The choice is made from the rows of the study, never from answers, so it is the same for candidates, baseline, pairs and sweeps.
 Results under different splits are compared by the pooled value in both arms (`choose_common_estimand`): the same answers then
@@ -23,13 +24,12 @@ import numpy as np
 
 from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap, UnitRows, weighted_mean
 from phoropter.results.metrics import sufficient_sums
-from phoropter.results.metrics.metric_record import MetricRecord
+from phoropter.results.metrics.metric_record import MIN_RAREST, MetricRecord
 from phoropter.results.metrics.registry import compute_metrics_checked, get_metric
 from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities
 from phoropter.results.stats.held_out_rows import HeldOutRows
 
 EstimandKind = Literal["per-split", "pooled"]
-MIN_RAREST = 10  # rows of the rarest class in a test part that can carry a metric of a set; rows for a mean over rows
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ def choose_estimand(name: str, supports: Sequence[Ints], n_rounds: int = 1) -> E
     failing = [support for support in supports if not can_carry(metric, support, every)]
     compares_scores = "ranks" in metric.needs and len(supports) > n_rounds
     if not failing:
-        return Estimand(name, "per-split", f"every test part has at least {MIN_RAREST} rows of each class", True)
-    return Estimand(name, "pooled", _describe_failing(failing, len(supports), every), False, compares_scores)
+        return Estimand(name, "per-split", f"every test part has at least {metric.min_rarest} rows of each class", True)
+    return Estimand(name, "pooled", _describe_failing(metric, failing, len(supports), every), False, compares_scores)
 
 
 def choose_common_estimand(name: str, a: Sequence[Ints], b: Sequence[Ints], same_splits: bool = False) -> Estimand:
@@ -168,7 +168,7 @@ def can_carry(metric: MetricRecord, support: Ints, every: Ints) -> bool:
     """Whether a test part with (C,) `support` rows of each class can carry the metric; every: (C,) rows of the whole study."""
     if metric.mean_over_rows:
         return bool(support.sum() >= MIN_RAREST)
-    return bool(support[every > 0].min(initial=support.sum()) >= MIN_RAREST)
+    return bool(support[every > 0].min(initial=support.sum()) >= metric.min_rarest)
 
 
 def unit_can_carry(name: str, support: Ints, every: Ints) -> bool:
@@ -201,7 +201,7 @@ def compute_values(estimands: Sequence[Estimand], rows: HeldOutRows) -> dict[str
     return found
 
 
-def _describe_failing(failing: Sequence[Ints], n_splits: int, every: Ints) -> str:
+def _describe_failing(metric: MetricRecord, failing: Sequence[Ints], n_splits: int, every: Ints) -> str:
     lacking = sum(bool((support[every > 0] == 0).any()) for support in failing)
     parts = "the only test part" if n_splits == 1 else f"{len(failing)} of {n_splits} test parts"
     if lacking == len(failing):
@@ -209,7 +209,7 @@ def _describe_failing(failing: Sequence[Ints], n_splits: int, every: Ints) -> st
     fewest = min(int(support[every > 0].min()) for support in failing)
     have = "has" if len(failing) == 1 else "have"
     lack = "" if not lacking else f" ({lacking} of them none)"
-    return f"{parts} {have} fewer than {MIN_RAREST} rows of some class{lack or f', at least {fewest}'}"
+    return f"{parts} {have} fewer than {metric.min_rarest} rows of some class{lack or f', at least {fewest}'}"
 
 
 def _rows_of_parts(member: Ints, count: int) -> list[Ints]:
