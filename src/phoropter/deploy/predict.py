@@ -6,8 +6,7 @@ the View and the sampling rate. A bundle saved by hand without them is refused.
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from phoropter.core.errors import DataError, InputProblem, WeightsError, join_wo
 from phoropter.core.extensions import Extension, find_code, is_code_trusted, read_recorded_extensions
 from phoropter.core.files import atomic_write
 from phoropter.core.spec import SourceMap, validate_as
+from phoropter.core.storage.csv_cells import format_csv
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.images.options import apply_options
 from phoropter.data.recordings.bundle_view import BundleView
@@ -256,10 +256,7 @@ def _format_probability(probability: Any) -> str:
 
 
 def _write_rows(file: Path, header: list[str], rows: Iterator[list[str]]) -> Path:
-    text = io.StringIO(newline="")
-    out = csv.writer(text)
-    out.writerow(header)
-    out.writerows(rows)
+    text = format_csv(itertools.chain([header], rows))
     with atomic_write(file) as aside:
-        aside.write_text(text.getvalue(), encoding="utf-8", newline="")
+        aside.write_text(text, encoding="utf-8", newline="")
     return file

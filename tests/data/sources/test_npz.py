@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -186,3 +188,27 @@ def test_an_array_that_claims_more_than_the_file_holds_is_refused(tmp_path: Path
         DataError, match=r"y\.npz is damaged: the array 'labels' of the shape \(40000000000,\) needs more than its"
     ):
         open_npz(tmp_path / "y.npz")
+
+
+@pytest.mark.parametrize("column", ["labels", "ids", "groups", "classes"])
+def test_a_small_file_whose_names_unfold_to_gigabytes_is_refused_before_they_are_read(tmp_path: Path, column: str) -> None:  # X5
+    width = 2_500_000
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": f"<U{width}", "fortran_order": False, "shape": (2,)})
+    sound = {"images": np.zeros((2, 8, 8, 3), np.uint8), "labels": np.array([0, 1])}
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in sound.items():
+            if name != column:
+                plain = io.BytesIO()
+                np.save(plain, array)
+                archive.writestr(f"{name}.npy", plain.getvalue())
+        with archive.open(f"{column}.npy", "w") as file:
+            file.write(header.getvalue())
+            for _ in range(2):
+                file.write(bytes(10_000_000))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=f"'{column}' has cells of 9.5"):
+        open_npz(tmp_path / "bomb.npz")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000

@@ -206,3 +206,13 @@ def test_ids_that_are_numbers_are_found_however_they_are_written(tmp_path: Path)
     header, *lines = (tmp_path / "folds.csv").read_text().splitlines()
     (tmp_path / "folds.csv").write_text("\n".join([header, *(line.replace(",", ".0,", 1) for line in lines)]))
     assert [s.content_key(dataset) for s in make_splits(dataset, FoldsFile("folds.csv"), tmp_path)] == expected
+
+
+def test_ids_that_a_spreadsheet_would_run_are_written_as_text_and_found_again(tmp_path: Path) -> None:  # X3
+    dataset = sixty_rows(ids=[f"=HYPERLINK({i})" if i % 2 else f"-{i}x" for i in range(60)])
+    expected = make_splits(dataset, KFold(3))
+    write_folds_file(dataset, KFold(3), tmp_path / "folds.csv")
+    lines = (tmp_path / "folds.csv").read_text().splitlines()[1:]
+    assert lines and all(line.startswith("'") or line.startswith("\"'") for line in lines)
+    found = make_splits(dataset, FoldsFile("folds.csv"), tmp_path)
+    assert [s.content_key(dataset) for s in found] == [s.content_key(dataset) for s in expected]

@@ -34,6 +34,9 @@ from phoropter.data.sources.arrays import (
 )
 from phoropter.data.sources.storage import LazyArray
 
+MAX_CELL_BYTES = 4 * 2000  # of a name; NumPy takes four bytes a character
+MAX_COLUMN_BYTES = 1 << 30
+
 # All that zipfile and NumPy raise on a damaged file.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, NotImplementedError, RuntimeError)
 
@@ -119,7 +122,7 @@ def _read_array(path: Path, key: str) -> NDArray[Any]:
 
 
 def _read_labels(path: Path, one: ArraySet, count: int) -> NamedLabels:
-    names = None if one.classes is None else _read_array(path, one.classes).ravel().tolist()
+    names = None if one.classes is None else _read_text_array(path, one.classes).ravel().tolist()
     return NamedLabels(f"{path.name}, {one.arrays['labels']}", _read_values(path, one.arrays["labels"], count), names)
 
 
@@ -134,17 +137,27 @@ def _read_column(path: Path, column: str, sets: list[ArraySet], shapes: list[tup
 
 
 def _read_values(path: Path, key: str, count: int) -> list[Any]:
-    array = _read_array(path, key)
-    if array.shape == (count, 1):
-        array = array[:, 0]
-    if array.shape != (count,) or array.dtype.kind not in "iufbUS":
-        several = "; a picture has one label here, and these have several" if array.ndim == 2 and len(array) == count else ""
+    shape, kind = _read_header(path, key)
+    if shape not in ((count,), (count, 1)) or kind.kind not in "iufbUSO":  # of objects, reading says so in other words
+        several = "; a picture has one label here, and these have several" if len(shape) == 2 and shape[0] == count else ""
         raise DataError(
-            f"{path.name}: '{key}' has the shape {array.shape} and kind {array.dtype}, expected ({count},) of numbers or "
-            f"text{several}"
+            f"{path.name}: '{key}' has the shape {shape} and kind {kind}, expected ({count},) of numbers or text{several}"
         )
-    values: list[Any] = array.tolist()
+    values: list[Any] = _read_text_array(path, key).ravel().tolist()
     return values
+
+
+def _read_text_array(path: Path, key: str) -> NDArray[Any]:
+    """An array of names or numbers. Raises DataError, before any room is made for it, where its cells are longer than names are:
+    a small file may unfold to any size."""
+    shape, kind = _read_header(path, key)
+    size = math.prod(shape) * kind.itemsize
+    if (kind.kind in "US" and kind.itemsize > MAX_CELL_BYTES) or size > MAX_COLUMN_BYTES:
+        raise DataError(
+            f"{path.name}: '{key}' has cells of {format_bytes(kind.itemsize)}, {format_bytes(size)} in all, expected names of at "
+            f"most {MAX_CELL_BYTES // 4:,} characters and {format_bytes(MAX_COLUMN_BYTES)}"
+        )
+    return _read_array(path, key)
 
 
 _NPY_HEADER_READERS: dict[tuple[int, int], Callable[..., Any]] = {

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from phoropter.core.columns import clean_cell, clean_name, clean_path, find_columns
 from phoropter.core.errors import DataError, SplitError, did_you_mean, join_words
 from phoropter.core.files import atomic_write
+from phoropter.core.storage.csv_cells import escape_formula, unescape_formula
 from phoropter.core.text_table import read_text_table
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.splits.labelled_rows import LabelledRows, RowPartition
@@ -77,13 +78,14 @@ def write_folds_rows(path: Path, dataset: Dataset, folds: list[tuple[FoldKey, di
     seeded = any(key[0] != ANY_SEED for key, _ in folds)
     with atomic_write(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
+        cells = {row: escape_formula(str(dataset.ids[row])) for row in labelled.tolist()}
         writer.writerow([name for name in _COLUMNS if seeded or name != "seed"])
         for (seed, repeat, fold), rows_of_part in folds:
             names = np.full(len(dataset), "unused", dtype="<U8")
             for part, rows in rows_of_part.items():
                 names[rows] = part
             prefix = [seed] if seeded else []
-            writer.writerows([dataset.ids[row], *prefix, repeat, fold, names[row]] for row in labelled)
+            writer.writerows([cell, *prefix, repeat, fold, names[row]] for row, cell in cells.items())
 
 
 def _read_lines(path: Path) -> Iterator[tuple[int, FoldKey, str, str]]:
@@ -105,7 +107,8 @@ def _find_id(written: str, known: Mapping[str, int], spelling: Mapping[str, str]
 
     spelling: cleaned id → id
     """
-    readings = (written, clean_name(written), clean_cell(written), posixpath.normpath(clean_path(written) or "."))
+    path = posixpath.normpath(clean_path(written) or ".")
+    readings = (written, unescape_formula(written), clean_name(written), clean_cell(written), path)
     cleaned = clean_name(written)
     return next((reading for reading in readings if reading in known), spelling.get(cleaned, cleaned))
 

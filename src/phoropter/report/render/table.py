@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from phoropter.core.durations import format_duration
 from phoropter.core.files import format_bytes
+from phoropter.core.storage.csv_cells import escape_formula
 
 ColumnKind = Literal["text", "words", "percent", "points", "number", "signed", "count", "si", "p", "duration", "bytes"]
 RowRole = Literal["plain", "leader", "baseline", "warning"]
@@ -331,7 +332,6 @@ def _csv_text(value: CellValue) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        text = one_line(value)
-        return "'" + text if text[:1] in ("=", "+", "-", "@") else text  # else a spreadsheet would run it as a formula
+        return escape_formula(one_line(value))
     number = float(value)  # type: ignore[arg-type]
     return "" if not math.isfinite(number) else str(int(number)) if number.is_integer() else repr(number)
