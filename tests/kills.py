@@ -15,20 +15,23 @@ computed. The command then ends with the same bytes, or with one line that names
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a process with threads must not fork
 
 STUDY = """\
 name: kills
@@ -63,6 +66,60 @@ class Tally:
             print(f"WRONG: {what}", flush=True)
 
 
+class ForkedCommand:
+    """`phoropter ARGUMENTS` in a session of its own, its output in FOLDER/log.txt.
+
+    It is forked from this process, which has loaded everything, so that signals meet work and not imports; the workers of `-j 2`
+    are started as ever.
+    """
+
+    def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+        self.code: int | None = None
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._become_command(arguments, folder, environment)
+
+    @staticmethod
+    def _become_command(arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+        from phoropter.cli import main
+
+        code = 1
+        try:
+            os.setsid()
+            os.chdir(folder)
+            os.environ.update(environment)
+            log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            main(args=arguments, prog_name="phoropter")
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, negative after a signal. Raises TimeoutError."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+            elif deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError
+            else:
+                time.sleep(0.02)
+        return self.code
+
+    def send_signal(self, number: int) -> None:
+        if self.code is None:
+            os.kill(self.pid, number)
+
+
 @dataclass
 class Place:
     """A folder with the study, its results and its cache."""
@@ -73,14 +130,9 @@ class Place:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "study.yaml").write_text(STUDY, encoding="utf-8")
 
-    def start_command(self, jobs: int) -> subprocess.Popen[str]:
-        log = (self.folder / "log.txt").open("w+", encoding="utf-8")
-        environment = {**os.environ, "PHOROPTER_CACHE": str(self.folder / "cache"), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "phoropter", "run", "study.yaml", "-o", "out", "--device", "cpu", "-j", str(jobs)]
-        with log:
-            return subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True
-            )
+    def start_command(self, jobs: int) -> ForkedCommand:
+        arguments = ["run", "study.yaml", "-o", "out", "--device", "cpu", "-j", str(jobs)]
+        return ForkedCommand(arguments, self.folder.resolve(), {"PHOROPTER_CACHE": str(self.folder.resolve() / "cache")})
 
     def read_log(self) -> str:
         return (self.folder / "log.txt").read_text(encoding="utf-8")
@@ -122,8 +174,8 @@ def kill_once(place: Place, jobs: int, seconds: float, draw: random.Random, tall
     """Starts the command, sends one signal after a random time, and waits. Returns its exit code if it had ended before."""
     process = place.start_command(jobs)
     try:
-        return process.wait(draw.uniform(0.3, seconds))
-    except subprocess.TimeoutExpired:
+        return process.wait(draw.uniform(0.05, seconds))
+    except TimeoutError:
         pass
     family = list_family(process.pid)
     workers = find_workers(family)
@@ -135,7 +187,7 @@ def kill_once(place: Place, jobs: int, seconds: float, draw: random.Random, tall
             victim.send_signal(number)
         try:  # it goes on; and a command in ten is left to go on to its end
             return process.wait(None if draw.random() < 0.1 else draw.uniform(0.3, seconds))
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             family, number = list_family(process.pid), draw.choice(SIGNALS)
     tally.counts[f"command {number.name}"] += 1
     process.send_signal(number)
@@ -143,9 +195,7 @@ def kill_once(place: Place, jobs: int, seconds: float, draw: random.Random, tall
     return None
 
 
-def check_end(
-    place: Place, process: subprocess.Popen[str], family: list[psutil.Process], number: signal.Signals, tally: Tally
-) -> None:
+def check_end(place: Place, process: ForkedCommand, family: list[psutil.Process], number: signal.Signals, tally: Tally) -> None:
     asked = time.monotonic()
     code = process.wait()
     while any(map(is_alive, family)) and time.monotonic() - asked < 4 * LEAVE_S:
@@ -156,7 +206,7 @@ def check_end(
         tally.judge(False, f"{orphan.pid} outlived {number.name} of the command by {took:.0f} s")
         orphan.kill()
     if number != signal.SIGKILL:
-        # A signal before the command has loaded meets Python's own handling, and leaves nothing behind either
+        # A signal before the study is read meets Python's own handling, and leaves nothing behind either
         tally.judge(code in (0, 128 + number, -number, 1), f"exit code {code} after {number.name}: {place.read_log()[-300:]}")
         tally.counts[f"exit code {code}"] += 1
         tally.judge(took < 4 * LEAVE_S, f"{took:.1f} s to leave after {number.name}")
@@ -240,8 +290,18 @@ def judge_flip(place: Place, what: str, tally: Tally, expected: dict[str, bytes]
     tally.judge(False, f"{what}: exit code {code}, the same predictions: {place.read_predictions() == expected}: {log[-600:]}")
 
 
+def load_everything() -> None:
+    """Imports here what every command needs."""
+    from phoropter.models.timm_compat import import_timm
+
+    import_timm()
+    for name in ("matplotlib.figure", "sklearn.datasets", "phoropter.report.page", "phoropter.study.worker"):
+        importlib.import_module(name)
+
+
 def torment_study(folder: Path, kills: int, flips: int, jobs: list[int], seed: int) -> Tally:
     """kills: signals for each number of jobs · flips: damaged files. Returns what happened."""
+    load_everything()
     tally, draw = Tally(), random.Random(seed)
     whole = Place(folder / "whole")
     began = time.monotonic()

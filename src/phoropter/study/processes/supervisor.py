@@ -54,6 +54,7 @@ class Supervisor:
         self.failed: set[str] = set()
         self.losses: Counter[str] = Counter()
         self.idle_losses = self.n_done = self.n_planned = 0
+        self.looked = 0.0
 
     def run_workers(self) -> None:
         """Starts the workers and returns when all have ended.
@@ -67,6 +68,9 @@ class Supervisor:
                     self._start_worker(number)
                 while self.workers and not requests:
                     self._handle_messages()
+                    if time.monotonic() - self.looked >= POLL_S:  # events may come much faster
+                        self._look_at_store(self.on_progress)
+                if not requests:
                     self._look_at_store(self.on_progress)
             finally:
                 self._end_workers()
@@ -178,6 +182,7 @@ class Supervisor:
         if not (self.store.folder / "study.json").exists():
             return
         runs = list(self.store.runs())
+        self.looked = time.monotonic()
         self.n_planned, self.n_done = len(self.store.study["plan"]), len(runs)
         fresh = [run for run in runs if run.key not in self.known_done]
         for place, run in enumerate(fresh, self.n_done - len(fresh) + 1):
