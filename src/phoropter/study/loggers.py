@@ -5,7 +5,8 @@
     PHOROPTER_LOG=tensorboard,mlflow  both
 
 An environment variable and not a key of the study, as watching a study decides no number. With several processes (`-j`) the
-events of all of them arrive in the main process. A logger or callback that raises is reported once and left out; the study goes on.
+events of all of them arrive in the main process. A logger or callback that raises is reported once and left out, and the study
+goes on.
 
 Left out: images, weights and predictions, which lie in the run folders, and the load of the system.
 """
