@@ -127,3 +127,13 @@ def test_coverage_is_measured_and_written_as_json_and_as_a_table(tmp_path: Path,
     assert all(0.8 <= c["coverage"] <= 1 and 0 < c["width"] < 2 for c in cells)
     table = (tmp_path / "interval_coverage_quick.md").read_text()
     assert "| independent rows | 20 | 60 |" in table and "| groups of 20 rows | 3 | 10 |" in table
+
+
+def test_the_bias_of_small_parts_is_measured_and_shown() -> None:
+    import estimand_bias
+
+    small, large = (estimand_bias.measure_bias("macro_f1", 0.5, m, 60) for m in (1, 50))
+    assert small.averaged < -0.02 and abs(large.averaged) < 0.02 and abs(large.pooled) < 0.02
+    assert "| macro_f1, rarer class 50% |" in estimand_bias.bias_table([small, large])
+    plain, debiased = map(float, estimand_bias.measure_calibration(0.0, 120, 0, 40).partition(" (")[0].split(" / "))
+    assert 0.05 < plain < 0.12 and debiased < plain

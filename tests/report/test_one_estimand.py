@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from read_again import noisy_error
 from sklearn import metrics as sk
+from sklearn.linear_model import LogisticRegression
 from stored_answers import split_answers, store_answers
 
 from phoropter.report.conclusion import write_conclusion
 from phoropter.report.sections.candidates.leaderboard import leaderboard_table
-from phoropter.report.sections.predictions.calibration import calibration_table
+from phoropter.report.sections.predictions.calibration import calibration_table, class_calibration_table
 from phoropter.report.sections.predictions.groups import describe_left_out, group_section
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.compare import compare_candidates
@@ -85,7 +87,7 @@ def test_the_baseline_is_a_candidate_whose_answers_are_known(tmp_path: Path, fir
     constant = Predictions(answers.ids, answers.labels, np.tile(np.log(share), (150, 1)).astype(np.float32), answers.groups)
     store = store_answers(tmp_path / "s", {"net": split(answers), "constant": split(constant)}, metrics=(first, *EVERY))
     summary = summarize(store)
-    for table in (leaderboard_table(summary), calibration_table(summary, {})):
+    for table in (leaderboard_table(summary), calibration_table(summary, {}), class_calibration_table(summary, {})):
         rows = {str(row.values[0]): repr(row.values[1:]) for row in table.rows}
         assert rows["constant"] == rows["majority-class baseline"]
     assert summary.baseline.metric_mean("log_loss") == pytest.approx(-(share * np.log(share)).sum(), abs=1e-6)
@@ -184,3 +186,19 @@ def test_where_the_metric_is_undefined_nobody_comes_first_and_the_reason_is_said
     assert sentences == [
         "No candidate can be put first by ROC-AUC: no held-out row is of class acidosis, and ROC-AUC needs every class."
     ]
+
+
+def test_the_table_of_the_second_class_is_computed_again(tmp_path: Path) -> None:
+    answers = some_answers(300, 15, share=0.5)
+    store = store_answers(tmp_path / "s", {"net": by_folds(answers)})
+    summary = summarize(store)
+    net, baseline = class_calibration_table(summary, {}).rows
+    p, y = answers.probabilities[:, 1], answers.labels
+    bins = np.clip(np.ceil(p * 15).astype(int) - 1, 0, 14)
+    assert net.values[1] == pytest.approx(sum(abs((p - y)[bins == b].sum()) for b in range(15)) / 300)
+    whole = {"p": answers.probabilities, "label": y, "group": np.asarray(answers.groups), "answer": answers.logits.argmax(1)}
+    error, low, high = noisy_error([whole], column=1)
+    assert net.values[2] == pytest.approx(error, abs=1e-5) and net.values[3] == pytest.approx((low, high), abs=1e-5)
+    line = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(np.log(p / (1 - p))[:, None], y)
+    assert net.values[4:] == pytest.approx((line.coef_[0, 0], line.intercept_[0]), abs=1e-5)
+    assert np.isnan(baseline.values[4:]).all(), "one answer to every row has no slope"

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from phoropter.results.metrics.metric_record import MIN_RAREST
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.metrics.sufficient_sums import LabelledProbabilities
-from phoropter.results.stats.estimand import MIN_RAREST, choose_common_estimand, choose_estimand, paired_influences
+from phoropter.results.stats.estimand import choose_common_estimand, choose_estimand, paired_influences
 from phoropter.results.stats.held_out_rows import HeldOutRows
 from phoropter.results.store import Predictions
 

@@ -11,7 +11,7 @@ from phoropter.report.figures.predictions import reliability_diagram, roc_curve_
 from phoropter.report.render.metric_format import metric_column
 from phoropter.report.render.section import ContentBlock, Section
 from phoropter.report.render.svg import RenderedFigure
-from phoropter.report.render.table import CellValue, Column, IntervalBounds, MeanStd, Table, TableRow
+from phoropter.report.render.table import CellValue, Column, IntervalBounds, MeanStd, Table, TableRow, one_line
 from phoropter.report.sections.candidate_values import (
     PROBABILITY_METRICS,
     describe_estimands,
@@ -40,6 +40,8 @@ def calibration_section(inputs: ReportInput) -> Section:
         blocks.append(_reliability_figure({c.name: c.positive_calibration for c in candidates}, summary.classes[1]))
     scalings = {c.name: scaling for c in candidates if (scaling := fit_temperature_scaling(inputs.store, c))}
     blocks.append(calibration_table(summary, scalings))
+    if len(summary.classes) == 2:
+        blocks.append(class_calibration_table(summary, scalings))
     return Section("calibration", "Discrimination and calibration", (), tuple(blocks))
 
 
@@ -75,48 +77,52 @@ def _roc_figure(inputs: ReportInput) -> RenderedFigure | None:
 def calibration_table(summary: StudySummary, scalings: Mapping[str, TemperatureScaling]) -> Table:
     """Metrics of the predicted probabilities, the baseline last. scalings: by candidate, for those with inner validation rows."""
     names = [m for m in summary.metrics if m in PROBABILITY_METRICS]
-    two = len(summary.classes) == 2
     columns = [Column("Candidate")]
     for name in names:
         columns += [metric_column(METRICS[name])]
         columns += [within] if (within := within_split_column(summary, name)) else []
-    columns += _error_columns("", "")
-    if two:
-        columns += _error_columns(f" of {summary.classes[1]}", f"of the probability of {summary.classes[1]}")
-        columns += [Column("Slope", "number", "of the label on the predicted log-odds; 1 is right", 2)]
-        columns += [Column("Intercept", "number", "0 is right", 2)]
+    columns += _error_columns("")
     if scalings:
-        columns.append(Column("Temperature", "number", "mean over runs", 2))
-        columns += _error_columns(", scaled", "after temperature scaling")
-        columns += _error_columns(f" of {summary.classes[1]}, scaled", "after temperature scaling") if two else []
+        columns += [Column("Temperature", "number", "mean over runs", 2), *_error_columns(", scaled")]
     rows = []
     for candidate in [*summary.candidates, summary.baseline]:
-        cells: list[CellValue] = [candidate.name, *_metric_cells(summary, candidate, names)]
-        cells += _error_cells([candidate.calibration, *([candidate.positive_calibration] if two else [])])
-        cells += [*(candidate.calibration_line or (None, None))] if two else []
-        cells += _scaling_cells(scalings.get(candidate.name), two) if scalings else []
+        scaling = scalings.get(candidate.name)
+        cells: list[CellValue] = [candidate.name, *_metric_cells(summary, candidate, names), *_error_cells(candidate.calibration)]
+        if scalings:
+            cells += [None if scaling is None else MeanStd(scaling.temperature, scaling.temperature_std)]
+            cells += _error_cells(None if scaling is None else scaling.calibration)
         rows.append(TableRow(tuple(cells), "baseline" if candidate is summary.baseline else "plain"))
-    return Table(
-        "calibration",
-        "Discrimination and calibration of each candidate",
-        tuple(columns),
-        tuple(rows),
-        _table_note(summary, names, bool(scalings)),
-    )
+    caption, note = "Discrimination and calibration of each candidate", _table_note(summary, names, bool(scalings))
+    return Table("calibration", caption, tuple(columns), tuple(rows), note)
 
 
-def _error_columns(of: str, explain: str) -> list[Column]:
-    return [
-        Column(f"ECE{of}, debiased", "number", explain or "calibration error without the bias of few rows", 3),
-        Column(f"{_INTERVAL} of ECE{of}", "number", "", 3),
+def class_calibration_table(summary: StudySummary, scalings: Mapping[str, TemperatureScaling]) -> Table:
+    """Of two classes: the calibration of the second one's probability."""
+    positive = one_line(summary.classes[1])
+    columns = [
+        Column("Candidate"),
+        Column("ECE", "number", "plain, as the points of the diagram show it", 3),
+        *_error_columns(""),
     ]
+    columns += [Column("Slope", "number", "1 is right; below, the probabilities are too extreme", 2)]
+    columns += [Column("Intercept", "number", "0 is right", 2), *(_error_columns(", scaled") if scalings else [])]
+    rows = []
+    for candidate in [*summary.candidates, summary.baseline]:
+        found, scaling = candidate.positive_calibration, scalings.get(candidate.name)
+        cells: list[CellValue] = [candidate.name, None if found is None else found.error, *_error_cells(found)]
+        cells += [*(candidate.calibration_line or (None, None))]
+        cells += _error_cells(None if scaling is None else scaling.positive) if scalings else []
+        rows.append(TableRow(tuple(cells), "baseline" if candidate is summary.baseline else "plain"))
+    note = f"Slope and intercept: logistic regression of ‘is {positive}’ on its predicted log-odds, over all held-out rows."
+    return Table("calibration-of-class", f"Calibration of the probability of {positive}", tuple(columns), tuple(rows), note)
 
 
-def _error_cells(estimates: Sequence[CalibrationEstimate | None]) -> list[CellValue]:
-    cells: list[CellValue] = []
-    for e in estimates:
-        cells += [None, None] if e is None else [e.debiased, IntervalBounds(e.low, e.high)]
-    return cells
+def _error_columns(of: str) -> list[Column]:
+    return [Column(f"ECE{of}, debiased", "number", "", 3), Column(f"{_INTERVAL} of ECE{of}", "number", "", 3)]
+
+
+def _error_cells(estimate: CalibrationEstimate | None) -> list[CellValue]:
+    return [None, None] if estimate is None else [estimate.debiased, IntervalBounds(estimate.low, estimate.high)]
 
 
 def _metric_cells(summary: StudySummary, candidate: CandidateResults, names: Sequence[str]) -> list[CellValue]:
@@ -126,13 +132,6 @@ def _metric_cells(summary: StudySummary, candidate: CandidateResults, names: Seq
         if within_split_column(summary, name):
             cells.append(candidate.within_splits.get(name, (None,))[0])
     return cells
-
-
-def _scaling_cells(scaling: TemperatureScaling | None, two: bool) -> list[CellValue]:
-    if scaling is None:
-        return [None] * (5 if two else 3)
-    temperature: CellValue = MeanStd(scaling.temperature, scaling.temperature_std)
-    return [temperature, *_error_cells([scaling.calibration, *([scaling.positive] if two else [])])]
 
 
 def _table_note(summary: StudySummary, names: Sequence[str], scaled: bool) -> str:

@@ -14,7 +14,7 @@ from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.report.summary.unit_scores import UnitScores
 from phoropter.results.metrics.by_group import GroupScore, WorstGroups, find_worst_groups
-from phoropter.results.stats.estimand import MIN_RAREST
+from phoropter.results.metrics.metric_record import MIN_RAREST
 
 
 def group_section(inputs: ReportInput) -> Section | None:
