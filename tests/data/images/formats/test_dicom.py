@@ -226,3 +226,13 @@ def test_values_that_break_the_standard_are_not_quoted(
         path.write_bytes(broken)
         read_dicom_facts(path, "x.dcm")
     assert not caught and "DOE" not in caplog.text
+
+
+def test_damage_of_any_element_is_a_data_error(tmp_path: Path, write_dicom: Write) -> None:
+    content = write_dicom(tmp_path / "x.dcm", RAMP12, WindowCenter=40, WindowWidth=400).read_bytes()
+    for at in range(132, len(content) - RAMP12.nbytes, 3):  # every third byte of the header
+        broken = content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
+        try:
+            assert decode_image(broken, "x.dcm").shape == (64, 64, 3)
+        except DataError as error:
+            assert str(error).startswith("x.dcm: ")

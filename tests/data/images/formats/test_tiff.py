@@ -129,3 +129,16 @@ def test_two_channels_are_grey_and_transparency_only_where_the_file_says_so() ->
     transparent[..., 1] = 255
     content = written(transparent, photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"])
     np.testing.assert_array_equal(shown(content)[..., 0], two[..., 0])
+
+
+def test_pages_in_a_circle_and_empty_promises_end_at_once() -> None:
+    content = bytearray(written(BANDS, photometric="minisblack", planarconfig="contig"))
+    count = int.from_bytes(content[8:10], "little")
+    content[10 + 12 * count : 14 + 12 * count] = (8).to_bytes(4, "little")  # the next page is the first
+    with pytest.raises(DataError, match="its pages lead in a circle"):
+        shown(bytes(content), channels=(1, 2, 3))
+    tall = written(BANDS, photometric="minisblack", planarconfig="contig", compression="zlib")
+    entry = tall.index(b"\x01\x01")  # ImageLength, of 6 rows
+    wrong = tall[: entry + 8] + (60_000).to_bytes(4, "little") + tall[entry + 12 :]
+    with pytest.raises(DataError, match=r"it holds less than its header promises|takes .* bytes unpacked"):
+        shown(wrong, channels=(1, 2, 3))

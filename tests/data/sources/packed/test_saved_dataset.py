@@ -97,3 +97,16 @@ def test_pixels_as_lists_are_refused(zoo: Path, tmp_path: Path) -> None:
     folder = save(zoo, tmp_path / "d", image=[[[1, 2], [3, 4]]] * 4)
     with pytest.raises(DataError, match=r"the column 'image' is list<.*expected encoded pictures"):
         open_saved_dataset(folder)
+
+
+def test_offsets_that_lead_out_of_the_file_are_found_before_they_are_followed(zoo: Path, tmp_path: Path) -> None:
+    folder = save(zoo, tmp_path / "d")
+    dataset = open_saved_dataset(folder)
+    data = folder / "data-00000-of-00001.arrow"
+    content = data.read_bytes()
+    lengths = [len((zoo / name).read_bytes()) for name in NAMES[:2]]
+    offsets = np.array([0, lengths[0], sum(lengths)], "<i4").tobytes()
+    assert offsets in content
+    data.write_bytes(content.replace(offsets, np.array([0, lengths[0], 2**31 - 1], "<i4").tobytes()))
+    with pytest.raises(DataError, match="is damaged or no Arrow stream"):
+        dataset.read(1)

@@ -11,6 +11,8 @@ Left out on purpose: presentation states, overlays, colour profiles, and deflate
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from phoropter.core.errors import DataError, MissingExtraError
+from phoropter.core.errors import DataError, MissingExtraError, PhoropterError
 from phoropter.data.images.intensity import scale_to_uint8
 from phoropter.data.images.options import active_options, check_pixel_count, choose_channels, choose_page
 from phoropter.data.images.quiet import QuietPackages
@@ -48,26 +50,24 @@ class DicomFacts:
 
 def open_dicom(file: BinaryIO, name: str) -> Image.Image:
     """An open DICOM file → an RGB Image. Raises DataError, without a word of the header, for what cannot be read."""
-    header = _read_dataset(file, name, stop_before_pixels=False)
+    with _quiet_pydicom, _report_damage(name):
+        return _open_frame(_read_dataset(file, name, stop_before_pixels=False), name)
+
+
+def _open_frame(header: Any, name: str) -> Image.Image:
     height, width = _check_size(header, name)
     frame = choose_page(max(1, _number(header, "NumberOfFrames", 1)), name, "frames")
     kind = str(header.get("PhotometricInterpretation", "")).strip().upper()
     if kind not in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", *_COLOURS):
         raise DataError(f"{name}: the DICOM header does not say what its pixels mean; expected grey, RGB, YBR or a palette")
-    with _quiet_pydicom:
-        values = _decode_frame(header, frame, name)
-        try:
-            if kind in _COLOURS:
-                picture = _scale_bits(values, _number(header, "BitsStored", 8))
-            elif kind == "PALETTE COLOR":
-                picture = _look_up_colours(values, header)
-            else:
-                grey = _window_greys(values, header, name)
-                picture = 255 - grey if kind == "MONOCHROME1" else grey
-        except DataError:
-            raise
-        except Exception as error:  # tables and windows that contradict each other, of any kind
-            raise DataError(f"{name}: its DICOM tables are damaged ({type(error).__name__}); export it again") from None
+    values = _decode_frame(header, frame, name)
+    if kind in _COLOURS:
+        picture = _scale_bits(values, _number(header, "BitsStored", 8))
+    elif kind == "PALETTE COLOR":
+        picture = _look_up_colours(values, header)
+    else:
+        grey = _window_greys(values, header, name)
+        picture = 255 - grey if kind == "MONOCHROME1" else grey
     if picture.shape[:2] != (height, width):
         raise DataError(f"{name}: the pixels have another size than the header says; export the file again or remove it")
     if active_options().channels:
@@ -79,7 +79,8 @@ def open_dicom(file: BinaryIO, name: str) -> Image.Image:
 
 def read_dicom_size(file: BinaryIO, name: str) -> tuple[int, int]:
     """(height, width) from the header. Raises DataError where it says none."""
-    return _check_size(_read_dataset(file, name, stop_before_pixels=True), name)
+    with _quiet_pydicom, _report_damage(name):
+        return _check_size(_read_dataset(file, name, stop_before_pixels=True), name)
 
 
 def read_dicom_facts(path: Path, name: str) -> DicomFacts:
@@ -87,19 +88,33 @@ def read_dicom_facts(path: Path, name: str) -> DicomFacts:
     tags = ["PatientID", "IssuerOfPatientID", "PatientName", "OtherPatientNames", "StudyInstanceUID", "InstitutionName"]
     tags += ["BurnedInAnnotation", "RecognizableVisualFeatures", "SpecificCharacterSet"]
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, _quiet_pydicom, _report_damage(name):
             header = _read_dataset(file, name, stop_before_pixels=True, tags=tags)
+            return DicomFacts(
+                patient=_text(header, "PatientID"),
+                exam=_text(header, "StudyInstanceUID"),
+                institution=_text(header, "InstitutionName"),
+                names=tuple(filter(None, (_text(header, "PatientName"), _text(header, "OtherPatientNames")))),
+                burnt_in=_text(header, "BurnedInAnnotation").upper() == "YES",
+                face=_text(header, "RecognizableVisualFeatures").upper() == "YES",
+            )
     except OSError as error:
         raise DataError(f"{name}: the file cannot be read: {error.strerror or type(error).__name__}") from None
-    with _quiet_pydicom:
-        return DicomFacts(
-            patient=_text(header, "PatientID"),
-            exam=_text(header, "StudyInstanceUID"),
-            institution=_text(header, "InstitutionName"),
-            names=tuple(filter(None, (_text(header, "PatientName"), _text(header, "OtherPatientNames")))),
-            burnt_in=_text(header, "BurnedInAnnotation").upper() == "YES",
-            face=_text(header, "RecognizableVisualFeatures").upper() == "YES",
-        )
+
+
+@contextmanager
+def _report_damage(name: str) -> Iterator[None]:
+    """Whatever pydicom raises in its body, which depends on the place of the damage → a DataError that quotes nothing."""
+    try:
+        yield
+    except PhoropterError:
+        raise
+    except MemoryError:
+        raise DataError(f"{name}: decoding needs more memory than is free") from None
+    except Exception as error:
+        raise DataError(
+            f"{name}: the DICOM file is damaged or cut off ({type(error).__name__}); export it again or remove it"
+        ) from None
 
 
 def _read_dataset(file: BinaryIO, name: str, stop_before_pixels: bool, tags: list[str] | None = None) -> Any:
@@ -111,14 +126,7 @@ def _read_dataset(file: BinaryIO, name: str, stop_before_pixels: bool, tags: lis
     if syntax == _DEFLATED:
         raise DataError(f"{name}: the DICOM file is deflated, which is not unpacked; export it uncompressed or as JPEG 2000")
     file.seek(0)
-    with _quiet_pydicom:
-        try:
-            header = pydicom.dcmread(file, stop_before_pixels=stop_before_pixels, specific_tags=tags)
-        except Exception as error:  # pydicom raises what the place of the damage makes it raise
-            raise DataError(
-                f"{name}: the DICOM file is damaged or cut off ({type(error).__name__}); export it again or remove it"
-            ) from None
-    return header
+    return pydicom.dcmread(file, stop_before_pixels=stop_before_pixels, specific_tags=tags)
 
 
 def _read_transfer_syntax(file: BinaryIO, name: str) -> str:
@@ -157,10 +165,10 @@ def _decode_frame(header: Any, frame: int, name: str) -> NDArray[Any]:
     try:
         return np.asarray(pixel_array(header, index=frame))
     except MemoryError:
-        raise DataError(f"{name}: decoding needs more memory than is free") from None
+        raise
     except Exception as error:
         syntax = header.file_meta.TransferSyntaxUID
-        if syntax.is_compressed and not _can_decode(syntax):
+        if not syntax.is_private and syntax.is_compressed and not _can_decode(syntax):
             raise DataError(
                 f"{name}: no decoder for its compression ({syntax.name}) is installed; install pylibjpeg with its plugins, "
                 "which pydicom uses, or export it uncompressed"

@@ -5,6 +5,7 @@ Pages are the full pictures of a file: thumbnails and masks, which a file may ho
 
 from __future__ import annotations
 
+import math
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,9 +14,13 @@ from PIL import Image, TiffImagePlugin
 
 from phoropter.core.errors import DataError, MissingExtraError
 from phoropter.data.images.options import active_options, check_pixel_count, choose_channels, choose_page
+from phoropter.data.images.quiet import QuietPackages
 
+_quiet_tifffile = QuietPackages("tifffile", "tifffile")
 TIFF_SIGNS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-MAX_PAGES = 100_000
+MAX_RATIO = 1100  # of unpacked to packed bytes, in a file of more than UNCHECKED_BYTES: more than deflate reaches
+UNCHECKED_BYTES = 64 * 1024**2
+MAX_PAGES = 10_000
 MAX_UNPACKED_BYTES = 2 * 1024**3
 _SUBFILE_TAG, _BITS_TAG, _SAMPLES_TAG, _EXTRA_TAG = 254, 258, 277, 338
 _REDUCED_OR_MASK = 0b101
@@ -62,7 +67,7 @@ def read_tiff_channels(file: BinaryIO, name: str) -> NDArray[Any]:
         raise MissingExtraError("tifffile", "medical", f"{name}: a TIFF whose channels are chosen") from None
     file.seek(0)
     try:
-        with tifffile.TiffFile(file) as opened:
+        with _quiet_tifffile, tifffile.TiffFile(file) as opened:
             pages = [page for page in _list_pages(opened, name) if not int(page.subfiletype) & _REDUCED_OR_MASK]
             if len(pages) > 1 and active_options().page is None and all(page.samplesperpixel == 1 for page in pages):
                 values = _stack_pages(pages, name)
@@ -82,9 +87,13 @@ def read_tiff_channels(file: BinaryIO, name: str) -> NDArray[Any]:
 
 def _list_pages(opened: Any, name: str) -> list[Any]:
     pages = []
-    for at, page in enumerate(opened.pages):
-        if at == MAX_PAGES:
+    seen: set[int] = set()
+    for page in opened.pages:
+        if page.offset in seen:
+            raise DataError(f"{name}: the TIFF is damaged: its pages lead in a circle; download it again")
+        if len(pages) == MAX_PAGES:
             raise DataError(f"{name}: the TIFF has more than {MAX_PAGES:,} pages; split it")
+        seen.add(page.offset)
         pages.append(page)
     return pages
 
@@ -101,6 +110,10 @@ def _read_page(page: Any, name: str) -> NDArray[Any]:
     """A page → (H, W, C)."""
     check_pixel_count(int(page.imagelength) * int(page.imagewidth), name)
     _check_unpacked_bytes(int(page.nbytes), name)
+    if math.prod(page.chunked) != len(page.dataoffsets) or page.nbytes > max(
+        UNCHECKED_BYTES, MAX_RATIO * page.parent.filehandle.size
+    ):
+        raise DataError(f"{name}: the TIFF is damaged or cut off: it holds less than its header promises; download it again")
     axes = str(page.axes)
     values: NDArray[Any] = page.asarray()
     if axes == "YX":

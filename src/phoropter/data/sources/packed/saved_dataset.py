@@ -56,23 +56,26 @@ class ArrowCells:
     def read_block(self, row: int) -> tuple[int, int, Sequence[Cell]]:
         """The record batch that a row is in. Raises DataError for a damaged or shortened file."""
         first = 0
-        for batch in _iterate_batches(self.file):
-            stop = first + batch.num_rows
+        for cells in _iterate_columns(self.file, self.column):
+            stop = first + len(cells)
             if row < stop:
-                return first, stop, unpack_cells(batch.column(self.column))
+                return first, stop, unpack_cells(cells)
             first = stop
         raise DataError(f"{self.file} has become shorter since it was opened: row {row} is gone")
 
     def iterate_cells(self) -> Iterator[Cell]:
         """All cells, one record batch at a time."""
-        for batch in _iterate_batches(self.file):
-            yield from unpack_cells(batch.column(self.column))
+        for cells in _iterate_columns(self.file, self.column):
+            yield from unpack_cells(cells)
 
 
-def _iterate_batches(file: Path) -> Iterator[Any]:
-    """Record batches, mapped and not copied."""
+def _iterate_columns(file: Path, column: str) -> Iterator[Any]:
+    """The picture column of each record batch, mapped and not copied; checked, because a wrong offset would end the process."""
     with _open_stream(file) as (_, batches):
-        yield from batches
+        for batch in batches:
+            cells = batch.column(column)
+            cells.validate(full=True)
+            yield cells
 
 
 @contextmanager
@@ -95,6 +98,7 @@ def _read_shard(file: Path, columns: dict[str, str], part: str) -> PackedShard:
         theirs = assign_columns(file.name, schema, columns)
         small = [theirs[ours] for ours in SHARD_COLUMNS[1:] if ours in theirs]
         table = pa.Table.from_batches([batch.select(small) for batch in batches], pa.schema([schema.field(n) for n in small]))
+        table.validate(full=True)
         return make_arrow_shard(ArrowCells(file, theirs["image"]), schema, table, theirs, part)
 
 
