@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.seeds import named_generator
 from phoropter.report.conclusion import write_conclusion
-from phoropter.report.summary.collect import collect_summary
+from phoropter.report.summary import collect
 from phoropter.report.summary.compare import compare_candidates
 from phoropter.results.store import Predictions, Store
 
@@ -138,7 +138,7 @@ def conclude_noise(runs: list[MemoryRun], metric: str) -> tuple[bool, bool, bool
     ]
     study = {"study": {"protocol": "stratified-k-fold", "metrics": [metric]}, "plan": plan}
     store = cast(Store, MemoryStore(study, kept))
-    summary = collect_summary(store)
+    summary = collect.collect_summary(store)
     found = compare_candidates(store, summary)
     words = " ".join(write_conclusion(summary, found)[0])
     on_rows = any(c.rows.verdict == "ahead" for c in found.leader_pairs)
@@ -163,6 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--studies", type=int, default=100)
     parser.add_argument("--candidates", type=int, nargs="*", default=COUNTS)
     given = parser.parse_args(arguments)
+    vars(collect).update(DEFAULT_METRICS=("accuracy",), MAX_RANKED_CLASSES=0)  # only the ranking metric matters here
     print(f"| design | candidates | {' | '.join(METRICS)} |\n|---|---:|{'---:|' * len(METRICS)}")
     for line in noise_cells(given.studies, given.candidates):
         print(line, flush=True)

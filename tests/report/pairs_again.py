@@ -76,23 +76,6 @@ def plain_pair(again: Again, a: str, b: str, trained_rows: int = 0) -> PlainPair
     )
 
 
-def pool_plainly(pairs: list[PlainPair], candidates: int) -> None:
-    """Spreads moderated over the pairs (Smyth 2004), in place."""
-    from scipy.special import digamma, polygamma
-
-    df = pairs[0].spread_df
-    ratios = np.array([p.spread / p.rows_in_spread for p in pairs])
-    logs = np.log(ratios) - digamma(df / 2) + np.log(df / 2)
-    excess, prior, common = logs.var(ddof=1) - polygamma(1, df / 2), np.inf, ratios.mean()
-    if excess > 0:
-        prior = 2 * optimize.brentq(lambda y: polygamma(1, y) - excess, 1e-4, 1e6)
-        common = np.exp(logs.mean() + digamma(prior / 2) - np.log(prior / 2))
-    lent = min(prior, (candidates - 2) * df)
-    for p in pairs:
-        p.spread = (lent * common * p.rows_in_spread + df * p.spread) / (lent + df)
-        p.spread_df = df + lent
-
-
 def holm(p: list[float]) -> list[float]:
     order = sorted(range(len(p)), key=lambda i: p[i])
     out, largest = [0.0] * len(p), 0.0

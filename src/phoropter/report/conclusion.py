@@ -19,7 +19,7 @@ from phoropter.report.sections.candidates.pair_words import describe_reach, desc
 from phoropter.report.summary.compare import CandidateComparisons
 from phoropter.report.summary.guessing import find_uninformed
 from phoropter.report.summary.majority_class import BASELINE_NAME, majority_class_scores
-from phoropter.report.summary.model import CandidateResults, StudySummary
+from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.questions import NO_ANSWERS, QuestionAnswers
 from phoropter.report.top_group import (
     TopGroup,
@@ -31,7 +31,6 @@ from phoropter.report.top_group import (
     shorten_names,
 )
 from phoropter.results.metrics.registry import METRICS
-from phoropter.results.stats.compare import Design
 from phoropter.results.stats.no_information import OWN_ANSWERS
 from phoropter.results.stats.pairs.answers import Comparison
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from phoropter.report.summary.guessing import find_uninformed
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.stats import compare
 from phoropter.results.stats.compare import CandidateScores, Design
@@ -36,7 +37,7 @@ class CandidateComparisons:
 
 
 def compare_candidates(store: Store, summary: StudySummary) -> CandidateComparisons:
-    """Tests every pair of candidates by the ranking metric."""
+    """Tests every pair of candidates by the ranking metric. Of two that are no better than guessing, none is ahead."""
     design = infer_design(summary)
     tested = [collect_scores(store, e, summary.metrics[0]) for e in summary.candidates]
     names = [t.name for t in tested]
@@ -47,6 +48,8 @@ def compare_candidates(store: Store, summary: StudySummary) -> CandidateComparis
     found = compare.compare_all_pairs(tested, summary.metrics[0], design, selected) if every else []
     if selected is not None:
         found = compare.correct_for_family(found, every, design)
+    guessing = {c.name for c in find_uninformed(summary, design)}
+    found = [c.withdraw_lead() if c.a in guessing else c for c in found]
     return CandidateComparisons(tuple(found), tuple(c for c in found if c.a == names[0]), design, every)
 
 

@@ -25,7 +25,7 @@ from phoropter.results.stats.pairs.answers import Answer
 from phoropter.results.stats.pairs.answers import Comparison as Comparison
 from phoropter.results.stats.pairs.row_tests import compare_on_test_set, group_rank_test, unit_t_test
 from phoropter.results.stats.pairs.training_tests import group_t_test, score_t_test, split_components, untested_training
-from phoropter.results.stats.pairs.two_components import TwoComponents, pool_spreads, two_component_test
+from phoropter.results.stats.pairs.two_components import TwoComponents, two_component_test
 from phoropter.results.stats.pairs.unit_contributions import ContributionReader, SplitKey, UnitContributions
 from phoropter.results.store import Predictions
 
@@ -136,8 +136,6 @@ class _Family:
         """All pairs, corrected as one family."""
         differences = [self._subtract_pair(i, j) for i, j in pairs]
         components = [self._split_components(d) for d in differences]
-        pooled = iter(pool_spreads([c for c in components if c is not None], len(self.candidates)))
-        components = [None if c is None else next(pooled) for c in components]
         found = [self._compare_one(*pair, d, c) for pair, d, c in zip(pairs, differences, components, strict=True)]
         return correct_for_family(found, len(found), self.design)
 

@@ -55,7 +55,7 @@ def test_training_again_by_what_there_is() -> None:
 def test_five_people() -> None:
     one = pair(FIVE, replace(AGAIN, p=1 / 16))
     assert describe_reach(one.rows, PEOPLE) == "with five people no difference can reach 5\u00a0% by this test"
-    assert verdict_word(one.rows, PEOPLE) == "cannot tell: five people are too few"
+    assert verdict_word(one, one.rows, PEOPLE) == "cannot tell: five people are too few"
     assert describe_rows_answer(one, PEOPLE).endswith(": with five people no difference can reach 5\u00a0% by this test")
 
 
@@ -82,3 +82,13 @@ def test_identical_answers_are_said_to_be_so() -> None:
     zero = PairedTest("paired t over units", 0.0, 1.0, 0.0, 0.0, n_units=360)
     assert describe_rows_answer(pair(zero, zero, identical=True), PICTURES) == "gives the same answers as V1+V2"
     assert describe_training_answer(pair(zero, zero, identical=True)) == ""
+    same = pair(zero, zero, identical=True)
+    assert verdict_word(same, same.rows, PICTURES) == "identical"
+
+
+def test_nobody_is_ahead_by_guessing() -> None:
+    one = pair(ON_ROWS, AGAIN)
+    assert one.verdict == "ahead"
+    none = one.withdraw_lead()
+    assert (none.verdict, none.rows.verdict, none.rows.result) == ("cannot tell", "cannot tell", one.rows.result)
+    assert verdict_word(none, none.rows, PICTURES) == "cannot tell: no better than guessing"

@@ -12,8 +12,12 @@ from phoropter.results.stats.pairs.answers import Answer, Comparison
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
-def verdict_word(answer: Answer, summary: StudySummary) -> str:
+def verdict_word(comparison: Comparison, answer: Answer, summary: StudySummary) -> str:
     """One cell of a table: `ahead`, `cannot tell`, or why the test could not tell whatever the data."""
+    if comparison.identical:
+        return "identical"
+    if answer.verdict == "cannot tell" and comparison.is_guessing:
+        return "cannot tell: no better than guessing"
     if answer.verdict == "cannot tell" and answer.is_tested and not answer.level_reachable:
         return f"cannot tell: {_counted_units(answer, summary)} {'is' if answer.result.n_counted == 1 else 'are'} too few"
     return answer.verdict

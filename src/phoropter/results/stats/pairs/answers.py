@@ -72,6 +72,7 @@ class Comparison:
     n_splits, n_rounds: splits that both have, and rounds of them (a repeat or a seed that drew its own partition)
     n_left_out:   splits and seeds where not both have a defined score
     identical:    both give the same answers on every row, as far as this metric reads them
+    is_guessing:  the better of the two is not clearly better than guessing, so that nobody is ahead
 
     The other names repeat the answer that leads: that about rows, or where it could not be tested that about training.
     """
@@ -86,6 +87,14 @@ class Comparison:
     n_rounds: int = 1
     n_left_out: int = 0
     identical: bool = False
+    is_guessing: bool = False
+
+    def withdraw_lead(self) -> Comparison:
+        """The same, with no one ahead: models that have learnt nothing differ by what folds of noise do to each other."""
+        rows, training = (
+            replace(a, verdict="cannot tell") if a.verdict in ("ahead", "behind") else a for a in (self.rows, self.training)
+        )
+        return replace(self, rows=rows, training=training, is_guessing=True)
 
     @property
     def leading(self) -> Answer:
