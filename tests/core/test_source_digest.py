@@ -141,6 +141,7 @@ def test_what_is_only_kept_to_save_time_does_not_count() -> None:
     before = digest_value([used, path])
     assert used.doubled == 6 and str(path) == "a/b"
     assert digest_value([used, path]) == before
+    assert digest_value(Path("a/b")) == digest_value(path) != digest_value(Path("a/c"))
 
 
 def test_it_is_the_same_in_another_process() -> None:

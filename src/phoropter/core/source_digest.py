@@ -19,6 +19,7 @@ import types
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,8 @@ class _Digest:
             return _type_name(value), *map(self.digest, value), *self._state_parts(value)
         if isinstance(value, (set, frozenset)):
             return _type_name(value), *sorted(map(self.digest, value))
+        if isinstance(value, PurePath):  # by its text alone: what else it holds differs between Pythons
+            return "path", value.as_posix()
         if isinstance(value, Mapping):
             items = sorted((self.digest(key), self.digest(item)) for key, item in value.items())
             return _type_name(value), *(text for pair in items for text in pair)
@@ -121,7 +124,7 @@ class _Digest:
         else:
             state = dict(getattr(value, "__dict__", {}))
             state = {k: v for k, v in state.items() if not isinstance(getattr(kind, k, None), functools.cached_property)}
-            if kind.__module__ not in sys.stdlib_module_names:  # a Path keeps its text in a slot once it is read
+            if kind.__module__.partition(".")[0] not in sys.stdlib_module_names:  # whose slots hold what was computed once
                 slots = [s for base in kind.__mro__ for s in _slot_names(base) if hasattr(value, s)]
                 state |= {name: getattr(value, name) for name in slots}
         return [f"{name}={self.digest(state[name])}" for name in sorted(state)]
