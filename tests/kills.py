@@ -222,23 +222,23 @@ def run_kills(
 ) -> None:
     """Kills the command until `kills` signals were sent; a study that ends is held against `expected`, and a new one begun.
 
-    seconds: how long an undisturbed command takes; signals are sent at any moment of it
+    seconds: how long an undisturbed command takes. Signals are sent in the first half of that; what is left to do gets less with
+    every command, so that they meet every stage.
     """
     round_number = sent = 0
     place = Place(folder / f"j{jobs}-0")
     while sent < kills:
         before = sum(tally.counts[name] for name in tally.counts if name.startswith(("worker", "command")))
-        code = kill_once(place, jobs, seconds, draw, tally)
+        code = kill_once(place, jobs, seconds / 2, draw, tally)
         sent += sum(tally.counts[name] for name in tally.counts if name.startswith(("worker", "command"))) - before
         if code is not None or sent >= kills:
-            finish_study(place, jobs, tally, expected)
+            judge_finished(place, place.start_command(jobs).wait() if code is None else code, tally, expected)
             round_number += 1
             place = Place(folder / f"j{jobs}-{round_number}")
         print(f"-j {jobs}: {sent} of {kills} signals, {round_number} studies ended, {len(tally.wrongs)} wrongs", flush=True)
 
 
-def finish_study(place: Place, jobs: int, tally: Tally, expected: dict[str, bytes]) -> None:
-    code = place.start_command(jobs).wait()
+def judge_finished(place: Place, code: int, tally: Tally, expected: dict[str, bytes]) -> None:
     same = place.read_predictions() == expected
     tally.counts["studies that ended with the same bytes"] += same
     tally.judge(code == 0, f"exit code {code} at the end: {place.read_log()[-500:]}")
