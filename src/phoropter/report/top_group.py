@@ -118,7 +118,7 @@ def describe_cost(group: TopGroup, summary: StudySummary) -> str:
         same = training is not None and training[1:] == use[1:]
         words = f"{ratio} times cheaper to use" if same else f"{least.name} is {ratio} times cheaper to use than {most.name}"
         clauses.append(f"{words} (multiply-adds)")
-    return f"Of these, {' and '.join(clauses)}." if clauses else ""
+    return f"Of those that cannot be told apart, {' and '.join(clauses)}." if clauses else ""
 
 
 def _find_cheapest(members: Sequence[CandidateResults], cost: str) -> tuple[str, CandidateResults, CandidateResults] | None:

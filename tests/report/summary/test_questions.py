@@ -58,6 +58,16 @@ def test_the_winner_is_corrected_only_over_candidates_tested_on_the_same_rows(tm
     assert answered(tmp_path / "alone", accuracies={"a": 0.9}, settings={}).best is None
 
 
+def test_the_plain_value_of_the_winner_is_that_of_the_leaderboard(tmp_path: Path) -> None:
+    for metric in ("accuracy", "macro_f1", "roc_auc"):
+        store = make_study(
+            tmp_path / metric, Made(accuracies=ACCURACIES, rows=120, classes=("x", "y"), pictures=0, metrics=(metric,))
+        )
+        summary = collect_summary(store)
+        best = answer_questions(store, summary, compare_candidates(store, summary).design).best
+        assert best is not None and best.plain == pytest.approx(summary.candidates[0].metric_mean(metric), abs=1e-9)
+
+
 def test_a_candidate_without_runs_leaves_its_contrast_unanswered(tmp_path: Path) -> None:
     gone = ContrastUnit("a", ("gone",), ("a · augment none",))
     (answer,) = answered(tmp_path, contrast(unit=gone)).planned

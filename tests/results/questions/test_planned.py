@@ -11,6 +11,7 @@ import pytest
 from phoropter.core.errors import SpecError
 from phoropter.core.spec import SourceMap, validate_as
 from phoropter.results.questions.planned import Contrast, PlannedCandidate, PlannedQuestions, main_effects, settle_contrasts
+from phoropter.training.augmentation.custom_step import AugmentationStep
 
 METRICS = ["accuracy", "roc_auc"]
 
@@ -52,6 +53,18 @@ def test_a_level_is_found_by_its_value_or_as_its_name_is_written() -> None:
     assert settle({"factor": "recipe.lr", "level": 1e-3, "against": 1e-4}) == settle(
         {"factor": "recipe.lr", "level": "0.001", "against": "0.0001"}
     )
+
+
+def test_a_level_of_several_options_or_an_object_is_found_by_how_names_write_it() -> None:
+    step = AugmentationStep("fog", apply=lambda images, rng: images)
+    swept_values = ({"crop": {"padding": 4}}, ["hflip", "cutmix"], step)
+    candidates = [PlannedCandidate(f"a {i}", "a", ("a",), "cnn", {"recipe.augment": v}) for i, v in enumerate(swept_values)]
+    for i, value in enumerate(swept_values[1:], start=1):
+        contrast = {"factor": "recipe.augment", "level": value, "against": swept_values[0]}
+        asked = PlannedQuestions.model_validate({"primary": {"contrast": contrast}})
+        (found,) = settle_contrasts(asked, candidates, METRICS)
+        assert found.units[0].side == (f"a {i}",) and found.against == "crop padding 4"
+        json.dumps(asked.plain())  # study.json keeps it
 
 
 def test_a_candidate_is_all_its_variants_or_one_of_them() -> None:

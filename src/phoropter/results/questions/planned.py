@@ -46,6 +46,12 @@ class ContrastSpec(Spec):
     against: Any
     within: Literal["candidate", "backbone"] = "candidate"
 
+    @field_validator("level", "against", mode="before")
+    @classmethod
+    def _write_value(cls, value: Any) -> Any:
+        """A step of several options, or an object of the user's own, as the names of candidates write it."""
+        return value if isinstance(value, (str, int, float, bool, type(None))) else _as_text(value)
+
     @model_validator(mode="after")
     def _check_sides(self) -> ContrastSpec:
         named = [key for key in ("candidate", "family", "factor") if getattr(self, key) is not None]
