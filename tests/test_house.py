@@ -198,6 +198,7 @@ def test_no_import_circle() -> None:
 ONE_WORD = {
     *("KFold", "GroupKFold", "BlockKFold", "LeaveOneGroupOut", "HoldOut", "Predefined", "HeldOutSites", "TestOnly", "FoldsFile"),
     *("folder", "manifest", "imagenet", "cifar10", "cifar100", "npz", "parquet", "digits", "recordings", "simulate"),
+    *("hdf5", "shards"),
     *("finetune", "probe", "fuse", "distil"),
     *("fit", "train", "softmax", "digest"),
 }
@@ -299,6 +300,7 @@ COVERED_BY = {
     "report.summary.column_cache": "report/summary/test_collect.py",
     "report.summary.compare": "report/test_noise.py",
     "report.summary.curves": "report/summary/test_collect.py",
+    "report.summary.guessing": "report/test_noise.py",
     "report.summary.majority_class": "report/test_numbers.py",
     "report.summary.model": "report/summary/test_collect.py",
     "report.summary.report_input": "report/test_parts.py",

@@ -263,6 +263,21 @@ def parquet(path: str | Path, **options: Any) -> DataSpec:
     return _make_spec("parquet", path, options)
 
 
+def hdf5(path: str | Path, **options: Any) -> DataSpec:
+    """HDF5 with arrays of images and labels: `hdf5("cells.h5", columns={"group": "patient"})`."""
+    return _make_spec("hdf5", path, options)
+
+
+def shards(path: str | Path, **options: Any) -> DataSpec:
+    """WebDataset tars: `shards("data-{000..003}.tar", columns={"group": "patient"})`."""
+    return _make_spec("shards", path, options)
+
+
+def saved_dataset(path: str | Path, **options: Any) -> DataSpec:
+    """A folder that `save_to_disk` of Hugging Face's datasets wrote."""
+    return _make_spec("saved_dataset", path, options)
+
+
 def recordings(path: str | Path, **options: Any) -> DataSpec:
     """Recordings listed in a manifest: `recordings("ecg.csv", window={"length_s": 10, "gap_s": 0})`."""
     return _make_spec("recordings", path, options)
