@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nox
 
-PYTHONS = ["3.11"]
+PYTHONS = ["3.11", "3.12", "3.13"]
 nox.options.default_venv_backend = "venv"
 
 
