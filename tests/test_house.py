@@ -81,7 +81,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"variants"},
         {"load", "loggers", "smoke_scale"},
         {"plan"},
-        {"cost", "power_forecast", "records"},
+        {"cost", "forecasts", "records"},
         {"audit", "compute", "screening"},
         {"worker"},
         {"processes"},

@@ -39,7 +39,7 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
     """What a study will compute, a row per candidate, and what the missing runs will take."""
     from rich.table import Table
 
-    from phoropter.study.power_forecast import forecast_power
+    from phoropter.study.forecasts.power_forecast import forecast_power
 
     study, dataset = planned.study, planned.image_sets[0].dataset
     for change in study.context.smoke_changes:

@@ -83,6 +83,19 @@ def test_a_study_of_noise_concludes_that_nothing_differs(noise: Any, candidates:
     assert sum(words.startswith("No candidate is clearly better than the majority-class baseline (5") for words in said) >= 19
 
 
+def test_the_table_of_pairs_calls_none_ahead_either(noise: Any) -> None:
+    """By rows alone 15 in 100 pairs of noise would be: folds that learn from each other's rows do not err independently."""
+    alone = ahead = 0
+    for store, plan in noise:
+        concluded(store, plan, 2)
+        summary = collect_summary(store)
+        (pair,) = compare.compare_candidates(store, summary).pairs
+        alone += pair.rows.result.p <= 0.05
+        ahead += pair.verdict == "ahead"
+        assert pair.is_guessing
+    assert alone >= 1 and ahead == 0
+
+
 def test_the_auc_of_noise_is_compared_with_chance(noise: Any) -> None:
     said = [concluded(store, plan, MOST, "roc_auc") for store, plan in noise[:5]]
     assert all("clearly better than chance" in words and "is ahead of" not in words for words in said)

@@ -10,8 +10,7 @@ from scipy import stats
 
 from phoropter.core.language.unit_words import UnitWord
 from phoropter.results.metrics.registry import METRICS
-from phoropter.study.plan import plan_study
-from phoropter.study.power_forecast import (
+from phoropter.study.forecasts.power_forecast import (
     PlannedSize,
     forecast_power,
     guess_variance,
@@ -19,6 +18,7 @@ from phoropter.study.power_forecast import (
     rows_answer,
     training_answer,
 )
+from phoropter.study.plan import plan_study
 from phoropter.study.spec import read_study
 
 STUDY = """\

@@ -1,0 +1,1 @@
+"""What a planned study could find, before anything is computed."""
