@@ -86,7 +86,7 @@ def read_tiff_channels(file: BinaryIO, name: str) -> NDArray[Any]:
 
 
 def _list_pages(opened: Any, name: str) -> list[Any]:
-    pages = []
+    pages: list[Any] = []
     seen: set[int] = set()
     for page in opened.pages:
         if page.offset in seen:

@@ -28,6 +28,7 @@ from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, Source, check_co
 from phoropter.data.sources.array_names import ARRAY_COLUMNS, ArraySet, assign_arrays
 from phoropter.data.sources.arrays import check_image_array
 from phoropter.data.sources.packed.cells import Cell
+from phoropter.data.sources.packed.hdf5_heap import check_global_heaps
 from phoropter.data.sources.packed.shards import PackedShard, holds_packed, join_shards, list_files
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
@@ -108,7 +109,10 @@ def _open_hdf5_file(file: Path) -> Iterator[Any]:
 def _read_shards(file: Path, columns: dict[str, str]) -> list[PackedShard]:
     """A PackedShard for each official part in the file, or one."""
     with _open_hdf5_file(file) as opened:
-        sets = assign_arrays(file.name, _list_arrays(opened, file.name), columns)
+        names = _list_arrays(opened, file.name)
+        if any(opened[name].dtype.kind == "O" for name in names):
+            check_global_heaps(file)
+        sets = assign_arrays(file.name, names, columns)
         return [_read_shard(opened, file, one, inside=one.part if len(sets) > 1 else "") for one in sets]
 
 

@@ -56,26 +56,26 @@ class ArrowCells:
     def read_block(self, row: int) -> tuple[int, int, Sequence[Cell]]:
         """The record batch that a row is in. Raises DataError for a damaged or shortened file."""
         first = 0
-        for cells in _iterate_columns(self.file, self.column):
-            stop = first + len(cells)
-            if row < stop:
-                return first, stop, unpack_cells(cells)
-            first = stop
+        with _open_stream(self.file) as (_, batches):
+            for batch in batches:
+                stop = first + batch.num_rows
+                if row < stop:
+                    return first, stop, _read_cells(batch, self.column)
+                first = stop
         raise DataError(f"{self.file} has become shorter since it was opened: row {row} is gone")
 
     def iterate_cells(self) -> Iterator[Cell]:
         """All cells, one record batch at a time."""
-        for cells in _iterate_columns(self.file, self.column):
-            yield from unpack_cells(cells)
+        with _open_stream(self.file) as (_, batches):
+            for batch in batches:
+                yield from _read_cells(batch, self.column)
 
 
-def _iterate_columns(file: Path, column: str) -> Iterator[Any]:
-    """The picture column of each record batch, mapped and not copied; checked, because a wrong offset would end the process."""
-    with _open_stream(file) as (_, batches):
-        for batch in batches:
-            cells = batch.column(column)
-            cells.validate(full=True)
-            yield cells
+def _read_cells(batch: Any, column: str) -> list[Cell]:
+    """The picture column of a record batch; checked first, because a wrong offset would end the process."""
+    cells = batch.column(column)
+    cells.validate(full=True)
+    return unpack_cells(cells)
 
 
 @contextmanager
