@@ -3,8 +3,8 @@
 10 folds × 3 seeds of scikit-learn's digits, 20 epochs, batch 64, AdamW with a cosine, as most scripts would write it: a
 TensorDataset of the features, a DataLoader without workers. The backbone's weights lie in a file, so that all seeds share its
 features, as with pretrained weights. Widths 512 (ResNet-18), 1,280 (MobileNetV2) and 2,048 (ResNet-50); a linear head, and
-dense-128. Then two with dropout: dense-128 on 512, and the small network of a frozen fusion of 512 and 1,280 as it is by default
-(SONIC's: a dense-128 head a branch, dense-12 on their logits, dropout 0.5 before each). Both sides begin from the same stored
+dense-128. Then two with dropout: dense-128 on 512, and the small network of SONIC on a frozen fusion of 512 and 1,280
+( a dense-128 head a branch, dense-12 on their logits, dropout 0.5 before each). Both sides begin from the same stored
 features, neither builds the backbone, and both use one thread. The other side trains 6 of the 30 heads in each turn and is
 counted five times: each of its heads costs the same, whatever the others do.
 
@@ -75,7 +75,8 @@ def tasks(case: Case, folder: Path) -> list[Any]:
         members.append({"backbone": name, "weights": str(weights), "size": 32})
     head = {"kind": "dense", "dropout": 0.5} if case.head == "dropout" else case.head
     lone = {**members[0], "frozen": True, "head": head, "recipe": "probe"}
-    entry = {"fuse": members, "frozen": True, "recipe": "probe"} if case.head == "fusion" else lone
+    sonic = {"start": "random", "hidden": 12, "dropout": 0.5, "head": {"kind": "dense", "dropout": 0.5}}
+    entry = {"fuse": members, "frozen": True, "recipe": "probe", **sonic} if case.head == "fusion" else lone
     (candidate,) = parse_candidates([entry], PRESETS["probe"])
     made = make_splits(dataset, KFold(10, seeds=[0, 1, 2]))
     return [TrainingTask(candidate, split, dataset, pixels, torch.device("cpu"), folder) for split in made]

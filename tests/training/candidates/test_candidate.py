@@ -10,7 +10,7 @@ from phoropter.core.errors import SpecError
 from phoropter.training.candidates.candidate import Candidate, DistillationSpec
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.custom_optimizer import Optimizer, Schedule
-from phoropter.training.candidates.presets import PRESETS
+from phoropter.training.candidates.presets import PRESETS, parse_recipe
 
 STUDY = PRESETS["finetune"]
 
@@ -41,10 +41,14 @@ def test_distillation_options_without_effect_are_no_part_of_the_identity() -> No
 
 
 def test_recipe_options_without_effect_are_no_part_of_the_identity() -> None:
-    assert candidate({"feature_dtype": "float16"}).identity() == candidate().identity()
+    shared = parse_recipe({"feature_dtype": "float16"})  # a study's recipe may serve frozen candidates beside trained ones
+    assert parse_candidates(["resnet50"], shared)[0].identity() == candidate().identity()
+    with pytest.raises(SpecError, match="feature_dtype is for frozen backbones"):
+        candidate({"feature_dtype": "float16"})
     frozen, half = (candidate({"preset": "probe", "feature_dtype": d}, frozen=True).identity() for d in ("float32", "float16"))
     assert frozen != half
-    assert candidate({"preset": "probe", "inner_folds": 7}, frozen=True).identity() == frozen
+    with pytest.raises(SpecError, match="inner_folds belongs to l2_penalties, which are not given"):
+        candidate({"preset": "probe", "inner_folds": 7}, frozen=True)
     solved, other = (candidate({"preset": "logistic", "inner_folds": n}, frozen=True).identity() for n in (3, 7))
     assert solved != other
 

@@ -165,8 +165,11 @@ def test_a_frozen_fusion_fuses_by_logits_unless_it_says_otherwise() -> None:
 
 def test_a_network_may_be_fused_with_itself_under_another_seed() -> None:
     twice = {"fuse": ["a1", {"backbone": "a1", "seed": 1}]}
-    (made,) = parse_candidates([twice], STUDY)
+    fresh = {"fuse": [{"backbone": "a1", "weights": "random"}, {"backbone": "a1", "weights": "random", "seed": 1}]}
+    (made,) = parse_candidates([fresh], STUDY)
     assert made.name == "a1 + a1 seed 1" and [b.seed for b in made.backbones] == [0, 1]
+    with pytest.raises(SpecError, match="seed 1 of 'a1' has no effect: its weights are given"):
+        parse_candidates([twice], STUDY)
     assert names("a1", {**twice, "mode": "ensemble"}) == ["a1", "a1 + a1 seed 1 (ensemble)", "a1 seed 1"]
     plain, again = parse_candidates(["a1", {"backbone": "a1", "seed": 1}], STUDY)
     assert plain.identity() != again.identity() and "seed" not in plain.identity()["backbones"][0]

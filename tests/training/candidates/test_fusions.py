@@ -16,7 +16,7 @@ STUDY = PRESETS["finetune"]
 
 def test_a_fusion_has_no_bottleneck_and_begins_at_the_average_unless_it_says_otherwise() -> None:
     (made,) = parse_candidates([{"fuse": ["a1", "b2"]}], STUDY)
-    assert made.fusion == FusionSpec(mode="logits", start="average", hidden=None, dropout=0.0, aux_loss_weight=0.3)
+    assert made.fusion == FusionSpec(mode="logits", start="average", hidden=None, dropout=0.0, aux_loss_weight=0.0)
     assert made.head == HeadSpec(kind="linear")
     sonic = {"head": {"kind": "dense", "dropout": 0.5}, "start": "random", "hidden": 12, "dropout": 0.5, "aux_loss_weight": 0}
     (paper,) = parse_candidates([{"fuse": ["a1", "b2"], **sonic}], STUDY)

@@ -61,6 +61,8 @@ def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | 
     head = entry.head if isinstance(entry.head, HeadSpec) else HeadSpec(kind=entry.head) if entry.head else None
     if head is not None:
         raise_on_unused(head)
+    if isinstance(entry.recipe, dict) and "feature_dtype" in entry.recipe and not entry.frozen:
+        raise ValueError("feature_dtype is for frozen backbones, whose features are stored; say frozen: true, or leave it out")
     if entry.fuse is not None:
         members = entry.of if isinstance(entry.fuse, str) else entry.fuse
         backbones = [_parse_backbone(m, entry.options, source, (*at, "fuse", i)) for i, m in enumerate(members or ())]

