@@ -10,7 +10,7 @@ import pytest
 from made_study import Made, make_study
 from reading_html import Tags
 from scipy import stats
-from stored_answers import store_answers
+from stored_answers import split_answers, store_answers
 
 from phoropter.core.errors import StoreError
 from phoropter.report.comparison_page import conclude_comparison, write_comparison_page
@@ -179,3 +179,23 @@ def test_the_command_line_compares_the_parts_of_a_compared_study(tmp_path: Path)
         done = CliRunner().invoke(cli.main, ["run", str(study), "-o", str(tmp_path)], catch_exceptions=False)
     assert done.exit_code == 0 and ran == ["s-within-subject", "s-subject-held-out"]
     assert f"report: {tmp_path / 'report' / 'index.html'}" in done.output.replace("\n/", "/") and "a gap of" in done.output
+
+
+def test_the_same_answers_on_the_same_splits_and_on_others_are_compared_by_one_quantity(tmp_path: Path) -> None:
+    """Macro F1 of the same answers: 4 folds against the same 4 differ by 0, and against leave-one-person-out by 0 too."""
+    random = np.random.default_rng(0)
+    labels, groups = random.integers(0, 2, 240), np.array([f"p{i % 12:02d}" for i in range(240)])
+    logits = (random.normal(size=(240, 2)) + np.eye(2)[labels]).astype(np.float32)
+    answers = Predictions(np.array([f"r{i:03d}" for i in range(240)]), labels, logits, groups)
+    folds, people = np.arange(240) % 12 // 3, np.arange(240) % 12
+    folders = [
+        store_answers(tmp_path / name, {f"net {name}": split_answers(answers, fold)}, metrics=("macro_f1",)).folder
+        for name, fold in (("one", folds), ("again", folds), ("people", people))
+    ]
+    same, other = pair_studies(folders[0], folders[1]), pair_studies(folders[0], folders[2])
+    assert (same.basis, other.basis) == ("splits", "rows")
+    for found in (same, other):
+        (pair,) = found.pairs
+        assert pair.value_a == pair.value_b and pair.difference == 0 and pair.verdict == "identical"
+        assert "give the same answers on the same" in conclude_comparison(found)[0]
+    assert "the same answers would give a gap of 0" in Tags(write_comparison_page(folders[0], folders[2]).read_text()).text

@@ -103,7 +103,7 @@ def conclude_comparison(studies: StudyPair) -> list[str]:
     sentences = [_pair_sentence(studies, leaders)]
     named = [p for p in studies.pairs if p.a == p.b]
     if len(named) > 1:
-        differing = sum(p.verdict != "cannot tell" for p in named)
+        differing = sum(p.verdict in ("ahead", "behind") for p in named)
         verb = "differ" if differing > 1 else "differs"
         sentences.append(f"Of {len(named)} candidates that are in both, {differing or 'none'} {verb} between the studies.")
     return sentences
@@ -116,6 +116,8 @@ def _pairs_leaders(studies: StudyPair, pair: CrossStudyComparison) -> bool:
 def _pair_sentence(studies: StudyPair, pair: CrossStudyComparison) -> str:
     one, two = f"{pair.a} of {studies.a.label}", f"{pair.b} of {studies.b.label}"
     where = {"splits": "on the same splits", "rows": "on the same rows", "unpaired": "on different rows"}.get(studies.basis, "")
+    if pair.verdict == "identical":
+        return f"{one} and {two} give the same answers {where}."
     if pair.verdict == "cannot tell":
         bounds = _format_bounds(studies, pair.low, pair.high)
         return f"{one} and {two} cannot be told apart {where}: they differ by {_format_size(studies, pair.difference)}{bounds}."

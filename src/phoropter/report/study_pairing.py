@@ -40,6 +40,7 @@ ComparisonBasis = Literal["protocols", "splits", "rows", "unpaired"]
 Floats = NDArray[np.float64]
 N_BEST = 3  # candidates of each study that are compared where the two have no name in common
 CONFIDENCE_LEVEL = 0.95
+_ROUNDING = 1e-12  # derivatives below this are rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,8 +186,8 @@ def _compare_pairs(studies: StudyPair, wanted: list[tuple[str, str]]) -> StudyPa
 
 
 def _assign_verdict(pair: CrossStudyComparison, p: float, metric: str) -> CrossStudyComparison:
-    """A verdict only where both p and the interval support it."""
-    verdict: Verdict = "cannot tell"
+    """A verdict only where both p and the interval support it; that of identical answers stays."""
+    verdict = pair.verdict
     if p <= 1 - CONFIDENCE_LEVEL and (pair.low > 0 or pair.high < 0):
         verdict = "ahead" if (pair.low > 0) == METRICS[metric].higher_is_better else "behind"
     return replace(pair, p_adjusted=p, verdict=verdict)
@@ -203,12 +204,22 @@ def _unit_names(side: StudySide) -> set[str]:
 
 
 def _compare_by_split(studies: StudyPair, x: str, y: str) -> CrossStudyComparison:
-    design = compare.infer_design(studies.a.summary)
+    rows = _held_out_rows(studies.a, x), _held_out_rows(studies.b, y)
+    estimand = choose_common_estimand(studies.metric, rows[0].split_supports, rows[1].split_supports, same_splits=True)
+    design = replace(compare.infer_design(studies.a.summary), pooled=estimand.kind == "pooled")
     one = compare.collect_scores(studies.a.store, studies.a.find_candidate(x), studies.metric)
     two = compare.collect_scores(studies.b.store, studies.b.find_candidate(y), studies.metric)
     c = stats_compare.compare_pair(replace(one, name="a"), replace(two, name="b"), studies.metric, design)
-    values = (studies.a.find_candidate(x).metric_mean(studies.metric), studies.b.find_candidate(y).metric_mean(studies.metric))
-    return CrossStudyComparison(x, y, *values, c.difference, c.low, c.high, c.p, c.p, c.n_units, "cannot tell")
+    first, second = (estimand.compute_value(r) for r in rows)
+    if METRICS[studies.metric].unavailable:  # only what the runs recorded is known
+        first, second = (s.find_candidate(n).metric_mean(studies.metric) for s, n in ((studies.a, x), (studies.b, y)))
+    verdict: Verdict = "identical" if c.identical else "cannot tell"
+    return CrossStudyComparison(x, y, first, second, c.difference, c.low, c.high, c.p, c.p, c.n_units, verdict)
+
+
+def _same_or_undecided(difference: float, slopes: Floats) -> Verdict:
+    """Of answers that differ for no unit, that they are identical."""
+    return "identical" if difference == 0 and len(slopes) and np.abs(slopes).max() <= _ROUNDING else "cannot tell"
 
 
 def _held_out_rows(side: StudySide, name: str) -> HeldOutRows:
@@ -227,9 +238,9 @@ def _compare_by_unit(metric: str, a: HeldOutRows, b: HeldOutRows, paired: bool, 
         slopes = np.concatenate([by_a, -by_b])
         count = min(len(by_a), len(by_b))
     difference, error = first - second, float(np.sqrt(np.square(slopes).sum()))
-    if count < MIN_UNITS or np.isnan(difference) or not error > 0:
-        nothing = float("nan")
-        return CrossStudyComparison(*names, first, second, difference, nothing, nothing, nothing, nothing, count, "cannot tell")
+    if count < MIN_UNITS or np.isnan(difference) or not error > _ROUNDING:
+        nothing, verdict = float("nan"), _same_or_undecided(difference, slopes)
+        return CrossStudyComparison(*names, first, second, difference, nothing, nothing, nothing, nothing, count, verdict)
     half = float(stdtrit(count - 1, (1 + CONFIDENCE_LEVEL) / 2)) * error
     p = min(1.0, 2 * float(stdtr(count - 1, -abs(difference / error))))
     return CrossStudyComparison(
