@@ -28,7 +28,7 @@ from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
 from phoropter.data.dicom_file import is_dicom_head, may_be_dicom
 from phoropter.data.images.formats.dicom import open_dicom, read_dicom_size
-from phoropter.data.images.formats.tiff import TIFF_SIGNS, describe_tiff, read_tiff_channels, select_tiff_page
+from phoropter.data.images.formats.tiff import TIFF_SIGNS, describe_tiff, read_tiff_channels, read_tiff_size, select_tiff_page
 from phoropter.data.images.intensity import scale_to_uint8
 from phoropter.data.images.options import MAX_PIXELS, active_options, check_pixel_count, choose_channels
 from phoropter.data.images.quiet import QuietPackages
@@ -157,7 +157,10 @@ def read_image_size(source: BinaryIO, name: str) -> tuple[int, int]:
             check_pixel_count(MAX_PIXELS + 1, name)
             raise
         except Exception:
-            raise DataError(f"{name}: not a picture that can be read: {_guess_content(head)}") from None
+            size = read_tiff_size(source) if head.startswith(TIFF_SIGNS) else None
+            if size is None:
+                raise DataError(f"{name}: not a picture that can be read: {_guess_content(head)}") from None
+            return size
 
 
 @cache

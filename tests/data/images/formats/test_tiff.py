@@ -13,7 +13,7 @@ from PIL import Image
 
 from phoropter.core.errors import DataError, SpecError
 from phoropter.core.spec import validate_as
-from phoropter.data.images.decode import decode_image
+from phoropter.data.images.decode import decode_image, read_image_size
 from phoropter.data.images.options import PictureOptions, use_options
 from phoropter.data.spec import DataSpec, open_dataset
 
@@ -142,3 +142,11 @@ def test_pages_in_a_circle_and_empty_promises_end_at_once() -> None:
     wrong = tall[: entry + 8] + (60_000).to_bytes(4, "little") + tall[entry + 12 :]
     with pytest.raises(DataError, match=r"it holds less than its header promises|takes .* bytes unpacked"):
         shown(wrong, channels=(1, 2, 3))
+
+
+def test_the_size_is_read_whatever_the_number_of_channels() -> None:
+    for planar, array in (("contig", BANDS), ("separate", BANDS.transpose(2, 0, 1))):
+        content = written(array, photometric="minisblack", planarconfig=planar)
+        assert read_image_size(io.BytesIO(content), "x") == (6, 5)
+    with pytest.raises(DataError, match="not a picture that can be read"):
+        read_image_size(io.BytesIO(content[:9]), "x")

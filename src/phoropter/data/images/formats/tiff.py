@@ -22,6 +22,7 @@ MAX_RATIO = 1100  # of unpacked to packed bytes, in a file of more than UNCHECKE
 UNCHECKED_BYTES = 64 * 1024**2
 MAX_PAGES = 10_000
 MAX_UNPACKED_BYTES = 2 * 1024**3
+_WIDTH_TAG, _LENGTH_TAG = 256, 257
 _SUBFILE_TAG, _BITS_TAG, _SAMPLES_TAG, _EXTRA_TAG = 254, 258, 277, 338
 _REDUCED_OR_MASK = 0b101
 
@@ -46,13 +47,27 @@ def select_tiff_page(image: Image.Image, name: str) -> None:
 def describe_tiff(file: BinaryIO) -> str | None:
     """What a TIFF that Pillow cannot open holds, by its first directory; None when that cannot be read."""
     try:
-        file.seek(0)
-        directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
-        file.seek(directory.next)
-        directory.load(file)
+        directory = _read_first_directory(file)
         return _describe_channels(int(directory.get(_SAMPLES_TAG, 1)), tuple(directory.get(_BITS_TAG, (1,))))
     except Exception:  # a damaged directory: what Pillow raises depends on where it is damaged
         return None
+
+
+def read_tiff_size(file: BinaryIO) -> tuple[int, int] | None:
+    """(height, width) of the first page, of any number of channels; None when it cannot be read."""
+    try:
+        directory = _read_first_directory(file)
+        return int(directory[_LENGTH_TAG]), int(directory[_WIDTH_TAG])
+    except Exception:  # as above
+        return None
+
+
+def _read_first_directory(file: BinaryIO) -> TiffImagePlugin.ImageFileDirectory_v2:
+    file.seek(0)
+    directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+    file.seek(directory.next)
+    directory.load(file)
+    return directory
 
 
 def read_tiff_channels(file: BinaryIO, name: str) -> NDArray[Any]:
