@@ -2,8 +2,8 @@
 
 The value of a contrast on a split is Σ weights · the candidates' values on it, so all that stays equal (the split, its rows, the
 network) cancels: it is paired within split and candidate. What each unit contributes is the same sum of the candidates'
-contributions, and the tests are those of a pair (stats/pairs): of the rows, and of training again by two components, whose
-spread of trainings is moderated by all pairs of levels (families, candidates) as that of a pair is by all pairs of candidates.
+contributions, and the tests are those of a pair (stats/pairs): of the rows, and of training again by two components. The spread
+of trainings is the contrast's own: other levels may train more alike, and lending theirs found false contrasts 14 times in 100.
 
     planned      primary and secondary together are one family for each question (Holm 1979): none of them needs another to have
                  succeeded, and what was not asked beforehand costs them nothing
@@ -17,22 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import numpy as np
 
 from phoropter.results.metrics.registry import get_metric
 from phoropter.results.metrics.sufficient_sums import Floats
-from phoropter.results.questions.planned import Contrast, Side
+from phoropter.results.questions.planned import Contrast
 from phoropter.results.stats.compare import Design
 from phoropter.results.stats.paired_tests import NAN, PairedTest, adjust_holm
 from phoropter.results.stats.pairs.answers import Answer, Verdict
 from phoropter.results.stats.pairs.row_tests import group_rank_test, unit_t_test
 from phoropter.results.stats.pairs.training_tests import group_t_test, split_components, untested_training
-from phoropter.results.stats.pairs.two_components import TwoComponents, pool_spreads, two_component_test
+from phoropter.results.stats.pairs.two_components import two_component_test
 from phoropter.results.stats.pairs.unit_contributions import UnitContributions
-
-MAX_PEERS = 12  # sides whose pairs lend their spread: 66 pairs; more would tell little more
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ def _answer_contrast(contrast: Contrast, known: Mapping[str, UnitContributions],
     total = combine_contributions([(share, one) for one in each])
     if not len(total.values):
         return _unanswered(contrast, "its candidates have no split in common", design)
-    rows, training = _run_tests(total, design, _comparable_components(contrast, known, design))
+    rows, training = _run_tests(total, design)
     of_units = [float(_on_splits(one, total).mean()) for one in each]
     answers = Answer("rows", rows), Answer("training", training)
     return ContrastAnswer(contrast, float(total.values.mean()), *answers, tuple(of_units), tuple(map(float, total.values)))
@@ -138,7 +135,7 @@ def _on_splits(one: UnitContributions, total: UnitContributions) -> Floats:
     return one.values[[place[split] for split in total.layout.splits]]
 
 
-def _run_tests(difference: UnitContributions, design: Design, peers: list[TwoComponents]) -> tuple[PairedTest, PairedTest]:
+def _run_tests(difference: UnitContributions, design: Design) -> tuple[PairedTest, PairedTest]:
     values, level = difference.values, design.level
     if design.kind == "groups":
         of_groups = group_rank_test(values, difference.unweighted_values, level, design.seed)
@@ -147,24 +144,7 @@ def _run_tests(difference: UnitContributions, design: Design, peers: list[TwoCom
     parts = split_components(difference, design.test_to_train) if design.kind == "folds" else None
     if parts is None:
         return rows, untested_training(float(values.mean()), level)
-    n_sides = round((1 + np.sqrt(1 + 8 * (len(peers) + 1))) / 2)  # k sides make k (k - 1) / 2 pairs
-    return rows, two_component_test(pool_spreads([parts, *peers], n_sides)[0], level)
-
-
-def _comparable_components(contrast: Contrast, known: Mapping[str, UnitContributions], design: Design) -> list[TwoComponents]:
-    """Of every other pair of sides, which lend what they know of the spread of trainings. None where a peer is not finished."""
-    peers = contrast.peers[:MAX_PEERS]
-    if design.kind != "folds" or any(name not in known for side in peers for unit in side for name in unit):
-        return []
-    own = {tuple(unit.side for unit in contrast.units), tuple(unit.against for unit in contrast.units)}
-    means = [_mean_of_side(side, known) for side in peers]
-    pairs = [(i, j) for i, j in combinations(range(len(peers)), 2) if {peers[i], peers[j]} != own]
-    parts = [split_components(means[i].subtract_other(means[j]), design.test_to_train) for i, j in pairs]
-    return [p for p in parts if p is not None] if len(pairs) == len(peers) * (len(peers) - 1) / 2 - 1 else []
-
-
-def _mean_of_side(side: Side, known: Mapping[str, UnitContributions]) -> UnitContributions:
-    return combine_contributions([(1 / (len(side) * len(unit)), known[name]) for unit in side for name in unit])
+    return rows, two_component_test(parts, level)
 
 
 def _unanswered(contrast: Contrast, note: str, design: Design) -> ContrastAnswer:

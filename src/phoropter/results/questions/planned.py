@@ -23,7 +23,6 @@ from phoropter.core.spec import SourceMap, Spec
 
 Family = Literal["cnn", "attention", "hybrid", "fused", "distilled"]
 Role = Literal["primary", "secondary", "exploratory"]
-Side = tuple[tuple[str, ...], ...]  # of each unit, the names of its candidates
 
 
 class ContrastSpec(Spec):
@@ -144,8 +143,6 @@ class Contrast:
 
     role:  primary, secondary, or exploratory where it was not planned · metric: its name
     factor: the swept key, or `candidate` or `family` · side, against: in words
-    peers: every side that could be compared like these two (all levels, families or candidates): of each its units, of each unit
-           the names of its candidates. How much trainings vary is learnt from all pairs of them
     """
 
     role: Role
@@ -154,7 +151,6 @@ class Contrast:
     side: str
     against: str
     units: tuple[ContrastUnit, ...]
-    peers: tuple[Side, ...] = ()
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -175,8 +171,7 @@ class Contrast:
     def from_plain(cls, plain: Mapping[str, Any]) -> Contrast:
         """What `to_plain` wrote, from JSON."""
         units = tuple(ContrastUnit(unit["title"], tuple(unit["side"]), tuple(unit["against"])) for unit in plain["units"])
-        peers = tuple(tuple(map(tuple, side)) for side in plain.get("peers", ()))
-        return cls(**{**plain, "units": units, "peers": peers})
+        return cls(**{**plain, "units": units})
 
 
 def settle_contrasts(
@@ -226,7 +221,7 @@ def _settle_contrast(question: PlannedQuestion, candidates: Sequence[PlannedCand
         kind = "candidate" if contrast.candidate is not None else "family"
         sides = [_find_members(kind, str(side), candidates) for side in (contrast.side, contrast.against)]
         unit = ContrastUnit(f"{contrast.side} against {contrast.against}", *sides)
-        settled = (kind, str(contrast.side), str(contrast.against), (unit,), _all_sides(kind, candidates, sides))
+        settled = (kind, str(contrast.side), str(contrast.against), (unit,))
     return Contrast("primary", metric, *settled)
 
 
@@ -245,18 +240,9 @@ def _find_members(kind: str, word: str, candidates: Sequence[PlannedCandidate]) 
     return tuple(found)
 
 
-def _all_sides(kind: str, candidates: Sequence[PlannedCandidate], compared: list[tuple[str, ...]]) -> tuple[Side, ...]:
-    """The families, or the candidates with all their variants, each as one unit; the two that are compared among them."""
-    members: dict[str, list[str]] = {}
-    for c in candidates:
-        members.setdefault(c.family if kind == "family" else c.base_name, []).append(c.name)
-    rest = [tuple(names) for names in members.values() if not set(names) & {name for side in compared for name in side}]
-    return tuple((names,) for names in [*compared, *rest])
-
-
 def _settle_factor(
     contrast: ContrastSpec, candidates: Sequence[PlannedCandidate]
-) -> tuple[str, str, str, tuple[ContrastUnit, ...], tuple[Side, ...]]:
+) -> tuple[str, str, str, tuple[ContrastUnit, ...]]:
     """Pairs of variants that differ in this factor alone, collected by candidate or by backbones."""
     factor = str(contrast.factor)
     factors = list(dict.fromkeys(key for c in candidates for key in c.settings))
@@ -275,20 +261,15 @@ def _settle_factor(
         if factor in c.settings:
             others = _as_text({key: value for key, value in c.settings.items() if key != factor})
             variants.setdefault((c.base_name, others), {})[_as_text(c.settings[factor])] = c
-    units: dict[str, list[dict[str, str]]] = {}
+    units: dict[str, list[tuple[str, str]]] = {}
     for (base_name, _), by_level in variants.items():
         if side in by_level and against in by_level:
             title = base_name if contrast.within == "candidate" else " + ".join(by_level[side].backbones)
-            units.setdefault(title, []).append({level: c.name for level, c in by_level.items()})
+            units.setdefault(title, []).append((by_level[side].name, by_level[against].name))
     if not units:
         raise SpecError(f"no candidate has both {side} and {against} of {factor}, with all else equal")
-    sides = {
-        level: tuple(tuple(names[level] for names in of_unit) for of_unit in units.values())
-        for level in levels
-        if all(level in names for of_unit in units.values() for names in of_unit)
-    }
-    found = (ContrastUnit(*each) for each in zip(units, sides[side], sides[against], strict=True))
-    return factor, side, against, tuple(found), tuple(sides.values())
+    found = (ContrastUnit(title, *(tuple(names) for names in zip(*pairs, strict=True))) for title, pairs in units.items())
+    return factor, side, against, tuple(found)
 
 
 def _as_text(value: Any) -> str:
