@@ -71,6 +71,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"batches", "trained_on"},
         {"feature_cache", "loop"},
         {"distillation", "predict"},
+        {"teacher_check"},
         {"fit"},
         {"bagging", "branch_ablation", "frozen"},
         {"train"},
@@ -316,6 +317,7 @@ COVERED_BY = {
     "study.records.convergence_record": "training/loop/test_convergence.py",
     "study.records.study_record": "study/test_worker.py",
     "study.records.thumbnails": "study/test_audit.py",
+    "training.teacher_check": "training/test_distillation.py",
     "training.augmentation.randomness": "training/augmentation/test_pipeline.py",
 }
 

@@ -13,7 +13,6 @@ Left out: cycled and unaugmented views of mixed images, which the teacher would 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,12 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 
 from phoropter.core.errors import DiskError, LeakageError, RunError
 from phoropter.core.files import digest, digest_array, format_bytes, require_space
-from phoropter.core.seeds import random_permutation
-from phoropter.core.storage.sealed_json import CacheShape, read_cache_json, write_cache_json
 from phoropter.data.splits.protocol import Split
 from phoropter.models.classifier import Classifier
 from phoropter.training.array_cache import CachedArray, ProgressFunction
@@ -38,8 +34,6 @@ from phoropter.training.loop.precision import autocast_context
 
 NUMERICS = 1  # raise when the numbers of a teacher's logits change
 BLOCK_ROWS = 64  # rows evaluated at once where views do not depend on the batch
-ACCURACY_CHECK_ROWS = 256  # training rows on which a teacher's accuracy is checked
-MIN_DEVIATIONS_ABOVE_CHANCE = 3.0  # standard deviations of a guesser's accuracy; a teacher below is near chance
 MIN_SHIFTED_LOGIT = -60000.0  # lowest logit below the largest of its row; float16 ends at 65504
 
 
@@ -309,48 +303,3 @@ def compute_teacher_logits(model: Classifier, images: torch.Tensor, dtype: torch
         logits = model(images).float()
     shifted: NDArray[np.float16] = (logits - logits.amax(1, keepdim=True)).clamp_min(MIN_SHIFTED_LOGIT).half().cpu().numpy()
     return shifted
-
-
-def check_teacher_accuracy(teacher: Teacher, loader: PixelLoader, rows: Rows, cache: Path) -> dict[str, float]:
-    """The teacher's accuracy on unaugmented images of some training rows, beside that of guessing the most frequent class.
-
-    Raises RunError when it is near chance: its head was drawn anew, say, or its classes are in another order. The result is kept
-    in the cache.
-    """
-    # "exam" names the draw: another name would draw other rows
-    some = np.sort(rows[random_permutation(loader.dataset.hashed_ids[rows], "exam")[:ACCURACY_CHECK_ROWS]])
-    labels = loader.dataset.labels[some]
-    key = digest([teacher.identity, loader.pixels.identity, digest_array(some), digest_array(labels)])
-    file = cache / "teacher-logits" / f"accuracy-{key}.json"
-    check = read_cache_json(file, TeacherCheck)
-    if check is None:
-        check = _measure_teacher_accuracy(teacher, replace(loader, augmentation=None), some)
-        write_cache_json(file, check)
-    deviation = math.sqrt(check.chance * (1 - check.chance) / check.rows)
-    if check.accuracy < min(check.chance + MIN_DEVIATIONS_ABOVE_CHANCE * deviation, 1.0):
-        raise RunError(
-            f"the teacher '{teacher.name}' classifies {check.accuracy:.1%} of {check.rows:.0f} training images correctly, "
-            f"and guessing {check.chance:.1%}, so it has nothing to teach; see whether its head was drawn anew, or train it "
-            "longer"
-        )
-    return check.model_dump()
-
-
-class TeacherCheck(CacheShape):
-    """A teacher's accuracy on `rows` training rows, beside that of guessing the most frequent class."""
-
-    accuracy: float = Field(ge=0, le=1)
-    chance: float = Field(ge=0, le=1)
-    rows: float = Field(ge=1)
-
-
-def _measure_teacher_accuracy(teacher: Teacher, loader: PixelLoader, rows: Rows) -> TeacherCheck:
-    model = teacher.load_sound_model().to(loader.device).eval()
-    correct = 0
-    for some in np.split(rows, range(BLOCK_ROWS, len(rows), BLOCK_ROWS)):
-        batch = loader.batch(some, 0, 0)
-        assert isinstance(batch.inputs, torch.Tensor)
-        logits = compute_teacher_logits(model, batch.inputs, teacher.dtype)
-        correct += int((logits.argmax(1) == loader.dataset.labels[some]).sum())
-    commonest = np.bincount(loader.dataset.labels[rows]).max()
-    return TeacherCheck(accuracy=correct / len(rows), chance=float(commonest) / len(rows), rows=float(len(rows)))

@@ -32,7 +32,6 @@ from phoropter.training.distillation import (
     DistillationLoader,
     Teacher,
     TeacherLogits,
-    check_teacher_accuracy,
     make_teacher_inputs,
 )
 from phoropter.training.feature_cache import CachedFeatures, extract_cached_views, extract_features
@@ -44,6 +43,7 @@ from phoropter.training.loop.training_loop import Objective, StepProgress, Train
 from phoropter.training.predict import predict_from_features, predict_from_pixels
 from phoropter.training.solved_heads.fused_heads import solve_heads
 from phoropter.training.solved_heads.problem import LogisticProblem
+from phoropter.training.teacher_check import check_teacher_accuracy
 
 LogitsAndFeatures = tuple[NDArray[np.float32], NDArray[np.float16]]  # logits (n, C), features (n, D)
 
