@@ -170,7 +170,7 @@ def test_a_single_candidate_no_better_than_guessing_is_named(tmp_path: Path) -> 
 
 
 def test_incomplete_candidates_do_not_lead(tmp_path: Path) -> None:
-    made = replace(THREE, accuracies={"bad": 0.6, "good": 0.95}, missing=1)
+    made = replace(THREE, accuracies={"bad": 0.75, "good": 0.97}, rows=400, missing=1)
     text, _, found, summary = concluded(tmp_path, made)
     assert "bad ranks first of the finished on unseen rows; good, not finished, is ahead of it so far." in text
     assert [e.name for e in summary.candidates] == ["bad", "good"]

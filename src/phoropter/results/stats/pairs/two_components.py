@@ -111,7 +111,7 @@ def pool_spreads(pairs: list[TwoComponents], n_candidates: int) -> list[TwoCompo
     share candidates: k candidates have k - 1 independent differences, so that others lend at most k - 2 times a pair's own
     degrees of freedom. A pair without row part (v = 0) stays as it is.
 
-    For pairs that train alike, as the levels of one factor. Among unlike ones (a frozen head beside a trained network) a pair
+    Only for pairs that are known to train alike. Among unlike ones (a frozen head beside a trained network) a pair
     that varies more than the others is found different 12 times in 100, so that the pairs of a study are not pooled.
     """
     from scipy.special import digamma, polygamma
