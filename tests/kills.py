@@ -222,16 +222,16 @@ def run_kills(
 ) -> None:
     """Kills the command until `kills` signals were sent; a study that ends is held against `expected`, and a new one begun.
 
-    seconds: how long an undisturbed command takes. Signals are sent in the first half of that; what is left to do gets less with
-    every command, so that they meet every stage.
+    seconds: how long an undisturbed command takes; signals are sent at any moment of it
     """
     round_number = sent = 0
     place = Place(folder / f"j{jobs}-0")
     while sent < kills:
         before = sum(tally.counts[name] for name in tally.counts if name.startswith(("worker", "command")))
-        code = kill_once(place, jobs, seconds / 2, draw, tally)
+        code = kill_once(place, jobs, seconds, draw, tally)
         sent += sum(tally.counts[name] for name in tally.counts if name.startswith(("worker", "command"))) - before
-        if code is not None or sent >= kills:
+        # Nothing but the report is left when all predictions are there
+        if code is not None or sent >= kills or len(place.read_predictions()) == len(expected):
             judge_finished(place, place.start_command(jobs).wait() if code is None else code, tally, expected)
             round_number += 1
             place = Place(folder / f"j{jobs}-{round_number}")
@@ -304,12 +304,13 @@ def torment_study(folder: Path, kills: int, flips: int, jobs: list[int], seed: i
     load_everything()
     tally, draw = Tally(), random.Random(seed)
     whole = Place(folder / "whole")
-    began = time.monotonic()
     code = whole.start_command(1).wait()
-    seconds = time.monotonic() - began
     expected = whole.read_predictions()
     assert code == 0 and len(expected) == 12, whole.read_log()
-    for number in jobs:
+    for number in jobs if kills else ():
+        undisturbed, began = Place(folder / f"undisturbed-j{number}"), time.monotonic()
+        judge_finished(undisturbed, undisturbed.start_command(number).wait(), tally, expected)
+        seconds = time.monotonic() - began
         run_kills(folder, kills, number, seconds, draw, tally, expected)
     run_flips(whole, folder, flips, draw, tally, expected)
     return tally

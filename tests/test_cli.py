@@ -190,6 +190,14 @@ def test_a_signal_is_named_in_one_line_with_the_way_to_go_on(
     assert stopped.exit_code == code and words in stopped.output and not (tmp_path / "out").exists()
 
 
+def test_a_signal_while_the_report_is_written_is_told_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tmp_path / "tiny.yaml"
+    study.write_text(STUDY)
+    monkeypatch.setattr("phoropter.report.page.write_report", lambda folder: os.kill(os.getpid(), signal.SIGTERM))
+    stopped = call("run", study, "-o", tmp_path / "out", "--device", "cpu")
+    assert stopped.exit_code == 143 and "stopped by SIGTERM; finished runs" in stopped.output and "[4/4]" in stopped.output
+
+
 def test_status_before_the_first_run_says_what_is_being_prepared(tmp_path: Path) -> None:
     note = PreparationNote(tmp_path / "out")
     note.write_progress("decoding images", 300, 5000)

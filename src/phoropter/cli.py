@@ -125,7 +125,9 @@ def run(study: str, out: Path | None, smoke: bool, device: str, jobs: int, add: 
     Exit codes: 0 done; 1 a run failed; 2 the study cannot be run as it is; 3 the disk is full or read-only, or memory is short:
     free some, and the same command goes on; 130, 143 or 129 it was stopped by Ctrl-C, SIGTERM or SIGHUP.
     """
-    with trust_if(trust_code, study):
+    from phoropter.training.loop.stop_signals import handle_stop_signals
+
+    with handle_stop_signals(), trust_if(trust_code, study):
         parts = read_parts(study, out, smoke)
         failed = sum(for_each_part(parts, lambda part, folder: run_and_report(part, folder, device, jobs, add)))
         for (one, folder), (other, other_folder) in itertools.pairwise(parts):
@@ -146,9 +148,13 @@ def demo(signals: str | None, out: Path | None, device: str, jobs: int) -> None:
     With --signals, two studies in about two minutes: the same candidates with windows split at random and with people or births
     held out, and the gap between the two results.
     """
+    from phoropter.training.loop.stop_signals import handle_stop_signals
+
     name = f"{signals}-simulated" if signals else "digits"
     parts = read_parts(name, out or Path("runs") / (f"demo-{signals}" if signals else "demo"), smoke=False)
-    if sum(run_and_report(part, folder, device, jobs) for part, folder in parts):
+    with handle_stop_signals():
+        failed = sum(run_and_report(part, folder, device, jobs) for part, folder in parts)
+    if failed:
         sys.exit(1)
     if signals:
         from phoropter.results.store import Store

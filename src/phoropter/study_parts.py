@@ -128,16 +128,11 @@ def run_and_report(study: StudySpec, folder: Path, device: str, jobs: int, add: 
     from phoropter.study.loggers import attach_loggers
     from phoropter.study.progress import show_progress
     from phoropter.study.worker import ComputeOptions
-    from phoropter.training.loop.stop_signals import handle_stop_signals
 
     to = make_console()
     for change in study.context.smoke_changes:
         print_line(to, f"smoke test: {change}")
-    with (
-        handle_stop_signals(),
-        show_progress(study.name, to) as bars,
-        attach_loggers(bars, study.name, folder) as on_progress,
-    ):
+    with show_progress(study.name, to) as bars, attach_loggers(bars, study.name, folder) as on_progress:
         store = executors.execute_study(study, folder, on_progress, jobs, ComputeOptions(device, add=add), cache_dir(folder))
     failures = store.read_failures()
     for note in failures.values():
