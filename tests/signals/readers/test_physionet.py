@@ -408,3 +408,10 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtraError, match=r"pip install 'phoropter\[signals\]'"):
         read_wfdb(tmp_path / "1001.hea")
+
+
+@pytest.mark.parametrize("line", ["#pH 7.1.4", "#pH           7,1,4", "#Apgar1 6..0"])
+def test_an_outcome_that_is_no_number_is_named(tmp_path: Path, line: str) -> None:  # T11
+    path = write_wfdb(tmp_path, "1001", ctg(), ["FHR", "UC"], comments=line + "\n")
+    with pytest.raises(DataError, match=r"1001\.hea: the outcome .* is no number"):
+        read_ctu(path)

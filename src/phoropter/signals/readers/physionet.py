@@ -208,6 +208,7 @@ def _check_signal(record: Any, stem: Path) -> None:
 # --- CTU-UHB ----------------------------------------------------------------------------------------------------------
 
 _OUTCOME_LINE = re.compile(r"(.*?)\s*(?:\s|[:=])\s*([-+]?\d*[.,]?\d+|[-+]?\d+\.|nan)", re.IGNORECASE)
+_BROKEN_OUTCOME = re.compile(r"[A-Za-z][\w. /%-]*?\s+[-+]?\d[\d.,]*")  # a name and what begins as a number
 _SIGNED_OUTCOMES = ("BE", "BDecf")  # here -1 is a value; everywhere else it means unknown
 
 
@@ -215,13 +216,16 @@ def read_ctu(path: Path) -> Recording:
     """A CTU-UHB record: channels FHR (bpm) and UC, outcome from the header; every record is another mother."""
     recording = read_wfdb(path, ("FHR", "UC"), rate_hz=4.0)
     header = path.with_suffix(".hea").read_text(encoding="latin-1")
-    return replace(recording, site="UHB Brno", outcome=parse_ctu_outcome(header))
+    try:
+        return replace(recording, site="UHB Brno", outcome=parse_ctu_outcome(header))
+    except ValueError as error:
+        raise DataError(f"{path.with_suffix('.hea')}: {error}") from None
 
 
 def parse_ctu_outcome(text: str) -> dict[str, float | str | None]:
     """The outcome lines `#Key   value` of a CTU-UHB header, also as wfdb writes them again (`# Key value`); None is unknown.
 
-    The neonatology block is marked "NotReadyYet" and left out.
+    The neonatology block is marked "NotReadyYet" and left out. Raises ValueError for a value such as 7.1.4, which is no number.
     """
     outcome: dict[str, float | str | None] = {}
     ready = True
@@ -235,6 +239,8 @@ def parse_ctu_outcome(text: str) -> dict[str, float | str | None]:
             key, value = " ".join(match[1].split()), float(match[2].replace(",", "."))
             unknown = math.isnan(value) or (value == -1 and key not in _SIGNED_OUTCOMES)
             outcome[key] = None if unknown else value
+        elif ready and _BROKEN_OUTCOME.fullmatch(comment):
+            raise ValueError(f"the outcome '{comment}' is no number: correct it, or write -1 where it is unknown")
     return outcome
 
 
@@ -256,6 +262,8 @@ def read_annotations(path: Path, extension: str, length: int) -> tuple[Events, t
     file = path.with_suffix(f".{extension}")
     elements = ["symbol", "label_store"]
     notes = _read_or_raise(file, lambda: wfdb.rdann(str(path.with_suffix("")), extension, return_label_elements=elements))
+    if len({len(column) for column in (notes.symbol, notes.label_store, notes.sample, notes.aux_note)}) > 1:
+        raise DataError(f"{file}: it is damaged, because its annotations do not each have a place and a label: copy it again")
     for symbol, code in zip(notes.symbol, notes.label_store, strict=True):
         if symbol not in _BEAT_SYMBOLS and symbol not in _OTHER_SYMBOLS:
             raise DataError(f"{file}: unknown label code {code}; the beats are {' '.join(sorted(_BEAT_SYMBOLS))}")
