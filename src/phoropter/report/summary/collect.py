@@ -36,11 +36,7 @@ def collect_summary(store: Store, progress: ReadProgress | None = None) -> Study
         planned.setdefault(str(item["candidate"]), []).append(item)
     runs = [(name, store.run(str(i["key"]))) for name, items in planned.items() for i in items if str(i["key"]) in store]
     if not runs:
-        failures = list(store.read_failures().values())
-        failed = f" ({len(failures)} failed, the first with: {failures[0]['error']})" if failures else ""
-        raise StoreError(
-            f"{store.folder} holds no finished run of its plan of {len(study['plan'])}{failed}: run the study, then report"
-        )
+        raise _no_runs_error(store)
     classes = tuple(map(str, runs[0][1].record["classes"]))
     supports = _count_labels([run for _, run in runs], len(classes))
     of_candidate = {name: [run for owner, run in runs if owner == name] for name in planned}
@@ -71,6 +67,14 @@ def collect_summary(store: Store, progress: ReadProgress | None = None) -> Study
         [name for name, finished in of_candidate.items() if not finished],
         estimands,
         baseline,
+    )
+
+
+def _no_runs_error(store: Store) -> StoreError:
+    failures = list(store.read_failures().values())
+    failed = f" ({len(failures)} failed, the first with: {failures[0]['error']})" if failures else ""
+    return StoreError(
+        f"{store.folder} holds no finished run of its plan of {len(store.study['plan'])}{failed}: run the study, then report"
     )
 
 
