@@ -168,6 +168,11 @@ def test_enormous_promises_and_damage(tmp_path: Path) -> None:
         file["labels"] = LABELS
     with pytest.raises(DataError, match="stored in chunks of more than"):
         open_hdf5(tmp_path / "chunk.h5")
+    with h5py.File(tmp_path / "empty.h5", "w") as file:
+        file.create_dataset("images", (7, 3000, 3000), np.uint8, chunks=(1, 300, 300))  # and nothing written into it
+        file["labels"] = LABELS
+    with pytest.raises(DataError, match=r"holds less than its shape \(7, 3000, 3000\) promises"):
+        open_hdf5(tmp_path / "empty.h5")
     path = written(tmp_path / "x.h5")
     dataset = open_hdf5(path)
     path.write_bytes(path.read_bytes()[:900])

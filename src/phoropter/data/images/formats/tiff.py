@@ -19,7 +19,7 @@ from phoropter.data.images.quiet import QuietPackages
 _quiet_tifffile = QuietPackages("tifffile", "tifffile")
 TIFF_SIGNS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_RATIO = 1100  # of unpacked to packed bytes, in a file of more than UNCHECKED_BYTES: more than deflate reaches
-UNCHECKED_BYTES = 64 * 1024**2
+UNCHECKED_BYTES = 16 * 1024**2
 MAX_PAGES = 10_000
 MAX_UNPACKED_BYTES = 2 * 1024**3
 _WIDTH_TAG, _LENGTH_TAG = 256, 257

@@ -35,6 +35,8 @@ HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
 MAX_ARRAYS = 10_000
 MAX_COLUMN_BYTES = 2 * 1024**3
 BLOCK_BYTES = 8 * 1024**2
+MAX_RATIO = 1100  # of unpacked to packed bytes, in an array of more than UNCHECKED_BYTES: more than deflate reaches
+UNCHECKED_BYTES = 16 * 1024**2
 MAX_CHUNK_BYTES = 1024**3
 _SHARD_NAMES = {"ids": "id", "groups": "group", "sites": "site", "parts": "split"}
 
@@ -170,6 +172,8 @@ def _check_pictures(array: Any, place: str) -> tuple[int, int]:
     check_image_array(shape, kind, place)
     check_pixel_count(shape[1] * shape[2], place)
     row_bytes = math.prod(shape[1:])
+    if shape[0] * row_bytes > max(UNCHECKED_BYTES, MAX_RATIO * array.id.get_storage_size()):
+        raise DataError(f"{place} holds less than its shape {shape} promises: the file is damaged or was not written to its end")
     chunk = array.chunks[0] if array.chunks else 1
     return shape[0], max(1, min(max(chunk, BLOCK_BYTES // row_bytes), max(1, 8 * BLOCK_BYTES // row_bytes)))
 
