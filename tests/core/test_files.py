@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import filelock
@@ -98,3 +99,15 @@ def test_nan_is_refused_in_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         files.write_json(tmp_path / "x.json", {"a": float("nan")})
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_is_writing_stays(tmp_path: Path) -> None:
+    old, young, whole = tmp_path / ".a.csv.aside-1-ab", tmp_path / ".b.csv.aside-2-cd", tmp_path / "a.csv"
+    for file in (old, young, whole):
+        file.write_text("x")
+    os.utime(old, (time.time() - 700, time.time() - 700))
+    files.remove_unfinished(tmp_path, older_than_s=600)
+    assert sorted(tmp_path.iterdir()) == sorted([young, whole])
+    files.remove_unfinished(tmp_path)
+    assert list(tmp_path.iterdir()) == [whole]
+    files.remove_unfinished(tmp_path / "nowhere", older_than_s=0)

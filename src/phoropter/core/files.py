@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -123,10 +124,16 @@ def read_json(path: Path, max_bytes: int, error: type[PhoropterError]) -> Any:
         raise error(f"{path} cannot be read as JSON: {first}") from None
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Removes what a killed process left unfinished directly in `folder`. The caller holds the folder's lock."""
+def remove_unfinished(folder: Path, older_than_s: float | None = None) -> None:
+    """Removes what a killed process left unfinished directly in `folder`.
+
+    older_than_s: seconds since it was changed, in a folder without a lock, where others may be writing; None: everything goes,
+    because the caller holds the folder's lock
+    """
     for stale in folder.glob(f".*{_UNFINISHED_MARK}*") if folder.is_dir() else ():
-        shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
+        with suppress(OSError):
+            if older_than_s is None or time.time() - stale.stat().st_mtime > older_than_s:
+                shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
 
 
 def file_lock(path: Path) -> filelock.FileLock:

@@ -16,10 +16,12 @@ from pathlib import Path
 from markupsafe import Markup
 
 import phoropter
-from phoropter.core.files import atomic_write, write_text
+from phoropter.core.files import atomic_write, remove_unfinished, write_text
 from phoropter.report.render.section import Section
 from phoropter.report.render.svg import RenderedFigure
 from phoropter.report.render.table import Table, one_line
+
+ABANDONED_S = 600.0  # no file of a report takes so long to write: it is a killed process's
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,21 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class ReliabilityFact:
+    """What one thing says of how far the results can be trusted. is_warning: whether it limits them; section: id of its details"""
+
+    label: str
+    text: str
+    is_warning: bool = False
+    section: str = ""
+
+
+@dataclass(frozen=True)
 class Document:
-    """conclusion: sentences in large print · small_print: sentences below them · footer: the last line of the page"""
+    """conclusion: sentences in large print · small_print: sentences below them · footer: the last line of the page
+
+    The first section is open, the others are folded. reliability: shown beside the conclusion.
+    """
 
     title: str
     subtitle: str
@@ -41,9 +56,12 @@ class Document:
     small_print: Sequence[str]
     sections: Sequence[Section]
     footer: str
+    reliability: Sequence[ReliabilityFact] = ()
 
     def write(self, page: Path, folder: Path) -> Path:
         """Writes the page, and in `folder` its tables, figures and conclusion. Raises DiskError when it cannot."""
+        for place in (page.parent, folder, folder / "tables", folder / "figures"):
+            remove_unfinished(place, older_than_s=ABANDONED_S)
         for section in self.sections:
             _write_section_files(section, folder)
         write_text(folder / "conclusion.txt", "\n".join(map(one_line, (*self.conclusion, *self.small_print))) + "\n")
@@ -66,12 +84,21 @@ class Document:
             notices=self.notices,
             conclusion=[one_line(s) for s in self.conclusion],
             beside=[one_line(s) for s in self.small_print],
-            sections=[
-                {"id": s.id, "title": s.title, "text": [one_line(t) for t in s.paragraphs], "html": list(s.iter_html(prefix))}
-                for s in self.sections
-            ],
+            facts_of_reliability=self.reliability,
+            sections=[_template_values(s, prefix) for s in self.sections],
             closing=self.footer,
         )
+
+
+def _template_values(section: Section, prefix: str) -> dict[str, object]:
+    return {
+        "id": section.id,
+        "title": section.title,
+        "contents": section.describe_contents(),
+        "text": [one_line(t) for t in section.paragraphs],
+        "html": list(section.iter_html(prefix)),
+        "notes": [one_line(t) for t in section.notes],
+    }
 
 
 def resolve_output_paths(folder: Path, out: Path | None) -> tuple[Path, Path]:
@@ -97,7 +124,7 @@ def content_security_policy(css: str, script: str) -> str:
 
 
 def _write_section_files(section: Section, folder: Path) -> None:
-    for block in (*section.blocks, *section.file_tables):
+    for block in (*section.iter_blocks(), *section.file_tables):
         if isinstance(block, Table):
             for ending, text in (("csv", block.to_csv()), ("md", block.to_markdown()), ("tex", block.to_latex())):
                 write_text(folder / "tables" / f"{block.name}.{ending}", text)
