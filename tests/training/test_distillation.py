@@ -97,7 +97,7 @@ def test_stored_answers_teach_as_a_live_teacher_does(
 ) -> None:
     distillation: dict[str, Any] = {"loss": loss} if loss == "hard" else {"loss": loss, "temperature": 2.0}
     live = finished(student(few_digits, tmp_path / "live", teacher_of(taught, uncached=True), recipe, **distillation))
-    assert not (tmp_path / "live/cache/answers").exists() or not list((tmp_path / "live/cache/answers").glob("*/0*"))
+    assert not (tmp_path / "live/cache/teacher-logits").exists() or not list((tmp_path / "live/cache/teacher-logits").glob("*/0*"))
     for load in (None, never):  # the second student asks nobody
         stored = finished(student(few_digits, tmp_path, teacher_of(taught, load), recipe, **distillation))
         assert_same(live, stored)
@@ -162,12 +162,12 @@ def test_killed_and_resumed_from_the_cache_it_ends_with_the_same_bits(
 
 
 def entries(folder: Path) -> set[str]:
-    return {p.name for p in (folder / "cache/answers").iterdir() if p.is_dir()}
+    return {p.name for p in (folder / "cache/teacher-logits").iterdir() if p.is_dir()}
 
 
 def test_what_makes_a_new_entry_and_what_does_not(few_digits: Any, taught: TrainedRun, tmp_path: Path) -> None:
     def asked_by(recipe: dict[str, Any] | None = None, teacher: Teacher | None = None, **distillation: Any) -> int:
-        before = entries(tmp_path) if (tmp_path / "cache/answers").exists() else set()
+        before = entries(tmp_path) if (tmp_path / "cache/teacher-logits").exists() else set()
         finished(student(few_digits, tmp_path, teacher or teacher_of(taught), {"epochs": 1, **(recipe or {})}, **distillation))
         return len(entries(tmp_path) - before)
 
@@ -199,9 +199,9 @@ def test_other_pixels_make_a_new_entry(few_digits: Any, taught: TrainedRun, tmp_
 def test_more_epochs_ask_only_about_the_new_ones(few_digits: Any, taught: TrainedRun, tmp_path: Path) -> None:
     finished(student(few_digits, tmp_path, teacher_of(taught), {"epochs": 2}))
     (entry,) = entries(tmp_path)
-    views = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache/answers" / entry).iterdir()}
+    views = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache/teacher-logits" / entry).iterdir()}
     finished(student(few_digits, tmp_path, teacher_of(taught), {"epochs": 3}))
-    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache/answers" / entry).iterdir() if p.is_dir()}
+    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache/teacher-logits" / entry).iterdir() if p.is_dir()}
     assert len(after) == 3 and all(after[p] == at for p, at in views.items() if p.is_dir())
 
 
