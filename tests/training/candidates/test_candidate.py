@@ -71,6 +71,10 @@ def test_name_and_version_of_an_optimizer_and_a_schedule_enter_the_identity() ->
             {"frozen": True, "recipe": {"preset": "logistic"}, "head": "dense"},
             "l2_penalties are for what is linear on frozen features",
         ),
+        (
+            {"frozen": True, "recipe": {"phases": [{"epochs": 1, "lr": 0.1, "branch_lr": {"a1": 0.2}}]}},
+            "branch_lr of 'a1' has no effect",
+        ),
         ({"recipe": "logistic"}, "l2_penalties are for what is linear on frozen features"),
         (
             {"head": "pretrained", "recipe": {"imbalance": {"undersample": 1, "n_bags": 2}}},

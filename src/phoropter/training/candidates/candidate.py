@@ -165,12 +165,24 @@ def find_conflict(candidate: Candidate) -> str | None:
     custom = next((b.name for b in candidate.backbones if b.custom is not None), None)
     if custom is not None and candidate.head.kind == "pretrained":
         return f"'{custom}' is a network of your own and has no pretrained head; choose head linear or dense, or another recipe"
+    if idle := _find_idle_branch_lr(candidate):
+        return (
+            f"branch_lr of '{idle}' has no effect: that backbone is frozen, without a head of its own; leave it out, and give lr"
+        )
     if recipe.l2_penalties and not candidate.is_ensemble and not _can_be_solved(candidate):
         return (
             "l2_penalties are for what is linear on frozen features: head: linear, of a fusion without hidden, dropout, "
             "aux_loss_weight, start: random and warm_start; say frozen: true and leave those out, or choose another recipe"
         )
     return None if distillation is None else _find_distillation_conflict(candidate, distillation)
+
+
+def _find_idle_branch_lr(candidate: Candidate) -> str | None:
+    """The name of a frozen backbone without a head of its own that branch_lr names; None where there is none."""
+    if not candidate.frozen or (candidate.fusion and candidate.fusion.has_branch_heads):
+        return None
+    own = {b.name for b in candidate.backbones}
+    return next((name for p in candidate.recipe.phases for name in p.branch_lr if name in own), None)
 
 
 def _can_be_solved(candidate: Candidate) -> bool:
