@@ -33,7 +33,10 @@ def read_state_dict(path: Path) -> StateDict:
     if path.suffix == ".safetensors":
         weight_files.read_tensor_shapes(path)
         raise_on_bundle_damage(path.parent)
-        return safetensors.torch.load_file(path, device="cpu")
+        try:
+            return safetensors.torch.load_file(path, device="cpu")
+        except safetensors.SafetensorError as error:
+            raise WeightsError(f"weights {path} cannot be read ({error}); copy or convert them again") from None
     return unwrap_state_dict(_load_checkpoint(path), path)
 
 
