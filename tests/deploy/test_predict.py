@@ -18,6 +18,7 @@ import phoropter
 from phoropter.cli import main
 from phoropter.core.errors import DataError, WeightsError
 from phoropter.core.extensions import trust_code
+from phoropter.data.dataset import UNLABELLED
 from phoropter.deploy.predict import Bundle, BundlePredictions, load_bundle, predict_paths, write_predictions_csv
 from phoropter.results.store import Predictions, Store
 from phoropter.signals.recording import Recording
@@ -207,6 +208,20 @@ def test_the_tables_hold_every_probability_and_the_mean_of_each_recording(people
         mine = found[[w["recording"] == row["recording"] for w in windows]]
         assert int(row["windows"]) == len(mine)
         np.testing.assert_allclose([float(row[f"p_{name}"]) for name in predictions.classes], mine.mean(0), atol=1e-8)
+
+
+def test_a_manifest_with_labels_in_some_rows_only_is_predicted(people: tuple[Store, Path]) -> None:
+    """Training refuses it; to predict, no label is needed."""
+    store, manifest = people
+    bundle, _ = load_kept(store)
+    header, *lines = manifest.read_text().splitlines()
+    half = manifest.with_name("half-labelled.csv")
+    half.write_text("\n".join([header, *lines[:1], lines[1].replace(lines[1].split(",")[4], "")]) + "\n")
+    predictions = predict_paths(bundle, [half], device="cpu")
+    recordings = predictions.dataset.recordings
+    assert recordings is not None and len(np.unique(recordings)) == 2
+    unlabelled = np.unique(recordings[predictions.dataset.labels == UNLABELLED])
+    assert unlabelled.tolist() == [lines[1].split(".")[0]]
 
 
 def test_rows_the_bundle_was_trained_on_are_noted(people: tuple[Store, Path]) -> None:

@@ -142,11 +142,16 @@ def check_sampling_rate(rate_hz: float, where: str) -> None:
 
 @dataclass(frozen=True)
 class LoadedRecordings:
-    """The recordings of a folder or manifest that could be read, and the problems of those that could not."""
+    """The recordings of a folder or manifest that could be read, and the problems of those that could not.
+
+    notes: facts a reader of results must know, such as how many were left out and why
+    missing_labels: of a manifest with labels in some rows only, the first row without one and their number; else ""
+    """
 
     recordings: list[Recording]
     problems: list[InputProblem] = field(default_factory=list)
-    notes: tuple[str, ...] = ()  # facts a reader of results must know, such as how many were left out and why
+    notes: tuple[str, ...] = ()
+    missing_labels: str = ""
 
 
 def read_recordings(

@@ -88,6 +88,28 @@ def test_several_channels_require_a_choice(tmp_path: Path, people: list[Recordin
     assert len(open_dataset(validate_as(DataSpec, {"recordings": manifest, "channel": "II", "window": {"step_s": 5}}))) > 3
 
 
+def test_labels_in_some_rows_only_are_refused_where_they_make_the_classes(tmp_path: Path, births: list[Recording]) -> None:
+    halves = [replace(r, label="ab"[i % 2] if i > 2 else None) for i, r in enumerate(births)]
+    data = {"recordings": listed(tmp_path, halves), "size": 32}
+    sentence = rf"manifest\.csv line 2: the label is empty here and given elsewhere \(3 of {len(births)} recordings have none\)"
+    with pytest.raises(DataError, match=f"{sentence}; give every recording a label or spans, or set on_bad_input: skip"):
+        open_dataset(validate_as(DataSpec, data))
+    kept = open_dataset(validate_as(DataSpec, {**data, "on_bad_input": "skip"}))
+    assert kept.recordings is not None and set(kept.recordings) <= {r.id for r in births[3:]}
+    assert f"3 of {len(births)} recordings have no label" in kept.notes
+    by_outcome = open_dataset(validate_as(DataSpec, {**data, "outcome": "pH<=7.25"}))  # which reads no label
+    assert by_outcome.recordings is not None and {r.id for r in births[:3]} & set(by_outcome.recordings)
+
+
+def test_labels_of_some_exports_only_are_refused(tmp_path: Path) -> None:
+    for n in range(3):
+        rows = "\n".join(f"{i * 40},{i % 7}" for i in range(300))
+        (tmp_path / f"bed{n}.csv").write_text(f"time [ms],II [mV]\n{rows}\n")
+    (tmp_path / "manifest.csv").write_text("path,label,subject\nbed0.csv,stable,p\nbed1.csv,worse,q\nbed2.csv,,r\n")
+    with pytest.raises(DataError, match=r"line 4: the label is empty here and given elsewhere \(1 of 3 recordings have none\)"):
+        open_dataset(validate_as(DataSpec, {"monitor_csv": tmp_path, "size": 32}))
+
+
 def test_a_folder_of_an_unknown_database_needs_a_manifest(tmp_path: Path) -> None:
     (tmp_path / "rec01.edf").touch()
     with pytest.raises(DataError, match="recordings of no known database; list them in a manifest"):

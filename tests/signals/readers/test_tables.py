@@ -211,7 +211,18 @@ def test_recordings_without_a_label_and_names_that_differ_in_case_are_noted(tmp_
     for name in "ab":
         recording_file(tmp_path, f"{name}.csv")
     path = manifest(tmp_path, "a.csv,4,x,P1", "b.csv,4,,p1", header="path,rate_hz,label,subject\n")
-    assert read_manifest(path).notes == ("1 of 2 recordings have no label", "subjects that differ in case only: P1 or p1")
+    loaded = read_manifest(path)
+    assert loaded.notes == ("1 of 2 recordings have no label", "subjects that differ in case only: P1 or p1")
+    assert loaded.missing_labels == f"{path} line 3: the label is empty here and given elsewhere (1 of 2 recordings have none)"
+
+
+@pytest.mark.parametrize("rows", [("a.csv,4,x,", "b.csv,4,,s.csv"), ("a.csv,4,,", "b.csv,4,,")])
+def test_labels_and_spans_of_all_or_none_leave_nothing_missing(tmp_path: Path, rows: tuple[str, str]) -> None:
+    for name in "ab":
+        recording_file(tmp_path, f"{name}.csv")
+    (tmp_path / "s.csv").write_text("start_s,stop_s,label\n0,1,rest\n")
+    loaded = read_manifest(manifest(tmp_path, *rows, header="path,rate_hz,label,spans\n"))
+    assert (loaded.missing_labels, loaded.notes) == ("", ())
 
 
 def test_a_file_is_found_by_how_its_name_reads(tmp_path: Path) -> None:

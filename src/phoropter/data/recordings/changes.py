@@ -47,7 +47,7 @@ class RecordingChanges:
                 if on_bad_input == "stop":
                     raise
                 problems.append(InputProblem(recording.id, str(error).removeprefix(f"recording {recording.id}: ")))
-        return LoadedRecordings(kept, problems, loaded.notes)
+        return replace(loaded, recordings=kept, problems=problems)
 
     def apply_one(self, recording: Recording) -> Recording:
         """Renames channels, then resamples. `fhr` and `uc` together are FHR and UC, in whatever case."""

@@ -7,7 +7,7 @@ his own, `ph.recordings(FOLDER, database=ph.Database("mine", read=...))`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,7 +94,7 @@ class Database(Extension):
                 problems.append(InputProblem(recording.id, what))
                 continue
             kept.append(recording)
-        return LoadedRecordings(kept, problems, loaded.notes)
+        return replace(loaded, recordings=kept, problems=problems)
 
     def _read_folder(self, folder: Any, on_bad_input: OnBadInput) -> LoadedRecordings:
         if self.read is not None:

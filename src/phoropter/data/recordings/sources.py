@@ -30,14 +30,19 @@ _CTG_OPTIONS = ("outcome", "representation", "clean", "resample_hz", "gaps")
 def open_recordings(
     fields: RecordingFields, source: str, path: Path | None, *, size: int | None, name: str | None, on_bad_input: OnBadInput
 ) -> Dataset:
-    """Recordings of a source → the Dataset of their windows. Raises DataError where they are missing or give no window.
+    """Recordings of a source → the Dataset of their windows.
 
+    Raises DataError where they are missing or give no window, and where a manifest has labels, which make the classes, in some
+    rows only (such recordings are left out and counted with "skip").
     path: of the folder or manifest; None for simulations · size: of the stored images in pixels
     name: of the dataset, by default the file's or folder's
     """
     database = resolve_database(fields, source)
     lazy = load_recordings(fields, source, path, on_bad_input)
     view = resolve_recording_view(fields, source, size, lazy.loaded.recordings)
+    if lazy.loaded.missing_labels and view.reads_labels and on_bad_input == "stop":
+        way_out = "give every recording a label or spans, or set on_bad_input: skip, which leaves such recordings out"
+        raise DataError(f"{lazy.loaded.missing_labels}; {way_out}")
     name = name or (path.stem if path is not None else f"simulated {getattr(fields, 'simulate', 'recordings')}")
     notes = [database.note] if database.note else []
     return render_recordings(lazy, view, name=name, on_bad_input=on_bad_input, notes=notes, subjects=database.subjects)

@@ -66,6 +66,11 @@ class ChannelView(Spec):
         return self.grey_scale == "per-subject"
 
     @property
+    def reads_labels(self) -> bool:
+        """Whether classes are made of the labels and spans of recordings, not of their outcome or their events."""
+        return self.outcome is None and self.rule is not None
+
+    @property
     def measured_channels(self) -> tuple[str, ...]:
         """The channels of a recording that the image shows."""
         return (self.channel,)
@@ -177,6 +182,11 @@ class CtgView(Spec):
     def pools_grey_scale(self) -> bool:
         """Never: the axes are fixed."""
         return False
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether classes are made of the labels of recordings, not of their outcome."""
+        return self.outcome is None
 
     @property
     def measured_channels(self) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ The manifest is a CSV or Parquet file with one row a recording and these columns
     unit         of all channels
     outcome.KEY  numbers or text kept with the recording, such as outcome.pH, outcome.Apgar1
 
-An empty cell is a missing value; a subject or a site is given in every row or in none. In a recording's own table an empty cell
-is a missing sample.
+An empty cell is a missing value; a subject or a site is given in every row or in none, and so is a label or spans where classes
+are made of them. In a recording's own table an empty cell is a missing sample.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def read_manifest(
     """Reads the recordings a manifest lists. `readers` (ending → reader) stand for those of this module.
 
     Raises DataError for a manifest with unknown columns, without rows, or with a subject or site in some rows only, whatever
-    `on_bad_input` is.
+    `on_bad_input` is. Labels in some rows only are told by `missing_labels`: whether they matter, the reader's user knows.
     """
     table = read_text_table(path, MAX_MANIFEST_BYTES)
     columns = _identify_columns(path, table.header)
@@ -107,7 +107,7 @@ def read_manifest(
     for column in ("subject", "site"):
         check_filled([row.cells.get(column) or "" for row in rows], column, lambda at: rows[at].line)
     loaded = read_recordings(rows, lambda row: read_manifest_row(row, readers or ROW_READERS), on_bad_input)
-    return replace(loaded, notes=(*loaded.notes, *_describe_rows(rows)))
+    return replace(loaded, notes=(*loaded.notes, *_describe_rows(rows)), missing_labels=_describe_missing_labels(rows))
 
 
 def _identify_columns(path: Path, header: Sequence[str]) -> dict[str, int]:
@@ -129,11 +129,24 @@ def _clean_cells(columns: Mapping[str, int], values: Sequence[str]) -> dict[str,
     return {name: text if text.strip() else None for name, text in cells.items()}
 
 
+def _find_unlabelled(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
+    """Rows with neither a label nor spans, where others have one."""
+    found = [row for row in rows if row.cells.get("label") is None and row.cells.get("spans") is None]
+    return found if len(found) < len(rows) else []
+
+
+def _describe_missing_labels(rows: Sequence[ManifestRow]) -> str:
+    if not (unlabelled := _find_unlabelled(rows)):
+        return ""
+    count = f"{len(unlabelled):,} of {len(rows):,} recordings have none"
+    return f"{unlabelled[0].line}: the label is empty here and given elsewhere ({count})"
+
+
 def _describe_rows(rows: Sequence[ManifestRow]) -> tuple[str, ...]:
-    """Notes on rows without a label where others have one, and on subjects and sites whose names differ in case only."""
-    unlabelled = sum(row.cells.get("label") is None and row.cells.get("spans") is None for row in rows)
+    """Notes on rows without a label where others have one, and on names that differ in case only."""
+    unlabelled = len(_find_unlabelled(rows))
     return (
-        *((f"{unlabelled:,} of {len(rows):,} recordings have no label",) if 0 < unlabelled < len(rows) else ()),
+        *((f"{unlabelled:,} of {len(rows):,} recordings have no label",) if unlabelled else ()),
         *describe_case_collisions([row.cells.get("label") or "" for row in rows], "labels"),
         *describe_case_collisions([row.cells.get("subject") or "" for row in rows], "subjects"),
         *describe_case_collisions([row.cells.get("site") or "" for row in rows], "sites"),
