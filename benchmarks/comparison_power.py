@@ -25,7 +25,7 @@ from phoropter.results.stats.compare import CandidateScores, Design, compare_all
 from phoropter.results.stats.paired_tests import corrected_resampled_ttest
 from phoropter.results.stats.pairs.row_tests import unit_t_test
 from phoropter.results.stats.pairs.training_tests import split_components
-from phoropter.results.stats.pairs.two_components import TwoComponents, pool_spreads, two_component_test
+from phoropter.results.stats.pairs.two_components import TwoComponents, two_component_test
 from phoropter.results.stats.pairs.unit_contributions import ContributionReader, EntryLayout, SplitKey, UnitContributions
 from phoropter.results.store import Predictions
 
@@ -59,18 +59,15 @@ def draw_pair(layout: EntryLayout, ratio: float, folds: int, draw: np.random.Gen
 
 
 def model_cells(studies: int) -> Iterator[str]:
-    """Rows of the table: K, rounds, candidates, then false positives and power of three tests by ratio."""
+    """Rows of the table: K, rounds, then false positives and power of three tests by ratio."""
     for folds in (5, 10):
-        for rounds, candidates in ((1, 2), (3, 2), (5, 2), (1, 4)):
+        for rounds in (1, 3, 5):
             layout = make_layout(folds, rounds, named_generator(0, "layout", folds, rounds))
-            if candidates == 2:
-                found = [single_pair_rates(layout, folds, ratio, studies) for ratio in RATIOS]
-            else:
-                found = [family_rates(layout, folds, ratio, candidates, studies // 10) for ratio in RATIOS]
+            found = [single_pair_rates(layout, folds, ratio, studies) for ratio in RATIOS]
             for number, name in enumerate(("corrected resampled t", "rows alone", "two components")):
                 false = ", ".join(f"{rates[0][number] * 100:.1f}" for rates in found)
                 power = ", ".join(f"{rates[1][number] * 100:.0f}" for rates in found)
-                yield f"| {folds} | {rounds} | {candidates} | {name} | {false} | {power} |"
+                yield f"| {folds} | {rounds} | {name} | {false} | {power} |"
 
 
 def reject_pair(parts: TwoComponents, pair: UnitContributions, folds: int, shift: float) -> list[bool]:
@@ -79,18 +76,6 @@ def reject_pair(parts: TwoComponents, pair: UnitContributions, folds: int, shift
     p = [corrected_resampled_ttest(moved.values, 1 / (folds - 1)).p, unit_t_test(moved).p]
     p.append(two_component_test(replace(parts, difference=parts.difference + shift)).p)
     return [bool(value <= 0.05) for value in p]
-
-
-def family_rates(layout: EntryLayout, folds: int, ratio: float, candidates: int, studies: int) -> tuple[Floats, Floats]:
-    """False positives and power of the three tests for the first pair of so many candidates that all train alike."""
-    draw = named_generator(0, "model", folds, len(layout.splits), str(ratio), candidates)
-    truth, found = TRUE_DIFFERENCE / np.sqrt(folds), np.zeros((2, 3))
-    for _ in range(studies):
-        pairs = draw_family(layout, ratio, folds, candidates, draw)
-        parts = [split_components(pair, 1 / (folds - 1)) for pair in pairs]
-        pooled = pool_spreads([p for p in parts if p is not None], candidates)[0]
-        found += np.array([reject_pair(pooled, pairs[0], folds, shift) for shift in (0.0, truth)])
-    return found[0] / studies, found[1] / studies
 
 
 def single_pair_rates(layout: EntryLayout, folds: int, ratio: float, studies: int) -> tuple[Floats, Floats]:
@@ -117,21 +102,6 @@ def single_pair_rates(layout: EntryLayout, folds: int, ratio: float, studies: in
         parts = split_components(one, 1 / (folds - 1))
         assert parts is not None and reject_pair(parts, one, folds, 0.0) == list(np.abs(mean[number]) >= critical[number])
     return (np.abs(mean) >= critical).mean(axis=0), (np.abs(mean + truth) >= critical).mean(axis=0)
-
-
-def draw_family(
-    layout: EntryLayout, ratio: float, folds: int, candidates: int, draw: np.random.Generator
-) -> list[UnitContributions]:
-    """All pairs of independent candidates, scaled so that a pair has the variances of `draw_pair`."""
-    if candidates == 2:
-        return [draw_pair(layout, ratio, folds, draw)]
-    each = [draw_pair(layout, ratio, folds, draw) for _ in range(candidates)]
-    scale = np.sqrt(0.5)
-    return [
-        UnitContributions(layout, (a.values - b.values) * scale, (a.slopes - b.slopes) * scale, a.shares)
-        for i, a in enumerate(each)
-        for b in each[i + 1 :]
-    ]
 
 
 def largest_power(folds: int, level: float = 0.06) -> tuple[float, float]:

@@ -1,17 +1,16 @@
-"""The two-component test against plain formulas, its limits, its rates, and the pooling of spreads over pairs."""
+"""The two-component test against plain formulas, its limits and its rates."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import optimize, special, stats
+from scipy import optimize, stats
 
 from phoropter.results.stats.paired_tests import corrected_resampled_ttest
 from phoropter.results.stats.pairs.two_components import (
     TwoComponents,
     average_variances,
     effective_df,
-    pool_spreads,
     two_component_test,
 )
 
@@ -92,36 +91,3 @@ def test_false_positives_stay_below_six_percent_and_power_above_the_corrected_t(
     assert false_rate <= 0.06 + 2 * np.sqrt(0.06 * 0.94 / 4000)
     assert power >= np.mean(today) - 0.005
     assert ratio or power > 1.35 * np.mean(today)
-
-
-def test_spreads_of_alike_pairs_are_pooled():
-    """Four candidates: a pair's own 4 degrees of freedom and at most twice as many from the others."""
-    draw = np.random.default_rng(0)
-    pairs = [drawn_parts(1.0, draw) for _ in range(6)]
-    pooled = pool_spreads(pairs, 4)
-    assert all(4 < p.spread_df <= 12 for p in pooled)
-    assert np.std([p.spread for p in pooled]) < 0.7 * np.std([p.spread for p in pairs])
-    assert [p.difference for p in pooled] == [p.difference for p in pairs]
-
-
-def test_pooling_is_that_of_limma():
-    """Smyth 2004: prior degrees of freedom from the variance of the log ratios, by a root finder of our own."""
-    draw = np.random.default_rng(3)
-    pairs = [drawn_parts(r, draw) for r in (0.0, 0.1, 0.3, 2.0, 8.0, 30.0) for _ in range(4)]
-    logs = np.array([np.log(p.spread) for p in pairs]) - special.digamma(2) + np.log(2)
-    excess = logs.var(ddof=1) - special.polygamma(1, 2)
-    prior = 2 * optimize.brentq(lambda y: special.polygamma(1, y) - excess, 1e-3, 1e3)
-    common = np.exp(logs.mean() + special.digamma(prior / 2) - np.log(prior / 2))
-    found = pool_spreads(pairs, 100)
-    assert 0.5 < prior < 8
-    for before, after in zip(pairs, found, strict=True):
-        assert after.spread_df == pytest.approx(4 + prior)
-        assert after.spread == pytest.approx((prior * common + 4 * before.spread) / (prior + 4))
-
-
-def test_two_candidates_and_pairs_without_row_part_lend_nothing():
-    draw = np.random.default_rng(1)
-    assert pool_spreads([ONE], 2) == [ONE]
-    pairs = [drawn_parts(1.0, draw) for _ in range(3)]
-    bare = TwoComponents(0.1, 0.1, 5, 0.2, 4, 0.0, 0.45, 5)
-    assert pool_spreads([*pairs, bare], 4)[-1] == bare

@@ -22,7 +22,7 @@ Bound, rates and power: docs/statistics.md, by benchmarks/comparison_power.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class TwoComponents:
     """The parts of the variance of one difference, as in the head of this module.
 
     rows, rows_df:       A and its degrees of freedom
-    spread, spread_df:   s² and its degrees of freedom: (splits - 1) of each round, added up, and what other pairs lend
+    spread, spread_df:   s² and its degrees of freedom: (splits - 1) of each round, added up
     rows_in_spread:      v
     factor:              c
     n_splits:            J
@@ -102,54 +102,6 @@ def effective_df(half_width: float, se: float, level: float = 0.95) -> float:
 
     ratio = half_width / se
     return float(stdtridf((1 + level) / 2, ratio)) if ratio > float(ndtri((1 + level) / 2)) * (1 + 1e-9) else float("inf")
-
-
-def pool_spreads(pairs: list[TwoComponents], n_candidates: int) -> list[TwoComponents]:
-    """Each pair's spread moderated by all pairs, on the scale of s²/v, as limma moderates variances (Smyth 2004).
-
-    The ratios are taken as draws around a common value with d0 degrees of freedom, estimated from how much they differ. Pairs
-    share candidates: k candidates have k - 1 independent differences, so that others lend at most k - 2 times a pair's own
-    degrees of freedom. A pair without row part (v = 0) stays as it is.
-
-    Only for pairs that are known to train alike. Among unlike ones (a frozen head beside a trained network) a pair
-    that varies more than the others is found different 12 times in 100, so that the pairs of a study are not pooled.
-    """
-    from scipy.special import digamma, polygamma
-
-    usable = [p for p in pairs if p.rows_in_spread > 0 and p.spread > 0 and p.spread_df > 0]
-    if n_candidates < 3 or len(usable) < 3:
-        return pairs
-    ratio = np.array([p.spread / p.rows_in_spread for p in usable])
-    df = np.array([p.spread_df for p in usable])
-    centred = np.log(ratio) - digamma(df / 2) + np.log(df / 2)
-    excess = float(centred.var(ddof=1) - np.mean(polygamma(1, df / 2)))
-    prior_df = 2 * _inverse_trigamma(excess) if excess > 0 else np.inf
-    if np.isinf(prior_df):
-        common = float(np.average(ratio, weights=df))
-    else:
-        common = float(np.exp(centred.mean() + digamma(prior_df / 2) - np.log(prior_df / 2)))
-    lent = {id(p): min(prior_df, (n_candidates - 2) * p.spread_df) for p in usable}
-    return [_moderate_spread(p, common, lent[id(p)]) if id(p) in lent else p for p in pairs]
-
-
-def _moderate_spread(parts: TwoComponents, common_ratio: float, lent: float) -> TwoComponents:
-    total = lent + parts.spread_df
-    spread = (lent * common_ratio * parts.rows_in_spread + parts.spread_df * parts.spread) / total
-    return replace(parts, spread=spread, spread_df=total)
-
-
-def _inverse_trigamma(value: float) -> float:
-    """y with trigamma(y) = value, by Newton's method on 1/trigamma (Smyth 2004, appendix)."""
-    from scipy.special import polygamma
-
-    y = 0.5 + 1 / value
-    for _ in range(BISECTIONS):
-        trigamma = float(polygamma(1, y))
-        step = trigamma * (1 - trigamma / value) / float(polygamma(2, y))
-        y += step
-        if abs(step) < 1e-10 * y:
-            break
-    return y
 
 
 def average_variances(values: Floats, df: Floats) -> tuple[float, float]:
