@@ -258,7 +258,11 @@ def test_the_plan_estimates_the_cost_of_teacher_logits(tmp_path: Path) -> None:
         ("fuse: [pupil, master]", "fuse: [pupil, pupil]", "'pupil' is fused with itself under one seed"),
         ("loss: soft", "loss: soft, teacher_views: unaugmented", "teacher_views unaugmented and cutmix contradict each other"),
         ("teacher: master", "teacher: pupil", "'pupil' would need itself"),
-        ("recipe: {epochs: 2,", "recipe: {preset: as-is,", "a student is trained, and recipe 'as-is' trains nothing"),
+        (
+            "recipe: {epochs: 2, augment: [hflip, cutmix]}",
+            "recipe: as-is",
+            "a student is trained, and recipe 'as-is' trains nothing",
+        ),
         ("teacher: master", "teacher: both", "'pupil' would need itself .pupil needs both needs pupil."),
     ],
 )
