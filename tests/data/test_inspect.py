@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from phoropter.core.errors import DataError
+from phoropter.core.language.unit_words import parse_unit_word
 from phoropter.data.inspect import detect_data_spec, summarize_dataset
 from phoropter.data.sources.folder import open_folder
 from phoropter.data.spec import folder, open_dataset
@@ -33,6 +35,13 @@ def test_the_summary_is_printed(zoo: Path) -> None:
     text = str(summarize_dataset(open_folder(zoo)))
     assert text.splitlines()[0].startswith("zoo: 5 pictures in 2 classes, ")
     assert "  cat  3" in text and "from 30×20 to 30×20" in text and "duplicates" not in text
+
+
+def test_groups_and_sites_have_their_own_names(zoo: Path) -> None:
+    dataset = replace(open_folder(zoo), groups=np.array(list("xxyyz")), sites=np.array(list("aabbb")))
+    text = str(summarize_dataset(dataset, words=(parse_unit_word("people"), parse_unit_word("clinic"))))
+    assert "people: 3, of 1 to 2 pictures" in text and "clinic" in text and "group" not in text
+    assert "groups: 3, of 1 to 2" in str(summarize_dataset(dataset))
 
 
 def test_arrays_and_official_parts() -> None:

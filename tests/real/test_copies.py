@@ -39,7 +39,7 @@ def test_caltech_holds_a_few_and_none_between_classes(real_data: Path, tmp_path:
     found = find_duplicates_in_pixels(pixels)
     assert 4 <= len(found.pairs) <= 8
     assert (dataset.labels[found.pairs[:, 0]] == dataset.labels[found.pairs[:, 1]]).all()
-    assert audit_splits(dataset, make_splits(dataset, HoldOut()), pixels, near_pairs=found) is not None
+    assert audit_splits(dataset, make_splits(dataset, HoldOut()), found) is not None
 
 
 def test_cifar10_tests_pictures_that_it_trains(real_data: Path, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_cifar10_tests_pictures_that_it_trains(real_data: Path, tmp_path: Path) 
     opened = open_dataset(cifar10(place, max_samples=20_000))  # a third of the set, so a ninth of its pairs
     dataset, pixels = prepare_pixels(opened, 32, cache=tmp_path / "cache")
     likeness = find_duplicates_in_pixels(pixels)
-    found = {f.kind: f for f in audit_splits(dataset, make_splits(dataset, Predefined()), pixels, near_pairs=likeness)}
+    found = {f.kind: f for f in audit_splits(dataset, make_splits(dataset, Predefined()), likeness)}
     near = found["near_duplicates"]
     assert 9 <= near.count <= 37 and 3_200 <= near.of <= 3_500  # of the whole set: 168 of 10,000
     first, second = likeness.pairs.T

@@ -90,7 +90,7 @@ def test_allowed_group_overlap_is_a_warning(people: Path, tmp_path: Path) -> Non
 def test_leakage_stops_warns_or_is_recorded_as_the_study_says(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(audits, "audit_splits", lambda *a, **k: audit_splits(*a, **{**k, "allow_group_overlap": False}))
     mixed = "{split: stratified-k-fold, allow_group_overlap: true}"
-    with pytest.raises(LeakageError, match=r"Groups lie on both sides .*: keep groups together"):
+    with pytest.raises(LeakageError, match=r"Groups lie on both sides .*: keep them together"):
         check_leakage(plan_study(write_study(people, mixed), tmp_path), tmp_path)
     for word in ("warn", "allow"):
         found = check_leakage(plan_study(write_study(people, mixed, f"leakage: {word}\n"), tmp_path), tmp_path)
@@ -165,7 +165,7 @@ def store(folder: Path, right: float, seed: int, groups: int = 30, name: str = "
         logits = np.eye(2, dtype=np.float32)[told] * 3
         people = np.array([f"p{n:02d}" for n in member])
         with made.create_run(key) as run:
-            run.write_record({"candidate": {"name": name}})
+            run.write_record({"candidate": {"name": name}, "seed": 0, "split": {"repeat": 0}})
             run.write_predictions(Predictions(np.array([f"{fold}-{n}" for n in range(len(member))]), labels, logits, people))
     return made
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, InputProblem
 from phoropter.core.files import format_bytes
+from phoropter.core.language.unit_words import GROUP, SITE, UnitWords
 from phoropter.core.seeds import random_permutation
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.images.blank import BlankRow, describe_blank_rows, find_blankness
@@ -44,6 +45,7 @@ class DatasetSummary:
     byte_count: of all files, None where the pictures are in one array
     duplicates: ids of rows with equal contents
     recordings: facts about each recording, where rows are windows of recordings
+    words:      what a group and a site are called
     """
 
     name: str
@@ -61,16 +63,21 @@ class DatasetSummary:
     problems: tuple[InputProblem, ...]
     notes: tuple[str, ...]
     recordings: tuple[dict[str, Any], ...] = ()
+    words: UnitWords = (GROUP, SITE)
 
     def __str__(self) -> str:
         bytes_ = f", {format_bytes(self.byte_count)}" if self.byte_count is not None else ""
         unlabelled = f", {self.unlabelled} without a label" if self.unlabelled else ""
         lines = [f"{self.name}: {self.rows} pictures in {len(self.classes)} classes{unlabelled}{bytes_}"]
         lines += [f"  {note}" for note in self.notes]
-        lines += _count_lines("class", self.classes) + _count_lines("part", self.parts) + _count_lines("site", self.sites)
+        lines += (
+            _count_lines("class", self.classes)
+            + _count_lines("part", self.parts)
+            + _count_lines(self.words[1].singular, self.sites)
+        )
         if self.groups:
             count, fewest, median, most = self.groups
-            lines.append(f"groups: {count}, of {fewest} to {most} pictures (median {median:g})")
+            lines.append(f"{self.words[0].plural}: {count}, of {fewest} to {most} pictures (median {median:g})")
         lines += _recording_lines(self.recordings)
         if self.sizes:
             sides = np.array(list(self.sizes))
@@ -87,8 +94,11 @@ class DatasetSummary:
         return "\n".join(lines)
 
 
-def summarize_dataset(dataset: Dataset, sampled: int = MAX_SAMPLED_HEADERS) -> DatasetSummary:
-    """Summary of a dataset. Reads `sampled` headers and the bytes of every file once, and decodes MAX_DECODED pictures."""
+def summarize_dataset(dataset: Dataset, sampled: int = MAX_SAMPLED_HEADERS, words: UnitWords = (GROUP, SITE)) -> DatasetSummary:
+    """Summary of a dataset. Reads `sampled` headers and the bytes of every file once, and decodes MAX_DECODED pictures.
+
+    words: what a group and a site are called (unit_names.py)
+    """
     sizes, bad = _sample_image_sizes(dataset, sampled)
     sizes_seen = Counter(sizes)
     notes, undecodable = _decode_sample(dataset, {problem.where for problem in bad})
@@ -108,6 +118,7 @@ def summarize_dataset(dataset: Dataset, sampled: int = MAX_SAMPLED_HEADERS) -> D
         problems=(*dataset.problems, *bad, *undecodable),
         notes=(*dataset.notes, *notes),
         recordings=_summarize_recordings(dataset),
+        words=words,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from phoropter.core.language.unit_words import GROUP, SITE, UnitWord, parse_unit_word
+from phoropter.core.language.unit_words import GROUP, SITE, UnitWord, UnitWords, parse_unit_word
 from phoropter.data.dataset import Dataset
 from phoropter.data.recordings.spec import resolve_database
 from phoropter.data.spec import DataSpec
@@ -17,7 +17,7 @@ _COLUMN_WORDS = {
 }
 
 
-def name_units(spec: DataSpec, dataset: Dataset) -> tuple[UnitWord, UnitWord]:
+def name_units(spec: DataSpec, dataset: Dataset) -> UnitWords:
     """The words for a group and for a site.
 
     People, patients or births where recordings are of them, recordings where each is a group of its own; hospitals where patients

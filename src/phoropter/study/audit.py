@@ -29,6 +29,7 @@ from phoropter.data.leakage.feature_duplicates import VERSION as FEATURE_VERSION
 from phoropter.data.leakage.feature_duplicates import find_feature_duplicates
 from phoropter.data.leakage.near_duplicates import VERSION, DuplicatePairs
 from phoropter.data.splits.protocol import Split
+from phoropter.data.unit_names import name_units
 from phoropter.results.store import write_image_archive
 from phoropter.study.load import ImageSet
 from phoropter.study.plan import Plan, PlannedRun
@@ -57,12 +58,12 @@ def check_leakage(planned: Plan, cache: Path, open_pixels: OpenPixels | None = N
         own = audit_splits(
             image_set.dataset,
             splits,
-            pixels,
+            None if pixels is None else load_or_find_near_duplicates(pixels, cache),
             allow_group_overlap=study.protocol.allow_group_overlap,
             by_site=study.protocol.split == "held-out-sites",
-            near_pairs=None if pixels is None else load_or_find_near_duplicates(pixels, cache),
             feature_pairs=None if pixels is None else load_or_find_feature_duplicates(pixels, cache),
             fitted=find_prior_fits(planned, image_set),
+            words=name_units(image_set.data, image_set.dataset),
         )
         findings += [f for f in own if f not in findings]
         if out is not None and pixels is not None:

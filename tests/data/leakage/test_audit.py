@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from phoropter.core.errors import DataError, LeakageError
+from phoropter.core.language.unit_words import parse_unit_word
 from phoropter.data.dataset import Dataset
 from phoropter.data.leakage.audit import Finding, audit_splits, raise_on_leak
 from phoropter.data.leakage.checks import PriorFit
@@ -379,6 +380,16 @@ def test_streamed_pictures_are_left_alone_and_it_says_so() -> None:
     pictures = photographs(60)
     found = audit_splits(some(60), [halves(60)], Squares(pictures, stored=False))  # type: ignore[arg-type]
     assert [f.severity for f in found] == ["note"] and "streamed" in found[0].words
+
+
+def test_groups_and_sites_are_called_by_their_own_names() -> None:
+    words = parse_unit_word("person"), parse_unit_word("hospital")
+    dataset = some(groups=[f"p{i // 2}" for i in range(40)], sites=["Brno", "Brno", "Oslo", "Oslo"] * 10)
+    everyone = np.arange(40, dtype=np.int64)
+    met = PriorFit("a teacher", lambda split: everyone, group_level=True)
+    found = {f.kind: f.words for f in audit_splits(dataset, [halves()], fitted=[met], words=words)}
+    assert found["groups"].startswith("People lie on both sides") and found["sites"].startswith("Hospitals lie on both sides")
+    assert "knows the person of rows" in found["fitted"] and "group" not in "".join(found.values())
 
 
 def test_pixels_of_another_dataset_are_refused() -> None:

@@ -334,7 +334,7 @@ PARTED = ["train"] * 3 + ["test"] * 3
         (
             some("ab" * 4, sites=list("sstt") * 2, groups=list("xyzx") * 2),
             HeldOutSites(test_sites=["t"], folds=1),
-            r"1 groups lie in both sites .* \(x\)",
+            r"1 group lies in both sites .* \(x\)",
         ),
     ],
 )

@@ -69,4 +69,6 @@ def _both_numbers(word: str) -> tuple[str, str]:
     return word, word + ("es" if word.endswith(("s", "sh", "ch", "x")) else "s")
 
 
+UnitWords = tuple[UnitWord, UnitWord]  # of a group and of a site
 GROUP, SITE, ROW = UnitWord("group", "groups"), UnitWord("site", "sites"), UnitWord("row", "rows")
+RECORDING = UnitWord("recording", "recordings")

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from phoropter.core.errors import DataError, LeakageError
+from phoropter.core.language.unit_words import GROUP, SITE, UnitWords
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.pixels import Pixels
 from phoropter.data.leakage.checks import MAX_EXAMPLES, CheckResult, Example, PriorFit, SplitChecks, TrainTest
@@ -59,35 +60,39 @@ class Finding:
 def audit_splits(
     dataset: Dataset,
     splits: Sequence[Split],
-    pixels: Pixels | None = None,
+    images: Pixels | DuplicatePairs | None = None,
     *,
     allow_group_overlap: bool = False,
     by_site: bool = False,
-    near_pairs: DuplicatePairs | None = None,
     feature_pairs: DuplicatePairs | None = None,
     fitted: Sequence[PriorFit] = (),
+    words: UnitWords = (GROUP, SITE),
 ) -> list[Finding]:
     """Every leak of the splits, the most severe first; an empty list when there is none.
 
-    pixels:        of the dataset, row for row; without them and without near_pairs, near-duplicates are not searched for
+    images:        pixels of the dataset, row for row, in which near-duplicates are searched for, or those that were found before
+                   (near_duplicates.py); without either, nothing is said about them
     allow_group_overlap: the study wants groups on both sides, which is then a warning and no reason to stop
     by_site:       sites are meant to be unseen, so a site on both sides is a reason to stop
-    near_pairs:    near-duplicates found before (near_duplicates.py)
     feature_pairs: duplicates in a network's feature space (feature_duplicates.py), where features are cached
     fitted:        what was fitted beforehand, and on which rows
+    words:         what a group and a site of the dataset are called
     Raises DataError when the number of pixels is not that of the rows.
     """
-    if pixels is not None and len(pixels) != len(dataset):
-        raise DataError(
-            f"{dataset.name}: {len(pixels)} images were given for {len(dataset)} rows; audit a dataset with its own pixels"
-        )
-    if near_pairs is None and pixels is not None:
-        near_pairs = find_duplicates_in_pixels(pixels)
-    checker = SplitChecks(dataset, near_pairs, feature_pairs)
+    near_pairs = images if images is None or isinstance(images, DuplicatePairs) else _search_pixels(dataset, images)
+    checker = SplitChecks(dataset, near_pairs, feature_pairs, words)
     checks = _list_checks(checker, splits, "warn" if allow_group_overlap else "stop", by_site, fitted)
     found = [finding for check in checks if (finding := _find_worst_split(check, splits, allow_group_overlap))]
     found += _dataset_findings(checker)
     return sorted(found, key=lambda finding: ("stop", "warn", "note").index(finding.severity))
+
+
+def _search_pixels(dataset: Dataset, pixels: Pixels) -> DuplicatePairs:
+    if len(pixels) != len(dataset):
+        raise DataError(
+            f"{dataset.name}: {len(pixels)} images were given for {len(dataset)} rows; audit a dataset with its own pixels"
+        )
+    return find_duplicates_in_pixels(pixels)
 
 
 def find_duplicates_in_pixels(pixels: Pixels, progress: Callable[[int, int], None] | None = None) -> DuplicatePairs:
@@ -185,7 +190,7 @@ def _format_percent(share: float) -> str:
 
 _REMEDIES = {
     "rows": "give each row to one part only",
-    "groups": "keep groups together (the default), or set allow_group_overlap: true if this is intended",
+    "groups": "keep them together (the default), or set allow_group_overlap: true if this is intended",
     "windows": "name the subject of each recording as its group so that it stays on one side, or use windows that do not overlap",
     "sites": "name each site in train_sites or in test_sites, not in both",
     "fitted": "fit it on the training rows of each split alone, as a candidate of this study",

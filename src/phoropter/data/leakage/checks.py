@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.core.language.unit_words import GROUP, RECORDING, SITE, UnitWord, UnitWords
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.leakage.near_duplicates import DuplicatePairs
 from phoropter.data.sources.file_hashes import UNREADABLE
@@ -69,9 +70,14 @@ class SplitChecks:
     """The checks for one dataset; each takes the two sides of a split and returns the tested rows that are affected."""
 
     def __init__(
-        self, dataset: Dataset, near_pairs: DuplicatePairs | None = None, feature_pairs: DuplicatePairs | None = None
+        self,
+        dataset: Dataset,
+        near_pairs: DuplicatePairs | None = None,
+        feature_pairs: DuplicatePairs | None = None,
+        words: UnitWords = (GROUP, SITE),
     ) -> None:
         self.dataset, self.near_pairs, self.feature_pairs = dataset, near_pairs, feature_pairs
+        self.group_word, self.site_word = words
 
     def shared_rows(self, sides: TrainTest) -> CheckResult:
         """Rows that are on both sides."""
@@ -82,17 +88,19 @@ class SplitChecks:
 
     def shared_groups(self, sides: TrainTest) -> CheckResult:
         """Rows whose group is on the training side too."""
-        return self._check_shared_codes(self._encode_column("groups"), self.dataset.groups, sides, "groups")
+        return self._check_shared_codes(self._encode_column("groups"), self.dataset.groups, sides, self.group_word)
 
     def shared_sites(self, sides: TrainTest) -> CheckResult:
         """Rows whose site is on the training side too. None where the dataset has one site."""
         codes = self._encode_column("sites")
-        return self._check_shared_codes(codes if codes is not None and codes.max() else None, self.dataset.sites, sides, "sites")
+        return self._check_shared_codes(
+            codes if codes is not None and codes.max() else None, self.dataset.sites, sides, self.site_word
+        )
 
     def shared_recordings(self, sides: TrainTest) -> CheckResult:
         """Rows of a recording that is on both sides, where there are no groups, which would report it already."""
         named = None if self.dataset.groups is not None else self.dataset.recordings
-        return self._check_shared_codes(self._encode_column("recordings"), named, sides, "recordings")
+        return self._check_shared_codes(self._encode_column("recordings"), named, sides, RECORDING)
 
     def overlapping_windows(self, sides: TrainTest) -> CheckResult:
         """Windows that share samples with a training window."""
@@ -151,7 +159,11 @@ class SplitChecks:
         """Tested rows that something was fitted on; `sides.train` are the rows it was fitted on."""
         rows = np.intersect1d(sides.test, sides.train)
         relation = (
-            "knows the group of" if fitting.group_level else "has used labels of" if fitting.uses == "choice" else "was fitted on"
+            f"knows the {self.group_word.singular} of"
+            if fitting.group_level
+            else "has used labels of"
+            if fitting.uses == "choice"
+            else "was fitted on"
         )
         words = f"{fitting.description} {relation} rows that are tested"
         names = self.dataset.groups if fitting.group_level and self.dataset.groups is not None else self.dataset.ids
@@ -202,7 +214,9 @@ class SplitChecks:
         names: NDArray[np.str_] | None = getattr(self.dataset, column)
         return None if names is None else np.unique(names, return_inverse=True)[1].astype(np.int64)
 
-    def _check_shared_codes(self, codes: Rows | None, names: NDArray[np.str_] | None, sides: TrainTest, word: str) -> CheckResult:
+    def _check_shared_codes(
+        self, codes: Rows | None, names: NDArray[np.str_] | None, sides: TrainTest, word: UnitWord
+    ) -> CheckResult:
         if codes is None or names is None:
             return CheckResult(_empty_rows(), list, "")
         learned = np.zeros(codes.max() + 1, dtype=np.bool_)
@@ -210,7 +224,7 @@ class SplitChecks:
         rows = sides.test[learned[codes[sides.test]]]
         shared, first = np.unique(codes[rows], return_index=True)
         tested = len(np.unique(codes[sides.test]))
-        what = f"{word} lie on both sides ({len(shared)} of the {tested} that are tested)"
+        what = f"{word.plural} lie on both sides ({len(shared)} of the {tested} that are tested)"
         return CheckResult(rows, lambda: [(str(names[rows[place]]),) for place in first[:MAX_EXAMPLES]], what)
 
     def _overlap_examples(self, sides: TrainTest, rows: Rows) -> list[Example]:

@@ -209,9 +209,10 @@ def _raise_shared_groups(pool: LabelledRows, spec: ProtocolSpec, train: Rows, te
         return
     shared = np.intersect1d(pool.groups[train], pool.groups[test])
     if shared.size:
+        lie = "group lies" if len(shared) == 1 else "groups lie"
         raise SplitError(
-            f"{pool.name}: {len(shared)} groups lie in {where} ({join_words(pool.group_names(shared), 3)}); "
-            "correct them, or say allow_group_overlap: true"
+            f"{pool.name}: {len(shared)} {lie} in {where} ({join_words(pool.group_names(shared), 3)}); "
+            "correct that, or say allow_group_overlap: true"
         )
 
 

@@ -16,6 +16,7 @@ from phoropter.report.render.table import (
     TableRow,
     one_line,
 )
+from phoropter.report.render.wording import list_names
 from phoropter.report.sections.predictions.mistakes import jpeg_data_uri
 from phoropter.report.summary.model import (
     StudySummary,
@@ -29,9 +30,10 @@ SKIPPED = "skipped"  # the kind of a finding that says which check could not be 
 _KIND_LABELS = {"near_duplicates": "near-duplicate images", "feature_duplicates": "duplicates in feature space"}
 
 
-def kind_label(kind: str) -> str:
-    """How a kind of finding is called on the page."""
-    return _KIND_LABELS.get(kind, kind.replace("_", " "))
+def kind_label(kind: str, summary: StudySummary) -> str:
+    """How a kind of finding is called on the page: groups and sites by the study's own words."""
+    own = {"groups": summary.group_word.plural, "sites": summary.site_word.plural}
+    return {**_KIND_LABELS, **own}.get(kind, kind.replace("_", " "))
 
 
 def read_audit_findings(summary: StudySummary) -> list[dict[str, Any]] | None:
@@ -53,7 +55,8 @@ def leakage_section(inputs: ReportInput) -> Section:
     if found is None:
         return Section("leakage", title, ("This study has no recorded audit, so nothing is known about leakage.",), ())
     checked = (
-        "rows, groups and sites on both sides, windows that overlap in time, identical and near-duplicate images, duplicates in "
+        f"{list_names(_checked_units(inputs.summary))} on both sides, windows that overlap in time, identical and "
+        "near-duplicate images, duplicates in "
         "the features of a network where these are cached, and anything fitted beforehand (normalisation, "
         "teachers, initial weights)"
     )
@@ -62,15 +65,19 @@ def leakage_section(inputs: ReportInput) -> Section:
     if not completed:
         return Section("leakage", title, (f"Every split was audited for {checked}. Nothing was found.", *skipped), ())
     pictures = _read_pair_images(inputs)
-    blocks: list[ContentBlock] = [_findings_table(completed)]
+    blocks: list[ContentBlock] = [_findings_table(completed, inputs.summary)]
     for finding in completed:
-        blocks += [pairs] if (pairs := _pair_gallery(finding, pictures)) else []
-    files = tuple(_examples_table(f) for f in completed if f.get("examples"))
+        blocks += [pairs] if (pairs := _pair_gallery(finding, pictures, inputs.summary)) else []
+    files = tuple(_examples_table(f, inputs.summary) for f in completed if f.get("examples"))
     text = (f"Every split was audited for {checked}. Counts are those of the split with the largest share.", *skipped)
     return Section("leakage", title, text, tuple(blocks), files)
 
 
-def _findings_table(found: list[dict[str, Any]]) -> Table:
+def _checked_units(summary: StudySummary) -> list[str]:
+    return list(dict.fromkeys(("rows", summary.group_word.plural, summary.site_word.plural)))
+
+
+def _findings_table(found: list[dict[str, Any]], summary: StudySummary) -> Table:
     columns = (
         Column("Kind"),
         Column("Severity"),
@@ -83,7 +90,7 @@ def _findings_table(found: list[dict[str, Any]]) -> Table:
     rows = [
         TableRow(
             (
-                kind_label(str(f["kind"])),
+                kind_label(str(f["kind"]), summary),
                 SEVERITY_LABELS.get(str(f["severity"]), str(f["severity"])),
                 int(f["count"]),
                 int(f["of"]),
@@ -98,12 +105,12 @@ def _findings_table(found: list[dict[str, Any]]) -> Table:
     return Table("leakage", "Findings of the leakage audit, most severe first", columns, tuple(rows), sortable=False)
 
 
-def _examples_table(finding: Mapping[str, Any]) -> Table:
+def _examples_table(finding: Mapping[str, Any], summary: StudySummary) -> Table:
     """For the files: up to ten examples."""
     columns = (Column("Test row"), Column("Training row"), Column("In common"))
     rows = tuple(TableRow((*map(str, e[:3]), *[""] * (3 - len(e[:3])))) for e in finding["examples"])
     name = f"leakage-{re.sub(r'[^a-z]+', '-', str(finding['kind']).lower())}"
-    return Table(name, f"Examples: {kind_label(str(finding['kind']))}", columns, rows)
+    return Table(name, f"Examples: {kind_label(str(finding['kind']), summary)}", columns, rows)
 
 
 def _read_pair_images(inputs: ReportInput) -> dict[str, bytes]:
@@ -114,18 +121,18 @@ def _read_pair_images(inputs: ReportInput) -> dict[str, bytes]:
         return {}
 
 
-def _pair_gallery(finding: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Markup | None:
+def _pair_gallery(finding: Mapping[str, Any], pictures: Mapping[str, bytes], summary: StudySummary) -> Markup | None:
     """Examples as pairs of thumbnails, or of names where no thumbnails were kept; single names for findings without pairs."""
     pairs = [e for e in finding["examples"] if len(e) > 1]
     kind = str(finding["kind"])
     if not pairs:
         names = [one_line(str(e[0])) for e in finding["examples"]]
-        text = f"Examples ({kind_label(kind)}): {', '.join(names)}."
+        text = f"Examples ({kind_label(kind, summary)}): {', '.join(names)}."
         return Markup('<p class="note">{}</p>').format(text) if names else None
     items = Markup("\n").join(
         _pair_item([str(word) for word in e], pictures, kind == "label_conflicts") for e in pairs[:MAX_PAIRS_SHOWN]
     )
-    head = Markup("<h3>{}</h3>").format(f"Pairs: {kind_label(kind)}")
+    head = Markup("<h3>{}</h3>").format(f"Pairs: {kind_label(kind, summary)}")
     return head + Markup('\n<ul class="gallery pairs">\n{}\n</ul>').format(items)
 
 
