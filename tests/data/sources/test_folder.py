@@ -243,3 +243,23 @@ def test_classes_that_differ_in_case_only_are_noted(tmp_path: Path, draw: Draw) 
     for i, name in enumerate(("train/Cat/a.png", "train/dog/b.png", "test/cat/c.png")):
         draw(tmp_path / name, i)
     assert "class names that differ in case only: Cat, cat" in open_folder(tmp_path).notes
+
+
+def test_a_folder_names_its_class_as_a_cell_of_a_table_does(tmp_path: Path, draw: Draw) -> None:
+    for place in ("cats/a", "cats /b", "caf\u00e9/c", "cafe\u0301/d", "ca\u200bts/e", "1.0/f", "01/g"):
+        draw(tmp_path / f"{place}.png")
+    dataset = open_folder(tmp_path)
+    assert dataset.classes == ("01", "1", "caf\u00e9", "cats")
+    assert [dataset.classes[label] for label in dataset.labels] == [
+        {"f": "1", "g": "01", "c": "caf\u00e9", "d": "caf\u00e9"}.get(str(name)[-5], "cats") for name in dataset.ids
+    ]
+    assert any(note.startswith("the class cats was read from several folders: 'cats', 'cats '") for note in dataset.notes)
+
+
+def test_the_same_folders_below_a_folder_that_every_class_has_are_asked_about(tmp_path: Path, draw: Draw) -> None:
+    for hospital in "AB":
+        for name in ("ill", "well"):
+            draw(tmp_path / hospital / "train" / name / "a.png")
+    notes = " ".join(open_folder(tmp_path).notes)
+    assert "every class lie in its folder 'train'" in notes
+    assert "QUESTION: the folders A, B hold the same folders ill, well" in notes

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from phoropter.core.errors import DataError, join_words
-from phoropter.data.folders.scan import FolderScan, PathParts, normalize_unicode
+from phoropter.data.folders.scan import FolderScan, PathParts, clean_class_name, normalize_unicode
 
 IMAGE_WORDS = frozenset({"image", "images", "img", "imgs", "picture", "pictures", "original", "originals", "jpegimages"})
 MAX_ANNOTATION_BYTES = 500_000_000
@@ -83,7 +83,7 @@ class FolderLayout:
                 return part, None
         if self.inner_parts and len(inner) > 2:
             part = self.inner_parts[inner[1]]
-        return (part, normalize_unicode(inner[0])) if len(inner) > 1 else None
+        return (part, clean_class_name(inner[0])) if len(inner) > 1 else None
 
 
 def split_name_words(name: str) -> list[str]:
@@ -163,7 +163,7 @@ def _unwrap_parts(inner: list[PathParts], found: dict[str, str]) -> tuple[dict[s
             and (find_split_word(below[0][0]) == part or below[0][0].lower() in IMAGE_WORDS)
         ):
             below, wrapped = [name[1:] for name in below], wrapped + 1
-        classes[top] = {normalize_unicode(name[0]) for name in below if len(name) > 1}
+        classes[top] = {clean_class_name(name[0]) for name in below if len(name) > 1}
         if part == "train" and not classes[top]:
             return {}, classes
         parts[top] = (part if classes[top] else "", wrapped)
@@ -222,9 +222,9 @@ def _read_annotations(path: Path, name: str, known: Iterable[str | None]) -> dic
         fields = [normalize_unicode(text.strip()) for text in (line.split("\t") if "\t" in line else line.split())]
         if not any(fields):
             continue
-        if len(fields) < 2 or fields[1] not in classes:
+        if len(fields) < 2 or (label := clean_class_name(fields[1])) not in classes:
             what = f"the class '{fields[1]}' has no folder in the training part" if len(fields) > 1 else "it has one column"
             raise DataError(f"{name}, line {number}: {what}; expected a picture's file name, a tab and its class folder")
-        if labels.setdefault(fields[0], fields[1]) != fields[1]:
-            raise DataError(f"{name}, line {number}: '{fields[0]}' has the class '{fields[1]}' here and another above; keep one")
+        if labels.setdefault(fields[0], label) != label:
+            raise DataError(f"{name}, line {number}: '{fields[0]}' has the class '{label}' here and another above; keep one")
     return labels

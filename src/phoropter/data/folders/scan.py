@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from phoropter.core.columns import clean_cell
 from phoropter.core.errors import DataError, InputProblem, join_words
 from phoropter.data.dicom_file import is_dicom_file, may_be_dicom
 
@@ -195,3 +196,8 @@ def _scan_entry(
 def normalize_unicode(text: str) -> str:
     """NFC form of a name: file systems differ in how they store accents."""
     return unicodedata.normalize("NFC", text)
+
+
+def clean_class_name(folder: str) -> str:
+    """A folder's name → the name of its class, by the rules of tables: `cats ` is `cats`, and 1.0 is 1."""
+    return clean_cell(folder) or normalize_unicode(folder)

@@ -18,7 +18,7 @@ from phoropter.core.errors import DataError, InputProblem
 from phoropter.data.dataset import Dataset, encode_labels
 from phoropter.data.folders.layout import FolderLayout, detect_layout
 from phoropter.data.folders.masks import separate_masks
-from phoropter.data.folders.scan import FolderScan, PathParts, normalize_unicode, scan_folder
+from phoropter.data.folders.scan import FolderScan, PathParts, clean_class_name, normalize_unicode, scan_folder
 from phoropter.data.source import FILE_OPTIONS, Source
 from phoropter.data.sources.dicom_names import hide_identifiers
 from phoropter.data.sources.storage import FilePictures
@@ -58,6 +58,7 @@ def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = No
             *([] if scan.holds_dicom else _note_shared_folders(layout, rows)),
             *(note.partition(" (")[0] if scan.holds_dicom else note for note in mask_notes),
             *_note_case_collisions(classes),
+            *([] if scan.holds_dicom else _note_joined_folders(layout, rows)),
             *scan.describe_other_files(),
         ),
     )
@@ -96,7 +97,7 @@ def _find_empty_classes(scan: FolderScan, layout: FolderLayout, classes: tuple[s
         inner = path[depth:]
         wrapped = 1 + layout.parts[inner[0]][1] if inner and inner[0] in layout.parts else 0
         if len(inner) == wrapped + 1 and (wrapped or not layout.parts):
-            known = normalize_unicode(path[-1]) in classes
+            known = clean_class_name(path[-1]) in classes
             problems.append(
                 InputProblem(
                     "/".join(path), "this class folder is empty" + ("" if known else ", so it is not counted as a class")
@@ -112,18 +113,37 @@ def _note_case_collisions(classes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"class names that differ in case only: {', '.join(same)}" for same in by_lower.values() if len(same) > 1)
 
 
+def _note_joined_folders(layout: FolderLayout, rows: list[LabelledPath]) -> tuple[str, ...]:
+    """Notes on folders beside each other that are one class, because their names differ in white space or spelling only."""
+    at = len(layout.prefix)
+    spelled: dict[tuple[PathParts, str], set[str]] = defaultdict(set)
+    for path, _, label in rows:
+        end = at + 1 + layout.parts[path[at]][1] if layout.parts else at
+        if label is not None and len(path) > end + 1 and clean_class_name(path[end]) == label:
+            spelled[path[:end], label].add(path[end])
+    joined = [(label, sorted(folders)) for (_, label), folders in spelled.items() if len(folders) > 1]
+    quoted = [(label, ", ".join(f"'{name}'" for name in names)) for label, names in joined[:3]]
+    return tuple(f"the class {label} was read from several folders: {folders}" for label, folders in quoted)
+
+
 def _note_shared_folders(layout: FolderLayout, rows: list[LabelledPath]) -> tuple[str, ...]:
     """A question where several classes hold the same folders: they may be parts, or variants of the same pictures."""
     if layout.parts or layout.inner_parts:
         return ()
+    notes: tuple[str, ...] = ()
     depth = len(layout.prefix)
-    below: dict[str, set[str]] = defaultdict(set)  # class → names of the folders in it
-    for path, _, label in rows:
-        below[label or ""].add(normalize_unicode(path[depth + 1]) if len(path) > depth + 2 else "")
-    names = Counter(name for inside in below.values() for name in inside if name)
-    if len(below) > 1 and len(names) == 1 and all("" not in inside for inside in below.values()):
-        (only,) = names
-        return (f"the pictures of every class lie in its folder '{only}' ({len(rows)} pictures)",)
+    while True:
+        below: dict[str, set[str]] = defaultdict(set)  # class → names of the folders in it
+        for path, _, label in rows:
+            below[label or ""].add(clean_class_name(path[depth + 1]) if len(path) > depth + 2 else "")
+        names = Counter(name for inside in below.values() for name in inside if name)
+        if len(below) < 2 or len(names) != 1 or any("" in inside for inside in below.values()):
+            return (*notes, *_ask_about_shared_folders(below, names))
+        notes = (f"the pictures of every class lie in its folder '{next(iter(names))}' ({len(rows)} pictures)",)
+        depth += 1
+
+
+def _ask_about_shared_folders(below: dict[str, set[str]], names: Counter[str]) -> tuple[str, ...]:
     for label, inside in sorted(below.items()):
         if len(again := sorted(inside & (set(below) - {label}))) > 1:
             return (
