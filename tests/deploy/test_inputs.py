@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from phoropter.deploy.inputs import InMemoryPixels
+from phoropter.data.images.pixels import InMemoryPixels
 
 
 def test_pixels_in_memory_are_read_like_stored_ones() -> None:

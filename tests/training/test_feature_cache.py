@@ -129,7 +129,7 @@ def test_each_view_is_asked_once_for_all_folds_and_a_larger_pool_asks_only_for_w
 def test_a_killed_pass_goes_on_and_ends_with_the_same_bytes(
     few_digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caches, "BLOCK_ROWS", 16)
+    monkeypatch.setattr(caches, "choose_inference_batch", lambda side, device: 16)
     monkeypatch.setattr(array_cache, "CHECKPOINT_BLOCKS", 2)
     task = tasks(few_digits, tmp_path / "whole", RECIPE)[0]
     list(fit(task))

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from phoropter.core.errors import StoreError, WeightsError
 from phoropter.core.extensions import Extension
-from phoropter.core.files import atomic_write_folder
+from phoropter.core.files import atomic_write_folder, digest
 from phoropter.core.seeds import seed_of
 from phoropter.core.storage.checksums import describe_files
 from phoropter.core.storage.sealed_json import write_sealed_json
@@ -226,10 +226,21 @@ class ClassifierCost:
     macs: int | None
 
 
+_counted_macs: dict[tuple[str, int, int], int | None] = {}  # of each architecture: all runs of a candidate have one
+
+
 def measure_cost(classifier: Classifier, side: int) -> ClassifierCost:
-    """Measures the cost of one image of `side` pixels by a pass on the meta device."""
+    """The cost of one image of `side` pixels. Multiply-adds are counted once for each architecture in a process."""
     count = sum(p.numel() for p in classifier.parameters())
     trainable = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
+    architecture = digest(classifier.spec.plain()), side, count
+    if architecture not in _counted_macs:
+        _counted_macs[architecture] = _count_classifier_macs(classifier, side)
+    return ClassifierCost(count, trainable, _counted_macs[architecture])
+
+
+def _count_classifier_macs(classifier: Classifier, side: int) -> int | None:
+    """Multiply-adds of one image, by a pass on the meta device, which takes no arithmetic but a second of Python."""
     named = (*classifier.named_parameters(), *classifier.named_buffers())
     was = classifier.training
     classifier.eval()
@@ -242,7 +253,7 @@ def measure_cost(classifier: Classifier, side: int) -> ClassifierCost:
         macs = None  # a network whose forward reads values; the cost is only for a table
     finally:
         classifier.train(was)
-    return ClassifierCost(count, trainable, macs or None)
+    return macs or None
 
 
 def _build_head_module(spec: ClassifierSpec, branches: list[BackboneModule], seed: int) -> nn.Module:

@@ -18,7 +18,7 @@ from phoropter.models.heads import BranchAblation, Features
 from phoropter.training.batches.gpu_pixels import load_pictures_on_device
 from phoropter.training.fit import TrainedRun
 from phoropter.training.loop.precision import autocast_context, resolve_autocast_dtype
-from phoropter.training.predict import BATCH_SIZE
+from phoropter.training.predict import split_into_batches
 
 MEAN_ROWS = 512  # training rows whose mean replaces an ablated branch
 
@@ -59,8 +59,8 @@ def compute_branch_features(run: TrainedRun, rows: NDArray[np.int64]) -> Feature
         return tuple(torch.from_numpy(f[rows]).to(task.device).float() for f in run.features)
     dtype = resolve_autocast_dtype(task.candidate.recipe, task.device)
     batches = []
-    for start in range(0, len(rows), BATCH_SIZE):
-        images = load_pictures_on_device(task.pixels, rows[start : start + BATCH_SIZE], task.device)
+    for some in split_into_batches(run.model, rows, task.device):
+        images = load_pictures_on_device(task.pixels, some, task.device)
         with autocast_context(task.device, dtype):
             batches.append(run.model.forward_features(images))
     return tuple(torch.cat([batch[i].float() for batch in batches]) for i in range(len(batches[0])))

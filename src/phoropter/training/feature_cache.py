@@ -2,11 +2,12 @@
 
 An entry is keyed by what made it: the pixels, the backbone's weights and the view, which is the unaugmented image or one of the
 recipe's cached views (the augmentation draw of one epoch). A killed pass resumes at the last block noted, and all processes
-memory-map a complete entry, once its checksums were compared (array_cache.py).
+memory-map a complete entry, once its checksums were compared (array_cache.py). What a pass took is kept with what it left.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,10 +23,12 @@ from phoropter.models.classifier import Classifier
 from phoropter.training.array_cache import CachedArray, FeatureEntryInfo, ProgressFunction, write_entry_info
 from phoropter.training.batches.gpu_pixels import load_pictures_on_device
 from phoropter.training.batches.loading import PixelLoader
+from phoropter.training.costs.inference_batch import choose_inference_batch
+from phoropter.training.costs.pass_cost import PassCost, read_pass_cost, write_pass_cost
+from phoropter.training.costs.peak_memory import PeakMemory
 from phoropter.training.malloc import tune_malloc
 
-NUMERICS = 1  # raise when the numbers of a feature pass change
-BLOCK_ROWS = 256
+NUMERICS = 2  # raise when the numbers of a feature pass change
 
 CachedFeatures = tuple[NDArray[np.float32], ...]  # (N, D) of each branch, memory-mapped
 
@@ -141,5 +144,23 @@ def _load_or_extract_branch(
 
     tune_malloc()
     model.eval()
-    blocks = [np.arange(start, min(start + BLOCK_ROWS, count), dtype=np.int64) for start in range(0, count, BLOCK_ROWS)]
-    return array.load_or_compute([len(b) for b in blocks], lambda i: extract_rows(blocks[i]), progress)
+    device = next(model.parameters()).device
+    size = choose_inference_batch(model.branches[branch].side, device.type)
+    blocks = [np.arange(start, min(start + size, count), dtype=np.int64) for start in range(0, count, size)]
+    spent: list[tuple[float, int]] = []  # seconds and images of each block that was computed here
+
+    def extract_block(number: int) -> NDArray[np.float32]:
+        began = time.perf_counter()
+        block = extract_rows(blocks[number])
+        spent.append((time.perf_counter() - began, len(block)))
+        return block
+
+    with PeakMemory(device, trim=not array.folder.exists()) as peak:
+        features = array.load_or_compute([len(b) for b in blocks], extract_block, progress)
+        if not spent and read_pass_cost(array.folder) is None:
+            extract_block(0)  # what the pass took was lost: the first block tells
+    if spent:
+        seconds = sum(s for s, _ in spent) * count / sum(n for _, n in spent)
+        cost = PassCost(seconds=seconds, images=count, batch=size, peak_memory_bytes=peak.bytes, device=device.type)
+        write_pass_cost(array.folder, cost)
+    return features

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,8 @@ class TrainedRun:
     best_epoch:             the epoch selected on validation rows, counted from 1; 0: the last one
     initial_weight_digests: of the backbones, before training
     features:               cached features of a frozen candidate, else None
+    learnt_features:        those its head was trained on, of each view in turn; empty where it was trained on pixels
+    peak_memory_bytes:      while it was trained, where that was measured
     distillation_info, bagging_info, logistic_info: what the record says of a teacher, of bags, of a solved head
     precision:              the type the network computed in, which `auto` leaves to the device
     """
@@ -97,6 +99,8 @@ class TrainedRun:
     bagging_info: dict[str, Any] | None = None
     logistic_info: dict[str, Any] | None = None
     precision: str = "float32"
+    learnt_features: tuple[CachedFeatures, ...] = ()
+    peak_memory_bytes: int = 0
 
     def predict_held_out(self, rows: NDArray[np.int64]) -> LogitsAndFeatures:
         """(n,) rows → (n, C) float32 logits, (n, D) float16 last-layer features. Raises LeakageError for a training row."""
@@ -139,7 +143,9 @@ def fit(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, Traine
             history, best_epoch = state.history, state.best_epoch
         seconds, dtype = time.monotonic() - began, resolve_autocast_dtype(task.candidate.recipe, task.device)
         precision = str(dtype).removeprefix("torch.")
-        return TrainedRun(task, model, history, best_epoch, seconds, weights_before, features, info, precision=precision)
+        learnt = () if distillation_loader else views
+        run = TrainedRun(task, model, history, best_epoch, seconds, weights_before, features, info, precision=precision)
+        return replace(run, learnt_features=learnt)
 
 
 def fit_logistic_heads(
@@ -160,7 +166,8 @@ def fit_logistic_heads(
         model.head.load_state_dict(head.state)
         figures = {"learning_rate": 0.0, "loss": head.loss, "accuracy": head.accuracy}
         row = make_history_row(1, "head", **figures, seconds=seconds, images=len(task.split.train))
-        runs.append(TrainedRun(task, model, [row], 0, seconds, identities, features, logistic_info=head.info))
+        solved = TrainedRun(task, model, [row], 0, seconds, identities, features, logistic_info=head.info)
+        runs.append(replace(solved, learnt_features=(features,)))
     return runs
 
 

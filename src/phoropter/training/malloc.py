@@ -28,3 +28,14 @@ def tune_malloc() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(_MMAP_THRESHOLD, MAX_RETAINED_BYTES) and mallopt(_TRIM_THRESHOLD, MAX_RETAINED_BYTES))
+
+
+def trim_malloc() -> bool:
+    """Gives the freed memory that glibc keeps back to the system, so that what is measured next is its own.
+
+    Returns whether there was any.
+    """
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (AttributeError, OSError, TypeError):
+        return False

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from phoropter.data.images.pixels import Pixels
 from phoropter.models.classifier import Classifier
 from phoropter.training.batches.gpu_pixels import load_pictures_on_device
+from phoropter.training.costs.inference_batch import choose_inference_batch
 from phoropter.training.loop.precision import autocast_context
 from phoropter.training.malloc import tune_malloc
 
-BATCH_SIZE = 128  # fixed: the sums of a convolution may differ in the last bit between batch sizes
+HEAD_ROWS = 128  # rows of stored features that a head is given at once
 TtaViews = Literal["none", "flip", "ten-crop"]
 
 
@@ -34,13 +35,24 @@ def predict_from_pixels(
     tune_malloc()
     model.eval()
     logits, features = [], []
-    for start in range(0, len(rows), BATCH_SIZE):
-        pictures = load_pictures_on_device(pixels, rows[start : start + BATCH_SIZE], device)
+    for some in split_into_batches(model, rows, device):
+        pictures = load_pictures_on_device(pixels, some, device)
         with autocast_context(device, dtype):
             seen = [model.forward_outputs(view) for view in make_tta_views(pictures, views, model.spec.center_crop)]
         logits.append(_average_views([s.logits.float() for s in seen]))
         features.append(torch.stack([s.features.float() for s in seen]).mean(0).clamp(-65504, 65504).half())
     return torch.cat(logits).cpu().numpy(), torch.cat(features).cpu().numpy()  # the host waits for the device once
+
+
+def inference_batch(model: Classifier, device: torch.device) -> int:
+    """Images that the classifier is given at once where it predicts: by its largest input and the kind of device."""
+    return choose_inference_batch(max(branch.side for branch in model.branches), device.type)
+
+
+def split_into_batches(model: Classifier, rows: NDArray[np.int64], device: torch.device) -> list[NDArray[np.int64]]:
+    """(n,) rows → the rows of each batch in which they are predicted, in order."""
+    size = inference_batch(model, device)
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 @torch.inference_mode()
@@ -50,8 +62,8 @@ def predict_from_features(
     """As `predict_from_pixels` with one view, from each branch's cached (N, D) features, float32 or float16."""
     model.eval()
     logits, features = [], []
-    for start in range(0, len(rows), BATCH_SIZE):
-        some = rows[start : start + BATCH_SIZE]
+    for start in range(0, len(rows), HEAD_ROWS):
+        some = rows[start : start + HEAD_ROWS]
         out = model.forward_head(tuple(torch.from_numpy(f[some]).to(device).float() for f in stored))
         logits.append(out.logits.float())
         features.append(out.features.float().clamp(-65504, 65504).half())

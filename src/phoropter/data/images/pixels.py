@@ -58,6 +58,26 @@ class Pixels:
         return Pixels, (self.file, self.shape, self.identity)
 
 
+class InMemoryPixels(Pixels):
+    """(N, 3, S, S) uint8 in memory, for images that are predicted once: in no file and no cache."""
+
+    stored = False
+
+    def __init__(self, squares: NDArray[np.uint8]) -> None:
+        super().__init__(Path(), (len(squares), 3, squares.shape[2], squares.shape[3]), "in memory")
+        self._array = squares
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        return self._array
+
+    def batch(self, rows: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        return np.take(self._array, check_row_range(rows, len(self)), axis=0, out=out, mode="clip")
+
+    def read_each(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        return [self._array[row] for row in check_row_range(rows, len(self)).tolist()]
+
+
 def check_row_range(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """The rows, unchanged. Raises IndexError outside 0..N-1: NumPy would read another picture for a negative row."""
     rows = np.asarray(rows)

@@ -289,4 +289,7 @@ class _BatchedTrainer:
         if run.best:
             run.model.head.load_state_dict(run.best["state"])
         frozen, best_epoch = run.extracted, run.best.get("epoch", 0)
-        return TrainedRun(run.task, run.model, run.history, best_epoch, seconds, frozen.identities, frozen.features)
+        learnt = frozen.training_features
+        return TrainedRun(
+            run.task, run.model, run.history, best_epoch, seconds, frozen.identities, frozen.features, learnt_features=learnt
+        )
