@@ -178,15 +178,15 @@ class Store:
 
         A damaged folder of the run is moved out of the way first.
         """
-        held = file_lock(self.folder / "locks" / f"{_validate_key(key)}.lock")
-        if not self._try_lease(held):
+        lock = file_lock(self.folder / "locks" / f"{_validate_key(key)}.lock")
+        if not self._try_lease(lock):
             yield False
             return
         try:
             self.set_aside_damaged(key)
             yield key not in self
         finally:
-            held.release()
+            lock.release()
 
     def is_leased(self, key: str) -> bool:
         """Whether a process is computing `key` now."""
@@ -195,18 +195,18 @@ class Store:
             return False
         # Only Linux tells who holds a lock without taking it. So it is taken for a moment; a worker that meets that tries again.
         with self._hold_looking_lock():
-            held = file_lock(path)
-            if not _try_acquire(held):
+            lock = file_lock(path)
+            if not _try_acquire(lock):
                 return True
-            held.release()
+            lock.release()
         return False
 
-    def _try_lease(self, held: filelock.FileLock) -> bool:
+    def _try_lease(self, lock: filelock.FileLock) -> bool:
         """Tries again while nobody inspects the locks, because the first holder may only have been inspecting."""
-        if _try_acquire(held):
+        if _try_acquire(lock):
             return True
         with self._hold_looking_lock():
-            return _try_acquire(held)
+            return _try_acquire(lock)
 
     @contextmanager
     def _hold_looking_lock(self) -> Iterator[None]:
@@ -277,9 +277,9 @@ class Store:
         return self.folder / "runs" / _validate_key(key)
 
 
-def _try_acquire(held: filelock.FileLock, wait_s: float = 0) -> bool:
+def _try_acquire(lock: filelock.FileLock, wait_s: float = 0) -> bool:
     try:
-        held.acquire(timeout=wait_s, poll_interval=0.005)
+        lock.acquire(timeout=wait_s, poll_interval=0.005)
     except filelock.Timeout:
         return False
     return True

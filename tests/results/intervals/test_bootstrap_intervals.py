@@ -10,7 +10,8 @@ from statsmodels.stats.proportion import proportion_confint
 
 from phoropter.core.errors import DataError, SpecError
 from phoropter.results.intervals.bootstrap import Bootstrap, UnitRows
-from phoropter.results.intervals.bootstrap_intervals import bootstrap_interval, paired_bootstrap_interval, wilson_interval
+from phoropter.results.intervals.bootstrap_intervals import bootstrap_interval
+from phoropter.results.intervals.interval_rules import normal_quantile, wilson_bounds
 from phoropter.results.metrics import registry
 
 
@@ -207,29 +208,18 @@ def test_splits_where_the_metric_is_undefined_are_left_out():
     assert found.estimate == pytest.approx(roc_auc_score(labels[20:], p[20:, 1]))
 
 
-def test_paired_interval_uses_the_same_draws_for_both():
+def test_two_candidates_meet_the_same_draws():
     """A candidate against itself has no difference in any resample."""
     labels, p, groups = some_case()
-    same = paired_bootstrap_interval("macro_f1", labels, p, p, groups)
-    assert (same.estimate, same.low, same.high) == (0, 0, 0)
-
-
-def test_paired_interval_stretches_the_percentiles_of_differences_drawn_together():
-    labels, a, groups = some_case()
-    b = registry.softmax(np.random.default_rng(9).normal(size=a.shape) + np.eye(3)[labels])
-    found = paired_bootstrap_interval("accuracy", labels, a, b, groups)
     draws = Bootstrap(labels, groups)
-    d = draws.compute_replicates("accuracy", a).values - draws.compute_replicates("accuracy", b).values
-    stretch = 2.045230 / 1.959964 * np.sqrt(30 / 29)  # Student's t with 29 degrees of freedom, from a printed table
-    middle = np.mean(a.argmax(1) == labels) - np.mean(b.argmax(1) == labels)
-    assert (found.low, found.high) == pytest.approx(tuple(middle + stretch * (np.quantile(d, [0.025, 0.975]) - middle)), abs=1e-6)
-    assert found.method.startswith("paired")
+    same = draws.compute_replicates("macro_f1", p).paired_values(draws.compute_replicates("macro_f1", p.copy()))
+    assert len(same) == 2000 and not same.any()
 
 
 def test_replicates_of_different_units_are_not_paired():
     labels, p, groups = some_case()
     with pytest.raises(DataError, match="not from one bootstrap"):
-        Bootstrap(labels, groups).compute_replicates("accuracy", p).paired_difference(
+        Bootstrap(labels, groups).compute_replicates("accuracy", p).paired_values(
             Bootstrap(labels).compute_replicates("accuracy", p)
         )
 
@@ -253,19 +243,13 @@ def test_bounds_stay_within_the_metric():
 
 @pytest.mark.parametrize(("successes", "trials"), [(80, 100), (0, 7), (7, 7), (1, 3), (499, 500)])
 def test_wilson_equals_statsmodels(successes, trials):
-    found = wilson_interval(successes, trials)
-    assert (found.low, found.high) == pytest.approx(proportion_confint(successes, trials, method="wilson"), abs=1e-12)
+    found = wilson_bounds(successes / trials, trials, normal_quantile(0.95))
+    assert found == pytest.approx(proportion_confint(successes, trials, method="wilson"), abs=1e-12)
 
 
 def test_wilson_worked_example():
-    found = wilson_interval(80, 100)
-    assert (found.low, found.high) == (pytest.approx(0.7112, abs=5e-5), pytest.approx(0.8666, abs=5e-5))
-
-
-def test_wilson_without_trials_and_with_impossible_ones():
-    assert np.isnan(wilson_interval(0, 0).low)
-    with pytest.raises(DataError, match="5 successes of 4"):
-        wilson_interval(5, 4)
+    found = wilson_bounds(0.8, 100, normal_quantile(0.95))
+    assert found == (pytest.approx(0.7112, abs=5e-5), pytest.approx(0.8666, abs=5e-5))
 
 
 def clustered_study(rng: np.random.Generator, groups: int, rows: int):

@@ -14,7 +14,6 @@ from phoropter.results.intervals.bootstrap import Bootstrap
 from phoropter.results.intervals.bootstrap_intervals import bootstrap_interval
 from phoropter.results.intervals.interval_rules import choose_interval, student_quantile
 from phoropter.results.metrics import registry
-from phoropter.results.stats.paired_tests import delong_interval
 
 
 def answer_rows(right: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -87,10 +86,15 @@ def test_all_groups_right_rests_on_the_number_of_groups():
 
 
 def test_area_of_independent_rows_is_delongs_on_the_logit_scale():
-    labels, p = area_case(60)
-    found, literal = bootstrap_interval("roc_auc", labels, p), delong_interval(labels, p[:, 1])
-    assert (found.low, found.high) == (pytest.approx(literal.low), pytest.approx(literal.high))
-    assert found.method == "DeLong's variance, Welch's degrees of freedom, on the logit scale, 60 independent rows"
+    """By hand: AUC 11/12; the placement values of the positives 1, 1, 3/4, of the negatives 2/3, 1, 1, 1."""
+    labels, scores = np.r_[1, 1, 1, 0, 0, 0, 0], np.array([0.9, 0.8, 0.35, 0.4, 0.3, 0.2, 0.1])
+    found = bootstrap_interval("roc_auc", labels, np.stack([1 - scores, scores], axis=1))
+    of_positives, of_negatives = np.var([1, 1, 0.75], ddof=1) / 3, np.var([2 / 3, 1, 1, 1], ddof=1) / 4
+    both = of_positives + of_negatives
+    df = both**2 / (of_positives**2 / 2 + of_negatives**2 / 3)  # Welch and Satterthwaite
+    expected = logit_interval(11 / 12, np.sqrt(both), stats.t.ppf(0.975, df))
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert found.method == "DeLong's variance, Welch's degrees of freedom, on the logit scale, 7 independent rows"
 
 
 def test_perfect_area_has_an_exact_bound():

@@ -1,14 +1,13 @@
-"""Reliability bins and temperature: made data of known calibration, and scikit-learn as oracle."""
+"""Temperature scaling on made data of known calibration."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.calibration import calibration_curve
 
 from phoropter.core.errors import DataError
 from phoropter.results.metrics import registry
-from phoropter.results.metrics.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, compute_reliability_bins, fit_temperature
+from phoropter.results.metrics.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature
 
 
 def drawn(rows: int, classes: int, temperature_of_truth: float, seed: int = 0):
@@ -61,22 +60,3 @@ def test_temperature_of_perfect_and_hopeless_rows_stays_within_limits():
 def test_temperature_refuses_what_cannot_be_fitted(labels, logits):
     with pytest.raises(DataError, match="temperature takes"):
         fit_temperature(labels, logits)
-
-
-def test_bins_equal_scikit_learns_curve():
-    labels, logits = drawn(3000, 2, 2.0)
-    p = registry.softmax(logits)
-    shares, means = calibration_curve(p.argmax(1) == labels, p.max(1), n_bins=15)
-    found = [b for b in compute_reliability_bins(labels, p) if b.count]
-    assert [b.accuracy for b in found] == pytest.approx(list(shares))
-    assert [b.confidence for b in found] == pytest.approx(list(means))
-
-
-def test_bins_add_up_to_the_calibration_error():
-    labels, logits = drawn(500, 4, 2.0)
-    p = registry.softmax(logits)
-    bins = compute_reliability_bins(labels, p)
-    assert sum(b.count for b in bins) == 500
-    assert np.isnan(bins[0].accuracy)  # with four classes no confidence is below a quarter
-    error = sum(b.count / 500 * abs(b.accuracy - b.confidence) for b in bins if b.count)
-    assert registry.compute_metrics(["ece"], labels, p)["ece"] == pytest.approx(error)

@@ -125,27 +125,6 @@ def test_weighted_sums_equal_scikit_learn_with_sample_weights(case, seed):
         assert m.value_from_sums(sums, added.layout)[0] == pytest.approx(expected, abs=1e-9), name
 
 
-@settings(deadline=None, database=None)
-@given(cases)
-def test_per_class_equals_scikit_learn(case):
-    labels, p = case
-    found, classes = registry.compute_per_class(labels, p), range(p.shape[1])
-    expected = oracle.precision_recall_fscore_support(labels, p.argmax(1), labels=classes, zero_division=0)
-    for ours, theirs in zip((found.precision, found.recall, found.f1, found.support), expected, strict=True):
-        np.testing.assert_allclose(ours, theirs)
-    one_vs_rest = [((labels == c) == (p.argmax(1) == c)).mean() for c in classes]
-    np.testing.assert_allclose(found.accuracy, one_vs_rest)
-
-
-@settings(deadline=None, database=None)
-@given(cases)
-def test_confusion_equals_scikit_learn(case):
-    labels, p = case
-    np.testing.assert_array_equal(
-        registry.compute_confusion_matrix(labels, p), oracle.confusion_matrix(labels, p.argmax(1), labels=range(p.shape[1]))
-    )
-
-
 @pytest.mark.parametrize(
     ("name", "labels", "columns", "reason"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
 from phoropter.results.metrics.registry import METRICS
@@ -45,6 +46,19 @@ def test_the_plain_error_is_the_metric_and_that_of_the_bins() -> None:
     assert found.error == pytest.approx(METRICS["ece"].compute_value(LabelledProbabilities(rows.labels, rows.probabilities)))
     counts, sure, hits = found.bins.T
     assert counts.sum() == 300 and np.abs(sure - hits).sum() / 300 == pytest.approx(found.error), "table and curve share bins"
+
+
+@pytest.mark.parametrize("column", [None, 1])
+def test_the_points_of_the_curve_are_scikit_learns(column: int | None) -> None:
+    rows = some_rows(3000, slope=0.5)
+    sure = rows.probabilities.max(1) if column is None else rows.probabilities[:, column]
+    hit = rows.probabilities.argmax(1) == rows.labels if column is None else rows.labels == column
+    shares, means = calibration_curve(hit, sure, n_bins=15)
+    counts, confidence, hits = estimate_calibration_error(rows, column).bins.T
+    there = counts > 0
+    assert counts.sum() == 3000 and there.sum() == len(shares)
+    np.testing.assert_allclose(hits[there] / counts[there], shares)
+    np.testing.assert_allclose(confidence[there] / counts[there], means)
 
 
 def test_the_quoted_case_a_calibrated_candidate_of_120_rows_in_ten_folds() -> None:

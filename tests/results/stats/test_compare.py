@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from phoropter.core.errors import SpecError
-from phoropter.results.intervals.bootstrap_intervals import paired_bootstrap_interval
+from phoropter.results.intervals.bootstrap import Bootstrap
 from phoropter.results.metrics import registry
 from phoropter.results.stats.compare import (
     CandidateScores,
@@ -259,8 +259,10 @@ def test_many_samples_get_the_paired_z():
     b = on_test_set("b", "macro_f1", 0.9, rows=1200, classes=3)
     found = compare_pair(a, b, "macro_f1", HELD_OUT)
     assert (found.test, found.n_units) == ("paired z", 1200)
-    resampled = paired_bootstrap_interval("macro_f1", only(a).labels, only(a).probabilities, only(b).probabilities)
-    assert (found.low, found.high) == (pytest.approx(resampled.low, abs=0.005), pytest.approx(resampled.high, abs=0.005))
+    draws = Bootstrap(only(a).labels)
+    ours, theirs = (draws.compute_replicates("macro_f1", only(c).probabilities) for c in (a, b))
+    low, high = np.quantile(ours.paired_values(theirs), [0.025, 0.975])
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.005), pytest.approx(high, abs=0.005))
 
 
 def test_a_single_fold_left_in_common_is_one_test_set():

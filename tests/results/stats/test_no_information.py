@@ -76,6 +76,10 @@ def test_average_precision_is_that_of_a_random_order():
     labels, p = some_answers(30)
     mean, error = permuted_mean("average_precision", labels, p)
     assert value_without_information("average_precision", labels, p).value == pytest.approx(mean, abs=4 * error)
+    rare = (np.arange(300) < 9).astype(np.int64)  # of two classes, the second is ranked: 3 %, not the mean of 3 and 97 %
+    mean, error = permuted_mean("average_precision", rare, np.random.default_rng(0).dirichlet([1, 1], 300))
+    guess = value_without_information("average_precision", rare, np.random.default_rng(0).dirichlet([1, 1], 300))
+    assert guess is not None and guess.value == pytest.approx(mean, abs=4 * error) and 0.03 < guess.value < 0.06
     # two rows, one positive: precision 1 or 1/2
     two = value_without_information("average_precision", np.array([0, 1]), np.array([[0.6, 0.4], [0.3, 0.7]]))
     assert two.value == pytest.approx(0.75)

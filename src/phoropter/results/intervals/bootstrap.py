@@ -22,7 +22,6 @@ from phoropter.results.intervals.interval_rules import (
     ConfidenceInterval,
     SampleDesign,
     choose_interval,
-    stretched_percentiles,
 )
 from phoropter.results.intervals.resampling import BLOCK_CELLS, ResamplingKind, UnitResampler
 from phoropter.results.metrics.metric_record import MetricRecord
@@ -54,18 +53,6 @@ class BootstrapReplicates:
     def confidence_interval(self, level: float = 0.95) -> ConfidenceInterval:
         """By the rule for the metric, its units and rows (interval_rules.py)."""
         return choose_interval(get_metric(self.metric), self.estimate, self.values, self.design, level, self.n_redrawn)
-
-    def paired_difference(self, other: BootstrapReplicates, level: float = 0.95) -> ConfidenceInterval:
-        """The interval of self - other by stretched percentiles. Raises DataError as `paired_values` does."""
-        values, estimate, method = self.paired_values(other), self.estimate - other.estimate, f"paired {self.method}, stretched"
-        defined, low, high = values[~np.isnan(values)], np.nan, np.nan
-        if self.n_units < MIN_UNITS:
-            method = f"no interval: {self.n_units} independent units, at least {MIN_UNITS} are needed"
-        elif len(defined) < len(values) / 2:
-            method = "no interval: undefined in most resamples"
-        else:
-            low, high = stretched_percentiles(estimate, defined, self.n_units, level)
-        return ConfidenceInterval(estimate, low, high, level, method, self.n_units, self.n_redrawn)
 
     def paired_values(self, other: BootstrapReplicates) -> Floats:
         """(B,) replicates of self - other. Raises DataError when the two are visibly not from one Bootstrap."""

@@ -1,49 +1,20 @@
-"""Calibration: the bins of the reliability diagram, and temperature scaling (Guo et al. 2017).
+"""Calibration by temperature scaling (Guo et al. 2017).
 
-The expected calibration error itself is the metric `ece`. The temperature must be fitted on rows that are not tested (the inner
-validation part); fitted on tested rows it makes the calibration look better than it is.
+The expected calibration error is the metric `ece`; the bins of its curve are in stats/calibration_error.py. The temperature must
+be fitted on rows that are not tested (the inner validation part); fitted on tested rows it makes the calibration look better than
+it is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
-from phoropter.results.metrics.sufficient_sums import N_BINS, LabelledProbabilities, assign_bins
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.02, 50.0
-
-
-@dataclass(frozen=True)
-class CalibrationBin:
-    """Predictions whose confidence is in (low, high]: how many, their mean confidence, and the share that is correct."""
-
-    low: float
-    high: float
-    count: int
-    confidence: float
-    accuracy: float
-
-
-def compute_reliability_bins(labels: NDArray[Any], probabilities: NDArray[Any], bins: int = N_BINS) -> list[CalibrationBin]:
-    """labels (N,), probabilities (N, C) → all bins; empty ones have count 0 and NaN means."""
-    predictions = LabelledProbabilities.from_arrays(labels, probabilities)
-    confidence = predictions.probabilities.max(axis=1, initial=0)
-    member = assign_bins(confidence, bins)
-    counts = np.bincount(member, minlength=bins)
-    sums = [
-        np.bincount(member, w, minlength=bins)
-        for w in (confidence, (predictions.labels == predictions.predicted_labels).astype(float))
-    ]
-    mean_confidence, accuracy = (np.divide(s, counts, out=np.full(bins, np.nan), where=counts > 0) for s in sums)
-    return [
-        CalibrationBin(i / bins, (i + 1) / bins, int(counts[i]), float(mean_confidence[i]), float(accuracy[i]))
-        for i in range(bins)
-    ]
 
 
 def fit_temperature(labels: NDArray[Any], logits: NDArray[Any]) -> float:

@@ -96,12 +96,6 @@ def roc_auc_from_sums(sums: Floats, layout: Layout) -> Floats:
     return np.asarray(np.mean([ranking_auc(p, n) for p, n in _split_rankings(sums, layout)], axis=0))
 
 
-def mean_auc_of_rankings(ranked: list[Ranking]) -> float:
-    """ROC-AUC of rankings that are already made, each level in a slot of its own."""
-    slots = np.concatenate([np.concatenate([r.positives, r.negatives]) for r in ranked]).astype(np.float64)
-    return float(roc_auc_from_sums(slots[:, None], tuple(len(r.positives) for r in ranked))[0])
-
-
 def roc_auc_gradient(sums: Floats, layout: Layout) -> Floats:
     """(M, 1) sums → (M,) derivatives of ROC-AUC."""
     out = []

@@ -14,7 +14,6 @@ Left out: thresholds other than the most likely class, and one-vs-one AUC; no re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,21 +24,7 @@ from phoropter.core.extensions import is_code_trusted, resolve_reference
 from phoropter.results.metrics import ranking, sufficient_sums
 from phoropter.results.metrics.custom import Metric, make_stored_record
 from phoropter.results.metrics.metric_record import MetricNeed, MetricRecord
-from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities, MetricSums
-
-
-@dataclass(frozen=True, eq=False)
-class PerClassMetrics:
-    """(C,) arrays, one entry per class; 0 where a share has no rows.
-
-    accuracy: of the class against the rest, true negatives included · recall: the share of the class that is found
-    """
-
-    precision: Floats
-    recall: Floats
-    f1: Floats
-    accuracy: Floats
-    support: Ints
+from phoropter.results.metrics.sufficient_sums import Floats, LabelledProbabilities, MetricSums
 
 
 def get_metric(metric: str | Metric) -> MetricRecord:
@@ -126,27 +111,6 @@ def compute_metrics_checked(names: Iterable[str | Metric], predictions: Labelled
             shared[metric.compute_sums] = metric.compute_sums(predictions)
         values[metric.name] = metric.compute_from_sums(shared[metric.compute_sums])
     return values
-
-
-def compute_per_class(labels: NDArray[Any], probabilities: NDArray[Any]) -> PerClassMetrics:
-    """Precision, recall, F1, accuracy and support of each class."""
-    predictions = LabelledProbabilities.from_arrays(labels, probabilities)
-    right, actual, predicted = sufficient_sums.class_count_sums(predictions).total_column()[:, 0].reshape(3, -1)
-    n = max(len(predictions.labels), 1)
-    return PerClassMetrics(
-        sufficient_sums.precision_per_class(right, actual, predicted),
-        sufficient_sums.recall_per_class(right, actual, predicted),
-        sufficient_sums.f1_per_class(right, actual, predicted),
-        (n - actual - predicted + 2 * right) / n,
-        predictions.support,
-    )
-
-
-def compute_confusion_matrix(labels: NDArray[Any], probabilities: NDArray[Any]) -> Ints:
-    """(C, C) counts: rows are true classes, columns predicted ones."""
-    predictions = LabelledProbabilities.from_arrays(labels, probabilities)
-    c = predictions.n_classes
-    return np.bincount(predictions.labels * c + predictions.predicted_labels, minlength=c * c).reshape(c, c)
 
 
 def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:

@@ -1,4 +1,4 @@
-"""Many candidates over several independent blocks: Friedman's test, Nemenyi's critical difference, and the diagram's bars.
+"""Many candidates over several independent blocks: Friedman's test and Nemenyi's critical difference.
 
 After Demšar 2006, "Statistical Comparisons of Classifiers over Multiple Data Sets". A block is a data set or a subject. Folds of
 one data set are not blocks: they share training rows, and N of them would make any difference significant.
@@ -58,42 +58,12 @@ def friedman_test(
     return _compute_statistics(means, blocks, tie_share, alpha, left_out)
 
 
-def friedman_from_mean_ranks(mean_ranks: Sequence[float], blocks: int, alpha: float = 0.05) -> FriedmanResult:
-    """Friedman's test from published mean ranks, assumed to be without ties."""
-    return _compute_statistics(np.asarray(mean_ranks, dtype=np.float64), blocks, 0.0, alpha, 0)
-
-
 def nemenyi_critical_difference(candidates: int, blocks: int, alpha: float = 0.05) -> float:
     """Nemenyi: mean ranks further apart than this differ at `alpha`, all pairs together."""
     from scipy.stats import studentized_range
 
     q = float(studentized_range.ppf(1 - alpha, candidates, np.inf)) / float(np.sqrt(2))
     return q * float(np.sqrt(candidates * (candidates + 1) / (6 * blocks)))
-
-
-def nemenyi_test(mean_ranks: Sequence[float], blocks: int) -> Floats:
-    """(k, k) p-values of all pairs, 1 on the diagonal."""
-    from scipy.stats import studentized_range
-
-    ranks = np.asarray(mean_ranks, dtype=np.float64)
-    k = len(ranks)
-    apart = np.abs(ranks[:, None] - ranks[None, :]) / np.sqrt(k * (k + 1) / (6 * blocks))
-    return np.asarray(np.clip(studentized_range.sf(apart * np.sqrt(2), k, np.inf), 0.0, 1.0))
-
-
-def find_cliques(mean_ranks: Sequence[float], critical: float) -> list[tuple[int, ...]]:
-    """The bars of the diagram: maximal groups of candidates whose mean ranks differ by at most `critical`, best first."""
-    order = [int(i) for i in np.argsort(mean_ranks, kind="stable")]
-    found: list[tuple[int, ...]] = []
-    reach = 0  # candidates up to here lie in an earlier bar
-    for first in range(len(order)):
-        last = first
-        while last + 1 < len(order) and mean_ranks[order[last + 1]] - mean_ranks[order[first]] <= critical + 1e-12:
-            last += 1
-        if last > first and last + 1 > reach:
-            found.append(tuple(order[first : last + 1]))
-            reach = last + 1
-    return found
 
 
 def _compute_statistics(means: Floats, blocks: int, tie_share: float, alpha: float, left_out: int) -> FriedmanResult:

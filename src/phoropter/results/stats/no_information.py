@@ -92,7 +92,11 @@ def _random_answers(metric: MetricRecord, parts: list[LabelledProbabilities], ro
         within = np.bincount(first.ravel(), minlength=rows.n_classes) / len(rows.labels)  # how often a class is among the first
         values = [float(part.support @ within / len(part.labels)) for part in parts]
     elif metric.compute_sums is ranking.average_precision_sums:
-        values = [float(np.mean([_expected_average_precision(int(m), len(part.labels)) for m in part.support])) for part in parts]
+        ranked = slice(1, 2) if rows.n_classes == 2 else slice(None)  # as ranking.rank_classes: of two classes only the second
+        values = [
+            float(np.mean([_expected_average_precision(int(m), len(part.labels)) for m in part.support[ranked]]))
+            for part in parts
+        ]
     else:
         values = _mean_of_drawn_rows(metric, parts, rows, draw)
     return [(values, OWN_ANSWERS)]
@@ -121,6 +125,10 @@ def _mean_of_drawn_rows(
         return metric.compute_value(LabelledProbabilities(part.labels, drawn))
 
     return [float(np.mean([draw_value(part) for _ in range(times)])) for part in parts]
+
+
+def _mean_random_order(positives: Ints, n: int) -> float:
+    return float(np.mean([_expected_average_precision(int(m), n) for m in positives]))
 
 
 def _expected_average_precision(m: int, n: int) -> float:

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
 from phoropter.results.intervals.bootstrap import UnitRows
-from phoropter.results.intervals.interval_rules import ConfidenceInterval, exact_bound, logit_bounds, student_quantile
 from phoropter.results.metrics.ranking import Ranking
 from phoropter.results.metrics.sufficient_sums import Floats
 
@@ -144,23 +143,6 @@ def delong_test(positive: NDArray[Any], a: NDArray[Any], b: NDArray[Any], level:
     return PairedTest(
         "DeLong", difference, min(1.0, 2 * float(ndtr(-abs(z)))), low, high, level, z, se, np.inf, effect, kind, m + n
     )
-
-
-def delong_interval(positive: NDArray[Any], scores: NDArray[Any], level: float = 0.95) -> ConfidenceInterval:
-    """One AUC of independent cases: DeLong's variance, Welch's degrees of freedom, logit scale; an exact bound at 0 and 1."""
-    truth = np.asarray(positive).astype(bool)
-    m, n = int(truth.sum()), int((~truth).sum())
-    if min(m, n) < 2:
-        return ConfidenceInterval(NAN, NAN, NAN, level, f"no interval: {m} positive and {n} negative cases", m + n)
-    placed = Ranking.from_scores(truth, np.asarray(scores)).placement_values()
-    area, bound = float(placed[0].mean()), exact_bound(min(m, n), level)
-    if area in (0.0, 1.0):
-        return ConfidenceInterval(area, bound * area, 1 - bound * (1 - area), level, f"exact bound from {min(m, n)} pairs", m + n)
-    variances = np.array([values.var(ddof=1) / len(values) for values in placed])
-    total = float(variances.sum())
-    df = total**2 / float((variances**2 / (np.array([m, n]) - 1)).sum()) if total > 0 else np.inf
-    low, high = logit_bounds(area, float(np.sqrt(total)), student_quantile(level, df))
-    return ConfidenceInterval(area, low, high, level, "DeLong on the logit scale", m + n)
 
 
 def auc_covariance(positive: NDArray[np.bool_], scores: list[NDArray[Any]]) -> tuple[Floats, Floats]:

@@ -133,41 +133,41 @@ def _mean_curve_crossing(chaser: LearningCurve, other: LearningCurve, form: Tren
 
 
 def _crossing_warnings(epoch: float, low: float, high: float, r2: tuple[float, float], last: int) -> tuple[str, ...]:
-    said = []
+    warnings = []
     reach = RELIABLE_EPOCH_RATIO * last
     if np.isinf(epoch):
-        said.append(f"by this form it does not overtake within {MAX_EPOCH_RATIO:g} times the epochs there are")
+        warnings.append(f"by this form it does not overtake within {MAX_EPOCH_RATIO:g} times the epochs there are")
     elif epoch > reach:
-        said.append(f"lies {epoch / last:.1f} times as far as the {last} epochs there are: a guess, not a forecast")
+        warnings.append(f"lies {epoch / last:.1f} times as far as the {last} epochs there are: a guess, not a forecast")
     if np.isnan(low):
-        said.append("of one run there is no interval")
+        warnings.append("of one run there is no interval")
     elif np.isinf(high) and not np.isinf(epoch):
-        said.append("the interval has no end: in some resamples of the runs it never overtakes")
+        warnings.append("the interval has no end: in some resamples of the runs it never overtakes")
     elif high > reach >= epoch:
-        said.append(f"the interval reaches beyond {RELIABLE_EPOCH_RATIO:g} times the epochs there are")
+        warnings.append(f"the interval reaches beyond {RELIABLE_EPOCH_RATIO:g} times the epochs there are")
     if min(r2) < MIN_R2:
-        said.append(f"a trend fits badly (R² {min(r2):.2f})")
-    return tuple(said)
+        warnings.append(f"a trend fits badly (R² {min(r2):.2f})")
+    return tuple(warnings)
 
 
 def _fit_warnings(each: Sequence[FittedTrend], epoch: float, last: int) -> list[str]:
     """Warnings about fits with impossible or undetermined limits; values are shares of 1."""
-    said = []
+    warnings = []
     if np.isfinite(epoch) and each[0].evaluate_at(np.array([epoch]))[0] > 1:
-        said.append("the trends meet above 100 %, where no accuracy is")
+        warnings.append("the trends meet above 100 %, where no accuracy is")
     if any(t.form == "saturating" and t.c > last for t in each):
-        said.append("a curve has not begun to level off, so its limit is unknown")
-    return said
+        warnings.append("a curve has not begun to level off, so its limit is unknown")
+    return warnings
 
 
 def _resample_means(one: LearningCurve, two: LearningCurve, last: int, resamples: int) -> tuple[Floats, Floats]:
     """(B, last) mean curves of runs drawn with replacement; runs on the same splits are drawn together."""
     random = named_generator(0, "trend")
-    together = one.splits == two.splits
+    same_splits = one.splits == two.splits
     means, places = [], None
     for learnt in (one, two):
         runs = len(learnt.values)
-        if places is None or not together:
+        if places is None or not same_splits:
             places = random.integers(0, runs, (resamples, runs))
         counts = np.zeros((resamples, runs))
         np.add.at(counts, (np.arange(resamples)[:, None], places), 1.0)

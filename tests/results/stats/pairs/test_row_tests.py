@@ -64,6 +64,13 @@ def test_ranks_are_of_the_groups_by_themselves_and_the_mean_is_weighted():
     assert found.se == pytest.approx(weighted.std(ddof=1) / np.sqrt(6)) and found.low < found.difference < found.high
 
 
+def test_percentiles_are_stretched_around_the_difference():
+    drawn = np.random.default_rng(0).normal(0.08, 0.02, 1000)
+    found = add_interval(PairedTest("t", 0.1, 0.04, n_units=30), drawn, 0.95)
+    stretch = 2.045230 / 1.959964 * np.sqrt(30 / 29)  # Student's t with 29 degrees of freedom, from a printed table
+    assert (found.low, found.high) == pytest.approx(tuple(0.1 + stretch * (np.quantile(drawn, [0.025, 0.975]) - 0.1)), abs=1e-6)
+
+
 def test_an_interval_keeps_the_standard_error_that_is_known():
     drawn = np.random.default_rng(0).normal(0.1, 0.02, 500)
     assert add_interval(PairedTest("t", 0.1, 0.04, se=0.5, n_units=10), drawn, 0.95).se == 0.5
