@@ -21,7 +21,7 @@ from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.folders.scan import normalize_unicode, scan_folder
 from phoropter.data.images.decode import SquareResize
 from phoropter.data.images.decode_pool import decode_shards
-from phoropter.data.images.pixels import Pixels, check_row_range
+from phoropter.data.images.pixels import InMemoryPixels
 from phoropter.data.recordings.bundle_view import BundleView
 from phoropter.data.recordings.changes import RecordingChanges
 from phoropter.data.recordings.database import Database
@@ -33,26 +33,6 @@ from phoropter.data.sources.storage import FilePictures
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording
 
 CHUNK_IMAGES = 512  # decoded images in memory at once
-
-
-class InMemoryPixels(Pixels):
-    """(N, 3, S, S) uint8 in memory, for images that are predicted once: in no file and no cache."""
-
-    stored = False
-
-    def __init__(self, squares: NDArray[np.uint8]) -> None:
-        super().__init__(Path(), (len(squares), 3, squares.shape[2], squares.shape[3]), "in memory")
-        self._array = squares
-
-    @property
-    def array(self) -> NDArray[np.uint8]:
-        return self._array
-
-    def batch(self, rows: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        return np.take(self._array, check_row_range(rows, len(self)), axis=0, out=out, mode="clip")
-
-    def read_each(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-        return [self._array[row] for row in check_row_range(rows, len(self)).tolist()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,14 +109,19 @@ def open_recording_files(
     Raises DataError for recordings that cannot be used, unless they are skipped and listed.
     """
     loaded = read_recording_paths(paths, database, recorded.rate_hz, on_bad_input, changes)
+    return open_loaded_recordings(loaded, recorded, classes, on_bad_input, _dataset_name(paths))
+
+
+def open_loaded_recordings(
+    loaded: LoadedRecordings, recorded: BundleView, classes: tuple[str, ...], on_bad_input: OnBadInput, name: str
+) -> Dataset:
+    """As `open_recording_files`, of recordings in memory, changed by RecordingChanges already."""
     kept, problems = _keep_matching_rate(loaded, recorded.rate_hz, on_bad_input)
     if not kept:
         first = f"; the first: {problems[0]}" if problems else ""
-        raise DataError(f"none of the recordings at {_dataset_name(paths)} can be used{first}")
+        raise DataError(f"none of the recordings at {name} can be used{first}")
     view, kept = _drop_unknown_labels(recorded.view, kept, classes)
-    return render_recordings(
-        LoadedRecordings(kept, problems), view, name=_dataset_name(paths), on_bad_input=on_bad_input, unknown=True
-    )
+    return render_recordings(LoadedRecordings(kept, problems), view, name=name, on_bad_input=on_bad_input, unknown=True)
 
 
 def _dataset_name(paths: Sequence[Path]) -> str:
