@@ -1,22 +1,38 @@
-"""Prints the results of commands: a plan, predictions of a bundle, the gap between two protocols."""
+"""Prints the results of commands: a plan, a leaderboard, predictions of a bundle, the gap between two protocols.
+
+In a narrow terminal the names of a table wrap and its numbers never do; columns that have no room are named below it. Output
+that goes into a pipe or a file is plain text in lines of any length.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from phoropter.deploy.predict import BundlePredictions
+    from phoropter.report.page import WrittenReport
     from phoropter.results.store import Store
     from phoropter.study.cost import ResourceEstimate
     from phoropter.study.plan import Plan
 
 
-def make_console() -> Console:
-    """A console whose output may end before the command does: `phoropter run STUDY | head` goes on computing, silently."""
+PIPED_WIDTH = 10_000  # characters of a line outside a terminal, where nothing needs to wrap
+MIN_NAME_WIDTH, MIN_HEAD_WIDTH, GAP = 14, 8, 2  # characters: of a name that wraps, of a head that wraps, between columns
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console whose output may end before the command does: `phoropter run STUDY | head` goes on computing, silently.
+
+    stderr: writes to standard error, where standard output carries a table for another program
+    """
     import rich.console
 
     class LastingConsole(rich.console.Console):
@@ -24,11 +40,76 @@ def make_console() -> Console:
             self.quiet = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-    return LastingConsole()
+    out = sys.stderr if stderr else sys.stdout
+    return LastingConsole(width=None if out.isatty() else PIPED_WIDTH, stderr=stderr)
+
+
+@contextmanager
+def show_prediction_progress() -> Iterator[Callable[[int, int], None] | None]:
+    """Yields a function of (rows done, rows in all): a bar with the time left on standard error. Off a terminal, None."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=make_console(stderr=True), transient=True) as bars:
+        task = bars.add_task("predicting", total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def print_line(to: Console, text: str) -> None:
     to.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def make_text_table(names: Sequence[str], numbers: Sequence[str] = ()) -> Table:
+    """A table without lines: columns of names, which wrap where there is no room, then columns of numbers, which do not."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in names:
+        table.add_column(heading, overflow="fold")
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def print_results(to: Console, report: WrittenReport) -> None:
+    """The leaderboard of a report, its conclusion, and where its page is."""
+    from rich.text import Text
+
+    from phoropter.report.render.table import format_cell, one_line
+
+    board = report.leaderboard
+    texts = [
+        [one_line(format_cell(*cell)).replace("\u00a0", " ") for cell in zip(r.values, board.columns, strict=True)]
+        for r in board.rows
+    ]
+    heads, fitting = [], 0
+    room = to.width - min(MIN_NAME_WIDTH, max(len(row[0]) for row in texts))
+    for place, column in enumerate(board.columns[1:], start=1):
+        widest = max(MIN_HEAD_WIDTH, *(len(row[place]) for row in texts))
+        title = f"{column.name} {column.unit_text}".strip().replace("\u00a0", " ")
+        heads.append(textwrap.fill(title, widest, break_long_words=False))
+        room -= GAP + max(widest, *map(len, heads[-1].splitlines()))
+        fitting += room >= 0
+    table = make_text_table([board.columns[0].name], heads[:fitting])
+    styles = {"leader": "bold", "baseline": "italic"}
+    for row, cells in zip(board.rows, texts, strict=True):
+        table.add_row(*map(Text, cells[: fitting + 1]), style=styles.get(row.role))
+    to.print("")
+    to.print(table)
+    if hidden := [c.name.replace("\u00a0", " ") for c in board.columns[fitting + 1 :]]:
+        print_prose(to, f"No room in this terminal for {', '.join(hidden)}: see the page.")
+    to.print("")
+    for sentence in report.conclusion:
+        print_prose(to, sentence)
+    print_line(to, f"\nreport: {report.page}")
+
+
+def print_prose(to: Console, text: str) -> None:
+    """Text whose lines break between words."""
+    to.print(text, markup=False, highlight=False)
 
 
 def format_large_count(count: float | None) -> str:
@@ -37,8 +118,6 @@ def format_large_count(count: float | None) -> str:
 
 def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store) -> None:
     """What a study will compute, a row per candidate, and what the missing runs will take."""
-    from rich.table import Table
-
     from phoropter.study.forecasts.power_forecast import forecast_power
 
     study, dataset = planned.study, planned.image_sets[0].dataset
@@ -52,9 +131,7 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
     print_line(to, f"{len(splits)} splits, for example {sizes[0][0]} rows to train on and {sizes[0][1]} to test on")
     for note in study.context.settled_defaults:
         print_line(to, f"  {note}")
-    table = Table("candidate", "how", box=None)
-    for column in ("runs", "done"):
-        table.add_column(column, justify="right")
+    table = make_text_table(("candidate", "how"), ("runs", "done"))
     for candidate in planned.candidates:
         runs = [r for r in planned.runs if r.candidate.name == candidate.name]
         done = sum(r.key in store for r in runs)
@@ -93,19 +170,17 @@ def print_predictions(to: Console, predictions: BundlePredictions, max_rows: int
     """A bundle's predictions: a row per recording, or per image where there are no recordings; then what was left out."""
     from collections import Counter
 
-    from rich.table import Table
     from rich.text import Text
 
     means = predictions.average_by_recording()
-    probabilities = predictions.probabilities if means is None else means[2]
-    names = [str(name) for name in (predictions.dataset.ids if means is None else means[0])]
-    table = Table("image" if means is None else "recording", box=None)
-    for heading in ([] if means is None else ["windows"]) + ["class", "probability"]:
-        table.add_column(heading, justify="left" if heading == "class" else "right")
+    probabilities = predictions.probabilities if means is None else means.probabilities
+    names = [str(name) for name in (predictions.dataset.ids if means is None else means.names)]
+    kinds = ("image", "class") if means is None else ("recording", "class")
+    table = make_text_table(kinds, ("probability",) if means is None else ("windows", "probability"))
     for row, name in enumerate(names[:max_rows]):
-        count = [] if means is None else [str(means[1][row])]
+        count = [] if means is None else [str(means.counts[row])]
         likeliest = int(probabilities[row].argmax())
-        table.add_row(Text(name), *count, Text(predictions.classes[likeliest]), f"{probabilities[row][likeliest]:.3f}")
+        table.add_row(Text(name), Text(predictions.classes[likeliest]), *count, f"{probabilities[row][likeliest]:.3f}")
     to.print(table)
     if len(names) > max_rows:
         print_line(to, f"… and {len(names) - max_rows} more")
@@ -119,15 +194,11 @@ def print_predictions(to: Console, predictions: BundlePredictions, max_rows: int
 
 def print_protocol_gap(to: Console, within_group: Store, group_held_out: Store) -> None:
     """Each candidate's first metric under two protocols, and the gap between them."""
-    from rich.table import Table
-
     from phoropter.results.metrics.registry import get_metric, metric_names
     from phoropter.results.stats.optimism import compute_protocol_gaps
 
     gaps = compute_protocol_gaps(within_group, group_held_out, metric_names(group_held_out.study["study"]["metrics"])[:1])
-    table = Table("candidate", box=None)
-    for heading in ("windows at random", "held out", "gap", "95 % interval"):
-        table.add_column(heading, justify="right")
+    table = make_text_table(("candidate",), ("windows at random", "held out", "gap", "95 % interval"))
     for gap in gaps:
         interval = f"{gap.interval.low:+.3f} to {gap.interval.high:+.3f}"
         table.add_row(gap.candidate, f"{gap.within_group:.3f}", f"{gap.group_held_out:.3f}", f"{gap.difference:+.3f}", interval)

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phoropter.console import make_console, print_line
+from phoropter.console import make_console, print_line, print_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,10 +138,8 @@ def run_and_report(study: StudySpec, folder: Path, device: str, jobs: int, add: 
     for note in failures.values():
         print_line(to, f"failed: {note['candidate']} · {note['split']}: {note['error']}")
     if any(True for _ in store.runs()):
-        from phoropter.report.page import write_report
+        from phoropter.report.page import create_report
 
-        page = write_report(folder)
-        for beside in (Path("tables") / "leaderboard.md", Path("conclusion.txt")):
-            print_line(to, "\n" + (page.parent / beside).read_text(encoding="utf-8").strip())
-        print_line(to, f"\nreport: {page}")
+        report = create_report(folder)
+        print_results(to, report)
     return len(failures)

@@ -42,9 +42,11 @@ class Made:
     folds: int = 5
     spans: bool = False
     features: int = 0
+    collapsed: bool = False
     pictures: int = 4
     external: int = 0
     validation: int = 0
+    validation_history: bool = False
     epochs: int = 6
     missing: int = 0
     failed: int = 0
@@ -134,7 +136,10 @@ def _write_run(run: RunWriter, made: Made, world: World, item: Mapping[str, Any]
     if made.pictures:
         wrong = np.flatnonzero(predictions.logits.argmax(1) != predictions.labels)
         sure = wrong[np.argsort(-predictions.probabilities.max(1)[wrong], kind="stable")][: made.pictures]
-        run.write_pictures({str(predictions.ids[i]): _jpeg(str(predictions.ids[i]), int(predictions.labels[i])) for i in sure})
+        right = np.flatnonzero(predictions.logits.argmax(1) == predictions.labels)
+        _, first = np.unique(predictions.labels[right], return_index=True)
+        shown = [*sure, *right[first][: made.pictures]]
+        run.write_pictures({str(predictions.ids[i]): _jpeg(str(predictions.ids[i]), int(predictions.labels[i])) for i in shown})
     name = str(item["candidate"])
     scale = 1 + seed_of(name) % 20
     run.write_record(
@@ -238,7 +243,7 @@ def _predictions(made: Made, world: World, item: Mapping[str, Any], rows: NDArra
     features = None
     if made.features:
         centres = named_generator(made.seed, "centres").normal(0, 1, (classes, made.features))
-        features = (centres[answer] + rng.normal(0, 0.7, (len(rows), made.features))).astype(np.float16)
+        features = (centres[answer] + rng.normal(0, 0.7, (len(rows), made.features))).astype(np.float16) * (not made.collapsed)
     return Predictions(
         ids=world.ids[rows],
         labels=labels,
@@ -262,6 +267,14 @@ def _history(made: Made, item: Mapping[str, Any]) -> list[dict[str, Any]]:
             "train_accuracy": float(min(1.0, top * (1 - 0.6 * np.exp(-e / 1.5)) + rng.normal(0, 0.006))),
             "seconds": 1.5,
             "images_per_s": 260.0,
+            **(
+                {
+                    "validation_loss": float(1.9 * np.exp(-e / 2.2) + 0.2 + rng.normal(0, 0.02)),
+                    "validation_accuracy": float(top * (1 - 0.5 * np.exp(-e / 1.5)) + rng.normal(0, 0.006)),
+                }
+                if made.validation_history
+                else {}
+            ),
         }
         for e in range(1, made.epochs + 1)
     ]

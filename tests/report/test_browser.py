@@ -44,6 +44,12 @@ class Visit:
         self.page.on("dialog", lambda d: (self.complaints.append("dialog"), d.dismiss()))
         self.page.goto(reported.page.as_uri())
 
+    def open_all(self) -> Visit:
+        """Opens what is folded."""
+        self.page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        self.page.wait_for_timeout(60)
+        return self
+
     def column(self, table: str, place: int) -> list[str]:
         return list(self.page.locator(f"table[aria-labelledby=caption-{table}] tbody tr > :nth-child({place})").all_inner_texts())
 
@@ -58,6 +64,7 @@ def test_opens_without_a_request_an_error_or_a_sideways_scroll(
     assert visit.asked == [reported.page.as_uri()]
     assert visit.complaints == []
     assert visit.page.evaluate("document.documentElement.scrollWidth") == width
+    assert visit.open_all().page.evaluate("document.documentElement.scrollWidth") == width and visit.complaints == []
     sizes = "[...document.querySelectorAll('p, li, td, figcaption')].map(e => parseFloat(getComputedStyle(e).fontSize))"
     assert min(visit.page.evaluate(sizes)) >= 12
 
@@ -87,7 +94,7 @@ def test_sorting_puts_missing_values_last(browser: Any, whole: Reported) -> None
 
 
 def test_durations_sort_by_length_not_by_text(browser: Any, whole: Reported) -> None:
-    visit = Visit(browser, whole)
+    visit = Visit(browser, whole).open_all()
     visit.page.locator("table[aria-labelledby=caption-costs] thead th").nth(5).locator("button").click()
     keys = visit.page.eval_on_selector_all(
         "table[aria-labelledby=caption-costs] tbody tr", "rows => rows.map(r => Number(r.cells[5].dataset.key))"
@@ -126,7 +133,7 @@ def test_text_stands_out_from_its_paper_in_both_themes(browser: Any, whole: Repo
         .map((e) => e.outerHTML.slice(0, 80));
     }"""
     for scheme in ("light", "dark"):
-        assert Visit(browser, whole, scheme=scheme).page.evaluate(script) == []
+        assert Visit(browser, whole, scheme=scheme).open_all().page.evaluate(script) == []
 
 
 def test_small_screens_see_the_small_figures(browser: Any, whole: Reported) -> None:
@@ -137,9 +144,27 @@ def test_small_screens_see_the_small_figures(browser: Any, whole: Reported) -> N
 
 def test_collapsed_blocks_are_printed(browser: Any, whole: Reported) -> None:
     page = Visit(browser, whole).page
-    assert page.locator("details[open]").count() == 0
+    assert page.locator("details[open]").count() == 1, "the leaderboard is open"
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("details[open]").count() == page.locator("details").count() > 0
+    assert page.locator("details[open]").count() == page.locator("details").count() > 1
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details[open]").count() == 1
+
+
+def test_sections_fold_by_keyboard_by_link_and_all_at_once(browser: Any, whole: Reported) -> None:
+    page = Visit(browser, whole).page
+    folds, cost = page.locator("section.fold > details"), page.locator("#cost > details")
+    cost.locator("> summary").focus()
+    page.keyboard.press("Enter")
+    assert cost.get_attribute("open") is not None and page.locator("#cost table").is_visible()
+    page.keyboard.press("Space")
+    assert cost.get_attribute("open") is None and not page.locator("#cost table").is_visible()
+    page.locator(".reliability a[href='#calibration']").click()
+    assert page.locator("#calibration table").first.is_visible()
+    for shown, words in ((folds.count(), "Close all sections"), (0, "Open all sections")):
+        page.locator(".unfold button").click()
+        page.wait_for_function("words => document.querySelector('.unfold button').textContent === words", arg=words)
+        assert page.locator("section.fold > details[open]").count() == shown
 
 
 def test_the_page_reads_without_its_script(chromium: str, browser: Any, whole: Reported) -> None:
@@ -163,6 +188,8 @@ def faults_of(browser: Any, address: str, width: int, scheme: str, wait: str = "
     page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True).new_page()
     page.goto(address)
     page.locator(wait).first.wait_for()
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    page.wait_for_timeout(60)
     page.evaluate(source)
     run = "axe.run(document, {iframes: false}).then(r => r.violations.map(v => [v.id, v.impact, v.nodes[0].html]))"
     faults: list[Any] = page.evaluate(run)

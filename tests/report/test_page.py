@@ -13,7 +13,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from made_reports import HOSTILE_CLASSES, HOSTILE_NAME, Reported, report
 from made_study import Made, make_study
@@ -24,7 +23,6 @@ from phoropter.report.conclusion import describe_test_population
 from phoropter.report.page import collect_notices, write_report
 from phoropter.report.sections.candidates.leaderboard import leaderboard_table
 from phoropter.report.summary.collect import collect_summary
-from phoropter.results.store import Predictions
 
 SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=60, folds=3, seeds=(0,), epochs=2, pictures=1)
 
@@ -32,8 +30,9 @@ SMALL = Made(accuracies={"a": 0.9, "b": 0.8}, classes=("x", "y"), rows=60, folds
 def test_sections_come_in_the_order_a_reader_needs(whole: Reported) -> None:
     ids = re.findall(r'<section[^>]* id="([\w-]+)"', whole.text)
     assert ids == [
-        "conclusion", "leaderboard", "comparisons", "screening", "cost", "groups", "external-test", "classes", "confusion",
-        "mistakes", "calibration", "branches", "distillation", "learning-curves", "embedding", "leakage", "provenance",
+        "conclusion", "reliability", "leaderboard", "comparisons", "screening", "cost", "groups", "external-test", "classes",
+        "confusion", "mistakes", "calibration", "branches", "distillation", "learning-curves", "embedding", "leakage",
+        "provenance",
     ]  # fmt: skip
 
 
@@ -191,7 +190,8 @@ def test_a_single_candidate_has_no_comparisons(tmp_path: Path) -> None:
     done = report(tmp_path / "s", Made(**{**vars(SMALL), "accuracies": {"alone": 0.9}, "pictures": 0}))
     text = Tags(done.text).text
     assert "there is no other candidate to compare it with" in text
-    assert 'id="comparisons"' not in done.text and 'id="mistakes"' not in done.text
+    assert 'id="comparisons"' not in done.text
+    assert "Wrong, most confident first: internal/" in text, "names stand where no thumbnails were kept"
 
 
 def test_reporting_loads_no_torch(tmp_path: Path) -> None:
@@ -231,10 +231,5 @@ def test_candidates_without_a_run_are_named_apart_from_incomplete_ones(tmp_path:
 
 
 def test_collapsed_features_have_no_embedding(tmp_path: Path) -> None:
-    store = make_study(tmp_path / "study", replace(SMALL, features=6))
-    for run in store.runs():
-        file = run.folder / "predictions.npz"
-        said = Predictions.load(file)
-        assert said.features is not None
-        replace(said, features=np.zeros_like(said.features)).save(file)
+    store = make_study(tmp_path / "study", replace(SMALL, features=6, collapsed=True))
     assert 'id="embedding"' not in write_report(store.folder).read_text(encoding="utf-8")

@@ -39,7 +39,7 @@ def build_custom_sections(
 
 def _check_names(section: Section, others: Sequence[Section], function: str) -> None:
     files = _file_names(section)
-    used = {"conclusion", *(s.id for s in others)}
+    used = {"conclusion", "reliability", *(s.id for s in others)}
     used_files = {name for s in others for name in _file_names(s)}
     for name in (section.id, *(file.partition("/")[2] for file in files)):
         if not _FILE_NAME.fullmatch(name):
@@ -62,7 +62,7 @@ def _call_function(function: SectionFunction, inputs: ReportInput) -> Section | 
 
 def _file_names(section: Section) -> list[str]:
     """`tables/NAME` and `figures/NAME` of the files that the section writes."""
-    blocks = (*section.blocks, *section.file_tables)
+    blocks = (*section.iter_blocks(), *section.file_tables)
     tables = [f"tables/{b.name}" for b in blocks if isinstance(b, Table)]
     return tables + [f"figures/{b.name}" for b in blocks if isinstance(b, RenderedFigure)]
 

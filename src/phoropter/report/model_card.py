@@ -12,6 +12,7 @@ import numpy as np
 
 from phoropter.core.durations import format_duration
 from phoropter.report import conclusion
+from phoropter.report.reliability import FEW_UNITS
 from phoropter.report.render.metric_format import MetricFormat, metric_column
 from phoropter.report.render.table import Column, Table, TableRow, escape_markdown, format_cell, si_text
 from phoropter.report.render.wording import list_names
@@ -29,8 +30,6 @@ from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats.calibration_error import CalibrationEstimate
-
-FEW_UNITS = 20  # an interval over fewer units is listed as a limitation
 
 
 def build_model_card(inputs: ReportInput) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import phoropter
@@ -10,10 +11,13 @@ from phoropter.core.files import write_text
 from phoropter.report import conclusion
 from phoropter.report.custom_section import SectionFunction, build_custom_sections
 from phoropter.report.model_card import build_model_card
+from phoropter.report.reliability import describe_reliability
 from phoropter.report.render.document import Document, Notice, resolve_output_paths
-from phoropter.report.render.table import one_line
+from phoropter.report.render.table import Table, one_line
 from phoropter.report.render.wording import count_with_noun, list_names
+from phoropter.report.sections.candidates.leaderboard import leaderboard_table
 from phoropter.report.sections.order import build_sections
+from phoropter.report.sections.predictions.mistakes_file import MISTAKES_FILE, write_mistakes_file
 from phoropter.report.sections.study import leakage, provenance
 from phoropter.report.summary import compare
 from phoropter.report.summary.collect import collect_summary
@@ -25,13 +29,32 @@ from phoropter.results.store import Store
 _OVERLAP_KINDS = ("groups", "windows")  # findings that a study with allow_group_overlap expects
 
 
+@dataclass(frozen=True)
+class WrittenReport:
+    """page: its path · leaderboard: the first table of it · conclusion: its sentences, the small print after them"""
+
+    page: Path
+    leaderboard: Table
+    conclusion: tuple[str, ...]
+
+
 def write_report(
     folder: Path | str,
     out: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     sections: Sequence[SectionFunction] = (),
 ) -> Path:
-    """Reports the study in `folder` and returns the path of the page.
+    """Reports the study in `folder` and returns the path of the page; arguments and errors as those of `create_report`."""
+    return create_report(folder, out, progress, sections).page
+
+
+def create_report(
+    folder: Path | str,
+    out: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    sections: Sequence[SectionFunction] = (),
+) -> WrittenReport:
+    """Reports the study in `folder`: writes the page, and its tables, figures and model card beside it.
 
     out:      a folder (default: `report` in the study's folder), or a file ending in .html, whose tables and figures then lie in
               a folder of the same name without the ending
@@ -56,9 +79,12 @@ def write_report(
         small_print,
         [*own, *build_custom_sections(sections, inputs, [*own, last]), last],
         _footer_text(summary),
+        describe_reliability(inputs),
     )
     write_text(files / "model-card.md", build_model_card(inputs))
-    return document.write(page, files)
+    write_mistakes_file(inputs, files / "tables" / MISTAKES_FILE)
+    said = tuple(map(one_line, (*sentences, *small_print)))
+    return WrittenReport(document.write(page, files), leaderboard_table(summary), said)
 
 
 def study_subtitle(summary: StudySummary) -> str:

@@ -174,9 +174,10 @@ def make_status_table(store: Store) -> Table:
     from rich.table import Table
 
     study, states = store.study, store.read_run_states()
-    table = Table(title=study["name"], title_justify="left")
-    for name in ("candidate", "done", "running", "failed", "missing"):
-        table.add_column(name, justify="left" if name == "candidate" else "right")
+    table = Table(title=study["name"], title_justify="left", caption_justify="left", box=None, pad_edge=False)
+    table.add_column("candidate", overflow="fold")
+    for name in ("done", "running", "failed", "missing"):
+        table.add_column(name, justify="right", no_wrap=True)
     counts: dict[str, Counter[str]] = {}
     for planned in study["plan"]:
         state = states[planned["key"]]

@@ -206,8 +206,13 @@ def reliability_diagram(curves: Sequence[Curve], weights: Sequence[Floats], posi
     return draw_figure(name, caption, f"{values_text}.", (PANEL_WIDTH, PANEL_WIDTH + 0.55), paint_figure)
 
 
-def embedding_figure(xy: Floats, member: NDArray[np.int64], names: Sequence[str], by: str, candidate: str) -> RenderedFigure:
-    """xy: (n, 2) coordinates from t-SNE, coloured by class or group; beyond eight, colours repeat with other marks."""
+def embedding_figure(
+    xy: Floats, member: NDArray[np.int64], names: Sequence[str], by: str, candidate: str, ending: str = ""
+) -> RenderedFigure:
+    """xy: (n, 2) coordinates from t-SNE, coloured by class or group; beyond eight, colours repeat with other marks.
+
+    ending: of the figure's name
+    """
 
     legend = by != "class" and len(names) <= len(SERIES_COLORS)
     wide, high = np.maximum(np.ptp(xy, axis=0), 1e-9)
@@ -239,7 +244,7 @@ def embedding_figure(xy: Floats, member: NDArray[np.int64], names: Sequence[str]
     )
     plural = parse_unit_word(by).plural
     return draw_figure(
-        f"features-by-{'class' if by == 'class' else 'group'}",
+        f"features-by-{'class' if by == 'class' else 'group'}{ending}",
         caption,
         f"Scatter plot, each of {len(names)} {plural} in a colour of its own.",
         (PANEL_WIDTH, height),

@@ -34,7 +34,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class ReliabilityFact:
-    """What one thing says of how far the results can be trusted. is_warning: whether it limits them; section: id of its details"""
+    """What one thing says of how far the results can be trusted. is_warning: it limits them · section: id of its details"""
 
     label: str
     text: str

@@ -193,12 +193,12 @@ class Table:
 
 
 _HTML_TEMPLATE = """<p class="caption" id="caption-{0}">{2}</p>
-<div class="scroll" role="region" tabindex="0" aria-labelledby="caption-{0}">
+<div class="frame"><div class="scroll" role="region" tabindex="0" aria-labelledby="caption-{0}"><div class="track">
 <table class="{1}" aria-labelledby="caption-{0}">
 <thead><tr>{3}</tr></thead>
 <tbody>
 {4}
-</tbody></table></div>{5}
+</tbody></table></div></div></div>{5}
 """
 
 

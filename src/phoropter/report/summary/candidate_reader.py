@@ -12,7 +12,7 @@ import numpy as np
 from phoropter.core.errors import StoreError
 from phoropter.core.files import digest, digest_array
 from phoropter.report.summary.column_cache import ColumnCache
-from phoropter.report.summary.model import CandidateResults, ExternalTest, Mistake, RunSummary, finite_mean, finite_std
+from phoropter.report.summary.model import CandidateResults, ExampleAnswer, ExternalTest, RunSummary, finite_mean, finite_std
 from phoropter.report.summary.unit_scores import score_units
 from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap
 from phoropter.results.intervals.bootstrap_intervals import bootstrap_interval
@@ -26,7 +26,7 @@ from phoropter.results.stats.held_out_rows import HeldOutRows
 from phoropter.results.stats.no_information import value_without_information
 from phoropter.results.store import Predictions
 
-MAX_MISTAKES = 12
+MAX_EXAMPLES = 12  # wrong answers of a candidate that are kept, and right ones
 # Fewer resamples for many units halve the time and move the bounds by a twentieth of the interval.
 MANY_UNITS, FEWER_RESAMPLES = 5000, 800
 
@@ -125,9 +125,9 @@ class CandidateReader:
         pairs = np.bincount(labelled.labels * size + labelled.predicted_labels, minlength=size * size)
         candidate.confusion += pairs.reshape(size, size)
         confidence = labelled.probabilities.max(axis=1)
-        candidate.mistakes = _keep_most_confident(
-            [*candidate.mistakes, *_find_mistakes(run.key, predictions, labelled.predicted_labels, confidence)]
-        )
+        wrong, right = _find_examples(run.key, predictions, labelled.predicted_labels, confidence)
+        candidate.mistakes = _keep_most_confident([*candidate.mistakes, *wrong])
+        candidate.right_answers = _keep_most_confident([*candidate.right_answers, *right])
         for row_name, values in _numeric_columns(run.history).items():
             candidate.history.setdefault(row_name, []).append(values)
 
@@ -223,29 +223,37 @@ def _join_rows(read: Sequence[_RunRows]) -> HeldOutRows:
     )
 
 
-def _find_mistakes(key: str, predictions: Predictions, predicted: Ints, confidence: Floats) -> list[Mistake]:
-    wrong = np.flatnonzero(predicted != predictions.labels)
-    sure = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
-    return [
-        Mistake(
-            key,
-            str(predictions.ids[i]),
-            int(predictions.labels[i]),
-            int(predicted[i]),
-            float(confidence[i]),
-            None if predictions.groups is None else str(predictions.groups[i]),
-            None if predictions.spans is None else (float(predictions.spans[i][0]), float(predictions.spans[i][1])),
-        )
-        for i in sure
-    ]
+def _find_examples(
+    key: str, predictions: Predictions, predicted: Ints, confidence: Floats
+) -> tuple[list[ExampleAnswer], list[ExampleAnswer]]:
+    """The most confident wrong answers, and the most confident right answer of each class."""
+    surest = np.argsort(-confidence, kind="stable")
+    is_right = predicted == predictions.labels
+    right = surest[is_right[surest]]
+    _, first = np.unique(predictions.labels[right], return_index=True)
+    chosen = (surest[~is_right[surest]][:MAX_EXAMPLES], right[np.sort(first)][:MAX_EXAMPLES])
+    wrong, correct = ([_make_example(key, predictions, predicted, confidence, int(i)) for i in rows] for rows in chosen)
+    return wrong, correct
 
 
-def _keep_most_confident(mistakes: list[Mistake]) -> list[Mistake]:
-    """The most confident errors, each sample once."""
-    best: dict[str, Mistake] = {}
-    for m in sorted(mistakes, key=lambda m: (-m.confidence, m.id)):
+def _make_example(key: str, predictions: Predictions, predicted: Ints, confidence: Floats, i: int) -> ExampleAnswer:
+    return ExampleAnswer(
+        key,
+        str(predictions.ids[i]),
+        int(predictions.labels[i]),
+        int(predicted[i]),
+        float(confidence[i]),
+        None if predictions.groups is None else str(predictions.groups[i]),
+        None if predictions.spans is None else (float(predictions.spans[i][0]), float(predictions.spans[i][1])),
+    )
+
+
+def _keep_most_confident(examples: list[ExampleAnswer]) -> list[ExampleAnswer]:
+    """The most confident answers, each sample once."""
+    best: dict[str, ExampleAnswer] = {}
+    for m in sorted(examples, key=lambda m: (-m.confidence, m.id)):
         best.setdefault(m.id, m)
-    return list(best.values())[:MAX_MISTAKES]
+    return list(best.values())[:MAX_EXAMPLES]
 
 
 def _numeric_columns(history: list[dict[str, float | str]]) -> dict[str, Floats]:

@@ -108,4 +108,7 @@ def _choose_metrics(study: Mapping[str, Any], classes: int) -> tuple[str, ...]:
     requested = metric_names((study.get("study") or {}).get("metrics") or ())
     scores = classes * sum(int(item.get("n_test") or 0) for item in study["plan"])
     ranked = ("roc_auc",) if classes <= MAX_RANKED_CLASSES and scores <= MAX_RANKED_SCORES else ()
-    return tuple(m for m in dict.fromkeys([*requested, *DEFAULT_METRICS[:2], *ranked, *DEFAULT_METRICS[2:]]) if m in METRICS)
+    published = {} if study.get("scale") else ((study.get("study") or {}).get("about") or {}).get("published") or {}
+    beside = [str(m) for c in published for m in published[c]]  # so that each published figure has ours beside it
+    chosen = [*requested, *DEFAULT_METRICS[:2], *ranked, *DEFAULT_METRICS[2:], *beside]
+    return tuple(m for m in dict.fromkeys(chosen) if m in METRICS)

@@ -51,8 +51,8 @@ class RunSummary:
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """One of the most confident errors. time_span: seconds in the recording."""
+class ExampleAnswer:
+    """One of the most confident answers, wrong or right. time_span: seconds in the recording."""
 
     run: str
     id: str
@@ -99,6 +99,7 @@ class CandidateResults:
     calibration:     of the most likely class · positive_calibration: of two classes, of the second class's probability ·
                      calibration_line: slope and intercept, of two classes
     group_scores:    the ranking metric by group · site_scores: by site
+    mistakes:        the most confident wrong answers · right_answers: the most confident right ones, of several classes
     history:         column → (epochs,) of each run
     replicates:      bootstrap replicates of the ranking metric
     not_converged:   why it counts as not trained to the end, in words that follow its name (convergence.py)
@@ -118,7 +119,8 @@ class CandidateResults:
     calibration_line: tuple[float, float] | None = None
     group_scores: UnitScores = field(default_factory=UnitScores)
     site_scores: UnitScores = field(default_factory=UnitScores)
-    mistakes: list[Mistake] = field(default_factory=list)
+    mistakes: list[ExampleAnswer] = field(default_factory=list)
+    right_answers: list[ExampleAnswer] = field(default_factory=list)
     history: dict[str, list[Floats]] = field(default_factory=dict)
     replicates: BootstrapReplicates | None = None
     no_information: NoInformation | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import sys
 from collections.abc import Mapping
 from importlib import metadata
@@ -47,7 +48,7 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
         **({"screening": list(context.screening_rungs)} if context.screening_rungs else {}),
         "versions": collect_versions(),
         "machine": describe_machine(device),
-        "command": " ".join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
+        "command": shlex.join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
     }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from phoropter.report.figures.comparison import LeaderboardEntry, leaderboard_figure
 from phoropter.report.render.metric_format import MetricFormat, metric_column
-from phoropter.report.render.section import Section
+from phoropter.report.render.section import ContentBlock, Section
 from phoropter.report.render.table import CellValue, Column, RowRole, Table, TableRow
 from phoropter.report.sections.candidate_values import (
     PROBABILITY_METRICS,
@@ -17,6 +17,7 @@ from phoropter.report.sections.candidate_values import (
     within_split_column,
 )
 from phoropter.report.sections.candidates.cost import COST_COLUMNS
+from phoropter.report.sections.candidates.published import published_table, read_published
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.metrics.registry import METRICS, metric_names
@@ -30,7 +31,9 @@ def leaderboard_section(inputs: ReportInput) -> Section:
     baseline = value if np.isfinite(value) else None
     entries = [_leaderboard_entry(c, summary.metrics[0]) for c in summary.candidates]
     figure = leaderboard_figure(entries, MetricFormat.from_metric(summary.ranking_metric), baseline)
-    return Section("leaderboard", "Leaderboard", _explain_intervals(inputs), (figure, leaderboard_table(summary)))
+    blocks: list[ContentBlock] = [leaderboard_table(summary), figure]
+    blocks += [published] if (published := published_table(summary)) else []
+    return Section("leaderboard", "Leaderboard", (), tuple(blocks), (), _explain_intervals(inputs))
 
 
 def _explain_intervals(inputs: ReportInput) -> tuple[str, ...]:
@@ -65,7 +68,9 @@ def _leaderboard_entry(candidate: CandidateResults, metric: str) -> LeaderboardE
 
 def leaderboard_table(summary: StudySummary) -> Table:
     """A row for each candidate, best first, and the majority-class baseline last."""
-    published = _published_scores(summary)
+    published = {
+        name: values[summary.metrics[0]] for name, values in read_published(summary).items() if summary.metrics[0] in values
+    }
     requested = tuple(metric_names(summary.study_config.get("metrics") or summary.metrics[:1]))
     other_metrics = [m for m in summary.metrics[1:] if m not in PROBABILITY_METRICS or m in requested]
     columns = _leaderboard_columns(summary, other_metrics, bool(published))
@@ -107,17 +112,3 @@ def _name_with_progress(candidate: CandidateResults) -> str:
     notes = [] if candidate.is_complete else [f"{len(candidate.runs)} of {candidate.n_planned} runs"]
     notes += ["not trained to the end"] if getattr(candidate, "not_converged", None) else []
     return f"{candidate.name} ({', '.join(notes)})" if notes else candidate.name
-
-
-def _published_scores(summary: StudySummary) -> dict[str, float]:
-    """Candidate → the published value of the ranking metric, as a fraction; the study may give it as a fraction or × 100.
-
-    Empty for a smoke version of a study, whose networks are not those that were published.
-    """
-    figures = {} if summary.study.get("scale") else (summary.study_config.get("about") or {}).get("published") or {}
-    scores: dict[str, float] = {}
-    for candidate, by_metric in figures.items():
-        value = by_metric.get(summary.metrics[0])
-        if value is not None:
-            scores[str(candidate)] = float(value) / 100 if summary.ranking_metric.percent and value > 1 else float(value)
-    return scores

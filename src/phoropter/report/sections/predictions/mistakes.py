@@ -1,4 +1,4 @@
-"""Most confident errors of the first candidate, with the thumbnails that the runs kept."""
+"""Example predictions: wrong and right answers of every candidate, with the thumbnails that the runs kept, and its confusions."""
 
 from __future__ import annotations
 
@@ -7,53 +7,96 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from phoropter.report.render.section import Section
-from phoropter.report.render.table import (
-    one_line,
-)
-from phoropter.report.summary.model import (
-    CandidateResults,
-    Mistake,
-)
+from phoropter.report.render.section import ContentBlock, FileLink, FoldedBlocks, Section
+from phoropter.report.render.table import one_line
+from phoropter.report.render.wording import count_with_noun
+from phoropter.report.sections.predictions.confusion import find_top_confusions
+from phoropter.report.sections.predictions.mistakes_file import MISTAKES_FILE
+from phoropter.report.summary.model import CandidateResults, ExampleAnswer
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.store import Store
 
 MAX_JPEG_BYTES = 60_000  # a larger picture is not a thumbnail and is left out of the page
+PICTURE_BUDGET = 2_500_000  # characters of pictures on the page; the candidates beyond have the names of their examples
 _JPEG_MAGIC = b"\xff\xd8\xff"
+_OF_FIRST, _OF_OTHERS = (12, 6), (6, 4)  # wrong and right answers that are shown
 
 
-def mistakes_section(inputs: ReportInput) -> Section | None:
-    """None where the candidate made no errors or no thumbnails of them were kept."""
-    first = inputs.summary.candidates[0]
-    gallery = mistakes_gallery(inputs.store, first, inputs.summary.classes)
-    if gallery is None:
-        return None
-    text = f"Held-out images that {first.name} misclassified with the highest confidence. Some of them may be mislabelled."
-    return Section("mistakes", "Most confident errors", (text,), (gallery,))
+def mistakes_section(inputs: ReportInput) -> Section:
+    """The first candidate's examples are shown, those of the others are folded."""
+    summary, left = inputs.summary, PICTURE_BUDGET
+    blocks: list[ContentBlock] = []
+    for place, candidate in enumerate(summary.candidates):
+        gallery = build_gallery(inputs.store, candidate, summary.classes, _OF_OTHERS if place else _OF_FIRST, left)
+        left -= sum(len(part) for part in gallery)
+        errors = int(candidate.confusion.sum() - candidate.confusion.trace())
+        total = int(candidate.confusion.sum())
+        title = f"{candidate.name}: {errors:,} of {count_with_noun(total, 'answer')} wrong"
+        blocks += gallery if place == 0 else [FoldedBlocks(title, tuple(gallery))]
+    blocks.append(FileLink(f"tables/{MISTAKES_FILE}", "CSV", "Every wrong answer, beside what each candidate answered:"))
+    text = (
+        f"Held-out images that {summary.candidates[0].name} misclassified with the highest confidence, and some that it "
+        "classified correctly. Some of the errors may be wrong labels."
+    )
+    text += " The other candidates follow." if len(summary.candidates) > 1 else ""
+    return Section("mistakes", "Example predictions", (text,), tuple(blocks))
 
 
-def mistakes_gallery(store: Store, candidate: CandidateResults, classes: Sequence[str]) -> Markup | None:
-    """None where the candidate made no errors or no thumbnails of them were kept."""
-    pictures = {key: store.run(key).load_pictures() for key in {m.run for m in candidate.mistakes}}
-    shown = [(m, pictures[m.run].get(m.id)) for m in candidate.mistakes]
-    if not any(jpeg for _, jpeg in shown):
-        return None
-    items = Markup("\n").join(_mistake_item(m, jpeg, classes) for m, jpeg in shown if jpeg)
-    return Markup('<ul class="gallery">\n{}\n</ul>').format(items)
+def build_gallery(
+    store: Store, candidate: CandidateResults, classes: Sequence[str], shown: tuple[int, int], budget: int
+) -> list[Markup]:
+    """Confusions, wrong and right answers of a candidate; names alone where no thumbnails were kept or the budget is spent.
+
+    shown: how many wrong and how many right answers · budget: characters that the pictures may take
+    """
+    answers = [*candidate.mistakes, *candidate.right_answers]
+    jpegs = {key: store.run(key).load_pictures() for key in {e.run for e in answers}} if budget > 0 else {}
+    blocks = [confusions] if (confusions := _confusion_sentence(candidate, classes)) else []
+    for title, examples, limit in (("Wrong", candidate.mistakes, shown[0]), ("Correct", candidate.right_answers, shown[1])):
+        pictured = [(e, jpeg) for e in examples if (jpeg := jpegs.get(e.run, {}).get(e.id))][:limit]
+        items = [_picture_item(e, jpeg, classes) for e, jpeg in pictured]
+        if sum(map(len, items)) <= budget and items:
+            head = Markup("<h3>{}</h3>\n").format(f"{title}, most confident first")
+            blocks.append(head + Markup('<ul class="gallery">\n{}\n</ul>').format(Markup("\n").join(items)))
+            budget -= sum(map(len, items))
+        elif title == "Wrong" and examples:
+            names = "; ".join(f"{_place_text(e)} ({_answer_text(e, classes)})" for e in examples[:limit])
+            blocks.append(Markup('<p class="note">{}</p>').format(f"{title}, most confident first: {names}."))
+    return blocks
 
 
-def _mistake_item(mistake: Mistake, jpeg: bytes, classes: Sequence[str]) -> Markup:
-    true, predicted = one_line(classes[mistake.true_class]), one_line(classes[mistake.predicted_class])
-    where = one_line(mistake.id)
-    if mistake.group is not None:
-        where = f"{one_line(mistake.group)} · {where}" if mistake.group not in where else where
-    if mistake.time_span is not None:
-        where += f" · {mistake.time_span[0]:,.1f} to {mistake.time_span[1]:,.1f} s"
-    alt = f"{true}, predicted as {predicted}"
+def _confusion_sentence(candidate: CandidateResults, classes: Sequence[str]) -> Markup | None:
+    """The most frequent confusions; None where there are none."""
+    pairs = [
+        f"{one_line(classes[t])} as {one_line(classes[p])} {n:,} times ({share * 100:.1f} % of {one_line(classes[t])})"
+        for t, p, n, share in find_top_confusions(candidate, 5)
+    ]
+    return Markup('<p class="note">{}</p>').format(f"Most frequent confusions: {'; '.join(pairs)}.") if pairs else None
+
+
+def _answer_text(example: ExampleAnswer, classes: Sequence[str]) -> str:
+    true, predicted = one_line(classes[example.true_class]), one_line(classes[example.predicted_class])
+    return true if true == predicted else f"{true}, predicted as {predicted}"
+
+
+def _place_text(example: ExampleAnswer) -> str:
+    """Its id, and where known its group and time."""
+    where = one_line(example.id)
+    if example.group is not None and example.group not in where:
+        where = f"{one_line(example.group)} · {where}"
+    if example.time_span is not None:
+        where += f" · {example.time_span[0]:,.1f} to {example.time_span[1]:,.1f} s"
+    return where
+
+
+def _picture_item(example: ExampleAnswer, jpeg: bytes, classes: Sequence[str]) -> Markup:
+    true, predicted = one_line(classes[example.true_class]), one_line(classes[example.predicted_class])
+    words = Markup("<b>{}</b>").format(true)
+    if example.true_class != example.predicted_class:
+        words += Markup(" predicted as <b>{}</b>").format(predicted)
     return Markup(
-        '<li><figure><img src="{}" alt="{}"><figcaption><b>{}</b> predicted as <b>{}</b>, {}\u00a0% confidence<br>{}</figcaption>'
-        "</figure></li>"
-    ).format(jpeg_data_uri(jpeg), alt, true, predicted, f"{mistake.confidence * 100:.1f}", where)
+        '<li><figure><img src="{}" alt="{}"><figcaption>{}, {}\u00a0% confidence<br>{}</figcaption></figure></li>'
+    ).format(jpeg_data_uri(jpeg), _answer_text(example, classes), words, f"{example.confidence * 100:.1f}", _place_text(example))
 
 
 def jpeg_data_uri(jpeg: bytes) -> str:

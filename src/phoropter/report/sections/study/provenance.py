@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import re
+import shlex
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -17,6 +19,7 @@ from phoropter.report.render.table import (
     ColumnKind,
     Table,
     TableRow,
+    one_line,
 )
 from phoropter.report.summary.model import (
     CandidateResults,
@@ -186,22 +189,42 @@ def resolved_settings(summary: StudySummary, limit: int = 12) -> list[tuple[str,
 
 
 def reproduce_commands(summary: StudySummary) -> list[str]:
-    """Command lines that install this version, run the study and report it."""
-    versions = summary.study.get("versions") or {}
-    version = versions.get("phoropter")
-    install = f"pip install phoropter=={version}" if version else "pip install phoropter"
+    """Lines for a shell that run the study again and report it; what must be done before is a comment."""
+    version = (summary.study.get("versions") or {}).get("phoropter")
     name = str(summary.study.get("name", "study"))
-    command = str(summary.study.get("command") or f"phoropter run {name}.yaml")
-    command = f"phoropter{command.removeprefix('__main__.py')}" if command.startswith("__main__.py ") else command
-    return [install, command, f"phoropter report {_results_folder(command, summary.folder.name)}"]
+    words = _split_command(str(summary.study.get("command") or ""))
+    before = "in the folder where the study was started"
+    if not words or words[0] in ("-c", "-m") or words[0].startswith(("ipykernel", "colab", "pytest")):
+        words = ["phoropter", "run", f"{name}.yaml"]
+        before = f"the study file below, saved as {name}.yaml"
+    elif words[0] == "__main__.py":
+        words = ["phoropter", *words[1:]]
+    elif words[0].endswith(".py"):
+        words = ["python", *words]
+    comment = f"# phoropter {version}; {before}" if version else f"# {before}"
+    return [one_line(comment), shlex.join(words), f"phoropter report {shlex.quote(_results_folder(words, summary.folder))}"]
 
 
-def _results_folder(command: str, name: str) -> str:
-    """The results folder of that command, quoted as it was typed."""
-    found = re.search(r"(?:^|\s)(?:-o|--out)[ =]('[^']*'|\S+)", command)
-    if found:
-        return found.group(1)
-    return f"runs/{name}" if command.startswith(("phoropter run ", "phoropter demo")) else name
+def _split_command(command: str) -> list[str]:
+    """Words of a recorded command; one that no shell would read is split at spaces."""
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split()
+
+
+def _results_folder(words: list[str], folder: Path) -> str:
+    """The results folder, seen from where that command was started: what -o names or `runs` holds, or a part inside of it."""
+    out = [b for a, b in itertools.pairwise(words) if a in ("-o", "--out")]
+    out += [w.partition("=")[2] for w in words if w.startswith("--out=")]
+    parent = folder.resolve().parent
+    if out:
+        is_part = Path(out[0]).name not in (folder.name, "") and parent.name == Path(out[0]).name
+        return f"{out[0].rstrip('/')}/{folder.name}" if is_part else out[0]
+    if parent.parent.name == "runs":
+        return f"runs/{parent.name}/{folder.name}"
+    in_runs = parent.name == "runs" or words[:2] in (["phoropter", "run"], ["phoropter", "demo"])
+    return f"runs/{folder.name}" if in_runs else folder.name
 
 
 def provenance_section(inputs: ReportInput) -> Section:

@@ -11,7 +11,7 @@ import numpy as np
 
 from phoropter.report.figures.comparison import FULL_WIDTH, MAX_CURVES, PANEL_WIDTH
 from phoropter.report.render.metric_format import series_color, shorten_name
-from phoropter.report.render.section import ContentBlock
+from phoropter.report.render.section import ContentBlock, FoldedBlocks
 from phoropter.report.render.svg import MUTED, RULE, RenderedFigure, draw_wide_figure
 from phoropter.report.render.table import Column, IntervalBounds, Table, TableRow, one_line
 from phoropter.report.summary.model import StudySummary
@@ -47,9 +47,9 @@ def build_trend_blocks(summary: StudySummary) -> tuple[tuple[str, ...], list[Con
         return (), []
     fitted = [(c, [fit_trend(c.mean_curve, form) for form in TREND_FORMS]) for c in curves]
     crossings = find_crossings(curves)
-    blocks: list[ContentBlock] = [_trend_figure(fitted[:MAX_TRENDS_DRAWN], crossings, quantity), _trend_table(fitted, quantity)]
-    blocks += [_crossing_table(crossings, quantity)] if crossings else []
-    return _describe_trends(curves, crossings, quantity), blocks
+    tables = [_trend_table(fitted, quantity), *([_crossing_table(crossings, quantity)] if crossings else [])]
+    figure = _trend_figure(fitted[:MAX_TRENDS_DRAWN], crossings, quantity)
+    return _describe_trends(curves, crossings, quantity), [figure, FoldedBlocks("Trends and where they cross", tuple(tables))]
 
 
 def collect_learning_curves(summary: StudySummary, column: str) -> list[LearningCurve]:
