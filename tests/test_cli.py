@@ -55,7 +55,7 @@ def test_flags_stay_few() -> None:
     assert flags["plan"] == {"--out", "--smoke", "--device", "--trust-code"}
     assert flags["report"] == {"--out", "--section", "--trust-code"}
     assert flags["compare"] == flags["folds"] == {"--out", "--trust-code"}
-    assert flags["predict"] == {"--out", "--on-bad-input", "--device", "--trust-code"}
+    assert flags["predict"] == {"--out", "--on-bad-input", "--views", "--device", "--trust-code"}
     assert flags["status"] == set() and flags["studies"] == set() and flags["serve-report"] == {"--port"}
 
 

@@ -267,7 +267,7 @@ COVERED_BY = {
     "data.leakage.checks": "data/leakage/test_audit.py",
     "data.leakage.near_duplicates": "data/leakage/test_audit.py",
     "data.sources.packed.cells": "data/sources/packed/test_parquet.py",
-    "data.recordings.bundle_view": "deploy/test_inputs.py",
+    "data.recordings.bundle_view": "deploy/test_predict.py",
     "data.splits.spec": "data/splits/test_protocol.py",
     "data.splits.splitters": "data/splits/test_protocol.py",
     "models.heads": "models/test_fusion.py",

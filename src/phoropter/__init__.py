@@ -15,6 +15,7 @@ _HOMES = {
     "Results": "phoropter.api",
     "Callback": "phoropter.study.loggers",
     "ProgressEvent": "phoropter.study.progress",
+    "load": "phoropter.deploy.bundle",
     "VisionClassifier": "phoropter.training.estimator",
     "Recipe": "phoropter.training.candidates.recipe",
     "Phase": "phoropter.training.candidates.recipe",

@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phoropter import __version__
-from phoropter.console import format_large_count, make_console, print_line, print_plan, print_predictions, print_protocol_gap
+from phoropter.bundle_commands import device_option, predict_command, trust_option
+from phoropter.console import (
+    format_large_count,
+    make_console,
+    make_text_table,
+    print_line,
+    print_plan,
+    print_protocol_gap,
+)
 from phoropter.core.cpu_count import count_usable_cores
 from phoropter.study_parts import (
     check_device,
@@ -41,8 +49,6 @@ out_option = click.option("-o", "--out", type=click.Path(path_type=Path), help="
 smoke_option = click.option(
     "--smoke", is_flag=True, help="A small version of the study, of about ten minutes, to test that it runs."
 )
-trust_option = click.option("--trust-code", is_flag=True, help="Import what is named module:NAME. Only for files you have read.")
-device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto.")
 jobs_option = click.option("-j", "--jobs", type=click.IntRange(1, 256), default=1, help="Processes that compute runs at once.")
 
 
@@ -77,6 +83,9 @@ def main() -> None:
 
     Declare a study in a YAML file, or name a shipped one; `run` computes it, `report` writes one page.
     """
+
+
+main.add_command(predict_command)
 
 
 @main.command()
@@ -251,37 +260,17 @@ def serve_report(study: str, port: int) -> None:
 
 
 @main.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="A CSV file with the probability of every class.")
-@click.option("--on-bad-input", type=click.Choice(["stop", "skip"]), help="Unreadable files (default: as in its study).")
-@device_option
-@trust_option
-def predict(
-    bundle: Path, paths: tuple[Path, ...], out: Path | None, on_bad_input: str | None, device: str, trust_code: bool
-) -> None:
-    """Classify images or recordings at PATHS by a BUNDLE that a study saved, prepared as in the study."""
-    from phoropter.deploy.predict import load_bundle, predict_paths, write_predictions_csv
-
-    with trust_results_if(trust_code, bundle):
-        loaded = load_bundle(bundle)
-    predictions = predict_paths(loaded, paths, device=device, on_bad_input=on_bad_input)  # type: ignore[arg-type]
-    to = make_console()
-    print_predictions(to, predictions)
-    for file in write_predictions_csv(predictions, out) if out else ():
-        print_line(to, f"written: {file}")
-
-
-@main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--preview", type=click.Path(path_type=Path), help="Write a sheet of windows and their traces (recordings only).")
 def inspect(path: Path, preview: Path | None) -> None:
     """Describe the images or recordings at PATH: counts per class, group and site, sizes or durations, problems."""
     from phoropter.data.inspect import detect_data_spec, summarize_dataset
     from phoropter.data.spec import open_dataset
+    from phoropter.data.unit_names import name_units
 
-    dataset = open_dataset(detect_data_spec(path))
-    print_line(make_console(), str(summarize_dataset(dataset)))
+    spec = detect_data_spec(path)
+    dataset = open_dataset(spec)
+    print_line(make_console(), str(summarize_dataset(dataset, words=name_units(spec, dataset))))
     if preview is not None:
         from phoropter.data.recordings.contact_sheet import write_contact_sheet
 
@@ -292,17 +281,13 @@ def inspect(path: Path, preview: Path | None) -> None:
 @click.argument("pattern", default="*")
 def backbones(pattern: str) -> None:
     """List networks whose name matches PATTERN (like 'resnet*'): parameters, multiply-adds, input size."""
-    from rich.table import Table
-
     from phoropter.core.errors import SpecError, did_you_mean
     from phoropter.models import catalog
 
     names = catalog.list_architectures(pattern)
     if not names:
         raise SpecError(f"no backbone matches '{pattern}'{did_you_mean(pattern.strip('*'), catalog.list_architectures('*'))}")
-    table = Table("name", box=None)
-    for column in ("parameters", "multiply-adds", "side", "width"):
-        table.add_column(column, justify="right")
+    table = make_text_table(("name",), ("parameters", "multiply-adds", "side", "width"))
     for name in names:
         entry = catalog.find_architecture(name)
         numbers = [

@@ -19,7 +19,9 @@ from phoropter.cli import main
 from phoropter.core.errors import DataError, WeightsError
 from phoropter.core.extensions import trust_code
 from phoropter.data.dataset import UNLABELLED
-from phoropter.deploy.predict import Bundle, BundlePredictions, load_bundle, predict_paths, write_predictions_csv
+from phoropter.deploy.bundle import load_bundle
+from phoropter.deploy.predict import Bundle, BundlePredictions, predict_paths
+from phoropter.deploy.tables import write_predictions
 from phoropter.results.store import Predictions, Store
 from phoropter.signals.recording import Recording
 from phoropter.signals.simulate import CtgCohort, EcgCohort, ctg_simulate, ecg_simulate
@@ -198,7 +200,7 @@ def test_a_file_without_labels_is_cut_from_beginning_to_end(people: tuple[Store,
 def test_the_tables_hold_every_probability_and_the_mean_of_each_recording(people: tuple[Store, Path], tmp_path: Path) -> None:
     store, manifest = people
     predictions = predict_paths(load_kept(store)[0], [manifest], device="cpu")
-    windows, recordings = (rows_of(f) for f in write_predictions_csv(predictions, tmp_path / "predictions.csv"))
+    windows, recordings = (rows_of(f) for f in write_predictions(predictions, tmp_path / "predictions.csv"))
     assert [row["id"] for row in windows] == predictions.dataset.ids.tolist() and len(recordings) == 4
     found = np.array([[float(row[f"p_{name}"]) for name in predictions.classes] for row in windows])
     np.testing.assert_allclose(found, predictions.probabilities, atol=1e-8)
@@ -422,3 +424,24 @@ def test_the_command_line_predicts_files_of_a_named_database_if_its_code_is_trus
         assert refused.exit_code == 2 and "by the Database 'walks' of its own: say --trust-code" in refused.output
     finally:
         sys.modules.pop("walks_database", None)
+
+
+def test_standard_output_holds_the_table_alone_and_missing_paths_are_listed(pictures: tuple[Store, Path], tmp_path: Path) -> None:
+    store, folder = pictures
+    bundle = load_kept(store, "plain")[0].folder
+    arguments = ["predict", str(bundle), str(folder / "dark"), str(tmp_path / "gone.png"), "-o", "-", "--device", "cpu"]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    rows = list(csv.DictReader(result.stdout.splitlines()))
+    assert result.exit_code == 0 and len(rows) == 8 and all(row["id"].endswith(".png") for row in rows)
+    assert "left out: " in result.stderr and "gone.png: there is nothing" in result.stderr
+    refused = CliRunner().invoke(main, [*arguments, "--on-bad-input", "stop"])
+    assert refused.exit_code == 2 and "there is nothing at" in refused.output
+    unknown = CliRunner().invoke(main, [*arguments[:4], "-o", "table.xlsx"])
+    assert unknown.exit_code == 2 and "predictions are written as" in unknown.output
+
+
+def test_progress_counts_every_row_once(pictures: tuple[Store, Path]) -> None:
+    store, folder = pictures
+    seen: list[tuple[int, int]] = []
+    predict_paths(load_kept(store, "plain")[0], [folder], device="cpu", progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (16, 16)

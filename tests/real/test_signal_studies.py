@@ -13,7 +13,8 @@ from phoropter.core.errors import DataError
 from phoropter.core.spec import validate_as
 from phoropter.data.inspect import detect_data_spec
 from phoropter.data.spec import DataSpec, open_dataset
-from phoropter.deploy.predict import load_bundle, predict_paths
+from phoropter.deploy.bundle import load_bundle
+from phoropter.deploy.predict import predict_paths
 from phoropter.study.executors import execute_study
 from phoropter.study.spec import read_study
 from phoropter.study.worker import ComputeOptions

@@ -10,7 +10,7 @@ import pytest
 
 import phoropter as ph
 from phoropter.core.errors import SpecError
-from phoropter.deploy.predict import load_bundle
+from phoropter.deploy.bundle import load_bundle
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (48, 16, 16, 3), dtype=np.uint8)
 LABELS = np.array(["cat", "dog"])[np.arange(48) % 2]

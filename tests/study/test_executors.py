@@ -16,7 +16,7 @@ from phoropter.core.errors import SpecError
 from phoropter.core.extensions import trust_code
 from phoropter.data.images.cache import prepare_pixels
 from phoropter.data.spec import DataSpec, open_dataset
-from phoropter.deploy.predict import load_bundle
+from phoropter.deploy.bundle import load_bundle
 from phoropter.models.classifier import load_classifier
 from phoropter.models.spec import Backbone
 from phoropter.results.store import Store

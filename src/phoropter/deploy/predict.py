@@ -2,27 +2,26 @@
 
 The bundle holds what that needs: the recipe (test-time augmentation, precision), how images become square, and for recordings
 the View and the sampling rate. A bundle saved by hand without them is refused.
+
+Left out: objects in memory (bundle.py), and the files that predictions are written to (tables.py).
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from phoropter.core.cpu_count import count_usable_cores
-from phoropter.core.errors import DataError, InputProblem, WeightsError, join_words
+from phoropter.core.errors import DataError, InputProblem, SpecError, WeightsError, join_words
 from phoropter.core.extensions import Extension, find_code, is_code_trusted, read_recorded_extensions
-from phoropter.core.files import atomic_write
 from phoropter.core.spec import SourceMap, validate_as
-from phoropter.core.storage.csv_cells import format_csv
-from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.dataset import Dataset
 from phoropter.data.images.options import apply_options
 from phoropter.data.recordings.bundle_view import BundleView
 from phoropter.data.recordings.changes import RecordingChanges
@@ -38,8 +37,10 @@ from phoropter.signals.recording import OnBadInput
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.loop.devices import resolve_device
 from phoropter.training.loop.precision import resolve_autocast_dtype
-from phoropter.training.predict import predict_from_pixels
+from phoropter.training.predict import TtaViews, predict_from_pixels
 from phoropter.training.trained_on import read_trained_on
+
+ProgressFunction = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,14 @@ class Bundle:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.model.spec.classes
+
+
+class MeanProbabilities(NamedTuple):
+    """names of R recordings or subjects, in order · (R,) number of windows of each · (R, C) mean of their probabilities"""
+
+    names: list[str]
+    counts: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,21 +87,28 @@ class BundlePredictions:
         """(N, C) softmax of the logits."""
         return softmax(self.logits)
 
-    def average_by_recording(self) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]] | None:
-        """(names of the R recordings in order, (R,) number of windows, (R, C) mean probabilities); None for images."""
-        if self.dataset.recordings is None:
+    def average_by_recording(self) -> MeanProbabilities | None:
+        """The mean of the probabilities of each recording's windows; None for images."""
+        return None if self.dataset.recordings is None else self._average_by(self.dataset.recordings)
+
+    def average_by_subject(self) -> MeanProbabilities | None:
+        """The mean of the probabilities of all windows of each subject; None where no subject has several recordings."""
+        subjects, recordings = self.dataset.groups, self.dataset.recordings
+        if subjects is None or recordings is None:
             return None
-        names, first, place, counts = np.unique(
-            self.dataset.recordings, return_index=True, return_inverse=True, return_counts=True
-        )
+        pairs = set(zip(subjects.tolist(), recordings.tolist(), strict=True))
+        return self._average_by(subjects) if len(pairs) > len(np.unique(subjects)) else None
+
+    def _average_by(self, owners: NDArray[np.str_]) -> MeanProbabilities:
+        names, first, place, counts = np.unique(owners, return_index=True, return_inverse=True, return_counts=True)
         sums = np.zeros((len(names), len(self.classes)))
         np.add.at(sums, place, self.probabilities)
         order = np.argsort(first)
-        return names[order].tolist(), counts[order].astype(np.int64), (sums / counts[:, None])[order]
+        return MeanProbabilities(names[order].tolist(), counts[order].astype(np.int64), (sums / counts[:, None])[order])
 
 
-def load_bundle(folder: Path | str, extensions: Sequence[Extension] = ()) -> Bundle:
-    """Loads a bundle from its folder, or from a run or results folder that holds exactly one.
+def open_bundle(folder: Path | str, extensions: Sequence[Extension] = ()) -> Bundle:
+    """Reads a bundle from its folder, or from a run or results folder that holds exactly one.
 
     extensions: the Backbones and the Database it needs, where they are your own; those of its training alone (loss, augmentation
     steps) may be left out, and so may the Database of a bundle that will only read files of common formats
@@ -131,29 +147,55 @@ def _find_database(place: Path, training: dict[str, Any], given: Sequence[Extens
 
 
 def predict_paths(
-    bundle: Bundle, paths: Sequence[Path], *, device: str = "auto", on_bad_input: OnBadInput | None = None
+    bundle: Bundle,
+    paths: Sequence[Path],
+    *,
+    device: str = "auto",
+    on_bad_input: OnBadInput = "skip",
+    views: TtaViews | None = None,
+    progress: ProgressFunction | None = None,
 ) -> BundlePredictions:
     """Predicts every image of files and folders, or every window of recordings, their folders and manifests.
 
     device:       "auto", "cpu", "cuda" or "mps"
-    on_bad_input: "stop" or "skip" (None: as in the bundle's study)
+    on_bad_input: "skip": what cannot be read is listed and the rest is predicted · "stop": the first such input is an error
+    views:        test-time augmentation (None: that of the recipe, with which the study evaluated it)
+    progress:     called with (rows done, rows in all)
 
-    Raises DataError for a path where there is nothing, for bad input under "stop", and where nothing can be read.
+    Raises DataError for bad input under "stop", and where nothing can be read; SpecError for views the bundle cannot make.
     """
-    bad_input = on_bad_input or bundle.data.on_bad_input
+    there, missing = _find_paths(paths, on_bad_input)
+    dataset = _open_inputs(bundle, there, on_bad_input)
+    predicted = predict_dataset(bundle, dataset, device=device, on_bad_input=on_bad_input, views=views, progress=progress)
+    return replace(predicted, problems=(*missing, *predicted.problems))
+
+
+def predict_dataset(
+    bundle: Bundle,
+    dataset: Dataset,
+    *,
+    device: str = "auto",
+    on_bad_input: OnBadInput = "skip",
+    views: TtaViews | None = None,
+    progress: ProgressFunction | None = None,
+) -> BundlePredictions:
+    """As `predict_paths`, of a Dataset whose pictures or windows are made as in the bundle's study."""
     chosen = resolve_device(device)
     recipe = bundle.candidate.recipe
+    views = _check_views(bundle, recipe.tta if views is None else views)
     # A frozen candidate was trained on features computed in float32, so its predictions are too.
     dtype = torch.float32 if bundle.candidate.stores_features else resolve_autocast_dtype(recipe, chosen)
-    dataset = _open_inputs(bundle, paths, bad_input)
     model = bundle.model.to(chosen)
-    rows, logits, problems = [], [], list(dataset.problems)
-    for chunk in _decode_chunks(bundle, dataset, bad_input):
+    rows, logits, problems, done = [], [], list(dataset.problems), 0
+    for chunk in _decode_chunks(bundle, dataset, on_bad_input):
         problems += chunk.problems
         if len(chunk.rows):
             all_rows = np.arange(len(chunk.rows), dtype=np.int64)
             rows.append(chunk.rows)
-            logits.append(predict_from_pixels(model, chunk.pixels, all_rows, chosen, recipe.tta, dtype)[0])
+            logits.append(predict_from_pixels(model, chunk.pixels, all_rows, chosen, views, dtype)[0])
+        done += len(chunk.rows) + len(chunk.problems)
+        if progress:
+            progress(done, len(dataset))
     if not rows:
         raise DataError(f"{dataset.name}: none of its {len(dataset)} images can be read; the first: {problems[0]}")
     kept = dataset.select_rows(np.concatenate(rows))
@@ -162,17 +204,21 @@ def predict_paths(
     )
 
 
-def write_predictions_csv(predictions: BundlePredictions, file: Path) -> list[Path]:
-    """Writes one row per image or window and, for recordings, their means to FILE-recordings.csv. Returns the files written."""
-    written = [_write_rows(file, _csv_header(predictions), _csv_rows(predictions))]
-    if means := predictions.average_by_recording():
-        header = ["recording", "windows", "class", *(f"p_{name}" for name in predictions.classes)]
-        rows = (
-            [name, str(count), predictions.classes[int(p.argmax())], *map(_format_probability, p)]
-            for name, count, p in zip(*means, strict=True)
+def _find_paths(paths: Sequence[Path], on_bad_input: OnBadInput) -> tuple[list[Path], list[InputProblem]]:
+    """The paths where something lies, and the others as problems; all of them where that is an error."""
+    there = [p for p in paths if p.exists() or p.with_suffix(".hea").exists()]
+    if on_bad_input == "stop" or not there:
+        return list(paths), []
+    return there, [InputProblem(str(p), "there is nothing") for p in paths if p not in there]
+
+
+def _check_views(bundle: Bundle, views: TtaViews) -> TtaViews:
+    if views == "ten-crop" and bundle.model.spec.center_crop is None:
+        raise SpecError(
+            f"views: bundle {bundle.folder} was trained on complete images, without center_crop, and ten-crop needs one; "
+            "choose flip or none"
         )
-        written.append(_write_rows(file.with_name(f"{file.stem}-recordings{file.suffix}"), header, rows))
-    return written
+    return views
 
 
 def _open_inputs(bundle: Bundle, paths: Sequence[Path], on_bad_input: OnBadInput) -> Dataset:
@@ -220,43 +266,3 @@ def _find_bundle(folder: Path) -> Path:
         there = join_words([str(k.parent) for k in kept], 6)
         raise WeightsError(f"{folder} is a results folder with {len(kept)} bundles; give one of them: {there}")
     raise WeightsError(f"{folder} is no bundle: expected a folder with bundle.json, as a study saves in runs/KEY/bundle")
-
-
-def _csv_header(predictions: BundlePredictions) -> list[str]:
-    about = [] if predictions.dataset.recordings is None else ["recording", "subject", "site", "start_s", "stop_s"]
-    return [
-        "id",
-        *about,
-        *(["label"] if _has_labels(predictions) else []),
-        "class",
-        *(f"p_{name}" for name in predictions.classes),
-    ]
-
-
-def _csv_rows(predictions: BundlePredictions) -> Iterator[list[str]]:
-    dataset = predictions.dataset
-    labelled = _has_labels(predictions)
-    for row, p in enumerate(predictions.probabilities):
-        cells = [str(dataset.ids[row])]
-        if dataset.recordings is not None and dataset.groups is not None and dataset.spans is not None:
-            site = "" if dataset.sites is None else str(dataset.sites[row])
-            cells += [str(dataset.recordings[row]), str(dataset.groups[row]), site, *(f"{s:.9g}" for s in dataset.spans[row])]
-        if labelled:
-            label = dataset.labels[row]
-            cells.append("" if label == UNLABELLED else dataset.classes[label])
-        yield [*cells, predictions.classes[int(p.argmax())], *map(_format_probability, p)]
-
-
-def _has_labels(predictions: BundlePredictions) -> bool:
-    return bool((predictions.dataset.labels != UNLABELLED).any())
-
-
-def _format_probability(probability: Any) -> str:
-    return f"{probability:.9g}"
-
-
-def _write_rows(file: Path, header: list[str], rows: Iterator[list[str]]) -> Path:
-    text = format_csv(itertools.chain([header], rows))
-    with atomic_write(file) as aside:
-        aside.write_text(text, encoding="utf-8", newline="")
-    return file

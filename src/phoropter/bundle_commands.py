@@ -1,0 +1,49 @@
+"""Commands of the command line that use a bundle. cli.py adds them to the others."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from phoropter.console import make_console, print_line, print_predictions, show_prediction_progress
+from phoropter.study_parts import trust_results_if
+
+trust_option = click.option("--trust-code", is_flag=True, help="Import what is named module:NAME. Only for files you have read.")
+device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto.")
+
+
+@click.command("predict")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="FILE.csv, .parquet or .jsonl; - for CSV on standard output.")
+@click.option("--on-bad-input", type=click.Choice(["skip", "stop"]), default="skip", help="What cannot be read (default: skip).")
+@click.option("--views", type=click.Choice(["none", "flip", "ten-crop"]), help="Averaged views (default: as in its study).")
+@device_option
+@trust_option
+def predict_command(
+    bundle: Path, paths: tuple[Path, ...], out: Path | None, on_bad_input: Any, views: Any, device: str, trust_code: bool
+) -> None:
+    """Classify images or recordings at PATHS by a BUNDLE that a study saved, prepared as in the study.
+
+    What cannot be read is listed by name, and the rest is predicted.
+    """
+    from phoropter.deploy.bundle import load_bundle
+    from phoropter.deploy.predict import predict_paths
+    from phoropter.deploy.tables import check_output_format, format_predictions_csv, write_predictions
+
+    to_stdout = str(out) == "-"
+    if out and not to_stdout:
+        check_output_format(out)
+    with trust_results_if(trust_code, bundle):
+        loaded = load_bundle(bundle)
+    to = make_console(stderr=to_stdout)
+    with show_prediction_progress() as progress:
+        predictions = predict_paths(loaded, paths, device=device, on_bad_input=on_bad_input, views=views, progress=progress)
+    print_predictions(to, predictions)
+    if to_stdout:
+        sys.stdout.write(format_predictions_csv(predictions))
+    for file in write_predictions(predictions, out) if out and not to_stdout else ():
+        print_line(to, f"written: {file}")

@@ -1,0 +1,97 @@
+"""A finished classifier as one Python object: load it from its bundle, give it anything, get probabilities.
+
+>>> model = ph.load("bundle")                                                      # doctest: +SKIP
+>>> model.predict(["new/1.png", "new/2.png"]).probabilities                        # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from phoropter.core.cpu_count import count_usable_cores
+from phoropter.core.errors import DataError
+from phoropter.core.extensions import Extension
+from phoropter.data.dataset import Dataset
+from phoropter.data.images.options import apply_options
+from phoropter.data.recordings.changes import RecordingChanges
+from phoropter.deploy.inputs import decode_in_chunks, open_loaded_recordings
+from phoropter.deploy.memory_inputs import list_inputs, make_picture_dataset
+from phoropter.deploy.predict import Bundle, BundlePredictions, open_bundle, predict_dataset, predict_paths
+from phoropter.models.classifier import Classifier
+from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording
+from phoropter.training.predict import TtaViews
+
+
+class Predictor(Bundle):
+    """A loaded bundle that predicts: all that its study knows of how inputs are prepared is in it.
+
+    classes: C names, in the order of the probabilities · model, classifier: the network, in eval mode
+    """
+
+    @property
+    def classifier(self) -> Classifier:
+        """The torch module: (B, 3, S, S) uint8 → (B, C) logits."""
+        return self.model
+
+    @property
+    def positive_class(self) -> str | None:
+        """Of two classes, the one that metrics such as the area under the ROC curve count as positive: the second."""
+        return self.classes[1] if len(self.classes) == 2 else None
+
+    def predict(
+        self, x: Any, *, device: str = "auto", views: TtaViews | None = None, on_bad_input: OnBadInput = "stop"
+    ) -> BundlePredictions:
+        """Predicts paths, PIL images, arrays, tensors or recordings, one or a list of one kind, or a DataFrame of paths.
+
+        x:     arrays are (H, W[, C]) or a batch (N, H, W, C), tensors (C, H, W) or (N, C, H, W), uint8 or float in 0..1; a path
+               may be a folder or a manifest; a DataFrame has its paths in the column `path`
+        views: test-time augmentation: none, flip or ten-crop (None: as the study evaluated it)
+
+        The predictions name their inputs in `dataset.ids`: paths, or numbers from 0. Raises DataError for an input that cannot be
+        used, unless on_bad_input is "skip", which lists it in `problems`.
+        """
+        items = list_inputs(x)
+        if all(isinstance(item, (str, Path)) for item in items):
+            paths = [Path(item) for item in items]
+            return predict_paths(self, paths, device=device, on_bad_input=on_bad_input, views=views)
+        dataset = self._open_objects(items, on_bad_input)
+        return predict_dataset(self, dataset, device=device, on_bad_input=on_bad_input, views=views)
+
+    def preprocess(self, x: Any) -> torch.Tensor:
+        """Images or recordings in memory, as `predict` takes them → (N, 3, S, S) uint8, what the classifier is given."""
+        dataset = self._open_objects(list_inputs(x), "stop")
+        square = self.data.square_resize(self.model.spec.picture)
+        chunks = decode_in_chunks(dataset, square, "stop", count_usable_cores())
+        return torch.from_numpy(np.concatenate([chunk.pixels.array for chunk in chunks]))
+
+    def _open_objects(self, items: list[Any], on_bad_input: OnBadInput) -> Dataset:
+        recordings = [item for item in items if isinstance(item, Recording)]
+        if len(recordings) not in (0, len(items)):
+            raise DataError("recordings and other inputs came together; predict each kind by a call of its own")
+        if bool(recordings) != (self.recording_view is not None):
+            expected = "images" if self.recording_view is None else "recordings"
+            raise DataError(f"the bundle {self.folder} predicts {expected}, and {type(items[0]).__name__} came")
+        if self.recording_view is None:
+            return apply_options(make_picture_dataset(items, self.classes), self.data.picture_options)
+        loaded = RecordingChanges.of(self.data).apply(LoadedRecordings(recordings, []), on_bad_input)
+        return open_loaded_recordings(loaded, self.recording_view, self.classes, on_bad_input, "inputs")
+
+
+def load_bundle(folder: Path | str, extensions: Sequence[Extension] = ()) -> Predictor:
+    """Loads a bundle from its folder, or from a run or results folder that holds exactly one.
+
+    extensions: the Backbones and the Database it needs, where they are your own; those of its training alone (loss, augmentation
+    steps) may be left out, and so may the Database of a bundle that will only read files of common formats
+    Raises WeightsError for a folder without a bundle, and for missing or changed code.
+    """
+    bundle = open_bundle(folder, extensions)
+    return Predictor(**{field.name: getattr(bundle, field.name) for field in fields(bundle)})
+
+
+load = load_bundle  # its public name: `ph.load`

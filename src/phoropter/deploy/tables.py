@@ -1,0 +1,89 @@
+"""Predictions as files: CSV, Parquet or JSON lines, one row per image or window, and beside them the means that belong together.
+
+Every format has the same columns: id; of recordings the recording, subject, site and seconds; the label where a file has one of
+the bundle's classes; the likeliest class; and `p_CLASS` for each class.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from phoropter.core.errors import SpecError, join_words
+from phoropter.core.files import atomic_write
+from phoropter.core.storage.csv_cells import format_csv
+from phoropter.data.dataset import UNLABELLED
+from phoropter.deploy.predict import BundlePredictions, MeanProbabilities
+
+Row = dict[str, Any]
+FORMATS = (".csv", ".parquet", ".jsonl")
+
+
+def check_output_format(file: Path) -> None:
+    """Raises SpecError for a file whose name ends in no known format, before anything is computed."""
+    if file.suffix.lower() not in FORMATS:
+        raise SpecError(f"{file}: predictions are written as {join_words(FORMATS)}; give a file with one of these endings, or -")
+
+
+def write_predictions(predictions: BundlePredictions, file: Path) -> list[Path]:
+    """Writes one row per image or window; of recordings also their means to FILE-recordings, and those of subjects with several
+    recordings to FILE-subjects, in the same format. Returns the files written. Raises SpecError, DiskError.
+    """
+    check_output_format(file)
+    written = [_write_rows(file, list(make_rows(predictions)))]
+    means = {"recording": predictions.average_by_recording(), "subject": predictions.average_by_subject()}
+    for owner, values in means.items():
+        if values is not None:
+            beside = file.with_name(f"{file.stem}-{owner}s{file.suffix}")
+            written.append(_write_rows(beside, list(_mean_rows(owner, values, predictions.classes))))
+    return written
+
+
+def format_predictions_csv(predictions: BundlePredictions) -> str:
+    """The rows of images or windows as the text of a CSV file."""
+    return _format_rows(list(make_rows(predictions)))
+
+
+def make_rows(predictions: BundlePredictions) -> Iterator[Row]:
+    """Column → value of each image or window."""
+    dataset = predictions.dataset
+    labelled = bool((dataset.labels != UNLABELLED).any())
+    for row, p in enumerate(predictions.probabilities):
+        cells: Row = {"id": str(dataset.ids[row])}
+        if dataset.recordings is not None and dataset.groups is not None and dataset.spans is not None:
+            start, stop = dataset.spans[row].tolist()
+            cells |= {"recording": str(dataset.recordings[row]), "subject": str(dataset.groups[row])}
+            cells |= {"site": "" if dataset.sites is None else str(dataset.sites[row]), "start_s": start, "stop_s": stop}
+        if labelled:
+            label = dataset.labels[row]
+            cells["label"] = "" if label == UNLABELLED else dataset.classes[label]
+        yield cells | _name_probabilities(p, predictions.classes)
+
+
+def _mean_rows(owner: str, means: MeanProbabilities, classes: tuple[str, ...]) -> Iterator[Row]:
+    for name, count, p in zip(*means, strict=True):
+        yield {owner: name, "windows": int(count)} | _name_probabilities(p, classes)
+
+
+def _name_probabilities(p: Any, classes: tuple[str, ...]) -> Row:
+    return {"class": classes[int(p.argmax())], **{f"p_{name}": float(value) for name, value in zip(classes, p, strict=True)}}
+
+
+def _write_rows(file: Path, rows: list[Row]) -> Path:
+    with atomic_write(file) as aside:
+        if file.suffix.lower() == ".parquet":
+            import pandas as pd
+
+            pd.DataFrame(rows).to_parquet(aside, index=False)
+        elif file.suffix.lower() == ".jsonl":
+            aside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        else:
+            aside.write_text(_format_rows(rows), encoding="utf-8", newline="")
+    return file
+
+
+def _format_rows(rows: list[Row]) -> str:
+    cells = ([f"{v:.9g}" if isinstance(v, float) else v for v in row.values()] for row in rows)
+    return format_csv([list(rows[0]), *cells])
