@@ -16,6 +16,7 @@ from phoropter.core.columns import (
     clean_path,
     describe_case_collisions,
     describe_missing_words,
+    describe_unread_groups,
     find_columns,
     parse_number,
 )
@@ -118,3 +119,13 @@ def test_names_that_stand_for_a_missing_value_are_noted() -> None:
         "3 rows have 'None' or 'nan' among the groups, which other programs write for a missing value: it was read as a name",
     )
     assert describe_missing_words(["p1", "Nancy", ""], "groups") == ()
+
+
+@pytest.mark.parametrize("name", ["patient_id", "PatientID", "Subject", "subjects", "lesion_id", "meta.participant", "donor no."])
+def test_an_unread_column_called_as_groups_are_is_noted(name: str) -> None:
+    (note,) = describe_unread_groups(["width", name])
+    assert f"'{name}' was not read" in note and f"columns: {{group: {name}}}" in note
+
+
+def test_other_unread_columns_are_not_noted() -> None:
+    assert describe_unread_groups(["width", "inpatient", "patience", "personal", "subjective", ""]) == ()

@@ -20,6 +20,12 @@ _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202
 _JOINERS = "\u200c\u200d"  # they shape letters inside a word, and do nothing at its ends
 _WHOLE_NUMBER = re.compile(r"(-?[1-9][0-9]*|0)\.0+")
 _MISSING_WORDS = frozenset({"nan", "none", "null", "<na>", "n/a", "na", "nat", "#n/a"})
+# Columns that say which rows belong together: `patient_id`, `PatientID`, `subjects`, `lesion_id`.
+_PERSON_NAME = re.compile(
+    r"(?:^|[^a-z])(?:patients?|subjects?|persons?|participants?|individuals?|probands?|volunteers?|donors?|animals?|lesions?)"
+    r"(?:[^a-z]|id|no|nr|num|name|code|$)",
+    re.IGNORECASE,
+)
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?\s*")
 
 
@@ -158,3 +164,18 @@ def describe_case_collisions(names: Iterable[str], what: str) -> tuple[str, ...]
         by_lower.setdefault(name.casefold(), []).append(name)
     same = [group for group in by_lower.values() if len(group) > 1]
     return tuple(f"{what} that differ in case only: {join_words(group)}" for group in same[:3])
+
+
+def describe_unread_groups(unread: Iterable[str], way_out: str = "name it with columns: {group: NAME}") -> tuple[str, ...]:
+    """A note for columns that were not read and are called as groups are; none where there is none.
+
+    way_out: how it is read; NAME stands for the column
+    >>> describe_unread_groups(["width", "PatientID"])
+    ("the column 'PatientID' was not read; if it says which rows belong together, name it with columns: {group: PatientID}",)
+    """
+    found = [name for name in dict.fromkeys(unread) if _PERSON_NAME.search(name)]
+    if not found:
+        return ()
+    what = f"column '{found[0]}' was" if len(found) == 1 else f"columns {join_words([f'{name!r}' for name in found], 3)} were"
+    one = "it says" if len(found) == 1 else "one of them says"
+    return (f"the {what} not read; if {one} which rows belong together, {way_out.replace('NAME', found[0])}",)

@@ -24,7 +24,7 @@ from phoropter.core.files import cache_dir
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.cache import prepare_pixels
 from phoropter.data.images.decode import SquareResize, open_image_file
-from phoropter.data.sources.arrays import from_columns
+from phoropter.data.sources.arrays import find_row_not_one_hot, from_columns
 from phoropter.data.sources.items import convert_picture
 from phoropter.data.sources.storage import LazyArray
 from phoropter.data.splits.protocol import Split
@@ -235,18 +235,14 @@ def read_targets(y: Any) -> NDArray[Any]:
 
 
 def _decode_one_hot(array: NDArray[Any], columns: Any) -> NDArray[Any]:
-    try:
-        numbers = array.astype(np.float64)
-    except (TypeError, ValueError):
-        numbers = np.full(array.shape, np.nan)
-    wrong = np.flatnonzero(~(np.isin(numbers, (0, 1)).all(1) & (numbers.sum(1) == 1)))
-    if wrong.size:
+    wrong = find_row_not_one_hot(array)
+    if wrong is not None:
         raise InputError(
-            f"y has shape {array.shape} and row {wrong[0]} is not one-hot ({join_words(map(str, array[wrong[0]].tolist()), 4)}): "
+            f"y has shape {array.shape} and row {wrong} is not one-hot ({join_words(map(str, array[wrong].tolist()), 4)}): "
             "expected one label a picture, as (N,) or with a single 1 in each row"
         )
     names = np.arange(array.shape[1]) if columns is None else np.asarray(columns)
-    return np.asarray(names[numbers.argmax(1)])
+    return np.asarray(names[array.astype(np.float64).argmax(axis=1)])
 
 
 def _check_images(X: Any) -> NDArray[np.uint8]:

@@ -211,3 +211,12 @@ def test_where_every_picture_is_missing_the_first_is_told_also_with_skip(zoo: Pa
     path = manifest(zoo, "path,label\nCAT/A.PNG,x\ncat/A.png,y\n")
     with pytest.raises(DataError, match=r"line 2: CAT/A\.PNG does not exist in .* \(and 1 more\); correct it$"):
         open_manifest(path, on_bad_input="skip")
+
+
+def test_an_unread_column_called_as_groups_are_is_noted_unless_there_are_groups(zoo: Path) -> None:
+    text = "path,label,PatientID{}\ncat/a.png,x,p1{}\ncat/b.png,y,p1{}\n"
+    assert any("'PatientID' was not read" in note for note in open_manifest(manifest(zoo, text.format("", "", ""))).notes)
+    path = manifest(zoo, text.format(",group", ",1", ",1"))
+    assert not any("not read" in note for note in open_manifest(path).notes)
+    named = open_manifest(manifest(zoo, text.format("", "", "")), columns={"group": "PatientID"})
+    assert named.groups is not None and named.groups.tolist() == ["p1", "p1"] and named.notes == ()

@@ -212,3 +212,20 @@ def test_a_small_file_whose_names_unfold_to_gigabytes_is_refused_before_they_are
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 5_000_000
+
+
+@pytest.mark.parametrize("kind", ["float64", "bool", "uint8"])
+def test_one_hot_labels_are_class_numbers(tmp_path: Path, kind: str) -> None:
+    table = np.eye(3)[[2, 0, 1, 1]].astype(kind)
+    dataset = open_npz(saved(tmp_path / "x.npz", labels=table, classes=np.array(["a", "b", "c"])))
+    assert [dataset.classes[label] for label in dataset.labels] == ["c", "a", "b", "b"]
+    table[1] = 1
+    with pytest.raises(DataError, match=r"a picture has one label here, and these have several"):
+        open_npz(saved(tmp_path / "y.npz", labels=table))
+
+
+def test_an_array_called_as_groups_are_is_noted_where_it_is_not_read(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.npz", patient_id=np.array([1, 1, 2, 2]), height=np.array([1, 2, 3, 4]))
+    assert any("'patient_id' was not read" in note and note.endswith("call it groups") for note in open_npz(path).notes)
+    path = saved(tmp_path / "y.npz", patient_id=np.array([1, 1, 2, 2]), groups=np.array([1, 1, 2, 2]))
+    assert not any("not read" in note for note in open_npz(path).notes)

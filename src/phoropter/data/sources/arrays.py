@@ -217,6 +217,16 @@ def check_labels(values: Sequence[Any], parts: NDArray[np.str_] | None, locate: 
             )
 
 
+def find_row_not_one_hot(table: NDArray[Any]) -> int | None:
+    """The first row of an (N, C) table without a single 1 among zeros; None where each row has one, and stands for one class."""
+    try:
+        numbers = table.astype(np.float64)
+    except (TypeError, ValueError):
+        return 0
+    wrong = np.flatnonzero(~(np.isin(numbers, (0, 1)).all(axis=1) & (numbers.sum(axis=1) == 1)))
+    return int(wrong[0]) if wrong.size else None
+
+
 def _make_unique(names: list[str]) -> tuple[str, ...]:
     """Names of classes, where two are called the same with their number: ImageNet has two called crane."""
     counts = Counter(names)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.columns import check_filled, clean_cell, clean_path, find_columns
+from phoropter.core.columns import check_filled, clean_cell, clean_path, describe_unread_groups, find_columns
 from phoropter.core.errors import DataError, InputProblem
 from phoropter.core.listed_files import ListedFiles
 from phoropter.core.text_table import PARQUET_ENDINGS, TextTable, read_parquet_header, read_text_table, table_of_frame
@@ -70,12 +70,16 @@ def from_dataframe(
 
 @dataclass(frozen=True)
 class _ManifestRows:
-    """Rows by our column names. place: of the table · unit: what its rows are called · numbers: where each row stood"""
+    """Rows by our column names. place: of the table · unit: what its rows are called · numbers: where each row stood
+
+    unread: columns that none of ours is
+    """
 
     place: str
     unit: str = "line"
     rows: list[TextRow] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
+    unread: tuple[str, ...] = ()
 
     def locate(self, row: int) -> str:
         """`cells.csv, line 7`."""
@@ -119,7 +123,10 @@ def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: s
         sites=sites,
         parts=parts,
         problems=tuple(problems),
-        notes=describe_columns(labels, classes, *((None, None) if rows.holds_dicom else (groups, sites)), parts),
+        notes=(
+            *describe_columns(labels, classes, *((None, None) if rows.holds_dicom else (groups, sites)), parts),
+            *(describe_unread_groups(rows.unread) if groups is None else ()),
+        ),
     )
     return hide_identifiers(dataset, on_bad_input)
 
@@ -140,7 +147,8 @@ def _read_manifest(path: Path, columns: dict[str, str]) -> _ManifestRows:
 def _select_columns(table: TextTable, columns: dict[str, str]) -> _ManifestRows:
     """The rows by our column names."""
     theirs = find_columns(table.place, table.header, MANIFEST_COLUMNS, columns, REQUIRED_COLUMNS)
-    out = _ManifestRows(table.place, table.unit)
+    unread = tuple(name for at, name in enumerate(table.header) if at not in theirs.values())
+    out = _ManifestRows(table.place, table.unit, unread=unread)
     for number, values in table.rows:
         if len(out.rows) >= MAX_ROWS:
             raise DataError(f"{table.place}: more than {MAX_ROWS:,} rows")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.core.columns import describe_unread_groups
 from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
 from phoropter.data.dataset import Dataset
@@ -27,6 +28,7 @@ from phoropter.data.sources.arrays import (
     check_image_array,
     check_labels,
     clean_column,
+    find_row_not_one_hot,
     from_columns,
     join_labels,
     make_row_ids,
@@ -43,12 +45,14 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyErr
 
 def open_npz(path: Path, *, on_bad_input: str = "stop", name: str | None = None) -> Dataset:
     """An .npz file with images (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4) uint8, labels (N,) or (N, 1), whole numbers
-    or words, and where known ids, groups, sites, parts (N,) and classes (C,) → Dataset. Pickled objects are not read.
+    or words, or (N, C) one-hot, and where known ids, groups, sites, parts (N,) and classes (C,) → Dataset. Pickled objects are
+    not read.
 
     Arrays of official parts are joined in their order in the file; ids are then `train/0001`.
     Raises DataError for a missing array, a wrong shape, an array of objects, and a label in some rows only (kept with "skip").
     """
-    sets = assign_arrays(path.name, _list_arrays(path))
+    arrays = _list_arrays(path)
+    sets = assign_arrays(path.name, arrays)
     shapes = [_read_image_shape(path, one.arrays["images"]) for one in sets]
     if different := next((shape for shape in shapes if shape[1:] != shapes[0][1:]), None):
         raise DataError(
@@ -66,7 +70,9 @@ def open_npz(path: Path, *, on_bad_input: str = "stop", name: str | None = None)
     check_labels([v for one in named for v in one.values], parts, lambda row: f"{path.name}, row {row}", on_bad_input)
     images = LazyArray(_read_npz_images, path, *(one.arrays["images"] for one in sets), files=(path,))
     dataset = from_columns(name or path.stem, images, labels, classes, texts)
-    return replace(dataset, notes=(*notes, *dataset.notes))
+    unread = set(arrays) - {name for one in sets for name in one.arrays.values()}
+    lost = describe_unread_groups(sorted(unread), "call it groups") if dataset.groups is None else ()
+    return replace(dataset, notes=(*notes, *dataset.notes, *lost))
 
 
 def _list_arrays(path: Path) -> list[str]:
@@ -123,7 +129,13 @@ def _read_array(path: Path, key: str) -> NDArray[Any]:
 
 def _read_labels(path: Path, one: ArraySet, count: int) -> NamedLabels:
     names = None if one.classes is None else _read_text_array(path, one.classes).ravel().tolist()
-    return NamedLabels(f"{path.name}, {one.arrays['labels']}", _read_values(path, one.arrays["labels"], count), names)
+    key = one.arrays["labels"]
+    shape, kind = _read_header(path, key)
+    if len(shape) == 2 and shape[0] == count and shape[1] > 1 and kind.kind in "iufb":
+        table = _read_text_array(path, key)
+        if find_row_not_one_hot(table) is None:
+            return NamedLabels(f"{path.name}, {key}", table.argmax(axis=1).tolist(), names)
+    return NamedLabels(f"{path.name}, {key}", _read_values(path, key, count), names)
 
 
 def _read_column(path: Path, column: str, sets: list[ArraySet], shapes: list[tuple[int, ...]]) -> list[Any] | None:

@@ -180,3 +180,12 @@ def test_enormous_promises_and_damage(tmp_path: Path) -> None:
         open_hdf5(path)
     with pytest.raises(DataError, match=r"x\.h5 is damaged or no HDF5 file"):
         dataset.read(0)
+
+
+def test_one_hot_labels_are_class_numbers(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.h5", labels=np.eye(2)[LABELS], patients=np.arange(7))
+    dataset = open_hdf5(path)
+    assert dataset.labels.tolist() == LABELS
+    assert any("'patients' was not read" in note for note in dataset.notes)
+    with pytest.raises(DataError, match="these have several"):
+        open_hdf5(written(tmp_path / "y.h5", labels=np.ones((7, 2))))

@@ -221,3 +221,9 @@ def test_a_snapshot_of_the_hub_is_recognised(zoo: Path, tmp_path: Path) -> None:
     (tmp_path / "snapshot" / "README.md").touch()
     assert detect_data_spec(tmp_path / "snapshot").source == "parquet"
     assert detect_data_spec(zoo).source == "folder"
+
+
+def test_an_unread_column_called_as_groups_are_is_noted_unless_there_are_groups(zoo: Path, tmp_path: Path) -> None:
+    path = saved(zoo, tmp_path / "x.parquet", patient_id=[1, 1, 2, 2])
+    assert any("'patient_id' was not read" in note for note in open_parquet(path).notes)
+    assert not any("not read" in note for note in open_parquet(path, columns={"group": "patient_id"}).notes)

@@ -26,7 +26,7 @@ from phoropter.data.dataset import Dataset
 from phoropter.data.images.options import check_pixel_count
 from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, Source, check_column_names
 from phoropter.data.sources.array_names import ARRAY_COLUMNS, ArraySet, assign_arrays
-from phoropter.data.sources.arrays import check_image_array
+from phoropter.data.sources.arrays import check_image_array, find_row_not_one_hot
 from phoropter.data.sources.packed.cells import Cell
 from phoropter.data.sources.packed.hdf5_heap import check_global_heaps
 from phoropter.data.sources.packed.shards import PackedShard, holds_packed, join_shards, list_files
@@ -115,14 +115,18 @@ def _read_shards(file: Path, columns: dict[str, str]) -> list[PackedShard]:
         if any(opened[name].dtype.kind == "O" for name in names):
             check_global_heaps(file)
         sets = assign_arrays(file.name, names, columns)
-        return [_read_shard(opened, file, one, inside=one.part if len(sets) > 1 else "") for one in sets]
+        read = {name for one in sets for name in one.arrays.values()}
+        unread = tuple(name for name in names if name not in read)
+        return [_read_shard(opened, file, one, one.part if len(sets) > 1 else "", unread) for one in sets]
 
 
-def _read_shard(opened: Any, file: Path, arrays: ArraySet, inside: str) -> PackedShard:
+def _read_shard(opened: Any, file: Path, arrays: ArraySet, inside: str, unread: tuple[str, ...]) -> PackedShard:
     key = arrays.arrays["images"]
     rows, block = _check_pictures(_find_array(opened, key, file.name), f"{file.name}: '{key}'")
     columns = {
-        _SHARD_NAMES.get(ours, "label"): _read_values(_find_array(opened, name, file.name), rows, f"{file.name}: '{name}'")
+        _SHARD_NAMES.get(ours, "label"): _read_values(
+            _find_array(opened, name, file.name), rows, f"{file.name}: '{name}'", one_hot=ours == "labels"
+        )
         for ours, name in arrays.arrays.items()
         if ours != "images"
     }
@@ -130,7 +134,7 @@ def _read_shard(opened: Any, file: Path, arrays: ArraySet, inside: str) -> Packe
     if arrays.classes is not None:
         array = _find_array(opened, arrays.classes, file.name)
         names = tuple(map(clean_cell, _read_values(array, array.size, f"{file.name}: '{arrays.classes}'")))
-    return PackedShard(Hdf5Cells(file, key, rows, block), rows, names, columns, arrays.part or None, inside)
+    return PackedShard(Hdf5Cells(file, key, rows, block), rows, names, columns, arrays.part or None, inside, unread)
 
 
 def _list_arrays(opened: Any, place: str) -> list[str]:
@@ -178,11 +182,16 @@ def _check_pictures(array: Any, place: str) -> tuple[int, int]:
     return shape[0], max(1, min(max(chunk, BLOCK_BYTES // row_bytes), max(1, 8 * BLOCK_BYTES // row_bytes)))
 
 
-def _read_values(array: Any, rows: int, place: str) -> list[Any]:
-    """N numbers or texts. Raises DataError for another shape or kind."""
+def _read_values(array: Any, rows: int, place: str, one_hot: bool = False) -> list[Any]:
+    """N numbers or texts. one_hot: whether (N, C) may stand for N class numbers. Raises DataError for another shape or kind."""
     import h5py
 
     text = h5py.check_string_dtype(array.dtype) is not None
+    fits = array.size * array.dtype.itemsize <= MAX_COLUMN_BYTES
+    if one_hot and fits and array.ndim == 2 and array.shape[0] == rows and array.shape[1] > 1 and array.dtype.kind in "iufb":
+        table: NDArray[Any] = array[()]
+        if find_row_not_one_hot(table) is None:
+            return list(table.argmax(axis=1))
     if array.size != rows or array.shape[:1] != (rows,) or not (text or array.dtype.kind in "iufb"):
         several = (
             "; a picture has one label here, and these have several" if array.shape[:1] == (rows,) and array.size > rows else ""
@@ -190,7 +199,7 @@ def _read_values(array: Any, rows: int, place: str) -> list[Any]:
         raise DataError(
             f"{place} has the shape {array.shape} and kind {array.dtype}, expected ({rows},) of numbers or text{several}"
         )
-    if array.size * array.dtype.itemsize > MAX_COLUMN_BYTES:
+    if not fits:
         raise DataError(
             f"{place} takes more than {format_bytes(MAX_COLUMN_BYTES)}; expected a number or a short text for each row"
         )

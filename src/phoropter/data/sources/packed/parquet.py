@@ -103,7 +103,9 @@ def assign_columns(place: str, schema: Any, columns: Mapping[str, str]) -> dict[
 def make_arrow_shard(cells: Any, schema: Any, table: Any, theirs: Mapping[str, str], part: str | None = None) -> PackedShard:
     """A PackedShard of the small columns of a pyarrow table. theirs: our column name → the table's"""
     values = {ours: table[theirs[ours]].to_pylist() for ours in SHARD_COLUMNS[1:] if ours in theirs}
-    return PackedShard(cells, table.num_rows, _read_class_names(schema.metadata or {}, theirs["label"]), values, part)
+    unread = tuple(name for name in schema.names if name not in theirs.values())
+    names = _read_class_names(schema.metadata or {}, theirs["label"])
+    return PackedShard(cells, table.num_rows, names, values, part, unread=unread)
 
 
 def _check_picture_column(place: str, field: Any) -> None:

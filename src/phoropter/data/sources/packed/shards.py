@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.columns import check_filled, clean_cell
+from phoropter.core.columns import check_filled, clean_cell, describe_unread_groups
 from phoropter.core.errors import DataError, join_words
 from phoropter.data.dataset import Dataset
 from phoropter.data.folders.layout import find_split_word
@@ -38,6 +38,7 @@ class PackedShard:
     columns: our name → its values; columns that the file lacks are left out
     part:    its official part; None: the names of the file and its folders tell
     inside:  which part of the file, for ids, or ""
+    unread:  names of its other columns
     """
 
     cells: FileCells
@@ -46,6 +47,7 @@ class PackedShard:
     columns: dict[str, list[Any]]
     part: str | None = None
     inside: str = ""
+    unread: tuple[str, ...] = ()
 
     @property
     def file(self) -> Path:
@@ -71,6 +73,7 @@ def join_shards(shards: Sequence[PackedShard], path: Path, name: str | None, on_
     labels, classes, notes = join_labels([NamedLabels(s.file.name, s.column("label"), s.names) for s in shards], place)
     check_labels([v for s in shards for v in s.column("label")], official, lambda row: _locate(shards, where, row), on_bad_input)
     groups, sites = (_join_column(shards, where, column) for column in ("group", "site"))
+    unread = describe_unread_groups(name for shard in shards for name in shard.unread) if groups is None else ()
     return Dataset(
         name=name or path.stem,
         ids=np.array(_make_ids(shards, path)),
@@ -80,7 +83,7 @@ def join_shards(shards: Sequence[PackedShard], path: Path, name: str | None, on_
         groups=groups,
         sites=sites,
         parts=official,
-        notes=(*notes, *_note_configurations(shards, path), *describe_columns(labels, classes, groups, sites, official)),
+        notes=(*notes, *_note_configurations(shards, path), *describe_columns(labels, classes, groups, sites, official), *unread),
     )
 
 

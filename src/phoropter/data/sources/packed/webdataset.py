@@ -261,7 +261,8 @@ def _make_shard(
     for sample in samples:
         ending = _choose_picture(sample, image, file)
         members.append((f"{sample.key}.{ending}", *sample.pictures[ending]))
-    return PackedShard(TarCells(file, image or "picture", tuple(members)), len(samples), names, values)
+    unread = tuple(name for at, name in enumerate(header) if at not in found.values())
+    return PackedShard(TarCells(file, image or "picture", tuple(members)), len(samples), names, values, unread=unread)
 
 
 def _choose_picture(sample: _Sample, image: str | None, file: Path) -> str:
