@@ -1,0 +1,108 @@
+"""Five kinds of studies, each page opened in several widths and two themes: nothing is cut, nothing complains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from five_pages import FIVE
+from made_reports import Reported, report
+from test_browser import FLAGS, Visit, faults_of
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+MAX_PAGE_BYTES = 5_000_000
+# Cells of wide tables that are partly covered: by the edge of the table's box, its first column, or the button over its end.
+CUT_CELLS = """() => [...document.querySelectorAll(".frame.wide")].flatMap((frame) => {
+  const box = frame.firstElementChild.getBoundingClientRect(), cue = frame.querySelector(".cue");
+  const right = cue.hidden ? box.right : cue.getBoundingClientRect().left;
+  return [...frame.querySelectorAll("tr")].flatMap((row) => {
+    const [first, ...others] = [...row.cells].map((cell) => [cell, cell.getBoundingClientRect()]);
+    const left = first[1].right;
+    return others.filter(([, r]) => (r.left < left - 1 && r.right > left + 1) || (r.left < right - 1 && r.right > right + 1))
+      .map(([cell]) => `${frame.querySelector("table").getAttribute("aria-labelledby")}: ${cell.textContent}`);
+  });
+})"""
+# Cells whose text is wider than the cell.
+SPILT_CELLS = """() => [...document.querySelectorAll("td, tbody th")].filter((cell) => {
+  const range = document.createRange();
+  range.selectNodeContents(cell);
+  const text = range.getBoundingClientRect(), box = cell.getBoundingClientRect();
+  return cell.offsetWidth && (text.left < box.left - 1 || text.right > box.right + 1);
+}).map((cell) => cell.textContent)"""
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reported]:
+    return {name: report(tmp_path_factory.mktemp(name) / "study", made) for name, made in FIVE.items()}
+
+
+@pytest.mark.parametrize("name", FIVE)
+def test_a_page_is_one_small_file_without_a_request_or_a_complaint(browser: Any, pages: dict[str, Reported], name: str) -> None:
+    assert pages[name].page.stat().st_size < MAX_PAGE_BYTES
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        visit = Visit(browser, pages[name], width, scheme).open_all()
+        assert visit.asked == [pages[name].page.as_uri()] and visit.complaints == []
+        assert visit.page.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+@pytest.mark.parametrize("name", FIVE)
+def test_no_table_cuts_a_number_or_a_verdict_wherever_it_is_scrolled(
+    browser: Any, pages: dict[str, Reported], name: str, width: int
+) -> None:
+    page = Visit(browser, pages[name], width).open_all().page
+    assert page.evaluate(SPILT_CELLS) == []
+    assert width > 390 or page.locator(".frame.wide .cue:visible").count() > 3, "what is hidden is announced"
+    for _ in range(12):  # until every column of every table was seen
+        assert page.evaluate(CUT_CELLS) == []
+        if not page.locator(".frame.wide .cue:visible").count():
+            break
+        page.evaluate("document.querySelectorAll('.frame.wide .cue:not([hidden])').forEach((cue) => cue.click())")
+        page.wait_for_timeout(700 if page.evaluate("matchMedia('(prefers-reduced-motion: no-preference)').matches") else 80)
+    assert page.locator(".frame.wide .cue:visible").count() == 0
+
+
+@pytest.mark.parametrize("name", FIVE)
+def test_the_first_screen_holds_answer_reliability_and_leaderboard(browser: Any, pages: dict[str, Reported], name: str) -> None:
+    page = Visit(browser, pages[name], 1280).page
+    for element in (".conclusion p", ".reliability dl", "#leaderboard thead", "#leaderboard tbody tr"):
+        box = page.locator(element).first.bounding_box()
+        assert box is not None and box["y"] + box["height"] <= 900, element
+
+
+@pytest.mark.parametrize(("name", "width", "scheme"), [("people", 390, "light"), ("sweep", 1280, "dark"), ("noise", 390, "dark")])
+def test_axe_finds_nothing_serious(browser: Any, pages: dict[str, Reported], name: str, width: int, scheme: str) -> None:
+    found = faults_of(browser, pages[name].page.as_uri(), width, scheme)
+    assert [fault for fault in found if fault[1] in ("serious", "critical")] == []
+
+
+def test_every_candidate_has_its_examples(pages: dict[str, Reported]) -> None:
+    for name, made in FIVE.items():
+        text = pages[name].text
+        folded = [candidate for candidate in made.accuracies if f"<summary>{candidate}: " in text]
+        assert len(folded) == len(made.accuracies) - 1, "the first candidate's are not folded"
+        assert text.count("Correct, most confident first") >= 1 and text.count("Wrong, most confident first") >= len(folded)
+
+
+def test_the_best_single_network_and_the_best_fusion_are_embedded_side_by_side(pages: dict[str, Reported]) -> None:
+    files = {p.stem for p in (pages["people"].page.parent / "figures").glob("features-*.svg")}
+    assert files == {"features-by-class", "features-by-class-2", "features-by-group", "features-by-group-2"}
+    assert "resnet50 and resnet50 + vit" in pages["people"].text or "vit_small_patch16_224 and resnet50" in pages["people"].text
+
+
+def test_validation_error_is_one_minus_accuracy_and_single_epochs_are_no_curves(
+    pages: dict[str, Reported], tmp_path: Path
+) -> None:
+    assert (pages["winner"].page.parent / "figures" / "learning-validation-error.svg").exists()
+    assert "Validation error by epoch" in pages["winner"].text
