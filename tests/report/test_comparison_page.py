@@ -63,6 +63,8 @@ def test_two_protocols_give_the_gap(tmp_path: Path) -> None:
     assert tags.text.startswith("s-lax compared with s-strict") and "two protocols on the same rows" in tags.text
     assert "groups shared by training and test sets" in (tmp_path / "report" / "conclusion.txt").read_text()
     assert {p.name for p in (tmp_path / "report" / "tables").iterdir()} >= {"gaps.csv", "gaps-of-all.tex", "studies.md"}
+    note = (tmp_path / "report" / "tables" / "gaps.md").read_text(encoding="utf-8")
+    assert "Values of all held-out rows of a repeat together." in note, "which the means over splits are not"
     assert conclude_comparison(pair_studies(strict, lax)) == conclude_comparison(pair_studies(lax, strict)), (
         "whichever is named first"
     )

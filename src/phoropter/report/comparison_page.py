@@ -263,7 +263,7 @@ def _gap_table(studies: StudyPair, gaps: Sequence[ProtocolGap], name: str, one: 
         )
         for g in gaps
     ]
-    note = f"Means over splits. {gaps[0].interval.method.capitalize()}."
+    note = f"Values of all held-out rows of a repeat together. {gaps[0].interval.method.capitalize()}."
     what = _metric_format(studies).inline_title if one else "every metric"
     return Table(name, f"The same candidates under two protocols, by {what}", columns, tuple(rows), note)
 
