@@ -232,9 +232,15 @@ def test_windows_with_missing_samples_are_left_out_and_counted(people: list[Reco
 
 
 def test_a_dataset_without_windows_is_refused_with_the_reasons(births: list[Recording]) -> None:
-    with pytest.raises(DataError, match=r"of its 12 recordings gives a window \(11 \(records without any heart rate\), 1 \("):
+    with pytest.raises(DataError, match=r"of its 12 recordings gives a window: 11 \(records without any heart rate\), 1 \("):
         silent = [replace(b, samples=b.samples * 0) for b in births[1:]]
         render_recordings([births[0], *silent], CtgView(clean=CtgRules(window=CtgWindowRule(max_missing=0))))
+
+
+def test_recordings_shorter_than_a_window_are_refused_with_their_length(people: list[Recording]) -> None:
+    short = [replace(p, samples=p.samples[:, :100], spans=(), label="a") for p in people]
+    with pytest.raises(DataError, match=r"gives a window: sim01: 1 s is shorter than one window of 5 s"):
+        render_recordings(short, channel_view(), on_bad_input="skip")
 
 
 # --- fewer --------------------------------------------------------------------------------------------------------------

@@ -105,3 +105,11 @@ def test_a_folder_is_recognised_by_its_manifest_its_clock_and_its_units(tmp_path
     assert not is_export_folder(tmp_path, ["a.csv", "manifest.csv"])
     write_export(tmp_path / "a.csv", [str(i) for i in range(40)], "Time,Fhr,UC")
     assert is_export_folder(tmp_path, ["a.csv", "manifest.csv"])
+
+
+def test_a_folder_whose_manifest_lists_csv_files_is_recognised_by_its_clock(tmp_path: Path) -> None:
+    write_export(tmp_path / "a.csv", [str(i) for i in range(40)], "time,HR1,TOCO")
+    (tmp_path / "manifest.csv").write_text("path,label\na.csv,stable\n")
+    assert is_export_folder(tmp_path, ["a.csv", "manifest.csv"])
+    (tmp_path / "manifest.csv").write_text("path,label\na.png,stable\n")
+    assert not is_export_folder(tmp_path, ["a.csv", "manifest.csv"])

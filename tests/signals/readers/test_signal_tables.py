@@ -223,3 +223,36 @@ def test_gaps_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(recording, "MAX_FILLED_SAMPLES", 100)
     with pytest.raises(DataError, match="its times span 501 samples, and 3 are there: check the times"):
         read_text(tmp_path, table_text(["0", "0.02", "10"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [
+        ("recorded", [at / 50 for at in range(25)]),  # seconds
+        ("stamp", [1_700_000_000_000 + at * 20 for at in range(25)]),  # milliseconds
+        ("row", list(range(25))),
+    ],
+)
+def test_a_column_that_rises_as_times_do_is_no_channel_whatever_its_name(tmp_path: Path, name: str, times: list[float]) -> None:
+    late = [time + 60 * (times[-1] - times[0]) if at >= 15 else time for at, time in enumerate(times)]
+    recording = read_text(tmp_path, table_text([f"{time:g}" if time < 1e6 else str(time) for time in late], header=f"{name},ECG"))
+    assert recording.channels == ("ECG",) and GAPS_NOTE in recording.notes
+    assert any(f"the column '{name}' counts" in note for note in recording.notes)
+    assert recording.samples.shape[1] == 25 + 60 * 24
+    np.testing.assert_array_equal(recording.samples[0, :15], VALUES[:15].astype(np.float32))
+    assert np.isnan(recording.samples[0, 15:-10]).all()
+
+
+def test_a_rising_column_that_does_not_fit_the_rate_is_a_channel(tmp_path: Path) -> None:
+    ramp = [f"{at * 0.013:.3f}" for at in range(50)]
+    assert read_text(tmp_path, table_text(ramp, header="ramp,ECG")).channels == ("ramp", "ECG")
+
+
+def test_single_quotes_around_every_name_are_removed(tmp_path: Path) -> None:
+    recording = read_text(tmp_path, table_text([str(at) for at in range(50)], header="'sample #','MLII'"))
+    assert recording.channels == ("MLII",) and recording.samples.shape == (1, 50) and recording.notes == ()
+
+
+def test_a_table_of_texts_alone_names_them(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"at least one column of numbers and one line of samples \(columns of text .*: ECG\)"):
+        read_text(tmp_path, "time;ECG\n0,00;1.500,5\n0,02;1.400,5\n")

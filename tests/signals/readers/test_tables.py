@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from phoropter.core.errors import DataError
+from phoropter.signals.readers import tables
 from phoropter.signals.readers.tables import is_manifest, read_manifest, read_spans
-from phoropter.signals.recording import Span
+from phoropter.signals.recording import Recording, Span
 
 HEADER = "path,rate_hz,label,subject,site,channels,unit,outcome.pH\n"
 
@@ -92,7 +93,7 @@ def test_wfdb_records_may_be_listed(tmp_path: Path) -> None:
         ("a.csv,fast,x,,,,,", "came fast"),
         (",4,x,,,,,", "line 2: the path is empty"),
         ("b.csv,4,x,,,,,", r"b\.csv: this file is missing"),
-        ("a.mat,4,x,,,,,", r"a\.mat should end in \.csv, \.parquet, \.hea or \.edf"),
+        ("a.mat,4,x,,,,,", r"a\.mat should end in \.csv, \.parquet, \.hea, \.edf or \.bdf"),
         ("a.csv,4,x,,,uc,,", "channel 'uc' is missing, there are time, FHR or UC; did you mean 'UC'"),
         ("text.csv,4,x,,,ECG,,", r"text\.csv line 3: channel 'ECG' should hold numbers, came 'broken'"),
         ("words.csv,4,x,,,,,", "expected at least one column of numbers"),
@@ -237,3 +238,13 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path, header: str) -> Non
     recording_file(tmp_path)
     with pytest.raises(DataError, match="has 2 columns called"):
         read_manifest(manifest(tmp_path, "a.csv,4,1,2", header=header))
+
+
+def test_a_rate_that_differs_from_the_header_of_an_edf_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Recording("a", "a", np.zeros((1, 10), np.float32), ("ECG",), ("mV",), 50.0, source=tmp_path / "a.bdf")
+    monkeypatch.setattr(tables, "read_edf", lambda file, channels: read)
+    (tmp_path / "a.bdf").write_bytes(b"x")
+    path = manifest(tmp_path, "a.bdf,100", header="path,rate_hz\n")
+    with pytest.raises(DataError, match=r"line 2: rate_hz is 100, the header of a\.bdf says 50 Hz"):
+        read_manifest(path)
+    assert read_manifest(manifest(tmp_path, "a.bdf,50", header="path,rate_hz\n")).recordings[0].rate_hz == 50

@@ -49,9 +49,9 @@ def test_a_clock_passes_midnight() -> None:
 
 def test_places_keep_gaps_and_forgive_jitter() -> None:
     column = pd.Series([0.0, 0.021, 0.039, 0.2, 0.22])
-    assert place_lines(column, "time", 50.0, "a.csv", name_line).tolist() == [0, 1, 2, 10, 11]
+    assert place_lines(column, "time", 50.0, "a.csv", name_line, "time").tolist() == [0, 1, 2, 10, 11]
 
 
 def test_a_counter_of_text_is_refused() -> None:
     with pytest.raises(DataError, match="column 'index' counts samples and should hold numbers, came 'a'"):
-        place_lines(pd.Series(["a", "b"]), "index", 50.0, "a.csv", name_line)
+        place_lines(pd.Series(["a", "b"]), "index", 50.0, "a.csv", name_line, "counter")

@@ -145,9 +145,8 @@ def render_recordings(
     lazy = recordings if isinstance(recordings, LazyRecordings) else LazyRecordings(_as_loaded, recordings)
     kept, problems, table = _cut_windows(lazy, view, on_bad_input, unknown)
     if not len(table):
-        raise DataError(
-            f"{name}: none of its {len(kept)} recordings gives a window ({_describe_dropped(table) or 'none has a class'})"
-        )
+        first = str(table.problems[0]) if table.problems else "none has a class"
+        raise DataError(f"{name}: none of its {len(kept)} recordings gives a window: {_describe_dropped(table) or first}")
     names = [label or None for label in table.label.tolist()]
     if unknown and view.classes is not None:
         names = [name if name in view.classes else None for name in names]

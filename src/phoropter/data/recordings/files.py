@@ -15,7 +15,11 @@ from phoropter.signals.readers.signal_tables import read_signal_table
 from phoropter.signals.readers.tables import is_manifest, read_manifest
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording, read_recordings
 
-_GENERIC_READERS: dict[str, Callable[[Path], Recording]] = {".hea": physionet.read_wfdb, ".edf": edf.read_edf}
+_GENERIC_READERS: dict[str, Callable[[Path], Recording]] = {
+    ".hea": physionet.read_wfdb,
+    ".edf": edf.read_edf,
+    ".bdf": edf.read_edf,
+}
 _SUFFIXES = (".csv", ".parquet", *_GENERIC_READERS)
 
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from phoropter.core.delimited import read_text_head, sniff_delimited_text
 from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
+from phoropter.core.text_table import peek_table
 from phoropter.signals.readers.physionet import select_channels
 from phoropter.signals.readers.signal_tables import MAX_SIGNAL_BYTES, MISSING_CELLS
 from phoropter.signals.readers.tables import ManifestRow, read_manifest
@@ -67,7 +68,10 @@ def read_export(path: Path) -> Recording:
 
 
 def is_export_folder(folder: Path, names: Sequence[str]) -> bool:
-    """Whether a folder has a manifest, and beside it an export with a time column and a unit in the header."""
+    """Whether a folder has a manifest, and beside it an export with a time column.
+
+    The export must also have units in its header or the channels FHR and UC, or the manifest list CSV files.
+    """
     exports = sorted(name for name in names if name.lower().endswith(".csv") and name != MANIFEST_FILE)
     if MANIFEST_FILE not in names or not exports:
         return False
@@ -75,8 +79,13 @@ def is_export_folder(folder: Path, names: Sequence[str]) -> bool:
         header = sniff_delimited_text(read_text_head(folder / exports[0])[0]).header
     except (OSError, ValueError):
         return False
-    has_units = any(split_unit(cell)[1] for cell in header) or {"fhr", "uc"} <= {cell.casefold() for cell in header}
-    return has_units and any(column_kind(cell) == "time" for cell in header)
+    if not any(column_kind(cell) == "time" for cell in header):
+        return False
+    if any(split_unit(cell)[1] for cell in header) or {"fhr", "uc"} <= {cell.casefold() for cell in header}:
+        return True
+    names_of_columns, first = peek_table(folder / MANIFEST_FILE)
+    lists_tables = any(cell.strip().lower().endswith(".csv") for cell in first)
+    return lists_tables and "path" in (name.casefold() for name in names_of_columns)
 
 
 def _read_listed_export(file: Path, row: ManifestRow) -> Recording:

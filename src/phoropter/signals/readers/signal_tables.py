@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from phoropter.core.delimited import DelimitedFormat, read_text_head, sniff_delimited_text
 from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
-from phoropter.signals.readers.time_column import column_kind, find_time_column, place_lines
+from phoropter.signals.readers.time_column import column_kind, find_time_column, place_lines, rises_like_times
 from phoropter.signals.recording import GAPS_NOTE, Recording, check_sampling_rate, find_channels
 
 if TYPE_CHECKING:
@@ -69,28 +69,40 @@ def read_signal_table(path: Path, rate_hz: float, channels: Sequence[str] | None
     """
     check_sampling_rate(rate_hz, str(path))
     table = _read_table(path)
-    times = find_time_column(table.header)
-    columns, notes = _choose_columns(path, table, channels)
+    times, kind, told = _find_times(table, rate_hz)
+    columns, notes = _choose_columns(path, table, channels, times)
     if not columns or not len(table.frame):
-        raise DataError(f"{path}: expected at least one column of numbers and one line of samples")
+        text = f" ({notes[0]})" if notes and len(table.frame) else ""
+        raise DataError(f"{path}: expected at least one column of numbers and one line of samples{text}")
     with np.errstate(over="ignore"):  # a number beyond float32 is no sample
         samples = np.array(table.frame.iloc[:, columns].to_numpy(np.float32, na_value=np.nan).T, order="C")
     samples[np.isinf(samples)] = np.nan
     if times is not None and times not in columns:
-        samples, gaps = _place_samples(path, table, times, rate_hz, samples)
-        notes = (*notes, *gaps)
+        samples, gaps = _place_samples(path, table, times, kind, rate_hz, samples)
+        notes = (*notes, *told, *gaps)
     names = tuple(table.header[at] for at in columns)
     return Recording(path.stem, path.stem, samples, names, (unit,) * len(names), rate_hz, source=path, notes=notes)
 
 
+def _find_times(table: _Table, rate_hz: float) -> tuple[int | None, str, tuple[str, ...]]:
+    """(the column of times by its name, else by its numbers; `time` or `counter`; a note where its numbers told)."""
+    if (at := find_time_column(table.header)) is not None:
+        return at, column_kind(table.header[at], first=at == 0), ()
+    for at, name in enumerate(table.header):
+        if not column_kind(name) and (kind := rises_like_times(table.frame.iloc[:, at], rate_hz)):
+            what = "samples" if kind == "counter" else "time"
+            return at, kind, (f"the column {name!r} counts {what} and is no channel",)
+    return None, "", ()
+
+
 def _place_samples(
-    path: Path, table: _Table, times: int, rate_hz: float, samples: NDArray[np.float32]
+    path: Path, table: _Table, times: int, kind: str, rate_hz: float, samples: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Samples on the grid of their times, and the note on gaps. Blank lines at the end are no samples."""
     column = table.frame.iloc[:, times]
     used = np.flatnonzero(column.notna().to_numpy() | np.isfinite(samples).any(axis=0))
     count = int(used[-1]) + 1 if len(used) else 0
-    places = place_lines(column[:count], table.header[times], rate_hz, str(path), table.name_line, first=times == 0)
+    places = place_lines(column[:count], table.header[times], rate_hz, str(path), table.name_line, kind)
     if not len(places) or places[-1] + 1 == count:
         return samples[:, :count], ()
     filled = np.full((len(samples), int(places[-1]) + 1), np.nan, np.float32)
@@ -101,14 +113,16 @@ def _place_samples(
 # --- columns ----------------------------------------------------------------------------------------------------------
 
 
-def _choose_columns(path: Path, table: _Table, channels: Sequence[str] | None) -> tuple[list[int], tuple[str, ...]]:
-    """Positions of the channels, and a note on columns of text that were left out."""
+def _choose_columns(
+    path: Path, table: _Table, channels: Sequence[str] | None, times: int | None
+) -> tuple[list[int], tuple[str, ...]]:
+    """Positions of the channels, and a note on columns of text that were left out. times: the column of times, which is none"""
     if channels is not None:
         columns = [_find_channel(path, table.header, name) for name in channels]
         for at in columns:
             _check_numbers(path, table, at)
         return columns, ()
-    candidates = [at for at, cell in enumerate(table.header) if not column_kind(cell, first=at == 0)]
+    candidates = [at for at, cell in enumerate(table.header) if at != times and not column_kind(cell, first=at == 0)]
     text = [at for at in candidates if not _is_numeric(table.frame.iloc[:, at])]
     for at in text:
         if table.share_of_numbers(at) >= 0.5:
@@ -198,7 +212,14 @@ def _read_csv_table(path: Path) -> _Table:
         na_values=list(MISSING_CELLS),
         low_memory=False,
     )
-    return _Table(known.header, frame, known.first_data_line, known.decimal)
+    return _Table(_strip_quotes(known.header), frame, known.first_data_line, known.decimal)
+
+
+def _strip_quotes(header: tuple[str, ...]) -> tuple[str, ...]:
+    """Names without the single quotes that PhysioNet's exports put around each of them."""
+    if all(len(cell) > 2 and cell[0] == cell[-1] == "'" for cell in header):
+        return tuple(cell[1:-1].strip() for cell in header)
+    return header
 
 
 def _check_header(path: Path, known: DelimitedFormat) -> None:

@@ -2,8 +2,8 @@
 
 The manifest is a CSV or Parquet file with one row a recording and these columns; only `path` is required.
 
-    path         the recording's file, relative to the manifest: .csv, .parquet, .hea or .edf
-    rate_hz      samples a second; required for .csv and .parquet, checked against the header of .hea and .edf
+    path         the recording's file, relative to the manifest: .csv, .parquet, .hea, .edf or .bdf
+    rate_hz      samples a second; required for .csv and .parquet, checked against the header of .hea, .edf and .bdf
     label        the recording's class, or
     spans        a CSV with columns start_s, stop_s, label (or start, stop in samples): the labelled parts
     id           default: the path without its ending
@@ -205,10 +205,18 @@ def _read_table_row(file: Path, row: ManifestRow) -> Recording:
     return read_signal_table(file, row.parse_rate_hz(required=True) or 0.0, row.parse_channels(), row.cells.get("unit") or "")
 
 
+def _read_edf_row(file: Path, row: ManifestRow) -> Recording:
+    recording, expected = read_edf(file, row.parse_channels()), row.parse_rate_hz(required=False)
+    if expected is not None and expected != recording.rate_hz:
+        raise DataError(f"{row.line}: rate_hz is {expected:g}, the header of {file.name} says {recording.rate_hz:g} Hz")
+    return recording
+
+
 RowReader = Callable[[Path, ManifestRow], Recording]
 ROW_READERS: dict[str, RowReader] = {
     ".csv": _read_table_row,
     ".parquet": _read_table_row,
     ".hea": lambda file, row: read_wfdb(file, row.parse_channels(), row.parse_rate_hz(required=False)),
-    ".edf": lambda file, row: read_edf(file, row.parse_channels(), row.parse_rate_hz(required=False)),
+    ".edf": _read_edf_row,
+    ".bdf": _read_edf_row,
 }

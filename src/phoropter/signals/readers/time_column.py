@@ -23,8 +23,21 @@ TIME_NAMES = (  # in order of preference
     *("time", "timestamp", "datetime", "date_time", "t", "time_s", "time_ms", "t_s", "t_ms"),
     *("times", "time_stamp", "time_us", "time_ns", "time_sec", "timestamp_ms", "timestamp_us", "timestamp_ns", "seconds"),
     *("elapsed", "elapsed_time", "elapsed_s", "clock", "clock_time", "zeit", "uhrzeit", "zeitstempel"),
+    *(
+        "ts",
+        "tstamp",
+        "timestamps",
+        "time_seconds",
+        "time_in_s",
+        "time_in_seconds",
+        "time_in_ms",
+        "sec",
+        "secs",
+        "millis",
+        "msec",
+    ),
 )
-COUNTER_NAMES = ("index", "sample", "sample_index", "sample_number", "sample_no")
+COUNTER_NAMES = ("index", "idx", "sample", "sample_index", "sample_idx", "sample_number", "sample_no", "sample_#", "frame", "#")
 DATE_NAMES = ("date", "datum", "day")  # beside a clock; never a channel
 _UNITS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "milliseconds": 1e-3}
 _UNITS |= {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "min": 60.0, "minutes": 60.0, "h": 3600.0, "hours": 3600.0}
@@ -37,6 +50,7 @@ _DATES = (
 )
 _DAY_S = 86400.0
 RATE_TOLERANCE = 5e-3
+MIN_RISING_LINES = 20
 
 
 def split_unit(cell: str) -> tuple[str, str]:
@@ -60,15 +74,31 @@ def find_time_column(header: Sequence[str]) -> int | None:
     return next((kinds.index(kind) for kind in ("time", "counter") if kind in kinds), None)
 
 
+def rises_like_times(column: pd.Series[Any], rate_hz: float) -> str:
+    """`counter` or `time` where each of at least MIN_RISING_LINES lines has a larger number than the one above, mostly by 1 or by
+    1 / rate_hz in a usual unit; "" otherwise. No signal does so.
+    """
+    numbers = _numeric(column)
+    if numbers is None or len(numbers) < MIN_RISING_LINES:
+        return ""
+    steps = np.diff(numbers)
+    if not (steps > 0).all():  # also where one is missing
+        return ""
+    median = float(np.median(steps))
+    if median == 1 and (numbers == np.rint(numbers)).all():
+        return "counter"
+    return "time" if any(abs(median * scale * rate_hz - 1) < RATE_TOLERANCE for scale in _GUESSED_UNITS) else ""
+
+
 def place_lines(
-    column: pd.Series[Any], cell: str, rate_hz: float, where: str, name_line: Callable[[int], str], first: bool = False
+    column: pd.Series[Any], cell: str, rate_hz: float, where: str, name_line: Callable[[int], str], kind: str
 ) -> NDArray[np.int64]:
     """(N,) place of each line on the grid of `rate_hz`, ascending from 0; places that no line has are gaps.
 
-    column: the cells of the time column · cell: its header · name_line: row → "line 3" for messages
+    column: the cells of the time column · cell: its header · name_line: row → "line 3" for messages · kind: `time` or `counter`
     Raises DataError where a time is missing, goes backwards, or where the times contradict the rate.
     """
-    if column_kind(cell, first) == "counter":
+    if kind == "counter":
         numbers = _numeric(column)
         if numbers is None:
             raise DataError(f"{where}: column {cell or 1!r} counts samples and should hold numbers, came {column.iloc[0]!r}")
