@@ -118,13 +118,15 @@ def format_large_count(count: float | None) -> str:
 
 def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store) -> None:
     """What a study will compute, a row per candidate, and what the missing runs will take."""
+    from phoropter.core.files import format_bytes
+    from phoropter.study.forecasts.memory_forecast import describe_shown_sizes, estimate_peak_memory
     from phoropter.study.forecasts.power_forecast import forecast_power
 
     study, dataset = planned.study, planned.image_sets[0].dataset
     for change in study.context.smoke_changes:
         print_line(to, f"smoke test: {change}")
     print_line(to, f"{study.name}: {dataset.name}, {len(dataset)} images of {len(dataset.classes)} classes")
-    for note in dataset.notes:
+    for note in (*dataset.notes, *describe_shown_sizes(planned)):
         print_line(to, f"  {note}")
     splits = {r.split.name: r.split for r in planned.runs}
     sizes = sorted({(len(s.train), len(s.test)) for s in splits.values()})
@@ -144,6 +146,7 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
     for line in forecast_power(planned):
         print_line(to, line)
     _print_estimate(to, cost, len(planned.missing_runs(store)), len(planned.runs))
+    print_line(to, f"memory on a processor: at most about {format_bytes(estimate_peak_memory(planned))} in a process (a guess)")
 
 
 def _print_estimate(to: Console, cost: ResourceEstimate, missing: int, total: int) -> None:
@@ -155,7 +158,10 @@ def _print_estimate(to: Console, cost: ResourceEstimate, missing: int, total: in
     pixels, features = format_bytes(cost.pixel_bytes), format_bytes(cost.feature_bytes)
     print_line(to, f"disk: {pixels} of images, {features} of features to be written")
     if cost.feature_images:
-        print_line(to, f"frozen backbones compute features of {cost.feature_images:,} images, each view of an image counted")
+        counted = (
+            f"{cost.feature_images:,} images, each view of an image counted, in {format_duration(cost.feature_seconds)} of it"
+        )
+        print_line(to, f"frozen backbones compute features of {counted}; all runs share them")
     if cost.worth_compiling:
         names = ", ".join(cost.worth_compiling)
         print_line(to, f"compile: true would save time (it costs 75 s per network and run, and saves about a tenth): {names}")

@@ -19,6 +19,7 @@ from phoropter.core.files import digest, file_lock
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.cache import prepare_pixels
 from phoropter.data.images.pixels import Pixels
+from phoropter.models import catalog
 from phoropter.models import classifier as classifiers
 from phoropter.models.weights.bundle_files import set_aside_damaged_bundle
 from phoropter.results.store import Store, write_progress_note
@@ -27,6 +28,8 @@ from phoropter.study.load import ImageSet, LoadedVariant
 from phoropter.study.plan import Plan, PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records import run_record
+from phoropter.training.costs.pass_cost import PassCost
+from phoropter.training.costs.peak_memory import PeakMemory
 from phoropter.training.distillation import Teacher
 from phoropter.training.fit import TrainedRun, TrainingTask
 from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS, FitOutcome, batch_group_key, can_batch, fit_batched
@@ -91,11 +94,10 @@ class Computation:
         started = datetime.now(UTC)
         work = self.store.work_folder(run.key)
         checkpoints = Checkpoints(work, self.checkpoint_s)
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
         with defer_stop(checkpoints.request_save) as interrupts:
-            fitted = self._drive_training(run, self._make_task(run, checkpoints, interrupts), work, interrupts)
-            note = self.write_run_folder(run, fitted, started)
+            with PeakMemory(self.device) as peak:
+                fitted = self._drive_training(run, self._make_task(run, checkpoints, interrupts), work, interrupts)
+            note = self.write_run_folder(run, replace(fitted, peak_memory_bytes=peak.bytes), started)
         return note
 
     def average_members(self, run: PlannedRun) -> dict[str, Any]:
@@ -110,7 +112,9 @@ class Computation:
 
     def train_batch(self, runs: list[PlannedRun]) -> list[FitOutcome]:
         """Trains the heads of at most MAX_BATCHED_HEADS runs of one batch key."""
-        return fit_batched([self._make_task(run, Checkpoints(None)) for run in runs])
+        with PeakMemory(self.device) as peak:
+            outcomes = fit_batched([self._make_task(run, Checkpoints(None)) for run in runs])
+        return [replace(o, peak_memory_bytes=peak.bytes) if isinstance(o, TrainedRun) else o for o in outcomes]
 
     def batch_peers(self, run: PlannedRun) -> list[PlannedRun]:
         """The planned runs whose heads are trained in one batch with this one's, in the order of the plan."""
@@ -126,7 +130,7 @@ class Computation:
             metrics = self.planned.study.metrics
             record = run_record.write_trained_run(folder, run, outcome, metrics, started, needed_by_others=needed)
         self.store.clear_work(run.key)
-        self._record_speed(run, record["cost"])
+        self._record_speed(run, record)
         return dict(record["metrics"])
 
     def delete_unneeded_bundles(self, run: PlannedRun) -> None:
@@ -226,9 +230,21 @@ class Computation:
             self._loaded_pixels = {name: open_pixels(image_set, self.cache, self.on_progress)}
         return self._loaded_pixels[name]
 
-    def _record_speed(self, run: PlannedRun, cost: dict[str, Any]) -> None:
-        """Updates the measured speed of this machine, which the next plan's estimate uses, from a run that trained a backbone."""
-        if self.device.type == "cpu" and not run.candidate.stores_features and cost["train_seconds"] > 1:
-            macs = sum(estimate_macs(b, b.size or run.image_set.image_size) for b in run.candidate.backbones)
-            passes = sum(p.epochs * (3 if p.train == "all" else 1) for p in run.candidate.recipe.phases) * len(run.split.train)
-            update_measured_speed(self.cache, self.device.type, macs * passes / cost["train_seconds"])
+    def _record_speed(self, run: PlannedRun, record: dict[str, Any]) -> None:
+        """Updates the measured speed of this machine, which the next plan's estimate uses.
+
+        Known from a run that trained a backbone, and from a candidate's passes of frozen ones, which its first run reports.
+        """
+        base = self.planned.study.base
+        macs = sum(estimate_macs(b, catalog.resolve_side(b, base)) for b in run.candidate.backbones)
+        passes: dict[str, Any] = record.get("feature_passes", {})
+        if run.candidate.stores_features:
+            computed = [PassCost.model_validate(p) for p in passes.values()] if run.is_first else []
+            here = [c for c in computed if c.device == self.device.type]
+            seconds = sum(c.seconds_per_image for c in here) / max(len(here), 1)
+            macs /= len(run.candidate.backbones)  # a pass is one backbone's
+        else:
+            seconds = record["cost"]["train_seconds"]
+            macs *= sum(p.epochs * (3 if p.train == "all" else 1) for p in run.candidate.recipe.phases) * len(run.split.train)
+        if self.device.type == "cpu" and (seconds > 0 if run.candidate.stores_features else seconds > 1):
+            update_measured_speed(self.cache, self.device.type, macs / seconds)

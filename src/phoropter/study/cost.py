@@ -25,6 +25,7 @@ class ResourceEstimate:
     teacher_logit_bytes, teacher_seconds: of the teachers' logits (the seconds are part of `seconds`)
     teacher_cost_by_views: teacher_views → bytes and seconds of the teachers' logits if all students used it
     feature_images: images shown to frozen backbones for the feature cache, each view of an image counted
+    feature_seconds: what these passes take, part of `seconds`: each once, however many runs share it
     worth_compiling: candidates whose runs would each be faster with `compile: true`
     """
 
@@ -36,6 +37,7 @@ class ResourceEstimate:
     teacher_seconds: float = 0.0
     teacher_cost_by_views: dict[str, tuple[int, float]] = field(default_factory=dict)
     feature_images: int = 0
+    feature_seconds: float = 0.0
     worth_compiling: tuple[str, ...] = ()
 
 
@@ -49,7 +51,7 @@ def estimate_resources(planned: Plan, store: Store, cache: Path | None = None, d
     cache = cache or cache_dir()
     measured = load_measured_speeds(cache).get("cpu" if device == "auto" else device)
     macs_per_s = measured or _DEFAULT_MACS_PER_S
-    macs = 0.0
+    macs = feature_macs = 0.0
     feature_bytes = feature_images = 0
     counted: set[str] = set()
     worth_compiling: dict[str, None] = {}
@@ -71,7 +73,9 @@ def estimate_resources(planned: Plan, store: Store, cache: Path | None = None, d
                 forward_passes = {"head": 1, "all": 3}  # a backward pass costs about two forward passes
                 images += sum(len(run.split.train) * p.epochs * forward_passes[p.train] for p in run.candidate.recipe.phases)
                 images *= run.candidate.recipe.imbalance.n_bags
-            macs += estimate_macs(backbone, catalog.resolve_side(backbone, planned.study.base)) * images
+            needed = estimate_macs(backbone, catalog.resolve_side(backbone, planned.study.base)) * images
+            macs += needed
+            feature_macs += needed if run.candidate.stores_features else 0
         if _is_worth_compiling(run, (macs - before) / macs_per_s):
             worth_compiling[run.candidate.name] = None
     logit_bytes, logit_macs = _estimate_teacher_logits(planned, missing, None)
@@ -85,6 +89,7 @@ def estimate_resources(planned: Plan, store: Store, cache: Path | None = None, d
         teacher_seconds=logit_macs / macs_per_s,
         teacher_cost_by_views={views: (size, each / macs_per_s) for views, (size, each) in by_views.items()},
         feature_images=feature_images,
+        feature_seconds=feature_macs / macs_per_s,
         worth_compiling=tuple(worth_compiling),
     )
 

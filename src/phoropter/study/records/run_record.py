@@ -1,8 +1,7 @@
-"""Fills the folder of a finished run: predictions, history, most confident mistakes, bundle, and record.json."""
+"""Fills the folder of a finished run: predictions, history, thumbnails of wrong and right answers, bundle, and record.json."""
 
 from __future__ import annotations
 
-import sys
 import time
 import traceback
 from dataclasses import replace
@@ -27,14 +26,17 @@ from phoropter.results.metrics.registry import compute_metrics
 from phoropter.results.store import Predictions, Run, RunWriter
 from phoropter.study.plan import PlannedRun
 from phoropter.study.records.convergence_record import describe_convergence
+from phoropter.study.records.cost_record import describe_average_cost, describe_cost
 from phoropter.study.records.study_record import collect_versions, describe_machine
 from phoropter.study.records.thumbnails import encode_thumbnail
 from phoropter.training.branch_ablation import ablate_branches
+from phoropter.training.costs.peak_memory import PeakMemory
 from phoropter.training.distillation import digest_classifier
 from phoropter.training.fit import TrainedRun
 from phoropter.training.trained_on import initial_bundles, write_trained_on
 
 MAX_MISTAKES = 12  # images of the most confident mistakes kept with each run
+MAX_RIGHT = 4  # images of the most confident right answers kept with each run, of as many classes
 
 
 def write_trained_run(
@@ -48,17 +50,18 @@ def write_trained_run(
 ) -> dict[str, Any]:
     """Fills the folder of a trained run; returns its record. needed_by_others: whether other runs need its bundle."""
     began = time.monotonic()
-    held_out = _make_predictions(run, fitted, run.split.test)
+    with PeakMemory(fitted.task.device, trim=False) as peak:
+        held_out = _make_predictions(run, fitted, run.split.test)
     predict_seconds = time.monotonic() - began
     folder.write_predictions(held_out)
     for part, rows in (("validation", run.split.val), ("external", run.split.external)):
         if rows is not None and len(rows):
             folder.write_predictions(_make_predictions(run, fitted, rows), part)
     folder.write_history(fitted.history)
-    folder.write_pictures(_encode_worst_mistakes(held_out, run.split.test, fitted.task.pixels))
+    folder.write_pictures(_encode_examples(held_out, run.split.test, fitted.task.pixels))
     if run.keep_bundle or needed_by_others:
         save_bundle(folder.folder / "bundle", run, fitted)
-    record = _make_record(run, fitted, predict_seconds, started)
+    record = _make_record(run, fitted, describe_cost(run, fitted, predict_seconds, peak.bytes), started)
     if run.candidate.fusion:
         record["branches"] = ablate_branches(fitted, run.split.train, run.split.test)
     if convergence := describe_convergence(fitted):
@@ -106,15 +109,10 @@ def write_averaged_run(
             folder.write_predictions(parts[part], part)
     held_out = parts["predictions"]
     folder.write_history([])
-    folder.write_pictures(_encode_worst_mistakes(held_out, run.split.test, pixels))
-    costs = [m.record["cost"] for m in members]
-    cost = {name: sum(c[name] for c in costs) for name in ("parameters", "trainable", "train_seconds", "predict_seconds")}
-    cost |= {"macs": None if any(c["macs"] is None for c in costs) else sum(c["macs"] for c in costs), "epochs": 0}
-    cost |= {"predict_images_per_s": round(len(held_out.ids) / max(cost["predict_seconds"], 1e-9), 1)}
-    cost |= {"peak_memory_bytes": max(c["peak_memory_bytes"] for c in costs)}
+    folder.write_pictures(_encode_examples(held_out, run.split.test, pixels))
     record = {
         **_describe_run(run, started),
-        "cost": cost,
+        "cost": describe_average_cost([m.record["cost"] for m in members], len(held_out.ids)),
         "choice": {"epoch": 0, "by": "last"},
         "digests": {
             "dataset": run.image_set.dataset.fingerprint,
@@ -185,34 +183,28 @@ def _compute_scores(metrics: tuple[str | Metric, ...], held_out: Predictions) ->
     return {name: None if np.isnan(value) else float(value) for name, value in scores.items()}
 
 
-def _encode_worst_mistakes(held_out: Predictions, rows: NDArray[np.int64], pixels: Pixels) -> dict[str, bytes]:
-    """Sample id → JPEG of the rows misclassified with the highest probability."""
+def _encode_examples(held_out: Predictions, rows: NDArray[np.int64], pixels: Pixels) -> dict[str, bytes]:
+    """Sample id → JPEG of the rows misclassified with the highest probability, and of the surest right answer of some classes."""
     probabilities = held_out.probabilities
-    predicted = probabilities.argmax(1)
-    wrong = np.flatnonzero(predicted != held_out.labels)
-    worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MAX_MISTAKES]
-    images = pixels.batch(rows[worst]) if len(worst) else ()
-    return {str(held_out.ids[row]): encode_thumbnail(image) for row, image in zip(worst, images, strict=True)}
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    surest = np.argsort(-confidence, kind="stable")
+    is_right = predicted == held_out.labels
+    worst, right = surest[~is_right[surest]][:MAX_MISTAKES], surest[is_right[surest]]
+    _, first = np.unique(held_out.labels[right], return_index=True)  # the surest of each class
+    shown = np.concatenate([worst, right[np.sort(first)][:MAX_RIGHT]])
+    images = pixels.batch(rows[shown]) if len(shown) else ()
+    return {str(held_out.ids[row]): encode_thumbnail(image) for row, image in zip(shown, images, strict=True)}
 
 
-def _make_record(run: PlannedRun, fitted: TrainedRun, predict_seconds: float, started: datetime) -> dict[str, Any]:
-    split, recipe = run.split, run.candidate.recipe
-    costs = classifiers.measure_cost(fitted.model, run.image_set.image_size)
+def _make_record(run: PlannedRun, fitted: TrainedRun, cost: dict[str, Any], started: datetime) -> dict[str, Any]:
+    recipe = run.candidate.recipe
     chosen = fitted.best_epoch if recipe.checkpoint == "best-val" else recipe.total_epochs
     return {
         **_describe_run(run, started),
-        "cost": {
-            "parameters": costs.parameters,
-            "trainable": costs.trainable,
-            "macs": costs.macs,
-            "train_seconds": round(fitted.train_seconds, 3),
-            "predict_seconds": round(predict_seconds, 3),
-            "predict_images_per_s": round(len(split.test) / max(predict_seconds, 1e-9), 1),
-            "peak_memory_bytes": _peak_memory_bytes(fitted.task.device),
-            "epochs": recipe.total_epochs,
-        },
+        **cost,
         "choice": {"epoch": chosen, "by": recipe.checkpoint},
         "precision": fitted.precision,
+        "shown_at": [branch.side for branch in fitted.model.branches],
         "digests": {"dataset": run.image_set.dataset.fingerprint, **compute_weight_digests(fitted)},
         "versions": collect_versions(),
         "machine": describe_machine(fitted.task.device),
@@ -268,20 +260,6 @@ def _describe_run(run: PlannedRun, started: datetime) -> dict[str, Any]:
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _peak_memory_bytes(device: torch.device) -> int:
-    """Peak memory in bytes: of the GPU during this run; on a CPU, of the process so far."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        import psutil
-
-        return int(psutil.Process().memory_info().rss)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def describe_failure(run: PlannedRun, error: BaseException) -> dict[str, Any]:

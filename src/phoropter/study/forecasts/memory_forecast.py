@@ -1,0 +1,49 @@
+"""What `plan` says of sizes and memory before anything is computed. No torch here.
+
+A guess from sizes: what Python and its libraries hold, weights (with gradients and two moments where they are trained), and
+activations as a multiple of the pixels in a batch. The multiples are those of MobileNets, whose layers are wide for their size:
+other networks need less.
+"""
+
+from __future__ import annotations
+
+from phoropter.models import catalog
+from phoropter.study.plan import Plan, PlannedRun
+from phoropter.training.costs.inference_batch import choose_inference_batch
+
+PROCESS_BYTES = 450 * 2**20  # Python with torch, timm and SciPy loaded
+SHOWN_FLOATS = 100  # activations in memory at once, per pixel of a batch, where nothing is trained
+TRAINED_FLOATS = 640  # activations kept for the backward pass, per pixel
+TRAINED_COPIES = 4  # weights, gradients, two moments
+
+
+def estimate_peak_memory(planned: Plan, device_type: str = "cpu") -> int:
+    """Bytes of one process that computes the runs of a plan one after another: of the candidate that needs most."""
+    first = {run.candidate.name: run for run in planned.runs if not run.candidate.is_ensemble}
+    return max((_estimate_run_memory(planned, run, device_type) for run in first.values()), default=PROCESS_BYTES)
+
+
+def _estimate_run_memory(planned: Plan, run: PlannedRun, device_type: str) -> int:
+    candidate, floats, pixels = run.candidate, 0.0, []
+    is_trained = not candidate.frozen and any(phase.train == "all" for phase in candidate.recipe.phases)
+    for backbone in candidate.backbones:
+        side = catalog.resolve_side(backbone, planned.study.base)
+        floats += (catalog.describe_backbone(backbone).parameters or 0) * (TRAINED_COPIES if is_trained else 1)
+        shown = choose_inference_batch(side, device_type) * SHOWN_FLOATS
+        # A frozen backbone that sees new views in every epoch is shown batches of the recipe's size
+        live = 0 if candidate.stores_features else candidate.recipe.batch_size * (TRAINED_FLOATS if is_trained else SHOWN_FLOATS)
+        pixels.append(side**2 * max(shown, live))
+    # Branches that are trained keep their activations together; those that are only shown images follow one another
+    floats += sum(pixels) if is_trained else max(pixels)
+    return PROCESS_BYTES + int(4 * floats)
+
+
+def describe_shown_sizes(planned: Plan) -> list[str]:
+    """A line for each pair of sizes that differ: at which images are stored, and at which they are shown, and to whom."""
+    sizes: dict[tuple[int, int], dict[str, None]] = {}
+    for run in planned.runs:
+        for backbone in run.candidate.backbones:
+            side = catalog.resolve_side(backbone, planned.study.base)
+            if side != run.image_set.image_size and not run.candidate.recipe.center_crop:
+                sizes.setdefault((run.image_set.image_size, side), {})[run.candidate.name] = None
+    return [f"images are stored at {stored}, shown at {shown}: {', '.join(names)}" for (stored, shown), names in sizes.items()]
