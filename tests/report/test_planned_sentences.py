@@ -94,6 +94,6 @@ def test_secondary_questions_are_counted_and_those_that_differ_named() -> None:
     assert said[1] == "Of the 2 secondary questions, 1 is answered with a difference: V1 is ahead of V2."
     assert (
         planned_sentences(QuestionAnswers((answered(), nothing)), "x")[1]
-        == "Of the 1 secondary question, none are answered with a difference."
+        == "The secondary question is not answered with a difference."
     )
     assert planned_sentences(QuestionAnswers(), "x") == []

@@ -17,7 +17,9 @@ from phoropter.report.top_group import (
     describe_cost,
     describe_disjoint_intervals,
     describe_not_converged,
+    describe_other_leads,
     find_top_group,
+    is_ahead_together,
     shorten_names,
 )
 from phoropter.results.stats.compare import Design
@@ -134,3 +136,22 @@ def test_long_lists_are_shortened() -> None:
 
 def test_candidates_of_a_summary_have_what_the_group_reads() -> None:
     assert np.isnan(CandidateResults("x", 1, {}).median_cost("train_seconds"))
+
+
+def test_members_of_whom_one_leads_another_are_not_ahead_as_one() -> None:
+    """V2 and V1 + V2 err alike, so that their small difference is told, and V1's with either is not."""
+    found = compared(*(c for c in TOLD.pairs if (c.a, c.b) != ("V2", "V1 + V2")), pair("V2", "V1 + V2", "ahead"))
+    assert is_ahead_together(find_top_group(FOUR, TOLD), TOLD)
+    assert not is_ahead_together(find_top_group(FOUR, found), found)
+    assert describe_other_leads(find_top_group(FOUR, found), found) == ""  # V1 is ahead of R: the sentence names that
+
+
+def test_who_leads_where_the_first_leads_nobody_is_named() -> None:
+    undecided = [pair("V1", other, "cannot tell") for other in ("V2", "V1 + V2", "R")]
+    rest = [pair("V2", "V1 + V2", "cannot tell"), pair("V2", "R", "ahead"), pair("V1 + V2", "R", "cannot tell")]
+    found = compared(*undecided, *rest)
+    assert describe_other_leads(find_top_group(FOUR, found), found) == "Of the others, V2 is ahead of R."
+    more = compared(*undecided, *rest[:2], pair("V1 + V2", "R", "ahead"))
+    said = describe_other_leads(find_top_group(FOUR, more), more)
+    assert said == "Of the others, 2 pairs are told apart, V2 and R among them."
+    assert describe_other_leads(find_top_group(FOUR, compared(*undecided)), compared(*undecided)) == ""

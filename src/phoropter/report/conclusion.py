@@ -27,7 +27,9 @@ from phoropter.report.top_group import (
     describe_cost,
     describe_disjoint_intervals,
     describe_not_converged,
+    describe_other_leads,
     find_top_group,
+    is_ahead_together,
     shorten_names,
 )
 from phoropter.results.metrics.registry import METRICS
@@ -58,6 +60,7 @@ def write_conclusion(
         sentences.append(f"{group.leader.name} is not {guessing}.")
     if not guessing:
         sentences += _further_sentences(summary, comparisons, group)
+    sentences.append(describe_other_leads(group, comparisons))
     sentences += [describe_not_converged(group), describe_blind_metric(summary)]
     sentences[0] = _qualify_sentence(sentences[0], summary)
     small_print = [_leader_score_sentence(summary), _corrected_value_sentence(summary, answers)]
@@ -67,18 +70,20 @@ def write_conclusion(
 
 def _further_sentences(summary: StudySummary, comparisons: CandidateComparisons, group: TopGroup) -> list[str]:
     """After the top group: training again, intervals that do not touch, cost."""
-    found = [_training_sentence(group)] if group.behind else []
+    found = [_training_sentence(group, comparisons)] if group.behind else []
     found.append(describe_disjoint_intervals(group, summary, comparisons.family_size))
     return [*found, describe_cost(group, summary)]
 
 
-def _training_sentence(group: TopGroup) -> str:
-    """Whether training again would repeat the leads on these rows."""
+def _training_sentence(group: TopGroup, comparisons: CandidateComparisons) -> str:
+    """Whether training again would repeat the leads on these rows: of the whole top group, where all of it is said to lead."""
     leads = [group.pair_with(name) for name in group.behind]
     repeated = [c for c in leads if c.training.verdict == "ahead"]
     others = [c for c in leads if c.training.verdict != "ahead"]
     if not others:
-        return "Training again on other data of this size would repeat that."
+        all_of_them = not is_ahead_together(group, comparisons) or all_are_ahead(group, comparisons, "training")
+        what = "that" if all_of_them else f"the lead of {group.leader.name}"
+        return f"Training again on other data of this size would repeat {what}."
     reason = describe_training_answer(others[0])
     if not repeated:
         return f"{reason[:1].upper()}{reason[1:]}."
@@ -124,12 +129,12 @@ def _leader_sentence(summary: StudySummary, comparisons: CandidateComparisons, g
         alone = "there is no other candidate to compare it with" if not group.not_converged else "no other was trained to the end"
         return f"{leader.name} reaches {score} {population}; {alone}."
     if not group.behind:
-        return _undecided_sentence(summary, group)
+        return _undecided_sentence(summary, group, comparisons, guessing)
     if guessing:
         return f"This protocol finds no candidate ahead: {leader.name} ranks first {population}, but is not {guessing}."
     nearest = f"by {difference_text(group.pair_with(group.behind[0]), summary)}"
     rest = _name_rest(group)
-    if group.undecided and not (group.same or group.better) and all_are_ahead(group, comparisons):
+    if is_ahead_together(group, comparisons):
         are = f"{shorten_names(group.members)} cannot be told apart {population} and are ahead of {rest}"
         if group.identical:
             are += f" ({_identical_clause(group)})"
@@ -162,7 +167,7 @@ def _is_are(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 
-def _undecided_sentence(summary: StudySummary, group: TopGroup) -> str:
+def _undecided_sentence(summary: StudySummary, group: TopGroup, comparisons: CandidateComparisons, guessing: str) -> str:
     """Of a leader that is ahead of no other candidate."""
     leader, population, pairs = group.leader.name, describe_test_population(summary), group.pairs
     second = pairs[0]
@@ -177,6 +182,10 @@ def _undecided_sentence(summary: StudySummary, group: TopGroup) -> str:
     if group.better:
         better = f"{shorten_names(group.better)}, not finished, {_is_are(group.better)} ahead of it so far"
         return f"This protocol finds no candidate ahead: {leader} ranks first of the finished {population}; {better}."
+    if guessing and not second.identical:
+        who = f"{second.b}, the next" if len(pairs) > 1 else second.b
+        first = f"{leader} ranks first {population}, by {difference_text(second, summary)} over {who}"
+        return f"This protocol finds no candidate ahead: {first}, but of candidates that are no better than guessing none leads."
     reach = describe_reach(second.leading, summary)
     why = f": {reach}" if reach else ""
     if len(pairs) == 1:
@@ -184,9 +193,10 @@ def _undecided_sentence(summary: StudySummary, group: TopGroup) -> str:
         return f"This protocol cannot tell {leader} and {second.b} apart: {differ}{why}."
     if second.identical:
         return f"This protocol finds no candidate ahead: {leader} ranks first {population}, and {_identical_clause(group)}{why}."
+    finds = "" if describe_other_leads(group, comparisons) else "This protocol finds no candidate ahead: "
     return (
-        f"This protocol finds no candidate ahead: {leader} ranks first {population}, but cannot be told apart from any of the "
-        f"{len(pairs)} others; it differs from {second.b}, the next, by {difference_text(second, summary)}{why}."
+        f"{finds}{leader} ranks first {population}, but cannot be told apart from any of the {len(pairs)} others; it differs "
+        f"from {second.b}, the next, by {difference_text(second, summary)}{why}."
     )
 
 

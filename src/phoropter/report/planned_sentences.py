@@ -34,7 +34,9 @@ def planned_sentences(answers: QuestionAnswers, population: str) -> list[str]:
         named = f": {'; '.join(describe_sides(a) for a in shown)}" if shown else ""
         asked = count_with_noun(len(secondary), "secondary question")
         is_ = "is" if len(shown) == 1 else "are"
-        sentences.append(f"Of the {asked}, {len(shown) or 'none'} {is_} answered with a difference{named}.")
+        count = f"Of the {asked}, {len(shown) or 'none'} {is_}" if len(secondary) > 1 else "The secondary question is"
+        not_ = " not" if len(secondary) == 1 and not shown else ""
+        sentences.append(f"{count}{not_} answered with a difference{named}.")
     return sentences
 
 
@@ -49,6 +51,8 @@ def describe_answer(answer: ContrastAnswer, population: str) -> str:
         by = format_difference(answer, rows)
         if rows.verdict == "practically the same":
             return f"{side} and {against} are practically the same {population}: they differ by {by}"
+        if answer.is_guessing:
+            return f"{side} and {against} differ by {by} {population}, but the better side is not clearly better than guessing"
         return f"{side} and {against} cannot be told apart {population}: they differ by {by}"
     lead = training if training.verdict in ("ahead", "behind") or not rows.is_tested else rows
     words = "cannot be told from" if lead.verdict not in ("ahead", "behind") else f"{_is_or_are(answer)} {lead.verdict} of"

@@ -193,8 +193,9 @@ def _assign_verdict(pair: CrossStudyComparison, p: float, metric: str) -> CrossS
     return replace(pair, p_adjusted=p, verdict=verdict)
 
 
-def _split_keys(candidate: CandidateResults) -> set[tuple[str, int]]:
-    return {(line.test_rows_digest, line.split[0]) for line in candidate.runs}
+def _split_keys(candidate: CandidateResults) -> set[tuple[str, tuple[int, int]]]:
+    """The test rows of each run, with its seed and repeat."""
+    return {(line.test_rows_digest, line.split[:2]) for line in candidate.runs}
 
 
 def _unit_names(side: StudySide) -> set[str]:

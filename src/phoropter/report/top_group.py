@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -76,10 +77,35 @@ def _why_not_converged(candidate: CandidateResults) -> str:
     return str(getattr(candidate, "not_converged", None) or "")
 
 
-def all_are_ahead(group: TopGroup, comparisons: CandidateComparisons) -> bool:
-    """Whether each member, not only the leader, is ahead of each candidate behind."""
-    ahead = {(c.a, c.b) for c in comparisons.pairs if c.verdict == "ahead"}
-    ahead |= {(c.b, c.a) for c in comparisons.pairs if c.verdict == "behind"}
+def is_ahead_together(group: TopGroup, comparisons: CandidateComparisons) -> bool:
+    """Whether the members may be said to be ahead as one: none of them ahead of another, each ahead of each candidate behind."""
+    told_apart = {frozenset(pair) for pair in _find_leads(comparisons)}
+    alike = not any(frozenset(pair) in told_apart for pair in combinations(group.members, 2))
+    undecided = bool(group.undecided) and not (group.same or group.better)
+    return undecided and alike and all_are_ahead(group, comparisons)
+
+
+def describe_other_leads(group: TopGroup, comparisons: CandidateComparisons) -> str:
+    """`B is ahead of D.`: who leads somebody where the first candidate leads nobody; else empty."""
+    compared = {c.b for c in group.pairs}
+    leads = [pair for pair in _find_leads(comparisons) if {*pair} <= compared]
+    if group.behind or not leads:
+        return ""
+    if len(leads) == 1:
+        return f"Of the others, {leads[0][0]} is ahead of {leads[0][1]}."
+    return f"Of the others, {len(leads):,} pairs are told apart, {leads[0][0]} and {leads[0][1]} among them."
+
+
+def _find_leads(comparisons: CandidateComparisons, question: str = "") -> list[tuple[str, str]]:
+    """(who is ahead, of whom) of every pair, by the answer that leads or by that to one question."""
+    verdicts = [(c, getattr(c, question).verdict if question else c.verdict) for c in comparisons.pairs]
+    return [(c.a, c.b) if v == "ahead" else (c.b, c.a) for c, v in verdicts if v in ("ahead", "behind")]
+
+
+def all_are_ahead(group: TopGroup, comparisons: CandidateComparisons, question: str = "") -> bool:
+    """Whether each member, not only the leader, is ahead of each candidate behind; question: `training` or `rows` (default: the
+    answer that leads)."""
+    ahead = set(_find_leads(comparisons, question))
     return all((member, other) in ahead for member in group.members for other in group.behind)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from made_study import Made, make_study
 
+from phoropter.report.planned_sentences import describe_answer
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.compare import compare_candidates
 from phoropter.report.summary.questions import QuestionAnswers, answer_questions
@@ -96,3 +97,14 @@ def test_a_contrast_has_the_estimand_of_its_own_metric(tmp_path: Path, metric: s
     (answer,) = answer_questions(store, summary, compare_candidates(store, summary).design).planned
     values = {c.name: c.metric_mean(metric) for c in summary.candidates}
     assert answer.difference == pytest.approx(values["a · augment cutmix"] - values["a · augment none"], abs=1e-9)
+
+
+def test_a_planned_lead_of_candidates_worse_than_guessing_is_withdrawn(tmp_path: Path) -> None:
+    poor = {name: 0.35 if name.endswith("cutmix") else 0.1 for name in ACCURACIES}
+    (answer,) = answered(tmp_path / "poor", contrast(), accuracies=poor).planned
+    assert answer.is_guessing and answer.rows.result.low > 0 and answer.verdict == answer.rows.verdict == "cannot tell"
+    said = describe_answer(answer, "on unseen rows")
+    assert said.endswith("on unseen rows, but the better side is not clearly better than guessing")
+    better = {name: 0.97 if name.endswith("cutmix") else 0.1 for name in ACCURACIES}
+    (answer,) = answered(tmp_path / "good", contrast(), accuracies=better).planned
+    assert not answer.is_guessing and answer.rows.verdict == "ahead"

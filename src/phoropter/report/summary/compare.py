@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 
 import numpy as np
 
 from phoropter.report.summary.guessing import find_uninformed
-from phoropter.report.summary.model import CandidateResults, StudySummary
+from phoropter.report.summary.model import CandidateResults, RunSummary, StudySummary
 from phoropter.results.stats import compare
 from phoropter.results.stats.compare import CandidateScores, Design
 from phoropter.results.stats.pairs.answers import Comparison
@@ -44,7 +45,8 @@ def compare_candidates(store: Store, summary: StudySummary) -> CandidateComparis
     every = len(names) * (len(names) - 1) // 2
     selected = None
     if design.kind == "one test set" and len(names) > MAX_TESTED:
-        selected = [(names[0], other) for other in names[1:]]
+        ended = next((e.name for e in summary.candidates if not e.not_converged), names[0])  # who leads the top group
+        selected = [pair for pair in combinations(names, 2) if {names[0], ended} & set(pair)]
     found = compare.compare_all_pairs(tested, summary.metrics[0], design, selected) if every else []
     if selected is not None:
         found = compare.correct_for_family(found, every, design)
@@ -69,9 +71,10 @@ def infer_design(summary: StudySummary) -> Design:
 
 def collect_scores(store: Store, candidate: CandidateResults, metric: str) -> CandidateScores:
     """A candidate's results by this metric as input of the tests; predictions are read lazily, once for all pairs."""
-    keys: dict[SplitKey, str] = {(line.test_rows_digest, line.split[0]): line.key for line in candidate.runs}
-    scores: dict[SplitKey, float] = {(line.test_rows_digest, line.split[0]): line.metrics[metric] for line in candidate.runs}
-    rounds: dict[SplitKey, Hashable] = {(line.test_rows_digest, line.split[0]): line.split[:2] for line in candidate.runs}
+    named: dict[SplitKey, RunSummary] = {(line.test_rows_digest, line.split[:2]): line for line in candidate.runs}
+    keys = {split: line.key for split, line in named.items()}
+    scores = {split: line.metrics[metric] for split, line in named.items()}
+    rounds: dict[SplitKey, Hashable] = {split: line.split[:2] for split, line in named.items()}
     return CandidateScores(candidate.name, scores, _LazyPredictions(store, keys), rounds)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from phoropter.report.summary.compare import collect_scores
+from phoropter.report.summary.guessing import find_uninformed
 from phoropter.report.summary.model import StudySummary
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.questions.contrasts import ContrastAnswer, answer_contrasts
@@ -48,7 +49,9 @@ def answer_questions(store: Store, summary: StudySummary, design: Design) -> Que
     contributions = {name: _read_contributions(store, summary, name, designs[name]) for name in metrics}
     answers = answer_contrasts([*planned, *effects], contributions, designs)
     best = _correct_best(summary, contributions[summary.metrics[0]])
-    return QuestionAnswers(tuple(answers[: len(planned)]), tuple(answers[len(planned) :]), best)
+    uninformed = {c.name for c in find_uninformed(summary, design)}  # by the ranking metric: of others nothing is known
+    asked = [a.withdraw_lead(uninformed) if a.contrast.metric == summary.metrics[0] else a for a in answers[: len(planned)]]
+    return QuestionAnswers(tuple(asked), tuple(answers[len(planned) :]), best)
 
 
 def _in_order_of_plan(candidates: Sequence[PlannedCandidate], summary: StudySummary) -> list[PlannedCandidate]:

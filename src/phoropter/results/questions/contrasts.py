@@ -15,7 +15,7 @@ tested: networks are not drawn at random.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,6 +41,7 @@ class ContrastAnswer:
     of_units:     the difference of each unit (candidate or backbone), in order · n_wins: units where `side` is better
     of_splits:    the difference on each split · n_split_wins: splits where `side` is better
     note:         why there is no answer
+    is_guessing:  no candidate of the better side is clearly better than guessing, so that neither side is ahead
     """
 
     contrast: Contrast
@@ -50,6 +51,18 @@ class ContrastAnswer:
     of_units: tuple[float, ...] = ()
     of_splits: tuple[float, ...] = ()
     note: str = ""
+    is_guessing: bool = False
+
+    def withdraw_lead(self, uninformed: Collection[str]) -> ContrastAnswer:
+        """The same with no side ahead, where all candidates of the better side are among `uninformed`; as of pairs."""
+        sign = 1 if get_metric(self.contrast.metric).higher_is_better else -1
+        better = [n for unit in self.contrast.units for n in (unit.side if sign * self.difference > 0 else unit.against)]
+        if np.isnan(self.difference) or not all(name in uninformed for name in better):
+            return self
+        rows, training = (
+            replace(a, verdict="cannot tell") if a.verdict in ("ahead", "behind") else a for a in (self.rows, self.training)
+        )
+        return replace(self, rows=rows, training=training, is_guessing=True)
 
     @property
     def n_wins(self) -> int:

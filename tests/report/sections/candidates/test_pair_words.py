@@ -92,3 +92,8 @@ def test_nobody_is_ahead_by_guessing() -> None:
     none = one.withdraw_lead()
     assert (none.verdict, none.rows.verdict, none.rows.result) == ("cannot tell", "cannot tell", one.rows.result)
     assert verdict_word(none, none.rows, PICTURES) == "cannot tell: no better than guessing"
+
+
+def test_people_in_whom_the_two_do_not_differ_are_not_counted() -> None:
+    tied = pair(replace(FIVE, n_counted=4, least_p=1 / 8, p=1 / 8), replace(AGAIN, p=1 / 8))
+    assert describe_reach(tied.rows, PEOPLE).startswith("with four people in which the two differ no difference can reach 5")

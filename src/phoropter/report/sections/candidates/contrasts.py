@@ -55,10 +55,16 @@ def _planned_table(answers: Sequence[ContrastAnswer], metric: str, several: bool
     for a in answers:
         cells: list[CellValue] = [f"{a.contrast.title} ({a.contrast.role})", a.difference]
         for answer in (a.rows, a.training):
-            cells += [_bounds(answer), answer.p_adjusted, answer.verdict if answer.is_tested else "not tested"]
+            cells += [_bounds(answer), answer.p_adjusted, _verdict_word(a, answer)]
         rows.append(TableRow((*cells, _count_wins(a)), "leader" if a.contrast.role == "primary" else "plain"))
     name = f"contrasts-{metric.replace('_', '-')}" if several else "contrasts"
     return Table(name, f"Planned contrasts by {title}", columns, tuple(rows), sortable=False)
+
+
+def _verdict_word(of: ContrastAnswer, answer: Answer) -> str:
+    if not answer.is_tested:
+        return "not tested"
+    return "cannot tell: no better than guessing" if of.is_guessing and answer.verdict == "cannot tell" else answer.verdict
 
 
 def _unit_table(answer: ContrastAnswer, number: int) -> Table:

@@ -38,7 +38,8 @@ def _counted_units(answer: Answer, summary: StudySummary) -> str:
     if answer.result.test.startswith("McNemar"):
         return f"{_spell_number(number)} row{'' if number == 1 else 's'} that only one of the two gets right"
     word = summary.unit_word
-    return f"{_spell_number(number)} {word.singular if number == 1 else word.plural}"
+    text = f"{_spell_number(number)} {word.singular if number == 1 else word.plural}"
+    return text if number == answer.result.n_units else f"{text} in which the two differ"
 
 
 def _spell_number(number: int) -> str:

@@ -23,7 +23,7 @@ from phoropter.results.metrics.registry import get_metric
 from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities
 from phoropter.results.store import Predictions
 
-SplitKey = tuple[Hashable, int]  # a name of the test rows and the seed of the run; equal names mean equal rows
+SplitKey = tuple[Hashable, Hashable]  # a name of the test rows, and the seed and repeat of the run; equal names mean equal rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,93 @@
+"""Which pairs a report tests, and from which runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_study import Made, make_study
+
+from phoropter.report.conclusion import write_conclusion
+from phoropter.report.summary.collect import collect_summary
+from phoropter.report.summary.compare import collect_scores, compare_candidates
+from phoropter.report.summary.model import CandidateResults, RunSummary
+from phoropter.results.stats.compare import Design, compare_pair
+from phoropter.results.store import Predictions
+
+
+class Sheets:
+    """Stands for a store: key → predictions."""
+
+    def __init__(self) -> None:
+        self.sheets: dict[str, Predictions] = {}
+
+    def run(self, key: str) -> Any:
+        return self.sheets[key]
+
+
+def repeated(store: Any, name: str, right: np.ndarray) -> CandidateResults:
+    """right: (repeats, groups, rows) of one seed; each group is left out once in each repeat, so that test rows are the same."""
+    lines = []
+    for repeat, group in np.ndindex(*right.shape[:2]):
+        hits, key = right[repeat, group], f"{name}-{repeat}-{group}"
+        labels = np.arange(len(hits)) % 2
+        logits = np.eye(2, dtype=np.float32)[np.where(hits, labels, 1 - labels)]
+        ids = np.array([f"{group}-{i}" for i in range(len(hits))])
+        sheet = Predictions(ids, labels, logits, np.full(len(hits), f"g{group}"))
+        store.sheets[key] = type("Sheet", (), {"load_predictions": lambda self, kept=sheet: kept})()
+        fields: dict[str, Any] = {"external_metrics": {}, "cost": {}, "record": {}}
+        score = {"accuracy": float(hits.mean())}
+        lines.append(RunSummary(key, (0, repeat, group), f"rows of {group}", 1, 100, len(hits), score, **fields))
+    return CandidateResults(name, len(lines), {}, lines)
+
+
+def test_repeats_that_test_the_same_rows_all_count() -> None:
+    """Five groups in five folds are the same partition in each repeat."""
+    draw, store = np.random.default_rng(0), Sheets()
+    a, b = (draw.random((3, 5, 20)) < p for p in (0.9, 0.7))
+    scores = [collect_scores(store, repeated(store, n, right), "accuracy") for n, right in (("a", a), ("b", b))]  # type: ignore[arg-type]
+    assert len(scores[0].scores) == 15
+    found = compare_pair(*scores, "accuracy", Design("groups"))
+    assert found.difference == pytest.approx(a.mean() - b.mean()) and found.n_splits == 5
+
+
+MANY = Made(
+    accuracies={f"n{i:02d}": 0.97 - 0.02 * i for i in range(12)},
+    classes=("x", "y"),
+    rows=120,
+    folds=1,
+    seeds=(0,),
+    pictures=0,
+    epochs=1,
+)
+
+
+def test_of_many_on_one_test_set_the_first_that_was_trained_to_the_end_is_tested_too(tmp_path: Path) -> None:
+    """Else the conclusion would have nobody to compare it with, and say so."""
+    store = make_study(tmp_path, MANY)
+    summary = collect_summary(store)
+    first, second = (c.name for c in summary.candidates[:2])
+    summary.candidates[0].not_converged = "its accuracy was still rising"
+    found = compare_candidates(store, summary)
+    assert found.design.kind == "one test set" and found.family_size == 66
+    assert len(found.leader_pairs) == 11 and {c.a for c in found.pairs} == {first, second}
+    assert sum(second in (c.a, c.b) for c in found.pairs) == 11
+    text = " ".join(write_conclusion(summary, found)[0])
+    assert text.startswith(second) or f"tell {second}" in text or f": {second} ranks first" in text
+    assert "there is no other candidate" not in text and "no other was trained" not in text
+
+
+def test_of_candidates_worse_than_guessing_none_leads_and_the_reason_is_given(tmp_path: Path) -> None:
+    """Their difference is true, and clear; that they `cannot be told apart` would be false."""
+    made = replace(MANY, accuracies={"a": 0.4, "b": 0.1}, rows=300, folds=5)
+    store = make_study(tmp_path, made)
+    summary = collect_summary(store)
+    found = compare_candidates(store, summary)
+    assert found.pairs[0].low > 0 and found.pairs[0].verdict == "cannot tell"
+    text = " ".join(write_conclusion(summary, found)[0])
+    assert text.startswith("No candidate is clearly better than ")
+    assert "a ranks first on unseen rows, by " in text and "no better than guessing none leads" in text
+    assert " apart" not in text and "is ahead of" not in text
