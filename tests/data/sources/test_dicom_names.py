@@ -194,3 +194,20 @@ def test_the_cache_holds_no_name_of_a_file(tmp_path: Path, write_dicom: Write, m
     assert again.notes == first.notes
     content = (cache_dir() / "digests.sqlite").read_bytes()
     assert b"patient-0001" in content and not any(word in content for word in (b"MRN", b"Planted", b"Doe"))
+
+
+def test_a_class_called_by_the_surname_of_its_only_patient_is_refused(tmp_path: Path, write_dicom: Write) -> None:
+    for row, (patient, name) in enumerate((("Doe", "Doe^Jane"), ("Roe", "Roe^John"))):
+        for image in range(2):
+            file = tmp_path / "d" / patient / f"{image}.dcm"
+            write_dicom(file, picture(2 * row + image), PatientName=name, PatientID=f"id{row}")
+    with pytest.raises(DataError, match="a class is called like the patient in its files") as caught:
+        open_folder(tmp_path / "d")
+    assert "Doe" not in str(caught.value)
+
+
+def test_a_class_whose_word_the_names_of_several_patients_hold_is_none_of_them(tmp_path: Path, write_dicom: Write) -> None:
+    for row in range(4):
+        kind = ("covid", "normal")[row % 2]
+        write_dicom(tmp_path / "d" / kind / f"{row}.dcm", picture(row), PatientName=f"{kind}^{row}", PatientID=f"p{row}")
+    assert open_folder(tmp_path / "d").classes == ("covid", "normal")

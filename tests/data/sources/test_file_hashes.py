@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,33 @@ def test_a_computation_is_cached_for_unchanged_files(tmp_path: Path) -> None:
     assert memoize_by_files(paths, "product", lambda: b"other") == b"other"
     paths[0].write_bytes(b"longer than before")
     assert memoize_by_files(paths, "sum", lambda: b"third") == b"third"
+
+
+def test_a_flipped_entry_is_not_used_and_made_again(tmp_path: Path) -> None:
+    paths = files(tmp_path, 3)
+    expected = file_digests(paths)
+    memoized = [memoize_by_files(paths, "sum-1", lambda: b"result") for _ in range(2)]
+    assert memoized == [b"result"] * 2
+    base = sqlite3.connect(tmp_path / "cache" / "digests.sqlite")
+    rows = base.execute("SELECT key, value FROM memory").fetchall()
+    assert len(rows) == 4
+    for key, value in rows:
+        for at in (0, len(value) - 1):  # in the checksum, and in what it is of
+            flipped = bytearray(value)
+            flipped[at] ^= 1
+            base.execute("UPDATE memory SET value = ? WHERE key = ?", (bytes(flipped), key))
+            base.commit()
+            assert file_digests(paths) == expected
+            assert memoize_by_files(paths, "sum-1", lambda: b"result") == b"result"
+            assert base.execute("SELECT value FROM memory WHERE key = ?", (key,)).fetchone() == (value,)
+    base.close()
+
+
+@pytest.mark.parametrize("value", ["text", b"", b"short", None, 7])
+def test_an_entry_of_another_form_is_made_again(tmp_path: Path, value: object) -> None:
+    paths = files(tmp_path, 2)
+    expected = file_digests(paths)
+    with sqlite3.connect(tmp_path / "cache" / "digests.sqlite") as base:
+        base.execute("UPDATE memory SET value = ?", (value,))
+    base.close()
+    assert file_digests(paths) == expected

@@ -83,7 +83,7 @@ def _add_header_columns(
 
     labels = [dataset.classes[label] if label >= 0 else None for label in dataset.labels.tolist()]
     given = [dataset.groups is not None, dataset.sites is not None]
-    what = f"dicom-1 of {digest([dataset.ids.tolist(), labels, given])} {on_bad_input}"
+    what = f"dicom-2 of {digest([dataset.ids.tolist(), labels, given])} {on_bad_input}"
     found = json.loads(memoize_by_files(paths, what, read_columns))
     bad: dict[str, str] = found["bad"]
     if bad:
@@ -178,11 +178,18 @@ def _name_by_order(values: Sequence[str], digests: Sequence[str], word: str, wid
 
 
 def _check_class_names(dataset: Dataset, facts: list[DicomFacts]) -> None:
-    """Raises DataError where a class is called like one of its patients: the folders are patients, and would be shown."""
+    """Raises DataError where a class is called like one of its patients: the folders are patients, and would be shown.
+
+    A class is called so where all names of each patient are words of it, or where it has one patient and shares a word with the
+    names: a surname, say. Of several patients a shared word is no name (`COVID^001`).
+    """
     for label, name in enumerate(dataset.classes):
         own = _name_words(name)
         headers = [facts[row] for row in np.flatnonzero(dataset.labels == label).tolist()]
-        if headers and all(any(w and w <= own for w in map(_name_words, (f.patient, *f.names))) for f in headers):
+        words = [[w for w in map(_name_words, (f.patient, *f.names)) if w] for f in headers]
+        one_patient = len({clean_cell(f.patient).casefold() or f.names for f in headers}) == 1
+        shared = frozenset(word for word in own if len(word) > 2)
+        if headers and all(any(w <= own or (one_patient and w & shared) for w in each) for each in words):
             raise DataError(
                 f"{dataset.name}: a class is called like the patient in its files, so the folders are no classes; write a "
                 "manifest with the columns path and label"

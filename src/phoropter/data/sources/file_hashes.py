@@ -6,12 +6,14 @@ The contents of a dataset are part of every key, so every command needs them; re
 as slow as a training epoch. A file whose size and times have not changed counts as unchanged, as in Git. A file that changed a
 moment ago is never cached, because the clock of its file system may be too coarse to show a second change.
 
-Where the database cannot be read or written, digests are computed again.
+Where the database cannot be read or written, digests are computed again; so is an entry whose own checksum does not fit, because
+a flipped bit in it would make another dataset of the same files.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +27,7 @@ UNREADABLE = "unreadable"
 SETTLED_S = 2.0  # a file younger than this is not cached
 _THREADS = min(16, 4 * count_usable_cores())
 _KEYS_PER_QUERY = 500
+SUM_BYTES = 8
 
 
 def file_digests(paths: Sequence[Path]) -> list[str]:
@@ -88,12 +91,20 @@ def _load_entries(stamps: Mapping[str, str]) -> dict[str, bytes]:
             some = keys[start : start + _KEYS_PER_QUERY]
             marks = ",".join("?" * len(some))
             rows = base.execute(f"SELECT key, stamp, value FROM memory WHERE key IN ({marks})", some)
-            found |= {key: value for key, stamp, value in rows if stamp == stamps[key]}
+            fitting = [(key, bytes(sealed)) for key, stamp, sealed in rows if stamp == stamps[key] and isinstance(sealed, bytes)]
+            found |= {
+                key: sealed[SUM_BYTES:] for key, sealed in fitting if sealed == _seal_entry(key, stamps[key], sealed[SUM_BYTES:])
+            }
     return found
 
 
+def _seal_entry(key: str, stamp: str, value: bytes) -> bytes:
+    """The value after a checksum of the whole entry."""
+    return hashlib.blake2b(f"{key} {stamp} ".encode() + value, digest_size=SUM_BYTES).digest() + value
+
+
 def _store_entries(entries: Sequence[tuple[str, str, bytes]]) -> None:
-    settled = [entry for entry in entries if entry[1]]
+    settled = [(key, stamp, _seal_entry(key, stamp, value)) for key, stamp, value in entries if stamp]
     if settled:
         with contextlib.suppress(sqlite3.Error, OSError, UnicodeError), _open_database() as base, base:
             base.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?, ?)", settled)
