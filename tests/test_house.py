@@ -301,7 +301,6 @@ COVERED_BY = {
     "report.study_pairing": "report/test_comparison_page.py",
     "report.summary.candidate_reader": "report/summary/test_collect.py",
     "report.summary.column_cache": "report/summary/test_collect.py",
-    "report.summary.compare": "report/test_noise.py",
     "report.summary.curves": "report/summary/test_collect.py",
     "report.summary.guessing": "report/test_noise.py",
     "report.summary.majority_class": "report/test_numbers.py",
