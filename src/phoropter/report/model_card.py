@@ -11,11 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from phoropter.core.durations import format_duration
+from phoropter.core.files import format_bytes
 from phoropter.report import conclusion
 from phoropter.report.reliability import FEW_UNITS
 from phoropter.report.render.metric_format import MetricFormat, metric_column
 from phoropter.report.render.table import Column, Table, TableRow, escape_markdown, format_cell, si_text
 from phoropter.report.render.wording import list_names
+from phoropter.report.sections.candidate_costs import SHARED_PASSES, describe_shown_size, shares_passes
 from phoropter.report.sections.candidate_values import (
     describe_estimands,
     describe_interval_methods,
@@ -79,7 +81,8 @@ def _describe_data(summary: StudySummary) -> list[str]:
     notes = " ".join(map(str, dataset.get("notes") or ()))
     counts = dataset.get("counts") or []
     each = ", ".join(f"{c} {n:,}" for c, n in list(zip(summary.classes, counts, strict=False))[:20])
-    return [_escape_text(sentence), _escape_text(f"Rows by class: {each}.") if each else "", _escape_text(notes)]
+    size_note = _escape_text(describe_shown_size(summary))
+    return [_escape_text(sentence), size_note, _escape_text(f"Rows by class: {each}.") if each else "", _escape_text(notes)]
 
 
 def _describe_evaluation(summary: StudySummary) -> list[str]:
@@ -162,9 +165,13 @@ def _describe_cost(first: CandidateResults) -> list[str]:
         ("{} multiply-adds per image", first.median_cost("macs"), si_text),
         ("{} of training per run", first.median_cost("train_seconds"), format_duration),
         ("{} images per second in prediction", first.median_cost("predict_images_per_s"), lambda v: f"{v:,.0f}"),
+        ("{} from one stored image to its answer", first.median_cost("answer_seconds_1"), format_duration),
+        ("{} for 32 images together", first.median_cost("answer_seconds_32"), format_duration),
+        ("{} of memory at most", first.median_cost("peak_memory_bytes"), lambda v: format_bytes(int(v))),
     ]
     text = ", ".join(words.format(form(value)) for words, value, form in costs if np.isfinite(value))
-    return [_escape_text(f"{text}, on the machine of the study.")] if text else []
+    passes = f" {SHARED_PASSES}" if shares_passes([first]) else ""
+    return [_escape_text(f"{text}, on the machine of the study.{passes}")] if text else []
 
 
 def list_limitations(inputs: ReportInput) -> list[str]:

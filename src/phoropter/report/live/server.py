@@ -117,7 +117,11 @@ def read_study_state(watched: WatchedStudy) -> dict[str, Any]:
         row["missing" if states[key] == "damaged" else states[key]] += 1
         if states[key] == "done" and key not in watched.run_seconds:
             cost = store.run(key).record["cost"]
-            watched.run_seconds[key] = name, float(cost.get("train_seconds") or 0) + float(cost.get("predict_seconds") or 0)
+            own, shared = (
+                sum(float(cost.get(f"{part}_seconds") or 0) for part in parts)
+                for parts in (("train", "predict"), ("train_pass", "predict_pass"))
+            )
+            watched.run_seconds[key] = name, own - shared  # a pass that is done is not to come again
     done = sum(r["done"] for r in rows.values())
     notes = store.read_progress_notes().values()
     active = sum(note["silent_s"] < SILENT_SECONDS for note in notes)

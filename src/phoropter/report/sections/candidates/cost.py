@@ -8,6 +8,7 @@ from phoropter.report.figures.cost import CostPoint, metric_cost_figure
 from phoropter.report.render.metric_format import MetricFormat
 from phoropter.report.render.section import Section
 from phoropter.report.render.table import Column, Table, TableRow
+from phoropter.report.sections.candidate_costs import SHARED_PASSES, describe_shown_size, shares_passes
 from phoropter.report.sections.candidate_values import primary_metric_interval
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.report_input import ReportInput
@@ -24,8 +25,11 @@ COST_COLUMNS = (
     ("predict_images_per_s", Column("Images/s", "count", "in prediction, median over runs")),
     ("train_seconds", Column("Training", "duration", "per run, median over runs")),
     ("predict_seconds", Column("Prediction", "duration", "of the held-out rows of one run, median over runs")),
-    ("peak_memory_bytes", Column("Memory", "bytes", "peak, median over runs")),
+    ("answer_seconds_1", Column("Answer, 1 image", "duration", "from the stored image to probabilities, model in memory")),
+    ("answer_seconds_32", Column("Answer, 32 images", "duration", "the same for 32 images together")),
+    ("peak_memory_bytes", Column("Memory", "bytes", "peak of a run, median over runs")),
 )
+_OPTIONAL = ("answer_seconds_1", "answer_seconds_32")  # unknown to studies of earlier versions
 
 
 def cost_section(inputs: ReportInput) -> Section | None:
@@ -45,8 +49,12 @@ def cost_section(inputs: ReportInput) -> Section | None:
 
 def cost_table(summary: StudySummary) -> Table:
     """A row for each candidate: size, speed, time and memory."""
-    rows = tuple(TableRow((c.name, *(c.median_cost(name) for name, _ in COST_COLUMNS))) for c in summary.candidates)
-    note = (
-        "Medians over runs, measured on the machine named under Provenance. On a CPU, memory is the peak of the entire process."
-    )
-    return Table("costs", "Cost of each candidate", (Column("Candidate"), *(c for _, c in COST_COLUMNS)), rows, note)
+    values = {name: [c.median_cost(name) for c in summary.candidates] for name, _ in COST_COLUMNS}
+    shown = [(name, column) for name, column in COST_COLUMNS if name not in _OPTIONAL or np.isfinite(values[name]).any()]
+    rows = tuple(TableRow((c.name, *(values[name][place] for name, _ in shown))) for place, c in enumerate(summary.candidates))
+    notes = ["Medians over runs, measured on the machine named under Provenance."]
+    notes += [SHARED_PASSES] if shares_passes(summary.candidates) else []
+    notes += ["On a CPU, memory is the process's, its libraries included, while the run was computed; heads that are trained"]
+    notes[-1] += " together have one peak."
+    notes += [size] if (size := describe_shown_size(summary)) else []
+    return Table("costs", "Cost of each candidate", (Column("Candidate"), *(c for _, c in shown)), rows, " ".join(notes))

@@ -21,6 +21,7 @@ from phoropter.report.render.table import (
     TableRow,
     one_line,
 )
+from phoropter.report.sections.candidate_costs import describe_shown_size, sum_study_seconds, sum_training_seconds
 from phoropter.report.summary.model import (
     CandidateResults,
     StudySummary,
@@ -47,7 +48,7 @@ def candidates_table(summary: StudySummary) -> Table:
 def _candidate_values(candidate: CandidateResults) -> tuple[CellValue, ...]:
     record = candidate.runs[0].record
     words = str(record["candidate"].get("description", ""))
-    seconds = sum(line.cost.get("train_seconds", 0.0) for line in candidate.runs)
+    seconds = sum_training_seconds(candidate.runs)
     return candidate.name, words, len(candidate.runs), candidate.n_planned, candidate.median_cost("epochs"), seconds
 
 
@@ -104,12 +105,11 @@ def _failure_reason(note: dict[str, Any]) -> str:
 def study_facts(summary: StudySummary) -> list[tuple[str, str]]:
     """Label → text, for what this study has."""
     study, dataset = summary.study, summary.study.get("dataset") or {}
-    seconds = sum(
-        line.cost.get("train_seconds", 0.0) + line.cost.get("predict_seconds", 0.0) for e in summary.candidates for line in e.runs
-    )
+    seconds = sum_study_seconds(summary)
     started, finished = _time_range(summary)
     pairs = [
         ("Dataset", f"{dataset.get('name', '')}, {dataset.get('rows', 0):,} rows, images of {dataset.get('size', '?')} pixels"),
+        ("Size of images", describe_shown_size(summary)),
         ("Fingerprint", str(dataset.get("fingerprint", ""))),
         ("Notes", " ".join(map(str, dataset.get("notes") or ()))),
         ("Problems", " ".join(map(str, (dataset.get("problems") or ())[:20]))),
