@@ -16,7 +16,7 @@ from phoropter.results.store import Store
 from phoropter.study.plan import PlannedRun
 from phoropter.study.records import answer_time, run_record
 from phoropter.study.records.answer_time import answer_rows, measure_answer_seconds
-from phoropter.study.records.cost_record import describe_cost
+from phoropter.study.records.cost_record import describe_run_cost
 from phoropter.study.spec import read_study
 from phoropter.study.worker import compute_missing_runs
 from phoropter.training.fit import TrainedRun
@@ -44,10 +44,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[PlannedRun, Train
 
     def described(run: PlannedRun, fitted: TrainedRun, *rest: Any) -> dict[str, Any]:
         seen.append((run, fitted))
-        return describe_cost(run, fitted, *rest)
+        return describe_run_cost(run, fitted, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_record, "describe_cost", described)
+        patch.setattr(run_record, "describe_run_cost", described)
         compute_missing_runs(read_study(root / "study.yaml")[0], root / "out", lambda event: None, cache=root / "cache")
     return (*seen[0], root)
 

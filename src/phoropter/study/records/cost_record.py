@@ -20,7 +20,7 @@ from phoropter.training.predict import inference_batch
 _SUMMED = ("parameters", "trainable", "train_seconds", "predict_seconds", "train_pass_seconds", "predict_pass_seconds")
 
 
-def describe_cost(run: PlannedRun, fitted: TrainedRun, predict_seconds: float, prediction_peak: int) -> dict[str, Any]:
+def describe_run_cost(run: PlannedRun, fitted: TrainedRun, predict_seconds: float, prediction_peak: int) -> dict[str, Any]:
     """The fields `cost` and `feature_passes` of a record, and `inference_batch`.
 
     predict_seconds, prediction_peak: what predicting the held-out rows took, in seconds and bytes, without the backbones' pass

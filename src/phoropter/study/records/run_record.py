@@ -26,7 +26,7 @@ from phoropter.results.metrics.registry import compute_metrics
 from phoropter.results.store import Predictions, Run, RunWriter
 from phoropter.study.plan import PlannedRun
 from phoropter.study.records.convergence_record import describe_convergence
-from phoropter.study.records.cost_record import describe_average_cost, describe_cost
+from phoropter.study.records.cost_record import describe_average_cost, describe_run_cost
 from phoropter.study.records.study_record import collect_versions, describe_machine
 from phoropter.study.records.thumbnails import encode_thumbnail
 from phoropter.training.branch_ablation import ablate_branches
@@ -61,7 +61,7 @@ def write_trained_run(
     folder.write_pictures(_encode_examples(held_out, run.split.test, fitted.task.pixels))
     if run.keep_bundle or needed_by_others:
         save_bundle(folder.folder / "bundle", run, fitted)
-    record = _make_record(run, fitted, describe_cost(run, fitted, predict_seconds, peak.bytes), started)
+    record = _make_record(run, fitted, describe_run_cost(run, fitted, predict_seconds, peak.bytes), started)
     if run.candidate.fusion:
         record["branches"] = ablate_branches(fitted, run.split.train, run.split.test)
     if convergence := describe_convergence(fitted):
