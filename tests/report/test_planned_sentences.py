@@ -97,3 +97,10 @@ def test_secondary_questions_are_counted_and_those_that_differ_named() -> None:
         == "The secondary question is not answered with a difference."
     )
     assert planned_sentences(QuestionAnswers(), "x") == []
+
+
+def test_secondary_questions_are_counted_by_new_rows_as_the_primary_one_is_told() -> None:
+    told = answered("ahead", "cannot tell")
+    first, second = planned_sentences(QuestionAnswers((told, told)), "on unseen births")
+    assert "augment slit-cutmix is ahead of augment none" in first and "cannot be told" in first
+    assert second == "The secondary question is answered with a difference: augment slit-cutmix is ahead of augment none."

@@ -193,8 +193,9 @@ def _small_print(studies: StudyPair) -> list[str]:
         notes.append(_describe_common_estimand(studies))
     if studies.basis in ("rows", "unpaired") and studies.pairs:
         notes.append(_describe_common_estimand(studies))
-    if studies.basis == "rows":
-        notes.append("Intervals resample the units and do not cover the variation between trainings or folds.")
+    if studies.pairs and studies.basis != "unpaired":
+        uncovered = "training again" if studies.basis == "splits" else "the variation between trainings or folds"
+        notes.append(f"Intervals resample the units and do not cover {uncovered}.")
     if studies.shared_candidates:
         notes.append(f"Not compared, because both studies share their runs: {list_names(studies.shared_candidates)}.")
     others = [s.label for s in (studies.a, studies.b) if s.summary.metrics[0] != studies.metric]
@@ -240,13 +241,14 @@ def _column_format(studies: StudyPair) -> tuple[ColumnKind, ColumnKind, int]:
 
 def _gap_table(studies: StudyPair, gaps: Sequence[ProtocolGap], name: str, one: bool) -> Table:
     plain, signed, digits = _column_format(studies)
+    units = studies.group_held_out.summary.group_word.plural
     if not one:  # several metrics share a column: unrounded in the CSV, with three decimals elsewhere
         plain, signed, digits = "number", "signed", 3
     columns = (
         Column("Candidate"),
         *(() if one else (Column("Metric"),)),
-        Column(studies.within_group.label, plain, "groups shared by training and test sets", digits),
-        Column(studies.group_held_out.label, plain, "groups held out", digits),
+        Column(studies.within_group.label, plain, f"{units} shared by training and test sets", digits),
+        Column(studies.group_held_out.label, plain, f"{units} held out", digits),
         Column("Gap", signed, "shared minus held out", digits),
         Column("95\u00a0%\u00a0interval", signed, "of the gap, over groups", digits),
     )
@@ -270,11 +272,12 @@ def _gap_table(studies: StudyPair, gaps: Sequence[ProtocolGap], name: str, one: 
 
 def _pair_table(studies: StudyPair) -> Table:
     plain, signed, digits = _column_format(studies)
+    value = "as on its own page" if studies.basis == "splits" else "of all held-out rows of a repeat together"
     columns = (
         Column(f"In {studies.a.label}"),
         Column(f"In {studies.b.label}"),
-        Column("First", plain, "mean over runs", digits),
-        Column("Second", plain, "mean over runs", digits),
+        Column("First", plain, value, digits),
+        Column("Second", plain, value, digits),
         Column("Difference", signed, "first minus second", digits),
         Column("95\u00a0%\u00a0interval", signed, "of this comparison, not corrected", digits),
         Column("p", "p", "of this comparison, not corrected"),

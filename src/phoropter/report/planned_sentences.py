@@ -9,7 +9,7 @@ from phoropter.report.render.wording import count_with_noun
 from phoropter.report.summary.questions import QuestionAnswers
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.questions.contrasts import ContrastAnswer
-from phoropter.results.stats.pairs.answers import Answer
+from phoropter.results.stats.pairs.answers import Answer, Verdict
 
 _FAMILIES = {
     "cnn": "convolutional networks",
@@ -30,7 +30,7 @@ def planned_sentences(answers: QuestionAnswers, population: str) -> list[str]:
     primary, *secondary = answers.planned
     sentences = [f"The planned question: {describe_answer(primary, population)}."]
     if secondary:
-        shown = [a for a in secondary if a.verdict in ("ahead", "behind")]
+        shown = [a for a in secondary if _leading_verdict(a) in ("ahead", "behind")]
         named = f": {'; '.join(describe_sides(a) for a in shown)}" if shown else ""
         asked = count_with_noun(len(secondary), "secondary question")
         is_ = "is" if len(shown) == 1 else "are"
@@ -68,7 +68,13 @@ def describe_answer(answer: ContrastAnswer, population: str) -> str:
 def describe_sides(answer: ContrastAnswer) -> str:
     """`augment cutmix is ahead of augment none`."""
     side, against = name_sides(answer)
-    return f"{side} {_is_or_are(answer)} {answer.verdict}{' of' if answer.verdict == 'ahead' else ''} {against}"
+    verdict = _leading_verdict(answer)
+    return f"{side} {_is_or_are(answer)} {verdict}{' of' if verdict == 'ahead' else ''} {against}"
+
+
+def _leading_verdict(answer: ContrastAnswer) -> Verdict:
+    """About new rows where that is tested, as the primary question and the pairs are told; else about training again."""
+    return (answer.rows if answer.rows.is_tested else answer.training).verdict
 
 
 def name_sides(answer: ContrastAnswer) -> tuple[str, str]:
