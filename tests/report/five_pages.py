@@ -19,6 +19,7 @@ FIVE: dict[str, Made] = {
         accuracies={"resnet50": 0.86, "resnet50 + convnext_tiny": 0.97, "vit_small_patch16_224": 0.78, "mobilenet frozen": 0.7},
         classes=("calm", "stress", "fun"),
         rows=600,
+        seeds=(0,),
         features=8,
         pictures=6,
         validation=60,
@@ -35,6 +36,7 @@ FIVE: dict[str, Made] = {
     "tie": Made(
         accuracies=dict.fromkeys(_NAMES, 0.88),
         rows=400,
+        seeds=(0,),
         groups=24,
         pictures=3,
         epochs=4,
@@ -48,6 +50,7 @@ FIVE: dict[str, Made] = {
         classes=("healthy", "acidosis"),
         shuffled=True,
         rows=240,
+        seeds=(0,),
         pictures=2,
         metrics=("roc_auc", "accuracy"),
         audit=[],
@@ -70,7 +73,7 @@ FIVE: dict[str, Made] = {
         accuracies={
             _sweep_name(n, a): 0.8 + 0.01 * i + 0.012 * k for i, n in enumerate(_SIX) for k, a in enumerate(_AUGMENTATIONS)
         },
-        rows=300,
+        rows=210,
         folds=3,
         seeds=(0,),
         epochs=3,
