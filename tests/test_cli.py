@@ -193,7 +193,7 @@ def test_a_signal_is_named_in_one_line_with_the_way_to_go_on(
 def test_a_signal_while_the_report_is_written_is_told_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = tmp_path / "tiny.yaml"
     study.write_text(STUDY)
-    monkeypatch.setattr("phoropter.report.page.write_report", lambda folder: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("phoropter.report.page.create_report", lambda folder: os.kill(os.getpid(), signal.SIGTERM))
     stopped = call("run", study, "-o", tmp_path / "out", "--device", "cpu")
     assert stopped.exit_code == 143 and "stopped by SIGTERM; finished runs" in stopped.output and "[4/4]" in stopped.output
 
