@@ -11,7 +11,7 @@ from phoropter.models import catalog
 from phoropter.study.plan import Plan, PlannedRun
 from phoropter.training.costs.inference_batch import choose_inference_batch
 
-PROCESS_BYTES = 450 * 2**20  # Python with torch, timm and SciPy loaded
+PROCESS_BYTES = 620 * 2**20  # Python with torch, timm, SciPy and decoded images, as measured in studies of MobileNets
 SHOWN_FLOATS = 100  # activations in memory at once, per pixel of a batch, where nothing is trained
 TRAINED_FLOATS = 640  # activations kept for the backward pass, per pixel
 TRAINED_COPIES = 4  # weights, gradients, two moments
