@@ -74,8 +74,7 @@ def estimate_resources(planned: Plan, store: Store, cache: Path | None = None, d
                 images += sum(len(run.split.train) * p.epochs * forward_passes[p.train] for p in run.candidate.recipe.phases)
                 images *= run.candidate.recipe.imbalance.n_bags
             needed = estimate_macs(backbone, catalog.resolve_side(backbone, planned.study.base)) * images
-            macs += needed
-            feature_macs += needed if run.candidate.stores_features else 0
+            macs, feature_macs = macs + needed, feature_macs + needed * run.candidate.stores_features
         if _is_worth_compiling(run, (macs - before) / macs_per_s):
             worth_compiling[run.candidate.name] = None
     logit_bytes, logit_macs = _estimate_teacher_logits(planned, missing, None)
