@@ -209,5 +209,5 @@ def print_protocol_gap(to: Console, within_group: Store, group_held_out: Store) 
         interval = f"{gap.interval.low:+.3f} to {gap.interval.high:+.3f}"
         table.add_row(gap.candidate, f"{gap.within_group:.3f}", f"{gap.group_held_out:.3f}", f"{gap.difference:+.3f}", interval)
     title = get_metric(gaps[0].metric).title
-    print_line(to, f"{title}, mean over folds; the interval of the gap is from a bootstrap over people or births:")
+    print_line(to, f"{title} of all held-out rows; the interval of the gap is over people or births:")
     to.print(table)

@@ -15,7 +15,7 @@ from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.model import CandidateResults
 from phoropter.results.store import Store
 
-RISING = "its accuracy on the training rows was still rising"
+RISING = "accuracy on the training rows was still rising"
 BACKBONES: dict[str, dict[str, Any]] = {n: {"name": n, "weights": "pretrained", "size": None, "seed": 0} for n in ("one", "two")}
 
 

@@ -47,7 +47,7 @@ def test_the_share_of_the_fall_is_that_of_the_curve(schedule: str) -> None:
 def test_a_curve_that_goes_on_falling_is_unfinished(schedule: str, rate: float, unfinished: bool) -> None:
     found = judge_convergence(decaying_curve(rate, schedule=schedule), ANSWERS, 0, None)
     assert bool(found.not_converged) == unfinished
-    assert not unfinished or found.not_converged == "its accuracy on the training rows was still rising"
+    assert not unfinished or found.not_converged == "accuracy on the training rows was still rising"
 
 
 def test_noise_on_a_flat_curve_is_no_alarm() -> None:

@@ -89,7 +89,7 @@ def judge_convergence(
     stopped_early = 0 < best_epoch < len(history)  # later epochs were no better on the validation rows
     reasons = []
     if quarter and quarter.still_rising and answers.accuracy < LEARNT and not stopped_early:
-        reasons.append("its accuracy on the training rows was still rising")
+        reasons.append("accuracy on the training rows was still rising")
     if answers.n_classes > 2 and answers.n_silent >= MAX_SILENT * answers.n_classes:
         reasons.append("it never answers most of its classes")
     if answers.n_hidden and answers.n_dead >= MAX_SILENT * answers.n_hidden:
