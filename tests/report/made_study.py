@@ -137,8 +137,9 @@ def _write_run(run: RunWriter, made: Made, world: World, item: Mapping[str, Any]
         wrong = np.flatnonzero(predictions.logits.argmax(1) != predictions.labels)
         sure = wrong[np.argsort(-predictions.probabilities.max(1)[wrong], kind="stable")][: made.pictures]
         right = np.flatnonzero(predictions.logits.argmax(1) == predictions.labels)
+        right = right[np.argsort(-predictions.probabilities.max(1)[right], kind="stable")]
         _, first = np.unique(predictions.labels[right], return_index=True)
-        shown = [*sure, *right[first][: made.pictures]]
+        shown = [*sure, *right[np.sort(first)][: made.pictures]]
         run.write_pictures({str(predictions.ids[i]): _jpeg(str(predictions.ids[i]), int(predictions.labels[i])) for i in shown})
     name = str(item["candidate"])
     scale = 1 + seed_of(name) % 20
