@@ -22,7 +22,7 @@ from phoropter.cli import main
 from phoropter.results.preparation import PreparationNote
 from phoropter.results.run_folder import RunWriter
 
-COMMANDS = {"plan", "run", "demo", "status", "report", "compare", "folds", "serve-report", "predict", "inspect"}
+COMMANDS = {"plan", "run", "demo", "status", "report", "compare", "folds", "serve-report", "refit", "predict", "inspect"}
 COMMANDS |= {"backbones", "studies", "doctor"}
 README = Path(__file__).parents[1] / "README.md"
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
@@ -55,6 +55,7 @@ def test_flags_stay_few() -> None:
     assert flags["plan"] == {"--out", "--smoke", "--device", "--trust-code"}
     assert flags["report"] == {"--out", "--section", "--trust-code"}
     assert flags["compare"] == flags["folds"] == {"--out", "--trust-code"}
+    assert flags["refit"] == {"--out", "--candidate", "--device"}
     assert flags["predict"] == {"--out", "--on-bad-input", "--views", "--device", "--trust-code"}
     assert flags["status"] == set() and flags["studies"] == set() and flags["serve-report"] == {"--port"}
 

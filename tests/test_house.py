@@ -28,6 +28,7 @@ RANKS = {
     "deploy": 4,
     "console": 5,
     "api": 5,
+    "refit": 5,
     "study_parts": 6,
     "bundle_commands": 7,
     "cli": 8,
@@ -99,6 +100,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"page"},
         {"comparison_page", "live"},
     ],
+    "refit": [{"finished_study"}, {"evidence", "train_all"}, {"refit"}],
     "deploy": [{"inputs", "memory_inputs"}, {"predict"}, {"bundle", "tables"}],
 }
 
@@ -261,6 +263,10 @@ def test_a_folder_has_at_most_twelve_modules(folder: Path) -> None:
 # A module without a test of its own name, and whose test covers it.
 COVERED_BY = {
     "bundle_commands": "test_cli.py",
+    "refit.evidence": "refit/test_refit.py",
+    "refit.finished_study": "refit/test_refit.py",
+    "refit.train_all": "refit/test_refit.py",
+    "training.candidates.refit_record": "refit/test_refit.py",
     "study_parts": "test_cli.py",
     "console": "test_cli.py",
     "core.errors": "test_cli.py",
@@ -363,7 +369,7 @@ def test_the_test_of_a_module_is_found_by_its_name(name: str) -> None:
 
 # --- heavy packages ------------------------------------------------------------------------------------------------------------
 
-TORCH_ROOMS = {"models", "training", "deploy"}
+TORCH_ROOMS = {"models", "training", "deploy", "refit"}
 TORCH_FREE = {
     "models.spec",
     "models.catalog",

@@ -15,6 +15,29 @@ trust_option = click.option("--trust-code", is_flag=True, help="Import what is n
 device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto.")
 
 
+@click.command("refit")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The bundle's folder, which is made.")
+@click.option("--candidate", help="Its name on the leaderboard (default: the first).")
+@device_option
+def refit_command(folder: Path, out: Path, candidate: str | None, device: str) -> None:
+    """Train a candidate of the finished study in FOLDER anew on all rows of the study, and save it as a bundle.
+
+    The bundle carries the study's estimate with its interval, and a temperature fitted on the study's held-out predictions.
+    """
+    from phoropter.refit.evidence import describe_evidence
+    from phoropter.refit.refit import refit_candidate
+    from phoropter.study.progress import show_progress
+    from phoropter.training.loop.devices import resolve_device
+
+    to = make_console()
+    with show_progress(f"refit of {folder}", to) as on_progress:
+        record = refit_candidate(folder, out, candidate, resolve_device(device), on_progress)
+    for line in describe_evidence(record):
+        print_line(to, line)
+    print_line(to, f"written: {out}")
+
+
 @click.command("predict")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)

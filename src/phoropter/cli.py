@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phoropter import __version__
-from phoropter.bundle_commands import device_option, predict_command, trust_option
+from phoropter.bundle_commands import device_option, predict_command, refit_command, trust_option
 from phoropter.console import (
     format_large_count,
     make_console,
@@ -85,6 +85,7 @@ def main() -> None:
     """
 
 
+main.add_command(refit_command)
 main.add_command(predict_command)
 
 

@@ -25,6 +25,7 @@ from phoropter.deploy.memory_inputs import list_inputs, make_picture_dataset
 from phoropter.deploy.predict import Bundle, BundlePredictions, open_bundle, predict_dataset, predict_paths
 from phoropter.models.classifier import Classifier
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording
+from phoropter.training.candidates.refit_record import RefitRecord
 from phoropter.training.predict import TtaViews
 
 
@@ -43,6 +44,26 @@ class Predictor(Bundle):
     def positive_class(self) -> str | None:
         """Of two classes, the one that metrics such as the area under the ROC curve count as positive: the second."""
         return self.classes[1] if len(self.classes) == 2 else None
+
+    @property
+    def description(self) -> RefitRecord | None:
+        """How the classifier was made after its study, with the study's estimate; None for the model of one run."""
+        return self.refit
+
+    @property
+    def temperature(self) -> float:
+        """The logits are divided by it before the softmax; 1 for the model of one run."""
+        return 1.0 if self.refit is None else self.refit.temperature
+
+    @property
+    def threshold(self) -> float | None:
+        """Of the positive class's probability; None: the likeliest class is the answer."""
+        return None if self.refit is None else self.refit.threshold
+
+    @property
+    def aggregation(self) -> str:
+        """The rule over the windows of a recording or a subject."""
+        return "mean-probability" if self.refit is None else self.refit.aggregation
 
     def predict(
         self, x: Any, *, device: str = "auto", views: TtaViews | None = None, on_bad_input: OnBadInput = "stop"

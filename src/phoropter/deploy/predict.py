@@ -35,6 +35,7 @@ from phoropter.models.weights.weight_files import read_sidecar_json
 from phoropter.results.metrics.registry import softmax
 from phoropter.signals.recording import OnBadInput
 from phoropter.training.candidates.candidate import Candidate
+from phoropter.training.candidates.refit_record import RefitRecord
 from phoropter.training.loop.devices import resolve_device
 from phoropter.training.loop.precision import resolve_autocast_dtype
 from phoropter.training.predict import TtaViews, predict_from_pixels
@@ -45,13 +46,17 @@ ProgressFunction = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A classifier, its candidate and training data, and how its recordings become images (None: its inputs are images)."""
+    """A classifier, its candidate and training data, and how its recordings become images (None: its inputs are images).
+
+    refit: how it was made after its study, with the study's estimate and a temperature; None for the model of one run
+    """
 
     folder: Path
     model: Classifier
     candidate: Candidate
     data: DataSpec
     recording_view: BundleView | None
+    refit: RefitRecord | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -74,6 +79,7 @@ class BundlePredictions:
     logits:   (N, C) float32, as a study stores them
     problems: inputs that could not be used, and why
     notes:    facts a reader of the predictions must know
+    temperature: that the probabilities are calibrated by; 1 for the bundle of one run, which has none
     """
 
     dataset: Dataset
@@ -81,11 +87,12 @@ class BundlePredictions:
     logits: NDArray[np.float32]
     problems: tuple[InputProblem, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    temperature: float = 1.0
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """(N, C) softmax of the logits."""
-        return softmax(self.logits)
+        """(N, C) softmax of the logits divided by the temperature."""
+        return softmax(self.logits / self.temperature)
 
     def average_by_recording(self) -> MeanProbabilities | None:
         """The mean of the probabilities of each recording's windows; None for images."""
@@ -132,7 +139,9 @@ def open_bundle(folder: Path | str, extensions: Sequence[Extension] = ()) -> Bun
     model = classifiers.load_classifier(place, extensions)
     if candidate.recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Bundle(place, model, candidate, data, view)
+    refit = training.get("refit")
+    record = validate_as(RefitRecord, refit, source, ("training", "refit")) if refit else None
+    return Bundle(place, model, candidate, data, view, record)
 
 
 def _find_database(place: Path, training: dict[str, Any], given: Sequence[Extension]) -> list[Database]:
@@ -200,7 +209,12 @@ def predict_dataset(
         raise DataError(f"{dataset.name}: none of its {len(dataset)} images can be read; the first: {problems[0]}")
     kept = dataset.select_rows(np.concatenate(rows))
     return BundlePredictions(
-        kept, bundle.classes, np.concatenate(logits), tuple(problems), tuple(_prediction_notes(bundle, kept))
+        kept,
+        bundle.classes,
+        np.concatenate(logits),
+        tuple(problems),
+        tuple(_prediction_notes(bundle, kept)),
+        1.0 if bundle.refit is None else bundle.refit.temperature,
     )
 
 
@@ -252,6 +266,8 @@ def _prediction_notes(bundle: Bundle, dataset: Dataset) -> Iterator[str]:
         )
     if bundle.recording_view is not None and bundle.recording_view.view.pools_grey_scale:
         yield "the grey scale of a subject spans the windows given now; in the study it spanned all windows of the subject"
+    if bundle.refit is not None:
+        yield f"probabilities are calibrated by a temperature of {bundle.refit.temperature:.3f}, fitted in the study"
     yield from dataset.notes
 
 

@@ -8,6 +8,7 @@ computes them; where one of these fails, it fails with that reason.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -116,6 +117,7 @@ def _compute_study(
         own_metrics = [m.describe() for m in study.metrics if isinstance(m, Metric)]
         record |= {"custom_metrics": own_metrics} if own_metrics else {}
         record |= {"extensions": extensions} if extensions else {}
+        record |= find_relative_base(study.base, store.folder)
         # Where report, compare and predict look for the modules of these extensions, if they are told to trust code
         record |= {"study_folder": str(study.base.resolve())} if extensions and study.base else {}
         store.write_study(record)
@@ -126,6 +128,17 @@ def _compute_study(
     if count_datasets_with_features(planned, cache, open_images) > with_features:
         write_audit()
     return store
+
+
+def find_relative_base(base: Path | None, folder: Path) -> dict[str, str]:
+    """For study.json, `base`: the folder that relative paths of the study start from, as seen from its results folder.
+
+    By it refit finds the data again. Empty where there is no such path (another drive of Windows).
+    """
+    try:
+        return {"base": Path(os.path.relpath(base or Path(), folder)).as_posix()}
+    except ValueError:
+        return {}
 
 
 class _Worker:

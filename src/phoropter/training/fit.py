@@ -59,6 +59,7 @@ class TrainingTask:
     teacher:        of a student, unless its weight α is 0
     member_bundles: bundles that a fusion with warm_start begins with, in the order of its branches
     bag_index:      which of the recipe's bags is trained; None: all of them, where there are several (bagging.py)
+    last_epoch:     the epoch after which training ends, under the schedule of the complete recipe; None: the recipe's last
     """
 
     candidate: Candidate
@@ -73,6 +74,7 @@ class TrainingTask:
     teacher: Teacher | None = None
     member_bundles: tuple[Path, ...] = ()
     bag_index: int | None = None
+    last_epoch: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,7 +270,7 @@ def _make_training_setup(
     weights = compute_class_weights(recipe.loss, task.dataset.labels[split.train], task.dataset.classes)
     criterion = Criterion(recipe.loss, None if weights is None else weights.to(task.device))
     objective, validator = _make_objective(task, model, criterion), _make_validator(task, model, features)
-    return TrainingSetup(source, make_batch_sampler(task), objective, validator)
+    return TrainingSetup(source, make_batch_sampler(task), objective, validator, task.last_epoch)
 
 
 def _make_objective(task: TrainingTask, model: Classifier, criterion: Criterion) -> Objective:

@@ -30,6 +30,7 @@ from phoropter.study.records.cost_record import describe_average_cost, describe_
 from phoropter.study.records.study_record import collect_versions, describe_machine
 from phoropter.study.records.thumbnails import encode_thumbnail
 from phoropter.training.branch_ablation import ablate_branches
+from phoropter.training.candidates.refit_record import RefitRecord
 from phoropter.training.costs.peak_memory import PeakMemory
 from phoropter.training.distillation import digest_classifier
 from phoropter.training.fit import TrainedRun
@@ -78,16 +79,21 @@ def write_trained_run(
     return record
 
 
-def save_bundle(folder: Path, run: PlannedRun, fitted: TrainedRun) -> None:
-    """Saves the trained classifier, the rows it has seen, and what is needed to prepare new images or recordings alike."""
+def describe_training(run: PlannedRun) -> dict[str, Any]:
+    """What a bundle records of its training: the candidate, and what prepares new images or recordings alike."""
     view, database = get_bundle_view(run.image_set.dataset), run.image_set.data.database
-    training = {
+    return {
         "candidate": run.candidate.plain(),
         "split": run.split.content_key(run.image_set.dataset),
         "data": run.image_set.data.plain(),
         "database": database and describe_code(database),
         "recording_view": view and view.plain(),
     }
+
+
+def save_bundle(folder: Path, run: PlannedRun, fitted: TrainedRun, refit: RefitRecord | None = None) -> None:
+    """Saves the trained classifier, the rows it has seen, and what prepares new inputs. refit: of one made after its study"""
+    training = describe_training(run) | ({"refit": refit.plain()} if refit else {})
 
     def add_seen_rows(bundle: Path) -> None:
         if run.candidate.recipe.phases:

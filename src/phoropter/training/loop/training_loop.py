@@ -45,12 +45,16 @@ ValidationFunction = Callable[[], dict[str, float]]
 
 @dataclass(frozen=True, eq=False)
 class TrainingSetup:
-    """What a run trains on: the source of its batches, their order, the objective, and the validation of an epoch."""
+    """What a run trains on: the source of its batches, their order, the objective, and the validation of an epoch.
+
+    last_epoch: the epoch after which training ends, counted from 1; the schedule stays that of all epochs (None: the last)
+    """
 
     batch_source: BatchSource
     batch_sampler: BatchSampler
     objective: Objective
     validate: ValidationFunction | None = None
+    last_epoch: int | None = None
 
 
 def train(
@@ -70,8 +74,9 @@ def train(
     first = 0
     for phase in recipe.phases:
         last = first + phase.epochs
-        if state.epoch < last:
-            yield from _PhaseTrainer(model, recipe, phase, setup, device).run(state, checkpoints, range(first, last))
+        end = last if setup.last_epoch is None else min(last, setup.last_epoch)
+        if state.epoch < end:
+            yield from _PhaseTrainer(model, recipe, phase, setup, device).run(state, checkpoints, range(first, end))
         first = last
     if state.average is not None:
         model.load_state_dict(state.average)

@@ -1,0 +1,124 @@
+"""Trains a candidate of a finished study on all rows of the study, by its recipe, after what it needs: its members, its teacher.
+
+Where the study selected the epoch on validation rows, there are none now: training ends after the median of the selected epochs,
+under the same schedule of the learning rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from statistics import median_high
+
+import numpy as np
+import torch
+
+from phoropter.core.errors import SpecError
+from phoropter.data.splits.protocol import Split
+from phoropter.refit.finished_study import FinishedStudy
+from phoropter.study.compute import open_pixels
+from phoropter.study.plan import PlannedRun
+from phoropter.study.progress import ProgressCallback, ProgressEvent
+from phoropter.study.records.run_record import save_bundle
+from phoropter.training.distillation import Teacher, digest_classifier
+from phoropter.training.fit import TrainedRun, TrainingTask
+from phoropter.training.loop.precision import resolve_autocast_dtype
+from phoropter.training.loop.training_loop import StepProgress
+from phoropter.training.train import train_candidate
+
+
+class FullTrainer:
+    """Trains candidates on all rows, each once.
+
+    work: an empty folder for bundles that warm-started fusions begin with
+    epochs: candidate → epochs it was trained for, filled as they are trained
+    """
+
+    def __init__(self, study: FinishedStudy, device: torch.device, work: Path, on_progress: ProgressCallback) -> None:
+        self.study, self.device, self.work, self.on_progress = study, device, work, on_progress
+        self.epochs: dict[str, int] = {}
+        self._trained: dict[str, tuple[PlannedRun, TrainedRun]] = {}
+
+    def train_on_all(self, name: str) -> tuple[PlannedRun, TrainedRun]:
+        """The run of a candidate on all rows, and its classifier. Raises what `fit` raises."""
+        if name not in self._trained:
+            runs = self.study.planned_runs(name)
+            if runs[0].candidate.is_ensemble:
+                raise SpecError(f"'{name}' averages finished runs and is not trained; refit each of its members")
+            needed = {need: self.train_on_all(need) for need in runs[0].candidate.needs}
+            run = replace(runs[0], split=join_splits(runs), keep_bundle=True)
+            self._trained[name] = run, self._train_run(run, runs, needed)
+        return self._trained[name]
+
+    def _train_run(self, run: PlannedRun, runs: list[PlannedRun], needed: dict[str, tuple[PlannedRun, TrainedRun]]) -> TrainedRun:
+        candidate, recipe = run.candidate, run.candidate.recipe
+        last = median_best_epoch(self.study, runs) if recipe.checkpoint == "best-val" and recipe.phases else None
+        if recipe.phases:
+            self.epochs[candidate.name] = last or recipe.total_epochs
+        teacher = candidate.distillation and needed.get(candidate.distillation.teacher)
+        task = TrainingTask(
+            candidate=candidate,
+            split=run.split,
+            dataset=run.image_set.dataset,
+            pixels=open_pixels(run.image_set, self.study.cache, self.on_progress),
+            device=self.device,
+            cache=self.study.cache,
+            weights_base=self.study.planned.study.base,
+            teacher=self._make_teacher(*teacher, run) if teacher else None,
+            member_bundles=tuple(self._save_member(*needed[member]) for member in candidate.members),
+            last_epoch=last,
+        )
+        return self._drive_training(task)
+
+    def _drive_training(self, task: TrainingTask) -> TrainedRun:
+        title = f"{task.candidate.name} · {task.split.name}"
+        self.on_progress(ProgressEvent("start", title))
+        training = train_candidate(task)
+        while True:
+            try:
+                step = next(training)
+            except StopIteration as stop:
+                trained: TrainedRun = stop.value
+                return trained
+            note = vars(step) if isinstance(step, StepProgress) else {**step, "epochs": task.candidate.recipe.total_epochs}
+            self.on_progress(ProgressEvent("tick" if isinstance(step, StepProgress) else "epoch", title, note=note))
+
+    def _make_teacher(self, run: PlannedRun, trained: TrainedRun, student: PlannedRun) -> Teacher:
+        recipe, hashes = run.candidate.recipe, run.image_set.dataset.hashed_ids
+        distillation = student.candidate.distillation
+        return Teacher(
+            name=run.candidate.name,
+            identity=digest_classifier(trained.model),
+            load_model=lambda: trained.model,
+            trained_on=hashes[run.split.train] if recipe.phases else hashes[:0],
+            dtype=resolve_autocast_dtype(recipe, self.device),
+            keep_logits=distillation is not None and distillation.loss not in ("hard", "token"),
+        )
+
+    def _save_member(self, run: PlannedRun, trained: TrainedRun) -> Path:
+        folder = self.work / run.key
+        if not folder.exists():
+            save_bundle(folder, run, trained)
+        return folder
+
+
+def join_splits(runs: list[PlannedRun]) -> Split:
+    """One split whose training rows are all rows that some split of the study trains, validates or tests on, in their order.
+
+    Its seed is that of the first split. External rows are in it too: they are labelled rows of the study.
+    """
+    parts = [
+        rows for run in runs for rows in (run.split.train, run.split.val, run.split.test, run.split.external) if rows is not None
+    ]
+    first = runs[0].split
+    rows = np.unique(np.concatenate(parts))
+    return Split(first.seed, 0, 0, 1, "all rows", rows, np.empty(0, dtype=np.int64))
+
+
+def median_best_epoch(study: FinishedStudy, runs: list[PlannedRun]) -> int:
+    """The median of the epochs selected on validation rows in the runs of the study, of every bag where there are several."""
+    epochs: list[int] = []
+    for run in runs:
+        record = study.store.run(run.key).record
+        epochs += (record.get("bags") or {}).get("best_epochs") or [record["choice"]["epoch"]]
+    return int(median_high(epochs))

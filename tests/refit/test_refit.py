@@ -1,0 +1,229 @@
+"""From a finished study to a bundle: it predicts raw files as the study's own evaluation does, for every kind of candidate."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import phoropter as ph
+from phoropter.cli import main
+from phoropter.core.errors import SpecError, StoreError
+from phoropter.refit.finished_study import open_finished_study
+from phoropter.refit.refit import refit_candidate
+from phoropter.refit.train_all import FullTrainer
+from phoropter.results.store import Store
+from phoropter.signals.recording import Recording
+from phoropter.signals.simulate import CtgCohort, EcgCohort, ctg_simulate, ecg_simulate
+from phoropter.study.executors import execute_study
+from phoropter.study.spec import read_study
+from phoropter.study.worker import ComputeOptions
+from phoropter.training.fit import predict_rows
+from phoropter.training.train import train_candidate
+
+CPU = torch.device("cpu")
+PICTURES = """\
+name: shapes
+data: {folder: pictures, size: 48, resize: pad}
+protocol: {split: stratified-k-fold, folds: 2, val_size: 0.25}
+recipe: {preset: scratch, epochs: 2}
+candidates:
+  - {name: single, backbone: test_resnet, weights: random, recipe: {epochs: 3, checkpoint: best-val}}
+  - {name: vit, backbone: test_vit, weights: random}
+  - {name: probe, backbone: test_resnet, weights: random, frozen: true, recipe: {preset: probe, epochs: 2}}
+  - {name: solved, backbone: test_vit, weights: random, frozen: true, recipe: logistic}
+  - {name: logits, fuse: [{backbone: test_resnet, weights: random}, {backbone: test_vit, weights: random}]}
+  - {name: concat, fuse: [{backbone: test_resnet, weights: random}, {backbone: test_vit, weights: random}], mode: concat}
+  - {name: warm, fuse: [single, vit], warm_start: true}
+  - {name: student, student: test_vit, weights: random, teacher: solved, loss: soft}
+"""
+TRAINED = ["single", "vit", "probe", "solved", "logits", "concat", "warm", "student"]
+ECG = """\
+name: people
+data:
+  simulate: ecg
+  cohort: {subjects: 4, rate_hz: 100, baseline_s: 30, stress_s: 25, amusement_s: 15, between_s: 5}
+  window: {step_s: 5}
+  size: 32
+protocol: {split: stratified-group-k-fold, folds: 2}
+recipe: {preset: scratch, epochs: 1}
+candidates: [{name: cnn, backbone: test_resnet, weights: random}]
+"""
+CTG = """\
+name: births
+data:
+  simulate: ctg
+  cohort: {hospitals: 2, swapped_hospitals: 0, records: 20, length_s: 2400}
+  outcome: pH<=7.2
+  clean: {window: {max_missing: 1}, filter: {fhr_lowpass: 20}}
+  size: 32
+protocol: {split: stratified-k-fold, folds: 2}
+candidates:
+  - name: bags
+    backbone: test_resnet
+    weights: random
+    frozen: true
+    recipe: {preset: probe, epochs: 2, imbalance: {undersample: 1, n_bags: 2}}
+metrics: [roc_auc]
+"""
+RECORDINGS = {
+    "people": lambda: ecg_simulate(EcgCohort(subjects=4, rate_hz=100, baseline_s=30, stress_s=25, amusement_s=15, between_s=5)),
+    "births": lambda: ctg_simulate(CtgCohort(hospitals=2, swapped_hospitals=0, records=20, length_s=2400)),
+}
+
+
+def run_study(folder: Path, text: str) -> Store:
+    (folder / "study.yaml").write_text(text)
+    options = ComputeOptions("cpu", threads=1)
+    store = execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options)
+    assert not store.read_failures()
+    return store
+
+
+def draw_pictures(folder: Path) -> Path:
+    draw = np.random.default_rng(0)
+    for kind, grey in (("dark", 50), ("light", 150)):
+        (folder / kind).mkdir(parents=True)
+        for i in range(12):
+            noise = draw.integers(0, 90, (30 + 3 * i, 50, 3), dtype=np.uint8)
+            Image.fromarray(noise + np.uint8(grey)).save(folder / kind / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("shapes")
+    draw_pictures(folder / "pictures")
+    return run_study(folder, PICTURES)
+
+
+@pytest.fixture(scope="module")
+def signals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
+    return {name: run_study(tmp_path_factory.mktemp(name), text) for name, text in (("people", ECG), ("births", CTG))}
+
+
+def evaluate_in_study(store: Store, name: str, work: Path) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]]:
+    """Id → logits of a candidate trained on all rows, by the study's own path: its pixels, its function of evaluation."""
+    study = open_finished_study(store.folder, lambda event: None)
+    run, trained = FullTrainer(study, CPU, work, lambda event: None).train_on_all(name)
+    logits, _ = predict_rows(trained, run.split.train)
+    return dict(zip(run.image_set.dataset.ids[run.split.train].tolist(), logits, strict=True))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_classifier_of_all_pictures_predicts_files_as_the_study_would(shapes: Store, tmp_path: Path, name: str) -> None:
+    record = refit_candidate(shapes.folder, tmp_path / "bundle", name, CPU, lambda event: None)
+    model = ph.load(tmp_path / "bundle")
+    (tmp_path / "work").mkdir()
+    expected = evaluate_in_study(shapes, name, tmp_path / "work")
+    predicted = model.predict(shapes.folder.parent / "pictures", device="cpu")
+    assert len(predicted.logits) == len(expected) == record.n_rows == 24
+    for row, sample in enumerate(predicted.dataset.ids.tolist()):
+        np.testing.assert_allclose(predicted.logits[row], expected[sample], rtol=0, atol=2e-5)
+    assert any("24 of 24 have ids of rows" in note for note in predicted.notes)
+
+
+@pytest.mark.parametrize("name", ["people", "births"])
+def test_a_classifier_of_all_recordings_predicts_them_as_the_study_would(
+    signals: dict[str, Store], tmp_path: Path, name: str
+) -> None:
+    store = signals[name]
+    refit_candidate(store.folder, tmp_path / "bundle", None, CPU, lambda event: None)
+    (tmp_path / "work").mkdir()
+    expected = evaluate_in_study(store, "cnn" if name == "people" else "bags", tmp_path / "work")
+    recordings: list[Recording] = RECORDINGS[name]()
+    predicted = ph.load(tmp_path / "bundle").predict(recordings, device="cpu", on_bad_input="skip")
+    place = {sample: row for row, sample in enumerate(predicted.dataset.ids.tolist())}
+    assert expected.keys() <= place.keys() and len(expected) > 10
+    for sample, logits in expected.items():
+        np.testing.assert_allclose(predicted.logits[place[sample]], logits, rtol=0, atol=2e-5)
+
+
+def test_the_epochs_are_the_median_of_those_selected(shapes: Store, tmp_path: Path) -> None:
+    record = refit_candidate(shapes.folder, tmp_path / "bundle", "single", CPU, lambda event: None)
+    chosen = sorted(r.record["choice"]["epoch"] for r in shapes.runs() if r.candidate_name == "single")
+    assert len(chosen) == 2 and record.epochs == {"single": chosen[1]}  # of two, the later
+
+
+def test_training_that_ends_early_is_the_beginning_of_the_complete_training(shapes: Store, tmp_path: Path) -> None:
+    study = open_finished_study(shapes.folder, lambda event: None)
+    _, complete = FullTrainer(study, CPU, tmp_path, lambda event: None).train_on_all("vit")
+    training = train_candidate(replace(complete.task, last_epoch=1))
+    while True:
+        try:
+            next(training)
+        except StopIteration as stop:
+            ended = stop.value
+            break
+    assert len(complete.history) == 2 and len(ended.history) == 1
+    for figure in ("learning_rate", "train_loss", "train_accuracy"):
+        assert ended.history[0][figure] == complete.history[0][figure]
+
+
+def test_the_bundle_says_what_the_study_measured(shapes: Store, tmp_path: Path) -> None:
+    record = refit_candidate(shapes.folder, tmp_path / "bundle", "vit", CPU, lambda event: None)
+    runs = [r for r in shapes.runs() if r.candidate_name == "vit"]
+    held_out = [p for r in runs if (p := r.load_predictions()) is not None]
+    hits = np.concatenate([p.logits.argmax(1) == p.labels for p in held_out])
+    assert record.evidence.figure.metric == "accuracy" and record.evidence.figure.value == pytest.approx(hits.mean())
+    assert record.evidence.n_rows == len(hits) == record.temperature_rows and record.evidence.n_runs == 2
+    assert record.positive_class == "light" and record.threshold is None
+    written = json.loads((tmp_path / "bundle" / "bundle.json").read_text())["training"]["refit"]
+    assert written == record.plain()
+    logits, labels = np.concatenate([p.logits for p in held_out]).astype(float), np.concatenate([p.labels for p in held_out])
+
+    def log_loss(temperature: float) -> float:
+        z = logits / temperature
+        return float(np.mean(np.log(np.exp(z - z.max(1, keepdims=True)).sum(1)) + z.max(1) - z[np.arange(len(z)), labels]))
+
+    grid = np.exp(np.linspace(-3, 3, 121)) * record.temperature
+    assert log_loss(record.temperature) <= min(map(log_loss, grid)) + 1e-6
+
+
+def test_probabilities_are_calibrated_by_the_temperature(shapes: Store, tmp_path: Path) -> None:
+    record = refit_candidate(shapes.folder, tmp_path / "bundle", "vit", CPU, lambda event: None)
+    model = ph.load(tmp_path / "bundle")
+    predicted = model.predict(shapes.folder.parent / "pictures" / "dark", device="cpu")
+    z = predicted.logits.astype(float) / record.temperature
+    np.testing.assert_allclose(predicted.probabilities, np.exp(z) / np.exp(z).sum(1, keepdims=True), rtol=1e-5)
+    assert model.temperature == record.temperature != 1
+
+
+def test_the_command_refits_the_first_of_the_leaderboard_and_predict_reads_it(shapes: Store, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    done = CliRunner().invoke(main, ["refit", str(shapes.folder), "-o", str(out), "--device", "cpu"], catch_exceptions=False)
+    first = open_finished_study(shapes.folder, lambda event: None).summary.candidates[0].name
+    assert done.exit_code == 0 and f"for {first}" in done.output and "95 % interval" in done.output
+    assert "trained anew on 24 rows" in done.output and "written:" in done.output
+    predicted = CliRunner().invoke(main, ["predict", str(out), str(shapes.folder.parent / "pictures"), "--device", "cpu"])
+    assert predicted.exit_code == 0 and "calibrated by a temperature" in predicted.output
+
+
+def test_what_cannot_be_claimed_is_refused(shapes: Store, tmp_path: Path) -> None:
+    def refit(folder: Path, name: str | None, out: str = "bundle") -> None:
+        refit_candidate(folder, tmp_path / out, name, CPU, lambda event: None)
+
+    with pytest.raises(SpecError, match=r"'vitt' has no finished run.*did you mean"):
+        refit(shapes.folder, "vitt")
+    (tmp_path / "there").mkdir()
+    with pytest.raises(StoreError, match="exists already"):
+        refit(shapes.folder, "vit", "there")
+    with pytest.raises(StoreError, match="is not a results folder"):
+        refit(tmp_path, "vit")
+    copied = shutil.copytree(shapes.folder.parent, tmp_path / "copy")
+    Image.new("RGB", (9, 9)).save(copied / "pictures" / "dark" / "99.png")
+    with pytest.raises(StoreError, match="computed with other data, weights or another phoropter"):
+        refit(copied / "out", "vit")
+    (copied / "pictures" / "dark" / "99.png").unlink()
+    key = next(r.key for r in Store(copied / "out").runs() if r.candidate_name == "vit")
+    shutil.rmtree(copied / "out" / "runs" / key)
+    with pytest.raises(StoreError, match="candidate 'vit' has 1 of 2 runs"):
+        refit(copied / "out", "vit")
+    assert not (tmp_path / "bundle").exists()
