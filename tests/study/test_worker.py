@@ -7,10 +7,12 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from phoropter.core.errors import DiskError, MemoryShortageError
+from phoropter.core.errors import DiskError, MemoryShortageError, StoreError
 from phoropter.results.preparation import describe_preparation
 from phoropter.results.run_folder import RunWriter
 from phoropter.results.store import Store
@@ -333,3 +335,16 @@ def test_study_json_holds_the_study_and_the_plan(done: Store) -> None:
     described: dict[str, Any] = json.loads((done.folder / "study.json").read_text())
     assert described["dataset"]["rows"] == 200 and len(described["dataset"]["classes"]) == 10
     assert len(described["plan"]) == 8 and described["text"] == STUDY and described["scale"] is None
+
+
+def test_a_folder_that_holds_another_study_is_refused_unless_it_is_added(done: Store, tmp_path: Path) -> None:
+    other = write_study(
+        tmp_path, STUDY.replace("tiny", "other").replace("max_samples: 200", "max_samples: 60").split("  - {name: vit")[0]
+    )
+    before, runs = (done.folder / "study.json").read_bytes(), set(predictions(done))
+    folder = Path(shutil.copytree(done.folder, tmp_path / "copy"))
+    with pytest.raises(StoreError, match=r"holds the study 'tiny', and this one is 'other': choose another folder .* --add"):
+        execute_study(other, folder, quiet, options=HERE)
+    assert (folder / "study.json").read_bytes() == before and set(predictions(Store(folder))) == runs
+    added = execute_study(other, folder, quiet, options=replace(HERE, add=True))
+    assert added.study["name"] == "other" and {path.name for path in (folder / "runs").iterdir()} > runs
