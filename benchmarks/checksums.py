@@ -1,9 +1,10 @@
-"""What comparing checksums costs: bytes per second of the function, and its share of a study with decoding, features and training.
+"""What comparing checksums costs: bytes per second of the function, and its share of a whole study.
 
     python benchmarks/checksums.py [FOLDER OF PICTURES]
 
-The share is the processor time of all functions of core/storage that read, compute or write checksums, of the processor time of the
-whole study; then of the same study with its runs deleted, which reads everything back from the cache.
+The share is the processor time of all functions of core/storage that read, compute or write checksums, of the processor time
+of the whole study (decoding, features, training); then of the same study with its runs deleted,
+which reads everything back from the cache.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ def distribution_name(requirement: str) -> str:
 
 
 CORE = {distribution_name(r) for r in PROJECT["dependencies"]}
-EXTRAS = {distribution_name(r) for extra in ("signals", "medical", "hdf5", "track") for r in PROJECT["optional-dependencies"][extra]}
+OPTIONAL = ("signals", "medical", "hdf5", "track")
+EXTRAS = {distribution_name(r) for extra in OPTIONAL for r in PROJECT["optional-dependencies"][extra]}
 
 
 def imported_distributions() -> set[str]:
