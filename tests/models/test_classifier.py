@@ -284,7 +284,7 @@ def test_a_bundle_holds_every_parameter_and_buffer_under_plain_names(tmp_path: P
     classifiers.save_classifier(made("logits"), tmp_path / "bundle")
     held = load_file(tmp_path / "bundle" / "model.safetensors")
     assert held.keys() == made("logits").state_dict().keys()
-    assert "head.fusing.hidden.weight" in held and "backbones.1.body.blocks.0.attn.qkv.weight" in held
+    assert "head.fusing.last.weight" in held and "backbones.1.body.blocks.0.attn.qkv.weight" in held
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])

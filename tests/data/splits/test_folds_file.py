@@ -91,7 +91,7 @@ def test_groups_on_both_sides_are_a_leakage_finding(tmp_path: Path) -> None:
     dataset = people_at_sites()
     write_folds_file(dataset, KFold(3, allow_group_overlap=True), tmp_path / "folds.csv")
     splits = make_splits(dataset, FoldsFile("folds.csv"), tmp_path)
-    with pytest.raises(LeakageError, match="groups"):
+    with pytest.raises(LeakageError, match="Groups"):
         raise_on_leak(audit_splits(dataset, splits))
     allowed = audit_splits(dataset, splits, allow_group_overlap=True)
     assert [f.severity for f in allowed if f.kind == "groups"] == ["warn"]
