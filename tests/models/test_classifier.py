@@ -78,11 +78,21 @@ def test_larger_images_are_centre_cropped_in_training_and_evaluation(training: b
 
 
 def test_penultimate_features_are_the_input_of_the_last_layer() -> None:
-    for kind in ("linear", "dense", "logits"):
-        ours = made(kind)
+    kinds = {"linear": made("linear"), "dense": made("dense"), "logits": made("logits", fusion=FusionSpec(start="random"))}
+    for ours in kinds.values():
         out = ours.forward_outputs(pictures())
         last = [m for m in ours.head.modules() if isinstance(m, nn.Linear)][-1]
         torch.testing.assert_close(out.logits, last(out.features))
+
+
+def test_a_fusion_of_logits_adds_its_last_layer_to_the_average_of_its_branches() -> None:
+    ours = made("logits")
+    out = ours.forward_outputs(pictures())
+    torch.testing.assert_close(out.logits, (out.branch_logits[0] + out.branch_logits[1]) / 2)
+    last = [m for m in ours.head.modules() if isinstance(m, nn.Linear)][-1]
+    nn.init.normal_(last.weight)
+    out = ours.forward_outputs(pictures())
+    torch.testing.assert_close(out.logits, (out.branch_logits[0] + out.branch_logits[1]) / 2 + last(out.features))
 
 
 def test_frozen_backbones_keep_their_weights_and_statistics() -> None:
