@@ -16,15 +16,13 @@ import torch
 from phoropter.core.errors import SpecError
 from phoropter.data.splits.protocol import Split
 from phoropter.refit.finished_study import FinishedStudy
-from phoropter.study.compute import open_pixels
+from phoropter.study.compute import drive_training, open_pixels
 from phoropter.study.plan import PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records.run_record import save_bundle
 from phoropter.training.distillation import Teacher, digest_classifier
 from phoropter.training.fit import TrainedRun, TrainingTask
 from phoropter.training.loop.precision import resolve_autocast_dtype
-from phoropter.training.loop.training_loop import StepProgress
-from phoropter.training.train import train_candidate
 
 
 class FullTrainer:
@@ -68,20 +66,9 @@ class FullTrainer:
             member_bundles=tuple(self._save_member(*needed[member]) for member in candidate.members),
             last_epoch=last,
         )
-        return self._drive_training(task)
-
-    def _drive_training(self, task: TrainingTask) -> TrainedRun:
         title = f"{task.candidate.name} · {task.split.name}"
         self.on_progress(ProgressEvent("start", title))
-        training = train_candidate(task)
-        while True:
-            try:
-                step = next(training)
-            except StopIteration as stop:
-                trained: TrainedRun = stop.value
-                return trained
-            note = vars(step) if isinstance(step, StepProgress) else {**step, "epochs": task.candidate.recipe.total_epochs}
-            self.on_progress(ProgressEvent("tick" if isinstance(step, StepProgress) else "epoch", title, note=note))
+        return drive_training(task, title, self.on_progress)
 
     def _make_teacher(self, run: PlannedRun, trained: TrainedRun, student: PlannedRun) -> Teacher:
         recipe, hashes = run.candidate.recipe, run.image_set.dataset.hashed_ids

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,6 +78,25 @@ def _prepare_image_set(image_set: ImageSet, cache: Path, on_progress: ProgressCa
         on_bad_input=spec.on_bad_input,
         progress=lambda done, total: on_progress(ProgressEvent("decoding", done=done, total=total)),
     )
+
+
+def drive_training(
+    task: TrainingTask,
+    title: str,
+    on_progress: ProgressCallback,
+    after_step: Callable[[dict[str, Any]], None] = lambda note: None,
+) -> TrainedRun:
+    """Trains a candidate to its end and tells of each step. after_step: is told the same note, and may raise to stop"""
+    training = train_candidate(task)
+    while True:
+        try:
+            step = next(training)
+        except StopIteration as stop:
+            trained: TrainedRun = stop.value
+            return trained
+        note = vars(step) if isinstance(step, StepProgress) else {**step, "epochs": task.candidate.recipe.total_epochs}
+        on_progress(ProgressEvent("tick" if isinstance(step, StepProgress) else "epoch", title, note=note))
+        after_step(note)
 
 
 class Computation:
@@ -208,21 +228,17 @@ class Computation:
         return fitted
 
     def _drive_training(self, run: PlannedRun, task: TrainingTask, work: Path, interrupts: list[int]) -> TrainedRun:
-        training = train_candidate(task)
         last_note = 0.0
-        while True:
-            try:
-                step = next(training)
-            except StopIteration as stop:
-                fitted: TrainedRun = stop.value
-                return fitted
-            note = vars(step) if isinstance(step, StepProgress) else {**step, "epochs": task.candidate.recipe.total_epochs}
-            self.on_progress(ProgressEvent("tick" if isinstance(step, StepProgress) else "epoch", run.title, note=note))
+
+        def note_and_stop(note: dict[str, Any]) -> None:
+            nonlocal last_note
             if time.monotonic() - last_note >= STATUS_INTERVAL_S:
                 last_note = time.monotonic()
                 write_progress_note(work, {"candidate": run.candidate.name, "split": run.split.name, **note})
             if interrupts and not task.checkpoints.is_due():
                 raise StopRequest(interrupts[0])
+
+        return drive_training(task, run.title, self.on_progress, note_and_stop)
 
     def _load_pixels(self, image_set: ImageSet) -> Pixels:
         name = digest(image_set.identity)
