@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 _REPOSITORY = Path(__file__).parent.parent
+sys.path.append(str(Path(__file__).parent))  # so that tests of several rooms find small_recordings.py
 _STARTS_PROCESS = re.compile(r"\b(subprocess|multiprocessing|ProcessPoolExecutor|Popen|playwright)\b|\b(jobs|workers)=[2-9]")
 
 

@@ -13,12 +13,12 @@ from PIL import Image
 import phoropter as ph
 from phoropter.core.errors import DataError, SpecError
 from phoropter.results.store import Store
-from phoropter.signals.simulate import EcgCohort, ecg_simulate
+from phoropter.signals.simulate import ecg_simulate
 from phoropter.study.executors import execute_study
 from phoropter.study.spec import read_study
 from phoropter.study.worker import ComputeOptions
+from small_recordings import ECG_STUDY, PEOPLE
 
-COHORT = EcgCohort(subjects=4, rate_hz=100, baseline_s=30, stress_s=25, amusement_s=15, between_s=5)
 PICTURES = """\
 name: shapes
 data: {folder: pictures, size: 48}
@@ -26,17 +26,13 @@ protocol: {split: hold-out, test_size: 0.5}
 recipe: {preset: scratch, epochs: 1}
 candidates: [{name: net, backbone: test_resnet, weights: random}]
 """
-ECG = """\
-name: people
-data:
-  simulate: ecg
-  cohort: {subjects: 4, rate_hz: 100, baseline_s: 30, stress_s: 25, amusement_s: 15, between_s: 5}
-  window: {step_s: 5}
-  size: 32
-protocol: {split: stratified-group-k-fold, folds: 2}
+ECG = (
+    ECG_STUDY
+    + """\
 recipe: {preset: scratch, epochs: 1}
 candidates: [{name: cnn, backbone: test_resnet, weights: random}]
 """
+)
 
 
 def run_study(folder: Path, text: str) -> Store:
@@ -101,7 +97,7 @@ def test_recordings_in_memory_get_the_logits_of_the_study(tmp_path: Path) -> Non
     run = next(r for r in store.runs() if r.bundle_folder)
     held_out = run.load_predictions()
     assert held_out is not None and held_out.groups is not None and run.bundle_folder is not None
-    recordings = [r for r in ecg_simulate(COHORT) if r.subject in set(held_out.groups.tolist())]
+    recordings = [r for r in ecg_simulate(PEOPLE) if r.subject in set(held_out.groups.tolist())]
     model = ph.load(run.bundle_folder)
     predicted = model.predict(recordings, device="cpu")
     place = {name: row for row, name in enumerate(predicted.dataset.ids.tolist())}
@@ -123,4 +119,4 @@ def test_inputs_that_cannot_be_used_are_refused_or_listed(pictures: Path) -> Non
     with pytest.raises(DataError, match="there is no input"):
         model.predict([])
     with pytest.raises(DataError, match="predicts images, and Recording came"):
-        model.predict(ecg_simulate(COHORT)[0])
+        model.predict(ecg_simulate(PEOPLE)[0])

@@ -24,33 +24,22 @@ from phoropter.deploy.predict import Bundle, BundlePredictions, predict_paths
 from phoropter.deploy.tables import write_predictions
 from phoropter.results.store import Predictions, Store
 from phoropter.signals.recording import Recording
-from phoropter.signals.simulate import CtgCohort, EcgCohort, ctg_simulate, ecg_simulate
+from phoropter.signals.simulate import ctg_simulate, ecg_simulate
 from phoropter.study.executors import execute_study
 from phoropter.study.spec import read_study
 from phoropter.study.worker import ComputeOptions
+from small_recordings import BIRTHS, CTG_STUDY, ECG_STUDY, PEOPLE
 
-PEOPLE = EcgCohort(subjects=4, rate_hz=100, baseline_s=30, stress_s=25, amusement_s=15, between_s=5)
-BIRTHS = CtgCohort(hospitals=2, swapped_hospitals=0, records=20, length_s=2400)
-ECG = """\
-name: people
-data:
-  simulate: ecg
-  cohort: {subjects: 4, rate_hz: 100, baseline_s: 30, stress_s: 25, amusement_s: 15, between_s: 5}
-  window: {step_s: 5}
-  size: 32
-protocol: {split: stratified-group-k-fold, folds: 2}
+ECG = (
+    ECG_STUDY
+    + """\
 recipe: {preset: scratch, epochs: 2}
 candidates: [{name: cnn, backbone: test_resnet, weights: random}]
 """
-CTG = """\
-name: births
-data:
-  simulate: ctg
-  cohort: {hospitals: 2, swapped_hospitals: 0, records: 20, length_s: 2400}
-  outcome: pH<=7.2
-  clean: {window: {max_missing: 1}, filter: {fhr_lowpass: 20}}
-  size: 32
-protocol: {split: stratified-k-fold, folds: 2}
+)
+CTG = (
+    CTG_STUDY
+    + """\
 candidates:
   - name: cnn
     backbone: test_resnet
@@ -59,6 +48,7 @@ candidates:
     recipe: {preset: probe, epochs: 2, imbalance: {undersample: 1, n_bags: 2}}
 metrics: [roc_auc]
 """
+)
 PICTURES = """\
 name: shapes
 data: {folder: pictures, size: 48, resize: pad}

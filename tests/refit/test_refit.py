@@ -21,12 +21,13 @@ from phoropter.refit.refit import refit_candidate
 from phoropter.refit.train_all import FullTrainer
 from phoropter.results.store import Store
 from phoropter.signals.recording import Recording
-from phoropter.signals.simulate import CtgCohort, EcgCohort, ctg_simulate, ecg_simulate
+from phoropter.signals.simulate import ctg_simulate, ecg_simulate
 from phoropter.study.executors import execute_study
 from phoropter.study.spec import read_study
 from phoropter.study.worker import ComputeOptions
 from phoropter.training.fit import predict_rows
 from phoropter.training.train import train_candidate
+from small_recordings import BIRTHS, CTG_STUDY, ECG_STUDY, PEOPLE
 
 CPU = torch.device("cpu")
 PICTURES = """\
@@ -45,26 +46,16 @@ candidates:
   - {name: student, student: test_vit, weights: random, teacher: solved, loss: soft}
 """
 TRAINED = ["single", "vit", "probe", "solved", "logits", "concat", "warm", "student"]
-ECG = """\
-name: people
-data:
-  simulate: ecg
-  cohort: {subjects: 4, rate_hz: 100, baseline_s: 30, stress_s: 25, amusement_s: 15, between_s: 5}
-  window: {step_s: 5}
-  size: 32
-protocol: {split: stratified-group-k-fold, folds: 2}
+ECG = (
+    ECG_STUDY
+    + """\
 recipe: {preset: scratch, epochs: 1}
 candidates: [{name: cnn, backbone: test_resnet, weights: random}]
 """
-CTG = """\
-name: births
-data:
-  simulate: ctg
-  cohort: {hospitals: 2, swapped_hospitals: 0, records: 20, length_s: 2400}
-  outcome: pH<=7.2
-  clean: {window: {max_missing: 1}, filter: {fhr_lowpass: 20}}
-  size: 32
-protocol: {split: stratified-k-fold, folds: 2}
+)
+CTG = (
+    CTG_STUDY
+    + """\
 candidates:
   - name: bags
     backbone: test_resnet
@@ -73,9 +64,10 @@ candidates:
     recipe: {preset: probe, epochs: 2, imbalance: {undersample: 1, n_bags: 2}}
 metrics: [roc_auc]
 """
+)
 RECORDINGS = {
-    "people": lambda: ecg_simulate(EcgCohort(subjects=4, rate_hz=100, baseline_s=30, stress_s=25, amusement_s=15, between_s=5)),
-    "births": lambda: ctg_simulate(CtgCohort(hospitals=2, swapped_hospitals=0, records=20, length_s=2400)),
+    "people": lambda: ecg_simulate(PEOPLE),
+    "births": lambda: ctg_simulate(BIRTHS),
 }
 
 

@@ -15,32 +15,24 @@ from phoropter.study.smoke_scale import make_smoke_version
 from phoropter.study.spec import StudySpec, read_study
 from phoropter.study.variants.sweep import expand_sweep
 from phoropter.study.worker import ComputeOptions
+from small_recordings import CTG_STUDY, ECG_STUDY
 
 HERE = ComputeOptions("cpu", threads=1)
-ECG = """\
-name: people
-data:
-  simulate: ecg
-  cohort: {subjects: 4, rate_hz: 100, baseline_s: 30, stress_s: 25, amusement_s: 15, between_s: 5}
-  window: {step_s: 5}
-  size: 32
-protocol: {split: stratified-group-k-fold, folds: 2}
+ECG = (
+    ECG_STUDY
+    + """\
 recipe: {preset: scratch, epochs: 2}
 candidates: [{name: cnn, backbone: test_resnet, weights: random}]
 """
-CTG = """\
-name: births
-data:
-  simulate: ctg
-  cohort: {hospitals: 2, swapped_hospitals: 0, records: 20, length_s: 2400}
-  outcome: pH<=7.2
-  clean: {window: {max_missing: 1}, filter: {fhr_lowpass: 20}}
-  size: 32
-protocol: {split: stratified-k-fold, folds: 2}
+)
+CTG = (
+    CTG_STUDY
+    + """\
 recipe: {preset: scratch, epochs: 2}
 candidates: [{name: cnn, backbone: test_resnet, weights: random}]
 metrics: [roc_auc]
 """
+)
 
 
 def write_study(folder: Path, text: str) -> StudySpec:
