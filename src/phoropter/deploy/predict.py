@@ -23,6 +23,7 @@ from phoropter.core.extensions import Extension, find_code, is_code_trusted, rea
 from phoropter.core.spec import SourceMap, validate_as
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.options import apply_options
+from phoropter.data.images.pixels import Pixels
 from phoropter.data.recordings.bundle_view import BundleView
 from phoropter.data.recordings.changes import RecordingChanges
 from phoropter.data.recordings.database import Database
@@ -189,19 +190,13 @@ def predict_dataset(
     progress: ProgressFunction | None = None,
 ) -> BundlePredictions:
     """As `predict_paths`, of a Dataset whose pictures or windows are made as in the bundle's study."""
-    chosen = resolve_device(device)
-    recipe = bundle.candidate.recipe
-    views = _check_views(bundle, recipe.tta if views is None else views)
-    # A frozen candidate was trained on features computed in float32, so its predictions are too.
-    dtype = torch.float32 if bundle.candidate.stores_features else resolve_autocast_dtype(recipe, chosen)
-    model = bundle.model.to(chosen)
+    predict_squares = make_square_predictor(bundle, resolve_device(device), views)
     rows, logits, problems, done = [], [], list(dataset.problems), 0
     for chunk in _decode_chunks(bundle, dataset, on_bad_input):
         problems += chunk.problems
         if len(chunk.rows):
-            all_rows = np.arange(len(chunk.rows), dtype=np.int64)
             rows.append(chunk.rows)
-            logits.append(predict_from_pixels(model, chunk.pixels, all_rows, chosen, views, dtype)[0])
+            logits.append(predict_squares(chunk.pixels))
         done += len(chunk.rows) + len(chunk.problems)
         if progress:
             progress(done, len(dataset))
@@ -213,9 +208,28 @@ def predict_dataset(
         bundle.classes,
         np.concatenate(logits),
         tuple(problems),
-        tuple(_prediction_notes(bundle, kept)),
+        tuple(note_prediction_limits(bundle, kept)),
         1.0 if bundle.refit is None else bundle.refit.temperature,
     )
+
+
+def make_square_predictor(
+    bundle: Bundle, device: torch.device, views: TtaViews | None = None
+) -> Callable[[Pixels], NDArray[np.float32]]:
+    """The function that predicts squares: (N, 3, S, S) pixels → (N, C) logits, with the views and precision of the bundle.
+
+    views: None: those with which the study evaluated it. Raises SpecError for views the bundle cannot make.
+    """
+    recipe = bundle.candidate.recipe
+    chosen = _check_views(bundle, recipe.tta if views is None else views)
+    # A frozen candidate was trained on features computed in float32, so its predictions are too.
+    dtype = torch.float32 if bundle.candidate.stores_features else resolve_autocast_dtype(recipe, device)
+    model = bundle.model.to(device)
+
+    def predict_squares(pixels: Pixels) -> NDArray[np.float32]:
+        return predict_from_pixels(model, pixels, np.arange(len(pixels), dtype=np.int64), device, chosen, dtype)[0]
+
+    return predict_squares
 
 
 def _find_paths(paths: Sequence[Path], on_bad_input: OnBadInput) -> tuple[list[Path], list[InputProblem]]:
@@ -257,7 +271,8 @@ def _decode_chunks(bundle: Bundle, dataset: Dataset, on_bad_input: OnBadInput) -
     return decode_in_chunks(dataset, square, on_bad_input, count_usable_cores())
 
 
-def _prediction_notes(bundle: Bundle, dataset: Dataset) -> Iterator[str]:
+def note_prediction_limits(bundle: Bundle, dataset: Dataset) -> Iterator[str]:
+    """Facts that a reader of the predictions of these rows must know."""
     name, ids, _ = read_trained_on(bundle.folder)
     if seen := int(np.isin(dataset.hashed_ids, ids).sum()):
         yield (
