@@ -28,6 +28,7 @@ from phoropter.models.spec import BackboneSpec, ClassifierSpec
 from phoropter.training import fit as room
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import parse_recipe
+from phoropter.training.costs.classifier_cost import measure_cost
 from phoropter.training.distillation import Teacher, digest_classifier
 from phoropter.training.fit import TrainingTask, fit
 from phoropter.training.loop.training_loop import StepProgress
@@ -69,7 +70,7 @@ def tasks(folder: Path) -> dict[str, TrainingTask]:
         "live": TrainingTask(taught, teacher=Teacher(spec.name, name, lambda: teacher, nobody, uncached=True), **common),
         "cached": TrainingTask(taught, teacher=Teacher(spec.name, name, lambda: teacher, nobody), **common),
     }
-    costs = [classifiers.measure_cost(m, 32).macs or 0 for m in (teacher, room.build_model(made["plain"]))]
+    costs = [measure_cost(m, 32).macs or 0 for m in (teacher, room.build_model(made["plain"]))]
     if costs[0] < 10 * costs[1]:
         raise SystemExit(f"the teacher's {costs[0]:,} multiply-adds are not ten times the student's {costs[1]:,}")
     return made

@@ -73,9 +73,9 @@ def finetuning(names: tuple[str, ...], material: tuple[Any, Any], batch: int, fo
     import numpy as np
 
     from phoropter.data.splits.protocol import Split
-    from phoropter.models import classifier
     from phoropter.training.candidates.candidate_entry import parse_candidates
     from phoropter.training.candidates.presets import parse_recipe
+    from phoropter.training.costs.classifier_cost import measure_cost
     from phoropter.training.fit import TrainingTask, fit
     from phoropter.training.loop.training_loop import StepProgress
 
@@ -91,7 +91,7 @@ def finetuning(names: tuple[str, ...], material: tuple[Any, Any], batch: int, fo
         try:
             step = next(going)
         except StopIteration as done:
-            macs = classifier.measure_cost(done.value.model, pixels.size).macs or 0
+            macs = measure_cost(done.value.model, pixels.size).macs or 0
             return rows[-1]["images_per_s"], 2 * 3 * macs
         if not isinstance(step, StepProgress):
             rows.append(step)

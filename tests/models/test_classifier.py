@@ -1,4 +1,4 @@
-"""Classifier: normalisation, cropping, freezing, weight decay, cost, and bundles that are restored bit for bit or refused."""
+"""Classifier: normalisation, cropping, freezing, weight decay, averages, and bundles that are restored bit for bit or refused."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from torch.nn import functional as F
 
 from phoropter.core.errors import DiskError, SpecError, StoreError, WeightsError
 from phoropter.core.storage.sealed_json import write_sealed_json
-from phoropter.models import backbones, catalog, catalog_build
+from phoropter.models import backbones, catalog
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
+from phoropter.models.heads import BranchAblation
 from phoropter.models.spec import BackboneSpec, ClassifierSpec, FusionSpec, HeadSpec
 
 RESNET = BackboneSpec(name="test_resnet", weights="random", size=64)
@@ -297,27 +298,39 @@ def test_a_bundle_holds_every_parameter_and_buffer_under_plain_names(tmp_path: P
     assert "head.fusing.last.weight" in held and "backbones.1.body.blocks.0.attn.qkv.weight" in held
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])
-def test_the_cost_follows_the_side(name: str) -> None:
-    """Counted on the trained classifier as on the bare network, whose attention is written out."""
-    spec = BackboneSpec(name=name, weights="random", size=96)
-    ours = made(backbones=(spec,), picture=96)
-    model = catalog_build._build_on_meta(
-        name, num_classes=3, **({"img_size": 96} if catalog.find_architecture(name).fixed_input_size else {})
-    )
-    found = classifiers.measure_cost(ours, 96)
-    assert found.macs == catalog_build.count_macs(model, 96)
-    assert found.parameters == found.trainable == sum(p.numel() for p in model.parameters())
+@pytest.mark.parametrize("kinds", [("linear", "dense", "logits"), ("token", "concat", "average pool")])
+def test_an_average_gives_the_mean_of_its_members_probabilities(kinds: tuple[str, ...], tmp_path: Path) -> None:
+    """Of members of every kind, before and after it was saved; a crop is each member's own."""
+    members = [made(kind, center_crop=48 if number else None) for number, kind in enumerate(kinds)]
+    average = classifiers.average_classifiers(members)
+    x = pictures()
+    with torch.no_grad():
+        expected = torch.stack([member(x).softmax(1) for member in members]).mean(0)
+        torch.testing.assert_close(average(x).softmax(1), expected, rtol=1e-5, atol=1e-7)
+        classifiers.save_classifier(average, tmp_path / "bundle")
+        again = classifiers.load_classifier(tmp_path / "bundle")
+        assert torch.equal(again(x), average(x)) and len(again.branches) == sum(len(m.branches) for m in members)
+        for member, kept in zip(members, again.members, strict=True):
+            assert kept.spec == member.spec and torch.equal(kept(x), member(x))
+        without = again.forward_head(again.forward_features(x), BranchAblation(0)).logits.softmax(1)
+        torch.testing.assert_close(without, torch.stack([m(x).softmax(1) for m in members[1:]]).mean(0), rtol=1e-5, atol=1e-7)
 
 
-def test_a_frozen_classifier_trains_only_its_head_and_measuring_cost_changes_nothing() -> None:
-    ours = made("logits").train()
-    ours.freeze("head")
-    before = {k: v.clone() for k, v in ours.state_dict().items()}
-    found = classifiers.measure_cost(ours, 64)
-    assert found.trainable == sum(p.numel() for _, p in ours.head_parameters()) < found.parameters
-    assert ours.training and all(torch.equal(v, before[k]) for k, v in ours.state_dict().items())
-    assert found.macs is not None
+def test_what_cannot_be_averaged_is_refused() -> None:
+    with pytest.raises(ValueError, match="came 1"):
+        classifiers.average_classifiers([made("linear")])
+    with pytest.raises(ValueError, match="of the same classes and image size"):
+        classifiers.average_classifiers([made("linear"), made("linear", classes=("x", "y"))])
+
+
+def test_an_average_has_a_format_that_readers_of_single_classifiers_refuse(tmp_path: Path) -> None:
+    classifiers.save_classifier(classifiers.average_classifiers([made("linear"), made("dense")]), tmp_path / "bundle")
+    content = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+    assert content["format"] == 3 and len(content["members"]) == 2
+    for change in ({"members": content["members"][:1]}, {"format": 2}, {"members": []}):
+        write_sealed_json(tmp_path / "bundle" / "bundle.json", {k: v for k, v in (content | change).items() if k != "checksum"})
+        with pytest.raises(WeightsError, match=r"does not describe a bundle"):
+            classifiers.load_classifier(tmp_path / "bundle")
 
 
 def test_autocast_gives_float32_logits() -> None:

@@ -5,13 +5,13 @@ Left out: the code itself. A bundle names it, and whoever loads the bundle passe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import phoropter
-from phoropter.core.errors import WeightsError
+from phoropter.core.errors import WeightsError, join_words
 from phoropter.core.extensions import describe_code, find_code, read_recorded_extensions
 from phoropter.core.spec import SourceMap, validate_as
 from phoropter.models.backbones import BackboneModule
@@ -19,28 +19,35 @@ from phoropter.models.catalog import Preprocessing
 from phoropter.models.pretrained import BuildRecord
 from phoropter.models.spec import Backbone, BackboneSpec, ClassifierSpec
 from phoropter.models.weights.architecture_options import check_options
-from phoropter.models.weights.bundle_files import BUNDLE_FORMAT, UNSEALED_BUNDLE_FORMAT
+from phoropter.models.weights.bundle_files import AVERAGE_FORMAT, BUNDLE_FORMAT, UNSEALED_BUNDLE_FORMAT
 from phoropter.models.weights.weight_files import read_sidecar_json
 
 
 @dataclass(frozen=True)
 class BundleDescription:
     """spec: of the classifier · build_records: of its branches · code: {"reference", "name", "version", "source_digest"} of each
-    custom Backbone it needs"""
+    custom Backbone it needs · members: of an average of several classifiers, the spec of each"""
 
     spec: ClassifierSpec
     build_records: list[BuildRecord]
     code: list[dict[str, Any]]
+    members: tuple[ClassifierSpec, ...] = ()
 
 
-def describe_bundle(spec: ClassifierSpec, branches: list[BackboneModule], training: dict[str, Any] | None) -> dict[str, Any]:
-    """The contents of `bundle.json`. training: plain data on how the classifier was trained."""
+def describe_bundle(
+    spec: ClassifierSpec,
+    branches: list[BackboneModule],
+    training: dict[str, Any] | None,
+    members: Sequence[ClassifierSpec] = (),
+) -> dict[str, Any]:
+    """The contents of `bundle.json`. training: plain data on how the classifier was trained · members: of an average, or none"""
     custom = list(dict.fromkeys(b.custom for b in spec.backbones if b.custom is not None))
     code = [describe_code(c) for c in custom]
     return {
-        "format": BUNDLE_FORMAT,
+        "format": AVERAGE_FORMAT if members else BUNDLE_FORMAT,
         "phoropter": phoropter.__version__,
         "spec": spec.plain(),
+        **({"members": [member.plain() for member in members]} if members else {}),
         "branches": [_describe_branch(b) for b in branches],
         **({"code": code} if code else {}),
         "training": training,
@@ -55,14 +62,23 @@ def read_bundle_description(folder: Path, known: Iterable[Backbone] = ()) -> Bun
     file = folder / "bundle.json"
     content = read_sidecar_json(file)
     try:
-        if content["format"] not in (UNSEALED_BUNDLE_FORMAT, BUNDLE_FORMAT):
+        formats = (UNSEALED_BUNDLE_FORMAT, BUNDLE_FORMAT, AVERAGE_FORMAT)
+        if content["format"] not in formats:
+            known_formats = join_words(map(str, formats))
             raise WeightsError(
-                f"bundle {folder} has format {content['format']!r}, but this phoropter reads {UNSEALED_BUNDLE_FORMAT} and "
-                f"{BUNDLE_FORMAT}; load it with the version that it names"
+                f"bundle {folder} has format {content['format']!r}, but this phoropter reads {known_formats}; load it with the "
+                "version that it names"
             )
         with read_recorded_extensions(known):
-            spec = validate_as(ClassifierSpec, _complete_fusion(content["spec"]), SourceMap(str(file)))
+            spec, *members = (
+                validate_as(ClassifierSpec, _complete_fusion(plain), SourceMap(str(file)))
+                for plain in (content["spec"], *content.get("members", ()))
+            )
+        if bool(members) != (content["format"] == AVERAGE_FORMAT):
+            raise KeyError("members")
         branches = content["branches"]
+        if sum(len(member.backbones) for member in members or [spec]) != len(spec.backbones):
+            raise KeyError("members")
         if len(branches) != len(spec.backbones):
             raise WeightsError(
                 f"{file} describes {len(branches)} branches for {len(spec.backbones)} backbones; save the classifier again"
@@ -73,7 +89,7 @@ def read_bundle_description(folder: Path, known: Iterable[Backbone] = ()) -> Bun
         ]
     except (KeyError, TypeError, ValueError, IndexError):
         raise WeightsError(f"{file} does not describe a bundle; save the classifier again") from None
-    return BundleDescription(spec, records, code)
+    return BundleDescription(spec, records, code, tuple(members))
 
 
 def _complete_fusion(spec: dict[str, Any]) -> dict[str, Any]:

@@ -13,30 +13,27 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
 
 from phoropter.core.errors import StoreError, WeightsError
 from phoropter.core.extensions import Extension
-from phoropter.core.files import atomic_write_folder, digest
+from phoropter.core.files import atomic_write_folder
 from phoropter.core.seeds import seed_of
-from phoropter.core.storage.checksums import describe_files
 from phoropter.core.storage.sealed_json import write_sealed_json
 from phoropter.models import backbones as builder
 from phoropter.models import catalog
 from phoropter.models.backbones import BackboneModule
 from phoropter.models.bundle_description import describe_bundle, find_bundle_code, read_bundle_description
 from phoropter.models.distilled_vit import DistilledVitHead
-from phoropter.models.fusion import FUSION_MODES, AverageFusion
+from phoropter.models.fusion import FUSION_MODES, AverageFusion, MemberAverage
 from phoropter.models.heads import BranchAblation, Features, MlpHead, Outputs, PretrainedHead, SingleHead, create_head
+from phoropter.models.pretrained import BuildRecord
 from phoropter.models.spec import BackboneSpec, ClassifierSpec, FusionSpec
 from phoropter.models.weights import weight_files
+from phoropter.models.weights.bundle_files import describe_bundle_files
 from phoropter.models.weights.state_dicts import load_state_dict_strictly, read_state_dict, save_state_dict
 
 TrainablePart = Literal["head", "all"]
@@ -50,6 +47,7 @@ class Classifier(nn.Module):
 
     spec: its specification · backbones: one per branch, `branches[i].num_features` is D_i · head: the module on their features
     base: the folder that relative weights paths in its spec start from
+    member_specs: of an average of classifiers (`average_classifiers`), the spec of each; else empty
     """
 
     def __init__(self, spec: ClassifierSpec, backbones: list[BackboneModule], head: nn.Module) -> None:
@@ -58,11 +56,21 @@ class Classifier(nn.Module):
         self.backbones = nn.ModuleList(backbones)
         self.head = head
         self.base: Path | None = None
+        self.member_specs: tuple[ClassifierSpec, ...] = ()
         self._frozen = False
 
     @property
     def branches(self) -> list[BackboneModule]:
         return [b for b in self.backbones if isinstance(b, BackboneModule)]
+
+    @property
+    def members(self) -> list[Classifier]:
+        """The classifiers of an average, each with its own backbones and head, which are shared with it; else itself alone."""
+        if not isinstance(self.head, MemberAverage):
+            return [self]
+        branches, heads = iter(self.branches), self.head.members
+        made = [Classifier(s, [next(branches) for _ in s.backbones], h) for s, h in zip(self.member_specs, heads, strict=True)]
+        return [member.eval() for member in made]
 
     def forward(self, pictures: Tensor) -> Tensor:
         return self.forward_outputs(pictures).logits
@@ -76,12 +84,10 @@ class Classifier(nn.Module):
 
         If the spec has a crop and the images are larger, their centre is cropped, in training and evaluation alike.
         """
-        crop, side = self.spec.center_crop, pictures.shape[-1]
-        if crop is not None and side > crop:
-            start = (side - crop) // 2
-            pictures = pictures[..., start : start + crop, start : start + crop]
-        branches = self.branches if only is None else [self.branches[only]]
-        return tuple(backbone(backbone.preprocess(pictures)) for backbone in branches)
+        crops = [member.center_crop for member in self.member_specs or [self.spec] for _ in member.backbones]
+        chosen = list(zip(self.branches, crops, strict=True))
+        chosen = chosen if only is None else [chosen[only]]
+        return tuple(backbone(backbone.preprocess(_crop_centre(pictures, crop))) for backbone, crop in chosen)
 
     def forward_head(self, features: Features, without: BranchAblation | None = None) -> Outputs:
         """Applies everything after the backbones, which is what is trained while they are frozen. `without` ablates a branch."""
@@ -122,6 +128,15 @@ class Classifier(nn.Module):
         if self._frozen:
             self.backbones.eval()
         return self
+
+
+def _crop_centre(pictures: Tensor, crop: int | None) -> Tensor:
+    """(B, 3, S, S) → (B, 3, crop, crop), or as it is where there is no crop or the images are no larger."""
+    side = pictures.shape[-1]
+    if crop is None or side <= crop:
+        return pictures
+    start = (side - crop) // 2
+    return pictures[..., start : start + crop, start : start + crop]
 
 
 def build_classifier(spec: ClassifierSpec, *, seed: int, base: Path | None = None) -> Classifier:
@@ -174,6 +189,32 @@ def build_ensemble(members: Sequence[Classifier]) -> Classifier:
     return ensemble.eval()
 
 
+def average_classifiers(members: Sequence[Classifier]) -> Classifier:
+    """Trained classifiers of any kind on the same classes and images → one whose probabilities are the mean of theirs.
+
+    Its branches are those of all members, one after another; its spec names them, and `member_specs` says what each member is.
+    Raises ValueError for fewer than two members, and for members of other classes or another image size.
+    """
+    specs = tuple(member.spec for member in members)
+    if len(members) < 2 or len({(spec.classes, spec.picture) for spec in specs}) > 1:
+        raise ValueError(f"expected two or more classifiers of the same classes and image size, came {len(members)}")
+    average = Classifier(
+        _describe_average(specs),
+        [branch for member in members for branch in member.branches],
+        MemberAverage([member.head for member in members], [len(spec.backbones) for spec in specs]),
+    )
+    average.member_specs, average.base = specs, members[0].base
+    return average.eval()
+
+
+def _describe_average(specs: Sequence[ClassifierSpec]) -> ClassifierSpec:
+    backbones = [backbone.model_dump() for spec in specs for backbone in spec.backbones]
+    crops = {spec.center_crop for spec in specs}
+    crop = crops.pop() if len(crops) == 1 else None
+    plain = {"backbones": backbones, "fusion": {"mode": "ensemble"}, "head": {}, "center_crop": crop, "student": "plain"}
+    return specs[0].with_changes(**plain)
+
+
 def save_classifier(
     classifier: Classifier,
     folder: Path,
@@ -191,8 +232,8 @@ def save_classifier(
     with atomic_write_folder(folder) as aside:
         save_state_dict(classifier, aside / "model.safetensors")
         add_files(aside)
-        description = describe_bundle(classifier.spec, classifier.branches, training)
-        write_sealed_json(aside / "bundle.json", {**description, "files": describe_files(aside)})
+        description = describe_bundle(classifier.spec, classifier.branches, training, classifier.member_specs)
+        write_sealed_json(aside / "bundle.json", {**description, "files": describe_bundle_files(aside)})
         shutil.copymode(aside / "bundle.json", aside / "model.safetensors")  # safetensors makes files for their owner alone
 
 
@@ -203,57 +244,25 @@ def load_classifier(folder: Path, extensions: Sequence[Extension] = ()) -> Class
     Raises WeightsError for an incomplete bundle, and for missing or changed code.
     """
     described = read_bundle_description(folder, find_bundle_code(folder, extensions))
-    spec, tensors = described.spec, folder / "model.safetensors"
+    tensors = folder / "model.safetensors"
     if not tensors.is_file():
         raise WeightsError(f"bundle {folder} has no model.safetensors; copy the complete folder")
     state = read_state_dict(tensors)
-    branches = []
-    for backbone, record in zip(spec.backbones, described.build_records, strict=True):
-        bare = backbone.with_changes(weights="random")
-        keep_heads = spec.head.kind == "pretrained"
-        branches.append(builder.build_backbone(bare, seed=0, keep_heads=keep_heads, tokens=spec.reads_tokens, again=record))
-    classifier = Classifier(spec, branches, _build_head_module(spec, branches, 0))
+    records = iter(described.build_records)
+    members = [_build_empty(spec, [next(records) for _ in spec.backbones]) for spec in described.members or [described.spec]]
+    classifier = average_classifiers(members) if described.members else members[0]
     load_state_dict_strictly(classifier, state, tensors, "its own bundle.json")
     return classifier.eval()
 
 
-@dataclass(frozen=True)
-class ClassifierCost:
-    """Number of parameters, of trainable ones, and multiply-adds per image (None: they cannot be counted)."""
-
-    parameters: int
-    trainable: int
-    macs: int | None
-
-
-_counted_macs: dict[tuple[str, int, int], int | None] = {}  # of each architecture: all runs of a candidate have one
-
-
-def measure_cost(classifier: Classifier, side: int) -> ClassifierCost:
-    """The cost of one image of `side` pixels. Multiply-adds are counted once for each architecture in a process."""
-    count = sum(p.numel() for p in classifier.parameters())
-    trainable = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
-    architecture = digest(classifier.spec.plain()), side, count
-    if architecture not in _counted_macs:
-        _counted_macs[architecture] = _count_classifier_macs(classifier, side)
-    return ClassifierCost(count, trainable, _counted_macs[architecture])
-
-
-def _count_classifier_macs(classifier: Classifier, side: int) -> int | None:
-    """Multiply-adds of one image, by a pass on the meta device, which takes no arithmetic but a second of Python."""
-    named = (*classifier.named_parameters(), *classifier.named_buffers())
-    was = classifier.training
-    classifier.eval()
-    try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            tensors = {n: t.detach().to("meta") for n, t in named}
-            functional_call(classifier, tensors, (torch.empty(2, 3, side, side, device="meta"),))
-        macs = counter.get_total_flops() // 2 // 2  # two pictures; a multiply-add is two operations
-    except Exception:
-        macs = None  # a network whose forward reads values; the cost is only for a table
-    finally:
-        classifier.train(was)
-    return macs or None
+def _build_empty(spec: ClassifierSpec, records: Sequence[BuildRecord]) -> Classifier:
+    """A classifier of a bundle before its weights are loaded. records: how each branch was built"""
+    branches = []
+    for backbone, record in zip(spec.backbones, records, strict=True):
+        bare = backbone.with_changes(weights="random")
+        keep_heads = spec.head.kind == "pretrained"
+        branches.append(builder.build_backbone(bare, seed=0, keep_heads=keep_heads, tokens=spec.reads_tokens, again=record))
+    return Classifier(spec, branches, _build_head_module(spec, branches, 0))
 
 
 def _build_head_module(spec: ClassifierSpec, branches: list[BackboneModule], seed: int) -> nn.Module:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,26 @@ class AverageFusion(nn.Module):
         branch_logits = tuple(logits.float() for logits, _ in outputs)
         kept = [o for i, o in enumerate(branch_logits) if without is None or i != without.branch]
         return Outputs(_log_mean_probability(kept), torch.cat([last for _, last in outputs], dim=1), branch_logits)
+
+
+class MemberAverage(nn.Module):
+    """Finished classifiers of any kind as one: each head reads the features of its own branches, and probabilities are averaged.
+
+    members: the heads · counts: branches of each, in order. `without` leaves out a member, whose number is its `branch`.
+    """
+
+    def __init__(self, heads: Sequence[nn.Module], counts: Sequence[int]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(heads)
+        self.counts = tuple(counts)
+
+    def forward(self, features: Features, without: BranchAblation | None = None) -> Outputs:
+        starts = accumulate(self.counts, initial=0)
+        parts = [features[start : start + count] for start, count in zip(starts, self.counts, strict=False)]
+        outputs: list[Outputs] = [head(part) for head, part in zip(self.members, parts, strict=True)]
+        member_logits = tuple(o.logits for o in outputs)
+        kept = [o for i, o in enumerate(member_logits) if without is None or i != without.branch]
+        return Outputs(_log_mean_probability(kept), torch.cat([o.features for o in outputs], dim=1), member_logits)
 
 
 def _log_mean_probability(logits: list[Tensor]) -> Tensor:

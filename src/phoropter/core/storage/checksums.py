@@ -81,6 +81,8 @@ def compare_files(folder: Path, recorded: Any) -> str | None:
     try:
         files = {str(name): (int(size), str(expected)) for name, (size, expected) in recorded.items()}
         for name, (size, _) in files.items():
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                return f"its list of files names {name}, which lies outside it"
             if (folder / name).stat().st_size != size:
                 return f"{name} does not have the {size:,} bytes it was written with"
         key = f"{folder}:{checksum_bytes(repr(files).encode())}"

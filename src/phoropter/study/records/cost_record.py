@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from phoropter.models import classifier as classifiers
 from phoropter.study.plan import PlannedRun
 from phoropter.study.records.answer_time import ANSWER_BATCHES, measure_answer_seconds
+from phoropter.training.costs.classifier_cost import measure_cost
 from phoropter.training.costs.pass_cost import PassCost, collect_pass_costs
 from phoropter.training.fit import TrainedRun
 from phoropter.training.predict import inference_batch
@@ -25,7 +25,7 @@ def describe_run_cost(run: PlannedRun, fitted: TrainedRun, predict_seconds: floa
 
     predict_seconds, prediction_peak: what predicting the held-out rows took, in seconds and bytes, without the backbones' pass
     """
-    size = classifiers.measure_cost(fitted.model, run.image_set.image_size)
+    size = measure_cost(fitted.model, run.image_set.image_size)
     clean = collect_pass_costs(fitted.features or ())
     learnt = collect_pass_costs(array for view in fitted.learnt_features for array in view)
     passes = {**clean, **learnt}
