@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from phoropter.core.errors import DataError
-from phoropter.signals.readers.time_column import column_kind, find_time_column, parse_clock, place_lines, split_unit
+from phoropter.signals.readers.time_column import column_kind, find_time_column, is_clock, parse_clock, place_lines, split_unit
 
 
 def name_line(row: int) -> str:
@@ -43,7 +43,7 @@ def test_a_unit_in_brackets_is_split_off(cell: str, name: str, unit: str) -> Non
 
 
 def test_a_clock_passes_midnight() -> None:
-    seconds = parse_clock(["23:59:59,5", "00:00:00", "00:00:00.5"], "a.csv", name_line)
+    seconds = parse_clock(["23:59:59,5", "00:00:00", "00:00:00.5"], "time", "a.csv", name_line)
     assert np.diff(seconds).tolist() == [0.5, 0.5]
 
 
@@ -55,3 +55,20 @@ def test_places_keep_gaps_and_forgive_jitter() -> None:
 def test_a_counter_of_text_is_refused() -> None:
     with pytest.raises(DataError, match="column 'index' counts samples and should hold numbers, came 'a'"):
         place_lines(pd.Series(["a", "b"]), "index", 50.0, "a.csv", name_line, "counter")
+
+
+@pytest.mark.parametrize(
+    ("texts", "cell", "seconds"),
+    [
+        (["0:00.000", "0:00.004", "59:59.996", "1:00:00.000"], "Elapsed time", [0, 0.004, 3599.996, 3600]),
+        (["'0:01.500'", "'0:02,500'"], "Elapsed time", [1.5, 2.5]),
+        (["0:59", "1:00"], "time [mm:ss]", [59, 60]),
+        (["58:59", "59:59", "1:00:59"], "time", [3539, 3599, 3659]),  # before an hour is full it is not written
+        (["10:15", "10:16"], "time", [36900, 36960]),
+        (["[14:33:00.000 01/02/2000]", "[14:33:00.250 01/02/2000]"], "time", [0, 0.25]),
+        (["[23:59:59.500 31/12/1999]", "[00:00:00.500 01/01/2000]"], "time", [0, 1]),
+    ],
+)
+def test_times_are_read_as_the_tools_of_physionet_write_them(texts: list[str], cell: str, seconds: list[float]) -> None:
+    np.testing.assert_allclose(parse_clock(texts, cell, "a.csv", name_line), seconds, atol=1e-9)
+    assert is_clock(texts[0])

@@ -7,8 +7,8 @@
 The time column is the first with a known name (time_column.py), in seconds (default), in milliseconds where its unit is ms, as
 clock times or as ISO 8601 dates; separator and decimal comma are found from the first lines. The sampling rate is derived from
 the times. Missing lines become missing samples; a clock that runs backwards, or jitters by more than a tenth of a step, is
-refused. A blank cell, "-", "--" or "---" is a missing sample. The manifest has the columns of a `recordings:` manifest
-(tables.py); `rate_hz` is not needed.
+refused. The units may stand in a line below the header (unit_line.py). A blank cell, "-", "--" or "---" is a missing sample. The
+manifest has the columns of a `recordings:` manifest (tables.py); `rate_hz` is not needed.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from phoropter.signals.readers.physionet import select_channels
 from phoropter.signals.readers.signal_tables import MAX_SIGNAL_BYTES, MISSING_CELLS
 from phoropter.signals.readers.tables import ManifestRow, read_manifest
 from phoropter.signals.readers.time_column import column_kind, is_clock, parse_clock, split_unit
+from phoropter.signals.readers.unit_line import parse_unit_line, strip_cell_quotes
 from phoropter.signals.recording import GAPS_NOTE, LoadedRecordings, OnBadInput, Recording, read_folder
 
 MANIFEST_FILE = "manifest.csv"
@@ -54,7 +55,8 @@ def read_export(path: Path) -> Recording:
         raise DataError(f"{path}: expected a column called time and at least one channel, there are {', '.join(names)}")
     in_ms = units[at].lower() in ("ms", "msec", "milliseconds") or names[at].lower().endswith("_ms")
     if is_clock(rows[0][1][at]):
-        seconds = parse_clock([row[at] for _, row in rows], str(path), lambda row: f"line {rows[row][0]}")
+        cell = f"{names[at]} [{units[at]}]"
+        seconds = parse_clock([row[at] for _, row in rows], cell, str(path), lambda row: f"line {rows[row][0]}")
     else:
         seconds = np.array([_parse_time(row[at], 1e-3 if in_ms else 1.0, f"{path} line {line}") for line, row in rows])
     index, rate_hz = _derive_sampling_grid(seconds, path)
@@ -76,7 +78,7 @@ def is_export_folder(folder: Path, names: Sequence[str]) -> bool:
     if MANIFEST_FILE not in names or not exports:
         return False
     try:
-        header = sniff_delimited_text(read_text_head(folder / exports[0])[0]).header
+        header = strip_cell_quotes(sniff_delimited_text(read_text_head(folder / exports[0])[0]).header)
     except (OSError, ValueError):
         return False
     if not any(column_kind(cell) == "time" for cell in header):
@@ -117,7 +119,10 @@ def _read_cells(path: Path) -> tuple[list[str], list[str], list[tuple[int, list[
         raise DataError(f"{path}: it cannot be read as CSV ({error}): save it as CSV in UTF-8") from error
     if len(lines) < 3:
         raise DataError(f"{path}: expected a header and at least two lines of samples, came {len(lines)} lines")
-    header = [split_unit(cell) for cell in known.header]
+    header = [split_unit(cell) for cell in strip_cell_quotes(known.header)]
+    if len(lines[1][1]) == len(header) and (own := parse_unit_line(lines[1][1])):
+        header = [(name, unit or own[at]) for at, (name, unit) in enumerate(header)]
+        del lines[1]
     if known.decimal == ",":
         lines = [(number, [cell.replace(",", ".") for cell in line]) for number, line in lines]
     for number, cells in lines[1:]:

@@ -2,6 +2,7 @@
 
 A CSV may be separated by commas, semicolons, tabs or bars, have decimal commas where its separator is none, begin with a byte
 order mark or Excel's line `sep=;`, and be in UTF-8, UTF-16 or Windows-1252. Every line must have as many cells as the header.
+The line below the header may hold units (`unit_line.py`).
 
 A time column (`time_column.py`) is held against the sampling rate and against the order of the lines. Where time jumps, the
 samples between are missing, so that no window straddles the gap; the recording's notes say so.
@@ -23,6 +24,7 @@ from phoropter.core.delimited import DelimitedFormat, read_text_head, sniff_deli
 from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
 from phoropter.signals.readers.time_column import column_kind, find_time_column, place_lines, rises_like_times
+from phoropter.signals.readers.unit_line import parse_unit_line, strip_cell_quotes
 from phoropter.signals.recording import GAPS_NOTE, Recording, check_sampling_rate, find_channels
 
 if TYPE_CHECKING:
@@ -37,16 +39,24 @@ _CLOCK_OR_DATE = re.compile(r"[\d.:/\-T ]*\d:\d\d[\d.:,Z+ ]*")
 
 @dataclass(frozen=True)
 class _Table:
-    """Columns by position, since two may have one name. first_line: number of the first line of samples in the file"""
+    """Columns by position, since two may have one name.
+
+    first_line: number of the first line of samples in the file · units: of each column, from the line below the header
+    """
 
     header: tuple[str, ...]
     frame: pd.DataFrame
     first_line: int
     decimal: str = "."
+    units: tuple[str, ...] = ()
 
     def name_line(self, row: int) -> str:
         """`line 3`, as a person counts the lines of the file."""
         return f"line {self.first_line + row}"
+
+    def unit(self, at: int) -> str:
+        """The unit of a column, "" where its own line says none."""
+        return self.units[at] if self.units else ""
 
     def to_numbers(self, at: int) -> pd.Series[Any]:
         """A column of text as numbers, NaN where a cell is none."""
@@ -64,6 +74,7 @@ def read_signal_table(path: Path, rate_hz: float, channels: Sequence[str] | None
     """A CSV or Parquet file → its recording; id and subject are the file's name.
 
     channels: default: all columns of numbers but times, dates and counters
+    unit:     of all channels; default: those of a line of units
     Raises DataError for a table that contradicts its header or `rate_hz`, and for a channel that is missing, has two columns or
     holds something else than numbers.
     """
@@ -81,7 +92,8 @@ def read_signal_table(path: Path, rate_hz: float, channels: Sequence[str] | None
         samples, gaps = _place_samples(path, table, times, kind, rate_hz, samples)
         notes = (*notes, *told, *gaps)
     names = tuple(table.header[at] for at in columns)
-    return Recording(path.stem, path.stem, samples, names, (unit,) * len(names), rate_hz, source=path, notes=notes)
+    units = tuple(unit or table.unit(at) for at in columns)
+    return Recording(path.stem, path.stem, samples, names, units, rate_hz, source=path, notes=notes)
 
 
 def _find_times(table: _Table, rate_hz: float) -> tuple[int | None, str, tuple[str, ...]]:
@@ -102,7 +114,8 @@ def _place_samples(
     column = table.frame.iloc[:, times]
     used = np.flatnonzero(column.notna().to_numpy() | np.isfinite(samples).any(axis=0))
     count = int(used[-1]) + 1 if len(used) else 0
-    places = place_lines(column[:count], table.header[times], rate_hz, str(path), table.name_line, kind)
+    cell = f"{table.header[times]} [{table.unit(times)}]" if table.unit(times) else table.header[times]
+    places = place_lines(column[:count], cell, rate_hz, str(path), table.name_line, kind)
     if not len(places) or places[-1] + 1 == count:
         return samples[:, :count], ()
     filled = np.full((len(samples), int(places[-1]) + 1), np.nan, np.float32)
@@ -198,13 +211,14 @@ def _read_csv_table(path: Path) -> _Table:
     known = sniff_delimited_text(head)
     _check_header(path, known)
     _check_widths(path, known, encoding)
+    units = _read_units(head, known)
     frame = pd.read_csv(
         path,
         sep=known.separator,
         decimal=known.decimal,
         encoding=encoding,
         header=None,
-        skiprows=known.lines_before_header + 1,
+        skiprows=known.lines_before_header + 1 + bool(units),
         names=range(len(known.header)),
         index_col=False,
         skip_blank_lines=False,  # a blank line of a single column is a missing sample
@@ -212,14 +226,14 @@ def _read_csv_table(path: Path) -> _Table:
         na_values=list(MISSING_CELLS),
         low_memory=False,
     )
-    return _Table(_strip_quotes(known.header), frame, known.first_data_line, known.decimal)
+    return _Table(strip_cell_quotes(known.header), frame, known.first_data_line + bool(units), known.decimal, units)
 
 
-def _strip_quotes(header: tuple[str, ...]) -> tuple[str, ...]:
-    """Names without the single quotes that PhysioNet's exports put around each of them."""
-    if all(len(cell) > 2 and cell[0] == cell[-1] == "'" for cell in header):
-        return tuple(cell[1:-1].strip() for cell in header)
-    return header
+def _read_units(head: str, known: DelimitedFormat) -> tuple[str, ...]:
+    """The units in the line below the header; nothing where that is a line of samples."""
+    lines = head.split("\n", known.first_data_line)[known.first_data_line - 1 :][:1]
+    cells = next(csv.reader(lines, delimiter=known.separator, skipinitialspace=True), [])
+    return (parse_unit_line(cells) or ()) if len(cells) == len(known.header) else ()
 
 
 def _check_header(path: Path, known: DelimitedFormat) -> None:

@@ -35,6 +35,7 @@ TIME_NAMES = (  # in order of preference
         "secs",
         "millis",
         "msec",
+        "time_and_date",
     ),
 )
 COUNTER_NAMES = ("index", "idx", "sample", "sample_index", "sample_idx", "sample_number", "sample_no", "sample_#", "frame", "#")
@@ -44,9 +45,13 @@ _UNITS |= {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "min": 60.0, "minut
 _GUESSED_UNITS = (1.0, 1e-3, 1e-6, 1e-9)
 _HEADER = re.compile(r"^(.*?)\s*(?:\[([^\]]*)\]|\(([^)]*)\))?$")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}(?:[.,]\d+)?))?")
+_ELAPSED = re.compile(r"(\d+):(\d{2}[.,]\d+)")  # minutes and seconds, as PhysioNet's tools write the first hour
+_MINUTES_FORM = re.compile(r"m{1,2}:s{1,2}\b.*", re.IGNORECASE)
+_QUOTES = "'[] "  # around the times of PhysioNet's exports
 _DATES = (
     *("ISO8601", "%d.%m.%Y %H:%M:%S.%f", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M"),
     *(f"{date} {time}" for date in ("%m/%d/%Y", "%d/%m/%Y") for time in ("%H:%M:%S.%f", "%H:%M:%S", "%H:%M")),
+    *("%H:%M:%S.%f %d/%m/%Y", "%H:%M:%S %d/%m/%Y"),
 )
 _DAY_S = 86400.0
 RATE_TOLERANCE = 5e-3
@@ -105,20 +110,24 @@ def place_lines(
         return _place_on_grid(numbers / rate_hz, rate_hz, where, name_line)
     numbers = _numeric(column)
     if numbers is None:
-        return _place_on_grid(_parse_clock(column, where, name_line), rate_hz, where, name_line)
+        return _place_on_grid(_parse_clock(column, where, name_line, cell), rate_hz, where, name_line)
     return _place_on_grid(numbers * _unit_of(cell, numbers, rate_hz), rate_hz, where, name_line)
 
 
 def is_clock(text: str) -> bool:
-    """Whether a text is a clock time such as 10:15 or 10:15:02.5."""
-    return _CLOCK.fullmatch(text) is not None
+    """Whether a text is a clock time such as 10:15, 10:15:02.5 or 0:00.004, or such a time and a date in brackets."""
+    bare = text.strip(_QUOTES)
+    return any(form.fullmatch(bare) for form in (_CLOCK, _ELAPSED)) or (bare != text and bare.count(":") == 2)
 
 
-def parse_clock(texts: Sequence[str], where: str, name_line: Callable[[int], str]) -> NDArray[np.float64]:
-    """Clock times or dates → (N,) seconds; a clock that passes midnight goes on. Raises DataError for other texts."""
+def parse_clock(texts: Sequence[str], cell: str, where: str, name_line: Callable[[int], str]) -> NDArray[np.float64]:
+    """Clock times or dates → (N,) seconds; a clock that passes midnight goes on. Raises DataError for other texts.
+
+    cell: the header of the column; a unit such as [mm:ss] says what 10:15 is
+    """
     import pandas as pd
 
-    return _parse_clock(pd.Series(texts, dtype="string"), where, name_line)
+    return _parse_clock(pd.Series(texts, dtype="string"), where, name_line, cell)
 
 
 def _numeric(column: pd.Series[Any]) -> NDArray[np.float64] | None:
@@ -144,19 +153,17 @@ def _unit_of(cell: str, numbers: NDArray[np.float64], rate_hz: float) -> float:
     return next((scale for scale in _GUESSED_UNITS if abs(step * scale * rate_hz - 1) < 0.1), 1.0)
 
 
-def _parse_clock(column: pd.Series[Any], where: str, name_line: Callable[[int], str]) -> NDArray[np.float64]:
+def _parse_clock(column: pd.Series[Any], where: str, name_line: Callable[[int], str], cell: str) -> NDArray[np.float64]:
     """Clock times and dates → seconds from the first."""
     import pandas as pd
     from pandas.api.types import is_datetime64_any_dtype
 
     if is_datetime64_any_dtype(column):
         return np.asarray((column - column.iloc[0]).dt.total_seconds(), np.float64)
-    texts = column.astype("string").str.strip()
-    clock = texts.str.extract(f"^{_CLOCK.pattern}$")
-    if clock[0].notna().all():
-        parts = clock.fillna("0").apply(lambda part: part.str.replace(",", ".").astype(float)).to_numpy(np.float64)
-        seconds = parts @ np.array([3600.0, 60.0, 1.0])
-        return np.asarray(seconds + _DAY_S * np.concatenate([[0.0], np.cumsum(np.diff(seconds) < -_DAY_S / 2)]), np.float64)
+    texts = column.astype("string").str.strip(_QUOTES)
+    clock, elapsed = texts.str.extract(f"^{_CLOCK.pattern}$"), texts.str.extract(f"^{_ELAPSED.pattern}$")
+    if (clock[0].notna() | elapsed[0].notna()).all():
+        return _join_clock_parts(clock, elapsed, _MINUTES_FORM.fullmatch(split_unit(cell)[1]) is not None)
     readings = []
     for style in _DATES:
         dates = pd.to_datetime(texts.str.replace(",", "."), format=style, errors="coerce", utc=True)
@@ -168,6 +175,28 @@ def _parse_clock(column: pd.Series[Any], where: str, name_line: Callable[[int], 
     row = int(np.flatnonzero(~known.to_numpy())[0]) if not known.all() else 0
     came = "an empty cell" if pd.isna(texts.iloc[row]) else repr(str(texts.iloc[row]))
     raise DataError(f"{where} {name_line(row)}: expected a time as seconds, 10:15:02.5 or 2024-05-01 10:15:02, came {came}")
+
+
+def _join_clock_parts(clock: pd.DataFrame, elapsed: pd.DataFrame, minutes_first: bool) -> NDArray[np.float64]:
+    """Seconds of clock times.
+
+    Two parts are hours and minutes; minutes and seconds where one of two parts has a fraction, where the header says so, or where
+    the times hang together only so (59:59, 1:00:00).
+    """
+    first, second, third = (
+        clock[at].fillna("0").str.replace(",", ".").astype(float).to_numpy(np.float64) for at in clock.columns
+    )
+    short = clock[2].isna().to_numpy()
+    has_fraction = elapsed[0].notna().to_numpy()
+    hours_jump = bool(short[0] and not short.all() and (np.diff(first * 60 + second)[short[:-1]] < 0).any())
+    if minutes_first or has_fraction.any() or hours_jump:
+        whole = clock[0].notna().to_numpy() & short
+        first, second, third = np.where(whole, 0, first), np.where(whole, first, second), np.where(whole, second, third)
+        second = np.where(has_fraction, elapsed[0].fillna("0").astype(float).to_numpy(np.float64), second)
+        fractions = elapsed[1].fillna("0").str.replace(",", ".").astype(float).to_numpy(np.float64)
+        third = np.where(has_fraction, fractions, third)
+    seconds = np.asarray(first * 3600 + second * 60 + third, np.float64)
+    return np.asarray(seconds + _DAY_S * np.concatenate([[0.0], np.cumsum(np.diff(seconds) < -_DAY_S / 2)]), np.float64)
 
 
 def _place_on_grid(
