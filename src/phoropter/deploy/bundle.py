@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,20 @@ from phoropter.core.extensions import Extension
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.options import apply_options
 from phoropter.data.recordings.changes import RecordingChanges
+from phoropter.deploy.explain.class_maps import MapMethod
+from phoropter.deploy.explain.explain import ExplainOptions, explain_dataset
+from phoropter.deploy.explain.explanation import Explanation
 from phoropter.deploy.inputs import decode_in_chunks, open_loaded_recordings
 from phoropter.deploy.memory_inputs import list_inputs, make_picture_dataset
-from phoropter.deploy.predict import Bundle, BundlePredictions, open_bundle, predict_dataset, predict_paths
+from phoropter.deploy.predict import (
+    Bundle,
+    BundlePredictions,
+    find_paths,
+    open_bundle,
+    open_inputs,
+    predict_dataset,
+    predict_paths,
+)
 from phoropter.models.classifier import Classifier
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording
 from phoropter.training.candidates.refit_record import RefitRecord
@@ -83,6 +94,36 @@ class Predictor(Bundle):
             return predict_paths(self, paths, device=device, on_bad_input=on_bad_input, views=views)
         dataset = self._open_objects(items, on_bad_input)
         return predict_dataset(self, dataset, device=device, on_bad_input=on_bad_input, views=views)
+
+    def explain(
+        self,
+        x: Any,
+        *,
+        target: int | str | Sequence[int | str] | None = None,
+        method: MapMethod = "auto",
+        layer: str | Mapping[str, str] | None = None,
+        device: str = "auto",
+        views: TtaViews | None = None,
+        on_bad_input: OnBadInput = "stop",
+    ) -> list[Explanation]:
+        """Where the evidence for a class lies, in each of the inputs that `predict` takes, in their order.
+
+        target: name or index of the class, or one of each input (None: the likeliest of each)
+        method: auto, grad-cam, token-gradient or rollout (deploy/explain/class_maps.py)
+        layer:  a layer's name as in `named_modules` of the network, such as "blocks.3"; of a fusion {branch: name}
+        views:  as in `predict`; the maps of several are averaged where they lie
+
+        Inputs that cannot be used raise DataError, or are left out with on_bad_input="skip". Raises SpecError for an unknown
+        class, method or layer, and for a network in which no map is found.
+        """
+        items = list_inputs(x)
+        if all(isinstance(item, (str, Path)) for item in items):
+            there, _ = find_paths([Path(item) for item in items], on_bad_input)
+            dataset = open_inputs(self, there, on_bad_input)
+        else:
+            dataset = self._open_objects(items, on_bad_input)
+        options = ExplainOptions(target, method, layer, views, device)
+        return [e for e in explain_dataset(self, dataset, options, on_bad_input) if isinstance(e, Explanation)]
 
     def preprocess(self, x: Any) -> torch.Tensor:
         """Images or recordings in memory, as `predict` takes them → (N, 3, S, S) uint8, what the classifier is given."""

@@ -33,7 +33,7 @@ from phoropter.deploy.inputs import DecodedChunk, decode_in_chunks, open_picture
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
 from phoropter.models.weights.weight_files import read_sidecar_json
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.registry import average_probabilities, softmax
 from phoropter.signals.recording import OnBadInput
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.refit_record import RefitRecord
@@ -50,6 +50,7 @@ class Bundle:
     """A classifier, its candidate and training data, and how its recordings become images (None: its inputs are images).
 
     refit: how it was made after its study, with the study's estimate and a temperature; None for the model of one run
+    members: of an average of classifiers (`model.members`), the candidate that each was trained as
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class Bundle:
     data: DataSpec
     recording_view: BundleView | None
     refit: RefitRecord | None = None
+    members: tuple[Candidate, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -131,18 +133,24 @@ def open_bundle(folder: Path | str, extensions: Sequence[Extension] = ()) -> Bun
     source = SourceMap(str(place / "bundle.json"))
     known = [*extensions, *_find_database(place, training, extensions)]
     with read_recorded_extensions(known):
-        candidate = validate_as(Candidate, training["candidate"], source, ("training", "candidate"))
+        candidate, *members = (
+            validate_as(Candidate, plain, source, ("training", "candidate"))
+            for plain in (training["candidate"], *training.get("members", ()))
+        )
         data = validate_as(DataSpec, training["data"], source, ("training", "data"))
     recorded = training.get("recording_view")
     view = validate_as(BundleView, recorded, source, ("training", "recording_view")) if recorded else None
     if data.source_record.holds_recordings and view is None:
         raise WeightsError(f"bundle {place} does not record how its recordings become images: train it again")
     model = classifiers.load_classifier(place, extensions)
-    if candidate.recipe.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if len(model.members) != max(len(members), 1):
+        raise WeightsError(f"{place / 'bundle.json'} does not describe a bundle; save the classifier again")
+    for member, of in zip(model.members, members or [candidate], strict=True):
+        if of.recipe.channels_last:
+            member.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     refit = training.get("refit")
     record = validate_as(RefitRecord, refit, source, ("training", "refit")) if refit else None
-    return Bundle(place, model, candidate, data, view, record)
+    return Bundle(place, model, candidate, data, view, record, tuple(members))
 
 
 def _find_database(place: Path, training: dict[str, Any], given: Sequence[Extension]) -> list[Database]:
@@ -174,8 +182,8 @@ def predict_paths(
 
     Raises DataError for bad input under "stop", and where nothing can be read; SpecError for views the bundle cannot make.
     """
-    there, missing = _find_paths(paths, on_bad_input)
-    dataset = _open_inputs(bundle, there, on_bad_input)
+    there, missing = find_paths(paths, on_bad_input)
+    dataset = open_inputs(bundle, there, on_bad_input)
     predicted = predict_dataset(bundle, dataset, device=device, on_bad_input=on_bad_input, views=views, progress=progress)
     return replace(predicted, problems=(*missing, *predicted.problems))
 
@@ -220,19 +228,22 @@ def make_square_predictor(
 
     views: None: those with which the study evaluated it. Raises SpecError for views the bundle cannot make.
     """
-    recipe = bundle.candidate.recipe
-    chosen = _check_views(bundle, recipe.tta if views is None else views)
-    # A frozen candidate was trained on features computed in float32, so its predictions are too.
-    dtype = torch.float32 if bundle.candidate.stores_features else resolve_autocast_dtype(recipe, device)
-    model = bundle.model.to(device)
+    parts = []
+    for model, candidate in zip(bundle.model.to(device).members, bundle.members or [bundle.candidate], strict=True):
+        chosen = check_views(bundle, candidate.recipe.tta if views is None else views, model)
+        # A frozen candidate was trained on features computed in float32, so its predictions are too.
+        dtype = torch.float32 if candidate.stores_features else resolve_autocast_dtype(candidate.recipe, device)
+        parts.append((model, chosen, dtype))
 
     def predict_squares(pixels: Pixels) -> NDArray[np.float32]:
-        return predict_from_pixels(model, pixels, np.arange(len(pixels), dtype=np.int64), device, chosen, dtype)[0]
+        rows = np.arange(len(pixels), dtype=np.int64)
+        logits = [predict_from_pixels(model, pixels, rows, device, chosen, dtype)[0] for model, chosen, dtype in parts]
+        return logits[0] if len(logits) == 1 else average_probabilities(logits)
 
     return predict_squares
 
 
-def _find_paths(paths: Sequence[Path], on_bad_input: OnBadInput) -> tuple[list[Path], list[InputProblem]]:
+def find_paths(paths: Sequence[Path], on_bad_input: OnBadInput) -> tuple[list[Path], list[InputProblem]]:
     """The paths where something lies, and the others as problems; all of them where that is an error."""
     there = [p for p in paths if p.exists() or p.with_suffix(".hea").exists()]
     if on_bad_input == "stop" or not there:
@@ -240,8 +251,12 @@ def _find_paths(paths: Sequence[Path], on_bad_input: OnBadInput) -> tuple[list[P
     return there, [InputProblem(str(p), "there is nothing") for p in paths if p not in there]
 
 
-def _check_views(bundle: Bundle, views: TtaViews) -> TtaViews:
-    if views == "ten-crop" and bundle.model.spec.center_crop is None:
+def check_views(bundle: Bundle, views: TtaViews, member: Classifier | None = None) -> TtaViews:
+    """The views, where the bundle can make them. Raises SpecError for ten crops of one that was trained on complete images.
+
+    member: of an average, the classifier that is asked for them
+    """
+    if views == "ten-crop" and (member or bundle.model).spec.center_crop is None:
         raise SpecError(
             f"views: bundle {bundle.folder} was trained on complete images, without center_crop, and ten-crop needs one; "
             "choose flip or none"
@@ -249,7 +264,8 @@ def _check_views(bundle: Bundle, views: TtaViews) -> TtaViews:
     return views
 
 
-def _open_inputs(bundle: Bundle, paths: Sequence[Path], on_bad_input: OnBadInput) -> Dataset:
+def open_inputs(bundle: Bundle, paths: Sequence[Path], on_bad_input: OnBadInput) -> Dataset:
+    """Images, or recordings, at paths → the Dataset that the bundle predicts. Raises DataError, as `predict_paths` does."""
     if bundle.recording_view is None:
         return apply_options(open_pictures(paths, bundle.classes, on_bad_input), bundle.data.picture_options)
     database = find_prediction_database(bundle.data, bundle.data.source)

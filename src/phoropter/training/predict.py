@@ -39,7 +39,7 @@ def predict_from_pixels(
         pictures = load_pictures_on_device(pixels, some, device)
         with autocast_context(device, dtype):
             seen = [model.forward_outputs(view) for view in make_tta_views(pictures, views, model.spec.center_crop)]
-        logits.append(_average_views([s.logits.float() for s in seen]))
+        logits.append(average_views([s.logits.float() for s in seen]))
         features.append(torch.stack([s.features.float() for s in seen]).mean(0).clamp(-65504, 65504).half())
     return torch.cat(logits).cpu().numpy(), torch.cat(features).cpu().numpy()  # the host waits for the device once
 
@@ -83,7 +83,8 @@ def make_tta_views(pictures: torch.Tensor, views: TtaViews, crop: int | None) ->
     return [view for c in crops for view in (c, c.flip(-1))]
 
 
-def _average_views(logits: list[torch.Tensor]) -> torch.Tensor:
+def average_views(logits: list[torch.Tensor]) -> torch.Tensor:
+    """(B, C) logits of each view → (B, C): those of one view, of several the log of their mean probabilities."""
     if len(logits) == 1:
         return logits[0]
     return torch.stack(logits).softmax(-1).mean(0).clamp_min(1e-30).log()
