@@ -43,16 +43,23 @@ LAYERS: dict[str, list[set[str]]] = {
         {"text_table"},
     ],
     "signals": [
-        {"clean", "outcomes", "rasterize", "recording"},
+        {"clean", "outcomes", "quality", "rasterize", "recording"},
         {"ecg", "readers", "render", "resample", "simulate_ecg", "windows"},
         {"ctg", "simulate_ctg"},
         {"simulate"},
     ],
-    "results": [{"metrics", "record_shapes"}, {"run_folder"}, {"store"}, {"intervals"}, {"stats"}, {"questions"}],
+    "results": [
+        {"metrics", "record_shapes"},
+        {"run_folder"},
+        {"store"},
+        {"intervals", "positive_class"},
+        {"stats"},
+        {"clinical", "questions"},
+    ],
     "data": [
         {"dataset", "dicom_file", "time_overlap"},
         {"folders", "images", "source", "splits", "subset"},
-        {"recordings", "sources"},
+        {"positive_class", "recordings", "sources"},
         {"in_memory", "leakage"},
         {"source_table"},
         {"spec"},
@@ -101,7 +108,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"comparison_page", "live"},
     ],
     "refit": [{"finished_study"}, {"evidence", "train_all"}, {"refit"}],
-    "deploy": [{"inputs", "memory_inputs"}, {"predict"}, {"bundle", "tables"}],
+    "deploy": [{"inputs", "memory_inputs"}, {"predict"}, {"explain"}, {"bundle", "tables"}],
 }
 
 

@@ -24,9 +24,10 @@ from phoropter.core.errors import DataError, InputProblem
 from phoropter.core.files import digest, digest_array
 from phoropter.data.dataset import Dataset, encode_labels
 from phoropter.data.recordings.lazy import LazyRecordings
-from phoropter.data.recordings.views import UNKNOWN_CLASS, RecordingView
+from phoropter.data.recordings.notes.window_notes import describe_dropped, describe_windows
+from phoropter.data.recordings.views import RecordingView
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording
-from phoropter.signals.windows import WindowTable, find_flat_windows
+from phoropter.signals.windows import WindowTable
 
 RENDERING_VERSION = 1  # raise it when the same samples would give other pixels
 
@@ -146,7 +147,7 @@ def render_recordings(
     kept, problems, table = _cut_windows(lazy, view, on_bad_input, unknown)
     if not len(table):
         first = str(table.problems[0]) if table.problems else "none has a class"
-        raise DataError(f"{name}: none of its {len(kept)} recordings gives a window: {_describe_dropped(table) or first}")
+        raise DataError(f"{name}: none of its {len(kept)} recordings gives a window: {describe_dropped(table) or first}")
     names = [label or None for label in table.label.tolist()]
     if unknown and view.classes is not None:
         names = [name if name in view.classes else None for name in names]
@@ -165,7 +166,7 @@ def render_recordings(
         spans=np.stack([table.start, table.stop], axis=1) / kept[0].rate_hz,
         recordings=_window_column(kept, table, "id"),
         problems=(*problems, *table.problems),
-        notes=(*notes, *lazy.loaded.notes, *_describe_dataset(kept, view, table, subjects)),
+        notes=(*notes, *lazy.loaded.notes, *describe_windows(kept, view, table, subjects)),
     )
 
 
@@ -249,64 +250,6 @@ def _window_column(recordings: Sequence[Recording], table: WindowTable, field: s
     return np.array([getattr(recording, field) for recording in recordings], dtype=np.str_)[table.recording]
 
 
-def _describe_dataset(recordings: Sequence[Recording], view: RecordingView, table: WindowTable, subjects: str) -> list[str]:
-    """How windows were rendered, what was left out and why, and how much was not measured."""
-    hours = sum(recording.duration_s for recording in recordings) / 3600
-    missing = float(np.average([view.missing_fraction(r) for r in recordings], weights=[r.length for r in recordings]))
-    unknown = int((table.label == UNKNOWN_CLASS).sum())
-    count = len({r.subject for r in recordings})
-    return [
-        f"{len(recordings)} recordings of {count} {subjects}, {hours:.1f} hours, {missing:.1%} missing",
-        view.summary_text,
-        *([f"left out: {_describe_dropped(table)}"] if table.dropped else []),
-        *([f"{unknown} windows of no known class"] if unknown else []),
-        *_describe_flat(recordings, view, table),
-        *_describe_readings(recordings),
-    ]
-
-
-def _describe_flat(recordings: Sequence[Recording], view: RecordingView, table: WindowTable) -> list[str]:
-    """A note for each channel that has one value throughout some windows."""
-    notes = []
-    for channel in view.measured_channels:
-        flat = find_flat_windows(recordings, table, channel)
-        if flat.any():
-            names = [recordings[at].id for at in np.unique(table.recording[flat]).tolist()]
-            notes.append(
-                f"flat: {channel} has one value throughout in {int(flat.sum())} of {len(flat)} windows, of {_list_ids(names)}; "
-                "was the lead off?"
-            )
-    return notes
-
-
-def _describe_readings(recordings: Sequence[Recording]) -> list[str]:
-    """What reading changed or left out, with the recordings it concerns."""
-    ids: dict[str, list[str]] = {}
-    for recording in recordings:
-        for note in recording.notes:
-            ids.setdefault(note, []).append(recording.id)
-    return [f"{note}: in {_list_ids(names)}" for note, names in ids.items()]
-
-
-def _list_ids(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} recording{'s' if len(names) > 1 else ''} ({', '.join(names[:3])}{more})"
-
-
-def _describe_dropped(table: WindowTable) -> str:
-    return ", ".join(f"{count} ({_DROP_REASONS.get(reason, reason)})" for reason, count in sorted(table.dropped.items()))
-
-
 def _evenly_spaced(size: int, count: int) -> Rows:
     """`count` of 0..size-1, evenly spaced; the middle where count is 1."""
     return ((np.arange(count) + 0.5) * size / count).astype(np.int64)
-
-
-_DROP_REASONS = {
-    "nan": "windows with missing samples",
-    "edge": "events too near to an end of the recording",
-    "no_label": "recordings whose class is unknown",
-    "invalid": "records without any heart rate",
-    "too_short": "records shorter than a window",
-    "missing": "windows with more missing than allowed",
-}

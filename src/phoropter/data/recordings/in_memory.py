@@ -43,8 +43,8 @@ def from_recordings(
     subjects:   person of each recording (default: every recording is another person's), who is held out together
     sites:      hospital of each recording
     size:       side of the images in pixels (default: 224)
-    options:    `window`, `channel`, `representation`, `grey_scale`, `require_r_peaks`, `resample_hz`, `gaps`, `outcome`,
-                `clean` as under `data:`
+    options:    `window`, `channel`, `representation`, `grey_scale`, `require_r_peaks`, `resample_hz`, `gaps`, `missing`,
+                `outcome`, `clean` as under `data:`
 
     Raises DataError for objects of another kind, columns of another length, and recordings that give no window.
 
@@ -61,7 +61,9 @@ def from_recordings(
         raise DataError(f"from_recordings: the id {twice[0]} came more than once; give the recordings ids of their own")
     fields = validate_as(RecordingFields, options, SourceMap("from_recordings(…)"))
     check_recording_options(fields, _SOURCE)
-    loaded = RecordingChanges.of(fields).apply(loaded, on_bad_input)
+    changes = RecordingChanges.of(fields)
+    changes.check_missing(loaded)
+    loaded = changes.apply(loaded, on_bad_input)
     view = resolve_recording_view(fields, _SOURCE, size, loaded.recordings)
     return render_recordings(LazyRecordings(_return_loaded, loaded), view, name=name, on_bad_input=on_bad_input)
 

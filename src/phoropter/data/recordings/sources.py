@@ -23,8 +23,8 @@ from phoropter.data.source import COLUMNS_OPTION, PathContents, Source, SourceRe
 from phoropter.signals.recording import LoadedRecordings, OnBadInput
 from phoropter.signals.simulate import CtgCohort, EcgCohort
 
-_CHANNEL_OPTIONS = ("window", "channel", "representation", "grey_scale", "require_r_peaks", "resample_hz", "gaps")
-_CTG_OPTIONS = ("outcome", "representation", "clean", "resample_hz", "gaps")
+_CHANNEL_OPTIONS = ("window", "channel", "representation", "grey_scale", "require_r_peaks", "resample_hz", "gaps", "missing")
+_CTG_OPTIONS = ("outcome", "representation", "clean", "resample_hz", "gaps", "missing")
 
 
 def open_recordings(
@@ -63,7 +63,9 @@ def load_recordings(fields: RecordingFields, source: str, path: Path | None, on_
 
 
 def _load_database(database: Database, place: Any, on_bad_input: OnBadInput, changes: RecordingChanges) -> LoadedRecordings:
-    return changes.apply(database.load(place, on_bad_input), on_bad_input)
+    loaded = database.load(place, on_bad_input)
+    changes.check_missing(loaded)
+    return changes.apply(loaded, on_bad_input)
 
 
 # --- records for the table of sources ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator, model_validator
+from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, field_validator, model_validator
 
 from phoropter.core.errors import DataError, SpecError, did_you_mean, join_words
 from phoropter.core.extensions import REFERENCE, is_code_trusted, resolve_reference
@@ -77,6 +77,7 @@ class RecordingFields(Spec):
     grey_scale:      per-image, or per-subject: one grey scale for all windows of a subject
     resample_hz:     bring recordings of other rates to this one, in Hz (default: another rate is bad input)
     gaps:            what a jump in time is: missing samples, which no window may hold, or bad input: missing (default), refuse
+    missing:         values that stand for a missing sample, such as [-9999, 32767], in the units of the file
     require_r_peaks: whether an ECG in which no heartbeat is found is bad input (default: for eegmat)
     """
 
@@ -91,6 +92,7 @@ class RecordingFields(Spec):
     grey_scale: GreyScale | None = None
     resample_hz: PositiveFloat | None = None
     gaps: Literal["missing", "refuse"] | None = None
+    missing: tuple[FiniteFloat, ...] = ()
     require_r_peaks: bool | None = None
 
     @model_validator(mode="before")
@@ -118,6 +120,12 @@ class RecordingFields(Spec):
                 f"kind is {kind!r}, expected {join_words(REPRESENTATIONS)}{did_you_mean(str(kind), REPRESENTATIONS)}"
             )
         return value
+
+    @field_validator("missing", mode="before")
+    @classmethod
+    def _accept_one_number(cls, value: Any) -> Any:
+        """`missing: -9999` stands for `missing: [-9999]`."""
+        return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
     @field_validator("outcome")
     @classmethod

@@ -1,0 +1,1 @@
+"""What a reader of results must know about the recordings, in sentences."""
