@@ -28,7 +28,16 @@ from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
 from phoropter.data.dicom_file import is_dicom_head, may_be_dicom
 from phoropter.data.images.formats.dicom import open_dicom, read_dicom_size
-from phoropter.data.images.formats.tiff import TIFF_SIGNS, describe_tiff, read_tiff_channels, read_tiff_size, select_tiff_page
+from phoropter.data.images.formats.tiff import (
+    TIFF_SIGNS,
+    describe_tiff,
+    needs_tifffile,
+    read_pillow_samples,
+    read_tiff_channels,
+    read_tiff_greys,
+    read_tiff_size,
+    select_tiff_page,
+)
 from phoropter.data.images.intensity import scale_to_uint8
 from phoropter.data.images.options import MAX_PIXELS, active_options, check_pixel_count, choose_channels
 from phoropter.data.images.quiet import QuietPackages
@@ -119,6 +128,8 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
         return open_dicom(file, name)
     if head.startswith(TIFF_SIGNS) and active_options().channels:
         return Image.fromarray(scale_to_uint8(read_tiff_channels(file, name), name))
+    if head.startswith(TIFF_SIGNS) and needs_tifffile(file):
+        return Image.fromarray(scale_to_uint8(read_tiff_greys(file, name), name)).convert("RGB")
     with pillow_warnings_ignored:
         try:
             with Image.open(file, formats=_supported_formats()) as image:
@@ -127,7 +138,10 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
                 if 0 in image.size:
                     raise DataError(f"{name}: the picture has no pixels ({image.width}×{image.height}); remove it")
                 image.load()
-                return convert_to_rgb(_apply_exif_orientation(image), name)
+                samples = read_pillow_samples(image)
+                shown = image if samples is None else Image.fromarray(scale_to_uint8(samples, name)).convert("RGB")
+                upright = _apply_exif_orientation(shown, image)
+                return upright if samples is not None else convert_to_rgb(upright, name)
         except DataError:
             raise
         except Image.DecompressionBombError:
@@ -182,9 +196,9 @@ def _read_head(file: BinaryIO, name: str) -> bytes:
     return head
 
 
-def _apply_exif_orientation(image: Image.Image) -> Image.Image:
+def _apply_exif_orientation(image: Image.Image, original: Image.Image) -> Image.Image:
     try:
-        turn = _EXIF_TRANSPOSES.get(image.getexif().get(_ORIENTATION_TAG, 1))
+        turn = _EXIF_TRANSPOSES.get(original.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # a damaged EXIF block: the pixels are good, the orientation is unknown
         turn = None
     return image if turn is None else image.transpose(turn)

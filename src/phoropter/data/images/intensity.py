@@ -71,8 +71,8 @@ def _scale_whole_numbers(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     top = next((2**bits - 1 for bits in BIT_DEPTHS if high < 2**bits), None)
     if low < 0 or top is None:
         raise DataError(
-            f"{name}: 32-bit pixels have no agreed brightness, and these run from {low} to {high}; say which range it is with "
-            "data: {intensity: {window: [lo, hi]}}"
+            f"{name}: whole numbers outside 0..65535 have no agreed brightness, and these pixels run from {low} to {high}; say "
+            "which range it is with data: {intensity: {window: [lo, hi]}}"
         )
     wide = values.astype(np.int32)  # of at most 16 bits here, so that 255 times as much fits
     scaled: NDArray[np.uint8] = ((wide * 255 + top // 2) // top).astype(np.uint8)

@@ -150,3 +150,56 @@ def test_the_size_is_read_whatever_the_number_of_channels() -> None:
         assert read_image_size(io.BytesIO(content), "x") == (6, 5)
     with pytest.raises(DataError, match="not a picture that can be read"):
         read_image_size(io.BytesIO(content[:9]), "x")
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(
+    "kind", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"]
+)
+def test_greys_of_every_kind_of_number(kind: str, compression: str | None, byteorder: str) -> None:
+    values = np.linspace(0, 1 if kind.startswith("float") else 120, 64).reshape(8, 8).astype(kind)
+    content = written(values, byteorder=byteorder, compression=compression)
+    expected = values.astype(np.float64) * (255 if kind.startswith("float") else 1)
+    np.testing.assert_allclose(shown(content)[:, :, 0], expected, atol=0.51)
+    low, high = (-100.0, 50.0) if kind == "int8" else (0.25, 0.75) if kind.startswith("float") else (20.0, 100.0)
+    window = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1) * 255
+    np.testing.assert_allclose(shown(content, window=(low, high))[:, :, 0], window, atol=0.51)
+    assert read_image_size(io.BytesIO(content), "x.tif") == (8, 8)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize(
+    ("values", "span"),
+    [
+        (np.int8([-100, 7]), "-100 to 7"),
+        (np.int16([-1000, 7]), "-1000 to 7"),
+        (np.uint32([5, 2**31 + 5]), "5 to 2147483653"),
+    ],
+)
+def test_numbers_without_a_brightness_are_named_as_they_are(values: NDArray[Any], span: str, byteorder: str) -> None:
+    with pytest.raises(DataError, match=f"run from {span}; say which range it is"):
+        shown(written(np.tile(values, (4, 4)), byteorder=byteorder))
+
+
+def test_a_signed_picture_is_turned_upright() -> None:
+    values = np.arange(12, dtype=np.int8).reshape(3, 4)
+    content = written(values, extratags=[(274, "H", 1, 6, True)])
+    np.testing.assert_array_equal(shown(content)[:, :, 0], np.rot90(values, -1))
+
+
+def test_colours_of_floating_point_numbers_are_refused_with_the_way_out() -> None:
+    values = np.random.default_rng(0).random((6, 5, 3)).astype(np.float32)
+    content = written(values, photometric="rgb")
+    with pytest.raises(DataError, match=r"3 channels of 32 bits in floating-point numbers.*channels: \[1, 2, 3\]"):
+        shown(content)
+    np.testing.assert_allclose(shown(content, channels=(1, 2, 3)), values * 255, atol=0.51)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", ["uint8", "uint16"])
+def test_colours_are_the_same_in_either_byte_order(kind: str, compression: str | None, byteorder: str) -> None:
+    values = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (6, 5, 3), dtype=kind, endpoint=True)
+    content = written(values, photometric="rgb", byteorder=byteorder, compression=compression)
+    np.testing.assert_allclose(shown(content), values / np.iinfo(kind).max * 255, atol=1)

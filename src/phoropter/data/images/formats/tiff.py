@@ -22,8 +22,12 @@ MAX_RATIO = 1100  # of unpacked to packed bytes, in a file of more than UNCHECKE
 UNCHECKED_BYTES = 16 * 1024**2
 MAX_PAGES = 10_000
 MAX_UNPACKED_BYTES = 2 * 1024**3
-_WIDTH_TAG, _LENGTH_TAG = 256, 257
-_SUBFILE_TAG, _BITS_TAG, _SAMPLES_TAG, _EXTRA_TAG = 254, 258, 277, 338
+_WIDTH_TAG, _LENGTH_TAG, _COMPRESSION_TAG = 256, 257, 259
+_SUBFILE_TAG, _BITS_TAG, _SAMPLES_TAG, _EXTRA_TAG, _FORMAT_TAG = 254, 258, 277, 338, 339
+_UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3  # values of the tag of sample formats
+_TIFFFILE_KINDS = ((_FLOAT, 16), (_FLOAT, 64), (_UNSIGNED, 64), (_SIGNED, 64))
+_SWAPPED_TWICE = ((_SIGNED, 16), (_SIGNED, 32), (_FLOAT, 32))  # by libtiff and again by Pillow
+_SIGNED_DTYPES = {(_SIGNED, 8): np.int8, (_UNSIGNED, 32): np.uint32}  # that Pillow takes for unsigned and signed
 _REDUCED_OR_MASK = 0b101
 
 
@@ -44,11 +48,42 @@ def select_tiff_page(image: Image.Image, name: str) -> None:
         raise DataError(f"{name}: {_describe_channels(samples, image.tag_v2.get(_BITS_TAG, (8,)))}")
 
 
+def needs_tifffile(file: BinaryIO) -> bool:
+    """Whether an open TIFF holds grey values that Pillow does not read, or reads wrong.
+
+    These are numbers of 64 bits and floating-point ones of 16; with the highest byte first also unsigned ones of 32 bits and, in
+    compressed files, signed and floating-point ones.
+    """
+    try:
+        directory = _read_first_directory(file)
+        kind, packed = _find_sample_kind(directory), int(directory.get(_COMPRESSION_TAG, 1)) != 1
+        swapped = directory.prefix == b"MM" and (kind == (_UNSIGNED, 32) or (packed and kind in _SWAPPED_TWICE))
+        return int(directory.get(_SAMPLES_TAG, 1)) == 1 and (kind in _TIFFFILE_KINDS or swapped)
+    except Exception:  # a damaged directory, of which Pillow says what is wrong
+        return False
+    finally:
+        file.seek(0)
+
+
+def read_pillow_samples(image: Image.Image) -> NDArray[Any] | None:
+    """(H, W) values of an open grey TIFF whose numbers Pillow takes for others: signed bytes, and unsigned 32 bits; else None."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.tag_v2.get(_SAMPLES_TAG, 1) != 1 or image.mode not in "LI":
+        return None
+    dtype = _SIGNED_DTYPES.get(_find_sample_kind(image.tag_v2))
+    return None if dtype is None else np.ascontiguousarray(np.asarray(image)).view(dtype)
+
+
+def _find_sample_kind(directory: Any) -> tuple[int, int]:
+    """(sample format, bits) of the first channel."""
+    return int(directory.get(_FORMAT_TAG, (_UNSIGNED,))[0]), int(directory.get(_BITS_TAG, (1,))[0])
+
+
 def describe_tiff(file: BinaryIO) -> str | None:
     """What a TIFF that Pillow cannot open holds, by its first directory; None when that cannot be read."""
     try:
         directory = _read_first_directory(file)
-        return _describe_channels(int(directory.get(_SAMPLES_TAG, 1)), tuple(directory.get(_BITS_TAG, (1,))))
+        floats = _find_sample_kind(directory)[0] == _FLOAT
+        return _describe_channels(int(directory.get(_SAMPLES_TAG, 1)), tuple(directory.get(_BITS_TAG, (1,))), floats)
     except Exception:  # a damaged directory: what Pillow raises depends on where it is damaged
         return None
 
@@ -76,15 +111,27 @@ def read_tiff_channels(file: BinaryIO, name: str) -> NDArray[Any]:
     Channels are the samples of a page; where every page holds one sample and no page is chosen, the pages are the channels.
     Raises DataError for a damaged file, too many pixels, a channel or page that is not there, and without tifffile.
     """
+    return choose_channels(_read_by_tifffile(file, name, join_pages=True), name)
+
+
+def read_tiff_greys(file: BinaryIO, name: str) -> NDArray[Any]:
+    """An open TIFF of one channel → (H, W) of the file's own type. Raises DataError as `read_tiff_channels`."""
+    grey: NDArray[Any] = _read_by_tifffile(file, name, join_pages=False)[:, :, 0]
+    return grey
+
+
+def _read_by_tifffile(file: BinaryIO, name: str, join_pages: bool) -> NDArray[Any]:
+    """(H, W, C) values. join_pages: whether pages of one channel each are the channels of a picture"""
     try:
         import tifffile
     except ImportError:
-        raise MissingExtraError("tifffile", "medical", f"{name}: a TIFF whose channels are chosen") from None
+        raise MissingExtraError("tifffile", "medical", f"{name}: a TIFF that Pillow does not read") from None
     file.seek(0)
     try:
         with _quiet_tifffile, tifffile.TiffFile(file) as opened:
             pages = [page for page in _list_pages(opened, name) if not int(page.subfiletype) & _REDUCED_OR_MASK]
-            if len(pages) > 1 and active_options().page is None and all(page.samplesperpixel == 1 for page in pages):
+            join = join_pages and len(pages) > 1 and active_options().page is None
+            if join and all(page.samplesperpixel == 1 for page in pages):
                 values = _stack_pages(pages, name)
             else:
                 values = _read_page(pages[choose_page(len(pages), name, "pages")], name)
@@ -97,7 +144,7 @@ def read_tiff_channels(file: BinaryIO, name: str) -> NDArray[Any]:
         raise DataError(f"{name}: the TIFF cannot be read ({what}); save it without compression, or leave it out") from None
     if values.dtype.kind not in "uif":
         raise DataError(f"{name}: the pixels of the TIFF are {values.dtype}, expected whole or floating-point numbers")
-    return choose_channels(values, name)
+    return values
 
 
 def _list_pages(opened: Any, name: str) -> list[Any]:
@@ -145,10 +192,11 @@ def _check_unpacked_bytes(count: int, name: str) -> None:
         raise DataError(f"{name}: the TIFF takes {count:,} bytes unpacked, which is refused before decoding; scale it down")
 
 
-def _describe_channels(samples: int, bits: tuple[int, ...]) -> str:
+def _describe_channels(samples: int, bits: tuple[int, ...], floats: bool = False) -> str:
+    kind = " in floating-point numbers" if floats else ""
     return (
-        f"the TIFF has {samples} channel{'s' * (samples > 1)} of {max(bits)} bits, which is not read; expected grey of up to 32 "
-        f"bits or 3 to 4 channels of 8 bits: "
+        f"the TIFF has {samples} channel{'s' * (samples > 1)} of {max(bits)} bits{kind}, which is not read; expected grey of up "
+        "to 64 bits or 3 to 4 channels of whole numbers: "
         + ("name those of red, green and blue with data: {channels: [1, 2, 2]}, or " if samples == 2 else "")
         + ("name three of them with data: {channels: [1, 2, 3]}, or " if samples > 2 else "")
         + "convert it to such a picture"
