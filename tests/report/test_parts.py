@@ -21,6 +21,7 @@ from phoropter.report.page import collect_notices
 from phoropter.report.sections.candidates import comparisons
 from phoropter.report.sections.study import leakage
 from phoropter.report.sections.study.provenance import reproduce_commands
+from phoropter.report.sections.training import trends
 from phoropter.report.summary import compare
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.report_input import ReportInput
@@ -51,6 +52,16 @@ def test_screening_rounds_list_candidates_best_first(whole: Reported) -> None:
     rows = Tags(whole.text).tables["screening"][1:]
     assert [r[2] for r in rows] == ["b", "a", "c", "b", "a"] and [r[4] for r in rows] == ["yes", "yes", "no", "yes", "no"]
     assert rows[0][3] == "81.5" and "all, briefly: a tenth of the rows." in Tags(whole.text).text
+
+
+def test_runs_on_the_same_rows_under_one_seed_are_told_apart_by_their_repeat(tmp_path: Path) -> None:
+    """Curves of one repeat are never drawn together with those of another, as paired runs are."""
+    summary = collect_summary(make_study(tmp_path, replace(SMALL, epochs=6, validation_history=True)))
+    for candidate, repeat in zip(summary.candidates, (0, 1), strict=True):
+        candidate.runs = [replace(r, split=(0, repeat, r.split[2])) for r in candidate.runs]
+    one, two = trends.collect_learning_curves(summary, "train_accuracy")
+    assert one.splits != two.splits and [s[0] for s in one.splits] == [s[0] for s in two.splits]
+    assert one.splits == tuple((r.test_rows_digest, 0, 0) for r in summary.candidates[0].runs)
 
 
 def test_trends_and_crossings_are_those_of_the_histories(whole: Reported) -> None:
@@ -176,7 +187,7 @@ def test_the_model_card_lists_what_limits_the_study(tmp_path: Path, hostile: Rep
     assert any(line.startswith("It ranks first, but it is not shown to be better than ") for line in lines)
     assert "Changed for a smoke version of the study: at most 120 rows." in lines
     assert any("Only 7 of 8 runs" in line for line in lines) and any("have no groups" in line for line in lines)
-    assert "of candidates that are no better than guessing none leads" in build_model_card(found)
+    assert "no lead is claimed for a candidate that is not clearly better than guessing" in build_model_card(found)
     text = (hostile.page.parent / "model-card.md").read_text(encoding="utf-8")
     assert "<img" not in text.replace("\\<img", "") and "<script" not in text.replace("\\<script", "")
 

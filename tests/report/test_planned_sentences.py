@@ -47,9 +47,10 @@ SLIT = (
     "augment slit-cutmix is {} augment none by 1.2 points of accuracy (95 % interval {}) on unseen births, in 7 of 8 candidates; "
 )
 APART = (
-    "augment slit-cutmix and augment none {} on unseen births: they differ by 1.2 points of accuracy (95 % interval 0.6 to 1.9)"
+    "augment slit-cutmix and augment none {} on unseen births: they differ by 1.2 points of accuracy (95 % interval 0.6 to 1.9, "
+    "of these models)"
 )
-WIDE, NARROW = "0.4 to 2.1", "0.6 to 1.9"  # trained again, on new rows
+WIDE, NARROW = "0.4 to 2.1, of models trained again", "0.6 to 1.9, of these models"
 REPEATS = "training again on other data of this size would repeat that"
 OPEN = "whether training again would repeat that cannot be told "
 
@@ -65,8 +66,8 @@ OPEN = "whether training again would repeat that cannot be told "
         (answered("behind", "behind", -0.0121), SLIT.format("behind", WIDE) + REPEATS),
         (
             answered("ahead", "ahead", -0.0121, metric="log_loss", factor="family", sides=("attention", "cnn")),
-            "attention networks are ahead of convolutional networks by 0.012 in log-loss (95 % interval 0.004 to 0.021) on "
-            f"unseen births; {REPEATS}",
+            "attention networks are ahead of convolutional networks by 0.012 in log-loss (95 % interval 0.004 to 0.021, of "
+            f"models trained again) on unseen births; {REPEATS}",
         ),
         (
             answered(factor="candidate", sides=("V1", "V2")),

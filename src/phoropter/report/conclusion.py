@@ -49,7 +49,7 @@ def write_conclusion(
         return [_qualify_sentence(undefined, summary)], _stored_metric_sentences(summary)
     group, population = find_top_group(summary, comparisons), describe_test_population(summary)
     uninformed = find_uninformed(summary, comparisons.design)
-    guessing = f"clearly better than {_reference(summary)}" if group.leader in uninformed else ""
+    guessing = f"clearly better than {describe_reference(summary)}" if group.leader in uninformed else ""
     sentences = planned_sentences(answers, population)
     if len(uninformed) == len(summary.candidates):
         nobody = "No candidate is" if len(uninformed) > 1 else f"{uninformed[0].name} is not"
@@ -101,7 +101,7 @@ def _corrected_value_sentence(summary: StudySummary, answers: QuestionAnswers) -
     same = "stays " if plain == corrected else ""
     return (
         f"Corrected for having been chosen as the best of {best.n_candidates}, its value {same or 'is '}{corrected} (bootstrap "
-        "bias-corrected cross-validation)."
+        "bias-corrected cross-validation); its interval is not corrected for that choice."
     )
 
 
@@ -185,7 +185,8 @@ def _undecided_sentence(summary: StudySummary, group: TopGroup, comparisons: Can
     if guessing and not second.identical:
         who = f"{second.b}, the next" if len(pairs) > 1 else second.b
         first = f"{leader} ranks first {population}, by {difference_text(second, summary)} over {who}"
-        return f"This protocol finds no candidate ahead: {first}, but of candidates that are no better than guessing none leads."
+        none = "no lead is claimed for a candidate that is not clearly better than guessing"
+        return f"This protocol finds no candidate ahead: {first}, but {none}."
     reach = describe_reach(second.leading, summary)
     why = f": {reach}" if reach else ""
     if len(pairs) == 1:
@@ -227,8 +228,8 @@ def _qualify_sentence(sentence: str, summary: StudySummary) -> str:
     return f"{start[:1].upper()}{start[1:]}: {sentence}" if start else sentence
 
 
-def _reference(summary: StudySummary) -> str:
-    """What the leader is compared with, and its value where that is the same for all candidates."""
+def describe_reference(summary: StudySummary) -> str:
+    """What is called guessing, and its value where that is the same for all candidates."""
     reference = summary.candidates[0].no_information
     if reference is None:
         return ""

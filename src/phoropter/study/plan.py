@@ -22,7 +22,7 @@ from phoropter.core.errors import SpecError
 from phoropter.core.files import digest
 from phoropter.data.splits.protocol import Split
 from phoropter.models import catalog
-from phoropter.results.questions.planned import Contrast, PlannedCandidate, settle_contrasts
+from phoropter.results.questions.planned import Contrast, PlannedCandidate, family_effects, settle_contrasts
 from phoropter.results.store import Store
 from phoropter.study.load import ImageSet, LoadedVariant, load_study
 from phoropter.study.spec import StudySpec
@@ -81,11 +81,13 @@ class Plan:
     """Every run of a study, in the order they are computed: members before their fusion, teachers before their students.
 
     contrasts: the questions planned under `compare:`, the primary one first
+    exploratory: families against each other, which nobody planned
     """
 
     study: StudySpec
     runs: list[PlannedRun]
     contrasts: tuple[Contrast, ...] = ()
+    exploratory: tuple[Contrast, ...] = ()
 
     @cached_property
     def by_key(self) -> dict[str, PlannedRun]:
@@ -132,11 +134,15 @@ def make_plan(study: StudySpec, variants: list[LoadedVariant]) -> Plan:
                     f"{study.source.name}: '{twin.candidate.name}' and '{run.candidate.name}' are the same candidate under "
                     "two names; leave one of them out"
                 )
-    return Plan(settled, list(runs.values()), tuple(_settle_questions(settled, variants)))
+    candidates = _list_candidates(variants)
+    smoke = bool(settled.context.smoke_changes)  # which has fewer candidates and levels, so that some contrasts cannot be settled
+    contrasts = settle_contrasts(settled.compare, candidates, settled.metric_names, settled.source, skip_missing=smoke)
+    effects = family_effects(candidates, settled.metric_names[0])
+    return Plan(settled, list(runs.values()), tuple(contrasts), tuple(effects))
 
 
-def _settle_questions(study: StudySpec, variants: list[LoadedVariant]) -> list[Contrast]:
-    """The planned contrasts; of a smoke version, those that its fewer candidates and levels allow."""
+def _list_candidates(variants: list[LoadedVariant]) -> list[PlannedCandidate]:
+    """As contrasts see them, each once."""
     candidates = {
         candidate.name: PlannedCandidate(
             candidate.name, base_name, tuple(b.name for b in candidate.backbones), candidate_family(candidate), settings
@@ -144,8 +150,7 @@ def _settle_questions(study: StudySpec, variants: list[LoadedVariant]) -> list[C
         for variant in variants
         for base_name, (candidate, settings) in variant.candidates.items()
     }
-    smoke = bool(study.context.smoke_changes)
-    return settle_contrasts(study.compare, list(candidates.values()), study.metric_names, study.source, skip_missing=smoke)
+    return list(candidates.values())
 
 
 def plan_study(study: StudySpec, cache: Path | None = None) -> Plan:

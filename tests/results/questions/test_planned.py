@@ -10,7 +10,14 @@ import pytest
 
 from phoropter.core.errors import SpecError
 from phoropter.core.spec import SourceMap, validate_as
-from phoropter.results.questions.planned import Contrast, PlannedCandidate, PlannedQuestions, main_effects, settle_contrasts
+from phoropter.results.questions.planned import (
+    Contrast,
+    PlannedCandidate,
+    PlannedQuestions,
+    family_effects,
+    main_effects,
+    settle_contrasts,
+)
 from phoropter.training.augmentation.custom_step import AugmentationStep
 
 METRICS = ["accuracy", "roc_auc"]
@@ -145,3 +152,22 @@ def test_main_effects_compare_every_level_with_the_first() -> None:
     assert [c.title for c in found] == ["augment: cutmix against none", "augment: mixup against none", "lr: 0.001 against 0.0001"]
     assert {c.role for c in found} == {"exploratory"}
     assert found[0].units == settle({"factor": "recipe.augment", "level": "cutmix", "against": "none"})[0].units
+
+
+def test_family_effects_compare_every_family_with_the_first() -> None:
+    known = [*swept(("none",), (1e-4,)), PlannedCandidate("mixer", "mixer", ("mixer_b16",), "other", {})]
+    found = family_effects(known, "roc_auc")
+    assert [(c.title, c.metric, c.role) for c in found] == [
+        ("attention against cnn", "roc_auc", "exploratory"),
+        ("fused against cnn", "roc_auc", "exploratory"),
+    ]
+    nets = ("resnet18 · augment none, lr 0.0001", "resnet18 dense · augment none, lr 0.0001")
+    assert [(u.side, u.against) for u in found[0].units] == [(("vit · augment none, lr 0.0001",), nets)]
+    assert Contrast.from_plain(json.loads(json.dumps(found[0].to_plain()))) == found[0]
+
+
+def test_families_of_one_candidate_each_are_pairs_and_no_effect() -> None:
+    each = [PlannedCandidate(n, n, (n,), family, {}) for n, family in (("a", "cnn"), ("b", "attention"), ("c", "other"))]
+    assert family_effects(each, "accuracy") == [] == family_effects([], "accuracy")
+    alone = [PlannedCandidate(n, n, (n,), "cnn", {}) for n in ("a", "b")]
+    assert family_effects(alone, "accuracy") == []

@@ -27,7 +27,8 @@ MAX_MAIN_EFFECTS = 60  # levels beyond this are left to the sweep's own table
 @dataclass(frozen=True)
 class QuestionAnswers:
     """planned: in the order of the study file, the primary one first · main_effects: every level of every swept factor against
-    the factor's first, exploratory · best: the value of the best candidate, corrected for the choice; None where there is none
+    the factor's first, and every family against the first, exploratory · best: the value of the best candidate, corrected for
+    the choice; None where there is none
     """
 
     planned: tuple[ContrastAnswer, ...] = ()
@@ -40,10 +41,13 @@ NO_ANSWERS = QuestionAnswers()
 
 def answer_questions(store: Store, summary: StudySummary, design: Design) -> QuestionAnswers:
     """design: of the ranking metric, as the pairs are tested by it."""
-    planned = [Contrast.from_plain(plain) for plain in summary.study.get("contrasts", ())]
-    planned = [contrast for contrast in planned if contrast.metric in summary.metrics]
+    settled = [Contrast.from_plain(plain) for plain in summary.study.get("contrasts", ())]
+    planned = [contrast for contrast in settled if contrast.role != "exploratory" and contrast.metric in summary.metrics]
+    complete = {c.name for c in summary.candidates if c.is_complete}
+    families = [contrast for contrast in settled if contrast.role == "exploratory" and complete.issuperset(contrast.candidates)]
     swept = [PlannedCandidate(c.name, c.base_name, (), "", c.settings) for c in summary.candidates if c.is_complete]
     effects = main_effects(_in_order_of_plan(swept, summary), summary.metrics[0])[:MAX_MAIN_EFFECTS]
+    effects += families
     metrics = dict.fromkeys([summary.metrics[0], *(contrast.metric for contrast in planned)])
     designs = {name: _design_for(name, summary, design) for name in metrics}
     contributions = {name: _read_contributions(store, summary, name, designs[name]) for name in metrics}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import field_validator, model_validator
 
@@ -209,6 +209,22 @@ def main_effects(candidates: Sequence[PlannedCandidate], metric: str) -> list[Co
             contrast = ContrastSpec(factor=factor, level=level, against=levels[0])
             found.append(Contrast("exploratory", metric, *_settle_factor(contrast, candidates)))
     return found
+
+
+def family_effects(candidates: Sequence[PlannedCandidate], metric: str) -> list[Contrast]:
+    """Every family against the first one, each the mean over its candidates: exploratory contrasts.
+
+    None where every family has one candidate, so that the pairs already say it, and for candidates of no family (`other`).
+    """
+    members: dict[str, list[str]] = {}
+    for c in candidates:
+        if c.family in get_args(Family):
+            members.setdefault(c.family, []).append(c.name)
+    if all(len(names) == 1 for names in members.values()):
+        return []
+    (against, reference), *others = members.items() or [("", [])]
+    units = ((family, ContrastUnit(f"{family} against {against}", tuple(n), tuple(reference))) for family, n in others)
+    return [Contrast("exploratory", metric, "family", family, against, (unit,)) for family, unit in units]
 
 
 def _settle_contrast(question: PlannedQuestion, candidates: Sequence[PlannedCandidate], metrics: Sequence[str]) -> Contrast:

@@ -19,11 +19,12 @@ from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.compare import compare_candidates
 from phoropter.report.summary.questions import answer_questions
 from phoropter.report.summary.report_input import ReportInput
-from phoropter.results.questions.planned import PlannedCandidate, PlannedQuestions, settle_contrasts
+from phoropter.results.questions.planned import PlannedCandidate, PlannedQuestions, family_effects, settle_contrasts
 from phoropter.results.store import Store
 
 NETS, LEVELS = ("net a", "net b", "net c"), ("none", "cutmix", "mixup")
 ACCURACIES = {f"{net} · augment {k}": 0.8 + 0.1 * (k == "cutmix") for net in NETS for k in LEVELS}
+FAMILIES = {"net a": "cnn", "net b": "attention", "net c": "cnn"}
 SETTINGS = {name: {"recipe.augment": name.rpartition(" ")[2]} for name in ACCURACIES}
 ASKED = {
     "primary": {"contrast": {"factor": "recipe.augment", "level": "cutmix", "against": "none"}},
@@ -35,8 +36,9 @@ ASKED = {
 
 
 def made_sweep(**changes: Any) -> Made:
-    candidates = [PlannedCandidate(n, n.split(" · ")[0], (n.split(" · ")[0],), "cnn", SETTINGS[n]) for n in ACCURACIES]
+    candidates = [PlannedCandidate(n, n.split(" · ")[0], (n.split(" · ")[0],), FAMILIES[n[:5]], SETTINGS[n]) for n in ACCURACIES]
     contrasts = settle_contrasts(PlannedQuestions.model_validate(ASKED), candidates, ["accuracy", "macro_f1"])
+    contrasts += family_effects(candidates, "accuracy")
     fields = {
         "accuracies": ACCURACIES,
         "settings": SETTINGS,
@@ -117,6 +119,19 @@ def test_main_effects_compare_every_level_with_the_first_and_have_no_verdict(ask
     for level, row in rows.items():
         assert numbers(row, "Difference points") == [pytest.approx(contrast_of_rows(right, level).mean() * 100, abs=0.06)]
     assert "Exploratory: not planned beforehand" in page.text
+
+
+def test_families_are_compared_and_called_not_planned(asked: Reported, page: Tags) -> None:
+    (row,) = page.columns("effects-family").values()
+    right = right_by_fold(asked.folder)
+    mean = {f: np.mean([r for n, r in right.items() if FAMILIES[n[:5]] == f], axis=0) for f in ("cnn", "attention")}
+    d = mean["attention"] - mean["cnn"]
+    low, high = numbers(row, "On new rows points")
+    assert numbers(row, "Difference points") == [pytest.approx(d.mean() * 100, abs=0.06)]
+    se = np.sqrt(((d - d.mean()) ** 2).sum() / (d.size * (d.size - 1)))
+    assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, d.size - 1) * se * 100, rel=0.03)
+    assert row["Wins"] == f"{(d.mean(axis=1) > 0).sum()} of 5 splits" and not any("erdict" in column for column in row)
+    assert page.text.count("Exploratory: not planned beforehand") == 2, "of augmentations, and of families"
 
 
 def test_p_is_corrected_for_the_planned_questions_and_all_else_is_called_exploratory(asked: Reported, page: Tags) -> None:

@@ -11,6 +11,7 @@ from phoropter.report.render.metric_format import MetricFormat
 from phoropter.report.render.section import ContentBlock, Section
 from phoropter.report.render.svg import RenderedFigure
 from phoropter.report.render.table import CellValue, Column, ColumnKind, IntervalBounds, Table, TableRow
+from phoropter.report.sections.candidates.contrasts import main_effects_table
 from phoropter.report.sections.candidates.pair_words import describe_reach, verdict_word
 from phoropter.report.summary.compare import MAX_SHOWN_PAIRS, CandidateComparisons
 from phoropter.report.summary.model import StudySummary
@@ -38,6 +39,8 @@ def comparison_section(inputs: ReportInput) -> Section | None:
     blocks.append(pairwise_table(comparisons, summary))
     ranks = _mean_rank_block(summary)
     blocks += [ranks] if ranks else []
+    families = main_effects_table(inputs.answers.main_effects, "family", "family")
+    blocks += [families] if families else []
     text = explain_comparisons(comparisons, summary)
     if inputs.answers.planned:
         text = ("Exploratory: the questions that this study planned are answered under Planned contrasts.", *text)

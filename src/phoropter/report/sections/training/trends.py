@@ -59,7 +59,7 @@ def collect_learning_curves(summary: StudySummary, column: str) -> list[Learning
         rows = c.history.get(column, [])
         epochs = min((len(r) for r in rows), default=0)
         if len(rows) == len(c.runs) and epochs >= MIN_EPOCHS:
-            splits = tuple((run.test_rows_digest, run.split[0]) for run in c.runs)
+            splits = tuple((run.test_rows_digest, *run.split[:2]) for run in c.runs)
             curves.append(LearningCurve(c.name, np.array([r[:epochs] for r in rows]), splits))
     return curves[:MAX_CURVES]
 
