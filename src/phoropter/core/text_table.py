@@ -17,6 +17,7 @@ from phoropter.core.columns import clean_cell, clean_name
 from phoropter.core.delimited import read_text_head, sniff_delimited_text
 from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
+from phoropter.core.storage.foreign_files import PARQUET, refuse_foreign_file
 
 MAX_TABLE_BYTES = 2 * 1024**3
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -46,7 +47,9 @@ def read_text_table(path: Path, max_bytes: int = MAX_TABLE_BYTES) -> TextTable:
         raise DataError(f"{path}: this file is missing: check the path")
     if (size := path.stat().st_size) > max_bytes:
         raise DataError(f"{path}: {format_bytes(size)} are more than the {format_bytes(max_bytes)} that are read: split it")
-    if path.suffix.lower() in PARQUET_ENDINGS:
+    parquet = path.suffix.lower() in PARQUET_ENDINGS
+    refuse_foreign_file(path, (PARQUET,) if parquet else ())
+    if parquet:
         return _read_parquet(path)
     layout = _detect_layout(path)
     return TextTable(path.name, layout.header, _read_csv_rows(path, layout), decimal_comma=layout.decimal == ",")

@@ -113,6 +113,7 @@ class Source:
     uses:     names of fields of DataSpec that this source obeys and some others do not
     fixed_classes: the classes are given and may be left without pictures; `classes` and `exclude` are refused
     typed_by_hand: labels are typed row by row, so one that is neither kept nor excluded is taken for a typing error
+    formats:  packed files that it reads, in the words of core/storage/foreign_files; others are refused before it is asked
     check:    raises ValueError for options that contradict each other
     detect:   whether a path holds such data. Raises DataError for data that no source can read
     """
@@ -127,6 +128,7 @@ class Source:
     fixed_classes: bool = False
     typed_by_hand: bool = False
     holds_recordings: bool = False
+    formats: tuple[str, ...] = ()
     check: Callable[[Any], None] | None = None
     detect: Callable[[PathContents], bool] | None = None
 

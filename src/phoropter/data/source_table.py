@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from phoropter.core.errors import DataError
+from phoropter.core.storage.foreign_files import PARQUET, refuse_foreign_file
+from phoropter.core.text_table import PARQUET_ENDINGS
 from phoropter.data.in_memory import OBJECT_SOURCE
 from phoropter.data.recordings.sources import RECORDING_SOURCES
 from phoropter.data.source import PathContents, Source, resolve_snapshot
@@ -38,6 +40,7 @@ SOURCES: dict[str, Source] = {
     )
 }
 
+TABLE_ENDINGS = (".csv", ".tsv", ".txt", *PARQUET_ENDINGS)
 _ARCHIVES = (".tar", ".gz", ".tgz", ".zip", ".7z", ".rar", ".bz2", ".xz")
 _EXPECTED = (
     "a folder of pictures or recordings, a manifest (.csv, .parquet), .npz, Parquet, HDF5 or CIFAR files, WebDataset tars, or a "
@@ -50,6 +53,8 @@ def detect_source(path: Path) -> Source:
     if not path.exists():
         raise DataError(f"there is nothing at {path}; expected {_EXPECTED}")
     contents = PathContents(resolve_snapshot(path))
+    if contents.is_file_like(*TABLE_ENDINGS):
+        refuse_foreign_file(path, (PARQUET,) if contents.is_file_like(*PARQUET_ENDINGS) else ())
     for source in SOURCES.values():
         if source.detect is not None and source.detect(contents):
             return source
@@ -58,4 +63,5 @@ def detect_source(path: Path) -> Source:
             f"{path} is an archive; unpack it and name the folder (only CIFAR's own archives and plain tars of WebDataset are "
             "read as they are)"
         )
+    refuse_foreign_file(path)
     raise DataError(f"{path}: expected {_EXPECTED}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from phoropter.core.errors import DataError
+from phoropter.core.storage.foreign_files import PARQUET
 from phoropter.core.text_table import PARQUET_ENDINGS, peek_table
 from phoropter.data.dataset import Dataset
 from phoropter.data.recordings.changes import RecordingChanges
@@ -122,6 +123,7 @@ RECORDING_SOURCES: tuple[Source, ...] = (
         "a manifest of recordings, or the folder that `database` reads",
         ("database", "task", "outcome", "clean", *_CHANNEL_OPTIONS),
         options=(COLUMNS_OPTION,),
+        formats=(PARQUET,),
         detect=_is_manifest_of_recordings,
     ),
     _make_source(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, join_words
 from phoropter.core.files import format_bytes
+from phoropter.core.storage.foreign_files import GZIP, TAR
 from phoropter.data.dataset import Dataset
 from phoropter.data.source import PathContents, Source
 from phoropter.data.sources.folder import open_folder
@@ -202,6 +203,10 @@ def _define_cifar_source(key: str, layout: CifarLayout) -> Source:
         key,
         lambda request: open_cifar(request.path, layout, name=request.name),
         f"{layout.title}: the folder or .tar.gz that torchvision downloads, or the folder it lies in",
+        formats=(
+            GZIP,
+            TAR,
+        ),
         detect=lambda contents: _is_cifar(contents, layout),
     )
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from phoropter.core.columns import check_filled, clean_cell, clean_path, describe_unread_groups, find_columns
 from phoropter.core.errors import DataError, InputProblem
 from phoropter.core.listed_files import ListedFiles
+from phoropter.core.storage.foreign_files import PARQUET
 from phoropter.core.text_table import PARQUET_ENDINGS, TextTable, read_parquet_header, read_text_table, table_of_frame
 from phoropter.data.dataset import Dataset, encode_labels
 from phoropter.data.dicom_file import may_be_dicom
@@ -203,5 +204,6 @@ MANIFEST_SOURCE = Source(
     uses=FILE_OPTIONS,
     typed_by_hand=True,
     check=check_column_names(MANIFEST_COLUMNS),
+    formats=(PARQUET,),
     detect=lambda contents: contents.is_file_like(".csv", ".tsv") or _is_parquet_manifest(contents),
 )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from phoropter.core.columns import describe_unread_groups
 from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
+from phoropter.core.storage.foreign_files import NPZ
 from phoropter.data.dataset import Dataset
 from phoropter.data.source import Source
 from phoropter.data.sources.array_names import ArraySet, assign_arrays
@@ -182,5 +183,6 @@ NPZ_SOURCE = Source(
     lambda request: open_npz(request.path, on_bad_input=request.on_bad_input, name=request.name),
     "a file with the arrays images and labels, and where known ids, groups, sites, parts and classes; or with such arrays for "
     "each official part, as MedMNIST (train_images) and Keras (x_train) name them",
+    formats=(NPZ,),
     detect=lambda contents: contents.is_file_like(".npz"),
 )

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, join_words
+from phoropter.core.storage.foreign_files import refuse_foreign_file
 from phoropter.signals.recording import GAPS_NOTE, Recording, check_filled_length, find_channels
 
 _FIXED_BYTES = 256  # before the signals, and again for every signal
@@ -93,6 +94,7 @@ def _read_header(path: Path) -> EdfHeader:
     if not path.is_file():
         raise DataError(f"{path}: this file is missing: check the path")
     size = path.stat().st_size
+    refuse_foreign_file(path)
     with path.open("rb") as file:
         fixed = file.read(_FIXED_BYTES)
         if len(fixed) < _FIXED_BYTES or not (fixed[:8].strip(b" \0") == b"0" or fixed[:8] == b"\xffBIOSEMI"):

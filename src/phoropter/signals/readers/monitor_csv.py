@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from phoropter.core.delimited import read_text_head, sniff_delimited_text
 from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
+from phoropter.core.storage.foreign_files import refuse_foreign_file
 from phoropter.core.text_table import peek_table
 from phoropter.signals.readers.physionet import select_channels
 from phoropter.signals.readers.signal_tables import MAX_SIGNAL_BYTES, MISSING_CELLS
@@ -108,6 +109,7 @@ def _read_cells(path: Path) -> tuple[list[str], list[str], list[tuple[int, list[
         raise DataError(
             f"{path}: {format_bytes(size)} are more than the {format_bytes(MAX_SIGNAL_BYTES)} that are read: split it"
         )
+    refuse_foreign_file(path)
     try:
         head, encoding = read_text_head(path)
         known = sniff_delimited_text(head)

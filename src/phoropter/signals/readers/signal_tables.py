@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from phoropter.core.delimited import DelimitedFormat, read_text_head, sniff_delimited_text
 from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
+from phoropter.core.storage.foreign_files import PARQUET, refuse_foreign_file
 from phoropter.signals.readers.time_column import column_kind, find_time_column, place_lines, rises_like_times
 from phoropter.signals.readers.unit_line import parse_unit_line, strip_cell_quotes
 from phoropter.signals.recording import GAPS_NOTE, Recording, check_sampling_rate, find_channels
@@ -180,8 +181,10 @@ def _read_table(path: Path) -> _Table:
         raise DataError(
             f"{path}: {format_bytes(size)} are more than the {format_bytes(MAX_SIGNAL_BYTES)} that are read: split it"
         )
+    parquet = path.suffix.lower() == ".parquet"
+    refuse_foreign_file(path, (PARQUET,) if parquet else ())
     try:
-        return _read_parquet_table(path) if path.suffix.lower() == ".parquet" else _read_csv_table(path)
+        return _read_parquet_table(path) if parquet else _read_csv_table(path)
     except DataError:
         raise
     except Exception as error:  # pandas and pyarrow raise of every kind on a damaged table

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from phoropter.core.columns import clean_cell
 from phoropter.core.errors import DataError, MissingExtraError
 from phoropter.core.files import format_bytes
+from phoropter.core.storage.foreign_files import HDF5
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.options import check_pixel_count
 from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, Source, check_column_names
@@ -218,5 +219,6 @@ HDF5_SOURCE = Source(
     options=(COLUMNS_OPTION,),
     uses=FILE_OPTIONS,
     check=check_column_names(ARRAY_COLUMNS),
+    formats=(HDF5,),
     detect=lambda contents: holds_packed(contents, HDF5_ENDINGS),
 )

@@ -17,6 +17,7 @@ from typing import Any
 
 from phoropter.core.columns import clean_name, find_columns
 from phoropter.core.errors import DataError
+from phoropter.core.storage.foreign_files import PARQUET
 from phoropter.core.text_table import PARQUET_ENDINGS, report_parquet_damage
 from phoropter.data.dataset import Dataset
 from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, Source, check_column_names
@@ -140,5 +141,6 @@ PARQUET_SOURCE = Source(
     options=(COLUMNS_OPTION,),
     uses=FILE_OPTIONS,
     check=check_column_names(SHARD_COLUMNS),
+    formats=(PARQUET,),
     detect=lambda contents: holds_packed(contents, PARQUET_ENDINGS),
 )

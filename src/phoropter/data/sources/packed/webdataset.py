@@ -25,6 +25,7 @@ from typing import Any
 
 from phoropter.core.columns import clean_name, find_columns
 from phoropter.core.errors import DataError, join_words
+from phoropter.core.storage.foreign_files import TAR
 from phoropter.data.dataset import Dataset
 from phoropter.data.folders.scan import IMAGE_EXTENSIONS
 from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, PathContents, Source, check_column_names
@@ -321,6 +322,7 @@ WEBDATASET_SOURCE = Source(
         request.path, columns=request.option("columns"), on_bad_input=request.on_bad_input, name=request.name
     ),
     "WebDataset: a tar, a folder of tars, or a pattern such as `data-{000..003}.tar`, whose members of one name are a sample",
+    formats=(TAR,),
     options=(COLUMNS_OPTION,),
     uses=FILE_OPTIONS,
     check=check_column_names(SHARD_COLUMNS),
