@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from phoropter.core.errors import DataError
 from phoropter.data.folders.scan import scan_folder
 from phoropter.data.sources.folder import open_folder
 
@@ -43,3 +45,19 @@ def test_litter_is_left_out_with_a_count(zoo: Path, draw: Draw, name: str) -> No
     assert scan.describe_other_files() == (
         f"2 hidden entries and leftovers of other programs were left out: {name} or cat/{name}",
     )
+
+
+def test_one_path_in_two_forms_of_unicode_is_left_out_with_a_word(zoo: Path, draw: Draw) -> None:
+    forms = ["NFC", "NFD"]
+    for form in forms:
+        for name in ("a", form):
+            draw(zoo / unicodedata.normalize(form, "émeu") / f"{name}.png")
+    if len(list(zoo.iterdir())) < 4:
+        pytest.skip("this file system keeps one form of Unicode only")
+    with pytest.raises(DataError, match=r"émeu/a\.png: two files have this path, in two forms of Unicode"):
+        open_folder(zoo)
+    dataset = open_folder(zoo, on_bad_input="skip")
+    assert dataset.classes == ("cat", "dog", "émeu")
+    assert sorted(name for name in dataset.ids if name.startswith("é")) == ["émeu/NFC.png", "émeu/NFD.png", "émeu/a.png"]
+    assert [problem.where for problem in dataset.problems] == ["émeu/a.png"]
+    assert any(note.startswith("the class émeu was read from several folders") for note in dataset.notes)

@@ -168,3 +168,26 @@ def test_another_kind_of_file_is_named(tmp_path: Path) -> None:
         read_edf(tmp_path / "a.edf")
     with pytest.raises(DataError, match="this file is missing: check the path"):
         read_edf(tmp_path / "b.edf")
+
+
+def test_signals_without_a_name_are_counted(tmp_path: Path) -> None:
+    recording = read_edf(write_edf(tmp_path / "a.edf", [("", ECG), ("EEG", -ECG)]))
+    assert recording.channels == ("channel 1", "EEG")
+    np.testing.assert_allclose(recording.channel("channel 1"), ECG, atol=1e-3)
+
+
+@pytest.mark.parametrize("date", [b"99.99.99", b"1/1/2020", b"        ", b"00.00.00"])
+def test_a_date_that_is_none_does_not_matter(tmp_path: Path, date: bytes) -> None:
+    file = write_edf(tmp_path / "a.edf")
+    plain = read_edf(file)
+    content = file.read_bytes()
+    file.write_bytes(content[:168] + date.ljust(8) + content[176:])
+    np.testing.assert_array_equal(read_edf(file).samples, plain.samples)
+
+
+@pytest.mark.parametrize(("extra", "message"), [(200, "the file holds 11:"), (1, "the file holds 10 and 1 bytes")])
+def test_a_record_or_a_byte_too_many_is_refused_with_the_way_out(tmp_path: Path, extra: int, message: str) -> None:
+    file = write_edf(tmp_path / "a.edf")
+    file.write_bytes(file.read_bytes() + b"\n" * extra)
+    with pytest.raises(DataError, match=f"its header says 10 data records of 200 bytes, {message}.*or write -1 for the number"):
+        read_edf(file)

@@ -306,7 +306,7 @@ def edit(old: str, new: str) -> Callable[[Path], None]:
         (edit("0 UC", "0 TOCO"), "channel 'UC' is missing, there are FHR or TOCO"),
         (edit("1001.dat", "../1001.dat"), "cannot be read"),
         (edit("1001 2 4 100", "1001 two 4 100"), "cannot be read"),
-        (edit("1001.dat 16 ", "1001.dat 19 "), "cannot be read"),
+        (edit("1001.dat 16 ", "1001.dat 19 "), "the format 19 of"),
         (edit("1001 2 4 100", "1001 0 4 100"), "it says 0 signals and describes 2"),
         (edit("1001 2 4 100", ""), "cannot be read"),
     ],

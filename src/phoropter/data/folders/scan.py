@@ -149,10 +149,23 @@ def scan_folder(root: Path) -> FolderScan:
         if len(scan.picture_paths) > MAX_FILES:
             raise DataError(f"{root} holds more than {MAX_FILES:,} pictures; name a smaller folder")
     scan.picture_paths.sort(key=lambda parts: (normalize_unicode("/".join(parts)), parts))
+    _leave_out_twins(scan)
     scan.folders.sort()
     scan.ignored.sort(key=str)
     scan.unusable.sort(key=str)
     return scan
+
+
+def _leave_out_twins(scan: FolderScan) -> None:
+    """Takes out the second of two pictures whose paths differ in their Unicode form alone, as copies between systems make them."""
+    kept: dict[str, PathParts] = {}
+    for path in scan.picture_paths:
+        name = normalize_unicode("/".join(path))
+        if kept.setdefault(name, path) is not path:
+            scan.unusable.append(
+                InputProblem(name, "two files have this path, in two forms of Unicode (NFC and NFD): remove one, or rename it")
+            )
+    scan.picture_paths = list(kept.values())
 
 
 def _scan_entry(

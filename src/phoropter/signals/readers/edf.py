@@ -109,6 +109,7 @@ def _read_header(path: Path) -> EdfHeader:
     if declared != _FIXED_BYTES * (count + 1):
         raise _refusal(path, f"its header says it has {declared} bytes, {count} signals need {_FIXED_BYTES * (count + 1)}")
     fields = _split_fields(block, count)
+    fields["label"] = [label or f"channel {at + 1}" for at, label in enumerate(fields["label"])]
     counts = tuple(
         int(_parse_number(path, text, f"samples in a data record of signal {name or at + 1}", 1))
         for at, (text, name) in enumerate(zip(fields["count"], fields["label"], strict=True))

@@ -29,12 +29,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, MissingExtraError, join_words
+from phoropter.core.listed_files import ListedFiles
 from phoropter.signals.readers.edf import read_edf, read_edf_labels
+from phoropter.signals.readers.wfdb_header import DEFAULT_RATE_NOTE, read_wfdb_text
 from phoropter.signals.recording import GAPS_NOTE, Events, Recording, Span, check_filled_length, find_channels
 
 # --- WFDB -------------------------------------------------------------------------------------------------------------
 
 _BYTES_PER_SAMPLE = {"80": 1.0, "212": 1.5, "310": 4 / 3, "311": 4 / 3, "16": 2.0, "61": 2.0, "160": 2.0, "24": 3.0, "32": 4.0}
+_FORMATS = frozenset({*_BYTES_PER_SAMPLE, "8", "508", "516", "524", "0"})  # of a varying size
 _BEAT_SYMBOLS = frozenset("NLRBAaJSVrFejnE/fQ?")
 _OTHER_SYMBOLS = frozenset("[!]x()ptu`'^|~+sT*D=\"@")
 
@@ -81,6 +84,8 @@ def _read_header(stem: Path) -> Any:
     file, wfdb = stem.with_suffix(".hea"), _import_wfdb()
     if not file.is_file() and (capitals := stem.with_suffix(".HEA")).is_file():
         raise DataError(f"{capitals}: names of WFDB files are written in small letters: rename this file and its .DAT file")
+    if file.is_file():
+        read_wfdb_text(file)  # which raises what wfdb would pass over
     return _read_or_raise(file, lambda: wfdb.rdheader(str(stem)))
 
 
@@ -99,7 +104,10 @@ def _read_segment(header: Any, stem: Path) -> _Segment:
     record = _read_or_raise(stem.with_suffix(".dat"), lambda: read(stem), header.file_name[0])
     _check_signal(record, stem)
     samples = _read_or_raise(name, lambda: np.ascontiguousarray(record.dac(return_res=64).T, np.float32))
-    return [name or f"channel {i + 1}" for i, name in enumerate(record.sig_name)], list(record.units), samples, ()
+    text = read_wfdb_text(name)
+    names = [own or given or f"channel {i + 1}" for i, (own, given) in enumerate(zip(text.names, record.sig_name, strict=True))]
+    units = [own or given for own, given in zip(text.units, record.units, strict=True)]
+    return names, units, samples, text.notes
 
 
 def _read_digital(stem: Path) -> Any:
@@ -143,8 +151,9 @@ def _read_segments(header: Any, stem: Path) -> _Segment:
     for start, length, part in parts:
         for row, name in enumerate(part[0] if part else ()):
             samples[names.index(name), start : start + length] = part[2][row] if part else np.nan
-    pauses = any(name == "~" for name in header.seg_name)
-    return names, list(units.values()), samples, (GAPS_NOTE,) if pauses else ()
+    pauses = (GAPS_NOTE,) if any(name == "~" for name in header.seg_name) else ()
+    notes = dict.fromkeys(note for _, _, part in parts if part for note in part[3] if note != DEFAULT_RATE_NOTE)
+    return names, list(units.values()), samples, (*read_wfdb_text(file).notes, *notes, *pauses)
 
 
 def _read_listed_segment(header: Any, stem: Path, name: str, length: int) -> _Segment:
@@ -166,8 +175,7 @@ def _find_length(header: Any, stem: Path) -> int:
     for name in sorted(set(header.file_name)):
         rows = [i for i, other in enumerate(header.file_name) if other == name]
         file, kind = stem.parent / name, header.fmt[rows[0]]
-        if not file.is_file():
-            raise DataError(f"{file}: this signal file, named by the header beside it, is missing: copy the record again")
+        _check_there(file)
         if kind not in _BYTES_PER_SAMPLE:
             raise DataError(f"{stem}.hea: it has no length, and that of signals in format {kind} cannot be counted: add it")
         size = file.stat().st_size - (header.byte_offset[rows[0]] or 0)
@@ -178,9 +186,19 @@ def _find_length(header: Any, stem: Path) -> int:
     return int(lengths.pop())
 
 
-def _check_size(file: Path, rows: list[int], header: Any) -> None:
+def _check_there(file: Path) -> None:
+    """Raises DataError for a signal file that is missing, also where its name differs in case."""
     if not file.is_file():
-        raise DataError(f"{file}: this signal file, named by the header beside it, is missing: copy the record again")
+        near = ListedFiles(file.parent).suggest_name(file.name)
+        raise DataError(f"{file}: this signal file, named by the header beside it, is missing{near}: copy the record again")
+
+
+def _check_size(file: Path, rows: list[int], header: Any) -> None:
+    _check_there(file)
+    if header.fmt[rows[0]] not in _FORMATS:
+        raise DataError(
+            f"{file.with_suffix('.hea')}: the format {header.fmt[rows[0]]} of {file.name} is none of WFDB's: correct it"
+        )
     if header.fmt[rows[0]] not in _BYTES_PER_SAMPLE:
         return  # compressed: wfdb checks it when reading
     expected = math.ceil(header.sig_len * len(rows) * _BYTES_PER_SAMPLE[header.fmt[rows[0]]]) + (header.byte_offset[rows[0]] or 0)
