@@ -157,7 +157,7 @@ def scan_folder(root: Path) -> FolderScan:
 
 
 def _leave_out_twins(scan: FolderScan) -> None:
-    """Takes out the second of two pictures whose paths differ in their Unicode form alone, as copies between systems make them."""
+    """Takes out the second of two pictures whose paths differ in their Unicode form alone."""
     kept: dict[str, PathParts] = {}
     for path in scan.picture_paths:
         name = normalize_unicode("/".join(path))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,12 @@ def test_an_unread_column_called_as_groups_are_is_noted_unless_there_are_groups(
     path = saved(zoo, tmp_path / "x.parquet", patient_id=[1, 1, 2, 2])
     assert any("'patient_id' was not read" in note for note in open_parquet(path).notes)
     assert not any("not read" in note for note in open_parquet(path, columns={"group": "patient_id"}).notes)
+
+
+def test_dicom_in_a_table_is_refused(tmp_path: Path, write_dicom: Callable[..., Path]) -> None:
+    file = write_dicom(tmp_path / "x.dcm", np.zeros((8, 8), np.uint8), PatientID="MILLER-7")
+    for cell in ({"bytes": file.read_bytes(), "path": "MILLER-7.png"}, {"bytes": None, "path": "x.dcm"}):
+        parquet.write_table(pa.table({"image": [cell, cell], "label": ["a", "b"]}), tmp_path / "t.parquet")
+        with pytest.raises(DataError, match=r"t\.parquet: it holds DICOM files.*unpack them into a folder") as caught:
+            open_parquet(tmp_path / "t.parquet").read(0)
+        assert "MILLER" not in str(caught.value)

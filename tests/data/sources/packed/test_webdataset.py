@@ -223,3 +223,29 @@ def test_an_archive_of_class_folders_is_no_webdataset(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.tar", {"cat/1.png": png(0), "dog/2.png": png(1)})
     with pytest.raises(DataError, match="is an archive; unpack it and name the folder"):
         detect_source(path)
+
+
+def test_class_folders_named_as_shards_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.tar", {"pets/cat/1.png": png(0), "pets/dog/2.png": png(1)})
+    with pytest.raises(DataError, match=r"its pictures lie in folders \(cat or dog\): if these are classes, unpack it"):
+        open_webdataset(path)
+
+
+@pytest.mark.parametrize("keep", [0.4, 0.8, 0.97])
+def test_a_tar_that_is_cut_off_is_told_so_when_it_is_inspected(tmp_path: Path, keep: float) -> None:
+    path = pack(tmp_path / "a.tar", samples(count=12))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content.rstrip(b"\0")))])
+    assert detect_source(path).key == "shards"
+    with pytest.raises(DataError, match=r"a\.tar is (cut off|damaged)"):
+        open_dataset(detect_data_spec(path))
+
+
+@pytest.mark.parametrize("ending", ["dcm", "DCM", "png"])
+def test_dicom_in_a_tar_is_refused_without_a_name(tmp_path: Path, write_dicom: Callable[..., Path], ending: str) -> None:
+    file = write_dicom(tmp_path / "x.dcm", pixels(0)[:, :, 0], PatientID="MILLER-7")
+    path = pack(tmp_path / "a.tar", {f"MILLER-7-{n}.{e}": b"%d" % n if e == "cls" else file.read_bytes()
+                                     for n in range(2) for e in (ending, "cls")})  # fmt: skip
+    with pytest.raises(DataError, match=r"a\.tar: it holds DICOM files.*unpack them into a folder") as caught:
+        open_dataset(detect_data_spec(path)).read(0)
+    assert "MILLER" not in str(caught.value)

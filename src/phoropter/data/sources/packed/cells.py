@@ -18,10 +18,14 @@ from PIL import Image
 
 from phoropter.core.errors import DataError
 from phoropter.core.files import digest
-from phoropter.data.images.decode import convert_to_rgb, open_image, open_image_file
+from phoropter.data.dicom_file import is_dicom_file, is_dicom_head, may_be_dicom
+from phoropter.data.images.decode import HEAD_BYTES, convert_to_rgb, open_image, open_image_file
 from phoropter.data.sources.file_hashes import memoize_by_files
 from phoropter.data.sources.storage import DIGEST_BYTES, hash_picture
 
+DICOM_IN_FILE = (
+    "it holds DICOM files, whose patients can be neither told apart nor hidden here: unpack them into a folder, and name that"
+)
 Cell = bytes | str | NDArray[np.uint8] | None  # an encoded picture, a path beside the file, pixels, or nothing
 
 
@@ -64,6 +68,8 @@ class PackedPictures:
         at, inside = (int(n) for n in self.locations[row])
         cell, place = self._read_cell(at, inside), self.cells[at].name_row(inside)
         if isinstance(cell, bytes):
+            if is_dicom_head(cell[:HEAD_BYTES]):
+                raise DataError(f"{self.cells[at].file.name}: {DICOM_IN_FILE}")
             return open_image(cell, place)
         if isinstance(cell, np.ndarray):
             return convert_to_rgb(Image.fromarray(cell[:, :, 0] if cell.ndim == 3 and cell.shape[2] == 1 else cell), place)
@@ -73,7 +79,10 @@ class PackedPictures:
             raise DataError(
                 f"{place}: the picture's path leads out of the folder of its file, and is not opened; store its bytes"
             )
-        return open_image_file(self.cells[at].file.parent / cell, f"{place} ({cell})")
+        path = self.cells[at].file.parent / cell
+        if may_be_dicom(path.name) and path.is_file() and is_dicom_file(path):
+            raise DataError(f"{self.cells[at].file.name}: {DICOM_IN_FILE}")
+        return open_image_file(path, f"{place} ({cell})")
 
     def read(self, row: int) -> NDArray[np.uint8]:
         """Row → (H, W, 3) uint8. Raises DataError naming file and row."""

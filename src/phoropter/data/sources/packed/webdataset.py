@@ -7,7 +7,8 @@ The picture is the member with the ending of a picture, or the one that `columns
 classnames.txt beside the shards. Ids are the samples' names where no two are equal, else `shard/name`.
 
 Nothing is unpacked: members are read where they lie in the tar. Links, devices and sparse members are refused, names are only
-compared, and small members are bounded. Left out on purpose: compressed tars, which cannot be read from the middle.
+compared, and small members are bounded. Left out on purpose: compressed tars, which cannot be read from the middle, and DICOM,
+whose identifiers could not be hidden (dicom_names.py).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice, product
 from pathlib import Path
@@ -27,9 +29,10 @@ from phoropter.core.columns import clean_name, find_columns
 from phoropter.core.errors import DataError, join_words
 from phoropter.core.storage.foreign_files import TAR
 from phoropter.data.dataset import Dataset
+from phoropter.data.dicom_file import DICOM_EXTENSIONS
 from phoropter.data.folders.scan import IMAGE_EXTENSIONS
 from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, PathContents, Source, check_column_names
-from phoropter.data.sources.packed.cells import Cell
+from phoropter.data.sources.packed.cells import DICOM_IN_FILE, Cell
 from phoropter.data.sources.packed.shards import SHARD_COLUMNS, PackedShard, holds_packed, join_shards, list_files
 
 TAR_ENDINGS = (".tar",)
@@ -203,7 +206,10 @@ class _BoundedReader:
 def _add_member(sample: _Sample, ending: str, member: tarfile.TarInfo, opened: Any, place: str, wanted: set[str]) -> None:
     if ending in sample.pictures or ending in sample.fields:
         raise DataError(f"{place}: the sample has two members of this ending; pack it again")
-    if f".{ending.rpartition('.')[2]}" in IMAGE_EXTENSIONS:
+    last = f".{ending.rpartition('.')[2]}"
+    if last in DICOM_EXTENSIONS:
+        raise DataError(f"{place.partition(',')[0]}: {DICOM_IN_FILE}")
+    if last in IMAGE_EXTENSIONS:
         sample.pictures[ending] = (member.offset_data, member.size)
         return
     if ending != "json" and ending not in _TEXT_FIELDS | wanted:
@@ -250,6 +256,11 @@ def _make_shard(
     if "label" not in found and usual is not None:
         found["label"] = usual
     if "label" not in found and samples:
+        if folders := sorted({sample.key.rpartition("/")[0].rpartition("/")[2] for sample in samples} - {""}):
+            raise DataError(
+                f"{file.name} has no label, and its pictures lie in folders ({join_words(folders, 3)}): if these are classes, "
+                "unpack it and name the folder"
+            )
         there = join_words([*header, *dict.fromkeys(e for s in samples for e in s.pictures)], 8)
         raise DataError(
             f"{file.name} has no label; expected members .cls, .txt or .json with a label; it has {there}; name it with "
@@ -304,15 +315,14 @@ def _holds_samples(contents: PathContents) -> bool:
     """Whether the first members of the first tar are fields of samples: pictures beside other members of one name."""
     if not holds_packed(contents, TAR_ENDINGS):
         return False
-    try:
+    endings: dict[str, set[str]] = {}
+    with suppress(DataError):  # of a tar that is cut off the first members tell
         first = list_files(contents.path, TAR_ENDINGS, "tar")[0]
-        endings: dict[str, set[str]] = {}
         for member, _ in islice(_iterate_members(first), 50):
             if member.isreg() and (matched := _KEY_AND_FIELD.fullmatch(member.name.removeprefix("./"))):
                 endings.setdefault(matched[1], set()).add(matched[2].casefold())
-    except DataError:
-        return False
-    pictures = {f".{e.rpartition('.')[2]}" in IMAGE_EXTENSIONS for own in endings.values() for e in own}
+    known = (*IMAGE_EXTENSIONS, *DICOM_EXTENSIONS)
+    pictures = {f".{e.rpartition('.')[2]}" in known for own in endings.values() for e in own}
     return True in pictures and any(len(own) > 1 for own in endings.values())
 
 
