@@ -23,7 +23,7 @@ from phoropter.results.preparation import PreparationNote
 from phoropter.results.run_folder import RunWriter
 
 COMMANDS = {"plan", "run", "demo", "status", "report", "compare", "folds", "serve-report", "refit", "predict", "inspect"}
-COMMANDS |= {"backbones", "studies", "doctor"}
+COMMANDS |= {"backbones", "studies", "doctor", "serve"}
 README = Path(__file__).parents[1] / "README.md"
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
 
@@ -57,6 +57,9 @@ def test_flags_stay_few() -> None:
     assert flags["compare"] == flags["folds"] == {"--out", "--trust-code"}
     assert flags["refit"] == {"--out", "--candidate", "--device"}
     assert flags["predict"] == {"--out", "--on-bad-input", "--views", "--device", "--trust-code"}
+    assert flags["serve"] == {
+        *("--port", "--host", "--public-name", "--token", "--token-file", "--log-names", "--limit", "--device", "--trust-code")
+    }
     assert flags["status"] == set() and flags["studies"] == set() and flags["serve-report"] == {"--port"}
 
 

@@ -31,8 +31,9 @@ RANKS = {
     "refit": 5,
     "study_parts": 6,
     "bundle_commands": 7,
-    "cli": 8,
-    "__main__": 9,
+    "serve_command": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 # Inside a room: rooms and modules from the lowest to the highest layer; each may import from lower layers of its room only.
 LAYERS: dict[str, list[set[str]]] = {
@@ -101,14 +102,14 @@ LAYERS: dict[str, list[set[str]]] = {
         {"render", "summary"},
         {"custom_section", "figures", "study_pairing"},
         {"sections"},
-        {"planned_sentences", "reliability", "top_group"},
+        {"clinical_sentences", "planned_sentences", "reliability", "top_group"},
         {"conclusion"},
         {"model_card"},
         {"page"},
         {"comparison_page", "live"},
     ],
     "refit": [{"finished_study"}, {"evidence", "train_all"}, {"refit"}],
-    "deploy": [{"inputs", "memory_inputs"}, {"predict"}, {"explain"}, {"bundle", "tables"}],
+    "deploy": [{"inputs", "memory_inputs"}, {"predict"}, {"explain"}, {"bundle", "tables"}, {"serve"}],
 }
 
 
@@ -304,6 +305,12 @@ COVERED_BY = {
             *("training.fusion", "training.trends"),
         )
     },
+    "report.figures.clinical_curves": "report/sections/clinical/test_operating_points.py",
+    "report.sections.clinical.levels": "report/sections/clinical/test_operating_points.py",
+    "report.sections.clinical.positive_words": "report/test_clinical_sentences.py",
+    "report.summary.clinical.collect": "report/sections/clinical/test_operating_points.py",
+    "report.summary.clinical.model": "report/sections/clinical/test_operating_points.py",
+    "results.clinical.spec": "study/variants/test_positive_uses.py",
     "report.sections.blind_metric": "report/test_one_estimand.py",
     "report.sections.candidate_values": "report/summary/test_collect.py",
     "report.sections.candidates.comparisons": "report/test_page.py",

@@ -28,6 +28,7 @@ from phoropter.console import (
     print_protocol_gap,
 )
 from phoropter.core.cpu_count import count_usable_cores
+from phoropter.serve_command import serve_command
 from phoropter.study_parts import (
     check_device,
     compare_parts,
@@ -49,6 +50,7 @@ out_option = click.option("-o", "--out", type=click.Path(path_type=Path), help="
 smoke_option = click.option(
     "--smoke", is_flag=True, help="A small version of the study, of about ten minutes, to test that it runs."
 )
+add_option = click.option("--add", is_flag=True, help="Write into a results folder that holds another study; its runs stay.")
 jobs_option = click.option("-j", "--jobs", type=click.IntRange(1, 256), default=1, help="Processes that compute runs at once.")
 
 
@@ -87,6 +89,7 @@ def main() -> None:
 
 main.add_command(refit_command)
 main.add_command(predict_command)
+main.add_command(serve_command)
 
 
 @main.command()
@@ -94,8 +97,9 @@ main.add_command(predict_command)
 @out_option
 @smoke_option
 @device_option
+@add_option
 @trust_option
-def plan(study: str, out: Path | None, smoke: bool, device: str, trust_code: bool) -> None:
+def plan(study: str, out: Path | None, smoke: bool, device: str, add: bool, trust_code: bool) -> None:
     """Show what STUDY would compute, what is computed already, and about how long it takes."""
     from phoropter.core.files import cache_dir
     from phoropter.results.store import Store
@@ -103,6 +107,7 @@ def plan(study: str, out: Path | None, smoke: bool, device: str, trust_code: boo
     from phoropter.study.audit import check_leakage
     from phoropter.study.cost import estimate_resources
     from phoropter.study.plan import plan_study
+    from phoropter.study_parts import describe_other_study
 
     to = make_console()
     check_device(device)
@@ -113,9 +118,14 @@ def plan(study: str, out: Path | None, smoke: bool, device: str, trust_code: boo
         for line in screening.describe_rungs(settled, part, store, cache):
             print_line(to, line)
         planned = plan_study(settled, cache)
+        other = None if add else describe_other_study(store, planned)
+        if other and out:
+            raise other
         for finding in check_leakage(planned, cache):
             print_line(to, f"{finding.severity}: {finding.words}")
         print_plan(to, planned, estimate_resources(planned, store, cache, device), store)
+        if other:  # the folder was not named here, so the plan may be all that is wanted
+            print_line(to, f"run would stop: {other}")
 
     with trust_if(trust_code, study):
         for_each_part(read_parts(study, out, smoke), print_part)
@@ -127,7 +137,7 @@ def plan(study: str, out: Path | None, smoke: bool, device: str, trust_code: boo
 @smoke_option
 @device_option
 @jobs_option
-@click.option("--add", is_flag=True, help="Write into a results folder that holds another study; its runs stay.")
+@add_option
 @trust_option
 def run(study: str, out: Path | None, smoke: bool, device: str, jobs: int, add: bool, trust_code: bool) -> None:
     """Compute what is missing of STUDY, then write its report. Stop it at any time; the same command resumes.

@@ -1,0 +1,156 @@
+"""What is refused before the interface sees it, what every answer carries, and what the log says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from typing import Any
+
+import pytest
+from running_server import Made, Running, encode_files, run_server
+
+from phoropter.deploy.serve.guard import SECURITY_HEADERS, GuardRules, RequestGuard
+from phoropter.deploy.serve.limits import ServeLimits
+from phoropter.deploy.serve.meters import ServeMeters
+
+TOKEN = "a-token-of-many-letters"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "127.0.0.2", "[::2]", "evil.example:80"])
+def test_another_host_is_refused(asked: Running, host: str) -> None:
+    answer = asked.ask("GET", "/version", headers={"Host": host})
+    assert answer.status == 403 and "names another server" in answer.error
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:1", "LOCALHOST", "[::1]:99"])
+def test_every_name_of_this_machine_is_its_own(asked: Running, host: str) -> None:
+    assert asked.ask("GET", "/health", headers={"Host": host}).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
+    ],
+)
+def test_a_page_of_another_server_cannot_post(asked: Running, pictures: Made, headers: dict[str, str]) -> None:
+    answer = asked.post("/predict", pictures.load(0), headers)
+    assert answer.status == 403 and "another server" in answer.error
+    own = {"Origin": f"http://127.0.0.1:{asked.port}", "Sec-Fetch-Site": "same-origin"}
+    assert asked.post("/predict", pictures.load(0), own).status == 200
+
+
+def test_a_link_elsewhere_may_lead_here(asked: Running) -> None:
+    assert asked.ask("GET", "/", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}).status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/version", "/nothing", "/metrics"])
+def test_every_answer_carries_the_security_headers(asked: Running, path: str) -> None:
+    headers = asked.ask("GET", path).headers
+    assert {name: headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert "server" not in headers and "unsafe" not in headers["content-security-policy"]
+    refused = asked.ask("GET", path, headers={"Host": "evil.example"}).headers
+    assert refused["x-content-type-options"] == "nosniff"
+
+
+def test_a_token_is_needed_where_one_is_set(pictures: Made) -> None:
+    with run_server([pictures.served], GuardRules(token=TOKEN)) as running:
+        for path in ("/", "/page.css", "/page.js", "/health", "/ready"):
+            assert running.ask("GET", path).status == 200
+        for path in ("/version", "/metrics", "/openapi.json", "/examples/shapes-net/1.png"):
+            answer = running.ask("GET", path)
+            assert answer.status == 401 and answer.headers["www-authenticate"] == "Bearer" and "token" in answer.error
+        for given in (f"Bearer {TOKEN}x", TOKEN, f"bearer {TOKEN}", f"Bearer {TOKEN[:-1]}", "Bearer é"):
+            headers = {"Authorization": given.encode("latin-1").decode("latin-1")}
+            assert running.post("/predict", pictures.load(0), headers).status == 401
+        assert running.post("/predict", pictures.load(0), {"Authorization": f"Bearer {TOKEN}"}).status == 200
+
+
+def test_a_body_larger_than_the_limit_is_refused_before_and_while_it_comes(pictures: Made) -> None:
+    with run_server([pictures.served], limits=ServeLimits(body_mib=0.01)) as running:
+        body = encode_files([("a.png", b"x" * 200_000)])
+        told = running.ask("POST", "/predict", body, {"Content-Type": "application/octet-stream"})
+        assert told.status == 413 and "larger than 0.01 MiB" in told.error
+        with socket.create_connection(("127.0.0.1", running.port), timeout=30) as raw:  # without a length
+            raw.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+            raw.sendall(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
+            assert raw.recv(100).startswith(b"HTTP/1.1 413 ")
+        assert running.ask("GET", "/health").status == 200
+
+
+def test_a_body_that_does_not_come_ends_after_its_time(pictures: Made) -> None:
+    with run_server([pictures.served], limits=ServeLimits(seconds=0.2)) as running:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=30) as raw:
+            raw.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\nabc")
+            assert raw.recv(4000).startswith(b"HTTP/1.1 408 ")
+        assert running.service.meters.registry.get_sample_value("phoropter_waiting_requests") == 0
+
+
+def test_one_request_more_than_may_wait_is_told_to_come_again(pictures: Made) -> None:
+    held = threading.Event()
+    with run_server([pictures.served], limits=ServeLimits(waiting=1, seconds=30)) as running:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=30) as raw:
+            raw.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\nabc")
+            while running.service.meters.registry.get_sample_value("phoropter_waiting_requests") != 1:
+                held.wait(0.01)
+            answer = running.post("/predict", pictures.load(0))
+            assert answer.status == 429 and int(answer.headers["retry-after"]) >= 1 and "come again" in answer.error
+            assert running.ask("GET", "/ready").status == 200, "a supervisor is answered all the same"
+        while running.service.meters.registry.get_sample_value("phoropter_waiting_requests") != 0:
+            held.wait(0.01)
+        assert running.post("/predict", pictures.load(0)).status == 200
+
+
+def test_the_bytes_of_all_bodies_are_bounded_too(pictures: Made) -> None:
+    with (
+        run_server([pictures.served], limits=ServeLimits(body_mib=1, waiting_mib=1)) as running,
+        socket.create_connection(("127.0.0.1", running.port), timeout=30) as raw,
+    ):
+        raw.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1048000\r\n\r\nabc")
+        while running.service.meters.registry.get_sample_value("phoropter_waiting_requests") != 1:
+            threading.Event().wait(0.01)
+        assert running.post("/predict", pictures.load(0)).status == 429
+
+
+def test_the_log_has_no_names_unless_asked(pictures: Made) -> None:
+    files = [("Müller\nGET forged 200.png", pictures.load(0)[0][1])]
+    for log_names in (False, True):
+        with run_server([pictures.served], GuardRules(log_names=log_names)) as running:
+            assert running.post("/predict?name=secret", files).status == 200
+            running.ask("GET", "/etc/passwd-of-Mueller")
+        predicted, other = running.lines
+        assert predicted.startswith("POST /predict 200 ") and other.startswith("GET other 404 ")
+        assert ("M\\u00fcller" in predicted) == log_names
+        assert not any("secret" in line or "Mueller" in line or "\n" in line for line in running.lines)
+
+
+def run_application(app: Any) -> tuple[list[dict[str, Any]], list[str]]:
+    """(messages, log) of one GET / through the guard."""
+    sent: list[dict[str, Any]] = []
+    lines: list[str] = []
+    guard = RequestGuard(app, GuardRules(), ServeLimits(), ServeMeters(), lines.append)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"localhost")]}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    asyncio.run(guard(scope, receive, send))  # type: ignore[arg-type]
+    return sent, lines
+
+
+def test_a_fault_of_ours_is_one_sentence_and_a_place_in_the_log() -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise KeyError("patient Mueller")
+
+    (start, body), lines = run_application(broken)
+    assert start["status"] == 500 and json.loads(body["body"]) == {"error": "a fault of the server; its log has the place"}
+    assert lines[0].startswith("a fault of ours in /: KeyError at test_guard.py:") and "Mueller" not in "".join(lines)
