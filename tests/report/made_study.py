@@ -65,6 +65,9 @@ class Made:
     margin: float | None = None
     contrasts: Sequence[Mapping[str, Any]] = ()
     unit_words: Mapping[str, str] = field(default_factory=dict)
+    one_class: bool = False  # of all rows of a group
+    positive: str = ""
+    study_keys: Mapping[str, Any] = field(default_factory=dict)
     name: str = "digits"
     seed: int = 0
 
@@ -212,6 +215,7 @@ def _world(made: Made, rows: int | None = None, part: str = "internal") -> World
         member = rng.integers(0, made.groups, rows)
         groups = np.array([f"{part[0]}{g + 1:02d}" for g in range(made.groups)])[member]
         difficulty += rng.normal(0, 0.8, made.groups)[member]
+        labels = rng.permutation(np.arange(made.groups) % len(made.classes))[member] if made.one_class else labels
         if made.sites:
             sites = np.array([made.sites[g % len(made.sites)] for g in range(made.groups)])[member]
     elif made.sites:
@@ -298,6 +302,7 @@ def _description(made: Made, world: World, plan: list[dict[str, Any]]) -> dict[s
             "candidates": list(made.accuracies),
             "sweep": {},
             "metrics": list(made.metrics),
+            **made.study_keys,
             **({"equivalence_margin": made.margin} if made.margin else {}),
             **({"about": {"source": "made up", "published": dict(made.published)}} if made.published else {}),
         },
@@ -309,6 +314,7 @@ def _description(made: Made, world: World, plan: list[dict[str, Any]]) -> dict[s
             "rows": made.rows,
             "classes": list(made.classes),
             "counts": counts,
+            "positive": made.positive or None,
             "groups": made.groups or None,
             "sites": list(made.sites) or None,
             **made.unit_words,

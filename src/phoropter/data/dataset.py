@@ -113,6 +113,14 @@ class Dataset:
         """A digest of ids and pictures only, on which decoded pixels, features and teacher logits depend."""
         return digest([digest_array(self.ids), self.pictures.identity(np.arange(len(self), dtype=np.int64))])
 
+    @cached_property
+    def groups_several_recordings(self) -> bool:
+        """Whether some group has several recordings; else the group of a window says which recording it is of."""
+        if self.groups is None or self.recordings is None:
+            return self.recordings is not None
+        pairs = set(zip(self.groups.tolist(), self.recordings.tolist(), strict=True))
+        return len(pairs) > len({group for group, _ in pairs})
+
     def shape(self, row: int) -> tuple[int, int]:
         """Row → (H, W), from the picture's header where it has one. Raises DataError when it cannot be read."""
         read_shape = getattr(self.pictures, "shape", None)

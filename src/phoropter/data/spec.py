@@ -18,11 +18,13 @@ from pydantic import Field, create_model, field_validator, model_validator
 from phoropter.core.errors import DataError, join_words
 from phoropter.core.language.unit_words import parse_unit_word
 from phoropter.core.spec import ClassName, SourceMap, validate_as
+from phoropter.core.storage.foreign_files import refuse_foreign_file
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.decode import Interpolation, ResizeMode, SquareResize
 from phoropter.data.images.intensity import IntensitySpec
 from phoropter.data.images.options import Channels, Page, PictureOptions, apply_options
 from phoropter.data.in_memory import as_dataset, is_data_object
+from phoropter.data.positive_class import OneVsRest, find_positive
 from phoropter.data.recordings.dataset import subsample_windows
 from phoropter.data.recordings.spec import RecordingFields
 from phoropter.data.source import Source, SourceRequest, resolve_path, resolve_snapshot
@@ -70,6 +72,8 @@ class DataSpec(SourceFields):
               keep fewer windows of each
     classes:  keep only these, in this order
     exclude:  leave these classes out; "*": all that `classes` does not name
+    positive: the class that is looked for, of two: sensitivity, precision-recall, calibration and thresholds are of it (default:
+              the last one); of more classes, `{one_vs_rest: NAME}` sets it against all others. No run depends on it
     group_from: a regular expression with one group in brackets, which finds the group in an id (the relative path)
     site_from: the same for the site
     group_word: what a group is, for sentences: `people`, `births`, or both numbers where they are irregular, `ox/oxen` (default:
@@ -90,6 +94,7 @@ class DataSpec(SourceFields):
     max_samples: int | None = Field(default=None, ge=2)
     classes: tuple[ClassName, ...] | None = Field(default=None, min_length=2)
     exclude: tuple[ClassName, ...] = ()
+    positive: ClassName | OneVsRest | None = None
     group_from: str | None = None
     site_from: str | None = None
     group_word: str | None = Field(default=None, max_length=60)
@@ -194,6 +199,8 @@ def open_dataset(data: DataSpec | Any, base: Path | None = None) -> Dataset:
     value = getattr(data, source.key)
     value = resolve_path(value, base) if isinstance(value, Path) else value
     place = resolve_snapshot(value) if isinstance(value, Path) else value
+    if isinstance(place, Path) and data.database is None:
+        refuse_foreign_file(place, source.formats)
     try:
         dataset = apply_options(source.open(SourceRequest(data, place, base)), data.picture_options)
     except DataError as error:
@@ -205,6 +212,7 @@ def open_dataset(data: DataSpec | Any, base: Path | None = None) -> Dataset:
     dataset = _apply_subset(dataset, data, source)
     if not source.fixed_classes:
         require_two_classes(dataset)
+    find_positive(dataset, data.positive)
     return subsample_windows(dataset, data.max_samples) if data.max_samples else dataset
 
 

@@ -33,8 +33,8 @@ def keep_classes(dataset: Dataset, classes: Sequence[str] | None, exclude: Colle
     typed_by_hand: labels were typed row by row, so a label that is neither kept nor excluded is taken for a typing error
     Raises DataError for such a label, and for a class that the dataset does not have.
     """
-    classes = None if classes is None else [_find_class(name, dataset.classes) for name in classes]
-    exclude = [_find_class(name, dataset.classes) for name in exclude]
+    classes = None if classes is None else [find_class(name, dataset.classes) for name in classes]
+    exclude = [find_class(name, dataset.classes) for name in exclude]
     _check_known_classes(dataset, classes or (), exclude)
     kept = tuple(name for name in (classes or dataset.classes) if name not in exclude)
     unlisted = [name for name in dataset.classes if name not in kept and name not in exclude]
@@ -77,7 +77,7 @@ def require_two_classes(dataset: Dataset) -> None:
         raise DataError(f"{dataset.name}: {found} pictures; expected at least two classes with pictures in each")
 
 
-def _find_class(name: str, known: Sequence[str]) -> str:
+def find_class(name: str, known: Sequence[str]) -> str:
     """A class as the user wrote it → as the dataset spells it, where exactly one reads the same."""
     same = [other for other in known if clean_cell(other) == clean_cell(name)] if name not in known else []
     return same[0] if len(same) == 1 else name

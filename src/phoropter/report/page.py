@@ -9,6 +9,7 @@ from pathlib import Path
 import phoropter
 from phoropter.core.files import write_text
 from phoropter.report import conclusion
+from phoropter.report.clinical_sentences import clinical_sentences
 from phoropter.report.custom_section import SectionFunction, build_custom_sections
 from phoropter.report.model_card import build_model_card
 from phoropter.report.reliability import describe_reliability
@@ -20,11 +21,13 @@ from phoropter.report.sections.order import build_sections
 from phoropter.report.sections.predictions.mistakes_file import MISTAKES_FILE, write_mistakes_file
 from phoropter.report.sections.study import leakage, provenance
 from phoropter.report.summary import compare
+from phoropter.report.summary.clinical.collect import collect_clinical_results
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.questions import answer_questions
 from phoropter.report.summary.report_input import ReportInput
-from phoropter.results.store import Store
+from phoropter.report.top_group import find_top_group
+from phoropter.results.positive_class import open_results
 
 _OVERLAP_KINDS = ("groups", "windows")  # findings that a study with allow_group_overlap expects
 
@@ -64,11 +67,13 @@ def create_report(
     Raises StoreError when the folder holds no finished run, DiskError when the report cannot be written, and SpecError when a
     section of your own fails or repeats the id of another.
     """
-    store = Store(folder)
+    store = open_results(folder)
     summary = collect_summary(store, progress)
     comparisons = compare.compare_candidates(store, summary)
-    inputs = ReportInput(store, summary, comparisons, answer_questions(store, summary, comparisons.design))
+    answers = answer_questions(store, summary, comparisons.design)
+    inputs = ReportInput(store, summary, comparisons, answers, collect_clinical_results(store, summary))
     sentences, small_print = conclusion.write_conclusion(summary, inputs.comparisons, inputs.answers)
+    sentences += clinical_sentences(summary, inputs.clinical, find_top_group(summary, comparisons).leader.name)
     page, files = resolve_output_paths(store.folder / "report", out)
     *own, last = build_sections(inputs)
     document = Document(

@@ -6,6 +6,7 @@ import numpy as np
 
 from phoropter.report.render.document import ReliabilityFact
 from phoropter.report.render.metric_format import MetricFormat
+from phoropter.report.render.table import one_line
 from phoropter.report.render.wording import count_with_noun, list_names
 from phoropter.report.sections.study.leakage import SKIPPED, read_audit_findings
 from phoropter.report.summary.guessing import find_uninformed
@@ -19,7 +20,8 @@ def describe_reliability(inputs: ReportInput) -> list[ReliabilityFact]:
     """Completeness, leakage, units, power, guessing, convergence and calibration; what a study does not have is left out."""
     summary = inputs.summary
     found = [_describe_completeness(summary), _describe_audit(summary), _describe_units(summary), _describe_power(inputs)]
-    found += [_describe_guessing(inputs), _describe_convergence(summary), _describe_confidence(summary)]
+    found += [_describe_positive(inputs), _describe_guessing(inputs), _describe_convergence(summary)]
+    found += [_describe_confidence(summary)]
     return [fact for fact in found if fact is not None]
 
 
@@ -61,6 +63,15 @@ def _describe_power(inputs: ReportInput) -> ReliabilityFact | None:
     return ReliabilityFact(
         "Detectable difference", f"{scale.format_difference(detectable)} of {scale.inline_title}", False, "comparisons"
     )
+
+
+def _describe_positive(inputs: ReportInput) -> ReliabilityFact | None:
+    """Which class counts as positive; None where there is none."""
+    if inputs.clinical.positive is None:
+        return None
+    name = one_line(inputs.summary.classes[inputs.clinical.positive])
+    text = name if inputs.clinical.is_stated else f"{name}, because it is the last; data: {{positive: …}} names it"
+    return ReliabilityFact("Positive class", text, False, "operating-points")
 
 
 def _describe_guessing(inputs: ReportInput) -> ReliabilityFact | None:

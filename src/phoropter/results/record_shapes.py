@@ -46,6 +46,7 @@ class DatasetShape(_Shape):
     rows: int = 0
     classes: list[str] = []
     counts: list[int] = []
+    positive: str | None = None
     groups: int | None = None
     sites: list[str] | None = None
     size: int | None = None

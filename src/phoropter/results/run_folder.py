@@ -24,7 +24,7 @@ from phoropter.results.metrics.registry import softmax
 from phoropter.results.record_shapes import UNSEALED_FORMAT, RunShape, read_record_file, write_record_file
 
 WAY_OUT = "run the study again, which makes this run again"
-_OPTIONAL_COLUMNS = {"groups": "group", "sites": "site", "spans": "span", "features": "features"}
+_OPTIONAL_COLUMNS = {"groups": "group", "sites": "site", "spans": "span", "features": "features", "recordings": "recording"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,8 @@ class Predictions:
     """The predictions of one run on rows it was not trained on.
 
     ids (n,) str · labels (n,) int64 · logits (n, C) float32 · groups, sites (n,) str or None ·
-    spans (n, 2) seconds in the recording or None · features (n, D) float16, penultimate, or None
+    spans (n, 2) seconds in the recording or None · features (n, D) float16, penultimate, or None · recordings (n,) str, where a
+    group has several, else None
     """
 
     ids: NDArray[np.str_]
@@ -42,6 +43,7 @@ class Predictions:
     sites: NDArray[np.str_] | None = None
     spans: NDArray[np.float64] | None = None
     features: NDArray[np.float16] | None = None
+    recordings: NDArray[np.str_] | None = None
 
     @cached_property
     def probabilities(self) -> NDArray[np.float64]:
@@ -71,7 +73,8 @@ class Predictions:
 def _check_columns(columns: Mapping[str, NDArray[Any]]) -> None:
     """Raises ValueError or KeyError where the arrays are not those of one table."""
     labels, logits = columns["label"], columns["logits"]
-    kinds = {"id": "U", "label": "i", "logits": "f", "group": "U", "site": "U", "span": "f", "features": "f"}
+    kinds = {"id": "U", "label": "i", "logits": "f", "group": "U", "site": "U", "recording": "U"}
+    kinds |= {"span": "f", "features": "f"}
     for name, kind in kinds.items():
         if name in columns and (columns[name].dtype.kind != kind or columns[name].shape[:1] != (labels.size,)):
             raise ValueError(

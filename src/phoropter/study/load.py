@@ -20,6 +20,7 @@ from phoropter.models.weights import weight_files
 from phoropter.results.metrics.registry import check_metrics
 from phoropter.study.spec import StudySpec
 from phoropter.study.variants.default_seeds import settle_seeds
+from phoropter.study.variants.positive_uses import check_positive_uses
 from phoropter.study.variants.sweep import SweepVariant, add_settings_to_name, expand_sweep
 from phoropter.training.candidates.candidate import Candidate, DistillationSpec, find_conflict
 from phoropter.training.trained_on import raise_on_bundle_leak
@@ -111,6 +112,7 @@ def _load_variant(study: StudySpec, variant: SweepVariant, opened: dict[tuple[st
     }
     _raise_on_unusable_weights(unusable)
     check_metrics(study.metrics, len(opened[name].dataset.classes))
+    check_positive_uses(study, spec, opened[name].dataset)
     splits = _make_checked_splits(study, opened[name].dataset, resolved)
     return LoadedVariant(study, resolved, opened[name], splits)
 

@@ -19,6 +19,8 @@ from phoropter.core.spec import SourceMap, Spec, load_yaml, validate_as
 from phoropter.data.recordings.databases import DATABASES
 from phoropter.data.spec import DataSpec
 from phoropter.data.splits.spec import Protocol, ProtocolSpec
+from phoropter.results.clinical.aggregation import check_rule
+from phoropter.results.clinical.spec import ClinicalSpec
 from phoropter.results.metrics.custom import Metric
 from phoropter.results.metrics.registry import get_metric, metric_names
 from phoropter.results.questions.planned import PlannedQuestions
@@ -88,6 +90,9 @@ class StudySpec(Spec):
     sweep:              key → values, such as `{recipe.augment: [none, cutmix]}`; every combination becomes candidates
     metrics:            what the report shows; the first decides the order
     save_models:        which trained models are kept as bundles: that of each candidate's first run (`first`), `all`, or `none`
+    aggregate:          how the windows of a recording, or the rows of a person, become one answer: `mean` of their probabilities,
+                        `vote`, `max`, or `top-K`, the mean over the K rows with the highest probability of the positive class
+    clinical:           how common the positive class is where the classifier will be used, and which false alarms are bearable
     equivalence_margin: the largest difference of the first metric that does not matter (0.01 of accuracy is one point)
     leakage:            what a leakage finding does: `stop` runs nothing, `warn` reports it, `allow` records it
     compare:            questions asked beforehand: a primary contrast, and secondary ones; the page answers them first
@@ -104,6 +109,8 @@ class StudySpec(Spec):
     candidates: list[Any]
     sweep: dict[str, list[Any]] = {}
     metrics: tuple[str | Metric, ...] = ("accuracy", "macro_f1")
+    aggregate: str = "mean"
+    clinical: ClinicalSpec = ClinicalSpec()
     equivalence_margin: float | None = Field(None, gt=0)
     save_models: Literal["none", "first", "all"] = "first"
     leakage: Literal["stop", "warn", "allow"] = "stop"
@@ -160,6 +167,11 @@ class StudySpec(Spec):
     @classmethod
     def _expand_split_name(cls, value: Any) -> Any:
         return {"split": value} if isinstance(value, str) else value
+
+    @field_validator("aggregate")
+    @classmethod
+    def _check_aggregate(cls, rule: str) -> str:
+        return check_rule(rule)
 
     @field_validator("metrics", mode="before")
     @classmethod

@@ -14,6 +14,7 @@ from phoropter.report.sections.candidates.cost import cost_section
 from phoropter.report.sections.candidates.leaderboard import leaderboard_section
 from phoropter.report.sections.candidates.screening import screening_section
 from phoropter.report.sections.candidates.sweeps import sweep_section
+from phoropter.report.sections.clinical.operating_points import operating_points_section
 from phoropter.report.sections.predictions.calibration import calibration_section
 from phoropter.report.sections.predictions.classes import class_section
 from phoropter.report.sections.predictions.confusion import confusion_section
@@ -30,6 +31,7 @@ from phoropter.report.summary.report_input import ReportInput
 
 SECTION_ORDER: tuple[Callable[[ReportInput], Section | None], ...] = (
     leaderboard_section,
+    operating_points_section,
     contrasts_section,
     comparison_section,
     sweep_section,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from phoropter.report.summary.clinical.model import NO_CLINICAL_RESULTS, ClinicalResults
 from phoropter.report.summary.compare import CandidateComparisons
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.questions import NO_ANSWERS, QuestionAnswers
@@ -14,9 +15,11 @@ from phoropter.results.store import Store
 class ReportInput:
     """store: the results folder, for what the summary does not hold · summary: candidates, best first · comparisons: all pairs
     answers: planned contrasts, main effects and the corrected value of the best candidate
+    clinical: recordings and people, operating points
     """
 
     store: Store
     summary: StudySummary
     comparisons: CandidateComparisons
     answers: QuestionAnswers = NO_ANSWERS
+    clinical: ClinicalResults = NO_CLINICAL_RESULTS

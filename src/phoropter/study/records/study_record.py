@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ import numpy as np
 import torch
 
 from phoropter.core.cpu_count import count_usable_cores
-from phoropter.core.errors import StoreError
+from phoropter.data.positive_class import find_positive
 from phoropter.data.unit_names import name_units
 from phoropter.study.plan import Plan
-from phoropter.study.records.extensions_used import replace_extensions
+from phoropter.study.records.other_study import study_to_plain
 from phoropter.study.spec import StudySpec
 
 
@@ -25,9 +24,10 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
     """The content of study.json, but for the audit."""
     study, image_set = planned.study, planned.image_sets[0]
     dataset, context = image_set.dataset, study.context
+    contrasts = planned.contrasts + planned.exploratory
     return {
         "name": study.name,
-        "study": _study_to_plain(study),
+        "study": study_to_plain(study),
         "text": context.text,
         "scale": list(context.smoke_changes) or None,
         "dataset": {
@@ -36,6 +36,7 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
             "rows": len(dataset),
             "classes": list(dataset.classes),
             "counts": dataset.class_counts.tolist(),
+            "positive": find_positive(dataset, image_set.data.positive),
             "groups": None if dataset.groups is None else len(np.unique(dataset.groups)),
             "sites": None if dataset.sites is None else np.unique(dataset.sites).tolist(),
             **dict(zip(("group_word", "site_word"), (w.written for w in name_units(image_set.data, dataset)), strict=True)),
@@ -44,32 +45,12 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
             "problems": [str(p) for p in dataset.problems],
         },
         "plan": [run.to_plan_row() for run in planned.runs],
-        **({"contrasts": [contrast.to_plain() for contrast in planned.contrasts]} if planned.contrasts else {}),
+        **({"contrasts": [c.to_plain() for c in contrasts]} if contrasts else {}),
         **({"screening": list(context.screening_rungs)} if context.screening_rungs else {}),
         "versions": collect_versions(),
         "machine": describe_machine(device),
         "command": shlex.join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
     }
-
-
-def raise_on_other_study(earlier: Mapping[str, Any], planned: Plan, folder: Path) -> None:
-    """Raises StoreError where a results folder holds another study: one of another name that shares no run with this one.
-
-    earlier: its study.json; empty where there is none
-    """
-    name = earlier.get("name")
-    if name in (None, planned.study.name) or {str(row["key"]) for row in earlier["plan"]} & planned.by_key.keys():
-        return
-    raise StoreError(
-        f"{folder} holds the study '{name}', and this one is '{planned.study.name}': choose another folder with -o, or say --add "
-        "to write this study's plan and report over the other's and keep all runs"
-    )
-
-
-def _study_to_plain(study: StudySpec) -> dict[str, Any]:
-    # These fields may hold anything, objects of the user's own included, which pydantic cannot write as JSON.
-    open_fields = {name: replace_extensions(getattr(study, name)) for name in ("recipe", "candidates", "sweep")}
-    return study.model_copy(update=open_fields).model_dump(mode="json", exclude_defaults=True)
 
 
 def collect_versions() -> dict[str, str]:

@@ -18,6 +18,7 @@ from phoropter.report.sections.candidate_values import (
 )
 from phoropter.report.sections.candidates.cost import COST_COLUMNS
 from phoropter.report.sections.candidates.published import published_table, read_published
+from phoropter.report.sections.clinical.levels import describe_missing_levels, level_leaderboards
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.metrics.registry import METRICS, metric_names
@@ -32,8 +33,10 @@ def leaderboard_section(inputs: ReportInput) -> Section:
     entries = [_leaderboard_entry(c, summary.metrics[0]) for c in summary.candidates]
     figure = leaderboard_figure(entries, MetricFormat.from_metric(summary.ranking_metric), baseline)
     blocks: list[ContentBlock] = [leaderboard_table(summary), figure]
+    blocks += level_leaderboards(inputs)
     blocks += [published] if (published := published_table(summary)) else []
-    return Section("leaderboard", "Leaderboard", (), tuple(blocks), (), _explain_intervals(inputs))
+    notes = (*_explain_intervals(inputs), *describe_missing_levels(inputs))
+    return Section("leaderboard", "Leaderboard", (), tuple(blocks), (), notes)
 
 
 def _explain_intervals(inputs: ReportInput) -> tuple[str, ...]:

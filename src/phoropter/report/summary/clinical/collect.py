@@ -1,0 +1,134 @@
+"""A results folder → ClinicalResults, from a second reading of its predictions, one candidate at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from phoropter.core.language.unit_words import RECORDING, UnitWord
+from phoropter.report.summary.clinical.model import NO_CLINICAL_RESULTS, CandidateAtLevel, ClinicalResults, LevelResults
+from phoropter.report.summary.model import CandidateResults, StudySummary
+from phoropter.results.clinical.aggregation import describe_rule
+from phoropter.results.clinical.decision_curves import compute_decision_curve, mean_precision_by_recall
+from phoropter.results.clinical.levels import Aggregation, LevelName, LevelRows, Round, find_levels
+from phoropter.results.clinical.operating_points import GOALS, Goal, OperatingPoint, ScoredRows, judge_operating_point
+from phoropter.results.clinical.spec import ClinicalSpec
+from phoropter.results.metrics.registry import METRICS
+from phoropter.results.stats.estimand import Estimand, choose_estimand, compute_values
+from phoropter.results.stats.held_out_rows import HeldOutRows
+from phoropter.results.store import Predictions, Store
+
+PICTURE, WINDOW = UnitWord("picture", "pictures"), UnitWord("window", "windows")
+
+
+def collect_clinical_results(store: Store, summary: StudySummary) -> ClinicalResults:
+    """Nothing where the study has neither a positive class nor recordings or people with several rows."""
+    positive, stated = find_positive_column(summary)
+    most = max(summary.candidates, key=lambda c: len(c.runs))
+    parts = _load_parts(store, most)
+    levels, missing = find_levels(parts)
+    if positive is None:
+        levels = levels[1:]
+    config = summary.study_config
+    spec, rule = ClinicalSpec.model_validate(config.get("clinical") or {}), str(config.get("aggregate") or "mean")
+    if not levels:
+        return ClinicalResults(missing=missing) if missing else NO_CLINICAL_RESULTS
+    results = ClinicalResults((), missing, positive, stated, spec)
+    readers = [_LevelReader(store, Aggregation(level, rule, positive), results.goal) for level in levels]
+    for reader in readers:
+        reader.choose_estimands(summary, parts, [line.split[:2] for line in most.runs])
+    found: dict[str, list[CandidateAtLevel]] = {level: [] for level in levels}
+    for candidate in summary.candidates:
+        loaded = parts if candidate is most else _load_parts(store, candidate)
+        for reader in readers:
+            found[reader.aggregation.level].append(reader.read_candidate(candidate, loaded))
+    words = _name_levels(summary, parts)
+    described = [
+        LevelResults(
+            reader.aggregation.level,
+            words[reader.aggregation.level],
+            describe_rule(rule),
+            reader.estimands,
+            reader.supports,
+            tuple(found[reader.aggregation.level]),
+        )
+        for reader in readers
+    ]
+    return ClinicalResults(tuple(described), missing, positive, stated, spec)
+
+
+def find_positive_column(summary: StudySummary) -> tuple[int | None, bool]:
+    """The column of the positive class, and whether the study names it; of two classes without a name the last."""
+    name = (summary.study.get("dataset") or {}).get("positive")
+    if name in summary.classes:
+        return summary.classes.index(str(name)), True
+    return (1, False) if len(summary.classes) == 2 else (None, False)
+
+
+def _load_parts(store: Store, candidate: CandidateResults) -> list[Predictions]:
+    found = [store.run(line.key).load_predictions() for line in candidate.runs]
+    return [part for part in found if part is not None]
+
+
+def _name_levels(summary: StudySummary, parts: Sequence[Predictions]) -> dict[LevelName, UnitWord]:
+    row = PICTURE if parts[0].spans is None else WINDOW
+    return {"row": row, "recording": RECORDING, "group": summary.group_word}
+
+
+@dataclass(eq=False)
+class _LevelReader:
+    """Reads the candidates of a study at one level. goal: of the study"""
+
+    store: Store
+    aggregation: Aggregation
+    goal: Goal
+    estimands: Mapping[str, Estimand] = field(default_factory=dict)
+    supports: tuple[int, ...] = ()
+
+    def choose_estimands(self, summary: StudySummary, parts: Sequence[Predictions], rounds: Sequence[Round]) -> None:
+        """From the labels of every split at this level, as for the rows."""
+        n_classes = len(summary.classes)
+        supports = [np.bincount(self.aggregation.apply_to(part).labels, minlength=n_classes) for part in parts]
+        n_rounds = len(set(rounds))
+        names = [name for name in summary.metrics if not METRICS[name].unavailable]
+        self.estimands = {name: choose_estimand(name, supports, n_rounds) for name in names}
+        self.supports = tuple(np.rint(np.sum(supports, axis=0) / n_rounds).astype(int).tolist())
+
+    def read_candidate(self, candidate: CandidateResults, parts: Sequence[Predictions]) -> CandidateAtLevel:
+        rounds = [line.split[:2] for line in candidate.runs]
+        rows = LevelRows.join_answers([self.aggregation.apply_to(part) for part in parts], rounds).rows
+        values = compute_values(list(self.estimands.values()), rows)
+        interval, first = None, next(iter(self.estimands.values()), None)
+        if first is not None:
+            interval = first.make_bootstrap(rows).compute_replicates(first.metric, rows.probabilities).confidence_interval()
+        if self.aggregation.positive is None:
+            return CandidateAtLevel(candidate.name, values, interval)
+        column = self.aggregation.positive
+        return CandidateAtLevel(
+            candidate.name,
+            values,
+            interval,
+            tuple(self._judge_points(rows, candidate, rounds)),
+            mean_precision_by_recall(rows, column),
+            compute_decision_curve(rows, column),
+        )
+
+    def _judge_points(self, rows: HeldOutRows, candidate: CandidateResults, rounds: Sequence[Round]) -> list[OperatingPoint]:
+        column = self.aggregation.positive
+        assert column is not None
+        goals: list[Goal | None] = [None, *dict.fromkeys([self.goal, *GOALS])]
+        alone = len(set(rounds)) == len(rounds)  # each round has one split, whose threshold comes from inner validation rows
+        validation = self._score_validation(candidate, column) if alone else {}
+        points = (judge_operating_point(rows, column, goal, validation) for goal in goals)
+        return [point for point in points if point is not None]
+
+    def _score_validation(self, candidate: CandidateResults, column: int) -> dict[int, ScoredRows]:
+        found = {}
+        for number, line in enumerate(candidate.runs):
+            inner = self.store.run(line.key).load_predictions("validation")
+            if inner is not None and len(inner.labels):
+                answers = self.aggregation.apply_to(inner)
+                found[number] = ScoredRows.from_probabilities(answers.labels, answers.probabilities, column)
+        return found

@@ -1,0 +1,120 @@
+"""The held-out rows of a candidate joined into answers for recordings, or for the independent groups (people, births).
+
+Windows are what is trained on; people are what is decided on. An owner (recording or group) has one answer in each split that
+tests it. That needs one label: where an owner has rows of several classes, the level does not exist, and `reason` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.results.clinical.aggregation import aggregate_probabilities
+from phoropter.results.metrics.registry import softmax
+from phoropter.results.stats.held_out_rows import HeldOutRows
+from phoropter.results.store import Predictions
+
+LevelName = Literal["row", "recording", "group"]
+Round = tuple[int, int]  # seed, repeat
+
+
+@dataclass(frozen=True, eq=False)
+class Aggregation:
+    """How rows become one answer.
+
+    level: whose answer · rule: as aggregation.py has them · positive: column of the positive class, where there is one ·
+    temperature: the logits are divided by it first
+    """
+
+    level: LevelName
+    rule: str = "mean"
+    positive: int | None = None
+    temperature: float = 1.0
+
+    def apply_to(self, predictions: Predictions) -> LevelAnswers:
+        """The answers of one run. Raises StoreError where an owner has rows of several classes, or rows have no such owners."""
+        probabilities = softmax(predictions.logits / self.temperature)
+        groups = predictions.ids if predictions.groups is None else predictions.groups
+        if self.level == "row":
+            return LevelAnswers(predictions.labels, probabilities, groups, predictions.ids, predictions.sites)
+        names, first, owners = np.unique(name_owners(predictions, self.level), return_index=True, return_inverse=True)
+        answers = aggregate_probabilities(probabilities, owners.astype(np.int64), self.rule, self.positive)
+        sites = None if predictions.sites is None else predictions.sites[first]
+        return LevelAnswers(predictions.labels[first], answers, groups[first], names, sites)
+
+
+@dataclass(frozen=True, eq=False)
+class LevelAnswers:
+    """labels (n,) · probabilities (n, C) · units (n,) names of their independent units · names (n,) · sites (n,) or None"""
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    units: NDArray[np.str_]
+    names: NDArray[np.str_]
+    sites: NDArray[np.str_] | None
+
+
+@dataclass(frozen=True, eq=False)
+class LevelRows:
+    """All answers of a candidate at a level. rows: as every estimand takes them · names, sites: (N,) in the same order"""
+
+    rows: HeldOutRows
+    names: NDArray[np.str_]
+    sites: NDArray[np.str_] | None
+
+    @classmethod
+    def join_answers(cls, parts: Sequence[LevelAnswers], rounds: Sequence[Round]) -> LevelRows:
+        """Run after run, as HeldOutRows.from_predictions joins them. rounds: the round of each run."""
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(rounds))}
+        sizes = [len(part.labels) for part in parts]
+        repeats, names = np.repeat([numbers[name] for name in rounds], sizes), np.concatenate([part.names for part in parts])
+        order = np.lexsort((names, repeats))
+        rows = HeldOutRows(
+            np.concatenate([part.labels for part in parts])[order],
+            np.concatenate([part.probabilities for part in parts])[order],
+            np.concatenate([part.units for part in parts])[order],
+            np.repeat(np.arange(len(parts)), sizes)[order],
+            repeats[order],
+        )
+        known = [part.sites for part in parts if part.sites is not None]
+        return cls(rows, names[order], np.concatenate(known)[order] if len(known) == len(parts) else None)
+
+
+def name_owners(predictions: Predictions, level: LevelName) -> NDArray[np.str_]:
+    """(n,) whose each row is: its recording (within its group), or its group."""
+    if level == "group" and predictions.groups is not None:
+        return predictions.groups
+    if level == "recording" and predictions.recordings is not None:
+        groups = predictions.groups
+        return predictions.recordings if groups is None else np.char.add(np.char.add(groups, "\u001f"), predictions.recordings)
+    return predictions.ids
+
+
+def find_levels(parts: Sequence[Predictions]) -> tuple[list[LevelName], dict[LevelName, str]]:
+    """The levels that the held-out rows of these runs have, from the row up, and why others are missing.
+
+    A level is there where some owner has several rows and every owner has one class in each run. The reason is counted in words
+    that `have rows of several classes` may follow: `3 of 12`.
+    """
+    found: list[LevelName] = ["row"]
+    missing: dict[LevelName, str] = {}
+    levels: tuple[LevelName, ...] = ("recording", "group")
+    for level in levels:
+        several, mixed, names = False, set(), set()
+        for part in parts:
+            owners, member = np.unique(name_owners(part, level), return_inverse=True)
+            several |= len(owners) < len(part.ids)
+            low, high = np.full(len(owners), np.iinfo(np.int64).max), np.full(len(owners), -1)
+            np.minimum.at(low, member, part.labels)
+            np.maximum.at(high, member, part.labels)
+            names |= set(owners.tolist())
+            mixed |= set(owners[low < high].tolist())
+        if several and mixed:
+            missing[level] = f"{len(mixed):,} of {len(names):,}"
+        elif several:
+            found.append(level)
+    return found, missing

@@ -1,0 +1,61 @@
+"""Rows joined into answers of recordings and people: which levels a study has, and the answers against a loop."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phoropter.results.clinical.levels import Aggregation, LevelRows, find_levels
+from phoropter.results.store import Predictions
+
+
+def make_run(fold: int, pure: bool = True) -> Predictions:
+    """Four people, two recordings of each, three windows a recording; recording names repeat between people."""
+    draw = np.random.default_rng(fold)
+    people = np.repeat([f"p{fold}{i}" for i in range(4)], 6)
+    recordings = np.tile(np.repeat(["a", "b"], 3), 4)
+    labels = np.repeat([0, 1, 0, 1], 6) if pure else (recordings == "b").astype(np.int64)
+    logits = draw.normal(size=(24, 2)).astype(np.float32)
+    ids = np.array([f"{fold}-{i}" for i in range(24)])
+    sites = np.repeat(["north", "south"], 12)
+    shuffled = draw.permutation(24)
+    columns = (ids, labels, logits, people, sites, None, None, recordings)
+    return Predictions(*(c if c is None else c[shuffled] for c in columns))
+
+
+def join(level: str, rule: str = "mean", temperature: float = 1.0) -> LevelRows:
+    aggregation = Aggregation(level, rule, 1, temperature)  # type: ignore[arg-type]
+    return LevelRows.join_answers([aggregation.apply_to(make_run(f)) for f in (0, 1)], [(0, 0), (0, 0)])
+
+
+def test_answers_of_recordings_and_people_are_those_of_a_loop() -> None:
+    for level, per_run in (("recording", 8), ("group", 4)):
+        joined = join(level, "mean", 1.7)
+        assert len(joined.rows.labels) == 2 * per_run and joined.rows.splits.tolist().count(0) == per_run
+        for fold in (0, 1):
+            run = make_run(fold)
+            p = np.exp(run.logits.astype(float) / 1.7)
+            p /= p.sum(axis=1, keepdims=True)
+            assert run.groups is not None and run.recordings is not None and run.sites is not None
+            keys = [g if level == "group" else f"{g}\u001f{r}" for g, r in zip(run.groups, run.recordings, strict=True)]
+            for name in set(keys):
+                mine = np.array([key == name for key in keys])
+                at = np.flatnonzero(joined.names == name)
+                assert len(at) == 1 and joined.rows.unit_names[at[0]] == run.groups[mine][0]
+                np.testing.assert_allclose(joined.rows.probabilities[at[0]], p[mine].mean(axis=0), rtol=1e-6)
+                assert joined.rows.labels[at[0]] == run.labels[mine][0] and joined.sites is not None
+                assert joined.sites[at[0]] == run.sites[mine][0]
+
+
+def test_the_level_of_rows_is_the_rows() -> None:
+    joined = join("row")
+    assert sorted(joined.names) == sorted([*make_run(0).ids, *make_run(1).ids])
+    assert set(joined.rows.unit_names) == {*make_run(0).groups, *make_run(1).groups}  # type: ignore[misc]
+
+
+def test_a_level_needs_owners_of_one_class_with_several_rows() -> None:
+    assert find_levels([make_run(0), make_run(1)]) == (["row", "recording", "group"], {})
+    assert find_levels([make_run(0, pure=False)]) == (["row", "recording"], {"group": "4 of 4"})
+    run = make_run(0)
+    alone = Predictions(run.ids, run.labels, run.logits)
+    assert find_levels([alone]) == (["row"], {})
+    assert find_levels([Predictions(run.ids, run.labels, run.logits, run.groups)])[0] == ["row", "group"]
