@@ -19,20 +19,35 @@ device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The bundle's folder, which is made.")
 @click.option("--candidate", help="Its name on the leaderboard (default: the first).")
+@click.option(
+    "--how",
+    type=click.Choice(["all", "folds"]),
+    default="all",
+    help="Trained anew on all rows (default), or the study's own models averaged.",
+)
+@click.option(
+    "--examples", type=click.IntRange(0, 100), default=0, help="Copy so many of the study's pictures or recordings into it."
+)
+@click.option("--layout", type=click.Choice(["timm"]), help="Also in timm's own layout, under OUT/timm.")
 @device_option
-def refit_command(folder: Path, out: Path, candidate: str | None, device: str) -> None:
-    """Train a candidate of the finished study in FOLDER anew on all rows of the study, and save it as a bundle.
+@trust_option
+def refit_command(
+    folder: Path, out: Path, candidate: str | None, how: Any, examples: int, layout: str | None, device: str, trust_code: bool
+) -> None:
+    """Make one classifier of a candidate of the finished study in FOLDER, and save it as a bundle.
 
     The bundle carries the study's estimate with its interval, and a temperature fitted on the study's held-out predictions.
     """
+    from phoropter.refit.bundle_writer import BundleContents
     from phoropter.refit.evidence import describe_evidence
-    from phoropter.refit.refit import refit_candidate
+    from phoropter.refit.refit import RefitOptions, refit_candidate
     from phoropter.study.progress import show_progress
     from phoropter.training.loop.devices import resolve_device
 
-    to = make_console()
-    with show_progress(f"refit of {folder}", to) as on_progress:
-        record = refit_candidate(folder, out, candidate, resolve_device(device), on_progress)
+    to, chosen = make_console(), resolve_device(device)
+    options = RefitOptions(candidate, how, BundleContents(examples, layout == "timm"))
+    with trust_results_if(trust_code, folder), show_progress(f"refit of {folder}", to) as on_progress:
+        record = refit_candidate(folder, out, options, chosen, on_progress)
     for line in describe_evidence(record):
         print_line(to, line)
     print_line(to, f"written: {out}")

@@ -65,7 +65,7 @@ def test_a_fusion_with_a_timm_network_is_loaded_and_states_its_one_custom_networ
 @pytest.mark.parametrize(
     ("extensions", "message"),
     [
-        ([], r"needs the code of the backbone 'toy' \(version 1\), which bundles do not contain; pass the object as extensions="),
+        ([], r"needs the code of the backbone 'toy' \(version 1\), which is not stored with it; pass the object as extensions="),
         ([Backbone("other", build=build_toy, width=WIDTH)], "needs the code of the backbone 'toy'"),
         ([Backbone("toy", build=build_toy, width=WIDTH, version="2")], "saved with version 1 .* but version 2 was given"),
         ([Backbone("toy", build=build_wide, width=WIDTH)], r"saved with other code of the backbone 'toy' \(version 1\)"),

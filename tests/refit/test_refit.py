@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,88 +18,24 @@ import phoropter as ph
 from phoropter.cli import main
 from phoropter.core.errors import SpecError, StoreError
 from phoropter.refit.finished_study import open_finished_study
-from phoropter.refit.refit import refit_candidate
+from phoropter.refit.refit import RefitOptions, refit_candidate
 from phoropter.refit.train_all import FullTrainer
+from phoropter.results.metrics.registry import softmax
 from phoropter.results.store import Store
 from phoropter.signals.recording import Recording
 from phoropter.signals.simulate import ctg_simulate, ecg_simulate
-from phoropter.study.executors import execute_study
-from phoropter.study.spec import read_study
-from phoropter.study.worker import ComputeOptions
+from phoropter.training.candidates.refit_record import RefitRecord
 from phoropter.training.fit import predict_rows
 from phoropter.training.train import train_candidate
-from small_recordings import BIRTHS, CTG_STUDY, ECG_STUDY, PEOPLE
+from small_recordings import BIRTHS, PEOPLE
 
 CPU = torch.device("cpu")
-PICTURES = """\
-name: shapes
-data: {folder: pictures, size: 48, resize: pad}
-protocol: {split: stratified-k-fold, folds: 2, val_size: 0.25}
-recipe: {preset: scratch, epochs: 2}
-candidates:
-  - {name: single, backbone: test_resnet, weights: random, recipe: {epochs: 3, checkpoint: best-val}}
-  - {name: vit, backbone: test_vit, weights: random}
-  - {name: probe, backbone: test_resnet, weights: random, frozen: true, recipe: {preset: probe, epochs: 2}}
-  - {name: solved, backbone: test_vit, weights: random, frozen: true, recipe: logistic}
-  - {name: logits, fuse: [{backbone: test_resnet, weights: random}, {backbone: test_vit, weights: random}]}
-  - {name: concat, fuse: [{backbone: test_resnet, weights: random}, {backbone: test_vit, weights: random}], mode: concat}
-  - {name: warm, fuse: [single, vit], warm_start: true}
-  - {name: student, student: test_vit, weights: random, teacher: solved, loss: soft}
-"""
-TRAINED = ["single", "vit", "probe", "solved", "logits", "concat", "warm", "student"]
-ECG = (
-    ECG_STUDY
-    + """\
-recipe: {preset: scratch, epochs: 1}
-candidates: [{name: cnn, backbone: test_resnet, weights: random}]
-"""
-)
-CTG = (
-    CTG_STUDY
-    + """\
-candidates:
-  - name: bags
-    backbone: test_resnet
-    weights: random
-    frozen: true
-    recipe: {preset: probe, epochs: 2, imbalance: {undersample: 1, n_bags: 2}}
-metrics: [roc_auc]
-"""
-)
+TRAINED = ["single", "vit", "probe", "solved", "logits", "concat", "warm", "student", "token"]
 RECORDINGS = {
     "people": lambda: ecg_simulate(PEOPLE),
     "births": lambda: ctg_simulate(BIRTHS),
 }
-
-
-def run_study(folder: Path, text: str) -> Store:
-    (folder / "study.yaml").write_text(text)
-    options = ComputeOptions("cpu", threads=1)
-    store = execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options)
-    assert not store.read_failures()
-    return store
-
-
-def draw_pictures(folder: Path) -> Path:
-    draw = np.random.default_rng(0)
-    for kind, grey in (("dark", 50), ("light", 150)):
-        (folder / kind).mkdir(parents=True)
-        for i in range(12):
-            noise = draw.integers(0, 90, (30 + 3 * i, 50, 3), dtype=np.uint8)
-            Image.fromarray(noise + np.uint8(grey)).save(folder / kind / f"{i:02d}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    folder = tmp_path_factory.mktemp("shapes")
-    draw_pictures(folder / "pictures")
-    return run_study(folder, PICTURES)
-
-
-@pytest.fixture(scope="module")
-def signals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
-    return {name: run_study(tmp_path_factory.mktemp(name), text) for name, text in (("people", ECG), ("births", CTG))}
+Refit = Callable[..., RefitRecord]
 
 
 def evaluate_in_study(store: Store, name: str, work: Path) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]]:
@@ -110,8 +47,10 @@ def evaluate_in_study(store: Store, name: str, work: Path) -> dict[str, np.ndarr
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_classifier_of_all_pictures_predicts_files_as_the_study_would(shapes: Store, tmp_path: Path, name: str) -> None:
-    record = refit_candidate(shapes.folder, tmp_path / "bundle", name, CPU, lambda event: None)
+def test_a_classifier_of_all_pictures_predicts_files_as_the_study_would(
+    shapes: Store, refit: Refit, tmp_path: Path, name: str
+) -> None:
+    record = refit(shapes, tmp_path / "bundle", name)
     model = ph.load(tmp_path / "bundle")
     (tmp_path / "work").mkdir()
     expected = evaluate_in_study(shapes, name, tmp_path / "work")
@@ -122,12 +61,26 @@ def test_a_classifier_of_all_pictures_predicts_files_as_the_study_would(shapes: 
     assert any("24 of 24 have ids of rows" in note for note in predicted.notes)
 
 
+def test_an_average_of_candidates_is_that_of_its_members_trained_on_all_pictures(
+    shapes: Store, refit: Refit, tmp_path: Path
+) -> None:
+    """By the study's rule: the mean of the probabilities of its members, each with its own views."""
+    record = refit(shapes, tmp_path / "bundle", "average")
+    predicted = ph.load(tmp_path / "bundle").predict(shapes.folder.parent / "pictures", device="cpu")
+    (tmp_path / "work").mkdir()
+    members = [evaluate_in_study(shapes, name, tmp_path / "work") for name in ("single", "vit")]
+    assert record.n_models == 2 and record.epochs.keys() == {"single", "vit"} and record.evidence.candidate == "average"
+    for row, sample in enumerate(predicted.dataset.ids.tolist()):
+        expected = np.mean([softmax(member[sample][None]) for member in members], axis=0)[0]
+        np.testing.assert_allclose(softmax(predicted.logits[row][None])[0], expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["people", "births"])
 def test_a_classifier_of_all_recordings_predicts_them_as_the_study_would(
-    signals: dict[str, Store], tmp_path: Path, name: str
+    signals: dict[str, Store], refit: Refit, tmp_path: Path, name: str
 ) -> None:
     store = signals[name]
-    refit_candidate(store.folder, tmp_path / "bundle", None, CPU, lambda event: None)
+    refit(store, tmp_path / "bundle", None)
     (tmp_path / "work").mkdir()
     expected = evaluate_in_study(store, "cnn" if name == "people" else "bags", tmp_path / "work")
     recordings: list[Recording] = RECORDINGS[name]()
@@ -138,8 +91,8 @@ def test_a_classifier_of_all_recordings_predicts_them_as_the_study_would(
         np.testing.assert_allclose(predicted.logits[place[sample]], logits, rtol=0, atol=2e-5)
 
 
-def test_the_epochs_are_the_median_of_those_selected(shapes: Store, tmp_path: Path) -> None:
-    record = refit_candidate(shapes.folder, tmp_path / "bundle", "single", CPU, lambda event: None)
+def test_the_epochs_are_the_median_of_those_selected(shapes: Store, refit: Refit, tmp_path: Path) -> None:
+    record = refit(shapes, tmp_path / "bundle", "single")
     chosen = sorted(r.record["choice"]["epoch"] for r in shapes.runs() if r.candidate_name == "single")
     assert len(chosen) == 2 and record.epochs == {"single": chosen[1]}  # of two, the later
 
@@ -159,8 +112,8 @@ def test_training_that_ends_early_is_the_beginning_of_the_complete_training(shap
         assert ended.history[0][figure] == complete.history[0][figure]
 
 
-def test_the_bundle_says_what_the_study_measured(shapes: Store, tmp_path: Path) -> None:
-    record = refit_candidate(shapes.folder, tmp_path / "bundle", "vit", CPU, lambda event: None)
+def test_the_bundle_says_what_the_study_measured(shapes: Store, refit: Refit, tmp_path: Path) -> None:
+    record = refit(shapes, tmp_path / "bundle", "vit")
     runs = [r for r in shapes.runs() if r.candidate_name == "vit"]
     held_out = [p for r in runs if (p := r.load_predictions()) is not None]
     hits = np.concatenate([p.logits.argmax(1) == p.labels for p in held_out])
@@ -179,8 +132,8 @@ def test_the_bundle_says_what_the_study_measured(shapes: Store, tmp_path: Path) 
     assert log_loss(record.temperature) <= min(map(log_loss, grid)) + 1e-6
 
 
-def test_probabilities_are_calibrated_by_the_temperature(shapes: Store, tmp_path: Path) -> None:
-    record = refit_candidate(shapes.folder, tmp_path / "bundle", "vit", CPU, lambda event: None)
+def test_probabilities_are_calibrated_by_the_temperature(shapes: Store, refit: Refit, tmp_path: Path) -> None:
+    record = refit(shapes, tmp_path / "bundle", "vit")
     model = ph.load(tmp_path / "bundle")
     predicted = model.predict(shapes.folder.parent / "pictures" / "dark", device="cpu")
     z = predicted.logits.astype(float) / record.temperature
@@ -200,7 +153,7 @@ def test_the_command_refits_the_first_of_the_leaderboard_and_predict_reads_it(sh
 
 def test_what_cannot_be_claimed_is_refused(shapes: Store, tmp_path: Path) -> None:
     def refit(folder: Path, name: str | None, out: str = "bundle") -> None:
-        refit_candidate(folder, tmp_path / out, name, CPU, lambda event: None)
+        refit_candidate(folder, tmp_path / out, RefitOptions(name), CPU, lambda event: None)
 
     with pytest.raises(SpecError, match=r"'vitt' has no finished run.*did you mean"):
         refit(shapes.folder, "vitt")

@@ -281,7 +281,7 @@ def test_weights_trained_on_other_rows_of_a_tested_person_are_found(people: Path
 
 def test_records_of_earlier_versions_name_no_groups(people: Path, tmp_path: Path) -> None:
     dataset = plan_study(write_study(people), tmp_path).image_sets[0].dataset
-    np.savez(tmp_path / trained_on.FILE_NAME, dataset=np.array(dataset.name), ids=np.sort(dataset.hashed_ids[:3]))
+    np.savez(tmp_path / trained_on.TRAINED_ON_FILE, dataset=np.array(dataset.name), ids=np.sort(dataset.hashed_ids[:3]))
     assert len(trained_on.trained_ids(tmp_path, dataset)) == 3 and not len(trained_on.rows_of_trained_groups(tmp_path, dataset))
 
 

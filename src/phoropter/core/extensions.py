@@ -208,7 +208,7 @@ def find_code(owner: str, kind: type[ExtensionT], entry: dict[str, Any], given: 
     if found is None:
         trust = f", or trust its code ({reference}) by --trust-code if you have read it" if reference else ""
         raise WeightsError(
-            f"{owner} needs the code of {noun} (version {version}), which bundles do not contain; pass the object as "
+            f"{owner} needs the code of {noun} (version {version}), which is not stored with it; pass the object as "
             f"extensions=[...]{trust}"
         )
     if found.version != version:

@@ -20,6 +20,8 @@ from phoropter.core.extensions import Extension
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.options import apply_options
 from phoropter.data.recordings.changes import RecordingChanges
+from phoropter.deploy.decision import DecisionRule
+from phoropter.deploy.examples import BundleExample, read_examples
 from phoropter.deploy.explain.class_maps import MapMethod
 from phoropter.deploy.explain.explain import ExplainOptions, explain_dataset
 from phoropter.deploy.explain.explanation import Explanation
@@ -34,6 +36,7 @@ from phoropter.deploy.predict import (
     predict_dataset,
     predict_paths,
 )
+from phoropter.deploy.timm_layout import make_timm_module
 from phoropter.models.classifier import Classifier
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording
 from phoropter.training.candidates.refit_record import RefitRecord
@@ -53,8 +56,8 @@ class Predictor(Bundle):
 
     @property
     def positive_class(self) -> str | None:
-        """Of two classes, the one that metrics such as the area under the ROC curve count as positive: the second."""
-        return self.classes[1] if len(self.classes) == 2 else None
+        """The class that is looked for: the one that the study names, of two classes else the second."""
+        return DecisionRule.from_refit(self.refit, self.classes).positive
 
     @property
     def description(self) -> RefitRecord | None:
@@ -68,13 +71,18 @@ class Predictor(Bundle):
 
     @property
     def threshold(self) -> float | None:
-        """Of the positive class's probability; None: the likeliest class is the answer."""
+        """Of the positive class's probability, from which it is decided for; None: the likeliest class is the answer."""
         return None if self.refit is None else self.refit.threshold
+
+    @property
+    def examples(self) -> list[BundleExample]:
+        """Copies of some of the study's data that travel with it, where `refit --examples` put some there."""
+        return read_examples(self.folder)
 
     @property
     def aggregation(self) -> str:
         """The rule over the windows of a recording or a subject."""
-        return "mean-probability" if self.refit is None else self.refit.aggregation
+        return "mean" if self.refit is None else self.refit.aggregation
 
     def predict(
         self, x: Any, *, device: str = "auto", views: TtaViews | None = None, on_bad_input: OnBadInput = "stop"
@@ -109,7 +117,7 @@ class Predictor(Bundle):
         """Where the evidence for a class lies, in each of the inputs that `predict` takes, in their order.
 
         target: name or index of the class, or one of each input (None: the likeliest of each)
-        method: auto, grad-cam, token-gradient or rollout (deploy/explain/class_maps.py)
+        method: auto, grad-cam, token-gradient, gradient-rollout or rollout (deploy/explain/class_maps.py)
         layer:  a layer's name as in `named_modules` of the network, such as "blocks.3"; of a fusion {branch: name}
         views:  as in `predict`; the maps of several are averaged where they lie
 
@@ -124,6 +132,10 @@ class Predictor(Bundle):
             dataset = self._open_objects(items, on_bad_input)
         options = ExplainOptions(target, method, layer, views, device)
         return [e for e in explain_dataset(self, dataset, options, on_bad_input) if isinstance(e, Explanation)]
+
+    def to_timm(self) -> torch.nn.Module:
+        """timm's own network with these weights: (B, 3, s, s) normalised → (B, C) logits. Raises SpecError where it has none."""
+        return make_timm_module(self.model)
 
     def preprocess(self, x: Any) -> torch.Tensor:
         """Images or recordings in memory, as `predict` takes them → (N, 3, S, S) uint8, what the classifier is given."""

@@ -29,6 +29,7 @@ from phoropter.data.recordings.changes import RecordingChanges
 from phoropter.data.recordings.database import Database
 from phoropter.data.recordings.files import find_prediction_database
 from phoropter.data.spec import DataSpec
+from phoropter.deploy.decision import DecisionRule
 from phoropter.deploy.inputs import DecodedChunk, decode_in_chunks, open_pictures, open_recording_files
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
@@ -67,7 +68,7 @@ class Bundle:
 
 
 class MeanProbabilities(NamedTuple):
-    """names of R recordings or subjects, in order · (R,) number of windows of each · (R, C) mean of their probabilities"""
+    """names of R recordings or subjects, in order · (R,) number of windows of each · (R, C) probabilities of each"""
 
     names: list[str]
     counts: NDArray[np.int64]
@@ -83,6 +84,7 @@ class BundlePredictions:
     problems: inputs that could not be used, and why
     notes:    facts a reader of the predictions must know
     temperature: that the probabilities are calibrated by; 1 for the bundle of one run, which has none
+    rule:     how windows become one answer, and from which probability on the positive class is decided for
     """
 
     dataset: Dataset
@@ -91,6 +93,7 @@ class BundlePredictions:
     problems: tuple[InputProblem, ...] = ()
     notes: tuple[str, ...] = field(default=())
     temperature: float = 1.0
+    rule: DecisionRule | None = None
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
@@ -98,11 +101,11 @@ class BundlePredictions:
         return softmax(self.logits / self.temperature)
 
     def average_by_recording(self) -> MeanProbabilities | None:
-        """The mean of the probabilities of each recording's windows; None for images."""
+        """One answer for each recording from its windows, by the rule (default: the mean of probabilities); None for images."""
         return None if self.dataset.recordings is None else self._average_by(self.dataset.recordings)
 
     def average_by_subject(self) -> MeanProbabilities | None:
-        """The mean of the probabilities of all windows of each subject; None where no subject has several recordings."""
+        """The same for each subject, from all its windows; None where no subject has several recordings."""
         subjects, recordings = self.dataset.groups, self.dataset.recordings
         if subjects is None or recordings is None:
             return None
@@ -111,10 +114,31 @@ class BundlePredictions:
 
     def _average_by(self, owners: NDArray[np.str_]) -> MeanProbabilities:
         names, first, place, counts = np.unique(owners, return_index=True, return_inverse=True, return_counts=True)
-        sums = np.zeros((len(names), len(self.classes)))
-        np.add.at(sums, place, self.probabilities)
+        answers = (self.rule or DecisionRule(self.classes)).aggregate(self.probabilities, place.astype(np.int64))
         order = np.argsort(first)
-        return MeanProbabilities(names[order].tolist(), counts[order].astype(np.int64), (sums / counts[:, None])[order])
+        return MeanProbabilities(names[order].tolist(), counts[order].astype(np.int64), answers[order])
+
+    def decide_rows(self) -> list[str] | None:
+        """The class decided for in each row; None where the bundle has no threshold for single pictures or windows."""
+        return None if self.rule is None else self.rule.decide(self.probabilities, "row")
+
+    def decide_recordings(self) -> list[str] | None:
+        """In the order of `average_by_recording`; None where the threshold is not for them.
+
+        A threshold for subjects is for recordings too where each subject has one, and one for windows where each recording has
+        one.
+        """
+        answers = self.average_by_recording()
+        if self.rule is None or answers is None:
+            return None
+        level = self.rule.level
+        fits = {"recording": True, "group": self.average_by_subject() is None, "row": bool((answers.counts == 1).all())}
+        return self.rule.decide(answers.probabilities, level) if fits[level] else None
+
+    def decide_subjects(self) -> list[str] | None:
+        """In the order of `average_by_subject`; None where the threshold is not for them."""
+        answers = self.average_by_subject()
+        return None if self.rule is None or answers is None else self.rule.decide(answers.probabilities, "group")
 
 
 def open_bundle(folder: Path | str, extensions: Sequence[Extension] = ()) -> Bundle:
@@ -218,6 +242,7 @@ def predict_dataset(
         tuple(problems),
         tuple(note_prediction_limits(bundle, kept)),
         1.0 if bundle.refit is None else bundle.refit.temperature,
+        DecisionRule.from_refit(bundle.refit, bundle.classes),
     )
 
 

@@ -1,7 +1,8 @@
 """Predictions as files: CSV, Parquet or JSON lines, one row per image or window, and beside them the means that belong together.
 
 Every format has the same columns: id; of recordings the recording, subject, site and seconds; the label where a file has one of
-the bundle's classes; the likeliest class; and `p_CLASS` for each class.
+the bundle's classes; the likeliest class; `p_CLASS` for each class; and `decision`, where the bundle has a threshold for such
+answers.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def write_predictions(predictions: BundlePredictions, file: Path) -> list[Path]:
     for owner, values in means.items():
         if values is not None:
             beside = file.with_name(f"{file.stem}-{owner}s{file.suffix}")
-            written.append(_write_rows(beside, list(_mean_rows(owner, values, predictions.classes))))
+            decided = predictions.decide_recordings() if owner == "recording" else predictions.decide_subjects()
+            rows = _add_decisions(_mean_rows(owner, values, predictions.classes), decided)
+            written.append(_write_rows(beside, list(rows)))
     return written
 
 
@@ -48,6 +51,15 @@ def format_predictions_csv(predictions: BundlePredictions) -> str:
 
 def make_rows(predictions: BundlePredictions) -> Iterator[Row]:
     """Column → value of each image or window."""
+    return _add_decisions(_image_rows(predictions), predictions.decide_rows())
+
+
+def _add_decisions(rows: Iterator[Row], decided: list[str] | None) -> Iterator[Row]:
+    """With the column `decision`, where the bundle has a threshold for these answers."""
+    return rows if decided is None else (row | {"decision": name} for row, name in zip(rows, decided, strict=True))
+
+
+def _image_rows(predictions: BundlePredictions) -> Iterator[Row]:
     dataset = predictions.dataset
     labelled = bool((dataset.labels != UNLABELLED).any())
     for row, p in enumerate(predictions.probabilities):
@@ -59,15 +71,16 @@ def make_rows(predictions: BundlePredictions) -> Iterator[Row]:
         if labelled:
             label = dataset.labels[row]
             cells["label"] = "" if label == UNLABELLED else dataset.classes[label]
-        yield cells | _name_probabilities(p, predictions.classes)
+        yield cells | name_probabilities(p, predictions.classes)
 
 
 def _mean_rows(owner: str, means: MeanProbabilities, classes: tuple[str, ...]) -> Iterator[Row]:
     for name, count, p in zip(*means, strict=True):
-        yield {owner: name, "windows": int(count)} | _name_probabilities(p, classes)
+        yield {owner: name, "windows": int(count)} | name_probabilities(p, classes)
 
 
-def _name_probabilities(p: Any, classes: tuple[str, ...]) -> Row:
+def name_probabilities(p: Any, classes: tuple[str, ...]) -> Row:
+    """(C,) probabilities → the columns class and p_CLASS of one row."""
     return {"class": classes[int(p.argmax())], **{f"p_{name}": float(value) for name, value in zip(classes, p, strict=True)}}
 
 

@@ -71,7 +71,7 @@ class AverageFusion(nn.Module):
         outputs = [branch(x) for branch, x in zip(self.branches, features, strict=True)]
         branch_logits = tuple(logits.float() for logits, _ in outputs)
         kept = [o for i, o in enumerate(branch_logits) if without is None or i != without.branch]
-        return Outputs(_log_mean_probability(kept), torch.cat([last for _, last in outputs], dim=1), branch_logits)
+        return Outputs(log_mean_probability(kept), torch.cat([last for _, last in outputs], dim=1), branch_logits)
 
 
 class MemberAverage(nn.Module):
@@ -91,11 +91,11 @@ class MemberAverage(nn.Module):
         outputs: list[Outputs] = [head(part) for head, part in zip(self.members, parts, strict=True)]
         member_logits = tuple(o.logits for o in outputs)
         kept = [o for i, o in enumerate(member_logits) if without is None or i != without.branch]
-        return Outputs(_log_mean_probability(kept), torch.cat([o.features for o in outputs], dim=1), member_logits)
+        return Outputs(log_mean_probability(kept), torch.cat([o.features for o in outputs], dim=1), member_logits)
 
 
-def _log_mean_probability(logits: list[Tensor]) -> Tensor:
-    """Log of the mean of the softmax probabilities, computed in log space for numerical stability."""
+def log_mean_probability(logits: list[Tensor]) -> Tensor:
+    """(B, C) logits of each of several → (B, C) log of the mean of their softmax, in log space for numerical stability."""
     return torch.stack([o.log_softmax(1) for o in logits]).logsumexp(0) - math.log(len(logits))
 
 

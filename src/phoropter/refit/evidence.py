@@ -11,25 +11,32 @@ from typing import Any
 import numpy as np
 
 from phoropter.refit.finished_study import FinishedStudy
+from phoropter.refit.made_classifier import MadeClassifier
 from phoropter.report.render.metric_format import MetricFormat
+from phoropter.report.summary.clinical.collect import find_positive_column
 from phoropter.report.summary.model import CandidateResults
+from phoropter.results.clinical.levels import Aggregation, find_levels
+from phoropter.results.clinical.operating_points import ScoredRows, choose_threshold
+from phoropter.results.clinical.spec import ClinicalSpec
 from phoropter.results.metrics.calibration import fit_temperature
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.run_folder import Predictions
 from phoropter.training.candidates.refit_record import RefitRecord, StudyEvidence, StudyFigure
 
 
-def describe_refit(study: FinishedStudy, candidate: CandidateResults, *, n_rows: int, epochs: dict[str, int]) -> RefitRecord:
+def describe_refit(study: FinishedStudy, candidate: CandidateResults, made: MadeClassifier) -> RefitRecord:
     """The record of a classifier made after a study."""
     temperature, rows = fit_held_out_temperature(study, candidate)
-    classes = study.summary.classes
     return RefitRecord(
-        n_rows=n_rows,
-        epochs=epochs,
+        how="all" if made.fold_models is None else "folds",
+        n_rows=len(made.seen_rows),
+        n_models=len(made.model.members),
+        epochs=made.epochs,
+        fold_models=made.fold_models,
         evidence=collect_evidence(study, candidate),
         temperature=temperature,
         temperature_rows=rows,
-        positive_class=classes[1] if len(classes) == 2 else None,
+        **choose_final_threshold(study, candidate, temperature),
     )
 
 
@@ -44,10 +51,49 @@ def describe_evidence(record: RefitRecord) -> list[str]:
     return [
         f"The study {evidence.study} estimates {scale.inline_title} {scale.format_value(figure.value)}{bounds} for "
         f"{evidence.candidate}, from {evidence.n_rows:,} held-out predictions of {models}.",
-        f"This classifier is trained anew on {record.n_rows:,} rows of the study and cannot be measured on them.",
+        *_describe_making(record),
         f"Its logits are divided by a temperature of {record.temperature:.3f}, fitted on {record.temperature_rows:,} held-out "
         "predictions of the study's models.",
+        *_describe_decision(record),
     ]
+
+
+def _describe_decision(record: RefitRecord) -> list[str]:
+    """When it decides for the positive class."""
+    if record.threshold is None:
+        return []
+    whose = {"row": "answers", "recording": "answers for recordings", "group": "answers for all recordings of a subject"}
+    return [
+        f"It decides for ‘{record.positive_class}’ from a probability of {record.threshold:.3f} on, chosen for "
+        f"{record.threshold_goal} on {record.threshold_rows:,} held-out {whose[record.threshold_level]} of the study's models."
+    ]
+
+
+def _describe_making(record: RefitRecord) -> list[str]:
+    """Sentences on which models it is made of, and which rows they have met."""
+    if record.n_rows == 0:
+        return ["Nothing in it was trained on rows of the study."]
+    if record.fold_models is None:
+        several = record.n_models > 1
+        made = f"This classifier is the average of {record.n_models}, each" if several else "This classifier is"
+        return [f"{made} trained anew on {record.n_rows:,} rows of the study and cannot be measured on them."]
+    folds = record.fold_models
+    lines = [
+        f"This classifier averages the probabilities of the study's own {record.n_models} models; together they have met "
+        f"{record.n_rows:,} rows of the study, so that the average cannot be measured on them."
+        if record.n_models > 1
+        else f"This classifier is the study's own model, trained on {record.n_rows:,} rows."
+    ]
+    if folds.retrained:
+        difference = (
+            ""
+            if folds.difference is None
+            else (f"; on their held-out rows their probabilities differ from the study's by at most {folds.difference:.2g}")
+        )
+        lines.append(f"{folds.retrained} of the models had not been kept and were trained again by their recipe{difference}.")
+    if record.n_models > 1:
+        lines.append("An average is less sure of itself than each of its models, for whom the temperature was fitted.")
+    return lines
 
 
 def collect_evidence(study: FinishedStudy, candidate: CandidateResults) -> StudyEvidence:
@@ -72,9 +118,40 @@ def collect_evidence(study: FinishedStudy, candidate: CandidateResults) -> Study
     )
 
 
+def choose_final_threshold(study: FinishedStudy, candidate: CandidateResults, temperature: float) -> dict[str, Any]:
+    """The fields of RefitRecord about decisions: rule of aggregation, positive class, and, where the study names it, a threshold.
+
+    The threshold is that of the study's goal, chosen from all held-out predictions of the study's models, divided by the temperature, at the level that `predict` can
+    form: people or recordings of recordings, else single rows. What it is worth is on the page, from thresholds that were chosen
+    without the rows they are judged on.
+    """
+    summary, config = study.summary, study.summary.study_config
+    column, stated = find_positive_column(summary)
+    rule = str(config.get("aggregate") or "mean")
+    if column is None:
+        return {"aggregation": rule}
+    found: dict[str, Any] = {"aggregation": rule, "positive_class": summary.classes[column]}
+    if not stated:  # a study that looks for neither class has no reason to prefer one
+        return found
+    parts = _load_held_out(study, candidate)
+    level = find_levels(parts)[0][-1] if parts[0].spans is not None else "row"
+    answers = [Aggregation(level, rule, column, temperature).apply_to(part) for part in parts]
+    labels, p = np.concatenate([a.labels for a in answers]), np.concatenate([a.probabilities for a in answers])
+    goal = ClinicalSpec.model_validate(config.get("clinical") or {}).goal
+    threshold = choose_threshold(ScoredRows.from_probabilities(labels, p, column), goal)
+    if not np.isfinite(threshold):
+        return found
+    chosen = {"threshold": threshold, "threshold_goal": goal.title, "threshold_level": level, "threshold_rows": len(labels)}
+    return found | chosen
+
+
+def _load_held_out(study: FinishedStudy, candidate: CandidateResults) -> list[Predictions]:
+    parts = [study.store.run(run.key).load_predictions() for run in candidate.runs]
+    return [part for part in parts if part is not None]
+
+
 def fit_held_out_temperature(study: FinishedStudy, candidate: CandidateResults) -> tuple[float, int]:
     """The temperature of least log-loss over the held-out predictions of all runs, and their number (Guo et al. 2017, §4.2)."""
-    parts = [study.store.run(run.key).load_predictions() for run in candidate.runs]
-    held_out: list[Predictions] = [part for part in parts if part is not None]
+    held_out = _load_held_out(study, candidate)
     labels, logits = np.concatenate([p.labels for p in held_out]), np.concatenate([p.logits for p in held_out])
     return float(fit_temperature(labels, logits)), len(labels)

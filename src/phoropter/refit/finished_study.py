@@ -1,21 +1,23 @@
 """A finished study opened again: its plan, its data and its results, from the results folder alone.
 
 The folder says what the study was and where its relative paths start. That the data, the weights and the arithmetic are still the
-same is checked by the run keys, which are digests of them.
-
-Left out: studies that need code of the user's own.
+same is checked by the run keys, which are digests of them; code of the user's own by its recorded source.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from phoropter.core.errors import SpecError, StoreError, did_you_mean, join_words
+from phoropter.core.extensions import Extension, find_code
 from phoropter.core.files import cache_dir
 from phoropter.core.spec import SourceMap, validate_as
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.model import CandidateResults, StudySummary
+from phoropter.results.positive_class import open_results
 from phoropter.results.store import Store
 from phoropter.study.compute import decode_images
 from phoropter.study.load import load_study
@@ -65,19 +67,35 @@ class FinishedStudy:
         return runs
 
 
-def open_finished_study(folder: Path, on_progress: ProgressCallback) -> FinishedStudy:
-    """Opens a results folder and the data of its study. Raises StoreError, and what `load_study` raises."""
-    store = Store(folder)
+def open_finished_study(folder: Path, on_progress: ProgressCallback, extensions: Sequence[Extension] = ()) -> FinishedStudy:
+    """Opens a results folder and the data of its study. extensions: the study's own code, where it is not trusted by name
+
+    Raises StoreError, WeightsError for code that is missing or has changed, and what `load_study` raises.
+    """
+    store = open_results(folder)
     content = store.study
-    if content.get("extensions"):
-        names = join_words([str(e["name"]) for e in content["extensions"]])
-        raise StoreError(
-            f"the study in {folder} uses code of its own ({names}), and refit makes no classifier of such studies; use the "
-            "bundle of one of its runs (save_models: all)"
-        )
     source = SourceMap(str(folder / "study.json"))
     base = (folder / str(content["base"])).resolve() if content.get("base") else None
-    study = validate_as(StudySpec, content["study"], source).with_context(source=source, base=base)
+    plain = _restore_extensions(content["study"], _find_study_code(content, folder, extensions))
+    study = validate_as(StudySpec, plain, source).with_context(source=source, base=base)
     cache = cache_dir(folder)
     planned = make_plan(study, decode_images(load_study(study, cache), cache, on_progress))
     return FinishedStudy(store, planned, collect_summary(store), cache)
+
+
+def _find_study_code(content: Mapping[str, Any], folder: Path, given: Sequence[Extension]) -> list[Extension]:
+    """The extensions that study.json records: those given, else by their `module:NAME` if code is trusted."""
+    return [
+        find_code(
+            f"the study in {folder}", Extension, {"reference": None, **entry}, [e for e in given if e.noun == entry["kind"]]
+        )
+        for entry in content.get("extensions", ())
+    ]
+
+
+def _restore_extensions(value: Any, known: Sequence[Extension]) -> Any:
+    """Plain data with each recorded identity replaced by the extension itself."""
+    if isinstance(value, dict):
+        same = (e for e in known if e.identity() == value)
+        return next(same, None) or {key: _restore_extensions(item, known) for key, item in value.items()}
+    return [_restore_extensions(item, known) for item in value] if isinstance(value, list) else value

@@ -3,41 +3,60 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from phoropter.core.errors import StoreError
+from phoropter.core.extensions import Extension
+from phoropter.refit.bundle_writer import BundleContents, BundleWriter
 from phoropter.refit.evidence import describe_refit
-from phoropter.refit.finished_study import FinishedStudy, open_finished_study
+from phoropter.refit.finished_study import open_finished_study
+from phoropter.refit.fold_models import FoldCollector
 from phoropter.refit.train_all import FullTrainer
-from phoropter.report.summary.model import CandidateResults
+from phoropter.study.compute import open_pixels
 from phoropter.study.progress import ProgressCallback
-from phoropter.study.records.run_record import save_bundle
 from phoropter.training.candidates.refit_record import RefitRecord
 
 
+@dataclass(frozen=True)
+class RefitOptions:
+    """How a classifier is made after its study.
+
+    candidate:  its name on the leaderboard; None: the first
+    how:        all: trained anew on all rows of the study · folds: the study's own models, their probabilities averaged
+    contents:   what the bundle holds beside it
+    extensions: code of the user's own that the study uses, where it is not trusted by name
+    """
+
+    candidate: str | None = None
+    how: Literal["all", "folds"] = "all"
+    contents: BundleContents = field(default_factory=BundleContents)
+    extensions: Sequence[Extension] = ()
+
+
 def refit_candidate(
-    folder: Path, out: Path, candidate: str | None, device: torch.device, on_progress: ProgressCallback
+    folder: Path, out: Path, options: RefitOptions, device: torch.device, on_progress: ProgressCallback
 ) -> RefitRecord:
-    """Writes the bundle of a candidate (None: the leaderboard's first) of a finished study, trained anew on all of its rows.
+    """Writes the bundle of a candidate of a finished study, and returns what it says of itself.
 
     Raises StoreError for an unfinished study, another version of its data, or an `out` that exists; SpecError for a candidate
-    that is not there; and what training raises. Nothing is written unless it is complete.
+    that is not there, and for contents it cannot have; WeightsError for missing or changed code; and what training raises.
+    Nothing is written unless it is complete.
     """
     if out.exists():
         raise StoreError(f"{out} exists already; give the bundle a new name")
-    study = open_finished_study(folder, on_progress)
-    return _refit_on_all(study, study.find_candidate(candidate), out, device, on_progress)
-
-
-def _refit_on_all(
-    study: FinishedStudy, candidate: CandidateResults, out: Path, device: torch.device, on_progress: ProgressCallback
-) -> RefitRecord:
+    study = open_finished_study(folder, on_progress, options.extensions)
+    candidate = study.find_candidate(options.candidate)
+    writer = BundleWriter(study, options.contents, lambda made: open_pixels(made.run.image_set, study.cache, on_progress))
     with tempfile.TemporaryDirectory(prefix="phoropter-refit-") as work:
-        trainer = FullTrainer(study, device, Path(work), on_progress)
-        run, trained = trainer.train_on_all(candidate.name)
-        rows = len(run.split.train)
-        record = describe_refit(study, candidate, n_rows=rows, epochs=trainer.epochs)
-        save_bundle(out, run, trained, record)
+        if options.how == "folds":
+            made = FoldCollector(study, device, on_progress).average_folds(candidate.name)
+        else:
+            made = FullTrainer(study, device, Path(work), on_progress).make_classifier(candidate.name)
+        record = describe_refit(study, candidate, made)
+        writer.write_bundle(out, made, record)
     return record

@@ -13,9 +13,9 @@ from statistics import median_high
 import numpy as np
 import torch
 
-from phoropter.core.errors import SpecError
 from phoropter.data.splits.protocol import Split
 from phoropter.refit.finished_study import FinishedStudy
+from phoropter.refit.made_classifier import MadeClassifier, average_models
 from phoropter.study.compute import drive_training, open_pixels
 from phoropter.study.plan import PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
@@ -37,12 +37,20 @@ class FullTrainer:
         self.epochs: dict[str, int] = {}
         self._trained: dict[str, tuple[PlannedRun, TrainedRun]] = {}
 
+    def make_classifier(self, name: str) -> MadeClassifier:
+        """The classifier of a candidate; of an average, its members, each trained on all rows. Raises what `fit` raises."""
+        candidate = self.study.planned_runs(name)[0].candidate
+        names = candidate.members if candidate.is_ensemble else (name,)
+        parts = [self.train_on_all(each) for each in names]
+        run = replace(parts[0][0], candidate=candidate)
+        seen = run.split.train if any(part.candidate.recipe.phases for part, _ in parts) else run.split.train[:0]
+        models = [trained.model.cpu().eval() for _, trained in parts]
+        return MadeClassifier(run, average_models(models), tuple(part.candidate for part, _ in parts), seen, dict(self.epochs))
+
     def train_on_all(self, name: str) -> tuple[PlannedRun, TrainedRun]:
-        """The run of a candidate on all rows, and its classifier. Raises what `fit` raises."""
+        """The run of a candidate that is trained, on all rows, and its classifier. Raises what `fit` raises."""
         if name not in self._trained:
             runs = self.study.planned_runs(name)
-            if runs[0].candidate.is_ensemble:
-                raise SpecError(f"'{name}' averages finished runs and is not trained; refit each of its members")
             needed = {need: self.train_on_all(need) for need in runs[0].candidate.needs}
             run = replace(runs[0], split=join_splits(runs), keep_bundle=True)
             self._trained[name] = run, self._train_run(run, runs, needed)

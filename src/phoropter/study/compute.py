@@ -208,10 +208,11 @@ class Computation:
             if not folder.is_dir():
                 planned = self.planned.by_key[key]
                 self.on_progress(ProgressEvent("start", f"{planned.title}, again because its model was not kept"))
-                run_record.save_bundle(folder, planned, self._retrain_run(planned))
+                run_record.save_bundle(folder, planned, self.retrain_run(planned))
         return folder
 
-    def _retrain_run(self, run: PlannedRun) -> TrainedRun:
+    def retrain_run(self, run: PlannedRun) -> TrainedRun:
+        """Trains a finished run again, to the same bits on the machine of the study; writes no results."""
         if can_batch(run.candidate):
             heads = self.batch_peers(run)
             start = heads.index(run) // MAX_BATCHED_HEADS * MAX_BATCHED_HEADS

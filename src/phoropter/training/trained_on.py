@@ -23,9 +23,9 @@ from phoropter.data.dataset import Dataset
 from phoropter.data.splits.protocol import Split
 from phoropter.models import catalog
 from phoropter.models.weights import weight_files
+from phoropter.models.weights.bundle_files import TRAINED_ON_FILE
 from phoropter.training.candidates.candidate import Candidate
 
-FILE_NAME = "trained_on.npz"
 FORMAT = 1
 
 
@@ -34,7 +34,7 @@ def write_trained_on(bundle: Path, dataset: Dataset, rows: NDArray[np.int64], be
     earlier = [record for record in map(read_trained_on, before) if record.dataset == dataset.name]
     groups = [] if dataset.groups is None else [np.unique(dataset.groups[rows]), *(e.groups for e in earlier)]
     ids = np.unique(np.concatenate([dataset.hashed_ids[rows], *(e.ids for e in earlier)]))
-    with (bundle / FILE_NAME).open("wb") as file:
+    with (bundle / TRAINED_ON_FILE).open("wb") as file:
         names = np.unique(np.concatenate(groups)) if groups else np.empty(0, dtype=np.str_)
         np.savez(file, format=np.array(FORMAT), dataset=np.array(dataset.name), ids=ids, groups=names)
 
@@ -67,17 +67,17 @@ def read_trained_on(bundle: Path) -> TrainedOn:
     Raises WeightsError for a damaged one: without it, a test on rows that the bundle has seen would go unnoticed.
     """
     no_groups = np.empty(0, dtype=np.str_)
-    if not (bundle / FILE_NAME).exists():
+    if not (bundle / TRAINED_ON_FILE).exists():
         return TrainedOn("", np.empty(0, dtype=np.uint64), no_groups)
     try:
-        arrays = read_own_npz(bundle / FILE_NAME)
+        arrays = read_own_npz(bundle / TRAINED_ON_FILE)
         ids, groups = arrays["ids"], arrays.get("groups", no_groups)  # bundles of earlier versions name none
         if int(arrays.get("format", np.array(FORMAT))) != FORMAT or ids.dtype != np.uint64 or groups.dtype.kind != "U":
             raise ValueError(f"it is not of format {FORMAT}")
         return TrainedOn(str(arrays["dataset"]), ids, groups)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(
-            f"{bundle / FILE_NAME} cannot be read ({error}), so that the rows the bundle has seen are not known: copy the "
+            f"{bundle / TRAINED_ON_FILE} cannot be read ({error}), so that the rows the bundle has seen are not known: copy the "
             "complete bundle again, or train it again"
         ) from None
 

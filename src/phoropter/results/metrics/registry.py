@@ -121,6 +121,12 @@ def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
+def average_probabilities(logits: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    """(N, C) logits of each of several classifiers → (N, C): the log of the mean of their probabilities."""
+    probabilities = np.mean([softmax(each) for each in logits], axis=0)
+    return np.log(np.maximum(probabilities, 1e-30)).astype(np.float32)
+
+
 _NEEDS_CLASSES: frozenset[MetricNeed] = frozenset({"every class"})
 _NEEDS_PROBABILITIES: frozenset[MetricNeed] = frozenset({"probabilities"})
 _NEEDS_RANKS: frozenset[MetricNeed] = frozenset({"probabilities", "every class", "ranks"})

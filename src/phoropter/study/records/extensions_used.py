@@ -22,13 +22,17 @@ def describe_extensions(
 ) -> list[dict[str, Any]]:
     """The extensions of a study as study.json records them, and the `earlier` records of those it no longer uses.
 
+    Each has its kind, name, version and digest of its source, and the `module:NAME` of one that a study file names.
     Raises SpecError for an extension whose code or weights have changed under the same version.
     """
     known = {(e["kind"], e["name"], e["version"]): dict(e) for e in earlier}
     for extension in collect_extensions([study, *([v.image_set.data, v.candidates] for v in variants)]):
-        entry = {"kind": extension.noun, **extension.identity(), "source_digest": extension.source_digest()}
-        before = known.setdefault((extension.noun, extension.name, extension.version), entry)
-        if before != entry:
+        name, source = (extension.noun, extension.name, extension.version), extension.source_digest()
+        before = known.get(name, {"source_digest": source})
+        known[name] = {"kind": extension.noun, **extension.identity(), "source_digest": source}
+        if reference := extension.reference or before.get("reference"):
+            known[name]["reference"] = reference
+        if before["source_digest"] != source:
             raise SpecError(
                 f"the {extension.noun} '{extension.name}' (version {extension.version}) has changed since this results folder "
                 "was begun; give it a new version, or use another folder"

@@ -22,7 +22,7 @@ from phoropter.data.recordings.bundle_view import get_bundle_view
 from phoropter.models import classifier as classifiers
 from phoropter.models.backbones import BackboneModule
 from phoropter.results.metrics.custom import Metric
-from phoropter.results.metrics.registry import compute_metrics
+from phoropter.results.metrics.registry import average_probabilities, compute_metrics
 from phoropter.results.store import Predictions, Run, RunWriter
 from phoropter.study.plan import PlannedRun
 from phoropter.study.records.convergence_record import describe_convergence
@@ -30,7 +30,6 @@ from phoropter.study.records.cost_record import describe_average_cost, describe_
 from phoropter.study.records.study_record import collect_versions, describe_machine
 from phoropter.study.records.thumbnails import encode_thumbnail
 from phoropter.training.branch_ablation import ablate_branches
-from phoropter.training.candidates.refit_record import RefitRecord
 from phoropter.training.costs.peak_memory import PeakMemory
 from phoropter.training.distillation import digest_classifier
 from phoropter.training.fit import TrainedRun
@@ -91,16 +90,15 @@ def describe_training(run: PlannedRun) -> dict[str, Any]:
     }
 
 
-def save_bundle(folder: Path, run: PlannedRun, fitted: TrainedRun, refit: RefitRecord | None = None) -> None:
-    """Saves the trained classifier, the rows it has seen, and what prepares new inputs. refit: of one made after its study"""
-    training = describe_training(run) | ({"refit": refit.plain()} if refit else {})
+def save_bundle(folder: Path, run: PlannedRun, fitted: TrainedRun) -> None:
+    """Saves the trained classifier, the rows it has seen, and what prepares new inputs."""
 
     def add_seen_rows(bundle: Path) -> None:
         if run.candidate.recipe.phases:
             before = [path for _, path in initial_bundles(run.candidate, fitted.task.weights_base)]
             write_trained_on(bundle, run.image_set.dataset, run.seen_rows, before)
 
-    classifiers.save_classifier(fitted.model, folder, training=training, add_files=add_seen_rows)
+    classifiers.save_classifier(fitted.model, folder, training=describe_training(run), add_files=add_seen_rows)
 
 
 def write_averaged_run(
@@ -143,8 +141,7 @@ def average_member_predictions(predictions: list[Predictions]) -> Predictions:
     for other in predictions[1:]:
         if not np.array_equal(first.ids, other.ids):
             raise StoreError("the members of an average were tested on different rows; delete their runs and run the study again")
-    probabilities = np.mean([p.probabilities for p in predictions], axis=0)
-    logits = np.log(np.maximum(probabilities, 1e-30)).astype(np.float32)
+    logits = average_probabilities([p.logits for p in predictions])
     features = [p.features for p in predictions if p.features is not None]
     complete = len(features) == len(predictions)
     return replace(first, logits=logits, features=np.concatenate(features, axis=1) if complete else None)
@@ -181,6 +178,7 @@ def _make_predictions(run: PlannedRun, fitted: TrainedRun, rows: NDArray[np.int6
         None if dataset.sites is None else dataset.sites[rows],
         None if dataset.spans is None else dataset.spans[rows],
         features if run.is_first else None,
+        dataset.recordings[rows] if dataset.recordings is not None and dataset.groups_several_recordings else None,
     )
 
 

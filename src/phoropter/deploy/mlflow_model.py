@@ -1,0 +1,85 @@
+"""A bundle as an MLflow model of the flavour `python_function`: a file `MLmodel` beside it, plain YAML, no pickle.
+
+`mlflow.pyfunc.load_model(BUNDLE)` and `mlflow models serve -m BUNDLE` read it and call `_load_pyfunc`. One row of a table in, one
+row of probabilities out; of recordings the mean over their windows. The inputs come as their contents, never as paths, so that
+whoever asks a server cannot name files of its disk.
+
+MLflow itself is not imported here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import phoropter
+from phoropter.core.errors import DataError
+from phoropter.core.files import write_text
+from phoropter.deploy.bundle import Predictor, load_bundle
+from phoropter.deploy.predict import Bundle
+from phoropter.deploy.tables import name_probabilities
+
+MLMODEL_FILE = "MLmodel"
+PICTURE_COLUMN = "image"  # the bytes of an image file
+RECORDING_COLUMN = "csv"  # the text of a table with a column per channel
+
+
+def write_mlmodel(folder: Path, bundle: Bundle) -> None:
+    """Writes `MLmodel` into a bundle's folder."""
+    pictures = bundle.recording_view is None
+    inputs = {"type": "binary" if pictures else "string", "name": PICTURE_COLUMN if pictures else RECORDING_COLUMN}
+    outputs = [{"type": "string", "name": "class"}, *({"type": "double", "name": f"p_{name}"} for name in bundle.classes)]
+    columns = {"inputs": [inputs], "outputs": outputs}
+    content = {
+        "flavors": {
+            "python_function": {"loader_module": "phoropter.deploy.mlflow_model", "python_version": platform.python_version()}
+        },
+        "metadata": {"phoropter_version": phoropter.__version__},
+        "signature": {name: json.dumps([{**c, "required": True} for c in some]) for name, some in columns.items()}
+        | {"params": None},
+    }
+    write_text(folder / MLMODEL_FILE, yaml.safe_dump(content, sort_keys=False))
+
+
+class PyfuncModel:
+    """What MLflow calls: `predict(table)` → one row of class and probabilities for each row of the table."""
+
+    def __init__(self, model: Predictor) -> None:
+        self.model = model
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+        """A DataFrame with the column `image` (bytes of image files), or of a bundle of recordings `csv` (text of tables).
+
+        Returns a DataFrame with the columns class and p_CLASS. Raises DataError for a missing column or an input that cannot be
+        read.
+        """
+        import pandas as pd
+
+        column = PICTURE_COLUMN if self.model.recording_view is None else RECORDING_COLUMN
+        if column not in getattr(model_input, "columns", ()):
+            raise DataError(f"the table has no column '{column}', in which this bundle expects its inputs")
+        with tempfile.TemporaryDirectory(prefix="phoropter-mlflow-") as folder:
+            probabilities = [self._predict_one(Path(folder), row, value) for row, value in enumerate(model_input[column])]
+        return pd.DataFrame([name_probabilities(p, self.model.classes) for p in probabilities], index=model_input.index)
+
+    def _predict_one(self, folder: Path, row: int, value: bytes | str) -> Any:
+        """(C,) probabilities of one input, which goes through a file as it would in `phoropter predict`."""
+        if self.model.recording_view is None:
+            file = folder / f"row-{row}"
+            file.write_bytes(base64.b64decode(value) if isinstance(value, str) else bytes(value))
+        else:
+            file = folder / f"row-{row}.csv"
+            file.write_text(str(value), encoding="utf-8")
+        return self.model.predict(file).probabilities.mean(axis=0)
+
+
+def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> PyfuncModel:
+    """MLflow's entry point. path: the bundle's folder, or the `MLmodel` in it"""
+    folder = Path(path)
+    return PyfuncModel(load_bundle(folder.parent if folder.name == MLMODEL_FILE else folder))
