@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Never let pip choose torch or torchvision freely: see docs/dependencies.md.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where it is set, every test and every process that a test starts would compile every module anew: half as much again.
+export PYTHONDONTWRITEBYTECODE :=
 
 # Debian keeps venv in a package of its own; root may install it, others are told its name.
 VENV_PACKAGE := test "$$(id -u)" = 0 && { apt-get update -qq; apt-get install -y -qq python3-venv; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import re
 import sys
@@ -16,8 +17,10 @@ import numpy as np
 import pytest
 
 _REPOSITORY = Path(__file__).parent.parent
-sys.path.append(str(Path(__file__).parent))  # so that tests of several rooms find small_recordings.py
-_STARTS_PROCESS = re.compile(r"\b(subprocess|multiprocessing|ProcessPoolExecutor|Popen|playwright)\b|\b(jobs|workers)=[2-9]")
+sys.path.append(str(Path(__file__).parent))  # so that tests of several rooms find small_recordings.py and warm_python.py
+_STARTS_PROCESS = re.compile(
+    r"\b(subprocess|multiprocessing|ProcessPoolExecutor|Popen|playwright|WarmPython)\b|\b(jobs|workers)=[2-9]"
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,6 +33,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if name in _find_process_functions(item.path):
             item.add_marker(pytest.mark.process)
+
+
+# Imports and test items are some million objects that stay. Looking through them over and over took a sixth of the quick tests
+# and most of those that call gc.collect, as statsmodels does in every correction of p-values.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @cache
@@ -65,6 +78,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("HF_HOME", str(folder / "hub"))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Any]:
+    """The WarmPython of tests that start many commands."""
+    from warm_python import WarmPython
+
+    server = WarmPython()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")
