@@ -151,6 +151,31 @@ def test_different_rows_are_compared_unpaired(tmp_path: Path) -> None:
     assert found.basis == "unpaired" and found.n_common_rows == 0 and all(p.n_units == 12 for p in found.pairs)
 
 
+def test_a_lead_over_another_study_says_whether_it_beats_guessing(tmp_path: Path) -> None:
+    """Of two that answer worse than the commonest class the better one is not called ahead, however clear the difference."""
+    poor, poorer = (stored(tmp_path, n, accuracies={f"net {n}": a}) for n, a in (("poor", 0.35), ("poorer", 0.1)))
+    found = pair_studies(poor, poorer)
+    (pair,) = found.pairs
+    assert pair.low > 0 and pair.p_adjusted < 0.01 and pair.beats_guessing is False and pair.verdict == "cannot tell"
+    (said,) = conclude_comparison(found)
+    assert "cannot be told apart" in said and said.endswith(", and the better one is not clearly better than guessing.")
+    page = Tags(write_comparison_page(poorer, poor, tmp_path / "report").read_text(encoding="utf-8"))
+    assert [row["Verdict"] for row in page.columns("pairs").values()] == ["cannot tell: no better than guessing"]
+    good = stored(tmp_path, "good", accuracies={"net good": 0.95})
+    for one, two, verdict in ((good, poor, "ahead"), (poor, good, "behind")):
+        found = pair_studies(one, two)
+        assert [(p.verdict, p.beats_guessing) for p in found.pairs] == [(verdict, True)]
+        assert conclude_comparison(found)[0].startswith("net good of good is ahead of net poor of poor by ")
+        assert "; it is clearly better than " in conclude_comparison(found)[0]
+
+
+def test_where_a_study_ranks_by_another_metric_nothing_is_said_of_guessing(tmp_path: Path) -> None:
+    one = stored(tmp_path, "one", accuracies={"net a": 0.7})
+    two = stored(tmp_path, "two", accuracies={"net b": 0.95}, metrics=("macro_f1", "accuracy"))
+    (pair,) = pair_studies(one, two).pairs
+    assert pair.beats_guessing is None and pair.verdict == "behind"
+
+
 def test_studies_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     one = stored(tmp_path, "one")
     with pytest.raises(StoreError, match="the same results folder"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import phoropter
+from phoropter.report.conclusion import describe_reference
 from phoropter.report.figures.comparison import draw_row_figure, label_rows
 from phoropter.report.page import study_subtitle
 from phoropter.report.render.document import Document, Notice, resolve_output_paths
@@ -120,14 +121,17 @@ def _pair_sentence(studies: StudyPair, pair: CrossStudyComparison) -> str:
         return f"{one} and {two} give the same answers {where}."
     if pair.verdict == "cannot tell":
         bounds = _format_bounds(studies, pair.low, pair.high)
-        return f"{one} and {two} cannot be told apart {where}: they differ by {_format_size(studies, pair.difference)}{bounds}."
+        text = f"{one} and {two} cannot be told apart {where}: they differ by {_format_size(studies, pair.difference)}{bounds}"
+        return f"{text}, and the better one is not clearly better than guessing." if pair.beats_guessing is False else f"{text}."
     better, worse, sign = (one, two, 1) if pair.verdict == "ahead" else (two, one, -1)
     bounds = _format_bounds(studies, *sorted((sign * pair.low, sign * pair.high)))
     difference = sign * pair.difference
     if not METRICS[studies.metric].higher_is_better:
         difference, bounds = abs(difference), _format_bounds(studies, *sorted((abs(pair.low), abs(pair.high))))
     size = f"{_format_size(studies, difference)} of {_metric_format(studies).inline_title}{bounds}"
-    return f"{better} is ahead of {worse} by {size} {where}."
+    summary = (studies.a if pair.verdict == "ahead" else studies.b).summary
+    beats = f"; it is clearly better than {describe_reference(summary)}" if pair.beats_guessing else ""
+    return f"{better} is ahead of {worse} by {size} {where}{beats}."
 
 
 def _protocol_sentences(studies: StudyPair) -> list[str]:
@@ -285,13 +289,13 @@ def _pair_table(studies: StudyPair) -> Table:
         Column("Units", "count", "independent units of the test"),
         Column("Verdict", "text", "on the first"),
     )
-    rows = tuple(
-        TableRow(
-            (p.a, p.b, p.value_a, p.value_b, p.difference, IntervalBounds(p.low, p.high), p.p, p.p_adjusted, p.n_units, p.verdict)
-        )
-        for p in studies.pairs
-    )
-    return Table("pairs", f"By {_metric_format(studies).inline_title}; {_describe_basis(studies)}", columns, rows)
+    rows = []
+    for p in studies.pairs:
+        withdrawn = p.verdict == "cannot tell" and p.beats_guessing is False
+        verdict = "cannot tell: no better than guessing" if withdrawn else p.verdict
+        bounds = IntervalBounds(p.low, p.high)
+        rows.append(TableRow((p.a, p.b, p.value_a, p.value_b, p.difference, bounds, p.p, p.p_adjusted, p.n_units, verdict)))
+    return Table("pairs", f"By {_metric_format(studies).inline_title}; {_describe_basis(studies)}", columns, tuple(rows))
 
 
 def _dumbbell_plot(studies: StudyPair, lines: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> RenderedFigure:

@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 from phoropter.core.errors import StoreError
 from phoropter.report.summary import compare
 from phoropter.report.summary.collect import collect_summary
+from phoropter.report.summary.guessing import find_uninformed
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.intervals.interval_rules import MIN_UNITS
 from phoropter.results.metrics.registry import METRICS
+from phoropter.results.positive_class import open_results
 from phoropter.results.stats import compare as stats_compare
 from phoropter.results.stats.estimand import choose_common_estimand, paired_influences
 from phoropter.results.stats.held_out_rows import HeldOutRows
@@ -69,13 +71,28 @@ class StudySide:
     def find_candidate(self, name: str) -> CandidateResults:
         return next(e for e in self.summary.candidates if e.name == name)
 
+    @cached_property
+    def _uninformed(self) -> set[str]:
+        return {c.name for c in find_uninformed(self.summary, compare.infer_design(self.summary))}
+
+    def beats_guessing(self, name: str, metric: str) -> bool | None:
+        """Whether it is clearly better than a predictor without information; None where its study cannot say, by this metric."""
+        candidate = self.find_candidate(name)
+        if self.summary.metrics[0] != metric or candidate.replicates is None or candidate.no_information is None:
+            return None
+        return name not in self._uninformed
+
     def run_keys(self, name: str) -> set[str]:
         return {line.key for line in self.find_candidate(name).runs}
 
 
 @dataclass(frozen=True)
 class CrossStudyComparison:
-    """A candidate of the first study minus one of the second. p_adjusted: by Holm's method over all pairs."""
+    """A candidate of the first study minus one of the second.
+
+    p_adjusted: by Holm's method over all pairs · beats_guessing: of the better one, as its own study finds; None where unknown.
+    Where it does not, nobody is ahead, as inside a study.
+    """
 
     a: str
     b: str
@@ -88,6 +105,7 @@ class CrossStudyComparison:
     p_adjusted: float
     n_units: int
     verdict: Verdict
+    beats_guessing: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +139,9 @@ class StudyPair:
 
 def pair_studies(first: Path | str, second: Path | str) -> StudyPair:
     """Raises StoreError where a folder has no finished run, both are the same folder, or their classes differ."""
-    stores = Store(first), Store(second)
+    stated = [(Store(folder).study.get("dataset") or {}).get("positive") for folder in (first, second)]
+    positive = stated[0] or stated[1]  # one order of the classes for both
+    stores = open_results(first, positive), open_results(second, positive)
     if stores[0].folder.resolve() == stores[1].folder.resolve():
         raise StoreError(f"{first} and {second} are the same results folder: name two different ones")
     summaries = [collect_summary(store) for store in stores]
@@ -181,16 +201,18 @@ def _compare_pairs(studies: StudyPair, wanted: list[tuple[str, str]]) -> StudyPa
     return replace(
         studies,
         basis=basis,
-        pairs=tuple(_assign_verdict(p, float(q), studies.metric) for p, q in zip(pairs, adjusted, strict=True)),
+        pairs=tuple(_assign_verdict(p, float(q), studies) for p, q in zip(pairs, adjusted, strict=True)),
     )
 
 
-def _assign_verdict(pair: CrossStudyComparison, p: float, metric: str) -> CrossStudyComparison:
-    """A verdict only where both p and the interval support it; that of identical answers stays."""
-    verdict = pair.verdict
-    if p <= 1 - CONFIDENCE_LEVEL and (pair.low > 0 or pair.high < 0):
-        verdict = "ahead" if (pair.low > 0) == METRICS[metric].higher_is_better else "behind"
-    return replace(pair, p_adjusted=p, verdict=verdict)
+def _assign_verdict(pair: CrossStudyComparison, p: float, studies: StudyPair) -> CrossStudyComparison:
+    """A verdict only where p and the interval support it and the better one beats guessing; that of identical answers stays."""
+    verdict, sign = pair.verdict, 1 if METRICS[studies.metric].higher_is_better else -1
+    side, name = (studies.a, pair.a) if sign * pair.difference > 0 else (studies.b, pair.b)
+    beats = side.beats_guessing(name, studies.metric)
+    if p <= 1 - CONFIDENCE_LEVEL and (pair.low > 0 or pair.high < 0) and beats is not False:
+        verdict = "ahead" if sign * pair.difference > 0 else "behind"
+    return replace(pair, p_adjusted=p, verdict=verdict, beats_guessing=beats)
 
 
 def _split_keys(candidate: CandidateResults) -> set[tuple[str, tuple[int, int]]]:
