@@ -13,6 +13,7 @@ import numpy as np
 from phoropter.core.durations import format_duration
 from phoropter.core.files import format_bytes
 from phoropter.report import conclusion
+from phoropter.report.clinical_sentences import clinical_sentences
 from phoropter.report.reliability import FEW_UNITS
 from phoropter.report.render.metric_format import MetricFormat, metric_column
 from phoropter.report.render.table import Column, Table, TableRow, escape_markdown, format_cell, si_text
@@ -38,10 +39,11 @@ def build_model_card(inputs: ReportInput) -> str:
     """The complete text."""
     summary, first = inputs.summary, inputs.summary.candidates[0]
     sentences, small_print = conclusion.write_conclusion(summary, inputs.comparisons, inputs.answers)
+    sentences = [*sentences, *clinical_sentences(summary, inputs.clinical, first.name)]
     parts: list[tuple[str, list[str]]] = [
         ("Model", _describe_model(first, summary)),
         ("Conclusion of the study", [_escape_text(s) for s in (*sentences, *small_print)]),
-        ("Data", _describe_data(summary)),
+        ("Data", describe_data(summary)),
         ("Evaluation", _describe_evaluation(summary)),
         ("Results", _describe_metrics(inputs)),
         ("Hardest groups and classes", _describe_worst_groups(summary)),
@@ -71,7 +73,8 @@ def _describe_model(first: CandidateResults, summary: StudySummary) -> list[str]
     return [_escape_text(f"{words}."), _escape_text(f"It predicts one of {len(summary.classes)} classes: {classes}.")]
 
 
-def _describe_data(summary: StudySummary) -> list[str]:
+def describe_data(summary: StudySummary) -> list[str]:
+    """Paragraphs of Markdown: how many rows of whom, at which size, of which classes, with which notes."""
     dataset = summary.study.get("dataset") or {}
     words = [f"{dataset.get('name') or 'The dataset'}: {dataset.get('rows', 0):,} labelled rows"]
     words += [summary.group_word.count(dataset["groups"])] if dataset.get("groups") else []
@@ -109,7 +112,7 @@ def _describe_metrics(inputs: ReportInput) -> list[str]:
         low, high = scale.format_value(external.interval.low), scale.format_value(external.interval.high)
         bounds = f" (95 % interval {low} to {high})" if np.isfinite(external.interval.low) else ""
         score = f"{scale.format_value(external.interval.estimate)} {scale.inline_title}{bounds}"
-        rows_ = f"On {external.n_rows:,} rows of sites never trained on"
+        rows_ = f"On {external.n_rows:,} rows of {summary.site_word.plural} that no model was trained on"
         body.append(_escape_text(f"{rows_}, the ensemble of {external.n_models} models reaches {score}."))
     return body
 
@@ -184,7 +187,7 @@ def list_limitations(inputs: ReportInput) -> list[str]:
     undecided = [c.b for c in comparisons.leader_pairs if c.verdict != "ahead"]
     if undecided:
         lines.append(f"It ranks first, but it is not shown to be better than {list_names(undecided, 4)}.")
-    lines += _protocol_limitations(summary)
+    lines += list_protocol_limits(summary)
     audit = leakage.read_audit_findings(summary)
     lines += ["No leakage audit is recorded."] if audit is None else leakage.severe_findings(summary)
     if not np.isfinite(primary_metric_interval(first).low):
@@ -197,7 +200,8 @@ def list_limitations(inputs: ReportInput) -> list[str]:
     return lines
 
 
-def _protocol_limitations(summary: StudySummary) -> list[str]:
+def list_protocol_limits(summary: StudySummary) -> list[str]:
+    """Sentences on what its splits leave unknown."""
     if summary.has_groups and summary.protocol_config.get("allow_group_overlap"):
         return [
             f"Training and test rows share {summary.group_word.plural}: expect lower accuracy on new people, sites or devices."
