@@ -121,9 +121,9 @@ def collect_evidence(study: FinishedStudy, candidate: CandidateResults) -> Study
 def choose_final_threshold(study: FinishedStudy, candidate: CandidateResults, temperature: float) -> dict[str, Any]:
     """The fields of RefitRecord about decisions: rule of aggregation, positive class, and, where the study names it, a threshold.
 
-    The threshold is that of the study's goal, chosen from all held-out predictions of the study's models, divided by the temperature, at the level that `predict` can
-    form: people or recordings of recordings, else single rows. What it is worth is on the page, from thresholds that were chosen
-    without the rows they are judged on.
+    The threshold is that of the study's goal, chosen from all held-out predictions of its models, divided by the temperature, at
+    the level that `predict` can form: people or recordings of recordings, else single rows. What it is worth is on the page, from
+    thresholds that were chosen without the rows they are judged on.
     """
     summary, config = study.summary, study.summary.study_config
     column, stated = find_positive_column(summary)

@@ -13,6 +13,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from phoropter.deploy.bundle import Predictor
+from phoropter.deploy.decision import DecisionRule
 from phoropter.deploy.explain.explanation import Explanation
 from phoropter.deploy.predict import BundlePredictions, note_prediction_limits
 from phoropter.deploy.serve.prepare import PreparedInput
@@ -147,10 +148,11 @@ def describe_item(
     mean = predictions.probabilities[0] if means is None else means.probabilities[0]
     if not np.isfinite(mean).all():
         return {"name": given.name, "error": f"{given.name}: the network's answer is no number; another picture may do"}
+    decided = predictions.decide_rows() if means is None else predictions.decide_recordings()
     item: dict[str, Any] = {
         "name": given.name,
         "probabilities": name_classes(mean, predictions.classes),
-        "decision": decide_class(bundle.predictor, mean),
+        "decision": decide_class(bundle.predictor, mean, decided is not None),
     }
     if means is not None and predictions.dataset.spans is not None:
         rows = zip(predictions.dataset.spans.tolist(), predictions.probabilities, strict=True)
@@ -166,7 +168,9 @@ def collect_predictions(bundle: ServedBundle, given: PreparedInput, logits: NDAr
     """The logits of one input's rows, with its notes and the bundle's temperature."""
     assert given.dataset is not None
     notes = tuple(note_prediction_limits(bundle.predictor, given.dataset))
-    return BundlePredictions(given.dataset, bundle.predictor.classes, logits, (), notes, bundle.predictor.temperature)
+    predictor = bundle.predictor
+    rule = DecisionRule.from_refit(predictor.refit, predictor.classes)
+    return BundlePredictions(given.dataset, predictor.classes, logits, (), notes, predictor.temperature, rule)
 
 
 def choose_window(predictions: BundlePredictions) -> int:
@@ -174,13 +178,14 @@ def choose_window(predictions: BundlePredictions) -> int:
     return int(predictions.probabilities[:, int(predictions.probabilities.mean(axis=0).argmax())].argmax())
 
 
-def decide_class(predictor: Predictor, probabilities: NDArray[np.float64]) -> dict[str, Any]:
-    """A DecisionAnswer: by the operating threshold where the bundle has one, else the likeliest class."""
+def decide_class(predictor: Predictor, probabilities: NDArray[np.float64], by_threshold: bool = True) -> dict[str, Any]:
+    """A DecisionAnswer: by the operating threshold where the bundle has one for such answers, else the likeliest class."""
     threshold, positive = predictor.threshold, predictor.positive_class
-    if threshold is None or positive is None:
+    if threshold is None or positive is None or not by_threshold:
         return {"class": predictor.classes[int(probabilities.argmax())], "rule": "the likeliest class", "threshold": None}
     at = predictor.classes.index(positive)
-    chosen = at if probabilities[at] >= threshold else 1 - at
+    others = [i for i in range(len(probabilities)) if i != at]
+    chosen = at if probabilities[at] >= threshold else max(others, key=lambda i: probabilities[i])
     rule = f"{positive} from a probability of {threshold:.3f} on"
     return {"class": predictor.classes[chosen], "rule": rule, "threshold": threshold}
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from phoropter.core.spec import Spec
+from phoropter.results.clinical.operating_points import Goal
 
 
 class ClinicalSpec(Spec):
@@ -18,3 +19,8 @@ class ClinicalSpec(Spec):
 
     prevalence: float | None = Field(default=None, gt=0, lt=1)
     false_alarms: float = Field(default=0.1, gt=0, lt=1)
+
+    @property
+    def goal(self) -> Goal:
+        """The operating point of the bearable false alarms."""
+        return Goal("specificity", round(1 - self.false_alarms, 12))

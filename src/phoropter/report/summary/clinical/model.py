@@ -70,7 +70,7 @@ class ClinicalResults:
     @property
     def goal(self) -> Goal:
         """The operating point that the study has in mind."""
-        return Goal("specificity", round(1 - self.spec.false_alarms, 12))
+        return self.spec.goal
 
     @property
     def deciding(self) -> LevelResults | None:
