@@ -31,6 +31,7 @@ RANKS = {
     "refit": 5,
     "study_parts": 6,
     "bundle_commands": 7,
+    "export_command": 8,
     "serve_command": 8,
     "cli": 9,
     "__main__": 10,
@@ -110,7 +111,7 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "refit": [
         {"examples", "finished_study", "made_classifier"},
-        {"evidence", "fold_models", "train_all"},
+        {"evidence", "fold_models", "held_out", "train_all"},
         {"card"},
         {"bundle_writer"},
         {"refit"},
@@ -121,7 +122,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"explain"},
         {"bundle", "tables"},
         {"mlflow_model"},
-        {"serve"},
+        {"export", "serve"},
     ],
 }
 
@@ -319,6 +320,7 @@ COVERED_BY = {
         )
     },
     "report.figures.clinical_curves": "report/sections/clinical/test_operating_points.py",
+    "report.summary.clinical.prior_shift": "report/sections/clinical/test_prior_table.py",
     "report.sections.clinical.levels": "report/sections/clinical/test_operating_points.py",
     "report.sections.clinical.positive_words": "report/test_clinical_sentences.py",
     "report.summary.clinical.collect": "report/sections/clinical/test_operating_points.py",

@@ -1,0 +1,44 @@
+"""Real inputs on which an exported file is compared with its bundle: those at paths, or the examples in the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from phoropter.core.cpu_count import count_usable_cores
+from phoropter.core.errors import DataError, SpecError
+from phoropter.core.seeds import random_permutation
+from phoropter.deploy.examples import read_examples
+from phoropter.deploy.export.proof import MAX_INPUTS, ProofInputs
+from phoropter.deploy.inputs import decode_in_chunks
+from phoropter.deploy.predict import Bundle, find_paths, open_inputs
+
+
+def find_proof_inputs(bundle: Bundle, paths: Sequence[Path]) -> ProofInputs:
+    """At most MAX_INPUTS of the images or windows at `paths`; without paths, of the bundle's examples.
+
+    Raises SpecError where there are neither, DataError where none of them can be read.
+    """
+    if paths:
+        return read_proof_inputs(bundle, paths, f"inputs at {paths[0]}" + (" and others" if len(paths) > 1 else ""))
+    if examples := read_examples(bundle.folder):
+        return read_proof_inputs(bundle, [example.file for example in examples], "examples in the bundle")
+    raise SpecError(
+        f"the bundle {bundle.folder} has no examples to compare the file on; pass --study DIR, the results folder of its study, "
+        "or --inputs PATH, files it can predict"
+    )
+
+
+def read_proof_inputs(bundle: Bundle, paths: Sequence[Path], source: str) -> ProofInputs:
+    """The squares of images or windows at paths, drawn by their names where there are many."""
+    there, _ = find_paths(paths, "skip")
+    dataset = open_inputs(bundle, there, "skip")
+    drawn = np.sort(random_permutation(dataset.hashed_ids, "export")[:MAX_INPUTS])
+    square = bundle.data.square_resize(bundle.model.spec.picture)
+    chunks = list(decode_in_chunks(dataset.select_rows(drawn), square, "skip", count_usable_cores()))
+    squares = np.concatenate([chunk.pixels.array for chunk in chunks])
+    if not len(squares):
+        raise DataError(f"{paths[0]}: none of its {len(drawn)} inputs can be read; the first: {chunks[0].problems[0]}")
+    return ProofInputs(squares, source)
