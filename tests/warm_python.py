@@ -30,9 +30,10 @@ COMMAND_LINE = "from phoropter.cli import main\nmain(args={!r}, prog_name='phoro
 
 
 class WarmPython:
-    """The side of the tests: starts the server with the first command, and ends it by closing its input."""
+    """The side of the tests: starts the server, and ends it by closing its input."""
 
     def __init__(self) -> None:
+        self.n_commands = 0
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.server = subprocess.Popen(
             [sys.executable, __file__],
@@ -44,12 +45,14 @@ class WarmPython:
         )
 
     def run_command_line(self, arguments: list[str], folder: Path, environment: dict[str, str] | None = None) -> WarmCommand:
-        """`phoropter ARGUMENTS` in a folder and a session of its own; its output goes to FOLDER/log.txt."""
+        """`phoropter ARGUMENTS` in a folder and a session of its own; its output goes to a file in FOLDER."""
         return self.run_code(COMMAND_LINE.format(arguments), folder, environment)
 
     def run_code(self, code: str, folder: Path, environment: dict[str, str] | None = None) -> WarmCommand:
-        request = {"code": code, "folder": str(folder.resolve()), "environment": environment or {}}
-        return WarmCommand(self, self.ask_server(request), folder / "log.txt")
+        self.n_commands += 1
+        log = folder.resolve() / f"command-{self.n_commands}.log"
+        request = {"code": code, "folder": str(folder.resolve()), "environment": environment or {}, "log": str(log)}
+        return WarmCommand(self, self.ask_server(request), log)
 
     def ask_server(self, request: dict[str, Any]) -> Any:
         """The answer to {"code": …}: a process id; to {"pid": …}: its exit code, None while it runs."""
@@ -133,7 +136,7 @@ def become_command(request: dict[str, Any]) -> NoReturn:
         os.setsid()
         os.chdir(request["folder"])
         os.environ.update(request["environment"])
-        log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT)
         for number, target in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
             os.dup2(target, number)
         exec(compile(request["code"], "<command>", "exec"), {"__name__": "__main__"})

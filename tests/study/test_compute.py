@@ -121,6 +121,7 @@ def test_an_average_is_the_mean_of_its_members_probabilities(done: Store) -> Non
 def test_two_processes_wait_for_each_other_and_give_the_same_bytes(done: Store, tmp_path: Path) -> None:
     store = execute_study(write_study(tmp_path), tmp_path / "out", quiet, jobs=2, options=HERE, cache=tmp_path / "cache")
     assert predictions(store) == predictions(done) and not list((store.folder / "runs").glob("*/bundle"))
+    assert len({r.record["machine"]["threads"] for r in store.runs()}) == 1
 
 
 def test_students_of_a_failed_teacher_fail_with_its_reason(tmp_path: Path) -> None:
