@@ -39,7 +39,7 @@ def comparison_section(inputs: ReportInput) -> Section | None:
     blocks.append(pairwise_table(comparisons, summary))
     ranks = _mean_rank_block(summary)
     blocks += [ranks] if ranks else []
-    families = main_effects_table(inputs.answers.main_effects, "family", "family")
+    families = main_effects_table(inputs.answers.main_effects, "family", "Family")
     blocks += [families] if families else []
     text = explain_comparisons(comparisons, summary)
     if inputs.answers.planned:

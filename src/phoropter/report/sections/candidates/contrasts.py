@@ -77,7 +77,7 @@ def _unit_table(answer: ContrastAnswer, number: int) -> Table:
 
 
 def main_effects_table(answers: Sequence[ContrastAnswer], factor: str, what: str) -> Table | None:
-    """Every level of a swept factor against its first, averaged over all else; None where no candidates are paired."""
+    """Every level of a swept factor, or every family, against the first, averaged over all else; None where there are none."""
     effects = [a for a in answers if a.contrast.factor == factor and a.of_units]
     if not effects:
         return None
@@ -88,7 +88,7 @@ def main_effects_table(answers: Sequence[ContrastAnswer], factor: str, what: str
         Column("Difference", kind, f"in {title}, averaged over all else", digits),
         Column("On new rows", kind, "95 % interval, not corrected", digits),
         Column("Trained again", kind, "95 % interval, not corrected", digits),
-        Column("Wins", "text", "candidates in which the first level is better"),
+        Column("Wins", "text", "candidates in which the first level is better; of families, splits"),
     )
     rows = tuple(
         TableRow((a.contrast.side, a.contrast.against, a.difference, _bounds(a.rows), _bounds(a.training), _count_wins(a)))
@@ -96,6 +96,8 @@ def main_effects_table(answers: Sequence[ContrastAnswer], factor: str, what: str
     )
     note = "Exploratory: not planned beforehand, not corrected for their number, and so without a verdict."
     caption = f"Main effects of {what}, paired within split and candidate"
+    if factor == "family":
+        caption = "Families, each the mean over its candidates, paired within split"
     return Table(f"effects-{factor.replace('.', '-')}", caption, columns, rows, note, max_html_rows=12)
 
 
