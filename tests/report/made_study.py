@@ -68,6 +68,7 @@ class Made:
     one_class: bool = False  # of all rows of a group
     positive: str = ""
     study_keys: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     name: str = "digits"
     seed: int = 0
 
@@ -163,7 +164,8 @@ def _write_run(run: RunWriter, made: Made, world: World, item: Mapping[str, Any]
                 "n_validation": made.validation,
                 "n_external": made.external,
             },
-            "recipe": {"preset": "finetune", "batch_size": 32, "phases": [{"train": "all", "epochs": made.epochs, "lr": 1e-4}]},
+            "recipe": {"preset": "finetune", "batch_size": 32, "phases": [{"train": "all", "epochs": made.epochs, "lr": 1e-4}]}
+            | dict(made.recipe),
             "classes": list(made.classes),
             "metrics": {"accuracy": float((predictions.logits.argmax(1) == predictions.labels).mean())},
             "settings": dict(made.settings.get(name, {})),

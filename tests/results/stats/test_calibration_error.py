@@ -116,3 +116,14 @@ def test_separated_classes_and_constant_answers_have_no_slope() -> None:
     for p in (0.2 + 0.6 * labels + 0.001 * np.arange(40), np.full(40, 0.3)):
         rows = HeldOutRows(labels, np.stack([1 - p, p], 1), np.arange(40), zeros, zeros)
         assert np.isnan(fit_calibration_line(rows)).all()
+
+
+def test_far_too_extreme_probabilities_have_their_slope_too() -> None:
+    rows = some_rows(500, 0.05)
+    p = rows.probabilities[:, 1]
+    z = 25 * np.log(p / (1 - p))
+    extreme = 1 / (1 + np.exp(-np.clip(z, -27, 27)))
+    sure = HeldOutRows(rows.labels, np.stack([1 - extreme, extreme], 1), rows.unit_names, rows.splits, rows.repeats)
+    log_odds = np.log(extreme / (1 - extreme))[:, None]
+    model = LogisticRegression(C=np.inf, tol=1e-12, max_iter=5000).fit(log_odds, rows.labels)
+    assert fit_calibration_line(sure) == pytest.approx((model.coef_[0, 0], model.intercept_[0]), abs=1e-4)

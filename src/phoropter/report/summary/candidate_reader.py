@@ -14,13 +14,14 @@ from phoropter.core.files import digest, digest_array
 from phoropter.report.summary.column_cache import ColumnCache
 from phoropter.report.summary.model import CandidateResults, ExampleAnswer, ExternalTest, RunSummary, finite_mean, finite_std
 from phoropter.report.summary.unit_scores import score_units
+from phoropter.results.clinical.calibration_line import estimate_calibration_line
 from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap
 from phoropter.results.intervals.bootstrap_intervals import bootstrap_interval
 from phoropter.results.metrics.by_group import score_by_group
 from phoropter.results.metrics.registry import METRICS, compute_metrics_checked
 from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities
 from phoropter.results.stats import compare
-from phoropter.results.stats.calibration_error import estimate_calibration_error, fit_calibration_line
+from phoropter.results.stats.calibration_error import estimate_calibration_error
 from phoropter.results.stats.estimand import Estimand, compute_values
 from phoropter.results.stats.held_out_rows import HeldOutRows
 from phoropter.results.stats.no_information import value_without_information
@@ -156,7 +157,7 @@ class CandidateReader:
         candidate.calibration = estimate_calibration_error(rows)
         if len(self.classes) == 2:
             candidate.positive_calibration = estimate_calibration_error(rows, 1)
-            candidate.calibration_line = fit_calibration_line(rows)
+            candidate.calibration_line = estimate_calibration_line(rows)
         if METRICS[self.metrics[0]].unavailable:
             return
         for column in ("groups", "sites"):

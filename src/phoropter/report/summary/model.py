@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.language.unit_words import GROUP, ROW, SITE, UnitWord, parse_unit_word
 from phoropter.report.summary.unit_scores import UnitScores
+from phoropter.results.clinical.calibration_line import CalibrationLine
 from phoropter.results.intervals.bootstrap import BootstrapReplicates
 from phoropter.results.intervals.interval_rules import ConfidenceInterval
 from phoropter.results.metrics.metric_record import MetricRecord
@@ -97,7 +98,7 @@ class CandidateResults:
                      carry it, their number, and that of all
     confusion:       (C, C) counts over all runs, row the true class
     calibration:     of the most likely class · positive_calibration: of two classes, of the second class's probability ·
-                     calibration_line: slope and intercept, of two classes
+                     calibration_line: slope and intercept, of two classes, with bounds
     group_scores:    the ranking metric by group · site_scores: by site
     mistakes:        the most confident wrong answers · right_answers: the most confident right ones, of several classes
     history:         column → (epochs,) of each run
@@ -116,7 +117,7 @@ class CandidateResults:
     confusion: Ints = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
     calibration: CalibrationEstimate | None = None
     positive_calibration: CalibrationEstimate | None = None
-    calibration_line: tuple[float, float] | None = None
+    calibration_line: CalibrationLine | None = None
     group_scores: UnitScores = field(default_factory=UnitScores)
     site_scores: UnitScores = field(default_factory=UnitScores)
     mistakes: list[ExampleAnswer] = field(default_factory=list)

@@ -136,7 +136,7 @@ def fit_calibration_line(rows: HeldOutRows, column: int = 1) -> tuple[float, flo
     nothing = (float("nan"), float("nan"))
     if y.min(initial=1) == y.max(initial=0) or np.ptp(x) < _TOLERANCE:
         return nothing
-    weights = np.array([1.0, 0.0])
+    weights = np.zeros(2)  # where curvature is largest: from a slope of 1, saturated probabilities have none
     for _ in range(_STEPS):
         fitted = 1 / (1 + np.exp(-np.clip(design @ weights, -500, 500)))
         curvature = (design * (fitted * (1 - fitted))[:, None]).T @ design

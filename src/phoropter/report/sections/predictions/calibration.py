@@ -18,6 +18,7 @@ from phoropter.report.sections.candidate_values import (
     mean_std_over_runs,
     within_split_column,
 )
+from phoropter.report.sections.clinical.prior_table import LINE_COLUMNS, line_cells, prior_table
 from phoropter.report.summary.collect import MAX_RANKED_CLASSES
 from phoropter.report.summary.curves import FALSE_POSITIVE_RATES, compute_roc_curves, fit_temperature_scaling
 from phoropter.report.summary.model import CandidateResults, StudySummary, TemperatureScaling
@@ -42,6 +43,7 @@ def calibration_section(inputs: ReportInput) -> Section:
     blocks.append(calibration_table(summary, scalings))
     if len(summary.classes) == 2:
         blocks.append(class_calibration_table(summary, scalings))
+        blocks += [corrected] if (corrected := prior_table(inputs)) else []
     return Section("calibration", "Discrimination and calibration", (), tuple(blocks))
 
 
@@ -104,16 +106,18 @@ def class_calibration_table(summary: StudySummary, scalings: Mapping[str, Temper
         Column("ECE", "number", "plain, as the points of the diagram show it", 3),
         *_error_columns(""),
     ]
-    columns += [Column("Slope", "number", "1 is right; below, the probabilities are too extreme", 2)]
-    columns += [Column("Intercept", "number", "0 is right", 2), *(_error_columns(", scaled") if scalings else [])]
+    columns += [*LINE_COLUMNS, *(_error_columns(", scaled") if scalings else [])]
     rows = []
     for candidate in [*summary.candidates, summary.baseline]:
         found, scaling = candidate.positive_calibration, scalings.get(candidate.name)
         cells: list[CellValue] = [candidate.name, None if found is None else found.error, *_error_cells(found)]
-        cells += [*(candidate.calibration_line or (None, None))]
+        cells += line_cells(candidate.calibration_line)
         cells += _error_cells(None if scaling is None else scaling.positive) if scalings else []
         rows.append(TableRow(tuple(cells), "baseline" if candidate is summary.baseline else "plain"))
-    note = f"Slope and intercept: logistic regression of ‘is {positive}’ on its predicted log-odds, over all held-out rows."
+    note = (
+        f"Slope and intercept: logistic regression of ‘is {positive}’ on its predicted log-odds, over all held-out rows; the "
+        f"intervals are over {summary.unit_word.plural}."
+    )
     return Table("calibration-of-class", f"Calibration of the probability of {positive}", tuple(columns), tuple(rows), note)
 
 
