@@ -29,6 +29,8 @@ from phoropter.core.errors import DataError
         ("\ufeffLabel", "Label"),
         ("  cat\u00a0", "cat"),
         ("cat\u200b", "cat"),
+        ("cat\0\0", "cat"),  # padded by a program in C
+        ("c\x1b[31mat\x07\x9f", "c[31mat"),  # no name commands a terminal
         ("c\u00adat\u200e", "cat"),
         ("Kaposi  sarcoma\t", "Kaposi sarcoma"),
         (unicodedata.normalize("NFD", "café"), "café"),

@@ -75,3 +75,13 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path, monkeypatch: pytes
         assert peek_table(tmp_path / name) == ([], [])
     with pytest.raises(DataError, match="split it"):
         read_text_table(tmp_path / "latin.csv", max_bytes=3)
+
+
+def test_a_quote_that_swallows_rows_is_named(tmp_path: Path) -> None:
+    lines = [f"img/{at}.png,{chr(34) if at == 2 else ''}{'ab'[at % 2]}" for at in range(5)]
+    (tmp_path / "a.csv").write_text("\n".join(["path,label", *lines]) + "\n")
+    with pytest.raises(DataError, match=r"a.csv, line 4: a quote that begins here is closed 2 lines below.*look like rows"):
+        list(read_text_table(tmp_path / "a.csv").rows)
+    (tmp_path / "b.csv").write_text('path,label,remark\na.png,x,"two\nlines, with a comma"\nb.png,y,none\n')
+    rows = list(read_text_table(tmp_path / "b.csv").rows)
+    assert [(line, values[0]) for line, values in rows] == [(3, "a.png"), (4, "b.png")]  # the last line of a row counts

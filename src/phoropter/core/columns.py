@@ -15,8 +15,12 @@ from typing import Any
 
 from phoropter.core.errors import DataError, did_you_mean, join_words
 
-# Characters that no one sees: marks of byte order and direction, zero-width spaces, soft hyphens, variation selectors 15 and 16.
-_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe0e\ufe0f\ufeff]")
+# Characters that no one sees: control characters but white space, marks of byte order and direction, zero-width spaces, soft
+# hyphens, variation selectors 15 and 16.
+_INVISIBLE = re.compile(
+    "[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u180e\u200b\u200e\u200f"
+    "\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe0e\ufe0f\ufeff]"
+)
 _JOINERS = "\u200c\u200d"  # they shape letters inside a word, and do nothing at its ends
 _WHOLE_NUMBER = re.compile(r"(-?[1-9][0-9]*|0)\.0+")
 _MISSING_WORDS = frozenset({"nan", "none", "null", "<na>", "n/a", "na", "nat", "#n/a"})
@@ -31,7 +35,7 @@ _DECIMAL_COMMA = re.compile(r"\s*[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?\s*")
 
 def remove_invisible(text: str) -> str:
     """Text in NFC, without the characters that no one sees."""
-    return text if text.isascii() else _INVISIBLE.sub("", unicodedata.normalize("NFC", text))
+    return text if text.isascii() and text.isprintable() else _INVISIBLE.sub("", unicodedata.normalize("NFC", text))
 
 
 def clean_name(text: str) -> str:
@@ -40,7 +44,7 @@ def clean_name(text: str) -> str:
     >>> clean_name("\\ufeffLabel\\u00a0 ")
     'Label'
     """
-    if not text.isascii():
+    if not (text.isascii() and text.isprintable()):
         text = remove_invisible(text).strip().strip(_JOINERS)
     return " ".join(text.split())
 

@@ -22,8 +22,10 @@ class ListedFiles:
 
     def find_name(self, written: str) -> str | None:
         """A path in a table → the same path as the file system spells it, or None where there is no such file."""
+        if "\0" in written:
+            return None
         for name in dict.fromkeys((written, written.strip(), clean_path(written))):
-            if name and "\0" not in name and _is_file(self._root, name):
+            if name and _is_file(self._root, name):
                 return name
         return self._find_by_parts(clean_path(written))
 

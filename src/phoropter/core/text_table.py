@@ -126,11 +126,23 @@ def _read_csv_rows(path: Path, layout: _CsvLayout) -> Iterator[tuple[int, list[s
                         f"{path.name}, line {line}: {len(values)} values came, expected one for each of the {width} columns "
                         f"({', '.join(layout.header)}); put quotes around a value that holds the separator"
                     )
+                _check_closed_quotes(path, layout, values, line)
                 yield line, values
     except UnicodeError:
         raise DataError(f"{path.name} is not UTF-8 text; save it as CSV in UTF-8") from None
     except csv.Error as error:
         raise DataError(f"{path.name} is not readable as CSV: {error}") from None
+
+
+def _check_closed_quotes(path: Path, layout: _CsvLayout, values: list[str], line: int) -> None:
+    """Raises DataError for a cell that has swallowed the lines below it, because a quote in it is not closed."""
+    for value in values:
+        swallowed = value.splitlines()[1:]
+        if any(text.count(layout.separator) == len(layout.header) - 1 for text in swallowed) and len(layout.header) > 1:
+            raise DataError(
+                f"{path.name}, line {line - len(swallowed)}: a quote that begins here is closed {len(swallowed)} lines below, "
+                "and these look like rows of their own; remove it, or close it in its line"
+            )
 
 
 # --- Parquet -----------------------------------------------------------------------------------------------------------------

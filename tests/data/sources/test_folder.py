@@ -263,3 +263,25 @@ def test_the_same_folders_below_a_folder_that_every_class_has_are_asked_about(tm
     notes = " ".join(open_folder(tmp_path).notes)
     assert "every class lie in its folder 'train'" in notes
     assert "QUESTION: the folders A, B hold the same folders ill, well" in notes
+
+
+def test_folders_of_people_with_classes_in_them_are_asked_about(tmp_path: Path, draw: Draw) -> None:
+    for at in range(4):
+        draw(tmp_path / f"patient{at}" / ("ill" if at % 2 else "well") / "a.png")  # each person has one class
+    notes = " ".join(open_folder(tmp_path).notes)
+    assert "QUESTION: the folders patient0, patient1, patient2 and 1 more hold the same folders ill, well" in notes
+    assert "if either are people, write a manifest with path, label and group" in notes
+
+
+def test_folders_in_classes_that_are_not_shared_are_not_asked_about(tmp_path: Path, draw: Draw) -> None:
+    for name, inside in (("ill", "p1"), ("ill", "p2"), ("well", "p3"), ("well", "p4")):
+        draw(tmp_path / name / inside / "a.png")
+    assert not any("QUESTION" in note for note in open_folder(tmp_path).notes)
+
+
+def test_one_folder_beside_a_table_is_no_class(tmp_path: Path, draw: Draw) -> None:
+    for at in range(3):
+        draw(tmp_path / "images" / f"{at}.png")
+    (tmp_path / "labels.csv").write_text("filename,class\n0.png,a\n")
+    with pytest.raises(DataError, match=r"one class folder, 'images', so it is no class: .*labels\.csv may be one"):
+        open_folder(tmp_path)

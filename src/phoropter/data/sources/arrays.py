@@ -139,6 +139,7 @@ def describe_columns(
     return (
         *((f"{unlabelled:,} of {len(labels):,} rows have no label",) if unlabelled else ()),
         *((f"{unparted:,} of {len(labels):,} rows belong to no official part",) if unparted else ()),
+        *describe_missing_words(np.array([*classes, ""])[labels].tolist(), "labels"),
         *describe_missing_words(() if groups is None else groups.tolist(), "groups"),
         *describe_missing_words(() if sites is None else sites.tolist(), "sites"),
         *describe_case_collisions(classes, "class names"),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from phoropter.core.errors import DataError, InputProblem
+from phoropter.core.errors import DataError, InputProblem, join_words
 from phoropter.data.dataset import Dataset, encode_labels
 from phoropter.data.folders.layout import FolderLayout, detect_layout
 from phoropter.data.folders.masks import separate_masks
@@ -43,6 +43,7 @@ def open_folder(root: Path, *, on_bad_input: str = "stop", name: str | None = No
     if not any(label for _, _, label in rows):
         raise DataError(_explain_no_pictures(scan, on_bad_input))
     labels, classes = encode_labels([label for _, _, label in rows])
+    _refuse_one_class(scan, classes)
     scan.ignored += _find_empty_classes(scan, layout, classes)
     has_parts = bool(layout.parts or layout.inner_parts)
     dataset = Dataset(
@@ -72,6 +73,16 @@ def _explain_no_pictures(scan: FolderScan, on_bad_input: str) -> str:
         return f"{scan.root}: {count} pictures lie outside class folders; {expected}, or a manifest with their labels"
     reasons = [*map(str, scan.collect_problems(on_bad_input)), *scan.describe_other_files()][:1]
     return f"{scan.root}: no pictures were found" + "".join(f" ({what})" for what in reasons) + f"; {expected}"
+
+
+def _refuse_one_class(scan: FolderScan, classes: tuple[str, ...]) -> None:
+    """Raises DataError for one class folder beside tables, which then hold the labels."""
+    tables = sorted(name for name in scan.other_files if name.lower().endswith((".csv", ".tsv", ".parquet")))
+    if len(classes) == 1 and tables and not scan.holds_dicom:
+        raise DataError(
+            f"{scan.root}: all pictures lie in one class folder, '{classes[0]}', so it is no class: name a manifest with their "
+            f"labels ({join_words(tables, 2)} may be one, or become one by columns: {{path: NAME, label: NAME}})"
+        )
 
 
 def _report_stray_picture(layout: FolderLayout, name: PathParts) -> InputProblem:
@@ -152,12 +163,15 @@ def _ask_about_shared_folders(below: dict[str, set[str]], names: Counter[str]) -
             )
     shared = sorted(name for name, count in names.items() if count > 1)
     holders = sorted(label for label, inside in below.items() if len(inside & set(shared)) > 1)
+    if all(inside and inside <= set(shared) for inside in below.values()) and len(below) > len(shared):
+        holders = sorted(below)  # each holds one or more of a few folders, as people hold classes
     if len(shared) < 2 or len(holders) < 2:
         return ()
     return (
         f"QUESTION: the folders {_list_names(holders)} hold the same folders {_list_names(shared)} and were read as the classes: "
         "are they parts or variants of the data instead? Then call them train, val or test, or name one of them as the folder, "
-        "and the folders inside become the classes",
+        "and the folders inside become the classes; if either are people, write a manifest with path, label and group, or find "
+        "the people in the paths by group_from",
     )
 
 
