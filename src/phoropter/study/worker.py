@@ -33,8 +33,9 @@ from phoropter.study.load import load_study
 from phoropter.study.plan import PlannedRun, make_plan
 from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records.extensions_used import describe_extensions
+from phoropter.study.records.other_study import raise_on_other_study
 from phoropter.study.records.run_record import describe_failure, first_error_line
-from phoropter.study.records.study_record import describe_study, raise_on_other_study
+from phoropter.study.records.study_record import describe_study
 from phoropter.study.spec import StudySpec
 from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS, FitOutcome, can_batch
 from phoropter.training.loop.devices import resolve_device
@@ -106,9 +107,11 @@ def _compute_study(
     loaded = load_study(study, cache)
     earlier = store.read_earlier_study()
     extensions = describe_extensions(study, loaded, earlier.get("extensions", ()))
+    if earlier and not options.add:  # before an image is decoded
+        raise_on_other_study(earlier, make_plan(study, loaded), store)
     planned = make_plan(study, decode_images(loaded, cache, on_progress))
     if not options.add:
-        raise_on_other_study(earlier, planned, store.folder)
+        raise_on_other_study(earlier, planned, store)
     open_images = partial(open_pixels, cache=cache, on_progress=on_progress)
 
     def write_audit() -> None:

@@ -17,7 +17,6 @@ from phoropter.data.positive_class import find_positive
 from phoropter.data.unit_names import name_units
 from phoropter.study.plan import Plan
 from phoropter.study.records.other_study import study_to_plain
-from phoropter.study.spec import StudySpec
 
 
 def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:

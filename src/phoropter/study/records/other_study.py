@@ -1,0 +1,59 @@
+"""Whether a results folder belongs to another study than the one that is to be written into it. No torch here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from phoropter.core.errors import StoreError
+from phoropter.results.store import Store
+from phoropter.study.plan import Plan
+from phoropter.study.records.extensions_used import replace_extensions
+from phoropter.study.spec import StudySpec
+
+_PARTS = ("data", "protocol", "recipe", "candidates", "sweep")  # on which run keys depend
+
+
+def raise_on_other_study(earlier: Mapping[str, Any], planned: Plan, store: Store) -> None:
+    """Raises StoreError where a results folder holds another study: one without a run in common, of another name or content.
+
+    earlier: its study.json; empty where there is none
+    A study of the same name may replace a smoke test, and one of which no run is finished. Where images are not decoded yet and
+    bad ones may be left out, run keys are not known, and nothing is raised.
+    """
+    name = earlier.get("name")
+    if name is None or {str(row["key"]) for row in earlier["plan"]} & planned.by_key.keys() or not _knows_keys(planned):
+        return
+    parts = find_changed_parts(earlier, planned)
+    same_name = name == planned.study.name
+    if same_name and (not parts or earlier.get("scale") or not any(True for _ in store.runs())):
+        return
+    what = f"another study of the name '{name}'" if same_name else f"the study '{name}', and this one is '{planned.study.name}'"
+    differ = f" (different: {', '.join(parts)})" if parts else ""
+    raise StoreError(
+        f"{store.folder} holds {what}, without a run in common{differ}: choose another folder with -o, or say --add to write "
+        "this study's plan and report over the other's and keep all runs"
+    )
+
+
+def find_changed_parts(earlier: Mapping[str, Any], planned: Plan) -> list[str]:
+    """The parts of a study, in its own words, in which it differs from an earlier one."""
+    before, now = earlier.get("study", {}), json.loads(json.dumps(study_to_plain(planned.study)))
+    parts = [part for part in _PARTS if before.get(part) != now.get(part)]
+    fingerprint = earlier.get("dataset", {}).get("fingerprint")
+    same = fingerprint == planned.image_sets[0].dataset.fingerprint
+    contents = [] if same or "data" in parts else ["contents of the data"]
+    return contents + parts
+
+
+def study_to_plain(study: StudySpec) -> dict[str, Any]:
+    """A study as study.json records it, extensions replaced by their identity."""
+    # These fields may hold anything, objects of the user's own included, which pydantic cannot write as JSON.
+    open_fields = {name: replace_extensions(getattr(study, name)) for name in ("recipe", "candidates", "sweep")}
+    return study.model_copy(update=open_fields).plain_changes()
+
+
+def _knows_keys(planned: Plan) -> bool:
+    """Whether no row can be lost when images are decoded, by which keys would change."""
+    return all(images.decoded or images.data.on_bad_input == "stop" for images in planned.image_sets)
