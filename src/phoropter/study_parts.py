@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from phoropter.core.errors import StoreError
+    from phoropter.results.store import Store
+    from phoropter.study.plan import Plan
     from phoropter.study.spec import StudySpec
 
 
@@ -92,6 +95,22 @@ def read_parts(study: str, out: Path | None, smoke: bool) -> list[tuple[StudySpe
         default = default.with_name(default.name + "-smoke")
     folder = out or default
     return [(part, folder / part.name if len(parts) > 1 else folder) for part in parts]
+
+
+def describe_other_study(store: Store, planned: Plan) -> StoreError | None:
+    """The error with which `run` would refuse a results folder that holds another study; None where it would not."""
+    from phoropter.core.errors import StoreError
+    from phoropter.study.records.other_study import raise_on_other_study
+
+    try:
+        earlier = store.study if (store.folder / "study.json").exists() else {}
+    except StoreError:  # `run` says what is wrong with it, and writes it anew
+        return None
+    try:
+        raise_on_other_study(earlier, planned, store)
+    except StoreError as error:
+        return error
+    return None
 
 
 def compare_parts(one: Path, other: Path) -> None:
