@@ -60,7 +60,7 @@ def check_leakage(planned: Plan, cache: Path, open_pixels: OpenPixels | None = N
             splits,
             None if pixels is None else load_or_find_near_duplicates(pixels, cache),
             allow_group_overlap=study.protocol.allow_group_overlap,
-            by_site=study.protocol.split == "held-out-sites",
+            by_site=study.protocol.split in ("held-out-sites", "leave-one-site-out"),
             feature_pairs=None if pixels is None else load_or_find_feature_duplicates(pixels, cache),
             fitted=find_prior_fits(planned, image_set),
             words=name_units(image_set.data, image_set.dataset),

@@ -191,6 +191,16 @@ def test_leave_one_group_out_tests_each_group_once() -> None:
     )
 
 
+def test_leave_one_site_out_tests_each_site_by_a_model_that_never_saw_it() -> None:
+    dataset = people()
+    assert dataset.sites is not None
+    made = make_splits(dataset, ProtocolSpec(split="leave-one-site-out", allow_group_overlap=True))
+    assert [set(dataset.sites[s.test]) for s in made] == [{"s0"}, {"s1"}, {"s2"}] and times_tested(made) == Counter(
+        range(len(dataset))
+    )
+    assert all(not set(dataset.sites[s.test]) & set(dataset.sites[s.train]) for s in made)
+
+
 def test_hold_out_takes_its_share_of_every_class() -> None:
     dataset = some("a" * 50 + "b" * 10 + "c" * 2)
     (split,) = make_splits(dataset, HoldOut(0.2))
@@ -329,6 +339,17 @@ PARTED = ["train"] * 3 + ["test"] * 3
             "has an official val part: remove 'val_size'",
         ),
         (some("ab" * 6), HeldOutSites(test_sites=["s"]), "needs sites, and some names none"),
+        (some("ab" * 6), ProtocolSpec(split="leave-one-site-out"), "leave-one-site-out needs sites, and some names none"),
+        (
+            some("ab" * 6, sites="s" * 12),
+            ProtocolSpec(split="leave-one-site-out"),
+            "needs two sites or more, and some names one, s",
+        ),
+        (
+            some("ab" * 4, sites=list("sstt") * 2, groups=list("xyzx") * 2),
+            ProtocolSpec(split="leave-one-site-out"),
+            r"1 group lies in the site s and in others \(x\)",
+        ),
         (people(), HeldOutSites(test_sites=["s22"]), r"some has no site 's22'; did you mean 's2'\?; it has s0, s1 or s2"),
         (people(), HeldOutSites(test_sites=["s0", "s1", "s2"]), "every site is on one side; leave one for training"),
         (

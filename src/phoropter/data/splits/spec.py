@@ -24,6 +24,7 @@ Kind = Literal[
     "stratified-group-k-fold",
     "block-k-fold",
     "leave-one-group-out",
+    "leave-one-site-out",
     "predefined",
     "held-out-sites",
     "file",
@@ -54,9 +55,10 @@ class Protocol(Extension):
 class ProtocolSpec(Spec):
     """Which rows are trained on and which are tested.
 
-    split:       how rows are partitioned. `held-out-sites` trains on some sites and tests on the others; `predefined` uses the
-                 dataset's own parts; `block-k-fold` tests one contiguous stretch of each recording and class at a time; `file`
-                 reads `folds_file`; `test-only` trains nothing. Also a Protocol, or module:NAME of one
+    split:       how rows are partitioned. `held-out-sites` trains on some sites and tests on the others; `leave-one-site-out`
+                 tests each site by a model that never saw it; `predefined` uses the dataset's own parts; `block-k-fold` tests one
+                 contiguous stretch of each recording and class at a time; `file` reads `folds_file`; `test-only` trains nothing.
+                 Also a Protocol, or module:NAME of one
     folds:       of the k-folds, and inside the training sites (there 1: train on all of them)
     test_size:   share of rows held out by hold-out · train_per_class: instead, so many rows of each class train, the rest test
     repeats:     how often the partition is drawn for each seed
@@ -176,6 +178,7 @@ def _build_spec(name: str, split: str, **options: Any) -> ProtocolSpec:
 _K_FOLDS = {"k-fold", "stratified-k-fold", "group-k-fold", "stratified-group-k-fold"}
 
 
+_SITE_SPLITS = {"held-out-sites", "leave-one-site-out"}
 _RANDOM_SPLITS = _K_FOLDS | {"hold-out", "held-out-sites"}
 
 
@@ -187,7 +190,7 @@ _OPTION_SPLITS: dict[str, set[str]] = {
     "reshuffle": _RANDOM_SPLITS,
     "train_sites": {"held-out-sites"},
     "test_sites": {"held-out-sites"},
-    "allow_group_overlap": {"k-fold", "stratified-k-fold", "block-k-fold", "hold-out", "predefined", "held-out-sites", "file"},
-    "val_size": _RANDOM_SPLITS | {"leave-one-group-out", "predefined"},
+    "allow_group_overlap": {"k-fold", "stratified-k-fold", "block-k-fold", "hold-out", "predefined", "file", *_SITE_SPLITS},
+    "val_size": _RANDOM_SPLITS | {"leave-one-group-out", "leave-one-site-out", "predefined"},
     "folds_file": {"file"},
 }

@@ -8,6 +8,7 @@ others as it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,8 @@ def raise_on_missing_class(pool: LabelledRows, part: RowPartition, spec: Protoco
     if spec.split == "test-only":
         return
     sides = {"training": part.train, "test": part.test}
-    chosen_by_user = spec.split in ("leave-one-group-out", "predefined", "file") or isinstance(spec.split, Protocol)
+    by_unit = spec.split in ("leave-one-group-out", "leave-one-site-out")
+    chosen_by_user = by_unit or spec.split in ("predefined", "file") or isinstance(spec.split, Protocol)
     if chosen_by_user or (spec.split == "held-out-sites" and spec.folds == 1):
         del sides["test"]
     used = [places for places in (part.train, part.test, part.val) if places is not None]
@@ -139,6 +141,26 @@ def _split_leave_one_group_out(pool: LabelledRows, spec: ProtocolSpec, draw: int
         yield RowPartition(name, np.flatnonzero(pool.groups != group), np.flatnonzero(pool.groups == group))
 
 
+def _split_leave_one_site_out(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
+    sites = _get_sites(pool, spec)
+    for site in np.unique(sites):
+        train, test = np.flatnonzero(sites != site), np.flatnonzero(sites == site)
+        if not len(train):
+            raise SplitError(f"split: leave-one-site-out needs two sites or more, and {pool.name} names one, {site}")
+        _raise_shared_groups(pool, spec, train, test, f"the site {site} and in others")
+        yield RowPartition(f"without the site {site}", train, test)
+
+
+def _get_sites(pool: LabelledRows, spec: ProtocolSpec) -> NDArray[Any]:
+    """(n,) the site of each row. Raises SplitError where rows have none."""
+    sites = pool.get_column("sites")
+    if sites is None:
+        raise SplitError(
+            f"split: {spec.split_name} needs sites, and {pool.name} names none; use a manifest with a column site, or site_from"
+        )
+    return sites
+
+
 def _split_hold_out(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
     if not spec.train_per_class:
         test = _select_share(pool, spec.test_size, pool.keeps_groups(spec), draw, "test")
@@ -217,11 +239,7 @@ def _raise_shared_groups(pool: LabelledRows, spec: ProtocolSpec, train: Rows, te
 
 
 def _split_held_out_sites(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
-    sites = pool.get_column("sites")
-    if sites is None:
-        raise SplitError(
-            f"split: held-out-sites needs sites, and {pool.name} names none; use a manifest with a column site, or site_from"
-        )
+    sites = _get_sites(pool, spec)
     trained, tested = _resolve_sites(pool, spec, sorted({str(site) for site in sites}))
     inside, outside = np.flatnonzero(np.isin(sites, trained)), np.flatnonzero(np.isin(sites, tested))
     _raise_shared_groups(pool, spec, inside, outside, "both sites that are trained on and sites that are tested")
@@ -255,6 +273,7 @@ _SUGGESTIONS = {
     "group-k-fold": "use split: stratified-group-k-fold or fewer folds",
     "predefined": "correct the official parts, or use split: stratified-k-fold",
     "leave-one-group-out": "record it in more groups, or use split: stratified-group-k-fold",
+    "leave-one-site-out": "leave the site out that alone has it, or use split: stratified-group-k-fold",
     "held-out-sites": "use fewer folds, or add a site that has it to train_sites",
     "hold-out": "hold out another share, or record more",
     "file": "correct the folds file",
@@ -266,6 +285,7 @@ SPLITTERS: dict[str, Callable[[LabelledRows, ProtocolSpec, int], Iterator[RowPar
     "stratified-group-k-fold": _split_k_fold,
     "block-k-fold": _split_block_k_fold,
     "leave-one-group-out": _split_leave_one_group_out,
+    "leave-one-site-out": _split_leave_one_site_out,
     "hold-out": _split_hold_out,
     "predefined": _split_predefined,
     "held-out-sites": _split_held_out_sites,
