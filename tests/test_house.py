@@ -31,6 +31,7 @@ RANKS = {
     "refit": 5,
     "study_parts": 6,
     "bundle_commands": 7,
+    "explain_command": 8,
     "export_command": 8,
     "serve_command": 8,
     "cli": 9,
@@ -105,7 +106,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"sections"},
         {"clinical_sentences", "planned_sentences", "reliability", "top_group"},
         {"conclusion"},
-        {"model_card"},
+        {"comparison_sentences", "model_card"},
         {"page"},
         {"comparison_page", "live"},
     ],
@@ -333,6 +334,7 @@ COVERED_BY = {
     "report.sections.predictions.embedding": "report/test_page.py",
     "report.sections.predictions.mistakes": "report/test_page.py",
     "report.sections.training.learning_curves": "report/test_page.py",
+    "report.comparison_sentences": "report/test_comparison_page.py",
     "report.study_pairing": "report/test_comparison_page.py",
     "report.summary.candidate_reader": "report/summary/test_collect.py",
     "report.summary.column_cache": "report/summary/test_collect.py",
@@ -447,7 +449,7 @@ def test_a_fresh_import_loads_nothing_heavy() -> None:
 def test_planning_loads_no_torch(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from phoropter.study.spec import read_study; from phoropter.study.plan import plan_study\n"
-        f"assert len(plan_study(read_study('digits')[0], Path({str(tmp_path)!r})).runs) == 40"
+        f"assert len(plan_study(read_study('digits')[0], Path({str(tmp_path)!r})).runs) == 20"
     )
     assert not loaded_after(code) & {"torch", "torchvision", "timm"}
 

@@ -13,7 +13,8 @@ from scipy import stats
 from stored_answers import split_answers, store_answers
 
 from phoropter.core.errors import StoreError
-from phoropter.report.comparison_page import conclude_comparison, write_comparison_page
+from phoropter.report.comparison_page import write_comparison_page
+from phoropter.report.comparison_sentences import conclude_comparison
 from phoropter.report.study_pairing import pair_studies
 from phoropter.results.stats.optimism import compute_protocol_gaps
 from phoropter.results.store import Predictions, Store

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import phoropter
-from phoropter.report.conclusion import describe_reference
+from phoropter.report.comparison_sentences import comparison_format, conclude_comparison
 from phoropter.report.figures.comparison import draw_row_figure, label_rows
 from phoropter.report.page import study_subtitle
 from phoropter.report.render.document import Document, Notice, resolve_output_paths
-from phoropter.report.render.metric_format import MetricFormat
 from phoropter.report.render.section import Section
 from phoropter.report.render.svg import ACCENT, MUTED, SERIES_COLORS, RenderedFigure
 from phoropter.report.render.table import Column, ColumnKind, IntervalBounds, Table, TableRow, one_line
 from phoropter.report.render.wording import list_names
 from phoropter.report.sections.candidate_values import primary_metric_interval
 from phoropter.report.sections.study import provenance
-from phoropter.report.study_pairing import CrossStudyComparison, StudyPair, StudySide, pair_studies
+from phoropter.report.study_pairing import StudyPair, StudySide, pair_studies
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats.optimism import ProtocolGap
 
@@ -59,10 +58,6 @@ def _describe_subject(studies: StudyPair) -> str:
     return f"{' and '.join(data)} · {_describe_basis(studies)}"
 
 
-def _metric_format(studies: StudyPair) -> MetricFormat:
-    return MetricFormat.from_metric(METRICS[studies.metric])
-
-
 def _describe_basis(studies: StudyPair) -> str:
     share = (
         "the same rows"
@@ -94,96 +89,6 @@ def _list_notices(studies: StudyPair) -> list[Notice]:
     return notices
 
 
-def conclude_comparison(studies: StudyPair) -> list[str]:
-    """One or two sentences that claim no more than the numbers support."""
-    if studies.basis == "protocols":
-        return _protocol_sentences(studies)
-    if not studies.pairs:
-        return ["The two studies share all their runs, so there is nothing to compare."]
-    leaders = next((p for p in studies.pairs if _pairs_leaders(studies, p)), studies.pairs[0])
-    sentences = [_pair_sentence(studies, leaders)]
-    named = [p for p in studies.pairs if p.a == p.b]
-    if len(named) > 1:
-        differing = sum(p.verdict in ("ahead", "behind") for p in named)
-        verb = "differ" if differing > 1 else "differs"
-        sentences.append(f"Of {len(named)} candidates that are in both, {differing or 'none'} {verb} between the studies.")
-    return sentences
-
-
-def _pairs_leaders(studies: StudyPair, pair: CrossStudyComparison) -> bool:
-    return (pair.a, pair.b) == (studies.a.summary.candidates[0].name, studies.b.summary.candidates[0].name)
-
-
-def _pair_sentence(studies: StudyPair, pair: CrossStudyComparison) -> str:
-    one, two = f"{pair.a} of {studies.a.label}", f"{pair.b} of {studies.b.label}"
-    where = {"splits": "on the same splits", "rows": "on the same rows", "unpaired": "on different rows"}.get(studies.basis, "")
-    if pair.verdict == "identical":
-        return f"{one} and {two} give the same answers {where}."
-    if pair.verdict == "cannot tell":
-        bounds = _format_bounds(studies, pair.low, pair.high)
-        text = f"{one} and {two} cannot be told apart {where}: they differ by {_format_size(studies, pair.difference)}{bounds}"
-        return f"{text}, and the better one is not clearly better than guessing." if pair.beats_guessing is False else f"{text}."
-    better, worse, sign = (one, two, 1) if pair.verdict == "ahead" else (two, one, -1)
-    bounds = _format_bounds(studies, *sorted((sign * pair.low, sign * pair.high)))
-    difference = sign * pair.difference
-    if not METRICS[studies.metric].higher_is_better:
-        difference, bounds = abs(difference), _format_bounds(studies, *sorted((abs(pair.low), abs(pair.high))))
-    size = f"{_format_size(studies, difference)} of {_metric_format(studies).inline_title}{bounds}"
-    summary = (studies.a if pair.verdict == "ahead" else studies.b).summary
-    beats = f"; it is clearly better than {describe_reference(summary)}" if pair.beats_guessing else ""
-    return f"{better} is ahead of {worse} by {size} {where}{beats}."
-
-
-def _protocol_sentences(studies: StudyPair) -> list[str]:
-    gaps = [g for g in studies.gaps if g.metric == studies.metric]
-    sign = -1 if METRICS[studies.metric].higher_is_better else 1
-    first = min(gaps, key=lambda g: (sign * g.group_held_out, g.candidate))
-    scale = _metric_format(studies)
-    within, held_out = scale.format_value(first.within_group), scale.format_value(first.group_held_out)
-    bounds = _format_bounds(studies, first.interval.low, first.interval.high)
-    excludes_zero = first.interval.low > 0 or first.interval.high < 0
-    units = studies.group_held_out.summary.group_word.plural
-    text = (
-        f"{first.candidate} has {within} {scale.inline_title} with {units} shared by training and test sets and {held_out} with "
-        f"held-out {units}: a gap of {_format_size(studies, first.difference)}{bounds}"
-        f"{'' if excludes_zero else ', which this comparison cannot tell from zero'}."
-    )
-    if len(gaps) > 1:
-        low, high = (min(g.difference for g in gaps), max(g.difference for g in gaps))
-        factor, digits = _metric_format(studies).display_factor, 1 if _metric_format(studies).percent else 3
-        each = " to ".join(f"{v * factor:.{digits}f}".replace("-", "\u2212") for v in (low, high))
-        text += f" Over {len(gaps)} candidates the gap is {each}{' points' if _metric_format(studies).percent else ''}."
-    return [text, *_order_sentences(studies, gaps)]
-
-
-def _order_sentences(studies: StudyPair, gaps: Sequence[ProtocolGap]) -> list[str]:
-    """The ranking by values only; each study's own page has the tests."""
-    if len(gaps) < 2:
-        return []
-    names, sign = [g.candidate for g in gaps], -1 if METRICS[studies.metric].higher_is_better else 1
-    within = [g.candidate for g in sorted(gaps, key=lambda g: (sign * g.within_group, g.candidate))]
-    held_out = [g.candidate for g in sorted(gaps, key=lambda g: (sign * g.group_held_out, g.candidate))]
-    if within == held_out:
-        return [f"Both protocols rank the {len(names)} candidates in the same order by their means."]
-    if within[0] != held_out[0]:
-        units = studies.group_held_out.summary.group_word.plural
-        return [f"By their means, {within[0]} ranks first with shared {units}, and {held_out[0]} with held-out {units}."]
-    return [f"By their means, both rank {within[0]} first, and the others in a different order."]
-
-
-def _format_size(studies: StudyPair, value: float) -> str:
-    sign = "\u2212" if value < 0 else ""
-    return f"{sign}{_metric_format(studies).format_difference(value)}"
-
-
-def _format_bounds(studies: StudyPair, low: float, high: float) -> str:
-    if not (np.isfinite(low) and np.isfinite(high)):
-        return ""
-    factor, digits = _metric_format(studies).display_factor, 1 if _metric_format(studies).percent else 3
-    words = " to ".join(f"{v * factor:.{digits}f}".replace("-", "\u2212") for v in (low, high))
-    return f" (95 % interval {words})"
-
-
 def _small_print(studies: StudyPair) -> list[str]:
     notes = []
     if studies.basis == "protocols":
@@ -204,14 +109,16 @@ def _small_print(studies: StudyPair) -> list[str]:
         notes.append(f"Not compared, because both studies share their runs: {list_names(studies.shared_candidates)}.")
     others = [s.label for s in (studies.a, studies.b) if s.summary.metrics[0] != studies.metric]
     notes += (
-        [f"{others[0]} ranks by another metric; both are compared by {_metric_format(studies).inline_title}."] if others else []
+        [f"{others[0]} ranks by another metric; both are compared by {comparison_format(studies).inline_title}."]
+        if others
+        else []
     )
     return notes
 
 
 def _describe_common_estimand(studies: StudyPair) -> str:
     """What is compared: the same quantity in both studies, whatever each reports by itself."""
-    metric, scale = METRICS[studies.metric], _metric_format(studies)
+    metric, scale = METRICS[studies.metric], comparison_format(studies)
     if metric.mean_over_rows:
         return f"{scale.title} is the mean over all held-out rows in both studies."
     text = (
@@ -270,7 +177,7 @@ def _gap_table(studies: StudyPair, gaps: Sequence[ProtocolGap], name: str, one: 
         for g in gaps
     ]
     note = f"Values of all held-out rows of a repeat together. {gaps[0].interval.method.capitalize()}."
-    what = _metric_format(studies).inline_title if one else "every metric"
+    what = comparison_format(studies).inline_title if one else "every metric"
     return Table(name, f"The same candidates under two protocols, by {what}", columns, tuple(rows), note)
 
 
@@ -295,7 +202,7 @@ def _pair_table(studies: StudyPair) -> Table:
         verdict = "cannot tell: no better than guessing" if withdrawn else p.verdict
         bounds = IntervalBounds(p.low, p.high)
         rows.append(TableRow((p.a, p.b, p.value_a, p.value_b, p.difference, bounds, p.p, p.p_adjusted, p.n_units, verdict)))
-    return Table("pairs", f"By {_metric_format(studies).inline_title}; {_describe_basis(studies)}", columns, tuple(rows))
+    return Table("pairs", f"By {comparison_format(studies).inline_title}; {_describe_basis(studies)}", columns, tuple(rows))
 
 
 def _dumbbell_plot(studies: StudyPair, lines: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> RenderedFigure:
@@ -303,7 +210,7 @@ def _dumbbell_plot(studies: StudyPair, lines: Sequence[tuple[str, Sequence[tuple
 
     lines: label, and for each study the name of its candidate and the value that is compared
     """
-    scale, shown = _metric_format(studies), list(lines)[:MAX_SHOWN]
+    scale, shown = comparison_format(studies), list(lines)[:MAX_SHOWN]
     sides = (studies.within_group, studies.group_held_out) if studies.basis == "protocols" else (studies.a, studies.b)
     each = [[_with_own_interval(s, *one, studies.metric) for s, one in zip(sides, values, strict=True)] for _, values in shown]
     styles = (("o", ACCENT, ACCENT), ("s", SERIES_COLORS[1], "none"))
