@@ -116,7 +116,8 @@ def describe_test_population(summary: StudySummary) -> str:
     units = summary.group_word.plural
     if summary.has_groups and summary.protocol_config.get("allow_group_overlap"):
         return f"on unseen rows of {units} that are partly in the training data"
-    if summary.protocol_config.get("split") == "held-out-sites" and not any(c.external_test for c in summary.candidates):
+    by_site = summary.protocol_config.get("split") in ("held-out-sites", "leave-one-site-out")
+    if by_site and not any(c.external_test for c in summary.candidates):
         return f"on unseen {summary.site_word.plural}"  # else, folds inside the training sites, the external test has them
     return f"on unseen {units}" if summary.has_groups else "on unseen rows"
 
