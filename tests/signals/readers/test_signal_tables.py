@@ -255,4 +255,25 @@ def test_single_quotes_around_every_name_are_removed(tmp_path: Path) -> None:
 
 def test_a_table_of_texts_alone_names_them(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"at least one column of numbers and one line of samples \(columns of text .*: ECG\)"):
-        read_text(tmp_path, "time;ECG\n0,00;1.500,5\n0,02;1.400,5\n")
+        read_text(tmp_path, "time;ECG\n0,00;low\n0,02;high\n")
+
+
+@pytest.mark.parametrize(
+    ("cell", "header"), [("1.005,5", "ECG;x"), ("1'005.5", "ECG;x"), ("97%", "SpO2"), ("97 %", "SpO2"), ("\u22120.25", "ECG")]
+)
+def test_numbers_that_no_program_reads_are_no_text(tmp_path: Path, cell: str, header: str) -> None:
+    line = cell if ";" not in header else f"{cell};2"
+    with pytest.raises(DataError, match=f"line 2: channel '{header[:3]}.*' should hold numbers, came .*{cell[-3:]}"):
+        read_text(tmp_path, "\n".join([header, *[line] * 30]) + "\n")
+
+
+@pytest.mark.parametrize("text", ["rest", "2024-01-01", "p1-7", "1:2:3", "01.02.2024"])
+def test_a_column_of_text_is_left_out(tmp_path: Path, text: str) -> None:
+    recording = read_text(tmp_path, "\n".join(["ECG,note", *[f"{v},{text}" for v in VALUES]]) + "\n")
+    assert (recording.channels, recording.notes) == (("ECG",), ("columns of text were left out: note",))
+
+
+@pytest.mark.parametrize("line", ["0.00 0.12", "  0.000   -0.145   0.1"])
+def test_spaces_between_cells_are_named(tmp_path: Path, line: str) -> None:
+    with pytest.raises(DataError, match="line 2: its cells are separated by spaces"):
+        read_text(tmp_path, "\n".join(["time ECG", *[line] * 30]) + "\n")

@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 
 MAX_SIGNAL_BYTES = 4 * 1024**3
 MAX_VALUES = 2**30  # numbers in one recording; a Parquet file can be small and hold many
+_LOOKED_AT = 1000  # cells of a column of text
 MISSING_CELLS = ("", "-", "--", "---")
 _NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?")
+# Numbers that no program reads as such: 1.005,5 and 1'005.5, 97 %, a typographic minus.
+_WRITTEN_NUMBER = re.compile(r"[-+−–]?(\d{1,3}([.,'’\s]\d{3})*|\d+)([.,]\d+)?\s*%?")
 _CLOCK_OR_DATE = re.compile(r"[\d.:/\-T ]*\d:\d\d[\d.:,Z+ ]*")
 
 
@@ -69,6 +72,11 @@ class _Table:
         """The share of a column's filled cells that are numbers, 0 to 1."""
         filled = int(self.frame.iloc[:, at].notna().sum())
         return float(self.to_numbers(at).notna().sum()) / filled if filled else 0.0
+
+    def share_of_written_numbers(self, at: int) -> float:
+        """The share of a column's first filled cells that a person reads as numbers, 0 to 1."""
+        cells = self.frame.iloc[:, at].dropna().head(_LOOKED_AT).astype("string").str.strip()
+        return float(cells.str.fullmatch(_WRITTEN_NUMBER.pattern).mean()) if len(cells) else 0.0
 
 
 def read_signal_table(path: Path, rate_hz: float, channels: Sequence[str] | None = None, unit: str = "") -> Recording:
@@ -139,7 +147,7 @@ def _choose_columns(
     candidates = [at for at, cell in enumerate(table.header) if at != times and not column_kind(cell, first=at == 0)]
     text = [at for at in candidates if not _is_numeric(table.frame.iloc[:, at])]
     for at in text:
-        if table.share_of_numbers(at) >= 0.5:
+        if table.share_of_numbers(at) >= 0.5 or table.share_of_written_numbers(at) >= 0.5:
             _check_numbers(path, table, at)
     columns = [at for at in candidates if at not in text and not (not table.header[at] and table.frame.iloc[:, at].isna().all())]
     for at in columns:
@@ -212,9 +220,10 @@ def _read_csv_table(path: Path) -> _Table:
     if "\0" in head:
         raise ValueError("it holds bytes that are no text")
     known = sniff_delimited_text(head)
-    _check_header(path, known)
+    first = next(iter(head.split("\n", known.first_data_line)[known.first_data_line - 1 :]), "")  # below the header
+    units = _read_units(first, known)
+    _check_header(path, known, first)
     _check_widths(path, known, encoding)
-    units = _read_units(head, known)
     frame = pd.read_csv(
         path,
         sep=known.separator,
@@ -232,15 +241,19 @@ def _read_csv_table(path: Path) -> _Table:
     return _Table(strip_cell_quotes(known.header), frame, known.first_data_line + bool(units), known.decimal, units)
 
 
-def _read_units(head: str, known: DelimitedFormat) -> tuple[str, ...]:
+def _read_units(first: str, known: DelimitedFormat) -> tuple[str, ...]:
     """The units in the line below the header; nothing where that is a line of samples."""
-    lines = head.split("\n", known.first_data_line)[known.first_data_line - 1 :][:1]
-    cells = next(csv.reader(lines, delimiter=known.separator, skipinitialspace=True), [])
+    cells = next(csv.reader([first], delimiter=known.separator, skipinitialspace=True), [])
     return (parse_unit_line(cells) or ()) if len(cells) == len(known.header) else ()
 
 
-def _check_header(path: Path, known: DelimitedFormat) -> None:
-    """Raises DataError for a header that is a line of samples."""
+def _check_header(path: Path, known: DelimitedFormat, first: str) -> None:
+    """Raises DataError for a header that is a line of samples, and for cells that are separated by spaces."""
+    if len(known.header) == 1 and len(first.split()) > 1 and all(_NUMBER.fullmatch(cell) for cell in first.split()):
+        raise DataError(
+            f"{path} line {known.first_data_line}: its cells are separated by spaces ({' '.join(first.split()[:3])}), expected "
+            "commas, semicolons, tabs or bars: replace the spaces (rdsamp writes commas with -c)"
+        )
     filled = [cell for cell in known.header if cell]
     if filled and all(_NUMBER.fullmatch(cell) or _CLOCK_OR_DATE.fullmatch(cell) for cell in filled):
         line = known.lines_before_header + 1
