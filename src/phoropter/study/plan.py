@@ -29,7 +29,7 @@ from phoropter.study.spec import StudySpec
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.family import candidate_family
 
-NUMERICS = 5  # raise when equal inputs would give other predictions than before
+NUMERICS = 6  # raise when equal inputs would give other predictions than before
 
 
 @dataclass(frozen=True, eq=False)
