@@ -18,6 +18,7 @@ import pytest
 
 _REPOSITORY = Path(__file__).parent.parent
 sys.path.append(str(Path(__file__).parent))  # so that tests of several rooms find small_recordings.py and warm_python.py
+_BEGUN_FIRST = ("test_kills.py", "test_studies.py")  # single tests of half a minute or more
 _STARTS_PROCESS = re.compile(
     r"\b(subprocess|multiprocessing|ProcessPoolExecutor|Popen|playwright|WarmPython)\b|\b(jobs|workers)=[2-9]"
 )
@@ -33,6 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if name in _find_process_functions(item.path):
             item.add_marker(pytest.mark.process)
+    items.sort(key=lambda item: item.path.name not in _BEGUN_FIRST)  # else one process runs them while the other has ended
 
 
 # Imports and test items are some million objects that stay. Looking through them over and over took a sixth of the quick tests
