@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -209,14 +209,17 @@ def learn_study(study: LearnerStudy, number: int) -> tuple[list[CandidateScores]
     return found, np.array(truths)
 
 
-def learner_cells(studies: int) -> Iterator[str]:
-    """False positives of both questions where candidates are exchangeable, and what a weaker second candidate is found by."""
+def learner_cells(studies: int, learners: Sequence[str]) -> Iterator[str]:
+    """False positives of both questions where candidates are exchangeable, and what a weaker second candidate is found by.
+
+    learners: those of `LEARNERS` whose studies are measured; `mixed` has two logistic regressions and two trees
+    """
     two = [(kind, kind) for kind in ("logistic", "tree", "net")]
     cells = [LearnerStudy(kinds, rounds=r, metric=m, groups=g) for kinds in two for r, m, g in LEARNER_CELLS]
     mixed = ("logistic", "logistic", "tree", "tree")
     cells += [LearnerStudy(mixed, rounds=r, groups=g) for r in (1, 3) for g in (False, True)]
     cells = [c for c in cells if "net" not in c.kinds or (c.metric == "accuracy" and not c.groups and c.rounds == 1)]
-    for cell in cells:
+    for cell in (c for c in cells if (c.kinds[0] if len(set(c.kinds)) == 1 else "mixed") in learners):
         count = studies // 2 if "net" in cell.kinds else studies
         null, power = learner_rates(cell, count), learner_rates(replace(cell, weaker=0.6), count // 2)
         unit = "groups" if cell.groups else "rows"
@@ -228,6 +231,7 @@ def learner_cells(studies: int) -> Iterator[str]:
         )
 
 
+LEARNERS = ("logistic", "tree", "net", "mixed")
 LEARNER_CELLS = [(1, "accuracy", False), (3, "accuracy", False), (1, "accuracy", True), (3, "accuracy", True)]
 LEARNER_CELLS += [(1, "roc_auc", False)]  # rounds, metric, groups
 
@@ -256,13 +260,14 @@ def learner_rates(cell: LearnerStudy, studies: int) -> dict[str, float]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["model", "bound", "learners"])
+    parser.add_argument("--learners", nargs="*", choices=LEARNERS, default=LEARNERS, help="of the part of the same name")
     parser.add_argument("--studies", type=int, default=10_000, help="drawn for each cell (a tenth of them with four candidates)")
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")  # scikit-learn's, of nets that are stopped early on purpose
     if given.part == "model":
         lines = model_cells(given.studies)
     elif given.part == "learners":
-        lines = learner_cells(given.studies)
+        lines = learner_cells(given.studies, given.learners)
     else:
         lines = (f"{k} folds: {' against '.join(f'{100 * p:.1f} %' for p in largest_power(k))}" for k in (5, 10))
     for line in lines:

@@ -3,12 +3,14 @@
 Every pair that holds V2, and all three, by `logits` (stacked logistic regressions), `concat` (one on the concatenated features)
 and `ensemble` (probabilities of the members' runs averaged), each as a study gets it that says `frozen: true` and nothing else.
 The members are probes, also at their defaults, and the same with their heads solved; the better member is the best of these.
-Then, end to end at 64 pixels: both MobileNets alone, their ensemble, and their fusion begun from them (`warm_start`) and anew.
+Then, end to end at 64 pixels: both MobileNets, their ensemble, and their fusion by `logits` begun from them (`warm_start`), all
+by the recipe of the study; the fusion is compared with the ensemble, the average of its members.
 
 Differences are paired: the same splits. Their intervals are those of Student's t over splits with the variance corrected for
 shared training rows (Nadeau & Bengio 2003), written out here and independent of the package's.
 
-`fusion_defaults.py intel caltech cifar warm` measures these alone; PHOROPTER_TEST_DATA is the folder of archives and weights.
+`fusion_defaults.py intel caltech cifar warm-intel warm-caltech warm-cifar` measures these alone.
+PHOROPTER_TEST_DATA is the folder of archives and weights.
 """
 
 from __future__ import annotations
@@ -52,6 +54,13 @@ SETS = {
     ),
     "cifar": Pictures("CIFAR-10, 5,000", "cifar10.tar.gz", "cifar10/train", 32, 96, 98, 5000),
 }
+WARM = {  # stored and shown at 64 pixels
+    "warm-intel": Pictures("Intel scenes, 480", "intel.tar", "intel/seg_train/seg_train", 64, 64, 64, 480, (0, 1)),
+    "warm-cifar": Pictures("CIFAR-10, 600", "cifar10.tar.gz", "cifar10/train", 64, 64, 64, 600, (0, 1)),
+    "warm-caltech": Pictures(
+        "Caltech-101, 606", "caltech101.tar", "101_ObjectCategories", 64, 64, 64, 606, (0, 1), ("BACKGROUND_Google",)
+    ),
+}
 WEIGHTS = {
     "V1": ("mobilenetv1_100", "mobilenetv1_100.tf_qat_in1k.safetensors"),
     "V2": ("mobilenetv2_100", "mobilenetv2_100.tf_in1k.safetensors"),
@@ -82,19 +91,16 @@ def frozen_candidates(pictures: Pictures, weights: Path) -> list[dict[str, Any]]
     return made
 
 
-def warm_candidates(weights: Path) -> list[dict[str, Any]]:
-    """Both MobileNets trained end to end, their ensemble, and their fusions by logits begun from them and anew."""
+def warm_candidates(pictures: Pictures, weights: Path) -> list[dict[str, Any]]:
+    """Both MobileNets trained end to end, their ensemble, and their fusion by logits begun from them."""
     members = {
-        name: {"backbone": network, "weights": str(weights / file), "size": 64}
+        name: {"backbone": network, "weights": str(weights / file), "size": pictures.mobilenet_size}
         for name, (network, file) in list(WEIGHTS.items())[:2]
     }
-    one_more = {"phases": [{"epochs": 1, "lr": 1e-3, "head_lr": 3e-3}]}
-    both = list(members.values())
     return [
         *({"name": name, **member} for name, member in members.items()),
         {"name": "V1 + V2 ensemble", "mode": "ensemble", "fuse": ["V1", "V2"]},
-        {"name": "V1 + V2 logits, warm", "warm_start": True, "fuse": ["V1", "V2"], "recipe": one_more},
-        {"name": "V1 + V2 logits", "fuse": both},
+        {"name": "V1 + V2 logits, warm", "warm_start": True, "fuse": ["V1", "V2"]},
     ]
 
 
@@ -102,19 +108,19 @@ def run_accuracies(name: str, data: Path, folder: Path) -> tuple[dict[str, Any],
     """Candidate → (J,) accuracies in the order of the splits; and the ratio of test to training rows."""
     import phoropter as ph
 
-    pictures = SETS["intel" if name == "warm" else name]
+    is_warm = name in WARM
+    pictures = WARM[name] if is_warm else SETS[name]
     with tarfile.open(data / pictures.archive) as archive:
         archive.extractall(folder, filter="data")
     source: dict[str, Any] = {"folder": str(folder / pictures.folder), "size": pictures.size, "exclude": list(pictures.exclude)}
-    recipe: Any = "finetune"
-    if name == "warm":
-        source |= {"size": 64, "max_samples": 360}
-        recipe = {"preset": "finetune", "batch_size": 16, "phases": [{"epochs": 2, "lr": 1e-3, "head_lr": 3e-3}]}
-    elif pictures.max_samples:
+    if pictures.max_samples:
         source["max_samples"] = pictures.max_samples
-    candidates = warm_candidates(data / "weights") if name == "warm" else frozen_candidates(pictures, data / "weights")
-    seeds = (0,) if name == "warm" else pictures.seeds
-    protocol = {"split": "stratified-k-fold", "folds": FOLDS, "seeds": list(seeds)}
+    make_candidates = warm_candidates if is_warm else frozen_candidates
+    candidates = make_candidates(pictures, data / "weights")
+    recipe: Any = "finetune"
+    if is_warm:
+        recipe = {"preset": "finetune", "batch_size": 16, "phases": [{"epochs": 2, "lr": 1e-3, "head_lr": 3e-3}]}
+    protocol = {"split": "stratified-k-fold", "folds": FOLDS, "seeds": list(pictures.seeds)}
     study = ph.Study(
         name=name, data=source, protocol=protocol, candidates=candidates, recipe=recipe, metrics=["accuracy"], save_models="none"
     )
@@ -138,7 +144,7 @@ def compare_fusions(name: str, accuracies: dict[str, Any], ratio: float) -> Iter
         *members, last = fusion.split(" + ")
         names = [*members, last.replace(",", " ").split()[0]]
         better = max((c for n in names for c in (n, f"{n} solved") if c in accuracies), key=lambda c: accuracies[c].mean())
-        against = "V1 + V2 ensemble" if name == "warm" and fusion != "V1 + V2 ensemble" else better
+        against = "V1 + V2 ensemble" if name in WARM and fusion != "V1 + V2 ensemble" else better
         mean, low, high = paired_interval(values - accuracies[against], ratio)
         yield {
             "pictures": name,
@@ -155,7 +161,7 @@ def main(names: list[str]) -> None:
     data = Path(os.environ.get("PHOROPTER_TEST_DATA", ""))
     if not (data / "weights").is_dir():
         raise SystemExit("PHOROPTER_TEST_DATA names no folder with weights/ and the archives of pictures; set it")
-    for name in names or [*SETS, "warm"]:
+    for name in names or [*SETS, *WARM]:
         with tempfile.TemporaryDirectory() as folder:
             accuracies, ratio = run_accuracies(name, data, Path(folder))
         rows = list(compare_fusions(name, accuracies, ratio))
