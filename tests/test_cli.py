@@ -23,7 +23,7 @@ from phoropter.results.preparation import PreparationNote
 from phoropter.results.run_folder import RunWriter
 
 COMMANDS = {"plan", "run", "demo", "status", "report", "compare", "folds", "serve-report", "refit", "predict", "inspect"}
-COMMANDS |= {"backbones", "studies", "doctor", "serve"}
+COMMANDS |= {"backbones", "studies", "doctor", "serve", "explain"}
 README = Path(__file__).parents[1] / "README.md"
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
 
@@ -56,7 +56,9 @@ def test_flags_stay_few() -> None:
     assert flags["report"] == {"--out", "--section", "--trust-code"}
     assert flags["compare"] == flags["folds"] == {"--out", "--trust-code"}
     assert flags["refit"] == {"--out", "--candidate", "--device"}
-    assert flags["predict"] == {"--out", "--on-bad-input", "--views", "--device", "--trust-code"}
+    assert flags["predict"] == {"--out", "--on-bad-input", "--views", "--explain", "--device", "--trust-code"}
+    shared = {"--out", "--on-bad-input", "--views", "--device", "--trust-code"}
+    assert flags["explain"] == {*shared, "--target", "--method", "--layer", "--write"}
     assert flags["serve"] == {
         *("--port", "--host", "--public-name", "--token", "--token-file", "--log-names", "--limit", "--device", "--trust-code")
     }

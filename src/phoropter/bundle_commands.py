@@ -59,24 +59,29 @@ def refit_command(
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="FILE.csv, .parquet or .jsonl; - for CSV on standard output.")
 @click.option("--on-bad-input", type=click.Choice(["skip", "stop"]), default="skip", help="What cannot be read (default: skip).")
 @click.option("--views", type=click.Choice(["none", "flip", "ten-crop"]), help="Averaged views (default: as in its study).")
+@click.option("--explain", "maps", type=click.Path(path_type=Path), help="Also a folder of maps, as `phoropter explain` writes.")
 @device_option
 @trust_option
 def predict_command(
-    bundle: Path, paths: tuple[Path, ...], out: Path | None, on_bad_input: Any, views: Any, device: str, trust_code: bool
+    bundle: Path, paths: tuple[Path, ...], out: Path | None, on_bad_input: Any, device: str, trust_code: bool, **rest: Any
 ) -> None:
     """Classify images or recordings at PATHS by a BUNDLE that a study saved, prepared as in the study.
 
     What cannot be read is listed by name, and the rest is predicted.
     """
     from phoropter.deploy.bundle import load_bundle
+    from phoropter.deploy.explain.explain import ExplainOptions
+    from phoropter.deploy.explain.map_files import check_map_folder, write_explanations
     from phoropter.deploy.predict import predict_paths
     from phoropter.deploy.tables import check_output_format, format_predictions_csv, write_predictions
 
-    to_stdout = str(out) == "-"
+    to_stdout, views, maps = str(out) == "-", rest["views"], rest["maps"]
     if out and not to_stdout:
         check_output_format(out)
     with trust_results_if(trust_code, bundle):
         loaded = load_bundle(bundle)
+    if maps:
+        check_map_folder(maps, (), loaded.recording_view is not None)
     to = make_console(stderr=to_stdout)
     with show_prediction_progress() as progress:
         predictions = predict_paths(loaded, paths, device=device, on_bad_input=on_bad_input, views=views, progress=progress)
@@ -85,3 +90,8 @@ def predict_command(
         sys.stdout.write(format_predictions_csv(predictions))
     for file in write_predictions(predictions, out) if out and not to_stdout else ():
         print_line(to, f"written: {file}")
+    if maps:
+        with show_prediction_progress() as progress:
+            explained = ExplainOptions(views=views, device=device)
+            write_explanations(loaded, predictions.dataset, maps, options=explained, progress=progress)
+        print_line(to, f"written: {maps}")

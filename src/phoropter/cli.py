@@ -28,6 +28,7 @@ from phoropter.console import (
     print_protocol_gap,
 )
 from phoropter.core.cpu_count import count_usable_cores
+from phoropter.explain_command import explain_command
 from phoropter.export_command import export_command
 from phoropter.serve_command import serve_command
 from phoropter.study_parts import (
@@ -90,6 +91,7 @@ def main() -> None:
 
 main.add_command(refit_command)
 main.add_command(predict_command)
+main.add_command(explain_command)
 main.add_command(serve_command)
 main.add_command(export_command)
 

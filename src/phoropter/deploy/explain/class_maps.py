@@ -5,8 +5,9 @@ Methods:
     grad-cam         ReLU of the sum over channels of mean gradient × activation (Selvaraju et al. 2017, arXiv 1610.02391)
     token-gradient   ReLU of the sum over channels of gradient × activation, patch by patch: of tokens, whose channels do not mean
                      the same at every patch (for maps: HiResCAM, Draelos & Carin 2020, arXiv 2011.08891)
-    rollout          attention rollout (rollout.py), the same for every class
-    auto             token-gradient where the answer is read off a class token, else grad-cam
+    gradient-rollout of ViTs: what patches carry through the attention of all blocks, weighted by its gradient (rollout.py)
+    rollout          of ViTs: attention rollout, the same for every class (rollout.py)
+    auto             gradient-rollout for ViTs; token-gradient for others whose answer is read off a class token; else grad-cam
 
 The gradient is that of the class's logit; in an average of networks each branch's own, because the logit of the average does not
 change where one of them is certain.
@@ -36,13 +37,14 @@ from torch.nn import functional as F
 
 from phoropter.core.errors import SpecError, did_you_mean, join_words
 from phoropter.deploy.explain.feature_tap import FeatureTap, find_branch_layer, reads_class_token, tap_features
-from phoropter.deploy.explain.rollout import compute_rollout, record_attention
+from phoropter.deploy.explain.rollout import compute_rollout, find_attention_layers, record_attention
 from phoropter.models.backbones import BackboneModule
 from phoropter.models.classifier import Classifier
 from phoropter.models.fusion import AverageFusion, FeatureFusion
 from phoropter.models.heads import Outputs
 
-MapMethod = Literal["auto", "grad-cam", "token-gradient", "rollout"]
+MapMethod = Literal["auto", "grad-cam", "token-gradient", "gradient-rollout", "rollout"]
+_OF_ATTENTION = ("gradient-rollout", "rollout")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class ClassMaps:
 
 @dataclass(frozen=True)
 class BranchPlan:
-    """name: of the branch · method: grad-cam, token-gradient or rollout · layer: what is recorded"""
+    """name: of the branch · method: any but auto · layer: what is recorded"""
 
     name: str
     method: str
@@ -91,7 +93,7 @@ class MapMaker:
         trained = [p for p in self.model.parameters() if p.requires_grad]
         try:
             self.model.requires_grad_(False)
-            members: list[Classifier] = getattr(self.model, "members", [self.model])
+            members = self.model.members
             if len(members) > 1 and targets is None:
                 with torch.no_grad():
                     targets = self.model(pictures).argmax(1)
@@ -118,7 +120,7 @@ def _make_member_maps(model: Classifier, plans: list[BranchPlan], pictures: Tens
     taps: list[FeatureTap | list[Tensor]] = []
     with ExitStack() as recording:
         for branch, plan in zip(model.branches, plans, strict=True):
-            if plan.method == "rollout":
+            if plan.method in _OF_ATTENTION:
                 taps.append(recording.enter_context(record_attention(branch)))
             else:
                 taps.append(recording.enter_context(tap_features(branch, plan.layer)))
@@ -130,7 +132,8 @@ def _make_member_maps(model: Classifier, plans: list[BranchPlan], pictures: Tens
     maps = []
     for branch, tap, plan, logits in zip(model.branches, taps, plans, own, strict=True):
         if isinstance(tap, list):
-            small = compute_rollout(branch, tap)
+            score = logits.gather(1, chosen[:, None]).sum() if plan.method == "gradient-rollout" else None
+            small = compute_rollout(branch, tap, score)
         else:
             small = weigh_features(tap, plan.method, logits, chosen)
         maps.append(F.interpolate(small[:, None].float(), [side, side], mode="bilinear")[:, 0])
@@ -186,10 +189,13 @@ def name_branches(model: Classifier) -> list[str]:
 
 
 def _plan_branch(branch: BackboneModule, name: str, method: MapMethod, layer: str | None) -> BranchPlan:
-    if method == "rollout":
-        return BranchPlan(name, method, "attention of all blocks")
     if method == "auto":
-        method = "token-gradient" if reads_class_token(branch) else "grad-cam"
+        tokens: MapMethod = "token-gradient" if reads_class_token(branch) else "grad-cam"
+        method = "gradient-rollout" if find_attention_layers(branch) and layer is None else tokens
+    if method in _OF_ATTENTION:
+        if layer is not None:
+            raise SpecError(f"layer: method {method} reads all blocks of {name}; with a layer, choose grad-cam or token-gradient")
+        return BranchPlan(name, method, "attention of all blocks")
     if layer is None:
         layer = find_branch_layer(branch, torch.zeros(1, 3, branch.side, branch.side, device=branch.scale.device))
     return BranchPlan(name, method, layer)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from phoropter.deploy.explain.explanation import ExplainedWindow, Explanation
 
-HEAT_MAP = "inferno"  # ordered by lightness, so that it survives printing in grey
+HEAT_MAP = "YlOrRd"  # from its middle on: seen on white paper and on black, and ordered by lightness for printing in grey
 DPI = 130
 
 
@@ -23,10 +23,9 @@ def lay_map_over(shown: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.I
     """(S, S, 3) uint8 and (S, S) from 0 to 1 → an RGB image: the picture faded, with colour as opaque as the map is high."""
     from matplotlib import colormaps
 
-    opacity = (0.75 * np.clip(heat, 0, 1) ** 0.7)[..., None]
-    colours = np.asarray(colormaps[HEAT_MAP](0.25 + 0.75 * np.clip(heat, 0, 1)))[..., :3] * 255
-    grey = shown.astype(np.float64).mean(2, keepdims=True)
-    faded = 0.5 * shown + 0.5 * grey
+    opacity = (0.8 * np.clip(heat, 0, 1) ** 0.8)[..., None]
+    colours = np.asarray(colormaps[HEAT_MAP](0.35 + 0.5 * np.clip(heat, 0, 1)))[..., :3] * 255
+    faded = 0.35 * shown + 0.65 * shown.astype(np.float64).mean(2, keepdims=True)  # so that the map alone has strong colours
     return Image.fromarray(np.rint((1 - opacity) * faded + opacity * colours).astype(np.uint8))
 
 
@@ -42,7 +41,7 @@ def draw_explanation(explanation: Explanation, file: Path, kind: str) -> None:
         if explanation.window is None:
             _draw_picture(figure, explanation)
         else:
-            _draw_window(figure, explanation, explanation.window)
+            draw_window(figure, explanation, explanation.window)
         figure.suptitle(describe_answer(explanation), fontsize=9)
         figure.savefig(file, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
 
@@ -53,7 +52,7 @@ def describe_answer(explanation: Explanation) -> str:
     text = f"{explanation.name}: evidence for {explanation.classes[target]} ({explanation.probabilities[target]:.2f})"
     if target != answer:
         text += f"; the answer is {explanation.classes[answer]} ({explanation.probabilities[answer]:.2f})"
-    return text
+    return text if explanation.map.any() else f"{text}; no evidence was found"
 
 
 def _draw_picture(figure: Figure, explanation: Explanation) -> None:
@@ -73,8 +72,8 @@ def _draw_picture(figure: Figure, explanation: Explanation) -> None:
         axes.set_title(title)
 
 
-def _draw_window(figure: Figure, explanation: Explanation, window: ExplainedWindow) -> None:
-    """Each channel over the seconds with the map along time behind it; below, the picture with the map, axes in s and Hz."""
+def draw_window(figure: Figure, explanation: Explanation, window: ExplainedWindow) -> None:
+    """Draws each channel over the seconds with the map along time behind it; below, the picture with the map, in s and Hz."""
     channels = [name for name in window.signals if name != "baseline"]
     branches = list(explanation.branches.items()) if len(explanation.branches) > 1 else []
     rows = len(channels) + 1 + len(branches)
@@ -104,7 +103,16 @@ def _draw_trace(axes: Axes, explanation: Explanation, window: ExplainedWindow, c
     unit = window.units[list(window.signals).index(channel)]
     axes.set_ylabel(f"{channel} ({unit})" if unit else channel)
     axes.set_xlim(window.start_s, window.stop_s)
-    axes.autoscale(enable=True, axis="y")
+    _fit_heights(axes, [np.asarray(line.get_ydata()) for line in axes.lines])
+
+
+def _fit_heights(axes: Axes, drawn: list[NDArray[np.floating]]) -> None:
+    """The lowest to the highest value drawn, and a little more: the coloured ground would count as 0 to 1."""
+    values = np.concatenate(drawn)
+    values = values[np.isfinite(values)]
+    if len(values):
+        margin = 0.06 * float(np.ptp(values)) or 0.5
+        axes.set_ylim(float(values.min()) - margin, float(values.max()) + margin)
 
 
 def _draw_rendered(axes: Axes, explanation: Explanation, window: ExplainedWindow, heat: NDArray[np.float32]) -> None:

@@ -103,8 +103,8 @@ def explain_dataset(
 def explain_views(maker: MapMaker, pictures: Tensor, views: list[PlacedView], targets: Tensor | None) -> ClassMaps:
     """As `MapMaker.make_maps` of (B, 3, S, S): maps averaged over the views that cover a place, logits as predictions are."""
     if targets is None and len(views) > 1:
-        with torch.inference_mode():
-            targets = average_views([maker.model(view.cut(pictures)).float() for view in views]).argmax(1).clone()
+        with torch.no_grad():
+            targets = average_views([maker.model(view.cut(pictures)).float() for view in views]).argmax(1)
     parts = [maker.make_maps(view.cut(pictures), targets) for view in views]
     covered = torch.zeros(1, *pictures.shape[-2:])
     sums = [torch.zeros(len(pictures), *pictures.shape[-2:]) for _ in parts[0].maps]
@@ -154,7 +154,7 @@ def _describe_row(
         target=maps.target,
         classes=bundle.classes,
         probabilities=softmax(maps.logits[None] / temperature)[0],
-        method=join_words(sorted({plan.method for plan in maker.plans})),
+        method=" and ".join(sorted({plan.method for plan in maker.plans})),
         shown=np.ascontiguousarray(picture.transpose(1, 2, 0)),
         seen=maps.seen,
         branches=branches,
@@ -213,5 +213,6 @@ def _name_layers(bundle: Bundle, layers: str | Mapping[str, str] | None) -> dict
         return dict(layers or {})
     names = name_branches(bundle.model)
     if len(names) > 1:
-        raise SpecError(f"layer: the bundle has the branches {join_words(names)}; name the branch too, as in {names[0]}={layers}")
+        there = " and ".join(names)
+        raise SpecError(f"layer: the bundle has the branches {there}; name the branch too, as in {names[0]}={layers}")
     return {names[0]: layers}

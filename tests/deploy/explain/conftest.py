@@ -1,0 +1,61 @@
+"""Makes explained_networks.py importable for the tests beside it, and finished studies to explain."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from small_recordings import CTG_STUDY, ECG_STUDY
+
+NET = "{backbone: test_resnet, weights: random}"
+PICTURES = f"""\
+name: shapes
+data: {{folder: pictures, size: 64}}
+protocol: {{split: hold-out, test_size: 0.5}}
+recipe: {{preset: scratch, epochs: 1}}
+candidates:
+  - {{name: net, backbone: test_resnet, weights: random}}
+  - {{name: fusion, fuse: [{NET}, {{backbone: test_vit, weights: random}}]}}
+"""
+SIGNALS = f"recipe: {{preset: scratch, epochs: 1}}\ncandidates: [{NET.replace('{', '{name: cnn, ', 1)}]\n"
+
+
+@pytest.fixture(scope="session")
+def explained_studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """shapes, people, births → the folder that holds study.yaml and its results in `out`; beside that of shapes, `pictures`."""
+    from phoropter.study.executors import execute_study
+    from phoropter.study.spec import read_study
+    from phoropter.study.worker import ComputeOptions
+
+    folders = {}
+    for name, text in (("shapes", PICTURES), ("people", ECG_STUDY + SIGNALS), ("births", CTG_STUDY + SIGNALS)):
+        folder = folders[name] = tmp_path_factory.mktemp(name)
+        draw = np.random.default_rng(0)
+        for kind, grey in (("dark", 40), ("light", 190)) if name == "shapes" else ():
+            (folder / "pictures" / kind).mkdir(parents=True)
+            for i in range(6):
+                noise = draw.integers(0, 60, (70, 90, 3), dtype=np.uint8)
+                Image.fromarray(noise + np.uint8(grey)).save(folder / "pictures" / kind / f"{i}.png")
+        (folder / "study.yaml").write_text(text)
+        options = ComputeOptions("cpu", threads=1)
+        execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options)
+    return folders
+
+
+@pytest.fixture(scope="session")
+def explained_bundles(explained_studies: dict[str, Path]) -> dict[str, Path]:
+    """net, fusion, people, births → the bundle of the candidate's first run."""
+    from phoropter.results.store import Store
+
+    found = {}
+    for name, folder in explained_studies.items():
+        for run in Store(folder / "out").runs():
+            if run.bundle_folder is not None:
+                found[name if run.candidate_name == "cnn" else run.candidate_name] = run.bundle_folder
+    return found
