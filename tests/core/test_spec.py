@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import Field
 
 from phoropter.core import spec
 from phoropter.core.errors import SpecError
@@ -171,3 +172,25 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, content: byt
 def test_a_date_that_no_calendar_has_is_text(tmp_path: Path) -> None:  # T1b
     (tmp_path / "study.yaml").write_text("name: 2024-02-30\n")
     assert load_yaml(tmp_path / "study.yaml")[0][0] == {"name": "2024-02-30"}
+
+
+class Disc(Spec):
+    kind: Literal["disc"] = "disc"
+    size: float = 1.0
+
+
+class Box(Spec):
+    kind: Literal["box"] = "box"
+    size: float = 1.0
+
+
+class Drawing(Spec):
+    name: str = "it"
+    shape: Annotated[Disc | Box, Field(discriminator="kind")] = Disc()
+
+
+def test_plain_changes_without_defaults_are_read_back_as_the_same_kind() -> None:
+    assert Drawing().plain_changes() == {}
+    for drawing in (Drawing(), Drawing(shape=Box()), Drawing(name="other", shape=Box(size=3)), Drawing(shape=Disc(size=2))):
+        assert validate_as(Drawing, drawing.plain_changes()) == drawing
+    assert Drawing(shape=Box()).plain_changes() == {"shape": {"kind": "box"}}

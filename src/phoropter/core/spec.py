@@ -52,9 +52,22 @@ class Spec(BaseModel):
         """JSON-ready plain data, defaults included."""
         return self.model_dump(mode="json")
 
+    def plain_changes(self) -> dict[str, Any]:
+        """JSON-ready plain data without defaults, but with the `kind` of each part, without which it would be read as another."""
+        return _add_kinds(self, self.model_dump(mode="json", exclude_defaults=True))
+
     def with_changes(self: SpecT, **changes: Any) -> SpecT:
         """A copy with some fields changed, validated again."""
         return type(self).model_validate({**self.model_dump(exclude_unset=True), **changes})
+
+
+def _add_kinds(model: BaseModel, plain: dict[str, Any]) -> dict[str, Any]:
+    parts = {name: getattr(model, name, None) for name in plain}
+    full = {
+        name: _add_kinds(parts[name], value) if isinstance(parts[name], BaseModel) and isinstance(value, dict) else value
+        for name, value in plain.items()
+    }
+    return full | ({"kind": getattr(model, "kind")} if "kind" in type(model).model_fields else {})  # noqa: B009
 
 
 SpecT = TypeVar("SpecT", bound=Spec)

@@ -149,8 +149,9 @@ def open_bundle(folder: Path | str, extensions: Sequence[Extension] = ()) -> Bun
     Raises WeightsError for a folder without a bundle, and for missing or changed code.
     """
     place = _find_bundle(Path(folder))
-    training = read_sidecar_json(place / "bundle.json").get("training") or {}
-    if not training.get("candidate") or not training.get("data"):
+    content = read_sidecar_json(place / "bundle.json")
+    training = (content.get("training") or {}) if isinstance(content, dict) else {}
+    if not isinstance(training, dict) or not training.get("candidate") or not training.get("data"):
         raise WeightsError(
             f"bundle {place} does not record how it was trained: take one that a study saved (save_models: all or first)"
         )

@@ -87,7 +87,7 @@ def read_bundle_description(folder: Path, known: Iterable[Backbone] = ()) -> Bun
         code = [
             {key: entry[key] for key in ("reference", "name", "version", "source_digest")} for entry in content.get("code", [])
         ]
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise WeightsError(f"{file} does not describe a bundle; save the classifier again") from None
     return BundleDescription(spec, records, code, tuple(members))
 

@@ -94,8 +94,10 @@ def _find_study_code(content: Mapping[str, Any], folder: Path, given: Sequence[E
 
 
 def _restore_extensions(value: Any, known: Sequence[Extension]) -> Any:
-    """Plain data with each recorded identity replaced by the extension itself."""
+    """Plain data with each extension in the place of its recorded identity, or of the `module:NAME` of the study file."""
     if isinstance(value, dict):
         same = (e for e in known if e.identity() == value)
         return next(same, None) or {key: _restore_extensions(item, known) for key, item in value.items()}
+    if isinstance(value, str):
+        return next((e for e in known if e.reference == value), value)
     return [_restore_extensions(item, known) for item in value] if isinstance(value, list) else value

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
 from phoropter.results.store import Store
 from phoropter.study.records.cost_record import describe_average_cost
 from phoropter.study.spec import read_study
 from phoropter.study.worker import compute_missing_runs
 from phoropter.training import feature_cache
+from phoropter.training.costs import classifier_cost
 from phoropter.training.costs.pass_cost import PASS_FILE, PassCost, read_pass_cost
 
 STUDY = """\
@@ -39,15 +39,15 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     root = tmp_path_factory.mktemp("costs")
     (root / "study.yaml").write_text(STUDY)
     counted: list[int] = []
-    count_macs = classifiers._count_classifier_macs
+    count_macs = classifier_cost._count_classifier_macs
 
     def counted_macs(classifier: Classifier, side: int) -> int | None:
         counted.append(side)
         return count_macs(classifier, side)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classifiers, "_counted_macs", {})
-        patch.setattr(classifiers, "_count_classifier_macs", counted_macs)
+        patch.setattr(classifier_cost, "_counted_macs", {})
+        patch.setattr(classifier_cost, "_count_classifier_macs", counted_macs)
         # A pass whose seconds are known: a tenth of a second for each batch
         ticks: Iterator[float] = (0.1 * i for i in range(10**6))
         patch.setattr(feature_cache, "choose_inference_batch", lambda side, device: 8)

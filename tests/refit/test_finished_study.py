@@ -1,0 +1,122 @@
+"""A finished study opened again with code of the user's own: network, loss, metric and database, each found again or refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import phoropter as ph
+from phoropter.cli import main
+from phoropter.core.errors import StoreError, WeightsError
+from phoropter.core.extensions import Extension, trust_code
+from phoropter.refit.finished_study import open_finished_study
+from phoropter.refit.refit import RefitOptions, refit_candidate
+from phoropter.study.executors import execute_study
+from phoropter.study.spec import read_study
+from phoropter.study.worker import ComputeOptions
+
+MODULE = """
+import numpy as np
+import torch
+import phoropter as ph
+
+def make_net():
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=4), torch.nn.ReLU())
+
+def hinge(logits, labels):
+    return torch.nn.functional.multi_margin_loss(logits, labels, reduction="none")
+
+def count_right(labels, probabilities):
+    return float((probabilities.argmax(1) == labels).mean())
+
+def read_walk(file):
+    subject, label = file.stem.split("-")
+    return ph.Recording(file.stem, subject, np.load(file)[None].astype(np.float32), ("acc",), ("g",), 50.0, label=label)
+
+NET = ph.Backbone("mine", build=make_net, width=4)
+HINGE = ph.Loss("hinge", compute=hinge)
+RIGHT = ph.Metric("right", compute=count_right)
+WALKS = ph.Database("walks", read_file=read_walk, pattern="*.npy")
+"""
+STUDY = """\
+name: walks
+data: {recordings: walks, database: 'own_code_of_walks:WALKS', size: 32, representation: trace}
+protocol: {split: stratified-group-k-fold, folds: 2}
+recipe: {preset: scratch, epochs: 1, loss: 'own_code_of_walks:HINGE'}
+candidates:
+  - {name: own, backbone: 'own_code_of_walks:NET'}
+  - {name: pair, fuse: ['own_code_of_walks:NET', {backbone: test_resnet, weights: random}]}
+metrics: [accuracy, 'own_code_of_walks:RIGHT']
+"""
+
+
+@pytest.fixture(scope="module")
+def walks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("walks")
+    (folder / "own_code_of_walks.py").write_text(MODULE)
+    (folder / "walks").mkdir()
+    for seed in range(8):
+        np.save(folder / f"walks/p{seed // 2}-{('calm', 'fast')[seed % 2]}.npy", np.random.default_rng(seed).normal(size=1000))
+    (folder / "walks.yaml").write_text(STUDY)
+    with trust_code(folder):
+        (part,) = read_study(folder / "walks.yaml")
+        store = execute_study(part, folder / "out", lambda event: None, options=ComputeOptions("cpu", threads=1))
+    assert not store.read_failures()
+    yield folder
+    sys.modules.pop("own_code_of_walks", None)
+
+
+def own_objects() -> list[Extension]:
+    module = sys.modules["own_code_of_walks"]
+    return [module.NET, module.HINGE, module.RIGHT, module.WALKS]
+
+
+@pytest.mark.parametrize("name", ["own", "pair"])
+def test_a_study_with_code_of_its_own_is_refitted_with_it(walks: Path, tmp_path: Path, name: str) -> None:
+    options = RefitOptions(name, "folds" if name == "own" else "all", extensions=own_objects())
+    refit_candidate(walks / "out", tmp_path / "bundle", options, torch.device("cpu"), lambda event: None)
+    training = json.loads((tmp_path / "bundle" / "bundle.json").read_text())["training"]
+    needed = {(e["kind"], e["name"], e["reference"]) for e in training["code"]}
+    assert needed == {
+        (kind, name, f"own_code_of_walks:{variable}")
+        for kind, name, variable in (("database", "walks", "WALKS"), ("backbone", "mine", "NET"), ("loss", "hinge", "HINGE"))
+    }
+    with pytest.raises(WeightsError, match="needs the code of the backbone 'mine'"):
+        ph.load(tmp_path / "bundle")
+    module = sys.modules["own_code_of_walks"]
+    predicted = ph.load(tmp_path / "bundle", [module.NET, module.WALKS]).predict(walks / "walks", device="cpu")
+    assert len(predicted.logits) > 8 and np.isfinite(predicted.logits).all()
+
+
+def test_the_command_finds_the_code_by_its_recorded_name_where_it_is_trusted(walks: Path, tmp_path: Path) -> None:
+    command = ["refit", str(walks / "out"), "--candidate", "own", "-o", str(tmp_path / "bundle"), "--device", "cpu"]
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 2 and "needs the code of" in refused.output and "--trust-code" in refused.output
+    done = CliRunner().invoke(main, [*command, "--trust-code"], catch_exceptions=False)
+    assert done.exit_code == 0 and "written:" in done.output, done.output
+
+
+def test_missing_and_changed_code_is_refused(walks: Path) -> None:
+    def no_hinge(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(logits, labels, reduction="none") * 2
+
+    net, _, right, database = own_objects()
+    with pytest.raises(WeightsError, match=r"the study in .* needs the code of the extension 'hinge' \(version 1\)"):
+        open_finished_study(walks / "out", lambda event: None, [net, right, database])
+    with pytest.raises(WeightsError, match="was saved with other code of the extension 'hinge'"):
+        open_finished_study(walks / "out", lambda event: None, [net, right, database, ph.Loss("hinge", compute=no_hinge)])
+
+
+def test_the_runs_of_a_study_are_those_in_its_folder(walks: Path) -> None:
+    study = open_finished_study(walks / "out", lambda event: None, own_objects())
+    assert [run.key for run in study.planned_runs("own")] == [r.key for r in study.store.runs() if r.candidate_name == "own"]
+    with pytest.raises(StoreError, match="computed with other data"):
+        study.planned.runs.pop()
+        study.planned_runs("pair")
