@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import phoropter
 from phoropter.study.spec import read_study
+from warm_python import WarmPython
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,10 +51,11 @@ def test_no_placeholder_is_left() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
-def test_an_example_runs(script: Path, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, script, tmp_path / "out"], capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    assert "accuracy" in done.stdout or "mean" in done.stdout
+def test_an_example_runs(script: Path, tmp_path: Path, warm: WarmPython) -> None:
+    code = f"import runpy, sys\nsys.argv = ['example', 'out']\nrunpy.run_path({str(script)!r}, run_name='__main__')"
+    done = warm.run_code(code, tmp_path)
+    assert done.wait(240) == 0, done.read_log()
+    assert "accuracy" in done.read_log() or "mean" in done.read_log()
 
 
 def test_the_python_interface_page_names_every_public_name() -> None:
