@@ -111,3 +111,16 @@ def test_what_a_killed_process_left_is_removed_and_what_another_is_writing_stays
     files.remove_unfinished(tmp_path)
     assert list(tmp_path.iterdir()) == [whole]
     files.remove_unfinished(tmp_path / "nowhere", older_than_s=0)
+
+
+def test_a_folder_that_may_not_be_written_is_told_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.require_writable(tmp_path / "new" / "results")
+    assert (tmp_path / "new" / "results").is_dir() and not os.listdir(tmp_path / "new" / "results")
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        DiskError, match="is a file, and a folder is needed there: choose another folder with -o, or with PHOROPTER"
+    ):
+        files.require_writable(tmp_path / "file")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as on a read-only disk, whoever asks
+    with pytest.raises(DiskError, match="this user may not write there: choose another folder with -o, or with PHOROPTER_CACHE"):
+        files.require_writable(tmp_path / "new")

@@ -19,6 +19,7 @@ import numpy as np
 
 from phoropter.core.errors import DiskError, PhoropterError
 
+_ELSEWHERE = "choose another folder with -o, or with PHOROPTER_CACHE for the cache"
 _UNFINISHED_MARK = ".aside-"  # in the name of a file that is still being written
 
 
@@ -81,6 +82,13 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         raise_disk_error(error, folder)
         raise
+
+
+def require_writable(folder: Path) -> None:
+    """Makes a folder where it is missing. Raises DiskError where this user may not write in it, before hours are spent."""
+    make_folder(folder)
+    if not os.access(folder, os.W_OK):
+        raise_disk_error(OSError(errno.EACCES, "no permission"), folder)
 
 
 def allocate_room(path: Path, size: int) -> None:
@@ -229,12 +237,9 @@ def raise_disk_error(error: OSError, path: Path) -> None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise DiskError(f"{path} could not be written because the disk is full: free some space and run the same command again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        raise DiskError(f"{path} could not be written because this user may not write there: choose another folder with -o")
+        raise DiskError(f"{path} could not be written because this user may not write there: {_ELSEWHERE}")
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         blocking = next((p for p in (path, *path.parents) if p.is_file()), path)
-        raise DiskError(
-            f"{path} could not be written because {blocking} is a file, and a folder is needed there: name another folder by -o, "
-            "or by PHOROPTER_CACHE for the cache"
-        )
+        raise DiskError(f"{path} could not be written because {blocking} is a file, and a folder is needed there: {_ELSEWHERE}")
     if error.errno == errno.EIO:
         raise DiskError(f"{path} could not be written because the disk reports an error: see whether it is failing")

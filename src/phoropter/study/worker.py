@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from phoropter.core.errors import RunError
-from phoropter.core.files import cache_dir
+from phoropter.core.files import cache_dir, require_writable
 from phoropter.results.metrics.custom import Metric
 from phoropter.results.preparation import PreparationNote
 from phoropter.results.store import Store
@@ -104,6 +104,7 @@ def _compute_study(
     failed_elsewhere: AbstractSet[str],
 ) -> Store:
     device = options.set_up_device()
+    require_writable(store.folder)
     loaded = load_study(study, cache)
     earlier = store.read_earlier_study()
     extensions = describe_extensions(study, loaded, earlier.get("extensions", ()))

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from phoropter.cli import main
-from phoropter.core.errors import StoreError
+from phoropter.core.errors import DiskError, StoreError
 from phoropter.results.store import Store
 from phoropter.study import worker
 from phoropter.study.executors import execute_study
@@ -130,3 +130,10 @@ def test_plan_shows_what_it_can_where_no_folder_was_named(done: Store, tmp_path:
     result = run_command("plan", "study.yaml")
     assert result.exit_code == 0 and "2 of 2 runs to compute" in result.output
     assert "run would stop: runs/tiny holds another study of the name 'tiny'" in " ".join(result.output.split())
+
+
+def test_a_folder_that_may_not_be_written_is_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "decode_images", lambda *_: pytest.fail("images were decoded"))
+    (tmp_path / "out").touch()
+    with pytest.raises(DiskError, match="is a file, and a folder is needed there"):
+        worker.compute_missing_runs(write_study(tmp_path), tmp_path / "out", quiet, HERE)
