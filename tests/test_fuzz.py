@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mutations import mutate_bytes
 from phoropter.core.errors import PhoropterError
 from phoropter.core.seeds import named_generator
 from phoropter.data.spec import DataSpec, open_dataset
@@ -40,21 +41,6 @@ from phoropter.training.array_cache import FeatureEntryInfo as EntryInfo
 TRIES = int(os.environ.get("PHOROPTER_FUZZ", "12"))  # of each kind, in the suite
 SLOW_S = 5.0
 MAX_GROWTH_MIB = 500
-EXTREMES = [
-    b"-1",
-    b"0",
-    b"99999999999999999999",
-    b"nan",
-    b"1e400",
-    b"-0.5",
-    b"=",
-    b"\0",
-    b"\xff\xfe",
-    b"[[[[",
-    b"{}",
-    b"null",
-    b"",
-]
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 3), dtype=np.uint8)
 WORDS = ["cat", "dog"] * 3
 
@@ -380,31 +366,6 @@ KINDS = {
     "checkpoint": Kind(make_checkpoint, read_checkpoint),
     "weights": Kind(make_weights, read_weights),
 }
-
-
-def mutate_bytes(data: bytes, random: np.random.Generator) -> bytes:
-    """One to four changes: a flipped bit, a cut, a range left out, doubled or drawn, a number or word replaced by an extreme."""
-    for _ in range(int(random.integers(1, 5))):
-        size = len(data)
-        at = int(random.integers(0, size + 1))
-        # Headers decide how the rest is read, so half of the changes are in the first 200 bytes
-        at = min(at, int(random.integers(0, 200))) if random.random() < 0.5 else at
-        length = int(random.integers(1, 1 + min(64, max(1, size))))
-        which = int(random.integers(0, 6))
-        if which == 0 and at < size:
-            data = data[:at] + bytes([data[at] ^ 1 << int(random.integers(0, 8))]) + data[at + 1 :]
-        elif which == 1:
-            data = data[:at]
-        elif which == 2:
-            data = data[:at] + data[at + length :]
-        elif which == 3:
-            data = data[: at + length] + data[at:]
-        elif which == 4:
-            data = data[:at] + random.bytes(length) + data[at + length :]
-        else:
-            end = next((i for i in range(at, min(size, at + 64)) if data[i : i + 1] in b",;:\n\t []{}'\""), at + 1)
-            data = data[:at] + EXTREMES[int(random.integers(len(EXTREMES)))] + data[end:]
-    return data
 
 
 @contextmanager

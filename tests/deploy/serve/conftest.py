@@ -48,9 +48,7 @@ def make_results(folder: Path, text: str) -> Path:
     return folder / "out"
 
 
-@pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    folder = tmp_path_factory.mktemp("shapes")
+def make_pictures(folder: Path) -> Made:
     draw = np.random.default_rng(0)
     for kind, grey in (("dark", 50), ("light", 150)):
         (folder / "pictures" / kind).mkdir(parents=True)
@@ -69,11 +67,19 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture(scope="session")
-def ecg(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    folder = tmp_path_factory.mktemp("ecg")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_pictures(tmp_path_factory.mktemp("shapes"))
+
+
+def make_ecg(folder: Path) -> Made:
     results = make_results(folder, ECG_STUDY + SIGNALS)
     files = [list(write_wfdb(recording, folder)) for recording in ecg_simulate(PEOPLE)[:2]]
     return Made(results, files, open_served_bundles([results], CPU)[0])
+
+
+@pytest.fixture(scope="session")
+def ecg(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_ecg(tmp_path_factory.mktemp("ecg"))
 
 
 @pytest.fixture(scope="session")

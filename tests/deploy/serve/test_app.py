@@ -64,6 +64,8 @@ def test_one_bad_file_among_several_is_told_and_the_others_are_predicted(asked: 
 def test_none_that_can_be_used_is_one_sentence(asked: Running) -> None:
     one = asked.post("/predict", [("a.txt", b"hello")])
     assert one.status == 422 and one.error == "a.txt: not a picture that can be read: its contents are text"
+    (item,) = asked.post("/predict?partial=true", [("a.txt", b"hello")]).json["items"]
+    assert item == {"name": "a.txt", "error": one.error}
     two = asked.post("/predict", [("a.txt", b"hello"), ("b.png", b"")])
     assert two.status == 422 and two.error.startswith("none of the 2 files can be used; the first: a.txt: ")
 

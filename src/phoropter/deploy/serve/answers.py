@@ -57,11 +57,15 @@ class ItemAnswer(BaseModel):
 
 
 class PredictAnswer(BaseModel):
-    """Items in the order of the files; of a recording of several files one. notes: what a reader must know."""
+    """Items in the order of the files; of a recording of several files one.
+
+    notes: what a reader must know · details: how recordings were read and cut
+    """
 
     bundle: str
     items: list[ItemAnswer]
     notes: list[str]
+    details: list[str]
 
 
 class TraceAnswer(BaseModel):

@@ -1,6 +1,6 @@
 """The interface: predictions and explanations over HTTP, the page that uses it, and what a supervisor asks.
 
-    POST /predict?bundle=&shown=                       probabilities, decision, windows of recordings
+    POST /predict?bundle=&shown=&partial=              probabilities, decision, windows of recordings
     POST /explain?bundle=&target=&window=&numbers=     the map of one class over the picture or along the trace
     GET  /version  /health  /ready  /metrics  /openapi.json
     GET  /examples/BUNDLE/NAME                         an example of the study that travels with the bundle
@@ -90,14 +90,14 @@ class ServeService:
         self.batcher.stop_thread()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    async def prepare_request(self, request: Request, bundle: ServedBundle) -> list[PreparedInput]:
-        """The files of a request, decoded. Raises RequestRefused where none can be used."""
+    async def prepare_request(self, request: Request, bundle: ServedBundle, partial: bool) -> list[PreparedInput]:
+        """The files of a request, decoded. Raises RequestRefused where none can be used, unless `partial`."""
         with self.batcher.expect_squares():
             uploads = await read_uploads(request, self.limits)
             request.scope["phoropter.names"] = [upload.name for upload in uploads]
             prepared = await self.run_prepared(functools.partial(prepare_inputs, bundle, uploads, self.limits))
         request.scope["phoropter.names"] = [given.name for given in prepared]
-        if not any(given.squares is not None for given in prepared):
+        if not partial and not any(given.squares is not None for given in prepared):
             first = prepared[0].error
             raise RequestRefused(
                 422, first if len(prepared) == 1 else f"none of the {len(prepared)} files can be used; the first: {first}"
@@ -167,16 +167,22 @@ def _add_computing_routes(app: FastAPI, service: ServeService) -> None:
     }
 
     @app.post("/predict", response_model=answers.PredictAnswer, responses=refusals, openapi_extra=body)
-    async def predict_files(request: Request, bundle: _BundleName = None, shown: bool = False) -> Response:
-        """The probabilities of each class, for pictures or recordings. shown: also what the network is shown, as PNG."""
+    async def predict_files(request: Request, bundle: _BundleName = None, shown: bool = False, partial: bool = False) -> Response:
+        """The probabilities of each class, for pictures or recordings. shown: also what the network is shown, as PNG.
+
+        partial: 200 with the errors of its items also where no file can be used, in place of 422
+        """
         chosen = service.find_bundle(bundle)
         items: list[dict[str, Any]] = []
         notes: dict[str, None] = {}
-        for given in await service.prepare_request(request, chosen):
+        details: dict[str, None] = {}
+        for given in await service.prepare_request(request, chosen, partial):
             predictions = await service.predict_prepared(chosen, given)
             items.append(answers.describe_item(chosen, given, predictions, shown))
-            notes |= dict.fromkeys(() if predictions is None else predictions.notes)
-        return JSONResponse({"bundle": chosen.name, "items": items, "notes": list(notes)})
+            if predictions is not None:
+                details |= dict.fromkeys(predictions.dataset.notes)
+                notes |= dict.fromkeys(note for note in predictions.notes if note not in details)
+        return JSONResponse({"bundle": chosen.name, "items": items, "notes": list(notes), "details": list(details)})
 
     @app.post("/explain", response_model=answers.ExplainAnswer, responses=refusals, openapi_extra=body)
     async def explain_files(
@@ -187,12 +193,13 @@ def _add_computing_routes(app: FastAPI, service: ServeService) -> None:
             int | None, Query(description="Of a recording; default: the one that speaks most for the class")
         ] = None,
         numbers: bool = False,
+        partial: bool = False,
     ) -> Response:
         """Where the evidence for a class lies, for pictures or recordings. numbers: the map also as numbers from 0 to 1."""
         chosen = service.find_bundle(bundle)
         if target is not None and target not in chosen.predictor.classes:
             raise RequestRefused(422, f"target is no class of the bundle; expected {join_words(chosen.predictor.classes)}")
-        prepared = await service.prepare_request(request, chosen)
+        prepared = await service.prepare_request(request, chosen, partial)
         items = [await service.explain_prepared(chosen, given, target, window, numbers) for given in prepared]
         return JSONResponse({"bundle": chosen.name, "items": items})
 
@@ -203,7 +210,8 @@ def _describe_bodies() -> dict[str, Any]:
     shapes: dict[str, Any] = {
         "multipart/form-data": {
             "type": "object",
-            "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+            "required": ["files"],
+            "properties": {"files": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}},
         },
         "application/json": {
             "type": "object",

@@ -45,6 +45,16 @@ class _InMemoryParser(MultiPartParser):
     """Keeps files in memory, whose size is bounded by that of the body, where the standard parser writes large ones to a disk."""
 
     spool_max_size = 2**62
+    is_whole = False
+
+    def on_end(self) -> None:
+        """Called at the last boundary, which a body that was cut off lacks."""
+        self.is_whole = True
+
+    def close_files(self) -> None:
+        """Of all parts, those that were cut off too."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
 
 async def read_uploads(request: Request, limits: ServeLimits) -> list[Upload]:
@@ -70,21 +80,23 @@ async def _read_parts(request: Request, limits: ServeLimits) -> list[Upload]:
     parser = _InMemoryParser(request.headers, request.stream(), max_files=limits.files, max_fields=limits.files)
     try:
         form = await parser.parse()
+        if not parser.is_whole:
+            raise MultiPartException("cut off")
+        return [await _read_part(field, value) for field, value in form.multi_items()]
     except MultiPartException as error:
         status = 413 if error.message.startswith("Too many files") else 400
         told = f"it has more than {limits.files} files; send fewer at a time" if status == 413 else "it cannot be taken apart"
         raise RequestRefused(status, f"the body is no sound multipart/form-data: {told}") from None
     except (UnicodeDecodeError, ValueError, KeyError, AttributeError, HTTPException):
         raise RequestRefused(400, "the body is no sound multipart/form-data: it cannot be taken apart") from None
-    uploads = []
-    try:
-        for field, value in form.multi_items():
-            if not isinstance(value, UploadFile):
-                raise RequestRefused(422, f"the field {clean_name(field)!r} holds no file; send files only")
-            uploads.append(Upload(clean_name(value.filename or field), await value.read()))
     finally:
-        await form.close()
-    return uploads
+        parser.close_files()
+
+
+async def _read_part(field: str, value: UploadFile | str) -> Upload:
+    if not isinstance(value, UploadFile):
+        raise RequestRefused(422, f"the field {clean_name(field)!r} holds no file; send files only")
+    return Upload(clean_name(value.filename or field), await value.read())
 
 
 def parse_json_items(body: bytes) -> list[Upload]:

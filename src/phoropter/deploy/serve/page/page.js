@@ -7,6 +7,7 @@
   let version = null;
   let token = "";
   let cards = 0;
+  const told = new Set(); // notes on the page: each stands there once
 
   const make = (tag, text, name) => {
     const element = document.createElement(tag);
@@ -21,7 +22,8 @@
     return element;
   };
   const say = (text) => { $("say").textContent = text; };
-  const percent = (value) => `${(100 * value).toFixed(1)} %`;
+  const percent = (value) => `${(100 * value).toFixed(1)}\u00a0%`;
+  const unbroken = (text) => text.replace(/(\d) %/g, "$1\u00a0%");
   const rest = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
   const clock = (seconds) => {
     if (seconds < 120) return `${Number(seconds.toFixed(1))} s`;
@@ -102,50 +104,56 @@
     }
     return path;
   };
-  const frame = (height, label) => draw("svg", { viewBox: `0 0 640 ${height}`, role: "img", "aria-label": label });
-  const seconds = (svg, from, to, height) => {
-    for (const share of [0, 0.25, 0.5, 0.75, 1]) {
+  const LEFT = 44;
+  // A drawing as wide as the place it stands in, so that its letters have their own size.
+  const frame = (place, height, label) => {
+    const width = Math.max(260, Math.min(928, place.clientWidth || 640));
+    const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+    return { svg, inner: width - LEFT - 10 };
+  };
+  const seconds = (svg, inner, from, to, height) => {
+    for (const share of inner < 400 ? [0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1]) {
       const anchor = share === 0 ? "start" : share === 1 ? "end" : "middle";
-      svg.append(draw("text", { x: 40 + 590 * share, y: height - 5, "text-anchor": anchor }, clock(from + share * (to - from))));
+      svg.append(draw("text", { x: LEFT + inner * share, y: height - 5, "text-anchor": anchor }, clock(from + share * (to - from))));
     }
   };
-  const traces = (trace, target) => {
+  const traces = (place, trace, target) => {
     const channels = Object.entries(trace.signals);
     const height = 96 * channels.length + 22;
-    const svg = frame(height, `The window from ${clock(trace.start_s)} to ${clock(trace.stop_s)}; shading marks the evidence for ${target}`);
+    const { svg, inner } = frame(place, height, `The window from ${clock(trace.start_s)} to ${clock(trace.stop_s)}; shading marks the evidence for ${target}`);
     const count = trace.time_map.length;
     const strips = Math.min(160, count);
     for (let strip = 0; strip < strips; strip += 1) {
       const piece = trace.time_map.slice(Math.floor((strip * count) / strips), Math.max(1, Math.floor(((strip + 1) * count) / strips)));
       const mean = piece.reduce((sum, value) => sum + value, 0) / Math.max(1, piece.length);
-      if (mean > 0.02) svg.append(draw("rect", { class: "heat", x: 40 + (590 * strip) / strips, y: 0, width: 590 / strips + 0.3, height: height - 22, opacity: (0.65 * mean).toFixed(3) }));
+      if (mean > 0.02) svg.append(draw("rect", { class: "heat", x: LEFT + (inner * strip) / strips, y: 0, width: inner / strips + 0.3, height: height - 22, opacity: (0.65 * mean).toFixed(3) }));
     }
     channels.forEach(([name, values], at) => {
       const known = values.filter((value) => value !== null);
       const low = known.reduce((a, b) => Math.min(a, b), Infinity);
       const high = known.reduce((a, b) => Math.max(a, b), -Infinity);
       const top = 96 * at + 18;
-      const x = (i) => 40 + (590 * i) / Math.max(1, values.length - 1);
+      const x = (i) => LEFT + (inner * i) / Math.max(1, values.length - 1);
       const y = (value) => top + 70 * (high > low ? (high - value) / (high - low) : 0.5);
       svg.append(draw("path", { class: "trace", d: outline(values, x, y) }));
-      svg.append(draw("text", { x: 40, y: top - 6 }, trace.units[name] ? `${name}, ${trace.units[name]}` : name));
+      svg.append(draw("text", { x: LEFT, y: top - 6 }, trace.units[name] ? `${name}, ${trace.units[name]}` : name));
       if (known.length) {
-        svg.append(draw("text", { x: 34, y: top + 6, "text-anchor": "end" }, Number(high.toPrecision(3))));
-        svg.append(draw("text", { x: 34, y: top + 72, "text-anchor": "end" }, Number(low.toPrecision(3))));
+        svg.append(draw("text", { x: LEFT - 6, y: top + 6, "text-anchor": "end" }, Number(high.toPrecision(3))));
+        svg.append(draw("text", { x: LEFT - 6, y: top + 72, "text-anchor": "end" }, Number(low.toPrecision(3))));
       }
     });
-    seconds(svg, trace.start_s, trace.stop_s, height);
+    seconds(svg, inner, trace.start_s, trace.stop_s, height);
     return svg;
   };
-  const course = (windows, name, chosen) => {
+  const course = (place, windows, name, chosen) => {
     const from = windows[0].start_s;
     const to = windows[windows.length - 1].stop_s;
-    const svg = frame(110, `Probability of ${name} in each of ${windows.length} windows`);
-    const x = (second) => 40 + (590 * (second - from)) / (to - from);
+    const { svg, inner } = frame(place, 110, `Probability of ${name} in each of ${windows.length} windows`);
+    const x = (second) => LEFT + (inner * (second - from)) / (to - from);
     const y = (value) => 6 + 78 * (1 - value);
     for (const value of [0, 0.5, 1]) {
-      svg.append(draw("line", { class: "axis", x1: 40, x2: 630, y1: y(value), y2: y(value) }));
-      svg.append(draw("text", { x: 34, y: y(value) + 4, "text-anchor": "end" }, `${100 * value} %`));
+      svg.append(draw("line", { class: "axis", x1: LEFT, x2: LEFT + inner, y1: y(value), y2: y(value) }));
+      svg.append(draw("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, `${100 * value} %`));
     }
     const mark = draw("rect", { class: "mark", y: 6, height: 78, x: 0, width: 0 });
     svg.append(mark);
@@ -153,7 +161,7 @@
     const points = windows.map((w) => `${middle(w).toFixed(1)},${y(w.probabilities[name]).toFixed(1)}`);
     svg.append(draw("polyline", { class: "line", points: points.join(" ") }));
     if (windows.length < 60) for (const w of windows) svg.append(draw("circle", { cx: middle(w), cy: y(w.probabilities[name]), r: 2.5, fill: "var(--accent)" }));
-    seconds(svg, from, to, 110);
+    seconds(svg, inner, from, to, 110);
     const choose = (at) => {
       mark.setAttribute("x", x(windows[at].start_s));
       mark.setAttribute("width", Math.max(2, x(windows[at].stop_s) - x(windows[at].start_s)));
@@ -167,18 +175,19 @@
   const explain = async (place, bundle, files, parameters) => {
     place.setAttribute("aria-busy", "true");
     try {
-      const answer = await post("/explain", { bundle: bundle.name, ...parameters }, files);
+      const answer = await post("/explain", { bundle: bundle.name, partial: "true", ...parameters }, files);
       const [item] = answer.items;
       if (item.error) throw new Refused(item.error);
       const pictures = make("div", undefined, "pictures");
       const size = `${bundle.size} × ${bundle.size} pixels`;
       pictures.append(picture(item.shown, `${item.name} as the network is shown it`, `What the network is shown, ${size}`));
-      pictures.append(picture(item.overlay, `${item.name} with the evidence for ${item.target} marked`, `Evidence for ${item.target} (${item.method})`));
+      const found = item.raw_max > 0 ? `Evidence for ${item.target} (${item.method})` : `No evidence for ${item.target} stands out: the map is 0 everywhere (${item.method})`;
+      pictures.append(picture(item.overlay, `${item.name} with the evidence for ${item.target} marked`, found));
       const blocks = [];
       if (item.trace) {
         const figure = make("figure", undefined, "wide");
-        figure.append(traces(item.trace, item.target));
-        figure.append(make("figcaption", `The recording from ${clock(item.trace.start_s)} to ${clock(item.trace.stop_s)}. The darker the shade, the more evidence for ${item.target}.`));
+        figure.append(traces(place, item.trace, item.target));
+        figure.append(make("figcaption", `The recording from ${clock(item.trace.start_s)} to ${clock(item.trace.stop_s)}. The stronger the shade, the more evidence for ${item.target}.`));
         blocks.push(figure);
       }
       blocks.push(pictures);
@@ -227,13 +236,18 @@
   };
   const strongest = (windows, name) => windows.reduce((best, w, at) => (w.probabilities[name] > windows[best].probabilities[name] ? at : best), 0);
 
-  const showItem = async (place, bundle, item, files, number, notes) => {
+  const showItem = async (place, bundle, item, files, number, { notes, details }) => {
     const decided = item.decision.class;
     const line = make("p", undefined, "decision");
     line.append(make("strong", decided), ` · ${percent(item.probabilities[decided])}`);
     const of = item.windows ? `, mean of ${item.windows.length} window${item.windows.length > 1 ? "s" : ""}` : "";
-    place.append(line, make("p", `By ${item.decision.rule}${of}.`, "small"), bars(item.probabilities));
-    for (const note of notes) place.append(make("p", note, "small"));
+    place.append(line, make("p", `Decided by: ${item.decision.rule}${of}.`, "small"), bars(item.probabilities));
+    for (const note of notes.filter((text) => !told.has(text))) { told.add(note); place.append(make("p", unbroken(note), "small")); }
+    if (details.length) {
+      const folded = make("details");
+      folded.append(make("summary", "How the recording was read"), ...details.map((text) => make("p", unbroken(text), "small")));
+      place.append(folded);
+    }
     const map = make("div");
     let timeline = null;
     const { pick, select, range } = controls(item, bundle, number, async () => {
@@ -243,7 +257,7 @@
     });
     if (item.windows && item.windows.length > 1) {
       const first = strongest(item.windows, select.value);
-      timeline = course(item.windows, decided, first);
+      timeline = course(place, item.windows, decided, first);
       const figure = make("figure", undefined, "wide");
       figure.append(timeline.svg, make("figcaption", `Probability of ${decided} along the recording; the band is the window below.`));
       place.append(figure);
@@ -278,13 +292,13 @@
       try {
         const size = files.reduce((sum, file) => sum + file.size, 0);
         if (size > version.limits.body_mib * 1024 ** 2) throw new Refused(`${name}: it is larger than ${version.limits.body_mib} MiB, the most this server takes at once.`);
-        const answer = await post("/predict", { bundle: bundle.name, shown: "true" }, files);
+        const answer = await post("/predict", { bundle: bundle.name, shown: "true", partial: "true" }, files);
         const [item] = answer.items;
         waiting.remove();
         if (item.error) throw new Refused(item.error);
         if (item.name !== name) title.textContent = item.name;
         say(`${item.name}: ${item.decision.class}, ${percent(item.probabilities[item.decision.class])}`);
-        await showItem(place, bundle, item, files, number, answer.notes);
+        await showItem(place, bundle, item, files, number, answer);
       } catch (error) {
         waiting.remove();
         place.append(make("p", error.message, "warn"));
@@ -321,7 +335,7 @@
     $("bundles").replaceChildren(...version.bundles.map((bundle) => {
       const box = make("div");
       if (many) box.append(make("h2", bundle.title));
-      for (const sentence of bundle.reliability) box.append(make("p", sentence));
+      for (const sentence of bundle.reliability) box.append(make("p", unbroken(sentence)));
       box.append(make("p", `Classes: ${bundle.classes.slice(0, 12).join(", ")}${bundle.classes.length > 12 ? ` and ${bundle.classes.length - 12} more` : ""}. Network: ${bundle.architecture.join(" and ")}.`));
       return box;
     }));
@@ -364,7 +378,7 @@
       await computeFiles([new File([await answer.blob()], name.join("/"))], bundle);
     } catch (error) { say(error.message); }
   });
-  $("clear").addEventListener("click", () => { $("list").replaceChildren(); $("answers").hidden = true; $("choose").focus(); say("Cleared."); });
+  $("clear").addEventListener("click", () => { $("list").replaceChildren(); told.clear(); $("answers").hidden = true; $("choose").focus(); say("Cleared."); });
   $("token-form").addEventListener("submit", (event) => { event.preventDefault(); token = $("token").value.trim(); load(); });
   const theme = $("theme");
   const isDark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
