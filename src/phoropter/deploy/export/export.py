@@ -9,13 +9,14 @@ import math
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 from phoropter.core.errors import MissingExtraError, SpecError, StoreError
 from phoropter.core.files import atomic_write, atomic_write_folder, digest_file, write_json, write_text
-from phoropter.deploy.export.exporters import ProvedFile, export_proved
+from phoropter.deploy.export.exporters import MakeGraph, ProvedFile, export_proved
 from phoropter.deploy.export.graph import ExportedClassifier
 from phoropter.deploy.export.int8 import Int8Record, MeasuredRows, count_changed_answers, measure_loss, quantize_onnx
 from phoropter.deploy.export.metadata import describe_exported
@@ -111,7 +112,7 @@ def export_bundle(
     metadata = describe_exported(bundle, options.views)
     with tempfile.TemporaryDirectory(prefix="phoropter-export-") as work:
         made = Path(work) / f"model{out.suffix if options.layout == 'file' else '.onnx'}"
-        proved = _export_float(ExportedClassifier(bundle, options.views), reference, metadata, made)
+        proved = _export_float(partial(ExportedClassifier, bundle, options.views), reference, metadata, made)
         int8, changed = None, None
         if rows is not None:
             plain = made
@@ -122,11 +123,11 @@ def export_bundle(
     return report
 
 
-def _export_float(graph: ExportedClassifier, reference: Reference, metadata: dict[str, Any], made: Path) -> ProvedFile:
+def _export_float(make_graph: MakeGraph, reference: Reference, metadata: dict[str, Any], made: Path) -> ProvedFile:
     """Writes the file that computes in float32, by the exporter that its name asks for."""
     if made.suffix == ".pt2":
-        return ProvedFile("torch.export", None, export_program(graph, reference, metadata, made), {})
-    return export_proved(graph, reference, metadata, made)
+        return ProvedFile("torch.export", None, export_program(make_graph, reference, metadata, made), {})
+    return export_proved(make_graph, reference, metadata, made)
 
 
 def _export_int8(
@@ -140,7 +141,7 @@ def _export_int8(
     else:
         sample = ProofInputs(rows.test[:MAX_INPUTS], rows.source)
         reference = compute_reference(rows.measured, sample, options.views)
-        export_proved(ExportedClassifier(rows.measured, options.views), reference, metadata, measured_plain)
+        export_proved(partial(ExportedClassifier, rows.measured, options.views), reference, metadata, measured_plain)
     kind = quantize_onnx(measured_plain, measured, rows.training, metadata)
     record = measure_loss(measured_plain, measured, rows, kind)
     record.raise_if_beyond(options.most)

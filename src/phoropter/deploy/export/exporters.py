@@ -28,6 +28,7 @@ from phoropter.deploy.export.proof import Difference, Reference, measure_differe
 MAX_BYTES = 1_900_000_000  # of weights in one ONNX file, whose format ends at 2 GiB
 EXAMPLE_BATCH = 3  # an example of one image would fix the batch to one
 
+MakeGraph = Callable[[], ExportedClassifier]
 ExportFunction = Callable[[ExportedClassifier, Path], None]
 
 
@@ -45,17 +46,17 @@ class ProvedFile:
     failed: dict[str, str]
 
 
-def export_proved(graph: ExportedClassifier, reference: Reference, metadata: dict[str, Any], file: Path) -> ProvedFile:
+def export_proved(make_graph: MakeGraph, reference: Reference, metadata: dict[str, Any], file: Path) -> ProvedFile:
     """Writes `file` by the first exporter whose file equals the original. Raises WeightsError, and leaves no file, if none does.
 
-    Raises SpecError for weights that do not fit into one file.
+    make_graph: makes the module, anew for each exporter. Raises SpecError for weights that do not fit into one file.
     """
-    check_weight_bytes(graph)
+    check_weight_bytes(make_graph())
     failed: dict[str, str] = {}
     for name, export in EXPORTERS.items():
         try:
             with quiet_exporter():
-                export(graph, file)
+                export(make_graph(), file)  # a new one: an export that broke off may leave a module changed
             opset = finish_onnx(file, {**metadata, "exporter": name})
             difference = measure_levels(file, reference)
         except Exception as error:  # an exporter raises whatever its passes raise; the next one is asked

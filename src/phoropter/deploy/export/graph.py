@@ -23,8 +23,6 @@ from phoropter.models.classifier import Classifier
 from phoropter.models.fusion import log_mean_probability
 from phoropter.training.predict import TtaViews, make_tta_views
 
-RESIZE_BUFFERS = ("resize_down", "resize_across")  # names of constants that int8 leaves alone
-
 
 class ExportedClassifier(nn.Module):
     """(B, 3, S, S) uint8 → (B, C) logits, and (B, C) probabilities: the softmax of the logits divided by the temperature.
@@ -44,6 +42,7 @@ class ExportedClassifier(nn.Module):
             crop = member.spec.center_crop
             for branch in member.branches:
                 _compute_in_graph(branch, self.side if crop is None else min(crop, self.side))
+        self.eval()  # also this module itself: the tracing exporter sets all parts to the mode in which it found the whole
 
     def forward(self, squares: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) uint8 → logits, probabilities."""
@@ -75,8 +74,8 @@ def _compute_in_graph(branch: BackboneModule, side: int) -> None:
     branch.__class__ = _GraphBackbone
     if side != branch.side:
         weights = make_resize_weights(side, branch.side)
-        for name, value in zip(RESIZE_BUFFERS, (weights, weights.T.contiguous()), strict=True):
-            branch.register_buffer(name, value, persistent=False)
+        branch.register_buffer("resize_down", weights, persistent=False)
+        branch.register_buffer("resize_across", weights.T.contiguous(), persistent=False)
 
 
 def make_resize_weights(side: int, to: int) -> Tensor:

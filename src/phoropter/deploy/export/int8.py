@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import WeightsError
 from phoropter.deploy.export.exporters import finish_onnx, quiet_exporter
-from phoropter.deploy.export.graph import RESIZE_BUFFERS
 from phoropter.deploy.export.onnx_file import INPUT, open_onnx
 from phoropter.deploy.export.proof import Reference, measure_difference
 from phoropter.deploy.predict import Bundle
@@ -107,7 +106,7 @@ def quantize_onnx(source: Path, out: Path, calibration: NDArray[np.uint8], metad
         prepared = Path(work) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
-        kept = [node.name for node in graph.node if any(_is_resize(name) for name in node.input)]
+        kept = find_resize_nodes(graph)
         kind: QuantisationKind = "static" if any(node.op_type == "Conv" for node in graph.node) else "dynamic"
         shared: dict[str, Any] = {"per_channel": True, "reduce_range": True, "nodes_to_exclude": kept}
         if kind == "static":
@@ -127,8 +126,22 @@ def quantize_onnx(source: Path, out: Path, calibration: NDArray[np.uint8], metad
     return kind
 
 
-def _is_resize(name: str) -> bool:
-    return name.rpartition(".")[2] in RESIZE_BUFFERS
+def find_resize_nodes(graph: Any) -> list[str]:
+    """Names of the products by weights of resizing, which int8 leaves alone: not negative, and rows or columns sum to 1."""
+    from onnx import numpy_helper
+
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
+
+    def is_resize(name: str) -> bool:
+        if name not in constants:
+            return False
+        weights = numpy_helper.to_array(constants[name])
+        if weights.ndim != 2 or weights.min() < 0:
+            return False
+        return any(np.allclose(weights.sum(axis=axis), 1, atol=1e-5) for axis in (0, 1))
+
+    return [node.name for node in graph.node if node.op_type == "MatMul" and any(map(is_resize, node.input))]
 
 
 def _make_reader(squares: NDArray[np.uint8]) -> Any:

@@ -11,20 +11,20 @@ import torch
 from numpy.typing import NDArray
 
 from phoropter.core.errors import WeightsError
-from phoropter.deploy.export.exporters import make_example, quiet_exporter
-from phoropter.deploy.export.graph import ExportedClassifier
+from phoropter.deploy.export.exporters import MakeGraph, make_example, quiet_exporter
 from phoropter.deploy.export.onnx_file import ExportedOutputs
 from phoropter.deploy.export.proof import Difference, Reference, RunFunction, measure_difference
 
 METADATA_FILE = "phoropter.json"  # inside the archive
 
 
-def export_program(graph: ExportedClassifier, reference: Reference, metadata: dict[str, Any], file: Path) -> Difference:
+def export_program(make_graph: MakeGraph, reference: Reference, metadata: dict[str, Any], file: Path) -> Difference:
     """Writes `file` and returns its largest difference. Raises WeightsError, and leaves no file, where it differs or fails."""
     try:
         with quiet_exporter(), torch.no_grad():
             # from 2 on: torch.export takes a batch of one for a case of its own, and the proof shows that it runs all the same
             shapes = ({0: torch.export.Dim("batch", min=1)},)
+            graph = make_graph()
             program = torch.export.export(graph, (make_example(graph),), dynamic_shapes=shapes)
             torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(metadata, ensure_ascii=False)})
         difference = measure_difference(open_program(file), reference)
