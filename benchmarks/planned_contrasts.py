@@ -12,7 +12,7 @@ by all networks, as good or bad training rows would be).
 
 Five rounds of 5 folds come first: the default of a study whose folds are free (frozen backbones).
 
-    python benchmarks/planned_contrasts.py [--quick] [--output FOLDER]
+    python -m benchmarks.planned_contrasts [--quick] [--pooled] [--output FOLDER]
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Cell:
     found: the primary question is answered with "ahead" · alone: the same, where it is the only question
     found_on_rows: about these models on new rows · false_secondary, false_primary: answered with "ahead" or "behind" without an
     effect (any of the three; the primary one as the only question) · half_width: of the primary interval
-    false_on_rows: the primary one as the only question, about these models on new rows, without an effect
+    false_on_rows: the primary one as the only question, about these models on new rows, without an effect; where trainings have
+    luck (τ > 0) these models do differ, and this is no error
     wins: networks with the sign of the effect · pairs_found: any of the 8 pairs that the effect separates, among all 780
     """
 
@@ -175,12 +176,40 @@ def measure_cells(studies: int, pair_studies: int) -> Iterator[Cell]:
         )
 
 
+def pooled_rates(ratio: float, studies: int = 20_000) -> tuple[float, float]:
+    """False positives of two tests of a contrast over networks in one round: with the spread of the single networks, pooled (32
+    degrees of freedom), and with its own (4), as phoropter tests it.
+
+    ratio: variance of training over that of rows, of the contrast on one split; what a training reaches is shared by all
+    networks, with a correlation of 1/FOLDS between splits. Rows answer independently in each network.
+    """
+    draw, factor = named_generator(0, "pooled over networks", str(ratio)), 1 / FOLDS + 1 / (FOLDS - 1)
+    luck = draw.normal(size=(studies, 1)) * np.sqrt(ratio / FOLDS)
+    luck = luck + draw.normal(size=(studies, FOLDS)) * np.sqrt(ratio * (1 - 1 / FOLDS))
+    each = luck[:, None, :] + draw.normal(size=(studies, NETWORKS, FOLDS)) * np.sqrt(NETWORKS)
+    contrast, found = each.mean(axis=1), []
+    of_rows = stats.norm.ppf(0.975) ** 2
+    for spread, df in (
+        (each.var(axis=2, ddof=1).mean(axis=1) / NETWORKS, NETWORKS * (FOLDS - 1)),
+        (contrast.var(axis=1, ddof=1), FOLDS - 1),
+    ):
+        both = of_rows * (1 / FOLDS - factor) + stats.t.ppf(0.975, df) ** 2 * factor * spread
+        found.append(float((np.abs(contrast.mean(axis=1)) > np.sqrt(np.maximum(of_rows / FOLDS, both))).mean()))
+    return found[0], found[1]
+
+
 def main() -> None:
     """Prints the table of docs/statistics.md and writes results/planned_contrasts.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_STUDIES} studies a cell, to see that it runs")
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--pooled", action="store_true", help="only the false positives of a spread pooled over networks")
     asked = parser.parse_args()
+    if asked.pooled:
+        for ratio in (0.0, 0.25, 1.0, 4.0):
+            pooled, own = (100 * rate for rate in pooled_rates(ratio))
+            print(f"ρ {ratio:g}: pooled over networks {pooled:.1f}, its own {own:.1f}")
+        return
     cells = []
     asked.output.mkdir(parents=True, exist_ok=True)
     print("| rows, rounds, τ | found | alone | on new rows | false, secondary | primary | on new rows | ± | wins | pairs |")
