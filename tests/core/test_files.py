@@ -53,7 +53,7 @@ def test_a_full_or_forbidden_disk_is_one_sentence(tmp_path: Path, number: int, w
 
 
 def test_too_little_space_is_refused_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
     with pytest.raises(DiskError, match=r"the pixels needs 1.0 KiB .* where 10 B are free"):
         files.require_space(tmp_path / "not" / "there", 1024, "the pixels")
 

@@ -198,7 +198,7 @@ def test_a_subject_or_site_in_some_rows_only_is_refused_with_counts(tmp_path: Pa
     path = manifest(tmp_path, "a.csv,4,p", "b.csv,4,p", "c.csv,4,", header=f"path,rate_hz,{column}\n")
     for on_bad_input in ("stop", "skip"):
         with pytest.raises(DataError, match=rf"line 4: the {column} is empty here and given elsewhere \(1 of 3 rows have none\)"):
-            read_manifest(path, on_bad_input)  # type: ignore[arg-type]
+            read_manifest(path, on_bad_input)
 
 
 def test_subjects_written_as_numbers_are_one_person(tmp_path: Path) -> None:
