@@ -321,6 +321,7 @@ COVERED_BY = {
         )
     },
     "report.figures.clinical_curves": "report/sections/clinical/test_operating_points.py",
+    "report.summary.clinical.unseen_sites": "report/sections/clinical/test_unseen_sites.py",
     "report.summary.clinical.prior_shift": "report/sections/clinical/test_prior_table.py",
     "report.sections.clinical.levels": "report/sections/clinical/test_operating_points.py",
     "report.sections.clinical.positive_words": "report/test_clinical_sentences.py",

@@ -18,6 +18,7 @@ from scipy import optimize, stats
 from sklearn import metrics as sk
 
 IN_NUMBERS = {"leaderboard", "pairwise", "per-class", "per-group", "per-site", "confusions", "external-test", "calibration"}
+SITES = {"unseen-sites", "unseen-site-pairs"}  # sections/clinical/test_unseen_sites.py
 HERE = {"costs", "candidates", "worst-groups", "branches", "trends", "screening", "leakage", "teachers"}
 
 
@@ -41,7 +42,7 @@ def records(whole: Reported, again: Again, candidate: str) -> list[dict[str, Any
 
 
 def test_no_table_of_the_page_is_left_out(page: Tags) -> None:
-    assert set(page.tables) == IN_NUMBERS | HERE
+    assert set(page.tables) == IN_NUMBERS | SITES | HERE
 
 
 def test_csv_files_have_the_rows_of_the_page(page: Tags, whole: Reported) -> None:

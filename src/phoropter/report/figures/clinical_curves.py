@@ -1,4 +1,4 @@
-"""Curves of two classes for those who choose a threshold: precision by recall, and net benefit by threshold probability."""
+"""Precision by recall, net benefit by threshold probability, and a metric at sites that were left out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phoropter.report.figures.comparison import LINE_STYLES, PANEL_WIDTH
-from phoropter.report.render.metric_format import series_color, shorten_name
-from phoropter.report.render.svg import RULE, RenderedFigure, draw_figure
+from phoropter.report.figures.comparison import LINE_STYLES, PANEL_WIDTH, draw_row_figure, label_rows
+from phoropter.report.render.metric_format import MetricFormat, series_color, shorten_name
+from phoropter.report.render.svg import ACCENT, MUTED, RULE, RenderedFigure, draw_figure
 from phoropter.report.render.table import one_line
+from phoropter.results.clinical.alarm_statistics import Estimate
 from phoropter.results.clinical.decision_curves import RECALLS, THRESHOLDS, DecisionCurve
+from phoropter.results.clinical.site_spread import SiteSpread
 from phoropter.results.metrics.sufficient_sums import Floats
 
 if TYPE_CHECKING:
@@ -66,6 +68,29 @@ def decision_curve_figure(curves: Mapping[str, DecisionCurve], of: str) -> Rende
     )
     said = "; ".join(_describe_use(name, curve, last) for name, curve in curves.items())
     return draw_figure("decision-curve", caption, f"{said}.", (PANEL_WIDTH, PANEL_WIDTH + 0.55), paint_figure)
+
+
+def site_figure(
+    sites: Mapping[str, Estimate], spread: SiteSpread | None, scale: MetricFormat, caption: str, limit: int = 30
+) -> RenderedFigure:
+    """A row for each site, lowest first, and the mean with the prediction interval of a new one. limit: sites that are drawn"""
+    known = {name: e for name, e in sites.items() if np.isfinite(e.value)}
+    shown = dict(sorted(known.items(), key=lambda item: item[1].value)[:limit])
+    names = [*shown, *([] if spread is None else ["a new one, to be expected"])]
+
+    def paint_figure(figure: Figure, narrow: bool) -> None:
+        axes, f = figure.add_subplot(), scale.display_factor
+        for y, estimate in enumerate([*shown.values(), *([] if spread is None else [spread.new_site])]):
+            main = ACCENT if y == len(shown) else MUTED
+            if np.isfinite([estimate.low, estimate.high]).all():
+                axes.plot([estimate.low * f, estimate.high * f], [y, y], color=main, lw=3.2, alpha=0.5, solid_capstyle="butt")
+            axes.plot([estimate.value * f], [y], "o", color=main, ms=6)
+        label_rows(axes, names, narrow)
+        axes.set_xlabel(scale.axis_label)
+
+    said = "; ".join(f"{one_line(name)} {scale.format_value(e.value)}" for name, e in list(shown.items())[:8])
+    end = f" The {limit} lowest of {len(known)} are shown." if len(known) > limit else ""
+    return draw_row_figure("unseen-sites", caption + end, f"{said}.", len(names), paint_figure)
 
 
 def _describe_use(name: str, curve: DecisionCurve, last: int) -> str:

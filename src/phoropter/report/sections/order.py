@@ -15,12 +15,14 @@ from phoropter.report.sections.candidates.leaderboard import leaderboard_section
 from phoropter.report.sections.candidates.screening import screening_section
 from phoropter.report.sections.candidates.sweeps import sweep_section
 from phoropter.report.sections.clinical.operating_points import operating_points_section
+from phoropter.report.sections.clinical.unseen_sites import unseen_sites_section
 from phoropter.report.sections.predictions.calibration import calibration_section
 from phoropter.report.sections.predictions.classes import class_section
 from phoropter.report.sections.predictions.confusion import confusion_section
 from phoropter.report.sections.predictions.embedding import embedding_section
 from phoropter.report.sections.predictions.external_test import external_test_section
 from phoropter.report.sections.predictions.groups import group_section
+from phoropter.report.sections.predictions.leader_maps import leader_maps_section
 from phoropter.report.sections.predictions.mistakes import mistakes_section
 from phoropter.report.sections.study.leakage import leakage_section
 from phoropter.report.sections.study.provenance import provenance_section
@@ -39,9 +41,11 @@ SECTION_ORDER: tuple[Callable[[ReportInput], Section | None], ...] = (
     cost_section,
     group_section,
     external_test_section,
+    unseen_sites_section,
     class_section,
     confusion_section,
     mistakes_section,
+    leader_maps_section,
     calibration_section,
     fusion_section,
     distillation_section,
