@@ -56,7 +56,7 @@ SETS = {
 }
 WARM = {  # stored and shown at 64 pixels
     "warm-intel": Pictures("Intel scenes, 480", "intel.tar", "intel/seg_train/seg_train", 64, 64, 64, 480, (0, 1)),
-    "warm-cifar": Pictures("CIFAR-10, 600", "cifar10.tar.gz", "cifar10/train", 64, 64, 64, 600, (0, 1)),
+    "warm-cifar": Pictures("CIFAR-10, 400", "cifar10.tar.gz", "cifar10/train", 64, 64, 64, 400, (0, 1)),
     "warm-caltech": Pictures(
         "Caltech-101, 606", "caltech101.tar", "101_ObjectCategories", 64, 64, 64, 606, (0, 1), ("BACKGROUND_Google",)
     ),
