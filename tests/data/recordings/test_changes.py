@@ -122,3 +122,14 @@ def test_gaps_are_missing_samples_or_refused() -> None:
     assert RecordingChanges().apply_one(gap).notes == (GAPS_NOTE,)
     with pytest.raises(DataError, match="recording a: its time jumps, 30 s are missing: split the file, or say gaps: missing"):
         from_recordings([gap], size=32, gaps="refuse")
+
+
+def test_missing_values_are_taken_out_of_new_recordings_too() -> None:
+    recording = monitor()
+    recording.samples[1, 100:150] = -9999
+    changes = RecordingChanges(missing=(-9999.0, 32767.0))
+    changed = changes.apply_one(recording)
+    assert np.flatnonzero(np.isnan(changed.channel("UC"))).tolist() == list(range(100, 150))
+    assert np.isfinite(changed.channel("FHR")).all() and changed.notes == ("-9999 counted as missing",)
+    assert (recording.samples[1, 100:150] == -9999).all()  # the recording itself is left as it was
+    assert changes.apply_one(monitor()).notes == ()  # at prediction a recording need not have any
