@@ -53,7 +53,7 @@ def test_flags_stay_few() -> None:
     flags = {name: {o for p in c.params for o in p.opts if o.startswith("--")} for name, c in main.commands.items()}
     assert flags["run"] == {"--out", "--smoke", "--device", "--jobs", "--add", "--trust-code"}
     assert flags["plan"] == {"--out", "--smoke", "--device", "--add", "--trust-code"}
-    assert flags["report"] == {"--out", "--section", "--trust-code"}
+    assert flags["report"] == {"--out", "--section", "--maps", "--trust-code"}
     assert flags["compare"] == flags["folds"] == {"--out", "--trust-code"}
     assert flags["refit"] == {"--out", "--candidate", "--device"}
     assert flags["predict"] == {"--out", "--on-bad-input", "--views", "--explain", "--device", "--trust-code"}

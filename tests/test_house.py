@@ -112,7 +112,7 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "refit": [
         {"examples", "finished_study", "made_classifier"},
-        {"evidence", "fold_models", "held_out", "train_all"},
+        {"evidence", "fold_models", "held_out", "leader_maps", "train_all"},
         {"card"},
         {"bundle_writer"},
         {"refit"},
@@ -333,6 +333,7 @@ COVERED_BY = {
     "report.sections.candidates.comparisons": "report/test_page.py",
     "report.sections.candidates.sweeps": "report/summary/test_collect.py",
     "report.sections.predictions.embedding": "report/test_page.py",
+    "report.sections.predictions.leader_maps": "refit/test_leader_maps.py",
     "report.sections.predictions.mistakes": "report/test_page.py",
     "report.sections.training.learning_curves": "report/test_page.py",
     "report.comparison_sentences": "report/test_comparison_page.py",

@@ -214,13 +214,19 @@ def status(folder: Path) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The page (default: FOLDER/report/index.html).")
 @click.option("--section", "sections", multiple=True, help="A section of your own, as module:NAME; needs --trust-code.")
+@click.option("--maps", is_flag=True, help="First compute where the leader looked, as `run` does at its end.")
 @trust_option
-def report(folder: Path, out: Path | None, sections: tuple[str, ...], trust_code: bool) -> None:
+def report(folder: Path, out: Path | None, sections: tuple[str, ...], maps: bool, trust_code: bool) -> None:
     """Write one page, and its tables and figures, from a results FOLDER."""
     from phoropter.report.custom_section import load_section
     from phoropter.report.page import write_report
 
     with trust_results_if(trust_code, folder):
+        if maps:
+            from phoropter.refit.leader_maps import compute_leader_maps
+
+            if reason := compute_leader_maps(folder):
+                click.echo(f"no maps of the leader: {reason}")
         click.echo(f"report: {write_report(folder, out, sections=[load_section(name) for name in sections])}")
         warn_of_missing_metrics(folder)
 

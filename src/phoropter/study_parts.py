@@ -157,8 +157,10 @@ def run_and_report(study: StudySpec, folder: Path, device: str, jobs: int, add: 
     for note in failures.values():
         print_line(to, f"failed: {note['candidate']} · {note['split']}: {note['error']}")
     if any(True for _ in store.runs()):
+        from phoropter.refit.leader_maps import compute_leader_maps
         from phoropter.report.page import create_report
 
+        compute_leader_maps(folder)
         report = create_report(folder)
         print_results(to, report)
     return len(failures)

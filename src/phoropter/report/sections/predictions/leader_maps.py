@@ -1,0 +1,103 @@
+"""Where the leader looked: maps of its most confident mistakes and of typical right answers, computed by refit/leader_maps.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from markupsafe import Markup
+
+from phoropter.core.storage.sealed_json import CacheShape, read_cache_json
+from phoropter.report.render.section import Section
+from phoropter.report.render.table import one_line
+from phoropter.report.render.wording import list_names
+from phoropter.report.sections.predictions.mistakes import jpeg_data_uri
+from phoropter.report.summary.report_input import ReportInput
+from phoropter.results.run_folder import read_image_archive
+
+MAPS_FOLDER, MAPS_FILE, MAP_PICTURES = "maps", "maps.json", "pictures.npz"
+MAP_BUDGET = 1_500_000  # characters of pictures on the page
+
+
+class MappedRow(CacheShape):
+    """A held-out row: its names in the results, whether its answer was wrong or right, and whether evidence was found at all.
+
+    span: seconds in its recording · method: how the map was made
+    """
+
+    id: str
+    kind: Literal["wrong", "right"]
+    true: str
+    predicted: str
+    confidence: float
+    method: str
+    evidence: bool
+    group: str | None = None
+    span: tuple[float, float] | None = None
+
+
+class LeaderMaps(CacheShape):
+    """maps.json: of which candidate and split, and the rows; or the reason why there are none."""
+
+    candidate: str
+    split: str = ""
+    rows: tuple[MappedRow, ...] = ()
+    reason: str = ""
+
+
+def leader_maps_section(inputs: ReportInput) -> Section | None:
+    """None where nothing has been computed; a sentence where it could not be."""
+    folder, title = inputs.store.folder / MAPS_FOLDER, "Where the leader looked"
+    if not (folder / MAPS_FILE).exists():
+        return None
+    found = read_cache_json(folder / MAPS_FILE, LeaderMaps)
+    again = "`phoropter report --maps` computes them."
+    if found is None:
+        return Section("maps", title, (f"The maps in the results folder are damaged; {again}",), ())
+    name, leader = one_line(found.candidate), inputs.summary.candidates[0].name
+    if found.reason:
+        return Section("maps", title, (f"There are no maps of {name}: {one_line(found.reason)}.",), ())
+    methods = list_names(sorted({row.method for row in found.rows}))
+    text = (
+        f"Held-out rows of one run of {name} ({one_line(found.split)}), with the place of the evidence for its answer in colour "
+        f"({methods}). A map says where something was seen, not what, nor that the answer is right."
+    )
+    older = f"{name} led when these were computed, and {one_line(leader)} does now; {again}"
+    paragraphs = (text,) if found.candidate == leader else (older, text)
+    return Section("maps", title, paragraphs, tuple(_iter_galleries(found, read_image_archive(folder / MAP_PICTURES))))
+
+
+def _iter_galleries(found: LeaderMaps, jpegs: dict[str, bytes]) -> Iterator[Markup]:
+    """Mistakes and right answers, as far as the budget goes."""
+    budget = MAP_BUDGET
+    pictures = [[jpeg for key, jpeg in jpegs.items() if key.startswith(f"{i}-")] for i in range(len(found.rows))]
+    shape = "pairs" if any(len(of_row) > 1 for of_row in pictures) else "figures"
+    for kind, head in (("wrong", "Most confident mistakes"), ("right", "Typical right answers, of median confidence")):
+        items = [_map_item(row, of_row) for row, of_row in zip(found.rows, pictures, strict=True) if row.kind == kind]
+        budget -= sum(map(len, items))
+        if items and budget >= 0:
+            shown = Markup("\n").join(items)
+            yield Markup('<h3>{}</h3>\n<ul class="gallery {}">\n{}\n</ul>').format(head, shape, shown)
+
+
+def _map_item(row: MappedRow, jpegs: list[bytes]) -> Markup:
+    """The pictures side by side, and below them what was true, what was answered, and where the row is from."""
+    true, predicted = one_line(row.true), one_line(row.predicted)
+    answer = true if true == predicted else f"{true}, predicted as {predicted}"
+    what = ("picture as the network was shown it", "evidence") if len(jpegs) > 1 else ("trace and evidence along time",)
+    shown = Markup("").join(
+        Markup('<img src="{}" alt="{}">').format(jpeg_data_uri(jpeg), f"{answer}: {about}")
+        for jpeg, about in zip(jpegs, what, strict=False)
+    )
+    words = Markup("<b>{}</b>").format(true)
+    if true != predicted:
+        words += Markup(" predicted as <b>{}</b>").format(predicted)
+    where = one_line(row.id)
+    if row.group is not None and row.group not in where:
+        where = f"{one_line(row.group)} · {where}"
+    if row.span is not None:
+        where += f" · {row.span[0]:,.1f} to {row.span[1]:,.1f} s"
+    nothing = "" if row.evidence else "; no evidence was found"
+    return Markup(
+        '<li><figure><div class="{}">{}</div><figcaption>{}, {}\u00a0% confidence{}<br>{}</figcaption></figure></li>'
+    ).format("pair" if len(jpegs) > 1 else "", shown, words, f"{row.confidence * 100:.1f}", nothing, where)

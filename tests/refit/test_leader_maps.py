@@ -1,0 +1,118 @@
+"""Maps of a study's leader: of the rows that its first run held out, by its own model; a reason where there can be none."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from phoropter.cli import main
+from phoropter.core.storage.sealed_json import read_cache_json
+from phoropter.refit.leader_maps import choose_rows, compute_leader_maps
+from phoropter.report.page import write_report
+from phoropter.report.sections.predictions.leader_maps import LeaderMaps
+from phoropter.report.summary.collect import collect_summary
+from phoropter.results.run_folder import Predictions, read_image_archive
+from phoropter.results.store import Store
+from phoropter.study.executors import execute_study
+from phoropter.study.spec import read_study
+from phoropter.study.worker import ComputeOptions
+from small_recordings import ECG_STUDY
+
+PICTURES = """\
+name: shapes
+data: {folder: pictures, size: 64}
+protocol: {split: stratified-k-fold, folds: 2}
+recipe: {preset: scratch, epochs: 1}
+candidates:
+  - {name: net, backbone: test_resnet, weights: random}
+  - {name: vit, backbone: test_vit, weights: random}
+  - {name: both, fuse: [net, vit], mode: ensemble}
+"""
+ECG = ECG_STUDY + "recipe: {preset: scratch, epochs: 1}\ncandidates: [{name: cnn, backbone: test_resnet, weights: random}]\n"
+
+
+def run_study(folder: Path, text: str) -> Path:
+    (folder / "study.yaml").write_text(text)
+    options = ComputeOptions("cpu", threads=1)
+    return execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options).folder
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    draw = np.random.default_rng(0)
+    for kind, grey in (("dark", 60), ("light", 90)):
+        (folder / "pictures" / kind).mkdir(parents=True)
+        for i in range(10):
+            noise = draw.integers(0, 120, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(noise + np.uint8(grey)).save(folder / "pictures" / kind / f"{i}.png")
+    return run_study(folder, PICTURES)
+
+
+def read_maps(folder: Path) -> LeaderMaps:
+    found = read_cache_json(folder / "maps" / "maps.json", LeaderMaps)
+    assert found is not None
+    return found
+
+
+def test_the_maps_are_those_of_the_leaders_kept_model_on_rows_it_did_not_meet(shapes: Path) -> None:
+    assert compute_leader_maps(shapes) is None
+    maps, leader = read_maps(shapes), collect_summary(Store(shapes)).candidates[0]
+    assert maps.candidate == leader.name and maps.rows and not maps.reason
+    first = next(r for r in leader.runs if r.record["split"]["name"] == maps.split)
+    predictions = Store(shapes).run(first.key).load_predictions()
+    assert predictions is not None
+    place = {str(name): row for row, name in enumerate(predictions.ids)}
+    jpegs = read_image_archive(shapes / "maps" / "pictures.npz")
+    assert set(jpegs) == {f"{i}-{what}" for i in range(len(maps.rows)) for what in ("shown", "map")}
+    for row in maps.rows:
+        at = place[row.id]
+        assert row.confidence == pytest.approx(predictions.probabilities[at].max(), abs=1e-5)
+        assert row.predicted == ("dark", "light")[int(predictions.logits[at].argmax())] and row.id.startswith(row.true)
+        assert (row.kind == "right") == (row.true == row.predicted)
+    page = write_report(shapes).read_text()
+    assert "Where the leader looked" in page and all(row.id in page for row in maps.rows)
+    assert page.count(": evidence") == len(maps.rows)
+
+
+def test_a_recordings_maps_are_figures_over_seconds(tmp_path: Path) -> None:
+    folder = run_study(tmp_path, ECG)
+    assert compute_leader_maps(folder) is None
+    maps, jpegs = read_maps(folder), read_image_archive(folder / "maps" / "pictures.npz")
+    assert all(row.span is not None and row.group for row in maps.rows)
+    assert set(jpegs) == {f"{i}-figure" for i in range(len(maps.rows))} and all(len(j) < 60_000 for j in jpegs.values())
+    page = write_report(folder)
+    assert 'class="gallery figures"' in page.read_text() and page.stat().st_size < 5_000_000
+
+
+def test_reasons_are_kept_and_shown_where_there_can_be_no_maps(shapes: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "study"
+    shutil.copytree(shapes.parent, copy)
+    out = copy / "out"
+    victim = copy / "pictures" / "dark" / "0.png"
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(victim)
+    done = CliRunner().invoke(main, ["report", str(out), "--maps"], catch_exceptions=False)
+    assert done.exit_code == 0 and "no maps of the leader: the data of the study have changed since it ran" in done.output
+    assert read_maps(out).reason and not read_maps(out).rows
+    assert "There are no maps of" in (out / "report" / "index.html").read_text()
+    for bundle in (out / "runs").glob("*/bundle"):
+        shutil.rmtree(bundle)
+    assert "kept no model of" in str(compute_leader_maps(out))
+    (out / "maps" / "maps.json").write_text("{}")
+    assert "The maps in the results folder are damaged" in write_report(out).read_text()
+
+
+def test_the_rows_are_the_surest_mistakes_and_the_median_right_answer_of_each_class() -> None:
+    """Ten rows of class a, of growing confidence; five of b, four of them answered a."""
+    margin = np.array([*range(1, 11), 1, 2, 3, 4, 1], float)
+    answer = np.array([0] * 10 + [0] * 4 + [1])
+    logits = np.zeros((15, 2), np.float32)
+    logits[np.arange(15), answer] = margin
+    labels = np.array([0] * 10 + [1] * 5)
+    chosen = choose_rows(Predictions(np.array([f"r{i}" for i in range(15)]), labels, logits))
+    assert chosen == [(13, "wrong"), (12, "wrong"), (11, "wrong"), (10, "wrong"), (4, "right"), (14, "right")]
