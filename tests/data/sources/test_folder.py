@@ -285,3 +285,13 @@ def test_one_folder_beside_a_table_is_no_class(tmp_path: Path, draw: Draw) -> No
     (tmp_path / "labels.csv").write_text("filename,class\n0.png,a\n")
     with pytest.raises(DataError, match=r"one class folder, 'images', so it is no class: .*labels\.csv may be one"):
         open_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("rest/a.edf", "named as recordings"), ("a.csv", "named as recordings"), ("a/b.npy", "as npz")]
+)
+def test_files_of_another_kind_are_shown_their_way(tmp_path: Path, name: str, hint: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=f"no pictures were found.*{hint}"):
+        open_folder(tmp_path)

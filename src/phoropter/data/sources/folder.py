@@ -23,6 +23,7 @@ from phoropter.data.source import FILE_OPTIONS, Source
 from phoropter.data.sources.dicom_names import hide_identifiers
 from phoropter.data.sources.storage import FilePictures
 
+_RECORDING_SUFFIXES = frozenset({".csv", ".edf", ".bdf", ".hea", ".dat", ".mat"})
 LabelledPath = tuple[PathParts, str, str | None]  # path, official part, class
 
 
@@ -72,6 +73,11 @@ def _explain_no_pictures(scan: FolderScan, on_bad_input: str) -> str:
         count = len(scan.picture_paths)
         return f"{scan.root}: {count} pictures lie outside class folders; {expected}, or a manifest with their labels"
     reasons = [*map(str, scan.collect_problems(on_bad_input)), *scan.describe_other_files()][:1]
+    suffixes = {Path(name).suffix.lower() for name in scan.other_files}
+    if suffixes & _RECORDING_SUFFIXES:
+        expected += "; recordings are listed in a manifest with the columns path and label, which is named as recordings"
+    elif ".npy" in suffixes:
+        expected += "; arrays are packed into one .npz with images and labels, which is named as npz"
     return f"{scan.root}: no pictures were found" + "".join(f" ({what})" for what in reasons) + f"; {expected}"
 
 
