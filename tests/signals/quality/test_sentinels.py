@@ -60,6 +60,17 @@ def test_what_is_a_signal_is_left_alone(samples: np.ndarray) -> None:
     assert find_sentinel_values(samples.astype(np.float32)) == {}
 
 
+def test_spikes_of_one_height_are_no_missing_samples() -> None:
+    paced = np.round(RNG.normal(size=6000) * 0.05, 1).astype(np.float32)
+    paced[::200] = paced[1::200] = 3.0  # a pacemaker in coarse steps
+    assert find_sentinel_values(paced) == {}
+    paced[100:110] = 3.0  # a plateau
+    assert find_sentinel_values(paced) == {3.0: 70}
+    paced = np.where(paced == 3.0, np.float32(500), paced)
+    paced[100:110] = 0
+    assert find_sentinel_values(paced) == {500.0: 60}  # nothing in a body is a thousand times as high
+
+
 def test_simulated_hearts_have_none() -> None:
     cohort = EcgCohort(subjects=2, rate_hz=100, baseline_s=30, stress_s=20, amusement_s=10, between_s=5)
     for recording in ecg_simulate(cohort):

@@ -18,14 +18,15 @@ USUAL_VALUES = frozenset(
     for value in (99, 999, 9999, 99999, 999999, 32767, 32768, 65535, 8388607, 8388608, 2147483647, 2147483648)
 )
 MIN_REPEATS = 10
+FAR_SPANS = 10  # spans of the others beyond which a value need not stand in one run
 _MAX_FOUND = 4
 
 
 def find_sentinel_values(samples: NDArray[np.floating[Any]]) -> dict[float, int]:
     """(n,) samples of a channel → value → how many samples have it, for values that may stand for a missing one.
 
-    A value is the smallest or the largest of all, farther from the next than the others span, and repeats MIN_REPEATS times or
-    is one of USUAL_VALUES.
+    A value is the smallest or the largest of all and farther from the next than the others span. It is one of USUAL_VALUES; or it
+    stands MIN_REPEATS times, in one run, because spikes of a pacemaker are as high and as equal, or FAR_SPANS spans away.
     """
     left = samples[np.isfinite(samples)]
     found: dict[float, int] = {}
@@ -35,14 +36,25 @@ def find_sentinel_values(samples: NDArray[np.floating[Any]]) -> dict[float, int]
         if not len(inside):
             break
         first, last = float(inside.min()), float(inside.max())
-        far = [value for value, gap in ((low, first - low), (high, high - last)) if gap > last - first > 0]
-        counts = {value: int((left == value).sum()) for value in far}
-        new = {value: count for value, count in counts.items() if count >= MIN_REPEATS or value in USUAL_VALUES}
+        span = last - first
+        far = [(value, gap) for value, gap in ((low, first - low), (high, high - last)) if gap > span > 0]
+        new = {value: int((left == value).sum()) for value, gap in far if _means_missing(samples, value, gap > FAR_SPANS * span)}
         if not new:
             break
         found |= new
         left = left[~np.isin(left, list(new))]
     return found
+
+
+def _means_missing(samples: NDArray[np.floating[Any]], value: float, very_far: bool) -> bool:
+    """Whether a value that is far from all others is a usual one, or stands often enough, in one run unless it is very far."""
+    if value in USUAL_VALUES:
+        return True
+    there = samples == value
+    if very_far:
+        return int(there.sum()) >= MIN_REPEATS
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(np.int8)))
+    return int((edges[1::2] - edges[::2]).max()) >= MIN_REPEATS
 
 
 def format_sample(value: float) -> str:
