@@ -1,0 +1,95 @@
+"""`phoropter export` as it is typed: on inputs, on rows of the study, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import phoropter as ph
+from phoropter.cli import main
+from phoropter.deploy.export import exporters
+from phoropter.results.store import Store
+from phoropter.study.executors import execute_study
+from phoropter.study.spec import read_study
+from phoropter.study.worker import ComputeOptions
+
+STUDY = """\
+name: shapes
+data: {folder: pictures, size: 48}
+protocol: {split: hold-out, test_size: 0.5}
+recipe: {preset: scratch, epochs: 2}
+candidates: [{name: net, backbone: test_resnet, weights: random, size: 32}]
+"""
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished study in `out`, and its pictures."""
+    folder = tmp_path_factory.mktemp("shapes")
+    draw = np.random.default_rng(0)
+    for kind, grey in (("dark", 40), ("light", 190)):
+        (folder / "pictures" / kind).mkdir(parents=True)
+        for i in range(8):
+            noise = draw.integers(0, 60, (40, 60, 3), dtype=np.uint8)
+            Image.fromarray(noise + np.uint8(grey)).save(folder / "pictures" / kind / f"{i}.png")
+    (folder / "study.yaml").write_text(STUDY)
+    options = ComputeOptions("cpu", threads=1)
+    execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options)
+    return folder
+
+
+@pytest.fixture
+def bundle(shapes: Path) -> Path:
+    (run,) = Store(shapes / "out").runs()
+    assert run.bundle_folder is not None
+    return run.bundle_folder
+
+
+def export(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["export", *map(str, arguments)])
+
+
+def test_a_file_from_the_command_line_predicts_what_the_bundle_does(shapes: Path, bundle: Path, tmp_path: Path) -> None:
+    """By the exporter that is asked first."""
+    done = export(bundle, "-o", tmp_path / "m.onnx", "--inputs", shapes / "pictures")
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("Written by dynamo and compared with the bundle on 16 inputs")
+    model, files = ph.load(bundle), sorted((shapes / "pictures").rglob("*.png"))
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(["probabilities"], {"squares": model.preprocess([Image.open(f) for f in files]).numpy()})
+    np.testing.assert_allclose(found, model.predict(files, device="cpu").probabilities, atol=1e-5)
+
+
+def test_rows_of_the_study_prove_a_file_and_measure_int8(
+    shapes: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporters, "EXPORTERS", {"tracing": exporters.EXPORTERS["tracing"]})
+    done = export(bundle, "-o", tmp_path / "m.onnx", "--study", shapes / "out", "--int8", "--most", "1")
+    assert done.exit_code == 0, done.output
+    assert "8 inputs (test rows of its run of the study shapes)" in done.output and "int8 (static): accuracy" in done.output
+    said = json.loads((tmp_path / "m.onnx.json").read_text())
+    assert said["inputs"]["count"] == said["int8"]["n_rows"] == 8
+    (run,) = Store(shapes / "out").runs()
+    held_out = run.load_predictions()
+    assert held_out is not None
+    assert said["int8"]["losses"][0]["before"] == pytest.approx((held_out.logits.argmax(1) == held_out.labels).mean())
+
+
+def test_what_is_missing_or_without_effect_is_told_in_one_line(shapes: Path, bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.onnx"
+    for arguments, sentence in (
+        ((), "has no examples to compare the file on; pass --study DIR"),
+        (("--int8",), "--int8: it is calibrated and measured on rows of the study; pass --study DIR"),
+        (("--most", "0.1", "--inputs", shapes), "--most: it bounds the loss by int8"),
+        (("--study", shapes / "out", "--inputs", shapes), "--inputs: the file is compared on rows of --study"),
+        (("--inputs", shapes / "pictures", "--views", "ten-crop"), "without center_crop, and ten-crop needs one"),
+    ):
+        refused = export(bundle, "-o", out, *arguments)
+        assert refused.exit_code == 2 and sentence in refused.output and refused.output.count("\n") == 1, refused.output
+    assert not list(tmp_path.iterdir())
