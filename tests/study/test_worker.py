@@ -1,4 +1,4 @@
-"""A study from end to end: its results folder, what is skipped, recovery after a kill, and two processes on one store."""
+"""A study from end to end: its results folder, what is skipped, and recovery after a kill."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +28,7 @@ from phoropter.study.plan import PlannedRun, plan_study
 from phoropter.study.progress import ProgressEvent, show_progress
 from phoropter.study.spec import StudySpec, read_study
 from phoropter.study.worker import ComputeOptions, compute_missing_runs
+from warm_python import WarmPython
 
 STUDY = """\
 name: tiny
@@ -262,14 +261,8 @@ def test_output_that_nobody_reads_does_not_stop_a_study(done: Store, tmp_path: P
     assert predictions(store) == predictions(done)
 
 
-def test_two_processes_share_the_work_and_give_the_same_bytes(done: Store, tmp_path: Path) -> None:
-    store = execute_study(write_study(tmp_path), tmp_path / "out", quiet, jobs=2, options=HERE)
-    assert predictions(store) == predictions(done)
-    assert len({r.record["machine"]["threads"] for r in store.runs()}) == 1
-
-
-def command(out: Path, study: Path) -> list[str]:
-    code = (
+def execution(out: Path, study: Path) -> str:
+    return (
         "from pathlib import Path\n"
         "from phoropter.study.executors import execute_study\n"
         "from phoropter.study.spec import read_study\n"
@@ -277,56 +270,45 @@ def command(out: Path, study: Path) -> list[str]:
         f"study, out = read_study(Path({str(study)!r}))[0], Path({str(out)!r})\n"
         "execute_study(study, out, lambda e: print(e.kind, flush=True), options=ComputeOptions('cpu', 1, 0.2))"
     )
-    return [sys.executable, "-c", code]
 
 
 @pytest.mark.slow
-def test_a_study_killed_at_ten_random_moments_ends_with_the_same_bytes(tmp_path: Path) -> None:
+def test_a_study_killed_at_ten_random_moments_ends_with_the_same_bytes(tmp_path: Path, warm: WarmPython) -> None:
     """The demo's candidates, on fewer rows and epochs."""
     text = (Path(__file__).parents[2] / "src/phoropter/studies/digits.yaml").read_text()
-    text = text.replace("{digits: true, size: 32}", "{digits: true, size: 32, max_samples: 400}").replace(
-        "epochs: 8", "epochs: 3"
-    )
-    text = text.replace("folds: 5", "folds: 3")
+    for old, new in (
+        ("size: 32", "size: 32, max_samples: 300"),
+        ("folds: 5", "folds: 3, seeds: [0, 1]"),
+        ("epochs: 20", "epochs: 6"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
     study = write_study(tmp_path, text)
     whole = execute_study(study, tmp_path / "whole", quiet, options=ComputeOptions("cpu", 1))
     draw = random.Random(0)
     kills = 0
     for _ in range(10):
-        process = subprocess.Popen(command(tmp_path / "killed", tmp_path / "study.yaml"), stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()  # torch is loaded and work has begun
-        time.sleep(draw.uniform(0, 1.5))
+        process = warm.run_code(execution(tmp_path / "killed", tmp_path / "study.yaml"), tmp_path)
+        while not process.read_log() and process.poll() is None:  # until work has begun
+            time.sleep(0.02)
+        time.sleep(draw.uniform(0, 1.0))
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
-        process.stdout.close()
     assert kills >= 5  # the study may be done before the tenth
     finished = execute_study(study, tmp_path / "killed", quiet, options=ComputeOptions("cpu", 1))
     assert predictions(finished) == predictions(whole) and len(predictions(whole)) == 24
     assert not list((tmp_path / "killed" / "runs").glob(".*"))
 
 
-def test_an_interrupt_keeps_a_checkpoint_and_explains_how_to_resume(tmp_path: Path) -> None:
+def test_an_interrupt_keeps_a_checkpoint_and_explains_how_to_resume(tmp_path: Path, warm: WarmPython) -> None:
     long = STUDY.replace("epochs: 2", "epochs: 400")
     write_study(tmp_path, long)
-    arguments = [
-        sys.executable,
-        "-m",
-        "phoropter",
-        "run",
-        str(tmp_path / "study.yaml"),
-        "-o",
-        str(tmp_path / "out"),
-        "--device",
-        "cpu",
-    ]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with process:
-        deadline = time.monotonic() + 120
-        while not list((tmp_path / "out").glob("work/*/now.json")) and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        _, words = process.communicate(timeout=120)
+    process = warm.run_command_line(["run", "study.yaml", "-o", "out", "--device", "cpu"], tmp_path)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "out").glob("work/*/now.json")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    words, _ = process.communicate(timeout=120)
     assert process.returncode == 130 and "the same command goes on from here" in words
     assert list((tmp_path / "out").glob("work/*/checkpoint.pt"))
 
@@ -343,7 +325,8 @@ def test_a_folder_that_holds_another_study_is_refused_unless_it_is_added(done: S
     )
     before, runs = (done.folder / "study.json").read_bytes(), set(predictions(done))
     folder = Path(shutil.copytree(done.folder, tmp_path / "copy"))
-    with pytest.raises(StoreError, match=r"holds the study 'tiny', and this one is 'other': choose another folder .* --add"):
+    words = r"holds the study 'tiny', and this one is 'other', .* \(different: data, candidates\): choose another folder .* --add"
+    with pytest.raises(StoreError, match=words):
         execute_study(other, folder, quiet, options=HERE)
     assert (folder / "study.json").read_bytes() == before and set(predictions(Store(folder))) == runs
     added = execute_study(other, folder, quiet, options=replace(HERE, add=True))
