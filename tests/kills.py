@@ -15,7 +15,6 @@ computed. The command then ends with the same bytes, or with one line that names
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import random
@@ -24,14 +23,13 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a process with threads must not fork
+from warm_python import WarmCommand, WarmPython
 
 STUDY = """\
 name: kills
@@ -48,6 +46,7 @@ candidates:
   - {name: taught, student: test_vit, weights: random, teacher: cnn, loss: soft, recipe: {epochs: 2, augment: [hflip]}}
 """
 LEAVE_S = 10.0
+MANY_WRONGS = 20
 ATTEMPTS = 5  # commands after a flip until the study has ended or one command refuses
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
@@ -66,77 +65,30 @@ class Tally:
             print(f"WRONG: {what}", flush=True)
 
 
-class ForkedCommand:
-    """`phoropter ARGUMENTS` in a session of its own, its output in FOLDER/log.txt.
-
-    It is forked from this process, which has loaded everything, so that signals meet work and not imports; the workers of `-j 2`
-    are started as ever.
-    """
-
-    def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
-        self.code: int | None = None
-        sys.stdout.flush()
-        self.pid = os.fork()
-        if self.pid == 0:
-            self._become_command(arguments, folder, environment)
-
-    @staticmethod
-    def _become_command(arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
-        from phoropter.cli import main
-
-        code = 1
-        try:
-            os.setsid()
-            os.chdir(folder)
-            os.environ.update(environment)
-            log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            main(args=arguments, prog_name="phoropter")
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-
-    def wait(self, timeout: float | None = None) -> int:
-        """The exit code, negative after a signal. Raises TimeoutError."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while self.code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.code = os.waitstatus_to_exitcode(status)
-            elif deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError
-            else:
-                time.sleep(0.02)
-        return self.code
-
-    def send_signal(self, number: int) -> None:
-        if self.code is None:
-            os.kill(self.pid, number)
-
-
 @dataclass
 class Place:
-    """A folder with the study, its results and its cache."""
+    """A folder with the study, its results and its cache, and the Python that commands are forked from."""
 
     folder: Path
+    warm: WarmPython
+    command: WarmCommand | None = None
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "study.yaml").write_text(STUDY, encoding="utf-8")
 
-    def start_command(self, jobs: int) -> ForkedCommand:
+    def make_sibling(self, name: str) -> Place:
+        return Place(self.folder.with_name(name), self.warm)
+
+    def start_command(self, jobs: int) -> WarmCommand:
         arguments = ["run", "study.yaml", "-o", "out", "--device", "cpu", "-j", str(jobs)]
-        return ForkedCommand(arguments, self.folder.resolve(), {"PHOROPTER_CACHE": str(self.folder.resolve() / "cache")})
+        environment = {"PHOROPTER_CACHE": str(self.folder.resolve() / "cache"), "OMP_NUM_THREADS": "1"}
+        self.command = self.warm.run_command_line(arguments, self.folder, environment)
+        return self.command
 
     def read_log(self) -> str:
-        log = self.folder / "log.txt"
-        return log.read_text(encoding="utf-8") if log.exists() else ""
+        """What the last command has written."""
+        return "" if self.command is None else self.command.read_log()
 
     def read_predictions(self) -> dict[str, bytes]:
         return {f.parent.name: f.read_bytes() for f in (self.folder / "out" / "runs").glob("[0-9a-f]*/predictions.npz")}
@@ -196,7 +148,7 @@ def kill_once(place: Place, jobs: int, seconds: float, draw: random.Random, tall
     return None
 
 
-def check_end(place: Place, process: ForkedCommand, family: list[psutil.Process], number: signal.Signals, tally: Tally) -> None:
+def check_end(place: Place, process: WarmCommand, family: list[psutil.Process], number: signal.Signals, tally: Tally) -> None:
     asked = time.monotonic()
     code = process.wait()
     while any(map(is_alive, family)) and time.monotonic() - asked < 4 * LEAVE_S:
@@ -219,23 +171,26 @@ def check_end(place: Place, process: ForkedCommand, family: list[psutil.Process]
 
 
 def run_kills(
-    folder: Path, kills: int, jobs: int, seconds: float, draw: random.Random, tally: Tally, expected: dict[str, bytes]
+    whole: Place, kills: int, jobs: int, seconds: float, draw: random.Random, tally: Tally, expected: dict[str, bytes]
 ) -> None:
     """Kills the command until `kills` signals were sent; a study that ends is held against `expected`, and a new one begun.
 
     seconds: how long an undisturbed command takes; signals are sent at any moment of it
     """
     round_number = sent = 0
-    place = Place(folder / f"j{jobs}-0")
-    while sent < kills:
+    place = whole.make_sibling(f"j{jobs}-0")
+    while sent < kills and len(tally.wrongs) < MANY_WRONGS:  # a command that fails at once meets no signal
         before = sum(tally.counts[name] for name in tally.counts if name.startswith(("worker", "command")))
+        is_new, began = not (place.folder / "out").exists(), time.monotonic()
         code = kill_once(place, jobs, seconds, draw, tally)
+        if is_new and code is not None:  # it took less than the first, which filled the system's caches
+            seconds = min(seconds, time.monotonic() - began)
         sent += sum(tally.counts[name] for name in tally.counts if name.startswith(("worker", "command"))) - before
         # Nothing but the report is left when all predictions are there
         if code is not None or sent >= kills or len(place.read_predictions()) == len(expected):
             judge_finished(place, place.start_command(jobs).wait() if code is None else code, tally, expected)
             round_number += 1
-            place = Place(folder / f"j{jobs}-{round_number}")
+            place = whole.make_sibling(f"j{jobs}-{round_number}")
         print(f"-j {jobs}: {sent} of {kills} signals, {round_number} studies ended, {len(tally.wrongs)} wrongs", flush=True)
 
 
@@ -260,9 +215,9 @@ def flip_bytes(file: Path, draw: random.Random) -> None:
     file.write_bytes(bytes(data))
 
 
-def run_flips(whole: Place, folder: Path, flips: int, draw: random.Random, tally: Tally, expected: dict[str, bytes]) -> None:
+def run_flips(whole: Place, flips: int, draw: random.Random, tally: Tally, expected: dict[str, bytes]) -> None:
     for number in range(flips):
-        place = Place(folder / "flipped")
+        place = whole.make_sibling("flipped")
         shutil.rmtree(place.folder)
         shutil.copytree(whole.folder, place.folder)
         lost = draw.choice(sorted(expected))
@@ -273,7 +228,7 @@ def run_flips(whole: Place, folder: Path, flips: int, draw: random.Random, tally
         name = file.relative_to(place.folder)
         judge_flip(place, f"flip {number} of {name} ({lost} missing)", tally, expected)
         print(f"{number + 1} of {flips} flips, {len(tally.wrongs)} wrongs", flush=True)
-    shutil.rmtree(folder / "flipped", ignore_errors=True)
+    shutil.rmtree(whole.folder.with_name("flipped"), ignore_errors=True)
 
 
 def judge_flip(place: Place, what: str, tally: Tally, expected: dict[str, bytes]) -> None:
@@ -294,29 +249,20 @@ def judge_flip(place: Place, what: str, tally: Tally, expected: dict[str, bytes]
     tally.judge(False, f"{what}: exit code {code}, the same predictions: {place.read_predictions() == expected}: {log[-600:]}")
 
 
-def load_everything() -> None:
-    """Imports here what every command needs."""
-    from phoropter.models.timm_compat import import_timm
-
-    import_timm()
-    for name in ("matplotlib.figure", "sklearn.datasets", "phoropter.report.page", "phoropter.study.worker"):
-        importlib.import_module(name)
-
-
-def torment_study(folder: Path, kills: int, flips: int, jobs: list[int], seed: int) -> Tally:
-    """kills: signals for each number of jobs · flips: damaged files. Returns what happened."""
-    load_everything()
+def torment_study(folder: Path, warm: WarmPython, kills: dict[int, int], flips: int, seed: int) -> Tally:
+    """kills: signals by number of jobs · flips: damaged files. Returns what happened."""
     tally, draw = Tally(), random.Random(seed)
-    whole = Place(folder / "whole")
+    whole, began = Place(folder / "whole", warm), time.monotonic()
     code = whole.start_command(1).wait()
-    expected = whole.read_predictions()
+    seconds, expected = time.monotonic() - began, whole.read_predictions()
     assert code == 0 and len(expected) == 12, whole.read_log()
-    for number in jobs if kills else ():
-        undisturbed, began = Place(folder / f"undisturbed-j{number}"), time.monotonic()
-        judge_finished(undisturbed, undisturbed.start_command(number).wait(), tally, expected)
-        seconds = time.monotonic() - began
-        run_kills(folder, kills, number, seconds, draw, tally, expected)
-    run_flips(whole, folder, flips, draw, tally, expected)
+    for jobs, number in kills.items():
+        if jobs != 1:
+            undisturbed, began = whole.make_sibling(f"undisturbed-j{jobs}"), time.monotonic()
+            judge_finished(undisturbed, undisturbed.start_command(jobs).wait(), tally, expected)
+            seconds = time.monotonic() - began
+        run_kills(whole, number, jobs, seconds, draw, tally, expected)
+    run_flips(whole, flips, draw, tally, expected)
     return tally
 
 
@@ -328,8 +274,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     asked = parser.parse_args()
+    warm, kills = WarmPython(), dict.fromkeys(sorted(asked.jobs), asked.kills)
     with tempfile.TemporaryDirectory(prefix="phoropter-kills-") as temporary:
-        tally = torment_study(asked.folder or Path(temporary), asked.kills, asked.flips, asked.jobs, asked.seed)
+        tally = torment_study(asked.folder or Path(temporary), warm, kills, asked.flips, asked.seed)
+    warm.close()
     print(json.dumps({"counts": dict(sorted(tally.counts.items())), "slowest_exit_s": round(tally.slowest_exit_s, 1)}, indent=1))
     print(f"{len(tally.wrongs)} wrongs", *tally.wrongs, sep="\n")
     return int(bool(tally.wrongs))
