@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Debian keeps venv in a package of its own; root may install it, others are told its name.
 VENV_PACKAGE := test "$$(id -u)" = 0 && { apt-get update -qq; apt-get install -y -qq python3-venv; }
 
-.PHONY: demo test quick install check bench docs studies clean
+.PHONY: demo test quick install runtime check bench docs studies clean
 
 demo: install
 	$(BIN)/phoropter demo -o runs/demo
@@ -37,6 +37,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 		{ echo "Python has no venv here: apt-get install python3-venv, then the same command again"; exit 1; }
 	$(BIN)/pip install --quiet -e '.[dev]'
 	@touch $@
+
+# What serving a bundle needs and nothing else: what the Dockerfile builds.
+runtime:
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --no-cache-dir '.[signals,medical,deploy]'
 
 bench: install
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

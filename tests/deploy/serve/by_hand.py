@@ -22,14 +22,15 @@ def try_many(total: int) -> list[str]:
     for room, make in (("pictures", make_pictures), ("ecg", make_ecg)):
         with tempfile.TemporaryDirectory() as folder:
             made = make(Path(folder))
-            with run_server([made.served]) as running, OPENED.watched():
+            with run_server([made.served]) as running:
                 for name in [n for n, (wanted, _) in KINDS.items() if wanted == room]:
-                    found, slowest = try_bodies(running, name, range(each))
+                    with OPENED.watched():
+                        found, slowest = try_bodies(running, name, range(each))
                     running.lines.clear()
+                    faults += [f"{name} opened {path}" for path in OPENED.outside(made.bundle)]
                     mib = psutil.Process().memory_info().rss / 2**20
                     print(f"{name}: {each} bodies, {len(found)} faults, slowest {slowest:.2f} s, {mib:.0f} MiB", flush=True)
                     faults += found
-            faults += [f"opened: {path}" for path in OPENED.outside(made.bundle)]
     return faults
 
 

@@ -21,7 +21,7 @@ from phoropter.deploy.serve.served_bundle import open_served_bundles
 from phoropter.training.loop.devices import resolve_device
 
 MIN_TOKEN = 16  # letters: fewer could be tried out
-MAX_CONNECTIONS = 512
+MAX_CONNECTIONS, BACKLOG = 512, 256
 IDLE_S = 15  # that a connection without a request is kept
 
 
@@ -102,6 +102,7 @@ def make_uvicorn_server(app: RequestGuard) -> uvicorn.Server:
     """uvicorn with its own logs off: the guard logs without names and without tracebacks."""
     config = uvicorn.Config(
         app,
+        backlog=BACKLOG,
         log_config=None,
         log_level="critical",
         access_log=False,
@@ -123,6 +124,7 @@ def open_listening_socket(address: ServeAddress) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((address.host.strip("[]"), address.port))
+        listening.listen(BACKLOG)  # now, so that whoever is told the address may ask at once
     except OSError as error:
         listening.close()
         raise StoreError(

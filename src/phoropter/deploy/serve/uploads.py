@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -122,6 +123,9 @@ def _parse_item(item: Any, number: int) -> Upload:
     except (binascii.Error, ValueError):
         raise RequestRefused(422, f"items[{number}].data is no sound base64") from None
     return Upload(clean_name(name), data)
+
+
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # its words about damaged bodies do not reach stderr
 
 
 def clean_name(text: str) -> str:
