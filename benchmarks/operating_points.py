@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from phoropter.core.seeds import named_generator
-from phoropter.results.clinical.operating_points import GOALS, judge_operating_point
+from phoropter.results.clinical.operating_points import GOALS, CrossFitting
 from phoropter.results.stats.held_out_rows import HeldOutRows
 
 RESULTS = Path(__file__).parent / "results"
@@ -57,7 +57,7 @@ def measure_cell(people: int, each: int, area: float, studies: int) -> Cell:
     used_hits, exact_hits, widths, specificities, found = [], [], [], [], []
     for number in range(studies):
         rows = draw_study(named_generator(number, "operating points", people, each), people, each, shift)
-        point = judge_operating_point(rows, 1, GOALS[0])
+        point = CrossFitting(rows, 1).judge_goal(GOALS[0])
         if point is None:
             continue
         interval, member = point.statistics.sensitivity, rows.splits[rows.labels == 1]

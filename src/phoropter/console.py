@@ -181,12 +181,14 @@ def print_predictions(to: Console, predictions: BundlePredictions, max_rows: int
     means = predictions.average_by_recording()
     probabilities = predictions.probabilities if means is None else means.probabilities
     names = [str(name) for name in (predictions.dataset.ids if means is None else means.names)]
-    kinds = ("image", "class") if means is None else ("recording", "class")
+    decided = predictions.decide_rows() if means is None else predictions.decide_recordings()
+    kinds = ("image" if means is None else "recording", "class", *(() if decided is None else ("decision",)))
     table = make_text_table(kinds, ("probability",) if means is None else ("windows", "probability"))
     for row, name in enumerate(names[:max_rows]):
         count = [] if means is None else [str(means.counts[row])]
         likeliest = int(probabilities[row].argmax())
-        table.add_row(Text(name), Text(predictions.classes[likeliest]), *count, f"{probabilities[row][likeliest]:.3f}")
+        words = [Text(predictions.classes[likeliest]), *([] if decided is None else [Text(decided[row])])]
+        table.add_row(Text(name), *words, *count, f"{probabilities[row][likeliest]:.3f}")
     to.print(table)
     if len(names) > max_rows:
         print_line(to, f"… and {len(names) - max_rows} more")

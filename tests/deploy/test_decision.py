@@ -76,3 +76,14 @@ def test_the_decision_is_a_column_of_the_files_it_is_for(tmp_path: Path) -> None
     rows = {name: list(csv.DictReader(file.read_text(encoding="utf-8").splitlines())) for name, file in files.items()}
     assert [row["decision"] for row in rows["p-subjects.csv"]] == found.decide_subjects()
     assert "decision" not in rows["p.csv"][0] and "decision" not in rows["p-recordings.csv"][0]
+
+
+def test_the_terminal_shows_the_decision_where_there_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    from phoropter.console import make_console, print_predictions
+
+    for dataset, shown in ((SINGLE, True), (SEVERAL, False)):
+        print_predictions(make_console(), predicted(dataset, DecisionRule(CLASSES, "mean", "ill", 0.0, "group")))
+        said = capsys.readouterr().out
+        assert ("decision" in said) == shown and "recording" in said
+        if shown:
+            assert [line.split()[2] for line in said.splitlines() if line.startswith(("a1", "b1"))] == ["ill", "ill"]

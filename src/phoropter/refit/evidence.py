@@ -62,10 +62,10 @@ def _describe_decision(record: RefitRecord) -> list[str]:
     """When it decides for the positive class."""
     if record.threshold is None:
         return []
-    whose = {"row": "answers", "recording": "answers for recordings", "group": "answers for all recordings of a subject"}
+    whose = {"row": "rows", "recording": "recordings", "group": "subjects"}
     return [
         f"It decides for ‘{record.positive_class}’ from a probability of {record.threshold:.3f} on, chosen for "
-        f"{record.threshold_goal} on {record.threshold_rows:,} held-out {whose[record.threshold_level]} of the study's models."
+        f"{record.threshold_goal} on {record.threshold_rows:,} held-out {whose[record.threshold_level]}, by the study's models."
     ]
 
 

@@ -136,7 +136,10 @@ def _describe_worst_groups(summary: StudySummary) -> list[str]:
     body += [_escape_text(words) for kind in ("site", "group") if (words := describe_left_out(summary, kind))]
     metrics = compute_class_metrics(first.confusion)
     lowest = int(np.argmin(np.where(metrics.support > 0, metrics.recall, np.inf)))
-    body.append(_escape_text(f"The lowest recall is {metrics.recall[lowest] * 100:.1f} %, of class {summary.classes[lowest]}."))
+    if metrics.recall[lowest] == 1:
+        return [*body, "It finds every held-out row of every class."]
+    rarely = f"Of its classes, {summary.classes[lowest]} is found least often: {metrics.recall[lowest] * 100:.1f} % of its rows."
+    body.append(_escape_text(rarely))
     return body
 
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from phoropter.results.clinical import operating_points as points
-from phoropter.results.clinical.operating_points import Goal, ScoredRows
+from phoropter.results.clinical.operating_points import CrossFitting, Goal, ScoredRows
 from phoropter.results.stats.held_out_rows import HeldOutRows
 
 
@@ -38,11 +38,11 @@ def test_a_threshold_is_the_one_of_the_roc_curve(goal: Goal) -> None:
 def test_labels_planted_in_a_tested_part_do_not_move_its_threshold() -> None:
     rows = make_rows()
     for goal in points.GOALS:
-        before = points.cross_fit_thresholds(rows, 1, goal)
+        before = CrossFitting(rows, 1).choose_thresholds(goal)
         for split in range(8):
             labels = rows.labels.copy()
             labels[rows.splits == split] = 1 - labels[rows.splits == split]
-            after = points.cross_fit_thresholds(replace_labels(rows, labels), 1, goal)
+            after = CrossFitting(replace_labels(rows, labels), 1).choose_thresholds(goal)
             assert after[split] == before[split]
             assert (np.delete(after, split) != np.delete(before, split)).any()  # the others do read these labels
 
@@ -53,7 +53,7 @@ def replace_labels(rows: HeldOutRows, labels: np.ndarray[tuple[int], np.dtype[np
 
 def test_a_threshold_comes_from_the_other_splits_of_its_round() -> None:
     rows, goal = make_rows(), points.GOALS[0]
-    found = points.cross_fit_thresholds(rows, 1, goal)
+    found = CrossFitting(rows, 1).choose_thresholds(goal)
     for split in range(8):
         others = (rows.repeats == split // 4) & (rows.splits != split)
         negatives = np.sort(rows.probabilities[others & (rows.labels == 0), 1])[::-1]
@@ -65,15 +65,15 @@ def test_a_threshold_comes_from_the_other_splits_of_its_round() -> None:
 
 def test_people_of_the_tested_part_choose_no_threshold() -> None:
     rows = make_rows(overlap=True, per_person=2, folds=2)  # everybody is on both sides
-    assert np.isnan(points.cross_fit_thresholds(rows, 1, points.GOALS[0])).all()
-    assert points.judge_operating_point(rows, 1, points.GOALS[0]) is None
+    assert np.isnan(CrossFitting(rows, 1).choose_thresholds(points.GOALS[0])).all()
+    assert CrossFitting(rows, 1).judge_goal(points.GOALS[0]) is None
 
 
 def test_one_split_takes_its_threshold_from_inner_validation_rows() -> None:
     rows, goal = make_rows(folds=1, rounds=1), Goal("specificity", 0.8)
-    assert points.judge_operating_point(rows, 1, goal) is None
+    assert CrossFitting(rows, 1).judge_goal(goal) is None
     inner = ScoredRows(np.array([False] * 10 + [True] * 2), np.concatenate([np.arange(10) / 10, [0.85, 0.95]]))
-    found = points.judge_operating_point(rows, 1, goal, {0: inner})
+    found = CrossFitting(rows, 1, {0: inner}).judge_goal(goal)
     assert found is not None and found.thresholds.tolist() == [0.8]  # two of ten alarmed
     alarms = rows.probabilities[:, 1] >= 0.8
     assert found.statistics.sensitivity.estimate == pytest.approx(alarms[rows.labels == 1].mean())
@@ -82,12 +82,12 @@ def test_one_split_takes_its_threshold_from_inner_validation_rows() -> None:
 
 def test_each_row_is_judged_by_the_threshold_of_its_split() -> None:
     rows, goal = make_rows(), points.GOALS[2]
-    found = points.judge_operating_point(rows, 1, goal)
+    found = CrossFitting(rows, 1).judge_goal(goal)
     assert found is not None
     alarms = rows.probabilities[:, 1] >= found.thresholds[rows.splits]
     assert found.statistics.alarms.estimate == pytest.approx(alarms.mean())
     assert found.statistics.ppv.estimate == pytest.approx((rows.labels == 1)[alarms].mean())
-    plain = points.judge_operating_point(rows, 1, None)
+    plain = CrossFitting(rows, 1).judge_goal(None)
     assert plain is not None and plain.title == "Threshold 0.5"
     answers = rows.probabilities.argmax(axis=1) == 1
     assert plain.statistics.npv.estimate == pytest.approx((rows.labels == 0)[~answers].mean())

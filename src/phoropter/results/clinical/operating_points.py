@@ -17,7 +17,8 @@ false alarms that was reached stands beside the one that was asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -58,6 +59,15 @@ class ScoredRows:
     def from_probabilities(cls, labels: Ints, probabilities: Floats, column: int) -> ScoredRows:
         return cls(labels == column, probabilities[:, column])
 
+    @cached_property
+    def alarmed(self) -> tuple[Floats, Ints, Ints]:
+        """(L,) distinct scores, ascending, and for each the positive and the other rows at this score or higher; sorted once for
+        all goals."""
+        levels, member = np.unique(self.scores, return_inverse=True)
+        counts = [np.bincount(member[of], minlength=len(levels)) for of in (self.positive, ~self.positive)]
+        found, wrong = (np.cumsum(count[::-1])[::-1] for count in counts)
+        return levels, found, wrong
+
 
 @dataclass(frozen=True, eq=False)
 class OperatingPoint:
@@ -78,47 +88,64 @@ def choose_threshold(rows: ScoredRows, goal: Goal) -> float:
 
     Infinite where no alarm keeps the specificity. NaN where the rows lack the class that the goal is about.
     """
-    counted = rows.positive if goal.kind == "sensitivity" else ~rows.positive
-    total = int(counted.sum())
-    if not total:
+    levels, found, wrong = rows.alarmed
+    above = found if goal.kind == "sensitivity" else wrong
+    if not len(levels) or not above[0]:
         return float("nan")
-    levels, member = np.unique(rows.scores, return_inverse=True)
-    above = np.cumsum(np.bincount(member, counted)[::-1])[::-1]  # of the counted class, at this score or higher
     if goal.kind == "sensitivity":
-        return float(levels[np.flatnonzero(above >= goal.value * total - _ROUNDING)[-1]])
-    kept = np.flatnonzero(above <= (1 - goal.value) * total + _ROUNDING)
+        return float(levels[np.flatnonzero(above >= goal.value * above[0] - _ROUNDING)[-1]])
+    kept = np.flatnonzero(above <= (1 - goal.value) * above[0] + _ROUNDING)
     return float(levels[kept[0]]) if len(kept) else float("inf")
 
 
-def cross_fit_thresholds(
-    rows: HeldOutRows, column: int, goal: Goal, validation: Mapping[int, ScoredRows] | None = None
-) -> Floats:
-    """(J,) the threshold of each split, from rows that it does not test; NaN where there are none to choose it from.
+@dataclass(frozen=True, eq=False)
+class CrossFitting:
+    """The held-out rows of a candidate, and for each split the rows that its thresholds are chosen from.
 
-    validation: number of the split → the answers of its inner validation part, for rounds of one split
+    column: of the positive class · validation: number of the split → the answers of its inner validation part, for rounds of one
+    split
     """
-    numbers = np.unique(rows.splits)
-    return np.array([choose_threshold(_other_rows(rows, column, int(j), validation or {}), goal) for j in numbers])
 
+    rows: HeldOutRows
+    column: int
+    validation: Mapping[int, ScoredRows] = field(default_factory=dict)
 
-def _other_rows(rows: HeldOutRows, column: int, split: int, validation: Mapping[int, ScoredRows]) -> ScoredRows:
-    """The rows from which the threshold of a split is chosen."""
-    tested = rows.splits == split
-    others = (rows.repeats == rows.repeats[tested][0]) & ~tested
-    others &= ~np.isin(rows.unit_names, np.unique(rows.unit_names[tested]))
-    if not others.any() and split in validation:
-        return validation[split]
-    return ScoredRows.from_probabilities(rows.labels[others], rows.probabilities[others], column)
+    @cached_property
+    def splits(self) -> tuple[Ints, Ints]:
+        """(J,) their numbers and (N,) the place of each row's split among them."""
+        numbers, member = np.unique(self.rows.splits, return_inverse=True)
+        return numbers, member.astype(np.int64)
 
+    @cached_property
+    def choosing_rows(self) -> list[ScoredRows]:
+        """Of each split, the rows that choose its thresholds: made once for all goals."""
+        units = np.unique(self.rows.unit_names, return_inverse=True)[1]
+        numbers, member = self.splits
+        return [self._find_others(units, int(number), member == place) for place, number in enumerate(numbers)]
 
-def judge_operating_point(
-    rows: HeldOutRows, column: int, goal: Goal | None, validation: Mapping[int, ScoredRows] | None = None
-) -> OperatingPoint | None:
-    """What alarms at a goal are worth on the tested rows; None where some split has no threshold."""
-    numbers, member = np.unique(rows.splits, return_inverse=True)
-    thresholds = np.full(len(numbers), 0.5) if goal is None else cross_fit_thresholds(rows, column, goal, validation)
-    if np.isnan(thresholds).any():
-        return None
-    scored = ScoredRows.from_probabilities(rows.labels, rows.probabilities, column)
-    alarms = scored.scores >= thresholds[member]
-    return OperatingPoint(goal, thresholds, AlarmStatistics.from_alarms(scored.positive, alarms, rows.unit_names, rows.repeats))
+    def _find_others(self, units: Ints, split: int, tested: Booleans) -> ScoredRows:
+        rows = self.rows
+        others = (rows.repeats == rows.repeats[tested][0]) & ~tested
+        is_tested = np.zeros(int(units.max(initial=-1)) + 1, dtype=bool)
+        is_tested[units[tested]] = True
+        others &= ~is_tested[units]
+        if not others.any() and split in self.validation:
+            return self.validation[split]
+        return ScoredRows.from_probabilities(rows.labels[others], rows.probabilities[others], self.column)
+
+    def choose_thresholds(self, goal: Goal) -> Floats:
+        """(J,) the threshold of each split; NaN where there are no rows to choose it from."""
+        return np.array([choose_threshold(rows, goal) for rows in self.choosing_rows])
+
+    def judge_goal(self, goal: Goal | None) -> OperatingPoint | None:
+        """What alarms at a goal (None: at 0.5) are worth on the tested rows; None where some split has no threshold."""
+        numbers, member = self.splits
+        thresholds = np.full(len(numbers), 0.5) if goal is None else self.choose_thresholds(goal)
+        if np.isnan(thresholds).any():
+            return None
+        rows = self.rows
+        scored = ScoredRows.from_probabilities(rows.labels, rows.probabilities, self.column)
+        alarms = scored.scores >= thresholds[member]
+        return OperatingPoint(
+            goal, thresholds, AlarmStatistics.from_alarms(scored.positive, alarms, rows.unit_names, rows.repeats)
+        )

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from phoropter.core.language.unit_words import RECORDING, UnitWord
+from phoropter.report.summary.candidate_reader import FEWER_RESAMPLES, MANY_UNITS
 from phoropter.report.summary.clinical.model import NO_CLINICAL_RESULTS, CandidateAtLevel, ClinicalResults, LevelResults
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.clinical.aggregation import describe_rule
 from phoropter.results.clinical.decision_curves import compute_decision_curve, mean_precision_by_recall
 from phoropter.results.clinical.levels import Aggregation, LevelName, LevelRows, Round, find_levels
-from phoropter.results.clinical.operating_points import GOALS, Goal, OperatingPoint, ScoredRows, judge_operating_point
+from phoropter.results.clinical.operating_points import GOALS, CrossFitting, Goal, OperatingPoint, ScoredRows
 from phoropter.results.clinical.spec import ClinicalSpec
+from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap
+from phoropter.results.intervals.interval_rules import ConfidenceInterval
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats.estimand import Estimand, choose_estimand, compute_values
 from phoropter.results.stats.held_out_rows import HeldOutRows
@@ -86,6 +89,7 @@ class _LevelReader:
     goal: Goal
     estimands: Mapping[str, Estimand] = field(default_factory=dict)
     supports: tuple[int, ...] = ()
+    _resamples: tuple[HeldOutRows, Bootstrap] | None = None
 
     def choose_estimands(self, summary: StudySummary, parts: Sequence[Predictions], rounds: Sequence[Round]) -> None:
         """From the labels of every split at this level, as for the rows."""
@@ -99,10 +103,10 @@ class _LevelReader:
     def read_candidate(self, candidate: CandidateResults, parts: Sequence[Predictions]) -> CandidateAtLevel:
         rounds = [line.split[:2] for line in candidate.runs]
         rows = LevelRows.join_answers([self.aggregation.apply_to(part) for part in parts], rounds).rows
-        values = compute_values(list(self.estimands.values()), rows)
-        interval, first = None, next(iter(self.estimands.values()), None)
-        if first is not None:
-            interval = first.make_bootstrap(rows).compute_replicates(first.metric, rows.probabilities).confidence_interval()
+        values: dict[str, float] = {}
+        interval = None
+        if self.aggregation.level != "row":  # the leaderboard has those
+            values, interval = compute_values(list(self.estimands.values()), rows), self._estimate_interval(rows)
         if self.aggregation.positive is None:
             return CandidateAtLevel(candidate.name, values, interval)
         column = self.aggregation.positive
@@ -115,14 +119,27 @@ class _LevelReader:
             compute_decision_curve(rows, column),
         )
 
+    def _estimate_interval(self, rows: HeldOutRows) -> ConfidenceInterval | None:
+        """Of the ranking metric, with the same resamples for all candidates that were tested on the same rows."""
+        first = next(iter(self.estimands.values()), None)
+        if first is None:
+            return None
+        known = None if self._resamples is None else self._resamples[0]
+        columns = ("labels", "unit_names", "splits", "repeats")
+        if known is None or not all(np.array_equal(getattr(known, c), getattr(rows, c)) for c in columns):
+            many = len(rows.units) > MANY_UNITS
+            self._resamples = (rows, first.make_bootstrap(rows, resamples=FEWER_RESAMPLES if many else RESAMPLES))
+        assert self._resamples is not None
+        return self._resamples[1].compute_replicates(first.metric, rows.probabilities).confidence_interval()
+
     def _judge_points(self, rows: HeldOutRows, candidate: CandidateResults, rounds: Sequence[Round]) -> list[OperatingPoint]:
         column = self.aggregation.positive
         assert column is not None
         goals: list[Goal | None] = [None, *dict.fromkeys([self.goal, *GOALS])]
         alone = len(set(rounds)) == len(rounds)  # each round has one split, whose threshold comes from inner validation rows
         validation = self._score_validation(candidate, column) if alone else {}
-        points = (judge_operating_point(rows, column, goal, validation) for goal in goals)
-        return [point for point in points if point is not None]
+        fitting = CrossFitting(rows, column, validation)
+        return [point for goal in goals if (point := fitting.judge_goal(goal)) is not None]
 
     def _score_validation(self, candidate: CandidateResults, column: int) -> dict[int, ScoredRows]:
         found = {}

@@ -21,8 +21,9 @@ from phoropter.results.stats.estimand import Estimand
 class CandidateAtLevel:
     """A candidate's answers at one level.
 
-    values: metric → value · interval: of the ranking metric; None where it cannot be computed · points: operating points, in the
-    order of the goals · precision: (100,) by recall, empty without a positive class · decision: its decision curve
+    values: metric → value, and interval: of the ranking metric, above the row, whose are on the leaderboard
+    points: operating points, in the order of the goals · precision: (100,) by recall, empty without a positive class
+    decision: its decision curve
     """
 
     name: str
