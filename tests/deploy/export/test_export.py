@@ -12,7 +12,7 @@ import pytest
 import torch
 from made_bundles import draw_squares, make_bundle, make_classifier
 
-from phoropter.core.errors import MissingExtraError, SpecError, StoreError, WeightsError
+from phoropter.core.errors import DiskError, MissingExtraError, SpecError, StoreError, WeightsError
 from phoropter.core.files import digest_file
 from phoropter.deploy.export import export, exporters
 from phoropter.deploy.export.export import ExportOptions, check_export_target, export_bundle
@@ -129,3 +129,16 @@ def test_names_and_flags_that_cannot_be_are_refused_before_anything_is_computed(
     check_export_target(tmp_path / "m.pt2", ExportOptions(), int8=False)
     with pytest.raises(MissingExtraError, match=r"needs the package onnx, .*phoropter\[deploy\]"):
         check_export_target(tmp_path / "new.onnx", ExportOptions(), int8=False)
+
+
+def test_a_disk_that_fills_up_at_the_last_moment_leaves_neither_file_nor_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, report: Any) -> None:
+        path.write_text("{}")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export, "write_json", fail)
+    with pytest.raises(DiskError):
+        export_bundle(make_bundle(tmp_path / "b"), tmp_path / "m.onnx", INPUTS, ExportOptions())
+    assert not list(tmp_path.glob("*m.onnx*"))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from phoropter.core.errors import SpecError
 from phoropter.deploy.export.graph import ExportedClassifier, choose_views, make_resize_weights
 from phoropter.deploy.export.proof import ProofInputs, compute_reference
-from phoropter.models.classifier import Classifier
+from phoropter.models.classifier import Classifier, build_ensemble
 
 DEIT = {"name": "deit_tiny_distilled_patch16_224", "size": 32}
 KINDS: dict[str, dict[str, Any]] = {
@@ -58,6 +58,10 @@ def test_views_and_temperature_are_in_the_graph(tmp_path: Path, views: str) -> N
     with torch.no_grad():
         logits, probabilities = ExportedClassifier(bundle)(torch.from_numpy(draw_squares(4)))
     np.testing.assert_allclose(probabilities, (logits / 2.5).softmax(1), atol=1e-6)
+
+
+def test_bags_are_averaged_in_the_graph(tmp_path: Path) -> None:
+    compare(make_bundle(tmp_path / "b", build_ensemble([make_kind("dense head", seed) for seed in range(3)])))
 
 
 def test_an_average_has_the_crop_of_each_member(tmp_path: Path) -> None:

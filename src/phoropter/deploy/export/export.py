@@ -151,11 +151,15 @@ def _export_int8(
 
 
 def _put_in_place(made: Path, out: Path, report: dict[str, Any], metadata: dict[str, Any], layout: Layout) -> None:
-    """Copies a proved file and its report to their names, the report first."""
+    """Copies a proved file and its report to their names: both, or neither."""
     if layout == "file":
-        with atomic_write(out) as aside:
-            shutil.copyfile(made, aside)
-            write_json(report_file(out), report)
+        try:
+            with atomic_write(out) as aside:
+                shutil.copyfile(made, aside)
+                write_json(report_file(out), report)
+        except BaseException:
+            report_file(out).unlink(missing_ok=True)
+            raise
         return
     with atomic_write_folder(out) as aside:
         place = aside / MODEL_PLACE
