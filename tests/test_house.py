@@ -52,7 +52,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"simulate"},
     ],
     "results": [
-        {"metrics", "record_shapes"},
+        {"metrics", "record_shapes", "subgroup_file"},
         {"run_folder"},
         {"store"},
         {"intervals", "positive_class"},
@@ -66,7 +66,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"in_memory", "leakage"},
         {"source_table"},
         {"spec"},
-        {"inspect", "unit_names"},
+        {"inspect", "subgroups", "unit_names"},
     ],
     "models": [
         {"alexnet", "timm_compat", "weights"},
@@ -321,6 +321,7 @@ COVERED_BY = {
         )
     },
     "report.figures.clinical_curves": "report/sections/clinical/test_operating_points.py",
+    "report.summary.clinical.subgroups": "report/sections/clinical/test_subgroup_tables.py",
     "report.summary.clinical.unseen_sites": "report/sections/clinical/test_unseen_sites.py",
     "report.summary.clinical.prior_shift": "report/sections/clinical/test_prior_table.py",
     "report.sections.clinical.levels": "report/sections/clinical/test_operating_points.py",

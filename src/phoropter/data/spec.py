@@ -74,6 +74,8 @@ class DataSpec(SourceFields):
     exclude:  leave these classes out; "*": all that `classes` does not name
     positive: the class that is looked for, of two: sensitivity, precision-recall, calibration and thresholds are of it (default:
               the last one); of more classes, `{one_vs_rest: NAME}` sets it against all others. No run depends on it
+    subgroups: columns of the manifest, such as sex, in whose values results are shown apart; of numbers in quartiles, or at
+              edges: `[sex, {age: [30, 50]}]`. No run depends on them
     group_from: a regular expression with one group in brackets, which finds the group in an id (the relative path)
     site_from: the same for the site
     group_word: what a group is, for sentences: `people`, `births`, or both numbers where they are irregular, `ox/oxen` (default:
@@ -95,6 +97,7 @@ class DataSpec(SourceFields):
     classes: tuple[ClassName, ...] | None = Field(default=None, min_length=2)
     exclude: tuple[ClassName, ...] = ()
     positive: ClassName | OneVsRest | None = None
+    subgroups: tuple[ClassName | dict[ClassName, tuple[float, ...]], ...] = ()
     group_from: str | None = None
     site_from: str | None = None
     group_word: str | None = Field(default=None, max_length=60)
@@ -183,6 +186,8 @@ class DataSpec(SourceFields):
                 raise ValueError(f"'{option}' belongs to {join_words(owners, 30)} and does nothing for '{source.key}': remove it")
         if source.holds_recordings and self.intensity != IntensitySpec():
             raise ValueError(f"'intensity' does nothing for '{source.key}', whose pictures are drawn from recordings: remove it")
+        if self.subgroups and source.key != "manifest":
+            raise ValueError(f"'subgroups' are columns of a manifest, and the data come from '{source.key}': remove it")
         if source.check is not None:
             source.check(self)
 

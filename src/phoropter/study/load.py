@@ -14,6 +14,7 @@ from phoropter.data.dataset import Dataset
 from phoropter.data.images.cache import load_cached_pixels
 from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.data.splits.protocol import Split, make_splits
+from phoropter.data.subgroups import read_stated_subgroups
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.models.weights import weight_files
@@ -113,6 +114,7 @@ def _load_variant(study: StudySpec, variant: SweepVariant, opened: dict[tuple[st
     _raise_on_unusable_weights(unusable)
     check_metrics(study.metrics, len(opened[name].dataset.classes))
     check_positive_uses(study, spec, opened[name].dataset)
+    read_stated_subgroups(spec, study.base, opened[name].dataset)  # which refuses what it cannot read
     splits = _make_checked_splits(study, opened[name].dataset, resolved)
     return LoadedVariant(study, resolved, opened[name], splits)
 

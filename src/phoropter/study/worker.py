@@ -24,9 +24,11 @@ import torch
 
 from phoropter.core.errors import RunError
 from phoropter.core.files import cache_dir, require_writable
+from phoropter.data.subgroups import read_stated_subgroups
 from phoropter.results.metrics.custom import Metric
 from phoropter.results.preparation import PreparationNote
 from phoropter.results.store import Store
+from phoropter.results.subgroup_file import write_subgroups
 from phoropter.study.audit import check_leakage, count_datasets_with_features, findings_to_plain
 from phoropter.study.compute import Computation, decode_images, make_batch_key, open_pixels
 from phoropter.study.load import load_study
@@ -127,6 +129,8 @@ def _compute_study(
         store.write_study(record)
 
     write_audit()
+    own = planned.image_sets[0]
+    write_subgroups(store.folder, own.dataset.ids, read_stated_subgroups(own.data, study.base, own.dataset))
     with_features = count_datasets_with_features(planned, cache, open_images)
     _Worker(Computation(planned, store, cache, device, options.checkpoint_s, on_progress), failed_elsewhere).compute_all()
     if count_datasets_with_features(planned, cache, open_images) > with_features:

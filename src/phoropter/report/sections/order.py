@@ -15,6 +15,7 @@ from phoropter.report.sections.candidates.leaderboard import leaderboard_section
 from phoropter.report.sections.candidates.screening import screening_section
 from phoropter.report.sections.candidates.sweeps import sweep_section
 from phoropter.report.sections.clinical.operating_points import operating_points_section
+from phoropter.report.sections.clinical.subgroup_tables import subgroup_section
 from phoropter.report.sections.clinical.unseen_sites import unseen_sites_section
 from phoropter.report.sections.predictions.calibration import calibration_section
 from phoropter.report.sections.predictions.classes import class_section
@@ -42,6 +43,7 @@ SECTION_ORDER: tuple[Callable[[ReportInput], Section | None], ...] = (
     group_section,
     external_test_section,
     unseen_sites_section,
+    subgroup_section,
     class_section,
     confusion_section,
     mistakes_section,
