@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +63,17 @@ def test_one_class_against_all_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("share", "words"), [(0.1, "one false alarm in ten"), (0.05, "one false alarm in twenty")])
 def test_common_shares_have_words(share: float, words: str) -> None:
     assert describe_false_alarms(share) == words and describe_false_alarms(0.07) == "7 false alarms in 100"
+
+
+def test_nothing_is_said_of_a_class_that_was_not_tested(tmp_path: Path) -> None:
+    made = Made({"net": 0.8}, ("cat", "dog"), rows=40, groups=4, one_class=True, folds=2, seeds=(0,), pictures=0, positive="cat")
+    make_study(tmp_path, made)
+    store = open_results(tmp_path)
+    summary = collect_summary(store)
+    found = collect_clinical_results(store, summary)
+    assert found.deciding is not None
+    point = found.deciding.candidates[0].points[0]
+    lacking = replace(point.statistics, sensitivity=replace(point.statistics.sensitivity, estimate=float("nan")))
+    candidate = replace(found.deciding.candidates[0], points=(replace(point, goal=found.goal, statistics=lacking),))
+    only = replace(found, levels=(replace(found.deciding, candidates=(candidate,)),))
+    assert clinical_sentences(summary, only, "net") == []

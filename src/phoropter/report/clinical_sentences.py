@@ -14,13 +14,15 @@ from phoropter.results.intervals.interval_rules import ConfidenceInterval
 def clinical_sentences(summary: StudySummary, clinical: ClinicalResults, candidate: str) -> list[str]:
     """`At one false alarm in ten ‘healthy’ births, A finds 34 of 100 ‘acidosis’ births (95 % interval 24 to 45); …`
 
-    Empty without a positive class, and where no threshold could be chosen on rows that are not tested.
+    Empty without a positive class, where no threshold could be chosen on rows that are not tested, and where these lack a class.
     """
     level = clinical.deciding
     point = None if level is None else level.find_candidate(candidate).find_point(clinical.goal)
     if level is None or point is None:
         return []
     found, units = point.statistics, level.word.plural
+    if not np.isfinite([found.sensitivity.estimate, found.specificity.estimate]).all():
+        return []
     positive, negative = name_positive(summary, clinical), name_negative(summary, clinical)
     reached = 1 - found.specificity.estimate
     bounds = Estimate(reached, 1 - found.specificity.high, 1 - found.specificity.low)
