@@ -141,7 +141,7 @@ def dot_plot(
 def roc_curve_figure(curves: Sequence[Curve], areas: Sequence[float], positive: str, how: str) -> RenderedFigure:
     """True positive rate against false positive rate.
 
-    positive: of two classes the second; empty for more · how: what the curves are means of, as a sentence.
+    positive: of two classes, the positive one; empty for more · how: what the curves are means of, as a sentence.
     """
 
     def paint_figure(figure: Figure) -> None:

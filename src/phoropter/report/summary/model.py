@@ -79,7 +79,7 @@ class ExternalTest:
 class TemperatureScaling:
     """Mean and standard deviation over runs of the fitted temperature, and the calibration of the held-out rows with it.
 
-    positive: of two classes, the calibration of the second class's probability
+    positive: of two classes, the calibration of the positive class's probability
     """
 
     temperature: float
@@ -97,7 +97,7 @@ class CandidateResults:
     within_splits:   of metrics whose pooled value ranks scores of different models together → the mean over the splits that can
                      carry it, their number, and that of all
     confusion:       (C, C) counts over all runs, row the true class
-    calibration:     of the most likely class · positive_calibration: of two classes, of the second class's probability ·
+    calibration:     of the most likely class · positive_calibration: of two classes, of the positive class's probability ·
                      calibration_line: slope and intercept, of two classes, with bounds
     group_scores:    the ranking metric by group · site_scores: by site
     mistakes:        the most confident wrong answers · right_answers: the most confident right ones, of several classes
