@@ -48,12 +48,14 @@ ECG = (
     ECG_STUDY
     + """\
 recipe: {preset: scratch, epochs: 1}
+save_models: all
 candidates: [{name: cnn, backbone: test_resnet, weights: random}]
 """
 )
 CTG = (
     CTG_STUDY
     + """\
+save_models: all
 candidates:
   - name: bags
     backbone: test_resnet

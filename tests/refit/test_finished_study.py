@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import phoropter as ph
 from phoropter.cli import main
-from phoropter.core.errors import StoreError, WeightsError
+from phoropter.core.errors import DataError, StoreError, WeightsError
 from phoropter.core.extensions import Extension, trust_code
 from phoropter.refit.finished_study import open_finished_study
 from phoropter.refit.refit import RefitOptions, refit_candidate
@@ -120,3 +120,26 @@ def test_the_runs_of_a_study_are_those_in_its_folder(walks: Path) -> None:
     with pytest.raises(StoreError, match="computed with other data"):
         study.planned.runs.pop()
         study.planned_runs("pair")
+
+
+def test_data_that_were_an_object_are_passed_again(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (16, 32, 32, 3), dtype=np.uint8)
+    labels = np.array(["a", "b"] * 8)
+    study = ph.Study(
+        name="arrays",
+        data=(images, labels),
+        protocol=ph.KFold(2),
+        candidates=[ph.probe("test_resnet", weights="random", recipe={"preset": "probe", "epochs": 1})],
+    )
+    study.run(tmp_path / "out", device="cpu", quiet=True)
+
+    def refit(out: str, data: object) -> None:
+        options = RefitOptions(data=data)
+        refit_candidate(tmp_path / "out", tmp_path / out, options, torch.device("cpu"), lambda event: None)
+
+    with pytest.raises(DataError, match="pass the object again"):
+        refit("none", None)
+    with pytest.raises(StoreError, match="computed with other data"):
+        refit("other", (255 - images, labels))
+    refit("bundle", (images, labels))
+    assert ph.load(tmp_path / "bundle").predict(images, device="cpu").logits.shape == (16, 2)

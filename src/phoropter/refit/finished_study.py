@@ -67,9 +67,12 @@ class FinishedStudy:
         return runs
 
 
-def open_finished_study(folder: Path, on_progress: ProgressCallback, extensions: Sequence[Extension] = ()) -> FinishedStudy:
-    """Opens a results folder and the data of its study. extensions: the study's own code, where it is not trusted by name
+def open_finished_study(
+    folder: Path, on_progress: ProgressCallback, extensions: Sequence[Extension] = (), data: Any = None
+) -> FinishedStudy:
+    """Opens a results folder and the data of its study.
 
+    extensions: the study's own code, where it is not trusted by name · data: the object that was its data, where it was one
     Raises StoreError, WeightsError for code that is missing or has changed, and what `load_study` raises.
     """
     store = open_results(folder)
@@ -77,6 +80,8 @@ def open_finished_study(folder: Path, on_progress: ProgressCallback, extensions:
     source = SourceMap(str(folder / "study.json"))
     base = (folder / str(content["base"])).resolve() if content.get("base") else None
     plain = _restore_extensions(content["study"], _find_study_code(content, folder, extensions))
+    if data is not None:
+        plain["data"] = {**plain["data"], "object": data}
     study = validate_as(StudySpec, plain, source).with_context(source=source, base=base)
     cache = cache_dir(folder)
     planned = make_plan(study, decode_images(load_study(study, cache), cache, on_progress))

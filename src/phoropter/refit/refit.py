@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -30,12 +30,14 @@ class RefitOptions:
     how:        all: trained anew on all rows of the study · folds: the study's own models, their probabilities averaged
     contents:   what the bundle holds beside it
     extensions: code of the user's own that the study uses, where it is not trusted by name
+    data:       the object that was the study's data, where it was one (arrays, a DataFrame, a torch dataset …)
     """
 
     candidate: str | None = None
     how: Literal["all", "folds"] = "all"
     contents: BundleContents = field(default_factory=BundleContents)
     extensions: Sequence[Extension] = ()
+    data: Any = None
 
 
 def refit_candidate(
@@ -49,7 +51,7 @@ def refit_candidate(
     """
     if out.exists():
         raise StoreError(f"{out} exists already; give the bundle a new name")
-    study = open_finished_study(folder, on_progress, options.extensions)
+    study = open_finished_study(folder, on_progress, options.extensions, options.data)
     candidate = study.find_candidate(options.candidate)
     writer = BundleWriter(study, options.contents, lambda made: open_pixels(made.run.image_set, study.cache, on_progress))
     with tempfile.TemporaryDirectory(prefix="phoropter-refit-") as work:
