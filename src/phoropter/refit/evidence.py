@@ -13,11 +13,10 @@ import numpy as np
 from phoropter.refit.finished_study import FinishedStudy
 from phoropter.refit.made_classifier import MadeClassifier
 from phoropter.report.render.metric_format import MetricFormat
-from phoropter.report.summary.clinical.collect import find_positive_column
+from phoropter.report.summary.clinical.collect import find_positive_column, read_clinical_spec
 from phoropter.report.summary.model import CandidateResults
 from phoropter.results.clinical.levels import Aggregation, find_levels
 from phoropter.results.clinical.operating_points import ScoredRows, choose_threshold
-from phoropter.results.clinical.spec import ClinicalSpec
 from phoropter.results.metrics.calibration import fit_temperature
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.run_folder import Predictions
@@ -137,7 +136,7 @@ def choose_final_threshold(study: FinishedStudy, candidate: CandidateResults, te
     level = find_levels(parts)[0][-1] if parts[0].spans is not None else "row"
     answers = [Aggregation(level, rule, column, temperature).apply_to(part) for part in parts]
     labels, p = np.concatenate([a.labels for a in answers]), np.concatenate([a.probabilities for a in answers])
-    goal = ClinicalSpec.model_validate(config.get("clinical") or {}).goal
+    goal = read_clinical_spec(summary).goal
     threshold = choose_threshold(ScoredRows.from_probabilities(labels, p, column), goal)
     if not np.isfinite(threshold):
         return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from phoropter.core.language.unit_words import RECORDING, UnitWord
+from phoropter.core.spec import SourceMap, validate_as
 from phoropter.report.summary.candidate_reader import FEWER_RESAMPLES, MANY_UNITS
 from phoropter.report.summary.clinical.model import NO_CLINICAL_RESULTS, CandidateAtLevel, ClinicalResults, LevelResults
 from phoropter.report.summary.model import CandidateResults, StudySummary
@@ -35,7 +36,7 @@ def collect_clinical_results(store: Store, summary: StudySummary) -> ClinicalRes
     if positive is None:
         levels = levels[1:]
     config = summary.study_config
-    spec, rule = ClinicalSpec.model_validate(config.get("clinical") or {}), str(config.get("aggregate") or "mean")
+    spec, rule = read_clinical_spec(summary), str(config.get("aggregate") or "mean")
     if not levels:
         return ClinicalResults(missing=missing) if missing else NO_CLINICAL_RESULTS
     results = ClinicalResults((), missing, positive, stated, spec)
@@ -60,6 +61,12 @@ def collect_clinical_results(store: Store, summary: StudySummary) -> ClinicalRes
         for reader in readers
     ]
     return ClinicalResults(tuple(described), missing, positive, stated, spec)
+
+
+def read_clinical_spec(summary: StudySummary) -> ClinicalSpec:
+    """As the study states it. Raises SpecError for a study.json that was changed into something else."""
+    source = SourceMap(str(summary.folder / "study.json"))
+    return validate_as(ClinicalSpec, summary.study_config.get("clinical") or {}, source, ("study", "clinical"))
 
 
 def find_positive_column(summary: StudySummary) -> tuple[int | None, bool]:
