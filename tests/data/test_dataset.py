@@ -34,6 +34,15 @@ def test_selecting_rows_selects_every_column_and_the_pictures() -> None:
     np.testing.assert_array_equal(picked.read(0), dataset.read(2))
 
 
+def test_it_is_known_whether_groups_have_several_recordings() -> None:
+    from dataclasses import replace
+
+    dataset = some(["x", "y", "x", "y"], groups=["g", "g", "h", "h"])
+    assert not dataset.groups_several_recordings  # pictures
+    for names, several in ((["r", "r", "s", "s"], False), (["r", "t", "s", "s"], True)):
+        assert replace(dataset, recordings=np.array(names)).groups_several_recordings == several
+
+
 def test_contents_depend_on_pictures_and_ids_but_fingerprint_also_on_labels() -> None:
     one, other = some(["x", "y", "x"]), some(["x", "y", "y"])
     assert one.content_digest == other.content_digest and one.fingerprint != other.fingerprint

@@ -18,6 +18,13 @@ SOUND: dict[str, Any] = {
 }
 
 
+def test_recordings_are_read_back_where_they_were_written(tmp_path: Path) -> None:
+    made = Predictions(np.array(["a", "b"]), np.array([0, 1]), np.zeros((2, 2), np.float32), recordings=np.array(["r", "s"]))
+    made.save(tmp_path / "p.npz")
+    found = Predictions.load(tmp_path / "p.npz")
+    assert found.recordings is not None and found.recordings.tolist() == ["r", "s"] and found.groups is None
+
+
 @pytest.mark.parametrize(
     "change",
     [
