@@ -40,9 +40,9 @@ def test_axes_of_a_recording_are_in_seconds_units_and_hertz(explained_bundles: d
 def test_the_title_says_what_is_explained_and_what_was_answered(explained_bundles: dict[str, Path]) -> None:
     model = ph.load(explained_bundles["people"])
     explanation = model.explain(ecg_simulate(PEOPLE)[0], device="cpu")[0]
-    title = drawing.describe_answer(explanation)
+    title = drawing.title_figure(explanation)
     assert explanation.name in title and f"evidence for {model.classes[explanation.target]}" in title and "answer" not in title
     other = replace(explanation, target=1 - explanation.target)
-    assert f"the answer is {model.classes[explanation.target]}" in drawing.describe_answer(other)
+    assert f"the answer is {model.classes[explanation.target]}" in drawing.title_figure(other)
     nothing = replace(explanation, map=np.zeros_like(explanation.map))
-    assert drawing.describe_answer(nothing).endswith("no evidence was found")
+    assert drawing.title_figure(nothing).endswith("no evidence was found")

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 import phoropter as ph
-from phoropter.deploy.explain.explanation import BranchMap, Explanation, scale_to_one
+from phoropter.deploy.explain.explained_parts import BranchMap
+from phoropter.deploy.explain.explanation import Explanation, scale_to_one
 from phoropter.signals.simulate import ecg_simulate
 from small_recordings import PEOPLE
 

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from phoropter.deploy.explain.explained_parts import BranchMap, ExplainedWindow
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from phoropter.deploy.explain.explanation import ExplainedWindow, Explanation
-
 HEAT_MAP = "YlOrRd"  # from its middle on: seen on white paper and on black, and ordered by lightness for printing in grey
 DPI = 130
+
+
+class DrawnExplanation(Protocol):
+    """What of an Explanation is drawn (explanation.py, which draws itself by this module)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def map(self) -> NDArray[np.float32]: ...
+    @property
+    def target(self) -> int: ...
+    @property
+    def predicted(self) -> int: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def probabilities(self) -> NDArray[np.float64]: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def shown(self) -> NDArray[np.uint8]: ...
+    @property
+    def branches(self) -> Mapping[str, BranchMap]: ...
+    @property
+    def window(self) -> ExplainedWindow | None: ...
+    @property
+    def time_s(self) -> NDArray[np.float64] | None: ...
+    @property
+    def time_map(self) -> NDArray[np.float32] | None: ...
+    def overlay(self) -> Image.Image: ...
 
 
 def lay_map_over(shown: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.Image:
@@ -29,8 +60,8 @@ def lay_map_over(shown: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.I
     return Image.fromarray(np.rint((1 - opacity) * faded + opacity * colours).astype(np.uint8))
 
 
-def draw_explanation(explanation: Explanation, file: Path, kind: str) -> None:
-    """Writes the figure as "png" or "svg"."""
+def draw_explanation(explanation: DrawnExplanation, file: Path | IO[bytes], kind: str, dpi: int = DPI) -> None:
+    """Writes the figure as "png", "jpg" or "svg"."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -42,11 +73,11 @@ def draw_explanation(explanation: Explanation, file: Path, kind: str) -> None:
             _draw_picture(figure, explanation)
         else:
             draw_window(figure, explanation, explanation.window)
-        figure.suptitle(describe_answer(explanation), fontsize=9)
-        figure.savefig(file, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
+        figure.suptitle(title_figure(explanation), fontsize=9)
+        figure.savefig(file, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
 
 
-def describe_answer(explanation: Explanation) -> str:
+def title_figure(explanation: DrawnExplanation) -> str:
     """`7.png: evidence for dog (0.91); the answer is cat (0.93)`."""
     target, answer = explanation.target, explanation.predicted
     text = f"{explanation.name}: evidence for {explanation.classes[target]} ({explanation.probabilities[target]:.2f})"
@@ -55,7 +86,7 @@ def describe_answer(explanation: Explanation) -> str:
     return text if explanation.map.any() else f"{text}; no evidence was found"
 
 
-def _draw_picture(figure: Figure, explanation: Explanation) -> None:
+def _draw_picture(figure: Figure, explanation: DrawnExplanation) -> None:
     """The picture, the map over it, and the maps of the branches where there are several."""
     several = len(explanation.branches) > 1
     panels: list[tuple[str, Any]] = [("as shown to the network", explanation.shown)]
@@ -72,7 +103,7 @@ def _draw_picture(figure: Figure, explanation: Explanation) -> None:
         axes.set_title(title)
 
 
-def draw_window(figure: Figure, explanation: Explanation, window: ExplainedWindow) -> None:
+def draw_window(figure: Figure, explanation: DrawnExplanation, window: ExplainedWindow) -> None:
     """Draws each channel over the seconds with the map along time behind it; below, the picture with the map, in s and Hz."""
     channels = [name for name in window.signals if name != "baseline"]
     branches = list(explanation.branches.items()) if len(explanation.branches) > 1 else []
@@ -90,7 +121,7 @@ def draw_window(figure: Figure, explanation: Explanation, window: ExplainedWindo
     axes[-1, 0].set_xlabel("time in the recording (s)")
 
 
-def _draw_trace(axes: Axes, explanation: Explanation, window: ExplainedWindow, channel: str) -> None:
+def _draw_trace(axes: Axes, explanation: DrawnExplanation, window: ExplainedWindow, channel: str) -> None:
     seconds, along = explanation.time_s, explanation.time_map
     assert seconds is not None and along is not None
     axes.imshow(
@@ -115,7 +146,7 @@ def _fit_heights(axes: Axes, drawn: list[NDArray[np.floating]]) -> None:
         axes.set_ylim(float(values.min()) - margin, float(values.max()) + margin)
 
 
-def _draw_rendered(axes: Axes, explanation: Explanation, window: ExplainedWindow, heat: NDArray[np.float32]) -> None:
+def _draw_rendered(axes: Axes, explanation: DrawnExplanation, window: ExplainedWindow, heat: NDArray[np.float32]) -> None:
     """The rendered picture with the map over it; columns at their seconds, rows at their frequencies where they have some."""
     picture = np.asarray(lay_map_over(explanation.shown, heat))
     column_s, row_hz = window.start_s + window.axes.column_s, window.axes.row_hz

@@ -16,7 +16,8 @@ from phoropter.core.errors import InputProblem, SpecError, did_you_mean, join_wo
 from phoropter.data.dataset import Dataset
 from phoropter.data.recordings.dataset import RenderedPictures
 from phoropter.deploy.explain.class_maps import ClassMaps, MapMaker, MapMethod, name_branches
-from phoropter.deploy.explain.explanation import BranchMap, ExplainedWindow, Explanation, scale_to_one
+from phoropter.deploy.explain.explained_parts import BranchMap, ExplainedWindow
+from phoropter.deploy.explain.explanation import Explanation, scale_to_one
 from phoropter.deploy.explain.window_axes import find_window_axes
 from phoropter.deploy.inputs import decode_in_chunks
 from phoropter.deploy.predict import Bundle, check_views
