@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+from sklearn.metrics import average_precision_score
 
 from phoropter.results.positive_class import open_results
 from phoropter.results.subgroup_file import FILE, find_subgroups
@@ -19,6 +21,7 @@ data: {{manifest: people.csv, size: 32{extra}}}
 protocol: {{split: stratified-group-k-fold, folds: 2, seeds: [0]}}
 candidates: [{{backbone: test_resnet, weights: random, frozen: true, recipe: logistic}}]
 {keys}
+metrics: [average_precision]
 """
 
 
@@ -45,6 +48,8 @@ def test_the_positive_class_and_subgroups_are_written_beside_the_runs(tmp_path: 
     run = next(iter(store.runs()))
     found = run.load_predictions()
     assert found is not None and run.record["classes"] == ["well", "ill"]
+    area = average_precision_score(found.labels, found.probabilities[:, 1])
+    assert run.record["metrics"]["average_precision"] == pytest.approx(area)  # of ill, by which a screening would choose
     numbers = [int(str(i).removesuffix(".png")) for i in found.ids]
     assert found.labels.tolist() == [1 - i // 2 % 2 for i in numbers]  # ill is the last
     assert find_subgroups(tmp_path / "out", found.ids)["sex"].tolist() == ["mf"[i // 4 % 2] for i in numbers]

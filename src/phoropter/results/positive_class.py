@@ -7,6 +7,7 @@ read. So naming another class needs no new run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -46,8 +47,7 @@ class OrderedStore(Store):
 
     def _is_exchanged(self, study: dict[str, Any]) -> bool:
         dataset = study.get("dataset") or {}
-        classes, positive = list(dataset.get("classes") or ()), self.positive or dataset.get("positive")
-        return len(classes) == 2 and classes[0] == positive
+        return is_first_of_two(list(dataset.get("classes") or ()), self.positive or dataset.get("positive"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +61,14 @@ class ExchangedRun(Run):
 
     def load_predictions(self, part: str = "predictions") -> Predictions | None:
         found = super().load_predictions(part)
-        if found is None:
-            return None
-        return replace(found, labels=1 - found.labels, logits=np.ascontiguousarray(found.logits[:, ::-1]))
+        return None if found is None else exchange_classes(found)
+
+
+def exchange_classes(found: Predictions) -> Predictions:
+    """Predictions of two classes, in the other order."""
+    return replace(found, labels=1 - found.labels, logits=np.ascontiguousarray(found.logits[:, ::-1]))
+
+
+def is_first_of_two(classes: Sequence[str], positive: str | None) -> bool:
+    """Whether the positive class must be exchanged with the other one to be the last."""
+    return len(classes) == 2 and classes[0] == positive

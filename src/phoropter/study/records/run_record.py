@@ -18,11 +18,13 @@ from phoropter.core.errors import PhoropterError, StoreError
 from phoropter.core.extensions import describe_code
 from phoropter.core.files import digest, digest_array, digest_file
 from phoropter.data.images.pixels import Pixels
+from phoropter.data.positive_class import find_positive
 from phoropter.data.recordings.bundle_view import get_bundle_view
 from phoropter.models import classifier as classifiers
 from phoropter.models.backbones import BackboneModule
 from phoropter.results.metrics.custom import Metric
 from phoropter.results.metrics.registry import average_probabilities, compute_metrics
+from phoropter.results.positive_class import exchange_classes, is_first_of_two
 from phoropter.results.store import Predictions, Run, RunWriter
 from phoropter.study.plan import PlannedRun
 from phoropter.study.records.convergence_record import describe_convergence
@@ -72,7 +74,7 @@ def write_trained_run(
         record["distillation"] = {**fitted.distillation_info, "key": run.needs[-1]}
     if fitted.logistic_info:
         record["logistic"] = fitted.logistic_info
-    record["metrics"] = _compute_scores(metrics, held_out)
+    record["metrics"] = _compute_scores(run, metrics, held_out)
     record["digests"]["predictions"] = digest_file(folder.folder / "predictions.npz")
     folder.write_record(record)
     return record
@@ -124,7 +126,7 @@ def write_averaged_run(
             "predictions": digest_file(folder.folder / "predictions.npz"),
         },
         "branches": _ablate_members(run, [p for m in members if (p := m.load_predictions()) is not None], held_out),
-        "metrics": _compute_scores(metrics, held_out),
+        "metrics": _compute_scores(run, metrics, held_out),
         "versions": collect_versions(),
         "machine": members[0].record["machine"],
     }
@@ -182,7 +184,11 @@ def _make_predictions(run: PlannedRun, fitted: TrainedRun, rows: NDArray[np.int6
     )
 
 
-def _compute_scores(metrics: tuple[str | Metric, ...], held_out: Predictions) -> dict[str, float | None]:
+def _compute_scores(run: PlannedRun, metrics: tuple[str | Metric, ...], held_out: Predictions) -> dict[str, float | None]:
+    """Of two classes, with the positive one last, as reports compute them."""
+    image_set = run.image_set
+    if is_first_of_two(image_set.dataset.classes, find_positive(image_set.dataset, image_set.data.positive)):
+        held_out = exchange_classes(held_out)
     scores = compute_metrics(metrics, held_out.labels, held_out.probabilities)
     return {name: None if np.isnan(value) else float(value) for name, value in scores.items()}
 
