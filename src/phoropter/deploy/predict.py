@@ -41,7 +41,7 @@ from phoropter.training.candidates.refit_record import RefitRecord
 from phoropter.training.loop.devices import resolve_device
 from phoropter.training.loop.precision import resolve_autocast_dtype
 from phoropter.training.predict import TtaViews, predict_from_pixels
-from phoropter.training.trained_on import read_trained_on
+from phoropter.training.trained_on import TrainedOn, read_trained_on
 
 ProgressFunction = Callable[[int, int], None]
 
@@ -313,9 +313,9 @@ def _decode_chunks(bundle: Bundle, dataset: Dataset, on_bad_input: OnBadInput) -
     return decode_in_chunks(dataset, square, on_bad_input, count_usable_cores())
 
 
-def note_prediction_limits(bundle: Bundle, dataset: Dataset) -> Iterator[str]:
-    """Facts that a reader of the predictions of these rows must know."""
-    name, ids, _ = read_trained_on(bundle.folder)
+def note_prediction_limits(bundle: Bundle, dataset: Dataset, met: TrainedOn | None = None) -> Iterator[str]:
+    """Facts that a reader of the predictions of these rows must know. met: the rows it was trained on, where they are known"""
+    name, ids, _ = met or read_trained_on(bundle.folder)
     if seen := int(np.isin(dataset.hashed_ids, ids).sum()):
         yield (
             f"{seen} of {len(dataset)} have ids of rows of {name} the bundle was trained on; if these are the same data, their "

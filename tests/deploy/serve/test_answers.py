@@ -5,36 +5,54 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from running_server import Made
 
+from phoropter.deploy.decision import DecisionRule
+from phoropter.deploy.predict import BundlePredictions
 from phoropter.deploy.serve import answers
 from phoropter.deploy.serve.limits import ServeLimits
 from phoropter.deploy.serve.prepare import prepare_inputs
 from phoropter.deploy.serve.uploads import Upload
 
 
-@pytest.mark.parametrize(("p", "decided"), [(0.29, "well"), (0.3, "ill"), (0.7, "ill")])
-def test_a_decision_follows_the_threshold_of_the_positive_class(p: float, decided: str) -> None:
-    predictor: Any = SimpleNamespace(classes=("well", "ill"), positive_class="ill", threshold=0.3)
-    decision = answers.decide_class(predictor, np.array([1 - p, p]))
-    assert decision == {"class": decided, "rule": "ill from a probability of 0.300 on", "threshold": 0.3}
-    turned: Any = SimpleNamespace(classes=("ill", "well"), positive_class="ill", threshold=0.3)
-    assert answers.decide_class(turned, np.array([p, 1 - p]))["class"] == decided
+def predictions_of(made: Made, probabilities: list[list[float]], rule: DecisionRule) -> BundlePredictions:
+    """Of the first file of a bundle, as if its network had said so."""
+    (given,) = prepare_inputs(made.served, [Upload(*file) for file in made.load(0)], ServeLimits())
+    assert given.dataset is not None
+    logits = np.log(np.resize(np.array(probabilities, np.float32), (len(given.dataset), len(probabilities[0]))))
+    return BundlePredictions(given.dataset, rule.classes, logits, rule=rule)
 
 
-def test_without_a_threshold_the_likeliest_class_is_decided_for() -> None:
-    predictor: Any = SimpleNamespace(classes=("a", "b", "c"), positive_class=None, threshold=None)
-    assert answers.decide_class(predictor, np.array([0.3, 0.3, 0.4])) == {
-        "class": "c",
-        "rule": "the likeliest class",
-        "threshold": None,
-    }
+@pytest.mark.parametrize(("p", "decided"), [(0.29, "dark"), (0.31, "light"), (0.7, "light")])
+def test_a_decision_follows_the_threshold_of_the_positive_class(pictures: Made, p: float, decided: str) -> None:
+    rule = DecisionRule(("dark", "light"), positive="light", threshold=0.3)
+    decision = answers.decide_class(predictions_of(pictures, [[1 - p, p]], rule), "90 % specificity")
+    told = "light from a probability of 0.300 on, chosen for 90 % specificity"
+    assert decision == {"class": decided, "rule": told, "threshold": 0.3}
+
+
+def test_a_threshold_for_people_does_not_decide_pictures(pictures: Made) -> None:
+    rule = DecisionRule(("dark", "light"), positive="light", threshold=0.3, level="group")
+    decision = answers.decide_class(predictions_of(pictures, [[0.6, 0.4]], rule))
+    assert decision == {"class": "dark", "rule": "the likeliest class", "threshold": None}
+
+
+def test_windows_become_one_answer_by_the_rule_of_the_bundle(ctg: Made, ecg: Made) -> None:
+    rows = [[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.6, 0.3, 0.1]]
+    classes = ecg.served.predictor.classes
+    for rule, expected in (("mean", 0), ("vote", 0)):
+        predictions = predictions_of(ecg, rows, DecisionRule(classes, rule))
+        assert len(predictions.logits) % 3 == 0
+        assert answers.answer_all(predictions).argmax() == expected
+        assert answers.decide_class(predictions)["class"] == classes[expected]
+    mean = answers.answer_all(predictions_of(ecg, rows, DecisionRule(classes)))
+    np.testing.assert_allclose(mean, [0.4, 0.8 / 3, 1 / 3], atol=1e-6)
+    found = predictions_of(ctg, [[0.9, 0.1]], DecisionRule(("normal", "high-risk"), "mean", "high-risk", 0.05, "recording"))
+    assert answers.decide_class(found)["class"] == "high-risk"
 
 
 def test_the_window_shown_speaks_most_for_the_class_of_all(ecg: Made) -> None:

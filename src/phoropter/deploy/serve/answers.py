@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from phoropter.deploy.bundle import Predictor
 from phoropter.deploy.decision import DecisionRule
 from phoropter.deploy.explain.explanation import Explanation
 from phoropter.deploy.predict import BundlePredictions, note_prediction_limits
@@ -46,7 +45,7 @@ class WindowAnswer(BaseModel):
 
 
 class ItemAnswer(BaseModel):
-    """One picture or recording. Of a recording the probabilities are the mean over its windows; `error` stands alone."""
+    """One picture or recording, whose probabilities are those of its windows by the bundle's rule. `error` stands alone."""
 
     name: str
     error: str | None = None
@@ -120,6 +119,7 @@ class ServedDescription(BaseModel):
     classes: list[str]
     positive_class: str | None
     threshold: float | None
+    aggregation: str
     temperature: float
     architecture: list[str]
     size: int
@@ -148,17 +148,16 @@ def describe_item(
     """An ItemAnswer of one input. predictions: of its rows; None where it could not be used"""
     if predictions is None or given.squares is None:
         return {"name": given.name, "error": given.error}
-    means = predictions.average_by_recording()
-    mean = predictions.probabilities[0] if means is None else means.probabilities[0]
+    mean = answer_all(predictions)
     if not np.isfinite(mean).all():
         return {"name": given.name, "error": f"{given.name}: the network's answer is no number; another picture may do"}
-    decided = predictions.decide_rows() if means is None else predictions.decide_recordings()
+    record = bundle.predictor.refit
     item: dict[str, Any] = {
         "name": given.name,
         "probabilities": name_classes(mean, predictions.classes),
-        "decision": decide_class(bundle.predictor, mean, decided is not None),
+        "decision": decide_class(predictions, "" if record is None else record.threshold_goal),
     }
-    if means is not None and predictions.dataset.spans is not None:
+    if predictions.dataset.recordings is not None and predictions.dataset.spans is not None:
         rows = zip(predictions.dataset.spans.tolist(), predictions.probabilities, strict=True)
         item["windows"] = [
             {"start_s": start, "stop_s": stop, "probabilities": name_classes(p, predictions.classes)} for (start, stop), p in rows
@@ -171,7 +170,7 @@ def describe_item(
 def collect_predictions(bundle: ServedBundle, given: PreparedInput, logits: NDArray[np.float32]) -> BundlePredictions:
     """The logits of one input's rows, with its notes and the bundle's temperature."""
     assert given.dataset is not None
-    notes = tuple(note_prediction_limits(bundle.predictor, given.dataset))
+    notes = tuple(note_prediction_limits(bundle.predictor, given.dataset, bundle.trained_on))
     predictor = bundle.predictor
     rule = DecisionRule.from_refit(predictor.refit, predictor.classes)
     return BundlePredictions(given.dataset, predictor.classes, logits, (), notes, predictor.temperature, rule)
@@ -179,19 +178,28 @@ def collect_predictions(bundle: ServedBundle, given: PreparedInput, logits: NDAr
 
 def choose_window(predictions: BundlePredictions) -> int:
     """The row that speaks most for the class that all rows together are likeliest of."""
-    return int(predictions.probabilities[:, int(predictions.probabilities.mean(axis=0).argmax())].argmax())
+    return int(predictions.probabilities[:, int(answer_all(predictions).argmax())].argmax())
 
 
-def decide_class(predictor: Predictor, probabilities: NDArray[np.float64], by_threshold: bool = True) -> dict[str, Any]:
-    """A DecisionAnswer: by the operating threshold where the bundle has one for such answers, else the likeliest class."""
-    threshold, positive = predictor.threshold, predictor.positive_class
-    if threshold is None or positive is None or not by_threshold:
-        return {"class": predictor.classes[int(probabilities.argmax())], "rule": "the likeliest class", "threshold": None}
-    at = predictor.classes.index(positive)
-    others = [i for i in range(len(probabilities)) if i != at]
-    chosen = at if probabilities[at] >= threshold else max(others, key=lambda i: probabilities[i])
-    rule = f"{positive} from a probability of {threshold:.3f} on"
-    return {"class": predictor.classes[chosen], "rule": rule, "threshold": threshold}
+def answer_all(predictions: BundlePredictions) -> NDArray[np.float64]:
+    """(C,) probabilities of the one picture, or of the one recording by the bundle's rule over its windows."""
+    means = predictions.average_by_recording()
+    one: NDArray[np.float64] = predictions.probabilities[0] if means is None else means.probabilities[0]
+    return one
+
+
+def decide_class(predictions: BundlePredictions, goal: str = "") -> dict[str, Any]:
+    """A DecisionAnswer: by the operating threshold where the bundle has one for such answers, else the likeliest class.
+
+    goal: what the threshold was chosen for
+    """
+    decided = predictions.decide_rows() if predictions.dataset.recordings is None else predictions.decide_recordings()
+    rule = predictions.rule
+    if decided is None or rule is None:
+        likeliest = predictions.classes[int(answer_all(predictions).argmax())]
+        return {"class": likeliest, "rule": "the likeliest class", "threshold": None}
+    told = f"{rule.positive} from a probability of {rule.threshold:.3f} on{f', chosen for {goal}' if goal else ''}"
+    return {"class": decided[0], "rule": told, "threshold": rule.threshold}
 
 
 def describe_explanation(name: str, explained: Explanation, window: int | None, numbers: bool) -> dict[str, Any]:

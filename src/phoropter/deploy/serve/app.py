@@ -121,9 +121,7 @@ class ServeService:
         row = answers.choose_window(predictions) if window is None else window
         if not 0 <= row < len(given.dataset):
             raise RequestRefused(422, f"window is {row}, and {given.name} has {len(given.dataset)}, counted from 0")
-        of_recording = predictions.average_by_recording()
-        mean = predictions.probabilities[0] if of_recording is None else of_recording.probabilities[0]
-        options = ExplainOptions(target=target or int(mean.argmax()), device=str(self.device))
+        options = ExplainOptions(target=target or int(answers.answer_all(predictions).argmax()), device=str(self.device))
         chosen = given.dataset.select_rows(np.array([row], dtype=np.int64))
         explained = await self.batcher.run_alone(lambda: next(explain_dataset(bundle.predictor, chosen, options)))
         assert isinstance(explained, Explanation), explained

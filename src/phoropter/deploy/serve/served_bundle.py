@@ -25,6 +25,7 @@ from phoropter.deploy.serve.batching import SquarePredictor
 from phoropter.deploy.serve.uploads import clean_name
 from phoropter.results.metrics.registry import METRICS
 from phoropter.training.candidates.refit_record import StudyFigure
+from phoropter.training.trained_on import TrainedOn, read_trained_on
 
 _NAMELESS = {"bundle", "runs", ""}  # of folders: their parent's name says more
 
@@ -41,6 +42,11 @@ class ServedBundle:
     @property
     def takes_recordings(self) -> bool:
         return self.predictor.recording_view is not None
+
+    @cached_property
+    def trained_on(self) -> TrainedOn:
+        """The rows it has met, read once."""
+        return read_trained_on(self.predictor.folder)
 
     @cached_property
     def examples(self) -> dict[str, BundleExample]:
@@ -97,6 +103,7 @@ def describe_served_bundle(bundle: ServedBundle) -> dict[str, Any]:
         "classes": list(predictor.classes),
         "positive_class": predictor.positive_class,
         "threshold": predictor.threshold,
+        "aggregation": predictor.aggregation,
         "temperature": predictor.temperature,
         "architecture": [branch.architecture for branch in predictor.model.branches],
         "size": bundle.square.size,

@@ -240,7 +240,7 @@
     const decided = item.decision.class;
     const line = make("p", undefined, "decision");
     line.append(make("strong", decided), ` · ${percent(item.probabilities[decided])}`);
-    const of = item.windows ? `, mean of ${item.windows.length} window${item.windows.length > 1 ? "s" : ""}` : "";
+    const of = item.windows ? `, ${bundle.aggregation} of ${item.windows.length} window${item.windows.length > 1 ? "s" : ""}` : "";
     place.append(line, make("p", `Decided by: ${item.decision.rule}${of}.`, "small"), bars(item.probabilities));
     for (const note of notes.filter((text) => !told.has(text))) { told.add(note); place.append(make("p", unbroken(note), "small")); }
     if (details.length) {
