@@ -14,13 +14,13 @@ from phoropter.models.backbones import BackboneModule
 from phoropter.models.spec import Backbone, BackboneSpec
 
 FAMILIES = {  # name → side of the pictures, layer, places a side
-    "test_resnet": (64, "forward_features", 2),
-    "mobilenetv3_small_050": (64, "forward_features", 2),
-    "convnext_atto": (64, "forward_features", 2),
+    "test_resnet": (64, "layer3", 4),
+    "mobilenetv3_small_050": (128, "forward_features", 4),
+    "convnext_atto": (64, "stages.2", 4),
     "swin_tiny_patch4_window7_224": (112, "forward_features", 4),
-    "coatnet_nano_rw_224": (64, "forward_features", 2),
-    "poolformerv2_s12": (64, "forward_features", 2),
-    "test_mambaout": (64, "forward_features", 2),
+    "coatnet_nano_rw_224": (64, "stages.2", 4),
+    "poolformerv2_s12": (64, "stages.2", 4),
+    "test_mambaout": (64, "stages.2", 4),
     "xcit_nano_12_p16_224": (64, "blocks.10", 4),
     "cait_xxs24_224": (64, "blocks.22", 4),
     "alexnet": (96, "features.11", 5),

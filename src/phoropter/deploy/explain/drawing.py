@@ -54,7 +54,7 @@ def lay_map_over(shown: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.I
     """(S, S, 3) uint8 and (S, S) from 0 to 1 → an RGB image: the picture faded, with colour as opaque as the map is high."""
     from matplotlib import colormaps
 
-    opacity = (0.8 * np.clip(heat, 0, 1) ** 0.8)[..., None]
+    opacity = 0.65 * np.clip(heat, 0, 1)[..., None]
     colours = np.asarray(colormaps[HEAT_MAP](0.35 + 0.5 * np.clip(heat, 0, 1)))[..., :3] * 255
     faded = 0.35 * shown + 0.65 * shown.astype(np.float64).mean(2, keepdims=True)  # so that the map alone has strong colours
     return Image.fromarray(np.rint((1 - opacity) * faded + opacity * colours).astype(np.uint8))

@@ -5,6 +5,7 @@ Which layer, where the caller names none:
 | network | layer |
 |---|---|
 | timm's convolutional networks, Swin, CoAtNet, MaxViT, PoolFormer, mixers | what `forward_features` returns: the last map |
+| the same on small pictures, where that has fewer than MIN_PLACES a side | the last stage of `feature_info` that has so many |
 | ViT, DeiT and others whose answer is read off a class token | the last block but one: after the last, patches count no more |
 | `alexnet`, `alexnet_2012` and networks of the user's own | the last layer that gives a map and is not a pooling |
 
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from phoropter.core.errors import SpecError, did_you_mean
 from phoropter.models.backbones import BackboneModule
 
+MIN_PLACES = 4  # a side: coarser maps say hardly more than that there is a picture
 _NO_MAPS_OF_THEIR_OWN = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten)
 
 
@@ -78,7 +80,7 @@ def find_branch_layer(backbone: BackboneModule, example: Tensor) -> str:
     body: Any = backbone.body
     if hasattr(body, "forward_features"):
         if not reads_class_token(backbone):
-            return "forward_features"
+            return _find_fine_map(backbone, example)
         return f"blocks.{len(body.blocks) - 2}" if len(body.blocks) > 1 else "patch_embed"
     name = _find_last_map(body, example)
     if name is None:
@@ -111,6 +113,18 @@ def tap_features(backbone: BackboneModule, layer: str) -> Iterator[FeatureTap]:
                 )
             undo.callback(modules[layer].register_forward_hook(lambda _, given, out: tap.record(out)).remove)
         yield tap
+
+
+def _find_fine_map(backbone: BackboneModule, example: Tensor) -> str:
+    """The last map of a timm network, or of its stages, that has MIN_PLACES a side; the last of all where none has."""
+    known: Any = getattr(backbone.body, "feature_info", None)
+    stages = [str(s["module"]) for s in reversed(known)] if isinstance(known, list) and known else []
+    for layer in ("forward_features", *stages):
+        with tap_features(backbone, layer) as tap, torch.no_grad():
+            backbone(example)
+        if tap.values is not None and min(tap.to_map(tap.values).shape[2:]) >= MIN_PLACES:
+            return layer
+    return "forward_features"
 
 
 def _find_last_map(body: nn.Module, example: Tensor) -> str | None:
