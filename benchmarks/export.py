@@ -160,8 +160,8 @@ def export_one(results: Path, name: str, bundle: Path) -> Iterator[tuple[str, di
             yield "int8", {"name": name, **asdict(int8), **sizes, "milliseconds": times}
 
 
-def time_files(files: dict[str, Path], squares: np.ndarray[Any, Any], rounds: int = 7) -> dict[str, dict[str, float]]:
-    """Milliseconds a picture, the median of rounds in which the files take turns; batches of 1 and 32, one thread."""
+def time_files(files: dict[str, Path], squares: np.ndarray[Any, Any], rounds: int = 15) -> dict[str, dict[str, float]]:
+    """Milliseconds of processor time a picture, in batches of 1 and 32: the median of rounds in which the files take turns."""
     from phoropter.deploy.export.onnx_file import open_onnx
 
     models = {name: open_onnx(file, threads=1) for name, file in files.items()}
@@ -170,9 +170,9 @@ def time_files(files: dict[str, Path], squares: np.ndarray[Any, Any], rounds: in
         for size in (1, 32):
             batch = np.resize(squares, (size, *squares.shape[1:]))
             for name, model in models.items():
-                began = time.perf_counter()
+                began = time.process_time()
                 model(batch)
-                times[name][str(size)].append((time.perf_counter() - began) * 1000 / size)
+                times[name][str(size)].append((time.process_time() - began) * 1000 / size)
     return {name: {size: median(values) for size, values in by_size.items()} for name, by_size in times.items()}
 
 

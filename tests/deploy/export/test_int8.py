@@ -18,6 +18,7 @@ from phoropter.deploy.export.int8 import (
     MeasuredRows,
     MetricLoss,
     count_changed_answers,
+    find_first_convolutions,
     find_resize_nodes,
     measure_loss,
     quantize_onnx,
@@ -49,11 +50,20 @@ def test_convolutions_and_the_head_become_integers_and_resizing_does_not(tmp_pat
     known = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
     restored = [n.input for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in known]
     kernels = [known[scale] for weights, scale, *_ in restored if known[weights].ndim == 4]
+    assert all(np.abs(known[weights].astype(int)).max() <= 64 for weights, *_ in restored if known[weights].ndim > 1)  # 7 bits
     assert all(scale.shape == (8,) for scale in kernels) and len(kernels) == 2  # a scale for each channel
     model, reference = open_onnx(tmp_path / "q.onnx"), make_reference(bundle, 24)
     found = model(reference.inputs.squares).probabilities
     assert 1e-5 < np.abs(found - reference.probabilities).max() < 0.1 and model.metadata["int8"] == "static"
     assert count_changed_answers(tmp_path / "q.onnx", reference) <= 3
+
+
+@pytest.mark.parametrize(("count", "kept"), [(52, 3), (20, 2), (9, 0)])
+def test_the_first_convolutions_of_deep_networks_stay_in_float32(count: int, kept: int) -> None:
+    nodes = [onnx.helper.make_node("Conv", [f"x{i}", "w"], [f"x{i + 1}"], name=f"conv {i}") for i in range(count)]
+    nodes.insert(1, onnx.helper.make_node("Relu", ["x1"], ["y"], name="relu"))
+    graph = onnx.helper.make_graph(nodes, "made", [], [])
+    assert find_first_convolutions(graph) == [f"conv {i}" for i in range(kept)]
 
 
 def test_networks_of_products_alone_are_quantised_dynamically(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ Networks with convolutions: static, weights per channel, activations by the rang
 2018, arXiv 1712.05877; Krishnamoorthi 2018, arXiv 1806.08342). Networks whose weights are all matrix products: dynamic. Weights
 take 7 bits, so that processors without VNNI, whose products of 8 by 8 bits saturate, compute the same.
 
+The first convolutions of a deep network stay in float32: of MobileNetV2, int8 with them changes 13 % of the answers to 300 scenes,
+and without them 4 %.
+
 A classifier that was refitted on all rows has met every row. What is measured then is a model of the study's own, made by the
 same recipe and quantised by the same procedure, on the rows it has not met.
 """
@@ -29,7 +32,10 @@ from phoropter.results.intervals.interval_rules import MIN_UNITS, exact_bound, s
 
 QuantisationKind = Literal["static", "dynamic"]
 CALIBRATION_BATCH = 8
+MAX_FLOAT_CONVOLUTIONS = 3
 MEASURED = ("accuracy", "balanced_accuracy")
+# With them an activation has the range that is left after it, not the one before: a clip at 6 is then no clip of integers.
+_JOINED = ("Relu", "Clip", "MaxPool")
 _LEVEL = 0.95
 
 
@@ -106,7 +112,7 @@ def quantize_onnx(source: Path, out: Path, calibration: NDArray[np.uint8], metad
         prepared = Path(work) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
-        kept = find_resize_nodes(graph)
+        kept = [*find_resize_nodes(graph), *find_first_convolutions(graph)]
         kind: QuantisationKind = "static" if any(node.op_type == "Conv" for node in graph.node) else "dynamic"
         shared: dict[str, Any] = {"per_channel": True, "reduce_range": True, "nodes_to_exclude": kept}
         if kind == "static":
@@ -115,7 +121,7 @@ def quantize_onnx(source: Path, out: Path, calibration: NDArray[np.uint8], metad
                 str(out),
                 _make_reader(calibration),
                 quant_format=quantization.QuantFormat.QDQ,
-                op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+                op_types_to_quantize=["Conv", "Gemm", "MatMul", *_JOINED],
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
                 **shared,
@@ -124,6 +130,12 @@ def quantize_onnx(source: Path, out: Path, calibration: NDArray[np.uint8], metad
             quantization.quantize_dynamic(str(prepared), str(out), op_types_to_quantize=["Gemm", "MatMul"], **shared)
     finish_onnx(out, {**metadata, "int8": kind})
     return kind
+
+
+def find_first_convolutions(graph: Any) -> list[str]:
+    """Names of the convolutions that stay in float32: the first three, but no more than a tenth of all."""
+    names = [node.name for node in graph.node if node.op_type == "Conv"]
+    return names[: min(MAX_FLOAT_CONVOLUTIONS, len(names) // 10)]
 
 
 def find_resize_nodes(graph: Any) -> list[str]:
