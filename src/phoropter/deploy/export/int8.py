@@ -4,8 +4,8 @@ Networks with convolutions: static, weights per channel, activations by the rang
 2018, arXiv 1712.05877; Krishnamoorthi 2018, arXiv 1806.08342). Networks whose weights are all matrix products: dynamic. Weights
 take 7 bits, so that processors without VNNI, whose products of 8 by 8 bits saturate, compute the same.
 
-The first convolutions of a deep network stay in float32: of MobileNetV2, int8 with them changes 13 % of the answers to 300 scenes,
-and without them 4 %.
+The first convolutions of a deep network stay in float32: of MobileNetV2, int8 with them changes 13 % of the answers to 300
+scenes, and without them 4 %.
 
 A classifier that was refitted on all rows has met every row. What is measured then is a model of the study's own, made by the
 same recipe and quantised by the same procedure, on the rows it has not met.
