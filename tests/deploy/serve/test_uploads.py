@@ -9,7 +9,7 @@ import pytest
 from running_server import Running
 
 from phoropter.deploy.serve.limits import RequestRefused
-from phoropter.deploy.serve.uploads import MAX_NAME, Upload, clean_name, parse_json_items
+from phoropter.deploy.serve.uploads import MAX_NAME, Upload, clean_upload_name, parse_json_items
 
 
 @pytest.mark.parametrize(
@@ -25,11 +25,11 @@ from phoropter.deploy.serve.uploads import MAX_NAME, Upload, clean_name, parse_j
     ],
 )
 def test_a_name_is_its_last_part_in_letters_that_print(given: str, kept: str) -> None:
-    assert clean_name(given) == kept
+    assert clean_upload_name(given) == kept
 
 
 def test_a_long_name_keeps_its_beginning_and_its_ending() -> None:
-    kept = clean_name("x" * 500 + ".png")
+    kept = clean_upload_name("x" * 500 + ".png")
     assert len(kept) == MAX_NAME and kept.startswith("xxx") and kept.endswith("x.png")
 
 

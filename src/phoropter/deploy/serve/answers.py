@@ -102,7 +102,7 @@ class ExplainAnswer(BaseModel):
     items: list[ExplainedAnswer]
 
 
-class ExampleAnswer(BaseModel):
+class ServedExample(BaseModel):
     """A file of the study that travels with the bundle, and its class there."""
 
     name: str
@@ -125,7 +125,7 @@ class ServedDescription(BaseModel):
     size: int
     reliability: list[str]
     estimate: dict[str, Any] | None
-    examples: list[ExampleAnswer]
+    examples: list[ServedExample]
 
 
 class VersionAnswer(BaseModel):

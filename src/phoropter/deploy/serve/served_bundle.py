@@ -22,7 +22,7 @@ from phoropter.deploy.bundle import Predictor, load_bundle
 from phoropter.deploy.examples import BundleExample, read_examples
 from phoropter.deploy.predict import make_square_predictor
 from phoropter.deploy.serve.batching import SquarePredictor
-from phoropter.deploy.serve.uploads import clean_name
+from phoropter.deploy.serve.uploads import clean_upload_name
 from phoropter.results.metrics.registry import METRICS
 from phoropter.training.candidates.refit_record import StudyFigure
 from phoropter.training.trained_on import TrainedOn, read_trained_on
@@ -82,7 +82,7 @@ def _warm_up(bundle: ServedBundle) -> None:
 def _free_name(folder: Path, taken: set[str]) -> str:
     parts = [part for part in folder.absolute().parts if part not in _NAMELESS]
     name = "".join(
-        letter if letter.isalnum() or letter in "-_." else "-" for letter in clean_name(parts[-1] if parts else "bundle")
+        letter if letter.isalnum() or letter in "-_." else "-" for letter in clean_upload_name(parts[-1] if parts else "bundle")
     )
     number, free = 1, name
     while free in taken:

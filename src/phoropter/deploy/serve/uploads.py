@@ -67,7 +67,7 @@ async def read_uploads(request: Request, limits: ServeLimits) -> list[Upload]:
         uploads = parse_json_items(await request.body())
     elif kind in _RAW_ENDINGS:
         name = request.query_params.get("name") or f"file{_RAW_ENDINGS[kind]}"
-        uploads = [Upload(clean_name(name), await request.body())]
+        uploads = [Upload(clean_upload_name(name), await request.body())]
     else:
         raise RequestRefused(415, f"Content-Type is {kind[:60]!r}, expected {join_words(KINDS_OF_BODY, 30)}")
     if not uploads:
@@ -96,8 +96,8 @@ async def _read_parts(request: Request, limits: ServeLimits) -> list[Upload]:
 
 async def _read_part(field: str, value: UploadFile | str) -> Upload:
     if not isinstance(value, UploadFile):
-        raise RequestRefused(422, f"the field {clean_name(field)!r} holds no file; send files only")
-    return Upload(clean_name(value.filename or field), await value.read())
+        raise RequestRefused(422, f"the field {clean_upload_name(field)!r} holds no file; send files only")
+    return Upload(clean_upload_name(value.filename or field), await value.read())
 
 
 def parse_json_items(body: bytes) -> list[Upload]:
@@ -122,13 +122,13 @@ def _parse_item(item: Any, number: int) -> Upload:
         data = base64.b64decode(item["data"], validate=True)
     except (binascii.Error, ValueError):
         raise RequestRefused(422, f"items[{number}].data is no sound base64") from None
-    return Upload(clean_name(name), data)
+    return Upload(clean_upload_name(name), data)
 
 
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # its words about damaged bodies do not reach stderr
 
 
-def clean_name(text: str) -> str:
+def clean_upload_name(text: str) -> str:
     """The last part of a path, NFC, with letters that print; `file` where nothing is left."""
     last = _SEPARATORS.split(unicodedata.normalize("NFC", text))[-1]
     shown = "".join(letter for letter in last if letter.isprintable()).strip()

@@ -187,7 +187,8 @@
       if (item.trace) {
         const figure = make("figure", undefined, "wide");
         figure.append(traces(place, item.trace, item.target));
-        figure.append(make("figcaption", `The recording from ${clock(item.trace.start_s)} to ${clock(item.trace.stop_s)}. The stronger the shade, the more evidence for ${item.target}.`));
+        const shade = item.raw_max > 0 ? ` The stronger the shade, the more evidence for ${item.target}.` : "";
+        figure.append(make("figcaption", `The recording from ${clock(item.trace.start_s)} to ${clock(item.trace.stop_s)}.${shade}`));
         blocks.push(figure);
       }
       blocks.push(pictures);
