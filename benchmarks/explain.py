@@ -196,12 +196,15 @@ def check_pictures(pictures_name: str, data: Path) -> Iterator[dict[str, Any]]:
             yield from check_classifier(name, bundle.model, pictures)
 
 
+METHODS = {"ViT": ("auto", "rollout")}
+
+
 def check_classifier(name: str, model: Classifier, pictures: torch.Tensor) -> Iterator[dict[str, Any]]:
     """A row for each method."""
     with torch.no_grad():
         targets = model(pictures).argmax(1)
     middle = score_orders(model, pictures, [order_from_middle()] * len(pictures), targets)
-    for method in ("auto", "rollout") if name == "ViT" else ("auto",):
+    for method in METHODS.get(name, ("auto",)):
         options: dict[str, Any] = {"method": method}
         maps, _ = make_maps(model, pictures, targets, **options)
         orders = order_places(maps)

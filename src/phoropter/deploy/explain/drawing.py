@@ -80,7 +80,7 @@ def draw_explanation(explanation: DrawnExplanation, file: Path | IO[bytes], kind
 def title_figure(explanation: DrawnExplanation) -> str:
     """`7.png: evidence for dog (0.91); the answer is cat (0.93)`."""
     target, answer = explanation.target, explanation.predicted
-    text = f"{explanation.name}: evidence for {explanation.classes[target]} ({explanation.probabilities[target]:.2f})"
+    text = f"{explanation.name.rsplit('/', 1)[-1]}: evidence for {explanation.classes[target]} ({explanation.probabilities[target]:.2f})"
     if target != answer:
         text += f"; the answer is {explanation.classes[answer]} ({explanation.probabilities[answer]:.2f})"
     return text if explanation.map.any() else f"{text}; no evidence was found"
@@ -126,7 +126,7 @@ def _draw_trace(axes: Axes, explanation: DrawnExplanation, window: ExplainedWind
     assert seconds is not None and along is not None
     axes.imshow(
         along[None], aspect="auto", extent=(window.start_s, window.stop_s, 0, 1), transform=axes.get_xaxis_transform(),
-        cmap="Oranges", vmin=0, vmax=1.25, interpolation="nearest", zorder=0,
+        cmap="Oranges", vmin=0, vmax=1.6, interpolation="nearest", zorder=0,
     )  # fmt: skip
     axes.plot(seconds, window.signals[channel], color="#1b2733", linewidth=0.8)
     if channel == "FHR" and "baseline" in window.signals:
