@@ -62,11 +62,11 @@ class Spec(BaseModel):
 
 
 def _add_kinds(model: BaseModel, plain: dict[str, Any]) -> dict[str, Any]:
-    parts = {name: getattr(model, name, None) for name in plain}
-    full = {
-        name: _add_kinds(parts[name], value) if isinstance(parts[name], BaseModel) and isinstance(value, dict) else value
-        for name, value in plain.items()
-    }
+    full = dict(plain)
+    for name, value in plain.items():
+        part = getattr(model, name, None)
+        if isinstance(part, BaseModel) and isinstance(value, dict):
+            full[name] = _add_kinds(part, value)
     return full | ({"kind": getattr(model, "kind")} if "kind" in type(model).model_fields else {})  # noqa: B009
 
 

@@ -13,7 +13,7 @@ Left out: thresholds other than the most likely class, and one-vs-one AUC; no re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,7 +124,7 @@ def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
 def average_probabilities(logits: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
     """(N, C) logits of each of several classifiers → (N, C): the log of the mean of their probabilities."""
     probabilities = np.mean([softmax(each) for each in logits], axis=0)
-    return np.log(np.maximum(probabilities, 1e-30)).astype(np.float32)
+    return np.asarray(np.log(np.maximum(probabilities, 1e-30)), dtype=np.float32)
 
 
 _NEEDS_CLASSES: frozenset[MetricNeed] = frozenset({"every class"})
