@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,6 +91,20 @@ def test_a_body_that_does_not_come_ends_after_its_time(pictures: Made) -> None:
             raw.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\nabc")
             assert raw.recv(4000).startswith(b"HTTP/1.1 408 ")
         assert running.service.meters.registry.get_sample_value("phoropter_waiting_requests") == 0
+
+
+def test_an_answer_that_takes_too_long_is_given_up(pictures: Made) -> None:
+    gate = threading.Event()
+
+    def compute_late(pixels: Any) -> Any:
+        assert gate.wait(60)
+        return pictures.served.predict_squares(pixels)
+
+    with run_server([replace(pictures.served, predict_squares=compute_late)], limits=ServeLimits(seconds=0.5)) as running:
+        answer = running.post("/predict", pictures.load(0))
+        assert answer.status == 503 and "took longer than 0.5 s" in answer.error and answer.headers["retry-after"] == "1"
+        assert running.service.meters.registry.get_sample_value("phoropter_waiting_requests") == 0
+        gate.set()
 
 
 def test_one_request_more_than_may_wait_is_told_to_come_again(pictures: Made) -> None:
