@@ -29,8 +29,8 @@ def find_object(name: str) -> tuple[str, object]:
     raise AssertionError(f"no module of {name} can be imported")
 
 
-def test_the_four_walks_are_there() -> None:
-    assert [title.split(",")[0] for title in WALKS] == ["One image", "One recording", "One study", "One bundle"]
+def test_the_five_walks_are_there() -> None:
+    assert [title.split(",")[0] for title in WALKS] == ["One image", "One recording", "One study", "One bundle", "One upload"]
     assert all(len(steps) >= 5 for steps in WALKS.values())
 
 
