@@ -28,7 +28,6 @@ from phoropter.deploy.explain.drawing import draw_explanation
 from phoropter.deploy.explain.explain import ExplainOptions, explain_dataset
 from phoropter.deploy.explain.explanation import Explanation
 from phoropter.deploy.predict import Bundle, open_bundle
-from phoropter.models.classifier import load_classifier
 from phoropter.refit.made_classifier import average_models
 from phoropter.report.sections.predictions.leader_maps import MAP_PICTURES, MAPS_FILE, MAPS_FOLDER, LeaderMaps, MappedRow
 from phoropter.report.summary.collect import collect_summary
@@ -53,6 +52,8 @@ def compute_leader_maps(folder: Path, extensions: Sequence[Extension] = ()) -> s
     jpegs: dict[str, bytes] = {}
     split = reason = ""
     try:
+        if leader.table_kind:
+            raise StoreError(f"{leader.name} has no network ({leader.table_kind}), which could have looked anywhere")
         run, bundle = _open_first_model(store, [r.key for r in leader.runs], leader.name, extensions)
         predictions = run.load_predictions()
         assert predictions is not None
@@ -98,11 +99,11 @@ def _open_first_model(store: Store, keys: list[str], name: str, extensions: Sequ
         folders = [folder for part in parts if (folder := part.bundle_folder) is not None]
         if not folders or len(folders) < len(parts) or (len(parts) > 1 and not run.record["digests"].get("members")):
             continue
-        bundle = open_bundle(folders[0], extensions)
-        if len(folders) > 1:
-            models = [bundle.model, *(load_classifier(folder, extensions) for folder in folders[1:])]
-            bundle = replace(bundle, model=average_models(models))
-        return run, bundle
+        bundles = [open_bundle(folder, extensions) for folder in folders]
+        if len(bundles) == 1:
+            return run, bundles[0]
+        members = tuple(bundle.candidate for bundle in bundles)
+        return run, replace(bundles[0], model=average_models([b.model for b in bundles]), members=members)
     raise StoreError(f"the study kept no model of {name} (save_models)")
 
 

@@ -15,6 +15,7 @@ import phoropter as ph
 from phoropter.core.errors import DataError, SpecError
 from phoropter.deploy.explain.class_maps import MapMaker
 from phoropter.deploy.explain.explain import PlacedView, explain_views, list_views, resolve_targets
+from phoropter.models.classifier import average_classifiers
 from phoropter.signals.simulate import ctg_simulate, ecg_simulate
 from phoropter.training.predict import average_views, make_tta_views
 from small_recordings import BIRTHS, PEOPLE
@@ -119,7 +120,7 @@ def test_views_are_those_of_a_prediction_and_lie_where_they_were_cut(views: Any,
         assert torch.equal(inside, pictures[:, 0, view.top : view.top + seen, view.left : view.left + seen].float())
     with torch.no_grad():
         expected = average_views([model(view) for view in make_tta_views(pictures, views, crop)])
-    found = explain_views(MapMaker(model), pictures, placed, None)
+    found = explain_views(MapMaker(model), pictures, [placed], None)
     torch.testing.assert_close(found.logits, expected, atol=1e-5, rtol=1e-4)
     assert found.targets.tolist() == expected.argmax(1).tolist() and found.maps[0].shape == (3, side, side)
 
@@ -129,7 +130,24 @@ def test_the_map_of_several_views_is_their_mean_where_they_lie() -> None:
     maker, targets = MapMaker(model), torch.tensor([0, 1])
     plain = maker.make_maps(pictures, targets).maps[0]
     mirrored = maker.make_maps(pictures.flip(-1), targets).maps[0].flip(-1)
-    both = explain_views(maker, pictures, list_views(64, None, "flip"), targets).maps[0]
+    both = explain_views(maker, pictures, [list_views(64, None, "flip")], targets).maps[0]
     torch.testing.assert_close(both, (plain + mirrored) / 2)
-    part = explain_views(maker, make_pictures(96, 2), [PlacedView(8, 24, 64)], targets).maps[0]
+    part = explain_views(maker, make_pictures(96, 2), [[PlacedView(8, 24, 64)]], targets).maps[0]
     assert part[:, :24].sum() == part[:, :, :8].sum() == part[:, 88:].sum() == 0 < part.sum()
+
+
+def test_members_of_an_average_are_each_shown_their_own_views() -> None:
+    """One sees the middle, mirrored too; the other everything: probabilities are those of each alone, averaged."""
+    members = [make_classifier("test_resnet", picture=96, center_crop=64), make_classifier("test_resnet", picture=96, seed=1)]
+    views: list[Any] = [list_views(96, 64, "flip"), list_views(96, None, "none")]
+    pictures, targets = make_pictures(96), torch.tensor([0, 1, 2])
+    found = explain_views(MapMaker(average_classifiers(members)), pictures, views, targets)
+    alone = [explain_views(MapMaker(m), pictures, [v], targets) for m, v in zip(members, views, strict=True)]
+    torch.testing.assert_close(found.maps, (alone[0].maps[0], alone[1].maps[0]))
+    assert found.maps[0][:, :16].sum() == 0 < found.maps[1][:, :16].sum()
+    mean = torch.stack([a.logits.softmax(1) for a in alone]).mean(0)
+    torch.testing.assert_close(found.logits.softmax(1), mean)
+    given = torch.cat([a.logits.softmax(1).gather(1, targets[:, None]) for a in alone], 1)
+    torch.testing.assert_close(found.shares, given / given.sum(1, keepdim=True))
+    unasked = explain_views(MapMaker(average_classifiers(members)), pictures, views, None)
+    assert unasked.targets.tolist() == mean.argmax(1).tolist()

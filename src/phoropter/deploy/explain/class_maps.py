@@ -25,7 +25,7 @@ Negative sums, of branches that speak against the class, count as 0; shares add 
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ from phoropter.deploy.explain.feature_tap import FeatureTap, find_branch_layer, 
 from phoropter.deploy.explain.rollout import compute_rollout, find_attention_layers, record_attention
 from phoropter.models.backbones import BackboneModule
 from phoropter.models.classifier import Classifier
-from phoropter.models.fusion import AverageFusion, FeatureFusion
+from phoropter.models.fusion import AverageFusion, FeatureFusion, log_mean_probability
 from phoropter.models.heads import Outputs
 
 MapMethod = Literal["auto", "grad-cam", "token-gradient", "gradient-rollout", "rollout"]
@@ -85,34 +85,45 @@ class MapMaker:
         self.model = model
         self.plans = [_plan_branch(b, n, method, layers.get(n)) for b, n in zip(model.branches, names, strict=True)]
 
+    def split_members(self) -> list[MapMaker]:
+        """Of an average of classifiers one for each member, with its part of the plans; else itself alone."""
+        members, plans = self.model.members, iter(self.plans)
+        if len(members) == 1:
+            return [self]
+        makers = []
+        for member in members:
+            maker = copy.copy(self)
+            maker.model, maker.plans = member, [next(plans) for _ in member.branches]
+            makers.append(maker)
+        return makers
+
     def make_maps(self, pictures: Tensor, targets: Tensor | None = None) -> ClassMaps:
         """(B, 3, S, S) uint8 and (B,) classes (None: the likeliest of each) → their maps, in float32.
 
         Raises SpecError where a layer gives no map, or the class does not depend on it.
         """
+        makers = self.split_members()
+        if len(makers) > 1 and targets is None:
+            with torch.no_grad():
+                targets = self.model(pictures).argmax(1)
         trained = [p for p in self.model.parameters() if p.requires_grad]
         try:
             self.model.requires_grad_(False)
-            members = self.model.members
-            if len(members) > 1 and targets is None:
-                with torch.no_grad():
-                    targets = self.model(pictures).argmax(1)
-            plans = iter(self.plans)
             with torch.enable_grad():
-                found = [_make_member_maps(m, [next(plans) for _ in m.branches], pictures, targets) for m in members]
+                return average_members([_make_member_maps(m.model, m.plans, pictures, targets) for m in makers])
         finally:
             for parameter in trained:
                 parameter.requires_grad_(True)
-        return found[0] if len(found) == 1 else _average_members(found)
 
 
-def _average_members(found: list[ClassMaps]) -> ClassMaps:
+def average_members(found: Sequence[ClassMaps]) -> ClassMaps:
     """The maps of all members' branches; the share of each in its member, times the member's share in the mean probability."""
+    if len(found) == 1:
+        return found[0]
     at = found[0].targets[:, None]
-    given = torch.cat([f.logits.softmax(1).gather(1, at) for f in found], 1).cpu()
-    of_members = _divide_by_sum(given)
+    of_members = _divide_by_sum(torch.cat([f.logits.softmax(1).gather(1, at) for f in found], 1).cpu())
     shares = torch.cat([f.shares * of_members[:, i : i + 1] for i, f in enumerate(found)], 1)
-    logits = torch.stack([f.logits.log_softmax(1) for f in found]).logsumexp(0) - math.log(len(found))
+    logits = log_mean_probability([f.logits for f in found])
     return ClassMaps(logits, found[0].targets, tuple(m for f in found for m in f.maps), shares)
 
 
@@ -127,7 +138,10 @@ def _make_member_maps(model: Classifier, plans: list[BranchPlan], pictures: Tens
         features = tuple(f if f.requires_grad else f.requires_grad_() for f in model.forward_features(pictures))
         outputs = model.forward_head(features)
     chosen = outputs.logits.argmax(1) if targets is None else targets.to(outputs.logits.device)
-    side = min(int(pictures.shape[-1]), model.spec.center_crop or int(pictures.shape[-1]))
+    side = int(pictures.shape[-1])
+    seen = min(side, model.spec.center_crop or side)
+    start = (side - seen) // 2  # the classifier crops the middle, and sees nothing around it
+    around = (start, side - seen - start) * 2
     own = outputs.branch_logits if isinstance(model.head, AverageFusion) else (outputs.logits,) * len(plans)
     maps = []
     for branch, tap, plan, logits in zip(model.branches, taps, plans, own, strict=True):
@@ -136,7 +150,7 @@ def _make_member_maps(model: Classifier, plans: list[BranchPlan], pictures: Tens
             small = compute_rollout(branch, tap, score)
         else:
             small = weigh_features(tap, plan.method, logits, chosen)
-        maps.append(F.interpolate(small[:, None].float(), [side, side], mode="bilinear")[:, 0])
+        maps.append(F.pad(F.interpolate(small[:, None].float(), [seen, seen], mode="bilinear")[:, 0], around))
     return ClassMaps(outputs.logits.detach(), chosen, tuple(maps), measure_shares(model, features, outputs, chosen))
 
 

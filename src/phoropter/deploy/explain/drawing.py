@@ -80,7 +80,8 @@ def draw_explanation(explanation: DrawnExplanation, file: Path | IO[bytes], kind
 def title_figure(explanation: DrawnExplanation) -> str:
     """`7.png: evidence for dog (0.91); the answer is cat (0.93)`."""
     target, answer = explanation.target, explanation.predicted
-    text = f"{explanation.name.rsplit('/', 1)[-1]}: evidence for {explanation.classes[target]} ({explanation.probabilities[target]:.2f})"
+    name = explanation.name.rsplit("/", 1)[-1]
+    text = f"{name}: evidence for {explanation.classes[target]} ({explanation.probabilities[target]:.2f})"
     if target != answer:
         text += f"; the answer is {explanation.classes[answer]} ({explanation.probabilities[answer]:.2f})"
     return text if explanation.map.any() else f"{text}; no evidence was found"

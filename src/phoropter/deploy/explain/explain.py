@@ -15,12 +15,13 @@ from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import InputProblem, SpecError, did_you_mean, join_words
 from phoropter.data.dataset import Dataset
 from phoropter.data.recordings.dataset import RenderedPictures
-from phoropter.deploy.explain.class_maps import ClassMaps, MapMaker, MapMethod, name_branches
+from phoropter.deploy.explain.class_maps import ClassMaps, MapMaker, MapMethod, average_members, name_branches
 from phoropter.deploy.explain.explained_parts import BranchMap, ExplainedWindow
 from phoropter.deploy.explain.explanation import Explanation, scale_to_one
 from phoropter.deploy.explain.window_axes import find_window_axes
 from phoropter.deploy.inputs import decode_in_chunks
 from phoropter.deploy.predict import Bundle, check_views
+from phoropter.models.fusion import log_mean_probability
 from phoropter.results.metrics.registry import softmax
 from phoropter.signals.recording import OnBadInput
 from phoropter.training.loop.devices import resolve_device
@@ -84,7 +85,9 @@ def explain_dataset(
     """
     device = resolve_device(options.device)
     maker = MapMaker(bundle.model.to(device).eval(), options.method, _name_layers(bundle, options.layers))
-    views = check_views(bundle, options.views or bundle.candidate.recipe.tta)
+    candidates = bundle.members or [bundle.candidate]
+    members = list(zip(bundle.model.members, candidates, strict=True))
+    views = [(m, check_views(bundle, options.views or c.recipe.tta, m)) for m, c in members]
     targets = resolve_targets(options.target, bundle.classes, len(dataset))
     yield from dataset.problems
     square = bundle.data.square_resize(bundle.model.spec.picture)
@@ -95,17 +98,26 @@ def explain_dataset(
             pictures = chunk.pixels.array[at : at + BATCH]
             wanted = None if targets is None else torch.from_numpy(targets[rows])
             shown = torch.from_numpy(np.ascontiguousarray(pictures)).to(device)
-            seen = list_views(shown.shape[-1], bundle.model.spec.center_crop, views)
+            seen = [list_views(shown.shape[-1], member.spec.center_crop, of_member) for member, of_member in views]
             found = explain_views(maker, shown, seen, wanted)
             for i, row in enumerate(rows.tolist()):
                 yield _describe_row(bundle, maker, dataset, row, pictures[i], _RowMaps.of(found, seen, i))
 
 
-def explain_views(maker: MapMaker, pictures: Tensor, views: list[PlacedView], targets: Tensor | None) -> ClassMaps:
-    """As `MapMaker.make_maps` of (B, 3, S, S): maps averaged over the views that cover a place, logits as predictions are."""
-    if targets is None and len(views) > 1:
+def explain_views(maker: MapMaker, pictures: Tensor, views: Sequence[list[PlacedView]], targets: Tensor | None) -> ClassMaps:
+    """As `MapMaker.make_maps` of (B, 3, S, S): maps averaged over the views that cover a place, logits as predictions are.
+
+    views: of each member of an average; of any other classifier one list
+    """
+    members = list(zip(maker.split_members(), views, strict=True))
+    if targets is None and (len(members) > 1 or len(views[0]) > 1):
         with torch.no_grad():
-            targets = average_views([maker.model(view.cut(pictures)).float() for view in views]).argmax(1)
+            answers = [average_views([m.model(v.cut(pictures)).float() for v in seen]) for m, seen in members]
+            targets = log_mean_probability(answers).argmax(1)
+    return average_members([_explain_member(m, pictures, seen, targets) for m, seen in members])
+
+
+def _explain_member(maker: MapMaker, pictures: Tensor, views: list[PlacedView], targets: Tensor | None) -> ClassMaps:
     parts = [maker.make_maps(view.cut(pictures), targets) for view in views]
     covered = torch.zeros(1, *pictures.shape[-2:])
     sums = [torch.zeros(len(pictures), *pictures.shape[-2:]) for _ in parts[0].maps]
@@ -130,12 +142,12 @@ class _RowMaps:
     seen: tuple[int, int, int, int]
 
     @classmethod
-    def of(cls, found: ClassMaps, views: list[PlacedView], row: int) -> _RowMaps:
+    def of(cls, found: ClassMaps, views: Sequence[list[PlacedView]], row: int) -> _RowMaps:
         branches = [scale_to_one(maps[row].numpy()) for maps in found.maps]
         shares = found.shares[row].numpy()
         mixed = sum(share * scaled for share, (scaled, _) in zip(shares, branches, strict=True))
         joined = branches[0] if len(branches) == 1 else scale_to_one(cast(Any, mixed))
-        ends = [(v.left, v.top, v.left + v.side, v.top + v.side) for v in views]
+        ends = [(v.left, v.top, v.left + v.side, v.top + v.side) for seen in views for v in seen]
         seen = (min(e[0] for e in ends), min(e[1] for e in ends), max(e[2] for e in ends), max(e[3] for e in ends))
         return cls(found.logits[row].cpu().numpy(), int(found.targets[row]), branches, shares, joined, seen)
 
