@@ -58,12 +58,20 @@ def test_convolutions_and_the_head_become_integers_and_resizing_does_not(tmp_pat
     assert count_changed_answers(tmp_path / "q.onnx", reference) <= 3
 
 
-@pytest.mark.parametrize(("count", "kept"), [(52, 3), (20, 2), (9, 0)])
-def test_the_first_convolutions_of_deep_networks_stay_in_float32(count: int, kept: int) -> None:
-    nodes = [onnx.helper.make_node("Conv", [f"x{i}", "w"], [f"x{i + 1}"], name=f"conv {i}") for i in range(count)]
-    nodes.insert(1, onnx.helper.make_node("Relu", ["x1"], ["y"], name="relu"))
-    graph = onnx.helper.make_graph(nodes, "made", [], [])
-    assert find_first_convolutions(graph) == [f"conv {i}" for i in range(kept)]
+def make_chain(name: str, count: int) -> list[Any]:
+    """Nodes of `count` convolutions, one after another, with a ReLU after each."""
+    nodes, read = [], "x"
+    for i in range(count):
+        nodes.append(onnx.helper.make_node("Conv", [read, "w"], [f"{name}{i} y"], name=f"{name}{i}"))
+        nodes.append(onnx.helper.make_node("Relu", [f"{name}{i} y"], [read := f"{name}{i} z"], name=f"{name}{i} relu"))
+    return nodes
+
+
+@pytest.mark.parametrize(("counts", "kept"), [((52,), 3), ((20,), 2), ((9,), 0), ((30, 30), 3), ((40, 12), 3)])
+def test_the_first_convolutions_of_each_branch_of_deep_networks_stay_in_float32(counts: tuple[int, ...], kept: int) -> None:
+    nodes = [node for branch, count in zip("ab", counts, strict=False) for node in make_chain(branch, count)]
+    found = find_first_convolutions(onnx.helper.make_graph(nodes, "made", [], []))
+    assert found == [f"{branch}{i}" for branch in "ab"[: len(counts)] for i in range(kept)]
 
 
 def test_networks_of_products_alone_are_quantised_dynamically(tmp_path: Path) -> None:

@@ -133,9 +133,20 @@ def quantize_onnx(source: Path, out: Path, calibration: NDArray[np.uint8], metad
 
 
 def find_first_convolutions(graph: Any) -> list[str]:
-    """Names of the convolutions that stay in float32: the first three, but no more than a tenth of all."""
-    names = [node.name for node in graph.node if node.op_type == "Conv"]
-    return names[: min(MAX_FLOAT_CONVOLUTIONS, len(names) // 10)]
+    """Names of the convolutions that stay in float32: of every branch and view the first three, but no more than a tenth.
+
+    How many convolutions lie before one is counted along the longest way from the input.
+    """
+    depths: dict[str, int] = {}  # of tensors: convolutions on the way to them
+    found: dict[str, int] = {}
+    for node in graph.node:  # each after those it reads from
+        depth = max((depths.get(name, 0) for name in node.input), default=0)
+        if node.op_type == "Conv":
+            depth += 1
+            found[node.name] = depth
+        depths |= dict.fromkeys(node.output, depth)
+    last = min(MAX_FLOAT_CONVOLUTIONS, max(found.values(), default=0) // 10)
+    return [name for name, depth in found.items() if depth <= last]
 
 
 def find_resize_nodes(graph: Any) -> list[str]:
