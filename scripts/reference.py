@@ -5,8 +5,7 @@ The descriptions are those of the specs' own docstrings, so a key without a line
 
 from __future__ import annotations
 
-import inspect
-import re
+import json
 import sys
 import types
 import typing
@@ -15,6 +14,8 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
+from phoropter.commands.json_shapes import DOCUMENTS
+from phoropter.commands.key_descriptions import describe_fields, describe_spec, nested_specs
 from phoropter.core.extensions import Extension
 from phoropter.core.spec import Spec
 from phoropter.data.in_memory import InMemoryData
@@ -33,36 +34,6 @@ PAGES: dict[str, tuple[str, type[Spec]]] = {
     "candidates": ("`candidates:`", CandidateEntry),
     "recipe": ("`recipe:`", Recipe),
 }
-_FIELD_LINE = re.compile(r"^(\w+(?:, \w+)*):(?:\s+|$)(.*)")
-
-
-def describe_fields(spec: type[Spec]) -> dict[str, str]:
-    """Field name → its description in the docstring of the class that declares it, or else of the field itself (`Field`).
-
-    Fields without one are absent.
-    """
-    described = {name: field.description for name, field in spec.model_fields.items() if field.description}
-    for declaring in reversed(spec.__mro__):
-        names = set(getattr(declaring, "__annotations__", {})) & set(spec.model_fields)
-        described |= _parse_docstring(inspect.cleandoc(declaring.__dict__.get("__doc__") or ""), names)
-    return described
-
-
-def _parse_docstring(text: str, names: set[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    current: list[str] = []
-    for line in text.splitlines():
-        for number, piece in enumerate(re.split(r" · (?=\w+(?:, \w+)*: )", line)):
-            match = _FIELD_LINE.match(piece)
-            if match and set(match[1].split(", ")) & names:
-                current = [name for name in match[1].split(", ") if name in names]
-                found |= dict.fromkeys(current, match[2].strip())
-            elif not line.strip():
-                current = []
-            else:
-                joint = " " if number == 0 else " · "
-                found |= {name: (found[name] + joint + piece.strip()).strip() for name in current}
-    return found
 
 
 def type_text(annotation: Any) -> str:
@@ -89,24 +60,6 @@ def type_text(annotation: Any) -> str:
     words = {str: "text", int: "integer", float: "number", bool: "`true` | `false`", Any: "anything", Path: "path"}
     words[InMemoryData] = "an object, or its `module:NAME`"
     return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
-
-
-def nested_specs(spec: type[Spec]) -> list[type[Spec]]:
-    """The spec and all specs that its fields hold, depth first, each once."""
-    found: list[type[Spec]] = []
-
-    def visit(annotation: Any) -> None:
-        if isinstance(annotation, type) and issubclass(annotation, Spec):
-            if annotation not in found:
-                found.append(annotation)
-                for field in annotation.model_fields.values():
-                    visit(field.annotation)
-            return
-        for argument in typing.get_args(annotation):
-            visit(argument)
-
-    visit(spec)
-    return found
 
 
 def undocumented_fields() -> list[str]:
@@ -137,7 +90,7 @@ def page_text(title: str, root: type[Spec], roots: set[type[Spec]]) -> str:
     for spec in nested_specs(root):
         if spec in roots and spec is not root:
             continue
-        summary = inspect.cleandoc(spec.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+        summary = describe_spec(spec)
         described = describe_fields(spec)
         rows = [_field_row(name, spec.model_fields[name], described.get(name, "")) for name in _own_fields_first(spec)]
         head = f"## {spec.__name__}\n\n{summary}\n\n| key | value | default | meaning |\n|---|---|---|---|\n"
@@ -171,10 +124,18 @@ def all_pages() -> dict[str, str]:
     return {f"{name}.md": page_text(title, root, roots) for name, (title, root) in PAGES.items()}
 
 
+def all_json_schemas() -> dict[str, str]:
+    """File under docs/reference/json/ → the JSON Schema of what `--json` of a command writes."""
+    return {
+        f"{name}.schema.json": json.dumps(shape.model_json_schema(), indent=1, ensure_ascii=False) + "\n"
+        for name, shape in DOCUMENTS.items()
+    }
+
+
 def main() -> None:
-    for name, text in all_pages().items():
+    for name, text in {**all_pages(), **{f"json/{name}": text for name, text in all_json_schemas().items()}}.items():
         if "--write" in sys.argv:
-            FOLDER.mkdir(parents=True, exist_ok=True)
+            (FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
             (FOLDER / name).write_text(text, encoding="utf-8")
         else:
             print(text)

@@ -23,7 +23,7 @@ from phoropter.results.preparation import PreparationNote
 from phoropter.results.run_folder import RunWriter
 
 COMMANDS = {"plan", "run", "demo", "status", "report", "compare", "folds", "serve-report", "refit", "predict", "inspect"}
-COMMANDS |= {"backbones", "studies", "doctor", "serve", "explain"}
+COMMANDS |= {"backbones", "studies", "doctor", "serve", "explain", "export", "schema"}
 README = Path(__file__).parents[1] / "README.md"
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
 
@@ -51,18 +51,18 @@ def test_commands_are_these_and_have_help() -> None:
 def test_flags_stay_few() -> None:
     """A new knob goes into the study file."""
     flags = {name: {o for p in c.params for o in p.opts if o.startswith("--")} for name, c in main.commands.items()}
-    assert flags["run"] == {"--out", "--smoke", "--device", "--jobs", "--add", "--trust-code"}
-    assert flags["plan"] == {"--out", "--smoke", "--device", "--add", "--trust-code"}
-    assert flags["report"] == {"--out", "--section", "--maps", "--trust-code"}
+    assert flags["run"] == {"--out", "--smoke", "--device", "--jobs", "--add", "--set", "--trust-code"}
+    assert flags["plan"] == {"--out", "--smoke", "--device", "--add", "--set", "--json", "--trust-code"}
+    assert flags["report"] == {"--out", "--section", "--maps", "--json", "--trust-code"}
     assert flags["compare"] == flags["folds"] == {"--out", "--trust-code"}
-    assert flags["refit"] == {"--out", "--candidate", "--device"}
-    assert flags["predict"] == {"--out", "--on-bad-input", "--views", "--explain", "--device", "--trust-code"}
+    assert flags["refit"] == {"--out", "--candidate", "--how", "--examples", "--layout", "--device", "--trust-code"}
+    assert flags["predict"] == {"--out", "--on-bad-input", "--views", "--explain", "--device", "--json", "--trust-code"}
     shared = {"--out", "--on-bad-input", "--views", "--device", "--trust-code"}
     assert flags["explain"] == {*shared, "--target", "--method", "--layer", "--write"}
     assert flags["serve"] == {
         *("--port", "--host", "--public-name", "--token", "--token-file", "--log-names", "--limit", "--device", "--trust-code")
     }
-    assert flags["status"] == set() and flags["studies"] == set() and flags["serve-report"] == {"--port"}
+    assert flags["status"] == flags["studies"] == flags["doctor"] == {"--json"} and flags["serve-report"] == {"--port"}
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS - {"backbones", "studies", "doctor"}))

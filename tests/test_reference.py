@@ -55,6 +55,12 @@ def test_a_description_is_found_in_a_docstring_or_on_the_field() -> None:
     assert described["box_size"].startswith("a square of this side in pixels")
 
 
+def test_the_schemas_of_json_documents_are_up_to_date() -> None:
+    """`python scripts/reference.py --write` brings them up to date."""
+    folder = ROOT / "docs" / "reference" / "json"
+    assert {p.name: p.read_text(encoding="utf-8") for p in folder.iterdir()} == REFERENCE["all_json_schemas"]()
+
+
 @pytest.mark.parametrize("name", REFERENCE["PAGES"])
 def test_a_page_is_up_to_date(name: str) -> None:
     """`python scripts/reference.py --write` brings them up to date."""

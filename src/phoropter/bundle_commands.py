@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from phoropter.commands.options import device_option, json_option, trust_option, write_document
 from phoropter.console import make_console, print_line, print_predictions, show_prediction_progress
+from phoropter.core.errors import SpecError
 from phoropter.study_parts import trust_results_if
 
-trust_option = click.option("--trust-code", is_flag=True, help="Import what is named module:NAME. Only for files you have read.")
-device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto.")
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from phoropter.deploy.predict import BundlePredictions
 
 
 @click.command("refit")
@@ -61,6 +65,7 @@ def refit_command(
 @click.option("--views", type=click.Choice(["none", "flip", "ten-crop"]), help="Averaged views (default: as in its study).")
 @click.option("--explain", "maps", type=click.Path(path_type=Path), help="Also a folder of maps, as `phoropter explain` writes.")
 @device_option
+@json_option
 @trust_option
 def predict_command(
     bundle: Path, paths: tuple[Path, ...], out: Path | None, on_bad_input: Any, device: str, trust_code: bool, **rest: Any
@@ -75,23 +80,35 @@ def predict_command(
     from phoropter.deploy.predict import predict_paths
     from phoropter.deploy.tables import check_output_format, format_predictions_csv, write_predictions
 
-    to_stdout, views, maps = str(out) == "-", rest["views"], rest["maps"]
+    to_stdout, views, maps, as_json = str(out) == "-", rest["views"], rest["maps"], rest["as_json"]
+    if as_json and to_stdout:
+        raise SpecError("--json and -o - both write to standard output: keep one")
     if out and not to_stdout:
         check_output_format(out)
     with trust_results_if(trust_code, bundle):
         loaded = load_bundle(bundle)
     if maps:
         check_map_folder(maps, (), loaded.recording_view is not None)
-    to = make_console(stderr=to_stdout)
+    to = make_console(stderr=to_stdout or as_json)
     with show_prediction_progress() as progress:
         predictions = predict_paths(loaded, paths, device=device, on_bad_input=on_bad_input, views=views, progress=progress)
-    print_predictions(to, predictions)
+    if not as_json:
+        print_predictions(to, predictions)
     if to_stdout:
         sys.stdout.write(format_predictions_csv(predictions))
-    for file in write_predictions(predictions, out) if out and not to_stdout else ():
-        print_line(to, f"written: {file}")
+    files = write_predictions(predictions, out) if out and not to_stdout else []
     if maps:
         with show_prediction_progress() as progress:
             explained = ExplainOptions(views=views, device=device)
             write_explanations(loaded, predictions.dataset, maps, options=explained, progress=progress)
-        print_line(to, f"written: {maps}")
+    _say_what_was_written(bundle, predictions, [*files, *([maps] if maps else [])], to, as_json)
+
+
+def _say_what_was_written(bundle: Path, predictions: BundlePredictions, files: list[Path], to: Console, as_json: bool) -> None:
+    if as_json:
+        from phoropter.commands.json_documents import make_predict_document
+
+        write_document(make_predict_document(bundle, predictions, files))
+        return
+    for file in files:
+        print_line(to, f"written: {file}")

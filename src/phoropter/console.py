@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from phoropter.study.plan import Plan
 
 
+MAX_NAMED = 3  # candidates that one line of a plan names
 PIPED_WIDTH = 10_000  # characters of a line outside a terminal, where nothing needs to wrap
 MIN_NAME_WIDTH, MIN_HEAD_WIDTH, GAP = 14, 8, 2  # characters: of a name that wraps, of a head that wraps, between columns
 
@@ -118,6 +119,7 @@ def format_large_count(count: float | None) -> str:
 
 def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store) -> None:
     """What a study will compute, a row per candidate, and what the missing runs will take."""
+    from phoropter.core.durations import format_duration
     from phoropter.core.files import format_bytes
     from phoropter.study.forecasts.memory_forecast import describe_shown_sizes, estimate_peak_memory
     from phoropter.study.forecasts.power_forecast import forecast_power
@@ -133,11 +135,12 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
     print_line(to, f"{len(splits)} splits, for example {sizes[0][0]} rows to train on and {sizes[0][1]} to test on")
     for note in study.context.settled_defaults:
         print_line(to, f"  {note}")
-    table = make_text_table(("candidate", "how"), ("runs", "done"))
+    table = make_text_table(("candidate", "how"), ("runs", "done", "time left"))
     for candidate in planned.candidates:
         runs = [r for r in planned.runs if r.candidate.name == candidate.name]
         done = sum(r.key in store for r in runs)
-        table.add_row(candidate.name, candidate.description.partition(": ")[2], str(len(runs)), str(done))
+        left = "" if not cost.by_candidate.get(candidate.name) else format_duration(cost.by_candidate[candidate.name])
+        table.add_row(candidate.name, candidate.description.partition(": ")[2], str(len(runs)), str(done), left)
     to.print(table)
     for contrast in planned.contrasts:
         units = len(contrast.units)
@@ -163,8 +166,9 @@ def _print_estimate(to: Console, cost: ResourceEstimate, missing: int, total: in
         )
         print_line(to, f"frozen backbones compute features of {counted}; all runs share them")
     if cost.worth_compiling:
-        names = ", ".join(cost.worth_compiling)
-        print_line(to, f"compile: true would save time (it costs 75 s per network and run, and saves about a tenth): {names}")
+        named = ", ".join(cost.worth_compiling[:MAX_NAMED])
+        named += f" and {len(cost.worth_compiling) - MAX_NAMED} more" if len(cost.worth_compiling) > MAX_NAMED else ""
+        print_line(to, f"compile: true would save time (it costs 75 s per network and run, and saves about a tenth): {named}")
     if cost.teacher_logit_bytes:
         size, seconds = format_bytes(cost.teacher_logit_bytes), format_duration(cost.teacher_seconds)
         print_line(to, f"teachers' logits: {size}, about {seconds}")

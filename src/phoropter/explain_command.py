@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from phoropter.bundle_commands import device_option, trust_option
+from phoropter.commands.options import device_option, trust_option
 from phoropter.console import make_console, print_line, show_prediction_progress
 from phoropter.study_parts import trust_results_if
 

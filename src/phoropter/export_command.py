@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from phoropter.bundle_commands import trust_option
+from phoropter.commands.options import trust_option
 from phoropter.console import make_console, print_line
 from phoropter.core.errors import SpecError
 from phoropter.study_parts import trust_results_if

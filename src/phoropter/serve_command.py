@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from phoropter.bundle_commands import device_option, trust_option
+from phoropter.commands.options import device_option, trust_option
 from phoropter.core.errors import MissingExtraError, SpecError
 from phoropter.study_parts import trust_results_if
 

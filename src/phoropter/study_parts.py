@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from phoropter.console import make_console, print_line, print_results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from phoropter.core.errors import StoreError
@@ -83,12 +83,12 @@ def check_device(device: str) -> None:
         resolve_device(device)
 
 
-def read_parts(study: str, out: Path | None, smoke: bool) -> list[tuple[StudySpec, Path]]:
-    """The parts of a study, each with its results folder."""
+def read_parts(study: str, out: Path | None, smoke: bool, settings: Sequence[str] = ()) -> list[tuple[StudySpec, Path]]:
+    """The parts of a study, each with its results folder. settings: of `--set`, KEY=VALUE each"""
     from phoropter.study.smoke_scale import make_smoke_version
     from phoropter.study.spec import read_study
 
-    parts = read_study(study)
+    parts = read_study(study, settings)
     default = Path("runs") / (Path(study).stem if len(parts) > 1 else parts[0].name)
     if smoke:
         parts = [make_smoke_version(part) for part in parts]

@@ -75,27 +75,30 @@ SpecT = TypeVar("SpecT", bound=Spec)
 
 @dataclass(frozen=True)
 class SourceMap:
-    """Where plain data came from: a name for messages, and the line of each key."""
+    """Where plain data came from: a name for messages, the line of each key, and the place of those given elsewhere (`--set`)."""
 
     name: str = "the study"
     lines: Mapping[Location, int] = field(default_factory=dict)
+    elsewhere: Mapping[Location, str] = field(default_factory=dict)
 
     def describe_location(self, location: Location) -> str:
         """`study.yaml, line 7` for the nearest enclosing key whose line is known, else the name alone."""
         for end in range(len(location), -1, -1):
+            if location[:end] in self.elsewhere:
+                return self.elsewhere[location[:end]]
             if location[:end] in self.lines:
                 return f"{self.name}, line {self.lines[location[:end]]}"
         return self.name
 
 
-def _name_as_text(value: Any) -> Any:
+def write_name_as_text(value: Any) -> Any:
     """YAML reads a class called 3 as a number, and one called true as a truth value, which is refused."""
     if value is None or isinstance(value, bool):
         raise ValueError(f"{value!r} is no name: put quotes around a name that YAML reads as a value, as in 'true' or 'null'")
     return clean_cell(value) if isinstance(value, (int, float)) else value
 
 
-ClassName = typing.Annotated[str, BeforeValidator(_name_as_text)]  # as a user writes the name of a class, group or site
+ClassName = typing.Annotated[str, BeforeValidator(write_name_as_text)]  # as a user writes the name of a class, group or site
 
 
 def validate_as(kind: type[SpecT], data: Any, source: SourceMap | None = None, at: Location = ()) -> SpecT:
@@ -108,8 +111,6 @@ def validate_as(kind: type[SpecT], data: Any, source: SourceMap | None = None, a
 
 def load_yaml(path: Path) -> list[tuple[Any, SourceMap]]:
     """Every document of a YAML file as (plain data, SourceMap). Raises SpecError for a missing, oversized or malformed file."""
-    import yaml
-
     try:
         size = path.stat().st_size
         text = path.read_text(encoding="utf-8")
@@ -119,18 +120,25 @@ def load_yaml(path: Path) -> list[tuple[Any, SourceMap]]:
         raise SpecError(f"{path} cannot be read as UTF-8 text ({error}): save it as UTF-8") from None
     if size > MAX_FILE_BYTES:
         raise SpecError(f"{path} has {size:,} bytes; a study file has at most {MAX_FILE_BYTES:,}")
+    return parse_yaml(text, path.name)
+
+
+def parse_yaml(text: str, source: str) -> list[tuple[Any, SourceMap]]:
+    """Every document of a YAML text as (plain data, SourceMap). Raises SpecError, which begins with `source`."""
+    import yaml
+
     try:
-        return [_parse_document(node, path.name) for node in yaml.compose_all(text, Loader=_core_loader()) if node is not None]
+        return [_parse_document(node, source) for node in yaml.compose_all(text, Loader=_core_loader()) if node is not None]
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SpecError(f"{path.name}{line}: not valid YAML: {error.problem or error}") from None
+        raise SpecError(f"{source}{line}: not valid YAML: {error.problem or error}") from None
     except yaml.reader.ReaderError as error:
-        where = f"{path.name}, line {text.count(chr(10), 0, error.position) + 1}"
+        where = f"{source}, line {text.count(chr(10), 0, error.position) + 1}"
         raise SpecError(f"{where}: not valid YAML: the character U+{ord(text[error.position]):04X} is not allowed") from None
     except yaml.YAMLError as error:
-        raise SpecError(f"{path.name}: not valid YAML: {str(error).splitlines()[0]}") from None
+        raise SpecError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
     except RecursionError:
-        raise SpecError(f"{path.name}: brackets or keys are nested more than {MAX_DEPTH} deep; write it flatter") from None
+        raise SpecError(f"{source}: brackets or keys are nested more than {MAX_DEPTH} deep; write it flatter") from None
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,7 @@ class ResourceEstimate:
     feature_images: images shown to frozen backbones for the feature cache, each view of an image counted
     feature_seconds: what these passes take, part of `seconds`: each once, however many runs share it
     worth_compiling: candidates whose runs would each be faster with `compile: true`
+    by_candidate: candidate → seconds of its missing runs, without teachers' logits; a feature pass counts for the first of them
     """
 
     seconds: float
@@ -39,6 +41,7 @@ class ResourceEstimate:
     feature_images: int = 0
     feature_seconds: float = 0.0
     worth_compiling: tuple[str, ...] = ()
+    by_candidate: dict[str, float] = field(default_factory=dict)
 
 
 COMPILE_SECONDS = 75.0  # CPU time to compile one network, in every run (docs/performance.md)
@@ -55,13 +58,13 @@ def estimate_resources(planned: Plan, store: Store, cache: Path | None = None, d
     feature_bytes = feature_images = 0
     counted: set[str] = set()
     worth_compiling: dict[str, None] = {}
+    macs_of: Counter[str] = Counter()
     missing = planned.missing_runs(store)
     for run in missing:
         if run.candidate.is_ensemble:
             continue
         before = macs
         for backbone in run.candidate.backbones:
-            images = len(run.split.test)
             if run.candidate.stores_features:
                 passes = _feature_pass_keys(run, backbone) - counted
                 counted |= passes
@@ -70,11 +73,10 @@ def estimate_resources(planned: Plan, store: Store, cache: Path | None = None, d
                 width = catalog.describe_backbone(backbone).num_features or 1024
                 feature_bytes += images * width * (4 if run.candidate.recipe.feature_dtype == "float32" else 2)
             else:
-                forward_passes = {"head": 1, "all": 3}  # a backward pass costs about two forward passes
-                images += sum(len(run.split.train) * p.epochs * forward_passes[p.train] for p in run.candidate.recipe.phases)
-                images *= run.candidate.recipe.imbalance.n_bags
+                images = _count_trained_images(run)
             needed = estimate_macs(backbone, catalog.resolve_side(backbone, planned.study.base)) * images
             macs, feature_macs = macs + needed, feature_macs + needed * run.candidate.stores_features
+        macs_of[run.candidate.name] += macs - before
         if _is_worth_compiling(run, (macs - before) / macs_per_s):
             worth_compiling[run.candidate.name] = None
     logit_bytes, logit_macs = _estimate_teacher_logits(planned, missing, None)
@@ -90,7 +92,15 @@ def estimate_resources(planned: Plan, store: Store, cache: Path | None = None, d
         feature_images=feature_images,
         feature_seconds=feature_macs / macs_per_s,
         worth_compiling=tuple(worth_compiling),
+        by_candidate={name: count / macs_per_s for name, count in macs_of.items()},
     )
+
+
+def _count_trained_images(run: PlannedRun) -> int:
+    """Forward passes of a run that is trained and tested; a backward pass costs about two."""
+    forward_passes = {"head": 1, "all": 3}
+    trained = sum(len(run.split.train) * p.epochs * forward_passes[p.train] for p in run.candidate.recipe.phases)
+    return (len(run.split.test) + trained) * run.candidate.recipe.imbalance.n_bags
 
 
 _TEACHER_VIEWS = ("same", "cycled", "unaugmented")

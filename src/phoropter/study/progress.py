@@ -173,15 +173,12 @@ def make_status_table(store: Store) -> Table:
     """A table for the terminal: how many runs of each candidate are done, running, failed and missing."""
     from rich.table import Table
 
-    study, states = store.study, store.read_run_states()
+    study = store.study
     table = Table(title=study["name"], title_justify="left", caption_justify="left", box=None, pad_edge=False)
     table.add_column("candidate", overflow="fold")
     for name in ("done", "running", "failed", "missing"):
         table.add_column(name, justify="right", no_wrap=True)
-    counts: dict[str, Counter[str]] = {}
-    for planned in study["plan"]:
-        state = states[planned["key"]]
-        counts.setdefault(planned["candidate"], Counter())["missing" if state == "damaged" else state] += 1
+    counts = count_run_states(store)
     for name, count in counts.items():
         table.add_row(name, *(str(count[state]) if count[state] else "·" for state in ("done", "running", "failed", "missing")))
     done, total = sum(c["done"] for c in counts.values()), len(study["plan"])
@@ -189,6 +186,16 @@ def make_status_table(store: Store) -> Table:
     running = [f"{n['candidate']} · {n['split']}: epoch {n['epoch']}/{n['epochs']}" for n in notes]
     table.caption = f"{done} of {total} runs done" + "".join(f"\n{d}" for d in running)
     return table
+
+
+def count_run_states(store: Store) -> dict[str, Counter[str]]:
+    """Candidate → its runs that are done, running, failed and missing; a damaged run counts as missing."""
+    states = store.read_run_states()
+    counts: dict[str, Counter[str]] = {}
+    for planned in store.study["plan"]:
+        state = states[planned["key"]]
+        counts.setdefault(planned["candidate"], Counter())["missing" if state == "damaged" else state] += 1
+    return counts
 
 
 def describe_damaged_runs(store: Store) -> list[str]:

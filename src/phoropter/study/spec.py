@@ -7,6 +7,7 @@ sweeps of a study are expanded by variants/sweep.py, its planned contrasts are t
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -24,6 +25,7 @@ from phoropter.results.clinical.spec import ClinicalSpec
 from phoropter.results.metrics.custom import Metric
 from phoropter.results.metrics.registry import get_metric, metric_names
 from phoropter.results.questions.planned import PlannedQuestions
+from phoropter.study.settings.assignments import apply_assignments, parse_assignment
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import parse_recipe
@@ -200,14 +202,16 @@ class StudySpec(Spec):
         return list(value) if isinstance(value, tuple) else value
 
 
-def read_study(path: Path | str) -> list[StudySpec]:
+def read_study(path: Path | str, settings: Sequence[str] = ()) -> list[StudySpec]:
     """A study file, or the name of a shipped study → its parts.
 
+    settings: KEY=VALUE each, written into every part before it is checked (settings/assignments.py)
     Raises SpecError with file, line and the nearest valid word.
     """
     file = _find_study_file(path)
-    documents = load_yaml(file)
-    text = file.read_text(encoding="utf-8")
+    assigned = [parse_assignment(setting) for setting in settings]
+    documents = [apply_assignments(data, source, assigned) for data, source in load_yaml(file)]
+    text = file.read_text(encoding="utf-8") + "".join(f"# changed on the command line: --set {each}\n" for each in settings)
     if not documents:
         raise SpecError(f"{file}: the file is empty; expected a study with name, data and candidates")
     base = default_data_folder() if file.parent == SHIPPED_FOLDER else file.parent.resolve()

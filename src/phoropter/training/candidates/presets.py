@@ -39,6 +39,7 @@ def parse_recipe(
         if short in changes and "phases" in changes:
             where = (source or SourceMap()).describe_location((*at, short))
             raise SpecError(f"{where}: {short} and phases contradict each other; give one of them")
+    _raise_on_unknown(changes, source, at)
     start = (base or PRESETS["finetune"]).model_dump()
     epochs, lr = changes.pop("epochs", None), changes.pop("lr", None)
     for name, change in changes.items():
@@ -47,6 +48,15 @@ def parse_recipe(
     if not swept:
         _raise_on_unread(recipe, value, source, at)
     return recipe if epochs is None and lr is None else _rescale_phases(recipe, epochs, lr, source, at)
+
+
+def _raise_on_unknown(changes: dict[str, Any], source: SourceMap | None, at: Location) -> None:
+    """Raises SpecError for a key that no recipe has, with the nearest one, the short forms among them."""
+    known = {*Recipe.model_fields, "epochs", "lr"}
+    for name in (n for n in changes if n not in known):
+        where, inside = (source or SourceMap()).describe_location((*at, name)), f" in {'.'.join(map(str, at))}" if at else ""
+        hint = did_you_mean(name, known) or f"; known keys are {', '.join(sorted(known))}"
+        raise SpecError(f"{where}: unknown key '{name}'{inside}{hint}")
 
 
 def _raise_on_unread(recipe: Recipe, written: dict[str, Any], source: SourceMap | None, at: Location) -> None:
@@ -82,12 +92,13 @@ def _rescale_phases(recipe: Recipe, epochs: Any, lr: Any, source: SourceMap | No
     phases = list(recipe.phases)
     if epochs is not None:
         if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < len(phases):
+            where = (source or SourceMap()).describe_location((*at, "epochs"))
             raise SpecError(f"{where}: epochs is {epochs!r}, expected a whole number of at least {len(phases)} (one a phase)")
         shares = [max(1, round(epochs * p.epochs / recipe.total_epochs)) for p in phases]
         shares[-1] = max(1, epochs - sum(shares[:-1]))
         phases = [p.with_changes(epochs=n) for p, n in zip(phases, shares, strict=True)]
     if lr is not None:
-        ratio = _parse_positive_lr(lr, where) / recipe.phases[-1].lr
+        ratio = _parse_positive_lr(lr, (source or SourceMap()).describe_location((*at, "lr"))) / recipe.phases[-1].lr
         phases = [_scale_phase_lr(p, ratio) for p in phases]
     return recipe.with_changes(phases=[p.model_dump() for p in phases])
 

@@ -38,3 +38,9 @@ def _explain_absence(name: str) -> str:
         return "no CUDA GPU is found"
     number = int(name.partition(":")[2] or 0)
     return "" if number < gpus else f"there {'is 1 CUDA GPU' if gpus == 1 else f'are {gpus} CUDA GPUs'}, counted from cuda:0"
+
+
+def list_devices() -> tuple[str, ...]:
+    """What `--device` takes on this machine, the processor first."""
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return ("cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else []))

@@ -1,0 +1,126 @@
+"""Commands that list what is there: the data at a path, networks, shipped studies, the installation, keys of a study file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from phoropter.commands.options import json_option, write_document
+from phoropter.console import format_large_count, make_console, make_text_table, print_line
+
+
+@click.command("inspect")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--preview", type=click.Path(path_type=Path), help="Write a sheet of windows and their traces (recordings only).")
+@json_option
+def inspect_command(path: Path, preview: Path | None, as_json: bool) -> None:
+    """Describe the images or recordings at PATH: counts per class, group and site, sizes or durations, problems."""
+    from phoropter.data.inspect import detect_data_spec, summarize_dataset
+    from phoropter.data.spec import open_dataset
+    from phoropter.data.unit_names import name_units
+
+    spec = detect_data_spec(path)
+    dataset = open_dataset(spec)
+    summary = summarize_dataset(dataset, words=name_units(spec, dataset))
+    if as_json:
+        from phoropter.commands.json_documents import make_inspect_document
+
+        write_document(make_inspect_document(spec.source, summary))
+    else:
+        print_line(make_console(), str(summary))
+    if preview is not None:
+        from phoropter.data.recordings.contact_sheet import write_contact_sheet
+
+        print_line(make_console(stderr=as_json), f"preview: {write_contact_sheet(dataset, preview)}")
+
+
+@click.command("backbones")
+@click.argument("pattern", default="*")
+@json_option
+def backbones_command(pattern: str, as_json: bool) -> None:
+    """List networks whose name matches PATTERN (like 'resnet*') or contains it: parameters, multiply-adds, input size."""
+    from phoropter.core.errors import SpecError, did_you_mean
+    from phoropter.models import catalog
+
+    names = catalog.list_architectures(pattern)
+    if not names and not set(pattern) & set("*?["):
+        names = catalog.list_architectures(f"*{pattern}*")
+    if not names:
+        raise SpecError(f"no backbone matches '{pattern}'{did_you_mean(pattern.strip('*'), catalog.list_architectures('*'))}")
+    if as_json:
+        from phoropter.commands.json_documents import make_backbones_document
+
+        write_document(make_backbones_document(names))
+        return
+    table = make_text_table(("name",), ("parameters", "multiply-adds", "side", "width"))
+    for name in names:
+        entry = catalog.find_architecture(name)
+        numbers = [
+            format_large_count(entry.parameters),
+            format_large_count(entry.macs),
+            str(entry.side),
+            str(entry.num_features or ""),
+        ]
+        table.add_row(name, *numbers)
+    make_console().print(table)
+
+
+@click.command("studies")
+@json_option
+def studies_command(as_json: bool) -> None:
+    """List the studies that come with phoropter."""
+    from phoropter.study.spec import list_shipped_studies, read_study
+
+    if as_json:
+        from phoropter.commands.json_documents import make_studies_document
+
+        write_document(make_studies_document())
+        return
+    to = make_console()
+    for name in list_shipped_studies():
+        parts = read_study(name)
+        to.print(f"[bold]{name}[/bold]", highlight=False)
+        about = parts[0].about
+        if about:
+            for label, text in (("source", about.source), ("expect", about.expect), ("time", about.time), ("data", about.data)):
+                if text:
+                    print_line(to, f"    {label}: {text}")
+        for part in parts if len(parts) > 1 else ():
+            print_line(to, f"    part {part.name}: {len(part.parsed_candidates)} candidates")
+
+
+@click.command("doctor")
+@json_option
+def doctor_command(as_json: bool) -> None:
+    """Check this installation: versions, devices, caches, torchvision's operators."""
+    from phoropter.commands.json_documents import make_doctor_document
+    from phoropter.models import timm_compat
+    from phoropter.training.loop.devices import list_devices
+
+    document = make_doctor_document(timm_compat.describe_installation(), list_devices())
+    if as_json:
+        write_document(document)
+        return
+    to = make_console()
+    facts = {**document.versions, **document.notes, "devices": ", ".join(document.devices), "cores": str(document.cores)}
+    facts |= {"cache": document.cache, "weights folder": document.weights_folder or "none (PHOROPTER_WEIGHTS is not set)"}
+    for name, value in facts.items():
+        print_line(to, f"{name}: {value}")
+
+
+@click.command("schema")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The file (default: standard output).")
+def schema_command(out: Path | None) -> None:
+    """Write the JSON Schema of study files, by which an editor completes keys and explains them."""
+    import json
+
+    from phoropter.commands.study_schema import make_study_schema
+    from phoropter.core.files import write_text
+
+    text = json.dumps(make_study_schema(), indent=1, ensure_ascii=False) + "\n"
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    write_text(out, text)
+    click.echo(f"written: {out}; a study file begins with the line: # yaml-language-server: $schema={out}")

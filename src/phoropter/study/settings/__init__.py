@@ -1,0 +1,1 @@
+"""What a command line changes in a study."""
