@@ -177,6 +177,19 @@ def test_a_bomb_for_weights_is_refused(bundle: Path, name: str) -> None:
     assert refused(bundle)
 
 
+HUGE: dict[str, dict[str, Any]] = {
+    "input_size": {"input_size": [3, 1_000_000, 1_000_000]},
+    "num_classes": {"num_classes": 10**12},
+    "channels": {"options": {"stem_width": 2_000_000}},
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_a_network_far_larger_than_its_weights_is_refused_before_it_is_built(bundle: Path, name: str) -> None:
+    reseal(bundle, lambda content: content["branches"][0].update(HUGE[name]))
+    assert name in refused(bundle) or "do not belong together" in refused(bundle)
+
+
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"format": 1e999}', "null", '"x"', '{"format": 2, "format": 2}', "\0", "{"])
 def test_a_description_of_another_kind_is_refused(bundle: Path, text: str) -> None:
     (bundle / "bundle.json").write_text(text)

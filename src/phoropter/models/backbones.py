@@ -137,15 +137,19 @@ def build_backbone(
     keep_heads: bool = False,
     tokens: bool = False,
     again: BuildRecord | None = None,
+    stored: int | None = None,
 ) -> BackboneModule:
     """Builds the network of a spec with its weights, in eval mode. Its random parts depend on `seed` and the name alone.
 
     base: the folder relative paths start from · keep_heads: keep its own last layer, after a check that it can be separated ·
-    tokens: return class and distillation token side by side · again: a recorded build to repeat, with random weights
+    tokens: return class and distillation token side by side · again: a recorded build to repeat, with random weights ·
+    stored: numbers in the file that its weights are read from later; a larger network is refused
 
     Raises SpecError (name, size, option, custom code) and WeightsError (missing, not fitting). No global generator is touched.
     """
     plan = pretrained.resolve_load_plan(spec, base, again)
+    if stored is not None:
+        pretrained.check_parameter_count(plan, stored)
     with seeded_rng(seed_of(seed, "weights", plan.architecture.name)):
         body, classes = pretrained.build_body(plan)
     pooling: Pooling = (

@@ -130,5 +130,7 @@ def _parse_build_record(file: Path, number: int, branch: dict[str, Any], backbon
         raise WeightsError(f"{file}: options of branches[{number}]: {error}") from None
     (r, g, b), (sr, sg, sb) = (tuple(float(v) for v in branch[key]) for key in ("mean", "std"))
     side, crop_pct = int(branch["input_size"][-1]), float(branch["crop_pct"])
+    if not 8 <= side <= 4096:
+        raise WeightsError(f"{file}: input_size of branches[{number}] is {side}, expected 8 to 4096")
     preprocessing = Preprocessing(side, (r, g, b), (sr, sg, sb), str(branch["interpolation"]), crop_pct)
     return BuildRecord(preprocessing, int(branch["num_classes"]), options)

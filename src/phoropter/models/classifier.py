@@ -248,20 +248,24 @@ def load_classifier(folder: Path, extensions: Sequence[Extension] = ()) -> Class
     if not tensors.is_file():
         raise WeightsError(f"bundle {folder} has no model.safetensors; copy the complete folder")
     state = read_state_dict(tensors)
+    stored = sum(tensor.numel() for tensor in state.values())
     records = iter(described.build_records)
-    members = [_build_empty(spec, [next(records) for _ in spec.backbones]) for spec in described.members or [described.spec]]
+    specs = described.members or [described.spec]
+    members = [_build_empty(spec, [next(records) for _ in spec.backbones], stored) for spec in specs]
     classifier = average_classifiers(members) if described.members else members[0]
     load_state_dict_strictly(classifier, state, tensors, "its own bundle.json")
     return classifier.eval()
 
 
-def _build_empty(spec: ClassifierSpec, records: Sequence[BuildRecord]) -> Classifier:
-    """A classifier of a bundle before its weights are loaded. records: how each branch was built"""
+def _build_empty(spec: ClassifierSpec, records: Sequence[BuildRecord], stored: int) -> Classifier:
+    """A classifier of a bundle before its weights are loaded. records: how each branch was built · stored: numbers in its file"""
     branches = []
     for backbone, record in zip(spec.backbones, records, strict=True):
         bare = backbone.with_changes(weights="random")
         keep_heads = spec.head.kind == "pretrained"
-        branches.append(builder.build_backbone(bare, seed=0, keep_heads=keep_heads, tokens=spec.reads_tokens, again=record))
+        branches.append(
+            builder.build_backbone(bare, seed=0, keep_heads=keep_heads, tokens=spec.reads_tokens, again=record, stored=stored)
+        )
     return Classifier(spec, branches, _build_head_module(spec, branches, 0))
 
 

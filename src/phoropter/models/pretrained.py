@@ -75,6 +75,31 @@ def build_body(plan: LoadPlan) -> tuple[nn.Module, int]:
     return (_build_alexnet(plan, classes) if entry.family == "alexnet" else _build_timm(plan, entry.name, classes, {})), classes
 
 
+def check_parameter_count(plan: LoadPlan, stored: int) -> None:
+    """Refuses a network far larger than the numbers it is built for, before any memory is taken for it.
+
+    stored: numbers in the file that the weights are read from. Options, image size and classes come from files that nobody
+    vouches for. Counted by a build on torch's meta device, which has shapes and no storage. Twice as many are allowed, and ten
+    million more: tables of positions grow with the image size. Raises WeightsError.
+    """
+    entry, record = plan.architecture, plan.build_record
+    usual = not record.options and record.preprocessing.side == entry.side and record.num_classes in (0, entry.num_classes)
+    if usual or plan.spec.custom is not None:
+        return
+    with torch.device("meta"):
+        body: Any = (
+            _build_alexnet(plan, record.num_classes)
+            if entry.family == "alexnet"
+            else _build_timm(plan, entry.name, record.num_classes, {})
+        )
+    parameters = sum(p.numel() for p in body.parameters())
+    if parameters > 2 * stored + 10_000_000:
+        raise WeightsError(
+            f"backbone '{entry.name}' would have {parameters:,} parameters with the options that are stored beside its weights, "
+            f"which are {stored:,} numbers; the files do not belong together"
+        )
+
+
 def _build_custom(plan: LoadPlan, custom: Backbone) -> nn.Module:
     try:
         body = custom.build(**plan.build_record.options)
@@ -107,6 +132,7 @@ def _build_pretrained(plan: LoadPlan) -> nn.Module:
 def _build_from_file(plan: LoadPlan, found: WeightFile) -> tuple[nn.Module, int]:
     """Tries the number of classes the file seems to have, then no last layer. Raises WeightsError when neither fits."""
     state = read_state_dict(found.path)
+    check_parameter_count(plan, sum(tensor.numel() for tensor in state.values()))
     stated = found.metadata.get("num_classes")
     rows = _count_head_classes(plan.architecture, state)
     guesses = [rows] if rows else list(dict.fromkeys([int(stated) if stated is not None else plan.architecture.num_classes, 0]))

@@ -179,7 +179,7 @@ class HeadSpec(Spec):
     """
 
     kind: Literal["linear", "dense", "pretrained"] = "linear"
-    hidden: int = Field(default=128, ge=1)
+    hidden: int = Field(default=128, ge=1, le=65_536)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     dropout_at: DropoutAt = "input"
 
@@ -208,7 +208,7 @@ class FusionSpec(Spec):
 
     mode: FusionMode = "logits"
     start: Literal["average", "random"] = "average"
-    hidden: int | None = Field(default=None, ge=1)
+    hidden: int | None = Field(default=None, ge=1, le=65_536)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     dropout_at: DropoutAt = "input"
     aux_loss_weight: float = Field(default=0.0, ge=0)
