@@ -23,7 +23,7 @@ from phoropter.results.preparation import PreparationNote
 from phoropter.results.run_folder import RunWriter
 
 COMMANDS = {"plan", "run", "demo", "status", "report", "compare", "folds", "serve-report", "refit", "predict", "inspect"}
-COMMANDS |= {"backbones", "studies", "doctor", "serve", "explain", "export", "schema"}
+COMMANDS |= {"backbones", "studies", "doctor", "serve", "explain", "export", "schema", "weights"}
 README = Path(__file__).parents[1] / "README.md"
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
 
@@ -139,7 +139,7 @@ def test_pretrained_names_without_a_network_fail_at_plan_time(tmp_path: Path) ->
     study.write_text(STUDY.replace("weights: random, ", "", 1))
     result = call("plan", study)
     assert result.exit_code == 2 and len(result.output.strip().splitlines()) == 1
-    assert "candidate 'cnn'" in result.output and "download" in result.output
+    assert "candidate 'cnn'" in result.output and "phoropter weights get test_resnet.r160_in1k --to" in result.output
 
 
 def test_all_missing_weights_are_told_at_once(tmp_path: Path) -> None:
@@ -150,6 +150,8 @@ def test_all_missing_weights_are_told_at_once(tmp_path: Path) -> None:
     result = call("plan", study)
     assert result.exit_code == 2 and len(result.output.strip().splitlines()) == 1
     assert "3 weights cannot be used: candidates 'c0', 'c2': " in result.output
+    assert result.output.count("phoropter weights get") == 1
+    assert "get resnet18.a1_in1k vit_tiny_patch16_224.augreg_in21k_ft_in1k --to FOLDER" in result.output
     assert "candidate 'c1': " in result.output and "candidate 'own': " in result.output and "nowhere.pth" in result.output
 
 

@@ -29,6 +29,7 @@ from phoropter.commands.listing_commands import (
 from phoropter.commands.options import add_option, device_option, jobs_option, out_option, set_option, smoke_option, trust_option
 from phoropter.commands.plan_command import plan_command
 from phoropter.commands.results_commands import report_command, status_command
+from phoropter.commands.weights_command import weights_command
 from phoropter.console import make_console, print_protocol_gap
 from phoropter.core.cpu_count import count_usable_cores
 from phoropter.explain_command import explain_command
@@ -91,6 +92,7 @@ for _command in (
     studies_command,
     doctor_command,
     schema_command,
+    weights_command,
     refit_command,
     predict_command,
     explain_command,

@@ -212,7 +212,7 @@ def test_unavailable_pretrained_weights_fail_at_once(tmp_path: Path, monkeypatch
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for name in ("test_resnet", "alexnet"):
-        with pytest.raises(WeightsError, match="are not in the local cache and HF_HUB_OFFLINE is set"):
+        with pytest.raises(WeightsError, match="are not on this machine and HF_HUB_OFFLINE is set"):
             backbones.build_backbone(BackboneSpec(name=name), seed=0)
 
 

@@ -20,7 +20,7 @@ from phoropter.core.errors import SpecError, WeightsError, did_you_mean, join_wo
 from phoropter.core.files import digest, digest_file
 from phoropter.models.spec import DEFAULT_INPUT_SIZE, Backbone, BackboneSpec, RgbTriple
 from phoropter.models.weights import weight_files
-from phoropter.models.weights.weight_files import RemoteWeights
+from phoropter.models.weights.weight_files import MissingWeightsError, RemoteWeights
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def check_weights(spec: BackboneSpec, base: Path | None = None) -> None:
         found = weight_files.find_weight_file(spec.weights_path, base, entry.name)
         weight_files.read_stored_options(found, spec.custom is not None)
     elif weight_files.find_cached_weights(_require_remote(entry)) is None:
-        weight_files.resolve_etag(_require_remote(entry))
+        _resolve_etag(entry)
 
 
 def identify_weights(spec: BackboneSpec, base: Path | None = None) -> str:
@@ -205,7 +205,15 @@ def identify_weights(spec: BackboneSpec, base: Path | None = None) -> str:
         tensors = _digest_weight_file(found.path, found.path.stat().st_mtime_ns)
         options = weight_files.read_stored_options(found, spec.custom is not None)
         return digest([tensors, found.branch, beside.side, beside.mean, beside.std, options or None])
-    return f"{entry.tagged_name}@{weight_files.resolve_etag(_require_remote(entry))}"
+    return f"{entry.tagged_name}@{_resolve_etag(entry)}"
+
+
+def _resolve_etag(entry: Architecture) -> str:
+    """The hub's digest of its weights. Raises WeightsError, by the name that `phoropter weights get` takes."""
+    try:
+        return weight_files.resolve_etag(_require_remote(entry))
+    except MissingWeightsError as error:
+        raise MissingWeightsError(entry.tagged_name, error.why) from None
 
 
 def _require_remote(entry: Architecture) -> RemoteWeights:

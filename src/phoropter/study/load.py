@@ -16,14 +16,16 @@ from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.data.splits.protocol import Split, make_splits
 from phoropter.data.subgroups import read_stated_subgroups
 from phoropter.models import catalog
-from phoropter.models.spec import BackboneSpec
+from phoropter.models.spec import DEFAULT_INPUT_SIZE, BackboneSpec
 from phoropter.models.weights import weight_files
 from phoropter.results.metrics.registry import check_metrics
 from phoropter.study.spec import StudySpec
 from phoropter.study.variants.default_seeds import settle_seeds
 from phoropter.study.variants.positive_uses import check_positive_uses
 from phoropter.study.variants.sweep import SweepVariant, add_settings_to_name, expand_sweep
+from phoropter.study.variants.unusable_weights import UnusableWeights
 from phoropter.training.candidates.candidate import Candidate, DistillationSpec, find_conflict
+from phoropter.training.tables.id_table import digest_table_file
 from phoropter.training.trained_on import raise_on_bundle_leak
 
 
@@ -95,7 +97,8 @@ def _raise_on_idle_sweep(study: StudySpec, variants: list[LoadedVariant]) -> Non
 
 def _load_variant(study: StudySpec, variant: SweepVariant, opened: dict[tuple[str, int], ImageSet], cache: Path) -> LoadedVariant:
     spec = variant.data
-    size = spec.size or max(preferred_image_size(c, study.base) for c in variant.candidates)
+    networks = [c for c in variant.candidates if c.table is None]
+    size = spec.size or max((preferred_image_size(c, study.base) for c in networks), default=DEFAULT_INPUT_SIZE)
     name = (digest(spec.plain()), size)
     if name not in opened:
         opened[name] = _open_image_set(spec, size, study.base, cache)
@@ -107,11 +110,11 @@ def _load_variant(study: StudySpec, variant: SweepVariant, opened: dict[tuple[st
     checker = _CandidateChecker(study, candidates, len(opened[name].dataset.classes))
     for each, _ in candidates.values():
         checker.check_candidate(each)
-    unusable: dict[str, list[str]] = {}
+    unusable = UnusableWeights()
     resolved = {
         name: (resolve_backbones(each, size, study.base, unusable), settings) for name, (each, settings) in candidates.items()
     }
-    _raise_on_unusable_weights(unusable)
+    unusable.raise_if_any()
     check_metrics(study.metrics, len(opened[name].dataset.classes))
     check_positive_uses(study, spec, opened[name].dataset)
     read_stated_subgroups(spec, study.base, opened[name].dataset)  # which refuses what it cannot read
@@ -154,6 +157,10 @@ class _CandidateChecker:
     def _check_teacher(self, student: Candidate, teacher: Candidate) -> None:
         """Raises SpecError for a teacher that is not one network, or that has no logits for these classes."""
         where, count = self.study.source.name, self.n_classes
+        if teacher.table is not None:
+            raise SpecError(
+                f"{where}: the teacher of '{student.name}' is '{teacher.name}', which has no network; choose a network"
+            )
         if teacher.is_ensemble:
             raise SpecError(
                 f"{where}: the teacher of '{student.name}' is '{teacher.name}', an average of finished runs and not one network; "
@@ -200,7 +207,7 @@ def _apply_relevant_settings(base: Candidate, swept: Candidate, settings: dict[s
 def _setting_affects(path: str, candidate: Candidate) -> bool:
     part, _, name = path.partition(".")
     if part in _COMMON_PARTS:
-        return not (part == "recipe" and candidate.is_ensemble)
+        return not (part == "recipe" and (candidate.is_ensemble or candidate.table))
     if part != "distillation" or candidate.distillation is None:
         spec = getattr(candidate, part)
         return spec is not None and name not in spec.unused_options
@@ -227,11 +234,13 @@ def preferred_image_size(candidate: Candidate, base: Path | None) -> int:
     return max(input_size, math.ceil(candidate.recipe.center_crop * 8 / 7)) if candidate.recipe.center_crop else input_size
 
 
-def resolve_backbones(candidate: Candidate, side: int, base: Path | None, unusable: dict[str, list[str]]) -> Candidate:
+def resolve_backbones(candidate: Candidate, side: int, base: Path | None, unusable: UnusableWeights) -> Candidate:
     """The candidate with its weights checked, and its randomly initialised networks set to the size of the stored images.
 
-    unusable: what is wrong with weights → the candidates that need them; it grows, so that all can be told at once
+    unusable: takes what is wrong with weights, so that all can be told at once
     """
+    if candidate.table is not None:
+        return candidate.model_copy(update={"table": digest_table_file(candidate.table, candidate.name, base)})
     input_size = candidate.recipe.center_crop or side
     backbones = []
     for backbone in candidate.backbones:
@@ -241,19 +250,8 @@ def resolve_backbones(candidate: Candidate, side: int, base: Path | None, unusab
         try:
             catalog.check_weights(backbone, base)
         except WeightsError as error:
-            unusable.setdefault(str(error), []).append(candidate.name)
+            unusable.add_error(error, candidate.name)
         except PhoropterError as error:
             raise type(error)(f"candidate '{candidate.name}': {error}") from None
         backbones.append(backbone)
     return candidate.model_copy(update={"backbones": tuple(backbones)})
-
-
-def _raise_on_unusable_weights(unusable: dict[str, list[str]]) -> None:
-    reasons = []
-    for words, candidates in unusable.items():
-        names = list(dict.fromkeys(candidates))  # a fusion may need them twice
-        noun = "candidate" if len(names) == 1 else "candidates"
-        reasons.append(f"{noun} {', '.join(map(repr, names))}: {words}")
-    if reasons:
-        count = "" if len(reasons) == 1 else f"{len(reasons)} weights cannot be used: "
-        raise WeightsError(f"{count}{' | '.join(reasons)}")

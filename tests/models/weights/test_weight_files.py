@@ -166,9 +166,9 @@ def test_the_identity_is_the_same_before_and_after_a_download(hub_cache: Path, m
 def test_offline_the_message_says_how_to_get_the_weights(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(weight_files, "_request_hub_etag", lambda remote: pytest.fail("the network was asked"))
-    with pytest.raises(WeightsError, match=r"hf download timm/resnet50\.a1_in1k --local-dir resnet50") as caught:
+    with pytest.raises(WeightsError, match=r"phoropter weights get resnet50\.a1_in1k --to FOLDER") as caught:
         catalog.check_weights(BackboneSpec(name="resnet50"))
-    assert "weights: path/to/resnet50" in str(caught.value) and "\n" not in str(caught.value)
+    assert "PHOROPTER_WEIGHTS=FOLDER" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_silent_hub_is_queried_once(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def test_a_silent_hub_is_queried_once(hub_cache: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(weight_files, "_request_hub_etag", silent)
     for name in ("resnet50", "resnet18", "vgg19"):
-        with pytest.raises(WeightsError, match="hf download"):
+        with pytest.raises(WeightsError, match="phoropter weights get"):
             catalog.check_weights(BackboneSpec(name=name))
     assert len(asked) == 1
 

@@ -1,4 +1,4 @@
-"""Locates pretrained weights and their metadata (no torch): files, folders, bundles, the hub and its local cache.
+"""Locates pretrained weights and their metadata (no torch): files, folders, bundles, the folder to carry, the hub and its cache.
 
 The preprocessing of a file (side, mean, deviation) is read from the JSON beside it: `NAME.json` next to `NAME.safetensors`,
 `config.json` in a folder of the hub's layout, `bundle.json` in a bundle. No pickle is opened; a `.pth` file must only exist.
@@ -8,12 +8,11 @@ Left out: loading tensors (state_dicts.py), and any list of what the hub has.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,11 +21,27 @@ from typing import Any, Literal
 from phoropter.core.errors import WeightsError
 from phoropter.core.files import read_json
 from phoropter.models.weights.architecture_options import DERIVED_OPTIONS, check_options
+from phoropter.models.weights.weights_folder import VARIABLE, digest_weights, find_in_folder
 
 MAX_HEADER_BYTES = 64 << 20  # of a safetensors header; those of the largest networks are under one million bytes
 MAX_SIDECAR_BYTES = 16 << 20
 HUB_TIMEOUT_S = 3.0
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
+
+
+class MissingWeightsError(WeightsError):
+    """Pretrained weights are nowhere on this machine and cannot be had from it. name: of the weights · why: in words"""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"the pretrained weights {name} are not on this machine and {why}; {explain_fetching([name])}")
+        self.name, self.why = name, why
+
+
+def explain_fetching(names: Iterable[str]) -> str:
+    """The one command that gets weights, and what makes them found."""
+    command = f"phoropter weights get {' '.join(names)} --to FOLDER"
+    return f"run `{command}` where there is a network, bring the folder here and set {VARIABLE}=FOLDER"
+
 
 WeightLayout = Literal["file", "folder", "bundle"]
 
@@ -183,7 +198,9 @@ class RemoteWeights:
 
 
 def find_cached_weights(remote: RemoteWeights) -> Path | None:
-    """The file in the local cache of the hub (or of torch.hub), if it is there."""
+    """The file in the folder that PHOROPTER_WEIGHTS names, or in the cache of the hub or of torch.hub, if it is there."""
+    if (carried := find_in_folder(remote.repo, remote.url)) is not None:
+        return carried
     if remote.repo is None:
         path = _torch_hub_folder() / "checkpoints" / str(remote.url).rpartition("/")[2]
         return path if path.is_file() else None
@@ -212,7 +229,7 @@ def fetch_weights(remote: RemoteWeights) -> Path:
             except errors.EntryNotFoundError:
                 continue
     except Exception as error:
-        raise WeightsError(_explain_download(remote, f"could not be downloaded: {_first_line(error)}")) from None
+        raise _explain_download(remote, f"could not be downloaded: {_first_line(error)}") from None
     raise WeightsError(
         f"the hub has no weights {remote.repo} ({' or '.join(remote.candidate_files)}); choose another tag, or a path"
     )
@@ -227,25 +244,25 @@ def resolve_etag(remote: RemoteWeights) -> str:
     if cached is None:
         return _query_remote_etag(remote)
     if remote.repo is None:
-        return cached.name  # torch.hub puts the digest into the file name
+        return str(remote.url).rpartition("/")[2]  # torch.hub puts the digest into the file name
     blob = cached.resolve().name
-    return blob if re.fullmatch(r"[0-9a-f]{40,64}", blob) else _file_sha256(cached)  # a cache without links holds copies
+    return blob if re.fullmatch(r"[0-9a-f]{40,64}", blob) else digest_weights(cached)  # the folder, or a cache without links
 
 
 @cache
 def _query_remote_etag(remote: RemoteWeights) -> str:
     request: Callable[[], str] = (lambda: _request_hub_etag(remote)) if remote.repo else (lambda: _probe_url(str(remote.url)))
     if is_offline():
-        raise WeightsError(_explain_download(remote, "HF_HUB_OFFLINE is set"))
+        raise _explain_download(remote, "HF_HUB_OFFLINE is set")
     if _host_name(remote) in _unreachable_hosts:
-        raise WeightsError(_explain_download(remote, "the network does not reach their host"))
+        raise _explain_download(remote, "the network does not reach their host")
     try:
         return _call_with_timeout(HUB_TIMEOUT_S, request)
     except WeightsError:
         raise
     except Exception as error:
         _unreachable_hosts.add(_host_name(remote))
-        raise WeightsError(_explain_download(remote, f"their host cannot be reached: {_first_line(error)}")) from None
+        raise _explain_download(remote, f"their host cannot be reached: {_first_line(error)}") from None
 
 
 _unreachable_hosts: set[str] = set()  # hosts that did not answer are not tried again in this process
@@ -307,15 +324,8 @@ def _call_with_timeout(seconds: float, request: Callable[[], str]) -> str:
     return box[0]
 
 
-def _explain_download(remote: RemoteWeights, why: str) -> str:
-    if remote.repo:
-        stem = remote.repo.rpartition("/")[2].partition(".")[0]
-        how = f"run `hf download {remote.repo} --local-dir {stem}` on a machine with a network, bring the folder here"
-        path = f"path/to/{stem}"
-    else:
-        how = f"download {remote.url} on a machine with a network, bring the file here"
-        path = f"path/to/{remote.display_name}"
-    return f"the pretrained weights {remote.display_name} are not in the local cache and {why}; {how} and write `weights: {path}`"
+def _explain_download(remote: RemoteWeights, why: str) -> MissingWeightsError:
+    return MissingWeightsError(remote.display_name.removeprefix("timm/"), why)
 
 
 def _host_name(remote: RemoteWeights) -> str:
@@ -326,11 +336,6 @@ def _torch_hub_folder() -> Path:
     """The folder of torch.hub's downloads (torch.hub.get_dir, without torch)."""
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
     return Path(home).expanduser() / "hub"
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,38 @@
+"""Weights that the candidates of a study cannot have, collected so that all are told at once (no torch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from phoropter.core.errors import WeightsError
+from phoropter.models.weights.weight_files import MissingWeightsError, explain_fetching
+
+
+@dataclass
+class UnusableWeights:
+    """reasons: what is wrong with weights → the candidates that need them · missing: names of those that could be fetched"""
+
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+    missing: dict[str, None] = field(default_factory=dict)
+
+    def add_error(self, error: WeightsError, candidate: str) -> None:
+        """Notes what a candidate cannot have."""
+        words = str(error)
+        if isinstance(error, MissingWeightsError):
+            self.missing[error.name] = None
+            words = f"the pretrained weights {error.name} are not on this machine and {error.why}"
+        candidates = self.reasons.setdefault(words, [])
+        if candidate not in candidates:  # a fusion may need them twice
+            candidates.append(candidate)
+
+    def raise_if_any(self) -> None:
+        """Raises WeightsError with every reason, and the one command that fetches all that are missing."""
+        if not self.reasons:
+            return
+        told = []
+        for words, candidates in self.reasons.items():
+            noun = "candidate" if len(candidates) == 1 else "candidates"
+            told.append(f"{noun} {', '.join(map(repr, candidates))}: {words}")
+        count = "" if len(told) == 1 else f"{len(told)} weights cannot be used: "
+        remedy = f"; {explain_fetching(self.missing)}" if self.missing else ""
+        raise WeightsError(f"{count}{' | '.join(told)}{remedy}")
