@@ -52,8 +52,8 @@ def compute_leader_maps(folder: Path, extensions: Sequence[Extension] = ()) -> s
     jpegs: dict[str, bytes] = {}
     split = reason = ""
     try:
-        if leader.table_kind:
-            raise StoreError(f"{leader.name} has no network ({leader.table_kind}), which could have looked anywhere")
+        if kind := getattr(leader, "table_kind", ""):
+            raise StoreError(f"{leader.name} has no network ({kind}), which could have looked anywhere")
         run, bundle = _open_first_model(store, [r.key for r in leader.runs], leader.name, extensions)
         predictions = run.load_predictions()
         assert predictions is not None
