@@ -87,3 +87,14 @@ def test_the_smoke_version_is_a_study_of_its_own() -> None:
 def test_a_screening_plans_its_first_rung() -> None:
     study = make_study(candidates=[ph.finetune("test_resnet", weights="random", name="net")], screening=True)
     assert [c.name for c in study.plan().candidates] == ["net probe"]
+
+
+def test_study_and_plan_print_briefly_and_show_in_a_notebook() -> None:
+    study = make_study(candidates=[ph.probe("test_resnet", weights="random", name="<i>net", recipe="probe")])
+    planned = study.plan()
+    assert str(planned).splitlines() == ["Plan of small: 2 runs, 2 splits, 60 rows in 10 classes", "  <i>net: 2 runs"]
+    assert repr(planned) == "Plan('small': 2 runs, 2 splits, 60 rows in 10 classes)"
+    html = study._repr_html_()
+    assert "Study small" in html and "1 candidate · metrics: accuracy" in html and "&lt;i&gt;net" in html and "<i>" not in html
+    html = planned._repr_html_()
+    assert "Plan of small" in html and "<td>&lt;i&gt;net</td>" in html and "<td>2</td>" in html and "<i>" not in html

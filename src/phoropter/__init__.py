@@ -12,7 +12,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Study": "phoropter.api",
-    "Results": "phoropter.api",
+    "Results": "phoropter.interface.results_view",
+    "open": "phoropter.interface.results_view",
+    "compare": "phoropter.interface.bare_predictions",
     "Callback": "phoropter.study.loggers",
     "ProgressEvent": "phoropter.study.progress",
     "load": "phoropter.deploy.bundle",
@@ -76,7 +78,7 @@ _HOMES = {
     "PhoropterError": "phoropter.core.errors",
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", *(name for name in _HOMES if name != "open")]  # a star import leaves the built-in open alone
 
 
 def __getattr__(name: str) -> Any:
@@ -86,4 +88,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "open"])

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phoropter.core.errors import SpecError
 from phoropter.core.files import cache_dir
+from phoropter.core.language.notebook_html import format_notebook_html
 from phoropter.core.spec import validate_as
-from phoropter.results.store import Run, Store
+from phoropter.interface.results_view import Results
 from phoropter.study.spec import StudySpec
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from phoropter.report.custom_section import SectionFunction
     from phoropter.study.loggers import Callback
     from phoropter.study.plan import Plan
 
@@ -44,6 +41,12 @@ class Study(StudySpec):
 
     def __repr__(self) -> str:
         return f"Study({self.name!r}, {len(self.candidates)} candidates)"
+
+    def _repr_html_(self) -> str:
+        candidates = self.parsed_candidates
+        facts = [f"{len(candidates)} candidate{'s' if len(candidates) > 1 else ''}", "metrics: " + ", ".join(self.metric_names)]
+        rows = [(c.name, c.description.partition(": ")[2]) for c in candidates]
+        return format_notebook_html(f"Study {self.name}", facts, ("Candidate", "How"), rows)
 
     def plan(self) -> Plan:
         """The runs that `run` would compute; of a screening, its first rung. No image is decoded.
@@ -80,15 +83,14 @@ class Study(StudySpec):
         Raises what `plan` raises; DiskError and MemoryShortageError where no later run could be computed either; and
         KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, when checkpoints are saved. The same call goes on from there.
         """
-        from rich.console import Console
-
+        from phoropter.interface.progress_console import make_progress_console
         from phoropter.study import executors
         from phoropter.study.loggers import attach_loggers
         from phoropter.study.progress import show_progress
         from phoropter.study.worker import ComputeOptions
 
         folder = Path(out) if out is not None else Path("runs") / self.name
-        console = Console(quiet=quiet, stderr=True)
+        console = make_progress_console(quiet)
         with (
             show_progress(self.name, console) as bars,
             attach_loggers(bars, self.name, folder, callbacks=callbacks) as on_progress,
@@ -100,42 +102,3 @@ class Study(StudySpec):
             count = f"{len(results.failures)} run{'s' if len(results.failures) > 1 else ''} failed"
             warnings.warn(f"{count}, the first ({first['candidate']}) with: {first['error']}", stacklevel=2)
         return results
-
-
-@dataclass(frozen=True)
-class Results:
-    """The finished runs of a study, with their predictions on held-out rows."""
-
-    store: Store
-
-    @property
-    def runs(self) -> list[Run]:
-        return list(self.store.runs())
-
-    @property
-    def failures(self) -> dict[str, dict[str, Any]]:
-        """Run key → what is known of a run that failed: candidate, split, seed, error."""
-        return dict(self.store.read_failures())
-
-    def to_dataframe(self) -> pd.DataFrame:
-        """One row per run: candidate, seed, repeat, fold, and its metrics."""
-        import pandas as pd
-
-        columns = [
-            {"candidate": r.candidate_name, "seed": r.record["seed"], **_split_position(r), **r.record["metrics"]}
-            for r in self.runs
-        ]
-        return pd.DataFrame(columns)
-
-    def report(self, path: Path | str | None = None, *, sections: Sequence[SectionFunction] = ()) -> Path:
-        """Writes the page and its tables; returns the page's path (default DIR/report/index.html).
-
-        sections: functions of your own, each called with a `ReportInput`; they return a `Section` to show, or None
-        """
-        from phoropter.report.page import write_report
-
-        return write_report(self.store.folder, None if path is None else Path(path), sections=sections)
-
-
-def _split_position(run: Run) -> dict[str, int]:
-    return {k: run.record["split"][k] for k in ("repeat", "fold")}

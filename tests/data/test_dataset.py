@@ -100,3 +100,10 @@ def test_digests_are_equal_for_equal_pictures_only() -> None:
     images[1] = 9
     one, two, three = from_arrays(images, ["a", "b", "a"]).digests()
     assert one == three != two
+
+
+def test_it_prints_in_a_line_and_shows_in_a_notebook_escaped() -> None:
+    dataset = some(["<b>", "y", "y"], groups=["g", "h", "h"])
+    assert repr(dataset) == f"Dataset({dataset.name!r}: 3 rows in 2 classes, 2 groups)" and len(str(dataset).splitlines()) == 1
+    html = dataset._repr_html_()
+    assert "<td>&lt;b&gt;</td><td>1</td>" in html and "<td>y</td><td>2</td>" in html and "2 groups" in html

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, InputProblem, join_words
 from phoropter.core.files import digest, digest_array
+from phoropter.core.language.notebook_html import format_notebook_html
 from phoropter.core.seeds import hash_ids, random_permutation
 
 UNLABELLED = -1
@@ -92,6 +93,18 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}: {', '.join(self._list_facts())})"
+
+    def _repr_html_(self) -> str:
+        rows = list(zip(self.classes, self.class_counts.tolist(), strict=True))
+        return format_notebook_html(f"Dataset {self.name}", self._list_facts(), ("Class", "Rows"), rows)
+
+    def _list_facts(self) -> list[str]:
+        units = (("groups", self.groups), ("sites", self.sites))
+        known = [f"{len(np.unique(names)):,} {word}" for word, names in units if names is not None]
+        return [f"{len(self):,} rows in {len(self.classes):,} classes", *known]
 
     def read(self, row: int) -> NDArray[np.uint8]:
         """Row → (H, W, 3) uint8. Raises DataError when the picture cannot be decoded."""

@@ -67,11 +67,8 @@ def create_report(
     Raises StoreError when the folder holds no finished run, DiskError when the report cannot be written, and SpecError when a
     section of your own fails or repeats the id of another.
     """
-    store = open_results(folder)
-    summary = collect_summary(store, progress)
-    comparisons = compare.compare_candidates(store, summary)
-    answers = answer_questions(store, summary, comparisons.design)
-    inputs = ReportInput(store, summary, comparisons, answers, collect_clinical_results(store, summary))
+    inputs = read_report_input(folder, progress)
+    store, summary, comparisons = inputs.store, inputs.summary, inputs.comparisons
     sentences, small_print = conclusion.write_conclusion(summary, inputs.comparisons, inputs.answers)
     sentences += clinical_sentences(summary, inputs.clinical, find_top_group(summary, comparisons).leader.name)
     page, files = resolve_output_paths(store.folder / "report", out)
@@ -90,6 +87,15 @@ def create_report(
     write_mistakes_file(inputs, files / "tables" / MISTAKES_FILE)
     said = tuple(map(one_line, (*sentences, *small_print)))
     return WrittenReport(document.write(page, files), leaderboard_table(summary), said)
+
+
+def read_report_input(folder: Path | str, progress: Callable[[int, int], None] | None = None) -> ReportInput:
+    """Everything that the page of a results folder is made of. Raises StoreError when it holds no finished run."""
+    store = open_results(folder)
+    summary = collect_summary(store, progress)
+    comparisons = compare.compare_candidates(store, summary)
+    answers = answer_questions(store, summary, comparisons.design)
+    return ReportInput(store, summary, comparisons, answers, collect_clinical_results(store, summary))
 
 
 def study_subtitle(summary: StudySummary) -> str:

@@ -9,6 +9,7 @@ known by then.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import SpecError
 from phoropter.core.files import digest
+from phoropter.core.language.notebook_html import format_notebook_html
 from phoropter.data.splits.protocol import Split
 from phoropter.models import catalog
 from phoropter.results.questions.planned import Contrast, PlannedCandidate, family_effects, settle_contrasts
@@ -88,6 +90,25 @@ class Plan:
     runs: list[PlannedRun]
     contrasts: tuple[Contrast, ...] = ()
     exploratory: tuple[Contrast, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Plan({self.study.name!r}: {', '.join(self._list_facts())})"
+
+    def __str__(self) -> str:
+        lines = (f"  {name}: {count} run{'s' if count > 1 else ''}" for name, count in self._count_runs().items())
+        return "\n".join([f"Plan of {self.study.name}: {', '.join(self._list_facts())}", *lines])
+
+    def _repr_html_(self) -> str:
+        described = {c.name: c.description.partition(": ")[2] for c in self.candidates}
+        rows = [(name, described[name], count) for name, count in self._count_runs().items()]
+        return format_notebook_html(f"Plan of {self.study.name}", self._list_facts(), ("Candidate", "How", "Runs"), rows)
+
+    def _count_runs(self) -> Counter[str]:
+        return Counter(run.candidate.name for run in self.runs)
+
+    def _list_facts(self) -> list[str]:
+        dataset, splits = self.image_sets[0].dataset, len({run.split.name for run in self.runs})
+        return [f"{len(self.runs):,} runs", f"{splits:,} splits", f"{len(dataset):,} rows in {len(dataset.classes):,} classes"]
 
     @cached_property
     def by_key(self) -> dict[str, PlannedRun]:

@@ -13,11 +13,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+from phoropter.core.errors import SpecError
+from phoropter.core.files import atomic_write
 from phoropter.report.render.font_subset import SUBSET_FONT, font_families
 
 if TYPE_CHECKING:
@@ -84,6 +87,19 @@ class RenderedFigure:
     svg: bytes
     pdf: bytes
     wide: bool
+
+    def save(self, path: Path | str) -> Path:
+        """Writes the figure; the ending says as what, .svg or .pdf. Raises SpecError for another, and DiskError."""
+        path = Path(path)
+        formats = {".svg": self.svg, ".pdf": self.pdf}
+        if path.suffix.lower() not in formats:
+            raise SpecError(f"{path}: a figure is saved as .svg or .pdf, and the ending is '{path.suffix}'; give it one of them")
+        with atomic_write(path) as aside:
+            aside.write_bytes(formats[path.suffix.lower()])
+        return path
+
+    def _repr_svg_(self) -> str:
+        return self.svg.decode("utf-8")
 
 
 FigureSize = tuple[float, float]
