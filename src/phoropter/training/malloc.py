@@ -11,7 +11,7 @@ import ctypes
 import os
 from functools import cache
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of mallopt(3)
 MAX_RETAINED_BYTES = 1 << 30  # free memory above this still goes back
 
 
@@ -28,6 +28,20 @@ def tune_malloc() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(_MMAP_THRESHOLD, MAX_RETAINED_BYTES) and mallopt(_TRIM_THRESHOLD, MAX_RETAINED_BYTES))
+
+
+def limit_malloc_arenas(count: int) -> bool:
+    """At most so many pools of free memory, of all threads together; returns whether the allocator accepted.
+
+    By default a new thread may get a pool of its own, up to eight for each core, and what is free in one is not free for the
+    others: a process with short threads grows until every pool has met the largest request.
+    """
+    if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return False
+    try:
+        return bool(ctypes.CDLL(None).mallopt(_ARENA_MAX, count))
+    except (AttributeError, OSError, TypeError):
+        return False
 
 
 def trim_malloc() -> bool:

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from phoropter.data.images.pixels import Pixels
-from phoropter.deploy.serve.batching import MicroBatcher
+from phoropter.deploy.serve.batching import MicroBatcher, predict_in_few_sizes
 
 
 class Network:
@@ -62,7 +62,7 @@ def test_requests_that_wait_together_become_one_batch_and_each_gets_its_own() ->
     with working(rows=5) as batcher:
         answers = asyncio.run(ask(batcher))
     assert [a[:, 0].tolist() for a in answers] == [[9], [1], [2, 3], [4], [5, 6, 7]]
-    assert network.batches == [1, 4, 3], "the fifth does not fit into the batch of the others"
+    assert network.batches == [1, 4, 4], "the last does not fit into the batch of the others, and its 3 are filled up to 4"
 
 
 def test_a_batch_waits_for_a_request_that_is_being_prepared_and_a_lone_one_does_not() -> None:
@@ -73,12 +73,23 @@ def test_a_batch_waits_for_a_request_that_is_being_prepared_and_a_lone_one_does_
         with batcher.expect_squares():
             first = asyncio.create_task(batcher.predict_squares(network, squares(2)))
             await asyncio.sleep(0.05)
-            second = asyncio.create_task(batcher.predict_squares(network, squares(3, 4)))
+            second = asyncio.create_task(batcher.predict_squares(network, squares(3, 4, 5)))
             await asyncio.gather(first, second)
 
-    with working(rows=3, wait_s=60) as batcher:
+    with working(rows=4, wait_s=60) as batcher:
         asyncio.run(ask(batcher))
-    assert network.batches == [1, 3]
+    assert network.batches == [1, 4]
+
+
+@pytest.mark.parametrize("most", [32, 20, 1])
+def test_batches_have_few_sizes_and_every_row_its_own_answer(most: int) -> None:
+    network = Network()
+    for count in range(1, most + 1):
+        given = squares(*range(count))
+        assert predict_in_few_sizes(network, given, most)[:, 0].tolist() == list(range(count))
+        sizes, network.batches = network.batches, []
+        assert all(size & (size - 1) == 0 and size <= most for size in sizes)
+        assert count <= sum(sizes) <= 4 / 3 * count + 1e-9
 
 
 def test_a_long_request_lets_short_ones_in_between() -> None:

@@ -47,3 +47,9 @@ def test_a_taken_port_is_told_in_one_sentence() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(StoreError, match=rf"port {port} of 127.0.0.1 cannot be used \(.*\): name another, or --port 0"):
             open_listening_socket(ServeAddress(port=port))
+
+
+def test_answers_do_not_wait_for_nagle() -> None:
+    """asyncio sets TCP_NODELAY only where a socket names its protocol."""
+    with open_listening_socket(ServeAddress(port=0)) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
