@@ -28,6 +28,7 @@ _HOMES = {
     "Schedule": "phoropter.training.candidates.custom_optimizer",
     "finetune": "phoropter.training.candidates.candidate_entry",
     "probe": "phoropter.training.candidates.candidate_entry",
+    "baseline": "phoropter.training.candidates.candidate_entry",
     "fuse": "phoropter.training.candidates.candidate_entry",
     "distil": "phoropter.training.candidates.candidate_entry",
     "KFold": "phoropter.data.splits.spec",

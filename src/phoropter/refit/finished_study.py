@@ -55,9 +55,15 @@ class FinishedStudy:
     def planned_runs(self, name: str) -> list[PlannedRun]:
         """The runs of a candidate, in the order of the splits.
 
-        Raises StoreError where they are not those in the folder: the data, the weights or phoropter itself have changed since.
+        Raises SpecError for a candidate without a network, and StoreError where the runs are not those in the folder: the data,
+        the weights or phoropter itself have changed since.
         """
         runs = [run for run in self.planned.runs if run.candidate.name == name]
+        if runs and runs[0].candidate.table is not None:
+            raise SpecError(
+                f"'{name}' has no network ({runs[0].candidate.table.kind_word}), and a bundle is made of one: name a network "
+                "with --candidate"
+            )
         recorded = [str(row["key"]) for row in self.store.study["plan"] if row["candidate"] == name]
         if [run.key for run in runs] != recorded:
             raise StoreError(

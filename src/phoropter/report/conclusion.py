@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from phoropter.report.baseline_sentence import describe_simple_baselines
 from phoropter.report.planned_sentences import planned_sentences
 from phoropter.report.render.metric_format import MetricFormat
 from phoropter.report.sections.blind_metric import describe_blind_metric, describe_undefined_metric
@@ -61,6 +62,7 @@ def write_conclusion(
     if not guessing:
         sentences += _further_sentences(summary, comparisons, group)
     sentences.append(describe_other_leads(group, comparisons))
+    sentences += [describe_simple_baselines(summary, comparisons)]
     sentences += [describe_not_converged(group), describe_blind_metric(summary)]
     sentences[0] = _qualify_sentence(sentences[0], summary)
     small_print = [_leader_score_sentence(summary), _corrected_value_sentence(summary, answers)]

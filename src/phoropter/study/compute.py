@@ -29,6 +29,7 @@ from phoropter.study.load import ImageSet, LoadedVariant
 from phoropter.study.plan import Plan, PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records import run_record
+from phoropter.study.records.table_record import write_table_run
 from phoropter.training.costs.pass_cost import PassCost
 from phoropter.training.costs.peak_memory import PeakMemory
 from phoropter.training.distillation import Teacher
@@ -38,6 +39,8 @@ from phoropter.training.loop.checkpoint import Checkpoints
 from phoropter.training.loop.precision import resolve_autocast_dtype
 from phoropter.training.loop.stop_signals import StopRequest, defer_stop
 from phoropter.training.loop.training_loop import StepProgress
+from phoropter.training.tables.row_features import compute_row_features
+from phoropter.training.tables.table_fit import fit_table, take_predictions
 from phoropter.training.train import train_candidate
 
 STATUS_INTERVAL_S = 1.0  # how often the progress of a run is written for other processes to read
@@ -120,6 +123,12 @@ class Computation:
             note = self.write_run_folder(run, replace(fitted, peak_memory_bytes=peak.bytes), started)
         return note
 
+    def find_way(self, run: PlannedRun) -> Callable[[PlannedRun], dict[str, Any]]:
+        """The method that computes a run which is computed by itself."""
+        if run.candidate.table is not None:
+            return self.compute_table
+        return self.average_members if run.candidate.is_ensemble else self.train_run
+
     def average_members(self, run: PlannedRun) -> dict[str, Any]:
         """Writes the folder of an ensemble from its members' predictions; returns its metrics."""
         started = datetime.now(UTC)
@@ -127,6 +136,30 @@ class Computation:
         with self.store.create_run(run.key) as folder:
             record = run_record.write_averaged_run(
                 folder, run, members, self._load_pixels(run.image_set), self.planned.study.metrics, started
+            )
+        return dict(record["metrics"])
+
+    def compute_table(self, run: PlannedRun) -> dict[str, Any]:
+        """Fits the classifier of a candidate without a network, or takes its predictions from a file; returns its metrics."""
+        started = datetime.now(UTC)
+        table, image_set, base = run.candidate.table, run.image_set, self.planned.study.base
+        assert table is not None
+        pixels = self._load_pixels(image_set)
+
+        def report_progress(done: int, total: int) -> None:
+            self.on_progress(ProgressEvent("features", run.candidate.name, done, total))
+
+        features = None
+        with PeakMemory(self.device) as peak:
+            if table.predictions is not None:
+                splits = [r.split for r in self.planned.runs if r.candidate is run.candidate and r.image_set is image_set]
+                fitted = take_predictions(table, image_set.dataset, splits, run.split, base)
+            else:
+                features = compute_row_features(table, image_set.dataset, pixels, self.cache, base, report_progress)
+                fitted = fit_table(table, features, image_set.dataset, run.split)
+        with self.store.create_run(run.key) as folder:
+            record = write_table_run(
+                folder, run, fitted, features, pixels, self.planned.study.metrics, started, peak_bytes=peak.bytes
             )
         return dict(record["metrics"])
 

@@ -30,6 +30,7 @@ from phoropter.study.load import ImageSet, LoadedVariant, load_study
 from phoropter.study.spec import StudySpec
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.family import candidate_family
+from phoropter.training.tables.check_table import check_table
 
 NUMERICS = 6  # raise when equal inputs would give other predictions than before
 
@@ -148,6 +149,7 @@ def make_plan(study: StudySpec, variants: list[LoadedVariant]) -> Plan:
     settled = variants[0].study
     runs: dict[str, PlannedRun] = {}
     for variant in variants:
+        _check_tables(variant)
         for run in _VariantPlanner(variant).plan_all_runs():
             twin = runs.setdefault(run.key, run)
             if twin.candidate.name != run.candidate.name:
@@ -160,6 +162,15 @@ def make_plan(study: StudySpec, variants: list[LoadedVariant]) -> Plan:
     contrasts = settle_contrasts(settled.compare, candidates, settled.metric_names, settled.source, skip_missing=smoke)
     effects = family_effects(candidates, settled.metric_names[0])
     return Plan(settled, list(runs.values()), tuple(contrasts), tuple(effects))
+
+
+def _check_tables(variant: LoadedVariant) -> None:
+    """Reads the files of candidates without a network, once it is known which rows there are. Raises SpecError, DataError."""
+    image_set = variant.image_set
+    if image_set.decoded or image_set.data.on_bad_input == "stop":
+        for candidate, _ in variant.candidates.values():
+            if candidate.table is not None:
+                check_table(candidate.table, candidate.name, image_set.dataset, variant.splits, variant.study.base)
 
 
 def _list_candidates(variants: list[LoadedVariant]) -> list[PlannedCandidate]:
@@ -215,5 +226,5 @@ class _VariantPlanner:
                 weights,
                 needs,
             ]
-            kept = study.save_models == "all" or (study.save_models == "first" and number == 0)
+            kept = candidate.table is None and (study.save_models == "all" or (study.save_models == "first" and number == 0))
             yield PlannedRun(digest(decides), candidate, split, image_set, settings, number == 0, kept, needs)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from phoropter.study.records.other_study import raise_on_other_study
 from phoropter.study.records.run_record import describe_failure, first_error_line
 from phoropter.study.records.study_record import describe_study
 from phoropter.study.spec import StudySpec
+from phoropter.study.variants.imported_candidates import add_imported
 from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS, FitOutcome, can_batch
 from phoropter.training.loop.devices import resolve_device
 from phoropter.training.loop.fatal_errors import MemoryWatch, find_disk_error, is_out_of_memory
@@ -53,12 +54,14 @@ class ComputeOptions:
 
     device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto` · threads: torch's CPU threads, None for all cores ·
     checkpoint_s: seconds between checkpoints of a run · add: whether the folder may hold another study, whose runs stay
+    only: candidates to compute now, the others of the plan stay missing; empty for all
     """
 
     device: str = "auto"
     threads: int | None = None
     checkpoint_s: float = 20.0
     add: bool = False
+    only: tuple[str, ...] = ()
 
     def set_up_device(self) -> torch.device:
         """Sets the number of threads and returns the device. Raises SpecError for a device that is not there."""
@@ -107,6 +110,7 @@ def _compute_study(
 ) -> Store:
     device = options.set_up_device()
     require_writable(store.folder)
+    study = add_imported(study, store.folder)
     loaded = load_study(study, cache)
     earlier = store.read_earlier_study()
     extensions = describe_extensions(study, loaded, earlier.get("extensions", ()))
@@ -132,7 +136,8 @@ def _compute_study(
     own = planned.image_sets[0]
     write_subgroups(store.folder, own.dataset.ids, read_stated_subgroups(own.data, study.base, own.dataset))
     with_features = count_datasets_with_features(planned, cache, open_images)
-    _Worker(Computation(planned, store, cache, device, options.checkpoint_s, on_progress), failed_elsewhere).compute_all()
+    asked = replace(planned, runs=[r for r in planned.runs if not options.only or r.candidate.name in options.only])
+    _Worker(Computation(asked, store, cache, device, options.checkpoint_s, on_progress), failed_elsewhere).compute_all()
     if count_datasets_with_features(planned, cache, open_images) > with_features:
         write_audit()
     return store
@@ -215,7 +220,7 @@ class _Worker:
             title = ours[0].title if len(ours) == 1 else f"{ours[0].candidate.name} · {len(ours)} heads"
             self.on_progress(ProgressEvent("start", title, done, total, keys=tuple(run.key for run in ours)))
             if len(ours) == 1 and not can_batch(ours[0].candidate):
-                compute = self.computation.average_members if ours[0].candidate.is_ensemble else self.computation.train_run
+                compute = self.computation.find_way(ours[0])
                 finished = self._finish_run(ours[0], lambda: compute(ours[0]), done, total)
             else:
                 finished = self._compute_heads(ours, done, total)

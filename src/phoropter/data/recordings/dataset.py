@@ -109,6 +109,16 @@ class RenderedPictures:
         """Channel → the samples a row was rendered from, for plots."""
         return self.windows.view.source_signals(self.windows.recordings, self.windows.table, int(self.index[row]))
 
+    @property
+    def rate_hz(self) -> float:
+        """Samples per second, the same in all recordings."""
+        return self.windows.recordings[0].rate_hz
+
+    def unfiltered_signals(self, row: int) -> dict[str, NDArray[np.float32]]:
+        """Channel → the cleaned samples of a row's window, without the filters that serve its image."""
+        windows = self.windows
+        return windows.view.without_filters().source_signals(windows.recordings, windows.table, int(self.index[row]))
+
     def digests(self, rows: Rows) -> list[str]:
         """A digest of each window's raw samples, equal for windows copied from one recording to another."""
         digests, table = [], self.windows.table

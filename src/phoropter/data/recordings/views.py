@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError
 from phoropter.core.spec import Spec
-from phoropter.signals.ctg import CTG_CHANNELS, CtgRules, ctg_clean, ctg_windows, extract_ctg_windows
+from phoropter.signals.ctg import CTG_CHANNELS, CtgFilter, CtgRules, ctg_clean, ctg_windows, extract_ctg_windows
 from phoropter.signals.ecg import require_heartbeat
 from phoropter.signals.outcomes import OUTCOME_CLASSES, outcome_class
 from phoropter.signals.recording import Recording
@@ -95,6 +95,10 @@ class ChannelView(Spec):
     def image_settings(self) -> dict[str, Any]:
         """The settings that decide the image of a given window, whatever its label."""
         return {name: self.plain()[name] for name in ("kind", "channel", "representation", "grey_scale")}
+
+    def without_filters(self) -> ChannelView:
+        """Itself: a channel is cut as it was recorded."""
+        return self
 
     def check_recording(self, recording: Recording) -> None:
         """Raises DataError for a recording that cannot be cut or rendered."""
@@ -214,6 +218,10 @@ class CtgView(Spec):
             "representation": self.representation.plain(),
             "clean": self.clean.model_dump(mode="json", exclude={"window"}),
         }
+
+    def without_filters(self) -> CtgView:
+        """The same without the filters that serve the image: cleaned, and in the units of the record."""
+        return self.model_copy(update={"clean": self.clean.model_copy(update={"filter": CtgFilter()})})
 
     def check_recording(self, recording: Recording) -> None:
         """Raises DataError for a record without FHR or UC, or whose outcome is not a number."""

@@ -137,6 +137,13 @@ class CandidateResults:
         """The name without the suffix that a sweep adds."""
         return self.name.rpartition(" · ")[0] if self.settings else self.name
 
+    @property
+    def table_kind(self) -> str:
+        """`baseline`, `features` or `imported` of a candidate without a network; empty of one with."""
+        written = (self.runs[0].record.get("candidate") or {}).get("table") if self.runs else None
+        kinds = {"baseline": "baseline", "features": "features", "predictions": "imported"}
+        return next((kind for key, kind in kinds.items() if (written or {}).get(key)), "")
+
     def metric_values(self, metric: str, external: bool = False) -> Floats:
         """(J,) the metric of each run, NaN where it is undefined."""
         return np.array([(r.external_metrics if external else r.metrics).get(metric, np.nan) for r in self.runs])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from phoropter.core.errors import PhoropterError, StoreError
 from phoropter.core.extensions import describe_code
 from phoropter.core.files import digest, digest_array, digest_file
+from phoropter.data.dataset import Dataset
 from phoropter.data.images.pixels import Pixels
 from phoropter.data.positive_class import find_positive
 from phoropter.data.recordings.bundle_view import get_bundle_view
@@ -60,7 +61,7 @@ def write_trained_run(
         if rows is not None and len(rows):
             folder.write_predictions(_make_predictions(run, fitted, rows), part)
     folder.write_history(fitted.history)
-    folder.write_pictures(_encode_examples(held_out, run.split.test, fitted.task.pixels))
+    folder.write_pictures(encode_examples(held_out, run.split.test, fitted.task.pixels))
     if run.keep_bundle or needed_by_others:
         save_bundle(folder.folder / "bundle", run, fitted)
     record = _make_record(run, fitted, describe_run_cost(run, fitted, predict_seconds, peak.bytes), started)
@@ -74,7 +75,7 @@ def write_trained_run(
         record["distillation"] = {**fitted.distillation_info, "key": run.needs[-1]}
     if fitted.logistic_info:
         record["logistic"] = fitted.logistic_info
-    record["metrics"] = _compute_scores(run, metrics, held_out)
+    record["metrics"] = compute_scores(run, metrics, held_out)
     record["digests"]["predictions"] = digest_file(folder.folder / "predictions.npz")
     folder.write_record(record)
     return record
@@ -115,9 +116,9 @@ def write_averaged_run(
             folder.write_predictions(parts[part], part)
     held_out = parts["predictions"]
     folder.write_history([])
-    folder.write_pictures(_encode_examples(held_out, run.split.test, pixels))
+    folder.write_pictures(encode_examples(held_out, run.split.test, pixels))
     record = {
-        **_describe_run(run, started),
+        **describe_run(run, started),
         "cost": describe_average_cost([m.record["cost"] for m in members], len(held_out.ids)),
         "choice": {"epoch": 0, "by": "last"},
         "digests": {
@@ -126,7 +127,7 @@ def write_averaged_run(
             "predictions": digest_file(folder.folder / "predictions.npz"),
         },
         "branches": _ablate_members(run, [p for m in members if (p := m.load_predictions()) is not None], held_out),
-        "metrics": _compute_scores(run, metrics, held_out),
+        "metrics": compute_scores(run, metrics, held_out),
         "versions": collect_versions(),
         "machine": members[0].record["machine"],
     }
@@ -170,8 +171,14 @@ def _compute_accuracy(predictions: Predictions) -> float:
 
 
 def _make_predictions(run: PlannedRun, fitted: TrainedRun, rows: NDArray[np.int64]) -> Predictions:
-    dataset = run.image_set.dataset
     logits, features = fitted.predict_held_out(rows)
+    return gather_predictions(run.image_set.dataset, rows, logits, features if run.is_first else None)
+
+
+def gather_predictions(
+    dataset: Dataset, rows: NDArray[np.int64], logits: NDArray[np.float32], features: NDArray[np.float16] | None
+) -> Predictions:
+    """(n, C) logits of (n,) rows with what the dataset knows of them, as a run's folder keeps it."""
     return Predictions(
         dataset.ids[rows],
         dataset.labels[rows],
@@ -179,12 +186,12 @@ def _make_predictions(run: PlannedRun, fitted: TrainedRun, rows: NDArray[np.int6
         None if dataset.groups is None else dataset.groups[rows],
         None if dataset.sites is None else dataset.sites[rows],
         None if dataset.spans is None else dataset.spans[rows],
-        features if run.is_first else None,
+        features,
         dataset.recordings[rows] if dataset.recordings is not None and dataset.groups_several_recordings else None,
     )
 
 
-def _compute_scores(run: PlannedRun, metrics: tuple[str | Metric, ...], held_out: Predictions) -> dict[str, float | None]:
+def compute_scores(run: PlannedRun, metrics: tuple[str | Metric, ...], held_out: Predictions) -> dict[str, float | None]:
     """Of two classes, with the positive one last, as reports compute them."""
     image_set = run.image_set
     if is_first_of_two(image_set.dataset.classes, find_positive(image_set.dataset, image_set.data.positive)):
@@ -193,7 +200,7 @@ def _compute_scores(run: PlannedRun, metrics: tuple[str | Metric, ...], held_out
     return {name: None if np.isnan(value) else float(value) for name, value in scores.items()}
 
 
-def _encode_examples(held_out: Predictions, rows: NDArray[np.int64], pixels: Pixels) -> dict[str, bytes]:
+def encode_examples(held_out: Predictions, rows: NDArray[np.int64], pixels: Pixels) -> dict[str, bytes]:
     """Sample id → JPEG of the rows misclassified with the highest probability, and of the surest right answer of some classes."""
     probabilities = held_out.probabilities
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
@@ -210,7 +217,7 @@ def _make_record(run: PlannedRun, fitted: TrainedRun, cost: dict[str, Any], star
     recipe = run.candidate.recipe
     chosen = fitted.best_epoch if recipe.checkpoint == "best-val" else recipe.total_epochs
     return {
-        **_describe_run(run, started),
+        **describe_run(run, started),
         **cost,
         "choice": {"epoch": chosen, "by": recipe.checkpoint},
         "precision": fitted.precision,
@@ -245,7 +252,7 @@ def _digest_tensors(module: torch.nn.Module) -> list[str]:
     return [digest_array(v.detach().cpu().float().numpy()) for v in module.state_dict().values()]
 
 
-def _describe_run(run: PlannedRun, started: datetime) -> dict[str, Any]:
+def describe_run(run: PlannedRun, started: datetime) -> dict[str, Any]:
     """The part of a record that is known from the plan."""
     split = run.split
     return {

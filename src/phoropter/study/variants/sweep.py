@@ -59,6 +59,8 @@ _SWEEPABLE_PARTS = ("recipe", "data", "head", "fusion", "distillation")
 
 def _apply_setting(candidate: Candidate, part: str, name: str, value: Any, source: SourceMap, path: str) -> Candidate:
     at = ("sweep", path)
+    if candidate.table is not None:  # nothing of it is trained by a recipe
+        return candidate
     if part == "recipe":
         recipe = parse_recipe(_set_dotted_key({}, name, value), candidate.recipe, source, at, swept=True)
         return candidate.model_copy(update={"recipe": recipe})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from phoropter.core.spec import Spec
 from phoropter.models.spec import BackboneSpec, FusionSpec, HeadSpec
 from phoropter.training.augmentation.spec import batch_dependent, has_mixing_step
 from phoropter.training.candidates.recipe import Recipe
+from phoropter.training.candidates.table_spec import TableSpec
 
 
 class DistillationSpec(Spec):
@@ -54,16 +55,24 @@ class Candidate(Spec):
     frozen:  the backbones are not trained; their features are computed once for the whole study
     members: of a fusion: the candidates whose finished runs are averaged (mode ensemble), or with whose weights its branches
              start (warm_start)
+    table:   of a candidate without a network: the features or predictions it consists of
     """
 
     name: str
-    backbones: tuple[BackboneSpec, ...] = Field(min_length=1)
+    backbones: tuple[BackboneSpec, ...] = ()
     head: HeadSpec = HeadSpec()
     fusion: FusionSpec | None = None
     frozen: bool = False
     distillation: DistillationSpec | None = None
     members: tuple[str, ...] = ()
+    table: TableSpec | None = None
     recipe: Recipe
+
+    @model_validator(mode="after")
+    def _check_has_source(self) -> Candidate:
+        if bool(self.backbones) == (self.table is not None):
+            raise ValueError(f"candidate '{self.name}' needs backbones, or else a table; give exactly one of them")
+        return self
 
     @property
     def is_ensemble(self) -> bool:
@@ -79,6 +88,8 @@ class Candidate(Spec):
     @property
     def description(self) -> str:
         """A description for tables."""
+        if self.table is not None:
+            return self.table.description
         names = " + ".join(b.name for b in self.backbones)
         how = []
         if self.fusion:
@@ -119,8 +130,11 @@ class Candidate(Spec):
 
         The plan adds a digest of the weights, and the run keys of teacher and members.
         """
+        if self.table is not None:
+            return {"table": self.table.identity()}
         plain = self.plain()
         plain.pop("name")
+        plain.pop("table")
         plain.pop("members")
         if self.distillation:
             plain["distillation"] = self.distillation.canonical_form.plain()

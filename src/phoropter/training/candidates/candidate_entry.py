@@ -16,6 +16,7 @@ from phoropter.training.candidates.entry import CandidateEntry, default_name, he
 from phoropter.training.candidates.fusions import build_fusion, resolve_members
 from phoropter.training.candidates.presets import parse_recipe
 from phoropter.training.candidates.recipe import Recipe
+from phoropter.training.candidates.table_spec import TableSpec
 
 
 def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = None) -> list[Candidate]:
@@ -34,7 +35,7 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
         data = {"backbone": entry} if isinstance(entry, (str, Backbone)) else entry
         written = entry if isinstance(entry, CandidateEntry) else validate_as(CandidateEntry, data, source, at)
         try:
-            built = _build_candidates(written, recipe, source, at)
+            built = [_build_table(written)] if written.is_table else _build_candidates(written, recipe, source, at)
             candidates += built
             written_fusions |= {c.name: written for c in built if c.fusion}
             teachers |= {written.teacher.name: written.teacher} if isinstance(written.teacher, Backbone) else {}
@@ -54,6 +55,13 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
     for name in {c.name for c in candidates if sum(other.name == c.name for other in candidates) > 1}:
         raise SpecError(f"{where}: two candidates are called '{name}'; give one of them a name")
     return candidates
+
+
+def _build_table(entry: CandidateEntry) -> Candidate:
+    """A candidate without a network; nothing of a recipe is read for it."""
+    names = ("baseline", "features", "predictions", "classifier", "columns")
+    table = TableSpec(**{name: value for name in names if (value := getattr(entry, name)) is not None})
+    return Candidate(name=entry.name or table.default_name, table=table, recipe=Recipe())
 
 
 def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | None, at: Location) -> list[Candidate]:
@@ -170,6 +178,11 @@ def finetune(backbone: str | Backbone, **fields: Any) -> CandidateEntry:
 def probe(backbone: str | Backbone, **fields: Any) -> CandidateEntry:
     """A candidate with a frozen backbone and a trained head."""
     return validate_as(CandidateEntry, {"backbone": backbone, "frozen": True, **fields})
+
+
+def baseline(name: str, **fields: Any) -> CandidateEntry:
+    """A candidate of simple features under a classifier: `ph.baseline("colour-texture", classifier="gradient-boosting")`."""
+    return validate_as(CandidateEntry, {"baseline": name, **fields})
 
 
 def fuse(*backbones: str | dict[str, Any] | Backbone, **fields: Any) -> CandidateEntry:

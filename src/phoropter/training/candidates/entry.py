@@ -6,16 +6,19 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
+from phoropter.core.errors import join_words
 from phoropter.core.extensions import REFERENCE
 from phoropter.core.spec import Spec
 from phoropter.models.spec import Backbone, BackboneSpec, FusionMode, FusionSpec, HeadSpec
 from phoropter.training.candidates.candidate import DistillationSpec
 from phoropter.training.candidates.presets import PRESETS
 from phoropter.training.candidates.recipe import Recipe
+from phoropter.training.candidates.table_spec import BaselineName, ClassifierName
 
 
 class CandidateEntry(Spec):
-    """A candidate as written in a study. Exactly one of `backbone`, `fuse`, `student` says which kind it is.
+    """A candidate as written in a study. Exactly one of `backbone`, `fuse`, `student`, `baseline`, `features` and `predictions`
+    says which kind it is.
 
     A backbone is a name, a mapping with its own options (`{name: vgg19, pooling: average}`), or a Backbone of the user's own.
 
@@ -25,6 +28,11 @@ class CandidateEntry(Spec):
     of:       the networks that all-pairs and all-triples combine
     student:  a network that learns from `teacher`
     teacher:  name of a candidate or of a backbone
+    baseline: simple features of each row under a classifier: mean-image, colour-texture, hrv (of ECGs) or ctg-features
+    features: file with an id and numbers for each row (CSV, Parquet or npz), under a classifier
+    predictions: file with another tool's probabilities or logits for the tested rows of every split (CSV, Parquet or npz)
+    classifier: of a baseline or features: logistic or gradient-boosting
+    columns:  of features or predictions: our name of a column of the file → theirs
     weights:  of one backbone: pretrained, random, or a path, see BackboneSpec
     size:     of one backbone: side in pixels of the images it is given
     mean:     of one backbone: mean of red, green and blue in 0..1, for normalisation
@@ -54,6 +62,11 @@ class CandidateEntry(Spec):
     of: tuple[str | dict[str, Any] | Backbone, ...] | None = None
     student: str | Backbone | None = None
     teacher: str | Backbone | None = None
+    baseline: BaselineName | None = None
+    features: str | None = None
+    predictions: str | None = None
+    classifier: ClassifierName | None = None
+    columns: dict[str, str] | None = None
     weights: str | None = None
     size: int | None = None
     mean: tuple[float, float, float] | None = None
@@ -75,6 +88,11 @@ class CandidateEntry(Spec):
     n_teacher_views: int | None = None
     recipe: str | dict[str, Any] | Recipe | None = None
 
+    @property
+    def is_table(self) -> bool:
+        """Whether it has no network: a baseline, features or predictions."""
+        return any(getattr(self, kind) is not None for kind in _TABLE_KINDS)
+
     @field_validator("teacher", mode="before")
     @classmethod
     def _resolve_teacher(cls, value: Any) -> Any:
@@ -82,10 +100,14 @@ class CandidateEntry(Spec):
 
     @model_validator(mode="after")
     def _check_one_kind(self) -> CandidateEntry:
-        given = [k for k in ("backbone", "fuse", "student") if getattr(self, k) is not None]
+        given = [k for k in _KINDS if getattr(self, k) is not None]
         if len(given) != 1:
-            raise ValueError(f"a candidate names exactly one of backbone, fuse or student; {' and '.join(given) or 'none'} came")
+            raise ValueError(f"a candidate names exactly one of {join_words(_KINDS)}; {' and '.join(given) or 'none'} came")
         kind = given[0]
+        if kind in _TABLE_KINDS:
+            return self._check_table(kind)
+        if idle := next((name for name in ("classifier", "columns") if getattr(self, name) is not None), None):
+            raise ValueError(f"{idle} belongs to {join_words(_TABLE_KINDS)}, and contradicts {kind}; leave one of them out")
         for other, names in _FIELDS_OF_KIND.items():
             for name in names:
                 if kind != other and getattr(self, name) is not None:
@@ -104,7 +126,19 @@ class CandidateEntry(Spec):
             )
         return self
 
+    def _check_table(self, kind: str) -> CandidateEntry:
+        """Raises ValueError where options of networks stand beside a candidate without one."""
+        read = ("name", kind, "classifier", "columns")
+        for name, info in type(self).model_fields.items():
+            if name not in read and getattr(self, name) != info.get_default(call_default_factory=True):
+                raise ValueError(f"{name} belongs to a network, and {kind} has none; leave one of them out")
+        if kind == "predictions" and self.classifier is not None:
+            raise ValueError("classifier has no effect on predictions, which are finished; leave it out")
+        return self
 
+
+_TABLE_KINDS = ("baseline", "features", "predictions")
+_KINDS = ("backbone", "fuse", "student", *_TABLE_KINDS)
 _FIELDS_OF_KIND = {
     "fuse": ("of", "mode", "start", "hidden", "dropout", "aux_loss_weight", "warm_start"),
     "student": ("teacher", "loss", "alpha", "temperature", "teacher_views", "n_teacher_views"),

@@ -38,6 +38,8 @@ _EXCEPTIONS = {
 
 def candidate_family(candidate: Candidate) -> str:
     """`cnn`, `attention`, `hybrid`, `fused`, `distilled` or `other`. Raises SpecError for an unknown backbone."""
+    if candidate.table is not None:
+        return "other"
     if len(candidate.backbones) > 1:
         return "fused"
     if candidate.distillation is not None and candidate.distillation.alpha > 0:

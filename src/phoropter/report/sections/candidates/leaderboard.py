@@ -112,6 +112,8 @@ def _leaderboard_columns(summary: StudySummary, other_metrics: list[str], publis
 
 
 def _name_with_progress(candidate: CandidateResults) -> str:
-    notes = [] if candidate.is_complete else [f"{len(candidate.runs)} of {candidate.n_planned} runs"]
+    kind = candidate.table_kind if candidate.table_kind not in candidate.name else ""
+    notes = [kind] if kind else []
+    notes += [] if candidate.is_complete else [f"{len(candidate.runs)} of {candidate.n_planned} runs"]
     notes += ["not trained to the end"] if getattr(candidate, "not_converged", None) else []
     return f"{candidate.name} ({', '.join(notes)})" if notes else candidate.name

@@ -1,0 +1,1 @@
+"""Measures of recordings: heart rate variability and the features of a cardiotocogram."""

@@ -1,0 +1,1 @@
+"""Candidates without a network: features and predictions of rows as tables, and the classifiers of features."""

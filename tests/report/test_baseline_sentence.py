@@ -1,0 +1,58 @@
+"""What the conclusion says of baselines: that they lead, that they are not behind, or nothing where a network is ahead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from phoropter.report.baseline_sentence import describe_simple_baselines
+from phoropter.results.metrics.registry import METRICS
+
+
+@dataclass
+class Candidate:
+    name: str
+    value: float
+    table_kind: str = ""
+    is_complete: bool = True
+    values: dict[str, float] = field(default_factory=dict)
+
+    def metric_mean(self, metric: str) -> float:
+        return self.value
+
+
+NETWORK, OTHER = Candidate("resnet50", 0.812), Candidate("vit", 0.7)
+SIMPLE, MEAN = Candidate("colour-texture", 0.8, "baseline"), Candidate("mean-image", 0.79, "baseline")
+
+
+def sentence(candidates: list[Candidate], *pairs: tuple[str, str, str]) -> str:
+    summary: Any = SimpleNamespace(candidates=candidates, metrics=("accuracy",), ranking_metric=METRICS["accuracy"])
+    found: Any = SimpleNamespace(pairs=[SimpleNamespace(a=a, b=b, verdict=verdict) for a, b, verdict in pairs])
+    return describe_simple_baselines(summary, found)
+
+
+def test_a_baseline_that_cannot_be_told_from_the_best_network_is_named() -> None:
+    words = sentence([NETWORK, SIMPLE, OTHER], ("resnet50", "colour-texture", "cannot tell"))
+    assert words == (
+        "Without a network, the baseline colour-texture (80.0 % accuracy) is not shown to be behind: resnet50, the best of the "
+        "networks, reaches 81.2 % accuracy."
+    )
+
+
+@pytest.mark.parametrize("pair", [("colour-texture", "resnet50", "ahead"), ("resnet50", "colour-texture", "behind")])
+def test_a_baseline_that_leads_is_said_to(pair: tuple[str, str, str]) -> None:
+    assert "colour-texture (80.0 % accuracy) is ahead of every network: resnet50" in sentence([SIMPLE, NETWORK], pair)
+
+
+def test_nothing_is_said_where_the_network_is_ahead_or_there_is_no_pair() -> None:
+    assert sentence([NETWORK, SIMPLE], ("resnet50", "colour-texture", "ahead")) == ""
+    assert sentence([NETWORK, OTHER]) == "" and sentence([SIMPLE, MEAN]) == "" and sentence([NETWORK, SIMPLE]) == ""
+
+
+def test_several_share_a_sentence() -> None:
+    pairs = (("resnet50", "colour-texture", "cannot tell"), ("resnet50", "mean-image", "practically the same"))
+    words = sentence([NETWORK, SIMPLE, MEAN], *pairs)
+    assert "the baseline colour-texture (80.0 % accuracy) and the baseline mean-image (79.0 % accuracy) are not" in words

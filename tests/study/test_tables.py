@@ -1,0 +1,140 @@
+"""Candidates without a network in a study: their runs, records and costs, on the folds of the networks; what a study refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from made_rows import save_frame
+from phoropter.core.errors import DataError, SpecError
+from phoropter.results.store import Store
+from phoropter.study import compute
+from phoropter.study.executors import execute_study
+from phoropter.study.plan import Plan, plan_study
+from phoropter.study.spec import StudySpec, read_study
+from phoropter.study.worker import ComputeOptions
+from small_recordings import CTG_STUDY, ECG_STUDY
+
+STUDY = """\
+name: simple
+data: {digits: true, size: 32, max_samples: 120}
+protocol: {split: stratified-k-fold, folds: 2, seeds: [0]}
+candidates:
+  - {backbone: test_resnet, weights: random, frozen: true, recipe: logistic, name: network}
+  - {baseline: mean-image}
+  - {baseline: mean-image, classifier: gradient-boosting}
+"""
+HERE = ComputeOptions("cpu", threads=1)
+
+
+def study_of(folder: Path, text: str = STUDY) -> StudySpec:
+    (folder / "study.yaml").write_text(text)
+    return read_study(folder / "study.yaml")[0]
+
+
+def run(folder: Path, text: str = STUDY) -> Store:
+    store = execute_study(study_of(folder, text), folder / "out", lambda event: None, options=HERE)
+    assert not store.read_failures()
+    return store
+
+
+def plan(folder: Path, text: str) -> Plan:
+    return plan_study(study_of(folder, text))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return run(tmp_path_factory.mktemp("simple"))
+
+
+def test_baselines_are_tested_on_the_rows_of_the_networks_and_learn(done: Store) -> None:
+    by_name: dict[str, list[np.ndarray]] = {}
+    for one in done.runs():
+        predictions = one.load_predictions()
+        assert predictions is not None and one.record["metrics"]["accuracy"] == np.mean(
+            predictions.logits.argmax(1) == predictions.labels
+        )
+        by_name.setdefault(one.candidate_name, []).append(predictions.ids)
+    assert list(by_name) == ["network", "mean-image", "mean-image, gradient-boosting"]
+    for name in by_name:
+        assert all(np.array_equal(a, b) for a, b in zip(by_name[name], by_name["network"], strict=True))
+    accuracy = np.mean([r.record["metrics"]["accuracy"] for r in done.runs() if r.candidate_name == "mean-image"])
+    assert accuracy > 0.7  # of ten digits
+
+
+def test_a_record_says_what_it_is_and_what_it_took(done: Store) -> None:
+    record = next(r.record for r in done.runs() if r.candidate_name == "mean-image")
+    assert record["candidate"]["description"] == "baseline: mean-image under a logistic regression"
+    assert record["logistic"]["penalty"] in (1.0, 0.1, 0.01, 0.001)
+    assert record["cost"]["parameters"] == 10 * 193 and record["cost"]["train_seconds"] >= record["cost"]["train_pass_seconds"]
+    (passed,) = record["feature_passes"].values()
+    assert passed["images"] == 120
+
+
+def test_a_run_that_cannot_be_written_is_absent_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = compute.write_table_run
+
+    def fail_on_boosting(folder: Any, run: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        record = write(folder, run, *args, **options)
+        if "boosting" in run.candidate.name:
+            raise ValueError("no more")
+        return record
+
+    monkeypatch.setattr(compute, "write_table_run", fail_on_boosting)
+    store = execute_study(study_of(tmp_path), tmp_path / "out", lambda event: None, options=HERE)
+    assert {note["error"] for note in store.read_failures().values()} == {"no more"}
+    assert {r.candidate_name for r in store.runs()} == {"network", "mean-image"}
+
+
+def test_adding_a_baseline_keeps_the_keys_of_networks(tmp_path: Path) -> None:
+    alone = STUDY.partition("  - {baseline")[0]
+    keys = {r.key for r in plan(tmp_path, alone).runs}
+    assert keys < {r.key for r in plan(tmp_path, STUDY).runs}
+
+
+def test_features_of_a_file_are_a_candidate_and_their_contents_its_identity(tmp_path: Path) -> None:
+    import pandas as pd
+
+    text = STUDY.partition("  - {backbone")[0] + "  - {features: f.csv, name: mine}\n"
+    dataset = plan(tmp_path, STUDY).runs[0].image_set.dataset
+    values = np.eye(10)[dataset.labels] + np.random.default_rng(0).normal(0, 0.1, (len(dataset), 10))
+    frame = pd.DataFrame(values, columns=[f"x{i}" for i in range(10)]).assign(id=dataset.ids)
+    save_frame(frame, tmp_path / "f.csv")
+    store = run(tmp_path, text)
+    assert all(r.record["metrics"]["accuracy"] > 0.95 for r in store.runs())
+    before = {r.key for r in plan(tmp_path, text).runs}
+    save_frame(frame.assign(x0=0.0), tmp_path / "f.csv")
+    assert not before & {r.key for r in plan(tmp_path, text).runs}
+    save_frame(frame.iloc[1:], tmp_path / "f.csv")
+    with pytest.raises(DataError, match=r"candidate 'mine': f\.csv: 1 of 120 rows have no features"):
+        plan(tmp_path, text)
+
+
+def test_sweeps_over_recipes_leave_baselines_alone(tmp_path: Path) -> None:
+    found = plan(tmp_path, STUDY + "sweep: {recipe.inner_folds: [2, 3]}\n")
+    names = {r.candidate.name for r in found.runs}
+    assert "mean-image" in names and len([n for n in names if n.startswith("network")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (STUDY + "  - {baseline: hrv}\n", "needs windows of an ECG"),
+        (STUDY + "  - {baseline: ctg-features}\n", "needs windows of a cardiotocogram"),
+        (ECG_STUDY + "candidates: [{baseline: ctg-features}]\n", "windows show"),
+        (STUDY + "  - {student: test_vit, teacher: mean-image}\n", "has no network"),
+    ],
+)
+def test_baselines_of_other_data_are_refused_before_anything_runs(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        plan(tmp_path, text)
+
+
+@pytest.mark.parametrize(("text", "name"), [(ECG_STUDY, "hrv"), (CTG_STUDY, "ctg-features")])
+def test_recordings_have_baselines_of_their_signals(tmp_path: Path, text: str, name: str) -> None:
+    (first, *_) = run(tmp_path, text + f"candidates: [{{baseline: {name}}}]\nmetrics: [accuracy]\n").runs()
+    predictions = first.load_predictions()
+    assert predictions is not None and np.isfinite(predictions.logits).all() and predictions.logits.std(axis=0).min() > 0
