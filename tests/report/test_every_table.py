@@ -19,6 +19,7 @@ from sklearn import metrics as sk
 
 IN_NUMBERS = {"leaderboard", "pairwise", "per-class", "per-group", "per-site", "confusions", "external-test", "calibration"}
 SITES = {"unseen-sites", "unseen-site-pairs"}  # sections/clinical/test_unseen_sites.py
+REVIEW = {"label-review-first"}  # sections/predictions/test_label_review.py
 HERE = {"costs", "candidates", "worst-groups", "branches", "trends", "screening", "leakage", "teachers"}
 
 
@@ -42,7 +43,7 @@ def records(whole: Reported, again: Again, candidate: str) -> list[dict[str, Any
 
 
 def test_no_table_of_the_page_is_left_out(page: Tags) -> None:
-    assert set(page.tables) == IN_NUMBERS | SITES | HERE
+    assert set(page.tables) == IN_NUMBERS | SITES | REVIEW | HERE
 
 
 def test_csv_files_have_the_rows_of_the_page(page: Tags, whole: Reported) -> None:

@@ -23,6 +23,7 @@ from phoropter.report.sections.predictions.confusion import confusion_section
 from phoropter.report.sections.predictions.embedding import embedding_section
 from phoropter.report.sections.predictions.external_test import external_test_section
 from phoropter.report.sections.predictions.groups import group_section
+from phoropter.report.sections.predictions.label_review import label_review_section
 from phoropter.report.sections.predictions.leader_maps import leader_maps_section
 from phoropter.report.sections.predictions.mistakes import mistakes_section
 from phoropter.report.sections.study.leakage import leakage_section
@@ -47,6 +48,7 @@ SECTION_ORDER: tuple[Callable[[ReportInput], Section | None], ...] = (
     class_section,
     confusion_section,
     mistakes_section,
+    label_review_section,
     leader_maps_section,
     calibration_section,
     fusion_section,
