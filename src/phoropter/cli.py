@@ -19,6 +19,7 @@ import click
 
 from phoropter import __version__
 from phoropter.bundle_commands import predict_command, refit_command
+from phoropter.commands.init_command import init_command
 from phoropter.commands.listing_commands import (
     backbones_command,
     doctor_command,
@@ -93,6 +94,7 @@ for _command in (
     doctor_command,
     schema_command,
     weights_command,
+    init_command,
     refit_command,
     predict_command,
     explain_command,

@@ -113,12 +113,10 @@ def doctor_command(as_json: bool) -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The file (default: standard output).")
 def schema_command(out: Path | None) -> None:
     """Write the JSON Schema of study files, by which an editor completes keys and explains them."""
-    import json
-
-    from phoropter.commands.study_schema import make_study_schema
+    from phoropter.commands.study_schema import format_schema
     from phoropter.core.files import write_text
 
-    text = json.dumps(make_study_schema(), indent=1, ensure_ascii=False) + "\n"
+    text = format_schema()
     if out is None:
         click.echo(text, nl=False)
         return

@@ -7,6 +7,7 @@ fields, the short forms, stands in `_SHORT_FORMS`. It is looser than phoropter i
 
 from __future__ import annotations
 
+import json
 from typing import Any, get_args
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
@@ -64,6 +65,11 @@ def make_study_schema() -> dict[str, Any]:
         **{key: value for key, value in study.items() if key != "title"},
         "$defs": dict(sorted(parts.items())),
     }
+
+
+def format_schema() -> str:
+    """The schema as the text of a file."""
+    return json.dumps(make_study_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def _tidy_properties(part: dict[str, Any]) -> None:

@@ -1,0 +1,69 @@
+"""`phoropter init`: a first study of what lies at a path."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from phoropter.console import make_console, print_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from phoropter.starter.first_look import FirstLook
+
+
+@click.command("init")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("study.yaml"), help="The file (default: study.yaml).")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Time to compute (default: 1).")
+@click.option("--yes", is_flag=True, help="Take guessed groups without asking.")
+def init_command(path: Path, out: Path, hours: float, yes: bool) -> None:
+    """Write a commented study of the images or recordings at PATH, which runs as it is.
+
+    Groups are guessed from columns and names; on a terminal you are asked whether the guess is right.
+    """
+    from phoropter.commands.study_schema import format_schema
+    from phoropter.core.errors import SpecError
+    from phoropter.core.files import cache_dir, write_text
+    from phoropter.starter.choices import choose_candidates, choose_protocol
+    from phoropter.starter.first_look import look_at_path
+    from phoropter.starter.study_text import SCHEMA_FILE, write_study_text
+
+    if out.exists():
+        raise SpecError(f"{out} is there already; name another file with -o, or remove it")
+    to = make_console()
+    look = _settle_groups(look_at_path(path), to, yes)
+    protocol = choose_protocol(look.dataset)
+    candidates = choose_candidates(look.dataset, protocol, hours, cache_dir())
+    write_text(out, write_study_text(look, protocol, candidates, out, hours))
+    if not (schema := out.with_name(SCHEMA_FILE)).exists():
+        write_text(schema, format_schema())
+    print_line(to, f"{look.dataset.name}: {len(look.dataset):,} rows of {len(look.dataset.classes)} classes")
+    print_line(to, f"protocol: {protocol.keys['split']}, because {protocol.reason}")
+    print_line(to, f"candidates: {', '.join(str(each.entry['backbone']) for each in candidates.chosen)}")
+    if candidates.missing:
+        command = f"phoropter weights get {' '.join(candidates.missing)} --to weights"
+        print_line(to, f"not on this machine: {len(candidates.missing)} pretrained networks; {command}")
+    print_line(to, f"written: {out}; next: phoropter plan {out}")
+
+
+def _is_terminal() -> bool:
+    """Whether somebody can answer a question."""
+    return sys.stdin.isatty()
+
+
+def _settle_groups(look: FirstLook, to: Console, yes: bool) -> FirstLook:
+    """With the guessed groups where they are taken: on a terminal when the answer is yes, elsewhere always, and said so."""
+    guess = look.guess
+    if guess is None:
+        return look
+    print_line(to, f"{guess.count} groups by {guess.words}, for example:")
+    for name, group in guess.examples:
+        print_line(to, f"  {name} → {group}")
+    if not yes and _is_terminal() and not click.confirm("Do rows of one group belong together (one person, one slide)?"):
+        return look
+    return look.with_guess()

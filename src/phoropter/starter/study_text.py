@@ -1,0 +1,112 @@
+"""The text of a first study file: plain YAML with a comment for every choice, which reads back to what was chosen."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from phoropter.core.durations import format_duration
+from phoropter.data.dataset import UNLABELLED
+from phoropter.starter.choices import ChosenCandidates, ChosenProtocol
+from phoropter.starter.first_look import FirstLook
+
+_PLAIN = re.compile(r"[A-Za-z/~._][\w./ ~+-]*\w|[A-Za-z]")
+_RESERVED = {"true", "false", "null", "yes", "no", "on", "off"}
+MAX_CLASSES = 12
+SCHEMA_FILE = "phoropter.schema.json"  # beside the study file
+
+
+def write_study_text(look: FirstLook, protocol: ChosenProtocol, candidates: ChosenCandidates, out: Path, hours: float) -> str:
+    """The text of a study file that will lie at `out`."""
+    lines = [
+        f"# yaml-language-server: $schema={SCHEMA_FILE}",
+        f"# Written by phoropter init. Next: phoropter plan {out.name}; phoropter run {out.name} --smoke; then without --smoke",
+        f"name: {_make_name(look.dataset.name)}",
+        "",
+        *_describe_data(look),
+        *_data_lines(look, out),
+        "",
+        f"# {protocol.reason[0].upper()}{protocol.reason[1:]}.",
+        f"protocol: {_flow(protocol.keys)}",
+        "",
+        *_candidate_lines(candidates, hours),
+        "",
+        "# The first metric decides the order.",
+        "metrics: [balanced_accuracy, accuracy, macro_f1]",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _make_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:80] or "study"
+
+
+def _describe_data(look: FirstLook) -> list[str]:
+    dataset = look.dataset
+    counts = sorted(zip(dataset.classes, dataset.class_counts.tolist(), strict=True), key=lambda pair: -pair[1])
+    shown = ", ".join(f"{_one_line(name)} {count}" for name, count in counts[:MAX_CLASSES])
+    more = f" and {len(counts) - MAX_CLASSES} more" if len(counts) > MAX_CLASSES else ""
+    lines = [f"# {len(dataset):,} rows of {len(counts)} classes: {shown}{more}."]
+    if unlabelled := int((dataset.labels == UNLABELLED).sum()):
+        lines.append(f"# {unlabelled} rows have no label and are in no fold.")
+    if dataset.groups is None:
+        lines.append("# No groups are known. If several rows show one person, say so by group_from or columns: {group: …}.")
+    else:
+        examples = ", ".join(_one_line(name) for name in list(dict.fromkeys(dataset.groups.tolist()))[:3])
+        lines.append(f"# {len(set(dataset.groups.tolist()))} groups that folds keep together, such as {examples}.")
+    if dataset.sites is not None:
+        sites = len(set(dataset.sites.tolist()))
+        lines.append(f"# {sites} sites: `protocol: leave-one-site-out` tests each by a model that never saw it.")
+    if look.problems:
+        lines.append(f"# {len(look.problems)} inputs cannot be used and are left out; `phoropter inspect` lists them.")
+    return lines
+
+
+def _data_lines(look: FirstLook, out: Path) -> list[str]:
+    source = look.spec.source
+    value = getattr(look.spec, source)
+    place = value if not isinstance(value, Path) else _relate_path(value, out.absolute().parent)
+    lines = ["data:", f"  {source}: {_flow(place)}"]
+    lines += [f"  {key}: {_flow(value)}" for key, value in look.keys.items()]
+    return [*lines, "  on_bad_input: skip"] if look.problems else lines
+
+
+def _relate_path(path: Path, folder: Path) -> str:
+    """Relative to the study file where the data lie beside or below it, so that both can be moved together."""
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) and path != folder else path.as_posix()
+
+
+def _candidate_lines(candidates: ChosenCandidates, hours: float) -> list[str]:
+    total = format_duration(3600 * sum(each.hours for each in candidates.chosen))
+    lines = [f"# About {total} on this processor, by a guess; {hours:g} h were given. `phoropter plan` knows better."]
+    lines += ["candidates:"]
+    for each in candidates.chosen:
+        lines.append(f"  - {_flow(each.entry)}   # about {format_duration(3600 * each.hours)}")
+    if candidates.left_out:
+        lines.append(f"  # left out, for they take longer: {', '.join(candidates.left_out)}")
+    if candidates.missing:
+        at_random = all(each.entry.get("weights") == "random" for each in candidates.chosen)
+        lines += ["  # These start at random: no pretrained weights are on this machine."] if at_random else []
+        lines.append(f"  # To compare pretrained networks: phoropter weights get {' '.join(candidates.missing)} --to weights")
+        lines.append("  # then set PHOROPTER_WEIGHTS=weights and take the comment marks off:")
+        for name in candidates.missing:
+            lines.append(f"  # - {_flow({'backbone': name.partition('.')[0], 'frozen': True, 'recipe': 'logistic'})}")
+    return lines
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:60]
+
+
+def _flow(value: Any) -> str:
+    """A value as YAML on one line, in quotes where a plain word would read as something else."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_flow(key)}: {_flow(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) and value.lower() not in _RESERVED else json.dumps(value, ensure_ascii=False)
+    return json.dumps(value)

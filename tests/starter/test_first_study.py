@@ -1,0 +1,295 @@
+"""phoropter init on the layouts people have: what it writes plans, two run to a report, groups are guessed and never split."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from phoropter.cli import main
+from phoropter.commands.study_schema import make_study_schema
+from phoropter.core.spec import load_yaml
+from phoropter.data.in_memory import as_dataset
+from phoropter.data.spec import open_dataset
+from phoropter.data.splits.protocol import make_splits
+from phoropter.starter.choices import choose_candidates, choose_protocol
+from phoropter.starter.first_look import look_at_path
+from phoropter.study.spec import StudySpec, read_study
+
+CLASSES = ("benign", "malign")
+ROWS = 24
+
+
+def call(*arguments: object, answer: str | None = None) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments], input=answer, catch_exceptions=False)
+
+
+def draw(row: int) -> np.ndarray[Any, Any]:
+    pixels = np.random.default_rng(row).integers(0, 120, (16, 16, 3), np.uint8)
+    return pixels + np.uint8(100 * (row % 2))
+
+
+def png(row: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(draw(row)).save(file, "png")
+    return file.getvalue()
+
+
+def put(path: Path, contents: bytes | str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(contents if isinstance(contents, bytes) else contents.encode())
+    return path
+
+
+def make_folders(root: Path) -> Path:
+    for row in range(ROWS):
+        put(root / "d" / CLASSES[row % 2] / f"picture{row}.png", png(row))
+    return root / "d"
+
+
+def make_parts(root: Path) -> Path:
+    for row in range(ROWS):
+        put(root / "d" / ("test" if row % 6 > 3 else "train") / CLASSES[row % 2] / f"picture{row}.png", png(row))
+    return root / "d"
+
+
+def make_patients(root: Path) -> Path:
+    for row in range(ROWS):
+        put(root / "d" / CLASSES[row // 4 % 2] / f"patient{row // 4:03d}_{row % 4}.png", png(row))
+    return root / "d"
+
+
+def make_csv(root: Path) -> Path:
+    lines = ["image,diagnosis,PatientID"]
+    for row in range(ROWS):
+        put(root / "img" / f"{row}.png", png(row))
+        lines.append(f"img/{row}.png,{CLASSES[row % 2]},{row // 3}")
+    return put(root / "cells.csv", "\n".join(lines) + "\n")
+
+
+def make_parquet(root: Path) -> Path:
+    import pandas as pd
+
+    pictures = [{"bytes": png(row), "path": None} for row in range(ROWS)]
+    labels = [CLASSES[row % 2] for row in range(ROWS)]
+    pd.DataFrame({"image": pictures, "label": labels}).to_parquet(root / "cells.parquet")
+    return root / "cells.parquet"
+
+
+def make_npz(root: Path) -> Path:
+    images = np.stack([draw(row) for row in range(ROWS)])
+    np.savez(root / "cells.npz", images=images, labels=np.arange(ROWS) % 2, groups=np.arange(ROWS) // 3)
+    return root / "cells.npz"
+
+
+def make_webdataset(root: Path) -> Path:
+    with tarfile.open(root / "cells-000000.tar", "w") as tar:
+        for row in range(ROWS):
+            for ending, contents in (("png", png(row)), ("cls", CLASSES[row % 2].encode())):
+                member = tarfile.TarInfo(f"{row:05d}.{ending}")
+                member.size = len(contents)
+                tar.addfile(member, io.BytesIO(contents))
+    return root / "cells-000000.tar"
+
+
+def make_wesad(root: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for subject in ("S2", "S3", "S4"):
+        seconds = 200
+        time = np.arange(700 * seconds) / 700
+        ecg = (np.exp(-(((time % 0.8) - 0.4) ** 2) / 2e-4) + 0.02 * rng.normal(size=len(time)))[:, None].astype(np.float32)
+        label = np.repeat([1, 2, 3, 0], 700 * seconds // 4).astype(np.int32)
+        session = {"subject": subject, "signal": {"chest": {"ECG": ecg}, "wrist": {"BVP": np.zeros((128, 1))}}, "label": label}
+        put(root / "d" / subject / f"{subject}.pkl", pickle.dumps(session, protocol=2))
+    return root / "d"
+
+
+def make_edf(root: Path) -> Path:
+    def field(text: object, size: int) -> bytes:
+        return str(text).encode().ljust(size)[:size]
+
+    columns = [(16, "ECG"), (80, ""), (8, "mV"), (8, -3.2768), (8, 3.2767), (8, -32768), (8, 32767), (80, ""), (8, 100), (32, "")]
+    lines = ["path,subject,label"]
+    for person in range(6):
+        head = field(0, 8) + field("X", 80) + field("", 80) + b"01.01.1100.00.00" + field(512, 8) + field("", 44)
+        head += field(60, 8) + field(1, 8) + field(1, 4) + b"".join(field(value, size) for size, value in columns)
+        beats = (np.exp(-(((np.arange(6000) / 100 % 0.8) - 0.4) ** 2) / 2e-3) * 9000).astype("<i2")
+        put(root / f"{person}.edf", head + beats.tobytes())
+        lines.append(f"{person}.edf,person{person},{CLASSES[person % 2]}")
+    return put(root / "recordings.csv", "\n".join(lines) + "\n")
+
+
+def write_wfdb(record: Path, digital: np.ndarray[Any, Any], signals: list[str], rate: int, gain: str, end: str) -> None:
+    folder, name = record.parent, record.name
+    sums = (digital.astype(int).sum(axis=0) % 65536).astype(np.uint16).astype(np.int16).tolist()
+    lines = [f"{name} {len(signals)} {rate} {len(digital)}"]
+    lines += [f"{name}.dat 16 {gain} 16 0 {digital[0, i]} {sums[i]} 0 {word}" for i, word in enumerate(signals)]
+    put(folder / f"{name}.hea", "\n".join(lines) + "\n" + end)
+    put(folder / f"{name}.dat", digital.astype("<i2").tobytes())
+
+
+def make_ctu(root: Path) -> Path:
+    for number in range(8):
+        rng = np.random.default_rng(number)
+        fhr = 13000 + 500 * np.sin(np.arange(4 * 3600) / 400) + rng.integers(-200, 200, 4 * 3600)
+        digital = np.stack([fhr, 2000 + rng.integers(0, 900, 4 * 3600)], axis=1).astype("<i2")
+        low = number % 2
+        outcome = f"#-- Outcome\n#pH           {7.0 if low else 7.3}\n#Apgar1       {5 if low else 9}\n#Apgar5       9\n"
+        write_wfdb(root / "d" / str(1001 + number), digital, ["FHR", "UC"], 4, "100(0)/bpm", outcome)
+    return root / "d"
+
+
+def make_mitdb(root: Path) -> Path:
+    for name in ("100", "101", "103", "105"):
+        seconds, rate = 60, 360
+        beats = np.arange(200, seconds * rate, 300)
+        digital = np.random.default_rng(int(name)).integers(1000, 1050, (seconds * rate, 2)).astype("<i2")
+        write_wfdb(root / "d" / name, digital, ["MLII", "V1"], rate, "200(1024)/mV", "")
+        codes, last = [], 0
+        for number, at in enumerate(beats.tolist()):
+            codes.append((1, 5, 8)[number // 4 % 3] << 10 | (at - last))
+            last = at
+        put(root / "d" / f"{name}.atr", np.array([*codes, 0], "<u2").tobytes())
+    return root / "d"
+
+
+LAYOUTS: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "folders": (make_folders, "stratified-k-fold"),
+    "parts": (make_parts, "predefined"),
+    "patients": (make_patients, "stratified-group-k-fold"),
+    "csv": (make_csv, "stratified-group-k-fold"),
+    "parquet": (make_parquet, "stratified-k-fold"),
+    "npz": (make_npz, "stratified-group-k-fold"),
+    "webdataset": (make_webdataset, "stratified-k-fold"),
+    "wesad": (make_wesad, "stratified-group-k-fold"),
+    "edf": (make_edf, "stratified-group-k-fold"),
+    "ctu": (make_ctu, "stratified-group-k-fold"),
+    "mitdb": (make_mitdb, "stratified-group-k-fold"),
+}
+
+
+def check_first_study(path: Path, out: Path, split: str) -> StudySpec:
+    """Writes a study, holds it against what it says of itself, and plans it."""
+    written = call("init", path, "-o", out)
+    assert written.exit_code == 0, written.output
+    (study,) = read_study(out)
+    assert study.protocol.split == split and len(study.parsed_candidates) >= 2
+    dataset = open_dataset(study.data, study.base)
+    text = out.read_text(encoding="utf-8")
+    for name, count in zip(dataset.classes, dataset.class_counts.tolist(), strict=True):
+        assert f"{name} {count}" in text
+    if dataset.groups is not None and split != "predefined":
+        for part in make_splits(dataset, study.protocol, study.base):
+            assert not set(dataset.groups[part.train].tolist()) & set(dataset.groups[part.test].tolist())
+    planned = call("plan", out, "-o", out.parent / "runs")
+    assert planned.exit_code == 0 and "runs to compute" in planned.output, planned.output
+    return study
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_first_study_plans(name: str, tmp_path: Path) -> None:
+    make, split = LAYOUTS[name]
+    check_first_study(make(tmp_path), tmp_path / "study.yaml", split)
+
+
+def test_a_first_study_of_dicom_plans(tmp_path: Path, write_dicom: Callable[..., Path]) -> None:
+    for row in range(ROWS):
+        write_dicom(tmp_path / "d" / CLASSES[row % 2] / f"{row}.dcm", draw(row)[..., 0], PatientID=f"P{row // 3}")
+    check_first_study(tmp_path / "d", tmp_path / "study.yaml", "stratified-group-k-fold")
+
+
+@pytest.mark.parametrize("name", ["patients", "csv"])
+def test_a_first_study_runs_to_a_report(name: str, tmp_path: Path) -> None:
+    make, split = LAYOUTS[name]
+    check_first_study(make(tmp_path), tmp_path / "study.yaml", split)
+    ran = call("run", tmp_path / "study.yaml", "--smoke", "-o", tmp_path / "out", "--device", "cpu")
+    assert ran.exit_code == 0 and (tmp_path / "out" / "report" / "index.html").is_file(), ran.output
+
+
+def test_guessed_groups_are_shown_and_written(tmp_path: Path) -> None:
+    path = make_patients(tmp_path)
+    result = call("init", path, "-o", tmp_path / "study.yaml")
+    assert "6 groups by numbers in the names of files" in result.output
+    assert "benign/patient000_0.png → patient000" in result.output
+    (study,) = read_study(tmp_path / "study.yaml")
+    groups = open_dataset(study.data, study.base).groups
+    assert groups is not None and set(groups.tolist()) == {f"patient{n:03d}" for n in range(6)}
+    look = look_at_path(make_csv(tmp_path))
+    assert look.guess is not None and look.guess.keys == {"columns": {"group": "PatientID"}} and look.guess.count == 8
+    assert look.with_guess().keys == {"columns": {"path": "image", "label": "diagnosis", "group": "PatientID"}}
+
+
+@pytest.mark.parametrize("pattern", ["IMG_{:04d}.png", "{}.png", "{:03d}_left.png", "scan-{}.png"])
+def test_numbers_of_pictures_are_no_groups(pattern: str, tmp_path: Path) -> None:
+    for row in range(ROWS):
+        put(tmp_path / "d" / CLASSES[row % 2] / pattern.format(row), png(row))
+    assert look_at_path(tmp_path / "d").guess is None
+
+
+def test_on_a_terminal_one_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_patients(tmp_path)
+    monkeypatch.setattr("phoropter.commands.init_command._is_terminal", lambda: True)
+    refused = call("init", path, "-o", tmp_path / "no.yaml", answer="n\n")
+    assert "belong together" in refused.output and read_study(tmp_path / "no.yaml")[0].protocol.split == "stratified-k-fold"
+    taken = call("init", path, "-o", tmp_path / "yes.yaml", answer="y\n")
+    assert taken.exit_code == 0 and read_study(tmp_path / "yes.yaml")[0].data.group_from
+    unasked = call("init", path, "-o", tmp_path / "flag.yaml", "--yes")
+    assert "belong together" not in unasked.output and read_study(tmp_path / "flag.yaml")[0].data.group_from
+
+
+def test_a_file_is_never_overwritten(tmp_path: Path) -> None:
+    out = put(tmp_path / "study.yaml", "mine")
+    result = call("init", make_folders(tmp_path), "-o", out)
+    assert result.exit_code == 2 and "is there already" in result.output and out.read_text() == "mine"
+
+
+def test_the_file_names_a_schema_that_it_obeys(tmp_path: Path) -> None:
+    call("init", make_folders(tmp_path), "-o", tmp_path / "study.yaml")
+    first = (tmp_path / "study.yaml").read_text().splitlines()[0]
+    schema = json.loads((tmp_path / first.partition("$schema=")[2]).read_text())
+    assert first.startswith("# yaml-language-server: $schema=") and schema == json.loads(json.dumps(make_study_schema()))
+    jsonschema_rs = pytest.importorskip("jsonschema_rs", reason="schemathesis, which brings this validator, is not installed")
+    jsonschema_rs.validator_for(schema).validate(load_yaml(tmp_path / "study.yaml")[0][0])
+
+
+def test_weights_at_hand_and_time_decide_the_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("resnet50.a1_in1k", "vit_small_patch16_224.augreg_in21k_ft_in1k", "efficientnet_b0.ra_in1k"):
+        put(tmp_path / "weights" / f"{name}.safetensors", b"stands for weights")
+    images = np.stack([draw(row) for row in range(ROWS)])
+    dataset = as_dataset((images, np.arange(ROWS) % 2))
+    protocol = choose_protocol(dataset)
+    without = choose_candidates(dataset, protocol, 1, tmp_path)
+    assert [c.entry["weights"] for c in without.chosen] == ["random", "random"] and len(without.missing) == 6
+    monkeypatch.setenv("PHOROPTER_WEIGHTS", str(tmp_path / "weights"))
+    chosen = choose_candidates(dataset, protocol, 1, tmp_path)
+    assert {c.entry["backbone"] for c in chosen.chosen} == {"resnet50", "vit_small_patch16_224", "efficientnet_b0"}
+    assert sum(c.hours for c in chosen.chosen) <= 1 and len(chosen.missing) == 3
+    short = choose_candidates(dataset, protocol, 1e-6, tmp_path)
+    assert len(short.chosen) == 2 and set(short.left_out) == {"vit_small_patch16_224", "efficientnet_b0"}
+
+
+def test_other_files_of_the_folder_of_weights_become_candidates_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.numpy import save_file
+
+    (tmp_path / "weights").mkdir()
+    save_file({"a": np.zeros(2, np.float32)}, tmp_path / "weights" / "test_resnet.mine.safetensors")
+    put(tmp_path / "weights" / "test_vit.broken.safetensors", b"no tensors")
+    put(tmp_path / "weights" / "unknown_network.safetensors", b"")
+    monkeypatch.setenv("PHOROPTER_WEIGHTS", str(tmp_path / "weights"))
+    dataset = as_dataset((np.stack([draw(row) for row in range(ROWS)]), np.arange(ROWS) % 2))
+    probe, full = choose_candidates(dataset, choose_protocol(dataset), 1, tmp_path).chosen
+    place = (tmp_path / "weights" / "test_resnet.mine.safetensors").as_posix()
+    assert probe.entry == {
+        **{"name": "test_resnet.mine", "backbone": "test_resnet", "weights": place},
+        **{"frozen": True, "recipe": "logistic"},
+    }
+    assert full.entry == {"backbone": "test_resnet", "weights": place, "recipe": {"preset": "finetune", "epochs": 10}}
