@@ -23,7 +23,7 @@ from phoropter.results.preparation import PreparationNote
 from phoropter.results.run_folder import RunWriter
 
 COMMANDS = {"plan", "run", "demo", "status", "report", "compare", "folds", "serve-report", "refit", "predict", "inspect"}
-COMMANDS |= {"backbones", "studies", "doctor", "serve", "explain", "export", "schema", "weights", "init"}
+COMMANDS |= {"backbones", "studies", "doctor", "serve", "explain", "export", "schema", "weights", "init", "completion", "import"}
 README = Path(__file__).parents[1] / "README.md"
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
 
@@ -51,6 +51,8 @@ def test_commands_are_these_and_have_help() -> None:
 def test_flags_stay_few() -> None:
     """A new knob goes into the study file."""
     flags = {name: {o for p in c.params for o in p.opts if o.startswith("--")} for name, c in main.commands.items()}
+    assert all({"--quiet", "--verbose"} <= options for name, options in flags.items() if name != "weights")
+    flags = {name: options - {"--quiet", "--verbose"} for name, options in flags.items()}
     assert flags["run"] == {"--out", "--smoke", "--device", "--jobs", "--add", "--set", "--trust-code"}
     assert flags["plan"] == {"--out", "--smoke", "--device", "--add", "--set", "--json", "--trust-code"}
     assert flags["report"] == {"--out", "--section", "--maps", "--json", "--trust-code"}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import click
 
 from phoropter import __version__
 from phoropter.bundle_commands import predict_command, refit_command
+from phoropter.commands.completion_command import completion_command
 from phoropter.commands.init_command import init_command
 from phoropter.commands.listing_commands import (
     backbones_command,
@@ -27,11 +29,21 @@ from phoropter.commands.listing_commands import (
     schema_command,
     studies_command,
 )
-from phoropter.commands.options import add_option, device_option, jobs_option, out_option, set_option, smoke_option, trust_option
+from phoropter.commands.options import (
+    StudyName,
+    add_option,
+    device_option,
+    jobs_option,
+    out_option,
+    set_option,
+    smoke_option,
+    trust_option,
+)
 from phoropter.commands.plan_command import plan_command
 from phoropter.commands.results_commands import report_command, status_command
+from phoropter.commands.verbosity import add_verbosity_options
 from phoropter.commands.weights_command import weights_command
-from phoropter.console import make_console, print_protocol_gap
+from phoropter.console import is_verbose, make_console, print_protocol_gap, set_verbosity
 from phoropter.core.cpu_count import count_usable_cores
 from phoropter.explain_command import explain_command
 from phoropter.export_command import export_command
@@ -63,6 +75,8 @@ class _ErrorReportingGroup(click.Group):
         try:
             return super().invoke(ctx)
         except PhoropterError as error:
+            if is_verbose():
+                traceback.print_exc()
             click.echo(f"phoropter: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt as stop:  # a StopRequest, where a study was running, says which signal it was
@@ -82,6 +96,7 @@ def main() -> None:
 
     Declare a study in a YAML file, or name a shipped one; `run` computes it, `report` writes one page.
     """
+    set_verbosity(0)
 
 
 for _command in (
@@ -95,6 +110,7 @@ for _command in (
     schema_command,
     weights_command,
     init_command,
+    completion_command,
     refit_command,
     predict_command,
     explain_command,
@@ -106,7 +122,7 @@ for _command in (
 
 
 @main.command()
-@click.argument("study")
+@click.argument("study", type=StudyName())
 @out_option
 @smoke_option
 @device_option
@@ -177,7 +193,7 @@ def compare(folder: Path, other: Path, out: Path | None, trust_code: bool) -> No
 
 
 @main.command()
-@click.argument("study")
+@click.argument("study", type=StudyName())
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), default=Path("folds.csv"), help="The CSV file (default: folds.csv)."
 )
@@ -196,7 +212,7 @@ def folds(study: str, out: Path, trust_code: bool) -> None:
 
 
 @main.command()
-@click.argument("study")
+@click.argument("study", type=StudyName())
 @click.option("--port", type=click.IntRange(0, 65535), default=8350, help="On this machine; 0: any free one.")
 def serve_report(study: str, port: int) -> None:
     """Serve the report of STUDY on this machine while it runs: a results folder, a study file, or the name of a shipped study."""
@@ -207,3 +223,6 @@ def serve_report(study: str, port: int) -> None:
         parts = read_parts(study, None, smoke=False)
         folder = parts[0][1].parent if len(parts) > 1 else parts[0][1]
     server.serve_report(folder, port, click.echo)
+
+
+add_verbosity_options(main)

@@ -29,6 +29,28 @@ PIPED_WIDTH = 10_000  # characters of a line outside a terminal, where nothing n
 MIN_NAME_WIDTH, MIN_HEAD_WIDTH, GAP = 14, 8, 2  # characters: of a name that wraps, of a head that wraps, between columns
 
 
+_verbosity = 0  # of the command in progress: -1 quiet, 1 verbose
+
+
+def set_verbosity(level: int) -> None:
+    """-1: warnings and errors alone · 0 · 1: also logs and tracebacks. Every command begins at 0."""
+    global _verbosity
+    _verbosity = level
+
+
+def is_quiet() -> bool:
+    return _verbosity < 0
+
+
+def is_verbose() -> bool:
+    return _verbosity > 0
+
+
+def make_warning_console() -> Console:
+    """For what must be read: standard output, or standard error where that is quiet."""
+    return make_console(stderr=is_quiet())
+
+
 def make_console(*, stderr: bool = False) -> Console:
     """A console whose output may end before the command does: `phoropter run STUDY | head` goes on computing, silently.
 
@@ -42,7 +64,7 @@ def make_console(*, stderr: bool = False) -> Console:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     out = sys.stderr if stderr else sys.stdout
-    return LastingConsole(width=None if out.isatty() else PIPED_WIDTH, stderr=stderr)
+    return LastingConsole(width=None if out.isatty() else PIPED_WIDTH, stderr=stderr, quiet=is_quiet() and not stderr)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phoropter.console import make_console, print_line, print_results
+from phoropter.console import make_console, make_warning_console, print_line, print_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -155,7 +155,7 @@ def run_and_report(study: StudySpec, folder: Path, device: str, jobs: int, add: 
         store = executors.execute_study(study, folder, on_progress, jobs, ComputeOptions(device, add=add), cache_dir(folder))
     failures = store.read_failures()
     for note in failures.values():
-        print_line(to, f"failed: {note['candidate']} · {note['split']}: {note['error']}")
+        print_line(make_warning_console(), f"failed: {note['candidate']} · {note['split']}: {note['error']}")
     if any(True for _ in store.runs()):
         from phoropter.refit.leader_maps import compute_leader_maps
         from phoropter.report.page import create_report

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from phoropter.commands.options import json_option, write_document
+from phoropter.commands.options import BackboneName, json_option, write_document
 from phoropter.console import format_large_count, make_console, make_text_table, print_line
 
 
@@ -36,7 +36,7 @@ def inspect_command(path: Path, preview: Path | None, as_json: bool) -> None:
 
 
 @click.command("backbones")
-@click.argument("pattern", default="*")
+@click.argument("pattern", default="*", type=BackboneName())
 @json_option
 def backbones_command(pattern: str, as_json: bool) -> None:
     """List networks whose name matches PATTERN (like 'resnet*') or contains it: parameters, multiply-adds, input size."""

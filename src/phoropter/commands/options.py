@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from phoropter.commands.json_shapes import JsonDocument
 
 trust_option = click.option("--trust-code", is_flag=True, help="Import what is named module:NAME. Only for files you have read.")
@@ -22,6 +24,33 @@ set_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the study, as in recipe.epochs=3. Repeatable."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON document and nothing else (docs/json.md).")
+
+
+class StudyName(click.ParamType[str]):
+    """A study file or the name of a shipped study, which a shell completes."""
+
+    name = "study"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        folder = Path(__file__).parents[1] / "studies"  # without pydantic, which would cost half a second
+        shipped = [file.stem for file in sorted(folder.glob("*.yaml"))]
+        named = [CompletionItem(name) for name in shipped if name.startswith(incomplete)]
+        return [CompletionItem(incomplete, type="file"), *named]  # in bash, files are offered where no name fits
+
+
+class BackboneName(click.ParamType[str]):
+    """A network's name, which a shell completes."""
+
+    name = "pattern"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from phoropter.models.catalog import list_architectures
+
+        return [CompletionItem(name) for name in list_architectures(f"{incomplete}*")]
 
 
 def write_document(document: JsonDocument) -> None:

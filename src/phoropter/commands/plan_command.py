@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from phoropter.commands.options import (
+    StudyName,
     add_option,
     device_option,
     json_option,
@@ -17,7 +18,7 @@ from phoropter.commands.options import (
     trust_option,
     write_document,
 )
-from phoropter.console import make_console, print_line, print_plan
+from phoropter.console import make_console, make_warning_console, print_line, print_plan
 from phoropter.study_parts import check_device, describe_other_study, for_each_part, read_parts, trust_if
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command("plan")
-@click.argument("study")
+@click.argument("study", type=StudyName())
 @out_option
 @smoke_option
 @device_option
@@ -78,8 +79,8 @@ def _describe_part(part: StudySpec, folder: Path, device: str, add: bool, *, sta
 
         return describe_planned_part(planned, store, cost, findings, other)
     for finding in findings:
-        print_line(to, f"{finding.severity}: {finding.words}")
+        print_line(make_warning_console(), f"{finding.severity}: {finding.words}")
     print_plan(to, planned, cost, store)
     if other:  # the folder was not named here, so the plan may be all that is wanted
-        print_line(to, f"run would stop: {other}")
+        print_line(make_warning_console(), f"run would stop: {other}")
     return None

@@ -16,6 +16,7 @@ from phoropter.study_parts import trust_results_if, warn_of_missing_metrics
 @json_option
 def status_command(folder: Path, as_json: bool) -> None:
     """Show how many runs are done, running, failed and missing in a results FOLDER."""
+    from phoropter.report.sections.study.provenance import describe_unplanned_runs
     from phoropter.results.preparation import describe_preparation
     from phoropter.results.store import Store
     from phoropter.study.progress import describe_damaged_runs, make_status_table
@@ -37,6 +38,8 @@ def status_command(folder: Path, as_json: bool) -> None:
     to.print(make_status_table(store))
     for line in describe_damaged_runs(store):
         print_line(to, line)
+    if others := describe_unplanned_runs(store):
+        print_line(to, f"not read: {others}")
     for note in store.read_failures().values():
         print_line(to, f"failed: {note['candidate']} · {note['split']}: {note['error']}")
 
