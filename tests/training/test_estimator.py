@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import torch
 from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
-from phoropter.core.errors import DataError
+import phoropter as ph
+from phoropter.core.errors import DataError, StoreError, WeightsError
 from phoropter.models.spec import Backbone
 from phoropter.training.estimator import InputError, VisionClassifier, read_targets
 
@@ -92,9 +95,9 @@ class OfRows(VisionClassifier):
         tags.classifier_tags.poor_score = True
         return tags
 
-    def fit(self, X: Any, y: Any) -> VisionClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> VisionClassifier:
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
-        fitted = super().fit(drawn(X), y)
+        fitted = super().fit(drawn(X), y, sample_weight, groups)
         self.n_features_in_ = X.shape[1]
         return fitted
 
@@ -102,19 +105,32 @@ class OfRows(VisionClassifier):
         check_is_fitted(self)
         return super().predict_proba(drawn(validate_data(self, X, dtype=np.float64, reset=False)))
 
+    def transform(self, X: Any) -> Any:
+        check_is_fitted(self)
+        return super().transform(drawn(validate_data(self, X, dtype=np.float64, reset=False)))
+
 
 def drawn(X: Any) -> Any:
     """(N, F) rows → (N, 8, F) pictures whose grey levels are the values squeezed into 0..1."""
     return np.repeat((1 / (1 + np.exp(-X)))[:, None, :], 8, axis=1)
 
 
+CANNOT_HOLD = {
+    "check_sample_weight_equivalence_on_dense_data": "a picture given twice is in two batches, one of weight 2 in one of them"
+}
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_scikit_learn_s_own_checks_as_far_as_pictures_allow() -> None:
+def test_scikit_learn_s_own_checks_hold_but_for_those_named_in_the_docs() -> None:
     quick = OfRows("test_resnet", weights="random", recipe={"preset": "scratch", "epochs": 1}, size=32, device="cpu")
-    results = check_estimator(quick, on_fail=None, on_skip=None)
-    failed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
-    assert not failed and sum(r["status"] == "passed" for r in results) >= 40
+    results = check_estimator(quick, expected_failed_checks=CANNOT_HOLD, on_fail=None, on_skip=None)
+    by_status = {s: {r["check_name"] for r in results if r["status"] == s} for s in ("failed", "xfail", "skipped")}
+    assert by_status == {"failed": set(), "xfail": set(CANNOT_HOLD), "skipped": {"check_array_api_input"}}
+    assert sum(r["status"] == "passed" for r in results) >= 60
+    page = (Path(__file__).parents[2] / "docs" / "estimator.md").read_text(encoding="utf-8")
+    named = {word for word in re.findall(r"`(check_\w+)`", page) if word != "check_estimator"}
+    assert named == {*CANNOT_HOLD, *by_status["skipped"]}
 
 
 def test_flat_rows_are_not_taken_for_pictures() -> None:
@@ -224,14 +240,101 @@ def test_pictures_that_cannot_be_read_are_refused(fitted: VisionClassifier, X: A
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("changes", "options", "message"),
     [
-        ({"sample_weight": np.ones(16)}, "fit does not use sample_weight: the loss weighs classes"),
-        ({"groups": np.arange(16)}, "fit does not use groups: they belong to the splitter"),
-        ({"epochs": 3}, "fit does not use epochs: expected X and y"),
+        (
+            {"frozen": True, "recipe": "logistic"},
+            {"sample_weight": np.ones(16)},
+            "solved as a logistic regression takes no sample",
+        ),
+        ({}, {"groups": np.arange(16)}, "fit does not use groups: this recipe makes no folds; they belong to the splitter"),
+        ({}, {"sample_weight": np.ones((16, 2))}, r"sample_weight has the shape \(16, 2\): expected \(16,\)"),
+        ({}, {"sample_weight": -np.ones(16)}, "negative or not finite, or only zeros"),
+        ({}, {"sample_weight": np.zeros(16)}, "negative or not finite, or only zeros"),
+        ({}, {"sample_weight": ["a"] * 16}, "sample_weight holds values that are no numbers"),
+        ({"frozen": True, "recipe": "logistic"}, {"groups": np.arange(15)}, r"groups has the shape \(15,\): expected \(16,\)"),
+        ({}, {"sample_weight": np.arange(16) % 2}, "y holds 1 class"),
     ],
 )
-def test_what_fit_does_not_use_is_refused(options: dict[str, Any], message: str) -> None:
+def test_weights_and_groups_that_cannot_be_used_are_refused(
+    changes: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
-        small().fit(*colours(), **options)
-    assert not has_fit_parameter(small(), "sample_weight")
+        small(**changes).fit(*colours(), **options)
+    with pytest.raises(TypeError, match="epochs"):
+        small().fit(*colours(), **{"epochs": 3})
+    assert has_fit_parameter(small(), "sample_weight")
+
+
+def test_weights_count_and_a_weight_of_zero_leaves_out() -> None:
+    X, y = colours()
+    one = small(recipe={**QUICK, "epochs": 1})
+    plain = clone(one).fit(X, y).predict_proba(X)
+    np.testing.assert_allclose(clone(one).fit(X, y, np.full(16, 3.0)).predict_proba(X), plain, atol=1e-5)
+    zero = np.where(np.arange(16) < 12, 2.0, 0.0)
+    np.testing.assert_array_equal(clone(one).fit(X, y, zero).predict_proba(X), clone(one).fit(X[:12], y[:12]).predict_proba(X))
+    noise = np.random.default_rng(1).integers(0, 255, (16, 32, 32, 3), dtype=np.uint8)  # says nothing, so that weights decide
+    heavy = clone(small()).fit(noise[:, :8, :8] // 32, y, np.where(y == 1, 9.0, 1.0)).predict_proba(noise[:, :8, :8] // 32)
+    assert heavy[:, 1].mean() > 0.6
+
+
+def test_groups_keep_the_inner_folds_of_a_solved_head_apart() -> None:
+    X, y = colours(48)
+    X = np.random.default_rng(2).integers(0, 255, X.shape, dtype=np.uint8)
+    X[24:] = X[:24]  # every picture twice: a subject whose two pictures are in two folds is known by heart
+    y[24:] = y[:24]
+    recipe = {"preset": "logistic", "l2_penalties": [1e-4, 1e4]}
+    apart, mixed = (small(frozen=True, recipe=recipe).fit(X, y, groups=g) for g in (np.tile(np.arange(24), 2), None))
+    assert np.ptp(apart.predict_proba(X)[:, 1]) < np.ptp(mixed.predict_proba(X)[:, 1])
+
+
+def test_features_feed_another_estimator(fitted: VisionClassifier) -> None:
+    X, y = colours()
+    features = fitted.transform(X)
+    assert features.shape == (16, len(fitted.get_feature_names_out())) and features.dtype == np.float32
+    assert LogisticRegression().fit(features, y).score(features, y) > 0.9
+    head = fitted._fitted.model.head
+    with torch.inference_mode():
+        logits = [m for m in head.modules() if isinstance(m, torch.nn.Linear)][-1](torch.from_numpy(features)).double()
+    np.testing.assert_allclose(logits.softmax(-1), fitted.predict_proba(X), atol=1e-2)
+
+
+@pytest.mark.parametrize("labels", [[0, 1], ["cat", "dog"], [False, True], [0.0, 1.0]])
+def test_a_saved_classifier_comes_back_with_its_labels(tmp_path: Path, labels: list[Any]) -> None:
+    X, y = colours()
+    model = small(recipe={**QUICK, "epochs": 1}).fit(X, np.array(labels)[y])
+    again = VisionClassifier.from_bundle(model.save(tmp_path / "bundle"), device="cpu")
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    assert again.classes_.dtype == model.classes_.dtype and again.predict(X).tolist() == model.predict(X).tolist()
+    refitted = clone(again).set_params(weights="random").fit(X, np.array(labels)[y])
+    np.testing.assert_array_equal(refitted.predict_proba(X), model.predict_proba(X))
+    with pytest.raises(StoreError, match="exists already"):
+        model.save(tmp_path / "bundle")
+
+
+def test_a_data_frame_names_the_column_of_its_pictures(tmp_path: Path, fitted: VisionClassifier) -> None:
+    X, _ = colours()
+    paths = [str(tmp_path / f"{i}.png") for i in range(len(X))]
+    for path, pixels in zip(paths, X, strict=True):
+        Image.fromarray(pixels).save(path)
+    frame = pd.DataFrame({"subject": range(16), "path": paths})
+    for given in (frame, frame[["path"]], frame.rename(columns={"path": "Image"})):
+        np.testing.assert_array_equal(fitted.predict_proba(given), fitted.predict_proba(X))
+    with pytest.raises(InputError, match=r"the columns subject or where, of which 0 are named path.*pass the column"):
+        fitted.predict(frame.rename(columns={"path": "where"}))
+
+
+def test_bundles_are_those_of_the_other_doors(tmp_path: Path) -> None:
+    X, y = colours()
+    model = small(recipe={**QUICK, "epochs": 1}).fit(X, np.array(["dark", "bright"])[y])
+    loaded = ph.load(model.save(tmp_path / "bundle"))
+    np.testing.assert_allclose(loaded.predict(list(X)).probabilities, model.predict_proba(X), atol=1e-6)
+    candidate = ph.finetune({"name": "test_resnet", "seed": 3, "weights": "random"}, name="net", recipe={**QUICK, "epochs": 1})
+    data = ph.in_memory((X, y), size=32)
+    study = ph.Study(name="s", data=data, candidates=[candidate], protocol=ph.HoldOut(), save_models="all")
+    results = study.run(tmp_path / "study", quiet=True)
+    again = VisionClassifier.from_bundle(results.bundle, device="cpu")
+    np.testing.assert_allclose(again.predict_proba(X), ph.load(results.bundle).predict(list(X)).probabilities, atol=1e-6)
+    assert again.backbone == {"name": "test_resnet", "seed": 3} and again.size == 32 and again.recipe.total_epochs == 1
+    with pytest.raises(WeightsError, match=r"bundle\.json"):
+        VisionClassifier.from_bundle(tmp_path)

@@ -60,6 +60,7 @@ class TrainingTask:
     member_bundles: bundles that a fusion with warm_start begins with, in the order of its branches
     bag_index:      which of the recipe's bags is trained; None: all of them, where there are several (bagging.py)
     last_epoch:     the epoch after which training ends, under the schedule of the complete recipe; None: the recipe's last
+    row_weights:    (N,) float32 factor of each row's loss, 1 on average, for one who is trained without a teacher; None: all 1
     """
 
     candidate: Candidate
@@ -75,6 +76,7 @@ class TrainingTask:
     member_bundles: tuple[Path, ...] = ()
     bag_index: int | None = None
     last_epoch: int | None = None
+    row_weights: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,20 +283,22 @@ def _make_objective(task: TrainingTask, model: Classifier, criterion: Criterion)
         DistillationLoss(criterion, distillation.loss, distillation.alpha, distillation.temperature) if distillation else None
     )
     # Only the network is compiled: the loss is small, and a Loss of the user's own need not be traceable
+    factors = None if task.row_weights is None else torch.from_numpy(task.row_weights).to(task.device)
     outputs = torch.compile(model.forward_outputs) if task.candidate.recipe.compile else model.forward_outputs
 
     def compute_loss_and_logits(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         out = model.forward_head(batch.inputs) if isinstance(batch.inputs, tuple) else outputs(batch.inputs)
         label_logits = out.class_logits if has_token and out.class_logits is not None else out.logits
         mixing = (batch.mix_index, batch.mix_lambda)
+        row_weights = None if factors is None else factors[torch.from_numpy(batch.rows).to(factors.device)]
         if distilled is None or batch.teacher_logits is None:
-            loss = criterion(label_logits, batch.labels, *mixing)
+            loss = criterion(label_logits, batch.labels, *mixing, row_weights=row_weights)
         else:
             token = out.token_logits if has_token else None
             loss = distilled(label_logits, batch.labels, batch.teacher_logits, *mixing, token=token)
         if auxiliary:
             for logits in out.branch_logits:
-                loss = loss + auxiliary * criterion(logits, batch.labels, *mixing)
+                loss = loss + auxiliary * criterion(logits, batch.labels, *mixing, row_weights=row_weights)
         return loss, out.logits
 
     return compute_loss_and_logits

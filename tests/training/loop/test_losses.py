@@ -92,6 +92,27 @@ def test_mixed_labels_are_the_two_losses_by_their_shares() -> None:
     torch.testing.assert_close(mixed, 0.25 * F.cross_entropy(student, labels) + 0.75 * F.cross_entropy(student, labels[partner]))
 
 
+@pytest.mark.parametrize("class_weights", [None, [1.0, 2.0, 0.5, 3.0]])
+def test_a_row_s_weight_multiplies_its_loss_wherever_its_label_goes(class_weights: list[float] | None) -> None:
+    student, _, labels = made()
+    partner, share = mixing()
+    weight = torch.ones(C, dtype=torch.float64) if class_weights is None else torch.tensor(class_weights, dtype=torch.float64)
+    rows = torch.linspace(0.2, 3.0, B, dtype=torch.float64)
+    criterion = Criterion(LossSpec(), None if class_weights is None else weight)
+    total = below = mixed_total = mixed_below = 0.0
+    for row in range(B):
+        other, part = int(partner[row]), float(share[row])
+        own, lent = (float(-weight[label] * student[row].log_softmax(0)[label]) for label in (labels[row], labels[other]))
+        total, below = total + own * float(rows[row]), below + float(weight[labels[row]])
+        mixed_total += part * own * float(rows[row]) + (1 - part) * lent * float(rows[other])
+        mixed_below += part * float(weight[labels[row]]) + (1 - part) * float(weight[labels[other]])
+    assert float(criterion(student, labels, row_weights=rows)) == pytest.approx(total / below)
+    assert float(criterion(student, labels, partner, share, row_weights=rows)) == pytest.approx(
+        mixed_total / mixed_below, rel=1e-6
+    )
+    torch.testing.assert_close(criterion(student, labels, row_weights=torch.ones(B)), criterion(student, labels))
+
+
 def test_focal_with_gamma_0_is_cross_entropy() -> None:
     student, _, labels = made()
     assert torch.equal(Criterion(LossSpec(kind="focal", gamma=0))(student, labels), Criterion(LossSpec())(student, labels))

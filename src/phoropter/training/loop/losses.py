@@ -177,22 +177,29 @@ class Criterion:
     class_weights: Tensor | None = None
 
     def __call__(
-        self, logits: Tensor, labels: Tensor, mix_index: Tensor | None = None, mix_lambda: Tensor | None = None
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        mix_index: Tensor | None = None,
+        mix_lambda: Tensor | None = None,
+        row_weights: Tensor | None = None,
     ) -> Tensor:
         """(B, C) logits and (B,) labels → a scalar, float32 or wider.
 
         Where labels are mixed: (B,) row of each one's partner, (B,) share of its own label.
+        row_weights: (B,) factors of the rows' losses, not of the mean's denominator, so that a batch of light rows counts less
         """
         logits, weights = _at_least_float32(logits), self.class_weights
         row_losses = find_loss(self.loss).row_losses
 
-        def mix_over_labels(of: Callable[[Tensor], Tensor]) -> Tensor:
-            own = of(labels)
+        def mix_over_labels(of: Callable[[Tensor], Tensor], factors: Tensor | None = None) -> Tensor:
+            own = of(labels) if factors is None else of(labels) * factors
             if mix_index is None or mix_lambda is None:
                 return own
-            return mix_lambda * own + (1 - mix_lambda) * of(labels[mix_index])
+            partner = of(labels[mix_index]) if factors is None else of(labels[mix_index]) * factors[mix_index]
+            return mix_lambda * own + (1 - mix_lambda) * partner
 
-        losses = mix_over_labels(lambda y: row_losses(self.loss, logits, y, weights))
+        losses = mix_over_labels(lambda y: row_losses(self.loss, logits, y, weights), row_weights)
         return losses.mean() if weights is None else losses.sum() / mix_over_labels(weights.__getitem__).sum()
 
 
