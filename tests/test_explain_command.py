@@ -5,19 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from PIL import Image
 
 from phoropter.cli import main
 from phoropter.core.storage.csv_cells import read_csv_rows
 from phoropter.deploy.explain.class_maps import MapMethod
 from phoropter.deploy.explain.map_files import MapFormat
 from phoropter.explain_command import METHODS
-from phoropter.study.executors import execute_study
-from phoropter.study.spec import read_study
-from phoropter.study.worker import ComputeOptions
+from small_pictures import draw_dark_and_light, run_small_study
 
 STUDY = """\
 name: shapes
@@ -35,15 +31,8 @@ def call(*arguments: object) -> Result:
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
-    draw = np.random.default_rng(0)
-    for kind, grey in (("dark", 40), ("light", 190)):
-        (folder / "pictures" / kind).mkdir(parents=True)
-        for i in range(4):
-            noise = draw.integers(0, 60, (64, 64, 3), dtype=np.uint8) + np.uint8(grey)
-            Image.fromarray(noise).save(folder / "pictures" / kind / f"{i}.png")
-    (folder / "study.yaml").write_text(STUDY)
-    options = ComputeOptions("cpu", threads=1)
-    execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options)
+    draw_dark_and_light(folder / "pictures", 4, size=(64, 64))
+    run_small_study(folder, STUDY)
     return folder
 
 

@@ -15,9 +15,7 @@ import phoropter as ph
 from phoropter.cli import main
 from phoropter.deploy.export import exporters
 from phoropter.results.store import Store
-from phoropter.study.executors import execute_study
-from phoropter.study.spec import read_study
-from phoropter.study.worker import ComputeOptions
+from small_pictures import draw_dark_and_light, run_small_study
 
 STUDY = """\
 name: shapes
@@ -32,15 +30,8 @@ candidates: [{name: net, backbone: test_resnet, weights: random, size: 32}]
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished study in `out`, and its pictures."""
     folder = tmp_path_factory.mktemp("shapes")
-    draw = np.random.default_rng(0)
-    for kind, grey in (("dark", 40), ("light", 190)):
-        (folder / "pictures" / kind).mkdir(parents=True)
-        for i in range(8):
-            noise = draw.integers(0, 60, (40, 60, 3), dtype=np.uint8)
-            Image.fromarray(noise + np.uint8(grey)).save(folder / "pictures" / kind / f"{i}.png")
-    (folder / "study.yaml").write_text(STUDY)
-    options = ComputeOptions("cpu", threads=1)
-    execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options)
+    draw_dark_and_light(folder / "pictures", 8)
+    run_small_study(folder, STUDY)
     return folder
 
 

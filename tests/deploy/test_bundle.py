@@ -12,11 +12,8 @@ from PIL import Image
 
 import phoropter as ph
 from phoropter.core.errors import DataError, SpecError
-from phoropter.results.store import Store
 from phoropter.signals.simulate import ecg_simulate
-from phoropter.study.executors import execute_study
-from phoropter.study.spec import read_study
-from phoropter.study.worker import ComputeOptions
+from small_pictures import draw_dark_and_light, run_small_study
 from small_recordings import ECG_STUDY, PEOPLE
 
 PICTURES = """\
@@ -35,23 +32,12 @@ candidates: [{name: cnn, backbone: test_resnet, weights: random}]
 )
 
 
-def run_study(folder: Path, text: str) -> Store:
-    (folder / "study.yaml").write_text(text)
-    options = ComputeOptions("cpu", threads=1)
-    return execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options)
-
-
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished study in `out`, and its pictures."""
     folder = tmp_path_factory.mktemp("shapes")
-    draw = np.random.default_rng(0)
-    for kind, grey in (("dark", 40), ("light", 190)):
-        (folder / "pictures" / kind).mkdir(parents=True)
-        for i in range(6):
-            noise = draw.integers(0, 60, (40, 60, 3), dtype=np.uint8)
-            Image.fromarray(noise + np.uint8(grey)).save(folder / "pictures" / kind / f"{i}.png")
-    run_study(folder, PICTURES)
+    draw_dark_and_light(folder / "pictures", 6)
+    run_small_study(folder, PICTURES)
     return folder
 
 
@@ -93,7 +79,7 @@ def test_views_are_averaged_when_asked_for(pictures: Path) -> None:
 
 
 def test_recordings_in_memory_get_the_logits_of_the_study(tmp_path: Path) -> None:
-    store = run_study(tmp_path, ECG)
+    store = run_small_study(tmp_path, ECG)
     run = next(r for r in store.runs() if r.bundle_folder)
     held_out = run.load_predictions()
     assert held_out is not None and held_out.groups is not None and run.bundle_folder is not None

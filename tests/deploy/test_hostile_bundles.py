@@ -11,15 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import phoropter as ph
 from phoropter.core.errors import UserError
 from phoropter.core.storage.checksums import describe_files
 from phoropter.core.storage.sealed_json import write_sealed_json
-from phoropter.study.executors import execute_study
-from phoropter.study.spec import read_study
-from phoropter.study.worker import ComputeOptions
+from small_pictures import draw_dark_and_light, run_small_study
 
 STUDY = """\
 name: shapes
@@ -53,15 +50,8 @@ def opened() -> Iterator[list[str]]:
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
-    draw = np.random.default_rng(0)
-    for kind, grey in (("dark", 40), ("light", 190)):
-        (folder / "pictures" / kind).mkdir(parents=True)
-        for i in range(4):
-            noise = draw.integers(0, 60, (40, 60, 3), dtype=np.uint8)
-            Image.fromarray(noise + np.uint8(grey)).save(folder / "pictures" / kind / f"{i}.png")
-    (folder / "study.yaml").write_text(STUDY)
-    options = ComputeOptions("cpu", threads=1)
-    store = execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options)
+    draw_dark_and_light(folder / "pictures", 4)
+    store = run_small_study(folder, STUDY)
     bundle = next(run.bundle_folder for run in store.runs() if run.bundle_folder)
     assert bundle is not None
     return bundle

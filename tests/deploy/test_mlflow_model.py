@@ -8,18 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 import phoropter as ph
 from phoropter.core.errors import DataError
 from phoropter.deploy.mlflow_model import PyfuncModel, _load_pyfunc, write_mlmodel
 from phoropter.deploy.predict import open_bundle
-from phoropter.results.store import Store
 from phoropter.signals.recording import Recording
 from phoropter.signals.simulate import ecg_simulate
-from phoropter.study.executors import execute_study
-from phoropter.study.spec import read_study
-from phoropter.study.worker import ComputeOptions
+from small_pictures import draw_dark_and_light, run_small_study
 from small_recordings import ECG_STUDY, PEOPLE
 
 NET = "candidates: [{name: net, backbone: test_resnet, weights: random}]\nrecipe: {preset: scratch, epochs: 1}\n"
@@ -28,9 +24,7 @@ PICTURES = "name: shapes\ndata: {folder: pictures, size: 48}\nprotocol: {split: 
 
 def make_bundle(folder: Path, text: str) -> Path:
     """The bundle of a study's only kept run, with its MLmodel."""
-    (folder / "study.yaml").write_text(text)
-    options = ComputeOptions("cpu", threads=1)
-    store: Store = execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options)
+    store = run_small_study(folder, text)
     bundle = next(run.bundle_folder for run in store.runs() if run.bundle_folder)
     assert bundle is not None
     write_mlmodel(bundle, open_bundle(bundle))
@@ -40,12 +34,7 @@ def make_bundle(folder: Path, text: str) -> Path:
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     folder = tmp_path_factory.mktemp("shapes")
-    draw = np.random.default_rng(0)
-    for kind, grey in (("dark", 40), ("light", 190)):
-        (folder / "pictures" / kind).mkdir(parents=True)
-        for i in range(4):
-            noise = draw.integers(0, 60, (40, 60, 3), dtype=np.uint8)
-            Image.fromarray(noise + np.uint8(grey)).save(folder / "pictures" / kind / f"{i}.png")
+    draw_dark_and_light(folder / "pictures", 4)
     return make_bundle(folder, PICTURES), sorted((folder / "pictures").rglob("*.png"))
 
 

@@ -14,10 +14,8 @@ from PIL import Image
 from phoropter.refit.bundle_writer import BundleContents
 from phoropter.refit.refit import RefitOptions, refit_candidate
 from phoropter.results.store import Store
-from phoropter.study.executors import execute_study
-from phoropter.study.spec import read_study
-from phoropter.study.worker import ComputeOptions
 from phoropter.training.candidates.refit_record import RefitRecord
+from small_pictures import run_small_study
 from small_recordings import CTG_STUDY, ECG_STUDY
 
 Refit = Callable[..., RefitRecord]
@@ -68,9 +66,7 @@ metrics: [roc_auc]
 
 
 def run_study(folder: Path, text: str) -> Store:
-    (folder / "study.yaml").write_text(text)
-    options = ComputeOptions("cpu", threads=1)
-    store = execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options)
+    store = run_small_study(folder, text)
     assert not store.read_failures()
     return store
 

@@ -18,9 +18,7 @@ from phoropter.report.sections.predictions.leader_maps import LeaderMaps
 from phoropter.report.summary.collect import collect_summary
 from phoropter.results.run_folder import Predictions, read_image_archive
 from phoropter.results.store import Store
-from phoropter.study.executors import execute_study
-from phoropter.study.spec import read_study
-from phoropter.study.worker import ComputeOptions
+from small_pictures import draw_dark_and_light, run_small_study
 from small_recordings import ECG_STUDY
 
 PICTURES = """\
@@ -36,22 +34,11 @@ candidates:
 ECG = ECG_STUDY + "recipe: {preset: scratch, epochs: 1}\ncandidates: [{name: cnn, backbone: test_resnet, weights: random}]\n"
 
 
-def run_study(folder: Path, text: str) -> Path:
-    (folder / "study.yaml").write_text(text)
-    options = ComputeOptions("cpu", threads=1)
-    return execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options).folder
-
-
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
-    draw = np.random.default_rng(0)
-    for kind, grey in (("dark", 60), ("light", 90)):
-        (folder / "pictures" / kind).mkdir(parents=True)
-        for i in range(10):
-            noise = draw.integers(0, 120, (64, 64, 3), dtype=np.uint8)
-            Image.fromarray(noise + np.uint8(grey)).save(folder / "pictures" / kind / f"{i}.png")
-    return run_study(folder, PICTURES)
+    draw_dark_and_light(folder / "pictures", 10, size=(64, 64), greys=(60, 90), noise=120)
+    return run_small_study(folder, PICTURES).folder
 
 
 def read_maps(folder: Path) -> LeaderMaps:
@@ -81,7 +68,7 @@ def test_the_maps_are_those_of_the_leaders_kept_model_on_rows_it_did_not_meet(sh
 
 
 def test_a_recordings_maps_are_figures_over_seconds(tmp_path: Path) -> None:
-    folder = run_study(tmp_path, ECG)
+    folder = run_small_study(tmp_path, ECG).folder
     assert compute_leader_maps(folder) is None
     maps, jpegs = read_maps(folder), read_image_archive(folder / "maps" / "pictures.npz")
     assert all(row.span is not None and row.group for row in maps.rows)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from small_pictures import draw_dark_and_light, run_small_study
 from small_recordings import CTG_STUDY, ECG_STUDY
 
 NET = "{backbone: test_resnet, weights: random}"
@@ -29,22 +28,13 @@ SIGNALS = f"recipe: {{preset: scratch, epochs: 1}}\ncandidates: [{NET.replace('{
 @pytest.fixture(scope="session")
 def explained_studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """shapes, people, births → the folder that holds study.yaml and its results in `out`; beside that of shapes, `pictures`."""
-    from phoropter.study.executors import execute_study
-    from phoropter.study.spec import read_study
-    from phoropter.study.worker import ComputeOptions
 
     folders = {}
     for name, text in (("shapes", PICTURES), ("people", ECG_STUDY + SIGNALS), ("births", CTG_STUDY + SIGNALS)):
         folder = folders[name] = tmp_path_factory.mktemp(name)
-        draw = np.random.default_rng(0)
-        for kind, grey in (("dark", 40), ("light", 190)) if name == "shapes" else ():
-            (folder / "pictures" / kind).mkdir(parents=True)
-            for i in range(6):
-                noise = draw.integers(0, 60, (70, 90, 3), dtype=np.uint8)
-                Image.fromarray(noise + np.uint8(grey)).save(folder / "pictures" / kind / f"{i}.png")
-        (folder / "study.yaml").write_text(text)
-        options = ComputeOptions("cpu", threads=1)
-        execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options)
+        if name == "shapes":
+            draw_dark_and_light(folder / "pictures", 6, size=(70, 90))
+        run_small_study(folder, text)
     return folders
 
 
