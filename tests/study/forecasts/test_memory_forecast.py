@@ -46,6 +46,14 @@ def test_memory_is_libraries_weights_and_activations(tmp_path: Path, candidate: 
     assert forecast.estimate_peak_memory(planned(tmp_path, f"name: a, {NETWORK}, size: 64, {candidate}")) == expected
 
 
+def test_a_baseline_needs_what_the_process_holds(tmp_path: Path) -> None:
+    network = f"name: a, {NETWORK}, size: 64, frozen: true, recipe: probe"
+    assert forecast.estimate_peak_memory(planned(tmp_path, "baseline: mean-image")) == 620 * 2**20
+    assert forecast.estimate_peak_memory(planned(tmp_path, network, "baseline: mean-image")) == forecast.estimate_peak_memory(
+        planned(tmp_path, network)
+    )
+
+
 def test_branches_follow_one_another_where_they_are_frozen_and_add_up_where_they_are_trained(tmp_path: Path) -> None:
     def peak(recipe: str, *seeds: int) -> int:
         parts = [f"{{name: test_resnet, weights: random, size: 64, seed: {seed}}}" for seed in seeds]

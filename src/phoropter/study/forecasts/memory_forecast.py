@@ -18,8 +18,11 @@ TRAINED_COPIES = 4  # weights, gradients, two moments
 
 
 def estimate_peak_memory(planned: Plan, device_type: str = "cpu") -> int:
-    """Bytes of one process that computes the runs of a plan one after another: of the candidate that needs most."""
-    first = {run.candidate.name: run for run in planned.runs if not run.candidate.is_ensemble}
+    """Bytes of one process that computes the runs of a plan one after another: of the candidate that needs most.
+
+    Ensembles and candidates without a network (baselines, features, predictions) need no more than what the process holds.
+    """
+    first = {run.candidate.name: run for run in planned.runs if run.candidate.backbones and not run.candidate.is_ensemble}
     return max((_estimate_run_memory(planned, run, device_type) for run in first.values()), default=PROCESS_BYTES)
 
 
