@@ -22,6 +22,7 @@ OnBadInput = Literal["stop", "skip"]
 Item = TypeVar("Item")
 GAPS_NOTE = "gaps in time, counted as missing samples"
 MAX_FILLED_SAMPLES = 2**23  # of one channel with its gaps, or eight times what is there: a damaged date must not ask for years
+MAX_FILLED_NUMBERS = 2**27  # of all channels, by the same rule: thousands of channels make a short gap large
 
 
 class Span(NamedTuple):
@@ -125,9 +126,10 @@ def find_channels(there: Sequence[str], wanted: Sequence[str] | None, where: str
     return list(range(len(there))) if wanted is None else [list(there).index(name) for name in wanted]
 
 
-def check_filled_length(length: int, measured: int, where: str) -> None:
-    """Raises DataError where a recording with its gaps would be far longer than what was measured. Both in samples."""
-    if length > max(MAX_FILLED_SAMPLES, 8 * measured):
+def check_filled_length(length: int, measured: int, where: str, channels: int = 1) -> None:
+    """Raises DataError where a recording with its gaps would be far longer than what was measured. Both in samples, of a channel."""
+    numbers = max(MAX_FILLED_NUMBERS, 8 * measured * channels)
+    if length > max(MAX_FILLED_SAMPLES, 8 * measured) or length * channels > numbers:
         raise DataError(f"{where}: its times span {length} samples, and {measured} are there: check the times, or split the file")
 
 

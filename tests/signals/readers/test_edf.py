@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from phoropter.core.errors import DataError
+from phoropter.signals import recording
 from phoropter.signals.readers.edf import read_edf
 from phoropter.signals.recording import GAPS_NOTE
 
@@ -124,6 +125,16 @@ def test_a_gap_between_records_becomes_missing_samples(tmp_path: Path, kind: str
     assert missing[5 * RATE : 65 * RATE].all()
     assert missing.sum() == 60 * RATE
     np.testing.assert_allclose(recording.samples[0, 65 * RATE :], ECG[5 * RATE :], atol=1e-6)
+
+
+def test_a_gap_is_bounded_over_all_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header of thousands of channels makes a gap that one channel may have fill the memory."""
+    monkeypatch.setattr(recording, "MAX_FILLED_NUMBERS", 20 * 2000 * RATE)
+    two = {"onsets": [0, 2000], "kind": "EDF+D"}
+    few, many = ([(f"c{at}", ECG[: 2 * RATE]) for at in range(n)] for n in (2, 20))
+    assert read_edf(write_edf(tmp_path / "a.edf", few, **two)).length == 2001 * RATE
+    with pytest.raises(DataError, match="check the times, or split the file"):
+        read_edf(write_edf(tmp_path / "a.edf", many, **two))
 
 
 def test_rounded_onsets_are_no_gaps(tmp_path: Path) -> None:

@@ -193,6 +193,13 @@ def test_a_length_that_is_left_out_is_taken_from_the_file(tmp_path: Path, said: 
     np.testing.assert_array_equal(read_wfdb(path).samples, expected)
 
 
+def test_a_shift_beyond_the_record_is_refused_before_room_is_made_for_it(tmp_path: Path) -> None:
+    path = write_wfdb(tmp_path, "1001", ctg(), ["FHR", "UC"])
+    path.write_text(path.read_text().replace("1001.dat 16 ", "1001.dat 16:90000000000 "))
+    with pytest.raises(DataError, match="it shifts a signal by more samples than there are"):
+        read_wfdb(path)
+
+
 def test_a_length_that_cannot_be_counted_is_asked_for(tmp_path: Path) -> None:
     path = write_wfdb(tmp_path, "1001", ctg(), ["FHR", "UC"])
     path.with_suffix(".dat").write_bytes(path.with_suffix(".dat").read_bytes()[:-1])

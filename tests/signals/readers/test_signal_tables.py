@@ -225,6 +225,14 @@ def test_gaps_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         read_text(tmp_path, table_text(["0", "0.02", "10"]))
 
 
+def test_gaps_are_bounded_over_all_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "time,a,b,c\n0,1,1,1\n0.02,1,1,1\n10,1,1,1\n"
+    assert read_text(tmp_path, text).length == 501
+    monkeypatch.setattr(recording, "MAX_FILLED_NUMBERS", 3 * 500)
+    with pytest.raises(DataError, match="its times span 501 samples, and 3 are there: check the times"):
+        read_text(tmp_path, text)
+
+
 @pytest.mark.parametrize(
     ("name", "times"),
     [

@@ -72,7 +72,9 @@ def read_edf(path: Path, channels: Sequence[str] | None = None, rate_hz: float |
     rate = _find_rate(path, {header.counts[row] / header.record_s for row in rows}, rate_hz)
     records = _map_records(path, header)
     starts = _record_starts(path, header, records, rate, header.counts[rows[0]])
-    samples = np.full((len(rows), int(starts[-1]) + header.counts[rows[0]]), np.nan, np.float32)
+    length = int(starts[-1]) + header.counts[rows[0]]
+    check_filled_length(length, header.record_count * header.counts[rows[0]], str(path), len(rows))
+    samples = np.full((len(rows), length), np.nan, np.float32)
     places = (starts[:, None] + np.arange(header.counts[rows[0]])).ravel()
     for channel, row in enumerate(rows):
         samples[channel, places] = _physical_samples(path, header, records, row)

@@ -98,6 +98,8 @@ def _read_segment(header: Any, stem: Path) -> _Segment:
         raise DataError(f"{name}: its channels are sampled at different rates, which one recording cannot hold")
     zero_length = header.sig_len == 0  # by WFDB's manual the same as no length
     header.sig_len = header.sig_len or _find_length(header, stem)
+    if max((skew or 0 for skew in header.skew or ()), default=0) > header.sig_len:  # wfdb would make room for all of them
+        raise DataError(f"{name}: it shifts a signal by more samples than there are: correct its header")
     for file in sorted(set(header.file_name)):
         _check_size(stem.parent / file, [i for i, other in enumerate(header.file_name) if other == file], header)
     read = _read_without_length if zero_length else _read_digital
@@ -137,7 +139,6 @@ def _read_segments(header: Any, stem: Path) -> _Segment:
         at += length
     if header.sig_len not in (None, 0, at):
         raise DataError(f"{file}: it says {header.sig_len} samples, and its segments have {at}: copy the header again")
-    check_filled_length(at, sum(length for _, length, segment in parts if segment is not None), str(file))
     units: dict[str, str] = {}
     for segment in (segment for _, _, segment in parts if segment is not None):
         find_channels(segment[0], None, str(file))
@@ -147,6 +148,7 @@ def _read_segments(header: Any, stem: Path) -> _Segment:
     names = list(units)
     if not names:
         raise DataError(f"{file}: none of its segments has a signal")
+    check_filled_length(at, sum(length for _, length, segment in parts if segment is not None), str(file), len(names))
     samples = np.full((len(names), at), np.nan, np.float32)
     for start, length, part in parts:
         for row, name in enumerate(part[0] if part else ()):

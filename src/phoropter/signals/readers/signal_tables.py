@@ -26,7 +26,7 @@ from phoropter.core.files import format_bytes
 from phoropter.core.storage.foreign_files import PARQUET, refuse_foreign_file
 from phoropter.signals.readers.time_column import column_kind, find_time_column, place_lines, rises_like_times
 from phoropter.signals.readers.unit_line import parse_unit_line, strip_cell_quotes
-from phoropter.signals.recording import GAPS_NOTE, Recording, check_sampling_rate, find_channels
+from phoropter.signals.recording import GAPS_NOTE, Recording, check_filled_length, check_sampling_rate, find_channels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,6 +127,7 @@ def _place_samples(
     places = place_lines(column[:count], cell, rate_hz, str(path), table.name_line, kind)
     if not len(places) or places[-1] + 1 == count:
         return samples[:, :count], ()
+    check_filled_length(int(places[-1]) + 1, count, str(path), len(samples))
     filled = np.full((len(samples), int(places[-1]) + 1), np.nan, np.float32)
     filled[:, places] = samples[:, :count]
     return filled, (GAPS_NOTE,)
