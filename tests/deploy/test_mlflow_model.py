@@ -62,6 +62,8 @@ def test_recordings_come_as_the_text_of_a_table(tmp_path: Path) -> None:
     table = _load_pyfunc(str(bundle)).predict(pd.DataFrame({"csv": [text, text]}))
     assert len(windows) > 1 and len(table) == 2
     np.testing.assert_allclose(table.iloc[1, 1:].to_numpy(float), windows.mean(axis=0), atol=1e-6)
+    with pytest.raises(DataError, match="row 0 is a manifest, which names files of this machine"):
+        _load_pyfunc(str(bundle)).predict(pd.DataFrame({"csv": [f"path,rate_hz\n{tmp_path / 'row.csv'},250\n"]}))
 
 
 @pytest.mark.filterwarnings("default")

@@ -24,6 +24,7 @@ from phoropter.core.files import write_text
 from phoropter.deploy.bundle import Predictor, load_bundle
 from phoropter.deploy.predict import Bundle
 from phoropter.deploy.tables import name_probabilities
+from phoropter.signals.readers.tables import is_manifest
 
 MLMODEL_FILE = "MLmodel"
 PICTURE_COLUMN = "image"  # the bytes of an image file
@@ -76,6 +77,8 @@ class PyfuncModel:
         else:
             file = folder / f"row-{row}.csv"
             file.write_text(str(value), encoding="utf-8")
+            if is_manifest(file):
+                raise DataError(f"row {row} is a manifest, which names files of this machine; send the recording itself")
         return self.model.predict(file).probabilities.mean(axis=0)
 
 
