@@ -72,3 +72,11 @@ def test_a_column_without_a_training_value_is_zero() -> None:
     values[SPLIT.train, 2] = np.nan
     filled = fill_missing(values, SPLIT.train)
     assert (filled[SPLIT.train, 2] == 0).all() and np.array_equal(filled[SPLIT.test], VALUES[SPLIT.test])
+
+
+def test_boosting_does_without_a_column_that_has_no_training_value() -> None:
+    lacking = VALUES.copy()
+    lacking[SPLIT.train, 2] = np.nan  # as a band of frequencies has none in windows that are too short for it
+    found = fit_table(BOOSTING, RowFeatures(lacking, 0.0), DATASET, SPLIT).predict_held_out(SPLIT.test)
+    without = fit_table(BOOSTING, RowFeatures(np.delete(VALUES, 2, axis=1), 0.0), DATASET, SPLIT).predict_held_out(SPLIT.test)
+    np.testing.assert_array_equal(found, without)

@@ -90,14 +90,15 @@ def _fit_boosting(values: NDArray[np.float32], dataset: Dataset, split: Split) -
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     began = time.monotonic()
+    measured = values[:, np.isfinite(values[split.train]).any(axis=0)]  # scikit-learn fails on a column without any number
     # Its own early stopping would draw rows at random and put people on both sides
     model = HistGradientBoostingClassifier(early_stopping=False, random_state=seed_of(split.seed, "boosting") % 2**31)
-    model.fit(values[split.train], dataset.labels[split.train])
+    model.fit(measured[split.train], dataset.labels[split.train])
     classes = np.asarray(model.classes_, dtype=np.int64)
 
     def predict(rows: Rows) -> Logits:
         logits = np.full((len(rows), len(dataset.classes)), np.log(_SMALLEST), dtype=np.float32)
-        logits[:, classes] = np.log(np.maximum(model.predict_proba(values[rows]), _SMALLEST))
+        logits[:, classes] = np.log(np.maximum(model.predict_proba(measured[rows]), _SMALLEST))
         return logits
 
     nodes = sum(len(tree.nodes) for trees in model._predictors for tree in trees)
