@@ -31,8 +31,8 @@ def test_sections_come_in_the_order_a_reader_needs(whole: Reported) -> None:
     ids = re.findall(r'<section[^>]* id="([\w-]+)"', whole.text)
     assert ids == [
         "conclusion", "reliability", "leaderboard", "comparisons", "screening", "cost", "groups", "external-test",
-        "unseen-sites", "classes", "confusion", "mistakes", "label-review", "calibration", "branches", "distillation", "learning-curves", "embedding", "leakage",
-        "provenance",
+        "unseen-sites", "classes", "confusion", "mistakes", "label-review", "calibration", "branches",
+        "distillation", "learning-curves", "embedding", "leakage", "statement", "provenance",
     ]  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def test_hostile_names_are_shown_and_do_nothing(hostile: Reported) -> None:
 def test_hostile_names_name_no_files(hostile: Reported) -> None:
     names = {p.relative_to(hostile.page.parent).as_posix() for p in hostile.page.parent.rglob("*") if p.is_file()}
     assert all(
-        re.fullmatch(r"index\.html|conclusion\.txt|model-card\.md|(tables|figures)/[a-z0-9-]+\.(csv|md|tex|svg|pdf)", name)
+        re.fullmatch(r"index\.html|conclusion\.txt|(model-card|statement)\.md|(tables|figures)/[a-z0-9-]+\.(csv|md|tex|svg|pdf)", name)
         for name in names
     )
 

@@ -20,6 +20,7 @@ from phoropter.report.sections.candidates.leaderboard import leaderboard_table
 from phoropter.report.sections.order import build_sections
 from phoropter.report.sections.predictions.mistakes_file import MISTAKES_FILE, write_mistakes_file
 from phoropter.report.sections.study import leakage, provenance
+from phoropter.report.sections.study.statement import STATEMENT_FILE, build_statement
 from phoropter.report.summary import compare
 from phoropter.report.summary.clinical.collect import collect_clinical_results
 from phoropter.report.summary.collect import collect_summary
@@ -84,6 +85,7 @@ def create_report(
         describe_reliability(inputs),
     )
     write_text(files / "model-card.md", build_model_card(inputs))
+    write_text(files / STATEMENT_FILE, build_statement(inputs))
     write_mistakes_file(inputs, files / "tables" / MISTAKES_FILE)
     said = tuple(map(one_line, (*sentences, *small_print)))
     return WrittenReport(document.write(page, files), leaderboard_table(summary), said)

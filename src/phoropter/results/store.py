@@ -101,6 +101,12 @@ class Store:
         planned = [str(p["key"]) for p in self.study["plan"]]
         return (self.run(key) for key in planned if key in self)
 
+    def find_unplanned_runs(self) -> list[str]:
+        """Names of the folders under runs/ that are of no run of the plan: of earlier plans, or copied. Nothing reads them."""
+        planned = {str(p["key"]) for p in self.study["plan"]}
+        folders = (self.folder / "runs").glob("*/")
+        return sorted(f.name for f in folders if f.name not in planned and not f.name.startswith("."))
+
     def run(self, key: str) -> Run:
         return Run(self._run_folder(key))
 

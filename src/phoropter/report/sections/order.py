@@ -28,6 +28,7 @@ from phoropter.report.sections.predictions.leader_maps import leader_maps_sectio
 from phoropter.report.sections.predictions.mistakes import mistakes_section
 from phoropter.report.sections.study.leakage import leakage_section
 from phoropter.report.sections.study.provenance import provenance_section
+from phoropter.report.sections.study.statement import statement_section
 from phoropter.report.sections.training.distillation import distillation_section
 from phoropter.report.sections.training.fusion import fusion_section
 from phoropter.report.sections.training.learning_curves import learning_curve_section
@@ -56,6 +57,7 @@ SECTION_ORDER: tuple[Callable[[ReportInput], Section | None], ...] = (
     learning_curve_section,
     embedding_section,
     leakage_section,
+    statement_section,
     provenance_section,
 )
 

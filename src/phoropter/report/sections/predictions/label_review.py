@@ -70,7 +70,7 @@ def _build_review_gallery(
     jpegs: dict[str, bytes] = {}
     for run in first.runs:
         jpegs |= inputs.store.run(run.key).load_pictures()
-    items = []
+    items: list[Markup] = []
     classes = inputs.summary.classes
     for row, suggested in zip(found.rows.tolist(), found.suggested.tolist(), strict=True):
         name = str(rows.ids[row])

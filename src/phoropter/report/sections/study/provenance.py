@@ -28,6 +28,7 @@ from phoropter.report.summary.model import (
 )
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.metrics.registry import METRICS
+from phoropter.results.store import Store
 
 
 def candidates_table(summary: StudySummary) -> Table:
@@ -119,8 +120,21 @@ def study_facts(summary: StudySummary) -> list[tuple[str, str]]:
         ("Machine", _describe_machine(study.get("machine") or {})),
         ("Versions", ", ".join(f"{k} {v}" for k, v in (study.get("versions") or {}).items())),
         ("Differing versions", _differing_versions(summary)),
+        ("Not read", describe_unplanned_runs(Store(summary.folder))),
     ]
     return [(word, text) for word, text in pairs if text]
+
+
+def describe_unplanned_runs(store: Store) -> str:
+    """What lies under runs/ and is of no run of this study, in a sentence; empty where there is nothing."""
+    found = store.find_unplanned_runs()
+    if not found:
+        return ""
+    folders, are = (f"{len(found)} folders", "are") if len(found) > 1 else ("1 folder", "is")
+    return (
+        f"{folders} under runs ({', '.join(found[:3])}{' …' if len(found) > 3 else ''}) {are} of no run of this plan: of an "
+        "earlier one, or copied there. A run counts by its key; phoropter import takes predictions that were made elsewhere."
+    )
 
 
 def describe_protocol(summary: StudySummary) -> str:
