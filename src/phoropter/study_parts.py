@@ -163,4 +163,8 @@ def run_and_report(study: StudySpec, folder: Path, device: str, jobs: int, add: 
         compute_leader_maps(folder)
         report = create_report(folder)
         print_results(to, report)
+        if study.save_models != "none" and not failures:
+            print_line(
+                to, f"next: phoropter refit {folder} -o BUNDLE makes one classifier of the first candidate, trained on all rows"
+            )
     return len(failures)

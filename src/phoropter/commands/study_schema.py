@@ -108,7 +108,7 @@ def _add_short_forms(parts: dict[str, Any]) -> None:
         ("ScreeningSpec", "final_recipe"): recipe,
         ("CandidateEntry", "recipe"): recipe,
         ("CandidateEntry", "backbone"): backbone,
-        ("CandidateEntry", "teacher"): backbone,
+        ("CandidateEntry", "teacher"): {"anyOf": [_TEXT, _refer_to("CandidateEntry")]},
         ("CandidateEntry", "fuse"): {"anyOf": [{"enum": ["all-pairs", "all-triples"]}, backbones]},
         ("CandidateEntry", "of"): backbones,
     }

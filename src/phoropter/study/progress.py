@@ -123,7 +123,7 @@ class _ProgressBars:
 
     def _format_time_left(self, event: ProgressEvent) -> str:
         finished = event.done - (self.done_at_start or 0)
-        if finished <= 0:
+        if finished <= 0 or event.done >= event.total:
             return ""
         return f"about {format_duration((time.monotonic() - self.started) / finished * (event.total - event.done))} left"
 

@@ -350,6 +350,7 @@ PARTED = ["train"] * 3 + ["test"] * 3
             ProtocolSpec(split="leave-one-site-out"),
             r"1 group lies in the site s and in others \(x\)",
         ),
+        (people(), HeldOutSites(), r"needs train_sites or test_sites; the sites of some are s0, s1 or s2, so for example"),
         (people(), HeldOutSites(test_sites=["s22"]), r"some has no site 's22'; did you mean 's2'\?; it has s0, s1 or s2"),
         (people(), HeldOutSites(test_sites=["s0", "s1", "s2"]), "every site is on one side; leave one for training"),
         (
@@ -376,7 +377,6 @@ def test_what_cannot_be_split_is_refused_with_what_would_work(dataset: Dataset, 
         ({"split": "test-only", "val_size": 0.1}, "'val_size' belongs to"),
         ({"split": "hold-out", "test_size": 0.3, "train_per_class": 5}, "'test_size' and 'train_per_class' both say"),
         ({"split": "k-fold", "folds": 1}, "'folds: 1' leaves nothing to train on"),
-        ({"split": "held-out-sites"}, "needs 'train_sites' or 'test_sites'"),
         (
             {"split": "held-out-sites", "train_sites": ["a"], "test_sites": ["a"]},
             "the site 'a' is in 'train_sites' and in 'test_sites'",

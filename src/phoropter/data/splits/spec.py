@@ -116,8 +116,6 @@ class ProtocolSpec(Spec):
         return self
 
     def _check_sites(self) -> None:
-        if not self.train_sites and not self.test_sites:
-            raise ValueError("'split: held-out-sites' needs 'train_sites' or 'test_sites'")
         if both := set(self.train_sites) & set(self.test_sites):
             raise ValueError(f"the site '{min(both)}' is in 'train_sites' and in 'test_sites': keep one")
         if self.folds == 1 and self.repeats > 1:

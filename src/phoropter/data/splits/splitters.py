@@ -253,6 +253,11 @@ def _split_held_out_sites(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> 
 
 def _resolve_sites(pool: LabelledRows, spec: ProtocolSpec, known: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(training sites, test sites); a side that is not named is all remaining sites."""
+    if not spec.train_sites and not spec.test_sites:
+        raise SplitError(
+            f"split: held-out-sites needs train_sites or test_sites; the sites of {pool.name} are {join_words(known, 30)}, so "
+            f"for example test_sites: [{known[-1]}]"
+        )
     for site in (*spec.train_sites, *spec.test_sites):
         if site not in known:
             raise SplitError(f"{pool.name} has no site '{site}'{did_you_mean(site, known)}; it has {join_words(known)}")

@@ -16,6 +16,7 @@ from phoropter.training.candidates.entry import CandidateEntry, default_name, he
 from phoropter.training.candidates.fusions import build_fusion, resolve_members
 from phoropter.training.candidates.presets import parse_recipe
 from phoropter.training.candidates.recipe import Recipe
+from phoropter.training.candidates.references import write_out_references
 from phoropter.training.candidates.table_spec import TableSpec
 
 
@@ -27,7 +28,7 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
     candidates: list[Candidate] = []
     written_fusions: dict[str, CandidateEntry] = {}
     teachers: dict[str, Backbone] = {}
-    for i, entry in enumerate(entries):
+    for i, entry in enumerate(write_out_references(entries)):
         at: Location = ("candidates", i)
         if isinstance(entry, Candidate):
             candidates.append(entry)
@@ -99,6 +100,7 @@ def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | 
             for k in ("loss", "alpha", "temperature", "teacher_views", "n_teacher_views")
             if getattr(entry, k) is not None
         }
+        assert not isinstance(entry.teacher, dict), "a teacher that is a mapping was written out as a candidate (references.py)"
         teacher = entry.teacher if isinstance(entry.teacher, str) else entry.teacher.name
         distillation = DistillationSpec(teacher=teacher, **given)
         raise_on_unused(distillation)

@@ -24,10 +24,10 @@ class CandidateEntry(Spec):
 
     name:     what the candidate is called (default: made of its parts)
     backbone: one network, with a new head
-    fuse:     several networks as one; all-pairs, all-triples: every combination of `of`, each a candidate
+    fuse:     several networks as one, by their names or those of candidates; all-pairs, all-triples: every combination of `of`
     of:       the networks that all-pairs and all-triples combine
     student:  a network that learns from `teacher`
-    teacher:  name of a candidate or of a backbone
+    teacher:  name of a candidate or of a backbone, or a candidate as a mapping: {backbone: vit_small_patch16_224, frozen: true}
     baseline: simple features of each row under a classifier: mean-image, colour-texture, hrv (of ECGs) or ctg-features
     features: file with an id and numbers for each row (CSV, Parquet or npz), under a classifier
     predictions: file with another tool's probabilities or logits for the tested rows of every split (CSV, Parquet or npz)
@@ -61,7 +61,7 @@ class CandidateEntry(Spec):
     fuse: tuple[str | dict[str, Any] | Backbone, ...] | Literal["all-pairs", "all-triples"] | None = None
     of: tuple[str | dict[str, Any] | Backbone, ...] | None = None
     student: str | Backbone | None = None
-    teacher: str | Backbone | None = None
+    teacher: str | dict[str, Any] | Backbone | None = None
     baseline: BaselineName | None = None
     features: str | None = None
     predictions: str | None = None
