@@ -127,7 +127,7 @@ def find_channels(there: Sequence[str], wanted: Sequence[str] | None, where: str
 
 
 def check_filled_length(length: int, measured: int, where: str, channels: int = 1) -> None:
-    """Raises DataError where a recording with its gaps would be far longer than what was measured. Both in samples, of a channel."""
+    """Raises DataError where a recording with its gaps would be far longer than measured. Both in samples of a channel."""
     numbers = max(MAX_FILLED_NUMBERS, 8 * measured * channels)
     if length > max(MAX_FILLED_SAMPLES, 8 * measured) or length * channels > numbers:
         raise DataError(f"{where}: its times span {length} samples, and {measured} are there: check the times, or split the file")

@@ -135,6 +135,52 @@ def test_a_parquet_file_of_many_rows_is_refused_unread(ecg: Made, monkeypatch: p
     assert "3,000,000 rows, more than 4 hours" in refused(ecg, LIMITS, ("a.parquet", out.getvalue()))
 
 
+@pytest.mark.parametrize("columns", [{"ECG": [0.0] * 9, "note": ["x"] * 9}, {"ECG": [[0.0] * 9]}])
+def test_texts_and_lists_in_a_parquet_file_are_refused_unread(
+    ecg: Made, monkeypatch: pytest.MonkeyPatch, columns: dict[str, Any]
+) -> None:
+    """They may unpack to any size, whatever the number of rows."""
+    import pandas as pd
+
+    out = io.BytesIO()
+    pd.DataFrame(columns).to_parquet(out)
+    monkeypatch.setattr("phoropter.deploy.serve.prepare.read_recording_paths", lambda *given: pytest.fail("it was read"))
+    assert "holds texts or lists; send the columns of numbers alone" in refused(ecg, LIMITS, ("a.parquet", out.getvalue()))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("a.parquet", None, "a.parquet: it unpacks to 900,000 numbers, expected at most 524,288; cut it"),
+        ("a.hea", b"# compressed\na 1 250/1(0)900000\na.dat 516 200/mV\n", "a.hea: it unpacks to 900,000 numbers"),
+        ("a.csv", b",".join(b"c%d" % at for at in range(1001)) + b"\n", "a.csv: it has 1,001 columns, expected at most 1,000"),
+        ("a.hea", b"# comment\na/2 1 250 2000\na.dat 1000\n", "a record of several segments, which is not read here"),
+    ],
+)
+def test_a_small_file_that_promises_much_is_refused_unread(
+    ecg: Made, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes | None, told: str
+) -> None:
+    import pandas as pd
+
+    out = io.BytesIO()
+    pd.DataFrame(np.zeros((9000, 100), np.float32), columns=[f"c{at}" for at in range(100)]).to_parquet(out)
+    monkeypatch.setattr("phoropter.deploy.serve.prepare.read_recording_paths", lambda *given: pytest.fail("it was read"))
+    files = [(name, data or out.getvalue()), ("a.dat", b"fLaC")]
+    assert told in refused(ecg, replace(LIMITS, body_mib=0.5), *files)
+
+
+def test_a_file_is_answered_by_its_own_contents_whatever_has_a_name_like_it(ecg: Made) -> None:
+    """a.csv came before a.hea and was once read in its place."""
+    header, signal = ecg.load(0)
+    stem = Path(header[0]).stem
+    other = "ECG\n" + "".join(f"{value:.3f}\n" for value in np.random.default_rng(0).normal(size=2500))
+    (alone,) = prepare_inputs(ecg.served, upload(header, signal), LIMITS)
+    table, record = prepare_inputs(ecg.served, upload((f"{stem}.csv", other.encode()), header, signal), LIMITS)
+    assert (table.name, record.name) == (f"{stem}.csv", header[0]) and alone.squares is not None
+    assert np.array_equal(record.squares, alone.squares)
+    assert table.squares is None or len(table.squares) != len(alone.squares)
+
+
 @pytest.mark.parametrize("name", ["DOE^JOHN.dcm", "DOE_JOHN", "DOE_JOHN.png"])
 def test_a_dicom_file_has_the_name_that_a_study_gives_it(
     pictures: Made, tmp_path: Path, write_dicom: Callable[..., Path], name: str

@@ -14,6 +14,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phoropter.core.errors import DataError, PhoropterError, join_words
+from phoropter.core.text_table import peek_table
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.dicom_file import DICOM_EXTENSIONS, is_dicom_head
 from phoropter.data.images.decode import HEAD_BYTES, open_image, read_image_size
@@ -36,6 +38,7 @@ from phoropter.signals.recording import LoadedRecordings, Recording
 
 Squares = NDArray[np.uint8]
 _SIGNALS, _COMPANIONS, _TABLES = (".hea", ".edf", ".bdf", ".csv", ".parquet"), (".dat", ".atr"), (".csv", ".parquet")
+_MAX_COLUMNS, _MAX_NUMBER_BYTES = 1000, 16
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ ()+-]*")
 
 
@@ -146,7 +149,7 @@ def _prepare_recordings(bundle: ServedBundle, uploads: Sequence[Upload], limits:
                 continue  # read with its header
             try:
                 _check_upload(upload, names, ending)
-                files = [other for other in uploads if other is upload or _belongs_to(other, upload)]
+                files = [upload, *(other for other in uploads if other is not upload and _belongs_to(other, upload))]
                 recording = _read_upload(bundle, Path(folder), files, limits)
                 dataset = _cut_recording(bundle, recording, upload.name)
                 yield PreparedInput(upload.name, dataset, _decode_squares(bundle, dataset), recording)
@@ -155,16 +158,22 @@ def _prepare_recordings(bundle: ServedBundle, uploads: Sequence[Upload], limits:
 
 
 def _belongs_to(other: Upload, header: Upload) -> bool:
-    """Whether it is a signal file or the annotations that a WFDB header names."""
-    return Path(header.name).suffix.lower() == ".hea" and (
-        other.name in _listed_files(header.data) or Path(other.name).with_suffix(".hea").name == header.name
+    """Whether it is a signal file that a WFDB header names, or its annotations."""
+    name = Path(header.name)
+    return name.suffix.lower() == ".hea" and (
+        other.name in _listed_files(header.data) or other.name in {f"{name.stem}{ending}" for ending in _COMPANIONS}
     )
 
 
 def _listed_files(header: bytes) -> list[str]:
     """The signal files that a WFDB header names, as it spells them."""
+    return _first_words(header)[1:]
+
+
+def _first_words(header: bytes) -> list[str]:
+    """Of the lines of a WFDB header that are no comments: the record's name, then its files."""
     lines = [line.strip() for line in header.decode("latin-1").splitlines()]
-    return [line.split()[0] for line in lines if line and not line.startswith("#")][1:]
+    return [line.split()[0] for line in lines if line and not line.startswith("#")]
 
 
 def _check_upload(upload: Upload, names: Sequence[str], ending: str) -> None:
@@ -177,7 +186,7 @@ def _check_upload(upload: Upload, names: Sequence[str], ending: str) -> None:
         raise DataError(f"{upload.name}: two files of the request have this name; rename one")
     if not _PLAIN_NAME.fullmatch(upload.name):
         raise DataError(f"{upload.name}: the name of a recording here has letters of ASCII, digits, spaces and ._()+-; rename it")
-    if ending == ".hea" and b"/" in upload.data.lstrip().split(b"\n", 1)[0].split(b" ", 1)[0]:
+    if ending == ".hea" and "/" in next(iter(_first_words(upload.data)), ""):
         raise DataError(f"{upload.name}: a record of several segments, which is not read here; send each segment on its own")
     if ending == ".hea":
         for listed in dict.fromkeys(_listed_files(upload.data)):
@@ -186,15 +195,15 @@ def _check_upload(upload: Upload, names: Sequence[str], ending: str) -> None:
 
 
 def _read_upload(bundle: ServedBundle, folder: Path, files: Sequence[Upload], limits: ServeLimits) -> Recording:
-    """Writes the files of one recording, reads it and removes them."""
+    """Writes the files of one recording, the first of which is read, and removes them."""
     predictor = bundle.predictor
     assert predictor.recording_view is not None
     with tempfile.TemporaryDirectory(dir=folder) as place:
         for file in files:
             Path(place, file.name).write_bytes(file.data)
-        main = Path(place, files[[Path(f.name).suffix.lower() in _SIGNALS for f in files].index(True)].name)
+        main = Path(place, files[0].name)
         try:
-            _check_table(main, limits, predictor.recording_view.rate_hz)
+            _check_promise(main, limits, predictor.recording_view.rate_hz)
             database = find_prediction_database(predictor.data, predictor.data.source)
             loaded = read_recording_paths([main], database, predictor.recording_view.rate_hz, "stop")
             recording = loaded.recordings[0]
@@ -204,20 +213,51 @@ def _read_upload(bundle: ServedBundle, folder: Path, files: Sequence[Upload], li
             raise DataError(str(error).replace(f"{place}/", "")) from None
 
 
-def _check_table(file: Path, limits: ServeLimits, rate_hz: float) -> None:
-    """Raises DataError for a manifest, and for a Parquet file that unpacks to more than a recording may have."""
-    if file.suffix.lower() == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            metadata = pq.ParquetFile(file).metadata
-        except (OSError, ValueError, pa.ArrowException):
-            raise DataError(f"{file}: it is no sound Parquet file") from None
-        if metadata.num_rows > limits.recording_hours * 3600 * max(rate_hz, 1) or metadata.num_columns > 1000:
-            raise DataError(f"{file}: it has {metadata.num_rows:,} rows, more than {limits.recording_hours:g} hours; cut it")
-    if file.suffix.lower() in _TABLES and is_manifest(file):
+def _check_promise(file: Path, limits: ServeLimits, rate_hz: float) -> None:
+    """Raises DataError for a manifest, and for a small file that unpacks to more numbers than the largest body has bytes."""
+    ending = file.suffix.lower()
+    if ending == ".hea":
+        _check_numbers(file, _count_wfdb_numbers(file), limits)
+    if ending in _TABLES and is_manifest(file):
         raise DataError(f"{file}: it is a manifest, which names files of this machine; send the recordings themselves")
+    if ending == ".parquet":
+        _check_parquet(file, limits, rate_hz)
+    if ending in _TABLES and (columns := len(peek_table(file)[0])) > _MAX_COLUMNS:
+        raise DataError(f"{file}: it has {columns:,} columns, expected at most {_MAX_COLUMNS:,}; send the channels alone")
+
+
+def _count_wfdb_numbers(file: Path) -> int:
+    """Samples of all signals, as wfdb counts them: compressed formats hold many in few bytes. 0 for a header it does not read."""
+    try:
+        header = import_module("wfdb").rdheader(str(file.with_suffix("")))
+        return int(header.sig_len or 0) * int(header.n_sig or 0)
+    except Exception:  # of any kind; the reader says what is wrong
+        return 0
+
+
+def _check_parquet(file: Path, limits: ServeLimits, rate_hz: float) -> None:
+    """Flat columns of numbers take as much memory as their rows say; texts and lists may take any."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file) as opened:
+            metadata, schema = opened.metadata, opened.schema
+            columns = [schema.column(at) for at in range(len(schema))]
+            rows = max(metadata.num_rows, sum(metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)))
+    except (OSError, ValueError, pa.ArrowException):
+        raise DataError(f"{file}: it is no sound Parquet file") from None
+    if rows > limits.recording_hours * 3600 * max(rate_hz, 1):
+        raise DataError(f"{file}: it has {rows:,} rows, more than {limits.recording_hours:g} hours; cut it")
+    _check_numbers(file, rows * len(columns), limits)
+    for column in columns:
+        if column.physical_type == "BYTE_ARRAY" or column.max_repetition_level or column.length > _MAX_NUMBER_BYTES:
+            raise DataError(f"{file}: its column {column.path[:60]!r} holds texts or lists; send the columns of numbers alone")
+
+
+def _check_numbers(file: Path, numbers: int, limits: ServeLimits) -> None:
+    if numbers > limits.max_body_bytes:
+        raise DataError(f"{file}: it unpacks to {numbers:,} numbers, expected at most {limits.max_body_bytes:,}; cut it")
 
 
 def _check_length(recording: Recording, limits: ServeLimits) -> None:
