@@ -65,14 +65,17 @@ def test_one_test_set_is_tested_by_mcnemar() -> None:
 def test_it_writes_a_page_where_it_is_told_to(tmp_path: Path) -> None:
     compared = ph.compare(Y, {"one": make_answers(0.9, 0), "<b>two": make_answers(0.8, 1)}, folds=np.arange(60) % 3)
     page = compared.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "phoropter.compare(y, {&#34;one&#34;: …, &#34;&lt;b&gt;two&#34;: …}, folds=…)" in page and "phoropter run" not in page
+    assert "images of" not in page and "of training and prediction" not in page and "Study file" not in page
     assert "k-fold as given, 3 folds" in page and "&lt;b&gt;two" in page and "<b>two" not in page
     folder = compared.store.folder
     with pytest.raises(SpecError, match=r"say where the page goes: .report\('page.html'\)"):
         compared.report()
     del compared
     assert not folder.exists()
-    kept = ph.compare(Y, {"one": make_answers(0.9, 0)}, folder=tmp_path / "kept")
+    kept = ph.compare(Y, {"one": make_answers(0.9, 0)}, classes=["no", "yes"], folder=tmp_path / "kept")
     assert kept.report() == tmp_path / "kept" / "report" / "index.html" and ph.open(tmp_path / "kept").best == "one"
+    assert kept.inputs.clinical.is_stated and not ph.compare(Y, {"one": make_answers(0.9, 0)}).inputs.clinical.is_stated
     with pytest.raises(PhoropterError, match="holds the results of another study: name a new folder"):
         ph.compare(Y, {"one": make_answers(0.9, 0)}, folder=tmp_path / "kept")
 

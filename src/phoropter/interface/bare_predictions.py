@@ -5,6 +5,7 @@ They are written as the results folder of a study that was run elsewhere, so not
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import weakref
@@ -43,13 +44,14 @@ class ComparedPredictions(Results):
 
 @dataclass(frozen=True, eq=False)
 class _GivenRows:
-    """Rows with known labels: (n,) each; fold holds 0..F-1."""
+    """Rows with known labels: (n,) each; fold holds 0..F-1. positive: of two classes the last, where the caller ordered them."""
 
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
     ids: NDArray[np.str_]
     groups: NDArray[np.str_] | None
     fold: NDArray[np.int64]
+    positive: str | None = None
 
     @cached_property
     def n_folds(self) -> int:
@@ -135,6 +137,7 @@ def _read_rows(y: Any, groups: Any, folds: Any, ids: Any, classes: Sequence[Any]
         np.array(list(map(str, given_ids))),
         grouping,
         np.array([order[fold] for fold in given_folds], dtype=np.int64),
+        str(names[1]) if classes is not None and len(names) == 2 else None,
     )
 
 
@@ -222,6 +225,7 @@ def _describe_rows(
     group_word = "group-k-fold" if rows.groups is not None and _keeps_groups(rows) else "k-fold"
     split = f"{group_word} as given" if is_folded else "one test set as given"
     name = "compared predictions"
+    more = (", groups=…" if rows.groups is not None else "") + (", folds=…" if is_folded else "")
     return {
         "name": name,
         "study": {"name": name, "data": {}, "protocol": {"split": split}, "candidates": candidates, "metrics": metrics},
@@ -232,9 +236,11 @@ def _describe_rows(
             "classes": list(rows.classes),
             "counts": np.bincount(rows.labels, minlength=len(rows.classes)).tolist(),
             "groups": None if rows.groups is None else len(np.unique(rows.groups)),
+            "positive": rows.positive,
             "notes": ["The predictions were given; how they were made, and on which rows, is not known here."],
             "problems": [],
         },
+        "given_predictions": f"phoropter.compare(y, {{{', '.join(f'{json.dumps(name)}: …' for name in candidates)}}}{more})",
         "plan": plan,
         "versions": {"phoropter": phoropter.__version__},
         "machine": {},

@@ -108,14 +108,16 @@ def study_facts(summary: StudySummary) -> list[tuple[str, str]]:
     study, dataset = summary.study, summary.study.get("dataset") or {}
     seconds = sum_study_seconds(summary)
     started, finished = _time_range(summary)
+    sized = f", images of {dataset['size']} pixels" if dataset.get("size") else ""
+    taken = f", {format_duration(seconds)} of training and prediction" if not study.get("given_predictions") else ""
     pairs = [
-        ("Dataset", f"{dataset.get('name', '')}, {dataset.get('rows', 0):,} rows, images of {dataset.get('size', '?')} pixels"),
+        ("Dataset", f"{dataset.get('name', '')}, {dataset.get('rows', 0):,} rows{sized}"),
         ("Size of images", describe_shown_size(summary)),
         ("Fingerprint", str(dataset.get("fingerprint", ""))),
         ("Notes", " ".join(map(str, dataset.get("notes") or ()))),
         ("Problems", " ".join(map(str, (dataset.get("problems") or ())[:20]))),
         ("Protocol", describe_protocol(summary)),
-        ("Computed", f"{summary.n_finished:,} runs, {format_duration(seconds)} of training and prediction"),
+        ("Computed", f"{summary.n_finished:,} runs{taken}"),
         ("When", f"{_format_minute(started)} to {_format_minute(finished)}" if started else ""),
         ("Machine", _describe_machine(study.get("machine") or {})),
         ("Versions", ", ".join(f"{k} {v}" for k, v in (study.get("versions") or {}).items())),
@@ -205,6 +207,8 @@ def resolved_settings(summary: StudySummary, limit: int = 12) -> list[tuple[str,
 def reproduce_commands(summary: StudySummary) -> list[str]:
     """Lines for a shell that run the study again and report it; what must be done before is a comment."""
     version = (summary.study.get("versions") or {}).get("phoropter")
+    if given := summary.study.get("given_predictions"):  # nothing was run: phoropter.compare was called
+        return [one_line(f"# phoropter {version}, in Python, with the arrays that were compared"), one_line(str(given))]
     name = str(summary.study.get("name", "study"))
     words = _split_command(str(summary.study.get("command") or ""))
     before = "in the folder where the study was started"
@@ -251,7 +255,7 @@ def provenance_section(inputs: ReportInput) -> Section:
         *([failed] if failed else []),
         Markup('<dl class="facts">{}</dl>').format(facts),
         Markup('<h3>How to reproduce it</h3>\n<pre tabindex="0">{}</pre>').format(commands),
-        collapsible_block("Study file", study_source_text(summary)),
+        *([] if summary.study.get("given_predictions") else [collapsible_block("Study file", study_source_text(summary))]),
     ]
     blocks += [collapsible_block(f"All settings of {name}", settings) for name, settings in resolved_settings(summary)]
     return Section("provenance", "Provenance", (), tuple(blocks), (runs_table(summary),))
