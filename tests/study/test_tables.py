@@ -14,6 +14,8 @@ from phoropter.results.store import Store
 from phoropter.study import compute
 from phoropter.study.executors import execute_study
 from phoropter.study.plan import Plan, plan_study
+from phoropter.study.screening import make_probe_candidates
+from phoropter.study.smoke_scale import make_smoke_version
 from phoropter.study.spec import StudySpec, read_study
 from phoropter.study.worker import ComputeOptions
 from small_recordings import CTG_STUDY, ECG_STUDY
@@ -138,3 +140,17 @@ def test_recordings_have_baselines_of_their_signals(tmp_path: Path, text: str, n
     (first, *_) = run(tmp_path, text + f"candidates: [{{baseline: {name}}}]\nmetrics: [accuracy]\n").runs()
     predictions = first.load_predictions()
     assert predictions is not None and np.isfinite(predictions.logits).all() and predictions.logits.std(axis=0).min() > 0
+
+
+def test_a_screening_is_of_networks(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="'mean-image' is not one"):
+        make_probe_candidates(study_of(tmp_path, STUDY.replace("frozen: true, recipe: logistic, ", "") + "screening: true\n"))
+
+
+def test_a_smoke_version_keeps_baselines_and_leaves_files_out(tmp_path: Path) -> None:
+    small = make_smoke_version(study_of(tmp_path, STUDY + "  - {predictions: theirs.csv}\n"))
+    assert [c.name for c in small.parsed_candidates] == ["network", "mean-image", "mean-image, gradient-boosting"]
+    assert "'imported theirs' is left out: its file is of all rows" in small.context.smoke_changes
+    only = STUDY.partition("  - {backbone")[0] + "  - {predictions: theirs.csv}\n"
+    with pytest.raises(SpecError, match="every candidate is read from a file"):
+        make_smoke_version(study_of(tmp_path, only))

@@ -177,7 +177,8 @@ def make_probe_candidates(study: StudySpec) -> list[Candidate]:
     logistic = parse_recipe("logistic", None)
     probes = []
     for candidate in study.parsed_candidates:
-        if candidate.fusion or candidate.distillation or candidate.frozen or candidate.head.kind == "pretrained":
+        no_network = candidate.table is not None
+        if no_network or candidate.fusion or candidate.distillation or candidate.frozen or candidate.head.kind == "pretrained":
             raise SpecError(
                 f"{study.source.name}: screening tries single backbones that are trained, and '{candidate.name}' is not one; "
                 "leave it out, or leave screening out"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from phoropter.core.errors import SpecError
 from phoropter.core.files import digest
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
@@ -48,7 +49,7 @@ def make_smoke_version(study: StudySpec) -> StudySpec:
     """A study → the same study at smoke-test scale; its context lists what was changed, in sentences."""
     notes: dict[str, None] = {}
     size = min(study.data.size or IMAGE_SIZE, IMAGE_SIZE)
-    original = study.parsed_candidates
+    original = _leave_out_files(study, notes)
     student_backbones = [c.backbones for c in original if c.distillation]
     teachers = {c.distillation.teacher for c in original if c.distillation}
     shrunk = []
@@ -71,6 +72,21 @@ def make_smoke_version(study: StudySpec) -> StudySpec:
     fields = {name: getattr(study, name) for name in type(study).model_fields if name not in changes}
     context = {name: getattr(study.context, name) for name in ("source", "base", "text", "compared_study")}
     return StudySpec(**fields, **changes).with_context(**context, smoke_changes=tuple(notes))
+
+
+def _leave_out_files(study: StudySpec, notes: dict[str, None]) -> list[Candidate]:
+    """The candidates that are not read from files, which are of all rows and folds. Raises SpecError where none is left."""
+    kept = []
+    for candidate in study.parsed_candidates:
+        if candidate.table is not None and candidate.table.file is not None:
+            notes[f"'{candidate.name}' is left out: its file is of all rows"] = None
+        else:
+            kept.append(candidate)
+    if not kept:
+        raise SpecError(
+            f"{study.source.name}: every candidate is read from a file, and a smoke version has fewer rows; run it in full"
+        )
+    return kept
 
 
 def _drop_identical(candidates: list[Candidate], notes: dict[str, None]) -> list[Candidate]:
