@@ -218,8 +218,9 @@ def print_predictions(to: Console, predictions: BundlePredictions, max_rows: int
     to.print(table)
     if len(names) > max_rows:
         print_line(to, f"… and {len(names) - max_rows} more")
-    counts = Counter(predictions.classes[int(k)] for k in probabilities.argmax(1))
-    print_line(to, "total: " + ", ".join(f"{counts[name]} {name}" for name in predictions.classes if counts[name]))
+    counts = Counter(decided or [predictions.classes[int(k)] for k in probabilities.argmax(1)])
+    what = "total" if decided is None else "total by decision"
+    print_line(to, f"{what}: " + ", ".join(f"{counts[name]} {name}" for name in predictions.classes if counts[name]))
     for note in predictions.notes:
         print_line(to, f"note: {note}")
     for problem in predictions.problems:

@@ -87,3 +87,4 @@ def test_the_terminal_shows_the_decision_where_there_is_one(capsys: pytest.Captu
         assert ("decision" in said) == shown and "recording" in said
         if shown:
             assert [line.split()[2] for line in said.splitlines() if line.startswith(("a1", "b1"))] == ["ill", "ill"]
+            assert "total by decision: 2 ill" in said  # though the likeliest class is another

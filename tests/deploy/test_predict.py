@@ -252,10 +252,14 @@ def test_a_bad_image_stops_or_is_listed(pictures: tuple[Store, Path], tmp_path: 
     (tmp_path / "bad.png").write_text("no picture")
     predictions = predict_leniently(bundle, tmp_path)
     assert predictions.dataset.ids.tolist() == ["good.png"] and [p.where for p in predictions.problems] == ["bad.png"]
+    assert predictions.problems[0].what.startswith("not a picture")  # the file is named once
     with pytest.raises(DataError, match=r"bad\.png.*on-bad-input skip"):
         predict_leniently(bundle, tmp_path, bad="stop")
     (tmp_path / "good.png").unlink()
-    with pytest.raises(DataError, match="none of its 1 images can be read"):
+    with pytest.raises(DataError, match=r"^bad\.png: not a picture that can be read"):
+        predict_leniently(bundle, tmp_path)
+    (tmp_path / "worse.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"none of its 2 inputs can be read; the first: bad\.png: not a picture"):
         predict_leniently(bundle, tmp_path)
 
 

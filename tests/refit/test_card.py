@@ -13,6 +13,7 @@ from phoropter.models.spec import BackboneSpec
 from phoropter.refit.card import _describe_license
 from phoropter.results.store import Store
 from phoropter.training.candidates.refit_record import RefitRecord
+from small_pictures import run_small_study
 
 Refit = Callable[..., RefitRecord]
 
@@ -37,6 +38,14 @@ def test_the_hub_reads_the_card_with_the_study_s_figures(shapes: Store, refit: R
     assert index == data.to_dict()["model-index"]
     assert "trained anew on 24 rows of the study" in card.text and "24 labelled rows" in card.text
     assert str(tmp_path) not in card.content and str(shapes.folder) not in card.content
+
+
+def test_names_are_words_and_no_markup(refit: Refit, tmp_path: Path) -> None:
+    text = "name: s\ndata: {digits: true, size: 32, max_samples: 40}\nprotocol: {split: stratified-k-fold, folds: 2}\n"
+    text += "candidates: [{name: 'a <i>', backbone: test_resnet, weights: random, frozen: true, recipe: logistic}]\n"
+    refit(run_small_study(tmp_path, text), tmp_path / "bundle", None)
+    words = (tmp_path / "bundle" / "README.md").read_text(encoding="utf-8").split("---")[2]
+    assert words.count(r"a \<i\>") >= 2 and "<i>" not in words
 
 
 def test_the_card_of_recordings_names_no_task_of_pictures(signals: dict[str, Store], refit: Refit, tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import save_file
 
 import phoropter as ph
 from phoropter.cli import main
 from phoropter.core.errors import DataError, StoreError, WeightsError
 from phoropter.core.extensions import Extension, trust_code
+from phoropter.models.timm_compat import import_timm
 from phoropter.refit.finished_study import open_finished_study
 from phoropter.refit.refit import RefitOptions, refit_candidate
 from phoropter.study.executors import execute_study
@@ -143,3 +145,16 @@ def test_data_that_were_an_object_are_passed_again(tmp_path: Path) -> None:
         refit("other", (255 - images, labels))
     refit("bundle", (images, labels))
     assert ph.load(tmp_path / "bundle").predict(images, device="cpu").logits.shape == (16, 2)
+
+
+@pytest.mark.parametrize("protocol", ["{split: stratified-k-fold, folds: 2, seeds: [0]}", "{split: stratified-k-fold, folds: 2}"])
+def test_a_frozen_study_is_opened_with_the_seeds_it_ran(tmp_path: Path, protocol: str) -> None:
+    """One seed that was asked for stays one, although frozen candidates would otherwise get five."""
+    save_file(import_timm().create_model("test_resnet").state_dict(), tmp_path / "net.safetensors")
+    text = "name: s\ndata: {digits: true, size: 32, max_samples: 40}\nprotocol: " + protocol
+    text += "\ncandidates: [{name: a, backbone: test_resnet, weights: net.safetensors, frozen: true, recipe: logistic}]\n"
+    (tmp_path / "s.yaml").write_text(text)
+    (study,) = read_study(tmp_path / "s.yaml")
+    store = execute_study(study, tmp_path / "out", lambda event: None, options=ComputeOptions("cpu", threads=1))
+    n_seeds = 1 if "seeds" in protocol else 5
+    assert len(open_finished_study(store.folder, lambda event: None).planned_runs("a")) == 2 * n_seeds

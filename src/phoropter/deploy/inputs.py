@@ -58,9 +58,20 @@ def decode_in_chunks(dataset: Dataset, square: SquareResize, on_bad_input: OnBad
         done = shard.stop
         if done - first >= CHUNK_IMAGES or done == len(dataset):
             kept = np.setdiff1d(np.arange(first, done, dtype=np.int64), [row for row, _ in bad])
-            problems = [InputProblem(str(dataset.ids[row]), what.removeprefix(f"{dataset.ids[row]}: ")) for row, what in bad]
+            problems = [_name_once(str(dataset.ids[row]), what) for row, what in bad]
             yield DecodedChunk(kept, InMemoryPixels(np.concatenate(squares)), problems)
             first, squares, bad = done, [], []
+
+
+def _name_once(name: str, what: str) -> InputProblem:
+    """The problem of an input, without the place of the same file that the sentence begins with."""
+    place, colon, rest = what.partition(": ")
+    return InputProblem(name, rest if colon and f"/{place}".endswith(f"/{name}") else what)
+
+
+def describe_unreadable(name: str, n_inputs: int, problems: Sequence[InputProblem]) -> str:
+    """The sentence where nothing can be read. name: of all inputs together"""
+    return str(problems[0]) if n_inputs == 1 else f"{name}: none of its {n_inputs} inputs can be read; the first: {problems[0]}"
 
 
 def open_pictures(paths: Sequence[Path], classes: tuple[str, ...], on_bad_input: OnBadInput) -> Dataset:

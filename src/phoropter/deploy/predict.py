@@ -30,7 +30,7 @@ from phoropter.data.recordings.database import Database
 from phoropter.data.recordings.files import find_prediction_database
 from phoropter.data.spec import DataSpec
 from phoropter.deploy.decision import DecisionRule
-from phoropter.deploy.inputs import DecodedChunk, decode_in_chunks, open_pictures, open_recording_files
+from phoropter.deploy.inputs import DecodedChunk, decode_in_chunks, describe_unreadable, open_pictures, open_recording_files
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
 from phoropter.models.weights.weight_files import read_sidecar_json
@@ -234,7 +234,7 @@ def predict_dataset(
         if progress:
             progress(done, len(dataset))
     if not rows:
-        raise DataError(f"{dataset.name}: none of its {len(dataset)} images can be read; the first: {problems[0]}")
+        raise DataError(describe_unreadable(dataset.name, len(dataset), problems))
     kept = dataset.select_rows(np.concatenate(rows))
     return BundlePredictions(
         kept,

@@ -29,11 +29,14 @@ def write_bundle_card(summary: StudySummary, made: MadeClassifier, record: Refit
     parts: list[tuple[str, list[str]]] = [
         (
             "What it is",
-            [f"{candidate.description}.", f"It predicts one of {len(summary.classes)} classes: {_name_classes(summary)}."],
+            [
+                escape_markdown(f"{candidate.description}."),
+                f"It predicts one of {len(summary.classes)} classes: {_name_classes(summary)}.",
+            ],
         ),
-        ("What is known of it", [*describe_evidence(record), _table_of_metrics(record)]),
+        ("What is known of it", [*map(escape_markdown, describe_evidence(record)), _table_of_metrics(record)]),
         ("Data", describe_data(summary)),
-        ("Limits", [f"- {line}" for line in _list_limits(summary, record)]),
+        ("Limits", [f"- {escape_markdown(line)}" for line in _list_limits(summary, record)]),
         ("Use", _describe_use(recordings, has_timm)),
     ]
     study, data = record.evidence.study, _card_data(summary, made, record, has_timm)

@@ -23,6 +23,7 @@ from phoropter.study.compute import decode_images
 from phoropter.study.load import load_study
 from phoropter.study.plan import Plan, PlannedRun, make_plan
 from phoropter.study.progress import ProgressCallback
+from phoropter.study.records.other_study import state_seeds
 from phoropter.study.spec import StudySpec
 
 
@@ -85,7 +86,7 @@ def open_finished_study(
     content = store.study
     source = SourceMap(str(folder / "study.json"))
     base = (folder / str(content["base"])).resolve() if content.get("base") else None
-    plain = _restore_extensions(content["study"], _find_study_code(content, folder, extensions))
+    plain = _restore_extensions(state_seeds(content["study"]), _find_study_code(content, folder, extensions))
     if data is not None:
         plain["data"] = {**plain["data"], "object": data}
     study = validate_as(StudySpec, plain, source).with_context(source=source, base=base)

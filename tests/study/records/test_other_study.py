@@ -16,7 +16,7 @@ from phoropter.study import worker
 from phoropter.study.executors import execute_study
 from phoropter.study.plan import plan_study
 from phoropter.study.progress import ProgressEvent
-from phoropter.study.records.other_study import find_changed_parts, raise_on_other_study
+from phoropter.study.records.other_study import find_changed_parts, raise_on_other_study, state_seeds
 from phoropter.study.spec import StudySpec, read_study
 from phoropter.study.worker import ComputeOptions
 
@@ -137,3 +137,8 @@ def test_a_folder_that_may_not_be_written_is_refused_before_decoding(tmp_path: P
     (tmp_path / "out").touch()
     with pytest.raises(DiskError, match="is a file, and a folder is needed there"):
         worker.compute_missing_runs(write_study(tmp_path), tmp_path / "out", quiet, HERE)
+
+
+def test_a_record_without_seeds_ran_with_one() -> None:
+    assert state_seeds({"name": "s"}) == {"name": "s", "protocol": {"seeds": [0]}}
+    assert state_seeds({"protocol": {"folds": 2, "seeds": [7]}})["protocol"] == {"folds": 2, "seeds": [7]}

@@ -22,6 +22,7 @@ from phoropter.core.storage.csv_cells import format_csv
 from phoropter.data.dataset import Dataset
 from phoropter.deploy.explain.explain import ExplainOptions, explain_dataset
 from phoropter.deploy.explain.explanation import Explanation
+from phoropter.deploy.inputs import describe_unreadable
 from phoropter.deploy.predict import Bundle
 from phoropter.signals.recording import OnBadInput
 
@@ -77,7 +78,7 @@ def write_explanations(
             if progress:
                 progress(len(rows), len(dataset))
         if not rows:
-            raise DataError(f"{dataset.name}: none of its {len(dataset)} inputs can be read; the first: {problems[0]}")
+            raise DataError(describe_unreadable(dataset.name, len(dataset), problems))
         write_text(aside / TABLE, _format_table(rows))
         if problems:
             write_text(aside / "problems.csv", format_csv([("input", "problem"), *((p.where, p.what) for p in problems)]))

@@ -12,7 +12,7 @@ from phoropter.core.errors import DataError, SpecError
 from phoropter.core.seeds import random_permutation
 from phoropter.deploy.examples import read_examples
 from phoropter.deploy.export.proof import MAX_INPUTS, ProofInputs
-from phoropter.deploy.inputs import decode_in_chunks
+from phoropter.deploy.inputs import decode_in_chunks, describe_unreadable
 from phoropter.deploy.predict import Bundle, find_paths, open_inputs
 
 
@@ -40,5 +40,5 @@ def read_proof_inputs(bundle: Bundle, paths: Sequence[Path], source: str) -> Pro
     chunks = list(decode_in_chunks(dataset.select_rows(drawn), square, "skip", count_usable_cores()))
     squares = np.concatenate([chunk.pixels.array for chunk in chunks])
     if not len(squares):
-        raise DataError(f"{paths[0]}: none of its {len(drawn)} inputs can be read; the first: {chunks[0].problems[0]}")
+        raise DataError(describe_unreadable(str(paths[0]), len(drawn), chunks[0].problems))
     return ProofInputs(squares, source)

@@ -39,7 +39,7 @@ def raise_on_other_study(earlier: Mapping[str, Any], planned: Plan, store: Store
 
 def find_changed_parts(earlier: Mapping[str, Any], planned: Plan) -> list[str]:
     """The parts of a study, in its own words, in which it differs from an earlier one."""
-    before, now = earlier.get("study", {}), json.loads(json.dumps(study_to_plain(planned.study)))
+    before, now = state_seeds(earlier.get("study", {})), json.loads(json.dumps(study_to_plain(planned.study)))
     parts = [part for part in _PARTS if before.get(part) != now.get(part)]
     fingerprint = earlier.get("dataset", {}).get("fingerprint")
     same = fingerprint == planned.image_sets[0].dataset.fingerprint
@@ -51,7 +51,15 @@ def study_to_plain(study: StudySpec) -> dict[str, Any]:
     """A study as study.json records it, extensions replaced by their identity."""
     # These fields may hold anything, objects of the user's own included, which pydantic cannot write as JSON.
     open_fields = {name: replace_extensions(getattr(study, name)) for name in ("recipe", "candidates", "sweep")}
-    return study.model_copy(update=open_fields).plain_changes()
+    return state_seeds(study.model_copy(update=open_fields).plain_changes())
+
+
+def state_seeds(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded study with its seeds written out; where it has none, they were [0].
+
+    Without them a study of frozen networks that asked for one seed would be read as one that leaves it open, and get five.
+    """
+    return {**plain, "protocol": {"seeds": [0], **(plain.get("protocol") or {})}}
 
 
 def _knows_keys(planned: Plan) -> bool:
