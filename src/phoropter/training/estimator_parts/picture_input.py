@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.utils.multiclass import check_classification_targets
 
 from phoropter.core.columns import is_missing
 from phoropter.core.errors import DataError, join_words
@@ -116,6 +115,8 @@ def read_targets(y: Any) -> NDArray[Any]:
 
     Raises InputError for missing labels, and for several labels a picture.
     """
+    from sklearn.utils.multiclass import check_classification_targets
+
     if np.ma.isMaskedArray(y) and (masked := np.ma.getmaskarray(y)).any():
         y = np.ma.getdata(y).astype(object)
         y[masked] = None
