@@ -15,6 +15,9 @@ from running_server import Made, Running, encode_files, run_server
 from phoropter.deploy.serve.guard import SECURITY_HEADERS, GuardRules, RequestGuard
 from phoropter.deploy.serve.limits import ServeLimits
 from phoropter.deploy.serve.meters import ServeMeters
+from phoropter.deploy.serve.prepare import prepare_inputs
+from phoropter.deploy.serve.uploads import Upload
+from phoropter.signals.recording import Recording
 
 TOKEN = "a-token-of-many-letters"
 
@@ -35,6 +38,7 @@ def test_every_name_of_this_machine_is_its_own(asked: Running, host: str) -> Non
     [
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Origin": "http://127.0.0.1:1"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
@@ -131,6 +135,33 @@ def test_the_bytes_of_all_bodies_are_bounded_too(pictures: Made) -> None:
         while running.service.meters.registry.get_sample_value("phoropter_waiting_requests") != 1:
             threading.Event().wait(0.01)
         assert running.post("/predict", pictures.load(0)).status == 429
+
+
+def test_what_is_decoded_of_all_requests_is_bounded_and_given_back(ecg: Made) -> None:
+    (given,) = prepare_inputs(ecg.served, [Upload(*file) for file in ecg.load(0)], ServeLimits())
+    assert given.squares is not None and isinstance(given.source, Recording)
+    needed = (given.squares.nbytes + given.source.samples.nbytes) / 1024**2
+    with run_server([ecg.served], limits=ServeLimits(decoded_mib=1.5 * needed)) as running:
+        assert running.post("/predict", ecg.load(0)).status == 200
+        with running.service.decoded.open_share() as share:
+            share.take_bytes(int(0.75 * needed * 1024**2), "another request")
+            answer = running.post("/predict", ecg.load(0))
+            assert answer.status == 429 and answer.headers["retry-after"] == "1" and "come again" in answer.error
+        assert running.post("/predict", ecg.load(0)).status == 200
+        both = running.post("/predict", [*ecg.load(0), *ecg.load(1)]).json["items"]
+        assert "error" not in both[0] and "cut it, or send fewer files at a time" in both[1]["error"]
+        assert running.service.decoded.held == 0
+
+
+@pytest.mark.parametrize("line", [b"OPTIONS *", b"GET examples", b"GET http://127.0.0.1"])
+def test_an_address_without_a_slash_is_answered_and_logged(pictures: Made, line: bytes) -> None:
+    with (
+        run_server([pictures.served], GuardRules(token="a-token-of-many-letters")) as running,
+        socket.create_connection(("127.0.0.1", running.port), timeout=30) as raw,
+    ):
+        raw.sendall(line + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert raw.recv(4000).startswith(b"HTTP/1.1 401 ")
+    assert len(running.lines) == 1 and " other 401 " in running.lines[0]
 
 
 def test_the_log_has_no_names_unless_asked(pictures: Made) -> None:

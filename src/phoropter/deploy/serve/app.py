@@ -37,7 +37,7 @@ from phoropter.deploy.predict import BundlePredictions
 from phoropter.deploy.serve import answers
 from phoropter.deploy.serve.batching import MicroBatcher
 from phoropter.deploy.serve.guard import PAGE_PATHS
-from phoropter.deploy.serve.limits import RequestRefused, ServeLimits
+from phoropter.deploy.serve.limits import DecodedLedger, DecodedShare, RequestRefused, ServeLimits
 from phoropter.deploy.serve.meters import ServeMeters
 from phoropter.deploy.serve.prepare import PreparedInput, prepare_inputs
 from phoropter.deploy.serve.served_bundle import ServedBundle, describe_served_bundle
@@ -65,6 +65,7 @@ class ServeService:
         self.bundles = {bundle.name: bundle for bundle in bundles}
         self.limits, self.device, self.meters = limits, device, ServeMeters()
         self.batcher = MicroBatcher(limits.batch_rows, limits.batch_wait_ms / 1000, self.meters.count_batch)
+        self.decoded = DecodedLedger(limits)
         self._threads = ThreadPoolExecutor(count_usable_cores(), thread_name_prefix="prepare")
 
     def find_bundle(self, name: str | None) -> ServedBundle:
@@ -90,12 +91,14 @@ class ServeService:
         self.batcher.stop_thread()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    async def prepare_request(self, request: Request, bundle: ServedBundle, partial: bool) -> list[PreparedInput]:
+    async def prepare_request(
+        self, request: Request, bundle: ServedBundle, partial: bool, share: DecodedShare
+    ) -> list[PreparedInput]:
         """The files of a request, decoded. Raises RequestRefused where none can be used, unless `partial`."""
         with self.batcher.expect_squares():
             uploads = await read_uploads(request, self.limits)
             request.scope["phoropter.names"] = [upload.name for upload in uploads]
-            prepared = await self.run_prepared(functools.partial(prepare_inputs, bundle, uploads, self.limits))
+            prepared = await self.run_prepared(functools.partial(prepare_inputs, bundle, uploads, self.limits, share))
         request.scope["phoropter.names"] = [given.name for given in prepared]
         if not partial and not any(given.squares is not None for given in prepared):
             first = prepared[0].error
@@ -174,12 +177,13 @@ def _add_computing_routes(app: FastAPI, service: ServeService) -> None:
         items: list[dict[str, Any]] = []
         notes: dict[str, None] = {}
         details: dict[str, None] = {}
-        for given in await service.prepare_request(request, chosen, partial):
-            predictions = await service.predict_prepared(chosen, given)
-            items.append(answers.describe_item(chosen, given, predictions, shown))
-            if predictions is not None:
-                details |= dict.fromkeys(predictions.dataset.notes)
-                notes |= dict.fromkeys(note for note in predictions.notes if note not in details)
+        with service.decoded.open_share() as share:
+            for given in await service.prepare_request(request, chosen, partial, share):
+                predictions = await service.predict_prepared(chosen, given)
+                items.append(answers.describe_item(chosen, given, predictions, shown))
+                if predictions is not None:
+                    details |= dict.fromkeys(predictions.dataset.notes)
+                    notes |= dict.fromkeys(note for note in predictions.notes if note not in details)
         return JSONResponse({"bundle": chosen.name, "items": items, "notes": list(notes), "details": list(details)})
 
     @app.post("/explain", response_model=answers.ExplainAnswer, responses=refusals, openapi_extra=body)
@@ -197,8 +201,9 @@ def _add_computing_routes(app: FastAPI, service: ServeService) -> None:
         chosen = service.find_bundle(bundle)
         if target is not None and target not in chosen.predictor.classes:
             raise RequestRefused(422, f"target is no class of the bundle; expected {join_words(chosen.predictor.classes)}")
-        prepared = await service.prepare_request(request, chosen, partial)
-        items = [await service.explain_prepared(chosen, given, target, window, numbers) for given in prepared]
+        with service.decoded.open_share() as share:
+            prepared = await service.prepare_request(request, chosen, partial, share)
+            items = [await service.explain_prepared(chosen, given, target, window, numbers) for given in prepared]
         return JSONResponse({"bundle": chosen.name, "items": items})
 
 

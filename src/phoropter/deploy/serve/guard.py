@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from phoropter.deploy.serve.limits import RequestRefused, ServeLimits
+from phoropter.deploy.serve.limits import RETRY_S, RequestRefused, ServeLimits
 from phoropter.deploy.serve.meters import ServeMeters
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -44,7 +44,6 @@ SECURITY_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
-_RETRY_S = 1
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,9 @@ class _Request:
     @property
     def path(self) -> str:
         path = str(self.scope["path"])
-        first = f"/{path.split('/')[1]}"
-        return path if path in KNOWN_PATHS else first if first == "/examples" else "other"
+        if path in KNOWN_PATHS:
+            return path
+        return "/examples" if path.startswith("/examples/") else "other"  # `OPTIONS *` has no slash
 
     def header(self, name: str) -> str | None:
         found = [value for key, value in self.scope["headers"] if key == name.encode()]
@@ -108,6 +108,8 @@ class RequestGuard:
             self._check_request(request)
             await self._answer_in_time(request, receive, send_on)
         except RequestRefused as refused:
+            if request.status:  # the answer had begun; what is left of it cannot be another
+                raise
             await _send_error(send_on, refused)
         except Exception as error:
             self.say(f"a fault of ours in {request.path}: {type(error).__name__} {_find_place(error)}")
@@ -121,7 +123,7 @@ class RequestGuard:
         if not self._is_own_name(host):
             raise RequestRefused(403, "the Host header names another server; ask for this one by its own name")
         origin, site = request.header("origin"), request.header("sec-fetch-site")
-        if (origin is not None and urlsplit(origin).netloc.lower() != host.lower()) or site == "cross-site":
+        if (origin is not None and _find_host(origin) != host.lower()) or site == "cross-site":
             navigates = origin is None and request.scope["method"] == "GET" and request.header("sec-fetch-mode") == "navigate"
             if not navigates:
                 raise RequestRefused(403, "the request comes from a page of another server, and only this server's page may ask")
@@ -150,7 +152,7 @@ class RequestGuard:
         except TimeoutError:
             if request.whole:
                 told = f"the answer took longer than {self.limits.seconds:g} s; send fewer or smaller files"
-                raise RequestRefused(503, told, _RETRY_S) from None
+                raise RequestRefused(503, told, RETRY_S) from None
             raise RequestRefused(408, f"the body did not come within {self.limits.seconds:g} s; send it faster or less") from None
         finally:
             self._waiting -= 1
@@ -165,7 +167,7 @@ class RequestGuard:
         if length > limit:
             raise RequestRefused(413, self._too_large())
         if self._waiting >= self.limits.waiting or self._waiting_bytes + length > self.limits.max_waiting_bytes:
-            raise RequestRefused(429, f"{self._waiting} requests are waiting already; come again in a moment", _RETRY_S)
+            raise RequestRefused(429, f"{self._waiting} requests are waiting already; come again in a moment", RETRY_S)
         request.reserved = length
         self._waiting += 1
         self._waiting_bytes += length
@@ -193,6 +195,14 @@ class RequestGuard:
         told = f" {json.dumps(names, ensure_ascii=True)}" if names else ""
         method = request.scope["method"] if request.scope["method"] in ("GET", "POST", "HEAD") else "other"
         self.say(f"{method} {request.path} {request.status} {seconds * 1000:.0f} ms {request.received} bytes{told}")
+
+
+def _find_host(origin: str) -> str | None:
+    """None for what is no address, such as `null` and `http://[`."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None
 
 
 async def _send_error(send: Send, refused: RequestRefused) -> None:

@@ -1,12 +1,16 @@
-"""What one request may ask for and how many may wait, and the refusal that says so in one sentence."""
+"""What one request may ask for, how many may wait and hold, and the refusal that says so in one sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from phoropter.core.errors import SpecError, did_you_mean, join_words
+from phoropter.core.errors import DataError, SpecError, did_you_mean, join_words
+
+RETRY_S = 1
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class ServeLimits:
     seconds:         that one request may take, from its first byte to its answer
     waiting:         requests that are read, prepared or computed at once; one more is told to come again (429)
     waiting_mib:     of the bodies of all of them
+    decoded_mib:     of what is decoded of all of them: images as the network is shown them, samples, drawn windows
     batch_rows:      images, or windows of recordings, that the network is given at once, of however many requests
     batch_wait_ms:   milliseconds that a batch waits for requests which are being prepared
     """
@@ -31,6 +36,7 @@ class ServeLimits:
     seconds: float = 60
     waiting: int = 64
     waiting_mib: float = 512
+    decoded_mib: float = 2048
     batch_rows: int = 32
     batch_wait_ms: float = 4
 
@@ -48,6 +54,10 @@ class ServeLimits:
     def max_waiting_bytes(self) -> int:
         """At least one whole request."""
         return max(self.max_body_bytes, int(self.waiting_mib * 1024**2))
+
+    @property
+    def max_decoded_bytes(self) -> int:
+        return int(self.decoded_mib * 1024**2)
 
     @property
     def max_pixels(self) -> int:
@@ -71,6 +81,56 @@ def parse_limits(words: Iterable[str]) -> ServeLimits:
         change: dict[str, Any] = {name: value}
         limits = replace(limits, **change)
     return limits
+
+
+class DecodedLedger:
+    """The bytes of images and samples that all requests hold, so that short files of many windows cannot fill the memory."""
+
+    def __init__(self, limits: ServeLimits) -> None:
+        self.most, self.held = limits.max_decoded_bytes, 0
+        self.lock = threading.Lock()
+
+    @contextmanager
+    def open_share(self) -> Iterator[DecodedShare]:
+        """A share that is empty, until its request is answered or given up."""
+        share = DecodedShare(self)
+        try:
+            yield share
+        finally:
+            share.close_share()
+
+
+class DecodedShare:
+    """What one request holds of a ledger."""
+
+    def __init__(self, ledger: DecodedLedger) -> None:
+        self.ledger, self.held, self.closed = ledger, 0, False
+
+    def take_bytes(self, count: int, name: str) -> None:
+        """Before images are made, or after samples were read.
+
+        name: of the file
+        Raises DataError where one request would hold too much; RequestRefused where all would, and for one that was given up.
+        """
+        ledger = self.ledger
+        with ledger.lock:
+            if self.closed:
+                raise RequestRefused(503, "the request was given up")
+            if self.held + count > ledger.most:
+                raise DataError(
+                    f"{name}: what is decoded of the request takes {(self.held + count) / 1024**2:,.0f} MiB, expected at most "
+                    f"{ledger.most / 1024**2:,.0f}; cut it, or send fewer files at a time"
+                )
+            if ledger.held + count > ledger.most:
+                raise RequestRefused(429, "long recordings are computed already; come again in a moment", RETRY_S)
+            ledger.held += count
+            self.held += count
+
+    def close_share(self) -> None:
+        """Gives all of it back."""
+        with self.ledger.lock:
+            self.ledger.held -= self.held
+            self.held, self.closed = 0, True
 
 
 class RequestRefused(Exception):

@@ -30,7 +30,7 @@ from phoropter.data.images.options import apply_options
 from phoropter.data.recordings.changes import RecordingChanges
 from phoropter.data.recordings.files import find_prediction_database, read_recording_paths
 from phoropter.deploy.inputs import decode_in_chunks, open_loaded_recordings
-from phoropter.deploy.serve.limits import ServeLimits
+from phoropter.deploy.serve.limits import DecodedLedger, DecodedShare, ServeLimits
 from phoropter.deploy.serve.served_bundle import ServedBundle
 from phoropter.deploy.serve.uploads import Upload
 from phoropter.signals.readers.tables import is_manifest
@@ -81,14 +81,20 @@ class UploadedPicture:
         return self
 
 
-def prepare_inputs(bundle: ServedBundle, uploads: Sequence[Upload], limits: ServeLimits) -> list[PreparedInput]:
-    """The pictures or recordings of a request, in its order; what cannot be used has a sentence in place of squares."""
+def prepare_inputs(
+    bundle: ServedBundle, uploads: Sequence[Upload], limits: ServeLimits, share: DecodedShare | None = None
+) -> list[PreparedInput]:
+    """The pictures or recordings of a request, in its order; what cannot be used has a sentence in place of squares.
+
+    share: that their squares are taken from. Raises RequestRefused where other requests hold what it needs.
+    """
+    share = share or DecodedShare(DecodedLedger(limits))
     if bundle.takes_recordings:
-        return list(_prepare_recordings(bundle, uploads, limits))
-    return [_prepare_picture(bundle, upload, limits) for upload in uploads]
+        return list(_prepare_recordings(bundle, uploads, limits, share))
+    return [_prepare_picture(bundle, upload, limits, share) for upload in uploads]
 
 
-def _prepare_picture(bundle: ServedBundle, upload: Upload, limits: ServeLimits) -> PreparedInput:
+def _prepare_picture(bundle: ServedBundle, upload: Upload, limits: ServeLimits, share: DecodedShare) -> PreparedInput:
     name = _show_name(upload)
     try:
         _check_header(upload.data, name, limits)
@@ -96,7 +102,7 @@ def _prepare_picture(bundle: ServedBundle, upload: Upload, limits: ServeLimits) 
         labels = np.array([UNLABELLED], dtype=np.int64)
         dataset = Dataset("upload", np.array([name]), labels, bundle.predictor.classes, picture)
         dataset = apply_options(dataset, bundle.predictor.data.picture_options)
-        return PreparedInput(name, dataset, _decode_squares(bundle, dataset))
+        return PreparedInput(name, dataset, _decode_squares(bundle, dataset, share, name))
     except PhoropterError as error:
         return PreparedInput(name, error=_tidy(str(error), name))
 
@@ -123,7 +129,8 @@ def _digest_bytes(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def _decode_squares(bundle: ServedBundle, dataset: Dataset) -> Squares:
+def _decode_squares(bundle: ServedBundle, dataset: Dataset, share: DecodedShare, name: str) -> Squares:
+    share.take_bytes(len(dataset) * 3 * bundle.square.size**2, name)
     chunks = decode_in_chunks(dataset, bundle.square, "stop", 1)
     return np.concatenate([chunk.pixels.array for chunk in chunks])
 
@@ -139,7 +146,9 @@ def _tidy(sentence: str, name: str, folder: str = "") -> str:
 # --- recordings ----------------------------------------------------------------------------------------------------
 
 
-def _prepare_recordings(bundle: ServedBundle, uploads: Sequence[Upload], limits: ServeLimits) -> Iterator[PreparedInput]:
+def _prepare_recordings(
+    bundle: ServedBundle, uploads: Sequence[Upload], limits: ServeLimits, share: DecodedShare
+) -> Iterator[PreparedInput]:
     """One input for each header or file that holds a whole recording; files that belong to a header stand with it."""
     names = [upload.name for upload in uploads]
     with tempfile.TemporaryDirectory(prefix="phoropter-serve-") as folder:
@@ -150,9 +159,11 @@ def _prepare_recordings(bundle: ServedBundle, uploads: Sequence[Upload], limits:
             try:
                 _check_upload(upload, names, ending)
                 files = [upload, *(other for other in uploads if other is not upload and _belongs_to(other, upload))]
+                share.take_bytes(0, upload.name)
                 recording = _read_upload(bundle, Path(folder), files, limits)
+                share.take_bytes(recording.samples.nbytes, upload.name)
                 dataset = _cut_recording(bundle, recording, upload.name)
-                yield PreparedInput(upload.name, dataset, _decode_squares(bundle, dataset), recording)
+                yield PreparedInput(upload.name, dataset, _decode_squares(bundle, dataset, share, upload.name), recording)
             except PhoropterError as error:
                 yield PreparedInput(upload.name, error=_tidy(str(error), upload.name, folder))
 

@@ -15,6 +15,7 @@ import uvicorn
 
 from phoropter.core.errors import SpecError, StoreError
 from phoropter.deploy.serve.app import ServeService, create_application
+from phoropter.deploy.serve.connections import IDLE_S, PatientProtocol
 from phoropter.deploy.serve.guard import LOOPBACK_NAMES, GuardRules, RequestGuard
 from phoropter.deploy.serve.limits import ServeLimits
 from phoropter.deploy.serve.served_bundle import open_served_bundles
@@ -24,7 +25,6 @@ from phoropter.training.malloc import limit_malloc_arenas
 MIN_TOKEN = 16  # letters: fewer could be tried out
 MAX_CONNECTIONS, BACKLOG = 512, 256
 MALLOC_ARENAS = 2  # so that memory stays flat
-IDLE_S = 15  # that a connection without a request is kept
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,10 @@ def make_uvicorn_server(app: RequestGuard) -> uvicorn.Server:
         log_level="critical",
         access_log=False,
         server_header=False,
-        http="h11",
+        http=PatientProtocol,
         ws="none",
         limit_concurrency=MAX_CONNECTIONS,
-        timeout_keep_alive=IDLE_S,
+        timeout_keep_alive=int(IDLE_S),
         timeout_graceful_shutdown=10,
         proxy_headers=False,
     )
