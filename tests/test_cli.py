@@ -351,3 +351,31 @@ def test_a_bundle_with_a_network_of_the_user_s_own_predicts_only_when_trusted(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert call("predict", bundle, tmp_path / "new.png", "--trust-code").exit_code == 0  # found beside the study file
+
+
+def test_a_part_of_a_network_s_name_finds_it() -> None:
+    listed = call("backbones", "mobilenetv1").output
+    assert "mobilenetv1_100 " in listed and "mobilenetv2" not in listed
+
+
+def test_a_plan_shows_the_time_of_each_candidate_and_names_few_that_would_compile(capsys: pytest.CaptureFixture[str]) -> None:
+    from phoropter.console import _print_estimate, make_console
+    from phoropter.study.cost import ResourceEstimate
+
+    cost = ResourceEstimate(1.0, 0, 0, True, worth_compiling=tuple(f"network {n}" for n in range(25)))
+    _print_estimate(make_console(), cost, 1, 1)
+    assert "network 0, network 1, network 2 and 22 more" in capsys.readouterr().out
+    assert "time left" in call("plan", "digits").output
+
+
+def test_a_bar_never_says_that_no_time_is_left() -> None:
+    from phoropter.study.progress import ProgressEvent, _ProgressBars
+
+    class Bars:
+        def add_task(self, *_: Any, **__: Any) -> int:
+            return 0
+
+    bars = _ProgressBars("study", Bars())  # type: ignore[arg-type]
+    bars.done_at_start, bars.started = 0, bars.started - 10
+    assert bars._format_time_left(ProgressEvent("done", done=2, total=4)) == "about 10 s left"
+    assert bars._format_time_left(ProgressEvent("done", done=4, total=4)) == ""

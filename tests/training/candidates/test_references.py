@@ -48,6 +48,8 @@ def test_a_teacher_may_be_a_mapping() -> None:
     assert taught_by.frozen and taught_by.backbones[0].weights == "vit.safetensors"
     both = parse(*({"name": n, "student": b, "teacher": teacher} for n, b in (("a", "test_resnet"), ("b", "test_vit"))))
     assert len(both) == 3, "two students share one teacher"
+    candidate = parse({"name": "big", **teacher}, {"name": "small", "student": "test_resnet", "teacher": teacher})
+    assert candidate["small"].distillation.teacher == "big" and len(candidate) == 2, "it is a candidate already"
     own = parse({"name": "small", "student": "test_resnet", "teacher": {**teacher, "name": "big"}})
     assert own["small"].distillation.teacher == "big" and own["big"].frozen
 

@@ -24,12 +24,20 @@ def write_out_references(entries: Sequence[Any]) -> list[Any]:
         entry = _write_out_members(entry, named)
         teacher = _get(entry, "teacher")
         if isinstance(teacher, Mapping):
-            teacher = {"name": _name_teacher(teacher), **teacher}
-            teachers[str(teacher["name"])] = teacher
-            entry = _change(entry, teacher=teacher["name"])
+            same = (e for e in entries if isinstance(e, Mapping) and e.get("name") and _without_name(e) == _without_name(teacher))
+            if "name" not in teacher and (twin := next(same, None)) is not None:  # it is a candidate already
+                entry = _change(entry, teacher=twin["name"])
+            else:
+                teacher = {"name": _name_teacher(teacher), **teacher}
+                teachers[str(teacher["name"])] = teacher
+                entry = _change(entry, teacher=teacher["name"])
         written.append(entry)
     known = {_get(entry, "name") for entry in written}
     return [*written, *(teacher for name, teacher in teachers.items() if name not in known)]
+
+
+def _without_name(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key != "name"}
 
 
 def _get(entry: Any, key: str) -> Any:
