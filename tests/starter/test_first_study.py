@@ -17,12 +17,13 @@ from PIL import Image
 
 from phoropter.cli import main
 from phoropter.commands.study_schema import make_study_schema
-from phoropter.core.spec import load_yaml
+from phoropter.core.spec import load_yaml, parse_yaml
 from phoropter.data.in_memory import as_dataset
 from phoropter.data.spec import open_dataset
 from phoropter.data.splits.protocol import make_splits
 from phoropter.starter.choices import choose_candidates, choose_protocol
 from phoropter.starter.first_look import look_at_path
+from phoropter.starter.study_text import write_study_text
 from phoropter.study.spec import StudySpec, read_study
 
 CLASSES = ("benign", "malign")
@@ -293,3 +294,14 @@ def test_other_files_of_the_folder_of_weights_become_candidates_by_path(tmp_path
         **{"frozen": True, "recipe": "logistic"},
     }
     assert full.entry == {"backbone": "test_resnet", "weights": place, "recipe": {"preset": "finetune", "epochs": 10}}
+
+
+@pytest.mark.parametrize("name", ["true", "a: b", "#1", "007", "x'y", 'q"z', "é ü", "- dash", "1e3"])
+def test_names_that_yaml_would_read_otherwise_are_quoted(name: str, tmp_path: Path) -> None:
+    for row in range(ROWS):
+        put(tmp_path / name / CLASSES[row % 2] / f"{row}.png", png(row))
+    look = look_at_path(tmp_path / name)
+    protocol = choose_protocol(look.dataset)
+    text = write_study_text(look, protocol, choose_candidates(look.dataset, protocol, 1, tmp_path), tmp_path / "s.yaml", 1)
+    ((data, _),) = parse_yaml(text, "s.yaml")
+    assert data["data"]["folder"] == name and data["protocol"] == protocol.keys

@@ -55,10 +55,10 @@ def list_command(names: tuple[str, ...]) -> None:
     from phoropter.models.catalog import find_architecture
     from phoropter.models.weights.pretraining_words import describe_pretraining
     from phoropter.models.weights.weight_files import find_cached_weights
-    from phoropter.models.weights.weights_folder import VARIABLE, named_folder, read_manifest
+    from phoropter.models.weights.weights_folder import VARIABLE, named_folder, read_weights_manifest
 
     folder = named_folder()
-    known = read_manifest(folder).weights if folder else {}
+    known = read_weights_manifest(folder).weights if folder else {}
     if not names and not folder:
         raise SpecError(f"{VARIABLE} names no folder; set it, or name a study or networks")
     entries = _find_entries(names) if names else [find_architecture(name) for name in known]
@@ -77,11 +77,11 @@ def list_command(names: tuple[str, ...]) -> None:
 def verify_command(folder: Path) -> None:
     """Check every file of a FOLDER of weights against its digest. Exit code 2 where one is missing or changed."""
     from phoropter.core.errors import WeightsError
-    from phoropter.models.weights.weights_folder import read_manifest, verify_folder
+    from phoropter.models.weights.weights_folder import read_weights_manifest, verify_folder
 
     if problems := verify_folder(folder):
         raise WeightsError(f"{folder}: {' | '.join(problems)}; `phoropter weights get` fetches them again")
-    print_line(make_console(), f"{folder}: {len(read_manifest(folder).weights)} weights, all as they were downloaded")
+    print_line(make_console(), f"{folder}: {len(read_weights_manifest(folder).weights)} weights, all as they were downloaded")
 
 
 def _name_origin(entry: Architecture) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -58,7 +58,7 @@ def estimate_resources(planned: Plan, store: Store, cache: Path | None = None, d
     feature_bytes = feature_images = 0
     counted: set[str] = set()
     worth_compiling: dict[str, None] = {}
-    macs_of: Counter[str] = Counter()
+    macs_of: defaultdict[str, float] = defaultdict(float)
     missing = planned.missing_runs(store)
     for run in missing:
         if run.candidate.is_ensemble:

@@ -13,7 +13,7 @@ from phoropter.models.weights.weights_folder import (
     add_to_manifest,
     digest_weights,
     find_in_folder,
-    read_manifest,
+    read_weights_manifest,
     verify_folder,
 )
 
@@ -48,7 +48,7 @@ def test_files_are_found_by_the_manifest_and_by_timms_names(tmp_path: Path, monk
     add_to_manifest(tmp_path, "test_resnet.r160_in1k", make_entry(other))
     add_to_manifest(tmp_path, "alexnet.tv_in1k", make_entry(torchvisions, None, "https://host/alexnet.pth"))
     assert find_in_folder(REPO, None) == other and find_in_folder(None, "https://host/alexnet.pth") == torchvisions
-    assert find_in_folder("timm/vgg19.tv_in1k", None) is None and len(read_manifest(tmp_path).weights) == 2
+    assert find_in_folder("timm/vgg19.tv_in1k", None) is None and len(read_weights_manifest(tmp_path).weights) == 2
 
 
 def test_a_changed_file_has_another_digest_and_is_told(tmp_path: Path) -> None:
@@ -68,4 +68,4 @@ def test_a_changed_file_has_another_digest_and_is_told(tmp_path: Path) -> None:
 def test_a_damaged_manifest_is_told(tmp_path: Path) -> None:
     (tmp_path / "weights.json").write_text('{"format": 1, "weights": {"a": {}}}')
     with pytest.raises(WeightsError, match=r"weights\.json is damaged at weights\.a"):
-        read_manifest(tmp_path)
+        read_weights_manifest(tmp_path)

@@ -21,7 +21,7 @@ from phoropter.models.weights.weights_folder import (
     ManifestEntry,
     add_to_manifest,
     digest_weights,
-    read_manifest,
+    read_weights_manifest,
     write_sidecar,
 )
 
@@ -45,7 +45,7 @@ def fetch_into_folder(wanted: WantedWeights, folder: Path) -> tuple[ManifestEntr
 
     Raises WeightsError; what was downloaded until then is used by the next call.
     """
-    known = read_manifest(folder).weights.get(wanted.name)
+    known = read_weights_manifest(folder).weights.get(wanted.name)
     if known is not None and (folder / known.file).is_file() and digest_weights(folder / known.file) == known.sha256:
         return known, False
     if is_offline():

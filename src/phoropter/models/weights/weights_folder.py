@@ -62,7 +62,7 @@ def named_folder() -> Path | None:
     return folder
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_weights_manifest(folder: Path) -> Manifest:
     """The manifest of a folder, empty where there is none. Raises WeightsError for a damaged one."""
     file = folder / MANIFEST
     if not file.exists():
@@ -77,7 +77,7 @@ def read_manifest(folder: Path) -> Manifest:
 def add_to_manifest(folder: Path, name: str, entry: ManifestEntry) -> None:
     """Records a file that lies in the folder."""
     with file_lock(folder / f".{MANIFEST}.lock"):
-        known = read_manifest(folder)
+        known = read_weights_manifest(folder)
         merged = known.model_copy(update={"weights": {**known.weights, name: entry}})
         write_json(folder / MANIFEST, merged.model_dump())
 
@@ -87,7 +87,7 @@ def find_in_folder(repo: str | None, url: str | None) -> Path | None:
     folder = named_folder()
     if folder is None:
         return None
-    for entry in read_manifest(folder).weights.values():
+    for entry in read_weights_manifest(folder).weights.values():
         same = entry.repo == repo if repo else entry.url == url
         if same and (folder / entry.file).is_file():
             return folder / entry.file
@@ -116,7 +116,7 @@ def verify_folder(folder: Path) -> list[str]:
     if not (folder / MANIFEST).is_file():
         raise WeightsError(f"{folder} has no {MANIFEST}; make the folder by `phoropter weights get NAME --to {folder}`")
     problems = []
-    for name, entry in read_manifest(folder).weights.items():
+    for name, entry in read_weights_manifest(folder).weights.items():
         path = folder / entry.file
         if not path.is_file():
             problems.append(f"{name}: {entry.file} is missing")
