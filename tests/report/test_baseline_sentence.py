@@ -47,6 +47,13 @@ def test_a_baseline_that_leads_is_said_to(pair: tuple[str, str, str]) -> None:
     assert "colour-texture (80.0 % accuracy) is ahead of every network: resnet50" in sentence([SIMPLE, NETWORK], pair)
 
 
+def test_a_baseline_that_leads_the_best_network_alone_is_not_ahead_of_every_network() -> None:
+    best, other = ("colour-texture", "resnet50", "ahead"), ("colour-texture", "vit", "cannot tell")
+    words = sentence([SIMPLE, NETWORK, OTHER], best, other)
+    assert words.endswith("is ahead of resnet50, the best of the networks, which reaches 81.2 % accuracy.")
+    assert "is ahead of every network" in sentence([SIMPLE, NETWORK, OTHER], best, (*other[:2], "ahead"))
+
+
 def test_nothing_is_said_where_the_network_is_ahead_or_there_is_no_pair() -> None:
     assert sentence([NETWORK, SIMPLE], ("resnet50", "colour-texture", "ahead")) == ""
     assert sentence([NETWORK, OTHER]) == "" and sentence([SIMPLE, MEAN]) == "" and sentence([NETWORK, SIMPLE]) == ""

@@ -48,6 +48,8 @@ def test_a_top_group_of_two_that_are_ahead_of_the_third(tmp_path: Path) -> None:
     assert "points of accuracy (95 % interval " in text and text.endswith(REPEATS)
     assert [c.verdict for c in found.leader_pairs] == ["cannot tell", "ahead"]
     assert "with a power of 80 %" in beside
+    sentences, _ = write_conclusion(summary, found, leader_sentences=["It finds 9 of 10."])
+    assert sentences[1] == "It finds 9 of 10." and sentences[2].startswith("Training again")
 
 
 def test_two_candidates_that_cannot_be_distinguished(tmp_path: Path) -> None:

@@ -92,16 +92,22 @@ def test_secondary_questions_are_counted_and_those_that_differ_named() -> None:
         QuestionAnswers((answered(), nothing, answered(factor="candidate", sides=("V1", "V2")))), "on unseen rows"
     )
     assert said[0].startswith("The planned question: augment slit-cutmix is ahead of ") and said[0].endswith(".")
-    assert said[1] == "Of the 2 secondary questions, 1 is answered with a difference: V1 is ahead of V2."
-    assert (
-        planned_sentences(QuestionAnswers((answered(), nothing)), "x")[1]
-        == "The secondary question is not answered with a difference."
-    )
+    assert said[1] == "On 1 of the 2 secondary questions a difference is shown: V1 is ahead of V2."
+    none = planned_sentences(QuestionAnswers((answered(), nothing, nothing)), "on unseen rows")[1]
+    assert none == "On none of the 2 secondary questions is a difference shown."
     assert planned_sentences(QuestionAnswers(), "x") == []
 
 
 def test_secondary_questions_are_counted_by_new_rows_as_the_primary_one_is_told() -> None:
     told = answered("ahead", "cannot tell")
-    first, second = planned_sentences(QuestionAnswers((told, told)), "on unseen births")
+    first, second = planned_sentences(QuestionAnswers((told, told, told)), "on unseen births")
     assert "augment slit-cutmix is ahead of augment none" in first and "cannot be told" in first
-    assert second == "The secondary question is answered with a difference: augment slit-cutmix is ahead of augment none."
+    assert second.startswith(
+        "On 2 of the 2 secondary questions a difference is shown: augment slit-cutmix is ahead of augment none;"
+    )
+
+
+def test_a_single_secondary_question_is_told_as_the_primary_one_is() -> None:
+    for other in (answered("ahead", "cannot tell"), answered("cannot tell", "cannot tell")):
+        second = planned_sentences(QuestionAnswers((answered(), other)), "on unseen births")[1]
+        assert second == f"The secondary question: {describe_answer(other, 'on unseen births')}."

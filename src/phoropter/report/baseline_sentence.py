@@ -20,8 +20,12 @@ def describe_simple_baselines(summary: StudySummary, comparisons: CandidateCompa
     level = [c for c in baselines if verdicts[c.name] in ("cannot tell", "practically the same", "identical")]
     reached = f"{best.name}, the best of the networks, reaches {_value(best, summary)}"
     if ahead:
-        is_ahead = "is ahead of every network" if len(ahead) == 1 else "are ahead of every network"
-        return f"Without a network, {_with_values(ahead, summary)} {is_ahead}: {reached}."
+        is_ahead = "is ahead" if len(ahead) == 1 else "are ahead"
+        pairs = [_find_verdict(b.name, n.name, comparisons) for b in ahead for n in networks]
+        whom = (
+            f"of every network: {reached}" if set(pairs) == {"ahead"} else f"of {reached.replace(', reaches', ', which reaches')}"
+        )
+        return f"Without a network, {_with_values(ahead, summary)} {is_ahead} {whom}."
     if level:
         is_level = "is not shown to be behind" if len(level) == 1 else "are not shown to be behind"
         return f"Without a network, {_with_values(level, summary)} {is_level}: {reached}."

@@ -39,15 +39,18 @@ from phoropter.results.stats.pairs.answers import Comparison
 
 
 def write_conclusion(
-    summary: StudySummary, comparisons: CandidateComparisons, answers: QuestionAnswers = NO_ANSWERS
+    summary: StudySummary,
+    comparisons: CandidateComparisons,
+    answers: QuestionAnswers = NO_ANSWERS,
+    leader_sentences: Sequence[str] = (),
 ) -> tuple[list[str], list[str]]:
     """The sentences of the conclusion, and the small print below them.
 
     First that nothing beats guessing, where nothing does; then the planned question; then who is in the top group and ahead of
-    whom, what is known of training again, and the cost among equals.
+    whom, `leader_sentences` about the first candidate, what is known of training again, and the cost among equals.
     """
     if undefined := describe_undefined_metric(summary):
-        return [_qualify_sentence(undefined, summary)], _stored_metric_sentences(summary)
+        return [_qualify_sentence(undefined, summary), *leader_sentences], _stored_metric_sentences(summary)
     group, population = find_top_group(summary, comparisons), describe_test_population(summary)
     uninformed = find_uninformed(summary, comparisons.design)
     guessing = f"clearly better than {describe_reference(summary)}" if group.leader in uninformed else ""
@@ -59,6 +62,7 @@ def write_conclusion(
     sentences.append(f"Exploratory, over all pairs: {first}" if sentences and answers.planned else first)
     if guessing and len(uninformed) < len(summary.candidates) and guessing not in first:
         sentences.append(f"{group.leader.name} is not {guessing}.")
+    sentences += leader_sentences
     if not guessing:
         sentences += _further_sentences(summary, comparisons, group)
     sentences.append(describe_other_leads(group, comparisons))

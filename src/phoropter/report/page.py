@@ -70,8 +70,8 @@ def create_report(
     """
     inputs = read_report_input(folder, progress)
     store, summary, comparisons = inputs.store, inputs.summary, inputs.comparisons
-    sentences, small_print = conclusion.write_conclusion(summary, inputs.comparisons, inputs.answers)
-    sentences += clinical_sentences(summary, inputs.clinical, find_top_group(summary, comparisons).leader.name)
+    found = clinical_sentences(summary, inputs.clinical, find_top_group(summary, comparisons).leader.name)
+    sentences, small_print = conclusion.write_conclusion(summary, comparisons, inputs.answers, found)
     page, files = resolve_output_paths(store.folder / "report", out)
     *own, last = build_sections(inputs)
     document = Document(

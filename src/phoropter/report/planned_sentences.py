@@ -21,7 +21,7 @@ _FAMILIES = {
 
 
 def planned_sentences(answers: QuestionAnswers, population: str) -> list[str]:
-    """The answer to the primary question, and one sentence that counts the secondary ones that were answered.
+    """The answers to the primary question and to a single secondary one; of several, one sentence that counts differences.
 
     population: `on unseen people`.
     """
@@ -29,14 +29,12 @@ def planned_sentences(answers: QuestionAnswers, population: str) -> list[str]:
         return []
     primary, *secondary = answers.planned
     sentences = [f"The planned question: {describe_answer(primary, population)}."]
-    if secondary:
+    if len(secondary) == 1:
+        sentences.append(f"The secondary question: {describe_answer(secondary[0], population)}.")
+    elif secondary:
         shown = [a for a in secondary if _leading_verdict(a) in ("ahead", "behind")]
-        named = f": {'; '.join(describe_sides(a) for a in shown)}" if shown else ""
-        asked = count_with_noun(len(secondary), "secondary question")
-        is_ = "is" if len(shown) == 1 else "are"
-        count = f"Of the {asked}, {len(shown) or 'none'} {is_}" if len(secondary) > 1 else "The secondary question is"
-        not_ = " not" if len(secondary) == 1 and not shown else ""
-        sentences.append(f"{count}{not_} answered with a difference{named}.")
+        named = f"a difference is shown: {'; '.join(describe_sides(a) for a in shown)}" if shown else "is a difference shown"
+        sentences.append(f"On {len(shown) or 'none'} of the {len(secondary)} secondary questions {named}.")
     return sentences
 
 
