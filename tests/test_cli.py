@@ -208,6 +208,15 @@ def test_a_signal_while_the_report_is_written_is_told_alike(tmp_path: Path, monk
     assert stopped.exit_code == 143 and "stopped by SIGTERM; finished runs" in stopped.output and "[4/4]" in stopped.output
 
 
+def test_a_command_that_begins_anew_promises_nothing_when_it_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("phoropter.refit.refit.refit_candidate", interrupt)
+    stopped = call("refit", tmp_path, "-o", tmp_path / "out", "--device", "cpu")
+    assert stopped.exit_code == 130 and stopped.output.endswith("phoropter: stopped\n")
+
+
 def test_status_before_the_first_run_says_what_is_being_prepared(tmp_path: Path) -> None:
     note = PreparationNote(tmp_path / "out")
     note.write_progress("decoding images", 300, 5000)

@@ -63,7 +63,8 @@ from phoropter.study_parts import (
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-_WHAT_IS_KEPT = "finished runs and checkpoints are kept, and the same command goes on from here"
+_WHAT_IS_KEPT = "; finished runs and checkpoints are kept, and the same command goes on from here"
+_COMMANDS_THAT_GO_ON = ("run", "demo")
 
 
 class _ErrorReportingGroup(click.Group):
@@ -82,7 +83,8 @@ class _ErrorReportingGroup(click.Group):
         except KeyboardInterrupt as stop:  # a StopRequest, where a study was running, says which signal it was
             signal_name = f" by {stop.signal_name}" if hasattr(stop, "signal_name") else ""
             with suppress(OSError):  # the terminal may be gone
-                click.echo(f"\nphoropter: stopped{signal_name}; {_WHAT_IS_KEPT}", err=True)
+                kept = _WHAT_IS_KEPT if signal_name or ctx.invoked_subcommand in _COMMANDS_THAT_GO_ON else ""
+                click.echo(f"\nphoropter: stopped{signal_name}{kept}", err=True)
             ctx.exit(getattr(stop, "exit_code", 130))
         except BrokenPipeError:  # `phoropter … | head`
             sys.stderr.close()

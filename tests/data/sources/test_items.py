@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 from phoropter.core.errors import DataError
+from phoropter.data.images.decode import decode_image
 from phoropter.data.in_memory import as_dataset
 from phoropter.data.sources.items import convert_picture, from_huggingface, from_torch
 from phoropter.data.spec import DataSpec
@@ -71,6 +73,16 @@ def test_grey_pictures_and_transparent_ones() -> None:
     np.testing.assert_array_equal(convert_picture(torch.full((1, 2, 3), 7, dtype=torch.uint8), "x"), np.full((2, 3, 3), 7))
     np.testing.assert_array_equal(convert_picture(np.full((2, 3), 7, np.uint8), "x"), np.full((2, 3, 3), 7))
     assert (convert_picture(np.zeros((2, 3, 4), np.uint8), "x") == 255).all()
+
+
+def test_an_image_is_turned_as_its_file_would_be(tmp_path: Path) -> None:
+    tag = Image.Exif()
+    tag[0x0112] = 6  # the camera was held upright: turn by 90 degrees, clockwise
+    Image.fromarray(IMAGES[0]).save(tmp_path / "turned.png", exif=tag)
+    with Image.open(tmp_path / "turned.png") as image:
+        found = convert_picture(image, "x")
+    np.testing.assert_array_equal(found, np.rot90(IMAGES[0], -1))
+    np.testing.assert_array_equal(found, decode_image((tmp_path / "turned.png").read_bytes(), "x"))
 
 
 def test_labels_are_named_by_classes_also_through_a_subset() -> None:

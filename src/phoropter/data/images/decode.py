@@ -140,7 +140,7 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
                 image.load()
                 samples = read_pillow_samples(image)
                 shown = image if samples is None else Image.fromarray(scale_to_uint8(samples, name)).convert("RGB")
-                upright = _apply_exif_orientation(shown, image)
+                upright = turn_upright(shown, image)
                 return upright if samples is not None else convert_to_rgb(upright, name)
         except DataError:
             raise
@@ -196,7 +196,8 @@ def _read_head(file: BinaryIO, name: str) -> bytes:
     return head
 
 
-def _apply_exif_orientation(image: Image.Image, original: Image.Image) -> Image.Image:
+def turn_upright(image: Image.Image, original: Image.Image) -> Image.Image:
+    """The image turned as the EXIF block of the original says, which may be the same image."""
     try:
         turn = _EXIF_TRANSPOSES.get(original.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # a damaged EXIF block: the pixels are good, the orientation is unknown

@@ -20,7 +20,7 @@ from PIL import Image
 from phoropter.core.errors import DataError, join_words
 from phoropter.core.files import digest
 from phoropter.data.dataset import Dataset
-from phoropter.data.images.decode import convert_to_rgb
+from phoropter.data.images.decode import convert_to_rgb, turn_upright
 from phoropter.data.sources.arrays import (
     OPTIONAL_COLUMNS,
     clean_column,
@@ -148,9 +148,12 @@ def from_huggingface(
 
 
 def convert_picture(value: Any, where: str) -> NDArray[np.uint8]:
-    """A PIL Image, (H, W[, C]) array or (C, H, W) tensor → (H, W, 3) uint8. Raises DataError for anything else."""
+    """A PIL Image, (H, W[, C]) array or (C, H, W) tensor → (H, W, 3) uint8. Raises DataError for anything else.
+
+    An Image that still has the EXIF orientation of its file is turned upright, as the file would be.
+    """
     if isinstance(value, Image.Image):
-        return np.array(convert_to_rgb(value, where))
+        return np.array(convert_to_rgb(turn_upright(value, value), where))
     if hasattr(value, "detach"):  # a tensor: channels first
         array = value.detach().cpu().numpy()
         array = array.transpose(1, 2, 0) if array.ndim == 3 else array
