@@ -135,6 +135,17 @@ def test_a_parquet_file_of_many_rows_is_refused_unread(ecg: Made, monkeypatch: p
     assert "3,000,000 rows, more than 4 hours" in refused(ecg, LIMITS, ("a.parquet", out.getvalue()))
 
 
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(pictures: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan of a few bytes is a pass over all pixels: one megabyte of them would take a core for many minutes."""
+    out = io.BytesIO()
+    Image.new("L", (64, 64)).save(out, "JPEG", progressive=True)
+    *first, last = out.getvalue().split(b"\xff\xda")
+    assert prepare_inputs(pictures.served, upload(("a.jpg", out.getvalue())), LIMITS)[0].squares is not None
+    monkeypatch.setattr("phoropter.deploy.serve.prepare.open_image", lambda *given: pytest.fail("it was decoded"))
+    many = b"\xff\xda".join([*first, *[last[:-2]] * 100]) + b"\xff\xd9"
+    assert "the JPEG has more than 100 scans" in refused(pictures, LIMITS, ("a.jpg", many))
+
+
 @pytest.mark.parametrize("columns", [{"ECG": [0.0] * 9, "note": ["x"] * 9}, {"ECG": [[0.0] * 9]}])
 def test_texts_and_lists_in_a_parquet_file_are_refused_unread(
     ecg: Made, monkeypatch: pytest.MonkeyPatch, columns: dict[str, Any]

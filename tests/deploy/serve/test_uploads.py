@@ -35,14 +35,15 @@ def test_a_long_name_keeps_its_beginning_and_its_ending() -> None:
 
 def test_json_items_are_decoded_in_order() -> None:
     items = [{"name": "b/a.png", "data": base64.b64encode(b"one").decode()}, {"data": ""}]
-    assert parse_json_items(json.dumps({"items": items}).encode()) == [Upload("a.png", b"one"), Upload("file-1", b"")]
+    assert parse_json_items(json.dumps({"items": items}).encode(), 2) == [Upload("a.png", b"one"), Upload("file-1", b"")]
 
 
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [
         (b"{", 400, "no sound JSON"),
-        (b"[" * 100_000, 400, "no sound JSON"),
+        (b"[" * 5_000, 400, "no sound JSON"),
+        (b'{"items": [' + b"[]," * 100_000, 413, "more lists and objects than 32 files need"),
         (b"\xff\xfe\x00", 400, "no sound JSON"),
         (b"[]", 422, "another shape"),
         (b'{"items": [], "more": 1}', 422, "another shape"),
@@ -55,7 +56,7 @@ def test_json_items_are_decoded_in_order() -> None:
 )
 def test_other_json_is_refused_in_one_sentence(body: bytes, status: int, told: str) -> None:
     with pytest.raises(RequestRefused, match=told) as refused:
-        parse_json_items(body)
+        parse_json_items(body, 32)
     assert refused.value.status == status
 
 

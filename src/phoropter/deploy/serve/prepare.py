@@ -38,6 +38,7 @@ from phoropter.signals.recording import LoadedRecordings, Recording
 
 Squares = NDArray[np.uint8]
 _SIGNALS, _COMPANIONS, _TABLES = (".hea", ".edf", ".bdf", ".csv", ".parquet"), (".dat", ".atr"), (".csv", ".parquet")
+_JPEG_SIGN, _JPEG_SCAN, _MAX_SCANS = b"\xff\xd8", b"\xff\xda", 100  # a progressive one has about ten
 _MAX_COLUMNS, _MAX_NUMBER_BYTES = 1000, 16
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ ()+-]*")
 
@@ -96,8 +97,9 @@ def prepare_inputs(
 
 def _prepare_picture(bundle: ServedBundle, upload: Upload, limits: ServeLimits, share: DecodedShare) -> PreparedInput:
     name = _show_name(upload)
+    share.take_bytes(0, name)  # which ends what was given up
     try:
-        _check_header(upload.data, name, limits)
+        _check_picture(upload.data, name, limits)
         picture = UploadedPicture(upload.data, name)
         labels = np.array([UNLABELLED], dtype=np.int64)
         dataset = Dataset("upload", np.array([name]), labels, bundle.predictor.classes, picture)
@@ -107,13 +109,15 @@ def _prepare_picture(bundle: ServedBundle, upload: Upload, limits: ServeLimits, 
         return PreparedInput(name, error=_tidy(str(error), name))
 
 
-def _check_header(data: bytes, name: str, limits: ServeLimits) -> None:
+def _check_picture(data: bytes, name: str, limits: ServeLimits) -> None:
     height, width = read_image_size(io.BytesIO(data), name)
     if height * width > limits.max_pixels:
         raise DataError(
             f"{name}: the header promises {width} × {height} pixels and at most {limits.megapixels:g} million are decoded here; "
             "scale the picture down"
         )
+    if data.startswith(_JPEG_SIGN) and data.count(_JPEG_SCAN) > _MAX_SCANS:  # each is a pass over all pixels
+        raise DataError(f"{name}: the JPEG has more than {_MAX_SCANS} scans, which takes too long to decode; save it anew")
 
 
 def _show_name(upload: Upload) -> str:

@@ -24,6 +24,7 @@ from phoropter.core.errors import join_words
 from phoropter.deploy.serve.limits import RequestRefused, ServeLimits
 
 MAX_NAME = 100
+_MARKS = 2 * MAX_NAME  # of JSON for each file, those in its name among them
 _SEPARATORS = re.compile(r"[/\\]")
 _RAW_ENDINGS = {
     **{"text/csv": ".csv", "application/vnd.apache.parquet": ".parquet", "application/dicom": ".dcm"},
@@ -64,7 +65,7 @@ async def read_uploads(request: Request, limits: ServeLimits) -> list[Upload]:
     if kind == "multipart/form-data":
         uploads = await _read_parts(request, limits)
     elif kind == "application/json":
-        uploads = parse_json_items(await request.body())
+        uploads = parse_json_items(await request.body(), limits.files)
     elif kind in _RAW_ENDINGS:
         name = request.query_params.get("name") or f"file{_RAW_ENDINGS[kind]}"
         uploads = [Upload(clean_upload_name(name), await request.body())]
@@ -100,8 +101,14 @@ async def _read_part(field: str, value: UploadFile | str) -> Upload:
     return Upload(clean_upload_name(value.filename or field), await value.read())
 
 
-def parse_json_items(body: bytes) -> list[Upload]:
-    """`{"items": [{"name": …, "data": base64}, …]}` → files. Raises RequestRefused for anything else."""
+def parse_json_items(body: bytes, files: int) -> list[Upload]:
+    """`{"items": [{"name": …, "data": base64}, …]}` → files. Raises RequestRefused for anything else.
+
+    files: about as many as may come. Base64 holds no brackets and commas; millions of them would be parsed for many seconds,
+    in which nobody else is answered.
+    """
+    if sum(body.count(mark) for mark in (b"{", b"[", b",")) > _MARKS * (1 + files):
+        raise RequestRefused(413, f"the JSON has more lists and objects than {files} files need; send fewer at a time")
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

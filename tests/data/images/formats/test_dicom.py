@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 import zlib
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from PIL import Image
 
 from phoropter.core.errors import DataError
 from phoropter.data.images.decode import decode_image, open_image_file, read_image_size
+from phoropter.data.images.formats import dicom
 from phoropter.data.images.formats.dicom import read_dicom_facts
 from phoropter.data.images.options import PictureOptions, use_options
 
@@ -144,6 +146,34 @@ def test_compressed_pixels(tmp_path: Path, write_dicom: Write, syntax: str) -> N
         file.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
     file.save_as(path)
     np.testing.assert_allclose(grey(path).astype(int), smooth, atol=3 if "JPEGB" in syntax else 0)
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(tmp_path: Path, write_dicom: Write) -> None:
+    path = write_dicom(tmp_path / "x.dcm", np.zeros((8, 8), np.uint8))
+    file = pydicom.dcmread(path)
+    file.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8" + b"\xff\xda" * 101])
+    file["PixelData"].VR = "OB"
+    file.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+    file.save_as(path)
+    with pytest.raises(DataError, match="its JPEG has more scans than can be decoded in a sensible time"):
+        grey(path)
+
+
+@pytest.mark.parametrize("undefined", [True, False])
+def test_a_header_of_millions_of_elements_is_given_up(
+    tmp_path: Path, write_dicom: Write, monkeypatch: pytest.MonkeyPatch, undefined: bool
+) -> None:
+    path = write_dicom(tmp_path / "x.dcm", np.zeros((8, 8), np.uint8))
+    assert read_image_size(io.BytesIO(path.read_bytes()), "x") == (8, 8)
+    items = struct.pack("<HHI", 0xFFFE, 0xE000, 0) * (1000 if undefined else 200_000)
+    length = 0xFFFFFFFF if undefined else len(items)
+    items += struct.pack("<HHI", 0xFFFE, 0xE0DD, 0) * undefined
+    sequence = struct.pack("<HH2sHI", 0x28, 0x3000, b"SQ", 0, length) + items
+    data = path.read_bytes()
+    at = data.index(struct.pack("<HH", 0x7FE0, 0x10))
+    monkeypatch.setattr(dicom, "MAX_READS", 500)
+    with pytest.raises(DataError, match="more elements than any picture's" if undefined else "impossibly long"):
+        read_image_size(io.BytesIO(data[:at] + sequence + data[at:]), "x")
 
 
 def test_a_compression_without_a_decoder_is_named(tmp_path: Path, write_dicom: Write) -> None:

@@ -27,7 +27,9 @@ from phoropter.data.images.options import active_options, check_pixel_count, cho
 from phoropter.data.images.quiet import QuietPackages
 
 MAX_META_BYTES = 1024**2
+MAX_READS = 1_000_000  # of one file, about two an element
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_JPEG_SYNTAXES, _JPEG_SCAN, _MAX_SCANS = ("1.2.840.10008.1.2.4.5", "1.2.840.10008.1.2.4.70"), b"\xff\xda", 100
 _LONG_LENGTH = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "YBR_PARTIAL_422")
 
@@ -126,7 +128,29 @@ def _read_dataset(file: BinaryIO, name: str, stop_before_pixels: bool, tags: lis
     if syntax == _DEFLATED:
         raise DataError(f"{name}: the DICOM file is deflated, which is not unpacked; export it uncompressed or as JPEG 2000")
     file.seek(0)
-    return pydicom.dcmread(file, stop_before_pixels=stop_before_pixels, specific_tags=tags)
+    counted = _CountedReads(file)
+    try:
+        found = pydicom.dcmread(counted, stop_before_pixels=stop_before_pixels, specific_tags=tags)
+    finally:
+        if counted.reads > MAX_READS:
+            raise DataError(f"{name}: the DICOM header has more elements than any picture's; export the file again")
+    for key in ("ModalityLUTSequence", "VOILUTSequence"):  # unpacked when they are asked for
+        if key in found and (getattr(found.get_item(key), "length", 0) or 0) > MAX_META_BYTES:
+            raise DataError(f"{name}: a table of values of the DICOM header is impossibly long; export the file again")
+    return found
+
+
+class _CountedReads:
+    """An open file of which MAX_READS pieces are read: millions of empty elements in a small file would take many minutes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.reads = file, 0
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        """Nothing, as at the end of the file, after too many."""
+        self.reads += 1
+        return self.file.read(size) if self.reads <= MAX_READS else b""
 
 
 def _read_transfer_syntax(file: BinaryIO, name: str) -> str:
@@ -162,6 +186,10 @@ def _decode_frame(header: Any, frame: int, name: str) -> NDArray[Any]:
 
     if "PixelData" not in header and "FloatPixelData" not in header and "DoubleFloatPixelData" not in header:
         raise DataError(f"{name}: the DICOM file holds no pixels; leave it out")
+    if str(header.file_meta.TransferSyntaxUID).startswith(_JPEG_SYNTAXES):
+        scans = header.PixelData.count(_JPEG_SCAN) if "PixelData" in header else 0
+        if scans > _MAX_SCANS * max(1, _number(header, "NumberOfFrames", 1)):  # each is a pass over all pixels
+            raise DataError(f"{name}: its JPEG has more scans than can be decoded in a sensible time; export it again")
     try:
         return np.asarray(pixel_array(header, index=frame))
     except MemoryError:
