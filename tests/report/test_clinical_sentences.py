@@ -52,7 +52,7 @@ def test_without_a_positive_class_there_is_none(tmp_path: Path) -> None:
 def test_one_class_against_all_others(tmp_path: Path) -> None:
     made = Made({"net": 0.8}, ("a", "b", "c"), rows=300, seeds=(0,), folds=3, pictures=0, positive="b")
     (only,) = sentences_of(tmp_path, made, "net")
-    assert only.startswith("At one false alarm in ten other pictures, net finds ") and "‘b’ pictures" in only
+    assert only.startswith("At one false alarm in ten non-‘b’ pictures, net finds ") and "‘b’ pictures" in only
     store = open_results(tmp_path)
     parts = [part for run in store.runs() if (part := run.load_predictions()) is not None]
     truth, p = np.concatenate([q.labels == 1 for q in parts]), np.concatenate([q.probabilities[:, 1] for q in parts])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from phoropter.models.catalog import check_size
 from phoropter.results.stats.trends import MIN_EPOCHS
 from phoropter.study.plan import plan_study
 from phoropter.study.smoke_scale import MAX_EPOCHS, STUDENT_EPOCHS, TEACHER_EPOCHS, make_smoke_version
@@ -59,3 +60,12 @@ def test_students_and_their_baselines_get_enough_epochs_for_a_trend() -> None:
     assert epochs.pop("DeiT-B") == TEACHER_EPOCHS
     assert set(epochs.values()) == {STUDENT_EPOCHS} and STUDENT_EPOCHS >= MIN_EPOCHS
     assert not any(f"at most {MAX_EPOCHS} epochs" in words for words in switch.context.smoke_changes)
+
+
+def test_a_network_with_its_own_weights_is_shown_a_size_that_it_accepts() -> None:
+    made = make_smoke_version(read_study("clinical-questions")[0])
+    sides = {c.name: c.backbones[0].size for c in made.parsed_candidates if c.backbones}
+    assert sides["MobileNetV1"] == 64 and sides["ViT"] == 56, "patches of 14 pixels"
+    for backbone in (b for c in made.parsed_candidates for b in c.backbones):
+        check_size(backbone)
+    assert "vit_small_patch14_dinov2 with its own weights was shown 56 pixels instead of 126" in made.context.smoke_changes

@@ -241,6 +241,16 @@ def check_size(spec: BackboneSpec, base: Path | None = None) -> None:
     )
 
 
+def find_small_side(spec: BackboneSpec, most: int, base: Path | None = None) -> int:
+    """The largest side in pixels, at most `most` and its own, that the network accepts; its smallest where all are larger."""
+    entry, side = describe_backbone(spec), resolve_side(spec, base)
+    if side <= most:
+        return side
+    if entry.side_multiple is None:
+        return entry.side
+    return max(entry.side + (most - entry.side) // entry.side_multiple * entry.side_multiple, entry.min_side)
+
+
 @cache
 def _digest_weight_file(path: Path, changed_ns: int) -> str:
     return digest_file(path)

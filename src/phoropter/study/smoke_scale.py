@@ -173,10 +173,10 @@ def _replace_backbone(backbone: BackboneSpec, base: Path | None, notes: dict[str
     if backbone.custom is not None:  # nothing smaller can stand in for a network of the user's own
         return backbone
     if backbone.weights_path is not None:
-        side = catalog.resolve_side(backbone, base)
-        if side > IMAGE_SIZE:
-            notes[f"{stem} with its own weights was shown {IMAGE_SIZE} pixels instead of {side}"] = None
-        return backbone.with_changes(size=min(side, IMAGE_SIZE))
+        side, shown = catalog.resolve_side(backbone, base), catalog.find_small_side(backbone, IMAGE_SIZE, base)
+        if shown < side:
+            notes[f"{stem} with its own weights was shown {shown} pixels instead of {side}"] = None
+        return backbone.with_changes(size=shown)
     if stem.startswith("test_"):  # timm's own small test networks stay as they are
         return backbone.with_changes(size=min(backbone.size or IMAGE_SIZE, IMAGE_SIZE))
     sibling = next(((name, side) for start, name, side in SIBLINGS if stem.startswith(start)), ("test_resnet", IMAGE_SIZE))

@@ -15,8 +15,10 @@ def name_positive(summary: StudySummary, clinical: ClinicalResults) -> str:
 
 
 def name_negative(summary: StudySummary, clinical: ClinicalResults) -> str:
-    """`‘healthy’`, or `other` where there are several."""
-    return f"‘{one_line(summary.classes[1 - (clinical.positive or 0)])}’" if len(summary.classes) == 2 else "other"
+    """`‘healthy’`, or `non-‘acidosis’` where there are several."""
+    if len(summary.classes) == 2:
+        return f"‘{one_line(summary.classes[1 - (clinical.positive or 0)])}’"
+    return f"non-{name_positive(summary, clinical)}"
 
 
 def describe_false_alarms(share: float) -> str:
