@@ -137,6 +137,29 @@ def test_the_bytes_of_all_bodies_are_bounded_too(pictures: Made) -> None:
         assert running.post("/predict", pictures.load(0)).status == 429
 
 
+def test_a_length_that_the_body_need_not_have_reserves_nothing(pictures: Made) -> None:
+    """Transfer-Encoding overrules Content-Length, so a chunked body counts as the largest."""
+    with (
+        run_server([pictures.served], limits=ServeLimits(body_mib=1, waiting_mib=1)) as running,
+        socket.create_connection(("127.0.0.1", running.port), timeout=30) as raw,
+    ):
+        raw.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while running.service.meters.registry.get_sample_value("phoropter_waiting_requests") != 1:
+            threading.Event().wait(0.01)
+        assert running.post("/predict", pictures.load(0)).status == 429
+
+
+def test_a_dicom_file_has_no_name_in_the_log_of_a_request_that_was_given_up(pictures: Made) -> None:
+    gate = threading.Event()
+
+    with run_server([pictures.served], GuardRules(log_names=True), ServeLimits(seconds=0.3)) as running:
+        for _ in range(64):  # all threads that prepare are busy
+            running.service._threads.submit(gate.wait, 60)
+        assert running.post("/predict", [("DOE^JOHN.dcm", b"x" * 200)]).status == 503
+        gate.set()
+    assert "image-" in running.lines[0] and "DOE" not in running.lines[0]
+
+
 def test_what_is_decoded_of_all_requests_is_bounded_and_given_back(ecg: Made) -> None:
     (given,) = prepare_inputs(ecg.served, [Upload(*file) for file in ecg.load(0)], ServeLimits())
     assert given.squares is not None and isinstance(given.source, Recording)

@@ -40,3 +40,12 @@ def test_a_description_without_a_sound_list_is_refused(tmp_path: Path, files: ob
     (tmp_path / "bundle.json").write_text(json.dumps({"format": 2, "files": {}}))
     with pytest.raises(WeightsError, match="has no checksum"):
         raise_on_bundle_damage(tmp_path)
+
+
+def test_examples_without_checksums_are_refused(tmp_path: Path) -> None:
+    """A server sends the files of examples/, which without a checksum may be links to any file of its machine."""
+    (tmp_path / "bundle.json").write_text(json.dumps({"format": 1}))
+    raise_on_bundle_damage(tmp_path)
+    (tmp_path / "examples").mkdir()
+    with pytest.raises(WeightsError, match="is of format 1, which has no examples/"):
+        raise_on_bundle_damage(tmp_path)

@@ -39,7 +39,7 @@ from phoropter.deploy.serve.batching import MicroBatcher
 from phoropter.deploy.serve.guard import PAGE_PATHS
 from phoropter.deploy.serve.limits import DecodedLedger, DecodedShare, RequestRefused, ServeLimits
 from phoropter.deploy.serve.meters import ServeMeters
-from phoropter.deploy.serve.prepare import PreparedInput, prepare_inputs
+from phoropter.deploy.serve.prepare import PreparedInput, prepare_inputs, show_upload_name
 from phoropter.deploy.serve.served_bundle import ServedBundle, describe_served_bundle
 from phoropter.deploy.serve.uploads import KINDS_OF_BODY, read_uploads
 
@@ -97,7 +97,7 @@ class ServeService:
         """The files of a request, decoded. Raises RequestRefused where none can be used, unless `partial`."""
         with self.batcher.expect_squares():
             uploads = await read_uploads(request, self.limits)
-            request.scope["phoropter.names"] = [upload.name for upload in uploads]
+            request.scope["phoropter.names"] = [show_upload_name(upload) for upload in uploads]
             prepared = await self.run_prepared(functools.partial(prepare_inputs, bundle, uploads, self.limits, share))
         request.scope["phoropter.names"] = [given.name for given in prepared]
         if not partial and not any(given.squares is not None for given in prepared):

@@ -163,7 +163,8 @@ class RequestGuard:
         """Takes a place among those that wait. Raises RequestRefused where there is none, and for a body that is too large."""
         limit = self.limits.max_body_bytes
         text = request.header("content-length")
-        length = int(text) if text is not None and text.isdecimal() else limit  # unknown: as much as it may have
+        known = text is not None and text.isdecimal() and request.header("transfer-encoding") is None  # which would overrule it
+        length = int(text) if text is not None and known else limit  # unknown: as much as it may have
         if length > limit:
             raise RequestRefused(413, self._too_large())
         if self._waiting >= self.limits.waiting or self._waiting_bytes + length > self.limits.max_waiting_bytes:

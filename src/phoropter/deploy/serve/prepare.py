@@ -96,7 +96,7 @@ def prepare_inputs(
 
 
 def _prepare_picture(bundle: ServedBundle, upload: Upload, limits: ServeLimits, share: DecodedShare) -> PreparedInput:
-    name = _show_name(upload)
+    name = show_upload_name(upload)
     share.take_bytes(0, name)  # which ends what was given up
     try:
         _check_picture(upload.data, name, limits)
@@ -120,7 +120,7 @@ def _check_picture(data: bytes, name: str, limits: ServeLimits) -> None:
         raise DataError(f"{name}: the JPEG has more than {_MAX_SCANS} scans, which takes too long to decode; save it anew")
 
 
-def _show_name(upload: Upload) -> str:
+def show_upload_name(upload: Upload) -> str:
     """A DICOM file's name often is its patient's, so it gets the name that a study would give it."""
     ending = Path(upload.name).suffix.lower()
     if is_dicom_head(upload.data[:HEAD_BYTES]) or ending in DICOM_EXTENSIONS:

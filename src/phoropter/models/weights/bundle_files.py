@@ -45,6 +45,8 @@ def raise_on_bundle_damage(folder: Path) -> None:
     except WeightsError as error:
         raise WeightsError(f"{error}; {way_out}") from None
     if not sealed and content.get("format") == UNSEALED_BUNDLE_FORMAT:
+        if (folder / EXAMPLES_FOLDER).exists():  # a server sends them; without checksums they may be links to any file
+            raise WeightsError(f"bundle {folder} is of format 1, which has no {EXAMPLES_FOLDER}/; {way_out}")
         return
     files = content.get("files")
     damage = (compare_files(folder, files) or _find_foreign_file(folder, files)) if sealed else "bundle.json has no checksum"
