@@ -124,3 +124,14 @@ def test_a_folder_that_may_not_be_written_is_told_beforehand(tmp_path: Path, mon
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # as on a read-only disk, whoever asks
     with pytest.raises(DiskError, match="this user may not write there: choose another folder with -o, or with PHOROPTER_CACHE"):
         files.require_writable(tmp_path / "new")
+
+
+def test_a_place_where_nothing_can_be_written_is_told_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.require_writable_place(tmp_path / "new" / "results" / "p.csv")
+    assert not os.listdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(DiskError, match=r"p\.csv could not be written because \S*file is a file, and a folder is needed"):
+        files.require_writable_place(tmp_path / "file" / "p.csv")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as on a read-only disk, whoever asks
+    with pytest.raises(DiskError, match="this user may not write there"):
+        files.require_writable_place(tmp_path / "new" / "p.csv")

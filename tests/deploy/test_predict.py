@@ -322,7 +322,7 @@ def test_a_bundle_that_records_too_little_is_refused(
 def test_a_folder_that_is_no_bundle_is_refused_naming_those_there_are(
     pictures: tuple[Store, Path], people: tuple[Store, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(WeightsError, match="a results folder with 4 bundles; give one of them"):
+    with pytest.raises(WeightsError, match="with 4 bundles of single runs; make the one to use by `phoropter refit"):
         load_bundle(pictures[0].folder)
     assert load_bundle(people[0].folder).folder == load_kept(people[0])[0].folder
     with pytest.raises(WeightsError, match="is no bundle"):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from phoropter.core.errors import SpecError
+from phoropter.core.errors import DiskError, SpecError
 from phoropter.data.dataset import Dataset
 from phoropter.deploy.memory_inputs import ObjectPictures
 from phoropter.deploy.predict import BundlePredictions
@@ -77,3 +77,12 @@ def test_the_text_for_standard_output_is_that_of_the_file(tmp_path: Path) -> Non
 def test_another_ending_is_refused() -> None:
     with pytest.raises(SpecError, match=r"p\.xlsx: predictions are written as \.csv, \.parquet or \.jsonl"):
         check_output_format(Path("p.xlsx"))
+
+
+def test_a_table_that_cannot_be_written_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(SpecError, match=r"folder\.csv is a folder; give the name of a file"):
+        check_output_format(tmp_path / "folder.csv")
+    (tmp_path / "file").touch()
+    with pytest.raises(DiskError, match="a folder is needed there"):
+        check_output_format(tmp_path / "file" / "p.csv")

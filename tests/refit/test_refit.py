@@ -16,7 +16,7 @@ from PIL import Image
 
 import phoropter as ph
 from phoropter.cli import main
-from phoropter.core.errors import SpecError, StoreError
+from phoropter.core.errors import DiskError, SpecError, StoreError
 from phoropter.refit.finished_study import open_finished_study
 from phoropter.refit.refit import RefitOptions, refit_candidate
 from phoropter.refit.train_all import FullTrainer
@@ -157,6 +157,9 @@ def test_what_cannot_be_claimed_is_refused(shapes: Store, tmp_path: Path) -> Non
 
     with pytest.raises(SpecError, match=r"'vitt' has no finished run.*did you mean"):
         refit(shapes.folder, "vitt")
+    (tmp_path / "file").touch()
+    with pytest.raises(DiskError, match="a folder is needed there"):  # before anything is opened or trained
+        refit(tmp_path / "nowhere", None, "file/bundle")
     (tmp_path / "there").mkdir()
     with pytest.raises(StoreError, match="exists already"):
         refit(shapes.folder, "vit", "there")

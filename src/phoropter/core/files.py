@@ -91,6 +91,15 @@ def require_writable(folder: Path) -> None:
         raise_disk_error(OSError(errno.EACCES, "no permission"), folder)
 
 
+def require_writable_place(path: Path) -> None:
+    """Raises DiskError where no file or folder of this name could be made, before hours are spent. Makes nothing."""
+    there = next(p for p in path.absolute().parents if p.exists())
+    if not there.is_dir():
+        raise_disk_error(OSError(errno.ENOTDIR, "not a folder"), path)
+    if not os.access(there, os.W_OK):
+        raise_disk_error(OSError(errno.EACCES, "no permission"), path)
+
+
 def allocate_room(path: Path, size: int) -> None:
     """Makes a file at least `size` bytes long on the disk, zeros where it was shorter. Raises DiskError when they are not free.
 

@@ -337,5 +337,8 @@ def _find_bundle(folder: Path) -> Path:
         return kept[0].parent
     if kept:
         there = join_words([str(k.parent) for k in kept], 6)
-        raise WeightsError(f"{folder} is a results folder with {len(kept)} bundles; give one of them: {there}")
-    raise WeightsError(f"{folder} is no bundle: expected a folder with bundle.json, as a study saves in runs/KEY/bundle")
+        raise WeightsError(
+            f"{folder} is a results folder with {len(kept)} bundles of single runs; make the one to use by `phoropter refit "
+            f"{folder} -o BUNDLE`, or give one of them: {there}"
+        )
+    raise WeightsError(f"{folder} is no bundle: expected a folder with bundle.json, which `phoropter refit` makes of a study")

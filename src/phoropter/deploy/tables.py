@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from phoropter.core.errors import SpecError, join_words
-from phoropter.core.files import atomic_write
+from phoropter.core.files import atomic_write, require_writable_place
 from phoropter.core.storage.csv_cells import format_csv
 from phoropter.data.dataset import UNLABELLED
 from phoropter.deploy.predict import BundlePredictions, MeanProbabilities
@@ -23,9 +23,12 @@ FORMATS = (".csv", ".parquet", ".jsonl")
 
 
 def check_output_format(file: Path) -> None:
-    """Raises SpecError for a file whose name ends in no known format, before anything is computed."""
+    """Raises SpecError for a file whose name ends in no known format, and DiskError, before anything is computed."""
     if file.suffix.lower() not in FORMATS:
         raise SpecError(f"{file}: predictions are written as {join_words(FORMATS)}; give a file with one of these endings, or -")
+    if file.is_dir():
+        raise SpecError(f"{file} is a folder; give the name of a file for the predictions")
+    require_writable_place(file)
 
 
 def write_predictions(predictions: BundlePredictions, file: Path) -> list[Path]:

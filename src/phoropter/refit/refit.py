@@ -12,6 +12,7 @@ import torch
 
 from phoropter.core.errors import StoreError
 from phoropter.core.extensions import Extension
+from phoropter.core.files import require_writable_place
 from phoropter.refit.bundle_writer import BundleContents, BundleWriter
 from phoropter.refit.evidence import describe_refit
 from phoropter.refit.finished_study import open_finished_study
@@ -51,6 +52,7 @@ def refit_candidate(
     """
     if out.exists():
         raise StoreError(f"{out} exists already; give the bundle a new name")
+    require_writable_place(out)
     study = open_finished_study(folder, on_progress, options.extensions, options.data)
     candidate = study.find_candidate(options.candidate)
     writer = BundleWriter(study, options.contents, lambda made: open_pixels(made.run.image_set, study.cache, on_progress))

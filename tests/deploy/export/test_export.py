@@ -125,6 +125,8 @@ def test_names_and_flags_that_cannot_be_are_refused_before_anything_is_computed(
         (tmp_path / name).write_text("old")
         with pytest.raises(StoreError, match=f"{name} exists already"):
             check_export_target(tmp_path / name.removesuffix(".json"), ExportOptions(), int8=False)
+    with pytest.raises(DiskError, match="a folder is needed there"):
+        check_export_target(tmp_path / "m.onnx" / "m.onnx", ExportOptions(), int8=False)
     monkeypatch.setattr(export, "_find_version", lambda package: None)
     check_export_target(tmp_path / "m.pt2", ExportOptions(), int8=False)
     with pytest.raises(MissingExtraError, match=r"needs the package onnx, .*phoropter\[deploy\]"):

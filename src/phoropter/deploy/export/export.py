@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +16,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from phoropter.core.errors import MissingExtraError, SpecError, StoreError
-from phoropter.core.files import atomic_write, atomic_write_folder, digest_file, write_json, write_text
+from phoropter.core.files import (
+    atomic_write,
+    atomic_write_folder,
+    digest_file,
+    require_writable_place,
+    write_json,
+    write_text,
+)
 from phoropter.deploy.export.exporters import MakeGraph, ProvedFile, export_proved
 from phoropter.deploy.export.graph import ExportedClassifier
 from phoropter.deploy.export.int8 import Int8Record, MeasuredRows, count_changed_answers, measure_loss, quantize_onnx
@@ -82,7 +90,7 @@ def describe_int8(record: Int8Record) -> list[str]:
 
 
 def check_export_target(out: Path, options: ExportOptions, int8: bool) -> None:
-    """Raises SpecError for a name that no export has, StoreError where it exists, MissingExtraError without the packages."""
+    """Raises SpecError for a name that no export has, StoreError where it exists, DiskError, and MissingExtraError."""
     if options.layout == "triton":
         check_model_name(out)
     elif out.suffix not in (".onnx", ".pt2"):
@@ -92,6 +100,7 @@ def check_export_target(out: Path, options: ExportOptions, int8: bool) -> None:
     for place in (out, report_file(out)):
         if place.exists():
             raise StoreError(f"{place} exists already; give the file a new name")
+    require_writable_place(out)
     for package in _PACKAGES if out.suffix != ".pt2" or options.layout == "triton" else ():
         if _find_version(package) is None:
             raise MissingExtraError(package, "deploy", "exporting a bundle to ONNX")
@@ -158,7 +167,8 @@ def _put_in_place(made: Path, out: Path, report: dict[str, Any], metadata: dict[
                 shutil.copyfile(made, aside)
                 write_json(report_file(out), report)
         except BaseException:
-            report_file(out).unlink(missing_ok=True)
+            with suppress(OSError):  # on a read-only disk even this fails, and would hide the reason
+                report_file(out).unlink(missing_ok=True)
             raise
         return
     with atomic_write_folder(out) as aside:
