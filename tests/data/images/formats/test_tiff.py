@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import lzma
+import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +207,30 @@ def test_colours_are_the_same_in_either_byte_order(kind: str, compression: str |
     values = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (6, 5, 3), dtype=kind, endpoint=True)
     content = written(values, photometric="rgb", byteorder=byteorder, compression=compression)
     np.testing.assert_allclose(shown(content), values / np.iinfo(kind).max * 255, atol=1)
+
+
+def pack_tiff(packed: bytes, compression: int, bits: int = 64, tile: int = 0) -> bytes:
+    """A grey TIFF of 10 × 10 pixels with one strip, or one tile of tile × tile, by hand."""
+    kind = 3 if bits == 64 else 1
+    tags = [(256, 10), (257, 10), (258, bits), (259, compression), (262, 1), (277, 1)]
+    tags += [(322, tile), (323, tile), (324, 8), (325, len(packed))] if tile else [(273, 8), (278, 10), (279, len(packed))]
+    tags = sorted([*tags, (339, kind)])
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    packed += bytes(len(packed) % 2)
+    return b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(("compression", "pack"), [(8, zlib.compress), (32946, zlib.compress), (34925, lzma.compress)])
+def test_a_strip_that_unpacks_to_far_more_than_its_pixels_is_refused(compression: int, pack: Callable[[bytes], bytes]) -> None:
+    assert shown(pack_tiff(pack(bytes(800)), compression)).shape == (10, 10, 3)
+    beyond = [pack(bytes(6000))] + ([pack(bytes(800)) + pack(bytes(6000))] if compression == 34925 else [])
+    for packed in beyond:
+        with pytest.raises(DataError, match="a part of it unpacks to far more than its pixels"):
+            shown(pack_tiff(packed, compression))
+
+
+@pytest.mark.parametrize("bits", [8, 64])
+def test_a_tile_far_larger_than_its_picture_is_refused_unread(bits: int) -> None:
+    assert shown(pack_tiff(zlib.compress(bytes(32 * 32 * bits // 8)), 8, bits, 32)).shape == (10, 10, 3)
+    with pytest.raises(DataError, match="its tiles are far larger than the picture"):
+        shown(pack_tiff(zlib.compress(bytes(99)), 8, bits, 4112))

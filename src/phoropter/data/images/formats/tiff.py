@@ -5,7 +5,9 @@ Pages are the full pictures of a file: thumbnails and masks, which a file may ho
 
 from __future__ import annotations
 
+import lzma
 import math
+import zlib
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -29,6 +31,7 @@ _TIFFFILE_KINDS = ((_FLOAT, 16), (_FLOAT, 64), (_UNSIGNED, 64), (_SIGNED, 64))
 _SWAPPED_TWICE = ((_SIGNED, 16), (_SIGNED, 32), (_FLOAT, 32))  # by libtiff and again by Pillow
 _SIGNED_DTYPES = {(_SIGNED, 8): np.int8, (_UNSIGNED, 32): np.uint32}  # that Pillow takes for unsigned and signed
 _REDUCED_OR_MASK = 0b101
+_TILE_TAGS, _DEFLATED, _LZMA = (322, 323), (8, 32946), 34925
 
 
 def select_tiff_page(image: Image.Image, name: str) -> None:
@@ -42,6 +45,7 @@ def select_tiff_page(image: Image.Image, name: str) -> None:
             pages.append(at)
     image.seek(pages[choose_page(len(pages), name, "pages")] if pages else 0)
     check_pixel_count(image.width * image.height, name)
+    _check_tile(math.prod(int(image.tag_v2.get(tag, 0)) for tag in _TILE_TAGS), image.width * image.height, name)
     samples = image.tag_v2.get(_SAMPLES_TAG, 1)
     extra = image.tag_v2.get(_EXTRA_TAG, (0,))
     if samples > 4 or (samples == 2 and not {1, 2} & set(extra)):  # 1, 2: the second is transparency
@@ -176,6 +180,7 @@ def _read_page(page: Any, name: str) -> NDArray[Any]:
         UNCHECKED_BYTES, MAX_RATIO * page.parent.filehandle.size
     ):
         raise DataError(f"{name}: the TIFF is damaged or cut off: it holds less than its header promises; download it again")
+    _check_segments(page, name)
     axes = str(page.axes)
     values: NDArray[Any] = page.asarray()
     if axes == "YX":
@@ -185,6 +190,38 @@ def _read_page(page: Any, name: str) -> NDArray[Any]:
     if axes == "YXS":
         return values
     raise DataError(f"{name}: the TIFF holds the axes {axes}, expected one plane of pictures (height, width, channels)")
+
+
+def _check_tile(tile: int, picture: int, name: str) -> None:
+    """Raises DataError where a tile has far more pixels than its picture, all of which would be unpacked."""
+    if tile > max(UNCHECKED_BYTES, 4 * picture):
+        raise DataError(f"{name}: the TIFF is damaged: its tiles are far larger than the picture; save it again")
+
+
+def _check_segments(page: Any, name: str) -> None:
+    """Raises DataError for a strip or tile that unpacks to far more than it should: tifffile unpacks whatever is there."""
+    pixels = math.prod(int(n) for n in page.chunks)
+    _check_tile(pixels, int(page.size), name)
+    _check_unpacked_bytes(pixels * page.dtype.itemsize * len(page.dataoffsets), name)
+    most, kind, file = 2 * pixels * page.dtype.itemsize + 4096, int(page.compression), page.parent.filehandle
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if kind == 1 or not count:
+            continue
+        file.seek(offset)
+        packed = file.read(count)
+        if len(packed) > most or (kind in (*_DEFLATED, _LZMA) and _unpacks_beyond(packed, kind, most)):
+            raise DataError(f"{name}: the TIFF is damaged: a part of it unpacks to far more than its pixels; save it again")
+
+
+def _unpacks_beyond(packed: bytes, kind: int, most: int) -> bool:
+    """Whether deflated or LZMA data has more than so many bytes; damaged data has not, and is told where it is read."""
+    try:
+        if kind in _DEFLATED:
+            return len(zlib.decompressobj().decompress(packed, most + 1)) > most
+        unpacked = lzma.LZMADecompressor()
+        return len(unpacked.decompress(packed, most + 1)) > most or bool(unpacked.unused_data.strip(b"\0"))
+    except (zlib.error, lzma.LZMAError):
+        return False
 
 
 def _check_unpacked_bytes(count: int, name: str) -> None:
