@@ -92,6 +92,18 @@ def test_the_leaderboard_of_births(births: Reported, page: Tags) -> None:
         assert values["Average precision"] == f"{np.mean([average_precision_score(truth[s], p[s]) for s in each]):.3f}"
         assert values["Log-loss"] == f"{log_loss(truth, p):.3f}"
         assert cells(row)["Accuracy"] == f"{((p > 0.5) == truth).mean() * 100:.1f}"
+    first = answers["truth"][answers["seed"] == 0]
+    assert f"{first.sum()} of {len(first)} births are ‘acidosis’." in births.text
+    assert f"{len(first)} independent births" in births.text and "ROC-AUC, Average precision" in births.text
+
+
+def test_the_note_says_which_areas_are_means_over_splits(tmp_path: Path) -> None:
+    summary, clinical = results_of(tmp_path)
+    level = clinical.deciding
+    assert level is not None
+    whole = {name: replace(estimand, kind="per-split") for name, estimand in level.estimands.items()}
+    note = level_table(summary, replace(level, estimands=whole)).note
+    assert note.startswith("ROC-AUC, Average precision") and ": mean over splits. Interval: " in note
 
 
 def results_of(folder: Path, **changes: Any) -> tuple[StudySummary, ClinicalResults]:

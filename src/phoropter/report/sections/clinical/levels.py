@@ -58,7 +58,10 @@ def level_table(summary: StudySummary, level: LevelResults) -> Table:
         rows.append(TableRow((*cells, *(candidate.values[name] for name in names[1:]))))
     pooled = [METRICS[n].title for n in names if level.estimands[n].kind == "pooled" and not METRICS[n].mean_over_rows]
     found = next((c.interval.method for c in ranked if c.interval is not None), "")
-    note = f"{', '.join(pooled)}: of all answers of a repeat together. " if pooled else ""
+    within = [METRICS[n].title for n in names if level.estimands[n].kind == "per-split"]
+    note = f"{', '.join(within)}: mean over splits. " if within else ""
+    note += f"{', '.join(pooled)}: of all answers of a repeat together. " if pooled else ""
+    found = found.replace("independent rows", f"independent {level.word.plural}")  # a row of this table's data is one of these
     caption = f"Candidates by {MetricFormat.from_metric(first).inline_title}, per {level.word.singular}"
     return Table(f"leaderboard-per-{level.level}", caption, columns, tuple(rows), f"{note}Interval: {found}.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from phoropter.report.figures.clinical_curves import decision_curve_figure, precision_recall_figure
 from phoropter.report.render.section import ContentBlock, FoldedBlocks, Section
 from phoropter.report.render.table import CellValue, Column, IntervalBounds, Table, TableRow
-from phoropter.report.sections.clinical.positive_words import describe_owner, describe_positive
+from phoropter.report.sections.clinical.positive_words import describe_owner, describe_positive, name_positive
 from phoropter.report.summary.clinical.model import ClinicalResults, LevelResults
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.report_input import ReportInput
@@ -47,7 +47,7 @@ def points_table(summary: StudySummary, clinical: ClinicalResults, level: LevelR
     counts = level.supports[clinical.positive or 0], sum(level.supports)
     rows = tuple(TableRow((point.title, *_point_cells(point, clinical))) for point in first.points)
     caption = f"Operating points of {first.name}, {describe_owner(level)}"
-    note = f"Over {counts[0]:,} positive of {level.word.count(counts[1])}."
+    note = f"{counts[0]:,} of {level.word.count(counts[1])} are {name_positive(summary, clinical)}."
     if (prevalence := clinical.spec.prevalence) is not None:
         note += f" At prevalence: where {prevalence * 100:.4g} % are positive, as the study states."
     note += _explain_missing(first.points)
