@@ -158,6 +158,14 @@ def test_runs_of_an_earlier_plan_are_left_out(tmp_path: Path) -> None:
     assert [r.key for r in made.runs()] == [KEY]
 
 
+def test_runs_have_the_names_of_the_study_as_it_is_now(tmp_path: Path) -> None:
+    made = store(tmp_path, KEY)
+    with made.create_run(KEY) as folder:
+        folder.write_record({"candidate": {"name": "as it was called"}})
+    assert [r.candidate_name for r in made.runs()] == ["c"]
+    assert made.run(KEY).candidate_name == "as it was called"
+
+
 @pytest.mark.parametrize("key", ["../../etc", "short", KEY[:-1] + "g", ""])
 def test_a_key_cannot_leave_the_folder(tmp_path: Path, key: str) -> None:
     with pytest.raises(StoreError, match="not a run key"):

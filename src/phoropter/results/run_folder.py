@@ -87,9 +87,13 @@ def _check_columns(columns: Mapping[str, NDArray[Any]]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One finished run; its folder is read lazily."""
+    """One finished run; its folder is read lazily.
+
+    planned_name: of the candidate in the study as it is now, where a candidate was renamed after the run
+    """
 
     folder: Path
+    planned_name: str = ""
 
     @property
     def key(self) -> str:
@@ -102,7 +106,7 @@ class Run:
 
     @property
     def candidate_name(self) -> str:
-        return str(self.record["candidate"]["name"])
+        return self.planned_name or str(self.record["candidate"]["name"])
 
     @cached_property
     def history(self) -> list[dict[str, float | str]]:

@@ -27,6 +27,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,9 +98,9 @@ class Store:
         write_record_file(self.folder / "study.json", study)
 
     def runs(self) -> Iterator[Run]:
-        """Every finished and sound run of the plan, in its order; runs of earlier plans are left out."""
-        planned = [str(p["key"]) for p in self.study["plan"]]
-        return (self.run(key) for key in planned if key in self)
+        """Every finished and sound run of the plan, in its order and under its names; runs of earlier plans are left out."""
+        planned = [(str(p["key"]), str(p.get("candidate", ""))) for p in self.study["plan"]]
+        return (replace(self.run(key), planned_name=name) for key, name in planned if key in self)
 
     def find_unplanned_runs(self) -> list[str]:
         """Names of the folders under runs/ that are of no run of the plan: of earlier plans, or copied. Nothing reads them."""

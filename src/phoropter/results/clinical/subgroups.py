@@ -1,9 +1,9 @@
 """A metric in subgroups (sex, age, device), each with its interval, and whether subgroups differ more than by chance.
 
 The interaction test exchanges the subgroups of independent units (people), among those whose rows have the same classes: that one
-class is more common in a subgroup does not count. Its statistic is the variance of the metric between subgroups, weighted by rows;
-p is (1 + permutations with as much or more) / (1 + all) (Phipson & Smyth 2010). Where rows of one unit are in several subgroups
-there is no such exchange, and no test.
+class is more common in a subgroup does not count. Its statistic is the variance of the metric between subgroups, weighted by
+rows; p is (1 + permutations with as much or more) / (1 + all) (Phipson & Smyth 2010). Where rows of one unit are in several
+subgroups there is no such exchange, and no test.
 """
 
 from __future__ import annotations
