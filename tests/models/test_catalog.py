@@ -181,3 +181,25 @@ def test_custom_weights_are_identified_by_contents_and_must_be_there(tmp_path: P
 def test_a_custom_backbone_may_not_have_a_name_of_timm() -> None:
     with pytest.raises(SpecError, match="timm has a network of this name; give yours another"):
         catalog.check_weights(BackboneSpec(name=Backbone("resnet50", build=int, width=1)))
+
+
+def test_the_largest_small_side_that_a_network_accepts() -> None:
+    for name, most in (
+        ("vit_small_patch14_dinov2", 64),
+        ("mobilenetv2_100", 64),
+        ("vit_small_patch16_224", 70),
+        ("resnet50", 9999),
+    ):
+        spec = BackboneSpec(name=name)
+        found = catalog.find_small_side(spec, most)
+        catalog.check_size(spec.with_changes(size=found))
+        larger = [s for s in range(found + 1, most + 1) if s <= catalog.resolve_side(spec) and accepts(spec.with_changes(size=s))]
+        assert found <= most and not larger
+
+
+def accepts(spec: BackboneSpec) -> bool:
+    try:
+        catalog.check_size(spec)
+    except SpecError:
+        return False
+    return True
