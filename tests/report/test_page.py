@@ -113,7 +113,9 @@ def test_hostile_names_are_shown_and_do_nothing(hostile: Reported) -> None:
 def test_hostile_names_name_no_files(hostile: Reported) -> None:
     names = {p.relative_to(hostile.page.parent).as_posix() for p in hostile.page.parent.rglob("*") if p.is_file()}
     assert all(
-        re.fullmatch(r"index\.html|conclusion\.txt|(model-card|statement)\.md|(tables|figures)/[a-z0-9-]+\.(csv|md|tex|svg|pdf)", name)
+        re.fullmatch(
+            r"index\.html|conclusion\.txt|(model-card|statement)\.md|(tables|figures)/[a-z0-9-]+\.(csv|md|tex|svg|pdf)", name
+        )
         for name in names
     )
 
