@@ -30,6 +30,7 @@ def _make_setter(level: int) -> Any:
             raise click.UsageError("-q and -v contradict each other: keep one")
         ctx.meta["verbosity"] = level
         set_verbosity(level)
+        ctx.find_root().call_on_close(lambda: set_verbosity(0))  # a program may call several commands
         if level > 0:
             import logging
 
