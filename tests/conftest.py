@@ -20,7 +20,7 @@ _REPOSITORY = Path(__file__).parent.parent
 sys.path.append(str(Path(__file__).parent))  # so that tests of several rooms find small_recordings.py and warm_python.py
 _BEGUN_FIRST = ("test_kills.py", "test_studies.py")  # single tests of half a minute or more
 _STARTS_PROCESS = re.compile(
-    r"\b(subprocess|multiprocessing|ProcessPoolExecutor|Popen|playwright|WarmPython)\b|\b(jobs|workers)=[2-9]"
+    r"\b(subprocess|multiprocessing|ProcessPoolExecutor|Popen|playwright|WarmPython|serve_in_process)\b|\b(jobs|workers)=[2-9]"
 )
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -17,6 +14,7 @@ from phoropter.models.classifier import build_classifier, save_classifier
 from phoropter.models.spec import BackboneSpec, ClassifierSpec
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.recipe import Recipe
+from served_process import serve_in_process
 
 pytest.importorskip("fastapi", reason="fastapi is not installed (the extra deploy)")
 
@@ -60,17 +58,11 @@ def make_bundle(folder: Path) -> Path:
 
 def test_it_says_where_it_serves_and_a_signal_ends_it(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "net")
-    command = [sys.executable, "-m", "phoropter", "serve", str(bundle), "--port", "0", "--device", "cpu"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as served:
-        try:
-            assert served.stderr is not None
-            line = served.stderr.readline()
-            found = re.fullmatch(r"serving net: (http://127\.0\.0\.1:\d+/) \(Ctrl-C stops it\)\n", line)
-            assert found, line
-            with urlopen(found[1] + "ready", timeout=60) as answer:
-                assert answer.status == 200
-            served.send_signal(signal.SIGTERM)
-            rest = served.stderr.read()
-            assert served.wait(60) == 0 and rest.endswith("stopped serving\n") and "Traceback" not in rest
-        finally:
-            served.kill()
+    with serve_in_process([str(bundle), "--device", "cpu"]) as served:
+        assert served.line == f"serving net: {served.address} (Ctrl-C stops it)\n"
+        with urlopen(served.address + "ready", timeout=60) as answer:
+            assert answer.status == 200
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.stderr is not None
+        rest = served.process.stderr.read()
+        assert served.process.wait(60) == 0 and rest.endswith("stopped serving\n") and "Traceback" not in rest

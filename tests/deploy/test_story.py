@@ -6,8 +6,6 @@ import json
 import re
 import shlex
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -17,6 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from phoropter.cli import main
+from served_process import serve_in_process
 
 README = Path(__file__).parents[2] / "README.md"
 STUDY = """\
@@ -66,16 +65,9 @@ def test_the_story_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def serve_and_stop(words: list[str]) -> None:
     """Its command in another process, on a port that is free: it says that it is ready, and ends at a signal."""
-    command = [sys.executable, "-m", "phoropter", *words[1:], "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as served:
-        try:
-            assert served.stderr is not None
-            said = served.stderr.readline()
-            found = re.search(r"http://127\.0\.0\.1:\d+/", said)
-            assert found, said
-            with urlopen(found[0] + "version", timeout=60) as answer:
-                assert "scenes-bundle" in json.dumps(json.load(answer))
-            served.send_signal(signal.SIGTERM)
-            assert served.wait(60) == 0
-        finally:
-            served.kill()
+    assert words[:2] == ["phoropter", "serve"]
+    with serve_in_process(words[2:]) as served:
+        with urlopen(served.address + "version", timeout=60) as answer:
+            assert "scenes-bundle" in json.dumps(json.load(answer))
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(60) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -62,6 +63,19 @@ class Running:
         """Files as multipart/form-data."""
         kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
         return self.ask("POST", path, encode_files(files), kind | (headers or {}))
+
+    def begin_request(self, headers: str, body: bytes) -> socket.socket:
+        """A connection on which /predict was asked with these lines of headers, and with no more of its body than this."""
+        raw = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        raw.sendall(f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n\r\n".encode() + body)
+        return raw
+
+    def count_waiting(self) -> float | None:
+        return self.service.meters.registry.get_sample_value("phoropter_waiting_requests")
+
+    def wait_for_waiting(self, requests: int) -> None:
+        while self.count_waiting() != requests:
+            time.sleep(0.01)
 
 
 def encode_files(files: Sequence[tuple[str, bytes]]) -> bytes:

@@ -91,10 +91,9 @@ def test_a_body_larger_than_the_limit_is_refused_before_and_while_it_comes(pictu
 
 def test_a_body_that_does_not_come_ends_after_its_time(pictures: Made) -> None:
     with run_server([pictures.served], limits=ServeLimits(seconds=0.2)) as running:
-        with socket.create_connection(("127.0.0.1", running.port), timeout=30) as raw:
-            raw.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\nabc")
+        with running.begin_request("Content-Length: 100", b"abc") as raw:
             assert raw.recv(4000).startswith(b"HTTP/1.1 408 ")
-        assert running.service.meters.registry.get_sample_value("phoropter_waiting_requests") == 0
+        assert running.count_waiting() == 0
 
 
 def test_an_answer_that_takes_too_long_is_given_up(pictures: Made) -> None:
@@ -107,33 +106,27 @@ def test_an_answer_that_takes_too_long_is_given_up(pictures: Made) -> None:
     with run_server([replace(pictures.served, predict_squares=compute_late)], limits=ServeLimits(seconds=0.5)) as running:
         answer = running.post("/predict", pictures.load(0))
         assert answer.status == 503 and "took longer than 0.5 s" in answer.error and answer.headers["retry-after"] == "1"
-        assert running.service.meters.registry.get_sample_value("phoropter_waiting_requests") == 0
+        assert running.count_waiting() == 0
         gate.set()
 
 
 def test_one_request_more_than_may_wait_is_told_to_come_again(pictures: Made) -> None:
-    held = threading.Event()
     with run_server([pictures.served], limits=ServeLimits(waiting=1, seconds=30)) as running:
-        with socket.create_connection(("127.0.0.1", running.port), timeout=30) as raw:
-            raw.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\nabc")
-            while running.service.meters.registry.get_sample_value("phoropter_waiting_requests") != 1:
-                held.wait(0.01)
+        with running.begin_request("Content-Length: 100", b"abc"):
+            running.wait_for_waiting(1)
             answer = running.post("/predict", pictures.load(0))
             assert answer.status == 429 and int(answer.headers["retry-after"]) >= 1 and "come again" in answer.error
             assert running.ask("GET", "/ready").status == 200, "a supervisor is answered all the same"
-        while running.service.meters.registry.get_sample_value("phoropter_waiting_requests") != 0:
-            held.wait(0.01)
+        running.wait_for_waiting(0)
         assert running.post("/predict", pictures.load(0)).status == 200
 
 
 def test_the_bytes_of_all_bodies_are_bounded_too(pictures: Made) -> None:
     with (
         run_server([pictures.served], limits=ServeLimits(body_mib=1, waiting_mib=1)) as running,
-        socket.create_connection(("127.0.0.1", running.port), timeout=30) as raw,
+        running.begin_request("Content-Length: 1048000", b"abc"),
     ):
-        raw.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1048000\r\n\r\nabc")
-        while running.service.meters.registry.get_sample_value("phoropter_waiting_requests") != 1:
-            threading.Event().wait(0.01)
+        running.wait_for_waiting(1)
         assert running.post("/predict", pictures.load(0)).status == 429
 
 
@@ -141,11 +134,9 @@ def test_a_length_that_the_body_need_not_have_reserves_nothing(pictures: Made) -
     """Transfer-Encoding overrules Content-Length, so a chunked body counts as the largest."""
     with (
         run_server([pictures.served], limits=ServeLimits(body_mib=1, waiting_mib=1)) as running,
-        socket.create_connection(("127.0.0.1", running.port), timeout=30) as raw,
+        running.begin_request("Content-Length: 1\r\nTransfer-Encoding: chunked", b""),
     ):
-        raw.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n")
-        while running.service.meters.registry.get_sample_value("phoropter_waiting_requests") != 1:
-            threading.Event().wait(0.01)
+        running.wait_for_waiting(1)
         assert running.post("/predict", pictures.load(0)).status == 429
 
 
