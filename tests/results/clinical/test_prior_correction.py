@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from phoropter.results.clinical.prior_correction import correct_priors, effective_shares
+from phoropter.results.clinical.prior_correction import changes_shares, correct_priors, effective_shares
 from phoropter.training.batches.loading import undersample_rows
 from phoropter.training.candidates.recipe import LossSpec
 from phoropter.training.loop.losses import compute_class_weights
@@ -51,3 +51,16 @@ def test_weights_are_of_the_rows_before_undersampling_but_of_each_bag() -> None:
 
 def test_a_plain_recipe_leaves_the_shares_as_they_are() -> None:
     np.testing.assert_allclose(effective_shares(COUNTS, {}, CLASSES), COUNTS / COUNTS.sum())
+
+
+@pytest.mark.parametrize("undersample", [None, 1.0])
+@pytest.mark.parametrize("weights", ["none", "auto", {}, {"b": 3.0}])
+def test_a_recipe_changes_shares_where_they_are_no_longer_those_of_the_rows(undersample: float | None, weights: object) -> None:
+    recipe = {"imbalance": {"undersample": undersample}, "loss": {"class_weights": weights}}
+    found = effective_shares(COUNTS, recipe, CLASSES)
+    assert changes_shares(recipe) is not bool(np.allclose(found, COUNTS / COUNTS.sum()))
+
+
+@pytest.mark.parametrize("recipe", [{}, {"imbalance": None, "loss": None}, {"loss": "a name"}])
+def test_a_recipe_that_says_nothing_of_classes_changes_no_shares(recipe: dict[str, object]) -> None:
+    assert not changes_shares(recipe)

@@ -16,9 +16,11 @@ from sklearn.linear_model import LogisticRegression
 from phoropter.report.render.table import IntervalBounds, Table
 from phoropter.report.sections.clinical.prior_table import prior_table
 from phoropter.report.summary.clinical.collect import collect_clinical_results
+from phoropter.report.summary.clinical.prior_shift import shift_candidate_priors
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.positive_class import open_results
+from phoropter.results.store import Run
 
 # labels of rows at random, a third of them of the first class: the recipe shows both equally often
 WEIGHTED = replace(
@@ -65,3 +67,22 @@ def test_probabilities_are_corrected_for_what_the_loss_saw(tmp_path: Path) -> No
 
 def test_a_recipe_that_takes_classes_as_they_are_needs_no_correction(tmp_path: Path) -> None:
     assert table_of(tmp_path, replace(WEIGHTED, recipe={})) is None
+
+
+@pytest.mark.parametrize(("recipe", "read"), [({}, False), (WEIGHTED.recipe, True)])
+def test_predictions_are_read_only_where_a_recipe_draws_or_weights_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: dict[str, Any], read: bool
+) -> None:
+    make_study(tmp_path, replace(WEIGHTED, recipe=recipe))
+    store = open_results(tmp_path)
+    summary = collect_summary(store)
+    parts: list[str] = []
+    load = Run.load_predictions
+
+    def count_reads(self: Run, part: str = "predictions") -> Any:
+        parts.append(part)
+        return load(self, part)
+
+    monkeypatch.setattr(Run, "load_predictions", count_reads)
+    found = shift_candidate_priors(store, summary, summary.candidates[0], 0)
+    assert (found is not None) == read and bool(parts) == read

@@ -8,7 +8,7 @@ import numpy as np
 
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.clinical.calibration_line import CalibrationLine, estimate_calibration_line
-from phoropter.results.clinical.prior_correction import correct_priors, effective_shares
+from phoropter.results.clinical.prior_correction import changes_shares, correct_priors, effective_shares
 from phoropter.results.metrics.sufficient_sums import Floats
 from phoropter.results.stats.calibration_error import CalibrationEstimate, estimate_calibration_error
 from phoropter.results.stats.held_out_rows import HeldOutRows
@@ -34,10 +34,13 @@ class PriorShift:
 
 def shift_candidate_priors(store: Store, summary: StudySummary, candidate: CandidateResults, positive: int) -> PriorShift | None:
     """None where its recipe neither draws nor weights the classes otherwise, or the rows it was trained on are not known."""
+    if not any(changes_shares(line.record.get("recipe") or {}) for line in candidate.runs):
+        return None  # before any predictions are read
     parts: list[Predictions] = []
     corrected, trained, data = [], [], []
     for line in candidate.runs:
-        run, predictions = store.run(line.key), store.run(line.key).load_predictions()
+        run = store.run(line.key)
+        predictions = run.load_predictions()
         counts = None if predictions is None else _training_counts(summary, predictions, run.load_predictions("validation"))
         if predictions is None or counts is None:
             return None
