@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.clinical.site_spread import SiteSpread, estimate_site_spread
-from phoropter.results.intervals.bootstrap import Bootstrap
+from phoropter.results.intervals.bootstrap_intervals import bootstrap_interval
 from phoropter.results.intervals.interval_rules import ConfidenceInterval
 from phoropter.results.metrics.sufficient_sums import LabelledProbabilities
 from phoropter.results.stats import compare
@@ -70,8 +70,8 @@ def measure_unseen_sites(summary: StudySummary, answers: Predictions) -> UnseenS
     for site in np.unique(answers.sites):
         here = answers.sites == site
         units = None if answers.groups is None else answers.groups[here]
-        replicates = Bootstrap(answers.labels[here], units).compute_replicates(metric.name, answers.probabilities[here])
-        intervals[str(site)], counts[str(site)] = replicates.confidence_interval(), int(here.sum())
+        interval = bootstrap_interval(metric.name, answers.labels[here], answers.probabilities[here], units)
+        intervals[str(site)], counts[str(site)] = interval, int(here.sum())
     return UnseenSites(intervals, counts, estimate_site_spread(metric, intervals))
 
 
