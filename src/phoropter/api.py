@@ -45,7 +45,7 @@ class Study(StudySpec):
     def _repr_html_(self) -> str:
         candidates = self.parsed_candidates
         facts = [f"{len(candidates)} candidate{'s' if len(candidates) > 1 else ''}", "metrics: " + ", ".join(self.metric_names)]
-        rows = [(c.name, c.description.partition(": ")[2]) for c in candidates]
+        rows = [(c.name, c.how) for c in candidates]
         return format_notebook_html(f"Study {self.name}", facts, ("Candidate", "How"), rows)
 
     def plan(self) -> Plan:

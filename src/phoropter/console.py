@@ -152,17 +152,16 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
     print_line(to, f"{study.name}: {dataset.name}, {len(dataset)} images of {len(dataset.classes)} classes")
     for note in (*dataset.notes, *describe_shown_sizes(planned)):
         print_line(to, f"  {note}")
-    splits = {r.split.name: r.split for r in planned.runs}
-    sizes = sorted({(len(s.train), len(s.test)) for s in splits.values()})
-    print_line(to, f"{len(splits)} splits, for example {sizes[0][0]} rows to train on and {sizes[0][1]} to test on")
+    sizes = sorted({(len(s.train), len(s.test)) for s in planned.splits})
+    print_line(to, f"{len(planned.splits)} splits, for example {sizes[0][0]} rows to train on and {sizes[0][1]} to test on")
     for note in study.context.settled_defaults:
         print_line(to, f"  {note}")
     table = make_text_table(("candidate", "how"), ("runs", "done", "time left"))
+    counts = planned.count_runs(store)
     for candidate in planned.candidates:
-        runs = [r for r in planned.runs if r.candidate.name == candidate.name]
-        done = sum(r.key in store for r in runs)
+        runs, done = counts[candidate.name]
         left = "" if not cost.by_candidate.get(candidate.name) else format_duration(cost.by_candidate[candidate.name])
-        table.add_row(candidate.name, candidate.description.partition(": ")[2], str(len(runs)), str(done), left)
+        table.add_row(candidate.name, candidate.how, str(runs), str(done), left)
     to.print(table)
     for contrast in planned.contrasts:
         units = len(contrast.units)

@@ -56,18 +56,16 @@ def describe_planned_part(
 ) -> PlannedPart:
     """A plan, what is known of its cost and its leaks, and why `run` would refuse its folder."""
     study, dataset = planned.study, planned.image_sets[0].dataset
-    candidates = []
+    candidates, counts = [], planned.count_runs(store)
     for candidate in planned.candidates:
-        runs = [run for run in planned.runs if run.candidate.name == candidate.name]
-        done = sum(run.key in store for run in runs)
+        runs, done = counts[candidate.name]
         seconds = None if candidate.is_ensemble else cost.by_candidate.get(candidate.name, 0.0)
-        how = candidate.description.partition(": ")[2]
-        candidates.append(PlannedCandidateShape(name=candidate.name, how=how, runs=len(runs), done=done, seconds=seconds))
+        candidates.append(PlannedCandidateShape(name=candidate.name, how=candidate.how, runs=runs, done=done, seconds=seconds))
     return PlannedPart(
         name=study.name,
         folder=str(store.folder),
         data=_count_classes(dataset),
-        splits=len({run.split.name for run in planned.runs}),
+        splits=len(planned.splits),
         runs=len(planned.runs),
         missing=len(planned.missing_runs(store)),
         candidates=tuple(candidates),

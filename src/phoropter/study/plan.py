@@ -100,16 +100,20 @@ class Plan:
         return "\n".join([f"Plan of {self.study.name}: {', '.join(self._list_facts())}", *lines])
 
     def _repr_html_(self) -> str:
-        described = {c.name: c.description.partition(": ")[2] for c in self.candidates}
-        rows = [(name, described[name], count) for name, count in self._count_runs().items()]
+        counts = self._count_runs()
+        rows = [(c.name, c.how, counts[c.name]) for c in self.candidates]
         return format_notebook_html(f"Plan of {self.study.name}", self._list_facts(), ("Candidate", "How", "Runs"), rows)
 
     def _count_runs(self) -> Counter[str]:
         return Counter(run.candidate.name for run in self.runs)
 
     def _list_facts(self) -> list[str]:
-        dataset, splits = self.image_sets[0].dataset, len({run.split.name for run in self.runs})
-        return [f"{len(self.runs):,} runs", f"{splits:,} splits", f"{len(dataset):,} rows in {len(dataset.classes):,} classes"]
+        dataset = self.image_sets[0].dataset
+        return [
+            f"{len(self.runs):,} runs",
+            f"{len(self.splits):,} splits",
+            f"{len(dataset):,} rows in {len(dataset.classes):,} classes",
+        ]
 
     @cached_property
     def by_key(self) -> dict[str, PlannedRun]:
@@ -132,6 +136,11 @@ class Plan:
     def candidates(self) -> list[Candidate]:
         return list({r.candidate.name: r.candidate for r in self.runs}.values())
 
+    @property
+    def splits(self) -> list[Split]:
+        """Each split once, by its name."""
+        return list({r.split.name: r.split for r in self.runs}.values())
+
     def needs_full_logits(self, teacher: str) -> bool:
         """Whether some student of this run needs its logits, not only its predicted classes."""
         taught = [r.candidate.distillation for r in self.dependents.get(teacher, [])]
@@ -139,6 +148,11 @@ class Plan:
 
     def missing_runs(self, store: Store) -> list[PlannedRun]:
         return [r for r in self.runs if r.key not in store]
+
+    def count_runs(self, store: Store) -> dict[str, tuple[int, int]]:
+        """Candidate → the number of its runs, and of those that the store has."""
+        done = Counter(run.candidate.name for run in self.runs if run.key in store)
+        return {name: (count, done[name]) for name, count in self._count_runs().items()}
 
 
 def make_plan(study: StudySpec, variants: list[LoadedVariant]) -> Plan:

@@ -120,6 +120,11 @@ class Candidate(Spec):
         return f"{names}: " + "; ".join(how)
 
     @property
+    def how(self) -> str:
+        """The description without the names of the networks: how it is trained, or what it is made of."""
+        return self.description.partition(": ")[2]
+
+    @property
     def stores_features(self) -> bool:
         """Whether the features of its backbones are cached: it is frozen and sees images unaugmented, or in cached views."""
         recipe = self.recipe
