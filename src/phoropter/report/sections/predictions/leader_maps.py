@@ -11,7 +11,7 @@ from phoropter.core.storage.sealed_json import CacheShape, read_cache_json
 from phoropter.report.render.section import Section
 from phoropter.report.render.table import one_line
 from phoropter.report.render.wording import list_names
-from phoropter.report.sections.predictions.mistakes import jpeg_data_uri
+from phoropter.report.sections.predictions.mistakes import answer_text, bold_answer, jpeg_data_uri, place_text
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.run_folder import read_image_archive
 
@@ -83,20 +83,13 @@ def _iter_galleries(found: LeaderMaps, jpegs: dict[str, bytes]) -> Iterator[Mark
 def _map_item(row: MappedRow, jpegs: list[bytes]) -> Markup:
     """The pictures side by side, and below them what was true, what was answered, and where the row is from."""
     true, predicted = one_line(row.true), one_line(row.predicted)
-    answer = true if true == predicted else f"{true}, predicted as {predicted}"
+    answer = answer_text(true, predicted)
     what = ("picture as the network was shown it", "evidence") if len(jpegs) > 1 else ("trace and evidence along time",)
     shown = Markup("").join(
         Markup('<img src="{}" alt="{}">').format(jpeg_data_uri(jpeg), f"{answer}: {about}")
         for jpeg, about in zip(jpegs, what, strict=False)
     )
-    words = Markup("<b>{}</b>").format(true)
-    if true != predicted:
-        words += Markup(" predicted as <b>{}</b>").format(predicted)
-    where = one_line(row.id)
-    if row.group is not None and row.group not in where:
-        where = f"{one_line(row.group)} · {where}"
-    if row.span is not None:
-        where += f" · {row.span[0]:,.1f} to {row.span[1]:,.1f} s"
+    words, where = bold_answer(true, predicted, true == predicted), place_text(row.id, row.group, row.span)
     nothing = "" if row.evidence else "; no evidence was found"
     return Markup(
         '<li><figure><div class="{}">{}</div><figcaption>{}, {}\u00a0% confidence{}<br>{}</figcaption></figure></li>'

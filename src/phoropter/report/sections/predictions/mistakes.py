@@ -60,7 +60,7 @@ def build_gallery(
             blocks.append(head + Markup('<ul class="gallery">\n{}\n</ul>').format(Markup("\n").join(items)))
             budget -= sum(map(len, items))
         elif title == "Wrong" and examples:
-            names = "; ".join(f"{_place_text(e)} ({_answer_text(e, classes)})" for e in examples[:limit])
+            names = "; ".join(f"{_place_of(e)} ({answer_text(*_class_names(e, classes))})" for e in examples[:limit])
             blocks.append(Markup('<p class="note">{}</p>').format(f"{title}, most confident first: {names}."))
     return blocks
 
@@ -74,29 +74,41 @@ def _confusion_sentence(candidate: CandidateResults, classes: Sequence[str]) -> 
     return Markup('<p class="note">{}</p>').format(f"Most frequent confusions: {'; '.join(pairs)}.") if pairs else None
 
 
-def _answer_text(example: ExampleAnswer, classes: Sequence[str]) -> str:
-    true, predicted = one_line(classes[example.true_class]), one_line(classes[example.predicted_class])
+def _class_names(example: ExampleAnswer, classes: Sequence[str]) -> tuple[str, str]:
+    return one_line(classes[example.true_class]), one_line(classes[example.predicted_class])
+
+
+def answer_text(true: str, predicted: str) -> str:
+    """`cat, predicted as dog`; of a right answer the class alone."""
     return true if true == predicted else f"{true}, predicted as {predicted}"
 
 
-def _place_text(example: ExampleAnswer) -> str:
-    """Its id, and where known its group and time."""
-    where = one_line(example.id)
-    if example.group is not None and example.group not in where:
-        where = f"{one_line(example.group)} · {where}"
-    if example.time_span is not None:
-        where += f" · {example.time_span[0]:,.1f} to {example.time_span[1]:,.1f} s"
+def bold_answer(true: str, predicted: str, is_right: bool) -> Markup:
+    """The same with the classes in bold."""
+    words = Markup("<b>{}</b>").format(true)
+    return words if is_right else words + Markup(" predicted as <b>{}</b>").format(predicted)
+
+
+def place_text(id: str, group: str | None, span: tuple[float, float] | None) -> str:
+    """The id of a row, and where known its group and time. span: seconds in its recording"""
+    where = one_line(id)
+    if group is not None and group not in where:
+        where = f"{one_line(group)} · {where}"
+    if span is not None:
+        where += f" · {span[0]:,.1f} to {span[1]:,.1f} s"
     return where
 
 
+def _place_of(example: ExampleAnswer) -> str:
+    return place_text(example.id, example.group, example.time_span)
+
+
 def _picture_item(example: ExampleAnswer, jpeg: bytes, classes: Sequence[str]) -> Markup:
-    true, predicted = one_line(classes[example.true_class]), one_line(classes[example.predicted_class])
-    words = Markup("<b>{}</b>").format(true)
-    if example.true_class != example.predicted_class:
-        words += Markup(" predicted as <b>{}</b>").format(predicted)
+    names = _class_names(example, classes)
+    words = bold_answer(*names, example.true_class == example.predicted_class)
     return Markup(
         '<li><figure><img src="{}" alt="{}"><figcaption>{}, {}\u00a0% confidence<br>{}</figcaption></figure></li>'
-    ).format(jpeg_data_uri(jpeg), _answer_text(example, classes), words, f"{example.confidence * 100:.1f}", _place_text(example))
+    ).format(jpeg_data_uri(jpeg), answer_text(*names), words, f"{example.confidence * 100:.1f}", _place_of(example))
 
 
 def jpeg_data_uri(jpeg: bytes) -> str:
