@@ -50,8 +50,8 @@ LAYERS: dict[str, list[set[str]]] = {
         {"text_table"},
     ],
     "signals": [
-        {"clean", "outcomes", "quality", "rasterize", "recording"},
-        {"ecg", "readers", "render", "resample", "simulate_ecg", "windows"},
+        {"clean", "outcomes", "rasterize", "recording"},
+        {"ecg", "quality", "readers", "render", "resample", "simulate_ecg", "windows"},
         {"ctg", "measures", "simulate_ctg"},
         {"simulate"},
     ],

@@ -6,7 +6,6 @@ gives or else at its quartiles. An empty cell is `not given`.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,11 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.columns import clean_cell, clean_path, find_columns
+from phoropter.core.columns import clean_cell, find_columns
 from phoropter.core.errors import DataError
 from phoropter.core.text_table import read_text_table
 from phoropter.data.dataset import Dataset
 from phoropter.data.source import resolve_path
+from phoropter.data.sources.manifest import make_row_id
 from phoropter.data.spec import DataSpec
 
 MAX_SUBGROUPS = 12  # of one column
@@ -44,8 +44,8 @@ def read_subgroups(
     wanted = find_columns(table.place, table.header, edges, required=edges)
     cells: dict[str, list[str]] = {}
     for _, values in table.rows:
-        own = clean_cell(values[places["id"]]) if "id" in places else ""
-        name = own or posixpath.normpath(clean_path(values[places["path"]]))
+        own, path_cell = (values[places[key]] if key in places else "" for key in ("id", "path"))
+        name = make_row_id(own, path_cell)
         cells[name] = [clean_cell(values[wanted[column]]) for column in edges]
     if missing := [str(i) for i in dataset.ids if str(i) not in cells]:
         raise DataError(

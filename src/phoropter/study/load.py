@@ -45,6 +45,11 @@ class ImageSet:
     def identity(self) -> list[Any]:
         return [self.dataset.fingerprint, self.image_size, self.data.resize, self.data.interpolation]
 
+    @property
+    def has_settled_rows(self) -> bool:
+        """Whether no row can be lost when its images are decoded, by which run keys would change."""
+        return self.decoded or self.data.on_bad_input == "stop"
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedVariant:
@@ -102,6 +107,7 @@ def _load_variant(study: StudySpec, variant: SweepVariant, opened: dict[tuple[st
     name = (digest(spec.plain()), size)
     if name not in opened:
         opened[name] = _open_image_set(spec, size, study.base, cache)
+        read_stated_subgroups(spec, study.base, opened[name].dataset)  # which refuses what it cannot read
     study = settle_seeds(study, len(opened[name].dataset))
     candidates = {
         base.name: _apply_relevant_settings(base, swept, variant.settings)
@@ -117,7 +123,6 @@ def _load_variant(study: StudySpec, variant: SweepVariant, opened: dict[tuple[st
     unusable.raise_if_any()
     check_metrics(study.metrics, len(opened[name].dataset.classes))
     check_positive_uses(study, spec, opened[name].dataset)
-    read_stated_subgroups(spec, study.base, opened[name].dataset)  # which refuses what it cannot read
     splits = _make_checked_splits(study, opened[name].dataset, resolved)
     return LoadedVariant(study, resolved, opened[name], splits)
 

@@ -17,7 +17,7 @@ import logging
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import PIL
@@ -129,7 +129,7 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
     if head.startswith(TIFF_SIGNS) and active_options().channels:
         return Image.fromarray(scale_to_uint8(read_tiff_channels(file, name), name))
     if head.startswith(TIFF_SIGNS) and needs_tifffile(file):
-        return Image.fromarray(scale_to_uint8(read_tiff_greys(file, name), name)).convert("RGB")
+        return _show_greys(read_tiff_greys(file, name), name)
     with pillow_warnings_ignored:
         try:
             with Image.open(file, formats=_supported_formats()) as image:
@@ -139,7 +139,7 @@ def open_image(source: BinaryIO | bytes, name: str) -> Image.Image:
                     raise DataError(f"{name}: the picture has no pixels ({image.width}×{image.height}); remove it")
                 image.load()
                 samples = read_pillow_samples(image)
-                shown = image if samples is None else Image.fromarray(scale_to_uint8(samples, name)).convert("RGB")
+                shown = image if samples is None else _show_greys(samples, name)
                 upright = turn_upright(shown, image)
                 return upright if samples is not None else convert_to_rgb(upright, name)
         except DataError:
@@ -211,11 +211,16 @@ def convert_to_rgb(image: Image.Image, name: str) -> Image.Image:
         image = image.convert("RGB") if image.mode in ("1", "P", "CMYK", "YCbCr", "LAB", "HSV") else image
         return Image.fromarray(scale_to_uint8(choose_channels(np.asarray(image), name), name))
     if image.mode[0] in "IF":  # I;16, I;16B, I, F: Pillow's own conversion to 8 bits would clip instead of scale
-        return Image.fromarray(scale_to_uint8(np.asarray(image), name)).convert("RGB")
+        return _show_greys(np.asarray(image), name)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = _composite_on_white(image.convert("RGBA"))
     image = image if image.mode == "RGB" else image.convert("RGB")
     return image if active_options().window == "auto" else Image.fromarray(scale_to_uint8(np.asarray(image), name))
+
+
+def _show_greys(values: NDArray[Any], name: str) -> Image.Image:
+    """(H, W) greys of any kind of number → an RGB Image by the intensity window."""
+    return Image.fromarray(scale_to_uint8(values, name)).convert("RGB")
 
 
 def _composite_on_white(image: Image.Image) -> Image.Image:

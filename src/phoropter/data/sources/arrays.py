@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib.util import find_spec
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,12 @@ def describe_columns(
 ) -> tuple[str, ...]:
     """Notes for the reader: rows without a label or an official part, groups called `nan`, names that differ in case only."""
     unlabelled = int((labels == UNLABELLED).sum())
+    rows_of_class = np.bincount(labels[labels != UNLABELLED], minlength=len(classes)).tolist()
     unparted = 0 if parts is None else int((parts == "").sum())
     return (
         *((f"{unlabelled:,} of {len(labels):,} rows have no label",) if unlabelled else ()),
         *((f"{unparted:,} of {len(labels):,} rows belong to no official part",) if unparted else ()),
-        *describe_missing_words(np.array([*classes, ""])[labels].tolist(), "labels"),
+        *describe_missing_words(chain.from_iterable(map(repeat, classes, rows_of_class)), "labels"),
         *describe_missing_words(() if groups is None else groups.tolist(), "groups"),
         *describe_missing_words(() if sites is None else sites.tolist(), "sites"),
         *describe_case_collisions(classes, "class names"),

@@ -108,7 +108,7 @@ def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: s
     columns = {column: _extract_column(rows, column) for column in ("group", "site")}  # before rows are left out
     kept = [i for i, found in enumerate(names) if found is not None]
     rows = rows.select(kept)
-    ids = [clean_cell(row.get("id", "")) or posixpath.normpath(clean_path(row["path"])) for row in rows.rows]
+    ids = [make_row_id(row.get("id", ""), row["path"]) for row in rows.rows]
     _check_unique_ids(rows, ids)
     labels, classes = encode_labels([clean_cell(row["label"]) or None for row in rows.rows])
     groups, sites = (None if values is None else values[kept] for values in columns.values())
@@ -130,6 +130,11 @@ def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: s
         ),
     )
     return hide_identifiers(dataset, on_bad_input)
+
+
+def make_row_id(id_cell: str, path_cell: str) -> str:
+    """The id of a row of a manifest: its own where it has one, else its path as the manifest writes it, tidied."""
+    return clean_cell(id_cell) or posixpath.normpath(clean_path(path_cell))
 
 
 def _describe_missing_picture(rows: _ManifestRows, row: int, files: ListedFiles) -> InputProblem:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.signals.clean import find_runs
+
 # What programs write for a missing sample: one of these is enough, any other number must repeat.
 USUAL_VALUES = frozenset(
     float(sign * value)
@@ -53,8 +55,8 @@ def _means_missing(samples: NDArray[np.floating[Any]], value: float, very_far: b
     there = samples == value
     if very_far:
         return int(there.sum()) >= MIN_REPEATS
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(np.int8)))
-    return int((edges[1::2] - edges[::2]).max()) >= MIN_REPEATS
+    starts, stops = find_runs(there)
+    return int((stops - starts).max()) >= MIN_REPEATS
 
 
 def format_sample(value: float) -> str:

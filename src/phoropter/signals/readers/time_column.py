@@ -40,8 +40,8 @@ TIME_NAMES = (  # in order of preference
 )
 COUNTER_NAMES = ("index", "idx", "sample", "sample_index", "sample_idx", "sample_number", "sample_no", "sample_#", "frame", "#")
 DATE_NAMES = ("date", "datum", "day")  # beside a clock; never a channel
-_UNITS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "milliseconds": 1e-3}
-_UNITS |= {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "min": 60.0, "minutes": 60.0, "h": 3600.0, "hours": 3600.0}
+TIME_UNITS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "milliseconds": 1e-3}
+TIME_UNITS |= {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "min": 60.0, "minutes": 60.0, "h": 3600.0, "hours": 3600.0}
 _GUESSED_UNITS = (1.0, 1e-3, 1e-6, 1e-9)
 _HEADER = re.compile(r"^(.*?)\s*(?:\[([^\]]*)\]|\(([^)]*)\))?$")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}(?:[.,]\d+)?))?")
@@ -146,8 +146,8 @@ def _unit_of(cell: str, numbers: NDArray[np.float64], rate_hz: float) -> float:
     """Seconds in one unit of the times: by the header, or else the unit in which the times have the rate; seconds otherwise."""
     name, unit = split_unit(cell)
     unit = unit.strip().lower() or re.sub(r"[\s\-]+", "_", name.strip().lower()).rpartition("_")[2]
-    if unit in _UNITS:
-        return _UNITS[unit]
+    if unit in TIME_UNITS:
+        return TIME_UNITS[unit]
     steps = np.diff(numbers)
     step = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
     return next((scale for scale in _GUESSED_UNITS if abs(step * scale * rate_hz - 1) < 0.1), 1.0)

@@ -10,44 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from phoropter.signals.readers.time_column import TIME_UNITS
+
 _UNITS = frozenset(
     unit.casefold()  # of which both letters µ become one
     for unit in (
-        *(
-            "s",
-            "sec",
-            "secs",
-            "second",
-            "seconds",
-            "ms",
-            "msec",
-            "milliseconds",
-            "us",
-            "µs",
-            "ns",
-            "min",
-            "minutes",
-            "h",
-            "hours",
-        ),
-        *(
-            "v",
-            "mv",
-            "uv",
-            "µv",
-            "nv",
-            "millivolt",
-            "millivolts",
-            "microvolt",
-            "microvolts",
-            "volt",
-            "volts",
-            "adu",
-            "a.u.",
-            "au",
-        ),
+        *TIME_UNITS,
+        *("v", "mv", "uv", "µv", "nv", "millivolt", "millivolts", "microvolt", "microvolts", "volt", "volts"),
         *("bpm", "beats/min", "1/min", "/min", "min-1", "rpm", "hz", "mmhg", "kpa", "cmh2o", "%", "percent", "°c", "degc", "nu"),
         *("nd", "ohm", "kohm", "l/min", "ml", "g", "m/s2", "m/s^2", "ma", "µa", "ua", "deg", "samples", "datetime"),
+        *("adu", "a.u.", "au"),
     )
 )
 _CLOCK_FORM = re.compile(r"h{0,2}:?m{1,2}:s{1,2}(?:[.,]m{1,3}|[.,]s{1,3})?(?:\s+d{1,2}/m{1,2}/y{2,4})?", re.IGNORECASE)
