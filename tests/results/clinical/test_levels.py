@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from phoropter.results.clinical.levels import Aggregation, LevelRows, find_levels
+from phoropter.results.clinical.levels import Aggregation, LevelName, LevelRows, find_levels
 from phoropter.results.store import Predictions
 
 
@@ -44,6 +45,12 @@ def test_answers_of_recordings_and_people_are_those_of_a_loop() -> None:
                 np.testing.assert_allclose(joined.rows.probabilities[at[0]], p[mine].mean(axis=0), rtol=1e-6)
                 assert joined.rows.labels[at[0]] == run.labels[mine][0] and joined.sites is not None
                 assert joined.sites[at[0]] == run.sites[mine][0]
+
+
+@pytest.mark.parametrize("level", ["row", "recording", "group"])
+def test_labels_alone_are_those_of_the_answers(level: LevelName) -> None:
+    aggregation = Aggregation(level)
+    np.testing.assert_array_equal(aggregation.labels_of(make_run(0)), aggregation.apply_to(make_run(0)).labels)
 
 
 def test_the_level_of_rows_is_the_rows() -> None:

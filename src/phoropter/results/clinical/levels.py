@@ -46,6 +46,12 @@ class Aggregation:
         sites = None if predictions.sites is None else predictions.sites[first]
         return LevelAnswers(predictions.labels[first], answers, groups[first], names, sites)
 
+    def labels_of(self, predictions: Predictions) -> NDArray[np.int64]:
+        """(n,) the labels of `apply_to`, without the probabilities."""
+        if self.level == "row":
+            return predictions.labels
+        return predictions.labels[np.unique(name_owners(predictions, self.level), return_index=True)[1]]
+
 
 @dataclass(frozen=True, eq=False)
 class LevelAnswers:

@@ -101,7 +101,7 @@ class _LevelReader:
     def choose_estimands(self, summary: StudySummary, parts: Sequence[Predictions], rounds: Sequence[Round]) -> None:
         """From the labels of every split at this level, as for the rows."""
         n_classes = len(summary.classes)
-        supports = [np.bincount(self.aggregation.apply_to(part).labels, minlength=n_classes) for part in parts]
+        supports = [np.bincount(self.aggregation.labels_of(part), minlength=n_classes) for part in parts]
         n_rounds = len(set(rounds))
         names = [name for name in summary.metrics if not METRICS[name].unavailable]
         self.estimands = {name: choose_estimand(name, supports, n_rounds) for name in names}
