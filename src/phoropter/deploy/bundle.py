@@ -20,7 +20,6 @@ from phoropter.core.extensions import Extension
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.options import apply_options
 from phoropter.data.recordings.changes import RecordingChanges
-from phoropter.deploy.decision import DecisionRule
 from phoropter.deploy.examples import BundleExample, read_examples
 from phoropter.deploy.explain.class_maps import MapMethod
 from phoropter.deploy.explain.explain import ExplainOptions, explain_dataset
@@ -57,7 +56,7 @@ class Predictor(Bundle):
     @property
     def positive_class(self) -> str | None:
         """The class that is looked for: the one that the study names, of two classes else the second."""
-        return DecisionRule.from_refit(self.refit, self.classes).positive
+        return self.rule.positive
 
     @property
     def description(self) -> RefitRecord | None:
@@ -65,14 +64,9 @@ class Predictor(Bundle):
         return self.refit
 
     @property
-    def temperature(self) -> float:
-        """The logits are divided by it before the softmax; 1 for the model of one run."""
-        return 1.0 if self.refit is None else self.refit.temperature
-
-    @property
     def threshold(self) -> float | None:
         """Of the positive class's probability, from which it is decided for; None: the likeliest class is the answer."""
-        return None if self.refit is None else self.refit.threshold
+        return self.rule.threshold
 
     @property
     def examples(self) -> list[BundleExample]:
@@ -82,7 +76,7 @@ class Predictor(Bundle):
     @property
     def aggregation(self) -> str:
         """The rule over the windows of a recording or a subject."""
-        return "mean" if self.refit is None else self.refit.aggregation
+        return self.rule.aggregation
 
     def predict(
         self, x: Any, *, device: str = "auto", views: TtaViews | None = None, on_bad_input: OnBadInput = "stop"

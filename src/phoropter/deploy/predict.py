@@ -66,6 +66,15 @@ class Bundle:
     def classes(self) -> tuple[str, ...]:
         return self.model.spec.classes
 
+    @property
+    def temperature(self) -> float:
+        """The logits are divided by it before the softmax; 1 for the model of one run."""
+        return 1.0 if self.refit is None else self.refit.temperature
+
+    @property
+    def rule(self) -> DecisionRule:
+        return DecisionRule.from_refit(self.refit, self.classes)
+
 
 class MeanProbabilities(NamedTuple):
     """names of R recordings or subjects, in order · (R,) number of windows of each · (R, C) probabilities of each"""
@@ -236,15 +245,9 @@ def predict_dataset(
     if not rows:
         raise DataError(describe_unreadable(dataset.name, len(dataset), problems))
     kept = dataset.select_rows(np.concatenate(rows))
-    return BundlePredictions(
-        kept,
-        bundle.classes,
-        np.concatenate(logits),
-        tuple(problems),
-        tuple(note_prediction_limits(bundle, kept)),
-        1.0 if bundle.refit is None else bundle.refit.temperature,
-        DecisionRule.from_refit(bundle.refit, bundle.classes),
-    )
+    notes = tuple(note_prediction_limits(bundle, kept))
+    answers = np.concatenate(logits)
+    return BundlePredictions(kept, bundle.classes, answers, tuple(problems), notes, bundle.temperature, bundle.rule)
 
 
 def make_square_predictor(

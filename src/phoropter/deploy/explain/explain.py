@@ -155,7 +155,6 @@ class _RowMaps:
 def _describe_row(
     bundle: Bundle, maker: MapMaker, dataset: Dataset, row: int, picture: NDArray[np.uint8], maps: _RowMaps
 ) -> Explanation:
-    temperature = 1.0 if bundle.refit is None else bundle.refit.temperature
     branches = {
         plan.name: BranchMap(scaled, highest, float(share), plan.method, plan.layer)
         for plan, (scaled, highest), share in zip(maker.plans, maps.branches, maps.shares, strict=True)
@@ -166,7 +165,7 @@ def _describe_row(
         raw_max=maps.joined[1],
         target=maps.target,
         classes=bundle.classes,
-        probabilities=softmax(maps.logits[None] / temperature)[0],
+        probabilities=softmax(maps.logits[None] / bundle.temperature)[0],
         method=" and ".join(sorted({plan.method for plan in maker.plans})),
         shown=np.ascontiguousarray(picture.transpose(1, 2, 0)),
         seen=maps.seen,

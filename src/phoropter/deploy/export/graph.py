@@ -35,7 +35,7 @@ class ExportedClassifier(nn.Module):
         model = copy.deepcopy(bundle.model).cpu().float().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.members = nn.ModuleList(model.eval().requires_grad_(False).members)
         self.views = choose_views(bundle, views)
-        self.temperature = 1.0 if bundle.refit is None else bundle.refit.temperature
+        self.temperature = bundle.temperature
         self.side: int = bundle.model.spec.picture
         for member in self.members:
             assert isinstance(member, Classifier)

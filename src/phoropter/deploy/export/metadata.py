@@ -6,7 +6,6 @@ from typing import Any
 
 import phoropter
 from phoropter.core.files import digest_file
-from phoropter.deploy.decision import DecisionRule
 from phoropter.deploy.export.graph import choose_views
 from phoropter.deploy.export.onnx_file import INPUT, OUTPUTS
 from phoropter.deploy.predict import Bundle
@@ -22,15 +21,15 @@ def describe_exported(bundle: Bundle, views: TtaViews | None) -> dict[str, Any]:
     preprocessing: how a file becomes the square that is the input, and what the graph then does · evidence: the study's estimate
     digests: of the bundle's files
     """
-    refit, rule = bundle.refit, DecisionRule.from_refit(bundle.refit, bundle.classes)
+    refit, rule = bundle.refit, bundle.rule
     return {
         "phoropter": phoropter.__version__,
         "classes": list(bundle.classes),
         "positive_class": rule.positive,
         "threshold": rule.threshold,
         "threshold_level": rule.level,
-        "temperature": 1.0 if refit is None else refit.temperature,
-        "aggregation": "mean" if refit is None else refit.aggregation,
+        "temperature": bundle.temperature,
+        "aggregation": rule.aggregation,
         "candidate": bundle.candidate.name,
         "input": {"name": INPUT, "type": "uint8", "shape": ["N", 3, bundle.model.spec.picture, bundle.model.spec.picture]},
         "outputs": list(OUTPUTS),

@@ -75,8 +75,7 @@ def compute_reference(bundle: Bundle, inputs: ProofInputs, views: TtaViews | Non
     members = zip(bundle.model.cpu().members, choose_views(bundle, views), strict=True)
     parts = [predict_from_pixels(member, pixels, rows, device, of)[0] for member, of in members]
     logits = parts[0] if len(parts) == 1 else average_probabilities(parts)
-    temperature = 1.0 if bundle.refit is None else bundle.refit.temperature
-    return Reference(ProofInputs(squares, inputs.source), logits, softmax(logits, temperature))
+    return Reference(ProofInputs(squares, inputs.source), logits, softmax(logits, bundle.temperature))
 
 
 def measure_difference(run: RunFunction, reference: Reference) -> Difference:

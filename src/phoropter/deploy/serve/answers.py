@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from phoropter.deploy.decision import DecisionRule
 from phoropter.deploy.explain.explanation import Explanation
 from phoropter.deploy.predict import BundlePredictions, note_prediction_limits
 from phoropter.deploy.serve.prepare import PreparedInput
@@ -172,8 +171,7 @@ def collect_predictions(bundle: ServedBundle, given: PreparedInput, logits: NDAr
     assert given.dataset is not None
     notes = tuple(note_prediction_limits(bundle.predictor, given.dataset, bundle.trained_on))
     predictor = bundle.predictor
-    rule = DecisionRule.from_refit(predictor.refit, predictor.classes)
-    return BundlePredictions(given.dataset, predictor.classes, logits, (), notes, predictor.temperature, rule)
+    return BundlePredictions(given.dataset, predictor.classes, logits, (), notes, predictor.temperature, predictor.rule)
 
 
 def choose_window(predictions: BundlePredictions) -> int:
