@@ -36,15 +36,14 @@ def test_answers_of_recordings_and_people_are_those_of_a_loop() -> None:
             run = make_run(fold)
             p = np.exp(run.logits.astype(float) / 1.7)
             p /= p.sum(axis=1, keepdims=True)
-            assert run.groups is not None and run.recordings is not None and run.sites is not None
+            assert run.groups is not None and run.recordings is not None
             keys = [g if level == "group" else f"{g}\u001f{r}" for g, r in zip(run.groups, run.recordings, strict=True)]
             for name in set(keys):
                 mine = np.array([key == name for key in keys])
                 at = np.flatnonzero(joined.names == name)
                 assert len(at) == 1 and joined.rows.unit_names[at[0]] == run.groups[mine][0]
                 np.testing.assert_allclose(joined.rows.probabilities[at[0]], p[mine].mean(axis=0), rtol=1e-6)
-                assert joined.rows.labels[at[0]] == run.labels[mine][0] and joined.sites is not None
-                assert joined.sites[at[0]] == run.sites[mine][0]
+                assert joined.rows.labels[at[0]] == run.labels[mine][0]
 
 
 @pytest.mark.parametrize("level", ["row", "recording", "group"])

@@ -40,11 +40,10 @@ class Aggregation:
         probabilities = softmax(predictions.logits / self.temperature)
         groups = predictions.ids if predictions.groups is None else predictions.groups
         if self.level == "row":
-            return LevelAnswers(predictions.labels, probabilities, groups, predictions.ids, predictions.sites)
+            return LevelAnswers(predictions.labels, probabilities, groups, predictions.ids)
         names, first, owners = np.unique(name_owners(predictions, self.level), return_index=True, return_inverse=True)
         answers = aggregate_probabilities(probabilities, owners.astype(np.int64), self.rule, self.positive)
-        sites = None if predictions.sites is None else predictions.sites[first]
-        return LevelAnswers(predictions.labels[first], answers, groups[first], names, sites)
+        return LevelAnswers(predictions.labels[first], answers, groups[first], names)
 
     def labels_of(self, predictions: Predictions) -> NDArray[np.int64]:
         """(n,) the labels of `apply_to`, without the probabilities."""
@@ -55,22 +54,20 @@ class Aggregation:
 
 @dataclass(frozen=True, eq=False)
 class LevelAnswers:
-    """labels (n,) · probabilities (n, C) · units (n,) names of their independent units · names (n,) · sites (n,) or None"""
+    """labels (n,) · probabilities (n, C) · units (n,) names of their independent units · names (n,)"""
 
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     units: NDArray[np.str_]
     names: NDArray[np.str_]
-    sites: NDArray[np.str_] | None
 
 
 @dataclass(frozen=True, eq=False)
 class LevelRows:
-    """All answers of a candidate at a level. rows: as every estimand takes them · names, sites: (N,) in the same order"""
+    """All answers of a candidate at a level. rows: as every estimand takes them · names: (N,) in the same order"""
 
     rows: HeldOutRows
     names: NDArray[np.str_]
-    sites: NDArray[np.str_] | None
 
     @classmethod
     def join_answers(cls, parts: Sequence[LevelAnswers], rounds: Sequence[Round]) -> LevelRows:
@@ -86,8 +83,7 @@ class LevelRows:
             np.repeat(np.arange(len(parts)), sizes)[order],
             repeats[order],
         )
-        known = [part.sites for part in parts if part.sites is not None]
-        return cls(rows, names[order], np.concatenate(known)[order] if len(known) == len(parts) else None)
+        return cls(rows, names[order])
 
 
 def name_owners(predictions: Predictions, level: LevelName) -> NDArray[np.str_]:
