@@ -67,6 +67,10 @@ class Bundle:
         return self.model.spec.classes
 
     @property
+    def member_candidates(self) -> tuple[Candidate, ...]:
+        return self.members or (self.candidate,)
+
+    @property
     def temperature(self) -> float:
         """The logits are divided by it before the softmax; 1 for the model of one run."""
         return 1.0 if self.refit is None else self.refit.temperature
@@ -245,24 +249,23 @@ def predict_dataset(
     if not rows:
         raise DataError(describe_unreadable(dataset.name, len(dataset), problems))
     kept = dataset.select_rows(np.concatenate(rows))
-    notes = tuple(note_prediction_limits(bundle, kept))
-    answers = np.concatenate(logits)
-    return BundlePredictions(kept, bundle.classes, answers, tuple(problems), notes, bundle.temperature, bundle.rule)
+    told = tuple(problems), tuple(note_prediction_limits(bundle, kept))
+    return BundlePredictions(kept, bundle.classes, np.concatenate(logits), *told, bundle.temperature, bundle.rule)
 
 
 def make_square_predictor(
-    bundle: Bundle, device: torch.device, views: TtaViews | None = None
+    bundle: Bundle, device: torch.device, views: TtaViews | None = None, dtype: torch.dtype | None = None
 ) -> Callable[[Pixels], NDArray[np.float32]]:
     """The function that predicts squares: (N, 3, S, S) pixels → (N, C) logits, with the views and precision of the bundle.
 
-    views: None: those with which the study evaluated it. Raises SpecError for views the bundle cannot make.
+    views: None: those with which the study evaluated it · dtype: None: that of its recipe. Raises what `choose_views` raises.
     """
-    parts = []
-    for model, candidate in zip(bundle.model.to(device).members, bundle.members or [bundle.candidate], strict=True):
-        chosen = check_views(bundle, candidate.recipe.tta if views is None else views, model)
-        # A frozen candidate was trained on features computed in float32, so its predictions are too.
-        dtype = torch.float32 if candidate.stores_features else resolve_autocast_dtype(candidate.recipe, device)
-        parts.append((model, chosen, dtype))
+    # A frozen candidate was trained on features computed in float32, so its predictions are too.
+    dtypes = [
+        dtype or (torch.float32 if candidate.stores_features else resolve_autocast_dtype(candidate.recipe, device))
+        for candidate in bundle.member_candidates
+    ]
+    parts = list(zip(bundle.model.to(device).members, choose_views(bundle, views), dtypes, strict=True))
 
     def predict_squares(pixels: Pixels) -> NDArray[np.float32]:
         rows = np.arange(len(pixels), dtype=np.int64)
@@ -280,17 +283,18 @@ def find_paths(paths: Sequence[Path], on_bad_input: OnBadInput) -> tuple[list[Pa
     return there, [InputProblem(str(p), "there is nothing") for p in paths if p not in there]
 
 
-def check_views(bundle: Bundle, views: TtaViews, member: Classifier | None = None) -> TtaViews:
-    """The views, where the bundle can make them. Raises SpecError for ten crops of one that was trained on complete images.
+def choose_views(bundle: Bundle, views: TtaViews | None) -> tuple[TtaViews, ...]:
+    """The views of each member: those asked for, or (None) those with which the study evaluated it.
 
-    member: of an average, the classifier that is asked for them
+    Raises SpecError for ten crops of one that was trained on complete images.
     """
-    if views == "ten-crop" and (member or bundle.model).spec.center_crop is None:
+    chosen = tuple(candidate.recipe.tta if views is None else views for candidate in bundle.member_candidates)
+    if any(of == "ten-crop" and m.spec.center_crop is None for of, m in zip(chosen, bundle.model.members, strict=True)):
         raise SpecError(
             f"views: bundle {bundle.folder} was trained on complete images, without center_crop, and ten-crop needs one; "
             "choose flip or none"
         )
-    return views
+    return chosen
 
 
 def open_inputs(bundle: Bundle, paths: Sequence[Path], on_bad_input: OnBadInput) -> Dataset:
@@ -312,8 +316,7 @@ def open_inputs(bundle: Bundle, paths: Sequence[Path], on_bad_input: OnBadInput)
 
 
 def _decode_chunks(bundle: Bundle, dataset: Dataset, on_bad_input: OnBadInput) -> Iterator[DecodedChunk]:
-    square = bundle.data.square_resize(bundle.model.spec.picture)
-    return decode_in_chunks(dataset, square, on_bad_input, count_usable_cores())
+    return decode_in_chunks(dataset, bundle.data.square_resize(bundle.model.spec.picture), on_bad_input, count_usable_cores())
 
 
 def note_prediction_limits(bundle: Bundle, dataset: Dataset, met: TrainedOn | None = None) -> Iterator[str]:

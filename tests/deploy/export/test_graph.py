@@ -12,8 +12,9 @@ from made_bundles import CONVOLUTIONS, draw_squares, make_bundle, make_classifie
 from torch.nn import functional as F
 
 from phoropter.core.errors import SpecError
-from phoropter.deploy.export.graph import ExportedClassifier, choose_views, make_resize_weights
+from phoropter.deploy.export.graph import ExportedClassifier, make_resize_weights
 from phoropter.deploy.export.proof import ProofInputs, compute_reference
+from phoropter.deploy.predict import choose_views
 from phoropter.models.classifier import Classifier, build_ensemble
 
 DEIT = {"name": "deit_tiny_distilled_patch16_224", "size": 32}

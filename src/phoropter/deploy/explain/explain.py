@@ -20,7 +20,7 @@ from phoropter.deploy.explain.explained_parts import BranchMap, ExplainedWindow
 from phoropter.deploy.explain.explanation import Explanation, scale_to_one
 from phoropter.deploy.explain.window_axes import find_window_axes
 from phoropter.deploy.inputs import decode_in_chunks
-from phoropter.deploy.predict import Bundle, check_views
+from phoropter.deploy.predict import Bundle, choose_views
 from phoropter.models.fusion import log_mean_probability
 from phoropter.results.metrics.registry import softmax
 from phoropter.signals.recording import OnBadInput
@@ -85,9 +85,7 @@ def explain_dataset(
     """
     device = resolve_device(options.device)
     maker = MapMaker(bundle.model.to(device).eval(), options.method, _name_layers(bundle, options.layers))
-    candidates = bundle.members or [bundle.candidate]
-    members = list(zip(bundle.model.members, candidates, strict=True))
-    views = [(m, check_views(bundle, options.views or c.recipe.tta, m)) for m, c in members]
+    views = list(zip(bundle.model.members, choose_views(bundle, options.views), strict=True))
     targets = resolve_targets(options.target, bundle.classes, len(dataset))
     yield from dataset.problems
     square = bundle.data.square_resize(bundle.model.spec.picture)

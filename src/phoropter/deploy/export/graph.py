@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from phoropter.deploy.predict import Bundle, check_views
+from phoropter.deploy.predict import Bundle, choose_views
 from phoropter.models.backbones import BackboneModule
 from phoropter.models.classifier import Classifier
 from phoropter.models.fusion import log_mean_probability
@@ -82,12 +82,3 @@ def make_resize_weights(side: int, to: int) -> Tensor:
     """(to, side) float32: what torch's antialiased bilinear resizing of `side` rows to `to` rows multiplies them by."""
     identity = torch.eye(side, dtype=torch.float64)[None, None]
     return F.interpolate(identity, size=(to, side), mode="bilinear", antialias=True, align_corners=False)[0, 0].float()
-
-
-def choose_views(bundle: Bundle, views: TtaViews | None) -> tuple[TtaViews, ...]:
-    """The views of each member: those asked for, or (None) those with which the study evaluated it. Raises SpecError."""
-    candidates = bundle.members or (bundle.candidate,)
-    return tuple(
-        check_views(bundle, candidate.recipe.tta if views is None else views, member)
-        for candidate, member in zip(candidates, bundle.model.members, strict=True)
-    )

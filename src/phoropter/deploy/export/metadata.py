@@ -6,9 +6,8 @@ from typing import Any
 
 import phoropter
 from phoropter.core.files import digest_file
-from phoropter.deploy.export.graph import choose_views
 from phoropter.deploy.export.onnx_file import INPUT, OUTPUTS
-from phoropter.deploy.predict import Bundle
+from phoropter.deploy.predict import Bundle, choose_views
 from phoropter.training.predict import TtaViews
 
 

@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from phoropter.data.images.pixels import InMemoryPixels
-from phoropter.deploy.export.graph import choose_views
-from phoropter.deploy.predict import Bundle
-from phoropter.results.metrics.registry import average_probabilities, softmax
-from phoropter.training.predict import TtaViews, predict_from_pixels
+from phoropter.deploy.predict import Bundle, make_square_predictor
+from phoropter.results.metrics.registry import softmax
+from phoropter.training.predict import TtaViews
 
 BATCHES = (1, 2, 7)  # a batch of one is what exporters freeze, and 7 divides nothing
 MAX_DIFFERENCE = 1e-4  # in a probability
@@ -71,10 +70,8 @@ def compute_reference(bundle: Bundle, inputs: ProofInputs, views: TtaViews | Non
     squares = inputs.squares
     if len(squares) < max(BATCHES):  # so that the largest batch is a full one
         squares = squares[np.arange(max(BATCHES)) % len(squares)]
-    pixels, rows, device = InMemoryPixels(squares), np.arange(len(squares)), torch.device("cpu")
-    members = zip(bundle.model.cpu().members, choose_views(bundle, views), strict=True)
-    parts = [predict_from_pixels(member, pixels, rows, device, of)[0] for member, of in members]
-    logits = parts[0] if len(parts) == 1 else average_probabilities(parts)
+    predict_squares = make_square_predictor(bundle, torch.device("cpu"), views, torch.float32)
+    logits = predict_squares(InMemoryPixels(squares))
     return Reference(ProofInputs(squares, inputs.source), logits, softmax(logits, bundle.temperature))
 
 
