@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from phoropter.results.clinical.levels import Aggregation, LevelName, LevelRows, find_levels
+from phoropter.results.clinical.levels import Aggregation, LevelName, find_levels
+from phoropter.results.stats.held_out_rows import HeldOutRows, join_answers
 from phoropter.results.store import Predictions
 
 
@@ -23,15 +25,15 @@ def make_run(fold: int, pure: bool = True) -> Predictions:
     return Predictions(*(c if c is None else c[shuffled] for c in columns))
 
 
-def join(level: str, rule: str = "mean", temperature: float = 1.0) -> LevelRows:
+def join(level: str, rule: str = "mean", temperature: float = 1.0) -> tuple[HeldOutRows, NDArray[np.str_]]:
     aggregation = Aggregation(level, rule, 1, temperature)  # type: ignore[arg-type]
-    return LevelRows.join_answers([aggregation.apply_to(make_run(f)) for f in (0, 1)], [(0, 0), (0, 0)])
+    return join_answers([aggregation.apply_to(make_run(f)) for f in (0, 1)], [(0, 0), (0, 0)])
 
 
 def test_answers_of_recordings_and_people_are_those_of_a_loop() -> None:
     for level, per_run in (("recording", 8), ("group", 4)):
-        joined = join(level, "mean", 1.7)
-        assert len(joined.rows.labels) == 2 * per_run and joined.rows.splits.tolist().count(0) == per_run
+        rows, names = join(level, "mean", 1.7)
+        assert len(rows.labels) == 2 * per_run and rows.splits.tolist().count(0) == per_run
         for fold in (0, 1):
             run = make_run(fold)
             p = np.exp(run.logits.astype(float) / 1.7)
@@ -40,10 +42,10 @@ def test_answers_of_recordings_and_people_are_those_of_a_loop() -> None:
             keys = [g if level == "group" else f"{g}\u001f{r}" for g, r in zip(run.groups, run.recordings, strict=True)]
             for name in set(keys):
                 mine = np.array([key == name for key in keys])
-                at = np.flatnonzero(joined.names == name)
-                assert len(at) == 1 and joined.rows.unit_names[at[0]] == run.groups[mine][0]
-                np.testing.assert_allclose(joined.rows.probabilities[at[0]], p[mine].mean(axis=0), rtol=1e-6)
-                assert joined.rows.labels[at[0]] == run.labels[mine][0]
+                at = np.flatnonzero(names == name)
+                assert len(at) == 1 and rows.unit_names[at[0]] == run.groups[mine][0]
+                np.testing.assert_allclose(rows.probabilities[at[0]], p[mine].mean(axis=0), rtol=1e-6)
+                assert rows.labels[at[0]] == run.labels[mine][0]
 
 
 @pytest.mark.parametrize("level", ["row", "recording", "group"])
@@ -53,9 +55,9 @@ def test_labels_alone_are_those_of_the_answers(level: LevelName) -> None:
 
 
 def test_the_level_of_rows_is_the_rows() -> None:
-    joined = join("row")
-    assert sorted(joined.names) == sorted([*make_run(0).ids, *make_run(1).ids])
-    assert set(joined.rows.unit_names) == {*make_run(0).groups, *make_run(1).groups}  # type: ignore[misc]
+    rows, names = join("row")
+    assert sorted(names) == sorted([*make_run(0).ids, *make_run(1).ids])
+    assert set(rows.unit_names) == {*make_run(0).groups, *make_run(1).groups}  # type: ignore[misc]
 
 
 def test_a_level_needs_owners_of_one_class_with_several_rows() -> None:

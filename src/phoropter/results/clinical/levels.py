@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from phoropter.results.clinical.aggregation import aggregate_probabilities
 from phoropter.results.metrics.registry import softmax
-from phoropter.results.stats.held_out_rows import HeldOutRows
+from phoropter.results.stats.held_out_rows import SplitAnswers
 from phoropter.results.store import Predictions
 
 LevelName = Literal["row", "recording", "group"]
-Round = tuple[int, int]  # seed, repeat
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,55 +34,21 @@ class Aggregation:
     positive: int | None = None
     temperature: float = 1.0
 
-    def apply_to(self, predictions: Predictions) -> LevelAnswers:
+    def apply_to(self, predictions: Predictions) -> SplitAnswers:
         """The answers of one run. Raises StoreError where an owner has rows of several classes, or rows have no such owners."""
         probabilities = softmax(predictions.logits / self.temperature)
         groups = predictions.ids if predictions.groups is None else predictions.groups
         if self.level == "row":
-            return LevelAnswers(predictions.labels, probabilities, groups, predictions.ids)
+            return SplitAnswers(predictions.labels, probabilities, groups, predictions.ids)
         names, first, owners = np.unique(name_owners(predictions, self.level), return_index=True, return_inverse=True)
         answers = aggregate_probabilities(probabilities, owners.astype(np.int64), self.rule, self.positive)
-        return LevelAnswers(predictions.labels[first], answers, groups[first], names)
+        return SplitAnswers(predictions.labels[first], answers, groups[first], names)
 
     def labels_of(self, predictions: Predictions) -> NDArray[np.int64]:
         """(n,) the labels of `apply_to`, without the probabilities."""
         if self.level == "row":
             return predictions.labels
         return predictions.labels[np.unique(name_owners(predictions, self.level), return_index=True)[1]]
-
-
-@dataclass(frozen=True, eq=False)
-class LevelAnswers:
-    """labels (n,) · probabilities (n, C) · units (n,) names of their independent units · names (n,)"""
-
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    units: NDArray[np.str_]
-    names: NDArray[np.str_]
-
-
-@dataclass(frozen=True, eq=False)
-class LevelRows:
-    """All answers of a candidate at a level. rows: as every estimand takes them · names: (N,) in the same order"""
-
-    rows: HeldOutRows
-    names: NDArray[np.str_]
-
-    @classmethod
-    def join_answers(cls, parts: Sequence[LevelAnswers], rounds: Sequence[Round]) -> LevelRows:
-        """Run after run, as HeldOutRows.from_predictions joins them. rounds: the round of each run."""
-        numbers = {name: number for number, name in enumerate(dict.fromkeys(rounds))}
-        sizes = [len(part.labels) for part in parts]
-        repeats, names = np.repeat([numbers[name] for name in rounds], sizes), np.concatenate([part.names for part in parts])
-        order = np.lexsort((names, repeats))
-        rows = HeldOutRows(
-            np.concatenate([part.labels for part in parts])[order],
-            np.concatenate([part.probabilities for part in parts])[order],
-            np.concatenate([part.units for part in parts])[order],
-            np.repeat(np.arange(len(parts)), sizes)[order],
-            repeats[order],
-        )
-        return cls(rows, names[order])
 
 
 def name_owners(predictions: Predictions, level: LevelName) -> NDArray[np.str_]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,18 @@ from numpy.typing import NDArray
 from phoropter.core.errors import StoreError
 from phoropter.results.metrics.sufficient_sums import Floats, Ints
 from phoropter.results.store import Predictions, Run
+
+Round = tuple[int, int]  # seed, repeat
+
+
+@dataclass(frozen=True, eq=False)
+class SplitAnswers:
+    """The answers of one run. labels (n,) · probabilities (n, C) · units (n,) names of their independent units · names (n,)"""
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    units: NDArray[np.str_]
+    names: NDArray[np.str_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +49,7 @@ class HeldOutRows:
         return cls.from_predictions([p for p, _ in each], [name for _, name in each])
 
     @classmethod
-    def from_predictions(
-        cls, runs: Iterable[Predictions | None], repeats: Iterable[tuple[int, int]] | None = None
-    ) -> HeldOutRows:
+    def from_predictions(cls, runs: Iterable[Predictions | None], repeats: Iterable[Round] | None = None) -> HeldOutRows:
         """Joined, run after run; runs without predictions are left out. repeats: the round of each run (default: all one round).
 
         Within a round rows are in the order of their ids, so that the same answers give the same bits, however rows were split.
@@ -49,17 +59,8 @@ class HeldOutRows:
         kept = [(p, name) for p, name in zip(each, names, strict=True) if p is not None]
         if not kept:
             raise StoreError("no run of the candidate has predictions of held-out rows: run the study again")
-        rounds = {name: number for number, name in enumerate(dict.fromkeys(name for _, name in kept))}
-        sizes = [len(p.labels) for p, _ in kept]
-        repeat = np.repeat([rounds[name] for _, name in kept], sizes)
-        order = np.lexsort((np.concatenate([p.ids for p, _ in kept]), repeat))
-        return cls(
-            np.concatenate([p.labels for p, _ in kept])[order],
-            np.concatenate([p.probabilities for p, _ in kept])[order],
-            np.concatenate([p.ids if p.groups is None else p.groups for p, _ in kept])[order],
-            np.repeat(np.arange(len(kept)), sizes)[order],
-            repeat[order],
-        )
+        parts = [SplitAnswers(p.labels, p.probabilities, p.ids if p.groups is None else p.groups, p.ids) for p, _ in kept]
+        return join_answers(parts, [name for _, name in kept])[0]
 
     @cached_property
     def units(self) -> NDArray[Any]:
@@ -71,3 +72,19 @@ class HeldOutRows:
         """(C,) rows of each class in the test part of each split."""
         n_classes = self.probabilities.shape[1]
         return [np.bincount(self.labels[self.splits == number], minlength=n_classes) for number in np.unique(self.splits)]
+
+
+def join_answers(parts: Sequence[SplitAnswers], rounds: Sequence[Round]) -> tuple[HeldOutRows, NDArray[np.str_]]:
+    """One run after another, and the names (N,) of the answers, by which they are ordered in their round. rounds: of each run"""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(rounds))}
+    sizes = [len(part.labels) for part in parts]
+    repeats, names = np.repeat([numbers[name] for name in rounds], sizes), np.concatenate([part.names for part in parts])
+    order = np.lexsort((names, repeats))
+    rows = HeldOutRows(
+        np.concatenate([part.labels for part in parts])[order],
+        np.concatenate([part.probabilities for part in parts])[order],
+        np.concatenate([part.units for part in parts])[order],
+        np.repeat(np.arange(len(parts)), sizes)[order],
+        repeats[order],
+    )
+    return rows, names[order]

@@ -14,14 +14,14 @@ from phoropter.report.summary.clinical.model import NO_CLINICAL_RESULTS, Candida
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.clinical.aggregation import describe_rule
 from phoropter.results.clinical.decision_curves import compute_decision_curve, mean_precision_by_recall
-from phoropter.results.clinical.levels import Aggregation, LevelName, LevelRows, Round, find_levels
+from phoropter.results.clinical.levels import Aggregation, LevelName, find_levels
 from phoropter.results.clinical.operating_points import GOALS, CrossFitting, Goal, OperatingPoint, ScoredRows
 from phoropter.results.clinical.spec import ClinicalSpec
 from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap
 from phoropter.results.intervals.interval_rules import ConfidenceInterval
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats.estimand import Estimand, choose_estimand, compute_values
-from phoropter.results.stats.held_out_rows import HeldOutRows
+from phoropter.results.stats.held_out_rows import HeldOutRows, Round, join_answers
 from phoropter.results.store import Predictions, Store
 
 PICTURE, WINDOW = UnitWord("picture", "pictures"), UnitWord("window", "windows")
@@ -109,7 +109,7 @@ class _LevelReader:
 
     def read_candidate(self, candidate: CandidateResults, parts: Sequence[Predictions]) -> CandidateAtLevel:
         rounds = [line.split[:2] for line in candidate.runs]
-        rows = LevelRows.join_answers([self.aggregation.apply_to(part) for part in parts], rounds).rows
+        rows, _ = join_answers([self.aggregation.apply_to(part) for part in parts], rounds)
         values: dict[str, float] = {}
         interval = None
         if self.aggregation.level != "row":  # the leaderboard has those
