@@ -26,6 +26,7 @@ from phoropter.study.compute import Computation
 from phoropter.study.executors import execute_study
 from phoropter.study.plan import PlannedRun, plan_study
 from phoropter.study.progress import ProgressEvent, show_progress
+from phoropter.study.records.study_record import find_relative_base, read_base
 from phoropter.study.spec import StudySpec, read_study
 from phoropter.study.worker import ComputeOptions, compute_missing_runs
 from warm_python import WarmPython
@@ -317,6 +318,14 @@ def test_study_json_holds_the_study_and_the_plan(done: Store) -> None:
     described: dict[str, Any] = json.loads((done.folder / "study.json").read_text())
     assert described["dataset"]["rows"] == 200 and len(described["dataset"]["classes"]) == 10
     assert len(described["plan"]) == 8 and described["text"] == STUDY and described["scale"] is None
+
+
+def test_the_folder_that_paths_start_from_is_read_as_it_was_written(done: Store, tmp_path: Path) -> None:
+    assert read_base(done.study, done.folder) == done.folder.parent.resolve()
+    elsewhere = find_relative_base(tmp_path / "data" / "study", tmp_path / "runs" / "one")
+    assert elsewhere == {"base": "../../data/study"}
+    assert read_base(elsewhere, tmp_path / "runs" / "one") == (tmp_path / "data" / "study").resolve()
+    assert read_base({}, tmp_path) is None
 
 
 def test_a_folder_that_holds_another_study_is_refused_unless_it_is_added(done: Store, tmp_path: Path) -> None:

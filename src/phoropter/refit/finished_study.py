@@ -24,6 +24,7 @@ from phoropter.study.load import load_study
 from phoropter.study.plan import Plan, PlannedRun, make_plan
 from phoropter.study.progress import ProgressCallback
 from phoropter.study.records.other_study import state_seeds
+from phoropter.study.records.study_record import read_base
 from phoropter.study.spec import StudySpec
 
 
@@ -85,11 +86,10 @@ def open_finished_study(
     store = open_results(folder)
     content = store.study
     source = SourceMap(str(folder / "study.json"))
-    base = (folder / str(content["base"])).resolve() if content.get("base") else None
     plain = _restore_extensions(state_seeds(content["study"]), _find_study_code(content, folder, extensions))
     if data is not None:
         plain["data"] = {**plain["data"], "object": data}
-    study = validate_as(StudySpec, plain, source).with_context(source=source, base=base)
+    study = validate_as(StudySpec, plain, source).with_context(source=source, base=read_base(content, folder))
     cache = cache_dir(folder)
     planned = make_plan(study, decode_images(load_study(study, cache), cache, on_progress))
     return FinishedStudy(store, planned, collect_summary(store), cache)

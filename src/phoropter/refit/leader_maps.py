@@ -34,6 +34,7 @@ from phoropter.report.summary.collect import collect_summary
 from phoropter.results.positive_class import open_results
 from phoropter.results.run_folder import Predictions, Run, write_image_archive
 from phoropter.results.store import Store
+from phoropter.study.records.study_record import read_base
 
 MAX_WRONG, MAX_RIGHT = 6, 6
 SIDE = 168  # largest side of a picture in pixels
@@ -109,8 +110,7 @@ def _open_first_model(store: Store, keys: list[str], name: str, extensions: Sequ
 
 def _open_rows(store: Store, bundle: Bundle, run: Run, ids: NDArray[np.str_]) -> Dataset:
     """The rows of these ids, of the study's data. Raises DataError where those are not there as they were."""
-    base = store.study.get("base")
-    dataset = open_dataset(bundle.data, (store.folder / str(base)).resolve() if base else None)
+    dataset = open_dataset(bundle.data, read_base(store.study, store.folder))
     if dataset.fingerprint != run.record["digests"]["dataset"]:
         raise DataError("the data of the study have changed since it ran")
     places = {str(name): row for row, name in enumerate(dataset.ids)}

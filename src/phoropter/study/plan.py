@@ -181,7 +181,7 @@ def make_plan(study: StudySpec, variants: list[LoadedVariant]) -> Plan:
 def _check_tables(variant: LoadedVariant) -> None:
     """Reads the files of candidates without a network, once it is known which rows there are. Raises SpecError, DataError."""
     image_set = variant.image_set
-    if image_set.decoded or image_set.data.on_bad_input == "stop":
+    if image_set.has_settled_rows:
         for candidate, _ in variant.candidates.values():
             if candidate.table is not None:
                 check_table(candidate.table, candidate.name, image_set.dataset, variant.splits, variant.study.base)

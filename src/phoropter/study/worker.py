@@ -8,7 +8,6 @@ computes them; where one of these fails, it fails with that reason.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -37,7 +36,7 @@ from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records.extensions_used import describe_extensions
 from phoropter.study.records.other_study import raise_on_other_study
 from phoropter.study.records.run_record import describe_failure, first_error_line
-from phoropter.study.records.study_record import describe_study
+from phoropter.study.records.study_record import describe_study, find_relative_base
 from phoropter.study.spec import StudySpec
 from phoropter.study.variants.imported_candidates import add_imported
 from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS, FitOutcome, can_batch
@@ -141,17 +140,6 @@ def _compute_study(
     if count_datasets_with_features(planned, cache, open_images) > with_features:
         write_audit()
     return store
-
-
-def find_relative_base(base: Path | None, folder: Path) -> dict[str, str]:
-    """For study.json, `base`: the folder that relative paths of the study start from, as seen from its results folder.
-
-    By it refit finds the data again. Empty where there is no such path (another drive of Windows).
-    """
-    try:
-        return {"base": Path(os.path.relpath(base or Path(), folder)).as_posix()}
-    except ValueError:
-        return {}
 
 
 class _Worker:

@@ -23,7 +23,9 @@ def raise_on_other_study(earlier: Mapping[str, Any], planned: Plan, store: Store
     bad ones may be left out, run keys are not known, and nothing is raised.
     """
     name = earlier.get("name")
-    if name is None or {str(row["key"]) for row in earlier["plan"]} & planned.by_key.keys() or not _knows_keys(planned):
+    if name is None or {str(row["key"]) for row in earlier["plan"]} & planned.by_key.keys():
+        return
+    if not all(images.has_settled_rows for images in planned.image_sets):
         return
     parts = find_changed_parts(earlier, planned)
     same_name = name == planned.study.name
@@ -60,8 +62,3 @@ def state_seeds(plain: Mapping[str, Any]) -> dict[str, Any]:
     Without them a study of frozen networks that asked for one seed would be read as one that leaves it open, and get five.
     """
     return {**plain, "protocol": {"seeds": [0], **(plain.get("protocol") or {})}}
-
-
-def _knows_keys(planned: Plan) -> bool:
-    """Whether no row can be lost when images are decoded, by which keys would change."""
-    return all(images.decoded or images.data.on_bad_input == "stop" for images in planned.image_sets)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,26 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
         "machine": describe_machine(device),
         "command": shlex.join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
     }
+
+
+def find_relative_base(base: Path | None, folder: Path) -> dict[str, str]:
+    """For study.json, `base`: the folder that relative paths of the study start from, as seen from its results folder.
+
+    By it refit finds the data again. Empty where there is no such path (another drive of Windows).
+    """
+    try:
+        return {"base": Path(os.path.relpath(base or Path(), folder)).as_posix()}
+    except ValueError:
+        return {}
+
+
+def read_base(content: Mapping[str, Any], folder: Path) -> Path | None:
+    """The folder that relative paths of the study in a results folder start from; None where study.json has none.
+
+    content: of study.json
+    """
+    base = content.get("base")
+    return (folder / str(base)).resolve() if base else None
 
 
 def collect_versions() -> dict[str, str]:
