@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import DataError
 from phoropter.core.extensions import Extension
 from phoropter.data.dataset import Dataset
@@ -24,11 +23,12 @@ from phoropter.deploy.examples import BundleExample, read_examples
 from phoropter.deploy.explain.class_maps import MapMethod
 from phoropter.deploy.explain.explain import ExplainOptions, explain_dataset
 from phoropter.deploy.explain.explanation import Explanation
-from phoropter.deploy.inputs import decode_in_chunks, open_loaded_recordings
+from phoropter.deploy.inputs import open_loaded_recordings
 from phoropter.deploy.memory_inputs import list_inputs, make_picture_dataset
 from phoropter.deploy.predict import (
     Bundle,
     BundlePredictions,
+    decode_chunks,
     find_paths,
     open_bundle,
     open_inputs,
@@ -134,8 +134,7 @@ class Predictor(Bundle):
     def preprocess(self, x: Any) -> torch.Tensor:
         """Images or recordings in memory, as `predict` takes them → (N, 3, S, S) uint8, what the classifier is given."""
         dataset = self._open_objects(list_inputs(x), "stop")
-        square = self.data.square_resize(self.model.spec.picture)
-        chunks = decode_in_chunks(dataset, square, "stop", count_usable_cores())
+        chunks = decode_chunks(self, dataset, "stop")
         return torch.from_numpy(np.concatenate([chunk.pixels.array for chunk in chunks]))
 
     def _open_objects(self, items: list[Any], on_bad_input: OnBadInput) -> Dataset:

@@ -169,8 +169,7 @@ def open_bundle(folder: Path | str, extensions: Sequence[Extension] = ()) -> Bun
             f"bundle {place} does not record how it was trained: take one that a study saved (save_models: all or first)"
         )
     source = SourceMap(str(place / "bundle.json"))
-    known = [*extensions, *_find_database(place, training, extensions)]
-    with read_recorded_extensions(known):
+    with read_recorded_extensions([*extensions, *_find_database(place, training, extensions)]):
         candidate, *members = (
             validate_as(Candidate, plain, source, ("training", "candidate"))
             for plain in (training["candidate"], *training.get("members", ()))
@@ -238,7 +237,7 @@ def predict_dataset(
     """As `predict_paths`, of a Dataset whose pictures or windows are made as in the bundle's study."""
     predict_squares = make_square_predictor(bundle, resolve_device(device), views)
     rows, logits, problems, done = [], [], list(dataset.problems), 0
-    for chunk in _decode_chunks(bundle, dataset, on_bad_input):
+    for chunk in decode_chunks(bundle, dataset, on_bad_input):
         problems += chunk.problems
         if len(chunk.rows):
             rows.append(chunk.rows)
@@ -315,7 +314,8 @@ def open_inputs(bundle: Bundle, paths: Sequence[Path], on_bad_input: OnBadInput)
         ) from None
 
 
-def _decode_chunks(bundle: Bundle, dataset: Dataset, on_bad_input: OnBadInput) -> Iterator[DecodedChunk]:
+def decode_chunks(bundle: Bundle, dataset: Dataset, on_bad_input: OnBadInput) -> Iterator[DecodedChunk]:
+    """The squares that the bundle is given, by all cores. Raises DataError for bad input under "stop"."""
     return decode_in_chunks(dataset, bundle.data.square_resize(bundle.model.spec.picture), on_bad_input, count_usable_cores())
 
 

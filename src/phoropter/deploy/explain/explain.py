@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import InputProblem, SpecError, did_you_mean, join_words
 from phoropter.data.dataset import Dataset
 from phoropter.data.recordings.dataset import RenderedPictures
@@ -19,8 +18,7 @@ from phoropter.deploy.explain.class_maps import ClassMaps, MapMaker, MapMethod, 
 from phoropter.deploy.explain.explained_parts import BranchMap, ExplainedWindow
 from phoropter.deploy.explain.explanation import Explanation, scale_to_one
 from phoropter.deploy.explain.window_axes import find_window_axes
-from phoropter.deploy.inputs import decode_in_chunks
-from phoropter.deploy.predict import Bundle, choose_views
+from phoropter.deploy.predict import Bundle, choose_views, decode_chunks
 from phoropter.models.fusion import log_mean_probability
 from phoropter.results.metrics.registry import softmax
 from phoropter.signals.recording import OnBadInput
@@ -88,8 +86,7 @@ def explain_dataset(
     views = list(zip(bundle.model.members, choose_views(bundle, options.views), strict=True))
     targets = resolve_targets(options.target, bundle.classes, len(dataset))
     yield from dataset.problems
-    square = bundle.data.square_resize(bundle.model.spec.picture)
-    for chunk in decode_in_chunks(dataset, square, on_bad_input, count_usable_cores()):
+    for chunk in decode_chunks(bundle, dataset, on_bad_input):
         yield from chunk.problems
         for at in range(0, len(chunk.rows), BATCH):
             rows = chunk.rows[at : at + BATCH]

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import DataError, SpecError
 from phoropter.core.seeds import random_permutation
 from phoropter.deploy.examples import read_examples
 from phoropter.deploy.export.proof import MAX_INPUTS, ProofInputs
-from phoropter.deploy.inputs import decode_in_chunks, describe_unreadable
-from phoropter.deploy.predict import Bundle, find_paths, open_inputs
+from phoropter.deploy.inputs import describe_unreadable
+from phoropter.deploy.predict import Bundle, decode_chunks, find_paths, open_inputs
 
 
 def find_proof_inputs(bundle: Bundle, paths: Sequence[Path]) -> ProofInputs:
@@ -36,8 +35,7 @@ def read_proof_inputs(bundle: Bundle, paths: Sequence[Path], source: str) -> Pro
     there, _ = find_paths(paths, "skip")
     dataset = open_inputs(bundle, there, "skip")
     drawn = np.sort(random_permutation(dataset.hashed_ids, "export")[:MAX_INPUTS])
-    square = bundle.data.square_resize(bundle.model.spec.picture)
-    chunks = list(decode_in_chunks(dataset.select_rows(drawn), square, "skip", count_usable_cores()))
+    chunks = list(decode_chunks(bundle, dataset.select_rows(drawn), "skip"))
     squares = np.concatenate([chunk.pixels.array for chunk in chunks])
     if not len(squares):
         raise DataError(describe_unreadable(str(paths[0]), len(drawn), chunks[0].problems))
