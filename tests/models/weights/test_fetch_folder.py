@@ -21,8 +21,9 @@ from safetensors.numpy import save
 from phoropter.core.errors import WeightsError
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
-from phoropter.models.weights import weights_folder
-from phoropter.models.weights.fetch_folder import _from_url, _read_licence
+from phoropter.models.weights import fetch_folder, weights_folder
+from phoropter.models.weights.fetch_folder import WantedWeights, _from_url, _read_licence, fetch_into_folder
+from phoropter.models.weights.weight_files import RemoteWeights
 
 TENSORS = save({"a": np.arange(3 << 20, dtype=np.float32)})  # 12 MiB: the hub's library writes 10 MiB at a time
 CARD = b"---\nlicense: apache-2.0\ntags: [timm]\n---\n# A network\n"
@@ -149,6 +150,24 @@ def test_what_is_not_what_the_hub_says_is_not_kept(hub: FakeHub, tmp_path: Path)
     done = phoropter(hub, tmp_path, "get", "test_resnet", "--to", tmp_path / "stick")
     assert done.returncode == 2 and "arrived damaged" in done.stderr
     assert not list((tmp_path / "stick").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", '"\\ud800"'])
+def test_settings_that_are_no_json_are_refused_and_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    def from_hub(wanted: WantedWeights, aside: Path) -> tuple[Path, None]:
+        aside.mkdir(parents=True)
+        (aside / "config.json").write_text(f'{{"crop_pct": {value}}}')
+        (aside / "model.safetensors").write_bytes(b"weights")
+        return aside / "model.safetensors", None
+
+    monkeypatch.setattr(fetch_folder, "_from_hub", from_hub)
+    monkeypatch.setattr(fetch_folder, "is_offline", lambda: False)
+    wanted = WantedWeights(NAME, "r160_in1k", RemoteWeights(f"timm/{NAME}", None, None), {})
+    with pytest.raises(WeightsError, match=r"config\.json holds a value that JSON lacks"):
+        fetch_into_folder(wanted, tmp_path / "stick")
+    assert [p.name for p in (tmp_path / "stick").iterdir()] == [".unfinished"]
 
 
 def test_a_file_of_a_url_goes_on_where_it_stopped_and_is_held_against_its_name(hub: FakeHub, tmp_path: Path) -> None:

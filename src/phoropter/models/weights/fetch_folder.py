@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from phoropter.core.errors import WeightsError
-from phoropter.core.files import make_folder
+from phoropter.core.files import make_folder, write_json
 from phoropter.models.weights.pretraining_words import describe_pretraining
 from phoropter.models.weights.weight_files import RemoteWeights, is_offline, read_sidecar_json
 from phoropter.models.weights.weights_folder import (
@@ -22,7 +22,6 @@ from phoropter.models.weights.weights_folder import (
     add_to_manifest,
     digest_weights,
     read_weights_manifest,
-    write_sidecar,
 )
 
 _UNFINISHED = ".unfinished"  # folder of downloads in progress
@@ -55,8 +54,12 @@ def fetch_into_folder(wanted: WantedWeights, folder: Path) -> tuple[ManifestEntr
     got, licence = _from_hub(wanted, aside) if wanted.remote.repo else (_from_url(str(wanted.remote.url), aside), None)
     file = folder / f"{wanted.name}{got.suffix}"
     settings = read_sidecar_json(aside / "config.json") if (aside / "config.json").is_file() else dict(wanted.settings)
+    try:  # beside the weights, so that `weights: PATH` in a study knows size, mean and deviation
+        write_json(file.with_suffix(".json"), settings)
+    except ValueError:
+        problem = "its config.json holds a value that JSON lacks, such as NaN; choose another tag"
+        raise WeightsError(f"{wanted.name}: {problem}") from None
     got.replace(file)
-    write_sidecar(file, settings)
     entry = ManifestEntry(
         file=file.name,
         bytes=file.stat().st_size,

@@ -8,11 +8,9 @@ its bytes, its SHA-256, where it came from, its licence and what it was pretrain
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -125,8 +123,3 @@ def verify_folder(folder: Path) -> list[str]:
         elif digest_weights(path) != entry.sha256:
             problems.append(f"{name}: {entry.file} has another content than was downloaded")
     return problems
-
-
-def write_sidecar(path: Path, metadata: dict[str, Any]) -> None:
-    """Writes the JSON beside a file of weights, so that `weights: PATH` in a study knows size, mean and deviation."""
-    path.with_suffix(".json").write_text(json.dumps(metadata, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
