@@ -65,14 +65,14 @@ def resolve_load_plan(spec: BackboneSpec, base: Path | None, again: BuildRecord 
 
 def build_body(plan: LoadPlan) -> tuple[nn.Module, int]:
     """The complete network with its weights (those of a bundle are loaded later), and the classes of its last layer."""
-    entry, classes = plan.architecture, plan.build_record.num_classes
+    classes = plan.build_record.num_classes
     if plan.spec.custom is not None:
         return _build_custom(plan, plan.spec.custom), 0
     if plan.weight_file is not None and plan.weight_file.layout != "bundle":
         return _build_from_file(plan, plan.weight_file)
     if plan.spec.weights == "pretrained":
         return _build_pretrained(plan), classes
-    return (_build_alexnet(plan, classes) if entry.family == "alexnet" else _build_timm(plan, entry.name, classes, {})), classes
+    return _build_plain(plan), classes
 
 
 def check_parameter_count(plan: LoadPlan, stored: int) -> None:
@@ -87,17 +87,18 @@ def check_parameter_count(plan: LoadPlan, stored: int) -> None:
     if usual or plan.spec.custom is not None:
         return
     with torch.device("meta"):
-        body: Any = (
-            _build_alexnet(plan, record.num_classes)
-            if entry.family == "alexnet"
-            else _build_timm(plan, entry.name, record.num_classes, {})
-        )
-    parameters = sum(p.numel() for p in body.parameters())
+        parameters = sum(p.numel() for p in _build_plain(plan).parameters())
     if parameters > 2 * stored + 10_000_000:
         raise WeightsError(
             f"backbone '{entry.name}' would have {parameters:,} parameters with the options that are stored beside its weights, "
             f"which are {stored:,} numbers; the files do not belong together"
         )
+
+
+def _build_plain(plan: LoadPlan) -> nn.Module:
+    """The network without weights of its own: those of its constructor's draws."""
+    entry, classes = plan.architecture, plan.build_record.num_classes
+    return _build_alexnet(plan, classes) if entry.family == "alexnet" else _build_timm(plan, entry.name, classes, {})
 
 
 def _build_custom(plan: LoadPlan, custom: Backbone) -> nn.Module:
