@@ -144,3 +144,19 @@ def test_a_disk_that_fills_up_at_the_last_moment_leaves_neither_file_nor_report(
     with pytest.raises(DiskError):
         export_bundle(make_bundle(tmp_path / "b"), tmp_path / "m.onnx", INPUTS, ExportOptions())
     assert not list(tmp_path.glob("*m.onnx*"))
+
+
+def test_weights_beyond_one_file_are_refused_before_anything_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, larger = make_bundle(tmp_path / "b"), make_bundle(tmp_path / "c", make_classifier(), make_classifier(seed=1))
+    size = 4 * sum(p.numel() for p in bundle.model.parameters())
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "compute_reference", None)  # nobody calls it
+        for limit, rows in ((size - 1, None), (size, measured_rows(bundle, larger))):
+            patch.setattr(exporters, "MAX_BYTES", limit)
+            for out, layout in ((tmp_path / "m.onnx", "file"), (tmp_path / "scenes", "triton")):
+                with pytest.raises(SpecError, match=r"an ONNX file holds 2 GB; export to a \.pt2 file"):
+                    export_bundle(bundle, out, INPUTS, ExportOptions(layout), rows)  # type: ignore[arg-type]
+                assert not out.exists()
+    monkeypatch.setattr(exporters, "MAX_BYTES", 100)
+    export_bundle(bundle, tmp_path / "m.pt2", INPUTS, ExportOptions())
+    assert (tmp_path / "m.pt2").is_file()

@@ -12,7 +12,7 @@ from made_bundles import make_bundle, make_classifier, make_reference
 
 from phoropter.core.errors import SpecError, WeightsError
 from phoropter.deploy.export import exporters
-from phoropter.deploy.export.exporters import EXPORTERS, export_proved, measure_levels
+from phoropter.deploy.export.exporters import EXPORTERS, check_weight_bytes, export_proved, measure_levels
 from phoropter.deploy.export.graph import ExportedClassifier
 from phoropter.deploy.export.metadata import describe_exported
 from phoropter.deploy.export.onnx_file import open_onnx
@@ -82,7 +82,10 @@ def test_a_fault_that_shows_at_one_level_of_optimisation_alone_is_found(tmp_path
     assert not measure_levels(tmp_path / "m.onnx", make_reference(bundle)).is_small
 
 
-def test_weights_beyond_one_file_are_refused_before_anything_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporters, "MAX_BYTES", 100)
+def test_weights_are_counted_as_the_file_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torch.nn.Linear(10, 4).half()  # 44 numbers, which the file holds in float32
+    monkeypatch.setattr(exporters, "MAX_BYTES", 44 * 4)
+    check_weight_bytes(model)
+    monkeypatch.setattr(exporters, "MAX_BYTES", 44 * 4 - 1)
     with pytest.raises(SpecError, match=r"an ONNX file holds 2 GB; export to a \.pt2 file"):
-        export(make_bundle(tmp_path / "b"), tmp_path / "m.onnx")
+        check_weight_bytes(model)

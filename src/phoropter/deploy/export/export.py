@@ -24,7 +24,7 @@ from phoropter.core.files import (
     write_json,
     write_text,
 )
-from phoropter.deploy.export.exporters import MakeGraph, ProvedFile, export_proved
+from phoropter.deploy.export.exporters import MakeGraph, ProvedFile, check_weight_bytes, export_proved
 from phoropter.deploy.export.graph import ExportedClassifier
 from phoropter.deploy.export.int8 import Int8Record, MeasuredRows, count_changed_answers, measure_loss, quantize_onnx
 from phoropter.deploy.export.metadata import describe_exported
@@ -114,9 +114,12 @@ def export_bundle(
     inputs: real inputs on which the file is compared with the bundle · rows: for int8, what its loss is measured with
 
     Raises what `check_export_target` raises; WeightsError, with the reasons, where no file equals the original, and where int8
-    loses more than `options.most`; SpecError for views the bundle cannot make.
+    loses more than `options.most`; SpecError for views the bundle cannot make, and for weights beyond an ONNX file.
     """
     check_export_target(out, options, rows is not None)
+    if options.layout == "triton" or out.suffix == ".onnx":
+        for written in (bundle, *([rows.measured] if rows else [])):
+            check_weight_bytes(written.model)
     reference = compute_reference(bundle, inputs, options.views)
     metadata = describe_exported(bundle, options.views)
     with tempfile.TemporaryDirectory(prefix="phoropter-export-") as work:

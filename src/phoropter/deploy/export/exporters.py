@@ -49,9 +49,8 @@ class ProvedFile:
 def export_proved(make_graph: MakeGraph, reference: Reference, metadata: dict[str, Any], file: Path) -> ProvedFile:
     """Writes `file` by the first exporter whose file equals the original. Raises WeightsError, and leaves no file, if none does.
 
-    make_graph: makes the module, anew for each exporter. Raises SpecError for weights that do not fit into one file.
+    make_graph: makes the module, anew for each exporter, of a model that `check_weight_bytes` passed
     """
-    check_weight_bytes(make_graph())
     failed: dict[str, str] = {}
     for name, export in EXPORTERS.items():
         try:
@@ -70,9 +69,9 @@ def export_proved(make_graph: MakeGraph, reference: Reference, metadata: dict[st
     raise WeightsError(f"no exporter wrote a file that equals the original, so there is none ({reasons})")
 
 
-def check_weight_bytes(graph: torch.nn.Module) -> None:
-    """Raises SpecError for weights that do not fit into one ONNX file."""
-    size = sum(p.numel() * p.element_size() for p in graph.parameters())
+def check_weight_bytes(model: torch.nn.Module) -> None:
+    """Raises SpecError for a model whose weights, in float32, do not fit into one ONNX file."""
+    size = 4 * sum(p.numel() for p in model.parameters())
     if size > MAX_BYTES:
         raise SpecError(f"-o: the weights have {size / 1e9:.1f} GB and an ONNX file holds 2 GB; export to a .pt2 file")
 
