@@ -39,6 +39,7 @@ def test_a_models_own_run_gives_rows_that_it_has_not_met(shapes: Store) -> None:
         bundle = ph.load(folder)
         place = find_rows(shapes.folder, bundle)
         assert place.own is not None and place.own.key == folder.parent.name
+        assert "summary" not in vars(place.study)  # for which every predictions file would be read, and nobody asks
         rows, dataset = place.find_measured_rows(), place.own.image_set.dataset
         test = place.own.split.test
         assert rows.measured is bundle and np.array_equal(rows.test, place.pixels.batch(test))

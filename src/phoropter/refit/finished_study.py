@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,16 @@ from phoropter.study.spec import StudySpec
 
 @dataclass(frozen=True, eq=False)
 class FinishedStudy:
-    """store: its results folder · planned: its runs, as planned now · summary: its figures · cache: of pixels and features"""
+    """store: its results folder · planned: its runs, as planned now · cache: of pixels and features"""
 
     store: Store
     planned: Plan
-    summary: StudySummary
     cache: Path
+
+    @cached_property
+    def summary(self) -> StudySummary:
+        """Its figures, for which every predictions file is read. Raises what `collect_summary` raises."""
+        return collect_summary(self.store)
 
     def find_candidate(self, name: str | None) -> CandidateResults:
         """A candidate by its name on the leaderboard (None: the first). Raises SpecError for another name, StoreError for one
@@ -92,7 +97,7 @@ def open_finished_study(
     study = validate_as(StudySpec, plain, source).with_context(source=source, base=read_base(content, folder))
     cache = cache_dir(folder)
     planned = make_plan(study, decode_images(load_study(study, cache), cache, on_progress))
-    return FinishedStudy(store, planned, collect_summary(store), cache)
+    return FinishedStudy(store, planned, cache)
 
 
 def _find_study_code(content: Mapping[str, Any], folder: Path, given: Sequence[Extension]) -> list[Extension]:
