@@ -15,9 +15,11 @@ from phoropter.core.errors import StoreError
 from phoropter.core.files import digest_array
 from phoropter.report.sections.candidates.leaderboard import leaderboard_table
 from phoropter.report.sections.candidates.sweeps import draw_sweep, sweep_table
+from phoropter.report.summary.candidate_reader import FEWER_RESAMPLES, MANY_UNITS, SharedBootstrap
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.column_cache import ColumnCache
 from phoropter.report.summary.curves import compute_roc_curves, fit_temperature_scaling
+from phoropter.results.stats.held_out_rows import HeldOutRows
 from phoropter.results.store import Store
 
 TWO = Made(
@@ -78,6 +80,21 @@ def test_the_column_cache_computes_each_column_once() -> None:
     names, member = known.find_unique(first)
     assert names == ["a", "b"] and member.tolist() == [1, 0, 1]
     assert known.digest(first) == digest_array(first) == known.digest(again) != known.digest(first[:2])
+
+
+def test_resamples_are_shared_by_candidates_on_the_same_rows_and_are_those_of_the_estimand(store: Store) -> None:
+    summary, shared = collect_summary(store), SharedBootstrap()
+    a, b = (HeldOutRows.from_runs(store.run(line.key) for line in c.runs) for c in summary.candidates)
+    fewer = HeldOutRows.from_runs([store.run(summary.candidates[0].runs[0].key)])
+    estimand = summary.estimands["accuracy"]
+    first = shared.find_or_make(estimand, a, len(a.units))
+    assert shared.find_or_make(estimand, b, len(b.units)) is first
+    other = shared.find_or_make(estimand, fewer, len(fewer.units))
+    for found, rows in ((first, b), (other, fewer)):
+        plain = estimand.make_bootstrap(rows).compute_replicates("accuracy", rows.probabilities)
+        np.testing.assert_array_equal(found.compute_replicates("accuracy", rows.probabilities).values, plain.values)
+    many = SharedBootstrap().find_or_make(estimand, a, MANY_UNITS + 1).compute_replicates("accuracy", a.probabilities)
+    assert len(many.values) == FEWER_RESAMPLES
 
 
 def test_an_unreadable_predictions_file_is_named(tmp_path: Path) -> None:

@@ -58,6 +58,23 @@ class _RunRows:
     repeat: tuple[int, int]
 
 
+class SharedBootstrap:
+    """One Bootstrap for candidates that follow one another and were tested on the same rows."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[str, Bootstrap] | None = None
+
+    def find_or_make(self, estimand: Estimand, rows: HeldOutRows, n_units: int) -> Bootstrap:
+        """n_units: of the study, by which the number of resamples is chosen"""
+        parts = estimand.part_numbers(rows)
+        columns = (rows.labels, rows.unit_names, np.zeros(0) if parts is None else parts)
+        key = digest([digest_array(column) for column in columns])
+        if self._kept is None or self._kept[0] != key:
+            resamples = FEWER_RESAMPLES if n_units > MANY_UNITS else RESAMPLES
+            self._kept = (key, estimand.make_bootstrap(rows, resamples=resamples))
+        return self._kept[1]
+
+
 class CandidateReader:
     """Reads candidates one by one and shares units and resamples between them. total: runs to be read, for the progress."""
 
@@ -68,7 +85,7 @@ class CandidateReader:
         self.total, self.done, self.progress = total, 0, progress
         self.grouped = False
         self.known = ColumnCache()
-        self._bootstrap: tuple[str, Bootstrap] | None = None
+        self._bootstrap = SharedBootstrap()
 
     def restricted_to(self, names: Iterable[str]) -> CandidateReader:
         """A reader of some of the metrics, with the units and resamples of this one; it reports no progress."""
@@ -145,11 +162,10 @@ class CandidateReader:
         first = self.estimands[self.metrics[0]]
         if METRICS[first.metric].unavailable:
             return
-        parts = first.part_numbers(rows)
-        bootstrap = self._shared_bootstrap(rows, parts, first.weighs_rows)
+        bootstrap = self._bootstrap.find_or_make(first, rows, len(self.known.seen))
         candidate.replicates = bootstrap.compute_replicates(first.metric, rows.probabilities)
         candidate.no_information = value_without_information(
-            first.metric, rows.labels, rows.probabilities, parts, weigh_rows=first.weighs_rows
+            first.metric, rows.labels, rows.probabilities, first.part_numbers(rows), weigh_rows=first.weighs_rows
         )
 
     def _describe_rows(self, candidate: CandidateResults, rows: HeldOutRows, read: Sequence[Predictions]) -> None:
@@ -188,19 +204,6 @@ class CandidateReader:
         """(n,) the number of each row's independent unit: its group, or the row itself."""
         self.grouped |= predictions.groups is not None
         return self.known.number_units(predictions.ids if predictions.groups is None else predictions.groups)
-
-    def _shared_bootstrap(self, rows: HeldOutRows, parts: Ints | None, weigh_rows: bool) -> Bootstrap:
-        """The same Bootstrap for all candidates that were tested on the same rows."""
-        columns = (rows.labels, rows.unit_names, np.zeros(0) if parts is None else parts)
-        key = digest([digest_array(column) for column in columns])
-        if self._bootstrap is None or self._bootstrap[0] != key:
-            many = len(self.known.seen) > MANY_UNITS
-            resamples = FEWER_RESAMPLES if many else RESAMPLES
-            bootstrap = Bootstrap(rows.labels, rows.unit_names, parts, weigh_rows=weigh_rows, resamples=resamples)
-            if self._bootstrap is not None:
-                return bootstrap
-            self._bootstrap = (key, bootstrap)
-        return self._bootstrap[1]
 
 
 def read_checked_predictions(run: ReadableRun, n_classes: int) -> Predictions:

@@ -9,7 +9,7 @@ import numpy as np
 
 from phoropter.core.language.unit_words import RECORDING, UnitWord
 from phoropter.core.spec import SourceMap, validate_as
-from phoropter.report.summary.candidate_reader import FEWER_RESAMPLES, MANY_UNITS
+from phoropter.report.summary.candidate_reader import SharedBootstrap
 from phoropter.report.summary.clinical.model import NO_CLINICAL_RESULTS, CandidateAtLevel, ClinicalResults, LevelResults
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.clinical.aggregation import describe_rule
@@ -17,7 +17,6 @@ from phoropter.results.clinical.decision_curves import compute_decision_curve, m
 from phoropter.results.clinical.levels import Aggregation, LevelName, find_levels
 from phoropter.results.clinical.operating_points import GOALS, CrossFitting, Goal, OperatingPoint, ScoredRows
 from phoropter.results.clinical.spec import ClinicalSpec
-from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap
 from phoropter.results.intervals.interval_rules import ConfidenceInterval
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats.estimand import Estimand, choose_estimand, compute_values
@@ -96,7 +95,7 @@ class _LevelReader:
     goal: Goal
     estimands: Mapping[str, Estimand] = field(default_factory=dict)
     supports: tuple[int, ...] = ()
-    _resamples: tuple[HeldOutRows, Bootstrap] | None = None
+    _resamples: SharedBootstrap = field(default_factory=SharedBootstrap)
 
     def choose_estimands(self, summary: StudySummary, parts: Sequence[Predictions], rounds: Sequence[Round]) -> None:
         """From the labels of every split at this level, as for the rows."""
@@ -131,13 +130,8 @@ class _LevelReader:
         first = next(iter(self.estimands.values()), None)
         if first is None:
             return None
-        known = None if self._resamples is None else self._resamples[0]
-        columns = ("labels", "unit_names", "splits", "repeats")
-        if known is None or not all(np.array_equal(getattr(known, c), getattr(rows, c)) for c in columns):
-            many = len(rows.units) > MANY_UNITS
-            self._resamples = (rows, first.make_bootstrap(rows, resamples=FEWER_RESAMPLES if many else RESAMPLES))
-        assert self._resamples is not None
-        return self._resamples[1].compute_replicates(first.metric, rows.probabilities).confidence_interval()
+        bootstrap = self._resamples.find_or_make(first, rows, len(rows.units))
+        return bootstrap.compute_replicates(first.metric, rows.probabilities).confidence_interval()
 
     def _judge_points(self, rows: HeldOutRows, candidate: CandidateResults, rounds: Sequence[Round]) -> list[OperatingPoint]:
         column = self.aggregation.positive
