@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,37 @@ def write_subgroups(folder: Path, ids: NDArray[np.str_], columns: Mapping[str, N
         np.savez(file, id=ids, **arrays)
 
 
-def find_subgroups(folder: Path, ids: NDArray[np.str_]) -> dict[str, NDArray[np.str_]]:
-    """Column → (n,) the subgroup of each of these rows; empty where the folder has none.
+@dataclass(frozen=True, eq=False)
+class StoredSubgroups:
+    """path: of the file · places: id → its place in the columns · columns: name → (N,) subgroup; none where there is no file"""
 
-    Raises StoreError for a file that `write_subgroups` did not write, or that lacks a row.
-    """
-    if not (folder / FILE).exists():
-        return {}
+    path: Path
+    places: Mapping[str, int] = field(default_factory=dict)
+    columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+
+    def find_rows(self, ids: NDArray[np.str_]) -> dict[str, NDArray[np.str_]]:
+        """Column → (n,) the subgroup of each of these rows. Raises StoreError for a file that lacks a row."""
+        if not self.columns:
+            return {}
+        try:
+            rows = np.array([self.places[str(name)] for name in ids], dtype=np.int64)
+            return {name: values[rows] for name, values in self.columns.items()}
+        except (KeyError, IndexError) as error:
+            raise _unreadable(self.path, error) from None
+
+
+def read_subgroups(folder: Path) -> StoredSubgroups:
+    """Raises StoreError for a file that `write_subgroups` did not write."""
+    path = folder / FILE
+    if not path.exists():
+        return StoredSubgroups(path)
     try:
-        stored = read_own_npz(folder / FILE)
-        place = {str(name): i for i, name in enumerate(stored.pop("id"))}
-        rows = np.array([place[str(name)] for name in ids], dtype=np.int64)
-        return {name.removeprefix("column "): values[rows] for name, values in stored.items()}
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise StoreError(f"{folder / FILE} cannot be read ({error}): run the study again, which writes it anew") from None
+        stored = read_own_npz(path)
+        places = {str(name): i for i, name in enumerate(stored.pop("id"))}
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(path, error) from None
+    return StoredSubgroups(path, places, {name.removeprefix("column "): values for name, values in stored.items()})
+
+
+def _unreadable(path: Path, error: Exception) -> StoreError:
+    return StoreError(f"{path} cannot be read ({error}): run the study again, which writes it anew")

@@ -19,9 +19,7 @@ MAX_CLASSES = 6  # with a column of their own
 def subgroup_section(inputs: ReportInput) -> Section | None:
     """None where the study states no subgroups."""
     summary = inputs.summary
-    found = {
-        c.name: columns for c in summary.candidates[:MAX_CANDIDATES] if (columns := collect_subgroups(inputs.store, summary, c))
-    }
+    found = collect_subgroups(inputs.store, summary, summary.candidates[:MAX_CANDIDATES])
     if not found:
         return None
     name, first = next(iter(found.items()))
