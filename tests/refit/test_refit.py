@@ -18,6 +18,7 @@ import phoropter as ph
 from phoropter.cli import main
 from phoropter.core.errors import DiskError, SpecError, StoreError
 from phoropter.refit.finished_study import open_finished_study
+from phoropter.refit.made_classifier import find_kept_folders
 from phoropter.refit.refit import RefitOptions, refit_candidate
 from phoropter.refit.train_all import FullTrainer
 from phoropter.results.metrics.registry import softmax
@@ -175,3 +176,14 @@ def test_what_cannot_be_claimed_is_refused(shapes: Store, tmp_path: Path) -> Non
     with pytest.raises(StoreError, match="candidate 'vit' has 1 of 2 runs"):
         refit(copied / "out", "vit")
     assert not (tmp_path / "bundle").exists()
+
+
+def test_a_run_counts_as_kept_where_all_its_models_are(shapes: Store) -> None:
+    folders = {run.key: run.bundle_folder for run in shapes.runs()}
+    of_average = next(run for run in shapes.runs() if run.candidate_name == "average")
+    needs = of_average.record["needs"]
+    assert folders[of_average.key] is None and len(needs) == 2 and all(folders[need] for need in needs)
+    half = ("half", [needs[0], of_average.key])
+    found = find_kept_folders(shapes, [half, ("whole", needs), ("later", needs[:1])])
+    assert found == ("whole", [(need, folders[need]) for need in needs])
+    assert find_kept_folders(shapes, [half]) is None and find_kept_folders(shapes, []) is None

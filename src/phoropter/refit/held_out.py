@@ -22,7 +22,7 @@ from phoropter.deploy.predict import Bundle
 from phoropter.models.classifier import load_classifier
 from phoropter.models.weights.weight_files import read_sidecar_json
 from phoropter.refit.finished_study import FinishedStudy
-from phoropter.refit.made_classifier import average_models
+from phoropter.refit.made_classifier import average_models, find_kept_folders
 from phoropter.results.store import Store
 from phoropter.study.compute import open_pixels
 from phoropter.study.plan import PlannedRun
@@ -82,22 +82,21 @@ class BundleRows:
 
     def _load_kept_model(self) -> tuple[PlannedRun, Bundle]:
         """The first run of the candidate whose model was kept (of an average, the models of its members), as a bundle."""
-        planned, store = {run.key: run for run in self.study.planned.runs}, Store(self.study.store.folder)
-        for run in self.runs:
-            parts = [planned[key] for key in run.needs] if run.candidate.is_ensemble else [run]
-            folders = [folder for part in parts if (folder := store.run(part.key).bundle_folder) is not None]
-            if len(folders) < len(parts):
-                continue
-            candidates = tuple(part.candidate for part in parts)
-            models = [load_classifier(f, list(collect_extensions(c))) for f, c in zip(folders, candidates, strict=True)]
-            members = candidates if len(parts) > 1 else ()
-            model = average_models(models)
-            of_run = replace(self.bundle, folder=folders[0], model=model, candidate=candidates[0], members=members, refit=None)
-            return run, of_run
-        raise StoreError(
-            f"--int8: the study in {self.study.store.folder} kept no model of '{self.runs[0].candidate.name}', and the bundle "
-            "has met every row, so that its loss cannot be measured; run the study with save_models: first into a new folder"
-        )
+        runs = [(run.key, run.needs if run.candidate.is_ensemble else (run.key,)) for run in self.runs]
+        found = find_kept_folders(Store(self.study.store.folder), runs)
+        if found is None:
+            raise StoreError(
+                f"--int8: the study in {self.study.store.folder} kept no model of '{self.runs[0].candidate.name}', and the "
+                "bundle has met every row, so that its loss cannot be measured; run the study with save_models: first into a new "
+                "folder"
+            )
+        (key, kept), planned = found, self.study.planned.by_key
+        candidates = tuple(planned[part].candidate for part, _ in kept)
+        models = [load_classifier(folder, list(collect_extensions(planned[part].candidate))) for part, folder in kept]
+        members = candidates if len(candidates) > 1 else ()
+        model = average_models(models)
+        of_run = replace(self.bundle, folder=kept[0][1], model=model, candidate=candidates[0], members=members, refit=None)
+        return planned[key], of_run
 
 
 def find_bundle_rows(study: FinishedStudy, bundle: Bundle, on_progress: ProgressCallback) -> BundleRows:

@@ -28,7 +28,7 @@ from phoropter.deploy.explain.drawing import draw_explanation
 from phoropter.deploy.explain.explain import ExplainOptions, explain_dataset
 from phoropter.deploy.explain.explanation import Explanation
 from phoropter.deploy.predict import Bundle, open_bundle
-from phoropter.refit.made_classifier import average_models
+from phoropter.refit.made_classifier import average_models, find_kept_folders
 from phoropter.report.sections.predictions.leader_maps import MAP_PICTURES, MAPS_FILE, MAPS_FOLDER, LeaderMaps, MappedRow
 from phoropter.report.summary.collect import collect_summary
 from phoropter.results.positive_class import open_results
@@ -94,18 +94,21 @@ def choose_rows(predictions: Predictions) -> list[tuple[int, Literal["wrong", "r
 
 def _open_first_model(store: Store, keys: list[str], name: str, extensions: Sequence[Extension]) -> tuple[Run, Bundle]:
     """The first run of a candidate whose model was kept, and the model; of an average, those of its members as one."""
-    for key in keys:
-        run = store.run(key)
-        parts = [store.run(need) for need in run.record["needs"]] if run.bundle_folder is None else [run]
-        folders = [folder for part in parts if (folder := part.bundle_folder) is not None]
-        if not folders or len(folders) < len(parts) or (len(parts) > 1 and not run.record["digests"].get("members")):
-            continue
-        bundles = [open_bundle(folder, extensions) for folder in folders]
-        if len(bundles) == 1:
-            return run, bundles[0]
-        members = tuple(bundle.candidate for bundle in bundles)
-        return run, replace(bundles[0], model=average_models([b.model for b in bundles]), members=members)
-    raise StoreError(f"the study kept no model of {name} (save_models)")
+    found = find_kept_folders(store, ((key, _list_parts(store.run(key))) for key in keys))
+    if found is None:
+        raise StoreError(f"the study kept no model of {name} (save_models)")
+    key, kept = found
+    bundles = [open_bundle(folder, extensions) for _, folder in kept]
+    if len(bundles) == 1:
+        return store.run(key), bundles[0]
+    members = tuple(bundle.candidate for bundle in bundles)
+    return store.run(key), replace(bundles[0], model=average_models([b.model for b in bundles]), members=members)
+
+
+def _list_parts(run: Run) -> list[str]:
+    """The runs whose models answer in a run: its own where that was kept, of an average its members'."""
+    is_average = run.bundle_folder is None and bool(run.record["digests"].get("members"))
+    return list(map(str, run.record["needs"])) if is_average else [run.key]
 
 
 def _open_rows(store: Store, bundle: Bundle, run: Run, ids: NDArray[np.str_]) -> Dataset:

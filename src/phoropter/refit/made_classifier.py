@@ -1,14 +1,16 @@
-"""A classifier made after a study, with what its bundle says of it."""
+"""A classifier made after a study, with what its bundle says of it, and the kept models of a study that one is made of."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.models.classifier import Classifier, average_classifiers
+from phoropter.results.store import Store
 from phoropter.study.plan import PlannedRun
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.refit_record import FoldModels
@@ -41,3 +43,15 @@ class MadeClassifier:
 def average_models(models: Sequence[Classifier]) -> Classifier:
     """One model as it is, several as the average of their probabilities."""
     return models[0] if len(models) == 1 else average_classifiers(models)
+
+
+def find_kept_folders(store: Store, runs: Iterable[tuple[str, Sequence[str]]]) -> tuple[str, list[tuple[str, Path]]] | None:
+    """The first run whose model was kept: its key, and of each of its parts the key and the bundle's folder. None where none was.
+
+    runs: key → the keys of the runs whose models answer together: those of an average's members, else its own alone
+    """
+    for key, parts in runs:
+        kept = [(part, folder) for part in parts if (folder := store.run(part).bundle_folder) is not None]
+        if len(kept) == len(parts):
+            return key, kept
+    return None
