@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phoropter.report.render.svg import SERIES_COLORS
-from phoropter.report.render.table import Column, one_line
+from phoropter.report.render.table import Column, ColumnKind, one_line
 from phoropter.results.metrics.metric_record import MetricRecord
 
 
@@ -66,3 +66,8 @@ def metric_column(metric: MetricRecord) -> Column:
     """Percentages with one decimal, other metrics with three."""
     explain = "higher is better" if metric.higher_is_better else "lower is better"
     return Column(metric.title, "percent" if metric.percent else "number", explain, 1 if metric.percent else 3)
+
+
+def difference_kind(metric: MetricRecord) -> tuple[ColumnKind, int]:
+    """The kind and digits of a column of differences: points with one decimal, of other metrics three."""
+    return ("points", 1) if metric.percent else ("signed", 3)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from phoropter.report.figures.comparison import LeaderDifference, difference_figure, mean_rank_figure
-from phoropter.report.render.metric_format import MetricFormat
+from phoropter.report.render.metric_format import MetricFormat, difference_kind
 from phoropter.report.render.section import ContentBlock, Section
 from phoropter.report.render.svg import RenderedFigure
 from phoropter.report.render.table import CellValue, Column, ColumnKind, IntervalBounds, Table, TableRow
@@ -87,7 +87,7 @@ def pairwise_file_tables(comparisons: CandidateComparisons, summary: StudySummar
 
 def _build_table(name: str, caption: str, pairs: tuple[Comparison, ...], summary: StudySummary) -> Table:
     """For the page: the two answers."""
-    kind, digits = _difference_kind(summary)
+    kind, digits = difference_kind(summary.ranking_metric)
     title = MetricFormat.from_metric(summary.ranking_metric).inline_title
     models, again = "of the trained models on new rows", "of training again on other data of this size"
     columns = (
@@ -114,7 +114,7 @@ def _page_row(c: Comparison, summary: StudySummary) -> tuple[CellValue, ...]:
 
 def _build_details_table(pairs: tuple[Comparison, ...], summary: StudySummary) -> Table:
     """For the files: the tests behind both answers."""
-    (kind, digits), percent = _difference_kind(summary), summary.ranking_metric.percent
+    (kind, digits), percent = difference_kind(summary.ranking_metric), summary.ranking_metric.percent
     unsigned: ColumnKind = "percent" if percent else "number"
     columns = [Column("Candidate"), Column("Compared with"), Column("Difference", kind, "", digits)]
     for words in ("on new rows", "trained again"):
@@ -136,10 +136,6 @@ def _build_details_table(pairs: tuple[Comparison, ...], summary: StudySummary) -
             cells += [r.test, IntervalBounds(r.low, r.high), r.p, one.p_adjusted, one.detectable, r.effect, r.effect_kind, word]
         rows.append(TableRow(tuple(cells)))
     return Table("pairwise-tests", "All pairs of candidates, with the tests behind both answers", tuple(columns), tuple(rows))
-
-
-def _difference_kind(summary: StudySummary) -> tuple[ColumnKind, int]:
-    return ("points", 1) if summary.ranking_metric.percent else ("signed", 3)
 
 
 _TEST_DESCRIPTIONS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from phoropter.report.render.metric_format import MetricFormat
+from phoropter.report.render.metric_format import MetricFormat, difference_kind
 from phoropter.report.render.section import Section
 from phoropter.report.render.table import CellValue, Column, ColumnKind, IntervalBounds, Table, TableRow
 from phoropter.report.render.wording import count_with_noun
@@ -115,4 +115,4 @@ def _count_wins(answer: ContrastAnswer) -> str | None:
 
 def _metric_columns(metric: str) -> tuple[str, ColumnKind, int]:
     record = METRICS[metric]
-    return MetricFormat.from_metric(record).inline_title, "points" if record.percent else "signed", 1 if record.percent else 3
+    return MetricFormat.from_metric(record).inline_title, *difference_kind(record)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from phoropter.report.figures.clinical_curves import site_figure
-from phoropter.report.render.metric_format import MetricFormat, metric_column
+from phoropter.report.render.metric_format import MetricFormat, difference_kind, metric_column
 from phoropter.report.render.section import ContentBlock, Section
-from phoropter.report.render.table import CellValue, Column, ColumnKind, IntervalBounds, Table, TableRow, one_line
+from phoropter.report.render.table import CellValue, Column, IntervalBounds, Table, TableRow, one_line
 from phoropter.report.summary.clinical.unseen_sites import (
     UnseenSites,
     answer_unseen_sites,
@@ -111,8 +111,7 @@ def all_sites_table(summary: StudySummary, measured: Mapping[str, UnseenSites]) 
 def pairs_table(summary: StudySummary, pairs: Sequence[Comparison]) -> Table:
     """Every pair on the rows of unseen sites."""
     metric = summary.ranking_metric
-    kind: ColumnKind = "points" if metric.percent else "signed"
-    digits = 1 if metric.percent else 3
+    kind, digits = difference_kind(metric)
     columns = (
         Column("Candidate"),
         Column("Against"),
