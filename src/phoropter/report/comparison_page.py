@@ -15,7 +15,7 @@ from phoropter.report.page import study_subtitle
 from phoropter.report.render.document import Document, Notice, resolve_output_paths
 from phoropter.report.render.section import Section
 from phoropter.report.render.svg import ACCENT, MUTED, SERIES_COLORS, RenderedFigure
-from phoropter.report.render.table import Column, ColumnKind, IntervalBounds, Table, TableRow, one_line
+from phoropter.report.render.table import INTERVAL_TITLE, Column, ColumnKind, IntervalBounds, Table, TableRow, one_line
 from phoropter.report.render.wording import list_names
 from phoropter.report.sections.candidate_values import primary_metric_interval
 from phoropter.report.sections.study import provenance
@@ -161,7 +161,7 @@ def _gap_table(studies: StudyPair, gaps: Sequence[ProtocolGap], name: str, one: 
         Column(studies.within_group.label, plain, f"{units} shared by training and test sets", digits),
         Column(studies.group_held_out.label, plain, f"{units} held out", digits),
         Column("Gap", signed, "shared minus held out", digits),
-        Column("95\u00a0%\u00a0interval", signed, "of the gap, over groups", digits),
+        Column(INTERVAL_TITLE, signed, "of the gap, over groups", digits),
     )
     rows = [
         TableRow(
@@ -190,7 +190,7 @@ def _pair_table(studies: StudyPair) -> Table:
         Column("First", plain, value, digits),
         Column("Second", plain, value, digits),
         Column("Difference", signed, "first minus second", digits),
-        Column("95\u00a0%\u00a0interval", signed, "of this comparison, not corrected", digits),
+        Column(INTERVAL_TITLE, signed, "of this comparison, not corrected", digits),
         Column("p", "p", "of this comparison, not corrected"),
         Column("p, corrected", "p", "for the number of pairs (Holm)"),
         Column("Units", "count", "independent units of the test"),

@@ -24,6 +24,7 @@ ColumnKind = Literal["text", "words", "percent", "points", "number", "signed", "
 RowRole = Literal["plain", "leader", "baseline", "warning"]
 
 MISSING_TEXT = "–"
+INTERVAL_TITLE = "95\u00a0%\u00a0interval"  # of a column
 WRAP_LENGTH = 24  # a longer name may break across lines
 LATEX_PAGE_ROWS = 36  # rows of a LaTeX table on a page; a third of it where cells hold sentences
 

@@ -7,7 +7,7 @@ import numpy as np
 from phoropter.report.figures.comparison import LeaderboardEntry, leaderboard_figure
 from phoropter.report.render.metric_format import MetricFormat, metric_column
 from phoropter.report.render.section import ContentBlock, Section
-from phoropter.report.render.table import CellValue, Column, RowRole, Table, TableRow
+from phoropter.report.render.table import INTERVAL_TITLE, CellValue, Column, RowRole, Table, TableRow
 from phoropter.report.sections.candidate_values import (
     PROBABILITY_METRICS,
     describe_estimands,
@@ -98,7 +98,7 @@ def leaderboard_table(summary: StudySummary) -> Table:
 
 def _leaderboard_columns(summary: StudySummary, other_metrics: list[str], published: bool) -> tuple[Column, ...]:
     first, unit = metric_column(summary.ranking_metric), summary.unit_word.plural
-    interval = Column("95\u00a0%\u00a0interval", first.kind, f"of {first.name}; the {unit} are independent", first.digits)
+    interval = Column(INTERVAL_TITLE, first.kind, f"of {first.name}; the {unit} are independent", first.digits)
     source = Column("Published", first.kind, "as reported by the source, on other data or with other training", first.digits)
     return (
         Column("Candidate"),

@@ -13,6 +13,7 @@ from phoropter.report.render.metric_format import MetricFormat, metric_column
 from phoropter.report.render.section import ContentBlock, Section
 from phoropter.report.render.svg import RenderedFigure
 from phoropter.report.render.table import (
+    INTERVAL_TITLE,
     Column,
     Table,
     TableRow,
@@ -44,7 +45,7 @@ def sweep_table(summary: StudySummary, path: str) -> Table:
     swept = sorted((e for e in summary.candidates if path in e.settings), key=lambda e: order.index(e.name))
     first = metric_column(summary.ranking_metric)
     what = path.rpartition(".")[2].replace("_", " ")
-    columns = (Column("Candidate"), Column(what), first, Column("95\u00a0%\u00a0interval", first.kind, "", first.digits))
+    columns = (Column("Candidate"), Column(what), first, Column(INTERVAL_TITLE, first.kind, "", first.digits))
     rows = tuple(
         TableRow(
             (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from phoropter.report.render.metric_format import MetricFormat, metric_column
 from phoropter.report.render.section import FoldedBlocks
-from phoropter.report.render.table import CellValue, Column, IntervalBounds, Table, TableRow
+from phoropter.report.render.table import INTERVAL_TITLE, CellValue, Column, IntervalBounds, Table, TableRow
 from phoropter.report.summary.clinical.model import CandidateAtLevel, LevelResults
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.report_input import ReportInput
@@ -47,7 +47,7 @@ def level_table(summary: StudySummary, level: LevelResults) -> Table:
     columns: tuple[Column, ...] = (
         Column("Candidate"),
         column,
-        Column("95\u00a0%\u00a0interval", column.kind, f"of {column.name}", column.digits),
+        Column(INTERVAL_TITLE, column.kind, f"of {column.name}", column.digits),
     )
     columns += tuple(metric_column(METRICS[name]) for name in names[1:])
     rows = []

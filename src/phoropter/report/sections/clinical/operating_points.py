@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from phoropter.report.figures.clinical_curves import decision_curve_figure, precision_recall_figure
 from phoropter.report.render.section import ContentBlock, FoldedBlocks, Section
-from phoropter.report.render.table import CellValue, Column, IntervalBounds, Table, TableRow
+from phoropter.report.render.table import INTERVAL_TITLE, CellValue, Column, IntervalBounds, Table, TableRow
 from phoropter.report.sections.clinical.positive_words import describe_owner, describe_positive, name_positive
 from phoropter.report.summary.clinical.model import ClinicalResults, LevelResults
 from phoropter.report.summary.model import StudySummary
@@ -14,7 +14,6 @@ from phoropter.results.clinical.operating_points import OperatingPoint
 from phoropter.results.intervals.interval_rules import ConfidenceInterval
 
 MAX_CURVES = 4  # candidates whose curves are drawn
-_INTERVAL = "95\u00a0%\u00a0interval"
 _THRESHOLDS = (
     "The threshold of each split was chosen on the held-out answers of the other splits of its repeat, or, where there is one "
     "split, on its inner validation part; never on what it is judged by. So the false alarms reached are not exactly those asked "
@@ -83,9 +82,9 @@ def _columns(clinical: ClinicalResults) -> tuple[Column, ...]:
     columns: list[Column] = []
     for name, description in names:
         unit = "" if name.startswith("Alarms") else None
-        columns += [Column(name, "percent", description, 1, unit), Column(f"{_INTERVAL} of {name}", "percent", "", 1, unit)]
+        columns += [Column(name, "percent", description, 1, unit), Column(f"{INTERVAL_TITLE} of {name}", "percent", "", 1, unit)]
     for name in ("LR+", "LR\u2212"):
-        columns += [Column(name, "number", "likelihood ratio", 2), Column(f"{_INTERVAL} of {name}", "number", "", 2)]
+        columns += [Column(name, "number", "likelihood ratio", 2), Column(f"{INTERVAL_TITLE} of {name}", "number", "", 2)]
     return tuple(columns)
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from phoropter.report.render.table import CellValue, Column, IntervalBounds, Table, TableRow, one_line
+from phoropter.report.render.table import INTERVAL_TITLE, CellValue, Column, IntervalBounds, Table, TableRow, one_line
 from phoropter.report.summary.clinical.prior_shift import shift_candidate_priors
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.clinical.calibration_line import CalibrationLine
 
-_INTERVAL = "95\u00a0%\u00a0interval"
 LINE_COLUMNS = (
     Column("Slope", "number", "1 is right; below, the probabilities are too extreme", 2),
-    Column(f"{_INTERVAL} of slope", "number", "", 2),
+    Column(f"{INTERVAL_TITLE} of slope", "number", "", 2),
     Column("Intercept", "number", "0 is right", 2),
-    Column(f"{_INTERVAL} of intercept", "number", "", 2),
+    Column(f"{INTERVAL_TITLE} of intercept", "number", "", 2),
 )
 
 
@@ -53,7 +52,7 @@ def prior_table(inputs: ReportInput) -> Table | None:
         Column("Corrected", "percent", "the same after the correction"),
         *LINE_COLUMNS,
         Column("ECE, debiased", "number", "", 3),
-        Column(f"{_INTERVAL} of ECE", "number", "", 3),
+        Column(f"{INTERVAL_TITLE} of ECE", "number", "", 3),
         *([] if prevalence is None else [Column("Shift to prevalence", "signed", "to add to the log-odds as predicted", 2)]),
     )
     positive = one_line(summary.classes[column])

@@ -6,7 +6,7 @@ import numpy as np
 
 from phoropter.report.render.metric_format import MetricFormat, metric_column
 from phoropter.report.render.section import ContentBlock, Section
-from phoropter.report.render.table import CellValue, Column, IntervalBounds, Table, TableRow, one_line
+from phoropter.report.render.table import INTERVAL_TITLE, CellValue, Column, IntervalBounds, Table, TableRow, one_line
 from phoropter.report.summary.clinical.subgroups import collect_subgroups
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.report_input import ReportInput
@@ -40,7 +40,7 @@ def subgroup_table(summary: StudySummary, name: str, column: str, results: Subgr
     columns = (
         Column(one_line(column)),
         metric,
-        Column("95\u00a0%\u00a0interval", metric.kind, "", metric.digits),
+        Column(INTERVAL_TITLE, metric.kind, "", metric.digits),
         *([Column(summary.unit_word.plural.capitalize(), "count")] if summary.has_groups else []),
         Column("Rows", "count"),
         *(Column(f"Rows of {one_line(name)}", "count") for name in classes),
@@ -66,7 +66,7 @@ def all_subgroups_table(summary: StudySummary, found: dict[str, dict[str, Subgro
     columns = (
         *(Column(name) for name in ("Candidate", "Column", "Subgroup")),
         metric,
-        Column("95\u00a0%\u00a0interval", metric.kind, "", metric.digits),
+        Column(INTERVAL_TITLE, metric.kind, "", metric.digits),
         Column("Rows", "count"),
         Column("p of interaction", "p"),
     )

@@ -9,7 +9,7 @@ import numpy as np
 from phoropter.report.figures.clinical_curves import site_figure
 from phoropter.report.render.metric_format import MetricFormat, difference_kind, metric_column
 from phoropter.report.render.section import ContentBlock, Section
-from phoropter.report.render.table import CellValue, Column, IntervalBounds, Table, TableRow, one_line
+from phoropter.report.render.table import INTERVAL_TITLE, CellValue, Column, IntervalBounds, Table, TableRow, one_line
 from phoropter.report.summary.clinical.unseen_sites import (
     UnseenSites,
     answer_unseen_sites,
@@ -22,7 +22,6 @@ from phoropter.results.clinical.alarm_statistics import Estimate
 from phoropter.results.stats.pairs.answers import Comparison
 
 MAX_COMPARED = 8  # candidates that are compared pair by pair on unseen sites
-_INTERVAL = "95\u00a0%\u00a0interval"
 
 
 def unseen_sites_section(inputs: ReportInput) -> Section | None:
@@ -70,7 +69,7 @@ def sites_table(summary: StudySummary, name: str, measured: UnseenSites) -> Tabl
     """A row for each site, then their mean and what to expect at a new one."""
     column = metric_column(summary.ranking_metric)
     word = summary.site_word.singular
-    columns = (Column(word.capitalize()), Column("Rows", "count"), column, Column(_INTERVAL, column.kind, "", column.digits))
+    columns = (Column(word.capitalize()), Column("Rows", "count"), column, Column(INTERVAL_TITLE, column.kind, "", column.digits))
     rows = [
         TableRow((site, measured.counts[site], interval.estimate, IntervalBounds(interval.low, interval.high)))
         for site, interval in measured.intervals.items()
@@ -98,7 +97,7 @@ def all_sites_table(summary: StudySummary, measured: Mapping[str, UnseenSites]) 
         Column("Site"),
         Column("Rows", "count"),
         column,
-        Column(_INTERVAL, column.kind, "", column.digits),
+        Column(INTERVAL_TITLE, column.kind, "", column.digits),
     )
     rows: list[TableRow] = []
     for name, sites in measured.items():
@@ -116,7 +115,7 @@ def pairs_table(summary: StudySummary, pairs: Sequence[Comparison]) -> Table:
         Column("Candidate"),
         Column("Against"),
         Column(f"Difference in {MetricFormat.from_metric(metric).inline_title}", kind, "", digits),
-        Column(_INTERVAL, kind, "", digits),
+        Column(INTERVAL_TITLE, kind, "", digits),
         Column("p", "p", f"Holm's correction for {len(pairs)} pairs"),
         Column("Verdict", "words"),
     )

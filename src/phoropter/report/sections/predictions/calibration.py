@@ -11,7 +11,7 @@ from phoropter.report.figures.predictions import reliability_diagram, roc_curve_
 from phoropter.report.render.metric_format import metric_column
 from phoropter.report.render.section import ContentBlock, Section
 from phoropter.report.render.svg import RenderedFigure
-from phoropter.report.render.table import CellValue, Column, IntervalBounds, MeanStd, Table, TableRow, one_line
+from phoropter.report.render.table import INTERVAL_TITLE, CellValue, Column, IntervalBounds, MeanStd, Table, TableRow, one_line
 from phoropter.report.sections.candidate_values import (
     PROBABILITY_METRICS,
     describe_estimands,
@@ -28,7 +28,6 @@ from phoropter.results.metrics.sufficient_sums import N_BINS
 from phoropter.results.stats.calibration_error import CalibrationEstimate
 
 MAX_CURVE_CANDIDATES = 4  # candidates whose ROC and reliability curves are drawn
-_INTERVAL = "95\u00a0%\u00a0interval"
 
 
 def calibration_section(inputs: ReportInput) -> Section:
@@ -122,7 +121,7 @@ def class_calibration_table(summary: StudySummary, scalings: Mapping[str, Temper
 
 
 def _error_columns(of: str) -> list[Column]:
-    return [Column(f"ECE{of}, debiased", "number", "", 3), Column(f"{_INTERVAL} of ECE{of}", "number", "", 3)]
+    return [Column(f"ECE{of}, debiased", "number", "", 3), Column(f"{INTERVAL_TITLE} of ECE{of}", "number", "", 3)]
 
 
 def _error_cells(estimate: CalibrationEstimate | None) -> list[CellValue]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from phoropter.report.render.metric_format import metric_column
 from phoropter.report.render.section import Section
-from phoropter.report.render.table import Column, IntervalBounds, Table, TableRow
+from phoropter.report.render.table import INTERVAL_TITLE, Column, IntervalBounds, Table, TableRow
 from phoropter.report.sections.candidate_values import mean_std_over_runs
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.report_input import ReportInput
@@ -30,7 +30,7 @@ def external_test_table(summary: StudySummary) -> Table | None:
         Column(f"{c.name}, held out", c.kind, c.description, c.digits),
         Column("External sites, single models", c.kind, c.description, c.digits),
         Column("External sites, ensemble", c.kind, "all models of the candidate, their probabilities averaged", c.digits),
-        Column("95\u00a0%\u00a0interval", c.kind, "of the ensemble", c.digits),
+        Column(INTERVAL_TITLE, c.kind, "of the ensemble", c.digits),
         *(Column(site, c.kind, "this site alone, ensemble", c.digits) for site in sites),
     )
     rows = tuple(

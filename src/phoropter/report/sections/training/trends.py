@@ -13,7 +13,7 @@ from phoropter.report.figures.comparison import FULL_WIDTH, MAX_CURVES, PANEL_WI
 from phoropter.report.render.metric_format import series_color, shorten_name
 from phoropter.report.render.section import ContentBlock, FoldedBlocks
 from phoropter.report.render.svg import MUTED, RULE, RenderedFigure, draw_wide_figure
-from phoropter.report.render.table import Column, IntervalBounds, Table, TableRow, one_line
+from phoropter.report.render.table import INTERVAL_TITLE, Column, IntervalBounds, Table, TableRow, one_line
 from phoropter.report.summary.model import StudySummary
 from phoropter.results.stats.trends import (
     MAX_EPOCH_RATIO,
@@ -124,7 +124,7 @@ def _crossing_table(crossings: list[Crossing], quantity: str) -> Table:
         Column("Would overtake"),
         Column("Form"),
         Column("At epoch", "count", "where the two trends meet"),
-        Column("95\u00a0%\u00a0interval", "count", "by resampling runs"),
+        Column(INTERVAL_TITLE, "count", "by resampling runs"),
         Column("Trained", "count", "epochs", unit="epochs"),
         Column("Reliability", "words"),
     )
