@@ -12,10 +12,8 @@ import numpy as np
 
 from phoropter.results.clinical.alarm_statistics import LEVEL, Estimate
 from phoropter.results.intervals.interval_rules import MIN_UNITS, student_quantile
-from phoropter.results.stats.calibration_error import fit_calibration_line
+from phoropter.results.stats.calibration_error import fit_calibration_line, log_odds_design
 from phoropter.results.stats.held_out_rows import HeldOutRows
-
-_SMALLEST = 1e-12  # probability, so that log-odds are finite
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,7 @@ def estimate_calibration_line(rows: HeldOutRows, column: int = 1) -> Calibration
     units, member = np.unique(rows.unit_names, return_inverse=True)
     if np.isnan(slope) or len(units) < MIN_UNITS:
         return CalibrationLine(Estimate(slope, unknown, unknown), Estimate(intercept, unknown, unknown))
-    p = np.clip(rows.probabilities[:, column], _SMALLEST, 1 - _SMALLEST)
-    design = np.stack([np.log(p / (1 - p)), np.ones(len(p))], axis=1)
+    design = log_odds_design(rows, column)
     fitted = 1 / (1 + np.exp(-(design @ [slope, intercept])))
     bread = np.linalg.inv((design * (fitted * (1 - fitted))[:, None]).T @ design)
     scores = np.zeros((len(units), 2))

@@ -130,11 +130,9 @@ def fit_calibration_line(rows: HeldOutRows, column: int = 1) -> tuple[float, flo
 
     NaN where the rows hold one class only, predictions do not differ, or classes are separated.
     """
-    p = np.clip(rows.probabilities[:, column], _SMALLEST, 1 - _SMALLEST)
-    x, y = np.log(p / (1 - p)), (rows.labels == column).astype(np.float64)
-    design = np.stack([x, np.ones(len(x))], axis=1)
+    design, y = log_odds_design(rows, column), (rows.labels == column).astype(np.float64)
     nothing = (float("nan"), float("nan"))
-    if y.min(initial=1) == y.max(initial=0) or np.ptp(x) < _TOLERANCE:
+    if y.min(initial=1) == y.max(initial=0) or np.ptp(design[:, 0]) < _TOLERANCE:
         return nothing
     weights = np.zeros(2)  # where curvature is largest: from a slope of 1, saturated probabilities have none
     for _ in range(_STEPS):
@@ -149,3 +147,9 @@ def fit_calibration_line(rows: HeldOutRows, column: int = 1) -> tuple[float, flo
         if np.abs(step).max() < _TOLERANCE:
             return float(weights[0]), float(weights[1])
     return nothing
+
+
+def log_odds_design(rows: HeldOutRows, column: int) -> Floats:
+    """(N, 2) the predicted log-odds of the class of a column, and ones."""
+    p = np.clip(rows.probabilities[:, column], _SMALLEST, 1 - _SMALLEST)
+    return np.stack([np.log(p / (1 - p)), np.ones(len(p))], axis=1)
