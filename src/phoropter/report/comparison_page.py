@@ -18,6 +18,7 @@ from phoropter.report.render.svg import ACCENT, MUTED, SERIES_COLORS, RenderedFi
 from phoropter.report.render.table import INTERVAL_TITLE, Column, ColumnKind, IntervalBounds, Table, TableRow, one_line
 from phoropter.report.render.wording import list_names
 from phoropter.report.sections.candidate_values import primary_metric_interval
+from phoropter.report.sections.candidates.pair_words import NO_BETTER_THAN_GUESSING
 from phoropter.report.sections.study import provenance
 from phoropter.report.study_pairing import StudyPair, StudySide, pair_studies
 from phoropter.results.metrics.registry import METRICS
@@ -199,7 +200,7 @@ def _pair_table(studies: StudyPair) -> Table:
     rows = []
     for p in studies.pairs:
         withdrawn = p.verdict == "cannot tell" and p.beats_guessing is False
-        verdict = "cannot tell: no better than guessing" if withdrawn else p.verdict
+        verdict = NO_BETTER_THAN_GUESSING if withdrawn else p.verdict
         bounds = IntervalBounds(p.low, p.high)
         rows.append(TableRow((p.a, p.b, p.value_a, p.value_b, p.difference, bounds, p.p, p.p_adjusted, p.n_units, verdict)))
     return Table("pairs", f"By {comparison_format(studies).inline_title}; {_describe_basis(studies)}", columns, tuple(rows))

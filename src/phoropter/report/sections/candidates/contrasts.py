@@ -8,6 +8,7 @@ from phoropter.report.render.metric_format import MetricFormat, difference_kind
 from phoropter.report.render.section import Section
 from phoropter.report.render.table import CellValue, Column, ColumnKind, IntervalBounds, Table, TableRow
 from phoropter.report.render.wording import count_with_noun
+from phoropter.report.sections.candidates.pair_words import NO_BETTER_THAN_GUESSING
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.questions.contrasts import ContrastAnswer
@@ -64,7 +65,7 @@ def _planned_table(answers: Sequence[ContrastAnswer], metric: str, several: bool
 def _verdict_word(of: ContrastAnswer, answer: Answer) -> str:
     if not answer.is_tested:
         return "not tested"
-    return "cannot tell: no better than guessing" if of.is_guessing and answer.verdict == "cannot tell" else answer.verdict
+    return NO_BETTER_THAN_GUESSING if of.is_guessing and answer.verdict == "cannot tell" else answer.verdict
 
 
 def _unit_table(answer: ContrastAnswer, number: int) -> Table:

@@ -9,6 +9,7 @@ from phoropter.report.render.wording import count_with_noun
 from phoropter.report.summary.model import StudySummary
 from phoropter.results.stats.pairs.answers import Answer, Comparison
 
+NO_BETTER_THAN_GUESSING = "cannot tell: no better than guessing"
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
@@ -17,7 +18,7 @@ def verdict_word(comparison: Comparison, answer: Answer, summary: StudySummary) 
     if comparison.identical:
         return "identical"
     if answer.verdict == "cannot tell" and comparison.is_guessing:
-        return "cannot tell: no better than guessing"
+        return NO_BETTER_THAN_GUESSING
     if answer.verdict == "cannot tell" and answer.is_tested and not answer.level_reachable:
         return f"cannot tell: {_counted_units(answer, summary)} {'is' if answer.result.n_counted == 1 else 'are'} too few"
     return answer.verdict
