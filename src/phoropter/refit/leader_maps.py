@@ -35,6 +35,7 @@ from phoropter.results.positive_class import open_results
 from phoropter.results.run_folder import Predictions, Run, write_image_archive
 from phoropter.results.store import Store
 from phoropter.study.records.study_record import read_base
+from phoropter.study.records.thumbnails import encode_jpeg
 
 MAX_WRONG, MAX_RIGHT = 6, 6
 SIDE = 168  # largest side of a picture in pixels
@@ -142,14 +143,7 @@ def _encode_pictures(found: Explanation) -> dict[str, bytes]:
         file = io.BytesIO()
         draw_explanation(found, file, "jpg", dpi=70)
         return {"figure": file.getvalue()}
-    return {"shown": _encode_jpeg(Image.fromarray(found.shown)), "map": _encode_jpeg(found.overlay())}
-
-
-def _encode_jpeg(image: Image.Image) -> bytes:
-    image.thumbnail((SIDE, SIDE))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=85)
-    return file.getvalue()
+    return {"shown": encode_jpeg(Image.fromarray(found.shown), SIDE), "map": encode_jpeg(found.overlay(), SIDE)}
 
 
 def _write_maps(folder: Path, maps: LeaderMaps, jpegs: dict[str, bytes]) -> None:
