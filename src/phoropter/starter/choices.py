@@ -39,10 +39,11 @@ MANY_ROWS = 20_000
 
 @dataclass(frozen=True)
 class ChosenProtocol:
-    """keys: of `protocol:` · reason: a sentence for the comment above them"""
+    """keys: of `protocol:` · reason: a sentence for the comment above them · trained_rows: training rows of all its splits"""
 
     keys: dict[str, Any]
     reason: str
+    trained_rows: int
 
 
 @dataclass(frozen=True)
@@ -66,31 +67,31 @@ def choose_protocol(dataset: Dataset) -> ChosenProtocol:
     """The first protocol that the data allow. Raises SplitError where they allow none."""
     labelled = dataset.labels != UNLABELLED
     least = min(int((dataset.labels == k).sum()) for k in set(dataset.labels[labelled].tolist()))
-    options: list[ChosenProtocol] = []
+    options: list[tuple[dict[str, Any], str]] = []
     parts = set() if dataset.parts is None else set(dataset.parts[labelled].tolist())
     if {"train", "test"} <= parts or {"train", "val"} <= parts:
-        options.append(ChosenProtocol({"split": "predefined"}, "the data come with their own parts for training and test"))
+        options.append(({"split": "predefined"}, "the data come with their own parts for training and test"))
     if dataset.groups is not None:
         count = len(set(dataset.groups[labelled].tolist()))
         reason = f"{count} groups: rows of one group are trained on or tested, never both"
         for folds in (n for n in (5, 4, 3, 2) if n <= count):
-            options.append(ChosenProtocol({"split": "stratified-group-k-fold", "folds": folds}, reason))
+            options.append(({"split": "stratified-group-k-fold", "folds": folds}, reason))
     elif len(dataset) >= MANY_ROWS:
         reason = f"{len(dataset):,} rows: a fifth of them is enough to test on, and one training is enough"
-        options.append(ChosenProtocol({"split": "hold-out", "test_size": 0.2}, reason))
+        options.append(({"split": "hold-out", "test_size": 0.2}, reason))
     else:
         reason = "no groups are known: every picture is tested once, classes in proportion"
         for folds in (n for n in (5, 4, 3, 2) if n <= least):
-            options.append(ChosenProtocol({"split": "stratified-k-fold", "folds": folds}, reason))
-    options.append(ChosenProtocol({"split": "hold-out", "test_size": 0.5}, "too few rows of some class for folds"))
+            options.append(({"split": "stratified-k-fold", "folds": folds}, reason))
+    options.append(({"split": "hold-out", "test_size": 0.5}, "too few rows of some class for folds"))
     refusal: SplitError | None = None
-    for option in options:
+    for keys, reason in options:
         try:
-            make_splits(dataset, ProtocolSpec.model_validate(option.keys))
+            splits = make_splits(dataset, ProtocolSpec.model_validate(keys))
         except SplitError as error:
             refusal = refusal or error
             continue
-        return option
+        return ChosenProtocol(keys, reason, sum(len(split.train) for split in splits))
     assert refusal is not None
     raise refusal
 
@@ -98,10 +99,9 @@ def choose_protocol(dataset: Dataset) -> ChosenProtocol:
 def choose_candidates(dataset: Dataset, protocol: ChosenProtocol, hours: float, cache: Path) -> ChosenCandidates:
     """Candidates whose estimates fit into `hours` on the processor; at least two. missing: pretrained weights not at hand."""
     speed = load_measured_speeds(cache).get("cpu", GUESSED_MACS_PER_S)
-    splits = make_splits(dataset, ProtocolSpec.model_validate(protocol.keys))
-    trained = sum(len(split.train) for split in splits)
-    at_hand = [*({"backbone": name} for name in PRETRAINED if _is_at_hand(name)), *_list_carried()]
-    missing = tuple(catalog.find_architecture(name).tagged_name for name in PRETRAINED if not _is_at_hand(name))
+    known = {name: _is_at_hand(name) for name in PRETRAINED}
+    at_hand = [*({"backbone": name} for name in PRETRAINED if known[name]), *_list_carried()]
+    missing = tuple(catalog.find_architecture(name).tagged_name for name in PRETRAINED if not known[name])
     wanted: list[ChosenCandidate] = []
     if at_hand:
         for entry in at_hand:
@@ -111,12 +111,12 @@ def choose_candidates(dataset: Dataset, protocol: ChosenProtocol, hours: float, 
             **({"weights": w} if (w := at_hand[0].get("weights")) else {}),
             "recipe": {"preset": "finetune", "epochs": FINETUNE_EPOCHS},
         }
-        wanted.append(_estimate(full, 3 * FINETUNE_EPOCHS * trained, speed))
+        wanted.append(_estimate(full, 3 * FINETUNE_EPOCHS * protocol.trained_rows, speed))
     else:
         for name in SMALL:
             scratch = {"preset": "scratch", "epochs": SCRATCH_EPOCHS, "augment": "none"}
             entry = {"backbone": name, "weights": "random", "recipe": scratch}
-            wanted.append(_estimate(entry, 3 * SCRATCH_EPOCHS * trained, speed))
+            wanted.append(_estimate(entry, 3 * SCRATCH_EPOCHS * protocol.trained_rows, speed))
     kept: list[ChosenCandidate] = []
     for each in wanted:
         if len(kept) < 2 or sum(k.hours for k in kept) + each.hours <= hours:

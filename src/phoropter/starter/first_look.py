@@ -77,7 +77,7 @@ def look_at_path(path: Path) -> FirstLook:
     dataset = open_dataset(spec)
     guess = None
     if dataset.groups is None and len(dataset):
-        guess = _guess_by_column(path, spec, keys) or guess_by_names(dataset)
+        guess = _guess_by_column(path, spec, keys, dataset) or guess_by_names(dataset)
     return FirstLook(spec, dataset, keys, guess)
 
 
@@ -99,8 +99,8 @@ def _name_columns(path: Path) -> dict[str, Any]:
     return {"columns": columns} if columns else {}
 
 
-def _guess_by_column(path: Path, spec: DataSpec, keys: dict[str, Any]) -> GroupGuess | None:
-    """A column of the table that is called as people are, with fewer values than rows."""
+def _guess_by_column(path: Path, spec: DataSpec, keys: dict[str, Any], dataset: Dataset) -> GroupGuess | None:
+    """A column of the table that is called as people are, with fewer values than rows. dataset: what `spec` opens"""
     if "columns" not in spec.source_record.option_names or not path.name.lower().endswith(_TABLE_ENDINGS):
         return None
     header, _ = peek_table(path)
@@ -108,7 +108,6 @@ def _guess_by_column(path: Path, spec: DataSpec, keys: dict[str, Any]) -> GroupG
         more = {"columns": {"group": name}}
         groups = open_dataset(_make_spec(spec, merge_keys(keys, more))).groups
         if groups is not None and _are_plausible(groups.tolist()):
-            dataset = open_dataset(spec)
             return _make_guess(more, dataset, groups.tolist(), f"the column '{name}'")
     return None
 
