@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from phoropter.commands.options import device_option, json_option, trust_option, write_document
+from phoropter.commands.options import bad_input_option, device_option, json_option, trust_option, views_option, write_document
 from phoropter.console import make_console, print_line, print_predictions, show_prediction_progress
 from phoropter.core.errors import SpecError
 from phoropter.study_parts import trust_results_if
@@ -61,8 +61,8 @@ def refit_command(
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="FILE.csv, .parquet or .jsonl; - for CSV on standard output.")
-@click.option("--on-bad-input", type=click.Choice(["skip", "stop"]), default="skip", help="What cannot be read (default: skip).")
-@click.option("--views", type=click.Choice(["none", "flip", "ten-crop"]), help="Averaged views (default: as in its study).")
+@bad_input_option
+@views_option
 @click.option("--explain", "maps", type=click.Path(path_type=Path), help="Also a folder of maps, as `phoropter explain` writes.")
 @device_option
 @json_option

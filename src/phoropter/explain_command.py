@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from phoropter.commands.options import device_option, trust_option
+from phoropter.commands.options import bad_input_option, device_option, trust_option, views_option
 from phoropter.console import make_console, print_line, show_prediction_progress
 from phoropter.study_parts import trust_results_if
 
@@ -31,8 +31,8 @@ METHODS = ("auto", "grad-cam", "token-gradient", "gradient-rollout", "rollout")
     type=click.Choice(["png", "svg", "npz", "csv"]),
     help="May be repeated (default: png, npz).",
 )
-@click.option("--on-bad-input", type=click.Choice(["skip", "stop"]), default="skip", help="What cannot be read (default: skip).")
-@click.option("--views", type=click.Choice(["none", "flip", "ten-crop"]), help="Averaged views (default: as in its study).")
+@bad_input_option
+@views_option
 @device_option
 @trust_option
 def explain_command(bundle: Path, paths: tuple[Path, ...], out: Path, trust_code: bool, on_bad_input: Any, **rest: Any) -> None:

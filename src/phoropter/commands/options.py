@@ -23,6 +23,12 @@ jobs_option = click.option("-j", "--jobs", type=click.IntRange(1, 256), default=
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the study, as in recipe.epochs=3. Repeatable."
 )
+bad_input_option = click.option(
+    "--on-bad-input", type=click.Choice(["skip", "stop"]), default="skip", help="What cannot be read (default: skip)."
+)
+views_option = click.option(
+    "--views", type=click.Choice(["none", "flip", "ten-crop"]), help="Averaged views (default: as in its study)."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON document and nothing else (docs/json.md).")
 
 
