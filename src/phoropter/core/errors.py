@@ -100,6 +100,17 @@ class InputProblem:
         return f"{self.where}: {self.what}"
 
 
+def cut_message(error: BaseException, most: int) -> str:
+    """The first line of an error's message, at most so many characters; its kind's name where there is no message.
+
+    >>> cut_message(ValueError("no such operator\\nand more"), most=7)
+    'no such'
+    >>> cut_message(AssertionError(), most=160)
+    'AssertionError'
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` with the known word nearest to `word`, or an empty string.
 

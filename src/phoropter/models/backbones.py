@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from phoropter.core.errors import SpecError, WeightsError
+from phoropter.core.errors import SpecError, WeightsError, cut_message
 from phoropter.core.files import digest, digest_array
 from phoropter.core.seeds import seed_of
 from phoropter.models import pretrained
@@ -222,7 +222,7 @@ def _infer_num_features(backbone: BackboneModule) -> int:
             raise ValueError("it does not return one feature vector per image")
         return out.shape[1]
     except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        first = cut_message(error, 160)
         raise SpecError(f"backbone '{backbone.name}' does not accept images of {s} pixels: {first}") from error
 
 
@@ -233,7 +233,7 @@ def _check_custom_features(backbone: BackboneModule, custom: Backbone) -> int:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             out: Any = backbone.body(images)
     except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        first = cut_message(error, 160)
         raise SpecError(
             f"backbone '{custom.name}' fails on a batch of shape {tuple(images.shape)}: {first}; set input_size, or correct build"
         ) from error

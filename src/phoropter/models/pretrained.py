@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from phoropter.core.errors import SpecError, WeightsError
+from phoropter.core.errors import SpecError, WeightsError, cut_message
 from phoropter.models import catalog, timm_compat
 from phoropter.models.alexnet import AlexNet2012
 from phoropter.models.catalog import Architecture, Preprocessing
@@ -166,7 +166,7 @@ def _build_timm(plan: LoadPlan, source: Path | str, classes: int, loading: dict[
     try:
         body: nn.Module = timm_compat.import_timm().create_model(name, num_classes=classes, **options)
     except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        first = cut_message(error, 200)
         if "loading state_dict" in str(error):
             raise mismatch_error(source, entry.name, error) from None
         if isinstance(error, TypeError) and "unexpected keyword" in first:

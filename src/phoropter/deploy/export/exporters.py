@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from phoropter.core.errors import SpecError, WeightsError
+from phoropter.core.errors import SpecError, WeightsError, cut_message
 from phoropter.deploy.export.graph import ExportedClassifier
 from phoropter.deploy.export.onnx_file import INPUT, LEVELS, OUTPUTS, open_onnx
 from phoropter.deploy.export.proof import Difference, Reference, measure_difference
@@ -59,7 +59,7 @@ def export_proved(make_graph: MakeGraph, reference: Reference, metadata: dict[st
             opset = finish_onnx(file, {**metadata, "exporter": name})
             difference = measure_levels(file, reference)
         except Exception as error:  # an exporter raises whatever its passes raise; the next one is asked
-            failed[name] = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
+            failed[name] = name_failure(error)
         else:
             if difference.is_small:
                 return ProvedFile(name, opset, difference, failed)
@@ -67,6 +67,12 @@ def export_proved(make_graph: MakeGraph, reference: Reference, metadata: dict[st
         file.unlink(missing_ok=True)
     reasons = "; ".join(f"{name}: {why}" for name, why in failed.items())
     raise WeightsError(f"no exporter wrote a file that equals the original, so there is none ({reasons})")
+
+
+def name_failure(error: Exception) -> str:
+    """An exporter's error in one line: its kind, and what it says."""
+    kind, says = type(error).__name__, cut_message(error, 200)
+    return kind if says == kind else f"{kind}: {says}"
 
 
 def check_weight_bytes(model: torch.nn.Module) -> None:

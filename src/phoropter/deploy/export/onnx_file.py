@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import MissingExtraError, WeightsError
+from phoropter.core.errors import MissingExtraError, WeightsError, cut_message
 
 INPUT, OUTPUTS = "squares", ("logits", "probabilities")
 Level = str  # of ONNX Runtime's own optimisation of a graph
@@ -68,7 +68,7 @@ def open_onnx(file: Path, *, level: Level = "all", threads: int = 0) -> OnnxClas
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        first = cut_message(error, 200)
         raise WeightsError(f"{file} cannot be run by ONNX Runtime: {first}") from None
     try:
         metadata = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from phoropter.core.errors import WeightsError
-from phoropter.deploy.export.exporters import MakeGraph, make_example, quiet_exporter
+from phoropter.deploy.export.exporters import MakeGraph, make_example, name_failure, quiet_exporter
 from phoropter.deploy.export.onnx_file import ExportedOutputs
 from phoropter.deploy.export.proof import Difference, Reference, RunFunction, measure_difference
 
@@ -31,7 +31,7 @@ def export_program(make_graph: MakeGraph, reference: Reference, metadata: dict[s
         reason = difference.describe()
     except Exception as error:  # torch.export raises whatever its passes raise
         difference = Difference(float("nan"), float("nan"), 0)
-        reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
+        reason = name_failure(error)
     if not difference.is_small:
         file.unlink(missing_ok=True)
         raise WeightsError(f"torch.export wrote no file that equals the original, so there is none ({reason})")

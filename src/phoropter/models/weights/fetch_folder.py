@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phoropter.core.errors import WeightsError
+from phoropter.core.errors import WeightsError, cut_message
 from phoropter.core.files import make_folder, write_json
 from phoropter.models.weights.pretraining_words import describe_pretraining
 from phoropter.models.weights.weight_files import RemoteWeights, is_offline, read_sidecar_json
@@ -99,7 +99,7 @@ def _from_hub(wanted: WantedWeights, aside: Path) -> tuple[Path, str | None]:
     except WeightsError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        reason = cut_message(error, 160)
         raise WeightsError(f"{wanted.name} could not be downloaded: {reason}; the same command goes on from here") from None
     if re.fullmatch(r"[0-9a-f]{64}", etag) and digest_weights(got) != etag:
         got.unlink()

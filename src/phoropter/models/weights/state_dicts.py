@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from phoropter.core.errors import WeightsError, join_words
+from phoropter.core.errors import WeightsError, cut_message, join_words
 from phoropter.models.weights import weight_files
 from phoropter.models.weights.bundle_files import raise_on_bundle_damage
 
@@ -87,7 +87,7 @@ def mismatch_error(path: Path | str, name: str, error: Exception) -> WeightsErro
         key, came, expected = shapes[0]
         more = f", and {len(shapes) - 1} more" if len(shapes) > 1 else ""
         problems.append(f"{key} has the shape {came} and {expected} was expected{more}")
-    what = "; ".join(problems) or (text.splitlines() or [type(error).__name__])[0][:200]
+    what = "; ".join(problems) or cut_message(error, 200)
     return WeightsError(f"weights {path} do not fit {name}: {what}")
 
 
@@ -107,5 +107,5 @@ def _load_checkpoint(path: Path) -> object:
             f"weights {path} hold more than tensors{what} and were not loaded; convert them to safetensors"
         ) from None
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        first = cut_message(error, 160)
         raise WeightsError(f"weights {path} cannot be read: {first}") from None

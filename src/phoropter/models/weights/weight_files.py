@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from phoropter.core.errors import WeightsError
+from phoropter.core.errors import WeightsError, cut_message
 from phoropter.core.files import read_json
 from phoropter.models.weights.architecture_options import DERIVED_OPTIONS, check_options
 from phoropter.models.weights.weights_folder import VARIABLE, digest_weights, find_in_folder
@@ -128,7 +128,7 @@ def read_tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise WeightsError(f"weights {path} cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
-            f"weights {path} are not a complete safetensors file ({_first_line(error)}); copy or convert them again"
+            f"weights {path} are not a complete safetensors file ({cut_message(error, 160)}); copy or convert them again"
         ) from None
 
 
@@ -229,7 +229,7 @@ def fetch_weights(remote: RemoteWeights) -> Path:
             except errors.EntryNotFoundError:
                 continue
     except Exception as error:
-        raise _explain_download(remote, f"could not be downloaded: {_first_line(error)}") from None
+        raise _explain_download(remote, f"could not be downloaded: {cut_message(error, 160)}") from None
     raise WeightsError(
         f"the hub has no weights {remote.repo} ({' or '.join(remote.candidate_files)}); choose another tag, or a path"
     )
@@ -262,7 +262,7 @@ def _query_remote_etag(remote: RemoteWeights) -> str:
         raise
     except Exception as error:
         _unreachable_hosts.add(_host_name(remote))
-        raise _explain_download(remote, f"their host cannot be reached: {_first_line(error)}") from None
+        raise _explain_download(remote, f"their host cannot be reached: {cut_message(error, 160)}") from None
 
 
 _unreachable_hosts: set[str] = set()  # hosts that did not answer are not tried again in this process
@@ -336,7 +336,3 @@ def _torch_hub_folder() -> Path:
     """The folder of torch.hub's downloads (torch.hub.get_dir, without torch)."""
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
     return Path(home).expanduser() / "hub"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
