@@ -17,7 +17,8 @@ from phoropter.deploy.serve.limits import ServeLimits
 from phoropter.deploy.serve.meters import ServeMeters
 from phoropter.deploy.serve.prepare import prepare_inputs
 from phoropter.deploy.serve.uploads import Upload
-from phoropter.signals.recording import Recording
+from phoropter.signals.simulate import ecg_simulate
+from small_recordings import PEOPLE
 
 TOKEN = "a-token-of-many-letters"
 
@@ -153,8 +154,9 @@ def test_a_dicom_file_has_no_name_in_the_log_of_a_request_that_was_given_up(pict
 
 def test_what_is_decoded_of_all_requests_is_bounded_and_given_back(ecg: Made) -> None:
     (given,) = prepare_inputs(ecg.served, [Upload(*file) for file in ecg.load(0)], ServeLimits())
-    assert given.squares is not None and isinstance(given.source, Recording)
-    needed = (given.squares.nbytes + given.source.samples.nbytes) / 1024**2
+    assert given.squares is not None
+    recording = ecg_simulate(PEOPLE)[0]  # whose files were sent
+    needed = (given.squares.nbytes + recording.samples.nbytes) / 1024**2
     with run_server([ecg.served], limits=ServeLimits(decoded_mib=1.5 * needed)) as running:
         assert running.post("/predict", ecg.load(0)).status == 200
         with running.service.decoded.open_share() as share:

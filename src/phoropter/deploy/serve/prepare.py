@@ -49,13 +49,11 @@ class PreparedInput:
 
     name:    as the client knows it, of DICOM files an opaque one
     dataset: its rows: one picture, or the windows of a recording · squares: (n, 3, S, S) of them
-    source:  the picture upright in its own size, or the recording, for explanations
     """
 
     name: str
     dataset: Dataset | None = None
     squares: Squares | None = None
-    source: Image.Image | Recording | None = None
     error: str = ""
 
 
@@ -167,7 +165,7 @@ def _prepare_recordings(
                 recording = _read_upload(bundle, Path(folder), files, limits)
                 share.take_bytes(recording.samples.nbytes, upload.name)
                 dataset = _cut_recording(bundle, recording, upload.name)
-                yield PreparedInput(upload.name, dataset, _decode_squares(bundle, dataset, share, upload.name), recording)
+                yield PreparedInput(upload.name, dataset, _decode_squares(bundle, dataset, share, upload.name))
             except PhoropterError as error:
                 yield PreparedInput(upload.name, error=_tidy(str(error), upload.name, folder))
 
