@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from phoropter.results.positive_class import open_results
-from phoropter.results.subgroup_file import FILE, read_subgroups
+from phoropter.results.subgroup_file import FILE, load_subgroups
 from phoropter.study.executors import execute_study
 from phoropter.study.spec import read_study
 from phoropter.study.worker import ComputeOptions
@@ -52,7 +52,7 @@ def test_the_positive_class_and_subgroups_are_written_beside_the_runs(tmp_path: 
     assert run.record["metrics"]["average_precision"] == pytest.approx(area)  # of ill, by which a screening would choose
     numbers = [int(str(i).removesuffix(".png")) for i in found.ids]
     assert found.labels.tolist() == [1 - i // 2 % 2 for i in numbers]  # ill is the last
-    assert read_subgroups(tmp_path / "out").find_rows(found.ids)["sex"].tolist() == ["mf"[i // 4 % 2] for i in numbers]
+    assert load_subgroups(tmp_path / "out").find_rows(found.ids)["sex"].tolist() == ["mf"[i // 4 % 2] for i in numbers]
     assert run_people(tmp_path, ", positive: well") == first and len(first) == 2  # no run is computed anew
     assert open_results(tmp_path / "out").study["dataset"]["classes"] == ["ill", "well"]
     assert not (tmp_path / "out" / FILE).exists()

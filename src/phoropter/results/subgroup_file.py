@@ -46,7 +46,7 @@ class StoredSubgroups:
             raise _unreadable(self.path, error) from None
 
 
-def read_subgroups(folder: Path) -> StoredSubgroups:
+def load_subgroups(folder: Path) -> StoredSubgroups:
     """Raises StoreError for a file that `write_subgroups` did not write."""
     path = folder / FILE
     if not path.exists():

@@ -9,7 +9,7 @@ from phoropter.results.clinical.levels import Aggregation
 from phoropter.results.clinical.subgroups import SubgroupResults, measure_subgroups
 from phoropter.results.stats.held_out_rows import join_answers
 from phoropter.results.store import Store
-from phoropter.results.subgroup_file import StoredSubgroups, read_subgroups
+from phoropter.results.subgroup_file import StoredSubgroups, load_subgroups
 
 
 def collect_subgroups(
@@ -18,7 +18,7 @@ def collect_subgroups(
     """Candidate → column → its subgroups; empty where the study states none, or the metric cannot be computed here."""
     if summary.ranking_metric.unavailable:
         return {}
-    stored = read_subgroups(store.folder)
+    stored = load_subgroups(store.folder)
     return {c.name: _measure_candidate(store, summary, c, stored) for c in candidates} if stored.columns else {}
 
 
