@@ -31,7 +31,7 @@ def import_command(file: Path, study: str, out: Path | None, name: str, renamed:
     which `phoropter folds` writes.
     """
     from phoropter.core.errors import SpecError
-    from phoropter.report.page import create_report
+    from phoropter.report.page import create_report, read_report_input
 
     columns = dict(_split_pair(pair) for pair in renamed)
     with trust_if(trust_code, study):
@@ -42,7 +42,7 @@ def import_command(file: Path, study: str, out: Path | None, name: str, renamed:
         count = import_predictions(part, folder, file, name, columns)
         to = make_console()
         print_line(to, f"imported: {name}, {count} runs in {folder}")
-        print_results(to, create_report(folder))
+        print_results(to, create_report(read_report_input(folder)))
 
 
 def import_predictions(study: StudySpec, folder: Path, file: Path, name: str, columns: Mapping[str, str]) -> int:

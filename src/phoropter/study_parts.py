@@ -158,11 +158,11 @@ def run_and_report(study: StudySpec, folder: Path, device: str, jobs: int, add: 
         print_line(make_warning_console(), f"failed: {note['candidate']} · {note['split']}: {note['error']}")
     if any(True for _ in store.runs()):
         from phoropter.refit.leader_maps import compute_leader_maps
-        from phoropter.report.page import create_report
+        from phoropter.report.page import create_report, read_report_input
 
-        compute_leader_maps(folder)
-        report = create_report(folder)
-        print_results(to, report)
+        inputs = read_report_input(folder)
+        compute_leader_maps(inputs.store, inputs.summary)  # which the page shows
+        print_results(to, create_report(inputs))
         if study.save_models != "none" and not failures:
             print_line(
                 to, f"next: phoropter refit {folder} -o BUNDLE makes one classifier of the first candidate, trained on all rows"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from phoropter.core.storage.sealed_json import read_cache_json
 from phoropter.refit.leader_maps import choose_rows, compute_leader_maps
 from phoropter.report.page import write_report
 from phoropter.report.sections.predictions.leader_maps import LeaderMaps
+from phoropter.report.summary.candidate_reader import CandidateReader
 from phoropter.report.summary.collect import collect_summary
+from phoropter.report.summary.model import CandidateResults
+from phoropter.results.positive_class import open_results
 from phoropter.results.run_folder import Predictions, read_image_archive
 from phoropter.results.store import Store
 from small_pictures import draw_dark_and_light, run_small_study
@@ -41,6 +45,11 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_small_study(folder, PICTURES).folder
 
 
+def make_maps(folder: Path) -> str | None:
+    store = open_results(folder)
+    return compute_leader_maps(store, collect_summary(store))
+
+
 def read_maps(folder: Path) -> LeaderMaps:
     found = read_cache_json(folder / "maps" / "maps.json", LeaderMaps)
     assert found is not None
@@ -48,7 +57,7 @@ def read_maps(folder: Path) -> LeaderMaps:
 
 
 def test_the_maps_are_those_of_the_leaders_kept_model_on_rows_it_did_not_meet(shapes: Path) -> None:
-    assert compute_leader_maps(shapes) is None
+    assert make_maps(shapes) is None
     maps, leader = read_maps(shapes), collect_summary(Store(shapes)).candidates[0]
     assert maps.candidate == leader.name and maps.rows and not maps.reason
     first = next(r for r in leader.runs if r.record["split"]["name"] == maps.split)
@@ -67,9 +76,21 @@ def test_the_maps_are_those_of_the_leaders_kept_model_on_rows_it_did_not_meet(sh
     assert page.count(": evidence") == len(maps.rows)
 
 
+def test_a_report_with_maps_reads_each_candidate_once(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, read_candidate = list[str](), CandidateReader.read_candidate
+
+    def note_and_read(reader: CandidateReader, name: str, *rest: Any) -> CandidateResults:
+        read.append(name)
+        return read_candidate(reader, name, *rest)
+
+    monkeypatch.setattr(CandidateReader, "read_candidate", note_and_read)
+    CliRunner().invoke(main, ["report", str(shapes), "--maps"], catch_exceptions=False)
+    assert len(read) == len(set(read)) and {"both", "net", "vit"} < set(read) and read_maps(shapes).rows
+
+
 def test_a_recordings_maps_are_figures_over_seconds(tmp_path: Path) -> None:
     folder = run_small_study(tmp_path, ECG).folder
-    assert compute_leader_maps(folder) is None
+    assert make_maps(folder) is None
     maps, jpegs = read_maps(folder), read_image_archive(folder / "maps" / "pictures.npz")
     assert all(row.span is not None and row.group for row in maps.rows)
     assert set(jpegs) == {f"{i}-figure" for i in range(len(maps.rows))} and all(len(j) < 60_000 for j in jpegs.values())
@@ -89,7 +110,7 @@ def test_reasons_are_kept_and_shown_where_there_can_be_no_maps(shapes: Path, tmp
     assert "There are no maps of" in (out / "report" / "index.html").read_text()
     for bundle in (out / "runs").glob("*/bundle"):
         shutil.rmtree(bundle)
-    assert "kept no model of" in str(compute_leader_maps(out))
+    assert "kept no model of" in str(make_maps(out))
     (out / "maps" / "maps.json").write_text("{}")
     assert "The maps in the results folder are damaged" in write_report(out).read_text()
 

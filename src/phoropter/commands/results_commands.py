@@ -56,15 +56,17 @@ def report_command(
 ) -> None:
     """Write one page, and its tables and figures, from a results FOLDER."""
     from phoropter.report.custom_section import load_section
-    from phoropter.report.page import create_report
+    from phoropter.report.page import create_report, read_report_input
 
     with trust_results_if(trust_code, folder):
+        own = [load_section(name) for name in sections]
+        inputs = read_report_input(folder)
         if maps:
             from phoropter.refit.leader_maps import compute_leader_maps
 
-            if reason := compute_leader_maps(folder):
+            if reason := compute_leader_maps(inputs.store, inputs.summary):
                 click.echo(f"no maps of the leader: {reason}", err=as_json)
-        written = create_report(folder, out, sections=[load_section(name) for name in sections])
+        written = create_report(inputs, out, own)
         if as_json:
             from phoropter.commands.json_documents import make_report_document
 

@@ -30,8 +30,7 @@ from phoropter.deploy.explain.explanation import Explanation
 from phoropter.deploy.predict import Bundle, open_bundle
 from phoropter.refit.made_classifier import average_models, find_kept_folders
 from phoropter.report.sections.predictions.leader_maps import MAP_PICTURES, MAPS_FILE, MAPS_FOLDER, LeaderMaps, MappedRow
-from phoropter.report.summary.collect import collect_summary
-from phoropter.results.positive_class import open_results
+from phoropter.report.summary.model import StudySummary
 from phoropter.results.run_folder import Predictions, Run, write_image_archive
 from phoropter.results.store import Store
 from phoropter.study.records.study_record import read_base
@@ -42,19 +41,19 @@ SIDE = 168  # largest side of a picture in pixels
 Rows = NDArray[np.int64]
 
 
-def compute_leader_maps(folder: Path, extensions: Sequence[Extension] = ()) -> str | None:
+def compute_leader_maps(store: Store, summary: StudySummary, extensions: Sequence[Extension] = ()) -> str | None:
     """Computes the maps of the leader of a results folder into its `maps`; returns the reason where that cannot be done.
 
-    extensions: the study's own code, where it is not trusted by name. Raises DiskError, and StoreError for a damaged store.
+    store:      as `open_results` gives it · summary: what `collect_summary` read of it
+    extensions: the study's own code, where it is not trusted by name
+    Raises DiskError where the maps cannot be written.
     """
-    store = open_results(folder)
-    summary = collect_summary(store)
     leader = summary.candidates[0]
     rows: list[MappedRow] = []
     jpegs: dict[str, bytes] = {}
     split = reason = ""
     try:
-        if kind := getattr(leader, "table_kind", ""):
+        if kind := leader.table_kind:
             raise StoreError(f"{leader.name} has no network ({kind}), which could have looked anywhere")
         run, bundle = _open_first_model(store, [r.key for r in leader.runs], leader.name, extensions)
         predictions = run.load_predictions()
@@ -71,7 +70,7 @@ def compute_leader_maps(folder: Path, extensions: Sequence[Extension] = ()) -> s
         split = str(run.record["split"]["name"])
     except PhoropterError as error:
         rows, jpegs, reason = [], {}, str(error)
-    _write_maps(folder, LeaderMaps(candidate=leader.name, split=split, rows=tuple(rows), reason=reason), jpegs)
+    _write_maps(store.folder, LeaderMaps(candidate=leader.name, split=split, rows=tuple(rows), reason=reason), jpegs)
     return reason or None
 
 

@@ -48,27 +48,23 @@ def write_report(
     progress: Callable[[int, int], None] | None = None,
     sections: Sequence[SectionFunction] = (),
 ) -> Path:
-    """Reports the study in `folder` and returns the path of the page; arguments and errors as those of `create_report`."""
-    return create_report(folder, out, progress, sections).page
+    """Reports the study in `folder` and returns the path of the page.
+
+    Arguments and errors are those of `read_report_input` and `create_report`.
+    """
+    return create_report(read_report_input(folder, progress), out, sections).page
 
 
-def create_report(
-    folder: Path | str,
-    out: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    sections: Sequence[SectionFunction] = (),
-) -> WrittenReport:
-    """Reports the study in `folder`: writes the page, and its tables, figures and model card beside it.
+def create_report(inputs: ReportInput, out: Path | None = None, sections: Sequence[SectionFunction] = ()) -> WrittenReport:
+    """Reports a study that was read: writes the page, and its tables, figures and model card beside it.
 
     out:      a folder (default: `report` in the study's folder), or a file ending in .html, whose tables and figures then lie in
               a folder of the same name without the ending
-    progress: called with (runs read, runs to read)
     sections: sections of your own, shown before Provenance; each is called with a `ReportInput` and returns a `Section` or None
 
-    Raises StoreError when the folder holds no finished run, DiskError when the report cannot be written, and SpecError when a
-    section of your own fails or repeats the id of another.
+    Raises DiskError when the report cannot be written, and SpecError when a section of your own fails or repeats the id of
+    another.
     """
-    inputs = read_report_input(folder, progress)
     store, summary, comparisons = inputs.store, inputs.summary, inputs.comparisons
     found = clinical_sentences(summary, inputs.clinical, find_top_group(summary, comparisons).leader.name)
     sentences, small_print = conclusion.write_conclusion(summary, comparisons, inputs.answers, found)
@@ -92,7 +88,10 @@ def create_report(
 
 
 def read_report_input(folder: Path | str, progress: Callable[[int, int], None] | None = None) -> ReportInput:
-    """Everything that the page of a results folder is made of. Raises StoreError when it holds no finished run."""
+    """Everything that the page of a results folder is made of.
+
+    progress: called with (runs read, runs to read). Raises StoreError when the folder holds no finished run.
+    """
     store = open_results(folder)
     summary = collect_summary(store, progress)
     comparisons = compare.compare_candidates(store, summary)
