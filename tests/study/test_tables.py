@@ -18,6 +18,7 @@ from phoropter.study.screening import make_probe_candidates
 from phoropter.study.smoke_scale import make_smoke_version
 from phoropter.study.spec import StudySpec, read_study
 from phoropter.study.worker import ComputeOptions
+from phoropter.training.tables.row_features import RowFeatures, compute_row_features
 from small_recordings import CTG_STUDY, ECG_STUDY
 
 STUDY = """\
@@ -113,6 +114,21 @@ def test_features_of_a_file_are_a_candidate_and_their_contents_its_identity(tmp_
     save_frame(frame.iloc[1:], tmp_path / "f.csv")
     with pytest.raises(DataError, match=r"candidate 'mine': f\.csv: 1 of 120 rows have no features"):
         plan(tmp_path, text)
+
+
+def test_the_runs_of_a_candidate_share_its_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[RowFeatures]()
+
+    def note_and_compute(*args: Any) -> RowFeatures:
+        asked.append(compute_row_features(*args))
+        return asked[-1]
+
+    monkeypatch.setattr(compute, "compute_row_features", note_and_compute)
+    store = run(tmp_path, STUDY.partition("  - {backbone")[0] + "  - {baseline: mean-image}\n  - {baseline: colour-texture}\n")
+    assert len(list(store.runs())) == 4 and len(asked) == 2
+    assert len({found.values.shape for found in asked}) == 2 and not any(found.values.flags.writeable for found in asked)
+    seconds = {float(p["seconds"]) for r in store.runs() for p in r.record["feature_passes"].values()}
+    assert seconds == {round(found.seconds, 6) for found in asked}
 
 
 def test_sweeps_over_recipes_leave_baselines_alone(tmp_path: Path) -> None:

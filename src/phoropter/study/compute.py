@@ -30,6 +30,7 @@ from phoropter.study.plan import Plan, PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records import run_record
 from phoropter.study.records.table_record import write_table_run
+from phoropter.training.candidates.table_spec import TableSpec
 from phoropter.training.costs.pass_cost import PassCost
 from phoropter.training.costs.peak_memory import PeakMemory
 from phoropter.training.distillation import Teacher
@@ -39,7 +40,7 @@ from phoropter.training.loop.checkpoint import Checkpoints
 from phoropter.training.loop.precision import resolve_autocast_dtype
 from phoropter.training.loop.stop_signals import StopRequest, defer_stop
 from phoropter.training.loop.training_loop import StepProgress
-from phoropter.training.tables.row_features import compute_row_features
+from phoropter.training.tables.row_features import RowFeatures, compute_row_features
 from phoropter.training.tables.table_fit import fit_table, take_predictions
 from phoropter.training.train import train_candidate
 
@@ -111,6 +112,7 @@ class Computation:
         self.planned, self.store, self.cache, self.device, self.on_progress = planned, store, cache, device, on_progress
         self.checkpoint_s = checkpoint_s
         self._loaded_pixels: dict[str, Pixels] = {}
+        self._loaded_features: dict[str, RowFeatures] = {}
 
     def train_run(self, run: PlannedRun) -> dict[str, Any]:
         """Trains one run and writes its folder; returns its metrics. Raises StopRequest when asked to stop."""
@@ -144,18 +146,13 @@ class Computation:
         started = datetime.now(UTC)
         table, image_set, base = run.candidate.table, run.image_set, self.planned.study.base
         assert table is not None
-        pixels = self._load_pixels(image_set)
-
-        def report_progress(done: int, total: int) -> None:
-            self.on_progress(ProgressEvent("features", run.candidate.name, done, total))
-
-        features = None
+        pixels, features = self._load_pixels(image_set), None
         with PeakMemory(self.device) as peak:
             if table.predictions is not None:
                 splits = [r.split for r in self.planned.runs if r.candidate is run.candidate and r.image_set is image_set]
                 fitted = take_predictions(table, image_set.dataset, splits, run.split, base)
             else:
-                features = compute_row_features(table, image_set.dataset, pixels, self.cache, base, report_progress)
+                features = self._load_features(run.candidate.name, table, image_set)
                 fitted = fit_table(table, features, image_set.dataset, run.split)
         with self.store.create_run(run.key) as folder:
             record = write_table_run(
@@ -279,6 +276,20 @@ class Computation:
         if name not in self._loaded_pixels:
             self._loaded_pixels = {name: open_pixels(image_set, self.cache, self.on_progress)}
         return self._loaded_pixels[name]
+
+    def _load_features(self, candidate: str, table: TableSpec, image_set: ImageSet) -> RowFeatures:
+        """The features of a candidate without a network, which its runs share: a file is parsed once, not for each of them."""
+
+        def report_progress(done: int, total: int) -> None:
+            self.on_progress(ProgressEvent("features", candidate, done, total))
+
+        name = digest([table.identity(), image_set.identity])
+        if name not in self._loaded_features:
+            dataset, pixels, base = image_set.dataset, self._load_pixels(image_set), self.planned.study.base
+            features = compute_row_features(table, dataset, pixels, self.cache, base, report_progress)
+            features.values.flags.writeable = False
+            self._loaded_features = {name: features}
+        return self._loaded_features[name]
 
     def _record_speed(self, run: PlannedRun, record: dict[str, Any]) -> None:
         """Updates the measured speed of this machine, which the next plan's estimate uses.
