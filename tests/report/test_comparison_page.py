@@ -177,11 +177,47 @@ def test_where_a_study_ranks_by_another_metric_nothing_is_said_of_guessing(tmp_p
     assert pair.beats_guessing is None and pair.verdict == "behind"
 
 
+def in_another_order(source: Path, folder: Path, classes: tuple[str, ...], to: tuple[str, ...], **dataset: str) -> Path:
+    """The answers of a results folder, as a study would store them that lists its classes in another order."""
+    answers: dict[str, list[Predictions]] = {}
+    for run in Store(source).runs():
+        said = run.load_predictions()
+        assert said is not None
+        labels = np.array([to.index(classes[label]) for label in said.labels])
+        logits = np.stack([said.logits[:, classes.index(name)] for name in to], 1)
+        answers.setdefault(run.candidate_name, []).append(replace(said, labels=labels, logits=logits))
+    store = store_answers(folder, answers, classes=to)
+    study = dict(store.study)
+    store.write_study(study | {"dataset": study["dataset"] | dataset})
+    return folder
+
+
+def test_classes_are_matched_by_name_whatever_their_order(tmp_path: Path) -> None:
+    classes, to = ("x", "y", "z"), ("z", "x", "y")
+    one, two = (stored(tmp_path, n, classes=classes, seed=s) for n, s in (("one", 0), ("two", 1)))
+    again = in_another_order(two, tmp_path / "again", classes, to)
+    straight, crossed = pair_studies(one, in_another_order(two, tmp_path / "same", classes, classes)), pair_studies(one, again)
+    assert crossed.b.summary.classes == straight.b.summary.classes and crossed.n_common_rows == straight.n_common_rows > 0
+    assert crossed.basis == straight.basis and crossed.pairs == straight.pairs and crossed.pairs
+    assert [p.value_b for p in crossed.pairs] == pytest.approx([accuracy(two, p.b) for p in crossed.pairs])
+
+
+def test_another_positive_class_is_named_and_changes_no_pair(tmp_path: Path) -> None:
+    one = in_another_order(stored(tmp_path, "s"), tmp_path / "one", ("x", "y"), ("x", "y"), positive="y")
+    other = stored(tmp_path, "t", seed=1)
+    straight = in_another_order(other, tmp_path / "straight", ("x", "y"), ("x", "y"), positive="y")
+    turned = in_another_order(other, tmp_path / "turned", ("x", "y"), ("y", "x"), positive="x")
+    assert pair_studies(one, turned).pairs == pair_studies(one, straight).pairs
+    said = "one looks for y and turned for x; here both look for y."
+    assert said in Tags(write_comparison_page(one, turned).read_text(encoding="utf-8")).text
+    assert "look for" not in Tags(write_comparison_page(one, straight).read_text(encoding="utf-8")).text
+
+
 def test_studies_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     one = stored(tmp_path, "one")
     with pytest.raises(StoreError, match="the same results folder"):
         pair_studies(one, one)
-    with pytest.raises(StoreError, match=r"different classes and cannot.*has 2 and .*has 3"):
+    with pytest.raises(StoreError, match=r"tell different classes apart .*: \S+three has z, which \S+one has not"):
         pair_studies(one, stored(tmp_path, "three", classes=("x", "y", "z")))
     with pytest.raises(StoreError, match="not a results folder"):
         pair_studies(one, tmp_path / "nowhere")

@@ -58,3 +58,21 @@ def test_more_classes_keep_their_order(tmp_path: Path) -> None:
     made = make_folder(tmp_path, ["ill", "well", "dead"], "ill")
     found = next(iter(open_results(tmp_path).runs())).load_predictions()
     assert found is not None and (found.logits == made.logits).all()
+
+
+def test_classes_are_read_in_a_stated_order(tmp_path: Path) -> None:
+    made = make_folder(tmp_path, ["ill", "well", "dead"], None)
+    store = open_results(tmp_path, classes=["dead", "ill", "well"])
+    run = next(iter(store.runs()))
+    found = run.load_predictions()
+    assert found is not None and run.record["classes"] == ["dead", "ill", "well"]
+    assert store.study["dataset"]["classes"] == ["dead", "ill", "well"] and store.study["dataset"]["counts"] == [30, 10, 20]
+    names = np.array(["ill", "well", "dead"])
+    assert (np.array(["dead", "ill", "well"])[found.labels] == names[made.labels]).all()
+    for place, name in enumerate(("dead", "ill", "well")):
+        assert (found.logits[:, place] == made.logits[:, list(names).index(name)]).all()
+
+
+def test_a_stated_order_of_other_classes_changes_nothing(tmp_path: Path) -> None:
+    make_folder(tmp_path, ["ill", "well"], None)
+    assert open_results(tmp_path, classes=["well", "dead"]).study["dataset"]["classes"] == ["ill", "well"]

@@ -80,6 +80,7 @@ def _list_notices(studies: StudyPair) -> list[Notice]:
         if s.summary.n_finished < s.summary.n_planned
     ]
     lines += [f"{s.label} is a smoke version of its study." for s in (studies.a, studies.b) if s.summary.study.get("scale")]
+    lines += _describe_positive_classes(studies)
     notices = [Notice("The comparison is limited.", tuple(map(one_line, lines)))] if lines else []
     if studies.basis == "unpaired" and studies.pairs:
         line = (
@@ -88,6 +89,14 @@ def _list_notices(studies: StudyPair) -> list[Notice]:
         )
         notices.append(Notice("Unpaired.", (line,)))
     return notices
+
+
+def _describe_positive_classes(studies: StudyPair) -> list[str]:
+    """Where the two studies look for different classes, which of them counts here."""
+    stated = [(s.summary.study.get("dataset") or {}).get("positive") for s in (studies.a, studies.b)]
+    if len(studies.a.summary.classes) != 2 or not all(stated) or stated[0] == stated[1]:
+        return []
+    return [f"{studies.a.label} looks for {stated[0]} and {studies.b.label} for {stated[1]}; here both look for {stated[0]}."]
 
 
 def _small_print(studies: StudyPair) -> list[str]:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import StoreError
+from phoropter.report.render.wording import list_names
 from phoropter.report.summary import compare
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.guessing import find_uninformed
@@ -138,16 +139,21 @@ class StudyPair:
 
 
 def pair_studies(first: Path | str, second: Path | str) -> StudyPair:
-    """Raises StoreError where a folder has no finished run, both are the same folder, or their classes differ."""
+    """Two results folders → what can be said of the two; classes are matched by name, whatever their order and the positive one.
+
+    Raises StoreError where a folder has no finished run, both are the same folder, or their classes differ.
+    """
     stated = [(Store(folder).study.get("dataset") or {}).get("positive") for folder in (first, second)]
-    positive = stated[0] or stated[1]  # one order of the classes for both
-    stores = open_results(first, positive), open_results(second, positive)
+    positive = stated[0] or stated[1]  # one positive class for both
+    store = open_results(first, positive)
+    order = (store.study.get("dataset") or {}).get("classes") or ()
+    stores = store, open_results(second, positive, order)
     if stores[0].folder.resolve() == stores[1].folder.resolve():
         raise StoreError(f"{first} and {second} are the same results folder: name two different ones")
     summaries = [collect_summary(store) for store in stores]
     if summaries[0].classes != summaries[1].classes:
-        classes = " and ".join(f"{s.folder} has {len(e.classes)}" for s, e in zip(stores, summaries, strict=True))
-        raise StoreError(f"the two studies have different classes and cannot be compared: {classes}")
+        differences = _describe_other_classes(*(s.folder for s in stores), *(set(e.classes) for e in summaries))
+        raise StoreError(f"the two studies tell different classes apart and cannot be compared: {differences}")
     a, b = (StudySide(s, e, label) for s, e, label in zip(stores, summaries, _study_labels(stores), strict=True))
     names = [e.name for e in a.summary.candidates if e.name in {o.name for o in b.summary.candidates}]
     same = tuple(n for n in names if a.run_keys(n) & b.run_keys(n))
@@ -161,6 +167,12 @@ def pair_studies(first: Path | str, second: Path | str) -> StudyPair:
     if not wanted:
         return replace(pair, basis="splits" if same else "unpaired")
     return _compare_pairs(pair, wanted)
+
+
+def _describe_other_classes(one: Path, other: Path, classes: set[str], other_classes: set[str]) -> str:
+    """Which classes each of two folders has alone."""
+    alone = ((one, classes - other_classes, other), (other, other_classes - classes, one))
+    return "; ".join(f"{a} has {list_names(sorted(names))}, which {b} has not" for a, names, b in alone if names)
 
 
 def _study_labels(stores: tuple[Store, Store]) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from phoropter.models import classifier as classifiers
 from phoropter.models.backbones import BackboneModule
 from phoropter.results.metrics.custom import Metric
 from phoropter.results.metrics.registry import average_probabilities, compute_metrics
-from phoropter.results.positive_class import exchange_classes, is_first_of_two
+from phoropter.results.positive_class import is_first_of_two, reorder_classes
 from phoropter.results.store import Predictions, Run, RunWriter
 from phoropter.study.plan import PlannedRun
 from phoropter.study.records.convergence_record import describe_convergence
@@ -195,7 +195,7 @@ def compute_scores(run: PlannedRun, metrics: tuple[str | Metric, ...], held_out:
     """Of two classes, with the positive one last, as reports compute them."""
     image_set = run.image_set
     if is_first_of_two(image_set.dataset.classes, find_positive(image_set.dataset, image_set.data.positive)):
-        held_out = exchange_classes(held_out)
+        held_out = reorder_classes(held_out, (1, 0))
     scores = compute_metrics(metrics, held_out.labels, held_out.probabilities)
     return {name: None if np.isnan(value) else float(value) for name, value in scores.items()}
 
