@@ -157,11 +157,14 @@ def run_and_report(study: StudySpec, folder: Path, device: str, jobs: int, add: 
     for note in failures.values():
         print_line(make_warning_console(), f"failed: {note['candidate']} · {note['split']}: {note['error']}")
     if any(True for _ in store.runs()):
-        from phoropter.refit.leader_maps import compute_leader_maps
         from phoropter.report.page import create_report, read_report_input
+        from phoropter.report.sections.predictions.leader_maps import has_current_maps
 
         inputs = read_report_input(folder)
-        compute_leader_maps(inputs.store, inputs.summary)  # which the page shows
+        if not has_current_maps(folder, inputs.summary):
+            from phoropter.refit.leader_maps import compute_leader_maps
+
+            compute_leader_maps(inputs.store, inputs.summary)  # which the page shows
         print_results(to, create_report(inputs))
         if study.save_models != "none" and not failures:
             print_line(

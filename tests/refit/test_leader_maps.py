@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from phoropter.cli import main
 from phoropter.core.storage.sealed_json import read_cache_json
 from phoropter.refit.leader_maps import choose_rows, compute_leader_maps
 from phoropter.report.page import write_report
-from phoropter.report.sections.predictions.leader_maps import LeaderMaps
+from phoropter.report.sections.predictions.leader_maps import LeaderMaps, has_current_maps
 from phoropter.report.summary.candidate_reader import CandidateReader
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.model import CandidateResults
@@ -124,3 +125,34 @@ def test_the_rows_are_the_surest_mistakes_and_the_median_right_answer_of_each_cl
     labels = np.array([0] * 10 + [1] * 5)
     chosen = choose_rows(Predictions(np.array([f"r{i}" for i in range(15)]), labels, logits))
     assert chosen == [(13, "wrong"), (12, "wrong"), (11, "wrong"), (10, "wrong"), (4, "right"), (14, "right")]
+
+
+def test_a_finished_study_keeps_its_maps(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from phoropter.refit import leader_maps
+
+    made = list[str]()
+
+    def compute_again(store: Store, summary: Any) -> None:
+        made.append(summary.candidates[0].name)
+
+    study = shapes.parent / "study.yaml"
+    assert make_maps(shapes) is None
+    before = (shapes / "maps" / "maps.json").read_bytes()
+    monkeypatch.setattr(leader_maps, "compute_leader_maps", compute_again)
+    command = ["run", str(study), "-o", str(shapes)]
+    assert CliRunner().invoke(main, command, catch_exceptions=False).exit_code == 0
+    assert not made and (shapes / "maps" / "maps.json").read_bytes() == before
+    (shapes / "maps" / "maps.json").unlink()
+    assert CliRunner().invoke(main, command, catch_exceptions=False).exit_code == 0
+    assert made, "where there are none they are computed"
+    monkeypatch.undo()
+    assert make_maps(shapes) is None
+
+
+def test_maps_of_another_leader_or_other_runs_are_not_current(shapes: Path) -> None:
+    assert make_maps(shapes) is None
+    summary = collect_summary(open_results(shapes))
+    assert has_current_maps(shapes, summary)
+    first, *rest = summary.candidates
+    assert not has_current_maps(shapes, replace(summary, candidates=[*rest, first]))
+    assert not has_current_maps(shapes, replace(summary, candidates=[replace(first, runs=first.runs[1:]), *rest]))

@@ -1,8 +1,8 @@
 """Maps of a study's leader for the report: where it looked in its most confident mistakes and in typical right answers.
 
-They are computed once, at the end of `phoropter run` or by `phoropter report --maps`, from the bundle of the leader's first run
-and rows that this run held out, and lie in the results folder under `maps`: `maps.json` and `pictures.npz`. The report only reads
-them. Where they cannot be computed, maps.json has the reason.
+They are computed at the end of a `phoropter run` whose leader has none, or by `phoropter report --maps`, from the bundle of the
+leader's first run and rows that this run held out, and lie in the results folder under `maps`: `maps.json`, `pictures.npz`.
+The report only reads them. Where they cannot be computed, maps.json has the reason.
 """
 
 from __future__ import annotations
@@ -28,8 +28,15 @@ from phoropter.deploy.explain.drawing import draw_explanation
 from phoropter.deploy.explain.explain import ExplainOptions, explain_dataset
 from phoropter.deploy.explain.explanation import Explanation
 from phoropter.deploy.predict import Bundle, open_bundle
-from phoropter.refit.made_classifier import average_models, find_kept_folders
-from phoropter.report.sections.predictions.leader_maps import MAP_PICTURES, MAPS_FILE, MAPS_FOLDER, LeaderMaps, MappedRow
+from phoropter.refit.made_classifier import average_models, find_kept_folders, read_member_weights
+from phoropter.report.sections.predictions.leader_maps import (
+    MAP_PICTURES,
+    MAPS_FILE,
+    MAPS_FOLDER,
+    LeaderMaps,
+    MappedRow,
+    identify_maps_source,
+)
 from phoropter.report.summary.model import StudySummary
 from phoropter.results.run_folder import Predictions, Run, write_image_archive
 from phoropter.results.store import Store
@@ -70,7 +77,9 @@ def compute_leader_maps(store: Store, summary: StudySummary, extensions: Sequenc
         split = str(run.record["split"]["name"])
     except PhoropterError as error:
         rows, jpegs, reason = [], {}, str(error)
-    _write_maps(store.folder, LeaderMaps(candidate=leader.name, split=split, rows=tuple(rows), reason=reason), jpegs)
+    source = identify_maps_source(summary)
+    maps = LeaderMaps(candidate=leader.name, source=source, split=split, rows=tuple(rows), reason=reason)
+    _write_maps(store.folder, maps, jpegs)
     return reason or None
 
 
@@ -101,14 +110,14 @@ def _open_first_model(store: Store, keys: list[str], name: str, extensions: Sequ
     bundles = [open_bundle(folder, extensions) for _, folder in kept]
     if len(bundles) == 1:
         return store.run(key), bundles[0]
-    members = tuple(bundle.candidate for bundle in bundles)
-    return store.run(key), replace(bundles[0], model=average_models([b.model for b in bundles]), members=members)
+    members, weights = tuple(bundle.candidate for bundle in bundles), list(read_member_weights(store.run(key)).values())
+    return store.run(key), replace(bundles[0], model=average_models([b.model for b in bundles], weights), members=members)
 
 
 def _list_parts(run: Run) -> list[str]:
-    """The runs whose models answer in a run: its own where that was kept, of an average its members'."""
+    """The runs whose models answer in a run: its own where that was kept, of an average its members', those with weight."""
     is_average = run.bundle_folder is None and bool(run.record["digests"].get("members"))
-    return list(map(str, run.record["needs"])) if is_average else [run.key]
+    return list(read_member_weights(run) or map(str, run.record["needs"])) if is_average else [run.key]
 
 
 def _open_rows(store: Store, bundle: Bundle, run: Run, ids: NDArray[np.str_]) -> Dataset:

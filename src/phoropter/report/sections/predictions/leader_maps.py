@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 from markupsafe import Markup
 
+from phoropter.core.files import digest
 from phoropter.core.storage.sealed_json import CacheShape, read_cache_json
 from phoropter.report.render.section import Section
 from phoropter.report.render.table import one_line
 from phoropter.report.render.wording import list_names
 from phoropter.report.sections.predictions.mistakes import answer_text, bold_answer, jpeg_data_uri, place_text
+from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.run_folder import read_image_archive
 
@@ -37,12 +40,28 @@ class MappedRow(CacheShape):
 
 
 class LeaderMaps(CacheShape):
-    """maps.json: of which candidate and split, and the rows; or the reason why there are none."""
+    """maps.json: of which candidate and split, and the rows; or the reason why there are none.
+
+    source: what they were computed from, as `identify_maps_source` gives it; empty in folders made before it was written
+    """
 
     candidate: str
+    source: str = ""
     split: str = ""
     rows: tuple[MappedRow, ...] = ()
     reason: str = ""
+
+
+def identify_maps_source(summary: StudySummary) -> str:
+    """A digest of what the maps of the leader depend on: its runs and the order of the classes. Run keys stand for contents."""
+    leader = summary.candidates[0]
+    return digest([leader.name, sorted(run.key for run in leader.runs), list(summary.classes)])
+
+
+def has_current_maps(folder: Path, summary: StudySummary) -> bool:
+    """Whether a results folder has the maps of this leader and these runs, or the reason why there are none."""
+    found = read_cache_json(folder / MAPS_FOLDER / MAPS_FILE, LeaderMaps)
+    return found is not None and found.source == identify_maps_source(summary)
 
 
 def leader_maps_section(inputs: ReportInput) -> Section | None:
