@@ -74,8 +74,8 @@ class DataSpec(SourceFields):
     exclude:  leave these classes out; "*": all that `classes` does not name
     positive: the class that is looked for, of two: sensitivity, precision-recall, calibration and thresholds are of it (default:
               the last one); of more classes, `{one_vs_rest: NAME}` sets it against all others. No run depends on it
-    subgroups: columns of the manifest, such as sex, in whose values results are shown apart; of numbers in quartiles, or at
-              edges: `[sex, {age: [30, 50]}]`. No run depends on them
+    subgroups: columns of the manifest, or facts of the recordings (docs/recordings.md), such as sex, in whose values results are
+              shown apart; of numbers in quartiles, or at edges: `[sex, {age: [30, 50]}]`. No run depends on them
     group_from: a regular expression with one group in brackets, which finds the group in an id (the relative path)
     site_from: the same for the site
     group_word: what a group is, for sentences: `people`, `births`, or both numbers where they are irregular, `ox/oxen` (default:
@@ -186,8 +186,10 @@ class DataSpec(SourceFields):
                 raise ValueError(f"'{option}' belongs to {join_words(owners, 30)} and does nothing for '{source.key}': remove it")
         if source.holds_recordings and self.intensity != IntensitySpec():
             raise ValueError(f"'intensity' does nothing for '{source.key}', whose pictures are drawn from recordings: remove it")
-        if self.subgroups and source.key != "manifest":
-            raise ValueError(f"'subgroups' are columns of a manifest, and the data come from '{source.key}': remove it")
+        if self.subgroups and source.key != "manifest" and not source.holds_recordings:
+            raise ValueError(
+                f"'subgroups' are columns of a manifest or facts of recordings, and the data come from '{source.key}': remove it"
+            )
         if source.check is not None:
             source.check(self)
 

@@ -1,4 +1,4 @@
-"""Columns of a manifest that split its rows into subgroups (sex, age, device): read beside the dataset, no part of it.
+"""Columns of a manifest, or facts of recordings, that split rows into subgroups (sex, age, device): no part of the dataset.
 
 No run depends on them. A column is text, one value for each row; a column of numbers is cut into ranges, at edges that the study
 gives or else at its quartiles. An empty cell is `not given`.
@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.columns import clean_cell, find_columns
-from phoropter.core.errors import DataError
+from phoropter.core.columns import clean_cell, find_columns, parse_number
+from phoropter.core.errors import DataError, did_you_mean, join_words
 from phoropter.core.text_table import read_text_table
 from phoropter.data.dataset import Dataset
+from phoropter.data.recordings.dataset import RenderedPictures
 from phoropter.data.source import resolve_path
 from phoropter.data.sources.manifest import make_row_id
 from phoropter.data.spec import DataSpec
@@ -36,9 +37,7 @@ def read_subgroups(
     Raises DataError for a column that is not there, edges of one that holds no numbers, too many subgroups, and pictures whose
     ids are hidden.
     """
-    edges: dict[str, tuple[float, ...]] = {}
-    for column in asked:
-        edges |= {column: ()} if isinstance(column, str) else column
+    edges = _list_edges(asked)
     table = read_text_table(path)
     places = find_columns(table.place, table.header, ("id", "path"), {k: v for k, v in columns.items() if k in ("id", "path")})
     wanted = find_columns(table.place, table.header, edges, required=edges)
@@ -53,23 +52,55 @@ def read_subgroups(
             "as where pictures are DICOM files whose names are hidden; leave subgroups out"
         )
     rows = [cells[str(i)] for i in dataset.ids]
-    return {column: cut_column(column, [row[k] for row in rows], edges[column]) for k, column in enumerate(edges)}
+    return {
+        column: cut_column(column, [row[k] for row in rows], edges[column], table.decimal_comma) for k, column in enumerate(edges)
+    }
+
+
+def read_recording_subgroups(asked: Sequence[SubgroupColumn], dataset: Dataset) -> dict[str, NDArray[np.str_]]:
+    """Column → (N,) the subgroup of each window, by what its recording's `about` and `outcome` say; small letters match large.
+
+    Raises DataError for a fact that no recording states, and what `cut_column` raises.
+    """
+    pictures = dataset.pictures
+    assert isinstance(pictures, RenderedPictures) and dataset.recordings is not None
+    stated = {r.id: {**r.outcome, **r.about} for r in pictures.windows.recordings}
+    facts = {ident: {name.casefold(): value for name, value in of_one.items()} for ident, of_one in stated.items()}
+    known = list(dict.fromkeys(name for of_one in stated.values() for name in of_one))
+    found = {}
+    for column, edges in _list_edges(asked).items():
+        if column.casefold() not in (name.casefold() for name in known):
+            way_out = f"choose {join_words(known, 30)}" if known else "they state no facts, so leave subgroups out"
+            raise DataError(f"subgroups: no recording of {dataset.name} states '{column}'{did_you_mean(column, known)}; {way_out}")
+        cells = {ident: clean_cell(of_one.get(column.casefold())) for ident, of_one in facts.items()}
+        found[column] = cut_column(column, [cells[str(ident)] for ident in dataset.recordings], edges)
+    return found
+
+
+def _list_edges(asked: Sequence[SubgroupColumn]) -> dict[str, tuple[float, ...]]:
+    """Column → the edges of its ranges; none where none are given."""
+    edges: dict[str, tuple[float, ...]] = {}
+    for column in asked:
+        edges |= {column: ()} if isinstance(column, str) else column
+    return edges
 
 
 def read_stated_subgroups(data: DataSpec, base: Path | None, dataset: Dataset) -> dict[str, NDArray[np.str_]]:
-    """Those that a study states of its manifest; empty where it states none. base: where relative paths start"""
+    """Those that a study states of its manifest or recordings; empty where it states none. base: where relative paths start"""
     if not data.subgroups:
         return {}
+    if isinstance(dataset.pictures, RenderedPictures):
+        return read_recording_subgroups(data.subgroups, dataset)
     path = resolve_path(getattr(data, "manifest"), base)  # noqa: B009  a field that exists only at run time
     return read_subgroups(path, getattr(data, "columns", {}), data.subgroups, dataset)
 
 
-def cut_column(column: str, values: Sequence[str], edges: Sequence[float] = ()) -> NDArray[np.str_]:
-    """(N,) values as text → their subgroups: ranges of numbers, or the values themselves.
+def cut_column(column: str, values: Sequence[str], edges: Sequence[float] = (), decimal_comma: bool = False) -> NDArray[np.str_]:
+    """(N,) values as text → their subgroups: ranges of numbers, or the values themselves. decimal_comma: whether 0,5 is a half
 
     Raises DataError for edges of values that are no numbers, and for more than MAX_SUBGROUPS.
     """
-    numbers = [_parse_number(value) for value in values]
+    numbers = [_parse_finite(value, decimal_comma) for value in values]
     unread = next((v for v, n in zip(values, numbers, strict=True) if v and n is None), None)
     known = np.array([n for n in numbers if n is not None])
     if edges and unread is not None:
@@ -91,9 +122,6 @@ def _name_ranges(bounds: NDArray[np.float64]) -> list[str]:
     return [f"under {words[0]}", *between, f"{words[-1]} and over"]
 
 
-def _parse_number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
+def _parse_finite(text: str, decimal_comma: bool) -> float | None:
+    value = parse_number(text, decimal_comma)
+    return value if isinstance(value, float) and np.isfinite(value) else None

@@ -27,6 +27,7 @@ def write_edf(
     said: int | None = None,
     unit: bytes = b"mV",
     patient: bytes = b"X X X X",
+    recorded: bytes = b"",
     **header: Any,
 ) -> Path:
     """Records of one second; digital = 1000 × physical. onsets: of the records, which makes the file EDF+."""
@@ -39,7 +40,7 @@ def write_edf(
     def field(text: object, size: int) -> bytes:
         return (text if isinstance(text, bytes) else str(text).encode()).ljust(size)[:size]
 
-    text = field(b"\xffBIOSEMI" if width == 3 else "0", 8) + field(patient, 80) + field("", 80) + b"01.01.1100.00.00"
+    text = field(b"\xffBIOSEMI" if width == 3 else "0", 8) + field(patient, 80) + field(recorded, 80) + b"01.01.1100.00.00"
     text += field(header.get("header_bytes", 256 * (n + 1)), 8) + field("" if plain else kind, 44)
     text += field(count if said is None else said, 8) + field(header.get("seconds", 1), 8) + field(header.get("n", n), 4)
     numbers = [header.get("physical_min", int(low) / 1000), int(high) / 1000, low, high]
@@ -202,3 +203,19 @@ def test_a_record_or_a_byte_too_many_is_refused_with_the_way_out(tmp_path: Path,
     file.write_bytes(file.read_bytes() + b"\n" * extra)
     with pytest.raises(DataError, match=f"its header says 10 data records of 200 bytes, {message}.*or write -1 for the number"):
         read_edf(file)
+
+
+@pytest.mark.parametrize(
+    ("patient", "recorded", "expected"),
+    [
+        (b"MCH-0234567 F 02-MAY-1951 Haagse_Harry", b"Startdate 02-MAR-2002 EMG561 BK/JOP Sony. MNC", {"sex": "F", "age": 50.0}),
+        (b"0 M 02-MAR-1951 X", b"Startdate 02-MAR-2002 X X X", {"sex": "M", "age": 51.0}),
+        (b"X X 02-MAR-1951 X", b"", {}),
+        (b"X F 31-FEB-1951 X", b"Startdate 02-MAR-2002 X X X", {"sex": "F"}),
+        (b"X F 02-MAR-2003 X", b"Startdate 02-MAR-2002 X X X", {"sex": "F"}),  # born after it
+        (b"Harry, Haagse", b"Startdate 02-MAR-2002 X X X", {}),
+    ],
+)
+def test_sex_and_age_are_read_and_no_name(tmp_path: Path, patient: bytes, recorded: bytes, expected: dict[str, object]) -> None:
+    one = read_edf(write_edf(tmp_path / "a.edf", patient=patient, recorded=recorded))
+    assert dict(one.about) == expected and one.subject == "a"

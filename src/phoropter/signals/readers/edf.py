@@ -6,6 +6,7 @@ A header is held against the file: its data records are counted by the file's si
 a cut or joined recording still looks like a signal. A count of -1 (the recorder was stopped) is read from the size. In EDF+ every
 data record has the time it begins; where time jumps, the samples between are missing, so that no window straddles the gap.
 
+Sex, and the age on the day of the recording, are read from a header that has them as EDF+ does; date of birth and name are not.
 Headers of other tools are read as they are meant: µ and umlauts (UTF-8 or Latin-1), a decimal comma, NUL in place of a space.
 Left out on purpose: channels of different rates in one recording, and the texts of annotations.
 """
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,9 @@ _FIELDS = {
     **{"digital_max": 8, "filter": 80, "count": 8, "reserved": 32},
 }  # name → bytes of each signal
 _ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
+_PATIENT = re.compile(r"\S+ ([MF]|X) (\d\d-[A-Z]{3}-\d{4}|X)(?: .*)?")  # code, sex, date of birth, name
+_START = re.compile(r"Startdate (\d\d-[A-Z]{3}-\d{4})(?: .*)?")
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _ONSET = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15[\d.]*)?\x14")
 _MAX_SIGNALS = 4096
 
@@ -42,6 +47,7 @@ class EdfHeader:
     record_count: data records in the file · record_s: length of one in seconds · offsets: of each signal in a record, in samples
     plus:         whether data records have onsets (EDF+)
     cut_bytes:    of an unfinished last data record, which is left out where the header has no count
+    about:        sex and age in years of the subject, where the header states them
     """
 
     fields: dict[str, list[str]]
@@ -51,6 +57,7 @@ class EdfHeader:
     sample_bytes: int
     plus: bool
     cut_bytes: int = 0
+    about: Mapping[str, float | str | None] = field(default_factory=dict)
 
     @property
     def header_bytes(self) -> int:
@@ -81,7 +88,7 @@ def read_edf(path: Path, channels: Sequence[str] | None = None, rate_hz: float |
     notes = [GAPS_NOTE] if samples.shape[1] > len(places) else []
     notes += ["its last data record is unfinished and was left out"] if header.cut_bytes else []
     names, units = tuple(header.labels[row] for row in rows), tuple(header.fields["unit"][row] for row in rows)
-    return Recording(path.stem, path.stem, samples, names, units, rate, source=path, notes=tuple(notes))
+    return Recording(path.stem, path.stem, samples, names, units, rate, source=path, notes=tuple(notes), about=header.about)
 
 
 def read_edf_labels(path: Path) -> list[str]:
@@ -122,7 +129,29 @@ def _read_header(path: Path) -> EdfHeader:
     width = 3 if fixed[0] == 0xFF else 2
     records, cut = _count_records(path, size, fixed[236:244], _FIXED_BYTES * (count + 1), sum(counts) * width)
     plus = fixed[192:197].upper() in (b"EDF+C", b"EDF+D", b"BDF+C", b"BDF+D")
-    return EdfHeader(fields, counts, records, record_s, width, plus, cut)
+    return EdfHeader(fields, counts, records, record_s, width, plus, cut, _describe_patient(fixed))
+
+
+def _describe_patient(fixed: bytes) -> dict[str, float | str | None]:
+    """Sex (M, F) and age in whole years on the day of the recording, of a header that states them as EDF+ does."""
+    patient = _PATIENT.fullmatch(_decode_text(fixed[8:88]))
+    if patient is None:
+        return {}
+    started, about = _START.fullmatch(_decode_text(fixed[88:168])), dict[str, float | str | None]()
+    if patient[1] != "X":
+        about["sex"] = patient[1]
+    born, on = _parse_date(patient[2]), _parse_date(started[1]) if started else None
+    if born and on and born <= on:
+        about["age"] = float(on.year - born.year - ((on.month, on.day) < (born.month, born.day)))
+    return about
+
+
+def _parse_date(text: str) -> date | None:
+    """`02-MAR-1951` → its date; None where it is none."""
+    try:
+        return date(int(text[7:]), _MONTHS.index(text[3:6]) + 1, int(text[:2]))
+    except ValueError:
+        return None
 
 
 def _split_fields(block: bytes, count: int) -> dict[str, list[str]]:

@@ -5,8 +5,7 @@
              is a gap. Chudáček et al., BMC Pregnancy and Childbirth 14:16, 2014. Open Data Commons Attribution.
     mitdb    MIT-BIH arrhythmia 1.0.0. 48 half hours of 47 people, two leads at 360 Hz, every beat labelled.
              Moody & Mark, IEEE Eng. Med. Biol. 20(3):45, 2001. Open Data Commons Attribution.
-    eegmat   36 people at rest and doing mental arithmetic, EEG and ECG at 500 Hz. Zyma et al., Data 4(1):14, 2019. Open Data
-             Commons Attribution.
+    eegmat   36 people at rest and doing mental arithmetic, EEG and ECG at 500 Hz. Zyma et al., Data 4(1):14, 2019. As above.
 
 Their records are not shipped. A record whose length or checksum contradicts its header is refused, because a shifted or
 half-copied signal still looks like a signal. Left out on purpose: channels sampled at different rates.
@@ -31,7 +30,7 @@ from numpy.typing import NDArray
 from phoropter.core.errors import DataError, MissingExtraError, join_words
 from phoropter.core.listed_files import ListedFiles
 from phoropter.signals.readers.edf import read_edf, read_edf_labels
-from phoropter.signals.readers.wfdb_header import DEFAULT_RATE_NOTE, read_wfdb_text
+from phoropter.signals.readers.wfdb_header import DEFAULT_RATE_NOTE, read_age_and_sex, read_wfdb_text
 from phoropter.signals.recording import GAPS_NOTE, Events, Recording, Span, check_filled_length, find_channels
 
 # --- WFDB -------------------------------------------------------------------------------------------------------------
@@ -270,10 +269,11 @@ _SAME_PATIENT = {"202": "201"}
 
 
 def read_mitdb(path: Path) -> Recording:
-    """An MIT-BIH record: two leads, beats as events under their symbols, rhythms as spans; 201 and 202 are one patient."""
+    """An MIT-BIH record: two leads, beats as events, rhythms as spans, age and sex; 201 and 202 are one patient."""
     recording = read_wfdb(path, rate_hz=360.0)
     events, spans = read_annotations(path, "atr", recording.length)
-    return replace(recording, subject=_SAME_PATIENT.get(recording.id, recording.id), events=events, spans=spans)
+    subject, about = _SAME_PATIENT.get(recording.id, recording.id), read_age_and_sex(path.with_suffix(".hea"))
+    return replace(recording, subject=subject, events=events, spans=spans, about=about)
 
 
 def read_annotations(path: Path, extension: str, length: int) -> tuple[Events, tuple[Span, ...]]:

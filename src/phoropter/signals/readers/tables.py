@@ -12,6 +12,7 @@ The manifest is a CSV or Parquet file with one row a recording and these columns
     channels     names of the columns to use, separated by spaces or `;`; default: all number columns but a time column
     unit         of all channels
     outcome.KEY  numbers or text kept with the recording, such as outcome.pH, outcome.Apgar1
+    about.KEY    numbers or text about its subject, such as about.sex, about.age: what `data: {subgroups: [sex, age]}` reads
 
 An empty cell is a missing value; a subject or a site is given in every row or in none, and so is a label or spans where classes
 are made of them. In a recording's own table an empty cell is a missing sample.
@@ -43,6 +44,7 @@ from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording,
 MAX_MANIFEST_BYTES = 256 * 1024**2
 
 _MANIFEST_COLUMNS = ("path", "rate_hz", "label", "spans", "id", "subject", "site", "channels", "unit")
+_FACT_PREFIXES = ("outcome.", "about.")
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,9 @@ class ManifestRow:
             return None
         return [name.strip() for name in text.split(";")] if ";" in text else text.split()
 
-    def parse_outcome(self) -> dict[str, float | str | None]:
-        cells = {key.removeprefix("outcome."): text for key, text in self.cells.items() if key.startswith("outcome.")}
+    def parse_facts(self, prefix: str) -> dict[str, float | str | None]:
+        """The cells of the columns `prefix.KEY` by KEY, as numbers where they are numbers."""
+        cells = {key.removeprefix(f"{prefix}."): text for key, text in self.cells.items() if key.startswith(f"{prefix}.")}
         values = {key: None if text is None else parse_number(text, self.decimal_comma) for key, text in cells.items()}
         return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
 
@@ -112,16 +115,21 @@ def read_manifest(
 
 def _identify_columns(path: Path, header: Sequence[str]) -> dict[str, int]:
     """Our name of each column → its position; columns without a name are left out. Raises DataError for unknown ones."""
-    known = [name if name.casefold().startswith("outcome.") else name.casefold() for name in header]
-    known = [f"outcome.{name[8:]}" if name.casefold().startswith("outcome.") else name for name in known]
+    known = [_clean_column_name(name) for name in header]
     columns = find_columns(str(path), header, [name for name in known if name])
     if "path" not in columns:
         raise DataError(f"{path}: a manifest needs a column path, there are {join_words(header)}")
     for column, name in zip(known, header, strict=True):
-        if name and column not in _MANIFEST_COLUMNS and not column.startswith("outcome."):
-            expected = f"{join_words(_MANIFEST_COLUMNS)} or outcome.KEY{did_you_mean(column, _MANIFEST_COLUMNS)}"
+        if name and column not in _MANIFEST_COLUMNS and not column.startswith(_FACT_PREFIXES):
+            expected = f"{join_words(_MANIFEST_COLUMNS)}, outcome.KEY or about.KEY{did_you_mean(column, _MANIFEST_COLUMNS)}"
             raise DataError(f"{path}: column {name!r} is unknown; expected {expected}")
     return columns
+
+
+def _clean_column_name(name: str) -> str:
+    """In small letters, but for the KEY of a fact."""
+    prefix = next((p for p in _FACT_PREFIXES if name.casefold().startswith(p)), None)
+    return name.casefold() if prefix is None else prefix + name[len(prefix) :]
 
 
 def _clean_cells(columns: Mapping[str, int], values: Sequence[str]) -> dict[str, str | None]:
@@ -177,7 +185,8 @@ def read_manifest_row(row: ManifestRow, readers: Mapping[str, RowReader]) -> Rec
         site=row.cells.get("site") or "",
         label=label,
         spans=() if spans is None else read_spans(row.find_file("spans"), recording.rate_hz),
-        outcome=row.parse_outcome(),
+        outcome=row.parse_facts("outcome"),
+        about={**recording.about, **row.parse_facts("about")},
     )
 
 
