@@ -70,8 +70,8 @@ def read_recording_subgroups(asked: Sequence[SubgroupColumn], dataset: Dataset) 
     found = {}
     for column, edges in _list_edges(asked).items():
         if column.casefold() not in (name.casefold() for name in known):
-            way_out = f"choose {join_words(known, 30)}" if known else "they state no facts, so leave subgroups out"
-            raise DataError(f"subgroups: no recording of {dataset.name} states '{column}'{did_you_mean(column, known)}; {way_out}")
+            way_out = f"choose {join_words(known, 30)}" if known else "leave subgroups out"
+            raise DataError(f"subgroups: no recording of {dataset.name} has '{column}'{did_you_mean(column, known)}; {way_out}")
         cells = {ident: clean_cell(of_one.get(column.casefold())) for ident, of_one in facts.items()}
         found[column] = cut_column(column, [cells[str(ident)] for ident in dataset.recordings], edges)
     return found
