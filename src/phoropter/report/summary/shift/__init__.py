@@ -1,0 +1,1 @@
+"""How candidates answer on corrupted test rows."""

@@ -1,0 +1,1 @@
+"""What is computed of runs that are finished already."""

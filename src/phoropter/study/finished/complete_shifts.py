@@ -1,0 +1,82 @@
+"""Evaluates finished runs on corrupted test rows that they have not met yet: `shift` was asked for after they were trained.
+
+A model that was kept is loaded, any other trained again to the same bits; baselines are fitted again, averages averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import filelock
+
+from phoropter.core.extensions import collect_extensions
+from phoropter.core.files import file_lock
+from phoropter.models.classifier import load_classifier
+from phoropter.models.weights.bundle_files import set_aside_damaged_bundle
+from phoropter.study.compute import Computation, is_batched, open_pixels
+from phoropter.study.plan import PlannedRun
+from phoropter.study.progress import ProgressEvent
+from phoropter.study.records.run_record import first_error_line
+from phoropter.study.records.tuning_record import settle_tuned_run
+from phoropter.training.fit import TrainedRun
+from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS
+from phoropter.training.loop.fatal_errors import find_disk_error
+from phoropter.training.tables.row_features import compute_row_features
+from phoropter.training.tables.table_fit import fit_table
+
+
+def complete_shifts(computation: Computation, failed: Collection[str]) -> None:
+    """Evaluates every finished run of the plan that lacks answers, members before their averages.
+
+    failed: keys of runs that failed in this call. A run that cannot be evaluated is told as failed and passed over. Runs that
+    another process evaluates are waited for last. Raises DiskError where nothing more can be written.
+    """
+    shifts, store = computation.shifts, computation.store
+    waiting = [r for r in computation.planned.runs if r.key not in failed and r.key in store and shifts.is_incomplete(r)]
+    for wait_s in (0, -1):  # -1 waits as long as it takes
+        for done, run in enumerate(waiting):
+            try:
+                with file_lock(store.folder / "locks" / f"{run.key}.shift.lock").acquire(timeout=wait_s):
+                    if shifts.is_incomplete(run):
+                        computation.on_progress(ProgressEvent("start", f"{run.title}, on corrupted rows", done, len(waiting)))
+                        _evaluate_run(computation, run)
+            except filelock.Timeout:
+                continue
+            except Exception as error:  # also of the user's own code: whatever it raises, the other runs go on
+                if disk_error := find_disk_error(error):
+                    raise disk_error from error
+                note = {"error": first_error_line(error)}
+                computation.on_progress(ProgressEvent("failed", f"{run.title}, on corrupted rows", done, len(waiting), note))
+
+
+def _evaluate_run(computation: Computation, run: PlannedRun) -> None:
+    run = settle_tuned_run(run, computation.store, computation.planned.study)
+    folder = computation.store.run(run.key).folder
+    if run.candidate.is_ensemble:
+        computation.shifts.evaluate_average(run, folder)
+        return
+    pixels = open_pixels(run.image_set, computation.cache, computation.on_progress)
+    if (table := run.candidate.table) is not None:
+        dataset = run.image_set.dataset
+        features = compute_row_features(table, dataset, pixels, computation.cache, computation.planned.study.base)
+        computation.shifts.evaluate_table(run, folder, fit_table(table, features, dataset, run.split), pixels)
+        return
+    set_aside_damaged_bundle(folder / "bundle")
+    if (folder / "bundle").is_dir():
+        model = load_classifier(folder / "bundle", list(collect_extensions(run.candidate))).to(computation.device)
+        computation.shifts.evaluate_network(run, folder, model, (), pixels)
+        return
+    for each, fitted in _train_again(computation, run):
+        if each.key in computation.store:
+            of_run = computation.store.run(each.key).folder
+            computation.shifts.evaluate_network(each, of_run, fitted.model, fitted.initial_weight_digests, pixels)
+
+
+def _train_again(computation: Computation, run: PlannedRun) -> list[tuple[PlannedRun, TrainedRun]]:
+    """A finished run trained again; of heads that are trained together, all of them."""
+    if not is_batched(run):
+        return [(run, computation.retrain_run(run))]
+    heads = computation.batch_peers(run)
+    first = heads.index(run) // MAX_BATCHED_HEADS * MAX_BATCHED_HEADS
+    batch = heads[first : first + MAX_BATCHED_HEADS]
+    return [(each, o) for each, o in zip(batch, computation.train_batch(batch), strict=True) if isinstance(o, TrainedRun)]
