@@ -5,11 +5,14 @@ and `ensemble` (probabilities of the members' runs averaged), each as a study ge
 The members are probes, also at their defaults, and the same with their heads solved; the better member is the best of these.
 Then, end to end at 64 pixels: both MobileNets, their ensemble, and their fusion by `logits` begun from them (`warm_start`), all
 by the recipe of the study; the fusion is compared with the ensemble, the average of its members.
+Then what is learnt on inner folds of the training rows, on the same pictures: `logits` of all three, stacked, and `select` among
+the three as probes and solved, beside the equal average of these six; each compared with the best of the six.
 
 Differences are paired: the same splits. Their intervals are those of Student's t over splits with the variance corrected for
 shared training rows (Nadeau & Bengio 2003), written out here and independent of the package's.
 
-`fusion_defaults.py intel caltech cifar warm-intel warm-caltech warm-cifar` measures these alone.
+`fusion_defaults.py intel caltech cifar warm-intel warm-caltech warm-cifar select-intel select-caltech select-cifar` measures
+these alone.
 PHOROPTER_TEST_DATA is the folder of archives and weights.
 """
 
@@ -61,6 +64,7 @@ WARM = {  # stored and shown at 64 pixels
         "Caltech-101, 606", "caltech101.tar", "101_ObjectCategories", 64, 64, 64, 606, (0, 1), ("BACKGROUND_Google",)
     ),
 }
+SELECT = {f"select-{name}": pictures for name, pictures in SETS.items()}
 WEIGHTS = {
     "V1": ("mobilenetv1_100", "mobilenetv1_100.tf_qat_in1k.safetensors"),
     "V2": ("mobilenetv2_100", "mobilenetv2_100.tf_in1k.safetensors"),
@@ -91,6 +95,19 @@ def frozen_candidates(pictures: Pictures, weights: Path) -> list[dict[str, Any]]
     return made
 
 
+def selecting_candidates(pictures: Pictures, weights: Path) -> list[dict[str, Any]]:
+    """Members as probes and solved, their stacked logits, and the equal and the chosen average of all six."""
+    every = frozen_candidates(pictures, weights)
+    members, group = [c for c in every if "backbone" in c], " + ".join(GROUPS[-1])
+    names = [c["name"] for c in members]
+    return [
+        *members,
+        next(c for c in every if c["name"] == f"{group} logits"),
+        {"name": f"{group} ensemble", "mode": "ensemble", "fuse": names},
+        {"name": f"{group} select", "mode": "select", "fuse": names},
+    ]
+
+
 def warm_candidates(pictures: Pictures, weights: Path) -> list[dict[str, Any]]:
     """Both MobileNets trained end to end, their ensemble, and their fusion by logits begun from them."""
     members = {
@@ -104,18 +121,18 @@ def warm_candidates(pictures: Pictures, weights: Path) -> list[dict[str, Any]]:
     ]
 
 
-def run_accuracies(name: str, data: Path, folder: Path) -> tuple[dict[str, Any], float]:
-    """Candidate → (J,) accuracies in the order of the splits; and the ratio of test to training rows."""
+def run_accuracies(name: str, data: Path, folder: Path) -> tuple[dict[str, Any], float, dict[str, float]]:
+    """Candidate → (J,) accuracies in the order of the splits; the ratio of test to training rows; member → mean weight."""
     import phoropter as ph
 
     is_warm = name in WARM
-    pictures = WARM[name] if is_warm else SETS[name]
+    pictures = {**SETS, **WARM, **SELECT}[name]
     with tarfile.open(data / pictures.archive) as archive:
         archive.extractall(folder, filter="data")
     source: dict[str, Any] = {"folder": str(folder / pictures.folder), "size": pictures.size, "exclude": list(pictures.exclude)}
     if pictures.max_samples:
         source["max_samples"] = pictures.max_samples
-    make_candidates = warm_candidates if is_warm else frozen_candidates
+    make_candidates = warm_candidates if is_warm else selecting_candidates if name in SELECT else frozen_candidates
     candidates = make_candidates(pictures, data / "weights")
     recipe: Any = "finetune"
     if is_warm:
@@ -124,8 +141,18 @@ def run_accuracies(name: str, data: Path, folder: Path) -> tuple[dict[str, Any],
     study = ph.Study(
         name=name, data=source, protocol=protocol, candidates=candidates, recipe=recipe, metrics=["accuracy"], save_models="none"
     )
-    table = study.run(folder / "out", device="cpu").to_dataframe().sort_values(["seed", "repeat", "fold"])
-    return {str(k): v["accuracy"].to_numpy() for k, v in table.groupby("candidate")}, 1 / (FOLDS - 1)
+    results = study.run(folder / "out", device="cpu")
+    table = results.to_dataframe().sort_values(["seed", "repeat", "fold"])
+    accuracies = {str(k): v["accuracy"].to_numpy() for k, v in table.groupby("candidate")}
+    return accuracies, 1 / (FOLDS - 1), average_weights(folder / "out")
+
+
+def average_weights(folder: Path) -> dict[str, float]:
+    """Member → the mean weight that selections gave it; empty where there is none."""
+    records = [json.loads(file.read_text()) for file in folder.glob("runs/*/record.json")]
+    chosen = [each for r in records if "selection" in r for each in r["selection"]["members"]]
+    names = dict.fromkeys(each["name"] for each in chosen)
+    return {name: round(float(np.mean([e["weight"] for e in chosen if e["name"] == name])), 3) for name in names}
 
 
 def paired_interval(differences: Any, test_to_train: float) -> tuple[float, float, float]:
@@ -161,13 +188,14 @@ def main(names: list[str]) -> None:
     data = Path(os.environ.get("PHOROPTER_TEST_DATA", ""))
     if not (data / "weights").is_dir():
         raise SystemExit("PHOROPTER_TEST_DATA names no folder with weights/ and the archives of pictures; set it")
-    for name in names or [*SETS, *WARM]:
+    for name in names or [*SETS, *WARM, *SELECT]:
         with tempfile.TemporaryDirectory() as folder:
-            accuracies, ratio = run_accuracies(name, data, Path(folder))
+            accuracies, ratio, weights = run_accuracies(name, data, Path(folder))
         rows = list(compare_fusions(name, accuracies, ratio))
         alone = {c: round(100 * float(v.mean()), 2) for c, v in accuracies.items() if " + " not in c}
         RESULTS.mkdir(exist_ok=True)
         kept = {"pictures": name, "splits": len(next(iter(accuracies.values()))), "alone": alone, "fusions": rows}
+        kept |= {"weights": weights} if weights else {}
         (RESULTS / f"fusion_defaults_{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         print(alone)
         for row in rows:

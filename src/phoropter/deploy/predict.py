@@ -269,7 +269,7 @@ def make_square_predictor(
     def predict_squares(pixels: Pixels) -> NDArray[np.float32]:
         rows = np.arange(len(pixels), dtype=np.int64)
         logits = [predict_from_pixels(model, pixels, rows, device, chosen, dtype)[0] for model, chosen, dtype in parts]
-        return logits[0] if len(logits) == 1 else average_probabilities(logits)
+        return logits[0] if len(logits) == 1 else average_probabilities(logits, bundle.model.member_weights)
 
     return predict_squares
 

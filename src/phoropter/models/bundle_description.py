@@ -5,6 +5,7 @@ Left out: the code itself. A bundle names it, and whoever loads the bundle passe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +20,21 @@ from phoropter.models.catalog import Preprocessing
 from phoropter.models.pretrained import BuildRecord
 from phoropter.models.spec import Backbone, BackboneSpec, ClassifierSpec
 from phoropter.models.weights.architecture_options import check_options
-from phoropter.models.weights.bundle_files import AVERAGE_FORMAT, BUNDLE_FORMAT, UNSEALED_BUNDLE_FORMAT
+from phoropter.models.weights.bundle_files import AVERAGE_FORMAT, BUNDLE_FORMAT, UNSEALED_BUNDLE_FORMAT, WEIGHTED_FORMAT
 from phoropter.models.weights.weight_files import read_sidecar_json
 
 
 @dataclass(frozen=True)
 class BundleDescription:
     """spec: of the classifier · build_records: of its branches · code: {"reference", "name", "version", "source_digest"} of each
-    custom Backbone it needs · members: of an average of several classifiers, the spec of each"""
+    custom Backbone it needs · members: of an average of several classifiers, the spec of each · weights: of their probabilities,
+    empty where all are equal"""
 
     spec: ClassifierSpec
     build_records: list[BuildRecord]
     code: list[dict[str, Any]]
     members: tuple[ClassifierSpec, ...] = ()
+    weights: tuple[float, ...] = ()
 
 
 def describe_bundle(
@@ -39,15 +42,18 @@ def describe_bundle(
     branches: list[BackboneModule],
     training: dict[str, Any] | None,
     members: Sequence[ClassifierSpec] = (),
+    weights: Sequence[float] = (),
 ) -> dict[str, Any]:
-    """The contents of `bundle.json`. training: plain data on how the classifier was trained · members: of an average, or none"""
+    """The contents of `bundle.json`. training: plain data on how the classifier was trained · members: of an average, or none
+    weights: of the members, empty where all are equal"""
     custom = list(dict.fromkeys(b.custom for b in spec.backbones if b.custom is not None))
     code = [describe_code(c) for c in custom]
     return {
-        "format": AVERAGE_FORMAT if members else BUNDLE_FORMAT,
+        "format": WEIGHTED_FORMAT if weights else AVERAGE_FORMAT if members else BUNDLE_FORMAT,
         "phoropter": phoropter.__version__,
         "spec": spec.plain(),
         **({"members": [member.plain() for member in members]} if members else {}),
+        **({"weights": list(weights)} if weights else {}),
         "branches": [_describe_branch(b) for b in branches],
         **({"code": code} if code else {}),
         "training": training,
@@ -62,7 +68,7 @@ def read_bundle_description(folder: Path, known: Iterable[Backbone] = ()) -> Bun
     file = folder / "bundle.json"
     content = read_sidecar_json(file)
     try:
-        formats = (UNSEALED_BUNDLE_FORMAT, BUNDLE_FORMAT, AVERAGE_FORMAT)
+        formats = (UNSEALED_BUNDLE_FORMAT, BUNDLE_FORMAT, AVERAGE_FORMAT, WEIGHTED_FORMAT)
         if content["format"] not in formats:
             known_formats = join_words(map(str, formats))
             raise WeightsError(
@@ -74,8 +80,13 @@ def read_bundle_description(folder: Path, known: Iterable[Backbone] = ()) -> Bun
                 validate_as(ClassifierSpec, _complete_fusion(plain), SourceMap(str(file)))
                 for plain in (content["spec"], *content.get("members", ()))
             )
-        if bool(members) != (content["format"] == AVERAGE_FORMAT):
+        if bool(members) != (content["format"] in (AVERAGE_FORMAT, WEIGHTED_FORMAT)):
             raise KeyError("members")
+        weights = tuple(float(weight) for weight in content.get("weights", ()))
+        if bool(weights) != (content["format"] == WEIGHTED_FORMAT) or not all(0 < weight < math.inf for weight in weights):
+            raise KeyError("weights")
+        if weights and len(weights) != len(members):
+            raise KeyError("weights")
         branches = content["branches"]
         if sum(len(member.backbones) for member in members or [spec]) != len(spec.backbones):
             raise KeyError("members")
@@ -89,7 +100,7 @@ def read_bundle_description(folder: Path, known: Iterable[Backbone] = ()) -> Bun
         ]
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise WeightsError(f"{file} does not describe a bundle; save the classifier again") from None
-    return BundleDescription(spec, records, code, tuple(members))
+    return BundleDescription(spec, records, code, tuple(members), weights)
 
 
 def _complete_fusion(spec: dict[str, Any]) -> dict[str, Any]:

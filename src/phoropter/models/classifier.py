@@ -48,6 +48,7 @@ class Classifier(nn.Module):
     spec: its specification · backbones: one per branch, `branches[i].num_features` is D_i · head: the module on their features
     base: the folder that relative weights paths in its spec start from
     member_specs: of an average of classifiers (`average_classifiers`), the spec of each; else empty
+    member_weights: of such an average, the weight of each member's probabilities; empty where all are equal
     """
 
     def __init__(self, spec: ClassifierSpec, backbones: list[BackboneModule], head: nn.Module) -> None:
@@ -57,6 +58,7 @@ class Classifier(nn.Module):
         self.head = head
         self.base: Path | None = None
         self.member_specs: tuple[ClassifierSpec, ...] = ()
+        self.member_weights: tuple[float, ...] = ()
         self._frozen = False
 
     @property
@@ -189,10 +191,11 @@ def build_ensemble(members: Sequence[Classifier]) -> Classifier:
     return ensemble.eval()
 
 
-def average_classifiers(members: Sequence[Classifier]) -> Classifier:
+def average_classifiers(members: Sequence[Classifier], weights: Sequence[float] = ()) -> Classifier:
     """Trained classifiers of any kind on the same classes and images → one whose probabilities are the mean of theirs.
 
     Its branches are those of all members, one after another; its spec names them, and `member_specs` says what each member is.
+    weights: above 0, of each member; empty: all are equal
     Raises ValueError for fewer than two members, and for members of other classes or another image size.
     """
     specs = tuple(member.spec for member in members)
@@ -201,9 +204,9 @@ def average_classifiers(members: Sequence[Classifier]) -> Classifier:
     average = Classifier(
         _describe_average(specs),
         [branch for member in members for branch in member.branches],
-        MemberAverage([member.head for member in members], [len(spec.backbones) for spec in specs]),
+        MemberAverage([member.head for member in members], [len(spec.backbones) for spec in specs], weights),
     )
-    average.member_specs, average.base = specs, members[0].base
+    average.member_specs, average.member_weights, average.base = specs, tuple(weights), members[0].base
     return average.eval()
 
 
@@ -232,7 +235,9 @@ def save_classifier(
     with atomic_write_folder(folder) as aside:
         save_state_dict(classifier, aside / "model.safetensors")
         add_files(aside)
-        description = describe_bundle(classifier.spec, classifier.branches, training, classifier.member_specs)
+        description = describe_bundle(
+            classifier.spec, classifier.branches, training, classifier.member_specs, classifier.member_weights
+        )
         write_sealed_json(aside / "bundle.json", {**description, "files": describe_bundle_files(aside)})
         shutil.copymode(aside / "bundle.json", aside / "model.safetensors")  # safetensors makes files for their owner alone
 
@@ -252,7 +257,7 @@ def load_classifier(folder: Path, extensions: Sequence[Extension] = ()) -> Class
     records = iter(described.build_records)
     specs = described.members or [described.spec]
     members = [_build_empty(spec, [next(records) for _ in spec.backbones], stored) for spec in specs]
-    classifier = average_classifiers(members) if described.members else members[0]
+    classifier = average_classifiers(members, described.weights) if described.members else members[0]
     load_state_dict_strictly(classifier, state, tensors, "its own bundle.json")
     return classifier.eval()
 

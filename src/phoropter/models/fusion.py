@@ -77,26 +77,35 @@ class AverageFusion(nn.Module):
 class MemberAverage(nn.Module):
     """Finished classifiers of any kind as one: each head reads the features of its own branches, and probabilities are averaged.
 
-    members: the heads · counts: branches of each, in order. `without` leaves out a member, whose number is its `branch`.
+    members: the heads · counts: branches of each, in order · weights: of each member's probabilities, empty where all are equal
+    `without` leaves out a member, whose number is its `branch`.
     """
 
-    def __init__(self, heads: Sequence[nn.Module], counts: Sequence[int]) -> None:
+    def __init__(self, heads: Sequence[nn.Module], counts: Sequence[int], weights: Sequence[float] = ()) -> None:
         super().__init__()
         self.members = nn.ModuleList(heads)
         self.counts = tuple(counts)
+        self.weights = tuple(weights)
 
     def forward(self, features: Features, without: BranchAblation | None = None) -> Outputs:
         starts = accumulate(self.counts, initial=0)
         parts = [features[start : start + count] for start, count in zip(starts, self.counts, strict=False)]
         outputs: list[Outputs] = [head(part) for head, part in zip(self.members, parts, strict=True)]
         member_logits = tuple(o.logits for o in outputs)
-        kept = [o for i, o in enumerate(member_logits) if without is None or i != without.branch]
-        return Outputs(log_mean_probability(kept), torch.cat([o.features for o in outputs], dim=1), member_logits)
+        kept = [i for i in range(len(member_logits)) if without is None or i != without.branch]
+        mean = log_mean_probability([member_logits[i] for i in kept], [self.weights[i] for i in kept] if self.weights else ())
+        return Outputs(mean, torch.cat([o.features for o in outputs], dim=1), member_logits)
 
 
-def log_mean_probability(logits: list[Tensor]) -> Tensor:
-    """(B, C) logits of each of several → (B, C) log of the mean of their softmax, in log space for numerical stability."""
-    return torch.stack([o.log_softmax(1) for o in logits]).logsumexp(0) - math.log(len(logits))
+def log_mean_probability(logits: list[Tensor], weights: Sequence[float] = ()) -> Tensor:
+    """(B, C) logits of each of several → (B, C) log of the mean of their softmax, in log space for numerical stability.
+
+    weights: above 0, of each; empty: all are equal
+    """
+    each = [o.log_softmax(1) for o in logits]
+    if weights:
+        each = [o + math.log(weight / sum(weights)) for o, weight in zip(each, weights, strict=True)]
+    return torch.stack(each).logsumexp(0) - (0.0 if weights else math.log(len(logits)))
 
 
 FUSION_MODES: dict[str, type[LogitFusion] | type[FeatureFusion] | type[AverageFusion]] = {

@@ -16,7 +16,7 @@ from phoropter.core.extensions import REFERENCE, Extension
 from phoropter.core.spec import Spec
 from phoropter.models.weights.architecture_options import check_options
 
-FusionMode = Literal["logits", "concat", "ensemble"]
+FusionMode = Literal["logits", "concat", "ensemble", "select"]
 DropoutAt = Literal["input", "hidden"]
 RgbTriple = tuple[float, float, float]
 
@@ -197,7 +197,8 @@ class FusionSpec(Spec):
     """How the branches of several backbones are combined.
 
     mode:     logits: every branch has a head, and a fusing layer reads their concatenated logits · concat: a fusing layer reads
-              the concatenated pooled features · ensemble: the probabilities of finished runs are averaged, nothing is trained
+              the concatenated pooled features · ensemble: the probabilities of finished runs are averaged, nothing is trained ·
+              select: the same by weights, chosen on inner folds of the training rows (Caruana et al. 2004)
     start:    of logits: average: the fused logits are the mean of the branches' plus what the fusing layer adds, which is 0
               before training · random: what the fusing layer says alone (SONIC, arXiv 2404.00827)
     hidden:   units of a dense layer with ReLU in the fusing layer; None: the fusing layer is linear, without a bottleneck
@@ -219,9 +220,14 @@ class FusionSpec(Spec):
         unused = {} if self.dropout and self.hidden else {"dropout_at": "a fusion with hidden and dropout"}
         if self.mode != "logits":
             unused["start"] = "mode logits"
-        if self.mode == "ensemble":
+        if self.averages_runs:
             unused |= dict.fromkeys(("hidden", "dropout", "dropout_at", "aux_loss_weight"), "mode logits or concat")
         return unused
+
+    @property
+    def averages_runs(self) -> bool:
+        """Whether it averages the probabilities of finished runs, equally or by weights."""
+        return self.mode in ("ensemble", "select")
 
     @property
     def has_branch_heads(self) -> bool:
@@ -255,9 +261,11 @@ class ClassifierSpec(Spec):
     @model_validator(mode="after")
     def _check_consistency(self) -> ClassifierSpec:
         if len(self.backbones) > 1 and self.fusion is None:
-            raise ValueError("several backbones need a fusion mode: logits, concat or ensemble")
+            raise ValueError("several backbones need a fusion mode: logits, concat, ensemble or select")
         if len(self.backbones) == 1 and self.fusion is not None:
             raise ValueError("a fusion needs at least two backbones; name another one, or leave the fusion out")
+        if self.fusion and self.fusion.mode == "select":
+            raise ValueError("mode select averages several classifiers, and this is one; choose logits, concat or ensemble")
         if self.fusion and self.head.kind == "pretrained":
             raise ValueError("head 'pretrained' belongs to one network and cannot be fused; choose linear or dense")
         if self.head.kind == "pretrained" and self.backbones[0].pooling == "average":

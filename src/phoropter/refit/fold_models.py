@@ -10,7 +10,7 @@ import torch
 from phoropter.core.extensions import Extension, collect_extensions
 from phoropter.models.classifier import Classifier, load_classifier
 from phoropter.refit.finished_study import FinishedStudy
-from phoropter.refit.made_classifier import MadeClassifier, average_models
+from phoropter.refit.made_classifier import MadeClassifier, average_models, read_member_weights
 from phoropter.results.metrics.registry import softmax
 from phoropter.results.store import Store
 from phoropter.study.compute import Computation
@@ -35,11 +35,13 @@ class FoldCollector:
         own = self.study.planned_runs(name)
         candidate = own[0].candidate
         runs = [run for member in candidate.members for run in self.study.planned_runs(member)] if candidate.is_ensemble else own
+        weights = {k: w for run in own for k, w in read_member_weights(self.store.run(run.key)).items()}
+        runs = [run for run in runs if run.key in weights or not weights]
         models = [self._find_model(run) for run in runs]
         largest = max(self.differences, default=None)
         return MadeClassifier(
             own[0],
-            average_models(models),
+            average_models(models, [weights[run.key] for run in runs if weights]),
             tuple(run.candidate for run in runs),
             seen_rows=_join_rows([run.seen_rows for run in runs if run.candidate.recipe.phases]),
             fold_models=FoldModels(kept=self.kept, retrained=len(self.differences), difference=largest),

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.core.errors import StoreError
 from phoropter.models.classifier import Classifier, average_classifiers
-from phoropter.results.store import Store
+from phoropter.results.store import Run, Store
 from phoropter.study.plan import PlannedRun
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.refit_record import FoldModels
@@ -40,9 +41,23 @@ class MadeClassifier:
         return self.candidates if self.model.member_specs else ()
 
 
-def average_models(models: Sequence[Classifier]) -> Classifier:
-    """One model as it is, several as the average of their probabilities."""
-    return models[0] if len(models) == 1 else average_classifiers(models)
+def average_models(models: Sequence[Classifier], weights: Sequence[float] = ()) -> Classifier:
+    """One model as it is, several as the average of their probabilities. weights: of each, empty where all are equal"""
+    return models[0] if len(models) == 1 else average_classifiers(models, weights)
+
+
+def read_member_weights(run: Run) -> dict[str, float]:
+    """Of a run that chose among its members, those with weight, by key; empty for any other run. Raises StoreError."""
+    selection = run.record.get("selection")
+    if selection is None:
+        return {}
+    try:
+        weights = {str(each["name"]): float(each["weight"]) for each in selection["members"]}
+        named = zip(run.record["needs"], run.record["candidate"]["members"], strict=True)
+        return {str(key): weights[name] for key, name in named if weights[name] > 0}
+    except (KeyError, TypeError, ValueError):
+        file = run.folder / "record.json"
+        raise StoreError(f"{file} is damaged: selection; delete that folder and run the study again") from None
 
 
 def find_kept_folders(store: Store, runs: Iterable[tuple[str, Sequence[str]]]) -> tuple[str, list[tuple[str, Path]]] | None:

@@ -110,20 +110,25 @@ class MapMaker:
         try:
             self.model.requires_grad_(False)
             with torch.enable_grad():
-                return average_members([_make_member_maps(m.model, m.plans, pictures, targets) for m in makers])
+                found = [_make_member_maps(m.model, m.plans, pictures, targets) for m in makers]
+                return average_members(found, self.model.member_weights)
         finally:
             for parameter in trained:
                 parameter.requires_grad_(True)
 
 
-def average_members(found: Sequence[ClassMaps]) -> ClassMaps:
-    """The maps of all members' branches; the share of each in its member, times the member's share in the mean probability."""
+def average_members(found: Sequence[ClassMaps], weights: Sequence[float] = ()) -> ClassMaps:
+    """The maps of all members' branches; the share of each in its member, times the member's share in the mean probability.
+
+    weights: of the members in that mean; empty: all are equal
+    """
     if len(found) == 1:
         return found[0]
     at = found[0].targets[:, None]
-    of_members = _divide_by_sum(torch.cat([f.logits.softmax(1).gather(1, at) for f in found], 1).cpu())
+    answers = torch.cat([f.logits.softmax(1).gather(1, at) for f in found], 1).cpu()
+    of_members = _divide_by_sum(answers * torch.tensor(weights) if weights else answers)
     shares = torch.cat([f.shares * of_members[:, i : i + 1] for i, f in enumerate(found)], 1)
-    logits = log_mean_probability([f.logits for f in found])
+    logits = log_mean_probability([f.logits for f in found], weights)
     return ClassMaps(logits, found[0].targets, tuple(m for f in found for m in f.maps), shares)
 
 

@@ -108,8 +108,9 @@ def explain_views(maker: MapMaker, pictures: Tensor, views: Sequence[list[Placed
     if targets is None and (len(members) > 1 or len(views[0]) > 1):
         with torch.no_grad():
             answers = [average_views([m.model(v.cut(pictures)).float() for v in seen]) for m, seen in members]
-            targets = log_mean_probability(answers).argmax(1)
-    return average_members([_explain_member(m, pictures, seen, targets) for m, seen in members])
+            targets = log_mean_probability(answers, maker.model.member_weights).argmax(1)
+    found = [_explain_member(m, pictures, seen, targets) for m, seen in members]
+    return average_members(found, maker.model.member_weights)
 
 
 def _explain_member(maker: MapMaker, pictures: Tensor, views: list[PlacedView], targets: Tensor | None) -> ClassMaps:

@@ -27,13 +27,14 @@ from phoropter.training.predict import TtaViews, make_tta_views
 class ExportedClassifier(nn.Module):
     """(B, 3, S, S) uint8 → (B, C) logits, and (B, C) probabilities: the softmax of the logits divided by the temperature.
 
-    members: the classifiers whose probabilities are averaged, mostly one · views: of each member · side: S
+    members: the classifiers whose probabilities are averaged, mostly one, by their weights · views: of each member · side: S
     """
 
     def __init__(self, bundle: Bundle, views: TtaViews | None = None) -> None:
         super().__init__()
         model = copy.deepcopy(bundle.model).cpu().float().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.members = nn.ModuleList(model.eval().requires_grad_(False).members)
+        self.weights = bundle.model.member_weights
         self.views = choose_views(bundle, views)
         self.temperature = bundle.temperature
         self.side: int = bundle.model.spec.picture
@@ -48,7 +49,7 @@ class ExportedClassifier(nn.Module):
         """(B, 3, S, S) uint8 → logits, probabilities."""
         pictures = squares.float()
         parts = [self._predict_member(m, v, pictures) for m, v in zip(self.members, self.views, strict=True)]
-        logits = parts[0] if len(parts) == 1 else log_mean_probability(parts)
+        logits = parts[0] if len(parts) == 1 else log_mean_probability(parts, self.weights)
         return logits, torch.softmax(logits / self.temperature, 1)
 
     def _predict_member(self, member: Any, views: TtaViews, pictures: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from phoropter.core.storage.sealed_json import read_json_object
 
 BUNDLE_FORMAT = 2
 AVERAGE_FORMAT = 3  # of several classifiers whose probabilities are averaged; readers of format 2 refuse it
+WEIGHTED_FORMAT = 4  # of such an average by weights, which readers of format 3 would leave out
 UNSEALED_BUNDLE_FORMAT = 1  # of earlier versions, which wrote no checksums
 
 # What a reader may change, or other programs rewrite; phoropter reads none of it back.

@@ -121,9 +121,12 @@ def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
-def average_probabilities(logits: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-    """(N, C) logits of each of several classifiers → (N, C): the log of the mean of their probabilities."""
-    probabilities = np.mean([softmax(each) for each in logits], axis=0)
+def average_probabilities(logits: Sequence[NDArray[Any]], weights: Sequence[float] = ()) -> NDArray[np.float32]:
+    """(N, C) logits of each of several classifiers → (N, C): the log of the mean of their probabilities.
+
+    weights: of each classifier; empty: all are equal
+    """
+    probabilities = np.average([softmax(each) for each in logits], axis=0, weights=weights or None)
     return np.asarray(np.log(np.maximum(probabilities, 1e-30)), dtype=np.float32)
 
 

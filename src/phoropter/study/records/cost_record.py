@@ -12,6 +12,7 @@ from typing import Any
 
 from phoropter.study.plan import PlannedRun
 from phoropter.study.records.answer_time import ANSWER_BATCHES, measure_answer_seconds
+from phoropter.study.records.selection_record import SelectedMembers
 from phoropter.training.costs.classifier_cost import measure_cost
 from phoropter.training.costs.pass_cost import PassCost, collect_pass_costs
 from phoropter.training.fit import TrainedRun
@@ -54,9 +55,15 @@ def _seconds_per_image(passes: Mapping[str, PassCost]) -> float:
     return sum(p.seconds_per_image for p in passes.values())
 
 
-def describe_average_cost(costs: Sequence[Mapping[str, Any]], n_test: int) -> dict[str, Any]:
-    """`cost` of an average of finished runs, from theirs: the sums, the largest peak, and no epoch of its own."""
+def describe_average_cost(
+    costs: Sequence[Mapping[str, Any]], n_test: int, selected: SelectedMembers | None = None
+) -> dict[str, Any]:
+    """`cost` of an average of finished runs, from theirs: the sums, the largest peak, and no epoch of its own.
+
+    selected: where the members were chosen, by fits that count as training
+    """
     cost: dict[str, Any] = {name: sum(c.get(name, 0) for c in costs) for name in _SUMMED}
+    cost["train_seconds"] += selected.seconds if selected else 0.0
     cost["macs"] = None if any(c["macs"] is None for c in costs) else sum(c["macs"] for c in costs)
     cost["predict_images_per_s"] = round(n_test / max(cost["predict_seconds"], 1e-9), 1)
     cost["peak_memory_bytes"] = max(c["peak_memory_bytes"] for c in costs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phoropter.models.spec import BackboneSpec, FusionSpec, HeadSpec
@@ -25,7 +25,7 @@ def build_fusion(entry: CandidateEntry, backbones: tuple[BackboneSpec, ...], hea
         )
     fusion, frozen = _settle_fusion(entry), bool(entry.frozen)
     idle = next((b for b in backbones if b.seed and not b.depends_on_seed), None)
-    if idle is not None and fusion.mode != "ensemble" and not entry.warm_start:
+    if idle is not None and not fusion.averages_runs and not entry.warm_start:
         raise ValueError(
             f"seed {idle.seed} of '{idle.name}' has no effect: its weights are given, and the heads of a fusion are drawn by the "
             "study's seed; leave it out, say weights: random, or choose mode: ensemble or warm_start"
@@ -47,15 +47,18 @@ def _settle_fusion(entry: CandidateEntry) -> FusionSpec:
     names = ("mode", "start", "hidden", "dropout", "aux_loss_weight")
     fusion = FusionSpec(**{k: getattr(entry, k) for k in names if getattr(entry, k) is not None})
     raise_on_unused(fusion)
-    if fusion.mode == "ensemble" and entry.warm_start:
-        raise ValueError("warm_start and mode: ensemble contradict each other: an ensemble trains nothing; leave warm_start out")
+    if fusion.averages_runs and entry.warm_start:
+        raise ValueError(
+            f"warm_start and mode: {fusion.mode} contradict each other: an average of finished runs trains nothing; leave "
+            "warm_start out"
+        )
     return fusion
 
 
 def _settle_frozen_recipe(recipe: Recipe, fusion: FusionSpec, head: HeadSpec, *, own: bool, warm: bool) -> Recipe:
     """Its own, or the study's if that trains heads alone; else `logistic` where the fusion can be solved, and `probe`."""
     can_be_solved = fusion.is_convex and head.kind == "linear" and not head.dropout and not warm
-    if fusion.mode == "ensemble" or own:
+    if fusion.averages_runs or own:
         return head_only_recipe(recipe, own)
     trains_heads_alone = bool(recipe.phases) and all(p.train == "head" for p in recipe.phases)
     if trains_heads_alone and (can_be_solved or not recipe.l2_penalties):
@@ -73,10 +76,13 @@ def resolve_members(candidates: list[Candidate], written: Mapping[str, Candidate
         if fused.members or not (fused.is_ensemble or (entry and entry.warm_start)):
             continue
         members = [_find_or_add_member(candidates, fused, backbone) for backbone in fused.backbones]
-        changes: dict[str, Any] = {"members": tuple(m.name for m in members), "backbones": tuple(m.backbones[0] for m in members)}
+        changes: dict[str, Any] = {"members": tuple(m.name for m in members)}
+        changes["backbones"] = tuple(backbone for m in members for backbone in m.backbones)
         if fused.is_ensemble:
             if entry:
                 _raise_on_ignored_options(entry, fused, members)
+            if fused.selects:
+                _raise_on_unselectable(fused, members)
             changes |= {"recipe": fused.recipe.with_changes(phases=()), "head": members[0].head}
         elif fused.fusion and fused.fusion.has_branch_heads:
             changes["head"] = _common_head(fused, members, given=bool(entry and entry.head is not None))
@@ -92,6 +98,33 @@ def _raise_on_ignored_options(entry: CandidateEntry, fused: Candidate, members: 
                     f"candidate '{fused.name}': its member '{member.name}' has another {option}, which an ensemble does not "
                     f"change; leave {option} out, or write it at '{member.name}'"
                 )
+
+
+def list_selectable(candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """The names of the candidates that `fuse: all` chooses among. Raises ValueError for fewer than two."""
+    names = tuple(c.name for c in candidates if find_selection_obstacle(c) is None)
+    if len(names) < 2:
+        raise ValueError(
+            f"fuse: all needs at least two candidates that are networks or fusions of their own, and {len(names)} came; add one"
+        )
+    return names
+
+
+def find_selection_obstacle(candidate: Candidate) -> str | None:
+    """Why a candidate cannot be a member of a selection, which is trained on inner folds by itself; None where it can."""
+    if candidate.table is not None:
+        return "has no network, and a bundle holds networks alone"
+    if candidate.is_ensemble:
+        return "is an average itself; name its members"
+    if candidate.needs:
+        return f"begins with or learns from '{candidate.needs[0]}', which would have to be trained on inner folds too"
+    return None
+
+
+def _raise_on_unselectable(fused: Candidate, members: list[Candidate]) -> None:
+    for member in members:
+        if obstacle := find_selection_obstacle(member):
+            raise ValueError(f"candidate '{fused.name}': its member '{member.name}' {obstacle}; leave it out of mode: select")
 
 
 def _common_head(fused: Candidate, members: list[Candidate], given: bool) -> HeadSpec:
@@ -121,7 +154,8 @@ def _find_or_add_member(candidates: list[Candidate], fused: Candidate, backbone:
     )
     bare = backbone == BackboneSpec(name=backbone.reference)  # only a name is given: it may be the name of a candidate
     for candidate in candidates:
-        if candidate.name == backbone.name and candidate.fusion is None and (bare or candidate.backbones == (backbone,)):
+        joins = candidate.fusion is None or fused.selects
+        if candidate.name == backbone.name and joins and (bare or candidate.backbones == (backbone,)):
             return candidate
     for candidate in candidates:
         if candidate.identity() == member.identity() and candidate.backbones == member.backbones:

@@ -1,8 +1,8 @@
 """Entries of `candidates:` that name or hold other entries, written out before they are parsed (no torch).
 
 A fusion may name candidates (`{fuse: [V2, V1], mode: logits}`): each stands for its backbone with its own weights and options. An
-ensemble and a warm-started fusion take the finished candidates themselves, by name, and stay as they are. A teacher may be a
-mapping of its own, as any candidate is; it becomes a candidate, which its students name.
+ensemble, a selection and a warm-started fusion take the finished candidates themselves, by name, and stay as they are. A teacher
+may be a mapping of its own, as any candidate is; it becomes a candidate, which its students name.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ def write_out_references(entries: Sequence[Any]) -> list[Any]:
     return [*written, *(teacher for name, teacher in teachers.items() if name not in known)]
 
 
+def chooses_among_all(entry: Any) -> bool:
+    """Whether an entry names no members of its own, but all other candidates (`fuse: all`)."""
+    return bool(_get(entry, "fuse") == "all")
+
+
 def _without_name(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key != "name"}
 
@@ -61,7 +66,7 @@ def _named_backbone(entry: Any) -> dict[str, Any] | None:
 
 
 def _write_out_members(entry: Any, named: Mapping[str, dict[str, Any]]) -> Any:
-    if _get(entry, "mode") == "ensemble" or _get(entry, "warm_start"):
+    if _get(entry, "mode") in ("ensemble", "select") or _get(entry, "warm_start"):
         return entry
     changes = {
         key: tuple(named.get(member, member) if isinstance(member, str) else member for member in members)

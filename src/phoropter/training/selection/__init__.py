@@ -1,0 +1,1 @@
+"""Ensemble selection: which members of an average count, and how much, by rows of the training part."""

@@ -1,0 +1,102 @@
+"""What a candidate answers for the rows it is trained on, by fits that had not seen them: on inner folds of a training part.
+
+They are the inner folds that choose the penalty of a solved head: stratified, and people apart where the split keeps them apart.
+Each fold's fit is that of the candidate itself, with its recipe, on fewer rows. Answers are stored, whole or not at all, under
+the key of the candidate's run; a stored file that cannot be read is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phoropter.core.errors import RunError
+from phoropter.core.files import atomic_write, file_lock, make_folder
+from phoropter.core.storage.npz_files import read_own_npz
+from phoropter.data.splits.protocol import Split
+from phoropter.results.metrics.registry import softmax
+from phoropter.training.fit import TrainedRun, TrainingTask
+from phoropter.training.frozen.batched_fit import can_batch, fit_batched
+from phoropter.training.selection.greedy_selection import INNER_FOLDS, Selection, select_members
+from phoropter.training.solved_heads.problem import LogisticProblem, split_inner_folds
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class InnerAnswers:
+    """truth: (n,) probability that was given to the true class of each training row, in their order
+    seconds: that the fits took, without passes of frozen backbones"""
+
+    truth: Floats
+    seconds: float
+
+
+def choose_members(tasks: Mapping[Path, TrainingTask], train: Callable[[TrainingTask], TrainedRun]) -> tuple[Selection, float]:
+    """Members of one split → the selection among them, and the seconds that their fits on inner folds took.
+
+    tasks: file of the answers → the member's task. Raises what `load_or_answer` raises.
+    """
+    answers = {task.candidate.name: load_or_answer(file, task, train) for file, task in tasks.items()}
+    first = next(iter(tasks.values()))
+    rows, groups = first.split.train, first.dataset.groups
+    units = np.arange(len(rows)) if groups is None else np.unique(groups[rows], return_inverse=True)[1]
+    truths = {name: found.truth for name, found in answers.items()}
+    chosen = select_members(truths, units, first.split.seed, first.split.name)
+    return chosen, sum(found.seconds for found in answers.values())
+
+
+def load_or_answer(file: Path, task: TrainingTask, train: Callable[[TrainingTask], TrainedRun]) -> InnerAnswers:
+    """The answers of a task's candidate for the task's training rows.
+
+    file: where they are stored · train: trains a task to its end whose head is not trained in one batch with others
+    Raises RunError where the rows have no inner folds, and what training raises.
+    """
+    make_folder(file.parent)
+    with file_lock(file.with_suffix(".lock")):
+        stored = _read_answers(file, len(task.split.train))
+        if stored is None:
+            stored = _answer_rows(task, train, file.stem)
+            with atomic_write(file) as aside, aside.open("wb") as opened:
+                np.savez(opened, truth=stored.truth, seconds=np.float64(stored.seconds))
+    return stored
+
+
+def make_inner_splits(task: TrainingTask) -> Iterator[Split]:
+    """The inner folds of a task's training rows, whose test rows they are; validation rows stay those of the split."""
+    split = task.split
+    for number, (fit, held_out) in enumerate(split_inner_folds(LogisticProblem(task.dataset, split), INNER_FOLDS)):
+        name = f"{split.name}, inner fold {number + 1} of {INNER_FOLDS}"
+        yield replace(split, name=name, train=fit, test=held_out, external=None)
+
+
+def _answer_rows(task: TrainingTask, train: Callable[[TrainingTask], TrainedRun], name: str) -> InnerAnswers:
+    checkpoints, labels = task.checkpoints, task.dataset.labels
+    tasks = [
+        replace(task, split=inner, checkpoints=checkpoints.for_part(f"{name}-{number}"))
+        for number, inner in enumerate(make_inner_splits(task))
+    ]
+    if not tasks:
+        raise RunError(f"{task.split.name}: mode: select needs inner folds, and the rows to train on are of one group alone")
+    outcomes = fit_batched(tasks) if can_batch(task.candidate) else [train(each) for each in tasks]
+    found, seconds = np.zeros(len(task.dataset)), 0.0
+    for inner, outcome in zip(tasks, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            raise outcome
+        rows = inner.split.test
+        found[rows] = softmax(outcome.predict_held_out(rows)[0])[np.arange(len(rows)), labels[rows]]
+        seconds += outcome.train_seconds
+    return InnerAnswers(found[task.split.train], seconds)
+
+
+def _read_answers(file: Path, count: int) -> InnerAnswers | None:
+    try:
+        stored = read_own_npz(file)
+        truth, seconds = stored["truth"], float(stored["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return InnerAnswers(np.asarray(truth, dtype=np.float64), seconds) if truth.shape == (count,) else None

@@ -1,0 +1,84 @@
+"""A study that chooses among its members: the weights it records, and the predictions that follow from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from phoropter.results.metrics.registry import softmax
+from phoropter.results.store import Run, Store
+from phoropter.study.cost import estimate_resources
+from phoropter.study.plan import plan_study
+from phoropter.study.spec import read_study
+from small_pictures import draw_dark_and_light, run_small_study
+
+STUDY = """\
+name: chosen
+data: {folder: pictures, size: 32}
+protocol: {split: stratified-k-fold, folds: 2}
+recipe: {preset: scratch, epochs: 1}
+candidates:
+  - {name: solved, backbone: test_resnet, weights: random, frozen: true, recipe: logistic}
+  - {name: other, backbone: test_vit, weights: random, frozen: true, recipe: logistic}
+  - {name: trained, backbone: test_resnet, weights: random}
+  - {name: mean, fuse: [solved, trained], mode: ensemble}
+  - {baseline: mean-image}
+  - {name: chosen, fuse: all, mode: select}
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("chosen")
+    draw_dark_and_light(folder / "pictures", 16, greys=(60, 75), noise=120)
+    done = run_small_study(folder, STUDY)
+    assert not done.read_failures()
+    return done
+
+
+def runs_of(store: Store, name: str) -> list[Run]:
+    return sorted((run for run in store.runs() if run.candidate_name == name), key=lambda run: run.record["split"]["fold"])
+
+
+def test_predictions_are_the_weighted_mean_of_the_members(store: Store) -> None:
+    for fold, run in enumerate(runs_of(store, "chosen")):
+        chosen = {each["name"]: each["weight"] for each in run.record["selection"]["members"]}
+        assert list(chosen) == ["other", "solved", "trained"] and sum(chosen.values()) == pytest.approx(1)
+        expected = 0.0
+        for name, weight in chosen.items():
+            member = runs_of(store, name)[fold].load_predictions()
+            assert member is not None
+            expected = expected + weight * softmax(member.logits)
+        own = run.load_predictions()
+        assert own is not None
+        assert own.probabilities == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_record_says_who_counts_and_by_what(store: Store) -> None:
+    run = runs_of(store, "chosen")[0]
+    said = run.record["selection"]
+    assert (said["inner_folds"], said["bags"], said["rows"]) == (3, 20, 16)
+    assert said["inner_loss"] <= min(each["inner_loss"] for each in said["members"]) + 1e-3
+    assert run.record["candidate"]["members"] == ["solved", "other", "trained"]
+    weights = {each["name"]: each["weight"] for each in said["members"]}
+    for branch in run.record["branches"]:
+        assert branch["weight"] == weights[branch["name"]]
+    members = [runs_of(store, name)[0].record["cost"]["train_seconds"] for name in weights]
+    assert run.record["cost"]["train_seconds"] == pytest.approx(sum(members) + said["seconds"], abs=0.002)
+
+
+def test_without_the_only_member_that_counts_nothing_is_left(store: Store) -> None:
+    for run in runs_of(store, "chosen"):
+        for branch in run.record["branches"]:
+            assert (branch["without"] is None) == (branch["weight"] > 1 - 1e-12)
+
+
+def test_a_plan_counts_the_fits_on_inner_folds(store: Store, tmp_path: Path) -> None:
+    study = read_study(store.folder.parent / "study.yaml")[0]
+    cost = estimate_resources(plan_study(study), Store(tmp_path), tmp_path)
+    # Of the members, one is trained: in 3 fits, each on two thirds of the rows of its run, tested once on all of them
+    assert cost.by_candidate["chosen"] == pytest.approx(2 * cost.by_candidate["trained"])
+    assert cost.by_candidate["mean"] == 0
+    assert not np.isclose(cost.by_candidate["trained"], 0)
