@@ -80,6 +80,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"backbones"},
         {"bundle_description"},
         {"classifier"},
+        {"signal_network"},
     ],
     "training": [
         {"array_cache", "augmentation", "malloc", "solved_heads"},

@@ -66,11 +66,9 @@ class FinishedStudy:
         the weights or phoropter itself have changed since.
         """
         runs = [run for run in self.planned.runs if run.candidate.name == name]
-        if runs and runs[0].candidate.table is not None:
-            raise SpecError(
-                f"'{name}' has no network ({runs[0].candidate.table.kind_word}), and a bundle is made of one: name a network "
-                "with --candidate"
-            )
+        if runs and (table := runs[0].candidate.table) is not None:
+            what = "reads samples, not pictures" if table.is_signal_network else f"has no network ({table.kind_word})"
+            raise SpecError(f"'{name}' {what}, and a bundle is made of a network of pictures: name one with --candidate")
         recorded = [str(row["key"]) for row in self.store.study["plan"] if row["candidate"] == name]
         if [run.key for run in runs] != recorded:
             raise StoreError(

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -37,11 +37,13 @@ from phoropter.training.distillation import Teacher
 from phoropter.training.fit import TrainedRun, TrainingTask
 from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS, FitOutcome, batch_group_key, can_batch, fit_batched
 from phoropter.training.loop.checkpoint import Checkpoints
+from phoropter.training.loop.history import HistoryRow
 from phoropter.training.loop.precision import resolve_autocast_dtype
 from phoropter.training.loop.stop_signals import StopRequest, defer_stop
 from phoropter.training.loop.training_loop import StepProgress
 from phoropter.training.tables.row_features import RowFeatures, compute_row_features
-from phoropter.training.tables.table_fit import fit_table, take_predictions
+from phoropter.training.tables.signal_fit import fit_signal_network
+from phoropter.training.tables.table_fit import FittedTable, fit_table, take_predictions
 from phoropter.training.train import train_candidate
 
 STATUS_INTERVAL_S = 1.0  # how often the progress of a run is written for other processes to read
@@ -84,19 +86,29 @@ def _prepare_image_set(image_set: ImageSet, cache: Path, on_progress: ProgressCa
     )
 
 
+StepFunction = Callable[[dict[str, Any]], None]
+Trained = TypeVar("Trained")
+
+
 def drive_training(
+    task: TrainingTask, title: str, on_progress: ProgressCallback, after_step: StepFunction = lambda note: None
+) -> TrainedRun:
+    """Trains a candidate to its end and tells of each step. after_step: is told the same note, and may raise to stop"""
+    return _follow_training(train_candidate(task), task, title, on_progress, after_step)
+
+
+def _follow_training(
+    training: Generator[StepProgress | HistoryRow, None, Trained],
     task: TrainingTask,
     title: str,
     on_progress: ProgressCallback,
-    after_step: Callable[[dict[str, Any]], None] = lambda note: None,
-) -> TrainedRun:
-    """Trains a candidate to its end and tells of each step. after_step: is told the same note, and may raise to stop"""
-    training = train_candidate(task)
+    after_step: StepFunction,
+) -> Trained:
     while True:
         try:
             step = next(training)
         except StopIteration as stop:
-            trained: TrainedRun = stop.value
+            trained: Trained = stop.value
             return trained
         note = vars(step) if isinstance(step, StepProgress) else {**step, "epochs": task.candidate.recipe.total_epochs}
         on_progress(ProgressEvent("tick" if isinstance(step, StepProgress) else "epoch", title, note=note))
@@ -128,7 +140,7 @@ class Computation:
     def find_way(self, run: PlannedRun) -> Callable[[PlannedRun], dict[str, Any]]:
         """The method that computes a run which is computed by itself."""
         if run.candidate.table is not None:
-            return self.compute_table
+            return self.train_signals if run.candidate.table.is_signal_network else self.compute_table
         return self.average_members if run.candidate.is_ensemble else self.train_run
 
     def average_members(self, run: PlannedRun) -> dict[str, Any]:
@@ -146,7 +158,7 @@ class Computation:
         started = datetime.now(UTC)
         table, image_set, base = run.candidate.table, run.image_set, self.planned.study.base
         assert table is not None
-        pixels, features = self._load_pixels(image_set), None
+        features = None
         with PeakMemory(self.device) as peak:
             if table.predictions is not None:
                 splits = [r.split for r in self.planned.runs if r.candidate is run.candidate and r.image_set is image_set]
@@ -154,10 +166,26 @@ class Computation:
             else:
                 features = self._load_features(run.candidate.name, table, image_set)
                 fitted = fit_table(table, features, image_set.dataset, run.split)
+        return self._write_table(run, fitted, features, started, peak.bytes)
+
+    def train_signals(self, run: PlannedRun) -> dict[str, Any]:
+        """Trains one run of the network on the samples of windows and writes its folder; returns its metrics."""
+        started, work = datetime.now(UTC), self.store.work_folder(run.key)
+        checkpoints = Checkpoints(work, self.checkpoint_s)
+        with defer_stop(checkpoints.request_save) as interrupts:
+            with PeakMemory(self.device) as peak:
+                task = self._make_task(run, checkpoints, interrupts)
+                watch = self._watch_steps(run, task, work, interrupts)
+                fitted = _follow_training(fit_signal_network(task), task, run.title, self.on_progress, watch)
+            return self._write_table(run, fitted, None, started, peak.bytes)
+
+    def _write_table(
+        self, run: PlannedRun, fitted: FittedTable, features: RowFeatures | None, started: datetime, peak_bytes: int
+    ) -> dict[str, Any]:
+        pixels, metrics = self._load_pixels(run.image_set), self.planned.study.metrics
         with self.store.create_run(run.key) as folder:
-            record = write_table_run(
-                folder, run, fitted, features, pixels, self.planned.study.metrics, started, peak_bytes=peak.bytes
-            )
+            record = write_table_run(folder, run, fitted, features, pixels, metrics, started, peak_bytes=peak_bytes)
+        self.store.clear_work(run.key)
         return dict(record["metrics"])
 
     def train_batch(self, runs: list[PlannedRun]) -> list[FitOutcome]:
@@ -194,7 +222,7 @@ class Computation:
         networks = (
             run.candidate.distillation.teacher
             if run.candidate.distillation
-            else " + ".join(b.name for b in run.candidate.backbones)
+            else " + ".join(b.name for b in run.candidate.backbones) or run.candidate.name
         )
 
         def report_progress(done: int, total: int) -> None:
@@ -259,6 +287,10 @@ class Computation:
         return fitted
 
     def _drive_training(self, run: PlannedRun, task: TrainingTask, work: Path, interrupts: list[int]) -> TrainedRun:
+        return drive_training(task, run.title, self.on_progress, self._watch_steps(run, task, work, interrupts))
+
+    def _watch_steps(self, run: PlannedRun, task: TrainingTask, work: Path, interrupts: list[int]) -> StepFunction:
+        """Writes where a run is for other processes to read, and raises StopRequest when asked to stop."""
         last_note = 0.0
 
         def note_and_stop(note: dict[str, Any]) -> None:
@@ -269,7 +301,7 @@ class Computation:
             if interrupts and not task.checkpoints.is_due():
                 raise StopRequest(interrupts[0])
 
-        return drive_training(task, run.title, self.on_progress, note_and_stop)
+        return note_and_stop
 
     def _load_pixels(self, image_set: ImageSet) -> Pixels:
         name = digest(image_set.identity)

@@ -8,6 +8,7 @@ import phoropter as ph
 from phoropter.core.errors import SpecError
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.candidate_entry import parse_candidates
+from phoropter.training.candidates.presets import PRESETS
 from phoropter.training.candidates.recipe import Recipe
 from phoropter.training.candidates.table_spec import TableSpec
 
@@ -39,6 +40,12 @@ def test_each_kind_is_parsed_named_and_described() -> None:
         ({"predictions": "a.csv", "classifier": "logistic"}, "classifier has no effect"),
         ({"backbone": "resnet18", "classifier": "logistic"}, "classifier belongs to"),
         ({"baseline": "hvr"}, "hrv"),
+        ({"baseline": "signal-1d", "classifier": "logistic"}, "signal-1d is a network of its own"),
+        ({"baseline": "signal-1d", "frozen": True}, "frozen belongs to a network"),
+        ({"baseline": "signal-1d", "recipe": {"augment": "hflip"}}, "augment of a recipe has no effect on signal-1d"),
+        ({"baseline": "signal-1d", "recipe": "probe"}, "trained as a whole"),
+        ({"baseline": "signal-1d", "recipe": "logistic"}, "l2_penalties of a recipe has no effect"),
+        ({"baseline": "signal-1d", "recipe": {"imbalance": {"undersample": 1, "n_bags": 2}}}, "n_bags"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(entry: dict[str, object], words: str) -> None:
@@ -60,3 +67,13 @@ def test_identity_is_contents_and_classifier_and_not_the_place() -> None:
     assert identity(features="a.csv", digest="1") != identity(predictions="a.csv", digest="1")
     assert identity(baseline="hrv") != identity(baseline="hrv", classifier="gradient-boosting")
     assert identity(baseline="hrv") != identity(baseline="ctg-features")
+
+
+def test_the_network_on_samples_has_a_recipe_of_its_own_and_not_the_studys() -> None:
+    (plain,) = parse_candidates([{"baseline": "signal-1d"}], PRESETS["probe"])
+    (longer,) = parse_candidates([ph.baseline("signal-1d", recipe={"epochs": 7, "loss": {"class_weights": "auto"}})], Recipe())
+    assert plain.recipe == PRESETS["signal-1d"] and plain.table is not None and plain.table.is_signal_network
+    assert longer.recipe.total_epochs == 7 and longer.recipe.optimizer == plain.recipe.optimizer
+    assert plain.identity() != longer.identity()
+    renamed = plain.model_copy(update={"name": "other", "recipe": plain.recipe.with_changes(preset="mine")})
+    assert renamed.identity() == plain.identity()

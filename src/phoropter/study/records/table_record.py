@@ -17,7 +17,6 @@ from phoropter.study.plan import PlannedRun
 from phoropter.study.records import run_record
 from phoropter.study.records.study_record import collect_versions, describe_machine
 from phoropter.training.costs.pass_cost import PassCost
-from phoropter.training.loop.devices import resolve_device
 from phoropter.training.tables.row_features import BLOCK_ROWS, RowFeatures
 from phoropter.training.tables.table_fit import FittedTable
 
@@ -33,7 +32,7 @@ def write_table_run(
     *,
     peak_bytes: int,
 ) -> dict[str, Any]:
-    """Fills the folder of such a run; returns its record. features: None of imported predictions, whose costs are not known."""
+    """Fills the folder of such a run; returns its record. features: that it is a classifier of; None of other kinds."""
     began = time.monotonic()
     held_out = _make_table_predictions(run, fitted, run.split.test)
     seconds = time.monotonic() - began
@@ -41,13 +40,13 @@ def write_table_run(
     for part, rows in (("validation", run.split.val), ("external", run.split.external)):
         if rows is not None and len(rows) and fitted.can_predict(rows):
             folder.write_predictions(_make_table_predictions(run, fitted, rows), part)
-    folder.write_history([])
+    folder.write_history(fitted.history)
     folder.write_pictures(run_record.encode_examples(held_out, run.split.test, pixels))
     table = run.candidate.table
     record = {
         **run_record.describe_run(run, started),
         "cost": _describe_table_cost(run, fitted, features, seconds, peak_bytes),
-        "choice": {"epoch": 0, "by": "last"},
+        "choice": {"epoch": fitted.choice[0], "by": fitted.choice[1]},
         "digests": {
             "dataset": run.image_set.dataset.fingerprint,
             "predictions": digest_file(folder.folder / "predictions.npz"),
@@ -57,7 +56,7 @@ def write_table_run(
         **_describe_pass(run, features),
         "metrics": run_record.compute_scores(run, metrics, held_out),
         "versions": collect_versions(),
-        "machine": describe_machine(resolve_device("cpu")),
+        "machine": describe_machine(fitted.device),
     }
     folder.write_record(record)
     return record
@@ -80,10 +79,13 @@ def _describe_pass(run: PlannedRun, features: RowFeatures | None) -> dict[str, A
 def _describe_table_cost(
     run: PlannedRun, fitted: FittedTable, features: RowFeatures | None, seconds: float, peak_bytes: int
 ) -> dict[str, Any]:
-    """As of a network, features measured once and shared by all runs: a run has the share of its rows."""
-    if features is None:
+    """As of a network, features measured once and shared by all runs: a run has the share of its rows.
+
+    Empty for imported predictions, whose costs nobody knows.
+    """
+    if fitted.parameters is None:
         return {}
-    each = features.seconds / max(len(features.values), 1)
+    each = 0.0 if features is None else features.seconds / max(len(features.values), 1)
     train_pass, predict_pass = each * len(run.split.train), each * len(run.split.test)
     return {
         "parameters": fitted.parameters,
@@ -94,5 +96,5 @@ def _describe_table_cost(
         "predict_pass_seconds": round(predict_pass, 3),
         "predict_images_per_s": round(len(run.split.test) / max(seconds + predict_pass, 1e-9), 1),
         "peak_memory_bytes": peak_bytes,
-        "epochs": 0,
+        "epochs": len(fitted.history),
     }

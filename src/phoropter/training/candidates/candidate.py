@@ -10,7 +10,7 @@ from phoropter.core.spec import Spec
 from phoropter.models.spec import BackboneSpec, FusionSpec, HeadSpec
 from phoropter.training.augmentation.spec import batch_dependent, has_mixing_step
 from phoropter.training.candidates.recipe import Recipe
-from phoropter.training.candidates.table_spec import TableSpec
+from phoropter.training.candidates.table_spec import TableSpec, describe_signal_recipe
 
 
 class DistillationSpec(Spec):
@@ -55,7 +55,7 @@ class Candidate(Spec):
     frozen:  the backbones are not trained; their features are computed once for the whole study
     members: of a fusion: the candidates whose finished runs are averaged (mode ensemble), or with whose weights its branches
              start (warm_start)
-    table:   of a candidate without a network: the features or predictions it consists of
+    table:   of a candidate without a network of pictures: the features or predictions it consists of, or signal-1d
     """
 
     name: str
@@ -136,7 +136,8 @@ class Candidate(Spec):
         The plan adds a digest of the weights, and the run keys of teacher and members.
         """
         if self.table is not None:
-            return {"table": self.table.identity()}
+            trained = {"recipe": describe_signal_recipe(self.recipe)} if self.table.is_signal_network else {}
+            return {"table": self.table.identity(), **trained}
         plain = self.plain()
         plain.pop("name")
         plain.pop("table")

@@ -14,10 +14,10 @@ from phoropter.models.spec import Backbone, BackboneSpec, HeadSpec
 from phoropter.training.candidates.candidate import Candidate, DistillationSpec, find_conflict
 from phoropter.training.candidates.entry import CandidateEntry, default_name, head_only_recipe, raise_on_unused
 from phoropter.training.candidates.fusions import build_fusion, resolve_members
-from phoropter.training.candidates.presets import parse_recipe
+from phoropter.training.candidates.presets import PRESETS, parse_recipe
 from phoropter.training.candidates.recipe import Recipe
 from phoropter.training.candidates.references import write_out_references
-from phoropter.training.candidates.table_spec import TableSpec
+from phoropter.training.candidates.table_spec import SIGNAL_NETWORK, TableSpec, check_signal_recipe
 
 
 def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = None) -> list[Candidate]:
@@ -36,7 +36,7 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
         data = {"backbone": entry} if isinstance(entry, (str, Backbone)) else entry
         written = entry if isinstance(entry, CandidateEntry) else validate_as(CandidateEntry, data, source, at)
         try:
-            built = [_build_table(written)] if written.is_table else _build_candidates(written, recipe, source, at)
+            built = [_build_table(written, source, at)] if written.is_table else _build_candidates(written, recipe, source, at)
             candidates += built
             written_fusions |= {c.name: written for c in built if c.fusion}
             teachers |= {written.teacher.name: written.teacher} if isinstance(written.teacher, Backbone) else {}
@@ -58,11 +58,14 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
     return candidates
 
 
-def _build_table(entry: CandidateEntry) -> Candidate:
-    """A candidate without a network; nothing of a recipe is read for it."""
+def _build_table(entry: CandidateEntry, source: SourceMap | None, at: Location) -> Candidate:
+    """A candidate without a network of pictures. The study's recipe is not read: signal-1d has one of its own."""
     names = ("baseline", "features", "predictions", "classifier", "columns")
     table = TableSpec(**{name: value for name in names if (value := getattr(entry, name)) is not None})
-    return Candidate(name=entry.name or table.default_name, table=table, recipe=Recipe())
+    recipe = Recipe()
+    if table.is_signal_network:
+        recipe = check_signal_recipe(parse_recipe(entry.recipe, PRESETS[SIGNAL_NETWORK], source, (*at, "recipe")))
+    return Candidate(name=entry.name or table.default_name, table=table, recipe=recipe)
 
 
 def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | None, at: Location) -> list[Candidate]:

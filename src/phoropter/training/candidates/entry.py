@@ -13,7 +13,7 @@ from phoropter.models.spec import Backbone, BackboneSpec, FusionMode, FusionSpec
 from phoropter.training.candidates.candidate import DistillationSpec
 from phoropter.training.candidates.presets import PRESETS
 from phoropter.training.candidates.recipe import Recipe
-from phoropter.training.candidates.table_spec import BaselineName, ClassifierName
+from phoropter.training.candidates.table_spec import SIGNAL_NETWORK, BaselineName, ClassifierName
 
 
 class CandidateEntry(Spec):
@@ -28,7 +28,8 @@ class CandidateEntry(Spec):
     of:       the networks that all-pairs and all-triples combine
     student:  a network that learns from `teacher`
     teacher:  name of a candidate or of a backbone, or a candidate as a mapping: {backbone: vit_small_patch16_224, frozen: true}
-    baseline: simple features of each row under a classifier: mean-image, colour-texture, hrv (of ECGs) or ctg-features
+    baseline: simple features of each row under a classifier: mean-image, colour-texture, hrv (of ECGs) or ctg-features;
+              or signal-1d, a network on the samples of each window of recordings
     features: file with an id and numbers for each row (CSV, Parquet or npz), under a classifier
     predictions: file with another tool's probabilities or logits for the tested rows of every split (CSV, Parquet or npz)
     classifier: of a baseline or features: logistic or gradient-boosting
@@ -53,7 +54,7 @@ class CandidateEntry(Spec):
     teacher_views: of a student: images of which the teacher's logits are computed, see DistillationSpec
     n_teacher_views: of a student with teacher_views cycled: number of views
     recipe:   how it is trained (default: the study's recipe, for frozen candidates `probe`, for frozen
-              fusions that are linear `logistic`, unless that trains heads alone)
+              fusions that are linear `logistic`, unless that trains heads alone; for signal-1d `signal-1d`)
     """
 
     name: str | None = None
@@ -127,8 +128,9 @@ class CandidateEntry(Spec):
         return self
 
     def _check_table(self, kind: str) -> CandidateEntry:
-        """Raises ValueError where options of networks stand beside a candidate without one."""
-        read = ("name", kind, "classifier", "columns")
+        """Raises ValueError where options of networks of pictures stand beside a candidate without one."""
+        trained = ("recipe",) if self.baseline == SIGNAL_NETWORK else ()
+        read = ("name", kind, "classifier", "columns", *trained)
         for name, info in type(self).model_fields.items():
             if name not in read and getattr(self, name) != info.get_default(call_default_factory=True):
                 raise ValueError(f"{name} belongs to a network, and {kind} has none; leave one of them out")

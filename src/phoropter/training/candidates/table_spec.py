@@ -1,4 +1,5 @@
-"""Candidates without a network: simple features of each row under a classifier, or another tool's predictions (no torch)."""
+"""Candidates that read no picture by a network: simple features of each row under a classifier, a small network on the samples of
+a window (`signal-1d`), or another tool's predictions (no torch)."""
 
 from __future__ import annotations
 
@@ -7,16 +8,24 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from phoropter.core.spec import Spec
+from phoropter.training.candidates.presets import PRESETS
+from phoropter.training.candidates.recipe import Recipe
 
-BaselineName = Literal["mean-image", "colour-texture", "hrv", "ctg-features"]
+BaselineName = Literal["mean-image", "colour-texture", "hrv", "ctg-features", "signal-1d"]
 ClassifierName = Literal["logistic", "gradient-boosting"]
 FEATURES_VERSION = 1  # raise when equal pictures or recordings would give other features than before
+SIGNAL_NETWORK: BaselineName = "signal-1d"
+SIGNAL_MACS = 7_800_000  # multiply-adds of that network on a window of 1,024 samples, for the forecast of a plan
+_SIGNAL_FIELDS = (  # of a recipe, what the training of that network reads
+    *("phases", "optimizer", "schedule", "batch_size", "grad_accum_steps", "grad_clip", "loss", "imbalance", "ema", "precision"),
+    "checkpoint",
+)
 
 
 class TableSpec(Spec):
     """What a candidate without a network knows of each row. Exactly one of `baseline`, `features` and `predictions` is given.
 
-    baseline:    simple features that phoropter measures (docs/baselines.md)
+    baseline:    simple features that phoropter measures, or signal-1d, a network on the samples (docs/baselines.md)
     features:    a file with an id and D numbers for each row (CSV, Parquet or npz)
     predictions: a file with another tool's probabilities or logits for each tested row (CSV, Parquet or npz)
     columns:     our name of a column of the file → theirs
@@ -38,7 +47,14 @@ class TableSpec(Spec):
             raise ValueError(f"name exactly one of baseline, features and predictions; {' and '.join(given) or 'none'} came")
         if self.columns and self.baseline is not None:
             raise ValueError("columns belongs to a file of features or predictions, and a baseline reads none; leave it out")
+        if self.is_signal_network and "classifier" in self.model_fields_set:
+            raise ValueError("classifier belongs to features, and signal-1d is a network of its own; leave it out")
         return self
+
+    @property
+    def is_signal_network(self) -> bool:
+        """Whether it is the network on the samples of a window, which a recipe trains."""
+        return self.baseline == SIGNAL_NETWORK
 
     @property
     def file(self) -> str | None:
@@ -63,16 +79,39 @@ class TableSpec(Spec):
         """A description for tables."""
         if self.predictions is not None:
             return "imported: predictions that another tool made on the folds of this study"
+        if self.is_signal_network:
+            return "baseline: a one-dimensional residual network trained on the samples of each window"
         how = "a logistic regression" if self.classifier == "logistic" else "gradient boosting"
         return f"baseline: {self.baseline} under {how}" if self.baseline else f"features from a file, under {how}"
 
     def identity(self) -> dict[str, Any]:
         """What decides its result: of a file its contents, not its place."""
+        if self.is_signal_network:
+            return {"baseline": self.baseline, "version": FEATURES_VERSION}
         plain: dict[str, Any] = {"columns": self.columns, "digest": self.digest}
         if self.predictions is not None:
             return {"predictions": plain}
         source = {"baseline": self.baseline, "version": FEATURES_VERSION} if self.baseline else {"features": plain}
         return {**source, "classifier": self.classifier}
+
+
+def check_signal_recipe(recipe: Recipe) -> Recipe:
+    """The recipe of signal-1d. Raises ValueError for an option that its training never reads."""
+    usual = PRESETS[SIGNAL_NETWORK]
+    for name in Recipe.model_fields:
+        if name not in ("preset", *_SIGNAL_FIELDS) and getattr(recipe, name) != getattr(usual, name):
+            raise ValueError(f"{name} of a recipe has no effect on signal-1d, which reads samples and no pictures; leave it out")
+    if not recipe.phases or any(phase.train != "all" or phase.branch_lr for phase in recipe.phases):
+        raise ValueError("signal-1d is trained as a whole: give phases with train: all and without branch_lr")
+    if recipe.imbalance.n_bags > 1:
+        raise ValueError("imbalance n_bags is of networks of pictures, and signal-1d is trained once; leave it out")
+    return recipe
+
+
+def describe_signal_recipe(recipe: Recipe) -> dict[str, Any]:
+    """What of its recipe decides the result of signal-1d, as plain data for run keys."""
+    plain = recipe.plain()
+    return {name: plain[name] for name in _SIGNAL_FIELDS}
 
 
 def _stem(path: str) -> str:

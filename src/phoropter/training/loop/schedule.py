@@ -13,8 +13,11 @@ import torch
 
 from phoropter.core.errors import RunError
 from phoropter.models.classifier import Classifier
+from phoropter.models.signal_network import SignalNetwork
 from phoropter.training.candidates.custom_optimizer import Optimizer, Schedule
 from phoropter.training.candidates.recipe import OptimizerSpec, Phase, Recipe, ScheduleSpec
+
+TrainedNetwork = Classifier | SignalNetwork  # what the loop trains
 
 
 def learning_rate_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int, epochs: int) -> float:
@@ -101,7 +104,7 @@ def set_learning_rate(
 
 
 def build_optimizer(
-    model: Classifier, recipe: Recipe, phase: Phase, instead: Mapping[str, torch.Tensor] | None = None
+    model: TrainedNetwork, recipe: Recipe, phase: Phase, instead: Mapping[str, torch.Tensor] | None = None
 ) -> torch.optim.Optimizer:
     """The optimizer over what this phase trains, in groups of equal peak rate and weight decay.
 
@@ -160,9 +163,9 @@ def _build_custom_optimizer(
     return optimizer
 
 
-def _branch_learning_rate(model: Classifier, phase: Phase, name: str) -> float | None:
+def _branch_learning_rate(model: TrainedNetwork, phase: Phase, name: str) -> float | None:
     """The rate of the branch a parameter belongs to (`backbones.1.…`, `head.branches.1.…`), where its backbone has one."""
     inside = name.removeprefix("head.branches.").removeprefix("backbones.")
-    if not phase.branch_lr or inside == name:
+    if not phase.branch_lr or inside == name or not isinstance(model, Classifier):
         return None
     return phase.branch_lr.get(model.spec.backbones[int(inside.split(".")[0])].name)

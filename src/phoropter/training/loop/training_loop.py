@@ -16,13 +16,12 @@ import torch
 
 from phoropter.core.errors import DivergedError
 from phoropter.core.seeds import seed_of
-from phoropter.models.classifier import Classifier
 from phoropter.training.batches.loading import Batch, BatchSampler, BatchSource, Prefetcher
 from phoropter.training.candidates.recipe import Phase, Recipe
 from phoropter.training.loop.checkpoint import Checkpoints, TrainingState
 from phoropter.training.loop.history import HistoryRow, make_history_row
 from phoropter.training.loop.precision import autocast_context, resolve_autocast_dtype
-from phoropter.training.loop.schedule import build_optimizer, set_learning_rate
+from phoropter.training.loop.schedule import TrainedNetwork, build_optimizer, set_learning_rate
 from phoropter.training.malloc import tune_malloc
 
 PROGRESS_INTERVAL_S = 0.5
@@ -58,7 +57,7 @@ class TrainingSetup:
 
 
 def train(
-    model: Classifier, recipe: Recipe, setup: TrainingSetup, checkpoints: Checkpoints, device: torch.device
+    model: TrainedNetwork, recipe: Recipe, setup: TrainingSetup, checkpoints: Checkpoints, device: torch.device
 ) -> Generator[StepProgress | HistoryRow, None, TrainingState]:
     """Trains `model` in place, from its last checkpoint on. Yields StepProgress and a row per epoch; returns the last state.
 
@@ -93,7 +92,7 @@ def seed_step(seed: int, epoch: int, index: int) -> None:
 class _PhaseTrainer:
     """One phase of a recipe: its optimizer, its schedule, its epochs."""
 
-    def __init__(self, model: Classifier, recipe: Recipe, phase: Phase, setup: TrainingSetup, device: torch.device) -> None:
+    def __init__(self, model: TrainedNetwork, recipe: Recipe, phase: Phase, setup: TrainingSetup, device: torch.device) -> None:
         self.model, self.recipe, self.phase, self.setup, self.device = model, recipe, phase, setup, device
         model.freeze(phase.train)
         self.optimizer = build_optimizer(model, recipe, phase)
@@ -225,7 +224,7 @@ def _sums_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
-def update_ema_weights(average: dict[str, Any] | None, model: Classifier, decay: float) -> dict[str, Any]:
+def update_ema_weights(average: dict[str, Any] | None, model: TrainedNetwork, decay: float) -> dict[str, Any]:
     """decay · average + (1 − decay) · weights, for floating tensors; counters are copied."""
     weights = {k: v.detach() for k, v in model.state_dict().items()}
     if average is None:

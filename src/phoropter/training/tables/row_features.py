@@ -28,7 +28,11 @@ from phoropter.training.tables.picture_features import measure_colour_texture, m
 
 BLOCK_ROWS = 256
 _OF_PICTURES = {"mean-image": measure_mean_image, "colour-texture": measure_colour_texture}
-_SIGNALS = {"hrv": "an ECG (one channel)", "ctg-features": "a cardiotocogram (channels FHR and UC)"}
+_SIGNALS = {
+    "hrv": "an ECG (one channel)",
+    "ctg-features": "a cardiotocogram (channels FHR and UC)",
+    "signal-1d": "recordings",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +49,7 @@ def check_baseline(table: TableSpec, dataset: Dataset, where: str) -> None:
     if wanted is None:
         return
     view = dataset.pictures.windows.view if isinstance(dataset.pictures, RenderedPictures) else None
-    fits = view is not None and (view.kind == "ctg") == (table.baseline == "ctg-features")
+    fits = view is not None and (table.is_signal_network or (view.kind == "ctg") == (table.baseline == "ctg-features"))
     if not fits:
         has = "rows are pictures" if view is None else f"windows show {' and '.join(view.measured_channels)}"
         raise SpecError(

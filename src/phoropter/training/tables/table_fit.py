@@ -1,4 +1,4 @@
-"""Fits the classifier of a candidate without a network on the training rows of one split, or reads its predictions."""
+"""Fits the classifier of a candidate of features on the training rows of one split, or reads its predictions."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from phoropter.core.seeds import seed_of
 from phoropter.data.dataset import Dataset
 from phoropter.data.splits.protocol import Split
 from phoropter.training.candidates.table_spec import TableSpec
+from phoropter.training.loop.history import HistoryRow
 from phoropter.training.solved_heads.logistic_regression import fit_logistic
 from phoropter.training.solved_heads.problem import LogisticProblem
 from phoropter.training.tables.prediction_file import read_fold_predictions
@@ -32,7 +33,9 @@ Logits = NDArray[np.float32]
 @dataclass(frozen=True, eq=False)
 class FittedTable:
     """predict: (m,) rows → (m, C) float32 logits · parameters: numbers that were fitted, None where nobody knows
-    train_seconds: of the classifier alone · info: what the record says of it · rows: that it can predict, None for all"""
+    train_seconds: of the classifier alone · info: what the record says of it · rows: that it can predict, None for all
+    history: a row an epoch of what is trained by epochs · choice: the epoch that predicts, and by what it was chosen
+    device: where it was fitted"""
 
     split: Split
     predict: Callable[[Rows], Logits]
@@ -40,6 +43,9 @@ class FittedTable:
     train_seconds: float
     info: dict[str, Any] = field(default_factory=dict)
     rows: Rows | None = None
+    history: list[HistoryRow] = field(default_factory=list)
+    choice: tuple[int, str] = (0, "last")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def can_predict(self, rows: Rows) -> bool:
         """Whether it has an answer for all of these rows."""
