@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from phoropter.deploy.mlflow_model import PyfuncModel, _load_pyfunc, write_mlmod
 from phoropter.deploy.predict import open_bundle
 from phoropter.signals.recording import Recording
 from phoropter.signals.simulate import ecg_simulate
+from phoropter.training.candidates.refit_record import RefitRecord
 from small_pictures import draw_dark_and_light, run_small_study
 from small_recordings import ECG_STUDY, PEOPLE
 
@@ -47,6 +49,10 @@ def test_pictures_come_as_bytes_or_as_text(pictures: tuple[Path, list[Path]]) ->
             table = model.predict(pd.DataFrame({"image": column}, index=range(5, 5 + len(files))))
             np.testing.assert_allclose(table[["p_dark", "p_light"]].to_numpy(), expected, atol=1e-5)
             assert table["class"].tolist() == [("dark", "light")[k] for k in expected.argmax(1)] and table.index[0] == 5
+    many = [raw[k % len(raw)] for k in range(12)]  # more than ten, whose names would sort otherwise
+    found = _load_pyfunc(str(bundle)).predict(pd.DataFrame({"image": many}))
+    np.testing.assert_allclose(found[["p_dark", "p_light"]].to_numpy(), expected[np.arange(12) % len(raw)], atol=1e-5)
+    assert _load_pyfunc(str(bundle)).predict(pd.DataFrame({"image": []})).columns.tolist() == ["class", "p_dark", "p_light"]
     with pytest.raises(DataError, match="has no column 'image'"):
         PyfuncModel(ph.load(bundle)).predict(pd.DataFrame({"path": ["/etc/passwd"]}))
     with pytest.raises(DataError, match="row-0"):
@@ -62,6 +68,11 @@ def test_recordings_come_as_the_text_of_a_table(tmp_path: Path) -> None:
     table = _load_pyfunc(str(bundle)).predict(pd.DataFrame({"csv": [text, text]}))
     assert len(windows) > 1 and len(table) == 2
     np.testing.assert_allclose(table.iloc[1, 1:].to_numpy(float), windows.mean(axis=0), atol=1e-6)
+    model = ph.load(bundle)
+    for rule, votes in (("vote", np.eye(3)[windows.argmax(axis=1)]), ("top-2", windows[np.argsort(-windows[:, 1])[:2]])):
+        refit = RefitRecord.model_construct(aggregation=rule, positive_class=model.classes[1], temperature=1.0)
+        table = PyfuncModel(replace(model, refit=refit)).predict(pd.DataFrame({"csv": [text]}))
+        np.testing.assert_allclose(table.iloc[0, 1:].to_numpy(float), votes.mean(axis=0), atol=1e-6)
     with pytest.raises(DataError, match="row 0 is a manifest, which names files of this machine"):
         _load_pyfunc(str(bundle)).predict(pd.DataFrame({"csv": [f"path,rate_hz\n{tmp_path / 'row.csv'},250\n"]}))
 

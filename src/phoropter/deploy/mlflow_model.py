@@ -1,8 +1,8 @@
 """A bundle as an MLflow model of the flavour `python_function`: a file `MLmodel` beside it, plain YAML, no pickle.
 
 `mlflow.pyfunc.load_model(BUNDLE)` and `mlflow models serve -m BUNDLE` read it and call `_load_pyfunc`. One row of a table in, one
-row of probabilities out; of recordings the mean over their windows. The inputs come as their contents, never as paths, so that
-whoever asks a server cannot name files of its disk.
+row of probabilities out; of recordings one answer from their windows by the rule of the bundle, as in `phoropter predict`. Inputs
+come as their contents, never as paths, so that whoever asks a server cannot name files of its disk.
 
 MLflow itself is not imported here.
 """
@@ -16,7 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 import phoropter
 from phoropter.core.errors import DataError
@@ -66,20 +68,29 @@ class PyfuncModel:
         if column not in getattr(model_input, "columns", ()):
             raise DataError(f"the table has no column '{column}', in which this bundle expects its inputs")
         with tempfile.TemporaryDirectory(prefix="phoropter-mlflow-") as folder:
-            probabilities = [self._predict_one(Path(folder), row, value) for row, value in enumerate(model_input[column])]
-        return pd.DataFrame([name_probabilities(p, self.model.classes) for p in probabilities], index=model_input.index)
+            files = [self._write_input(Path(folder), row, value) for row, value in enumerate(model_input[column])]
+            probabilities = self._predict_files(files) if files else np.empty((0, len(self.model.classes)))
+        names = ["class", *(f"p_{name}" for name in self.model.classes)]
+        rows = [name_probabilities(p, self.model.classes) for p in probabilities]
+        return pd.DataFrame(rows, columns=names, index=model_input.index)
 
-    def _predict_one(self, folder: Path, row: int, value: bytes | str) -> Any:
-        """(C,) probabilities of one input, which goes through a file as it would in `phoropter predict`."""
+    def _predict_files(self, files: list[Path]) -> NDArray[np.float64]:
+        """(n, C) probabilities of the files, in their order; of a recording by the bundle's rule over its windows."""
+        found = self.model.predict(files)
+        answers = found.average_by_recording()
+        return found.probabilities if answers is None else answers.probabilities
+
+    def _write_input(self, folder: Path, row: int, value: bytes | str) -> Path:
+        """One input as a file, through which it goes as it would in `phoropter predict`. The name keeps the order of rows."""
         if self.model.recording_view is None:
-            file = folder / f"row-{row}"
+            file = folder / f"row-{row:09d}"
             file.write_bytes(base64.b64decode(value) if isinstance(value, str) else bytes(value))
         else:
-            file = folder / f"row-{row}.csv"
+            file = folder / f"row-{row:09d}.csv"
             file.write_text(str(value), encoding="utf-8")
             if is_manifest(file):
                 raise DataError(f"row {row} is a manifest, which names files of this machine; send the recording itself")
-        return self.model.predict(file).probabilities.mean(axis=0)
+        return file
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> PyfuncModel:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from phoropter.core.errors import StoreError
 from phoropter.results.clinical.levels import Aggregation, LevelName, find_levels
 from phoropter.results.stats.held_out_rows import HeldOutRows, join_answers
 from phoropter.results.store import Predictions
@@ -67,3 +70,12 @@ def test_a_level_needs_owners_of_one_class_with_several_rows() -> None:
     alone = Predictions(run.ids, run.labels, run.logits)
     assert find_levels([alone]) == (["row"], {})
     assert find_levels([Predictions(run.ids, run.labels, run.logits, run.groups)])[0] == ["row", "group"]
+
+
+def test_an_owner_without_one_class_or_without_a_name_has_no_answer() -> None:
+    with pytest.raises(StoreError, match=r"the group 'p0[0-3]' has rows of several classes"):
+        Aggregation("group").apply_to(make_run(0, pure=False))
+    run = make_run(0)
+    for level, column in (("recording", "recordings"), ("group", "groups")):
+        with pytest.raises(StoreError, match=f"name no {level}s"):
+            Aggregation(level).apply_to(replace(run, **{column: None}))  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.core.errors import StoreError
 from phoropter.results.clinical.aggregation import aggregate_probabilities
 from phoropter.results.metrics.registry import softmax
 from phoropter.results.stats.held_out_rows import SplitAnswers
@@ -41,8 +42,21 @@ class Aggregation:
         if self.level == "row":
             return SplitAnswers(predictions.labels, probabilities, groups, predictions.ids)
         names, first, owners = np.unique(name_owners(predictions, self.level), return_index=True, return_inverse=True)
+        self._check_owners(predictions, predictions.labels[first][owners])
         answers = aggregate_probabilities(probabilities, owners.astype(np.int64), self.rule, self.positive)
         return SplitAnswers(predictions.labels[first], answers, groups[first], names)
+
+    def _check_owners(self, predictions: Predictions, expected: NDArray[np.int64]) -> None:
+        """expected: (n,) the label of the first row of each row's owner"""
+        if (predictions.groups if self.level == "group" else predictions.recordings) is None:
+            raise StoreError(f"the predictions of this run name no {self.level}s, so there is no answer for each; run it again")
+        if len(mixed := np.flatnonzero(predictions.labels != expected)):
+            at = mixed[0]
+            owner = str(name_owners(predictions, self.level)[at]).replace("\u001f", " ")
+            raise StoreError(
+                f"the {self.level} '{owner}' has rows of several classes (row {predictions.ids[at]}), so that one answer for it "
+                "has no true class; evaluate its rows"
+            )
 
     def labels_of(self, predictions: Predictions) -> NDArray[np.int64]:
         """(n,) the labels of `apply_to`, without the probabilities."""
