@@ -37,7 +37,7 @@ from phoropter.commands.json_shapes import (
 from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import InputProblem, StoreError
 from phoropter.core.files import cache_dir
-from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.dataset import Dataset
 from phoropter.data.inspect import DatasetSummary
 from phoropter.data.leakage.audit import Finding
 from phoropter.models import catalog
@@ -59,7 +59,7 @@ def describe_planned_part(
     candidates, counts = [], planned.count_runs(store)
     for candidate in planned.candidates:
         runs, done = counts[candidate.name]
-        seconds = None if candidate.is_ensemble else cost.by_candidate.get(candidate.name, 0.0)
+        seconds = None if candidate.is_ensemble and not candidate.selects else cost.by_candidate.get(candidate.name, 0.0)
         candidates.append(PlannedCandidateShape(name=candidate.name, how=candidate.how, runs=runs, done=done, seconds=seconds))
     return PlannedPart(
         name=study.name,
@@ -71,6 +71,7 @@ def describe_planned_part(
         candidates=tuple(candidates),
         estimate=EstimateShape(
             seconds=cost.seconds,
+            hardware=cost.hardware,
             measured=cost.measured,
             feature_seconds=cost.feature_seconds,
             pixel_bytes=cost.pixel_bytes,
@@ -106,7 +107,7 @@ def make_status_document(folder: Path, preparing: str | None, is_planned: bool) 
     return StatusDocument(
         **common,
         study=store.study["name"],
-        runs=len(store.study["plan"]),
+        runs=len(store.planned_rows),
         done=sum(count["done"] for count in counts.values()),
         candidates=tuple(CandidateState(name=name, **{s: count[s] for s in states}) for name, count in counts.items()),
         running=tuple(RunningRun(**each) for each in running),
@@ -191,8 +192,8 @@ def make_predict_document(bundle: Path, predictions: Any, files: Iterable[Path])
         if dataset.recordings is not None and dataset.spans is not None:
             start, stop = dataset.spans[row].tolist()
             more = {"recording": str(dataset.recordings[row]), "start_s": start, "stop_s": stop}
-        if dataset.labels[row] != UNLABELLED:
-            more["label"] = dataset.classes[dataset.labels[row]]
+        if (label := dataset.describe_label(row)) is not None:
+            more["label"] = label
         rows.append(_make_answer(str(dataset.ids[row]), classes, p, decision, **more))
     means, recordings = predictions.average_by_recording(), []
     if means is not None:

@@ -21,6 +21,7 @@ from phoropter.core.language.notebook_html import format_notebook_html
 from phoropter.core.seeds import hash_ids, random_permutation
 
 UNLABELLED = -1
+LABEL_SEPARATOR, NO_LABELS = "|", "none"  # how the labels of a row of a multi-label dataset are written
 MIN_PER_CLASS = 2  # rows, or groups, of each class that a sample keeps: fewer cannot be split
 
 
@@ -50,7 +51,8 @@ class Dataset:
 
     name:     the name in reports
     ids:      (N,) str, unique; they name rows in seeds, splits, caches and prediction files
-    labels:   (N,) int64 in 0..C-1, or UNLABELLED
+    labels:   (N,) int64 in 0..C-1, or UNLABELLED; of a multi-label dataset (N, C) int64, 1 where the row has the label, else 0,
+              and UNLABELLED in a whole row
     classes:  C names, in the order of the labels
     pictures: storage of the pictures
     groups:   (N,) str or None; rows of one group (subject, recording, patient) belong together
@@ -87,9 +89,11 @@ class Dataset:
         if (counts > 1).any():
             twice = join_words([str(i) for i in unique[counts > 1]], 3)
             raise DataError(f"{self.name}: ids must be unique, but {twice} came more than once; give each row its own id")
-        known = self.labels[self.labels != UNLABELLED]
-        if known.size and (known.min() < 0 or known.max() >= len(self.classes)):
-            raise DataError(f"{self.name}: labels must be 0..{len(self.classes) - 1}, but {known.min()}..{known.max()} came")
+        if self.is_multi_label and self.labels.shape[1] != len(self.classes):
+            raise DataError(f"{self.name}: labels have {self.labels.shape[1]} columns, expected one for each of {self.classes}")
+        known, last = self.labels[self.labelled], 1 if self.is_multi_label else len(self.classes) - 1
+        if known.size and (known.min() < 0 or known.max() > last):
+            raise DataError(f"{self.name}: labels must be 0..{last}, but {known.min()}..{known.max()} came")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -104,11 +108,29 @@ class Dataset:
     def _list_facts(self) -> list[str]:
         units = (("groups", self.groups), ("sites", self.sites))
         known = [f"{len(np.unique(names)):,} {word}" for word, names in units if names is not None]
-        return [f"{len(self):,} rows in {len(self.classes):,} classes", *known]
+        several = f"{len(self):,} rows with {len(self.classes):,} labels, several of which a row may have"
+        return [several if self.is_multi_label else f"{len(self):,} rows in {len(self.classes):,} classes", *known]
 
     def read(self, row: int) -> NDArray[np.uint8]:
         """Row → (H, W, 3) uint8. Raises DataError when the picture cannot be decoded."""
         return self.pictures.read(row)
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a row may have several labels, or none of them."""
+        return self.labels.ndim == 2
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """(N,) whether the label of a row is known."""
+        return find_labelled(self.labels)
+
+    @cached_property
+    def label_sets(self) -> NDArray[np.int64]:
+        """(N,) the label of each row; of a multi-label dataset the number of its set of labels, equal for equal sets."""
+        if not self.is_multi_label:
+            return self.labels
+        return np.unique(self.labels, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
     @cached_property
     def hashed_ids(self) -> NDArray[np.uint64]:
@@ -148,8 +170,16 @@ class Dataset:
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
-        """(C,) rows of each class."""
-        return np.bincount(self.labels[self.labels != UNLABELLED], minlength=len(self.classes)).astype(np.int64)
+        """(C,) rows of each class, or with each label."""
+        return count_classes(self.labels[self.labelled], len(self.classes))
+
+    def describe_label(self, row: int) -> str | None:
+        """The class of a row; of several labels their names joined by |, or NO_LABELS; None where it is not known."""
+        if not self.labelled[row]:
+            return None
+        if not self.is_multi_label:
+            return self.classes[int(self.labels[row])]
+        return LABEL_SEPARATOR.join(self.classes[k] for k in np.flatnonzero(self.labels[row])) or NO_LABELS
 
     def select_rows(self, rows: NDArray[np.int64]) -> Dataset:
         """The same dataset with only these rows, in this order."""
@@ -177,8 +207,8 @@ class Dataset:
 
     def _sampling_strata(self) -> NDArray[Any]:
         if self.parts is None:
-            return self.labels
-        return np.array([f"{part}/{label}" for part, label in zip(self.parts, self.labels, strict=True)])
+            return self.label_sets
+        return np.array([f"{part}/{label}" for part, label in zip(self.parts, self.label_sets, strict=True)])
 
     def _sample_whole_groups(self, groups: NDArray[np.str_], count: int, seed: int) -> NDArray[np.int64]:
         """Complete groups in a random order that depends on their names: first groups of classes that have too few, then any that
@@ -187,8 +217,9 @@ class Dataset:
         order = random_permutation(hash_ids(names), seed, "sample")
         missing = np.full(len(self.classes), MIN_PER_CLASS)
         holds = np.zeros((len(names), len(self.classes)), dtype=bool)
-        known = self.labels != UNLABELLED
-        holds[index[known], self.labels[known]] = True
+        known = np.flatnonzero(self.labelled)
+        rows, labels = np.nonzero(self.labels[known]) if self.is_multi_label else (slice(None), self.labels[known])
+        holds[index[known][rows], labels] = True
         taken = np.zeros(len(names), dtype=bool)
         total = 0
         for needed in (True, False):
@@ -200,6 +231,40 @@ class Dataset:
                     total += sizes[group]
                     missing -= holds[group]
         return np.flatnonzero(taken[index]).astype(np.int64)
+
+
+def find_labelled(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N,) or (N, C) labels → (N,) whether that of a row is known."""
+    known: NDArray[np.bool_] = labels != UNLABELLED
+    return np.asarray(known.all(axis=1)) if labels.ndim == 2 else known
+
+
+def count_classes(labels: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:
+    """(n,) labels, or (n, C) of several a row → (C,) rows of each class, or with each label."""
+    if labels.ndim == 2:
+        return np.asarray(labels.sum(axis=0), dtype=np.int64)
+    return np.bincount(labels, minlength=n_classes).astype(np.int64)
+
+
+def encode_label_sets(
+    given: Sequence[Sequence[str] | None], classes: Iterable[str] | None = None
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The labels of each row, None where they are not known → ((N, C) of 0 and 1, classes), ordered as by `encode_labels`.
+
+    >>> encode_label_sets([["edema", "mass"], [], None, ["edema"]])
+    (array([[ 1,  1],
+           [ 0,  0],
+           [-1, -1],
+           [ 1,  0]]), ('edema', 'mass'))
+    """
+    _, names = encode_labels([label for labels in given for label in labels or ()], classes)
+    table = np.zeros((len(given), len(names)), dtype=np.int64)
+    for row, labels in enumerate(given):
+        if labels is None:
+            table[row] = UNLABELLED
+        else:
+            table[row, [names.index(label) for label in labels]] = 1
+    return table, names
 
 
 def encode_labels(

@@ -20,7 +20,7 @@ from phoropter.core.errors import DataError, InputProblem
 from phoropter.core.files import format_bytes
 from phoropter.core.language.unit_words import GROUP, SITE, UnitWords
 from phoropter.core.seeds import random_permutation
-from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.dataset import Dataset
 from phoropter.data.images.blank import BlankRow, describe_blank_rows, find_blankness
 from phoropter.data.images.decode_pool import picture_reader
 from phoropter.data.recordings.dataset import RenderedPictures
@@ -105,7 +105,7 @@ def summarize_dataset(dataset: Dataset, sampled: int = MAX_SAMPLED_HEADERS, word
     return DatasetSummary(
         name=dataset.name,
         rows=len(dataset),
-        unlabelled=int((dataset.labels == UNLABELLED).sum()),
+        unlabelled=int((~dataset.labelled).sum()),
         classes={name: int(count) for name, count in zip(dataset.classes, dataset.class_counts, strict=True)},
         parts=_count_values(dataset.parts),
         sites=_count_values(dataset.sites),
@@ -136,10 +136,9 @@ def _summarize_recordings(dataset: Dataset) -> tuple[dict[str, Any], ...]:
         return ()
     drawing = dataset.pictures.windows
     windows = Counter(dataset.recordings.tolist())
-    names = np.array([*dataset.classes, "no label"])  # UNLABELLED is -1: the last entry
     classes: dict[str, set[str]] = defaultdict(set)
-    for recording, label in zip(dataset.recordings.tolist(), names[dataset.labels].tolist(), strict=True):
-        classes[recording].add(label)
+    for row, recording in enumerate(dataset.recordings.tolist()):
+        classes[recording].add(dataset.describe_label(row) or "no label")
     return tuple(
         {
             **signals.recording_summary(r),

@@ -24,6 +24,10 @@ def find_positive(dataset: Dataset, positive: str | OneVsRest | None) -> str | N
     """
     if positive is None:
         return None
+    if dataset.is_multi_label:
+        raise DataError(
+            f"positive: rows of {dataset.name} have several labels, each of which has figures of its own; leave positive out"
+        )
     against_rest = isinstance(positive, OneVsRest)
     name = find_class(positive.one_vs_rest if isinstance(positive, OneVsRest) else positive, dataset.classes)
     if name not in dataset.classes:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from phoropter.core.columns import clean_cell
 from phoropter.core.errors import DataError, did_you_mean, join_words
 from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.labels.label_sets import keep_labels, require_both_answers
 
 OTHER_CLASSES = "*"  # in `exclude`: every class that `classes` does not name
 
@@ -45,11 +46,16 @@ def keep_classes(dataset: Dataset, classes: Sequence[str] | None, exclude: Colle
         )
     if kept == dataset.classes:
         return dataset
+    removed = [name for name in dataset.classes if name not in kept]
+    if dataset.is_multi_label:
+        if len(kept) < 2:
+            raise DataError(f"{dataset.name}: {join_words(kept) or 'no label'} would be left; expected two labels or more")
+        notes = (*dataset.notes, *((f"left out the labels {join_words(removed, 5)}",) if removed else ()))
+        return replace(dataset, classes=kept, labels=keep_labels(dataset, kept), notes=notes)
     new_label = np.array([kept.index(name) if name in kept else UNLABELLED - 1 for name in dataset.classes] + [UNLABELLED])
     labels = new_label[dataset.labels]  # UNLABELLED is -1: the last entry
     rows = np.flatnonzero(labels >= UNLABELLED)
     out = replace(dataset.select_rows(rows), classes=kept, labels=labels[rows])
-    removed = [name for name in dataset.classes if name not in kept]
     if removed:
         out = replace(out, notes=(*out.notes, f"left out {len(dataset) - len(rows)} rows of {join_words(removed, 5)}"))
     return out
@@ -70,7 +76,10 @@ def extract_from_ids(dataset: Dataset, pattern: str, column: str) -> NDArray[np.
 
 
 def require_two_classes(dataset: Dataset) -> None:
-    """Raises DataError unless two classes have pictures."""
+    """Raises DataError unless two classes have pictures, or each of several labels is there and not there."""
+    if dataset.is_multi_label:
+        require_both_answers(dataset)
+        return
     filled = [name for name, count in zip(dataset.classes, dataset.class_counts, strict=True) if count]
     if len(filled) < 2:
         found = f"only the class '{filled[0]}' has" if filled else "no class has"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from phoropter.core.durations import format_duration
-from phoropter.data.dataset import UNLABELLED
 from phoropter.starter.choices import ChosenCandidates, ChosenProtocol
 from phoropter.starter.first_look import FirstLook
 
@@ -50,7 +49,7 @@ def _describe_data(look: FirstLook) -> list[str]:
     shown = ", ".join(f"{_one_line(name)} {count}" for name, count in counts[:MAX_CLASSES])
     more = f" and {len(counts) - MAX_CLASSES} more" if len(counts) > MAX_CLASSES else ""
     lines = [f"# {len(dataset):,} rows of {len(counts)} classes: {shown}{more}."]
-    if unlabelled := int((dataset.labels == UNLABELLED).sum()):
+    if unlabelled := int((~dataset.labelled).sum()):
         lines.append(f"# {unlabelled} rows have no label and are in no fold.")
     if dataset.groups is None:
         lines.append("# No groups are known. If several rows show one person, say so by group_from or columns: {group: …}.")

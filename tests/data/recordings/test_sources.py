@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phoropter.core.errors import DataError
+from phoropter.core.errors import DataError, SpecError
 from phoropter.core.spec import validate_as
 from phoropter.data.dataset import Dataset
 from phoropter.data.inspect import detect_data_spec
 from phoropter.data.recordings.dataset import render_recordings
+from phoropter.data.recordings.in_memory import from_recordings
 from phoropter.data.recordings.views import CtgView
 from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.signals.recording import Recording
@@ -129,6 +130,39 @@ def test_ptbxl_becomes_a_dataset_with_the_official_parts(tmp_path: Path, write_p
     assert any("10 recordings of 5 patients" in note for note in dataset.notes)
     finer = open_dataset(validate_as(DataSpec, {"ptbxl_500hz": tmp_path, "size": 32}))
     assert finer.ids.tolist() == dataset.ids.tolist() and finer.content_digest != dataset.content_digest
+
+
+def test_ptbxl_gives_a_record_all_its_superclasses_where_the_key_says_so(
+    tmp_path: Path, write_ptbxl: Callable[..., Path]
+) -> None:
+    codes = ("{'NORM': 100.0, 'SR': 0.0}", "{'IMI': 100.0, 'NDT': 15.0}", "{'CLBBB': 100.0, 'LVH': 100.0, 'IMI': 0.0}")
+    rows = {n: (str(100 + n), "0.0", codes[n % 3], 1) for n in range(9)} | {9: ("1", "0.0", "{'SR': 0.0}", 1)}
+    root = write_ptbxl(tmp_path, rows)
+    dataset = open_dataset(validate_as(DataSpec, {"ptbxl": root, "multi_label": True, "size": 32}))
+    assert dataset.classes == ("NORM", "MI", "STTC", "CD", "HYP")
+    assert dataset.labels.tolist() == [[1, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 1, 0, 1, 1]] * 3
+    assert "left out: 1 of 10 records (no diagnostic statement)" in dataset.notes
+    for keys, message in (
+        ({"task": "superclass"}, "'task' makes one class of each"),
+        ({"multi_label": {"none": "x"}}, "has keys"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            validate_as(DataSpec, {"ptbxl": root, "multi_label": True, **keys})
+    with pytest.raises(SpecError, match=r"'multi_label' belongs to .* does nothing for 'mitdb'"):
+        validate_as(DataSpec, {"mitdb": root, "multi_label": True})
+
+
+def test_recordings_of_a_manifest_may_have_several_labels() -> None:
+    noise = np.random.default_rng(0).normal(size=(4, 1, 500)).astype("f4")
+    made = [Recording(f"r{n}", f"p{n}", noise[n], ("II",), ("mV",), 100.0) for n in range(4)]
+    labels = ["AF|PVC", "none", "PVC", "AF"]
+    dataset = from_recordings(made, labels=labels, multi_label=True, window={"length_s": 2.5, "step_s": 2.5}, size=32)
+    assert dataset.classes == ("AF", "PVC")
+    assert dataset.labels.tolist() == [labels for labels in ([1, 1], [0, 0], [0, 1], [1, 0]) for _ in range(2)]
+    with pytest.raises(DataError, match=r"r1: the labels are 'none\|AF'"):
+        from_recordings(made, labels=["AF", "none|AF", "PVC", "AF"], multi_label=True, size=32)
+    with pytest.raises(ValueError, match=r"write `a\|b` in the label of a recording"):
+        from_recordings(made, labels=labels, multi_label={"columns": ["AF", "PVC"]}, size=32)
 
 
 def test_exports_of_a_monitor_become_a_dataset(tmp_path: Path) -> None:

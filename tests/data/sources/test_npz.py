@@ -148,7 +148,7 @@ def test_one_set_may_use_any_usual_names(tmp_path: Path) -> None:
         ({"images": IMAGES, "x": IMAGES, "y": np.zeros(4, int)}, "has two arrays of images, 'images' and 'x': keep one"),
         (
             {"train_images": IMAGES, "train_labels": np.zeros((4, 14), int)},
-            r"'train_labels' has the shape \(4, 14\) .*; a picture has one label here, and these have several",
+            r"'train_labels' has the shape \(4, 14\) .*; where a picture has several of these labels, say multi_label: true",
         ),
         (
             {"x_train": IMAGES, "y_train": np.zeros(4, int), "x_test": IMAGES[:, :3], "y_test": np.zeros(4, int)},
@@ -220,7 +220,7 @@ def test_one_hot_labels_are_class_numbers(tmp_path: Path, kind: str) -> None:
     dataset = open_npz(saved(tmp_path / "x.npz", labels=table, classes=np.array(["a", "b", "c"])))
     assert [dataset.classes[label] for label in dataset.labels] == ["c", "a", "b", "b"]
     table[1] = 1
-    with pytest.raises(DataError, match=r"a picture has one label here, and these have several"):
+    with pytest.raises(DataError, match=r"where a picture has several of these labels, say multi_label: true"):
         open_npz(saved(tmp_path / "y.npz", labels=table))
 
 

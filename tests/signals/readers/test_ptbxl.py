@@ -45,6 +45,17 @@ def test_the_other_column_names_the_records_at_500_hz(folder: Path) -> None:
     assert loaded.recordings[0].channel("II").mean() == pytest.approx(1.1, abs=1e-3)
 
 
+def test_a_record_gets_all_its_superclasses_where_they_are_asked_for(folder: Path) -> None:
+    loaded = read_ptbxl_folder(folder, all_superclasses=True)
+    assert [(r.id, r.label) for r in loaded.recordings] == [
+        ("00001", "NORM"),
+        ("00002", "MI|STTC"),
+        ("00003", "MI|HYP"),
+        ("00005", "CD"),
+    ]
+    assert loaded.notes == ("left out: 1 of 5 records (no diagnostic statement)",)
+
+
 @pytest.mark.parametrize(
     ("codes", "expected"),
     [

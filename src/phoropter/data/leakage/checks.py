@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.language.unit_words import GROUP, RECORDING, SITE, UnitWord, UnitWords
-from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.dataset import Dataset
 from phoropter.data.leakage.near_duplicates import DuplicatePairs
 from phoropter.data.sources.file_hashes import UNREADABLE
 from phoropter.data.splits.protocol import Split
@@ -172,7 +172,7 @@ class SplitChecks:
 
     def label_conflicts(self) -> tuple[Rows, list[Example]]:
         """Rows whose images are exact or near-duplicates and have different labels; and example pairs."""
-        labels, known = self.dataset.labels, self.dataset.labels != UNLABELLED
+        labels, known = self.dataset.label_sets, self.dataset.labelled
         order = np.lexsort((labels, self._content_codes))
         order = order[(self._content_codes[order] >= 0) & known[order]]
         first, second = order[:-1], order[1:]
@@ -180,10 +180,10 @@ class SplitChecks:
         if self.near_pairs is not None:
             pairs = np.concatenate([pairs, self.near_pairs.pairs])
         pairs = pairs[known[pairs].all(axis=1) & (labels[pairs[:, 0]] != labels[pairs[:, 1]])]
-        names = self.dataset.classes
         examples: list[Example] = []
         for a, b in pairs[:MAX_EXAMPLES]:
-            examples.append((self._row_id(a), self._row_id(b), f"{names[labels[a]]} and {names[labels[b]]}"))
+            words = f"{self.dataset.describe_label(a)} and {self.dataset.describe_label(b)}"
+            examples.append((self._row_id(a), self._row_id(b), words))
         return np.unique(pairs), examples
 
     def skipped_checks(self) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from phoropter.core.errors import DataError, join_words
 from phoropter.core.files import atomic_write
 from phoropter.core.seeds import random_permutation
-from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.dataset import Dataset
 from phoropter.data.recordings.dataset import RenderedPictures
 
 if TYPE_CHECKING:
@@ -53,17 +53,16 @@ def _choose_rows(dataset: Dataset) -> list[int]:
     """Rows in random order by id, one of each class in turn."""
     shuffled = random_permutation(dataset.hashed_ids, 0, "preview")
     turn = np.zeros(len(dataset), dtype=np.int64)
-    for label in np.unique(dataset.labels):
-        rows = shuffled[dataset.labels[shuffled] == label]
+    labels = dataset.label_sets
+    for label in np.unique(labels):
+        rows = shuffled[labels[shuffled] == label]
         turn[rows] = np.arange(len(rows))
-    first = sorted(shuffled.tolist(), key=lambda row: (turn[row], dataset.labels[row]))[: SHEET_COLUMNS * SHEET_ROWS]
-    return sorted(first, key=lambda row: (dataset.labels[row], turn[row]))
+    first = sorted(shuffled.tolist(), key=lambda row: (turn[row], labels[row]))[: SHEET_COLUMNS * SHEET_ROWS]
+    return sorted(first, key=lambda row: (labels[row], turn[row]))
 
 
 def _draw_trace(axis: Axes, dataset: Dataset, pictures: RenderedPictures, row: int) -> None:
-    label = dataset.labels[row]
-    name = "no label" if label == UNLABELLED else dataset.classes[label]
-    axis.set_title(f"{dataset.ids[row]}\n{name}", fontsize=7)
+    axis.set_title(f"{dataset.ids[row]}\n{dataset.describe_label(row) or 'no label'}", fontsize=7)
     traces: dict[str, Any] = pictures.source_signals(row)
     for channel, values in traces.items():
         axis.plot(np.linspace(0, 1, len(values)), values, linewidth=0.5, label=channel)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ class Database(Extension):
 
     read:            (folder, on_bad_input) → LoadedRecordings or a list of Recording
     read_file:       file → Recording; also reads single files at prediction time
+    read_label_sets: as read, with several labels of a recording joined by `|` in its label: what `multi_label: true` reads
     pattern:         the database's files inside its folder, such as "*.hea" or "S*/S*.pkl"
     detect:          (folder, names in it) → whether `phoropter inspect` recognises the folder; for databases of the table only
     windows:         "sliding": windows of one channel; "events": a window around each event; "ctg": cardiotocograms;
@@ -46,6 +48,7 @@ class Database(Extension):
 
     read: Callable[[Any, OnBadInput], LoadedRecordings | Sequence[Recording]] | None = None
     read_file: Callable[[Path], Recording] | None = None
+    read_label_sets: Callable[[Any, OnBadInput], LoadedRecordings | Sequence[Recording]] | None = None
     pattern: str | None = None
     detect: Callable[[Path, Sequence[str]], bool] | None = None
     windows: WindowKind | None = "sliding"
@@ -73,6 +76,14 @@ class Database(Extension):
     def has_reader(self) -> bool:
         """Whether it can read a folder. A placeholder made from a record, which holds name and version only, cannot."""
         return self.read is not None or (self.read_file is not None and self.pattern is not None)
+
+    @cached_property
+    def with_label_sets(self) -> Database:
+        """The same database with several labels a recording, those of its first task, where it has a reader for them."""
+        if self.read_label_sets is None:
+            return self
+        labels = next((task for task in self.tasks.values() if task), {})
+        return replace(self, read=self.read_label_sets, tasks={}, classes=tuple(dict.fromkeys(labels.values())) or self.classes)
 
     @property
     def suffix(self) -> str:

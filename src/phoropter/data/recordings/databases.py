@@ -138,6 +138,7 @@ DATABASES: dict[str, Database] = {
     "ptbxl": _PTBXL(
         "ptbxl",
         read=partial(ptbxl.read_ptbxl_folder, column="filename_lr"),
+        read_label_sets=partial(ptbxl.read_ptbxl_folder, column="filename_lr", all_superclasses=True),
         pattern="records100/*/*_lr.hea",
         detect=_is_ptbxl,
         rate_hz=100.0,
@@ -145,6 +146,7 @@ DATABASES: dict[str, Database] = {
     "ptbxl_500hz": _PTBXL(
         "ptbxl_500hz",
         read=partial(ptbxl.read_ptbxl_folder, column="filename_hr"),
+        read_label_sets=partial(ptbxl.read_ptbxl_folder, column="filename_hr", all_superclasses=True),
         pattern="records500/*/*_hr.hea",
         rate_hz=500.0,
     ),

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from phoropter.core.errors import DataError, InputProblem
 from phoropter.core.files import digest, digest_array
 from phoropter.data.dataset import Dataset, encode_labels
+from phoropter.data.labels.label_sets import LabelSets
 from phoropter.data.recordings.lazy import LazyRecordings
 from phoropter.data.recordings.notes.window_notes import describe_dropped, describe_windows
 from phoropter.data.recordings.views import RecordingView
@@ -146,11 +147,13 @@ def render_recordings(
     unknown: bool = False,
     notes: Sequence[str] = (),
     subjects: str = "subjects",
+    multi_label: LabelSets | None = None,
 ) -> Dataset:
     """Recordings rendered by a View → the Dataset of their windows.
 
     unknown:  recordings without a class give rows without a label, as at prediction time; else they are left out and counted
     subjects: what the notes call the groups, in the plural
+    multi_label: how several labels of a recording are written in its label, where it has several
     Raises DataError for a recording that cannot be used (listed with on_bad_input "skip"), or when no window is left.
     """
     lazy = recordings if isinstance(recordings, LazyRecordings) else LazyRecordings(_as_loaded, recordings)
@@ -158,10 +161,7 @@ def render_recordings(
     if not len(table):
         first = str(table.problems[0]) if table.problems else "none has a class"
         raise DataError(f"{name}: none of its {len(kept)} recordings gives a window: {describe_dropped(table) or first}")
-    names = [label or None for label in table.label.tolist()]
-    if unknown and view.classes is not None:
-        names = [name if name in view.classes else None for name in names]
-    labels, classes = encode_labels(names, view.classes)
+    labels, classes = _encode_window_labels(kept, table, view.classes, unknown, multi_label)
     windows = RenderedWindows(lazy, view, tuple(recording.id for recording in kept), table)
     sites, parts = _window_column(kept, table, "site"), _window_column(kept, table, "part")
     return Dataset(
@@ -187,7 +187,7 @@ def subsample_windows(dataset: Dataset, count: int) -> Dataset:
     """
     if count >= len(dataset) or dataset.recordings is None:
         return dataset.sample(count)
-    _, cell = np.unique([f"{r}\x1f{k}" for r, k in zip(dataset.recordings, dataset.labels, strict=True)], return_inverse=True)
+    _, cell = np.unique([f"{r}\x1f{k}" for r, k in zip(dataset.recordings, dataset.label_sets, strict=True)], return_inverse=True)
     sizes = np.bincount(cell)
     if 2 * len(sizes) > count:
         return dataset.sample(count)
@@ -246,6 +246,21 @@ def _raise_on_problems(problems: Sequence[InputProblem], on_bad_input: OnBadInpu
     if problems and on_bad_input == "stop":
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise DataError(f"recording {problems[0]}{more}; or say on_bad_input: skip")
+
+
+def _encode_window_labels(
+    recordings: Sequence[Recording],
+    table: WindowTable,
+    classes: tuple[str, ...] | None,
+    unknown: bool,
+    multi_label: LabelSets | None,
+) -> tuple[Rows, tuple[str, ...]]:
+    """(labels of the windows, their names). At prediction time (`unknown`) a label that is no class is none."""
+    names: list[str] = table.label.tolist()
+    if multi_label is not None and not unknown:
+        return multi_label.encode_cells(names, lambda row: recordings[int(table.recording[row])].id, classes)
+    known = set(names) if classes is None or not unknown else set(classes)
+    return encode_labels([name if name and name in known else None for name in names], classes)
 
 
 def _window_ids(recordings: Sequence[Recording], table: WindowTable) -> NDArray[np.str_]:

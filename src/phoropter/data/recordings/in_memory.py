@@ -44,7 +44,7 @@ def from_recordings(
     sites:      hospital of each recording
     size:       side of the images in pixels (default: 224)
     options:    `window`, `channel`, `representation`, `grey_scale`, `require_r_peaks`, `resample_hz`, `gaps`, `missing`,
-                `outcome`, `clean` as under `data:`
+                `outcome`, `clean`, `multi_label` as under `data:`
 
     Raises DataError for objects of another kind, columns of another length, and recordings that give no window.
 
@@ -65,7 +65,8 @@ def from_recordings(
     changes.check_missing(loaded)
     loaded = changes.apply(loaded, on_bad_input)
     view = resolve_recording_view(fields, _SOURCE, size, loaded.recordings)
-    return render_recordings(LazyRecordings(_return_loaded, loaded), view, name=name, on_bad_input=on_bad_input)
+    lazy = LazyRecordings(_return_loaded, loaded)
+    return render_recordings(lazy, view, name=name, on_bad_input=on_bad_input, multi_label=fields.multi_label)
 
 
 def as_recording(item: Any, id: str | None = None) -> Recording:

@@ -46,7 +46,9 @@ def open_recordings(
         raise DataError(f"{lazy.loaded.missing_labels}; {way_out}")
     name = name or (path.stem if path is not None else f"simulated {getattr(fields, 'simulate', 'recordings')}")
     notes = [database.note] if database.note else []
-    return render_recordings(lazy, view, name=name, on_bad_input=on_bad_input, notes=notes, subjects=database.subjects)
+    return render_recordings(
+        lazy, view, name=name, on_bad_input=on_bad_input, notes=notes, subjects=database.subjects, multi_label=fields.multi_label
+    )
 
 
 def load_recordings(fields: RecordingFields, source: str, path: Path | None, on_bad_input: OnBadInput) -> LazyRecordings:
@@ -88,7 +90,8 @@ def _make_source(key: str, help: str, uses: tuple[str, ...], **record: Any) -> S
 
 def _make_database_source(key: str, database: Database) -> Source:
     detect = database.detect
-    labels = ("task",) if database.tasks else () if database.classes or database.windows == "ctg" else ("outcome",)
+    several = ("multi_label",) if database.read_label_sets else ()
+    labels = ("task", *several) if database.tasks else () if database.classes or database.windows == "ctg" else ("outcome",)
     clean = ("clean",) if database.windows is None else ()
     rate = f" of {database.rate_hz:g} Hz" if database.rate_hz else ""
     return _make_source(
@@ -121,7 +124,7 @@ RECORDING_SOURCES: tuple[Source, ...] = (
     _make_source(
         "recordings",
         "a manifest of recordings, or the folder that `database` reads",
-        ("database", "task", "outcome", "clean", *_CHANNEL_OPTIONS),
+        ("database", "task", "multi_label", "outcome", "clean", *_CHANNEL_OPTIONS),
         options=(COLUMNS_OPTION,),
         formats=(PARQUET,),
         detect=_is_manifest_of_recordings,

@@ -16,6 +16,7 @@ from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, field_
 from phoropter.core.errors import DataError, SpecError, did_you_mean, join_words
 from phoropter.core.extensions import REFERENCE, is_code_trusted, resolve_reference
 from phoropter.core.spec import Spec
+from phoropter.data.labels.label_sets import MultiLabel, check_plain_multi_label
 from phoropter.data.recordings.database import Database
 from phoropter.data.recordings.databases import DATABASES, MANIFEST, SIMULATIONS
 from phoropter.data.recordings.views import BEAT_WINDOW_S, ChannelView, CtgView, GreyScale, RecordingView
@@ -69,6 +70,9 @@ class RecordingFields(Spec):
     database:        of `recordings:`, the Database of the user's own that reads the folder
     cohort:          of `simulate:`, who is simulated
     task:            which classes: 2-class or 3-class (wesad, simulate: ecg), aami or symbols (mitdb), superclass (ptbxl)
+    multi_label:     whether a row may have several labels: `true` reads `edema|mass` in the column label, and `none` where it has
+                     none of them; arrays of 0 and 1, and all superclasses of ptbxl, as they are. `{columns: [edema, mass]}`: a
+                     column of 0 and 1 for each label
     outcome:         a rule that makes two classes of outcomes, such as apgar<=6 or pH<=7.15
     window:          how one channel is cut into windows
     channel:         the channel to represent
@@ -84,6 +88,7 @@ class RecordingFields(Spec):
     database: Database | None = None
     cohort: Annotated[EcgCohortSpec | CtgCohortSpec, Field(discriminator="kind")] | None = None
     task: str | None = None
+    multi_label: MultiLabel = None
     outcome: str | None = None
     window: WindowSpec | None = None
     channel: str | None = None
@@ -143,7 +148,8 @@ def resolve_database(spec: RecordingFields, source: str) -> Database:
     """The Database that a source of recordings reads: a key of DATABASES, "recordings" or "simulate"."""
     if source == "simulate":
         return SIMULATIONS[getattr(spec, "simulate", None) or "ecg"]
-    return spec.database or DATABASES.get(source, MANIFEST)
+    database = spec.database or DATABASES.get(source, MANIFEST)
+    return database if spec.multi_label is None else database.with_label_sets
 
 
 def check_recording_options(spec: RecordingFields, source: str) -> None:
@@ -155,6 +161,8 @@ def check_recording_options(spec: RecordingFields, source: str) -> None:
         if getattr(spec, option) is not None:
             hint = " (a cardiotocogram's windows are under clean.window)" if option == "window" else ""
             raise ValueError(f"'{option}' belongs to windows of one channel{hint} and does nothing for '{name}': remove it")
+    if spec.multi_label is not None:
+        _check_multi_label(spec, database)
     for option in ("outcome", "clean") if database.windows in ("sliding", "events") else ():
         if getattr(spec, option) is not None and (option == "clean" or database.tasks or database.classes):
             raise ValueError(f"'{option}' belongs to cardiotocograms and does nothing for '{name}': remove it")
@@ -181,6 +189,18 @@ def _check_task(spec: RecordingFields, database: Database, name: str) -> None:
         raise ValueError(f"'task' belongs to {join_words(known)} and does nothing for '{name}': remove it")
     expected = f"expected {join_words(database.tasks)} for '{name}'"
     raise ValueError(f"task is '{spec.task}', {expected}{did_you_mean(spec.task, database.tasks)}")
+
+
+def _check_multi_label(spec: RecordingFields, database: Database) -> None:
+    """Raises ValueError where labels of recordings cannot be several, naming what stands against it."""
+    if database.read_label_sets is not None:
+        check_plain_multi_label(spec)
+    elif spec.multi_label is not None and spec.multi_label.columns:
+        raise ValueError("'columns' of 'multi_label' belong to a manifest of pictures: write `a|b` in the label of a recording")
+    other = next((name for name in ("task", "outcome") if getattr(spec, name) is not None), None)
+    if other or database.tasks or database.outcome:
+        word = f"'{other}'" if other else f"the database '{database.name}'"
+        raise ValueError(f"'multi_label' takes the labels as they are, and {word} makes one class of each: remove one")
 
 
 def _check_single_kind(spec: RecordingFields) -> None:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from phoropter.core.columns import check_filled, clean_cell, describe_case_collisions, describe_missing_words, is_missing
 from phoropter.core.errors import DataError, join_words
-from phoropter.data.dataset import UNLABELLED, Dataset, encode_labels
+from phoropter.data.dataset import UNLABELLED, Dataset, count_classes, encode_labels, find_labelled
 from phoropter.data.folders.layout import parse_split_name
+from phoropter.data.labels.label_sets import convert_label_table
 from phoropter.data.source import Source
 from phoropter.data.sources.storage import ArrayPictures, LazyArray
 
@@ -60,11 +61,15 @@ def _read_digits_images() -> NDArray[np.uint8]:
     return ((values * 255 + 8) // 16).astype(np.uint8)
 
 
-def from_arrays(images: Any, labels: Any, *, name: str = "arrays", **columns: Sequence[Any] | None) -> Dataset:
+def from_arrays(
+    images: Any, labels: Any, *, name: str = "arrays", classes: Sequence[Any] | None = None, **columns: Sequence[Any] | None
+) -> Dataset:
     """Images and labels → Dataset; ids are row numbers where none are given. The images are not copied: do not change them later.
 
     images:  (N, H, W) grey, or (N, H, W, C) with C of 1, 3 or 4; uint8
-    labels:  N whole numbers or words; None, an empty word or a negative number is a picture without a label
+    labels:  N whole numbers or words; None, an empty word or a negative number is a picture without a label. Or (N, L) of 0 and
+             1: several labels a picture, a row of -1 where they are not known
+    classes: what the numbers or the L columns are called
     columns: ids, groups, sites, parts, each N long
     Raises DataError for another shape or type, and for columns of another length.
 
@@ -74,14 +79,15 @@ def from_arrays(images: Any, labels: Any, *, name: str = "arrays", **columns: Se
     if not isinstance(images, np.ndarray):
         raise DataError(f"{name}: images are {type(images).__name__}, expected a NumPy array (N, H, W[, C]) of uint8")
     check_image_array(images.shape, images.dtype, name)
-    coded, classes = convert_labels(labels, None, name)
+    several = getattr(labels, "ndim", 1) == 2
+    coded, words = convert_label_table(labels, classes, name) if several else convert_labels(labels, classes, name)
     if len(coded) != len(images):
         raise DataError(f"{name}: {len(coded)} labels came for {len(images)} images")
     return from_columns(
         name,
         LazyArray(_return_unchanged, images),
         coded,
-        classes,
+        words,
         {key: None if values is None else clean_column(values, key, name) for key, values in columns.items()},
     )
 
@@ -135,8 +141,8 @@ def describe_columns(
     parts: NDArray[np.str_] | None = None,
 ) -> tuple[str, ...]:
     """Notes for the reader: rows without a label or an official part, groups called `nan`, names that differ in case only."""
-    unlabelled = int((labels == UNLABELLED).sum())
-    rows_of_class = np.bincount(labels[labels != UNLABELLED], minlength=len(classes)).tolist()
+    known = find_labelled(labels)
+    unlabelled, rows_of_class = int((~known).sum()), count_classes(labels[known], len(classes)).tolist()
     unparted = 0 if parts is None else int((parts == "").sum())
     return (
         *((f"{unlabelled:,} of {len(labels):,} rows have no label",) if unlabelled else ()),

@@ -24,6 +24,7 @@ from phoropter.core.text_table import PARQUET_ENDINGS, TextTable, read_parquet_h
 from phoropter.data.dataset import Dataset, encode_labels
 from phoropter.data.dicom_file import may_be_dicom
 from phoropter.data.folders.layout import parse_split_name
+from phoropter.data.labels.label_sets import LabelSets
 from phoropter.data.source import COLUMNS_OPTION, FILE_OPTIONS, PathContents, Source, check_column_names
 from phoropter.data.sources.arrays import check_labels, describe_columns
 from phoropter.data.sources.dicom_names import hide_identifiers
@@ -37,15 +38,21 @@ TextRow = dict[str, str]
 
 
 def open_manifest(
-    path: Path, *, columns: Mapping[str, str] | None = None, on_bad_input: str = "stop", name: str | None = None
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    multi_label: LabelSets | None = None,
+    on_bad_input: str = "stop",
+    name: str | None = None,
 ) -> Dataset:
     """A manifest → Dataset; ids are the paths as written, or the column `id`.
 
     columns: our name → the file's name, where they differ
+    multi_label: how several labels a row are written, where rows have several
     Raises DataError for a missing column, a repeated id, an unknown split, a missing picture (listed with "skip"), or a label in
     some rows only (kept without one with "skip").
     """
-    rows = _read_manifest(path, dict(columns or {}))
+    rows = _read_manifest(path, dict(columns or {}), multi_label)
     return _build_dataset(rows, path.parent, on_bad_input, name or path.stem)
 
 
@@ -54,6 +61,7 @@ def from_dataframe(
     folder: Path | str = ".",
     *,
     columns: Mapping[str, str] | None = None,
+    multi_label: LabelSets | None = None,
     on_bad_input: str = "stop",
     name: str = "dataframe",
 ) -> Dataset:
@@ -61,11 +69,12 @@ def from_dataframe(
 
     folder:  where relative paths start
     columns: our name → the frame's name, where they differ
+    multi_label: how several labels a row are written, where rows have several
     Raises DataError as `open_manifest` does; rows are counted from 0.
 
     >>> from_dataframe(pd.read_excel("cells.xlsx"), "~/cells", columns={"label": "diagnosis"})      # doctest: +SKIP
     """
-    rows = _select_columns(table_of_frame(frame, name), dict(columns or {}))
+    rows = _select_columns(table_of_frame(frame, name), dict(columns or {}), multi_label)
     return _build_dataset(rows, Path(folder).expanduser().absolute(), on_bad_input, name)
 
 
@@ -73,7 +82,7 @@ def from_dataframe(
 class _ManifestRows:
     """Rows by our column names. place: of the table · unit: what its rows are called · numbers: where each row stood
 
-    unread: columns that none of ours is
+    unread: columns that none of ours is · multi_label: how several labels a row are written
     """
 
     place: str
@@ -81,6 +90,7 @@ class _ManifestRows:
     rows: list[TextRow] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     unread: tuple[str, ...] = ()
+    multi_label: LabelSets | None = None
 
     def locate(self, row: int) -> str:
         """`cells.csv, line 7`."""
@@ -110,10 +120,10 @@ def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: s
     rows = rows.select(kept)
     ids = [make_row_id(row.get("id", ""), row["path"]) for row in rows.rows]
     _check_unique_ids(rows, ids)
-    labels, classes = encode_labels([clean_cell(row["label"]) or None for row in rows.rows])
+    labels, classes, cells = _encode_rows(rows)
     groups, sites = (None if values is None else values[kept] for values in columns.values())
     parts = _parse_splits(rows)
-    check_labels([row["label"] for row in rows.rows], parts, rows.locate, on_bad_input)
+    check_labels(cells, parts, rows.locate, on_bad_input)
     dataset = Dataset(
         name=name,
         ids=np.array(ids, dtype=np.str_),
@@ -132,6 +142,18 @@ def _build_dataset(rows: _ManifestRows, folder: Path, on_bad_input: str, name: s
     return hide_identifiers(dataset, on_bad_input)
 
 
+def _encode_rows(rows: _ManifestRows) -> tuple[NDArray[np.int64], tuple[str, ...], list[str]]:
+    """(labels, classes, what tells of each row whether it has a label)."""
+    written = rows.multi_label
+    if written is not None and written.columns is not None:
+        cells = ["".join(row[name] for name in written.columns) for row in rows.rows]
+        return *written.encode_columns(rows.rows, rows.locate), cells
+    cells = [clean_cell(row["label"]) for row in rows.rows]
+    if written is not None:
+        return *written.encode_cells(cells, rows.locate), cells
+    return *encode_labels([cell or None for cell in cells]), cells
+
+
 def make_row_id(id_cell: str, path_cell: str) -> str:
     """The id of a row of a manifest: its own where it has one, else its path as the manifest writes it, tidied."""
     return clean_cell(id_cell) or posixpath.normpath(clean_path(path_cell))
@@ -144,17 +166,22 @@ def _describe_missing_picture(rows: _ManifestRows, row: int, files: ListedFiles)
     return InputProblem(rows.locate(row), f"{path or 'an empty path'} does not exist{files.suggest_name(path)}")
 
 
-def _read_manifest(path: Path, columns: dict[str, str]) -> _ManifestRows:
+def _read_manifest(path: Path, columns: dict[str, str], multi_label: LabelSets | None) -> _ManifestRows:
     if not path.is_file():
         raise DataError(f"{path}: there is no such manifest; a CSV or Parquet file with the columns path and label is expected")
-    return _select_columns(read_text_table(path), columns)
+    return _select_columns(read_text_table(path), columns, multi_label)
 
 
-def _select_columns(table: TextTable, columns: dict[str, str]) -> _ManifestRows:
-    """The rows by our column names."""
-    theirs = find_columns(table.place, table.header, MANIFEST_COLUMNS, columns, REQUIRED_COLUMNS)
+def _select_columns(table: TextTable, columns: dict[str, str], multi_label: LabelSets | None) -> _ManifestRows:
+    """The rows by our column names, and by the names of the labels that have columns of their own."""
+    label_columns = (multi_label.columns if multi_label else None) or ()
+    if both := [name for name in label_columns if name in MANIFEST_COLUMNS]:
+        raise DataError(f"{table.place}: the label '{both[0]}' has the name of a column of a manifest: rename the column")
+    required = ("path", *label_columns) if label_columns else REQUIRED_COLUMNS
+    known = tuple(name for name in MANIFEST_COLUMNS if not (label_columns and name == "label"))
+    theirs = find_columns(table.place, table.header, (*known, *label_columns), columns, required)
     unread = tuple(name for at, name in enumerate(table.header) if at not in theirs.values())
-    out = _ManifestRows(table.place, table.unit, unread=unread)
+    out = _ManifestRows(table.place, table.unit, unread=unread, multi_label=multi_label)
     for number, values in table.rows:
         if len(out.rows) >= MAX_ROWS:
             raise DataError(f"{table.place}: more than {MAX_ROWS:,} rows")
@@ -202,11 +229,15 @@ def _is_parquet_manifest(contents: PathContents) -> bool:
 MANIFEST_SOURCE = Source(
     "manifest",
     lambda request: open_manifest(
-        request.path, columns=request.option("columns"), on_bad_input=request.on_bad_input, name=request.name
+        request.path,
+        columns=request.option("columns"),
+        multi_label=request.option("multi_label"),
+        on_bad_input=request.on_bad_input,
+        name=request.name,
     ),
     "a CSV or Parquet file with the columns path and label, and where known id, group, site and split",
     options=(COLUMNS_OPTION,),
-    uses=FILE_OPTIONS,
+    uses=(*FILE_OPTIONS, "multi_label"),
     typed_by_hand=True,
     check=check_column_names(MANIFEST_COLUMNS),
     formats=(PARQUET,),

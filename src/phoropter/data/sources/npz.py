@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.columns import describe_unread_groups
-from phoropter.core.errors import DataError
+from phoropter.core.errors import DataError, join_words
 from phoropter.core.files import format_bytes
 from phoropter.core.storage.foreign_files import NPZ
-from phoropter.data.dataset import Dataset
+from phoropter.data.dataset import Dataset, find_labelled
+from phoropter.data.labels.label_sets import check_plain_multi_label, convert_label_table
 from phoropter.data.source import Source
 from phoropter.data.sources.array_names import ArraySet, assign_arrays
 from phoropter.data.sources.arrays import (
@@ -44,12 +45,13 @@ MAX_COLUMN_BYTES = 1 << 30
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, NotImplementedError, RuntimeError)
 
 
-def open_npz(path: Path, *, on_bad_input: str = "stop", name: str | None = None) -> Dataset:
+def open_npz(path: Path, *, multi_label: bool = False, on_bad_input: str = "stop", name: str | None = None) -> Dataset:
     """An .npz file with images (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4) uint8, labels (N,) or (N, 1), whole numbers
     or words, or (N, C) one-hot, and where known ids, groups, sites, parts (N,) and classes (C,) → Dataset. Pickled objects are
     not read.
 
     Arrays of official parts are joined in their order in the file; ids are then `train/0001`.
+    multi_label: labels are (N, L) of 0 and 1, several of which a picture may have
     Raises DataError for a missing array, a wrong shape, an array of objects, and a label in some rows only (kept with "skip").
     """
     arrays = _list_arrays(path)
@@ -64,11 +66,17 @@ def open_npz(path: Path, *, on_bad_input: str = "stop", name: str | None = None)
         sizes = [(one.part, shape[0]) for one, shape in zip(sets, shapes, strict=True)]
         columns["parts"] = [part for part, size in sizes for _ in range(size)]
         columns["ids"] = columns["ids"] or [f"{part}/{row}" for part, size in sizes for row in make_row_ids(size)]
-    named = [_read_labels(path, one, shape[0]) for one, shape in zip(sets, shapes, strict=True)]
-    labels, classes, notes = join_labels(named, path.name)
+    notes: tuple[str, ...] = ()
+    if multi_label:
+        labels, classes = _read_label_table(path, sets)
+        given: Sequence[Any] = ["known" if known else "" for known in find_labelled(labels).tolist()]
+    else:
+        named = [_read_labels(path, one, shape[0]) for one, shape in zip(sets, shapes, strict=True)]
+        labels, classes, notes = join_labels(named, path.name)
+        given = [v for one in named for v in one.values]
     texts = {column: None if v is None else clean_column(v, column, path.name) for column, v in columns.items()}
     parts = parse_parts(texts["parts"], path.name)
-    check_labels([v for one in named for v in one.values], parts, lambda row: f"{path.name}, row {row}", on_bad_input)
+    check_labels(given, parts, lambda row: f"{path.name}, row {row}", on_bad_input)
     images = LazyArray(_read_npz_images, path, *(one.arrays["images"] for one in sets), files=(path,))
     dataset = from_columns(name or path.stem, images, labels, classes, texts)
     unread = set(arrays) - {name for one in sets for name in one.arrays.values()}
@@ -139,6 +147,16 @@ def _read_labels(path: Path, one: ArraySet, count: int) -> NamedLabels:
     return NamedLabels(f"{path.name}, {key}", _read_values(path, key, count), names)
 
 
+def _read_label_table(path: Path, sets: list[ArraySet]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """((N, L) of 0 and 1 of all parts, names of the labels). Raises DataError for an array of another shape or other values."""
+    names = next((_read_text_array(path, one.classes).ravel().tolist() for one in sets if one.classes is not None), None)
+    tables = [_read_text_array(path, one.arrays["labels"]) for one in sets]
+    if any(table.ndim != 2 or table.shape[1:] != tables[0].shape[1:] for table in tables):
+        shapes = join_words([str(table.shape) for table in tables])
+        raise DataError(f"{path.name}: labels have the shape {shapes}, and multi_label: true expects (N, L) of 0 and 1")
+    return convert_label_table(np.concatenate(tables), names, path.name)
+
+
 def _read_column(path: Path, column: str, sets: list[ArraySet], shapes: list[tuple[int, ...]]) -> list[Any] | None:
     """The values of a column of every part, one after another; missing in a part that has none, None where no part has it."""
     if not any(column in one.arrays for one in sets):
@@ -152,7 +170,11 @@ def _read_column(path: Path, column: str, sets: list[ArraySet], shapes: list[tup
 def _read_values(path: Path, key: str, count: int) -> list[Any]:
     shape, kind = _read_header(path, key)
     if shape not in ((count,), (count, 1)) or kind.kind not in "iufbUSO":  # of objects, reading says so in other words
-        several = "; a picture has one label here, and these have several" if len(shape) == 2 and shape[0] == count else ""
+        several = (
+            "; where a picture has several of these labels, say multi_label: true"
+            if len(shape) == 2 and shape[0] == count
+            else ""
+        )
         raise DataError(
             f"{path.name}: '{key}' has the shape {shape} and kind {kind}, expected ({count},) of numbers or text{several}"
         )
@@ -180,9 +202,16 @@ _NPY_HEADER_READERS: dict[tuple[int, int], Callable[..., Any]] = {
 
 NPZ_SOURCE = Source(
     "npz",
-    lambda request: open_npz(request.path, on_bad_input=request.on_bad_input, name=request.name),
+    lambda request: open_npz(
+        request.path,
+        multi_label=request.option("multi_label") is not None,
+        on_bad_input=request.on_bad_input,
+        name=request.name,
+    ),
     "a file with the arrays images and labels, and where known ids, groups, sites, parts and classes; or with such arrays for "
     "each official part, as MedMNIST (train_images) and Keras (x_train) name them",
+    uses=("multi_label",),
     formats=(NPZ,),
+    check=check_plain_multi_label,
     detect=lambda contents: contents.is_file_like(".npz"),
 )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import SplitError
-from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.dataset import Dataset
 from phoropter.data.splits.labelled_rows import LabelledRows, RowPartition
 from phoropter.data.splits.spec import Protocol
 
@@ -61,7 +61,7 @@ def _to_rows(values: Any, dataset: Dataset, where: str) -> Rows:
             raise SplitError(f"{where}: {dataset.name} has no row '{given[unknown[0]]}'; give ids of the dataset, or row numbers")
     else:
         raise SplitError(f"{where}: expected ids (str) or row numbers (int), got {given.dtype}")
-    unlabelled = rows[dataset.labels[rows] == UNLABELLED]
+    unlabelled = rows[~dataset.labelled[rows]]
     if unlabelled.size:
         raise SplitError(f"{where}: the row '{dataset.ids[unlabelled[0]]}' has no label; leave rows without one out")
     return rows

@@ -26,7 +26,7 @@ from phoropter.core.errors import DataError, SplitError, did_you_mean, join_word
 from phoropter.core.files import atomic_write
 from phoropter.core.storage.csv_cells import escape_formula, unescape_formula
 from phoropter.core.text_table import read_text_table
-from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.dataset import Dataset
 from phoropter.data.splits.labelled_rows import LabelledRows, RowPartition
 
 Rows = NDArray[np.int64]
@@ -74,7 +74,7 @@ def write_folds_rows(path: Path, dataset: Dataset, folds: list[tuple[FoldKey, di
     Rows are sorted by id within a fold; labelled rows in no part are written as unused. Raises DiskError.
     """
     by_id = np.argsort(dataset.ids, kind="stable")
-    labelled = by_id[dataset.labels[by_id] != UNLABELLED]
+    labelled = by_id[dataset.labelled[by_id]]
     seeded = any(key[0] != ANY_SEED for key, _ in folds)
     with atomic_write(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -18,18 +18,24 @@ SIZE_TOLERANCE = 0.1
 
 
 def balanced_group_partition(
-    counts: NDArray[np.int64], shares: NDArray[np.float64], random: np.random.Generator
+    counts: NDArray[np.int64],
+    shares: NDArray[np.float64],
+    random: np.random.Generator,
+    sizes: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """(G, C) rows of each class in each group, (F,) shares that sum to one → (G,) the part of each group.
 
+    sizes: (G,) rows of each group, where a row may be in several classes or in none
+
     Returns the first of a few random partitions in which every part has every class and nearly its share of rows, else the best.
     """
+    sizes = counts.sum(axis=1) if sizes is None else sizes
     best: tuple[tuple[int, float], NDArray[np.int64]] | None = None
     for _ in range(MAX_ATTEMPTS if len(counts) <= MANY_GROUPS else MAX_ATTEMPTS_MANY_GROUPS):
-        part, loads = _partition_once(counts, shares, random)
+        part, loads = _partition_once(counts, sizes, shares, random)
         missing = int((loads[:, counts.sum(axis=0) > 0] == 0).sum())
-        off = np.abs(loads.sum(axis=1) - shares * counts.sum())
-        if not missing and (off <= np.maximum(SIZE_TOLERANCE * shares * counts.sum(), counts.sum(axis=1).max() / 2)).all():
+        off = np.abs(np.bincount(part, weights=sizes, minlength=len(shares)) - shares * sizes.sum())
+        if not missing and (off <= np.maximum(SIZE_TOLERANCE * shares * sizes.sum(), sizes.max() / 2)).all():
             return part
         score = (missing, float(off.max()))
         if best is None or score < best[0]:
@@ -39,14 +45,13 @@ def balanced_group_partition(
 
 
 def _partition_once(
-    counts: NDArray[np.int64], shares: NDArray[np.float64], random: np.random.Generator
+    counts: NDArray[np.int64], sizes: NDArray[np.int64], shares: NDArray[np.float64], random: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """((G,) part of each group, (F, C) rows of each class in each part).
 
     Each step minimises the sum of squared loads. A load is relative to the share of its part and to the size of its class, so a
     rare class counts as much as a common one.
     """
-    sizes = counts.sum(axis=1)
     weighed = np.column_stack([counts, sizes]) / np.maximum(1, np.append(counts.sum(axis=0), sizes.sum()))
     shuffled = random.permutation(len(counts))
     order = shuffled[np.argsort(-np.floor(np.log2(np.maximum(1, sizes[shuffled]))), kind="stable")]

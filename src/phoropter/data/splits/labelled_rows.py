@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import SplitError
-from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.dataset import Dataset, count_classes
 from phoropter.data.splits.spec import ProtocolSpec
 
 Rows = NDArray[np.int64]
@@ -27,7 +27,10 @@ class RowPartition(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
-    """The labelled rows, sorted by id. rows: their numbers in the dataset · groups: integer codes, or None."""
+    """The labelled rows, sorted by id.
+
+    rows: their numbers in the dataset · labels: (n,) int64, or (n, C) of a multi-label dataset · groups: integer codes, or None
+    """
 
     dataset: Dataset
     rows: Rows
@@ -39,7 +42,7 @@ class LabelledRows:
     def from_dataset(cls, dataset: Dataset) -> LabelledRows:
         """All labelled rows. Raises SplitError when there are none."""
         by_id = np.argsort(dataset.ids, kind="stable")
-        rows = by_id[dataset.labels[by_id] != UNLABELLED].astype(np.int64)
+        rows = by_id[dataset.labelled[by_id]].astype(np.int64)
         if not rows.size:
             raise SplitError(f"{dataset.name} has no labelled rows to split")
         dropped = len(dataset) - len(rows)
@@ -73,15 +76,22 @@ class LabelledRows:
 
     def class_counts(self) -> Rows:
         """(C,) rows of each class."""
-        return np.bincount(self.labels, minlength=len(self.dataset.classes)).astype(np.int64)
+        return count_classes(self.labels, len(self.dataset.classes))
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a row may have several labels."""
+        return self.dataset.is_multi_label
 
     def count_by_group(self, stratified: bool) -> tuple[Rows, Rows]:
         """((G, C) rows of each class, or (G, 1) rows, in each of the G groups; (n,) the group of each row)."""
         assert self.groups is not None
         _, index = np.unique(self.groups, return_inverse=True)
+        if not stratified:
+            return np.bincount(index)[:, None], index.astype(np.int64)
         counts = np.zeros((index.max() + 1, len(self.dataset.classes)), dtype=np.int64)
-        np.add.at(counts, (index, self.labels), 1)
-        return counts[:, counts.any(axis=0)] if stratified else counts.sum(axis=1, keepdims=True), index.astype(np.int64)
+        np.add.at(counts, index if self.is_multi_label else (index, self.labels), self.labels if self.is_multi_label else 1)
+        return counts[:, counts.any(axis=0)], index.astype(np.int64)
 
     def keeps_groups(self, spec: ProtocolSpec) -> bool:
         """Whether rows of one group stay on one side."""

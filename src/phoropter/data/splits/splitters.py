@@ -17,6 +17,7 @@ from phoropter.core.errors import SplitError, did_you_mean, join_words
 from phoropter.core.seeds import named_generator, random_permutation
 from phoropter.data.splits.block_kfold import NO_FOLD, assign_block_folds
 from phoropter.data.splits.group_kfold import balanced_group_partition
+from phoropter.data.splits.iterative_stratification import stratify_label_sets
 from phoropter.data.splits.labelled_rows import LabelledRows, RowPartition
 from phoropter.data.splits.spec import Protocol, ProtocolSpec
 
@@ -42,9 +43,9 @@ def raise_on_missing_class(pool: LabelledRows, part: RowPartition, spec: Protoco
     if chosen_by_user or (spec.split == "held-out-sites" and spec.folds == 1):
         del sides["test"]
     used = [places for places in (part.train, part.test, part.val) if places is not None]
-    known = np.unique(pool.labels[np.concatenate(used)])
+    known = pool.select_rows(np.concatenate(used)).class_counts() > 0
     for side, places in sides.items():
-        gone = np.setdiff1d(known, pool.labels[places])
+        gone = np.flatnonzero(known & (pool.select_rows(places).class_counts() == 0))
         if gone.size:
             word, size = pool.dataset.classes[gone[0]], _describe_class_size(pool, int(gone[0]))
             default = "use fewer folds" if isinstance(spec.split, str) else "correct its make_splits"
@@ -55,8 +56,9 @@ def raise_on_missing_class(pool: LabelledRows, part: RowPartition, spec: Protoco
 
 
 def _describe_class_size(pool: LabelledRows, label: int) -> str:
-    count = int((pool.labels == label).sum())
-    groups = "" if pool.groups is None else f" in {len(np.unique(pool.groups[pool.labels == label]))} groups"
+    holds = pool.labels[:, label] == 1 if pool.is_multi_label else pool.labels == label
+    count = int(holds.sum())
+    groups = "" if pool.groups is None else f" in {len(np.unique(pool.groups[holds]))} groups"
     return f"it has {count} pictures{groups}"
 
 
@@ -84,6 +86,8 @@ def _assign_row_folds(pool: LabelledRows, folds: int, stratified: bool, draw: in
         _raise_too_few(pool, folds, least, rarest)
     if len(pool.rows) < folds:
         raise SplitError(f"{folds} folds need at least {folds} rows, and {pool.name} has {len(pool.rows)}: use fewer folds")
+    if stratified and pool.is_multi_label:
+        return stratify_label_sets(pool.labels, np.full(folds, 1 / folds), named_generator(draw, "labels"))
     splitter = (StratifiedKFold if stratified else KFold)(folds, shuffle=True, random_state=draw % 2**32)
     fold_of = np.zeros(len(pool.rows), dtype=np.int64)
     for fold, (_, test) in enumerate(splitter.split(pool.rows, pool.labels)):
@@ -103,7 +107,8 @@ def _assign_group_folds(pool: LabelledRows, folds: int, stratified: bool, draw: 
     if len(counts) < folds:
         works = f"use at most folds: {len(counts)}, or split: leave-one-group-out" if len(counts) > 1 else "record more groups"
         raise SplitError(f"{folds} folds need at least {folds} groups, and {pool.name} has {len(counts)}: {works}")
-    return balanced_group_partition(counts, np.full(folds, 1 / folds), named_generator(draw, "groups"))[index]
+    random = named_generator(draw, "groups")
+    return balanced_group_partition(counts, np.full(folds, 1 / folds), random, np.bincount(index))[index]
 
 
 def _split_block_k_fold(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterator[RowPartition]:
@@ -119,7 +124,8 @@ def _split_block_k_fold(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> It
         )
     names = pool.get_column("recordings") if pool.dataset.recordings is not None else pool.get_column("groups")
     recording = np.zeros(len(pool.rows), dtype=np.int64) if names is None else np.unique(names, return_inverse=True)[1]
-    stretch = (recording * len(pool.dataset.classes) + pool.labels).astype(np.int64)
+    labels = pool.dataset.label_sets[pool.rows]
+    stretch = (recording * (int(labels.max()) + 1) + labels).astype(np.int64)
     fewest = int(np.unique(stretch, return_counts=True)[1].min())
     if fewest < spec.folds:
         raise SplitError(
@@ -168,6 +174,8 @@ def _split_hold_out(pool: LabelledRows, spec: ProtocolSpec, draw: int) -> Iterat
             f"hold-out of {spec.test_size:.0%}{pool.describe_groups(spec)}", np.setdiff1d(np.arange(len(pool.rows)), test), test
         )
         return
+    if pool.is_multi_label:
+        raise SplitError(f"train_per_class takes rows of one class each, and rows of {pool.name} have several: use 'test_size'")
     if pool.keeps_groups(spec):
         raise SplitError(
             "train_per_class cannot keep groups together: use 'test_size' for a share, or say allow_group_overlap: true"
@@ -195,9 +203,12 @@ def _select_share(pool: LabelledRows, share: float, grouped: bool, draw: int, wh
         counts, index = pool.count_by_group(stratified=True)
         if len(counts) < 2:
             raise SplitError(f"a {what} part needs two groups or more, and {pool.name} has one to part; record more groups")
-        return np.flatnonzero(
-            balanced_group_partition(counts, np.array([share, 1 - share]), named_generator(draw, what))[index] == 0
-        )
+        shares = np.array([share, 1 - share])
+        part = balanced_group_partition(counts, shares, named_generator(draw, what), np.bincount(index))
+        return np.flatnonzero(part[index] == 0)
+    if pool.is_multi_label:
+        shares = np.array([share, 1 - share])
+        return np.flatnonzero(stratify_label_sets(pool.labels, shares, named_generator(draw, what)) == 0)
     drawn = random_permutation(pool.dataset.hashed_ids[pool.rows], draw, what)
     chosen = []
     for label in np.unique(pool.labels):

@@ -1,0 +1,1 @@
+"""Several labels a row: how they are written, and what is refused."""
