@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from made_study import Made, make_study
+from test_planned_sentences import answered
 
 from phoropter.report.conclusion import write_conclusion
 from phoropter.report.sections.candidates import comparisons
 from phoropter.report.summary import compare
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.model import StudySummary
-from phoropter.report.summary.questions import answer_questions
+from phoropter.report.summary.questions import QuestionAnswers, answer_questions
 from phoropter.results.store import Store
 
 THREE = Made(
@@ -50,6 +51,15 @@ def test_a_top_group_of_two_that_are_ahead_of_the_third(tmp_path: Path) -> None:
     assert "with a power of 80 %" in beside
     sentences, _ = write_conclusion(summary, found, leader_sentences=["It finds 9 of 10."])
     assert sentences[1] == "It finds 9 of 10." and sentences[2].startswith("Training again")
+
+
+def test_what_a_clinic_gets_stands_right_behind_the_planned_question(tmp_path: Path) -> None:
+    *_, found, summary = concluded(tmp_path, THREE)
+    asked = QuestionAnswers((answered(), answered()))
+    sentences, _ = write_conclusion(summary, found, asked, ["It finds 9 of 10."])
+    starts = ("The planned question", "It finds 9 of 10.", "The secondary question", "Exploratory, over all pairs")
+    assert all(sentence.startswith(start) for sentence, start in zip(sentences, starts, strict=False))
+    assert sentences.count("It finds 9 of 10.") == 1
 
 
 def test_two_candidates_that_cannot_be_distinguished(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from reading_html import Tags
 
 from phoropter.report.reliability import describe_reliability
 from phoropter.report.render.document import ReliabilityFact
+from phoropter.report.sections.clinical.positive_words import describe_positive, find_outcome_rule
+from phoropter.report.summary.clinical.collect import collect_clinical_results
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.compare import compare_candidates
 from phoropter.report.summary.report_input import ReportInput
@@ -60,3 +62,20 @@ def test_what_limits_a_study_is_a_warning(tmp_path: Path) -> None:
     unknown = facts_of(make_study(tmp_path / "unknown", replace(SMALL, audit=None)))
     assert unknown["Leakage audit"] == ReliabilityFact("Leakage audit", "not recorded", True, "leakage")
     assert not unknown["Independent units"].is_warning
+
+
+def test_the_positive_class_is_named_with_the_rule_that_makes_it(tmp_path: Path) -> None:
+    made = replace(SMALL, classes=("normal", "high-risk"), positive="high-risk")
+    assert clinical_facts(make_study(tmp_path / "a", made))["Positive class"].text == "high-risk"
+    store = make_study(tmp_path / "b", made)
+    store.study["study"].setdefault("data", {})["outcome"] = "pH<=7.15"
+    assert clinical_facts(store)["Positive class"].text == "high-risk (by pH<=7.15)"
+
+
+def clinical_facts(store: Store) -> dict[str, ReliabilityFact]:
+    summary = collect_summary(store)
+    clinical = collect_clinical_results(store, summary)
+    inputs = ReportInput(store, summary, compare_candidates(store, summary), clinical=clinical)
+    rule = find_outcome_rule(summary)
+    assert (f"The classes are by the outcome {rule}." in describe_positive(summary, clinical)) == bool(rule)
+    return {f.label: f for f in describe_reliability(inputs)}

@@ -46,15 +46,17 @@ def write_conclusion(
 ) -> tuple[list[str], list[str]]:
     """The sentences of the conclusion, and the small print below them.
 
-    First that nothing beats guessing, where nothing does; then the planned question; then who is in the top group and ahead of
-    whom, `leader_sentences` about the first candidate, what is known of training again, and the cost among equals.
+    First that nothing beats guessing, where nothing does; then the planned question, and what follows for who acts on an answer
+    (`leader_sentences`, about the first candidate), on the first screen of a phone; then who is in the top group and ahead of
+    whom, what is known of training again, and the cost among equals. Where nothing was planned, the top group comes first.
     """
     if undefined := describe_undefined_metric(summary):
         return [_qualify_sentence(undefined, summary), *leader_sentences], _stored_metric_sentences(summary)
     group, population = find_top_group(summary, comparisons), describe_test_population(summary)
     uninformed = find_uninformed(summary, comparisons.design)
     guessing = f"clearly better than {describe_reference(summary)}" if group.leader in uninformed else ""
-    sentences = planned_sentences(answers, population)
+    planned = planned_sentences(answers, population)
+    sentences = [*planned[:1], *leader_sentences, *planned[1:]] if planned else []
     if len(uninformed) == len(summary.candidates):
         nobody = "No candidate is" if len(uninformed) > 1 else f"{uninformed[0].name} is not"
         sentences.insert(0, f"{nobody} {guessing}.")
@@ -62,7 +64,7 @@ def write_conclusion(
     sentences.append(f"Exploratory, over all pairs: {first}" if sentences and answers.planned else first)
     if guessing and len(uninformed) < len(summary.candidates) and guessing not in first:
         sentences.append(f"{group.leader.name} is not {guessing}.")
-    sentences += leader_sentences
+    sentences += () if planned else leader_sentences
     if not guessing:
         sentences += _further_sentences(summary, comparisons, group)
     sentences.append(describe_other_leads(group, comparisons))

@@ -8,6 +8,7 @@ from phoropter.report.render.document import ReliabilityFact
 from phoropter.report.render.metric_format import MetricFormat
 from phoropter.report.render.table import one_line
 from phoropter.report.render.wording import count_with_noun, list_names
+from phoropter.report.sections.clinical.positive_words import find_outcome_rule
 from phoropter.report.sections.study.leakage import SKIPPED, read_audit_findings
 from phoropter.report.summary.guessing import find_uninformed
 from phoropter.report.summary.model import StudySummary
@@ -70,7 +71,8 @@ def _describe_positive(inputs: ReportInput) -> ReliabilityFact | None:
     if inputs.clinical.positive is None:
         return None
     name = one_line(inputs.summary.classes[inputs.clinical.positive])
-    text = name if inputs.clinical.is_stated else f"{name}, because it is the last; data: {{positive: …}} names it"
+    rule = f" (by {rule})" if (rule := find_outcome_rule(inputs.summary)) else ""
+    text = name + rule if inputs.clinical.is_stated else f"{name}{rule}, because it is the last; data: {{positive: …}} names it"
     return ReliabilityFact("Positive class", text, False, "operating-points")
 
 

@@ -14,6 +14,11 @@ def name_positive(summary: StudySummary, clinical: ClinicalResults) -> str:
     return f"‘{one_line(summary.classes[clinical.positive or 0])}’"
 
 
+def find_outcome_rule(summary: StudySummary) -> str:
+    """`pH<=7.15`, where the study makes its classes of an outcome; else empty."""
+    return one_line(str((summary.study_config.get("data") or {}).get("outcome") or ""))
+
+
 def name_negative(summary: StudySummary, clinical: ClinicalResults) -> str:
     """`‘healthy’`, or `non-‘acidosis’` where there are several."""
     if len(summary.classes) == 2:
@@ -32,7 +37,9 @@ def describe_positive(summary: StudySummary, clinical: ClinicalResults) -> str:
     """Which class counts as positive, and how to count another one."""
     positive, negative = name_positive(summary, clinical), name_negative(summary, clinical)
     if clinical.is_stated:
-        return f"The positive class is {positive}{', against all others' if len(summary.classes) > 2 else ''}."
+        against = ", against all others" if len(summary.classes) > 2 else ""
+        rule = f" The classes are by the outcome {rule}." if (rule := find_outcome_rule(summary)) else ""
+        return f"The positive class is {positive}{against}.{rule}"
     name = one_line(summary.classes[1 - (clinical.positive or 0)])
     return (
         f"The study names no positive class, so {positive} counts as positive, the last of the two. To count {negative}, add "
