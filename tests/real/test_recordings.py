@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from phoropter.data.spec import DataSpec, open_dataset
+from phoropter.data.subgroups import read_stated_subgroups
 from phoropter.signals.clean import BLOCK, GAP, JUMP, RANGE
 from phoropter.signals.ctg import CtgRules, ctg_clean, ctg_window_starts, ctg_windows, extract_ctg_windows
 from phoropter.signals.ecg import ecg_qrs_band, ecg_quality, ecg_r_peaks
@@ -176,3 +178,33 @@ def test_a_window_is_cut_around_every_beat_but_those_at_the_edges(arrhythmia: Lo
     assert len(table) + table.dropped.get("edge", 0) == 9180 + 2154
     beats = extract_windows(arrhythmia.recordings, table, np.flatnonzero(table.label == "normal")[:500], ("MLII",))
     assert np.abs(np.abs(beats[:, 0] - np.median(beats[:, 0], axis=1, keepdims=True)).argmax(axis=1) - 144).mean() < 20
+
+
+def test_what_is_known_of_people_is_what_the_databases_say(real_data: Path, tmp_path: Path) -> None:
+    import csv
+
+    folder = unpacked(real_data, tmp_path, "eegmat-ecg")
+    with (folder / "subject-info.csv").open(newline="") as opened:
+        expected = {row["Subject"]: {"age": float(row["Age"]), "sex": row["Gender"]} for row in csv.DictReader(opened)}
+    found = [read_eegmat(file) for file in sorted(folder.glob("*.edf"))]
+    assert len(found) == 56 and all(dict(one.about) == expected[one.subject] for one in found)
+    (folder / "subject-info.csv").unlink()
+    assert dict(read_eegmat(folder / "Subject00_1.edf").about) == {}
+    ages = {
+        one.id: one.about["age"] for file in ("100", "232") if (one := read_mitdb(unpacked(real_data, tmp_path, "mitdb") / file))
+    }
+    assert ages == {"100": 69.0, "232": 76.0}
+
+
+def test_subgroups_of_births_are_those_of_their_headers(real_data: Path) -> None:
+    folder = real_data / "ctu-uhb-mini"
+    data = DataSpec(ctu=folder, outcome="pH<=7.05", on_bad_input="skip", subgroups=("Sex", {"gest. weeks": (40.0,)}))
+    dataset = open_dataset(data)
+    found = read_stated_subgroups(data, None, dataset)
+    assert dataset.recordings is not None
+    for row in range(len(dataset)):
+        header = (folder / f"{dataset.recordings[row]}.hea").read_text()
+        weeks = int(next(line.split()[-1] for line in header.splitlines() if line.startswith("#Gest. weeks")))
+        sex = next(line.split()[-1] for line in header.splitlines() if line.startswith("#Sex"))
+        assert found["gest. weeks"][row] == ("40 and over" if weeks >= 40 else "under 40")
+        assert found["Sex"][row] == sex

@@ -9,7 +9,7 @@ import pytest
 
 from phoropter.core.errors import DataError
 from phoropter.signals.readers.physionet import read_wfdb
-from phoropter.signals.readers.wfdb_header import DEFAULT_RATE_NOTE, read_age_and_sex, read_wfdb_text
+from phoropter.signals.readers.wfdb_header import DEFAULT_RATE_NOTE, read_wfdb_text
 
 DIGITAL = np.random.default_rng(0).integers(-500, 500, 400).astype("<i2")
 PLAIN = "a 1 200 400\na.dat 16 200(0)/mV 12 0 0 SUM 0 ECG\n"
@@ -107,16 +107,3 @@ def test_signals_as_written(tmp_path: Path) -> None:
     text = read_wfdb_text(tmp_path / "a.hea")
     assert (text.names, text.units) == (("Lead II  x", None, None), ("uV", None, None))
     assert [note.partition(",")[0] for note in text.notes] == ["its header has no gain for channel 2"]
-
-
-@pytest.mark.parametrize(
-    ("comment", "expected"),
-    [
-        ("# 69 M 1085 1629 x1\n# Aldomet, 70 F\n", {"age": 69.0, "sex": "M"}),
-        ("# -1 F 1 2 x1\n", {"age": None, "sex": "F"}),
-        ("# 12 leads\n", {}),
-        ("", {}),
-    ],
-)
-def test_age_and_sex_are_those_of_the_first_comment(tmp_path: Path, comment: str, expected: dict[str, object]) -> None:
-    assert read_age_and_sex(write_record(tmp_path, PLAIN + comment)) == expected

@@ -1,14 +1,13 @@
 """PhysioNet records: WFDB through `wfdb`, EDF through `pyEDFlib`, and what three of its databases mean by their files.
 
-    ctu-uhb  CTU-UHB intrapartum cardiotocography 1.0.0. 552 deliveries in one hospital (Brno, 2010–2012), heart rate and
-             contractions at 4 Hz for 60 to 90 minutes, outcome in the header (pH, base deficit, Apgar …). A heart rate of 0
-             is a gap. Chudáček et al., BMC Pregnancy and Childbirth 14:16, 2014. Open Data Commons Attribution.
+    ctu-uhb  CTU-UHB cardiotocography 1.0.0. 552 births in one hospital, heart rate (0: gap) and contractions at 4 Hz, outcome in
+             the header. Chudáček et al., BMC Pregnancy and Childbirth 14:16, 2014. Open Data Commons Attribution.
     mitdb    MIT-BIH arrhythmia 1.0.0. 48 half hours of 47 people, two leads at 360 Hz, every beat labelled.
              Moody & Mark, IEEE Eng. Med. Biol. 20(3):45, 2001. Open Data Commons Attribution.
     eegmat   36 people at rest and doing mental arithmetic, EEG and ECG at 500 Hz. Zyma et al., Data 4(1):14, 2019. As above.
 
-Their records are not shipped. A record whose length or checksum contradicts its header is refused, because a shifted or
-half-copied signal still looks like a signal. Left out on purpose: channels sampled at different rates.
+Their records are not shipped. A record whose length or checksum contradicts its header is refused, because a shifted signal still
+looks like a signal. Left out on purpose: channels sampled at different rates.
 """
 
 from __future__ import annotations
@@ -30,7 +29,8 @@ from numpy.typing import NDArray
 from phoropter.core.errors import DataError, MissingExtraError, join_words
 from phoropter.core.listed_files import ListedFiles
 from phoropter.signals.readers.edf import read_edf, read_edf_labels
-from phoropter.signals.readers.wfdb_header import DEFAULT_RATE_NOTE, read_age_and_sex, read_wfdb_text
+from phoropter.signals.readers.subject_facts import read_age_and_sex, read_subject_info
+from phoropter.signals.readers.wfdb_header import DEFAULT_RATE_NOTE, read_wfdb_text
 from phoropter.signals.recording import GAPS_NOTE, Events, Recording, Span, check_filled_length, find_channels
 
 # --- WFDB -------------------------------------------------------------------------------------------------------------
@@ -264,7 +264,6 @@ def parse_ctu_outcome(text: str) -> dict[str, float | str | None]:
 
 
 # --- MIT-BIH ----------------------------------------------------------------------------------------------------------
-
 _SAME_PATIENT = {"202": "201"}
 
 
@@ -310,13 +309,14 @@ def is_eegmat_file(path: Path) -> bool:
 
 
 def read_eegmat(path: Path) -> Recording:
-    """The ECG of an eegmat file; subject and condition ("rest" or "task") from its name, SubjectNN_1.edf or SubjectNN_2.edf."""
+    """The ECG of an eegmat file; subject and condition ("rest", "task") from its name, SubjectNN_1.edf or SubjectNN_2.edf."""
     match = _EEGMAT_NAME.match(path.stem)
     if match is None:
         raise DataError(f"{path}: expected a name like Subject07_1.edf (rest) or Subject07_2.edf (task)")
     name = "ECG" if "ECG" in read_edf_labels(path) else "ECG ECG"  # the database's own spelling repeats the kind of signal
     recording = read_edf(path, (name,), rate_hz=500.0)
-    return replace(recording, subject=match[1], label=_EEGMAT_LABELS[match[2]], channels=("ECG",))
+    about = read_subject_info(path.parent, match[1])
+    return replace(recording, subject=match[1], label=_EEGMAT_LABELS[match[2]], channels=("ECG",), about=about)
 
 
 # --- faults of files ---------------------------------------------------------------------------------------------------

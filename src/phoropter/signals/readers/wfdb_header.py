@@ -13,7 +13,6 @@ from pathlib import Path
 from phoropter.core.errors import DataError
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-_AGE_AND_SEX = re.compile(r"^#\s*(-1|\d+) ([MF])\b", re.MULTILINE)
 DEFAULT_RATE_NOTE = "its header has no sampling rate, so it was read at 250 Hz, as WFDB defines it"
 
 
@@ -51,12 +50,6 @@ def read_wfdb_text(file: Path) -> WfdbText:
     ]
     gains = [f"its header has no gain for {name}, which was read as 200 steps to the unit, as WFDB defines it" for name in bare]
     return WfdbText(names, units, (*([] if rate else [DEFAULT_RATE_NOTE]), *gains))
-
-
-def read_age_and_sex(file: Path) -> dict[str, float | str | None]:
-    """`age` in years (None: unknown) and `sex` (M or F) of the first comment of a header, as MIT-BIH writes it: `# 69 M ...`."""
-    found = _AGE_AND_SEX.search(file.read_text(encoding="latin-1"))
-    return {} if found is None else {"age": None if found[1] == "-1" else float(found[1]), "sex": found[2]}
 
 
 def _check_numbers(file: Path, record: list[str]) -> bool:

@@ -1,0 +1,37 @@
+"""What a database states of its subjects beside the signals: sex and age, for subgroups; what is not stated is left out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from phoropter.core.columns import clean_cell, find_columns, parse_number
+from phoropter.core.text_table import read_text_table
+
+Facts = dict[str, float | str | None]
+SUBJECT_INFO_FILE = "subject-info.csv"  # of eegmat
+_AGE_AND_SEX = re.compile(r"^#\s*(-1|\d+) ([MF])\b", re.MULTILINE)
+
+
+def read_age_and_sex(header: Path) -> Facts:
+    """`age` in years (None: unknown) and `sex` of the first comment of a WFDB header as MIT-BIH writes it: `# 69 M ...`."""
+    found = _AGE_AND_SEX.search(header.read_text(encoding="latin-1"))
+    return {} if found is None else {"age": None if found[1] == "-1" else float(found[1]), "sex": found[2]}
+
+
+def read_subject_info(folder: Path, subject: str) -> Facts:
+    """`age` and `sex` of a subject of eegmat, by the table beside its files; empty without the table or the subject.
+
+    The headers of the files have the same ages, and M for nearly everybody, whatever the table says; so the table counts alone.
+    """
+    if not (folder / SUBJECT_INFO_FILE).is_file():
+        return {}
+    table = read_text_table(folder / SUBJECT_INFO_FILE)
+    places = find_columns(str(table.place), table.header, ("Subject", "Age", "Gender"), required=("Subject",))
+    for _, cells in table.rows:
+        if clean_cell(cells[places["Subject"]]).casefold() == subject.casefold():
+            stated = {name: clean_cell(cells[places[key]]) for name, key in (("age", "Age"), ("sex", "Gender")) if key in places}
+            return {
+                name: parse_number(text, table.decimal_comma) if name == "age" else text for name, text in stated.items() if text
+            }
+    return {}

@@ -1,0 +1,35 @@
+"""Sex and age beside the signals: in comments of headers, and in a table of subjects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from phoropter.signals.readers.subject_facts import read_age_and_sex, read_subject_info
+
+HEADER = "100 2 360 650000\n100.dat 212 200 11 1024 995 0 0 MLII\n"
+TABLE = "Subject,Age,Gender,Recording year\nSubject00,21,F,2011\nSubject01,,M,2011\n"
+
+
+@pytest.mark.parametrize(
+    ("comment", "expected"),
+    [
+        ("# 69 M 1085 1629 x1\n# Aldomet, 70 F\n", {"age": 69.0, "sex": "M"}),
+        ("# -1 F 1 2 x1\n", {"age": None, "sex": "F"}),
+        ("# 12 leads\n", {}),
+        ("", {}),
+    ],
+)
+def test_age_and_sex_are_those_of_the_first_comment(tmp_path: Path, comment: str, expected: dict[str, object]) -> None:
+    (tmp_path / "100.hea").write_text(HEADER + comment)
+    assert read_age_and_sex(tmp_path / "100.hea") == expected
+
+
+def test_a_subject_is_found_in_the_table(tmp_path: Path) -> None:
+    assert read_subject_info(tmp_path, "Subject00") == {}
+    (tmp_path / "subject-info.csv").write_text(TABLE)
+    assert read_subject_info(tmp_path, "subject00") == {"age": 21.0, "sex": "F"}
+    assert read_subject_info(tmp_path, "Subject01") == {"sex": "M"} and read_subject_info(tmp_path, "Subject7") == {}
+    (tmp_path / "subject-info.csv").write_text("Subject\nSubject00\n")
+    assert read_subject_info(tmp_path, "Subject00") == {}
