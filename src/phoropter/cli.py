@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ from phoropter.commands.options import (
     StudyName,
     add_option,
     device_option,
-    jobs_option,
     out_option,
+    places_options,
     set_option,
     smoke_option,
     trust_option,
@@ -48,8 +49,17 @@ from phoropter.core.cpu_count import count_usable_cores
 from phoropter.explain_command import explain_command
 from phoropter.export_command import export_command
 from phoropter.import_command import import_command
+from phoropter.operation_commands import (
+    cancel_command,
+    gc_command,
+    merge_command,
+    pack_command,
+    retry_command,
+    verify_results_command,
+)
 from phoropter.serve_command import serve_command
 from phoropter.study_parts import (
+    HowToRun,
     compare_parts,
     for_each_part,
     read_parts,
@@ -64,7 +74,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 _WHAT_IS_KEPT = "; finished runs and checkpoints are kept, and the same command goes on from here"
-_COMMANDS_THAT_GO_ON = ("run", "demo")
+_COMMANDS_THAT_GO_ON = ("run", "demo", "retry")
 
 
 class _ErrorReportingGroup(click.Group):
@@ -119,6 +129,12 @@ for _command in (
     serve_command,
     export_command,
     import_command,
+    retry_command,
+    verify_results_command,
+    gc_command,
+    merge_command,
+    cancel_command,
+    pack_command,
 ):
     main.add_command(_command)
 
@@ -127,14 +143,11 @@ for _command in (
 @click.argument("study", type=StudyName())
 @out_option
 @smoke_option
-@device_option
-@jobs_option
+@places_options
 @add_option
 @set_option
 @trust_option
-def run(
-    study: str, out: Path | None, smoke: bool, device: str, jobs: int, add: bool, settings: tuple[str, ...], trust_code: bool
-) -> None:
+def run(study: str, out: Path | None, smoke: bool, how: HowToRun, add: bool, settings: tuple[str, ...], trust_code: bool) -> None:
     """Compute what is missing of STUDY, then write its report. Stop it at any time; the same command resumes.
 
     Exit codes: 0 done; 1 a run failed; 2 the study cannot be run as it is; 3 the disk is full or read-only, or memory is short:
@@ -144,7 +157,7 @@ def run(
 
     with handle_stop_signals(), trust_if(trust_code, study):
         parts = read_parts(study, out, smoke, settings)
-        failed = sum(for_each_part(parts, lambda part, folder: run_and_report(part, folder, device, jobs, add)))
+        failed = sum(for_each_part(parts, lambda part, folder: run_and_report(part, folder, replace(how, add=add))))
         for (one, folder), (other, other_folder) in itertools.pairwise(parts):
             if one.context.compared_study and one.context.compared_study == other.context.compared_study:
                 compare_parts(folder, other_folder)
@@ -168,7 +181,7 @@ def demo(signals: str | None, out: Path | None, device: str, jobs: int) -> None:
     name = f"{signals}-simulated" if signals else "digits"
     parts = read_parts(name, out or Path("runs") / (f"demo-{signals}" if signals else "demo"), smoke=False)
     with handle_stop_signals():
-        failed = sum(run_and_report(part, folder, device, jobs) for part, folder in parts)
+        failed = sum(run_and_report(part, folder, HowToRun(device, jobs)) for part, folder in parts)
     if failed:
         sys.exit(1)
     if signals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,8 +141,20 @@ def for_each_part(parts: list[tuple[StudySpec, Path]], action: Callable[[StudySp
     return results
 
 
-def run_and_report(study: StudySpec, folder: Path, device: str, jobs: int, add: bool = False) -> int:
-    """Runs one study and writes its report; returns how many runs failed. add: also into a folder of another study"""
+@dataclass(frozen=True)
+class HowToRun:
+    """Where and how a study runs, as the options of `run` say. keys: of the runs to compute; None: all"""
+
+    device: str = "auto"
+    jobs: int = 1
+    add: bool = False
+    keys: frozenset[str] | None = None
+    devices: str | None = None
+    per_device: int = 1
+
+
+def run_and_report(study: StudySpec, folder: Path, how: HowToRun) -> int:
+    """Runs one study and writes its report; returns how many runs failed."""
     from phoropter.core.files import cache_dir
     from phoropter.study import executors
     from phoropter.study.loggers import attach_loggers
@@ -152,7 +165,10 @@ def run_and_report(study: StudySpec, folder: Path, device: str, jobs: int, add: 
     for change in study.context.smoke_changes:
         print_line(to, f"smoke test: {change}")
     with show_progress(study.name, to) as bars, attach_loggers(bars, study.name, folder) as on_progress:
-        store = executors.execute_study(study, folder, on_progress, jobs, ComputeOptions(device, add=add), cache_dir(folder))
+        options = ComputeOptions(how.device, add=how.add, keys=how.keys)
+        cache = cache_dir(folder)
+        executor = executors.make_executor(options, cache, how.jobs, how.devices, how.per_device)
+        store = executors.execute_study(study, folder, on_progress, cache=cache, executor=executor)
     failures = store.read_failures()
     for note in failures.values():
         print_line(make_warning_console(), f"failed: {note['candidate']} · {note['split']}: {note['error']}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +21,6 @@ smoke_option = click.option(
     "--smoke", is_flag=True, help="A small version of the study, of about ten minutes, to test that it runs."
 )
 add_option = click.option("--add", is_flag=True, help="Write into a results folder that holds another study; its runs stay.")
-jobs_option = click.option("-j", "--jobs", type=click.IntRange(1, 256), default=1, help="Processes that compute runs at once.")
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the study, as in recipe.epochs=3. Repeatable."
 )
@@ -30,6 +31,26 @@ views_option = click.option(
     "--views", type=click.Choice(["none", "flip", "ten-crop"]), help="Averaged views (default: as in its study)."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON document and nothing else (docs/json.md).")
+
+
+def places_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say where runs are computed; the command gets them as one HowToRun, `how`."""
+
+    @functools.wraps(command)
+    def call_command(device: str, jobs: int, devices: str | None, per_device: int, **others: Any) -> None:
+        from phoropter.study_parts import HowToRun
+
+        command(how=HowToRun(device, jobs, devices=devices, per_device=per_device), **others)
+
+    options = (
+        device_option,
+        click.option("-j", "--jobs", type=click.IntRange(1, 256), default=1, help="Processes that compute runs at once."),
+        click.option("--devices", metavar="LIST", help="A process for each of these GPUs: 0-7, 0,2 or all."),
+        click.option("--per-device", type=click.IntRange(1, 16), default=1, help="Processes that share each of --devices."),
+    )
+    for option in reversed(options):
+        call_command = option(call_command)
+    return call_command
 
 
 class StudyName(click.ParamType[str]):

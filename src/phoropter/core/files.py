@@ -20,7 +20,7 @@ import numpy as np
 from phoropter.core.errors import DiskError, PhoropterError
 
 _ELSEWHERE = "choose another folder with -o, or with PHOROPTER_CACHE for the cache"
-_UNFINISHED_MARK = ".aside-"  # in the name of a file that is still being written
+UNFINISHED_MARK = ".aside-"  # in the name of a file that is still being written
 
 
 def cache_dir(beside: Path | None = None) -> Path:
@@ -147,7 +147,7 @@ def remove_unfinished(folder: Path, older_than_s: float | None = None) -> None:
     older_than_s: seconds since it was changed, in a folder without a lock, where others may be writing; None: everything goes,
     because the caller holds the folder's lock
     """
-    for stale in folder.glob(f".*{_UNFINISHED_MARK}*") if folder.is_dir() else ():
+    for stale in folder.glob(f".*{UNFINISHED_MARK}*") if folder.is_dir() else ():
         with suppress(OSError):
             if older_than_s is None or time.time() - stale.stat().st_mtime > older_than_s:
                 shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
@@ -232,7 +232,7 @@ def _json_default(value: Any) -> Any:
 
 
 def _temporary_path(path: Path) -> Path:
-    return path.with_name(f".{path.name}{_UNFINISHED_MARK}{os.getpid()}-{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name}{UNFINISHED_MARK}{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def _sync_to_disk(path: Path) -> None:

@@ -179,6 +179,10 @@ class Store:
         """Writes a failure note in place of a result."""
         write_record_file(self.folder / "failed" / f"{_validate_key(key)}.json", note)
 
+    def forget_failure(self, key: str) -> None:
+        """Deletes the failure note of a run that is finished by now."""
+        (self.folder / "failed" / f"{_validate_key(key)}.json").unlink(missing_ok=True)
+
     @contextmanager
     def hold_lease(self, key: str) -> Iterator[bool]:
         """Yields True while only this process may compute `key`; False when another computes it, or the run is finished.
@@ -237,7 +241,7 @@ class Store:
         with atomic_write_folder(target) as aside:
             yield RunWriter(aside)
             write_checksums(aside)
-        (self.folder / "failed" / f"{key}.json").unlink(missing_ok=True)
+        self.forget_failure(key)
 
     def work_folder(self, key: str) -> Path:
         """The folder for the checkpoints of a run in progress; removed when the run is finished."""

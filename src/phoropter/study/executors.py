@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Protocol
 from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import PhoropterError, SpecError
 from phoropter.core.extensions import get_trusted_folder
+from phoropter.results.running_commands import announce_command
 from phoropter.results.store import Store
+from phoropter.study.processes.gpu_places import VARIABLE, assign_gpus, list_visible_gpus
 from phoropter.study.progress import ProgressCallback
 from phoropter.study.screening import iterate_rungs
 from phoropter.study.spec import StudySpec
-from phoropter.training.loop.stop_signals import handle_stop_signals
+from phoropter.training.loop.stop_signals import handle_stop_signals, stop_this_process
 
 if TYPE_CHECKING:
+    from phoropter.study.processes.worker_process import WorkerTask
     from phoropter.study.worker import ComputeOptions
 
 
@@ -49,31 +52,63 @@ class InProcess:
 
 @dataclass(frozen=True)
 class WorkerProcesses:
-    """Computes in `jobs` processes of this machine, which share its cores, and its GPUs where there are several."""
+    """Computes in `jobs` processes of this machine, which share its cores, and its GPUs where there are several.
+
+    gpus: what each process is to see, as CUDA_VISIBLE_DEVICES spells it; empty: all see all, and take turns by their number
+    """
 
     options: ComputeOptions
     jobs: int
     cache: Path | None = None
+    gpus: tuple[str, ...] = ()
 
     def compute_study(self, study: StudySpec, out: Path, on_progress: ProgressCallback) -> None:
         from phoropter.study.processes.supervisor import Supervisor
-        from phoropter.study.processes.worker_process import WorkerTask
 
         _check_picklable(study)
-        trusted = get_trusted_folder()
+        Supervisor(lambda number: self.make_task(number, study, out), self.jobs, Store(out), on_progress).run_workers()
 
-        def make_task(number: int) -> WorkerTask:
-            return WorkerTask(study, out, self._assign_device(number), self.cache, trusted)
+    def make_task(self, number: int, study: StudySpec, out: Path) -> WorkerTask:
+        """What the worker of this number is to do, on which device."""
+        from phoropter.study.processes.worker_process import WorkerTask
 
-        Supervisor(make_task, self.jobs, Store(out), on_progress).run_workers()
+        environment = {VARIABLE: self.gpus[number]} if self.gpus else {}
+        return WorkerTask(study, out, self._assign_device(number), self.cache, get_trusted_folder(), environment=environment)
 
     def _assign_device(self, number: int) -> ComputeOptions:
         import torch
 
         threads = self.options.threads or max(1, count_usable_cores() // self.jobs)
+        if self.gpus:
+            return replace(self.options, device="cuda:0", threads=threads)
         gpus = torch.cuda.device_count()
         device = f"cuda:{number % gpus}" if self.options.device in ("auto", "cuda") and gpus else self.options.device
         return replace(self.options, device=device, threads=threads)
+
+
+def make_executor(
+    options: ComputeOptions, cache: Path | None, jobs: int = 1, devices: str | None = None, per_device: int = 1
+) -> Executor:
+    """The executor of a choice: this process, `jobs` processes, or `per_device` processes for each GPU of `devices`.
+
+    devices: `all`, or numbers and ranges as in `0-3,6`. Raises SpecError for options that contradict each other, and for devices
+    that are not there.
+    """
+    from phoropter.training.loop.devices import resolve_device
+
+    if jobs < 1:
+        raise SpecError(f"jobs is {jobs}, expected at least 1")
+    if devices is not None:
+        if jobs != 1:
+            raise SpecError("-j and --devices both say how many processes compute: leave one of them out")
+        if options.device not in ("auto", "cuda"):
+            raise SpecError(f"--device {options.device} and --devices contradict each other: leave one of them out")
+        gpus = assign_gpus(devices, per_device, list_visible_gpus())
+        return WorkerProcesses(options, len(gpus), cache, gpus)
+    if per_device != 1:
+        raise SpecError("--per-device says how many processes share each GPU of --devices, which is not given: --devices all")
+    resolve_device(options.device)  # refused here once, and not by each worker
+    return InProcess(options, cache) if jobs == 1 else WorkerProcesses(options, jobs, cache)
 
 
 def execute_study(
@@ -83,23 +118,20 @@ def execute_study(
     jobs: int = 1,
     options: ComputeOptions | None = None,
     cache: Path | None = None,
+    executor: Executor | None = None,
 ) -> Store:
     """Computes what is missing of a study in `out`, in this process or in `jobs` processes; a screening rung by rung.
 
+    executor: where to compute, in place of `jobs` and `options`
     Raises what `compute_missing_runs` raises, SpecError for a study that cannot be sent to other processes and for a device that
     is not there, and StopRequest (a KeyboardInterrupt) after SIGINT, SIGTERM or SIGHUP: the same call goes on from there.
     """
     from phoropter.study.worker import ComputeOptions
-    from phoropter.training.loop.devices import resolve_device
 
-    options = options or ComputeOptions()
-    if jobs < 1:
-        raise SpecError(f"jobs is {jobs}, expected at least 1")
-    resolve_device(options.device)  # refused here once, and not by each worker
-    executor: Executor = InProcess(options, cache) if jobs == 1 else WorkerProcesses(options, jobs, cache)
+    executor = executor or make_executor(options or ComputeOptions(), cache, jobs)
     store = Store(out)
     store.read_earlier_study()  # a damaged one is renamed before anybody follows it
-    with handle_stop_signals():
+    with handle_stop_signals(), announce_command(out, stop_this_process):
         for rung in iterate_rungs(study, store, cache):
             executor.compute_study(rung, out, on_progress)
     return store

@@ -31,7 +31,7 @@ from phoropter.results.subgroup_file import write_subgroups
 from phoropter.study.audit import check_leakage, count_datasets_with_features, findings_to_plain
 from phoropter.study.compute import Computation, decode_images, make_batch_key, open_pixels
 from phoropter.study.load import load_study
-from phoropter.study.plan import PlannedRun, make_plan
+from phoropter.study.plan import Plan, PlannedRun, make_plan
 from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records.extensions_used import describe_extensions
 from phoropter.study.records.other_study import raise_on_other_study
@@ -54,6 +54,7 @@ class ComputeOptions:
     device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto` · threads: torch's CPU threads, None for all cores ·
     checkpoint_s: seconds between checkpoints of a run · add: whether the folder may hold another study, whose runs stay
     only: candidates to compute now, the others of the plan stay missing; empty for all
+    keys: runs to compute now, with those they need; None for all
     """
 
     device: str = "auto"
@@ -61,6 +62,7 @@ class ComputeOptions:
     checkpoint_s: float = 20.0
     add: bool = False
     only: tuple[str, ...] = ()
+    keys: frozenset[str] | None = None
 
     def set_up_device(self) -> torch.device:
         """Sets the number of threads and returns the device. Raises SpecError for a device that is not there."""
@@ -135,11 +137,22 @@ def _compute_study(
     own = planned.image_sets[0]
     write_subgroups(store.folder, own.dataset.ids, read_stated_subgroups(own.data, study.base, own.dataset))
     with_features = count_datasets_with_features(planned, cache, open_images)
-    asked = replace(planned, runs=[r for r in planned.runs if not options.only or r.candidate.name in options.only])
+    asked = replace(planned, runs=_select_asked(planned, options))
     _Worker(Computation(asked, store, cache, device, options.checkpoint_s, on_progress), failed_elsewhere).compute_all()
     if count_datasets_with_features(planned, cache, open_images) > with_features:
         write_audit()
     return store
+
+
+def _select_asked(planned: Plan, options: ComputeOptions) -> list[PlannedRun]:
+    """The runs to compute now, in the order of the plan."""
+    runs = [r for r in planned.runs if not options.only or r.candidate.name in options.only]
+    if options.keys is None:
+        return runs
+    wanted = {key for key in options.keys if key in planned.by_key}
+    while more := {key for name in wanted for key in planned.by_key[name].needs} - wanted:
+        wanted |= more
+    return [r for r in runs if r.key in wanted]
 
 
 class _Worker:

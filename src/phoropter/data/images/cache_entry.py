@@ -68,6 +68,12 @@ class PixelCacheEntry:
         identity = digest(["pixels", VERSION, dataset.content_digest, square.size, square.resize, square.interpolation])
         return cls(cache / "pixels" / identity, square, identity)
 
+    @classmethod
+    def find_damage_of(cls, folder: Path) -> str | None:
+        """What is wrong with a complete entry of a dataset that is not at hand, in words."""
+        index = read_cache_json(folder / "index.json", PixelIndex)
+        return cls(folder, SquareResize(index.size if index else 0), folder.name).find_damage()
+
     @property
     def partial_folder(self) -> Path:
         """The folder while it is written."""

@@ -7,10 +7,11 @@ only the run it was computing, which is begun again from its last checkpoint; a 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -81,7 +82,7 @@ class Supervisor:
         task = replace(self.make_task(number), failed=frozenset(self.failed))
         # Named and not a daemon, so that a worker may have processes of its own
         process = context.Process(target=run_worker, args=(theirs,), name=f"phoropter-{number}")
-        with _block_interrupts():
+        with _block_interrupts(), _set_environment(task.environment):
             process.start()
         theirs.close()
         self.workers.append(_Worker(number, process, ours))
@@ -215,6 +216,21 @@ class Supervisor:
                 link.recv_bytes()  # type: ignore[union-attr]
             except (EOFError, OSError):
                 open_links[link].process.join(0.1)  # type: ignore[index]
+
+
+@contextmanager
+def _set_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Within it, a process that is started inherits these variables: libraries read them when they are loaded."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -11,8 +11,9 @@ import signal
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,10 @@ EXIT_S = 8.0  # a worker that has not left so long after it was asked is ended f
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """What a worker is to do: a study, its results folder, how to compute, and which runs are known to fail."""
+    """What a worker is to do: a study, its results folder, how to compute, and which runs are known to fail.
+
+    environment: variables of the process, set when it starts
+    """
 
     study: StudySpec
     out: Path
@@ -38,6 +42,7 @@ class WorkerTask:
     cache: Path | None
     trusted: Path | None = None
     failed: frozenset[str] = frozenset()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

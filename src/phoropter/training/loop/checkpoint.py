@@ -18,7 +18,7 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 import xxhash
 
-from phoropter.core.errors import PhoropterError
+from phoropter.core.errors import PhoropterError, cut_message
 from phoropter.core.files import atomic_write
 from phoropter.core.storage.checksums import checksum_bytes, print_notice
 
@@ -122,6 +122,15 @@ class _ChecksumWriter:
 
     def flush(self) -> None:
         self.file.flush()
+
+
+def find_checkpoint_damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint file, in words; None where it is as it was written."""
+    try:
+        _read_checked(path)
+    except (OSError, ValueError) as error:
+        return cut_message(error, most=200)
+    return None
 
 
 def _read_checked(path: Path) -> bytes:

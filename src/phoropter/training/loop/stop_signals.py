@@ -140,6 +140,12 @@ def defer_stop(on_request: Callable[[], None], grace_s: float | None = GRACE_S) 
             raise StopRequest(requests[0])
 
 
+def stop_this_process() -> None:
+    """Asks this process to stop as SIGTERM would; called in another thread. Nothing happens where it handles no stop signals."""
+    if _handler is not None:
+        signal_main_thread(signal.SIGTERM)
+
+
 def signal_main_thread(number: int | None) -> None:
     """Sends a signal to the main thread of this process, also where it waits in a system call; called in another thread."""
     main = threading.main_thread().ident

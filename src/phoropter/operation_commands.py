@@ -1,0 +1,166 @@
+"""`phoropter retry`, `verify`, `gc`, `merge`, `cancel` and `pack`: what one does with results folders."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from phoropter.commands.options import StudyName, out_option, places_options, trust_option
+from phoropter.console import make_console, make_warning_console, print_line
+from phoropter.study_parts import HowToRun, read_parts, run_and_report, trust_if
+
+CANCEL_WAIT_S = 30.0  # how long `cancel` waits for the commands to leave; they save a checkpoint first
+MAX_LISTED = 20
+
+
+@click.command("retry")
+@click.argument("study", type=StudyName())
+@out_option
+@places_options
+@trust_option
+def retry_command(study: str, out: Path | None, how: HowToRun, trust_code: bool) -> None:
+    """Compute the failed and damaged runs of STUDY again, and what they need; missing runs stay missing.
+
+    `phoropter run` does the same and goes on with the missing runs. Exit codes: as those of run.
+    """
+    from phoropter.core.errors import SpecError, StoreError
+    from phoropter.results.store import Store
+
+    failed = 0
+    with trust_if(trust_code, study):
+        parts = [(part, folder, frozenset(Store(folder).read_failures())) for part, folder in read_parts(study, out, smoke=False)]
+        if not any(keys for _, _, keys in parts):
+            raise StoreError(f"no run in {parts[0][1]} has failed; phoropter run computes the missing ones")
+        for part, folder, keys in parts:
+            if keys and part.screening is not None:
+                raise SpecError(f"{part.name}: what is screened follows from all runs: use phoropter run, which retries them too")
+            failed += run_and_report(part, folder, replace(how, keys=keys)) if keys else 0
+    if failed:
+        sys.exit(1)
+
+
+@click.command("verify")
+@click.argument("folder", type=click.Path(path_type=Path))
+def verify_results_command(folder: Path) -> None:
+    """Compare the checksums of all that FOLDER holds: runs, bundles, checkpoints, and the cache beside it.
+
+    FOLDER is a results folder, a folder of several, a bundle or a cache. Nothing is changed: `phoropter run` makes again what
+    is damaged. Exit codes: 0 everything is as it was written; 1 something is damaged.
+    """
+    from collections import Counter
+
+    from phoropter.operations.verify import verify_results
+
+    to, counts, damaged = make_console(), Counter[str](), 0
+    for item in verify_results(folder):
+        counts[item.kind] += 1
+        if item.damage is not None:
+            damaged += 1
+            print_line(make_warning_console(), f"damaged: {item.kind} {item.path}: {item.damage}")
+    listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    print_line(to, f"{folder}: {damaged} of {counts.total()} damaged ({listed})")
+    if damaged:
+        sys.exit(1)
+
+
+@click.command("gc")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--cache", "with_cache", is_flag=True, help="Also the cache, once every study beside it is finished.")
+@click.option("--delete", is_flag=True, help="Delete what is listed; without it, nothing is changed.")
+def gc_command(folder: Path, with_cache: bool, delete: bool) -> None:
+    """List what nothing needs in a results FOLDER, and with --delete free its room. Finished runs always stay."""
+    from phoropter.core.files import format_bytes
+    from phoropter.operations.free_space import delete_unneeded, find_unneeded
+
+    to, items = make_console(), find_unneeded(folder, with_cache)
+    for item in sorted(items, key=lambda item: -item.size)[:MAX_LISTED]:
+        print_line(to, f"{format_bytes(item.size):>10}  {item.path}: {item.why}")
+    if len(items) > MAX_LISTED:
+        print_line(to, f"… and {len(items) - MAX_LISTED} more")
+    if not items:
+        print_line(to, f"{folder}: nothing to free")
+    elif delete:
+        print_line(to, f"{folder}: {format_bytes(delete_unneeded(folder, items))} freed")
+    else:
+        print_line(to, f"{folder}: {format_bytes(sum(i.size for i in items))} can be freed: the same command with --delete")
+
+
+@click.command("merge")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("sources", type=click.Path(path_type=Path), nargs=-1, required=True)
+def merge_command(target: Path, sources: tuple[Path, ...]) -> None:
+    """Copy the finished runs of the results folders SOURCES into TARGET, a results folder of the same study.
+
+    Exit codes: 0 done; 1 a run is damaged in its source, or has other predictions there than in TARGET, whose own stay.
+    """
+    from phoropter.operations.merge import merge_results
+
+    to, wrong = make_console(), 0
+    for source in sources:
+        done = merge_results(target, source)
+        words = {
+            "are there already": done.same,
+            "are not in its plan": done.unplanned,
+            "are computed by another process": done.busy,
+        }
+        rest = "".join(f"; {len(keys)} {what}" for what, keys in words.items() if keys)
+        print_line(to, f"{source}: {len(done.taken)} runs copied to {target}{rest}")
+        for key in done.damaged:
+            print_line(make_warning_console(), f"damaged: {source}/runs/{key} was not copied; verify {source} says what is wrong")
+        for key in done.other:
+            print_line(make_warning_console(), f"other predictions: runs/{key} differs; that of {target} stays")
+        wrong += len(done.damaged) + len(done.other)
+    print_line(to, f"next: phoropter status {target}, and phoropter report {target}")
+    if wrong:
+        sys.exit(1)
+
+
+@click.command("cancel")
+@click.argument("folder", type=click.Path(path_type=Path))
+def cancel_command(folder: Path) -> None:
+    """Stop every command that computes in a results FOLDER, on this machine or another that sees the folder.
+
+    Each saves a checkpoint and leaves as after SIGTERM, with exit code 143; its own command goes on from there.
+    Exit codes: 0 all have stopped; 1 one has not within half a minute.
+    """
+    from phoropter.core.errors import StoreError
+    from phoropter.results.running_commands import list_running_commands, request_stop
+
+    asked = list_running_commands(folder)
+    if not asked:
+        raise StoreError(f"nothing computes in {folder}: name the results folder of a command that runs")
+    request_stop(folder)
+    deadline = time.monotonic() + CANCEL_WAIT_S
+    while (left := [name for name in list_running_commands(folder) if name in asked]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for name in asked:
+        print_line(make_console(), f"{folder}: {name} {'has not stopped yet' if name in left else 'stopped'}")
+    if left:
+        sys.exit(1)
+
+
+@click.command("pack")
+@click.argument("study", type=StudyName())
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("--shard-mib", type=click.IntRange(1, 1 << 20), default=256, help="Pictures in a file, in MiB (default: 256).")
+@trust_option
+def pack_command(study: str, out: Path, shard_mib: int, trust_code: bool) -> None:
+    """Write the data of STUDY as Parquet files with encoded pictures, labels, groups and sites: `data: {parquet: OUT}`."""
+    from phoropter.core.errors import SpecError
+    from phoropter.data.spec import open_dataset
+    from phoropter.operations.pack import pack_dataset
+
+    with trust_if(trust_code, study):
+        parts = read_parts(study, None, smoke=False)
+        if len({part.data.model_dump_json() for part, _ in parts}) > 1:
+            raise SpecError(f"{study} has {len(parts)} parts with data of their own; give the one to pack a file of its own")
+        part = parts[0][0]
+        dataset = open_dataset(part.data, part.base)
+        packed = pack_dataset(dataset, out, shard_bytes=shard_mib << 20, on_bad_input=part.data.on_bad_input)
+    for problem in packed.problems:
+        print_line(make_warning_console(), f"left out: {problem}")
+    print_line(make_console(), f"written: {out} ({packed.rows} pictures in {packed.shards} files)")

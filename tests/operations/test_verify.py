@@ -1,0 +1,93 @@
+"""verify reads what has a checksum and names every kind of damage, by a flipped byte and by a missing file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from phoropter.cli import main
+from phoropter.core.errors import StoreError
+from phoropter.operations.verify import CheckedItem, verify_results
+from phoropter.results.store import Store
+from phoropter.training.loop.checkpoint import Checkpoints, TrainingState
+
+
+def flip_byte(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(bytes(data))
+
+
+def find_damaged(folder: Path) -> list[CheckedItem]:
+    return [item for item in verify_results(folder) if item.damage is not None]
+
+
+def first_run(study: Path) -> Path:
+    return next(run.folder for run in Store(study / "out").runs() if run.candidate_name == "cnn")
+
+
+def add_checkpoint(study: Path) -> Path:
+    work = study / "out" / "work" / ("0" * 32)
+    work.mkdir(parents=True)
+    Checkpoints(work, 0).save(TrainingState(epoch=1))
+    return work / "checkpoint.pt"
+
+
+def add_failure(study: Path) -> Path:
+    Store(study / "out").record_failure("0" * 32, {"error": "diverged", "candidate": "c", "split": "s", "seed": 0})
+    return study / "out" / "failed" / f"{'0' * 32}.json"
+
+
+DAMAGED: dict[str, Callable[[Path], Path]] = {
+    "study": lambda study: study / "out" / "study.json",
+    "run": lambda study: first_run(study) / "predictions.npz",
+    "bundle": lambda study: next((first_run(study) / "bundle").glob("*.safetensors")),
+    "checkpoint": add_checkpoint,
+    "failure": add_failure,
+    "pixels": lambda study: next((study / ".cache" / "pixels").glob("*/pixels.u8")),
+    "features": lambda study: next((study / ".cache" / "features").glob("*/*.npy")),
+    "duplicates": lambda study: next((study / ".cache" / "duplicates").glob("*.npz")),
+    "speed": lambda study: study / ".cache" / "speed.json",
+}
+
+
+def test_a_sound_folder_has_no_damage_and_everything_is_looked_at(study: Path) -> None:
+    add_checkpoint(study)
+    add_failure(study)
+    items = list(verify_results(study / "out"))
+    assert [i for i in items if i.damage] == [] and {i.kind for i in items} == DAMAGED.keys()
+    assert sum(i.kind == "run" for i in items) == sum(i.kind == "bundle" for i in items) == 4
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_flipped_bit_is_found_and_named(study: Path, kind: str) -> None:
+    file = DAMAGED[kind](study)
+    flip_byte(file)
+    (item,) = find_damaged(study / "out")
+    assert item.kind == kind and file.is_relative_to(item.path) and item.damage
+
+
+@pytest.mark.parametrize("kind", ["run", "bundle", "pixels", "features"])
+def test_a_missing_file_is_found(study: Path, kind: str) -> None:
+    DAMAGED[kind](study).unlink()
+    (item,) = find_damaged(study / "out")
+    assert item.kind == kind
+
+
+def test_a_folder_of_results_a_bundle_and_a_cache_can_be_named(study: Path, tmp_path: Path) -> None:
+    kinds = [{i.kind for i in verify_results(place)} for place in (study, first_run(study) / "bundle", study / ".cache")]
+    assert {"study", "run", "pixels"} <= kinds[0] and kinds[1] == {"bundle"} and "pixels" in kinds[2]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StoreError, match="holds no results folder, bundle or cache"):
+        list(verify_results(tmp_path / "empty"))
+
+
+def test_the_command_ends_with_1_where_something_is_damaged(study: Path) -> None:
+    sound = CliRunner().invoke(main, ["verify", str(study / "out")])
+    assert sound.exit_code == 0 and "0 of" in sound.output and "4 run" in sound.output
+    flip_byte(DAMAGED["run"](study))
+    damaged = CliRunner().invoke(main, ["verify", str(study / "out")])
+    assert damaged.exit_code == 1 and "damaged: run" in damaged.output and "predictions.npz is damaged" in damaged.output
