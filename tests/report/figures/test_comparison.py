@@ -141,11 +141,6 @@ def test_a_sweep_over_text_labels_its_values() -> None:
     assert {"none", "cutmix"} <= {t.text for t in ElementTree.fromstring(f"<div>{drawing.inline_svg}</div>").iter("text")}
 
 
-def test_tsne_is_deterministic() -> None:
-    features = np.random.default_rng(0).normal(size=(40, 60)).astype(np.float16)
-    assert np.array_equal(predictions.compute_tsne(features), predictions.compute_tsne(features))
-
-
 def test_two_drawings_share_no_id() -> None:
     a, b = (
         predictions.confusion_matrix_figure(np.eye(3, dtype=np.int64), ["x", "y", "z"], "net", name)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from phoropter.core.errors import DataError
-from phoropter.results.stats.friedman import friedman_test, nemenyi_critical_difference
+from phoropter.results.stats.friedman import friedman_test, nemenyi_critical_difference, studentized_range_quantile
 
 ROWS = [[0.80, 0.82, 0.84], [0.79, 0.80, 0.83], [0.81, 0.80, 0.85], [0.78, 0.82, 0.81], [0.80, 0.83, 0.86]]
 
@@ -69,3 +69,11 @@ def test_agreement_of_all_blocks_and_too_few_blocks():
     assert np.isnan(friedman_test([[1, 2, 3]]).p)
     with pytest.raises(DataError, match="table of blocks"):
         friedman_test([1.0, 2.0])
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 100, 1000])
+@pytest.mark.parametrize("p", [0.9, 0.95, 0.99])
+def test_the_quantile_of_the_studentized_range_is_that_of_scipy(count, p):
+    from scipy.stats import studentized_range
+
+    assert studentized_range_quantile(p, count) == pytest.approx(studentized_range.ppf(p, count, np.inf), abs=1e-8)

@@ -250,18 +250,3 @@ def embedding_figure(
         (PANEL_WIDTH, height),
         paint_figure,
     )
-
-
-def compute_tsne(features: NDArray[np.float16], seed: int = 0) -> Floats:
-    """(n, D) features → (n, 2). On one thread, so that equal features give equal coordinates; the caller bounds n."""
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
-    x = features.astype(np.float32)
-    with threadpool_limits(1):
-        if x.shape[1] > 50 and len(x) > 50:
-            x = PCA(50, random_state=seed, svd_solver="full").fit_transform(x)
-        perplexity = min(30.0, max(2.0, (len(x) - 1) / 3))
-        embedding = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, max_iter=500).fit_transform(x)
-    return np.asarray(embedding, dtype=np.float64)

@@ -19,6 +19,7 @@ from phoropter.results.metrics.metric_record import MetricRecord
 from phoropter.results.metrics.registry import get_metric
 from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities, Layout
 from phoropter.results.stats.paired_tests import NAN, ROUNDING_TOLERANCE, PairedTest, cohens_d, drop_undefined
+from phoropter.results.stats.ranks import average_ranks
 
 DEFAULT_FLIPS = 10_000
 DEFAULT_SWAPS = 2000
@@ -102,14 +103,12 @@ class _SwapSums:
         count: int,
     ) -> _SwapSums | None:
         """None where the metric is undefined. Rank-based metrics get the ranks within each candidate: two scales must not mix."""
-        from scipy.stats import rankdata
-
         labels = pair[0].labels[rows]
         predictions = [s.probabilities[rows] for s in pair]
         if metric.undefined_reason(LabelledProbabilities(labels, predictions[0])):
             return None
         if "ranks" in metric.needs:
-            predictions = [rankdata(values, axis=0) for values in predictions]
+            predictions = [average_ranks(values, axis=0) for values in predictions]
         sums = metric.compute_sums(LabelledProbabilities(np.tile(labels, 2), np.concatenate(predictions)))
         matrix = sums.unit_matrix(np.concatenate([units[rows], count + units[rows]]), 2 * count)
         return cls(metric, matrix[:, :count], matrix[:, count:], sums.layout)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.report.figures.predictions import compute_tsne, embedding_figure
+from phoropter.core.files import cache_dir
+from phoropter.report.figures.predictions import embedding_figure
+from phoropter.report.figures.tsne import load_or_compute_tsne
 from phoropter.report.render.section import Section
 from phoropter.report.render.svg import RenderedFigure
 from phoropter.report.render.wording import list_names
@@ -32,7 +34,7 @@ def embedding_section(inputs: ReportInput) -> Section | None:
         ending = "" if place == 0 else f"-{place + 1}"
         rows = _spread_rows(len(predictions.labels))
         assert predictions.features is not None  # chosen for having them
-        xy = compute_tsne(predictions.features[rows])
+        xy = load_or_compute_tsne(predictions.features[rows], cache_dir(inputs.store.folder))
         by_class.append(embedding_figure(xy, predictions.labels[rows], summary.classes, "class", candidate.name, ending))
         if predictions.groups is not None:
             names, member = np.unique(predictions.groups[rows], return_inverse=True)

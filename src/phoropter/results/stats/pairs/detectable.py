@@ -15,6 +15,7 @@ import numpy as np
 from phoropter.core.seeds import named_generator
 from phoropter.results.metrics.sufficient_sums import Floats
 from phoropter.results.stats.paired_tests import NAN, PairedTest, minimum_detectable_effect
+from phoropter.results.stats.ranks import average_ranks
 
 POWER = 0.8
 DRAWS = 2000  # studies drawn for each size of effect: the power is known to about one point
@@ -42,8 +43,6 @@ def detectable_difference(test: PairedTest, alpha: float, power: float = POWER) 
 @lru_cache(maxsize=256)
 def _wilcoxon_effect(units: int, alpha: float, power: float) -> float:
     """Mean / sd of normal differences of `units` units at which the exact signed-rank test has this power; NaN if at none."""
-    from scipy.stats import rankdata
-
     drawn = named_generator(0, "power of signed ranks", units).normal(size=(DRAWS, units))
     critical = _signed_rank_critical(units, alpha)
     if critical < 0:
@@ -51,7 +50,7 @@ def _wilcoxon_effect(units: int, alpha: float, power: float) -> float:
 
     def power_at(effect: float) -> float:
         moved = drawn + effect
-        ranks = rankdata(np.abs(moved), axis=1)
+        ranks = average_ranks(np.abs(moved), axis=1)
         smaller = np.minimum((ranks * (moved > 0)).sum(axis=1), (ranks * (moved < 0)).sum(axis=1))
         return float((smaller <= critical).mean())
 
