@@ -33,7 +33,10 @@ def add_noise(samples: Samples, level: float, generator: np.random.Generator) ->
 
 def add_baseline_wander(samples: Samples, rate_hz: float, level: float, generator: np.random.Generator) -> Samples:
     """(n,) samples and three slow waves of 0.1 to 0.5 Hz. level: the standard deviation of their sum as a share of the range"""
-    frequencies, phases = generator.uniform(*WANDER_HZ, WANDER_WAVES), generator.uniform(0, 2 * np.pi, WANDER_WAVES)
+    # One frequency in each third of the band, so that two waves hardly ever beat
+    shares = (np.arange(WANDER_WAVES) + generator.uniform(0, 1, WANDER_WAVES)) / WANDER_WAVES
+    frequencies = WANDER_HZ[0] + (WANDER_HZ[1] - WANDER_HZ[0]) * shares
+    phases = generator.uniform(0, 2 * np.pi, WANDER_WAVES)
     times = np.arange(len(samples)) / rate_hz
     waves = np.sin(2 * np.pi * frequencies[:, None] * times + phases[:, None]).sum(axis=0)
     return _add_scaled(samples, waves * np.sqrt(2 / WANDER_WAVES), level)

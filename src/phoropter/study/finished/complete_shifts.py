@@ -31,22 +31,29 @@ def complete_shifts(computation: Computation, failed: Collection[str]) -> None:
     failed: keys of runs that failed in this call. A run that cannot be evaluated is told as failed and passed over. Runs that
     another process evaluates are waited for last. Raises DiskError where nothing more can be written.
     """
-    shifts, store = computation.shifts, computation.store
-    waiting = [r for r in computation.planned.runs if r.key not in failed and r.key in store and shifts.is_incomplete(r)]
-    for wait_s in (0, -1):  # -1 waits as long as it takes
-        for done, run in enumerate(waiting):
-            try:
-                with file_lock(store.folder / "locks" / f"{run.key}.shift.lock").acquire(timeout=wait_s):
-                    if shifts.is_incomplete(run):
-                        computation.on_progress(ProgressEvent("start", f"{run.title}, on corrupted rows", done, len(waiting)))
-                        _evaluate_run(computation, run)
-            except filelock.Timeout:
-                continue
-            except Exception as error:  # also of the user's own code: whatever it raises, the other runs go on
-                if disk_error := find_disk_error(error):
-                    raise disk_error from error
-                note = {"error": first_error_line(error)}
-                computation.on_progress(ProgressEvent("failed", f"{run.title}, on corrupted rows", done, len(waiting), note))
+    asked, store = computation.shifts.asked, computation.store
+    waiting = [r for r in computation.planned.runs if r.key not in failed and r.key in store and asked.is_incomplete(r)]
+    held = [run for run in waiting if not _evaluate_unheld(computation, run, wait_s=0)]
+    for run in held:
+        _evaluate_unheld(computation, run, wait_s=-1)
+
+
+def _evaluate_unheld(computation: Computation, run: PlannedRun, wait_s: int) -> bool:
+    """Whether no other process held the run, or has let go of it. wait_s: at most so many seconds; -1: as long as it takes"""
+    title, total = f"{run.title}, on corrupted rows", len(computation.planned.runs)
+    lock = file_lock(computation.store.folder / "locks" / f"{run.key}.shift.lock")
+    try:
+        with lock.acquire(timeout=wait_s):
+            if computation.shifts.asked.is_incomplete(run):
+                computation.on_progress(ProgressEvent("start", title, total, total))
+                _evaluate_run(computation, run)
+    except filelock.Timeout:
+        return False
+    except Exception as error:  # also of the user's own code: whatever it raises, the other runs go on
+        if disk_error := find_disk_error(error):
+            raise disk_error from error
+        computation.on_progress(ProgressEvent("failed", title, total, total, {"error": first_error_line(error)}))
+    return True
 
 
 def _evaluate_run(computation: Computation, run: PlannedRun) -> None:

@@ -61,7 +61,7 @@ def _write_paragraphs(found: ShiftResults, answered: Sequence[CandidateShift], s
 
 
 def describe_worst(found: ShiftResults, answered: Sequence[CandidateShift], scale: MetricFormat) -> str | None:
-    """What candidates lose where the first of them loses most: `At JPEG quality 30 a loses 4.1 points (2.0 to 6.2), b 1.0 (…)`."""
+    """What candidates lose where the first of them loses most: `At JPEG quality 30 a loses 4.1 points (…), b loses …`."""
     if not answered:
         return None
     first = answered[0]

@@ -22,8 +22,8 @@ MAX_CANDIDATES = 12  # whose answers are read: each level is resampled as often 
 
 @dataclass(frozen=True)
 class CandidateShift:
-    """clean: the ranking metric of the rows as they are · losses: key of a corruption → what it loses, where all runs have answers
-    n_missing: runs that lack some answer
+    """clean: the ranking metric of the rows as they are · losses: key of a corruption → what it loses, where all runs have
+    answers · n_missing: runs that lack some answer
     """
 
     name: str
