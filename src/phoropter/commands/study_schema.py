@@ -105,6 +105,7 @@ def _add_short_forms(parts: dict[str, Any]) -> None:
         ("StudySpec", "protocol"): {"anyOf": [_split_words(parts), _refer_to("ProtocolSpec")]},
         ("StudySpec", "second_protocol"): {"anyOf": [{"type": "boolean"}, _refer_to("ProtocolSpec")]},
         ("StudySpec", "screening"): {"anyOf": [{"type": "boolean"}, _refer_to("ScreeningSpec"), {"type": "null"}]},
+        ("StudySpec", "shift"): {"anyOf": [{"type": "boolean"}, _refer_to("ShiftSpec"), {"type": "null"}]},
         ("ScreeningSpec", "final_recipe"): recipe,
         ("CandidateEntry", "recipe"): recipe,
         ("CandidateEntry", "backbone"): backbone,

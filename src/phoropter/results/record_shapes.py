@@ -59,6 +59,8 @@ class StudyShape(_Shape):
 
     format: int
     plan: list[PlanRowShape]
+    side_plan: list[PlanRowShape] = []
+    learning_curve: dict[str, Any] | None = None
     name: str = ""
     study: dict[str, Any] = {}
     text: str | None = None
@@ -66,6 +68,7 @@ class StudyShape(_Shape):
     audit: list[dict[str, Any]] | None = None
     scale: list[str] | None = None
     screening: list[dict[str, Any]] = []
+    shift: list[dict[str, Any]] = []
     custom_metrics: list[dict[str, Any]] = []
     extensions: list[dict[str, Any]] = []
     versions: dict[str, str] = {}

@@ -70,7 +70,7 @@ def test_training_rows_are_not_tested_and_nothing_is_not_fitted() -> None:
 def test_a_column_without_a_training_value_is_zero() -> None:
     values = VALUES.copy()
     values[SPLIT.train, 2] = np.nan
-    filled = fill_missing(values, SPLIT.train)
+    filled = fill_missing(values, values[SPLIT.train])
     assert (filled[SPLIT.train, 2] == 0).all() and np.array_equal(filled[SPLIT.test], VALUES[SPLIT.test])
 
 

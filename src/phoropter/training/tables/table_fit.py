@@ -35,7 +35,8 @@ class FittedTable:
     """predict: (m,) rows → (m, C) float32 logits · parameters: numbers that were fitted, None where nobody knows
     train_seconds: of the classifier alone · info: what the record says of it · rows: that it can predict, None for all
     history: a row an epoch of what is trained by epochs · choice: the epoch that predicts, and by what it was chosen
-    device: where it was fitted"""
+    device: where it was fitted
+    predict_values: (m, D) features of any rows → (m, C) logits, where it is a classifier of features"""
 
     split: Split
     predict: Callable[[Rows], Logits]
@@ -46,6 +47,7 @@ class FittedTable:
     history: list[HistoryRow] = field(default_factory=list)
     choice: tuple[int, str] = (0, "last")
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    predict_values: Callable[[NDArray[np.float32]], Logits] | None = None
 
     def can_predict(self, rows: Rows) -> bool:
         """Whether it has an answer for all of these rows."""
@@ -74,19 +76,33 @@ def fit_table(table: TableSpec, features: RowFeatures, dataset: Dataset, split: 
 
 def _fit_penalised(values: NDArray[np.float32], dataset: Dataset, split: Split) -> FittedTable:
     began = time.monotonic()
-    filled = fill_missing(values, split.train)
+    filled = fill_missing(values, values[split.train])
     fit = fit_logistic(filled, [LogisticProblem(dataset, split)], L2_PENALTIES, INNER_FOLDS, torch.device("cpu"))[0]
     weight, bias = fit.weight.numpy(), fit.bias.numpy()
 
+    def predict_values(measured: NDArray[np.float32]) -> Logits:
+        return np.asarray(fill_missing(measured, values[split.train]) @ weight.T + bias, dtype=np.float32)
+
+    seconds, info = time.monotonic() - began, {"logistic": fit.info}
+    return _fitted_to(values, split, predict_values, weight.size + bias.size, seconds, info)
+
+
+def _fitted_to(
+    values: NDArray[np.float32],
+    split: Split,
+    predict_values: Callable[[NDArray[np.float32]], Logits],
+    parameters: int,
+    seconds: float,
+    info: dict[str, Any],
+) -> FittedTable:
     def predict(rows: Rows) -> Logits:
-        return np.asarray(filled[rows] @ weight.T + bias, dtype=np.float32)
+        return predict_values(values[rows])
 
-    return FittedTable(split, predict, weight.size + bias.size, time.monotonic() - began, {"logistic": fit.info})
+    return FittedTable(split, predict, parameters, seconds, info, predict_values=predict_values)
 
 
-def fill_missing(values: NDArray[np.float32], train: Rows) -> NDArray[np.float32]:
-    """(N, D) with every NaN replaced by the median of the column over the training rows; 0 where these have none."""
-    known = values[train]
+def fill_missing(values: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(m, D) with every NaN replaced by the median of the column over `known`, (n, D) training rows; 0 where these have none."""
     empty = ~np.isfinite(known).any(axis=0)
     medians = np.nanmedian(np.where(empty, np.float32(0), known), axis=0)
     return np.where(np.isfinite(values), values, medians).astype(np.float32)
@@ -96,19 +112,20 @@ def _fit_boosting(values: NDArray[np.float32], dataset: Dataset, split: Split) -
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     began = time.monotonic()
-    measured = values[:, np.isfinite(values[split.train]).any(axis=0)]  # scikit-learn fails on a column without any number
+    columns = np.isfinite(values[split.train]).any(axis=0)  # scikit-learn fails on a column without any number
     # Its own early stopping would draw rows at random and put people on both sides
     model = HistGradientBoostingClassifier(early_stopping=False, random_state=seed_of(split.seed, "boosting") % 2**31)
-    model.fit(measured[split.train], dataset.labels[split.train])
+    model.fit(values[split.train][:, columns], dataset.labels[split.train])
     classes = np.asarray(model.classes_, dtype=np.int64)
 
-    def predict(rows: Rows) -> Logits:
-        logits = np.full((len(rows), len(dataset.classes)), np.log(_SMALLEST), dtype=np.float32)
-        logits[:, classes] = np.log(np.maximum(model.predict_proba(measured[rows]), _SMALLEST))
+    def predict_values(measured: NDArray[np.float32]) -> Logits:
+        logits = np.full((len(measured), len(dataset.classes)), np.log(_SMALLEST), dtype=np.float32)
+        logits[:, classes] = np.log(np.maximum(model.predict_proba(measured[:, columns]), _SMALLEST))
         return logits
 
     nodes = sum(len(tree.nodes) for trees in model._predictors for tree in trees)
-    return FittedTable(split, predict, nodes, time.monotonic() - began, {"boosting": {"rounds": int(model.n_iter_)}})
+    seconds, info = time.monotonic() - began, {"boosting": {"rounds": int(model.n_iter_)}}
+    return _fitted_to(values, split, predict_values, nodes, seconds, info)
 
 
 def take_predictions(table: TableSpec, dataset: Dataset, splits: list[Split], split: Split, base: Path | None) -> FittedTable:
