@@ -19,6 +19,7 @@ from phoropter.data.splits.block_kfold import NO_FOLD, assign_block_folds
 from phoropter.data.splits.group_kfold import balanced_group_partition
 from phoropter.data.splits.iterative_stratification import stratify_label_sets
 from phoropter.data.splits.labelled_rows import LabelledRows, RowPartition
+from phoropter.data.splits.row_folds import assign_random_folds, assign_stratified_folds
 from phoropter.data.splits.spec import Protocol, ProtocolSpec
 
 Rows = NDArray[np.int64]
@@ -79,8 +80,6 @@ def _split_k_fold(pool: LabelledRows, spec: ProtocolSpec, draw: int, before: str
 
 def _assign_row_folds(pool: LabelledRows, folds: int, stratified: bool, draw: int) -> Rows:
     """(n,) the fold in which each row is tested."""
-    from sklearn.model_selection import KFold, StratifiedKFold
-
     least, rarest = min((int(count), place) for place, count in enumerate(pool.class_counts()) if count)
     if stratified and least < folds:
         _raise_too_few(pool, folds, least, rarest)
@@ -88,11 +87,8 @@ def _assign_row_folds(pool: LabelledRows, folds: int, stratified: bool, draw: in
         raise SplitError(f"{folds} folds need at least {folds} rows, and {pool.name} has {len(pool.rows)}: use fewer folds")
     if stratified and pool.is_multi_label:
         return stratify_label_sets(pool.labels, np.full(folds, 1 / folds), named_generator(draw, "labels"))
-    splitter = (StratifiedKFold if stratified else KFold)(folds, shuffle=True, random_state=draw % 2**32)
-    fold_of = np.zeros(len(pool.rows), dtype=np.int64)
-    for fold, (_, test) in enumerate(splitter.split(pool.rows, pool.labels)):
-        fold_of[test] = fold
-    return fold_of
+    seed = draw % 2**32
+    return assign_stratified_folds(pool.labels, folds, seed) if stratified else assign_random_folds(len(pool.rows), folds, seed)
 
 
 def _raise_too_few(pool: LabelledRows, folds: int, count: int, label: int) -> None:
