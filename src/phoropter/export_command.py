@@ -49,7 +49,9 @@ def export_command(bundle: Path, out: Path, study: Path | None, inputs: tuple[Pa
             with show_progress(f"rows of {study}", to) as on_progress:
                 place = find_bundle_rows(open_finished_study(study, on_progress), loaded, on_progress)
             proof, rows = place.find_proof_inputs(), place.find_measured_rows() if int8 else None
-    for line in export_bundle(loaded, out, proof, options, rows).describe():
+    doing = make_console(stderr=True)
+    report = export_bundle(loaded, out, proof, options, rows, lambda words: print_line(doing, f"{words} …"))
+    for line in report.describe():
         print_line(to, line)
     print_line(to, f"written: {out}")
 

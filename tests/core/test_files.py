@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -135,3 +137,44 @@ def test_a_place_where_nothing_can_be_written_is_told_beforehand(tmp_path: Path,
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # as on a read-only disk, whoever asks
     with pytest.raises(DiskError, match="this user may not write there"):
         files.require_writable_place(tmp_path / "new" / "p.csv")
+
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from phoropter.core import files
+
+print(files.make_temporary_folder("test"), flush=True)
+with files.atomic_write(Path(sys.argv[1]) / "a.csv") as aside:
+    aside.write_text("half")
+    with files.atomic_write_folder(Path(sys.argv[1]) / "maps") as other:
+        (other / "1.png").write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_next_start_removes_what_a_killed_process_left_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, temporary = tmp_path / "work", tmp_path / "tmp"
+    work.mkdir()
+    temporary.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", DIES, str(work)], env={**os.environ, "TMPDIR": str(temporary)}, capture_output=True, text=True
+    )
+    assert done.returncode == -signal.SIGKILL and Path(done.stdout.strip()).is_dir() and len(os.listdir(work)) == 2
+    ours = files._temporary_path(work / "b.csv")  # of a process that is alive
+    others = [".b.csv.aside-0123abcd-1-ff", ".b.csv.aside-1-ff", "kept.csv"]  # of another machine, of an older version
+    for name in (ours.name, *others):
+        (work / name).touch()
+    for name in ("phoropter-x-0123abcd-1-ff", "phoropter-catalog.jsonl"):
+        (temporary / name).touch()
+    monkeypatch.setattr(files, "_swept", set())
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with files.atomic_write(work / "c.csv") as aside:
+        aside.write_text("whole")
+    with files.temporary_folder("test") as made:
+        assert made.parent == temporary and sorted(os.listdir(temporary)) == sorted(
+            [made.name, "phoropter-x-0123abcd-1-ff", "phoropter-catalog.jsonl"]
+        )
+    assert sorted(os.listdir(work)) == sorted([ours.name, *others, "c.csv"]) and not made.exists()

@@ -6,11 +6,15 @@ import errno
 import hashlib
 import json
 import os
+import platform
+import re
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,9 @@ from phoropter.core.errors import DiskError, PhoropterError
 
 _ELSEWHERE = "choose another folder with -o, or with PHOROPTER_CACHE for the cache"
 UNFINISHED_MARK = ".aside-"  # in the name of a file that is still being written
+_TEMPORARY_MARK = "phoropter-"
+_OWNED = re.compile(rf"^(?:\..*{re.escape(UNFINISHED_MARK)}|{_TEMPORARY_MARK}\w+-)([0-9a-f]{{8}})-(\d+)-\w+$")
+_swept: set[tuple[int, Path]] = set()  # process and folder, as a forked process has a set of its own
 
 
 def cache_dir(beside: Path | None = None) -> Path:
@@ -153,6 +160,61 @@ def remove_unfinished(folder: Path, older_than_s: float | None = None) -> None:
                 shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
 
 
+def make_temporary_folder(purpose: str) -> Path:
+    """A new folder for temporary files, whose name says what for and of which process; those that dead ones left are removed."""
+    place = Path(tempfile.gettempdir())
+    remove_orphans(place)
+    return Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY_MARK}{purpose}-{_name_owner()}-", dir=place))
+
+
+@contextmanager
+def temporary_folder(purpose: str) -> Iterator[Path]:
+    """As `make_temporary_folder`; it is removed on leaving."""
+    folder = make_temporary_folder(purpose)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_orphans(folder: Path) -> None:
+    """Removes half-written and temporary files directly in `folder` whose process on this machine is dead; once in a process.
+
+    Names say the owner; what another machine, another container or another user made stays.
+    """
+    if (os.getpid(), folder) in _swept:
+        return
+    _swept.add((os.getpid(), folder))
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            owner = _OWNED.search(entry.name)
+            if owner and owner[1] == _name_machine() and not _is_alive(int(owner[2])):
+                with suppress(OSError):
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    shutil.rmtree(entry.path, ignore_errors=True) if is_folder else Path(entry.path).unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(process))
+
+
+def _name_owner() -> str:
+    """Machine and process, as names of unfinished and temporary files hold them."""
+    return f"{_name_machine()}-{os.getpid()}"
+
+
+@cache
+def _name_machine() -> str:
+    """This machine since it was started and, on Linux, this container: within it a number of a process has one meaning."""
+    facts = [platform.node()]
+    with suppress(OSError):
+        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        facts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return digest(facts)[:8]
+
+
 def file_lock(path: Path) -> filelock.FileLock:
     """An exclusive lock between processes, freed when its holder dies. Use it in a `with`, or `.acquire(timeout=0)`.
 
@@ -232,7 +294,8 @@ def _json_default(value: Any) -> Any:
 
 
 def _temporary_path(path: Path) -> Path:
-    return path.with_name(f".{path.name}{UNFINISHED_MARK}{os.getpid()}-{secrets.token_hex(4)}")
+    remove_orphans(path.parent)
+    return path.with_name(f".{path.name}{UNFINISHED_MARK}{_name_owner()}-{secrets.token_hex(4)}")
 
 
 def _sync_to_disk(path: Path) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import json
 import platform
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 import phoropter
 from phoropter.core.errors import DataError
-from phoropter.core.files import write_text
+from phoropter.core.files import temporary_folder, write_text
 from phoropter.deploy.bundle import Predictor, load_bundle
 from phoropter.deploy.predict import Bundle
 from phoropter.deploy.tables import name_probabilities
@@ -67,8 +66,8 @@ class PyfuncModel:
         column = PICTURE_COLUMN if self.model.recording_view is None else RECORDING_COLUMN
         if column not in getattr(model_input, "columns", ()):
             raise DataError(f"the table has no column '{column}', in which this bundle expects its inputs")
-        with tempfile.TemporaryDirectory(prefix="phoropter-mlflow-") as folder:
-            files = [self._write_input(Path(folder), row, value) for row, value in enumerate(model_input[column])]
+        with temporary_folder("mlflow") as folder:
+            files = [self._write_input(folder, row, value) for row, value in enumerate(model_input[column])]
             probabilities = self._predict_files(files) if files else np.empty((0, len(self.model.classes)))
         names = ["class", *(f"p_{name}" for name in self.model.classes)]
         rows = [name_probabilities(p, self.model.classes) for p in probabilities]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import phoropter
 from phoropter.core.errors import DataError, SpecError, StoreError
-from phoropter.core.files import digest, digest_array
+from phoropter.core.files import digest, digest_array, make_temporary_folder
 from phoropter.interface.results_view import Results
 from phoropter.results.metrics.registry import get_metric
 from phoropter.results.store import Predictions, Store
@@ -105,7 +104,7 @@ def compare_predictions(
 def _make_results(folder: Path | str | None) -> ComparedPredictions:
     if folder is not None:
         return ComparedPredictions(Store(folder))
-    compared = ComparedPredictions(Store(tempfile.mkdtemp(prefix="phoropter-")), is_temporary=True)
+    compared = ComparedPredictions(Store(make_temporary_folder("compare")), is_temporary=True)
     weakref.finalize(compared, shutil.rmtree, compared.store.folder, ignore_errors=True)
     return compared
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 
 from phoropter.core.errors import StoreError
 from phoropter.core.extensions import Extension
-from phoropter.core.files import require_writable_place
+from phoropter.core.files import require_writable_place, temporary_folder
 from phoropter.refit.bundle_writer import BundleContents, BundleWriter
 from phoropter.refit.evidence import describe_refit
 from phoropter.refit.finished_study import open_finished_study
@@ -56,11 +55,11 @@ def refit_candidate(
     study = open_finished_study(folder, on_progress, options.extensions, options.data)
     candidate = study.find_candidate(options.candidate)
     writer = BundleWriter(study, options.contents, lambda made: open_pixels(made.run.image_set, study.cache, on_progress))
-    with tempfile.TemporaryDirectory(prefix="phoropter-refit-") as work:
+    with temporary_folder("refit") as work:
         if options.how == "folds":
             made = FoldCollector(study, device, on_progress).average_folds(candidate.name)
         else:
-            made = FullTrainer(study, device, Path(work), on_progress).make_classifier(candidate.name)
+            made = FullTrainer(study, device, work, on_progress).make_classifier(candidate.name)
         record = describe_refit(study, candidate, made)
         writer.write_bundle(out, made, record)
     return record

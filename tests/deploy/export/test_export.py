@@ -91,7 +91,7 @@ def test_int8_of_a_bundle_that_has_not_met_the_rows_is_measured_on_itself(tmp_pa
     said = json.loads((tmp_path / "m.onnx.json").read_text())["int8"]
     assert said["kind"] == "static" and said["source"] == "made rows" and said["losses"][0]["metric"] == "accuracy"
     assert report.describe()[-1] == f"The int8 file answers {report.changed_inputs} of the 9 inputs otherwise than the bundle."
-    assert "lost (95 % interval" in report.describe()[1]
+    assert "points lost (95 % interval" in report.describe()[1]
 
 
 def test_int8_of_a_bundle_that_has_met_every_row_is_measured_on_a_model_of_the_study(tmp_path: Path) -> None:

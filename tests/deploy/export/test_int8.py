@@ -133,7 +133,8 @@ def test_a_loss_beyond_what_is_accepted_is_refused() -> None:
     losses = (MetricLoss("accuracy", 0.9, 0.89, 0.0, 0.02), MetricLoss("balanced_accuracy", 0.8, 0.77, 0.01, 0.05))
     record = Int8Record("static", losses, 200, 200, 5, "made")
     record.raise_if_beyond(0.031)
-    with pytest.raises(WeightsError, match=r"int8 loses 0.0300 of the balanced accuracy \(0.8000 to 0.77.*more than --most 0.02"):
+    said = r"int8: balanced accuracy 80.00 % to 77.00 %, 3.00 points lost .* the 2 points of --most 0.02"
+    with pytest.raises(WeightsError, match=said):
         record.raise_if_beyond(0.02)
 
 

@@ -5,9 +5,8 @@ The file appears under its name only after it was run and compared with the orig
 
 from __future__ import annotations
 
-import math
 import shutil
-import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from phoropter.core.files import (
     atomic_write_folder,
     digest_file,
     require_writable_place,
+    temporary_folder,
     write_json,
     write_text,
 )
@@ -81,11 +81,7 @@ class ExportReport:
 
 def describe_int8(record: Int8Record) -> list[str]:
     """Sentences on what int8 costs, and on which rows of which model that was measured."""
-    lines = []
-    for m in record.losses:
-        known = "no interval" if math.isnan(m.low) else f"95 % interval {m.low:.4f} to {m.high:.4f}"
-        what = f"{m.metric.replace('_', ' ')} {m.before:.4f} to {m.after:.4f}"
-        lines.append(f"int8 ({record.kind}): {what}, {m.loss:.4f} lost ({known}).")
+    lines = [f"int8 ({record.kind}): {each.describe()}." for each in record.losses]
     return [*lines, f"Measured on {record.n_rows} rows: {record.source}; {record.changed} answers changed."]
 
 
@@ -107,11 +103,17 @@ def check_export_target(out: Path, options: ExportOptions, int8: bool) -> None:
 
 
 def export_bundle(
-    bundle: Bundle, out: Path, inputs: ProofInputs, options: ExportOptions, rows: MeasuredRows | None = None
+    bundle: Bundle,
+    out: Path,
+    inputs: ProofInputs,
+    options: ExportOptions,
+    rows: MeasuredRows | None = None,
+    say: Callable[[str], None] = lambda words: None,
 ) -> ExportReport:
     """Writes a bundle as `out` (a .onnx or .pt2 file, or a folder for Triton) with its report, or neither.
 
     inputs: real inputs on which the file is compared with the bundle · rows: for int8, what its loss is measured with
+    say: is told what is being done
 
     Raises what `check_export_target` raises; WeightsError, with the reasons, where no file equals the original, and where int8
     loses more than `options.most`; SpecError for views the bundle cannot make, and for weights beyond an ONNX file.
@@ -120,14 +122,17 @@ def export_bundle(
     if options.layout == "triton" or out.suffix == ".onnx":
         for written in (bundle, *([rows.measured] if rows else [])):
             check_weight_bytes(written.model)
+    say(f"the bundle answers {len(inputs.squares)} inputs ({inputs.source})")
     reference = compute_reference(bundle, inputs, options.views)
     metadata = describe_exported(bundle, options.views)
-    with tempfile.TemporaryDirectory(prefix="phoropter-export-") as work:
-        made = Path(work) / f"model{out.suffix if options.layout == 'file' else '.onnx'}"
+    with temporary_folder("export") as work:
+        made = work / f"model{out.suffix if options.layout == 'file' else '.onnx'}"
+        say(f"writing the network as {made.name}, running it and comparing its answers")
         proved = _export_float(partial(ExportedClassifier, bundle, options.views), reference, metadata, made)
         int8, changed = None, None
         if rows is not None:
             plain = made
+            say(f"int8: calibrated on {len(rows.training)} training rows, its loss measured on {len(rows.test)} held-out rows")
             int8, made = _export_int8(bundle, plain, rows, metadata | {"exporter": proved.exporter}, options)
             changed = count_changed_answers(made, reference)
         report = ExportReport(out, proved, len(inputs.squares), inputs.source, int8, changed)

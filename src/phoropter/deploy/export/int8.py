@@ -13,7 +13,7 @@ same recipe and quantised by the same procedure, on the rows it has not met.
 
 from __future__ import annotations
 
-import tempfile
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import WeightsError
+from phoropter.core.files import temporary_folder
 from phoropter.deploy.export.exporters import finish_onnx, quiet_exporter
 from phoropter.deploy.export.onnx_file import INPUT, open_onnx
 from phoropter.deploy.export.proof import Reference, measure_difference
@@ -72,6 +73,12 @@ class MetricLoss:
     def loss(self) -> float:
         return self.before - self.after
 
+    def describe(self) -> str:
+        """Before and after in percent, the loss in points with its interval."""
+        known = "no interval" if math.isnan(self.low) else f"95 % interval {100 * self.low:.2f} to {100 * self.high:.2f}"
+        values = f"{100 * self.before:.2f} % to {100 * self.after:.2f} %"
+        return f"{self.metric.replace('_', ' ')} {values}, {100 * self.loss:.2f} points lost ({known})"
+
 
 @dataclass(frozen=True)
 class Int8Record:
@@ -96,8 +103,7 @@ class Int8Record:
         worst = self.largest
         if not worst.loss <= most:
             raise WeightsError(
-                f"int8 loses {worst.loss:.4f} of the {worst.metric.replace('_', ' ')} ({worst.before:.4f} to {worst.after:.4f}, "
-                f"95 % interval of the loss {worst.low:.4f} to {worst.high:.4f}, {self.n_rows} held-out rows), more than --most "
+                f"int8: {worst.describe()} on {self.n_rows} held-out rows, more than the {100 * most:g} points of --most "
                 f"{most:g}, so there is no file; export without --int8, or accept more"
             )
 
@@ -108,8 +114,8 @@ def quantize_onnx(source: Path, out: Path, calibration: NDArray[np.uint8], metad
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory(prefix="phoropter-int8-") as work, quiet_exporter():
-        prepared = Path(work) / "prepared.onnx"
+    with temporary_folder("int8") as work, quiet_exporter():
+        prepared = work / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
         kept = [*find_resize_nodes(graph), *find_first_convolutions(graph)]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phoropter.core.errors import DataError, PhoropterError, join_words
+from phoropter.core.files import temporary_folder
 from phoropter.core.text_table import peek_table
 from phoropter.data.dataset import UNLABELLED, Dataset
 from phoropter.data.dicom_file import DICOM_EXTENSIONS, is_dicom_head
@@ -137,7 +138,7 @@ def _decode_squares(bundle: ServedBundle, dataset: Dataset, share: DecodedShare,
     return np.concatenate([chunk.pixels.array for chunk in chunks])
 
 
-def _tidy(sentence: str, name: str, folder: str = "") -> str:
+def _tidy(sentence: str, name: str, folder: Path | None = None) -> str:
     """Without a folder of this machine and without advice on options that a client does not have."""
     text = sentence.replace(f"{folder}/", "") if folder else sentence
     for advice in ("; or say --on-bad-input skip", "; or say on_bad_input: skip"):
@@ -153,7 +154,7 @@ def _prepare_recordings(
 ) -> Iterator[PreparedInput]:
     """One input for each header or file that holds a whole recording; files that belong to a header stand with it."""
     names = [upload.name for upload in uploads]
-    with tempfile.TemporaryDirectory(prefix="phoropter-serve-") as folder:
+    with temporary_folder("serve") as folder:
         for upload in uploads:
             ending, stem = Path(upload.name).suffix.lower(), Path(upload.name).stem
             if ending in _COMPANIONS and f"{stem}.hea" in names:
@@ -162,7 +163,7 @@ def _prepare_recordings(
                 _check_upload(upload, names, ending)
                 files = [upload, *(other for other in uploads if other is not upload and _belongs_to(other, upload))]
                 share.take_bytes(0, upload.name)
-                recording = _read_upload(bundle, Path(folder), files, limits)
+                recording = _read_upload(bundle, folder, files, limits)
                 share.take_bytes(recording.samples.nbytes, upload.name)
                 dataset = _cut_recording(bundle, recording, upload.name)
                 yield PreparedInput(upload.name, dataset, _decode_squares(bundle, dataset, share, upload.name))

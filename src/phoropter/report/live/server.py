@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from urllib.parse import unquote, urlsplit
 
 from phoropter.core.durations import format_duration
 from phoropter.core.errors import PhoropterError, StoreError
-from phoropter.core.files import write_text
+from phoropter.core.files import make_temporary_folder, write_text
 from phoropter.report.page import write_report
 from phoropter.report.render.document import content_security_policy, read_page_asset
 from phoropter.results.preparation import describe_preparation
@@ -244,7 +243,7 @@ def _is_served_file(pages: Path, path: str) -> bool:
 def serve_report(folder: Path, port: int, say: Callable[[str], object], stop: threading.Event | None = None) -> None:
     """Serves until Ctrl-C or `stop`. say: called with the address, and at the end. Raises StoreError where the port is taken."""
     stop = stop or threading.Event()
-    pages = Path(tempfile.mkdtemp(prefix="phoropter-serve-"))
+    pages = make_temporary_folder("live")
     try:
         watched = WatchedFolder(folder, pages)
         with _open_server(watched, port) as server:
