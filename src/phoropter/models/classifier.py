@@ -199,12 +199,14 @@ def average_classifiers(members: Sequence[Classifier], weights: Sequence[float] 
     Raises ValueError for fewer than two members, and for members of other classes or another image size.
     """
     specs = tuple(member.spec for member in members)
-    if len(members) < 2 or len({(spec.classes, spec.picture) for spec in specs}) > 1:
+    if len(members) < 2 or len({(spec.classes, spec.picture, spec.multi_label) for spec in specs}) > 1:
         raise ValueError(f"expected two or more classifiers of the same classes and image size, came {len(members)}")
     average = Classifier(
         _describe_average(specs),
         [branch for member in members for branch in member.branches],
-        MemberAverage([member.head for member in members], [len(spec.backbones) for spec in specs], weights),
+        MemberAverage(
+            [member.head for member in members], [len(spec.backbones) for spec in specs], weights, specs[0].multi_label
+        ),
     )
     average.member_specs, average.member_weights, average.base = specs, tuple(weights), members[0].base
     return average.eval()
@@ -289,7 +291,10 @@ def _build_head_module(spec: ClassifierSpec, branches: list[BackboneModule], see
             return DistilledVitHead(pair[0], pair[1])
         if spec.fusion is None:
             return SingleHead(create_head(spec.head, widths[0], classes))
-        return FUSION_MODES[spec.fusion.mode](widths, classes, spec.head, spec.fusion)
+        fused = FUSION_MODES[spec.fusion.mode](widths, classes, spec.head, spec.fusion)
+        if isinstance(fused, AverageFusion):
+            fused.multi_label = spec.multi_label
+        return fused
 
 
 def _assemble_classifier(spec: ClassifierSpec, branches: list[BackboneModule], seed: int, base: Path | None) -> Classifier:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from phoropter.models.heads import BranchAblation, Features, MlpHead, Outputs, create_head
@@ -61,7 +62,12 @@ class FeatureFusion(nn.Module):
 
 
 class AverageFusion(nn.Module):
-    """An ensemble: branches with their own, separately trained heads; its logits are the log of their mean probabilities."""
+    """An ensemble: branches with their own, separately trained heads; its logits are the log of their mean probabilities.
+
+    multi_label: whether its logits are of several labels, each with a probability of its own
+    """
+
+    multi_label = False
 
     def __init__(self, widths: Sequence[int], classes: int, head: HeadSpec, fusion: FusionSpec) -> None:
         super().__init__()
@@ -71,21 +77,26 @@ class AverageFusion(nn.Module):
         outputs = [branch(x) for branch, x in zip(self.branches, features, strict=True)]
         branch_logits = tuple(logits.float() for logits, _ in outputs)
         kept = [o for i, o in enumerate(branch_logits) if without is None or i != without.branch]
-        return Outputs(log_mean_probability(kept), torch.cat([last for _, last in outputs], dim=1), branch_logits)
+        mean = log_mean_probability(kept, multi_label=self.multi_label)
+        return Outputs(mean, torch.cat([last for _, last in outputs], dim=1), branch_logits)
 
 
 class MemberAverage(nn.Module):
     """Finished classifiers of any kind as one: each head reads the features of its own branches, and probabilities are averaged.
 
     members: the heads · counts: branches of each, in order · weights: of each member's probabilities, empty where all are equal
+    multi_label: whether logits are of several labels, each with a probability of its own
     `without` leaves out a member, whose number is its `branch`.
     """
 
-    def __init__(self, heads: Sequence[nn.Module], counts: Sequence[int], weights: Sequence[float] = ()) -> None:
+    def __init__(
+        self, heads: Sequence[nn.Module], counts: Sequence[int], weights: Sequence[float] = (), multi_label: bool = False
+    ) -> None:
         super().__init__()
         self.members = nn.ModuleList(heads)
         self.counts = tuple(counts)
         self.weights = tuple(weights)
+        self.multi_label = multi_label
 
     def forward(self, features: Features, without: BranchAblation | None = None) -> Outputs:
         starts = accumulate(self.counts, initial=0)
@@ -93,15 +104,22 @@ class MemberAverage(nn.Module):
         outputs: list[Outputs] = [head(part) for head, part in zip(self.members, parts, strict=True)]
         member_logits = tuple(o.logits for o in outputs)
         kept = [i for i in range(len(member_logits)) if without is None or i != without.branch]
-        mean = log_mean_probability([member_logits[i] for i in kept], [self.weights[i] for i in kept] if self.weights else ())
+        weights = [self.weights[i] for i in kept] if self.weights else ()
+        mean = log_mean_probability([member_logits[i] for i in kept], weights, self.multi_label)
         return Outputs(mean, torch.cat([o.features for o in outputs], dim=1), member_logits)
 
 
-def log_mean_probability(logits: list[Tensor], weights: Sequence[float] = ()) -> Tensor:
+def log_mean_probability(logits: list[Tensor], weights: Sequence[float] = (), multi_label: bool = False) -> Tensor:
     """(B, C) logits of each of several → (B, C) log of the mean of their softmax, in log space for numerical stability.
 
     weights: above 0, of each; empty: all are equal
+    multi_label: the logit of the mean of their sigmoids instead, label by label
     """
+    if multi_label:
+        shares = torch.tensor(weights or [1.0] * len(logits), dtype=logits[0].dtype, device=logits[0].device).log()
+        stacked = torch.stack(logits)
+        yes, no = (F.logsigmoid(side * stacked) + shares[:, None, None] for side in (1, -1))
+        return yes.logsumexp(0) - no.logsumexp(0)
     each = [o.log_softmax(1) for o in logits]
     if weights:
         each = [o + math.log(weight / sum(weights)) for o, weight in zip(each, weights, strict=True)]

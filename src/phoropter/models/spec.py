@@ -247,6 +247,7 @@ class ClassifierSpec(Spec):
     classes: C names in the order of the logits
     picture: side in pixels of the square uint8 image the classifier is given
     center_crop: side of the centre crop taken from it at prediction time; None: no crop
+    multi_label: whether an image may have several of the classes: a probability each, by the sigmoid of its logit
     student: token: a class head learns the labels and a second head, on the distillation token, learns the teacher (DeiT)
     """
 
@@ -256,6 +257,8 @@ class ClassifierSpec(Spec):
     classes: tuple[str, ...] = Field(min_length=2)
     picture: int = Field(ge=8, le=4096)
     center_crop: int | None = Field(default=None, ge=8)
+    # Left out of plain data where it is false, so that bundles of one class a row stay as they were
+    multi_label: bool = Field(default=False, exclude_if=lambda several: not several)
     student: Literal["plain", "token"] = "plain"
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from phoropter.core.seeds import random_permutation
 from phoropter.models.heads import BranchAblation, Features
 from phoropter.training.batches.gpu_pixels import load_pictures_on_device
 from phoropter.training.fit import TrainedRun
+from phoropter.training.loop.label_losses import count_hits
 from phoropter.training.loop.precision import autocast_context, resolve_autocast_dtype
 from phoropter.training.predict import split_into_batches
 
@@ -67,4 +68,4 @@ def compute_branch_features(run: TrainedRun, rows: NDArray[np.int64]) -> Feature
 
 
 def _compute_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    return float((logits.cpu().argmax(1) == labels).double().mean())
+    return float(count_hits(logits.cpu(), labels)) / len(labels)

@@ -297,9 +297,12 @@ class DistillationLoader:
 def compute_teacher_logits(model: Classifier, images: torch.Tensor, dtype: torch.dtype = torch.float32) -> NDArray[np.float16]:
     """(B, 3, S, S) images → (B, C) float16 logits, shifted so that each row's largest is 0.
 
-    A softmax does not change by the shift, and logits near the largest, which decide, keep the most digits.
+    A softmax does not change by the shift, and logits near the largest, which decide, keep the most digits. Logits of several
+    labels are not shifted: the sigmoid of each would change.
     """
     with autocast_context(images.device, dtype):
         logits = model(images).float()
+    if model.spec.multi_label:
+        return np.asarray(logits.clamp(MIN_SHIFTED_LOGIT, -MIN_SHIFTED_LOGIT).half().cpu().numpy(), dtype=np.float16)
     shifted: NDArray[np.float16] = (logits - logits.amax(1, keepdim=True)).clamp_min(MIN_SHIFTED_LOGIT).half().cpu().numpy()
     return shifted

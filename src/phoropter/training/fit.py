@@ -188,6 +188,7 @@ def build_model(task: TrainingTask) -> Classifier:
         classes=task.dataset.classes,
         picture=task.pixels.size,
         center_crop=candidate.recipe.center_crop,
+        multi_label=task.dataset.is_multi_label,
         student="token" if candidate.distillation and candidate.distillation.loss == "token" else "plain",
     )
     model = classifiers.build_classifier(spec, seed=seed_of(task.split.seed, "weights"), base=task.weights_base)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from phoropter.data.images.pixels import Pixels
 from phoropter.models.classifier import Classifier
+from phoropter.models.fusion import log_mean_probability
 from phoropter.training.batches.gpu_pixels import load_pictures_on_device
 from phoropter.training.costs.inference_batch import choose_inference_batch
 from phoropter.training.loop.precision import autocast_context
@@ -39,7 +40,7 @@ def predict_from_pixels(
         pictures = load_pictures_on_device(pixels, some, device)
         with autocast_context(device, dtype):
             seen = [model.forward_outputs(view) for view in make_tta_views(pictures, views, model.spec.center_crop)]
-        logits.append(average_views([s.logits.float() for s in seen]))
+        logits.append(average_views([s.logits.float() for s in seen], model.spec.multi_label))
         features.append(torch.stack([s.features.float() for s in seen]).mean(0).clamp(-65504, 65504).half())
     return torch.cat(logits).cpu().numpy(), torch.cat(features).cpu().numpy()  # the host waits for the device once
 
@@ -83,8 +84,10 @@ def make_tta_views(pictures: torch.Tensor, views: TtaViews, crop: int | None) ->
     return [view for c in crops for view in (c, c.flip(-1))]
 
 
-def average_views(logits: list[torch.Tensor]) -> torch.Tensor:
+def average_views(logits: list[torch.Tensor], multi_label: bool = False) -> torch.Tensor:
     """(B, C) logits of each view → (B, C): those of one view, of several the log of their mean probabilities."""
     if len(logits) == 1:
         return logits[0]
+    if multi_label:
+        return log_mean_probability(logits, multi_label=True)
     return torch.stack(logits).softmax(-1).mean(0).clamp_min(1e-30).log()

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
+from made_label_sets import make_marks
 from phoropter.core.errors import SpecError
 from phoropter.data.dataset import Dataset
 from phoropter.data.spec import DataSpec, open_dataset
@@ -20,8 +21,10 @@ from phoropter.data.splits.protocol import Split, make_splits
 from phoropter.data.splits.spec import KFold
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import PRESETS
+from phoropter.training.candidates.recipe import LossSpec
 from phoropter.training.fit import TrainingTask
 from phoropter.training.frozen.batched_fit import can_batch, fit_batched
+from phoropter.training.loop.losses import compute_class_weights
 from phoropter.training.solved_heads.logistic_regression import fit_logistic
 from phoropter.training.solved_heads.problem import LogisticProblem, split_inner_folds
 
@@ -134,3 +137,30 @@ def test_as_a_user_writes_it(few_digits: Any, tmp_path: Path) -> None:
 def test_what_cannot_be_solved_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match="penalties"):
         parse_candidates([{"backbone": "test_resnet", "frozen": True, "recipe": "logistic", **change}], PRESETS["scratch"])
+
+
+@pytest.mark.parametrize("class_weights", ["none", "auto"])
+def test_several_labels_are_logistic_regressions_of_their_own(class_weights: str) -> None:
+    """Each label's head is scikit-learn's, and the penalty has the least mean loss of all labels on the inner folds."""
+    made = make_marks(240, groups=80, shares=(0.5, 0.3, 0.1))
+    random = np.random.default_rng(0)
+    features = (made.labels @ random.normal(size=(3, 16)) + 2 * random.normal(size=(240, 16))).astype(np.float32)
+    splits = make_splits(made, KFold(2))
+    loss = LossSpec(class_weights=class_weights)
+    problems = [LogisticProblem(made, s, compute_class_weights(loss, made.labels[s.train], made.classes)) for s in splits]
+    found = fit_logistic(features, problems, [1.0, 0.1, 0.01], 3, CPU, tolerance=1e-6, held_out=True)
+    for split, one in zip(splits, found, strict=True):
+        scaler = StandardScaler().fit(features[split.train].astype(np.float64))
+        x, logits = scaler.transform(features.astype(np.float64)), features[split.test] @ one.weight.T.numpy() + one.bias.numpy()
+        strength = 1 / (one.info["penalty"] * len(split.train))
+        for label in range(3):
+            model = LogisticRegression(
+                C=strength, tol=1e-9, max_iter=5000, class_weight="balanced" if class_weights == "auto" else None
+            )
+            model.fit(x[split.train], made.labels[split.train, label])
+            np.testing.assert_allclose(logits[:, label], model.decision_function(x[split.test]), atol=5e-3)
+        assert float(min(one.info["inner_loss"], key=one.info["inner_loss"].get)) == one.info["penalty"]
+        assert one.held_out_logits is not None and one.held_out_logits.shape == (len(split.train), 3)
+        assert made.groups is not None
+    folds = list(split_inner_folds(problems[0], 3))
+    assert not any(set(made.groups[fit]) & set(made.groups[validate]) for fit, validate in folds)

@@ -41,6 +41,11 @@ class Ranking:
         hits = np.bincount(level[truth], minlength=levels)
         return cls(order, level, truth, hits, np.bincount(level, minlength=levels) - hits)
 
+    @property
+    def area(self) -> float:
+        """ROC-AUC: the share of (positive, negative) pairs in the right order, ties counted half; NaN where there is none."""
+        return float(self.placement_values()[0].mean()) if self.negatives.sum() and self.positives.sum() else float("nan")
+
     def placement_values(self) -> tuple[Floats, Floats]:
         """(m,) for each positive the share of negatives below it, (n,) for each negative the share of positives above it; ties
         for half; both in the order of the rows. The means of both are the AUC (Sun & Xu 2014, V10 and V01)."""

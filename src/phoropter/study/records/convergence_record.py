@@ -15,6 +15,7 @@ from phoropter.models.heads import MlpHead
 from phoropter.training.branch_ablation import compute_branch_features
 from phoropter.training.fit import TrainedRun
 from phoropter.training.loop.convergence import TrainingAnswers, judge_convergence
+from phoropter.training.loop.label_losses import count_hits
 
 MIN_ROWS, ROWS_PER_CLASS = 512, 4  # training rows that are answered again, without augmentation and dropout
 
@@ -36,12 +37,15 @@ def answer_training_rows(run: TrainedRun) -> TrainingAnswers:
     model = run.model.eval()
     features = compute_branch_features(run, rows)
     with _watch_hidden_units(model.head) as active:
-        predicted = model.forward_head(features).logits.argmax(1).cpu().numpy()
+        logits = model.forward_head(features).logits.cpu()
     labels = dataset.labels[rows]
-    present = np.unique(labels)
+    if dataset.is_multi_label:
+        present, predicted = np.flatnonzero(labels.any(axis=0)), np.flatnonzero((logits.numpy() > 0).any(axis=0))
+    else:
+        present, predicted = np.unique(labels), logits.argmax(1).numpy()
     units = torch.cat(list(active.values())) if active else torch.zeros(0, dtype=torch.bool)
     return TrainingAnswers(
-        accuracy=float((predicted == labels).mean()),
+        accuracy=float(count_hits(logits, torch.from_numpy(labels))) / len(labels),
         n_classes=len(present),
         n_silent=len(np.setdiff1d(present, predicted)),
         n_hidden=len(units),

@@ -176,7 +176,8 @@ class _BatchedTrainer:
         stacked = None if weights[0] is None else torch.stack([w for w in weights if w is not None]).to(self.device)
         heads = [run.model.head for run in self.runs]
         fusion = self.task.candidate.fusion
-        self.heads = BatchedHeads(heads, self.recipe.loss, stacked, fusion.aux_loss_weight if fusion else 0.0)
+        auxiliary, several = fusion.aux_loss_weight if fusion else 0.0, self.task.dataset.is_multi_label
+        self.heads = BatchedHeads(heads, self.recipe.loss, stacked, auxiliary, several)
         self.dropout = BatchedDropout(heads[0], self.schedules, self.device)
         # All runs of a schedule have one seed, so they read the features of one set of backbones
         self.feature_table = FeatureTable([group.runs[0].extracted for group in scheduled], [run.task for run in self.runs])

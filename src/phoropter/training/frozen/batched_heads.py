@@ -78,14 +78,22 @@ class BatchedHeads:
     """R heads on one branch, or R fusions of several branches; classes stand before rows, so that no tensor is transposed.
 
     parameters, gradients: name → (R, …), the same buffers throughout, which the optimiser holds
-    class_weights: (R, C), or None · auxiliary: weight of each branch's own loss beside that of the fusion
+    class_weights: (R, C), or (R, 2, C) of several labels a row, or None
+    auxiliary: weight of each branch's own loss beside that of the fusion
     """
 
-    def __init__(self, heads: Sequence[nn.Module], loss: LossSpec, weights: Tensor | None, auxiliary: float = 0.0) -> None:
+    def __init__(
+        self,
+        heads: Sequence[nn.Module],
+        loss: LossSpec,
+        weights: Tensor | None,
+        auxiliary: float = 0.0,
+        multi_label: bool = False,
+    ) -> None:
         states = [head.state_dict() for head in heads]
         self.parameters = {name: torch.stack([state[name] for state in states]) for name in states[0]}
         self.gradients = {name: torch.zeros_like(stacked) for name, stacked in self.parameters.items()}
-        self.loss, self.loss_function = loss, find_loss(loss)
+        self.loss, self.loss_function = loss, find_loss(loss, multi_label)
         self.class_weights, self.auxiliary = weights, auxiliary
         if type(heads[0]) not in (SingleHead, LogitFusion, FeatureFusion):
             raise TypeError(f"{type(heads[0]).__name__} has no batched form; add it to BatchedHeads and to BATCHED_FUSIONS")
@@ -101,7 +109,8 @@ class BatchedHeads:
     ) -> Tensor:
         """Fills the gradients of a step.
 
-        (L, U, D_i) features, (L, U) labels, (L, r, U) mask, (L, r) batch sizes → (2, R) mean losses and hits
+        (L, U, D_i) features, (L, U) labels or (L, U, C) of several a row, (L, r, U) mask, (L, r) batch sizes
+        → (2, R) mean losses and hits
         """
         of_runs = mask.flatten(0, 1)  # (R, U)
         window = WindowLabels(_repeat_per_run(labels, len(of_runs)), of_runs, batch_sizes.flatten(), self.class_weights)
@@ -131,9 +140,12 @@ class BatchedHeads:
 
     def _loss_and_gradient(self, logits: Tensor, window: WindowLabels) -> tuple[Tensor, Tensor]:
         """(R, C, U) logits → (2, R) mean loss and hits, (R, C, U) the gradient of the mean loss."""
-        own = logits.gather(1, window.labels[:, None])[:, 0]  # (R, U)
-        # A comparison with the largest costs less than an argmax; a tie counts as a hit, in the history alone
-        hits = ((own == logits.amax(1)) * window.mask).sum(1)
+        if window.labels.ndim == 3:
+            hits = (((logits > 0) == (window.labels.mT == 1)).float().mean(1) * window.mask).sum(1)
+        else:
+            own = logits.gather(1, window.labels[:, None])[:, 0]  # (R, U)
+            # A comparison with the largest costs less than an argmax; a tie counts as a hit, in the history alone
+            hits = ((own == logits.amax(1)) * window.mask).sum(1)
         losses, gradient = self.loss_function.differentiate_window(self.loss, logits, window)
         return torch.stack([losses, hits]), gradient
 

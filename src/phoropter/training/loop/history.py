@@ -28,12 +28,13 @@ def make_history_row(
 
 
 def validation_metrics(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-    """(n, C) logits and (n,) labels of the inner validation part → the columns it adds to a row.
+    """(n, C) logits and (n,) labels, or (n, C) of several a row, of the inner validation part → the columns it adds to a row.
 
     The loss is cross-entropy, whatever loss is trained, so that epochs of any recipe are selected by the same figure.
     """
     z, y = torch.from_numpy(logits), torch.from_numpy(labels)
-    return {
-        "validation_loss": float(F.cross_entropy(z, y)),
-        "validation_accuracy": float((z.argmax(1) == y).double().mean()),
-    }
+    if y.ndim == 2:
+        loss, accuracy = F.binary_cross_entropy_with_logits(z, y.to(z.dtype)), ((z > 0) == (y == 1)).double().mean()
+    else:
+        loss, accuracy = F.cross_entropy(z, y), (z.argmax(1) == y).double().mean()
+    return {"validation_loss": float(loss), "validation_accuracy": float(accuracy)}

@@ -26,6 +26,12 @@ from numpy.typing import NDArray
 from phoropter.core.errors import SpecError, did_you_mean, join_words
 from phoropter.training.candidates.custom_loss import Loss
 from phoropter.training.candidates.recipe import LossSpec
+from phoropter.training.loop.label_losses import (
+    binary_gradient,
+    binary_row_losses,
+    compute_answer_weights,
+    select_answer_weights,
+)
 
 Tensor = torch.Tensor
 
@@ -34,8 +40,9 @@ Tensor = torch.Tensor
 class WindowLabels:
     """The labels of a window of batched heads: which of its rows are in which run's batch.
 
-    labels: (R, U) int64 · mask: (R, U) float32, 1 where a row is in the run's batch, else 0 · batch_sizes: (R,) the rows of it
-    class_weights: (R, C), or None
+    labels: (R, U) int64, or (R, U, C) of several a row
+    mask: (R, U) float32, 1 where a row is in the run's batch, else 0 · batch_sizes: (R,) the rows of it
+    class_weights: (R, C), or (R, 2, C) of several labels a row, or None
     """
 
     labels: Tensor
@@ -67,20 +74,25 @@ class LossFunction:
             return self.closed_form(spec, logits, window)
         runs, classes, rows = logits.shape
         labels, weights = window.labels, window.class_weights
-        share = window.mask if weights is None else weights.gather(1, labels) * window.mask
+        share = window.mask
+        if weights is not None:
+            several = labels.ndim == 3
+            share = share * (select_answer_weights(weights[:, None], labels).mean(2) if several else weights.gather(1, labels))
         with torch.enable_grad():
             logits = logits.detach().requires_grad_()
             # Rows of all runs side by side: no vmap, which many a function written for one batch does not survive
             side_by_side = logits.mT.reshape(runs * rows, classes)
             of_rows = None if weights is None else weights.repeat_interleave(rows, 0)
-            losses = self.row_losses(spec, side_by_side, labels.flatten(), of_rows).view(runs, rows) * window.mask
+            losses = self.row_losses(spec, side_by_side, labels.flatten(0, 1), of_rows).view(runs, rows) * window.mask
             means = losses.sum(1) / share.sum(1)
             (gradient,) = torch.autograd.grad(means.sum(), logits)
         return means.detach(), gradient.contiguous()
 
 
-def find_loss(spec: LossSpec) -> LossFunction:
-    """The record of a spec's loss."""
+def find_loss(spec: LossSpec, multi_label: bool = False) -> LossFunction:
+    """The record of a spec's loss; for rows with several labels that of its name on each label (label_losses.py)."""
+    if multi_label:
+        return LossFunction(str(spec.kind), binary_row_losses, _binary_gradient if spec.kind == "cross-entropy" else None)
     if isinstance(spec.kind, Loss):
         return LossFunction(spec.kind.name, _custom_row_losses)
     return LOSSES[spec.kind]
@@ -106,6 +118,10 @@ def _cross_entropy_gradient(spec: LossSpec, logits: Tensor, window: WindowLabels
     share = mask / (own * mask).sum(1, keepdim=True)
     losses = -((target * logp).sum(1) * share).sum(1)
     return losses, (logp.exp_() * target.sum(1, keepdim=True) - target) * share[:, None]
+
+
+def _binary_gradient(spec: LossSpec, logits: Tensor, window: WindowLabels) -> tuple[Tensor, Tensor]:
+    return binary_gradient(spec.smoothing, logits, window.labels, window.mask, window.class_weights)
 
 
 def _focal_row_losses(spec: LossSpec, logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
@@ -167,7 +183,7 @@ def _check_custom_loss(loss: Loss, logits: Tensor) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Criterion:
-    """The mean loss over a batch. class_weights: (C,) on the logits' device, or None.
+    """The mean loss over a batch. class_weights: (C,), or (2, C) of several labels a row, on the logits' device; or None.
 
     Cross-entropy, focal loss (Lin et al. 2017): −(1 − p)^γ log p, or a Loss of the user's own. With label smoothing ε (Szegedy et
     al. 2016) a label counts 1 − ε + ε/C, every other class ε/C. The mean is weighted by the classes' weights, as in torch.
@@ -184,13 +200,13 @@ class Criterion:
         mix_lambda: Tensor | None = None,
         row_weights: Tensor | None = None,
     ) -> Tensor:
-        """(B, C) logits and (B,) labels → a scalar, float32 or wider.
+        """(B, C) logits and (B,) labels, or (B, C) of several a row → a scalar, float32 or wider.
 
         Where labels are mixed: (B,) row of each one's partner, (B,) share of its own label.
         row_weights: (B,) factors of the rows' losses, not of the mean's denominator, so that a batch of light rows counts less
         """
         logits, weights = _at_least_float32(logits), self.class_weights
-        row_losses = find_loss(self.loss).row_losses
+        row_losses = find_loss(self.loss, labels.ndim == 2).row_losses
 
         def mix_over_labels(of: Callable[[Tensor], Tensor], factors: Tensor | None = None) -> Tensor:
             own = of(labels) if factors is None else of(labels) * factors
@@ -200,27 +216,37 @@ class Criterion:
             return mix_lambda * own + (1 - mix_lambda) * partner
 
         losses = mix_over_labels(lambda y: row_losses(self.loss, logits, y, weights), row_weights)
-        return losses.mean() if weights is None else losses.sum() / mix_over_labels(weights.__getitem__).sum()
+        if weights is None:
+            return losses.mean()
+        return losses.sum() / mix_over_labels(lambda y: weigh_rows(weights, y)).sum()
+
+
+def weigh_rows(weights: Tensor, labels: Tensor) -> Tensor:
+    """(C,) class weights and (B,) labels → (B,); (2, C) and (B, C) → (B,) means over the labels."""
+    return weights[labels] if labels.ndim == 1 else select_answer_weights(weights, labels).mean(1)
 
 
 def compute_class_weights(loss: LossSpec, labels: NDArray[np.int64], classes: Sequence[str]) -> Tensor | None:
     """(C,) float32 class weights on the CPU, or None. labels: (n,) of the training rows alone · classes: the C names.
 
     auto: N / (C · n_c), 1 on average over the rows; a class without rows weighs as much as one with a single row. By name:
-    classes not named weigh 1. Raises SpecError for an unknown name or a weight that is not positive.
+    classes not named weigh 1. Of (n, C) labels: (2, C) weights of no and yes (compute_answer_weights).
+    Raises SpecError for an unknown name or a weight that is not positive.
     """
     if loss.class_weights == "none":
         return None
-    if loss.class_weights == "auto":
+    if loss.class_weights == "auto" and labels.ndim == 1:
         counts = np.bincount(labels, minlength=len(classes))
         return torch.tensor(len(labels) / (len(classes) * np.maximum(counts, 1)), dtype=torch.float32)
-    for name, weight in loss.class_weights.items():
+    by_name = {} if loss.class_weights == "auto" else loss.class_weights
+    for name, weight in by_name.items():
         if name not in classes:
             hint = did_you_mean(name, classes) or f"; the classes are {join_words(classes)}"
             raise SpecError(f"class_weights: unknown class '{name}'{hint}")
         if weight <= 0:
             raise SpecError(f"class_weights: the weight of '{name}' is {weight:g}, expected a positive number")
-    return torch.tensor([loss.class_weights.get(name, 1.0) for name in classes], dtype=torch.float32)
+    named = torch.tensor([by_name.get(name, 1.0) for name in classes], dtype=torch.float32)
+    return compute_answer_weights(loss, labels, named.numpy()) if labels.ndim == 2 else named
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +254,8 @@ class DistillationLoss:
     """(1 − α) · the criterion against the labels + α · a teacher's part.
 
     hard:      cross-entropy with the teacher's most probable class (Touvron et al. 2021)
-    soft:      T² · KL(teacher ‖ student), both softened by the temperature T (Hinton et al. 2015)
+    soft:      T² · KL(teacher ‖ student), both softened by the temperature T (Hinton et al. 2015);
+               of several labels a row the mean of that of each
     hard+soft: the mean of hard and soft
     token:     hard, for the distillation token, while the class head learns the labels (Touvron et al. 2021)
 
@@ -261,9 +288,8 @@ class DistillationLoss:
         own = self.criterion(logits, labels, mix_index, mix_lambda)
         if self.alpha == 0:
             return own
-        distilled = _TEACHER_LOSSES[self.kind](
-            _at_least_float32(logits if token is None else token), teacher.detach(), self.temperature
-        )
+        teacher_loss = _soft_label_loss if labels.ndim == 2 else _TEACHER_LOSSES[self.kind]
+        distilled = teacher_loss(_at_least_float32(logits if token is None else token), teacher.detach(), self.temperature)
         return (1 - self.alpha) * own + self.alpha * distilled
 
 
@@ -277,6 +303,14 @@ def _soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     target = F.log_softmax(teacher.to(student.dtype) / temperature, 1)
     predicted = F.log_softmax(student / temperature, 1)
     return temperature**2 * F.kl_div(predicted, target, reduction="batchmean", log_target=True)
+
+
+def _soft_label_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL of the two answers of each label, softened, times T²; the mean over rows and labels."""
+    z, t = student / temperature, teacher.to(student.dtype) / temperature
+    yes = torch.sigmoid(t)
+    divergence = yes * (F.logsigmoid(t) - F.logsigmoid(z)) + (1 - yes) * (F.logsigmoid(-t) - F.logsigmoid(-z))
+    return temperature**2 * divergence.mean()
 
 
 def _hard_and_soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

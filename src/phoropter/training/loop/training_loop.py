@@ -20,6 +20,7 @@ from phoropter.training.batches.loading import Batch, BatchSampler, BatchSource,
 from phoropter.training.candidates.recipe import Phase, Recipe
 from phoropter.training.loop.checkpoint import Checkpoints, TrainingState
 from phoropter.training.loop.history import HistoryRow, make_history_row
+from phoropter.training.loop.label_losses import count_hits
 from phoropter.training.loop.precision import autocast_context, resolve_autocast_dtype
 from phoropter.training.loop.schedule import TrainedNetwork, build_optimizer, set_learning_rate
 from phoropter.training.malloc import tune_malloc
@@ -159,7 +160,7 @@ class _PhaseTrainer:
         # The mean over the accumulated batches
         self.scaler.scale(loss / group).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            hits = (logits.argmax(1) == batch.labels).sum()
+            hits = count_hits(logits, batch.labels)
             count = len(batch.rows)
             return torch.stack([loss.detach() * count, hits, torch.full_like(hits, count)]).to(_sums_dtype(self.device))
 

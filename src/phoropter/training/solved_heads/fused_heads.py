@@ -23,6 +23,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phoropter.training.candidates.recipe import LossSpec
+from phoropter.training.loop.label_losses import count_hits
+from phoropter.training.loop.losses import Criterion
 from phoropter.training.solved_heads.logistic_regression import LogisticFit, fit_logistic
 from phoropter.training.solved_heads.problem import LogisticProblem
 
@@ -115,7 +118,8 @@ def _stack_branches(
     logits = torch.stack(of_train).mean(0) + torch.cat(of_train, 1) @ fusing.weight.T + fusing.bias
     labels = torch.from_numpy(problem.dataset.labels[train])
     weights = None if problem.weights is None else problem.weights.cpu()
-    loss, hits = float(F.cross_entropy(logits, labels, weights)), (logits.argmax(1) == labels).double()
+    mean_loss = Criterion(LossSpec(), weights)(logits, labels) if labels.ndim == 2 else F.cross_entropy(logits, labels, weights)
+    loss, hits = float(mean_loss), float(count_hits(logits, labels)) / len(labels)
     slope = max(f.info["slope"] for f in (fusing, *branches))
     info = {**fusing.info, "slope": slope, "branches": [branch.info for branch in branches]}
-    return SolvedHead(state, loss, float(hits.mean()), info)
+    return SolvedHead(state, loss, hits, info)

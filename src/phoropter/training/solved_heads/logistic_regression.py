@@ -4,7 +4,8 @@ For each run, over its n training rows with weights m_i (1, or the class's weigh
 
     minimise over W, b:   Σ m_i CE(o_i + W x̃_i + b, y_i) / Σ m_i  +  λ/2 · ‖W‖²
 
-which, without the offset o_i, is scikit-learn's LogisticRegression with C = 1 / (λ n). The solver is solver.py's.
+which, without the offset o_i, is scikit-learn's LogisticRegression with C = 1 / (λ n). The solver is solver.py's. Where rows have
+several labels, it is that of each label by itself, all under one λ.
 
 Left out: L1 penalties.
 
@@ -99,7 +100,7 @@ def _score_penalties(
 ) -> None:
     """Adds to each problem's scores the mean loss on the rows its inner folds validate on; folds: (problem, fit, validate)."""
     solver = BatchedSolver(data, [(i, rows) for i, rows, _ in folds], tolerance)
-    validated = data.build_row_weights([(i, rows) for i, _, rows in folds], normalized=False)
+    validated = data.build_row_mask([(i, rows) for i, _, rows in folds])
     shares = validated.sum(1) / torch.tensor([len(data.problems[i].split.train) for i, _, _ in folds], device=validated.device)
     for penalty in descending:
         solver.minimize_objective(penalty)

@@ -6,7 +6,10 @@ features of all rows in one matrix product, and a run's weights are 0 outside it
 centring use the union of the runs' training rows, which changes the path of the solver and not the optimum. The line search
 costs no product: logits are linear in the step.
 
-Letters: R runs, N rows, D width, C classes.
+Where rows have several labels, each label is a logistic regression of its own on the same features, and all are solved as one:
+the sigmoid stands for the softmax, and the objective is the sum over the labels.
+
+Letters: R runs, N rows, D width, C classes or labels.
 """
 
 from __future__ import annotations
@@ -16,9 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phoropter.training.loop.label_losses import select_answer_weights
 from phoropter.training.solved_heads.problem import LogisticProblem, Rows
 
 LBFGS_MEMORY = 10  # pairs of step and gradient change that L-BFGS keeps
@@ -47,7 +52,7 @@ class StandardizedFeatures:
         self.row_positions = np.full(len(dataset), -1, dtype=np.int64)
         self.row_positions[self.rows] = np.arange(len(self.rows))
         self.labels = torch.from_numpy(dataset.labels[self.rows]).to(device)
-        self.classes = len(dataset.classes)
+        self.classes, self.multi_label = len(dataset.classes), dataset.is_multi_label
         x = torch.from_numpy(np.asarray(features[self.rows], dtype=np.float32)).to(device)
         self.mean = x.mean(0, dtype=torch.float64).float()
         x = x - self.mean
@@ -61,7 +66,8 @@ class StandardizedFeatures:
     def uniform_preconditioner(self, penalty: float) -> Tensor:
         """(1, D + 1, D + 1) inverse of a class's block of the Hessian at uniform probabilities, (1 − 1/C)/C · Σ x xᵀ."""
         if penalty not in self.preconditioners:
-            self.preconditioners[penalty] = _invert_hessians(self.gram[None] * ((1 - 1 / self.classes) / self.classes), penalty)
+            outcomes = 2 if self.multi_label else self.classes
+            self.preconditioners[penalty] = _invert_hessians(self.gram[None] * ((1 - 1 / outcomes) / outcomes), penalty)
         return self.preconditioners[penalty]
 
     def class_preconditioners(self, weights: Tensor, penalty: float) -> Tensor:
@@ -78,15 +84,26 @@ class StandardizedFeatures:
         """Whether a preconditioner for each class (2·N·C·D² operations) costs less than twenty steps of the runs (4·N·C·D·R)."""
         return self.x.shape[1] < 40 * runs and self.classes * self.x.shape[1] ** 2 < MAX_LOGITS
 
-    def build_row_weights(self, runs: Sequence[tuple[int, Rows]], normalized: bool) -> Tensor:
-        """(problem, rows) of each run → (R, N) 1 on its rows, else 0; `normalized`: by class weights, with a sum of 1."""
+    def build_row_mask(self, runs: Sequence[tuple[int, Rows]]) -> Tensor:
+        """(problem, rows) of each run → (R, N) 1 on its rows, else 0."""
         matrix = np.zeros((len(runs), len(self.rows)), dtype=np.float32)
-        for row_weights, (i, rows) in zip(matrix, runs, strict=True):
-            weights = self.problems[i].weights if normalized else None
-            labels = self.problems[i].dataset.labels[rows]
-            row_weights[self.row_positions[rows]] = 1.0 if weights is None else weights.cpu().numpy()[labels]
-        if normalized:
-            matrix /= matrix.sum(1, keepdims=True, dtype=np.float64).astype(np.float32)
+        for mask, (_, rows) in zip(matrix, runs, strict=True):
+            mask[self.row_positions[rows]] = 1.0
+        return torch.from_numpy(matrix).to(self.x.device)
+
+    def build_loss_weights(self, runs: Sequence[tuple[int, Rows]]) -> Tensor:
+        """(problem, rows) of each run → (R, 1, N) weights with a sum of 1; (R, C, N) where answers weigh differently by label."""
+        several = self.multi_label and any(self.problems[i].weights is not None for i, _ in runs)
+        matrix = np.zeros((len(runs), self.classes if several else 1, len(self.rows)), dtype=np.float32)
+        for of_run, (i, rows) in zip(matrix, runs, strict=True):
+            weights, labels = self.problems[i].weights, self.problems[i].dataset.labels[rows]
+            if weights is None:
+                of_run[:, self.row_positions[rows]] = 1.0
+            elif several:
+                of_run[:, self.row_positions[rows]] = select_answer_weights(weights.cpu(), torch.from_numpy(labels)).T.numpy()
+            else:
+                of_run[:, self.row_positions[rows]] = weights.cpu().numpy()[labels]
+        matrix /= matrix.sum(2, keepdims=True, dtype=np.float64).astype(np.float32)
         return torch.from_numpy(matrix).to(self.x.device)
 
 
@@ -109,7 +126,7 @@ class BatchedSolver:
 
     def __init__(self, data: StandardizedFeatures, runs: Sequence[tuple[int, Rows]], tolerance: float) -> None:
         self.data, self.tolerance, self.iterations = data, tolerance, 0
-        self.row_mask = mask = data.build_row_weights(runs, normalized=False)
+        self.row_mask = mask = data.build_row_mask(runs)
         counts = mask.sum(1, keepdim=True)
         self.mean = mask @ data.x / counts  # (R, D)
         second = mask @ data.x.square() / counts
@@ -117,15 +134,18 @@ class BatchedSolver:
         # Dividing by what rounding leaves of a constant feature's variance would blow up the rows on which it differs
         constant = variance <= CONSTANT_VARIANCE * second
         self.scale = torch.where(constant, torch.ones_like(variance), variance.clamp_min(0).sqrt())
-        self.row_weights = data.build_row_weights(runs, normalized=True)  # (R, N)
+        self.loss_weights = data.build_loss_weights(runs)  # (R, 1, N) or (R, C, N)
         self.theta = torch.zeros(len(runs), data.classes, data.x.shape[1] + 1, device=data.x.device)
-        self.labels = data.labels.expand(len(runs), 1, -1)  # (R, 1, N)
+        # (R, 1, N) classes, or (1, C, N) 0 and 1
+        self.labels = data.labels.T[None].float() if data.multi_label else data.labels.expand(len(runs), 1, -1)
         # Kept up to date by adding the logits of each step, so that the offset need only stand here
         start = torch.zeros(data.classes, len(data.x), device=data.x.device) if data.offset is None else data.offset
         self.logits = start.expand(len(runs), -1, -1).clone(memory_format=torch.contiguous_format)
 
     def row_losses(self) -> Tensor:
-        """(R, N) losses of all rows, trained on or not."""
+        """(R, N) losses of all rows, trained on or not; means over several labels."""
+        if self.data.multi_label:
+            return (F.softplus(self.logits) - self.labels * self.logits).mean(1)
         return torch.logsumexp(self.logits, 1) - self.logits.gather(1, self.labels)[:, 0]
 
     def minimize_objective(self, penalty: float) -> None:
@@ -166,9 +186,14 @@ class BatchedSolver:
         """Of each run: weight and bias for features as they are stored, training loss and accuracy, largest gradient entry."""
         weight, bias = self._undo_standardization(self.theta)
         bias = bias - (weight / self.data.scale) @ self.data.mean
-        losses = (self.row_losses() * self.row_weights).sum(1).tolist()
-        correct = (self.logits.argmax(1) == self.data.labels) * self.row_mask
+        if self.data.multi_label:
+            means = self._weighted_losses(self.logits, self._log_probabilities(self.logits)) / self.data.classes
+            correct = ((self.logits > 0) == (self.labels == 1)).float().mean(1) * self.row_mask
+        else:
+            means = (self.row_losses() * self.loss_weights[:, 0]).sum(1)
+            correct = (self.logits.argmax(1) == self.data.labels) * self.row_mask
         accuracies = (correct.sum(1) / self.row_mask.sum(1)).tolist()
+        losses = means.tolist()
         yield from zip((weight / self.data.scale).cpu(), bias.cpu(), losses, accuracies, self.max_gradient.tolist(), strict=True)
 
     def _undo_standardization(self, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,15 +206,26 @@ class BatchedSolver:
         weight, bias = self._undo_standardization(theta)
         return torch.addmm(bias.reshape(-1, 1), weight.flatten(0, 1), self.data.x.T).view(*bias.shape, -1)
 
+    def _log_probabilities(self, logits: Tensor) -> Tensor:
+        return F.logsigmoid(logits) if self.data.multi_label else torch.log_softmax(logits, 1)
+
+    def _weighted_losses(self, logits: Tensor, logp: Tensor) -> Tensor:
+        """(R,) losses of the training rows; of several labels their sum."""
+        if self.data.multi_label:  # of the answer no: −log(1 − p) = z − log p
+            return (((1 - self.labels) * logits - logp) * self.loss_weights).sum((1, 2))
+        return -(logp.gather(1, self.labels)[:, 0] * self.loss_weights[:, 0]).sum(1)
+
     def _evaluate_point(self, logits: Tensor, theta: Tensor, penalty: float) -> _SolverState:
-        logp = torch.log_softmax(logits, 1)
-        losses = -(logp.gather(1, self.labels)[:, 0] * self.row_weights).sum(1)
+        logp = self._log_probabilities(logits)
+        losses = self._weighted_losses(logits, logp)
         return _SolverState(theta, logits, logp, losses + penalty / 2 * theta[..., :-1].square().sum((1, 2)))
 
     def _compute_gradient(self, point: _SolverState, penalty: float) -> Tensor:
         """(R, C, D + 1) the gradient; overwrites the point's log-probabilities, which nothing reads afterwards."""
-        share = self.row_weights[:, None]
-        residuals = point.log_probabilities.exp_().mul_(share).scatter_add_(1, self.labels, -share)  # (R, C, N)
+        share, p = self.loss_weights, point.log_probabilities.exp_()  # residuals: (R, C, N)
+        residuals = (p.sub_(self.labels) if self.data.multi_label else p).mul_(share)
+        if not self.data.multi_label:
+            residuals.scatter_add_(1, self.labels, -share)
         total = residuals.sum(2)
         weight = (residuals.flatten(0, 1) @ self.data.x).view(*total.shape, -1)  # (R, C, D): one product for all runs
         # By the chain rule through each run's standardisation, so that it need not be applied to x
@@ -198,8 +234,8 @@ class BatchedSolver:
 
     def _local_preconditioner(self, penalty: float) -> Tensor:
         """(C, D + 1, D + 1) inverse of the classes' Hessian blocks, averaged over the runs, whose Hessians nearly coincide."""
-        p = torch.softmax(self.logits, 1)
-        return self.data.class_preconditioners((p * (1 - p) * self.row_weights[:, None]).mean(0), penalty)
+        p = torch.sigmoid(self.logits) if self.data.multi_label else torch.softmax(self.logits, 1)
+        return self.data.class_preconditioners((p * (1 - p) * self.loss_weights).mean(0), penalty)
 
     def _apply_preconditioner(self, gradient: Tensor) -> Tensor:
         return torch.matmul(gradient.transpose(0, 1), self.preconditioner).transpose(0, 1)
