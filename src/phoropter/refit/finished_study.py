@@ -26,6 +26,7 @@ from phoropter.study.plan import Plan, PlannedRun, make_plan
 from phoropter.study.progress import ProgressCallback
 from phoropter.study.records.other_study import state_seeds
 from phoropter.study.records.study_record import read_base
+from phoropter.study.records.tuning_record import recall_tuned_run
 from phoropter.study.spec import StudySpec
 
 
@@ -60,12 +61,12 @@ class FinishedStudy:
         return found
 
     def planned_runs(self, name: str) -> list[PlannedRun]:
-        """The runs of a candidate, in the order of the splits.
+        """The runs of a candidate, in the order of the splits, each with the values that were chosen for it.
 
         Raises SpecError for a candidate without a network, and StoreError where the runs are not those in the folder: the data,
         the weights or phoropter itself have changed since.
         """
-        runs = [run for run in self.planned.runs if run.candidate.name == name]
+        runs = [run for run in self.planned.compared if run.candidate.name == name]
         if runs and (table := runs[0].candidate.table) is not None:
             what = "reads samples, not pictures" if table.is_signal_network else f"has no network ({table.kind_word})"
             raise SpecError(f"'{name}' {what}, and a bundle is made of a network of pictures: name one with --candidate")
@@ -75,7 +76,7 @@ class FinishedStudy:
                 f"the runs of '{name}' in {self.store.folder} were computed with other data, weights or another phoropter than "
                 "there are now; run the study again into a new folder"
             )
-        return runs
+        return [recall_tuned_run(run, self.store.run(run.key).record["tuning"]) if run.trials else run for run in runs]
 
 
 def open_finished_study(
@@ -83,19 +84,30 @@ def open_finished_study(
 ) -> FinishedStudy:
     """Opens a results folder and the data of its study.
 
-    extensions: the study's own code, where it is not trusted by name · data: the object that was its data, where it was one
+    extensions: the study's own code, where it is not trusted by name
+    data: the object that was its data, where it was one; or a path, where its data lie now
     Raises StoreError, WeightsError for code that is missing or has changed, and what `load_study` raises.
     """
     store = open_results(folder)
     content = store.study
     source = SourceMap(str(folder / "study.json"))
     plain = _restore_extensions(state_seeds(content["study"]), _find_study_code(content, folder, extensions))
-    if data is not None:
+    if data is not None and not isinstance(data, Path):
         plain["data"] = {**plain["data"], "object": data}
     study = validate_as(StudySpec, plain, source).with_context(source=source, base=read_base(content, folder))
+    if isinstance(data, Path):
+        study = _move_data(study, data)
     cache = cache_dir(folder)
     planned = make_plan(study, decode_images(load_study(study, cache), cache, on_progress))
     return FinishedStudy(store, planned, cache)
+
+
+def _move_data(study: StudySpec, path: Path) -> StudySpec:
+    """The study with its data at another path. Raises SpecError where its data are no path."""
+    key = study.data.source
+    if not isinstance(getattr(study.data, key), Path):
+        raise SpecError(f"the data of the study are '{key}', which lies at no path: leave --data {path} out")
+    return study.model_copy(update={"data": study.data.model_copy(update={key: path.absolute()})})
 
 
 def _find_study_code(content: Mapping[str, Any], folder: Path, given: Sequence[Extension]) -> list[Extension]:

@@ -20,6 +20,7 @@ from phoropter.study.compute import drive_training, open_pixels
 from phoropter.study.plan import PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records.run_record import save_bundle
+from phoropter.study.records.tuning_record import choose_for_all_rows
 from phoropter.training.distillation import Teacher, digest_classifier
 from phoropter.training.fit import TrainedRun, TrainingTask
 from phoropter.training.loop.precision import resolve_autocast_dtype
@@ -52,7 +53,7 @@ class FullTrainer:
         if name not in self._trained:
             runs = self.study.planned_runs(name)
             needed = {need: self.train_on_all(need) for need in runs[0].candidate.needs}
-            run = replace(runs[0], split=join_splits(runs), keep_bundle=True)
+            run = replace(runs[0], candidate=choose_for_all_rows(runs), split=join_splits(runs), keep_bundle=True)
             self._trained[name] = run, self._train_run(run, runs, needed)
         return self._trained[name]
 

@@ -102,9 +102,19 @@ class Store:
         planned = [(str(p["key"]), str(p.get("candidate", ""))) for p in self.study["plan"]]
         return (replace(self.run(key), planned_name=name) for key, name in planned if key in self)
 
+    @property
+    def planned_rows(self) -> list[dict[str, Any]]:
+        """Of every run that the study computes: those that are compared (`plan` of study.json), then side runs (`side_plan`)."""
+        study = self.study
+        return [*study["plan"], *study.get("side_plan", ())]
+
+    def count_finished_runs(self) -> int:
+        """Finished and sound runs, side runs among them."""
+        return sum(str(row["key"]) in self for row in self.planned_rows)
+
     def find_unplanned_runs(self) -> list[str]:
         """Names of the folders under runs/ that are of no run of the plan: of earlier plans, or copied. Nothing reads them."""
-        planned = {str(p["key"]) for p in self.study["plan"]}
+        planned = {str(p["key"]) for p in self.planned_rows}
         folders = (self.folder / "runs").glob("*/")
         return sorted(f.name for f in folders if f.name not in planned and not f.name.startswith("."))
 
@@ -133,7 +143,7 @@ class Store:
 
     def read_damage(self) -> dict[str, str]:
         """Key → what is wrong, for the runs of the plan whose folders are damaged."""
-        keys = (str(planned["key"]) for planned in self.study["plan"])
+        keys = (str(planned["key"]) for planned in self.planned_rows)
         return {key: damage for key in keys if (damage := self.find_run_damage(key)) is not None}
 
     def set_aside_damaged(self, key: str) -> None:
@@ -148,7 +158,7 @@ class Store:
 
     def read_failures(self) -> dict[str, dict[str, Any]]:
         """Key → failure note, for runs of the plan that failed, and for those whose folders are damaged."""
-        planned = {str(row["key"]): row for row in self.study["plan"]}
+        planned = {str(row["key"]): row for row in self.planned_rows}
         found = {}
         for path in sorted((self.folder / "failed").glob("*.json")):
             if path.stem in planned and path.stem not in self:
@@ -267,7 +277,7 @@ class Store:
                 return "running"
             return "damaged" if key in damaged else "failed" if key in failures else "missing"
 
-        return {key: find_state(key) for key in (str(planned["key"]) for planned in self.study["plan"])}
+        return {key: find_state(key) for key in (str(planned["key"]) for planned in self.planned_rows)}
 
     def read_progress_notes(self) -> dict[str, dict[str, Any]]:
         """Key → what each running run last noted (candidate, split, epoch, epochs, …), and `silent_s`, the note's age in seconds.

@@ -85,7 +85,7 @@ def find_prior_fits(planned: Plan, image_set: ImageSet) -> list[PriorFit]:
     rows (training/batches).
     """
     dataset = image_set.dataset
-    runs = [r for r in planned.runs if r.image_set.dataset.fingerprint == dataset.fingerprint]
+    runs = [r for r in planned.compared if r.image_set.dataset.fingerprint == dataset.fingerprint]
     fits = []
     if getattr(dataset.pictures, "pools_grey_scale", False):
         all_rows = np.arange(len(dataset), dtype=np.int64)
@@ -199,7 +199,7 @@ def _group_splits_by_dataset(planned: Plan) -> list[tuple[ImageSet, list[Split]]
     """Each dataset with its distinct splits; image sets that differ in size alone count once, as their splits are equal."""
     image_sets: dict[str, ImageSet] = {}
     splits: dict[str, dict[str, Split]] = {}
-    for run in planned.runs:
+    for run in planned.compared:
         name = run.image_set.dataset.fingerprint
         image_sets.setdefault(name, run.image_set)
         splits.setdefault(name, {}).setdefault(run.split.name, run.split)

@@ -50,8 +50,13 @@ STATUS_INTERVAL_S = 1.0  # how often the progress of a run is written for other 
 
 
 def make_batch_key(run: PlannedRun) -> str:
-    """Equal for runs whose heads are trained in one batch."""
-    return digest([batch_group_key(run.candidate), run.image_set.identity])
+    """Equal for runs whose heads are trained in one batch; side runs have their own, so that the others' stay as they are."""
+    return digest([batch_group_key(run.candidate), run.image_set.identity, *([] if run.role == "compared" else [run.role])])
+
+
+def is_batched(run: PlannedRun) -> bool:
+    """Whether its head is trained in one batch with others'; one that is tuned is trained by itself, once values are chosen."""
+    return not run.trials and can_batch(run.candidate)
 
 
 def decode_images(variants: list[LoadedVariant], cache: Path, on_progress: ProgressCallback) -> list[LoadedVariant]:
@@ -197,7 +202,7 @@ class Computation:
     def batch_peers(self, run: PlannedRun) -> list[PlannedRun]:
         """The planned runs whose heads are trained in one batch with this one's, in the order of the plan."""
         heads = make_batch_key(run)
-        return [r for r in self.planned.runs if can_batch(r.candidate) and make_batch_key(r) == heads]
+        return [r for r in self.planned.runs if is_batched(r) and make_batch_key(r) == heads]
 
     def write_run_folder(self, run: PlannedRun, outcome: FitOutcome | Exception, started: datetime) -> dict[str, Any]:
         """Writes the folder of a trained run; returns its metrics. Raises the outcome if it is an error."""
@@ -271,7 +276,7 @@ class Computation:
 
     def retrain_run(self, run: PlannedRun) -> TrainedRun:
         """Trains a finished run again, to the same bits on the machine of the study; writes no results."""
-        if can_batch(run.candidate):
+        if is_batched(run):
             heads = self.batch_peers(run)
             start = heads.index(run) // MAX_BATCHED_HEADS * MAX_BATCHED_HEADS
             outcomes = self.train_batch(heads[start : start + MAX_BATCHED_HEADS])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from phoropter.core.errors import PhoropterError, SpecError, WeightsError, did_you_mean
 from phoropter.core.files import cache_dir, digest
-from phoropter.core.spec import validate_as
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.cache import load_cached_pixels
 from phoropter.data.spec import DataSpec, open_dataset
@@ -22,9 +21,11 @@ from phoropter.results.metrics.registry import check_metrics
 from phoropter.study.spec import StudySpec
 from phoropter.study.variants.default_seeds import settle_seeds
 from phoropter.study.variants.positive_uses import check_positive_uses
+from phoropter.study.variants.setting_effects import setting_affects
 from phoropter.study.variants.sweep import SweepVariant, add_settings_to_name, expand_sweep
+from phoropter.study.variants.tuning import Trial, list_trials
 from phoropter.study.variants.unusable_weights import UnusableWeights
-from phoropter.training.candidates.candidate import Candidate, DistillationSpec, find_conflict
+from phoropter.training.candidates.candidate import Candidate, find_conflict
 from phoropter.training.tables.id_table import digest_table_file
 from phoropter.training.trained_on import raise_on_bundle_leak
 
@@ -56,18 +57,20 @@ class LoadedVariant:
     """One variant of a study with its data opened and every check done that needs no decoded image.
 
     candidates: name in the study (a sweep lengthens names) → the candidate with its weights found, and the settings that touch it
+    trials: name in the study → what is tried on inner folds of each training part, for a candidate that is tuned
     """
 
     study: StudySpec
     candidates: dict[str, tuple[Candidate, dict[str, Any]]]
     image_set: ImageSet
     splits: list[Split]
+    trials: dict[str, tuple[Trial, ...]] = field(default_factory=dict)
 
     def with_image_set(self, image_set: ImageSet) -> LoadedVariant:
         """The same on a dataset that may have lost rows, which is then split again. Raises SplitError, LeakageError."""
         if image_set.dataset.fingerprint == self.image_set.dataset.fingerprint:
             return replace(self, image_set=image_set)
-        splits = _make_checked_splits(self.study, image_set.dataset, self.candidates)
+        splits = _make_checked_splits(self.study, image_set.dataset, self.candidates, self.trials)
         return replace(self, image_set=image_set, splits=splits)
 
 
@@ -123,16 +126,21 @@ def _load_variant(study: StudySpec, variant: SweepVariant, opened: dict[tuple[st
     unusable.raise_if_any()
     check_metrics(study.metrics, len(opened[name].dataset.classes))
     check_positive_uses(study, spec, opened[name].dataset)
-    splits = _make_checked_splits(study, opened[name].dataset, resolved)
-    return LoadedVariant(study, resolved, opened[name], splits)
+    trials = list_trials(study, {name: each for name, (each, _) in resolved.items()})
+    splits = _make_checked_splits(study, opened[name].dataset, resolved, trials)
+    return LoadedVariant(study, resolved, opened[name], splits, trials)
 
 
 def _make_checked_splits(
-    study: StudySpec, dataset: Dataset, candidates: dict[str, tuple[Candidate, dict[str, Any]]]
+    study: StudySpec,
+    dataset: Dataset,
+    candidates: dict[str, tuple[Candidate, dict[str, Any]]],
+    trials: dict[str, tuple[Trial, ...]],
 ) -> list[Split]:
     splits = make_splits(dataset, study.protocol, study.base)
     without_val = next((split.name for split in splits if split.val is None), None)
-    for candidate, _ in candidates.values():
+    tried = [trial.candidate for of_candidate in trials.values() for trial in of_candidate]
+    for candidate in [each for each, _ in candidates.values()] + tried:
         if candidate.recipe.checkpoint == "best-val" and candidate.recipe.phases and without_val is not None:
             raise SpecError(
                 f"{study.source.name}: candidate '{candidate.name}': checkpoint: best-val needs a validation part, "
@@ -194,12 +202,9 @@ class _CandidateChecker:
         return stated if isinstance(stated, int) else None
 
 
-_COMMON_PARTS = ("recipe", "data")  # a sweep over these affects every candidate; over other parts, only candidates that have them
-
-
 def _apply_relevant_settings(base: Candidate, swept: Candidate, settings: dict[str, Any]) -> tuple[Candidate, dict[str, Any]]:
     """A candidate with the settings that affect it: without a teacher it is the same, of the same name, for every α."""
-    own = {path: value for path, value in settings.items() if _setting_affects(path, swept)}
+    own = {path: value for path, value in settings.items() if setting_affects(path, swept)}
     changes: dict[str, Any] = {"name": add_settings_to_name(base, own).name}
     for path in settings.keys() - own.keys():
         part, _, name = path.partition(".")
@@ -207,22 +212,6 @@ def _apply_relevant_settings(base: Candidate, swept: Candidate, settings: dict[s
             changed = changes.get(part, getattr(swept, part))
             changes[part] = changed.model_copy(update={name: getattr(getattr(base, part), name)})
     return swept.model_copy(update=changes), own
-
-
-def _setting_affects(path: str, candidate: Candidate) -> bool:
-    part, _, name = path.partition(".")
-    if part in _COMMON_PARTS:
-        return not (part == "recipe" and (candidate.is_ensemble or candidate.table))
-    if part != "distillation" or candidate.distillation is None:
-        spec = getattr(candidate, part)
-        return spec is not None and name not in spec.unused_options
-    if name == "teacher":
-        return True
-    effective = candidate.distillation.canonical_form
-    return name == "alpha" or any(
-        validate_as(DistillationSpec, {**effective.model_dump(), name: value}).canonical_form != effective
-        for value in ({"hard", "soft"} if name == "loss" else {"unaugmented", "same"} if name == "teacher_views" else {97})
-    )
 
 
 def _open_image_set(spec: DataSpec, side: int, base: Path | None, cache: Path) -> ImageSet:

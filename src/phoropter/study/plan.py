@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,17 +22,31 @@ from numpy.typing import NDArray
 from phoropter.core.errors import SpecError
 from phoropter.core.files import digest
 from phoropter.core.language.notebook_html import format_notebook_html
+from phoropter.data.splits.inner_splits import make_inner_splits
 from phoropter.data.splits.protocol import Split
 from phoropter.models import catalog
 from phoropter.results.questions.planned import Contrast, PlannedCandidate, family_effects, settle_contrasts
 from phoropter.results.store import Store
 from phoropter.study.load import ImageSet, LoadedVariant, load_study
 from phoropter.study.spec import StudySpec
+from phoropter.study.variants.shares import SplitShare, list_shares
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.family import candidate_family
 from phoropter.training.tables.check_table import check_table
 
 NUMERICS = 6  # raise when equal inputs would give other predictions than before
+
+
+RunRole = Literal["compared", "learning-curve", "trial"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrialRuns:
+    """One combination of tuned values, the candidate with them, and the keys of its runs on the inner folds of one split."""
+
+    settings: dict[str, Any]
+    candidate: Candidate
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +55,9 @@ class PlannedRun:
 
     settings: values of the sweeps that affect it · is_first: whether it is its candidate's first run, whose last-layer features
     are stored · keep_bundle: whether its trained model is kept · needs: keys of the runs it depends on (members, teacher)
+    role: `compared` with other candidates, or a side run: at a share of the training part for a `learning-curve`, or a `trial` of
+    `tune` on an inner fold · share: of the training part that it is trained on
+    trials: of a candidate that is tuned, whose values they choose before it is computed · tuning: the choice, once it is made
     """
 
     key: str
@@ -51,10 +68,19 @@ class PlannedRun:
     is_first: bool
     keep_bundle: bool
     needs: tuple[str, ...] = ()
+    role: RunRole = "compared"
+    share: float = 1.0
+    trials: tuple[TrialRuns, ...] = ()
+    tuning: dict[str, Any] | None = None
 
     @property
     def title(self) -> str:
         return f"{self.candidate.name} · {self.split.name}"
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """Keys of the runs that must be finished before it is computed."""
+        return (*self.needs, *(key for trial in self.trials for key in trial.keys))
 
     @property
     def seen_rows(self) -> NDArray[np.int64]:
@@ -76,12 +102,14 @@ class PlannedRun:
             "n_train": len(split.train),
             "n_test": len(split.test),
             "settings": self.settings,
+            **({} if self.role == "compared" else {"role": self.role, "share": self.share}),
         }
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Every run of a study, in the order they are computed: members before their fusion, teachers before their students.
+    """Every run of a study, in the order they are computed: members before their fusion, teachers before their students, trials
+    before the run whose values they choose, and the shares of a learning curve last.
 
     contrasts: the questions planned under `compare:`, the primary one first
     exploratory: families against each other, which nobody planned
@@ -111,6 +139,7 @@ class Plan:
         dataset = self.image_sets[0].dataset
         return [
             f"{len(self.runs):,} runs",
+            *([f"{len(side):,} of them beside the comparison"] if (side := self.side_runs) else []),
             f"{len(self.splits):,} splits",
             f"{len(dataset):,} rows in {len(dataset.classes):,} classes",
         ]
@@ -118,6 +147,16 @@ class Plan:
     @cached_property
     def by_key(self) -> dict[str, PlannedRun]:
         return {r.key: r for r in self.runs}
+
+    @cached_property
+    def compared(self) -> list[PlannedRun]:
+        """The runs whose predictions are compared: all but side runs."""
+        return [r for r in self.runs if r.role == "compared"]
+
+    @property
+    def side_runs(self) -> list[PlannedRun]:
+        """Trials of `tune`, and the shares of a learning curve."""
+        return [r for r in self.runs if r.role != "compared"]
 
     @cached_property
     def dependents(self) -> dict[str, list[PlannedRun]]:
@@ -138,8 +177,8 @@ class Plan:
 
     @property
     def splits(self) -> list[Split]:
-        """Each split once, by its name."""
-        return list({r.split.name: r.split for r in self.runs}.values())
+        """Each split of the protocol once, by its name."""
+        return list({r.split.name: r.split for r in self.compared}.values())
 
     def needs_full_logits(self, teacher: str) -> bool:
         """Whether some student of this run needs its logits, not only its predicted classes."""
@@ -171,6 +210,11 @@ def make_plan(study: StudySpec, variants: list[LoadedVariant]) -> Plan:
                     f"{study.source.name}: '{twin.candidate.name}' and '{run.candidate.name}' are the same candidate under "
                     "two names; leave one of them out"
                 )
+    if settled.learning_curve is not None and not any(run.role == "learning-curve" for run in runs.values()):
+        raise SpecError(
+            f"{settled.source.describe_location(('learning_curve',))}: no candidate is trained, so more data would change none; "
+            "leave learning_curve out"
+        )
     candidates = _list_candidates(variants)
     smoke = bool(settled.context.smoke_changes)  # which has fewer candidates and levels, so that some contrasts cannot be settled
     contrasts = settle_contrasts(settled.compare, candidates, settled.metric_names, settled.source, skip_missing=smoke)
@@ -210,35 +254,84 @@ class _VariantPlanner:
     def __init__(self, variant: LoadedVariant) -> None:
         self.variant = variant
         self.runs_by_name: dict[str, list[PlannedRun]] = {}
+        self.trials: dict[str, list[PlannedRun]] = {}  # key of a tuned run → those that choose its values
+        self.parts = list_shares(variant.study, variant.image_set.dataset, variant.splits)
+        self._identities: dict[int, list[Any]] = {}  # of a candidate, by its id
 
     def plan_all_runs(self) -> Iterator[PlannedRun]:
         """Every run, after those it needs."""
         for name in self.variant.candidates:
             self.plan_candidate(name)
-        for runs in self.runs_by_name.values():
-            yield from runs
+        main = len(self.variant.splits)
+        for part in (slice(main), slice(main, None)):
+            for runs in self.runs_by_name.values():
+                for run in runs[part]:
+                    yield from self.trials.get(run.key, ())
+                    yield run
 
     def plan_candidate(self, name: str) -> list[PlannedRun]:
-        """The runs of a candidate, one for each split, in order."""
+        """The runs of a candidate, one for each part, in order; one that is not trained is the same at every share."""
         if name not in self.runs_by_name:
-            candidate, settings = self.variant.candidates[name]
+            candidate, _ = self.variant.candidates[name]
             needed = [self.plan_candidate(need) for need in candidate.needs]
-            self.runs_by_name[name] = list(self._plan_runs(candidate, settings, needed))
+            main = len(self.variant.splits)
+            runs: list[PlannedRun] = []
+            for number, part in enumerate(self.parts):
+                if part.share < 1 and not _learns(candidate, [of_need[number] for of_need in needed]):
+                    runs.append(runs[number % main])
+                    continue
+                runs.append(self._plan_run(name, part, tuple(of_need[number].key for of_need in needed), number == 0))
+            self.runs_by_name[name] = runs
         return self.runs_by_name[name]
 
-    def _plan_runs(self, candidate: Candidate, settings: dict[str, Any], needed: list[list[PlannedRun]]) -> Iterator[PlannedRun]:
+    def _plan_run(self, name: str, part: SplitShare, needs: tuple[str, ...], is_first: bool) -> PlannedRun:
         study, image_set = self.variant.study, self.variant.image_set
-        weights = [catalog.identify_weights(b, study.base) for b in candidate.backbones]
-        for number, split in enumerate(self.variant.splits):
-            needs = tuple(runs[number].key for runs in needed)
-            decides = [
-                NUMERICS,
-                image_set.identity,
-                split.content_key(image_set.dataset),
-                split.seed,
-                candidate.identity(),
-                weights,
-                needs,
+        candidate, settings = self.variant.candidates[name]
+        trials = self._plan_trials(name, part.split, settings)
+        if trials:
+            found = tuple(TrialRuns(words, runs[0].candidate, tuple(r.key for r in runs)) for words, runs in trials)
+            by = study.tune.metric if study.tune and study.tune.metric else study.metric_names[0]
+            key = self._make_key(part.split, [{"tuned": [t.keys for t in found], "by": by}], needs)
+            self.trials[key] = [run for _, runs in trials for run in runs]
+        else:
+            found, key = (), self._make_key(part.split, self._identify(candidate), needs)
+        is_kept = study.save_models == "all" or (study.save_models == "first" and is_first)
+        kept = candidate.table is None and part.share == 1 and is_kept
+        role: RunRole = "compared" if part.share == 1 else "learning-curve"
+        return PlannedRun(key, candidate, part.split, image_set, settings, is_first, kept, needs, role, part.share, found)
+
+    def _plan_trials(self, name: str, split: Split, settings: dict[str, Any]) -> list[tuple[dict[str, Any], list[PlannedRun]]]:
+        """Tuned values → the runs that try them, one for each inner fold of the training part."""
+        tune, image_set = self.variant.study.tune, self.variant.image_set
+        trials = self.variant.trials.get(name, ())
+        if tune is None or not trials:
+            return []
+        inner = make_inner_splits(image_set.dataset, split, tune.folds)
+        planned = []
+        for trial in trials:
+            values = {**settings, **trial.settings}
+            keys = [self._make_key(each, self._identify(trial.candidate), ()) for each in inner]
+            runs = [
+                PlannedRun(key, trial.candidate, each, image_set, values, False, False, role="trial")
+                for key, each in zip(keys, inner, strict=True)
             ]
-            kept = candidate.table is None and (study.save_models == "all" or (study.save_models == "first" and number == 0))
-            yield PlannedRun(digest(decides), candidate, split, image_set, settings, number == 0, kept, needs)
+            planned.append((trial.settings, runs))
+        return planned
+
+    def _identify(self, candidate: Candidate) -> list[Any]:
+        """What decides its results, beside data, split and seed; worked out once for all its runs."""
+        if id(candidate) not in self._identities:
+            weights = [catalog.identify_weights(b, self.variant.study.base) for b in candidate.backbones]
+            self._identities[id(candidate)] = [candidate.identity(), weights]
+        return self._identities[id(candidate)]
+
+    def _make_key(self, split: Split, decides: list[Any], needs: tuple[str, ...]) -> str:
+        image_set = self.variant.image_set
+        return digest([NUMERICS, image_set.identity, split.content_key(image_set.dataset), split.seed, *decides, needs])
+
+
+def _learns(candidate: Candidate, needed: list[PlannedRun]) -> bool:
+    """Whether another training part would give it other predictions."""
+    if candidate.table is not None:
+        return candidate.table.predictions is None
+    return bool(candidate.recipe.phases) if not candidate.is_ensemble else any(run.share < 1 for run in needed)

@@ -181,7 +181,7 @@ def make_status_table(store: Store) -> Table:
     counts = count_run_states(store)
     for name, count in counts.items():
         table.add_row(name, *(str(count[state]) if count[state] else "·" for state in ("done", "running", "failed", "missing")))
-    done, total = sum(c["done"] for c in counts.values()), len(study["plan"])
+    done, total = sum(c["done"] for c in counts.values()), len(store.planned_rows)
     notes = store.read_progress_notes().values()
     running = [f"{n['candidate']} · {n['split']}: epoch {n['epoch']}/{n['epochs']}" for n in notes]
     table.caption = f"{done} of {total} runs done" + "".join(f"\n{d}" for d in running)
@@ -192,7 +192,7 @@ def count_run_states(store: Store) -> dict[str, Counter[str]]:
     """Candidate → its runs that are done, running, failed and missing; a damaged run counts as missing."""
     states = store.read_run_states()
     counts: dict[str, Counter[str]] = {}
-    for planned in store.study["plan"]:
+    for planned in store.planned_rows:
         state = states[planned["key"]]
         counts.setdefault(planned["candidate"], Counter())["missing" if state == "damaged" else state] += 1
     return counts
@@ -200,7 +200,7 @@ def count_run_states(store: Store) -> dict[str, Counter[str]]:
 
 def describe_damaged_runs(store: Store) -> list[str]:
     """A line for each run of the plan whose files are damaged: it counts as missing."""
-    planned = {str(row["key"]): row for row in store.study["plan"]}
+    planned = {str(row["key"]): row for row in store.planned_rows}
     return [
         f"damaged: {planned[key]['candidate']} · {planned[key]['split']} (runs/{key}): {damage}; run the study again, which "
         "makes this run again"

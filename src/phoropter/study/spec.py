@@ -26,6 +26,7 @@ from phoropter.results.metrics.custom import Metric
 from phoropter.results.metrics.registry import get_metric, metric_names
 from phoropter.results.questions.planned import PlannedQuestions
 from phoropter.study.settings.assignments import apply_assignments, parse_assignment
+from phoropter.study.settings.side_specs import LearningCurveSpec, TuneSpec
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import parse_recipe
@@ -90,6 +91,8 @@ class StudySpec(Spec):
     recipe:             how candidates are trained that have no recipe of their own: a preset, or a mapping that changes one
     candidates:         names of backbones, or mappings; what is compared
     sweep:              key → values, such as `{recipe.augment: [none, cutmix]}`; every combination becomes candidates
+    tune:               key → values, such as `{recipe.lr: [1e-4, 3e-4]}`; one combination is chosen inside each training part
+    learning_curve:     shares of the training part on which every candidate is trained too, such as `[0.1, 0.2, 0.5, 1.0]`
     metrics:            what the report shows; the first decides the order
     save_models:        which trained models are kept as bundles: that of each candidate's first run (`first`), `all`, or `none`
     aggregate:          how the windows of a recording, or the rows of a person, become one answer: `mean` of their probabilities,
@@ -110,6 +113,8 @@ class StudySpec(Spec):
     recipe: Any = "finetune"
     candidates: list[Any]
     sweep: dict[str, list[Any]] = {}
+    tune: TuneSpec | None = None
+    learning_curve: LearningCurveSpec | None = None
     metrics: tuple[str | Metric, ...] = ("accuracy", "macro_f1")
     aggregate: str = "mean"
     clinical: ClinicalSpec = ClinicalSpec()
@@ -194,6 +199,15 @@ class StudySpec(Spec):
     def _check_questions(self) -> StudySpec:
         if self.compare is not None and self.screening is not None:
             raise ValueError("'compare' and 'screening' contradict each other: a screening chooses candidates by their results")
+        for name in ("tune", "learning_curve"):
+            if getattr(self, name) is not None and self.screening is not None:
+                raise ValueError(
+                    f"'{name}' and 'screening' contradict each other; screen first, then write a study of the finalists"
+                )
+            if getattr(self, name) is not None and self.protocol.split == "test-only":
+                raise ValueError(f"'{name}' needs a training part, and split: test-only has none; leave it out")
+        if both := self.tune and next((key for key in self.tune.grid if key in self.sweep), None):
+            raise ValueError(f"{both} is swept and tuned; leave it out of 'sweep' or of 'tune'")
         return self
 
     @field_validator("candidates", mode="before")

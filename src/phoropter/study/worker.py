@@ -29,7 +29,7 @@ from phoropter.results.preparation import PreparationNote
 from phoropter.results.store import Store
 from phoropter.results.subgroup_file import write_subgroups
 from phoropter.study.audit import check_leakage, count_datasets_with_features, findings_to_plain
-from phoropter.study.compute import Computation, decode_images, make_batch_key, open_pixels
+from phoropter.study.compute import Computation, decode_images, is_batched, make_batch_key, open_pixels
 from phoropter.study.load import load_study
 from phoropter.study.plan import Plan, PlannedRun, make_plan
 from phoropter.study.progress import ProgressCallback, ProgressEvent
@@ -37,9 +37,10 @@ from phoropter.study.records.extensions_used import describe_extensions
 from phoropter.study.records.other_study import raise_on_other_study
 from phoropter.study.records.run_record import describe_failure, first_error_line
 from phoropter.study.records.study_record import describe_study, find_relative_base
+from phoropter.study.records.tuning_record import settle_tuned_run
 from phoropter.study.spec import StudySpec
 from phoropter.study.variants.imported_candidates import add_imported
-from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS, FitOutcome, can_batch
+from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS, FitOutcome
 from phoropter.training.loop.devices import resolve_device
 from phoropter.training.loop.fatal_errors import MemoryWatch, find_disk_error, is_out_of_memory
 
@@ -150,7 +151,7 @@ def _select_asked(planned: Plan, options: ComputeOptions) -> list[PlannedRun]:
     if options.keys is None:
         return runs
     wanted = {key for key in options.keys if key in planned.by_key}
-    while more := {key for name in wanted for key in planned.by_key[name].needs} - wanted:
+    while more := {key for name in wanted for key in planned.by_key[name].waits_for} - wanted:
         wanted |= more
     return [r for r in runs if r.key in wanted]
 
@@ -184,11 +185,11 @@ class _Worker:
                 time.sleep(POLL_INTERVAL_S)
 
     def _is_ready(self, run: PlannedRun) -> bool:
-        return all(key in self.store for key in run.needs)
+        return all(key in self.store for key in run.waits_for)
 
     def _fail_if_orphaned(self, run: PlannedRun, done: int, total: int) -> None:
         """Records a run as failed when its teacher or a member of it has failed."""
-        failed = next((key for key in run.needs if key in self.failed), None)
+        failed = next((key for key in run.waits_for if key in self.failed), None)
         if failed is None or run.key in self.failed:
             return
         title = self.planned.by_key[failed].title
@@ -204,10 +205,10 @@ class _Worker:
         """Groups runs to compute at once: all missing heads of one frozen candidate, every other run by itself."""
         batches: dict[str, list[PlannedRun]] = {}
         for run in missing:
-            if can_batch(run.candidate):
+            if is_batched(run):
                 batches.setdefault(make_batch_key(run), []).append(run)
         for run in missing:
-            if not can_batch(run.candidate):
+            if not is_batched(run):
                 yield [run]
             elif heads := batches.pop(make_batch_key(run), None):
                 yield heads
@@ -220,9 +221,10 @@ class _Worker:
                 return 0
             title = ours[0].title if len(ours) == 1 else f"{ours[0].candidate.name} · {len(ours)} heads"
             self.on_progress(ProgressEvent("start", title, done, total, keys=tuple(run.key for run in ours)))
-            if len(ours) == 1 and not can_batch(ours[0].candidate):
+            if len(ours) == 1 and not is_batched(ours[0]):
                 compute = self.computation.find_way(ours[0])
-                finished = self._finish_run(ours[0], lambda: compute(ours[0]), done, total)
+                settle = partial(settle_tuned_run, ours[0], self.store, self.planned.study)
+                finished = self._finish_run(ours[0], lambda: compute(settle()), done, total)
             else:
                 finished = self._compute_heads(ours, done, total)
         for run in ours:

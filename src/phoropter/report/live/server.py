@@ -110,7 +110,8 @@ def read_study_state(watched: WatchedStudy) -> dict[str, Any]:
     store = watched.store
     study, states = store.study, store.read_run_states()
     rows: dict[str, dict[str, Any]] = {}
-    for planned in study["plan"]:
+    planned_rows = store.planned_rows
+    for planned in planned_rows:
         key, name = str(planned["key"]), str(planned["candidate"])
         row = rows.setdefault(name, {"candidate": name, **dict.fromkeys(_ROW_STATES, 0)})
         row["missing" if states[key] == "damaged" else states[key]] += 1
@@ -127,11 +128,11 @@ def read_study_state(watched: WatchedStudy) -> dict[str, Any]:
     return {
         "name": str(study.get("name", store.folder.name)),
         "done": done,
-        "total": len(study["plan"]),
+        "total": len(planned_rows),
         "rows": list(rows.values()),
         "running": [_describe_running(note) for note in notes],
         "failures": [f"{n.get('candidate')} · {n.get('split')}: {n.get('error')}" for n in store.read_failures().values()],
-        "left": _estimate_remaining(watched, rows, max(1, active)) if done < len(study["plan"]) else "",
+        "left": _estimate_remaining(watched, rows, max(1, active)) if done < len(planned_rows) else "",
     }
 
 

@@ -100,7 +100,7 @@ def forecast_power(planned: Plan) -> list[str]:
 
 def measure_plan(planned: Plan, metric: MetricRecord) -> PlannedSize | None:
     """From the splits of the first candidate; None where the metric's variance has no guess."""
-    runs = [r for r in planned.runs if r.candidate.name == planned.candidates[0].name]
+    runs = [r for r in planned.compared if r.candidate.name == planned.candidates[0].name]
     dataset, rounds = runs[0].image_set.dataset, _rounds_of(planned)
     first = next(iter(rounds.values()))
     rows = np.concatenate([runs[i].split.test for i in first])
@@ -127,7 +127,7 @@ def measure_plan(planned: Plan, metric: MetricRecord) -> PlannedSize | None:
 
 def _rounds_of(planned: Plan) -> dict[Hashable, list[int]]:
     """Round → places among the runs of the first candidate; seeds that share their partition are one round."""
-    runs = [r for r in planned.runs if r.candidate.name == planned.candidates[0].name]
+    runs = [r for r in planned.compared if r.candidate.name == planned.candidates[0].name]
     named: dict[tuple[int, int], list[int]] = {}
     for place, run in enumerate(runs):
         named.setdefault((run.split.seed, run.split.repeat), []).append(place)

@@ -172,7 +172,7 @@ class Supervisor:
         self.on_progress(ProgressEvent("failed", self._describe_run(key), self.n_done, self.n_planned, {"error": words}, (key,)))
 
     def _plan_row(self, key: str) -> dict[str, Any]:
-        return next(dict(row) for row in self.store.study["plan"] if row["key"] == key)
+        return next(dict(row) for row in self.store.planned_rows if row["key"] == key)
 
     def _describe_run(self, key: str) -> str:
         row = self._plan_row(key)
@@ -182,9 +182,10 @@ class Supervisor:
         """Reports what has appeared in the store, whoever computed it."""
         if not (self.store.folder / "study.json").exists():
             return
-        runs = list(self.store.runs())
+        rows = self.store.planned_rows
+        runs = [self.store.run(str(row["key"])) for row in rows if str(row["key"]) in self.store]
         self.looked = time.monotonic()
-        self.n_planned, self.n_done = len(self.store.study["plan"]), len(runs)
+        self.n_planned, self.n_done = len(rows), len(runs)
         fresh = [run for run in runs if run.key not in self.known_done]
         for place, run in enumerate(fresh, self.n_done - len(fresh) + 1):
             self.known_done.add(run.key)

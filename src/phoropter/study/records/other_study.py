@@ -12,7 +12,7 @@ from phoropter.study.plan import Plan
 from phoropter.study.records.extensions_used import replace_extensions
 from phoropter.study.spec import StudySpec
 
-_PARTS = ("data", "protocol", "recipe", "candidates", "sweep")  # on which run keys depend
+_PARTS = ("data", "protocol", "recipe", "candidates", "sweep", "tune")  # on which run keys depend
 
 
 def raise_on_other_study(earlier: Mapping[str, Any], planned: Plan, store: Store) -> None:
@@ -53,6 +53,7 @@ def study_to_plain(study: StudySpec) -> dict[str, Any]:
     """A study as study.json records it, extensions replaced by their identity."""
     # These fields may hold anything, objects of the user's own included, which pydantic cannot write as JSON.
     open_fields = {name: replace_extensions(getattr(study, name)) for name in ("recipe", "candidates", "sweep")}
+    open_fields["tune"] = study.tune and study.tune.model_copy(update={"grid": replace_extensions(study.tune.grid)})
     return state_seeds(study.model_copy(update=open_fields).plain_changes())
 
 

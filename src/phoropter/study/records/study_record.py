@@ -18,6 +18,7 @@ from phoropter.core.cpu_count import count_usable_cores
 from phoropter.data.positive_class import find_positive
 from phoropter.data.unit_names import name_units
 from phoropter.study.plan import Plan
+from phoropter.study.records.learning_curve_record import describe_learning_curve
 from phoropter.study.records.other_study import study_to_plain
 
 
@@ -45,7 +46,9 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
             "notes": list(dataset.notes),
             "problems": [str(p) for p in dataset.problems],
         },
-        "plan": [run.to_plan_row() for run in planned.runs],
+        "plan": [run.to_plan_row() for run in planned.compared],
+        **({"side_plan": [run.to_plan_row() for run in side]} if (side := planned.side_runs) else {}),
+        **describe_learning_curve(planned),
         **({"contrasts": [c.to_plain() for c in contrasts]} if contrasts else {}),
         **({"screening": list(context.screening_rungs)} if context.screening_rungs else {}),
         "versions": collect_versions(),

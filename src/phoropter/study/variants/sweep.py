@@ -9,7 +9,7 @@ from typing import Any
 
 from phoropter.core.errors import SpecError, did_you_mean, join_words
 from phoropter.core.extensions import Extension
-from phoropter.core.spec import SourceMap, validate_as
+from phoropter.core.spec import Location, SourceMap, validate_as
 from phoropter.data.spec import DataSpec
 from phoropter.study.spec import StudySpec
 from phoropter.training.candidates.candidate import Candidate
@@ -50,15 +50,16 @@ def expand_sweep(study: StudySpec) -> Iterator[SweepVariant]:
                 changed = _set_dotted_key(data.model_dump(exclude_unset=True), name, value)
                 data = validate_as(DataSpec, changed, study.source, ("sweep", path))
             else:
-                candidates = [_apply_setting(c, part, name, value, study.source, path) for c in candidates]
+                candidates = [apply_setting(c, path, value, study.source, ("sweep", path)) for c in candidates]
         yield SweepVariant(settings, data, tuple(add_settings_to_name(c, settings) for c in candidates))
 
 
 _SWEEPABLE_PARTS = ("recipe", "data", "head", "fusion", "distillation")
 
 
-def _apply_setting(candidate: Candidate, part: str, name: str, value: Any, source: SourceMap, path: str) -> Candidate:
-    at = ("sweep", path)
+def apply_setting(candidate: Candidate, path: str, value: Any, source: SourceMap, at: Location) -> Candidate:
+    """A candidate with one key changed, or as it is where it has no such part. Raises SpecError for a value that is not valid."""
+    part, _, name = path.partition(".")
     if candidate.table is not None:  # nothing of it is trained by a recipe
         return candidate
     if part == "recipe":
@@ -76,13 +77,13 @@ def _set_dotted_key(mapping: dict[str, Any], dotted: str, value: Any) -> dict[st
 
 
 def add_settings_to_name(candidate: Candidate, settings: dict[str, Any]) -> Candidate:
-    words = [f"{path.rpartition('.')[2]} {_format_setting(value)}" for path, value in settings.items()]
+    words = [f"{path.rpartition('.')[2]} {format_setting(value)}" for path, value in settings.items()]
     return candidate.model_copy(update={"name": f"{candidate.name} · {', '.join(words)}"}) if words else candidate
 
 
-def _format_setting(value: Any) -> str:
+def format_setting(value: Any) -> str:
     if isinstance(value, Extension):
         return value.name
     if isinstance(value, dict):
-        return " ".join(f"{k} {_format_setting(v)}" for k, v in value.items())
-    return "+".join(_format_setting(v) for v in value) if isinstance(value, list) else str(value)
+        return " ".join(f"{k} {format_setting(v)}" for k, v in value.items())
+    return "+".join(format_setting(v) for v in value) if isinstance(value, list) else str(value)

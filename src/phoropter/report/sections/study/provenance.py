@@ -89,9 +89,8 @@ def failures_table(summary: StudySummary) -> Table | None:
     """Runs that failed and have not succeeded since; None where there are none."""
     if not summary.failures:
         return None
-    planned = {str(p["key"]): p for p in summary.study["plan"]}
     rows = tuple(
-        TableRow((str(planned[key].get("candidate", key)), str(planned[key].get("split", "")), _failure_reason(note)))
+        TableRow((str(note.get("candidate", key)), str(note.get("split", "")), _failure_reason(note)))
         for key, note in summary.failures.items()
     )
     return Table(

@@ -1,0 +1,25 @@
+"""Which settings of a sweep or of `tune` change a candidate."""
+
+from __future__ import annotations
+
+from phoropter.core.spec import validate_as
+from phoropter.training.candidates.candidate import Candidate, DistillationSpec
+
+_COMMON_PARTS = ("recipe", "data")  # a sweep over these affects every candidate; over other parts, only candidates that have them
+
+
+def setting_affects(path: str, candidate: Candidate) -> bool:
+    """Whether a key changes what the candidate is: without a teacher it is the same for every α."""
+    part, _, name = path.partition(".")
+    if part in _COMMON_PARTS:
+        return not (part == "recipe" and (candidate.is_ensemble or candidate.table))
+    if part != "distillation" or candidate.distillation is None:
+        spec = getattr(candidate, part)
+        return spec is not None and name not in spec.unused_options
+    if name == "teacher":
+        return True
+    effective = candidate.distillation.canonical_form
+    return name == "alpha" or any(
+        validate_as(DistillationSpec, {**effective.model_dump(), name: value}).canonical_form != effective
+        for value in ({"hard", "soft"} if name == "loss" else {"unaugmented", "same"} if name == "teacher_views" else {97})
+    )
