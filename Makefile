@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Debian keeps venv in a package of its own; root may install it, others are told its name.
 VENV_PACKAGE := test "$$(id -u)" = 0 && { apt-get update -qq; apt-get install -y -qq python3-venv; }
 
-.PHONY: demo test quick install runtime check bench docs studies clean
+.PHONY: demo test quick nightly wheel install runtime check bench docs studies clean
 
 demo: install
 	$(BIN)/phoropter demo -o runs/demo
@@ -23,6 +23,17 @@ test: check
 # Unit tests without subprocesses, browser, real data and what tests/slow.txt lists; under a minute on two cores.
 quick: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not process and not real and not gpu"
+
+# What nobody waits for: every test with all its rounds, slow ones included, trackers installed, and twenty killed studies.
+nightly: check
+	$(BIN)/pip install --quiet -e '.[dev,track]'
+	PHOROPTER_THOROUGH=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu"
+	$(BIN)/python tests/kills.py --kills 20
+	scripts/check_wheel.sh $(PYTHON)
+
+# Wheel and sdist, each installed and tried in an environment of its own.
+wheel:
+	scripts/check_wheel.sh $(PYTHON)
 
 check: install
 	$(BIN)/ruff check src tests benchmarks scripts examples docs/conf.py
@@ -50,13 +61,13 @@ studies: install
 	@for study in $$($(BIN)/python -c 'from phoropter.study.spec import list_shipped_studies; print(*list_shipped_studies())'); do \
 		echo "== $$study"; $(BIN)/phoropter run $$study --smoke -o runs/studies/$$study || true; done
 
-# The reference of keys and the tree in the README are written anew; tests fail where they are out of date.
+# The reference of keys and the tree in docs/architecture.md are written anew; tests fail where they are out of date.
 docs: install
 	$(BIN)/python scripts/reference.py --write
 	$(BIN)/python scripts/tree.py --write
-	$(BIN)/pip install --quiet -e '.[docs]'
+	$(BIN)/python scripts/gallery.py
 	$(BIN)/sphinx-build -W -q docs docs/_build
 	@echo "docs: docs/_build/index.html"
 
 clean:
-	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build docs/_pages .pytest_cache .mypy_cache .ruff_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import phoropter
@@ -17,9 +18,12 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_class_signature = "mixed"
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_pages"]
 html_theme = "furo"
 html_title = f"phoropter {version}"
+html_show_sourcelink = html_copy_source = False
+# What scripts/gallery.py has made, if it has: docs/gallery.md links to it.
+html_extra_path = [name for name in ("_pages",) if (Path(__file__).parent / name).is_dir()]
 
 _FIELD = re.compile(r"^(\w+(?:, \w+)*):(?:\s+|$)(.*)")
 

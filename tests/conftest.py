@@ -25,7 +25,10 @@ _STARTS_PROCESS = re.compile(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests and files listed in slow.txt `slow`, and tests that start processes, themselves or by a helper, `process`."""
+    """Marks tests and files listed in slow.txt `slow`, and tests that start processes, themselves or by a helper, `process`.
+
+    Nightly tests are skipped unless PHOROPTER_THOROUGH is set.
+    """
     slow = set((_REPOSITORY / "tests" / "slow.txt").read_text(encoding="utf-8").split())
     for item in items:
         path = item.path.relative_to(_REPOSITORY).as_posix()
@@ -34,6 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if name in _find_process_functions(item.path):
             item.add_marker(pytest.mark.process)
+        if "nightly" in item.keywords and not os.environ.get("PHOROPTER_THOROUGH"):
+            item.add_marker(pytest.mark.skip(reason="a nightly test: `make nightly`, or PHOROPTER_THOROUGH=1"))
     items.sort(key=lambda item: item.path.name not in _BEGUN_FIRST)  # else one process runs them while the other has ended
 
 
@@ -69,6 +74,15 @@ def real_data() -> Path:
     if not (folder / "README.md").exists():
         pytest.skip(f"no real data at {folder} (set PHOROPTER_TEST_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's path; the test is skipped, and says so, where there is none."""
+    found = next((p for p in (os.environ.get("PHOROPTER_CHROMIUM"), "/usr/bin/chromium") if p and Path(p).exists()), None)
+    if found is None:
+        pytest.skip("no chromium at /usr/bin/chromium (set PHOROPTER_CHROMIUM)")
+    return found
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -23,12 +22,3 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Reported:
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """Names that try to be something else, in a study that is small, partly failed and not finished."""
     return report(tmp_path_factory.mktemp("hostile") / "study", HOSTILE)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """The browser's path; the test is skipped, and says so, where there is none."""
-    found = next((p for p in (os.environ.get("PHOROPTER_CHROMIUM"), "/usr/bin/chromium") if p and Path(p).exists()), None)
-    if found is None:
-        pytest.skip("no chromium at /usr/bin/chromium (set PHOROPTER_CHROMIUM)")
-    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,9 @@ TOKEN = "a-token-of-many-letters"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    found = next((p for p in (os.environ.get("PHOROPTER_CHROMIUM"), "/usr/bin/chromium") if p and Path(p).exists()), None)
-    if found is None:
-        pytest.skip("no chromium at /usr/bin/chromium (set PHOROPTER_CHROMIUM)")
+def browser(chromium: str) -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
 
