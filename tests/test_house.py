@@ -61,7 +61,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"metrics", "record_shapes", "running_commands", "subgroup_file"},
         {"run_folder"},
         {"store"},
-        {"intervals", "positive_class"},
+        {"control_folder", "intervals", "positive_class"},
         {"stats"},
         {"clinical", "questions", "shift"},
     ],
@@ -70,7 +70,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"labels"},
         {"folders", "images", "source", "splits", "subset"},
         {"positive_class", "recordings", "sources"},
-        {"in_memory", "leakage", "shift"},
+        {"controls", "in_memory", "leakage", "shift"},
         {"source_table"},
         {"spec"},
         {"inspect", "subgroups", "unit_names"},
@@ -107,10 +107,10 @@ LAYERS: dict[str, list[set[str]]] = {
         {"forecasts", "records"},
         {"cost"},
         {"shifts"},
-        {"audit", "compute", "screening"},
+        {"audit", "compute", "controls", "screening"},
         {"finished"},
         {"worker"},
-        {"processes"},
+        {"clusters", "processes"},
         {"executors"},
     ],
     "starter": [{"choices", "first_look"}, {"study_text"}],
@@ -314,6 +314,9 @@ def test_a_folder_has_at_most_twelve_modules() -> None:
 
 # A module without a test of its own name, and whose test covers it.
 COVERED_BY = {
+    "report.summary.shift.shift_results": "report/sections/predictions/test_under_shift.py",
+    "report.figures.shift_curves": "report/sections/predictions/test_under_shift.py",
+    "results.control_folder": "study/controls/test_control_folders.py",
     "study.records.table_record": "study/test_tables.py",
     "study.variants.imported_candidates": "test_import_command.py",
     "training.tables.check_table": "study/test_tables.py",
@@ -460,7 +463,7 @@ TORCH_FREE = {
     "training.trained_on",
     "training.costs.inference_batch",
 }
-TORCH_ALSO = {"study.worker", "study.compute", "study.records", "study.executors"}
+TORCH_ALSO = {"study.worker", "study.compute", "study.records", "study.executors", "study.processes.gpu_places"}
 HEAVY = {"scipy", "sklearn", "pandas", "matplotlib", "pyarrow", "wfdb", "pyedflib", "pywt", "rich", "jinja2"}
 
 

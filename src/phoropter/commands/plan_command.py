@@ -59,12 +59,14 @@ def _describe_part(part: StudySpec, folder: Path, device: str, add: bool, *, sta
     from phoropter.results.store import Store
     from phoropter.study import screening
     from phoropter.study.audit import check_leakage
+    from phoropter.study.controls.control_folders import describe_controls
     from phoropter.study.cost import estimate_resources
     from phoropter.study.plan import plan_study
+    from phoropter.study.shifts.shift_forecast import describe_shift
     from phoropter.study.variants.imported_candidates import add_imported
 
     part = add_imported(part, folder)
-    store, cache, to = Store(folder), cache_dir(folder), make_console()
+    store, cache, to = Store(folder), cache_dir(folder), make_console(answer=True)
     settled = screening.resolve_rungs(part, store, cache)
     for line in () if as_json else screening.describe_rungs(settled, part, store, cache):
         print_line(to, line)
@@ -81,6 +83,10 @@ def _describe_part(part: StudySpec, folder: Path, device: str, add: bool, *, sta
     for finding in findings:
         print_line(make_warning_console(), f"{finding.severity}: {finding.words}")
     print_plan(to, planned, cost, store)
+    for line in describe_shift(planned, store, cache, device):
+        print_line(to, line)
+    for line in describe_controls(part, folder, cache, device):
+        print_line(to, line)
     if other:  # the folder was not named here, so the plan may be all that is wanted
         print_line(make_warning_console(), f"run would stop: {other}")
     return None

@@ -19,6 +19,8 @@ from phoropter.core.errors import DataError, join_words
 from phoropter.core.language.unit_words import parse_unit_word
 from phoropter.core.spec import ClassName, SourceMap, validate_as
 from phoropter.core.storage.foreign_files import refuse_foreign_file
+from phoropter.data.controls.changed_rows import apply_control
+from phoropter.data.controls.control_kinds import ControlName
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.decode import Interpolation, ResizeMode, SquareResize
 from phoropter.data.images.intensity import IntensitySpec
@@ -82,6 +84,8 @@ class DataSpec(SourceFields):
               what the source knows)
     site_word: the same for a site: `hospital`
     official_split: keep only this official part
+    control:  these data as a negative control, as `controls` of a study makes them: labels-permuted, predict-site, predict-group,
+              blank-pictures or time-shuffled
     """
 
     name: str | None = Field(default=None, min_length=1, max_length=100)
@@ -103,6 +107,7 @@ class DataSpec(SourceFields):
     group_word: str | None = Field(default=None, max_length=60)
     site_word: str | None = Field(default=None, max_length=60)
     official_split: Literal["train", "val", "test"] | None = None
+    control: ControlName | None = None
 
     @property
     def source(self) -> str:
@@ -220,7 +225,8 @@ def open_dataset(data: DataSpec | Any, base: Path | None = None) -> Dataset:
     if not source.fixed_classes:
         require_two_classes(dataset)
     find_positive(dataset, data.positive)
-    return subsample_windows(dataset, data.max_samples) if data.max_samples else dataset
+    dataset = subsample_windows(dataset, data.max_samples) if data.max_samples else dataset
+    return apply_control(dataset, data.control) if data.control else dataset
 
 
 def _apply_subset(dataset: Dataset, spec: DataSpec, source: Source) -> Dataset:

@@ -15,7 +15,7 @@ import torch
 
 from phoropter.data.splits.protocol import Split
 from phoropter.refit.finished_study import FinishedStudy
-from phoropter.refit.made_classifier import MadeClassifier, average_models
+from phoropter.refit.made_classifier import MadeClassifier, average_models, read_member_weights
 from phoropter.study.compute import drive_training, open_pixels
 from phoropter.study.plan import PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
@@ -39,14 +39,29 @@ class FullTrainer:
         self._trained: dict[str, tuple[PlannedRun, TrainedRun]] = {}
 
     def make_classifier(self, name: str) -> MadeClassifier:
-        """The classifier of a candidate; of an average, its members, each trained on all rows. Raises what `fit` raises."""
-        candidate = self.study.planned_runs(name)[0].candidate
-        names = candidate.members if candidate.is_ensemble else (name,)
+        """The classifier of a candidate; of an average, its members, each trained on all rows. Raises what `fit` raises.
+
+        Members that were chosen by weights have the mean of their weights over the runs of the study; one without is left out.
+        """
+        runs = self.study.planned_runs(name)
+        candidate = runs[0].candidate
+        names, weights = candidate.members if candidate.is_ensemble else (name,), self._average_weights(runs)
+        names = tuple(each for each in names if each in weights or not weights)
         parts = [self.train_on_all(each) for each in names]
         run = replace(parts[0][0], candidate=candidate)
         seen = run.split.train if any(part.candidate.recipe.phases for part, _ in parts) else run.split.train[:0]
         models = [trained.model.cpu().eval() for _, trained in parts]
-        return MadeClassifier(run, average_models(models), tuple(part.candidate for part, _ in parts), seen, dict(self.epochs))
+        model = average_models(models, [weights[each] for each in names if weights])
+        return MadeClassifier(run, model, tuple(part.candidate for part, _ in parts), seen, dict(self.epochs))
+
+    def _average_weights(self, runs: list[PlannedRun]) -> dict[str, float]:
+        """Of a candidate that chooses among its members: member → its mean weight over the runs, where that is above 0."""
+        found: dict[str, float] = {}
+        for run in runs:
+            for key, weight in read_member_weights(self.study.store.run(run.key)).items():
+                name = self.study.planned.by_key[key].candidate.name
+                found[name] = found.get(name, 0.0) + weight / len(runs)
+        return found
 
     def train_on_all(self, name: str) -> tuple[PlannedRun, TrainedRun]:
         """The run of a candidate that is trained, on all rows, and its classifier. Raises what `fit` raises."""

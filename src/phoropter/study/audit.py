@@ -49,8 +49,11 @@ def check_leakage(planned: Plan, cache: Path, open_pixels: OpenPixels | None = N
     open_pixels: opens the stored pixels of an image set; without it, near-duplicates are not looked for
     out:         the results folder, which gets thumbnails of the pairs
     Raises LeakageError when a finding is a reason to stop and the study does not allow it (`leakage: warn` or `allow`).
+    A negative control has none: its rows are those of a study that was audited, and blank pictures all alike.
     """
     study = planned.study
+    if study.data.control is not None:
+        return []
     findings: list[Finding] = []
     thumbnails: dict[str, bytes] = {}
     for image_set, splits in _group_splits_by_dataset(planned):

@@ -11,6 +11,7 @@ from phoropter.core.errors import PhoropterError, SpecError, WeightsError, did_y
 from phoropter.core.files import cache_dir, digest
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.cache import load_cached_pixels
+from phoropter.data.shift.shifted_rows import resolve_corruptions
 from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.data.splits.protocol import Split, make_splits
 from phoropter.data.subgroups import read_stated_subgroups
@@ -19,6 +20,7 @@ from phoropter.models.spec import DEFAULT_INPUT_SIZE, BackboneSpec
 from phoropter.models.weights import weight_files
 from phoropter.results.metrics.registry import check_metrics
 from phoropter.study.spec import StudySpec
+from phoropter.study.variants.control_studies import check_controls
 from phoropter.study.variants.default_seeds import settle_seeds
 from phoropter.study.variants.positive_uses import check_positive_uses
 from phoropter.study.variants.setting_effects import setting_affects
@@ -126,8 +128,11 @@ def _load_variant(study: StudySpec, variant: SweepVariant, opened: dict[tuple[st
     unusable.raise_if_any()
     check_metrics(study.metrics, len(opened[name].dataset.classes))
     check_positive_uses(study, spec, opened[name].dataset)
+    if study.shift is not None:
+        resolve_corruptions(study.shift, opened[name].dataset)  # which refuses what its rows cannot have
     trials = list_trials(study, {name: each for name, (each, _) in resolved.items()})
     splits = _make_checked_splits(study, opened[name].dataset, resolved, trials)
+    check_controls(study, opened[name].dataset, splits)
     return LoadedVariant(study, resolved, opened[name], splits, trials)
 
 

@@ -25,7 +25,9 @@ from phoropter.results.clinical.spec import ClinicalSpec
 from phoropter.results.metrics.custom import Metric
 from phoropter.results.metrics.registry import get_metric, metric_names
 from phoropter.results.questions.planned import PlannedQuestions
+from phoropter.results.shift.spec import ShiftSpec
 from phoropter.study.settings.assignments import apply_assignments, parse_assignment
+from phoropter.study.settings.controls_spec import ControlsSpec
 from phoropter.study.settings.side_specs import LearningCurveSpec, TuneSpec
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.candidate_entry import parse_candidates
@@ -94,6 +96,10 @@ class StudySpec(Spec):
     tune:               key → values, such as `{recipe.lr: [1e-4, 3e-4]}`; one combination is chosen inside each training part
     learning_curve:     shares of the training part on which every candidate is trained too, such as `[0.1, 0.2, 0.5, 1.0]`
     metrics:            what the report shows; the first decides the order
+    shift:              corrupted versions of the test rows on which finished classifiers are evaluated too, without training
+                        anew: `true` for those that fit the data, or a mapping
+    controls:           negative controls: `[labels-permuted, predict-site, predict-group, blank-pictures, time-shuffled]` or some
+                        of them, each of one candidate
     save_models:        which trained models are kept as bundles: that of each candidate's first run (`first`), `all`, or `none`
     aggregate:          how the windows of a recording, or the rows of a person, become one answer: `mean` of their probabilities,
                         `vote`, `max`, or `top-K`, the mean over the K rows with the highest probability of the positive class
@@ -118,6 +124,8 @@ class StudySpec(Spec):
     metrics: tuple[str | Metric, ...] = ("accuracy", "macro_f1")
     aggregate: str = "mean"
     clinical: ClinicalSpec = ClinicalSpec()
+    shift: ShiftSpec | None = None
+    controls: ControlsSpec | None = None
     equivalence_margin: float | None = Field(None, gt=0)
     save_models: Literal["none", "first", "all"] = "first"
     leakage: Literal["stop", "warn", "allow"] = "stop"
@@ -165,9 +173,9 @@ class StudySpec(Spec):
         """The candidates, each with its complete recipe. Raises SpecError."""
         return parse_candidates(self.candidates, self.parsed_recipe, self.source)
 
-    @field_validator("screening", mode="before")
+    @field_validator("screening", "shift", mode="before")
     @classmethod
-    def _expand_screening(cls, value: Any) -> Any:
+    def _expand_true(cls, value: Any) -> Any:
         return ({} if value else None) if isinstance(value, bool) else value
 
     @field_validator("protocol", mode="before")

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from phoropter.report.page import read_report_input
+from phoropter.report.render.table import MeanStd, Table
+from phoropter.report.sections.training.fusion import fusion_section
 from phoropter.results.metrics.registry import softmax
 from phoropter.results.store import Run, Store
 from phoropter.study.cost import estimate_resources
@@ -76,9 +79,29 @@ def test_without_the_only_member_that_counts_nothing_is_left(store: Store) -> No
 
 
 def test_a_plan_counts_the_fits_on_inner_folds(store: Store, tmp_path: Path) -> None:
-    study = read_study(store.folder.parent / "study.yaml")[0]
-    cost = estimate_resources(plan_study(study), Store(tmp_path), tmp_path)
-    # Of the members, one is trained: in 3 fits, each on two thirds of the rows of its run, tested once on all of them
-    assert cost.by_candidate["chosen"] == pytest.approx(2 * cost.by_candidate["trained"])
-    assert cost.by_candidate["mean"] == 0
-    assert not np.isclose(cost.by_candidate["trained"], 0)
+    folder = store.folder.parent
+
+    def estimate(epochs: int) -> dict[str, float]:
+        (folder / "other.yaml").write_text(STUDY.replace("epochs: 1}", f"epochs: {epochs}}}"))
+        planned = plan_study(read_study(folder / "other.yaml")[0])
+        return estimate_resources(planned, Store(tmp_path), tmp_path).by_candidate
+
+    short, long = estimate(1), estimate(50)
+    # Of the members, one is trained by epochs: in 3 fits, each on two thirds of the rows of its run
+    assert long["chosen"] - short["chosen"] == pytest.approx(2 * (long["trained"] - short["trained"]))
+    assert long["mean"] == short["mean"] and short["chosen"] > short["mean"]
+
+
+def test_the_table_of_branches_shows_the_weights(store: Store) -> None:
+    section = fusion_section(read_report_input(store.folder))
+    assert section is not None
+    (table,) = section.blocks
+    assert isinstance(table, Table)
+    weights: dict[str, list[float]] = {}
+    for run in runs_of(store, "chosen"):
+        for each in run.record["selection"]["members"]:
+            weights.setdefault(each["name"], []).append(each["weight"])
+    lines = [dict(zip((column.name for column in table.columns), row.values, strict=True)) for row in table.rows]
+    shown = {line["Branch"]: line["Weight"] for line in lines if line["Fusion"] == "chosen"}
+    assert shown == {name: MeanStd(np.mean(each), np.std(each, ddof=1)) for name, each in weights.items()}
+    assert all(np.isnan(line["Weight"].mean) for line in lines if line["Fusion"] == "mean")  # type: ignore[union-attr]

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from phoropter.core.errors import RunError
+from phoropter.core.errors import SplitError
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.cache import prepare_pixels
 from phoropter.data.sources.folder import open_folder
+from phoropter.data.splits.inner_splits import make_inner_splits
 from phoropter.data.splits.protocol import Split
 from phoropter.results.metrics.registry import softmax
 from phoropter.study.compute import drive_training
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import parse_recipe
 from phoropter.training.fit import TrainedRun, TrainingTask
-from phoropter.training.selection.inner_answers import load_or_answer, make_inner_splits
+from phoropter.training.selection.inner_answers import load_or_answer
 from small_pictures import draw_dark_and_light
 
 NET = {"backbone": "test_resnet", "weights": "random"}
@@ -53,7 +54,7 @@ def test_each_row_is_answered_by_a_fit_without_it(folder: Path, tmp_path: Path, 
     task = make_task(folder, kind)
     found = load_or_answer(tmp_path / "a.npz", task, train)
     by_hand = np.full(len(task.dataset), np.nan)
-    for inner in make_inner_splits(task):
+    for inner in make_inner_splits(task.dataset, task.split, 3):
         assert not set(inner.train) & set(inner.test) and set(inner.train) | set(inner.test) == set(task.split.train)
         logits = train(replace(task, split=inner)).predict_held_out(inner.test)[0]
         by_hand[inner.test] = softmax(logits)[np.arange(len(logits)), task.dataset.labels[inner.test]]
@@ -84,5 +85,7 @@ def test_rows_of_one_group_have_no_inner_folds(folder: Path, tmp_path: Path) -> 
     task = make_task(folder, "solved")
     groups = np.where(np.isin(np.arange(len(task.dataset)), task.split.test), "tested", "trained")
     alone: Dataset = replace(task.dataset, groups=groups)
-    with pytest.raises(RunError, match="mode: select needs inner folds, and the rows to train on are of one group alone"):
+    with pytest.raises(
+        SplitError, match=r"^mode: select: the training part of fold 1 of 3 cannot be divided into two inner folds"
+    ):
         load_or_answer(tmp_path / "a.npz", replace(task, dataset=alone), train)

@@ -6,7 +6,7 @@ bundle records it to cut and render recordings at prediction time as in training
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from phoropter.signals.windows import WindowRule, WindowTable, event_windows, ex
 
 Bytes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
+SampleChange = Callable[[NDArray[np.float32], Rows], NDArray[np.float32]]  # ((m, …, T) samples, rows of the table)
 UNKNOWN_CLASS = ""  # class name of windows without a known class
 GreyScale = Literal["per-image", "per-subject"]
 BEAT_WINDOW_S = 0.8  # length of a window around a heartbeat: the interval at 75 beats a minute
@@ -155,12 +156,18 @@ class ChannelView(Spec):
         )
         return pool_ranges(own, np.array([recordings[i].subject for i in table.recording]))
 
-    def render_rows(self, recordings: Sequence[Recording], table: WindowTable, rows: Rows, ranges: NDArray[Any] | None) -> Bytes:
-        """Rows of the table → (m, S, S, 3)."""
-        own = None if ranges is None else ranges[rows]
-        return repeat_to_rgb(
-            render_windows(self._extract_samples(recordings, table, rows), recordings[0].rate_hz, self.representation, own)
-        )
+    def render_rows(
+        self,
+        recordings: Sequence[Recording],
+        table: WindowTable,
+        rows: Rows,
+        ranges: NDArray[Any] | None,
+        change: SampleChange | None = None,
+    ) -> Bytes:
+        """Rows of the table → (m, S, S, 3). change: what is done to the samples of their windows before they are drawn"""
+        own, samples = None if ranges is None else ranges[rows], self._extract_samples(recordings, table, rows)
+        samples = samples if change is None else change(samples, rows)
+        return repeat_to_rgb(render_windows(samples, recordings[0].rate_hz, self.representation, own))
 
     def source_signals(self, recordings: Sequence[Recording], table: WindowTable, row: int) -> dict[str, NDArray[np.float32]]:
         """Channel → the samples of a row's window, for plots."""
@@ -247,13 +254,24 @@ class CtgView(Spec):
     def compute_value_ranges(self, recordings: Sequence[Recording], table: WindowTable) -> None:
         """None: the axes are fixed."""
 
-    def render_rows(self, recordings: Sequence[Recording], table: WindowTable, rows: Rows, ranges: object) -> Bytes:
-        """Rows of the table → (m, S, S, 3); each record is cleaned once, whatever the number of its rows."""
+    def render_rows(
+        self,
+        recordings: Sequence[Recording],
+        table: WindowTable,
+        rows: Rows,
+        ranges: object,
+        change: SampleChange | None = None,
+    ) -> Bytes:
+        """Rows of the table → (m, S, S, 3); each record is cleaned once, whatever the number of its rows.
+
+        change: what is done to the samples of their windows before they are drawn
+        """
         size = self.representation.size
         out = np.empty((len(rows), size, size, 3), np.uint8)
         for index in np.unique(table.recording[rows]):
             places = np.flatnonzero(table.recording[rows] == index)
             pieces = self._extract_samples(recordings[index], table.start[rows[places]].tolist())
+            pieces = pieces if change is None else change(pieces, rows[places])
             out[places] = render_windows(pieces, recordings[index].rate_hz, self.representation)
         return out
 

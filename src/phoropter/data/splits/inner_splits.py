@@ -49,9 +49,10 @@ def keeps_groups_apart(dataset: Dataset, split: Split) -> bool:
     return dataset.groups is not None and not len(np.intersect1d(dataset.groups[split.train], dataset.groups[split.test]))
 
 
-def make_inner_splits(dataset: Dataset, split: Split, folds: int) -> list[Split]:
+def make_inner_splits(dataset: Dataset, split: Split, folds: int, asked: str = "tune") -> list[Split]:
     """The inner folds of a split as splits, tested on their validation rows; the split's own validation part stays theirs.
 
+    asked: the key of the study that asks for them, for messages
     Raises SplitError where a class of the training part is missing in the rows of an inner fold that are trained on.
     """
     parts = list(split_training_rows(dataset, split, folds))
@@ -62,13 +63,17 @@ def make_inner_splits(dataset: Dataset, split: Split, folds: int) -> list[Split]
         gone = np.setdiff1d(known, dataset.labels[fit])
         if len(gone):
             raise SplitError(
-                f"tune: {name} has no row of '{dataset.classes[gone[0]]}' to train on: use more inner folds (tune: folds), "
-                "or fewer of the protocol"
+                f"{asked}: {name} has no row of '{dataset.classes[gone[0]]}' to train on: use "
+                + (
+                    "more inner folds (tune: folds), or fewer of the protocol"
+                    if asked == "tune"
+                    else "fewer folds of the protocol"
+                )
             )
         inner.append(replace(split, fold=number, folds=len(parts), name=name, train=fit, test=tested, external=None))
     if len(inner) < 2:
         raise SplitError(
-            f"tune: the training part of {split.name} cannot be divided into two inner folds: it is one group or row"
+            f"{asked}: the training part of {split.name} cannot be divided into two inner folds: it is one group or row"
         )
     return inner
 

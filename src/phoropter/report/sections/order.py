@@ -26,6 +26,8 @@ from phoropter.report.sections.predictions.groups import group_section
 from phoropter.report.sections.predictions.label_review import label_review_section
 from phoropter.report.sections.predictions.leader_maps import leader_maps_section
 from phoropter.report.sections.predictions.mistakes import mistakes_section
+from phoropter.report.sections.predictions.under_shift import shift_section
+from phoropter.report.sections.study.controls import controls_section
 from phoropter.report.sections.study.leakage import leakage_section
 from phoropter.report.sections.study.provenance import provenance_section
 from phoropter.report.sections.study.statement import statement_section
@@ -46,6 +48,7 @@ SECTION_ORDER: tuple[Callable[[ReportInput], Section | None], ...] = (
     external_test_section,
     unseen_sites_section,
     subgroup_section,
+    shift_section,
     class_section,
     confusion_section,
     mistakes_section,
@@ -56,6 +59,7 @@ SECTION_ORDER: tuple[Callable[[ReportInput], Section | None], ...] = (
     distillation_section,
     learning_curve_section,
     embedding_section,
+    controls_section,
     leakage_section,
     statement_section,
     provenance_section,

@@ -23,6 +23,8 @@ def raise_on_other_study(earlier: Mapping[str, Any], planned: Plan, store: Store
     bad ones may be left out, run keys are not known, and nothing is raised.
     """
     name = earlier.get("name")
+    if planned.study.data.control is not None:  # its folder follows that of its study, which was let into its own
+        return
     if name is None or {str(row["key"]) for row in earlier["plan"]} & planned.by_key.keys():
         return
     if not all(images.has_settled_rows for images in planned.image_sets):

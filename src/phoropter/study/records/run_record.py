@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ from phoropter.results.store import Predictions, Run, RunWriter
 from phoropter.study.plan import PlannedRun
 from phoropter.study.records.convergence_record import describe_convergence
 from phoropter.study.records.cost_record import describe_average_cost, describe_run_cost
+from phoropter.study.records.selection_record import SelectedMembers
 from phoropter.study.records.study_record import collect_versions, describe_machine
 from phoropter.study.records.thumbnails import encode_thumbnail
 from phoropter.training.branch_ablation import ablate_branches
@@ -105,28 +107,39 @@ def save_bundle(folder: Path, run: PlannedRun, fitted: TrainedRun) -> None:
 
 
 def write_averaged_run(
-    folder: RunWriter, run: PlannedRun, members: list[Run], pixels: Pixels, metrics: tuple[str | Metric, ...], started: datetime
+    folder: RunWriter,
+    run: PlannedRun,
+    members: list[Run],
+    pixels: Pixels,
+    metrics: tuple[str | Metric, ...],
+    started: datetime,
+    selected: SelectedMembers | None = None,
 ) -> dict[str, Any]:
-    """Fills the folder of an average of finished runs, computed from their predictions; returns its record."""
+    """Fills the folder of an average of finished runs, computed from their predictions; returns its record.
+
+    selected: the weights of the members, where they were chosen
+    """
+    weights = selected.list_weights(run.candidate.members) if selected else []
     parts: dict[str, Predictions] = {}
     for part in ("predictions", "validation", "external"):
         predictions = [p for m in members if (p := m.load_predictions(part)) is not None]
         if len(predictions) == len(members):
-            parts[part] = average_member_predictions(predictions)
+            parts[part] = average_member_predictions(predictions, weights)
             folder.write_predictions(parts[part], part)
     held_out = parts["predictions"]
     folder.write_history([])
     folder.write_pictures(encode_examples(held_out, run.split.test, pixels))
     record = {
         **describe_run(run, started),
-        "cost": describe_average_cost([m.record["cost"] for m in members], len(held_out.ids)),
+        "cost": describe_average_cost([m.record["cost"] for m in members], len(held_out.ids), selected),
         "choice": {"epoch": 0, "by": "last"},
         "digests": {
             "dataset": run.image_set.dataset.fingerprint,
             "members": list(run.needs),
             "predictions": digest_file(folder.folder / "predictions.npz"),
         },
-        "branches": _ablate_members(run, [p for m in members if (p := m.load_predictions()) is not None], held_out),
+        "branches": _ablate_members(run, [p for m in members if (p := m.load_predictions()) is not None], held_out, weights),
+        **({"selection": selected.describe()} if selected else {}),
         "metrics": compute_scores(run, metrics, held_out),
         "versions": collect_versions(),
         "machine": members[0].record["machine"],
@@ -135,32 +148,41 @@ def write_averaged_run(
     return record
 
 
-def average_member_predictions(predictions: list[Predictions]) -> Predictions:
+def average_member_predictions(predictions: list[Predictions], weights: Sequence[float] = ()) -> Predictions:
     """Members' predictions of the same rows → the log of their mean probabilities, and their features concatenated.
 
-    Raises StoreError when the rows differ.
+    weights: of the members; empty: all are equal. Raises StoreError when the rows differ.
     """
     first = predictions[0]
     for other in predictions[1:]:
         if not np.array_equal(first.ids, other.ids):
             raise StoreError("the members of an average were tested on different rows; delete their runs and run the study again")
-    logits = average_probabilities([p.logits for p in predictions])
+    logits = average_probabilities([p.logits for p in predictions], weights)
     features = [p.features for p in predictions if p.features is not None]
     complete = len(features) == len(predictions)
     return replace(first, logits=logits, features=np.concatenate(features, axis=1) if complete else None)
 
 
-def _ablate_members(run: PlannedRun, predictions: list[Predictions], ensemble: Predictions) -> list[dict[str, Any]]:
-    """Accuracy of each member alone and of the ensemble without it, as `ablate_branches` gives it for a fusion."""
+def _ablate_members(
+    run: PlannedRun, predictions: list[Predictions], ensemble: Predictions, weights: Sequence[float]
+) -> list[dict[str, Any]]:
+    """Accuracy of each member alone and of the ensemble without it, as `ablate_branches` gives it for a fusion.
+
+    None where no other member counts.
+    """
     rows = []
     for i, name in enumerate(run.candidate.members):
-        others = average_member_predictions([p for j, p in enumerate(predictions) if j != i])
+        left = [j for j in range(len(predictions)) if j != i and (not weights or weights[j] > 0)]
+        others = (
+            average_member_predictions([predictions[j] for j in left], [weights[j] for j in left if weights]) if left else None
+        )
         rows.append(
             {
                 "name": name,
                 "accuracy": _compute_accuracy(predictions[i]),
-                "without": _compute_accuracy(others),
+                "without": None if others is None else _compute_accuracy(others),
                 "fused": _compute_accuracy(ensemble),
+                **({"weight": weights[i]} if weights else {}),
             }
         )
     return rows

@@ -53,8 +53,8 @@ class Candidate(Spec):
     """One network or ensemble under comparison.
 
     frozen:  the backbones are not trained; their features are computed once for the whole study
-    members: of a fusion: the candidates whose finished runs are averaged (mode ensemble), or with whose weights its branches
-             start (warm_start)
+    members: of a fusion: the candidates whose finished runs are averaged (modes ensemble and select), or with whose weights its
+             branches start (warm_start)
     table:   of a candidate without a network of pictures: the features or predictions it consists of, or signal-1d
     """
 
@@ -76,8 +76,13 @@ class Candidate(Spec):
 
     @property
     def is_ensemble(self) -> bool:
-        """Whether it averages the predictions of its members, without training."""
-        return self.fusion is not None and self.fusion.mode == "ensemble"
+        """Whether it averages the predictions of its members, equally or by weights, without training."""
+        return self.fusion is not None and self.fusion.averages_runs
+
+    @property
+    def selects(self) -> bool:
+        """Whether it chooses among its members, by what they answer on inner folds."""
+        return self.fusion is not None and self.fusion.mode == "select"
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -97,7 +102,8 @@ class Candidate(Spec):
         if self.distillation:
             how.append(f"taught by {self.distillation.teacher} ({self.distillation.loss}, α {self.distillation.alpha:g})")
         if self.is_ensemble:
-            how.append(f"of the finished runs of {' and '.join(self.members)}")
+            chosen = ", chosen and weighted on inner folds" if self.selects else ""
+            how.append(f"of the finished runs of {' and '.join(self.members)}{chosen}")
         elif not self.recipe.phases:
             how.append("used as it is")
         elif self.recipe.l2_penalties and self.fusion and self.fusion.mode == "logits":
@@ -176,7 +182,8 @@ def find_conflict(candidate: Candidate) -> str | None:
             "leave cached_views out"
         )
     if candidate.is_ensemble and not candidate.members:
-        return "mode: ensemble averages finished runs and is not reached by a sweep; write it as a candidate of its own"
+        mode = candidate.fusion.mode if candidate.fusion else ""
+        return f"mode: {mode} averages finished runs and is not reached by a sweep; write it as a candidate of its own"
     if recipe.imbalance.n_bags > 1 and (candidate.fusion or distillation or candidate.head.kind == "pretrained"):
         part = "a fusion" if candidate.fusion else "a student" if distillation else "head: pretrained"
         return (

@@ -13,10 +13,10 @@ from phoropter.core.spec import Location, SourceMap, error_message, validate_as
 from phoropter.models.spec import Backbone, BackboneSpec, HeadSpec
 from phoropter.training.candidates.candidate import Candidate, DistillationSpec, find_conflict
 from phoropter.training.candidates.entry import CandidateEntry, default_name, head_only_recipe, raise_on_unused
-from phoropter.training.candidates.fusions import build_fusion, resolve_members
+from phoropter.training.candidates.fusions import build_fusion, list_selectable, resolve_members
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
 from phoropter.training.candidates.recipe import Recipe
-from phoropter.training.candidates.references import write_out_references
+from phoropter.training.candidates.references import chooses_among_all, write_out_references
 from phoropter.training.candidates.table_spec import SIGNAL_NETWORK, TableSpec, check_signal_recipe
 
 
@@ -28,7 +28,7 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
     candidates: list[Candidate] = []
     written_fusions: dict[str, CandidateEntry] = {}
     teachers: dict[str, Backbone] = {}
-    for i, entry in enumerate(write_out_references(entries)):
+    for i, entry in sorted(enumerate(write_out_references(entries)), key=lambda numbered: chooses_among_all(numbered[1])):
         at: Location = ("candidates", i)
         if isinstance(entry, Candidate):
             candidates.append(entry)
@@ -36,6 +36,9 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
         data = {"backbone": entry} if isinstance(entry, (str, Backbone)) else entry
         written = entry if isinstance(entry, CandidateEntry) else validate_as(CandidateEntry, data, source, at)
         try:
+            if written.fuse == "all":  # comes last, when all others are known
+                members, name = list_selectable(candidates), written.name or "all (select)"
+                written = written.model_copy(update={"fuse": members, "name": name})
             built = [_build_table(written, source, at)] if written.is_table else _build_candidates(written, recipe, source, at)
             candidates += built
             written_fusions |= {c.name: written for c in built if c.fusion}

@@ -24,7 +24,8 @@ class CandidateEntry(Spec):
 
     name:     what the candidate is called (default: made of its parts)
     backbone: one network, with a new head
-    fuse:     several networks as one, by their names or those of candidates; all-pairs, all-triples: every combination of `of`
+    fuse:     several networks as one, by their names or those of candidates; all-pairs, all-triples: every combination of `of`;
+              all: with mode select, every other candidate that is a network or a fusion of its own
     of:       the networks that all-pairs and all-triples combine
     student:  a network that learns from `teacher`
     teacher:  name of a candidate or of a backbone, or a candidate as a mapping: {backbone: vit_small_patch16_224, frozen: true}
@@ -42,7 +43,7 @@ class CandidateEntry(Spec):
     seed:     of one backbone: another seed for its random parts than the study's own
     frozen:   backbones are not trained; their features are computed once
     head:     linear, dense or pretrained, or a mapping of HeadSpec; of a fusion: of each branch
-    mode:     of a fusion: logits, concat or ensemble, see FusionSpec
+    mode:     of a fusion: logits, concat, ensemble or select, see FusionSpec
     start:    of a fusion by logits: average or random, see FusionSpec
     hidden:   of a fusion: units of a dense layer in the fusing layer (default: none, it is linear)
     dropout:  of a fusion: dropout rate of the fusing layer
@@ -59,7 +60,7 @@ class CandidateEntry(Spec):
 
     name: str | None = None
     backbone: str | dict[str, Any] | Backbone | None = None
-    fuse: tuple[str | dict[str, Any] | Backbone, ...] | Literal["all-pairs", "all-triples"] | None = None
+    fuse: tuple[str | dict[str, Any] | Backbone, ...] | Literal["all-pairs", "all-triples", "all"] | None = None
     of: tuple[str | dict[str, Any] | Backbone, ...] | None = None
     student: str | Backbone | None = None
     teacher: str | dict[str, Any] | Backbone | None = None
@@ -113,9 +114,11 @@ class CandidateEntry(Spec):
             for name in names:
                 if kind != other and getattr(self, name) is not None:
                     raise ValueError(f"{name} belongs to a candidate with {other}, and contradicts {kind}; leave one of them out")
-        if self.of is not None and not isinstance(self.fuse, str):
+        if self.of is not None and self.fuse not in ("all-pairs", "all-triples"):
             raise ValueError("of belongs to fuse: all-pairs or all-triples; put its backbones under fuse instead")
-        if isinstance(self.fuse, str) and self.of is None:
+        if self.fuse == "all" and self.mode != "select":
+            raise ValueError("fuse: all belongs to mode: select; name the networks, or choose mode: select")
+        if self.fuse in ("all-pairs", "all-triples") and self.of is None:
             raise ValueError(f"fuse: {self.fuse} needs of, the list of backbones to combine")
         if self.student is not None and self.teacher is None:
             raise ValueError("a student needs a teacher: the name of a candidate or of a backbone")

@@ -65,9 +65,9 @@ class Checkpoints:
         self._clock = _SaveClock()
 
     def for_part(self, part: str) -> Checkpoints:
-        """A file beside this one for a part of the run that is trained by itself (a bag); both share one clock."""
+        """A file beside this one for a part of the run that is trained by itself (a bag, an inner fold); both share one clock."""
         checkpoints = Checkpoints(None, self._interval_s)
-        checkpoints._file = None if self._file is None else self._file.with_name(f"checkpoint-{part}.pt")
+        checkpoints._file = None if self._file is None else self._file.with_name(f"{self._file.stem}-{part}.pt")
         checkpoints._clock = self._clock
         return checkpoints
 

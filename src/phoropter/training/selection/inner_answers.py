@@ -7,22 +7,20 @@ the key of the candidate's run; a stored file that cannot be read is made again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import RunError
 from phoropter.core.files import atomic_write, file_lock, make_folder
 from phoropter.core.storage.npz_files import read_own_npz
-from phoropter.data.splits.protocol import Split
+from phoropter.data.splits.inner_splits import make_inner_splits
 from phoropter.results.metrics.registry import softmax
 from phoropter.training.fit import TrainedRun, TrainingTask
 from phoropter.training.frozen.batched_fit import can_batch, fit_batched
 from phoropter.training.selection.greedy_selection import INNER_FOLDS, Selection, select_members
-from phoropter.training.solved_heads.problem import LogisticProblem, split_inner_folds
 
 Floats = NDArray[np.float64]
 
@@ -54,7 +52,7 @@ def load_or_answer(file: Path, task: TrainingTask, train: Callable[[TrainingTask
     """The answers of a task's candidate for the task's training rows.
 
     file: where they are stored · train: trains a task to its end whose head is not trained in one batch with others
-    Raises RunError where the rows have no inner folds, and what training raises.
+    Raises SplitError where the rows have no inner folds, and what training raises.
     """
     make_folder(file.parent)
     with file_lock(file.with_suffix(".lock")):
@@ -66,22 +64,12 @@ def load_or_answer(file: Path, task: TrainingTask, train: Callable[[TrainingTask
     return stored
 
 
-def make_inner_splits(task: TrainingTask) -> Iterator[Split]:
-    """The inner folds of a task's training rows, whose test rows they are; validation rows stay those of the split."""
-    split = task.split
-    for number, (fit, held_out) in enumerate(split_inner_folds(LogisticProblem(task.dataset, split), INNER_FOLDS)):
-        name = f"{split.name}, inner fold {number + 1} of {INNER_FOLDS}"
-        yield replace(split, name=name, train=fit, test=held_out, external=None)
-
-
 def _answer_rows(task: TrainingTask, train: Callable[[TrainingTask], TrainedRun], name: str) -> InnerAnswers:
     checkpoints, labels = task.checkpoints, task.dataset.labels
     tasks = [
         replace(task, split=inner, checkpoints=checkpoints.for_part(f"{name}-{number}"))
-        for number, inner in enumerate(make_inner_splits(task))
+        for number, inner in enumerate(make_inner_splits(task.dataset, task.split, INNER_FOLDS, "mode: select"))
     ]
-    if not tasks:
-        raise RunError(f"{task.split.name}: mode: select needs inner folds, and the rows to train on are of one group alone")
     outcomes = fit_batched(tasks) if can_batch(task.candidate) else [train(each) for each in tasks]
     found, seconds = np.zeros(len(task.dataset)), 0.0
     for inner, outcome in zip(tasks, outcomes, strict=True):

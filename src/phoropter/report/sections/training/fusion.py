@@ -31,12 +31,14 @@ def fusion_section(inputs: ReportInput) -> Section | None:
 
 def _branch_table(summary: StudySummary) -> Table | None:
     """A row for each branch of each fusion, over the runs that recorded an ablation."""
-    rows = [row for c in summary.candidates for row in _fusion_rows(c)]
+    weighs = any(run.record.get("selection") for c in summary.candidates for run in c.runs)
+    rows = [row for c in summary.candidates for row in _fusion_rows(c, weighs)]
     if not rows:
         return None
     columns = (
         Column("Fusion"),
         Column("Branch"),
+        *([Column("Weight", "percent", "its share of the mean probability, chosen on inner folds")] if weighs else []),
         Column("Branch only", "percent", "accuracy of the branch's own classifier on the held-out rows"),
         Column("Branch removed", "percent", "accuracy with the branch's features replaced by their mean over training rows"),
         Column("All branches", "percent", "accuracy of the fusion"),
@@ -46,18 +48,20 @@ def _branch_table(summary: StudySummary) -> Table | None:
     return Table("branches", "Accuracy of each branch, and of the fusion without it", columns, tuple(rows), note)
 
 
-def _fusion_rows(candidate: CandidateResults) -> list[TableRow]:
+def _fusion_rows(candidate: CandidateResults, weighs: bool) -> list[TableRow]:
+    """weighs: whether the table has a column of weights"""
     records = [list(run.record["branches"]) for run in candidate.runs if run.record.get("branches")]
     if not records or len({len(r) for r in records}) > 1:
         return []
     rows = []
     for i in range(len(records[0])):
-        own, removed, complete = (
+        own, removed, complete, weight = (
             np.array([np.nan if r[i].get(key) is None else float(r[i][key]) for r in records])
-            for key in ("accuracy", "without", "fused")
+            for key in ("accuracy", "without", "fused", "weight")
         )
         gain = complete - removed
         role: RowRole = "warning" if finite_mean(gain) < MIN_BRANCH_GAIN else "plain"
-        numbers = (MeanStd(finite_mean(v), finite_std(v)) for v in (own, removed, complete, gain))
+        shown = (*([weight] if weighs else []), own, removed, complete, gain)
+        numbers = (MeanStd(finite_mean(v), finite_std(v)) for v in shown)
         rows.append(TableRow((candidate.name, str(records[0][i]["name"]), *numbers), role))
     return rows

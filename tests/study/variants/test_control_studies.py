@@ -1,0 +1,102 @@
+"""Which candidate a control is of, on which folds, and what is refused before anything is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from phoropter.core.errors import SpecError
+from phoropter.core.spec import validate_as
+from phoropter.study.load import load_study
+from phoropter.study.spec import StudySpec
+from phoropter.study.variants.control_studies import choose_controlled, make_control_study
+
+NET = {"backbone": "test_resnet", "weights": "random"}
+FROZEN = {**NET, "name": "frozen", "frozen": True}
+
+
+def make_study(folder: Path | None = None, **changes: Any) -> StudySpec:
+    data: dict[str, Any] = {"digits": True, "max_samples": 200} if folder is None else {"manifest": str(folder / "rows.csv")}
+    candidates = [{**NET, "name": "trained"}, FROZEN, {"name": "mean", "fuse": ["trained", "frozen"], "mode": "ensemble"}]
+    keys = {"name": "made", "data": data, "candidates": candidates, "protocol": {"folds": 2}, "controls": ["labels-permuted"]}
+    return validate_as(StudySpec, {**keys, **changes})
+
+
+def write_rows(folder: Path, rows: list[tuple[str, str, str]]) -> Path:
+    """Rows of (label, group, site), each with a picture of its own."""
+    lines = ["path,label,group,site"]
+    for i, (label, group, site) in enumerate(rows):
+        Image.fromarray(np.full((16, 16, 3), i, np.uint8)).save(folder / f"{i}.png")
+        lines.append(f"{i}.png,{label},{group},{site}")
+    (folder / "rows.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_the_first_frozen_network_is_the_one() -> None:
+    assert choose_controlled(make_study()).name == "frozen"
+    assert choose_controlled(make_study(candidates=[{**NET, "name": "only"}])).name == "only"
+    named = {"kinds": ["labels-permuted"], "candidate": "mean"}
+    study = make_study(controls=named)
+    assert choose_controlled(study).name == "mean"
+    loaded = load_study(study)[0]
+    control = make_control_study(study, "blank-pictures", loaded.image_set.dataset, 32)
+    assert [c.name for c in control.parsed_candidates] == ["trained", "frozen", "mean"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"controls": {"kinds": ["labels-permuted"], "candidate": "frozn"}},
+            "'frozn' is no candidate of this study; did you mean",
+        ),
+        ({"candidates": [{"baseline": "mean-image"}]}, "controls are of a network of pictures, and the study has none"),
+        (
+            {
+                "candidates": [FROZEN, {"name": "b", "baseline": "mean-image"}],
+                "controls": {"kinds": ["labels-permuted"], "candidate": "b"},
+            },
+            "'b' looks at no pictures",
+        ),
+        ({"controls": ["predict-site"]}, "predict-site needs two sites or more, and .* has none"),
+        ({"controls": ["predict-group"]}, "predict-group needs groups, and .* has none"),
+        ({"controls": ["time-shuffled"]}, "time-shuffled needs windows of recordings"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_when_the_study_is_loaded(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        load_study(make_study(**changes))
+
+
+def test_a_site_with_one_group_cannot_be_on_both_sides(tmp_path: Path) -> None:
+    rows = [("ab"[i % 2], f"p{i // 4}", "far" if i < 4 else "near") for i in range(24)]
+    study = make_study(write_rows(tmp_path, rows), controls=["predict-site"], protocol={"folds": 2, "allow_group_overlap": True})
+    with pytest.raises(SpecError, match=r"each site on both sides of its folds, and 'far' of .* has one group"):
+        load_study(study)
+
+
+def test_labels_of_too_few_groups_are_refused(tmp_path: Path) -> None:
+    rows = [("rare" if i // 4 < 2 else "usual", f"p{i // 4:02d}", "one") for i in range(80)]
+    study = make_study(
+        write_rows(tmp_path, rows), protocol={"split": "stratified-group-k-fold", "folds": 2, "seeds": list(range(12))}
+    )
+    with pytest.raises(SpecError, match="labels-permuted leaves no row of 'rare' to train on in"):
+        load_study(study)
+
+
+def test_folds_of_sites_are_as_many_as_the_groups_of_the_smallest_allow(tmp_path: Path) -> None:
+    rows = [("ab"[i % 2], f"p{i // 4}", "far" if i < 12 else "near") for i in range(48)]
+    study = make_study(write_rows(tmp_path, rows), controls=["predict-site"], protocol={"folds": 2, "seeds": [3, 4]})
+    loaded = load_study(study)[0]
+    control = make_control_study(loaded.study, "predict-site", loaded.image_set.dataset, 32)
+    assert (control.protocol.split, control.protocol.folds, control.protocol.seeds) == ("stratified-group-k-fold", 3, (3, 4))
+    assert control.metric_names == ["balanced_accuracy"] and control.data.positive is None
+    for split in load_study(control)[0].splits:
+        groups, sites = loaded.image_set.dataset.groups, loaded.image_set.dataset.sites
+        assert groups is not None and sites is not None
+        assert not set(groups[split.train]) & set(groups[split.test])
+        assert set(sites[split.train]) == set(sites[split.test]) == {"far", "near"}
