@@ -26,7 +26,7 @@ COMMANDS = {"plan", "run", "demo", "status", "report", "compare", "folds", "serv
 COMMANDS |= {"backbones", "studies", "doctor", "serve", "explain", "export", "schema", "weights", "init", "completion", "import"}
 COMMANDS |= {"retry", "verify", "gc", "merge", "cancel", "pack"}
 README = Path(__file__).parents[1] / "README.md"
-TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
+RUNNING = Path(__file__).parents[1] / "docs" / "running.md"
 
 STUDY = """\
 name: tiny
@@ -74,7 +74,7 @@ def test_flags_stay_few() -> None:
 
 @pytest.mark.parametrize("name", sorted(COMMANDS - {"backbones", "studies", "doctor"}))
 def test_documentation_names_every_command_one_needs(name: str) -> None:
-    assert f"phoropter {name}" in README.read_text() + TUTORIAL.read_text()
+    assert f"phoropter {name}" in README.read_text() + RUNNING.read_text()
 
 
 def test_a_study_from_file_to_report(tmp_path: Path) -> None:

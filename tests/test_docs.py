@@ -1,4 +1,4 @@
-"""Documentation is true: the tree in the README, the studies it shows, the examples, the links."""
+"""Documentation is true: the tree in the README, the examples, the links (test_docs_pages.py runs the blocks)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import phoropter
-from phoropter.study.spec import read_study
 from warm_python import WarmPython
 
 ROOT = Path(__file__).parents[1]
@@ -20,21 +19,6 @@ def test_the_readme_s_tree_is_the_tree() -> None:
     """`python scripts/tree.py --write` brings it up to date."""
     drawn = runpy.run_path(str(ROOT / "scripts" / "tree.py"))["draw_tree"]()
     assert drawn in (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(page: Path) -> list[str]:
-    return [
-        b for b in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.S) if "name:" in b and "candidates:" in b
-    ]
-
-
-STUDIES = [(page, i) for page in PAGES if page.stem != "extending" for i in range(len(blocks(page)))]
-
-
-@pytest.mark.parametrize(("page", "number"), STUDIES, ids=[f"{p.name} {i}" for p, i in STUDIES])
-def test_studies_shown_in_the_documentation_are_read(page: Path, number: int, tmp_path: Path) -> None:
-    (tmp_path / "study.yaml").write_text(blocks(page)[number], encoding="utf-8")
-    assert read_study(tmp_path / "study.yaml")[0].candidates
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
