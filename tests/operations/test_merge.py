@@ -13,6 +13,7 @@ from phoropter.cli import main
 from phoropter.core.errors import StoreError
 from phoropter.operations.merge import merge_results
 from phoropter.operations.verify import verify_results
+from phoropter.results.shift.answer_file import load_shift_answers, write_shift_answers
 from phoropter.results.store import Store
 
 
@@ -45,6 +46,20 @@ def test_two_halves_are_the_whole(computed: Path, halves: tuple[Store, Store]) -
     assert [i for i in verify_results(here.folder) if i.damage] == []
     again = merge_results(here.folder, there.folder)
     assert again.taken == [] and sorted(again.same) == sorted(missing)
+
+
+def test_answers_on_corrupted_rows_follow_their_run(halves: tuple[Store, Store]) -> None:
+    here, there = halves
+    run = next(there.runs())
+    predictions = run.load_predictions()
+    assert predictions is not None and run.key not in here
+    for names in (["blur 1"], ["blur 1", "blur 2"]):  # with the run, and once both folders have it
+        write_shift_answers(there.folder, run.key, predictions.logits, {names[-1]: predictions.logits + 1})
+        merge_results(here.folder, there.folder)
+        assert list(load_shift_answers(here.folder, run.key, predictions.logits)) == names
+    file = here.folder / "shift" / f"{run.key}.npz"
+    file.write_bytes(file.read_bytes()[:-40])
+    assert [item.path for item in verify_results(here.folder) if item.damage] == [file]
 
 
 def test_damaged_runs_are_left_in_their_source(halves: tuple[Store, Store]) -> None:

@@ -1,7 +1,7 @@
 """Takes the finished runs of one results folder into another of the same study: one half computed here, one there.
 
 A run is copied whole and checked before it counts, and afterwards is the same bytes as in its source. What both folders hold is
-compared; the target's stays.
+compared; the target's stays. Answers on corrupted rows, which lie beside a run, follow it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from phoropter.core.errors import StoreError
 from phoropter.core.files import atomic_write_folder, make_folder
-from phoropter.results.store import Store
+from phoropter.results.shift.answer_file import take_shift_answers
+from phoropter.results.store import Predictions, Store
 
 
 @dataclass
@@ -54,6 +55,8 @@ def merge_results(target: Path, source: Path) -> MergeOutcome:
             outcome.same.append(key) if _has_same_predictions(into, taken_from, key) else outcome.other.append(key)
         else:
             outcome.taken.append(key) if _copy_run(into, folder) else outcome.busy.append(key)
+        if key in outcome.taken or key in outcome.same:
+            take_shift_answers(source, target, key, Predictions.load(folder / "predictions.npz").logits)
     return outcome
 
 

@@ -71,6 +71,8 @@ def _check_results_folder(folder: Path) -> Iterator[CheckedItem]:
     yield CheckedItem("study", folder / "study.json", _find_error(lambda: store.study))
     for run in sorted((folder / "runs").glob("[0-9a-f]*/")):
         yield CheckedItem("run", run, _find_error(store.find_run_damage, run.name))
+    for answers in sorted((folder / "shift").glob("[0-9a-f]*.npz")):
+        yield CheckedItem("answers", answers, _find_error(read_own_npz, answers))
     for note in sorted((folder / "failed").glob("*.json")):
         yield CheckedItem("failure", note, _find_error(read_record_file, note, FailureShape, "the run is tried again"))
     if checkpoints := sorted((folder / "work").glob("*/checkpoint*.pt")):

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from phoropter.results.shift.answer_file import find_missing_answers, load_shift_answers, write_shift_answers
+from phoropter.results.shift.answer_file import (
+    find_missing_answers,
+    load_shift_answers,
+    take_shift_answers,
+    write_shift_answers,
+)
 
 KEY = "0" * 32
 CLEAN = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -37,3 +42,13 @@ def test_a_missing_or_damaged_file_has_no_answers(tmp_path: Path) -> None:
     assert load_shift_answers(tmp_path, KEY, CLEAN) == {}
     path.write_bytes(b"no archive")
     assert load_shift_answers(tmp_path, KEY, CLEAN) == {}
+
+
+def test_answers_of_one_folder_are_added_to_those_of_another(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    take_shift_answers(there, here, KEY, CLEAN)
+    assert not (here / "shift").exists()
+    write_shift_answers(here, KEY, CLEAN, {"blur 1": CLEAN + 1})
+    write_shift_answers(there, KEY, CLEAN, {"blur 2": CLEAN + 2})
+    take_shift_answers(there, here, KEY, CLEAN)
+    assert sorted(load_shift_answers(here, KEY, CLEAN)) == ["blur 1", "blur 2"]

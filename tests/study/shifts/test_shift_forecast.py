@@ -47,7 +47,9 @@ def test_finished_runs_whose_models_were_not_kept_are_trained_again(tmp_path: Pa
     store = execute_study(study, tmp_path / "out", lambda event: None, options=ComputeOptions("cpu", threads=1))
     planned = plan(tmp_path, "shift: {blur: 2}\n")
     found = forecast_shift(planned, store, cache_dir())
-    assert {run.title for run in found.retrained} == {r.title for r in planned.runs if r.split.fold == 1 and not r.candidate.table}
+    assert {run.title for run in found.retrained} == {
+        r.title for r in planned.runs if r.split.fold == 1 and not r.candidate.table
+    }
     assert "2 finished runs are trained again" in describe_shift(planned, store, cache_dir())[1]
     study = read_study(tmp_path / "s.yaml")[0]
     execute_study(study, tmp_path / "out", lambda event: None, options=ComputeOptions("cpu", threads=1))

@@ -31,9 +31,11 @@ from phoropter.report.sections.study.controls import controls_section
 from phoropter.report.sections.study.leakage import leakage_section
 from phoropter.report.sections.study.provenance import provenance_section
 from phoropter.report.sections.study.statement import statement_section
+from phoropter.report.sections.training.data_size import data_size_section
 from phoropter.report.sections.training.distillation import distillation_section
 from phoropter.report.sections.training.fusion import fusion_section
 from phoropter.report.sections.training.learning_curves import learning_curve_section
+from phoropter.report.sections.training.tuned_values import tuned_values_section
 from phoropter.report.summary.report_input import ReportInput
 
 SECTION_ORDER: tuple[Callable[[ReportInput], Section | None], ...] = (
@@ -43,6 +45,8 @@ SECTION_ORDER: tuple[Callable[[ReportInput], Section | None], ...] = (
     comparison_section,
     sweep_section,
     screening_section,
+    tuned_values_section,
+    data_size_section,
     cost_section,
     group_section,
     external_test_section,
