@@ -380,16 +380,3 @@ def test_a_plan_shows_the_time_of_each_candidate_and_names_few_that_would_compil
     _print_estimate(make_console(), cost, 1, 1)
     assert "network 0, network 1, network 2 and 22 more" in capsys.readouterr().out
     assert "time left" in call("plan", "digits").output
-
-
-def test_a_bar_never_says_that_no_time_is_left() -> None:
-    from phoropter.study.progress import ProgressEvent, _ProgressBars
-
-    class Bars:
-        def add_task(self, *_: Any, **__: Any) -> int:
-            return 0
-
-    bars = _ProgressBars("study", Bars())  # type: ignore[arg-type]
-    bars.done_at_start, bars.started = 0, bars.started - 10
-    assert bars._format_time_left(ProgressEvent("done", done=2, total=4)) == "about 10 s left"
-    assert bars._format_time_left(ProgressEvent("done", done=4, total=4)) == ""

@@ -33,7 +33,7 @@ from phoropter.data.spec import DataSpec, open_dataset
 from phoropter.data.splits.spec import FoldsFile, KFold
 from phoropter.results.store import Predictions, Store
 from phoropter.signals.readers import edf, monitor_csv, physionet, signal_tables, tables, wesad
-from phoropter.study.cost import load_measured_speeds
+from phoropter.study.forecasts.measured_speeds import load_measured_speeds
 from phoropter.study.spec import read_study
 from phoropter.training.array_cache import CachedArray, load_sound_array, read_entry_info, write_entry_info
 from phoropter.training.array_cache import FeatureEntryInfo as EntryInfo
@@ -257,7 +257,7 @@ ENTRY = ("entry", "features.npy", (40, 3), "float32", "the features")
 
 
 def make_cache(folder: Path) -> None:
-    from phoropter.study.cost import update_measured_speed
+    from phoropter.study.forecasts.measured_speeds import update_measured_speed
 
     array = CachedArray(folder / ENTRY[0], *ENTRY[1:])
     array.load_or_compute([20, 20], lambda block: np.full((20, 3), block, np.float32))

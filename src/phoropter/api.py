@@ -85,8 +85,8 @@ class Study(StudySpec):
         """
         from phoropter.interface.progress_console import make_progress_console
         from phoropter.study import executors
+        from phoropter.study.display.progress_bars import show_progress
         from phoropter.study.loggers import attach_loggers
-        from phoropter.study.progress import show_progress
         from phoropter.study.worker import ComputeOptions
 
         folder = Path(out) if out is not None else Path("runs") / self.name

@@ -45,7 +45,7 @@ def refit_command(
     from phoropter.refit.bundle_writer import BundleContents
     from phoropter.refit.evidence import describe_evidence
     from phoropter.refit.refit import RefitOptions, refit_candidate
-    from phoropter.study.progress import show_progress
+    from phoropter.study.display.progress_bars import show_progress
     from phoropter.training.loop.devices import resolve_device
 
     to, chosen = make_console(), resolve_device(device)

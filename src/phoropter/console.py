@@ -178,7 +178,7 @@ def _print_estimate(to: Console, cost: ResourceEstimate, missing: int, total: in
     from phoropter.core.files import format_bytes
 
     basis = "at the speed of earlier runs here" if cost.measured else "a guess; the first run measures it"
-    print_line(to, f"{missing} of {total} runs to compute, about {format_duration(cost.seconds)} ({basis})")
+    print_line(to, f"{missing} of {total} runs to compute, about {format_duration(cost.seconds)} on {cost.hardware} ({basis})")
     pixels, features = format_bytes(cost.pixel_bytes), format_bytes(cost.feature_bytes)
     print_line(to, f"disk: {pixels} of images, {features} of features to be written")
     if cost.feature_images:

@@ -34,7 +34,7 @@ def export_command(bundle: Path, out: Path, study: Path | None, inputs: tuple[Pa
     from phoropter.deploy.export.inputs import find_proof_inputs
     from phoropter.refit.finished_study import open_finished_study
     from phoropter.refit.held_out import find_bundle_rows
-    from phoropter.study.progress import show_progress
+    from phoropter.study.display.progress_bars import show_progress
 
     int8, most = rest["int8"], rest["most"]
     _check_flags(study, inputs, int8, most)

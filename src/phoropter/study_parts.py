@@ -158,7 +158,8 @@ def run_and_report(study: StudySpec, folder: Path, how: HowToRun) -> int:
     from phoropter.core.files import cache_dir
     from phoropter.study import executors
     from phoropter.study.loggers import attach_loggers
-    from phoropter.study.progress import show_progress
+    from phoropter.study.display.progress_bars import show_progress
+    from phoropter.study.progress import describe_failures
     from phoropter.study.worker import ComputeOptions
 
     to = make_console()
@@ -170,8 +171,8 @@ def run_and_report(study: StudySpec, folder: Path, how: HowToRun) -> int:
         executor = executors.make_executor(options, cache, how.jobs, how.devices, how.per_device)
         store = executors.execute_study(study, folder, on_progress, cache=cache, executor=executor)
     failures = store.read_failures()
-    for note in failures.values():
-        print_line(make_warning_console(), f"failed: {note['candidate']} · {note['split']}: {note['error']}")
+    for line in describe_failures(failures.values()):
+        print_line(make_warning_console(), line)
     if any(True for _ in store.runs()):
         from phoropter.report.page import create_report, read_report_input
         from phoropter.report.sections.predictions.leader_maps import has_current_maps

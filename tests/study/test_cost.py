@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.results.store import Store
-from phoropter.study.cost import ResourceEstimate, estimate_macs, estimate_resources, update_measured_speed
-from phoropter.study.plan import plan_study
+from phoropter.study.cost import RUN_SECONDS, ResourceEstimate, estimate_resources, follow_pace
+from phoropter.study.display.time_left import TimeLeft
+from phoropter.study.executors import execute_study
+from phoropter.study.forecasts.measured_speeds import estimate_work, update_corrections, update_measured_speed
+from phoropter.study.plan import Plan, plan_study
+from phoropter.study.progress import ProgressEvent
 from phoropter.study.spec import read_study
+from phoropter.study.worker import ComputeOptions
 
 STUDY = """\
 name: tiny
@@ -35,9 +42,12 @@ def test_cached_views_are_counted_in_images_bytes_and_time(tmp_path: Path) -> No
     assert (live.feature_images, live.feature_bytes) == (0, 0)
     assert (clean.feature_images, clean.feature_bytes) == (2 * 120, 2 * 120 * width * 4)  # a random backbone for each seed
     assert (kept.feature_images, kept.feature_bytes) == (2 * 120 * 5, 2 * 120 * 5 * width * 2)  # four views and the clean one
-    each = kept.seconds / (2 * 120 * 5)
-    assert abs(live.seconds / each - 6 * (80 * 5 + 40)) < 1e-6  # every epoch of every fold, and the rows to be tested
-    assert abs(clean.seconds / each - 2 * 120) < 1e-6
+    each = kept.feature_seconds / (2 * 120 * 5)
+    trained = live.seconds - 6 * RUN_SECONDS["trained"]
+    assert trained / each == pytest.approx(6 * (80 * 5 + 40))  # every epoch of every fold, and the rows to be tested
+    assert clean.feature_seconds / each == pytest.approx(2 * 120)
+    heads = 6 * 3 * 5 * 80 * width * 10 / 3e10  # passes over the training rows, at the guessed speed
+    assert clean.seconds - clean.feature_seconds == pytest.approx(6 * RUN_SECONDS["heads"] + heads)
     both = told(
         tmp_path,
         probe
@@ -51,7 +61,7 @@ def test_cached_views_are_counted_in_images_bytes_and_time(tmp_path: Path) -> No
 def test_compiling_is_suggested_only_for_runs_long_enough_to_gain(tmp_path: Path) -> None:
     passes = 21 * 80 * 3 + 20  # 21 epochs of 80 rows, forward and backward, and half of the 40 that are tested
     update_measured_speed(
-        tmp_path / "cache", "cpu", estimate_macs(BackboneSpec(name="test_resnet", weights="random"), 32) * passes * 0.1 / 75
+        tmp_path / "cache", "cpu", estimate_work(BackboneSpec(name="test_resnet", weights="random"), 32) * passes * 0.1 / 75
     )  # so that it saves 75 s
     entry = "  - {name: %s, backbone: test_resnet, weights: random, size: 32, recipe: {preset: scratch, epochs: %d%s}}\n"
     long, brief, compiled = entry % ("long", 21, ""), entry % ("brief", 20, ""), entry % ("compiled", 21, ", compile: true")
@@ -61,3 +71,57 @@ def test_compiling_is_suggested_only_for_runs_long_enough_to_gain(tmp_path: Path
     one = "{name: test_resnet, weights: random, size: 32, seed: %d}"
     assert told(tmp_path, two % ("two", one % 1, one % 2, 20, "")).worth_compiling == ()  # twice as long, of two networks
     assert told(tmp_path, two % ("two", one % 1, one % 2, 21, "")).worth_compiling == ("two",)
+
+
+def test_features_in_the_cache_are_not_counted_again(tmp_path: Path) -> None:
+    """Also in another results folder: the cache is shared."""
+    file, cache = tmp_path / "study.yaml", tmp_path / "cache"
+    weights = tmp_path / "net.safetensors"
+    save_weights(weights)
+    probe = f"  - {{name: a, backbone: test_resnet, frozen: true, weights: {weights}, recipe: {{preset: probe, epochs: 1}}}}\n"
+    file.write_text(STUDY.replace("seeds: [0, 1]", "seeds: [0]") + probe)
+    study = read_study(file)[0]
+    before = estimate_resources(plan_study(study, cache), Store(tmp_path / "other"), cache)
+    assert before.feature_images == 120
+    execute_study(study, tmp_path / "out", lambda event: None, options=ComputeOptions("cpu", threads=1), cache=cache)
+    after = estimate_resources(plan_study(study, cache), Store(tmp_path / "other"), cache)
+    assert (after.feature_images, after.feature_bytes, after.feature_seconds) == (0, 0, 0)
+    assert after.seconds > 0 and len(after.forecasts) == 3
+    file.write_text(file.read_text().replace("size: 32, max", "size: 40, max"))  # other pixels, other features
+    assert estimate_resources(plan_study(read_study(file)[0], cache), Store(tmp_path / "other"), cache).feature_images == 120
+
+
+def test_a_plan_that_was_computed_corrects_the_next_one(tmp_path: Path) -> None:
+    planned = plan_small_study(tmp_path)
+    store, cache = Store(tmp_path / "out"), tmp_path / "cache"
+    first = estimate_resources(planned, store, cache)
+    events: list[ProgressEvent] = []
+    clock = iter([0.0, 0.0, 10 * first.seconds])  # begin, (finish and) close: ten times as long as was said
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("phoropter.study.cost.TimeLeft", lambda: TimeLeft(lambda: next(clock, 10 * first.seconds)))
+        with follow_pace(planned, store, cache, "cpu", 64, events.append) as notify:
+            keys = tuple(run.key for run in planned.runs)
+            notify(ProgressEvent("start", keys=keys))
+            next(clock)
+            notify(ProgressEvent("done", keys=keys))
+    assert [e.kind for e in events] == ["forecast", "start", "done"] and events[0].note.keys() == set(keys)
+    second = estimate_resources(planned, store, cache)
+    assert second.seconds == pytest.approx(first.seconds * 10**0.2)  # a fifth of the way, in logarithms
+    update_corrections(cache, "cpu", {"trained": 1e6})
+    third = estimate_resources(planned, store, cache)
+    assert third.seconds == pytest.approx(second.seconds * 20**0.2), "one study that slept does not spoil the next plan"
+
+
+def plan_small_study(tmp_path: Path) -> Plan:
+    candidate = "  - {backbone: test_resnet, weights: random, recipe: {preset: scratch, epochs: 1}}\n"
+    (tmp_path / "study.yaml").write_text(STUDY + candidate)
+    return plan_study(read_study(tmp_path / "study.yaml")[0], tmp_path / "cache")
+
+
+def save_weights(file: Path) -> None:
+    """Of a small network, as timm saves them."""
+    from safetensors.torch import save_file
+
+    from phoropter.models.timm_compat import import_timm
+
+    save_file({k: v.contiguous() for k, v in import_timm().create_model("test_resnet").state_dict().items()}, file)

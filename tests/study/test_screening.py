@@ -11,7 +11,8 @@ from phoropter.core.durations import format_duration
 from phoropter.core.errors import SpecError
 from phoropter.results.store import Store
 from phoropter.study.audit import check_leakage
-from phoropter.study.cost import estimate_resources, update_measured_speed
+from phoropter.study.cost import estimate_resources
+from phoropter.study.forecasts.measured_speeds import update_measured_speed
 from phoropter.study.executors import execute_study
 from phoropter.study.plan import plan_study
 from phoropter.study.progress import ProgressEvent

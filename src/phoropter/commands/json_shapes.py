@@ -51,9 +51,10 @@ class PlannedCandidateShape(Shape):
 
 
 class EstimateShape(Shape):
-    """Of the missing runs. measured: whether the speed was measured here, or is a guess; the last is memory of a process."""
+    """Of the missing runs on `hardware`. measured: whether the speed was measured here; the last is memory of a process."""
 
     seconds: Annotated[float, Field(ge=0)]
+    hardware: str
     measured: bool
     feature_seconds: Annotated[float, Field(ge=0)]
     pixel_bytes: Count

@@ -19,7 +19,7 @@ def status_command(folder: Path, as_json: bool) -> None:
     from phoropter.report.sections.study.provenance import describe_unplanned_runs
     from phoropter.results.preparation import describe_preparation
     from phoropter.results.store import Store
-    from phoropter.study.progress import describe_damaged_runs, make_status_table
+    from phoropter.study.progress import describe_damaged_runs, describe_failures, make_status_table
 
     store = Store(folder)
     preparation = describe_preparation(folder)
@@ -40,8 +40,8 @@ def status_command(folder: Path, as_json: bool) -> None:
         print_line(to, line)
     if others := describe_unplanned_runs(store):
         print_line(to, f"not read: {others}")
-    for note in store.read_failures().values():
-        print_line(to, f"failed: {note['candidate']} · {note['split']}: {note['error']}")
+    for line in describe_failures(store.read_failures().values()):
+        print_line(to, line)
 
 
 @click.command("report")

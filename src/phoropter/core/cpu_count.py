@@ -1,4 +1,4 @@
-"""How many cores this process may use: in a container or under a batch system, fewer than the machine has.
+"""How many cores this process may use, and of which processor. In a container or a batch system: fewer than there are.
 
 joblib.cpu_count() answers the same question, but importing joblib takes 0.5 s, which `phoropter --help` would pay (this: 0.05 s,
 measured in November 2026), and it rounds a quota of 1.5 cores up.
@@ -7,6 +7,7 @@ measured in November 2026), and it rounds a quota of 1.5 cores up.
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 
@@ -21,3 +22,12 @@ def count_usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         return bound if given == "max" else max(1, min(bound, int(given) // int(period)))
     except (OSError, ValueError, ZeroDivisionError):
         return bound
+
+
+def read_processor_name(info: Path = Path("/proc/cpuinfo")) -> str:
+    """The model of the processor, as the system tells it."""
+    try:
+        lines = info.read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

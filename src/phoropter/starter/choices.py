@@ -19,7 +19,7 @@ from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.models.weights import weight_files
 from phoropter.models.weights.weights_folder import named_folder
-from phoropter.study.cost import load_measured_speeds
+from phoropter.study.forecasts.measured_speeds import MeasuredSpeeds, load_measured_speeds
 
 # Pretrained, of different families: CNNs, transformers, with and without labels.
 PRETRAINED = (
@@ -31,7 +31,6 @@ PRETRAINED = (
     "vit_small_patch14_dinov2",
 )
 SMALL = ("test_resnet", "test_vit")  # that start from random weights, where no pretrained ones are at hand
-GUESSED_MACS_PER_S = 3e10
 FINETUNE_EPOCHS = 10
 SCRATCH_EPOCHS = 20
 MANY_ROWS = 20_000
@@ -98,25 +97,25 @@ def choose_protocol(dataset: Dataset) -> ChosenProtocol:
 
 def choose_candidates(dataset: Dataset, protocol: ChosenProtocol, hours: float, cache: Path) -> ChosenCandidates:
     """Candidates whose estimates fit into `hours` on the processor; at least two. missing: pretrained weights not at hand."""
-    speed = load_measured_speeds(cache).get("cpu", GUESSED_MACS_PER_S)
+    speeds = load_measured_speeds(cache)
     known = {name: _is_at_hand(name) for name in PRETRAINED}
     at_hand = [*({"backbone": name} for name in PRETRAINED if known[name]), *_list_carried()]
     missing = tuple(catalog.find_architecture(name).tagged_name for name in PRETRAINED if not known[name])
     wanted: list[ChosenCandidate] = []
     if at_hand:
         for entry in at_hand:
-            wanted.append(_estimate({**entry, "frozen": True, "recipe": "logistic"}, len(dataset), speed))
+            wanted.append(_estimate({**entry, "frozen": True, "recipe": "logistic"}, len(dataset), speeds))
         full = {
             "backbone": at_hand[0]["backbone"],
             **({"weights": w} if (w := at_hand[0].get("weights")) else {}),
             "recipe": {"preset": "finetune", "epochs": FINETUNE_EPOCHS},
         }
-        wanted.append(_estimate(full, 3 * FINETUNE_EPOCHS * protocol.trained_rows, speed))
+        wanted.append(_estimate(full, 3 * FINETUNE_EPOCHS * protocol.trained_rows, speeds))
     else:
         for name in SMALL:
             scratch = {"preset": "scratch", "epochs": SCRATCH_EPOCHS, "augment": "none"}
             entry = {"backbone": name, "weights": "random", "recipe": scratch}
-            wanted.append(_estimate(entry, 3 * SCRATCH_EPOCHS * protocol.trained_rows, speed))
+            wanted.append(_estimate(entry, 3 * SCRATCH_EPOCHS * protocol.trained_rows, speeds))
     kept: list[ChosenCandidate] = []
     for each in wanted:
         if len(kept) < 2 or sum(k.hours for k in kept) + each.hours <= hours:
@@ -153,6 +152,6 @@ def _list_carried() -> list[dict[str, Any]]:
     return found
 
 
-def _estimate(entry: dict[str, Any], passes: int, macs_per_s: float) -> ChosenCandidate:
-    macs = catalog.find_architecture(str(entry["backbone"])).macs or 1e9
-    return ChosenCandidate(entry, passes * macs / macs_per_s / 3600)
+def _estimate(entry: dict[str, Any], passes: int, speeds: MeasuredSpeeds) -> ChosenCandidate:
+    backbone = BackboneSpec(name=str(entry["backbone"]))
+    return ChosenCandidate(entry, passes * speeds.image_seconds(backbone, catalog.resolve_side(backbone), "cpu") / 3600)

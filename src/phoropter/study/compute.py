@@ -20,18 +20,16 @@ from phoropter.core.files import digest, file_lock
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.cache import prepare_pixels
 from phoropter.data.images.pixels import Pixels
-from phoropter.models import catalog
 from phoropter.models import classifier as classifiers
 from phoropter.models.weights.bundle_files import set_aside_damaged_bundle
 from phoropter.results.store import Store, write_progress_note
-from phoropter.study.cost import estimate_macs, update_measured_speed
+from phoropter.study.cost import note_speed
 from phoropter.study.load import ImageSet, LoadedVariant
 from phoropter.study.plan import Plan, PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records import run_record
 from phoropter.study.records.table_record import write_table_run
 from phoropter.training.candidates.table_spec import TableSpec
-from phoropter.training.costs.pass_cost import PassCost
 from phoropter.training.costs.peak_memory import PeakMemory
 from phoropter.training.distillation import Teacher
 from phoropter.training.fit import TrainedRun, TrainingTask
@@ -213,7 +211,7 @@ class Computation:
             metrics = self.planned.study.metrics
             record = run_record.write_trained_run(folder, run, outcome, metrics, started, needed_by_others=needed)
         self.store.clear_work(run.key)
-        self._record_speed(run, record)
+        note_speed(run, record, self.planned.study.base, self.cache, self.device.type, torch.get_num_threads())
         return dict(record["metrics"])
 
     def delete_unneeded_bundles(self, run: PlannedRun) -> None:
@@ -327,22 +325,3 @@ class Computation:
             features.values.flags.writeable = False
             self._loaded_features = {name: features}
         return self._loaded_features[name]
-
-    def _record_speed(self, run: PlannedRun, record: dict[str, Any]) -> None:
-        """Updates the measured speed of this machine, which the next plan's estimate uses.
-
-        Known from a run that trained a backbone, and from a candidate's passes of frozen ones, which its first run reports.
-        """
-        base = self.planned.study.base
-        macs = sum(estimate_macs(b, catalog.resolve_side(b, base)) for b in run.candidate.backbones)
-        passes: dict[str, Any] = record.get("feature_passes", {})
-        if run.candidate.stores_features:
-            computed = [PassCost.model_validate(p) for p in passes.values()] if run.is_first else []
-            here = [c for c in computed if c.device == self.device.type]
-            seconds = sum(c.seconds_per_image for c in here) / max(len(here), 1)
-            macs /= len(run.candidate.backbones)  # a pass is one backbone's
-        else:
-            seconds = record["cost"]["train_seconds"]
-            macs *= sum(p.epochs * (3 if p.train == "all" else 1) for p in run.candidate.recipe.phases) * len(run.split.train)
-        if self.device.type == "cpu" and (seconds > 0 if run.candidate.stores_features else seconds > 1):
-            update_measured_speed(self.cache, self.device.type, macs / seconds)

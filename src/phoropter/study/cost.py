@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
+from typing import Any
 
 from phoropter.core.files import cache_dir, digest
-from phoropter.core.storage.sealed_json import CacheShape, read_cache_json, write_cache_json
+from phoropter.data.images.cache_entry import PixelCacheEntry
+from phoropter.data.images.decode import SquareResize
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.results.store import Store
+from phoropter.study.display.time_left import RunForecast, TimeLeft
+from phoropter.study.forecasts.measured_speeds import (
+    MeasuredSpeeds,
+    RunKind,
+    describe_hardware,
+    estimate_work,
+    find_machine_share,
+    load_measured_speeds,
+    settle_device,
+    update_corrections,
+    update_measured_speed,
+)
 from phoropter.study.plan import Plan, PlannedRun
+from phoropter.study.progress import ProgressCallback, ProgressEvent
+from phoropter.training.array_cache import read_entry_info
 from phoropter.training.augmentation.spec import batch_dependent
+from phoropter.training.costs.pass_cost import PassCost
+from phoropter.training.selection.greedy_selection import INNER_FOLDS
 
 
 @dataclass(frozen=True)
@@ -28,6 +45,7 @@ class ResourceEstimate:
     feature_images: images shown to frozen backbones for the feature cache, each view of an image counted
     feature_seconds: what these passes take, part of `seconds`: each once, however many runs share it
     worth_compiling: candidates whose runs would each be faster with `compile: true`
+    forecasts: key of each missing run → what it will take · hardware: that the seconds are of, in words
     by_candidate: candidate → seconds of its missing runs, without teachers' logits; a feature pass counts for the first of them
     """
 
@@ -42,58 +60,185 @@ class ResourceEstimate:
     feature_seconds: float = 0.0
     worth_compiling: tuple[str, ...] = ()
     by_candidate: dict[str, float] = field(default_factory=dict)
+    forecasts: dict[str, RunForecast] = field(default_factory=dict)
+    hardware: str = "this machine"
 
 
 COMPILE_SECONDS = 75.0  # CPU time to compile one network, in every run (docs/performance.md)
 COMPILE_SAVED_SHARE = 0.1  # share of the training time that compiling saves, as measured there
-_DEFAULT_MACS_PER_S = 3e10  # multiply-adds per second of two laptop cores, for the first plan on a machine
+# Seconds of a run beside what its networks take (weights, features, scores, files), on two laptop cores
+RUN_SECONDS: dict[RunKind, float] = {"trained": 1.5, "heads": 0.5, "solved": 1.0, "table": 0.5, "average": 0.2}
+SOLVER_PASSES = 600  # passes over the training rows that a solved head takes, inner folds and penalties included
 
 
 def estimate_resources(planned: Plan, store: Store, cache: Path | None = None, device: str = "cpu") -> ResourceEstimate:
     """Estimates what the missing runs of a plan will take on this machine."""
-    cache = cache or cache_dir()
-    measured = load_measured_speeds(cache).get("cpu" if device == "auto" else device)
-    macs_per_s = measured or _DEFAULT_MACS_PER_S
-    macs = feature_macs = 0.0
-    feature_bytes = feature_images = 0
-    counted: set[str] = set()
-    worth_compiling: dict[str, None] = {}
-    macs_of: defaultdict[str, float] = defaultdict(float)
+    cache, kind = cache or cache_dir(), settle_device(device)
+    speeds = load_measured_speeds(cache)
     missing = planned.missing_runs(store)
+    counter = _CostCounter(planned, speeds, kind, cache)
+    forecasts = {run.key: counter.count_run(run) for run in missing}
+    logit_bytes, logit_seconds = _estimate_teacher_logits(planned, missing, None, counter.image_seconds)
+    by_views = {
+        views: _estimate_teacher_logits(planned, missing, views, counter.image_seconds) for views in _TEACHER_VIEWS if logit_bytes
+    }
+    by_candidate: defaultdict[str, float] = defaultdict(float)
     for run in missing:
-        if run.candidate.is_ensemble:
-            continue
-        before = macs
-        for backbone in run.candidate.backbones:
-            if run.candidate.stores_features:
-                passes = _feature_pass_keys(run, backbone) - counted
-                counted |= passes
-                images = len(passes) * len(run.image_set.dataset)
-                feature_images += images
-                width = catalog.describe_backbone(backbone).num_features or 1024
-                feature_bytes += images * width * (4 if run.candidate.recipe.feature_dtype == "float32" else 2)
-            else:
-                images = _count_trained_images(run)
-            needed = estimate_macs(backbone, catalog.resolve_side(backbone, planned.study.base)) * images
-            macs, feature_macs = macs + needed, feature_macs + needed * run.candidate.stores_features
-        macs_of[run.candidate.name] += macs - before
-        if _is_worth_compiling(run, (macs - before) / macs_per_s):
-            worth_compiling[run.candidate.name] = None
-    logit_bytes, logit_macs = _estimate_teacher_logits(planned, missing, None)
-    by_views = {views: _estimate_teacher_logits(planned, missing, views) for views in _TEACHER_VIEWS if logit_bytes}
+        by_candidate[run.candidate.name] += forecasts[run.key].seconds
     return ResourceEstimate(
-        seconds=macs / macs_per_s + logit_macs / macs_per_s,
+        seconds=sum(by_candidate.values()) + logit_seconds,
         pixel_bytes=sum(len(i.dataset) * 3 * i.image_size**2 for i in planned.image_sets if not i.decoded),
-        feature_bytes=feature_bytes,
-        measured=measured is not None,
+        feature_bytes=counter.feature_bytes,
+        measured=kind in speeds.devices,
         teacher_logit_bytes=logit_bytes,
-        teacher_seconds=logit_macs / macs_per_s,
-        teacher_cost_by_views={views: (size, each / macs_per_s) for views, (size, each) in by_views.items()},
-        feature_images=feature_images,
-        feature_seconds=feature_macs / macs_per_s,
-        worth_compiling=tuple(worth_compiling),
-        by_candidate={name: count / macs_per_s for name, count in macs_of.items()},
+        teacher_seconds=logit_seconds,
+        teacher_cost_by_views=by_views,
+        feature_images=counter.feature_images,
+        feature_seconds=sum(f.pass_seconds for f in forecasts.values()),
+        worth_compiling=tuple(counter.worth_compiling),
+        by_candidate=dict(by_candidate),
+        forecasts=forecasts,
+        hardware=describe_hardware(kind),
     )
+
+
+class _CostCounter:
+    """Adds up what runs take, in the order of the plan: what several share (a pass of a frozen network) counts for the first."""
+
+    def __init__(self, planned: Plan, speeds: MeasuredSpeeds, device: str, cache: Path) -> None:
+        self.planned, self.speeds, self.cache, self.cached = planned, speeds, cache, _list_cached_passes(cache)
+        self.counted: set[str] = set()
+        self.feature_bytes = self.feature_images = 0
+        self.worth_compiling: dict[str, None] = {}
+
+        self.device = device
+        self._image_seconds: dict[int, float] = {}  # of a backbone, by its id: a plan shares the specs of its candidates
+
+    def image_seconds(self, backbone: BackboneSpec) -> float:
+        """Seconds of a forward pass of one image."""
+        if id(backbone) not in self._image_seconds:
+            side = catalog.resolve_side(backbone, self.planned.study.base)
+            self._image_seconds[id(backbone)] = self.speeds.image_seconds(backbone, side, self.device)
+        return self._image_seconds[id(backbone)]
+
+    def count_run(self, run: PlannedRun) -> RunForecast:
+        """What one run will take: its networks, and the rest as far off as earlier runs of its kind were."""
+        candidate, kind = run.candidate, _find_kind(run)
+        passes = trained = 0.0
+        if candidate.is_ensemble:
+            trained = self._count_inner_fits(run)
+        elif candidate.stores_features:
+            passes = sum(self._count_pass(run, backbone) for backbone in candidate.backbones)
+            trained = self._estimate_head(run)
+        else:
+            trained = sum(self.image_seconds(b) for b in candidate.backbones) * _count_trained_images(run)
+            if _is_worth_compiling(run, trained):
+                self.worth_compiling[candidate.name] = None
+        factor = self.speeds.find_correction(self.device, kind)
+        return RunForecast(candidate.name, kind, factor * (passes + trained + RUN_SECONDS[kind]), factor * passes)
+
+    def _count_pass(self, run: PlannedRun, backbone: BackboneSpec) -> float:
+        """Seconds of those passes over all images that no run before this one needed and that are not in the cache."""
+        passes = _feature_pass_keys(run, backbone) - self.counted
+        self.counted |= passes
+        recipe, width = run.candidate.recipe, catalog.describe_backbone(backbone).num_features or 1024
+        if self._has_features(run, backbone):
+            passes.discard(digest(_name_clean_pass(run, backbone)))
+        images = len(passes) * len(run.image_set.dataset)
+        self.feature_images += images
+        self.feature_bytes += images * width * (4 if recipe.feature_dtype == "float32" else 2)
+        return images * self.image_seconds(backbone)
+
+    def _has_features(self, run: PlannedRun, backbone: BackboneSpec) -> bool:
+        """Whether the features of the images without augmentation are in the cache; of random weights it is not looked for."""
+        image_set = run.image_set
+        if not self.cached or not image_set.decoded or backbone.weights == "random":
+            return False
+        square = SquareResize(image_set.image_size, image_set.data.resize, image_set.data.interpolation)
+        pixels = PixelCacheEntry.for_dataset(image_set.dataset, square, self.cache).identity
+        return (pixels, backbone.name, str(backbone.weights)) in self.cached
+
+    def _estimate_head(self, run: PlannedRun) -> float:
+        """Seconds of the products of features and weights that a head on stored features takes."""
+        recipe, classes = run.candidate.recipe, len(run.image_set.dataset.classes)
+        width = sum(catalog.describe_backbone(b).num_features or 1024 for b in run.candidate.backbones)
+        passes = SOLVER_PASSES if recipe.l2_penalties else 3 * recipe.total_epochs * recipe.imbalance.n_bags
+        return passes * len(run.split.train) * width * classes / self.speeds.device_speed(self.device)
+
+    def _count_inner_fits(self, run: PlannedRun) -> float:
+        """Seconds of the fits of members on inner folds, by which an average selects; each once."""
+        fresh = [key for key in run.needs if run.candidate.selects and key not in self.counted]
+        self.counted.update(fresh)
+        return sum(self._estimate_inner_seconds(self.planned.by_key[key]) for key in fresh)
+
+    def _estimate_inner_seconds(self, member: PlannedRun) -> float:
+        """Of a member's fits on inner folds, each on the rows of all others; the features of frozen ones are there by then."""
+        rest = RUN_SECONDS[_find_kind(member)]
+        if member.candidate.stores_features:  # heads of all inner folds are fitted together
+            return rest + self._estimate_head(member) * (INNER_FOLDS - 1)
+        images = _count_trained_images(member) * (INNER_FOLDS - 1)
+        return INNER_FOLDS * rest + sum(self.image_seconds(backbone) for backbone in member.candidate.backbones) * images
+
+
+@contextmanager
+def follow_pace(
+    planned: Plan, store: Store, cache: Path, device: str, threads: int, on_progress: ProgressCallback
+) -> Iterator[ProgressCallback]:
+    """Tells what the missing runs will take, yields a callback that follows them, and keeps how far off it was.
+
+    device: its kind · threads: of this process, which may have a share of the machine alone
+    """
+    forecasts = estimate_resources(planned, store, cache, device).forecasts
+    share = find_machine_share(threads) if device == "cpu" else 1.0
+    pace = TimeLeft()
+
+    def notify(event: ProgressEvent) -> None:
+        pace.follow_event(event)
+        on_progress(event)
+
+    notify(ProgressEvent("forecast", note=dict(forecasts)))
+    try:
+        yield notify
+    finally:
+        sums = pace.sum_by_kind()
+        update_corrections(cache, device, {kind: taken / share / said for kind, (said, taken) in sums.items()})
+
+
+def note_speed(run: PlannedRun, record: Mapping[str, Any], base: Path | None, cache: Path, device: str, threads: int) -> None:
+    """Updates what is known of the speed of this machine by the record of a finished run, for the next estimate.
+
+    A run that trained a network tells its speed, the first run of a frozen candidate that of its passes.
+    threads: of this process, which may have a share of the machine alone
+    """
+    sides = [(b, catalog.resolve_side(b, base)) for b in run.candidate.backbones]
+    work = sum(estimate_work(b, side) for b, side in sides)
+    if run.candidate.stores_features:
+        passes = [PassCost.model_validate(p) for p in record.get("feature_passes", {}).values()] if run.is_first else []
+        here = [c.seconds_per_image for c in passes if c.device == device]
+        seconds = sum(here) * len(sides) / max(len(here), 1)
+    else:
+        seconds = record["cost"]["train_seconds"]
+        work *= sum(p.epochs * (3 if p.train == "all" else 1) for p in run.candidate.recipe.phases) * len(run.split.train)
+    if seconds > (0 if run.candidate.stores_features else 1):
+        share = find_machine_share(threads) if device == "cpu" else 1.0
+        update_measured_speed(cache, device, work / seconds * share, sides[0][0] if len(sides) == 1 else None)
+
+
+def _find_kind(run: PlannedRun) -> RunKind:
+    candidate = run.candidate
+    if candidate.table is not None:
+        return "table"
+    if candidate.is_ensemble:
+        return "average"
+    if not candidate.stores_features:
+        return "trained"
+    return "solved" if candidate.recipe.l2_penalties else "heads"
+
+
+def _list_cached_passes(cache: Path) -> set[tuple[str, str, str]]:
+    """Pixels, network and weights of the passes without augmentation that are in the cache."""
+    infos = (read_entry_info(file.parent) for file in (cache / "features").glob("*/about.json"))
+    return {(info.pixels, info.backbone, info.weights) for info in infos if info is not None}
 
 
 def _count_trained_images(run: PlannedRun) -> int:
@@ -114,17 +259,23 @@ def _is_worth_compiling(run: PlannedRun, seconds: float) -> bool:
     return seconds * COMPILE_SAVED_SHARE > COMPILE_SECONDS * networks
 
 
+def _name_clean_pass(run: PlannedRun, backbone: BackboneSpec) -> list[Any]:
+    """What the pass of a backbone over all images without augmentation depends on."""
+    recipe, seed = run.candidate.recipe, run.split.seed if backbone.depends_on_seed else 0
+    return [run.image_set.identity, backbone.plain(), seed, recipe.feature_dtype, recipe.center_crop]
+
+
 def _feature_pass_keys(run: PlannedRun, backbone: BackboneSpec) -> set[str]:
     """Keys of the passes over all images that a run needs of a backbone: one without augmentation, one for each cached view."""
-    recipe = run.candidate.recipe
-    seed = run.split.seed if backbone.depends_on_seed else 0
-    name = [run.image_set.identity, backbone.plain(), seed, recipe.feature_dtype, recipe.center_crop]
+    recipe, name = run.candidate.recipe, _name_clean_pass(run, backbone)
     augmentation = [recipe.plain()["augment"], run.split.seed]
     return {digest(name), *(digest([*name, *augmentation, view]) for view in range(recipe.n_cached_views))}
 
 
-def _estimate_teacher_logits(planned: Plan, missing: list[PlannedRun], views: str | None) -> tuple[int, float]:
-    """Bytes and multiply-adds of the teachers' logits that the missing runs need, each counted once.
+def _estimate_teacher_logits(
+    planned: Plan, missing: list[PlannedRun], views: str | None, image_seconds: Callable[[BackboneSpec], float]
+) -> tuple[int, float]:
+    """Bytes and seconds of the teachers' logits that the missing runs need, each counted once.
 
     views: a value of `teacher_views` to assume instead of the students' own. Logits cached by earlier studies are not looked for,
     so it may be less.
@@ -143,34 +294,9 @@ def _estimate_teacher_logits(planned: Plan, missing: list[PlannedRun], views: st
         rows = passes * len(run.split.train)
         compact = not planned.needs_full_logits(run.needs[-1])
         size = rows * 2 * (1 if compact else len(run.image_set.dataset.classes))
-        macs = rows * sum(estimate_macs(b, catalog.resolve_side(b, planned.study.base)) for b in teacher.backbones)
+        seconds = rows * sum(map(image_seconds, teacher.backbones))
         steps = recipe.plain()["augment"] if teacher_views != "unaugmented" else []
         batch = recipe.batch_size if batch_dependent(recipe.augment) else 0
         name = digest([run.needs[-1], run.split.seed, steps, batch, compact, run.split.content_key(run.image_set.dataset)])
-        largest[name] = max(largest.get(name, (0, 0.0)), (size, macs))
-    return sum(b for b, _ in largest.values()), sum(m for _, m in largest.values())
-
-
-def estimate_macs(backbone: BackboneSpec, side: int) -> float:
-    """Multiply-adds for one image, from the catalogue and scaled by area to `side` pixels; 1e9 where the catalogue has none."""
-    known = catalog.describe_backbone(backbone)
-    return known.macs * (side / known.side) ** 2 if known.macs else 1e9
-
-
-class MeasuredSpeeds(CacheShape):
-    """speed.json: device → multiply-adds per second."""
-
-    macs_per_s: dict[str, Annotated[float, Field(gt=0)]]
-
-
-def load_measured_speeds(cache: Path) -> dict[str, float]:
-    """Device → multiply-adds per second, as measured by earlier runs."""
-    known = read_cache_json(cache / "speed.json", MeasuredSpeeds)
-    return {} if known is None else dict(known.macs_per_s)
-
-
-def update_measured_speed(cache: Path, device: str, macs_per_s: float) -> None:
-    """Updates the running mean of the speed of this machine, for the next plan's estimate."""
-    known = load_measured_speeds(cache)
-    known[device] = 0.8 * known[device] + 0.2 * macs_per_s if device in known else macs_per_s
-    write_cache_json(cache / "speed.json", MeasuredSpeeds(macs_per_s=known))
+        largest[name] = max(largest.get(name, (0, 0.0)), (size, seconds))
+    return sum(b for b, _ in largest.values()), sum(s for _, s in largest.values())

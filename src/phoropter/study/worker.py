@@ -30,9 +30,11 @@ from phoropter.results.store import Store
 from phoropter.results.subgroup_file import write_subgroups
 from phoropter.study.audit import check_leakage, count_datasets_with_features, findings_to_plain
 from phoropter.study.compute import Computation, decode_images, is_batched, make_batch_key, open_pixels
+from phoropter.study.cost import follow_pace
+from phoropter.study.finished.complete_shifts import complete_shifts
 from phoropter.study.load import load_study
 from phoropter.study.plan import Plan, PlannedRun, make_plan
-from phoropter.study.progress import ProgressCallback, ProgressEvent
+from phoropter.study.progress import ProgressCallback, ProgressEvent, describe_preparation
 from phoropter.study.records.extensions_used import describe_extensions
 from phoropter.study.records.other_study import raise_on_other_study
 from phoropter.study.records.run_record import describe_failure, first_error_line
@@ -91,8 +93,7 @@ def compute_missing_runs(
 
     def notify(event: ProgressEvent) -> None:
         if event.kind in ("decoding", "features"):
-            words = "decoding images" if event.kind == "decoding" else f"computing features of {event.title}"
-            note.write_progress(words, event.done, event.total)
+            note.write_progress(describe_preparation(event), event.done, event.total)
         on_progress(event)
 
     try:
@@ -138,8 +139,11 @@ def _compute_study(
     own = planned.image_sets[0]
     write_subgroups(store.folder, own.dataset.ids, read_stated_subgroups(own.data, study.base, own.dataset))
     with_features = count_datasets_with_features(planned, cache, open_images)
-    asked = replace(planned, runs=_select_asked(planned, options))
-    _Worker(Computation(asked, store, cache, device, options.checkpoint_s, on_progress), failed_elsewhere).compute_all()
+    asked = replace(planned, runs=select_asked_runs(planned, options))
+    with follow_pace(asked, store, cache, device.type, torch.get_num_threads(), on_progress) as notify:
+        worker = _Worker(Computation(asked, store, cache, device, options.checkpoint_s, notify), failed_elsewhere)
+        worker.compute_all()
+    complete_shifts(worker.computation, worker.failed)
     if count_datasets_with_features(planned, cache, open_images) > with_features:
         write_audit()
     return store

@@ -53,8 +53,9 @@ def extract_features(
     def load_images(rows: NDArray[np.int64]) -> torch.Tensor:
         return load_pictures_on_device(pixels, rows, device)
 
+    report = _share_progress(progress, arrays)
     features = tuple(
-        _load_or_extract_branch(model, i, array, len(pixels), load_images, progress) for i, array in enumerate(arrays)
+        _load_or_extract_branch(model, i, array, len(pixels), load_images, report(array)) for i, array in enumerate(arrays)
     )
     for array, backbone in zip(arrays, model.spec.backbones, strict=True):
         write_entry_info(array.folder, FeatureEntryInfo(pixels=pixels.identity, backbone=backbone.name, weights=backbone.weights))
@@ -83,24 +84,37 @@ def extract_cached_views(
         ]
         for view in range(count)
     ]
-    missing = [array for branches in views for array in branches if not array.is_complete]
-    require_space(cache, sum(array.nbytes for array in missing), f"keeping the features of {count} cached views")
+    arrays = [array for branches in views for array in branches]
+    missing_bytes = sum(array.nbytes for array in arrays if not array.is_complete)
+    require_space(cache, missing_bytes, f"keeping the features of {count} cached views")
 
     def load_view_images(view: int, rows: NDArray[np.int64]) -> torch.Tensor:
         images = loader.batch(rows, view, 0).inputs
         assert isinstance(images, torch.Tensor)
         return images
 
-    def report_progress(before: int, done: int, of: int) -> None:
-        if progress:
-            progress(before * total + done, len(missing) * total)
+    report = _share_progress(progress, arrays)
 
     def load_or_extract(view: int, branch: int) -> NDArray[np.float32]:
         array = views[view][branch]
-        report = partial(report_progress, missing.index(array) if array in missing else 0)
-        return _load_or_extract_branch(model, branch, array, total, partial(load_view_images, view), report)
+        return _load_or_extract_branch(model, branch, array, total, partial(load_view_images, view), report(array))
 
     return tuple(tuple(load_or_extract(view, branch) for branch in range(len(identities))) for view in range(count))
+
+
+def _share_progress(
+    progress: ProgressFunction | None, arrays: Sequence[CachedArray]
+) -> Callable[[CachedArray], ProgressFunction | None]:
+    """One progress for all arrays that must be computed: each counts on behind those before it, and the total is that of all."""
+    missing = [array for array in arrays if not array.is_complete]
+
+    def report_on(array: CachedArray) -> ProgressFunction | None:
+        if progress is None or array not in missing:
+            return progress
+        before = missing.index(array)
+        return lambda done, total: progress(before * total + done, len(missing) * total)
+
+    return report_on
 
 
 def feature_entry_key(

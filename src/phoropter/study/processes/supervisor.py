@@ -119,7 +119,8 @@ class Supervisor:
             if self.failed.issuperset(event.keys):
                 return
             self._tell_failed(event.keys)
-        if event.kind not in ("decoding", "features"):
+        event = replace(event, worker=worker.number + 1)
+        if event.kind not in ("decoding", "features", "forecast"):
             event = replace(event, done=self.n_done, total=self.n_planned)
         self.on_progress(event)
 

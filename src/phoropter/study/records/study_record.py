@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from phoropter.core.cpu_count import count_usable_cores
+from phoropter.core.cpu_count import count_usable_cores, read_processor_name
 from phoropter.data.positive_class import find_positive
 from phoropter.data.unit_names import name_units
 from phoropter.study.plan import Plan
@@ -89,18 +89,10 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
-        "processor": _processor_name(),
+        "processor": read_processor_name(),
         "cores": count_usable_cores(),
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "device": name,
         "system": f"{platform.system()} {platform.machine()}",
     }
-
-
-def _processor_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
