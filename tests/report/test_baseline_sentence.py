@@ -18,6 +18,7 @@ class Candidate:
     value: float
     table_kind: str = ""
     is_complete: bool = True
+    reads_samples: bool = False
     values: dict[str, float] = field(default_factory=dict)
 
     def metric_mean(self, metric: str) -> float:
@@ -63,3 +64,10 @@ def test_several_share_a_sentence() -> None:
     pairs = (("resnet50", "colour-texture", "cannot tell"), ("resnet50", "mean-image", "practically the same"))
     words = sentence([NETWORK, SIMPLE, MEAN], *pairs)
     assert "the baseline colour-texture (80.0 % accuracy) and the baseline mean-image (79.0 % accuracy) are not" in words
+
+
+def test_a_network_on_samples_is_a_baseline_and_still_a_network() -> None:
+    samples = Candidate("signal-1d", 0.8, "baseline", reads_samples=True)
+    words = sentence([NETWORK, samples], ("resnet50", "signal-1d", "cannot tell"))
+    assert words.startswith("Without a network of pictures, the baseline signal-1d (80.0 % accuracy) is not shown to be behind: ")
+    assert words.endswith("resnet50, the best of the networks of pictures, reaches 81.2 % accuracy.")

@@ -18,17 +18,20 @@ def describe_simple_baselines(summary: StudySummary, comparisons: CandidateCompa
     verdicts = {c.name: _find_verdict(c.name, best.name, comparisons) for c in baselines}
     ahead = [c for c in baselines if verdicts[c.name] == "ahead"]
     level = [c for c in baselines if verdicts[c.name] in ("cannot tell", "practically the same", "identical")]
-    reached = f"{best.name}, the best of the networks, reaches {_value(best, summary)}"
+    kind = " of pictures" if any(c.reads_samples for c in [*ahead, *level]) else ""
+    reached = f"{best.name}, the best of the networks{kind}, reaches {_value(best, summary)}"
     if ahead:
         is_ahead = "is ahead" if len(ahead) == 1 else "are ahead"
         pairs = [_find_verdict(b.name, n.name, comparisons) for b in ahead for n in networks]
         whom = (
-            f"of every network: {reached}" if set(pairs) == {"ahead"} else f"of {reached.replace(', reaches', ', which reaches')}"
+            f"of every network{kind}: {reached}"
+            if set(pairs) == {"ahead"}
+            else f"of {reached.replace(', reaches', ', which reaches')}"
         )
-        return f"Without a network, {_with_values(ahead, summary)} {is_ahead} {whom}."
+        return f"Without a network{kind}, {_with_values(ahead, summary)} {is_ahead} {whom}."
     if level:
         is_level = "is not shown to be behind" if len(level) == 1 else "are not shown to be behind"
-        return f"Without a network, {_with_values(level, summary)} {is_level}: {reached}."
+        return f"Without a network{kind}, {_with_values(level, summary)} {is_level}: {reached}."
     return ""
 
 

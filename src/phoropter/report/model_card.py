@@ -218,7 +218,8 @@ def _describe_loading(inputs: ReportInput) -> list[str]:
     first = inputs.summary.candidates[0]
     kept = [(run, bundle) for run in first.runs if (bundle := inputs.store.run(run.key).bundle_folder) is not None]
     if first.table_kind:
-        return [f"It has no network ({first.table_kind}), so there is no model to load."]
+        what = "It reads samples, not pictures" if first.reads_samples else f"It has no network ({first.table_kind})"
+        return [f"{what}, so there is no model to load."]
     if not kept:
         return ["No bundle of it was saved: run the study with `save_models: first` (one model) or `save_models: all`."]
     run, folder = kept[0]

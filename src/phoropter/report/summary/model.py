@@ -139,10 +139,18 @@ class CandidateResults:
 
     @property
     def table_kind(self) -> str:
-        """`baseline`, `features` or `imported` of a candidate without a network; empty of one with."""
-        written = (self.runs[0].record.get("candidate") or {}).get("table") if self.runs else None
+        """`baseline`, `features` or `imported` of a candidate without a network of pictures; empty of one with."""
         kinds = {"baseline": "baseline", "features": "features", "predictions": "imported"}
-        return next((kind for key, kind in kinds.items() if (written or {}).get(key)), "")
+        return next((kind for key, kind in kinds.items() if self._written_table.get(key)), "")
+
+    @property
+    def reads_samples(self) -> bool:
+        """Whether it is a network on the samples of windows, which counts as a baseline."""
+        return self._written_table.get("baseline") == "signal-1d"
+
+    @property
+    def _written_table(self) -> dict[str, Any]:
+        return (self.runs[0].record.get("candidate") or {}).get("table") or {} if self.runs else {}
 
     def metric_values(self, metric: str, external: bool = False) -> Floats:
         """(J,) the metric of each run, NaN where it is undefined."""
