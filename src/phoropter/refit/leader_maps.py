@@ -61,7 +61,8 @@ def compute_leader_maps(store: Store, summary: StudySummary, extensions: Sequenc
     split = reason = ""
     try:
         if kind := leader.table_kind:
-            raise StoreError(f"{leader.name} has no network ({kind}), which could have looked anywhere")
+            what = "reads samples, not pictures" if leader.reads_samples else f"has no network ({kind})"
+            raise StoreError(f"{leader.name} {what}, so that nothing has looked anywhere")
         run, bundle = _open_first_model(store, [r.key for r in leader.runs], leader.name, extensions)
         predictions = run.load_predictions()
         assert predictions is not None
