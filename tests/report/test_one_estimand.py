@@ -19,11 +19,11 @@ from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.compare import compare_candidates
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.report_input import ReportInput
-from phoropter.results.metrics.registry import METRICS
+from phoropter.results.metrics.registry import METRICS, list_metrics
 from phoropter.results.stats.optimism import compute_protocol_gaps
 from phoropter.results.store import Predictions, Store
 
-EVERY = tuple(sorted(name for name, metric in METRICS.items() if not metric.unavailable and name != "top5_accuracy"))
+EVERY = tuple(sorted(name for name in list_metrics() if not METRICS[name].unavailable and name != "top5_accuracy"))
 
 
 def some_answers(n: int = 150, people: int = 15, skill: float = 1.0, share: float = 0.4, seed: int = 0) -> Predictions:

@@ -20,7 +20,7 @@ from phoropter.core.files import digest_file
 from phoropter.core.storage.checksums import CHECKSUM_FILE, find_damage
 from phoropter.core.storage.csv_cells import format_csv, read_csv_rows
 from phoropter.core.storage.npz_files import read_own_npz
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.registry import to_probabilities
 from phoropter.results.record_shapes import UNSEALED_FORMAT, RunShape, read_record_file, write_record_file
 
 WAY_OUT = "run the study again, which makes this run again"
@@ -31,7 +31,8 @@ _OPTIONAL_COLUMNS = {"groups": "group", "sites": "site", "spans": "span", "featu
 class Predictions:
     """The predictions of one run on rows it was not trained on.
 
-    ids (n,) str · labels (n,) int64 · logits (n, C) float32 · groups, sites (n,) str or None ·
+    ids (n,) str · labels (n,) int64, or (n, C) of 0 and 1 where a row may have several
+    logits (n, C) float32 · groups, sites (n,) str or None ·
     spans (n, 2) seconds in the recording or None · features (n, D) float16, penultimate, or None · recordings (n,) str, where a
     group has several, else None
     """
@@ -45,10 +46,15 @@ class Predictions:
     features: NDArray[np.float16] | None = None
     recordings: NDArray[np.str_] | None = None
 
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a row may have several labels."""
+        return self.labels.ndim == 2
+
     @cached_property
     def probabilities(self) -> NDArray[np.float64]:
-        """(n, C) softmax of the logits, in float64."""
-        return softmax(self.logits)
+        """(n, C) softmax of the logits, or the sigmoid of each of several labels, in float64."""
+        return to_probabilities(self.logits, self.is_multi_label)
 
     def save(self, path: Path) -> None:
         """Writes an npz file whose bytes depend only on the arrays."""
@@ -76,11 +82,13 @@ def _check_columns(columns: Mapping[str, NDArray[Any]]) -> None:
     kinds = {"id": "U", "label": "i", "logits": "f", "group": "U", "site": "U", "recording": "U"}
     kinds |= {"span": "f", "features": "f"}
     for name, kind in kinds.items():
-        if name in columns and (columns[name].dtype.kind != kind or columns[name].shape[:1] != (labels.size,)):
+        if name in columns and (columns[name].dtype.kind != kind or columns[name].shape[:1] != labels.shape[:1]):
             raise ValueError(
                 f"'{name}' has the shape {columns[name].shape} and kind {columns[name].dtype}, expected a row for each of the "
-                f"{labels.size} labels"
+                f"{len(labels)} labels"
             )
+    if labels.ndim == 2 and labels.shape == logits.shape and np.isin(labels, (0, 1)).all():
+        return
     if labels.ndim != 1 or logits.ndim != 2 or (labels.size and not 0 <= labels.min() <= labels.max() < logits.shape[1]):
         raise ValueError("labels are not (n,) numbers of the columns of (n, C) logits")
 

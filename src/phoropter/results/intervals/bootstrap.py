@@ -23,7 +23,7 @@ from phoropter.results.intervals.interval_rules import (
     SampleDesign,
     choose_interval,
 )
-from phoropter.results.intervals.resampling import BLOCK_CELLS, ResamplingKind, UnitResampler
+from phoropter.results.intervals.resampling import BLOCK_CELLS, ResamplingKind, UnitResampler, units_by_answer
 from phoropter.results.metrics.metric_record import MetricRecord
 from phoropter.results.metrics.registry import get_metric
 from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities
@@ -68,7 +68,8 @@ class BootstrapReplicates:
 class UnitRows:
     """The rows of a bootstrap: their labels, units and splits.
 
-    labels: (N,) · groups: (N,) names of the unit of each row; None: the row itself · splits: (N,) names of the parts within which
+    labels: (N,), or (N, C) of several a row · groups: (N,) names of the unit of each row; None: the row itself
+    splits: (N,) names of the parts within which
     the metric is taken before it is averaged: splits, or whole repeats · weigh_rows: a part counts by its rows, else all alike.
     Raises DataError unless each has one entry per row.
     """
@@ -94,9 +95,8 @@ class UnitRows:
     @cached_property
     def design(self) -> SampleDesign:
         """What is independent here. The AUC within single units is a mean over units; else it compares pairs of units."""
-        n, size = len(self.labels), max(self.count, 1)
-        pairs = np.unique(np.unique(self.labels, return_inverse=True)[1] * size + self.units)
-        rarest = int(np.bincount(pairs // size).min(initial=self.count))
+        n = len(self.labels)
+        rarest = int(np.bincount(units_by_answer(self.labels, self.units)[0]).min(initial=self.count))
         single_units = all(len(members) == 1 for members in self.units_by_split)
         return SampleDesign(
             n_units=self.count,
@@ -104,6 +104,7 @@ class UnitRows:
             single_rows=sum(len(members) for members in self.units_by_split) == n,
             n_rarest=rarest,
             n_perfect=self.count if single_units else min(rarest, self.count // 2),
+            several_labels=self.labels.ndim == 2,
         )
 
     def standard_error(self, slopes: Floats) -> float:
@@ -216,7 +217,8 @@ class Bootstrap:
     def _standard_error(self, metric: MetricRecord, slopes: Floats | None, values: Floats) -> tuple[float, float]:
         """From the derivatives where they are known, else from the replicates; and its degrees of freedom."""
         count, defined = self.draws.count, values[~np.isnan(values)]
-        if slopes is not None and metric.interval == "delong" and self.rows.design.single_rows:
+        one_label = self.rows.labels.ndim == 1  # else a unit is in the strata of several labels
+        if slopes is not None and metric.interval == "delong" and self.rows.design.single_rows and one_label:
             return self.rows.standard_error_by_class(slopes)
         if slopes is not None:
             return self.rows.standard_error(slopes), count - 1

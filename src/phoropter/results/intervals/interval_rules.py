@@ -56,6 +56,7 @@ class SampleDesign:
     n_perfect:       independent units, or pairs of units, that were all ranked correctly where the AUC is 1
     standard_error:  of the estimate over the units; NaN where it is unknown
     df:              degrees of freedom of the standard error
+    several_labels:  a row may have several labels, so that units cannot be drawn class by class, as DeLong's variance has it
     """
 
     n_units: int
@@ -65,6 +66,7 @@ class SampleDesign:
     n_perfect: int
     standard_error: float = float("nan")
     df: float = float("inf")
+    several_labels: bool = False
 
 
 def choose_interval(
@@ -114,7 +116,7 @@ def _bounded_interval(metric: MetricRecord, estimate: float, design: SampleDesig
     else:
         if metric.interval == "proportion" and error < _NO_SPREAD:  # equal groups by chance: as if the rows were independent
             error = float(np.sqrt(share * (1 - share) / design.n_rows))
-        delong = metric.interval == "delong" and design.single_rows
+        delong = metric.interval == "delong" and design.single_rows and not design.several_labels
         low, high = logit_bounds(share, error, student_quantile(level, design.df))
         source = "DeLong's variance, Welch's degrees of freedom," if delong else _students_t(design)
         method = f"{source} on the logit scale, {_units(design)}"

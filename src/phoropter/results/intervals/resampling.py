@@ -38,10 +38,23 @@ def resampled_sums(values: Floats, random: np.random.Generator, resamples: int) 
     return np.concatenate([values[random.integers(0, len(values), (size, len(values)))].sum(axis=1) for size in sizes])
 
 
+def units_by_answer(labels: Ints, units: Ints) -> tuple[Ints, Ints]:
+    """Each (class, unit) that has rows, once, by class; classes numbered from 0 among those that occur.
+
+    Of several labels (N, C) the answers yes and no of each label stand for classes, so that a unit is in several.
+    """
+    count = max(int(units.max(initial=-1)) + 1, 1)
+    if labels.ndim == 2:
+        n_labels = int(labels.shape[-1])
+        labels, units = (2 * np.arange(n_labels) + labels).ravel(), np.repeat(units, n_labels)
+    pairs = np.unique(np.unique(labels, return_inverse=True)[1] * count + units)
+    return pairs // count, pairs % count
+
+
 class UnitResampler:
     """B resamples of U units; the same for every caller.
 
-    labels: (N,) int64 · units: (N,) 0..U-1 of each row. Keeps up to 100 MB for each kind in use.
+    labels: (N,) int64, or (N, C) of several a row · units: (N,) 0..U-1 of each row. Keeps up to 100 MB for each kind in use.
     """
 
     def __init__(self, labels: Ints, units: Ints, *, seed: int, resamples: int) -> None:
@@ -75,10 +88,8 @@ class UnitResampler:
 
     @cached_property
     def _unit_labels(self) -> tuple[Ints, Ints]:
-        """Each (class, unit) that has rows, once, by class; classes numbered from 0 among those that occur."""
-        number = np.unique(self.labels, return_inverse=True)[1]
-        pairs = np.unique(number * max(self.count, 1) + self.units)
-        return pairs // max(self.count, 1), pairs % max(self.count, 1)
+        """`units_by_answer` of these labels."""
+        return units_by_answer(self.labels, self.units)
 
     def _cached_blocks(self, kind: ResamplingKind) -> Iterator[DrawCounts]:
         if kind in self._kept:

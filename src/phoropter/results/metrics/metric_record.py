@@ -12,6 +12,7 @@ from phoropter.results.metrics import sufficient_sums
 from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities, Layout, MetricSums, SumsFunction
 
 MetricNeed = Literal["probabilities", "every class", "ranks"]
+LabelKind = Literal["one", "several", "both"]
 IntervalKind = Literal["proportion", "delong", "bootstrap"]
 MIN_RAREST = 10  # rows of the rarest class: the mean over such parts is off by half a point (benchmarks/estimand_bias.py)
 
@@ -36,6 +37,7 @@ class MetricRecord:
                        answers, `delong` for the area under the ROC curve, `bootstrap` for all others
     mean_over_rows:    the value is the mean of the values of single rows
     min_rarest:        rows of the rarest class that a test part must have for the mean over parts to be about unbiased
+    label_kind:        whether it is of rows with `one` class each, with `several` labels, or of both
     unavailable:       why it cannot be computed here, only read from run records; empty where it can
     """
 
@@ -57,6 +59,7 @@ class MetricRecord:
     interval: IntervalKind = "bootstrap"
     mean_over_rows: bool = False
     min_rarest: int = MIN_RAREST
+    label_kind: LabelKind = "one"
     unavailable: str = ""
 
     def compute_value(self, predictions: LabelledProbabilities) -> float:
@@ -97,8 +100,13 @@ class MetricRecord:
             return self.unavailable
         if not len(predictions.labels):
             return "there are no predictions"
-        if "ranks" in self.needs and (predictions.support == 0).any():
-            absent = int(np.flatnonzero(predictions.support == 0)[0])
+        if self.label_kind == ("one" if predictions.is_multi_label else "several"):
+            return f"{self.title} is a metric of rows with {'one class each' if self.label_kind == 'one' else 'several labels'}"
+        if "ranks" in self.needs and (predictions.answer_counts == 0).any():
+            absent = int(np.flatnonzero(predictions.answer_counts == 0)[0])
+            if predictions.is_multi_label:
+                label, answer = absent % predictions.n_classes, "with" if absent < predictions.n_classes else "without"
+                return f"{self.title} needs rows with and without every label; there are none {answer} label {label}"
             return f"{self.title} needs every class among the labels; class {absent} is not among them"
         if self.compute_sums is sufficient_sums.top_k_sums and predictions.n_classes <= sufficient_sums.TOP_K:
             return f"with {predictions.n_classes} classes every answer is among the first {sufficient_sums.TOP_K}"

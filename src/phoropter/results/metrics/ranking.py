@@ -9,7 +9,7 @@ Letters: N rows · L distinct scores · S slots · B resamples.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,30 +58,56 @@ class Ranking:
 
 
 def rank_classes(predictions: LabelledProbabilities) -> list[Ranking]:
-    """One ranking for two classes (the second against the first); for more, each class against the rest."""
+    """One ranking for two classes (the second against the first); for more, each class against the rest; one for each label."""
+    if predictions.is_multi_label:
+        return [Ranking.from_scores(y == 1, p) for y, p in zip(predictions.labels.T, predictions.probabilities.T, strict=True)]
     classes = [1] if predictions.n_classes == 2 else range(predictions.n_classes)
     return [Ranking.from_scores(predictions.labels == c, predictions.probabilities[:, c]) for c in classes]
 
 
+def rank_all_answers(predictions: LabelledProbabilities) -> list[Ranking]:
+    """One ranking of the answers to all labels together: N · C of them, row by row."""
+    return [Ranking.from_scores(predictions.labels.ravel() == 1, predictions.probabilities.ravel())]
+
+
 def roc_auc_sums(predictions: LabelledProbabilities) -> MetricSums:
     """Per ranking S slots of positives, then S of negatives, ascending; neighbouring scores of one class only share a slot."""
-
-    def assign_slots(r: Ranking) -> Ints:
-        kind = np.where(r.negatives == 0, 1, np.where(r.positives == 0, 2, 3))
-        changes = np.diff(kind, prepend=kind[:1]) != 0
-        return np.cumsum(changes | ((kind == 3) & (np.arange(len(kind)) > 0)), dtype=np.int64)
-
-    return _build_slot_sums(predictions, assign_slots)
+    return _build_slot_sums(rank_classes(predictions), _assign_area_slots)
 
 
 def average_precision_sums(predictions: LabelledProbabilities) -> MetricSums:
     """As `roc_auc_sums`; negatives go to the next lower score that has positives, where precision is next evaluated."""
-    return _build_slot_sums(predictions, lambda r: np.cumsum(r.positives > 0, dtype=np.int64))
+    return _build_slot_sums(rank_classes(predictions), _assign_precision_slots)
 
 
-def _build_slot_sums(predictions: LabelledProbabilities, slots: Callable[[Ranking], Ints]) -> MetricSums:
+def micro_roc_auc_sums(predictions: LabelledProbabilities) -> MetricSums:
+    """As `roc_auc_sums`, of one ranking of all answers."""
+    return _of_rows(_build_slot_sums(rank_all_answers(predictions), _assign_area_slots), predictions.n_classes)
+
+
+def micro_average_precision_sums(predictions: LabelledProbabilities) -> MetricSums:
+    """As `average_precision_sums`, of one ranking of all answers."""
+    return _of_rows(_build_slot_sums(rank_all_answers(predictions), _assign_precision_slots), predictions.n_classes)
+
+
+def _of_rows(sums: MetricSums, n_labels: int) -> MetricSums:
+    """Sums of answers, as many to each row as there are labels, as sums of rows."""
+    return replace(sums, row_index=sums.row_index // n_labels)
+
+
+def _assign_area_slots(r: Ranking) -> Ints:
+    kind = np.where(r.negatives == 0, 1, np.where(r.positives == 0, 2, 3))
+    changes = np.diff(kind, prepend=kind[:1]) != 0
+    return np.cumsum(changes | ((kind == 3) & (np.arange(len(kind)) > 0)), dtype=np.int64)
+
+
+def _assign_precision_slots(r: Ranking) -> Ints:
+    return np.cumsum(r.positives > 0, dtype=np.int64)
+
+
+def _build_slot_sums(rankings: list[Ranking], slots: Callable[[Ranking], Ints]) -> MetricSums:
     index, rows, layout, start = [], [], [], 0
-    for ranking in rank_classes(predictions):
+    for ranking in rankings:
         slot_of = slots(ranking)
         size = int(slot_of[-1]) + 1
         index.append(start + slot_of[ranking.level] + np.where(ranking.positive, 0, size))

@@ -86,6 +86,21 @@ def check_metrics(metrics: Iterable[str | Metric], n_classes: int) -> None:
             )
 
 
+def check_label_kind(metrics: Iterable[str | Metric], multi_label: bool) -> None:
+    """Raises SpecError for a metric of rows with one class each where they may have several labels, or the reverse."""
+    for metric in map(get_metric, metrics):
+        if metric.label_kind == ("one" if multi_label else "several"):
+            known = list_metrics(multi_label)
+            rows = "may have several labels" if multi_label else "have one class each"
+            raise SpecError(f"the metric '{metric.name}' has no meaning where rows {rows}; choose among {join_words(known, 30)}")
+
+
+def list_metrics(multi_label: bool = False) -> list[str]:
+    """Names of the known metrics of rows with one class each, or of rows that may have several labels."""
+    other = "one" if multi_label else "several"
+    return [name for name, metric in METRICS.items() if metric.label_kind != other]
+
+
 def metric_names(metrics: Iterable[Any]) -> list[str]:
     """Names of metrics given as names, as Metric objects, or as study.json records these ({"name", "version"})."""
     return [m.name if isinstance(m, Metric) else str(m["name"]) if isinstance(m, Mapping) else str(m) for m in metrics]
@@ -121,12 +136,30 @@ def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
-def average_probabilities(logits: Sequence[NDArray[Any]], weights: Sequence[float] = ()) -> NDArray[np.float32]:
+def sigmoid(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
+    """(N, C) logits of several labels → (N, C) float64, the probability of each label."""
+    from scipy.special import expit
+
+    return np.asarray(expit(np.asarray(logits, dtype=np.float64) / temperature))
+
+
+def to_probabilities(logits: NDArray[Any], multi_label: bool, temperature: float = 1.0) -> Floats:
+    """(N, C) logits → (N, C) float64: their softmax, or of several labels the sigmoid of each."""
+    return sigmoid(logits, temperature) if multi_label else softmax(logits, temperature)
+
+
+def average_probabilities(
+    logits: Sequence[NDArray[Any]], weights: Sequence[float] = (), multi_label: bool = False
+) -> NDArray[np.float32]:
     """(N, C) logits of each of several classifiers → (N, C): the log of the mean of their probabilities.
 
     weights: of each classifier; empty: all are equal
+    multi_label: logits are of several labels: the logit of the mean of each label's probabilities
     """
-    probabilities = np.average([softmax(each) for each in logits], axis=0, weights=weights or None)
+    probabilities = np.average([to_probabilities(each, multi_label) for each in logits], axis=0, weights=weights or None)
+    if multi_label:
+        against = np.average([sigmoid(-np.asarray(each)) for each in logits], axis=0, weights=weights or None)
+        return np.asarray(np.log(np.maximum(probabilities, 1e-30)) - np.log(np.maximum(against, 1e-30)), dtype=np.float32)
     return np.asarray(np.log(np.maximum(probabilities, 1e-30)), dtype=np.float32)
 
 
@@ -169,6 +202,7 @@ _ALL_METRICS = [
         sufficient_sums.macro_average(sufficient_sums.precision_per_class),
         percent=True,
         needs=_NEEDS_CLASSES,
+        label_kind="both",
     ),
     MetricRecord(
         "macro_recall",
@@ -177,6 +211,7 @@ _ALL_METRICS = [
         sufficient_sums.macro_average(sufficient_sums.recall_per_class),
         percent=True,
         needs=_NEEDS_CLASSES,
+        label_kind="both",
     ),
     MetricRecord(
         "macro_f1",
@@ -185,6 +220,7 @@ _ALL_METRICS = [
         sufficient_sums.macro_average(sufficient_sums.f1_per_class),
         percent=True,
         needs=_NEEDS_CLASSES,
+        label_kind="both",
     ),
     MetricRecord(
         "weighted_precision",
@@ -221,6 +257,7 @@ _ALL_METRICS = [
         analytic_gradient=ranking.roc_auc_gradient,
         chance=0.5,
         interval="delong",
+        label_kind="both",
     ),
     MetricRecord(
         "average_precision",
@@ -230,6 +267,7 @@ _ALL_METRICS = [
         needs=_NEEDS_RANKS,
         analytic_gradient=ranking.average_precision_gradient,
         min_rarest=_MANY_RAREST,
+        label_kind="both",
     ),
     MetricRecord(
         "log_loss",
@@ -239,6 +277,7 @@ _ALL_METRICS = [
         higher_is_better=False,
         mean_over_rows=True,
         needs=_NEEDS_PROBABILITIES,
+        label_kind="both",
     ),
     MetricRecord(
         "brier",
@@ -249,6 +288,7 @@ _ALL_METRICS = [
         mean_over_rows=True,
         is_proper_name=True,
         needs=_NEEDS_PROBABILITIES,
+        label_kind="both",
     ),
     MetricRecord(
         "ece",
@@ -257,6 +297,7 @@ _ALL_METRICS = [
         sufficient_sums.calibration_error_from_sums,
         higher_is_better=False,
         needs=_NEEDS_PROBABILITIES,
+        label_kind="both",
     ),
     MetricRecord(
         "mcc",
@@ -278,6 +319,55 @@ _ALL_METRICS = [
         lowest=-1.0,
         chance=0.0,
         is_proper_name=True,
+    ),
+    MetricRecord(
+        "micro_f1",
+        "Micro F1",
+        sufficient_sums.class_count_sums,
+        sufficient_sums.micro_f1_from_sums,
+        percent=True,
+        label_kind="several",
+    ),
+    MetricRecord(
+        "micro_roc_auc",
+        "Micro ROC-AUC",
+        ranking.micro_roc_auc_sums,
+        ranking.roc_auc_from_sums,
+        needs=_NEEDS_PROBABILITIES,
+        is_proper_name=True,
+        analytic_gradient=ranking.roc_auc_gradient,
+        label_kind="several",
+    ),
+    MetricRecord(
+        "micro_average_precision",
+        "Micro average precision",
+        ranking.micro_average_precision_sums,
+        ranking.average_precision_from_sums,
+        needs=_NEEDS_PROBABILITIES,
+        analytic_gradient=ranking.average_precision_gradient,
+        min_rarest=_MANY_RAREST,
+        label_kind="several",
+    ),
+    MetricRecord(
+        "hamming_loss",
+        "Hamming loss",
+        sufficient_sums.hamming_sums,
+        sufficient_sums.mean_from_sums,
+        higher_is_better=False,
+        highest=1.0,
+        mean_over_rows=True,
+        is_proper_name=True,
+        label_kind="several",
+    ),
+    MetricRecord(
+        "exact_match",
+        "Exact match",
+        sufficient_sums.exact_match_sums,
+        sufficient_sums.mean_from_sums,
+        percent=True,
+        interval="proportion",
+        mean_over_rows=True,
+        label_kind="several",
     ),
 ]
 _BUILT_IN: dict[str, MetricRecord] = {m.name: m for m in _ALL_METRICS}

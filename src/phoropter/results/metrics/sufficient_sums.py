@@ -35,7 +35,10 @@ SumsFunction = Callable[[Floats, Layout], Floats]  # (M, B) → (B,)
 
 @dataclass(frozen=True, eq=False)
 class LabelledProbabilities:
-    """Validated labels (N,) int64 in 0..C-1 and probabilities (N, C) float64, with columns that several metrics derive."""
+    """Validated labels (N,) int64 in 0..C-1 and probabilities (N, C) float64, with columns that several metrics derive.
+
+    Of rows with several labels, labels are (N, C) of 0 and 1, and each probability is that of its own label.
+    """
 
     labels: Ints
     probabilities: Floats
@@ -45,6 +48,9 @@ class LabelledProbabilities:
         """Raises DataError for shapes that do not fit, labels outside the columns, and rows that are not probabilities."""
         values = np.asarray(probabilities, dtype=np.float64)
         truth = np.asarray(labels)
+        if truth.ndim == 2:
+            _check_label_sets(truth, values)
+            return cls(truth.astype(np.int64, copy=False), values)
         if values.ndim != 2 or truth.shape != values.shape[:1]:
             raise DataError(f"metrics take labels (N,) and probabilities (N, C), not {truth.shape} and {values.shape}")
         if truth.size and not np.issubdtype(truth.dtype, np.integer):
@@ -59,20 +65,50 @@ class LabelledProbabilities:
     def n_classes(self) -> int:
         return int(self.probabilities.shape[1])
 
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a row may have several labels."""
+        return self.labels.ndim == 2
+
     @cached_property
     def predicted_labels(self) -> Ints:
-        """(N,) the most likely class; of equal ones the first."""
+        """(N,) the most likely class; of equal ones the first. Of several labels (N, C), 1 above a probability of a half."""
+        if self.is_multi_label:
+            return (self.probabilities > 0.5).astype(np.int64)
         return np.asarray(self.probabilities.argmax(axis=1))
 
     @cached_property
     def label_probabilities(self) -> Floats:
-        """(N,) the probability of the true class."""
+        """(N,) the probability of the true class; of several labels (N, C) that of each true answer."""
+        if self.is_multi_label:
+            return np.where(self.labels == 1, self.probabilities, 1 - self.probabilities)
         return self.probabilities[np.arange(len(self.labels)), self.labels]
 
     @cached_property
     def support(self) -> Ints:
-        """(C,) rows of each true class."""
-        return np.bincount(self.labels, minlength=self.n_classes)
+        """(C,) rows of each true class, or with each label."""
+        return self.labels.sum(axis=0) if self.is_multi_label else np.bincount(self.labels, minlength=self.n_classes)
+
+    @cached_property
+    def answer_counts(self) -> Ints:
+        """`count_answers` of these labels."""
+        return count_answers(self.labels, self.n_classes)
+
+
+def count_answers(labels: NDArray[Any], n_classes: int) -> Ints:
+    """(C,) rows of each class, which decide what a metric can say; of several labels (2C,): rows with each label, and without."""
+    if labels.ndim == 2:
+        return np.concatenate([labels.sum(axis=0), (1 - labels).sum(axis=0)]).astype(np.int64)
+    return np.bincount(labels, minlength=n_classes).astype(np.int64)
+
+
+def _check_label_sets(truth: NDArray[Any], values: Floats) -> None:
+    if values.shape != truth.shape:
+        raise DataError(f"metrics of several labels take labels and probabilities (N, C), not {truth.shape} and {values.shape}")
+    if truth.size and not np.isin(truth, (0, 1)).all():
+        raise DataError("labels of rows that may have several are 0 and 1")
+    if truth.size and not (values.min() >= 0 and values.max() <= 1):
+        raise DataError("probabilities lie from 0 to 1: pass logits of several labels through the sigmoid first")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +145,11 @@ class MetricSums:
 def class_count_sums(predictions: LabelledProbabilities) -> MetricSums:
     """3C sums: rows of each class answered correctly · truly of it · predicted as it."""
     n, c = len(predictions.labels), predictions.n_classes
+    if predictions.is_multi_label:
+        truth, answer = predictions.labels == 1, predictions.predicted_labels == 1
+        found = [np.nonzero(cells) for cells in (truth & answer, truth, answer)]
+        rows, index = np.concatenate([r for r, _ in found]), np.concatenate([k * c + at for k, (_, at) in enumerate(found)])
+        return MetricSums(index, rows, np.ones(len(rows)), 3 * c, (c,))
     right = np.flatnonzero(predictions.labels == predictions.predicted_labels)
     index = np.concatenate([predictions.labels[right], c + predictions.labels, 2 * c + predictions.predicted_labels])
     rows = np.concatenate([right, np.arange(n), np.arange(n)])
@@ -124,24 +165,46 @@ def top_k_sums(predictions: LabelledProbabilities) -> MetricSums:
 
 
 def log_loss_sums(predictions: LabelledProbabilities) -> MetricSums:
-    """Negative log of the label's probability, clipped as scikit-learn clips it."""
+    """Negative log of the label's probability, clipped as scikit-learn clips it; the mean over several labels."""
     eps = np.finfo(np.float64).eps
-    return sums_for_mean(-np.log(np.clip(predictions.label_probabilities, eps, 1 - eps)))
+    losses = -np.log(np.clip(predictions.label_probabilities, eps, 1 - eps))
+    return sums_for_mean(losses.mean(axis=1) if predictions.is_multi_label else losses)
 
 
 def brier_sums(predictions: LabelledProbabilities) -> MetricSums:
-    """Brier 1950, summed over classes; half of it for two classes, as in scikit-learn."""
+    """Brier 1950, summed over classes; half of it for two classes, as in scikit-learn. Of several labels the mean over them."""
+    if predictions.is_multi_label:
+        return sums_for_mean(np.square(1 - predictions.label_probabilities).mean(axis=1))
     score = np.square(predictions.probabilities).sum(axis=1) - 2 * predictions.label_probabilities + 1
     return sums_for_mean(score / 2 if predictions.n_classes == 2 else score)
 
 
 def calibration_sums(predictions: LabelledProbabilities) -> MetricSums:
-    """N_BINS sums of (confidence - correct), then the weight of all rows."""
+    """N_BINS sums of (confidence - correct), then the weight of all rows; of several labels as many sums of (p - label) each."""
     n = len(predictions.labels)
+    if predictions.is_multi_label:
+        c, p = predictions.n_classes, predictions.probabilities
+        bins = assign_bins(p, N_BINS) + N_BINS * np.arange(c)
+        index, rows = (
+            np.concatenate([bins.ravel(), np.full(n, N_BINS * c)]),
+            np.concatenate([np.repeat(np.arange(n), c), np.arange(n)]),
+        )
+        values = np.concatenate([(p - predictions.labels).ravel(), np.full(n, float(c))])
+        return MetricSums(index, rows, values, N_BINS * c + 1, ())
     confidence = predictions.probabilities.max(axis=1, initial=0)
     gap = confidence - (predictions.labels == predictions.predicted_labels)
     index = np.concatenate([assign_bins(confidence, N_BINS), np.full(n, N_BINS)])
     return MetricSums(index, np.tile(np.arange(n), 2), np.concatenate([gap, np.ones(n)]), N_BINS + 1, ())
+
+
+def hamming_sums(predictions: LabelledProbabilities) -> MetricSums:
+    """The share of labels that are answered wrongly."""
+    return sums_for_mean((predictions.predicted_labels != predictions.labels).mean(axis=1))
+
+
+def exact_match_sums(predictions: LabelledProbabilities) -> MetricSums:
+    """Whether every label is answered right."""
+    return sums_for_mean((predictions.predicted_labels == predictions.labels).all(axis=1).astype(np.float64))
 
 
 def assign_bins(confidence: Floats, bins: int) -> Ints:
@@ -195,6 +258,12 @@ def weighted_average(of_class: PerClassFunction) -> SumsFunction:
         return safe_divide((of_class(right, actual, predicted) * actual).sum(axis=0), actual.sum(axis=0))
 
     return weighted_from_sums
+
+
+def micro_f1_from_sums(sums: Floats, layout: Layout) -> Floats:
+    """F1 of the answers to all labels together."""
+    right, actual, predicted = (counts.sum(axis=0) for counts in _split_counts(sums, layout))
+    return safe_divide(2 * right, actual + predicted, 0.0)
 
 
 def precision_per_class(right: Floats, actual: Floats, predicted: Floats) -> Floats:

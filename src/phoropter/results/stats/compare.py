@@ -94,7 +94,10 @@ def ensemble_predictions(members: Iterable[Predictions]) -> Predictions:
         ids = np.intersect1d(ids, other.ids)
     rows = [find_id_rows(p, ids) for p in each]
     mean = np.mean([p.probabilities[r] for p, r in zip(each, rows, strict=True)], axis=0)
-    logits = np.log(np.maximum(mean, np.finfo(np.float32).tiny)).astype(np.float32)
+    smallest = np.finfo(np.float32).tiny
+    logits = np.log(np.maximum(mean, smallest)).astype(np.float32)
+    if each[0].is_multi_label:
+        logits = (logits - np.log(np.maximum(1 - mean, smallest))).astype(np.float32)
     first, r = each[0], rows[0]
     groups, sites = (None if column is None else column[r] for column in (first.groups, first.sites))
     return Predictions(first.ids[r], first.labels[r], logits, groups, sites)

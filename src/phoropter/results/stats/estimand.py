@@ -26,7 +26,7 @@ from phoropter.results.intervals.bootstrap import RESAMPLES, Bootstrap, UnitRows
 from phoropter.results.metrics import sufficient_sums
 from phoropter.results.metrics.metric_record import MIN_RAREST, MetricRecord
 from phoropter.results.metrics.registry import compute_metrics_checked, get_metric
-from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities
+from phoropter.results.metrics.sufficient_sums import Floats, Ints, LabelledProbabilities, count_answers
 from phoropter.results.stats.held_out_rows import HeldOutRows
 
 EstimandKind = Literal["per-split", "pooled"]
@@ -112,12 +112,13 @@ class Estimand:
         The second figure beside a pooled AUC: scores are then ranked within one model only. NaN where no split can.
         """
         metric, member = get_metric(self.metric), np.unique(rows.splits, return_inverse=True)[1]
-        every = np.bincount(rows.labels, minlength=rows.probabilities.shape[1])
+        n_classes = rows.probabilities.shape[1]
+        every = count_answers(rows.labels, n_classes)
         parts = _rows_of_parts(member, int(member.max(initial=-1)) + 1)
         values = [
             metric.compute_value(LabelledProbabilities(rows.labels[i], rows.probabilities[i]))
             for i in parts
-            if can_carry(metric, np.bincount(rows.labels[i], minlength=len(every)), every)
+            if can_carry(metric, count_answers(rows.labels[i], n_classes), every)
         ]
         known = [value for value in values if np.isfinite(value)]
         return float(np.mean(known)) if known else float("nan"), len(known), len(parts)

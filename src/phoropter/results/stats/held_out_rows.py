@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import StoreError
-from phoropter.results.metrics.sufficient_sums import Floats, Ints
+from phoropter.results.metrics.sufficient_sums import Floats, Ints, count_answers
 from phoropter.results.store import Predictions, Run
 
 Round = tuple[int, int]  # seed, repeat
@@ -31,7 +31,8 @@ class SplitAnswers:
 class HeldOutRows:
     """N predictions on rows that were not trained on.
 
-    labels: (N,) · probabilities: (N, C) · unit_names: (N,) the independent unit of each row: its group where rows have one, else
+    labels: (N,), or (N, C) of several a row · probabilities: (N, C)
+    unit_names: (N,) the independent unit of each row: its group where rows have one, else
     the row · splits: (N,) number of the run that predicted the row · repeats: (N,) number of its round: the runs of one repeat
     under one seed, which test each row at most once
     """
@@ -69,9 +70,9 @@ class HeldOutRows:
 
     @cached_property
     def split_supports(self) -> list[Ints]:
-        """(C,) rows of each class in the test part of each split."""
+        """`count_answers` of the test part of each split."""
         n_classes = self.probabilities.shape[1]
-        return [np.bincount(self.labels[self.splits == number], minlength=n_classes) for number in np.unique(self.splits)]
+        return [count_answers(self.labels[self.splits == number], n_classes) for number in np.unique(self.splits)]
 
 
 def join_answers(parts: Sequence[SplitAnswers], rounds: Sequence[Round]) -> tuple[HeldOutRows, NDArray[np.str_]]:

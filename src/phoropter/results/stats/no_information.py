@@ -84,7 +84,9 @@ def _random_answers(metric: MetricRecord, parts: list[LabelledProbabilities], ro
     if metric.compute_sums in _PROPER or callable(metric.chance):
         return []
     draw = named_generator(0, "no information", metric.name)
-    if metric.compute_sums is _COUNTS:
+    if rows.is_multi_label and metric.compute_sums is not ranking.average_precision_sums:
+        values = _mean_of_drawn_rows(metric, parts, rows, draw)
+    elif metric.compute_sums is _COUNTS:
         answered = np.bincount(rows.predicted_labels, minlength=rows.n_classes) / len(rows.labels)
         values = [_mean_of_drawn_counts(metric, part.support, answered, draw) for part in parts]
     elif metric.compute_sums is sufficient_sums.top_k_sums:
@@ -92,7 +94,8 @@ def _random_answers(metric: MetricRecord, parts: list[LabelledProbabilities], ro
         within = np.bincount(first.ravel(), minlength=rows.n_classes) / len(rows.labels)  # how often a class is among the first
         values = [float(part.support @ within / len(part.labels)) for part in parts]
     elif metric.compute_sums is ranking.average_precision_sums:
-        ranked = slice(1, 2) if rows.n_classes == 2 else slice(None)  # as ranking.rank_classes: of two classes only the second
+        one_of_two = rows.n_classes == 2 and not rows.is_multi_label
+        ranked = slice(1, 2) if one_of_two else slice(None)  # as ranking.rank_classes: of two classes only the second
         values = [
             float(np.mean([_expected_average_precision(int(m), len(part.labels)) for m in part.support[ranked]]))
             for part in parts
@@ -117,7 +120,7 @@ def _mean_of_drawn_counts(metric: MetricRecord, support: Ints, answered: Floats,
 def _mean_of_drawn_rows(
     metric: MetricRecord, parts: list[LabelledProbabilities], rows: LabelledProbabilities, draw: np.random.Generator
 ) -> list[float]:
-    """Of a user's metric: in each split, its mean over draws."""
+    """In each split, the metric's mean over draws of rows and their answers."""
     times = max(MIN_DRAWS, min(DRAWS, MAX_CALLS // len(parts)))
 
     def draw_value(part: LabelledProbabilities) -> float:
@@ -141,6 +144,11 @@ def _constant_answers(metric: MetricRecord, parts: list[LabelledProbabilities], 
     """In each part, of the built-in metrics; a user's metric may not be defined for them, and says itself what chance reaches."""
     if callable(metric.chance):
         return [([float(metric.chance(part.labels)) for part in parts], "chance")]
+    if rows.is_multi_label:
+        answers = {"the frequencies of the labels for every row": rows.support / len(rows.labels)}
+        if metric.compute_sums is _COUNTS:  # F1 and recall reward yes to everything
+            answers["every label for every row"] = np.ones(rows.n_classes)
+        return [(_constant_values(metric, parts, answer), words) for words, answer in answers.items()]
     if metric.compute_sums not in (_COUNTS, sufficient_sums.top_k_sums, *_PROPER):
         return []
     frequencies = rows.support / len(rows.labels)

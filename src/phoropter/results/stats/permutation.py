@@ -109,7 +109,7 @@ class _SwapSums:
             return None
         if "ranks" in metric.needs:
             predictions = [average_ranks(values, axis=0) for values in predictions]
-        sums = metric.compute_sums(LabelledProbabilities(np.tile(labels, 2), np.concatenate(predictions)))
+        sums = metric.compute_sums(LabelledProbabilities(np.concatenate([labels, labels]), np.concatenate(predictions)))
         matrix = sums.unit_matrix(np.concatenate([units[rows], count + units[rows]]), 2 * count)
         return cls(metric, matrix[:, :count], matrix[:, count:], sums.layout)
 

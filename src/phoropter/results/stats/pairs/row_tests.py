@@ -114,7 +114,7 @@ def compare_on_test_set(
     once = len(np.unique(units)) == len(units)
     if once and name == "accuracy":
         return mcnemar_test(pa.argmax(axis=1) == labels, pb.argmax(axis=1) == labels, level=level)
-    if once and name == "roc_auc" and pa.shape[1] == 2:
+    if once and name == "roc_auc" and pa.shape[1] == 2 and labels.ndim == 1:
         return delong_test(labels == 1, pa[:, 1], pb[:, 1], level)
     runs = np.repeat(np.arange(len(sheets)), [len(s[0]) for s in sheets]) if len(sheets) > 1 else None
     rows, metric = UnitRows(labels, units, runs), get_metric(name)
