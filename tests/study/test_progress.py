@@ -12,7 +12,7 @@ def test_failures_of_one_cause_are_one_line_with_their_number() -> None:
         "failed: 3 runs, net · fold 1 and 2 more: no memory",
         "failed: vit · fold 1: diverged",
     ]
-    assert describe_failures(notes[:1] + notes[2:3]) == ["failed: 2 runs, net · fold 1, net · fold 2: no memory"]
+    assert describe_failures(notes[:1] + notes[2:3]) == ["failed: 2 runs, net · fold 1 and 1 more: no memory"]
     assert describe_failures([]) == []
 
 

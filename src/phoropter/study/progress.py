@@ -78,8 +78,7 @@ def describe_failures(notes: Iterable[Mapping[str, Any]]) -> list[str]:
         titles.setdefault(str(note["error"]), []).append(f"{note['candidate']} · {note['split']}")
     lines = []
     for error, runs in titles.items():
-        others = f", {runs[1]}" * (len(runs) == 2) + f" and {len(runs) - 1} more" * (len(runs) > 2)
-        counted = f"{len(runs)} runs, " if len(runs) > 1 else ""
+        counted, others = (f"{len(runs)} runs, ", f" and {len(runs) - 1} more") if len(runs) > 1 else ("", "")
         lines.append(f"failed: {counted}{runs[0]}{others}: {error}")
     return lines
 
