@@ -54,17 +54,16 @@ _FENCE = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code of a page. not_run: why it does not run; None: it runs · shown: readers see it."""
+    """A block of code of a page. line: where it begins · not_run: why it does not run; None: it runs."""
 
     line: int
     language: str
     text: str
     not_run: str | None
-    shown: bool
 
     @property
     def file(self) -> str | None:
-        """The file that a block of YAML or CSV is written to."""
+        """The file that a block of YAML is written to, if it names one."""
         found = re.match(r"# ([\w./-]+\.yaml)\n", self.text) if self.language == "yaml" else None
         return found[1] if found else None
 
@@ -75,9 +74,9 @@ def read_blocks(page: str) -> list[Block]:
     for match in _FENCE.finditer(page):
         line = page.count("\n", 0, match.start()) + 1
         if match["given"]:
-            found.append(Block(line, match["given"], match["hidden"], None, False))
+            found.append(Block(line, match["given"], match["hidden"], None))
         else:
-            found.append(Block(line, match["language"], match["text"], match["not_run"], True))
+            found.append(Block(line, match["language"], match["text"], match["not_run"]))
     return found
 
 
@@ -170,15 +169,16 @@ class PageShell:
 @contextlib.contextmanager
 def _environment(words: list[str]) -> Iterator[None]:
     """`NAME=VALUE command`: takes the assignments off the words, and makes them hold inside."""
-    before = dict(os.environ)
-    assigned = words[0] != "export" and re.match(r"[A-Z_]+=", words[0])
-    while words and words[0] != "export" and re.match(r"[A-Z_]+=", words[0]):
+    before = {}
+    while re.match(r"[A-Z_]+=", words[0]):
         name, value = words.pop(0).split("=", 1)
+        before[name] = os.environ.get(name)
         os.environ[name] = value
-    yield
-    if assigned:
-        os.environ.clear()
-        os.environ.update(before)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 class ServerProcess:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from docs_pages import RUN_LANGUAGES, SHOWN_LANGUAGES, Block, make_small, read_blocks, split_commands
+from docs_pages import RUN_LANGUAGES, SHOWN_LANGUAGES, SMALL, Block, make_small, read_blocks, split_commands
 from phoropter.study.spec import read_study
 from small_pictures import draw_dark_and_light
 from warm_python import WarmPython
@@ -25,6 +25,9 @@ YAML = [(page, b) for page, blocks in BLOCKS.items() for b in blocks if b.langua
 NETWORKS = ("test_resnet.r160_in1k", "test_efficientnet.r160_in1k", "test_vit.r160_in1k")
 # How many blocks do not run: each needs a network, a service or a machine that a test has not. A new one must be worth its place.
 MOST_NOT_RUN = 8
+NOT_RUN = {"demo": "takes a minute; it runs the shipped study `digits`", "submit": "needs the scheduler of a cluster"}
+WAIT_S = 600  # for a page, on a machine that does much else
+pytestmark = pytest.mark.timeout(2 * WAIT_S)
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +78,7 @@ def run_blocks(page: Path, folder: Path, weights: Path, warm: WarmPython) -> str
         "PYTHONPATH": str(Path(__file__).parent),
     }
     done = warm.run_code(f"import sys\nsys.path.append({str(Path(__file__).parent)!r})\n{code}", folder, environment)
-    assert done.wait(240) == 0, done.read_log()
+    assert done.wait(WAIT_S) == 0, done.read_log()
     return done.read_log()
 
 
@@ -127,7 +130,7 @@ def test_every_command_is_in_a_page_that_runs() -> None:
     shown = {
         words[1] for page in RUN for b in BLOCKS[page] for c in split_commands(b.text) if (words := c.split())[0] == "phoropter"
     }
-    assert set(main.commands) - shown == {"demo"}  # which takes a minute; it runs the shipped study `digits`
+    assert set(main.commands) - shown <= set(NOT_RUN) and not shown & set(NOT_RUN)
 
 
 def test_blocks_are_read_as_they_stand() -> None:
@@ -136,8 +139,14 @@ def test_blocks_are_read_as_they_stand() -> None:
     )
     first, second, third = read_blocks(page)
     assert (first.line, first.language, split_commands(first.text)) == (3, "sh", ["phoropter a    b   # c"])
-    assert (second.language, second.not_run, second.shown) == ("python", "not run: e f", True)
-    assert (third.language, third.text, third.not_run, third.shown) == ("sh", "h\n", None, False)
+    assert (second.language, second.text, second.not_run) == ("python", "g\n", "not run: e f")
+    assert (third.language, third.text, third.not_run) == ("sh", "h\n", None)
+
+
+def test_what_is_made_small_is_said_somewhere() -> None:
+    text = "".join(b.text for blocks in BLOCKS.values() for b in blocks if b.language in RUN_LANGUAGES)
+    assert [pattern for pattern, _ in SMALL if not re.search(pattern, text)] == []
+    assert make_small("{folder: a, size: 224}, seeds: [0, 1]") == "{folder: a, size: 32}, seeds: [0]"
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 BUILD = "import sys\nfrom sphinx.cmd.build import build_main\nsys.exit(build_main(['-W', '-q', '-d', 'trees', {!r}, 'site']))\n"
 LOADING = {("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src"), ("source", "src"), ("object", "data")}
 PAGES = ("index.html", "tutorial.html", "faq.html", "coming-from.html", "gallery.html", "reference/recipe.html", "api.html")
+WAIT_S = 600  # for the build, on a machine that does much else
+pytestmark = pytest.mark.timeout(2 * WAIT_S)
 GALLERY = runpy.run_path(str(ROOT / "scripts" / "gallery.py"))
 
 
@@ -25,7 +27,7 @@ GALLERY = runpy.run_path(str(ROOT / "scripts" / "gallery.py"))
 def site(warm: WarmPython, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     done = warm.run_code(BUILD.format(str(ROOT / "docs")), folder)
-    assert done.wait(240) == 0, done.read_log()
+    assert done.wait(WAIT_S) == 0, done.read_log()
     return folder / "site"
 
 
@@ -119,5 +121,5 @@ def test_the_gallery_computes_what_a_page_shows(tmp_path: Path, warm: WarmPython
         "(here / 'work').mkdir()\nmake(g['Exhibit']('it', 'page.md', 'it.yaml', 'it'))\n"
     )
     done = warm.run_code(code, tmp_path)
-    assert done.wait(240) == 0, done.read_log()
+    assert done.wait(WAIT_S) == 0, done.read_log()
     assert "mean-image" in (tmp_path / "out" / "it" / "index.html").read_text(encoding="utf-8")
