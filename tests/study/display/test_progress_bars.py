@@ -59,7 +59,7 @@ def test_each_process_has_a_named_bar_and_the_study_is_above(terminal: Terminal)
     terminal.show(ProgressEvent("tick", "net · fold 2", note=note, worker=2))
     study, one, two = terminal.read_lines()
     assert study == "study 0/4 about 19 min left" and one.startswith("worker 1 · net · fold 1")
-    assert two == "worker 2 · net · fold 2 0.5/5 epoch 1/5 · 33 images/s"
+    assert two == "worker 2 · net · fold 2 0/5 epoch 1/5 · 33 images/s"
     terminal.show(ProgressEvent("waiting", done=1, total=4, worker=1))
     assert terminal.read_lines()[1].startswith("worker 1 · waiting for runs another process computes")
 
