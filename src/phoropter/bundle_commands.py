@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     "--examples", type=click.IntRange(0, 100), default=0, help="Copy so many of the study's pictures or recordings into it."
 )
 @click.option("--layout", type=click.Choice(["timm"]), help="Also in timm's own layout, under OUT/timm.")
+@click.option("--data", type=click.Path(path_type=Path), help="Where the study's data lie now, if they were moved.")
 @device_option
 @trust_option
 def refit_command(
-    folder: Path, out: Path, candidate: str | None, how: Any, examples: int, layout: str | None, device: str, trust_code: bool
+    folder: Path, out: Path, candidate: str | None, data: Path | None, device: str, trust_code: bool, **rest: Any
 ) -> None:
     """Make one classifier of a candidate of the finished study in FOLDER, and save it as a bundle.
 
@@ -49,7 +50,8 @@ def refit_command(
     from phoropter.training.loop.devices import resolve_device
 
     to, chosen = make_console(), resolve_device(device)
-    options = RefitOptions(candidate, how, BundleContents(examples, layout == "timm"))
+    contents = BundleContents(rest["examples"], rest["layout"] == "timm")
+    options = RefitOptions(candidate, rest["how"], contents, data=data)
     with trust_results_if(trust_code, folder), show_progress(f"refit of {folder}", to) as on_progress:
         record = refit_candidate(folder, out, options, chosen, on_progress)
     for line in describe_evidence(record):
@@ -89,7 +91,7 @@ def predict_command(
         loaded = load_bundle(bundle)
     if maps:
         check_map_folder(maps, (), loaded.recording_view is not None)
-    to = make_console(stderr=to_stdout or as_json)
+    to = make_console(stderr=to_stdout or as_json, answer=out is None)
     with show_prediction_progress() as progress:
         predictions = predict_paths(loaded, paths, device=device, on_bad_input=on_bad_input, views=views, progress=progress)
     if not as_json:

@@ -44,7 +44,7 @@ from phoropter.commands.plan_command import plan_command
 from phoropter.commands.results_commands import report_command, status_command
 from phoropter.commands.verbosity import add_verbosity_options
 from phoropter.commands.weights_command import weights_command
-from phoropter.console import is_verbose, make_console, print_protocol_gap, set_verbosity
+from phoropter.console import is_verbose, make_console, print_line, print_protocol_gap, set_verbosity
 from phoropter.core.cpu_count import count_usable_cores
 from phoropter.explain_command import explain_command
 from phoropter.export_command import export_command
@@ -203,7 +203,7 @@ def compare(folder: Path, other: Path, out: Path | None, trust_code: bool) -> No
     from phoropter.report.comparison_page import write_comparison_page
 
     with trust_results_if(trust_code, folder, other):
-        click.echo(f"report: {write_comparison_page(folder, other, out)}")
+        print_line(make_console(), f"report: {write_comparison_page(folder, other, out)}")
         warn_of_missing_metrics(folder, other)
 
 
@@ -223,7 +223,7 @@ def folds(study: str, out: Path, trust_code: bool) -> None:
         for part, _ in parts:
             file = out.with_name(f"{out.stem}-{part.name}{out.suffix}") if len(parts) > 1 else out
             count = write_folds_file(open_dataset(part.data, part.base), part.protocol, file, part.base)
-            click.echo(f"written: {file} ({count} splits)")
+            print_line(make_console(), f"written: {file} ({count} splits)")
 
 
 @main.command()

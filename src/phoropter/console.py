@@ -33,7 +33,7 @@ _verbosity = 0  # of the command in progress: -1 quiet, 1 verbose
 
 
 def set_verbosity(level: int) -> None:
-    """-1: warnings and errors alone · 0 · 1: also logs and tracebacks. Every command begins at 0."""
+    """-1: answers, warnings and errors alone · 0 · 1: also logs and tracebacks. Every command begins at 0."""
     global _verbosity
     _verbosity = level
 
@@ -48,13 +48,14 @@ def is_verbose() -> bool:
 
 def make_warning_console() -> Console:
     """For what must be read: standard output, or standard error where that is quiet."""
-    return make_console(stderr=is_quiet())
+    return make_console(stderr=is_quiet(), answer=True)
 
 
-def make_console(*, stderr: bool = False) -> Console:
+def make_console(*, stderr: bool = False, answer: bool = False) -> Console:
     """A console whose output may end before the command does: `phoropter run STUDY | head` goes on computing, silently.
 
     stderr: writes to standard error, where standard output carries a table for another program
+    answer: for what the command was asked to print, which -q leaves; progress, notes and the paths of written files it does not
     """
     import rich.console
 
@@ -64,7 +65,7 @@ def make_console(*, stderr: bool = False) -> Console:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     out = sys.stderr if stderr else sys.stdout
-    return LastingConsole(width=None if out.isatty() else PIPED_WIDTH, stderr=stderr, quiet=is_quiet() and not stderr)
+    return LastingConsole(width=None if out.isatty() else PIPED_WIDTH, stderr=stderr, quiet=is_quiet() and not answer)
 
 
 @contextmanager
@@ -223,7 +224,7 @@ def print_predictions(to: Console, predictions: BundlePredictions, max_rows: int
     for note in predictions.notes:
         print_line(to, f"note: {note}")
     for problem in predictions.problems:
-        print_line(to, f"left out: {problem}")
+        print_line(make_warning_console() if is_quiet() else to, f"left out: {problem}")
 
 
 def print_protocol_gap(to: Console, within_group: Store, group_held_out: Store) -> None:

@@ -50,7 +50,7 @@ def export_command(bundle: Path, out: Path, study: Path | None, inputs: tuple[Pa
                 place = find_bundle_rows(open_finished_study(study, on_progress), loaded, on_progress)
             proof, rows = place.find_proof_inputs(), place.find_measured_rows() if int8 else None
     doing = make_console(stderr=True)
-    report = export_bundle(loaded, out, proof, options, rows, lambda words: print_line(doing, f"{words} …"))
+    report = export_bundle(loaded, out, proof, options, rows, lambda words: print_line(doing, words))
     for line in report.describe():
         print_line(to, line)
     print_line(to, f"written: {out}")

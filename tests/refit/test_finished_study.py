@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 import phoropter as ph
 from phoropter.cli import main
-from phoropter.core.errors import DataError, StoreError, WeightsError
+from phoropter.core.errors import DataError, SpecError, StoreError, WeightsError
 from phoropter.core.extensions import Extension, trust_code
 from phoropter.models.timm_compat import import_timm
 from phoropter.refit.finished_study import open_finished_study
@@ -23,6 +23,7 @@ from phoropter.refit.refit import RefitOptions, refit_candidate
 from phoropter.study.executors import execute_study
 from phoropter.study.spec import read_study
 from phoropter.study.worker import ComputeOptions
+from small_pictures import draw_dark_and_light, run_small_study
 
 MODULE = """
 import numpy as np
@@ -158,3 +159,29 @@ def test_a_frozen_study_is_opened_with_the_seeds_it_ran(tmp_path: Path, protocol
     store = execute_study(study, tmp_path / "out", lambda event: None, options=ComputeOptions("cpu", threads=1))
     n_seeds = 1 if "seeds" in protocol else 5
     assert len(open_finished_study(store.folder, lambda event: None).planned_runs("a")) == 2 * n_seeds
+
+
+def test_data_that_were_moved_are_named_and_must_be_the_same(tmp_path: Path) -> None:
+    text = "name: s\ndata: {folder: pictures, size: 32}\nprotocol: {split: stratified-k-fold, folds: 2, seeds: [0]}\n"
+    text += "candidates: [{name: a, backbone: test_resnet, weights: random, frozen: true, recipe: {preset: probe, epochs: 1}}]\n"
+    pictures = draw_dark_and_light(tmp_path / "pictures", 6)
+    store = run_small_study(tmp_path, text)
+    moved = pictures.rename(tmp_path / "moved")
+    with pytest.raises(DataError, match="pictures"):
+        open_finished_study(store.folder, lambda event: None)
+    assert len(open_finished_study(store.folder, lambda event: None, data=moved).planned_runs("a")) == 2
+    (moved / "dark" / "0.png").unlink()
+    with pytest.raises(StoreError, match="computed with other data"):
+        open_finished_study(store.folder, lambda event: None, data=moved).planned_runs("a")
+    done = CliRunner().invoke(
+        main, ["refit", str(store.folder), "-o", str(tmp_path / "bundle"), "--data", str(tmp_path / "lost")]
+    )
+    assert done.exit_code == 2 and "lost" in done.stderr and not (tmp_path / "bundle").exists()
+
+
+def test_data_that_lie_at_no_path_cannot_have_moved(tmp_path: Path) -> None:
+    text = "name: s\ndata: {digits: true, size: 32, max_samples: 40}\nprotocol: {split: hold-out, test_size: 0.5, seeds: [0]}\n"
+    text += "candidates: [{name: a, backbone: test_resnet, weights: random, frozen: true, recipe: {preset: probe, epochs: 1}}]\n"
+    store = run_small_study(tmp_path, text)
+    with pytest.raises(SpecError, match="'digits', which lies at no path: leave --data"):
+        open_finished_study(store.folder, lambda event: None, data=tmp_path)

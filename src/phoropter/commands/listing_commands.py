@@ -28,7 +28,7 @@ def inspect_command(path: Path, preview: Path | None, as_json: bool) -> None:
 
         write_document(make_inspect_document(spec.source, summary))
     else:
-        print_line(make_console(), str(summary))
+        print_line(make_console(answer=True), str(summary))
     if preview is not None:
         from phoropter.data.recordings.contact_sheet import write_contact_sheet
 
@@ -63,7 +63,7 @@ def backbones_command(pattern: str, as_json: bool) -> None:
             str(entry.num_features or ""),
         ]
         table.add_row(name, *numbers)
-    make_console().print(table)
+    make_console(answer=True).print(table)
 
 
 @click.command("studies")
@@ -77,7 +77,7 @@ def studies_command(as_json: bool) -> None:
 
         write_document(make_studies_document())
         return
-    to = make_console()
+    to = make_console(answer=True)
     for name in list_shipped_studies():
         parts = read_study(name)
         to.print(f"[bold]{name}[/bold]", highlight=False)
@@ -102,7 +102,7 @@ def doctor_command(as_json: bool) -> None:
     if as_json:
         write_document(document)
         return
-    to = make_console()
+    to = make_console(answer=True)
     facts = {**document.versions, **document.notes, "devices": ", ".join(document.devices), "cores": str(document.cores)}
     facts |= {"cache": document.cache, "weights folder": document.weights_folder or "none (PHOROPTER_WEIGHTS is not set)"}
     for name, value in facts.items():
@@ -121,4 +121,4 @@ def schema_command(out: Path | None) -> None:
         click.echo(text, nl=False)
         return
     write_text(out, text)
-    click.echo(f"written: {out}; a study file begins with the line: # yaml-language-server: $schema={out}")
+    print_line(make_console(), f"written: {out}; a study file begins with the line: # yaml-language-server: $schema={out}")

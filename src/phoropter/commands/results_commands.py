@@ -29,7 +29,7 @@ def status_command(folder: Path, as_json: bool) -> None:
 
         write_document(make_status_document(folder, preparation, is_planned))
         return
-    to = make_console()
+    to = make_console(answer=True)
     if preparation:
         print_line(to, f"{folder}: {preparation}")
     if not is_planned:
@@ -65,12 +65,12 @@ def report_command(
             from phoropter.refit.leader_maps import compute_leader_maps
 
             if reason := compute_leader_maps(inputs.store, inputs.summary):
-                click.echo(f"no maps of the leader: {reason}", err=as_json)
+                print_line(make_console(stderr=as_json), f"no maps of the leader: {reason}")
         written = create_report(inputs, out, own)
         if as_json:
             from phoropter.commands.json_documents import make_report_document
 
             write_document(make_report_document(written))
         else:
-            click.echo(f"report: {written.page}")
+            print_line(make_console(), f"report: {written.page}")
         warn_of_missing_metrics(folder)

@@ -1,4 +1,8 @@
-"""`-q` and `-v` of every command: warnings and errors alone, or also what libraries log and the traceback of a mistake."""
+"""`-q` and `-v` of every command: what was asked for, warnings and errors alone, or also logs and the traceback of a mistake.
+
+What was asked for is a plan, a status, a listing, a document (`--json`), a table on standard output. Of commands that write files
+(run, report, refit, predict -o, explain, export, compare) nothing is left on standard output.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,8 @@ def add_verbosity_options(command: click.Command) -> None:
         for each in command.commands.values():
             add_verbosity_options(each)
         return
-    words = (("-q", "--quiet", -1, "Print warnings and errors alone."), ("-v", "--verbose", 1, "Also logs and tracebacks."))
+    quiet = "Print answers, warnings and errors alone: no progress, no notes, no paths."
+    words = (("-q", "--quiet", -1, quiet), ("-v", "--verbose", 1, "Also logs and tracebacks."))
     for short, long, level, help_text in words:
         command.params.append(
             click.Option([short, long], is_flag=True, expose_value=False, help=help_text, callback=_make_setter(level))

@@ -69,7 +69,7 @@ def list_command(names: tuple[str, ...]) -> None:
         place = "no" if here is None else "folder" if folder and here.is_relative_to(folder) else "cache"
         licence = (known[name].licence or "not stated") if name in known else f"see {_name_origin(entry)}"
         table.add_row(name, place, describe_pretraining(entry.tag), licence)
-    make_console().print(table)
+    make_console(answer=True).print(table)
 
 
 @weights_command.command("verify")

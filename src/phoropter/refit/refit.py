@@ -30,7 +30,8 @@ class RefitOptions:
     how:        all: trained anew on all rows of the study · folds: the study's own models, their probabilities averaged
     contents:   what the bundle holds beside it
     extensions: code of the user's own that the study uses, where it is not trusted by name
-    data:       the object that was the study's data, where it was one (arrays, a DataFrame, a torch dataset …)
+    data:       the object that was the study's data, where it was one (arrays, a DataFrame, a torch dataset …), or the path of
+                its data where they were moved; the runs say whether these are the same data
     """
 
     candidate: str | None = None

@@ -122,8 +122,8 @@ def export_bundle(
     if options.layout == "triton" or out.suffix == ".onnx":
         for written in (bundle, *([rows.measured] if rows else [])):
             check_weight_bytes(written.model)
-    say(f"the bundle answers {len(inputs.squares)} inputs ({inputs.source})")
     reference = compute_reference(bundle, inputs, options.views)
+    say(f"the bundle answered {len(inputs.squares)} inputs ({inputs.source})")
     metadata = describe_exported(bundle, options.views)
     with temporary_folder("export") as work:
         made = work / f"model{out.suffix if options.layout == 'file' else '.onnx'}"
