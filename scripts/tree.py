@@ -1,4 +1,4 @@
-"""Prints the tree for the README: every room with the first words of its docstring. `--write` puts it there."""
+"""Prints the tree of docs/architecture.md: every room with the first words of its docstring. `--write` puts it there."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "phoropter"
-ROOMS = ["core", "signals", "results", "data", "models", "training", "study", "report", "deploy", "studies"]
+ROOMS = ["core", "signals", "results", "data", "models", "training", "study", "report", "deploy", "refit", "interface", "studies"]
 DOORS = ["cli.py", "api.py"]
+HEAD = "### The tree\n\n```text\n"
 BESIDE = {
     "benchmarks/": "what is claimed about speed: both sides in one run, a table and JSON each",
     "docs/": "tutorial, guides, reference, design",
@@ -46,9 +47,9 @@ def draw_tree() -> str:
 
 if __name__ == "__main__":
     if "--write" in sys.argv:
-        readme = ROOT / "README.md"
-        before, _, rest = readme.read_text(encoding="utf-8").partition("## Source tree\n\n```\n")
+        page = ROOT / "docs" / "architecture.md"
+        before, _, rest = page.read_text(encoding="utf-8").partition(HEAD)
         _, _, after = rest.partition("\n```\n")
-        readme.write_text(f"{before}## Source tree\n\n```\n{draw_tree()}\n```\n{after}", encoding="utf-8")
+        page.write_text(f"{before}{HEAD}{draw_tree()}\n```\n{after}", encoding="utf-8")
     else:
         print(draw_tree())

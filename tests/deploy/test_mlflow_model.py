@@ -78,6 +78,7 @@ def test_recordings_come_as_the_text_of_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.nightly  # importing mlflow alone takes seconds
 def test_mlflow_loads_the_bundle(pictures: tuple[Path, list[Path]]) -> None:
     pyfunc = pytest.importorskip("mlflow.pyfunc", reason="mlflow is not installed (pip install 'phoropter[track]')")
     bundle, files = pictures

@@ -19,7 +19,7 @@ from served_process import serve_in_process
 
 README = Path(__file__).parents[2] / "README.md"
 STUDY = """\
-name: scenes
+name: intel
 data: {folder: pictures, size: 32}
 protocol: {split: stratified-k-fold, folds: 2}
 recipe: {preset: scratch, epochs: 1}
@@ -30,8 +30,8 @@ candidates:
 
 def read_story() -> list[list[str]]:
     """The commands of the README's section, without their comments."""
-    section = README.read_text(encoding="utf-8").partition("## From the answer to use")[2]
-    lines = re.search(r"```\n(.*?)```", section, re.S)
+    section = README.read_text(encoding="utf-8").partition("## From a folder to a served model")[2]
+    lines = re.search(r"```sh\n(.*?)```", section, re.S)
     assert lines is not None
     return [shlex.split(line, comments=True) for line in lines[1].splitlines()]
 
@@ -47,19 +47,19 @@ def test_the_story_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     for extra in ("fastapi", "onnxruntime", "onnxscript"):
         pytest.importorskip(extra, reason=f"{extra} is not installed (the extra deploy)")
     story = read_story()
-    assert [words[1] for words in story] == ["run", "refit", "predict", "explain", "export", "serve"]
+    assert [words[1] for words in story] == ["init", "run", "refit", "predict", "explain", "export", "serve"]
     monkeypatch.chdir(tmp_path)
     for kind, count in (("forest", 9), ("street", 8), ("sea", 7)):
         draw_pictures(tmp_path / "pictures" / kind, count)
     draw_pictures(tmp_path / "new", 3)
-    (tmp_path / "scenes.yaml").write_text(STUDY)
-    for words in story[:-1]:
+    (tmp_path / "intel.yaml").write_text(STUDY)  # smaller than what `init` writes
+    for words in story[1:-1]:
         arguments = [str(tmp_path / "new") if word == "~/new" else word for word in words[1:]]
         done = CliRunner().invoke(main, arguments)
         assert done.exit_code == 0, (words, done.output, done.exception)
     assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 1 + 3
-    assert len(list((tmp_path / "scenes-bundle" / "examples").glob("*.png"))) == 4
-    assert list((tmp_path / "maps").rglob("*.png")) and (tmp_path / "scenes.onnx").stat().st_size > 1000
+    assert len(list((tmp_path / "intel-bundle" / "examples").glob("*.png"))) == 4
+    assert list((tmp_path / "maps").rglob("*.png")) and (tmp_path / "intel.onnx").stat().st_size > 1000
     serve_and_stop(story[-1])
 
 
@@ -68,6 +68,6 @@ def serve_and_stop(words: list[str]) -> None:
     assert words[:2] == ["phoropter", "serve"]
     with serve_in_process(words[2:]) as served:
         with urlopen(served.address + "version", timeout=60) as answer:
-            assert "scenes-bundle" in json.dumps(json.load(answer))
+            assert "intel-bundle" in json.dumps(json.load(answer))
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(60) == 0

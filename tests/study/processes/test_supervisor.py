@@ -90,7 +90,6 @@ candidates:
 RUN = ["run", "study.yaml", "-o", "out", "--device", "cpu", "--trust-code"]
 HERE = ComputeOptions("cpu", threads=1)
 STAGES = ("decoding", "features", "training", "writing")
-THOROUGH = bool(os.environ.get("PHOROPTER_THOROUGH"))
 Command = WarmCommand | subprocess.Popen[str]
 pytestmark = pytest.mark.timeout(900)  # each starts several processes, on a machine that may be busy
 
@@ -218,7 +217,7 @@ def test_two_workers_stop_when_the_parent_alone_is_asked(
     check_stop(place, stage, 2, number, expected)
 
 
-@pytest.mark.parametrize("stage", STAGES if THOROUGH else ["training"])
+@pytest.mark.parametrize("stage", [pytest.param(s, marks=() if s == "training" else pytest.mark.nightly) for s in STAGES])
 def test_four_workers_stop_when_the_parent_alone_is_asked(stage: str, place: Place, expected: dict[str, bytes]) -> None:
     check_stop(place, stage, 4, signal.SIGTERM, expected)
 
