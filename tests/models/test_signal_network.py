@@ -6,8 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from phoropter.models.signal_network import SignalNetwork
+from phoropter.training.candidates.table_spec import SIGNAL_MACS
 
 
 def test_it_has_about_100_000_parameters_and_takes_windows_of_any_length() -> None:
@@ -15,6 +17,12 @@ def test_it_has_about_100_000_parameters_and_takes_windows_of_any_length() -> No
     assert 80_000 < sum(p.numel() for p in network.parameters()) < 120_000
     for samples in (1, 40, 256, 1024):
         assert network(torch.zeros(2, 2, samples)).shape == (2, 3)
+
+
+def test_its_multiply_adds_are_those_of_the_forecast() -> None:
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        SignalNetwork(2, 2, seed=0).eval()(torch.zeros(1, 2, 1024))
+    assert pytest.approx(counter.get_total_flops() / 2, rel=0.05) == SIGNAL_MACS
 
 
 def test_its_weights_depend_on_the_seed_alone() -> None:

@@ -17,6 +17,8 @@ from phoropter.study.plan import Plan, plan_study
 from phoropter.study.progress import ProgressEvent
 from phoropter.study.spec import read_study
 from phoropter.study.worker import ComputeOptions
+from phoropter.training.candidates.table_spec import SIGNAL_MACS
+from small_recordings import ECG_STUDY
 
 STUDY = """\
 name: tiny
@@ -30,6 +32,15 @@ def told(tmp_path: Path, candidates: str) -> ResourceEstimate:
     file = tmp_path / "study.yaml"
     file.write_text(STUDY + candidates)
     return estimate_resources(plan_study(read_study(file)[0], tmp_path / "cache"), Store(tmp_path / "out"), tmp_path / "cache")
+
+
+def test_the_network_on_samples_is_estimated_by_its_epochs_and_rows(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(ECG_STUDY + "candidates: [{baseline: signal-1d, recipe: {epochs: 40}}]\n")
+    planned = plan_study(read_study(tmp_path / "study.yaml")[0], tmp_path / "cache")
+    found = estimate_resources(planned, Store(tmp_path / "out"), tmp_path / "cache")
+    rows = sum(3 * 40 * len(run.split.train) + len(run.split.test) for run in planned.runs)
+    assert found.seconds == pytest.approx(2 * RUN_SECONDS["trained"] + rows * SIGNAL_MACS / 3e10)
+    assert found.worth_compiling == () and found.feature_images == 0
 
 
 def test_cached_views_are_counted_in_images_bytes_and_time(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from phoropter.study.plan import Plan, PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.training.array_cache import read_entry_info
 from phoropter.training.augmentation.spec import batch_dependent
+from phoropter.training.candidates.table_spec import SIGNAL_MACS
 from phoropter.training.costs.pass_cost import PassCost
 from phoropter.training.selection.greedy_selection import INNER_FOLDS
 
@@ -131,7 +132,10 @@ class _CostCounter:
             passes = sum(self._count_pass(run, backbone) for backbone in candidate.backbones)
             trained = self._estimate_head(run)
         else:
-            trained = sum(self.image_seconds(b) for b in candidate.backbones) * _count_trained_images(run)
+            each = sum(self.image_seconds(b) for b in candidate.backbones)
+            if candidate.table is not None and candidate.table.is_signal_network:
+                each = SIGNAL_MACS / self.speeds.device_speed(self.device)
+            trained = each * _count_trained_images(run)
             if _is_worth_compiling(run, trained):
                 self.worth_compiling[candidate.name] = None
         factor = self.speeds.find_correction(self.device, kind)
@@ -227,7 +231,7 @@ def note_speed(run: PlannedRun, record: Mapping[str, Any], base: Path | None, ca
 def _find_kind(run: PlannedRun) -> RunKind:
     candidate = run.candidate
     if candidate.table is not None:
-        return "table"
+        return "trained" if candidate.table.is_signal_network else "table"
     if candidate.is_ensemble:
         return "average"
     if not candidate.stores_features:
@@ -253,7 +257,7 @@ _TEACHER_VIEWS = ("same", "cycled", "unaugmented")
 
 def _is_worth_compiling(run: PlannedRun, seconds: float) -> bool:
     recipe = run.candidate.recipe
-    if recipe.compile or not any(p.train == "all" for p in recipe.phases):
+    if recipe.compile or not run.candidate.backbones or not any(p.train == "all" for p in recipe.phases):
         return False
     networks = len(run.candidate.backbones) * recipe.imbalance.n_bags
     return seconds * COMPILE_SAVED_SHARE > COMPILE_SECONDS * networks

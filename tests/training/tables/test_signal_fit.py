@@ -160,3 +160,11 @@ def test_it_learns_what_only_samples_show(
     fitted = finish(task_of(births, cache, epochs=15, batch_size=8))
     assert fitted is not None
     assert (fitted.predict_held_out(split.test).argmax(1) == dataset.labels[split.test]).mean() >= 0.9
+
+
+def test_rows_may_have_several_labels(births: tuple[Dataset, list[Split]], cache: Path) -> None:
+    dataset, (split, *_) = births
+    several = replace(dataset, labels=np.stack([dataset.labels, 1 - dataset.labels], axis=1))
+    fitted = finish(task_of((several, [split]), cache, loss={"class_weights": "auto"}))
+    assert fitted is not None and several.is_multi_label
+    assert fitted.predict(split.test).shape == (len(split.test), 2) and np.isfinite(fitted.history[-1]["train_loss"])

@@ -15,7 +15,7 @@ BaselineName = Literal["mean-image", "colour-texture", "hrv", "ctg-features", "s
 ClassifierName = Literal["logistic", "gradient-boosting"]
 FEATURES_VERSION = 1  # raise when equal pictures or recordings would give other features than before
 SIGNAL_NETWORK: BaselineName = "signal-1d"
-SIGNAL_MACS = 7_800_000  # multiply-adds of that network on a window of 1,024 samples, for the forecast of a plan
+SIGNAL_MACS = 5_000_000  # multiply-adds of that network on a window of 1,024 samples, for the forecast of a plan
 _SIGNAL_FIELDS = (  # of a recipe, what the training of that network reads
     *("phases", "optimizer", "schedule", "batch_size", "grad_accum_steps", "grad_clip", "loss", "imbalance", "ema", "precision"),
     "checkpoint",
