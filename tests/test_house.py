@@ -60,7 +60,7 @@ LAYERS: dict[str, list[set[str]]] = {
     "results": [
         {"metrics", "record_shapes", "running_commands", "subgroup_file"},
         {"run_folder"},
-        {"store"},
+        {"judged_answers", "store"},
         {"control_folder", "intervals", "positive_class"},
         {"stats"},
         {"clinical", "questions", "shift"},

@@ -79,7 +79,8 @@ class ReorderedRun(Run):
 def reorder_classes(found: Predictions, order: Sequence[int]) -> Predictions:
     """Predictions with their classes in another order. order: of each class, its place in `found`"""
     places = np.argsort(np.asarray(order))  # of each class of `found`, its new place
-    return replace(found, labels=places[found.labels], logits=np.ascontiguousarray(found.logits[:, list(order)]))
+    labels = np.ascontiguousarray(found.labels[:, list(order)]) if found.is_multi_label else places[found.labels]
+    return replace(found, labels=labels, logits=np.ascontiguousarray(found.logits[:, list(order)]))
 
 
 def is_first_of_two(classes: Sequence[str], positive: str | None) -> bool:

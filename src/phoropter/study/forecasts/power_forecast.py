@@ -105,6 +105,8 @@ def measure_plan(planned: Plan, metric: MetricRecord) -> PlannedSize | None:
     first = next(iter(rounds.values()))
     rows = np.concatenate([runs[i].split.test for i in first])
     groups = dataset.ids if dataset.groups is None else dataset.groups
+    if dataset.is_multi_label:
+        return None
     counts = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
     variance = guess_variance(metric, [int(n) for n in counts if n])
     if variance is None:

@@ -24,6 +24,7 @@ from phoropter.data.positive_class import find_positive
 from phoropter.data.recordings.bundle_view import get_bundle_view
 from phoropter.models import classifier as classifiers
 from phoropter.models.backbones import BackboneModule
+from phoropter.results.judged_answers import judge_answers
 from phoropter.results.metrics.custom import Metric
 from phoropter.results.metrics.registry import average_probabilities, compute_metrics
 from phoropter.results.positive_class import is_first_of_two, reorder_classes
@@ -157,7 +158,7 @@ def average_member_predictions(predictions: list[Predictions], weights: Sequence
     for other in predictions[1:]:
         if not np.array_equal(first.ids, other.ids):
             raise StoreError("the members of an average were tested on different rows; delete their runs and run the study again")
-    logits = average_probabilities([p.logits for p in predictions], weights)
+    logits = average_probabilities([p.logits for p in predictions], weights, first.is_multi_label)
     features = [p.features for p in predictions if p.features is not None]
     complete = len(features) == len(predictions)
     return replace(first, logits=logits, features=np.concatenate(features, axis=1) if complete else None)
@@ -189,7 +190,7 @@ def _ablate_members(
 
 
 def _compute_accuracy(predictions: Predictions) -> float:
-    return float((predictions.logits.argmax(1) == predictions.labels).mean())
+    return judge_answers(predictions).accuracy
 
 
 def _make_predictions(run: PlannedRun, fitted: TrainedRun, rows: NDArray[np.int64]) -> Predictions:
@@ -224,12 +225,10 @@ def compute_scores(run: PlannedRun, metrics: tuple[str | Metric, ...], held_out:
 
 def encode_examples(held_out: Predictions, rows: NDArray[np.int64], pixels: Pixels) -> dict[str, bytes]:
     """Sample id → JPEG of the rows misclassified with the highest probability, and of the surest right answer of some classes."""
-    probabilities = held_out.probabilities
-    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
-    surest = np.argsort(-confidence, kind="stable")
-    is_right = predicted == held_out.labels
-    worst, right = surest[~is_right[surest]][:MAX_MISTAKES], surest[is_right[surest]]
-    _, first = np.unique(held_out.labels[right], return_index=True)  # the surest of each class
+    judged = judge_answers(held_out)
+    surest = np.argsort(-judged.confidence, kind="stable")
+    worst, right = surest[~judged.is_right[surest]][:MAX_MISTAKES], surest[judged.is_right[surest]]
+    _, first = np.unique(held_out.labels[right], axis=0, return_index=True)  # the surest of each class
     shown = np.concatenate([worst, right[np.sort(first)][:MAX_RIGHT]])
     images = pixels.batch(rows[shown]) if len(shown) else ()
     return {str(held_out.ids[row]): encode_thumbnail(image) for row, image in zip(shown, images, strict=True)}

@@ -7,6 +7,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 
 from phoropter.core.cpu_count import count_usable_cores, read_processor_name
 from phoropter.data.positive_class import find_positive
+from phoropter.data.shift.shifted_rows import resolve_corruptions
 from phoropter.data.unit_names import name_units
 from phoropter.study.plan import Plan
 from phoropter.study.records.learning_curve_record import describe_learning_curve
@@ -38,6 +40,7 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
             "rows": len(dataset),
             "classes": list(dataset.classes),
             "counts": dataset.class_counts.tolist(),
+            **({"task": "multi-label"} if dataset.is_multi_label else {}),
             "positive": find_positive(dataset, image_set.data.positive),
             "groups": None if dataset.groups is None else len(np.unique(dataset.groups)),
             "sites": None if dataset.sites is None else np.unique(dataset.sites).tolist(),
@@ -50,11 +53,20 @@ def describe_study(planned: Plan, device: torch.device) -> dict[str, Any]:
         **({"side_plan": [run.to_plan_row() for run in side]} if (side := planned.side_runs) else {}),
         **describe_learning_curve(planned),
         **({"contrasts": [c.to_plain() for c in contrasts]} if contrasts else {}),
+        **_describe_shift(planned),
         **({"screening": list(context.screening_rungs)} if context.screening_rungs else {}),
         "versions": collect_versions(),
         "machine": describe_machine(device),
         "command": shlex.join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
     }
+
+
+def _describe_shift(planned: Plan) -> dict[str, Any]:
+    """The corruptions that are asked for, of all image sets: dropouts may depend on a swept length of windows."""
+    if (spec := planned.study.shift) is None:
+        return {}
+    found = {c.key: asdict(c) for images in planned.image_sets for c in resolve_corruptions(spec, images.dataset)}
+    return {"shift": list(found.values())}
 
 
 def find_relative_base(base: Path | None, folder: Path) -> dict[str, str]:

@@ -15,6 +15,8 @@ from phoropter.study.spec import StudySpec
 
 def check_positive_uses(study: StudySpec, data: DataSpec, dataset: Dataset) -> None:
     """Raises SpecError for `clinical` or an aggregation that has no positive class to look at, or nothing to aggregate."""
+    if dataset.is_multi_label:
+        return  # multi_label_uses has refused them all
     without = len(dataset.classes) > 2 and data.positive is None
     way_out = "name it by data: {positive: {one_vs_rest: NAME}}"
     if study.clinical != ClinicalSpec() and without:
