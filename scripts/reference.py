@@ -42,7 +42,7 @@ def type_text(annotation: Any) -> str:
     if origin is typing.Annotated:
         return type_text(inner[0])
     if origin is typing.Literal:
-        return " | ".join(f"`{value}`" for value in inner)
+        return " | ".join(f"`{_plain_text(value)}`" for value in inner)
     if origin in (typing.Union, types.UnionType):
         return " | ".join(dict.fromkeys(type_text(a) for a in inner if a is not type(None)))
     if origin is tuple and len(inner) > 1 and Ellipsis not in inner:

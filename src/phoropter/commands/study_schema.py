@@ -17,6 +17,7 @@ from phoropter.commands.key_descriptions import describe_fields, describe_spec, 
 from phoropter.core.extensions import REFERENCE, Extension
 from phoropter.core.spec import Spec, write_name_as_text
 from phoropter.models.spec import BackboneSpec
+from phoropter.results.shift.corruption_kinds import KINDS
 from phoropter.signals.render import REPRESENTATIONS
 from phoropter.study.spec import StudySpec
 from phoropter.training.augmentation.spec import BuiltinStep
@@ -106,11 +107,12 @@ def _add_short_forms(parts: dict[str, Any]) -> None:
         ("StudySpec", "second_protocol"): {"anyOf": [{"type": "boolean"}, _refer_to("ProtocolSpec")]},
         ("StudySpec", "screening"): {"anyOf": [{"type": "boolean"}, _refer_to("ScreeningSpec"), {"type": "null"}]},
         ("StudySpec", "shift"): {"anyOf": [{"type": "boolean"}, _refer_to("ShiftSpec"), {"type": "null"}]},
+        ("StudySpec", "controls"): {"anyOf": [_control_words(parts), _refer_to("ControlsSpec"), {"type": "null"}]},
         ("ScreeningSpec", "final_recipe"): recipe,
         ("CandidateEntry", "recipe"): recipe,
         ("CandidateEntry", "backbone"): backbone,
         ("CandidateEntry", "teacher"): {"anyOf": [_TEXT, _refer_to("CandidateEntry")]},
-        ("CandidateEntry", "fuse"): {"anyOf": [{"enum": ["all-pairs", "all-triples"]}, backbones]},
+        ("CandidateEntry", "fuse"): {"anyOf": [{"enum": ["all-pairs", "all-triples", "all"]}, backbones]},
         ("CandidateEntry", "of"): backbones,
     }
     for (spec, key), form in forms.items():
@@ -120,13 +122,20 @@ def _add_short_forms(parts: dict[str, Any]) -> None:
     _add_single_values(parts)
 
 
+def _control_words(parts: dict[str, Any]) -> dict[str, Any]:
+    """One control by its name, or a list of them."""
+    kinds: dict[str, Any] = parts["ControlsSpec"]["properties"]["kinds"]
+    return {"anyOf": [kinds["items"], {"type": "array", "items": kinds["items"], "minItems": 1}]}
+
+
 def _add_single_values(parts: dict[str, Any]) -> None:
-    """One value where a list of them stands: `missing: -9999`, a secondary question; `kind` where the source implies it."""
+    """One value where a list of them stands: `missing: -9999`, a level of a corruption; `kind` where the source implies it."""
     for spec, key, single in (
         ("DataSpec", "missing", {"type": "number"}),
         ("DataSpec", "representation", {"enum": list(REPRESENTATIONS)}),
         ("DataSpec", "cohort", None),
         ("PlannedQuestions", "secondary", _refer_to("PlannedQuestion")),
+        *(("ShiftSpec", kind, {"type": "number"}) for kind in KINDS),
     ):
         properties = parts[spec]["properties"]
         old = properties[key]

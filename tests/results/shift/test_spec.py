@@ -11,8 +11,8 @@ from phoropter.core.spec import validate_as
 from phoropter.results.shift.spec import ShiftSpec
 
 
-def test_a_level_stands_for_a_list_and_false_for_nothing() -> None:
-    spec = ShiftSpec.model_validate({"blur": 2, "jpeg": True, "noise": False})
+def test_a_level_stands_for_a_list_and_true_for_the_default_levels() -> None:
+    spec = ShiftSpec.model_validate({"blur": 2, "jpeg": True})
     assert spec.named == {"blur": (2.0,), "jpeg": True}
     assert ShiftSpec().named == {}
 
@@ -21,6 +21,7 @@ def test_a_level_stands_for_a_list_and_false_for_nothing() -> None:
     ("given", "words"),
     [
         ({"blurr": 2}, "blur"),
+        ({"blur": False}, "blur"),
         ({"blur": []}, "blur has 0 levels, expected 1 to 20"),
         ({"blur": [2, 2]}, "blur names a level twice"),
         ({"blur": 0}, "blur: 0 changes nothing"),

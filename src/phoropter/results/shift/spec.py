@@ -13,9 +13,7 @@ MAX_LEVELS = 20  # of one corruption
 
 
 def _accept_one_level(value: Any) -> Any:
-    """`blur: 2` stands for `blur: [2]`; `false` for leaving it out."""
-    if value is False:
-        return None
+    """`blur: 2` stands for `blur: [2]`."""
     return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 

@@ -27,7 +27,7 @@ class ShiftForecast:
 
 
 def forecast_shift(planned: Plan, store: Store, cache: Path, device: str = "cpu") -> ShiftForecast:
-    """The cost of the answers that are missing, beside that of the missing runs themselves; corrupting the rows is not counted."""
+    """The cost of the answers that are missing, beside that of the missing runs; corrupting the rows is not counted."""
     asked, speeds, kind = AskedAnswers(planned, store.folder), load_measured_speeds(cache), settle_device(device)
     done = {run.key for run in planned.runs if run.key in store}
     waiting = [r for r in planned.runs if asked.can_answer(r) and (r.key not in done or asked.is_incomplete(r))]
