@@ -49,6 +49,16 @@ def test_a_feature_pass_moves_by_batch_and_counts_towards_the_time_left(terminal
         assert study.startswith("study 0/4 about 40 min left") or study.startswith("study 0/4 about 39 min")
 
 
+def test_when_the_features_are_there_the_heads_are_named(terminal: Terminal) -> None:
+    terminal.show(ProgressEvent("decoding", "", 5, 5))
+    assert terminal.read_lines()[1].startswith("preparing 0/?")
+    terminal.show(FORECAST)
+    terminal.show(ProgressEvent("start", "net · 4 heads", 0, 4, keys=("k0", "k1", "k2", "k3")))
+    for done, words in ((300, "computing features of resnet50 300/360"), (360, "net · 4 heads 0/?")):
+        terminal.show(ProgressEvent("features", "resnet50", done, 360))
+        assert terminal.read_lines()[1] == words
+
+
 def test_each_process_has_a_named_bar_and_the_study_is_above(terminal: Terminal) -> None:
     terminal.show.time_left.clock = lambda: 0.0
     terminal.show(FORECAST)
@@ -73,7 +83,7 @@ def test_a_clock_begins_with_what_it_stands_beside(terminal: Terminal) -> None:
         show(ProgressEvent("features", "net", 1, 2))
         assert terminal.bars.tasks[1].start_time > began, "what is done now is another thing"
         again = terminal.bars.tasks[1].start_time
-        show(ProgressEvent("features", "net", 2, 2))
+        show(ProgressEvent("features", "net", 1, 2))
         assert terminal.bars.tasks[1].start_time == again
 
 

@@ -64,6 +64,7 @@ class _ProgressBars:
         self.has_begun = False  # its first run
         self.by_worker: dict[int, TaskID] = {}
         self.doing: dict[int, str] = {}
+        self.begun: dict[int, str] = {}  # what each process has begun to compute
         self.first = bars.add_task("reading the data", total=None, note="")
 
     def __call__(self, event: ProgressEvent) -> None:
@@ -75,6 +76,7 @@ class _ProgressBars:
         elif event.kind in ("tick", "epoch", "features") and self.has_begun:
             self.bars.update(self.study, note=self._format_time_left())
         if event.kind == "start":
+            self.begun[event.worker] = event.title
             self._show_worker(event.worker, event.title, restart=True)
         elif event.kind == "tick":
             note = event.note
@@ -84,6 +86,8 @@ class _ProgressBars:
         elif event.kind == "epoch":
             words, epochs = _describe_epoch(event.note), event.note["epochs"]
             self._show_worker(event.worker, event.title, completed=event.note["epoch"], total=epochs, note=words)
+        elif event.kind in ("decoding", "features") and event.done >= event.total:  # what comes next takes its time, too
+            self._show_worker(event.worker, self.begun.get(event.worker, "preparing"))
         elif event.kind in ("decoding", "features"):
             self._show_worker(event.worker, describe_preparation(event), completed=event.done, total=event.total, note="")
         elif event.kind == "waiting":
@@ -97,7 +101,9 @@ class _ProgressBars:
         if restart or self.doing.get(worker) != words:
             self.doing[worker] = words
             named = f"worker {worker} · {words}" if worker else words
-            self.bars.reset(self.by_worker[worker], description=named, completed=0, total=None, note="")
+            task = next(task for task in self.bars.tasks if task.id == self.by_worker[worker])
+            task.total = None  # which `reset` would take for "as it was"
+            self.bars.reset(task.id, description=named, note="")
         if shown:
             self.bars.update(self.by_worker[worker], **shown)
 
