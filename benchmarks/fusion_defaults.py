@@ -5,8 +5,8 @@ and `ensemble` (probabilities of the members' runs averaged), each as a study ge
 The members are probes, also at their defaults, and the same with their heads solved; the better member is the best of these.
 Then, end to end at 64 pixels: both MobileNets, their ensemble, and their fusion by `logits` begun from them (`warm_start`), all
 by the recipe of the study; the fusion is compared with the ensemble, the average of its members.
-Then what is learnt on inner folds of the training rows, on the same pictures: `logits` of all three, stacked, and `select` among
-the three as probes and solved, beside the equal average of these six; each compared with the best of the six.
+Then what is learnt on inner folds of the training rows: `logits` of all three, stacked, and `select` among the three, solved,
+beside their equal average; each compared with the best of the three.
 
 Differences are paired: the same splits. Their intervals are those of Student's t over splits with the variance corrected for
 shared training rows (Nadeau & Bengio 2003), written out here and independent of the package's.
@@ -24,7 +24,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,11 @@ WARM = {  # stored and shown at 64 pixels
         "Caltech-101, 606", "caltech101.tar", "101_ObjectCategories", 64, 64, 64, 606, (0, 1), ("BACKGROUND_Google",)
     ),
 }
-SELECT = {f"select-{name}": pictures for name, pictures in SETS.items()}
+SELECT = {
+    "select-intel": SETS["intel"],
+    "select-caltech": replace(SETS["caltech"], title="Caltech-101, 606", max_samples=606),
+    "select-cifar": replace(SETS["cifar"], title="CIFAR-10, 1,000", max_samples=1000),
+}
 WEIGHTS = {
     "V1": ("mobilenetv1_100", "mobilenetv1_100.tf_qat_in1k.safetensors"),
     "V2": ("mobilenetv2_100", "mobilenetv2_100.tf_in1k.safetensors"),
@@ -96,9 +100,9 @@ def frozen_candidates(pictures: Pictures, weights: Path) -> list[dict[str, Any]]
 
 
 def selecting_candidates(pictures: Pictures, weights: Path) -> list[dict[str, Any]]:
-    """Members as probes and solved, their stacked logits, and the equal and the chosen average of all six."""
+    """The members solved, their stacked logits, and their equal and their chosen average."""
     every = frozen_candidates(pictures, weights)
-    members, group = [c for c in every if "backbone" in c], " + ".join(GROUPS[-1])
+    members, group = [c for c in every if c["name"].endswith(" solved")], " + ".join(GROUPS[-1])
     names = [c["name"] for c in members]
     return [
         *members,

@@ -78,7 +78,7 @@ def test_python_functions_take_the_same_words() -> None:
         ({"fuse": ["a", "b"], "mode": "concat", "frozen": True, "head": "linear"}, "head is that of each branch"),
         ({"fuse": ["a", "b"], "mode": "concat", "start": "random"}, "start belongs to mode logits and has no effect here"),
         ({"fuse": ["a", {"backbone": "a", "seed": 1}], "mode": "logitz"}, "did you mean 'logits'"),
-        ({"fuse": ["a", "b"], "mode": "frozen"}, "mode is 'frozen', expected 'logits', 'concat' or 'ensemble'"),
+        ({"fuse": ["a", "b"], "mode": "frozen"}, "mode is 'frozen', expected 'logits', 'concat', 'ensemble' or 'select'"),
         ({"fuse": "all-pairs"}, "needs of"),
         ({"fuse": "all-pairs", "of": ["a"]}, "fuse: all-pairs needs at least 2 backbones, and 1 came"),
         ({"fuse": "all-triples", "of": ["a", "b"]}, "fuse: all-triples needs at least 3 backbones, and 2 came"),

@@ -68,3 +68,60 @@ def test_a_warm_started_fusion_takes_over_the_head_that_its_members_share() -> N
 def test_an_option_that_members_have_otherwise_is_refused(option: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         parse_candidates(["a1", "b2", {"name": "m", "fuse": ["a1", "b2"], "mode": "ensemble", **option}], STUDY)
+
+
+SELECTABLE: list[Any] = ["a1", {"name": "x", "backbone": "b2", "frozen": True}, {"name": "f", "fuse": ["a1", "b2"]}]
+
+
+def test_a_selection_takes_candidates_of_any_kind_that_is_trained_by_itself() -> None:
+    made = {
+        c.name: c for c in parse_candidates([*SELECTABLE, {"name": "s", "fuse": ["a1", "x", "f", "c3"], "mode": "select"}], STUDY)
+    }
+    chosen = made["s"]
+    assert chosen.members == ("a1", "x", "f", "c3") and chosen.selects and chosen.is_ensemble and not chosen.recipe.phases
+    assert [b.name for b in chosen.backbones] == ["a1", "b2", "a1", "b2", "c3"]
+    assert "chosen and weighted on inner folds" in chosen.description
+
+
+def test_all_are_those_that_can_be_chosen_wherever_the_entry_stands() -> None:
+    others: list[Any] = [
+        {"name": "mean", "fuse": ["a1", "x"], "mode": "ensemble"},
+        {"name": "w", "fuse": ["a1", "c3"], "warm_start": True},
+        {"name": "t", "student": "c3", "teacher": "a1"},
+        {"baseline": "mean-image"},
+    ]
+    everything = {"fuse": "all", "mode": "select"}
+    for entries in ([*SELECTABLE, *others, everything], [everything, *SELECTABLE, *others]):
+        made = {c.name: c for c in parse_candidates(entries, STUDY)}
+        assert made["all (select)"].members == ("a1", "x", "f")
+    with pytest.raises(
+        SpecError, match="fuse: all needs at least two candidates that are networks or fusions of their own, and 1"
+    ):
+        parse_candidates(["a1", everything], STUDY)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([{"fuse": "all"}], "fuse: all belongs to mode: select; name the networks"),
+        ([{"fuse": "all", "mode": "select", "of": ["a1", "b2"]}], "of belongs to fuse: all-pairs or all-triples"),
+        (
+            [{"fuse": ["a1", "b2"], "mode": "select", "hidden": 9}],
+            "hidden belongs to mode logits or concat and has no effect here",
+        ),
+        ([{"fuse": ["a1", "b2"], "mode": "select", "warm_start": True}], "warm_start and mode: select contradict each other"),
+        (
+            [{"name": "m", "fuse": ["a1", "x"], "mode": "ensemble"}, {"fuse": ["a1", "m"], "mode": "select"}],
+            "its member 'm' is an average itself; name its members; leave it out of mode: select",
+        ),
+        (
+            [{"name": "t", "student": "b2", "teacher": "a1"}, {"fuse": ["a1", "t"], "mode": "select"}],
+            "its member 't' begins with or learns from 'a1', which would have to be trained on inner folds too",
+        ),
+        ([{"name": "h", "baseline": "mean-image"}, {"fuse": ["a1", "h"], "mode": "select"}], "'h' has no network"),
+        ([{"fuse": ["a1", "b2"], "mode": "select", "head": "dense"}], "its member 'a1' has another head"),
+    ],
+)
+def test_a_selection_that_cannot_be_is_refused(entries: list[Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        parse_candidates([*SELECTABLE, *entries], STUDY)

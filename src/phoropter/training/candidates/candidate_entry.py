@@ -37,7 +37,7 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
         written = entry if isinstance(entry, CandidateEntry) else validate_as(CandidateEntry, data, source, at)
         try:
             if written.fuse == "all":  # comes last, when all others are known
-                members, name = list_selectable(candidates), written.name or "all (select)"
+                members, name = list_selectable(candidates, written_fusions), written.name or "all (select)"
                 written = written.model_copy(update={"fuse": members, "name": name})
             built = [_build_table(written, source, at)] if written.is_table else _build_candidates(written, recipe, source, at)
             candidates += built

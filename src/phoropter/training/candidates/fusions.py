@@ -100,9 +100,13 @@ def _raise_on_ignored_options(entry: CandidateEntry, fused: Candidate, members: 
                 )
 
 
-def list_selectable(candidates: Sequence[Candidate]) -> tuple[str, ...]:
-    """The names of the candidates that `fuse: all` chooses among. Raises ValueError for fewer than two."""
-    names = tuple(c.name for c in candidates if find_selection_obstacle(c) is None)
+def list_selectable(candidates: Sequence[Candidate], written: Mapping[str, CandidateEntry]) -> tuple[str, ...]:
+    """The names of the candidates that `fuse: all` chooses among. Raises ValueError for fewer than two.
+
+    written: name → entry of the fusions among them, whose members are not found yet
+    """
+    warm = {name for name, entry in written.items() if entry.warm_start}
+    names = tuple(c.name for c in candidates if c.name not in warm and find_selection_obstacle(c) is None)
     if len(names) < 2:
         raise ValueError(
             f"fuse: all needs at least two candidates that are networks or fusions of their own, and {len(names)} came; add one"
