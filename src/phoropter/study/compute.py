@@ -28,7 +28,9 @@ from phoropter.study.load import ImageSet, LoadedVariant
 from phoropter.study.plan import Plan, PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records import run_record
+from phoropter.study.records.selection_record import SelectedMembers
 from phoropter.study.records.table_record import write_table_run
+from phoropter.study.shifts.evaluate import ShiftEvaluator
 from phoropter.training.candidates.table_spec import TableSpec
 from phoropter.training.costs.peak_memory import PeakMemory
 from phoropter.training.distillation import Teacher
@@ -39,6 +41,7 @@ from phoropter.training.loop.history import HistoryRow
 from phoropter.training.loop.precision import resolve_autocast_dtype
 from phoropter.training.loop.stop_signals import StopRequest, defer_stop
 from phoropter.training.loop.training_loop import StepProgress
+from phoropter.training.selection.inner_answers import choose_members
 from phoropter.training.tables.row_features import RowFeatures, compute_row_features
 from phoropter.training.tables.signal_fit import fit_signal_network
 from phoropter.training.tables.table_fit import FittedTable, fit_table, take_predictions
@@ -126,6 +129,7 @@ class Computation:
     ) -> None:
         self.planned, self.store, self.cache, self.device, self.on_progress = planned, store, cache, device, on_progress
         self.checkpoint_s = checkpoint_s
+        self.shifts = ShiftEvaluator(planned, store.folder, cache, on_progress)
         self._loaded_pixels: dict[str, Pixels] = {}
         self._loaded_features: dict[str, RowFeatures] = {}
 
@@ -150,11 +154,26 @@ class Computation:
         """Writes the folder of an ensemble from its members' predictions; returns its metrics."""
         started = datetime.now(UTC)
         members = [self.store.run(key) for key in run.needs]
+        selected = self._select_members(run) if run.candidate.selects else None
         with self.store.create_run(run.key) as folder:
             record = run_record.write_averaged_run(
-                folder, run, members, self._load_pixels(run.image_set), self.planned.study.metrics, started
+                folder, run, members, self._load_pixels(run.image_set), self.planned.study.metrics, started, selected
             )
+            self.shifts.evaluate_average(run, folder.folder)
+        self.store.clear_work(run.key)
         return dict(record["metrics"])
+
+    def _select_members(self, run: PlannedRun) -> SelectedMembers:
+        """Which members count in a run, by what each answers on inner folds of the training rows, and what that took."""
+        work = self.store.work_folder(run.key)
+        checkpoints = Checkpoints(work, self.checkpoint_s)
+        with defer_stop(checkpoints.request_save) as interrupts:
+            tasks = {key: self._make_task(self.planned.by_key[key], checkpoints, interrupts) for key in run.needs}
+            chosen, seconds = choose_members(
+                {self.cache / "inner-answers" / f"{key}.npz": task for key, task in tasks.items()},
+                lambda task: self._drive_training(run, task, work, interrupts),
+            )
+        return SelectedMembers(chosen, len(run.split.train), seconds)
 
     def compute_table(self, run: PlannedRun) -> dict[str, Any]:
         """Fits the classifier of a candidate without a network, or takes its predictions from a file; returns its metrics."""
@@ -188,6 +207,7 @@ class Computation:
         pixels, metrics = self._load_pixels(run.image_set), self.planned.study.metrics
         with self.store.create_run(run.key) as folder:
             record = write_table_run(folder, run, fitted, features, pixels, metrics, started, peak_bytes=peak_bytes)
+            self.shifts.evaluate_table(run, folder.folder, fitted, pixels)
         self.store.clear_work(run.key)
         return dict(record["metrics"])
 
@@ -210,6 +230,7 @@ class Computation:
             needed = run.key in self.planned.dependents
             metrics = self.planned.study.metrics
             record = run_record.write_trained_run(folder, run, outcome, metrics, started, needed_by_others=needed)
+            self.shifts.evaluate_network(run, folder.folder, outcome.model, outcome.initial_weight_digests, outcome.task.pixels)
         self.store.clear_work(run.key)
         note_speed(run, record, self.planned.study.base, self.cache, self.device.type, torch.get_num_threads())
         return dict(record["metrics"])
