@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from made_clinical import BIRTHS, alarm_births, read_births
 from made_study import Made, make_study
 
+from phoropter.core.language.unit_words import GROUP, UnitWord
 from phoropter.report.clinical_sentences import clinical_sentences
 from phoropter.report.sections.clinical.positive_words import describe_false_alarms
-from phoropter.report.summary.clinical.collect import collect_clinical_results
+from phoropter.report.summary.clinical.collect import collect_clinical_results, name_levels
 from phoropter.report.summary.collect import collect_summary
 from phoropter.results.positive_class import open_results
+from phoropter.results.store import Predictions
+
+BIRTH = UnitWord("birth", "births")
 
 
 def sentences_of(folder: Path, made: Made, candidate: str) -> list[str]:
@@ -37,6 +43,23 @@ def test_it_gives_what_is_found_at_bearable_false_alarms_per_birth(tmp_path: Pat
     assert low < found * 100 < high
     ppv = found * 0.02 / (found * 0.02 + false * 0.98)
     assert second.startswith(f"Where 2 % of births are ‘acidosis’, {ppv * 100:.0f} of 100 alarms would be right (")
+
+
+@pytest.mark.parametrize(
+    ("groups", "word", "expected"),
+    [
+        (["a", "b", "c"], BIRTH, "birth"),
+        (["a", "a", "c"], BIRTH, "window"),
+        (["a", "b", "c"], GROUP, "window"),
+        (None, BIRTH, "window"),
+    ],
+)
+def test_births_with_one_window_each_are_called_births(groups: list[str] | None, word: UnitWord, expected: str) -> None:
+    ids, labels, logits = np.array(["1", "2", "3"]), np.zeros(3, dtype=np.int64), np.zeros((3, 2), dtype=np.float32)
+    part = Predictions(ids, labels, logits, None if groups is None else np.array(groups), None, np.zeros((3, 2)))
+    summary: Any = SimpleNamespace(group_word=word)
+    words = name_levels(summary, [part])
+    assert words["row"].singular == expected and words["group"] == word
 
 
 def test_rows_without_people_are_counted_themselves(tmp_path: Path) -> None:

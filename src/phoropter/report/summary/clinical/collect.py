@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from phoropter.core.language.unit_words import RECORDING, UnitWord
+from phoropter.core.language.unit_words import GROUP, RECORDING, UnitWord
 from phoropter.core.spec import SourceMap, validate_as
 from phoropter.report.summary.candidate_reader import SharedBootstrap
 from phoropter.report.summary.clinical.model import NO_CLINICAL_RESULTS, CandidateAtLevel, ClinicalResults, LevelResults
@@ -47,7 +47,7 @@ def collect_clinical_results(store: Store, summary: StudySummary) -> ClinicalRes
         loaded = parts if candidate is most else _load_parts(store, candidate)
         for reader in readers:
             found[reader.aggregation.level].append(reader.read_candidate(candidate, loaded))
-    words = _name_levels(summary, parts)
+    words = name_levels(summary, parts)
     described = [
         LevelResults(
             reader.aggregation.level,
@@ -81,8 +81,12 @@ def _load_parts(store: Store, candidate: CandidateResults) -> list[Predictions]:
     return [part for part in found if part is not None]
 
 
-def _name_levels(summary: StudySummary, parts: Sequence[Predictions]) -> dict[LevelName, UnitWord]:
+def name_levels(summary: StudySummary, parts: Sequence[Predictions]) -> dict[LevelName, UnitWord]:
+    """Where every group has one row, a row is called by the word of the groups that the data have: births, and not windows."""
     row = PICTURE if parts[0].spans is None else WINDOW
+    alone = all(p.groups is not None and len(np.unique(p.groups)) == len(p.ids) for p in parts)
+    if alone and summary.group_word != GROUP:
+        row = summary.group_word
     return {"row": row, "recording": RECORDING, "group": summary.group_word}
 
 
