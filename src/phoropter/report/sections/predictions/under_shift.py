@@ -61,7 +61,7 @@ def _write_paragraphs(found: ShiftResults, answered: Sequence[CandidateShift], s
 
 
 def describe_worst(found: ShiftResults, answered: Sequence[CandidateShift], scale: MetricFormat) -> str | None:
-    """What candidates lose where the first of them loses most: `At JPEG quality 30 a loses 4.1 points (…), b loses …`."""
+    """What is lost where the first candidate loses most: `At JPEG quality 30, a loses 4.1 points in accuracy (…); b loses …`."""
     if not answered:
         return None
     first = answered[0]
@@ -74,20 +74,21 @@ def describe_worst(found: ShiftResults, answered: Sequence[CandidateShift], scal
         for c in answered
         if worst.key in c.losses and np.isfinite(c.losses[worst.key].loss)
     ]
-    more = f" and {len(words) - MAX_NAMED} more in the table" if len(words) > MAX_NAMED else ""
-    return f"At {worst.words} {', '.join(words[:MAX_NAMED])}{more} in {scale.inline_title}."
+    more = f"; {len(words) - MAX_NAMED} more are in the table" if len(words) > MAX_NAMED else ""
+    return f"At {worst.words}, {'; '.join(words[:MAX_NAMED])}{more}."
 
 
 def _describe_loss(name: str, loss: ShiftLoss, scale: MetricFormat, full: bool) -> str:
-    verb = "loses" if loss.loss >= 0 else "gains"
     sign = 1 if loss.loss >= 0 else -1
+    verbs = ("loses", "gains") if scale.higher_is_better else ("is worse by", "is better by")
+    verb = verbs[0 if sign > 0 else 1]
     bounds = sorted((sign * loss.low * scale.display_factor, sign * loss.high * scale.display_factor))
     digits = 1 if scale.percent else 3
-    interval = "95 % interval " if full else ""
+    interval, of = ("95 % interval ", f" in {scale.inline_title}") if full else ("", "")
     shown = (
         f" ({interval}{bounds[0]:.{digits}f} to {bounds[1]:.{digits}f})".replace("-", "−") if np.isfinite(bounds).all() else ""
     )
-    return f"{one_line(name)} {verb} {scale.format_difference(loss.loss)}{shown}"
+    return f"{one_line(name)} {verb} {scale.format_difference(loss.loss)}{of}{shown}"
 
 
 def _make_panels(found: ShiftResults, answered: Sequence[CandidateShift]) -> list[ShiftPanel]:
@@ -122,7 +123,7 @@ def loss_table(summary: StudySummary, answered: Sequence[CandidateShift], kind: 
     column, (signed, digits) = metric_column(metric), difference_kind(metric)
     columns = (
         Column("Candidate"),
-        Column(f"{record.title}, {record.unit}", "text"),
+        Column("Level", "text", f"{record.unit}; as is: not corrupted"),
         column,
         Column(INTERVAL_TITLE, column.kind, "", column.digits),
         Column("Loss", signed, "against the rows as they are; above 0 is worse", digits),
@@ -143,4 +144,4 @@ def loss_table(summary: StudySummary, answered: Sequence[CandidateShift], kind: 
             rows.append(TableRow((candidate.name, level, value.estimate, shown, loss.loss, bounds)))
     methods = "; ".join(dict.fromkeys(c.clean.method for c in answered))
     note = f"Values: {methods}. Losses: percentiles of paired bootstrap differences of the same units, stretched by Student's t."
-    return Table(f"under-{kind.replace('_', '-')}", f"{record.title}: value and loss at each level", columns, tuple(rows), note)
+    return Table(f"under-{kind.replace('_', '-')}", f"{record.title} ({record.unit})", columns, tuple(rows), note)
