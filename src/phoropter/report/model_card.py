@@ -70,7 +70,10 @@ def _describe_model(first: CandidateResults, summary: StudySummary) -> list[str]
     record = first.runs[0].record
     words = str(record["candidate"].get("description", first.name))
     classes = ", ".join(summary.classes[:20]) + (f" and {len(summary.classes) - 20} more" if len(summary.classes) > 20 else "")
-    return [_escape_text(f"{words}."), _escape_text(f"It predicts one of {len(summary.classes)} classes: {classes}.")]
+    answer = f"one of {len(summary.classes)} classes: {classes}"
+    if summary.is_multi_label:
+        answer = f"a probability for each of {len(summary.classes)} labels, of which an input may have several: {classes}"
+    return [_escape_text(f"{words}."), _escape_text(f"It predicts {answer}.")]
 
 
 def describe_data(summary: StudySummary) -> list[str]:
@@ -83,9 +86,15 @@ def describe_data(summary: StudySummary) -> list[str]:
     sentence = f"{', '.join(words)}{'; ' + size if size else ''}. Fingerprint {dataset.get('fingerprint', 'unknown')}."
     notes = " ".join(map(str, dataset.get("notes") or ()))
     counts = dataset.get("counts") or []
+    by = "with each label" if summary.is_multi_label else "by class"
     each = ", ".join(f"{c} {n:,}" for c, n in list(zip(summary.classes, counts, strict=False))[:20])
     size_note = _escape_text(describe_shown_size(summary))
-    return [_escape_text(sentence), size_note, _escape_text(f"Rows by class: {each}.") if each else "", _escape_text(notes)]
+    return [
+        _escape_text(sentence),
+        size_note,
+        _escape_text(f"Rows {by}: {each}.") if each else "",
+        _escape_text(notes),
+    ]
 
 
 def _describe_evaluation(summary: StudySummary) -> list[str]:
@@ -134,6 +143,8 @@ def _describe_worst_groups(summary: StudySummary) -> list[str]:
         values = [f"{s} {scale.format_value(first.site_scores.value_of(s))}" for s in names_hardest_first(summary, "site")]
         body.append(_escape_text(f"{scale.title} by {summary.site_word.singular}, worst first: {'; '.join(values)}."))
     body += [_escape_text(words) for kind in ("site", "group") if (words := describe_left_out(summary, kind))]
+    if summary.is_multi_label:
+        return body
     metrics = compute_class_metrics(first.confusion)
     lowest = int(np.argmin(np.where(metrics.support > 0, metrics.recall, np.inf)))
     if metrics.recall[lowest] == 1:
@@ -147,6 +158,9 @@ def _describe_calibration(inputs: ReportInput) -> list[str]:
     first = inputs.summary.candidates[0]
     if first.calibration is None:
         return []
+    if inputs.summary.is_multi_label:
+        words = "The calibration error of the probabilities of all its labels together, debiased, is"
+        return [_escape_text(f"{words} {_error_text(first.calibration)}.")]
     counts, confidence, correct = first.calibration.bins.sum(axis=0)
     over = (confidence - correct) / counts * 100
     text = f"Its mean confidence is {abs(over):.1f} points {'above' if over > 0 else 'below'} its accuracy; "

@@ -101,7 +101,7 @@ def _describe_convergence(summary: StudySummary) -> ReliabilityFact | None:
 def _describe_confidence(summary: StudySummary) -> ReliabilityFact | None:
     """Mean confidence of the first candidate against its accuracy; None where its calibration is unknown."""
     first = summary.candidates[0]
-    if first.calibration is None:
+    if first.calibration is None or summary.is_multi_label:
         return None
     counts, confidence, correct = first.calibration.bins.sum(axis=0)
     over = (confidence - correct) / counts * 100

@@ -23,6 +23,9 @@ def describe_undefined_metric(summary: StudySummary) -> str:
     """Why nobody comes first: the ranking metric has no value for any candidate; empty where it has."""
     if any(np.isfinite(c.metric_mean(summary.metrics[0])) for c in summary.candidates):
         return ""
+    if summary.is_multi_label:
+        scale = MetricFormat.from_metric(summary.ranking_metric)
+        return f"No candidate can be put first by {scale.inline_title}: some label has no held-out row, or every one."
     support = summary.baseline.confusion.sum(axis=1)
     labels = np.flatnonzero(support)
     occurring = LabelledProbabilities(labels, np.full((len(labels), len(support)), 1 / len(support)))
@@ -38,10 +41,12 @@ def describe_undefined_metric(summary: StudySummary) -> str:
 def describe_blind_metric(summary: StudySummary) -> str:
     """`Accuracy is nearly blind here: …`, and who comes first by a metric that is not; empty where it is not blind."""
     metric = summary.ranking_metric
+    if metric.name not in _BLIND:
+        return ""
     support = summary.baseline.confusion.sum(axis=1)
     common = int(support.argmax())
     share = float(support[common] / support.sum())
-    if metric.name not in _BLIND or share < BLIND_SHARE:
+    if share < BLIND_SHARE:
         return ""
     others = "the others" if len(summary.classes) > 2 else summary.classes[1 - common]
     text = (

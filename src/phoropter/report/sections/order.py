@@ -24,6 +24,7 @@ from phoropter.report.sections.predictions.embedding import embedding_section
 from phoropter.report.sections.predictions.external_test import external_test_section
 from phoropter.report.sections.predictions.groups import group_section
 from phoropter.report.sections.predictions.label_review import label_review_section
+from phoropter.report.sections.predictions.label_table import label_section
 from phoropter.report.sections.predictions.leader_maps import leader_maps_section
 from phoropter.report.sections.predictions.mistakes import mistakes_section
 from phoropter.report.sections.predictions.under_shift import shift_section
@@ -53,6 +54,7 @@ SECTION_ORDER: tuple[Callable[[ReportInput], Section | None], ...] = (
     unseen_sites_section,
     subgroup_section,
     shift_section,
+    label_section,
     class_section,
     confusion_section,
     mistakes_section,
@@ -70,7 +72,22 @@ SECTION_ORDER: tuple[Callable[[ReportInput], Section | None], ...] = (
 )
 
 
+# Left out where rows may have several labels: they are about one class a row.
+ONE_CLASS_SECTIONS = frozenset(
+    {
+        operating_points_section,
+        class_section,
+        confusion_section,
+        mistakes_section,
+        label_review_section,
+        leader_maps_section,
+        embedding_section,
+    }
+)
+
+
 def build_sections(inputs: ReportInput) -> list[Section]:
     """The sections that have something to show, in order."""
-    built = (build(inputs) for build in SECTION_ORDER)
+    left_out = ONE_CLASS_SECTIONS if inputs.summary.is_multi_label else frozenset()
+    built = (build(inputs) for build in SECTION_ORDER if build not in left_out)
     return [section for section in built if section is not None]

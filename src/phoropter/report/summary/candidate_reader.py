@@ -140,12 +140,13 @@ class CandidateReader:
     ) -> None:
         """Adds the rows of one run to the counts of its candidate."""
         size = len(self.classes)
-        pairs = np.bincount(labelled.labels * size + labelled.predicted_labels, minlength=size * size)
-        candidate.confusion += pairs.reshape(size, size)
-        confidence = labelled.probabilities.max(axis=1)
-        wrong, right = _find_examples(run.key, predictions, labelled.predicted_labels, confidence)
-        candidate.mistakes = _keep_most_confident([*candidate.mistakes, *wrong])
-        candidate.right_answers = _keep_most_confident([*candidate.right_answers, *right])
+        if not labelled.is_multi_label:
+            pairs = np.bincount(labelled.labels * size + labelled.predicted_labels, minlength=size * size)
+            candidate.confusion += pairs.reshape(size, size)
+            confidence = labelled.probabilities.max(axis=1)
+            wrong, right = _find_examples(run.key, predictions, labelled.predicted_labels, confidence)
+            candidate.mistakes = _keep_most_confident([*candidate.mistakes, *wrong])
+            candidate.right_answers = _keep_most_confident([*candidate.right_answers, *right])
         for row_name, values in _numeric_columns(run.history).items():
             candidate.history.setdefault(row_name, []).append(values)
 
@@ -171,7 +172,7 @@ class CandidateReader:
     def _describe_rows(self, candidate: CandidateResults, rows: HeldOutRows, read: Sequence[Predictions]) -> None:
         """Calibration, and the ranking metric by group and site."""
         candidate.calibration = estimate_calibration_error(rows)
-        if len(self.classes) == 2:
+        if len(self.classes) == 2 and rows.labels.ndim == 1:
             candidate.positive_calibration = estimate_calibration_error(rows, 1)
             candidate.calibration_line = estimate_calibration_line(rows)
         if METRICS[self.metrics[0]].unavailable:

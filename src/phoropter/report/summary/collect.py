@@ -17,11 +17,13 @@ from phoropter.report.summary.candidate_reader import CandidateReader, ReadProgr
 from phoropter.report.summary.convergence import find_not_converged
 from phoropter.report.summary.majority_class import read_baseline
 from phoropter.report.summary.model import CandidateResults, Ints, StudySummary
-from phoropter.results.metrics.registry import METRICS, metric_names, register_stored_metric
+from phoropter.results.metrics.registry import METRICS, list_metrics, metric_names, register_stored_metric
+from phoropter.results.metrics.sufficient_sums import count_answers
 from phoropter.results.stats.estimand import Estimand, choose_estimand
 from phoropter.results.store import Run, Store
 
 DEFAULT_METRICS = ("accuracy", "macro_f1", "log_loss", "brier", "ece")
+LABEL_METRICS = ("average_precision", "macro_f1", "micro_f1", "micro_roc_auc", "hamming_loss", "log_loss", "brier", "ece")
 # The area under the ROC curve sorts once per class and run: with more classes or scores, it is computed only on request.
 MAX_RANKED_CLASSES, MAX_RANKED_SCORES = 20, 15_000_000
 
@@ -85,13 +87,13 @@ def _split_name(run: Run) -> tuple[int, int, str]:
 
 
 def _count_labels(runs: Sequence[Run], n_classes: int) -> dict[tuple[int, int, str], Ints]:
-    """Split → (C,) rows of each class in its test part. Raises StoreError where the first run of a split cannot be read."""
+    """Split → `count_answers` of its test part. Raises StoreError where the first run of a split cannot be read."""
     found: dict[tuple[int, int, str], Ints] = {}
     for run in runs:
         name = _split_name(run)
         if name not in found:
             predictions = read_checked_predictions(run, n_classes)
-            found[name] = np.bincount(predictions.labels, minlength=n_classes)
+            found[name] = count_answers(predictions.labels, n_classes)
     return found
 
 
@@ -111,4 +113,7 @@ def _choose_metrics(study: Mapping[str, Any], classes: int) -> tuple[str, ...]:
     published = {} if study.get("scale") else ((study.get("study") or {}).get("about") or {}).get("published") or {}
     beside = [str(m) for c in published for m in published[c]]  # so that each published figure has ours beside it
     chosen = [*requested, *DEFAULT_METRICS[:2], *ranked, *DEFAULT_METRICS[2:], *beside]
+    if (study.get("dataset") or {}).get("task") == "multi-label":
+        known = list_metrics(multi_label=True)
+        chosen = [name for name in [*requested, *ranked, *LABEL_METRICS, *beside] if name in known]
     return tuple(m for m in dict.fromkeys(chosen) if m in METRICS)

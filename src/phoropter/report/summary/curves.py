@@ -49,7 +49,7 @@ def compute_roc_curves(store: Store, candidate: CandidateResults, estimand: Esti
     curves = []
     for number in np.unique(parts):
         part = LabelledProbabilities(rows.labels[parts == number], rows.probabilities[parts == number])
-        if (part.support > 0).all():
+        if (part.answer_counts > 0).all():
             curves.append(_mean_roc_curve(rank_classes(part)))
     return np.array(curves).reshape(-1, len(FALSE_POSITIVE_RATES))
 

@@ -23,7 +23,7 @@ BASELINE_NAME = "majority-class baseline"
 
 @dataclass(frozen=True, eq=False)
 class ConstantRun:
-    """A run with the same answer to every row. frequencies: (C,), sum 1."""
+    """A run with the same answer to every row. frequencies: (C,) of the classes, sum 1, or of each of several labels."""
 
     run: Run
     frequencies: Floats
@@ -52,13 +52,19 @@ class ConstantRun:
             return None
         with np.errstate(divide="ignore"):
             logits = np.log(self.frequencies).astype(np.float32)
+            if found.is_multi_label:
+                logits = (logits - np.log1p(-self.frequencies)).astype(np.float32)
         return replace(found, logits=np.tile(logits, (len(found.labels), 1)), features=None)
 
 
 def read_baseline(reader: CandidateReader, runs: list[Run], supports: list[Ints]) -> CandidateResults:
-    """runs: of the candidate with the most runs · supports: (C,) rows of each class in the test part of each of them."""
+    """runs: of the candidate with the most runs · supports: `count_answers` of the test part of each of them."""
     support = np.sum(supports, axis=0)
-    constant = [ConstantRun(run, support / support.sum()) for run in runs]
+    n_classes = len(reader.classes)
+    frequencies = support / support.sum()
+    if len(support) != n_classes:  # rows with each label, and without
+        frequencies = support[:n_classes] / np.maximum(support[:n_classes] + support[n_classes:], 1)
+    constant = [ConstantRun(run, frequencies) for run in runs]
     # a user's metric may not be meant for constant answers, and says itself what it is worth without information
     own = [name for name in reader.metrics if METRICS[name].direct_value is not None or METRICS[name].unavailable]
     baseline = reader.restricted_to(m for m in reader.metrics if m not in own).read_candidate(

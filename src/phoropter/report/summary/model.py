@@ -96,8 +96,9 @@ class CandidateResults:
                      single splits cannot carry it
     within_splits:   of metrics whose pooled value ranks scores of different models together → the mean over the splits that can
                      carry it, their number, and that of all
-    confusion:       (C, C) counts over all runs, row the true class
-    calibration:     of the most likely class · positive_calibration: of two classes, of the positive class's probability ·
+    confusion:       (C, C) counts over all runs, row the true class; of several labels a row zeros, and no example answers
+    calibration:     of the most likely class, or of the probabilities of all labels
+    positive_calibration: of two classes, of the positive class's probability ·
                      calibration_line: slope and intercept, of two classes, with bounds
     group_scores:    the ranking metric by group · site_scores: by site
     mistakes:        the most confident wrong answers · right_answers: the most confident right ones, of several classes
@@ -207,6 +208,11 @@ class StudySummary:
     def _unit_word(self, key: str, otherwise: UnitWord) -> UnitWord:
         written = (self.study.get("dataset") or {}).get(key)
         return otherwise if not written else parse_unit_word(str(written))
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a row may have several labels, which are then the classes."""
+        return (self.study.get("dataset") or {}).get("task") == "multi-label"
 
     @property
     def ranking_metric(self) -> MetricRecord:

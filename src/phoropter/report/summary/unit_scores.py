@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from phoropter.results.intervals.bootstrap import weighted_mean
 from phoropter.results.metrics.by_group import score_by_group
-from phoropter.results.metrics.sufficient_sums import Floats, Ints
+from phoropter.results.metrics.sufficient_sums import Floats, Ints, count_answers
 from phoropter.results.stats.estimand import Estimand, unit_can_carry
 
 MIN_SHARE = 0.5  # of the units that must carry a metric, for it to be shown by unit: else those shown are a selection
@@ -41,7 +41,7 @@ class UnitScores:
 
 def score_units(estimand: Estimand, labels: Ints, probabilities: Floats, names: NDArray[Any], repeats: Ints) -> UnitScores:
     """labels (N,), probabilities (N, C), names (N,) of the unit of each row, repeats (N,) its round."""
-    every = np.bincount(labels, minlength=probabilities.shape[1])
+    every = count_answers(labels, probabilities.shape[1])
     unique, counts = np.unique(names, return_counts=True)
     row_counts = dict(zip(map(str, unique), counts.tolist(), strict=True))
     found: dict[str, list[tuple[float, int]]] = {}
@@ -57,5 +57,10 @@ def score_units(estimand: Estimand, labels: Ints, probabilities: Floats, names: 
 
 def _carrying_units(metric: str, labels: Ints, names: NDArray[Any], every: Ints) -> NDArray[Any]:
     unique, member = np.unique(names, return_inverse=True)
-    supports = np.bincount(member * len(every) + labels, minlength=len(unique) * len(every)).reshape(len(unique), len(every))
+    if labels.ndim == 2:
+        supports = np.zeros((len(unique), len(every)), dtype=np.int64)
+        np.add.at(supports, member, np.concatenate([labels, 1 - labels], axis=1))
+    else:
+        pairs = member * len(every) + labels
+        supports = np.bincount(pairs, minlength=len(unique) * len(every)).reshape(len(unique), len(every))
     return unique[[unit_can_carry(metric, support, every) for support in supports]]

@@ -48,7 +48,14 @@ class CalibrationEstimate:
 
 
 def estimate_calibration_error(rows: HeldOutRows, column: int | None = None, level: float = 0.95) -> CalibrationEstimate:
-    """column: of the class whose probability is judged; default: of the most likely class, whether it is right."""
+    """column: of the class whose probability is judged; default: of the most likely class, whether it is right.
+
+    Of several labels a row, the default is the probabilities of all labels together, one answer each.
+    """
+    if rows.labels.ndim == 2 and column is None:
+        n_labels = rows.labels.shape[1]
+        units, repeats = np.repeat(rows.unit_names, n_labels), np.repeat(rows.repeats, n_labels)
+        return summarize_bins(rows.probabilities.ravel(), rows.labels.ravel() == 1, units, repeats, level)
     if column is None:
         confidence, hit = rows.probabilities.max(axis=1), rows.probabilities.argmax(axis=1) == rows.labels
     else:

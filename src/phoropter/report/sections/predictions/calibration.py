@@ -35,12 +35,16 @@ def calibration_section(inputs: ReportInput) -> Section:
     candidates = summary.candidates[:MAX_CURVE_CANDIDATES]
     roc = _roc_figure(inputs)
     blocks: list[ContentBlock] = [roc] if roc else []
-    blocks += [_reliability_figure({c.name: c.calibration for c in candidates}, "")]
-    if len(summary.classes) == 2:
+    two_classes = len(summary.classes) == 2 and not summary.is_multi_label
+    judged = "each label" if summary.is_multi_label else ""
+    blocks += [_reliability_figure({c.name: c.calibration for c in candidates}, judged)]
+    if two_classes:
         blocks.append(_reliability_figure({c.name: c.positive_calibration for c in candidates}, summary.classes[1]))
-    scalings = {c.name: scaling for c in candidates if (scaling := fit_temperature_scaling(inputs.store, c))}
+    scalings = {}
+    if not summary.is_multi_label:  # one temperature for several labels would serve none of them
+        scalings = {c.name: scaling for c in candidates if (scaling := fit_temperature_scaling(inputs.store, c))}
     blocks.append(calibration_table(summary, scalings))
-    if len(summary.classes) == 2:
+    if two_classes:
         blocks.append(class_calibration_table(summary, scalings))
         blocks += [corrected] if (corrected := prior_table(inputs)) else []
     return Section("calibration", "Discrimination and calibration", (), tuple(blocks))
@@ -68,11 +72,12 @@ def _roc_figure(inputs: ReportInput) -> RenderedFigure | None:
             count = max(count, len(values))
     if not curves:
         return None
+    positive = summary.classes[1] if len(summary.classes) == 2 and not summary.is_multi_label else ""
     parts = "splits" if estimand.kind == "per-split" else "repeats, each with all its held-out rows together"
     how = f"Mean over {count} {parts}; the band is one standard deviation of the first candidate."
     if count == 1:
         how = "All held-out rows together."
-    return roc_curve_figure(curves, areas, summary.classes[1] if len(summary.classes) == 2 else "", how)
+    return roc_curve_figure(curves, areas, positive, how)
 
 
 def calibration_table(summary: StudySummary, scalings: Mapping[str, TemperatureScaling]) -> Table:

@@ -28,12 +28,21 @@ def _teacher_table(summary: StudySummary) -> Table | None:
     columns = (
         Column("Student"),
         Column("Teacher"),
-        Column("Teacher accuracy", "percent", "on unaugmented training rows"),
-        Column("Majority class", "percent", "share of the most frequent class in these rows"),
+        *_check_columns(summary.is_multi_label),
         Column("Teacher logits", "duration", "time to compute them, median over runs; cached logits cost nothing again"),
         Column("Logits on disk", "bytes", "median over runs"),
     )
     return Table("teachers", "Teachers of the distilled candidates", columns, tuple(rows)) if rows else None
+
+
+def _check_columns(multi_label: bool) -> tuple[Column, Column]:
+    """What the teacher reaches on unaugmented training rows, and guessing."""
+    if multi_label:
+        return Column("Teacher ROC-AUC", "percent", "mean over the labels, on unaugmented training rows"), Column(
+            "Chance", "percent"
+        )
+    most = "share of the most frequent class in these rows"
+    return Column("Teacher accuracy", "percent", "on unaugmented training rows"), Column("Majority class", "percent", most)
 
 
 def _teacher_values(records: list[dict[str, Any]]) -> tuple[str, MeanStd, float, float, float]:

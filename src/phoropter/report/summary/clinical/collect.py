@@ -28,6 +28,8 @@ PICTURE, WINDOW = UnitWord("picture", "pictures"), UnitWord("window", "windows")
 
 def collect_clinical_results(store: Store, summary: StudySummary) -> ClinicalResults:
     """Nothing where the study has neither a positive class nor recordings or people with several rows."""
+    if summary.is_multi_label:
+        return NO_CLINICAL_RESULTS
     positive, stated = find_positive_column(summary)
     most = max(summary.candidates, key=lambda c: len(c.runs))
     parts = _load_parts(store, most)
