@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
-from phoropter.study.display.progress_bars import FEW_SECONDS, _ProgressBars, format_time_left, show_progress
+from phoropter.study.display.progress_bars import FEW_SECONDS, _make_columns, _ProgressBars, format_time_left, show_progress
 from phoropter.study.display.time_left import RunForecast
 from phoropter.study.progress import ProgressEvent
 
@@ -19,7 +20,7 @@ class Terminal:
     """A terminal of 120 columns whose bars are read as text."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(8), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
         self.console = Console(file=io.StringIO(), force_terminal=True, width=120)
@@ -94,6 +95,29 @@ def test_no_bar_says_that_no_time_is_left(terminal: Terminal) -> None:
     terminal.show(ProgressEvent("start", "net", 3, 4, keys=("k0", "k1", "k2", "k3")))
     terminal.show(ProgressEvent("done", "net", 4, 4, keys=("k0", "k1", "k2", "k3")))
     assert terminal.read_lines()[0] == "study 4/4"
+
+
+@pytest.mark.parametrize("width", [80, 100, 130])
+def test_in_a_narrow_terminal_numbers_are_whole(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    console = Console(file=io.StringIO(), force_terminal=True, width=width)
+    bars = Progress(*_make_columns(width), console=console, auto_refresh=False)
+    show = _ProgressBars("scenes", bars)
+    show(FORECAST)
+    show(ProgressEvent("start", "small CNN · stratified 5-fold, fold 2 of 5, seed 0", 12, 20, keys=("k0",), worker=12))
+    note = {"epoch": 13, "epochs": 20, "train_loss": 1.234, "train_accuracy": 0.512, "images_per_s": 1234.0}
+    show(ProgressEvent("epoch", "small CNN · stratified 5-fold, fold 2 of 5, seed 0", note=note, worker=12))
+    with console.capture() as shown:
+        console.print(bars.get_renderable())
+    study, run = shown.get().splitlines()
+    assert (
+        "12/20" in study
+        and "0:00:00" in study
+        and "13/20" in run
+        and "0:00:00" in run
+        and run.startswith("worker 12 · small CNN")
+    )
+    assert all(len(line) <= width for line in (study, run))
 
 
 def test_a_failure_is_a_line_above_the_bars(terminal: Terminal) -> None:

@@ -17,8 +17,9 @@ from phoropter.study.progress import ProgressCallback, ProgressEvent, describe_p
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, ProgressColumn, TaskID
 
+MAX_BAR_WIDTH, MAX_COUNT_WIDTH = 20, 13  # characters
 FEW_SECONDS = 8.0  # below this, a number of seconds would be wrong before it is read
 
 
@@ -28,17 +29,24 @@ def show_progress(name: str, console: Console) -> Iterator[ProgressCallback]:
     if not console.is_terminal:
         yield _OutputGuard(_ProgressLines(console))
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console, transient=False) as bars:
+    with Progress(*_make_columns(console.width), console=console, transient=False) as bars:
         yield _OutputGuard(_ProgressBars(name, bars))
+
+
+def _make_columns(width: int) -> Iterator[ProgressColumn]:
+    """Words, bar, count, clock and note, in `width` characters: where there is no room, words and notes are cut, never numbers."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
+    bar = min(MAX_BAR_WIDTH, width // 10)
+    room = width - bar - MAX_COUNT_WIDTH - len("0:00:00") - 4  # gaps
+    yield TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=room * 6 // 10))
+    yield BarColumn(bar)
+    yield MofNCompleteColumn()
+    yield TimeElapsedColumn()
+    yield TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, max_width=room * 4 // 10))
 
 
 class _OutputGuard:
