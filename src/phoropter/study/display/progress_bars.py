@@ -36,7 +36,7 @@ def show_progress(name: str, console: Console) -> Iterator[ProgressCallback]:
 
 
 def _make_columns(width: int) -> Iterator[ProgressColumn]:
-    """Words, bar, count, clock and note, in `width` characters: where there is no room, words and notes are cut, never numbers."""
+    """Words, bar, count, clock and note in `width` characters: where there is no room, words and notes are cut."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.table import Column
 
