@@ -401,7 +401,6 @@ COVERED_BY = {
     "signals.simulate": "signals/test_simulate_ecg.py",
     "study.plan": "study/test_compute.py",
     "study.variants.sweep": "study/test_spec.py",
-    "study.progress": "study/test_worker.py",
     "study.records.convergence_record": "training/loop/test_convergence.py",
     "study.records.study_record": "study/test_worker.py",
     "study.records.thumbnails": "study/test_audit.py",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phoropter.study.progress import ProgressEvent, describe_failures, describe_preparation
+from phoropter.study.progress import ProgressEvent, describe_failures, name_preparation
 
 
 def test_failures_of_one_cause_are_one_line_with_their_number() -> None:
@@ -17,5 +17,5 @@ def test_failures_of_one_cause_are_one_line_with_their_number() -> None:
 
 
 def test_a_preparation_says_of_which_network() -> None:
-    assert describe_preparation(ProgressEvent("features", "resnet50", 1, 2)) == "computing features of resnet50"
-    assert describe_preparation(ProgressEvent("decoding", "", 1, 2)) == "decoding images"
+    assert name_preparation(ProgressEvent("features", "resnet50", 1, 2)) == "computing features of resnet50"
+    assert name_preparation(ProgressEvent("decoding", "", 1, 2)) == "decoding images"

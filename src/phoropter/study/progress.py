@@ -37,7 +37,7 @@ class ProgressEvent:
 ProgressCallback = Callable[[ProgressEvent], None]
 
 
-def describe_preparation(event: ProgressEvent) -> str:
+def name_preparation(event: ProgressEvent) -> str:
     """What an event of kind `decoding` or `features` is about."""
     return "decoding images" if event.kind == "decoding" else f"computing features of {event.title}"
 

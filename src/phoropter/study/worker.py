@@ -34,7 +34,7 @@ from phoropter.study.cost import follow_pace
 from phoropter.study.finished.complete_shifts import complete_shifts
 from phoropter.study.load import load_study
 from phoropter.study.plan import Plan, PlannedRun, make_plan
-from phoropter.study.progress import ProgressCallback, ProgressEvent, describe_preparation
+from phoropter.study.progress import ProgressCallback, ProgressEvent, name_preparation
 from phoropter.study.records.extensions_used import describe_extensions
 from phoropter.study.records.other_study import raise_on_other_study
 from phoropter.study.records.run_record import describe_failure, first_error_line
@@ -93,7 +93,7 @@ def compute_missing_runs(
 
     def notify(event: ProgressEvent) -> None:
         if event.kind in ("decoding", "features"):
-            note.write_progress(describe_preparation(event), event.done, event.total)
+            note.write_progress(name_preparation(event), event.done, event.total)
         on_progress(event)
 
     try:

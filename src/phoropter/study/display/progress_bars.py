@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from phoropter.core.durations import format_duration
 from phoropter.study.display.time_left import TimeLeft
-from phoropter.study.progress import ProgressCallback, ProgressEvent, describe_preparation
+from phoropter.study.progress import ProgressCallback, ProgressEvent, name_preparation
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,7 +97,7 @@ class _ProgressBars:
         elif event.kind in ("decoding", "features") and event.done >= event.total:  # what comes next takes its time, too
             self._show_worker(event.worker, self.begun.get(event.worker, "preparing"))
         elif event.kind in ("decoding", "features"):
-            self._show_worker(event.worker, describe_preparation(event), completed=event.done, total=event.total, note="")
+            self._show_worker(event.worker, name_preparation(event), completed=event.done, total=event.total, note="")
         elif event.kind == "waiting":
             self._show_worker(event.worker, "waiting for runs another process computes")
 
@@ -139,7 +139,7 @@ class _ProgressLines:
         if event.kind == "start":
             self.workers.add(event.worker)
         if event.kind in ("decoding", "features"):
-            words = describe_preparation(event)
+            words = name_preparation(event)
             if words not in self.preparing:
                 self.preparing.add(words)
                 self._print_line(f"{words} ({event.total})")
