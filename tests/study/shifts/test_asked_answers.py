@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_rows import save_frame
 
+from made_rows import save_frame
 from phoropter.study.plan import Plan, plan_study
 from phoropter.study.shifts.asked_answers import AskedAnswers
 from phoropter.study.spec import read_study

@@ -132,15 +132,20 @@ def test_a_study_refuses_what_its_rows_cannot_have(tmp_path: Path) -> None:
 
 
 def test_births_lose_samples_before_they_are_cleaned_and_measured(tmp_path: Path) -> None:
-    """A network on drawn windows and a baseline of the traces."""
+    """A network on drawn windows, one on samples, which is trained again where it must be, and a baseline of the traces."""
     candidates = (
         "candidates:\n  - {backbone: test_resnet, weights: random, frozen: true, recipe: logistic, name: drawn}\n"
-        "  - {baseline: ctg-features}\n"
+        "  - {baseline: ctg-features}\n  - {baseline: signal-1d, recipe: {epochs: 2}}\n"
     )
     store = run(tmp_path, CTG_STUDY.replace("folds: 2", "folds: 2, seeds: [0]") + candidates + "shift: {dropout_s: 300}\n")
     (row,) = store.study["shift"]
-    assert (row["kind"], row["every_s"]) == ("dropout_s", 1800)
+    assert (row["kind"], row["every_s"]) == ("dropout_s", 1800) and len(list(store.runs())) == 6
     for one in store.runs():
         predictions, (logits,) = one.load_predictions(), answers_of(store, one).values()
         assert predictions is not None and logits.shape == predictions.logits.shape
         assert not np.array_equal(logits, predictions.logits)
+    first = next(one for one in store.runs() if one.candidate_name == "signal-1d")
+    before = answers_of(store, first)
+    (store.folder / "shift" / f"{first.key}.npz").unlink()
+    again = answers_of(run(tmp_path, (tmp_path / "study.yaml").read_text()), first)
+    assert again.keys() == before.keys() and np.allclose([*again.values()], [*before.values()], rtol=1e-4, atol=1e-4)

@@ -11,18 +11,21 @@ import filelock
 
 from phoropter.core.extensions import collect_extensions
 from phoropter.core.files import file_lock
+from phoropter.data.images.pixels import Pixels
 from phoropter.models.classifier import load_classifier
 from phoropter.models.weights.bundle_files import set_aside_damaged_bundle
 from phoropter.study.compute import Computation, is_batched, open_pixels
 from phoropter.study.plan import PlannedRun
 from phoropter.study.progress import ProgressEvent
 from phoropter.study.records.run_record import first_error_line
-from phoropter.study.records.tuning_record import settle_tuned_run
-from phoropter.training.fit import TrainedRun
+from phoropter.study.side_runs.tuned_run import settle_tuned_run
+from phoropter.training.candidates.table_spec import TableSpec
+from phoropter.training.fit import TrainedRun, TrainingTask
 from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS
 from phoropter.training.loop.fatal_errors import find_disk_error
 from phoropter.training.tables.row_features import compute_row_features
-from phoropter.training.tables.table_fit import fit_table
+from phoropter.training.tables.signal_fit import fit_signal_network
+from phoropter.training.tables.table_fit import FittedTable, fit_table
 
 
 def complete_shifts(computation: Computation, failed: Collection[str]) -> None:
@@ -64,9 +67,7 @@ def _evaluate_run(computation: Computation, run: PlannedRun) -> None:
         return
     pixels = open_pixels(run.image_set, computation.cache, computation.on_progress)
     if (table := run.candidate.table) is not None:
-        dataset = run.image_set.dataset
-        features = compute_row_features(table, dataset, pixels, computation.cache, computation.planned.study.base)
-        computation.shifts.evaluate_table(run, folder, fit_table(table, features, dataset, run.split), pixels)
+        computation.shifts.evaluate_table(run, folder, _fit_again(computation, run, table, pixels), pixels)
         return
     set_aside_damaged_bundle(folder / "bundle")
     if (folder / "bundle").is_dir():
@@ -77,6 +78,20 @@ def _evaluate_run(computation: Computation, run: PlannedRun) -> None:
         if each.key in computation.store:
             of_run = computation.store.run(each.key).folder
             computation.shifts.evaluate_network(each, of_run, fitted.model, fitted.initial_weight_digests, pixels)
+
+
+def _fit_again(computation: Computation, run: PlannedRun, table: TableSpec, pixels: Pixels) -> FittedTable:
+    """The classifier of a baseline, or its network on samples, whose models are never kept."""
+    dataset, cache, base = run.image_set.dataset, computation.cache, computation.planned.study.base
+    if not table.is_signal_network:
+        return fit_table(table, compute_row_features(table, dataset, pixels, cache, base), dataset, run.split)
+    training = fit_signal_network(TrainingTask(run.candidate, run.split, dataset, pixels, computation.device, cache))
+    while True:
+        try:
+            next(training)
+        except StopIteration as stop:
+            fitted: FittedTable = stop.value
+            return fitted
 
 
 def _train_again(computation: Computation, run: PlannedRun) -> list[tuple[PlannedRun, TrainedRun]]:

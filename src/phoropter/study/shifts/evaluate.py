@@ -65,13 +65,16 @@ class ShiftEvaluator:
         self._write_answers(run, run_folder, answers)
 
     def evaluate_table(self, run: PlannedRun, run_folder: Path, fitted: FittedTable, pixels: Pixels) -> None:
-        """As `evaluate_network`, for a baseline: its features are measured again on the corrupted rows."""
+        """As `evaluate_network`, for a baseline: its features or samples are taken again from the corrupted rows."""
         missing = self.asked.find_missing(run, run_folder)
         answers: dict[str, Logits] = {}
         for corruption in missing:
-            assert fitted.predict_values is not None
-            values, at = self._measure_features(run, corruption, pixels)
-            answers[corruption.key] = fitted.predict_values(values[at])
+            shifted, at = self._open_rows(run, corruption, pixels)
+            if fitted.predict_other is not None:
+                answers[corruption.key] = fitted.predict_other(shifted.dataset, at)
+            else:
+                assert fitted.predict_values is not None
+                answers[corruption.key] = fitted.predict_values(self._measure_features(run, corruption, shifted)[at])
         self._write_answers(run, run_folder, answers)
 
     def evaluate_average(self, run: PlannedRun, run_folder: Path) -> None:
@@ -105,14 +108,12 @@ class ShiftEvaluator:
             self._opened = (name, shift_rows(image_set.dataset, pixels, square, rows, corruption))
         return self._opened[1], np.searchsorted(rows, run.split.test)
 
-    def _measure_features(
-        self, run: PlannedRun, corruption: Corruption, pixels: Pixels
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _measure_features(self, run: PlannedRun, corruption: Corruption, shifted: ShiftedRows) -> NDArray[np.float32]:
+        """(m, D) features of the baseline of all corrupted rows that are tested."""
         table = run.candidate.table
         assert table is not None
         name = digest([table.baseline, run.image_set.identity, corruption.key])
         if name not in self._features:
-            shifted, _ = self._open_rows(run, corruption, pixels)
             title = f"{table.baseline} at {corruption.words}"
 
             def report_progress(done: int, total: int) -> None:
@@ -121,4 +122,4 @@ class ShiftEvaluator:
             base = self.planned.study.base
             found = compute_row_features(table, shifted.dataset, shifted.pixels, self.cache, base, report_progress)
             self._features[name] = found.values
-        return self._features[name], np.searchsorted(self.asked.list_tested_rows(run.image_set), run.split.test)
+        return self._features[name]

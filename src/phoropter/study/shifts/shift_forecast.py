@@ -69,4 +69,6 @@ def describe_shift(planned: Plan, store: Store, cache: Path, device: str = "cpu"
 
 
 def _has_no_model(run: PlannedRun, store: Store) -> bool:
-    return run.candidate.table is None and not run.candidate.is_ensemble and store.run(run.key).bundle_folder is None
+    table = run.candidate.table
+    is_network = not run.candidate.is_ensemble if table is None else table.is_signal_network
+    return is_network and store.run(run.key).bundle_folder is None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,10 @@ def fit_signal_network(task: TrainingTask) -> Generator[StepProgress | HistoryRo
         def predict(rows: Rows) -> NDArray[np.float32]:
             return _predict_windows(model, loader, rows, dtype)
 
+        def predict_other(other: Dataset, rows: Rows) -> NDArray[np.float32]:
+            samples = open_signal_windows(other, task.cache, task.progress)
+            return _predict_windows(model, replace(loader, dataset=other, windows=samples), rows, dtype)
+
         def validate() -> dict[str, float]:
             assert split.val is not None
             return validation_metrics(predict(split.val), dataset.labels[split.val])
@@ -128,6 +132,7 @@ def fit_signal_network(task: TrainingTask) -> Generator[StepProgress | HistoryRo
         history=state.history,
         choice=(chosen, recipe.checkpoint),
         device=device,
+        predict_other=predict_other,
     )
 
 

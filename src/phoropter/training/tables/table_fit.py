@@ -36,7 +36,8 @@ class FittedTable:
     train_seconds: of the classifier alone · info: what the record says of it · rows: that it can predict, None for all
     history: a row an epoch of what is trained by epochs · choice: the epoch that predicts, and by what it was chosen
     device: where it was fitted
-    predict_values: (m, D) features of any rows → (m, C) logits, where it is a classifier of features"""
+    predict_values: (m, D) features of any rows → (m, C) logits, where it is a classifier of features
+    predict_other: rows of another dataset of such recordings → logits, where it is a network on samples"""
 
     split: Split
     predict: Callable[[Rows], Logits]
@@ -48,6 +49,7 @@ class FittedTable:
     choice: tuple[int, str] = (0, "last")
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     predict_values: Callable[[NDArray[np.float32]], Logits] | None = None
+    predict_other: Callable[[Dataset, Rows], Logits] | None = None
 
     def can_predict(self, rows: Rows) -> bool:
         """Whether it has an answer for all of these rows."""
