@@ -24,7 +24,7 @@ from phoropter.results.run_folder import RunWriter
 
 COMMANDS = {"plan", "run", "demo", "status", "report", "compare", "folds", "serve-report", "refit", "predict", "inspect"}
 COMMANDS |= {"backbones", "studies", "doctor", "serve", "explain", "export", "schema", "weights", "init", "completion", "import"}
-COMMANDS |= {"retry", "verify", "gc", "merge", "cancel", "pack"}
+COMMANDS |= {"retry", "submit", "verify", "gc", "merge", "cancel", "pack"}
 README = Path(__file__).parents[1] / "README.md"
 RUNNING = Path(__file__).parents[1] / "docs" / "running.md"
 
@@ -54,7 +54,7 @@ def test_flags_stay_few() -> None:
     flags = {name: {o for p in c.params for o in p.opts if o.startswith("--")} for name, c in main.commands.items()}
     assert all({"--quiet", "--verbose"} <= options for name, options in flags.items() if name != "weights")
     flags = {name: options - {"--quiet", "--verbose"} for name, options in flags.items()}
-    places = {"--device", "--jobs", "--devices", "--per-device"}
+    places = {"--device", "--jobs", "--devices", "--per-device", "--executor", "--address"}
     assert flags["run"] == {"--out", "--smoke", "--add", "--set", "--trust-code", *places}
     assert flags["plan"] == {"--out", "--smoke", "--device", "--add", "--set", "--json", "--trust-code"}
     assert flags["report"] == {"--out", "--section", "--maps", "--json", "--trust-code"}
@@ -68,6 +68,8 @@ def test_flags_stay_few() -> None:
     }
     assert flags["retry"] == {"--out", "--trust-code", *places} and flags["gc"] == {"--cache", "--delete"}
     assert flags["verify"] == flags["merge"] == flags["cancel"] == set()
+    share = {"--executor", "--workers", "--minutes", "--cpus", "--gpus", "--partition"}
+    assert flags["submit"] == {"--out", "--set", "--trust-code", *share}
     assert flags["pack"] == {"--out", "--shard-mib", "--trust-code"}
     assert flags["status"] == flags["studies"] == flags["doctor"] == {"--json"} and flags["serve-report"] == {"--port"}
 

@@ -55,6 +55,7 @@ from phoropter.operation_commands import (
     merge_command,
     pack_command,
     retry_command,
+    submit_command,
     verify_results_command,
 )
 from phoropter.serve_command import serve_command
@@ -130,6 +131,7 @@ for _command in (
     export_command,
     import_command,
     retry_command,
+    submit_command,
     verify_results_command,
     gc_command,
     merge_command,

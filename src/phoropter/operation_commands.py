@@ -1,4 +1,4 @@
-"""`phoropter retry`, `verify`, `gc`, `merge`, `cancel` and `pack`: what one does with results folders."""
+"""`phoropter retry`, `submit`, `verify`, `gc`, `merge`, `cancel` and `pack`: what one does with results folders."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from phoropter.commands.options import StudyName, out_option, places_options, trust_option
+from phoropter.commands.options import StudyName, out_option, places_options, set_option, trust_option
 from phoropter.console import make_console, make_warning_console, print_line
 from phoropter.study_parts import HowToRun, read_parts, run_and_report, trust_if
 
@@ -41,6 +42,35 @@ def retry_command(study: str, out: Path | None, how: HowToRun, trust_code: bool)
             failed += run_and_report(part, folder, replace(how, keys=keys)) if keys else 0
     if failed:
         sys.exit(1)
+
+
+@click.command("submit")
+@click.argument("study", type=StudyName())
+@out_option
+@set_option
+@trust_option
+@click.option("--executor", type=click.Choice(["slurm", "local"]), default="slurm", help="local: processes of this machine.")
+@click.option("--workers", type=click.IntRange(1, 10_000), default=1, help="Jobs that share the runs.")
+@click.option("--minutes", type=click.IntRange(5), default=24 * 60, help="Of each job; it is queued again at the end.")
+@click.option("--cpus", type=click.IntRange(1), default=1, help="Of each job.")
+@click.option("--gpus", type=click.IntRange(0), default=0, help="Of each job.")
+@click.option("--partition", help="Of SLURM (default: its own default).")
+def submit_command(
+    study: str, out: Path | None, settings: tuple[str, ...], trust_code: bool, executor: str, **share: Any
+) -> None:
+    """Submit jobs that run STUDY together in one results folder, which all machines must see.
+
+    Their logs are in jobs/ of the results folder; `phoropter status` shows how far they are, and `phoropter cancel` stops them.
+    """
+    from phoropter.core.errors import join_words
+    from phoropter.operations.slurm_jobs import JobShare, submit_study
+
+    with trust_if(trust_code, study):
+        parts = read_parts(study, out, smoke=False, settings=settings)  # refused here, and not by every job
+    folder = parts[0][1].parent if len(parts) > 1 else parts[0][1]
+    words = ["run", study, "-o", str(folder.resolve()), *(word for setting in settings for word in ("--set", setting))]
+    names = submit_study([*words, *(["--trust-code"] if trust_code else [])], folder, JobShare(**share), executor)
+    print_line(make_console(), f"submitted: {join_words(names, MAX_LISTED)}; logs in {folder / 'jobs'}")
 
 
 @click.command("verify")

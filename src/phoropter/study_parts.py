@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phoropter.console import make_console, make_warning_console, print_line, print_results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from phoropter.core.errors import StoreError
@@ -143,14 +143,16 @@ def for_each_part(parts: list[tuple[StudySpec, Path]], action: Callable[[StudySp
 
 @dataclass(frozen=True)
 class HowToRun:
-    """Where and how a study runs, as the options of `run` say. keys: of the runs to compute; None: all"""
+    """Where and how a study runs, as the options of `run` say.
+
+    add: also into a folder of another study · keys: of the runs to compute; None: all · places: fields of executors.Places
+    """
 
     device: str = "auto"
     jobs: int = 1
     add: bool = False
     keys: frozenset[str] | None = None
-    devices: str | None = None
-    per_device: int = 1
+    places: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_and_report(study: StudySpec, folder: Path, how: HowToRun) -> int:
@@ -168,7 +170,7 @@ def run_and_report(study: StudySpec, folder: Path, how: HowToRun) -> int:
     with show_progress(study.name, to) as bars, attach_loggers(bars, study.name, folder) as on_progress:
         options = ComputeOptions(how.device, add=how.add, keys=how.keys)
         cache = cache_dir(folder)
-        executor = executors.make_executor(options, cache, how.jobs, how.devices, how.per_device)
+        executor = executors.make_executor(options, cache, executors.Places(how.jobs, **how.places))
         store = executors.execute_study(study, folder, on_progress, cache=cache, executor=executor)
     failures = store.read_failures()
     for line in describe_failures(failures.values()):

@@ -37,16 +37,19 @@ def places_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say where runs are computed; the command gets them as one HowToRun, `how`."""
 
     @functools.wraps(command)
-    def call_command(device: str, jobs: int, devices: str | None, per_device: int, **others: Any) -> None:
+    def call_command(device: str, jobs: int, **others: Any) -> None:
         from phoropter.study_parts import HowToRun
 
-        command(how=HowToRun(device, jobs, devices=devices, per_device=per_device), **others)
+        places = {name: others.pop(name) for name in ("devices", "per_device", "executor", "address")}
+        command(how=HowToRun(device, jobs, places=places), **others)
 
     options = (
         device_option,
         click.option("-j", "--jobs", type=click.IntRange(1, 256), default=1, help="Processes that compute runs at once."),
         click.option("--devices", metavar="LIST", help="A process for each of these GPUs: 0-7, 0,2 or all."),
-        click.option("--per-device", type=click.IntRange(1, 16), default=1, help="Processes that share each of --devices."),
+        click.option("--per-device", type=click.IntRange(1, 16), default=1, help="Processes that share each GPU."),
+        click.option("--executor", type=click.Choice(["local", "ray"]), default="local", help="Who starts the processes."),
+        click.option("--address", help="Of a Ray cluster (default: one of this machine, for the time of the study)."),
     )
     for option in reversed(options):
         call_command = option(call_command)

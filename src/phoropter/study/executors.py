@@ -86,18 +86,32 @@ class WorkerProcesses:
         return replace(self.options, device=device, threads=threads)
 
 
-def make_executor(
-    options: ComputeOptions, cache: Path | None, jobs: int = 1, devices: str | None = None, per_device: int = 1
-) -> Executor:
-    """The executor of a choice: this process, `jobs` processes, or `per_device` processes for each GPU of `devices`.
+@dataclass(frozen=True)
+class Places:
+    """Where runs are to be computed, as the options of `run` say.
 
-    devices: `all`, or numbers and ranges as in `0-3,6`. Raises SpecError for options that contradict each other, and for devices
-    that are not there.
+    jobs: processes · devices: a process for each of these GPUs: `all`, or numbers and ranges as in `0-3,6` · per_device: so many
+    for each GPU · executor: `local` or `ray` · address: of a Ray cluster; None: one of this machine
     """
+
+    jobs: int = 1
+    devices: str | None = None
+    per_device: int = 1
+    executor: str = "local"
+    address: str | None = None
+
+
+def make_executor(options: ComputeOptions, cache: Path | None, places: Places) -> Executor:
+    """The executor of a choice. Raises SpecError for options that contradict each other, and for devices that are not there."""
     from phoropter.training.loop.devices import resolve_device
 
+    jobs, devices, per_device = places.jobs, places.devices, places.per_device
     if jobs < 1:
         raise SpecError(f"jobs is {jobs}, expected at least 1")
+    if places.executor == "ray":
+        return _make_ray_executor(options, cache, places)
+    if places.address is not None:
+        raise SpecError("--address names a Ray cluster: say --executor ray with it")
     if devices is not None:
         if jobs != 1:
             raise SpecError("-j and --devices both say how many processes compute: leave one of them out")
@@ -109,6 +123,17 @@ def make_executor(
         raise SpecError("--per-device says how many processes share each GPU of --devices, which is not given: --devices all")
     resolve_device(options.device)  # refused here once, and not by each worker
     return InProcess(options, cache) if jobs == 1 else WorkerProcesses(options, jobs, cache)
+
+
+def _make_ray_executor(options: ComputeOptions, cache: Path | None, places: Places) -> Executor:
+    from phoropter.study.clusters.ray_tasks import RayTasks, import_ray
+
+    import_ray()  # refused before anything is read
+    if places.devices is not None:
+        raise SpecError("--devices names GPUs of this machine, and Ray assigns those of its cluster: leave one of them out")
+    if options.device not in ("auto", "cpu", "cuda"):
+        raise SpecError(f"--device {options.device} and --executor ray contradict each other: Ray assigns the devices")
+    return RayTasks(options, cache, places.jobs, places.per_device, places.address)
 
 
 def execute_study(
@@ -128,7 +153,7 @@ def execute_study(
     """
     from phoropter.study.worker import ComputeOptions
 
-    executor = executor or make_executor(options or ComputeOptions(), cache, jobs)
+    executor = executor or make_executor(options or ComputeOptions(), cache, Places(jobs))
     store = Store(out)
     store.read_earlier_study()  # a damaged one is renamed before anybody follows it
     with handle_stop_signals(), announce_command(out, stop_this_process):

@@ -149,7 +149,7 @@ def _compute_study(
     return store
 
 
-def _select_asked(planned: Plan, options: ComputeOptions) -> list[PlannedRun]:
+def select_asked_runs(planned: Plan, options: ComputeOptions) -> list[PlannedRun]:
     """The runs to compute now, in the order of the plan."""
     runs = [r for r in planned.runs if not options.only or r.candidate.name in options.only]
     if options.keys is None:

@@ -11,7 +11,7 @@ import torch
 from phoropter.core.errors import SpecError
 from phoropter.results.store import Store
 from phoropter.study import executors
-from phoropter.study.executors import WorkerProcesses, make_executor
+from phoropter.study.executors import Places, WorkerProcesses, make_executor
 from phoropter.study.processes import supervisor
 from phoropter.study.processes.gpu_places import assign_gpus, list_visible_gpus
 from phoropter.study.worker import ComputeOptions
@@ -64,12 +64,12 @@ def test_options_that_contradict_each_other_are_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(executors, "list_visible_gpus", lambda: EIGHT)
     here = ComputeOptions()
     with pytest.raises(SpecError, match="-j and --devices"):
-        make_executor(here, None, jobs=2, devices="0-1")
+        make_executor(here, None, Places(2, devices="0-1"))
     with pytest.raises(SpecError, match="--device cpu and --devices"):
-        make_executor(ComputeOptions("cpu"), None, devices="0-1")
+        make_executor(ComputeOptions("cpu"), None, Places(devices="0-1"))
     with pytest.raises(SpecError, match=r"--per-device.*--devices"):
-        make_executor(here, None, per_device=2)
-    made = make_executor(here, None, devices="0-1", per_device=2)
+        make_executor(here, None, Places(per_device=2))
+    made = make_executor(here, None, Places(devices="0-1", per_device=2))
     assert isinstance(made, WorkerProcesses) and made.gpus == ("0", "1", "0", "1") and made.jobs == 4
 
 

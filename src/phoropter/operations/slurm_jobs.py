@@ -1,0 +1,85 @@
+"""`phoropter run` as jobs of SLURM, by submitit: N jobs on one results folder share its runs, as N commands by hand would.
+
+A job that reaches its time limit or is pre-empted stops its command, which saves a checkpoint, and is queued again. Jobs need no
+word of one another: runs are claimed in the results folder, so one that starts late, or never, costs time alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phoropter.core.errors import MissingExtraError, RunError, SpecError, cut_message
+
+LEAVE_S = 40.0  # what a command may take to leave; SLURM warns 90 s before the end
+
+
+@dataclass(frozen=True)
+class JobShare:
+    """What each job asks for: workers: how many jobs · minutes: time limit · cpus, gpus: of one job · partition: SLURM's, or its
+    default"""
+
+    workers: int = 1
+    minutes: int = 24 * 60
+    cpus: int = 1
+    gpus: int = 0
+    partition: str | None = None
+
+
+class StudyJob:
+    """One job: a command of phoropter in a process of its own. submitit calls it, and `checkpoint` when the job must end."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
+        self.arguments, self.folder = list(arguments), folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> int:
+        """Runs the command in the folder where it was submitted; returns 0, or 1 where a run failed.
+
+        Raises RunError for any other exit code.
+        """
+        self.process = subprocess.Popen([sys.executable, "-m", "phoropter", *self.arguments], cwd=self.folder)
+        code = self.process.wait()
+        if code not in (0, 1):
+            raise RunError(f"phoropter {' '.join(self.arguments)} ended with exit code {code}: its log says why")
+        return code
+
+    def checkpoint(self) -> Any:
+        """Stops the command, which saves a checkpoint; the same job, to be queued again."""
+        from submitit.helpers import DelayedSubmission
+
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(LEAVE_S)
+        return DelayedSubmission(StudyJob(self.arguments, self.folder))
+
+
+def submit_study(arguments: Sequence[str], out: Path, share: JobShare, executor: str = "slurm") -> list[str]:
+    """Submits `share.workers` jobs of `phoropter ARGUMENTS`; returns their names. Logs are in OUT/jobs.
+
+    executor: `slurm`, or `local` for processes of this machine, to try a study without a cluster
+    Raises MissingExtraError, SpecError for GPUs with `local`, and RunError where SLURM is not there or refuses the jobs.
+    """
+    try:
+        import submitit
+    except ImportError:
+        raise MissingExtraError("submitit", "slurm", "phoropter submit") from None
+    if executor == "local" and (share.partition is not None or share.gpus):
+        raise SpecError("--executor local has no partitions, and its processes see all GPUs: leave out --partition and --gpus")
+    job = StudyJob([*arguments, *(["--devices", "all"] if share.gpus > 1 else [])], Path.cwd())
+    try:
+        made = submitit.AutoExecutor(folder=out / "jobs", cluster=executor)
+        made.update_parameters(name="phoropter", timeout_min=share.minutes)
+        if executor == "slurm":
+            gpus = {"gpus_per_node": share.gpus} if share.gpus else {}
+            partition = {"slurm_partition": share.partition} if share.partition else {}
+            made.update_parameters(cpus_per_task=share.cpus, slurm_array_parallelism=share.workers, **gpus, **partition)
+        with made.batch():
+            jobs = [made.submit(job) for _ in range(share.workers)]
+    except (RuntimeError, submitit.core.utils.FailedJobError) as error:
+        raise RunError(f"phoropter submit: {cut_message(error, most=300)}") from None
+    return [str(each.job_id) for each in jobs]

@@ -1,0 +1,1 @@
+"""Runs as tasks of a scheduler on several machines."""

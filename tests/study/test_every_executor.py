@@ -1,0 +1,85 @@
+"""One small study by every executor ends with the same bytes: processes, tasks of Ray, commands and jobs that share a folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from phoropter.results.store import Store
+from phoropter.study.executors import Places, execute_study, make_executor
+from phoropter.study.spec import read_study
+from phoropter.study.worker import ComputeOptions
+from warm_python import WarmPython
+
+STUDY = """\
+name: everywhere
+data: {digits: true, size: 32, max_samples: 160}
+protocol: {split: hold-out, seeds: [0]}
+recipe: {preset: scratch, epochs: 8, lr: 0.01}
+save_models: none
+candidates:
+  - {name: cnn, backbone: test_resnet, weights: random}
+  - {name: probe, backbone: test_vit, weights: random, frozen: true, recipe: {preset: probe, epochs: 2}}
+  - {name: mean, fuse: [cnn, probe], mode: ensemble}
+  - {name: taught, student: test_resnet, teacher: cnn, weights: random, loss: soft, recipe: {epochs: 1}}
+"""
+
+
+def run_places(folder: Path, places: Places) -> None:
+    study = read_study(folder / "study.yaml")[0]
+    executor = make_executor(ComputeOptions("cpu", threads=1), folder / "cache", places)
+    execute_study(study, folder / "out", lambda event: None, cache=folder / "cache", executor=executor)
+
+
+def run_two_processes(folder: Path, warm: WarmPython) -> None:
+    run_places(folder, Places(2))
+
+
+def run_ray(folder: Path, warm: WarmPython) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'phoropter[ray]'")
+    run_places(folder, Places(2, executor="ray"))
+
+
+def run_three_commands(folder: Path, warm: WarmPython) -> None:
+    environment = {"PHOROPTER_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    arguments = ["run", "study.yaml", "-o", "out", "--device", "cpu"]
+    commands = [warm.run_command_line(arguments, folder, environment) for _ in range(3)]
+    assert [command.wait(240) for command in commands] == [0, 0, 0], commands[0].read_log()
+
+
+def run_two_jobs(folder: Path, warm: WarmPython) -> None:
+    """Processes that submitit starts as it starts jobs of SLURM, without SLURM."""
+    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'phoropter[slurm]'")
+    environment = {"PHOROPTER_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    arguments = ["submit", "study.yaml", "-o", "out", "--executor", "local", "--workers", "2"]
+    assert warm.run_command_line(arguments, folder, environment).wait(60) == 0
+    deadline = time.monotonic() + 240
+    while len(list((folder / "out" / "jobs").glob("*_result.pkl"))) < 2:
+        assert time.monotonic() < deadline, [p.read_text() for p in (folder / "out" / "jobs").glob("*.err")]
+        time.sleep(0.2)
+
+
+def read_predictions(folder: Path) -> dict[str, bytes]:
+    return {run.key: (run.folder / "predictions.npz").read_bytes() for run in Store(folder / "out").runs()}
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("here")
+    (folder / "study.yaml").write_text(STUDY)
+    run_places(folder, Places())
+    found = read_predictions(folder)
+    assert len(found) == 4
+    return found
+
+
+@pytest.mark.parametrize("run_study", [run_two_processes, run_ray, run_three_commands, run_two_jobs])
+def test_every_executor_ends_with_the_same_bytes(
+    run_study: Callable[[Path, WarmPython], None], expected: dict[str, bytes], tmp_path: Path, warm: WarmPython
+) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY)
+    run_study(tmp_path, warm)
+    assert read_predictions(tmp_path) == expected and Store(tmp_path / "out").read_failures() == {}
