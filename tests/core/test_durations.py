@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phoropter.core.durations import format_duration
+from phoropter.core.durations import FEW_SECONDS, format_duration, format_time_left
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,9 @@ from phoropter.core.durations import format_duration
 )
 def test_durations(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+def test_a_time_left_is_never_nothing() -> None:
+    assert format_time_left(0.0) == format_time_left(FEW_SECONDS - 0.01) == "a few seconds left"
+    assert format_time_left(FEW_SECONDS) == "about 8.0 s left" and format_time_left(75) == "about 1 min 15 s left"
+    assert format_time_left(None) == ""

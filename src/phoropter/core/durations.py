@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+FEW_SECONDS = 8.0  # below this, the number of seconds that are left would be wrong before it is read
+
+
+def format_time_left(seconds: float | None) -> str:
+    """The time left in words, empty where nothing is left or known.
+
+    >>> format_time_left(75.2), format_time_left(0.01), format_time_left(None)
+    ('about 1 min 15 s left', 'a few seconds left', '')
+    """
+    if seconds is None:
+        return ""
+    return "a few seconds left" if seconds < FEW_SECONDS else f"about {format_duration(seconds)} left"
+
 
 def format_duration(seconds: float) -> str:
     """Seconds in the two largest units that fit.

@@ -93,7 +93,7 @@ def test_state_and_page_from_before_the_study_to_its_first_runs(watching: Watchi
     (part,) = watching.watched.refresh_state()["parts"]
     assert (part["done"], part["page"]) == (2, 2) and "the loss left the finite numbers" in part["failures"][0]
     runs = [r.record["cost"] for r in Store(watching.folder).runs()]
-    assert part["left"].startswith("about ") and len(runs) == 2 and part["error"] == ""
+    assert part["left"].endswith(" left") and len(runs) == 2 and part["error"] == ""
     status, page, head = watching.ask("/0/index.html?runs=2")
     assert status == 200 and b"fter 2 of 4 runs" in page and head["Content-Type"] == "text/html; charset=utf-8"
     assert watching.ask("/0/tables/leaderboard.csv")[0] == 200
@@ -198,4 +198,4 @@ def test_the_time_left_is_estimated_from_runs_of_the_same_candidate(tmp_path: Pa
         )
     missing = [p["candidate"] for p in store.study["plan"][-3:]]
     seconds = sum(sum(costs[name]) / len(costs[name]) for name in missing)
-    assert state["left"] == f"about {live_server.format_duration(seconds)} left"
+    assert state["left"] == live_server.format_time_left(seconds)

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from phoropter.study.display.progress_bars import FEW_SECONDS, _make_columns, _ProgressBars, format_time_left, show_progress
+from phoropter.study.display.progress_bars import _make_columns, _ProgressBars, show_progress
 from phoropter.study.display.time_left import RunForecast
 from phoropter.study.progress import ProgressEvent
 
@@ -89,8 +89,6 @@ def test_a_clock_begins_with_what_it_stands_beside(terminal: Terminal) -> None:
 
 
 def test_no_bar_says_that_no_time_is_left(terminal: Terminal) -> None:
-    assert format_time_left(0.0) == format_time_left(FEW_SECONDS - 0.01) == "a few seconds left"
-    assert format_time_left(FEW_SECONDS) == "about 8.0 s left" and format_time_left(None) == ""
     terminal.show(FORECAST)
     terminal.show(ProgressEvent("start", "net", 3, 4, keys=("k0", "k1", "k2", "k3")))
     terminal.show(ProgressEvent("done", "net", 4, 4, keys=("k0", "k1", "k2", "k3")))

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from phoropter.core.durations import format_duration
+from phoropter.core.durations import format_duration, format_time_left
 from phoropter.core.errors import PhoropterError, StoreError
 from phoropter.core.files import make_temporary_folder, write_text
 from phoropter.report.page import write_report
@@ -151,7 +151,7 @@ def _estimate_remaining(watched: WatchedStudy, rows: dict[str, dict[str, Any]], 
     for name, row in rows.items():
         seconds = [s for n, s in watched.run_seconds.values() if n == name] or all_seconds
         total += (row["running"] + row["missing"]) * sum(seconds) / len(seconds)
-    return f"about {format_duration(total / workers)} left" if total else ""
+    return format_time_left(total / workers if total else None)
 
 
 def render_watch_page() -> tuple[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from phoropter.core.durations import format_duration
+from phoropter.core.durations import format_duration, format_time_left
 from phoropter.study.display.time_left import TimeLeft
 from phoropter.study.progress import ProgressCallback, ProgressEvent, name_preparation
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
 MAX_BAR_WIDTH, MAX_COUNT_WIDTH = 20, 13  # characters
-FEW_SECONDS = 8.0  # below this, a number of seconds would be wrong before it is read
 
 
 @contextmanager
@@ -154,17 +153,6 @@ class _ProgressLines:
     def _print_line(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
         self.console.file.flush()  # a log is read while it is written
-
-
-def format_time_left(seconds: float | None) -> str:
-    """The time left in words, empty where nothing is left or known.
-
-    >>> format_time_left(75.2), format_time_left(0.01), format_time_left(None)
-    ('about 1 min 15 s left', 'a few seconds left', '')
-    """
-    if seconds is None:
-        return ""
-    return "a few seconds left" if seconds < FEW_SECONDS else f"about {format_duration(seconds)} left"
 
 
 def describe_problem(event: ProgressEvent) -> str:
