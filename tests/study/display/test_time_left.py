@@ -87,6 +87,18 @@ def test_a_process_that_begins_something_else_has_finished_what_it_had(clock: Cl
     assert left.sum_by_kind() == {"trained": (10, 20)}
 
 
+def test_a_run_that_is_begun_again_is_not_finished(clock: Clock) -> None:
+    left = follow(clock, a_0=10, a_1=10)
+    left.begin_runs(1, ["a_0"])
+    clock.now = 5
+    left.begin_runs(1, ["a_0"])
+    assert left.left == {"a_0", "a_1"} and left.estimate_seconds() == 20 and not left.sum_by_kind()
+    left.follow_event(ProgressEvent("lost", worker=1))
+    clock.now = 8
+    left.begin_runs(1, ["a_1"])
+    assert left.left == {"a_0", "a_1"} and not left.sum_by_kind(), "what was lost with its process was not computed"
+
+
 def test_events_of_a_study_are_followed(clock: Clock) -> None:
     left = TimeLeft(clock)
     forecasts = {f"a_{n}": RunForecast("a", "trained", 10.0) for n in range(3)}

@@ -66,6 +66,8 @@ class TimeLeft:
             self.note_pass(event.worker, event.done / event.total)
         elif event.kind in ("done", "failed"):
             self.finish_runs(event.keys)
+        elif event.kind == "lost":  # with its process; it is begun again
+            self.groups.pop(event.worker, None)
 
     def add_forecasts(self, forecasts: Mapping[str, RunForecast]) -> None:
         """Of all missing runs; what is known already stays, as several processes forecast the same."""
@@ -74,10 +76,10 @@ class TimeLeft:
         self.left |= fresh
 
     def begin_runs(self, worker: int, keys: Iterable[str]) -> None:
-        """A process begins runs; what it computed before is finished."""
-        if worker in self.groups:
-            self._close_group(worker)
+        """A process begins runs; what it computed before is finished, unless it begins that again."""
         known = tuple(key for key in keys if key in self.left)
+        if worker in self.groups and not set(known).intersection(self.groups[worker].keys):
+            self._close_group(worker)
         if known:
             self.groups[worker] = _Group(known, self.clock())
 

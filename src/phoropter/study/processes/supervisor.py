@@ -161,7 +161,8 @@ class Supervisor:
         titles = [self._describe_run(key) for key in lost if key not in given_up]
         what = f"{titles[0]}{f' and {len(titles) - 1} more' if len(titles) > 1 else ''}: begun again" if titles else "replaced"
         words = {"error": f"a worker process {how}; {what}"}
-        self.on_progress(ProgressEvent("lost", titles[0] if titles else "", self.n_done, self.n_planned, words))
+        lost_title = titles[0] if titles else ""
+        self.on_progress(ProgressEvent("lost", lost_title, self.n_done, self.n_planned, words, worker=worker.number + 1))
         self._start_worker(worker.number)
 
     def _fail_run(self, key: str, words: str) -> None:
