@@ -62,7 +62,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"run_folder"},
         {"judged_answers", "store"},
         {"control_folder", "intervals", "positive_class"},
-        {"stats"},
+        {"data_size", "stats"},
         {"clinical", "questions", "shift"},
     ],
     "data": [
@@ -107,7 +107,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"forecasts", "records"},
         {"cost"},
         {"shifts"},
-        {"audit", "compute", "controls", "screening"},
+        {"audit", "side_runs", "compute", "controls", "screening"},
         {"finished"},
         {"worker"},
         {"clusters", "processes"},
@@ -314,6 +314,15 @@ def test_a_folder_has_at_most_twelve_modules() -> None:
 
 # A module without a test of its own name, and whose test covers it.
 COVERED_BY = {
+    "report.figures.size_curves": "report/sections/training/test_data_size.py",
+    "report.sections.training.tuned_values": "report/sections/training/test_data_size.py",
+    "report.summary.data_size.size_curves": "report/sections/training/test_data_size.py",
+    "study.records.learning_curve_record": "study/test_side_runs.py",
+    "study.side_runs.tuned_run": "study/test_side_runs.py",
+    "study.settings.side_specs": "study/test_side_runs.py",
+    "study.variants.setting_effects": "study/test_side_runs.py",
+    "study.variants.shares": "study/test_side_runs.py",
+    "study.variants.tuning": "study/test_side_runs.py",
     "report.summary.shift.shift_results": "report/sections/predictions/test_under_shift.py",
     "report.figures.shift_curves": "report/sections/predictions/test_under_shift.py",
     "results.control_folder": "study/controls/test_control_folders.py",

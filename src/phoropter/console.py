@@ -144,8 +144,10 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
     """What a study will compute, a row per candidate, and what the missing runs will take."""
     from phoropter.core.durations import format_duration
     from phoropter.core.files import format_bytes
+    from phoropter.study.forecasts.interval_forecast import forecast_interval
     from phoropter.study.forecasts.memory_forecast import describe_shown_sizes, estimate_peak_memory
     from phoropter.study.forecasts.power_forecast import forecast_power
+    from phoropter.study.forecasts.side_run_words import describe_side_runs
 
     study, dataset = planned.study, planned.image_sets[0].dataset
     for change in study.context.smoke_changes:
@@ -168,7 +170,7 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
         units = len(contrast.units)
         within = f", in {units} pairs" if units > 1 else ""
         print_line(to, f"{contrast.role} question: {contrast.title}, by {contrast.metric}{within}")
-    for line in forecast_power(planned):
+    for line in [*describe_side_runs(planned), *forecast_interval(planned), *forecast_power(planned)]:
         print_line(to, line)
     _print_estimate(to, cost, len(planned.missing_runs(store)), len(planned.runs))
     print_line(to, f"memory on a processor: at most about {format_bytes(estimate_peak_memory(planned))} in a process (a guess)")

@@ -1,4 +1,4 @@
-"""`tune` and `learning_curve` from end to end: what is chosen, from which rows, and that a killed study ends in the same bytes."""
+"""`tune` and `learning_curve` from end to end: what is chosen, from which rows, and that a stopped study ends in the same bytes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import log_loss
 
 from phoropter.core.errors import SpecError
 from phoropter.data.sources.arrays import from_arrays
 from phoropter.results.store import Store
 from phoropter.study.executors import execute_study
+from phoropter.study.load import load_study
 from phoropter.study.plan import plan_study
 from phoropter.study.progress import count_run_states
-from phoropter.study.records.tuning_record import choose_trial
+from phoropter.study.records.study_record import describe_study
+from phoropter.study.side_runs.tuned_run import choose_trial
 from phoropter.study.spec import StudySpec, read_study
 from phoropter.study.worker import ComputeOptions
 from small_pictures import draw_dark_and_light, run_small_study
@@ -149,6 +152,8 @@ def test_settled_runs_leave_the_others_as_they_were(done: Store, tmp_path: Path)
     plain = plan_study(read_text(tmp_path, "\n".join(lines)))
     recorded = {row["candidate"]: row["key"] for row in done.study["plan"]}
     own = {run.candidate.name: run.key for run in plain.compared}
+    assert not {"side_plan", "learning_curve"} & describe_study(plain, torch.device("cpu")).keys()
+    assert all(not variant.trials for variant in load_study(plain.study))
     assert own["cnn"] == recorded["cnn"] and own["probe"] != recorded["probe"]
 
 

@@ -26,7 +26,7 @@ from phoropter.study.plan import Plan, PlannedRun, make_plan
 from phoropter.study.progress import ProgressCallback
 from phoropter.study.records.other_study import state_seeds
 from phoropter.study.records.study_record import read_base
-from phoropter.study.records.tuning_record import recall_tuned_run
+from phoropter.study.side_runs.tuned_run import recall_tuned_run
 from phoropter.study.spec import StudySpec
 
 

@@ -20,7 +20,7 @@ from phoropter.study.compute import drive_training, open_pixels
 from phoropter.study.plan import PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records.run_record import save_bundle
-from phoropter.study.records.tuning_record import choose_for_all_rows
+from phoropter.study.side_runs.tuned_run import choose_for_all_rows
 from phoropter.training.distillation import Teacher, digest_classifier
 from phoropter.training.fit import TrainedRun, TrainingTask
 from phoropter.training.loop.precision import resolve_autocast_dtype

@@ -39,7 +39,7 @@ from phoropter.study.records.extensions_used import describe_extensions
 from phoropter.study.records.other_study import raise_on_other_study
 from phoropter.study.records.run_record import describe_failure, first_error_line
 from phoropter.study.records.study_record import describe_study, find_relative_base
-from phoropter.study.records.tuning_record import settle_tuned_run
+from phoropter.study.side_runs.tuned_run import settle_tuned_run
 from phoropter.study.spec import StudySpec
 from phoropter.study.variants.imported_candidates import add_imported
 from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS, FitOutcome

@@ -83,9 +83,14 @@ def test_lines_of_a_plan(tmp_path: Path) -> None:
     first, rows, again = lines_of(tmp_path, "stratified-k-fold")
     assert first.startswith("a difference in Accuracy that is found 8 times in 10 after correction for 3 pairs, if only one of")
     size = PlannedSize("folds", 120, 120, UnitWord("row", "rows"), 0.15 / 120, 5, 1, 3, 1 / 4)
-    assert rows == f"  on new rows like these: {rows_answer(size).detectable * 100:.1f} points"
-    five = training_answer(size, 5)
-    assert five is not None and again.endswith(f"with 5 seeds {five.detectable * 100:.1f} points")
+    twice = PlannedSize("folds", 240, 240, UnitWord("row", "rows"), 0.15 / 240, 5, 1, 3, 1 / 4)
+    found, more = (rows_answer(each).detectable * 100 for each in (size, twice))
+    assert rows == f"  on new rows like these: {found:.1f} points; with twice as many rows {more:.1f} points"
+    five, of_twice = training_answer(size, 5), training_answer(twice, 1)
+    assert five is not None and of_twice is not None
+    assert again.endswith(
+        f"with 5 seeds {five.detectable * 100:.1f} points; with twice as many rows {of_twice.detectable * 100:.1f} points"
+    )
     assert "cannot be told from one training part" in lines_of(tmp_path, "hold-out")[-1]
     assert lines_of(tmp_path, "hold-out", "log_loss") == []
 

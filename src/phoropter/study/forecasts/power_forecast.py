@@ -8,7 +8,7 @@ a fold's difference vary by.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,7 +50,17 @@ class PlannedSize:
     @property
     def row_variance(self) -> float:
         """The same, with rows of one unit as alike as is guessed."""
-        return self.independent_variance * (1 + (self.n_rows / self.n_units - 1) * INTRACLASS)
+        return self.independent_variance * self.design_effect
+
+    @property
+    def design_effect(self) -> float:
+        """How many times the variance of independent rows that of rows in units is, by the guess of how alike they are."""
+        return 1 + (self.n_rows / self.n_units - 1) * INTRACLASS
+
+    def scaled(self, factor: int) -> PlannedSize:
+        """A study of `factor` times as many units, of as many rows each and tested in the same way."""
+        variance = self.independent_variance / factor
+        return replace(self, n_rows=self.n_rows * factor, n_units=self.n_units * factor, independent_variance=variance)
 
 
 def guess_variance(metric: MetricRecord, class_rows: Sequence[int]) -> float | None:
@@ -64,13 +74,17 @@ def guess_variance(metric: MetricRecord, class_rows: Sequence[int]) -> float | N
         return float(np.mean([DISCORDANT / n for n in class_rows])) / len(class_rows)
     if metric.name != "roc_auc" or len(class_rows) != 2:
         return None
+    return 2 * (1 - AREA_CORRELATION) * area_variance(*class_rows)
+
+
+def area_variance(m: int, n: int) -> float:
+    """Of an area of AREA under the ROC curve of normal scores, on m and n independent rows of the two classes."""
     from scipy.special import ndtri
     from scipy.stats import multivariate_normal
 
-    (m, n), apart = class_rows, float(ndtri(AREA))
+    apart = float(ndtri(AREA))
     twice = float(multivariate_normal.cdf([apart, apart], cov=[[1, 0.5], [0.5, 1]]))  # one row beats two of the other class
-    variance = (AREA * (1 - AREA) + (m + n - 2) * (twice - AREA**2)) / (m * n)
-    return 2 * (1 - AREA_CORRELATION) * variance
+    return (AREA * (1 - AREA) + (m + n - 2) * (twice - AREA**2)) / (m * n)
 
 
 def forecast_power(planned: Plan) -> list[str]:
@@ -87,7 +101,10 @@ def forecast_power(planned: Plan) -> list[str]:
     correction = f" after correction for {size.n_pairs} pairs" if size.n_pairs > 1 else ""
     scale = 100.0 if metric.percent else 1.0
     lines = [f"a difference in {metric.title} that is found 8 times in 10{correction}, if {guesses}:"]
-    lines.append(f"  on new {size.unit.plural} like these: {_describe_answer(rows_answer(size), size, scale)}")
+    twice = size.scaled(2)
+    more_units = f"with twice as many {size.unit.plural}"
+    text = f"  on new {size.unit.plural} like these: {_describe_answer(rows_answer(size), size, scale)}"
+    lines.append(f"{text}; {more_units} {_describe_answer(rows_answer(twice), twice, scale)}")
     again = training_answer(size, size.rounds)
     if again is None:
         return [*lines, "  if trained again on other data: cannot be told from one training part"]
@@ -95,6 +112,8 @@ def forecast_power(planned: Plan) -> list[str]:
     more = training_answer(size, MORE_SEEDS)
     if size.kind == "folds" and size.rounds < MORE_SEEDS and more is not None:
         text += f"; with {MORE_SEEDS} seeds {_describe_answer(more, size, scale)}"
+    of_twice = training_answer(twice, twice.rounds)
+    text += f"; {more_units} {_describe_answer(of_twice, twice, scale)}" if of_twice is not None else ""
     return [*lines, text]
 
 
@@ -107,8 +126,7 @@ def measure_plan(planned: Plan, metric: MetricRecord) -> PlannedSize | None:
     groups = dataset.ids if dataset.groups is None else dataset.groups
     if dataset.is_multi_label:
         return None
-    counts = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
-    variance = guess_variance(metric, [int(n) for n in counts if n])
+    variance = guess_variance(metric, count_tested_rows(planned))
     if variance is None:
         return None
     parts = {np.sort(runs[i].split.test).tobytes() for places in rounds.values() for i in places}
@@ -125,6 +143,13 @@ def measure_plan(planned: Plan, metric: MetricRecord) -> PlannedSize | None:
         n_pairs=k * (k - 1) // 2,
         test_to_train=float(np.mean([len(runs[i].split.test) / max(1, len(runs[i].split.train)) for i in first])),
     )
+
+
+def count_tested_rows(planned: Plan) -> list[int]:
+    """Rows of each class, of those that occur, which one round of the first candidate tests."""
+    runs = [r for r in planned.compared if r.candidate.name == planned.candidates[0].name]
+    rows = np.concatenate([runs[i].split.test for i in next(iter(_rounds_of(planned).values()))])
+    return [int(n) for n in np.bincount(runs[0].image_set.dataset.labels[rows]) if n]
 
 
 def _rounds_of(planned: Plan) -> dict[Hashable, list[int]]:
