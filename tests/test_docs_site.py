@@ -78,10 +78,8 @@ def test_pages_fit_the_screen(site: Path, browser: Any, width: int, scheme: str)
         for name in PAGES:
             page.goto((site / name).as_uri())
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
-            assert page.evaluate("getComputedStyle(document.body).backgroundColor") == {
-                "light": "rgb(255, 255, 255)",
-                "dark": "rgb(19, 20, 22)",
-            }.get(scheme)
+            background = {"light": "rgb(255, 255, 255)", "dark": "rgb(19, 20, 22)"}[scheme]
+            assert page.evaluate("getComputedStyle(document.body).backgroundColor") == background
     finally:
         page.close()
     assert {address.partition(":")[0] for address in asked} <= {"file", "data"}
