@@ -20,10 +20,12 @@ from phoropter.report.sections.candidates.leaderboard import leaderboard_table
 from phoropter.report.sections.order import build_sections
 from phoropter.report.sections.predictions.mistakes_file import MISTAKES_FILE, write_mistakes_file
 from phoropter.report.sections.study import leakage, provenance
+from phoropter.report.sections.study.controls import describe_failed_controls
 from phoropter.report.sections.study.statement import STATEMENT_FILE, build_statement
 from phoropter.report.summary import compare
 from phoropter.report.summary.clinical.collect import collect_clinical_results
 from phoropter.report.summary.collect import collect_summary
+from phoropter.report.summary.controls.control_results import ControlResult, collect_controls
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.questions import answer_questions
 from phoropter.report.summary.report_input import ReportInput
@@ -73,7 +75,7 @@ def create_report(inputs: ReportInput, out: Path | None = None, sections: Sequen
     document = Document(
         str(summary.study.get("name", summary.folder.name)),
         study_subtitle(summary),
-        collect_notices(summary),
+        collect_notices(summary, inputs.controls),
         sentences,
         small_print,
         [*own, *build_custom_sections(sections, inputs, [*own, last]), last],
@@ -96,7 +98,8 @@ def read_report_input(folder: Path | str, progress: Callable[[int, int], None] |
     summary = collect_summary(store, progress)
     comparisons = compare.compare_candidates(store, summary)
     answers = answer_questions(store, summary, comparisons.design)
-    return ReportInput(store, summary, comparisons, answers, collect_clinical_results(store, summary))
+    clinical, controls = collect_clinical_results(store, summary), collect_controls(store, summary)
+    return ReportInput(store, summary, comparisons, answers, clinical, controls)
 
 
 def study_subtitle(summary: StudySummary) -> str:
@@ -119,8 +122,8 @@ def study_subtitle(summary: StudySummary) -> str:
     return one_line(" · ".join(parts))
 
 
-def collect_notices(summary: StudySummary) -> list[Notice]:
-    """What was scaled down, what is missing, and which leakage the audit found."""
+def collect_notices(summary: StudySummary, controls: tuple[ControlResult, ...] = ()) -> list[Notice]:
+    """What was scaled down, what is missing, which leakage the audit found, and which negative controls show one."""
     notices = []
     if summary.study.get("scale"):
         lines = [f"{line[:1].upper()}{line[1:]}." for line in map(str, summary.study["scale"])]
@@ -140,6 +143,8 @@ def collect_notices(summary: StudySummary) -> list[Notice]:
         notices.append(Notice(f"{word.plural.capitalize()} overlap.", (line, *map(one_line, findings))))
     if findings := leakage.severe_findings(summary, exclude=expected):
         notices.append(Notice("The audit found leakage.", tuple(map(one_line, findings))))
+    if failed := describe_failed_controls(controls, summary):
+        notices.append(Notice("A negative control is better than guessing.", tuple(map(one_line, failed))))
     return notices
 
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import PhoropterError, SpecError
 from phoropter.core.extensions import get_trusted_folder
+from phoropter.core.files import cache_dir
 from phoropter.results.running_commands import announce_command
 from phoropter.results.store import Store
 from phoropter.study.processes.gpu_places import VARIABLE, assign_gpus, list_visible_gpus
+from phoropter.study.controls.control_folders import prepare_controls
 from phoropter.study.progress import ProgressCallback
 from phoropter.study.screening import iterate_rungs
 from phoropter.study.spec import StudySpec
@@ -145,7 +147,9 @@ def execute_study(
     cache: Path | None = None,
     executor: Executor | None = None,
 ) -> Store:
-    """Computes what is missing of a study in `out`, in this process or in `jobs` processes; a screening rung by rung.
+    """Computes what is missing of a study in `out`, in this process or in `jobs` processes.
+
+    A screening goes rung by rung, and negative controls come last.
 
     executor: where to compute, in place of `jobs` and `options`
     Raises what `compute_missing_runs` raises, SpecError for a study that cannot be sent to other processes and for a device that
@@ -153,12 +157,15 @@ def execute_study(
     """
     from phoropter.study.worker import ComputeOptions
 
+    cache = cache or cache_dir(out)
     executor = executor or make_executor(options or ComputeOptions(), cache, Places(jobs))
     store = Store(out)
     store.read_earlier_study()  # a damaged one is renamed before anybody follows it
     with handle_stop_signals(), announce_command(out, stop_this_process):
         for rung in iterate_rungs(study, store, cache):
             executor.compute_study(rung, out, on_progress)
+        for control, folder in prepare_controls(rung, out, cache):  # of a screening, its last rung
+            executor.compute_study(control, folder, on_progress)
     return store
 
 
