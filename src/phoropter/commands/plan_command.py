@@ -85,7 +85,7 @@ def _describe_part(part: StudySpec, folder: Path, device: str, add: bool, *, sta
     print_plan(to, planned, cost, store)
     for line in describe_shift(planned, store, cache, device):
         print_line(to, line)
-    for line in describe_controls(part, folder, cache, device):
+    for line in describe_controls(settled, folder, cache, device):
         print_line(to, line)
     if other:  # the folder was not named here, so the plan may be all that is wanted
         print_line(make_warning_console(), f"run would stop: {other}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from phoropter.core.errors import SpecError
@@ -14,6 +15,7 @@ from phoropter.core.spec import validate_as
 from phoropter.study.load import load_study
 from phoropter.study.spec import StudySpec
 from phoropter.study.variants.control_studies import choose_controlled, make_control_study
+from small_recordings import ECG_STUDY
 
 NET = {"backbone": "test_resnet", "weights": "random"}
 FROZEN = {**NET, "name": "frozen", "frozen": True}
@@ -65,6 +67,7 @@ def test_the_first_frozen_network_is_the_one() -> None:
         ({"controls": ["predict-site"]}, "predict-site needs two sites or more, and .* has none"),
         ({"controls": ["predict-group"]}, "predict-group needs groups, and .* has none"),
         ({"controls": ["time-shuffled"]}, "time-shuffled needs windows of recordings"),
+        ({"protocol": "test-only"}, "controls are trained like the study, and split: test-only trains nothing"),
     ],
 )
 def test_what_makes_no_sense_is_refused_when_the_study_is_loaded(changes: dict[str, Any], words: str) -> None:
@@ -100,3 +103,30 @@ def test_folds_of_sites_are_as_many_as_the_groups_of_the_smallest_allow(tmp_path
         assert groups is not None and sites is not None
         assert not set(groups[split.train]) & set(groups[split.test])
         assert set(sites[split.train]) == set(sites[split.test]) == {"far", "near"}
+
+
+def test_people_of_recordings_are_told_apart_in_blocks_of_time() -> None:
+    study = make_study(controls=["predict-group", "time-shuffled"])
+    study = study.with_changes(data=yaml.safe_load(ECG_STUDY)["data"], protocol={"split": "stratified-group-k-fold", "folds": 2})
+    dataset = load_study(study)[0].image_set.dataset
+    control = make_control_study(study, "predict-group", dataset, 32)
+    assert control.protocol.split == "block-k-fold" and control.protocol.allow_group_overlap
+    loaded = load_study(control)[0]
+    people = loaded.image_set.dataset.groups
+    assert people is not None and set(loaded.image_set.dataset.classes) == set(people)
+    for split in loaded.splits:
+        assert set(people[split.train]) == set(people[split.test]) == set(people)
+    assert (
+        load_study(make_control_study(study, "time-shuffled", dataset, 32))[0].image_set.dataset.fingerprint
+        != dataset.fingerprint
+    )
+
+
+def test_arrays_have_controls_too() -> None:
+    draw = np.random.default_rng(0)
+    images, labels = draw.integers(0, 255, (60, 32, 32, 3), dtype=np.uint8), np.arange(60) % 2
+    study = make_study(data=(images, labels), controls=["labels-permuted", "blank-pictures"])
+    dataset = load_study(study)[0].image_set.dataset
+    for kind in study.controls.kinds if study.controls else ():
+        control = load_study(make_control_study(study, kind, dataset, 32))[0]
+        assert np.array_equal(control.image_set.dataset.ids, dataset.ids)

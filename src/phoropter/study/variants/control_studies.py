@@ -83,6 +83,8 @@ def check_controls(study: StudySpec, dataset: Dataset, splits: Sequence[Split]) 
     if study.controls is None:
         return
     where = study.source.describe_location(("controls",))
+    if study.protocol.split == "test-only":
+        raise SpecError(f"{where}: controls are trained like the study, and split: test-only trains nothing; leave controls out")
     choose_controlled(study)
     for kind in study.controls.kinds:
         try:
