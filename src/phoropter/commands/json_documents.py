@@ -194,13 +194,13 @@ def make_predict_document(bundle: Path, predictions: Any, files: Iterable[Path])
             more = {"recording": str(dataset.recordings[row]), "start_s": start, "stop_s": stop}
         if (label := dataset.describe_label(row)) is not None:
             more["label"] = label
-        rows.append(_make_answer(str(dataset.ids[row]), classes, p, decision, **more))
+        rows.append(_make_answer(str(dataset.ids[row]), predictions, p, decision, **more))
     means, recordings = predictions.average_by_recording(), []
     if means is not None:
         for (name, count, p), decision in zip(
             zip(*means, strict=True), predictions.decide_recordings() or [None] * len(means.names), strict=True
         ):
-            recordings.append(_make_answer(name, classes, p, decision, windows=int(count)))
+            recordings.append(_make_answer(name, predictions, p, decision, windows=int(count)))
     return PredictDocument(
         **_VERSION,
         bundle=str(bundle),
@@ -213,9 +213,13 @@ def make_predict_document(bundle: Path, predictions: Any, files: Iterable[Path])
     )
 
 
-def _make_answer(name: str, classes: tuple[str, ...], p: Any, decision: str | None, **more: Any) -> PredictedAnswer:
+def _make_answer(name: str, predictions: Any, p: Any, decision: str | None, **more: Any) -> PredictedAnswer:
+    from phoropter.deploy.decision import name_answer
+
+    classes = predictions.classes
+    answer = name_answer(p, classes, predictions.multi_label)
     probabilities = {each: min(1.0, max(0.0, float(value))) for each, value in zip(classes, p, strict=True)}
-    return PredictedAnswer(id=name, answer=classes[int(p.argmax())], decision=decision, probabilities=probabilities, **more)
+    return PredictedAnswer(id=name, answer=answer, decision=decision, probabilities=probabilities, **more)
 
 
 def make_report_document(report: Any) -> ReportDocument:

@@ -256,7 +256,7 @@ class PredictedAnswer(Shape):
     windows: that were joined; None for a row
     recording, start_s, stop_s: of a window
     label: as the input states it
-    answer: the likeliest class
+    answer: the likeliest class; of several labels those above a half, joined by |
     decision: by the bundle's threshold; None where it has none for such answers
     probabilities: class → probability
     """

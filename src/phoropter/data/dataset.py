@@ -179,7 +179,7 @@ class Dataset:
             return None
         if not self.is_multi_label:
             return self.classes[int(self.labels[row])]
-        return LABEL_SEPARATOR.join(self.classes[k] for k in np.flatnonzero(self.labels[row])) or NO_LABELS
+        return name_label_set(self.labels[row], self.classes)
 
     def select_rows(self, rows: NDArray[np.int64]) -> Dataset:
         """The same dataset with only these rows, in this order."""
@@ -231,6 +231,11 @@ class Dataset:
                     total += sizes[group]
                     missing -= holds[group]
         return np.flatnonzero(taken[index]).astype(np.int64)
+
+
+def name_label_set(flags: NDArray[Any], classes: Sequence[str]) -> str:
+    """(C,) 0 and 1 → the labels joined by |, or NO_LABELS."""
+    return LABEL_SEPARATOR.join(classes[k] for k in np.flatnonzero(flags).tolist()) or NO_LABELS
 
 
 def find_labelled(labels: NDArray[np.int64]) -> NDArray[np.bool_]:

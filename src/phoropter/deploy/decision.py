@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.data.dataset import name_label_set
 from phoropter.results.clinical.aggregation import aggregate_probabilities
 from phoropter.results.clinical.levels import LevelName
 from phoropter.training.candidates.refit_record import RefitRecord
@@ -32,10 +33,10 @@ class DecisionRule:
     level: LevelName = "row"
 
     @classmethod
-    def from_refit(cls, refit: RefitRecord | None, classes: tuple[str, ...]) -> DecisionRule:
+    def from_refit(cls, refit: RefitRecord | None, classes: tuple[str, ...], multi_label: bool = False) -> DecisionRule:
         """That of a bundle; of one run's model, the mean and the likeliest class."""
         if refit is None:
-            return cls(classes, positive=classes[1] if len(classes) == 2 else None)
+            return cls(classes, positive=classes[1] if len(classes) == 2 and not multi_label else None)
         return cls(classes, refit.aggregation, refit.positive_class, refit.threshold, refit.threshold_level)
 
     @property
@@ -58,3 +59,8 @@ class DecisionRule:
         others[:, column] = -1
         chosen = np.where(probabilities[:, column] >= self.threshold, column, others.argmax(axis=1))
         return [self.classes[k] for k in chosen]
+
+
+def name_answer(p: NDArray[np.float64], classes: tuple[str, ...], multi_label: bool) -> str:
+    """(C,) probabilities → the likeliest class; of several labels those above a half, joined by |, or `none`."""
+    return name_label_set(p > 0.5, classes) if multi_label else classes[int(p.argmax())]

@@ -70,7 +70,7 @@ class PyfuncModel:
             files = [self._write_input(folder, row, value) for row, value in enumerate(model_input[column])]
             probabilities = self._predict_files(files) if files else np.empty((0, len(self.model.classes)))
         names = ["class", *(f"p_{name}" for name in self.model.classes)]
-        rows = [name_probabilities(p, self.model.classes) for p in probabilities]
+        rows = [name_probabilities(p, self.model.classes, self.model.multi_label) for p in probabilities]
         return pd.DataFrame(rows, columns=names, index=model_input.index)
 
     def _predict_files(self, files: list[Path]) -> NDArray[np.float64]:

@@ -34,7 +34,7 @@ from phoropter.deploy.inputs import DecodedChunk, decode_in_chunks, describe_unr
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
 from phoropter.models.weights.weight_files import read_sidecar_json
-from phoropter.results.metrics.registry import average_probabilities, softmax
+from phoropter.results.metrics.registry import average_probabilities, to_probabilities
 from phoropter.signals.recording import OnBadInput
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.refit_record import RefitRecord
@@ -67,6 +67,11 @@ class Bundle:
         return self.model.spec.classes
 
     @property
+    def multi_label(self) -> bool:
+        """Whether an input may have several of the classes."""
+        return self.model.spec.multi_label
+
+    @property
     def member_candidates(self) -> tuple[Candidate, ...]:
         return self.members or (self.candidate,)
 
@@ -77,7 +82,7 @@ class Bundle:
 
     @property
     def rule(self) -> DecisionRule:
-        return DecisionRule.from_refit(self.refit, self.classes)
+        return DecisionRule.from_refit(self.refit, self.classes, self.multi_label)
 
 
 class MeanProbabilities(NamedTuple):
@@ -97,6 +102,7 @@ class BundlePredictions:
     problems: inputs that could not be used, and why
     notes:    facts a reader of the predictions must know
     temperature: that the probabilities are calibrated by; 1 for the bundle of one run, which has none
+    multi_label: whether an input may have several of the classes
     rule:     how windows become one answer, and from which probability on the positive class is decided for
     """
 
@@ -107,11 +113,12 @@ class BundlePredictions:
     notes: tuple[str, ...] = field(default=())
     temperature: float = 1.0
     rule: DecisionRule | None = None
+    multi_label: bool = False
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """(N, C) softmax of the logits divided by the temperature."""
-        return softmax(self.logits / self.temperature)
+        """(N, C) softmax, or of several labels the sigmoid, of the logits divided by the temperature."""
+        return to_probabilities(self.logits / self.temperature, self.multi_label)
 
     def average_by_recording(self) -> MeanProbabilities | None:
         """One answer for each recording from its windows, by the rule (default: the mean of probabilities); None for images."""
@@ -249,7 +256,9 @@ def predict_dataset(
         raise DataError(describe_unreadable(dataset.name, len(dataset), problems))
     kept = dataset.select_rows(np.concatenate(rows))
     told = tuple(problems), tuple(note_prediction_limits(bundle, kept))
-    return BundlePredictions(kept, bundle.classes, np.concatenate(logits), *told, bundle.temperature, bundle.rule)
+    return BundlePredictions(
+        kept, bundle.classes, np.concatenate(logits), *told, bundle.temperature, bundle.rule, bundle.multi_label
+    )
 
 
 def make_square_predictor(
@@ -269,7 +278,7 @@ def make_square_predictor(
     def predict_squares(pixels: Pixels) -> NDArray[np.float32]:
         rows = np.arange(len(pixels), dtype=np.int64)
         logits = [predict_from_pixels(model, pixels, rows, device, chosen, dtype)[0] for model, chosen, dtype in parts]
-        return logits[0] if len(logits) == 1 else average_probabilities(logits, bundle.model.member_weights)
+        return logits[0] if len(logits) == 1 else average_probabilities(logits, bundle.model.member_weights, bundle.multi_label)
 
     return predict_squares
 

@@ -1,8 +1,8 @@
 """Predictions as files: CSV, Parquet or JSON lines, one row per image or window, and beside them the means that belong together.
 
 Every format has the same columns: id; of recordings the recording, subject, site and seconds; the label where a file has one of
-the bundle's classes; the likeliest class; `p_CLASS` for each class; and `decision`, where the bundle has a threshold for such
-answers.
+the bundle's classes; `class`, the likeliest one, or of several labels those above a half (`edema|mass`); `p_CLASS` for each;
+and `decision`, where the bundle has a threshold for such answers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from phoropter.core.errors import SpecError, join_words
 from phoropter.core.files import atomic_write, require_writable_place
 from phoropter.core.storage.csv_cells import format_csv
-from phoropter.data.dataset import UNLABELLED
+from phoropter.deploy.decision import name_answer
 from phoropter.deploy.predict import BundlePredictions, MeanProbabilities
 
 Row = dict[str, Any]
@@ -42,7 +42,7 @@ def write_predictions(predictions: BundlePredictions, file: Path) -> list[Path]:
         if values is not None:
             beside = file.with_name(f"{file.stem}-{owner}s{file.suffix}")
             decided = predictions.decide_recordings() if owner == "recording" else predictions.decide_subjects()
-            rows = _add_decisions(_mean_rows(owner, values, predictions.classes), decided)
+            rows = _add_decisions(_mean_rows(owner, values, predictions), decided)
             written.append(_write_rows(beside, list(rows)))
     return written
 
@@ -64,7 +64,7 @@ def _add_decisions(rows: Iterator[Row], decided: list[str] | None) -> Iterator[R
 
 def _image_rows(predictions: BundlePredictions) -> Iterator[Row]:
     dataset = predictions.dataset
-    labelled = bool((dataset.labels != UNLABELLED).any())
+    labelled = bool(dataset.labelled.any())
     for row, p in enumerate(predictions.probabilities):
         cells: Row = {"id": str(dataset.ids[row])}
         if dataset.recordings is not None and dataset.groups is not None and dataset.spans is not None:
@@ -72,19 +72,22 @@ def _image_rows(predictions: BundlePredictions) -> Iterator[Row]:
             cells |= {"recording": str(dataset.recordings[row]), "subject": str(dataset.groups[row])}
             cells |= {"site": "" if dataset.sites is None else str(dataset.sites[row]), "start_s": start, "stop_s": stop}
         if labelled:
-            label = dataset.labels[row]
-            cells["label"] = "" if label == UNLABELLED else dataset.classes[label]
-        yield cells | name_probabilities(p, predictions.classes)
+            cells["label"] = dataset.describe_label(row) or ""
+        yield cells | name_probabilities(p, predictions.classes, predictions.multi_label)
 
 
-def _mean_rows(owner: str, means: MeanProbabilities, classes: tuple[str, ...]) -> Iterator[Row]:
+def _mean_rows(owner: str, means: MeanProbabilities, predictions: BundlePredictions) -> Iterator[Row]:
     for name, count, p in zip(*means, strict=True):
-        yield {owner: name, "windows": int(count)} | name_probabilities(p, classes)
+        named = name_probabilities(p, predictions.classes, predictions.multi_label)
+        yield {owner: name, "windows": int(count)} | named
 
 
-def name_probabilities(p: Any, classes: tuple[str, ...]) -> Row:
+def name_probabilities(p: Any, classes: tuple[str, ...], multi_label: bool = False) -> Row:
     """(C,) probabilities → the columns class and p_CLASS of one row."""
-    return {"class": classes[int(p.argmax())], **{f"p_{name}": float(value) for name, value in zip(classes, p, strict=True)}}
+    return {
+        "class": name_answer(p, classes, multi_label),
+        **{f"p_{name}": float(value) for name, value in zip(classes, p, strict=True)},
+    }
 
 
 def _write_rows(file: Path, rows: list[Row]) -> Path:

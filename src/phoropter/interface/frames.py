@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from phoropter.data.dataset import name_label_set
 from phoropter.report.render.table import IntervalBounds, MeanStd, Table
 from phoropter.report.sections.candidate_values import primary_metric_interval
 from phoropter.report.summary.model import CandidateResults, StudySummary
@@ -49,7 +50,11 @@ def _frame_predictions(run: Run, part: str, predictions: Predictions) -> pd.Data
     classes = np.array(list(map(str, run.record["classes"])), dtype=object)
     p, spans = predictions.probabilities, predictions.spans
     columns: dict[str, Any] = {**_describe_run(run), "part": part, "id": predictions.ids.astype(object)}
-    columns |= {"label": classes[predictions.labels], "class": classes[p.argmax(1)]}
+    if predictions.is_multi_label:
+        sets = {"label": predictions.labels, "class": p > 0.5}
+        columns |= {key: [name_label_set(row, classes.tolist()) for row in flags] for key, flags in sets.items()}
+    else:
+        columns |= {"label": classes[predictions.labels], "class": classes[p.argmax(1)]}
     columns |= {f"p_{name}": p[:, number] for number, name in enumerate(classes)}
     for name in ("group", "site", "recording"):
         known = getattr(predictions, f"{name}s")

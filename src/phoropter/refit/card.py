@@ -31,7 +31,7 @@ def write_bundle_card(summary: StudySummary, made: MadeClassifier, record: Refit
             "What it is",
             [
                 escape_markdown(f"{candidate.description}."),
-                f"It predicts one of {len(summary.classes)} classes: {_name_classes(summary)}.",
+                f"It predicts {_describe_answer(summary)}: {_name_classes(summary)}.",
             ],
         ),
         ("What is known of it", [*map(escape_markdown, describe_evidence(record)), _table_of_metrics(record)]),
@@ -46,6 +46,11 @@ def write_bundle_card(summary: StudySummary, made: MadeClassifier, record: Refit
 
 def _join_body(title: str, body: list[str]) -> str:
     return ("\n" if title == "Limits" else "\n\n").join(part for part in body if part)
+
+
+def _describe_answer(summary: StudySummary) -> str:
+    count = len(summary.classes)
+    return f"a probability for each of {count} labels" if summary.is_multi_label else f"one of {count} classes"
 
 
 def _name_classes(summary: StudySummary) -> str:

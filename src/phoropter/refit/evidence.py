@@ -127,7 +127,7 @@ def choose_final_threshold(study: FinishedStudy, candidate: CandidateResults, te
     summary, config = study.summary, study.summary.study_config
     column, stated = find_positive_column(summary)
     rule = str(config.get("aggregate") or "mean")
-    if column is None:
+    if column is None or summary.is_multi_label:
         return {"aggregation": rule}
     found: dict[str, Any] = {"aggregation": rule, "positive_class": summary.classes[column]}
     if not stated:  # a study that looks for neither class has no reason to prefer one

@@ -50,7 +50,7 @@ def write_examples(folder: Path, bundle: Bundle, dataset: Dataset, pixels: Pixel
                 "--examples: a picture of these data, written to a file, is not predicted as the study's pixels are (channels, "
                 "page or window of data read it otherwise); leave --examples out"
             )
-        examples.append(BundleExample(file, dataset.classes[int(dataset.labels[row])], logits))
+        examples.append(BundleExample(file, dataset.describe_label(row) or "", logits))
     write_examples_list(folder, examples)
 
 
@@ -61,7 +61,7 @@ def choose_example_rows(dataset: Dataset, rows: NDArray[np.int64], count: int) -
     order = rows[random_permutation(dataset.hashed_ids[rows], "examples")]
     if dataset.recordings is not None:
         order = order[np.sort(np.unique(dataset.recordings[order], return_index=True)[1])]
-    labels = dataset.labels[order]
+    labels = dataset.label_sets[order]
     turn = np.array([int((labels[:at] == label).sum()) for at, label in enumerate(labels.tolist())])
     return np.asarray(order[np.argsort(turn, kind="stable")][:count])
 

@@ -11,7 +11,7 @@ from phoropter.core.extensions import Extension, collect_extensions
 from phoropter.models.classifier import Classifier, load_classifier
 from phoropter.refit.finished_study import FinishedStudy
 from phoropter.refit.made_classifier import MadeClassifier, average_models, read_member_weights
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.registry import to_probabilities
 from phoropter.results.store import Store
 from phoropter.study.compute import Computation
 from phoropter.study.plan import PlannedRun
@@ -58,7 +58,7 @@ class FoldCollector:
         self.computation.delete_unneeded_bundles(run)
         recorded = self.store.run(run.key).load_predictions()
         if recorded is not None:
-            again = softmax(trained.predict_held_out(run.split.test)[0])
+            again = to_probabilities(trained.predict_held_out(run.split.test)[0], recorded.is_multi_label)
             self.differences.append(float(np.abs(again - recorded.probabilities).max()))
         return trained.model.cpu().eval()
 

@@ -56,6 +56,8 @@ def compute_leader_maps(store: Store, summary: StudySummary, extensions: Sequenc
     Raises DiskError where the maps cannot be written.
     """
     leader = summary.candidates[0]
+    if summary.is_multi_label:
+        return "rows may have several labels, and the maps are of one class each"
     rows: list[MappedRow] = []
     jpegs: dict[str, bytes] = {}
     split = reason = ""

@@ -12,7 +12,8 @@ Methods:
 The gradient is that of the class's logit; in an average of networks each branch's own, because the logit of the average does not
 change where one of them is certain.
 
-The share of a branch (`measure_shares`). T is the class's logit minus the mean of all logits, which is what decides:
+The share of a branch (`measure_shares`). T is the class's logit minus the mean of all logits, which is what decides; of several
+labels a picture, which are decided one by one, the label's logit alone (and l in place of l - mean of l):
 
     logit fusion     sum of ∂T/∂l · (l - mean of l) over the C logits l of the branch
     feature fusion   sum of ∂T/∂f · f over the features f of the branch
@@ -111,13 +112,13 @@ class MapMaker:
             self.model.requires_grad_(False)
             with torch.enable_grad():
                 found = [_make_member_maps(m.model, m.plans, pictures, targets) for m in makers]
-                return average_members(found, self.model.member_weights)
+                return average_members(found, self.model.member_weights, self.model.spec.multi_label)
         finally:
             for parameter in trained:
                 parameter.requires_grad_(True)
 
 
-def average_members(found: Sequence[ClassMaps], weights: Sequence[float] = ()) -> ClassMaps:
+def average_members(found: Sequence[ClassMaps], weights: Sequence[float] = (), multi_label: bool = False) -> ClassMaps:
     """The maps of all members' branches; the share of each in its member, times the member's share in the mean probability.
 
     weights: of the members in that mean; empty: all are equal
@@ -125,10 +126,10 @@ def average_members(found: Sequence[ClassMaps], weights: Sequence[float] = ()) -
     if len(found) == 1:
         return found[0]
     at = found[0].targets[:, None]
-    answers = torch.cat([f.logits.softmax(1).gather(1, at) for f in found], 1).cpu()
+    answers = torch.cat([_to_probabilities(f.logits, multi_label).gather(1, at) for f in found], 1).cpu()
     of_members = _divide_by_sum(answers * torch.tensor(weights) if weights else answers)
     shares = torch.cat([f.shares * of_members[:, i : i + 1] for i, f in enumerate(found)], 1)
-    logits = log_mean_probability([f.logits for f in found], weights)
+    logits = log_mean_probability([f.logits for f in found], weights, multi_label)
     return ClassMaps(logits, found[0].targets, tuple(m for f in found for m in f.maps), shares)
 
 
@@ -159,6 +160,10 @@ def _make_member_maps(model: Classifier, plans: list[BranchPlan], pictures: Tens
     return ClassMaps(outputs.logits.detach(), chosen, tuple(maps), measure_shares(model, features, outputs, chosen))
 
 
+def _to_probabilities(logits: Tensor, multi_label: bool) -> Tensor:
+    return logits.sigmoid() if multi_label else logits.softmax(1)
+
+
 def weigh_features(tap: FeatureTap, method: str, logits: Tensor, targets: Tensor) -> Tensor:
     """(B, h, w): the recorded values weighted by the gradient of the class's logit, by grad-cam or token-gradient.
 
@@ -181,15 +186,16 @@ def measure_shares(model: Classifier, features: Sequence[Tensor], outputs: Outpu
     """(B, n) the share of each branch in the decision for the class, as the text above says; rows add up to 1."""
     if len(features) == 1:
         return torch.ones(len(targets), 1)
-    at = targets[:, None]
+    at, several = targets[:, None], model.spec.multi_label
     if isinstance(model.head, AverageFusion):
-        sums = torch.cat([logits.softmax(1).gather(1, at) for logits in outputs.branch_logits], 1)
+        sums = torch.cat([_to_probabilities(logits, several).gather(1, at) for logits in outputs.branch_logits], 1)
     else:
         reads_features = isinstance(model.head, FeatureFusion)
         parts = tuple(features) if reads_features else outputs.branch_logits
-        decisive = (outputs.logits.gather(1, at) - outputs.logits.mean(1, keepdim=True)).sum()
+        rest = 0.0 if several else outputs.logits.mean(1, keepdim=True)
+        decisive = (outputs.logits.gather(1, at) - rest).sum()
         gradients = torch.autograd.grad(decisive, parts)
-        values = parts if reads_features else tuple(p - p.mean(1, keepdim=True) for p in parts)
+        values = parts if reads_features or several else tuple(p - p.mean(1, keepdim=True) for p in parts)
         sums = torch.stack([(g * v).sum(1) for g, v in zip(gradients, values, strict=True)], 1)
     positive = sums.detach().float().cpu().clamp_min(0)
     return _divide_by_sum(positive)

@@ -20,7 +20,7 @@ from phoropter.deploy.explain.explanation import Explanation, scale_to_one
 from phoropter.deploy.explain.window_axes import find_window_axes
 from phoropter.deploy.predict import Bundle, choose_views, decode_chunks
 from phoropter.models.fusion import log_mean_probability
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.registry import to_probabilities
 from phoropter.signals.recording import OnBadInput
 from phoropter.training.loop.devices import resolve_device
 from phoropter.training.predict import TtaViews, average_views
@@ -104,13 +104,13 @@ def explain_views(maker: MapMaker, pictures: Tensor, views: Sequence[list[Placed
 
     views: of each member of an average; of any other classifier one list
     """
-    members = list(zip(maker.split_members(), views, strict=True))
+    members, several = list(zip(maker.split_members(), views, strict=True)), maker.model.spec.multi_label
     if targets is None and (len(members) > 1 or len(views[0]) > 1):
         with torch.no_grad():
-            answers = [average_views([m.model(v.cut(pictures)).float() for v in seen]) for m, seen in members]
-            targets = log_mean_probability(answers, maker.model.member_weights).argmax(1)
+            answers = [average_views([m.model(v.cut(pictures)).float() for v in seen], several) for m, seen in members]
+            targets = log_mean_probability(answers, maker.model.member_weights, several).argmax(1)
     found = [_explain_member(m, pictures, seen, targets) for m, seen in members]
-    return average_members(found, maker.model.member_weights)
+    return average_members(found, maker.model.member_weights, several)
 
 
 def _explain_member(maker: MapMaker, pictures: Tensor, views: list[PlacedView], targets: Tensor | None) -> ClassMaps:
@@ -122,7 +122,7 @@ def _explain_member(maker: MapMaker, pictures: Tensor, views: list[PlacedView], 
         for total, maps in zip(sums, part.maps, strict=True):
             view.place(maps.cpu(), total)
     shares = torch.stack([part.shares for part in parts]).mean(0)
-    logits = average_views([part.logits.float() for part in parts])
+    logits = average_views([part.logits.float() for part in parts], maker.model.spec.multi_label)
     return ClassMaps(logits, parts[0].targets, tuple(total / covered.clamp_min(1) for total in sums), shares)
 
 
@@ -161,7 +161,7 @@ def _describe_row(
         raw_max=maps.joined[1],
         target=maps.target,
         classes=bundle.classes,
-        probabilities=softmax(maps.logits[None] / bundle.temperature)[0],
+        probabilities=to_probabilities(maps.logits[None], bundle.multi_label, bundle.temperature)[0],
         method=" and ".join(sorted({plan.method for plan in maker.plans})),
         shown=np.ascontiguousarray(picture.transpose(1, 2, 0)),
         seen=maps.seen,

@@ -25,7 +25,8 @@ from phoropter.training.predict import TtaViews, make_tta_views
 
 
 class ExportedClassifier(nn.Module):
-    """(B, 3, S, S) uint8 → (B, C) logits, and (B, C) probabilities: the softmax of the logits divided by the temperature.
+    """(B, 3, S, S) uint8 → (B, C) logits, and (B, C) probabilities: the softmax of the logits divided by the temperature, or of
+    several labels the sigmoid.
 
     members: the classifiers whose probabilities are averaged, mostly one, by their weights · views: of each member · side: S
     """
@@ -36,7 +37,7 @@ class ExportedClassifier(nn.Module):
         self.members = nn.ModuleList(model.eval().requires_grad_(False).members)
         self.weights = bundle.model.member_weights
         self.views = choose_views(bundle, views)
-        self.temperature = bundle.temperature
+        self.temperature, self.multi_label = bundle.temperature, bundle.multi_label
         self.side: int = bundle.model.spec.picture
         for member in self.members:
             assert isinstance(member, Classifier)
@@ -49,13 +50,14 @@ class ExportedClassifier(nn.Module):
         """(B, 3, S, S) uint8 → logits, probabilities."""
         pictures = squares.float()
         parts = [self._predict_member(m, v, pictures) for m, v in zip(self.members, self.views, strict=True)]
-        logits = parts[0] if len(parts) == 1 else log_mean_probability(parts, self.weights)
-        return logits, torch.softmax(logits / self.temperature, 1)
+        logits = parts[0] if len(parts) == 1 else log_mean_probability(parts, self.weights, self.multi_label)
+        calibrated = logits / self.temperature
+        return logits, torch.sigmoid(calibrated) if self.multi_label else torch.softmax(calibrated, 1)
 
     def _predict_member(self, member: Any, views: TtaViews, pictures: Tensor) -> Tensor:
         """(B, 3, S, S) → (B, C): as `predict_from_pixels`, without batches."""
         logits = [member(view) for view in make_tta_views(pictures, views, member.spec.center_crop)]
-        return logits[0] if len(logits) == 1 else log_mean_probability(logits)
+        return logits[0] if len(logits) == 1 else log_mean_probability(logits, multi_label=self.multi_label)
 
 
 class _GraphBackbone(BackboneModule):

@@ -24,6 +24,7 @@ def describe_exported(bundle: Bundle, views: TtaViews | None) -> dict[str, Any]:
     return {
         "phoropter": phoropter.__version__,
         "classes": list(bundle.classes),
+        **({"task": "multi-label"} if bundle.multi_label else {}),
         "positive_class": rule.positive,
         "threshold": rule.threshold,
         "threshold_level": rule.level,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from phoropter.data.images.pixels import InMemoryPixels
 from phoropter.deploy.predict import Bundle, make_square_predictor
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.registry import to_probabilities
 from phoropter.training.predict import TtaViews
 
 BATCHES = (1, 2, 7)  # a batch of one is what exporters freeze, and 7 divides nothing
@@ -63,6 +63,14 @@ class Reference:
     inputs: ProofInputs
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float64]
+    multi_label: bool = False
+
+
+def _answers_otherwise(one: NDArray[np.float64], other: NDArray[np.float64], multi_label: bool) -> NDArray[np.bool_]:
+    """(n,) whether the likeliest class is another, or of several labels which are above a half."""
+    if multi_label:
+        return np.asarray(((one > 0.5) != (other > 0.5)).any(axis=1))
+    return np.asarray(one.argmax(1) != other.argmax(1))
 
 
 def compute_reference(bundle: Bundle, inputs: ProofInputs, views: TtaViews | None) -> Reference:
@@ -72,7 +80,12 @@ def compute_reference(bundle: Bundle, inputs: ProofInputs, views: TtaViews | Non
         squares = squares[np.arange(max(BATCHES)) % len(squares)]
     predict_squares = make_square_predictor(bundle, torch.device("cpu"), views, torch.float32)
     logits = predict_squares(InMemoryPixels(squares))
-    return Reference(ProofInputs(squares, inputs.source), logits, softmax(logits, bundle.temperature))
+    return Reference(
+        ProofInputs(squares, inputs.source),
+        logits,
+        to_probabilities(logits, bundle.multi_label, bundle.temperature),
+        bundle.multi_label,
+    )
 
 
 def measure_difference(run: RunFunction, reference: Reference) -> Difference:
@@ -87,5 +100,5 @@ def measure_difference(run: RunFunction, reference: Reference) -> Difference:
                 return Difference(float("nan"), float("nan"), len(squares))
             worst_p = max(worst_p, float(np.abs(probabilities - expected[batch]).max()))
             worst_logit = max(worst_logit, float(np.abs(logits - reference.logits[batch]).max()))
-            wrong[batch] |= probabilities.argmax(1) != expected[batch].argmax(1)
+            wrong[batch] |= _answers_otherwise(probabilities, expected[batch], reference.multi_label)
     return Difference(worst_p, worst_logit, int(wrong.sum()))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
+from phoropter.deploy.decision import name_answer
 from phoropter.deploy.explain.explanation import Explanation
 from phoropter.deploy.predict import BundlePredictions, note_prediction_limits
 from phoropter.deploy.serve.prepare import PreparedInput
@@ -171,7 +172,9 @@ def collect_predictions(bundle: ServedBundle, given: PreparedInput, logits: NDAr
     assert given.dataset is not None
     notes = tuple(note_prediction_limits(bundle.predictor, given.dataset, bundle.trained_on))
     predictor = bundle.predictor
-    return BundlePredictions(given.dataset, predictor.classes, logits, (), notes, predictor.temperature, predictor.rule)
+    return BundlePredictions(
+        given.dataset, predictor.classes, logits, (), notes, predictor.temperature, predictor.rule, predictor.multi_label
+    )
 
 
 def choose_window(predictions: BundlePredictions) -> int:
@@ -193,6 +196,9 @@ def decide_class(predictions: BundlePredictions, goal: str = "") -> dict[str, An
     """
     decided = predictions.decide_rows() if predictions.dataset.recordings is None else predictions.decide_recordings()
     rule = predictions.rule
+    if predictions.multi_label:
+        answer = name_answer(answer_all(predictions), predictions.classes, True)
+        return {"class": answer, "rule": "the labels with a probability above a half", "threshold": None}
     if decided is None or rule is None:
         likeliest = predictions.classes[int(answer_all(predictions).argmax())]
         return {"class": likeliest, "rule": "the likeliest class", "threshold": None}

@@ -20,7 +20,8 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.02, 50.0
 def fit_temperature(labels: NDArray[Any], logits: NDArray[Any]) -> float:
     """The temperature T > 0 that minimises the mean negative log-likelihood of labels (N,) under softmax(logits / T).
 
-    logits: (N, C). The likelihood is convex in 1/T, so its only minimum is found, between MIN_TEMPERATURE and MAX_TEMPERATURE:
+    logits: (N, C). Of several labels a row, labels are (N, C) of 0 and 1, all under one temperature.
+    The likelihood is convex in 1/T, so its only minimum is found, between MIN_TEMPERATURE and MAX_TEMPERATURE:
     rows that are all correct would give T = 0, rows no better than chance infinity.
     Raises DataError where there are no rows, or logits that are not finite.
     """
@@ -29,6 +30,8 @@ def fit_temperature(labels: NDArray[Any], logits: NDArray[Any]) -> float:
 
     scores = np.asarray(logits, dtype=np.float64)
     truth = np.asarray(labels)
+    if truth.ndim == 2 and truth.shape == scores.shape:  # each answer is one of two classes with the logits 0 and z
+        truth, scores = truth.ravel(), np.stack([np.zeros(scores.size), scores.ravel()], axis=1)
     if scores.ndim != 2 or truth.shape != scores.shape[:1] or not len(truth) or not np.isfinite(scores).all():
         raise DataError(
             f"temperature takes labels (N,) and finite logits (N, C), N at least 1, not {truth.shape} and {scores.shape}"
