@@ -93,6 +93,8 @@ def test_complete_studies_of_the_documentation_are_valid(validator: Any) -> None
         {"metrics": "accuracy"},
         {"metrics": ["accuracy", "mine:METRIC"]},
         {"sweep": {"recipe.augment": ["none", "cutmix"]}},
+        {"tune": {"recipe.lr": [1e-4, 1e-3], "folds": 5}, "learning_curve": [0.1, 1.0]},
+        {"tune": {"grid": {"recipe.lr": [1e-4, 1e-3]}}, "learning_curve": {"shares": [0.5], "of": "groups"}},
         {"compare": {"primary": {"contrast": {"candidate": "a", "against": "b"}}}},
         {"data": {"recordings": "a.csv", "missing": -9999, "representation": "trace", "window": {"length_s": 10}}},
         {"data": {"simulate": "ecg", "cohort": {"subjects": 4}, "representation": {}}},
@@ -125,6 +127,8 @@ def test_short_forms_are_valid(changes: dict[str, Any], validator: Any) -> None:
         {"data": {"digits": True, "sise": 32}},
         {"leakage": "ignore"},
         {"screening": {"keep": 0}},
+        {"tune": {"recipe.lr": [1e-4]}},
+        {"learning_curve": [0, 2]},
     ],
 )
 def test_what_no_study_may_have_is_not_valid(changes: dict[str, Any], validator: Any) -> None:

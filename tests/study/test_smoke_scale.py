@@ -69,3 +69,19 @@ def test_a_network_with_its_own_weights_is_shown_a_size_that_it_accepts() -> Non
     for backbone in (b for c in made.parsed_candidates for b in c.backbones):
         check_size(backbone)
     assert "vit_small_patch14_dinov2 with its own weights was shown 56 pixels instead of 126" in made.context.smoke_changes
+
+
+def test_fewer_values_are_tuned_and_one_share_is_kept(tmp_path: Path) -> None:
+    more = "learning_curve: [0.1, 0.5]\ntune: {recipe.lr: [1e-4, 1e-3, 1e-2], folds: 5, candidates: [one]}\n"
+    text = STUDY.replace("  - {name: by one, student: vit_small_patch16_224, teacher: one}\n", "").replace(
+        "mean, fuse: [other", "mean, fuse: [one"
+    )
+    (tmp_path / "study.yaml").write_text(text + more)
+    small = make_smoke_version(read_study(tmp_path / "study.yaml")[0])
+    assert small.tune is not None and small.learning_curve is not None
+    assert (small.tune.grid, small.tune.folds, small.tune.candidates) == ({"recipe.lr": [1e-4, 1e-2]}, 2, ("one",))
+    assert small.learning_curve.shares == (0.5,)
+    assert {note for note in small.context.smoke_changes if "tuned" in note or "curve" in note} == {
+        "tuned values: the first and the last of each key, on 2 inner folds",
+        "the learning curve kept the share 0.5 of 2",
+    }

@@ -28,6 +28,7 @@ from phoropter.training.candidates.recipe import Recipe
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ROOTS: tuple[type[Spec], ...] = (StudySpec, CandidateEntry, Recipe, BackboneSpec)
 _TEXT: dict[str, Any] = {"type": "string"}
+_SHARES = {"type": "array", "items": {"type": "number", "exclusiveMinimum": 0, "maximum": 1}, "minItems": 1}
 
 
 class _SchemaWriter(GenerateJsonSchema):
@@ -108,6 +109,7 @@ def _add_short_forms(parts: dict[str, Any]) -> None:
         ("StudySpec", "screening"): {"anyOf": [{"type": "boolean"}, _refer_to("ScreeningSpec"), {"type": "null"}]},
         ("StudySpec", "shift"): {"anyOf": [{"type": "boolean"}, _refer_to("ShiftSpec"), {"type": "null"}]},
         ("StudySpec", "controls"): {"anyOf": [_control_words(parts), _refer_to("ControlsSpec"), {"type": "null"}]},
+        ("StudySpec", "learning_curve"): {"anyOf": [_SHARES, _refer_to("LearningCurveSpec"), {"type": "null"}]},
         ("ScreeningSpec", "final_recipe"): recipe,
         ("CandidateEntry", "recipe"): recipe,
         ("CandidateEntry", "backbone"): backbone,
@@ -120,6 +122,7 @@ def _add_short_forms(parts: dict[str, Any]) -> None:
         kept = {word: old[word] for word in ("description", "default") if word in old}
         parts[spec]["properties"][key] = {**kept, **form}
     _add_single_values(parts)
+    parts["TuneSpec"] |= {"required": [], "patternProperties": {r"\.": {"type": "array", "minItems": 2}}}  # keys of its grid
 
 
 def _control_words(parts: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from phoropter.core.errors import SpecError
 from phoropter.core.files import digest
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
+from phoropter.study.settings.side_specs import LearningCurveSpec, TuneSpec
 from phoropter.study.spec import StudySpec
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.presets import parse_recipe
@@ -62,6 +63,8 @@ def make_smoke_version(study: StudySpec) -> StudySpec:
         "data": _shrink_data(study.data.model_dump(exclude_unset=True), notes),
         "protocol": _shrink_protocol(study.protocol.model_dump(exclude_unset=True), notes),
         "sweep": {path: _shorten_sweep(path, values, notes) for path, values in study.sweep.items()},
+        "tune": _shrink_tuning(study, {c.name for c in candidates}, notes),
+        "learning_curve": _shrink_learning_curve(study, notes),
         "candidates": candidates,
         "recipe": study.parsed_recipe,
     }
@@ -146,6 +149,24 @@ def _shorten_sweep(path: str, values: list[Any], notes: dict[str, None]) -> list
         return values
     notes[f"the sweep over {path} kept {MAX_SWEEP_VALUES} of {len(values)} values"] = None
     return [values[0], values[-1]]
+
+
+def _shrink_tuning(study: StudySpec, names: set[str], notes: dict[str, None]) -> TuneSpec | None:
+    """With two values of each key on two inner folds; None where no candidate is left that it names."""
+    if study.tune is None or (study.tune.candidates and not names.intersection(study.tune.candidates)):
+        return None
+    notes["tuned values: the first and the last of each key, on 2 inner folds"] = None
+    grid = {path: [values[0], values[-1]] for path, values in study.tune.grid.items()}
+    return study.tune.with_changes(grid=grid, folds=2, candidates=[name for name in study.tune.candidates if name in names])
+
+
+def _shrink_learning_curve(study: StudySpec, notes: dict[str, None]) -> LearningCurveSpec | None:
+    if study.learning_curve is None:
+        return None
+    largest = study.learning_curve.shares[-1]
+    if len(study.learning_curve.shares) > 1:
+        notes[f"the learning curve kept the share {largest:g} of {len(study.learning_curve.shares)}"] = None
+    return study.learning_curve.with_changes(shares=[largest])
 
 
 def _shrink_candidate(
