@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from phoropter.core.errors import StoreError
+    from phoropter.report.render.kept_report import WrittenReport
     from phoropter.results.store import Store
     from phoropter.study.plan import Plan
     from phoropter.study.spec import StudySpec
@@ -154,39 +155,66 @@ class HowToRun:
     keys: frozenset[str] | None = None
     places: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def takes_any_place(self) -> bool:
+        """Whether it says nothing that a folder which holds all runs would have to be checked against."""
+        here = self.places.get("devices") is None and self.places.get("executor", "local") == "local"
+        return here and self.device in ("auto", "cpu") and self.keys is None
+
 
 def run_and_report(study: StudySpec, folder: Path, how: HowToRun) -> int:
-    """Runs one study and writes its report; returns how many runs failed."""
-    from phoropter.core.files import cache_dir
-    from phoropter.study import executors
-    from phoropter.study.loggers import attach_loggers
-    from phoropter.study.display.progress_bars import show_progress
-    from phoropter.study.progress import describe_failures
-    from phoropter.study.worker import ComputeOptions
+    """Runs one study and writes its report; returns how many runs failed.
 
-    to = make_console()
+    Of a folder that holds all of it, nothing is loaded that computes, and a page that is up to date is not written again.
+    """
+    from phoropter.core.files import cache_dir
+    from phoropter.report.render.kept_report import keep_report, read_kept_report
+    from phoropter.results.store import Store
+    from phoropter.study.progress import describe_failures
+    from phoropter.study.records.completion import is_complete
+
+    to, store = make_console(), Store(folder)
     for change in study.context.smoke_changes:
         print_line(to, f"smoke test: {change}")
-    with show_progress(study.name, to) as bars, attach_loggers(bars, study.name, folder) as on_progress:
-        options = ComputeOptions(how.device, add=how.add, keys=how.keys)
-        cache = cache_dir(folder)
-        executor = executors.make_executor(options, cache, executors.Places(how.jobs, **how.places))
-        store = executors.execute_study(study, folder, on_progress, cache=cache, executor=executor)
+    if not (how.takes_any_place and is_complete(study, store, cache_dir(folder))):
+        _execute_with_progress(study, folder, how)
     failures = store.read_failures()
     for line in describe_failures(failures.values()):
         print_line(make_warning_console(), line)
     if any(True for _ in store.runs()):
-        from phoropter.report.page import create_report, read_report_input
-        from phoropter.report.sections.predictions.leader_maps import has_current_maps
-
-        inputs = read_report_input(folder)
-        if not has_current_maps(folder, inputs.summary):
-            from phoropter.refit.leader_maps import compute_leader_maps
-
-            compute_leader_maps(inputs.store, inputs.summary)  # which the page shows
-        print_results(to, create_report(inputs))
+        if (written := read_kept_report(folder)) is None:
+            written = _write_report_with_maps(folder)
+            keep_report(folder, written)
+        print_results(to, written)
         if study.save_models != "none" and not failures:
             print_line(
                 to, f"next: phoropter refit {folder} -o BUNDLE makes one classifier of the first candidate, trained on all rows"
             )
     return len(failures)
+
+
+def _execute_with_progress(study: StudySpec, folder: Path, how: HowToRun) -> None:
+    from phoropter.core.files import cache_dir
+    from phoropter.study import executors
+    from phoropter.study.display.progress_bars import show_progress
+    from phoropter.study.loggers import attach_loggers
+    from phoropter.study.worker import ComputeOptions
+
+    with show_progress(study.name, make_console()) as bars, attach_loggers(bars, study.name, folder) as on_progress:
+        options = ComputeOptions(how.device, add=how.add, keys=how.keys)
+        cache = cache_dir(folder)
+        executor = executors.make_executor(options, cache, executors.Places(how.jobs, **how.places))
+        executors.execute_study(study, folder, on_progress, cache=cache, executor=executor)
+
+
+def _write_report_with_maps(folder: Path) -> WrittenReport:
+    """Writes the page with maps of its first candidate, which are computed where they are not those of today's results."""
+    from phoropter.report.page import create_report, read_report_input
+    from phoropter.report.sections.predictions.leader_maps import has_current_maps
+
+    inputs = read_report_input(folder)
+    if not has_current_maps(folder, inputs.summary):
+        from phoropter.refit.leader_maps import compute_leader_maps
+
+        compute_leader_maps(inputs.store, inputs.summary)
+    return create_report(inputs)

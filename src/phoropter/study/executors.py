@@ -17,9 +17,10 @@ from phoropter.core.extensions import get_trusted_folder
 from phoropter.core.files import cache_dir
 from phoropter.results.running_commands import announce_command
 from phoropter.results.store import Store
-from phoropter.study.processes.gpu_places import VARIABLE, assign_gpus, list_visible_gpus
 from phoropter.study.controls.control_folders import prepare_controls
+from phoropter.study.processes.gpu_places import VARIABLE, assign_gpus, list_visible_gpus
 from phoropter.study.progress import ProgressCallback
+from phoropter.study.records.completion import record_completion
 from phoropter.study.screening import iterate_rungs
 from phoropter.study.spec import StudySpec
 from phoropter.training.loop.stop_signals import handle_stop_signals, stop_this_process
@@ -166,6 +167,7 @@ def execute_study(
             executor.compute_study(rung, out, on_progress)
         for control, folder in prepare_controls(rung, out, cache):  # of a screening, its last rung
             executor.compute_study(control, folder, on_progress)
+        record_completion(study, store, cache)
     return store
 
 
