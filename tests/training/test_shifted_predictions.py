@@ -66,7 +66,7 @@ def test_features_are_computed_once_for_all_heads(few_digits: Any, model: Any, t
     for seed in range(2):
         head = with_new_head(model, seed=seed)
         answers.append(predict_shifted(head, candidate_of(frozen=True), pixels, OWN, tmp_path))
-    assert not np.array_equal(*answers)
+    assert not np.array_equal(answers[0], answers[1])
     (stored,) = (p for p in (tmp_path / "features").iterdir() if p.is_dir())
     assert np.load(stored / "features.npy").shape[0] == len(ROWS)
 
