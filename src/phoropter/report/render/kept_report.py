@@ -22,7 +22,7 @@ from phoropter.report.render.document import resolve_output_paths
 from phoropter.report.render.table import CellValue, Column, IntervalBounds, MeanStd, Table, TableRow
 
 REPORT_FILE = "report.json"
-_NOT_READ = ("report", "work", "locks", REPORT_FILE, "complete.json", "cancel.json", "preparation.json")
+_NOT_READ = ("report", "work", "locks", REPORT_FILE, "complete.json", "cancel.json", "remote.json", "jobs")
 _LIBRARIES = ("matplotlib", "numpy", "scipy", "scikit-learn", "pandas", "jinja2", "fonttools", "pillow")
 
 
