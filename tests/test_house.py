@@ -83,7 +83,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"backbones"},
         {"bundle_description"},
         {"classifier"},
-        {"signal_network"},
+        {"signals"},
     ],
     "training": [
         {"array_cache", "augmentation", "malloc", "solved_heads"},

@@ -13,7 +13,7 @@ import torch
 
 from phoropter.core.errors import RunError
 from phoropter.models.classifier import Classifier
-from phoropter.models.signal_network import SignalNetwork
+from phoropter.models.signals.signal_network import SignalNetwork
 from phoropter.training.candidates.custom_optimizer import Optimizer, Schedule
 from phoropter.training.candidates.recipe import OptimizerSpec, Phase, Recipe, ScheduleSpec
 

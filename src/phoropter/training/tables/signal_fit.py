@@ -8,7 +8,7 @@ ECG are the electrodes'. What was not measured is then 0, the mean.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from phoropter.core.seeds import seed_of
 from phoropter.data.dataset import Dataset
-from phoropter.models.signal_network import SignalNetwork
+from phoropter.models.signals.signal_network import SignalNetwork
 from phoropter.training.batches.loading import Batch
 from phoropter.training.fit import TrainingTask, make_batch_sampler
 from phoropter.training.loop.history import HistoryRow, validation_metrics
 from phoropter.training.loop.losses import Criterion, compute_class_weights
 from phoropter.training.loop.precision import autocast_context, resolve_autocast_dtype
-from phoropter.training.loop.training_loop import StepProgress, TrainingSetup, train
+from phoropter.training.loop.training_loop import StepProgress, TrainingSetup, ValidationFunction, train
 from phoropter.training.tables.signal_windows import SignalWindows, open_signal_windows
 from phoropter.training.tables.table_fit import FittedTable
 
@@ -115,12 +115,7 @@ def fit_signal_network(task: TrainingTask) -> Generator[StepProgress | HistoryRo
             samples = open_signal_windows(other, task.cache, task.progress)
             return _predict_windows(model, replace(loader, dataset=other, windows=samples), rows, dtype)
 
-        def validate() -> dict[str, float]:
-            assert split.val is not None
-            return validation_metrics(predict(split.val), dataset.labels[split.val])
-
-        has_validation = split.val is not None and len(split.val) > 0
-        setup = TrainingSetup(loader, make_batch_sampler(task), compute_loss, validate if has_validation else None)
+        setup = TrainingSetup(loader, make_batch_sampler(task), compute_loss, _make_validation(task, predict))
         state = yield from train(model, recipe, setup, task.checkpoints, device)
     chosen = state.best_epoch if recipe.checkpoint == "best-val" else recipe.total_epochs
     return FittedTable(
@@ -134,6 +129,14 @@ def fit_signal_network(task: TrainingTask) -> Generator[StepProgress | HistoryRo
         device=device,
         predict_other=predict_other,
     )
+
+
+def _make_validation(task: TrainingTask, predict: Callable[[Rows], NDArray[np.float32]]) -> ValidationFunction | None:
+    """None where the protocol cuts no validation part off."""
+    rows = task.split.val
+    if rows is None or not len(rows):
+        return None
+    return lambda: validation_metrics(predict(rows), task.dataset.labels[rows])
 
 
 @torch.inference_mode()

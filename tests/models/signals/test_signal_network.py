@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from phoropter.models.signal_network import SignalNetwork
+from phoropter.models.signals.signal_network import SignalNetwork
 from phoropter.training.candidates.table_spec import SIGNAL_MACS
 
 
