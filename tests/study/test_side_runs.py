@@ -1,4 +1,4 @@
-"""`tune` and `learning_curve` from end to end: what is chosen, from which rows, and that a stopped study ends in the same bytes."""
+"""`tune` and `learning_curve` from end to end: what is chosen, from which rows; and a stopped study ends in the same bytes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from sklearn.metrics import log_loss
 
 from phoropter.core.errors import SpecError
 from phoropter.data.sources.arrays import from_arrays
+from phoropter.refit.finished_study import open_finished_study
 from phoropter.results.store import Store
 from phoropter.study.executors import execute_study
 from phoropter.study.load import load_study
 from phoropter.study.plan import plan_study
 from phoropter.study.progress import count_run_states
 from phoropter.study.records.study_record import describe_study
-from phoropter.study.side_runs.tuned_run import choose_trial
+from phoropter.study.side_runs.tuned_run import choose_for_all_rows, choose_trial
 from phoropter.study.spec import StudySpec, read_study
 from phoropter.study.worker import ComputeOptions
 from small_pictures import draw_dark_and_light, run_small_study
@@ -155,6 +156,16 @@ def test_settled_runs_leave_the_others_as_they_were(done: Store, tmp_path: Path)
     assert not {"side_plan", "learning_curve"} & describe_study(plain, torch.device("cpu")).keys()
     assert all(not variant.trials for variant in load_study(plain.study))
     assert own["cnn"] == recorded["cnn"] and own["probe"] != recorded["probe"]
+
+
+def test_refit_takes_the_recorded_values_and_for_all_rows_the_best_on_average(done: Store) -> None:
+    study = open_finished_study(done.folder, lambda event: None)
+    runs = study.planned_runs("probe")
+    records = [done.run(run.key).record["tuning"] for run in runs]
+    assert [run.candidate.recipe.phases[-1].lr for run in runs] == [record["chosen"]["recipe.lr"] for record in records]
+    means = np.mean([[score["value"] for score in record["scores"]] for record in records], axis=0)
+    assert choose_for_all_rows(runs).recipe.phases[-1].lr == (0.0001, 0.01)[int(np.argmin(means))]
+    assert choose_for_all_rows(study.planned_runs("cnn")).name == "cnn"
 
 
 def test_ties_are_won_by_the_first_and_unknown_scores_by_none() -> None:
