@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -202,3 +202,28 @@ def test_a_student_learns_by_loss_soft_alone() -> None:
     with pytest.raises(SpecError, match=r"distillation by loss: hard needs one class a row.*choose loss: soft"):
         plan_study(make_study([CANDIDATES[1], student]))
     assert len(plan_study(make_study([CANDIDATES[1], {**student, "loss": "soft"}])).runs) == 4
+
+
+def test_recordings_have_several_labels_from_ptbxl_to_an_answer(tmp_path: Path, write_ptbxl: Callable[..., Path]) -> None:
+    """Records like PTB-XL's with several superclasses, under the patients' own folds; a recording is answered as a whole."""
+    codes = (
+        "{'NORM': 100.0}",
+        "{'IMI': 100.0, 'NDT': 15.0}",
+        "{'CLBBB': 100.0, 'LVH': 100.0, 'IMI': 0.0}",
+        "{'LVH': 50.0, 'NDT': 0.0}",
+    )
+    rows = {n: (str(100 + n // 2), "0.0", codes[n // 2 % 4], (3, 4, 10, 10)[n // 8 % 4]) for n in range(32)}
+    root = write_ptbxl(tmp_path / "ptbxl", rows)
+    data = {"ptbxl": root, "multi_label": True, "size": 32, "window": {"length_s": 5, "step_s": 5}}
+    study = ph.Study(name="ecg", data=data, protocol="predefined", candidates=[CANDIDATES[0]])
+    study.run(tmp_path / "out")
+    store = Store(tmp_path / "out")
+    assert store.study["dataset"]["classes"] == ["NORM", "MI", "STTC", "CD", "HYP"] and store.study["dataset"]["rows"] == 64
+    found = store.run(store.study["plan"][0]["key"]).load_predictions()
+    assert found is not None and found.labels.shape == (32, 5) and found.labels.sum(axis=0).tolist() == [8, 16, 16, 8, 16]
+    folder = store.run(store.study["plan"][0]["key"]).bundle_folder
+    assert folder is not None
+    answers = ph.load(folder).predict([root / "records100" / "00000" / "00017_lr.hea"], device="cpu")
+    mean = answers.average_by_recording()
+    assert mean is not None and len(answers.probabilities) == 2
+    np.testing.assert_allclose(mean.probabilities[0], answers.probabilities.mean(axis=0))
