@@ -23,7 +23,7 @@ def distribution_name(requirement: str) -> str:
 
 
 CORE = {distribution_name(r) for r in PROJECT["dependencies"]}
-OPTIONAL = ("signals", "medical", "hdf5", "deploy", "ray", "slurm", "track")
+OPTIONAL = ("signals", "medical", "hdf5", "deploy", "ray", "slurm", "s3", "track")
 EXTRAS = {distribution_name(r) for extra in OPTIONAL for r in PROJECT["optional-dependencies"][extra]}
 
 

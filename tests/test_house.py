@@ -58,7 +58,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"simulate"},
     ],
     "results": [
-        {"metrics", "record_shapes", "running_commands", "subgroup_file"},
+        {"metrics", "record_shapes", "remote_store", "running_commands", "subgroup_file"},
         {"run_folder"},
         {"judged_answers", "store"},
         {"control_folder", "intervals", "positive_class"},

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from object_servers import describe_endpoint, serve_objects, start_moto, start_rclone
 from phoropter.results.store import Store
 from phoropter.study.executors import Places, execute_study, make_executor
 from phoropter.study.spec import read_study
@@ -62,6 +63,33 @@ def run_two_jobs(folder: Path, warm: WarmPython) -> None:
         time.sleep(0.2)
 
 
+def run_object_store(folder: Path, warm: WarmPython, start: Callable[[int, Path], list[str]]) -> None:
+    """Two commands that share nothing but a store, each with a mirror and a cache of its own; a third one reads it."""
+    pytest.importorskip("obstore", reason="obstore is not installed: pip install 'phoropter[s3]'")
+    (folder / "server").mkdir()
+    with serve_objects(start, folder / "server") as address:
+        shared = {**describe_endpoint(address), "OMP_NUM_THREADS": "1"}
+        arguments = ["run", "study.yaml", "-o", "s3://bucket/study", "--device", "cpu"]
+        caches = [{"PHOROPTER_CACHE": str(folder / name)} for name in ("one", "other", "reader")]
+        commands = [warm.run_command_line(arguments, folder, {**shared, **cache}) for cache in caches[:2]]
+        assert [command.wait(240) for command in commands] == [0, 0], commands[0].read_log()
+        status = warm.run_command_line(["status", "s3://bucket/study"], folder, {**shared, **caches[2]})
+        assert status.wait(60) == 0 and "4 of 4 runs done" in status.read_log()
+    (mirror,) = (folder / "reader" / "mirrors").iterdir()
+    mirror.rename(folder / "out")
+
+
+def run_rclone_store(folder: Path, warm: WarmPython) -> None:
+    run_object_store(folder, warm, start_rclone)
+
+
+def run_moto_store(folder: Path, warm: WarmPython) -> None:
+    run_object_store(folder, warm, start_moto)
+
+
+EXECUTORS = [run_two_processes, run_ray, run_three_commands, run_two_jobs, run_rclone_store, run_moto_store]
+
+
 def read_predictions(folder: Path) -> dict[str, bytes]:
     return {run.key: (run.folder / "predictions.npz").read_bytes() for run in Store(folder / "out").runs()}
 
@@ -76,7 +104,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return found
 
 
-@pytest.mark.parametrize("run_study", [run_two_processes, run_ray, run_three_commands, run_two_jobs])
+@pytest.mark.parametrize("run_study", EXECUTORS)
 def test_every_executor_ends_with_the_same_bytes(
     run_study: Callable[[Path, WarmPython], None], expected: dict[str, bytes], tmp_path: Path, warm: WarmPython
 ) -> None:

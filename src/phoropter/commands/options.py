@@ -14,9 +14,30 @@ if TYPE_CHECKING:
 
     from phoropter.commands.json_shapes import JsonDocument
 
+
+
+class ResultsPlace(click.ParamType[Path]):
+    """A results folder, or s3://BUCKET/STUDY: then the local folder that mirrors that store, with all runs that it has."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not str(value).startswith("s3:"):
+            return Path(value)
+        from phoropter.core.files import cache_dir
+        from phoropter.results.remote_store import open_mirror
+
+        return open_mirror(str(value), cache_dir() / "mirrors")
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="dir")]
+
+
+out_option = click.option("-o", "--out", type=ResultsPlace(), help="Results folder, or s3://BUCKET/STUDY (default: runs/NAME).")
 trust_option = click.option("--trust-code", is_flag=True, help="Import what is named module:NAME. Only for files you have read.")
 device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto.")
-out_option = click.option("-o", "--out", type=click.Path(path_type=Path), help="Results folder (default: runs/NAME).")
 smoke_option = click.option(
     "--smoke", is_flag=True, help="A small version of the study, of about ten minutes, to test that it runs."
 )

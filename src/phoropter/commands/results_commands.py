@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from phoropter.commands.options import json_option, trust_option, write_document
+from phoropter.commands.options import ResultsPlace, json_option, trust_option, write_document
 from phoropter.console import make_console, print_line
 from phoropter.study_parts import trust_results_if, warn_of_missing_metrics
 
 
 @click.command("status")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=ResultsPlace())
 @json_option
 def status_command(folder: Path, as_json: bool) -> None:
     """Show how many runs are done, running, failed and missing in a results FOLDER."""
@@ -45,7 +45,7 @@ def status_command(folder: Path, as_json: bool) -> None:
 
 
 @click.command("report")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=ResultsPlace())
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The page (default: FOLDER/report/index.html).")
 @click.option("--section", "sections", multiple=True, help="A section of your own, as module:NAME; needs --trust-code.")
 @click.option("--maps", is_flag=True, help="First compute where the leader looked, as `run` does at its end.")

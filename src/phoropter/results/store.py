@@ -28,6 +28,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +47,7 @@ from phoropter.results.record_shapes import (
     read_record_file,
     write_record_file,
 )
+from phoropter.results.remote_store import RemoteStore, find_remote
 from phoropter.results.run_folder import Predictions, Run, RunWriter, write_image_archive
 
 __all__ = ["Predictions", "Run", "RunState", "RunWriter", "Store", "write_image_archive", "write_progress_note"]
@@ -62,6 +64,11 @@ class Store:
         self.folder = Path(folder)
         self._study: tuple[tuple[int, ...], dict[str, Any]] = ((), {})
         self._sound: dict[str, tuple[int, ...]] = {}  # key → state of its record on the disk when the run was found sound
+
+    @cached_property
+    def remote(self) -> RemoteStore | None:
+        """The object store that this folder mirrors; None for a folder of its own."""
+        return find_remote(self.folder)
 
     @property
     def study(self) -> dict[str, Any]:
@@ -96,6 +103,8 @@ class Store:
     def write_study(self, study: Mapping[str, Any]) -> None:
         """Writes study.json, replacing the one of an earlier call."""
         write_record_file(self.folder / "study.json", study)
+        if self.remote is not None:
+            self.remote.upload_file(self.folder / "study.json")
 
     def runs(self) -> Iterator[Run]:
         """Every finished and sound run of the plan, in its order and under its names; runs of earlier plans are left out."""
@@ -205,9 +214,21 @@ class Store:
             return
         try:
             self.set_aside_damaged(key)
-            yield key not in self
+            with self._hold_remote_claim(key) as free:
+                yield free and key not in self
         finally:
             lock.release()
+
+    @contextmanager
+    def _hold_remote_claim(self, key: str) -> Iterator[bool]:
+        """Yields whether nobody else computes the run, in the store that this folder mirrors; a run that is there is fetched."""
+        if self.remote is None or key in self or self.remote.fetch_run(key, self._run_folder(key)):
+            yield True
+            return
+        with self.remote.hold_claim(key) as mine:
+            if mine:  # it may have been finished before the claim was ours
+                self.remote.fetch_run(key, self._run_folder(key))
+            yield mine
 
     def is_leased(self, key: str) -> bool:
         """Whether a process is computing `key` now."""
@@ -252,6 +273,8 @@ class Store:
             yield RunWriter(aside)
             write_checksums(aside)
         self.forget_failure(key)
+        if self.remote is not None:
+            self.remote.upload_run(target)
 
     def work_folder(self, key: str) -> Path:
         """The folder for the checkpoints of a run in progress; removed when the run is finished."""

@@ -23,6 +23,7 @@ from typing import Any
 from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import MissingExtraError, PhoropterError, RunError, SpecError, cut_message
 from phoropter.core.extensions import get_trusted_folder, trust_code
+from phoropter.results.remote_store import find_remote
 from phoropter.results.store import Store
 from phoropter.study.clusters.run_queue import RunQueue
 from phoropter.study.plan import plan_study
@@ -92,6 +93,8 @@ class RayTasks:
 
     def compute_study(self, study: StudySpec, out: Path, on_progress: ProgressCallback) -> None:
         ray = import_ray()
+        if self.address is not None and find_remote(out) is not None:
+            raise SpecError("--address and s3:// contradict each other: tasks on other machines need a results folder that all see")
         order = TaskOrder(study, out.resolve(), self.options, self.cache and self.cache.resolve(), get_trusted_folder())
         with connect_cluster(ray, self.address), defer_stop(lambda: None, grace_s=None) as requests:
             nodes = [node for node in ray.nodes() if node["Alive"]]
