@@ -179,6 +179,7 @@ def test_ties_are_won_by_the_first_and_unknown_scores_by_none() -> None:
         ("recipe.lr: [0.0001, 0.01]", "recipe.lr: [0.01]", "recipe.lr has nothing to choose from"),
         ("recipe.lr: [0.0001, 0.01]", "data.size: [32, 64]", "tune is over recipe.…, head.…, fusion.… or baseline.…"),
         ("recipe.lr: [0.0001, 0.01]", "recipe.rate: [1, 2]", "unknown key 'rate'"),
+        ("recipe.lr: [0.0001, 0.01]", "baseline.columns: [1, 2]", "of a baseline the classifier can be tuned"),
         (
             "recipe.lr: [0.0001, 0.01]",
             "recipe.lr: [1, 2], fusion.hidden: [8, 16]",

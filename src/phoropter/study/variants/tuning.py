@@ -61,6 +61,8 @@ def _check_keys(spec: TuneSpec, where: str) -> None:
                 f"{where}: tune is over {join_words([p + '.…' for p in _TUNABLE_PARTS])}, but '{path}' came"
                 f"{did_you_mean(part, _TUNABLE_PARTS)}; values of other parts are compared by a sweep"
             )
+        if part == "baseline" and name != "classifier":
+            raise SpecError(f"{where}: of a baseline the classifier can be tuned (baseline.classifier), but '{path}' came")
         if path in ("recipe.center_crop", "recipe.preset"):
             raise SpecError(
                 f"{where}: {path} decides how images are stored or what a recipe reads; compare its values by a sweep"
@@ -70,7 +72,8 @@ def _check_keys(spec: TuneSpec, where: str) -> None:
 def _is_read(path: str, candidate: Candidate) -> bool:
     part, _, name = path.partition(".")
     if part == "baseline":
-        return candidate.table is not None and candidate.table.predictions is None
+        table = candidate.table
+        return table is not None and table.predictions is None and not table.is_signal_network  # which has a network of its own
     if candidate.table is not None or candidate.is_ensemble or not candidate.recipe.phases:
         return False
     unread = part == "recipe" and name.partition(".")[0] in candidate.recipe.unread_fields
