@@ -139,7 +139,7 @@ class _CostCounter:
             if _is_worth_compiling(run, trained):
                 self.worth_compiling[candidate.name] = None
         factor = self.speeds.find_correction(self.device, kind)
-        return RunForecast(candidate.name, kind, factor * (passes + trained + RUN_SECONDS[kind]), factor * passes)
+        return RunForecast(candidate.name, kind, passes + factor * (trained + RUN_SECONDS[kind]), passes)
 
     def _count_pass(self, run: PlannedRun, backbone: BackboneSpec) -> float:
         """Seconds of those passes over all images that no run before this one needed and that are not in the cache."""

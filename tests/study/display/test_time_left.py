@@ -48,6 +48,15 @@ def test_a_finished_run_tells_of_its_candidate_and_of_those_that_have_none_yet(c
     assert left.estimate_seconds() == pytest.approx(30 + 20 + 40)
 
 
+def test_the_first_run_of_all_which_loads_what_all_need_counts_until_there_is_another(clock: Clock) -> None:
+    left = follow(clock, a_0=10, a_1=10, a_2=10)
+    for at, key in ((40, "a_0"), (60, "a_1")):
+        left.begin_runs(0, [key])
+        clock.now = at
+        left.finish_runs([key])
+        assert left.estimate_seconds() == {"a_0": 80, "a_1": 20}[key]
+
+
 def test_a_run_that_takes_longer_than_it_should_is_never_about_to_end(clock: Clock) -> None:
     left = follow(clock, a_0=10)
     left.begin_runs(0, ["a_0"])
@@ -57,13 +66,24 @@ def test_a_run_that_takes_longer_than_it_should_is_never_about_to_end(clock: Clo
     assert left.estimate_seconds() is None
 
 
-def test_a_feature_pass_is_its_share_of_the_runs_that_wait_for_it(clock: Clock) -> None:
+def test_a_feature_pass_has_its_own_speed_and_what_follows_that_of_its_kind(clock: Clock) -> None:
     left = TimeLeft(clock)
     left.add_forecasts({"p_0": RunForecast("p", "heads", 60, 50), "p_1": RunForecast("p", "heads", 10)})
+    left.add_forecasts({"q_0": RunForecast("q", "heads", 35, 25)})
     left.begin_runs(0, ["p_0", "p_1"])
-    clock.now = 20
-    left.note_pass(0, 0.2)  # 10 of the 70 s that were forecast
-    assert left.estimate_seconds() == pytest.approx(20 / (10 / 70) - 20)
+    clock.now = 5  # building the network, and the first block
+    left.note_pass(0, 0.1)
+    clock.now = 23
+    left.note_pass(0, 0.2)  # 18 s for a tenth of what was forecast to take 50
+    speed = 18 / (0.1 * 50)
+    assert left.estimate_seconds() == pytest.approx(18 * 8 + (speed * 20 - 5) + speed * (25 + 10))
+    clock.now = 83
+    left.note_pass(0, 1.0)
+    clock.now = 95
+    left.finish_runs(["p_0", "p_1"])
+    passes, heads = (83 - 5) / (0.9 * 50), (95 - (83 - 5)) / 20
+    assert left.sum_by_kind() == {"heads": (20, 95 - 78)}
+    assert left.estimate_seconds() == pytest.approx(passes * 25 + heads * 10)
 
 
 def test_processes_share_what_is_left_and_the_longest_run_bounds_it(clock: Clock) -> None:
