@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from phoropter.report.page import read_report_input
 from phoropter.report.render.table import MeanStd, Table
+from phoropter.report.sections.candidate_costs import sum_study_seconds
 from phoropter.report.sections.training.fusion import fusion_section
 from phoropter.results.metrics.registry import softmax
 from phoropter.results.store import Run, Store
@@ -105,3 +107,10 @@ def test_the_table_of_branches_shows_the_weights(store: Store) -> None:
     shown = {line["Branch"]: line["Weight"] for line in lines if line["Fusion"] == "chosen"}
     assert shown == {name: MeanStd(np.mean(each), np.std(each, ddof=1)) for name, each in weights.items()}
     assert all(np.isnan(line["Weight"].mean) for line in lines if line["Fusion"] == "mean")  # type: ignore[union-attr]
+
+
+def test_the_time_of_a_study_holds_the_fits_of_a_choice_once(store: Store) -> None:
+    summary = read_report_input(store.folder).summary
+    without = replace(summary, candidates=[c for c in summary.candidates if c.name != "chosen"])
+    spent = sum(run.record["selection"]["seconds"] for run in runs_of(store, "chosen"))
+    assert sum_study_seconds(summary) == pytest.approx(sum_study_seconds(without) + spent) and spent > 0

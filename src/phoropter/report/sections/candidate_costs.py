@@ -24,9 +24,14 @@ def sum_training_seconds(runs: Iterable[RunSummary]) -> float:
 
 
 def sum_study_seconds(summary: StudySummary) -> float:
-    """Seconds of training and prediction of a study. An average of finished runs adds nothing to its members."""
+    """Seconds of training and prediction of a study.
+
+    An average of finished runs adds nothing to its members but the fits by which it chose among them.
+    """
     runs = [r for c in summary.candidates for r in c.runs if not (r.record.get("digests") or {}).get("members")]
-    return sum_training_seconds(runs) + sum(_cost(r, "predict_seconds") - _cost(r, "predict_pass_seconds") for r in runs)
+    choice = sum(float((r.record.get("selection") or {}).get("seconds") or 0.0) for c in summary.candidates for r in c.runs)
+    predicting = sum(_cost(r, "predict_seconds") - _cost(r, "predict_pass_seconds") for r in runs)
+    return sum_training_seconds(runs) + predicting + choice
 
 
 def shares_passes(candidates: Iterable[CandidateResults]) -> bool:

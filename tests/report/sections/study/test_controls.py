@@ -27,7 +27,7 @@ def test_each_control_has_a_sentence(inputs: ReportInput) -> None:
     assert "Pictures tell the site (every site is on both sides of its folds, and groups are kept apart)" in site
     assert "not clearly better than guessing" in blank and "as it should be: there was nothing to learn" in blank
     own = next(c for c in inputs.summary.candidates if c.name == "net").values["accuracy"]
-    assert f"where it reaches {own * 100:.1f} % with them in order" in time and "It is not complete: runs are missing." in time
+    assert f"; with them in order it reaches {own * 100:.1f} %." in time and "It is not complete: runs are missing." in time
     assert group == "The group in place of the class: it has not been run: run the study again."
 
 

@@ -106,5 +106,5 @@ def _explain(control: ControlResult, summary: StudySummary) -> str:
 
 
 def _explain_time(control: ControlResult, scale: MetricFormat) -> str:
-    own = "" if control.own_value is None else f", where it reaches {scale.format_value(control.own_value)} with them in order"
+    own = "" if control.own_value is None else f"; with them in order it reaches {scale.format_value(control.own_value)}"
     return f"With the samples of each window in random order their values are left, and not their course{own}."
