@@ -10,6 +10,7 @@ import pytest
 
 from made_rows import save_frame
 from phoropter.core.errors import DataError, SpecError
+from phoropter.refit.finished_study import open_finished_study
 from phoropter.results.store import Store
 from phoropter.study import compute
 from phoropter.study.executors import execute_study
@@ -142,6 +143,7 @@ def test_sweeps_over_recipes_leave_baselines_alone(tmp_path: Path) -> None:
     [
         (STUDY + "  - {baseline: hrv}\n", "needs windows of an ECG"),
         (STUDY + "  - {baseline: ctg-features}\n", "needs windows of a cardiotocogram"),
+        (STUDY + "  - {baseline: signal-1d}\n", "signal-1d needs windows of recordings, and this dataset's rows are pictures"),
         (ECG_STUDY + "candidates: [{baseline: ctg-features}]\n", "windows show"),
         (STUDY + "  - {student: test_vit, teacher: mean-image}\n", "has no network"),
     ],
@@ -151,11 +153,25 @@ def test_baselines_of_other_data_are_refused_before_anything_runs(tmp_path: Path
         plan(tmp_path, text)
 
 
-@pytest.mark.parametrize(("text", "name"), [(ECG_STUDY, "hrv"), (CTG_STUDY, "ctg-features")])
+@pytest.mark.parametrize(
+    ("text", "name"), [(ECG_STUDY, "hrv"), (CTG_STUDY, "ctg-features"), (ECG_STUDY, "signal-1d, recipe: {epochs: 2}")]
+)
 def test_recordings_have_baselines_of_their_signals(tmp_path: Path, text: str, name: str) -> None:
     (first, *_) = run(tmp_path, text + f"candidates: [{{baseline: {name}}}]\nmetrics: [accuracy]\n").runs()
     predictions = first.load_predictions()
     assert predictions is not None and np.isfinite(predictions.logits).all() and predictions.logits.std(axis=0).min() > 0
+
+
+def test_a_network_on_samples_keeps_its_history_and_says_what_it_read(tmp_path: Path) -> None:
+    text = CTG_STUDY + "candidates: [{baseline: signal-1d, recipe: {epochs: 2}}]\nmetrics: [accuracy]\n"
+    store = run(tmp_path, text)
+    (first, *_) = store.runs()
+    assert first.record["signal"]["channels"] == ["FHR", "UC"] and first.record["signal"]["standardised_by"] == "training rows"
+    assert first.record["choice"] == {"epoch": 2, "by": "last"} and first.record["cost"]["epochs"] == len(first.history) == 2
+    assert first.record["cost"]["parameters"] == 95_810 and first.record["cost"]["train_seconds"] > 0
+    finished = open_finished_study(store.folder, lambda event: None)
+    with pytest.raises(SpecError, match="'signal-1d' reads samples, not pictures, and a bundle is made of a network of pictures"):
+        finished.planned_runs("signal-1d")
 
 
 def test_a_screening_is_of_networks(tmp_path: Path) -> None:

@@ -39,6 +39,14 @@ def test_records_get_their_class_patient_site_and_official_part(folder: Path) ->
     assert loaded.recordings[1].channel("II").mean() == pytest.approx(0.2, abs=1e-3)
 
 
+def test_age_and_sex_are_those_of_the_table(folder: Path) -> None:
+    lines = (folder / METADATA_FILE).read_text().splitlines()
+    facts = ["age,sex", "56.0,1", "300.0,0", ",1", "19.0,0", ",", ""]
+    (folder / METADATA_FILE).write_text("\n".join(f"{line},{more}" for line, more in zip(lines, facts, strict=False)) + "\n")
+    found = [dict(r.about) for r in read_ptbxl_folder(folder).recordings]
+    assert found == [{"age": 56.0, "sex": 1.0}, {"age": 300.0, "sex": 0.0}, {}]
+
+
 def test_the_other_column_names_the_records_at_500_hz(folder: Path) -> None:
     loaded = read_ptbxl_folder(folder, column="filename_hr")
     assert [r.rate_hz for r in loaded.recordings] == [500.0] * 3

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from phoropter.core.columns import parse_number
 from phoropter.core.errors import DataError
 from phoropter.core.files import format_bytes
 from phoropter.signals.readers.physionet import read_wfdb
@@ -50,6 +51,7 @@ class PtbxlRow(NamedTuple):
     site: str
     part: str
     label: str
+    about: dict[str, float | str | None]
 
     def __str__(self) -> str:
         return str(self.file)
@@ -78,8 +80,9 @@ def read_ptbxl_folder(
             raise DataError(f"{where}: strat_fold should be 1 to 10, came {cells['strat_fold']}")
         patient = f"{int(_parse_number(cells['patient_id'], where))}"
         file = root / f"{cells[column]}.hea"
+        about: dict[str, float | str | None] = {key: parse_number(text) for key in ("age", "sex") if (text := cells.get(key))}
         ident = f"{int(_parse_number(cells['ecg_id'], where)):05d}"
-        rows.append(PtbxlRow(file, ident, patient, cells.get("site") or "", part, "|".join(names)))
+        rows.append(PtbxlRow(file, ident, patient, cells.get("site") or "", part, "|".join(names), about))
     loaded = read_recordings(rows, _read_row, on_bad_input)
     notes = tuple(f"left out: {count} of {len(table)} records ({why})" for why, count in sorted(left_out.items()))
     return LoadedRecordings(loaded.recordings, loaded.problems, notes)
@@ -113,7 +116,7 @@ def most_likely_superclasses(codes: Mapping[str, float]) -> list[str]:
 
 def _read_row(row: PtbxlRow) -> Recording:
     recording = read_wfdb(row.file)
-    return replace(recording, id=row.id, subject=row.patient, site=row.site, part=row.part, label=row.label)
+    return replace(recording, id=row.id, subject=row.patient, site=row.site, part=row.part, label=row.label, about=row.about)
 
 
 def _read_metadata(file: Path) -> list[dict[str, str]]:
