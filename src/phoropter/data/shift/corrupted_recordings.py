@@ -15,13 +15,8 @@ from numpy.typing import NDArray
 
 from phoropter.core.seeds import named_generator
 from phoropter.results.shift.corruption_kinds import Corruption
-from phoropter.signals.corruptions import (
-    add_baseline_wander,
-    add_noise,
-    add_powerline,
-    choose_lost_samples,
-    hold_last_value,
-)
+from phoropter.signals.corruptions.disturbances import add_baseline_wander, add_noise, add_powerline
+from phoropter.signals.corruptions.lost_samples import choose_lost_samples, hold_last_value
 from phoropter.signals.recording import Recording
 
 

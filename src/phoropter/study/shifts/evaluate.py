@@ -25,7 +25,7 @@ from phoropter.study.plan import Plan, PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records.run_record import average_member_predictions
 from phoropter.study.shifts.asked_answers import AskedAnswers, load_clean
-from phoropter.training.shifted_predictions import predict_shifted
+from phoropter.training.shift.shifted_predictions import predict_shifted
 from phoropter.training.tables.row_features import compute_row_features
 from phoropter.training.tables.table_fit import FittedTable
 

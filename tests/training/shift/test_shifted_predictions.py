@@ -19,7 +19,7 @@ from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import parse_recipe
 from phoropter.training.predict import predict_from_pixels
-from phoropter.training.shifted_predictions import predict_shifted
+from phoropter.training.shift.shifted_predictions import predict_shifted
 
 CPU = torch.device("cpu")
 ROWS = np.arange(10, 40)

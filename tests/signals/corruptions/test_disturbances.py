@@ -1,4 +1,4 @@
-"""Corruptions of a channel: their size and frequencies by SciPy's periodogram, their draws, and what stays as it is."""
+"""Disturbances of a channel: their size and frequencies by SciPy's periodogram, their draws, and what stays as it is."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ import pytest
 from scipy.signal import periodogram
 
 from phoropter.core.seeds import named_generator
-from phoropter.signals.corruptions import (
-    add_baseline_wander,
-    add_noise,
-    add_powerline,
-    choose_lost_samples,
-    hold_last_value,
-    measure_range,
-)
+from phoropter.signals.corruptions.disturbances import add_baseline_wander, add_noise, add_powerline, measure_range
 
 RATE = 360.0
 SIGNAL = np.random.default_rng(0).normal(0, 0.4, 360 * 120).astype(np.float32)
@@ -61,21 +54,3 @@ def test_missing_samples_stay_missing() -> None:
     lacking = SIGNAL.copy()
     lacking[5:9] = np.nan
     assert np.isnan(add_noise(lacking, 0.1, named_generator("n"))).sum() == 4
-
-
-def test_one_gap_is_lost_in_every_window_and_longer_gaps_hold_the_shorter() -> None:
-    lost = {s: choose_lost_samples(1000, 10, s, 20, named_generator("d")) for s in (0.0, 2.0, 5.0)}
-    assert not lost[0.0].any()
-    for seconds in (2.0, 5.0):
-        blocks = lost[seconds].reshape(5, 200)
-        assert (blocks.sum(axis=1) == seconds * 10).all()
-        assert all(np.abs(np.diff(block.astype(int))).sum() <= 2 for block in blocks)  # each is one stretch
-    assert (lost[5.0] | ~lost[2.0]).all()
-
-
-def test_a_lost_stretch_holds_the_value_before_it() -> None:
-    samples = np.array([1, 2, np.nan, 4, 5, 6], np.float32)
-    lost = np.array([1, 0, 0, 1, 1, 0], bool)
-    assert np.array_equal(hold_last_value(samples, lost), np.array([2, 2, np.nan, 2, 2, 6], np.float32), equal_nan=True)
-    nothing = np.full(3, np.nan, np.float32)
-    assert np.isnan(hold_last_value(nothing, np.ones(3, bool))).all()

@@ -1,0 +1,1 @@
+"""What a worse device, electrode or mains does to a channel."""

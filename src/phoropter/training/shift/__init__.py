@@ -1,0 +1,1 @@
+"""Trained classifiers on rows as they were not recorded."""
