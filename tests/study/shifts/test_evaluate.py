@@ -15,7 +15,7 @@ from phoropter.data.images.cache import prepare_pixels
 from phoropter.data.images.decode import SquareResize
 from phoropter.data.shift.shifted_rows import ShiftedRows, shift_rows
 from phoropter.models.classifier import load_classifier
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.results.shift.answer_file import load_shift_answers
 from phoropter.results.shift.corruption_kinds import Corruption
 from phoropter.results.store import Run, Store
