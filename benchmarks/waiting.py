@@ -1,4 +1,4 @@
-"""Seconds a person waits for commands on a finished study: `run` again, `report`, `plan`, `status`; and for the plan of a large one.
+"""Seconds a person waits for commands on a finished study: `run` again, `report`, `plan`, `status`; and for a large plan.
 
     python benchmarks/waiting.py [TURNS]
 
