@@ -18,7 +18,7 @@ from phoropter.deploy.export.graph import ExportedClassifier
 from phoropter.deploy.predict import open_bundle
 from phoropter.models.classifier import load_classifier
 from phoropter.refit.made_classifier import read_member_weights
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.results.store import Run, Store
 from phoropter.training.candidates.refit_record import RefitRecord
 from small_pictures import draw_dark_and_light, run_small_study

@@ -21,7 +21,7 @@ from phoropter.refit.finished_study import open_finished_study
 from phoropter.refit.made_classifier import find_kept_folders
 from phoropter.refit.refit import RefitOptions, refit_candidate
 from phoropter.refit.train_all import FullTrainer
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.results.store import Store
 from phoropter.signals.recording import Recording
 from phoropter.signals.simulate import ctg_simulate, ecg_simulate

@@ -15,7 +15,7 @@ from phoropter.core.seeds import named_generator
 from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import KFold
 from phoropter.models import classifier as classifiers
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.training.batches.loading import select_bag_rows, undersample_rows
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import PRESETS, parse_recipe

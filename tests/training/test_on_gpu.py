@@ -18,7 +18,7 @@ import torch
 from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import KFold
 from phoropter.models.classifier import Classifier
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.training.branch_ablation import ablate_branches
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import PRESETS, parse_recipe

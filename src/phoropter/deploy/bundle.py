@@ -23,13 +23,12 @@ from phoropter.deploy.examples import BundleExample, read_examples
 from phoropter.deploy.explain.class_maps import MapMethod
 from phoropter.deploy.explain.explain import ExplainOptions, explain_dataset
 from phoropter.deploy.explain.explanation import Explanation
-from phoropter.deploy.inputs import open_loaded_recordings
+from phoropter.deploy.inputs import find_paths, open_loaded_recordings
 from phoropter.deploy.memory_inputs import list_inputs, make_picture_dataset
 from phoropter.deploy.predict import (
     Bundle,
     BundlePredictions,
     decode_chunks,
-    find_paths,
     open_bundle,
     open_inputs,
     predict_dataset,

@@ -186,3 +186,11 @@ def _recording_labels(recording: Recording, events: bool) -> set[str]:
 
 def _without_labels(recording: Recording) -> Recording:
     return replace(recording, label=None, spans=())
+
+
+def find_paths(paths: Sequence[Path], on_bad_input: OnBadInput) -> tuple[list[Path], list[InputProblem]]:
+    """The paths where something lies, and the others as problems; all of them where that is an error."""
+    there = [p for p in paths if p.exists() or p.with_suffix(".hea").exists()]
+    if on_bad_input == "stop" or not there:
+        return list(paths), []
+    return there, [InputProblem(str(p), "there is nothing") for p in paths if p not in there]

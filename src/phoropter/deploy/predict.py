@@ -30,11 +30,18 @@ from phoropter.data.recordings.database import Database
 from phoropter.data.recordings.files import find_prediction_database
 from phoropter.data.spec import DataSpec
 from phoropter.deploy.decision import DecisionRule
-from phoropter.deploy.inputs import DecodedChunk, decode_in_chunks, describe_unreadable, open_pictures, open_recording_files
+from phoropter.deploy.inputs import (
+    DecodedChunk,
+    decode_in_chunks,
+    describe_unreadable,
+    find_paths,
+    open_pictures,
+    open_recording_files,
+)
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
 from phoropter.models.weights.weight_files import read_sidecar_json
-from phoropter.results.metrics.registry import average_probabilities, to_probabilities
+from phoropter.results.metrics.probabilities import average_probabilities, to_probabilities
 from phoropter.signals.recording import OnBadInput
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.refit_record import RefitRecord
@@ -281,14 +288,6 @@ def make_square_predictor(
         return logits[0] if len(logits) == 1 else average_probabilities(logits, bundle.model.member_weights, bundle.multi_label)
 
     return predict_squares
-
-
-def find_paths(paths: Sequence[Path], on_bad_input: OnBadInput) -> tuple[list[Path], list[InputProblem]]:
-    """The paths where something lies, and the others as problems; all of them where that is an error."""
-    there = [p for p in paths if p.exists() or p.with_suffix(".hea").exists()]
-    if on_bad_input == "stop" or not there:
-        return list(paths), []
-    return there, [InputProblem(str(p), "there is nothing") for p in paths if p not in there]
 
 
 def choose_views(bundle: Bundle, views: TtaViews | None) -> tuple[TtaViews, ...]:

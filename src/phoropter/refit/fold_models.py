@@ -11,7 +11,7 @@ from phoropter.core.extensions import Extension, collect_extensions
 from phoropter.models.classifier import Classifier, load_classifier
 from phoropter.refit.finished_study import FinishedStudy
 from phoropter.refit.made_classifier import MadeClassifier, average_models, read_member_weights
-from phoropter.results.metrics.registry import to_probabilities
+from phoropter.results.metrics.probabilities import to_probabilities
 from phoropter.results.store import Store
 from phoropter.study.compute import Computation
 from phoropter.study.plan import PlannedRun

@@ -20,7 +20,7 @@ from phoropter.core.files import digest_file
 from phoropter.core.storage.checksums import CHECKSUM_FILE, find_damage
 from phoropter.core.storage.csv_cells import format_csv, read_csv_rows
 from phoropter.core.storage.npz_files import read_own_npz
-from phoropter.results.metrics.registry import to_probabilities
+from phoropter.results.metrics.probabilities import to_probabilities
 from phoropter.results.record_shapes import UNSEALED_FORMAT, RunShape, read_record_file, write_record_file
 
 WAY_OUT = "run the study again, which makes this run again"

@@ -20,7 +20,7 @@ from phoropter.deploy.export.int8 import MeasuredRows
 from phoropter.deploy.export.onnx_file import open_onnx
 from phoropter.deploy.export.proof import ProofInputs
 from phoropter.deploy.predict import Bundle
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.probabilities import softmax
 
 INPUTS = ProofInputs(draw_squares(9), "drawn squares")
 

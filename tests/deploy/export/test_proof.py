@@ -12,7 +12,7 @@ from made_bundles import draw_squares, make_bundle, make_reference
 from phoropter.data.images.pixels import InMemoryPixels
 from phoropter.deploy.export.proof import BATCHES, Difference, ProofInputs, Reference, compute_reference, measure_difference
 from phoropter.deploy.predict import make_square_predictor
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.probabilities import softmax
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from phoropter.results.intervals.bootstrap import Bootstrap, UnitRows
 from phoropter.results.intervals.bootstrap_intervals import bootstrap_interval
 from phoropter.results.intervals.interval_rules import normal_quantile, wilson_bounds
 from phoropter.results.metrics import registry
+from phoropter.results.metrics.probabilities import softmax
 
 
 def sheet(right: np.ndarray, labels: np.ndarray, confidence: float = 0.9) -> np.ndarray:
@@ -33,7 +34,7 @@ def some_case(rows: int = 240, classes: int = 3, groups: int = 30, seed: int = 0
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, rows)
     lift = rng.normal(1.0, 0.8, groups)[np.arange(rows) % groups]
-    p = registry.softmax(rng.normal(size=(rows, classes)) + lift[:, None] * np.eye(classes)[labels])
+    p = softmax(rng.normal(size=(rows, classes)) + lift[:, None] * np.eye(classes)[labels])
     return labels, p, np.array([f"s{g:02d}" for g in np.arange(rows) % groups])
 
 
@@ -73,7 +74,7 @@ def test_every_resample_is_the_metric_of_the_rows_drawn():
 def test_every_auc_resample_is_scikit_learns_and_keeps_the_classes_apart():
     rng = np.random.default_rng(1)
     labels = np.r_[np.zeros(30, dtype=int), np.ones(20, dtype=int)]
-    p = registry.softmax(np.round(rng.normal(size=(50, 2)) + np.eye(2)[labels], 1))
+    p = softmax(np.round(rng.normal(size=(50, 2)) + np.eye(2)[labels], 1))
     draws = Bootstrap(labels, resamples=30)
     replicates = draws.compute_replicates("roc_auc", p)
     counts = np.concatenate(list(draws.draws.weight_blocks("stratified", 30)), axis=1)
@@ -123,7 +124,7 @@ def test_resamples_without_a_class_are_drawn_again_and_counted():
 def test_many_rare_classes_are_not_drawn_for_ever():
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.arange(200) % 100)
-    p = registry.softmax(rng.normal(size=(200, 100)) + 4 * np.eye(100)[labels])
+    p = softmax(rng.normal(size=(200, 100)) + 4 * np.eye(100)[labels])
     found = bootstrap_interval("macro_f1", labels, p, resamples=200)
     assert found.n_redrawn == 0
     assert found.low < found.high
@@ -141,7 +142,7 @@ def test_too_few_units_have_no_interval_and_say_so(units, says):
 def test_area_has_no_interval_where_one_unit_has_all_positives():
     labels = np.r_[np.zeros(60, dtype=int), np.ones(2, dtype=int)]
     groups = np.r_[np.arange(60) % 3, [3, 3]]  # a single unit has the positives and others none
-    p = registry.softmax(np.random.default_rng(0).normal(size=(62, 2)))
+    p = softmax(np.random.default_rng(0).normal(size=(62, 2)))
     for found in (bootstrap_interval("roc_auc", labels, p, groups), bootstrap_interval("average_precision", labels, p, groups)):
         assert found.method == "no interval: one class is in a single unit"
         assert np.isnan([found.low, found.high]).all() and 0 < found.estimate < 1
@@ -168,7 +169,7 @@ def test_influences_are_the_derivatives_by_the_weights(name):
     """Against a small change of one unit's weight, put into the metric itself."""
     rng = np.random.default_rng(2)
     labels = rng.integers(0, 7, 80)
-    p = np.round(registry.softmax(rng.normal(size=(80, 7)) + 2 * np.eye(7)[labels]), 2)  # ties
+    p = np.round(softmax(rng.normal(size=(80, 7)) + 2 * np.eye(7)[labels]), 2)  # ties
     p[:, 0] = 1 - p[:, 1:].sum(axis=1)
     groups = np.arange(80) % 13
     _, slopes = UnitRows(labels, groups).compute_influences(name, p)
@@ -202,7 +203,7 @@ def test_leaving_one_group_out_draws_the_mean_over_groups():
 
 def test_splits_where_the_metric_is_undefined_are_left_out():
     labels = np.r_[np.zeros(20, dtype=int), np.tile([0, 1], 20)]
-    p = registry.softmax(np.random.default_rng(0).normal(size=(60, 2)))
+    p = softmax(np.random.default_rng(0).normal(size=(60, 2)))
     splits = np.r_[np.zeros(20), np.ones(40)]
     found = Bootstrap(labels, np.arange(60), splits).compute_replicates("roc_auc", p)
     assert found.estimate == pytest.approx(roc_auc_score(labels[20:], p[20:, 1]))
@@ -235,7 +236,7 @@ def test_columns_of_wrong_length_are_refused():
 def test_bounds_stay_within_the_metric():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 3000)
-    p = registry.softmax(rng.normal(size=(3000, 2)) * 0.3 + 2 * np.eye(2)[labels])
+    p = softmax(rng.normal(size=(3000, 2)) * 0.3 + 2 * np.eye(2)[labels])
     found = bootstrap_interval("roc_auc", labels, p)
     assert found.estimate > 0.999
     assert found.high <= 1
@@ -279,7 +280,7 @@ def test_auc_and_macro_f1_intervals_cover_at_about_their_level():
     truth = {"roc_auc": stats.norm.cdf(1 / np.sqrt(2)), "macro_f1": stats.norm.cdf(0.5)}
     for _ in range(400):
         score = rng.normal(size=120) + labels - 0.5
-        p = registry.softmax(np.stack([np.zeros(120), score], axis=1))
+        p = softmax(np.stack([np.zeros(120), score], axis=1))
         for name in covered:
             found = bootstrap_interval(name, labels, p, resamples=300)
             covered[name] += found.low <= truth[name] <= found.high

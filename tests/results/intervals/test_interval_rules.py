@@ -14,6 +14,7 @@ from phoropter.results.intervals.bootstrap import Bootstrap
 from phoropter.results.intervals.bootstrap_intervals import bootstrap_interval
 from phoropter.results.intervals.interval_rules import choose_interval, student_quantile
 from phoropter.results.metrics import registry
+from phoropter.results.metrics.probabilities import softmax
 
 
 def answer_rows(right: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -23,7 +24,7 @@ def answer_rows(right: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def area_case(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     labels = np.arange(n) % 2
-    return labels, registry.softmax(np.stack([np.zeros(n), np.random.default_rng(seed).normal(size=n) + labels], axis=1))
+    return labels, softmax(np.stack([np.zeros(n), np.random.default_rng(seed).normal(size=n) + labels], axis=1))
 
 
 def logit_interval(centre: float, error: float, quantile: float) -> list[float]:

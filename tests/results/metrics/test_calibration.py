@@ -8,13 +8,14 @@ import pytest
 from phoropter.core.errors import DataError
 from phoropter.results.metrics import registry
 from phoropter.results.metrics.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature
+from phoropter.results.metrics.probabilities import softmax
 
 
 def drawn(rows: int, classes: int, temperature_of_truth: float, seed: int = 0):
     """Labels drawn from the softmax of the logits / T: the very temperature that mends them."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(rows, classes)) * 3
-    p = registry.softmax(logits, temperature_of_truth)
+    p = softmax(logits, temperature_of_truth)
     return (p.cumsum(1) > rng.random((rows, 1))).argmax(1), logits
 
 
@@ -29,14 +30,14 @@ def test_temperature_has_the_least_loss():
     best = fit_temperature(labels, logits)
 
     def loss(t: float) -> float:
-        return registry.compute_metrics(["log_loss"], labels, registry.softmax(logits, t))["log_loss"]
+        return registry.compute_metrics(["log_loss"], labels, softmax(logits, t))["log_loss"]
 
     assert all(loss(best) <= loss(t) for t in np.geomspace(MIN_TEMPERATURE, MAX_TEMPERATURE, 400))
 
 
 def test_scaling_mends_calibration_and_keeps_answers():
     labels, logits = drawn(5000, 4, 3.0)
-    before, after = registry.softmax(logits), registry.softmax(logits, fit_temperature(labels, logits))
+    before, after = softmax(logits), softmax(logits, fit_temperature(labels, logits))
     ece = [registry.compute_metrics(["ece"], labels, p)["ece"] for p in (before, after)]
     assert ece[1] < 0.03 < 0.2 < ece[0]
     np.testing.assert_array_equal(before.argmax(1), after.argmax(1))

@@ -17,6 +17,7 @@ from phoropter.results.intervals import bootstrap
 from phoropter.results.intervals.bootstrap import Bootstrap, UnitRows
 from phoropter.results.metrics import custom, registry
 from phoropter.results.metrics.custom import Metric, make_stored_record
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.results.metrics.sufficient_sums import LabelledProbabilities
 from phoropter.results.stats.compare import CandidateScores, Design, compare_pair
 from phoropter.results.stats.permutation import unit_swap_test
@@ -51,7 +52,7 @@ def only_built_in_metrics() -> Iterator[None]:
 def some_rows(rows: int = 120, classes: int = 3, groups: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes, rows)
-    probabilities = registry.softmax(random.normal(size=(rows, classes)) + np.eye(classes)[labels])
+    probabilities = softmax(random.normal(size=(rows, classes)) + np.eye(classes)[labels])
     return labels, probabilities, np.array([f"g{i % groups:02d}" for i in range(rows)])
 
 
@@ -156,7 +157,7 @@ def test_a_resample_on_which_the_function_fails_is_undefined() -> None:
 
 def test_pairs_are_compared_as_by_the_built_in_metric() -> None:
     labels, p, groups = some_rows(200, classes=2)
-    q = registry.softmax(np.log(p) + np.random.default_rng(1).normal(size=p.shape))
+    q = softmax(np.log(p) + np.random.default_rng(1).normal(size=p.shape))
     ids = np.array([f"r{i:03d}" for i in range(200)])
     each = [Predictions(ids, labels, np.log(x).astype(np.float32), groups) for x in (p, q)]
     registry.register_metric(ACCURACY)

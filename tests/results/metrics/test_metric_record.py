@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from phoropter.results.metrics import registry
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.results.metrics.sufficient_sums import LabelledProbabilities
 
 
@@ -41,7 +42,7 @@ def test_unit_gradients_of_one_unit_a_row_add_up_to_nothing(name: str) -> None:
     """Weighting all rows alike leaves every metric as it is (Euler's theorem for degree 0)."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 90)
-    answers = LabelledProbabilities.from_arrays(labels, registry.softmax(random.normal(size=(90, 3)) + np.eye(3)[labels]))
+    answers = LabelledProbabilities.from_arrays(labels, softmax(random.normal(size=(90, 3)) + np.eye(3)[labels]))
     value, slopes = registry.get_metric(name).compute_unit_gradient(answers, np.arange(90), 90)
     assert value == registry.get_metric(name).compute_value(answers)
     assert slopes.any() and slopes.sum() == pytest.approx(0, abs=1e-8)

@@ -12,6 +12,7 @@ from sklearn import metrics as oracle
 
 from phoropter.core.errors import DataError, SpecError
 from phoropter.results.metrics import registry
+from phoropter.results.metrics.probabilities import softmax
 
 
 def random_case(seed: int, classes: int, rows: int, *, ties: bool = False):
@@ -19,7 +20,7 @@ def random_case(seed: int, classes: int, rows: int, *, ties: bool = False):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, rows)
     logits = rng.normal(size=(rows, classes)) + 1.5 * rng.random() * np.eye(classes)[labels]
-    probabilities = registry.softmax(logits.astype(np.float32))
+    probabilities = softmax(logits.astype(np.float32))
     if ties:  # quarters: many equal scores, all of them exact in binary
         probabilities = np.round(rng.dirichlet(np.ones(classes), rows) * 4) / 4
         probabilities[:, 0] = 1 - probabilities[:, 1:].sum(axis=1)
@@ -173,11 +174,11 @@ def test_arrays_that_do_not_fit_are_refused(labels, probabilities, sentence):
 
 def test_softmax_is_stable_for_extreme_float32_logits():
     logits = np.array([[3e38, -3e38, 0.0], [-1e30, -1e30, -1e30]], dtype=np.float32)
-    np.testing.assert_allclose(registry.softmax(logits), [[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]])
+    np.testing.assert_allclose(softmax(logits), [[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]])
 
 
 def test_softmax_with_temperature_flattens():
-    np.testing.assert_allclose(registry.softmax(np.array([[2.0, 0.0]]), temperature=2.0), [[np.e / (np.e + 1), 1 / (np.e + 1)]])
+    np.testing.assert_allclose(softmax(np.array([[2.0, 0.0]]), temperature=2.0), [[np.e / (np.e + 1), 1 / (np.e + 1)]])
 
 
 def test_every_metric_knows_its_direction():

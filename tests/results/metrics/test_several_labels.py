@@ -12,7 +12,8 @@ from sklearn import metrics as sk
 
 from phoropter.core.errors import DataError, SpecError
 from phoropter.results.intervals.bootstrap import Bootstrap
-from phoropter.results.metrics.registry import average_probabilities, check_label_kind, compute_metrics, get_metric, sigmoid
+from phoropter.results.metrics.probabilities import apply_sigmoid, average_probabilities
+from phoropter.results.metrics.registry import check_label_kind, compute_metrics, get_metric
 from phoropter.results.metrics.sufficient_sums import LabelledProbabilities, assign_bins
 from phoropter.results.run_folder import Predictions
 from phoropter.results.stats.compare import ensemble_predictions
@@ -42,7 +43,7 @@ def answers(rows: int = 300, seed: int = 0, skill: float = 1.5) -> tuple[NDArray
     random = np.random.default_rng(seed)
     labels = (random.random((rows, 4)) < (0.5, 0.3, 0.15, 0.1)).astype(np.int64)
     logits = skill * (2 * labels - 1) + 2 * random.normal(size=labels.shape)
-    return labels, sigmoid(np.round(logits, 1))  # ties
+    return labels, apply_sigmoid(np.round(logits, 1))  # ties
 
 
 def test_values_are_scikit_learns() -> None:
@@ -185,8 +186,8 @@ def test_predictions_keep_labels_by_column_and_probabilities_of_each(tmp_path: P
     assert read.is_multi_label and read.labels.tolist() == y.tolist()
     np.testing.assert_allclose(read.probabilities, p, atol=1e-6)
     mean = average_probabilities([logits, -logits], multi_label=True)
-    np.testing.assert_allclose(sigmoid(mean), 0.5)
-    weighted = sigmoid(average_probabilities([logits, -logits], [3, 1], multi_label=True))
+    np.testing.assert_allclose(apply_sigmoid(mean), 0.5)
+    weighted = apply_sigmoid(average_probabilities([logits, -logits], [3, 1], multi_label=True))
     np.testing.assert_allclose(weighted, 0.75 * p + 0.25 * (1 - p), atol=1e-6)
     both = ensemble_predictions([read, Predictions(read.ids, y, -logits)])
     np.testing.assert_allclose(both.probabilities, 0.5, atol=1e-6)

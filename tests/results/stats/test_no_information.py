@@ -9,13 +9,14 @@ from sklearn import metrics as sk
 
 from phoropter.results.metrics import registry
 from phoropter.results.metrics.custom import Metric
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.results.stats.no_information import value_without_information
 
 
 def some_answers(n: int = 60, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     labels = rng.choice(classes, n, p=np.arange(classes, 0, -1) / (classes * (classes + 1) / 2))
-    return labels, registry.softmax(rng.normal(size=(n, classes)) + np.eye(classes)[labels])
+    return labels, softmax(rng.normal(size=(n, classes)) + np.eye(classes)[labels])
 
 
 def permuted_mean(name: str, labels: np.ndarray, p: np.ndarray, times: int = 1500) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from statsmodels.stats.power import TTestPower
 
 from phoropter.core.errors import DataError
 from phoropter.results.intervals.bootstrap import Bootstrap, UnitRows
-from phoropter.results.metrics import registry
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.results.stats.paired_tests import (
     adjust_holm,
     auc_covariance,
@@ -214,7 +214,7 @@ def two_sheets(rows: int, seed: int = 0, classes: int = 2):
     labels = rng.integers(0, classes, rows)
     common = rng.normal(size=(rows, classes))
     lift = np.eye(classes)[labels]
-    return labels, *(registry.softmax(common + rng.normal(size=(rows, classes)) + k * lift) for k in (1.2, 0.9))
+    return labels, *(softmax(common + rng.normal(size=(rows, classes)) + k * lift) for k in (1.2, 0.9))
 
 
 def test_paired_z_of_an_auc_is_delong():

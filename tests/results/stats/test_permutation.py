@@ -9,13 +9,14 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from phoropter.results.metrics import registry
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.results.stats.permutation import sign_flip_test, unit_swap_test
 
 
 def two_sheets(rows: int, seed: int, better: float = 1.2, worse: float = 0.6):
     rng = np.random.default_rng(seed)
     labels = np.arange(rows) % 2
-    return labels, *(registry.softmax(rng.normal(size=(rows, 2)) + k * np.eye(2)[labels]) for k in (better, worse))
+    return labels, *(softmax(rng.normal(size=(rows, 2)) + k * np.eye(2)[labels]) for k in (better, worse))
 
 
 def test_sign_flip_tries_all_signs_of_few_units():

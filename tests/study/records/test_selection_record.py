@@ -12,7 +12,7 @@ from phoropter.report.page import read_report_input
 from phoropter.report.render.table import MeanStd, Table
 from phoropter.report.sections.candidate_costs import sum_study_seconds
 from phoropter.report.sections.training.fusion import fusion_section
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.results.store import Run, Store
 from phoropter.study.cost import estimate_resources
 from phoropter.study.plan import plan_study

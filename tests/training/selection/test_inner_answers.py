@@ -16,7 +16,7 @@ from phoropter.data.images.cache import prepare_pixels
 from phoropter.data.sources.folder import open_folder
 from phoropter.data.splits.inner_splits import make_inner_splits
 from phoropter.data.splits.protocol import Split
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.study.compute import drive_training
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import parse_recipe

@@ -11,7 +11,7 @@ import pytest
 from made_rows import frame_of, make_folds, make_rows, save_frame
 from phoropter.core.errors import DataError
 from phoropter.data.splits.protocol import Split
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.training.candidates.table_spec import TableSpec
 from phoropter.training.tables.prediction_file import read_fold_predictions
 

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from made_rows import make_folds, make_rows
 from phoropter.core.errors import DataError, LeakageError
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.training.candidates.table_spec import TableSpec
 from phoropter.training.tables.row_features import RowFeatures
 from phoropter.training.tables.table_fit import fill_missing, fit_table

@@ -20,7 +20,7 @@ from phoropter.deploy.explain.explanation import Explanation, scale_to_one
 from phoropter.deploy.explain.window_axes import find_window_axes
 from phoropter.deploy.predict import Bundle, choose_views, decode_chunks
 from phoropter.models.fusion import log_mean_probability
-from phoropter.results.metrics.registry import to_probabilities
+from phoropter.results.metrics.probabilities import to_probabilities
 from phoropter.signals.recording import OnBadInput
 from phoropter.training.loop.devices import resolve_device
 from phoropter.training.predict import TtaViews, average_views

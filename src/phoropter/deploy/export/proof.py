@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from phoropter.data.images.pixels import InMemoryPixels
 from phoropter.deploy.predict import Bundle, make_square_predictor
-from phoropter.results.metrics.registry import to_probabilities
+from phoropter.results.metrics.probabilities import to_probabilities
 from phoropter.training.predict import TtaViews
 
 BATCHES = (1, 2, 7)  # a batch of one is what exporters freeze, and 7 divides nothing

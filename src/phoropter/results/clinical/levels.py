@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import StoreError
 from phoropter.results.clinical.aggregation import aggregate_probabilities
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.results.stats.held_out_rows import SplitAnswers
 from phoropter.results.store import Predictions
 

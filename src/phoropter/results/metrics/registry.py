@@ -13,7 +13,7 @@ Left out: thresholds other than the most likely class, and one-vs-one AUC; no re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ from phoropter.core.extensions import is_code_trusted, resolve_reference
 from phoropter.results.metrics import ranking, sufficient_sums
 from phoropter.results.metrics.custom import Metric, make_stored_record
 from phoropter.results.metrics.metric_record import MetricNeed, MetricRecord
-from phoropter.results.metrics.sufficient_sums import Floats, LabelledProbabilities, MetricSums
+from phoropter.results.metrics.probabilities import softmax
+from phoropter.results.metrics.sufficient_sums import LabelledProbabilities, MetricSums
 
 
 def get_metric(metric: str | Metric) -> MetricRecord:
@@ -126,41 +127,6 @@ def compute_metrics_checked(names: Iterable[str | Metric], predictions: Labelled
             shared[metric.compute_sums] = metric.compute_sums(predictions)
         values[metric.name] = metric.compute_from_sums(shared[metric.compute_sums])
     return values
-
-
-def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
-    """(N, C) logits of any float type → (N, C) float64 probabilities, without overflow."""
-    shifted = np.asarray(logits, dtype=np.float64) / temperature
-    shifted = shifted - shifted.max(axis=1, keepdims=True, initial=-np.inf)
-    np.exp(shifted, out=shifted)
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
-
-def sigmoid(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
-    """(N, C) logits of several labels → (N, C) float64, the probability of each label."""
-    from scipy.special import expit
-
-    return np.asarray(expit(np.asarray(logits, dtype=np.float64) / temperature))
-
-
-def to_probabilities(logits: NDArray[Any], multi_label: bool, temperature: float = 1.0) -> Floats:
-    """(N, C) logits → (N, C) float64: their softmax, or of several labels the sigmoid of each."""
-    return sigmoid(logits, temperature) if multi_label else softmax(logits, temperature)
-
-
-def average_probabilities(
-    logits: Sequence[NDArray[Any]], weights: Sequence[float] = (), multi_label: bool = False
-) -> NDArray[np.float32]:
-    """(N, C) logits of each of several classifiers → (N, C): the log of the mean of their probabilities.
-
-    weights: of each classifier; empty: all are equal
-    multi_label: logits are of several labels: the logit of the mean of each label's probabilities
-    """
-    probabilities = np.average([to_probabilities(each, multi_label) for each in logits], axis=0, weights=weights or None)
-    if multi_label:
-        against = np.average([sigmoid(-np.asarray(each)) for each in logits], axis=0, weights=weights or None)
-        return np.asarray(np.log(np.maximum(probabilities, 1e-30)) - np.log(np.maximum(against, 1e-30)), dtype=np.float32)
-    return np.asarray(np.log(np.maximum(probabilities, 1e-30)), dtype=np.float32)
 
 
 _NEEDS_CLASSES: frozenset[MetricNeed] = frozenset({"every class"})

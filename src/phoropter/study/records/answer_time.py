@@ -17,7 +17,7 @@ from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import DataError
 from phoropter.data.images.decode_pool import decode_shards
 from phoropter.data.images.pixels import InMemoryPixels
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.study.plan import PlannedRun
 from phoropter.training.fit import TrainedRun
 from phoropter.training.loop.precision import resolve_autocast_dtype

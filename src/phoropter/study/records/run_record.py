@@ -26,7 +26,8 @@ from phoropter.models import classifier as classifiers
 from phoropter.models.backbones import BackboneModule
 from phoropter.results.judged_answers import judge_answers
 from phoropter.results.metrics.custom import Metric
-from phoropter.results.metrics.registry import average_probabilities, compute_metrics
+from phoropter.results.metrics.probabilities import average_probabilities
+from phoropter.results.metrics.registry import compute_metrics
 from phoropter.results.positive_class import is_first_of_two, reorder_classes
 from phoropter.results.store import Predictions, Run, RunWriter
 from phoropter.study.plan import PlannedRun

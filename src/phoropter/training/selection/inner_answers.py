@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from phoropter.core.files import atomic_write, file_lock, make_folder
 from phoropter.core.storage.npz_files import read_own_npz
 from phoropter.data.splits.inner_splits import make_inner_splits
-from phoropter.results.metrics.registry import softmax
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.training.fit import TrainedRun, TrainingTask
 from phoropter.training.frozen.batched_fit import can_batch, fit_batched
 from phoropter.training.selection.greedy_selection import INNER_FOLDS, Selection, select_members
