@@ -9,7 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "phoropter"
-ROOMS = ["core", "signals", "results", "data", "models", "training", "study", "report", "deploy", "refit", "interface", "studies"]
+ROOMS = ["core", "signals", "results", "data", "models", "training", "study", "report"]
+ROOMS += ["deploy", "refit", "operations", "interface", "studies"]
 DOORS = ["cli.py", "api.py"]
 HEAD = "### The tree\n\n```text\n"
 BESIDE = {

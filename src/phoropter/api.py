@@ -78,18 +78,19 @@ class Study(StudySpec):
     ) -> Results:
         """Computes what is missing in `out` (default `runs/NAME`) and returns the results.
 
-        jobs: processes at once · device: cpu, cuda, cuda:1, mps or auto · add: also into a folder that holds another study
-        callbacks: objects with a method `on_event(event)`
+        out: a folder, or s3://BUCKET/STUDY · jobs: processes at once · device: cpu, cuda, cuda:1, mps or auto
+        add: also into a folder that holds another study · callbacks: objects with a method `on_event(event)`
         Raises what `plan` raises; DiskError and MemoryShortageError where no later run could be computed either; and
         KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, when checkpoints are saved. The same call goes on from there.
         """
         from phoropter.interface.progress_console import make_progress_console
+        from phoropter.results.remote_store import open_place
         from phoropter.study import executors
         from phoropter.study.display.progress_bars import show_progress
         from phoropter.study.loggers import attach_loggers
         from phoropter.study.worker import ComputeOptions
 
-        folder = Path(out) if out is not None else Path("runs") / self.name
+        folder = open_place(out if out is not None else Path("runs") / self.name)
         console = make_progress_console(quiet)
         with (
             show_progress(self.name, console) as bars,

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import phoropter as ph
 from object_servers import describe_endpoint, serve_objects, start_moto, start_rclone
 from phoropter.core.errors import DiskError, SpecError
 from phoropter.results import remote_store
-from phoropter.results.remote_store import RemoteStore, find_remote, open_mirror
+from phoropter.results.remote_store import RemoteStore, find_remote, open_mirror, open_place
 from phoropter.results.run_folder import Predictions
 from phoropter.results.store import Store
 
@@ -223,3 +224,11 @@ def test_a_store_that_stays_away_stops_the_command_and_loses_nothing(
     assert RemoteStore(url).list_runs() == set()
     open_mirror(url, tmp_path / "a")
     assert RemoteStore(url).list_runs() == {f"runs/{KEY}"}
+
+
+def test_a_place_is_a_folder_or_a_store_in_python_too(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHOROPTER_CACHE", str(tmp_path / "cache"))
+    assert open_place("runs/x") == open_place(Path("runs/x")) == Path("runs/x")
+    mirror = open_place(url)
+    Store(mirror).write_study({"name": "x", "plan": []})
+    assert mirror.parent == tmp_path / "cache" / "mirrors" and ph.open(url).store.folder == mirror

@@ -22,12 +22,11 @@ class ResultsPlace(click.ParamType[Path]):
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        if not str(value).startswith("s3:"):
+        if not str(value).startswith("s3:"):  # without NumPy, which the store would load
             return Path(value)
-        from phoropter.core.files import cache_dir
-        from phoropter.results.remote_store import open_mirror
+        from phoropter.results.remote_store import open_place
 
-        return open_mirror(str(value), cache_dir() / "mirrors")
+        return open_place(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem

@@ -21,6 +21,7 @@ from phoropter.report.summary.compare import collect_scores
 from phoropter.report.summary.guessing import find_uninformed
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.positive_class import open_results
+from phoropter.results.remote_store import open_place
 from phoropter.results.stats.compare import compare_all_pairs, correct_for_family
 from phoropter.results.store import Run, Store
 
@@ -179,7 +180,7 @@ class Results:
 
 def open_results_folder(folder: Path | str) -> Results:
     """The results folder of a finished or running study. Raises StoreError where it is none."""
-    store = Store(folder)
+    store = Store(open_place(folder))
     if not (store.folder / "study.json").exists():
         parts = sorted(path.parent.name for path in store.folder.glob("*/study.json"))
         if parts:

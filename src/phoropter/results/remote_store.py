@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -29,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from phoropter.core.errors import DiskError, MissingExtraError, SpecError, StoreError, cut_message
-from phoropter.core.files import atomic_write_folder, digest, make_folder, read_json, write_json
-from phoropter.core.storage.checksums import CHECKSUM_FILE, find_damage, print_notice, remove_path
+from phoropter.core.files import atomic_write_folder, cache_dir, digest, make_folder, read_json, write_json
+from phoropter.core.storage.checksums import CHECKSUM_FILE, find_damage, print_notice
 
 RENEW_S = 60.0  # how often a claim is rewritten by who holds it
 STALE_S = 300.0  # a claim that has not changed for so long, by the clock of who looks, is nobody's
@@ -39,9 +38,9 @@ _MIRROR_FILE = "remote.json"
 _MAX_DEPTH = 3  # folders between a mirror and the results folder of a part or a control in it
 
 
-def is_remote(place: str) -> bool:
-    """Whether an argument names an object store and not a folder."""
-    return place.startswith("s3:")
+def open_place(place: Path | str) -> Path:
+    """A results folder as it is named; of `s3://BUCKET/STUDY`, the local folder that mirrors it. Raises as `open_mirror`."""
+    return open_mirror(str(place), cache_dir() / "mirrors") if str(place).startswith("s3:") else Path(place)
 
 
 def open_mirror(url: str, mirrors: Path) -> Path:
@@ -138,18 +137,17 @@ class RemoteStore:
         names = [path.removeprefix(f"runs/{key}/") for path in paths]
         if CHECKSUM_FILE not in names or any(Path(name).is_absolute() or ".." in Path(name).parts for name in names):
             return False
-        with atomic_write_folder(target) as aside:
-            for name in names:
-                make_folder((aside / name).parent)
-                self.fetch_file(f"runs/{key}/{name}", aside / name)
-            if (damage := find_damage(aside)) is not None:
-                print_notice(f"{self.url}/runs/{key} is damaged ({damage}): it counts as absent and is computed again")
-                shutil.rmtree(aside)
-                aside.mkdir()
-        if any(target.iterdir()):
-            return True
-        remove_path(target)
-        return False
+        try:
+            with atomic_write_folder(target) as aside:
+                for name in names:
+                    make_folder((aside / name).parent)
+                    self.fetch_file(f"runs/{key}/{name}", aside / name)
+                if (damage := find_damage(aside)) is not None:
+                    raise StoreError(f"{self.url}/runs/{key} is damaged ({damage}): it counts as absent and is computed again")
+        except StoreError as error:
+            print_notice(str(error))
+            return False
+        return True
 
     def fetch_file(self, name: str, target: Path) -> bool:
         """Downloads one object; False where there is none. Raises DiskError."""
