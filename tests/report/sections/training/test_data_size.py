@@ -90,15 +90,15 @@ def test_sentences_tables_and_figure_agree(sizes: DataSizes) -> None:
     (each,) = sizes.curves
     told = replace(each, gain=replace(each.gain, gain=Bounded(0.018, 0.002, 0.035), reason=""))
     assert describe_gain(told, sizes, scale) == (
-        "Twice as many people to train on, 90 in place of 45, would bring plain about 1.8 points of accuracy (95 % interval 0.2 to "
-        "3.5)."
+        "Twice as many people to train on, 90 in place of 45, would bring plain about 1.8 points of accuracy (95 % interval 0.2 "
+        "to 3.5)."
     )
     row = tabulate_gains(replace(sizes, curves=(told,))).rows[0]
     assert row.values[1:4] == (45.0, 0.018, IntervalBounds(0.002, 0.035))
     lost = replace(each, gain=replace(each.gain, gain=None, seen=Bounded(-0.01, -0.05, 0.03), reason="it is so"))
     assert describe_gain(lost, sizes, scale) == (
-        "What more people would bring plain cannot be told, because it is so: from 9 to 45 people its accuracy is better by "
-        "\u22121.0 (95 % interval \u22125.0 to 3.0)."
+        "What more people would bring plain cannot be told, because it is so: from 9 to 45 people its accuracy is worse by 1.0 "
+        "point (95 % interval of the gain \u22125.0 to 3.0)."
     )
     assert tabulate_gains(replace(sizes, curves=(lost,))).rows[0].values[2:4] == (None, None)
     figure = draw_size_curves(sizes.curves, "people", scale)

@@ -40,18 +40,17 @@ def describe_gain(each: CandidateCurve, found: DataSizes, scale: MetricFormat) -
         )
     seen = ""
     if gain.seen is not None:
-        factor = scale.display_factor
-        digits = 1 if scale.percent else 3
-        low, high = (f"{bound * factor:.{digits}f}".replace("-", "\u2212") for bound in (gain.seen.low, gain.seen.high))
+        low, high = (_format_bound(bound, scale) for bound in (gain.seen.low, gain.seen.high))
+        change = f"{'better' if gain.seen.value >= 0 else 'worse'} by {scale.format_difference(gain.seen.value)}"
         seen = (
-            f": from {each.curve.sizes[0]:,.0f} to {last:,.0f} {found.unit.plural} its {title} is better by "
-            f"{gain.seen.value * factor:.{digits}f} (95 % interval {low} to {high})".replace("by -", "by \u2212")
+            f": from {each.curve.sizes[0]:,.0f} to {last:,.0f} {found.unit.plural} its {title} is {change} (95 % interval of the "
+            f"gain {low} to {high})"
         )
     return f"What more {found.unit.plural} would bring {each.name} cannot be told, because {gain.reason}{seen}."
 
 
 def _format_bound(value: float, scale: MetricFormat) -> str:
-    return f"{value * scale.display_factor:.{1 if scale.percent else 3}f}"
+    return f"{value * scale.display_factor:.{1 if scale.percent else 3}f}".replace("-", "\u2212")
 
 
 def tabulate_gains(found: DataSizes) -> Table:
@@ -74,8 +73,8 @@ def tabulate_gains(found: DataSizes) -> Table:
         rows.append(TableRow((each.name, each.curve.sizes[-1], None if gain is None else gain.value, bounds, law, remark)))
     note = (
         "Error = a + b n^\u2212c, a and b at least 0, fitted by least squares; of a metric whose best value is 1 the error is "
-        "1 minus its value. The interval resamples the tested units, the same at all sizes, and adds what training varies by between "
-        "splits; the law is fitted to every resample. It is an extrapolation: it holds for more data of the same kind."
+        "1 minus its value. The interval resamples the tested units, the same at all sizes, and adds what training varies by "
+        "between splits; the law is fitted to every resample. It is an extrapolation: it holds for more data of the same kind."
     )
     return Table("data-size-gains", "What twice as much data would bring", columns, tuple(rows), note)
 

@@ -20,18 +20,23 @@ def tuned_values_section(inputs: ReportInput) -> Section | None:
         return None
     first = tuned[0][1][0]
     metric = METRICS[first["metric"]]
+    title = MetricFormat.from_metric(metric).inline_title
     text = (
-        f"Values were chosen inside the training part of every split, by the {MetricFormat.from_metric(metric).inline_title} over "
-        f"the rows of {first['folds']} inner folds; the candidate was then trained on the whole training part with them. Rows that "
-        "are tested had no say. The figures of a tuned candidate are those of the way of training with its choice, not of one set "
-        "of values."
+        f"Values were chosen inside the training part of every split, by the {title} over the rows of {first['folds']} inner "
+        "folds; the candidate was then trained on the whole training part with them. Rows that are tested had no say. Figures of "
+        "a tuned candidate are those of the way of training with its choice, not of one set of values."
     )
     digits = 1 if metric.percent else 3
     columns = (
         Column("Candidate"),
         Column("Values"),
         Column("Chosen", "count", "in so many splits"),
-        Column(f"Inner {metric.title}", "percent" if metric.percent else "number", "mean over the splits", digits),
+        Column(
+            f"Inner {title}",
+            "percent" if metric.percent else "number",
+            "mean over the splits",
+            digits,
+        ),
     )
     rows = tuple(row for c, found in tuned for row in _list_rows(c.name, found))
     return Section("tuning", "Tuned values", (text,), (Table("tuning", "Chosen values", columns, rows, max_html_rows=24),))
