@@ -92,7 +92,7 @@ def test_a_job_ends_as_its_command(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit", reason="submitit is not installed: pip install 'phoropter[slurm]'")
-    with pytest.raises(SpecError, match="--executor local has no partitions"):
+    with pytest.raises(SpecError, match="--executor local shares this machine"):
         submit_study(["run", "x"], tmp_path, JobShare(gpus=1), "local")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RunError, match="srun"):

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from phoropter.commands.json_shapes import JsonDocument
 
 
-
 class ResultsPlace(click.ParamType[Path]):
     """A results folder, or s3://BUCKET/STUDY: then the local folder that mirrors that store, with all runs that it has."""
 

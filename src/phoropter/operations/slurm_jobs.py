@@ -62,14 +62,14 @@ def submit_study(arguments: Sequence[str], out: Path, share: JobShare, executor:
     """Submits `share.workers` jobs of `phoropter ARGUMENTS`; returns their names. Logs are in OUT/jobs.
 
     executor: `slurm`, or `local` for processes of this machine, to try a study without a cluster
-    Raises MissingExtraError, SpecError for GPUs with `local`, and RunError where SLURM is not there or refuses the jobs.
+    Raises MissingExtraError, SpecError for a share with `local`, and RunError where SLURM is not there or refuses the jobs.
     """
     try:
         import submitit
     except ImportError:
         raise MissingExtraError("submitit", "slurm", "phoropter submit") from None
-    if executor == "local" and (share.partition is not None or share.gpus):
-        raise SpecError("--executor local has no partitions, and its processes see all GPUs: leave out --partition and --gpus")
+    if executor == "local" and (share.partition is not None or share.gpus or share.cpus != 1):
+        raise SpecError("--executor local shares this machine as it is: leave out --partition, --gpus and --cpus")
     job = StudyJob([*arguments, *(["--devices", "all"] if share.gpus > 1 else [])], Path.cwd())
     try:
         made = submitit.AutoExecutor(folder=out / "jobs", cluster=executor)

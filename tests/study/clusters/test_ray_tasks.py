@@ -35,6 +35,13 @@ def test_gpus_that_are_not_there_are_refused() -> None:
         TaskShare.of_nodes([{"CPU": 8}], 1, 1, "cuda")
 
 
+def test_a_number_of_tasks_that_nothing_reads_is_refused() -> None:
+    with pytest.raises(SpecError, match="use --per-device"):
+        TaskShare.of_nodes([{"CPU": 8, "GPU": 1}], 2, 1, "auto")
+    with pytest.raises(SpecError, match="--per-device 2: no task of this study gets a GPU"):
+        TaskShare.of_nodes([{"CPU": 8}], 1, 2, "auto")
+
+
 def test_without_ray_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'phoropter\[ray\]'"):

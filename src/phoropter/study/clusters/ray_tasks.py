@@ -67,14 +67,19 @@ class TaskShare:
     def of_nodes(cls, nodes: list[dict[str, float]], jobs: int, per_device: int, device: str) -> TaskShare:
         """The share by which `jobs` tasks fill the smallest node, or `per_device` tasks each GPU where there are GPUs.
 
-        nodes: of each machine, its resources as Ray names them. Raises SpecError for GPUs that were asked for and are not there.
+        nodes: of each machine, its resources as Ray names them. Raises SpecError for GPUs that were asked for and are not there,
+        and for `jobs` where GPUs say how many tasks there are.
         """
         with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
         if device.startswith("cuda") and not with_gpu:
             raise SpecError(f"--device {device}: no machine of this Ray cluster has a GPU; use --device cpu")
         if with_gpu and device != "cpu":
+            if jobs != 1:
+                raise SpecError("-j counts tasks of machines without a GPU, and this Ray cluster has GPUs: use --per-device")
             cpus = min(node.get("CPU", 1) / (node["GPU"] * per_device) for node in with_gpu)
             return cls(max(1, int(cpus)), 1 / per_device)
+        if per_device != 1:
+            raise SpecError(f"--per-device {per_device}: no task of this study gets a GPU of this Ray cluster; use -j")
         return cls(max(1, int(min(node.get("CPU", 1) for node in nodes) // jobs)), 0)
 
 
@@ -94,7 +99,9 @@ class RayTasks:
     def compute_study(self, study: StudySpec, out: Path, on_progress: ProgressCallback) -> None:
         ray = import_ray()
         if self.address is not None and find_remote(out) is not None:
-            raise SpecError("--address and s3:// contradict each other: tasks on other machines need a results folder that all see")
+            raise SpecError(
+                "--address and s3:// contradict each other: tasks on other machines need a results folder that all see"
+            )
         order = TaskOrder(study, out.resolve(), self.options, self.cache and self.cache.resolve(), get_trusted_folder())
         with connect_cluster(ray, self.address), defer_stop(lambda: None, grace_s=None) as requests:
             nodes = [node for node in ray.nodes() if node["Alive"]]
