@@ -43,9 +43,18 @@ def test_a_finished_run_tells_of_its_candidate_and_of_those_that_have_none_yet(c
     left.finish_runs(["a_0"])
     assert left.estimate_seconds() == 30 + 2 * 120
     left.begin_runs(0, ["b_0"])
+    clock.now = 32
+    left.note_share(0, 0.1)
     clock.now = 50
-    left.note_share(0, 0.5)  # 20 s for half of it: as forecast
-    assert left.estimate_seconds() == pytest.approx(30 + 20 + 40)
+    left.note_share(0, 0.5)  # 18 s for four tenths of 40 s
+    ratio = 18 / (0.4 * 40)
+    assert left.estimate_seconds() == pytest.approx(30 + 0.5 * 18 / 0.4 + ratio * 40)
+    clock.now = 80
+    left.finish_runs(["b_0"])
+    left.begin_runs(0, ["b_1"])
+    clock.now = 81
+    left.note_share(0, 0.25)  # of a candidate that is known: what its first run took, however fast this one begins
+    assert left.estimate_seconds() == pytest.approx(30 + 0.75 * 50)
 
 
 def test_the_first_run_of_all_which_loads_what_all_need_counts_until_there_is_another(clock: Clock) -> None:
@@ -92,10 +101,12 @@ def test_processes_share_what_is_left_and_the_longest_run_bounds_it(clock: Clock
     left.begin_runs(2, ["a_1"])
     assert left.estimate_seconds(2) == 20
     left.finish_runs(["a_2", "a_3"])
+    for worker, share in ((1, 0.1), (2, 0.1)):
+        left.note_share(worker, share)
     clock.now = 8
-    left.note_share(1, 0.8)
-    left.note_share(2, 0.1)
-    assert left.estimate_seconds(2) == pytest.approx(72)
+    left.note_share(1, 0.9)
+    left.note_share(2, 0.2)
+    assert left.estimate_seconds(2) == pytest.approx(0.8 * 8 / 0.1), "the longer of the two"
 
 
 def test_a_process_that_begins_something_else_has_finished_what_it_had(clock: Clock) -> None:
@@ -126,11 +137,14 @@ def test_events_of_a_study_are_followed(clock: Clock) -> None:
     left.follow_event(ProgressEvent("start", keys=("a_0",), worker=1))
     clock.now = 5
     left.follow_event(ProgressEvent("tick", note={"epoch": 2, "epochs": 4, "step": 5, "steps": 10}, worker=1))
-    assert left.groups[1].share == pytest.approx(1.5 / 4)
+    epochs = left.groups[1].epochs
+    assert epochs is not None and (epochs.first, epochs.began) == (pytest.approx(1.5 / 4), 5)
+    clock.now = 6
     left.follow_event(ProgressEvent("epoch", note={"epoch": 2, "epochs": 4}, worker=1))
-    assert left.groups[1].share == 0.5 and left.estimate_seconds() == 5 + 2 * 10
+    speed = 1 / (0.125 * 10)
+    assert epochs.share == 0.5 and left.estimate_seconds() == pytest.approx(0.5 * 1 / 0.125 + 2 * 10 * speed)
     left.follow_event(ProgressEvent("done", keys=("a_0",)))
     left.follow_event(ProgressEvent("failed", keys=("a_1",)))
-    assert left.left == {"a_2"} and left.estimate_seconds() == pytest.approx(5)
+    assert left.left == {"a_2"} and left.estimate_seconds() == pytest.approx(6)
     left.follow_event(ProgressEvent("forecast", note=dict(forecasts)))  # another process tells the same
     assert left.left == {"a_2"}

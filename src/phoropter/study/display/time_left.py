@@ -30,29 +30,46 @@ class RunForecast:
 
 
 @dataclass(eq=False)
-class _Group:
-    """Runs that one process computes together.
+class _Progress:
+    """Progress that is heard of from some moment on, when a share `first` is there: of a run that goes on, more than nothing.
 
-    share: of their epochs, 0 to 1 · pass_share: of their feature passes; pass_first: what of these was there when they were first
-    heard of, at pass_began: a pass that goes on from an earlier one does not begin at 0
+    share: the latest, 0 to 1 · began, ended: of what was heard of
     """
+
+    first: float
+    began: float
+    share: float
+    ended: float | None = None
+
+    @property
+    def done(self) -> float:
+        """The share that was computed while it was heard of."""
+        return self.share - self.first
+
+    def move_to(self, share: float, now: float) -> None:
+        self.ended = now if share >= 1 and self.ended is None else self.ended
+        self.share = share
+
+    def find_seconds(self, now: float) -> float:
+        """What `done` has taken."""
+        return (now if self.ended is None else self.ended) - self.began
+
+    def find_left(self, now: float) -> float | None:
+        """Seconds until all is done, by its own speed; None where too little is done to tell."""
+        return (1 - self.share) * self.find_seconds(now) / self.done if self.done >= MIN_SHARE else None
+
+
+@dataclass(eq=False)
+class _Group:
+    """Runs that one process computes together. epochs, passes: how far they are with these, once they have begun"""
 
     keys: tuple[str, ...]
     began: float
-    share: float = 0.0
-    pass_share: float = 0.0
-    pass_first: float | None = None
-    pass_began: float = 0.0
-    pass_ended: float = 0.0
+    epochs: _Progress | None = None
+    passes: _Progress | None = None
 
     def find_pass_seconds(self, now: float) -> float:
-        """What the feature passes have taken since they were first heard of; 0 before."""
-        return 0.0 if self.pass_first is None else (self.pass_ended if self.pass_share >= 1 else now) - self.pass_began
-
-    @property
-    def pass_done(self) -> float:
-        """The share of the passes that was computed in that time."""
-        return 0.0 if self.pass_first is None else self.pass_share - self.pass_first
+        return 0.0 if self.passes is None else self.passes.find_seconds(now)
 
 
 class TimeLeft:
@@ -104,17 +121,14 @@ class TimeLeft:
     def note_share(self, worker: int, share: float) -> None:
         """How much of its epochs a process has computed of its runs, 0 to 1."""
         if group := self.groups.get(worker):
-            group.share = share
+            group.epochs = group.epochs or _Progress(share, self.clock(), share)
+            group.epochs.move_to(share, self.clock())
 
     def note_pass(self, worker: int, share: float) -> None:
         """How much of its feature passes a process has computed of its runs, 0 to 1."""
-        group, now = self.groups.get(worker), self.clock()
-        if group is None:
-            return
-        if group.pass_first is None:
-            group.pass_first, group.pass_began = share, now
-        group.pass_ended = now if share >= 1 > group.pass_share else group.pass_ended
-        group.pass_share = share
+        if group := self.groups.get(worker):
+            group.passes = group.passes or _Progress(share, self.clock(), share)
+            group.passes.move_to(share, self.clock())
 
     def finish_runs(self, keys: Iterable[str]) -> None:
         """Runs are done, or have failed, wherever they were computed."""
@@ -146,22 +160,24 @@ class TimeLeft:
         passes, rest = self._sum_forecasts(group)
         in_passes = group.find_pass_seconds(now)
         self.spent.append((rest, now - group.began - in_passes))
-        if group.pass_done >= MIN_SHARE and passes.seconds:
-            self.spent.append((replace(passes, seconds=passes.seconds * group.pass_done), in_passes))
+        if group.passes and group.passes.done >= MIN_SHARE and passes.seconds:
+            self.spent.append((replace(passes, seconds=passes.seconds * group.passes.done), in_passes))
 
     def _estimate_group(self, group: _Group) -> float:
-        """Seconds until a group is done: the rest of its passes by their own speed, then the rest of its epochs by theirs."""
+        """Seconds until a group is done: of its passes by their own speed, of the rest as its candidate's other runs took."""
         passes, rest = self._sum_forecasts(group)
-        now = self.clock()
-        in_passes = group.find_pass_seconds(now)
-        if group.pass_first is None and not group.share:
-            return _subtract_spent(self._scale(passes) + self._scale(rest), now - group.began)
-        left = 0.0
-        if group.pass_first is not None:
-            by_itself = group.pass_done >= MIN_SHARE
-            left = (1 - group.pass_share) * (in_passes / group.pass_done if by_itself else self._scale(passes))
-        taken = now - group.began - in_passes
-        return left + _subtract_spent(taken / group.share if group.share >= MIN_SHARE else self._scale(rest), taken)
+        now, left = self.clock(), 0.0
+        taken = now - group.began - group.find_pass_seconds(now)
+        if group.passes is not None:
+            by_itself = group.passes.find_left(now)
+            left = (1 - group.passes.share) * self._scale(passes) if by_itself is None else by_itself
+        elif group.epochs is None:
+            left = self._scale(passes)
+        if group.epochs is None:
+            return left + _subtract_spent(self._scale(rest), taken)
+        is_known = any((said.candidate, said.kind) == (rest.candidate, rest.kind) for said, _ in self.spent)
+        by_itself = None if is_known else group.epochs.find_left(now)
+        return left + ((1 - group.epochs.share) * self._scale(rest) if by_itself is None else by_itself)
 
     def _sum_forecasts(self, group: _Group) -> tuple[RunForecast, RunForecast]:
         """Of the feature passes of its runs, and of the rest."""
@@ -185,15 +201,13 @@ class TimeLeft:
 
     def _list_measured(self) -> Iterator[tuple[RunForecast, float]]:
         """Forecast and seconds of what was computed: finished groups, and the computed shares of those in progress."""
-        again = any(said.kind == self.spent[0][0].kind for said, _ in self.spent[1:])
-        yield from self.spent[again:]  # without the first one, which also pays for what a process loads once
+        names = [(said.candidate, said.kind) for said, _ in self.spent]
+        is_repeated = bool(names) and names[0] in names[1:]
+        yield from self.spent[is_repeated:]  # the first run also pays for what a process loads once
         for group in self.groups.values():
-            passes, rest = self._sum_forecasts(group)
-            in_passes = group.find_pass_seconds(self.clock())
-            if group.share >= MIN_SHARE:
-                yield replace(rest, seconds=rest.seconds * group.share), self.clock() - group.began - in_passes
-            if group.pass_done >= MIN_SHARE and passes.seconds:
-                yield replace(passes, seconds=passes.seconds * group.pass_done), in_passes
+            for progress, whole in zip((group.passes, group.epochs), self._sum_forecasts(group), strict=True):
+                if progress and progress.done >= MIN_SHARE and whole.seconds:
+                    yield replace(whole, seconds=whole.seconds * progress.done), progress.find_seconds(self.clock())
 
 
 def _split_forecast(forecast: RunForecast) -> tuple[RunForecast, RunForecast]:
