@@ -74,7 +74,8 @@ def describe_worst(found: ShiftResults, answered: Sequence[CandidateShift], scal
         for c in answered
         if worst.key in c.losses and np.isfinite(c.losses[worst.key].loss)
     ]
-    more = f"; {len(words) - MAX_NAMED} more are in the table" if len(words) > MAX_NAMED else ""
+    rest = len(words) - MAX_NAMED
+    more = f"; {rest} more {'is' if rest == 1 else 'are'} in the table" if rest > 0 else ""
     return f"At {worst.words}, {'; '.join(words[:MAX_NAMED])}{more}."
 
 
