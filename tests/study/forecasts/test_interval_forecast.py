@@ -77,7 +77,7 @@ def test_plan_says_it_in_a_sentence(tmp_path: Path) -> None:
     half = stats.t.ppf(0.975, 399) * np.sqrt(0.16 / 400) * 100
     twice, four = (stats.t.ppf(0.975, n - 1) * np.sqrt(0.16 / n) * 100 for n in (800, 1600))
     assert forecast("accuracy") == [
-        f"the 95 % interval of a candidate will be about ± {half:.1f} points wide over 400 rows, if its Accuracy is 80 %; with "
+        f"the 95 % interval of a candidate will be about ± {half:.1f} points over 400 rows, if its Accuracy is 80 %; with "
         f"800 rows ± {twice:.1f}, with 1,600 rows ± {four:.1f}"
     ]
     assert forecast("log_loss") == []

@@ -27,5 +27,5 @@ def test_trials_and_shares_are_counted(tmp_path: Path) -> None:
     assert describe(tmp_path, "tune: {recipe.lr: [1, 2, 3]}\nlearning_curve: [0.5]\n") == [
         "tune: 36 of the runs are trials on 3 inner folds of a training part, by which Accuracy chooses the values of cnn "
         "(3 combinations); without it there would be 8 runs",
-        "learning_curve: 4 of the runs are trained on shares of the training part (50%)",
+        "learning_curve: 4 of the runs are trained on shares of the training part (50 %)",
     ]

@@ -35,7 +35,7 @@ def forecast_interval(planned: Plan) -> list[str]:
         f"with {unit.count(size.n_units * factor)} {width}" for factor, width in zip(_FACTORS, shown[1:], strict=True)
     )
     return [
-        f"the 95 % interval of a candidate will be about {shown[0]}{points} wide over {unit.count(size.n_units)}, if its "
+        f"the 95 % interval of a candidate will be about {shown[0]}{points} over {unit.count(size.n_units)}, if its "
         f"{metric.title} is {level}{alike}; {more}"
     ]
 

@@ -20,6 +20,6 @@ def describe_side_runs(planned: Plan) -> list[str]:
         )
     shares = [run for run in planned.runs if run.role == "learning-curve"]
     if shares:
-        sizes = ", ".join(f"{share:.0%}" for share in sorted({run.share for run in shares}))
+        sizes = ", ".join(f"{share * 100:g} %" for share in sorted({run.share for run in shares}))
         lines.append(f"learning_curve: {len(shares)} of the runs are trained on shares of the training part ({sizes})")
     return lines
