@@ -62,7 +62,6 @@ def submit_command(
 
     Their logs are in jobs/ of the results folder; `phoropter status` shows how far they are, and `phoropter cancel` stops them.
     """
-    from phoropter.core.errors import join_words
     from phoropter.core.errors import SpecError
     from phoropter.operations.slurm_jobs import JobShare, submit_study
     from phoropter.results.remote_store import find_remote
@@ -71,10 +70,12 @@ def submit_command(
         parts = read_parts(study, out, smoke=False, settings=settings)  # refused here, and not by every job
     folder = parts[0][1].parent if len(parts) > 1 else parts[0][1]
     if find_remote(folder) is not None:
-        raise SpecError("the logs of jobs are kept in the results folder, so -o must be a folder that all machines see, not s3://")
+        raise SpecError(
+            "the logs of jobs are kept in the results folder, so -o must be a folder that all machines see, not s3://"
+        )
     words = ["run", study, "-o", str(folder.resolve()), *(word for setting in settings for word in ("--set", setting))]
     names = submit_study([*words, *(["--trust-code"] if trust_code else [])], folder, JobShare(**share), executor)
-    print_line(make_console(), f"submitted: {join_words(names, MAX_LISTED)}; logs in {folder / 'jobs'}")
+    print_line(make_console(), f"submitted: {', '.join(names)}; logs in {folder / 'jobs'}")
 
 
 @click.command("verify")

@@ -100,3 +100,13 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(MissingExtraError, match=r"phoropter\[slurm\]"):
         submit_study(["run", "x"], tmp_path, JobShare())
+
+
+def test_a_mirror_of_a_store_is_refused(cluster: Path) -> None:
+    (cluster / "small.yaml").write_text(
+        "name: small\ndata: {digits: true}\nprotocol: {split: stratified-k-fold, folds: 2}\ncandidates: [resnet18]\n"
+    )
+    (cluster / "out").mkdir()
+    (cluster / "out" / "remote.json").write_text('{"url": "s3://bucket/study", "can_claim": true}')
+    refused = CliRunner().invoke(main, ["submit", str(cluster / "small.yaml"), "-o", str(cluster / "out")])
+    assert refused.exit_code == 2 and "-o must be a folder that all machines see" in refused.output
