@@ -105,7 +105,7 @@ def test_the_table_of_branches_shows_the_weights(store: Store) -> None:
             weights.setdefault(each["name"], []).append(each["weight"])
     lines = [dict(zip((column.name for column in table.columns), row.values, strict=True)) for row in table.rows]
     shown = {line["Branch"]: line["Weight"] for line in lines if line["Fusion"] == "chosen"}
-    assert shown == {name: MeanStd(np.mean(each), np.std(each, ddof=1)) for name, each in weights.items()}
+    assert shown == {name: MeanStd(float(np.mean(each)), float(np.std(each, ddof=1))) for name, each in weights.items()}
     assert all(np.isnan(line["Weight"].mean) for line in lines if line["Fusion"] == "mean")  # type: ignore[union-attr]
 
 
