@@ -54,8 +54,10 @@ def test_finished_runs_whose_models_were_not_kept_are_trained_again(tmp_path: Pa
     study = read_study(tmp_path / "s.yaml")[0]
     execute_study(study, tmp_path / "out", lambda event: None, options=ComputeOptions("cpu", threads=1))
     assert describe_shift(planned, store, cache_dir()) == [
-        "shift: all runs that can answer have answered for 1 corrupted version of the test rows"
+        "shift: all runs that can answer have answered for all corrupted versions of the test rows"
     ]
+    added = forecast_shift(plan(tmp_path, "shift: {blur: [2, 3]}\n"), store, cache_dir())
+    assert (added.n_runs, added.n_levels, added.images) == (6, 1, 60 + 60)
     shutil.rmtree(tmp_path / "out" / "shift")
     assert forecast_shift(planned, store, cache_dir()).n_runs == 6
 

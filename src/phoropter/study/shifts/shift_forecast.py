@@ -17,12 +17,14 @@ from phoropter.study.shifts.asked_answers import AskedAnswers
 @dataclass(frozen=True)
 class ShiftForecast:
     """images: that networks will be shown, each corrupted version counted · seconds: what that takes · n_runs: to be evaluated
-    retrained: finished runs among them that are trained again, because their models were not kept
+    n_levels: at most so many corrupted versions each · retrained: finished runs among them that are trained again, because their
+    models were not kept
     """
 
     images: int = 0
     seconds: float = 0.0
     n_runs: int = 0
+    n_levels: int = 0
     retrained: tuple[PlannedRun, ...] = ()
 
 
@@ -31,9 +33,11 @@ def forecast_shift(planned: Plan, store: Store, cache: Path, device: str = "cpu"
     asked, speeds, kind = AskedAnswers(planned, store.folder), load_measured_speeds(cache), settle_device(device)
     done = {run.key for run in planned.runs if run.key in store}
     waiting = [r for r in planned.runs if asked.can_answer(r) and (r.key not in done or asked.is_incomplete(r))]
-    images, seconds, counted = 0, 0.0, set[str]()
+    images, most, seconds, counted = 0, 0, 0.0, set[str]()
     for run in waiting:
-        levels = len(asked.list_corruptions(run.image_set))
+        every = asked.list_corruptions(run.image_set)
+        lacking = asked.find_missing(run, asked.find_folder(run.key)) if run.key in done else every
+        levels, most = len(lacking), max(most, len(lacking))
         for backbone in () if run.candidate.is_ensemble else run.candidate.backbones:
             rows = len(run.split.test) * run.candidate.recipe.imbalance.n_bags
             if run.candidate.stores_features:  # a pass that all its splits, heads and seeds share
@@ -44,18 +48,17 @@ def forecast_shift(planned: Plan, store: Store, cache: Path, device: str = "cpu"
             images += rows * levels
             seconds += rows * levels * speeds.image_seconds(backbone, catalog.resolve_side(backbone, planned.study.base), kind)
     retrained = tuple(r for r in waiting if r.key in done and _has_no_model(r, store))
-    return ShiftForecast(images, seconds, len(waiting), retrained)
+    return ShiftForecast(images, seconds, len(waiting), most, retrained)
 
 
 def describe_shift(planned: Plan, store: Store, cache: Path, device: str = "cpu") -> list[str]:
     """Lines of the plan; none for a study without `shift`."""
     if planned.study.shift is None:
         return []
-    asked = AskedAnswers(planned, store.folder).list_corruptions(planned.image_sets[0])
     forecast = forecast_shift(planned, store, cache, device)
-    levels = f"{len(asked)} corrupted version{'s' if len(asked) > 1 else ''} of the test rows"
     if not forecast.n_runs:
-        return [f"shift: all runs that can answer have answered for {levels}"]
+        return ["shift: all runs that can answer have answered for all corrupted versions of the test rows"]
+    levels = f"{forecast.n_levels} corrupted version{'s' if forecast.n_levels > 1 else ''} of the test rows"
     lines = [
         f"shift: {forecast.n_runs} runs answer for {levels}: {forecast.images:,} images through networks, about "
         f"{format_duration(forecast.seconds)} beside the time above"
