@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from phoropter.deploy.predict import BundlePredictions
-    from phoropter.report.page import WrittenReport
+    from phoropter.report.render.kept_report import WrittenReport
     from phoropter.results.store import Store
     from phoropter.study.cost import ResourceEstimate
     from phoropter.study.plan import Plan
@@ -206,23 +206,26 @@ def print_predictions(to: Console, predictions: BundlePredictions, max_rows: int
 
     from rich.text import Text
 
+    from phoropter.deploy.decision import name_answer
+
     means = predictions.average_by_recording()
     probabilities = predictions.probabilities if means is None else means.probabilities
     names = [str(name) for name in (predictions.dataset.ids if means is None else means.names)]
     decided = predictions.decide_rows() if means is None else predictions.decide_recordings()
+    answers = [name_answer(p, predictions.classes, predictions.multi_label) for p in probabilities]
     kinds = ("image" if means is None else "recording", "class", *(() if decided is None else ("decision",)))
     table = make_text_table(kinds, ("probability",) if means is None else ("windows", "probability"))
     for row, name in enumerate(names[:max_rows]):
         count = [] if means is None else [str(means.counts[row])]
-        likeliest = int(probabilities[row].argmax())
-        words = [Text(predictions.classes[likeliest]), *([] if decided is None else [Text(decided[row])])]
-        table.add_row(Text(name), *words, *count, f"{probabilities[row][likeliest]:.3f}")
+        words = [Text(answers[row]), *([] if decided is None else [Text(decided[row])])]
+        table.add_row(Text(name), *words, *count, f"{probabilities[row].max():.3f}")
     to.print(table)
     if len(names) > max_rows:
         print_line(to, f"… and {len(names) - max_rows} more")
-    counts = Counter(decided or [predictions.classes[int(k)] for k in probabilities.argmax(1)])
+    counts = Counter(decided or answers)
     what = "total" if decided is None else "total by decision"
-    print_line(to, f"{what}: " + ", ".join(f"{counts[name]} {name}" for name in predictions.classes if counts[name]))
+    named = [f"{counts[name]} {name}" for name in dict.fromkeys((*predictions.classes, *counts)) if counts[name]]
+    print_line(to, f"{what}: {', '.join(named)}")
     for note in predictions.notes:
         print_line(to, f"note: {note}")
     for problem in predictions.problems:

@@ -7,6 +7,7 @@ decides nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,14 @@ from phoropter.data.dataset import name_label_set
 from phoropter.results.clinical.aggregation import aggregate_probabilities
 from phoropter.results.clinical.levels import LevelName
 from phoropter.training.candidates.refit_record import RefitRecord
+
+
+class MeanProbabilities(NamedTuple):
+    """names of R recordings or subjects, in order · (R,) number of windows of each · (R, C) probabilities of each"""
+
+    names: list[str]
+    counts: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
 
 
 @dataclass(frozen=True)

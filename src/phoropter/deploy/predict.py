@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from phoropter.data.recordings.changes import RecordingChanges
 from phoropter.data.recordings.database import Database
 from phoropter.data.recordings.files import find_prediction_database
 from phoropter.data.spec import DataSpec
-from phoropter.deploy.decision import DecisionRule
+from phoropter.deploy.decision import DecisionRule, MeanProbabilities
 from phoropter.deploy.inputs import (
     DecodedChunk,
     decode_in_chunks,
@@ -90,14 +90,6 @@ class Bundle:
     @property
     def rule(self) -> DecisionRule:
         return DecisionRule.from_refit(self.refit, self.classes, self.multi_label)
-
-
-class MeanProbabilities(NamedTuple):
-    """names of R recordings or subjects, in order · (R,) number of windows of each · (R, C) probabilities of each"""
-
-    names: list[str]
-    counts: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

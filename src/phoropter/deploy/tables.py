@@ -15,8 +15,8 @@ from typing import Any
 from phoropter.core.errors import SpecError, join_words
 from phoropter.core.files import atomic_write, require_writable_place
 from phoropter.core.storage.csv_cells import format_csv
-from phoropter.deploy.decision import name_answer
-from phoropter.deploy.predict import BundlePredictions, MeanProbabilities
+from phoropter.deploy.decision import MeanProbabilities, name_answer
+from phoropter.deploy.predict import BundlePredictions
 
 Row = dict[str, Any]
 FORMATS = (".csv", ".parquet", ".jsonl")

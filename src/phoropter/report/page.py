@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import phoropter
@@ -14,7 +13,8 @@ from phoropter.report.custom_section import SectionFunction, build_custom_sectio
 from phoropter.report.model_card import build_model_card
 from phoropter.report.reliability import describe_reliability
 from phoropter.report.render.document import Document, Notice, resolve_output_paths
-from phoropter.report.render.table import Table, one_line
+from phoropter.report.render.kept_report import WrittenReport
+from phoropter.report.render.table import one_line
 from phoropter.report.render.wording import count_with_noun, list_names
 from phoropter.report.sections.candidates.leaderboard import leaderboard_table
 from phoropter.report.sections.order import build_sections
@@ -33,15 +33,6 @@ from phoropter.report.top_group import find_top_group
 from phoropter.results.positive_class import open_results
 
 _OVERLAP_KINDS = ("groups", "windows")  # findings that a study with allow_group_overlap expects
-
-
-@dataclass(frozen=True)
-class WrittenReport:
-    """page: its path · leaderboard: the first table of it · conclusion: its sentences, the small print after them"""
-
-    page: Path
-    leaderboard: Table
-    conclusion: tuple[str, ...]
 
 
 def write_report(
@@ -84,7 +75,8 @@ def create_report(inputs: ReportInput, out: Path | None = None, sections: Sequen
     )
     write_text(files / "model-card.md", build_model_card(inputs))
     write_text(files / STATEMENT_FILE, build_statement(inputs))
-    write_mistakes_file(inputs, files / "tables" / MISTAKES_FILE)
+    if not summary.is_multi_label:
+        write_mistakes_file(inputs, files / "tables" / MISTAKES_FILE)
     said = tuple(map(one_line, (*sentences, *small_print)))
     return WrittenReport(document.write(page, files), leaderboard_table(summary), said)
 
@@ -106,7 +98,8 @@ def study_subtitle(summary: StudySummary) -> str:
     """One line under the title: dataset, protocol, number of candidates and runs."""
     dataset = summary.study.get("dataset") or {}
     name = str(dataset.get("name") or "")
-    data = f"{dataset.get('rows', 0):,} rows in {len(summary.classes)} classes"
+    classes = f"with {len(summary.classes)} labels" if summary.is_multi_label else f"in {len(summary.classes)} classes"
+    data = f"{dataset.get('rows', 0):,} rows {classes}"
     if name and name != summary.study.get("name"):
         data = f"{name}: {data}"
     if dataset.get("groups"):

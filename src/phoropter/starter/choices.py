@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from phoropter.core.errors import PhoropterError, SplitError, WeightsError
-from phoropter.data.dataset import UNLABELLED, Dataset
+from phoropter.data.dataset import Dataset
 from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import ProtocolSpec
 from phoropter.models import catalog
@@ -64,8 +64,8 @@ class ChosenCandidates:
 
 def choose_protocol(dataset: Dataset) -> ChosenProtocol:
     """The first protocol that the data allow. Raises SplitError where they allow none."""
-    labelled = dataset.labels != UNLABELLED
-    least = min(int((dataset.labels == k).sum()) for k in set(dataset.labels[labelled].tolist()))
+    labelled = dataset.labelled
+    least = min(count for count in dataset.class_counts.tolist() if count)
     options: list[tuple[dict[str, Any], str]] = []
     parts = set() if dataset.parts is None else set(dataset.parts[labelled].tolist())
     if {"train", "test"} <= parts or {"train", "val"} <= parts:

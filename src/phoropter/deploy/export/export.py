@@ -120,7 +120,9 @@ def export_bundle(
     """
     check_export_target(out, options, rows is not None)
     if rows is not None and bundle.multi_label:
-        raise SpecError("--int8: its loss is measured on rows of one class each, and this bundle has several labels; leave it out")
+        raise SpecError(
+            "--int8: its loss is measured on rows of one class each, and this bundle has several labels: leave it out"
+        )
     if options.layout == "triton" or out.suffix == ".onnx":
         for written in (bundle, *([rows.measured] if rows else [])):
             check_weight_bytes(written.model)

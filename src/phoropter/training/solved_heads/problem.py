@@ -18,7 +18,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class LogisticProblem:
-    """What one run is fitted to: the training rows of a split. weights: (C,) of the classes, or None."""
+    """What one run is fitted to: the training rows of a split. weights: (C,) of the classes, or (2, C), or None."""
 
     dataset: Dataset
     split: Split
