@@ -156,7 +156,8 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
     for note in (*dataset.notes, *describe_shown_sizes(planned)):
         print_line(to, f"  {note}")
     sizes = sorted({(len(s.train), len(s.test)) for s in planned.splits})
-    print_line(to, f"{len(planned.splits)} splits, for example {sizes[0][0]} rows to train on and {sizes[0][1]} to test on")
+    splits = f"{len(planned.splits)} split{'s' if len(planned.splits) > 1 else ''}"
+    print_line(to, f"{splits}, for example {sizes[0][0]} rows to train on and {sizes[0][1]} to test on")
     for note in study.context.settled_defaults:
         print_line(to, f"  {note}")
     table = make_text_table(("candidate", "how"), ("runs", "done", "time left"))

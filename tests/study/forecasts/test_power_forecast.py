@@ -95,6 +95,17 @@ def test_lines_of_a_plan(tmp_path: Path) -> None:
     assert lines_of(tmp_path, "hold-out", "log_loss") == []
 
 
+def test_a_difference_that_cannot_be_is_not_promised(tmp_path: Path) -> None:
+    """Two folds of one seed: by one degree of freedom more than 100 points would be needed."""
+    _, rows, again = lines_of(tmp_path, "stratified-k-fold, folds: 2, seeds: [0]")
+    size = PlannedSize("folds", 120, 120, UnitWord("row", "rows"), 0.15 / 120, 2, 1, 3, 1.0)
+    answer = training_answer(size, 1)
+    assert answer is not None and answer.detectable > 1 and "none" not in rows
+    assert again.startswith(
+        "  if trained again on other data: none, for not even the largest possible difference would be found; "
+    )
+
+
 def test_what_a_plan_measures(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(STUDY % ("stratified-k-fold, folds: 4, seeds: [0, 1, 2]", "accuracy"))

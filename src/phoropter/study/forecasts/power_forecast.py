@@ -198,4 +198,6 @@ def _describe_answer(answer: Answer, size: PlannedSize, scale: float) -> str:
         return f"none, for with {size.unit.count(size.n_units)} no difference can reach 5 % by this test"
     if not np.isfinite(answer.detectable):
         return "none"
+    if answer.detectable > 1:
+        return "none, for not even the largest possible difference would be found"
     return f"{answer.detectable * scale:.1f} points" if scale > 1 else f"{answer.detectable:.3f}"

@@ -103,7 +103,7 @@ class Candidate(Spec):
             how.append(f"taught by {self.distillation.teacher} ({self.distillation.loss}, α {self.distillation.alpha:g})")
         if self.is_ensemble:
             chosen = ", chosen and weighted on inner folds" if self.selects else ""
-            how.append(f"of the finished runs of {' and '.join(self.members)}{chosen}")
+            how.append(f"of the finished runs of {', '.join(self.members[:-1])} and {self.members[-1]}{chosen}")
         elif not self.recipe.phases:
             how.append("used as it is")
         elif self.recipe.l2_penalties and self.fusion and self.fusion.mode == "logits":
