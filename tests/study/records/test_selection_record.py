@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +109,20 @@ def test_the_table_of_branches_shows_the_weights(store: Store) -> None:
     shown = {line["Branch"]: line["Weight"] for line in lines if line["Fusion"] == "chosen"}
     assert shown == {name: MeanStd(float(np.mean(each)), float(np.std(each, ddof=1))) for name, each in weights.items()}
     assert all(np.isnan(line["Weight"].mean) for line in lines if line["Fusion"] == "mean")  # type: ignore[union-attr]
+
+
+def test_a_member_with_all_the_weight_of_a_run_is_not_called_idle() -> None:
+    """Without it nothing is left there, so that the runs in which it is one of several cannot tell that it may be left out."""
+    half = {"fused": 0.8, "accuracy": 0.8, "without": 0.9, "weight": 0.5}
+    runs = [[{"name": "a", **half}, {"name": "b", **half}]]
+    runs += [[{"name": "a", **half, "without": None, "weight": 1.0}, {"name": "b", **half, "without": 0.8, "weight": 0.0}]]
+    records = [SimpleNamespace(record={"branches": branches, "selection": {}}) for branches in runs]
+    records[0].record["selection"] = {"members": []}
+    inputs: Any = SimpleNamespace(summary=SimpleNamespace(candidates=[SimpleNamespace(name="chosen", runs=records)]))
+    section = fusion_section(inputs)
+    assert section is not None and section.paragraphs[0].endswith("or raises it: b in chosen.")
+    (table,) = section.blocks
+    assert isinstance(table, Table) and "Where one branch has all the weight nothing is left without it" in table.note
 
 
 def test_the_time_of_a_study_holds_the_fits_of_a_choice_once(store: Store) -> None:

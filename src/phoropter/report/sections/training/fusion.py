@@ -40,11 +40,20 @@ def _branch_table(summary: StudySummary) -> Table | None:
         Column("Branch"),
         *([Column("Weight", "percent", "its share of the mean probability, chosen on inner folds")] if weighs else []),
         Column("Branch only", "percent", "accuracy of the branch's own classifier on the held-out rows"),
-        Column("Branch removed", "percent", "accuracy with the branch's features replaced by their mean over training rows"),
+        Column(
+            "Branch removed",
+            "percent",
+            "accuracy with the branch's features replaced by their mean over training rows; of an average, of its other members",
+        ),
         Column("All branches", "percent", "accuracy of the fusion"),
         Column("Contribution", "points", "all branches minus branch removed"),
     )
     note = "Mean ± standard deviation over runs. A dash: the branches of this fusion have no classifiers of their own."
+    if weighs:
+        note += (
+            " Under weight it means that all count alike. Where one branch has all the weight nothing is left without it: branch "
+            "removed and contribution are means over the other runs."
+        )
     return Table("branches", "Accuracy of each branch, and of the fusion without it", columns, tuple(rows), note)
 
 
@@ -60,7 +69,8 @@ def _fusion_rows(candidate: CandidateResults, weighs: bool) -> list[TableRow]:
             for key in ("accuracy", "without", "fused", "weight")
         )
         gain = complete - removed
-        role: RowRole = "warning" if finite_mean(gain) < MIN_BRANCH_GAIN else "plain"
+        alone = bool(np.isnan(removed).any())  # in some run nothing is left without it, so that it is not idle
+        role: RowRole = "warning" if finite_mean(gain) < MIN_BRANCH_GAIN and not alone else "plain"
         shown = (*([weight] if weighs else []), own, removed, complete, gain)
         numbers = (MeanStd(finite_mean(v), finite_std(v)) for v in shown)
         rows.append(TableRow((candidate.name, str(records[0][i]["name"]), *numbers), role))
