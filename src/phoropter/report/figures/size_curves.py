@@ -52,7 +52,7 @@ def draw_size_curves(curves: Sequence[CandidateCurve], unit: str, scale: MetricF
     left_out = len(curves) - len(shown)
     caption = (
         f"{scale.title} against the {unit} trained on, with 95 % intervals, and the power law through them; dashed: up to twice "
-        "as many, extrapolated." + (f" {left_out} more candidates are in the table." if left_out else "")
+        "as many, extrapolated." + (f" {left_out} more in the table." if left_out else "")
     )
     values = "; ".join(
         f"{one_line(each.name)} from {scale.format_value(float(each.curve.values[0]))} to "

@@ -23,7 +23,7 @@ def test_each_control_has_a_sentence(inputs: ReportInput) -> None:
     assert section is not None and section.title == "Negative controls"
     permuted, site, blank, time, group = map(str, section.paragraphs)
     assert permuted.startswith("Labels exchanged at random: net reaches accuracy ") and "clearly better than guessing" in permuted
-    assert "so something else tells the answer, or it is one of the forty studies in which chance does" in permuted
+    assert "so something else tells the answer, or this is the one study in forty in which chance does" in permuted
     assert "Pictures tell the site (every site is on both sides of its folds, and groups are kept apart)" in site
     assert "not clearly better than guessing" in blank and "as it should be: there was nothing to learn" in blank
     own = next(c for c in inputs.summary.candidates if c.name == "net").values["accuracy"]

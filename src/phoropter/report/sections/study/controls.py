@@ -99,7 +99,7 @@ def _explain(control: ControlResult, summary: StudySummary) -> str:
     if control.is_above:
         what = "no picture" if control.kind == "blank-pictures" else "no true label"
         return (
-            f"There was {what} to learn from, so something else tells the answer, or it is one of the forty studies in which "
+            f"There was {what} to learn from, so something else tells the answer, or this is the one study in forty in which "
             "chance does: look for rows of one origin on both sides of a split before believing the figures above."
         )
     return "That is as it should be: there was nothing to learn."
