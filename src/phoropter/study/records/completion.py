@@ -2,8 +2,8 @@
 
     DIR/complete.json    a digest of what was asked, written when a study has ended with every run
 
-It says nothing of the runs themselves, each of which is checked in its folder as always. A study with code of its own, with a
-screening or with negative controls is always gone through.
+It says nothing of the runs themselves, each of which is checked in its folder as always. A study with code of its own, a screening,
+negative controls or corrupted rows is always gone through, and so is a folder that mirrors an object store.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from phoropter.results.store import Store
 from phoropter.study.plan import Plan, plan_study
 from phoropter.study.records.other_study import study_to_plain
 from phoropter.study.spec import StudySpec
+from phoropter.study.variants.imported_candidates import add_imported
 
 COMPLETE_FILE = "complete.json"
 
@@ -30,7 +31,7 @@ def record_completion(study: StudySpec, store: Store, cache: Path) -> None:
     """Notes that all of a study is in the store; does nothing where a run is missing, or where it is always gone through."""
     if not _can_be_told(study, store):
         return
-    planned = plan_study(study, cache)
+    planned = plan_study(add_imported(study, store.folder), cache)
     if not planned.missing_runs(store):
         write_cache_json(store.folder / COMPLETE_FILE, _Completion(asked=_digest_request(planned)))
 
@@ -43,12 +44,12 @@ def is_complete(study: StudySpec, store: Store, cache: Path) -> bool:
     noted = read_cache_json(store.folder / COMPLETE_FILE, _Completion)
     if noted is None or not _can_be_told(study, store):
         return False
-    planned = plan_study(study, cache)
+    planned = plan_study(add_imported(study, store.folder), cache)
     return noted.asked == _digest_request(planned) and not planned.missing_runs(store)
 
 
 def _can_be_told(study: StudySpec, store: Store) -> bool:
-    if study.screening is not None or study.controls:
+    if study.screening or study.controls or study.shift or store.remote is not None:
         return False
     try:
         recorded = store.study
