@@ -146,9 +146,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_STUDIES} studies a cell, to see that it runs")
     parser.add_argument("--output", type=Path, default=RESULTS)
     asked = parser.parse_args()
-    print(
-        "| settings | nested, truth | nested: bias | best of sweep, truth | best of sweep: bias | best chosen |"
-    )
+    print("| settings | nested, truth | nested: bias | best of sweep, truth | best of sweep: bias | best chosen |")
     print("|---:|---|---:|---|---:|---:|")
     cells = []
     for count in (2, 10, 30):

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from phoropter.console import PIPED_WIDTH, make_console, make_text_table, print_results
-from phoropter.report.page import WrittenReport
+from phoropter.report.render.kept_report import WrittenReport
 from phoropter.report.render.table import Column, IntervalBounds, MeanStd, Table, TableRow
 
 NAMES = (

@@ -12,8 +12,8 @@ from phoropter.core.errors import SpecError
 from phoropter.results.store import Store
 from phoropter.study.audit import check_leakage
 from phoropter.study.cost import estimate_resources
-from phoropter.study.forecasts.measured_speeds import update_measured_speed
 from phoropter.study.executors import execute_study
+from phoropter.study.forecasts.measured_speeds import update_measured_speed
 from phoropter.study.plan import plan_study
 from phoropter.study.progress import ProgressEvent
 from phoropter.study.screening import describe_rungs, estimate_full_seconds, first_rung, mean_inner_losses, resolve_rungs

@@ -23,9 +23,9 @@ from phoropter.results.preparation import describe_preparation
 from phoropter.results.run_folder import RunWriter
 from phoropter.results.store import Store
 from phoropter.study.compute import Computation
+from phoropter.study.display.progress_bars import show_progress
 from phoropter.study.executors import execute_study
 from phoropter.study.plan import PlannedRun, plan_study
-from phoropter.study.display.progress_bars import show_progress
 from phoropter.study.progress import ProgressEvent
 from phoropter.study.records.study_record import find_relative_base, read_base
 from phoropter.study.spec import StudySpec, read_study

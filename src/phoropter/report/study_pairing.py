@@ -152,7 +152,8 @@ def pair_studies(first: Path | str, second: Path | str) -> StudyPair:
         raise StoreError(f"{first} and {second} are the same results folder: name two different ones")
     summaries = [collect_summary(store) for store in stores]
     if summaries[0].classes != summaries[1].classes:
-        differences = _describe_other_classes(*(s.folder for s in stores), *(set(e.classes) for e in summaries))
+        found = [(s.folder, set(e.classes)) for s, e in zip(stores, summaries, strict=True)]
+        differences = _describe_other_classes(found[0], found[1])
         raise StoreError(f"the two studies tell different classes apart and cannot be compared: {differences}")
     a, b = (StudySide(s, e, label) for s, e, label in zip(stores, summaries, _study_labels(stores), strict=True))
     names = [e.name for e in a.summary.candidates if e.name in {o.name for o in b.summary.candidates}]
@@ -169,9 +170,9 @@ def pair_studies(first: Path | str, second: Path | str) -> StudyPair:
     return _compare_pairs(pair, wanted)
 
 
-def _describe_other_classes(one: Path, other: Path, classes: set[str], other_classes: set[str]) -> str:
+def _describe_other_classes(one: tuple[Path, set[str]], other: tuple[Path, set[str]]) -> str:
     """Which classes each of two folders has alone."""
-    alone = ((one, classes - other_classes, other), (other, other_classes - classes, one))
+    alone = ((a, mine - theirs, b) for (a, mine), (b, theirs) in ((one, other), (other, one)))
     return "; ".join(f"{a} has {list_names(sorted(names))}, which {b} has not" for a, names, b in alone if names)
 
 

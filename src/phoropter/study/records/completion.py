@@ -2,8 +2,8 @@
 
     DIR/complete.json    a digest of what was asked, written when a study has ended with every run
 
-It says nothing of the runs themselves, each of which is checked in its folder as always. A study with code of its own, a screening,
-negative controls or corrupted rows is always gone through, and so is a folder that mirrors an object store.
+It says nothing of the runs themselves, each of which is checked in its folder as always. A study with code of its own, with a
+screening, negative controls or corrupted rows is always gone through, and so is a folder that mirrors an object store.
 """
 
 from __future__ import annotations
