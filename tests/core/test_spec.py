@@ -47,6 +47,7 @@ def test_good_data_is_read_and_frozen(tmp_path: Path) -> None:
             r"line 4: unknown key 'knd' in items.1; did you mean 'kind'\?",
         ),
         ("nam: x\n", r"line 1: unknown key 'nam'; did you mean 'name'\?"),
+        ("name: x\nrate: 1\n", r"line 2: unknown key 'rate': it is a key of inner and of items, as in `inner: \{rate: …\}`"),
         ("inner: {rate: 1}\n", r"study.yaml, line 1: the key 'name' is required"),
         ("name: x\ninner: {rate: fast}\n", r"line 2: inner.rate is 'fast', which does not fit: it should be a valid number"),
         ("name: x\ninner: {rate: 1, kind: adamv}\n", r"line 2: inner.kind is 'adamv', expected .*; did you mean 'adamw'\?"),

@@ -212,7 +212,9 @@ def _describe_error(kind: type[Spec], error: ValidationError, source: SourceMap,
         known = _fields_at(kind, first["loc"][:-1])
         word = str(first["loc"][-1])
         inside = f" in {'.'.join(str(p) for p in (*at, *path[:-1]))}" if (*at, *path[:-1]) else ""
-        hint = did_you_mean(word, known) or f"; known keys are {', '.join(sorted(known))}" * bool(known)
+        hint = (
+            _name_owner(kind, word) or did_you_mean(word, known) or f"; known keys are {', '.join(sorted(known))}" * bool(known)
+        )
         return f"{where}: unknown key '{word}'{inside}{hint}"
     if first["type"] == "missing":
         return f"{where}: the key '{dotted}' is required and was not given"
@@ -226,6 +228,12 @@ def _describe_error(kind: type[Spec], error: ValidationError, source: SourceMap,
     message = message[0].lower() + message[1:]
     came = f"{dotted or 'the value'} is {_shorten_repr(first['input'])}"
     return f"{where}: {came}, which does not fit: {message.replace('input ', 'it ', 1)}"
+
+
+def _name_owner(kind: type[Spec], word: str) -> str:
+    """Where a key belongs that was written beside the mapping it is for, as `seeds` beside `protocol`; else empty."""
+    owners = [name for name, field in kind.model_fields.items() if word in _fields_at(field.annotation, ())]
+    return f": it is a key of {' and of '.join(owners)}, as in `{owners[0]}: {{{word}: …}}`" if owners else ""
 
 
 def _suggest_extension(kind: type[Spec], error: Any) -> str:
