@@ -97,3 +97,13 @@ def test_there_is_no_value_without_rows() -> None:
     found = AlarmStatistics.from_alarms(POSITIVE, np.zeros(N, dtype=bool), IDS)
     assert np.isnan(found.ppv.estimate) and found.alarms.estimate == 0 and "no such rows" in found.ppv.method
     assert np.isnan(share_interval(np.array([True, False]), IDS[:2]).low)  # two units
+
+
+@pytest.mark.parametrize("alarmed", [False, True])
+def test_a_ratio_is_not_certain_where_all_rows_are_answered_alike(alarmed: bool) -> None:
+    found = AlarmStatistics.from_alarms(POSITIVE, np.full(N, alarmed), IDS)
+    ratio, at = (found.positive_ratio, found.ppv_at(0.05)) if alarmed else (found.negative_ratio, found.npv_at(0.05))
+    of_positive = proportion_confint(P, P, method="beta")[0]  # Clopper and Pearson's, of the rows that have this answer
+    of_negative = proportion_confint(Q, Q, method="beta")[0]
+    assert ratio.value == 1 and ratio.low == pytest.approx(of_positive) and ratio.high == pytest.approx(1 / of_negative)
+    assert at.value == pytest.approx(0.05 if alarmed else 0.95) and at.low < at.value < at.high

@@ -2,7 +2,8 @@
 
 A likelihood ratio's interval is on the log scale: of independent rows the one of Simel, Samsa & Matchar 1991, over units that of
 their influences with Student's t. Predictive values at another prevalence are functions of the likelihood ratios (Bayes), and so
-are their bounds. Where a ratio is 0 or infinite, its bounds come from those of the two shares, which is wider than needed.
+are their bounds. Where a ratio is 0 or infinite, or all rows are alarmed or none, its bounds come from those of the two shares,
+which is wider than needed.
 """
 
 from __future__ import annotations
@@ -118,12 +119,12 @@ class _LogRatios:
         return self._estimate_ratio(value, 0, outer)
 
     def _estimate_ratio(self, value: float, alarmed: int, outer: tuple[float, float]) -> Estimate:
-        """The ratio of the shares of positive and negative rows with this answer. outer: bounds where it is 0 or infinite"""
+        """The ratio of the shares of positive and negative rows with this answer. outer: bounds where it has no half-width"""
         if np.isnan(value) or len(self.of_units) < MIN_UNITS:
             return Estimate(value, NO_VALUE, NO_VALUE)
-        if value == 0 or not np.isfinite(value):
-            return Estimate(value, *outer)
-        factor = float(np.exp(self._half_width(alarmed)))
+        if value == 0 or not np.isfinite(value) or (half := self._half_width(alarmed)) == 0:
+            return Estimate(value, *outer)  # half is 0 where all rows are answered alike, which says nothing about other rows
+        factor = float(np.exp(half))
         return Estimate(value, value / factor, value * factor)
 
     def _half_width(self, alarmed: int) -> float:
