@@ -70,7 +70,17 @@ class TuneSpec(Spec):
             raise ValueError("there is nothing to choose; name a key and its values, as in recipe.lr: [1e-4, 3e-4]")
         if lone := next((key for key, values in grid.items() if len(values) < 2), None):
             raise ValueError(f"{lone} has nothing to choose from; give it two values or more, as in recipe.lr: [1e-4, 3e-4]")
+        for key, values in grid.items():
+            if twice := [value for place, value in enumerate(values) if value in values[:place]]:
+                raise ValueError(f"{key} has the value {twice[0]} twice; name it once")
         return grid
+
+    @field_validator("candidates")
+    @classmethod
+    def _check_candidates(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"the candidate '{twice}' is named twice; name it once")
+        return names
 
     @field_validator("metric")
     @classmethod

@@ -35,10 +35,12 @@ def settle_label_metrics(study: StudySpec, dataset: Dataset) -> StudySpec:
 def check_label_uses(study: StudySpec, dataset: Dataset, candidates: list[Candidate]) -> None:
     """Raises SpecError for a metric of another kind of rows and, where rows may have several labels, for what needs one."""
     source = study.source
-    try:
-        check_label_kind(study.metrics, dataset.is_multi_label)
-    except SpecError as error:
-        raise SpecError(f"{source.describe_location(('metrics',))}: {error}") from None
+    chosen_by = (study.tune.metric,) if study.tune and study.tune.metric else ()
+    for at, metrics in ((("metrics",), study.metrics), (("tune", "metric"), chosen_by)):
+        try:
+            check_label_kind(metrics, dataset.is_multi_label)
+        except SpecError as error:
+            raise SpecError(f"{source.describe_location(at)}: {error}") from None
     if not dataset.is_multi_label:
         return
     for key, need in _ONE_CLASS_KEYS.items():

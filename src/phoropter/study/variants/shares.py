@@ -25,8 +25,19 @@ def list_shares(study: StudySpec, dataset: Dataset, splits: list[Split]) -> list
     if study.learning_curve is None:
         return whole
     of = resolve_share_unit(study, dataset, splits)
-    shares = study.learning_curve.shares
-    return whole + [SplitShare(shrink_training_part(dataset, split, share, of), share) for share in shares for split in splits]
+    found: list[SplitShare] = []
+    for share in study.learning_curve.shares:
+        parts = [SplitShare(shrink_training_part(dataset, split, share, of), share) for split in splits]
+        if found and _is_equal(found[-len(parts) :], parts):
+            where = study.source.describe_location(("learning_curve",))
+            raise SpecError(f"{where}: shares {found[-1].share:g} and {share:g} are the same {of} in every split; leave one out")
+        found += parts
+    return whole + found
+
+
+def _is_equal(smaller: list[SplitShare], larger: list[SplitShare]) -> bool:
+    """Whether two shares are of the same rows in every split; they are where they are as many, since shares are nested."""
+    return all(len(a.split.train) == len(b.split.train) for a, b in zip(smaller, larger, strict=True))
 
 
 def resolve_share_unit(study: StudySpec, dataset: Dataset, splits: list[Split]) -> ShareUnit:

@@ -45,7 +45,11 @@ def list_trials(study: StudySpec, candidates: Mapping[str, Candidate]) -> dict[s
         paths = [path for path in spec.grid if _is_read(path, candidates[name])]
         if paths:
             _check_alone(name, candidates, where)
-            found[name] = _expand_grid(study, candidates[name], {path: spec.grid[path] for path in paths})
+            try:
+                found[name] = _expand_grid(study, candidates[name], {path: spec.grid[path] for path in paths})
+            except SpecError as error:
+                hint = "" if spec.candidates else f" (for '{name}'; tune: candidates names who is tuned)"
+                raise SpecError(f"{error}{hint}") from None
         elif spec.candidates:
             raise SpecError(f"{where}: candidates: '{name}' reads none of {join_words(list(spec.grid))}; leave it out")
     if idle := next((p for p in spec.grid if not any(p in trials[0].settings for trials in found.values())), None):
