@@ -82,6 +82,16 @@ def test_a_site_with_one_group_cannot_be_on_both_sides(tmp_path: Path) -> None:
         load_study(study)
 
 
+def test_folds_that_cannot_be_say_which_control_they_are_of() -> None:
+    """Blocks of time lose the windows on their borders, until a block has none of a person."""
+    study = make_study(controls=["predict-group"])
+    data = yaml.safe_load(ECG_STUDY)["data"]
+    data["window"] = {"length_s": 10, "step_s": 4}
+    study = study.with_changes(data=data, protocol={"split": "stratified-group-k-fold", "folds": 2})
+    with pytest.raises(SpecError, match=r"the folds of predict-group: .*; or leave predict-group out of 'controls'"):
+        load_study(study)
+
+
 def test_labels_of_too_few_groups_are_refused(tmp_path: Path) -> None:
     rows = [("rare" if i // 4 < 2 else "usual", f"p{i // 4:02d}", "one") for i in range(80)]
     study = make_study(

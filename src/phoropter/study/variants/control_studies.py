@@ -95,7 +95,10 @@ def check_controls(study: StudySpec, dataset: Dataset, splits: Sequence[Split]) 
             else:
                 apply_control(dataset, kind)
         except (DataError, SplitError) as error:
-            raise SpecError(f"{where}: {error}") from None
+            words = str(error)
+            if kind not in words:  # of folds, which do not know for what they are
+                words = f"the folds of {kind}: {words}; or leave {kind} out of 'controls'"
+            raise SpecError(f"{where}: {words}") from None
 
 
 def _check_permuted_labels(dataset: Dataset, splits: Sequence[Split]) -> None:
