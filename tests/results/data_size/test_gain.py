@@ -54,7 +54,7 @@ def test_less_is_better_for_a_loss() -> None:
 @pytest.mark.parametrize(
     ("curve", "reason"),
     [
-        (make_curve(np.array([0.2, 0.21, 0.2, 0.2])), "the curve does not rise by more than its uncertainty"),
+        (make_curve(np.array([0.2, 0.21, 0.2, 0.2])), "the curve does not improve by more than its uncertainty"),
         (make_curve(np.array([0.3, 0.2])), "a power law needs 3 sizes, and there are 2"),
         (make_curve(0.1 + SIZES**-0.5, units=2), "too few independent units"),
         (make_curve(np.array([0.3, np.nan, 0.2, 0.1])), "Accuracy is undefined at some size"),

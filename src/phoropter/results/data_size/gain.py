@@ -88,7 +88,7 @@ def estimate_gain(curve: SizeCurve, factor: float = 2.0) -> DataGain:
         return DataGain(factor, None, seen, None, f"a power law needs {MIN_SIZES} sizes, and there are {sizes}")
     law = fit_power_law(curve.sizes, errors)
     if not seen.low > 0:
-        return DataGain(factor, None, seen, law, "the curve does not rise by more than its uncertainty")
+        return DataGain(factor, None, seen, law, "the curve does not improve by more than its uncertainty")
     last = float(curve.sizes[-1])
     gains = fit_power_law(curve.sizes, known).predict_gain(last, factor)
     gain = _bound(float(law.predict_gain(last, factor)[0]), gains, curve.n_units)

@@ -101,6 +101,8 @@ def test_sentences_tables_and_figure_agree(sizes: DataSizes) -> None:
         "point (95 % interval of the gain \u22125.0 to 3.0)."
     )
     assert tabulate_gains(replace(sizes, curves=(lost,))).rows[0].values[2:4] == (None, None)
+    still = replace(lost, gain=replace(lost.gain, seen=Bounded(0.0, -0.0004, 0.0004)))
+    assert describe_gain(still, sizes, scale).endswith("better by 0.0 points (95 % interval of the gain 0.0 to 0.0).")
     figure = draw_size_curves(sizes.curves, "people", scale)
     assert "people trained on" in figure.caption and "accuracy" in figure.caption.lower()
 

@@ -50,7 +50,8 @@ def describe_gain(each: CandidateCurve, found: DataSizes, scale: MetricFormat) -
 
 
 def _format_bound(value: float, scale: MetricFormat) -> str:
-    return f"{value * scale.display_factor:.{1 if scale.percent else 3}f}".replace("-", "\u2212")
+    text = f"{value * scale.display_factor:.{1 if scale.percent else 3}f}"
+    return (text.removeprefix("-") if float(text) == 0 else text).replace("-", "\u2212")
 
 
 def tabulate_gains(found: DataSizes) -> Table:
