@@ -82,11 +82,13 @@ def test_what_does_not_fit_leaves_nothing(finished: Path) -> None:
     save_frame(frame.iloc[5:], finished / "short.csv")
     result = import_theirs(finished, "short", "short.csv")
     assert result.exit_code == 2 and "5 missing" in result.output and "folds_file" in result.output
+    assert "short.csv" in result.output  # and not the name of a copy
+    assert import_theirs(finished, " ").exit_code == 2
     assert import_theirs(finished, "nowhere", "nowhere.csv").exit_code == 2
     taken = import_theirs(finished, "mean-image")
     assert taken.exit_code == 2 and "is a candidate of the study already" in taken.output
     assert import_theirs(finished, "theirs", "theirs.csv", "--columns", "id").exit_code == 2
-    assert names_of(finished) == ["mean-image"] * 2
+    assert names_of(finished) == ["mean-image"] * 2 and not list((finished / "out/imports").glob("*"))
     assert invoke("run", finished / "study.yaml", "-o", finished / "out").exit_code == 0
 
 
@@ -99,6 +101,7 @@ def test_a_name_may_be_imported_again_and_replaces_what_it_was(finished: Path) -
     assert names_of(finished) == ["mean-image"] * 2 + ["theirs"] * 2
     last = next(r for r in Store(finished / "out").runs() if r.candidate_name == "theirs")
     assert last.load_predictions().probabilities == pytest.approx(0.1)  # type: ignore[union-attr]
+    assert len(list((finished / "out/imports").glob("*.csv"))) == 1  # the copy that was replaced is gone
 
 
 def test_no_bundle_is_made_of_what_has_no_network(finished: Path) -> None:

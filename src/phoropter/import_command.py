@@ -52,17 +52,22 @@ def import_predictions(study: StudySpec, folder: Path, file: Path, name: str, co
     file that is missing or not of the study's rows and folds, and what `compute_missing_runs` raises.
     """
     from phoropter.core.errors import DataError, RunError
-    from phoropter.study.variants.imported_candidates import copy_import, note_import
+    from phoropter.study.variants.imported_candidates import copy_import, drop_copy, name_copy, note_import
     from phoropter.study.worker import ComputeOptions, compute_missing_runs
 
     if not file.is_file():
         raise DataError(f"{file}: this file is missing: check the path")
-    with_it = copy_import(study, folder, file, name, columns)
-    store = compute_missing_runs(with_it, folder, lambda event: None, ComputeOptions("cpu", only=(name,)))
-    failed = [note["error"] for note in store.read_failures().values() if note["candidate"] == name]
-    if failed:
-        raise RunError(f"{file.name} was not imported: {failed[0]}")
-    note_import(folder, file, name, columns)
+    with_it, copy = copy_import(study, folder, file, name, columns), name_copy(file)
+    try:
+        store = compute_missing_runs(with_it, folder, lambda event: None, ComputeOptions("cpu", only=(name,)))
+        failed = [note["error"] for note in store.read_failures().values() if note["candidate"] == name]
+        if failed:
+            raise RunError(f"{file.name} was not imported: {failed[0]}")
+        note_import(folder, file, name, columns)
+    except DataError as error:
+        raise DataError(str(error).replace(copy, file.name)) from None  # the user knows the file by its own name
+    finally:
+        drop_copy(folder, copy)  # of a file that was refused nothing stays
     return sum(run.candidate_name == name for run in store.runs())
 
 

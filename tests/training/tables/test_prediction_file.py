@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,25 @@ def test_logits_one_column_and_other_names_say_the_same(tmp_path: Path) -> None:
     check_values(read(save_frame(renamed, tmp_path / "renamed.csv"), id="file", p_well="score", fold="split number"))
 
 
+def test_a_name_that_renames_nothing_is_refused(tmp_path: Path) -> None:
+    path = save_frame(FRAME, tmp_path / "theirs.csv")
+    with pytest.raises(DataError, match=r"columns names 'fld', and predictions have id, .*did you mean 'fold'"):
+        read(path, fld="fold")
+    with pytest.raises(DataError, match="no column 'score'"):  # the other class's column would do, but this one was named
+        read(path, p_ill="score")
+
+
+def test_classes_may_differ_in_capitals_alone(tmp_path: Path) -> None:
+    dataset = replace(DATASET, classes=("ill", "ILL"))
+    frame = FRAME.rename(columns={"p_well": "p_ILL"})[["id", "seed", "fold", "p_ILL", "p_ill"]]
+    path = save_frame(frame, tmp_path / "theirs.csv")
+    found = read_fold_predictions(TableSpec(predictions=str(path)), dataset, SPLITS, None)
+    check_values([softmax(one.of_rows(split.test)) for one, split in zip(found, SPLITS, strict=True)])
+    path = save_frame(frame.drop(columns="p_ill"), tmp_path / "one.csv")
+    with pytest.raises(DataError, match="one column would be of two classes"):
+        read_fold_predictions(TableSpec(predictions=str(path)), dataset, SPLITS, None)
+
+
 def test_an_npz_may_order_its_classes_and_be_compressed(tmp_path: Path) -> None:
     path, p = tmp_path / "theirs.npz", FRAME[["p_well", "p_ill"]].to_numpy()
     where = {"id": FRAME.id.to_numpy().astype(str), "fold": FRAME.fold.to_numpy(), "seed": FRAME.seed.to_numpy()}
@@ -81,7 +101,7 @@ def _swapped_folds(frame: pd.DataFrame) -> pd.DataFrame:
     [
         (_swapped_folds, r"no fold has the 20 tested rows.*1 missing .* and 1 others .*folds_file"),
         (lambda f: f.iloc[1:], "1 missing"),
-        (lambda f: pd.concat([f, f.iloc[:2]]), "2 ids come more than once|1 ids come more than once"),
+        (lambda f: pd.concat([f, f.iloc[:2]]), "1 id comes more than once|2 ids come more than once"),
         (lambda f: f.assign(id=["x" + i for i in f.id]), "120 of 120 ids are not in the dataset"),
         (lambda f: f.assign(label=["well"] * len(f)), "60 of 120 labels differ"),
         (lambda f: f.assign(p_ill=0.9), "rows are no probabilities"),

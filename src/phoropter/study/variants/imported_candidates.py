@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from phoropter.core.columns import clean_name
 from phoropter.core.errors import SpecError, StoreError
 from phoropter.core.files import atomic_write, digest_file, make_folder
 from phoropter.core.storage.sealed_json import read_sealed_json, write_sealed_json
@@ -42,13 +43,15 @@ def copy_import(study: StudySpec, folder: Path, file: Path, name: str, columns: 
     """Copies a file of predictions into the results folder; returns the study with it and with those imported before.
 
     The same name again replaces what it stood for. Nothing is noted yet: `note_import` does that when the file was found to fit.
-    Raises SpecError for a name that the study has, and for a screening, which chooses candidates by probes.
+    Raises SpecError for a name that is empty or that the study has, and for a screening, which chooses candidates by probes.
     """
+    if not clean_name(name):
+        raise SpecError("--name is empty; give the candidate a name, by which the page calls it")
     if study.screening is not None:
         raise SpecError(f"{study.source.name}: a study with screening takes no imported predictions; take screening out")
     if any(c.name == name for c in study.parsed_candidates):
         raise SpecError(f"--name: '{name}' is a candidate of the study already; choose another name")
-    stored = f"{digest_file(file)}{file.suffix.lower()}"
+    stored = name_copy(file)
     target = folder / IMPORTS_FOLDER / stored
     make_folder(target.parent)
     with atomic_write(target) as aside:
@@ -57,9 +60,22 @@ def copy_import(study: StudySpec, folder: Path, file: Path, name: str, columns: 
 
 
 def note_import(folder: Path, file: Path, name: str, columns: Mapping[str, str]) -> None:
-    """Adds a copied file to the list that `run`, `plan` and `report` read."""
-    entries = _replace_entry(folder, name, f"{digest_file(file)}{file.suffix.lower()}", columns)
+    """Adds a copied file to the list that `run`, `plan` and `report` read; a copy that it replaces is removed."""
+    before, entries = _read_imports(folder), _replace_entry(folder, name, name_copy(file), columns)
     write_sealed_json(folder / IMPORTS_FOLDER / IMPORTS_FILE, {"candidates": [e.model_dump() for e in entries]})
+    for entry in before:
+        drop_copy(folder, entry.file)
+
+
+def name_copy(file: Path) -> str:
+    """What the copy of a file is called: by its contents."""
+    return f"{digest_file(file)}{file.suffix.lower()}"
+
+
+def drop_copy(folder: Path, stored: str) -> None:
+    """Removes a copy that no candidate on the list is read from."""
+    if all(entry.file != stored for entry in _read_imports(folder)):
+        (folder / IMPORTS_FOLDER / stored).unlink(missing_ok=True)
 
 
 def _replace_entry(folder: Path, name: str, stored: str, columns: Mapping[str, str]) -> list[_Imported]:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.columns import clean_name
-from phoropter.core.errors import DataError, join_words
+from phoropter.core.columns import find_columns
+from phoropter.core.errors import DataError, did_you_mean, join_words
 from phoropter.data.dataset import Dataset
 from phoropter.data.splits.protocol import Split
 from phoropter.training.candidates.table_spec import TableSpec
@@ -25,6 +25,7 @@ from phoropter.training.tables.id_table import IdTable, compare_labels, find_tab
 SUM_TOLERANCE = 1e-3  # by which the probabilities of a row may miss a sum of 1: tools write them with few digits
 _SMALLEST = 1e-30  # in place of a probability of 0, whose logarithm is not finite
 _PLACE = ("seed", "repeat", "fold")
+_PREFIXES = {"probabilities": "p_", "logits": "logit_"}  # of the column of a class, by what the file has
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,7 @@ class _MatchedFile:
 @lru_cache(maxsize=2)  # a study reads the same file once for its plan and once for each run
 def _read_matched(path: Path, state: tuple[int, int], columns: tuple[tuple[str, str], ...], held: _HeldDataset) -> _MatchedFile:
     renamed, dataset = dict(columns), held.dataset
+    _check_renamed(path.name, renamed, dataset.classes)
     table = read_id_table(path, renamed)
     rows = match_ids(table.ids, dataset, table.place)
     if (labels := table.find("label", renamed)) is not None:
@@ -94,8 +96,18 @@ def _read_matched(path: Path, state: tuple[int, int], columns: tuple[tuple[str, 
         if twice := int((counts > 1).sum()):
             first = dataset.ids[np.unique(fold.rows)[counts > 1][0]]
             hint = "" if places else "; a row that is tested in several repeats needs a column `repeat` or `seed`"
-            raise DataError(f"{table.place}: {twice:,} ids come more than once in a fold ({first}); keep one row of each{hint}")
+            ids = "1 id comes" if twice == 1 else f"{twice:,} ids come"
+            raise DataError(f"{table.place}: {ids} more than once in a fold ({first}); keep one row of each{hint}")
     return _MatchedFile(table.place, folds, table.find("fold", renamed) is not None)
+
+
+def _check_renamed(place: str, renamed: Mapping[str, str], classes: tuple[str, ...]) -> None:
+    """Raises DataError for a name of ours that no column of predictions has, which would rename nothing."""
+    known = ["id", "label", *_PLACE, "probabilities", "logits", *(p + c for p in _PREFIXES.values() for c in classes)]
+    for ours in renamed:
+        if ours not in known:
+            words = f"id, label, {', '.join(_PLACE)}, p_CLASS, logit_CLASS, probabilities or logits"
+            raise DataError(f"{place}: columns names '{ours}', and predictions have {words}{did_you_mean(ours, known)}")
 
 
 def _as_text(value: object) -> str:
@@ -105,7 +117,7 @@ def _as_text(value: object) -> str:
 
 def _read_logits(table: IdTable, renamed: Mapping[str, str], dataset: Dataset) -> NDArray[np.float32]:
     """(n, C) logits, of probabilities their logarithms. Raises DataError."""
-    for kind, prefix in (("probabilities", "p_"), ("logits", "logit_")):
+    for kind, prefix in _PREFIXES.items():
         values = _find_values(table, renamed, dataset.classes, kind, prefix)
         if values is None:
             continue
@@ -117,7 +129,8 @@ def _read_logits(table: IdTable, renamed: Mapping[str, str], dataset: Dataset) -
             values = np.log(np.maximum(values, _SMALLEST))
         if bad.any():
             first = table.ids[np.flatnonzero(bad)[0]]
-            raise DataError(f"{table.place}: {int(bad.sum()):,} rows are no {what} (row {first}); mend the file")
+            rows = "1 row is" if bad.sum() == 1 else f"{int(bad.sum()):,} rows are"
+            raise DataError(f"{table.place}: {rows} no {what} (row {first}); mend the file")
         return values.astype(np.float32)
     names = ", ".join(f"p_{c}" for c in dataset.classes[:4])
     raise DataError(
@@ -133,9 +146,12 @@ def _find_values(
     whole = table.columns.get(renamed.get(kind, kind))
     if whole is not None and whole.ndim == 2:
         return _order_classes(table, whole, classes)
-    header = {clean_name(name).casefold(): name for name in table.columns}
-    wanted = [renamed.get(prefix + c, prefix + c) for c in classes]
-    there = [header.get(clean_name(name).casefold()) for name in wanted]
+    header, wanted = list(table.columns), [prefix + c for c in classes]
+    exact = {ours: ours for ours in wanted if ours in header}  # classes may differ in capitals alone
+    places = find_columns(table.place, header, wanted, exact | {k: v for k, v in renamed.items() if k in wanted})
+    if len(set(places.values())) < len(places):
+        raise DataError(f"{table.place}: one column would be of two classes; expected a column for each: {join_words(wanted)}")
+    there = [header[places[ours]] if ours in places else None for ours in wanted]
     if not any(there):
         return None
     if kind == "probabilities" and len(classes) == 2 and there.count(None) == 1:
