@@ -19,6 +19,11 @@ from small_recordings import ECG_STUDY
 
 NET = {"backbone": "test_resnet", "weights": "random"}
 FROZEN = {**NET, "name": "frozen", "frozen": True}
+TAUGHT = [
+    {**NET, "name": "teacher"},
+    {"name": "student", "student": "test_vit", "weights": "random", "teacher": "teacher"},
+    {"name": "pair", "fuse": ["teacher", "student"], "mode": "ensemble"},
+]
 
 
 def make_study(folder: Path | None = None, **changes: Any) -> StudySpec:
@@ -63,6 +68,10 @@ def test_the_first_frozen_network_is_the_one() -> None:
                 "controls": {"kinds": ["labels-permuted"], "candidate": "b"},
             },
             "'b' looks at no pictures",
+        ),
+        (
+            {"candidates": [*TAUGHT, FROZEN], "controls": {"kinds": ["labels-permuted"], "candidate": "pair"}},
+            "'pair' learns from a teacher, who is refused where nothing can be learnt; name the teacher",
         ),
         ({"controls": ["predict-site"]}, "predict-site needs two sites or more, and .* has none"),
         ({"controls": ["predict-group"]}, "predict-group needs groups, and .* has none"),

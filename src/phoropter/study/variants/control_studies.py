@@ -28,10 +28,11 @@ SHORTCUT_METRIC = "balanced_accuracy"  # at guessing 1 / classes, however unequa
 def choose_controlled(study: StudySpec) -> Candidate:
     """The candidate whose controls are computed: the named one, else the first frozen network, else the first network.
 
-    Raises SpecError for another name, and for a candidate without a network of pictures.
+    Raises SpecError for another name, for a candidate without a network of pictures, and for a student: where nothing can be
+    learnt its teacher is near guessing, and such a teacher is refused.
     """
     candidates, where = study.parsed_candidates, study.source.describe_location(("controls",))
-    networks = [c for c in candidates if c.table is None and not c.is_ensemble]
+    networks = [c for c in candidates if c.table is None and not c.is_ensemble and not _is_taught(c, candidates)]
     named = study.controls and study.controls.candidate
     if named:
         found = next((c for c in candidates if c.name == named), None)
@@ -40,6 +41,11 @@ def choose_controlled(study: StudySpec) -> Candidate:
             raise SpecError(f"{where}: candidate: '{named}' is no candidate of this study{did_you_mean(named, known)}")
         if found.table is not None:
             raise SpecError(f"{where}: candidate: '{named}' looks at no pictures; name a candidate with a network of pictures")
+        if _is_taught(found, candidates):
+            raise SpecError(
+                f"{where}: candidate: '{named}' learns from a teacher, who is refused where nothing can be learnt; name the "
+                "teacher"
+            )
         return found
     if not networks:
         raise SpecError(f"{where}: controls are of a network of pictures, and the study has none; add one, or leave controls out")
@@ -141,6 +147,11 @@ def _count_site_folds(dataset: Dataset) -> int:
             f"{'row' if dataset.groups is None else 'group'}; leave it out of 'controls'"
         )
     return min(CONTROL_FOLDS, fewest)
+
+
+def _is_taught(candidate: Candidate, candidates: Sequence[Candidate]) -> bool:
+    """Whether it is a student, or needs one."""
+    return any(each.distillation is not None and each.needs for each in _with_needed(candidate, candidates))
 
 
 def _with_needed(candidate: Candidate, candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_controls import KINDS, make_controlled_study
+from made_study import Made, make_study
 
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.controls.control_results import ControlResult, collect_controls
@@ -53,6 +55,16 @@ def test_what_is_missing_is_said(found: dict[str, ControlResult]) -> None:
         found["predict-group"].problem == "it has not been run: run the study again" and found["predict-group"].interval is None
     )
     assert (found["time-shuffled"].problem, found["time-shuffled"].n_runs) == ("runs are missing", 1)
+
+
+def test_a_member_does_not_stand_for_the_candidate_that_is_controlled(tmp_path: Path) -> None:
+    """The candidate is planned last; its member, which is better, is listed first."""
+    keys = {"controls": {"kinds": ["blank-pictures"]}, "metrics": ["accuracy"]}
+    made = Made({"member": 0.9, "net": 0.5}, ("a", "b"), rows=60, groups=30, seeds=(0,), folds=3, pictures=0, study_keys=keys)
+    study = make_study(tmp_path / "out", made)
+    make_study(tmp_path / "out" / CONTROLS_FOLDER / "blank-pictures", replace(made, missing=2))
+    (control,) = collect_controls(study, collect_summary(study))
+    assert (control.candidate, control.problem) == ("net", "runs are missing")
 
 
 def test_a_study_without_controls_has_none(store: Store, tmp_path: Path) -> None:

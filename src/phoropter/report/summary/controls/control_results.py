@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from phoropter.core.errors import StoreError
@@ -57,12 +56,14 @@ def _read_control(kind: str, store: Store | None, summary: StudySummary) -> Cont
         own = collect_summary(open_results(store.folder))
     except StoreError as error:
         return _missing(kind, str(error))
-    candidate = next(_find_controlled(own))
+    failed = next(iter(own.failures.values()), None)
+    problem = f"a run failed: {failed['error']}" if failed else "runs are missing"
+    candidate = _find_controlled(own)
+    if candidate is None:
+        return _missing(kind, problem)
     metric = own.ranking_metric
     interval = None if candidate.replicates is None else candidate.replicates.confidence_interval(0.95)
     above = bool(candidate.replicates and candidate.no_information) and candidate not in find_uninformed(own, infer_design(own))
-    failed = next(iter(own.failures.values()), None)
-    problem = f"a run failed: {failed['error']}" if failed else "" if candidate.is_complete else "runs are missing"
     return ControlResult(
         kind,
         candidate.name,
@@ -74,7 +75,7 @@ def _read_control(kind: str, store: Store | None, summary: StudySummary) -> Cont
         None if kind in SHORTCUTS else _find_own_value(summary, candidate.name, metric.name),
         len(candidate.runs),
         candidate.n_planned,
-        problem,
+        problem if failed or not candidate.is_complete else "",
     )
 
 
@@ -82,10 +83,10 @@ def _missing(kind: str, problem: str) -> ControlResult:
     return ControlResult(kind, "", 0, None, None, None, False, None, 0, 0, problem)
 
 
-def _find_controlled(summary: StudySummary) -> Iterator[CandidateResults]:
-    """The candidate that no other one needs: not a member of it, nor its teacher."""
-    needed = {str(key) for c in summary.candidates for run in c.runs for key in run.record.get("needs") or ()}
-    yield from (c for c in summary.candidates if not any(run.key in needed for run in c.runs))
+def _find_controlled(summary: StudySummary) -> CandidateResults | None:
+    """The candidate planned last, after its members or its teacher; None where none of its runs is finished."""
+    last = str(summary.study["plan"][-1]["candidate"])
+    return next((c for c in summary.candidates if c.name == last), None)
 
 
 def _find_own_value(summary: StudySummary, name: str, metric: str) -> float | None:
