@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from stored_answers import split_answers, store_answers
 
 from phoropter.report.conclusion import write_conclusion
+from phoropter.report.sections.candidate_values import describe_estimands
 from phoropter.report.sections.candidates.leaderboard import leaderboard_table
 from phoropter.report.sections.predictions.calibration import calibration_table, class_calibration_table
 from phoropter.report.sections.predictions.groups import describe_left_out, group_section
@@ -94,6 +96,15 @@ def test_the_baseline_is_a_candidate_whose_answers_are_known(tmp_path: Path, fir
     assert summary.baseline.metric_mean("average_precision") == pytest.approx(share[1])
 
 
+def test_two_metrics_rank_and_one_ranks(tmp_path: Path) -> None:
+    stored = store_answers(tmp_path / "s", {"net": by_folds(some_answers(200, 20))}, metrics=("roc_auc", "average_precision"))
+    summary = summarize(stored)
+    ranked = {n: replace(e, compares_scores=True) for n, e in summary.estimands.items()}
+    changed = replace(summary, estimands=ranked)
+    assert "ROC-AUC and average precision then rank scores" in describe_estimands(changed, ["roc_auc", "average_precision"])
+    assert "ROC-AUC then ranks scores" in describe_estimands(changed, ["roc_auc"])
+
+
 def test_other_names_change_nothing(tmp_path: Path) -> None:
     each = {"a": some_answers(skill=1.5), "b": some_answers(skill=0.8, seed=0), "c": some_answers(skill=0.2, seed=0)}
     one = summarize(store_answers(tmp_path / "one", {n: by_folds(p) for n, p in each.items()}, metrics=("macro_f1",)))
@@ -160,7 +171,7 @@ def test_births_of_two_rows_are_not_ranked_by_accuracy_in_a_study_by_area(tmp_pa
     store = store_answers(tmp_path / "s", {"net": by_folds(answers)}, metrics=("roc_auc",), group_word="birth")
     summary = summarize(store)
     assert group_section(ReportInput(store, summary, compare_candidates(store, summary))) is None
-    assert describe_left_out(summary, "group").startswith("ROC-AUC by birth is not shown: only 0 of 300 births have 10 rows")
+    assert describe_left_out(summary, "group").startswith("ROC-AUC by birth is not shown: no birth has 10 rows")
 
 
 def test_accuracy_first_with_a_rare_class_leads_to_a_metric_that_sees_it(tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def describe_estimands(summary: StudySummary, metrics: Sequence[str]) -> str:
         how = "mean over splits" if kind == "per-split" else "of all held-out rows of a repeat together, not averaged over splits"
         sentences.append(f"{_name_metrics(some)}: {how}, because {reason}.")
     if ranked := [e for e in chosen if e.compares_scores]:
-        sentences.append(f"{_name_metrics(ranked)} then ranks scores of models of different splits against each other.")
+        rank = "ranks" if len(ranked) == 1 else "rank"
+        sentences.append(f"{_name_metrics(ranked)} then {rank} scores of models of different splits against each other.")
     if any(e.has_spread for e in chosen) and any(len(c.runs) > 1 for c in summary.candidates):
         sentences.append("±: standard deviation over splits.")
     return " ".join(sentences)

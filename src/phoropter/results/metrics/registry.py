@@ -300,7 +300,6 @@ _ALL_METRICS = [
         ranking.micro_roc_auc_sums,
         ranking.roc_auc_from_sums,
         needs=_NEEDS_PROBABILITIES,
-        is_proper_name=True,
         analytic_gradient=ranking.roc_auc_gradient,
         label_kind="several",
     ),

@@ -55,5 +55,14 @@ def test_the_section_has_the_hardest_label_first_and_is_left_out_for_one_class_a
     section = label_section(make_inputs(make_runs()))
     assert section is not None
     table = section.blocks[1]
-    assert [row.values[0] for row in table.rows] == ["nodule", "mass", "edema"]
+    assert [row.values[0] for row in table.rows] == ["nodule", "mass", "edema"] and "lowest ROC-AUC first" in table.caption
+    assert table.columns[-1].name == "ECE, debiased"  # as the table of candidates calls it, whose "Calibration error" is not
     assert label_section(make_inputs(make_runs(), multi_label=False)) is None
+
+
+def test_a_second_candidate_has_the_labels_in_the_order_of_the_first() -> None:
+    inputs = make_inputs(make_runs())
+    inputs.summary.candidates.append(SimpleNamespace(**{**vars(inputs.summary.candidates[0]), "name": "other"}))
+    section = label_section(inputs)
+    assert section is not None
+    assert "lowest" in section.blocks[1].caption and section.blocks[2].caption.endswith("in the same order")

@@ -17,14 +17,16 @@ from phoropter.report.figures.shift_curves import ShiftPanel, shift_figure
 from phoropter.report.render.metric_format import MetricFormat
 from phoropter.report.render.section import FoldedBlocks, Section
 from phoropter.report.render.table import IntervalBounds, Table
-from phoropter.report.sections.predictions.under_shift import shift_section
+from phoropter.report.sections.predictions.under_shift import _describe_loss, shift_section
 from phoropter.report.summary.collect import collect_summary
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.report.summary.shift.shift_results import collect_shift_results
+from phoropter.results.intervals.interval_rules import ConfidenceInterval
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.positive_class import open_results
 from phoropter.results.shift.answer_file import load_shift_answers, write_shift_answers
 from phoropter.results.shift.corruption_kinds import Corruption
+from phoropter.results.shift.curves import ShiftLoss
 from phoropter.results.store import Run, Store
 
 ASKED = (Corruption("jpeg", 10.0), Corruption("jpeg", 30.0), Corruption("brightness", 0.5), Corruption("brightness", 1.5))
@@ -108,6 +110,12 @@ def test_the_sentence_names_the_level_where_the_first_loses_most(tmp_path: Path)
     said = section.paragraphs[0]
     assert said.startswith(f"At JPEG quality 10, a loses {lost['a']:.1f} points in accuracy (95 % interval ")
     assert f"b loses {lost['b']:.1f} points (" in said and f"c loses {lost['c']:.1f} points (" in said
+
+
+def test_a_bound_that_rounds_to_nothing_has_no_sign() -> None:
+    value = ConfidenceInterval(0.8, 0.7, 0.9, 0.95, "", 40)
+    said = _describe_loss("a", ShiftLoss(value, -0.008, -0.026, 0.0002), MetricFormat.from_metric(METRICS["accuracy"]), False)
+    assert said == "a gains 0.8 points (0.0 to 2.6)"
 
 
 def test_of_two_classes_the_positive_one_comes_last_whichever_was_stored_first(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def describe_left_out(summary: StudySummary, kind: str) -> str:
     title = MetricFormat.from_metric(metric).inline_title
     some = f"{len(scores.values):,} of {word.count(len(scores.row_counts))}"
     have = "has" if len(scores.values) == 1 else "have"
+    if not scores.values:
+        return f"{title[:1].upper()}{title[1:]} by {word.singular} is not shown: no {word.singular} has {needed}."
     if scores.is_shown:
         return f"{title[:1].upper()}{title[1:]} by {word.singular} uses {some}, those with {needed}."
     return f"{title[:1].upper()}{title[1:]} by {word.singular} is not shown: only {some} {have} {needed}."

@@ -99,10 +99,11 @@ def _label_table(name: str, results: list[LabelResult], number: int) -> Table:
         Column("F1", "percent", "of the answers at a probability of a half"),
         Column("Sensitivity", "percent", "share of the rows with the label that are answered yes"),
         Column("Specificity", "percent", "share of the rows without it that are answered no"),
-        Column("Calibration error", "number", "of the probability of this label, debiased", 3),
+        Column("ECE, debiased", "number", "calibration error of the probability of this label", 3),
     )
     rows = tuple(TableRow(_label_cells(found)) for found in results)
-    caption = f"Labels of {one_line(name)}, each as a question of its own, lowest ROC-AUC first"
+    order = "lowest ROC-AUC first" if number == 0 else "in the same order"
+    caption = f"Labels of {one_line(name)}, each as a question of its own, {order}"
     return Table("labels" if number == 0 else f"labels-{number + 1}", caption, columns, rows, max_html_rows=30)
 
 

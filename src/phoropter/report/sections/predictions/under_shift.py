@@ -87,7 +87,7 @@ def _describe_loss(name: str, loss: ShiftLoss, scale: MetricFormat, full: bool) 
     digits = 1 if scale.percent else 3
     interval, of = ("95 % interval ", f" in {scale.inline_title}") if full else ("", "")
     shown = (
-        f" ({interval}{bounds[0]:.{digits}f} to {bounds[1]:.{digits}f})".replace("-", "−") if np.isfinite(bounds).all() else ""
+        f" ({interval}{bounds[0]:z.{digits}f} to {bounds[1]:z.{digits}f})".replace("-", "−") if np.isfinite(bounds).all() else ""
     )
     return f"{one_line(name)} {verb} {scale.format_difference(loss.loss)}{of}{shown}"
 
