@@ -107,6 +107,8 @@ def test_a_name_may_be_imported_again_and_replaces_what_it_was(finished: Path) -
 def test_no_bundle_is_made_of_what_has_no_network(finished: Path) -> None:
     result = invoke("refit", finished / "out", "-o", finished / "bundle")
     assert result.exit_code == 2 and "has no network (baseline)" in result.output and not (finished / "bundle").exists()
+    again = invoke("run", finished / "study.yaml", "-o", finished / "out")
+    assert again.exit_code == 0 and "phoropter refit" not in again.output  # what would be refused is not proposed
 
 
 def test_a_damaged_list_is_told(finished: Path) -> None:

@@ -186,11 +186,17 @@ def run_and_report(study: StudySpec, folder: Path, how: HowToRun) -> int:
             written = _write_report_with_maps(folder)
             keep_report(folder, written)
         print_results(to, written)
-        if study.save_models != "none" and not failures:
+        if study.save_models != "none" and not failures and not _is_led_by_table(study, written):
             print_line(
                 to, f"next: phoropter refit {folder} -o BUNDLE makes one classifier of the first candidate, trained on all rows"
             )
     return len(failures)
+
+
+def _is_led_by_table(study: StudySpec, written: WrittenReport) -> bool:
+    """Whether the first of the leaderboard is a baseline, features or predictions, of which no bundle is made."""
+    tables = {c.name: c.table.kind_word for c in study.parsed_candidates if c.table is not None}
+    return str(written.leaderboard.rows[0].values[0]) in {*tables, *(f"{name} ({kind})" for name, kind in tables.items())}
 
 
 def _execute_with_progress(study: StudySpec, folder: Path, how: HowToRun) -> None:
