@@ -53,6 +53,25 @@ def test_the_flow_counts_what_was_left_out_analysed_and_tested(tmp_path: Path) -
     assert f"{tested:,} answers" in flow[3] and "2 rounds" in flow[3]
 
 
+def test_subgroups_are_named_in_words(tmp_path: Path) -> None:
+    inputs = input_of(make_study(tmp_path, MADE))
+    inputs.summary.study["study"] = {"data": {"subgroups": ["sex", {"age": [30.0, 50.5]}]}}
+    assert answers(inputs)["Fairness"] == "results by sex and age (cut at 30 and 50.5) are on the page, under Subgroups"
+
+
+def test_labels_are_not_counted_as_classes_that_add_up_to_the_rows(tmp_path: Path) -> None:
+    inputs = input_of(make_study(tmp_path, MADE))
+    first, second = inputs.summary.study["dataset"]["counts"]
+    assert f"of 30 {inputs.summary.group_word.plural}, by class: ill {first}, well {second}." in " ".join(describe_flow(inputs))
+    inputs.summary.study["dataset"]["task"] = "multi-label"
+    assert f"of 30 {inputs.summary.group_word.plural}, with each label: ill {first}, well {second}." in " ".join(
+        describe_flow(inputs)
+    )
+    found = answers(inputs)
+    assert found["Numbers of participants and outcomes"].startswith("with each label: ")
+    assert found["Outcome, who assessed it, blinding"].startswith("labels, of which a row may have several or none: ill and well")
+
+
 def test_it_is_a_file_beside_the_page_and_harmless(tmp_path: Path) -> None:
     made = replace(MADE, name="a | b", classes=("<b>ill</b>", "well"))
     make_study(tmp_path, made)

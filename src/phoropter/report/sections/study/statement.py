@@ -87,7 +87,7 @@ def describe_flow(inputs: ReportInput) -> list[str]:
     lines += [f"Of the data it is recorded: {note}" for note in map(str, dataset.get("notes") or ())]
     rows = count_with_noun(int(dataset.get("rows") or 0), "row")
     units = f" of {summary.group_word.count(dataset['groups'])}" if dataset.get("groups") else ""
-    lines.append(f"Analysed: {rows}{units}, by class: {_count_classes(summary)}.")
+    lines.append(f"Analysed: {rows}{units}, {_count_classes(summary)}.")
     tested = max((sum(run.n_test for run in c.runs) for c in summary.candidates), default=0)
     rounds = len({run.split[:2] for run in summary.candidates[0].runs})
     answers = f"{count_with_noun(tested, 'answer')} of each candidate in {count_with_noun(rounds, 'round')}"
@@ -97,8 +97,10 @@ def describe_flow(inputs: ReportInput) -> list[str]:
 
 
 def _count_classes(summary: StudySummary) -> str:
+    """`by class: ill 42, well 78`; of several labels a row, which do not add up to the rows, `with each label: …`."""
     counts = (summary.study.get("dataset") or {}).get("counts") or []
-    return ", ".join(f"{one_line(c)} {n:,}" for c, n in list(zip(summary.classes, counts, strict=False))[:20])
+    named = ", ".join(f"{one_line(c)} {n:,}" for c, n in list(zip(summary.classes, counts, strict=False))[:20])
+    return f"{'with each label' if summary.is_multi_label else 'by class'}: {named}"
 
 
 def _describe_source(inputs: ReportInput) -> str:
@@ -119,7 +121,8 @@ def _describe_preparation(inputs: ReportInput) -> str:
 def _describe_positive(inputs: ReportInput) -> str:
     positive = (inputs.summary.study.get("dataset") or {}).get("positive")
     looked_for = f"; looked for: {positive}" if positive else ""
-    return f"classes {list_names(list(inputs.summary.classes), MAX_NAMED)}{looked_for}; how they were assessed is {LEFT}"
+    what = "labels, of which a row may have several or none:" if inputs.summary.is_multi_label else "classes"
+    return f"{what} {list_names(list(inputs.summary.classes), MAX_NAMED)}{looked_for}; how they were assessed is {LEFT}"
 
 
 def _describe_size(inputs: ReportInput) -> str:
@@ -169,7 +172,13 @@ def _describe_sites(inputs: ReportInput) -> str:
 
 def _describe_subgroups(inputs: ReportInput) -> str:
     stated = (inputs.summary.study_config.get("data") or {}) if isinstance(inputs.summary.study_config.get("data"), dict) else {}
-    return f"subgroups {stated['subgroups']}, see the page" if stated.get("subgroups") else ""
+    if not stated.get("subgroups"):
+        return ""
+    edges: dict[str, tuple[float, ...]] = {}
+    for column in stated["subgroups"]:
+        edges |= {column: ()} if isinstance(column, str) else column
+    named = [f"{c} (cut at {list_names([f'{v:g}' for v in at])})" if at else c for c, at in edges.items()]
+    return f"results by {list_names(named, MAX_NAMED)} are on the page, under Subgroups"
 
 
 def _describe_results(inputs: ReportInput) -> str:
@@ -188,7 +197,7 @@ def _describe_compute(inputs: ReportInput) -> str:
 
 
 def _describe_counts(inputs: ReportInput) -> str:
-    return f"by class: {_count_classes(inputs.summary)}"
+    return _count_classes(inputs.summary)
 
 
 _DATA, _TRUTH, _MODEL = "Methods: data", "Methods: reference standard", "Methods: model and training"
