@@ -50,6 +50,8 @@ def test_what_makes_no_subgroups_is_refused(tmp_path: Path) -> None:
     dataset = open_dataset(DataSpec(manifest=path))
     with pytest.raises(DataError, match="no column 'sx'; did you mean 'sex'"):
         read_subgroups(path, {}, ["sx"], dataset)
+    with pytest.raises(DataError, match="'age' is named twice"):
+        read_subgroups(path, {}, ["age", {"age": (30.0,)}], dataset)
     with pytest.raises(DataError, match="sex has edges, and 'm' is no number"):
         read_subgroups(path, {}, [{"sex": (1.0,)}], dataset)
     with pytest.raises(DataError, match="ward has 13 different values, more than 12"):

@@ -78,10 +78,13 @@ def read_recording_subgroups(asked: Sequence[SubgroupColumn], dataset: Dataset) 
 
 
 def _list_edges(asked: Sequence[SubgroupColumn]) -> dict[str, tuple[float, ...]]:
-    """Column → the edges of its ranges; none where none are given."""
+    """Column → the edges of its ranges; none where none are given. Raises DataError for a column that is named twice."""
     edges: dict[str, tuple[float, ...]] = {}
-    for column in asked:
-        edges |= {column: ()} if isinstance(column, str) else column
+    for entry in asked:
+        for column, own in ({entry: ()} if isinstance(entry, str) else entry).items():
+            if column in edges:
+                raise DataError(f"subgroups: '{column}' is named twice, and is shown once; name it once, with edges or without")
+            edges[column] = own
     return edges
 
 

@@ -40,6 +40,15 @@ def test_each_subgroup_is_measured_by_its_rows_alone() -> None:
     assert list(found.results) == ["f", "m"]
 
 
+@pytest.mark.parametrize(
+    "names", [["under 30", "30 to under 100", "100 and over", "not given"], ["2", "10", "inf", "not given", "under treatment"]]
+)
+def test_ranges_and_numbers_are_in_their_order(names: list[str]) -> None:
+    rows, _ = make_rows(0)
+    members = np.array(names)[rows.unit_names.astype(int) % len(names)]
+    assert list(measure_subgroups("accuracy", rows, members).results) == names
+
+
 def test_p_is_that_of_plain_exchanges(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, sex = make_rows(3, effect=1.0)
     draw, people = np.random.default_rng(0), np.arange(60)

@@ -46,17 +46,30 @@ class SubgroupResults:
 def measure_subgroups(name: str, rows: HeldOutRows, members: NDArray[Any]) -> SubgroupResults:
     """A metric in the subgroups of the rows (N,), pooled in each round, and their interaction."""
     found, n_rounds = {}, len(np.unique(rows.repeats))
-    for subgroup in np.unique(members):
+    for subgroup in sorted(np.unique(members).tolist(), key=_place_to_read):
         here = members == subgroup
         labels, units = rows.labels[here], rows.unit_names[here]
         parts = None if n_rounds == 1 else rows.repeats[here]
         replicates = Bootstrap(labels, units, parts, weigh_rows=True).compute_replicates(name, rows.probabilities[here])
         supports = np.bincount(labels, minlength=rows.probabilities.shape[1]) / n_rounds
         counts = tuple(np.rint(supports).astype(int).tolist())
-        found[str(subgroup)] = SubgroupResult(
+        found[subgroup] = SubgroupResult(
             round(int(here.sum()) / n_rounds), len(np.unique(units)), counts, replicates.confidence_interval()
         )
     return SubgroupResults(found, interaction_p(name, rows, members))
+
+
+def _place_to_read(subgroup: str) -> tuple[bool, float, str]:
+    """Numbers and ranges of them by size (`under 30`, `30 to under 50`, `50 and over`), then words by letter."""
+    first, _, rest = subgroup.partition(" ")
+    below = first == "under"
+    try:
+        number = float(rest if below else first)
+    except ValueError:
+        number = float("nan")
+    if not np.isfinite(number):
+        return True, 0.0, subgroup
+    return False, np.nextafter(number, -np.inf) if below else number, subgroup
 
 
 def interaction_p(name: str, rows: HeldOutRows, members: NDArray[Any]) -> float:
