@@ -164,3 +164,20 @@ def test_several_labels_are_logistic_regressions_of_their_own(class_weights: str
         assert made.groups is not None
     folds = list(split_inner_folds(problems[0], 3))
     assert not any(set(made.groups[fit]) & set(made.groups[validate]) for fit, validate in folds)
+
+
+def test_hessians_are_inverted_to_the_same_bits_by_any_number_of_threads() -> None:
+    """By several threads a factorisation of 257 × 257 has other last bits."""
+    from phoropter.training.solved_heads.solver import _invert_hessians
+
+    drawn = torch.from_numpy(np.random.default_rng(0).normal(size=(300, 257)).astype(np.float32))
+    before = torch.get_num_threads()
+    try:
+        inverses = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            inverses.append(_invert_hessians((drawn.T @ drawn / 300)[None], 1e-3))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*inverses)

@@ -108,13 +108,21 @@ class StandardizedFeatures:
 
 
 def _invert_hessians(hessians: Tensor, penalty: float) -> Tensor:
-    """(…, D + 1, D + 1) Hessians of the loss → inverses of those with the penalty, which does not act on the bias."""
+    """(…, D + 1, D + 1) Hessians of the loss → inverses of those with the penalty, which does not act on the bias.
+
+    On one thread: a factorisation by several has other last bits, which decide where a weakly penalised problem counts as solved.
+    """
     hessians.diagonal(dim1=1, dim2=2).add_(1e-6)  # a constant feature would make one singular
     hessians.diagonal(dim1=1, dim2=2)[:, :-1].add_(penalty)
-    factor, failed = torch.linalg.cholesky_ex(hessians)
-    if failed.any():  # rounding has made it indefinite
-        factor = torch.linalg.cholesky(hessians.double()).to(hessians)
-    return torch.cholesky_inverse(factor)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        factor, failed = torch.linalg.cholesky_ex(hessians)
+        if failed.any():  # rounding has made it indefinite
+            factor = torch.linalg.cholesky(hessians.double()).to(hessians)
+        return torch.cholesky_inverse(factor)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _replace_zeros(scale: Tensor) -> Tensor:
