@@ -63,6 +63,12 @@ def test_labels_are_chosen_ordered_and_left_out_and_rows_stay(zoo: Path) -> None
     [
         (CELLS.replace("none", ""), True, r"line 3: the label is empty here .*on_bad_input: skip"),
         (CELLS.replace("none", "none|mass"), True, r"line 3: the labels are 'none\|mass', and 'none' stands for none of them"),
+        (
+            CELLS.replace("none", "None"),
+            True,
+            r"line 3: the label is 'None', and 'none' stands for .* say multi_label: {none: None}",
+        ),
+        (CELLS.replace("edema|", "edema; "), True, r"line 2: the label 'edema; mass' is made of labels .*{separator: ';'}"),
         (CELLS.replace("none", "mass|edema").replace("mass,", "x,"), True, None),
         (COLUMNS.replace("0,0", "0,-1"), {"columns": ["edema", "mass"]}, r"line 3: '-1' stands in the column 'edema', expected"),
         (COLUMNS.replace("0,0", "0,"), {"columns": ["edema", "mass"]}, r"line 3: an empty cell stands in the column 'edema'"),

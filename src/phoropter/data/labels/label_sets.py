@@ -19,6 +19,8 @@ from phoropter.core.errors import DataError
 from phoropter.core.spec import ClassName, Spec
 from phoropter.data.dataset import LABEL_SEPARATOR, NO_LABELS, UNLABELLED, Dataset, encode_label_sets
 
+_SEPARATORS = (";", ",", "|", "/", "+")  # that tools write between labels
+
 
 class LabelSets(Spec):
     """How the labels of a row are written, of which it may have several or none.
@@ -41,12 +43,17 @@ class LabelSets(Spec):
         return self
 
     def split_cell(self, cell: str) -> list[str] | None:
-        """`edema|mass` → its labels; None where the cell is empty. Raises DataError for `none` beside a label."""
+        """`edema|mass` → its labels; None where the cell is empty. Raises DataError for `none` beside a label, and for `None`."""
         names = [name for part in cell.split(self.separator) if (name := clean_cell(part))]
         if not names:
             return None
         if self.none in names and len(set(names)) > 1:
             raise DataError(f"the labels are '{cell}', and '{self.none}' stands for none of them: correct it")
+        if other := next((name for name in names if name != self.none and name.casefold() == self.none.casefold()), ""):
+            raise DataError(
+                f"the label is '{other}', and '{self.none}' stands for a row with none of them: write it so, or say "
+                f"multi_label: {{none: {other}}}"
+            )
         return [] if names[0] == self.none else list(dict.fromkeys(names))
 
     def encode_cells(
@@ -59,6 +66,7 @@ class LabelSets(Spec):
                 given.append(self.split_cell(cell))
             except DataError as error:
                 raise DataError(f"{locate(row)}: {error}") from None
+        _check_separator(given, locate)
         return encode_label_sets(given, classes)
 
     def encode_columns(
@@ -81,6 +89,19 @@ class LabelSets(Spec):
                 )
             table[number] = [int(cell) for cell in cells]
         return table, self.columns
+
+
+def _check_separator(given: Sequence[Sequence[str] | None], locate: Callable[[int], str]) -> None:
+    """Raises DataError for a label such as `edema;mass` where other rows have `edema` and `mass`: another separator was meant."""
+    known = {name for labels in given for name in labels or ()}
+    for name in sorted(known):
+        for mark in _SEPARATORS:
+            if mark in name and all(clean_cell(part) in known for part in name.split(mark)):
+                row = next(row for row, labels in enumerate(given) if name in (labels or ()))
+                raise DataError(
+                    f"{locate(row)}: the label '{name}' is made of labels of other rows; if '{mark}' stands between labels, say "
+                    f"multi_label: {{separator: '{mark}'}}"
+                )
 
 
 def _expand_true(value: Any) -> Any:
