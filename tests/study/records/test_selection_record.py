@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from phoropter.data.splits.protocol import write_folds_file
 from phoropter.report.page import read_report_input
 from phoropter.report.render.table import MeanStd, Table
 from phoropter.report.sections.candidate_costs import sum_study_seconds
@@ -17,6 +18,7 @@ from phoropter.report.sections.training.fusion import fusion_section
 from phoropter.results.metrics.probabilities import softmax
 from phoropter.results.store import Run, Store
 from phoropter.study.cost import estimate_resources
+from phoropter.study.load import load_study
 from phoropter.study.plan import plan_study
 from phoropter.study.spec import read_study
 from small_pictures import draw_dark_and_light, run_small_study
@@ -123,6 +125,34 @@ def test_a_member_with_all_the_weight_of_a_run_is_not_called_idle() -> None:
     assert section is not None and section.paragraphs[0].endswith("or raises it: b in chosen.")
     (table,) = section.blocks
     assert isinstance(table, Table) and "Where one branch has all the weight nothing is left without it" in table.note
+
+
+def test_what_a_cache_holds_of_the_same_rows_changes_no_choice(tmp_path: Path) -> None:
+    """The same split from a folds file has another name, and so other inner folds: answers are not taken over."""
+    pictures = draw_dark_and_light(tmp_path / "pictures", 16, greys=(60, 75), noise=120)
+    rows = [f"pictures/{kind}/{i}.png,{kind},{kind}{i // 2}" for kind in ("dark", "light") for i in range(16)]
+    text = (
+        "name: by-name\ndata: {manifest: rows.csv, size: 32}\nprotocol: {split: hold-out}\ncandidates:\n"
+        "  - {name: a, backbone: test_resnet, weights: random, frozen: true, recipe: logistic}\n"
+        "  - {name: b, backbone: test_vit, weights: random, frozen: true, recipe: logistic}\n"
+        "  - {name: chosen, fuse: [a, b], mode: select}\n"
+    )
+    from_file = text.replace("hold-out", "file, folds_file: folds.csv")
+    found = []
+    for name in ("used", "fresh"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "pictures").symlink_to(pictures)
+        (folder / "rows.csv").write_text("\n".join(["path,label,group", *rows]))
+        (folder / "study.yaml").write_text(text)
+        loaded = load_study(read_study(folder / "study.yaml")[0])[0]
+        write_folds_file(loaded.image_set.dataset, loaded.study.protocol, folder / "folds.csv")
+        if name == "used":
+            run_small_study(folder, text)
+            (folder / "out").rename(folder / "before")
+        (run,) = runs_of(run_small_study(folder, from_file), "chosen")
+        found.append({**run.record["selection"], "seconds": 0})
+    assert found[0] == found[1]
 
 
 def test_the_time_of_a_study_holds_the_fits_of_a_choice_once(store: Store) -> None:

@@ -1,8 +1,9 @@
 """What a candidate answers for the rows it is trained on, by fits that had not seen them: on inner folds of a training part.
 
 They are the inner folds that choose the penalty of a solved head: stratified, and people apart where the split keeps them apart.
-Each fold's fit is that of the candidate itself, with its recipe, on fewer rows. Answers are stored, whole or not at all, under
-the key of the candidate's run; a stored file that cannot be read is made again.
+Each fold's fit is that of the candidate itself, with its recipe, on fewer rows. Answers are stored, whole or not at all, by the
+key of the candidate's run and the name of its split, by which inner folds are drawn; a stored file that cannot be read is made
+again.
 """
 
 from __future__ import annotations
