@@ -68,6 +68,8 @@ def test_labels_are_chosen_ordered_and_left_out_and_rows_stay(zoo: Path) -> None
             True,
             r"line 3: the label is 'None', and 'none' stands for .* say multi_label: {none: None}",
         ),
+        (CELLS.replace("none", "all well").replace("cat/c.png,mass", "cat/c.png,none"), {"none": "all well"}, "is called 'none'"),
+        (CELLS.replace("edema|", "edema;").replace("mass", "a|b"), {"separator": ";"}, r"a label is called 'a\|b', and answers"),
         (CELLS.replace("edema|", "edema; "), True, r"line 2: the label 'edema; mass' is made of labels .*{separator: ';'}"),
         (CELLS.replace("none", "mass|edema").replace("mass,", "x,"), True, None),
         (COLUMNS.replace("0,0", "0,-1"), {"columns": ["edema", "mass"]}, r"line 3: '-1' stands in the column 'edema', expected"),

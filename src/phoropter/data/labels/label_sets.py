@@ -142,10 +142,18 @@ def keep_labels(dataset: Dataset, kept: Sequence[str]) -> NDArray[np.int64]:
 
 
 def require_both_answers(dataset: Dataset) -> None:
-    """Raises DataError for fewer than two labels, and for one that every row has, or none: nothing can be learnt of it."""
+    """Raises DataError for fewer than two labels, and for one that every row has, or none: nothing can be learnt of it.
+
+    And for a name that an answer of several labels could not be told from: `a|b`, or `none`.
+    """
     if len(dataset.classes) < 2:
         named = f"'{dataset.classes[0]}' alone" if dataset.classes else "none"
         raise DataError(f"{dataset.name} has the labels {named}; expected at least two, or one class a row without multi_label")
+    if unclear := [name for name in dataset.classes if name == NO_LABELS or LABEL_SEPARATOR in name]:
+        raise DataError(
+            f"{dataset.name}: a label is called '{unclear[0]}', and answers write '{NO_LABELS}' for no label and "
+            f"'{LABEL_SEPARATOR}' between two; call it otherwise"
+        )
     known = int(dataset.labelled.sum())
     if not known:
         raise DataError(f"{dataset.name}: no row has labels that are known; expected rows with and without each label")
