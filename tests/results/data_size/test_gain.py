@@ -14,6 +14,7 @@ from phoropter.results.data_size.gain import (
     estimate_training_covariance,
     interpolate_law,
     to_errors,
+    to_values,
 )
 from phoropter.results.metrics.registry import METRICS
 
@@ -48,7 +49,22 @@ def test_the_gain_is_that_of_the_law_and_what_sizes_share_cancels() -> None:
 def test_less_is_better_for_a_loss() -> None:
     found = estimate_gain(make_curve(0.2 + 3.0 * SIZES**-0.7, metric="log_loss"))
     assert found.gain is not None and found.gain.value == pytest.approx(3 * (100**-0.7 - 200**-0.7), rel=1e-3)
-    assert to_errors(METRICS["log_loss"], SIZES) is SIZES
+    assert np.array_equal(to_errors(METRICS["log_loss"], SIZES), SIZES)
+
+
+def test_errors_are_counted_from_the_best_value_of_a_metric_of_ones_own() -> None:
+    """A score of 0 to 200 has the gains of 200 times an accuracy, and a loss from -1 those of the loss."""
+    plain = make_curve(0.1 + SIZES**-0.5)
+    score = replace(METRICS["accuracy"], name="score", highest=200.0)
+    scaled = {name: getattr(plain, name) * 200 for name in ("values", "replicates", "split_values")}
+    one, other = estimate_gain(plain).gain, estimate_gain(replace(plain, metric=score, **scaled)).gain
+    assert one is not None and other is not None
+    assert (other.value, other.low, other.high) == pytest.approx((one.value * 200, one.low * 200, one.high * 200), rel=1e-3)
+    loss = replace(METRICS["log_loss"], name="loss", lowest=-1.0)
+    assert to_values(loss, to_errors(loss, SIZES)) == pytest.approx(SIZES) and to_errors(loss, SIZES) == pytest.approx(SIZES + 1)
+    assert to_values(score, to_errors(score, SIZES)) == pytest.approx(SIZES)
+    endless = estimate_gain(replace(plain, metric=replace(METRICS["accuracy"], title="points", highest=float("inf"))))
+    assert endless.gain is None and endless.reason == "points has no best value, from which an error would be counted"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from phoropter.report.render.metric_format import MetricFormat, series_color, sh
 from phoropter.report.render.svg import RenderedFigure, draw_wide_figure
 from phoropter.report.render.table import one_line
 from phoropter.report.summary.data_size.size_curves import CandidateCurve
-from phoropter.results.data_size.gain import interpolate_law, to_errors
+from phoropter.results.data_size.gain import interpolate_law, to_values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ def draw_size_curves(curves: Sequence[CandidateCurve], unit: str, scale: MetricF
             axes.errorbar(x * 1.02**i, y * f, yerr=np.abs(bounds - y) * f, label=shorten_name(each.name), **style)
             if each.gain.law is not None:
                 along = np.geomspace(x[0], 2 * x[-1], 120)
-                values = to_errors(each.curve.metric, interpolate_law(each.gain.law, along)) * f
+                values = to_values(each.curve.metric, interpolate_law(each.gain.law, along)) * f
                 seen = along <= x[-1]
                 axes.plot(along[seen], values[seen], color=series_color(i), lw=1.4)
                 axes.plot(along[~seen], values[~seen], color=series_color(i), lw=1.4, ls=(0, (4, 2)))

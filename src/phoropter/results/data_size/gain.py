@@ -68,8 +68,15 @@ class DataGain:
 
 
 def to_errors(metric: MetricRecord, values: Floats) -> Floats:
-    """What a power law falls in: 1 - value of a metric whose best value is 1, or the value of one where less is better."""
-    return 1 - values if metric.higher_is_better else values
+    """What a power law falls in: the distance from the best value (1 of accuracy, 0 of a loss), infinite without one."""
+    low, high = metric.value_range
+    return high - values if metric.higher_is_better else values - low
+
+
+def to_values(metric: MetricRecord, errors: Floats) -> Floats:
+    """The values of a metric with these errors."""
+    low, high = metric.value_range
+    return high - errors if metric.higher_is_better else low + errors
 
 
 def estimate_gain(curve: SizeCurve, factor: float = 2.0) -> DataGain:
@@ -77,6 +84,8 @@ def estimate_gain(curve: SizeCurve, factor: float = 2.0) -> DataGain:
     sizes = len(np.unique(curve.sizes))
     errors, replicates = to_errors(curve.metric, curve.values), to_errors(curve.metric, curve.replicates).T  # (P,), (B, P)
     known = replicates[~np.isnan(replicates).any(axis=1)]
+    if np.isinf(errors).any():
+        return DataGain(factor, None, None, None, f"{curve.metric.title} has no best value, from which an error would be counted")
     if np.isnan(errors).any():
         return DataGain(factor, None, None, None, f"{curve.metric.title} is undefined at some size")
     if curve.n_units < MIN_UNITS or len(known) < len(replicates) / 2:

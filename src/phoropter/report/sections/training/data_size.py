@@ -73,8 +73,8 @@ def tabulate_gains(found: DataSizes) -> Table:
         remark = each.gain.reason and f"cannot be told: {each.gain.reason}"
         rows.append(TableRow((each.name, each.curve.sizes[-1], None if gain is None else gain.value, bounds, law, remark)))
     note = (
-        "Error = a + b n^\u2212c, a and b at least 0, fitted by least squares; of a metric whose best value is 1 the error is "
-        "1 minus its value. The interval resamples the tested units, the same at all sizes, and adds what training varies by "
+        "Error = a + b n^\u2212c, a and b at least 0, fitted by least squares; the error is the distance of the metric from "
+        "its best value. The interval resamples the tested units, the same at all sizes, and adds what training varies by "
         "between splits; the law is fitted to every resample. It is an extrapolation: it holds for more data of the same kind."
     )
     return Table("data-size-gains", "What twice as much data would bring", columns, tuple(rows), note)
