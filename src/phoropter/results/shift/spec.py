@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -13,8 +14,13 @@ MAX_LEVELS = 20  # of one corruption
 
 
 def _accept_one_level(value: Any) -> Any:
-    """`blur: 2` stands for `blur: [2]`."""
-    return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    """`blur: 2` stands for `blur: [2]`. Raises ValueError for what is neither a level nor a list of levels."""
+    if value is None or value is True:
+        return value
+    levels = list(value) if isinstance(value, (list, tuple)) else [value]
+    if wrong := [v for v in levels if isinstance(v, bool) or not isinstance(v, (int, float)) or not isfinite(v)]:
+        raise ValueError(f"{wrong[0]!r} is no level; expected true, a number or a list of numbers")
+    return levels
 
 
 Levels = Annotated[Literal[True] | tuple[float, ...] | None, BeforeValidator(_accept_one_level)]
@@ -57,7 +63,8 @@ class ShiftSpec(Spec):
             if levels is not True:
                 _check_kind_levels(name, KINDS[name], levels)
         if self.named and not self.named.keys() & DRAWN and "seed" in self.model_fields_set:
-            raise ValueError(f"seed has no effect on {' and '.join(self.named)}, which draw nothing; leave it out")
+            draw = "draws" if len(self.named) == 1 else "draw"
+            raise ValueError(f"seed has no effect on {' and '.join(self.named)}, which {draw} nothing; leave it out")
         if self.named and "powerline" not in self.named and "powerline_hz" in self.model_fields_set:
             raise ValueError("powerline_hz belongs to powerline, which is not named; name it, or leave powerline_hz out")
         return self
@@ -67,7 +74,7 @@ def _check_kind_levels(name: str, kind: CorruptionKind, levels: tuple[float, ...
     """Raises ValueError for levels that are out of bounds, doubled, or that change nothing."""
     if not 1 <= len(levels) <= MAX_LEVELS:
         raise ValueError(f"{name} has {len(levels)} levels, expected 1 to {MAX_LEVELS}")
-    if len(set(levels)) < len(levels):
+    if len({f"{level:g}" for level in levels}) < len(levels):  # as the key of its answers writes a level
         raise ValueError(f"{name} names a level twice; name it once")
     for level in levels:
         if level == kind.clean:
