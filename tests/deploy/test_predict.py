@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,19 @@ def select_subjects(manifest: Path, subjects: set[str]) -> Path:
 
 def rows_of(file: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+
+
+def test_a_prediction_does_not_import_torchs_compiler(pictures: tuple[Store, Path]) -> None:
+    """Which takes longer than torch itself: neither the libraries, nor the building of the network, nor its pass ask for it."""
+    store, folder = pictures
+    bundle, _ = load_kept(store, "plain")
+    arguments = ["predict", str(bundle.folder), str(folder / "dark" / "0.png"), "--device", "cpu"]
+    code = (
+        f"import sys\nfrom phoropter.cli import main\nmain({arguments!r}, standalone_mode=False)\n"
+        "print(sorted({'torch._dynamo', 'sympy', 'sklearn', 'pandas', 'scipy.stats', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "0.png" in done.stdout and done.stdout.endswith("\n[]\n")
 
 
 # --- the same logits ----------------------------------------------------------------------------------------------------

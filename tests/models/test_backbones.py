@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,31 @@ def test_features_equal_the_pooled_features_of_timm(name: str, side: int) -> Non
     with torch.no_grad():
         assert torch.equal(ours(x), other(x))
     assert ours(x).shape == (2, ours.num_features) == (2, catalog.find_architecture(name).num_features)
+
+
+@pytest.mark.parametrize("name", [*SMALL, "alexnet", "mobilenetv3_small_050"])
+def test_what_is_built_again_has_the_width_that_a_pass_measures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked up without a pass where it can be no other, and measured where the pooling may make it another."""
+    first, measured = random(name, 64), list[int]()
+    spec = BackboneSpec(name=name, weights="random", size=64)
+    measure = backbones._infer_num_features
+
+    def measure_and_note(backbone: BackboneModule) -> int:
+        measured.append(measure(backbone))
+        return measured[-1]
+
+    monkeypatch.setattr(backbones, "_infer_num_features", measure_and_note)
+    again = backbones.build_backbone(spec, seed=0, again=first.build_record)
+    assert not measured and again.num_features == first.num_features == measure(again)
+    averaged = backbones.build_backbone(spec.with_changes(pooling="average"), seed=0, again=first.build_record)
+    assert measured == [averaged.num_features]
+
+
+def test_what_is_built_again_at_a_side_that_does_not_work_is_refused() -> None:
+    record = random("alexnet", 64).build_record
+    tiny = replace(record, preprocessing=replace(record.preprocessing, side=1))
+    with pytest.raises(SpecError, match="does not accept images of 1 pixels"):
+        backbones.build_backbone(BackboneSpec(name="alexnet", weights="random", size=64), seed=0, again=tiny)
 
 
 def test_features_of_alexnet_are_the_4096_of_its_second_hidden_layer() -> None:

@@ -53,3 +53,38 @@ print(json.dumps([first, untouched, "torchvision.half" in sys.modules, timm_comp
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(answer.stdout) == ["something else", True, False, ["done"]]
+
+
+def test_torchs_compiler_is_imported_only_by_what_needs_it() -> None:
+    """torch.compiler.disable is torch's own again, and what got the decorator meanwhile is not compiled."""
+    code = """
+import json, sys
+import torch
+from phoropter.models import timm_compat
+own = torch.compiler.disable
+timm_compat.import_torchvision("transforms.v2"); timm_compat.import_timm("layers")
+said = ["torch._dynamo" in sys.modules, "torch._dynamo.utils" in sys.modules, torch.compiler.disable is own]
+seen = []
+@timm_compat.import_timm("layers").disable_compiler
+def halve(x):
+    seen.append(torch.compiler.is_compiling())
+    return x / 2
+asked = sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu")
+compiled = torch.compile(lambda x: halve(x + 1) * 4, backend="eager")
+print(json.dumps([*said, asked, compiled(torch.ones(2)).tolist(), seen, "torch._dynamo" in sys.modules]))
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(answer.stdout) == [False, False, True, True, [4.0, 4.0], [False], True]
+
+
+def test_the_compiler_is_there_for_who_asks_for_it_meanwhile() -> None:
+    code = """
+import sys
+from phoropter.models import timm_compat
+with timm_compat._defer_compiler():
+    from torch._dynamo.utils import counters
+    import torch._dynamo
+print(sys.modules["torch._dynamo.utils"].counters is counters, torch._dynamo.utils.counters is counters)
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["True", "True"]

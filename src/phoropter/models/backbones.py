@@ -25,6 +25,7 @@ from phoropter.core.errors import SpecError, WeightsError, cut_message
 from phoropter.core.files import digest, digest_array
 from phoropter.core.seeds import seed_of
 from phoropter.models import pretrained
+from phoropter.models.catalog import Architecture
 from phoropter.models.pretrained import BuildRecord
 from phoropter.models.spec import Backbone, BackboneSpec
 from phoropter.models.weights.state_dicts import load_state_dict_strictly, read_state_dict
@@ -161,9 +162,12 @@ def build_backbone(
     if plan.weight_file is not None and plan.weight_file.layout == "bundle":
         _load_bundle_branch(backbone, plan.weight_file)
     backbone.eval()
-    backbone.num_features = (
-        _infer_num_features(backbone) if spec.custom is None else _check_custom_features(backbone, spec.custom)
-    )
+    if spec.custom is not None:
+        backbone.num_features = _check_custom_features(backbone, spec.custom)
+    elif again is None or (known := _look_up_num_features(backbone, plan.architecture)) is None:
+        backbone.num_features = _infer_num_features(backbone)
+    else:
+        backbone.num_features = known
     if reference is not None:
         backbone.pretrained_heads = heads
         _check_pretrained_heads(backbone, reference)
@@ -209,6 +213,16 @@ def _global_average_pool(body: Any, x: Tensor) -> Tensor:
     if out.ndim == 3:
         return out[:, getattr(body, "num_prefix_tokens", 0) :].mean(1)
     return out.mean((1, 2) if getattr(body, "output_fmt", "NCHW") == "NHWC" else (2, 3))
+
+
+def _look_up_num_features(backbone: BackboneModule, entry: Architecture) -> int | None:
+    """D, as the catalogue measured it; None where options, the pooling or the side may make it another, or do not work.
+
+    A pass on the meta device would import torch's compiler, for longer than a network of usual size needs for an image. Only for
+    what is loaded from a bundle: D was measured when the network was first built, and the head's tensors must fit it.
+    """
+    usual = backbone.pooling == "pooled" and not backbone.build_record.options and entry.accepts_side(backbone.side)
+    return entry.num_features if usual else None
 
 
 def _infer_num_features(backbone: BackboneModule) -> int:

@@ -72,6 +72,12 @@ class Architecture:
         """Pixels its weights were trained at."""
         return self.preprocessing.side
 
+    def accepts_side(self, side: int) -> bool:
+        """Whether images of `side` pixels were found to work."""
+        if self.side_multiple is None:
+            return side == self.side
+        return side == self.side or (side >= self.min_side and (side - self.side) % self.side_multiple == 0)
+
     @property
     def tagged_name(self) -> str:
         return f"{self.name}.{self.tag}" if self.tag else self.name
@@ -228,12 +234,10 @@ def check_size(spec: BackboneSpec, base: Path | None = None) -> None:
     """Raises SpecError when the network does not accept images of the spec's size, naming the nearest sizes that work."""
     entry = describe_backbone(spec)
     side = resolve_side(spec, base)
-    if side == entry.side:
+    if entry.accepts_side(side):
         return
     if entry.side_multiple is None:
         raise SpecError(f"backbone '{spec.name}' accepts images of {entry.side} pixels only, and size is {side}")
-    if side >= entry.min_side and (side - entry.side) % entry.side_multiple == 0:
-        return
     below = entry.side + (side - entry.side) // entry.side_multiple * entry.side_multiple
     near = [s for s in (below, below + entry.side_multiple) if s >= entry.min_side] or [entry.min_side]
     raise SpecError(

@@ -83,7 +83,8 @@ def check_parameter_count(plan: LoadPlan, stored: int) -> None:
     million more: tables of positions grow with the image size. Raises WeightsError.
     """
     entry, record = plan.architecture, plan.build_record
-    usual = not record.options and record.preprocessing.side == entry.side and record.num_classes in (0, entry.num_classes)
+    usual_side = not entry.fixed_input_size or record.preprocessing.side == entry.side
+    usual = not record.options and usual_side and record.num_classes in (0, entry.num_classes)
     if usual or plan.spec.custom is not None:
         return
     with torch.device("meta"):

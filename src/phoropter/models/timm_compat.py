@@ -5,6 +5,9 @@ timm with it: "operator torchvision::nms does not exist", pytorch/vision#9085. N
 that error their two schemas are declared and the import is repeated. They are never declared beforehand, because they would clash
 in a sound installation. What does not work then: `ops.nms`, `io.decode_image`, `v2.JPEG`; images are decoded by Pillow anyway.
 
+Both would import torch's compiler, which takes longer than torch itself and which a prediction does not need. It is left to the
+first call of what needs it.
+
 Left out: passing torchvision objects to worker processes, which would import torchvision before this module is loaded.
 """
 
@@ -13,6 +16,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -28,14 +33,16 @@ _declared_libraries: list[Any] = []  # referenced here, because a collected Libr
 def import_torchvision(part: str = "") -> ModuleType:
     """torchvision, or a submodule: `import_torchvision("transforms.v2.functional")`."""
     _ensure_torchvision()
-    return importlib.import_module(f"torchvision.{part}" if part else "torchvision")
+    with _defer_compiler():
+        return importlib.import_module(f"torchvision.{part}" if part else "torchvision")
 
 
 @cache
 def import_timm(part: str = "") -> ModuleType:
     """timm, or a submodule: `import_timm("layers")`."""
     _ensure_torchvision()
-    return importlib.import_module(f"timm.{part}" if part else "timm")
+    with _defer_compiler():
+        return importlib.import_module(f"timm.{part}" if part else "timm")
 
 
 def describe_installation() -> dict[str, str]:
@@ -51,14 +58,57 @@ def describe_installation() -> dict[str, str]:
 
 def _ensure_torchvision() -> None:
     try:
-        importlib.import_module("torchvision")
+        with _defer_compiler():
+            importlib.import_module("torchvision")
     except RuntimeError as error:
         if _MISSING_OPERATOR_ERROR not in str(error) or _declared_libraries:
             raise
         _declare_operators()
         for name in [n for n in sys.modules if n == "torchvision" or n.startswith("torchvision.")]:
             del sys.modules[name]
-        importlib.import_module("torchvision")
+        with _defer_compiler():
+            importlib.import_module("torchvision")
+
+
+class _LaterCompilerUtilities(ModuleType):
+    """Stands for torch._dynamo.utils while others are imported, and makes way where they ask for more than one function."""
+
+    def is_compile_supported(self, device_type: str) -> bool:
+        """What torchvision's RoI operators ask when they are called."""
+        supported: bool = importlib.import_module(self.__name__).is_compile_supported(device_type)
+        return supported
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+@contextmanager
+def _defer_compiler() -> Iterator[None]:
+    """What is imported within does not bring torch's compiler (torch._dynamo) along.
+
+    torchvision imports it for one function, and timm for the decorator `torch.compiler.disable`, in whose place torch's own
+    decorator for the same, which imports the compiler at the first call, is used meanwhile.
+    """
+    name, own, later = "torch._dynamo.utils", torch.compiler.disable, getattr(torch, "_disable_dynamo", None)
+    if name in sys.modules or later is None:
+        yield
+        return
+
+    def disable_later(fn: Callable[..., Any] | None = None, recursive: bool = True, *, reason: str | None = None) -> Any:
+        return later(fn, recursive)
+
+    stands_in = _LaterCompilerUtilities(name)
+    sys.modules[name], torch.compiler.disable = stands_in, disable_later
+    try:
+        yield
+    finally:
+        torch.compiler.disable = own
+        if sys.modules.get(name) is stands_in:
+            del sys.modules[name]
 
 
 def _declare_operators() -> None:
