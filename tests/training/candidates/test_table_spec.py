@@ -28,6 +28,7 @@ def test_each_kind_is_parsed_named_and_described() -> None:
     assert [c.table.kind_word for c in found if c.table] == ["baseline", "baseline", "features", "imported"]
     assert [c.backbones for c in found] == [()] * 4
     assert found[0].description == "baseline: hrv under a logistic regression" and "imported" in found[3].description
+    assert all(each.how for each in found)  # what `plan` shows
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ class TableSpec(Spec):
         if self.is_signal_network:
             return "baseline: a one-dimensional residual network trained on the samples of each window"
         how = "a logistic regression" if self.classifier == "logistic" else "gradient boosting"
-        return f"baseline: {self.baseline} under {how}" if self.baseline else f"features from a file, under {how}"
+        return f"baseline: {self.baseline} under {how}" if self.baseline else f"features: read from a file, under {how}"
 
     def identity(self) -> dict[str, Any]:
         """What decides its result: of a file its contents, not its place."""
