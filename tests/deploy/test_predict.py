@@ -139,14 +139,14 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 def test_a_prediction_does_not_import_torchs_compiler(pictures: tuple[Store, Path]) -> None:
     """Which takes longer than torch itself: neither the libraries, nor the building of the network, nor its pass ask for it."""
     store, folder = pictures
-    bundle, _ = load_kept(store, "plain")
-    arguments = ["predict", str(bundle.folder), str(folder / "dark" / "0.png"), "--device", "cpu"]
+    bundles = [str(load_kept(store, name)[0].folder) for name in ("plain", "flipped")]
     code = (
-        f"import sys\nfrom phoropter.cli import main\nmain({arguments!r}, standalone_mode=False)\n"
+        f"import sys\nfrom phoropter.cli import main\nfor bundle in {bundles}:\n"
+        f"    main(['predict', bundle, {str(folder / 'dark' / '0.png')!r}], standalone_mode=False)\n"
         "print(sorted({'torch._dynamo', 'sympy', 'sklearn', 'pandas', 'scipy.stats', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "0.png" in done.stdout and done.stdout.endswith("\n[]\n")
+    assert done.stdout.count("0.png") == 2 and done.stdout.endswith("\n[]\n")
 
 
 # --- the same logits ----------------------------------------------------------------------------------------------------

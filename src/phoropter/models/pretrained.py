@@ -79,11 +79,12 @@ def check_parameter_count(plan: LoadPlan, stored: int) -> None:
     """Refuses a network far larger than the numbers it is built for, before any memory is taken for it.
 
     stored: numbers in the file that the weights are read from. Options, image size and classes come from files that nobody
-    vouches for. Counted by a build on torch's meta device, which has shapes and no storage. Twice as many are allowed, and ten
-    million more: tables of positions grow with the image size. Raises WeightsError.
+    vouches for; without options, at its usual size or below, a network is as large as its name says. Else it is counted, built
+    on torch's meta device, which has shapes and no storage. Twice as many are allowed, and ten million more: tables of positions
+    grow with the image size. Raises WeightsError.
     """
     entry, record = plan.architecture, plan.build_record
-    usual_side = not entry.fixed_input_size or record.preprocessing.side == entry.side
+    usual_side = not entry.fixed_input_size or record.preprocessing.side <= entry.side
     usual = not record.options and usual_side and record.num_classes in (0, entry.num_classes)
     if usual or plan.spec.custom is not None:
         return
