@@ -69,7 +69,13 @@ def list_command(names: tuple[str, ...]) -> None:
         place = "no" if here is None else "folder" if folder and here.is_relative_to(folder) else "cache"
         licence = (known[name].licence or "not stated") if name in known else f"see {_name_origin(entry)}"
         table.add_row(name, place, describe_pretraining(entry.tag), licence)
+    unlisted = _find_unlisted(folder, {e.file for e in known.values()}) if folder and not names else []
+    for file in unlisted:
+        table.add_row(file.name, "folder", "not stated", "not stated")
     make_console(answer=True).print(table)
+    if unlisted:
+        example = f"weights: {unlisted[0].absolute()}"
+        print_line(make_console(), f"a file that is not in weights.json may be named by its path, as in {example}")
 
 
 @weights_command.command("verify")
@@ -82,6 +88,11 @@ def verify_command(folder: Path) -> None:
     if problems := verify_folder(folder):
         raise WeightsError(f"{folder}: {' | '.join(problems)}; `phoropter weights get` fetches them again")
     print_line(make_console(), f"{folder}: {len(read_weights_manifest(folder).weights)} weights, all as they were downloaded")
+
+
+def _find_unlisted(folder: Path, listed: set[str]) -> list[Path]:
+    """Files of weights in the folder that its manifest does not name: put there by hand, and no less usable."""
+    return [file for file in sorted(folder.glob("*.safetensors")) if file.name not in listed]
 
 
 def _name_origin(entry: Architecture) -> str:
