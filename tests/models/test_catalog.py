@@ -72,6 +72,7 @@ def test_preprocessing_belongs_to_the_weights() -> None:
         ("resnet5", "did you mean 'resnet50'"),
         ("ResNet50", "did you mean 'resnet50'"),
         ("resnet50.a9_in1k", "has no weights 'a9_in1k'; it has a1_in1k"),
+        ("resnet50.a9_in1k", "named by its path: .backbone: resnet50, weights: FILE"),
         ("convnext_tiny_in22ft1k", "calls it 'convnext_tiny.fb_in22k_ft_in1k' now"),
         ("zzzzzzzzzz", "`phoropter backbones` lists"),
     ],

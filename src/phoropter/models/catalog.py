@@ -97,7 +97,8 @@ def find_architecture(name: str) -> Architecture:
             return entry
     known = entries[0].tags
     raise SpecError(
-        f"backbone '{name}': {architecture} has no weights '{tag}'; it has {join_words(known)}{did_you_mean(tag, known)}"
+        f"backbone '{name}': {architecture} has no weights '{tag}'; it has {join_words(known)}{did_you_mean(tag, known)}; "
+        f"a file of other weights is named by its path: {{backbone: {architecture}, weights: FILE}}"
     )
 
 
