@@ -34,6 +34,11 @@ def standings() -> RenderedFigure:
         return comparison.leaderboard_figure(lines(NASTY), ACCURACY, 0.6)
 
 
+def test_a_printed_figure_says_its_name_and_not_its_bytes(standings: RenderedFigure) -> None:
+    assert standings.name in repr(standings)
+    assert "<svg" not in repr(standings) and "%PDF" not in repr(standings)
+
+
 def test_inline_drawings_carry_no_style_attribute_and_no_fixed_ink(standings: RenderedFigure) -> None:
     assert "style=" not in standings.inline_svg and "<style" not in standings.inline_svg
     assert "font-family" not in standings.inline_svg

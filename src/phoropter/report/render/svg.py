@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -83,9 +83,9 @@ class RenderedFigure:
     name: str
     caption: str
     alt_text: str
-    inline_svg: Markup
-    svg: bytes
-    pdf: bytes
+    inline_svg: Markup = field(repr=False)
+    svg: bytes = field(repr=False)
+    pdf: bytes = field(repr=False)
     wide: bool
 
     def save(self, path: Path | str) -> Path:
