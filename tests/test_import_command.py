@@ -64,6 +64,7 @@ def test_the_same_answers_have_the_same_figures_and_stay(finished: Path) -> None
     result = import_theirs(finished)
     assert result.exit_code == 0, result.output
     assert "imported: theirs, 2 runs" in result.output and "theirs (imported)" in result.output
+    assert "majority-class baseline (" not in result.output
     ours, theirs = ([r for r in Store(finished / "out").runs() if r.candidate_name == n] for n in ("mean-image", "theirs"))
     assert [r.record["metrics"]["accuracy"] for r in ours] == [r.record["metrics"]["accuracy"] for r in theirs]
     first, same = ours[0].load_predictions(), theirs[0].load_predictions()
@@ -75,6 +76,13 @@ def test_the_same_answers_have_the_same_figures_and_stay(finished: Path) -> None
     assert invoke("run", finished / "study.yaml", "-o", finished / "out").exit_code == 0
     assert [r.key for r in Store(finished / "out").runs() if r.candidate_name == "theirs"] == keys
     assert "theirs" in invoke("plan", finished / "study.yaml", "-o", finished / "out").output
+
+
+def test_the_baseline_is_not_imported_where_all_candidates_are(original: Path, tmp_path: Path) -> None:
+    words = ("import", original / "theirs.csv", "--study", original / "study.yaml", "-o", tmp_path / "new", "--name", "theirs")
+    result = invoke(*words)
+    assert result.exit_code == 0 and "majority-class baseline" in result.output
+    assert "majority-class baseline (" not in result.output
 
 
 def test_what_does_not_fit_leaves_nothing(finished: Path) -> None:

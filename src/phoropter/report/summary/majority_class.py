@@ -38,8 +38,8 @@ class ConstantRun:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """Without what the candidate cost and scored."""
-        return {**self.run.record, "cost": {}, "metrics": {}}
+        """Without what the candidate is, cost and scored."""
+        return {**self.run.record, "candidate": {}, "cost": {}, "metrics": {}}
 
     @property
     def history(self) -> list[dict[str, float | str]]:
