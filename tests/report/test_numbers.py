@@ -183,6 +183,8 @@ def test_confusions(page: Tags, again: Again, whole: Reported) -> None:
             _, *rows = csv.reader(file)
         assert [[int(v) for v in row[1:]] for row in rows] == counts.tolist()
     counts = sk.confusion_matrix(again.together(again.order[0], "label"), again.together(again.order[0], "answer"))
+    html = whole.page.read_text(encoding="utf-8")
+    assert '"held-out rows, counted once for each run that tested them">Count<' in html, "the counts are of all runs"
     for true, answer, times, share in page.tables["confusions"][1:]:
         t, a = CLASSES.index(true), CLASSES.index(answer)
         assert (times, share) == (f"{counts[t, a]:,}", f"{counts[t, a] / counts[t].sum() * 100:.1f}")

@@ -51,7 +51,7 @@ def all_confusions_table(summary: StudySummary) -> Table:
 _PAIR_COLUMNS = (
     Column("True class"),
     Column("Predicted class"),
-    Column("Count", "count"),
+    Column("Count", "count", "held-out rows, counted once for each run that tested them"),
     Column("Share of true class", "percent"),
 )
 
