@@ -34,5 +34,6 @@ class UnusableWeights:
             noun = "candidate" if len(candidates) == 1 else "candidates"
             told.append(f"{noun} {', '.join(map(repr, candidates))}: {words}")
         count = "" if len(told) == 1 else f"{len(told)} weights cannot be used: "
-        remedy = f"; {explain_fetching(self.missing)}" if self.missing else ""
+        here = "; a file of other weights is named by its path, `weights: FILE`: `phoropter weights list` shows which are here"
+        remedy = f"; {explain_fetching(self.missing)}{here}" if self.missing else ""
         raise WeightsError(f"{count}{' | '.join(told)}{remedy}")
