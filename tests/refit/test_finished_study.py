@@ -121,7 +121,7 @@ def test_the_runs_of_a_study_are_those_in_its_folder(walks: Path) -> None:
     study = open_finished_study(walks / "out", lambda event: None, own_objects())
     assert [run.key for run in study.planned_runs("own")] == [r.key for r in study.store.runs() if r.candidate_name == "own"]
     with pytest.raises(StoreError, match="computed with other data"):
-        study.planned.runs.pop()
+        study.planned.compared.pop()
         study.planned_runs("pair")
 
 

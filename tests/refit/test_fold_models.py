@@ -97,8 +97,8 @@ def test_what_a_model_trained_again_predicts_is_held_against_the_study(
     copy = shutil.copytree(shapes.folder.parent, tmp_path / "copy")
     for bundle in (copy / "out" / "runs").glob("*/bundle"):
         shutil.rmtree(bundle)
-    real = fold_models.softmax
-    monkeypatch.setattr(fold_models, "softmax", lambda logits: real(logits) * 0.75)  # as if other models had been trained
+    real = fold_models.to_probabilities  # as if other models had been trained
+    monkeypatch.setattr(fold_models, "to_probabilities", lambda logits, several: real(logits, several) * 0.75)
     record = refit(Store(copy / "out"), tmp_path / "bundle", "probe", how="folds")
     assert record.fold_models is not None and record.fold_models.difference is not None
     largest = max(p.probabilities.max() for r in shapes.runs() if r.candidate_name == "probe" and (p := r.load_predictions()))

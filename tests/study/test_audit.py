@@ -243,7 +243,7 @@ def test_a_study_runs_under_one_protocol_unless_it_compares_two() -> None:
 
 def planned_with(material: Any, run: Any) -> Any:
     """The parts of a plan that find_prior_fits reads."""
-    return SimpleNamespace(runs=[run], by_key={}, study=UNSCREENED)
+    return SimpleNamespace(runs=[run], compared=[run], by_key={}, study=UNSCREENED)
 
 
 def test_a_grey_scale_per_subject_is_reported_as_fitted_on_test_windows(people: Path, tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_a_teacher_trained_on_another_split_is_found(people: Path, tmp_path: Pat
     first, other = planned.runs[:2]
     for teacher, leaks in ((replace(first, key="t"), False), (replace(other, key="t"), True)):
         pupil = replace(first, needs=("t",))
-        made = SimpleNamespace(runs=[pupil], by_key={"t": teacher}, study=UNSCREENED)
+        made = SimpleNamespace(runs=[pupil], compared=[pupil], by_key={"t": teacher}, study=UNSCREENED)
         things = find_prior_fits(made, planned.image_sets[0])  # type: ignore[arg-type]
         found = [f for f in audit_splits(planned.image_sets[0].dataset, [first.split], fitted=things) if f.kind == "fitted"]
         assert [f.severity for f in found] == ["stop"] * leaks

@@ -44,18 +44,20 @@ def announce_command(folder: Path, on_cancel: Callable[[], None]) -> Iterator[No
                 on_cancel()
                 return
 
-    with lock:
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            watcher.join()
-    with suppress(OSError):
-        Path(lock.lock_file).unlink(missing_ok=True)
-        for place in reversed(made):
-            place.rmdir()  # fails where it holds anything
+    try:
+        with lock:
+            watcher = threading.Thread(target=watch, daemon=True)
+            watcher.start()
+            try:
+                yield
+            finally:
+                ended.set()
+                watcher.join()
+    finally:
+        with suppress(OSError):
+            Path(lock.lock_file).unlink(missing_ok=True)
+            for place in reversed(made):
+                place.rmdir()  # fails where it holds anything
 
 
 def list_running_commands(folder: Path) -> list[str]:

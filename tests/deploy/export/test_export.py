@@ -109,7 +109,7 @@ def test_int8_of_a_bundle_that_has_met_every_row_is_measured_on_a_model_of_the_s
 def test_int8_that_loses_too_much_leaves_nothing(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "b")
     wrong = replace(measured_rows(bundle), training=np.zeros((8, 3, 20, 20), np.uint8))  # ranges of black squares fit no other
-    with pytest.raises(WeightsError, match=r"more than --most 0\.01, so there is no file"):
+    with pytest.raises(WeightsError, match=r"more than the 1 points of --most 0\.01, so there is no file"):
         export_bundle(bundle, tmp_path / "m.onnx", INPUTS, ExportOptions(), wrong)
     assert not list(tmp_path.glob("m.onnx*"))
 

@@ -314,7 +314,7 @@ def test_events_of_several_workers_become_one_account(tmp_path: Path, monkeypatc
             sent.append(message)
 
     class Worker:
-        link, keys = Link(), set[str]()
+        link, keys, number = Link(), set[str](), 0
 
     supervisor.workers = [Worker(), Worker()]  # type: ignore[list-item]
     supervisor.n_done, supervisor.n_planned = 3, 8

@@ -13,7 +13,9 @@ import importlib
 import logging
 import os
 import secrets
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -141,6 +143,7 @@ def connect_cluster(ray: Any, address: str | None) -> Iterator[None]:
     Raises RunError where the cluster does not answer.
     """
     with tempfile.TemporaryDirectory(prefix="phr-", ignore_cleanup_errors=True) as folder, _use_token(Path(folder), address):
+        before = signal.getsignal(signal.SIGTERM)  # which `init` replaces by a handler that ends the process at once
         try:
             if address is None:
                 ray.init(
@@ -158,6 +161,9 @@ def connect_cluster(ray: Any, address: str | None) -> Iterator[None]:
         except (ConnectionError, RuntimeError, ValueError) as error:
             where = f"no cluster answers at {address}" if address else "no cluster could be started here"
             raise RunError(f"--executor ray: {where}: {cut_message(error, most=200)}") from None
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)
         try:
             yield
         finally:
