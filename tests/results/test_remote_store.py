@@ -18,6 +18,7 @@ import pytest
 import phoropter as ph
 from object_servers import describe_endpoint, serve_objects, start_moto, start_rclone
 from phoropter.core.errors import DiskError, SpecError
+from phoropter.core.storage.checksums import checksum_bytes
 from phoropter.results import remote_store
 from phoropter.results.remote_store import RemoteStore, find_remote, open_mirror, open_place
 from phoropter.results.run_folder import Predictions
@@ -121,12 +122,35 @@ def test_a_half_uploaded_run_is_absent_and_a_damaged_one_too(url: str, tmp_path:
     remote.client.delete(f"runs/{KEY}/checksums.json")
     assert remote.list_runs() == set() and not remote.fetch_run(KEY, there.run(KEY).folder)
     remote.upload_run(here.run(KEY).folder)
-    remote.client.put(f"runs/{KEY}/predictions.npz", b"other bytes")
+    copy = checksum_bytes((here.run(KEY).folder / "checksums.json").read_bytes())
+    remote.client.put(f"runs/{KEY}/{copy}/predictions.npz", b"other bytes")
     assert not remote.fetch_run(KEY, there.run(KEY).folder) and not there.run(KEY).folder.exists()
     with there.hold_lease(KEY) as mine:
         assert mine  # so it is computed again, and uploaded over the damaged one
         make_run(there, KEY)
     assert remote.fetch_run(KEY, tmp_path / "fetched") and (tmp_path / "fetched" / "predictions.npz").read_bytes()
+
+
+def test_two_that_finish_one_run_at_once_leave_one_of_the_two(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stores = [Store(open_mirror(url, tmp_path / name)) for name in ("a", "b")]
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteStore, "upload_run", lambda self, folder: None)
+        for number, store in enumerate(stores):
+            make_run(store, KEY, logit=float(number))  # in place of other times, which differ in length or not
+    one, other = (store.run(KEY).folder for store in stores)
+    remote, listed = RemoteStore(url), (one / "checksums.json").read_bytes()
+    files = sorted(p for p in one.iterdir() if p.name != "checksums.json")
+    remote.client.put(f"runs/{KEY}/{checksum_bytes(listed)}/{files[0].name}", files[0].read_bytes())
+    remote.upload_run(other)  # all of it, in the midst of the first one's upload
+    for file in files[1:]:
+        remote.client.put(f"runs/{KEY}/{checksum_bytes(listed)}/{file.name}", file.read_bytes())
+    for number, expected in enumerate((other, one)):
+        assert remote.fetch_run(KEY, tmp_path / f"fetched{number}")
+        names = {p.name for p in expected.iterdir()}
+        assert {p.name: p.read_bytes() for p in (tmp_path / f"fetched{number}").iterdir()} == {
+            name: (expected / name).read_bytes() for name in names
+        }
+        remote.client.put(f"runs/{KEY}/checksums.json", listed)
 
 
 def test_parts_and_controls_below_a_mirror_are_mirrored_too(url: str, tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """Finished runs in an S3-compatible object store, `s3://BUCKET/STUDY`, and the local folder that mirrors them.
 
-    s3://BUCKET/STUDY/runs/KEY/FILE    a finished run; it exists when its checksums.json is there, which is uploaded last
-    s3://BUCKET/STUDY/claims/KEY       who computes KEY; rewritten while he does
+    s3://BUCKET/STUDY/runs/KEY/checksums.json    of a finished run, which exists when this is there; uploaded last
+    s3://BUCKET/STUDY/runs/KEY/COPY/FILE         its files; COPY is the checksum of that checksums.json
+    s3://BUCKET/STUDY/claims/KEY                 who computes KEY; rewritten while he does
     s3://BUCKET/STUDY/study.json
-    MIRROR/remote.json                 the address, and whether the store can hold claims
+    MIRROR/remote.json                           the address, and whether the store can hold claims
 
 A study is computed in the mirror, a results folder like any other; the store takes each run whole when it is finished and gives
-those that others finished. Claims only save work: two processes that compute one run write the same bytes. What is fetched is
-compared with its checksums, and counts as absent where it is damaged. Failure notes, checkpoints and reports stay in the mirror.
+those that others finished. Claims only save work: two processes that compute one run have the same predictions, each uploads a
+copy of its own, for their times differ, and the last checksums.json says which of them counts. What is fetched is compared with
+its checksums, and counts as absent where it is damaged. Failure notes, checkpoints and reports stay in the mirror.
 
 Address and keys are those of every S3 client: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION.
 """
@@ -29,7 +31,7 @@ from typing import Any
 
 from phoropter.core.errors import DiskError, MissingExtraError, SpecError, StoreError, cut_message
 from phoropter.core.files import atomic_write_folder, cache_dir, digest, make_folder, read_json, write_json
-from phoropter.core.storage.checksums import CHECKSUM_FILE, find_damage, print_notice
+from phoropter.core.storage.checksums import CHECKSUM_FILE, checksum_bytes, find_damage, print_notice
 
 RENEW_S = 60.0  # how often a claim is rewritten by who holds it
 STALE_S = 300.0  # a claim that has not changed for so long, by the clock of who looks, is nobody's
@@ -125,23 +127,34 @@ class RemoteStore:
 
     def upload_run(self, folder: Path) -> None:
         """Uploads a finished run, its list of checksums last: until then, the store has no such run. Raises DiskError."""
-        files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-        for file in sorted(files, key=lambda p: p == folder / CHECKSUM_FILE):
-            with self._explain_errors():
-                self.client.put(f"runs/{folder.name}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+        listed = (folder / CHECKSUM_FILE).read_bytes()
+        copy = f"runs/{folder.name}/{checksum_bytes(listed)}"
+        for file in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
+            if file != folder / CHECKSUM_FILE:
+                with self._explain_errors():
+                    self.client.put(f"{copy}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+        with self._explain_errors():
+            self.client.put(f"runs/{folder.name}/{CHECKSUM_FILE}", listed)
 
     def fetch_run(self, key: str, target: Path) -> bool:
         """Downloads a run into `target`; False where the store does not have it whole. Raises DiskError."""
+        try:
+            with self._explain_errors():
+                listed = bytes(self.client.get(f"runs/{key}/{CHECKSUM_FILE}").bytes())
+        except FileNotFoundError:
+            return False
+        copy = f"runs/{key}/{checksum_bytes(listed)}"
         with self._explain_errors():
-            paths = [str(entry["path"]) for page in self.client.list(f"runs/{key}") for entry in page]
-        names = [path.removeprefix(f"runs/{key}/") for path in paths]
-        if CHECKSUM_FILE not in names or any(Path(name).is_absolute() or ".." in Path(name).parts for name in names):
+            paths = [str(entry["path"]) for page in self.client.list(copy) for entry in page]
+        names = [path.removeprefix(f"{copy}/") for path in paths]
+        if any(Path(name).is_absolute() or ".." in Path(name).parts for name in names):
             return False
         try:
             with atomic_write_folder(target) as aside:
+                (aside / CHECKSUM_FILE).write_bytes(listed)
                 for name in names:
                     make_folder((aside / name).parent)
-                    self.fetch_file(f"runs/{key}/{name}", aside / name)
+                    self.fetch_file(f"{copy}/{name}", aside / name)
                 if (damage := find_damage(aside)) is not None:
                     raise StoreError(f"{self.url}/runs/{key} is damaged ({damage}): it counts as absent and is computed again")
         except StoreError as error:
