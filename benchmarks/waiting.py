@@ -64,7 +64,9 @@ def main() -> None:
         make_pictures(folder / "pictures")
         write_study(folder / "small.yaml", 5, 1, [f"  - {{backbone: {n}, weights: random, frozen: true}}" for n in NETWORKS])
         networks = [(f"c{i}", NETWORKS[i % len(NETWORKS)], f"{i + 1}e-4") for i in range(25)]
-        many = [f"  - {{name: {n}, backbone: {b}, weights: random, recipe: {{lr: {lr}}}}}" for n, b, lr in networks]
+        many = [
+            f"  - {{name: {n}, backbone: {b}, weights: random, recipe: {{preset: probe, lr: {lr}}}}}" for n, b, lr in networks
+        ]
         write_study(folder / "large.yaml", 10, 3, many)
         run_command(("run", "small.yaml", "-o", "out", "-j", "1"), folder)
         run_command(("refit", "out", "-o", "bundle"), folder)

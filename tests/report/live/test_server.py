@@ -175,9 +175,13 @@ def test_connections_beyond_the_limit_are_closed(watching: Watching) -> None:
 def test_the_server_stops_on_interrupt_and_removes_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Path] = []
     said: list[str] = []
-    monkeypatch.setattr(
-        live_server.tempfile, "mkdtemp", lambda prefix: str(made.append(tmp_path / "pages") or made[0].mkdir() or made[0])
-    )
+
+    def make_folder(purpose: str) -> Path:
+        made.append(tmp_path / "pages")
+        made[0].mkdir()
+        return made[0]
+
+    monkeypatch.setattr(live_server, "make_temporary_folder", make_folder)
 
     class Impatient(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:

@@ -32,7 +32,6 @@ def test_only_names_keep_their_capital() -> None:
         "brier",
         "mcc",
         "kappa",
-        "micro_roc_auc",
         "hamming_loss",
     }
 

@@ -35,7 +35,8 @@ def key_words(spec: Any, key: str = "kind") -> set[str]:
         (key_words(OptimizerSpec), BUILTIN_OPTIMIZERS, OPTIMIZERS),
         (key_words(ScheduleSpec), BUILTIN_SCHEDULES, SCHEDULES),
         (key_words(DistillationSpec, "loss"), tuple(key_words(CandidateEntry, "loss")), losses._TEACHER_LOSSES),
-        (key_words(FusionSpec, "mode"), tuple(key_words(CandidateEntry, "mode")), FUSION_MODES),
+        # A selection averages finished classifiers and is no network.
+        (key_words(FusionSpec, "mode"), tuple(key_words(CandidateEntry, "mode")), FUSION_MODES | {"select": None}),
     ],
     ids=["loss", "optimizer", "schedule", "teacher loss", "fusion mode"],
 )
