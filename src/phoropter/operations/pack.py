@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,10 @@ def pack_dataset(
     *,
     shard_bytes: int = SHARD_BYTES,
     on_bad_input: str = "stop",
-    progress: Callable[[int, int], None] | None = None,
 ) -> PackedFolder:
     """Writes all rows in their order into `out`, which must not exist; it appears when it is complete.
 
-    shard_bytes: a shard is closed once it holds so many bytes of pictures · progress: called as progress(rows done, rows in all)
+    shard_bytes: a shard is closed once it holds so many bytes of pictures
     Raises StoreError where `out` exists, DataError for rows with several labels or spans in recordings, and for a picture that
     cannot be read unless `on_bad_input` is "skip".
     """
@@ -64,7 +63,7 @@ def pack_dataset(
     size = 0 if files is None else sum(files.byte_count(row) for row in range(len(dataset)))
     require_space(out.parent, size, f"packing {dataset.name}")
     with atomic_write_folder(out) as aside:
-        groups = _iterate_row_groups(dataset, on_bad_input, problems, progress)
+        groups = _iterate_row_groups(dataset, on_bad_input, problems)
         pending = next(groups, None)
         while pending is not None:
             from pyarrow import parquet
@@ -82,9 +81,7 @@ def pack_dataset(
     return PackedFolder(rows, shards, tuple(problems))
 
 
-def _iterate_row_groups(
-    dataset: Dataset, on_bad_input: str, problems: list[InputProblem], progress: Callable[[int, int], None] | None
-) -> Iterator[tuple[Any, int]]:
+def _iterate_row_groups(dataset: Dataset, on_bad_input: str, problems: list[InputProblem]) -> Iterator[tuple[Any, int]]:
     """(a pyarrow table of at most _GROUP_ROWS rows, the bytes of its pictures), one after another."""
     for start in range(0, len(dataset), _GROUP_ROWS):
         kept, cells = [], []
@@ -98,14 +95,12 @@ def _iterate_row_groups(
                 problems.append(InputProblem(str(dataset.ids[row]), str(error)))
         if kept:
             yield _make_table(dataset, np.array(kept), cells), sum(len(cell["bytes"]) for cell in cells)
-        if progress:
-            progress(min(start + _GROUP_ROWS, len(dataset)), len(dataset))
 
 
 def _as_files(dataset: Dataset) -> FilePictures | None:
     """The pictures, where each is a file as it is; None where they are derived from files: pages, channels, DICOM."""
     pictures = dataset.pictures
-    return pictures if isinstance(pictures, FilePictures) and type(pictures) is FilePictures else None
+    return pictures if type(pictures) is FilePictures else None
 
 
 def _encode_picture(dataset: Dataset, row: int) -> dict[str, Any]:
