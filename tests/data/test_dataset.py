@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phoropter.core.errors import DataError
-from phoropter.data.dataset import Dataset, encode_labels
+from phoropter.data.dataset import Dataset, count_classes_by_group, encode_labels
 from phoropter.data.sources.arrays import from_arrays
 
 
@@ -107,3 +107,11 @@ def test_it_prints_in_a_line_and_shows_in_a_notebook_escaped() -> None:
     assert repr(dataset) == f"Dataset({dataset.name!r}: 3 rows in 2 classes, 2 groups)" and len(str(dataset).splitlines()) == 1
     html = dataset._repr_html_()
     assert "<td>&lt;b&gt;</td><td>1</td>" in html and "<td>y</td><td>2</td>" in html and "2 groups" in html
+
+
+def test_classes_are_counted_by_group_for_one_label_a_row_and_for_several() -> None:
+    group = np.array([0, 2, 0, 2, 2])
+    one = count_classes_by_group(np.array([1, 0, 1, 1, 0]), group, (4, 2))
+    assert one.tolist() == [[0, 2], [0, 0], [2, 1], [0, 0]]
+    several = count_classes_by_group(np.array([[1, 1], [0, 0], [1, 0], [0, 1], [0, 1]]), group, (4, 2))
+    assert several.tolist() == [[2, 1], [0, 0], [0, 2], [0, 0]]

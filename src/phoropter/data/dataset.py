@@ -216,10 +216,7 @@ class Dataset:
         names, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
         order = random_permutation(hash_ids(names), seed, "sample")
         missing = np.full(len(self.classes), MIN_PER_CLASS)
-        holds = np.zeros((len(names), len(self.classes)), dtype=bool)
-        known = np.flatnonzero(self.labelled)
-        rows, labels = np.nonzero(self.labels[known]) if self.is_multi_label else (slice(None), self.labels[known])
-        holds[index[known][rows], labels] = True
+        holds = count_classes_by_group(self.labels[self.labelled], index[self.labelled], (len(names), len(self.classes))) > 0
         taken = np.zeros(len(names), dtype=bool)
         total = 0
         for needed in (True, False):
@@ -249,6 +246,19 @@ def count_classes(labels: NDArray[np.int64], n_classes: int) -> NDArray[np.int64
     if labels.ndim == 2:
         return np.asarray(labels.sum(axis=0), dtype=np.int64)
     return np.bincount(labels, minlength=n_classes).astype(np.int64)
+
+
+def count_classes_by_group(labels: NDArray[np.int64], group: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
+    """(n,) known labels, or (n, C) of several a row → (G, C) as `shape`: rows of each class, or with each label, in each group.
+
+    group: (n,) the number of the group of each row, 0..G-1
+    """
+    counts = np.zeros(shape, dtype=np.int64)
+    if labels.ndim == 2:
+        np.add.at(counts, group, labels)
+    else:
+        np.add.at(counts, (group, labels), 1)
+    return counts
 
 
 def encode_label_sets(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from phoropter.core.errors import SplitError
 from phoropter.core.seeds import hash_ids, named_generator, random_permutation
-from phoropter.data.dataset import Dataset
+from phoropter.data.dataset import Dataset, count_classes_by_group
 from phoropter.data.splits.group_kfold import balanced_group_partition
 from phoropter.data.splits.iterative_stratification import stratify_label_sets
 from phoropter.data.splits.protocol import Split
@@ -27,8 +27,8 @@ def split_training_rows(dataset: Dataset, split: Split, folds: int) -> Iterator[
     """(rows to fit, rows to validate) of a split's training rows, `folds` times, stratified; by group where the split is."""
     rows, groups = split.train, dataset.groups
     if groups is not None and keeps_groups_apart(dataset, split):
-        _, index = np.unique(groups[rows], return_inverse=True)
-        counts = _count_classes(dataset.labels[rows], index, len(dataset.classes))
+        names, index = np.unique(groups[rows], return_inverse=True)
+        counts = count_classes_by_group(dataset.labels[rows], index, (len(names), len(dataset.classes)))
         folds = min(folds, len(counts))
         generator = named_generator(split.seed, "inner folds", split.name)
         part = balanced_group_partition(counts, np.full(folds, 1 / folds), generator, np.bincount(index))[index]
@@ -105,7 +105,7 @@ def _draw_share(dataset: Dataset, split: Split, rows: Rows, share: float, of: Sh
         return np.sort(rows[_take_of_strata(order, dataset.labels[rows], share)])
     assert dataset.groups is not None
     names, index = np.unique(dataset.groups[rows], return_inverse=True)
-    counts = _count_classes(dataset.labels[rows], index, len(dataset.classes))
+    counts = count_classes_by_group(dataset.labels[rows], index, (len(names), len(dataset.classes)))
     rank = np.argsort(np.argsort(counts.sum(axis=0), kind="stable"))
     rarest = np.where(counts > 0, rank, counts.shape[1]).argmin(axis=1)
     chosen = _take_of_strata(random_permutation(hash_ids(names), *draw), rarest, share)
@@ -119,13 +119,3 @@ def _take_of_strata(order: Rows, strata: Rows, share: float) -> Rows:
 
 def _take_first(places: Rows, share: float) -> Rows:
     return places[: max(1, round(share * len(places)))]
-
-
-def _count_classes(labels: Rows, index: Rows, n_classes: int) -> Rows:
-    """(G, C) rows of each class in each group; index: (n,) the group of each row"""
-    counts = np.zeros((index.max() + 1, n_classes), dtype=np.int64)
-    if labels.ndim == 2:
-        np.add.at(counts, index, labels)
-    else:
-        np.add.at(counts, (index, labels), 1)
-    return counts

@@ -14,6 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.data.dataset import count_classes_by_group
+
 MAX_DRAWS = 10
 
 
@@ -22,8 +24,7 @@ def stratify_label_sets(labels: NDArray[np.int64], shares: NDArray[np.float64], 
     best: tuple[int, NDArray[np.int64]] | None = None
     for _ in range(MAX_DRAWS):
         part = _assign_once(labels, shares, random)
-        loads = np.zeros((len(shares), labels.shape[1]), dtype=np.int64)
-        np.add.at(loads, part, labels)
+        loads = count_classes_by_group(labels, part, (len(shares), labels.shape[1]))
         missing = int((loads[:, labels.any(axis=0)] == 0).sum())
         if best is None or missing < best[0]:
             best = (missing, part)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import SplitError
-from phoropter.data.dataset import Dataset, count_classes
+from phoropter.data.dataset import Dataset, count_classes, count_classes_by_group
 from phoropter.data.splits.spec import ProtocolSpec
 
 Rows = NDArray[np.int64]
@@ -86,11 +86,10 @@ class LabelledRows:
     def count_by_group(self, stratified: bool) -> tuple[Rows, Rows]:
         """((G, C) rows of each class, or (G, 1) rows, in each of the G groups; (n,) the group of each row)."""
         assert self.groups is not None
-        _, index = np.unique(self.groups, return_inverse=True)
+        names, index = np.unique(self.groups, return_inverse=True)
         if not stratified:
             return np.bincount(index)[:, None], index.astype(np.int64)
-        counts = np.zeros((index.max() + 1, len(self.dataset.classes)), dtype=np.int64)
-        np.add.at(counts, index if self.is_multi_label else (index, self.labels), self.labels if self.is_multi_label else 1)
+        counts = count_classes_by_group(self.labels, index, (len(names), len(self.dataset.classes)))
         return counts[:, counts.any(axis=0)], index.astype(np.int64)
 
     def keeps_groups(self, spec: ProtocolSpec) -> bool:
