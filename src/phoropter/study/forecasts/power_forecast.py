@@ -19,7 +19,7 @@ from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats.paired_tests import PairedTest
 from phoropter.results.stats.pairs.answers import Answer
 from phoropter.results.stats.pairs.two_components import TwoComponents, two_component_test
-from phoropter.study.plan import Plan
+from phoropter.study.plan import Plan, PlannedRun
 
 DISCORDANT = 0.15  # share of rows that only one of two candidates gets right
 INTRACLASS = 0.1  # correlation of those between the rows of one group
@@ -119,7 +119,7 @@ def forecast_power(planned: Plan) -> list[str]:
 
 def measure_plan(planned: Plan, metric: MetricRecord) -> PlannedSize | None:
     """From the splits of the first candidate; None where the metric's variance has no guess."""
-    runs = [r for r in planned.compared if r.candidate.name == planned.candidates[0].name]
+    runs = _list_first_runs(planned)
     dataset, rounds = runs[0].image_set.dataset, _rounds_of(planned)
     first = next(iter(rounds.values()))
     rows = np.concatenate([runs[i].split.test for i in first])
@@ -147,14 +147,20 @@ def measure_plan(planned: Plan, metric: MetricRecord) -> PlannedSize | None:
 
 def count_tested_rows(planned: Plan) -> list[int]:
     """Rows of each class, of those that occur, which one round of the first candidate tests."""
-    runs = [r for r in planned.compared if r.candidate.name == planned.candidates[0].name]
+    runs = _list_first_runs(planned)
     rows = np.concatenate([runs[i].split.test for i in next(iter(_rounds_of(planned).values()))])
     return [int(n) for n in np.bincount(runs[0].image_set.dataset.labels[rows]) if n]
 
 
+def _list_first_runs(planned: Plan) -> list[PlannedRun]:
+    """The compared runs of the first candidate."""
+    first = planned.candidates[0].name  # once: it is looked for among all runs
+    return [r for r in planned.compared if r.candidate.name == first]
+
+
 def _rounds_of(planned: Plan) -> dict[Hashable, list[int]]:
     """Round → places among the runs of the first candidate; seeds that share their partition are one round."""
-    runs = [r for r in planned.compared if r.candidate.name == planned.candidates[0].name]
+    runs = _list_first_runs(planned)
     named: dict[tuple[int, int], list[int]] = {}
     for place, run in enumerate(runs):
         named.setdefault((run.split.seed, run.split.repeat), []).append(place)
