@@ -12,7 +12,7 @@ from phoropter.core.errors import DataError, LeakageError
 from phoropter.results.metrics.probabilities import softmax
 from phoropter.training.candidates.table_spec import TableSpec
 from phoropter.training.tables.row_features import RowFeatures
-from phoropter.training.tables.table_fit import fill_missing, fit_table
+from phoropter.training.tables.table_fit import fill_missing, fit_table, measure_medians
 
 DATASET = make_rows(120)
 SPLIT = make_folds(DATASET)[0]
@@ -70,7 +70,7 @@ def test_training_rows_are_not_tested_and_nothing_is_not_fitted() -> None:
 def test_a_column_without_a_training_value_is_zero() -> None:
     values = VALUES.copy()
     values[SPLIT.train, 2] = np.nan
-    filled = fill_missing(values, values[SPLIT.train])
+    filled = fill_missing(values, measure_medians(values[SPLIT.train]))
     assert (filled[SPLIT.train, 2] == 0).all() and np.array_equal(filled[SPLIT.test], VALUES[SPLIT.test])
 
 

@@ -78,12 +78,13 @@ def fit_table(table: TableSpec, features: RowFeatures, dataset: Dataset, split: 
 
 def _fit_penalised(values: NDArray[np.float32], dataset: Dataset, split: Split) -> FittedTable:
     began = time.monotonic()
-    filled = fill_missing(values, values[split.train])
+    medians = measure_medians(values[split.train])
+    filled = fill_missing(values, medians)
     fit = fit_logistic(filled, [LogisticProblem(dataset, split)], L2_PENALTIES, INNER_FOLDS, torch.device("cpu"))[0]
     weight, bias = fit.weight.numpy(), fit.bias.numpy()
 
     def predict_values(measured: NDArray[np.float32]) -> Logits:
-        return np.asarray(fill_missing(measured, values[split.train]) @ weight.T + bias, dtype=np.float32)
+        return np.asarray(fill_missing(measured, medians) @ weight.T + bias, dtype=np.float32)
 
     seconds, info = time.monotonic() - began, {"logistic": fit.info}
     return _fitted_to(values, split, predict_values, weight.size + bias.size, seconds, info)
@@ -103,10 +104,14 @@ def _fitted_to(
     return FittedTable(split, predict, parameters, seconds, info, predict_values=predict_values)
 
 
-def fill_missing(values: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(m, D) with every NaN replaced by the median of the column over `known`, (n, D) training rows; 0 where these have none."""
+def measure_medians(known: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, D) training rows → (D,) the median of each column; 0 where it has no number."""
     empty = ~np.isfinite(known).any(axis=0)
-    medians = np.nanmedian(np.where(empty, np.float32(0), known), axis=0)
+    return np.asarray(np.nanmedian(np.where(empty, np.float32(0), known), axis=0), dtype=np.float32)
+
+
+def fill_missing(values: NDArray[np.float32], medians: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(m, D) with every NaN replaced by the median of its column, of (D,) over the training rows."""
     return np.where(np.isfinite(values), values, medians).astype(np.float32)
 
 
