@@ -34,20 +34,17 @@ _READ_ROWS = 256  # windows in memory at once where they are predicted or measur
 
 @dataclass(frozen=True, eq=False)
 class SignalLoader:
-    """Standardised samples of windows as batches. mean, deviation: (K, 1) of the training rows; None: of each window."""
+    """Standardised samples of windows as batches. scale: (K, 1) mean and deviation of the training rows; None: of each window."""
 
     dataset: Dataset
     windows: SignalWindows
-    mean: NDArray[np.float32] | None
-    deviation: NDArray[np.float32] | None
+    scale: tuple[NDArray[np.float32], NDArray[np.float32]] | None
     device: torch.device
 
     def load_samples(self, rows: Rows) -> torch.Tensor:
         """(m,) rows → (m, K, T) float32 without a missing value."""
         samples = np.asarray(self.windows.samples[rows])
-        mean, deviation = self.mean, self.deviation
-        if mean is None or deviation is None:
-            mean, deviation = _measure_scale(samples[:, None])
+        mean, deviation = self.scale or _measure_scale(samples)
         standardised = (samples - mean) / deviation
         return torch.from_numpy(np.nan_to_num(standardised, nan=0.0).astype(np.float32)).to(self.device)
 
@@ -58,7 +55,7 @@ class SignalLoader:
 def make_signal_loader(dataset: Dataset, windows: SignalWindows, train_rows: Rows, device: torch.device) -> SignalLoader:
     """The loader of one split: of samples with fixed units, mean and deviation are those of the training rows."""
     if not windows.has_fixed_units:
-        return SignalLoader(dataset, windows, None, None, device)
+        return SignalLoader(dataset, windows, None, device)
     count = np.zeros((windows.samples.shape[1], 1))
     total, squares = count.copy(), count.copy()
     for start in range(0, len(train_rows), _READ_ROWS):
@@ -69,14 +66,15 @@ def make_signal_loader(dataset: Dataset, windows: SignalWindows, train_rows: Row
             sums += values.sum(axis=(0, 2))[:, None]
     mean = total / np.maximum(count, 1)
     deviation = np.sqrt(np.maximum(squares / np.maximum(count, 1) - mean**2, 0))
-    return SignalLoader(dataset, windows, mean.astype(np.float32), _replace_zero(deviation.astype(np.float32)), device)
+    scale = mean.astype(np.float32), _replace_zero(deviation.astype(np.float32))
+    return SignalLoader(dataset, windows, scale, device)
 
 
 def _measure_scale(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(m, 1, K, T) → (m, K, 1) mean and deviation of the measured samples of each channel of each window."""
-    measured = np.isfinite(samples[:, 0])
+    """(m, K, T) → (m, K, 1) mean and deviation of the measured samples of each channel of each window."""
+    measured = np.isfinite(samples)
     count = np.maximum(measured.sum(axis=2, keepdims=True), 1)
-    filled = np.where(measured, samples[:, 0], 0)
+    filled = np.where(measured, samples, 0)
     mean = filled.sum(axis=2, keepdims=True) / count
     squares = np.where(measured, (filled - mean) ** 2, 0).sum(axis=2, keepdims=True) / count
     return mean, _replace_zero(np.sqrt(squares))
