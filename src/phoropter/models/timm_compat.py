@@ -33,16 +33,14 @@ _declared_libraries: list[Any] = []  # referenced here, because a collected Libr
 def import_torchvision(part: str = "") -> ModuleType:
     """torchvision, or a submodule: `import_torchvision("transforms.v2.functional")`."""
     _ensure_torchvision()
-    with _defer_compiler():
-        return importlib.import_module(f"torchvision.{part}" if part else "torchvision")
+    return _import_without_compiler(f"torchvision.{part}" if part else "torchvision")
 
 
 @cache
 def import_timm(part: str = "") -> ModuleType:
     """timm, or a submodule: `import_timm("layers")`."""
     _ensure_torchvision()
-    with _defer_compiler():
-        return importlib.import_module(f"timm.{part}" if part else "timm")
+    return _import_without_compiler(f"timm.{part}" if part else "timm")
 
 
 def describe_installation() -> dict[str, str]:
@@ -58,16 +56,19 @@ def describe_installation() -> dict[str, str]:
 
 def _ensure_torchvision() -> None:
     try:
-        with _defer_compiler():
-            importlib.import_module("torchvision")
+        _import_without_compiler("torchvision")
     except RuntimeError as error:
         if _MISSING_OPERATOR_ERROR not in str(error) or _declared_libraries:
             raise
         _declare_operators()
         for name in [n for n in sys.modules if n == "torchvision" or n.startswith("torchvision.")]:
             del sys.modules[name]
-        with _defer_compiler():
-            importlib.import_module("torchvision")
+        _import_without_compiler("torchvision")
+
+
+def _import_without_compiler(name: str) -> ModuleType:
+    with _defer_compiler():
+        return importlib.import_module(name)
 
 
 class _LaterCompilerUtilities(ModuleType):
