@@ -175,7 +175,7 @@ class Dataset:
 
     def describe_label(self, row: int) -> str | None:
         """The class of a row; of several labels their names joined by |, or NO_LABELS; None where it is not known."""
-        if not self.labelled[row]:
+        if not find_labelled(self.labels[[row]])[0]:
             return None
         if not self.is_multi_label:
             return self.classes[int(self.labels[row])]
