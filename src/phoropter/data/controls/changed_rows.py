@@ -49,7 +49,7 @@ def permute_labels(dataset: Dataset) -> Rows:
     if dataset.groups is not None:
         names, first, group = np.unique(dataset.groups[known], return_index=True, return_inverse=True)
         sets = dataset.label_sets[known]
-        is_constant = np.array([len(np.unique(sets[group == g])) == 1 for g in range(len(names))])
+        is_constant = np.bincount(group[sets != sets[first[group]]], minlength=len(names)) == 0
         constant = np.flatnonzero(is_constant)
         source = first.copy()
         source[constant] = first[constant[random_permutation(hash_ids(names[constant]), 0, "labels permuted")]]
