@@ -161,8 +161,7 @@ def check_recording_options(spec: RecordingFields, source: str) -> None:
         if getattr(spec, option) is not None:
             hint = " (a cardiotocogram's windows are under clean.window)" if option == "window" else ""
             raise ValueError(f"'{option}' belongs to windows of one channel{hint} and does nothing for '{name}': remove it")
-    if spec.multi_label is not None:
-        _check_multi_label(spec, database)
+    _check_multi_label(spec, database)
     for option in ("outcome", "clean") if database.windows in ("sliding", "events") else ():
         if getattr(spec, option) is not None and (option == "clean" or database.tasks or database.classes):
             raise ValueError(f"'{option}' belongs to cardiotocograms and does nothing for '{name}': remove it")
@@ -193,9 +192,11 @@ def _check_task(spec: RecordingFields, database: Database, name: str) -> None:
 
 def _check_multi_label(spec: RecordingFields, database: Database) -> None:
     """Raises ValueError where labels of recordings cannot be several, naming what stands against it."""
+    if spec.multi_label is None:
+        return
     if database.read_label_sets is not None:
         check_plain_multi_label(spec)
-    elif spec.multi_label is not None and spec.multi_label.columns:
+    elif spec.multi_label.columns:
         raise ValueError("'columns' of 'multi_label' belong to a manifest of pictures: write `a|b` in the label of a recording")
     other = next((name for name in ("task", "outcome") if getattr(spec, name) is not None), None)
     if other or database.tasks or database.outcome:
