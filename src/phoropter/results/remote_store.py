@@ -138,10 +138,8 @@ class RemoteStore:
 
     def fetch_run(self, key: str, target: Path) -> bool:
         """Downloads a run into `target`; False where the store does not have it whole. Raises DiskError."""
-        try:
-            with self._explain_errors():
-                listed = bytes(self.client.get(f"runs/{key}/{CHECKSUM_FILE}").bytes())
-        except FileNotFoundError:
+        listed = self._read_object(f"runs/{key}/{CHECKSUM_FILE}")
+        if listed is None:
             return False
         copy = f"runs/{key}/{checksum_bytes(listed)}"
         with self._explain_errors():
@@ -162,15 +160,10 @@ class RemoteStore:
             return False
         return True
 
-    def fetch_file(self, name: str, target: Path) -> bool:
-        """Downloads one object; False where there is none. Raises DiskError."""
-        try:
-            with self._explain_errors():
-                content = bytes(self.client.get(name).bytes())
-        except FileNotFoundError:
-            return False
-        target.write_bytes(content)
-        return True
+    def fetch_file(self, name: str, target: Path) -> None:
+        """Downloads one object; writes nothing where there is none. Raises DiskError."""
+        if (content := self._read_object(name)) is not None:
+            target.write_bytes(content)
 
     def upload_file(self, file: Path) -> None:
         """Uploads a file of the results folder under its name, over an earlier one. Raises DiskError."""
@@ -207,10 +200,8 @@ class RemoteStore:
 
     def _take_over(self, name: str, mine: str) -> bool:
         """Whether a claim that is there is this process's own (its creation was sent twice), gone, or stale, and is taken."""
-        try:
-            with self._explain_errors():
-                claim = bytes(self.client.get(name).bytes())
-        except FileNotFoundError:
+        claim = self._read_object(name)
+        if claim is None:
             return self._create(name, f"{mine} 0".encode())
         if claim.startswith(mine.encode()):
             return True
@@ -223,6 +214,14 @@ class RemoteStore:
         with self._explain_errors():
             self.client.put(name, f"{mine} 0".encode())
         return True
+
+    def _read_object(self, name: str) -> bytes | None:
+        """The content of an object; None where there is none."""
+        try:
+            with self._explain_errors():
+                return bytes(self.client.get(name).bytes())
+        except FileNotFoundError:
+            return None
 
     def _create(self, name: str, content: bytes) -> bool:
         """Writes an object that is not there; False where it is."""
