@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from phoropter.core.files import cache_dir, digest
 from phoropter.data.images.cache_entry import PixelCacheEntry
-from phoropter.data.images.decode import SquareResize
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.results.store import Store
@@ -107,11 +107,10 @@ class _CostCounter:
     """Adds up what runs take, in the order of the plan: what several share (a pass of a frozen network) counts for the first."""
 
     def __init__(self, planned: Plan, speeds: MeasuredSpeeds, device: str, cache: Path) -> None:
-        self.planned, self.speeds, self.cache, self.cached = planned, speeds, cache, _list_cached_passes(cache)
+        self.planned, self.speeds, self.cache = planned, speeds, cache
         self.counted: set[str] = set()
         self.feature_bytes = self.feature_images = 0
         self.worth_compiling: dict[str, None] = {}
-
         self.device = device
         self._image_seconds: dict[int, float] = {}  # of a backbone, by its id: a plan shares the specs of its candidates
 
@@ -143,11 +142,12 @@ class _CostCounter:
 
     def _count_pass(self, run: PlannedRun, backbone: BackboneSpec) -> float:
         """Seconds of those passes over all images that no run before this one needed and that are not in the cache."""
-        passes = _feature_pass_keys(run, backbone) - self.counted
+        clean, *views = _list_pass_keys(run, backbone)
+        passes = {clean, *views} - self.counted
         self.counted |= passes
+        if clean in passes and self._has_features(run, backbone):
+            passes.discard(clean)
         recipe, width = run.candidate.recipe, catalog.describe_backbone(backbone).num_features or 1024
-        if self._has_features(run, backbone):
-            passes.discard(digest(_name_clean_pass(run, backbone)))
         images = len(passes) * len(run.image_set.dataset)
         self.feature_images += images
         self.feature_bytes += images * width * (4 if recipe.feature_dtype == "float32" else 2)
@@ -156,11 +156,17 @@ class _CostCounter:
     def _has_features(self, run: PlannedRun, backbone: BackboneSpec) -> bool:
         """Whether the features of the images without augmentation are in the cache; of random weights it is not looked for."""
         image_set = run.image_set
-        if not self.cached or not image_set.decoded or backbone.weights == "random":
+        if not image_set.decoded or backbone.weights == "random" or not self._cached_passes:
             return False
-        square = SquareResize(image_set.image_size, image_set.data.resize, image_set.data.interpolation)
+        square = image_set.data.square_resize(image_set.image_size)
         pixels = PixelCacheEntry.for_dataset(image_set.dataset, square, self.cache).identity
-        return (pixels, backbone.name, str(backbone.weights)) in self.cached
+        return (pixels, backbone.name, str(backbone.weights)) in self._cached_passes
+
+    @cached_property
+    def _cached_passes(self) -> set[tuple[str, str, str]]:
+        """Pixels, network and weights of the passes without augmentation that are in the cache."""
+        infos = (read_entry_info(file.parent) for file in (self.cache / "features").glob("*/about.json"))
+        return {(info.pixels, info.backbone, info.weights) for info in infos if info is not None}
 
     def _estimate_head(self, run: PlannedRun) -> float:
         """Seconds of the products of features and weights that a head on stored features takes."""
@@ -193,7 +199,7 @@ def follow_pace(
     device: its kind · threads: of this process, which may have a share of the machine alone
     """
     forecasts = estimate_resources(planned, store, cache, device).forecasts
-    share = find_machine_share(threads) if device == "cpu" else 1.0
+    share = find_machine_share(device, threads)
     pace = TimeLeft()
 
     def notify(event: ProgressEvent) -> None:
@@ -224,7 +230,7 @@ def note_speed(run: PlannedRun, record: Mapping[str, Any], base: Path | None, ca
         seconds = record["cost"]["train_seconds"]
         work *= sum(p.epochs * (3 if p.train == "all" else 1) for p in run.candidate.recipe.phases) * len(run.split.train)
     if seconds > (0 if run.candidate.stores_features else 1):
-        share = find_machine_share(threads) if device == "cpu" else 1.0
+        share = find_machine_share(device, threads)
         update_measured_speed(cache, device, work / seconds * share, sides[0][0] if len(sides) == 1 else None)
 
 
@@ -237,12 +243,6 @@ def _find_kind(run: PlannedRun) -> RunKind:
     if not candidate.stores_features:
         return "trained"
     return "solved" if candidate.recipe.l2_penalties else "heads"
-
-
-def _list_cached_passes(cache: Path) -> set[tuple[str, str, str]]:
-    """Pixels, network and weights of the passes without augmentation that are in the cache."""
-    infos = (read_entry_info(file.parent) for file in (cache / "features").glob("*/about.json"))
-    return {(info.pixels, info.backbone, info.weights) for info in infos if info is not None}
 
 
 def _count_trained_images(run: PlannedRun) -> int:
@@ -263,17 +263,13 @@ def _is_worth_compiling(run: PlannedRun, seconds: float) -> bool:
     return seconds * COMPILE_SAVED_SHARE > COMPILE_SECONDS * networks
 
 
-def _name_clean_pass(run: PlannedRun, backbone: BackboneSpec) -> list[Any]:
-    """What the pass of a backbone over all images without augmentation depends on."""
-    recipe, seed = run.candidate.recipe, run.split.seed if backbone.depends_on_seed else 0
-    return [run.image_set.identity, backbone.plain(), seed, recipe.feature_dtype, recipe.center_crop]
-
-
-def _feature_pass_keys(run: PlannedRun, backbone: BackboneSpec) -> set[str]:
-    """Keys of the passes over all images that a run needs of a backbone: one without augmentation, one for each cached view."""
-    recipe, name = run.candidate.recipe, _name_clean_pass(run, backbone)
+def _list_pass_keys(run: PlannedRun, backbone: BackboneSpec) -> list[str]:
+    """Keys of the passes over all images that a run needs of a backbone: the one without augmentation, then the cached views."""
+    recipe = run.candidate.recipe
+    seed = run.split.seed if backbone.depends_on_seed else 0
+    name = [run.image_set.identity, backbone.plain(), seed, recipe.feature_dtype, recipe.center_crop]
     augmentation = [recipe.plain()["augment"], run.split.seed]
-    return {digest(name), *(digest([*name, *augmentation, view]) for view in range(recipe.n_cached_views))}
+    return [digest(name), *(digest([*name, *augmentation, view]) for view in range(recipe.n_cached_views))]
 
 
 def _estimate_teacher_logits(

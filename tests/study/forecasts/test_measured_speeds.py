@@ -53,9 +53,10 @@ def test_corrections_of_one_kind_leave_the_others(tmp_path: Path) -> None:
 def test_a_share_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phoropter.study.forecasts.measured_speeds.count_usable_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert (find_machine_share(8), find_machine_share(2)) == (1, 4)
+    assert (find_machine_share("cpu", 8), find_machine_share("cpu", 2)) == (1, 4)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert (find_machine_share(8), find_machine_share(2), find_machine_share(1)) == (1, 1, 2)
+    assert (find_machine_share("cpu", 8), find_machine_share("cpu", 2), find_machine_share("cpu", 1)) == (1, 1, 2)
+    assert find_machine_share("cuda", 1) == 1
 
 
 def test_hardware_is_named_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,8 +101,13 @@ def _network_key(device: str, backbone: BackboneSpec) -> str:
     return f"{device} {backbone.name.partition('.')[0]}"
 
 
-def find_machine_share(threads: int) -> float:
-    """By how much all processes of this machine are faster than one with so many threads, where several share its cores."""
+def find_machine_share(device: str, threads: int) -> float:
+    """By how much all processes of this machine are faster than one with so many threads, where several share its cores.
+
+    1 on any other device than the processor.
+    """
+    if device != "cpu":
+        return 1.0
     given = os.environ.get("OMP_NUM_THREADS", "")
     cores = count_usable_cores()
     return max(1.0, (min(cores, int(given)) if given.isdecimal() and int(given) else cores) / threads)
