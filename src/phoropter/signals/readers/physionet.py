@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import re
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.errors import DataError, MissingExtraError, join_words
+from phoropter.core.files import temporary_folder
 from phoropter.core.listed_files import ListedFiles
 from phoropter.signals.readers.edf import read_edf, read_edf_labels
 from phoropter.signals.readers.subject_facts import read_age_and_sex, read_subject_info
@@ -120,10 +120,10 @@ def _read_without_length(stem: Path) -> Any:
     lines = stem.with_suffix(".hea").read_text(encoding="latin-1").splitlines()
     at = next(i for i, line in enumerate(lines) if line.strip() and not line.startswith("#"))
     lines[at] = " ".join(lines[at].split()[:3])
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder("wfdb") as folder:
         for file in {line.split()[0] for line in lines[at + 1 :] if line.strip() and not line.startswith("#")}:
-            shutil.copyfile(stem.parent / file, Path(folder) / file)
-        copy = Path(folder) / stem.name
+            shutil.copyfile(stem.parent / file, folder / file)
+        copy = folder / stem.name
         copy.with_suffix(".hea").write_text("\n".join(lines) + "\n", encoding="latin-1")
         return _read_digital(copy)
 
