@@ -14,7 +14,6 @@ from phoropter.report.summary.model import CandidateResults
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.intervals.interval_rules import ConfidenceInterval
 from phoropter.results.metrics.registry import METRICS, compute_metrics
-from phoropter.results.metrics.sufficient_sums import count_answers
 from phoropter.results.stats.calibration_error import CalibrationEstimate, estimate_calibration_error
 from phoropter.results.stats.estimand import choose_estimand
 from phoropter.results.stats.held_out_rows import HeldOutRows
@@ -71,10 +70,9 @@ def _measure_label(rows: HeldOutRows, k: int, name: str) -> LabelResult:
     yes, p = rows.labels[:, k], rows.probabilities[:, k]
     alone = replace(rows, labels=yes, probabilities=np.stack([1 - p, p], axis=1))
     n_rounds = len(np.unique(rows.repeats))
-    supports = [count_answers(yes[rows.splits == number], 2) for number in np.unique(rows.splits)]
 
     def estimate(metric: str) -> ConfidenceInterval:
-        estimand = choose_estimand(metric, supports, n_rounds)
+        estimand = choose_estimand(metric, alone.split_supports, n_rounds)
         drawn = estimand.make_bootstrap(alone, resamples=RESAMPLES).compute_replicates(metric, alone.probabilities)
         return drawn.confidence_interval()
 
