@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from phoropter.report.render.metric_format import MetricFormat
+from phoropter.report.render.metric_format import MetricFormat, metric_column
 from phoropter.report.render.section import Section
 from phoropter.report.render.table import Column, Table, TableRow
 from phoropter.report.summary.model import CandidateResults
@@ -26,17 +26,12 @@ def tuned_values_section(inputs: ReportInput) -> Section | None:
         "folds; the candidate was then trained on the whole training part with them. Rows that are tested had no say. Figures of "
         "a tuned candidate are those of the way of training with its choice, not of one set of values."
     )
-    digits = 1 if metric.percent else 3
+    scored = metric_column(metric)
     columns = (
         Column("Candidate"),
         Column("Values"),
         Column("Chosen", "count", "in so many splits"),
-        Column(
-            f"Inner {title}",
-            "percent" if metric.percent else "number",
-            "mean over the splits",
-            digits,
-        ),
+        Column(f"Inner {title}", scored.kind, "mean over the splits", scored.digits),
     )
     rows = tuple(row for c, found in tuned for row in _list_rows(c.name, found))
     return Section("tuning", "Tuned values", (text,), (Table("tuning", "Chosen values", columns, rows, max_html_rows=24),))
