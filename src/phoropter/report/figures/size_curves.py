@@ -25,7 +25,7 @@ def draw_size_curves(curves: Sequence[CandidateCurve], unit: str, scale: MetricF
     shown = curves[:MAX_SIZE_CURVES]
     f = scale.display_factor
 
-    def paint_figure(figure: Figure, narrow: bool) -> None:
+    def paint_figure(figure: Figure) -> None:
         axes = figure.add_subplot()
         for i, each in enumerate(shown):
             x, y = each.curve.sizes, each.curve.values
@@ -59,7 +59,5 @@ def draw_size_curves(curves: Sequence[CandidateCurve], unit: str, scale: MetricF
         f"{scale.format_value(float(each.curve.values[-1]))}"
         for each in shown
     )
-    small = ((PANEL_WIDTH, 3.6), lambda figure: paint_figure(figure, True))
-    return draw_wide_figure(
-        "data-size", caption, f"{values}.", (FULL_WIDTH, 3.4), lambda figure: paint_figure(figure, False), small
-    )
+    small = ((PANEL_WIDTH, 3.6), paint_figure)
+    return draw_wide_figure("data-size", caption, f"{values}.", (FULL_WIDTH, 3.4), paint_figure, small)
