@@ -62,6 +62,10 @@ class MetricRecord:
     label_kind: LabelKind = "one"
     unavailable: str = ""
 
+    def suits_rows(self, multi_label: bool) -> bool:
+        """Whether it is of rows that may have several labels; else, of rows with one class each."""
+        return self.label_kind in ("both", "several" if multi_label else "one")
+
     def compute_value(self, predictions: LabelledProbabilities) -> float:
         """The value, NaN where it is undefined."""
         if self.undefined_reason(predictions):
@@ -100,7 +104,7 @@ class MetricRecord:
             return self.unavailable
         if not len(predictions.labels):
             return "there are no predictions"
-        if self.label_kind == ("one" if predictions.is_multi_label else "several"):
+        if not self.suits_rows(predictions.is_multi_label):
             return f"{self.title} is a metric of rows with {'one class each' if self.label_kind == 'one' else 'several labels'}"
         if "ranks" in self.needs and (predictions.answer_counts == 0).any():
             absent = int(np.flatnonzero(predictions.answer_counts == 0)[0])

@@ -90,7 +90,7 @@ def check_metrics(metrics: Iterable[str | Metric], n_classes: int) -> None:
 def check_label_kind(metrics: Iterable[str | Metric], multi_label: bool) -> None:
     """Raises SpecError for a metric of rows with one class each where they may have several labels, or the reverse."""
     for metric in map(get_metric, metrics):
-        if metric.label_kind == ("one" if multi_label else "several"):
+        if not metric.suits_rows(multi_label):
             known = list_metrics(multi_label)
             rows = "may have several labels" if multi_label else "have one class each"
             raise SpecError(f"the metric '{metric.name}' has no meaning where rows {rows}; choose among {join_words(known, 30)}")
@@ -98,8 +98,7 @@ def check_label_kind(metrics: Iterable[str | Metric], multi_label: bool) -> None
 
 def list_metrics(multi_label: bool = False) -> list[str]:
     """Names of the known metrics of rows with one class each, or of rows that may have several labels."""
-    other = "one" if multi_label else "several"
-    return [name for name, metric in METRICS.items() if metric.label_kind != other]
+    return [name for name, metric in METRICS.items() if metric.suits_rows(multi_label)]
 
 
 def metric_names(metrics: Iterable[Any]) -> list[str]:
