@@ -45,7 +45,7 @@ def load_shift_answers(folder: Path, key: str, clean: Logits) -> dict[str, Logit
 def take_shift_answers(source: Path, target: Path, key: str, clean: Logits) -> None:
     """Adds the answers of a run in one results folder to those in another. clean: as the run has them in both"""
     if answers := load_shift_answers(source, key, clean):
-        write_shift_answers(target, key, clean, load_shift_answers(target, key, clean) | answers)
+        write_shift_answers(target, key, clean, answers)
 
 
 def find_missing_answers(folder: Path, key: str, clean: Logits, wanted: Collection[str]) -> list[str]:
