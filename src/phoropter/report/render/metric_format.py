@@ -42,6 +42,10 @@ class MetricFormat:
             return "–"
         return f"{value * 100:.1f} %" if self.percent else f"{value:.3f}"
 
+    def format_signed(self, value: float) -> str:
+        """A difference with its sign and without its unit, for a bound: `−1.8`; what rounds to 0 has no sign."""
+        return f"{value * self.display_factor:z.{1 if self.percent else 3}f}".replace("-", "\u2212")
+
     def format_difference(self, value: float) -> str:
         """A difference without its sign: `1.8 points`."""
         number = f"{abs(value) * self.display_factor:.{1 if self.percent else 3}f}"

@@ -83,12 +83,10 @@ def _describe_loss(name: str, loss: ShiftLoss, scale: MetricFormat, full: bool) 
     sign = 1 if loss.loss >= 0 else -1
     verbs = ("loses", "gains") if scale.higher_is_better else ("is worse by", "is better by")
     verb = verbs[0 if sign > 0 else 1]
-    bounds = sorted((sign * loss.low * scale.display_factor, sign * loss.high * scale.display_factor))
-    digits = 1 if scale.percent else 3
+    low, high = sorted((sign * loss.low, sign * loss.high))
     interval, of = ("95 % interval ", f" in {scale.inline_title}") if full else ("", "")
-    shown = (
-        f" ({interval}{bounds[0]:z.{digits}f} to {bounds[1]:z.{digits}f})".replace("-", "−") if np.isfinite(bounds).all() else ""
-    )
+    known = np.isfinite([low, high]).all()
+    shown = f" ({interval}{scale.format_signed(low)} to {scale.format_signed(high)})" if known else ""
     return f"{one_line(name)} {verb} {scale.format_difference(loss.loss)}{of}{shown}"
 
 

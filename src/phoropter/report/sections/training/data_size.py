@@ -33,25 +33,20 @@ def describe_gain(each: CandidateCurve, found: DataSizes, scale: MetricFormat) -
     """The sentence for one candidate: what twice as many people would bring, or why that cannot be told."""
     gain, last, title = each.gain, each.curve.sizes[-1], scale.inline_title
     if gain.gain is not None:
-        low, high = (_format_bound(bound, scale) for bound in (gain.gain.low, gain.gain.high))
+        low, high = map(scale.format_signed, (gain.gain.low, gain.gain.high))
         return (
             f"Twice as many {found.unit.plural} to train on, {2 * last:,.0f} in place of {last:,.0f}, would bring {each.name} "
             f"about {scale.format_difference(gain.gain.value)} of {title} (95 % interval {low} to {high})."
         )
     seen = ""
     if gain.seen is not None:
-        low, high = (_format_bound(bound, scale) for bound in (gain.seen.low, gain.seen.high))
+        low, high = map(scale.format_signed, (gain.seen.low, gain.seen.high))
         change = f"{'better' if gain.seen.value >= 0 else 'worse'} by {scale.format_difference(gain.seen.value)}"
         seen = (
             f": from {each.curve.sizes[0]:,.0f} to {last:,.0f} {found.unit.plural} its {title} is {change} (95 % interval of the "
             f"gain {low} to {high})"
         )
     return f"What more {found.unit.plural} would bring {each.name} cannot be told, because {gain.reason}{seen}."
-
-
-def _format_bound(value: float, scale: MetricFormat) -> str:
-    text = f"{value * scale.display_factor:.{1 if scale.percent else 3}f}"
-    return (text.removeprefix("-") if float(text) == 0 else text).replace("-", "\u2212")
 
 
 def tabulate_gains(found: DataSizes) -> Table:
