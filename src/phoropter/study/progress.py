@@ -33,6 +33,13 @@ class ProgressEvent:
     keys: tuple[str, ...] = ()
     worker: int = 0
 
+    @property
+    def epochs_done(self) -> float:
+        """Of an event of kind `tick` or `epoch`: how many epochs are behind, the steps of one in progress as a share of it."""
+        if self.kind == "epoch":
+            return int(self.note["epoch"])
+        return float(self.note["epoch"] - 1 + self.note["step"] / self.note["steps"])
+
 
 ProgressCallback = Callable[[ProgressEvent], None]
 

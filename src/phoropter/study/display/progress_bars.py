@@ -85,14 +85,9 @@ class _ProgressBars:
         if event.kind == "start":
             self.begun[event.worker] = event.title
             self._show_worker(event.worker, event.title, restart=True)
-        elif event.kind == "tick":
-            note = event.note
-            epochs_done = note["epoch"] - 1 + note["step"] / note["steps"]
-            words = f"epoch {note['epoch']}/{note['epochs']} · {note['images_per_s']:.0f} images/s"
-            self._show_worker(event.worker, event.title, completed=epochs_done, total=note["epochs"], note=words)
-        elif event.kind == "epoch":
-            words, epochs = _describe_epoch(event.note), event.note["epochs"]
-            self._show_worker(event.worker, event.title, completed=event.note["epoch"], total=epochs, note=words)
+        elif event.kind in ("tick", "epoch"):
+            words, epochs = _describe_training(event.note), event.note["epochs"]
+            self._show_worker(event.worker, event.title, completed=event.epochs_done, total=epochs, note=words)
         elif event.kind in ("decoding", "features") and event.done >= event.total:  # what comes next takes its time, too
             self._show_worker(event.worker, self.begun.get(event.worker, "preparing"))
         elif event.kind in ("decoding", "features"):
@@ -161,6 +156,7 @@ def describe_problem(event: ProgressEvent) -> str:
     return f"{count} {event.title}: FAILED: {event.note['error']}" if event.kind == "failed" else f"{count} {event.note['error']}"
 
 
-def _describe_epoch(note: dict[str, Any]) -> str:
-    words = f"epoch {note['epoch']}/{note['epochs']} · loss {note['train_loss']:.3f} · accuracy {note['train_accuracy']:.1%}"
-    return f"{words} · {note['images_per_s']:.0f} images/s"
+def _describe_training(note: dict[str, Any]) -> str:
+    """Where a run is; loss and accuracy are known at the end of an epoch."""
+    fit = f" · loss {note['train_loss']:.3f} · accuracy {note['train_accuracy']:.1%}" if "train_loss" in note else ""
+    return f"epoch {note['epoch']}/{note['epochs']}{fit} · {note['images_per_s']:.0f} images/s"

@@ -91,12 +91,8 @@ class TimeLeft:
             self.add_forecasts(event.note)
         elif event.kind == "start":
             self.begin_runs(event.worker, event.keys)
-        elif event.kind == "tick":
-            self.note_share(
-                event.worker, (event.note["epoch"] - 1 + event.note["step"] / event.note["steps"]) / event.note["epochs"]
-            )
-        elif event.kind == "epoch":
-            self.note_share(event.worker, event.note["epoch"] / event.note["epochs"])
+        elif event.kind in ("tick", "epoch"):
+            self.note_share(event.worker, event.epochs_done / event.note["epochs"])
         elif event.kind == "features" and event.total:
             self.note_pass(event.worker, event.done / event.total)
         elif event.kind in ("done", "failed"):
