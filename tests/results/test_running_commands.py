@@ -51,7 +51,7 @@ def test_all_who_run_hear_a_request_and_those_who_come_later_do_not(tmp_path: Pa
         assert not later.wait(0.2)
 
 
-def hold_for_ever(folder: str, ready: multiprocessing.synchronize.Event) -> None:  # type: ignore[name-defined]
+def hold_for_ever(folder: str, ready: multiprocessing.synchronize.Event) -> None:
     with announce_command(Path(folder), ignore):
         ready.set()
         threading.Event().wait()
