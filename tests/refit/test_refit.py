@@ -18,7 +18,7 @@ import phoropter as ph
 from phoropter.cli import main
 from phoropter.core.errors import DiskError, SpecError, StoreError
 from phoropter.refit.finished_study import open_finished_study
-from phoropter.refit.made_classifier import find_kept_folders
+from phoropter.refit.made_classifier import find_kept_folders, list_answering_runs
 from phoropter.refit.refit import RefitOptions, refit_candidate
 from phoropter.refit.train_all import FullTrainer
 from phoropter.results.metrics.probabilities import softmax
@@ -183,6 +183,7 @@ def test_a_run_counts_as_kept_where_all_its_models_are(shapes: Store) -> None:
     of_average = next(run for run in shapes.runs() if run.candidate_name == "average")
     needs = of_average.record["needs"]
     assert folders[of_average.key] is None and len(needs) == 2 and all(folders[need] for need in needs)
+    assert list_answering_runs(of_average) == needs and list_answering_runs(shapes.run(needs[0])) == [needs[0]]
     half = ("half", [needs[0], of_average.key])
     found = find_kept_folders(shapes, [half, ("whole", needs), ("later", needs[:1])])
     assert found == ("whole", [(need, folders[need]) for need in needs])

@@ -22,7 +22,7 @@ from phoropter.deploy.predict import Bundle
 from phoropter.models.classifier import load_classifier
 from phoropter.models.weights.weight_files import read_sidecar_json
 from phoropter.refit.finished_study import FinishedStudy
-from phoropter.refit.made_classifier import average_models, find_kept_folders, read_member_weights
+from phoropter.refit.made_classifier import average_models, find_kept_folders, list_answering_runs, read_member_weights
 from phoropter.results.store import Store
 from phoropter.study.compute import open_pixels
 from phoropter.study.plan import PlannedRun
@@ -83,10 +83,7 @@ class BundleRows:
     def _load_kept_model(self) -> tuple[PlannedRun, Bundle]:
         """The first run of the candidate whose model was kept (of an average, the models of its members), as a bundle."""
         store = Store(self.study.store.folder)
-        weights = {run.key: read_member_weights(store.run(run.key)) for run in self.runs}
-        answer = {run.key: list(weights[run.key] or run.needs) for run in self.runs}
-        runs = [(run.key, answer[run.key] if run.candidate.is_ensemble else (run.key,)) for run in self.runs]
-        found = find_kept_folders(store, runs)
+        found = find_kept_folders(store, [(run.key, list_answering_runs(store.run(run.key))) for run in self.runs])
         if found is None:
             raise StoreError(
                 f"--int8: the study in {self.study.store.folder} kept no model of '{self.runs[0].candidate.name}', and the "
@@ -97,7 +94,7 @@ class BundleRows:
         candidates = tuple(planned[part].candidate for part, _ in kept)
         models = [load_classifier(folder, list(collect_extensions(planned[part].candidate))) for part, folder in kept]
         members = candidates if len(candidates) > 1 else ()
-        model = average_models(models, list(weights[key].values()))
+        model = average_models(models, list(read_member_weights(store.run(key)).values()))
         of_run = replace(self.bundle, folder=kept[0][1], model=model, candidate=candidates[0], members=members, refit=None)
         return planned[key], of_run
 

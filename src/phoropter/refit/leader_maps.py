@@ -28,7 +28,7 @@ from phoropter.deploy.explain.drawing import draw_explanation
 from phoropter.deploy.explain.explain import ExplainOptions, explain_dataset
 from phoropter.deploy.explain.explanation import Explanation
 from phoropter.deploy.predict import Bundle, open_bundle
-from phoropter.refit.made_classifier import average_models, find_kept_folders, read_member_weights
+from phoropter.refit.made_classifier import average_models, find_kept_folders, list_answering_runs, read_member_weights
 from phoropter.report.sections.predictions.leader_maps import (
     MAP_PICTURES,
     MAPS_FILE,
@@ -106,7 +106,7 @@ def choose_rows(predictions: Predictions) -> list[tuple[int, Literal["wrong", "r
 
 def _open_first_model(store: Store, keys: list[str], name: str, extensions: Sequence[Extension]) -> tuple[Run, Bundle]:
     """The first run of a candidate whose model was kept, and the model; of an average, those of its members as one."""
-    found = find_kept_folders(store, ((key, _list_parts(store.run(key))) for key in keys))
+    found = find_kept_folders(store, ((key, list_answering_runs(store.run(key))) for key in keys))
     if found is None:
         raise StoreError(f"the study kept no model of {name} (save_models)")
     key, kept = found
@@ -115,12 +115,6 @@ def _open_first_model(store: Store, keys: list[str], name: str, extensions: Sequ
         return store.run(key), bundles[0]
     members, weights = tuple(bundle.candidate for bundle in bundles), list(read_member_weights(store.run(key)).values())
     return store.run(key), replace(bundles[0], model=average_models([b.model for b in bundles], weights), members=members)
-
-
-def _list_parts(run: Run) -> list[str]:
-    """The runs whose models answer in a run: its own where that was kept, of an average its members', those with weight."""
-    is_average = run.bundle_folder is None and bool(run.record["digests"].get("members"))
-    return list(read_member_weights(run) or map(str, run.record["needs"])) if is_average else [run.key]
 
 
 def _open_rows(store: Store, bundle: Bundle, run: Run, ids: NDArray[np.str_]) -> Dataset:

@@ -60,6 +60,12 @@ def read_member_weights(run: Run) -> dict[str, float]:
         raise StoreError(f"{file} is damaged: selection; delete that folder and run the study again") from None
 
 
+def list_answering_runs(run: Run) -> list[str]:
+    """The keys of the runs whose models answer in a run: its own, or of an average its members', those with weight."""
+    is_average = bool(run.record["digests"].get("members"))
+    return list(read_member_weights(run) or map(str, run.record["needs"])) if is_average else [run.key]
+
+
 def find_kept_folders(store: Store, runs: Iterable[tuple[str, Sequence[str]]]) -> tuple[str, list[tuple[str, Path]]] | None:
     """The first run whose model was kept: its key, and of each of its parts the key and the bundle's folder. None where none was.
 
