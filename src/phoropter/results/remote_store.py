@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,11 @@ def open_mirror(url: str, mirrors: Path) -> Path:
     write_json(folder / _MIRROR_FILE, {"url": url, "can_claim": remote.can_claim})
     there = remote.list_runs()
     here = {run.relative_to(folder).as_posix() for run in folder.glob("**/runs/[0-9a-f]*/") if find_damage(run) is None}
+    find_store = cache(find_remote)  # one client, with its connections, for all runs of a results folder
     for path in sorted(there | here):
         place = folder / path
         results = place.parents[1]
-        store = find_remote(results)
+        store = find_store(results)
         assert store is not None
         if path not in here:
             store.fetch_run(place.name, place)
