@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from phoropter.data.dataset import Dataset
 from phoropter.data.spec import DataSpec, open_dataset
+from phoropter.data.splits.inner_splits import split_training_rows
 from phoropter.data.splits.protocol import Split, make_splits
 from phoropter.data.splits.spec import KFold
 from phoropter.training.candidates.candidate_entry import parse_candidates
@@ -24,7 +25,7 @@ from phoropter.training.fit import TrainingTask, predict_rows
 from phoropter.training.frozen.batched_fit import can_batch, fit_batched
 from phoropter.training.solved_heads import fused_heads
 from phoropter.training.solved_heads.fused_heads import SolvedHead, solve_heads
-from phoropter.training.solved_heads.problem import LogisticProblem, split_inner_folds
+from phoropter.training.solved_heads.problem import LogisticProblem
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -76,7 +77,7 @@ def test_concatenated_features_are_one_logistic_regression() -> None:
 def held_out_reference(dataset: Dataset, x: Floats, problem: LogisticProblem, penalty: float) -> Any:
     """(N, C) logits of the training rows, each by scikit-learn's optimum without its inner fold."""
     logits = np.zeros((len(dataset), 4))
-    for fitted, judged in split_inner_folds(problem, 3):
+    for fitted, judged in split_training_rows(problem.dataset, problem.split, 3):
         logits[judged] = fit_reference(x, dataset.labels, fitted, penalty)[judged]
     return logits - logits.mean(1, keepdims=True)
 

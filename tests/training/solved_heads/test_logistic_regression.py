@@ -17,6 +17,7 @@ from made_label_sets import make_marks
 from phoropter.core.errors import SpecError
 from phoropter.data.dataset import Dataset
 from phoropter.data.spec import DataSpec, open_dataset
+from phoropter.data.splits.inner_splits import split_training_rows
 from phoropter.data.splits.protocol import Split, make_splits
 from phoropter.data.splits.spec import KFold
 from phoropter.training.candidates.candidate_entry import parse_candidates
@@ -26,7 +27,7 @@ from phoropter.training.fit import TrainingTask
 from phoropter.training.frozen.batched_fit import can_batch, fit_batched
 from phoropter.training.loop.losses import compute_class_weights
 from phoropter.training.solved_heads.logistic_regression import fit_logistic
-from phoropter.training.solved_heads.problem import LogisticProblem, split_inner_folds
+from phoropter.training.solved_heads.problem import LogisticProblem
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -95,7 +96,7 @@ def test_the_penalty_is_the_best_of_the_inner_folds_and_the_test_rows_have_no_sa
     for penalty in penalties:
         each = [
             (len(judge), log_loss(dataset.labels[judge], reference(features, dataset, fit, penalty)(judge), labels=range(10)))
-            for fit, judge in split_inner_folds(problem, 3)
+            for fit, judge in split_training_rows(dataset, made[0], 3)
         ]
         expected[f"{penalty:g}"] = sum(n * loss for n, loss in each) / len(rows)
     assert one.info["inner_loss"] == pytest.approx(expected, rel=0.05)
@@ -113,10 +114,10 @@ def test_inner_folds_keep_groups_together_where_the_split_does() -> None:
     grouped = replace(dataset, groups=groups)
     apart = np.isin(groups, ["person 0", "person 1"])
     split = replace(made[0], train=np.flatnonzero(~apart), test=np.flatnonzero(apart))
-    folds = list(split_inner_folds(LogisticProblem(grouped, split), 3))
+    folds = list(split_training_rows(grouped, split, 3))
     assert np.array_equal(np.sort(np.concatenate([judge for _, judge in folds])), split.train)
     assert all(not set(groups[fit]) & set(groups[judge]) for fit, judge in folds)
-    mixed = list(split_inner_folds(LogisticProblem(grouped, made[0]), 3))
+    mixed = list(split_training_rows(grouped, made[0], 3))
     assert any(set(groups[fit]) & set(groups[judge]) for fit, judge in mixed)
 
 
@@ -162,7 +163,7 @@ def test_several_labels_are_logistic_regressions_of_their_own(class_weights: str
         assert float(min(one.info["inner_loss"], key=one.info["inner_loss"].get)) == one.info["penalty"]
         assert one.held_out_logits is not None and one.held_out_logits.shape == (len(split.train), 3)
         assert made.groups is not None
-    folds = list(split_inner_folds(problems[0], 3))
+    folds = list(split_training_rows(made, splits[0], 3))
     assert not any(set(made.groups[fit]) & set(made.groups[validate]) for fit, validate in folds)
 
 

@@ -23,7 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phoropter.training.solved_heads.problem import LogisticProblem, Rows, split_inner_folds
+from phoropter.data.splits.inner_splits import split_training_rows
+from phoropter.training.solved_heads.problem import LogisticProblem, Rows
 from phoropter.training.solved_heads.solver import MAX_LOGITS, BatchedSolver, StandardizedFeatures
 
 
@@ -65,7 +66,7 @@ def fit_logistic(
     """
     data = StandardizedFeatures(features, problems, device, offset)
     descending = sorted({float(p) for p in penalties}, reverse=True)
-    inner_splits = [(i, *parts) for i, p in enumerate(problems) for parts in split_inner_folds(p, folds)]
+    inner_splits = [(i, *parts) for i, p in enumerate(problems) for parts in split_training_rows(p.dataset, p.split, folds)]
     scores: list[dict[float, float]] = [{} for _ in problems]
     if len(descending) > 1:
         for portion in _split_by_memory(inner_splits, data.logits_per_run):
