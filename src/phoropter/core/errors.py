@@ -100,7 +100,7 @@ class InputProblem:
         return f"{self.where}: {self.what}"
 
 
-def cut_message(error: BaseException, most: int) -> str:
+def cut_message(error: BaseException, most: int | None = None) -> str:
     """The first line of an error's message, at most so many characters; its kind's name where there is no message.
 
     >>> cut_message(ValueError("no such operator\\nand more"), most=7)

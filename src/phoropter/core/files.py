@@ -21,7 +21,7 @@ from typing import Any
 import filelock
 import numpy as np
 
-from phoropter.core.errors import DiskError, PhoropterError
+from phoropter.core.errors import DiskError, PhoropterError, cut_message
 
 _ELSEWHERE = "choose another folder with -o, or with PHOROPTER_CACHE for the cache"
 UNFINISHED_MARK = ".aside-"  # in the name of a file that is still being written
@@ -144,8 +144,7 @@ def read_json(path: Path, max_bytes: int, error: type[PhoropterError]) -> Any:
             raise error(f"{path} has more than {max_bytes:,} bytes and is not read")
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as problem:
-        first = (str(problem).splitlines() or [type(problem).__name__])[0][:160]
-        raise error(f"{path} cannot be read as JSON: {first}") from None
+        raise error(f"{path} cannot be read as JSON: {cut_message(problem, 160)}") from None
 
 
 def remove_unfinished(folder: Path, older_than_s: float | None = None) -> None:

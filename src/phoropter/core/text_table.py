@@ -15,7 +15,7 @@ from typing import Any
 
 from phoropter.core.columns import clean_cell, clean_name
 from phoropter.core.delimited import read_text_head, sniff_delimited_text
-from phoropter.core.errors import DataError
+from phoropter.core.errors import DataError, cut_message
 from phoropter.core.files import format_bytes
 from phoropter.core.storage.foreign_files import PARQUET, refuse_foreign_file
 
@@ -158,8 +158,7 @@ def report_parquet_damage(name: str) -> Iterator[None]:
     except DataError:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{name} is damaged or no Parquet file ({reason})") from None
+        raise DataError(f"{name} is damaged or no Parquet file ({cut_message(error)})") from None
 
 
 def read_parquet_header(path: Path) -> list[str]:

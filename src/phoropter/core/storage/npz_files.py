@@ -14,6 +14,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from phoropter.core.errors import cut_message
+
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -26,7 +28,7 @@ def read_own_npz(path: Path) -> dict[str, NDArray[Any]]:
         except (OSError, ValueError):
             raise
         except Exception as error:  # a damaged file may raise whatever the parsers of zip and npy can
-            raise ValueError(str(error).splitlines()[0][:160] if str(error) else type(error).__name__) from None
+            raise ValueError(cut_message(error, 160)) from None
 
 
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> NDArray[Any]:

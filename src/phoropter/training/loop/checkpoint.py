@@ -83,7 +83,7 @@ class Checkpoints:
             content = _read_checked(self._file)
             return TrainingState(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
         except Exception as error:  # a damaged file costs a restart of this run, never the study
-            first = (str(error).splitlines() or [type(error).__name__])[0]
+            first = cut_message(error)
             print_notice(f"{self._file} cannot be used ({first}): the run begins again")
             return TrainingState()
 
@@ -104,7 +104,7 @@ class Checkpoints:
                 file.write(_TRAILER_MARK + writer.hasher.hexdigest().encode("ascii"))
         except (PhoropterError, OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
             if not self._clock.failed:
-                first = (str(error).splitlines() or [type(error).__name__])[0]
+                first = cut_message(error)
                 print_notice(f"no checkpoint could be written ({first}): the run goes on, and would begin again after a kill")
             self._clock.failed = True
         self._clock.last_saved, self._clock.save_requested = time.monotonic(), False

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.columns import find_columns, parse_number
-from phoropter.core.errors import DataError, join_words
+from phoropter.core.errors import DataError, cut_message, join_words
 from phoropter.core.files import digest_file
 from phoropter.core.text_table import read_text_table
 from phoropter.data.dataset import Dataset
@@ -92,7 +92,7 @@ def _read_npz_columns(path: Path) -> dict[str, NDArray[Any]]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = cut_message(error)
         raise DataError(f"{path.name} is no npz file of plain arrays ({reason}); write it with numpy.savez") from None
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from phoropter.core.errors import DataError, MissingExtraError
+from phoropter.core.errors import DataError, MissingExtraError, cut_message
 from phoropter.data.images.options import active_options, check_pixel_count, choose_channels, choose_page
 from phoropter.data.images.quiet import QuietPackages
 
@@ -144,7 +144,7 @@ def _read_by_tifffile(file: BinaryIO, name: str, join_pages: bool) -> NDArray[An
     except MemoryError:
         raise DataError(f"{name}: decoding needs more memory than is free") from None
     except Exception as error:  # tifffile and its codecs raise what the place of the damage makes them raise
-        what = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
+        what = cut_message(error, 100)
         raise DataError(f"{name}: the TIFF cannot be read ({what}); save it without compression, or leave it out") from None
     if values.dtype.kind not in "uif":
         raise DataError(f"{name}: the pixels of the TIFF are {values.dtype}, expected whole or floating-point numbers")

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.columns import clean_cell
-from phoropter.core.errors import DataError, MissingExtraError
+from phoropter.core.errors import DataError, MissingExtraError, cut_message
 from phoropter.core.files import format_bytes
 from phoropter.core.storage.foreign_files import HDF5
 from phoropter.data.dataset import Dataset
@@ -105,7 +105,7 @@ def _open_hdf5_file(file: Path) -> Iterator[Any]:
     except DataError:
         raise
     except Exception as error:  # h5py raises what the place of the damage makes it raise
-        reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
+        reason = cut_message(error, 100)
         raise DataError(f"{file.name} is damaged or no HDF5 file ({reason}); copy it again") from None
 
 

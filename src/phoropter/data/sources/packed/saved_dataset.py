@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phoropter.core.errors import DataError, join_words
+from phoropter.core.errors import DataError, cut_message, join_words
 from phoropter.core.files import read_json
 from phoropter.data.dataset import Dataset
 from phoropter.data.folders.layout import parse_split_name
@@ -87,7 +87,7 @@ def _open_stream(file: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
         with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
             yield reader.schema, iter(reader)
     except (pa.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        reason = cut_message(error, 160)
         raise DataError(f"{file.name} is damaged or no Arrow stream ({reason}); save the dataset again") from None
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from phoropter.core.columns import clean_name, find_columns
-from phoropter.core.errors import DataError, join_words
+from phoropter.core.errors import DataError, cut_message, join_words
 from phoropter.core.storage.foreign_files import TAR
 from phoropter.data.dataset import Dataset
 from phoropter.data.dicom_file import DICOM_EXTENSIONS
@@ -184,7 +184,7 @@ def _iterate_members(file: Path) -> Iterator[tuple[tarfile.TarInfo, Any]]:
     except DataError:
         raise
     except _DAMAGE as error:
-        reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
+        reason = cut_message(error, 100)
         raise DataError(
             f"{file.name} is damaged or no plain tar ({reason}); a compressed one must be unpacked to .tar first"
         ) from None
