@@ -56,11 +56,10 @@ class Bounded:
 
 @dataclass(frozen=True, eq=False)
 class DataGain:
-    """gain: of the metric, in its better direction, from the complete training part to `factor` times as much; None where it
+    """gain: of the metric, in its better direction, from the complete training part to twice as much; None where it
     cannot be told, for the `reason` · seen: from the smallest size to the complete one, None of too few units · law: of errors
     """
 
-    factor: float
     gain: Bounded | None
     seen: Bounded | None
     law: PowerLaw | None
@@ -79,29 +78,29 @@ def to_values(metric: MetricRecord, errors: Floats) -> Floats:
     return high - errors if metric.higher_is_better else low + errors
 
 
-def estimate_gain(curve: SizeCurve, factor: float = 2.0) -> DataGain:
-    """What `factor` times as much data would bring, with a 95 % interval over units and trainings."""
+def estimate_gain(curve: SizeCurve) -> DataGain:
+    """What twice as much data would bring, with a 95 % interval over units and trainings."""
     sizes = len(np.unique(curve.sizes))
     errors, replicates = to_errors(curve.metric, curve.values), to_errors(curve.metric, curve.replicates).T  # (P,), (B, P)
     known = replicates[~np.isnan(replicates).any(axis=1)]
     if np.isinf(errors).any():
-        return DataGain(factor, None, None, None, f"{curve.metric.title} has no best value, from which an error would be counted")
+        return DataGain(None, None, None, f"{curve.metric.title} has no best value, from which an error would be counted")
     if np.isnan(errors).any():
-        return DataGain(factor, None, None, None, f"{curve.metric.title} is undefined at some size")
+        return DataGain(None, None, None, f"{curve.metric.title} is undefined at some size")
     if curve.n_units < MIN_UNITS or len(known) < len(replicates) / 2:
-        return DataGain(factor, None, None, None, "too few independent units were tested for an interval")
+        return DataGain(None, None, None, "too few independent units were tested for an interval")
     known = known + _draw_training_noise(curve, errors, known)
     fallen = known[:, 0] - known[:, -1]
     seen = _bound(float(errors[0] - errors[-1]), fallen, curve.n_units)
     if sizes < MIN_SIZES:
-        return DataGain(factor, None, seen, None, f"a power law needs {MIN_SIZES} sizes, and there are {sizes}")
+        return DataGain(None, seen, None, f"a power law needs {MIN_SIZES} sizes, and there are {sizes}")
     law = fit_power_law(curve.sizes, errors)
     if not seen.low > 0:
-        return DataGain(factor, None, seen, law, "the curve does not improve by more than its uncertainty")
+        return DataGain(None, seen, law, "the curve does not improve by more than its uncertainty")
     last = float(curve.sizes[-1])
-    gains = fit_power_law(curve.sizes, known).predict_gain(last, factor)
-    gain = _bound(float(law.predict_gain(last, factor)[0]), gains, curve.n_units)
-    return DataGain(factor, Bounded(gain.value, max(0.0, gain.low), gain.high), seen, law)
+    gains = fit_power_law(curve.sizes, known).predict_gain(last)
+    gain = _bound(float(law.predict_gain(last)[0]), gains, curve.n_units)
+    return DataGain(Bounded(gain.value, max(0.0, gain.low), gain.high), seen, law)
 
 
 def _bound(value: float, replicates: Floats, n_units: int) -> Bounded:

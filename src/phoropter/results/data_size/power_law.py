@@ -34,9 +34,9 @@ class PowerLaw:
         """(R,) the error at a size."""
         return self.a + self.b * (size / self.unit) ** -self.c
 
-    def predict_gain(self, size: float, factor: float = 2.0) -> Floats:
-        """(R,) by how much the error falls from a size to `factor` times as much data; never below 0."""
-        return self.predict_error(size) - self.predict_error(size * factor)
+    def predict_gain(self, size: float) -> Floats:
+        """(R,) by how much the error falls from a size to twice as much data; never below 0."""
+        return self.predict_error(size) - self.predict_error(2 * size)
 
     @property
     def scale(self) -> Floats:
