@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from phoropter.core.errors import DataError
 from phoropter.data.images.memmap import MemoryMappedArray
 
 
@@ -76,6 +78,36 @@ class InMemoryPixels(Pixels):
 
     def read_each(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         return [self._array[row] for row in check_row_range(rows, len(self)).tolist()]
+
+
+class UnstoredPixels(Pixels):
+    """(N, 3, S, S) uint8 that are in no file: a kind of them makes each when it is read, in `_iterate_squares`."""
+
+    stored = False
+
+    def __init__(self, shape: tuple[int, int, int, int], identity: str) -> None:
+        super().__init__(Path(), shape, identity)
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """Raises DataError: no array of all pixels exists."""
+        raise DataError("these pictures are made when they are read, and there is no array of all of them; read batches")
+
+    def batch(self, rows: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """(B,) rows → (B, 3, S, S) uint8, contiguous; into `out` where given. Raises IndexError outside 0..N-1."""
+        if out is None:
+            out = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
+        for place, square in enumerate(self._iterate_squares(check_row_range(rows, len(self)))):
+            out[place] = square
+        return out
+
+    def read_each(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """(B,) rows → B pictures (3, S, S) uint8. Raises as `batch`."""
+        return list(self._iterate_squares(check_row_range(rows, len(self))))
+
+    def _iterate_squares(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        """(B,) rows of 0..N-1 → their pictures, in this order."""
+        raise NotImplementedError
 
 
 def check_row_range(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -20,19 +20,20 @@ from phoropter.core.errors import DataError
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.decode import SquareResize
 from phoropter.data.images.decode_pool import picture_reader
-from phoropter.data.images.pixels import Pixels, check_row_range
+from phoropter.data.images.pixels import UnstoredPixels
 
 MEMORY_BYTES = 1024**3
 
 
-class StreamedPixels(Pixels):
-    """(N, 3, S, S) uint8 that is not stored: `batch` decodes. dataset: without its bad rows."""
+class StreamedPixels(UnstoredPixels):
+    """(N, 3, S, S) uint8 that is not stored: `batch` decodes, and raises DataError for a picture that has become unreadable.
 
-    stored = False
+    dataset: without its bad rows
+    """
 
     def __init__(self, dataset: Dataset, square: SquareResize, identity: str, memory: int = MEMORY_BYTES) -> None:
-        self.dataset, self.square, self.identity = dataset, square, identity
-        self.shape = (len(dataset), 3, square.size, square.size)
+        super().__init__((len(dataset), 3, square.size, square.size), identity)
+        self.dataset, self.square = dataset, square
         self.capacity = max(1, memory // (3 * square.size**2))
         self._recent_squares: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
         self._lock = threading.Lock()
@@ -47,20 +48,8 @@ class StreamedPixels(Pixels):
             "read batches, or raise PHOROPTER_PIXELS_BUDGET"
         )
 
-    def batch(self, rows: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """(B,) rows → (B, 3, S, S) uint8, contiguous. Raises DataError for a picture that has become unreadable."""
-        if out is None:
-            out = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
-        for place, square in enumerate(self._iterate_squares(rows)):
-            out[place] = square
-        return out
-
-    def read_each(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-        """(B,) rows → B pictures (3, S, S) uint8. Raises as `batch`."""
-        return list(self._iterate_squares(rows))
-
     def _iterate_squares(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-        return self._thread_pool().map(self._decode_square, check_row_range(rows, len(self)).tolist())
+        return self._thread_pool().map(self._decode_square, rows.tolist())
 
     def _decode_square(self, row: int) -> NDArray[np.uint8]:
         with self._lock:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.core.errors import DataError, SpecError
+from phoropter.core.errors import SpecError
 from phoropter.core.files import digest, digest_array
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.decode import SquareResize
-from phoropter.data.images.pixels import Pixels, check_row_range
+from phoropter.data.images.pixels import Pixels, UnstoredPixels
 from phoropter.data.recordings.dataset import RenderedPictures, RenderedWindows
 from phoropter.data.recordings.lazy import LazyRecordings
 from phoropter.data.shift.corrupted_recordings import corrupt_recording
@@ -115,36 +114,7 @@ def _load_corrupted(windows: RenderedWindows, names: frozenset[str], corruption:
     )
 
 
-class _UnstoredPixels(Pixels):
-    """(N, 3, S, S) uint8 that are made when they are read, one by one or in batches."""
-
-    stored = False
-
-    def __init__(self, shape: tuple[int, int, int, int], identity: str) -> None:
-        super().__init__(Path(), shape, identity)
-
-    @property
-    def array(self) -> Squares:
-        """Raises DataError: no array of all pixels exists."""
-        raise DataError("corrupted pictures are made when they are read, and there is no array of all of them; read batches")
-
-    def batch(self, rows: Rows, out: Squares | None = None) -> Squares:
-        """(B,) rows → (B, 3, S, S) uint8; into `out` where given. Raises IndexError outside 0..N-1."""
-        if out is None:
-            out = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
-        for place, square in enumerate(self._iterate_squares(check_row_range(rows, len(self)))):
-            out[place] = square
-        return out
-
-    def read_each(self, rows: Rows) -> list[Squares]:
-        """(B,) rows → B pictures (3, S, S) uint8. Raises as `batch`."""
-        return list(self._iterate_squares(check_row_range(rows, len(self))))
-
-    def _iterate_squares(self, rows: Rows) -> Iterator[Squares]:
-        raise NotImplementedError
-
-
-class CorruptedPixels(_UnstoredPixels):
+class CorruptedPixels(UnstoredPixels):
     """Stored pictures, corrupted. rows: (N,) of `base` · ids: (N,) by which noise is drawn"""
 
     def __init__(self, base: Pixels, rows: Rows, ids: NDArray[np.str_], corruption: Corruption, identity: str) -> None:
@@ -156,7 +126,7 @@ class CorruptedPixels(_UnstoredPixels):
             yield corrupt_square(square, str(self.ids[row]), self.corruption)
 
 
-class RedrawnPixels(_UnstoredPixels):
+class RedrawnPixels(UnstoredPixels):
     """Windows of corrupted recordings, drawn and made square as the study's own."""
 
     def __init__(self, dataset: Dataset, square: SquareResize, identity: str) -> None:
