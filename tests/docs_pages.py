@@ -21,7 +21,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -222,7 +221,3 @@ class ServerProcess:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(self.pid, signal.SIGTERM)
             os.waitpid(self.pid, 0)
-
-
-if __name__ == "__main__":
-    run_page(Path(sys.argv[1]))
