@@ -100,16 +100,17 @@ def drive_training(
     task: TrainingTask, title: str, on_progress: ProgressCallback, after_step: StepFunction = lambda note: None
 ) -> TrainedRun:
     """Trains a candidate to its end and tells of each step. after_step: is told the same note, and may raise to stop"""
-    return _follow_training(train_candidate(task), task, title, on_progress, after_step)
+    return follow_training(train_candidate(task), task, title, on_progress, after_step)
 
 
-def _follow_training(
+def follow_training(
     training: Generator[StepProgress | HistoryRow, None, Trained],
     task: TrainingTask,
     title: str,
     on_progress: ProgressCallback,
-    after_step: StepFunction,
+    after_step: StepFunction = lambda note: None,
 ) -> Trained:
+    """As `drive_training`, of any generator that tells of its steps; returns what it returns."""
     while True:
         try:
             step = next(training)
@@ -157,7 +158,7 @@ class Computation:
         selected = self._select_members(run) if run.candidate.selects else None
         with self.store.create_run(run.key) as folder:
             record = run_record.write_averaged_run(
-                folder, run, members, self._load_pixels(run.image_set), self.planned.study.metrics, started, selected
+                folder, run, members, self.load_pixels(run.image_set), self.planned.study.metrics, started, selected
             )
             self.shifts.evaluate_average(run, folder.folder)
         self.store.clear_work(run.key)
@@ -187,7 +188,7 @@ class Computation:
                 splits = [r.split for r in self.planned.runs if r.candidate is run.candidate and r.image_set is image_set]
                 fitted = take_predictions(table, image_set.dataset, splits, run.split, base)
             else:
-                features = self._load_features(run.candidate.name, table, image_set)
+                features = self.load_features(run.candidate.name, table, image_set)
                 fitted = fit_table(table, features, image_set.dataset, run.split)
         return self._write_table(run, fitted, features, started, peak.bytes)
 
@@ -199,13 +200,13 @@ class Computation:
             with PeakMemory(self.device) as peak:
                 task = self._make_task(run, checkpoints, interrupts)
                 watch = self._watch_steps(run, task, work, interrupts)
-                fitted = _follow_training(fit_signal_network(task), task, run.title, self.on_progress, watch)
+                fitted = follow_training(fit_signal_network(task), task, run.title, self.on_progress, watch)
             return self._write_table(run, fitted, None, started, peak.bytes)
 
     def _write_table(
         self, run: PlannedRun, fitted: FittedTable, features: RowFeatures | None, started: datetime, peak_bytes: int
     ) -> dict[str, Any]:
-        pixels, metrics = self._load_pixels(run.image_set), self.planned.study.metrics
+        pixels, metrics = self.load_pixels(run.image_set), self.planned.study.metrics
         with self.store.create_run(run.key) as folder:
             record = write_table_run(folder, run, fitted, features, pixels, metrics, started, peak_bytes=peak_bytes)
             self.shifts.evaluate_table(run, folder.folder, fitted, pixels)
@@ -218,10 +219,14 @@ class Computation:
             outcomes = fit_batched([self._make_task(run, Checkpoints(None)) for run in runs])
         return [replace(o, peak_memory_bytes=peak.bytes) if isinstance(o, TrainedRun) else o for o in outcomes]
 
-    def batch_peers(self, run: PlannedRun) -> list[PlannedRun]:
-        """The planned runs whose heads are trained in one batch with this one's, in the order of the plan."""
-        heads = make_batch_key(run)
-        return [r for r in self.planned.runs if is_batched(r) and make_batch_key(r) == heads]
+    def list_batches(self, run: PlannedRun) -> list[list[PlannedRun]]:
+        """The planned runs whose heads may be trained with this one's, in the order of the plan, as they are trained at once."""
+        key = make_batch_key(run)
+        heads = [r for r in self.planned.runs if is_batched(r) and make_batch_key(r) == key]
+        return [heads[start : start + MAX_BATCHED_HEADS] for start in range(0, len(heads), MAX_BATCHED_HEADS)]
+
+    def find_batch(self, run: PlannedRun) -> list[PlannedRun]:
+        return next(batch for batch in self.list_batches(run) if run in batch)
 
     def write_run_folder(self, run: PlannedRun, outcome: FitOutcome | Exception, started: datetime) -> dict[str, Any]:
         """Writes the folder of a trained run; returns its metrics. Raises the outcome if it is an error."""
@@ -244,23 +249,21 @@ class Computation:
                 shutil.rmtree(self.store.run(key).folder / "bundle", ignore_errors=True)
 
     def _make_task(self, run: PlannedRun, checkpoints: Checkpoints, interrupts: list[int] | None = None) -> TrainingTask:
-        networks = (
-            run.candidate.distillation.teacher
-            if run.candidate.distillation
-            else " + ".join(b.name for b in run.candidate.backbones) or run.candidate.name
-        )
+        distillation = run.candidate.distillation
+        networks = " + ".join(b.name for b in run.candidate.backbones) or run.candidate.name
+        shown = distillation.teacher if distillation else networks
 
         def report_progress(done: int, total: int) -> None:
             if interrupts:
                 raise StopRequest(interrupts[0])  # the features computed so far are kept, but for a few blocks
-            self.on_progress(ProgressEvent("features", networks, done, total))
+            self.on_progress(ProgressEvent("features", shown, done, total))
 
-        has_teacher = run.candidate.distillation is not None and bool(run.needs)
+        has_teacher = distillation is not None and bool(run.needs)
         return TrainingTask(
             candidate=run.candidate,
             split=run.split,
             dataset=run.image_set.dataset,
-            pixels=self._load_pixels(run.image_set),
+            pixels=self.load_pixels(run.image_set),
             device=self.device,
             cache=self.cache,
             weights_base=self.planned.study.base,
@@ -297,10 +300,8 @@ class Computation:
     def retrain_run(self, run: PlannedRun) -> TrainedRun:
         """Trains a finished run again, to the same bits on the machine of the study; writes no results."""
         if is_batched(run):
-            heads = self.batch_peers(run)
-            start = heads.index(run) // MAX_BATCHED_HEADS * MAX_BATCHED_HEADS
-            outcomes = self.train_batch(heads[start : start + MAX_BATCHED_HEADS])
-            outcome = outcomes[heads.index(run) - start]
+            batch = self.find_batch(run)
+            outcome = self.train_batch(batch)[batch.index(run)]
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome
@@ -328,13 +329,13 @@ class Computation:
 
         return note_and_stop
 
-    def _load_pixels(self, image_set: ImageSet) -> Pixels:
+    def load_pixels(self, image_set: ImageSet) -> Pixels:
         name = digest(image_set.identity)
         if name not in self._loaded_pixels:
             self._loaded_pixels = {name: open_pixels(image_set, self.cache, self.on_progress)}
         return self._loaded_pixels[name]
 
-    def _load_features(self, candidate: str, table: TableSpec, image_set: ImageSet) -> RowFeatures:
+    def load_features(self, candidate: str, table: TableSpec, image_set: ImageSet) -> RowFeatures:
         """The features of a candidate without a network, which its runs share: a file is parsed once, not for each of them."""
 
         def report_progress(done: int, total: int) -> None:
@@ -342,7 +343,7 @@ class Computation:
 
         name = digest([table.identity(), image_set.identity])
         if name not in self._loaded_features:
-            dataset, pixels, base = image_set.dataset, self._load_pixels(image_set), self.planned.study.base
+            dataset, pixels, base = image_set.dataset, self.load_pixels(image_set), self.planned.study.base
             features = compute_row_features(table, dataset, pixels, self.cache, base, report_progress)
             features.values.flags.writeable = False
             self._loaded_features = {name: features}

@@ -42,7 +42,7 @@ from phoropter.study.records.study_record import describe_study, find_relative_b
 from phoropter.study.side_runs.tuned_run import settle_tuned_run
 from phoropter.study.spec import StudySpec
 from phoropter.study.variants.imported_candidates import add_imported
-from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS, FitOutcome
+from phoropter.training.frozen.batched_fit import FitOutcome
 from phoropter.training.loop.devices import resolve_device
 from phoropter.training.loop.fatal_errors import MemoryWatch, find_disk_error, is_out_of_memory
 
@@ -273,12 +273,9 @@ class _Worker:
         A batch always holds the same heads in the same order, so that a resumed study gives the same bits.
         """
         started = datetime.now(UTC)
-        first = ours[0]
-        heads = self.computation.batch_peers(first)
         our_keys = {run.key for run in ours}
         finished = 0
-        for start in range(0, len(heads), MAX_BATCHED_HEADS):
-            batch = heads[start : start + MAX_BATCHED_HEADS]
+        for batch in self.computation.list_batches(ours[0]):
             if not our_keys.intersection(r.key for r in batch):
                 continue
             outcomes: list[FitOutcome | Exception]

@@ -14,16 +14,14 @@ from phoropter.core.files import file_lock
 from phoropter.data.images.pixels import Pixels
 from phoropter.models.classifier import load_classifier
 from phoropter.models.weights.bundle_files import set_aside_damaged_bundle
-from phoropter.study.compute import Computation, is_batched, open_pixels
+from phoropter.study.compute import Computation, follow_training, is_batched
 from phoropter.study.plan import PlannedRun
 from phoropter.study.progress import ProgressEvent
 from phoropter.study.records.run_record import first_error_line
 from phoropter.study.side_runs.tuned_run import settle_tuned_run
 from phoropter.training.candidates.table_spec import TableSpec
 from phoropter.training.fit import TrainedRun, TrainingTask
-from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS
 from phoropter.training.loop.fatal_errors import find_disk_error
-from phoropter.training.tables.row_features import compute_row_features
 from phoropter.training.tables.signal_fit import fit_signal_network
 from phoropter.training.tables.table_fit import FittedTable, fit_table
 
@@ -65,7 +63,7 @@ def _evaluate_run(computation: Computation, run: PlannedRun) -> None:
     if run.candidate.is_ensemble:
         computation.shifts.evaluate_average(run, folder)
         return
-    pixels = open_pixels(run.image_set, computation.cache, computation.on_progress)
+    pixels = computation.load_pixels(run.image_set)
     if (table := run.candidate.table) is not None:
         computation.shifts.evaluate_table(run, folder, _fit_again(computation, run, table, pixels), pixels)
         return
@@ -82,23 +80,16 @@ def _evaluate_run(computation: Computation, run: PlannedRun) -> None:
 
 def _fit_again(computation: Computation, run: PlannedRun, table: TableSpec, pixels: Pixels) -> FittedTable:
     """The classifier of a baseline, or its network on samples, whose models are never kept."""
-    dataset, cache, base = run.image_set.dataset, computation.cache, computation.planned.study.base
+    dataset = run.image_set.dataset
     if not table.is_signal_network:
-        return fit_table(table, compute_row_features(table, dataset, pixels, cache, base), dataset, run.split)
-    training = fit_signal_network(TrainingTask(run.candidate, run.split, dataset, pixels, computation.device, cache))
-    while True:
-        try:
-            next(training)
-        except StopIteration as stop:
-            fitted: FittedTable = stop.value
-            return fitted
+        return fit_table(table, computation.load_features(run.candidate.name, table, run.image_set), dataset, run.split)
+    task = TrainingTask(run.candidate, run.split, dataset, pixels, computation.device, computation.cache)
+    return follow_training(fit_signal_network(task), task, run.title, computation.on_progress)
 
 
 def _train_again(computation: Computation, run: PlannedRun) -> list[tuple[PlannedRun, TrainedRun]]:
     """A finished run trained again; of heads that are trained together, all of them."""
     if not is_batched(run):
         return [(run, computation.retrain_run(run))]
-    heads = computation.batch_peers(run)
-    first = heads.index(run) // MAX_BATCHED_HEADS * MAX_BATCHED_HEADS
-    batch = heads[first : first + MAX_BATCHED_HEADS]
+    batch = computation.find_batch(run)
     return [(each, o) for each, o in zip(batch, computation.train_batch(batch), strict=True) if isinstance(o, TrainedRun)]

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoropter.core.files import digest
-from phoropter.data.images.decode import SquareResize
 from phoropter.data.images.pixels import Pixels
 from phoropter.data.shift.shifted_rows import ShiftedRows, shift_rows
 from phoropter.models.classifier import Classifier
@@ -104,7 +103,7 @@ class ShiftEvaluator:
         image_set = run.image_set
         rows, name = self.asked.list_tested_rows(image_set), digest([image_set.identity, corruption.key])
         if self._opened is None or self._opened[0] != name:
-            square = SquareResize(image_set.image_size, image_set.data.resize, image_set.data.interpolation)
+            square = image_set.data.square_resize(image_set.image_size)
             self._opened = (name, shift_rows(image_set.dataset, pixels, square, rows, corruption))
         return self._opened[1], np.searchsorted(rows, run.split.test)
 
