@@ -27,7 +27,9 @@ def draw_dark_and_light(
 
 
 def run_small_study(folder: Path, text: str) -> Store:
-    """Writes `text` as `folder`/study.yaml and computes it into `folder`/out, on the processor with one thread."""
+    """Writes `text` as `folder`/study.yaml and computes it into `folder`/out on one thread of the processor; no run may fail."""
     (folder / "study.yaml").write_text(text)
     options = ComputeOptions("cpu", threads=1)
-    return execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options)
+    store = execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options)
+    assert not store.read_failures()
+    return store

@@ -29,6 +29,7 @@ from phoropter.signals.simulate import ctg_simulate, ecg_simulate
 from phoropter.study.executors import execute_study
 from phoropter.study.spec import read_study
 from phoropter.study.worker import ComputeOptions
+from small_pictures import run_small_study
 from small_recordings import BIRTHS, CTG_STUDY, ECG_STUDY, PEOPLE
 
 ECG = (
@@ -64,15 +65,6 @@ candidates:
     recipe: {tta: ten-crop, center_crop: 32, augment: {random-crop: {size: 32}}}
   - {name: probe, backbone: test_resnet, weights: random, frozen: true, recipe: {preset: probe, epochs: 1}}
 """
-
-
-def run_small_study(folder: Path, text: str) -> Store:
-    (folder / "study.yaml").write_text(text)
-    store = execute_study(
-        read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=ComputeOptions("cpu", threads=1)
-    )
-    assert not store.read_failures()
-    return store
 
 
 @pytest.fixture(scope="module")

@@ -65,12 +65,6 @@ metrics: [roc_auc]
 )
 
 
-def run_study(folder: Path, text: str) -> Store:
-    store = run_small_study(folder, text)
-    assert not store.read_failures()
-    return store
-
-
 def draw_pictures(folder: Path) -> Path:
     draw = np.random.default_rng(0)
     for kind, grey in (("dark", 50), ("light", 150)):
@@ -86,13 +80,13 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A study of pictures with a candidate of every kind, all models kept."""
     folder = tmp_path_factory.mktemp("shapes")
     draw_pictures(folder / "pictures")
-    return run_study(folder, PICTURES)
+    return run_small_study(folder, PICTURES)
 
 
 @pytest.fixture(scope="session")
 def signals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
     """Studies of simulated electrocardiograms (`people`) and cardiotocograms (`births`)."""
-    return {name: run_study(tmp_path_factory.mktemp(name), text) for name, text in (("people", ECG), ("births", CTG))}
+    return {name: run_small_study(tmp_path_factory.mktemp(name), text) for name, text in (("people", ECG), ("births", CTG))}
 
 
 @pytest.fixture(scope="session")

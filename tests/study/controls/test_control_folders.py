@@ -55,9 +55,7 @@ def draw_people(folder: Path, marked: bool) -> None:
 
 def run_marked(folder: Path, marked: bool, text: str = STUDY) -> Store:
     draw_people(folder, marked)
-    store = run_small_study(folder, text)
-    assert not store.read_failures()
-    return store
+    return run_small_study(folder, text)
 
 
 @pytest.fixture(scope="module")
