@@ -12,37 +12,14 @@ import pytest
 
 from phoropter.core.files import cache_dir
 from phoropter.results.store import Store
-from phoropter.study.executors import execute_study
-from phoropter.study.progress import ProgressEvent
 from phoropter.study.records.completion import COMPLETE_FILE, is_complete
-from phoropter.study.spec import StudySpec, read_study
-from phoropter.study.worker import ComputeOptions
-
-STUDY = """\
-name: tiny
-data: {digits: true, size: 32, max_samples: 60}
-protocol: {split: stratified-k-fold, folds: 2, seeds: [0]}
-recipe: {preset: probe, epochs: 1}
-candidates:
-  - {name: vit, backbone: test_vit, weights: random, frozen: true}
-"""
-
-
-def write_study(folder: Path, old: str = "", new: str = "") -> StudySpec:
-    folder.mkdir(exist_ok=True)
-    (folder / "study.yaml").write_text(STUDY.replace(old, new) if old else STUDY)
-    return read_study(folder / "study.yaml")[0]
-
-
-def quiet(event: ProgressEvent) -> None:
-    pass
+from phoropter.study.spec import StudySpec
+from tiny_study import run_tiny_study, write_tiny_study
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("done")
-    execute_study(write_study(folder), folder / "out", quiet, options=ComputeOptions("cpu", threads=1))
-    return folder
+    return run_tiny_study(tmp_path_factory.mktemp("done")).folder.parent
 
 
 def is_told_complete(folder: Path, study: StudySpec) -> bool:
@@ -50,7 +27,7 @@ def is_told_complete(folder: Path, study: StudySpec) -> bool:
 
 
 def test_a_finished_study_is_complete(done: Path) -> None:
-    assert is_told_complete(done, write_study(done))
+    assert is_told_complete(done, write_tiny_study(done))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +43,7 @@ def test_a_finished_study_is_complete(done: Path) -> None:
     ],
 )
 def test_another_question_is_not(done: Path, old: str, new: str) -> None:
-    assert not is_told_complete(done, write_study(done, old, new))
+    assert not is_told_complete(done, write_tiny_study(done, (old, new)))
 
 
 def _damage_prediction(out: Path) -> None:
@@ -90,7 +67,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 def test_a_folder_that_lacks_something_is_not(done: Path, tmp_path: Path, damage: str) -> None:
     shutil.copytree(done, tmp_path / "copy")
     DAMAGES[damage](tmp_path / "copy" / "out")
-    assert not is_told_complete(tmp_path / "copy", write_study(tmp_path / "copy"))
+    assert not is_told_complete(tmp_path / "copy", write_tiny_study(tmp_path / "copy"))
 
 
 def test_run_and_plan_of_a_finished_study_load_nothing_heavy(done: Path) -> None:
@@ -100,7 +77,7 @@ def test_run_and_plan_of_a_finished_study_load_nothing_heavy(done: Path) -> None
         "main([*sys.argv[1:]], standalone_mode=False)\n"
         "print('loaded:', *sorted({'torch', 'sklearn', 'scipy', 'pandas', 'matplotlib', 'timm'} & set(sys.modules)))"
     )
-    write_study(done)
+    write_tiny_study(done)
     said = []
     for command in (["run", "study.yaml", "-o", "out"], ["run", "study.yaml", "-o", "out"], ["plan", "study.yaml"]):
         ended = subprocess.run([sys.executable, "-c", program, *command], cwd=done, capture_output=True, text=True, check=True)

@@ -15,20 +15,9 @@ from phoropter.results.store import Store
 from phoropter.study import worker
 from phoropter.study.executors import execute_study
 from phoropter.study.plan import plan_study
-from phoropter.study.progress import ProgressEvent
 from phoropter.study.records.other_study import find_changed_parts, raise_on_other_study, state_seeds
-from phoropter.study.spec import StudySpec, read_study
-from phoropter.study.worker import ComputeOptions
+from tiny_study import HERE, run_tiny_study, write_tiny_study
 
-STUDY = """\
-name: tiny
-data: {digits: true, size: 32, max_samples: 60}
-protocol: {split: stratified-k-fold, folds: 2, seeds: [0]}
-recipe: {preset: probe, epochs: 1}
-candidates:
-  - {name: vit, backbone: test_vit, weights: random, frozen: true}
-"""
-HERE = ComputeOptions("cpu", threads=1)
 CHANGES = {  # changes of the study file that leave no run in common → the parts that differ
     "data": (("max_samples: 60", "max_samples: 50"), ["data"]),
     "protocol": (("seeds: [0]", "seeds: [7]"), ["protocol"]),
@@ -44,20 +33,9 @@ GROWN = {  # changes that keep a run
 }
 
 
-def write_study(folder: Path, change: tuple[str, str] = ("", "")) -> StudySpec:
-    folder.mkdir(exist_ok=True)
-    (folder / "study.yaml").write_text(STUDY.replace(*change))
-    return read_study(folder / "study.yaml")[0]
-
-
-def quiet(event: ProgressEvent) -> None:
-    pass
-
-
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    folder = tmp_path_factory.mktemp("done")
-    return execute_study(write_study(folder), folder / "out", quiet, options=HERE)
+    return run_tiny_study(tmp_path_factory.mktemp("done"))
 
 
 def run_command(*arguments: object) -> Result:
@@ -67,7 +45,7 @@ def run_command(*arguments: object) -> Result:
 @pytest.mark.parametrize("change", CHANGES)
 def test_other_contents_under_one_name_are_refused_with_what_differs(done: Store, tmp_path: Path, change: str) -> None:
     replaced, parts = CHANGES[change]
-    planned = plan_study(write_study(tmp_path, replaced))
+    planned = plan_study(write_tiny_study(tmp_path, replaced))
     assert find_changed_parts(done.study, planned) == parts
     words = (
         f"holds another study of the name 'tiny', without a run in common (different: {parts[0]}): choose another folder with -o"
@@ -78,23 +56,23 @@ def test_other_contents_under_one_name_are_refused_with_what_differs(done: Store
 
 @pytest.mark.parametrize("change", GROWN)
 def test_a_study_that_has_grown_goes_on(done: Store, tmp_path: Path, change: str) -> None:
-    raise_on_other_study(done.study, plan_study(write_study(tmp_path, GROWN[change])), done)
+    raise_on_other_study(done.study, plan_study(write_tiny_study(tmp_path, GROWN[change])), done)
 
 
 def test_what_no_one_would_miss_may_be_replaced(done: Store, tmp_path: Path) -> None:
-    planned = plan_study(write_study(tmp_path, CHANGES["recipe"][0]))
+    planned = plan_study(write_tiny_study(tmp_path, CHANGES["recipe"][0]))
     raise_on_other_study({}, planned, done)
     raise_on_other_study({**done.study, "scale": ["fewer epochs"]}, planned, done)  # a smoke test
     empty = Store(tmp_path / "empty")
     empty.write_study(done.study)
     raise_on_other_study(empty.study, planned, empty)  # nothing was finished
-    same = plan_study(write_study(tmp_path))
+    same = plan_study(write_tiny_study(tmp_path))
     changed_numerics = {**done.study, "plan": [{**row, "key": "0" * 32} for row in done.study["plan"]]}
     raise_on_other_study(changed_numerics, same, done)  # the same study under a newer version
 
 
 def test_changed_pictures_are_another_study(done: Store, tmp_path: Path) -> None:
-    planned = plan_study(write_study(tmp_path))
+    planned = plan_study(write_tiny_study(tmp_path))
     earlier = {**done.study, "plan": [{**row, "key": "0" * 32} for row in done.study["plan"]]}
     earlier["dataset"] = {**earlier["dataset"], "fingerprint": "f" * 32}
     with pytest.raises(StoreError, match=re.escape("(different: contents of the data)")):
@@ -103,17 +81,18 @@ def test_changed_pictures_are_another_study(done: Store, tmp_path: Path) -> None
 
 def test_rows_that_decoding_may_lose_are_waited_for(done: Store, tmp_path: Path) -> None:
     change = ("max_samples: 60", "max_samples: 50, on_bad_input: skip")
-    planned = plan_study(write_study(tmp_path, change), tmp_path / "cache")
+    planned = plan_study(write_tiny_study(tmp_path, change), tmp_path / "cache")
     assert not planned.image_sets[0].decoded
     raise_on_other_study(done.study, planned, done)
+    shutil.copytree(done.folder, tmp_path / "out")
     with pytest.raises(StoreError, match="different: data"):
-        execute_study(write_study(tmp_path, change), Path(shutil.copytree(done.folder, tmp_path / "out")), quiet, options=HERE)
+        execute_study(write_tiny_study(tmp_path, change), tmp_path / "out", lambda event: None, options=HERE)
 
 
 def test_nothing_is_decoded_before_a_folder_is_refused(done: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.read_bytes() for path in done.folder.rglob("*") if path.is_file()}
     monkeypatch.setattr(worker, "decode_images", lambda *_: pytest.fail("images were decoded"))
-    write_study(tmp_path, CHANGES["data"][0])
+    write_tiny_study(tmp_path, CHANGES["data"][0])
     for command in ("run", "plan"):
         result = run_command(command, tmp_path / "study.yaml", "-o", done.folder, "--device", "cpu")
         assert result.exit_code == 2 and "another study of the name 'tiny'" in result.output
@@ -122,7 +101,7 @@ def test_nothing_is_decoded_before_a_folder_is_refused(done: Store, tmp_path: Pa
 
 
 def test_plan_shows_what_it_can_where_no_folder_was_named(done: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_study(tmp_path, CHANGES["recipe"][0])
+    write_tiny_study(tmp_path, CHANGES["recipe"][0])
     added = run_command("plan", tmp_path / "study.yaml", "-o", done.folder, "--add")
     assert added.exit_code == 0 and "run would stop" not in added.output
     monkeypatch.chdir(tmp_path)
@@ -136,7 +115,7 @@ def test_a_folder_that_may_not_be_written_is_refused_before_decoding(tmp_path: P
     monkeypatch.setattr(worker, "decode_images", lambda *_: pytest.fail("images were decoded"))
     (tmp_path / "out").touch()
     with pytest.raises(DiskError, match="is a file, and a folder is needed there"):
-        worker.compute_missing_runs(write_study(tmp_path), tmp_path / "out", quiet, HERE)
+        worker.compute_missing_runs(write_tiny_study(tmp_path), tmp_path / "out", lambda event: None, HERE)
 
 
 def test_a_record_without_seeds_ran_with_one() -> None:
