@@ -22,29 +22,14 @@ from phoropter.study.executors import execute_study
 from phoropter.study.progress import ProgressEvent
 from phoropter.study.spec import read_study
 from phoropter.study.worker import ComputeOptions
+from small_study import FOUR_KINDS, all_predictions
 
-STUDY = """\
-name: damaged
-data: {digits: true, size: 32, max_samples: 200}
-protocol: {split: hold-out, seeds: [0]}
-recipe: {preset: scratch, epochs: 8, lr: 0.01}
-save_models: all
-candidates:
-  - {name: cnn, backbone: test_resnet, weights: random}
-  - {name: probed, backbone: test_vit, weights: random, frozen: true, recipe: {preset: probe, epochs: 2}}
-  - {name: average, fuse: [cnn, probed], mode: ensemble}
-  - {name: taught, student: test_resnet, teacher: cnn, weights: random, loss: soft, recipe: {epochs: 1}}
-"""
 HERE = ComputeOptions("cpu", threads=1)
 
 
 def compute(folder: Path, events: Callable[[ProgressEvent], Any] = lambda event: None) -> Store:
-    (folder / "study.yaml").write_text(STUDY)
+    (folder / "study.yaml").write_text(FOUR_KINDS)
     return execute_study(read_study(folder / "study.yaml")[0], folder / "out", events, options=HERE, cache=folder / "cache")
-
-
-def all_predictions(store: Store) -> dict[str, bytes]:
-    return {r.key: (r.folder / "predictions.npz").read_bytes() for r in store.runs()}
 
 
 @pytest.fixture(scope="module")

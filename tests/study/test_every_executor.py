@@ -13,20 +13,8 @@ from phoropter.results.store import Store
 from phoropter.study.executors import Places, execute_study, make_executor
 from phoropter.study.spec import read_study
 from phoropter.study.worker import ComputeOptions
+from small_study import FOUR_KINDS, all_predictions
 from warm_python import WarmPython
-
-STUDY = """\
-name: everywhere
-data: {digits: true, size: 32, max_samples: 160}
-protocol: {split: hold-out, seeds: [0]}
-recipe: {preset: scratch, epochs: 8, lr: 0.01}
-save_models: none
-candidates:
-  - {name: cnn, backbone: test_resnet, weights: random}
-  - {name: probe, backbone: test_vit, weights: random, frozen: true, recipe: {preset: probe, epochs: 2}}
-  - {name: mean, fuse: [cnn, probe], mode: ensemble}
-  - {name: taught, student: test_resnet, teacher: cnn, weights: random, loss: soft, recipe: {epochs: 1}}
-"""
 
 
 def run_places(folder: Path, places: Places) -> None:
@@ -90,16 +78,12 @@ def run_moto_store(folder: Path, warm: WarmPython) -> None:
 EXECUTORS = [run_two_processes, run_ray, run_three_commands, run_two_jobs, run_rclone_store, run_moto_store]
 
 
-def read_predictions(folder: Path) -> dict[str, bytes]:
-    return {run.key: (run.folder / "predictions.npz").read_bytes() for run in Store(folder / "out").runs()}
-
-
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("here")
-    (folder / "study.yaml").write_text(STUDY)
+    (folder / "study.yaml").write_text(FOUR_KINDS)
     run_places(folder, Places())
-    found = read_predictions(folder)
+    found = all_predictions(Store(folder / "out"))
     assert len(found) == 4
     return found
 
@@ -108,6 +92,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def test_every_executor_ends_with_the_same_bytes(
     run_study: Callable[[Path, WarmPython], None], expected: dict[str, bytes], tmp_path: Path, warm: WarmPython
 ) -> None:
-    (tmp_path / "study.yaml").write_text(STUDY)
+    (tmp_path / "study.yaml").write_text(FOUR_KINDS)
     run_study(tmp_path, warm)
-    assert read_predictions(tmp_path) == expected and Store(tmp_path / "out").read_failures() == {}
+    store = Store(tmp_path / "out")
+    assert all_predictions(store) == expected and store.read_failures() == {}
