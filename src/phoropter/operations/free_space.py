@@ -67,7 +67,7 @@ def raise_on_running_commands(folder: Path) -> None:
 
 def _find_in_results(store: Store) -> Iterator[tuple[Path, str]]:
     folder = store.folder
-    planned = {str(row["key"]) for row in store.planned_rows}
+    planned = set(store.planned_keys)
     for work in sorted((folder / "work").glob("[0-9a-f]*/")):
         if work.name in store:
             yield work, "checkpoints of a finished run"

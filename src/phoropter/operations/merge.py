@@ -36,10 +36,10 @@ def merge_results(target: Path, source: Path) -> MergeOutcome:
     study, or the same with other data, weights or phoropter.
     """
     into, taken_from = Store(target), Store(source)
-    planned = {str(row["key"]) for row in into.planned_rows}
+    planned = set(into.planned_keys)
     if target.resolve() == source.resolve():
         raise StoreError(f"{target} and {source} are the same folder: name two results folders of one study")
-    if not planned & {str(row["key"]) for row in taken_from.planned_rows}:
+    if planned.isdisjoint(taken_from.planned_keys):
         raise StoreError(
             f"{source} ({taken_from.study['name']}) has no run in common with {target} ({into.study['name']}): merge takes two "
             "results folders of one study, with the same data, weights and phoropter"

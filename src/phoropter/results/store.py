@@ -117,13 +117,18 @@ class Store:
         study = self.study
         return [*study["plan"], *study.get("side_plan", ())]
 
+    @property
+    def planned_keys(self) -> list[str]:
+        """Key of every run that the study computes, in the order of `planned_rows`."""
+        return [str(row["key"]) for row in self.planned_rows]
+
     def count_finished_runs(self) -> int:
         """Finished and sound runs, side runs among them."""
-        return sum(str(row["key"]) in self for row in self.planned_rows)
+        return sum(key in self for key in self.planned_keys)
 
     def find_unplanned_runs(self) -> list[str]:
         """Names of the folders under runs/ that are of no run of the plan: of earlier plans, or copied. Nothing reads them."""
-        planned = {str(p["key"]) for p in self.planned_rows}
+        planned = set(self.planned_keys)
         folders = (self.folder / "runs").glob("*/")
         return sorted(f.name for f in folders if f.name not in planned and not f.name.startswith("."))
 
@@ -152,8 +157,7 @@ class Store:
 
     def read_damage(self) -> dict[str, str]:
         """Key → what is wrong, for the runs of the plan whose folders are damaged."""
-        keys = (str(planned["key"]) for planned in self.planned_rows)
-        return {key: damage for key in keys if (damage := self.find_run_damage(key)) is not None}
+        return {key: damage for key in self.planned_keys if (damage := self.find_run_damage(key)) is not None}
 
     def set_aside_damaged(self, key: str) -> None:
         """Moves the folder of a damaged run to DIR/damaged and says so. The caller holds the lease."""
@@ -300,7 +304,7 @@ class Store:
                 return "running"
             return "damaged" if key in damaged else "failed" if key in failures else "missing"
 
-        return {key: find_state(key) for key in (str(planned["key"]) for planned in self.planned_rows)}
+        return {key: find_state(key) for key in self.planned_keys}
 
     def read_progress_notes(self) -> dict[str, dict[str, Any]]:
         """Key → what each running run last noted (candidate, split, epoch, epochs, …), and `silent_s`, the note's age in seconds.

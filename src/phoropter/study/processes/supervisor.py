@@ -184,10 +184,10 @@ class Supervisor:
         """Reports what has appeared in the store, whoever computed it."""
         if not (self.store.folder / "study.json").exists():
             return
-        rows = self.store.planned_rows
-        runs = [self.store.run(str(row["key"])) for row in rows if str(row["key"]) in self.store]
+        keys = self.store.planned_keys
+        runs = [self.store.run(key) for key in keys if key in self.store]
         self.looked = time.monotonic()
-        self.n_planned, self.n_done = len(rows), len(runs)
+        self.n_planned, self.n_done = len(keys), len(runs)
         fresh = [run for run in runs if run.key not in self.known_done]
         for place, run in enumerate(fresh, self.n_done - len(fresh) + 1):
             self.known_done.add(run.key)
