@@ -102,8 +102,12 @@ class PlannedRun:
             "n_train": len(split.train),
             "n_test": len(split.test),
             "settings": self.settings,
-            **({} if self.role == "compared" else {"role": self.role, "share": self.share}),
+            **self.describe_role(),
         }
+
+    def describe_role(self) -> dict[str, Any]:
+        """Its role and share, for its entry in the plan and its record; empty for a run that is compared."""
+        return {} if self.role == "compared" else {"role": self.role, "share": self.share}
 
 
 @dataclass(frozen=True, eq=False)

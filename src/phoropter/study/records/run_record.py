@@ -281,7 +281,7 @@ def describe_run(run: PlannedRun, started: datetime) -> dict[str, Any]:
         "key": run.key,
         "candidate": {**run.candidate.plain(), "description": run.candidate.description},
         "settings": run.settings,
-        **({} if run.role == "compared" else {"role": run.role, "share": run.share}),
+        **run.describe_role(),
         **({} if run.tuning is None else {"tuning": run.tuning}),
         "needs": list(run.needs),
         "seed": split.seed,
