@@ -77,13 +77,13 @@ def _set_dotted_key(mapping: dict[str, Any], dotted: str, value: Any) -> dict[st
 
 
 def add_settings_to_name(candidate: Candidate, settings: dict[str, Any]) -> Candidate:
-    words = [f"{path.rpartition('.')[2]} {format_setting(value)}" for path, value in settings.items()]
+    words = [f"{path.rpartition('.')[2]} {_format_setting(value)}" for path, value in settings.items()]
     return candidate.model_copy(update={"name": f"{candidate.name} · {', '.join(words)}"}) if words else candidate
 
 
-def format_setting(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     if isinstance(value, Extension):
         return value.name
     if isinstance(value, dict):
-        return " ".join(f"{k} {format_setting(v)}" for k, v in value.items())
-    return "+".join(format_setting(v) for v in value) if isinstance(value, list) else str(value)
+        return " ".join(f"{k} {_format_setting(v)}" for k, v in value.items())
+    return "+".join(_format_setting(v) for v in value) if isinstance(value, list) else str(value)
