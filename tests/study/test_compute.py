@@ -18,6 +18,7 @@ from phoropter.study.plan import Plan, plan_study
 from phoropter.study.progress import ProgressEvent
 from phoropter.study.spec import StudySpec, read_study
 from phoropter.study.worker import ComputeOptions
+from small_study import all_predictions
 
 STUDY = """\
 name: tiny
@@ -52,10 +53,6 @@ def write_study(tmp_path: Path, text: str = STUDY) -> StudySpec:
     file = tmp_path / "study.yaml"
     file.write_text(text)
     return read_study(file)[0]
-
-
-def predictions(store: Store) -> dict[str, bytes]:
-    return {r.key: (r.folder / "predictions.npz").read_bytes() for r in store.runs()}
 
 
 def quiet(event: ProgressEvent) -> None:
@@ -120,7 +117,7 @@ def test_an_average_is_the_mean_of_its_members_probabilities(done: Store) -> Non
 
 def test_two_processes_wait_for_each_other_and_give_the_same_bytes(done: Store, tmp_path: Path) -> None:
     store = execute_study(write_study(tmp_path), tmp_path / "out", quiet, jobs=2, options=HERE, cache=tmp_path / "cache")
-    assert predictions(store) == predictions(done) and not list((store.folder / "runs").glob("*/bundle"))
+    assert all_predictions(store) == all_predictions(done) and not list((store.folder / "runs").glob("*/bundle"))
     assert len({r.record["machine"]["threads"] for r in store.runs()}) == 1
 
 
@@ -165,7 +162,7 @@ def test_without_cached_logits_the_teacher_is_trained_again_to_the_same_bits(don
     fresh = execute_study(
         write_study(tmp_path / "fresh", more), tmp_path / "fresh/out", quiet, options=HERE, cache=tmp_path / "fresh/cache"
     )
-    assert predictions(store) == predictions(fresh) and not list((store.folder / "runs").glob("*/bundle"))
+    assert all_predictions(store) == all_predictions(fresh) and not list((store.folder / "runs").glob("*/bundle"))
 
 
 def test_a_bundle_that_the_study_saves_is_not_deleted(tmp_path: Path) -> None:

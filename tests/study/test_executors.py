@@ -26,6 +26,7 @@ from phoropter.study.progress import ProgressEvent
 from phoropter.study.smoke_scale import make_smoke_version
 from phoropter.study.spec import StudySpec, read_study
 from phoropter.study.worker import ComputeOptions
+from small_study import all_predictions
 
 MODULE = """
 from torch import nn
@@ -63,10 +64,6 @@ HERE = ComputeOptions("cpu", threads=1)
 
 def quiet(event: ProgressEvent) -> None:
     pass
-
-
-def predictions(store: Store) -> dict[str, bytes]:
-    return {r.key: (r.folder / "predictions.npz").read_bytes() for r in store.runs()}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -134,7 +131,7 @@ def test_keys_follow_name_version_and_weights(study: StudySpec, net: Backbone, t
 
 def test_two_processes_give_the_same_bytes(done: Store, study: StudySpec, tmp_path: Path) -> None:
     store = execute_study(study, tmp_path / "out", quiet, jobs=2, options=HERE, cache=tmp_path / "cache")
-    assert store.read_failures() == {} and predictions(store) == predictions(done)
+    assert store.read_failures() == {} and all_predictions(store) == all_predictions(done)
 
 
 def test_an_interrupted_study_ends_with_the_same_bytes(done: Store, study: StudySpec, tmp_path: Path) -> None:
@@ -145,9 +142,9 @@ def test_an_interrupted_study_ends_with_the_same_bytes(done: Store, study: Study
     options = ComputeOptions("cpu", threads=1, checkpoint_s=0)
     with pytest.raises(KeyboardInterrupt):
         execute_study(study, tmp_path / "out", interrupt, options=options, cache=tmp_path / "cache")
-    before = set(predictions(Store(tmp_path / "out")))
+    before = set(all_predictions(Store(tmp_path / "out")))
     store = execute_study(study, tmp_path / "out", quiet, options=options, cache=tmp_path / "cache")
-    assert 0 < len(before) < len(predictions(store)) and predictions(store) == predictions(done)
+    assert 0 < len(before) < len(all_predictions(store)) and all_predictions(store) == all_predictions(done)
 
 
 def test_the_frozen_network_is_evaluated_once_for_each_seed(done: Store, study: StudySpec, folder: Path) -> None:

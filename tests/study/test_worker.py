@@ -30,6 +30,7 @@ from phoropter.study.progress import ProgressEvent
 from phoropter.study.records.study_record import find_relative_base, read_base
 from phoropter.study.spec import StudySpec, read_study
 from phoropter.study.worker import ComputeOptions, compute_missing_runs
+from small_study import all_predictions
 from warm_python import WarmPython
 
 STUDY = """\
@@ -48,10 +49,6 @@ def write_study(tmp_path: Path, text: str = STUDY) -> StudySpec:
     file = tmp_path / "study.yaml"
     file.write_text(text)
     return read_study(file)[0]
-
-
-def predictions(store: Store) -> dict[str, bytes]:
-    return {r.key: (r.folder / "predictions.npz").read_bytes() for r in store.runs()}
 
 
 def quiet(event: ProgressEvent) -> None:
@@ -121,17 +118,17 @@ def planned_cache() -> str:
 
 
 def test_running_again_computes_nothing(done: Store) -> None:
-    before = predictions(done)
+    before = all_predictions(done)
     events: list[ProgressEvent] = []
     execute_study(write_study(done.folder.parent), done.folder, events.append, options=HERE)
-    assert "start" not in {e.kind for e in events} and predictions(done) == before
+    assert "start" not in {e.kind for e in events} and all_predictions(done) == before
 
 
 def test_another_folder_and_order_give_the_same_keys_and_bytes(done: Store, tmp_path: Path) -> None:
     lines = STUDY.splitlines(keepends=True)
     swapped = "".join([*lines[:5], lines[6], lines[5]])
     other = execute_study(write_study(tmp_path, swapped), tmp_path / "elsewhere", quiet, options=HERE)
-    assert predictions(other) == predictions(done)
+    assert all_predictions(other) == all_predictions(done)
 
 
 def test_adding_a_candidate_computes_only_that_one(done: Store, tmp_path: Path) -> None:
@@ -176,7 +173,7 @@ def test_a_disk_that_is_full_or_read_only_ends_the_study_at_once_and_it_goes_on_
     store = Store(tmp_path / "out")
     assert len(list(store.runs())) == 2 and len(written) == 3 and store.read_failures() == {}
     assert "failed" not in {e.kind for e in events} and not list((tmp_path / "out").rglob("*.aside-*"))
-    assert predictions(execute_study(write_study(tmp_path), tmp_path / "out", quiet, options=HERE)) == predictions(done)
+    assert all_predictions(execute_study(write_study(tmp_path), tmp_path / "out", quiet, options=HERE)) == all_predictions(done)
 
 
 def test_memory_that_is_short_in_run_after_run_ends_the_study(
@@ -192,7 +189,7 @@ def test_memory_that_is_short_in_run_after_run_ends_the_study(
     assert caught.value.exit_code == 3
     notes = Store(tmp_path / "out").read_failures()
     assert [n["error"] for n in notes.values()] == ["MemoryError"] * 5  # four of one candidate, and the first of the other
-    assert predictions(execute_study(write_study(tmp_path), tmp_path / "out", quiet, options=HERE)) == predictions(done)
+    assert all_predictions(execute_study(write_study(tmp_path), tmp_path / "out", quiet, options=HERE)) == all_predictions(done)
 
 
 def test_any_other_exception_around_a_run_is_noted_and_the_study_goes_on(
@@ -212,7 +209,7 @@ def test_any_other_exception_around_a_run_is_noted_and_the_study_goes_on(
     notes = store.read_failures().values()
     assert {n["kind"] for n in notes} == {"OddError", "KeyError", "AssertionError", "PermissionError"}
     assert {r.candidate_name for r in store.runs()} == {"vit probe"} and all(n["trace"] for n in notes)
-    assert predictions(execute_study(write_study(tmp_path), tmp_path / "out", quiet, options=HERE)) == predictions(done)
+    assert all_predictions(execute_study(write_study(tmp_path), tmp_path / "out", quiet, options=HERE)) == all_predictions(done)
 
 
 def test_a_run_that_comes_back_unfinished_twice_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +257,7 @@ def test_output_that_nobody_reads_does_not_stop_a_study(done: Store, tmp_path: P
 
     with show_progress("tiny", Console(file=Closed(), force_terminal=False)) as on_progress:
         store = execute_study(write_study(tmp_path), tmp_path / "out", on_progress, options=HERE)
-    assert predictions(store) == predictions(done)
+    assert all_predictions(store) == all_predictions(done)
 
 
 def execution(out: Path, study: Path) -> str:
@@ -298,7 +295,7 @@ def test_a_study_killed_at_ten_random_moments_ends_with_the_same_bytes(tmp_path:
         kills += process.wait() == -signal.SIGKILL
     assert kills >= 5  # the study may be done before the tenth
     finished = execute_study(study, tmp_path / "killed", quiet, options=ComputeOptions("cpu", 1))
-    assert predictions(finished) == predictions(whole) and len(predictions(whole)) == 24
+    assert all_predictions(finished) == all_predictions(whole) and len(all_predictions(whole)) == 24
     assert not list((tmp_path / "killed" / "runs").glob(".*"))
 
 
@@ -333,11 +330,11 @@ def test_a_folder_that_holds_another_study_is_refused_unless_it_is_added(done: S
     other = write_study(
         tmp_path, STUDY.replace("tiny", "other").replace("max_samples: 200", "max_samples: 60").split("  - {name: vit")[0]
     )
-    before, runs = (done.folder / "study.json").read_bytes(), set(predictions(done))
+    before, runs = (done.folder / "study.json").read_bytes(), set(all_predictions(done))
     folder = Path(shutil.copytree(done.folder, tmp_path / "copy"))
     words = r"holds the study 'tiny', and this one is 'other', .* \(different: data, candidates\): choose another folder .* --add"
     with pytest.raises(StoreError, match=words):
         execute_study(other, folder, quiet, options=HERE)
-    assert (folder / "study.json").read_bytes() == before and set(predictions(Store(folder))) == runs
+    assert (folder / "study.json").read_bytes() == before and set(all_predictions(Store(folder))) == runs
     added = execute_study(other, folder, quiet, options=replace(HERE, add=True))
     assert added.study["name"] == "other" and {path.name for path in (folder / "runs").iterdir()} > runs
