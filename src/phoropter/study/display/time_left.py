@@ -8,8 +8,7 @@ runs of its kind, else those of all. So an estimate is right where runs of a can
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from phoropter.study.progress import ProgressEvent
@@ -61,15 +60,66 @@ class _Progress:
 
 @dataclass(eq=False)
 class _Group:
-    """Runs that one process computes together. epochs, passes: how far they are with these, once they have begun"""
+    """Runs that one process computes together.
+
+    said: forecasts of their feature passes, and of the rest · epochs, passes: how far they are with these, once they have begun
+    """
 
     keys: tuple[str, ...]
     began: float
+    said: tuple[RunForecast, RunForecast]
     epochs: _Progress | None = None
     passes: _Progress | None = None
 
     def find_pass_seconds(self, now: float) -> float:
         return 0.0 if self.passes is None else self.passes.find_seconds(now)
+
+
+class _Sums:
+    """Forecast and measured seconds, added up by candidate and kind: as many numbers for ten thousand runs as for ten."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[tuple[str, str], tuple[float, float, int]] = {}  # (candidate, kind) → said, taken, how many
+
+    def add(self, said: RunForecast, taken: float, count: int = 1) -> None:
+        """count: -1 takes away what was added before"""
+        name = said.candidate, said.kind
+        seconds, measured, number = self.by_name.get(name, (0.0, 0.0, 0))
+        self.by_name[name] = seconds + count * said.seconds, measured + count * taken, number + count
+        if not self.by_name[name][2]:
+            del self.by_name[name]  # and with it what rounding has left
+
+    def with_more(self, pairs: Iterable[tuple[RunForecast, float]]) -> _Sums:
+        """These sums and those of more forecasts with what they took."""
+        sums = _Sums()
+        sums.by_name = dict(self.by_name)
+        for said, taken in pairs:
+            sums.add(said, taken)
+        return sums
+
+    def knows(self, forecast: RunForecast) -> bool:
+        return (forecast.candidate, forecast.kind) in self.by_name
+
+    def list_forecasts(self) -> list[RunForecast]:
+        """One for each candidate and kind, of all its seconds."""
+        return [RunForecast(*name, seconds) for name, (seconds, _, _) in self.by_name.items()]
+
+    def find_ratio(self, forecast: RunForecast) -> float:
+        """Measured by forecast seconds: of its candidate, else of its kind, else of all; 1 before anything is known."""
+        if self.knows(forecast):
+            alike = [(forecast.candidate, forecast.kind)]
+        else:
+            alike = [name for name in self.by_name if name[1] == forecast.kind] or list(self.by_name)
+        said, taken = (sum(self.by_name[name][i] for name in alike) for i in (0, 1))
+        return taken / said if alike else 1.0
+
+    def sum_kinds(self) -> dict[str, tuple[float, float]]:
+        """Kind → forecast and measured seconds."""
+        sums: dict[str, tuple[float, float]] = {}
+        for (_, kind), (said, taken, _) in self.by_name.items():
+            before = sums.get(kind, (0.0, 0.0))
+            sums[kind] = before[0] + said, before[1] + taken
+        return sums
 
 
 class TimeLeft:
@@ -83,7 +133,9 @@ class TimeLeft:
         self.forecasts: dict[str, RunForecast] = {}
         self.left: set[str] = set()
         self.groups: dict[int, _Group] = {}
-        self.spent: list[tuple[RunForecast, float]] = []  # what finished groups were forecast, and took
+        self.waiting = _Sums()  # of the runs that are left and in no group
+        self.spent = _Sums()  # of finished groups but the first
+        self.first_spent: tuple[RunForecast, float] | None = None
 
     def follow_event(self, event: ProgressEvent) -> None:
         """Takes what an event of a study says about its runs."""
@@ -98,21 +150,25 @@ class TimeLeft:
         elif event.kind in ("done", "failed"):
             self.finish_runs(event.keys)
         elif event.kind == "lost":  # with its process; it is begun again
-            self.groups.pop(event.worker, None)
+            self._drop_group(event.worker)
 
     def add_forecasts(self, forecasts: Mapping[str, RunForecast]) -> None:
         """Of all missing runs; what is known already stays, as several processes forecast the same."""
-        fresh = forecasts.keys() - self.forecasts.keys()
-        self.forecasts.update({key: forecasts[key] for key in fresh})
-        self.left |= fresh
+        for key in forecasts.keys() - self.forecasts.keys():
+            self.forecasts[key] = forecasts[key]
+            self.left.add(key)
+            self._count_waiting(key, 1)
 
     def begin_runs(self, worker: int, keys: Iterable[str]) -> None:
         """A process begins runs; what it computed before is finished, unless it begins that again."""
         known = tuple(key for key in keys if key in self.left)
         if worker in self.groups and not set(known).intersection(self.groups[worker].keys):
             self._close_group(worker)
+        self._drop_group(worker)
         if known:
-            self.groups[worker] = _Group(known, self.clock())
+            self.groups[worker] = _Group(known, self.clock(), _sum_forecasts([self.forecasts[key] for key in known]))
+            for key in known:
+                self._count_waiting(key, -1)
 
     def note_share(self, worker: int, share: float) -> None:
         """How much of its epochs a process has computed of its runs, 0 to 1."""
@@ -128,7 +184,11 @@ class TimeLeft:
 
     def finish_runs(self, keys: Iterable[str]) -> None:
         """Runs are done, or have failed, wherever they were computed."""
-        self.left.difference_update(keys)
+        held = {key for group in self.groups.values() for key in group.keys}
+        for key in self.left.intersection(keys):
+            self.left.remove(key)
+            if key not in held:
+                self._count_waiting(key, -1)
         for worker, group in list(self.groups.items()):
             if not self.left.intersection(group.keys):
                 self._close_group(worker)
@@ -137,79 +197,85 @@ class TimeLeft:
         """Seconds until all runs are done by this many processes; None where nothing is known."""
         if not self.left:
             return None
-        running = {worker: self._estimate_group(group) for worker, group in self.groups.items()}
-        held = {key for group in self.groups.values() for key in group.keys}
-        waiting = sum(self._scale(part) for key in self.left - held for part in _split_forecast(self.forecasts[key]))
-        return max([(waiting + sum(running.values())) / max(workers, len(running), 1), *running.values()])
+        measured = self._sum_measured()
+        running = [self._estimate_group(group, measured) for group in self.groups.values()]
+        waiting = sum(part.seconds * measured.find_ratio(part) for part in self.waiting.list_forecasts())
+        return max([(waiting + sum(running)) / max(workers, len(running), 1), *running])
 
     def sum_by_kind(self) -> dict[str, tuple[float, float]]:
         """Kind of run → forecast and measured seconds of the runs that are finished."""
-        sums: defaultdict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
-        for said, taken in self.spent:
-            sums[said.kind] = sums[said.kind][0] + said.seconds, sums[said.kind][1] + taken
+        sums = self._sum_spent().sum_kinds()
         sums.pop(PASS_KIND, None)  # whose networks' speeds are measured by themselves
-        return dict(sums)
+        return sums
+
+    def _sum_spent(self) -> _Sums:
+        return self.spent.with_more([] if self.first_spent is None else [self.first_spent])
+
+    def _count_waiting(self, key: str, sign: int) -> None:
+        for part in _split_forecast(self.forecasts[key]):
+            self.waiting.add(part, 0.0, sign)
+
+    def _drop_group(self, worker: int) -> None:
+        """What it held is not computed: it waits again."""
+        if group := self.groups.pop(worker, None):
+            for key in self.left.intersection(group.keys):
+                self._count_waiting(key, 1)
+
+    def _note_spent(self, said: RunForecast, taken: float) -> None:
+        if self.first_spent is None:
+            self.first_spent = said, taken
+        else:
+            self.spent.add(said, taken)
 
     def _close_group(self, worker: int) -> None:
         group, now = self.groups.pop(worker), self.clock()
         self.left.difference_update(group.keys)
-        passes, rest = self._sum_forecasts(group)
+        passes, rest = group.said
         in_passes = group.find_pass_seconds(now)
-        self.spent.append((rest, now - group.began - in_passes))
+        self._note_spent(rest, now - group.began - in_passes)
         if group.passes and group.passes.done >= MIN_SHARE and passes.seconds:
-            self.spent.append((replace(passes, seconds=passes.seconds * group.passes.done), in_passes))
+            self._note_spent(replace(passes, seconds=passes.seconds * group.passes.done), in_passes)
 
-    def _estimate_group(self, group: _Group) -> float:
+    def _estimate_group(self, group: _Group, measured: _Sums) -> float:
         """Seconds until a group is done: of its passes by their own speed, of the rest as its candidate's other runs took."""
-        passes, rest = self._sum_forecasts(group)
+        passes, rest = group.said
+        expected_passes, expected_rest = (part.seconds * measured.find_ratio(part) for part in (passes, rest))
         now, left = self.clock(), 0.0
         taken = now - group.began - group.find_pass_seconds(now)
         if group.passes is not None:
             by_itself = group.passes.find_left(now)
-            left = (1 - group.passes.share) * self._scale(passes) if by_itself is None else by_itself
+            left = (1 - group.passes.share) * expected_passes if by_itself is None else by_itself
         elif group.epochs is None:
-            left = self._scale(passes)
+            left = expected_passes
         if group.epochs is None:
-            return left + _subtract_spent(self._scale(rest), taken)
-        is_known = any((said.candidate, said.kind) == (rest.candidate, rest.kind) for said, _ in self.spent)
+            return left + _subtract_spent(expected_rest, taken)
+        is_known = self._sum_spent().knows(rest)
         by_itself = None if is_known else group.epochs.find_left(now)
-        return left + ((1 - group.epochs.share) * self._scale(rest) if by_itself is None else by_itself)
+        return left + ((1 - group.epochs.share) * expected_rest if by_itself is None else by_itself)
 
-    def _sum_forecasts(self, group: _Group) -> tuple[RunForecast, RunForecast]:
-        """Of the feature passes of its runs, and of the rest."""
-        parts = [_split_forecast(self.forecasts[key]) for key in group.keys]
-        passes, rest = (sum(each[i].seconds for each in parts) for i in (0, 1))
-        return replace(parts[0][0], seconds=passes), replace(parts[0][1], seconds=max(rest, 1e-9))
-
-    def _scale(self, forecast: RunForecast) -> float:
-        """The seconds of a forecast, corrected by what was measured."""
-        return forecast.seconds * self._find_ratio(forecast)
-
-    def _find_ratio(self, forecast: RunForecast) -> float:
-        """Measured by forecast seconds: of its candidate, else of its kind, else of all; 1 before anything is known."""
-        names = ((forecast.candidate, forecast.kind), (forecast.kind,), ())
-        sums: defaultdict[tuple[str, ...], list[float]] = defaultdict(lambda: [0.0, 0.0])
-        for said, taken in self._list_measured():
-            for name in ((said.candidate, said.kind), (said.kind,), ()):
-                sums[name][0] += taken
-                sums[name][1] += said.seconds
-        return next((sums[name][0] / sums[name][1] for name in names if name in sums), 1.0)
-
-    def _list_measured(self) -> Iterator[tuple[RunForecast, float]]:
-        """Forecast and seconds of what was computed: finished groups, and the computed shares of those in progress."""
-        names = [(said.candidate, said.kind) for said, _ in self.spent]
-        is_repeated = bool(names) and names[0] in names[1:]
-        yield from self.spent[is_repeated:]  # the first run also pays for what a process loads once
+    def _sum_measured(self) -> _Sums:
+        """Of what was computed: finished groups, and the computed shares of those in progress."""
+        first = self.first_spent
+        more = [] if first is None or self.spent.knows(first[0]) else [first]  # it also pays for what a process loads once
         for group in self.groups.values():
-            for progress, whole in zip((group.passes, group.epochs), self._sum_forecasts(group), strict=True):
+            for progress, whole in zip((group.passes, group.epochs), group.said, strict=True):
                 if progress and progress.done >= MIN_SHARE and whole.seconds:
-                    yield replace(whole, seconds=whole.seconds * progress.done), progress.find_seconds(self.clock())
+                    said = replace(whole, seconds=whole.seconds * progress.done)
+                    more.append((said, progress.find_seconds(self.clock())))
+        return self.spent.with_more(more)
 
 
 def _split_forecast(forecast: RunForecast) -> tuple[RunForecast, RunForecast]:
     """Its feature passes, which are a kind of their own, and the rest."""
     passes = RunForecast(forecast.candidate, PASS_KIND, forecast.pass_seconds)
     return passes, replace(forecast, seconds=forecast.seconds - forecast.pass_seconds, pass_seconds=0.0)
+
+
+def _sum_forecasts(forecasts: Iterable[RunForecast]) -> tuple[RunForecast, RunForecast]:
+    """Of the feature passes of runs that are computed together, and of the rest."""
+    parts = [_split_forecast(forecast) for forecast in forecasts]
+    passes, rest = (sum(each[i].seconds for each in parts) for i in (0, 1))
+    return replace(parts[0][0], seconds=passes), replace(parts[0][1], seconds=max(rest, 1e-9))
 
 
 def _subtract_spent(expected: float, spent: float) -> float:

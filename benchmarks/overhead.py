@@ -1,0 +1,139 @@
+"""What a run costs beyond its own work: thousands of runs that have none, by the pool of this machine.
+
+    python -m benchmarks.overhead [--runs 10000] [--jobs 2]
+
+Ten candidates are predictions of another tool, so a run reads its rows from a table in memory, and everything else is what every
+run costs: its claim, its folder of files with checksums, its record, the words between processes. The page of the whole study is
+left to `report`. Seconds for each run are those of the pool times its processes; memory is the resident size of parent and workers,
+sampled each second; `status` and `report` are commands of their own, their start included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import psutil
+
+from phoropter.data.spec import open_dataset
+from phoropter.data.splits.protocol import make_splits
+from phoropter.results.store import Store
+from phoropter.study.executors import Places, execute_study, make_executor
+from phoropter.study.progress import ProgressEvent
+from phoropter.study.spec import StudySpec, read_study
+from phoropter.study.worker import ComputeOptions
+
+OUT = Path(__file__).parent / "results" / "overhead.json"
+CANDIDATES, FOLDS = 10, 10
+STUDY = """\
+name: overhead
+data: {{digits: true, size: 16, max_samples: 100}}
+protocol: {{split: stratified-k-fold, folds: {folds}, repeats: {repeats}, seeds: [0]}}
+save_models: none
+candidates:
+"""
+
+
+def write_study(folder: Path, runs: int) -> StudySpec:
+    """A study of about as many runs, whose candidates are tables of random predictions for all its splits."""
+    repeats = max(1, round(runs / CANDIDATES / FOLDS))
+    names = [f"table{number}" for number in range(CANDIDATES)]
+    entries = "".join(f"  - {{predictions: {name}.csv, name: {name}}}\n" for name in names)
+    (folder / "study.yaml").write_text(STUDY.format(folds=FOLDS, repeats=repeats) + entries, encoding="utf-8")
+    study = read_study(folder / "study.yaml")[0]
+    dataset = open_dataset(study.data, study.base)
+    splits, draw = make_splits(dataset, study.protocol), np.random.default_rng(0)
+    for name in names:
+        lines = ["id,repeat,fold," + ",".join(f"p_{c}" for c in dataset.classes)]
+        for split in splits:
+            for row in split.test:
+                chances = draw.dirichlet(np.ones(len(dataset.classes)))
+                lines.append(f"{dataset.ids[row]},{split.repeat},{split.fold}," + ",".join(f"{p:.8f}" for p in chances))
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return study
+
+
+def watch_memory(ended: threading.Event, samples: list[tuple[float, int, int]], began: float) -> None:
+    """Notes (second, resident bytes of this process, those of its largest child) each second until `ended`."""
+    me = psutil.Process()
+    while not ended.wait(1.0):
+        sizes = []
+        for child in me.children(recursive=True):
+            try:
+                sizes.append(child.memory_info().rss)
+            except psutil.Error:
+                continue
+        samples.append((time.monotonic() - began, me.memory_info().rss, max(sizes, default=0)))
+
+
+def run_pool(study: StudySpec, folder: Path, jobs: int) -> dict[str, Any]:
+    """Seconds of the pool from its first finished run to its last, and memory at a tenth of the runs and at the end."""
+    done: list[float] = []
+    began, ended, samples = time.monotonic(), threading.Event(), list[tuple[float, int, int]]()
+
+    def follow(event: ProgressEvent) -> None:
+        if event.kind == "done":
+            done.append(time.monotonic() - began)
+
+    watcher = threading.Thread(target=watch_memory, args=(ended, samples, began), daemon=True)
+    watcher.start()
+    executor = make_executor(ComputeOptions("cpu"), folder / "cache", Places(jobs))
+    store = execute_study(study, folder / "out", follow, cache=folder / "cache", executor=executor)
+    ended.set()
+    watcher.join()
+    whole = time.monotonic() - began
+    count = store.count_finished_runs()
+    first = min(done)
+    early = next((s for s in samples if s[0] > first + 0.1 * (whole - first)), samples[-1])
+    return {
+        "runs": count,
+        "jobs": jobs,
+        "prepare_s": first,
+        "runs_s": done[-1] - first,
+        "ms_per_run": 1000 * jobs * (done[-1] - first) / count,
+        "parent_mib": [early[1] >> 20, samples[-1][1] >> 20],
+        "worker_mib": [early[2] >> 20, max(s[2] for s in samples[-5:]) >> 20],
+    }
+
+
+def time_command(*arguments: str) -> float:
+    """Seconds of a command of phoropter, in a process of its own."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", "phoropter", *arguments], check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--without-report", action="store_true")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        row = run_pool(write_study(folder, asked.runs), folder, asked.jobs)
+        row["status_s"] = time_command("status", str(folder / "out"))
+        row["plan_s"] = time_command("plan", str(folder / "study.yaml"), "-o", str(folder / "out"))
+        if not asked.without_report:
+            row["report_s"] = time_command("report", str(folder / "out"))
+        row["load"] = round(os.getloadavg()[0], 1)
+        assert Store(folder / "out").read_failures() == {}
+    print(json.dumps(row, indent=1))
+    known = json.loads(OUT.read_text()) if OUT.exists() else {}
+    OUT.write_text(json.dumps({**known, str(row["runs"]): row}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
