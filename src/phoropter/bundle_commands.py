@@ -16,7 +16,8 @@ from phoropter.study_parts import trust_results_if
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from phoropter.deploy.predict import BundlePredictions
+    from phoropter.deploy.engines import AnsweringBundle
+    from phoropter.deploy.predictions import BundlePredictions
 
 
 @click.command("refit")
@@ -69,6 +70,12 @@ def refit_command(
 @device_option
 @json_option
 @trust_option
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "torch", "onnx"]),
+    default="auto",
+    help="What computes: torch, the bundle's ONNX file, or the sooner of the two (default: auto).",
+)
 def predict_command(
     bundle: Path, paths: tuple[Path, ...], out: Path | None, on_bad_input: Any, device: str, trust_code: bool, **rest: Any
 ) -> None:
@@ -76,10 +83,7 @@ def predict_command(
 
     What cannot be read is listed by name, and the rest is predicted.
     """
-    from phoropter.deploy.bundle import load_bundle
-    from phoropter.deploy.explain.explain import ExplainOptions
-    from phoropter.deploy.explain.map_files import check_map_folder, write_explanations
-    from phoropter.deploy.predict import predict_paths
+    from phoropter.deploy.engines import open_answering_bundle
     from phoropter.deploy.tables import check_output_format, format_predictions_csv, write_predictions
 
     to_stdout, views, maps, as_json = str(out) == "-", rest["views"], rest["maps"], rest["as_json"]
@@ -87,23 +91,46 @@ def predict_command(
         raise SpecError("--json and -o - both write to standard output: keep one")
     if out and not to_stdout:
         check_output_format(out)
+    engine = rest["engine"] if maps is None else _require_torch(rest["engine"])
     with trust_results_if(trust_code, bundle):
-        loaded = load_bundle(bundle)
+        answering = open_answering_bundle(bundle, engine, device=device, views=views)
     if maps:
-        check_map_folder(maps, (), loaded.recording_view is not None)
+        _check_maps(maps, answering)
     to = make_console(stderr=to_stdout or as_json, answer=out is None)
     with show_prediction_progress() as progress:
-        predictions = predict_paths(loaded, paths, device=device, on_bad_input=on_bad_input, views=views, progress=progress)
+        predictions = answering.predict_paths(paths, on_bad_input, progress)
     if not as_json:
         print_predictions(to, predictions)
     if to_stdout:
         sys.stdout.write(format_predictions_csv(predictions))
     files = write_predictions(predictions, out) if out and not to_stdout else []
     if maps:
-        with show_prediction_progress() as progress:
-            explained = ExplainOptions(views=views, device=device)
-            write_explanations(loaded, predictions.dataset, maps, options=explained, progress=progress)
+        _write_maps(maps, answering, predictions, views, device)
     _say_what_was_written(bundle, predictions, [*files, *([maps] if maps else [])], to, as_json)
+
+
+def _require_torch(engine: str) -> Any:
+    """The engine of maps, which need the network. Raises SpecError where another one is asked for."""
+    if engine == "onnx":
+        raise SpecError("--explain: maps are computed by torch, and --engine is onnx; leave one of the two out")
+    return "torch"
+
+
+def _check_maps(maps: Path, answering: AnsweringBundle) -> None:
+    from phoropter.deploy.explain.map_files import check_map_folder
+
+    check_map_folder(maps, (), answering.bundle.recording_view is not None)
+
+
+def _write_maps(maps: Path, answering: AnsweringBundle, predictions: BundlePredictions, views: Any, device: str) -> None:
+    from phoropter.deploy.explain.explain import ExplainOptions
+    from phoropter.deploy.explain.map_files import write_explanations
+    from phoropter.deploy.predict import Bundle
+
+    assert isinstance(answering.bundle, Bundle)
+    with show_prediction_progress() as progress:
+        explained = ExplainOptions(views=views, device=device)
+        write_explanations(answering.bundle, predictions.dataset, maps, options=explained, progress=progress)
 
 
 def _say_what_was_written(bundle: Path, predictions: BundlePredictions, files: list[Path], to: Console, as_json: bool) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from phoropter.deploy.predict import BundlePredictions
+    from phoropter.deploy.predictions import BundlePredictions
     from phoropter.report.render.kept_report import WrittenReport
     from phoropter.results.store import Store
     from phoropter.study.cost import ResourceEstimate

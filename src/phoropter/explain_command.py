@@ -43,7 +43,7 @@ def explain_command(bundle: Path, paths: tuple[Path, ...], out: Path, trust_code
     from phoropter.deploy.bundle import load_bundle
     from phoropter.deploy.explain.map_files import check_map_folder, write_explanations
     from phoropter.deploy.inputs import find_paths
-    from phoropter.deploy.predict import open_inputs
+    from phoropter.deploy.predictions import open_inputs
 
     formats: Any = rest["formats"] or ("png", "npz")
     with trust_results_if(trust_code, bundle):

@@ -12,7 +12,7 @@ import pytest
 from phoropter.data.dataset import Dataset
 from phoropter.data.in_memory import as_dataset
 from phoropter.deploy.decision import DecisionRule
-from phoropter.deploy.predict import BundlePredictions
+from phoropter.deploy.predictions import BundlePredictions
 from phoropter.deploy.tables import write_predictions
 from phoropter.results.clinical.levels import Aggregation
 from phoropter.results.store import Predictions

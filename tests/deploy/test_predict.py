@@ -21,7 +21,8 @@ from phoropter.core.errors import DataError, WeightsError
 from phoropter.core.extensions import trust_code
 from phoropter.data.dataset import UNLABELLED
 from phoropter.deploy.bundle import load_bundle
-from phoropter.deploy.predict import Bundle, BundlePredictions, predict_paths
+from phoropter.deploy.predict import Bundle, predict_paths
+from phoropter.deploy.predictions import BundlePredictions
 from phoropter.deploy.tables import write_predictions
 from phoropter.results.store import Predictions, Store
 from phoropter.signals.recording import Recording

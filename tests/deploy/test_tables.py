@@ -12,7 +12,7 @@ import pytest
 from phoropter.core.errors import DiskError, SpecError
 from phoropter.data.dataset import Dataset
 from phoropter.deploy.memory_inputs import ObjectPictures
-from phoropter.deploy.predict import BundlePredictions
+from phoropter.deploy.predictions import BundlePredictions
 from phoropter.deploy.tables import check_output_format, format_predictions_csv, write_predictions
 
 SUBJECTS = ["ann", "ann", "ann", "bob", "bob"]

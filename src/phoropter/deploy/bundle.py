@@ -25,20 +25,13 @@ from phoropter.deploy.explain.explain import ExplainOptions, explain_dataset
 from phoropter.deploy.explain.explanation import Explanation
 from phoropter.deploy.inputs import find_paths, open_loaded_recordings
 from phoropter.deploy.memory_inputs import list_inputs, make_picture_dataset
-from phoropter.deploy.predict import (
-    Bundle,
-    BundlePredictions,
-    decode_chunks,
-    open_bundle,
-    open_inputs,
-    predict_dataset,
-    predict_paths,
-)
+from phoropter.deploy.predict import Bundle, open_bundle, predict_dataset, predict_paths
+from phoropter.deploy.predictions import BundlePredictions, decode_chunks, open_inputs
 from phoropter.deploy.timm_layout import make_timm_module
 from phoropter.models.classifier import Classifier
 from phoropter.signals.recording import LoadedRecordings, OnBadInput, Recording
+from phoropter.training.candidates.recipe import TtaViews
 from phoropter.training.candidates.refit_record import RefitRecord
-from phoropter.training.predict import TtaViews
 
 
 class Predictor(Bundle):

@@ -16,7 +16,7 @@ from phoropter.core.errors import SpecError, join_words
 from phoropter.core.files import atomic_write, require_writable_place
 from phoropter.core.storage.csv_cells import format_csv
 from phoropter.deploy.decision import MeanProbabilities, name_answer
-from phoropter.deploy.predict import BundlePredictions
+from phoropter.deploy.predictions import BundlePredictions
 
 Row = dict[str, Any]
 FORMATS = (".csv", ".parquet", ".jsonl")

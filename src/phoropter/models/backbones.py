@@ -25,8 +25,7 @@ from phoropter.core.errors import SpecError, WeightsError, cut_message
 from phoropter.core.files import digest, digest_array
 from phoropter.core.seeds import seed_of
 from phoropter.models import pretrained
-from phoropter.models.catalog import Architecture
-from phoropter.models.pretrained import BuildRecord
+from phoropter.models.catalog import Architecture, BuildRecord
 from phoropter.models.spec import Backbone, BackboneSpec
 from phoropter.models.weights.state_dicts import load_state_dict_strictly, read_state_dict
 from phoropter.models.weights.weight_files import WeightFile

@@ -9,19 +9,20 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import phoropter
 from phoropter.core.errors import WeightsError, join_words
-from phoropter.core.extensions import describe_code, find_code, read_recorded_extensions
+from phoropter.core.extensions import Extension, describe_code, find_code, read_recorded_extensions
 from phoropter.core.spec import SourceMap, validate_as
-from phoropter.models.backbones import BackboneModule
-from phoropter.models.catalog import Preprocessing
-from phoropter.models.pretrained import BuildRecord
+from phoropter.models.catalog import BuildRecord, Preprocessing
 from phoropter.models.spec import Backbone, BackboneSpec, ClassifierSpec
 from phoropter.models.weights.architecture_options import check_options
 from phoropter.models.weights.bundle_files import AVERAGE_FORMAT, BUNDLE_FORMAT, UNSEALED_BUNDLE_FORMAT, WEIGHTED_FORMAT
 from phoropter.models.weights.weight_files import read_sidecar_json
+
+if TYPE_CHECKING:
+    from phoropter.models.backbones import BackboneModule
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def describe_bundle(
     }
 
 
-def read_bundle_description(folder: Path, known: Iterable[Backbone] = ()) -> BundleDescription:
+def read_bundle_description(folder: Path, known: Iterable[Extension] = ()) -> BundleDescription:
     """Reads `bundle.json`. Custom Backbones become those of `known`, or placeholders that cannot build. Raises WeightsError.
 
     Checksums are compared when the tensors are read (weights/state_dicts.py).

@@ -38,6 +38,18 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
+class BuildRecord:
+    """How a network was built, beyond its name; stored in bundles.
+
+    num_classes: of its own last layer as built (0: it had none) · options: of the architecture's constructor
+    """
+
+    preprocessing: Preprocessing
+    num_classes: int
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Architecture:
     """An entry of the catalogue, for one set of weights (`tag`; the default set for a name without a tag).
 

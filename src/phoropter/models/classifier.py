@@ -27,10 +27,10 @@ from phoropter.models import backbones as builder
 from phoropter.models import catalog
 from phoropter.models.backbones import BackboneModule
 from phoropter.models.bundle_description import describe_bundle, find_bundle_code, read_bundle_description
+from phoropter.models.catalog import BuildRecord
 from phoropter.models.distilled_vit import DistilledVitHead
 from phoropter.models.fusion import FUSION_MODES, AverageFusion, MemberAverage
 from phoropter.models.heads import BranchAblation, Features, MlpHead, Outputs, PretrainedHead, SingleHead, create_head
-from phoropter.models.pretrained import BuildRecord
 from phoropter.models.spec import BackboneSpec, ClassifierSpec, FusionSpec
 from phoropter.models.weights import weight_files
 from phoropter.models.weights.bundle_files import describe_bundle_files

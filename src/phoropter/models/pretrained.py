@@ -16,23 +16,11 @@ from torch import nn
 from phoropter.core.errors import SpecError, WeightsError, cut_message
 from phoropter.models import catalog, timm_compat
 from phoropter.models.alexnet import AlexNet2012
-from phoropter.models.catalog import Architecture, Preprocessing
+from phoropter.models.catalog import Architecture, BuildRecord
 from phoropter.models.spec import Backbone, BackboneSpec
 from phoropter.models.weights import weight_files
 from phoropter.models.weights.state_dicts import StateDict, load_state_dict_strictly, mismatch_error, read_state_dict
 from phoropter.models.weights.weight_files import WeightFile
-
-
-@dataclass(frozen=True)
-class BuildRecord:
-    """How a network was built, beyond its name; stored in bundles.
-
-    num_classes: of its own last layer as built (0: it had none) · options: of the architecture's constructor
-    """
-
-    preprocessing: Preprocessing
-    num_classes: int
-    options: dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,8 @@ class BundleWriter:
             before = dict.fromkeys(path for candidate in made.candidates for _, path in initial_bundles(candidate, base))
             write_trained_on(folder, dataset, made.seen_rows, before)
         data, view = made.run.image_set.data, get_bundle_view(dataset)
-        bundle = Bundle(folder, made.model, made.run.candidate, data, view, record, made.member_candidates)
+        described = folder, made.model.spec, made.run.candidate, data, view, record, made.member_candidates
+        bundle = Bundle(*described, model=made.model)
         if len(rows):
             write_examples(folder / EXAMPLES_FOLDER, bundle, dataset, self.open_pixels(made), rows)
         if self.contents.timm:

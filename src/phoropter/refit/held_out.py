@@ -95,7 +95,9 @@ class BundleRows:
         models = [load_classifier(folder, list(collect_extensions(planned[part].candidate))) for part, folder in kept]
         members = candidates if len(candidates) > 1 else ()
         model = average_models(models, list(read_member_weights(store.run(key)).values()))
-        of_run = replace(self.bundle, folder=kept[0][1], model=model, candidate=candidates[0], members=members, refit=None)
+        of_run = replace(
+            self.bundle, folder=kept[0][1], spec=model.spec, candidate=candidates[0], members=members, refit=None, model=model
+        )
         return planned[key], of_run
 
 

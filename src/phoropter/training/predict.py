@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,12 +10,12 @@ from phoropter.data.images.pixels import Pixels
 from phoropter.models.classifier import Classifier
 from phoropter.models.fusion import log_mean_probability
 from phoropter.training.batches.gpu_pixels import load_pictures_on_device
+from phoropter.training.candidates.recipe import TtaViews
 from phoropter.training.costs.inference_batch import choose_inference_batch
 from phoropter.training.loop.precision import autocast_context
 from phoropter.training.malloc import tune_malloc
 
 HEAD_ROWS = 128  # rows of stored features that a head is given at once
-TtaViews = Literal["none", "flip", "ten-crop"]
 
 
 @torch.inference_mode()

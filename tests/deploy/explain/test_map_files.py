@@ -13,7 +13,7 @@ from phoropter.core.errors import DataError, SpecError
 from phoropter.core.storage.csv_cells import read_csv_rows
 from phoropter.deploy.explain.explain import ExplainOptions
 from phoropter.deploy.explain.map_files import format_time_map, write_explanations
-from phoropter.deploy.predict import open_inputs
+from phoropter.deploy.predictions import open_inputs
 from phoropter.signals.simulate import ecg_simulate
 from small_recordings import PEOPLE
 

@@ -82,7 +82,8 @@ def make_bundle(folder: Path, *members: Classifier, temperature: float | None = 
         save_classifier(model, folder)
     refit = None if temperature is None else make_refit(temperature)
     data = DataSpec(digits=True, resize="pad")
-    return Bundle(folder, model, candidate, data, None, refit, (candidate,) * len(models) if len(models) > 1 else ())
+    of_members = (candidate,) * len(models) if len(models) > 1 else ()
+    return Bundle(folder, model.spec, candidate, data, None, refit, of_members, model=model)
 
 
 def make_recipe(**options: Any) -> dict[str, Any]:

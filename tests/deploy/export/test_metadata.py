@@ -66,7 +66,7 @@ def test_the_model_of_one_run_has_the_second_of_two_classes_as_the_positive_one(
 def test_of_recordings_it_says_how_a_window_is_drawn(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "b")
     view = BundleView(view=ChannelView(channel="ECG"), rate_hz=250.0)
-    of_recordings = Bundle(bundle.folder, bundle.model, bundle.candidate, bundle.data, view)
+    of_recordings = Bundle(bundle.folder, bundle.spec, bundle.candidate, bundle.data, view, model=bundle.model)
     said = describe_preprocessing(of_recordings, "flip")
     assert said["recordings"]["rate_hz"] == 250 and said["recordings"]["view"]["channel"] == "ECG" and "resize" not in said
     (branch,) = said["inside"]["branches"]

@@ -12,7 +12,7 @@ from PIL import Image
 from running_server import Made
 
 from phoropter.deploy.decision import DecisionRule
-from phoropter.deploy.predict import BundlePredictions
+from phoropter.deploy.predictions import BundlePredictions
 from phoropter.deploy.serve import answers
 from phoropter.deploy.serve.limits import ServeLimits
 from phoropter.deploy.serve.prepare import prepare_inputs

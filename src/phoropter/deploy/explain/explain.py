@@ -18,12 +18,14 @@ from phoropter.deploy.explain.class_maps import ClassMaps, MapMaker, MapMethod, 
 from phoropter.deploy.explain.explained_parts import BranchMap, ExplainedWindow
 from phoropter.deploy.explain.explanation import Explanation, scale_to_one
 from phoropter.deploy.explain.window_axes import find_window_axes
-from phoropter.deploy.predict import Bundle, choose_views, decode_chunks
+from phoropter.deploy.predict import Bundle, choose_views
+from phoropter.deploy.predictions import decode_chunks
 from phoropter.models.fusion import log_mean_probability
 from phoropter.results.metrics.probabilities import to_probabilities
 from phoropter.signals.recording import OnBadInput
+from phoropter.training.candidates.recipe import TtaViews
 from phoropter.training.loop.devices import resolve_device
-from phoropter.training.predict import TtaViews, average_views
+from phoropter.training.predict import average_views
 
 BATCH = 8  # pictures at once: the gradients of the last layers are kept for each
 

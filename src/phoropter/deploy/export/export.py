@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+import phoropter
 from phoropter.core.errors import MissingExtraError, SpecError, StoreError
 from phoropter.core.files import (
     atomic_write,
@@ -33,7 +34,7 @@ from phoropter.deploy.export.proof import BATCHES, MAX_DIFFERENCE, MAX_INPUTS, P
 from phoropter.deploy.export.torch_program import export_program
 from phoropter.deploy.export.triton import CONFIG_FILE, MODEL_PLACE, check_model_name, format_triton_config
 from phoropter.deploy.predict import Bundle
-from phoropter.training.predict import TtaViews
+from phoropter.training.candidates.recipe import TtaViews
 
 Layout = Literal["file", "triton"]
 REPORT_FORMAT = 1
@@ -97,7 +98,13 @@ def check_export_target(out: Path, options: ExportOptions, int8: bool) -> None:
         if place.exists():
             raise StoreError(f"{place} exists already; give the file a new name")
     require_writable_place(out)
-    for package in _PACKAGES if out.suffix != ".pt2" or options.layout == "triton" else ():
+    if out.suffix != ".pt2" or options.layout == "triton":
+        check_onnx_packages()
+
+
+def check_onnx_packages() -> None:
+    """Raises MissingExtraError where a package is missing that writes ONNX files or runs them."""
+    for package in _PACKAGES:
         if _find_version(package) is None:
             raise MissingExtraError(package, "deploy", "exporting a bundle to ONNX")
 
@@ -199,7 +206,6 @@ def report_file(out: Path) -> Path:
 def _describe_report(report: ExportReport, made: Path, metadata: dict[str, Any]) -> dict[str, Any]:
     """The report as plain data."""
     proved, int8 = report.proved, report.int8
-    versions = {name: _find_version(name) for name in ("torch", *_PACKAGES)}
     return {
         "format": REPORT_FORMAT,
         "digest": digest_file(made),
@@ -212,7 +218,7 @@ def _describe_report(report: ExportReport, made: Path, metadata: dict[str, Any])
         "batches": list(BATCHES),
         "levels": list(LEVELS) if made.suffix == ".onnx" else [],
         "not_kept": proved.failed,
-        "versions": {"phoropter": metadata["phoropter"], **versions},
+        "versions": collect_export_versions(),
         "bundle": metadata["digests"],
         "int8": int8 and describe_int8_record(int8) | {"changed_inputs": report.changed_inputs},
     }
@@ -223,6 +229,11 @@ def describe_int8_record(record: Int8Record) -> dict[str, Any]:
     losses = [{"loss": m.loss, **asdict(m)} for m in record.losses]
     known = [{key: None if value != value else value for key, value in loss.items()} for loss in losses]
     return {**asdict(record), "losses": known}
+
+
+def collect_export_versions() -> dict[str, str | None]:
+    """Name → version of phoropter and of the packages that write and run exported files."""
+    return {"phoropter": phoropter.__version__, **{name: _find_version(name) for name in ("torch", *_PACKAGES)}}
 
 
 def _find_version(package: str) -> str | None:

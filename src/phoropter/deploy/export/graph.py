@@ -21,7 +21,8 @@ from phoropter.deploy.predict import Bundle, choose_views
 from phoropter.models.backbones import BackboneModule
 from phoropter.models.classifier import Classifier
 from phoropter.models.fusion import log_mean_probability
-from phoropter.training.predict import TtaViews, make_tta_views
+from phoropter.training.candidates.recipe import TtaViews
+from phoropter.training.predict import make_tta_views
 
 
 class ExportedClassifier(nn.Module):

@@ -12,7 +12,8 @@ from phoropter.core.seeds import random_permutation
 from phoropter.deploy.examples import read_examples
 from phoropter.deploy.export.proof import MAX_INPUTS, ProofInputs
 from phoropter.deploy.inputs import describe_unreadable, find_paths
-from phoropter.deploy.predict import Bundle, decode_chunks, open_inputs
+from phoropter.deploy.predict import Bundle
+from phoropter.deploy.predictions import decode_chunks, open_inputs
 
 
 def find_proof_inputs(bundle: Bundle, paths: Sequence[Path]) -> ProofInputs:

@@ -8,7 +8,7 @@ import phoropter
 from phoropter.core.files import digest_file
 from phoropter.deploy.export.onnx_file import INPUT, OUTPUTS
 from phoropter.deploy.predict import Bundle, choose_views
-from phoropter.training.predict import TtaViews
+from phoropter.training.candidates.recipe import TtaViews
 
 
 def describe_exported(bundle: Bundle, views: TtaViews | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from phoropter.data.images.pixels import InMemoryPixels
 from phoropter.deploy.predict import Bundle, make_square_predictor
 from phoropter.results.metrics.probabilities import to_probabilities
-from phoropter.training.predict import TtaViews
+from phoropter.training.candidates.recipe import TtaViews
 
 BATCHES = (1, 2, 7)  # a batch of one is what exporters freeze, and 7 divides nothing
 MAX_DIFFERENCE = 1e-4  # in a probability

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from phoropter.deploy.decision import name_answer
 from phoropter.deploy.explain.explanation import Explanation
-from phoropter.deploy.predict import BundlePredictions, note_prediction_limits
+from phoropter.deploy.predictions import BundlePredictions, note_prediction_limits
 from phoropter.deploy.serve.prepare import PreparedInput
 from phoropter.deploy.serve.served_bundle import ServedBundle
 

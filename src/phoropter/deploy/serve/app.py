@@ -33,7 +33,7 @@ from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import PhoropterError, join_words
 from phoropter.deploy.explain.explain import ExplainOptions, explain_dataset
 from phoropter.deploy.explain.explanation import Explanation
-from phoropter.deploy.predict import BundlePredictions
+from phoropter.deploy.predictions import BundlePredictions
 from phoropter.deploy.serve import answers
 from phoropter.deploy.serve.batching import MicroBatcher
 from phoropter.deploy.serve.guard import PAGE_PATHS

@@ -22,10 +22,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from phoropter.data.images.pixels import InMemoryPixels, Pixels
+from phoropter.data.images.pixels import InMemoryPixels
+from phoropter.deploy.predictions import SquarePredictor
 
 Answer = TypeVar("Answer")
-SquarePredictor = Callable[[Pixels], NDArray[np.float32]]
 
 
 def predict_in_few_sizes(compute: SquarePredictor, squares: NDArray[np.uint8], most: int) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from phoropter.data.recordings.views import ChannelView
 from phoropter.deploy.bundle import Predictor, load_bundle
 from phoropter.deploy.examples import BundleExample, read_examples
 from phoropter.deploy.predict import make_square_predictor
-from phoropter.deploy.serve.batching import SquarePredictor
+from phoropter.deploy.predictions import SquarePredictor
 from phoropter.deploy.serve.uploads import clean_upload_name
 from phoropter.results.metrics.registry import METRICS
 from phoropter.training.candidates.refit_record import StudyFigure

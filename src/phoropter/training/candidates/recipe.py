@@ -15,6 +15,8 @@ from phoropter.training.augmentation.spec import StepSpec, batch_dependent, pars
 from phoropter.training.candidates.custom_loss import BuiltinLoss, Loss
 from phoropter.training.candidates.custom_optimizer import BuiltinOptimizer, BuiltinSchedule, Optimizer, Schedule
 
+TtaViews = Literal["none", "flip", "ten-crop"]  # test-time augmentation
+
 
 class OptimizerSpec(Spec):
     """The optimizer and its constants. Norms, biases, tokens and position embeddings are not decayed unless `decay_norms`.
@@ -193,7 +195,7 @@ class Recipe(Spec):
     grad_clip: float | None = Field(default=None, gt=0)
     augment: tuple[StepSpec, ...] = ()
     center_crop: int | None = Field(default=None, ge=8)
-    tta: Literal["none", "flip", "ten-crop"] = "none"
+    tta: TtaViews = "none"
     loss: LossSpec = LossSpec()
     imbalance: ImbalanceSpec = ImbalanceSpec()
     ema: float | None = Field(default=None, gt=0, lt=1)
