@@ -124,14 +124,14 @@ def test_vector_9_baseline() -> None:
     ("cutoff", "first", "sd"), [(0, 140, 0), (2, 140, 0), (3, 150, 7.0711), (19, 150, 7.0711), (20, 155, 7.9057)]
 )
 def test_lowpass_in_bins(cutoff: int, first: float, sd: float) -> None:
-    kept = lowpass_filter(TWO_WAVES, cutoff)
+    kept = lowpass_filter(TWO_WAVES, cutoff, edge="wrap")
     assert kept[0] == pytest.approx(first)
     assert kept.std() == pytest.approx(sd, abs=5e-5)
 
 
 @pytest.mark.parametrize(("cutoff", "first"), [(1.6, 140), (1.7, 150), (11.2, 155)])
 def test_lowpass_in_millihertz(cutoff: float, first: float) -> None:
-    assert lowpass_filter(TWO_WAVES, cutoff, unit="mHz")[0] == pytest.approx(first)
+    assert lowpass_filter(TWO_WAVES, cutoff, unit="mHz", edge="wrap")[0] == pytest.approx(first)
 
 
 def test_fifty_millihertz_is_bin_ninety() -> None:
@@ -260,6 +260,25 @@ def test_the_input_is_left_alone() -> None:
     fhr = np.array([140.0, 0.0, 300.0])
     fhr_clean(fhr)
     assert fhr.tolist() == [140, 0, 300]
+
+
+@pytest.mark.parametrize("n", [100, 101])
+def test_a_mirrored_lowpass_is_a_cut_of_the_cosine_transform(n: int) -> None:
+    """Half a bin wide each, so bins 0..2k are kept: by SciPy's transform, whose basis is that of the mirrored window."""
+    from scipy.fft import dct, idct
+
+    x = np.random.default_rng(3).normal(size=n)
+    coefficients = dct(x, norm="ortho")
+    coefficients[2 * 6 + 1 :] = 0
+    assert near(lowpass_filter(x, 6), idct(coefficients, norm="ortho").tolist(), 1e-9)
+    assert near(lowpass_filter(x, 0), [x.mean()] * n, 1e-9)
+
+
+def test_a_step_at_the_end_stays_at_the_end_of_a_mirrored_window() -> None:
+    x = np.full(7200, 140.0)
+    x[-1200:] = 100
+    mirrored, wrapped = lowpass_filter(x, 5), lowpass_filter(x, 5, edge="wrap")
+    assert abs(mirrored[0] - 140) < 2 and abs(wrapped[0] - 120) < 2, "half of the step, at the other end of the half hour"
 
 
 def test_lowpass_keeps_missing_samples_missing() -> None:

@@ -167,11 +167,19 @@ def exponential_mean(x: Floats, span: float) -> Floats:
 # --- filters of whole windows (…, n) ----------------------------------------------------------------------------------
 
 
-def lowpass_filter(x: NDArray[np.floating], cutoff: float, rate_hz: float = 4.0, unit: Literal["bin", "mHz"] = "bin") -> Floats:
+def lowpass_filter(
+    x: NDArray[np.floating],
+    cutoff: float,
+    rate_hz: float = 4.0,
+    unit: Literal["bin", "mHz"] = "bin",
+    edge: Literal["mirror", "wrap"] = "mirror",
+) -> Floats:
     """(…, n) → (…, n): keeps the Fourier bins 0..k of the window, without a taper; k = 0 gives the mean.
 
     The paper sweeps 0..50 without a unit. Hertz are impossible (half the rate is 2 Hz), so `cutoff` counts bins of the window
     unless `unit` is "mHz". NaN are filled in before filtering and restored after.
+    edge: "wrap" takes the end of the window for what came before its beginning, so that a step at one end is drawn at the other;
+    "mirror" goes on with the window turned round, and keeps the same frequencies.
     """
     values = np.asarray(x, np.float64)
     if not (np.isfinite(cutoff) and cutoff >= 0):
@@ -181,9 +189,11 @@ def lowpass_filter(x: NDArray[np.floating], cutoff: float, rate_hz: float = 4.0,
     missing = np.isnan(values)
     if missing.any():
         values = np.apply_along_axis(interpolate_missing, -1, values)
+    if edge == "mirror":  # twice as long, so that a bin is half as wide
+        values, k = np.concatenate([values, values[..., ::-1]], axis=-1), 2 * k
     spectrum = np.fft.rfft(values)
     spectrum[..., k + 1 :] = 0
-    return np.where(missing, np.nan, np.fft.irfft(spectrum, n))
+    return np.where(missing, np.nan, np.fft.irfft(spectrum, values.shape[-1])[..., :n])
 
 
 def uc_minmax_scale(uc: NDArray[np.floating], factor: float = 100.0) -> Floats:

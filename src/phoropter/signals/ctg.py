@@ -70,11 +70,13 @@ class CtgFilter(Spec):
 
     fhr_lowpass:  highest Fourier component of the heart rate that is kept (default: all)
     lowpass_unit: unit of fhr_lowpass: "bin" of the window, or "mHz"
+    lowpass_edge: what lies beyond the window's ends: "mirror", the window turned round, or "wrap", its other end
     uc_factor:    scales the contractions of a window to 0..uc_factor (default: not scaled)
     """
 
     fhr_lowpass: NonNegativeFloat | None = None
     lowpass_unit: Literal["bin", "mHz"] = "bin"
+    lowpass_edge: Literal["mirror", "wrap"] = "mirror"
     uc_factor: NonNegativeFloat | None = None
 
 
@@ -164,7 +166,8 @@ def extract_ctg_windows(clean: CleanedCtg, starts: Sequence[int], rules: CtgRule
         row[:, max(0, -start) :] = clean.samples[:, max(0, start) : start + length]
     filters = rules.filter
     if filters.fhr_lowpass is not None:
-        out[:, 0] = lowpass_filter(out[:, 0], filters.fhr_lowpass, clean.rate_hz, filters.lowpass_unit)
+        unit, edge = filters.lowpass_unit, filters.lowpass_edge
+        out[:, 0] = lowpass_filter(out[:, 0], filters.fhr_lowpass, clean.rate_hz, unit, edge)
     if filters.uc_factor is not None:
         out[:, 1] = uc_minmax_scale(out[:, 1], filters.uc_factor)
     return out

@@ -26,6 +26,7 @@ from phoropter.results.metrics.custom import Metric
 from phoropter.results.metrics.registry import get_metric, metric_names
 from phoropter.results.questions.planned import PlannedQuestions
 from phoropter.results.shift.spec import ShiftSpec
+from phoropter.study.settings.about import About
 from phoropter.study.settings.assignments import apply_assignments, parse_assignment
 from phoropter.study.settings.controls_spec import ControlsSpec
 from phoropter.study.settings.side_specs import LearningCurveSpec, TuneSpec
@@ -33,20 +34,6 @@ from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import parse_recipe
 from phoropter.training.candidates.recipe import Recipe
-
-
-class About(Spec):
-    """Documentation of a shipped study: its source, expected results, duration, and the data it needs.
-
-    source: the paper · time: how long it takes on which machine · expect: the result to expect · data: what must be downloaded
-    published: candidate → metric → value as printed in the source; shown beside our results, never used as a target
-    """
-
-    source: str
-    time: str = ""
-    expect: str = ""
-    data: str = ""
-    published: dict[str, dict[str, float]] = {}
 
 
 class ScreeningSpec(Spec):

@@ -74,7 +74,7 @@ def test_the_defaults_of_the_specification() -> None:
         (step,) = steps(name)
         assert (step.p, step.alpha, step.per_sample) == (0.5, 1.0, False)
     assert spec.CutOut().fill == spec.SlitCutOut().fill == 255
-    assert spec.SlitCutOut().width == spec.SlitCutMix().width == "area"
+    assert spec.SlitCutOut().width == spec.SlitCutMix().width == "sqrt"
 
 
 MISTAKES: list[tuple[Any, str]] = [

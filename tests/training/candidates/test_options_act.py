@@ -121,6 +121,7 @@ RECIPE: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         ({}, {"schedule": {"min_lr_ratio": 0.7}}),
         ({"schedule": "constant"}, {"schedule": {"kind": "constant", "min_lr_ratio": 0.7}}),
     ],
+    "ScheduleSpec.planned_epochs": [({}, {"schedule": {"planned_epochs": 50}})],
     "ScheduleSpec.pct_start": [({"schedule": "one-cycle"}, {"schedule": {"kind": "one-cycle", "pct_start": 0.6}})],
     "ScheduleSpec.step_size": [({"schedule": "step"}, {"schedule": {"kind": "step", "step_size": 1}})],
     "ScheduleSpec.gamma": [

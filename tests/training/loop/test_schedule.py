@@ -53,6 +53,16 @@ def test_cosine_equals_torch_s() -> None:
     np.testing.assert_allclose(rates(ScheduleSpec(min_lr_ratio=0.1), 10, 4), expected, atol=1e-7)
 
 
+def test_a_schedule_for_more_epochs_than_are_trained_is_left_on_its_way() -> None:
+    """As torch's cosine over 80 steps, of which 40 are taken; a plan shorter than the training is refused."""
+    expected, _ = torch_rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 80), 40)
+    np.testing.assert_allclose(rates(ScheduleSpec(planned_epochs=8), 10, 4), expected, atol=1e-7)
+    with pytest.raises(ValueError, match="planned_epochs is 3, and a phase trains 4"):
+        Recipe.model_validate({"phases": [{"epochs": 4, "lr": 1e-3}], "schedule": {"planned_epochs": 3}})
+    with pytest.raises(ValueError, match="planned_epochs"):
+        ScheduleSpec(kind="step", planned_epochs=8)
+
+
 def test_step_equals_torch_s_and_warm_up_climbs_from_zero() -> None:
     expected, _ = torch_rates(lambda o: torch.optim.lr_scheduler.StepLR(o, 20, gamma=0.5), 40)
     np.testing.assert_allclose(rates(ScheduleSpec(kind="step", step_size=2, gamma=0.5), 10, 4), expected, atol=1e-7)

@@ -29,7 +29,7 @@ Alpha = Annotated[float, Field(gt=0, le=100, description="the first image has th
 PerSample = Annotated[bool, Field(description="every image draws for itself, instead of one draw for the batch")]
 SlitWidth = Annotated[
     Literal["area", "sqrt"],
-    Field(description="area: 1 − λ of the image, the area of CutOut's box · sqrt: the width of that box"),
+    Field(description="sqrt: √(1 − λ) of the image, the width of CutOut's box · area: 1 − λ, its area"),
 ]
 Strength = Annotated[float, Field(ge=0, le=1)]
 
@@ -175,14 +175,15 @@ class CutOut(Spec):
 class SlitCutOut(Spec):
     """Fills a slit of the full height: the same span of time in every channel (Hemmi 2024). Options as in CutOut.
 
-    alpha: the slit covers 1 − λ, λ ~ Beta(alpha, alpha) · fill: grey level of the slit
+    width: the paper fixes the height of CutOut's rectangle to the picture's and leaves its width, so `sqrt` is its slit
+    alpha: λ ~ Beta(alpha, alpha) · fill: grey level of the slit
     """
 
     kind: Literal["slit-cutout"] = "slit-cutout"
     p: Probability = 0.5
     alpha: Alpha = 1.0
     per_sample: PerSample = False
-    width: SlitWidth = "area"
+    width: SlitWidth = "sqrt"
     fill: GreyLevel = 255
 
 
@@ -211,7 +212,7 @@ class SlitCutMix(Spec):
     p: Probability = 0.5
     alpha: Alpha = 1.0
     per_sample: PerSample = False
-    width: SlitWidth = "area"
+    width: SlitWidth = "sqrt"
 
 
 CutoutStep = CutOut | SlitCutOut

@@ -50,8 +50,10 @@ class ScheduleSpec(Spec):
 
     kind: constant 路 cosine, down to `min_lr_ratio` 路 one-cycle (Smith & Topin 2018): up over `pct_start` of the steps from 1/25,
           then down to 4e-6 by cosine 路 step: 脳 `gamma` every `step_size` epochs 路 or a Schedule of the user's own
-    warmup: share of the phase's steps over which the rate climbs linearly from zero
+    warmup: share of the phase's steps (of `planned_epochs`, if given) over which the rate climbs linearly from zero
     min_lr_ratio: of cosine: the last rate as a share of the peak
+    planned_epochs: of cosine: epochs of a phase over which the rate falls; more than are trained leave it where it is then, as
+                    when a long training is stopped (default: those that are trained)
     pct_start: of one-cycle: share of the phase's steps over which the rate climbs
     step_size: of step: epochs between two drops
     gamma: of step: factor of each drop
@@ -60,6 +62,7 @@ class ScheduleSpec(Spec):
     kind: BuiltinSchedule | Schedule = "cosine"
     warmup: float = Field(default=0.0, ge=0, lt=1)
     min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
+    planned_epochs: int | None = Field(default=None, ge=1, exclude_if=lambda epochs: epochs is None)
     pct_start: float = Field(default=0.3, gt=0, lt=1)
     step_size: int = Field(default=5, ge=1)
     gamma: float = Field(default=0.1, gt=0, le=1)
@@ -114,6 +117,7 @@ _OPTION_KINDS: dict[str, dict[str, tuple[str, ...]]] = {  # field of a recipe 鈫
     "schedule": {
         "warmup": ("constant", "cosine", "step"),
         "min_lr_ratio": ("cosine",),
+        "planned_epochs": ("cosine",),
         "pct_start": ("one-cycle",),
         "step_size": ("step",),
         "gamma": ("step",),
@@ -233,6 +237,12 @@ class Recipe(Spec):
             )
         if self.schedule.kind == "one-cycle":
             self._check_cycled_momentum()
+        planned, longest = self.schedule.planned_epochs, max((p.epochs for p in self.phases), default=0)
+        if planned is not None and planned < longest:
+            raise ValueError(
+                f"schedule: planned_epochs is {planned}, and a phase trains {longest}: the rate would reach its end before the "
+                f"training does; give at least {longest}, or leave it out"
+            )
         if self.l2_penalties:
             self._check_solved_head()
         elif self.inner_folds != type(self).model_fields["inner_folds"].default:

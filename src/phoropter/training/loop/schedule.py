@@ -24,7 +24,7 @@ def learning_rate_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int
     """The rate as a share of its peak at optimizer step `step` (from 0) of a phase. Raises RunError as `_custom_factor`."""
     if isinstance(schedule.kind, Schedule):
         return _custom_factor(schedule.kind, step, steps_per_epoch, epochs)
-    total = steps_per_epoch * epochs
+    total = steps_per_epoch * (schedule.planned_epochs or epochs)
     warmup_steps = round(schedule.warmup * total)
     if step < warmup_steps:
         return (step + 1) / warmup_steps  # + 1: a first step at rate 0 would learn nothing
