@@ -36,6 +36,19 @@ def test_all_pairs_of_candidates() -> None:
     assert [[b.weights for b in pair.backbones] for pair in pairs] == [["v1.safetensors", "v2.safetensors"]]
 
 
+def test_a_fusion_is_called_by_the_names_that_it_was_given() -> None:
+    other = {"name": "V2 at 96", "backbone": {**V2["backbone"], "size": 96}, "frozen": True}
+    found = parse(V1, V2, other, *({"fuse": ["V1", name], "frozen": True} for name in ("V2", "V2 at 96")))
+    assert [name for name, c in found.items() if c.fusion] == ["V1 + V2 frozen", "V1 + V2 at 96 frozen"]
+    pairs = parse(V1, V2, other, {"fuse": "all-pairs", "of": ["V1", "V2", "V2 at 96", "test_vit"], "mode": "concat"})
+    assert [name for name, c in pairs.items() if c.fusion] == [
+        *("V1 + V2 (concat)", "V1 + V2 at 96 (concat)", "V1 + test_vit (concat)"),
+        *("V2 + V2 at 96 (concat)", "V2 + test_vit (concat)", "V2 at 96 + test_vit (concat)"),
+    ]
+    mean = parse(V1, V2, {"fuse": ["V1", "V2"], "mode": "ensemble"})
+    assert "V1 + V2 (ensemble)" in mean
+
+
 def test_an_ensemble_takes_the_candidates_themselves() -> None:
     assert parse(V1, V2, {"name": "mean", "fuse": ["V1", "V2"], "mode": "ensemble"})["mean"].members == ("V1", "V2")
 

@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 from phoropter.core.errors import SpecError, did_you_mean
 from phoropter.core.spec import Location, SourceMap, error_message, validate_as
 from phoropter.models.spec import Backbone, BackboneSpec, HeadSpec
 from phoropter.training.candidates.candidate import Candidate, DistillationSpec, find_conflict
-from phoropter.training.candidates.entry import CandidateEntry, default_name, head_only_recipe, raise_on_unused
+from phoropter.training.candidates.entry import CandidateEntry, default_name, head_only_recipe, raise_on_unused, seed_suffix
 from phoropter.training.candidates.fusions import build_fusion, list_selectable, resolve_members
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
 from phoropter.training.candidates.recipe import Recipe
-from phoropter.training.candidates.references import chooses_among_all, write_out_references
+from phoropter.training.candidates.references import chooses_among_all, list_named_backbones, write_out_teachers
 from phoropter.training.candidates.table_spec import SIGNAL_NETWORK, TableSpec, check_signal_recipe
 
 
@@ -28,7 +29,8 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
     candidates: list[Candidate] = []
     written_fusions: dict[str, CandidateEntry] = {}
     teachers: dict[str, Backbone] = {}
-    for i, entry in sorted(enumerate(write_out_references(entries)), key=lambda numbered: chooses_among_all(numbered[1])):
+    named = list_named_backbones(entries)
+    for i, entry in sorted(enumerate(write_out_teachers(entries)), key=lambda numbered: chooses_among_all(numbered[1])):
         at: Location = ("candidates", i)
         if isinstance(entry, Candidate):
             candidates.append(entry)
@@ -39,7 +41,10 @@ def parse_candidates(entries: Any, recipe: Recipe, source: SourceMap | None = No
             if written.fuse == "all":  # comes last, when all others are known
                 members, name = list_selectable(candidates, written_fusions), written.name or "all (select)"
                 written = written.model_copy(update={"fuse": members, "name": name})
-            built = [_build_table(written, source, at)] if written.is_table else _build_candidates(written, recipe, source, at)
+            if written.is_table:
+                built = [_build_table(written, source, at)]
+            else:
+                built = _build_candidates(written, recipe, named, source, at)
             candidates += built
             written_fusions |= {c.name: written for c in built if c.fusion}
             teachers |= {written.teacher.name: written.teacher} if isinstance(written.teacher, Backbone) else {}
@@ -71,7 +76,9 @@ def _build_table(entry: CandidateEntry, source: SourceMap | None, at: Location) 
     return Candidate(name=entry.name or table.default_name, table=table, recipe=recipe)
 
 
-def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | None, at: Location) -> list[Candidate]:
+def _build_candidates(
+    entry: CandidateEntry, study: Recipe, named: Mapping[str, dict[str, Any]], source: SourceMap | None, at: Location
+) -> list[Candidate]:
     recipe = parse_recipe(entry.recipe, study, source, (*at, "recipe"))
     head = entry.head if isinstance(entry.head, HeadSpec) else HeadSpec(kind=entry.head) if entry.head else None
     if head is not None:
@@ -79,12 +86,7 @@ def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | 
     if isinstance(entry.recipe, dict) and "feature_dtype" in entry.recipe and not entry.frozen:
         raise ValueError("feature_dtype is for frozen backbones, whose features are stored; say frozen: true, or leave it out")
     if entry.fuse is not None:
-        members = entry.of if isinstance(entry.fuse, str) else entry.fuse
-        backbones = [_parse_backbone(m, entry.options, source, (*at, "fuse", i)) for i, m in enumerate(members or ())]
-        size = {"all-pairs": 2, "all-triples": 3}[entry.fuse] if isinstance(entry.fuse, str) else len(backbones)
-        if len(backbones) < size:
-            raise ValueError(f"fuse: {entry.fuse} needs at least {size} backbones, and {len(backbones)} came; name more under of")
-        return [build_fusion(entry, group, head, recipe) for group in itertools.combinations(backbones, size)]
+        return _build_fusions(entry, head, recipe, named, source, at)
     given = {name: getattr(entry, name) for name in ("weights", "size", "mean", "std", "seed")}
     fields = {k: v for k, v in given.items() if v is not None}
     if isinstance(entry.backbone, dict):
@@ -116,6 +118,28 @@ def _build_candidates(entry: CandidateEntry, study: Recipe, source: SourceMap | 
             name=name, backbones=(backbone,), head=head or HeadSpec(), frozen=frozen, distillation=distillation, recipe=recipe
         )
     ]
+
+
+def _build_fusions(
+    entry: CandidateEntry,
+    head: HeadSpec | None,
+    recipe: Recipe,
+    named: Mapping[str, dict[str, Any]],
+    source: SourceMap | None,
+    at: Location,
+) -> list[Candidate]:
+    """One fusion, or one for each combination of `of`. named: name of a candidate → its backbone"""
+    members = (entry.of if isinstance(entry.fuse, str) else entry.fuse) or ()
+    size = {"all-pairs": 2, "all-triples": 3}[entry.fuse] if isinstance(entry.fuse, str) else len(members)
+    if len(members) < size:
+        raise ValueError(f"fuse: {entry.fuse} needs at least {size} backbones, and {len(members)} came; name more under of")
+    takes_finished = entry.mode in ("ensemble", "select") or entry.warm_start  # whose members are found by resolve_members
+    called: list[tuple[str, BackboneSpec]] = []
+    for i, member in enumerate(members):
+        written_out = named.get(member) if isinstance(member, str) and not takes_finished else None
+        backbone = _parse_backbone(written_out or member, entry.options, source, (*at, "fuse", i))
+        called.append((str(member) if written_out else backbone.name + seed_suffix(backbone), backbone))
+    return [build_fusion(entry, group, head, recipe) for group in itertools.combinations(called, size)]
 
 
 def _parse_backbone(

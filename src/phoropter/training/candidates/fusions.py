@@ -7,16 +7,20 @@ from typing import Any
 
 from phoropter.models.spec import BackboneSpec, FusionSpec, HeadSpec
 from phoropter.training.candidates.candidate import Candidate
-from phoropter.training.candidates.entry import CandidateEntry, default_name, head_only_recipe, raise_on_unused, seed_suffix
+from phoropter.training.candidates.entry import CandidateEntry, default_name, head_only_recipe, raise_on_unused
 from phoropter.training.candidates.presets import PRESETS
 from phoropter.training.candidates.recipe import Recipe
 
 
-def build_fusion(entry: CandidateEntry, backbones: tuple[BackboneSpec, ...], head: HeadSpec | None, recipe: Recipe) -> Candidate:
+def build_fusion(
+    entry: CandidateEntry, called: Sequence[tuple[str, BackboneSpec]], head: HeadSpec | None, recipe: Recipe
+) -> Candidate:
     """The fusion of an entry, with every default settled; its members are found by `resolve_members`.
 
-    head: as written, or None · recipe: of the entry, or else of the study. Raises ValueError for options that contradict.
+    called: what each backbone is called in the fusion's own name, and the backbone · head: as written, or None
+    recipe: of the entry, or else of the study. Raises ValueError for options that contradict.
     """
+    backbones = tuple(backbone for _, backbone in called)
     if len(backbones) < 2:
         raise ValueError(f"a fusion needs at least two backbones, and {len(backbones)} came; name another one")
     if len({b.model_dump_json() for b in backbones}) < len(backbones):
@@ -35,7 +39,7 @@ def build_fusion(entry: CandidateEntry, backbones: tuple[BackboneSpec, ...], hea
             "head is that of each branch, and branches that are fused by concat have one only for an auxiliary loss; leave head "
             "out, or give aux_loss_weight"
         )
-    name = " + ".join(b.name + seed_suffix(b) for b in backbones) + ("" if fusion.mode == "logits" else f" ({fusion.mode})")
+    name = " + ".join(words for words, _ in called) + ("" if fusion.mode == "logits" else f" ({fusion.mode})")
     name += (" warm" if entry.warm_start else "") + (" frozen" if frozen else "")
     head = head or HeadSpec()
     if frozen:

@@ -1,8 +1,8 @@
 """Entries of `candidates:` that name or hold other entries, written out before they are parsed (no torch).
 
-A fusion may name candidates (`{fuse: [V2, V1], mode: logits}`): each stands for its backbone with its own weights and options. An
-ensemble, a selection and a warm-started fusion take the finished candidates themselves, by name, and stay as they are. A teacher
-may be a mapping of its own, as any candidate is; it becomes a candidate, which its students name.
+A fusion may name candidates (`{fuse: [V2, V1], mode: logits}`): each stands for its backbone with its own weights and options,
+and the fusion is called by their names. An ensemble, a selection and a warm-started fusion take the finished candidates
+themselves. A teacher may be a mapping of its own, as any candidate is; it becomes a candidate, which its students name.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from phoropter.training.candidates.entry import CandidateEntry, default_name
 _BACKBONE_FIELDS = ("weights", "size", "mean", "std", "options", "seed")
 
 
-def write_out_references(entries: Sequence[Any]) -> list[Any]:
-    """The entries with members and teachers written out; teachers that are mappings follow the entries of the study."""
-    named = {name: fields for entry in entries if (fields := _named_backbone(entry)) and (name := _get(entry, "name"))}
+def list_named_backbones(entries: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    """Name of a candidate → its backbone as a mapping, for each entry with one backbone and a name of its own."""
+    return {name: fields for entry in entries if (fields := _named_backbone(entry)) and (name := _get(entry, "name"))}
+
+
+def write_out_teachers(entries: Sequence[Any]) -> list[Any]:
+    """The entries with teachers that are mappings named; these follow the entries of the study."""
     written, teachers = [], {}
     for entry in entries:
-        entry = _write_out_members(entry, named)
         teacher = _get(entry, "teacher")
         if isinstance(teacher, Mapping):
             same = (e for e in entries if isinstance(e, Mapping) and e.get("name") and _without_name(e) == _without_name(teacher))
@@ -63,17 +66,6 @@ def _named_backbone(entry: Any) -> dict[str, Any] | None:
     if isinstance(backbone, Mapping):
         return {("name" if key == "backbone" else key): value for key, value in backbone.items()}
     return {"name": backbone, **{key: value for key in _BACKBONE_FIELDS if (value := _get(entry, key))}}
-
-
-def _write_out_members(entry: Any, named: Mapping[str, dict[str, Any]]) -> Any:
-    if _get(entry, "mode") in ("ensemble", "select") or _get(entry, "warm_start"):
-        return entry
-    changes = {
-        key: tuple(named.get(member, member) if isinstance(member, str) else member for member in members)
-        for key in ("fuse", "of")
-        if isinstance(members := _get(entry, key), (list, tuple))
-    }
-    return _change(entry, **changes) if changes else entry
 
 
 def _name_teacher(teacher: Mapping[str, Any]) -> str:
