@@ -31,5 +31,5 @@ def run_small_study(folder: Path, text: str) -> Store:
     (folder / "study.yaml").write_text(text)
     options = ComputeOptions("cpu", threads=1)
     store = execute_study(read_study(folder / "study.yaml")[0], folder / "out", lambda event: None, options=options)
-    assert not store.read_failures()
+    assert not store.read_failures(), store.read_failures()
     return store

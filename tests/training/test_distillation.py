@@ -230,7 +230,7 @@ def test_a_pool_s_views_come_round(few_digits: Any, taught: TrainedRun, tmp_path
         student(few_digits, tmp_path, teacher_of(taught), recipe, teacher_views="cycled", n_teacher_views=2, loss="soft")
     )
     assert tap is not None
-    rows = tap.inputs.batch_sampler.rows[:20]
+    rows = tap.inputs.batch_sampler.split.train[:20]
     first, second, third = (tap.batch(rows, e, 0) for e in (0, 1, 2))
     assert torch.equal(first.inputs, third.inputs) and torch.equal(first.teacher_logits, third.teacher_logits)  # type: ignore[arg-type]
     assert not torch.equal(first.inputs, second.inputs)  # type: ignore[arg-type]

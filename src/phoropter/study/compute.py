@@ -171,8 +171,7 @@ class Computation:
         with defer_stop(checkpoints.request_save) as interrupts:
             tasks = {key: self._make_task(self.planned.by_key[key], checkpoints, interrupts) for key in run.needs}
             chosen, seconds = choose_members(
-                # Inner folds are drawn by the name of the split too, which is not in the key of a run
-                {self.cache / "inner-answers" / f"{digest([key, run.split.name])}.npz": task for key, task in tasks.items()},
+                {self.cache / "inner-answers" / f"{key}.npz": task for key, task in tasks.items()},
                 lambda task: self._drive_training(run, task, work, interrupts),
             )
         return SelectedMembers(chosen, len(run.split.train), seconds)

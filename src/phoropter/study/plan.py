@@ -34,7 +34,7 @@ from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.family import candidate_family
 from phoropter.training.tables.check_table import check_table
 
-NUMERICS = 6  # raise when equal inputs would give other predictions than before
+NUMERICS = 7  # raise when equal inputs would give other predictions than before
 
 
 RunRole = Literal["compared", "learning-curve", "trial"]

@@ -160,13 +160,12 @@ class TeacherInputs:
         composition: Any = digest_array(self.rows)
         if self.depends_on_batch:
             sampler = self.batch_sampler
-            split = sampler.split if sampler.imbalance.undersample is not None else None  # it decides which rows are drawn
+            drawn = sampler.imbalance.undersample is not None  # the whole split decides which rows are
             composition = [
-                digest_array(np.sort(sampler.rows)),
+                sampler.split.content_key(sampler.dataset) if drawn else digest_array(np.sort(sampler.split.train)),
                 sampler.batch_size,
-                sampler.seed,
+                sampler.split.seed,
                 sampler.imbalance.plain(),
-                split,
             ]
         return [self.pixel_loader.pixels.identity, augmented, self.depends_on_batch, composition]
 

@@ -220,10 +220,8 @@ def training_features(
 
 def make_batch_sampler(task: TrainingTask) -> BatchSampler:
     """The order in which the task's training rows are shown."""
-    recipe, split = task.candidate.recipe, task.split
-    return BatchSampler(
-        task.dataset, split.train, recipe.batch_size, split.seed, recipe.imbalance, split.name, task.bag_index or 0
-    )
+    recipe = task.candidate.recipe
+    return BatchSampler(task.dataset, task.split, recipe.batch_size, recipe.imbalance, task.bag_index or 0)
 
 
 def _make_pixel_loader(task: TrainingTask) -> PixelLoader:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from phoropter.core.seeds import hash_ids, named_generator
+from phoropter.data.splits.protocol import Split
 from phoropter.training.batches.loading import BatchSampler, _interleave_classes, undersample_rows
 from phoropter.training.candidates.recipe import ImbalanceSpec
 
@@ -17,13 +18,15 @@ class Rows:
 
     def __init__(self, labels: Any) -> None:
         self.labels = np.asarray(labels, dtype=np.int64)
-        self.hashed_ids = hash_ids([f"row {i}" for i in range(len(self.labels))])
+        self.ids = np.array([f"row {i}" for i in range(len(self.labels))])
+        self.hashed_ids = hash_ids(self.ids)
 
 
 def sampler(labels: Any, rows: Any = None, batch: int = 8, **imbalance: Any) -> BatchSampler:
     dataset = Rows(labels)
     rows = np.arange(len(dataset.labels)) if rows is None else np.asarray(rows)
-    return BatchSampler(dataset, rows, batch, 0, ImbalanceSpec(**imbalance), "fold 1")  # type: ignore[arg-type]
+    split = Split(0, 0, 0, 1, "fold 1", rows, rows[:0])
+    return BatchSampler(dataset, split, batch, ImbalanceSpec(**imbalance))  # type: ignore[arg-type]
 
 
 def test_every_row_comes_once_per_epoch_in_another_order_each_time() -> None:

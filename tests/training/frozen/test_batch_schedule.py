@@ -17,7 +17,7 @@ def samplers(few_digits: Any, batch_size: int = 16) -> list[BatchSampler]:
     """Those of four folds of one seed."""
     dataset, _ = few_digits
     splits = make_splits(dataset, KFold(4))
-    return [BatchSampler(dataset, split.train, batch_size, split.seed, ImbalanceSpec(), split.name) for split in splits]
+    return [BatchSampler(dataset, split, batch_size, ImbalanceSpec()) for split in splits]
 
 
 def test_folds_of_a_seed_share_windows(few_digits: Any) -> None:

@@ -25,15 +25,15 @@ ShareUnit = Literal["rows", "groups"]
 
 def split_training_rows(dataset: Dataset, split: Split, folds: int) -> Iterator[tuple[Rows, Rows]]:
     """(rows to fit, rows to validate) of a split's training rows, `folds` times, stratified; by group where the split is."""
-    rows, groups = split.train, dataset.groups
+    rows, groups = np.sort(split.train), dataset.groups
     if groups is not None and keeps_groups_apart(dataset, split):
         names, index = np.unique(groups[rows], return_inverse=True)
         counts = count_classes_by_group(dataset.labels[rows], index, (len(names), len(dataset.classes)))
         folds = min(folds, len(counts))
-        generator = named_generator(split.seed, "inner folds", split.name)
+        generator = named_generator(split.seed, "inner folds", split.content_key(dataset))
         part = balanced_group_partition(counts, np.full(folds, 1 / folds), generator, np.bincount(index))[index]
     elif dataset.is_multi_label:
-        generator = named_generator(split.seed, "inner folds", split.name)
+        generator = named_generator(split.seed, "inner folds", split.content_key(dataset))
         part = stratify_label_sets(dataset.labels[rows], np.full(folds, 1 / folds), generator)
     else:
         shuffled = rows[random_permutation(dataset.hashed_ids[rows], split.seed, "inner folds")]

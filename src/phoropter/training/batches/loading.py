@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from phoropter.core.seeds import named_generator, random_permutation
 from phoropter.data.dataset import Dataset
 from phoropter.data.images.pixels import Pixels
+from phoropter.data.splits.protocol import Split
 from phoropter.training.augmentation.pipeline import Augmentation
 from phoropter.training.batches.gpu_pixels import load_pictures_on_device
 from phoropter.training.candidates.recipe import ImbalanceSpec
@@ -97,16 +99,14 @@ class FeatureLoader:
 class BatchSampler:
     """Which training rows make which batch of which epoch.
 
-    split:     name of the split, on which the draws of the undersampling depend
+    split:     its training rows are shown; the draws of the undersampling depend on its seed and on the ids in it
     bag_index: number of the bag, where the recipe has several (training/bagging)
     """
 
     dataset: Dataset
-    rows: Rows
+    split: Split
     batch_size: int
-    seed: int
     imbalance: ImbalanceSpec
-    split: str
     bag_index: int = 0
 
     def epoch_batches(self, epoch: int, epoch_order: Rows | None = None) -> list[Rows]:
@@ -116,7 +116,7 @@ class BatchSampler:
         """
         rows = self._select_rows(epoch)
         if epoch_order is None:
-            shuffled = rows[random_permutation(self.dataset.hashed_ids[rows], self.seed, "order", epoch)]
+            shuffled = rows[random_permutation(self.dataset.hashed_ids[rows], self.split.seed, "order", epoch)]
         else:  # the order of some rows is that of all rows, the others left out: random_permutation sorts by a key of each id
             selected = np.zeros(len(epoch_order), bool)
             selected[rows] = True
@@ -129,15 +129,18 @@ class BatchSampler:
         return [shuffled[start:end] for start, end in pairwise([0, *cuts, len(shuffled)])]
 
     def _select_rows(self, epoch: int) -> Rows:
-        ratio = self.imbalance.undersample
+        ratio, rows, labels = self.imbalance.undersample, self.split.train, self.dataset.labels
         if ratio is None:
-            return self.rows
+            return rows
         if self.imbalance.n_bags > 1:
-            return select_bag_rows(
-                self.rows, self.dataset.labels, ratio, self.bag_index, named_generator(self.seed, "bags", self.split)
-            )
-        draw = ("undersample", self.split, epoch if self.imbalance.resample_each_epoch else 0)
-        return undersample_rows(self.rows, self.dataset.labels, ratio, named_generator(self.seed, *draw))
+            draw = named_generator(self.split.seed, "bags", self._split_key)
+            return select_bag_rows(rows, labels, ratio, self.bag_index, draw)
+        number = epoch if self.imbalance.resample_each_epoch else 0
+        return undersample_rows(rows, labels, ratio, named_generator(self.split.seed, "undersample", self._split_key, number))
+
+    @cached_property
+    def _split_key(self) -> str:
+        return self.split.content_key(self.dataset)
 
 
 def undersample_rows(rows: Rows, labels: NDArray[np.int64], ratio: float, draw: np.random.Generator) -> Rows:

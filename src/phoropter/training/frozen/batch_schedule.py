@@ -108,7 +108,7 @@ class EpochPlan:
 
 def epoch_order(sampler: BatchSampler, epoch: int) -> Rows:
     """All rows of the dataset in the order in which a sampler of this seed goes through them in an epoch."""
-    return random_permutation(sampler.dataset.hashed_ids, sampler.seed, "order", epoch)
+    return random_permutation(sampler.dataset.hashed_ids, sampler.split.seed, "order", epoch)
 
 
 def iterate_batch_windows(schedules: Sequence[SharedSchedule], epoch: int) -> Iterator[BatchWindow]:
@@ -119,9 +119,9 @@ def iterate_batch_windows(schedules: Sequence[SharedSchedule], epoch: int) -> It
     orders: dict[int, Rows] = {}
     for schedule in schedules:
         first = schedule.samplers[0]
-        if first.seed not in orders:
-            orders[first.seed] = epoch_order(first, epoch)
-    plans = [schedule.plan_epoch(epoch, orders[schedule.samplers[0].seed]) for schedule in schedules]
+        if first.split.seed not in orders:
+            orders[first.split.seed] = epoch_order(first, epoch)
+    plans = [schedule.plan_epoch(epoch, orders[schedule.samplers[0].split.seed]) for schedule in schedules]
     widths = np.max([p.window_end - p.window_start for p in plans], axis=0)
     for step, width in enumerate(widths.tolist()):
         windows = [plan.window_at(step, width) for plan in plans]

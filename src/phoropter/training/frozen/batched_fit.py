@@ -143,9 +143,10 @@ class _ScheduledRuns:
 
 def _group_by_schedule(runs: list[_HeadRun], shared: bool) -> list[_ScheduledRuns]:
     """Runs by seed where they may share windows and these are not wasteful, else by split; sorted by rates and decay within."""
-    groups: dict[tuple[Any, ...], list[_HeadRun]] = defaultdict(list)
+    groups: dict[tuple[int, str], list[_HeadRun]] = defaultdict(list)
     for run in runs:
-        groups[(run.task.split.seed,) if shared else (run.task.split.seed, run.task.split.name)].append(run)
+        split = run.task.split
+        groups[(split.seed, "" if shared else split.content_key(run.task.dataset))].append(run)
     scheduled: list[_ScheduledRuns] = []
     for group in groups.values():
         # Runs of one rate stand side by side, so that a slice of the stacked parameters is one group of the optimiser

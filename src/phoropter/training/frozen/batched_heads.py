@@ -52,7 +52,7 @@ class BatchedDropout:
 
     def __init__(self, head: nn.Module, schedules: Sequence[SharedSchedule], device: torch.device) -> None:
         self.layers = {name: layer for name, layer in dense_layers(head).items() if layer.dropout.p}
-        self.seeds = [schedule.samplers[0].seed for schedule in schedules]
+        self.seeds = [schedule.samplers[0].split.seed for schedule in schedules]
         self.device = device
 
     def draw_scales(self, epoch: int, index: int, batch_sizes: Sequence[int], window: int) -> DropoutScales:

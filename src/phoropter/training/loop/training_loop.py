@@ -101,7 +101,7 @@ class _PhaseTrainer:
         self.dtype = resolve_autocast_dtype(recipe, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
         self.prefetcher = Prefetcher(setup.batch_source, device)
-        self.seed = setup.batch_sampler.seed
+        self.seed = setup.batch_sampler.split.seed
 
     def run(
         self, state: TrainingState, checkpoints: Checkpoints, epochs: range

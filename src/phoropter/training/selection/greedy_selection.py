@@ -39,17 +39,17 @@ class Selection:
     member_loss: dict[str, float]
 
 
-def select_members(truths: Mapping[str, Floats], units: NDArray[np.int64], seed: int, name: str) -> Selection:
+def select_members(truths: Mapping[str, Floats], units: NDArray[np.int64], seed: int, split_key: str) -> Selection:
     """Which members count.
 
     truths: member → (n,) probability that it gave the true class of each row, by a fit that had not seen the row
-    units:  (n,) number of the unit of each row · seed, name: of the draws, which depend on nothing else
+    units:  (n,) number of the unit of each row · seed, split_key: of the draws, which depend on nothing else
     The order of the members does not matter: of equal ones the first by name is taken.
     """
     names = sorted(truths)
     matrix = np.maximum(np.stack([truths[each] for each in names]), _SMALLEST)  # (M, n)
     count = int(units.max()) + 1
-    generator = named_generator(seed, "ensemble selection", name)
+    generator = named_generator(seed, "ensemble selection", split_key)
     shares, times = np.zeros(len(names)), np.zeros(len(names), dtype=np.int64)
     for _ in range(BAGS):
         drawn = np.bincount(generator.integers(0, count, count), minlength=count)[units].astype(np.float64)  # (n,)

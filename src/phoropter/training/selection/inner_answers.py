@@ -2,8 +2,7 @@
 
 They are the inner folds that choose the penalty of a solved head: stratified, and people apart where the split keeps them apart.
 Each fold's fit is that of the candidate itself, with its recipe, on fewer rows. Answers are stored, whole or not at all, by the
-key of the candidate's run and the name of its split, by which inner folds are drawn; a stored file that cannot be read is made
-again.
+key of the candidate's run; a stored file that cannot be read is made again.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def choose_members(tasks: Mapping[Path, TrainingTask], train: Callable[[Training
     rows, groups = first.split.train, first.dataset.groups
     units = np.arange(len(rows)) if groups is None else np.unique(groups[rows], return_inverse=True)[1]
     truths = {name: found.truth for name, found in answers.items()}
-    chosen = select_members(truths, units, first.split.seed, first.split.name)
+    chosen = select_members(truths, units, first.split.seed, first.split.content_key(first.dataset))
     return chosen, sum(found.seconds for found in answers.values())
 
 
