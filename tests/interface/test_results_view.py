@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))  # so that the tests find made_study.py there
 
@@ -75,6 +77,12 @@ def test_tables_and_figures_of_the_page_are_found_by_name(results: Any, tmp_path
     figure = results.figure("roc")
     assert figure._repr_svg_() == figure.save(tmp_path / "roc.svg").read_text(encoding="utf-8") and "<svg" in figure._repr_svg_()
     assert figure.save(tmp_path / "roc.pdf").read_bytes().startswith(b"%PDF")
+    with Image.open(figure.save(tmp_path / "roc.PNG")) as picture:
+        inches = [
+            float(side.removesuffix("pt")) / 72 for side in re.findall(r'(?:width|height)="([0-9.]+pt)"', figure._repr_svg_())
+        ]
+        assert picture.size == pytest.approx([300 * side for side in inches[:2]], abs=2)
+        assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255) and len(picture.getcolors(1 << 20)) > 50
 
 
 def test_a_notebook_shows_them_escaped(results: Any) -> None:
@@ -90,7 +98,7 @@ def test_a_notebook_shows_them_escaped(results: Any) -> None:
         (lambda r: r.compare("good", "worst"), "there is no candidate 'worst': expected one of good"),
         (lambda r: r.compare("good", "good"), "'good' came twice"),
         (lambda r: r.predictions("train"), "there is no part 'train': expected one of test, validation or external"),
-        (lambda r: r.figure("roc").save("roc.png"), r"saved as .svg or .pdf, and the ending is '.png'"),
+        (lambda r: r.figure("roc").save("roc.eps"), r"saved as .svg, .pdf or .png, and the ending is '.eps'"),
     ],
 )
 def test_another_name_is_refused_with_those_there_are(results: Any, ask: Any, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Matplotlib figures as inline SVG for the page, and as SVG and PDF files.
+"""Matplotlib figures as inline SVG for the page, and as SVG, PDF and PNG files.
 
 The inline form takes its colours from the page (`var(--ink)`), so that one drawing serves the light and dark themes. It has no
 style attributes (the content security policy forbids them), no unused ids, and a title and description for screen readers.
@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -31,6 +32,8 @@ INK, MUTED, RULE, ACCENT, ON_ACCENT, PAPER = "#1d2126", "#5b636c", "#d9dcd6", "#
 SERIES_COLORS = ("#20708c", "#bd561c", "#5d5ba8", "#407a3c", "#a63d5e", "#876b1f", "#6a727d", "#14857b")
 _COLOR_NAMES = {INK: "ink", MUTED: "muted", RULE: "rule", ACCENT: "accent", ON_ACCENT: "on-accent", PAPER: "paper"}
 CSS_VARIABLES = _COLOR_NAMES | {colour: f"s{i + 1}" for i, colour in enumerate(SERIES_COLORS)}
+
+PNG_DPI = 300  # what journals ask for
 
 _SVG_NAMESPACE = "{http://www.w3.org/2000/svg}"
 _XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
@@ -74,10 +77,10 @@ _RC_PARAMS: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class RenderedFigure:
-    """A figure in three formats; made by `draw_figure` and `draw_wide_figure`.
+    """A figure in three formats; made by `draw_figure` and `draw_wide_figure`. A notebook shows it.
 
     name: of its files · alt_text: description for screen readers · wide: as wide as the column of the page; inline_svg then also
-    holds a form for narrow screens, and the page shows one of the two
+    holds a form for narrow screens, and the page shows one of the two · draw_png: draws it once more, as PNG
     """
 
     name: str
@@ -87,15 +90,21 @@ class RenderedFigure:
     svg: bytes = field(repr=False)
     pdf: bytes = field(repr=False)
     wide: bool
+    draw_png: Callable[[], bytes] = field(repr=False, compare=False)
 
     def save(self, path: Path | str) -> Path:
-        """Writes the figure; the ending says as what, .svg or .pdf. Raises SpecError for another, and DiskError."""
+        """Writes the figure; the ending says as what: .svg, .pdf, or .png at 300 dpi on white.
+
+        Raises SpecError for another ending, and DiskError.
+        """
         path = Path(path)
-        formats = {".svg": self.svg, ".pdf": self.pdf}
-        if path.suffix.lower() not in formats:
-            raise SpecError(f"{path}: a figure is saved as .svg or .pdf, and the ending is '{path.suffix}'; give it one of them")
+        formats = {".svg": lambda: self.svg, ".pdf": lambda: self.pdf, ".png": self.draw_png}
+        if (make := formats.get(path.suffix.lower())) is None:
+            raise SpecError(
+                f"{path}: a figure is saved as .svg, .pdf or .png, and the ending is '{path.suffix}'; give one of them"
+            )
         with atomic_write(path) as aside:
-            aside.write_bytes(formats[path.suffix.lower()])
+            aside.write_bytes(make())
         return path
 
     def _repr_svg_(self) -> str:
@@ -113,7 +122,9 @@ def draw_figure(name: str, caption: str, alt: str, size: FigureSize, paint: Figu
     paint: called with an empty matplotlib Figure; colours INK, MUTED, ACCENT and SERIES_COLORS follow the theme of the page
     """
     svg, pdf = _render_files(name, size, paint)
-    return RenderedFigure(name, caption, alt, _to_inline_svg(svg, name, caption, alt), svg, pdf, False)
+    return RenderedFigure(
+        name, caption, alt, _to_inline_svg(svg, name, caption, alt), svg, pdf, False, partial(_render_png, name, size, paint)
+    )
 
 
 def draw_wide_figure(
@@ -125,23 +136,39 @@ def draw_wide_figure(
     both = Markup('<div class="at-wide">{}</div><div class="at-narrow">{}</div>').format(
         _to_inline_svg(svg, name, caption, alt), _to_inline_svg(small, f"{name}-narrow", caption, alt)
     )
-    return RenderedFigure(name, caption, alt, both, svg, pdf, True)
+    return RenderedFigure(name, caption, alt, both, svg, pdf, True, partial(_render_png, name, size, paint))
 
 
 def _render_files(name: str, size: FigureSize, paint: FigurePainter, pdf: bool = True) -> tuple[bytes, bytes]:
     with _figure_style(name):
         from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
 
-        figure = Figure(figsize=size, dpi=72)  # what both formats are measured in
-        FigureCanvasSVG(figure)
-        paint(figure)
-        _lay_out(figure)
+        figure = _paint_figure(size, paint, FigureCanvasSVG)
         svg_file, pdf_file = io.BytesIO(), io.BytesIO()
         figure.savefig(svg_file, format="svg", metadata={"Date": None, "Creator": None})
         if pdf:
             figure.savefig(pdf_file, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return svg_file.getvalue().replace(f"'{SUBSET_FONT}', ".encode(), b""), pdf_file.getvalue()
+
+
+def _render_png(name: str, size: FigureSize, paint: FigurePainter) -> bytes:
+    """For slides and word processors. The page has no use for it, so it is drawn when it is asked for."""
+    with _figure_style(name):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        figure, file = _paint_figure(size, paint, FigureCanvasAgg), io.BytesIO()
+        figure.savefig(file, format="png", dpi=PNG_DPI, facecolor="white", transparent=False, metadata={"Software": None})
+    return file.getvalue()
+
+
+def _paint_figure(size: FigureSize, paint: FigurePainter, canvas: Callable[[Figure], object]) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=72)  # what SVG and PDF are measured in
+    canvas(figure)
+    paint(figure)
+    _lay_out(figure)
+    return figure
 
 
 def _lay_out(figure: Figure) -> None:
