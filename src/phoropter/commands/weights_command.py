@@ -1,4 +1,4 @@
-"""`phoropter weights get | list | verify`: pretrained weights in one folder, to carry where there is no network."""
+"""`phoropter weights get | list | verify | index`: pretrained weights in one folder, to carry where there is no network."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from phoropter.console import make_console, make_text_table, print_line
 
 if TYPE_CHECKING:
     from phoropter.models.catalog import Architecture
+    from phoropter.models.recognition.weight_recognition import ExaminedWeights
+
+_HEADINGS = ("weights", "here", "pretrained on", "licence")
+_NOT_STATED = "not stated"
 
 
 @click.group("weights")
@@ -52,47 +56,112 @@ def get_command(names: tuple[str, ...], folder: Path) -> None:
 def list_command(names: tuple[str, ...]) -> None:
     """List weights: whether they are on this machine, what they were pretrained on, their licence. Default: of the folder."""
     from phoropter.core.errors import SpecError
-    from phoropter.models.catalog import find_architecture
     from phoropter.models.weights.pretraining_words import describe_pretraining
     from phoropter.models.weights.weight_files import find_cached_weights
     from phoropter.models.weights.weights_folder import VARIABLE, named_folder, read_weights_manifest
 
     folder = named_folder()
-    known = read_weights_manifest(folder).weights if folder else {}
     if not names and not folder:
         raise SpecError(f"{VARIABLE} names no folder; set it, or name a study or networks")
-    entries = _find_entries(names) if names else [find_architecture(name) for name in known]
-    table = make_text_table(("weights", "here", "pretrained on", "licence"))
-    for entry in entries:
+    if not names and folder:
+        _list_folder(folder)
+        return
+    known = read_weights_manifest(folder).weights if folder else {}
+    table = make_text_table(_HEADINGS)
+    for entry in _find_entries(names):
         name = entry.tagged_name
         here = find_cached_weights(entry.remote) if entry.remote else None
         place = "no" if here is None else "folder" if folder and here.is_relative_to(folder) else "cache"
-        licence = (known[name].licence or "not stated") if name in known else f"see {_name_origin(entry)}"
+        licence = (known[name].licence or _NOT_STATED) if name in known else f"see {_name_origin(entry)}"
         table.add_row(name, place, describe_pretraining(entry.tag), licence)
-    unlisted = _find_unlisted(folder, {e.file for e in known.values()}) if folder and not names else []
+    make_console(answer=True).print(table)
+
+
+def _list_folder(folder: Path) -> None:
+    """Prints what a folder of weights holds: first what its manifest names, then what somebody put there."""
+    from phoropter.models.weights.folder_files import list_unlisted_files, read_stated_facts
+    from phoropter.models.weights.weights_folder import read_weights_manifest
+
+    table = make_text_table(_HEADINGS)
+    for name, entry in read_weights_manifest(folder).weights.items():
+        here = "folder" if (folder / entry.file).is_file() else "no"
+        table.add_row(name, here, entry.pretraining, entry.licence or _NOT_STATED)
+    unlisted = list_unlisted_files(folder)
     for file in unlisted:
-        table.add_row(file.name, "folder", "not stated", "not stated")
+        stated = read_stated_facts(file)
+        table.add_row(file.name, "folder", stated.pretraining, stated.licence or _NOT_STATED)
     make_console(answer=True).print(table)
     if unlisted:
         example = f"weights: {unlisted[0].absolute()}"
         print_line(make_console(), f"a file that is not in weights.json may be named by its path, as in {example}")
+        print_line(make_console(), f"`phoropter weights verify {folder}` says which network each is of")
 
 
 @weights_command.command("verify")
 @click.argument("folder", type=click.Path(path_type=Path))
 def verify_command(folder: Path) -> None:
-    """Check every file of a FOLDER of weights against its digest. Exit code 2 where one is missing or changed."""
+    """Check every file of a FOLDER of weights: listed ones by their digest, others by loading them.
+
+    Exit code 2 where one is missing, changed or damaged.
+    """
     from phoropter.core.errors import WeightsError
+    from phoropter.models.weights.folder_files import list_unlisted_files
     from phoropter.models.weights.weights_folder import read_weights_manifest, verify_folder
 
-    if problems := verify_folder(folder):
-        raise WeightsError(f"{folder}: {' | '.join(problems)}; `phoropter weights get` fetches them again")
-    print_line(make_console(), f"{folder}: {len(read_weights_manifest(folder).weights)} weights, all as they were downloaded")
+    if not folder.is_dir():
+        raise WeightsError(f"{folder} is no folder; make one by `phoropter weights get NAME --to {folder}`")
+    listed, unlisted = read_weights_manifest(folder).weights, list_unlisted_files(folder)
+    if not listed and not unlisted:
+        raise WeightsError(f"{folder} holds no weights; `phoropter weights get NAME --to {folder}` fetches some")
+    problems, to = verify_folder(folder), make_console(answer=True)
+    if listed and not problems:
+        print_line(to, f"{folder}: {len(listed)} listed in weights.json, all as recorded")
+    found = _examine_files(unlisted)
+    for each in found:
+        print_line(to, _describe_examined(each))
+    if problems:
+        raise WeightsError(f"{folder}: {' | '.join(problems)}; `phoropter weights get` fetches again what came from a hub")
+    if damaged := [each.file.name for each in found if each.problem]:
+        raise WeightsError(f"{folder}: {', '.join(damaged)} cannot be used as stated; copy the file again, or correct its name")
+    if found:
+        print_line(to, f"not in weights.json: {len(found)}; `phoropter weights index {folder}` records what they are now")
 
 
-def _find_unlisted(folder: Path, listed: set[str]) -> list[Path]:
-    """Files of weights in the folder that its manifest does not name: put there by hand, and no less usable."""
-    return [file for file in sorted(folder.glob("*.safetensors")) if file.name not in listed]
+@weights_command.command("index")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def index_command(folder: Path) -> None:
+    """Record the files that were put into a FOLDER by hand in its weights.json, so that `verify` finds later changes."""
+    from phoropter.models.weights.folder_files import add_unlisted_files
+
+    to = make_console()
+    added = add_unlisted_files(folder)
+    for entry in added:
+        print_line(to, f"recorded: {entry.file} (SHA-256 {entry.sha256}, {entry.licence or 'licence not stated'})")
+    if not added:
+        print_line(to, f"{folder}: every file of weights is in weights.json already")
+
+
+def _examine_files(files: list[Path]) -> list[ExaminedWeights]:
+    if not files:  # torch is not loaded for nothing
+        return []
+    from phoropter.models.recognition.weight_recognition import examine_weights
+
+    return [examine_weights(file) for file in files]
+
+
+def _describe_examined(found: ExaminedWeights) -> str:
+    """A line about a file that no manifest names."""
+    if found.problem:
+        return f"{found.file.name}: {found.problem}"
+    if found.network:
+        what = f"loads as {found.network}, {f'{found.classes:,} classes' if found.classes else 'without a last layer'}"
+    elif found.fitting:
+        rename = f"{found.fitting[0]}.TAG{found.file.suffix}"
+        what = f"states no network; its tensors are those of {' and '.join(found.fitting)}: call it {rename}"
+    else:
+        what = "states no network, and its tensors, as they are named, are those of none"
+    stated = ", as its JSON states" if found.as_stated else ""
+    return f"{found.file.name}: {what}; SHA-256 {found.sha256}{stated}"
 
 
 def _name_origin(entry: Architecture) -> str:

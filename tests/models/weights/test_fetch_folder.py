@@ -21,7 +21,7 @@ from safetensors.numpy import save
 from phoropter.core.errors import WeightsError
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
-from phoropter.models.weights import fetch_folder, weights_folder
+from phoropter.models.weights import fetch_folder
 from phoropter.models.weights.fetch_folder import WantedWeights, _from_url, _read_licence, fetch_into_folder
 from phoropter.models.weights.weight_files import RemoteWeights
 
@@ -136,11 +136,11 @@ def test_weights_are_fetched_resumed_listed_found_and_verified(
     assert again.returncode == 0 and "there: " in again.stdout and len(hub.log) == requests
     listed = phoropter(hub, tmp_path, "list", PHOROPTER_WEIGHTS=str(folder))
     assert re.search(rf"{NAME}\s+folder\s+ImageNet-1k\s+apache-2.0", listed.stdout)
-    assert "1 weights, all as they were downloaded" in phoropter(hub, tmp_path, "verify", folder).stdout
+    assert "1 listed in weights.json, all as recorded" in phoropter(hub, tmp_path, "verify", folder).stdout
 
     (folder / f"{NAME}.safetensors").write_bytes(TENSORS[:-1] + b"x")
     broken = phoropter(hub, tmp_path, "verify", folder)
-    assert broken.returncode == 2 and "another content than was downloaded" in broken.stderr
+    assert broken.returncode == 2 and "another content than was recorded" in broken.stderr
     assert "fetched: " in phoropter(hub, tmp_path, "get", NAME, "--to", folder).stdout, "a damaged file is fetched again"
     assert (folder / f"{NAME}.safetensors").read_bytes() == TENSORS
 
@@ -188,8 +188,3 @@ def test_a_card_without_a_licence_states_none(tmp_path: Path) -> None:
         assert _read_licence(card) == licence
     card.write_text("---\nlicense: other\nlicense_name: dinov3-license\n---\n")
     assert _read_licence(card) == "dinov3-license" and _read_licence(None) is None
-
-
-def test_a_folder_needs_a_manifest_to_be_verified(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"has no weights\.json"):
-        weights_folder.verify_folder(tmp_path)

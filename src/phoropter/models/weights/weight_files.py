@@ -72,7 +72,7 @@ def find_weight_file(weights: str, base: Path | None, architecture: str) -> Weig
     if path.is_dir():
         found = _find_in_bundle(path, architecture) if (path / "bundle.json").exists() else _find_in_folder(path)
     elif path.is_file():
-        found = WeightFile(path, "file", _read_sidecar(path.with_suffix(".json")))
+        found = WeightFile(path, "file", read_sidecar(path.with_suffix(".json")))
     else:
         raise WeightsError(f"weights {path}: there is no such file or folder; give a path, or write pretrained or random")
     if found.path.suffix == ".safetensors":
@@ -137,7 +137,7 @@ def read_sidecar_json(path: Path) -> Any:
     return read_json(path, MAX_SIDECAR_BYTES, WeightsError)
 
 
-def _read_sidecar(sidecar: Path) -> dict[str, Any]:
+def read_sidecar(sidecar: Path) -> dict[str, Any]:
     """The JSON file beside the weights, with the hub's `pretrained_cfg` flattened and `timm_architecture` renamed."""
     if not sidecar.exists():
         return {}
@@ -154,7 +154,7 @@ def _read_sidecar(sidecar: Path) -> dict[str, Any]:
 def _find_in_folder(path: Path) -> WeightFile:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (path / name).is_file():
-            return WeightFile(path / name, "folder", _read_sidecar(path / "config.json"))
+            return WeightFile(path / name, "folder", read_sidecar(path / "config.json"))
     raise WeightsError(
         f"weights {path}: the folder holds neither model.safetensors nor bundle.json; download the complete folder from the hub"
     )

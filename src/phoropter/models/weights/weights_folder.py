@@ -2,7 +2,7 @@
 
 `PHOROPTER_WEIGHTS` names the folder; what lies in it is used before the caches. `weights.json`, the manifest, holds for each file
 its bytes, its SHA-256, where it came from, its licence and what it was pretrained on. Files named as timm names its weights
-(`mobilenetv1_100.ra4_e3600_r224_in1k.safetensors`) are found without a manifest too.
+(`mobilenetv1_100.ra4_e3600_r224_in1k.safetensors`) are found without a manifest too; folder_files.py adds others to it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_MANIFEST_BYTES = 16 << 20
 class ManifestEntry(BaseModel):
     """A file of the folder.
 
-    file: its name · bytes, sha256: of its contents · repo, url: where it came from, one of them None
+    file: its name · bytes, sha256: of its contents · repo, url: where it came from; both None: somebody put it there
     licence: as its authors state it; None: they state none · pretraining: the data that its name tells
     """
 
@@ -109,10 +109,8 @@ def digest_weights(path: Path) -> str:
 def verify_folder(folder: Path) -> list[str]:
     """A line for each file of the manifest that is missing or not as it was saved; empty where all are sound.
 
-    Every file is read. Raises WeightsError for a folder without a manifest.
+    Every file is read.
     """
-    if not (folder / MANIFEST).is_file():
-        raise WeightsError(f"{folder} has no {MANIFEST}; make the folder by `phoropter weights get NAME --to {folder}`")
     problems = []
     for name, entry in read_weights_manifest(folder).weights.items():
         path = folder / entry.file
@@ -121,5 +119,5 @@ def verify_folder(folder: Path) -> list[str]:
         elif path.stat().st_size != entry.bytes:
             problems.append(f"{name}: {entry.file} has {path.stat().st_size:,} bytes, expected {entry.bytes:,}")
         elif digest_weights(path) != entry.sha256:
-            problems.append(f"{name}: {entry.file} has another content than was downloaded")
+            problems.append(f"{name}: {entry.file} has another content than was recorded")
     return problems

@@ -1,0 +1,1 @@
+"""Which network a file of weights is of."""
