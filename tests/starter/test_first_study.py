@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +18,14 @@ from PIL import Image
 
 from phoropter.cli import main
 from phoropter.commands.study_schema import make_study_schema
+from phoropter.core.durations import format_duration
 from phoropter.core.spec import load_yaml, parse_yaml
-from phoropter.data.in_memory import as_dataset
 from phoropter.data.spec import open_dataset
 from phoropter.data.splits.protocol import make_splits
-from phoropter.starter.choices import choose_candidates, choose_protocol
+from phoropter.starter.choices import FirstStudy, choose_candidates, choose_protocol
 from phoropter.starter.first_look import look_at_path
-from phoropter.starter.study_text import write_study_text
+from phoropter.starter.study_text import make_study_name, write_study_text
+from phoropter.study.plan import plan_study
 from phoropter.study.spec import StudySpec, read_study
 
 CLASSES = ("benign", "malign")
@@ -262,38 +264,80 @@ def test_the_file_names_a_schema_that_it_obeys(tmp_path: Path) -> None:
     jsonschema_rs.validator_for(schema).validate(load_yaml(tmp_path / "study.yaml")[0][0])
 
 
-def test_weights_at_hand_and_time_decide_the_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FirstStudy:
+    """A study of folders of pictures but for its candidates, with an empty folder of weights and a cache of its own."""
+    (tmp_path / "weights").mkdir()
+    monkeypatch.setenv("PHOROPTER_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("PHOROPTER_CACHE", str(tmp_path / "cache"))
+    look = look_at_path(make_folders(tmp_path))
+    return FirstStudy("d", look.spec, choose_protocol(look.dataset))
+
+
+def test_weights_at_hand_and_time_decide_the_candidates(first: FirstStudy, tmp_path: Path) -> None:
+    without = choose_candidates(first, 1)
+    assert [c.entry["weights"] for c in without.chosen] == ["random", "random"] and len(without.missing) == 6
     for name in ("resnet50.a1_in1k", "vit_small_patch16_224.augreg_in21k_ft_in1k", "efficientnet_b0.ra_in1k"):
         put(tmp_path / "weights" / f"{name}.safetensors", b"stands for weights")
-    images = np.stack([draw(row) for row in range(ROWS)])
-    dataset = as_dataset((images, np.arange(ROWS) % 2))
-    protocol = choose_protocol(dataset)
-    without = choose_candidates(dataset, protocol, 1, tmp_path)
-    assert [c.entry["weights"] for c in without.chosen] == ["random", "random"] and len(without.missing) == 6
-    monkeypatch.setenv("PHOROPTER_WEIGHTS", str(tmp_path / "weights"))
-    chosen = choose_candidates(dataset, protocol, 1, tmp_path)
+    chosen = choose_candidates(first, 1)
     assert {c.entry["backbone"] for c in chosen.chosen} == {"resnet50", "vit_small_patch16_224", "efficientnet_b0"}
-    assert sum(c.hours for c in chosen.chosen) <= 1 and len(chosen.missing) == 3
-    short = choose_candidates(dataset, protocol, 1e-6, tmp_path)
-    assert len(short.chosen) == 2 and set(short.left_out) == {"vit_small_patch16_224", "efficientnet_b0"}
+    assert chosen.fits and chosen.estimate.seconds <= 3600 and len(chosen.missing) == 3 and chosen.unused == {}
+    cheaper = choose_candidates(first, (chosen.estimate.seconds - 1) / 3600)
+    assert cheaper.fits and 0 < len(cheaper.chosen) < len(chosen.chosen) and cheaper.left_out
+    least = choose_candidates(first, 1e-6)
+    assert not least.fits and [c.title for c in least.chosen] == [min(chosen.chosen, key=lambda c: c.seconds).title]
 
 
-def test_other_files_of_the_folder_of_weights_become_candidates_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_init_reckons_is_what_plan_reckons(first: FirstStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("resnet50.a1_in1k", "efficientnet_b0.ra_in1k"):
+        put(tmp_path / "weights" / f"{name}.safetensors", b"stands for weights")
+    for hours in ("1", "0.01", "0.0001"):
+        out = Path(f"{hours}.yaml")
+        written = call("init", "d", "-o", out, "--hours", hours)
+        seconds = json.loads(call("plan", out, "--json").stdout)["parts"][0]["estimate"]["seconds"]
+        assert f"about {format_duration(seconds)} on " in written.output, (written.output, seconds)
+        if seconds > 3600 * float(hours):
+            (would_do,) = re.findall(r"nothing fits into .* it would fit into --hours ([0-9.]+)", written.output)
+            assert seconds <= 3600 * float(would_do) <= seconds + 36 and "# Nothing fits into" in out.read_text()
+        assert ("nothing fits" in written.output) == (seconds > 3600 * float(hours))
+
+
+def test_a_study_of_frozen_candidates_alone_says_how_to_get_one_round(first: FirstStudy, tmp_path: Path) -> None:
+    put(tmp_path / "weights" / "resnet50.a1_in1k.safetensors", b"stands for weights")
+    call("init", tmp_path / "d", "-o", tmp_path / "study.yaml", "--hours", "0.001")
+    text = (tmp_path / "study.yaml").read_text()
+    assert "# 5 seeds × 5 folds, since all candidates are frozen" in text and "`seeds: [0]` under protocol" in text
+    ((data, _),) = parse_yaml(text.replace("folds: 5}", "folds: 5, seeds: [0]}"), "s.yaml")
+    assert plan_study(StudySpec.model_validate(data).with_context(base=tmp_path)).study.protocol.seeds == (0,)
+
+
+def test_other_files_of_the_folder_of_weights_become_candidates_by_path(first: FirstStudy, tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
-    (tmp_path / "weights").mkdir()
-    save_file({"a": np.zeros(2, np.float32)}, tmp_path / "weights" / "test_resnet.mine.safetensors")
-    put(tmp_path / "weights" / "test_vit.broken.safetensors", b"no tensors")
-    put(tmp_path / "weights" / "unknown_network.safetensors", b"")
-    monkeypatch.setenv("PHOROPTER_WEIGHTS", str(tmp_path / "weights"))
-    dataset = as_dataset((np.stack([draw(row) for row in range(ROWS)]), np.arange(ROWS) % 2))
-    probe, full = choose_candidates(dataset, choose_protocol(dataset), 1, tmp_path).chosen
-    place = (tmp_path / "weights" / "test_resnet.mine.safetensors").as_posix()
-    assert probe.entry == {
+    folder = tmp_path / "weights"
+    save_file({"a": np.zeros(2, np.float32)}, folder / "test_resnet.mine.safetensors")
+    put(folder / "test_vit.broken.safetensors", b"no tensors")
+    put(folder / "unknown_network.safetensors", b"")
+    save_file({"a": np.zeros(2, np.float32)}, folder / "called_otherwise.safetensors")
+    put(folder / "called_otherwise.json", '{"architecture": "test_efficientnet"}')
+    save_file({"a": np.zeros(2, np.float32)}, folder / "resnet50.of_a_colleague.safetensors")
+    choice = choose_candidates(first, 100)
+    entries = {each.title: each.entry for each in choice.chosen}
+    place = (folder / "test_resnet.mine.safetensors").as_posix()
+    assert entries["test_resnet.mine"] == {
         **{"name": "test_resnet.mine", "backbone": "test_resnet", "weights": place},
         **{"frozen": True, "recipe": "logistic"},
     }
-    assert full.entry == {"backbone": "test_resnet", "weights": place, "recipe": {"preset": "finetune", "epochs": 10}}
+    assert entries["called_otherwise"]["backbone"] == "test_efficientnet"
+    assert entries["resnet50.of_a_colleague"]["backbone"] == "resnet50", "another tag of a network that init knows by name"
+    assert set(choice.unused) == {"test_vit.broken.safetensors", "unknown_network.safetensors"}
+    written = call("init", tmp_path / "d", "-o", tmp_path / "study.yaml", "--hours", "100")
+    for words in (
+        "unknown_network.safetensors: neither its name nor its JSON states a network",
+        "test_vit.broken.safetensors: wei",
+    ):
+        assert f"not used: {words}" in written.output and f"# not used: {words}" in (tmp_path / "study.yaml").read_text()
 
 
 @pytest.mark.parametrize("name", ["true", "a: b", "#1", "007", "x'y", 'q"z', "é ü", "- dash", "1e3"])
@@ -301,7 +345,7 @@ def test_names_that_yaml_would_read_otherwise_are_quoted(name: str, tmp_path: Pa
     for row in range(ROWS):
         put(tmp_path / name / CLASSES[row % 2] / f"{row}.png", png(row))
     look = look_at_path(tmp_path / name)
-    protocol = choose_protocol(look.dataset)
-    text = write_study_text(look, protocol, choose_candidates(look.dataset, protocol, 1, tmp_path), tmp_path / "s.yaml", 1)
+    first = FirstStudy(make_study_name(look.dataset.name), look.spec, choose_protocol(look.dataset))
+    text = write_study_text(look, first.protocol, choose_candidates(first, 1), tmp_path / "s.yaml", 1)
     ((data, _),) = parse_yaml(text, "s.yaml")
-    assert data["data"]["folder"] == name and data["protocol"] == protocol.keys
+    assert data["data"]["folder"] == name and data["protocol"] == first.protocol.keys

@@ -28,23 +28,27 @@ def init_command(path: Path, out: Path, hours: float, yes: bool) -> None:
     """
     from phoropter.commands.study_schema import format_schema
     from phoropter.core.errors import SpecError
-    from phoropter.core.files import cache_dir, write_text
-    from phoropter.starter.choices import choose_candidates, choose_protocol
+    from phoropter.core.files import write_text
+    from phoropter.starter.choices import FirstStudy, choose_candidates, choose_protocol
     from phoropter.starter.first_look import look_at_path
-    from phoropter.starter.study_text import SCHEMA_FILE, write_study_text
+    from phoropter.starter.study_text import SCHEMA_FILE, describe_estimate, make_study_name, write_study_text
 
     if out.exists():
         raise SpecError(f"{out} is there already; name another file with -o, or remove it")
     to = make_console()
     look = _settle_groups(look_at_path(path), to, yes)
     protocol = choose_protocol(look.dataset)
-    candidates = choose_candidates(look.dataset, protocol, hours, cache_dir())
+    candidates = choose_candidates(FirstStudy(make_study_name(look.dataset.name), look.spec, protocol), hours)
     write_text(out, write_study_text(look, protocol, candidates, out, hours))
     if not (schema := out.with_name(SCHEMA_FILE)).exists():
         write_text(schema, format_schema())
     print_line(to, f"{look.dataset.name}: {len(look.dataset):,} rows of {len(look.dataset.classes)} classes")
     print_line(to, f"protocol: {protocol.keys['split']}, because {protocol.reason}")
-    print_line(to, f"candidates: {', '.join(str(each.entry['backbone']) for each in candidates.chosen)}")
+    print_line(to, f"candidates: {', '.join(each.title for each in candidates.chosen)}: {describe_estimate(candidates, hours)}")
+    for sentence in candidates.settled:
+        print_line(to, f"  {sentence}")
+    for file, why in candidates.unused.items():
+        print_line(to, f"not used: {file}: {why}")
     if candidates.missing:
         command = f"phoropter weights get {' '.join(candidates.missing)} --to weights"
         print_line(to, f"not on this machine: {len(candidates.missing)} pretrained networks; {command}")

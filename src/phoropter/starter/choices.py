@@ -1,25 +1,31 @@
 """What a first study compares, and how: a protocol that the data allow, with its reason, and candidates that fit the time.
 
 The protocol is the first of a short list that can be drawn (`make_splits` is asked). Candidates are probes of different families,
-cheapest first, and the full training of the cheapest, as long as their estimate fits: one pass of every network over all
-pictures, and three for each epoch of training, at the speed that was measured here or a guess.
+cheapest first, and the full training of the cheapest, as long as they fit: by the estimate of the study's own plan.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from phoropter.core.errors import PhoropterError, SplitError, WeightsError
+from phoropter.core.files import cache_dir
 from phoropter.data.dataset import Dataset
+from phoropter.data.spec import DataSpec
 from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import ProtocolSpec
 from phoropter.models import catalog
 from phoropter.models.spec import BackboneSpec
 from phoropter.models.weights import weight_files
+from phoropter.models.weights.folder_files import list_unlisted_files, read_stated_facts
 from phoropter.models.weights.weights_folder import named_folder
-from phoropter.study.forecasts.measured_speeds import MeasuredSpeeds, load_measured_speeds
+from phoropter.results.store import Store
+from phoropter.study.cost import ResourceEstimate, estimate_resources
+from phoropter.study.plan import plan_study
+from phoropter.study.spec import StudySpec
 
 # Pretrained, of different families: CNNs, transformers, with and without labels.
 PRETRAINED = (
@@ -36,30 +42,66 @@ SCRATCH_EPOCHS = 20
 MANY_ROWS = 20_000
 
 
+METRICS = ("balanced_accuracy", "accuracy", "macro_f1")
+
+
 @dataclass(frozen=True)
 class ChosenProtocol:
-    """keys: of `protocol:` · reason: a sentence for the comment above them · trained_rows: training rows of all its splits"""
+    """keys: of `protocol:` · reason: a sentence for the comment above them"""
 
     keys: dict[str, Any]
     reason: str
-    trained_rows: int
 
 
 @dataclass(frozen=True)
 class ChosenCandidate:
-    """entry: of `candidates:` · hours: estimate for all its runs"""
+    """entry: of `candidates:` · seconds: of all its runs"""
 
     entry: dict[str, Any]
-    hours: float
+    seconds: float
+
+    @property
+    def title(self) -> str:
+        return str(self.entry.get("name") or self.entry["backbone"])
 
 
 @dataclass(frozen=True)
 class ChosenCandidates:
-    """left_out: names that did not fit the time · missing: names of weights that are not at hand, in the order to get them"""
+    """What fits into the time, as the plan of the study that is written reckons.
+
+    left_out: candidates that did not fit · missing: names of weights that are not at hand, in the order to get them
+    unused: file of weights → why it is no candidate · estimate: of the study · fits: whether it fits
+    settled: what the plan settles of what the study leaves open, in sentences
+    """
 
     chosen: tuple[ChosenCandidate, ...]
-    left_out: tuple[str, ...]
+    left_out: tuple[ChosenCandidate, ...]
     missing: tuple[str, ...]
+    unused: dict[str, str]
+    estimate: ResourceEstimate
+    fits: bool
+    settled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class FirstStudy:
+    """A study but for its candidates, which is planned to see what they take."""
+
+    name: str
+    data: DataSpec
+    protocol: ChosenProtocol
+
+    def estimate(self, entries: Sequence[dict[str, Any]]) -> tuple[list[ChosenCandidate], ResourceEstimate, tuple[str, ...]]:
+        """The entries with the time of each, the estimate of all together, and what the plan settles."""
+        keys = {"name": self.name, "data": self.data, "protocol": self.protocol.keys, "metrics": METRICS}
+        study = StudySpec.model_validate({**keys, "candidates": list(entries)})
+        results = Path("runs") / self.name  # of `plan` and `run`, which know this machine's speed by the cache beside it
+        cache = cache_dir(results)
+        planned = plan_study(study, cache)
+        cost = estimate_resources(planned, Store(results), cache)
+        names = [candidate.name for candidate in study.parsed_candidates]
+        timed = [ChosenCandidate(e, cost.by_candidate.get(n, 0.0)) for e, n in zip(entries, names, strict=True)]
+        return timed, cost, planned.study.context.settled_defaults
 
 
 def choose_protocol(dataset: Dataset) -> ChosenProtocol:
@@ -86,42 +128,43 @@ def choose_protocol(dataset: Dataset) -> ChosenProtocol:
     refusal: SplitError | None = None
     for keys, reason in options:
         try:
-            splits = make_splits(dataset, ProtocolSpec.model_validate(keys))
+            make_splits(dataset, ProtocolSpec.model_validate(keys))
         except SplitError as error:
             refusal = refusal or error
             continue
-        return ChosenProtocol(keys, reason, sum(len(split.train) for split in splits))
+        return ChosenProtocol(keys, reason)
     assert refusal is not None
     raise refusal
 
 
-def choose_candidates(dataset: Dataset, protocol: ChosenProtocol, hours: float, cache: Path) -> ChosenCandidates:
-    """Candidates whose estimates fit into `hours` on the processor; at least two. missing: pretrained weights not at hand."""
-    speeds = load_measured_speeds(cache)
+def choose_candidates(first: FirstStudy, hours: float) -> ChosenCandidates:
+    """Candidates that fit into `hours` on this machine, the earlier ones first; the least of all where none does."""
     known = {name: _is_at_hand(name) for name in PRETRAINED}
-    at_hand = [*({"backbone": name} for name in PRETRAINED if known[name]), *_list_carried()]
+    carried, unused = _list_carried(known)
+    at_hand = [*({"backbone": name} for name in PRETRAINED if known[name]), *carried]
     missing = tuple(catalog.find_architecture(name).tagged_name for name in PRETRAINED if not known[name])
-    wanted: list[ChosenCandidate] = []
-    if at_hand:
-        for entry in at_hand:
-            wanted.append(_estimate({**entry, "frozen": True, "recipe": "logistic"}, len(dataset), speeds))
-        full = {
-            "backbone": at_hand[0]["backbone"],
-            **({"weights": w} if (w := at_hand[0].get("weights")) else {}),
-            "recipe": {"preset": "finetune", "epochs": FINETUNE_EPOCHS},
-        }
-        wanted.append(_estimate(full, 3 * FINETUNE_EPOCHS * protocol.trained_rows, speeds))
-    else:
-        for name in SMALL:
-            scratch = {"preset": "scratch", "epochs": SCRATCH_EPOCHS, "augment": "none"}
-            entry = {"backbone": name, "weights": "random", "recipe": scratch}
-            wanted.append(_estimate(entry, 3 * SCRATCH_EPOCHS * protocol.trained_rows, speeds))
+    timed, _, _ = first.estimate(_list_wanted(at_hand))
     kept: list[ChosenCandidate] = []
-    for each in wanted:
-        if len(kept) < 2 or sum(k.hours for k in kept) + each.hours <= hours:
+    for each in timed:
+        if sum(k.seconds for k in kept) + each.seconds <= 3600 * hours:
             kept.append(each)
-    left_out = tuple(str(each.entry["backbone"]) for each in wanted if each not in kept)
-    return ChosenCandidates(tuple(kept), left_out, missing)
+    kept = kept or [min(timed, key=lambda each: each.seconds)]
+    chosen, cost, settled = first.estimate([each.entry for each in kept])
+    while cost.seconds > 3600 * hours and len(kept) > 1:  # where frozen candidates alone are left, they run in more rounds
+        kept.remove(max(kept, key=lambda each: each.seconds))
+        chosen, cost, settled = first.estimate([each.entry for each in kept])
+    left_out = tuple(each for each in timed if each not in kept)
+    return ChosenCandidates(tuple(chosen), left_out, missing, unused, cost, cost.seconds <= 3600 * hours, settled)
+
+
+def _list_wanted(at_hand: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries of candidates: a probe of each network at hand, the full training of the first; else small networks at random."""
+    if not at_hand:
+        scratch = {"preset": "scratch", "epochs": SCRATCH_EPOCHS, "augment": "none"}
+        return [{"backbone": name, "weights": "random", "recipe": scratch} for name in SMALL]
+    probes = [{**entry, "frozen": True, "recipe": "logistic"} for entry in at_hand]
+    full = {key: value for key, value in at_hand[0].items() if key != "name"}
+    return [*probes, {**full, "recipe": {"preset": "finetune", "epochs": FINETUNE_EPOCHS}}]
 
 
 def _is_at_hand(name: str) -> bool:
@@ -133,25 +176,32 @@ def _is_at_hand(name: str) -> bool:
         return False
 
 
-def _list_carried() -> list[dict[str, Any]]:
-    """Candidates of the other files in the folder of weights whose names begin with a network's, and which fit it."""
+def _list_carried(known: dict[str, bool]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Candidates of the other files in the folder of weights, and those that cannot be one, each with the reason.
+
+    known: network of PRETRAINED → whether its own weights are at hand, so that it is a candidate by its name
+    """
     try:
         folder = named_folder()
     except WeightsError:
-        return []
-    found = []
-    for file in sorted(folder.glob("*.safetensors")) if folder else ():
-        name = file.name.partition(".")[0]
-        if name in PRETRAINED or not catalog.list_architectures(name):
+        return [], {}
+    found: list[dict[str, Any]] = []
+    unused: dict[str, str] = {}
+    by_name = {catalog.find_architecture(name).tagged_name for name in PRETRAINED if known[name]}
+    for file in list_unlisted_files(folder, listed=()) if folder else ():
+        if file.stem in by_name:
             continue
         try:
+            name = read_stated_facts(file).architecture
+            if not catalog.list_architectures(name):
+                unused[file.name] = f"neither its name nor its JSON states a network of timm ('{name}' is none)"
+                continue
             catalog.check_weights(BackboneSpec(name=name, weights=str(file.absolute())))
-        except PhoropterError:
+        except PhoropterError as error:
+            unused[file.name] = str(error)
+            continue
+        if any(each["name"] == file.stem for each in found):
+            unused[file.name] = "another file has this name, with another ending"
             continue
         found.append({"name": file.stem, "backbone": name, "weights": file.absolute().as_posix()})
-    return found
-
-
-def _estimate(entry: dict[str, Any], passes: int, speeds: MeasuredSpeeds) -> ChosenCandidate:
-    backbone = BackboneSpec(name=str(entry["backbone"]))
-    return ChosenCandidate(entry, passes * speeds.image_seconds(backbone, catalog.resolve_side(backbone), "cpu") / 3600)
+    return found, unused

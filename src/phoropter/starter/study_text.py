@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from phoropter.core.durations import format_duration
-from phoropter.starter.choices import ChosenCandidates, ChosenProtocol
+from phoropter.starter.choices import METRICS, ChosenCandidates, ChosenProtocol
 from phoropter.starter.first_look import FirstLook
 
 _PLAIN = re.compile(r"[A-Za-z/~._][\w./ ~+-]*\w|[A-Za-z]")
@@ -23,23 +24,25 @@ def write_study_text(look: FirstLook, protocol: ChosenProtocol, candidates: Chos
     lines = [
         f"# yaml-language-server: $schema={SCHEMA_FILE}",
         f"# Written by phoropter init. Next: phoropter plan {out.name}; phoropter run {out.name} --smoke; then without --smoke",
-        f"name: {_make_name(look.dataset.name)}",
+        f"name: {make_study_name(look.dataset.name)}",
         "",
         *_describe_data(look),
         *_data_lines(look, out),
         "",
-        f"# {protocol.reason[0].upper()}{protocol.reason[1:]}.",
+        f"# {_capitalize(protocol.reason)}.",
+        *(f"# {each}." for each in candidates.settled),
         f"protocol: {_flow(protocol.keys)}",
         "",
         *_candidate_lines(candidates, hours),
         "",
         "# The first metric decides the order.",
-        "metrics: [balanced_accuracy, accuracy, macro_f1]",
+        f"metrics: {_flow(METRICS)}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _make_name(name: str) -> str:
+def make_study_name(name: str) -> str:
+    """A name that a study may have, as near to this one as possible."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:80] or "study"
 
 
@@ -78,14 +81,25 @@ def _relate_path(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) and path != folder else path.as_posix()
 
 
+def describe_estimate(candidates: ChosenCandidates, hours: float) -> str:
+    """What the study takes, in the words of its plan, and whether that is within the hours given."""
+    cost = candidates.estimate
+    basis = "at the speed of earlier runs here" if cost.measured else "a guess; the first run measures it"
+    taken = f"about {format_duration(cost.seconds)} on {cost.hardware} ({basis})"
+    if candidates.fits:
+        return f"{taken}; {hours:g} h were given"
+    least = math.ceil(cost.seconds / 36) / 100  # in hundredths of an hour
+    return f"nothing fits into {hours:g} h: this is the least, {taken}; it would fit into --hours {least:g}"
+
+
 def _candidate_lines(candidates: ChosenCandidates, hours: float) -> list[str]:
-    total = format_duration(3600 * sum(each.hours for each in candidates.chosen))
-    lines = [f"# About {total} on this processor, by a guess; {hours:g} h were given. `phoropter plan` knows better."]
-    lines += ["candidates:"]
+    lines = [f"# {_capitalize(describe_estimate(candidates, hours))}.", "candidates:"]
     for each in candidates.chosen:
-        lines.append(f"  - {_flow(each.entry)}   # about {format_duration(3600 * each.hours)}")
+        lines.append(f"  - {_flow(each.entry)}   # about {format_duration(each.seconds)}")
     if candidates.left_out:
-        lines.append(f"  # left out, for they take longer: {', '.join(candidates.left_out)}")
+        named = (f"{each.title} ({format_duration(each.seconds)})" for each in candidates.left_out)
+        lines.append(f"  # left out, for they take longer: {', '.join(named)}")
+    lines += [f"  # not used: {_one_line(name)}: {' '.join(why.split())}" for name, why in candidates.unused.items()]
     if candidates.missing:
         at_random = all(each.entry.get("weights") == "random" for each in candidates.chosen)
         lines += ["  # These start at random: no pretrained weights are on this machine."] if at_random else []
@@ -94,6 +108,10 @@ def _candidate_lines(candidates: ChosenCandidates, hours: float) -> list[str]:
         for name in candidates.missing:
             lines.append(f"  # - {_flow({'backbone': name.partition('.')[0], 'frozen': True, 'recipe': 'logistic'})}")
     return lines
+
+
+def _capitalize(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _one_line(text: object) -> str:

@@ -26,7 +26,10 @@ def settle_seeds(study: StudySpec, n_rows: int) -> StudySpec:
     candidates = study.parsed_candidates
     if not all(c.is_ensemble or _has_free_folds(c) for c in candidates) or not any(c.recipe.phases for c in candidates):
         return study
-    note = f"{len(FREE_SEEDS)} seeds, since all candidates are frozen and folds cheap; `seeds: [0]` under protocol makes it one"
+    note = (
+        f"{len(FREE_SEEDS)} seeds × {protocol.folds} folds, since all candidates are frozen and folds cheap; "
+        "for one round of folds say `seeds: [0]` under protocol, or --set 'protocol.seeds=[0]'"
+    )
     settled = study.model_copy(update={"protocol": protocol.model_copy(update={"seeds": FREE_SEEDS})})
     return settled.with_context(settled_defaults=(note,))
 
