@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class ProgressEvent:
     """One event of a running study.
 
-    kind:  forecast · decoding · features · start · tick (a step) · epoch · done · failed · lost (its process) · waiting
-    title: the run (candidate and split), or the backbones whose features are being computed
+    kind:  settled (a default) · forecast · decoding · features · start · tick (a step) · epoch · done · failed · lost (its
+           process) · waiting
+    title: the run (candidate and split), the backbones whose features are being computed, or what was settled, in a sentence
     done, total: images for decoding and features, else runs
     note:  tick, epoch: epoch, epochs, losses, images_per_s · done: metrics · failed, lost: error
     keys:  start, done, failed: of the runs · worker: 0, or the number of the process from 1 on where there are several

@@ -73,9 +73,13 @@ class _ProgressBars:
         self.doing: dict[int, str] = {}
         self.begun: dict[int, str] = {}  # what each process has begun to compute
         self.first = bars.add_task("reading the data", total=None, note="")
+        self.settled: set[str] = set()
 
     def __call__(self, event: ProgressEvent) -> None:
         self.time_left.follow_event(event)
+        if event.kind == "settled" and event.title not in self.settled:  # which every process tells
+            self.settled.add(event.title)
+            self.bars.console.print(event.title, markup=False, highlight=False, soft_wrap=True)
         if event.kind in ("failed", "lost"):
             self.bars.console.print(describe_problem(event), markup=False, highlight=False, soft_wrap=True)
         if event.kind in ("start", "done", "failed", "lost", "waiting"):
@@ -124,7 +128,7 @@ class _ProgressLines:
 
     def __init__(self, console: Console) -> None:
         self.console, self.time_left = console, TimeLeft()
-        self.preparing: set[str] = set()
+        self.told: set[str] = set()  # what is told once, though every process says it
         self.workers: set[int] = set()
         self.started = time.monotonic()
 
@@ -133,10 +137,9 @@ class _ProgressLines:
         if event.kind == "start":
             self.workers.add(event.worker)
         if event.kind in ("decoding", "features"):
-            words = name_preparation(event)
-            if words not in self.preparing:
-                self.preparing.add(words)
-                self._print_line(f"{words} ({event.total})")
+            self._print_once(f"{name_preparation(event)} ({event.total})")
+        elif event.kind == "settled":
+            self._print_once(event.title)
         elif event.kind == "done":
             scores = ", ".join(f"{k} {v:.4f}" for k, v in event.note.items() if v is not None)
             times = [format_duration(time.monotonic() - self.started)]
@@ -144,6 +147,11 @@ class _ProgressLines:
             self._print_line(f"[{event.done}/{event.total}] {event.title}: {scores} ({', '.join(times)})")
         elif event.kind in ("failed", "lost"):
             self._print_line(describe_problem(event))
+
+    def _print_once(self, text: str) -> None:
+        if text not in self.told:
+            self.told.add(text)
+            self._print_line(text)
 
     def _print_line(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
