@@ -60,7 +60,16 @@ def test_flags_stay_few() -> None:
     assert flags["report"] == {"--out", "--section", "--maps", "--json", "--trust-code"}
     assert flags["compare"] == flags["folds"] == {"--out", "--trust-code"}
     assert flags["refit"] == {"--out", "--candidate", "--how", "--examples", "--layout", "--data", "--device", "--trust-code"}
-    assert flags["predict"] == {"--out", "--on-bad-input", "--views", "--explain", "--device", "--json", "--trust-code"}
+    assert flags["predict"] == {
+        "--out",
+        "--on-bad-input",
+        "--views",
+        "--explain",
+        "--device",
+        "--json",
+        "--engine",
+        "--trust-code",
+    }
     shared = {"--out", "--on-bad-input", "--views", "--device", "--trust-code"}
     assert flags["explain"] == {*shared, "--target", "--method", "--layer", "--write"}
     assert flags["serve"] == {

@@ -77,13 +77,19 @@ def test_rows_of_the_study_prove_a_file_and_measure_int8(
 
 def test_what_is_missing_or_without_effect_is_told_in_one_line(shapes: Path, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.onnx"
+    into = ("--into-bundle", "--inputs", shapes / "pictures")
     for arguments, sentence in (
         ((), "has no examples to compare the file on; pass --study DIR"),
         (("--int8",), "--int8: it is calibrated and measured on rows of the study; pass --study DIR"),
         (("--most", "0.1", "--inputs", shapes), "--most: it bounds the loss by int8"),
         (("--study", shapes / "out", "--inputs", shapes), "--inputs: the file is compared on rows of --study"),
         (("--inputs", shapes / "pictures", "--views", "ten-crop"), "without center_crop, and ten-crop needs one"),
+        (into, "say where the file goes: -o FILE.onnx, or --into-bundle, one of the two"),
     ):
         refused = export(bundle, "-o", out, *arguments)
         assert refused.exit_code == 2 and sentence in refused.output and refused.output.count("\n") == 1, refused.output
-    assert not list(tmp_path.iterdir())
+    for more in (("--int8",), ("--views", "flip"), ("--layout", "triton")):
+        refused = export(bundle, *into, *more)
+        assert refused.exit_code == 2 and "--into-bundle: the file in a bundle computes in float32" in refused.output
+    assert "say where the file goes" in export(bundle, "--inputs", shapes / "pictures").output
+    assert not list(tmp_path.iterdir()) and not (bundle / "model.onnx").exists()

@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 @click.option(
     "--examples", type=click.IntRange(0, 100), default=0, help="Copy so many of the study's pictures or recordings into it."
 )
-@click.option("--layout", type=click.Choice(["timm"]), help="Also in timm's own layout, under OUT/timm.")
+@click.option(
+    "--layout",
+    "layouts",
+    type=click.Choice(["timm", "onnx"]),
+    multiple=True,
+    help="Also in timm's own layout, under OUT/timm; or as an ONNX file, by which `predict` answers sooner. Repeatable.",
+)
 @click.option("--data", type=click.Path(path_type=Path), help="Where the study's data lie now, if they were moved.")
 @device_option
 @trust_option
@@ -51,7 +57,7 @@ def refit_command(
     from phoropter.training.loop.devices import resolve_device
 
     to, chosen = make_console(), resolve_device(device)
-    contents = BundleContents(rest["examples"], rest["layout"] == "timm")
+    contents = BundleContents(rest["examples"], "timm" in rest["layouts"], "onnx" in rest["layouts"])
     options = RefitOptions(candidate, rest["how"], contents, data=data)
     with trust_results_if(trust_code, folder), show_progress(f"refit of {folder}", to) as on_progress:
         record = refit_candidate(folder, out, options, chosen, on_progress)

@@ -20,6 +20,7 @@ from phoropter.core.storage.sealed_json import read_sealed_json, write_sealed_js
 from phoropter.deploy import engines
 from phoropter.deploy.engines import open_answering_bundle
 from phoropter.deploy.export import exporters
+from phoropter.deploy.export.bundled_export import read_bundled_export
 from phoropter.deploy.predict import Bundle
 from phoropter.deploy.tables import write_predictions
 from phoropter.refit.refit import RefitOptions, refit_candidate
@@ -59,8 +60,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
     draw_dark_and_light(folder / "pictures", 8)
     run_small_study(folder, PICTURES)
-    refit_candidate(folder / "out", folder / "bundle", RefitOptions(), torch.device("cpu"), lambda event: None)
-    done = invoke("export", folder / "bundle", "--into-bundle", "--study", folder / "out")
+    done = invoke("refit", folder / "out", "-o", folder / "bundle", "--layout", "onnx")
     assert done.exit_code == 0, done.output
     return folder
 
@@ -100,6 +100,7 @@ def test_the_command_answers_without_torch_and_says_so(shapes: Path) -> None:
 def test_recordings_windows_thresholds_and_rules_are_those_of_torch(tmp_path: Path) -> None:
     run_small_study(tmp_path, ECG)
     refit_candidate(tmp_path / "out", tmp_path / "bundle", RefitOptions(), torch.device("cpu"), lambda event: None)
+    assert read_bundled_export(tmp_path / "bundle") is None
     training = read_sealed_json(tmp_path / "bundle" / "bundle.json", WeightsError)["training"]
     rule = {
         "positive_class": "stress",

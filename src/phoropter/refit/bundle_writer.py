@@ -38,10 +38,12 @@ class BundleContents:
     """What a bundle holds beside the classifier.
 
     examples: how many held-out rows of the study (of recordings: recordings) are copied into it · timm: timm's own layout, too
+    onnx: an ONNX file, by which `predict` answers without torch
     """
 
     examples: int = 0
     timm: bool = False
+    onnx: bool = False
 
 
 class BundleWriter:

@@ -49,7 +49,7 @@ def test_a_program_that_knows_the_file_alone_gets_the_bundles_probabilities(
     squares = np.stack([read_square(file, said["preprocessing"]) for file in files])
     logits, probabilities = session.run(said["outputs"], {said["input"]["name"]: squares})
 
-    predictor = Predictor(bundle.folder, bundle.model, bundle.candidate, bundle.data, None, bundle.refit)
+    predictor = Predictor(bundle.folder, bundle.spec, bundle.candidate, bundle.data, None, bundle.refit, model=bundle.model)
     predicted = predictor.predict(files, device="cpu")
     np.testing.assert_allclose(probabilities, predicted.probabilities, atol=1e-6)
     odds = np.exp(logits / said["temperature"])
