@@ -194,7 +194,8 @@ class _CostCounter:
 def follow_pace(
     planned: Plan, store: Store, cache: Path, device: str, threads: int, on_progress: ProgressCallback
 ) -> Iterator[ProgressCallback]:
-    """Tells what the missing runs will take, yields a callback that follows them, and keeps how far off it was.
+    """Tells what the plan settled and what the missing runs will take, yields a callback that follows them, and keeps how far off
+    that was.
 
     device: its kind · threads: of this process, which may have a share of the machine alone
     """
@@ -206,6 +207,8 @@ def follow_pace(
         pace.follow_event(event)
         on_progress(event)
 
+    for words in planned.study.context.settled_defaults:
+        notify(ProgressEvent("settled", title=words))
     notify(ProgressEvent("forecast", note=dict(forecasts)))
     try:
         yield notify

@@ -123,6 +123,16 @@ def test_a_failure_is_a_line_above_the_bars(terminal: Terminal) -> None:
     assert "[1/4] net · fold 1: FAILED: no memory" in terminal.console.file.getvalue()  # type: ignore[attr-defined]
 
 
+def test_what_a_plan_settles_is_told_once(terminal: Terminal) -> None:
+    log = io.StringIO()
+    with show_progress("study", Console(file=log, force_terminal=False, width=200)) as show:
+        for worker in (1, 2):  # every process tells it
+            show(ProgressEvent("settled", "5 seeds, since [all] is frozen", worker=worker))
+            terminal.show(ProgressEvent("settled", "5 seeds, since [all] is frozen", worker=worker))
+    assert log.getvalue() == "5 seeds, since [all] is frozen\n"
+    assert str(terminal.console.file.getvalue()).count("5 seeds, since [all] is frozen") == 1
+
+
 def test_a_log_has_a_line_for_each_run_with_the_time_left() -> None:
     file = io.StringIO()
     with show_progress("study", Console(file=file, force_terminal=False, width=200)) as show:

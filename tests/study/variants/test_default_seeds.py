@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from safetensors.torch import save_file
 
+from phoropter.cli import main
 from phoropter.models.timm_compat import import_timm
 from phoropter.study.plan import plan_study
 from phoropter.study.spec import StudySpec, read_study
@@ -47,12 +50,29 @@ def test_one_seed_where_folds_are_not_free() -> None:
     assert seeds_of(study_of(PROBE), MAX_FREE_ROWS + 1) == (0,)
 
 
-def test_the_plan_has_the_settled_seeds(tmp_path: Path) -> None:
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
     save_file(import_timm().create_model("test_resnet").state_dict(), tmp_path / "net.safetensors")
-    backbone = "{name: test_resnet, weights: net.safetensors}"
-    text = "name: tiny\ndata: {digits: true, size: 32, max_samples: 120}\ncandidates:\n"
+    backbone = "{name: test_resnet, weights: net.safetensors, size: 32}"
+    text = "name: tiny\ndata: {digits: true, size: 32, max_samples: 60}\nprotocol: {folds: 2}\ncandidates:\n"
     text += f"  - {{name: a, backbone: {backbone}, frozen: true, recipe: logistic}}\n"
     (tmp_path / "study.yaml").write_text(text)
-    planned = plan_study(read_study(tmp_path / "study.yaml")[0], tmp_path / "cache")
-    assert len(planned.runs) == 25 and planned.study.protocol.seeds == (0, 1, 2, 3, 4)
+    return tmp_path / "study.yaml"
+
+
+def test_the_plan_has_the_settled_seeds(study_file: Path) -> None:
+    planned = plan_study(read_study(study_file)[0], study_file.parent / "cache")
+    assert len(planned.runs) == 10 and planned.study.protocol.seeds == (0, 1, 2, 3, 4)
     assert planned.study.context.settled_defaults
+
+
+def test_plan_and_run_say_what_was_settled_and_how_to_get_one_round(study_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(study_file.parent)
+    words = "5 seeds × 2 folds, since all candidates are frozen and folds cheap; for one round of folds say `seeds: [0]`"
+    plan, run = (["plan", str(study_file)], ["run", str(study_file), "--device", "cpu"])
+    for command in (plan, run):
+        shown = CliRunner().invoke(main, command, catch_exceptions=False)
+        assert shown.exit_code == 0 and shown.output.count(words) == 1, shown.output
+    (setting,) = set(re.findall(r"--set '(.*?)'", shown.output))
+    once = CliRunner().invoke(main, [*plan, "--set", setting, "-o", "once"], catch_exceptions=False)
+    assert "2 of 2 runs to compute" in once.output and words not in once.output, once.output
