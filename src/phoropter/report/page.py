@@ -17,6 +17,7 @@ from phoropter.report.render.kept_report import WrittenReport
 from phoropter.report.render.table import one_line
 from phoropter.report.render.wording import count_with_noun, list_names
 from phoropter.report.sections.candidates.leaderboard import leaderboard_table
+from phoropter.report.sections.claim_sentences import describe_claim
 from phoropter.report.sections.order import build_sections
 from phoropter.report.sections.predictions.mistakes_file import MISTAKES_FILE, write_mistakes_file
 from phoropter.report.sections.study import leakage, provenance
@@ -61,6 +62,7 @@ def create_report(inputs: ReportInput, out: Path | None = None, sections: Sequen
     store, summary, comparisons = inputs.store, inputs.summary, inputs.comparisons
     found = clinical_sentences(summary, inputs.clinical, find_top_group(summary, comparisons).leader.name)
     sentences, small_print = conclusion.write_conclusion(summary, comparisons, inputs.answers, found)
+    sentences = [*describe_claim(summary, inputs.answers), *sentences]
     page, files = resolve_output_paths(store.folder / "report", out)
     *own, last = build_sections(inputs)
     document = Document(
@@ -88,8 +90,9 @@ def read_report_input(folder: Path | str, progress: Callable[[int, int], None] |
     """
     store = open_results(folder)
     summary = collect_summary(store, progress)
-    comparisons = compare.compare_candidates(store, summary)
-    answers = answer_questions(store, summary, comparisons.design)
+    shared = compare.SharedContributions(store, summary)
+    comparisons = compare.compare_candidates(store, summary, shared)
+    answers = answer_questions(store, summary, comparisons.design, shared)
     clinical, controls = collect_clinical_results(store, summary), collect_controls(store, summary)
     return ReportInput(store, summary, comparisons, answers, clinical, controls)
 

@@ -11,7 +11,8 @@ from made_study import Made, make_study
 from sklearn import metrics as sk
 
 from phoropter.report.render.table import MeanStd
-from phoropter.report.sections.candidates.published import published_table, read_published
+from phoropter.report.sections.candidates.published import published_table
+from phoropter.report.sections.published_figures import read_published
 from phoropter.report.summary.collect import collect_summary
 
 MADE = Made(

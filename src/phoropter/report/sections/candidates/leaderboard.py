@@ -17,8 +17,9 @@ from phoropter.report.sections.candidate_values import (
     within_split_column,
 )
 from phoropter.report.sections.candidates.cost import COST_COLUMNS
-from phoropter.report.sections.candidates.published import published_table, read_published
+from phoropter.report.sections.candidates.published import agreement_table, published_table
 from phoropter.report.sections.clinical.levels import describe_missing_levels, level_leaderboards
+from phoropter.report.sections.published_figures import published_name, read_published
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.metrics.registry import METRICS, metric_names
@@ -34,7 +35,7 @@ def leaderboard_section(inputs: ReportInput) -> Section:
     figure = leaderboard_figure(entries, MetricFormat.from_metric(summary.ranking_metric), baseline)
     blocks: list[ContentBlock] = [leaderboard_table(summary), figure]
     blocks += level_leaderboards(inputs)
-    blocks += [published] if (published := published_table(summary)) else []
+    blocks += [table for table in (published_table(summary), agreement_table(summary)) if table is not None]
     notes = (*_explain_intervals(inputs), *describe_missing_levels(inputs))
     return Section("leaderboard", "Leaderboard", (), tuple(blocks), (), notes)
 
@@ -71,9 +72,8 @@ def _leaderboard_entry(candidate: CandidateResults, metric: str) -> LeaderboardE
 
 def leaderboard_table(summary: StudySummary) -> Table:
     """A row for each candidate, best first, and the majority-class baseline last."""
-    published = {
-        name: values[summary.metrics[0]] for name, values in read_published(summary).items() if summary.metrics[0] in values
-    }
+    first = summary.metrics[0]
+    published = {name: values[first].value for name, values in read_published(summary).items() if first in values}
     requested = tuple(metric_names(summary.study_config.get("metrics") or summary.metrics[:1]))
     other_metrics = [m for m in summary.metrics[1:] if m not in PROBABILITY_METRICS or m in requested]
     columns = _leaderboard_columns(summary, other_metrics, bool(published))
@@ -84,7 +84,7 @@ def leaderboard_table(summary: StudySummary) -> Table:
         values += [primary_metric_interval(candidate)]
         values += [candidate.within_splits.get(summary.metrics[0], (None,))[0]] if within else []
         values += [mean_std_over_runs(candidate, m) for m in other_metrics]
-        values += [published.get(candidate.base_name, published.get(candidate.name))] if published else []
+        values += [published.get(published_name(candidate, published))] if published else []
         values += [candidate.median_cost(name) for name in _COSTS_SHOWN]
         role: RowRole = "leader" if place == 0 else "baseline" if candidate is summary.baseline else "plain"
         rows.append(TableRow(tuple(values), role))

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from phoropter.report.render.metric_format import metric_column
-from phoropter.report.render.table import CellValue, Column, Table, TableRow
-from phoropter.report.sections.candidate_values import mean_std_over_runs
+from phoropter.report.render.table import INTERVAL_TITLE, CellValue, Column, IntervalBounds, MeanStd, Table, TableRow
+from phoropter.report.sections.published_figures import (
+    UNSEEN,
+    ComparedFigure,
+    PublishedValue,
+    compare_figures,
+    our_value,
+    published_name,
+    read_about,
+    read_published,
+)
 from phoropter.report.summary.model import CandidateResults, StudySummary
 from phoropter.results.metrics.registry import METRICS
-
-
-def read_published(summary: StudySummary) -> dict[str, dict[str, float]]:
-    """Candidate → metric → the published value, a percentage as a fraction; the study may give it as a fraction or × 100.
-
-    Empty for a smoke version of a study, whose networks are not those that were published.
-    """
-    figures = {} if summary.study.get("scale") else (summary.study_config.get("about") or {}).get("published") or {}
-    found: dict[str, dict[str, float]] = {}
-    for candidate, by_metric in figures.items():
-        values = {str(metric): float(value) for metric, value in by_metric.items() if value is not None}
-        found[str(candidate)] = {m: v / 100 if m in METRICS and METRICS[m].percent and v > 1 else v for m, v in values.items()}
-    return found
 
 
 def published_table(summary: StudySummary) -> Table | None:
@@ -32,28 +30,84 @@ def published_table(summary: StudySummary) -> Table | None:
     """
     published = read_published(summary)
     named = {name for values in published.values() for name in values}
-    metrics = [m for m in summary.metrics if m in named] + sorted(named - set(summary.metrics))
+    known = [name for metric in summary.metrics for name in (metric, UNSEEN + metric) if name in named]
+    metrics = known + sorted(named - set(known))
     rows: list[TableRow] = []
     used: set[str] = set()
     for candidate in summary.candidates:
-        name = candidate.name if candidate.name in published else candidate.base_name
+        name = published_name(candidate, published)
         if name in published:
             used.add(name)
             rows.append(TableRow((candidate.name, *_paired_cells(candidate, metrics, published[name]))))
     rows += [TableRow((name, *_paired_cells(None, metrics, published[name]))) for name in published if name not in used]
     columns = [Column("Candidate")]
     for metric in metrics:
-        ours = metric_column(METRICS[metric]) if metric in METRICS else Column(metric, "number", "", 3)
+        ours = _our_column(summary, metric)
         columns += [ours, replace(ours, name=f"{ours.name}, published", description="as printed in the source")]
-    source = str((summary.study_config.get("about") or {}).get("source") or "").rstrip(".")
+    source = str(read_about(summary).get("source") or "").rstrip(".")
     note = f"Source: {source}. " if source else ""
     note += "Published on other data, other splits or with other training. A dash: not run, not computed here, or not published."
     return Table("published", "Published figures beside those of this study", tuple(columns), tuple(rows), note) if rows else None
 
 
-def _paired_cells(candidate: CandidateResults | None, metrics: Sequence[str], published: Mapping[str, float]) -> list[CellValue]:
+def agreement_table(summary: StudySummary) -> Table | None:
+    """A row for each published figure of the ranking metric with ours beside it; None where no figure's interval is known."""
+    compared = [
+        f for f in compare_figures(summary) if f.metric.removeprefix(UNSEEN) == summary.metrics[0] and np.isfinite(f.ours)
+    ]
+    if not any(figure.derived for figure in compared):
+        return None
+    column = metric_column(summary.ranking_metric)
+    columns = (
+        Column("Candidate"),
+        *([Column("Tested on", "words")] if any(f.metric.startswith(UNSEEN) for f in compared) else []),
+        replace(column, name="Published"),
+        Column(f"Its {INTERVAL_TITLE}", column.kind, "derived from what the source says of its rows and runs", column.digits),
+        replace(column, name="Here"),
+        Column(INTERVAL_TITLE, column.kind, "of ours, as in the leaderboard", column.digits),
+        Column("Judgement", "words"),
+    )
+    with_place = len(columns) == 7
+    rows = [TableRow(_agreement_cells(summary, figure, with_place)) for figure in compared]
+    methods = "; ".join(dict.fromkeys(f.derived.method for f in compared if f.derived))
+    note = (
+        f"Intervals of published figures are derived, not printed: {methods}. Two figures agree where the interval of their "
+        "difference (Zou and Donner 2008) holds zero. Neither side's interval covers another training, or other data."
+    )
+    return Table("agreement", "Agreement with the published figures", columns, tuple(rows), note)
+
+
+def _agreement_cells(summary: StudySummary, figure: ComparedFigure, with_place: bool) -> tuple[CellValue, ...]:
+    is_unseen = figure.metric.startswith(UNSEEN)
+    place = f"{summary.site_word.plural} never trained on" if is_unseen else "held-out rows"
+    derived = figure.derived
+    return (
+        figure.candidate,
+        *([place] if with_place else []),
+        figure.published.value,
+        None if derived is None else IntervalBounds(derived.low, derived.high),
+        figure.ours,
+        IntervalBounds(figure.low, figure.high),
+        figure.agreement,
+    )
+
+
+def _our_column(summary: StudySummary, metric: str) -> Column:
+    name = metric.removeprefix(UNSEEN)
+    column = metric_column(METRICS[name]) if name in METRICS else Column(metric, "number", "", 3)
+    if not metric.startswith(UNSEEN):
+        return column
+    words = "all models of a candidate together, on sites that none was trained on"
+    return replace(column, name=f"{column.name}, unseen {summary.site_word.plural}", description=words)
+
+
+def _paired_cells(
+    candidate: CandidateResults | None, metrics: Sequence[str], published: Mapping[str, PublishedValue]
+) -> list[CellValue]:
     cells: list[CellValue] = []
     for metric in metrics:
-        ours = None if candidate is None or metric not in METRICS else mean_std_over_runs(candidate, metric)
-        cells += [ours, published.get(metric)]
+        theirs = published.get(metric)
+        cells.append(None if candidate is None else our_value(candidate, metric))
+        has_spread = theirs is not None and np.isfinite(theirs.std)
+        cells.append(theirs and (MeanStd(theirs.value, theirs.std) if has_spread else theirs.value))
     return cells
