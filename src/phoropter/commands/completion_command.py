@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 
 _NAME, _VARIABLE = "phoropter", "_PHOROPTER_COMPLETE"
+# A zsh whose start file does not begin its completion has no compdef, which the script calls.
+_BEGIN_ZSH = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }\n"
 
 
 @click.command("completion")
@@ -39,7 +41,7 @@ def install_script(shell: str, script: str) -> list[Path]:
     else:
         file = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / _NAME / f"completion.{shell}"
     make_folder(file.parent)
-    write_text(file, script)
+    write_text(file, (_BEGIN_ZSH if shell == "zsh" else "") + script)
     if shell == "fish":
         return [file]
     start = (Path(os.environ.get("ZDOTDIR") or home) / ".zshrc") if shell == "zsh" else home / ".bashrc"
