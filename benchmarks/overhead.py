@@ -4,8 +4,8 @@
 
 Ten candidates are predictions of another tool, so a run reads its rows from a table in memory, and everything else is what every
 run costs: its claim, its folder of files with checksums, its record, the words between processes. The page of the whole study is
-left to `report`. Seconds for each run are those of the pool times its processes; memory is the resident size of parent and workers,
-sampled each second; `status` and `report` are commands of their own, their start included.
+left to `report`. Seconds for each run are those of the pool times its processes; those of the processor are fairer. Memory
+is the resident size of parent and workers, sampled each second; `status` and `report` are commands of their own, start included.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -65,29 +65,40 @@ def write_study(folder: Path, runs: int) -> StudySpec:
     return study
 
 
-def watch_memory(ended: threading.Event, samples: list[tuple[float, int, int]], began: float) -> None:
-    """Notes (second, resident bytes of this process, those of its largest child) each second until `ended`."""
+class Sample(NamedTuple):
+    """second: since the beginning · parent, worker: resident bytes of this process and of its largest child
+    cpu_s: processor time of all of them so far"""
+
+    second: float
+    parent: int
+    worker: int
+    cpu_s: float
+
+
+def watch_processes(ended: threading.Event, samples: list[Sample], began: float) -> None:
+    """Takes a sample each second until `ended`."""
     me = psutil.Process()
     while not ended.wait(1.0):
-        sizes = []
+        sizes, seconds = [0], sum(me.cpu_times()[:2])
         for child in me.children(recursive=True):
             try:
                 sizes.append(child.memory_info().rss)
+                seconds += sum(child.cpu_times()[:2])
             except psutil.Error:
                 continue
-        samples.append((time.monotonic() - began, me.memory_info().rss, max(sizes, default=0)))
+        samples.append(Sample(time.monotonic() - began, me.memory_info().rss, max(sizes), seconds))
 
 
 def run_pool(study: StudySpec, folder: Path, jobs: int) -> dict[str, Any]:
-    """Seconds of the pool from its first finished run to its last, and memory at a tenth of the runs and at the end."""
+    """Seconds of the pool from its first finished run to its last, on the wall and of the processors; memory early and late."""
     done: list[float] = []
-    began, ended, samples = time.monotonic(), threading.Event(), list[tuple[float, int, int]]()
+    began, ended, samples = time.monotonic(), threading.Event(), list[Sample]()
 
     def follow(event: ProgressEvent) -> None:
         if event.kind == "done":
             done.append(time.monotonic() - began)
 
-    watcher = threading.Thread(target=watch_memory, args=(ended, samples, began), daemon=True)
+    watcher = threading.Thread(target=watch_processes, args=(ended, samples, began), daemon=True)
     watcher.start()
     executor = make_executor(ComputeOptions("cpu"), folder / "cache", Places(jobs))
     store = execute_study(study, folder / "out", follow, cache=folder / "cache", executor=executor)
@@ -96,15 +107,18 @@ def run_pool(study: StudySpec, folder: Path, jobs: int) -> dict[str, Any]:
     whole = time.monotonic() - began
     count = store.count_finished_runs()
     first = min(done)
-    early = next((s for s in samples if s[0] > first + 0.1 * (whole - first)), samples[-1])
+    within = [s for s in samples if first <= s.second <= done[-1]]  # without the start and the last look at the whole study
+    early, late = within[len(within) // 10], within[-1]
     return {
         "runs": count,
         "jobs": jobs,
         "prepare_s": first,
         "runs_s": done[-1] - first,
         "ms_per_run": 1000 * jobs * (done[-1] - first) / count,
-        "parent_mib": [early[1] >> 20, samples[-1][1] >> 20],
-        "worker_mib": [early[2] >> 20, max(s[2] for s in samples[-5:]) >> 20],
+        "cpu_ms_per_run": 1000 * (late.cpu_s - within[0].cpu_s) / sum(within[0].second < at <= late.second for at in done),
+        "whole_s": whole,
+        "parent_mib": [early.parent >> 20, late.parent >> 20],
+        "worker_mib": [early.worker >> 20, late.worker >> 20],
     }
 
 

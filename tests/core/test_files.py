@@ -29,6 +29,23 @@ def test_a_file_appears_only_when_finished(tmp_path: Path) -> None:
     assert os.listdir(target.parent) == ["file.txt"]
 
 
+def test_a_file_in_a_folder_that_is_unfinished_becomes_whole_with_it(tmp_path: Path) -> None:
+    with files.atomic_write_folder(tmp_path / "folder") as aside:
+        files.write_text(aside / "file.txt", "text")
+        assert os.listdir(aside) == ["file.txt"] and os.listdir(tmp_path) == [aside.name]
+    assert (tmp_path / "folder" / "file.txt").read_text() == "text"
+    with pytest.raises(RuntimeError), files.atomic_write_folder(tmp_path / "other") as aside, files.atomic_write(aside / "half"):
+        raise RuntimeError
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_leftovers_are_those_of_one_folder(tmp_path: Path) -> None:
+    for name in ("one", ".one.aside-x-1", ".one.aside-y-2", ".other.aside-x-1"):
+        (tmp_path / name).mkdir()
+    files.remove_leftovers(tmp_path / "one")
+    assert sorted(os.listdir(tmp_path)) == [".other.aside-x-1", "one"]
+
+
 def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     target = tmp_path / "file.txt"
     files.write_text(target, "old")

@@ -158,6 +158,15 @@ def test_runs_of_an_earlier_plan_are_left_out(tmp_path: Path) -> None:
     assert [r.key for r in made.runs()] == [KEY]
 
 
+def test_folders_of_runs_are_listed_at_one_look(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.list_run_folders() == set()
+    for name in ("a" * 32, "b" * 32, ".hidden"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    (tmp_path / "runs" / "file").touch()
+    assert store.list_run_folders() == {"a" * 32, "b" * 32}
+
+
 def test_runs_have_the_names_of_the_study_as_it_is_now(tmp_path: Path) -> None:
     made = store(tmp_path, KEY)
     with made.create_run(KEY) as folder:

@@ -14,7 +14,9 @@ from phoropter.refit.finished_study import open_finished_study
 from phoropter.results.store import Store
 from phoropter.study import compute
 from phoropter.study.executors import execute_study
+from phoropter.study.inputs import table_inputs
 from phoropter.study.plan import Plan, plan_study
+from phoropter.study.records import table_record
 from phoropter.study.screening import make_probe_candidates
 from phoropter.study.smoke_scale import make_smoke_version
 from phoropter.study.spec import StudySpec, read_study
@@ -79,7 +81,7 @@ def test_a_record_says_what_it_is_and_what_it_took(done: Store) -> None:
 
 
 def test_a_run_that_cannot_be_written_is_absent_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = compute.write_table_run
+    write = table_record.write_table_run
 
     def fail_on_boosting(folder: Any, run: Any, *args: Any, **options: Any) -> dict[str, Any]:
         record = write(folder, run, *args, **options)
@@ -124,7 +126,7 @@ def test_the_runs_of_a_candidate_share_its_features(tmp_path: Path, monkeypatch:
         asked.append(compute_row_features(*args))
         return asked[-1]
 
-    monkeypatch.setattr(compute, "compute_row_features", note_and_compute)
+    monkeypatch.setattr(table_inputs, "compute_row_features", note_and_compute)
     store = run(tmp_path, STUDY.partition("  - {backbone")[0] + "  - {baseline: mean-image}\n  - {baseline: colour-texture}\n")
     assert len(list(store.runs())) == 4 and len(asked) == 2
     assert len({found.values.shape for found in asked}) == 2 and not any(found.values.flags.writeable for found in asked)

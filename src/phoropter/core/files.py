@@ -43,20 +43,24 @@ def cache_dir(beside: Path | None = None) -> Path:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path to write a file to; on leaving without an error it becomes `path`, else nothing remains.
 
+    In a folder that is itself unfinished (`atomic_write_folder`) it is `path` at once: the folder becomes whole as one.
     Raises DiskError when the disk is full or the folder may not be written.
     """
-    aside = _temporary_path(path)
+    is_inside = UNFINISHED_MARK in path.parent.name  # a sync of its own would double what each run waits for the disk
+    aside = path if is_inside else _temporary_path(path)
     make_folder(path.parent)
     try:
         yield aside
-        _sync_to_disk(aside)
-        aside.replace(path)
+        if not is_inside:
+            _sync_to_disk(aside)
+            aside.replace(path)
     except OSError as error:
         raise_disk_error(error, path)
         raise
     finally:
-        with suppress(OSError):  # on a read-only disk even this fails, and would hide the reason
-            aside.unlink(missing_ok=True)
+        if not is_inside:
+            with suppress(OSError):  # on a read-only disk even this fails, and would hide the reason
+                aside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -157,6 +161,13 @@ def remove_unfinished(folder: Path, older_than_s: float | None = None) -> None:
         with suppress(OSError):
             if older_than_s is None or time.time() - stale.stat().st_mtime > older_than_s:
                 shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes what killed processes left unfinished of one folder. The caller holds its lock."""
+    for name in os.listdir(path.parent):  # thousands of names, for which a glob would take longer than a small run
+        if name.startswith(f".{path.name}{UNFINISHED_MARK}"):
+            shutil.rmtree(path.parent / name, ignore_errors=True)
 
 
 def make_temporary_folder(purpose: str) -> Path:

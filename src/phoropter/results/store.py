@@ -22,6 +22,7 @@ No torch, no pickle: arrays are read with allow_pickle=False and bounded in size
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import time
@@ -35,7 +36,7 @@ from typing import Any, Literal
 import filelock
 
 from phoropter.core.errors import StoreError
-from phoropter.core.files import atomic_write, atomic_write_folder, file_lock, make_folder, remove_unfinished
+from phoropter.core.files import atomic_write, atomic_write_folder, file_lock, make_folder, remove_leftovers, remove_unfinished
 from phoropter.core.storage.checksums import describe_file_state, print_notice, remove_path, set_aside, write_checksums
 from phoropter.core.storage.sealed_json import read_json_object
 from phoropter.results.record_shapes import (
@@ -128,9 +129,13 @@ class Store:
 
     def find_unplanned_runs(self) -> list[str]:
         """Names of the folders under runs/ that are of no run of the plan: of earlier plans, or copied. Nothing reads them."""
-        planned = set(self.planned_keys)
-        folders = (self.folder / "runs").glob("*/")
-        return sorted(f.name for f in folders if f.name not in planned and not f.name.startswith("."))
+        return sorted(self.list_run_folders() - set(self.planned_keys))
+
+    def list_run_folders(self) -> set[str]:
+        """Names of all folders of runs, sound or not, by one look at the folder that they are in."""
+        with suppress(FileNotFoundError), os.scandir(self.folder / "runs") as entries:
+            return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
+        return set()
 
     def run(self, key: str) -> Run:
         return Run(self._run_folder(key))
@@ -177,12 +182,8 @@ class Store:
             if path.stem in planned and path.stem not in self:
                 found[path.stem] = self._read_failure(path, planned[path.stem])
         for key, damage in self.read_damage().items():
-            found[key] = {
-                **_describe_planned(planned[key]),
-                "error": f"runs/{key}: {damage}: run the study again, which makes this run again",
-                "kind": "DamagedRun",
-                "trace": [],
-            }
+            words = f"runs/{key}: {damage}: run the study again, which makes this run again"
+            found[key] = {**_describe_planned(planned[key]), "error": words, "kind": "DamagedRun", "trace": []}
         return found
 
     def _read_failure(self, path: Path, planned: Mapping[str, Any]) -> dict[str, Any]:
@@ -270,8 +271,7 @@ class Store:
         """A folder to fill; it becomes runs/KEY on leaving without an error. The caller holds the lease."""
         target = self._run_folder(key)
         make_folder(target.parent)
-        for stale in target.parent.glob(f".{key}.aside-*"):
-            shutil.rmtree(stale, ignore_errors=True)
+        remove_leftovers(target)
         self.set_aside_damaged(key)  # else the new folder could not take its name, and the run would be made for ever
         with atomic_write_folder(target) as aside:
             yield RunWriter(aside)

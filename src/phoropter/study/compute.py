@@ -24,6 +24,7 @@ from phoropter.models import classifier as classifiers
 from phoropter.models.weights.bundle_files import set_aside_damaged_bundle
 from phoropter.results.store import Store, write_progress_note
 from phoropter.study.cost import note_speed
+from phoropter.study.inputs.table_inputs import TableInputs
 from phoropter.study.load import ImageSet, LoadedVariant
 from phoropter.study.plan import Plan, PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
@@ -31,7 +32,6 @@ from phoropter.study.records import run_record
 from phoropter.study.records.selection_record import SelectedMembers
 from phoropter.study.records.table_record import write_table_run
 from phoropter.study.shifts.evaluate import ShiftEvaluator
-from phoropter.training.candidates.table_spec import TableSpec
 from phoropter.training.costs.peak_memory import PeakMemory
 from phoropter.training.distillation import Teacher
 from phoropter.training.fit import TrainedRun, TrainingTask
@@ -42,7 +42,7 @@ from phoropter.training.loop.precision import resolve_autocast_dtype
 from phoropter.training.loop.stop_signals import StopRequest, defer_stop
 from phoropter.training.loop.training_loop import StepProgress
 from phoropter.training.selection.inner_answers import choose_members
-from phoropter.training.tables.row_features import RowFeatures, compute_row_features
+from phoropter.training.tables.row_features import RowFeatures
 from phoropter.training.tables.signal_fit import fit_signal_network
 from phoropter.training.tables.table_fit import FittedTable, fit_table, take_predictions
 from phoropter.training.train import train_candidate
@@ -132,7 +132,7 @@ class Computation:
         self.checkpoint_s = checkpoint_s
         self.shifts = ShiftEvaluator(planned, store.folder, cache, on_progress)
         self._loaded_pixels: dict[str, Pixels] = {}
-        self._loaded_features: dict[str, RowFeatures] = {}
+        self.table_inputs = TableInputs(planned, cache, on_progress)
 
     def train_run(self, run: PlannedRun) -> dict[str, Any]:
         """Trains one run and writes its folder; returns its metrics. Raises StopRequest when asked to stop."""
@@ -179,15 +179,14 @@ class Computation:
     def compute_table(self, run: PlannedRun) -> dict[str, Any]:
         """Fits the classifier of a candidate without a network, or takes its predictions from a file; returns its metrics."""
         started = datetime.now(UTC)
-        table, image_set, base = run.candidate.table, run.image_set, self.planned.study.base
+        table, image_set = run.candidate.table, run.image_set
         assert table is not None
         features = None
         with PeakMemory(self.device) as peak:
             if table.predictions is not None:
-                splits = [r.split for r in self.planned.runs if r.candidate is run.candidate and r.image_set is image_set]
-                fitted = take_predictions(table, image_set.dataset, splits, run.split, base)
+                fitted = take_predictions(table, self.table_inputs.load_fold(run), run.split)
             else:
-                features = self.load_features(run.candidate.name, table, image_set)
+                features = self.table_inputs.load_features(run, self.load_pixels(image_set))
                 fitted = fit_table(table, features, image_set.dataset, run.split)
         return self._write_table(run, fitted, features, started, peak.bytes)
 
@@ -333,17 +332,3 @@ class Computation:
         if name not in self._loaded_pixels:
             self._loaded_pixels = {name: open_pixels(image_set, self.cache, self.on_progress)}
         return self._loaded_pixels[name]
-
-    def load_features(self, candidate: str, table: TableSpec, image_set: ImageSet) -> RowFeatures:
-        """The features of a candidate without a network, which its runs share: a file is parsed once, not for each of them."""
-
-        def report_progress(done: int, total: int) -> None:
-            self.on_progress(ProgressEvent("features", candidate, done, total))
-
-        name = digest([table.identity(), image_set.identity])
-        if name not in self._loaded_features:
-            dataset, pixels, base = image_set.dataset, self.load_pixels(image_set), self.planned.study.base
-            features = compute_row_features(table, dataset, pixels, self.cache, base, report_progress)
-            features.values.flags.writeable = False
-            self._loaded_features = {name: features}
-        return self._loaded_features[name]

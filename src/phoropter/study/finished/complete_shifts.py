@@ -82,7 +82,7 @@ def _fit_again(computation: Computation, run: PlannedRun, table: TableSpec, pixe
     """The classifier of a baseline, or its network on samples, whose models are never kept."""
     dataset = run.image_set.dataset
     if not table.is_signal_network:
-        return fit_table(table, computation.load_features(run.candidate.name, table, run.image_set), dataset, run.split)
+        return fit_table(table, computation.table_inputs.load_features(run, pixels), dataset, run.split)
     task = TrainingTask(run.candidate, run.split, dataset, pixels, computation.device, computation.cache)
     return follow_training(fit_signal_network(task), task, run.title, computation.on_progress)
 

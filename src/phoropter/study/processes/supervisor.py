@@ -185,12 +185,12 @@ class Supervisor:
         if not (self.store.folder / "study.json").exists():
             return
         keys = self.store.planned_keys
-        runs = [self.store.run(key) for key in keys if key in self.store]
+        there = self.store.list_run_folders() - self.known_done  # a look at each of thousands would take longer than the runs
+        fresh = [self.store.run(key) for key in keys if key in there and key in self.store]
         self.looked = time.monotonic()
-        self.n_planned, self.n_done = len(keys), len(runs)
-        fresh = [run for run in runs if run.key not in self.known_done]
+        self.known_done.update(run.key for run in fresh)
+        self.n_planned, self.n_done = len(keys), len(self.known_done)
         for place, run in enumerate(fresh, self.n_done - len(fresh) + 1):
-            self.known_done.add(run.key)
             record = run.record
             title = f"{record['candidate']['name']} · {record['split']['name']}"
             report(ProgressEvent("done", title, place, self.n_planned, record["metrics"], (run.key,)))

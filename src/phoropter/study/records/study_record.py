@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,11 @@ def read_base(content: Mapping[str, Any], folder: Path) -> Path | None:
 
 def collect_versions() -> dict[str, str]:
     """Versions of Python and of the packages the numbers depend on."""
+    return dict(_read_versions())
+
+
+@cache  # every record holds them, and reading them takes longer than many a run
+def _read_versions() -> dict[str, str]:
     packages = ("phoropter", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
     return {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}}
 

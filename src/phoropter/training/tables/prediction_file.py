@@ -181,23 +181,21 @@ def _assign_splits(found: _MatchedFile, dataset: Dataset, splits: list[Split]) -
             f"{found.place} has no column 'fold', and the study has {len(splits)} splits: only a study of one split can take "
             "predictions without folds; add the fold in which each row was tested"
         )
-    left = dict(found.folds)
+    left: dict[bytes, list[tuple[str, ...]]] = {}  # tested rows → the folds that have them, in the order of the file
+    for key, fold in found.folds.items():
+        left.setdefault(np.sort(fold.rows).tobytes(), []).append(key)
     assigned = []
     for split in splits:
-        key = next((k for k, fold in left.items() if _covers(fold, split)), None)
-        if key is None:
+        external = split.external if split.external is not None else split.test[:0]
+        wanted = (np.sort(rows).tobytes() for rows in (split.test, np.concatenate([split.test, external])))
+        keys = next((keys for rows in wanted if (keys := left.get(rows))), None)
+        if keys is None:
             raise DataError(_describe_other_folds(found, split, dataset))
-        assigned.append(left.pop(key))
-    if left:
-        words = "1 fold" if len(left) == 1 else f"{len(left)} folds"
+        assigned.append(found.folds[keys.pop(0)])
+    if count := sum(map(len, left.values())):
+        words = "1 fold" if count == 1 else f"{count} folds"
         raise DataError(f"{found.place} has {words} more than the {len(splits)} splits of the study; leave them out")
     return assigned
-
-
-def _covers(fold: FoldPredictions, split: Split) -> bool:
-    """Whether a fold holds the tested rows of a split, and no others but those of unseen sites."""
-    external = split.external if split.external is not None else split.test[:0]
-    return any(np.array_equal(np.sort(fold.rows), np.sort(rows)) for rows in (split.test, np.concatenate([split.test, external])))
 
 
 def _describe_other_folds(found: _MatchedFile, split: Split, dataset: Dataset) -> str:

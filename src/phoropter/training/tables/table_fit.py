@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from phoropter.training.candidates.table_spec import TableSpec
 from phoropter.training.loop.history import HistoryRow
 from phoropter.training.solved_heads.logistic_regression import fit_logistic
 from phoropter.training.solved_heads.problem import LogisticProblem
-from phoropter.training.tables.prediction_file import read_fold_predictions
+from phoropter.training.tables.prediction_file import FoldPredictions
 from phoropter.training.tables.row_features import RowFeatures
 
 L2_PENALTIES = (1.0, 0.1, 0.01, 0.001)  # of a logistic regression; the one with the least loss on inner folds is taken
@@ -135,9 +134,8 @@ def _fit_boosting(values: NDArray[np.float32], dataset: Dataset, split: Split) -
     return _fitted_to(values, split, predict_values, nodes, seconds, info)
 
 
-def take_predictions(table: TableSpec, dataset: Dataset, splits: list[Split], split: Split, base: Path | None) -> FittedTable:
-    """The predictions of a file for one of the splits of a study. Raises what `read_fold_predictions` raises."""
-    found = read_fold_predictions(table, dataset, splits, base)[next(i for i, s in enumerate(splits) if s is split)]
+def take_predictions(table: TableSpec, found: FoldPredictions, split: Split) -> FittedTable:
+    """The predictions of a file for one of the splits of a study. found: what `read_fold_predictions` found for it"""
     return FittedTable(
         split, found.of_rows, None, 0.0, {"imported": {"digest": table.digest, "rows": len(found.rows)}}, found.rows
     )
