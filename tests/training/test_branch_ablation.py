@@ -14,8 +14,9 @@ from phoropter.data.splits.spec import KFold
 from phoropter.training import fit as room
 from phoropter.training.branch_ablation import ablate_branches
 from phoropter.training.candidates.candidate_entry import parse_candidates
+from phoropter.training.candidates.fine_tuning.phase import Phase
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
-from phoropter.training.candidates.recipe import Phase
+from phoropter.training.fine_tuning.adapted_network import AdaptedNetwork
 from phoropter.training.fit import TrainedRun, TrainingTask, build_model, fit
 from phoropter.training.loop.schedule import build_optimizer
 
@@ -54,7 +55,7 @@ def test_the_auxiliary_loss_is_the_branches_own(few_digits: Any, tmp_path: Path)
     """The objective against the sum written out."""
     task = task_of(few_digits, tmp_path, {"epochs": 1}, aux_loss_weight=0.3, dropout=0.0, head={"kind": "dense"})
     model = build_model(task).eval()
-    lesson = room._make_training_setup(task, model, None, (), None)
+    lesson = room._make_training_setup(task, AdaptedNetwork(model, task.candidate.recipe, 0), None, (), None)
     batch = lesson.batch_source.batch(task.split.train[:8], 0, 0)
     loss, logits = lesson.objective(batch)
     out = model.forward_outputs(batch.inputs)  # type: ignore[arg-type]

@@ -14,9 +14,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from phoropter.core.errors import StoreError, WeightsError
 from phoropter.core.extensions import Extension
@@ -29,6 +30,8 @@ from phoropter.models.backbones import BackboneModule
 from phoropter.models.bundle_description import describe_bundle, find_bundle_code, read_bundle_description
 from phoropter.models.catalog import BuildRecord
 from phoropter.models.distilled_vit import DistilledVitHead
+from phoropter.models.fine_tuning.last_blocks import freeze_first_blocks
+from phoropter.models.fine_tuning.lora import list_adapter_parameters
 from phoropter.models.fusion import FUSION_MODES, AverageFusion, MemberAverage
 from phoropter.models.heads import BranchAblation, Features, MlpHead, Outputs, PretrainedHead, SingleHead, create_head
 from phoropter.models.spec import BackboneSpec, ClassifierSpec, FusionSpec
@@ -36,7 +39,7 @@ from phoropter.models.weights import weight_files
 from phoropter.models.weights.bundle_files import describe_bundle_files
 from phoropter.models.weights.state_dicts import load_state_dict_strictly, read_state_dict, save_state_dict
 
-TrainablePart = Literal["head", "all"]
+TrainablePart = str  # head, all, or last-N, as a phase of a recipe has it
 
 # Position tables and tokens, which the authors of the networks train without weight decay.
 _POSITION_PARAMETERS = ("pos_embed", "cls_token", "dist_token", "reg_token", "relative_position_bias_table", "rel_pos_bias")
@@ -59,7 +62,7 @@ class Classifier(nn.Module):
         self.base: Path | None = None
         self.member_specs: tuple[ClassifierSpec, ...] = ()
         self.member_weights: tuple[float, ...] = ()
-        self._frozen = False
+        self._kept_in_eval: list[nn.Module] = []
 
     @property
     def branches(self) -> list[BackboneModule]:
@@ -82,14 +85,17 @@ class Classifier(nn.Module):
         return self.forward_head(self.forward_features(pictures))
 
     def forward_features(self, pictures: Tensor, only: int | None = None) -> Features:
-        """(B, 3, S, S) → pooled features (B, D_i) of each branch, or of branch `only`.
+        """(B, 3, S, S) → pooled features (B, D_i) of each branch, or of branch `only`."""
+        chosen = range(len(self.backbones)) if only is None else (only,)
+        return tuple(self.branches[i](self.preprocess_pictures(pictures, i)) for i in chosen)
+
+    def preprocess_pictures(self, pictures: Tensor, branch: int) -> Tensor:
+        """(B, 3, S, S) → (B, 3, s, s), as a branch is given them.
 
         If the spec has a crop and the images are larger, their centre is cropped, in training and evaluation alike.
         """
         crops = [member.center_crop for member in self.member_specs or [self.spec] for _ in member.backbones]
-        chosen = list(zip(self.branches, crops, strict=True))
-        chosen = chosen if only is None else [chosen[only]]
-        return tuple(backbone(backbone.preprocess(_crop_centre(pictures, crop))) for backbone, crop in chosen)
+        return self.branches[branch].preprocess(_crop_centre(pictures, crops[branch]))
 
     def forward_head(self, features: Features, without: BranchAblation | None = None) -> Outputs:
         """Applies everything after the backbones, which is what is trained while they are frozen. `without` ablates a branch."""
@@ -115,20 +121,29 @@ class Classifier(nn.Module):
         return not any(inside == e or inside.endswith(f".{e}") for e in exempt)
 
     def freeze(self, part: TrainablePart) -> None:
-        """Sets what is trained from now on.
+        """Sets what is trained from now on: `head`, `all`, or `last-N`, the last N blocks of each backbone and all behind them.
 
-        `head`: the backbones get no gradient and stay in eval mode even under `.train()`, so that no running statistic changes
-        and their features remain those in the cache. `all`: everything is trained.
+        What is not trained gets no gradient and stays in eval mode even under `.train()`, so that no running statistic changes
+        and features remain those in the cache. Of a backbone with adapters (fine_tuning/lora.py) these are trained alone.
+        Raises SpecError for a network whose blocks are not known, or fewer.
         """
-        self._frozen = part == "head"
-        self.backbones.requires_grad_(not self._frozen)
+        self._kept_in_eval = [self.backbones] if part == "head" else []
+        self.backbones.requires_grad_(part != "head")
         self.head.requires_grad_(True)
+        if part.startswith("last-"):
+            count = int(part.removeprefix("last-"))
+            self._kept_in_eval = [m for branch in self.branches for m in freeze_first_blocks(branch, count)]
+        elif part == "all" and (adapters := list_adapter_parameters(self.backbones)):
+            self.backbones.requires_grad_(False)
+            for parameter in adapters:
+                parameter.requires_grad_(True)
+            self._kept_in_eval = [m for m in self.backbones.modules() if isinstance(m, _BatchNorm)]
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Classifier:
         super().train(mode)
-        if self._frozen:
-            self.backbones.eval()
+        for module in self._kept_in_eval:
+            module.eval()
         return self
 
 

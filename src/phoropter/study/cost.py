@@ -231,7 +231,7 @@ def note_speed(run: PlannedRun, record: Mapping[str, Any], base: Path | None, ca
         seconds = sum(here) * len(sides) / max(len(here), 1)
     else:
         seconds = record["cost"]["train_seconds"]
-        work *= sum(p.epochs * (3 if p.train == "all" else 1) for p in run.candidate.recipe.phases) * len(run.split.train)
+        work *= sum(p.epochs * p.forward_passes for p in run.candidate.recipe.phases) * len(run.split.train)
     if seconds > (0 if run.candidate.stores_features else 1):
         share = find_machine_share(device, threads)
         update_measured_speed(cache, device, work / seconds * share, sides[0][0] if len(sides) == 1 else None)
@@ -250,8 +250,7 @@ def _find_kind(run: PlannedRun) -> RunKind:
 
 def _count_trained_images(run: PlannedRun) -> int:
     """Forward passes of a run that is trained and tested; a backward pass costs about two."""
-    forward_passes = {"head": 1, "all": 3}
-    trained = sum(len(run.split.train) * p.epochs * forward_passes[p.train] for p in run.candidate.recipe.phases)
+    trained = sum(len(run.split.train) * p.epochs * p.forward_passes for p in run.candidate.recipe.phases)
     return (len(run.split.test) + trained) * run.candidate.recipe.imbalance.n_bags
 
 

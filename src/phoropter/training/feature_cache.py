@@ -53,10 +53,8 @@ def extract_features(
     def load_images(rows: NDArray[np.int64]) -> torch.Tensor:
         return load_pictures_on_device(pixels, rows, device)
 
-    report = _share_progress(progress, arrays)
-    features = tuple(
-        _load_or_extract_branch(model, i, array, len(pixels), load_images, report(array)) for i, array in enumerate(arrays)
-    )
+    report = share_progress(progress, arrays)
+    features = tuple(_load_or_extract_branch(model, i, array, load_images, report(array)) for i, array in enumerate(arrays))
     for array, backbone in zip(arrays, model.spec.backbones, strict=True):
         write_entry_info(array.folder, FeatureEntryInfo(pixels=pixels.identity, backbone=backbone.name, weights=backbone.weights))
     return features
@@ -76,7 +74,7 @@ def extract_cached_views(
     Its augmentation must not depend on the batch. Raises DiskError before the first view is computed.
     """
     assert loader.augmentation is not None and not loader.augmentation.depends_on_batch
-    augmentation, ids, total = loader.augmentation.identity(), digest_array(loader.dataset.hashed_ids), len(loader.pixels)
+    augmentation, ids = loader.augmentation.identity(), digest_array(loader.dataset.hashed_ids)
     views = [
         [
             _make_feature_array(model, i, identity, loader.pixels, cache, dtype, [augmentation, ids, view])
@@ -88,21 +86,23 @@ def extract_cached_views(
     missing_bytes = sum(array.nbytes for array in arrays if not array.is_complete)
     require_space(cache, missing_bytes, f"keeping the features of {count} cached views")
 
-    def load_view_images(view: int, rows: NDArray[np.int64]) -> torch.Tensor:
-        images = loader.batch(rows, view, 0).inputs
-        assert isinstance(images, torch.Tensor)
-        return images
-
-    report = _share_progress(progress, arrays)
+    report = share_progress(progress, arrays)
 
     def load_or_extract(view: int, branch: int) -> NDArray[np.float32]:
         array = views[view][branch]
-        return _load_or_extract_branch(model, branch, array, total, partial(load_view_images, view), report(array))
+        return _load_or_extract_branch(model, branch, array, partial(load_view_images, loader, view), report(array))
 
     return tuple(tuple(load_or_extract(view, branch) for branch in range(len(identities))) for view in range(count))
 
 
-def _share_progress(
+def load_view_images(loader: PixelLoader, view: int, rows: NDArray[np.int64]) -> torch.Tensor:
+    """(B,) rows → (B, 3, S, S) as the loader shows them in epoch `view`, on its device."""
+    images = loader.batch(rows, view, 0).inputs
+    assert isinstance(images, torch.Tensor)
+    return images
+
+
+def share_progress(
     progress: ProgressFunction | None, arrays: Sequence[CachedArray]
 ) -> Callable[[CachedArray], ProgressFunction | None]:
     """One progress for all arrays that must be computed: each counts on behind those before it, and the total is that of all."""
@@ -141,25 +141,44 @@ def _load_or_extract_branch(
     model: Classifier,
     branch: int,
     array: CachedArray,
-    count: int,
     load_images: Callable[[NDArray[np.int64]], torch.Tensor],
     progress: ProgressFunction | None,
 ) -> NDArray[np.float32]:
     """(N, D) features of one branch, from the cache or computed. load_images: (B,) rows → (B, 3, S, S) uint8 on the device"""
 
+    def run_network(images: torch.Tensor) -> torch.Tensor:
+        return model.forward_features(images, only=branch)[0]
+
+    model.eval()
+    device = next(model.parameters()).device
+    return load_or_extract_rows(array, run_network, load_images, model.branches[branch].side, device, progress)
+
+
+def load_or_extract_rows(
+    array: CachedArray,
+    run_network: Callable[[torch.Tensor], torch.Tensor],
+    load_images: Callable[[NDArray[np.int64]], torch.Tensor],
+    side: int,
+    device: torch.device,
+    progress: ProgressFunction | None,
+) -> NDArray[np.float32]:
+    """(N, …) what a frozen network says of each image, from the cache or computed in batches, and what the pass took beside it.
+
+    run_network: (B, 3, S, S) → (B, …) · load_images: (B,) rows → (B, 3, S, S) uint8 on the device · side: of the network's input
+    """
+
     def extract_rows(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         images = load_images(rows)
         with torch.inference_mode():
-            features = model.forward_features(images, only=branch)[0].float()
+            features = run_network(images).float()
         if array.dtype == "float16":
             features = features.clamp(-65504, 65504).half()
         block: NDArray[np.float32] = features.cpu().numpy()
         return block
 
     tune_malloc()
-    model.eval()
-    device = next(model.parameters()).device
-    size = choose_inference_batch(model.branches[branch].side, device.type)
+    count = array.shape[0]
+    size = choose_inference_batch(side, device.type)
     blocks = [np.arange(start, min(start + size, count), dtype=np.int64) for start in range(0, count, size)]
     spent: list[tuple[float, int]] = []  # seconds and images of each block that was computed here
 

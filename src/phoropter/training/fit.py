@@ -35,6 +35,8 @@ from phoropter.training.distillation import (
     make_teacher_inputs,
 )
 from phoropter.training.feature_cache import CachedFeatures, extract_cached_views, extract_features
+from phoropter.training.fine_tuning.adapted_network import AdaptedNetwork
+from phoropter.training.fine_tuning.kept_prefix import keep_prefix
 from phoropter.training.loop.checkpoint import Checkpoints
 from phoropter.training.loop.history import HistoryRow, make_history_row, validation_metrics
 from phoropter.training.loop.losses import Criterion, DistillationLoss, compute_class_weights
@@ -86,7 +88,9 @@ class TrainedRun:
     best_epoch:             the epoch selected on validation rows, counted from 1; 0: the last one
     initial_weight_digests: of the backbones, before training
     features:               cached features of a frozen candidate, else None
-    learnt_features:        those its head was trained on, of each view in turn; empty where it was trained on pixels
+    learnt_features:        those its head was trained on, of each view in turn, or what was kept of a frozen part; empty where it
+                            was trained on pixels
+    adapter_parameters:     numbers of adapters that were trained, and are now part of the weights
     peak_memory_bytes:      while it was trained, where that was measured
     distillation_info, bagging_info, logistic_info: what the record says of a teacher, of bags, of a solved head
     precision:              the type the network computed in, which `auto` leaves to the device
@@ -105,6 +109,7 @@ class TrainedRun:
     precision: str = "float32"
     learnt_features: tuple[CachedFeatures, ...] = ()
     peak_memory_bytes: int = 0
+    adapter_parameters: int = 0
 
     def predict_held_out(self, rows: NDArray[np.int64]) -> LogitsAndFeatures:
         """(n,) rows → (n, C) float32 logits, (n, D) float16 last-layer features. Raises LeakageError for a training row."""
@@ -139,17 +144,23 @@ def fit(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, Traine
             return fit_logistic_heads([task], [model], features, weights_before)[0]
         views = training_features(task, model, features, weights_before)
         distillation_loader, info = _make_distillation_loader(task)
+        adapted = AdaptedNetwork(model, task.candidate.recipe, task.split.seed)
+        if features is None and distillation_loader is None:
+            loader, recipe = _make_pixel_loader(task), task.candidate.recipe
+            adapted.prefix = keep_prefix(model, recipe, loader, task.cache, task.progress, weights_before)
+            views = adapted.prefix.views if adapted.prefix else ()
         began = time.monotonic()
         history, best_epoch = [], 0
         if task.candidate.recipe.phases:
-            setup = _make_training_setup(task, model, features, views, distillation_loader)
+            setup = _make_training_setup(task, adapted, features, views, distillation_loader)
             state = yield from train(model, task.candidate.recipe, setup, task.checkpoints, task.device)
             history, best_epoch = state.history, state.best_epoch
+        adapted.end()
         seconds, dtype = time.monotonic() - began, resolve_autocast_dtype(task.candidate.recipe, task.device)
         precision = str(dtype).removeprefix("torch.")
         learnt = () if distillation_loader else views
         run = TrainedRun(task, model, history, best_epoch, seconds, weights_before, features, info, precision=precision)
-        return replace(run, learnt_features=learnt)
+        return replace(run, learnt_features=learnt, adapter_parameters=adapted.adapter_parameters)
 
 
 def fit_logistic_heads(
@@ -179,6 +190,9 @@ def build_model(task: TrainingTask) -> Classifier:
     """The candidate's network before training, on the task's device; its random parts depend on the split's seed only."""
     candidate = task.candidate
     backbones = candidate.backbones
+    if candidate.recipe.drop_path:
+        rate = {"drop_path_rate": candidate.recipe.drop_path}
+        backbones = tuple(b.with_changes(options={**b.options, **rate}) for b in backbones)
     if task.member_bundles:
         backbones = tuple(b.with_changes(weights=str(m.resolve())) for b, m in zip(backbones, task.member_bundles, strict=True))
     spec = ClassifierSpec(
@@ -257,7 +271,7 @@ def _make_distillation_loader(task: TrainingTask) -> tuple[DistillationLoader | 
 
 def _make_training_setup(
     task: TrainingTask,
-    model: Classifier,
+    adapted: AdaptedNetwork,
     features: CachedFeatures | None,
     views: tuple[CachedFeatures, ...],
     distillation_loader: DistillationLoader | None,
@@ -270,23 +284,21 @@ def _make_training_setup(
         source = FeatureLoader(task.dataset, views, task.device) if views else _make_pixel_loader(task)
     weights = compute_class_weights(recipe.loss, task.dataset.labels[split.train], task.dataset.classes)
     criterion = Criterion(recipe.loss, None if weights is None else weights.to(task.device))
-    objective, validator = _make_objective(task, model, criterion), _make_validator(task, model, features)
+    objective, validator = _make_objective(task, adapted, criterion), _make_validator(task, adapted.model, features)
     return TrainingSetup(source, make_batch_sampler(task), objective, validator, task.last_epoch)
 
 
-def _make_objective(task: TrainingTask, model: Classifier, criterion: Criterion) -> Objective:
+def _make_objective(task: TrainingTask, adapted: AdaptedNetwork, criterion: Criterion) -> Objective:
     fusion, distillation = task.candidate.fusion, task.candidate.distillation
     auxiliary = fusion.aux_loss_weight if fusion else 0.0
     has_token = distillation is not None and distillation.loss == "token"
     distilled = (
         DistillationLoss(criterion, distillation.loss, distillation.alpha, distillation.temperature) if distillation else None
     )
-    # Only the network is compiled: the loss is small, and a Loss of the user's own need not be traceable
     factors = None if task.row_weights is None else torch.from_numpy(task.row_weights).to(task.device)
-    outputs = torch.compile(model.forward_outputs) if task.candidate.recipe.compile else model.forward_outputs
 
     def compute_loss_and_logits(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        out = model.forward_head(batch.inputs) if isinstance(batch.inputs, tuple) else outputs(batch.inputs)
+        out = adapted.forward_batch(batch.inputs)
         label_logits = out.class_logits if has_token and out.class_logits is not None else out.logits
         mixing = (batch.mix_index, batch.mix_lambda)
         row_weights = None if factors is None else factors[torch.from_numpy(batch.rows).to(factors.device)]

@@ -66,7 +66,7 @@ def test_name_and_version_of_an_optimizer_and_a_schedule_enter_the_identity() ->
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"recipe": {"augment": "hflip", "cached_views": 2}}, "cached_views is for frozen backbones"),
+        ({"recipe": {"augment": "hflip", "cached_views": 2}}, "cached_views is for what is frozen in every phase"),
         (
             {"frozen": True, "recipe": {"preset": "logistic"}, "head": "dense"},
             "l2_penalties are for what is linear on frozen features",

@@ -28,8 +28,10 @@ from phoropter.models.spec import Backbone, BackboneSpec, FusionSpec, HeadSpec
 from phoropter.training.candidates.candidate import Candidate, DistillationSpec
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.entry import CandidateEntry
+from phoropter.training.candidates.fine_tuning.lora_spec import LoraSpec
+from phoropter.training.candidates.fine_tuning.phase import Phase
 from phoropter.training.candidates.presets import parse_recipe
-from phoropter.training.candidates.recipe import ImbalanceSpec, LossSpec, OptimizerSpec, Phase, Recipe, ScheduleSpec
+from phoropter.training.candidates.recipe import ImbalanceSpec, LossSpec, OptimizerSpec, Recipe, ScheduleSpec
 from phoropter.training.fit import TrainedRun, TrainingTask, predict_rows
 from phoropter.training.train import train_candidate
 
@@ -90,6 +92,7 @@ RECIPE: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     "phases": [({}, {"phases": [{"train": "all", "epochs": 1, "lr": 0.02}]})],
     "Phase.train": [
         ({"phases": [{"epochs": 2, "lr": 0.02}]}, {"phases": [{"train": "head", "epochs": 2, "lr": 0.02}]}),
+        ({"phases": [{"epochs": 2, "lr": 0.02}]}, {"phases": [{"train": "last-1", "epochs": 2, "lr": 0.02}]}),
     ],
     "Phase.epochs": [({"phases": [{"epochs": 2, "lr": 0.02}]}, {"phases": [{"epochs": 1, "lr": 0.02}]})],
     "Phase.lr": [({"phases": [{"epochs": 2, "lr": 0.02}]}, {"phases": [{"epochs": 2, "lr": 0.03}]})],
@@ -117,6 +120,7 @@ RECIPE: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     "schedule": [({}, {"schedule": "constant"})],
     "ScheduleSpec.kind": [({}, {"schedule": "one-cycle"})],
     "ScheduleSpec.warmup": [({}, {"schedule": {"warmup": 0.6}})],
+    "ScheduleSpec.warmup_steps": [({}, {"schedule": {"warmup_steps": 7}})],
     "ScheduleSpec.min_lr_ratio": [
         ({}, {"schedule": {"min_lr_ratio": 0.7}}),
         ({"schedule": "constant"}, {"schedule": {"kind": "constant", "min_lr_ratio": 0.7}}),
@@ -152,6 +156,11 @@ RECIPE: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     "inner_folds": [({"l2_penalties": [3.0, 0.3, 0.03, 0.003, 1e-4]}, {"inner_folds": 5}), ({}, {"inner_folds": 5})],
     "feature_dtype": [({}, {"feature_dtype": "float16"})],
     "cached_views": [({"augment": "hflip"}, {"cached_views": 1})],
+    # These networks of the user's own do not tell their layers; that the keys act: tests/training/fine_tuning
+    "layer_decay": [({}, {"layer_decay": 0.5})],
+    "drop_path": [({}, {"drop_path": 0.5})],
+    "lora": [({}, {"lora": {"rank": 4}})],
+    **{f"LoraSpec.{k}": [({"lora": {}}, {"lora": {k: v}})] for k, v in (("rank", 4), ("alpha", 2.0), ("layers", "mlp"))},
 }
 # Without a change above, and why
 EXEMPT = {
@@ -161,7 +170,7 @@ EXEMPT = {
     **dict.fromkeys(("backbone", "fuse", "of", "student", "teacher", "recipe"), "which networks and recipe: what a candidate is"),
     "weights": "which network: tests/models/test_backbones.py",
     "channels_last": "memory layout, the same numbers up to rounding",
-    "compile": "how the same numbers are computed",
+    **dict.fromkeys(("compile", "grad_checkpointing"), "how the same numbers are computed"),
     **dict.fromkeys(("BackboneSpec.name", "BackboneSpec.custom"), "which network"),
     "BackboneSpec.pooling": "of timm's networks: tests/models/test_backbones.py",
     "Candidate.members": "found, not written",
@@ -290,7 +299,7 @@ def schema_keys() -> set[str]:
         *(f"BackboneSpec.{k}" for k in ("weights", "size", "mean", "std", "options", "seed")),
         *(f"DistillationSpec.{k}" for k in DistillationSpec.model_fields),
     }  # fmt: skip
-    parts = (*nested, Phase, OptimizerSpec, ScheduleSpec, LossSpec, ImbalanceSpec)
+    parts = (*nested, Phase, OptimizerSpec, ScheduleSpec, LossSpec, ImbalanceSpec, LoraSpec)
     return flat | ({f"{s.__name__}.{k}" for s in parts for k in s.model_fields} - written_flat)
 
 

@@ -68,6 +68,9 @@ def test_step_equals_torch_s_and_warm_up_climbs_from_zero() -> None:
     np.testing.assert_allclose(rates(ScheduleSpec(kind="step", step_size=2, gamma=0.5), 10, 4), expected, atol=1e-7)
     warm = rates(ScheduleSpec(kind="constant", warmup=0.1), 10, 4)
     assert warm == [0.25, 0.5, 0.75, 1.0, *[1.0] * 36]
+    assert rates(ScheduleSpec(kind="constant", warmup_steps=4), 10, 4) == warm
+    assert rates(ScheduleSpec(warmup_steps=8), 10, 4) == rates(ScheduleSpec(warmup=0.2), 10, 4)
+    assert rates(ScheduleSpec(warmup_steps=80), 10, 4)[-1] == 0.5  # a phase of fewer steps ends on the way up
 
 
 def rmsprop(groups: Any, lr: float, weight_decay: float) -> torch.optim.Optimizer:

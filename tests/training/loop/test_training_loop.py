@@ -13,12 +13,13 @@ from killed_runs import finish, task_of
 from phoropter.core.errors import DivergedError
 from phoropter.data.splits.protocol import make_splits
 from phoropter.data.splits.spec import KFold
+from phoropter.models import timm_compat
 from phoropter.training.augmentation.custom_step import AugmentationStep
 from phoropter.training.candidates.candidate_entry import parse_candidates
 from phoropter.training.candidates.presets import PRESETS, parse_recipe
-from phoropter.training.fit import TrainedRun, TrainingTask, fit
+from phoropter.training.fit import TrainedRun, TrainingTask, build_model, fit
 from phoropter.training.loop import precision as loop_precision
-from phoropter.training.loop.training_loop import StepProgress
+from phoropter.training.loop.training_loop import StepProgress, update_ema_weights
 
 torch.set_num_threads(1)
 
@@ -136,6 +137,22 @@ def test_the_best_epoch_by_validation_is_kept(few_digits: Any, tmp_path: Path) -
     assert fitted.best_epoch == int(np.argmin(losses)) + 1
     logits, labels = torch.from_numpy(fitted.predict_held_out(split.val)[0]), torch.from_numpy(dataset.labels[split.val])
     assert float(torch.nn.functional.cross_entropy(logits, labels)) == pytest.approx(min(losses))
+
+
+def test_averaged_weights_are_those_of_timm(few_digits: Any, tmp_path: Path) -> None:
+    """As its training script has them: `ModelEmaV3`, told the number of the step."""
+    model = build_model(task_of(few_digits, tmp_path, {}))
+    reference = timm_compat.import_timm("utils").ModelEmaV3(model, decay=0.8)
+    average = None
+    for step in range(1, 6):
+        with torch.no_grad():
+            for value in model.state_dict().values():
+                value.add_(step if not value.is_floating_point() else torch.randn_like(value))
+        average = update_ema_weights(average, model, 0.8)
+        reference.update(model, step=step)
+    assert average is not None
+    for name, value in reference.module.state_dict().items():
+        torch.testing.assert_close(average[name], value)
 
 
 def test_progress_counts_from_one() -> None:

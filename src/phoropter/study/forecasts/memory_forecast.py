@@ -14,6 +14,7 @@ from phoropter.training.costs.inference_batch import choose_inference_batch
 PROCESS_BYTES = 620 * 2**20  # Python with torch, timm, SciPy and decoded images, as measured in studies of MobileNets
 SHOWN_FLOATS = 100  # activations in memory at once, per pixel of a batch, where nothing is trained
 TRAINED_FLOATS = 640  # activations kept for the backward pass, per pixel
+CHECKPOINTED_FLOATS = 220  # the same where those within blocks are computed again
 TRAINED_COPIES = 4  # weights, gradients, two moments
 
 
@@ -28,13 +29,14 @@ def estimate_peak_memory(planned: Plan, device_type: str = "cpu") -> int:
 
 def _estimate_run_memory(planned: Plan, run: PlannedRun, device_type: str) -> int:
     candidate, floats, pixels = run.candidate, 0.0, []
-    is_trained = not candidate.frozen and any(phase.train == "all" for phase in candidate.recipe.phases)
+    is_trained = bool(candidate.recipe.phases) and not (candidate.frozen or candidate.recipe.trains_head_alone)
+    kept_floats = CHECKPOINTED_FLOATS if candidate.recipe.grad_checkpointing else TRAINED_FLOATS
     for backbone in candidate.backbones:
         side = catalog.resolve_side(backbone, planned.study.base)
         floats += (catalog.describe_backbone(backbone).parameters or 0) * (TRAINED_COPIES if is_trained else 1)
         shown = choose_inference_batch(side, device_type) * SHOWN_FLOATS
         # A frozen backbone that sees new views in every epoch is shown batches of the recipe's size
-        live = 0 if candidate.stores_features else candidate.recipe.batch_size * (TRAINED_FLOATS if is_trained else SHOWN_FLOATS)
+        live = 0 if candidate.stores_features else candidate.recipe.batch_size * (kept_floats if is_trained else SHOWN_FLOATS)
         pixels.append(side**2 * max(shown, live))
     # Branches that are trained keep their activations together; those that are only shown images follow one another
     floats += sum(pixels) if is_trained else max(pixels)

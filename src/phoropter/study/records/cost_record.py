@@ -35,7 +35,7 @@ def describe_run_cost(run: PlannedRun, fitted: TrainedRun, predict_seconds: floa
     predict_pass = _seconds_per_image(clean) * n_test
     cost: dict[str, Any] = {
         "parameters": size.parameters,
-        "trainable": size.trainable,
+        "trainable": size.trainable + fitted.adapter_parameters,
         "macs": size.macs,
         "train_seconds": round(fitted.train_seconds + train_pass, 3),
         "predict_seconds": round(predict_seconds + predict_pass, 3),

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from phoropter.core.spec import Spec
 from phoropter.models.spec import BackboneSpec, FusionSpec, HeadSpec
 from phoropter.training.augmentation.spec import batch_dependent, has_mixing_step
-from phoropter.training.candidates.recipe import Recipe
+from phoropter.training.candidates.recipe import FINE_TUNING_FIELDS, Recipe
 from phoropter.training.candidates.table_spec import TableSpec, describe_signal_recipe
 
 
@@ -114,11 +114,10 @@ class Candidate(Spec):
             views = "" if self.recipe.cached_views is None else f" on {self.recipe.n_cached_views} cached views"
             how.append(f"frozen, only the head is trained{views}")
         else:
-            trained = [
-                ("the head" if p.train == "head" else "everything") + f" for {_format_epochs(p.epochs)}"
-                for p in self.recipe.phases
-            ]
+            trained = [f"{p.part_words} for {_format_epochs(p.epochs)}" for p in self.recipe.phases]
             how.append("trained " + ", then ".join(trained))
+            if self.recipe.lora is not None and not self.recipe.trains_head_alone:
+                how.append(f"of the backbone low-rank adapters ({self.recipe.lora.layers}, rank {self.recipe.lora.rank})")
         if self.recipe.imbalance.n_bags > 1:
             how.append(f"{self.recipe.imbalance.n_bags} bags averaged")
         weights = {"pretrained": "pretrained", "random": "random weights", "built": "weights from its own code"}
@@ -153,6 +152,9 @@ class Candidate(Spec):
             plain["distillation"].pop("teacher")
         recipe = plain["recipe"]
         recipe.pop("preset")
+        idle = FINE_TUNING_FIELDS if self.frozen or self.recipe.trains_head_alone else ("grad_checkpointing",)  # the same numbers
+        for name in idle:
+            recipe.pop(name, None)
         if not self.stores_features:
             recipe.pop("feature_dtype")
         if self.recipe.cached_views is None:
@@ -174,8 +176,13 @@ def _format_epochs(count: int) -> str:
 def find_conflict(candidate: Candidate) -> str | None:
     """Why the options of a candidate contradict each other, in one sentence; None where they do not."""
     recipe, distillation = candidate.recipe, candidate.distillation
-    if recipe.cached_views is not None and not candidate.frozen:
-        return "cached_views is for frozen backbones, whose features are cached; say frozen: true, or leave cached_views out"
+    if recipe.cached_views is not None and not candidate.frozen and recipe.kept_blocks is None:
+        return (
+            "cached_views is for what is frozen in every phase, and here all is trained; say frozen: true, or train: last-N, or "
+            "leave cached_views out"
+        )
+    if conflict := _find_fine_tuning_conflict(candidate):
+        return conflict
     if recipe.cached_views is not None and distillation:
         return (
             "cached_views and teacher contradict each other: a student says teacher_views: cycled and n_teacher_views; "
@@ -202,6 +209,18 @@ def find_conflict(candidate: Candidate) -> str | None:
             "aux_loss_weight, start: random and warm_start; say frozen: true and leave those out, or choose another recipe"
         )
     return None if distillation is None else _find_distillation_conflict(candidate, distillation)
+
+
+def _find_fine_tuning_conflict(candidate: Candidate) -> str | None:
+    recipe = candidate.recipe
+    for name in FINE_TUNING_FIELDS if candidate.frozen else ():
+        if getattr(recipe, name):
+            return f"{name} is for backbones that are trained; leave frozen or {name} out"
+    if recipe.drop_path and any("drop_path_rate" in b.options for b in candidate.backbones):
+        return "drop_path and the option drop_path_rate of a backbone are one thing; leave one of them out"
+    if recipe.cached_views is not None and not candidate.frozen and recipe.compile:
+        return "compile and cached_views contradict each other where last blocks are trained; leave one of them out"
+    return None
 
 
 def _find_idle_branch_lr(candidate: Candidate) -> str | None:

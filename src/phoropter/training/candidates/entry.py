@@ -159,7 +159,7 @@ def raise_on_unused(spec: HeadSpec | FusionSpec | DistillationSpec) -> None:
 
 def head_only_recipe(recipe: Recipe, own: bool) -> Recipe:
     """Recipe of a frozen candidate: its own with all phases set to `head`, else the study's if head-only, else `probe`."""
-    if not own and not (recipe.phases and all(p.train == "head" for p in recipe.phases)):
+    if not own and not recipe.trains_head_alone:
         return PRESETS["probe"]
     return recipe.with_changes(phases=[p.with_changes(train="head").model_dump() for p in recipe.phases])
 

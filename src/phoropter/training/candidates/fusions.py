@@ -64,8 +64,7 @@ def _settle_frozen_recipe(recipe: Recipe, fusion: FusionSpec, head: HeadSpec, *,
     can_be_solved = fusion.is_convex and head.kind == "linear" and not head.dropout and not warm
     if fusion.averages_runs or own:
         return head_only_recipe(recipe, own)
-    trains_heads_alone = bool(recipe.phases) and all(p.train == "head" for p in recipe.phases)
-    if trains_heads_alone and (can_be_solved or not recipe.l2_penalties):
+    if recipe.trains_head_alone and (can_be_solved or not recipe.l2_penalties):
         return head_only_recipe(recipe, own)
     return PRESETS["logistic" if can_be_solved else "probe"]
 

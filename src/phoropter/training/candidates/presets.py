@@ -10,7 +10,8 @@ from typing import Any
 from phoropter.core.errors import SpecError, did_you_mean
 from phoropter.core.spec import Location, SourceMap, validate_as
 from phoropter.training.augmentation.spec import parse_steps
-from phoropter.training.candidates.recipe import ImbalanceSpec, OptimizerSpec, Phase, Recipe, ScheduleSpec
+from phoropter.training.candidates.fine_tuning.phase import Phase
+from phoropter.training.candidates.recipe import ImbalanceSpec, OptimizerSpec, Recipe, ScheduleSpec
 
 
 def parse_recipe(
@@ -63,17 +64,22 @@ def _raise_on_unread(recipe: Recipe, written: dict[str, Any], source: SourceMap 
     for name in (n for n in written if n in recipe.unread_fields):
         where = (source or SourceMap()).describe_location((*at, name))
         kind = "a head that is solved (l2_penalties)" if recipe.l2_penalties else f"recipe '{recipe.preset}' trains nothing and"
+        kind = "a recipe that trains the head alone" if recipe.trains_head_alone and not recipe.l2_penalties else kind
         raise SpecError(f"{where}: {kind} never reads {name}; leave it out, or choose another recipe")
 
 
-_NESTED_FIELDS = ("optimizer", "schedule", "loss", "imbalance")
+_NESTED_FIELDS = ("optimizer", "schedule", "loss", "imbalance", "lora")
 
 
 def _merge_fields(old: Any, change: Any) -> Any:
     """A mapping changes the fields it names; if it names another kind, all other fields take their defaults."""
     if not isinstance(change, dict) or not isinstance(old, dict) or change.get("kind", old.get("kind")) != old.get("kind"):
         return change
-    return {**old, **change}
+    kept = {name: value for name, value in old.items() if _TWINS.get(name) not in change}
+    return {**kept, **change}
+
+
+_TWINS = {"warmup": "warmup_steps", "warmup_steps": "warmup"}  # one thing in two units: who gives one takes the place of both
 
 
 def _get_preset(name: Any, source: SourceMap | None, at: Location) -> Recipe:

@@ -14,6 +14,8 @@ from phoropter.core.spec import ClassName, Spec
 from phoropter.training.augmentation.spec import StepSpec, batch_dependent, parse_steps
 from phoropter.training.candidates.custom_loss import BuiltinLoss, Loss
 from phoropter.training.candidates.custom_optimizer import BuiltinOptimizer, BuiltinSchedule, Optimizer, Schedule
+from phoropter.training.candidates.fine_tuning.lora_spec import LoraSpec
+from phoropter.training.candidates.fine_tuning.phase import Phase
 
 TtaViews = Literal["none", "flip", "ten-crop"]  # test-time augmentation
 
@@ -51,6 +53,7 @@ class ScheduleSpec(Spec):
     kind: constant · cosine, down to `min_lr_ratio` · one-cycle (Smith & Topin 2018): up over `pct_start` of the steps from 1/25,
           then down to 4e-6 by cosine · step: × `gamma` every `step_size` epochs · or a Schedule of the user's own
     warmup: share of the phase's steps (of `planned_epochs`, if given) over which the rate climbs linearly from zero
+    warmup_steps: the same as a number of optimizer steps; a phase that has fewer ends on the way up
     min_lr_ratio: of cosine: the last rate as a share of the peak
     planned_epochs: of cosine: epochs of a phase over which the rate falls; more than are trained leave it where it is then, as
                     when a long training is stopped (default: those that are trained)
@@ -61,6 +64,7 @@ class ScheduleSpec(Spec):
 
     kind: BuiltinSchedule | Schedule = "cosine"
     warmup: float = Field(default=0.0, ge=0, lt=1)
+    warmup_steps: int = Field(default=0, ge=0, exclude_if=lambda steps: not steps)
     min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
     planned_epochs: int | None = Field(default=None, ge=1, exclude_if=lambda epochs: epochs is None)
     pct_start: float = Field(default=0.3, gt=0, lt=1)
@@ -71,25 +75,12 @@ class ScheduleSpec(Spec):
     def _check_options(self) -> ScheduleSpec:
         if self.kind == "one-cycle" and self.warmup:
             raise ValueError("schedule one-cycle has a warm-up of its own (pct_start); leave warmup out, or choose cosine")
+        if self.warmup and self.warmup_steps:
+            raise ValueError(
+                "warmup and warmup_steps contradict each other: a share of the phase, or a number of steps; give one"
+            )
         _raise_on_unused(self, "schedule", self.kind)
         return self
-
-
-class Phase(Spec):
-    """A number of epochs in which the head alone or everything is trained.
-
-    train: head: the backbones stay as they are · all: everything is trained
-    epochs: how many
-    lr: peak rate of the backbones (and of the head, unless `head_lr` is given)
-    head_lr: peak rate of the head
-    branch_lr: name of a backbone → its own peak rate, for branches of a fusion that need another (their own heads go with them)
-    """
-
-    train: Literal["head", "all"] = "all"
-    epochs: int = Field(ge=1)
-    lr: float = Field(gt=0)
-    head_lr: float | None = Field(default=None, gt=0)
-    branch_lr: dict[str, Annotated[float, Field(gt=0)]] = {}
 
 
 class LossSpec(Spec):
@@ -116,6 +107,7 @@ _OPTION_KINDS: dict[str, dict[str, tuple[str, ...]]] = {  # field of a recipe �
     "optimizer": {"momentum": ("sgd",), "nesterov": ("sgd",), "betas": ("adam", "adamw")},
     "schedule": {
         "warmup": ("constant", "cosine", "step"),
+        "warmup_steps": ("constant", "cosine", "step"),
         "min_lr_ratio": ("cosine",),
         "planned_epochs": ("cosine",),
         "pct_start": ("one-cycle",),
@@ -157,7 +149,18 @@ class ImbalanceSpec(Spec):
     stratified_batches: bool = False
 
 
-_TRAINING_FIELDS = ("phases", "epochs", "lr", "optimizer", "schedule", "batch_size", "grad_accum_steps", "compile")
+FINE_TUNING_FIELDS = ("layer_decay", "drop_path", "lora", "grad_checkpointing")  # they act where a backbone is trained
+_TRAINING_FIELDS = (
+    "phases",
+    "epochs",
+    "lr",
+    "optimizer",
+    "schedule",
+    "batch_size",
+    "grad_accum_steps",
+    "compile",
+    *FINE_TUNING_FIELDS,
+)
 
 
 class Recipe(Spec):
@@ -182,12 +185,20 @@ class Recipe(Spec):
     compile:          use torch.compile
     checkpoint:       last: weights of the last epoch · best-val: of the epoch with the least loss on the validation part that
                       the protocol cuts off
+    layer_decay:      rate of each layer of a backbone as a share of that of the layer behind it; the head has the full rate
+                      (Bao et al. 2021)
+    drop_path:        stochastic depth: probability that the last residual block of a backbone is skipped for a row in training,
+                      less in earlier ones (Huang et al. 2016)
+    lora:             low-rank adapters are trained in the place of the backbone's weights: a mapping, {} for the defaults
+    grad_checkpointing: activations within blocks are computed again in the backward pass instead of being kept, to the same
+                      numbers: about a third of the memory, for a third more time
     l2_penalties:     for the linear head of a frozen candidate: it is solved as a logistic regression, not trained, with the
                       penalty of least loss on `inner_folds` folds of the training rows; phases then have no effect
     inner_folds:      of l2_penalties
     feature_dtype:    storage of features of frozen backbones; float16 halves the disk space and keeps three digits
-    cached_views:     for a frozen candidate: every image is augmented into so many views beforehand, and epoch e shows view
-                      e mod cached_views, so that the backbone runs once per view and not once per epoch
+    cached_views:     for a frozen candidate, or one of which the last blocks are trained: every image is augmented into so many
+                      views beforehand, and epoch e shows view e mod cached_views, so that what is frozen runs once per view and
+                      not once per epoch
     """
 
     preset: str | None = None
@@ -207,6 +218,11 @@ class Recipe(Spec):
     channels_last: bool = True
     compile: bool = False
     checkpoint: Literal["last", "best-val"] = "last"
+    # Left out of plain data where they are not given, so that the keys of other runs stay as they were
+    layer_decay: float | None = Field(default=None, gt=0, lt=1, exclude_if=lambda decay: decay is None)
+    drop_path: float = Field(default=0.0, ge=0, lt=1, exclude_if=lambda rate: not rate)
+    lora: LoraSpec | None = Field(default=None, exclude_if=lambda adapters: adapters is None)
+    grad_checkpointing: bool = Field(default=False, exclude_if=lambda on: not on)
     l2_penalties: tuple[Annotated[float, Field(gt=0)], ...] = ()
     inner_folds: int = Field(default=3, ge=2, le=20)
     feature_dtype: Literal["float32", "float16"] = "float32"
@@ -249,6 +265,10 @@ class Recipe(Spec):
             raise ValueError("inner_folds belongs to l2_penalties, which are not given; give them, or leave inner_folds out")
         if self.cached_views is not None:
             self._check_cached_views()
+        if self.lora is not None and any(p.last_blocks for p in self.phases):
+            raise ValueError(
+                "lora and train: last-N contradict each other: adapters are in all blocks; say train: all, or one of them"
+            )
         return self
 
     def _check_cycled_momentum(self) -> None:
@@ -293,7 +313,22 @@ class Recipe(Spec):
         if self.l2_penalties:
             return frozenset((*_TRAINING_FIELDS, "precision"))
         fields = (*_TRAINING_FIELDS, "grad_clip", "augment", "loss", "imbalance", "ema", "checkpoint", "inner_folds")
-        return frozenset() if self.phases else frozenset(fields)
+        return frozenset(FINE_TUNING_FIELDS if self.trains_head_alone else () if self.phases else fields)
+
+    @property
+    def trains_head_alone(self) -> bool:
+        """Whether there are phases, and none of them trains anything of a backbone."""
+        return bool(self.phases) and all(p.train == "head" for p in self.phases)
+
+    @property
+    def kept_blocks(self) -> int | None:
+        """How many last blocks are trained in the phase that trains most of them; None where all is trained, or the head alone.
+
+        What lies before them is frozen in every phase.
+        """
+        if self.trains_head_alone or any(p.train == "all" for p in self.phases):
+            return None
+        return max((p.last_blocks or 0 for p in self.phases), default=None)
 
     @property
     def n_cached_views(self) -> int:

@@ -28,7 +28,7 @@ from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
 from phoropter.training.batches.loading import BatchSampler
 from phoropter.training.candidates.candidate import Candidate
-from phoropter.training.candidates.recipe import Phase
+from phoropter.training.candidates.fine_tuning.phase import Phase
 from phoropter.training.fit import (
     TrainedRun,
     TrainingTask,

@@ -13,9 +13,11 @@ import torch
 
 from phoropter.core.errors import RunError
 from phoropter.models.classifier import Classifier
+from phoropter.models.fine_tuning.layer_groups import scale_layers
 from phoropter.models.signals.signal_network import SignalNetwork
 from phoropter.training.candidates.custom_optimizer import Optimizer, Schedule
-from phoropter.training.candidates.recipe import OptimizerSpec, Phase, Recipe, ScheduleSpec
+from phoropter.training.candidates.fine_tuning.phase import Phase
+from phoropter.training.candidates.recipe import OptimizerSpec, Recipe, ScheduleSpec
 
 TrainedNetwork = Classifier | SignalNetwork  # what the loop trains
 
@@ -25,10 +27,14 @@ def learning_rate_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int
     if isinstance(schedule.kind, Schedule):
         return _custom_factor(schedule.kind, step, steps_per_epoch, epochs)
     total = steps_per_epoch * (schedule.planned_epochs or epochs)
-    warmup_steps = round(schedule.warmup * total)
+    warmup_steps = _count_warmup_steps(schedule, total)
     if step < warmup_steps:
         return (step + 1) / warmup_steps  # + 1: a first step at rate 0 would learn nothing
     return SCHEDULES[schedule.kind](schedule, step, steps_per_epoch, total)
+
+
+def _count_warmup_steps(schedule: ScheduleSpec, total: int) -> int:
+    return schedule.warmup_steps or round(schedule.warmup * total)
 
 
 def _constant_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int, total: int) -> float:
@@ -36,7 +42,7 @@ def _constant_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int, to
 
 
 def _cosine_factor(schedule: ScheduleSpec, step: int, steps_per_epoch: int, total: int) -> float:
-    warmup_steps = round(schedule.warmup * total)
+    warmup_steps = _count_warmup_steps(schedule, total)
     progress = (step - warmup_steps) / max(1, total - warmup_steps)  # warm-up may take all steps of a short phase
     return schedule.min_lr_ratio + (1 - schedule.min_lr_ratio) * (1 + math.cos(math.pi * progress)) / 2
 
@@ -113,11 +119,12 @@ def build_optimizer(
     """
     spec = recipe.optimizer
     groups: dict[tuple[float, float], list[torch.Tensor]] = {}
+    scales = _find_layer_scales(model, recipe)
     parts = [(model.backbone_parameters(), phase.lr), (model.head_parameters(), phase.head_lr or phase.lr)]
     for named_parameters, default_lr in parts:
         for name, parameter in named_parameters:
             if parameter.requires_grad:
-                peak = _branch_learning_rate(model, phase, name) or default_lr
+                peak = (_branch_learning_rate(model, phase, name) or default_lr) * scales.get(name, 1.0)
                 decay = spec.weight_decay if spec.decay_norms or model.uses_weight_decay(name, parameter) else 0.0
                 groups.setdefault((peak, decay), []).append((instead or {}).get(name, parameter))
     # The peak stands in the group itself, so that it is saved with the optimizer and found again after a resume
@@ -125,6 +132,13 @@ def build_optimizer(
     if isinstance(spec.kind, Optimizer):
         return _build_custom_optimizer(spec.kind, listed, phase.lr, spec.weight_decay)
     return OPTIMIZERS[spec.kind](spec, listed, phase.lr)
+
+
+def _find_layer_scales(model: TrainedNetwork, recipe: Recipe) -> dict[str, float]:
+    """Name of a parameter → share of its peak rate; empty where all layers have one. Raises SpecError as `scale_layers`."""
+    if recipe.layer_decay is None or recipe.trains_head_alone or not isinstance(model, Classifier):
+        return {}
+    return scale_layers(model.branches, recipe.layer_decay)
 
 
 def _build_adamw(spec: OptimizerSpec, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:

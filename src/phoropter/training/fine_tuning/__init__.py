@@ -1,0 +1,1 @@
+"""How a network is fine-tuned beyond its phases: adapters, less memory, and a frozen part that is computed once and kept."""
