@@ -12,10 +12,11 @@ from made_study import Made, make_study
 
 from phoropter.report.conclusion import write_conclusion
 from phoropter.report.summary.collect import collect_summary
-from phoropter.report.summary.compare import collect_scores, compare_candidates
+from phoropter.report.summary.compare import SharedContributions, collect_scores, compare_candidates
 from phoropter.report.summary.model import CandidateResults, RunSummary
+from phoropter.report.summary.questions import answer_questions
 from phoropter.results.stats.compare import Design, compare_pair
-from phoropter.results.store import Predictions
+from phoropter.results.store import Predictions, Run
 
 
 class Sheets:
@@ -92,3 +93,24 @@ def test_of_candidates_worse_than_guessing_none_leads_and_the_reason_is_given(tm
     assert "a ranks first on unseen rows, by " in text
     assert "no lead is claimed for a candidate that is not clearly better than guessing" in text
     assert " apart" not in text and "is ahead of" not in text
+
+
+def test_what_pairs_and_questions_share_is_read_once_and_changes_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_study(tmp_path, replace(MANY, accuracies={"a": 0.9, "b": 0.8}, folds=3))
+    summary = collect_summary(store)
+    pairs = compare_candidates(store, summary)
+    answers = answer_questions(store, summary, pairs.design)
+    read: list[str] = []
+    load = Run.load_predictions
+
+    def count_load(run: Run, part: str = "predictions") -> Predictions | None:
+        read.append(run.key)
+        return load(run, part)
+
+    monkeypatch.setattr(Run, "load_predictions", count_load)
+    shared = SharedContributions(store, summary)
+    assert compare_candidates(store, summary, shared) == pairs
+    assert answer_questions(store, summary, pairs.design, shared) == answers
+    assert sorted(read) == sorted(run.key for c in summary.candidates for run in c.runs)

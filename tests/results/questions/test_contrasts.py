@@ -151,7 +151,7 @@ def test_combining_is_linear() -> None:
     a, b = known["net 0 · augment 0"], known["net 1 · augment 0"]
     mixed = combine_contributions([(0.25, a), (0.75, b)])
     np.testing.assert_allclose(mixed.values, 0.25 * a.values + 0.75 * b.values)
-    np.testing.assert_allclose(mixed.mean_influences(), 0.25 * a.mean_influences() + 0.75 * b.mean_influences())
+    np.testing.assert_allclose(mixed.mean_influences, 0.25 * a.mean_influences + 0.75 * b.mean_influences)
 
 
 def test_on_one_test_set_only_the_rows_are_asked() -> None:

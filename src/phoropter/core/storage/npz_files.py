@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import zipfile
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from phoropter.core.errors import cut_message
 
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_LENGTH_BYTES = {1: 2, 2: 4}  # of the length of a header, after its magic string and version, by version
 
 
 def read_own_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -34,14 +37,23 @@ def read_own_npz(path: Path) -> dict[str, NDArray[Any]]:
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> NDArray[Any]:
     if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > path.stat().st_size:
         raise ValueError(f"the array {entry.filename} is compressed, which phoropter's own files are not")
-    with archive.open(entry) as file:
-        read_header = _HEADER_READERS.get(npy.read_magic(cast(BinaryIO, file)))
-        if read_header is None:
-            raise ValueError(f"the array {entry.filename} has a header of another version")
-        shape, fortran, kind = cast(Any, read_header)(file)
-        data = file.read()  # to the end, where the CRC is compared
-    count = math.prod(shape)
-    if kind.hasobject or any(n < 0 for n in shape) or count * kind.itemsize != len(data):
-        raise ValueError(f"the array {entry.filename} of the shape {shape} and kind {kind} does not fill its {len(data):,} bytes")
-    array: NDArray[Any] = np.frombuffer(data, kind, count) if count * kind.itemsize else np.empty(count, kind)
+    data = archive.read(entry)  # to the end, where the CRC is compared
+    head = npy.MAGIC_LEN + _LENGTH_BYTES.get(data[npy.MAGIC_LEN - 2], 0)
+    start = head + int.from_bytes(data[npy.MAGIC_LEN : head], "little")
+    parsed = _parse_header(data[:start])
+    if parsed is None:
+        raise ValueError(f"the array {entry.filename} has a header of another version")
+    shape, fortran, kind = parsed
+    count, size = math.prod(shape), len(data) - start
+    if kind.hasobject or any(n < 0 for n in shape) or count * kind.itemsize != size:
+        raise ValueError(f"the array {entry.filename} of the shape {shape} and kind {kind} does not fill its {size:,} bytes")
+    array: NDArray[Any] = np.frombuffer(data, kind, count, start) if size else np.empty(count, kind)
     return array.reshape(shape, order="F" if fortran else "C")
+
+
+@lru_cache(maxsize=512)  # the runs of a study have the same few headers, and NumPy parses each as a Python expression
+def _parse_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]] | None:
+    """(shape, whether in Fortran's order, type); None of a version that np.savez does not write for such arrays."""
+    file = BytesIO(head)
+    read_header = _HEADER_READERS.get(npy.read_magic(file))
+    return None if read_header is None else cast(Any, read_header)(file)

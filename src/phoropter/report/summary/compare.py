@@ -15,10 +15,11 @@ import numpy as np
 
 from phoropter.report.summary.guessing import find_uninformed
 from phoropter.report.summary.model import CandidateResults, RunSummary, StudySummary
+from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats import compare
 from phoropter.results.stats.compare import CandidateScores, Design
 from phoropter.results.stats.pairs.answers import Comparison
-from phoropter.results.stats.pairs.unit_contributions import SplitKey
+from phoropter.results.stats.pairs.unit_contributions import ContributionReader, SplitKey, UnitContributions
 from phoropter.results.store import Predictions, Store
 
 MAX_TESTED = 10  # candidates up to which all pairs are tested, where a test must read predictions
@@ -37,8 +38,33 @@ class CandidateComparisons:
     family_size: int
 
 
-def compare_candidates(store: Store, summary: StudySummary) -> CandidateComparisons:
-    """Tests every pair of candidates by the ranking metric. Of two that are no better than guessing, none is ahead."""
+class SharedContributions:
+    """What the units of each candidate contribute, read once for each metric and estimand, however many questions ask for it."""
+
+    def __init__(self, store: Store, summary: StudySummary) -> None:
+        self.store, self.summary = store, summary
+        self._read: dict[tuple[str, bool], dict[str, UnitContributions]] = {}
+
+    def read_all(self, metric: str, pooled: bool) -> dict[str, UnitContributions]:
+        """Candidate → contributions, without those that have none. pooled: whether the estimand is that of all rows of a round"""
+        if METRICS[metric].unavailable:
+            return {}
+        if (metric, pooled) not in self._read:
+            reader, found = ContributionReader(metric, pooled), {}
+            for candidate in self.summary.candidates:
+                scores = collect_scores(self.store, candidate, metric)
+                read = reader.read_candidate(scores.predictions, scores.rounds or None)
+                if read is not None:
+                    found[candidate.name] = read
+            self._read[metric, pooled] = found
+        return self._read[metric, pooled]
+
+
+def compare_candidates(store: Store, summary: StudySummary, shared: SharedContributions | None = None) -> CandidateComparisons:
+    """Tests every pair of candidates by the ranking metric. Of two that are no better than guessing, none is ahead.
+
+    shared: where what is read for the pairs is kept for other questions
+    """
     design = infer_design(summary)
     tested = [collect_scores(store, e, summary.metrics[0]) for e in summary.candidates]
     names = [t.name for t in tested]
@@ -47,7 +73,10 @@ def compare_candidates(store: Store, summary: StudySummary) -> CandidateComparis
     if design.kind == "one test set" and len(names) > MAX_TESTED:
         ended = next((e.name for e in summary.candidates if not e.not_converged), names[0])  # who leads the top group
         selected = [pair for pair in combinations(names, 2) if {names[0], ended} & set(pair)]
-    found = compare.compare_all_pairs(tested, summary.metrics[0], design, selected) if every else []
+    found: list[Comparison] = []
+    if every:
+        known = None if shared is None else shared.read_all(summary.metrics[0], design.pooled)
+        found = compare.compare_all_pairs(tested, summary.metrics[0], design, selected, known)
     if selected is not None:
         found = compare.correct_for_family(found, every, design)
     guessing = {c.name for c in find_uninformed(summary, design)}

@@ -10,15 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from phoropter.report.summary.compare import collect_scores
+from phoropter.report.summary.compare import SharedContributions
 from phoropter.report.summary.guessing import find_uninformed
 from phoropter.report.summary.model import StudySummary
-from phoropter.results.metrics.registry import METRICS
 from phoropter.results.questions.contrasts import ContrastAnswer, answer_contrasts
 from phoropter.results.questions.planned import Contrast, PlannedCandidate, main_effects
 from phoropter.results.questions.selection import SelectedBest, correct_selected_best
 from phoropter.results.stats.compare import Design
-from phoropter.results.stats.pairs.unit_contributions import ContributionReader, UnitContributions
+from phoropter.results.stats.pairs.unit_contributions import UnitContributions
 from phoropter.results.store import Store
 
 MAX_MAIN_EFFECTS = 60  # levels beyond this are left to the sweep's own table
@@ -39,8 +38,11 @@ class QuestionAnswers:
 NO_ANSWERS = QuestionAnswers()
 
 
-def answer_questions(store: Store, summary: StudySummary, design: Design) -> QuestionAnswers:
-    """design: of the ranking metric, as the pairs are tested by it."""
+def answer_questions(
+    store: Store, summary: StudySummary, design: Design, shared: SharedContributions | None = None
+) -> QuestionAnswers:
+    """design: of the ranking metric, as the pairs are tested by it · shared: where what was read for the pairs is found again"""
+    shared = shared or SharedContributions(store, summary)
     settled = [Contrast.from_plain(plain) for plain in summary.study.get("contrasts", ())]
     planned = [contrast for contrast in settled if contrast.role != "exploratory" and contrast.metric in summary.metrics]
     complete = {c.name for c in summary.candidates if c.is_complete}
@@ -50,7 +52,7 @@ def answer_questions(store: Store, summary: StudySummary, design: Design) -> Que
     effects += families
     metrics = dict.fromkeys([summary.metrics[0], *(contrast.metric for contrast in planned)])
     designs = {name: _design_for(name, summary, design) for name in metrics}
-    contributions = {name: _read_contributions(store, summary, name, designs[name]) for name in metrics}
+    contributions = {name: shared.read_all(name, designs[name].pooled) for name in metrics}
     answers = answer_contrasts([*planned, *effects], contributions, designs)
     best = _correct_best(summary, contributions[summary.metrics[0]])
     uninformed = {c.name for c in find_uninformed(summary, design)}  # by the ranking metric: of others nothing is known
@@ -70,23 +72,11 @@ def _design_for(metric: str, summary: StudySummary, design: Design) -> Design:
     return replace(design, pooled=pooled, margin=design.margin if metric == summary.metrics[0] else None)
 
 
-def _read_contributions(store: Store, summary: StudySummary, metric: str, design: Design) -> dict[str, UnitContributions]:
-    if METRICS[metric].unavailable:
-        return {}
-    reader, found = ContributionReader(metric, design.pooled), {}
-    for candidate in summary.candidates:
-        scores = collect_scores(store, candidate, metric)
-        read = reader.read_candidate(scores.predictions, scores.rounds or None)
-        if read is not None:
-            found[candidate.name] = read
-    return found
-
-
 def _correct_best(summary: StudySummary, known: dict[str, UnitContributions]) -> SelectedBest | None:
     """Over the complete candidates, which were tested on the same rows."""
     complete = [known[c.name] for c in summary.candidates if c.is_complete and c.name in known]
     if len({one.layout.key for one in complete}) != 1:
         return None
     values = np.array([one.values.mean() for one in complete])
-    influences = np.stack([one.mean_influences() for one in complete])
+    influences = np.stack([one.mean_influences for one in complete])
     return correct_selected_best(values, influences, summary.ranking_metric.higher_is_better)

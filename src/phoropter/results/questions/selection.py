@@ -21,7 +21,7 @@ from phoropter.results.intervals.interval_rules import MIN_UNITS
 from phoropter.results.metrics.sufficient_sums import Floats
 
 SELECTION_RESAMPLES = 1000
-_BLOCK = 4_000_000  # units × resamples drawn at once
+_BLOCK = 250_000  # units × resamples drawn at once: a block that fits into the cache of a core
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,16 @@ def correct_selected_best(
     n_candidates, n_units = slopes.shape
     if n_candidates < 2 or n_units < MIN_UNITS or not np.isfinite(scores).all() or not np.isfinite(slopes).all():
         return None
+    total = slopes.sum(axis=1)
     best, draw = int(np.argmax(scores)), named_generator(seed, "selection")
     gains, again, done = 0.0, 0, 0
     while done < resamples:
         count = min(resamples - done, max(1, _BLOCK // n_units))
         drawn = draw.multinomial(n_units, np.full(n_units, 1 / n_units), size=count).astype(np.float64)
-        chosen = np.argmax(scores + (drawn - 1) @ slopes.T, axis=1)
+        chosen = np.argmax(scores + drawn @ slopes.T - total, axis=1)
         left = (drawn == 0).astype(np.float64)
         left *= n_units / np.maximum(left.sum(axis=1, keepdims=True), 1)
-        outside = scores + (left - 1) @ slopes.T
+        outside = scores + left @ slopes.T - total
         gains += float((outside[np.arange(count), chosen] - outside[:, best]).sum())
         again += int((chosen == best).sum())
         done += count

@@ -68,11 +68,16 @@ def compare_pair(a: CandidateScores, b: CandidateScores, name: str, design: Desi
 
 
 def compare_all_pairs(
-    contenders: Iterable[CandidateScores], name: str, design: Design, pairs: Iterable[tuple[str, str]] | None = None
+    contenders: Iterable[CandidateScores],
+    name: str,
+    design: Design,
+    pairs: Iterable[tuple[str, str]] | None = None,
+    known: Mapping[str, UnitContributions] | None = None,
 ) -> list[Comparison]:
     """Every pair, or the named ones, as one family for each of the two questions.
 
     Pairs selected by their scores (the leader against each) belong to the family of all pairs: compute all and show a few.
+    known: what the candidates' units contribute, by name, where it was read already by the metric and the design's estimand
     Raises SpecError for an unknown metric or name.
     """
     given = list(contenders)
@@ -83,7 +88,7 @@ def compare_all_pairs(
     for word in (w for pair in requested for w in pair):
         if word not in place:
             raise SpecError(f"there is no candidate '{word}' among the {len(place)} compared{did_you_mean(word, place)}")
-    return _Family(given, name, design).compare_pairs([(place[a], place[b]) for a, b in requested])
+    return _Family(given, name, design, known).compare_pairs([(place[a], place[b]) for a, b in requested])
 
 
 def ensemble_predictions(members: Iterable[Predictions]) -> Predictions:
@@ -128,18 +133,29 @@ def _not_surer(training: Answer, rows: Answer) -> Answer:
 class _Family:
     """Candidates of one study, each read once."""
 
-    def __init__(self, candidates: list[CandidateScores], name: str, design: Design) -> None:
+    def __init__(
+        self,
+        candidates: list[CandidateScores],
+        name: str,
+        design: Design,
+        known: Mapping[str, UnitContributions] | None = None,
+    ) -> None:
         self.metric, self.candidates, self.design = get_metric(name), candidates, design
         self.contributions: list[UnitContributions | None] = [None] * len(candidates)
-        if design.kind != "one test set" and not self.metric.unavailable:
+        if design.kind == "one test set" or self.metric.unavailable:
+            return
+        if known is not None:
+            self.contributions = [known.get(c.name) for c in candidates]
+        else:
             reader = ContributionReader(name, design.pooled)
             self.contributions = [reader.read_candidate(c.predictions, c.rounds or None) for c in candidates]
 
     def compare_pairs(self, pairs: list[tuple[int, int]]) -> list[Comparison]:
-        """All pairs, corrected as one family."""
-        differences = [self._subtract_pair(i, j) for i, j in pairs]
-        components = [self._split_components(d) for d in differences]
-        found = [self._compare_one(*pair, d, c) for pair, d, c in zip(pairs, differences, components, strict=True)]
+        """All pairs, corrected as one family. One difference is held at a time: each is as long as all rows of a candidate."""
+        found = []
+        for i, j in pairs:
+            difference = self._subtract_pair(i, j)
+            found.append(self._compare_one(i, j, difference, self._split_components(difference)))
         return correct_for_family(found, len(found), self.design)
 
     def _subtract_pair(self, i: int, j: int) -> UnitContributions | None:

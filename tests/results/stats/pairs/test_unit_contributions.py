@@ -49,7 +49,7 @@ def test_mean_influences_are_those_of_the_bootstrap(metric, groups):
     )
     value, slopes = rows.compute_influences(metric, np.concatenate([s.probabilities for s in sheets]))
     assert found.values.mean() == pytest.approx(value)
-    np.testing.assert_allclose(found.mean_influences(), slopes, atol=1e-9)
+    np.testing.assert_allclose(found.mean_influences, slopes, atol=1e-9)
 
 
 @pytest.mark.parametrize("pooled", [False, True])
@@ -84,7 +84,7 @@ def test_pooled_values_of_a_mean_are_those_of_the_splits():
     pooled, split = read("accuracy", (runs, of_round), True), read("accuracy", (runs, of_round))
     np.testing.assert_allclose(pooled.values, split.values, atol=1e-12)
     np.testing.assert_allclose(pooled.shares, 1)
-    np.testing.assert_allclose(pooled.mean_influences(), split.mean_influences(), atol=1e-12)
+    np.testing.assert_allclose(pooled.mean_influences, split.mean_influences, atol=1e-12)
 
 
 def test_pooled_mean_is_the_metric_of_all_rows_and_shares_undo_the_weights():
@@ -99,7 +99,7 @@ def test_pooled_mean_is_the_metric_of_all_rows_and_shares_undo_the_weights():
 def test_variances_of_splits_are_those_of_their_rows():
     runs, of_round = made_runs()
     expected = [(s.logits.argmax(1) == s.labels).var(ddof=1) / len(s.labels) for s in runs.values()]
-    np.testing.assert_allclose(read("accuracy", (runs, of_round)).split_variances(), expected)
+    np.testing.assert_allclose(read("accuracy", (runs, of_round)).split_variances, expected)
 
 
 def test_runs_on_the_same_rows_are_averaged():
@@ -109,7 +109,7 @@ def test_runs_on_the_same_rows_are_averaged():
     found = ContributionReader("accuracy").read_candidate(both)
     one, two = (ContributionReader("accuracy").read_candidate(part) for part in (runs, other))
     np.testing.assert_allclose(found.values, (one.values + two.values) / 2)
-    np.testing.assert_allclose(found.mean_influences(), (one.mean_influences() + two.mean_influences()) / 2)
+    np.testing.assert_allclose(found.mean_influences, (one.mean_influences + two.mean_influences) / 2)
 
 
 def test_a_difference_is_linear_and_rows_of_one_alone_count_for_it_alone():
@@ -119,11 +119,11 @@ def test_a_difference_is_linear_and_rows_of_one_alone_count_for_it_alone():
     a, b = reader.read_candidate(runs, of_round), reader.read_candidate(others, of_round)
     assert a.layout is b.layout
     straight = a.subtract_other(b)
-    np.testing.assert_allclose(straight.mean_influences(), a.mean_influences() - b.mean_influences(), atol=1e-15)
+    np.testing.assert_allclose(straight.mean_influences, a.mean_influences - b.mean_influences, atol=1e-15)
     aligned = UnitContributions.subtract_other(
         a, UnitContributions(type(b.layout)("other", *[getattr(b.layout, f) for f in FIELDS]), b.values, b.slopes, b.shares)
     )
-    np.testing.assert_allclose(aligned.mean_influences(), straight.mean_influences(), atol=1e-15)
+    np.testing.assert_allclose(aligned.mean_influences, straight.mean_influences, atol=1e-15)
     np.testing.assert_allclose(aligned.values, straight.values)
     fewer = {k: s for k, s in others.items() if k[0] != "1-3"}
     part = a.subtract_other(ContributionReader("accuracy").read_candidate(fewer, of_round))

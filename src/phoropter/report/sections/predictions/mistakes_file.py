@@ -6,13 +6,17 @@ Written split by split, so that it needs no more memory than one split of every 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from phoropter.core.files import atomic_write
 from phoropter.core.storage.csv_cells import escape_formula
 from phoropter.report.render.table import one_line
-from phoropter.report.summary.model import StudySummary
+from phoropter.report.summary.model import Floats, Ints, StudySummary
 from phoropter.report.summary.report_input import ReportInput
 from phoropter.results.store import Predictions, Store
 
@@ -48,35 +52,35 @@ def _group_by_split(summary: StudySummary) -> SplitRuns:
 
 def _iter_mistakes(
     store: Store, names: list[str], keys: Mapping[str, str], split: tuple[int, int, int], classes: tuple[str, ...]
-) -> Iterator[list[str]]:
-    """The rows of one split that some candidate got wrong, in the order of the split."""
-    loaded = {name: p for name, key in keys.items() if (p := store.run(key).load_predictions()) is not None}
-    answers = {name: (p.logits.argmax(1), p.probabilities.max(1)) for name, p in loaded.items()}
-    places = {name: {str(i): k for k, i in enumerate(p.ids)} for name, p in loaded.items()}
-    first = next(iter(loaded.values()))
+) -> Iterator[tuple[str, ...]]:
+    """The rows of one split that some candidate got wrong, in the order of the split.
+
+    Made column by column: a loop over rows and candidates took a fifth of the time of a large report.
+    """
+    first: Predictions | None = None
+    answers: dict[str, tuple[Ints, Floats]] = {}
+    for name, key in keys.items():
+        predictions = store.run(key).load_predictions()
+        if predictions is not None:  # of runs with equal digests of their ids, so row k is the same row in all of them
+            first = first or predictions
+            answers[name] = predictions.logits.argmax(1), predictions.probabilities.max(1)
+    if first is None:
+        return
+    wrong = np.flatnonzero(np.any([predicted != first.labels for predicted, _ in answers.values()], axis=0))
     texts = [escape_formula(one_line(c)) for c in classes]
     seed, repeat, fold = split
-    for row, sample in enumerate(map(str, first.ids)):
-        label, at = int(first.labels[row]), {name: places[name][sample] for name in loaded}
-        if all(int(answers[name][0][k]) == label for name, k in at.items()):
+    columns: list[Iterable[str]] = [_to_cells(column, wrong) for column in (first.ids, first.groups, first.sites)]
+    columns += [itertools.repeat(str(number)) for number in (seed, repeat + 1, fold + 1)]
+    columns += [[texts[k] for k in first.labels[wrong].tolist()]]
+    for name in names:
+        if name not in answers:
+            columns += [itertools.repeat(""), itertools.repeat("")]
             continue
-        cells = [
-            escape_formula(one_line(sample)),
-            *_unit_texts(first, row),
-            str(seed),
-            str(repeat + 1),
-            str(fold + 1),
-            texts[label],
-        ]
-        for name in names:
-            if name not in at:
-                cells += ["", ""]
-                continue
-            predicted, confidence = answers[name]
-            cells += [texts[int(predicted[at[name]])], f"{float(confidence[at[name]]):.6g}"]
-        yield cells
+        predicted, confidence = answers[name]
+        columns += [[texts[k] for k in predicted[wrong].tolist()], [f"{p:.6g}" for p in confidence[wrong].tolist()]]
+    yield from zip(*columns, strict=False)
 
 
-def _unit_texts(predictions: Predictions, row: int) -> list[str]:
-    columns = (predictions.groups, predictions.sites)
-    return ["" if column is None else escape_formula(one_line(str(column[row]))) for column in columns]
+def _to_cells(names: NDArray[np.str_] | None, rows: Ints) -> Iterable[str]:
+    """The names of some rows as cells, empty where there are none."""
+    return itertools.repeat("") if names is None else [escape_formula(one_line(name)) for name in names[rows].tolist()]

@@ -46,7 +46,7 @@ def row_variance(difference: UnitContributions) -> tuple[float, float]:
     These are those of a variance of G values with the kurtosis κ of these, 2G / (κ - 1) (at most G - 1): where few units carry
     the difference (rare classes, few rows that only one gets right), few degrees of freedom are left.
     """
-    influences = difference.mean_influences()
+    influences = difference.mean_influences
     squares, n = influences**2, len(influences)
     total = float(squares.sum())
     if n < MIN_UNITS or total <= ROUNDING_TOLERANCE**2:

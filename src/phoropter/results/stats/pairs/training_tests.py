@@ -17,7 +17,7 @@ from phoropter.results.metrics.sufficient_sums import Floats, Ints
 from phoropter.results.stats.paired_tests import NAN, PairedTest, corrected_resampled_ttest
 from phoropter.results.stats.pairs.row_tests import row_variance
 from phoropter.results.stats.pairs.two_components import TwoComponents, average_variances
-from phoropter.results.stats.pairs.unit_contributions import EntryLayout, UnitContributions
+from phoropter.results.stats.pairs.unit_contributions import UnitContributions
 
 MIN_CONSTANT_SPLITS = 5  # splits that must agree to the last digit before t = ∞ is accepted; scores of small folds are coarse
 
@@ -32,36 +32,29 @@ def split_components(difference: UnitContributions, test_to_train: float) -> Two
     variance, df = row_variance(difference)
     if len(values) < 2 or np.isnan(variance):
         return None
-    sizes = np.bincount(layout.rounds)
-    rounds = layout.rounds if sizes.max() > 1 else np.zeros(len(values), dtype=np.int64)
-    spreads, from_rows, freedom = [], [], []
-    for number in range(int(rounds.max()) + 1):
-        members = np.flatnonzero(rounds == number)
-        if len(members) > 1:
-            spreads.append(float(values[members].var(ddof=1)))
-            from_rows.append(_row_part(difference, members))
-            freedom.append(len(members) - 1)
-    spread, total = average_variances(np.array(spreads), np.array(freedom, dtype=np.float64))
-    rows = average_variances(np.array(from_rows), np.array(freedom, dtype=np.float64))[0]
+    members = np.bincount(layout.spread_rounds)
+    means = np.bincount(layout.spread_rounds, values) / np.maximum(members, 1)
+    several = members > 1
+    freedom = (members - 1)[several].astype(np.float64)
+    squares = np.bincount(layout.spread_rounds, (values - means[layout.spread_rounds]) ** 2)[several]
+    spread, total = average_variances(squares / freedom, freedom)
+    rows = average_variances(_row_parts(difference, members)[several], freedom)[0]
     factor = 1 / len(values) + test_to_train
     return TwoComponents(float(values.mean()), variance, df, spread, total, rows, factor, len(values))
 
 
-def _row_part(difference: UnitContributions, members: Ints) -> float:
-    """What rows contribute to the variance of these splits: their own variances, less what splits with common units share."""
-    variances, shared = difference.split_variances()[members], 0.0
-    layout = difference.layout
-    inside = np.isin(layout.split_of, members)
-    if _has_common_units(layout, inside):
-        slopes, units = difference.centred_slopes()[inside], layout.unit_of[inside]
-        sums = np.bincount(units, slopes)
-        k = len(members)
-        shared = float((sums**2).sum() - (slopes**2).sum()) / (k * (k - 1))
-    return max(0.0, float(variances.mean()) - shared)
-
-
-def _has_common_units(layout: EntryLayout, inside: np.ndarray) -> bool:
-    return bool(np.bincount(layout.unit_of[inside]).max(initial=0) > 1)
+def _row_parts(difference: UnitContributions, members: Ints) -> Floats:
+    """What rows contribute to the variance of the splits of each round: their own variances, less what splits with common units
+    share. members: splits of each round"""
+    layout, n = difference.layout, len(members)
+    means = np.bincount(layout.spread_rounds, difference.split_variances, minlength=n) / np.maximum(members, 1)
+    if layout.shared_cells is None:
+        return np.asarray(means)
+    cell_of, round_of_cell = layout.shared_cells
+    slopes = difference.centred_slopes
+    sums = np.bincount(round_of_cell, np.bincount(cell_of, slopes) ** 2, minlength=n)
+    own = np.bincount(np.repeat(layout.spread_rounds, layout.sizes), slopes**2, minlength=n)
+    return np.asarray(np.maximum(0.0, means - (sums - own) / np.maximum(members * (members - 1), 1)))
 
 
 def score_t_test(differences: Floats, test_to_train: float, level: float) -> PairedTest:

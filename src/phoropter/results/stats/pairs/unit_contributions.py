@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,8 @@ SplitKey = tuple[Hashable, Hashable]  # a name of the test rows, and the seed an
 class EntryLayout:
     """Which unit stands in which split. Candidates tested on the same rows share one object.
 
-    splits: names of the splits, (J,) · rounds: (J,) number of the round of each · split_of, unit_of: (E,) numbers
-    units:  (U,) names, sorted
+    splits: names of the splits, (J,) · rounds: (J,) number of the round of each
+    split_of, unit_of: (E,) numbers, split by split · units:  (U,) names, sorted
     """
 
     key: str
@@ -40,6 +41,24 @@ class EntryLayout:
     split_of: Ints
     unit_of: Ints
     units: NDArray[np.str_]
+
+    @cached_property
+    def sizes(self) -> Ints:
+        """(J,) units of each split."""
+        return np.bincount(self.split_of, minlength=len(self.splits))
+
+    @cached_property
+    def spread_rounds(self) -> Ints:
+        """(J,) within which round a split's spread is taken: its own, or one for all where each round has one split."""
+        return self.rounds if np.bincount(self.rounds).max() > 1 else np.zeros(len(self.splits), dtype=np.int64)
+
+    @cached_property
+    def shared_cells(self) -> tuple[Ints, Ints] | None:
+        """(E,) the number of each entry's round and unit as one, and of each such number its round; None where no unit stands
+        in two splits of a round."""
+        cells = self.spread_rounds[self.split_of] * len(self.units) + self.unit_of
+        found, cell_of = np.unique(cells, return_inverse=True)
+        return None if len(found) == len(cells) else (cell_of, found // len(self.units))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,25 +92,29 @@ class UnitContributions:
         layout = EntryLayout("pair", tuple(common), rounds, entries // len(names), entries % len(names), names)
         return UnitContributions(layout, mine.values - theirs.values, slopes, shares)
 
+    @cached_property
     def mean_influences(self) -> Floats:
         """(U,) derivatives of the mean over splits: of each split's value, and of the weight its units give it."""
         layout, n = self.layout, len(self.values)
-        sizes = np.maximum(np.bincount(layout.split_of, minlength=n), 1)
-        parts = self.centred_slopes() + ((self.values - self.values.mean()) / sizes)[layout.split_of]
+        weights = (self.values - self.values.mean()) / np.maximum(layout.sizes, 1)
+        parts = self.centred_slopes + np.repeat(weights, layout.sizes)
         return np.bincount(layout.unit_of, parts, minlength=len(layout.units)).astype(np.float64) / n
 
+    @cached_property
     def split_variances(self) -> Floats:
         """(J,) the variance of each split's value from its units, n units' multiplied by n / (n - 1); 0 for one unit."""
-        layout, n = self.layout, len(self.values)
-        sizes = np.bincount(layout.split_of, minlength=n)
-        squares = np.bincount(layout.split_of, self.centred_slopes() ** 2, minlength=n)
-        return np.asarray(squares * sizes / np.maximum(sizes - 1, 1))
+        sizes = self.layout.sizes
+        return np.asarray(self._sum_splits(self.centred_slopes**2) * sizes / np.maximum(sizes - 1, 1))
 
+    @cached_property
     def centred_slopes(self) -> Floats:
         """(E,) with a mean of 0 in each split."""
-        split_of, n = self.layout.split_of, len(self.values)
-        means = np.bincount(split_of, self.slopes, minlength=n) / np.maximum(np.bincount(split_of, minlength=n), 1)
-        return np.asarray(self.slopes - means[split_of])
+        sizes = self.layout.sizes
+        return np.asarray(self.slopes - np.repeat(self._sum_splits(self.slopes) / np.maximum(sizes, 1), sizes))
+
+    def _sum_splits(self, entries: Floats) -> Floats:
+        """(E,) → (J,) sums over the entries of each split, which stand side by side."""
+        return np.asarray(np.bincount(self.layout.split_of, entries, minlength=len(self.values)), dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +148,7 @@ class ContributionReader:
     def __init__(self, name: str, pooled: bool = False) -> None:
         self.metric, self.pooled = get_metric(name), pooled
         self._layouts: dict[str, EntryLayout] = {}
+        self._units: dict[Hashable, tuple[NDArray[np.str_], Ints]] = {}  # by the name of the test rows
 
     def read_candidate(
         self, predictions: Mapping[SplitKey, Predictions], rounds: Mapping[SplitKey, Hashable] | None = None
@@ -149,7 +173,7 @@ class ContributionReader:
     def _read_splits(self, predictions: Mapping[SplitKey, Predictions]) -> list[_Run]:
         runs = []
         for key, sheet in predictions.items():
-            rows, names, unit_of = _rows_and_units(sheet)
+            rows, (names, unit_of) = _check_rows(sheet), self._find_units(key[0], sheet)
             if not self.metric.undefined_reason(rows):
                 value, slopes = self.metric.compute_unit_gradient(rows, unit_of, len(names))
                 runs += [] if np.isnan(value) else [_Run(key, value, names, slopes)]
@@ -159,20 +183,32 @@ class ContributionReader:
         runs: list[_Run] = []
         for block in dict.fromkeys((of_round[key], key[1]) for key in predictions):
             keys = [key for key in predictions if (of_round[key], key[1]) == block]
-            sheets = [_rows_and_units(predictions[key]) for key in keys]
-            starts = np.cumsum([0, *(len(names) for _, names, _ in sheets)])
+            sheets, units = [], []
+            for key in keys:
+                sheet = predictions[key]
+                sheets.append(_check_rows(sheet))
+                units.append(self._find_units(key[0], sheet))
+            starts = np.cumsum([0, *(len(names) for names, _ in units)])
             rows = LabelledProbabilities(
-                np.concatenate([r.labels for r, _, _ in sheets]), np.concatenate([r.probabilities for r, _, _ in sheets])
+                np.concatenate([r.labels for r in sheets]), np.concatenate([r.probabilities for r in sheets])
             )
             if self.metric.undefined_reason(rows):
                 continue
-            entry_of = np.concatenate([unit_of + start for (_, _, unit_of), start in zip(sheets, starts, strict=False)])
+            entry_of = np.concatenate([unit_of + start for (_, unit_of), start in zip(units, starts, strict=False)])
             value, slopes = self.metric.compute_unit_gradient(rows, entry_of, int(starts[-1]))
-            for key, (_, names, _), first, last in zip(keys, sheets, starts[:-1], starts[1:], strict=True):
+            for key, sheet_rows, (names, _), first, last in zip(keys, sheets, units, starts[:-1], starts[1:], strict=True):
                 own = slopes[first:last] * len(keys)
-                share = len(predictions[key].labels) * len(keys) / len(rows.labels)
+                share = len(sheet_rows.labels) * len(keys) / len(rows.labels)
                 runs += [] if np.isnan(value) else [_Run(key, value + float(own.sum()), names, own, share)]
         return runs
+
+    def _find_units(self, rows: Hashable, sheet: Predictions) -> tuple[NDArray[np.str_], Ints]:
+        """The sorted names of the units of the test rows of this name (groups where known, else ids), and each row's number."""
+        if rows not in self._units:
+            column = sheet.ids if sheet.groups is None else sheet.groups
+            names, unit_of = np.unique(column.astype(np.str_), return_inverse=True)
+            self._units[rows] = names, unit_of.astype(np.int64)
+        return self._units[rows]
 
     def _share_layout(self, runs: list[_Run], rounds: list[Hashable]) -> EntryLayout:
         names = np.concatenate([run.units for run in runs])
@@ -206,7 +242,5 @@ def _average_runs(runs: list[_Run]) -> _Run:
     return _Run(runs[0].key, float(np.mean([run.value for run in runs])), runs[0].units, slopes, runs[0].share)
 
 
-def _rows_and_units(sheet: Predictions) -> tuple[LabelledProbabilities, NDArray[np.str_], Ints]:
-    """Checked rows, the sorted names of their units (groups where known, else ids), and the number of each row's unit."""
-    names, unit_of = np.unique((sheet.ids if sheet.groups is None else sheet.groups).astype(np.str_), return_inverse=True)
-    return LabelledProbabilities.from_arrays(sheet.labels, sheet.probabilities), names, unit_of.astype(np.int64)
+def _check_rows(sheet: Predictions) -> LabelledProbabilities:
+    return LabelledProbabilities.from_arrays(sheet.labels, sheet.probabilities)
