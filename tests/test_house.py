@@ -394,6 +394,7 @@ COVERED_BY = {
     "results.clinical.spec": "study/variants/test_positive_uses.py",
     "report.sections.blind_metric": "report/test_one_estimand.py",
     "report.sections.candidate_values": "report/summary/test_collect.py",
+    "report.sections.claim_sentences": "report/sections/test_published_figures.py",
     "report.sections.candidates.comparisons": "report/test_page.py",
     "report.sections.candidates.sweeps": "report/summary/test_collect.py",
     "report.sections.predictions.embedding": "report/test_page.py",
