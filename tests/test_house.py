@@ -83,7 +83,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"backbones", "recognition"},
         {"bundle_description", "fine_tuning"},
         {"classifier"},
-        {"signals"},
+        {"inference", "signals"},
     ],
     "training": [
         {"array_cache", "augmentation", "malloc"},

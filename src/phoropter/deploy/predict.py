@@ -24,6 +24,7 @@ from phoropter.deploy.described_bundle import DescribedBundle, read_described_bu
 from phoropter.deploy.predictions import BundlePredictions, ProgressFunction, SquarePredictor, predict_files, predict_rows_of
 from phoropter.models import classifier as classifiers
 from phoropter.models.classifier import Classifier
+from phoropter.models.inference.folded_norms import fold_norms
 from phoropter.results.metrics.probabilities import average_probabilities
 from phoropter.signals.recording import OnBadInput
 from phoropter.training.candidates.recipe import TtaViews
@@ -97,12 +98,16 @@ def make_square_predictor(
 
     views: None: those with which the study evaluated it · dtype: None: that of its recipe. Raises what `choose_views` raises.
     """
-    # A frozen candidate was trained on features computed in float32, so its predictions are too.
+    # A frozen candidate was trained on features computed in float32 with folded norms, so its predictions are too.
     dtypes = [
         dtype or (torch.float32 if candidate.stores_features else resolve_autocast_dtype(candidate.recipe, device))
         for candidate in bundle.member_candidates
     ]
-    parts = list(zip(bundle.model.to(device).members, choose_views(bundle, views), dtypes, strict=True))
+    networks = [
+        fold_norms(member) if candidate.stores_features else member
+        for member, candidate in zip(bundle.model.to(device).members, bundle.member_candidates, strict=True)
+    ]
+    parts = list(zip(networks, choose_views(bundle, views), dtypes, strict=True))
 
     def predict_squares(pixels: Pixels) -> NDArray[np.float32]:
         rows = np.arange(len(pixels), dtype=np.int64)

@@ -35,6 +35,7 @@ from phoropter.training.candidates.family import candidate_family
 from phoropter.training.tables.check_table import check_table
 
 NUMERICS = 7  # raise when equal inputs would give other predictions than before
+FROZEN_NUMERICS = 1  # the same, where only those of frozen networks would be others
 
 
 RunRole = Literal["compared", "learning-curve", "trial"]
@@ -327,6 +328,7 @@ class _VariantPlanner:
         if id(candidate) not in self._identities:
             weights = [catalog.identify_weights(b, self.variant.study.base) for b in candidate.backbones]
             self._identities[id(candidate)] = [candidate.identity(), weights]
+            self._identities[id(candidate)] += [FROZEN_NUMERICS] if candidate.stores_features else []
         return self._identities[id(candidate)]
 
     def _make_key(self, split: Split, decides: list[Any], needs: tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cache as call_once
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from phoropter.core.files import digest, digest_array, require_space
 from phoropter.data.images.pixels import Pixels
 from phoropter.models.classifier import Classifier
+from phoropter.models.inference.folded_norms import fold_norms
 from phoropter.training.array_cache import CachedArray, FeatureEntryInfo, ProgressFunction, write_entry_info
 from phoropter.training.batches.gpu_pixels import load_pictures_on_device
 from phoropter.training.batches.loading import PixelLoader
@@ -28,7 +30,7 @@ from phoropter.training.costs.pass_cost import PassCost, read_pass_cost, write_p
 from phoropter.training.costs.peak_memory import PeakMemory
 from phoropter.training.malloc import tune_malloc
 
-NUMERICS = 2  # raise when the numbers of a feature pass change
+NUMERICS = 3  # raise when the numbers of a feature pass change
 
 CachedFeatures = tuple[NDArray[np.float32], ...]  # (N, D) of each branch, memory-mapped
 
@@ -146,8 +148,10 @@ def _load_or_extract_branch(
 ) -> NDArray[np.float32]:
     """(N, D) features of one branch, from the cache or computed. load_images: (B,) rows → (B, 3, S, S) uint8 on the device"""
 
+    make_network = call_once(partial(fold_norms, model, branch))  # when the first batch is computed
+
     def run_network(images: torch.Tensor) -> torch.Tensor:
-        return model.forward_features(images, only=branch)[0]
+        return make_network().forward_features(images, only=branch)[0]
 
     model.eval()
     device = next(model.parameters()).device

@@ -7,6 +7,7 @@ recordings, reading the file is.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
@@ -17,6 +18,7 @@ from phoropter.core.cpu_count import count_usable_cores
 from phoropter.core.errors import DataError
 from phoropter.data.images.decode_pool import decode_shards
 from phoropter.data.images.pixels import InMemoryPixels
+from phoropter.models.inference.folded_norms import fold_norms
 from phoropter.results.metrics.probabilities import softmax
 from phoropter.study.plan import PlannedRun
 from phoropter.training.fit import TrainedRun
@@ -34,6 +36,8 @@ def measure_answer_seconds(run: PlannedRun, fitted: TrainedRun) -> dict[str, flo
     None where a picture can no longer be read, or there are not as many. Held-out rows come first.
     """
     found: dict[str, float | None] = {}
+    if fitted.task.candidate.stores_features:  # as in deploy/predict.py
+        fitted = replace(fitted, model=fold_norms(fitted.model))
     for count in ANSWER_BATCHES:
         name, rows = f"answer_seconds_{count}", _choose_rows(run, count)
         try:

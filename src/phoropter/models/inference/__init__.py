@@ -1,0 +1,1 @@
+"""Networks as they only answer, and are trained no more."""
