@@ -9,7 +9,7 @@ import numpy as np
 
 from phoropter.report.render.metric_format import MetricFormat
 from phoropter.report.render.wording import list_names
-from phoropter.report.sections.published_figures import UNSEEN, ComparedFigure, compare_figures, read_about
+from phoropter.report.sections.published_figures import UNSEEN, Agreement, ComparedFigure, compare_figures, read_about
 from phoropter.report.summary.model import StudySummary
 from phoropter.report.summary.questions import QuestionAnswers
 from phoropter.results.metrics.registry import METRICS
@@ -72,13 +72,19 @@ def _judge_in_words(figure: ComparedFigure) -> str:
     )
 
 
+_VERBS: dict[Agreement, tuple[str, str]] = {
+    "agrees": ("agrees", "agree"),
+    "higher here": ("is higher here", "are higher here"),
+    "lower here": ("is lower here", "are lower here"),
+    "cannot be judged": ("cannot be judged", "cannot be judged"),
+}
+
+
 def _count_agreements(figures: Sequence[ComparedFigure], headline: ComparedFigure) -> list[str]:
     """Of the others: `Of 40 published figures with ours beside them, 30 agree, 8 are lower here and 2 cannot be judged.`"""
     if len(figures) == 1:
         return []
     counts = Counter(f.agreement for f in figures)
-    words = {"agrees": ("agrees", "agree"), "higher here": ("is higher here", "are higher here")}
-    words |= {"lower here": ("is lower here", "are lower here"), "cannot be judged": ("cannot be judged", "cannot be judged")}
-    parts = [f"{counts[kind]} {words[kind][counts[kind] > 1]}" for kind in words if counts[kind]]
+    parts = [f"{counts[kind]} {_VERBS[kind][counts[kind] > 1]}" for kind in _VERBS if counts[kind]]
     titles = MetricFormat.from_metric(METRICS[headline.metric.removeprefix(UNSEEN)]).inline_title
     return [f"Of {len(figures)} published values of {titles} with ours beside them, {list_names(parts)}."]

@@ -108,6 +108,8 @@ def _paired_cells(
     for metric in metrics:
         theirs = published.get(metric)
         cells.append(None if candidate is None else our_value(candidate, metric))
-        has_spread = theirs is not None and np.isfinite(theirs.std)
-        cells.append(theirs and (MeanStd(theirs.value, theirs.std) if has_spread else theirs.value))
+        if theirs is None:
+            cells.append(None)
+        else:
+            cells.append(MeanStd(theirs.value, theirs.std) if np.isfinite(theirs.std) else theirs.value)
     return cells
