@@ -34,37 +34,42 @@ candidates:
 
 def main() -> None:
     one_thread(__file__)
-    import psutil
-
     with tempfile.TemporaryDirectory() as at:
         root = Path(at)
         make_pictures(root / "pictures")
         lines = [f"  - {{name: {n}, backbone: {n}, weights: random, frozen: true, recipe: probe}}" for n in NETWORKS]
-        study = root / "memory.yaml"
-        study.write_text(STUDY.format(folder=root / "pictures", side=SIDE, candidates="\n".join(lines)))
-        began = time.monotonic()
-        command = [sys.executable, "-m", "phoropter", "run", str(study), "-o", str(root / "runs")]
-        process = subprocess.Popen(command, cwd=root, env={**os.environ, "PHOROPTER_CACHE": str(root / "cache")})
-        peak, watched = 0, psutil.Process(process.pid)
-        while process.poll() is None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                peak = max(peak, sum(p.memory_info().rss for p in (watched, *watched.children(recursive=True))))
-            time.sleep(0.05)
-        seconds = time.monotonic() - began
-        assert process.returncode == 0
+        peak, seconds = watch_run(STUDY.format(folder=root / "pictures", side=SIDE, candidates="\n".join(lines)), root)
     print(f"peak {peak / GIB:.2f} GiB in {seconds:.0f} s")
     claim = f"peak memory of a study of three frozen MobileNets, {COUNT} pictures at {SIDE} px, in units of 1.2 GiB (at most 1)"
     sides = f"{peak / GIB:.2f} GiB", f"{GOAL_GIB:g} GiB"
     write("study_memory", [figure(claim, [peak / GIB / GOAL_GIB], 1.0, *sides, seconds=round(seconds, 1))])
 
 
-def make_pictures(folder: Path) -> None:
+def watch_run(text: str, root: Path) -> tuple[int, float]:
+    """Runs the study of this text in a process of its own → most resident bytes of all its processes together, seconds."""
+    import psutil
+
+    study = root / "memory.yaml"
+    study.write_text(text)
+    began = time.monotonic()
+    command = [sys.executable, "-m", "phoropter", "run", str(study), "-o", str(root / "runs")]
+    process = subprocess.Popen(command, cwd=root, env={**os.environ, "PHOROPTER_CACHE": str(root / "cache")})
+    peak, watched = 0, psutil.Process(process.pid)
+    while process.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            peak = max(peak, sum(p.memory_info().rss for p in (watched, *watched.children(recursive=True))))
+        time.sleep(0.05)
+    assert process.returncode == 0
+    return peak, time.monotonic() - began
+
+
+def make_pictures(folder: Path, count: int = COUNT) -> None:
     """JPEG files of smooth noise in six classes."""
     import numpy as np
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    for i in range(COUNT):
+    for i in range(count):
         file = folder / f"class{i % 6}" / f"{i:03d}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         coarse = rng.integers(0, 256, (15, 15, 3), dtype=np.uint8)
