@@ -11,12 +11,12 @@ from phoropter.data.dicom_file import is_dicom_file, is_dicom_head, may_be_dicom
 HEAD = bytes(128) + b"DICM" + bytes(10)
 
 
-@pytest.mark.parametrize("name", ["a.dcm", "A.DCM", "x/y.dicom", "IM000001", "1.2.840.113619.2.1", "a.IMA"])
+@pytest.mark.parametrize("name", ["a.dcm", "A.DCM", "x/y.dicom", "IM000001", "1.2.840.113619.2.1", "a.IMA", "x/.jpg"])
 def test_names_that_may_be_dicom(name: str) -> None:
     assert may_be_dicom(name)
 
 
-@pytest.mark.parametrize("name", ["a.png", "README.md", "DICOMDIR", "dicomdir", "", "a.dcm.png"])
+@pytest.mark.parametrize("name", ["a.png", "x.y/a.JPG", "README.md", "DICOMDIR", "dicomdir", "", "a.dcm.png"])
 def test_names_that_are_not(name: str) -> None:
     assert not may_be_dicom(name)
 

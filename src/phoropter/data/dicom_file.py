@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 DICOM_EXTENSIONS = (".dcm", ".dicom", ".dic", ".ima")
+_PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")  # of nearly all names: told before they are taken apart
 _INDEX_NAME = "dicomdir"  # a table of contents, without pixels
 
 
@@ -16,6 +17,8 @@ def is_dicom_head(head: bytes) -> bool:
 
 def may_be_dicom(name: str) -> bool:
     """Whether a file of this name is looked into: it has a suffix of DICOM, none, or one of digits (names made of UIDs)."""
+    if name.endswith(_PICTURE_ENDINGS) and name[0] != "." and "/." not in name and "\\." not in name:
+        return False
     stem, suffix = os.path.splitext(os.path.basename(name))  # noqa: PTH119, PTH122 (a Path for each of millions of names is slow)
     return stem.lower() not in ("", _INDEX_NAME) and (
         suffix.lower() in DICOM_EXTENSIONS or suffix in ("", ".") or suffix[1:].isdigit()

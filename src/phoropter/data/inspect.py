@@ -235,8 +235,11 @@ def _total_bytes(dataset: Dataset) -> int | None:
 
 
 def _find_duplicates(dataset: Dataset) -> tuple[tuple[str, ...], ...]:
+    digests = dataset.digests()
+    if len(set(digests)) == len(digests):
+        return ()
     rows: dict[str, list[str]] = defaultdict(list)
-    for name, contents in zip(dataset.ids.tolist(), dataset.digests(), strict=True):
+    for name, contents in zip(dataset.ids.tolist(), digests, strict=True):
         rows[contents].append(name)
     return tuple(tuple(same) for contents, same in rows.items() if len(same) > 1 and not contents.startswith(UNREADABLE))
 

@@ -114,3 +114,18 @@ def test_an_entry_of_another_form_is_made_again(tmp_path: Path, value: object) -
         base.execute("UPDATE memory SET value = ?", (value,))
     base.close()
     assert file_digests(paths) == expected
+
+
+def test_keys_of_many_files_are_those_of_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that digests kept by an earlier version are found again; text and Path name the same file."""
+    monkeypatch.chdir(tmp_path)
+    paths = [Path("a.bin"), tmp_path / 'quo"te.bin', Path("über/ö.bin")]
+    keys = file_hashes._make_file_keys(paths)
+    assert keys == [file_hashes._make_key("file", [path]) for path in paths] == file_hashes._make_file_keys(list(map(str, paths)))
+
+
+def test_text_names_a_file_as_a_path_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = files(tmp_path, 3)
+    first = file_digests(list(map(str, paths)))
+    monkeypatch.setattr(file_hashes, "_hash_file", lambda path: "hashed again")
+    assert file_digests(paths) == first

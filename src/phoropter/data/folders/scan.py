@@ -13,7 +13,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from phoropter.core.columns import clean_cell
@@ -211,6 +211,7 @@ def normalize_unicode(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+@lru_cache(maxsize=4096)  # asked for every picture
 def clean_class_name(folder: str) -> str:
     """A folder's name → the name of its class, by the rules of tables: `cats ` is `cats`, and 1.0 is 1."""
     return clean_cell(folder) or normalize_unicode(folder)

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 
 from phoropter.core.cpu_count import count_usable_cores
@@ -30,18 +32,19 @@ _KEYS_PER_QUERY = 500
 SUM_BYTES = 8
 
 
-def file_digests(paths: Sequence[Path]) -> list[str]:
-    """Files → 32 hexadecimal digits each, hashed by several threads.
+def file_digests(paths: Sequence[Path | str]) -> list[str]:
+    """Files → 32 hexadecimal digits each, hashed by several threads. Text is a path too: a Path costs more than its digest.
 
     A file that cannot be read gives `unreadable…` instead of an error; decoding it raises one that names it.
     """
-    stamps = [_compute_stamp([path]) for path in paths]
-    keys = [_make_key("file", [path]) for path in paths]
+    now = time.time()
+    stamps = [_compute_file_stamp(path, now) for path in paths]
+    keys = _make_file_keys(paths)
     known = _load_entries(dict(zip(keys, stamps, strict=True)))
     missing = [row for row, key in enumerate(keys) if key not in known]
     if missing:
         with ThreadPoolExecutor(_THREADS) as pool:
-            fresh = dict(zip(missing, pool.map(_hash_file, [paths[row] for row in missing], chunksize=64), strict=True))
+            fresh = dict(zip(missing, pool.map(_hash_file, [Path(paths[row]) for row in missing], chunksize=64), strict=True))
         _store_entries([(keys[r], stamps[r], d.encode()) for r, d in fresh.items() if not d.startswith(UNREADABLE)])
         known |= {keys[row]: file_digest.encode() for row, file_digest in fresh.items()}
     return [known[key].decode() for key in keys]
@@ -61,6 +64,14 @@ def _make_key(what: str, files: Sequence[Path]) -> str:
     return digest([what, *(str(file.absolute()) for file in files)])
 
 
+def _make_file_keys(paths: Sequence[Path | str]) -> list[str]:
+    """What `_make_key("file", [path])` gives for each, in a fifth of its time."""
+    here = os.getcwd()  # noqa: PTH109 (paths are text here)
+    texts = (os.path.join(here, path) for path in paths)  # noqa: PTH118
+    plain = (f'["file",{encode_basestring_ascii(text)}]'.encode() for text in texts)
+    return [hashlib.blake2b(text, digest_size=16).hexdigest() for text in plain]
+
+
 def _hash_file(path: Path) -> str:
     try:
         return digest_file(path)
@@ -70,22 +81,25 @@ def _hash_file(path: Path) -> str:
 
 def _compute_stamp(files: Sequence[Path]) -> str:
     """Size and times of the files; empty when one cannot be read or changed a moment ago."""
-    parts = []
-    for file in files:
-        try:
-            stat = file.stat()
-        except OSError:
-            return ""
-        if time.time() - max(stat.st_mtime, stat.st_ctime) < SETTLED_S:
-            return ""
-        parts.append(f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}")
-    return "|".join(parts)
+    now = time.time()
+    parts = [_compute_file_stamp(file, now) for file in files]
+    return "|".join(parts) if all(parts) else ""
+
+
+def _compute_file_stamp(file: Path | str, now: float) -> str:
+    try:
+        stat = os.stat(file)  # noqa: PTH116
+    except OSError:
+        return ""
+    if now - max(stat.st_mtime, stat.st_ctime) < SETTLED_S:
+        return ""
+    return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
 
 
 def _load_entries(stamps: Mapping[str, str]) -> dict[str, bytes]:
     """key → stamp into key → value, for the keys whose stamp has not changed."""
     found: dict[str, bytes] = {}
-    keys = [key for key, stamp in stamps.items() if stamp]
+    keys = sorted(key for key, stamp in stamps.items() if stamp)  # in the order of the table: each page of it is read once
     with contextlib.suppress(sqlite3.Error, OSError, UnicodeError), _open_database() as base:
         for start in range(0, len(keys), _KEYS_PER_QUERY):
             some = keys[start : start + _KEYS_PER_QUERY]
