@@ -1,16 +1,21 @@
-"""A pass over a frozen backbone, against eval mode and `no_grad`: same network, pictures, threads, batches of 64 there.
+"""A pass over a frozen backbone, against eval mode and `no_grad`: same network, pictures and threads.
 
-    python benchmarks/feature_pass.py [PICTURES, default 256]
+    python benchmarks/feature_pass.py [PICTURES, default 256] [files | arithmetic]
 
-Ours: `frozen_features`, from stored pictures to the features on disk. Theirs: a DataLoader over ImageFolder, the network in eval
-mode under `no_grad`, the features gathered in memory, as most scripts do; and beside that, without a goal, the same from pictures
-that are decoded, normalised and in memory already. The features agree; that is checked first.
+Ours: `extract_features`, from stored pictures to the features on disk.
+files:      theirs is a DataLoader over ImageFolder, the network in eval mode under `no_grad` in batches of 64, the features
+            gathered in memory, as most scripts do; and beside that, without a goal, the same from pictures that are decoded,
+            normalised and in memory already
+arithmetic: five networks at 224 pixels; theirs is timm's network in inference mode on normalised pictures in memory, in batches
+            of 16: contiguous, as most write it, and in the layout channels-last
+The features agree; that is checked first.
 """
 
 from __future__ import annotations
 
 import itertools
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +25,15 @@ from _sides import in_turns, one_thread, row, write
 from _usual import loader_of, network_of, networks
 
 GOALS = (("mobilenetv3_small_100", 96, 1.4), ("vit_tiny_patch16_224", 96, 1.15), ("resnet18", 64, 1.0))
+ARITHMETIC = (  # goals against contiguous, against channels-last
+    ("mobilenetv2_100", 2.0, 1.4),
+    ("efficientnet_b0", 2.0, 1.4),
+    ("resnet18", 1.3, 1.1),
+    ("vit_small_patch16_224", 1.0, 1.0),
+    ("convnext_tiny", 1.0, 1.0),
+)
 BATCH, TURNS = 64, 5
+SIDE, EAGER_BATCH, TOLERANCE = 224, 16, 1e-4  # the last: of a feature, relative to the largest
 
 
 def ours(name: str, side: int, folder: Path, cache: Path) -> Callable[[], Any]:
@@ -74,9 +87,57 @@ def measured(count: int) -> Iterator[dict[str, Any]]:
             yield row(f"feature pass, {name} at {side} px, {said}", turns, aim, count, "pictures")
 
 
+def arithmetic(count: int) -> Iterator[dict[str, Any]]:
+    import numpy as np
+    import torch
+
+    from phoropter.data.images.pixels import InMemoryPixels
+    from phoropter.models import classifier
+    from phoropter.models.spec import BackboneSpec, ClassifierSpec
+    from phoropter.training.feature_cache import extract_features
+
+    squares = np.random.default_rng(0).integers(0, 256, (count, 3, SIDE, SIDE), dtype=np.uint8)
+    for name, *goals in ARITHMETIC:
+        backbone = BackboneSpec(name=name, weights="random", size=SIDE)
+        spec = ClassifierSpec(backbones=(backbone,), classes=("a", "b"), picture=SIDE)
+        model = classifier.build_classifier(spec, seed=0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network_of(name, SIDE, 0).eval()
+        network.load_state_dict(model.branches[0].body.state_dict())
+        pictures = model.branches[0].preprocess(torch.from_numpy(squares))
+
+        def eager(layout: Any, network: Any = network, pictures: Any = pictures) -> Callable[[], Any]:
+            batches = [batch.contiguous(memory_format=layout) for batch in pictures.split(EAGER_BATCH)]
+
+            def features() -> Any:
+                network.to(memory_format=layout)
+                with torch.inference_mode():
+                    return torch.cat([network(batch) for batch in batches]).numpy()
+
+            return features
+
+        with tempfile.TemporaryDirectory() as at:
+            again = itertools.count()
+
+            def mine(model: Any = model, at: str = at, again: Any = again) -> Any:
+                cache = Path(at) / f"pass{next(again)}"
+                return extract_features(model, InMemoryPixels(squares), cache, torch.device("cpu"))[0]
+
+            for said, layout, goal in zip(
+                ("contiguous", "channels-last"), (torch.contiguous_format, torch.channels_last), goals, strict=True
+            ):
+                theirs_now = eager(layout)
+                expected = theirs_now()
+                if np.abs(mine() - expected).max() > TOLERANCE * np.abs(expected).max():
+                    raise SystemExit(f"{name}: the two sides have not computed the same features")
+                turns = in_turns(mine, theirs_now, TURNS, warm=False)
+                yield row(f"feature pass, {name} at {SIDE} px, against eager {said}", turns, goal, count, "pictures")
+
+
 def main() -> None:
     one_thread(__file__)
-    write("feature_pass", measured(int(sys.argv[1]) if len(sys.argv) > 1 else 256))
+    count, parts = int(sys.argv[1]) if len(sys.argv) > 1 else 256, sys.argv[2:] or ["files", "arithmetic"]
+    sides = {"files": measured, "arithmetic": arithmetic}
+    write("feature_pass", itertools.chain.from_iterable(sides[part](count) for part in parts))
 
 
 if __name__ == "__main__":
