@@ -2,8 +2,8 @@
 
     python benchmarks/last_blocks.py [PICTURES, default 96]
 
-Ours: a phase `train: last-N`, whose frozen part was computed once before the first epoch. Theirs: the same recipe and batches with
-`train: all`, times the share of the trained blocks, what stands behind them and the head, in the multiply-adds of one picture. The
+Ours: a phase `train: last-N`, whose frozen part was computed once before the first epoch. Theirs: the same recipe and batches
+with `train: all`, times the share of the trained blocks and what stands behind them in the multiply-adds of one picture. The
 ratio is how many times that share an epoch takes, and 1.15 at most is asked for. `prefix_epochs` says what computing the frozen
 part once took, in epochs of `train: all`. Weights are random: they change no time. The two take turns epoch by epoch in one
 process, on one core; the first epoch of each is not counted.

@@ -145,7 +145,7 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
     from phoropter.core.durations import format_duration
     from phoropter.core.files import format_bytes
     from phoropter.study.forecasts.interval_forecast import forecast_interval
-    from phoropter.study.forecasts.memory_forecast import describe_shown_sizes, estimate_peak_memory
+    from phoropter.study.forecasts.memory_forecast import describe_memory_saving, describe_shown_sizes, estimate_peak_memory
     from phoropter.study.forecasts.power_forecast import forecast_power
     from phoropter.study.forecasts.side_run_words import describe_side_runs
 
@@ -175,6 +175,8 @@ def print_plan(to: Console, planned: Plan, cost: ResourceEstimate, store: Store)
         print_line(to, line)
     _print_estimate(to, cost, len(planned.missing_runs(store)), len(planned.runs))
     print_line(to, f"memory on a processor: at most about {format_bytes(estimate_peak_memory(planned))} in a process (a guess)")
+    if saving := describe_memory_saving(planned):
+        print_line(to, f"  {saving}")
 
 
 def _print_estimate(to: Console, cost: ResourceEstimate, missing: int, total: int) -> None:

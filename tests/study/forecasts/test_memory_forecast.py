@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from phoropter.core.files import format_bytes
 from phoropter.models import catalog
 from phoropter.study.forecasts import memory_forecast as forecast
 from phoropter.study.plan import Plan, plan_study
@@ -78,3 +79,16 @@ def test_sizes_are_told_where_they_differ(tmp_path: Path) -> None:
     )
     assert forecast.describe_shown_sizes(plan) == ["images are stored at 48, shown at 96: a, c"]
     assert forecast.describe_shown_sizes(planned(tmp_path, f"name: b, {NETWORK}")) == []
+
+
+def test_a_plan_says_what_computing_activations_again_would_save(tmp_path: Path) -> None:
+    """Of the candidate that needs most, where it is trained and needs gigabytes; the forecast then is the one of that recipe."""
+    trained = f"name: a, {NETWORK}, size: 224, recipe: {{preset: scratch, batch_size: 64%s}}"
+    plain, again = planned(tmp_path, trained % ""), planned(tmp_path, trained % ", grad_checkpointing: true")
+    left = 620 * 2**20 + 4 * (4 * count_weights() + 64 * 224**2 * 220)
+    assert forecast.estimate_peak_memory(again) == left < forecast.estimate_peak_memory(plain)
+    said = forecast.describe_memory_saving(plain)
+    assert said is not None and said.startswith(f"'a' needs most, and about {format_bytes(left)} with grad_checkpointing: true")
+    assert forecast.describe_memory_saving(again) is None
+    assert forecast.describe_memory_saving(planned(tmp_path, f"name: a, {NETWORK}, size: 64")) is None  # little in all
+    assert forecast.describe_memory_saving(planned(tmp_path, "baseline: mean-image")) is None

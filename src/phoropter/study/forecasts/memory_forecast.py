@@ -7,6 +7,9 @@ other networks need less.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from phoropter.core.files import format_bytes
 from phoropter.models import catalog
 from phoropter.study.plan import Plan, PlannedRun
 from phoropter.training.costs.inference_batch import choose_inference_batch
@@ -15,6 +18,7 @@ PROCESS_BYTES = 620 * 2**20  # Python with torch, timm, SciPy and decoded images
 SHOWN_FLOATS = 100  # activations in memory at once, per pixel of a batch, where nothing is trained
 TRAINED_FLOATS = 640  # activations kept for the backward pass, per pixel
 CHECKPOINTED_FLOATS = 220  # the same where those within blocks are computed again
+WORTH_SAVING_BYTES = 2 * 2**30  # below which a plan does not say how less would do
 TRAINED_COPIES = 4  # weights, gradients, two moments
 
 
@@ -23,8 +27,31 @@ def estimate_peak_memory(planned: Plan, device_type: str = "cpu") -> int:
 
     Ensembles and candidates without a network (baselines, features, predictions) need no more than what the process holds.
     """
-    first = {run.candidate.name: run for run in planned.runs if run.candidate.backbones and not run.candidate.is_ensemble}
-    return max((_estimate_run_memory(planned, run, device_type) for run in first.values()), default=PROCESS_BYTES)
+    return max((_estimate_run_memory(planned, run, device_type) for run in _list_first_runs(planned)), default=PROCESS_BYTES)
+
+
+def describe_memory_saving(planned: Plan, device_type: str = "cpu") -> str | None:
+    """What the candidate that needs most would need with `grad_checkpointing: true`; None where that is little or no less."""
+    first = _list_first_runs(planned)
+    largest = max(first, key=lambda run: _estimate_run_memory(planned, run, device_type), default=None)
+    if largest is None or largest.candidate.frozen:
+        return None
+    candidate = largest.candidate
+    saving = candidate.model_copy(update={"recipe": candidate.recipe.model_copy(update={"grad_checkpointing": True})})
+    needed = _estimate_run_memory(planned, largest, device_type)
+    left = _estimate_run_memory(planned, replace(largest, candidate=saving), device_type)
+    if needed < WORTH_SAVING_BYTES or left > 0.75 * needed:
+        return None
+    return (
+        f"'{candidate.name}' needs most, and about {format_bytes(left)} with grad_checkpointing: true in its recipe, which most of "
+        "timm's networks know: the same predictions in a third more time"
+    )
+
+
+def _list_first_runs(planned: Plan) -> list[PlannedRun]:
+    """A run of each candidate with a network of its own."""
+    runs = (run for run in planned.runs if run.candidate.backbones and not run.candidate.is_ensemble)
+    return list({run.candidate.name: run for run in runs}.values())
 
 
 def _estimate_run_memory(planned: Plan, run: PlannedRun, device_type: str) -> int:
