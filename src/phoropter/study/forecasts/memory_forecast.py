@@ -43,8 +43,8 @@ def describe_memory_saving(planned: Plan, device_type: str = "cpu") -> str | Non
     if needed < WORTH_SAVING_BYTES or left > 0.75 * needed:
         return None
     return (
-        f"'{candidate.name}' needs most, and about {format_bytes(left)} with grad_checkpointing: true in its recipe, which most of "
-        "timm's networks know: the same predictions in a third more time"
+        f"'{candidate.name}' needs most, and about {format_bytes(left)} with grad_checkpointing: true in its recipe, which most "
+        "of timm's networks know: the same predictions in a third more time"
     )
 
 
