@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from phoropter.core.errors import StoreError
 from phoropter.report.comparison_page import write_comparison_page
 from phoropter.report.comparison_sentences import conclude_comparison
 from phoropter.report.study_pairing import pair_studies
+from phoropter.report.summary.collect import collect_summary
 from phoropter.results.stats.optimism import compute_protocol_gaps
 from phoropter.results.store import Predictions, Store
 
@@ -217,10 +219,30 @@ def test_studies_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     one = stored(tmp_path, "one")
     with pytest.raises(StoreError, match="the same results folder"):
         pair_studies(one, one)
-    with pytest.raises(StoreError, match=r"tell different classes apart .*: \S+three has z, which \S+one has not"):
-        pair_studies(one, stored(tmp_path, "three", classes=("x", "y", "z")))
     with pytest.raises(StoreError, match="not a results folder"):
         pair_studies(one, tmp_path / "nowhere")
+
+
+def test_two_problems_stand_beside_each_other_without_a_test(tmp_path: Path) -> None:
+    """As table III of a study on two sets of pictures: values and intervals of each study's own page, and no difference."""
+    one, three = stored(tmp_path, "one"), stored(tmp_path, "three", classes=("x", "y", "z"))
+    found = pair_studies(one, three)
+    assert found.basis == "classes" and not found.pairs and not found.gaps
+    page = Tags(write_comparison_page(one, three).read_text(encoding="utf-8"))
+    assert "three has z, which one has not." in page.text and "no difference between them is tested" in page.text
+    head, *rows = page.tables["two-problems"]
+    assert len(head) == 5 and [row[0] for row in rows] == ["net a", "net b"]
+    for name, *cells in rows:
+        for place, folder in enumerate((one, three)):
+            value, interval = cells[2 * place : 2 * place + 2]
+            summary = collect_summary(Store(folder))
+            candidate = next(c for c in summary.candidates if c.name == name)
+            assert float(value) == pytest.approx(accuracy(folder, name) * 100, abs=0.05)
+            assert candidate.replicates is not None
+            bounds = candidate.replicates.confidence_interval()
+            assert [float(b) for b in re.findall(r"[0-9.]+", interval)] == pytest.approx(
+                [bounds.low * 100, bounds.high * 100], abs=0.05
+            )
 
 
 def test_the_command_line_compares_the_parts_of_a_compared_study(tmp_path: Path) -> None:

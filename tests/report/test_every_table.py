@@ -19,7 +19,7 @@ from sklearn import metrics as sk
 
 IN_NUMBERS = {"leaderboard", "pairwise", "per-class", "per-group", "per-site", "confusions", "external-test", "calibration"}
 SITES = {"unseen-sites", "unseen-site-pairs"}  # sections/clinical/test_unseen_sites.py
-REVIEW = {"label-review-first", "statement"}  # sections/predictions/test_label_review.py, sections/study/test_statement.py
+REVIEW = {"label-review-first", "statement", "networks"}  # in the tests of their sections
 HERE = {"costs", "candidates", "worst-groups", "branches", "trends", "screening", "leakage", "teachers"}
 
 

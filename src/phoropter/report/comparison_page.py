@@ -15,12 +15,12 @@ from phoropter.report.page import study_subtitle
 from phoropter.report.render.document import Document, Notice, resolve_output_paths
 from phoropter.report.render.section import Section
 from phoropter.report.render.svg import ACCENT, MUTED, SERIES_COLORS, RenderedFigure
-from phoropter.report.render.table import INTERVAL_TITLE, Column, ColumnKind, IntervalBounds, Table, TableRow, one_line
+from phoropter.report.render.table import INTERVAL_TITLE, CellValue, Column, ColumnKind, IntervalBounds, Table, TableRow, one_line
 from phoropter.report.render.wording import list_names
 from phoropter.report.sections.candidate_values import primary_metric_interval
 from phoropter.report.sections.candidates.pair_words import NO_BETTER_THAN_GUESSING
 from phoropter.report.sections.study import provenance
-from phoropter.report.study_pairing import StudyPair, StudySide, pair_studies
+from phoropter.report.study_pairing import StudyPair, StudySide, describe_other_classes, pair_studies
 from phoropter.results.metrics.registry import METRICS
 from phoropter.results.stats.optimism import ProtocolGap
 
@@ -70,6 +70,7 @@ def _describe_basis(studies: StudyPair) -> str:
         "splits": "paired by split: the same rows, the same seeds",
         "rows": f"paired by row: {share}, split differently",
         "unpaired": "unpaired: different rows",
+        "classes": "two problems beside each other: different classes",
     }[studies.basis]
 
 
@@ -82,6 +83,8 @@ def _list_notices(studies: StudyPair) -> list[Notice]:
     lines += [f"{s.label} is a smoke version of its study." for s in (studies.a, studies.b) if s.summary.study.get("scale")]
     lines += _describe_positive_classes(studies)
     notices = [Notice("The comparison is limited.", tuple(map(one_line, lines)))] if lines else []
+    if studies.basis == "classes":
+        notices.append(Notice("Different classes.", (one_line(f"{describe_other_classes(studies)}."),)))
     if studies.basis == "unpaired" and studies.pairs:
         line = (
             "The two studies were not tested on the same rows, so only an unpaired comparison is possible: a difference may be "
@@ -148,11 +151,50 @@ def _values_section(studies: StudyPair) -> Section:
         lines = [(g.candidate, ((g.candidate, g.within_group), (g.candidate, g.group_held_out))) for g in gaps]
         files = (_gap_table(studies, studies.gaps, "gaps-of-all", False),)
         title = "Results under each protocol"
+    elif studies.basis == "classes":
+        table, title = _two_problems_table(studies), "Results of each study"
+        both = [
+            (name, _own_value(studies.a, name, studies), _own_value(studies.b, name, studies)) for name in _list_names(studies)
+        ]
+        lines = [(name, ((name, one), (name, two))) for name, one, two in both if one is not None and two is not None]
+        return Section("values", title, (), (*((_dumbbell_plot(studies, lines),) if lines else ()), table), files)
     else:
         table, title = _pair_table(studies), "Comparison of candidates"
         lines = [(p.a if p.a == p.b else f"{p.a} / {p.b}", ((p.a, p.value_a), (p.b, p.value_b))) for p in studies.pairs]
     blocks = (_dumbbell_plot(studies, lines), table) if lines else ()
     return Section("values", title, (), blocks, files)
+
+
+def _list_names(studies: StudyPair) -> list[str]:
+    """The candidates of both studies, those of the first in its order."""
+    return list(dict.fromkeys(c.name for side in (studies.a, studies.b) for c in side.summary.candidates))
+
+
+def _own_value(side: StudySide, name: str, studies: StudyPair) -> float | None:
+    """As on the study's own page; None where it has no such candidate."""
+    return next((c.metric_mean(studies.metric) for c in side.summary.candidates if c.name == name), None)
+
+
+def _two_problems_table(studies: StudyPair) -> Table:
+    """A row for each candidate of either study, with its value and interval in each; no test, because the problems differ."""
+    plain, _, digits = _column_format(studies)
+    columns = [Column("Candidate")]
+    for side in (studies.a, studies.b):
+        columns += [
+            Column(side.label, plain, f"{len(side.summary.classes)} classes; as on its own page", digits),
+            Column(f"{INTERVAL_TITLE} of {side.label}", plain, "as on its own page", digits),
+        ]
+    rows = []
+    for name in _list_names(studies):
+        cells: list[CellValue] = [name]
+        for side in (studies.a, studies.b):
+            value = _own_value(side, name, studies)
+            bounds = None if value is None else IntervalBounds(*_with_own_interval(side, name, value, studies.metric)[1:])
+            cells += [value, bounds]
+        rows.append(TableRow(tuple(cells)))
+    note = "A dash: not a candidate of this study. Nothing is tested: the studies tell different classes apart."
+    caption = f"By {comparison_format(studies).inline_title}, each study by itself"
+    return Table("two-problems", caption, tuple(columns), tuple(rows), note)
 
 
 def _column_format(studies: StudyPair) -> tuple[ColumnKind, ColumnKind, int]:

@@ -22,6 +22,8 @@ def conclude_comparison(studies: StudyPair) -> list[str]:
     """One or two sentences: the gap of two protocols, or who leads, and whether the better one beats guessing."""
     if studies.basis == "protocols":
         return _protocol_sentences(studies)
+    if studies.basis == "classes":
+        return _two_problem_sentences(studies)
     if not studies.pairs:
         return ["The two studies share all their runs, so there is nothing to compare."]
     leaders = next((p for p in studies.pairs if _pairs_leaders(studies, p)), studies.pairs[0])
@@ -32,6 +34,17 @@ def conclude_comparison(studies: StudyPair) -> list[str]:
         verb = "differ" if differing > 1 else "differs"
         sentences.append(f"Of {len(named)} candidates that are in both, {differing or 'none'} {verb} between the studies.")
     return sentences
+
+
+def _two_problem_sentences(studies: StudyPair) -> list[str]:
+    """Who is first in each, and that the two are not compared."""
+    scale = comparison_format(studies)
+    first = [
+        f"{side.summary.candidates[0].name} is first in {side.label} with "
+        f"{scale.format_value(side.summary.candidates[0].metric_mean(studies.metric))} {scale.inline_title}"
+        for side in (studies.a, studies.b)
+    ]
+    return [f"{'; '.join(first)}. The two studies tell different classes apart, so no difference between them is tested."]
 
 
 def _pairs_leaders(studies: StudyPair, pair: CrossStudyComparison) -> bool:

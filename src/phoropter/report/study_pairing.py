@@ -5,6 +5,7 @@
     splits      all splits of the two have the same test rows and seeds: the tests of a single study apply
     rows        the same rows in different splits, or a part of them: the contribution of each unit, paired where both have it
     unpaired    no common rows: two independent samples, whose difference is partly that between the rows
+    classes     other classes: two problems beside each other, and no difference between them
 
 Rows are the same if their id and label agree. `rows` and `unpaired` use first-order influences of the units and
 Student's t. They cover the variation between units but not that between trainings, so their intervals are rather too narrow.
@@ -39,7 +40,7 @@ from phoropter.results.stats.paired_tests import adjust_holm
 from phoropter.results.stats.pairs.answers import Verdict
 from phoropter.results.store import Store
 
-ComparisonBasis = Literal["protocols", "splits", "rows", "unpaired"]
+ComparisonBasis = Literal["protocols", "splits", "rows", "unpaired", "classes"]
 Floats = NDArray[np.float64]
 N_BEST = 3  # candidates of each study that are compared where the two have no name in common
 CONFIDENCE_LEVEL = 0.95
@@ -141,7 +142,7 @@ class StudyPair:
 def pair_studies(first: Path | str, second: Path | str) -> StudyPair:
     """Two results folders → what can be said of the two; classes are matched by name, whatever their order and the positive one.
 
-    Raises StoreError where a folder has no finished run, both are the same folder, or their classes differ.
+    Raises StoreError where a folder has no finished run, or both are the same folder.
     """
     stated = [(Store(folder).study.get("dataset") or {}).get("positive") for folder in (first, second)]
     positive = stated[0] or stated[1]  # one positive class for both
@@ -151,11 +152,9 @@ def pair_studies(first: Path | str, second: Path | str) -> StudyPair:
     if stores[0].folder.resolve() == stores[1].folder.resolve():
         raise StoreError(f"{first} and {second} are the same results folder: name two different ones")
     summaries = [collect_summary(store) for store in stores]
-    if summaries[0].classes != summaries[1].classes:
-        found = [(s.folder, set(e.classes)) for s, e in zip(stores, summaries, strict=True)]
-        differences = _describe_other_classes(found[0], found[1])
-        raise StoreError(f"the two studies tell different classes apart and cannot be compared: {differences}")
     a, b = (StudySide(s, e, label) for s, e, label in zip(stores, summaries, _study_labels(stores), strict=True))
+    if a.summary.classes != b.summary.classes:
+        return StudyPair(a, b, "classes", a.summary.metrics[0], 0, len(a.labels_by_id) + len(b.labels_by_id), ())
     names = [e.name for e in a.summary.candidates if e.name in {o.name for o in b.summary.candidates}]
     same = tuple(n for n in names if a.run_keys(n) & b.run_keys(n))
     common = sum(b.labels_by_id.get(name) == label for name, label in a.labels_by_id.items())
@@ -170,9 +169,10 @@ def pair_studies(first: Path | str, second: Path | str) -> StudyPair:
     return _compare_pairs(pair, wanted)
 
 
-def _describe_other_classes(one: tuple[Path, set[str]], other: tuple[Path, set[str]]) -> str:
-    """Which classes each of two folders has alone."""
-    alone = ((a, mine - theirs, b) for (a, mine), (b, theirs) in ((one, other), (other, one)))
+def describe_other_classes(studies: StudyPair) -> str:
+    """Which classes each of two studies has alone."""
+    both = ((studies.a, studies.b), (studies.b, studies.a))
+    alone = ((one.label, set(one.summary.classes) - set(other.summary.classes), other.label) for one, other in both)
     return "; ".join(f"{a} has {list_names(sorted(names))}, which {b} has not" for a, names, b in alone if names)
 
 

@@ -12,6 +12,7 @@ from phoropter.report.sections.candidates.comparisons import comparison_section
 from phoropter.report.sections.candidates.contrasts import contrasts_section
 from phoropter.report.sections.candidates.cost import cost_section
 from phoropter.report.sections.candidates.leaderboard import leaderboard_section
+from phoropter.report.sections.candidates.networks import networks_section
 from phoropter.report.sections.candidates.screening import screening_section
 from phoropter.report.sections.candidates.sweeps import sweep_section
 from phoropter.report.sections.clinical.operating_points import operating_points_section
@@ -49,6 +50,7 @@ SECTION_ORDER: tuple[Callable[[ReportInput], Section | None], ...] = (
     tuned_values_section,
     data_size_section,
     cost_section,
+    networks_section,
     group_section,
     external_test_section,
     unseen_sites_section,

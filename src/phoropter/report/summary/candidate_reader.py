@@ -28,6 +28,7 @@ from phoropter.results.stats.no_information import value_without_information
 from phoropter.results.store import Predictions
 
 MAX_EXAMPLES = 12  # wrong answers of a candidate that are kept, and right ones
+MAX_PAIRS, MAX_OF_PAIR = 6, 3  # confusions of a run whose surest answers are kept, and how many of each
 # Fewer resamples for many units halve the time and move the bounds by a twentieth of the interval.
 MANY_UNITS, FEWER_RESAMPLES = 5000, 800
 
@@ -147,6 +148,9 @@ class CandidateReader:
             wrong, right = _find_examples(run.key, predictions, labelled.predicted_labels, confidence)
             candidate.mistakes = _keep_most_confident([*candidate.mistakes, *wrong])
             candidate.right_answers = _keep_most_confident([*candidate.right_answers, *right])
+            for pair, answers in _find_confused(run.key, predictions, labelled.predicted_labels, confidence).items():
+                kept = _keep_most_confident([*candidate.confused.get(pair, ()), *answers])
+                candidate.confused[pair] = kept[:MAX_OF_PAIR]
         for row_name, values in _numeric_columns(run.history).items():
             candidate.history.setdefault(row_name, []).append(values)
 
@@ -239,6 +243,22 @@ def _find_examples(
     chosen = (surest[~is_right[surest]][:MAX_EXAMPLES], right[np.sort(first)][:MAX_EXAMPLES])
     wrong, correct = ([_make_example(key, predictions, predicted, confidence, int(i)) for i in rows] for rows in chosen)
     return wrong, correct
+
+
+def _find_confused(
+    key: str, predictions: Predictions, predicted: Ints, confidence: Floats
+) -> dict[tuple[int, int], list[ExampleAnswer]]:
+    """(true, predicted) class → the most confident answers of each of the most frequent confusions."""
+    wrong = np.flatnonzero(predicted != predictions.labels)
+    pairs = predictions.labels[wrong] * predictions.logits.shape[1] + predicted[wrong]
+    found, counts = np.unique(pairs, return_counts=True)
+    surest: dict[tuple[int, int], list[ExampleAnswer]] = {}
+    for pair in found[np.argsort(-counts, kind="stable")][:MAX_PAIRS]:
+        rows = wrong[pairs == pair]
+        rows = rows[np.argsort(-confidence[rows], kind="stable")][:MAX_OF_PAIR]
+        true, answered = divmod(int(pair), predictions.logits.shape[1])
+        surest[true, answered] = [_make_example(key, predictions, predicted, confidence, int(i)) for i in rows]
+    return surest
 
 
 def _make_example(key: str, predictions: Predictions, predicted: Ints, confidence: Floats, i: int) -> ExampleAnswer:

@@ -111,7 +111,8 @@ def _choose_metrics(study: Mapping[str, Any], classes: int) -> tuple[str, ...]:
     scores = classes * sum(int(item.get("n_test") or 0) for item in study["plan"])
     ranked = ("roc_auc",) if classes <= MAX_RANKED_CLASSES and scores <= MAX_RANKED_SCORES else ()
     published = {} if study.get("scale") else ((study.get("study") or {}).get("about") or {}).get("published") or {}
-    beside = [str(m).removeprefix("unseen_") for c in published for m in published[c]]  # so that each published figure has ours beside it
+    # so that each published figure has ours beside it
+    beside = [str(m).removeprefix("unseen_") for c in published for m in published[c]]
     chosen = [*requested, *DEFAULT_METRICS[:2], *ranked, *DEFAULT_METRICS[2:], *beside]
     if (study.get("dataset") or {}).get("task") == "multi-label":
         known = list_metrics(multi_label=True)

@@ -102,6 +102,7 @@ class CandidateResults:
                      calibration_line: slope and intercept, of two classes, with bounds
     group_scores:    the ranking metric by group · site_scores: by site
     mistakes:        the most confident wrong answers · right_answers: the most confident right ones, of several classes
+    confused:        the most confident wrong answers of each frequent confusion, (true class, predicted class) → answers
     history:         column → (epochs,) of each run
     replicates:      bootstrap replicates of the ranking metric
     not_converged:   why it counts as not trained to the end, in words that follow its name (convergence.py)
@@ -123,6 +124,7 @@ class CandidateResults:
     site_scores: UnitScores = field(default_factory=UnitScores)
     mistakes: list[ExampleAnswer] = field(default_factory=list)
     right_answers: list[ExampleAnswer] = field(default_factory=list)
+    confused: dict[tuple[int, int], list[ExampleAnswer]] = field(default_factory=dict)
     history: dict[str, list[Floats]] = field(default_factory=dict)
     replicates: BootstrapReplicates | None = None
     no_information: NoInformation | None = None

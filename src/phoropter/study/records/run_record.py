@@ -43,6 +43,7 @@ from phoropter.training.fit import TrainedRun
 from phoropter.training.trained_on import initial_bundles, write_trained_on
 
 MAX_MISTAKES = 12  # images of the most confident mistakes kept with each run
+MAX_PAIRS, MAX_OF_PAIR = 6, 2  # and of the most frequent confusions of the run, the surest wrong answers of each
 MAX_RIGHT = 4  # images of the most confident right answers kept with each run, of as many classes
 
 
@@ -225,14 +226,27 @@ def compute_scores(run: PlannedRun, metrics: tuple[str | Metric, ...], held_out:
 
 
 def encode_examples(held_out: Predictions, rows: NDArray[np.int64], pixels: Pixels) -> dict[str, bytes]:
-    """Sample id → JPEG of the rows misclassified with the highest probability, and of the surest right answer of some classes."""
+    """Sample id → JPEG of the rows misclassified with the highest probability, in all and of each frequent confusion, and of the
+    surest right answer of some classes.
+    """
     judged = judge_answers(held_out)
     surest = np.argsort(-judged.confidence, kind="stable")
-    worst, right = surest[~judged.is_right[surest]][:MAX_MISTAKES], surest[judged.is_right[surest]]
+    wrong, right = surest[~judged.is_right[surest]], surest[judged.is_right[surest]]
     _, first = np.unique(held_out.labels[right], axis=0, return_index=True)  # the surest of each class
-    shown = np.concatenate([worst, right[np.sort(first)][:MAX_RIGHT]])
+    shown = np.concatenate([wrong[:MAX_MISTAKES], _find_confused(held_out, wrong), right[np.sort(first)][:MAX_RIGHT]])
+    shown = np.array(list(dict.fromkeys(shown.tolist())), np.int64)
     images = pixels.batch(rows[shown]) if len(shown) else ()
     return {str(held_out.ids[row]): encode_thumbnail(image) for row, image in zip(shown, images, strict=True)}
+
+
+def _find_confused(held_out: Predictions, wrong: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of wrongly answered rows, the surest first, those of the most frequent confusions; none of several labels a row."""
+    if held_out.is_multi_label or not len(wrong):
+        return wrong[:0]
+    pairs = held_out.labels[wrong] * held_out.logits.shape[1] + held_out.logits[wrong].argmax(axis=1)
+    found, counts = np.unique(pairs, return_counts=True)
+    frequent = found[np.argsort(-counts, kind="stable")][:MAX_PAIRS]
+    return np.concatenate([wrong[pairs == pair][:MAX_OF_PAIR] for pair in frequent])
 
 
 def _make_record(run: PlannedRun, fitted: TrainedRun, cost: dict[str, Any], started: datetime) -> dict[str, Any]:
@@ -243,10 +257,20 @@ def _make_record(run: PlannedRun, fitted: TrainedRun, cost: dict[str, Any], star
         **cost,
         "choice": {"epoch": chosen, "by": recipe.checkpoint},
         "precision": fitted.precision,
+        **_describe_batch_parts(fitted),
         "shown_at": [branch.side for branch in fitted.model.branches],
         "digests": {"dataset": run.image_set.dataset.fingerprint, **compute_weight_digests(fitted)},
         "versions": collect_versions(),
         "machine": describe_machine(fitted.task.device),
+    }
+
+
+def _describe_batch_parts(fitted: TrainedRun) -> dict[str, int]:
+    """How many processes trained it, where they were several; and the rows of a micro-batch, where memory was short."""
+    group = fitted.task.group
+    return {
+        **({"processes": group.size} if group is not None else {}),
+        **({"micro_batch": fitted.micro_batch} if fitted.micro_batch else {}),
     }
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from phoropter.report.figures.comparison import LeaderboardEntry, leaderboard_figure
+from phoropter.report.figures.split_boxes import split_box_figure
 from phoropter.report.render.metric_format import MetricFormat, metric_column
-from phoropter.report.render.section import ContentBlock, Section
+from phoropter.report.render.section import ContentBlock, FoldedBlocks, Section
 from phoropter.report.render.table import INTERVAL_TITLE, CellValue, Column, RowRole, Table, TableRow
 from phoropter.report.sections.candidate_values import (
     PROBABILITY_METRICS,
@@ -32,8 +33,10 @@ def leaderboard_section(inputs: ReportInput) -> Section:
     value = summary.baseline.metric_mean(summary.metrics[0])
     baseline = value if np.isfinite(value) else None
     entries = [_leaderboard_entry(c, summary.metrics[0]) for c in summary.candidates]
-    figure = leaderboard_figure(entries, MetricFormat.from_metric(summary.ranking_metric), baseline)
-    blocks: list[ContentBlock] = [leaderboard_table(summary), figure]
+    scale = MetricFormat.from_metric(summary.ranking_metric)
+    blocks: list[ContentBlock] = [leaderboard_table(summary), leaderboard_figure(entries, scale, baseline)]
+    boxes = split_box_figure(entries, scale)
+    blocks += [] if boxes is None else [FoldedBlocks(f"{scale.title} over splits, as boxes", (boxes,))]
     blocks += level_leaderboards(inputs)
     blocks += [table for table in (published_table(summary), agreement_table(summary)) if table is not None]
     notes = (*_explain_intervals(inputs), *describe_missing_levels(inputs))

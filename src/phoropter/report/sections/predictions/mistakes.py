@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
@@ -20,6 +20,7 @@ MAX_JPEG_BYTES = 60_000  # a larger picture is not a thumbnail and is left out o
 PICTURE_BUDGET = 2_500_000  # characters of pictures on the page; the candidates beyond have the names of their examples
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _OF_FIRST, _OF_OTHERS = (12, 6), (6, 4)  # wrong and right answers that are shown
+MAX_PAIRS_SHOWN = 4  # confusions whose examples are shown
 
 
 def mistakes_section(inputs: ReportInput) -> Section:
@@ -49,7 +50,7 @@ def build_gallery(
 
     shown: how many wrong and how many right answers · budget: characters that the pictures may take
     """
-    answers = [*candidate.mistakes, *candidate.right_answers]
+    answers = [*candidate.mistakes, *candidate.right_answers, *(e for found in candidate.confused.values() for e in found)]
     jpegs = {key: store.run(key).load_pictures() for key in {e.run for e in answers}} if budget > 0 else {}
     blocks = [confusions] if (confusions := _confusion_sentence(candidate, classes)) else []
     for title, examples, limit in (("Wrong", candidate.mistakes, shown[0]), ("Correct", candidate.right_answers, shown[1])):
@@ -62,6 +63,21 @@ def build_gallery(
         elif title == "Wrong" and examples:
             names = "; ".join(f"{_place_of(e)} ({answer_text(*_class_names(e, classes))})" for e in examples[:limit])
             blocks.append(Markup('<p class="note">{}</p>').format(f"{title}, most confident first: {names}."))
+    return blocks + _pair_galleries(candidate, classes, jpegs, budget)
+
+
+def _pair_galleries(
+    candidate: CandidateResults, classes: Sequence[str], jpegs: Mapping[str, Mapping[str, bytes]], budget: int
+) -> list[Markup]:
+    """A row of pictures for each of the most frequent confusions, as far as thumbnails were kept and the budget goes."""
+    blocks: list[Markup] = []
+    for true, predicted, *_ in find_top_confusions(candidate, MAX_PAIRS_SHOWN):
+        examples = candidate.confused.get((true, predicted), [])
+        items = [_picture_item(e, jpeg, classes) for e in examples if (jpeg := jpegs.get(e.run, {}).get(e.id))]
+        if items and sum(map(len, items)) <= budget:
+            head = Markup("<h3>{}</h3>\n").format(answer_text(one_line(classes[true]), one_line(classes[predicted])))
+            blocks.append(head + Markup('<ul class="gallery">\n{}\n</ul>').format(Markup("\n").join(items)))
+            budget -= sum(map(len, items))
     return blocks
 
 
