@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from toy_networks import WIDTH, build_toy
 
 from phoropter.core.errors import SpecError
 from phoropter.models import timm_compat
 from phoropter.models.backbones import build_backbone
 from phoropter.models.fine_tuning.layer_groups import group_layers, scale_layers
-from phoropter.models.spec import BackboneSpec
+from phoropter.models.spec import Backbone, BackboneSpec
 
 torch.set_num_threads(1)
 
@@ -33,5 +34,6 @@ def test_blocks_are_counted_between_stem_and_head() -> None:
 
 
 def test_a_network_that_does_not_tell_its_layers_is_refused() -> None:
-    with pytest.raises(SpecError, match=r"layer_decay needs to know which parameters of 'alexnet_2012' form a layer"):
-        scale_layers([build_backbone(BackboneSpec(name="alexnet_2012", weights="random"), seed=0)], 0.6)
+    toy = build_backbone(BackboneSpec(name=Backbone("toy", build=build_toy, width=WIDTH, input_size=32)), seed=0)
+    with pytest.raises(SpecError, match=r"layer_decay needs to know which parameters of 'toy' form a layer"):
+        scale_layers([toy], 0.6)
