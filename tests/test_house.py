@@ -355,7 +355,7 @@ COVERED_BY = {
     "data.leakage.checks": "data/leakage/test_audit.py",
     "data.leakage.near_duplicates": "data/leakage/test_audit.py",
     "data.sources.packed.cells": "data/sources/packed/test_parquet.py",
-    "data.recordings.bundle_view": "deploy/test_predict.py",
+    "data.recordings.bundle_view": "deploy/export/test_metadata.py",
     "data.splits.spec": "data/splits/test_protocol.py",
     "data.splits.splitters": "data/splits/test_protocol.py",
     "deploy.described_bundle": "deploy/test_predict.py",
