@@ -104,7 +104,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"display", "variants"},
         {"load", "loggers", "smoke_scale"},
         {"plan"},
-        {"forecasts", "inputs", "records"},
+        {"forecasts", "inputs", "records", "scheduling"},
         {"cost"},
         {"shifts"},
         {"audit", "side_runs", "compute", "controls", "screening"},

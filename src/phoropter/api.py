@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from phoropter.core.errors import SpecError
 from phoropter.core.files import cache_dir
@@ -22,6 +22,19 @@ from phoropter.study.spec import StudySpec
 if TYPE_CHECKING:
     from phoropter.study.loggers import Callback
     from phoropter.study.plan import Plan
+
+
+class PlaceWords(TypedDict, total=False):
+    """Where a study is computed, beside `jobs` and `device`.
+
+    executor: `local` or `ray` · devices: a process for each of these GPUs: `all`, or numbers and ranges as in `0-3,6`
+    per_device: so many for each GPU · address: of a Ray cluster (default: one of this machine)
+    """
+
+    executor: Literal["local", "ray"]
+    devices: str
+    per_device: int
+    address: str
 
 
 class Study(StudySpec):
@@ -75,20 +88,27 @@ class Study(StudySpec):
         quiet: bool = False,
         add: bool = False,
         callbacks: Sequence[Callback] = (),
+        budget: str | float | None = None,
+        **places: Unpack[PlaceWords],
     ) -> Results:
         """Computes what is missing in `out` (default `runs/NAME`) and returns the results.
 
         out: a folder, or s3://BUCKET/STUDY · jobs: processes at once · device: cpu, cuda, cuda:1, mps or auto
         add: also into a folder that holds another study · callbacks: objects with a method `on_event(event)`
+        budget: `3h`, `90min` or seconds, after which it stops with what is finished, and warns; first folds come first
+        places: `executor`, `devices`, `per_device` and `address`, as the options of `phoropter run`
         Raises what `plan` raises; DiskError and MemoryShortageError where no later run could be computed either; and
         KeyboardInterrupt after SIGINT, SIGTERM or SIGHUP, when checkpoints are saved. The same call goes on from there.
         """
         from phoropter.interface.progress_console import make_progress_console
         from phoropter.results.remote_store import open_place
+        from phoropter.results.store import Store
         from phoropter.study import executors
         from phoropter.study.display.progress_bars import show_progress
         from phoropter.study.loggers import attach_loggers
+        from phoropter.study.scheduling.time_budget import TimeBudget
         from phoropter.study.worker import ComputeOptions
+        from phoropter.training.loop.stop_signals import BudgetSpent
 
         folder = open_place(out if out is not None else Path("runs") / self.name)
         console = make_progress_console(quiet)
@@ -96,8 +116,14 @@ class Study(StudySpec):
             show_progress(self.name, console) as bars,
             attach_loggers(bars, self.name, folder, callbacks=callbacks) as on_progress,
         ):
-            store = executors.execute_study(self, folder, on_progress, jobs, ComputeOptions(device, add=add), cache_dir(folder))
-        results = Results(store)
+            limit = None if budget is None else TimeBudget.from_words(budget)
+            options, cache = ComputeOptions(device, add=add, folds_first=limit is not None), cache_dir(folder)
+            executor = executors.make_executor(options, cache, executors.Places(jobs, **places))
+            try:
+                executors.execute_study(self, folder, on_progress, cache=cache, executor=executor, budget=limit)
+            except BudgetSpent as spent:
+                warnings.warn(f"{spent}; the same call goes on from here", stacklevel=2)
+        results = Results(Store(folder))
         if quiet and results.failures:
             first = next(iter(results.failures.values()))
             count = f"{len(results.failures)} run{'s' if len(results.failures) > 1 else ''} failed"

@@ -3,7 +3,8 @@
 Everything heavier than click is imported inside the command that needs it.
 
 Exit codes: 0 done · 1 a run failed, or a fault of ours, with a traceback · 2 a user's mistake, in one line · 3 no room, no
-permission or no memory · 130, 143, 129 stopped by Ctrl-C (SIGINT), SIGTERM, SIGHUP. After 3 and above the same command goes on.
+permission or no memory · 130, 143, 129 stopped by Ctrl-C (SIGINT), SIGTERM or a spent --budget, SIGHUP. After 3 and above the
+same command goes on.
 """
 
 from __future__ import annotations
@@ -91,11 +92,11 @@ class _ErrorReportingGroup(click.Group):
                 traceback.print_exc()
             click.echo(f"phoropter: {error}", err=True)
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt as stop:  # a StopRequest, where a study was running, says which signal it was
-            signal_name = f" by {stop.signal_name}" if hasattr(stop, "signal_name") else ""
+        except KeyboardInterrupt as stop:  # a StopRequest, where a study was running, says what asked
+            cause = f" by {stop.cause}" if hasattr(stop, "cause") else ""
             with suppress(OSError):  # the terminal may be gone
-                kept = _WHAT_IS_KEPT if signal_name or ctx.invoked_subcommand in _COMMANDS_THAT_GO_ON else ""
-                click.echo(f"\nphoropter: stopped{signal_name}{kept}", err=True)
+                kept = _WHAT_IS_KEPT if cause or ctx.invoked_subcommand in _COMMANDS_THAT_GO_ON else ""
+                click.echo(f"\nphoropter: stopped{cause}{kept}", err=True)
             ctx.exit(getattr(stop, "exit_code", 130))
         except BrokenPipeError:  # `phoropter … | head`
             sys.stderr.close()
@@ -148,18 +149,21 @@ for _command in (
 @places_options
 @add_option
 @set_option
+@click.option("--budget", metavar="TIME", help="Stop after 3h, 90min …: first folds of all candidates first, then a report.")
 @trust_option
-def run(study: str, out: Path | None, smoke: bool, how: HowToRun, add: bool, settings: tuple[str, ...], trust_code: bool) -> None:
+def run(study: str, out: Path | None, smoke: bool, how: HowToRun, budget: str | None, **others: Any) -> None:
     """Compute what is missing of STUDY, then write its report. Stop it at any time; the same command resumes.
 
     Exit codes: 0 done; 1 a run failed; 2 the study cannot be run as it is; 3 the disk is full or read-only, or memory is short:
-    free some, and the same command goes on; 130, 143 or 129 it was stopped by Ctrl-C, SIGTERM or SIGHUP.
+    free some, and the same command goes on; 130, 143 or 129 it was stopped by Ctrl-C, SIGTERM (or its budget) or SIGHUP.
     """
+    from phoropter.study.scheduling.time_budget import TimeBudget
     from phoropter.training.loop.stop_signals import handle_stop_signals
 
-    with handle_stop_signals(), trust_if(trust_code, study):
-        parts = read_parts(study, out, smoke, settings)
-        failed = sum(for_each_part(parts, lambda part, folder: run_and_report(part, folder, replace(how, add=add))))
+    how = replace(how, add=others["add"], budget=None if budget is None else TimeBudget.from_words(budget))
+    with handle_stop_signals(), trust_if(others["trust_code"], study):
+        parts = read_parts(study, out, smoke, others["settings"])
+        failed = sum(for_each_part(parts, lambda part, folder: run_and_report(part, folder, how)))
         for (one, folder), (other, other_folder) in itertools.pairwise(parts):
             if one.context.compared_study and one.context.compared_study == other.context.compared_study:
                 compare_parts(folder, other_folder)

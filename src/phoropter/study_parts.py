@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from phoropter.report.render.kept_report import WrittenReport
     from phoropter.results.store import Store
     from phoropter.study.plan import Plan
+    from phoropter.study.scheduling.time_budget import TimeBudget
     from phoropter.study.spec import StudySpec
 
 
@@ -147,6 +148,7 @@ class HowToRun:
     """Where and how a study runs, as the options of `run` say.
 
     add: also into a folder of another study · keys: of the runs to compute; None: all · places: fields of executors.Places
+    budget: of time, which all parts of a study share
     """
 
     device: str = "auto"
@@ -154,6 +156,7 @@ class HowToRun:
     add: bool = False
     keys: frozenset[str] | None = None
     places: Mapping[str, Any] = field(default_factory=dict)
+    budget: TimeBudget | None = None
 
     @property
     def takes_any_place(self) -> bool:
@@ -166,30 +169,38 @@ def run_and_report(study: StudySpec, folder: Path, how: HowToRun) -> int:
     """Runs one study and writes its report; returns how many runs failed.
 
     Of a folder that holds all of it, nothing is loaded that computes, and a page that is up to date is not written again.
+    Raises BudgetSpent once the report of what was finished in time is written.
     """
     from phoropter.core.files import cache_dir
     from phoropter.report.render.kept_report import keep_report, read_kept_report
     from phoropter.results.store import Store
     from phoropter.study.progress import describe_failures
     from phoropter.study.records.completion import is_complete
+    from phoropter.training.loop.stop_signals import BudgetSpent
 
     to, store = make_console(), Store(folder)
     for change in study.context.smoke_changes:
         print_line(to, f"smoke test: {change}")
+    spent: BudgetSpent | None = None
     if not (how.takes_any_place and is_complete(study, store, cache_dir(folder))):
-        _execute_with_progress(study, folder, how)
+        try:
+            _execute_with_progress(study, folder, how)
+        except BudgetSpent as stop:
+            spent = stop
     failures = store.read_failures()
     for line in describe_failures(failures.values()):
         print_line(make_warning_console(), line)
-    if any(True for _ in store.runs()):
+    if (store.folder / "study.json").exists() and any(True for _ in store.runs()):
         if (written := read_kept_report(folder)) is None:
             written = _write_report_with_maps(folder)
             keep_report(folder, written)
         print_results(to, written)
-        if study.save_models != "none" and not failures and not _is_led_by_table(study, written):
+        if study.save_models != "none" and not failures and not spent and not _is_led_by_table(study, written):
             print_line(
                 to, f"next: phoropter refit {folder} -o BUNDLE makes one classifier of the first candidate, trained on all rows"
             )
+    if spent is not None:
+        raise spent
     return len(failures)
 
 
@@ -207,10 +218,10 @@ def _execute_with_progress(study: StudySpec, folder: Path, how: HowToRun) -> Non
     from phoropter.study.worker import ComputeOptions
 
     with show_progress(study.name, make_console()) as bars, attach_loggers(bars, study.name, folder) as on_progress:
-        options = ComputeOptions(how.device, add=how.add, keys=how.keys)
+        options = ComputeOptions(how.device, add=how.add, keys=how.keys, folds_first=how.budget is not None)
         cache = cache_dir(folder)
         executor = executors.make_executor(options, cache, executors.Places(how.jobs, **how.places))
-        executors.execute_study(study, folder, on_progress, cache=cache, executor=executor)
+        executors.execute_study(study, folder, on_progress, cache=cache, executor=executor, budget=how.budget)
 
 
 def _write_report_with_maps(folder: Path) -> WrittenReport:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 FEW_SECONDS = 8.0  # below this, the number of seconds that are left would be wrong before it is read
 
 
@@ -31,3 +33,18 @@ def format_duration(seconds: float) -> str:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+_UNIT_SECONDS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
+
+
+def parse_duration(words: str) -> float:
+    """Seconds of a duration in words. Raises ValueError for anything else.
+
+    >>> parse_duration("1h30min"), parse_duration("1.5 h"), parse_duration("90s")
+    (5400.0, 5400.0, 90.0)
+    """
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?) *(d|h|min|s)(?: +|(?=[0-9])|$)", words.strip())
+    if not parts or "".join(f"{n}{unit}" for n, unit in parts) != re.sub(r"\s", "", words):
+        raise ValueError(f"'{words}' is no duration: expected for example 3h, 90min or 1h30min")
+    return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)

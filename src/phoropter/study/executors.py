@@ -7,6 +7,7 @@ on another machine that sees the folder works just as well, and a process that d
 from __future__ import annotations
 
 import pickle
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +22,7 @@ from phoropter.study.controls.control_folders import prepare_controls
 from phoropter.study.processes.gpu_places import VARIABLE, assign_gpus, list_visible_gpus
 from phoropter.study.progress import ProgressCallback
 from phoropter.study.records.completion import record_completion
+from phoropter.study.scheduling.time_budget import TimeBudget
 from phoropter.study.screening import iterate_rungs
 from phoropter.study.spec import StudySpec
 from phoropter.training.loop.stop_signals import handle_stop_signals, stop_this_process
@@ -147,14 +149,15 @@ def execute_study(
     options: ComputeOptions | None = None,
     cache: Path | None = None,
     executor: Executor | None = None,
+    budget: TimeBudget | None = None,
 ) -> Store:
     """Computes what is missing of a study in `out`, in this process or in `jobs` processes.
 
     A screening goes rung by rung, and negative controls come last.
 
-    executor: where to compute, in place of `jobs` and `options`
+    executor: where to compute, in place of `jobs` and `options` · budget: of time, after which it stops
     Raises what `compute_missing_runs` raises, SpecError for a study that cannot be sent to other processes and for a device that
-    is not there, and StopRequest (a KeyboardInterrupt) after SIGINT, SIGTERM or SIGHUP: the same call goes on from there.
+    is not there, and StopRequest (a KeyboardInterrupt) after SIGINT, SIGTERM, SIGHUP or the budget: the same call goes on.
     """
     from phoropter.study.worker import ComputeOptions
 
@@ -162,11 +165,12 @@ def execute_study(
     executor = executor or make_executor(options or ComputeOptions(), cache, Places(jobs))
     store = Store(out)
     store.read_earlier_study()  # a damaged one is renamed before anybody follows it
-    with handle_stop_signals(), announce_command(out, stop_this_process):
+    watched = nullcontext(on_progress) if budget is None else budget.watch_study(on_progress)
+    with handle_stop_signals(), announce_command(out, stop_this_process), watched as follow_event:
         for rung in iterate_rungs(study, store, cache):
-            executor.compute_study(rung, out, on_progress)
+            executor.compute_study(rung, out, follow_event)
         for control, folder in prepare_controls(rung, out, cache):  # of a screening, its last rung
-            executor.compute_study(control, folder, on_progress)
+            executor.compute_study(control, folder, follow_event)
         record_completion(study, store, cache)
     return store
 

@@ -39,6 +39,7 @@ from phoropter.study.records.extensions_used import describe_extensions
 from phoropter.study.records.other_study import raise_on_other_study
 from phoropter.study.records.run_record import describe_failure, first_error_line
 from phoropter.study.records.study_record import describe_study, find_relative_base
+from phoropter.study.scheduling.run_order import order_by_folds
 from phoropter.study.side_runs.tuned_run import settle_tuned_run
 from phoropter.study.spec import StudySpec
 from phoropter.study.variants.imported_candidates import add_imported
@@ -58,6 +59,7 @@ class ComputeOptions:
     checkpoint_s: seconds between checkpoints of a run · add: whether the folder may hold another study, whose runs stay
     only: candidates to compute now, the others of the plan stay missing; empty for all
     keys: runs to compute now, with those they need; None for all
+    folds_first: whether every candidate gets its first fold before any gets its second, for a study that may not end
     """
 
     device: str = "auto"
@@ -66,6 +68,7 @@ class ComputeOptions:
     add: bool = False
     only: tuple[str, ...] = ()
     keys: frozenset[str] | None = None
+    folds_first: bool = False
 
     def set_up_device(self) -> torch.device:
         """Sets the number of threads and returns the device. Raises SpecError for a device that is not there."""
@@ -141,7 +144,8 @@ def _compute_study(
     with_features = count_datasets_with_features(planned, cache, open_images)
     asked = replace(planned, runs=select_asked_runs(planned, options))
     with follow_pace(asked, store, cache, device.type, torch.get_num_threads(), on_progress) as notify:
-        worker = _Worker(Computation(asked, store, cache, device, options.checkpoint_s, notify), failed_elsewhere)
+        computation = Computation(asked, store, cache, device, options.checkpoint_s, notify)
+        worker = _Worker(computation, failed_elsewhere, options.folds_first)
         worker.compute_all()
     complete_shifts(worker.computation, worker.failed)
     if count_datasets_with_features(planned, cache, open_images) > with_features:
@@ -163,8 +167,8 @@ def select_asked_runs(planned: Plan, options: ComputeOptions) -> list[PlannedRun
 class _Worker:
     """Takes one missing run after another until none is left."""
 
-    def __init__(self, computation: Computation, failed_elsewhere: AbstractSet[str]) -> None:
-        self.computation = computation
+    def __init__(self, computation: Computation, failed_elsewhere: AbstractSet[str], folds_first: bool = False) -> None:
+        self.computation, self.folds_first = computation, folds_first
         self.planned, self.store = computation.planned, computation.store
         self.on_progress = computation.on_progress
         self.failed: set[str] = set()
@@ -177,6 +181,8 @@ class _Worker:
         while True:
             self.failed |= self.failed_elsewhere
             missing = [r for r in self.planned.missing_runs(self.store) if r.key not in self.failed]
+            if self.folds_first:
+                missing = order_by_folds(self.planned, missing)
             if not missing:
                 return
             done = total - len(missing)

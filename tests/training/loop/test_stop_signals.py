@@ -18,7 +18,7 @@ def test_every_stop_signal_raises_a_keyboard_interrupt_that_names_it() -> None:
             os.kill(os.getpid(), number)
             time.sleep(5)
         assert isinstance(caught.value, StopRequest)
-        assert caught.value.exit_code == code and caught.value.signal_name == number.name in str(caught.value)
+        assert caught.value.exit_code == code and caught.value.cause == number.name in str(caught.value)
 
 
 def test_handlers_are_as_before_afterwards_and_an_inner_context_changes_nothing() -> None:

@@ -121,7 +121,8 @@ class RayTasks:
                 if not requests:
                     planned = plan_study(study, self.cache)
                     planned = replace(planned, runs=select_asked_runs(planned, self.options))
-                    RunQueue(planned, Store(out), launcher, on_progress).compute_all(requests)
+                    queue = RunQueue(planned, Store(out), launcher, on_progress, self.options.folds_first)
+                    queue.compute_all(requests)
             finally:
                 launcher.leave()
 

@@ -12,6 +12,7 @@ from phoropter.study.compute import is_batched, make_batch_key
 from phoropter.study.plan import Plan, PlannedRun
 from phoropter.study.progress import ProgressCallback, ProgressEvent
 from phoropter.study.records.run_record import describe_failure
+from phoropter.study.scheduling.run_order import order_by_folds
 
 MAX_LOSSES = 3  # processes that a run may cost: it is begun again twice, as by the supervisor of this machine's workers
 
@@ -32,9 +33,14 @@ class TaskLauncher(Protocol):
 class RunQueue:
     """The runs of one study on their way."""
 
-    def __init__(self, planned: Plan, store: Store, launcher: TaskLauncher, on_progress: ProgressCallback) -> None:
+    def __init__(
+        self, planned: Plan, store: Store, launcher: TaskLauncher, on_progress: ProgressCallback, folds_first: bool = False
+    ) -> None:
+        """folds_first: as in ComputeOptions"""
         self.planned, self.store, self.launcher, self.on_progress = planned, store, launcher, on_progress
-        self.missing: dict[str, PlannedRun] = {run.key: run for run in planned.missing_runs(store)}
+        missing = planned.missing_runs(store)
+        in_order = order_by_folds(planned, missing) if folds_first else missing
+        self.missing: dict[str, PlannedRun] = {run.key: run for run in in_order}
         self.running: dict[Any, frozenset[str]] = {}
         self.failed: dict[str, str] = {}  # key → why
         self.losses: Counter[str] = Counter()

@@ -29,16 +29,29 @@ class StopRequest(KeyboardInterrupt):
 
     def __init__(self, number: int) -> None:
         self.number = number
-        super().__init__(f"stopped by {self.signal_name}")
+        super().__init__(f"stopped by {self.cause}")
 
     @property
-    def signal_name(self) -> str:
+    def cause(self) -> str:
+        """What asked, in words: the name of the signal."""
         return signal.Signals(self.number).name
 
     @property
     def exit_code(self) -> int:
         """130 after SIGINT, 143 after SIGTERM, 129 after SIGHUP, as shells count."""
         return 128 + self.number
+
+
+class BudgetSpent(StopRequest):
+    """The time that a study may take is over, and it has stopped as after SIGTERM. budget: in words"""
+
+    def __init__(self, budget: str) -> None:
+        self.budget = budget
+        super().__init__(signal.SIGTERM)
+
+    @property
+    def cause(self) -> str:
+        return f"the budget of {self.budget}"
 
 
 class _StopHandler:
@@ -76,6 +89,11 @@ class _StopHandler:
         if self.timer is not None:
             self.timer.cancel()
             self.timer.join()
+
+    def reopen(self) -> None:
+        """Forgets a request; the next signal is the first."""
+        self.close()
+        self.requested, self.timer, self.closed = None, None, False
 
 
 _handler: _StopHandler | None = None  # signals belong to the process, and so does this
@@ -138,6 +156,12 @@ def defer_stop(on_request: Callable[[], None], grace_s: float | None = GRACE_S) 
             handler.deferrals.pop()
         if requests:
             raise StopRequest(requests[0])
+
+
+def forget_stop_request() -> None:
+    """Takes back a request that was obeyed, in a process that has more to do: the next signal asks anew."""
+    if _handler is not None:
+        _handler.reopen()
 
 
 def stop_this_process() -> None:
