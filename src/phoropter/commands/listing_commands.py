@@ -12,16 +12,23 @@ from phoropter.console import format_large_count, make_console, make_text_table,
 
 @click.command("inspect")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--preview", type=click.Path(path_type=Path), help="Write a sheet of windows and their traces (recordings only).")
+@click.option(
+    "--preview",
+    type=click.Path(path_type=Path),
+    help="Write a sheet: of recordings windows and their traces, of a study its pictures under each filter and augmentation.",
+)
 @json_option
 def inspect_command(path: Path, preview: Path | None, as_json: bool) -> None:
-    """Describe the images or recordings at PATH: counts per class, group and site, sizes or durations, problems."""
+    """Describe the images or recordings at PATH, or those of a study: counts per class, group and site, sizes, problems."""
     from phoropter.data.inspect import detect_data_spec, summarize_dataset
     from phoropter.data.spec import open_dataset
     from phoropter.data.unit_names import name_units
+    from phoropter.study.spec import list_shipped_studies, read_study
 
-    spec = detect_data_spec(path)
-    dataset = open_dataset(spec)
+    is_study = path.suffix in (".yaml", ".yml") or (not path.exists() and str(path) in list_shipped_studies())
+    parts = read_study(path) if is_study else []
+    spec = parts[0].data if parts else detect_data_spec(path)
+    dataset = open_dataset(spec, parts[0].base if parts else None)
     summary = summarize_dataset(dataset, words=name_units(spec, dataset))
     if as_json:
         from phoropter.commands.json_documents import make_inspect_document
@@ -31,8 +38,10 @@ def inspect_command(path: Path, preview: Path | None, as_json: bool) -> None:
         print_line(make_console(answer=True), str(summary))
     if preview is not None:
         from phoropter.data.recordings.contact_sheet import write_contact_sheet
+        from phoropter.operations.treatment_sheet import write_treatment_sheet
 
-        print_line(make_console(stderr=as_json), f"preview: {write_contact_sheet(dataset, preview)}")
+        written = write_treatment_sheet(parts, preview) if parts else write_contact_sheet(dataset, preview)
+        print_line(make_console(stderr=as_json), f"preview: {written}")
 
 
 @click.command("backbones")

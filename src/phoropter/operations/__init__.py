@@ -1,1 +1,1 @@
-"""What is done with results folders beside computing and reporting: checked, freed, merged, stopped; and data packed."""
+"""What is done beside computing and reporting: results checked, freed, merged, stopped; data packed; treatments shown"""
