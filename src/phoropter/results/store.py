@@ -174,14 +174,14 @@ class Store:
         self._run_folder(key).rename(target)
         print_notice(f"{self._run_folder(key)} is damaged ({damage}): it was moved to {target} and is made again")
 
-    def read_failures(self) -> dict[str, dict[str, Any]]:
-        """Key → failure note, for runs of the plan that failed, and for those whose folders are damaged."""
+    def read_failures(self, damaged: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+        """Key → failure note, for runs of the plan that failed, and for the damaged ones, those of `read_damage`."""
         planned = {str(row["key"]): row for row in self.planned_rows}
         found = {}
         for path in sorted((self.folder / "failed").glob("*.json")):
             if path.stem in planned and path.stem not in self:
                 found[path.stem] = self._read_failure(path, planned[path.stem])
-        for key, damage in self.read_damage().items():
+        for key, damage in (self.read_damage() if damaged is None else damaged).items():
             words = f"runs/{key}: {damage}: run the study again, which makes this run again"
             found[key] = {**_describe_planned(planned[key]), "error": words, "kind": "DamagedRun", "trace": []}
         return found
@@ -295,10 +295,11 @@ class Store:
 
         A run is running while a process holds its lock. Its progress note is not enough, because a killed process leaves it.
         """
-        failures, damaged = self.read_failures(), self.read_damage()
+        damaged, folders = self.read_damage(), self.list_run_folders()
+        failures = self.read_failures(damaged)
 
         def find_state(key: str) -> RunState:
-            if key in self:
+            if key in folders and key not in damaged:
                 return "done"
             if self.is_leased(key):
                 return "running"

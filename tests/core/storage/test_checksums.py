@@ -45,12 +45,20 @@ def test_every_flipped_byte_and_missing_file_of_a_folder_is_found(tmp_path: Path
     assert find_damage(tmp_path) == "b.bin cannot be read (No such file or directory)"
 
 
+@pytest.mark.parametrize("length", [0, 1, 5_000_000])
+def test_a_file_of_another_length_than_it_should_have_has_another_checksum(tmp_path: Path, length: int) -> None:
+    """Few bytes are read at once, and never only as many as there should be."""
+    (tmp_path / "a").write_bytes(bytes(length))
+    assert checksum_file(tmp_path / "a", length) == checksum_file(tmp_path / "a") == checksum_bytes(bytes(length))
+    assert checksum_file(tmp_path / "a", max(0, length - 1)) == checksum_bytes(bytes(length))
+
+
 def test_sound_files_are_not_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.bin").write_bytes(b"abc")
     files = describe_files(tmp_path)
     assert compare_files(tmp_path, files) is None
 
-    def refuse(path: Path) -> str:
+    def refuse(path: str, size: int) -> str:
         raise AssertionError("read again")
 
     monkeypatch.setattr("phoropter.core.storage.checksums.checksum_file", refuse)
