@@ -107,7 +107,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"forecasts", "inputs", "records", "scheduling"},
         {"cost"},
         {"shifts"},
-        {"audit", "side_runs", "compute", "controls", "screening"},
+        {"audit", "side_runs", "compute", "controls", "measuring", "screening"},
         {"finished"},
         {"worker"},
         {"clusters", "processes"},

@@ -112,14 +112,16 @@ class _CostCounter:
         self.feature_bytes = self.feature_images = 0
         self.worth_compiling: dict[str, None] = {}
         self.device = device
-        self._image_seconds: dict[int, float] = {}  # of a backbone, by its id: a plan shares the specs of its candidates
+        # Of a backbone, by its id: a plan shares the specs of its candidates
+        self._image_seconds: dict[tuple[int, bool], float] = {}
 
-    def image_seconds(self, backbone: BackboneSpec) -> float:
+    def image_seconds(self, backbone: BackboneSpec, is_trained: bool = False) -> float:
         """Seconds of a forward pass of one image."""
-        if id(backbone) not in self._image_seconds:
+        name = id(backbone), is_trained
+        if name not in self._image_seconds:
             side = catalog.resolve_side(backbone, self.planned.study.base)
-            self._image_seconds[id(backbone)] = self.speeds.image_seconds(backbone, side, self.device)
-        return self._image_seconds[id(backbone)]
+            self._image_seconds[name] = self.speeds.image_seconds(backbone, side, self.device, is_trained)
+        return self._image_seconds[name]
 
     def count_run(self, run: PlannedRun) -> RunForecast:
         """What one run will take: its networks, and the rest as far off as earlier runs of its kind were."""
@@ -131,7 +133,7 @@ class _CostCounter:
             passes = sum(self._count_pass(run, backbone) for backbone in candidate.backbones)
             trained = self._estimate_head(run)
         else:
-            each = sum(self.image_seconds(b) for b in candidate.backbones)
+            each = sum(self.image_seconds(b, is_trained=True) for b in candidate.backbones)
             if candidate.table is not None and candidate.table.is_signal_network:
                 each = SIGNAL_MACS / self.speeds.device_speed(self.device)
             trained = each * _count_trained_images(run)
@@ -187,7 +189,7 @@ class _CostCounter:
         if member.candidate.stores_features:  # heads of all inner folds are fitted together
             return rest + self._estimate_head(member) * (INNER_FOLDS - 1)
         images = _count_trained_images(member) * (INNER_FOLDS - 1)
-        return INNER_FOLDS * rest + sum(self.image_seconds(backbone) for backbone in member.candidate.backbones) * images
+        return INNER_FOLDS * rest + sum(self.image_seconds(b, is_trained=True) for b in member.candidate.backbones) * images
 
 
 @contextmanager
@@ -234,7 +236,9 @@ def note_speed(run: PlannedRun, record: Mapping[str, Any], base: Path | None, ca
         work *= sum(p.epochs * p.forward_passes for p in run.candidate.recipe.phases) * len(run.split.train)
     if seconds > (0 if run.candidate.stores_features else 1):
         share = find_machine_share(device, threads)
-        update_measured_speed(cache, device, work / seconds * share, sides[0][0] if len(sides) == 1 else None)
+        network = sides[0][0] if len(sides) == 1 else None
+        is_trained = not run.candidate.stores_features
+        update_measured_speed(cache, device, work / seconds * share, network, is_trained=is_trained)
 
 
 def _find_kind(run: PlannedRun) -> RunKind:

@@ -33,6 +33,7 @@ from phoropter.study.compute import Computation, decode_images, is_batched, make
 from phoropter.study.cost import follow_pace
 from phoropter.study.finished.complete_shifts import complete_shifts
 from phoropter.study.load import load_study
+from phoropter.study.measuring.first_batches import learn_unknown_speeds
 from phoropter.study.plan import Plan, PlannedRun, make_plan
 from phoropter.study.progress import ProgressCallback, ProgressEvent, name_preparation
 from phoropter.study.records.extensions_used import describe_extensions
@@ -143,6 +144,7 @@ def _compute_study(
     write_subgroups(store.folder, own.dataset.ids, read_stated_subgroups(own.data, study.base, own.dataset))
     with_features = count_datasets_with_features(planned, cache, open_images)
     asked = replace(planned, runs=select_asked_runs(planned, options))
+    learn_unknown_speeds(asked, store, cache, device, open_images)
     with follow_pace(asked, store, cache, device.type, torch.get_num_threads(), on_progress) as notify:
         computation = Computation(asked, store, cache, device, options.checkpoint_s, notify)
         worker = _Worker(computation, failed_elsewhere, options.folds_first)

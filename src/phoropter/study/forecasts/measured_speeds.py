@@ -34,7 +34,8 @@ Positive = Annotated[float, Field(gt=0)]
 class MeasuredSpeeds(CacheShape):
     """speed.json.
 
-    devices: cpu, cuda or mps → work per second of the last networks · networks: device and network → its work per second
+    devices: cpu, cuda or mps → work per second of the last networks
+    networks: device and network → its work per second where it is shown images; with ` trained` behind it, where it is trained
     corrections: device and kind of run → seconds that runs took, divided by those they were expected to take
     """
 
@@ -42,11 +43,19 @@ class MeasuredSpeeds(CacheShape):
     networks: dict[str, Positive] = {}
     corrections: dict[str, Positive] = {}
 
-    def image_seconds(self, backbone: BackboneSpec, side: int, device: str) -> float:
-        """Seconds of a forward pass of one image: by this network's own speed, else by the device's, else by a guess."""
+    def image_seconds(self, backbone: BackboneSpec, side: int, device: str, is_trained: bool = False) -> float:
+        """Seconds of a forward pass of one image: by this network's own speed, else by the device's, else by a guess.
+
+        is_trained: as a part of a training step, which counts for as many passes as its phase says
+        """
         kind = device.partition(":")[0]
-        speed = self.networks.get(_network_key(kind, backbone)) or self.device_speed(kind)
-        return estimate_work(backbone, side) / speed
+        names = [_network_key(kind, backbone, is_trained), _network_key(kind, backbone, not is_trained)]
+        known = [speed for name in names if (speed := self.networks.get(name))]
+        return estimate_work(backbone, side) / (known[0] if known else self.device_speed(kind))
+
+    def knows_network(self, backbone: BackboneSpec, device: str, is_trained: bool) -> bool:
+        """Whether its speed in just this use was measured."""
+        return _network_key(device, backbone, is_trained) in self.networks
 
     def device_speed(self, device: str) -> float:
         """Work per second of a device, measured or guessed."""
@@ -76,11 +85,23 @@ def load_measured_speeds(cache: Path) -> MeasuredSpeeds:
     return read_cache_json(cache / "speed.json", MeasuredSpeeds) or MeasuredSpeeds()
 
 
-def update_measured_speed(cache: Path, device: str, work_per_s: float, network: BackboneSpec | None = None) -> None:
-    """Updates the running means of a device's and a network's speed. work_per_s: in multiply-adds of `estimate_work`"""
+def update_measured_speed(
+    cache: Path,
+    device: str,
+    work_per_s: float,
+    network: BackboneSpec | None = None,
+    *,
+    is_trained: bool = False,
+    kept: float = _KEPT,
+) -> None:
+    """Updates the running means of a device's and a network's speed.
+
+    work_per_s: in multiply-adds of `estimate_work` · kept: share of what was known of the network that is left
+    """
     known = load_measured_speeds(cache)
-    devices = _update_mean(known.devices, device, work_per_s)
-    networks = known.networks if network is None else _update_mean(known.networks, _network_key(device, network), work_per_s)
+    devices, networks = _update_mean(known.devices, device, work_per_s), known.networks
+    if network is not None:
+        networks = _update_mean(networks, _network_key(device, network, is_trained), work_per_s, kept)
     write_cache_json(cache / "speed.json", known.model_copy(update={"devices": devices, "networks": networks}))
 
 
@@ -93,12 +114,12 @@ def update_corrections(cache: Path, device: str, ratios: Mapping[str, float]) ->
         write_cache_json(cache / "speed.json", known.model_copy(update={"corrections": corrections}))
 
 
-def _update_mean(known: dict[str, float], name: str, value: float) -> dict[str, float]:
-    return {**known, name: _KEPT * known[name] + (1 - _KEPT) * value if name in known else value}
+def _update_mean(known: dict[str, float], name: str, value: float, kept: float = _KEPT) -> dict[str, float]:
+    return {**known, name: kept * known[name] + (1 - kept) * value if name in known else value}
 
 
-def _network_key(device: str, backbone: BackboneSpec) -> str:
-    return f"{device} {backbone.name.partition('.')[0]}"
+def _network_key(device: str, backbone: BackboneSpec, is_trained: bool) -> str:
+    return f"{device} {backbone.name.partition('.')[0]}{' trained' if is_trained else ''}"
 
 
 def find_machine_share(device: str, threads: int) -> float:
