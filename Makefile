@@ -13,7 +13,7 @@ VENV_PACKAGE := test "$$(id -u)" = 0 && { apt-get update -qq; apt-get install -y
 
 .PHONY: demo test quick nightly wheel install runtime check bench docs studies clean
 
-demo: install
+demo: $(VENV)/.runnable
 	$(BIN)/phoropter demo -o runs/demo
 
 # One thread a process: two test processes with two threads each would wait for one another.
@@ -42,24 +42,31 @@ check: install
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "phoropter needs Python 3.11 or later: set PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(VENV_PACKAGE) && $(PYTHON) -m venv $(VENV); } || \
-		{ echo "Python has no venv here: apt-get install python3-venv, then the same command again"; exit 1; }
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet -e '.[dev]'
 	@touch $@
 
+# The package alone, for a first look. Two thirds of the time of an installation go into compiling modules that nobody imports:
+# --no-compile leaves each to its first import.
+$(VENV)/.runnable: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/pip install --quiet --no-compile -e .
+	@touch $@
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "phoropter needs Python 3.11 or later: set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(VENV_PACKAGE) && $(PYTHON) -m venv $(VENV); } || \
+		{ echo "Python has no venv here: apt-get install python3-venv, then the same command again"; exit 1; }
+
 # What serving a bundle needs and nothing else: what the Dockerfile builds.
-runtime:
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+runtime: $(BIN)/pip
 	$(BIN)/pip install --quiet --no-cache-dir '.[signals,medical,deploy]'
 
 bench: install
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
+# The small versions of the five papers' studies on what PHOROPTER_TEST_DATA holds in place of their data, and the table of the results.
 studies: install
-	@for study in $$($(BIN)/python -c 'from phoropter.study.spec import list_shipped_studies; print(*list_shipped_studies())'); do \
-		echo "== $$study"; $(BIN)/phoropter run $$study --smoke -o runs/studies/$$study || true; done
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/small_studies.py -o runs/studies
 
 # The reference of keys and the tree in docs/architecture.md are written anew; tests fail where they are out of date.
 docs: install

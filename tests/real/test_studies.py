@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tarfile
+import runpy
 from pathlib import Path
 
 import pytest
@@ -18,23 +18,14 @@ from phoropter.study.worker import ComputeOptions
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 ROWS = {"attention-or-convolution": 220, "alexnet-and-after": 60}  # two pictures of each of Caltech's classes
-PLACES = {
-    "256_ObjectCategories": ("caltech101.tar", "101_ObjectCategories"),
-    "imagenet-val": ("imagenet-sample-images.tar", "imagenet-sample-images"),
-    "intel": ("intel.tar", "intel"),
-}
+SCRIPT = runpy.run_path(str(Path(__file__).parent.parent.parent / "scripts" / "small_studies.py"))
 
 
 @pytest.fixture(scope="module")
 def pictures(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder of the shipped studies, with what stands in for the full sets."""
     folder = tmp_path_factory.mktemp("data")
-    (folder / "cifar10").symlink_to(real_data / "cifar10-mini")
-    for name, (archive, inside) in PLACES.items():
-        with tarfile.open(real_data / archive) as file:
-            file.extractall(folder, filter="data")
-        if name != inside:
-            (folder / inside).rename(folder / name)
+    assert not SCRIPT["gather_data"](real_data, folder)
     return folder
 
 
@@ -50,7 +41,9 @@ def test_a_paper_s_smoke_version_runs_to_a_report(
     monkeypatch.setenv("PHOROPTER_DATA", str(pictures))
     monkeypatch.setattr(smoke_scale, "MAX_ROWS", ROWS[name])
     monkeypatch.setattr(smoke_scale, "MAX_EPOCHS", 1)
-    for part, expected in zip(read_study(name), runs, strict=True):
+    for part, expected in zip(
+        read_study(name), runs, strict=False
+    ):  # the parts of the paper; those after them are questions of ours
         store = execute_study(smoke_scale.make_smoke_version(part), tmp_path / part.name, quiet, options=ComputeOptions("cpu", 1))
         assert len(list(store.runs())) == expected and not store.read_failures()
         page = write_report(store.folder).read_text(encoding="utf-8")

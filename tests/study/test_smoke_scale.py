@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
 
 from phoropter.models.catalog import check_size
 from phoropter.results.stats.trends import MIN_EPOCHS
 from phoropter.study.plan import plan_study
-from phoropter.study.smoke_scale import MAX_EPOCHS, STUDENT_EPOCHS, TEACHER_EPOCHS, make_smoke_version
-from phoropter.study.spec import read_study
+from phoropter.study.smoke_scale import HEAD_EPOCHS, LEAST_LR, MAX_EPOCHS, STUDENT_EPOCHS, TEACHER_EPOCHS, make_smoke_version
+from phoropter.study.spec import StudySpec, read_study
 
 STUDY = """\
 name: tiny
@@ -82,6 +87,114 @@ def test_fewer_values_are_tuned_and_one_share_is_kept(tmp_path: Path) -> None:
     assert (small.tune.grid, small.tune.folds, small.tune.candidates) == ({"recipe.lr": [1e-4, 1e-2]}, 2, ("one",))
     assert small.learning_curve.shares == (0.5,)
     assert {note for note in small.context.smoke_changes if "tuned" in note or "curve" in note} == {
-        "tuned values: the first and the last of each key, on 2 inner folds",
+        "values were tuned on 2 inner folds",
         "the learning curve kept the share 0.5 of 2",
     }
+
+
+def test_what_a_small_network_may_not_have_is_left_out(tmp_path: Path) -> None:
+    """test_vit has 6 blocks, and the small sibling of many networks has no attention."""
+    file = tmp_path / "study.yaml"
+    last = "{phases: [{train: head, epochs: 1, lr: 1e-3}, {train: last-8, epochs: 1, lr: 1e-4}]}"
+    file.write_text(
+        "name: tiny\ndata: {digits: true, size: 32, max_samples: 200}\ncandidates:\n"
+        f"  - {{name: last, backbone: vit_small_patch16_224, recipe: {last}}}\n"
+        "  - {name: adapted, backbone: vit_small_patch16_224, recipe: {preset: finetune, lora: {}, layer_decay: 0.7}}\n"
+    )
+    made = make_smoke_version(read_study(file)[0])
+    by_name = {c.name: c.recipe for c in made.parsed_candidates}
+    assert [p.train for p in by_name["last"].phases] == ["head", "last-1"]
+    assert by_name["adapted"].lora is by_name["adapted"].layer_decay is None
+    assert "without layer_decay and lora: a small network may not have the layers for it" in made.context.smoke_changes
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([10, 20, 60], [1, MAX_EPOCHS]),
+        ([2, 60], [2, MAX_EPOCHS]),
+        ([50, 60], [5, MAX_EPOCHS]),
+        ([59, 60], [MAX_EPOCHS - 1, MAX_EPOCHS]),
+    ],
+)
+def test_epochs_that_are_tuned_or_swept_are_few_and_still_differ(tmp_path: Path, values: list[int], expected: list[int]) -> None:
+    for key in ("tune", "sweep"):
+        text = (
+            STUDY.split("candidates:")[0]
+            + f"{key}: {{recipe.epochs: {values}}}\ncandidates: [{{name: one, backbone: resnet50}}]\n"
+        )
+        (tmp_path / "study.yaml").write_text(text)
+        small = make_smoke_version(read_study(tmp_path / "study.yaml")[0])
+        found = small.sweep if key == "sweep" else small.tune.grid if small.tune else {}
+        assert found == {"recipe.epochs": expected}
+        assert f"the values of recipe.epochs: at most {MAX_EPOCHS}" in small.context.smoke_changes
+
+
+def test_networks_that_lose_their_weights_are_trained_at_a_rate_for_random_ones(tmp_path: Path) -> None:
+    made = {c.name: c.recipe.phases[-1].lr for c in make_smoke_version(read_study("alexnet-and-after")[1]).parsed_candidates}
+    assert made.pop("ConvNeXt, fine-tuned") == LEAST_LR and set(made.values()) == {1e-4}, (
+        "the others begin from random weights in full too"
+    )
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of weights: two of convolution, of which one keeps its classes, and one of attention."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in ("mobilenetv1_100.mine", "mobilenetv2_100.mine", "vit_small_patch14_dinov2.mine", "no_network.mine"):
+        save_file({"x": np.zeros(1, dtype=np.float32)}, folder / f"{name}.safetensors")
+    (folder / "mobilenetv2_100.mine.json").write_text('{"num_classes": 1000}')
+    monkeypatch.setenv("PHOROPTER_WEIGHTS", str(folder))
+    return folder
+
+
+def small_parts(name: str) -> list[StudySpec]:
+    return [make_smoke_version(part) for part in read_study(name)]
+
+
+def networks(study: StudySpec) -> dict[str, Any]:
+    return {c.name: [b.name for b in c.backbones] for c in study.parsed_candidates}
+
+
+def test_weights_at_hand_stand_in_frozen_and_fusions_of_them_are_trained_to_the_end(weights: Path) -> None:
+    small = small_parts("sonic-wesad")[0]
+    assert networks(small)["ViT"] == ["vit_small_patch14_dinov2"] and networks(small)["VGG19"] == ["mobilenetv1_100"]
+    assert networks(small)["VGG19 + ResNet50"] == ["mobilenetv1_100", "mobilenetv2_100"]
+    for c in small.parsed_candidates:
+        assert c.frozen and c.stores_features and [p.train for p in c.recipe.phases] == ["head"]
+        assert c.recipe.total_epochs == HEAD_EPOCHS and all(
+            b.weights_path == str(weights / f"{b.name}.mine.safetensors") for b in c.backbones
+        )
+    assert small.data.size == 128 and {b.size for c in small.parsed_candidates for b in c.backbones} == {128, 126}
+    said = " ".join(small.context.smoke_changes)
+    assert (
+        "mobilenetv1_100.mine at 128 pixels stood in for vgg19.tv_in1k" in said
+        and "were frozen; their heads were trained" in said
+    )
+
+
+def test_what_keeps_its_own_head_takes_weights_with_classes(weights: Path) -> None:
+    small = small_parts("alexnet-and-after")[0]
+    assert networks(small) == {"AlexNet": ["mobilenetv2_100"], "AlexNet, ten crops": ["mobilenetv2_100"]}
+    assert all(c.head.kind == "pretrained" and not c.recipe.phases and not c.frozen for c in small.parsed_candidates)
+
+
+def test_students_keep_random_networks_and_teachers_take_weights(weights: Path) -> None:
+    small = {c.name: c for c in small_parts("vit-teaches-cnn")[0].parsed_candidates}
+    assert small["RegNetY-16GF"].frozen and small["RegNetY-16GF"].stores_features
+    for name in ("DeiT-B distilled", "DeiT-B"):
+        assert small[name].backbones[0].name == "deit_tiny_distilled_patch16_224" and not small[name].frozen
+
+
+def test_a_swept_augmentation_is_seen_by_frozen_networks_for_few_epochs(weights: Path) -> None:
+    small = small_parts("ctg-high-risk")[0]
+    frozen = {c.name: c.recipe.total_epochs for c in small.parsed_candidates if c.frozen}
+    assert "ResNet50" in frozen and set(frozen.values()) == {MAX_EPOCHS}
+
+
+def test_an_average_has_the_networks_of_its_members(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY)
+    small = {c.name: c for c in make_smoke_version(read_study(tmp_path / "study.yaml")[0]).parsed_candidates}
+    average = small["mean"]
+    assert average.backbones == tuple(b for name in average.members for b in small[name].backbones)

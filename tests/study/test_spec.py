@@ -97,7 +97,7 @@ def test_shipped_studies_name_their_source_and_have_a_smoke_version(name: str) -
 
 def test_a_smoke_version_lists_everything_it_changed() -> None:
     said = " ".join(make_smoke_version(read_study("attention-or-convolution")[1]).context.smoke_changes)
-    for word in ("600 rows", "64 pixels", "2 folds", "random weights", "test_vit", "2 epochs"):
+    for word in ("600 rows", "64 pixels", "2 folds", "random weights", "test_vit", f"{MAX_EPOCHS} epochs", "a rate of 0.001"):
         assert word in said
 
 

@@ -1,69 +1,53 @@
 """`--smoke`: turns any study into a smoke test of about ten minutes on two cores, and lists what was changed.
 
 Fewer rows, a small sibling of each family at lower resolution, fewer epochs; the same code and the same protocol. Its results say
-nothing about the full study; it shows that the study runs, from data to report.
+nothing about the full study; it shows that the study runs, from data to report, and trains so much that something is learned.
+Where the folder of weights has files of a network's family, pretrained networks become these, frozen: their features are computed
+once, so that heads and fusions are trained to the end.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from phoropter.core.errors import SpecError
 from phoropter.core.files import digest
-from phoropter.models import catalog
-from phoropter.models.spec import BackboneSpec
 from phoropter.study.settings.side_specs import LearningCurveSpec, TuneSpec
+from phoropter.study.settings.stand_ins import IMAGE_SIZE, StandIns, list_carried_weights
 from phoropter.study.spec import StudySpec
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.candidates.presets import parse_recipe
-from phoropter.training.candidates.recipe import Recipe
+from phoropter.training.candidates.recipe import FINE_TUNING_FIELDS, Recipe
 
 MAX_ROWS = 600
-IMAGE_SIZE = 64
-MAX_EPOCHS = 2
+TAUGHT_ROWS = 1200  # with students, which learn from nothing
+CARRIED_SIZE = 128  # of networks with weights at hand: smaller pictures are strange to what saw 224 pixels
+TEACHER_SIZE = 72  # of teachers among them, which answer for every picture in every epoch
+MAX_EPOCHS = 6
+HEAD_EPOCHS = 20  # of heads on features that are computed once
 TEACHER_EPOCHS = 12
-STUDENT_EPOCHS = 6  # students and the same networks without a teacher: enough to see a trend and where the curves cross
+STUDENT_EPOCHS = 10  # students and the same networks without a teacher: enough to see a trend and where the curves cross
+LEAST_LR = 1e-3  # of networks that begin from random weights instead of pretrained ones, and of heads
+MAX_BATCH = 16  # few rows make few steps
 MAX_FOLDS = 2
 MAX_SWEEP_VALUES = 2  # values kept of each sweep: the first and the last
-
-# Prefix of a family's names → its small sibling, and the side in pixels of its input.
-SIBLINGS: tuple[tuple[str, str, int], ...] = (
-    ("alexnet_2012", "alexnet_2012", IMAGE_SIZE),
-    ("alexnet", "alexnet", IMAGE_SIZE),
-    ("vgg", "vgg11", 32),
-    ("resnet", "test_resnet", IMAGE_SIZE),
-    ("regnet", "regnetx_002", IMAGE_SIZE),
-    ("efficientnet", "test_efficientnet", IMAGE_SIZE),
-    ("convnext", "test_convnext", IMAGE_SIZE),
-    ("coatnet", "coatnet_pico_rw_224", IMAGE_SIZE),
-    ("poolformer", "poolformerv2_s12", IMAGE_SIZE),
-    ("swin", "swin_tiny_patch4_window7_224", IMAGE_SIZE),
-    ("deit_base_distilled", "deit_tiny_distilled_patch16_224", IMAGE_SIZE),
-    ("deit", "deit_tiny_patch16_224", IMAGE_SIZE),
-    ("vit", "test_vit", IMAGE_SIZE),
-    ("mobilenet", "mobilenetv3_small_050", IMAGE_SIZE),
-)
 
 
 def make_smoke_version(study: StudySpec) -> StudySpec:
     """A study → the same study at smoke-test scale; its context lists what was changed, in sentences."""
     notes: dict[str, None] = {}
-    size = min(study.data.size or IMAGE_SIZE, IMAGE_SIZE)
     original = _leave_out_files(study, notes)
-    student_backbones = [c.backbones for c in original if c.distillation]
-    teachers = {c.distillation.teacher for c in original if c.distillation}
-    shrunk = []
-    for c in original:
-        epochs = None if c.name in teachers else STUDENT_EPOCHS if c.backbones in student_backbones else MAX_EPOCHS
-        small = _shrink_candidate(c, size, epochs, study.base, notes)
-        shrunk.append(_strengthen_teacher(small, notes) if c.name in teachers else small)
-    candidates = _drop_identical(shrunk, notes)
+    carried, taught = list_carried_weights(), any(c.distillation for c in original)
+    most = IMAGE_SIZE if not carried else TEACHER_SIZE if taught else CARRIED_SIZE
+    size, head_epochs = min(study.data.size or most, most), MAX_EPOCHS if "recipe.augment" in study.sweep else HEAD_EPOCHS
+    stand_ins = StandIns(carried, most, notes, study.base)
+    shrunk = [_shrink_candidate(c, original, size, head_epochs, stand_ins) for c in original]
+    candidates = _drop_identical([_copy_members(c, shrunk) for c in shrunk], notes)
     changes: dict[str, Any] = {
-        "data": _shrink_data(study.data.model_dump(exclude_unset=True), notes),
+        "data": _shrink_data(study.data.model_dump(exclude_unset=True), size, TAUGHT_ROWS if taught else MAX_ROWS, notes),
         "protocol": _shrink_protocol(study.protocol.model_dump(exclude_unset=True), notes),
-        "sweep": {path: _shorten_sweep(path, values, notes) for path, values in study.sweep.items()},
-        "tune": _shrink_tuning(study, {c.name for c in candidates}, notes),
+        "sweep": {path: _shorten_values(path, values, size, notes) for path, values in study.sweep.items()},
+        "tune": _shrink_tuning(study, {c.name for c in candidates}, size, notes),
         "learning_curve": _shrink_learning_curve(study, notes),
         "candidates": candidates,
         "recipe": study.parsed_recipe,
@@ -114,13 +98,13 @@ def _rename_references(candidate: Candidate, now: dict[str, str]) -> Candidate:
     return candidate.model_copy(update={"distillation": distillation, "members": tuple(now[m] for m in candidate.members)})
 
 
-def _shrink_data(data: dict[str, Any], notes: dict[str, None]) -> dict[str, Any]:
-    if data.get("max_samples") is None or data["max_samples"] > MAX_ROWS:
-        notes[f"at most {MAX_ROWS} rows, classes in proportion, were used"] = None
-        data = {**data, "max_samples": MAX_ROWS}
-    if data.get("size") and data["size"] > IMAGE_SIZE:
-        notes[f"images were stored at {IMAGE_SIZE} pixels instead of {data['size']}"] = None
-    return {**data, "size": min(data.get("size") or IMAGE_SIZE, IMAGE_SIZE)}
+def _shrink_data(data: dict[str, Any], size: int, most: int, notes: dict[str, None]) -> dict[str, Any]:
+    if data.get("max_samples") is None or data["max_samples"] > most:
+        notes[f"at most {most} rows, classes in proportion, were used"] = None
+        data = {**data, "max_samples": most}
+    if data.get("size") and data["size"] > size:
+        notes[f"images were stored at {size} pixels instead of {data['size']}"] = None
+    return {**data, "size": size}
 
 
 def _shrink_protocol(protocol: dict[str, Any], notes: dict[str, None]) -> dict[str, Any]:
@@ -144,19 +128,27 @@ def _shrink_protocol(protocol: dict[str, Any], notes: dict[str, None]) -> dict[s
     return {**protocol, "seeds": seeds[:1], **({"repeats": 1} if "repeats" in protocol else {}), **folds}
 
 
-def _shorten_sweep(path: str, values: list[Any], notes: dict[str, None]) -> list[Any]:
-    if len(values) <= MAX_SWEEP_VALUES:
-        return values
-    notes[f"the sweep over {path} kept {MAX_SWEEP_VALUES} of {len(values)} values"] = None
-    return [values[0], values[-1]]
+def _shorten_values(path: str, values: list[Any], size: int, notes: dict[str, None]) -> list[Any]:
+    """The first and the last value of a swept or tuned key; epochs and sizes are at most those of a smoke version, and differ."""
+    kept = values if len(values) <= MAX_SWEEP_VALUES else [values[0], values[-1]]
+    if kept != values:
+        notes[f"the values of {path}: {MAX_SWEEP_VALUES} of {len(values)}, the first and the last"] = None
+    most = {"recipe.epochs": MAX_EPOCHS, "data.size": size}.get(path)
+    if most is None or not all(isinstance(v, int) for v in kept) or max(kept) <= most:
+        return kept
+    notes[f"the values of {path}: at most {most}"] = None
+    capped = [min(v, most) for v in kept]
+    scaled = [max(1, round(v * most / max(kept))) for v in kept]
+    different = [values for values in (capped, scaled) if len(set(values)) == len(kept)]
+    return different[0] if different else [most - place for place in reversed(range(len(kept)))]
 
 
-def _shrink_tuning(study: StudySpec, names: set[str], notes: dict[str, None]) -> TuneSpec | None:
+def _shrink_tuning(study: StudySpec, names: set[str], size: int, notes: dict[str, None]) -> TuneSpec | None:
     """With two values of each key on two inner folds; None where no candidate is left that it names."""
     if study.tune is None or (study.tune.candidates and not names.intersection(study.tune.candidates)):
         return None
-    notes["tuned values: the first and the last of each key, on 2 inner folds"] = None
-    grid = {path: [values[0], values[-1]] for path, values in study.tune.grid.items()}
+    notes["values were tuned on 2 inner folds"] = None
+    grid = {path: _shorten_values(path, values, size, notes) for path, values in study.tune.grid.items()}
     return study.tune.with_changes(grid=grid, folds=2, candidates=[name for name in study.tune.candidates if name in names])
 
 
@@ -170,50 +162,78 @@ def _shrink_learning_curve(study: StudySpec, notes: dict[str, None]) -> Learning
 
 
 def _shrink_candidate(
-    candidate: Candidate, side: int, epochs: int | None, base: Path | None, notes: dict[str, None]
+    candidate: Candidate, study: list[Candidate], side: int, head_epochs: int, stand_ins: StandIns
 ) -> Candidate:
-    """A small version with at most `epochs` epochs a phase; None keeps their number."""
-    backbones = tuple(_replace_backbone(b, base, notes) for b in candidate.backbones)
-    recipe = _shrink_recipe(candidate.recipe, side, notes, epochs)
-    head = candidate.head
-    if head.kind == "pretrained" and any(b.depends_on_seed for b in backbones):
+    """A small version, but for averages, which have no networks of their own.
+
+    study: all candidates, among them its teachers, students and the like of these without a teacher · head_epochs: the most for
+    heads on features that are computed once
+    """
+    notes = stand_ins.notes
+    if candidate.is_ensemble:
+        return candidate
+    students = [c.backbones for c in study if c.distillation]
+    teaches = candidate.name in {c.distillation.teacher for c in study if c.distillation}
+    learns = candidate.backbones in students  # these keep their own networks, so that a teacher is the only difference
+    as_is = candidate.table is None and not candidate.recipe.phases
+    backbones = tuple(stand_ins.replace_backbone(b, carry=not learns, with_classes=as_is) for b in candidate.backbones)
+    random = any(
+        old.weights == "pretrained" and new.weights == "random" for old, new in zip(candidate.backbones, backbones, strict=True)
+    )
+    recipe = _shrink_recipe(candidate.recipe, side, notes, None if teaches else STUDENT_EPOCHS if learns else MAX_EPOCHS)
+    if random:
+        recipe = _raise_rates(recipe, notes)
+    small = candidate.model_copy(update={"backbones": backbones, "recipe": recipe})
+    if candidate.head.kind == "pretrained" and any(b.depends_on_seed for b in backbones):
         notes["a random head for the dataset's classes replaced the pretrained head"] = None
-        head = head.with_changes(kind="linear")
-    return candidate.model_copy(update={"backbones": backbones, "recipe": recipe, "head": head})
+        small = small.model_copy(update={"head": candidate.head.with_changes(kind="linear")})
+    carried = bool(backbones) and all(
+        old.weights == "pretrained" and new.weights_path for old, new in zip(candidate.backbones, backbones, strict=True)
+    )
+    if carried and not as_is:
+        small = _freeze_backbones(small, candidate.recipe, head_epochs, notes)
+    return _strengthen_teacher(small, notes) if teaches else small
+
+
+def _copy_members(candidate: Candidate, study: list[Candidate]) -> Candidate:
+    """An average has the networks of its members."""
+    if not candidate.is_ensemble:
+        return candidate
+    backbones = tuple(b for name in candidate.members for c in study if c.name == name for b in c.backbones)
+    return candidate.model_copy(update={"backbones": backbones})
+
+
+def _raise_rates(recipe: Recipe, notes: dict[str, None]) -> Recipe:
+    """Rates for random weights, where those of a study are for pretrained ones."""
+    if all(p.lr >= LEAST_LR for p in recipe.phases):
+        return recipe
+    notes[f"what began from random weights instead of pretrained ones was trained at a rate of {LEAST_LR:g} at least"] = None
+    return recipe.with_changes(phases=[p.with_changes(lr=max(p.lr, LEAST_LR)).model_dump() for p in recipe.phases])
+
+
+def _freeze_backbones(candidate: Candidate, full: Recipe, epochs: int, notes: dict[str, None]) -> Candidate:
+    """The same with frozen backbones. full: its recipe in full · epochs: the most for heads on features that are computed once"""
+    notes["networks with weights from a file were frozen; their heads were trained"] = None
+    kept: dict[str, Any] = {name: Recipe.model_fields[name].default for name in FINE_TUNING_FIELDS}
+    recipe = candidate.recipe.with_changes(**kept)
+    if not recipe.l2_penalties:
+        cached = candidate.model_copy(update={"frozen": True, "recipe": recipe}).stores_features
+        epochs = min(full.total_epochs, epochs if cached else MAX_EPOCHS)
+        rate = max(LEAST_LR, *(p.head_lr or p.lr for p in full.phases))
+        recipe = recipe.with_changes(phases=[{"train": "head", "epochs": epochs, "lr": rate}])
+    return candidate.model_copy(update={"frozen": True, "recipe": recipe})
 
 
 def _strengthen_teacher(teacher: Candidate, notes: dict[str, None]) -> Candidate:
     """A teacher trained well enough to teach: one near chance accuracy is refused."""
-    notes[f"teachers were trained for {TEACHER_EPOCHS} epochs at 1e-3"] = None
-    phase = {"train": "head" if teacher.frozen else "all", "epochs": TEACHER_EPOCHS, "lr": 1e-3}
-    return teacher.model_copy(update={"recipe": teacher.recipe.with_changes(phases=[phase], optimizer="adamw")})
-
-
-def _replace_backbone(backbone: BackboneSpec, base: Path | None, notes: dict[str, None]) -> BackboneSpec:
-    stem = backbone.name.split(".")[0].removeprefix("tf_")
-    if backbone.custom is not None:  # nothing smaller can stand in for a network of the user's own
-        return backbone
-    if backbone.weights_path is not None:
-        side, shown = catalog.resolve_side(backbone, base), catalog.find_small_side(backbone, IMAGE_SIZE, base)
-        if shown < side:
-            notes[f"{stem} with its own weights was shown {shown} pixels instead of {side}"] = None
-        return backbone.with_changes(size=shown)
-    if stem.startswith("test_"):  # timm's own small test networks stay as they are
-        return backbone.with_changes(size=min(backbone.size or IMAGE_SIZE, IMAGE_SIZE))
-    sibling = next(((name, side) for start, name, side in SIBLINGS if stem.startswith(start)), ("test_resnet", IMAGE_SIZE))
-    options = {"stem": backbone.options["stem"]} if "stem" in backbone.options else {}
-    if options:  # the only small ResNet whose first layer can be exchanged
-        sibling = ("resnet18", 32)
-    input_size = min(sibling[1], backbone.size or sibling[1])
-    pooling = "average" if sibling[0] == "vgg11" else backbone.pooling  # without its dense layers, nine tenths of its parameters
-    if backbone.weights == "pretrained":
-        notes["backbones began from random weights instead of pretrained ones"] = None
-    notes[f"{sibling[0]} at {input_size} pixels stood in for {backbone.name}"] = None
-    return BackboneSpec(name=sibling[0], weights="random", size=input_size, pooling=pooling, options=options, seed=backbone.seed)
+    phase = {"train": "head" if teacher.frozen else "all", "epochs": TEACHER_EPOCHS, "lr": LEAST_LR}
+    changes: dict[str, Any] = {"phases": [phase], "optimizer": "adamw", **({"augment": ()} if teacher.frozen else {})}
+    notes[f"teachers were trained for {TEACHER_EPOCHS} epochs at {LEAST_LR:g}"] = None
+    return teacher.model_copy(update={"recipe": teacher.recipe.with_changes(**changes)})
 
 
 def _shrink_recipe(recipe: Recipe, side: int, notes: dict[str, None], epochs: int | None) -> Recipe:
-    changes: dict[str, Any] = {"batch_size": min(recipe.batch_size, 32)}
+    changes: dict[str, Any] = {"batch_size": min(recipe.batch_size, MAX_BATCH)}
     if recipe.center_crop:
         changes["center_crop"] = side * 7 // 8
         if changes["center_crop"] != recipe.center_crop:
@@ -222,6 +242,13 @@ def _shrink_recipe(recipe: Recipe, side: int, notes: dict[str, None], epochs: in
         who = "at most" if epochs == MAX_EPOCHS else "students, and the same networks without a teacher: at most"
         notes[f"{who} {epochs} epochs a phase"] = None
         changes["phases"] = [p.with_changes(epochs=min(p.epochs, epochs)).model_dump() for p in recipe.phases]
+    if any((p.last_blocks or 1) > 1 for p in recipe.phases):
+        notes["the last block was trained instead of several, which a small network may not have"] = None
+        phases = changes.get("phases") or [p.model_dump() for p in recipe.phases]
+        changes["phases"] = [{**p, "train": "last-1" if p["train"].startswith("last-") else p["train"]} for p in phases]
+    if given := [name for name in FINE_TUNING_FIELDS if getattr(recipe, name)]:
+        notes[f"without {' and '.join(given)}: a small network may not have the layers for it"] = None
+        changes |= {name: Recipe.model_fields[name].default for name in given}
     if recipe.precision in ("fp16", "bf16"):
         notes[f"float32 instead of {recipe.precision}, which a processor computes far more slowly"] = None
         changes["precision"] = "float32"

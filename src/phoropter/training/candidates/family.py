@@ -8,6 +8,7 @@ pooling), and those of a user's own, are `other`: no contrast of families speaks
 from __future__ import annotations
 
 from phoropter.models.catalog import describe_backbone
+from phoropter.models.spec import BackboneSpec
 from phoropter.training.candidates.candidate import Candidate
 
 _MODULES = {
@@ -44,7 +45,12 @@ def candidate_family(candidate: Candidate) -> str:
         return "fused"
     if candidate.distillation is not None and candidate.distillation.alpha > 0:
         return "distilled"
-    entry = describe_backbone(candidate.backbones[0])
+    return backbone_family(candidate.backbones[0])
+
+
+def backbone_family(backbone: BackboneSpec) -> str:
+    """`cnn`, `attention`, `hybrid` or `other`. Raises SpecError for an unknown backbone."""
+    entry = describe_backbone(backbone)
     for part, family in _EXCEPTIONS.get(entry.family, {}).items():
         if part in entry.name:
             return family
