@@ -64,6 +64,7 @@ from phoropter.study_parts import (
     HowToRun,
     compare_parts,
     for_each_part,
+    join_torchrun,
     read_parts,
     run_and_report,
     trust_if,
@@ -161,9 +162,11 @@ def run(study: str, out: Path | None, smoke: bool, how: HowToRun, budget: str | 
     from phoropter.training.loop.stop_signals import handle_stop_signals
 
     how = replace(how, add=others["add"], budget=None if budget is None else TimeBudget.from_words(budget))
-    with handle_stop_signals(), trust_if(others["trust_code"], study):
+    with handle_stop_signals(), join_torchrun(how) as placed, trust_if(others["trust_code"], study):
+        if placed is None:
+            return
         parts = read_parts(study, out, smoke, others["settings"])
-        failed = sum(for_each_part(parts, lambda part, folder: run_and_report(part, folder, how)))
+        failed = sum(for_each_part(parts, lambda part, folder: run_and_report(part, folder, placed)))
         for (one, folder), (other, other_folder) in itertools.pairwise(parts):
             if one.context.compared_study and one.context.compared_study == other.context.compared_study:
                 compare_parts(folder, other_folder)

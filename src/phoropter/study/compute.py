@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +39,7 @@ from phoropter.training.fit import TrainedRun, TrainingTask
 from phoropter.training.frozen.batched_fit import MAX_BATCHED_HEADS, FitOutcome, batch_group_key, can_batch, fit_batched
 from phoropter.training.loop.checkpoint import Checkpoints
 from phoropter.training.loop.history import HistoryRow
+from phoropter.training.loop.parallel.training_group import TrainingGroup
 from phoropter.training.loop.precision import resolve_autocast_dtype
 from phoropter.training.loop.stop_signals import StopRequest, defer_stop
 from phoropter.training.loop.training_loop import StepProgress
@@ -111,25 +113,33 @@ def follow_training(
     after_step: StepFunction = lambda note: None,
 ) -> Trained:
     """As `drive_training`, of any generator that tells of its steps; returns what it returns."""
-    while True:
-        try:
-            step = next(training)
-        except StopIteration as stop:
-            trained: Trained = stop.value
-            return trained
-        note = vars(step) if isinstance(step, StepProgress) else {**step, "epochs": task.candidate.recipe.total_epochs}
-        on_progress(ProgressEvent("tick" if isinstance(step, StepProgress) else "epoch", title, note=note))
-        after_step(note)
+    with closing(training):  # at once, whatever ends it: other processes of the training wait to hear of it
+        while True:
+            try:
+                step = next(training)
+            except StopIteration as stop:
+                trained: Trained = stop.value
+                return trained
+            note = vars(step) if isinstance(step, StepProgress) else {**step, "epochs": task.candidate.recipe.total_epochs}
+            on_progress(ProgressEvent("tick" if isinstance(step, StepProgress) else "epoch", title, note=note))
+            after_step(note)
 
 
 class Computation:
     """Computes the runs of a plan, in one process."""
 
     def __init__(
-        self, planned: Plan, store: Store, cache: Path, device: torch.device, checkpoint_s: float, on_progress: ProgressCallback
+        self,
+        planned: Plan,
+        store: Store,
+        cache: Path,
+        device: torch.device,
+        checkpoint_s: float,
+        on_progress: ProgressCallback,
+        group: TrainingGroup | None = None,
     ) -> None:
         self.planned, self.store, self.cache, self.device, self.on_progress = planned, store, cache, device, on_progress
-        self.checkpoint_s = checkpoint_s
+        self.checkpoint_s, self.group = checkpoint_s, group
         self.shifts = ShiftEvaluator(planned, store.folder, cache, on_progress)
         self._loaded_pixels: dict[str, Pixels] = {}
         self.table_inputs = TableInputs(planned, cache, on_progress)
@@ -214,7 +224,7 @@ class Computation:
     def train_batch(self, runs: list[PlannedRun]) -> list[FitOutcome]:
         """Trains the heads of at most MAX_BATCHED_HEADS runs of one batch key."""
         with PeakMemory(self.device) as peak:
-            outcomes = fit_batched([self._make_task(run, Checkpoints(None)) for run in runs])
+            outcomes = fit_batched([replace(self._make_task(run, Checkpoints(None)), group=None) for run in runs])
         return [replace(o, peak_memory_bytes=peak.bytes) if isinstance(o, TrainedRun) else o for o in outcomes]
 
     def list_batches(self, run: PlannedRun) -> list[list[PlannedRun]]:
@@ -269,6 +279,7 @@ class Computation:
             progress=report_progress,
             teacher=self._make_teacher(run) if has_teacher else None,
             member_bundles=tuple(self._ensure_bundle(key) for key in run.needs) if run.candidate.members else (),
+            group=self.group,
         )
 
     def _make_teacher(self, run: PlannedRun) -> Teacher:

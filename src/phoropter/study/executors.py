@@ -30,6 +30,7 @@ from phoropter.training.loop.stop_signals import handle_stop_signals, stop_this_
 if TYPE_CHECKING:
     from phoropter.study.processes.worker_process import WorkerTask
     from phoropter.study.worker import ComputeOptions
+    from phoropter.training.loop.parallel.training_group import TrainingGroup
 
 
 class Executor(Protocol):
@@ -96,7 +97,8 @@ class Places:
     """Where runs are to be computed, as the options of `run` say.
 
     jobs: processes · devices: a process for each of these GPUs: `all`, or numbers and ranges as in `0-3,6` · per_device: so many
-    for each GPU · executor: `local` or `ray` · address: of a Ray cluster; None: one of this machine
+    for each GPU · executor: `local` or `ray` · address: of a Ray cluster; None: one of this machine · group: the processes of
+    torchrun, which train networks together; None: it started none
     """
 
     jobs: int = 1
@@ -104,6 +106,7 @@ class Places:
     per_device: int = 1
     executor: str = "local"
     address: str | None = None
+    group: TrainingGroup | None = None
 
 
 def make_executor(options: ComputeOptions, cache: Path | None, places: Places) -> Executor:
@@ -113,6 +116,13 @@ def make_executor(options: ComputeOptions, cache: Path | None, places: Places) -
     jobs, devices, per_device = places.jobs, places.devices, places.per_device
     if jobs < 1:
         raise SpecError(f"jobs is {jobs}, expected at least 1")
+    if places.group is not None:
+        if jobs != 1 or devices is not None or per_device != 1 or places.executor != "local":
+            raise SpecError(
+                "torchrun starts the processes that train each network together: leave -j, --devices, --per-device and "
+                "--executor out"
+            )
+        return _train_with_helpers(options, cache, places.group)
     if places.executor == "ray":
         return _make_ray_executor(options, cache, places)
     if places.address is not None:
@@ -128,6 +138,12 @@ def make_executor(options: ComputeOptions, cache: Path | None, places: Places) -
         raise SpecError("--per-device says how many processes share each GPU of --devices, which is not given: --devices all")
     resolve_device(options.device)  # refused here once, and not by each worker
     return InProcess(options, cache) if jobs == 1 else WorkerProcesses(options, jobs, cache)
+
+
+def _train_with_helpers(options: ComputeOptions, cache: Path | None, group: TrainingGroup) -> Executor:
+    from phoropter.study.processes.helper_process import SharedTraining
+
+    return SharedTraining(options, cache or cache_dir(), group)
 
 
 def _make_ray_executor(options: ComputeOptions, cache: Path | None, places: Places) -> Executor:

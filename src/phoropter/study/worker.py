@@ -47,6 +47,7 @@ from phoropter.study.variants.imported_candidates import add_imported
 from phoropter.training.frozen.batched_fit import FitOutcome
 from phoropter.training.loop.devices import resolve_device
 from phoropter.training.loop.fatal_errors import MemoryWatch, find_disk_error, is_out_of_memory
+from phoropter.training.loop.parallel.training_group import TrainingGroup
 
 POLL_INTERVAL_S = 1.0  # how often to check whether another process has finished a run that others here wait for
 MAX_ATTEMPTS = 2  # computations of a run, none of which leaves it in the store, after which it fails
@@ -60,6 +61,7 @@ class ComputeOptions:
     checkpoint_s: seconds between checkpoints of a run · add: whether the folder may hold another study, whose runs stay
     only: candidates to compute now, the others of the plan stay missing; empty for all
     keys: runs to compute now, with those they need; None for all
+    group: the processes that train networks together, of which this is the first; None: this one alone
     folds_first: whether every candidate gets its first fold before any gets its second, for a study that may not end
     """
 
@@ -69,6 +71,7 @@ class ComputeOptions:
     add: bool = False
     only: tuple[str, ...] = ()
     keys: frozenset[str] | None = None
+    group: TrainingGroup | None = None
     folds_first: bool = False
 
     def set_up_device(self) -> torch.device:
@@ -146,7 +149,7 @@ def _compute_study(
     asked = replace(planned, runs=select_asked_runs(planned, options))
     learn_unknown_speeds(asked, store, cache, device, open_images)
     with follow_pace(asked, store, cache, device.type, torch.get_num_threads(), on_progress) as notify:
-        computation = Computation(asked, store, cache, device, options.checkpoint_s, notify)
+        computation = Computation(asked, store, cache, device, options.checkpoint_s, notify, options.group)
         worker = _Worker(computation, failed_elsewhere, options.folds_first)
         worker.compute_all()
     complete_shifts(worker.computation, worker.failed)

@@ -28,6 +28,7 @@ from phoropter.core.files import digest, digest_array, format_bytes, require_spa
 from phoropter.data.splits.protocol import Split
 from phoropter.models.classifier import Classifier
 from phoropter.training.array_cache import CachedArray, ProgressFunction
+from phoropter.training.batches.gpu_pixels import send_array
 from phoropter.training.batches.loading import Batch, BatchSampler, PixelLoader, Rows
 from phoropter.training.candidates.candidate import DistillationSpec
 from phoropter.training.loop.precision import autocast_context
@@ -232,8 +233,8 @@ class TeacherLogits:
         targets = np.asarray(self._current_view[1][self.inputs.locate_rows(rows, index)])
         if self.inputs.distillation.loss in ("hard", "token"):
             classes = targets.argmax(1) if targets.ndim == 2 else targets
-            return torch.from_numpy(classes.astype(np.int64)).to(self.device)
-        return torch.from_numpy(targets.astype(np.float32)).to(self.device)
+            return send_array(classes.astype(np.int64), self.device)
+        return send_array(targets.astype(np.float32), self.device)
 
     def _fill_view(self, view: int, number: int, of: int) -> None:
         blocks = self.inputs.row_blocks(view)
@@ -284,6 +285,10 @@ class DistillationLoader:
 
     inputs: TeacherInputs
     teacher_logits: TeacherLogits
+
+    @property
+    def depends_on_batch(self) -> bool:
+        return self.inputs.depends_on_batch
 
     def batch(self, rows: Rows, epoch: int, index: int) -> Batch:
         return replace(

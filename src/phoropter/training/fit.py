@@ -26,6 +26,7 @@ from phoropter.models.classifier import Classifier
 from phoropter.models.spec import ClassifierSpec
 from phoropter.training.array_cache import ProgressFunction
 from phoropter.training.augmentation.pipeline import Augmentation
+from phoropter.training.batches.gpu_pixels import send_array
 from phoropter.training.batches.loading import Batch, BatchSampler, BatchSource, FeatureLoader, PixelLoader
 from phoropter.training.candidates.candidate import Candidate
 from phoropter.training.distillation import (
@@ -37,11 +38,13 @@ from phoropter.training.distillation import (
 from phoropter.training.feature_cache import CachedFeatures, extract_cached_views, extract_features
 from phoropter.training.fine_tuning.adapted_network import AdaptedNetwork
 from phoropter.training.fine_tuning.kept_prefix import keep_prefix
-from phoropter.training.loop.checkpoint import Checkpoints
+from phoropter.training.loop.checkpoint import Checkpoints, TrainingState
 from phoropter.training.loop.history import HistoryRow, make_history_row, validation_metrics
 from phoropter.training.loop.losses import Criterion, DistillationLoss, compute_class_weights
+from phoropter.training.loop.parallel.batch_gradients import Objective
+from phoropter.training.loop.parallel.training_group import TrainingGroup
 from phoropter.training.loop.precision import resolve_autocast_dtype
-from phoropter.training.loop.training_loop import Objective, StepProgress, TrainingSetup, ValidationFunction, train
+from phoropter.training.loop.training_loop import StepProgress, TrainingSetup, ValidationFunction, train
 from phoropter.training.predict import predict_from_features, predict_from_pixels
 from phoropter.training.solved_heads.fused_heads import solve_heads
 from phoropter.training.solved_heads.problem import LogisticProblem
@@ -63,6 +66,7 @@ class TrainingTask:
     bag_index:      which of the recipe's bags is trained; None: all of them, where there are several (bagging.py)
     last_epoch:     the epoch after which training ends, under the schedule of the complete recipe; None: the recipe's last
     row_weights:    (N,) float32 factor of each row's loss, 1 on average, for one who is trained without a teacher; None: all 1
+    group:          processes that train it together, each with this task; the first one computes what only one needs to
     """
 
     candidate: Candidate
@@ -79,6 +83,7 @@ class TrainingTask:
     bag_index: int | None = None
     last_epoch: int | None = None
     row_weights: NDArray[np.float32] | None = None
+    group: TrainingGroup | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +99,7 @@ class TrainedRun:
     peak_memory_bytes:      while it was trained, where that was measured
     distillation_info, bagging_info, logistic_info: what the record says of a teacher, of bags, of a solved head
     precision:              the type the network computed in, which `auto` leaves to the device
+    micro_batch:            rows that the memory sufficed for, where it did not for a batch; 0: batches were computed at once
     """
 
     task: TrainingTask
@@ -109,6 +115,7 @@ class TrainedRun:
     precision: str = "float32"
     learnt_features: tuple[CachedFeatures, ...] = ()
     peak_memory_bytes: int = 0
+    micro_batch: int = 0
     adapter_parameters: int = 0
 
     def predict_held_out(self, rows: NDArray[np.int64]) -> LogitsAndFeatures:
@@ -150,16 +157,16 @@ def fit(task: TrainingTask) -> Generator[StepProgress | HistoryRow, None, Traine
             adapted.prefix = keep_prefix(model, recipe, loader, task.cache, task.progress, weights_before)
             views = adapted.prefix.views if adapted.prefix else ()
         began = time.monotonic()
-        history, best_epoch = [], 0
+        state = TrainingState()
         if task.candidate.recipe.phases:
             setup = _make_training_setup(task, adapted, features, views, distillation_loader)
             state = yield from train(model, task.candidate.recipe, setup, task.checkpoints, task.device)
-            history, best_epoch = state.history, state.best_epoch
         adapted.end()
         seconds, dtype = time.monotonic() - began, resolve_autocast_dtype(task.candidate.recipe, task.device)
         precision = str(dtype).removeprefix("torch.")
         learnt = () if distillation_loader else views
-        run = TrainedRun(task, model, history, best_epoch, seconds, weights_before, features, info, precision=precision)
+        run = TrainedRun(task, model, state.history, state.best_epoch, seconds, weights_before, features, info)
+        run = replace(run, precision=precision, micro_batch=state.micro_batch)
         return replace(run, learnt_features=learnt, adapter_parameters=adapted.adapter_parameters)
 
 
@@ -252,12 +259,16 @@ def _make_distillation_loader(task: TrainingTask) -> tuple[DistillationLoader | 
         raise ValueError(f"the student '{task.candidate.name}' has no teacher in its task")
     teacher.raise_on_leak(task.dataset.hashed_ids, split)
     began = time.monotonic()
+    if task.group is not None and not task.group.is_leader:
+        task.group.meet()  # then the first process has stored what the teacher says
     loader = _make_pixel_loader(task)
     check = check_teacher_accuracy(teacher, loader, split.train, task.cache)
     epochs = task.candidate.recipe.total_epochs
     inputs = make_teacher_inputs(loader, make_batch_sampler(task), epochs, split, teacher, distillation)
     logits = TeacherLogits(teacher, inputs, task.cache, task.progress)
     logits.compute_missing()
+    if task.group is not None and task.group.is_leader:
+        task.group.meet()
     seconds = round(time.monotonic() - began, 3)
     info = {
         "teacher": teacher.name,
@@ -285,7 +296,7 @@ def _make_training_setup(
     weights = compute_class_weights(recipe.loss, task.dataset.labels[split.train], task.dataset.classes)
     criterion = Criterion(recipe.loss, None if weights is None else weights.to(task.device))
     objective, validator = _make_objective(task, adapted, criterion), _make_validator(task, adapted.model, features)
-    return TrainingSetup(source, make_batch_sampler(task), objective, validator, task.last_epoch)
+    return TrainingSetup(source, make_batch_sampler(task), objective, validator, task.last_epoch, task.group)
 
 
 def _make_objective(task: TrainingTask, adapted: AdaptedNetwork, criterion: Criterion) -> Objective:
@@ -301,15 +312,15 @@ def _make_objective(task: TrainingTask, adapted: AdaptedNetwork, criterion: Crit
         out = adapted.forward_batch(batch.inputs)
         label_logits = out.class_logits if has_token and out.class_logits is not None else out.logits
         mixing = (batch.mix_index, batch.mix_lambda)
-        row_weights = None if factors is None else factors[torch.from_numpy(batch.rows).to(factors.device)]
+        row_weights = None if factors is None else factors[send_array(batch.rows, factors.device)]
         if distilled is None or batch.teacher_logits is None:
-            loss = criterion(label_logits, batch.labels, *mixing, row_weights=row_weights)
+            loss = criterion(label_logits, batch.labels, *mixing, row_weights=row_weights, part=batch.part)
         else:
             token = out.token_logits if has_token else None
-            loss = distilled(label_logits, batch.labels, batch.teacher_logits, *mixing, token=token)
+            loss = distilled(label_logits, batch.labels, batch.teacher_logits, *mixing, token=token, part=batch.part)
         if auxiliary:
             for logits in out.branch_logits:
-                loss = loss + auxiliary * criterion(logits, batch.labels, *mixing, row_weights=row_weights)
+                loss = loss + auxiliary * criterion(logits, batch.labels, *mixing, row_weights=row_weights, part=batch.part)
         return loss, out.logits
 
     return compute_loss_and_logits
@@ -317,7 +328,7 @@ def _make_objective(task: TrainingTask, adapted: AdaptedNetwork, criterion: Crit
 
 def _make_validator(task: TrainingTask, model: Classifier, features: CachedFeatures | None) -> ValidationFunction | None:
     rows = task.split.val
-    if rows is None or not len(rows):
+    if rows is None or not len(rows) or (task.group is not None and not task.group.is_leader):
         return None
     labels = task.dataset.labels[rows]
 

@@ -22,10 +22,11 @@ def task_of(
 ) -> TrainingTask:
     dataset, pixels = few_digits
     split = make_splits(dataset, KFold(3))[0]
-    written = {"backbone": "test_resnet", "weights": "random", "size": 32, **entry}
+    network = {} if "student" in entry else {"backbone": "test_resnet"}
+    written = {**network, "weights": "random", "size": 32, **entry}
     if frozen:
         written |= {"frozen": True, "recipe": recipe}
-    (candidate,) = parse_candidates([written], parse_recipe({"batch_size": 32, **recipe}, PRESETS["scratch"]))
+    candidate, *_ = parse_candidates([written], parse_recipe({"batch_size": 32, **recipe}, PRESETS["scratch"]))
     folder = tmp_path / "work"
     folder.mkdir(exist_ok=True, parents=True)
     checkpoints = Checkpoints(folder, every_s)

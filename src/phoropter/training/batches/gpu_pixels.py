@@ -6,6 +6,7 @@ A set is sent once per process, however many runs read it, and is dropped when t
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,11 +25,16 @@ def load_pictures_on_device(pixels: Pixels, rows: NDArray[np.int64], device: tor
     """(B,) rows → (B, 3, S, S) uint8 on the device."""
     resident = resident_pictures(pixels, device)
     if resident is not None:
-        return resident.index_select(0, torch.from_numpy(rows).to(device))
-    pictures = torch.from_numpy(pixels.batch(rows))
+        return resident.index_select(0, send_array(rows, device))
+    return send_array(pixels.batch(rows), device)
+
+
+def send_array(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """An array as a tensor on the device. A GPU is not waited for, which a copy from unpinned memory would do."""
+    tensor = torch.from_numpy(array)
     if device.type != "cuda":
-        return pictures.to(device)
-    return pictures.pin_memory().to(device, non_blocking=True)  # torch keeps the pinned copy alive until it is sent
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)  # torch keeps the pinned copy alive until it is sent
 
 
 def resident_pictures(pixels: Pixels, device: torch.device) -> torch.Tensor | None:

@@ -24,7 +24,7 @@ from phoropter.data.dataset import Dataset
 from phoropter.data.images.pixels import Pixels
 from phoropter.data.splits.protocol import Split
 from phoropter.training.augmentation.pipeline import Augmentation
-from phoropter.training.batches.gpu_pixels import load_pictures_on_device
+from phoropter.training.batches.gpu_pixels import load_pictures_on_device, send_array
 from phoropter.training.candidates.recipe import ImbalanceSpec
 from phoropter.training.malloc import tune_malloc
 
@@ -40,6 +40,8 @@ class Batch:
     labels:         (B,) int64
     mix_index:      (B,) row of the batch whose label is mixed in, mix_lambda: (B,) weight of the own label; None: not mixed
     teacher_logits: (B, C) the teacher's logits for the same augmented images, or None
+    part:           the rows of the batch that `inputs` and `teacher_logits` hold, where they hold a part of it; all else is of
+                    the whole batch. None: all rows
     """
 
     rows: Rows
@@ -48,10 +50,26 @@ class Batch:
     mix_index: torch.Tensor | None = None
     mix_lambda: torch.Tensor | None = None
     teacher_logits: torch.Tensor | None = None
+    part: slice | None = None
+
+    @property
+    def own_labels(self) -> torch.Tensor:
+        """Those of the rows that `inputs` holds."""
+        return self.labels if self.part is None else self.labels[self.part]
+
+    @property
+    def first_row(self) -> int:
+        """The number in the batch of the first row that `inputs` holds."""
+        return 0 if self.part is None else int(self.part.start)
 
 
 class BatchSource(Protocol):
     """A source of batches."""
+
+    @property
+    def depends_on_batch(self) -> bool:
+        """Whether what a row shows depends on the batch it is in."""
+        ...
 
     def batch(self, rows: Rows, epoch: int, index: int) -> Batch:
         """These rows of the dataset, as batch number `index` of the epoch."""
@@ -70,8 +88,12 @@ class PixelLoader:
     def __post_init__(self) -> None:
         tune_malloc()
 
+    @property
+    def depends_on_batch(self) -> bool:
+        return self.augmentation is not None and self.augmentation.depends_on_batch
+
     def batch(self, rows: Rows, epoch: int, index: int) -> Batch:
-        labels = torch.from_numpy(self.dataset.labels[rows]).to(self.device)
+        labels = send_array(self.dataset.labels[rows], self.device)
         if self.augmentation is None:
             return Batch(rows, load_pictures_on_device(self.pixels, rows, self.device), labels)
         # On a CPU each image is augmented straight from the array; gathering a batch first would copy it once more
@@ -88,11 +110,12 @@ class FeatureLoader:
     dataset: Dataset
     views: Sequence[Sequence[NDArray[np.float32]]]
     device: torch.device
+    depends_on_batch = False
 
     def batch(self, rows: Rows, epoch: int, index: int) -> Batch:
         features = self.views[epoch % len(self.views)]
-        branches = tuple(torch.from_numpy(f[rows]).to(self.device).float() for f in features)
-        return Batch(rows, branches, torch.from_numpy(self.dataset.labels[rows]).to(self.device))
+        branches = tuple(send_array(f[rows], self.device).float() for f in features)
+        return Batch(rows, branches, send_array(self.dataset.labels[rows], self.device))
 
 
 @dataclass(frozen=True, eq=False)

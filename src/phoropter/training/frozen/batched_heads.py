@@ -21,7 +21,7 @@ from phoropter.models.heads import MlpHead, SingleHead
 from phoropter.training.candidates.recipe import LossSpec
 from phoropter.training.frozen.batch_schedule import SharedSchedule
 from phoropter.training.loop.losses import WindowLabels, find_loss
-from phoropter.training.loop.training_loop import seed_step
+from phoropter.training.loop.parallel.batch_gradients import seed_step
 
 MAX_SHARED_WIDTH = 64  # columns of a first layer up to which a shared window is worth its extra rows
 

@@ -32,6 +32,7 @@ class TrainingState:
 
     epoch, step: the next batch, counted from 0 · history: rows of finished epochs · sums: of the current epoch
     average: of the weights (EMA) · best, best_loss, best_epoch: weights, validation loss and number of the best epoch
+    micro_batch: rows that the memory sufficed for, once it did not for a batch; 0: batches are computed at once
     """
 
     epoch: int = 0
@@ -45,6 +46,18 @@ class TrainingState:
     best: dict[str, Any] | None = None
     best_loss: float = float("inf")
     best_epoch: int = 0
+    micro_batch: int = 0
+
+    def to_bytes(self) -> bytes:
+        """As torch.save writes it."""
+        buffer = io.BytesIO()
+        torch.save(vars(self), buffer)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> TrainingState:
+        """What `to_bytes` gave, its tensors on the processor; runs no code. Raises what torch.load raises."""
+        return cls(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
 
 
 @dataclass
@@ -80,8 +93,7 @@ class Checkpoints:
         if self._file is None or not self._file.exists():
             return TrainingState()
         try:
-            content = _read_checked(self._file)
-            return TrainingState(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+            return TrainingState.from_bytes(_read_checked(self._file))
         except Exception as error:  # a damaged file costs a restart of this run, never the study
             first = cut_message(error)
             print_notice(f"{self._file} cannot be used ({first}): the run begins again")

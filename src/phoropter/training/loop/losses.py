@@ -199,26 +199,29 @@ class Criterion:
         mix_index: Tensor | None = None,
         mix_lambda: Tensor | None = None,
         row_weights: Tensor | None = None,
+        part: slice | None = None,
     ) -> Tensor:
         """(B, C) logits and (B,) labels, or (B, C) of several a row → a scalar, float32 or wider.
 
         Where labels are mixed: (B,) row of each one's partner, (B,) share of its own label.
         row_weights: (B,) factors of the rows' losses, not of the mean's denominator, so that a batch of light rows counts less
+        part: the rows whose logits are given, all else being of the whole batch: what they add to its mean loss
         """
         logits, weights = _at_least_float32(logits), self.class_weights
         row_losses = find_loss(self.loss, labels.ndim == 2).row_losses
 
-        def mix_over_labels(of: Callable[[Tensor], Tensor], factors: Tensor | None = None) -> Tensor:
-            own = of(labels) if factors is None else of(labels) * factors
+        def mix_over_labels(of: Callable[[Tensor], Tensor], rows: slice, factors: Tensor | None = None) -> Tensor:
+            own = of(labels[rows]) if factors is None else of(labels[rows]) * factors[rows]
             if mix_index is None or mix_lambda is None:
                 return own
-            partner = of(labels[mix_index]) if factors is None else of(labels[mix_index]) * factors[mix_index]
-            return mix_lambda * own + (1 - mix_lambda) * partner
+            index, share = mix_index[rows], mix_lambda[rows]
+            partner = of(labels[index]) if factors is None else of(labels[index]) * factors[index]
+            return share * own + (1 - share) * partner
 
-        losses = mix_over_labels(lambda y: row_losses(self.loss, logits, y, weights), row_weights)
+        losses = mix_over_labels(lambda y: row_losses(self.loss, logits, y, weights), part or slice(None), row_weights)
         if weights is None:
-            return losses.mean()
-        return losses.sum() / mix_over_labels(lambda y: weigh_rows(weights, y)).sum()
+            return losses.mean() if part is None else losses.sum() / len(labels)
+        return losses.sum() / mix_over_labels(lambda y: weigh_rows(weights, y), slice(None)).sum()
 
 
 def weigh_rows(weights: Tensor, labels: Tensor) -> Tensor:
@@ -275,21 +278,25 @@ class DistillationLoss:
         mix_index: Tensor | None = None,
         mix_lambda: Tensor | None = None,
         token: Tensor | None = None,
+        part: slice | None = None,
     ) -> Tensor:
         """(B, C) logits of the student (its class head), (B,) labels, the teacher's logits for the same images → a scalar.
 
         teacher: (B, C) logits, or for hard and token (B,) classes · token: (B, C) logits of a distillation token, for the kind
         `token` only. The labels are mixed; the teacher has seen the mixed images, so its part is not mixed again.
+        part: as of the criterion, of logits, teacher and token
         """
         if (token is None) == (self.kind == "token"):
             raise ValueError(
                 f"distillation {self.kind} {'needs the logits of a' if token is None else 'has no'} distillation token"
             )
-        own = self.criterion(logits, labels, mix_index, mix_lambda)
+        own = self.criterion(logits, labels, mix_index, mix_lambda, part=part)
         if self.alpha == 0:
             return own
         teacher_loss = _soft_label_loss if labels.ndim == 2 else _TEACHER_LOSSES[self.kind]
         distilled = teacher_loss(_at_least_float32(logits if token is None else token), teacher.detach(), self.temperature)
+        if part is not None:
+            distilled = distilled * (len(logits) / len(labels))
         return (1 - self.alpha) * own + self.alpha * distilled
 
 

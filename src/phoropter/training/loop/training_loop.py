@@ -2,6 +2,9 @@
 
 The learning rate is a function of the step. torch's generator is seeded by (seed, epoch, step) before every step, so that dropout
 and stochastic depth repeat after a resume. Sums stay on the device: the host waits for it once per epoch, not once per step.
+
+Several processes may train one network (parallel/training_group.py). Each goes through this loop with its share of every batch;
+what the first alone does (validation, averages, checkpoints), the others wait for at their next batch.
 """
 
 from __future__ import annotations
@@ -9,19 +12,27 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from phoropter.core.errors import DivergedError
-from phoropter.core.seeds import seed_of
-from phoropter.training.batches.loading import Batch, BatchSampler, BatchSource, Prefetcher
-from phoropter.training.candidates.recipe import Phase, Recipe
+from phoropter.training.batches.loading import Batch, BatchSampler, BatchSource, Prefetcher, Rows
+from phoropter.training.batches.parts import ShareLoader
+from phoropter.training.candidates.fine_tuning.phase import Phase
+from phoropter.training.candidates.recipe import Recipe
 from phoropter.training.loop.checkpoint import Checkpoints, TrainingState
 from phoropter.training.loop.history import HistoryRow, make_history_row
-from phoropter.training.loop.label_losses import count_hits
-from phoropter.training.loop.precision import autocast_context, resolve_autocast_dtype
+from phoropter.training.loop.parallel.batch_gradients import (
+    SUM_NAMES,
+    BatchGradients,
+    Objective,
+    choose_sum_dtype,
+    raise_on_unshared,
+)
+from phoropter.training.loop.parallel.training_group import TrainingGroup
+from phoropter.training.loop.precision import resolve_autocast_dtype
 from phoropter.training.loop.schedule import TrainedNetwork, build_optimizer, set_learning_rate
 from phoropter.training.malloc import tune_malloc
 
@@ -39,7 +50,6 @@ class StepProgress:
     images_per_s: float
 
 
-Objective = Callable[[Batch], tuple[torch.Tensor, torch.Tensor]]  # → loss, logits
 ValidationFunction = Callable[[], dict[str, float]]
 
 
@@ -48,6 +58,7 @@ class TrainingSetup:
     """What a run trains on: the source of its batches, their order, the objective, and the validation of an epoch.
 
     last_epoch: the epoch after which training ends, counted from 1; the schedule stays that of all epochs (None: the last)
+    group: the processes that train together; None: this one alone
     """
 
     batch_source: BatchSource
@@ -55,6 +66,7 @@ class TrainingSetup:
     objective: Objective
     validate: ValidationFunction | None = None
     last_epoch: int | None = None
+    group: TrainingGroup | None = None
 
 
 def train(
@@ -63,10 +75,13 @@ def train(
     """Trains `model` in place, from its last checkpoint on. Yields StepProgress and a row per epoch; returns the last state.
 
     Raises DivergedError when the loss of an epoch is not finite. With `ema` or `checkpoint: best-val` the model ends with the
-    averaged or the best weights.
+    averaged or the best weights; of a group, that of the first process does, which alone has checkpoints.
     """
     tune_malloc()
     state = checkpoints.load()
+    if setup.group is not None:
+        state = _share_state(state, model, recipe, setup.group)
+        setup = replace(setup, batch_source=ShareLoader(setup.batch_source, setup.batch_sampler.dataset, setup.group))
     if state.model is not None:
         model.load_state_dict(state.model)
     if state.average is not None:
@@ -85,9 +100,15 @@ def train(
     return state
 
 
-def seed_step(seed: int, epoch: int, index: int) -> None:
-    """Seeds torch's generator for the batch of this number, as every run of this seed does."""
-    torch.manual_seed(seed_of(seed, "step", epoch, index))
+def _share_state(state: TrainingState, model: TrainedNetwork, recipe: Recipe, group: TrainingGroup) -> TrainingState:
+    """The state of the first process, in all of them, with its weights; of averaged and best weights the others have no need."""
+    raise_on_unshared(model, recipe)
+    group.meet()
+    if not group.is_leader:
+        return TrainingState.from_bytes(group.receive_message())
+    weights = state.model or model.state_dict()
+    group.send_message(replace(state, model=weights, average=None, best=None).to_bytes())
+    return state
 
 
 class _PhaseTrainer:
@@ -101,7 +122,8 @@ class _PhaseTrainer:
         self.dtype = resolve_autocast_dtype(recipe, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
         self.prefetcher = Prefetcher(setup.batch_source, device)
-        self.seed = setup.batch_sampler.split.seed
+        seed = setup.batch_sampler.split.seed
+        self.gradients = BatchGradients(model, setup.objective, seed, device, self.dtype, self.scaler, setup.group)
 
     def run(
         self, state: TrainingState, checkpoints: Checkpoints, epochs: range
@@ -110,6 +132,7 @@ class _PhaseTrainer:
             self.optimizer.load_state_dict(state.optimizer)
         if state.scaler:
             self.scaler.load_state_dict(state.scaler)
+        self.gradients.most_rows = state.micro_batch
         while state.epoch in epochs:
             row = yield from self._train_epoch(state, checkpoints, epochs)
             state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
@@ -125,7 +148,8 @@ class _PhaseTrainer:
         batches = self.setup.batch_sampler.epoch_batches(state.epoch)
         accumulate = self.recipe.grad_accum_steps
         steps = math.ceil(len(batches) / accumulate)
-        sums = torch.tensor([state.sums.get(k, 0.0) for k in _SUM_NAMES], dtype=_sums_dtype(self.device), device=self.device)
+        sums = torch.tensor([state.sums.get(k, 0.0) for k in SUM_NAMES], dtype=choose_sum_dtype(self.device), device=self.device)
+        step_sums = torch.zeros_like(sums)
         began, n_seen, reported = time.monotonic(), 0, time.monotonic()
         for index, batch in self.prefetcher.iterate_epoch(batches, state.epoch, state.step):
             if index % accumulate == 0:
@@ -136,43 +160,57 @@ class _PhaseTrainer:
                     steps,
                     self.phase.epochs,
                 )
-            group = min(accumulate, len(batches) - index // accumulate * accumulate)  # the last group of an epoch may be smaller
-            sums += self._forward_backward(batch, state.epoch, index, group)
+            if self.setup.group is not None:
+                self.setup.group.meet()
+            first = index // accumulate * accumulate
+            step_sums += self._add_gradients(batch, batches[first : first + accumulate], state, index)
             n_seen += len(batch.rows)
             if (index + 1) % accumulate and index + 1 < len(batches):
                 continue
-            self._step_optimizer(state)
+            sums += self._step_optimizer(state, step_sums)
+            step_sums = torch.zeros_like(sums)
             state.step = index + 1
             if checkpoints.is_due() and state.step < len(batches):
-                state.sums = dict(zip(_SUM_NAMES, sums.tolist(), strict=True))
+                state.sums = dict(zip(SUM_NAMES, sums.tolist(), strict=True))
                 self._save_checkpoint(state, checkpoints)
             if time.monotonic() - reported >= PROGRESS_INTERVAL_S:
                 reported = time.monotonic()
                 yield StepProgress(
                     state.epoch + 1, self.recipe.total_epochs, index + 1, len(batches), n_seen / (reported - began)
                 )
-        return self._record_epoch(state, dict(zip(_SUM_NAMES, sums.tolist(), strict=True)), time.monotonic() - began, n_seen)
+        return self._record_epoch(state, dict(zip(SUM_NAMES, sums.tolist(), strict=True)), time.monotonic() - began, n_seen)
 
-    def _forward_backward(self, batch: Batch, epoch: int, index: int, group: int) -> torch.Tensor:
-        seed_step(self.seed, epoch, index)
-        with autocast_context(self.device, self.dtype):
-            loss, logits = self.setup.objective(batch)
-        # The mean over the accumulated batches
-        self.scaler.scale(loss / group).backward()  # type: ignore[no-untyped-call]
-        with torch.no_grad():
-            hits = count_hits(logits, batch.labels)
-            count = len(batch.rows)
-            return torch.stack([loss.detach() * count, hits, torch.full_like(hits, count)]).to(_sums_dtype(self.device))
+    def _add_gradients(self, batch: Batch, together: list[Rows], state: TrainingState, index: int) -> torch.Tensor:
+        """Adds those of batch `index`; returns the (3,) SUM_NAMES of its rows. together: the batches of this optimizer step
 
-    def _step_optimizer(self, state: TrainingState) -> None:
+        Where memory is short, the step begins again with smaller parts.
+        """
+        first, epoch, of = index - index % self.recipe.grad_accum_steps, state.epoch, len(together)
+        sums = self.gradients.add_batch(batch, epoch, index, of)
+        while sums is None:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.gradients.halve_parts(self.recipe.batch_size)
+            state.micro_batch = self.gradients.most_rows
+            for number in range(first, index + 1):
+                again = batch if number == index else self.setup.batch_source.batch(together[number - first], epoch, number)
+                if (sums := self.gradients.add_batch(again, epoch, number, of)) is None:
+                    break
+        return sums
+
+    def _step_optimizer(self, state: TrainingState, step_sums: torch.Tensor) -> torch.Tensor:
+        """Returns the sums of the step, those of all processes."""
+        group = self.setup.group
+        if group is not None:
+            group.sum_tensors([*(p.grad for p in self.parameters if p.grad is not None), step_sums])
         if self.recipe.grad_clip is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.grad_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.recipe.ema is not None:
+        if self.recipe.ema is not None and (group is None or group.is_leader):
             state.average = update_ema_weights(state.average, self.model, self.recipe.ema)
+        return step_sums
 
     def _record_epoch(self, state: TrainingState, sums: dict[str, float], seconds: float, n_seen: int) -> HistoryRow:
         count = sums["count"]
@@ -216,13 +254,6 @@ class _PhaseTrainer:
         state.optimizer = self.optimizer.state_dict() if in_phase else None
         state.scaler = self.scaler.state_dict() if in_phase else None
         checkpoints.save(state)
-
-
-_SUM_NAMES = ("loss", "hits", "count")
-
-
-def _sums_dtype(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
 def update_ema_weights(average: dict[str, Any] | None, model: TrainedNetwork, decay: float) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from phoropter.core.seeds import seed_of
 from phoropter.data.dataset import Dataset
 from phoropter.models.signals.signal_network import SignalNetwork
+from phoropter.training.batches.gpu_pixels import send_array
 from phoropter.training.batches.loading import Batch
 from phoropter.training.fit import TrainingTask, make_batch_sampler
 from phoropter.training.loop.history import HistoryRow, validation_metrics
@@ -40,6 +41,7 @@ class SignalLoader:
     windows: SignalWindows
     scale: tuple[NDArray[np.float32], NDArray[np.float32]] | None
     device: torch.device
+    depends_on_batch = False
 
     def load_samples(self, rows: Rows) -> torch.Tensor:
         """(m,) rows → (m, K, T) float32 without a missing value."""
@@ -49,7 +51,7 @@ class SignalLoader:
         return torch.from_numpy(np.nan_to_num(standardised, nan=0.0).astype(np.float32)).to(self.device)
 
     def batch(self, rows: Rows, epoch: int, index: int) -> Batch:
-        return Batch(rows, self.load_samples(rows), torch.from_numpy(self.dataset.labels[rows]).to(self.device))
+        return Batch(rows, self.load_samples(rows), send_array(self.dataset.labels[rows], self.device))
 
 
 def make_signal_loader(dataset: Dataset, windows: SignalWindows, train_rows: Rows, device: torch.device) -> SignalLoader:
@@ -104,7 +106,7 @@ def fit_signal_network(task: TrainingTask) -> Generator[StepProgress | HistoryRo
         def compute_loss(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
             assert isinstance(batch.inputs, torch.Tensor)
             logits = model(batch.inputs)
-            return criterion(logits, batch.labels), logits
+            return criterion(logits, batch.labels, part=batch.part), logits
 
         def predict(rows: Rows) -> NDArray[np.float32]:
             return _predict_windows(model, loader, rows, dtype)
