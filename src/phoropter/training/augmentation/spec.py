@@ -175,8 +175,9 @@ class CutOut(Spec):
 class SlitCutOut(Spec):
     """Fills a slit of the full height: the same span of time in every channel (Hemmi 2024). Options as in CutOut.
 
-    width: the paper fixes the height of CutOut's rectangle to the picture's and leaves its width, so `sqrt` is its slit
-    alpha: λ ~ Beta(alpha, alpha) · fill: grey level of the slit
+    The paper fixes the height of CutOut's rectangle to the picture's and leaves its width, which is `width: sqrt`.
+
+    alpha: of λ ~ Beta(alpha, alpha), which decides the width · fill: grey level of the slit
     """
 
     kind: Literal["slit-cutout"] = "slit-cutout"
