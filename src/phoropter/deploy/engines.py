@@ -63,12 +63,8 @@ def open_answering_bundle(
     """
     if engine != "torch":
         described = read_described_bundle(folder, extensions)
-        export = read_bundled_export(described.folder)
-        obstacle = find_obstacle(described, export, device, views)
-        if obstacle and engine == "onnx":
-            raise SpecError(f"--engine onnx: {obstacle}; leave --engine out, or mend that")
-        suits = engine == "onnx" or (computes_in_float32(described) and (device == "cpu" or not _may_have_gpu()))
-        if export is not None and obstacle is None and suits:
+        find_export = choose_export if engine == "auto" else _require_export
+        if (export := find_export(described, device, views)) is not None:
             return AnsweringBundle(described, make_export_predictor(described, export), export)
     from phoropter.deploy.bundle import load_bundle
     from phoropter.deploy.predict import make_square_predictor
@@ -76,6 +72,25 @@ def open_answering_bundle(
 
     loaded = load_bundle(folder, extensions)
     return AnsweringBundle(loaded, make_square_predictor(loaded, resolve_device(device), views))
+
+
+def choose_export(bundle: DescribedBundle, device: str, views: TtaViews | None = None) -> BundledExport | None:
+    """The ONNX file of a bundle where it gives torch's answers sooner than torch on this device; else None.
+
+    Raises WeightsError for a damaged bundle.
+    """
+    export = read_bundled_export(bundle.folder)
+    if find_obstacle(bundle, export, device, views) is not None or not computes_in_float32(bundle):
+        return None
+    return export if device == "cpu" or not _may_have_gpu() else None
+
+
+def _require_export(bundle: DescribedBundle, device: str, views: TtaViews | None) -> BundledExport | None:
+    """The ONNX file of a bundle. Raises SpecError where it cannot answer."""
+    export = read_bundled_export(bundle.folder)
+    if obstacle := find_obstacle(bundle, export, device, views):
+        raise SpecError(f"--engine onnx: {obstacle}; leave --engine out, or mend that")
+    return export
 
 
 def _may_have_gpu() -> bool:

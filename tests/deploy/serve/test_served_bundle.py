@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from running_server import Made
 
 from phoropter.core.errors import SpecError
+from phoropter.data.images.pixels import InMemoryPixels
+from phoropter.deploy.bundle import load_bundle
+from phoropter.deploy.export import exporters
+from phoropter.deploy.export.export_into_bundle import export_into_bundle
+from phoropter.deploy.export.proof import ProofInputs
 from phoropter.deploy.serve.served_bundle import describe_served_bundle, describe_study_evidence, open_served_bundles
+from phoropter.results.metrics.probabilities import softmax
 from phoropter.training.candidates.refit_record import StudyFigure
 
 
@@ -54,6 +63,25 @@ def test_two_bundles_of_one_name_are_told_apart(pictures: Made) -> None:
     one, other = open_served_bundles([pictures.bundle, pictures.bundle], torch.device("cpu"))
     assert (one.name, other.name) == ("shapes-net", "shapes-net-2")
     assert one.predict_squares is not other.predict_squares, "each has batches of its own"
+
+
+def test_a_bundle_with_an_onnx_file_answers_by_it_on_a_processor(
+    pictures: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch does, to 1e-5 in a probability, and says so."""
+    monkeypatch.setattr(exporters, "EXPORTERS", {"tracing": exporters.EXPORTERS["tracing"]})
+    draw = np.random.default_rng(0)
+    squares = np.clip(draw.integers(0, 256, (20, 3, 1, 1)) + draw.integers(-40, 40, (20, 3, 48, 48)), 0, 255).astype(np.uint8)
+    bundle = shutil.copytree(pictures.bundle, tmp_path / "bundle")
+    (before,) = open_served_bundles([bundle], torch.device("cpu"))
+    export_into_bundle(load_bundle(bundle), ProofInputs(squares[:9], "drawn squares"))
+    (served,) = open_served_bundles([bundle], torch.device("cpu"))
+    assert before.export is None and served.export is not None
+    (said,) = set(describe_served_bundle(served)["reliability"]) - set(describe_served_bundle(before)["reliability"])
+    assert said.startswith("Answers are computed by ONNX Runtime from the bundle's own ONNX file")
+    by_file, by_torch = (softmax(one.predict_squares(InMemoryPixels(squares))) for one in (served, before))
+    np.testing.assert_allclose(by_file, by_torch, atol=1e-5)
+    assert np.ptp(by_torch[:, 0]) > 1e-3, "answers differ among the squares"
 
 
 def test_no_bundle_is_refused() -> None:

@@ -19,7 +19,9 @@ from phoropter.data.images.decode import SquareResize
 from phoropter.data.images.pixels import InMemoryPixels
 from phoropter.data.recordings.views import ChannelView
 from phoropter.deploy.bundle import Predictor, load_bundle
+from phoropter.deploy.engines import choose_export
 from phoropter.deploy.examples import BundleExample, read_examples
+from phoropter.deploy.export.bundled_export import BundledExport, make_export_predictor
 from phoropter.deploy.predict import make_square_predictor
 from phoropter.deploy.predictions import SquarePredictor
 from phoropter.deploy.serve.uploads import clean_upload_name
@@ -32,12 +34,14 @@ _NAMELESS = {"bundle", "runs", ""}  # of folders: their parent's name says more
 
 @dataclass(frozen=True, eq=False)
 class ServedBundle:
-    """name: in `?bundle=` · square: how a picture becomes what the network is shown · predict_squares: squares → logits"""
+    """name: in `?bundle=` · square: how a picture becomes what the network is shown · predict_squares: squares → logits
+    export: the bundle's ONNX file, where that computes the answers and not the predictor's network"""
 
     name: str
     predictor: Predictor
     square: SquareResize
     predict_squares: SquarePredictor
+    export: BundledExport | None = None
 
     @property
     def takes_recordings(self) -> bool:
@@ -63,7 +67,9 @@ def open_served_bundles(folders: Sequence[Path], device: torch.device) -> list[S
         predictor = load_bundle(folder)
         square = predictor.data.square_resize(predictor.model.spec.picture)
         name = _free_name(folder, {bundle.name for bundle in served})
-        bundle = ServedBundle(name, predictor, square, make_square_predictor(predictor, device))
+        export = choose_export(predictor, device.type)
+        predict = make_square_predictor(predictor, device) if export is None else make_export_predictor(predictor, export)
+        bundle = ServedBundle(name, predictor, square, predict, export)
         _warm_up(bundle)
         served.append(bundle)
     return served
@@ -107,10 +113,14 @@ def describe_served_bundle(bundle: ServedBundle) -> dict[str, Any]:
         "temperature": predictor.temperature,
         "architecture": [branch.architecture for branch in predictor.model.branches],
         "size": bundle.square.size,
-        "reliability": describe_study_evidence(predictor),
+        "reliability": [*describe_study_evidence(predictor), *_describe_engine(bundle)],
         "estimate": None if record is None else record.evidence.figure.plain(),
         "examples": [{"name": name, "label": example.label} for name, example in bundle.examples.items()],
     }
+
+
+def _describe_engine(bundle: ServedBundle) -> list[str]:
+    return [] if bundle.export is None else [f"Answers are {bundle.export.describe_answers()}."]
 
 
 def _title_of(bundle: ServedBundle) -> str:
